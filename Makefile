@@ -1,0 +1,55 @@
+# make            the command-line tool, build/finetune
+# make demo       fine-tune a small network on letters that it has never seen (under a minute)
+# make test       every test; ends with "N passed, N failed, N skipped"
+# make test-long  also those that need PyTorch or many minutes
+# make check      the header's form: INDEX, order of sections, widths
+# make mutate     break the header on purpose, in many places, and see that a test notices
+
+CFLAGS ?= -O2 -g
+FINETUNE_DATA ?= ../shared/data
+PYTHON ?= python3
+WARNINGS = -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror
+FLAGS = -std=c99 $(WARNINGS) -I. -MMD -MP $(CFLAGS)
+LIBS = -lm -pthread
+export FINETUNE_DATA
+
+TESTS = $(patsubst tests/%.c,build/%,$(wildcard tests/test_*.c))
+EXAMPLES = $(patsubst examples/%.c,build/%,$(wildcard examples/*.c))
+
+all: build/finetune
+
+build/%: examples/%.c | build
+	$(CC) $(FLAGS) $< -o $@ $(LIBS)
+
+build/test_%: tests/test_%.c | build
+	$(CC) $(FLAGS) $< -o $@ $(LIBS)
+
+build:
+	mkdir -p $@
+
+deps:
+	@sh tests/deps.sh
+
+demo: deps
+	@$(MAKE) --no-print-directory build/finetune build/demo
+	@build/demo
+
+test: deps
+	@$(MAKE) --no-print-directory all $(TESTS) $(EXAMPLES)
+	@sh tests/run.sh
+
+test-long: deps
+	@$(MAKE) --no-print-directory all $(TESTS) $(EXAMPLES)
+	@LONG=1 PYTHON="$(PYTHON)" sh tests/run.sh
+
+check:
+	@sh tests/check_header.sh
+
+mutate: deps
+	@sh tests/mutate.sh
+
+clean:
+	rm -rf build
+
+-include $(wildcard build/*.d)
+.PHONY: all deps demo test test-long check mutate clean

@@ -1,0 +1,10875 @@
+/* finetune.h - fine-tune pretrained networks in C: one header, no Python on the way in or out.
+
+   In ONE C or C++ file of your program:
+
+       #include <stb/stb_image.h>           (optional: only if you read image files)
+       #define FINETUNE_IMPLEMENTATION
+       #include "finetune.h"
+
+   Everywhere else just #include "finetune.h". Link with -lm, and -pthread on POSIX systems.
+
+   The shortest useful program:
+
+       ft_model *m = ft_create((ft_desc){0});
+       ft_load(m, "resnet18.safetensors", (ft_load_options){0});
+       ft_data *photos = ft_image_folder(m, "photos", (ft_image_folder_options){0});
+       ft_finetune_result r = ft_finetune(m, photos, (ft_finetune_options){0});
+       ft_save(m, "mine.safetensors", (ft_save_options){0});
+       printf("%s\n%s\n", r.choice, ft_error(m) ? ft_error_text(m) : "saved");
+       ft_destroy(m);
+
+   INDEX
+     [SECTION] 1 Manual
+     [SECTION] 2 Types and options
+     [SECTION] 3 Functions
+     [SECTION] 4 Platform, checked sizes, allocator, errors
+     [SECTION] 5.1 Random numbers
+     [SECTION] 5.2 Strings
+     [SECTION] 5.3 Files
+     [SECTION] 5.4 JSON
+     [SECTION] 5.5 Threads
+     [SECTION] 6.1 Elementary functions
+     [SECTION] 6.2 Matrix multiplication
+     [SECTION] 6.3 Convolution kernels
+     [SECTION] 7 Nodes and parameters
+     [SECTION] 7.1 Initialisers
+     [SECTION] 8.0 The table of operators
+     [SECTION] 8.1 Activations
+     [SECTION] 8.2 Linear
+     [SECTION] 8.3 Convolution
+     [SECTION] 8.4 Normalisation
+     [SECTION] 8.5 Pooling
+     [SECTION] 8.6 Shape and arithmetic
+     [SECTION] 8.7 Losses
+     [SECTION] 8.8 The rows
+     [SECTION] 9 OpenCL
+     [SECTION] 10 Graph: plan, forward, backward
+     [SECTION] 11 Optimisers and schedules
+     [SECTION] 12.1 safetensors
+     [SECTION] 12.2 PyTorch's zip files
+     [SECTION] 12.3 Tensor files
+     [SECTION] 12.4 Loading weights by name
+     [SECTION] 12.5 Model files and checkpoints
+     [SECTION] 13 Ready-made networks
+     [SECTION] 14.1 Images
+     [SECTION] 14.2 Data sources
+     [SECTION] 14.3 Metrics
+     [SECTION] 14.4 Fit
+     [SECTION] 14.5 The default recipe
+     [SECTION] 14.6 Evaluate and predict
+     [SECTION] 15 Public functions
+*/
+#ifndef FINETUNE_H
+#define FINETUNE_H
+
+/* =============================================================================================
+   [SECTION] 1 Manual
+
+   WHAT FINE-TUNING IS
+     A network that others trained on much data has learnt features that serve other tasks too. One
+     replaces its last layer (the head) by a new one for one's own classes, trains that on the
+     frozen features of one's own few pictures, and, where that is not enough, trains the layers
+     below as well, gently. ft_finetune does just this; ft_fit trains whatever is not frozen;
+     ft_feed, ft_forward, ft_backward and ft_update are the loop by hand.
+
+   CONCEPTS
+     model      ft_model: a network, its weights, and everything made with it.
+     node       one tensor and the operator that makes it. Parameters and inputs are nodes too. Ids
+                never change; nodes have names, and a layer's parameters are called
+                "<layer>.weight", "<layer>.bias" as in PyTorch, so that weights load by name.
+     shape      NCHW for pictures, OIHW for weights; FT_BATCH stands for "as many as there are".
+     frozen     no gradient, no optimiser state, no weight decay; a batch norm whose weight and
+                bias are frozen runs in evaluation form and its statistics stand still; a frozen
+                dropout is off. ft_fit takes a digest of all frozen bytes before and after, and
+                reports both.
+     prefix     what comes before the first trained parameter. It runs in inference form (batch
+                norm folded into the convolution), and ft_fit keeps its outputs in memory, so that
+                each picture goes through it once, not once an epoch.
+     view       a picture as it is (view 0), or augmented (others): shifted, cropped, mirrored.
+
+   OWNERSHIP
+     The model owns its nodes, its data sources and its plans; ft_destroy frees them all. What a
+     function returns as a pointer belongs to the model or to the object that it was asked of. An
+     ft_file is closed by ft_file_close, before the model is destroyed.
+
+   ERRORS
+     The first error sticks to the model: from then on every call returns at once, so that one look
+     at ft_error(m) at the end is enough. ft_error_text says what, where, and what was expected.
+     ft_clear_error starts anew; after FT_NOT_FINITE the weights are those of the last good epoch.
+     The library never aborts, exits, prints or raises a signal.
+
+   THREADS
+     A model is used by one thread at a time, different models by different threads at once. Inside,
+     a model has ft_desc.threads threads of its own, or calls ft_desc.parallel_for. A data source's
+     get() is called by several threads.
+
+   DETERMINISM
+     The same machine, SIMD level and seed give the same bits, whatever the number of threads. A
+     sample's prediction does not depend on the batch that it is in. A run that was killed and is
+     started again with the same options and its checkpoint ends with the same bytes.
+
+   MEMORY
+     Nothing is allocated in a training step after the first. ft_plan tells what a run will take;
+     ft_desc.memory_budget is kept, or refused with FT_MEMORY. All memory can come from the
+     caller's allocator or from one block (ft_desc.arena).
+
+   FORMATS
+     read    safetensors (all types; F16, BF16, integers become float32), PyTorch's .pt and .pth
+             as torch.save writes them since 1.6, holding a state_dict or a checkpoint that has one
+     write   safetensors: weights under their own names, the network's description in __metadata__
+
+   CONFIGURATION, before the #include
+     FINETUNE_IMPLEMENTATION   in one file
+     FINETUNE_NO_THREADS       everything runs on the calling thread
+     FINETUNE_NO_SIMD          plain C only
+     FINETUNE_NO_POSIX         files through stdio; folders cannot be listed; no threads
+     FINETUNE_API              before each public function; default: extern
+
+   LIMITS
+     Pictures and vectors, float32, on the CPU. Sequences, GPUs and ONNX are not there yet.
+     Tensors have up to 6 dimensions of up to 2^31 - 1.
+   ============================================================================================= */
+
+/* =============================================================================================
+   [SECTION] 2 Types and options
+   ============================================================================================= */
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __FAST_MATH__
+#error "finetune.h needs NaN and infinity to be honoured: compile without -ffast-math"
+#endif
+
+#define FINETUNE_VERSION "0.1.0"
+#define FINETUNE_MAX_RANK 6 /* dimensions of a tensor, the batch included */
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* What can go wrong: name, and what it means. ft_error_text() says where and with which values. */
+#define FINETUNE_STATUS_LIST(X)                                                                  \
+    X(OK, "no error")                                                                            \
+    X(INVALID, "a wrong argument, or a call out of order")                                       \
+    X(SHAPE, "tensors that do not fit each other")                                               \
+    X(MEMORY, "out of memory, or over the stated budget")                                        \
+    X(FILE, "a file or folder that cannot be read or written")                                   \
+    X(FORMAT, "a file whose content is damaged or of an unknown kind")                           \
+    X(MISMATCH, "weights that do not match the network by name or shape")                        \
+    X(NOT_FINITE, "a loss or weight that is NaN or infinite")                                    \
+    X(UNSUPPORTED, "something that this build or this library cannot do")
+#define FINETUNE__STATUS_ENUM(name, text) FT_##name,
+typedef enum ft_status { FINETUNE_STATUS_LIST(FINETUNE__STATUS_ENUM) FT_STATUS_COUNT } ft_status;
+
+/* Element types. Nodes hold F32 (or I32 for labels and indices); files may hold any of them. */
+#define FINETUNE_TYPE_LIST(X)                                                                    \
+    X(F32, 4) X(I32, 4) X(F16, 2) X(BF16, 2) X(F64, 8) X(I64, 8) X(I16, 2) X(I8, 1) X(U8, 1)     \
+    X(BOOL, 1)
+#define FINETUNE__TYPE_ENUM(name, bytes) FT_##name,
+typedef enum ft_type { FINETUNE_TYPE_LIST(FINETUNE__TYPE_ENUM) FT_TYPE_COUNT } ft_type;
+
+enum { FT_BATCH = -1 }; /* as a size: "as many samples as the batch holds" */
+
+typedef struct ft_shape { int rank; int size[FINETUNE_MAX_RANK]; } ft_shape;
+typedef struct ft_node { int id; } ft_node; /* {0} is "failed", and is accepted everywhere */
+typedef struct ft_model ft_model;
+typedef struct ft_data ft_data;
+typedef struct ft_file ft_file; /* an opened file of tensors */
+
+/* ---- What the host program may want to own; all zero is a good default ---- */
+
+/* Both or neither. allocate: `alignment` is a power of two, NULL means "no memory". Called by the
+   thread that uses the model, never by the library's own threads. */
+typedef struct ft_allocator {
+    void *user;
+    void *(*allocate)(void *user, size_t bytes, size_t alignment);
+    void (*release)(void *user, void *memory, size_t bytes);
+} ft_allocator;
+
+/* File operations; replace all or none. Paths are UTF-8. */
+typedef struct ft_files {
+    void *user;
+    void *(*open)(void *user, const char *path, bool write); /* NULL: it cannot be opened */
+    int64_t (*size)(void *user, void *file);                 /* negative: unknown */
+    size_t (*read)(void *user, void *file, uint64_t offset, void *to, size_t bytes);
+    size_t (*write)(void *user, void *file, const void *from, size_t bytes); /* appends */
+    bool (*close)(void *user, void *file);   /* a written file reaches the disk before `true` */
+    bool (*rename)(void *user, const char *from, const char *to); /* replaces `to` at once */
+    bool (*remove)(void *user, const char *path);
+    const void *(*map)(void *user, void *file, size_t bytes);     /* NULL: cannot be mapped */
+    void (*unmap)(void *user, const void *memory, size_t bytes);
+    /* Calls each() for every entry of a folder, in any order; false: it is not a folder. */
+    bool (*list)(void *user, const char *path,
+                 void (*each)(void *context, const char *name, bool is_folder), void *context);
+} ft_files;
+
+/* Data-parallel training; reserved: size must be 0 or 1 in this version. */
+typedef struct ft_communication {
+    int rank, size;
+    void *user;
+    bool (*start)(void *user, float *sum, size_t count);
+    bool (*wait)(void *user);
+    bool (*broadcast)(void *user, void *data, size_t bytes, int root);
+} ft_communication;
+
+typedef struct ft_desc {
+    uint64_t seed;                /* of every random choice: weights, order, augmentation */
+    int threads;                  /* 0: one per processor */
+    size_t memory_budget;         /* bytes that the model may hold in all; 0: no limit */
+    ft_allocator allocator;       /* default: malloc */
+    void *arena;                  /* or: one fixed block that everything is taken from ... */
+    size_t arena_bytes;           /* ... and its size */
+    ft_files files;               /* default: the operating system's */
+    void (*log)(void *user, const char *line); /* what the library has to say; default: nothing */
+    void *log_user;
+    /* The app's own threads: calls body(context, i) for i in 0..count-1, in any order, and returns
+       when all are done. Default: the library's thread pool. */
+    void (*parallel_for)(void *user, void (*body)(void *context, int index), void *context,
+                         int count);
+    void *parallel_user;
+    const char *device;           /* NULL or "cpu" in this version */
+    const char *simd;             /* NULL: the best that the processor has; or one of
+                                     "none", "sse2", "avx2", "avx512", "neon" */
+    ft_communication communication;
+} ft_desc;
+/* ---- Building a network ---- */
+
+typedef enum ft_initialiser {
+    FT_INIT_DEFAULT,          /* the model's: PyTorch's unless ft_initialise_like says Keras */
+    FT_INIT_KAIMING_UNIFORM,  /* PyTorch's layers: U(-b, b), b = 1/sqrt(fan_in) */
+    FT_INIT_KAIMING_NORMAL,   /* torchvision's ResNets: N(0, 2/fan_out) */
+    FT_INIT_XAVIER_UNIFORM,   /* Keras' layers: U(-b, b), b = sqrt(6/(fan_in + fan_out)) */
+    FT_INIT_ZEROS,
+    FT_INIT_ONES
+} ft_initialiser;
+
+typedef struct ft_input_options {
+    ft_type type; /* FT_F32 or FT_I32 */
+    int size[FINETUNE_MAX_RANK - 1]; /* of one sample, e.g. {3, 224, 224}; all zero: one number */
+} ft_input_options;
+
+typedef struct ft_parameter_options {
+    int size[FINETUNE_MAX_RANK];
+    ft_initialiser initialiser;
+    int fan_in, fan_out; /* 0: from the shape, as for weights [out, in, ...] */
+    bool buffer;         /* state that is saved but never trained, as running_mean */
+} ft_parameter_options;
+
+/* Pairs are height, width; a second value of 0 means "same as the first".
+   Padding: {p} is p on all four sides, otherwise top, left, bottom, right. */
+typedef struct ft_conv2d_options {
+    int kernel[2];          /* required */
+    int stride[2];          /* default 1 */
+    int padding[4];         /* default 0 */
+    int dilation[2];        /* default 1 */
+    int groups;             /* default 1; = in_channels is a depthwise convolution */
+    bool same;              /* TensorFlow's SAME: output = ceil(input / stride), the odd row and
+                               column of padding at the bottom and right; padding is ignored */
+    bool no_bias;
+    ft_node weight, bias;   /* use these nodes instead of making "<name>.weight" and ".bias" */
+    ft_initialiser initialiser;
+} ft_conv2d_options;
+
+typedef struct ft_linear_options {
+    bool no_bias;
+    ft_node weight, bias;   /* as in ft_conv2d_options; weight is [out, in] */
+    ft_initialiser initialiser;
+} ft_linear_options;
+
+typedef struct ft_batch_norm_options {
+    float eps;              /* default 1e-5 */
+    float momentum;         /* default 0.1: running = 0.9 * running + 0.1 * batch, as PyTorch */
+} ft_batch_norm_options;
+
+typedef struct ft_pool2d_options {
+    int kernel[2];          /* required */
+    int stride[2];          /* default: the kernel */
+    int padding[4];         /* default 0 */
+    bool same;              /* as in ft_conv2d_options */
+    bool ceil_mode;         /* keep a last window that starts inside but ends outside */
+    bool exclude_padding;   /* average only: divide by the pixels inside, as Keras does */
+} ft_pool2d_options;
+
+typedef struct ft_dropout_options {
+    float probability;      /* of a zero; default 0.5 */
+} ft_dropout_options;
+
+typedef struct ft_activation_options {
+    float slope;            /* leaky_relu: default 0.01 */
+    float alpha;            /* elu: default 1 */
+    int axis;               /* softmax, log_softmax: 0 means the last one; 1 the channels */
+    bool tanh_approximation;/* gelu */
+} ft_activation_options;
+
+typedef struct ft_pad_options {
+    int before[FINETUNE_MAX_RANK], after[FINETUNE_MAX_RANK]; /* zeros to add, per dimension */
+} ft_pad_options;
+
+typedef struct ft_slice_options { /* x[start:stop:step] in every dimension but the batch */
+    int start[FINETUNE_MAX_RANK];
+    int stop[FINETUNE_MAX_RANK];  /* 0: to the end */
+    int step[FINETUNE_MAX_RANK];  /* default 1 */
+} ft_slice_options;
+
+typedef struct ft_loss_options {
+    float label_smoothing;  /* cross_entropy: default 0 */
+} ft_loss_options;
+
+typedef struct ft_network_options {
+    int classes;            /* default: what the network is usually published with */
+    int image_size;         /* default: likewise (224, or 32 for the CIFAR networks) */
+    int channels;           /* of the image; default 3 */
+    float width;            /* mobilenet_v1: default 1 */
+    bool adjusted;          /* keras_cnn: a dense layer of 256 instead of 1024 */
+    bool keras_initialisers;
+} ft_network_options;
+
+/* How a picture becomes the network's input; stored in the model file. */
+typedef struct ft_preprocessing {
+    int width, height, channels; /* of the network's input */
+    int resize;             /* the shorter side first becomes this (Pillow's antialiased bilinear),
+                               then the centre is cut out; 0: both sides are resized to fit */
+    float mean[4], std[4];  /* (pixel / 255 - mean) / std */
+} ft_preprocessing;
+
+/* ---- Files ---- */
+
+typedef struct ft_weights_options {
+    const void *memory;     /* load from here instead of from a path ... */
+    size_t bytes;
+    const char *rename;     /* "from=to,from=to": a leading part of names in the file to replace */
+    bool allow_missing;     /* parameters that the file lacks keep their values */
+    bool allow_unexpected;  /* tensors that the network lacks are passed over */
+    bool allow_mismatched;  /* tensors of another shape are passed over (a new head) */
+    bool map;               /* map the file instead of reading it; it must not shrink meanwhile */
+} ft_weights_options;
+
+typedef struct ft_load_options {
+    ft_weights_options weights;
+    const char *architecture;   /* default: recognised from the names and shapes in the file */
+    ft_network_options network;
+} ft_load_options;
+
+typedef struct ft_save_options {
+    ft_type type;           /* FT_F32 (default), FT_F16 or FT_BF16 */
+} ft_save_options;
+
+typedef struct ft_tensor_info { /* one tensor of a file; pointers live as long as the ft_file */
+    const char *name;
+    ft_type type;
+    ft_shape shape;
+    uint64_t offset;        /* of its first byte in the file */
+    uint64_t bytes;
+    int64_t stride[FINETUNE_MAX_RANK]; /* in elements; row-major unless PyTorch stored a view */
+} ft_tensor_info;
+
+/* ---- Data ---- */
+
+/* Where a data source is to put one tensor of one sample. */
+typedef struct ft_slot {
+    const char *name;       /* of the input node: "input", "labels", ... */
+    ft_type type;
+    ft_shape shape;         /* of one sample, without the batch */
+    void *values;           /* row-major */
+    int length;             /* to be set by sequences: how many steps are real */
+} ft_slot;
+
+/* A source of samples, read at random. get() fills the slots that it knows and returns false for a
+   sample that cannot be read (it is then left out). `view` 0 is the plain sample; others are
+   augmented, and depend on (seed, index, view) alone. Called by several threads at once. */
+typedef struct ft_source {
+    void *user;
+    int count;
+    int classes;                       /* 0: the labels are not classes */
+    bool (*get)(void *user, int index, int view, ft_slot *slots, int slot_count);
+    int (*label)(void *user, int index);          /* optional: for stratified splits */
+    uint64_t (*group)(void *user, int index);     /* optional: equal for samples that belong
+                                                     together and must not be split */
+    const char *(*name)(void *user, int index);   /* optional: e.g. the file's name */
+    const char *(*class_name)(void *user, int c); /* optional */
+    void (*release)(void *user);                  /* optional: called once, with the ft_data */
+} ft_source;
+
+typedef struct ft_augmentation {
+    float shift;            /* up to this share of width and height in each direction */
+    float scale;            /* random resized crop: down to this share of the area; 0: none */
+    bool flip;              /* mirrored left to right in half of the views */
+} ft_augmentation;
+
+typedef struct ft_image_folder_options {
+    int per_class;          /* use only this many of each class, drawn by the seed; 0: all */
+    ft_augmentation augmentation; /* of views other than 0; all zero: chosen by ft_finetune */
+    size_t cache_bytes;     /* keep decoded pictures in memory up to this; default 512 MiB */
+    bool no_groups;         /* file names do not say which frames belong together */
+    bool match_classes;     /* the folder's classes must be among the model's (for evaluation) */
+} ft_image_folder_options;
+
+typedef struct ft_array_options {
+    int classes;
+    const char *input, *labels; /* names of the nodes; default "input" and "labels" */
+} ft_array_options;
+/* ---- Training ---- */
+
+typedef enum ft_optimizer { FT_ADAMW, FT_ADAM, FT_SGD } ft_optimizer;
+typedef enum ft_schedule {
+    FT_CONSTANT,
+    FT_STEP,       /* times gamma after every step_epochs epochs */
+    FT_COSINE,     /* to 0 at the end */
+    FT_ONE_CYCLE   /* up from 1/25 over the first 30 %, then down to 1/25/10^4; cosine pieces */
+} ft_schedule;
+
+typedef struct ft_optimizer_options {
+    ft_optimizer optimizer; /* default AdamW */
+    float learning_rate;    /* default 1e-3 (SGD: 1e-2) */
+    float momentum;         /* SGD: default 0 */
+    bool nesterov;
+    float beta1, beta2;     /* default 0.9, 0.999 */
+    float eps;              /* default 1e-8 */
+    float weight_decay;     /* default 0; AdamW's is decoupled from the gradient */
+    float clip_norm;        /* gradients of a larger norm are scaled down to it; 0: never */
+} ft_optimizer_options;
+
+typedef struct ft_progress {
+    int epoch, epochs;      /* from 0; of how many */
+    int step, steps;        /* in this epoch, from 1 */
+    int batch;              /* samples in this step */
+    const char *stage;      /* "head", "all", ... */
+    double loss, accuracy;  /* of the training samples of this epoch so far */
+    float learning_rate;
+    bool epoch_done;
+    double held_back_accuracy, held_back_loss; /* at the end of an epoch; negative: not measured */
+} ft_progress;
+
+typedef struct ft_fit_options {
+    int epochs;             /* default 10 */
+    int batch_size;         /* default 32 */
+    ft_optimizer_options optimizer;
+    ft_schedule schedule;
+    int step_epochs;        /* FT_STEP: default 10 */
+    float gamma;            /* FT_STEP: default 0.1 */
+    float warmup_epochs;    /* linear, from 0; default none */
+    float hold_back;        /* share of the data that is not trained on but measured after each
+                               epoch, split by class and group; default 0 */
+    bool best;              /* end with the weights of the best held-back epoch, not the last */
+    int patience;           /* stop after so many epochs without a better one; 0: never */
+    bool no_cache;          /* compute the frozen prefix anew at each step */
+    int views;              /* augmented views per sample for the cached prefix; default 1 */
+    bool augment;           /* train on augmented views (the data says which) */
+    size_t cache_bytes;     /* for the outputs of the frozen prefix; default 1 GiB */
+    const char *checkpoint; /* a file that a killed run continues from; NULL: none */
+    int checkpoint_steps;   /* write it every so many steps, besides every epoch; 0: no */
+    const char *stage;      /* a name for progress and checkpoint */
+    bool (*progress)(void *user, const ft_progress *progress); /* false stops the run */
+    void *progress_user;
+} ft_fit_options;
+
+typedef struct ft_digest { uint64_t frozen; int tensors; } ft_digest; /* of all frozen bytes */
+
+typedef struct ft_fit_result {
+    int epochs;             /* that ran */
+    int best_epoch;         /* from 0; -1: no choice was made */
+    double loss, accuracy;  /* of the training samples in the last epoch */
+    double held_back_loss, held_back_accuracy; /* of the weights that were kept; negative: none */
+    int held_back_correct, held_back_total;
+    ft_digest before, after; /* equal, or the run would have failed */
+    bool stopped;           /* by the progress function; the weights are as of that step */
+} ft_fit_result;
+
+typedef struct ft_finetune_options {
+    int epochs;             /* of the last stage; default: chosen */
+    int batch_size;         /* default 32 */
+    float learning_rate;    /* default: chosen per stage */
+    const char *freeze;     /* glob: freeze exactly this and skip the choice of a stage */
+    const char *checkpoint;
+    int checkpoint_steps;
+    ft_augmentation augmentation; /* default: small shifts, never a flip */
+    bool (*progress)(void *user, const ft_progress *progress);
+    void *progress_user;
+} ft_finetune_options;
+
+typedef struct ft_finetune_result {
+    char choice[256];       /* one line: what was trained, and why */
+    ft_fit_result fit;      /* of the last stage */
+} ft_finetune_result;
+
+typedef struct ft_evaluate_options {
+    int batch_size;         /* default 32 */
+    int *confusion;         /* classes * classes numbers: [true class][predicted]; or NULL */
+} ft_evaluate_options;
+
+typedef struct ft_evaluation {
+    int correct, total, skipped;
+    double accuracy, low, high; /* with its 95 % Wilson interval */
+    double loss;
+} ft_evaluation;
+
+typedef struct ft_prediction { int class_index; float probability; } ft_prediction;
+
+typedef struct ft_plan_bytes { /* what a run will take, told before it */
+    size_t parameters, gradients, optimizer, activations, workspace, total;
+} ft_plan_bytes;
+
+/* =============================================================================================
+   [SECTION] 3 Functions, in the order in which a program calls them
+   ============================================================================================= */
+#ifndef FINETUNE_API
+#define FINETUNE_API extern
+#endif
+
+/* ---- A model ---- */
+
+/* Makes an empty model that owns all that is made with it. NULL only when there is no memory. */
+FINETUNE_API ft_model *ft_create(ft_desc desc);
+FINETUNE_API void ft_destroy(ft_model *m); /* NULL is fine */
+
+/* The first error since the start (or since ft_clear_error), FT_OK when there was none. After an
+   error every call that works on the model does nothing but return the same status. */
+FINETUNE_API ft_status ft_error(const ft_model *m);
+FINETUNE_API const char *ft_error_text(const ft_model *m); /* "" when there was none */
+/* Forgets the error; the weights are those of the last good epoch, so prediction works again. */
+FINETUNE_API void ft_clear_error(ft_model *m);
+FINETUNE_API const char *ft_status_name(ft_status status);
+
+/* ---- A network from a file, or by name ---- */
+
+/* Loads a model file, or recognises a published network by the names and shapes of its weights,
+   builds it and loads them. .safetensors, and PyTorch's .pt/.pth. */
+FINETUNE_API ft_status ft_load(ft_model *m, const char *path, ft_load_options options);
+
+/* Builds "resnet18", "resnet34", "resnet50" (torchvision's names), "resnet20", "resnet32",
+   "resnet44", "resnet56" (for CIFAR, option A shortcuts), "mobilenet_v1" or "keras_cnn" with
+   random weights. Returns the logits, [batch, classes]. */
+FINETUNE_API ft_node ft_network(ft_model *m, const char *name, ft_network_options options);
+
+/* Reads weights into parameters of the same names. What does not match is listed in the error. */
+FINETUNE_API ft_status ft_load_weights(ft_model *m, const char *path, ft_weights_options options);
+
+/* Writes weights, graph, class names and preprocessing: all that prediction needs. */
+FINETUNE_API ft_status ft_save(ft_model *m, const char *path, ft_save_options options);
+
+/* ---- Tensors of a file, whatever they are for ---- */
+FINETUNE_API ft_file *ft_file_open(ft_model *m, const char *path, ft_weights_options options);
+FINETUNE_API void ft_file_close(ft_file *file);
+FINETUNE_API int ft_file_count(const ft_file *file);
+FINETUNE_API ft_tensor_info ft_file_tensor(const ft_file *file, int index);
+FINETUNE_API int ft_file_find(const ft_file *file, const char *name); /* index; -1: none */
+/* The text of __metadata__'s entry `key`; NULL: none. */
+FINETUNE_API const char *ft_file_metadata(const ft_file *file, const char *key);
+/* Reads a tensor as float32 (any type) or as it is stored, row-major. */
+FINETUNE_API ft_status ft_file_read_f32(ft_file *file, int index, float *to, size_t count);
+FINETUNE_API ft_status ft_file_read(ft_file *file, int index, void *to, size_t bytes);
+
+/* ---- Building: each returns the node of its result ----
+   `name` is the layer's name; its parameters are called "<name>.weight" and so on. */
+FINETUNE_API ft_node ft_input(ft_model *m, const char *name, ft_input_options options);
+FINETUNE_API ft_node ft_parameter(ft_model *m, const char *name, ft_parameter_options options);
+
+/* x [N, C, H, W] -> [N, out_channels, H', W'], H' = (H + padding - dilation*(kernel-1) - 1)/stride
+   + 1, rounded down; weight [out_channels, C/groups, kernel, kernel]. */
+FINETUNE_API ft_node ft_conv2d(ft_model *m, const char *name, ft_node x, int out_channels,
+                               ft_conv2d_options options);
+/* x [..., in] -> [..., out]: y = x weight^T + bias. */
+FINETUNE_API ft_node ft_linear(ft_model *m, const char *name, ft_node x, int out_features,
+                               ft_linear_options options);
+/* x [N, C] or [N, C, H, W]: y = (x - mean) / sqrt(var + eps) * weight + bias per channel; the
+   batch's mean and variance in training, the running ones in evaluation or when frozen.
+   Ioffe and Szegedy 2015. */
+FINETUNE_API ft_node ft_batch_norm(ft_model *m, const char *name, ft_node x,
+                                   ft_batch_norm_options options);
+FINETUNE_API ft_node ft_max_pool2d(ft_model *m, const char *name, ft_node x,
+                                   ft_pool2d_options options);
+FINETUNE_API ft_node ft_avg_pool2d(ft_model *m, const char *name, ft_node x,
+                                   ft_pool2d_options options);
+FINETUNE_API ft_node ft_global_avg_pool(ft_model *m, const char *name, ft_node x); /* [N,C,1,1] */
+FINETUNE_API ft_node ft_global_max_pool(ft_model *m, const char *name, ft_node x);
+FINETUNE_API ft_node ft_flatten(ft_model *m, const char *name, ft_node x); /* [N, rest] */
+/* `size` of one sample, without the batch; one of them may be -1: what is left. */
+FINETUNE_API ft_node ft_reshape(ft_model *m, const char *name, ft_node x, int rank,
+                                const int *size);
+/* a + b, a * b; a size of 1 (or a missing leading one) in b is repeated. */
+FINETUNE_API ft_node ft_add(ft_model *m, const char *name, ft_node a, ft_node b);
+FINETUNE_API ft_node ft_mul(ft_model *m, const char *name, ft_node a, ft_node b);
+FINETUNE_API ft_node ft_concat(ft_model *m, const char *name, int count, const ft_node *x,
+                               int axis); /* axis >= 1 */
+FINETUNE_API ft_node ft_pad(ft_model *m, const char *name, ft_node x, ft_pad_options options);
+FINETUNE_API ft_node ft_slice(ft_model *m, const char *name, ft_node x, ft_slice_options options);
+/* Zero with the probability p, else x / (1 - p); in evaluation, or frozen, x itself. */
+FINETUNE_API ft_node ft_dropout(ft_model *m, const char *name, ft_node x,
+                                ft_dropout_options options);
+/* `kind` is one of "sigmoid", "tanh", "relu", "relu6", "leaky_relu", "elu", "softplus",
+   "softsign", "gelu", "silu", "softmax", "log_softmax". */
+FINETUNE_API ft_node ft_activation(ft_model *m, const char *kind, const char *name, ft_node x,
+                                   ft_activation_options options);
+/* Losses: the mean over the batch, shape [1]. Stable at large logits. */
+FINETUNE_API ft_node ft_cross_entropy(ft_model *m, const char *name, ft_node logits,
+                                      ft_node labels /* I32 [N] */, ft_loss_options options);
+FINETUNE_API ft_node ft_soft_cross_entropy(ft_model *m, const char *name, ft_node logits,
+                                           ft_node targets /* F32 [N, classes] */);
+FINETUNE_API ft_node ft_binary_cross_entropy(ft_model *m, const char *name, ft_node logits,
+                                             ft_node targets /* F32, as logits */);
+FINETUNE_API ft_node ft_mse(ft_model *m, const char *name, ft_node x, ft_node target);
+
+/* Which nodes matter: the output that is predicted and saved, and the loss that is trained. A
+   network made by name or from a file has both (cross-entropy over the node "labels"). */
+FINETUNE_API void ft_set_output(ft_model *m, ft_node logits);
+FINETUNE_API void ft_set_loss(ft_model *m, ft_node loss);
+FINETUNE_API ft_node ft_output(const ft_model *m);
+FINETUNE_API ft_node ft_loss(const ft_model *m);
+FINETUNE_API void ft_set_preprocessing(ft_model *m, ft_preprocessing preprocessing);
+FINETUNE_API ft_preprocessing ft_get_preprocessing(const ft_model *m);
+FINETUNE_API void ft_set_class_names(ft_model *m, int count, const char *const *names);
+FINETUNE_API const char *ft_class_name(const ft_model *m, int index); /* NULL: none */
+FINETUNE_API int ft_class_count(const ft_model *m);
+
+/* ---- Looking at it ---- */
+FINETUNE_API ft_node ft_find(const ft_model *m, const char *name); /* {0}: none of that name */
+FINETUNE_API int ft_node_count(const ft_model *m);                 /* ids are 1..count */
+FINETUNE_API const char *ft_node_name(const ft_model *m, ft_node node);
+FINETUNE_API const char *ft_node_operator(const ft_model *m, ft_node node); /* "conv2d", ... */
+FINETUNE_API ft_shape ft_node_shape(const ft_model *m, ft_node node);  /* FT_BATCH as it is */
+FINETUNE_API int ft_node_inputs(const ft_model *m, ft_node node, ft_node *inputs, int most);
+FINETUNE_API bool ft_node_frozen(const ft_model *m, ft_node node);
+FINETUNE_API uint64_t ft_node_multiply_adds(const ft_model *m, ft_node node); /* a sample */
+FINETUNE_API const char *ft_architecture(const ft_model *m); /* "resnet18", or "" */
+/* Copies a parameter or buffer, or the last run's value of a node, out or in. `count` numbers. */
+FINETUNE_API ft_status ft_get(ft_model *m, ft_node node, float *to, size_t count);
+FINETUNE_API ft_status ft_set(ft_model *m, ft_node node, const float *from, size_t count);
+FINETUNE_API ft_status ft_get_gradient(ft_model *m, ft_node node, float *to, size_t count);
+/* What training or prediction with batches of this size will take. */
+FINETUNE_API ft_plan_bytes ft_plan(ft_model *m, int batch_size, bool training);
+
+/* ---- Adjusting it ---- globs on names: * ? [a-z] [!a-z], and several parted by commas */
+FINETUNE_API int ft_freeze(ft_model *m, const char *glob);   /* how many nodes matched */
+FINETUNE_API int ft_unfreeze(ft_model *m, const char *glob);
+FINETUNE_API ft_digest ft_frozen_digest(ft_model *m);
+/* Puts a new linear layer of `classes` outputs in the place of the last one, under its name. */
+FINETUNE_API ft_status ft_replace_head(ft_model *m, int classes);
+/* Turns the activations whose names match into `kind`; returns how many. */
+FINETUNE_API int ft_swap_activations(ft_model *m, const char *glob, const char *kind,
+                                     ft_activation_options options);
+/* Factors on the learning rate, and weight decay, of the parameters that match. */
+FINETUNE_API int ft_scale_learning_rate(ft_model *m, const char *glob, float factor);
+FINETUNE_API int ft_set_weight_decay(ft_model *m, const char *glob, float weight_decay);
+/* Draws the weights anew, from the model's seed. */
+FINETUNE_API int ft_initialise(ft_model *m, const char *glob, ft_initialiser initialiser);
+
+/* ---- Data; owned by the model, freed with it or by ft_data_free ---- */
+FINETUNE_API ft_data *ft_data_source(ft_model *m, ft_source source);
+/* PATH/CLASS/anything.jpg|png|bmp|ppm|pgm|gif; classes in the order of their names. */
+FINETUNE_API ft_data *ft_image_folder(ft_model *m, const char *path,
+                                      ft_image_folder_options options);
+/* `count` samples in the caller's memory, which must live as long: values are
+   [count, the input's shape], labels [count]. */
+FINETUNE_API ft_data *ft_arrays(ft_model *m, int count, const float *values, const int *labels,
+                                ft_array_options options);
+FINETUNE_API void ft_data_free(ft_data *data);
+FINETUNE_API int ft_data_count(const ft_data *data);
+FINETUNE_API int ft_data_classes(const ft_data *data);
+FINETUNE_API const char *ft_data_class_name(const ft_data *data, int c);
+FINETUNE_API const char *ft_data_name(const ft_data *data, int index);
+FINETUNE_API int ft_data_label(const ft_data *data, int index);
+FINETUNE_API int ft_data_skipped(const ft_data *data); /* files that could not be decoded */
+
+/* ---- Training ---- */
+
+/* The default recipe: a new head for the data's classes, trained on frozen features; deeper layers
+   too where that is not enough by a held-back part of the data. */
+FINETUNE_API ft_finetune_result ft_finetune(ft_model *m, ft_data *data,
+                                            ft_finetune_options options);
+/* Trains what is not frozen. */
+FINETUNE_API ft_fit_result ft_fit(ft_model *m, ft_data *data, ft_fit_options options);
+FINETUNE_API ft_evaluation ft_evaluate(ft_model *m, ft_data *data, ft_evaluate_options options);
+
+/* The same by hand:
+       ft_set_optimizer(m, options);
+       for (...) { ft_feed(m, input, x, batch); ft_feed(m, labels, y, batch);
+                   loss = ft_forward(m, true); ft_backward(m); ft_update(m, learning_rate); }   */
+FINETUNE_API ft_status ft_set_optimizer(ft_model *m, ft_optimizer_options options);
+FINETUNE_API ft_status ft_feed(ft_model *m, ft_node input, const void *values, int batch);
+FINETUNE_API float ft_forward(ft_model *m, bool training); /* the loss; 0 if there is none */
+FINETUNE_API ft_status ft_backward(ft_model *m);           /* adds to the gradients */
+FINETUNE_API ft_status ft_update(ft_model *m, float learning_rate); /* and zeroes them */
+/* The factor on the learning rate at a step (from 0) of a schedule of so many steps. */
+FINETUNE_API float ft_schedule_factor(ft_schedule schedule, int step, int steps, int step_size,
+                                      float gamma, int warmup);
+
+/* ---- Prediction ---- */
+
+/* One picture, as encoded bytes or as a path; the `count` most probable classes, best first.
+   Returns how many were written, 0 on error. */
+FINETUNE_API int ft_predict_file(ft_model *m, const char *path, ft_prediction *best, int count);
+FINETUNE_API int ft_predict_memory(ft_model *m, const void *bytes, size_t count_of_bytes,
+                                   ft_prediction *best, int count);
+/* `pixels`: rows of 8-bit RGB (3 channels) or grey (1). */
+FINETUNE_API int ft_predict_pixels(ft_model *m, const uint8_t *pixels, int width, int height,
+                                   int channels, ft_prediction *best, int count);
+/* Any input: values [batch, the input's shape] -> logits [batch, classes]. */
+FINETUNE_API ft_status ft_run(ft_model *m, const float *values, int batch, float *logits);
+
+#ifdef __cplusplus
+}
+#endif
+#endif /* FINETUNE_H */
+
+/* ------------------------------------------------------------------------------------------------
+   Stop here unless you want to change the library.
+   --------------------------------------------------------------------------------------------- */
+#if defined(FINETUNE_IMPLEMENTATION) && !defined(FINETUNE__IMPLEMENTED)
+#define FINETUNE__IMPLEMENTED
+
+/* =============================================================================================
+   [SECTION] 4 Platform, checked sizes, allocator, errors
+   Everything that can fail for want of memory or of a file goes through an ft__context, which
+   keeps the first error. No other global or static state exists.
+   ============================================================================================= */
+#include <limits.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#if (defined(__unix__) || defined(__APPLE__)) && !defined(FINETUNE_NO_POSIX)
+#define FINETUNE__POSIX 1
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#else
+#define FINETUNE__POSIX 0
+#ifndef FINETUNE_NO_THREADS
+#define FINETUNE_NO_THREADS
+#endif
+#endif
+#ifndef FINETUNE_NO_THREADS
+#include <pthread.h>
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__)
+#define FT__PRINTF(text, first) __attribute__((format(printf, text, first)))
+#define FT__UNUSED __attribute__((unused))
+#else
+#define FT__PRINTF(text, first)
+#define FT__UNUSED
+#endif
+
+#define FT__ALIGNMENT 64 /* bytes: a cache line, and the widest vector */
+
+typedef struct ft__pool ft__pool;
+
+typedef struct ft__context {
+    ft_desc desc;       /* with every default filled in */
+    ft_status status;   /* sticky: the first error ... */
+    char text[1024];    /* ... and its line */
+    size_t bytes;       /* allocated now, by this model */
+    size_t bytes_peak;
+    size_t arena_used;
+    int threads;
+    int simd;           /* which micro-kernels: see section 6.2 */
+    ft__pool *pool;     /* NULL: everything runs on the calling thread */
+} ft__context;
+
+static bool ft__ok(const ft__context *c) { return c->status == FT_OK; }
+
+/* Keeps the first error only: what follows from it would hide the cause. */
+static FT__PRINTF(3, 4) ft_status ft__fail(ft__context *c, ft_status status, const char *format,
+                                           ...)
+{
+    va_list arguments;
+    if (c->status != FT_OK) return c->status;
+    c->status = status;
+    va_start(arguments, format);
+    vsnprintf(c->text, sizeof c->text, format, arguments);
+    va_end(arguments);
+    return status;
+}
+
+static FT__PRINTF(2, 3) void ft__say(const ft__context *c, const char *format, ...)
+{
+    char line[1024];
+    va_list arguments;
+    if (!c->desc.log) return;
+    va_start(arguments, format);
+    vsnprintf(line, sizeof line, format, arguments);
+    va_end(arguments);
+    c->desc.log(c->desc.log_user, line);
+}
+
+static bool ft__multiply(size_t a, size_t b, size_t *product)
+{
+    if (b != 0 && a > SIZE_MAX / b) return false;
+    *product = a * b;
+    return true;
+}
+
+static void *ft__default_allocate(void *user, size_t bytes, size_t alignment)
+{
+    /* malloc aligns less than asked: the pointer that it gave is kept just below ours. */
+    unsigned char *raw, *aligned;
+    (void)user;
+    if (bytes > SIZE_MAX - alignment - sizeof(void *)) return NULL;
+    raw = (unsigned char *)malloc(bytes + alignment + sizeof(void *));
+    if (!raw) return NULL;
+    aligned = raw + sizeof(void *);
+    aligned += (alignment - (uintptr_t)aligned % alignment) % alignment;
+    memcpy(aligned - sizeof(void *), &raw, sizeof raw);
+    return aligned;
+}
+
+static void ft__default_release(void *user, void *memory, size_t bytes)
+{
+    void *raw;
+    (void)user;
+    (void)bytes;
+    memcpy(&raw, (unsigned char *)memory - sizeof(void *), sizeof raw);
+    free(raw);
+}
+
+/* The arena only grows, but gives the latest block back: enough for the order in which models are
+   built, and it needs no list. */
+static void *ft__arena_allocate(ft__context *c, size_t bytes)
+{
+    unsigned char *base = (unsigned char *)c->desc.arena, *start;
+    size_t misaligned = (uintptr_t)(base + c->arena_used) % FT__ALIGNMENT;
+    size_t skip = misaligned ? FT__ALIGNMENT - misaligned : 0;
+    if (skip > c->desc.arena_bytes - c->arena_used) return NULL;
+    if (bytes > c->desc.arena_bytes - c->arena_used - skip) return NULL;
+    start = base + c->arena_used + skip;
+    c->arena_used += skip + bytes;
+    return start;
+}
+
+/* Each block starts with its size, so that release needs only the pointer. */
+static void *ft__allocate(ft__context *c, size_t count, size_t size)
+{
+    size_t bytes;
+    unsigned char *block = NULL;
+    if (!ft__ok(c)) return NULL;
+    if (!ft__multiply(count, size, &bytes) || bytes > SIZE_MAX / 2) {
+        ft__fail(c, FT_MEMORY, "%zu elements of %zu bytes are more than memory can hold", count,
+                 size);
+        return NULL;
+    }
+    bytes += FT__ALIGNMENT;
+    if (c->desc.memory_budget && bytes > c->desc.memory_budget - c->bytes) {
+        ft__fail(c, FT_MEMORY, "the memory budget of %zu bytes is used up: %zu are taken, %zu more"
+                 " are wanted", c->desc.memory_budget, c->bytes, bytes);
+        return NULL;
+    }
+    if (c->desc.arena) block = (unsigned char *)ft__arena_allocate(c, bytes);
+    else block = (unsigned char *)c->desc.allocator.allocate(c->desc.allocator.user, bytes,
+                                                             FT__ALIGNMENT);
+    if (!block) {
+        ft__fail(c, FT_MEMORY, "no memory for %zu bytes (%zu are in use)", bytes, c->bytes);
+        return NULL;
+    }
+    memset(block, 0, bytes);
+    memcpy(block, &bytes, sizeof bytes);
+    c->bytes += bytes;
+    if (c->bytes > c->bytes_peak) c->bytes_peak = c->bytes;
+    return block + FT__ALIGNMENT;
+}
+
+static void ft__release(ft__context *c, void *memory)
+{
+    unsigned char *block = (unsigned char *)memory;
+    size_t bytes;
+    if (!memory) return;
+    block -= FT__ALIGNMENT;
+    memcpy(&bytes, block, sizeof bytes);
+    c->bytes -= bytes;
+    if (!c->desc.arena) c->desc.allocator.release(c->desc.allocator.user, block, bytes);
+    else if (block + bytes == (unsigned char *)c->desc.arena + c->arena_used)
+        c->arena_used -= bytes;
+}
+
+/* Moves an array to a larger block; NULL (and the old block untouched) when there is no memory. */
+static void *ft__grow(ft__context *c, void *old, size_t old_count, size_t count, size_t size)
+{
+    void *grown = ft__allocate(c, count, size);
+    if (!grown) return NULL;
+    if (old) memcpy(grown, old, old_count * size);
+    ft__release(c, old);
+    return grown;
+}
+
+static const char *const ft__status_names[] = {
+#define FT__STATUS_NAME(name, text) #name,
+    FINETUNE_STATUS_LIST(FT__STATUS_NAME)
+};
+
+static const char *const ft__type_names[] = {
+#define FT__TYPE_NAME(name, bytes) #name,
+    FINETUNE_TYPE_LIST(FT__TYPE_NAME)
+};
+
+static const int ft__type_bytes[] = {
+#define FT__TYPE_BYTES(name, bytes) bytes,
+    FINETUNE_TYPE_LIST(FT__TYPE_BYTES)
+};
+
+/* The number of elements; 0 with an error in the context when it does not fit into memory. */
+static size_t ft__shape_count(const ft_shape *shape)
+{
+    size_t count = 1;
+    int d;
+    for (d = 0; d < shape->rank; ++d) {
+        if (shape->size[d] < 0) return 0;
+        if (!ft__multiply(count, (size_t)shape->size[d], &count)) return 0;
+    }
+    return count > SIZE_MAX / 16 ? 0 : count;
+}
+
+/* "[N, 3, 224, 224]" for messages; N is the batch. */
+static const char *ft__shape_text(const ft_shape *shape, char text[80])
+{
+    size_t at = 1;
+    int d;
+    text[0] = '[';
+    for (d = 0; d < shape->rank; ++d) {
+        if (d && at < 70) { text[at++] = ','; text[at++] = ' '; }
+        if (shape->size[d] == FT_BATCH) text[at++] = 'N';
+        else at += (size_t)snprintf(text + at, 80 - at - 1, "%d", shape->size[d]);
+        if (at > 72) break;
+    }
+    text[at] = ']';
+    text[at + 1] = 0;
+    return text;
+}
+
+/* =============================================================================================
+   [SECTION] 5.1 Random numbers
+   Counter-based: a number is a function of (seed, what it is for, index), so that it depends
+   neither on threads nor on what was drawn before, and a resumed run draws the same.
+   The mixing is SplitMix64's finaliser (Steele, Lea, Flood 2014).
+   ============================================================================================= */
+enum { /* what a key is for */
+    FT__USE_INITIALISE = 1, FT__USE_DROPOUT, FT__USE_ORDER, FT__USE_SPLIT, FT__USE_PER_CLASS,
+    FT__USE_AUGMENT
+};
+
+static uint64_t ft__mix(uint64_t z)
+{
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
+    return z ^ (z >> 31);
+}
+
+/* A key for one use of random numbers, from up to four numbers that name it. */
+static uint64_t ft__key(uint64_t seed, uint64_t a, uint64_t b, uint64_t use)
+{
+    uint64_t key = ft__mix(seed + 0x9E3779B97F4A7C15u);
+    key = ft__mix(key ^ (a + 0xD1B54A32D192ED03u));
+    key = ft__mix(key ^ (b + 0x8CB92BA72F3D8DD7u));
+    return ft__mix(key ^ (use + 0xAEF17502108EF2D9u));
+}
+
+static uint64_t ft__random(uint64_t key, uint64_t index)
+{
+    return ft__mix(key + (index + 1) * 0x9E3779B97F4A7C15u);
+}
+
+static float ft__uniform(uint64_t key, uint64_t index) /* [0, 1), 24 bits */
+{
+    return (float)(ft__random(key, index) >> 40) * (1.0f / 16777216.0f);
+}
+
+static uint64_t ft__hash_bytes(uint64_t hash, const void *bytes, size_t count)
+{
+    /* Eight bytes a round: digests of whole networks are taken often. */
+    const unsigned char *at = (const unsigned char *)bytes;
+    uint64_t word = 0;
+    hash ^= count * 0x9E3779B97F4A7C15u;
+    for (; count >= 8; count -= 8, at += 8) {
+        memcpy(&word, at, 8);
+        hash = ft__mix(hash ^ word) + 0x9E3779B97F4A7C15u;
+    }
+    word = 0;
+    memcpy(&word, at, count);
+    return ft__mix(hash ^ word);
+}
+
+/* A random order of 0..count-1 (Fisher and Yates). */
+static void ft__shuffle(int *order, int count, uint64_t key)
+{
+    int i;
+    for (i = 0; i < count; ++i) order[i] = i;
+    for (i = count - 1; i > 0; --i) {
+        int j = (int)(ft__random(key, (uint64_t)i) % (uint64_t)(i + 1)), swap = order[i];
+        order[i] = order[j];
+        order[j] = swap;
+    }
+}
+
+/* =============================================================================================
+   [SECTION] 5.2 Strings
+   ============================================================================================= */
+static char *ft__copy_text(ft__context *c, const char *text)
+{
+    size_t bytes = strlen(text) + 1;
+    char *copy = (char *)ft__allocate(c, bytes, 1);
+    if (copy) memcpy(copy, text, bytes);
+    return copy;
+}
+
+/* [a-z] or [!a-z]; returns the pattern behind it, or NULL when it does not match. */
+static const char *ft__glob_set(const char *pattern, char letter)
+{
+    bool inverted = *pattern == '!', found = false;
+    if (inverted) ++pattern;
+    while (*pattern && *pattern != ']') {
+        if (pattern[1] == '-' && pattern[2] && pattern[2] != ']') {
+            if (letter >= pattern[0] && letter <= pattern[2]) found = true;
+            pattern += 3;
+        } else {
+            if (*pattern == letter) found = true;
+            ++pattern;
+        }
+    }
+    if (*pattern != ']' || found == inverted) return NULL;
+    return pattern + 1;
+}
+
+/* One pattern of `count` letters against a whole text. Linear apart from one remembered star. */
+static bool ft__glob_one(const char *pattern, const char *end, const char *text)
+{
+    const char *star = NULL, *star_text = NULL;
+    while (*text || pattern < end) {
+        const char *next = NULL;
+        if (pattern < end && *pattern == '*') {
+            star = ++pattern;
+            star_text = text;
+            continue;
+        }
+        if (pattern < end && *text) {
+            if (*pattern == '[') next = ft__glob_set(pattern + 1, *text);
+            else if (*pattern == '?' || *pattern == *text) next = pattern + 1;
+        }
+        if (next && next <= end) {
+            pattern = next;
+            ++text;
+        } else if (star && *star_text) {
+            pattern = star;
+            text = ++star_text;
+        } else return false;
+    }
+    return true;
+}
+
+/* Several patterns may be parted by commas. */
+static bool ft__glob(const char *patterns, const char *text)
+{
+    while (*patterns) {
+        const char *end = patterns;
+        while (*end && *end != ',') ++end;
+        if (ft__glob_one(patterns, end, text)) return true;
+        patterns = *end ? end + 1 : end;
+    }
+    return false;
+}
+
+/* A text that grows: check ft__ok(context) once at the end. `letters` ends with a 0. */
+typedef struct ft__text {
+    ft__context *context;
+    char *letters;
+    size_t count, capacity;
+} ft__text;
+
+static void ft__text_add_bytes(ft__text *text, const char *bytes, size_t count)
+{
+    if (text->capacity - text->count < count + 1) {
+        size_t capacity = 2 * text->capacity + count + 64;
+        char *grown = (char *)ft__grow(text->context, text->letters, text->count, capacity, 1);
+        if (!grown) return;
+        text->letters = grown;
+        text->capacity = capacity;
+    }
+    memcpy(text->letters + text->count, bytes, count);
+    text->count += count;
+    text->letters[text->count] = 0;
+}
+
+static FT__PRINTF(2, 3) void ft__text_add(ft__text *text, const char *format, ...)
+{
+    char piece[512];
+    va_list arguments;
+    int count;
+    va_start(arguments, format);
+    count = vsnprintf(piece, sizeof piece, format, arguments);
+    va_end(arguments);
+    if (count < 0) return;
+    if ((size_t)count >= sizeof piece) count = (int)sizeof piece - 1;
+    ft__text_add_bytes(text, piece, (size_t)count);
+}
+
+static bool ft__ends_with(const char *text, const char *end)
+{
+    size_t a = strlen(text), b = strlen(end);
+    return a >= b && strcmp(text + a - b, end) == 0;
+}
+
+/* =============================================================================================
+   [SECTION] 5.3 Files
+   The default operations: POSIX calls where they exist (declared here where strict C99 hides them),
+   stdio elsewhere.
+   ============================================================================================= */
+#if FINETUNE__POSIX
+#ifdef __cplusplus
+extern "C" {
+#endif
+int fsync(int descriptor);
+#ifdef __cplusplus
+}
+#endif
+
+/* A descriptor is carried in the pointer, plus one so that it is never NULL. */
+static int ft__descriptor(void *file) { return (int)(intptr_t)file - 1; }
+
+static void *ft__posix_open(void *user, const char *path, bool write)
+{
+    int descriptor = write ? open(path, O_WRONLY | O_CREAT | O_TRUNC, 0666) : open(path, O_RDONLY);
+    (void)user;
+    return descriptor < 0 ? NULL : (void *)(intptr_t)(descriptor + 1);
+}
+
+static int64_t ft__posix_size(void *user, void *file)
+{
+    struct stat status;
+    (void)user;
+    if (fstat(ft__descriptor(file), &status) != 0) return -1;
+    if (!S_ISREG(status.st_mode)) return -1;
+    return (int64_t)status.st_size;
+}
+
+static size_t ft__posix_read(void *user, void *file, uint64_t offset, void *to, size_t bytes)
+{
+    size_t done = 0;
+    (void)user;
+    if (lseek(ft__descriptor(file), (off_t)offset, SEEK_SET) < 0) return 0;
+    while (done < bytes) {
+        ssize_t got = read(ft__descriptor(file), (char *)to + done, bytes - done);
+        if (got <= 0) break;
+        done += (size_t)got;
+    }
+    return done;
+}
+
+static size_t ft__posix_write(void *user, void *file, const void *from, size_t bytes)
+{
+    size_t done = 0;
+    (void)user;
+    while (done < bytes) {
+        ssize_t put = write(ft__descriptor(file), (const char *)from + done, bytes - done);
+        if (put <= 0) break;
+        done += (size_t)put;
+    }
+    return done;
+}
+
+static bool ft__posix_close(void *user, void *file)
+{
+    /* fsync fails harmlessly on a file that was only read. */
+    bool synced = fsync(ft__descriptor(file)) == 0;
+    (void)user;
+    return close(ft__descriptor(file)) == 0 && synced;
+}
+
+static const void *ft__posix_map(void *user, void *file, size_t bytes)
+{
+    void *memory = mmap(NULL, bytes, PROT_READ, MAP_PRIVATE, ft__descriptor(file), 0);
+    (void)user;
+    return memory == MAP_FAILED ? NULL : memory;
+}
+
+static void ft__posix_unmap(void *user, const void *memory, size_t bytes)
+{
+    (void)user;
+    munmap((void *)(uintptr_t)memory, bytes);
+}
+
+static bool ft__posix_list(void *user, const char *path,
+                           void (*each)(void *context, const char *name, bool is_folder),
+                           void *context)
+{
+    DIR *folder = opendir(path);
+    struct dirent *entry;
+    (void)user;
+    if (!folder) return false;
+    while ((entry = readdir(folder)) != NULL) {
+        char inner[4096];
+        struct stat status;
+        int length = snprintf(inner, sizeof inner, "%s/%s", path, entry->d_name);
+        if (!strcmp(entry->d_name, ".") || !strcmp(entry->d_name, "..")) continue;
+        if (length < 0 || (size_t)length >= sizeof inner || stat(inner, &status) != 0) continue;
+        each(context, entry->d_name, S_ISDIR(status.st_mode) != 0);
+    }
+    closedir(folder);
+    return true;
+}
+#else
+static void *ft__stdio_open(void *user, const char *path, bool write)
+{
+    (void)user;
+    return fopen(path, write ? "wb" : "rb");
+}
+
+static int64_t ft__stdio_size(void *user, void *file)
+{
+    (void)user;
+    if (fseek((FILE *)file, 0, SEEK_END) != 0) return -1;
+    return (int64_t)ftell((FILE *)file);
+}
+
+static size_t ft__stdio_read(void *user, void *file, uint64_t offset, void *to, size_t bytes)
+{
+    (void)user;
+    if (offset > LONG_MAX || fseek((FILE *)file, (long)offset, SEEK_SET) != 0) return 0;
+    return fread(to, 1, bytes, (FILE *)file);
+}
+
+static size_t ft__stdio_write(void *user, void *file, const void *from, size_t bytes)
+{
+    (void)user;
+    return fwrite(from, 1, bytes, (FILE *)file);
+}
+
+static bool ft__stdio_close(void *user, void *file)
+{
+    (void)user;
+    return fclose((FILE *)file) == 0;
+}
+#endif
+
+static bool ft__default_rename(void *user, const char *from, const char *to)
+{
+    (void)user;
+    return rename(from, to) == 0;
+}
+
+static bool ft__default_remove(void *user, const char *path)
+{
+    (void)user;
+    return remove(path) == 0;
+}
+
+static ft_files ft__default_files(void)
+{
+    ft_files files;
+    memset(&files, 0, sizeof files);
+#if FINETUNE__POSIX
+    files.open = ft__posix_open;
+    files.size = ft__posix_size;
+    files.read = ft__posix_read;
+    files.write = ft__posix_write;
+    files.close = ft__posix_close;
+    files.map = ft__posix_map;
+    files.unmap = ft__posix_unmap;
+    files.list = ft__posix_list;
+#else
+    files.open = ft__stdio_open;
+    files.size = ft__stdio_size;
+    files.read = ft__stdio_read;
+    files.write = ft__stdio_write;
+    files.close = ft__stdio_close;
+#endif
+    files.rename = ft__default_rename;
+    files.remove = ft__default_remove;
+    return files;
+}
+
+/* A whole file in memory (released by the caller); NULL with an error. */
+static unsigned char *ft__read_file(ft__context *c, const char *path, size_t *bytes)
+{
+    ft_files *files = &c->desc.files;
+    unsigned char *content = NULL;
+    int64_t size;
+    void *file;
+    if (!ft__ok(c)) return NULL;
+    file = files->open(files->user, path, false);
+    if (!file) {
+        ft__fail(c, FT_FILE, "%s: cannot be opened", path);
+        return NULL;
+    }
+    size = files->size(files->user, file);
+    if (size < 0 || (uint64_t)size > SIZE_MAX / 2) ft__fail(c, FT_FILE, "%s: not a file", path);
+    else content = (unsigned char *)ft__allocate(c, (size_t)size + 1, 1);
+    if (content && files->read(files->user, file, 0, content, (size_t)size) != (size_t)size) {
+        ft__fail(c, FT_FILE, "%s: reading its %lld bytes failed", path, (long long)size);
+        ft__release(c, content);
+        content = NULL;
+    }
+    files->close(files->user, file);
+    *bytes = (size_t)size;
+    return content;
+}
+
+/* =============================================================================================
+   [SECTION] 5.4 JSON
+   A text becomes an array of values in the order in which they stand; a value knows how many lie
+   inside it and where the next one begins. No recursion: a hostile file cannot exhaust the stack.
+   Numbers are read and written here, not by libc, whose decimal point depends on the locale.
+   ============================================================================================= */
+enum { FT__JSON_DEPTH = 64 };
+
+typedef struct ft__json_value {
+    char kind;          /* 'o' object, 'a' array, 's' string, 'n' number, 't', 'f', '0' null */
+    bool integer;
+    int next;           /* index of the value behind this one and all inside it */
+    int count;          /* of members or elements */
+    const char *key;    /* inside an object */
+    const char *text;   /* of a string */
+    double number;
+    int64_t whole;      /* of a number without fraction and exponent */
+} ft__json_value;
+
+typedef struct ft__json { ft__json_value *values; int count, capacity; char *letters; } ft__json;
+
+typedef struct ft__json_reader {
+    ft__context *context;
+    ft__json *json;
+    const char *at, *end;
+    char *to;           /* where the next decoded string goes */
+} ft__json_reader;
+
+static void ft__json_space(ft__json_reader *r)
+{
+    while (r->at < r->end && (*r->at == ' ' || *r->at == '\n' || *r->at == '\t' || *r->at == '\r'))
+        r->at += 1;
+}
+
+static bool ft__json_hex(ft__json_reader *r, uint32_t *code)
+{
+    int i;
+    *code = 0;
+    if (r->end - r->at < 4) return false;
+    for (i = 0; i < 4; ++i) {
+        char l = *r->at++;
+        uint32_t digit = l >= '0' && l <= '9' ? (uint32_t)(l - '0')
+            : l >= 'a' && l <= 'f' ? (uint32_t)(l - 'a' + 10)
+            : l >= 'A' && l <= 'F' ? (uint32_t)(l - 'A' + 10) : 16;
+        if (digit > 15) return false;
+        *code = *code * 16 + digit;
+    }
+    return true;
+}
+
+static void ft__json_utf8(ft__json_reader *r, uint32_t code)
+{
+    if (code < 0x80) *r->to++ = (char)code;
+    else if (code < 0x800) {
+        *r->to++ = (char)(0xc0 | code >> 6);
+        *r->to++ = (char)(0x80 | (code & 63));
+    } else if (code < 0x10000) {
+        *r->to++ = (char)(0xe0 | code >> 12);
+        *r->to++ = (char)(0x80 | (code >> 6 & 63));
+        *r->to++ = (char)(0x80 | (code & 63));
+    } else {
+        *r->to++ = (char)(0xf0 | code >> 18);
+        *r->to++ = (char)(0x80 | (code >> 12 & 63));
+        *r->to++ = (char)(0x80 | (code >> 6 & 63));
+        *r->to++ = (char)(0x80 | (code & 63));
+    }
+}
+
+/* Behind a backslash. A decoded string is never longer than it was. */
+static bool ft__json_escape(ft__json_reader *r)
+{
+    static const char from[] = "\"\\/bfnrt", to[] = "\"\\/\b\f\n\r\t";
+    uint32_t code, low;
+    const char *found;
+    char l;
+    if (r->at >= r->end) return false;
+    l = *r->at++;
+    if (l != 'u') {
+        found = l ? strchr(from, l) : NULL;
+        if (found) *r->to++ = to[found - from];
+        return found != NULL;
+    }
+    if (!ft__json_hex(r, &code)) return false;
+    if (code >= 0xd800 && code < 0xdc00) { /* the first half of a pair */
+        if (r->end - r->at < 2 || r->at[0] != '\\' || r->at[1] != 'u') return false;
+        r->at += 2;
+        if (!ft__json_hex(r, &low) || low < 0xdc00 || low > 0xdfff) return false;
+        code = 0x10000 + ((code - 0xd800) << 10) + (low - 0xdc00);
+    } else if (code >= 0xdc00 && code < 0xe000) return false;
+    if (code == 0) return false; /* would end the string early */
+    ft__json_utf8(r, code);
+    return true;
+}
+
+static const char *ft__json_read_string(ft__json_reader *r)
+{
+    const char *start = r->to;
+    r->at += 1; /* the quote */
+    while (r->at < r->end && *r->at != '"') {
+        if ((unsigned char)*r->at < 0x20) return NULL;
+        if (*r->at != '\\') *r->to++ = *r->at++;
+        else {
+            r->at += 1;
+            if (!ft__json_escape(r)) return NULL;
+        }
+    }
+    if (r->at >= r->end) return NULL;
+    r->at += 1;
+    *r->to++ = 0;
+    return start;
+}
+
+static double ft__power_of_ten(int exponent)
+{
+    double power = 1, base = 10;
+    int n = exponent < 0 ? -exponent : exponent;
+    for (; n; n >>= 1, base *= base)
+        if (n & 1) power *= base;
+    return power;
+}
+
+/* Digits as an integer, then one exact power of ten: right to the last bit of a float32, which is
+   all that is read back. */
+static bool ft__json_read_number(ft__json_reader *r, ft__json_value *v)
+{
+    bool negative = false, overflow = false;
+    double mantissa = 0;
+    int64_t whole = 0;
+    int exponent = 0, digits = 0, written = 0;
+    v->kind = 'n';
+    v->integer = true;
+    if (*r->at == '-') negative = (r->at += 1, true);
+    for (; r->at < r->end && ((*r->at >= '0' && *r->at <= '9') || (*r->at == '.' && v->integer));
+         ++r->at) {
+        if (*r->at == '.') {
+            v->integer = false;
+            continue;
+        }
+        if (digits < 17) mantissa = mantissa * 10 + (*r->at - '0');
+        else exponent += 1;
+        if (!v->integer) exponent -= 1;
+        if (mantissa > 0) digits += 1;
+        if (whole > (INT64_MAX - 9) / 10) overflow = true;
+        else whole = whole * 10 + (*r->at - '0');
+        written += 1;
+    }
+    if (written == 0) return false;
+    if (r->at < r->end && (*r->at == 'e' || *r->at == 'E')) {
+        int sign = 1, power = 0;
+        r->at += 1;
+        if (r->at < r->end && (*r->at == '-' || *r->at == '+')) sign = *r->at++ == '-' ? -1 : 1;
+        if (r->at >= r->end || *r->at < '0' || *r->at > '9') return false;
+        for (; r->at < r->end && *r->at >= '0' && *r->at <= '9'; ++r->at)
+            if (power < 1000) power = power * 10 + (*r->at - '0');
+        exponent += sign * power;
+        v->integer = false;
+    }
+    if (exponent > 320) exponent = 320;
+    if (exponent < -320) mantissa = exponent < -350 ? 0 : mantissa;
+    v->number = exponent < 0 ? mantissa / ft__power_of_ten(exponent)
+                             : mantissa * ft__power_of_ten(exponent);
+    if (negative) v->number = -v->number;
+    v->whole = negative ? -whole : whole;
+    if (overflow) v->integer = false;
+    return true;
+}
+
+static ft__json_value *ft__json_add(ft__json_reader *r)
+{
+    ft__json *j = r->json;
+    if (j->count == j->capacity) {
+        int capacity = j->capacity ? 2 * j->capacity : 64;
+        ft__json_value *grown;
+        if (capacity < 0) return NULL;
+        grown = (ft__json_value *)ft__grow(r->context, j->values, (size_t)j->count,
+                                           (size_t)capacity, sizeof *grown);
+        if (!grown) return NULL;
+        j->values = grown;
+        j->capacity = capacity;
+    }
+    return &j->values[j->count++];
+}
+
+static bool ft__json_word(ft__json_reader *r, const char *word)
+{
+    size_t length = strlen(word);
+    if ((size_t)(r->end - r->at) < length || memcmp(r->at, word, length) != 0) return false;
+    r->at += length;
+    return true;
+}
+
+/* A value without what is inside it. */
+static bool ft__json_scalar(ft__json_reader *r, ft__json_value *v)
+{
+    char l = *r->at;
+    v->kind = l == '{' ? 'o' : l == '[' ? 'a' : l == '"' ? 's' : l == 'n' ? '0' : l;
+    if (l == '{' || l == '[') return r->at += 1, true;
+    if (l == '"') return (v->text = ft__json_read_string(r)) != NULL;
+    if (l == 't') return ft__json_word(r, "true");
+    if (l == 'f') return ft__json_word(r, "false");
+    if (l == 'n') return ft__json_word(r, "null");
+    return ft__json_read_number(r, v);
+}
+
+/* One member or element of the open value `inside` (-1: the text itself); opens it if it can hold
+   more. Returns its index, or -1. */
+static int ft__json_read_one(ft__json_reader *r, int inside)
+{
+    const char *key = NULL;
+    ft__json_value *v;
+    int index;
+    if (inside >= 0 && r->json->values[inside].kind == 'o') {
+        if (r->at >= r->end || *r->at != '"' || !(key = ft__json_read_string(r))) return -1;
+        ft__json_space(r);
+        if (r->at >= r->end || *r->at++ != ':') return -1;
+        ft__json_space(r);
+    }
+    if (r->at >= r->end || !(v = ft__json_add(r))) return -1;
+    index = r->json->count - 1;
+    v->key = key;
+    v->next = index + 1;
+    if (!ft__json_scalar(r, v)) return -1;
+    if (inside >= 0) r->json->values[inside].count += 1;
+    return index;
+}
+
+/* Reads everything; on a fault r->at is where it was found. */
+static bool ft__json_read_all(ft__json_reader *r)
+{
+    int open[FT__JSON_DEPTH], depth = 0;
+    bool first = true; /* nothing was read yet in the innermost open value */
+    for (;;) {
+        ft__json_value *top = depth ? &r->json->values[open[depth - 1]] : NULL;
+        int index;
+        ft__json_space(r);
+        if (top && r->at < r->end && *r->at == (top->kind == 'o' ? '}' : ']')
+            && (first || top->count > 0)) {
+            top->next = r->json->count;
+            r->at += 1;
+            depth -= 1;
+            first = false;
+        } else {
+            if (top && !first) {
+                if (r->at >= r->end || *r->at++ != ',') return false;
+                ft__json_space(r);
+            }
+            index = ft__json_read_one(r, depth ? open[depth - 1] : -1);
+            if (index < 0) return false;
+            first = r->json->values[index].kind == 'o' || r->json->values[index].kind == 'a';
+            if (first && depth == FT__JSON_DEPTH) return false;
+            if (first) open[depth++] = index;
+        }
+        if (depth == 0) {
+            ft__json_space(r);
+            return r->at == r->end;
+        }
+    }
+}
+
+static void ft__json_free(ft__context *c, ft__json *json)
+{
+    if (!json) return;
+    ft__release(c, json->letters);
+    ft__release(c, json->values);
+    ft__release(c, json);
+}
+
+/* NULL when the text is not JSON (no error is set, `*fault` is the offset) or no memory is left. */
+static ft__json *ft__json_parse_at(ft__context *c, const char *text, size_t count, size_t *fault)
+{
+    ft__json_reader r;
+    ft__json *json = (ft__json *)ft__allocate(c, 1, sizeof *json);
+    memset(&r, 0, sizeof r);
+    *fault = 0;
+    if (!json) return NULL;
+    /* Each string loses its quotes, so the decoded ones, with their zeros, fit into as much. */
+    json->letters = (char *)ft__allocate(c, count + 1, 1);
+    r.context = c;
+    r.json = json;
+    r.at = text;
+    r.end = text + count;
+    r.to = json->letters;
+    if (json->letters && ft__json_read_all(&r)) return json;
+    *fault = (size_t)(r.at - text);
+    ft__json_free(c, json);
+    return NULL;
+}
+
+static ft__json *ft__json_parse(ft__context *c, const char *text, size_t count)
+{
+    size_t fault;
+    return ft__json_parse_at(c, text, count, &fault);
+}
+
+/* ---- Looking in; -1 as a value is "not there" and is accepted everywhere ---- */
+
+static const ft__json_value *ft__json_at(const ft__json *j, int value, char kind)
+{
+    return value >= 0 && value < j->count && j->values[value].kind == kind ? &j->values[value]
+                                                                           : NULL;
+}
+
+static int ft__json_count(const ft__json *j, int value)
+{
+    return value >= 0 && value < j->count ? j->values[value].count : 0;
+}
+
+static int ft__json_member(const ft__json *j, int object, const char *key)
+{
+    const ft__json_value *o = ft__json_at(j, object, 'o');
+    int i;
+    for (i = object + 1; o && i < o->next; i = j->values[i].next)
+        if (strcmp(j->values[i].key, key) == 0) return i;
+    return -1;
+}
+
+static int ft__json_element(const ft__json *j, int array, int index)
+{
+    const ft__json_value *a = ft__json_at(j, array, 'a');
+    int i;
+    for (i = array + 1; a && i < a->next; i = j->values[i].next)
+        if (index-- == 0) return i;
+    return -1;
+}
+
+static const char *ft__json_string(const ft__json *j, int value)
+{
+    const ft__json_value *s = ft__json_at(j, value, 's');
+    return s ? s->text : NULL;
+}
+
+static bool ft__json_double(const ft__json *j, int value, double *to)
+{
+    const ft__json_value *n = ft__json_at(j, value, 'n');
+    if (n) *to = n->number;
+    return n != NULL;
+}
+
+static bool ft__json_int(const ft__json *j, int value, int64_t *to)
+{
+    const ft__json_value *n = ft__json_at(j, value, 'n');
+    if (!n || !n->integer) return false;
+    *to = n->whole;
+    return true;
+}
+
+static bool ft__json_true(const ft__json *j, int value) { return ft__json_at(j, value, 't') != NULL; }
+
+/* ---- Writing ---- */
+
+static void ft__json_add_text(ft__text *to, const char *text)
+{
+    const char *at;
+    ft__text_add_bytes(to, "\"", 1);
+    for (at = text; *at; ++at) {
+        if (*at == '"' || *at == '\\') ft__text_add(to, "\\%c", *at);
+        else if ((unsigned char)*at < 0x20) ft__text_add(to, "\\u%04x", (unsigned)*at);
+        else ft__text_add_bytes(to, at, 1);
+    }
+    ft__text_add_bytes(to, "\"", 1);
+}
+
+/* Nine digits tell every float32 from its neighbours; what is not finite is written as null. */
+static void ft__json_add_float(ft__text *to, float value)
+{
+    char digits[32], *comma;
+    if (!(value - value == 0)) {
+        ft__text_add(to, "null");
+        return;
+    }
+    snprintf(digits, sizeof digits, "%.9g", (double)value);
+    comma = strchr(digits, ',');
+    if (comma) *comma = '.'; /* in some locales */
+    ft__text_add(to, "%s", digits);
+}
+
+/* =============================================================================================
+   [SECTION] 5.5 Threads
+   ft__parallel runs body(context, 0..count-1), each index once, in any order. What an index
+   computes never depends on which thread runs it or on how many there are, and no two indices add
+   to the same number: so the bits are the same for any number of threads.
+   ============================================================================================= */
+typedef void (*ft__body)(void *context, int index);
+
+#ifndef FINETUNE_NO_THREADS
+struct ft__pool {
+    pthread_mutex_t mutex;
+    pthread_cond_t work, done;
+    pthread_t threads[64];
+    int thread_count;
+    ft__body body;
+    void *context;
+    int next, count;    /* the next index to be taken, and how many there are */
+    int running;        /* indices taken but not finished */
+    bool quit;
+};
+
+/* Takes and runs indices until none is left. The mutex is held on entry and on return. */
+static void ft__pool_help(ft__pool *pool)
+{
+    while (pool->next < pool->count) {
+        int index = pool->next++;
+        ft__body body = pool->body;
+        void *context = pool->context;
+        pool->running += 1;
+        pthread_mutex_unlock(&pool->mutex);
+        body(context, index);
+        pthread_mutex_lock(&pool->mutex);
+        pool->running -= 1;
+    }
+    if (pool->running == 0) pthread_cond_broadcast(&pool->done);
+}
+
+static void *ft__pool_thread(void *argument)
+{
+    ft__pool *pool = (ft__pool *)argument;
+    pthread_mutex_lock(&pool->mutex);
+    while (!pool->quit) {
+        if (pool->next < pool->count) ft__pool_help(pool);
+        else pthread_cond_wait(&pool->work, &pool->mutex);
+    }
+    pthread_mutex_unlock(&pool->mutex);
+    return NULL;
+}
+
+static void ft__pool_create(ft__context *c)
+{
+    ft__pool *pool;
+    int i;
+    if (c->threads < 2 || c->desc.parallel_for) return;
+    pool = (ft__pool *)ft__allocate(c, 1, sizeof *pool);
+    if (!pool) return;
+    pthread_mutex_init(&pool->mutex, NULL);
+    pthread_cond_init(&pool->work, NULL);
+    pthread_cond_init(&pool->done, NULL);
+    for (i = 0; i < c->threads - 1; ++i) { /* the calling thread is one of them */
+        if (pthread_create(&pool->threads[i], NULL, ft__pool_thread, pool) != 0) break;
+        pool->thread_count += 1;
+    }
+    c->pool = pool;
+}
+
+static void ft__pool_destroy(ft__context *c)
+{
+    ft__pool *pool = c->pool;
+    int i;
+    if (!pool) return;
+    pthread_mutex_lock(&pool->mutex);
+    pool->quit = true;
+    pthread_cond_broadcast(&pool->work);
+    pthread_mutex_unlock(&pool->mutex);
+    for (i = 0; i < pool->thread_count; ++i) pthread_join(pool->threads[i], NULL);
+    pthread_cond_destroy(&pool->work);
+    pthread_cond_destroy(&pool->done);
+    pthread_mutex_destroy(&pool->mutex);
+    ft__release(c, pool);
+    c->pool = NULL;
+}
+
+static int ft__processors(void)
+{
+#if FINETUNE__POSIX && defined(_SC_NPROCESSORS_ONLN)
+    long count = sysconf(_SC_NPROCESSORS_ONLN);
+    return count < 1 ? 1 : count > 64 ? 64 : (int)count;
+#else
+    return 1;
+#endif
+}
+#else
+static void ft__pool_create(ft__context *c) { (void)c; }
+static void ft__pool_destroy(ft__context *c) { (void)c; }
+static int ft__processors(void) { return 1; }
+#endif
+
+static void ft__parallel(ft__context *c, int count, ft__body body, void *context)
+{
+    int i;
+    if (count > 1 && c->desc.parallel_for) {
+        c->desc.parallel_for(c->desc.parallel_user, body, context, count);
+        return;
+    }
+#ifndef FINETUNE_NO_THREADS
+    if (count > 1 && c->pool) {
+        ft__pool *pool = c->pool;
+        pthread_mutex_lock(&pool->mutex);
+        pool->body = body;
+        pool->context = context;
+        pool->next = 0;
+        pool->count = count;
+        pthread_cond_broadcast(&pool->work);
+        ft__pool_help(pool);
+        while (pool->running > 0) pthread_cond_wait(&pool->done, &pool->mutex);
+        pool->count = pool->next = 0;
+        pthread_mutex_unlock(&pool->mutex);
+        return;
+    }
+#endif
+    for (i = 0; i < count; ++i) body(context, i);
+}
+
+/* =============================================================================================
+   [SECTION] 6.1 Elementary functions
+   Own ones, so that bits do not depend on the system's libm; without branches, so that the
+   compiler turns loops over them into vector code. Errors are a few units of the last place.
+   ============================================================================================= */
+
+static float ft__from_bits(uint32_t bits)
+{
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+static uint32_t ft__to_bits(float value)
+{
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+
+/* e^x = 2^n e^r with |r| <= ln(2)/2; e^r by its Taylor polynomial of degree 7, whose remainder is
+   below 2^-26. n is found by adding 1.5 * 2^23, which rounds to an integer; ln(2) is subtracted in
+   two parts (Cody and Waite 1980). */
+static float ft__exp(float x)
+{
+    const float magic = 12582912.0f;
+    float bound = x < -87.3f ? -87.3f : x > 88.7f ? 88.7f : x;
+    float shifted = bound * 1.44269504f + magic, n = shifted - magic;
+    float r = (bound - n * 0.693359375f) + n * 2.12194440e-4f;
+    float p = 1.0f / 5040;
+    int32_t exponent = (int32_t)(ft__to_bits(shifted) - ft__to_bits(magic));
+    float half = ft__from_bits((uint32_t)(127 + exponent / 2) << 23);
+    float rest = ft__from_bits((uint32_t)(127 + exponent - exponent / 2) << 23);
+    float y;
+    p = p * r + 1.0f / 720;
+    p = p * r + 1.0f / 120;
+    p = p * r + 1.0f / 24;
+    p = p * r + 1.0f / 6;
+    p = p * r + 0.5f;
+    y = (r * r * p + r + 1.0f) * half * rest;
+    y = x > 88.72283f ? (float)HUGE_VAL : y;
+    y = x < -103.97f ? 0.0f : y;
+    return x == x ? y : x;
+}
+
+/* log(x), x = 2^e * m with m in [sqrt(1/2), sqrt(2)): log(m) = 2 atanh(s), s = (m - 1) / (m + 1),
+   by the series s + s^3/3 + s^5/5 + ...; |s| < 0.172, so that five terms are enough. */
+static float ft__log(float x)
+{
+    float scaled = x < 1.17549435e-38f ? x * 16777216.0f : x;
+    uint32_t bits = ft__to_bits(scaled) - 0x3f3504f3u; /* so that m starts at sqrt(1/2) */
+    int32_t exponent = (int32_t)bits >> 23;
+    float m = ft__from_bits((bits & 0x7fffffu) + 0x3f3504f3u);
+    float e = (float)exponent - (x < 1.17549435e-38f ? 24.0f : 0.0f);
+    float s = (m - 1.0f) / (m + 1.0f), z = s * s, p = 2.0f / 11;
+    float y;
+    p = p * z + 2.0f / 9;
+    p = p * z + 2.0f / 7;
+    p = p * z + 2.0f / 5;
+    p = p * z + 2.0f / 3;
+    y = e * 0.693359375f + ((s * z * p + e * -2.12194440e-4f) + 2.0f * s);
+    y = x > 3.4e38f ? x : y;
+    y = x == 0 ? -(float)HUGE_VAL : y;
+    return x >= 0 ? y : x - x + (x < 0 ? ft__from_bits(0x7fc00000u) : x);
+}
+
+/* log(1 + x) without losing small x: Kahan's correction log(u) * x / (u - 1), u = 1 + x rounded. */
+static float ft__log1p(float x)
+{
+    float u = 1.0f + x;
+    return u == 1.0f || u > 3.4e38f ? x : ft__log(u) * (x / (u - 1.0f));
+}
+
+static float ft__sigmoid(float x)
+{
+    float e = ft__exp(x < 0 ? x : -x); /* never large: 1 / (1 + e^-x), or e^x / (1 + e^x) */
+    return (x < 0 ? e : 1.0f) / (1.0f + e);
+}
+
+/* Near 0 its Taylor series, else 1 - 2 / (e^2x + 1), which there would lose digits. */
+static float ft__tanh(float x)
+{
+    float a = x < 0 ? -x : x, z = x * x, p = -1382.0f / 155925, large;
+    p = p * z + 62.0f / 2835;
+    p = p * z - 17.0f / 315;
+    p = p * z + 2.0f / 15;
+    p = p * z - 1.0f / 3;
+    p = x + x * z * p;
+    large = 1.0f - 2.0f / (ft__exp(2.0f * a) + 1.0f);
+    large = x < 0 ? -large : large;
+    return a < 0.3f ? p : large;
+}
+
+/* log(1 + e^x), without overflow: max(x, 0) + log(1 + e^-|x|). */
+static float ft__softplus(float x)
+{
+    return (x > 0 ? x : 0.0f) + ft__log1p(ft__exp(x > 0 ? -x : x)) + (x - x == 0 ? 0.0f : x - x);
+}
+
+/* erf(x) = 2/sqrt(pi) e^(-x^2) sum 2^n x^(2n+1) / (1 3 5 ... (2n+1)): Abramowitz and Stegun 7.1.6,
+   all terms positive. 1 beyond 4, to float's precision. */
+static float ft__erf(float x)
+{
+    double a = x < 0 ? -(double)x : (double)x, term, sum;
+    int n;
+    if (!(a < 4)) return x > 0 ? 1.0f : x < 0 ? -1.0f : x;
+    term = sum = a;
+    for (n = 1; n < 48; ++n) {
+        term *= 2 * a * a / (2 * n + 1);
+        sum += term;
+    }
+    sum *= 1.12837916709551257 * (double)ft__exp((float)(-a * a));
+    return (float)(x < 0 ? -sum : sum);
+}
+
+/* =============================================================================================
+   [SECTION] 6.2 Matrix multiplication
+   out [m, n] = a [m, k] b [k, n], as Goto and van de Geijn 2008: a is packed into panels of as many
+   rows as the micro-kernel has, b into panels of as many columns, and the micro-kernel keeps one
+   tile of the result in registers while it walks along k.
+
+   Every element of the result is summed over k in the same order, in blocks of FT__BLOCK_K, by the
+   same instructions: tiles at the edges are padded, not treated apart. So its bits depend neither
+   on m, n, the place of the element, nor on how the work is parted among threads.
+   ============================================================================================= */
+#define FT__BLOCK_K ((size_t)256)
+#define FT__BLOCK_M ((size_t)252)
+#define FT__BLOCK_N ((size_t)512)
+#define FT__TILE_MOST (14 * 32)
+
+typedef struct ft__matrix { const float *at; ptrdiff_t row, column; } ft__matrix; /* strides */
+
+static ft__matrix ft__rows_of(const float *at, size_t row_length)
+{
+    ft__matrix matrix;
+    matrix.at = at;
+    matrix.row = (ptrdiff_t)row_length;
+    matrix.column = 1;
+    return matrix;
+}
+
+static ft__matrix ft__transposed(ft__matrix matrix)
+{
+    ptrdiff_t swap = matrix.row;
+    matrix.row = matrix.column;
+    matrix.column = swap;
+    return matrix;
+}
+
+/* A micro-kernel: tile [rows, columns] = a^T b over k, from packed panels, into `out`. */
+typedef void (*ft__tile_function)(size_t k, const float *a, const float *b, float *out,
+                                  size_t stride, bool accumulate);
+
+/* The plain one, and the tests' oracle for the others. */
+static void ft__tile_plain(size_t k, const float *a, const float *b, float *out, size_t stride,
+                           bool accumulate)
+{
+    float sum[4][8] = {{0}};
+    size_t p;
+    int i, j;
+    for (p = 0; p < k; ++p, a += 4, b += 8)
+        for (i = 0; i < 4; ++i)
+            for (j = 0; j < 8; ++j) sum[i][j] += a[i] * b[j];
+    for (i = 0; i < 4; ++i)
+        for (j = 0; j < 8; ++j)
+            out[(size_t)i * stride + (size_t)j] = accumulate
+                ? out[(size_t)i * stride + (size_t)j] + sum[i][j] : sum[i][j];
+}
+
+#if defined(__GNUC__) && !defined(FINETUNE_NO_SIMD)
+#if defined(__x86_64__) || defined(__i386__)
+#define FT__X86 1
+#elif defined(__aarch64__)
+#define FT__ARM 1
+#endif
+#endif
+
+#if defined(FT__X86) || defined(FT__ARM)
+/* One body for every instruction set: rows x (2 vectors) sums stay in registers (14 x 2 of 32 with
+   AVX-512, 6 x 2 of 16 with AVX2, 4 x 2 of 16 with SSE2, 8 x 2 of 32 with NEON). Multiply and add
+   are fused where the set can, which -std=c99 would forbid: hence the pragmas. */
+#if defined(__clang__)
+#define FT__FUSED _Pragma("clang fp contract(fast)")
+#else
+#define FT__FUSED
+#pragma GCC push_options
+#pragma GCC optimize("O3", "fp-contract=fast")
+#endif
+#define FT__TILE(name, attributes, lanes, rows)                                                   \
+    typedef float name##_vector __attribute__((vector_size(4 * lanes)));                          \
+    typedef float name##_loose __attribute__((vector_size(4 * lanes), aligned(4), may_alias));    \
+    attributes static void name(size_t k, const float *a, const float *b, float *out,             \
+                                size_t stride, bool accumulate)                                   \
+    {                                                                                             \
+        FT__FUSED                                                                                 \
+        name##_vector sum[rows][2];                                                               \
+        size_t p;                                                                                 \
+        int i;                                                                                    \
+        memset(sum, 0, sizeof sum);                                                               \
+        for (p = 0; p < k; ++p, a += rows, b += 2 * lanes) {                                      \
+            name##_vector left = *(const name##_loose *)(const void *)b;                          \
+            name##_vector right = *(const name##_loose *)(const void *)(b + lanes);               \
+            FT__UNROLL for (i = 0; i < rows; ++i) {                                               \
+                sum[i][0] += a[i] * left;                                                         \
+                sum[i][1] += a[i] * right;                                                        \
+            }                                                                                     \
+        }                                                                                         \
+        FT__UNROLL for (i = 0; i < rows; ++i) {                                                   \
+            name##_loose *to = (name##_loose *)(void *)(out + (size_t)i * stride);                \
+            name##_loose *next = (name##_loose *)(void *)(out + (size_t)i * stride + lanes);      \
+            if (accumulate) {                                                                     \
+                sum[i][0] += *to;                                                                 \
+                sum[i][1] += *next;                                                               \
+            }                                                                                     \
+            *to = sum[i][0];                                                                      \
+            *next = sum[i][1];                                                                    \
+        }                                                                                         \
+    }
+#if defined(__clang__)
+#define FT__UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define FT__UNROLL _Pragma("GCC unroll 16")
+#endif
+#ifdef FT__X86
+FT__TILE(ft__tile_sse2, __attribute__((target("sse2"))), 4, 4)
+FT__TILE(ft__tile_avx2, __attribute__((target("avx2,fma"))), 8, 6)
+FT__TILE(ft__tile_avx512, __attribute__((target("avx512f"))), 16, 14)
+#else
+FT__TILE(ft__tile_neon, , 4, 8)
+#endif
+#if !defined(__clang__)
+#pragma GCC pop_options
+#endif
+#endif
+
+typedef struct ft__tile_row { const char *name; size_t rows, columns; ft__tile_function run; }
+    ft__tile_row;
+
+/* The slowest first. The numbers of the levels are the same in every build: files hold them. */
+enum { FT__SIMD_NONE, FT__SIMD_SSE2, FT__SIMD_AVX2, FT__SIMD_AVX512, FT__SIMD_NEON,
+       FT__SIMD_COUNT };
+
+static const ft__tile_row ft__tiles[] = {
+    {"none", 4, 8, ft__tile_plain},
+#ifdef FT__X86
+    {"sse2", 4, 8, ft__tile_sse2}, {"avx2", 6, 16, ft__tile_avx2},
+    {"avx512", 14, 32, ft__tile_avx512},
+#else
+    {"sse2", 0, 0, NULL}, {"avx2", 0, 0, NULL}, {"avx512", 0, 0, NULL},
+#endif
+#ifdef FT__ARM
+    {"neon", 8, 8, ft__tile_neon},
+#else
+    {"neon", 0, 0, NULL},
+#endif
+};
+
+static bool ft__simd_available(int level)
+{
+    if (!ft__tiles[level].run) return false;
+#ifdef FT__X86
+    if (level == FT__SIMD_SSE2) return __builtin_cpu_supports("sse2") != 0;
+    if (level == FT__SIMD_AVX2)
+        return __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("fma") != 0;
+    if (level == FT__SIMD_AVX512) return __builtin_cpu_supports("avx512f") != 0;
+#endif
+    return true;
+}
+
+/* The level that ft_desc.simd names, or else the best. */
+static ft_status ft__simd_choose(ft__context *c)
+{
+    int level;
+    for (level = FT__SIMD_COUNT - 1; level >= 0; --level) {
+        bool named = c->desc.simd && strcmp(c->desc.simd, ft__tiles[level].name) == 0;
+        if (c->desc.simd && !named) continue;
+        if (ft__simd_available(level)) {
+            c->simd = level;
+            return c->status;
+        }
+        if (named)
+            return ft__fail(c, FT_UNSUPPORTED, "simd %s: not in this processor or build",
+                            c->desc.simd);
+    }
+    return ft__fail(c, FT_INVALID, "simd %s: there are none, sse2, avx2, avx512, neon",
+                    c->desc.simd);
+}
+
+/* ---- Packing ---- */
+
+static size_t ft__pad_to(size_t count, size_t multiple)
+{
+    return (count + multiple - 1) / multiple * multiple;
+}
+
+/* Numbers that a packed left matrix takes, and that one multiplication takes to pack the right. */
+static size_t ft__packed_left(const ft__context *c, size_t m, size_t k)
+{
+    return ft__pad_to(m, ft__tiles[c->simd].rows) * k;
+}
+
+static size_t ft__gemm_scratch(void) { return FT__BLOCK_K * (FT__BLOCK_N + 32); }
+
+/* One panel: `width` lines (the rest zero) of a matrix, element by element along k. */
+static void ft__pack_panel(ft__matrix a, size_t lines, size_t width, size_t k, float *to)
+{
+    size_t i, p;
+    if (a.row == 1 && lines == width) {
+        for (p = 0; p < k; ++p) memcpy(to + p * width, a.at + (ptrdiff_t)p * a.column,
+                                       width * sizeof(float));
+        return;
+    }
+    for (i = 0; i < width; ++i) {
+        const float *line = a.at + (ptrdiff_t)i * a.row;
+        for (p = 0; i < lines && p < k; ++p) to[p * width + i] = line[(ptrdiff_t)p * a.column];
+        for (p = 0; i >= lines && p < k; ++p) to[p * width + i] = 0;
+    }
+}
+
+/* Packs all of a [m, k]: for each block of k, panel after panel. */
+static void ft__pack_left(const ft__context *c, size_t m, size_t k, ft__matrix a, float *to)
+{
+    size_t rows = ft__tiles[c->simd].rows, p, i;
+    for (p = 0; p < k; p += FT__BLOCK_K) {
+        size_t depth = k - p < FT__BLOCK_K ? k - p : FT__BLOCK_K;
+        for (i = 0; i < m; i += rows) {
+            ft__matrix part = a;
+            part.at += (ptrdiff_t)i * a.row + (ptrdiff_t)p * a.column;
+            ft__pack_panel(part, m - i < rows ? m - i : rows, rows, depth, to);
+            to += rows * depth;
+        }
+    }
+}
+
+/* ---- Multiplying ---- */
+
+/* One tile that may stick out at the edge: then it is made aside, and what fits is copied. */
+static void ft__gemm_tile(const ft__tile_row *tile, size_t m, size_t n, size_t k, const float *a,
+                          const float *b, float *out, size_t stride, bool accumulate)
+{
+    float aside[FT__TILE_MOST];
+    size_t i, j;
+    if (m >= tile->rows && n >= tile->columns) {
+        tile->run(k, a, b, out, stride, accumulate);
+        return;
+    }
+    tile->run(k, a, b, aside, tile->columns, false);
+    for (i = 0; i < m && i < tile->rows; ++i)
+        for (j = 0; j < n && j < tile->columns; ++j)
+            out[i * stride + j] = accumulate ? out[i * stride + j] + aside[i * tile->columns + j]
+                                             : aside[i * tile->columns + j];
+}
+
+/* out [m, n] (rows `stride` apart) = or += packed a [m, k] times b [k, n], on this thread. `scratch`
+   holds ft__gemm_scratch() numbers. */
+static void ft__gemm(const ft__context *c, size_t m, size_t n, size_t k, const float *packed,
+                     ft__matrix b, float *out, size_t stride, bool accumulate, float *scratch)
+{
+    const ft__tile_row *tile = &ft__tiles[c->simd];
+    size_t padded = ft__pad_to(m, tile->rows), j, p, i, jj, ii;
+    for (j = 0; j < n; j += FT__BLOCK_N)
+        for (p = 0; p < k; p += FT__BLOCK_K) {
+            size_t width = n - j < FT__BLOCK_N ? n - j : FT__BLOCK_N;
+            size_t depth = k - p < FT__BLOCK_K ? k - p : FT__BLOCK_K;
+            for (jj = 0; jj < width; jj += tile->columns) {
+                ft__matrix part = ft__transposed(b);
+                part.at += (ptrdiff_t)(j + jj) * part.row + (ptrdiff_t)p * part.column;
+                ft__pack_panel(part, width - jj < tile->columns ? width - jj : tile->columns,
+                               tile->columns, depth, scratch + jj * depth);
+            }
+            for (i = 0; i < m; i += FT__BLOCK_M / tile->rows * tile->rows) {
+                size_t rows = FT__BLOCK_M / tile->rows * tile->rows;
+                if (m - i < rows) rows = m - i;
+                for (jj = 0; jj < width; jj += tile->columns)
+                    for (ii = i; ii < i + rows; ii += tile->rows)
+                        ft__gemm_tile(tile, m - ii, width - jj, depth,
+                                      packed + padded * p + ii * depth, scratch + jj * depth,
+                                      out + ii * stride + j + jj, stride, accumulate || p > 0);
+            }
+        }
+}
+
+/* ---- On all threads: the result is parted into pieces, and slot i of as many as there are threads
+   takes the pieces i, i + slots, ... ---- */
+typedef struct ft__product {
+    ft__context *context;
+    size_t m, n, k, stride;
+    ft__matrix a, b;
+    float *out, *workspace;
+    bool accumulate;
+} ft__product;
+
+#define FT__PIECE_M ((size_t)252)
+#define FT__PIECE_N ((size_t)256)
+
+static void ft__product_slot(void *context, int slot)
+{
+    const ft__product *x = (const ft__product *)context;
+    ft__context *c = x->context;
+    size_t across = (x->n + FT__PIECE_N - 1) / FT__PIECE_N;
+    size_t pieces = across * ((x->m + FT__PIECE_M - 1) / FT__PIECE_M), piece;
+    size_t left = ft__packed_left(c, FT__PIECE_M, x->k);
+    float *packed = x->workspace + (size_t)slot * (left + ft__gemm_scratch());
+    for (piece = (size_t)slot; piece < pieces; piece += (size_t)c->threads) {
+        size_t i = piece / across * FT__PIECE_M, j = piece % across * FT__PIECE_N;
+        size_t m = x->m - i < FT__PIECE_M ? x->m - i : FT__PIECE_M;
+        size_t n = x->n - j < FT__PIECE_N ? x->n - j : FT__PIECE_N;
+        ft__matrix a = x->a, b = x->b;
+        a.at += (ptrdiff_t)i * a.row;
+        b.at += (ptrdiff_t)j * b.column;
+        ft__pack_left(c, m, x->k, a, packed);
+        ft__gemm(c, m, n, x->k, packed, b, x->out + i * x->stride + j, x->stride, x->accumulate,
+                 packed + left);
+    }
+}
+
+/* Numbers of workspace that ft__gemm_parallel takes for this k. */
+static size_t ft__gemm_workspace(const ft__context *c, size_t k)
+{
+    return (size_t)c->threads * (ft__packed_left(c, FT__PIECE_M, k) + ft__gemm_scratch());
+}
+
+static void ft__gemm_parallel(ft__context *c, size_t m, size_t n, size_t k, ft__matrix a,
+                              ft__matrix b, float *out, size_t stride, bool accumulate,
+                              float *workspace)
+{
+    ft__product x;
+    x.context = c;
+    x.m = m;
+    x.n = n;
+    x.k = k;
+    x.a = a;
+    x.b = b;
+    x.out = out;
+    x.stride = stride;
+    x.accumulate = accumulate;
+    x.workspace = workspace;
+    ft__parallel(c, c->threads, ft__product_slot, &x);
+}
+
+/* =============================================================================================
+   [SECTION] 6.3 Convolution kernels
+   A convolution is a matrix product of the weights [out_channels, K], K = channels * kernel height
+   * kernel width, with the matrix of patches [K, P], P = output pixels: column p holds what the
+   kernel sees at output pixel p. im2col writes a piece of that matrix; col2im adds a piece back.
+   Depthwise convolutions, with one channel to a kernel, are too thin for that: direct loops.
+   ============================================================================================= */
+typedef struct ft__conv {
+    size_t batch, groups;
+    int channels, outputs;          /* of one group */
+    int height, width;              /* of the input */
+    int out_height, out_width;
+    int kernel[2], stride[2], dilation[2];
+    int top, left;                  /* padding before */
+    size_t k, p;                    /* rows and columns of the matrix of patches */
+} ft__conv;
+
+/* The outputs in [0, count) of a line that read inside an input of `size`: [*first, *last), when
+   output o reads input o * stride + offset. */
+static void ft__inside_range(int size, int stride, int offset, int count, int *first, int *last)
+{
+    int start = offset < 0 ? (-offset + stride - 1) / stride : 0;
+    int end = size - offset <= 0 ? 0 : (size - offset + stride - 1) / stride;
+    *first = start < count ? start : count;
+    *last = end < count ? end : count;
+    if (*last < *first) *last = *first;
+}
+
+/* Row `row` of the matrix of patches, columns [from, to), of one group of one image. */
+static void ft__im2col_row(const ft__conv *g, const float *image, size_t row, size_t from,
+                           size_t to, float *out)
+{
+    int area = g->kernel[0] * g->kernel[1], tap = (int)(row % (size_t)area);
+    const float *plane = image + row / (size_t)area * (size_t)g->height * (size_t)g->width;
+    int dy = tap / g->kernel[1] * g->dilation[0] - g->top;
+    int dx = tap % g->kernel[1] * g->dilation[1] - g->left;
+    int first, last, x;
+    ft__inside_range(g->width, g->stride[1], dx, g->out_width, &first, &last);
+    while (from < to) {
+        int oy = (int)(from / (size_t)g->out_width), ox = (int)(from % (size_t)g->out_width);
+        int end = g->out_width, y = oy * g->stride[0] + dy;
+        int begin = ox, a, b;
+        if (to - from < (size_t)(end - ox)) end = ox + (int)(to - from);
+        a = first > begin ? first : begin;
+        b = last < end ? last : end;
+        if (y < 0 || y >= g->height || b < a) a = b = end;
+        for (x = begin; x < a; ++x) *out++ = 0;
+        if (b > a && g->stride[1] == 1) {
+            memcpy(out, plane + (size_t)y * (size_t)g->width + a + dx,
+                   (size_t)(b - a) * sizeof *out);
+            out += b - a;
+        } else
+            for (x = a; x < b; ++x)
+                *out++ = plane[(size_t)y * (size_t)g->width + (size_t)(x * g->stride[1] + dx)];
+        for (x = b; x < end; ++x) *out++ = 0;
+        from += (size_t)(end - begin);
+    }
+}
+
+static void ft__im2col(const ft__conv *g, const float *image, size_t row, size_t rows, size_t from,
+                       size_t to, float *out)
+{
+    size_t r;
+    for (r = 0; r < rows; ++r) ft__im2col_row(g, image, row + r, from, to, out + r * (to - from));
+}
+
+/* Adds rows of a matrix like that, all its columns, to the image: the transposed of im2col. */
+static void ft__col2im(const ft__conv *g, const float *from, size_t row, size_t rows, float *image)
+{
+    int area = g->kernel[0] * g->kernel[1], oy, x, first, last;
+    size_t r;
+    for (r = row; r < row + rows; ++r) {
+        int tap = (int)(r % (size_t)area);
+        float *plane = image + r / (size_t)area * (size_t)g->height * (size_t)g->width;
+        int dy = tap / g->kernel[1] * g->dilation[0] - g->top;
+        int dx = tap % g->kernel[1] * g->dilation[1] - g->left;
+        ft__inside_range(g->width, g->stride[1], dx, g->out_width, &first, &last);
+        for (oy = 0; oy < g->out_height; ++oy, from += g->out_width) {
+            int y = oy * g->stride[0] + dy;
+            float *line = plane + (ptrdiff_t)y * g->width + dx;
+            if (y < 0 || y >= g->height) continue;
+            for (x = first; x < last; ++x) line[(ptrdiff_t)x * g->stride[1]] += from[x];
+        }
+    }
+}
+
+/* ---- Depthwise: one input plane, one output plane, one kernel; tap by tap over whole lines ---- */
+
+/* Calls the same walk for all three directions: y += w x, dx += w dy, dw += sum dy x. */
+typedef enum ft__depthwise_way { FT__DEPTH_FORWARD, FT__DEPTH_INPUT, FT__DEPTH_WEIGHT }
+    ft__depthwise_way;
+
+static void ft__depthwise_line(float *image, float *out, float *weight, int count, int stride,
+                               ft__depthwise_way way)
+{
+    float sum = 0, w = *weight;
+    int x;
+    if (way == FT__DEPTH_FORWARD && stride == 1)
+        for (x = 0; x < count; ++x) out[x] += w * image[x];
+    else if (way == FT__DEPTH_FORWARD)
+        for (x = 0; x < count; ++x) out[x] += w * image[x * stride];
+    else if (way == FT__DEPTH_INPUT)
+        for (x = 0; x < count; ++x) image[x * stride] += w * out[x];
+    else {
+        for (x = 0; x < count; ++x) sum += out[x] * image[x * stride];
+        *weight += sum;
+    }
+}
+
+/* `image` and `out` are the planes (values or gradients), `weight` the kernel (or its gradient). */
+static void ft__depthwise(const ft__conv *g, float *image, float *out, float *weight,
+                          ft__depthwise_way way)
+{
+    int tap, oy, first, last, area = g->kernel[0] * g->kernel[1];
+    for (tap = 0; tap < area; ++tap) {
+        int dy = tap / g->kernel[1] * g->dilation[0] - g->top;
+        int dx = tap % g->kernel[1] * g->dilation[1] - g->left;
+        ft__inside_range(g->width, g->stride[1], dx, g->out_width, &first, &last);
+        if (first == last) continue;
+        for (oy = 0; oy < g->out_height; ++oy) {
+            int y = oy * g->stride[0] + dy;
+            if (y < 0 || y >= g->height) continue;
+            ft__depthwise_line(image + (ptrdiff_t)y * g->width + dx + (ptrdiff_t)first * g->stride[1],
+                               out + (ptrdiff_t)oy * g->out_width + first, weight + tap,
+                               last - first, g->stride[1], way);
+        }
+    }
+}
+
+/* =============================================================================================
+   [SECTION] 7 Nodes and parameters
+   A node is one tensor and the operator that makes it. Inputs, parameters, buffers and constants
+   are nodes too: their operator computes nothing. Ids are positions in `nodes` plus one.
+   ============================================================================================= */
+typedef struct ft__tensor { /* what an operator sees of a node during a run */
+    ft_shape shape;         /* with the run's batch filled in */
+    ft_type type;
+    float *value;
+    float *gradient;        /* NULL: nobody needs it */
+} ft__tensor;
+
+static int32_t *ft__integers(const ft__tensor *t) { return (int32_t *)(void *)t->value; }
+static size_t ft__count(const ft__tensor *t) { return ft__shape_count(&t->shape); }
+
+typedef struct ft__reshape_options { int rank; int size[FINETUNE_MAX_RANK]; } ft__reshape_options;
+typedef struct ft__concat_options { int axis; } ft__concat_options;
+
+typedef union ft__options { /* by operator; which fields a file keeps, the table's row says */
+    ft_conv2d_options conv2d;
+    ft_batch_norm_options batch_norm;
+    ft_pool2d_options pool2d;
+    ft_dropout_options dropout;
+    ft_activation_options activation;
+    ft_pad_options pad;
+    ft_slice_options slice;
+    ft__reshape_options reshape;
+    ft__concat_options concat;
+    ft_loss_options loss;
+} ft__options;
+
+typedef struct ft__node {
+    int op;                 /* FT__OP_conv2d, ... */
+    char *name;
+    ft_type type;
+    ft_shape shape;         /* FT_BATCH where the batch goes */
+    int *inputs;            /* ids */
+    int input_count;
+    ft__options options;
+    bool frozen;            /* parameters, buffers, and dropout */
+    float *value;           /* of parameters and buffers, and of inputs: what was fed */
+    int capacity;           /* inputs: how many samples fit */
+    /* Parameters and buffers only: */
+    bool loaded;            /* its weights came from a file */
+    ft_initialiser initialiser;
+    int fan_in, fan_out;
+    float learning_rate_factor, weight_decay; /* weight_decay < 0: the optimiser's */
+    float *gradient, *moment1, *moment2;      /* while it is trained; else NULL */
+    float *kept;            /* a copy of the value at the best, or last good, epoch of a fit */
+} ft__node;
+
+/* One call of an operator's function. */
+typedef struct ft__call {
+    ft__context *context;
+    const ft__node *node;
+    const ft__tensor *input;
+    int input_count;
+    ft__tensor output;
+    void *saved;            /* kept from forward for backward: as many bytes as the row says */
+    float *workspace;       /* scratch: as many bytes as the row says */
+    bool training;          /* batch statistics, dropout on */
+    uint64_t random;        /* key for this node in this step */
+    int fused;              /* an activation's operator to apply to the output, or FT__OP_none */
+    const ft__options *fused_options;
+} ft__call;
+
+/* A field of an operator's options, for files: kind 'i' int, 'f' float, 'b' bool. */
+typedef struct ft__field {
+    const char *name;
+    size_t offset;
+    int count;
+    char kind;
+} ft__field;
+
+typedef struct ft__plan ft__plan;           /* section 10 */
+typedef struct ft__optimizer ft__optimizer; /* section 11 */
+
+struct ft_model {
+    ft__context context;    /* first: everything that can fail needs it */
+    ft__node *nodes;
+    int node_count, node_capacity;
+    int *order;             /* ids in the order of execution */
+    ft_node output, loss;
+    ft_preprocessing preprocessing;
+    char *architecture;     /* "" when it was built by hand */
+    char **class_names;
+    int class_count;
+    bool keras_initialisers;
+    uint64_t version;       /* counts changes of the graph or of what is frozen: plans are remade */
+    uint64_t weights_version; /* counts changes of weights: folded copies are remade */
+    uint64_t step;          /* training steps made so far: part of the keys of dropout */
+    int batch;              /* samples fed for the next run */
+    ft__plan *last_run;     /* the plan of the last run, whose values ft_get reads */
+    ft__plan *plans[2];     /* evaluation, training */
+    ft__optimizer *optimizer;
+    ft_data *data;          /* list of the data sources it owns */
+};
+
+static ft__node *ft__get_node(const ft_model *m, ft_node node)
+{
+    return node.id > 0 && node.id <= m->node_count ? &m->nodes[node.id - 1] : NULL;
+}
+
+static ft_status ft__set_architecture(ft_model *m, const char *name)
+{
+    char *copy = ft__copy_text(&m->context, name);
+    if (!copy) return m->context.status;
+    ft__release(&m->context, m->architecture);
+    m->architecture = copy;
+    return FT_OK;
+}
+
+/* =============================================================================================
+   [SECTION] 7.1 Initialisers
+   The values of a parameter are a function of (seed, its name, index): they depend neither on the
+   order in which a network is built nor on what else it has.
+   ============================================================================================= */
+
+/* A normal variate by Marsaglia's polar method: pairs of uniforms until one falls into the unit
+   circle. Each index has 32 tries of its own; that all fail happens once in 10^21. */
+static float ft__normal(uint64_t key, uint64_t index)
+{
+    int try_number;
+    for (try_number = 0; try_number < 32; ++try_number) {
+        uint64_t at = (index * 32 + (uint64_t)try_number) * 2;
+        float u = 2 * ft__uniform(key, at) - 1, v = 2 * ft__uniform(key, at + 1) - 1;
+        float s = u * u + v * v;
+        if (s > 0 && s < 1) return u * sqrtf(-2 * ft__log(s) / s);
+    }
+    return 0;
+}
+
+static void ft__fans(const ft__node *node, float *in, float *out)
+{
+    int d, area = 1;
+    for (d = 2; d < node->shape.rank; ++d) area *= node->shape.size[d];
+    *in = node->fan_in ? (float)node->fan_in
+        : (float)((node->shape.rank > 1 ? node->shape.size[1] : node->shape.size[0]) * area);
+    *out = node->fan_out ? (float)node->fan_out : (float)(node->shape.size[0] * area);
+}
+
+/* PyTorch draws weights and biases from U(-b, b), b = 1 / sqrt(fan_in), which is kaiming_uniform
+   with a = sqrt(5); Keras weights by Glorot and Bengio 2010, biases zero. */
+static ft_initialiser ft__initialiser_of(const ft_model *m, const ft__node *node)
+{
+    if (node->initialiser != FT_INIT_DEFAULT) return node->initialiser;
+    if (!m->keras_initialisers) return FT_INIT_KAIMING_UNIFORM;
+    return node->shape.rank < 2 ? FT_INIT_ZEROS : FT_INIT_XAVIER_UNIFORM;
+}
+
+static void ft__initialise_node(ft_model *m, ft__node *node)
+{
+    size_t count = ft__shape_count(&node->shape), i;
+    uint64_t name = ft__hash_bytes(0, node->name, strlen(node->name));
+    uint64_t key = ft__key(m->context.desc.seed, name, 0, FT__USE_INITIALISE);
+    ft_initialiser how = ft__initialiser_of(m, node);
+    float in, out, bound;
+    ft__fans(node, &in, &out);
+    bound = how == FT_INIT_KAIMING_UNIFORM ? 1 / sqrtf(in)
+        : how == FT_INIT_XAVIER_UNIFORM ? sqrtf(6 / (in + out)) : sqrtf(2 / out);
+    for (i = 0; node->value && i < count; ++i) {
+        if (how == FT_INIT_ZEROS || how == FT_INIT_ONES)
+            node->value[i] = how == FT_INIT_ONES ? 1.0f : 0.0f;
+        else if (how == FT_INIT_KAIMING_NORMAL) node->value[i] = bound * ft__normal(key, i);
+        else node->value[i] = bound * (2 * ft__uniform(key, i) - 1);
+    }
+}
+
+/* =============================================================================================
+   [SECTION] 8.0 The table of operators
+   The only list of them. A row: name; inputs, at least and at most; what backward reads of them
+   (X inputs, Y output); and the functions:
+       shape      checks the inputs and gives the output's shape
+       forward    computes output.value from input[i].value
+       backward   adds to input[i].gradient where that is not NULL
+       costs      bytes to keep from forward to backward, bytes of scratch, multiply-adds
+       fields     which of the options a model file keeps
+   ============================================================================================= */
+typedef struct ft__costs { size_t saved, workspace; uint64_t multiply_adds; } ft__costs;
+
+enum { FT__READS_X = 1, FT__READS_Y = 2 };
+
+/* X(name, inputs at least, at most, backward reads, shape, forward, backward, costs, fields) */
+#define FT__OPERATORS(X)                                                                          \
+    X(none, 0, 0, 0, NULL, NULL, NULL, NULL, ft__no_fields)                           \
+    X(input, 0, 0, 0, NULL, NULL, NULL, NULL, ft__no_fields)                          \
+    X(parameter, 0, 0, 0, NULL, NULL, NULL, NULL, ft__no_fields)                      \
+    X(buffer, 0, 0, 0, NULL, NULL, NULL, NULL, ft__no_fields)                         \
+    X(sigmoid, 1, 1, FT__READS_Y, ft__same_shape, ft__sigmoid_forward, ft__sigmoid_backward,      \
+      NULL, ft__no_fields)                                                                        \
+    X(tanh, 1, 1, FT__READS_Y, ft__same_shape, ft__tanh_forward, ft__tanh_backward, NULL,         \
+      ft__no_fields)                                                                              \
+    X(relu, 1, 1, FT__READS_Y, ft__same_shape, ft__relu_forward, ft__relu_backward, NULL,         \
+      ft__no_fields)                                                                              \
+    X(relu6, 1, 1, FT__READS_Y, ft__same_shape, ft__relu6_forward, ft__relu6_backward, NULL,      \
+      ft__no_fields)                                                                              \
+    X(leaky_relu, 1, 1, FT__READS_X, ft__same_shape, ft__leaky_relu_forward,                      \
+      ft__leaky_relu_backward, NULL, ft__activation_fields)                                       \
+    X(elu, 1, 1, FT__READS_X, ft__same_shape, ft__elu_forward, ft__elu_backward, NULL,            \
+      ft__activation_fields)                                                                      \
+    X(softplus, 1, 1, FT__READS_X, ft__same_shape, ft__softplus_forward, ft__softplus_backward,   \
+      NULL, ft__no_fields)                                                                        \
+    X(softsign, 1, 1, FT__READS_X, ft__same_shape, ft__softsign_forward, ft__softsign_backward,   \
+      NULL, ft__no_fields)                                                                        \
+    X(gelu, 1, 1, FT__READS_X, ft__same_shape, ft__gelu_forward, ft__gelu_backward, NULL,         \
+      ft__activation_fields)                                                                      \
+    X(silu, 1, 1, FT__READS_X, ft__same_shape, ft__silu_forward, ft__silu_backward, NULL,         \
+      ft__no_fields)                                                                              \
+    X(softmax, 1, 1, FT__READS_Y, ft__softmax_shape, ft__softmax_forward, ft__softmax_backward,   \
+      NULL, ft__activation_fields)                                                                \
+    X(log_softmax, 1, 1, FT__READS_Y, ft__softmax_shape, ft__log_softmax_forward,                 \
+      ft__log_softmax_backward, NULL, ft__activation_fields)                                      \
+    X(linear, 2, 3, FT__READS_X, ft__linear_shape, ft__linear_forward, ft__linear_backward,       \
+      ft__linear_costs, ft__no_fields)                                                            \
+    X(conv2d, 2, 3, FT__READS_X, ft__conv2d_shape, ft__conv2d_forward, ft__conv2d_backward,       \
+      ft__conv2d_costs, ft__conv2d_fields)                                                        \
+    X(batch_norm, 5, 5, FT__READS_X, ft__batch_norm_shape, ft__batch_norm_forward,                \
+      ft__batch_norm_backward, ft__batch_norm_costs, ft__batch_norm_fields)                       \
+    X(max_pool2d, 1, 1, 0, ft__pool2d_shape, ft__max_pool2d_forward, ft__max_pool2d_backward,     \
+      ft__max_pool2d_costs, ft__pool2d_fields)                                                    \
+    X(avg_pool2d, 1, 1, 0, ft__pool2d_shape, ft__avg_pool2d_forward, ft__avg_pool2d_backward,     \
+      NULL, ft__pool2d_fields)                                                                    \
+    X(global_avg_pool, 1, 1, 0, ft__global_pool_shape, ft__global_avg_pool_forward,               \
+      ft__global_avg_pool_backward, NULL, ft__no_fields)                                          \
+    X(global_max_pool, 1, 1, 0, ft__global_pool_shape, ft__global_max_pool_forward,               \
+      ft__global_max_pool_backward, ft__global_max_pool_costs, ft__no_fields)                     \
+    X(flatten, 1, 1, 0, ft__flatten_shape, ft__copy_forward, ft__copy_backward, NULL,             \
+      ft__no_fields)                                                                              \
+    X(reshape, 1, 1, 0, ft__reshape_shape, ft__copy_forward, ft__copy_backward, NULL,             \
+      ft__reshape_fields)                                                                         \
+    X(add, 2, 2, 0, ft__broadcast_shape, ft__add_forward, ft__add_backward, NULL, ft__no_fields)  \
+    X(mul, 2, 2, FT__READS_X, ft__broadcast_shape, ft__mul_forward, ft__mul_backward, NULL,       \
+      ft__no_fields)                                                                              \
+    X(concat, 1, INT_MAX, 0, ft__concat_shape, ft__concat_forward, ft__concat_backward, NULL,     \
+      ft__concat_fields)                                                                          \
+    X(pad, 1, 1, 0, ft__pad_shape, ft__pad_forward, ft__pad_backward, NULL, ft__pad_fields)       \
+    X(slice, 1, 1, 0, ft__slice_shape, ft__slice_forward, ft__slice_backward, NULL,               \
+      ft__slice_fields)                                                                           \
+    X(dropout, 1, 1, 0, ft__same_shape, ft__dropout_forward, ft__dropout_backward, NULL,          \
+      ft__dropout_fields)                                                                         \
+    X(cross_entropy, 2, 2, FT__READS_X, ft__cross_entropy_shape, ft__cross_entropy_forward,       \
+      ft__cross_entropy_backward, ft__cross_entropy_costs, ft__loss_fields)                       \
+    X(soft_cross_entropy, 2, 2, FT__READS_X, ft__soft_cross_entropy_shape,                        \
+      ft__soft_cross_entropy_forward, ft__soft_cross_entropy_backward,                            \
+      ft__soft_cross_entropy_costs, ft__no_fields)                                                \
+    X(binary_cross_entropy, 2, 2, FT__READS_X, ft__pair_loss_shape,                               \
+      ft__binary_cross_entropy_forward, ft__binary_cross_entropy_backward, NULL, ft__no_fields)   \
+    X(mse, 2, 2, FT__READS_X, ft__pair_loss_shape, ft__mse_forward, ft__mse_backward, NULL,       \
+      ft__no_fields)
+
+#define FT__OP_ENUM(name, low, high, reads, shape, forward, backward, costs, fields) FT__OP_##name,
+enum { FT__OPERATORS(FT__OP_ENUM) FT__OP_COUNT };
+
+/* A shape rule gives the output's shape, with FT_BATCH where the inputs have it, or fails with a
+   line that names the node. */
+typedef ft_status (*ft__shape_rule)(ft__context *c, const ft__node *node, const ft__tensor *input,
+                                    int input_count, ft_shape *output);
+typedef void (*ft__operator)(const ft__call *call);
+typedef void (*ft__cost_rule)(const ft__call *call, ft__costs *costs);
+
+typedef struct ft__row {
+    const char *name;
+    int least_inputs, most_inputs, reads;
+    ft__shape_rule shape;
+    ft__operator forward, backward;
+    ft__cost_rule costs;        /* NULL: it keeps nothing and needs no scratch */
+    const ft__field *fields;    /* ends with a NULL name */
+} ft__row;
+
+/* For the operators' functions: value pointers of input i, and a line about a wrong shape. */
+static FT__UNUSED const float *ft__x(const ft__call *call, int i) { return call->input[i].value; }
+
+static const ft__field ft__no_fields[] = {{NULL, 0, 0, 0}};
+
+/* =============================================================================================
+   [SECTION] 8.1 Activations
+   One function and one derivative each; the loops are made by a macro. Derivatives are written in
+   terms of the output y where that is possible, so that x need not be kept.
+   ============================================================================================= */
+static const ft__field ft__activation_fields[] = {
+    {"slope", offsetof(ft_activation_options, slope), 1, 'f'},
+    {"alpha", offsetof(ft_activation_options, alpha), 1, 'f'},
+    {"axis", offsetof(ft_activation_options, axis), 1, 'i'},
+    {"tanh_approximation", offsetof(ft_activation_options, tanh_approximation), 1, 'b'},
+    {NULL, 0, 0, 0}};
+static const ft__field ft__dropout_fields[] = {
+    {"probability", offsetof(ft_dropout_options, probability), 1, 'f'}, {NULL, 0, 0, 0}};
+
+/* Also flags "this input is not of numbers": labels cannot be computed with. */
+static ft_status ft__want_numbers(ft__context *c, const ft__node *node, const ft__tensor *input,
+                                  int count)
+{
+    int i;
+    for (i = 0; i < count; ++i)
+        if (input[i].type != FT_F32)
+            return ft__fail(c, FT_SHAPE, "%s: input %d holds %s, not F32", node->name, i + 1,
+                            ft__type_names[input[i].type]);
+    return FT_OK;
+}
+
+static ft_status ft__same_shape(ft__context *c, const ft__node *node, const ft__tensor *input,
+                                int input_count, ft_shape *output)
+{
+    *output = input[0].shape;
+    return ft__want_numbers(c, node, input, input_count);
+}
+
+#define FT__CHUNK ((size_t)1 << 14) /* elements that one index of a parallel loop takes */
+
+static int ft__chunks(size_t count) { return (int)((count + FT__CHUNK - 1) / FT__CHUNK); }
+
+/* Stamps NAME_forward and NAME_backward from two expressions: F of x, and D, dy/dx, of x and y. `a`
+   is the option that some have. */
+#define FT__ACTIVATION(name, option, F, D)                                                        \
+    static void ft__##name##_values(const ft_activation_options *o, const float *from, float *to, \
+                                    size_t count)                                                 \
+    {                                                                                             \
+        float a = option;                                                                         \
+        size_t i;                                                                                 \
+        (void)o;                                                                                  \
+        (void)a;                                                                                  \
+        for (i = 0; i < count; ++i) {                                                             \
+            float x = from[i];                                                                    \
+            to[i] = F;                                                                            \
+        }                                                                                         \
+    }                                                                                             \
+    static void ft__##name##_forward_chunk(void *context, int index)                              \
+    {                                                                                             \
+        const ft__call *call = (const ft__call *)context;                                         \
+        size_t at = (size_t)index * FT__CHUNK, count = ft__count(&call->output) - at;             \
+        ft__##name##_values(&call->node->options.activation, call->input[0].value + at,           \
+                            call->output.value + at, count < FT__CHUNK ? count : FT__CHUNK);      \
+    }                                                                                             \
+    static void ft__##name##_forward(const ft__call *call)                                        \
+    {                                                                                             \
+        ft__parallel(call->context, ft__chunks(ft__count(&call->output)),                         \
+                     ft__##name##_forward_chunk, (void *)(uintptr_t)call);                        \
+    }                                                                                             \
+    static void ft__##name##_backward_chunk(void *context, int index)                             \
+    {                                                                                             \
+        const ft__call *call = (const ft__call *)context;                                         \
+        const ft_activation_options *o = &call->node->options.activation;                         \
+        size_t i = (size_t)index * FT__CHUNK, end = ft__count(&call->output);                     \
+        float a = option, *dx = call->input[0].gradient;                                          \
+        const float *dy = call->output.gradient;                                                  \
+        (void)o;                                                                                  \
+        (void)a;                                                                                  \
+        if (end - i > FT__CHUNK) end = i + FT__CHUNK;                                             \
+        for (; i < end; ++i) {                                                                    \
+            float x = call->input[0].value ? call->input[0].value[i] : 0.0f;                      \
+            float y = call->output.value[i];                                                      \
+            (void)x;                                                                              \
+            (void)y;                                                                              \
+            dx[i] += dy[i] * (D);                                                                 \
+        }                                                                                         \
+    }                                                                                             \
+    static void ft__##name##_backward(const ft__call *call)                                       \
+    {                                                                                             \
+        if (call->input[0].gradient)                                                              \
+            ft__parallel(call->context, ft__chunks(ft__count(&call->output)),                     \
+                         ft__##name##_backward_chunk, (void *)(uintptr_t)call);                   \
+    }
+
+/* GELU (Hendrycks and Gimpel 2016): x * Phi(x), Phi the normal distribution's; or the paper's
+   approximation by tanh(sqrt(2/pi) (x + 0.044715 x^3)). The derivatives by the product rule. */
+static float ft__gelu(float x, bool approximate)
+{
+    if (approximate)
+        return 0.5f * x * (1.0f + ft__tanh(0.797884561f * (x + 0.044715f * x * x * x)));
+    return 0.5f * x * (1.0f + ft__erf(0.707106781f * x));
+}
+
+static float ft__gelu_slope(float x, bool approximate)
+{
+    float t;
+    if (approximate) {
+        t = ft__tanh(0.797884561f * (x + 0.044715f * x * x * x));
+        return 0.5f * (1.0f + t)
+            + 0.5f * x * (1.0f - t * t) * 0.797884561f * (1.0f + 0.134145f * x * x);
+    }
+    return 0.5f * (1.0f + ft__erf(0.707106781f * x)) + x * 0.398942280f * ft__exp(-0.5f * x * x);
+}
+
+FT__ACTIVATION(sigmoid, 0, ft__sigmoid(x), y * (1.0f - y))
+FT__ACTIVATION(tanh, 0, ft__tanh(x), 1.0f - y * y)
+FT__ACTIVATION(relu, 0, x > 0 || x != x ? x : 0.0f, y > 0 ? 1.0f : 0.0f)
+FT__ACTIVATION(relu6, 0, x > 6 ? 6.0f : x > 0 || x != x ? x : 0.0f, y > 0 && y < 6 ? 1.0f : 0.0f)
+FT__ACTIVATION(leaky_relu, o->slope != 0 ? o->slope : 0.01f, x > 0 ? x : a * x, x > 0 ? 1.0f : a)
+FT__ACTIVATION(elu, o->alpha != 0 ? o->alpha : 1.0f, x > 0 ? x : a * (ft__exp(x) - 1.0f),
+               x > 0 ? 1.0f : a * ft__exp(x))
+FT__ACTIVATION(softplus, 0, ft__softplus(x), ft__sigmoid(x))
+FT__ACTIVATION(softsign, 0, x / (1.0f + (x < 0 ? -x : x)),
+               1.0f / ((1.0f + (x < 0 ? -x : x)) * (1.0f + (x < 0 ? -x : x))))
+FT__ACTIVATION(gelu, 0, ft__gelu(x, o->tanh_approximation), ft__gelu_slope(x, o->tanh_approximation))
+FT__ACTIVATION(silu, 0, x * ft__sigmoid(x),
+               ft__sigmoid(x) * (1.0f + x * (1.0f - ft__sigmoid(x))))
+
+/* The activations that a convolution or linear layer applies to its own output. */
+static bool ft__can_fuse(int op) { return op >= FT__OP_sigmoid && op <= FT__OP_silu; }
+
+static void ft__activate(int op, const ft__options *options, float *values, size_t count)
+{
+    const ft_activation_options *o = &options->activation;
+    switch (op) {
+#define FT__ACTIVATE(name) case FT__OP_##name: ft__##name##_values(o, values, values, count); break;
+    FT__ACTIVATE(sigmoid) FT__ACTIVATE(tanh) FT__ACTIVATE(relu) FT__ACTIVATE(relu6)
+    FT__ACTIVATE(leaky_relu) FT__ACTIVATE(elu) FT__ACTIVATE(softplus) FT__ACTIVATE(softsign)
+    FT__ACTIVATE(gelu) FT__ACTIVATE(silu)
+    default: break;
+    }
+}
+
+/* ---- Softmax over one axis: the tensor as [outer, axis, inner] ---- */
+typedef struct ft__axis { size_t outer, size, inner; } ft__axis;
+
+static int ft__axis_of(const ft__node *node, int rank)
+{
+    int axis = node->options.activation.axis;
+    return axis == 0 ? rank - 1 : axis < 0 ? axis + rank : axis;
+}
+
+static ft__axis ft__split_axis(const ft_shape *shape, int axis)
+{
+    ft__axis a = {1, 1, 1};
+    int d;
+    for (d = 0; d < shape->rank; ++d) {
+        size_t size = (size_t)shape->size[d];
+        if (d < axis) a.outer *= size;
+        else if (d == axis) a.size = size;
+        else a.inner *= size;
+    }
+    return a;
+}
+
+static ft_status ft__softmax_shape(ft__context *c, const ft__node *node, const ft__tensor *input,
+                                   int input_count, ft_shape *output)
+{
+    int axis = ft__axis_of(node, input[0].shape.rank);
+    *output = input[0].shape;
+    if (axis < 1 || axis >= input[0].shape.rank)
+        return ft__fail(c, FT_SHAPE, "%s: axis %d of %d dimensions", node->name, axis,
+                        input[0].shape.rank);
+    return ft__want_numbers(c, node, input, input_count);
+}
+
+/* y = e^(x - max) / sum, or its logarithm x - max - log(sum): the largest exponent is 0. */
+static void ft__softmax_line(const float *x, float *y, size_t count, size_t stride, bool logarithm)
+{
+    float largest = x[0], sum = 0, log_sum;
+    size_t i;
+    for (i = 1; i < count; ++i)
+        if (x[i * stride] > largest) largest = x[i * stride];
+    for (i = 0; i < count; ++i) {
+        float e = ft__exp(x[i * stride] - largest);
+        sum += e;
+        y[i * stride] = e;
+    }
+    log_sum = logarithm ? ft__log(sum) : 0;
+    for (i = 0; i < count; ++i)
+        y[i * stride] = logarithm ? (x[i * stride] - largest) - log_sum : y[i * stride] / sum;
+}
+
+static void ft__softmax_run(const ft__call *call, bool logarithm)
+{
+    ft__axis a = ft__split_axis(&call->output.shape, ft__axis_of(call->node,
+                                                                 call->output.shape.rank));
+    size_t outer, inner;
+    for (outer = 0; outer < a.outer; ++outer)
+        for (inner = 0; inner < a.inner; ++inner) {
+            size_t at = outer * a.size * a.inner + inner;
+            ft__softmax_line(call->input[0].value + at, call->output.value + at, a.size, a.inner,
+                             logarithm);
+        }
+}
+
+static void ft__softmax_forward(const ft__call *call) { ft__softmax_run(call, false); }
+static void ft__log_softmax_forward(const ft__call *call) { ft__softmax_run(call, true); }
+
+/* softmax: dx = y (dy - sum(dy y)); log_softmax: dx = dy - e^y sum(dy). */
+static void ft__softmax_backward_run(const ft__call *call, bool logarithm)
+{
+    ft__axis a = ft__split_axis(&call->output.shape, ft__axis_of(call->node,
+                                                                 call->output.shape.rank));
+    size_t outer, inner, i;
+    if (!call->input[0].gradient) return;
+    for (outer = 0; outer < a.outer; ++outer)
+        for (inner = 0; inner < a.inner; ++inner) {
+            size_t at = outer * a.size * a.inner + inner;
+            const float *y = call->output.value + at, *dy = call->output.gradient + at;
+            float *dx = call->input[0].gradient + at;
+            float sum = 0;
+            for (i = 0; i < a.size; ++i)
+                sum += dy[i * a.inner] * (logarithm ? 1.0f : y[i * a.inner]);
+            for (i = 0; i < a.size; ++i) {
+                size_t j = i * a.inner;
+                dx[j] += logarithm ? dy[j] - ft__exp(y[j]) * sum : y[j] * (dy[j] - sum);
+            }
+        }
+}
+
+static void ft__softmax_backward(const ft__call *call) { ft__softmax_backward_run(call, false); }
+static void ft__log_softmax_backward(const ft__call *call) { ft__softmax_backward_run(call, true); }
+
+/* ---- Dropout (Srivastava et al. 2014), scaled in training as PyTorch does. The mask is a function
+   of the step's key and the position, so backward draws it again instead of keeping it. ---- */
+static float ft__dropout_factor(const ft__call *call, size_t i, float p)
+{
+    return ft__uniform(call->random, i) < p ? 0.0f : 1.0f / (1.0f - p);
+}
+
+static float ft__dropout_probability(const ft__call *call)
+{
+    float p = call->node->options.dropout.probability;
+    return !call->training || call->node->frozen ? -1.0f : p == 0 ? 0.5f : p;
+}
+
+static void ft__dropout_forward(const ft__call *call)
+{
+    float p = ft__dropout_probability(call);
+    size_t count = ft__count(&call->output), i;
+    for (i = 0; i < count; ++i)
+        call->output.value[i] = call->input[0].value[i]
+            * (p < 0 ? 1.0f : ft__dropout_factor(call, i, p));
+}
+
+static void ft__dropout_backward(const ft__call *call)
+{
+    float p = ft__dropout_probability(call);
+    size_t count = ft__count(&call->output), i;
+    for (i = 0; call->input[0].gradient && i < count; ++i)
+        call->input[0].gradient[i] += call->output.gradient[i]
+            * (p < 0 ? 1.0f : ft__dropout_factor(call, i, p));
+}
+
+/* =============================================================================================
+   [SECTION] 8.2 Linear
+   x [..., in], weight [out, in], bias [out]: y = x weight^T + bias
+   dx = dy weight, dweight = dy^T x, dbias = sum of dy over the rows
+   ============================================================================================= */
+static ft_status ft__linear_shape(ft__context *c, const ft__node *node, const ft__tensor *input,
+                                  int input_count, ft_shape *output)
+{
+    const ft_shape *x = &input[0].shape, *w = &input[1].shape;
+    char text[80], other[80];
+    *output = *x;
+    if (x->rank < 2 || w->rank != 2 || x->size[x->rank - 1] != w->size[1])
+        return ft__fail(c, FT_SHAPE, "%s: input %s does not fit weight %s", node->name,
+                        ft__shape_text(x, text), ft__shape_text(w, other));
+    if (input_count > 2 && (input[2].shape.rank != 1 || input[2].shape.size[0] != w->size[0]))
+        return ft__fail(c, FT_SHAPE, "%s: bias %s does not fit weight %s", node->name,
+                        ft__shape_text(&input[2].shape, text), ft__shape_text(w, other));
+    output->size[x->rank - 1] = w->size[0];
+    return ft__want_numbers(c, node, input, input_count);
+}
+
+/* Rows of x, inputs and outputs. */
+typedef struct ft__linear_size { size_t rows, in, out; } ft__linear_size;
+
+static ft__linear_size ft__linear_size_of(const ft__call *call)
+{
+    ft__linear_size s;
+    s.out = (size_t)call->input[1].shape.size[0];
+    s.in = (size_t)call->input[1].shape.size[1];
+    s.rows = ft__count(&call->output) / s.out;
+    return s;
+}
+
+static void ft__linear_costs(const ft__call *call, ft__costs *costs)
+{
+    ft__linear_size s = ft__linear_size_of(call);
+    size_t longest = s.in > s.out ? s.in : s.out;
+    if (s.rows > longest) longest = s.rows; /* dweight sums over the rows */
+    costs->workspace = ft__gemm_workspace(call->context, longest) * sizeof(float);
+    costs->multiply_adds = (uint64_t)s.rows * s.in * s.out;
+}
+
+static void ft__linear_forward(const ft__call *call)
+{
+    ft__linear_size s = ft__linear_size_of(call);
+    size_t r, i;
+    ft__gemm_parallel(call->context, s.rows, s.out, s.in, ft__rows_of(call->input[0].value, s.in),
+                      ft__transposed(ft__rows_of(call->input[1].value, s.in)), call->output.value,
+                      s.out, false, call->workspace);
+    for (r = 0; call->input_count > 2 && r < s.rows; ++r)
+        for (i = 0; i < s.out; ++i)
+            call->output.value[r * s.out + i] += call->input[2].value[i];
+    if (call->fused) ft__activate(call->fused, call->fused_options, call->output.value,
+                                  s.rows * s.out);
+}
+
+static void ft__linear_backward(const ft__call *call)
+{
+    ft__linear_size s = ft__linear_size_of(call);
+    ft__matrix dy = ft__rows_of(call->output.gradient, s.out);
+    size_t r, i;
+    if (call->input[0].gradient)
+        ft__gemm_parallel(call->context, s.rows, s.in, s.out, dy,
+                          ft__rows_of(call->input[1].value, s.in), call->input[0].gradient, s.in,
+                          true, call->workspace);
+    if (call->input[1].gradient)
+        ft__gemm_parallel(call->context, s.out, s.in, s.rows, ft__transposed(dy),
+                          ft__rows_of(call->input[0].value, s.in), call->input[1].gradient, s.in,
+                          true, call->workspace);
+    if (call->input_count < 3 || !call->input[2].gradient) return;
+    for (r = 0; r < s.rows; ++r)
+        for (i = 0; i < s.out; ++i)
+            call->input[2].gradient[i] += call->output.gradient[r * s.out + i];
+}
+
+/* =============================================================================================
+   [SECTION] 8.3 Convolution
+   x [N, C, H, W], weight [O, C / groups, h, w], bias [O]. With the matrix of patches X [K, P] of an
+   image (section 6.3) and the weights as W [O, K]:
+       y = W X + bias,   dW = sum over images of dy X^T,   dX = W^T dy, added back into dx
+   Forward is parted by images and columns, dx by images and channels, dW by its own columns: each
+   number has one owner, and sums over the images in order.
+   ============================================================================================= */
+static const ft__field ft__conv2d_fields[] = {
+    {"stride", offsetof(ft_conv2d_options, stride), 2, 'i'},
+    {"padding", offsetof(ft_conv2d_options, padding), 4, 'i'},
+    {"dilation", offsetof(ft_conv2d_options, dilation), 2, 'i'},
+    {"groups", offsetof(ft_conv2d_options, groups), 1, 'i'},
+    {"same", offsetof(ft_conv2d_options, same), 1, 'b'}, {NULL, 0, 0, 0}};
+
+static int ft__or_one(const int pair[2], int i)
+{
+    int value = pair[i] ? pair[i] : pair[0];
+    return value ? value : 1;
+}
+
+/* Everything about the shapes; out_height or out_width below 1 means that they do not fit. */
+static ft__conv ft__conv_of(const ft_conv2d_options *o, const ft_shape *x, const ft_shape *w)
+{
+    bool uniform = !o->padding[1] && !o->padding[2] && !o->padding[3];
+    ft__conv g;
+    int i, before[2], after[2], out[2];
+    memset(&g, 0, sizeof g);
+    g.groups = (size_t)(o->groups ? o->groups : 1);
+    g.batch = x->size[0] > 0 ? (size_t)x->size[0] : 1;
+    g.channels = w->size[1];
+    g.outputs = w->size[0] / (int)g.groups;
+    g.height = x->size[2];
+    g.width = x->size[3];
+    for (i = 0; i < 2; ++i) {
+        int in = x->size[2 + i], reach;
+        g.kernel[i] = w->size[2 + i];
+        g.stride[i] = ft__or_one(o->stride, i);
+        g.dilation[i] = ft__or_one(o->dilation, i);
+        before[i] = o->padding[uniform ? 0 : i];
+        after[i] = o->padding[uniform ? 0 : 2 + i];
+        reach = (g.kernel[i] - 1) * g.dilation[i] + 1;
+        if (o->same) {
+            int total;
+            out[i] = (in + g.stride[i] - 1) / g.stride[i];
+            total = (out[i] - 1) * g.stride[i] + reach - in;
+            before[i] = total > 0 ? total / 2 : 0;
+        } else {
+            int room = in + before[i] + after[i] - reach;
+            out[i] = room < 0 ? 0 : room / g.stride[i] + 1;
+        }
+    }
+    g.top = before[0];
+    g.left = before[1];
+    g.out_height = out[0];
+    g.out_width = out[1];
+    g.k = (size_t)g.channels * (size_t)g.kernel[0] * (size_t)g.kernel[1];
+    g.p = (size_t)g.out_height * (size_t)g.out_width;
+    return g;
+}
+
+static ft_status ft__conv2d_options_check(ft__context *c, const ft__node *node)
+{
+    const ft_conv2d_options *o = &node->options.conv2d;
+    int i;
+    for (i = 0; i < 4; ++i) {
+        int stride = o->stride[i % 2], dilation = o->dilation[i % 2], most = 1 << 20;
+        if (stride < 0 || stride > most || dilation < 0 || dilation > 1 << 10
+            || o->padding[i] < 0 || o->padding[i] > most || o->groups < 0)
+            return ft__fail(c, FT_INVALID, "%s: stride %d, dilation %d, padding %d, groups %d:"
+                            " negative or too large", node->name, stride, dilation,
+                            o->padding[i], o->groups);
+    }
+    return FT_OK;
+}
+
+static ft_status ft__conv2d_shape(ft__context *c, const ft__node *node, const ft__tensor *input,
+                                  int input_count, ft_shape *output)
+{
+    const ft_shape *x = &input[0].shape, *w = &input[1].shape;
+    int groups = node->options.conv2d.groups ? node->options.conv2d.groups : 1;
+    char text[80], other[80];
+    ft__conv g;
+    *output = *x;
+    if (ft__conv2d_options_check(c, node) != FT_OK) return c->status;
+    if (x->rank != 4 || w->rank != 4)
+        return ft__fail(c, FT_SHAPE, "%s: wants [N, C, H, W] and a weight of 4 dimensions, has %s"
+                        " and %s", node->name, ft__shape_text(x, text), ft__shape_text(w, other));
+    if (x->size[1] % groups != 0 || w->size[0] % groups != 0)
+        return ft__fail(c, FT_SHAPE, "%s: %d groups do not divide %d input and %d output channels",
+                        node->name, groups, x->size[1], w->size[0]);
+    if (x->size[1] / groups != w->size[1])
+        return ft__fail(c, FT_SHAPE, "%s: input has %d channels, weight wants %d (times %d groups)",
+                        node->name, x->size[1], w->size[1], groups);
+    if (input_count > 2 && (input[2].shape.rank != 1 || input[2].shape.size[0] != w->size[0]))
+        return ft__fail(c, FT_SHAPE, "%s: bias %s does not fit weight %s", node->name,
+                        ft__shape_text(&input[2].shape, text), ft__shape_text(w, other));
+    g = ft__conv_of(&node->options.conv2d, x, w);
+    if (g.out_height < 1 || g.out_width < 1)
+        return ft__fail(c, FT_SHAPE, "%s: kernel %dx%d, dilated by %d and %d, does not fit the"
+                        " padded input %s", node->name, g.kernel[0], g.kernel[1], g.dilation[0],
+                        g.dilation[1], ft__shape_text(x, text));
+    output->size[1] = w->size[0];
+    output->size[2] = g.out_height;
+    output->size[3] = g.out_width;
+    return ft__want_numbers(c, node, input, input_count);
+}
+
+static ft__conv ft__conv_of_call(const ft__call *call)
+{
+    return ft__conv_of(&call->node->options.conv2d, &call->input[0].shape, &call->input[1].shape);
+}
+
+/* ---- How the work is parted. A piece's matrices should stay in the cache nearest to memory. ---- */
+#define FT__CONV_NUMBERS ((size_t)1 << 18)
+#define FT__CONV_WEIGHT_ROWS ((size_t)128)
+#define FT__CONV_WEIGHT_COLUMNS ((size_t)2048)
+
+/* Forward: columns of a piece; fewer when one image must feed several threads. */
+static size_t ft__conv_columns(const ft__conv *g, int threads)
+{
+    size_t columns = FT__CONV_NUMBERS / g->k, share;
+    share = (g->p * g->batch * g->groups + 2 * (size_t)threads - 1) / (2 * (size_t)threads);
+    if (columns > share) columns = share;
+    if (columns < 64) columns = 64;
+    return columns < g->p ? columns : g->p;
+}
+
+/* dx: channels of a piece, whose rows of dX [rows, P] are made before they are added back. */
+static size_t ft__conv_channels(const ft__conv *g)
+{
+    size_t area = (size_t)g->kernel[0] * (size_t)g->kernel[1];
+    size_t channels = FT__CONV_NUMBERS / (area * g->p);
+    if (channels < 1) channels = 1;
+    return channels < (size_t)g->channels ? channels : (size_t)g->channels;
+}
+
+/* dW: columns of a piece, at least two pieces, all about as wide. */
+static size_t ft__conv_weight_rows(const ft__conv *g)
+{
+    size_t pieces = (g->k + FT__CONV_WEIGHT_ROWS - 1) / FT__CONV_WEIGHT_ROWS;
+    if (pieces < 2) pieces = 2;
+    return (g->k + pieces - 1) / pieces;
+}
+
+static size_t ft__conv_weight_columns(const ft__conv *g)
+{
+    return g->p < FT__CONV_WEIGHT_COLUMNS ? g->p : FT__CONV_WEIGHT_COLUMNS;
+}
+
+static bool ft__conv_is_depthwise(const ft__conv *g)
+{
+    return g->channels == 1 && g->groups > 1;
+}
+
+static size_t ft__largest_of(size_t a, size_t b) { return a > b ? a : b; }
+
+/* Numbers that one slot needs, and what is shared: the packed weights, in either form. */
+static size_t ft__conv_slot(const ft__context *c, const ft__conv *g)
+{
+    size_t forward = g->k * ft__conv_columns(g, c->threads);
+    size_t input = ft__conv_channels(g) * (size_t)g->kernel[0] * (size_t)g->kernel[1] * g->p;
+    size_t weight = ft__conv_weight_rows(g) * ft__conv_weight_columns(g)
+        + ft__packed_left(c, (size_t)g->outputs, ft__conv_weight_columns(g));
+    return ft__pad_to(ft__largest_of(forward, ft__largest_of(input, weight))
+                      + ft__gemm_scratch(), 16);
+}
+
+static size_t ft__conv_shared(const ft__context *c, const ft__conv *g)
+{
+    size_t channels = ft__conv_channels(g), area = (size_t)g->kernel[0] * (size_t)g->kernel[1];
+    size_t pieces = ((size_t)g->channels + channels - 1) / channels;
+    size_t forward = ft__packed_left(c, (size_t)g->outputs, g->k);
+    size_t input = pieces * ft__packed_left(c, channels * area, (size_t)g->outputs);
+    return ft__pad_to(g->groups * ft__largest_of(forward, input), 16);
+}
+
+static void ft__conv2d_costs(const ft__call *call, ft__costs *costs)
+{
+    ft__conv g = ft__conv_of_call(call);
+    costs->multiply_adds = (uint64_t)ft__count(&call->output) * g.k;
+    if (ft__conv_is_depthwise(&g)) return;
+    costs->workspace = (ft__conv_shared(call->context, &g)
+                        + (size_t)call->context->threads * ft__conv_slot(call->context, &g))
+        * sizeof(float);
+}
+
+/* What a slot needs to know. */
+typedef struct ft__conv_run {
+    const ft__call *call;
+    ft__conv g;
+    float *shared, *slots;
+    size_t slot;            /* numbers of each */
+} ft__conv_run;
+
+static ft__conv_run ft__conv_start(const ft__call *call)
+{
+    ft__conv_run run;
+    run.call = call;
+    run.g = ft__conv_of_call(call);
+    run.shared = call->workspace;
+    run.slots = call->workspace + ft__conv_shared(call->context, &run.g);
+    run.slot = ft__conv_slot(call->context, &run.g);
+    return run;
+}
+
+/* The input image, or output, of a group. */
+static size_t ft__conv_in(const ft__conv *g, size_t image, size_t group)
+{
+    return (image * g->groups + group) * (size_t)g->channels * (size_t)g->height
+        * (size_t)g->width;
+}
+
+static size_t ft__conv_out(const ft__conv *g, size_t image, size_t group)
+{
+    return (image * g->groups + group) * (size_t)g->outputs * g->p;
+}
+
+/* ---- Forward ---- */
+
+static void ft__conv_bias_activation(const ft__call *call, const ft__conv *g, size_t group,
+                                     float *y, size_t columns)
+{
+    int o;
+    for (o = 0; o < g->outputs; ++o, y += g->p) {
+        float bias = call->input_count > 2
+            ? call->input[2].value[group * (size_t)g->outputs + (size_t)o] : 0;
+        size_t i;
+        if (bias != 0)
+            for (i = 0; i < columns; ++i) y[i] += bias;
+        if (call->fused) ft__activate(call->fused, call->fused_options, y, columns);
+    }
+}
+
+static void ft__conv_forward_slot(void *context, int slot)
+{
+    const ft__conv_run *run = (const ft__conv_run *)context;
+    const ft__conv *g = &run->g;
+    const ft__context *c = run->call->context;
+    size_t columns = ft__conv_columns(g, c->threads), pieces = (g->p + columns - 1) / columns;
+    size_t total = g->batch * g->groups * pieces, i;
+    float *scratch = run->slots + (size_t)slot * run->slot, *patches = scratch + ft__gemm_scratch();
+    size_t left = ft__packed_left(c, (size_t)g->outputs, g->k);
+    bool direct = g->kernel[0] * g->kernel[1] == 1 && g->stride[0] == 1 && g->stride[1] == 1
+        && g->top == 0 && g->left == 0 && g->out_height == g->height && g->out_width == g->width;
+    for (i = (size_t)slot; i < total; i += (size_t)c->threads) {
+        size_t from = i % pieces * columns, group = i / pieces % g->groups;
+        size_t image = i / pieces / g->groups, width = g->p - from;
+        const float *x = run->call->input[0].value + ft__conv_in(g, image, group);
+        float *y = run->call->output.value + ft__conv_out(g, image, group) + from;
+        ft__matrix right = ft__rows_of(x + from, g->p);
+        if (width > columns) width = columns;
+        if (!direct) {
+            ft__im2col(g, x, 0, g->k, from, from + width, patches);
+            right = ft__rows_of(patches, width);
+        }
+        ft__gemm(c, (size_t)g->outputs, width, g->k, run->shared + group * left, right, y, g->p,
+                 false, scratch);
+        ft__conv_bias_activation(run->call, g, group, y, width);
+    }
+}
+
+static void ft__depthwise_forward_plane(void *context, int index)
+{
+    const ft__call *call = (const ft__call *)context;
+    ft__conv g = ft__conv_of_call(call);
+    size_t group = (size_t)index % g.groups, image = (size_t)index / g.groups, i;
+    int o;
+    float *x = call->input[0].value + ft__conv_in(&g, image, group);
+    float *y = call->output.value + ft__conv_out(&g, image, group);
+    for (o = 0; o < g.outputs; ++o) {
+        float *weight = call->input[1].value + (group * (size_t)g.outputs + (size_t)o) * g.k;
+        for (i = 0; i < g.p; ++i) y[(size_t)o * g.p + i] = 0;
+        ft__depthwise(&g, x, y + (size_t)o * g.p, weight, FT__DEPTH_FORWARD);
+    }
+    ft__conv_bias_activation(call, &g, group, y, g.p);
+}
+
+static void ft__conv2d_forward(const ft__call *call)
+{
+    ft__conv_run run = ft__conv_start(call);
+    const ft__conv *g = &run.g;
+    size_t left, group;
+    if (ft__conv_is_depthwise(g)) {
+        ft__parallel(call->context, (int)(g->batch * g->groups), ft__depthwise_forward_plane,
+                     (void *)(uintptr_t)call);
+        return;
+    }
+    left = ft__packed_left(call->context, (size_t)g->outputs, g->k);
+    for (group = 0; group < g->groups; ++group)
+        ft__pack_left(call->context, (size_t)g->outputs, g->k,
+                      ft__rows_of(call->input[1].value + group * (size_t)g->outputs * g->k, g->k),
+                      run.shared + group * left);
+    ft__parallel(call->context, call->context->threads, ft__conv_forward_slot, &run);
+}
+
+/* ---- Backward: the input's gradient ---- */
+
+static void ft__conv_input_slot(void *context, int slot)
+{
+    const ft__conv_run *run = (const ft__conv_run *)context;
+    const ft__conv *g = &run->g;
+    const ft__context *c = run->call->context;
+    size_t channels = ft__conv_channels(g), area = (size_t)g->kernel[0] * (size_t)g->kernel[1];
+    size_t pieces = ((size_t)g->channels + channels - 1) / channels;
+    size_t left = ft__packed_left(c, channels * area, (size_t)g->outputs);
+    size_t total = g->batch * g->groups * pieces, i;
+    float *scratch = run->slots + (size_t)slot * run->slot, *patches = scratch + ft__gemm_scratch();
+    for (i = (size_t)slot; i < total; i += (size_t)c->threads) {
+        size_t piece = i % pieces, group = i / pieces % g->groups, image = i / pieces / g->groups;
+        size_t row = piece * channels * area, rows = g->k - row;
+        const float *dy = run->call->output.gradient + ft__conv_out(g, image, group);
+        float *dx = run->call->input[0].gradient + ft__conv_in(g, image, group);
+        if (rows > channels * area) rows = channels * area;
+        ft__gemm(c, rows, g->p, (size_t)g->outputs,
+                 run->shared + (group * pieces + piece) * left, ft__rows_of(dy, g->p), patches,
+                 g->p, false, scratch);
+        ft__col2im(g, patches, row, rows, dx);
+    }
+}
+
+static void ft__conv_input_gradient(ft__conv_run *run)
+{
+    const ft__conv *g = &run->g;
+    const ft__call *call = run->call;
+    size_t channels = ft__conv_channels(g), area = (size_t)g->kernel[0] * (size_t)g->kernel[1];
+    size_t pieces = ((size_t)g->channels + channels - 1) / channels;
+    size_t left = ft__packed_left(call->context, channels * area, (size_t)g->outputs);
+    size_t group, piece;
+    for (group = 0; group < g->groups; ++group)
+        for (piece = 0; piece < pieces; ++piece) {
+            size_t row = piece * channels * area, rows = g->k - row;
+            ft__matrix w = ft__rows_of(call->input[1].value
+                                       + group * (size_t)g->outputs * g->k + row, g->k);
+            if (rows > channels * area) rows = channels * area;
+            ft__pack_left(call->context, rows, (size_t)g->outputs, ft__transposed(w),
+                          run->shared + (group * pieces + piece) * left);
+        }
+    ft__parallel(call->context, call->context->threads, ft__conv_input_slot, run);
+}
+
+/* ---- Backward: the weight's gradient ---- */
+
+static void ft__conv_weight_slot(void *context, int slot)
+{
+    const ft__conv_run *run = (const ft__conv_run *)context;
+    const ft__conv *g = &run->g;
+    const ft__context *c = run->call->context;
+    size_t most = ft__conv_weight_rows(g), pieces = (g->k + most - 1) / most;
+    size_t columns = ft__conv_weight_columns(g), i, image, from;
+    float *scratch = run->slots + (size_t)slot * run->slot;
+    float *patches = scratch + ft__gemm_scratch(), *packed = patches + most * columns;
+    for (i = (size_t)slot; i < g->groups * pieces; i += (size_t)c->threads) {
+        size_t group = i / pieces, row = i % pieces * most, rows = g->k - row;
+        float *dw = run->call->input[1].gradient + group * (size_t)g->outputs * g->k + row;
+        if (rows > most) rows = most;
+        for (image = 0; image < g->batch; ++image)
+            for (from = 0; from < g->p; from += columns) {
+                size_t width = g->p - from < columns ? g->p - from : columns;
+                const float *dy = run->call->output.gradient + ft__conv_out(g, image, group);
+                ft__im2col(g, run->call->input[0].value + ft__conv_in(g, image, group), row, rows,
+                           from, from + width, patches);
+                ft__pack_left(c, (size_t)g->outputs, width, ft__rows_of(dy + from, g->p), packed);
+                ft__gemm(c, (size_t)g->outputs, rows, width, packed,
+                         ft__transposed(ft__rows_of(patches, width)), dw, g->k, true, scratch);
+            }
+    }
+}
+
+static void ft__conv_bias_channel(void *context, int channel)
+{
+    const ft__call *call = (const ft__call *)context;
+    ft__conv g = ft__conv_of_call(call);
+    size_t all = g.groups * (size_t)g.outputs, image, i;
+    float total = 0;
+    for (image = 0; image < g.batch; ++image) {
+        const float *dy = call->output.gradient + (image * all + (size_t)channel) * g.p;
+        float sum = 0;
+        for (i = 0; i < g.p; ++i) sum += dy[i];
+        total += sum;
+    }
+    call->input[2].gradient[channel] += total;
+}
+
+static void ft__depthwise_backward_group(void *context, int index)
+{
+    const ft__call *call = (const ft__call *)context;
+    ft__conv g = ft__conv_of_call(call);
+    size_t group = (size_t)index, image;
+    int o;
+    for (image = 0; image < g.batch; ++image)
+        for (o = 0; o < g.outputs; ++o) {
+            size_t kernel = (group * (size_t)g.outputs + (size_t)o) * g.k;
+            size_t in = ft__conv_in(&g, image, group);
+            float *dy = call->output.gradient + ft__conv_out(&g, image, group) + (size_t)o * g.p;
+            if (call->input[0].gradient)
+                ft__depthwise(&g, call->input[0].gradient + in, dy, call->input[1].value + kernel,
+                              FT__DEPTH_INPUT);
+            if (call->input[1].gradient)
+                ft__depthwise(&g, call->input[0].value + in, dy, call->input[1].gradient + kernel,
+                              FT__DEPTH_WEIGHT);
+        }
+}
+
+static void ft__conv2d_backward(const ft__call *call)
+{
+    ft__conv_run run = ft__conv_start(call);
+    if (call->input_count > 2 && call->input[2].gradient)
+        ft__parallel(call->context, call->input[1].shape.size[0], ft__conv_bias_channel,
+                     (void *)(uintptr_t)call);
+    if (ft__conv_is_depthwise(&run.g)) {
+        ft__parallel(call->context, (int)run.g.groups, ft__depthwise_backward_group,
+                     (void *)(uintptr_t)call);
+        return;
+    }
+    if (call->input[1].gradient)
+        ft__parallel(call->context, call->context->threads, ft__conv_weight_slot, &run);
+    if (call->input[0].gradient) ft__conv_input_gradient(&run);
+}
+
+/* =============================================================================================
+   [SECTION] 8.4 Normalisation
+   Batch norm (Ioffe and Szegedy 2015) as PyTorch has it: x [N, C] or [N, C, H, W]; inputs x,
+   weight, bias, running_mean, running_var. In training each channel is normalised by the batch's
+   mean and biased variance, and the running ones move towards the batch's (unbiased) ones:
+       y = (x - mean) * scale + bias, scale = weight / sqrt(var + eps)
+   Backward in training, over the n values of a channel, with h = (x - mean) / sqrt(var + eps):
+       dx = scale * (dy - sum(dy) / n - h * sum(dy h) / n), dweight = sum(dy h), dbias = sum(dy)
+   and in evaluation form, where mean and variance are constants, dx = scale * dy.
+   ============================================================================================= */
+static const ft__field ft__batch_norm_fields[] = {
+    {"eps", offsetof(ft_batch_norm_options, eps), 1, 'f'},
+    {"momentum", offsetof(ft_batch_norm_options, momentum), 1, 'f'}, {NULL, 0, 0, 0}};
+
+static ft_status ft__batch_norm_shape(ft__context *c, const ft__node *node,
+                                      const ft__tensor *input, int input_count, ft_shape *output)
+{
+    const ft_shape *x = &input[0].shape;
+    char text[80];
+    int i;
+    *output = *x;
+    if (x->rank != 2 && x->rank != 4)
+        return ft__fail(c, FT_SHAPE, "%s: wants [N, C] or [N, C, H, W], its input is %s",
+                        node->name, ft__shape_text(x, text));
+    for (i = 1; i < 5; ++i)
+        if (input[i].shape.rank != 1 || input[i].shape.size[0] != x->size[1])
+            return ft__fail(c, FT_SHAPE, "%s: input has %d channels, parameter %d is %s",
+                            node->name, x->size[1], i, ft__shape_text(&input[i].shape, text));
+    if (node->options.batch_norm.eps < 0 || node->options.batch_norm.momentum < 0)
+        return ft__fail(c, FT_INVALID, "%s: eps and momentum may not be negative", node->name);
+    return ft__want_numbers(c, node, input, input_count);
+}
+
+/* Kept from forward: mean and 1 / sqrt(var + eps) of each channel. */
+static void ft__batch_norm_costs(const ft__call *call, ft__costs *costs)
+{
+    costs->saved = 2 * (size_t)call->input[0].shape.size[1] * sizeof(float);
+    costs->multiply_adds = ft__count(&call->output);
+}
+
+typedef struct ft__norm_size { size_t batch, channels, plane; } ft__norm_size;
+
+static ft__norm_size ft__norm_size_of(const ft_shape *x)
+{
+    ft__norm_size s;
+    s.batch = (size_t)x->size[0];
+    s.channels = (size_t)x->size[1];
+    s.plane = x->rank == 4 ? (size_t)x->size[2] * (size_t)x->size[3] : 1;
+    return s;
+}
+
+/* Mean, then variance about it: two passes, in double, so that a large offset cancels nothing. */
+static void ft__channel_statistics(const float *x, const ft__norm_size *s, size_t channel,
+                                   double *mean, double *variance)
+{
+    double sum = 0, squares = 0, count = (double)(s->batch * s->plane);
+    size_t n, i;
+    for (n = 0; n < s->batch; ++n) {
+        const float *plane = x + (n * s->channels + channel) * s->plane;
+        for (i = 0; i < s->plane; ++i) sum += (double)plane[i];
+    }
+    *mean = sum / count;
+    for (n = 0; n < s->batch; ++n) {
+        const float *plane = x + (n * s->channels + channel) * s->plane;
+        for (i = 0; i < s->plane; ++i) {
+            double d = (double)plane[i] - *mean;
+            squares += d * d;
+        }
+    }
+    *variance = squares / count;
+}
+
+/* The running statistics move only by finite ones: a batch that ran away must not spoil them. One
+   value has no variance: running_var then stays. */
+static void ft__move_running(const ft__call *call, size_t channel, double mean, double variance,
+                             double count)
+{
+    float momentum = call->node->options.batch_norm.momentum;
+    float *running_mean = call->input[3].value + channel, *running_var = call->input[4].value + channel;
+    if (momentum == 0) momentum = 0.1f;
+    if (!(fabs(mean) < 1e30) || !(variance < 1e30)) return;
+    *running_mean = (1 - momentum) * *running_mean + momentum * (float)mean;
+    if (count > 1) *running_var = (1 - momentum) * *running_var
+        + momentum * (float)(variance * count / (count - 1));
+}
+
+static void ft__batch_norm_channel(void *context, int index)
+{
+    const ft__call *call = (const ft__call *)context;
+    ft__norm_size s = ft__norm_size_of(&call->input[0].shape);
+    size_t channel = (size_t)index, n, i;
+    float eps = call->node->options.batch_norm.eps, *saved = (float *)call->saved;
+    double mean = (double)call->input[3].value[channel];
+    double variance = (double)call->input[4].value[channel];
+    float scale, offset, inverse, centre;
+    if (eps == 0) eps = 1e-5f;
+    if (call->training) {
+        ft__channel_statistics(call->input[0].value, &s, channel, &mean, &variance);
+        ft__move_running(call, channel, mean, variance, (double)(s.batch * s.plane));
+    }
+    inverse = (float)(1 / sqrt(variance + (double)eps));
+    centre = (float)mean;
+    if (saved) {
+        saved[channel] = centre;
+        saved[s.channels + channel] = inverse;
+    }
+    scale = inverse * call->input[1].value[channel];
+    offset = call->input[2].value[channel];
+    for (n = 0; n < s.batch; ++n) {
+        const float *x = call->input[0].value + (n * s.channels + channel) * s.plane;
+        float *y = call->output.value + (n * s.channels + channel) * s.plane;
+        for (i = 0; i < s.plane; ++i) y[i] = (x[i] - centre) * scale + offset;
+    }
+}
+
+static void ft__batch_norm_forward(const ft__call *call)
+{
+    ft__parallel(call->context, call->input[0].shape.size[1], ft__batch_norm_channel,
+                 (void *)(uintptr_t)call);
+}
+
+static void ft__batch_norm_back_channel(void *context, int index)
+{
+    const ft__call *call = (const ft__call *)context;
+    ft__norm_size s = ft__norm_size_of(&call->input[0].shape);
+    size_t channel = (size_t)index, n, i;
+    const float *saved = (const float *)call->saved;
+    float mean = saved[channel], inverse = saved[s.channels + channel];
+    float scale = inverse * call->input[1].value[channel], mean_dy, mean_dyh;
+    double sum = 0, sum_h = 0, count = (double)(s.batch * s.plane);
+    for (n = 0; n < s.batch; ++n) {
+        size_t at = (n * s.channels + channel) * s.plane;
+        const float *x = call->input[0].value + at, *dy = call->output.gradient + at;
+        for (i = 0; i < s.plane; ++i) {
+            sum += (double)dy[i];
+            sum_h += (double)(dy[i] * ((x[i] - mean) * inverse));
+        }
+    }
+    if (call->input[1].gradient) call->input[1].gradient[channel] += (float)sum_h;
+    if (call->input[2].gradient) call->input[2].gradient[channel] += (float)sum;
+    mean_dy = call->training ? (float)(sum / count) : 0;
+    mean_dyh = call->training ? (float)(sum_h / count) : 0;
+    for (n = 0; call->input[0].gradient && n < s.batch; ++n) {
+        size_t at = (n * s.channels + channel) * s.plane;
+        const float *x = call->input[0].value + at, *dy = call->output.gradient + at;
+        float *dx = call->input[0].gradient + at;
+        for (i = 0; i < s.plane; ++i)
+            dx[i] += scale * (dy[i] - mean_dy - (x[i] - mean) * inverse * mean_dyh);
+    }
+}
+
+static void ft__batch_norm_backward(const ft__call *call)
+{
+    ft__parallel(call->context, call->input[0].shape.size[1], ft__batch_norm_back_channel,
+                 (void *)(uintptr_t)call);
+}
+
+/* =============================================================================================
+   [SECTION] 8.5 Pooling
+   Windows over [N, C, H, W]; parallel over the N * C planes.
+   ============================================================================================= */
+static const ft__field ft__pool2d_fields[] = {
+    {"kernel", offsetof(ft_pool2d_options, kernel), 2, 'i'},
+    {"stride", offsetof(ft_pool2d_options, stride), 2, 'i'},
+    {"padding", offsetof(ft_pool2d_options, padding), 4, 'i'},
+    {"same", offsetof(ft_pool2d_options, same), 1, 'b'},
+    {"ceil_mode", offsetof(ft_pool2d_options, ceil_mode), 1, 'b'},
+    {"exclude_padding", offsetof(ft_pool2d_options, exclude_padding), 1, 'b'},
+    {NULL, 0, 0, 0}};
+
+/* One direction (0 height, 1 width) of a window that slides: sizes with defaults filled in. */
+typedef struct ft__window { int in, out, kernel, stride, before, after; } ft__window;
+
+static ft__window ft__pool_window(const ft_pool2d_options *o, const ft_shape *x, int direction)
+{
+    ft__window w;
+    bool uniform = !o->padding[1] && !o->padding[2] && !o->padding[3];
+    int total;
+    w.in = x->size[2 + direction];
+    w.kernel = direction && o->kernel[1] ? o->kernel[1] : o->kernel[0];
+    w.stride = direction && o->stride[1] ? o->stride[1] : o->stride[0];
+    if (w.stride == 0) w.stride = w.kernel;
+    w.before = o->padding[uniform ? 0 : direction]; /* top, left, bottom, right */
+    w.after = o->padding[uniform ? 0 : 2 + direction];
+    w.out = 0;
+    if (w.kernel < 1 || w.stride < 1 || w.before < 0 || w.after < 0) return w;
+    if (o->same) {
+        w.out = (w.in + w.stride - 1) / w.stride;
+        total = (w.out - 1) * w.stride + w.kernel - w.in;
+        w.before = total > 0 ? total / 2 : 0;
+        w.after = total > 0 ? total - total / 2 : 0;
+        return w;
+    }
+    total = w.in + w.before + w.after - w.kernel;
+    if (total < 0) return w;
+    w.out = total / w.stride + 1;
+    /* PyTorch: a last window that is not whole counts if it starts inside the input or before. */
+    if (o->ceil_mode && total % w.stride != 0 && w.out * w.stride < w.in + w.before) w.out += 1;
+    return w;
+}
+
+static ft_status ft__pool2d_shape(ft__context *c, const ft__node *node, const ft__tensor *input,
+                                  int input_count, ft_shape *output)
+{
+    const ft_shape *x = &input[0].shape;
+    char text[80];
+    int i;
+    if (x->rank != 4)
+        return ft__fail(c, FT_SHAPE, "%s: wants [N, C, H, W], its input is %s", node->name,
+                        ft__shape_text(x, text));
+    *output = *x;
+    for (i = 0; i < 2; ++i) {
+        ft__window w = ft__pool_window(&node->options.pool2d, x, i);
+        if (w.out < 1)
+            return ft__fail(c, FT_SHAPE, "%s: kernel %d, stride %d, padding %d and %d do not fit an"
+                            " input of %s", node->name, w.kernel, w.stride, w.before, w.after,
+                            ft__shape_text(x, text));
+        if (!node->options.pool2d.same && (2 * w.before > w.kernel || 2 * w.after > w.kernel))
+            return ft__fail(c, FT_SHAPE, "%s: padding %d is more than half of the kernel, %d",
+                            node->name, w.before > w.after ? w.before : w.after, w.kernel);
+        output->size[2 + i] = w.out;
+    }
+    return ft__want_numbers(c, node, input, input_count);
+}
+
+/* The part of window `at` that lies inside: [first, last). */
+static void ft__window_range(const ft__window *w, int at, int *first, int *last)
+{
+    int start = at * w->stride - w->before;
+    *first = start < 0 ? 0 : start;
+    *last = start + w->kernel < w->in ? start + w->kernel : w->in;
+}
+
+static void ft__max_pool2d_costs(const ft__call *call, ft__costs *costs)
+{
+    costs->saved = ft__count(&call->output) * sizeof(int32_t); /* where each maximum was */
+}
+
+static void ft__max_pool_plane(void *context, int plane)
+{
+    const ft__call *call = (const ft__call *)context;
+    const ft_pool2d_options *o = &call->node->options.pool2d;
+    ft__window h = ft__pool_window(o, &call->input[0].shape, 0);
+    ft__window w = ft__pool_window(o, &call->input[0].shape, 1);
+    size_t in = (size_t)h.in * (size_t)w.in, out = (size_t)h.out * (size_t)w.out;
+    const float *x = call->input[0].value + (size_t)plane * in;
+    float *y = call->output.value + (size_t)plane * out;
+    int32_t *where = (int32_t *)call->saved + (size_t)plane * out;
+    int row, column, top, bottom, left, right, i, j;
+    for (row = 0; row < h.out; ++row)
+        for (column = 0; column < w.out; ++column) {
+            int best;
+            ft__window_range(&h, row, &top, &bottom);
+            ft__window_range(&w, column, &left, &right);
+            best = top * w.in + left;
+            for (i = top; i < bottom; ++i)
+                for (j = left; j < right; ++j) {
+                    float value = x[i * w.in + j];
+                    if (value > x[best] || value != value) best = i * w.in + j;
+                }
+            *y++ = x[best];
+            *where++ = best;
+        }
+}
+
+static void ft__max_pool2d_forward(const ft__call *call)
+{
+    ft__parallel(call->context, call->input[0].shape.size[0] * call->input[0].shape.size[1],
+                 ft__max_pool_plane, (void *)(uintptr_t)call);
+}
+
+static void ft__max_pool_back_plane(void *context, int plane)
+{
+    const ft__call *call = (const ft__call *)context;
+    const ft_shape *x = &call->input[0].shape, *y = &call->output.shape;
+    size_t in = (size_t)x->size[2] * (size_t)x->size[3];
+    size_t out = (size_t)y->size[2] * (size_t)y->size[3], i;
+    const float *dy = call->output.gradient + (size_t)plane * out;
+    const int32_t *where = (const int32_t *)call->saved + (size_t)plane * out;
+    float *dx = call->input[0].gradient + (size_t)plane * in;
+    for (i = 0; i < out; ++i) dx[where[i]] += dy[i];
+}
+
+static void ft__max_pool2d_backward(const ft__call *call)
+{
+    if (call->input[0].gradient)
+        ft__parallel(call->context, call->input[0].shape.size[0] * call->input[0].shape.size[1],
+                     ft__max_pool_back_plane, (void *)(uintptr_t)call);
+}
+
+/* What an average divides by: the window's size, with the padding that it covers (but not what
+   ceil_mode added beyond), or only the pixels inside. */
+static float ft__pool_area(const ft_pool2d_options *o, const ft__window *h, const ft__window *w,
+                           int row, int column)
+{
+    int top, bottom, left, right;
+    ft__window_range(h, row, &top, &bottom);
+    ft__window_range(w, column, &left, &right);
+    if (!o->exclude_padding && !o->same) {
+        top = row * h->stride - h->before;
+        left = column * w->stride - w->before;
+        bottom = top + h->kernel < h->in + h->after ? top + h->kernel : h->in + h->after;
+        right = left + w->kernel < w->in + w->after ? left + w->kernel : w->in + w->after;
+    }
+    return (float)((bottom - top) * (right - left));
+}
+
+static void ft__avg_pool_plane(const ft__call *call, int plane, bool backward)
+{
+    const ft_pool2d_options *o = &call->node->options.pool2d;
+    ft__window h = ft__pool_window(o, &call->input[0].shape, 0);
+    ft__window w = ft__pool_window(o, &call->input[0].shape, 1);
+    size_t in = (size_t)h.in * (size_t)w.in * (size_t)plane;
+    size_t out = (size_t)h.out * (size_t)w.out * (size_t)plane;
+    int row, column, top, bottom, left, right, i, j;
+    for (row = 0; row < h.out; ++row)
+        for (column = 0; column < w.out; ++column, ++out) {
+            float area = ft__pool_area(o, &h, &w, row, column), sum = 0;
+            ft__window_range(&h, row, &top, &bottom);
+            ft__window_range(&w, column, &left, &right);
+            for (i = top; i < bottom; ++i)
+                for (j = left; j < right; ++j) {
+                    size_t at = in + (size_t)(i * w.in + j);
+                    if (backward) call->input[0].gradient[at] += call->output.gradient[out] / area;
+                    else sum += call->input[0].value[at];
+                }
+            if (!backward) call->output.value[out] = sum / area;
+        }
+}
+
+static void ft__avg_pool_forward_plane(void *context, int plane)
+{
+    ft__avg_pool_plane((const ft__call *)context, plane, false);
+}
+
+static void ft__avg_pool_backward_plane(void *context, int plane)
+{
+    ft__avg_pool_plane((const ft__call *)context, plane, true);
+}
+
+static void ft__avg_pool2d_forward(const ft__call *call)
+{
+    ft__parallel(call->context, call->input[0].shape.size[0] * call->input[0].shape.size[1],
+                 ft__avg_pool_forward_plane, (void *)(uintptr_t)call);
+}
+
+static void ft__avg_pool2d_backward(const ft__call *call)
+{
+    if (call->input[0].gradient)
+        ft__parallel(call->context, call->input[0].shape.size[0] * call->input[0].shape.size[1],
+                     ft__avg_pool_backward_plane, (void *)(uintptr_t)call);
+}
+
+/* ---- Over the whole plane ---- */
+
+static ft_status ft__global_pool_shape(ft__context *c, const ft__node *node,
+                                       const ft__tensor *input, int input_count, ft_shape *output)
+{
+    char text[80];
+    if (input[0].shape.rank != 4)
+        return ft__fail(c, FT_SHAPE, "%s: wants [N, C, H, W], its input is %s", node->name,
+                        ft__shape_text(&input[0].shape, text));
+    *output = input[0].shape;
+    output->size[2] = output->size[3] = 1;
+    return ft__want_numbers(c, node, input, input_count);
+}
+
+static size_t ft__plane_size(const ft__call *call)
+{
+    return (size_t)call->input[0].shape.size[2] * (size_t)call->input[0].shape.size[3];
+}
+
+static void ft__global_avg_pool_forward(const ft__call *call)
+{
+    size_t planes = ft__count(&call->output), plane = ft__plane_size(call), p, i;
+    for (p = 0; p < planes; ++p) {
+        const float *x = call->input[0].value + p * plane;
+        float sum = 0;
+        for (i = 0; i < plane; ++i) sum += x[i];
+        call->output.value[p] = sum / (float)plane;
+    }
+}
+
+static void ft__global_avg_pool_backward(const ft__call *call)
+{
+    size_t planes = ft__count(&call->output), plane = ft__plane_size(call), p, i;
+    for (p = 0; call->input[0].gradient && p < planes; ++p) {
+        float share = call->output.gradient[p] / (float)plane;
+        for (i = 0; i < plane; ++i) call->input[0].gradient[p * plane + i] += share;
+    }
+}
+
+static void ft__global_max_pool_costs(const ft__call *call, ft__costs *costs)
+{
+    costs->saved = ft__count(&call->output) * sizeof(int32_t);
+}
+
+static void ft__global_max_pool_forward(const ft__call *call)
+{
+    size_t planes = ft__count(&call->output), plane = ft__plane_size(call), p, i;
+    for (p = 0; p < planes; ++p) {
+        const float *x = call->input[0].value + p * plane;
+        size_t best = 0;
+        for (i = 1; i < plane; ++i)
+            if (x[i] > x[best] || x[i] != x[i]) best = i;
+        call->output.value[p] = x[best];
+        ((int32_t *)call->saved)[p] = (int32_t)best;
+    }
+}
+
+static void ft__global_max_pool_backward(const ft__call *call)
+{
+    size_t planes = ft__count(&call->output), plane = ft__plane_size(call), p;
+    for (p = 0; call->input[0].gradient && p < planes; ++p)
+        call->input[0].gradient[p * plane + (size_t)((int32_t *)call->saved)[p]]
+            += call->output.gradient[p];
+}
+
+/* =============================================================================================
+   [SECTION] 8.6 Shape and arithmetic
+   ============================================================================================= */
+static const ft__field ft__reshape_fields[] = {
+    {"rank", offsetof(ft__reshape_options, rank), 1, 'i'},
+    {"size", offsetof(ft__reshape_options, size), FINETUNE_MAX_RANK, 'i'}, {NULL, 0, 0, 0}};
+static const ft__field ft__concat_fields[] = {
+    {"axis", offsetof(ft__concat_options, axis), 1, 'i'}, {NULL, 0, 0, 0}};
+static const ft__field ft__pad_fields[] = {
+    {"before", offsetof(ft_pad_options, before), FINETUNE_MAX_RANK, 'i'},
+    {"after", offsetof(ft_pad_options, after), FINETUNE_MAX_RANK, 'i'}, {NULL, 0, 0, 0}};
+static const ft__field ft__slice_fields[] = {
+    {"start", offsetof(ft_slice_options, start), FINETUNE_MAX_RANK, 'i'},
+    {"stop", offsetof(ft_slice_options, stop), FINETUNE_MAX_RANK, 'i'},
+    {"step", offsetof(ft_slice_options, step), FINETUNE_MAX_RANK, 'i'}, {NULL, 0, 0, 0}};
+
+/* The product of the sizes behind the first dimension; 0 when it is more than an int holds. */
+static int ft__sample_size(const ft_shape *shape)
+{
+    int64_t product = 1;
+    int d;
+    for (d = 1; d < shape->rank; ++d) {
+        product *= shape->size[d];
+        if (product > INT_MAX) return 0;
+    }
+    return (int)product;
+}
+
+static ft_status ft__flatten_shape(ft__context *c, const ft__node *node, const ft__tensor *input,
+                                   int input_count, ft_shape *output)
+{
+    memset(output, 0, sizeof *output);
+    output->rank = 2;
+    output->size[0] = input[0].shape.size[0];
+    output->size[1] = ft__sample_size(&input[0].shape);
+    if (input[0].shape.rank < 1 || output->size[1] < 1)
+        return ft__fail(c, FT_SHAPE, "%s: its input cannot be flattened", node->name);
+    return ft__want_numbers(c, node, input, input_count);
+}
+
+static ft_status ft__reshape_shape(ft__context *c, const ft__node *node, const ft__tensor *input,
+                                   int input_count, ft_shape *output)
+{
+    const ft__reshape_options *o = &node->options.reshape;
+    int size = ft__sample_size(&input[0].shape), unknown = -1, d;
+    int64_t known = 1;
+    memset(output, 0, sizeof *output);
+    if (o->rank < 0 || o->rank >= FINETUNE_MAX_RANK || input[0].shape.rank < 1)
+        return ft__fail(c, FT_SHAPE, "%s: a shape of %d dimensions", node->name, o->rank);
+    output->rank = o->rank + 1;
+    output->size[0] = input[0].shape.size[0];
+    for (d = 0; d < o->rank; ++d) {
+        output->size[d + 1] = o->size[d];
+        if (o->size[d] == -1 && unknown < 0) unknown = d + 1;
+        else if (o->size[d] < 1) known = 0;
+        else known = known > INT_MAX ? known : known * o->size[d];
+    }
+    if (unknown > 0 && known > 0 && size % known == 0) {
+        output->size[unknown] = (int)(size / known);
+        known = size;
+    }
+    if (known != size || size < 1)
+        return ft__fail(c, FT_SHAPE, "%s: a sample of %d numbers does not fit the new shape",
+                        node->name, size);
+    return ft__want_numbers(c, node, input, input_count);
+}
+
+static void ft__copy_forward(const ft__call *call)
+{
+    memcpy(call->output.value, call->input[0].value, ft__count(&call->output) * sizeof(float));
+}
+
+static void ft__copy_backward(const ft__call *call)
+{
+    size_t count = ft__count(&call->output), i;
+    for (i = 0; call->input[0].gradient && i < count; ++i)
+        call->input[0].gradient[i] += call->output.gradient[i];
+}
+
+/* ---- add, mul: b is repeated along sizes of 1 and along leading dimensions that it lacks ---- */
+
+static ft_status ft__broadcast_shape(ft__context *c, const ft__node *node, const ft__tensor *input,
+                                     int input_count, ft_shape *output)
+{
+    const ft_shape *a = &input[0].shape, *b = &input[1].shape;
+    char left[80], right[80];
+    int d, skip = a->rank - b->rank;
+    bool fits = skip >= 0;
+    *output = *a;
+    for (d = 0; fits && d < b->rank; ++d)
+        fits = b->size[d] == 1 || b->size[d] == a->size[d + skip];
+    if (!fits)
+        return ft__fail(c, FT_SHAPE, "%s: %s does not repeat to %s", node->name,
+                        ft__shape_text(b, right), ft__shape_text(a, left));
+    return ft__want_numbers(c, node, input, input_count);
+}
+
+/* Where in b the element lies that belongs to element i of a. */
+static size_t ft__broadcast_index(const ft_shape *a, const ft_shape *b, size_t i)
+{
+    size_t index = 0, stride = 1;
+    int d, skip = a->rank - b->rank;
+    for (d = a->rank - 1; d >= skip; --d) {
+        size_t size = (size_t)a->size[d], at = i % size;
+        if (b->size[d - skip] != 1) index += at * stride;
+        stride *= (size_t)b->size[d - skip];
+        i /= size;
+    }
+    return index;
+}
+
+static bool ft__same_size(const ft__call *call)
+{
+    return ft__count(&call->input[0]) == ft__count(&call->input[1]);
+}
+
+static void ft__add_forward(const ft__call *call)
+{
+    const ft__tensor *a = &call->input[0], *b = &call->input[1];
+    size_t count = ft__count(a), i;
+    bool same = ft__same_size(call);
+    for (i = 0; same && i < count; ++i) call->output.value[i] = a->value[i] + b->value[i];
+    for (i = 0; !same && i < count; ++i)
+        call->output.value[i] = a->value[i] + b->value[ft__broadcast_index(&a->shape, &b->shape, i)];
+}
+
+static void ft__add_backward(const ft__call *call)
+{
+    const ft__tensor *a = &call->input[0], *b = &call->input[1];
+    const float *dy = call->output.gradient;
+    size_t count = ft__count(a), i;
+    bool same = ft__same_size(call);
+    for (i = 0; a->gradient && i < count; ++i) a->gradient[i] += dy[i];
+    for (i = 0; b->gradient && i < count; ++i)
+        b->gradient[same ? i : ft__broadcast_index(&a->shape, &b->shape, i)] += dy[i];
+}
+
+static void ft__mul_forward(const ft__call *call)
+{
+    const ft__tensor *a = &call->input[0], *b = &call->input[1];
+    size_t count = ft__count(a), i;
+    bool same = ft__same_size(call);
+    for (i = 0; i < count; ++i)
+        call->output.value[i] = a->value[i]
+            * b->value[same ? i : ft__broadcast_index(&a->shape, &b->shape, i)];
+}
+
+static void ft__mul_backward(const ft__call *call)
+{
+    const ft__tensor *a = &call->input[0], *b = &call->input[1];
+    const float *dy = call->output.gradient;
+    size_t count = ft__count(a), i;
+    bool same = ft__same_size(call);
+    for (i = 0; i < count; ++i) {
+        size_t j = same ? i : ft__broadcast_index(&a->shape, &b->shape, i);
+        if (a->gradient) a->gradient[i] += dy[i] * b->value[j];
+        if (b->gradient) b->gradient[j] += dy[i] * a->value[i];
+    }
+}
+
+/* ---- concat: inputs side by side along one axis ---- */
+
+static ft_status ft__concat_shape(ft__context *c, const ft__node *node, const ft__tensor *input,
+                                  int input_count, ft_shape *output)
+{
+    int axis = node->options.concat.axis, i, d;
+    char text[80];
+    *output = input[0].shape;
+    if (axis < 1 || axis >= output->rank)
+        return ft__fail(c, FT_SHAPE, "%s: axis %d of %d dimensions", node->name, axis,
+                        output->rank);
+    for (i = 1; i < input_count; ++i) {
+        bool fits = input[i].shape.rank == output->rank;
+        for (d = 0; fits && d < output->rank; ++d)
+            fits = d == axis || input[i].shape.size[d] == output->size[d];
+        if (!fits || output->size[axis] > INT_MAX - input[i].shape.size[axis])
+            return ft__fail(c, FT_SHAPE, "%s: input %d, %s, does not fit the first but for axis %d",
+                            node->name, i + 1, ft__shape_text(&input[i].shape, text), axis);
+        output->size[axis] += input[i].shape.size[axis];
+    }
+    return ft__want_numbers(c, node, input, input_count);
+}
+
+static void ft__concat_run(const ft__call *call, bool backward)
+{
+    int axis = call->node->options.concat.axis, i;
+    ft__axis whole = ft__split_axis(&call->output.shape, axis);
+    size_t offset = 0, outer, j;
+    for (i = 0; i < call->input_count; ++i) {
+        size_t block = (size_t)call->input[i].shape.size[axis] * whole.inner;
+        for (outer = 0; outer < whole.outer; ++outer) {
+            size_t to = outer * whole.size * whole.inner + offset;
+            if (!backward) memcpy(call->output.value + to, call->input[i].value + outer * block,
+                                  block * sizeof(float));
+            else if (call->input[i].gradient)
+                for (j = 0; j < block; ++j)
+                    call->input[i].gradient[outer * block + j] += call->output.gradient[to + j];
+        }
+        offset += block;
+    }
+}
+
+static void ft__concat_forward(const ft__call *call) { ft__concat_run(call, false); }
+static void ft__concat_backward(const ft__call *call) { ft__concat_run(call, true); }
+
+/* ---- pad and slice: each is the other's derivative, an embedding of a grid into a larger one ---- */
+
+/* The smaller tensor's element (i0, i1, ...) lies at start + i * step of the larger one. */
+typedef struct ft__embedding { ft_shape small, large; int start[FINETUNE_MAX_RANK];
+                               int step[FINETUNE_MAX_RANK]; } ft__embedding;
+
+/* Calls for every line of the last dimension: where it starts in both. */
+static size_t ft__embedded_line(const ft__embedding *e, size_t line)
+{
+    size_t index = 0, stride = (size_t)e->large.size[e->large.rank - 1];
+    int d;
+    index = (size_t)e->start[e->large.rank - 1];
+    for (d = e->large.rank - 2; d >= 0; --d) {
+        size_t at = line % (size_t)e->small.size[d];
+        index += ((size_t)e->start[d] + at * (size_t)e->step[d]) * stride;
+        stride *= (size_t)e->large.size[d];
+        line /= (size_t)e->small.size[d];
+    }
+    return index;
+}
+
+enum { FT__TO_SMALL, FT__TO_LARGE };
+
+/* Copies, or adds, along the embedding in either direction. */
+static void ft__embed(const ft__embedding *e, float *small, float *large, int direction, bool add)
+{
+    size_t width = (size_t)e->small.size[e->small.rank - 1], lines, line, i;
+    size_t step = (size_t)e->step[e->small.rank - 1];
+    lines = ft__shape_count(&e->small) / width;
+    for (line = 0; line < lines; ++line) {
+        float *s = small + line * width, *l = large + ft__embedded_line(e, line);
+        for (i = 0; i < width; ++i) {
+            float *to = direction == FT__TO_SMALL ? &s[i] : &l[i * step];
+            float from = direction == FT__TO_SMALL ? l[i * step] : s[i];
+            *to = add ? *to + from : from;
+        }
+    }
+}
+
+static ft_status ft__pad_shape(ft__context *c, const ft__node *node, const ft__tensor *input,
+                               int input_count, ft_shape *output)
+{
+    const ft_pad_options *o = &node->options.pad;
+    int d;
+    *output = input[0].shape;
+    for (d = 0; d < output->rank; ++d) {
+        if (o->before[d] < 0 || o->after[d] < 0 || (d == 0 && (o->before[0] || o->after[0]))
+            || o->before[d] > 1 << 24 || o->after[d] > 1 << 24)
+            return ft__fail(c, FT_SHAPE, "%s: padding %d and %d of dimension %d", node->name,
+                            o->before[d], o->after[d], d);
+        if (d > 0 && output->size[d] > INT_MAX - o->before[d] - o->after[d])
+            return ft__fail(c, FT_SHAPE, "%s: dimension %d grows too large", node->name, d);
+        if (d > 0) output->size[d] += o->before[d] + o->after[d];
+    }
+    return ft__want_numbers(c, node, input, input_count);
+}
+
+static ft__embedding ft__pad_embedding(const ft__call *call)
+{
+    ft__embedding e;
+    int d;
+    e.small = call->input[0].shape;
+    e.large = call->output.shape;
+    for (d = 0; d < FINETUNE_MAX_RANK; ++d) {
+        e.start[d] = call->node->options.pad.before[d];
+        e.step[d] = 1;
+    }
+    return e;
+}
+
+static void ft__pad_forward(const ft__call *call)
+{
+    ft__embedding e = ft__pad_embedding(call);
+    memset(call->output.value, 0, ft__count(&call->output) * sizeof(float));
+    ft__embed(&e, call->input[0].value, call->output.value, FT__TO_LARGE, false);
+}
+
+static void ft__pad_backward(const ft__call *call)
+{
+    ft__embedding e = ft__pad_embedding(call);
+    if (call->input[0].gradient)
+        ft__embed(&e, call->input[0].gradient, call->output.gradient, FT__TO_SMALL, true);
+}
+
+static int ft__slice_stop(const ft_slice_options *o, const ft_shape *x, int d)
+{
+    return o->stop[d] == 0 || o->stop[d] > x->size[d] ? x->size[d] : o->stop[d];
+}
+
+static ft_status ft__slice_shape(ft__context *c, const ft__node *node, const ft__tensor *input,
+                                 int input_count, ft_shape *output)
+{
+    const ft_slice_options *o = &node->options.slice;
+    int d;
+    *output = input[0].shape;
+    if (o->start[0] || o->stop[0] || o->step[0] > 1 || output->rank < 2)
+        return ft__fail(c, FT_SHAPE, "%s: the batch cannot be sliced", node->name);
+    for (d = 1; d < output->rank; ++d) {
+        int step = o->step[d] ? o->step[d] : 1, stop = ft__slice_stop(o, &input[0].shape, d);
+        if (o->start[d] < 0 || step < 1 || stop <= o->start[d])
+            return ft__fail(c, FT_SHAPE, "%s: start %d, stop %d, step %d of dimension %d, which"
+                            " has %d", node->name, o->start[d], stop, step, d,
+                            input[0].shape.size[d]);
+        output->size[d] = (stop - o->start[d] - 1) / step + 1;
+    }
+    return ft__want_numbers(c, node, input, input_count);
+}
+
+static ft__embedding ft__slice_embedding(const ft__call *call)
+{
+    ft__embedding e;
+    int d;
+    e.small = call->output.shape;
+    e.large = call->input[0].shape;
+    for (d = 0; d < FINETUNE_MAX_RANK; ++d) {
+        e.start[d] = call->node->options.slice.start[d];
+        e.step[d] = call->node->options.slice.step[d] ? call->node->options.slice.step[d] : 1;
+    }
+    return e;
+}
+
+static void ft__slice_forward(const ft__call *call)
+{
+    ft__embedding e = ft__slice_embedding(call);
+    ft__embed(&e, call->output.value, call->input[0].value, FT__TO_SMALL, false);
+}
+
+static void ft__slice_backward(const ft__call *call)
+{
+    ft__embedding e = ft__slice_embedding(call);
+    if (call->input[0].gradient)
+        ft__embed(&e, call->output.gradient, call->input[0].gradient, FT__TO_LARGE, true);
+}
+
+/* =============================================================================================
+   [SECTION] 8.7 Losses
+   Each is the mean over the batch, one number. Targets get no gradient (but for mse's).
+   ============================================================================================= */
+static const ft__field ft__loss_fields[] = {
+    {"label_smoothing", offsetof(ft_loss_options, label_smoothing), 1, 'f'}, {NULL, 0, 0, 0}};
+
+enum { FT__IGNORED_LABEL = -100 }; /* PyTorch's: the sample does not count */
+
+static void ft__one_number(ft_shape *output)
+{
+    memset(output, 0, sizeof *output);
+    output->rank = 1;
+    output->size[0] = 1;
+}
+
+static ft_status ft__cross_entropy_shape(ft__context *c, const ft__node *node,
+                                         const ft__tensor *input, int input_count,
+                                         ft_shape *output)
+{
+    char text[80], other[80];
+    (void)input_count;
+    ft__one_number(output);
+    if (input[1].type != FT_I32)
+        return ft__fail(c, FT_SHAPE, "%s: labels hold %s, not I32", node->name,
+                        ft__type_names[input[1].type]);
+    if (input[0].shape.rank != 2 || input[1].shape.rank != 1
+        || input[0].shape.size[0] != input[1].shape.size[0])
+        return ft__fail(c, FT_SHAPE, "%s: wants logits [N, classes] and labels [N], has %s and %s",
+                        node->name, ft__shape_text(&input[0].shape, text),
+                        ft__shape_text(&input[1].shape, other));
+    return ft__want_numbers(c, node, input, 1);
+}
+
+/* Probabilities are kept for backward. */
+static void ft__cross_entropy_costs(const ft__call *call, ft__costs *costs)
+{
+    costs->saved = ft__count(&call->input[0]) * sizeof(float);
+}
+
+static bool ft__is_class(int label, size_t classes)
+{
+    return label >= 0 && (size_t)label < classes;
+}
+
+/* The labels that count; a label that is no class makes the loss NaN, which ft_forward reports. */
+static float ft__counted_labels(const ft__call *call)
+{
+    const int32_t *labels = ft__integers(&call->input[1]);
+    int n, counted = 0;
+    for (n = 0; n < call->input[0].shape.size[0]; ++n)
+        if (labels[n] != FT__IGNORED_LABEL) counted += 1;
+    return (float)counted;
+}
+
+/* -sum over classes of q log(softmax(x)), q = 1 for the label; smoothed (Szegedy et al. 2016):
+   q = (1 - s) for the label plus s / classes for every class. */
+static void ft__cross_entropy_forward(const ft__call *call)
+{
+    size_t classes = (size_t)call->input[0].shape.size[1], i;
+    float smoothing = call->node->options.loss.label_smoothing, *p = (float *)call->saved;
+    const int32_t *labels = ft__integers(&call->input[1]);
+    double sum = 0;
+    int n;
+    for (n = 0; n < call->input[0].shape.size[0]; ++n, p += classes) {
+        const float *x = call->input[0].value + (size_t)n * classes;
+        double all = 0;
+        ft__softmax_line(x, p, classes, 1, true);
+        for (i = 0; smoothing > 0 && i < classes; ++i) all -= (double)p[i];
+        if (ft__is_class(labels[n], classes))
+            sum += (1 - (double)smoothing) * -(double)p[labels[n]]
+                + (double)smoothing * all / (double)classes;
+        else if (labels[n] != FT__IGNORED_LABEL) sum += (double)ft__from_bits(0x7fc00000u);
+        for (i = 0; i < classes; ++i) p[i] = ft__exp(p[i]);
+    }
+    call->output.value[0] = (float)(sum / (double)ft__counted_labels(call));
+}
+
+static void ft__cross_entropy_backward(const ft__call *call)
+{
+    size_t classes = (size_t)call->input[0].shape.size[1], i;
+    float smoothing = call->node->options.loss.label_smoothing;
+    float scale = call->output.gradient[0] / ft__counted_labels(call);
+    const int32_t *labels = ft__integers(&call->input[1]);
+    const float *p = (const float *)call->saved;
+    float *dx = call->input[0].gradient;
+    int n;
+    for (n = 0; dx && n < call->input[0].shape.size[0]; ++n, p += classes, dx += classes) {
+        if (!ft__is_class(labels[n], classes)) continue;
+        for (i = 0; i < classes; ++i) dx[i] += scale * (p[i] - smoothing / (float)classes);
+        dx[labels[n]] -= scale * (1 - smoothing);
+    }
+}
+
+static ft_status ft__pair_loss_shape(ft__context *c, const ft__node *node, const ft__tensor *input,
+                                     int input_count, ft_shape *output)
+{
+    char text[80], other[80];
+    bool same = input[0].shape.rank == input[1].shape.rank;
+    int d;
+    ft__one_number(output);
+    for (d = 0; same && d < input[0].shape.rank; ++d)
+        same = input[0].shape.size[d] == input[1].shape.size[d];
+    if (!same)
+        return ft__fail(c, FT_SHAPE, "%s: the target %s has not the shape of %s", node->name,
+                        ft__shape_text(&input[1].shape, other),
+                        ft__shape_text(&input[0].shape, text));
+    return ft__want_numbers(c, node, input, input_count);
+}
+
+static ft_status ft__soft_cross_entropy_shape(ft__context *c, const ft__node *node,
+                                              const ft__tensor *input, int input_count,
+                                              ft_shape *output)
+{
+    char text[80];
+    if (input[0].shape.rank != 2)
+        return ft__fail(c, FT_SHAPE, "%s: wants logits [N, classes], has %s", node->name,
+                        ft__shape_text(&input[0].shape, text));
+    return ft__pair_loss_shape(c, node, input, input_count, output);
+}
+
+static void ft__soft_cross_entropy_costs(const ft__call *call, ft__costs *costs)
+{
+    costs->saved = ft__count(&call->input[0]) * sizeof(float);
+}
+
+/* -sum(t log(softmax(x))) / N; dx = (softmax(x) sum(t) - t) / N */
+static void ft__soft_cross_entropy_forward(const ft__call *call)
+{
+    size_t classes = (size_t)call->input[0].shape.size[1], i;
+    float *p = (float *)call->saved;
+    const float *t = call->input[1].value;
+    double sum = 0;
+    int n, count = call->input[0].shape.size[0];
+    for (n = 0; n < count; ++n, p += classes, t += classes) {
+        ft__softmax_line(call->input[0].value + (size_t)n * classes, p, classes, 1, true);
+        for (i = 0; i < classes; ++i) {
+            if (t[i] != 0) sum -= (double)t[i] * (double)p[i];
+            p[i] = ft__exp(p[i]);
+        }
+    }
+    call->output.value[0] = (float)(sum / count);
+}
+
+static void ft__soft_cross_entropy_backward(const ft__call *call)
+{
+    size_t classes = (size_t)call->input[0].shape.size[1], i;
+    const float *p = (const float *)call->saved, *t = call->input[1].value;
+    float *dx = call->input[0].gradient, scale;
+    int n, count = call->input[0].shape.size[0];
+    scale = call->output.gradient[0] / (float)count;
+    for (n = 0; dx && n < count; ++n, p += classes, t += classes, dx += classes) {
+        float sum = 0;
+        for (i = 0; i < classes; ++i) sum += t[i];
+        for (i = 0; i < classes; ++i) dx[i] += scale * (p[i] * sum - t[i]);
+    }
+}
+
+/* softplus(x) - t x = -(t log(sigmoid(x)) + (1 - t) log(1 - sigmoid(x))); dx = sigmoid(x) - t */
+static void ft__binary_cross_entropy_forward(const ft__call *call)
+{
+    const float *x = call->input[0].value, *t = call->input[1].value;
+    size_t count = ft__count(&call->input[0]), i;
+    double sum = 0;
+    for (i = 0; i < count; ++i) {
+        float positive = x[i] > 0 ? x[i] : 0, size = x[i] < 0 ? -x[i] : x[i];
+        sum += (double)(positive - t[i] * x[i]) + (double)ft__log1p(ft__exp(-size));
+    }
+    call->output.value[0] = (float)(sum / (double)count);
+}
+
+static void ft__binary_cross_entropy_backward(const ft__call *call)
+{
+    const float *x = call->input[0].value, *t = call->input[1].value;
+    size_t count = ft__count(&call->input[0]), i;
+    float scale = call->output.gradient[0] / (float)count;
+    for (i = 0; call->input[0].gradient && i < count; ++i)
+        call->input[0].gradient[i] += scale * (ft__sigmoid(x[i]) - t[i]);
+}
+
+/* mean((x - t)^2) */
+static void ft__mse_forward(const ft__call *call)
+{
+    const float *x = call->input[0].value, *t = call->input[1].value;
+    size_t count = ft__count(&call->input[0]), i;
+    double sum = 0;
+    for (i = 0; i < count; ++i) sum += ((double)x[i] - (double)t[i]) * ((double)x[i] - (double)t[i]);
+    call->output.value[0] = (float)(sum / (double)count);
+}
+
+static void ft__mse_backward(const ft__call *call)
+{
+    const float *x = call->input[0].value, *t = call->input[1].value;
+    size_t count = ft__count(&call->input[0]), i;
+    float scale = 2 * call->output.gradient[0] / (float)count;
+    for (i = 0; i < count; ++i) {
+        if (call->input[0].gradient) call->input[0].gradient[i] += scale * (x[i] - t[i]);
+        if (call->input[1].gradient) call->input[1].gradient[i] += scale * (t[i] - x[i]);
+    }
+}
+
+/* =============================================================================================
+   [SECTION] 8.8 The rows
+   ============================================================================================= */
+#define FT__OP_ROW(name, low, high, reads, shape, forward, backward, costs, fields)               \
+    {#name, low, high, reads, shape, forward, backward, costs, fields},
+static const ft__row ft__rows[] = {FT__OPERATORS(FT__OP_ROW)};
+
+/* =============================================================================================
+   [SECTION] 10 Graph: plan, forward, backward
+   Nodes are added in any order that the builder likes; m->order is the order of execution. A plan
+   fixes, for one purpose (evaluation or training) and a largest batch, which operators run, in
+   which form, and where each value lies: nothing is allocated in a step.
+
+   Inference form: where nothing trainable comes before, batch norm is folded into the convolution
+   or linear layer before it, the activation behind is applied on the way, and no value is kept
+   longer than its last reader. Evaluation runs everything so; training runs the frozen prefix so.
+   ============================================================================================= */
+typedef struct ft__step {   /* one call of an operator */
+    int id;                 /* the node whose operator is called */
+    int output;             /* the node whose value it makes: id, or the end of what was fused */
+    int norm;               /* batch norm folded into it; 0: none */
+    int activation;         /* activation applied to the result; 0: none */
+    float *weight, *bias;   /* the folded ones */
+    bool trained;           /* depends on something trainable: backward runs through it */
+    bool for_output;        /* needed for the model's output (else only for the loss) */
+} ft__step;
+
+/* A stretch of the run, in steps, during which a block of memory is in use; see ft__place. */
+typedef struct ft__block { size_t bytes, offset; int first, last; void **pointer; } ft__block;
+
+struct ft__plan {
+    bool training;
+    int batch;              /* the most samples that it can run */
+    uint64_t version;       /* m->version that it was made for */
+    uint64_t folded_for;    /* m->weights_version of the folded weights */
+    ft__step *steps;
+    int step_count;
+    int first_trained;      /* the steps before this one are the frozen prefix */
+    float **values;         /* per node, [id - 1]; those of leaves lie in the node */
+    float **gradients;
+    void **saved;
+    int *last_reader;       /* per node: the last trained step that reads it; -1: none */
+    char *trained;          /* per node: depends on something trainable */
+    ft__tensor *inputs;     /* scratch for one call */
+    void *memory, *workspace, *folded;
+    size_t memory_bytes, workspace_bytes, folded_bytes;
+};
+
+static bool ft__is_leaf(const ft__node *node) { return node->op <= FT__OP_buffer; }
+
+static bool ft__is_weight(const ft__node *node)
+{
+    return node->op == FT__OP_parameter || node->op == FT__OP_buffer;
+}
+
+static ft_shape ft__with_batch(ft_shape shape, int batch)
+{
+    int d;
+    for (d = 0; d < shape.rank; ++d)
+        if (shape.size[d] == FT_BATCH) shape.size[d] = batch;
+    return shape;
+}
+
+static size_t ft__node_count_at(const ft__node *node, int batch)
+{
+    ft_shape shape = ft__with_batch(node->shape, batch);
+    return ft__shape_count(&shape);
+}
+
+/* A batch norm runs in evaluation form, in training too, when its weight and bias are frozen or
+   its statistics are: a frozen layer whose statistics drift is not frozen. */
+static bool ft__norm_frozen(const ft_model *m, const ft__node *norm)
+{
+    return (m->nodes[norm->inputs[1] - 1].frozen && m->nodes[norm->inputs[2] - 1].frozen)
+        || m->nodes[norm->inputs[3] - 1].frozen;
+}
+
+/* ---- Adding nodes ---- */
+
+static ft_node ft__find_node(const ft_model *m, const char *name)
+{
+    ft_node node = {0};
+    int i;
+    for (i = 0; i < m->node_count; ++i)
+        if (m->nodes[i].op != FT__OP_none && strcmp(m->nodes[i].name, name) == 0) node.id = i + 1;
+    return node;
+}
+
+/* Runs a node's shape rule on the shapes that its inputs have now. */
+static ft_status ft__infer_shape(ft_model *m, ft__node *node)
+{
+    ft__context *c = &m->context;
+    ft__tensor few[8], *input = few;
+    ft_status status;
+    int i;
+    if (ft__is_leaf(node)) return c->status;
+    if (node->input_count > 8)
+        input = (ft__tensor *)ft__allocate(c, (size_t)node->input_count, sizeof *input);
+    if (!input) return c->status;
+    memset(few, 0, sizeof few);
+    for (i = 0; i < node->input_count; ++i) {
+        const ft__node *from = &m->nodes[node->inputs[i] - 1];
+        memset(&input[i], 0, sizeof input[i]);
+        input[i].shape = from->shape;
+        input[i].type = from->type;
+    }
+    status = ft__rows[node->op].shape(c, node, input, node->input_count, &node->shape);
+    if (input != few) ft__release(c, input);
+    return status;
+}
+
+static bool ft__grow_nodes(ft_model *m)
+{
+    int capacity = m->node_capacity ? 2 * m->node_capacity : 64;
+    ft__node *nodes;
+    int *order;
+    if (m->node_count < m->node_capacity) return true;
+    nodes = (ft__node *)ft__grow(&m->context, m->nodes, (size_t)m->node_count, (size_t)capacity,
+                                 sizeof *nodes);
+    if (!nodes) return false;
+    m->nodes = nodes;
+    order = (int *)ft__grow(&m->context, m->order, (size_t)m->node_count, (size_t)capacity,
+                            sizeof *order);
+    if (!order) return false;
+    m->order = order;
+    m->node_capacity = capacity;
+    return true;
+}
+
+static void ft__release_node(ft__context *c, ft__node *node)
+{
+    ft__release(c, node->name);
+    ft__release(c, node->inputs);
+    ft__release(c, node->value);
+    ft__release(c, node->gradient);
+    ft__release(c, node->moment1);
+    ft__release(c, node->moment2);
+    ft__release(c, node->kept);
+    memset(node, 0, sizeof *node);
+}
+
+/* Appends a node; {0} with an error when its inputs do not fit or its name is taken. */
+static ft_node ft__add_node(ft_model *m, int op, const char *name, const ft_node *inputs,
+                            int count, const ft__options *options)
+{
+    ft__context *c = &m->context;
+    ft_node result = {0};
+    ft__node *node;
+    char made_up[32];
+    int i;
+    if (!ft__ok(c)) return result;
+    if (!name || !*name) {
+        snprintf(made_up, sizeof made_up, "%s_%d", ft__rows[op].name, m->node_count + 1);
+        name = made_up;
+    }
+    if (ft__find_node(m, name).id) {
+        ft__fail(c, FT_INVALID, "%s: the network has a node of this name already", name);
+        return result;
+    }
+    for (i = 0; i < count; ++i) {
+        const ft__node *input = ft__get_node(m, inputs[i]);
+        if (input && input->op != FT__OP_none) continue;
+        ft__fail(c, FT_INVALID, "%s: input %d is not a node of this model", name, i + 1);
+        return result;
+    }
+    if (!ft__grow_nodes(m)) return result;
+    node = &m->nodes[m->node_count];
+    memset(node, 0, sizeof *node);
+    node->op = op;
+    node->name = ft__copy_text(c, name);
+    node->inputs = (int *)ft__allocate(c, (size_t)count + 1, sizeof *node->inputs);
+    if (options) node->options = *options;
+    node->learning_rate_factor = 1.0f;
+    node->weight_decay = -1.0f;
+    if (ft__ok(c)) {
+        for (i = 0; i < count; ++i) node->inputs[i] = inputs[i].id;
+        node->input_count = count;
+        ft__infer_shape(m, node);
+    }
+    if (!ft__ok(c)) {
+        ft__release_node(c, node);
+        return result;
+    }
+    m->order[m->node_count] = m->node_count + 1;
+    result.id = ++m->node_count;
+    m->version += 1;
+    return result;
+}
+
+/* ---- Surgery and freezing ---- */
+
+/* Shapes after a change, in the order of execution. */
+static ft_status ft__infer_all(ft_model *m)
+{
+    int at;
+    for (at = 0; ft__ok(&m->context) && at < m->node_count; ++at)
+        if (m->nodes[m->order[at] - 1].op != FT__OP_none)
+            ft__infer_shape(m, &m->nodes[m->order[at] - 1]);
+    m->version += 1;
+    return m->context.status;
+}
+
+static void ft__release_training(ft__context *c, ft__node *node)
+{
+    ft__release(c, node->gradient);
+    ft__release(c, node->moment1);
+    ft__release(c, node->moment2);
+    ft__release(c, node->kept);
+    node->gradient = node->moment1 = node->moment2 = node->kept = NULL;
+}
+
+/* Parameters, buffers and dropout can be frozen; freezing drops gradient and optimiser state. */
+static int ft__set_frozen(ft_model *m, const char *glob, bool frozen)
+{
+    int i, count = 0;
+    for (i = 0; ft__ok(&m->context) && i < m->node_count; ++i) {
+        ft__node *node = &m->nodes[i];
+        if (!ft__is_weight(node) && node->op != FT__OP_dropout) continue;
+        if (!ft__glob(glob, node->name)) continue;
+        node->frozen = frozen;
+        if (frozen) ft__release_training(&m->context, node);
+        count += 1;
+    }
+    m->version += 1;
+    return count;
+}
+
+/* A buffer is frozen too when the batch norm that it belongs to runs in evaluation form. */
+static bool ft__node_is_frozen(const ft_model *m, const ft__node *node)
+{
+    int id = (int)(node - m->nodes) + 1, i;
+    if (node->frozen || node->op != FT__OP_buffer) return node->frozen;
+    for (i = 0; i < m->node_count; ++i) {
+        const ft__node *norm = &m->nodes[i];
+        if (norm->op == FT__OP_batch_norm && (norm->inputs[3] == id || norm->inputs[4] == id))
+            return ft__norm_frozen(m, norm);
+    }
+    return false;
+}
+
+/* A hash over names and bytes of all that is frozen. */
+static ft_digest ft__digest(const ft_model *m)
+{
+    ft_digest digest = {0, 0};
+    int i;
+    for (i = 0; i < m->node_count; ++i) {
+        const ft__node *node = &m->nodes[i];
+        if (!ft__is_weight(node) || !ft__node_is_frozen(m, node)) continue;
+        digest.frozen = ft__hash_bytes(digest.frozen, node->name, strlen(node->name));
+        digest.frozen = ft__hash_bytes(digest.frozen, node->value,
+                                       ft__node_count_at(node, 1) * sizeof(float));
+        digest.tensors += 1;
+    }
+    return digest;
+}
+
+/* The last linear layer before the output; NULL: there is none. */
+static ft__node *ft__head(ft_model *m)
+{
+    ft__node *node = ft__get_node(m, m->output);
+    while (node && node->op != FT__OP_linear)
+        node = node->input_count ? &m->nodes[node->inputs[0] - 1] : NULL;
+    return node;
+}
+
+/* Gives a parameter another first size and fresh values; its node, id and name stay. */
+static ft_status ft__resize_parameter(ft_model *m, ft__node *node, int size)
+{
+    ft__context *c = &m->context;
+    ft_shape shape = node->shape;
+    float *value;
+    shape.size[0] = size;
+    value = (float *)ft__allocate(c, ft__shape_count(&shape), sizeof(float));
+    if (!value) return c->status;
+    ft__release(c, node->value);
+    ft__release_training(c, node);
+    node->value = value;
+    node->shape = shape;
+    if (node->fan_out) node->fan_out = size;
+    node->frozen = false;
+    ft__initialise_node(m, node);
+    return c->status;
+}
+
+static ft_status ft__replace_head(ft_model *m, int classes)
+{
+    ft__node *head;
+    int i;
+    if (!ft__ok(&m->context)) return m->context.status;
+    head = ft__head(m);
+    if (!head)
+        return ft__fail(&m->context, FT_INVALID, "no linear layer leads to the output: there is no"
+                        " head to replace");
+    if (classes < 1)
+        return ft__fail(&m->context, FT_INVALID, "%s: a head of %d classes", head->name, classes);
+    for (i = 1; i < head->input_count; ++i)
+        ft__resize_parameter(m, &m->nodes[head->inputs[i] - 1], classes);
+    m->weights_version += 1;
+    return ft__infer_all(m);
+}
+
+/* ---- Which operators run, and in which form ---- */
+
+static void ft__plan_free(ft__context *c, ft__plan *plan)
+{
+    if (!plan) return;
+    ft__release(c, plan->workspace);
+    ft__release(c, plan->memory);
+    ft__release(c, plan->folded);
+    ft__release(c, plan->inputs);
+    ft__release(c, plan->trained);
+    ft__release(c, plan->last_reader);
+    ft__release(c, plan->saved);
+    ft__release(c, plan->gradients);
+    ft__release(c, plan->values);
+    ft__release(c, plan->steps);
+    ft__release(c, plan);
+}
+
+enum { FT__FOR_OUTPUT = 1, FT__FOR_LOSS = 2 };
+
+/* Marks what a target needs, walking the order of execution backwards. */
+static void ft__mark_needed(const ft_model *m, int target, char mark, char *needed)
+{
+    int at, i;
+    if (!target) return;
+    needed[target - 1] = (char)(needed[target - 1] | mark);
+    for (at = m->node_count - 1; at >= 0; --at) {
+        const ft__node *node = &m->nodes[m->order[at] - 1];
+        if (!(needed[m->order[at] - 1] & mark)) continue;
+        for (i = 0; i < node->input_count; ++i) {
+            int input = node->inputs[i] - 1;
+            needed[input] = (char)(needed[input] | mark);
+        }
+    }
+}
+
+/* The only node that reads `id`, or 0 when there are none or several. */
+static int ft__only_reader(const ft_model *m, const char *needed, int id)
+{
+    int found = 0, i, j;
+    if (id == m->output.id || id == m->loss.id) return 0;
+    for (i = 0; i < m->node_count; ++i) {
+        if (!needed[i]) continue;
+        for (j = 0; j < m->nodes[i].input_count; ++j) {
+            if (m->nodes[i].inputs[j] != id) continue;
+            if (found) return 0;
+            found = i + 1;
+        }
+    }
+    return found;
+}
+
+/* Extends a convolution or linear step, in inference form, over what follows it. */
+static void ft__fuse(const ft_model *m, const ft__plan *plan, const char *needed, ft__step *step)
+{
+    int op = m->nodes[step->id - 1].op, next;
+    if (op != FT__OP_conv2d && op != FT__OP_linear) return;
+    if (plan->trained[step->id - 1]) return;
+    next = ft__only_reader(m, needed, step->output);
+    if (next && m->nodes[next - 1].op == FT__OP_batch_norm && !plan->trained[next - 1]
+        && m->nodes[next - 1].inputs[0] == step->output) {
+        step->norm = step->output = next;
+        next = ft__only_reader(m, needed, step->output);
+    }
+    if (next && !plan->trained[next - 1] && ft__can_fuse(m->nodes[next - 1].op))
+        step->activation = step->output = next;
+}
+
+static void ft__add_steps(const ft_model *m, ft__plan *plan, const char *needed, char *done,
+                          bool trained)
+{
+    int at;
+    for (at = 0; at < m->node_count; ++at) {
+        int id = m->order[at];
+        ft__step *step = &plan->steps[plan->step_count];
+        if (!needed[id - 1] || done[id - 1] || ft__is_leaf(&m->nodes[id - 1])) continue;
+        if ((plan->trained[id - 1] != 0) != trained) continue;
+        memset(step, 0, sizeof *step);
+        step->id = step->output = id;
+        step->trained = trained;
+        ft__fuse(m, plan, needed, step);
+        done[step->id - 1] = done[step->output - 1] = 1;
+        if (step->norm) done[step->norm - 1] = 1;
+        step->for_output = (needed[step->output - 1] & FT__FOR_OUTPUT) != 0;
+        plan->step_count += 1;
+    }
+}
+
+/* Lists the steps: first the frozen prefix, then what depends on something trainable. A fused
+   step comes where its first node stood, and only that node's inputs are read: still in order. */
+static void ft__plan_steps(ft_model *m, ft__plan *plan)
+{
+    ft__context *c = &m->context;
+    char *needed = (char *)ft__allocate(c, (size_t)m->node_count, 1);
+    char *done = (char *)ft__allocate(c, (size_t)m->node_count, 1);
+    int at, i;
+    if (needed && done) {
+        ft__mark_needed(m, m->output.id, FT__FOR_OUTPUT, needed);
+        ft__mark_needed(m, m->loss.id, FT__FOR_LOSS, needed);
+        for (at = 0; plan->training && at < m->node_count; ++at) {
+            const ft__node *node = &m->nodes[m->order[at] - 1];
+            bool trained = node->op == FT__OP_parameter && !node->frozen;
+            for (i = 0; i < node->input_count; ++i)
+                if (plan->trained[node->inputs[i] - 1]) trained = true;
+            plan->trained[m->order[at] - 1] = trained;
+        }
+        ft__add_steps(m, plan, needed, done, false);
+        plan->first_trained = plan->step_count;
+        ft__add_steps(m, plan, needed, done, true);
+    }
+    ft__release(c, done);
+    ft__release(c, needed);
+}
+
+/* ---- Where values lie ---- */
+
+/* The call of a step, for a batch; value pointers are filled in where they are known. */
+static ft__call ft__make_call(ft_model *m, const ft__plan *plan, const ft__step *step, int batch,
+                              bool backward)
+{
+    const ft__node *node = &m->nodes[step->id - 1], *output = &m->nodes[step->output - 1];
+    ft__call call;
+    int i;
+    memset(&call, 0, sizeof call);
+    for (i = 0; i < node->input_count; ++i) {
+        int id = node->inputs[i];
+        const ft__node *from = &m->nodes[id - 1];
+        ft__tensor *input = &plan->inputs[i];
+        input->shape = ft__with_batch(from->shape, batch);
+        input->type = from->type;
+        input->value = ft__is_leaf(from) ? from->value : plan->values[id - 1];
+        input->gradient = !backward ? NULL : from->op == FT__OP_parameter ? from->gradient
+                                                                         : plan->gradients[id - 1];
+    }
+    call.input_count = node->input_count;
+    if (step->weight) plan->inputs[1].value = step->weight;
+    if (step->bias) {
+        ft__tensor *bias = &plan->inputs[2];
+        memset(bias, 0, sizeof *bias);
+        bias->shape.rank = 1;
+        bias->shape.size[0] = plan->inputs[1].shape.size[0];
+        bias->value = step->bias;
+        call.input_count = 3;
+    }
+    call.context = &m->context;
+    call.node = node;
+    call.input = plan->inputs;
+    call.output.shape = ft__with_batch(output->shape, batch);
+    call.output.value = plan->values[step->output - 1];
+    call.output.gradient = backward ? plan->gradients[step->output - 1] : NULL;
+    call.saved = plan->saved[step->id - 1];
+    call.workspace = (float *)plan->workspace;
+    call.training = step->trained
+        && !(node->op == FT__OP_batch_norm && ft__norm_frozen(m, node));
+    call.random = ft__key(m->context.desc.seed, m->step, (uint64_t)step->id, FT__USE_DROPOUT);
+    if (step->activation) {
+        call.fused = m->nodes[step->activation - 1].op;
+        call.fused_options = &m->nodes[step->activation - 1].options;
+    }
+    return call;
+}
+
+/* What an operator will need for a batch; no values are touched. */
+static ft__costs ft__costs_of(ft_model *m, const ft__node *node, int batch, bool training)
+{
+    ft__tensor input[8];
+    ft__costs costs = {0, 0, 0};
+    ft__call call;
+    int i;
+    if (!ft__rows[node->op].costs || node->input_count > 8) return costs;
+    memset(&call, 0, sizeof call);
+    memset(input, 0, sizeof input);
+    for (i = 0; i < node->input_count; ++i) {
+        input[i].shape = ft__with_batch(m->nodes[node->inputs[i] - 1].shape, batch);
+        input[i].type = m->nodes[node->inputs[i] - 1].type;
+    }
+    call.context = &m->context;
+    call.node = node;
+    call.input = input;
+    call.input_count = node->input_count;
+    call.output.shape = ft__with_batch(node->shape, batch);
+    call.training = training;
+    ft__rows[node->op].costs(&call, &costs);
+    return costs;
+}
+
+/* Gives every block an offset such that blocks in use at the same time do not overlap: largest
+   first, each as low as it fits. Returns the bytes that all take together. */
+static size_t ft__place(ft__block *blocks, int count)
+{
+    size_t total = 0;
+    int i, j;
+    for (i = 1; i < count; ++i) { /* insertion sort: stable, a few hundred blocks at most */
+        ft__block block = blocks[i];
+        for (j = i; j > 0 && blocks[j - 1].bytes < block.bytes; --j) blocks[j] = blocks[j - 1];
+        blocks[j] = block;
+    }
+    for (i = 0; i < count; ++i) {
+        ft__block *block = &blocks[i];
+        bool moved = true;
+        block->offset = 0;
+        while (moved) { /* up past whatever is in the way, until nothing is */
+            moved = false;
+            for (j = 0; j < i; ++j) {
+                ft__block *other = &blocks[j];
+                if (other->last < block->first || other->first > block->last) continue;
+                if (other->offset + other->bytes <= block->offset) continue;
+                if (block->offset + block->bytes <= other->offset) continue;
+                block->offset = other->offset + other->bytes;
+                moved = true;
+            }
+        }
+        if (block->offset + block->bytes > total) total = block->offset + block->bytes;
+    }
+    return total;
+}
+
+static size_t ft__round_up(size_t bytes)
+{
+    return (bytes + FT__ALIGNMENT - 1) / FT__ALIGNMENT * FT__ALIGNMENT;
+}
+
+/* The last moment at which a node's value is read. Step i runs forward at moment i and backward at
+   moment 2 * step_count - i. */
+static int ft__last_use(const ft_model *m, const ft__plan *plan, int id, int made_by)
+{
+    int end = 2 * plan->step_count + 1, last = made_by, i, j;
+    if (id == m->output.id || id == m->loss.id) return end;
+    for (i = 0; i < plan->step_count; ++i) {
+        const ft__step *step = &plan->steps[i];
+        const ft__node *reader = &m->nodes[step->id - 1];
+        for (j = 0; j < reader->input_count; ++j) {
+            if (reader->inputs[j] != id) continue;
+            if (i > last) last = i;
+            if (step->trained && (ft__rows[reader->op].reads & FT__READS_X)
+                && 2 * plan->step_count - i > last)
+                last = 2 * plan->step_count - i;
+        }
+        if (step->output == id && step->trained && (ft__rows[reader->op].reads & FT__READS_Y)
+            && 2 * plan->step_count - i > last)
+            last = 2 * plan->step_count - i;
+    }
+    return last;
+}
+
+/* The blocks of one node: value, gradient, saved. Parameters' live outside of the plan. */
+static int ft__node_blocks(const ft_model *m, ft__plan *plan, int id, int made_by,
+                           ft__block *blocks)
+{
+    const ft__node *node = &m->nodes[id - 1];
+    size_t bytes = ft__round_up(ft__node_count_at(node, plan->batch) * sizeof(float));
+    int count = 0, backward_of_it = 2 * plan->step_count - made_by;
+    ft__block block;
+    memset(&block, 0, sizeof block);
+    block.bytes = bytes;
+    block.first = made_by;
+    block.last = ft__last_use(m, plan, id, made_by);
+    block.pointer = (void **)(void *)&plan->values[id - 1];
+    blocks[count++] = block;
+    if (plan->trained[id - 1] && (plan->last_reader[id - 1] >= 0 || id == m->loss.id)) {
+        int reader = plan->last_reader[id - 1];
+        block.first = reader < 0 ? plan->step_count : 2 * plan->step_count - reader;
+        block.last = backward_of_it;
+        block.pointer = (void **)(void *)&plan->gradients[id - 1];
+        blocks[count++] = block;
+    }
+    return count;
+}
+
+static int ft__list_blocks(ft_model *m, ft__plan *plan, ft__block *blocks)
+{
+    int count = 0, i;
+    for (i = 0; i < plan->step_count; ++i) {
+        const ft__step *step = &plan->steps[i];
+        ft__costs costs = ft__costs_of(m, &m->nodes[step->id - 1], plan->batch, step->trained);
+        count += ft__node_blocks(m, plan, step->output, i, blocks + count);
+        if (costs.workspace > plan->workspace_bytes) plan->workspace_bytes = costs.workspace;
+        if (costs.saved) {
+            ft__block *block = &blocks[count++];
+            memset(block, 0, sizeof *block);
+            block->bytes = ft__round_up(costs.saved);
+            block->first = i;
+            block->last = step->trained ? 2 * plan->step_count - i : i;
+            block->pointer = &plan->saved[step->id - 1];
+        }
+    }
+    return count;
+}
+
+/* Folded weights of the steps that have a batch norm behind them. */
+static void ft__plan_folded(const ft_model *m, ft__plan *plan, bool allocated)
+{
+    size_t used = 0;
+    int i;
+    for (i = 0; i < plan->step_count; ++i) {
+        ft__step *step = &plan->steps[i];
+        const ft__node *weight;
+        if (!step->norm) continue;
+        weight = &m->nodes[m->nodes[step->id - 1].inputs[1] - 1];
+        if (allocated) step->weight = (float *)(void *)((char *)plan->folded + used);
+        used += ft__round_up(ft__node_count_at(weight, 1) * sizeof(float));
+        if (allocated) step->bias = (float *)(void *)((char *)plan->folded + used);
+        used += ft__round_up((size_t)weight->shape.size[0] * sizeof(float));
+    }
+    plan->folded_bytes = used;
+}
+
+static void ft__plan_readers(const ft_model *m, ft__plan *plan)
+{
+    int i, j;
+    for (i = 0; i < m->node_count; ++i) plan->last_reader[i] = -1;
+    for (i = plan->first_trained; i < plan->step_count; ++i) {
+        const ft__node *node = &m->nodes[plan->steps[i].id - 1];
+        for (j = 0; j < node->input_count; ++j) plan->last_reader[node->inputs[j] - 1] = i;
+    }
+}
+
+static int ft__most_inputs(const ft_model *m)
+{
+    int most = 3, i; /* three: a folded bias may be added */
+    for (i = 0; i < m->node_count; ++i)
+        if (m->nodes[i].input_count > most) most = m->nodes[i].input_count;
+    return most;
+}
+
+/* Makes a plan; `measure` stops before the large memory is taken, to tell its bytes only. */
+static ft__plan *ft__plan_make(ft_model *m, int batch, bool training, bool measure)
+{
+    ft__context *c = &m->context;
+    size_t nodes = (size_t)m->node_count + 1;
+    ft__plan *plan = (ft__plan *)ft__allocate(c, 1, sizeof *plan);
+    ft__block *blocks = NULL;
+    int count, i;
+    if (!plan) return NULL;
+    plan->training = training;
+    plan->batch = batch;
+    plan->version = m->version;
+    plan->folded_for = m->weights_version - 1;
+    plan->steps = (ft__step *)ft__allocate(c, nodes, sizeof *plan->steps);
+    plan->values = (float **)ft__allocate(c, nodes, sizeof *plan->values);
+    plan->gradients = (float **)ft__allocate(c, nodes, sizeof *plan->gradients);
+    plan->saved = (void **)ft__allocate(c, nodes, sizeof *plan->saved);
+    plan->last_reader = (int *)ft__allocate(c, nodes, sizeof *plan->last_reader);
+    plan->trained = (char *)ft__allocate(c, nodes, 1);
+    plan->inputs = (ft__tensor *)ft__allocate(c, (size_t)ft__most_inputs(m),
+                                              sizeof *plan->inputs);
+    if (ft__ok(c)) ft__plan_steps(m, plan);
+    if (ft__ok(c)) blocks = (ft__block *)ft__allocate(c, 3 * nodes, sizeof *blocks);
+    if (ft__ok(c)) {
+        ft__plan_readers(m, plan);
+        ft__plan_folded(m, plan, false);
+        count = ft__list_blocks(m, plan, blocks);
+        plan->memory_bytes = ft__place(blocks, count);
+        if (!measure) {
+            plan->workspace = ft__allocate(c, plan->workspace_bytes, 1);
+            plan->memory = ft__allocate(c, plan->memory_bytes, 1);
+            plan->folded = ft__allocate(c, plan->folded_bytes, 1);
+        }
+        for (i = 0; !measure && ft__ok(c) && i < count; ++i)
+            *blocks[i].pointer = (char *)plan->memory + blocks[i].offset;
+        if (!measure && ft__ok(c)) ft__plan_folded(m, plan, true);
+    }
+    ft__release(c, blocks);
+    if (ft__ok(c)) return plan;
+    ft__plan_free(c, plan);
+    return NULL;
+}
+
+/* Gradient memory of what is trained, and room for so many samples in every input. */
+static ft_status ft__plan_leaves(ft_model *m, int batch, bool training)
+{
+    ft__context *c = &m->context;
+    int i;
+    for (i = 0; i < m->node_count; ++i) {
+        ft__node *node = &m->nodes[i];
+        if (node->op == FT__OP_input && node->capacity < batch) {
+            float *grown = (float *)ft__grow(c, node->value, node->value
+                                             ? ft__node_count_at(node, node->capacity) : 0,
+                                             ft__node_count_at(node, batch), sizeof(float));
+            if (!grown) return c->status;
+            node->value = grown;
+            node->capacity = batch;
+        }
+        if (!training || node->op != FT__OP_parameter || node->frozen || node->gradient) continue;
+        node->gradient = (float *)ft__allocate(c, ft__node_count_at(node, 1), sizeof(float));
+    }
+    return c->status;
+}
+
+/* The plan for a purpose, made anew when the graph, what is frozen, or the batch outgrew it. */
+static ft__plan *ft__plan_for(ft_model *m, int batch, bool training)
+{
+    ft__plan *plan = m->plans[training];
+    if (ft__plan_leaves(m, batch, training) != FT_OK) return NULL;
+    if (plan && plan->version == m->version && plan->batch >= batch) return plan;
+    if (m->last_run == plan) m->last_run = NULL;
+    ft__plan_free(&m->context, plan);
+    m->plans[training] = ft__plan_make(m, batch, training, false);
+    return m->plans[training];
+}
+
+/* ---- Running ---- */
+
+/* Folds y = (x - mean) / sqrt(var + eps) * gamma + beta into the weight and bias before it:
+   weight' = weight * s, bias' = (bias - mean) * s + beta, s = gamma / sqrt(var + eps). */
+static void ft__fold(const ft_model *m, const ft__step *step)
+{
+    const ft__node *node = &m->nodes[step->id - 1], *norm = &m->nodes[step->norm - 1];
+    const ft__node *weight = &m->nodes[node->inputs[1] - 1];
+    const float *bias = node->input_count > 2 ? m->nodes[node->inputs[2] - 1].value : NULL;
+    const float *gamma = m->nodes[norm->inputs[1] - 1].value;
+    const float *beta = m->nodes[norm->inputs[2] - 1].value;
+    const float *mean = m->nodes[norm->inputs[3] - 1].value;
+    const float *var = m->nodes[norm->inputs[4] - 1].value;
+    float eps = norm->options.batch_norm.eps > 0 ? norm->options.batch_norm.eps : 1e-5f;
+    size_t channels = (size_t)weight->shape.size[0], i, each;
+    size_t per_channel = ft__node_count_at(weight, 1) / channels;
+    for (i = 0; i < channels; ++i) {
+        float scale = gamma[i] / sqrtf(var[i] + eps);
+        const float *from = weight->value + i * per_channel;
+        float *to = step->weight + i * per_channel;
+        for (each = 0; each < per_channel; ++each) to[each] = from[each] * scale;
+        step->bias[i] = ((bias ? bias[i] : 0.0f) - mean[i]) * scale + beta[i];
+    }
+}
+
+static void ft__refresh_folded(const ft_model *m, ft__plan *plan)
+{
+    int i;
+    if (plan->folded_for == m->weights_version) return;
+    for (i = 0; i < plan->step_count; ++i)
+        if (plan->steps[i].norm) ft__fold(m, &plan->steps[i]);
+    plan->folded_for = m->weights_version;
+}
+
+enum { FT__ONLY_OUTPUT = 1, FT__EVALUATING = 2 };
+
+/* Runs steps [from, to) forward on `batch` samples: without the loss where there are no labels,
+   and in evaluation form where a plan for training is used to measure. */
+static void ft__run_forward(ft_model *m, ft__plan *plan, int from, int to, int batch, int how)
+{
+    int i;
+    ft__refresh_folded(m, plan);
+    for (i = from; i < to; ++i) {
+        const ft__step *step = &plan->steps[i];
+        ft__call call;
+        if ((how & FT__ONLY_OUTPUT) && !step->for_output) continue;
+        call = ft__make_call(m, plan, step, batch, false);
+        if (how & FT__EVALUATING) call.training = false;
+        ft__rows[m->nodes[step->id - 1].op].forward(&call);
+    }
+}
+
+/* Before the first addition to a gradient it is set to zero; the first to add is the last reader,
+   for backward runs from the end. Parameters' gradients are zeroed by the update instead. */
+static void ft__zero_gradients(const ft_model *m, const ft__plan *plan, int at, int batch)
+{
+    const ft__node *node = &m->nodes[plan->steps[at].id - 1];
+    int i;
+    for (i = 0; i < node->input_count; ++i) {
+        int id = node->inputs[i];
+        if (!plan->gradients[id - 1] || plan->last_reader[id - 1] != at) continue;
+        memset(plan->gradients[id - 1], 0,
+               ft__node_count_at(&m->nodes[id - 1], batch) * sizeof(float));
+    }
+}
+
+static void ft__run_backward(ft_model *m, const ft__plan *plan, int batch)
+{
+    int i;
+    plan->gradients[m->loss.id - 1][0] = 1.0f;
+    for (i = plan->step_count - 1; i >= plan->first_trained; --i) {
+        const ft__step *step = &plan->steps[i];
+        ft__call call = ft__make_call(m, plan, step, batch, true);
+        ft__operator backward = ft__rows[m->nodes[step->id - 1].op].backward;
+        ft__zero_gradients(m, plan, i, batch);
+        if (call.output.gradient && backward) backward(&call);
+    }
+}
+
+/* The first input of numbers: what a picture or ft_run's values are fed to. {0}: there is none. */
+static ft_node ft__main_input(const ft_model *m)
+{
+    ft_node node = {0};
+    int i;
+    for (i = m->node_count - 1; i >= 0; --i)
+        if (m->nodes[i].op == FT__OP_input && m->nodes[i].type == FT_F32) node.id = i + 1;
+    return node;
+}
+
+/* Checks everything that a run needs, so that the operators need not. */
+static ft_status ft__ready(ft_model *m, bool with_loss)
+{
+    ft__context *c = &m->context;
+    if (!ft__ok(c)) return c->status;
+    if (with_loss && !m->loss.id)
+        return ft__fail(c, FT_INVALID, "the model has no loss: call ft_set_loss");
+    if (!m->output.id && !m->loss.id)
+        return ft__fail(c, FT_INVALID, "the model has no output: load or build a network first");
+    return FT_OK;
+}
+
+/* Makes room for `batch` samples in the inputs and the plan; values may then be written. */
+static ft__plan *ft__begin(ft_model *m, int batch, bool training)
+{
+    if (batch < 1) {
+        ft__fail(&m->context, FT_INVALID, "a batch of %d samples", batch);
+        return NULL;
+    }
+    if (ft__ready(m, training) != FT_OK) return NULL;
+    m->batch = batch;
+    return ft__plan_for(m, batch, training);
+}
+
+/* The value of the loss in the last run; an error when it is not finite. */
+static float ft__read_loss(ft_model *m, const ft__plan *plan)
+{
+    float loss = plan->values[m->loss.id - 1][0];
+    if (!(fabs((double)loss) <= 3e38))
+        ft__fail(&m->context, FT_NOT_FINITE, "step %llu: the loss is not finite (a smaller learning"
+                 " rate may help; or is there a label that is not a class?)",
+                 (unsigned long long)m->step);
+    return loss;
+}
+
+/* =============================================================================================
+   [SECTION] 11 Optimisers and schedules
+   What is frozen has no gradient, no state here, and sees no weight decay.
+   ============================================================================================= */
+struct ft__optimizer {
+    ft_optimizer_options options;
+    uint64_t updates;           /* made so far */
+    double *norms;              /* per node: the sum of its gradient's squares */
+    int norm_count;
+};
+
+static ft_optimizer_options ft__optimizer_defaults(ft_optimizer_options o)
+{
+    if (o.learning_rate == 0) o.learning_rate = o.optimizer == FT_SGD ? 1e-2f : 1e-3f;
+    if (o.beta1 == 0) o.beta1 = 0.9f;
+    if (o.beta2 == 0) o.beta2 = 0.999f;
+    if (o.eps == 0) o.eps = 1e-8f;
+    return o;
+}
+
+/* Starts an optimiser anew: no momentum, no updates made. */
+static ft_status ft__set_optimizer(ft_model *m, ft_optimizer_options options)
+{
+    ft__context *c = &m->context;
+    int i;
+    if (!ft__ok(c)) return c->status;
+    if (!m->optimizer) m->optimizer = (ft__optimizer *)ft__allocate(c, 1, sizeof *m->optimizer);
+    if (!m->optimizer) return c->status;
+    m->optimizer->options = ft__optimizer_defaults(options);
+    m->optimizer->updates = 0;
+    for (i = 0; i < m->node_count; ++i) {
+        ft__release(c, m->nodes[i].moment1);
+        ft__release(c, m->nodes[i].moment2);
+        m->nodes[i].moment1 = m->nodes[i].moment2 = NULL;
+    }
+    return c->status;
+}
+
+/* Everything that the update of one parameter needs; constant over its elements. */
+typedef struct ft__update {
+    const ft__optimizer *optimizer;
+    ft__node *node;
+    float learning_rate, weight_decay, gradient_scale;
+    float correction1, correction2; /* Adam's: 1 - beta1^t, sqrt(1 - beta2^t) */
+    size_t count;
+} ft__update;
+
+#define FT__UPDATE_CHUNK ((size_t)1 << 14)
+
+/* SGD as PyTorch's: buffer = momentum * buffer + g, p -= lr * buffer (Nesterov: g + momentum *
+   buffer); weight decay is added to g. Sutskever et al. 2013 in the form that PyTorch documents. */
+static void ft__update_sgd(const ft__update *u, size_t from, size_t to)
+{
+    float *p = u->node->value, *buffer = u->node->moment1;
+    float momentum = u->optimizer->options.momentum;
+    bool nesterov = u->optimizer->options.nesterov;
+    size_t i;
+    for (i = from; i < to; ++i) {
+        float g = u->node->gradient[i] * u->gradient_scale + u->weight_decay * p[i];
+        if (momentum != 0) {
+            buffer[i] = momentum * buffer[i] + g;
+            g = nesterov ? g + momentum * buffer[i] : buffer[i];
+        }
+        p[i] -= u->learning_rate * g;
+    }
+}
+
+/* Adam (Kingma and Ba 2015) and AdamW (Loshchilov and Hutter 2019), which differ in where weight
+   decay acts: on the gradient, or on the weight itself. */
+static void ft__update_adam(const ft__update *u, size_t from, size_t to)
+{
+    const ft_optimizer_options *o = &u->optimizer->options;
+    float *p = u->node->value, *m = u->node->moment1, *v = u->node->moment2;
+    float decay_weight = o->optimizer == FT_ADAMW ? 1 - u->learning_rate * u->weight_decay : 1;
+    float decay_gradient = o->optimizer == FT_ADAMW ? 0 : u->weight_decay;
+    float step = u->learning_rate / u->correction1;
+    size_t i;
+    for (i = from; i < to; ++i) {
+        float g = u->node->gradient[i] * u->gradient_scale + decay_gradient * p[i];
+        m[i] = o->beta1 * m[i] + (1 - o->beta1) * g;
+        v[i] = o->beta2 * v[i] + (1 - o->beta2) * g * g;
+        p[i] = p[i] * decay_weight - step * m[i] / (sqrtf(v[i]) / u->correction2 + o->eps);
+    }
+}
+
+static void ft__update_chunk(void *context, int index)
+{
+    const ft__update *u = (const ft__update *)context;
+    size_t from = (size_t)index * FT__UPDATE_CHUNK;
+    size_t to = u->count - from < FT__UPDATE_CHUNK ? u->count : from + FT__UPDATE_CHUNK;
+    if (u->optimizer->options.optimizer == FT_SGD) ft__update_sgd(u, from, to);
+    else ft__update_adam(u, from, to);
+    memset(u->node->gradient + from, 0, (to - from) * sizeof(float));
+}
+
+static double ft__power(double base, uint64_t exponent) /* by squaring: no libm, same bits */
+{
+    double result = 1;
+    for (; exponent; exponent >>= 1, base *= base)
+        if (exponent & 1) result *= base;
+    return result;
+}
+
+static bool ft__is_trained(const ft__node *node)
+{
+    return node->op == FT__OP_parameter && !node->frozen && node->gradient;
+}
+
+/* Memory of the optimiser for what is trained, made before the first step. */
+static ft_status ft__optimizer_prepare(ft_model *m)
+{
+    ft__context *c = &m->context;
+    ft__optimizer *o = m->optimizer;
+    int i;
+    if (!o || !ft__ok(c)) return c->status;
+    for (i = 0; i < m->node_count; ++i) {
+        ft__node *node = &m->nodes[i];
+        size_t count = ft__node_count_at(node, 1);
+        if (!ft__is_trained(node)) continue;
+        if (!node->moment1 && (o->options.optimizer != FT_SGD || o->options.momentum != 0))
+            node->moment1 = (float *)ft__allocate(c, count, sizeof(float));
+        if (!node->moment2 && o->options.optimizer != FT_SGD)
+            node->moment2 = (float *)ft__allocate(c, count, sizeof(float));
+    }
+    if (o->norm_count != m->node_count) {
+        ft__release(c, o->norms);
+        o->norms = (double *)ft__allocate(c, (size_t)m->node_count, sizeof *o->norms);
+        o->norm_count = o->norms ? m->node_count : 0;
+    }
+    return c->status;
+}
+
+static void ft__norm_of_node(void *context, int index)
+{
+    ft_model *m = (ft_model *)context;
+    const ft__node *node = &m->nodes[index];
+    size_t count, i;
+    double sum = 0;
+    if (ft__is_trained(node)) {
+        count = ft__node_count_at(node, 1);
+        for (i = 0; i < count; ++i) sum += (double)node->gradient[i] * (double)node->gradient[i];
+    }
+    m->optimizer->norms[index] = sum;
+}
+
+/* The norm of all gradients together; not finite when any of them is not. */
+static double ft__gradient_norm(ft_model *m)
+{
+    double sum = 0;
+    int i;
+    ft__parallel(&m->context, m->node_count, ft__norm_of_node, m);
+    for (i = 0; i < m->node_count; ++i) sum += m->optimizer->norms[i];
+    return sqrt(sum);
+}
+
+/* Refuses gradients that are not finite, so that the weights stay as good as they were. */
+static ft_status ft__optimizer_step(ft_model *m, float learning_rate)
+{
+    ft__context *c = &m->context;
+    ft__optimizer *o = m->optimizer;
+    ft__update u;
+    double norm;
+    int i;
+    if (ft__optimizer_prepare(m) != FT_OK) return c->status;
+    norm = ft__gradient_norm(m);
+    if (!(norm <= 3e38))
+        return ft__fail(c, FT_NOT_FINITE, "step %llu: the gradients are not finite; the weights"
+                        " are left as they were (a smaller learning rate than %g, or clip_norm,"
+                        " may help)", (unsigned long long)m->step, (double)learning_rate);
+    memset(&u, 0, sizeof u);
+    o->updates += 1;
+    u.optimizer = o;
+    u.gradient_scale = 1;
+    if (o->options.clip_norm > 0 && (double)o->options.clip_norm / (norm + 1e-6) < 1)
+        u.gradient_scale = (float)((double)o->options.clip_norm / (norm + 1e-6));
+    u.correction1 = (float)(1 - ft__power((double)o->options.beta1, o->updates));
+    u.correction2 = (float)sqrt(1 - ft__power((double)o->options.beta2, o->updates));
+    for (i = 0; i < m->node_count; ++i) {
+        ft__node *node = &m->nodes[i];
+        if (!ft__is_trained(node)) continue;
+        u.node = node;
+        u.count = ft__node_count_at(node, 1);
+        u.learning_rate = learning_rate * node->learning_rate_factor;
+        u.weight_decay = node->weight_decay < 0 ? o->options.weight_decay : node->weight_decay;
+        ft__parallel(c, (int)((u.count + FT__UPDATE_CHUNK - 1) / FT__UPDATE_CHUNK),
+                     ft__update_chunk, &u);
+    }
+    m->weights_version += 1;
+    return FT_OK;
+}
+
+/* cos(pi * x) for x in [0, 1]: the Taylor series of sin about the middle, to double precision;
+   libm's cosine would make the bits of a training run depend on the system's library. */
+static double ft__cos_pi(double x)
+{
+    double y = (0.5 - x) * 3.14159265358979323846, term = y, sum = y;
+    int i;
+    for (i = 1; i < 14; ++i) {
+        term *= -y * y / (2.0 * i * (2.0 * i + 1.0));
+        sum += term;
+    }
+    return sum;
+}
+
+static double ft__cosine_between(double from, double to, double share)
+{
+    return to + (from - to) * 0.5 * (1 + ft__cos_pi(share));
+}
+
+/* The factor on the learning rate at `step` (from 0) of `steps`. Warm-up rises linearly over its
+   steps, as (step + 1) / warmup, before the schedule proper begins. One-cycle is Smith and Topin
+   2018 with PyTorch's defaults: 30 % up from 1/25, then down to 1/25/10^4. */
+static double ft__schedule(ft_schedule schedule, int step, int steps, int step_size, double gamma,
+                           int warmup)
+{
+    double peak, end;
+    if (step < warmup) return (double)(step + 1) / warmup;
+    step -= warmup;
+    steps -= warmup;
+    if (steps < 1) steps = 1;
+    switch (schedule) {
+    case FT_STEP:
+        return ft__power(gamma, (uint64_t)(step / (step_size < 1 ? 1 : step_size)));
+    case FT_COSINE:
+        return ft__cosine_between(1, 0, step < steps ? (double)step / steps : 1);
+    case FT_ONE_CYCLE:
+        peak = 0.3 * steps - 1;
+        end = steps - 1;
+        if (step <= peak) return ft__cosine_between(1.0 / 25, 1, peak > 0 ? step / peak : 1);
+        if (step >= end) return 1.0 / 25 / 1e4;
+        return ft__cosine_between(1, 1.0 / 25 / 1e4, (step - peak) / (end - peak));
+    default:
+        return 1;
+    }
+}
+
+/* =============================================================================================
+   [SECTION] 12.1 safetensors
+   Eight bytes of header length (little-endian), a JSON header {name: {dtype, shape, data_offsets},
+   __metadata__: {key: text}}, then the data. Every number is checked before it is used. The ft_file
+   made here serves PyTorch's files too: they fill in the same list of tensors.
+   ============================================================================================= */
+struct ft_file {
+    ft__context *context;
+    char *path;                 /* for messages */
+    const unsigned char *bytes; /* of the whole file */
+    uint64_t size;
+    unsigned char *owned;       /* the same, when it was read; NULL when mapped or the caller's */
+    void *mapped;               /* the handle of a mapped file; else NULL */
+    ft__json *json;             /* safetensors: names and metadata lie here */
+    ft_tensor_info *tensors;
+    int count, capacity;
+    char **names;               /* PyTorch: as many as tensors, owned */
+};
+
+static ft_tensor_info *ft__file_add(ft_file *file)
+{
+    ft_tensor_info *grown;
+    int capacity = file->capacity ? 2 * file->capacity : 64;
+    if (file->count == file->capacity) {
+        grown = (ft_tensor_info *)ft__grow(file->context, file->tensors, (size_t)file->count,
+                                           (size_t)capacity, sizeof *grown);
+        if (!grown) return NULL;
+        file->tensors = grown;
+        file->capacity = capacity;
+    }
+    return &file->tensors[file->count++];
+}
+
+static uint64_t ft__little_endian(const unsigned char *bytes, int count)
+{
+    uint64_t value = 0;
+    int i;
+    for (i = count - 1; i >= 0; --i) value = value << 8 | bytes[i];
+    return value;
+}
+
+static void ft__row_major(ft_tensor_info *info)
+{
+    int64_t stride = 1;
+    int d;
+    for (d = info->shape.rank - 1; d >= 0; --d) {
+        info->stride[d] = stride;
+        stride *= info->shape.size[d];
+    }
+}
+
+static int ft__type_named(const char *name)
+{
+    int t;
+    for (t = 0; name && t < FT_TYPE_COUNT; ++t)
+        if (strcmp(name, ft__type_names[t]) == 0) return t;
+    return -1;
+}
+
+/* One entry of the header; `data` is where the data begins in the file. */
+static ft_status ft__safetensors_entry(ft_file *file, int entry, uint64_t data)
+{
+    const ft__json *j = file->json;
+    const char *name = j->values[entry].key;
+    int type = ft__type_named(ft__json_string(j, ft__json_member(j, entry, "dtype")));
+    int shape = ft__json_member(j, entry, "shape"), d;
+    int offsets = ft__json_member(j, entry, "data_offsets");
+    int64_t begin = -1, end = -1, size = 0;
+    size_t elements = 1;
+    ft_tensor_info *info = ft__file_add(file);
+    if (!info) return file->context->status;
+    memset(info, 0, sizeof *info);
+    info->name = name;
+    if (type < 0)
+        return ft__fail(file->context, FT_FORMAT, "%s: tensor %.200s: an unknown dtype", file->path,
+                        name);
+    info->type = (ft_type)type;
+    info->shape.rank = ft__json_count(j, shape);
+    if (!ft__json_at(j, shape, 'a') || info->shape.rank > FINETUNE_MAX_RANK)
+        return ft__fail(file->context, FT_FORMAT, "%s: tensor %.200s: %d dimensions, at most %d can"
+                        " be read", file->path, name, info->shape.rank, FINETUNE_MAX_RANK);
+    for (d = 0; d < info->shape.rank; ++d) {
+        if (!ft__json_int(j, ft__json_element(j, shape, d), &size) || size < 0 || size > INT_MAX
+            || !ft__multiply(elements, (size_t)size, &elements) || elements > SIZE_MAX / 16)
+            return ft__fail(file->context, FT_FORMAT, "%s: tensor %.200s: a wrong shape",
+                            file->path, name);
+        info->shape.size[d] = (int)size;
+    }
+    ft__json_int(j, ft__json_element(j, offsets, 0), &begin);
+    ft__json_int(j, ft__json_element(j, offsets, 1), &end);
+    if (begin < 0 || end < begin || (uint64_t)end > file->size - data
+        || (uint64_t)(end - begin) != (uint64_t)elements * (uint64_t)ft__type_bytes[type])
+        return ft__fail(file->context, FT_FORMAT, "%s: tensor %.200s: its bytes %lld to %lld do not"
+                        " fit its shape or the file's %llu bytes", file->path, name,
+                        (long long)begin, (long long)end, (unsigned long long)file->size);
+    info->offset = data + (uint64_t)begin;
+    info->bytes = (uint64_t)(end - begin);
+    ft__row_major(info);
+    return FT_OK;
+}
+
+static ft_status ft__safetensors_read(ft_file *file)
+{
+    ft__context *c = file->context;
+    uint64_t header;
+    size_t fault;
+    int entry;
+    if (file->size < 8) return ft__fail(c, FT_FORMAT, "%s: only %llu bytes: neither safetensors nor"
+                                        " PyTorch", file->path, (unsigned long long)file->size);
+    header = ft__little_endian(file->bytes, 8);
+    if (header > file->size - 8 || file->size < 10 || file->bytes[8] != '{')
+        return ft__fail(c, FT_FORMAT, "%s: neither safetensors (a header of %llu bytes does not fit"
+                        " its %llu) nor PyTorch's zip", file->path, (unsigned long long)header,
+                        (unsigned long long)file->size);
+    file->json = ft__json_parse_at(c, (const char *)file->bytes + 8, (size_t)header, &fault);
+    if (!file->json)
+        return ft__fail(c, FT_FORMAT, "%s: the header is not JSON at offset %zu", file->path,
+                        fault + 8);
+    if (!ft__json_at(file->json, 0, 'o'))
+        return ft__fail(c, FT_FORMAT, "%s: the header is no JSON object", file->path);
+    for (entry = 1; entry < file->json->count; entry = file->json->values[entry].next)
+        if (strcmp(file->json->values[entry].key, "__metadata__") != 0
+            && ft__safetensors_entry(file, entry, header + 8) != FT_OK) break;
+    return c->status;
+}
+
+/* ---- Numbers of other types ---- */
+
+/* IEEE half precision: subnormals are multiples of 2^-24. */
+static float ft__half_to_float(uint32_t half)
+{
+    uint32_t sign = (half & 0x8000u) << 16, exponent = half >> 10 & 31u, fraction = half & 0x3ffu;
+    float small;
+    if (exponent == 31) return ft__from_bits(sign | 0x7f800000u | fraction << 13);
+    if (exponent) return ft__from_bits(sign | (exponent + 112) << 23 | fraction << 13);
+    small = (float)fraction * (1.0f / 16777216.0f);
+    return sign ? -small : small;
+}
+
+/* Rounds to nearest, ties to even, as both conversions do. */
+static uint32_t ft__float_to_half(float value)
+{
+    uint32_t bits = ft__to_bits(value), sign = bits >> 16 & 0x8000u, size = bits & 0x7fffffffu;
+    uint32_t shift, fraction, rest, half;
+    if (size > 0x7f800000u) return sign | 0x7e00u;
+    if (size >= 0x47800000u) return sign | 0x7c00u;     /* 65536 and more */
+    if (size < 0x33000000u) return sign;                /* below half of the smallest */
+    fraction = (size & 0x7fffffu) | 0x800000u;
+    shift = size < 0x38800000u ? 126u - (size >> 23) : 13u;
+    half = fraction >> shift;
+    rest = fraction & ((1u << shift) - 1u);
+    if (rest > 1u << (shift - 1) || (rest == 1u << (shift - 1) && (half & 1u))) half += 1;
+    return size < 0x38800000u ? sign | half : sign | (half + (((size >> 23) - 113u) << 10));
+}
+
+static uint32_t ft__float_to_bfloat(float value)
+{
+    uint32_t bits = ft__to_bits(value);
+    if ((bits & 0x7fffffffu) > 0x7f800000u) return (bits >> 16) | 64u;
+    return (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16;
+}
+
+static float ft__read_element(const unsigned char *at, ft_type type)
+{
+    uint64_t bits = ft__little_endian(at, ft__type_bytes[type]);
+    int64_t whole = (int64_t)bits;
+    double number;
+    switch (type) {
+    case FT_F32: return ft__from_bits((uint32_t)bits);
+    case FT_F16: return ft__half_to_float((uint32_t)bits);
+    case FT_BF16: return ft__from_bits((uint32_t)bits << 16);
+    case FT_F64:
+        memcpy(&number, &bits, sizeof number);
+        return (float)number;
+    case FT_I64: return (float)whole;
+    case FT_I32: return (float)(bits < 0x80000000u ? whole : whole - 0x100000000);
+    case FT_I16: return (float)(bits < 0x8000u ? whole : whole - 0x10000);
+    case FT_I8: return (float)(bits < 0x80u ? whole : whole - 0x100);
+    default: return (float)whole;
+    }
+}
+
+/* ---- Writing ---- */
+
+typedef struct ft__write_tensor {
+    const char *name;
+    ft_type type;           /* F32, F16, BF16: from float32; others: the bytes as they are */
+    ft_shape shape;
+    const void *data;
+} ft__write_tensor;
+
+static uint64_t ft__written_bytes(const ft__write_tensor *t)
+{
+    return (uint64_t)ft__shape_count(&t->shape) * (uint64_t)ft__type_bytes[t->type];
+}
+
+/* The header, padded with spaces so that the data begins at a multiple of 8. */
+static void ft__safetensors_header(ft__text *text, const ft__write_tensor *tensors, int count,
+                                   const char *const *pairs, int pair_count)
+{
+    uint64_t offset = 0, end;
+    int i, d;
+    ft__text_add(text, "{\"__metadata__\":{\"format\":\"pt\"");
+    for (i = 0; i < pair_count; ++i) {
+        ft__text_add(text, ",");
+        ft__json_add_text(text, pairs[2 * i]);
+        ft__text_add(text, ":");
+        ft__json_add_text(text, pairs[2 * i + 1]);
+    }
+    ft__text_add(text, "}");
+    for (i = 0; i < count; ++i) {
+        ft__text_add(text, ",");
+        ft__json_add_text(text, tensors[i].name);
+        ft__text_add(text, ":{\"dtype\":\"%s\",\"shape\":[", ft__type_names[tensors[i].type]);
+        for (d = 0; d < tensors[i].shape.rank; ++d)
+            ft__text_add(text, "%s%d", d ? "," : "", tensors[i].shape.size[d]);
+        end = offset + ft__written_bytes(&tensors[i]);
+        ft__text_add(text, "],\"data_offsets\":[%llu,%llu]}", (unsigned long long)offset,
+                     (unsigned long long)end);
+        offset = end;
+    }
+    ft__text_add(text, "}");
+    while (ft__ok(text->context) && text->count % 8) ft__text_add(text, " ");
+}
+
+static bool ft__write_bytes(ft__context *c, void *file, const void *bytes, size_t count)
+{
+    return c->desc.files.write(c->desc.files.user, file, bytes, count) == count;
+}
+
+/* In pieces, so that converting needs no memory of its own; little-endian on any machine. */
+static bool ft__write_tensor_data(ft__context *c, void *file, const ft__write_tensor *t)
+{
+    unsigned char piece[8192];
+    const float *from = (const float *)t->data;
+    size_t count = ft__shape_count(&t->shape), i, used = 0;
+    int b, bytes = ft__type_bytes[t->type];
+    if (t->type != FT_F32 && t->type != FT_F16 && t->type != FT_BF16)
+        return ft__write_bytes(c, file, t->data, count * (size_t)bytes);
+    for (i = 0; i < count; ++i) {
+        uint32_t bits = t->type == FT_F32 ? ft__to_bits(from[i])
+            : t->type == FT_F16 ? ft__float_to_half(from[i]) : ft__float_to_bfloat(from[i]);
+        for (b = 0; b < bytes; ++b) piece[used++] = (unsigned char)(bits >> (8 * b));
+        if (used == sizeof piece || i + 1 == count) {
+            if (!ft__write_bytes(c, file, piece, used)) return false;
+            used = 0;
+        }
+    }
+    return true;
+}
+
+/* Writes beside the path, syncs, renames: a reader sees the old file or the new one, whole. */
+static ft_status ft__safetensors_write(ft__context *c, const char *path,
+                                       const ft__write_tensor *tensors, int count,
+                                       const char *const *pairs, int pair_count)
+{
+    ft_files *files = &c->desc.files;
+    unsigned char length[8];
+    ft__text header, partial;
+    void *file = NULL;
+    bool written = false;
+    int i;
+    memset(&header, 0, sizeof header);
+    memset(&partial, 0, sizeof partial);
+    header.context = partial.context = c;
+    ft__safetensors_header(&header, tensors, count, pairs, pair_count);
+    ft__text_add_bytes(&partial, path, strlen(path));
+    ft__text_add(&partial, ".partial");
+    if (ft__ok(c)) file = files->open(files->user, partial.letters, true);
+    if (ft__ok(c) && !file) ft__fail(c, FT_FILE, "%s: cannot be written", path);
+    if (file) {
+        for (i = 0; i < 8; ++i) length[i] = (unsigned char)((uint64_t)header.count >> (8 * i));
+        written = ft__write_bytes(c, file, length, 8)
+            && ft__write_bytes(c, file, header.letters, header.count);
+        for (i = 0; written && i < count; ++i)
+            written = ft__write_tensor_data(c, file, &tensors[i]);
+        if (!files->close(files->user, file)) written = false;
+        if (written) written = files->rename(files->user, partial.letters, path);
+        if (!written) {
+            files->remove(files->user, partial.letters);
+            ft__fail(c, FT_FILE, "%s: writing failed: is the disk full?", path);
+        }
+    }
+    ft__release(c, partial.letters);
+    ft__release(c, header.letters);
+    return c->status;
+}
+
+static ft_status ft__pytorch_read(ft_file *file)
+{
+    return ft__fail(file->context, FT_UNSUPPORTED, "%s: PyTorch", file->path);
+}
+
+/* =============================================================================================
+   [SECTION] 12.3 Tensor files
+   ============================================================================================= */
+
+/* Gets the bytes: the caller's, mapped when asked for, or read into memory. */
+static ft_status ft__file_bytes(ft_file *file, ft_weights_options options)
+{
+    ft__context *c = file->context;
+    ft_files *files = &c->desc.files;
+    size_t size = 0;
+    int64_t whole;
+    if (options.memory) {
+        file->bytes = (const unsigned char *)options.memory;
+        file->size = options.bytes;
+        return c->status;
+    }
+    if (options.map && files->map) {
+        file->mapped = files->open(files->user, file->path, false);
+        whole = file->mapped ? files->size(files->user, file->mapped) : -1;
+        if (whole > 0) {
+            file->size = (uint64_t)whole;
+            file->bytes = (const unsigned char *)files->map(files->user, file->mapped,
+                                                            (size_t)whole);
+        }
+        if (file->bytes) return c->status;
+        if (file->mapped) files->close(files->user, file->mapped);
+        file->mapped = NULL; /* read it instead */
+    }
+    file->owned = ft__read_file(c, file->path, &size);
+    file->bytes = file->owned;
+    file->size = size;
+    return c->status;
+}
+
+ft_file *ft_file_open(ft_model *m, const char *path, ft_weights_options options)
+{
+    ft__context *c = &m->context;
+    ft_file *file;
+    if (!ft__ok(c)) return NULL;
+    file = (ft_file *)ft__allocate(c, 1, sizeof *file);
+    if (!file) return NULL;
+    file->context = c;
+    file->path = ft__copy_text(c, path ? path : "(memory)");
+    if (file->path) ft__file_bytes(file, options);
+    if (ft__ok(c)) {
+        if (file->size > 4 && memcmp(file->bytes, "PK\3\4", 4) == 0) ft__pytorch_read(file);
+        else ft__safetensors_read(file);
+    }
+    if (ft__ok(c)) return file;
+    ft_file_close(file);
+    return NULL;
+}
+
+void ft_file_close(ft_file *file)
+{
+    ft__context *c;
+    ft_files *files;
+    int i;
+    if (!file) return;
+    c = file->context;
+    files = &c->desc.files;
+    for (i = file->count - 1; file->names && i >= 0; --i) ft__release(c, file->names[i]);
+    ft__release(c, file->names);
+    ft__release(c, file->tensors);
+    ft__json_free(c, file->json);
+    if (file->mapped) {
+        files->unmap(files->user, file->bytes, (size_t)file->size);
+        files->close(files->user, file->mapped);
+    }
+    ft__release(c, file->owned);
+    ft__release(c, file->path);
+    ft__release(c, file);
+}
+
+int ft_file_count(const ft_file *file) { return file->count; }
+
+ft_tensor_info ft_file_tensor(const ft_file *file, int index)
+{
+    ft_tensor_info none;
+    memset(&none, 0, sizeof none);
+    return index >= 0 && index < file->count ? file->tensors[index] : none;
+}
+
+int ft_file_find(const ft_file *file, const char *name)
+{
+    int i;
+    for (i = 0; i < file->count; ++i)
+        if (strcmp(file->tensors[i].name, name) == 0) return i;
+    return -1;
+}
+
+const char *ft_file_metadata(const ft_file *file, const char *key)
+{
+    if (!file->json) return NULL;
+    return ft__json_string(file->json, ft__json_member(file->json,
+                                                       ft__json_member(file->json, 0,
+                                                                       "__metadata__"), key));
+}
+
+static ft_status ft__file_check(ft_file *file, int index, size_t want, size_t given,
+                                const char *unit)
+{
+    ft__context *c = file->context;
+    if (!ft__ok(c)) return c->status;
+    if (index < 0 || index >= file->count)
+        return ft__fail(c, FT_INVALID, "%s: has no tensor %d", file->path, index);
+    if (want != given)
+        return ft__fail(c, FT_SHAPE, "%s: tensor %.200s has %zu %s, not %zu", file->path,
+                        file->tensors[index].name, want, unit, given);
+    return FT_OK;
+}
+
+/* Where in the file element `i`, counted row by row, lies. */
+static uint64_t ft__element_offset(const ft_tensor_info *t, size_t i)
+{
+    int64_t at = 0;
+    int d;
+    for (d = t->shape.rank - 1; d >= 0; --d) {
+        at += (int64_t)(i % (size_t)t->shape.size[d]) * t->stride[d];
+        i /= (size_t)t->shape.size[d];
+    }
+    return t->offset + (uint64_t)at * (uint64_t)ft__type_bytes[t->type];
+}
+
+ft_status ft_file_read_f32(ft_file *file, int index, float *to, size_t count)
+{
+    ft_tensor_info t = ft_file_tensor(file, index);
+    size_t i;
+    if (ft__file_check(file, index, ft__shape_count(&t.shape), count, "numbers") != FT_OK)
+        return file->context->status;
+    for (i = 0; i < count; ++i)
+        to[i] = ft__read_element(file->bytes + ft__element_offset(&t, i), t.type);
+    return FT_OK;
+}
+
+ft_status ft_file_read(ft_file *file, int index, void *to, size_t bytes)
+{
+    ft_tensor_info t = ft_file_tensor(file, index);
+    size_t size = (size_t)ft__type_bytes[t.type], count = ft__shape_count(&t.shape), i;
+    if (ft__file_check(file, index, count * size, bytes, "bytes") != FT_OK)
+        return file->context->status;
+    for (i = 0; i < count; ++i)
+        memcpy((unsigned char *)to + i * size, file->bytes + ft__element_offset(&t, i), size);
+    return FT_OK;
+}
+
+/* =============================================================================================
+   [SECTION] 12.4 Loading weights by name
+   A weight is loaded when the file has a tensor of its name and shape. Everything else is listed:
+   silence here is how half-loaded networks come about.
+   ============================================================================================= */
+
+/* "from=to,from=to" applied to the leading part of a file's name, the first rule that fits. */
+static void ft__renamed(const char *rules, const char *name, char *to, size_t size)
+{
+    while (rules && *rules) {
+        const char *equals = strchr(rules, '='), *end = strchr(rules, ',');
+        if (!end) end = rules + strlen(rules);
+        if (equals && equals < end && strncmp(name, rules, (size_t)(equals - rules)) == 0) {
+            snprintf(to, size, "%.*s%s", (int)(end - equals - 1), equals + 1,
+                     name + (equals - rules));
+            return;
+        }
+        rules = *end ? end + 1 : end;
+    }
+    snprintf(to, size, "%s", name);
+}
+
+/* Collects up to so many offenders for one line of error. */
+typedef struct ft__list { char text[640]; size_t used; int count; } ft__list;
+
+static void ft__list_add(ft__list *list, const char *name, const char *detail)
+{
+    int wrote;
+    list->count += 1;
+    if (list->count > 8 || list->used > sizeof list->text - 160) return;
+    wrote = snprintf(list->text + list->used, sizeof list->text - list->used, "%s%.100s %.60s",
+                     list->used ? ", " : "", name, detail);
+    if (wrote > 0) list->used += (size_t)wrote < 159 ? (size_t)wrote : 159;
+}
+
+static bool ft__same_sizes(const ft_shape *a, const ft_shape *b)
+{
+    int d;
+    if (a->rank != b->rank) return false;
+    for (d = 0; d < a->rank; ++d)
+        if (a->size[d] != b->size[d]) return false;
+    return true;
+}
+
+/* PyTorch counts batches seen by a batch norm; with a set momentum nothing depends on it. */
+static bool ft__is_counter(const char *name) { return ft__ends_with(name, "num_batches_tracked"); }
+
+static void ft__load_one(ft_model *m, ft_file *file, int index, ft_weights_options options,
+                         ft__list *unexpected, ft__list *mismatched)
+{
+    ft_tensor_info info = ft_file_tensor(file, index);
+    char name[512], detail[176], has[80], wants[80];
+    ft_node found;
+    ft__node *node;
+    ft__renamed(options.rename, info.name, name, sizeof name);
+    found = ft__find_node(m, name);
+    node = ft__get_node(m, found);
+    if (!node || !ft__is_weight(node)) {
+        if (!ft__is_counter(name))
+            ft__list_add(unexpected, name, ft__shape_text(&info.shape, has));
+        return;
+    }
+    if (!ft__same_sizes(&info.shape, &node->shape)) {
+        snprintf(detail, sizeof detail, "%s instead of %s", ft__shape_text(&info.shape, has),
+                 ft__shape_text(&node->shape, wants));
+        ft__list_add(mismatched, name, detail);
+        return;
+    }
+    if (node->loaded)
+        ft__fail(&m->context, FT_MISMATCH, "%s: two tensors of the file go by this name", name);
+    if (ft_file_read_f32(file, index, node->value, ft__node_count_at(node, 1)) == FT_OK)
+        node->loaded = true;
+}
+
+/* Reads all weights of an opened file; `path` is for messages. */
+static ft_status ft__load_weights(ft_model *m, ft_file *file, const char *path,
+                                  ft_weights_options options)
+{
+    ft__context *c = &m->context;
+    ft__list missing, unexpected, mismatched;
+    char wants[80];
+    int i;
+    memset(&missing, 0, sizeof missing);
+    memset(&unexpected, 0, sizeof unexpected);
+    memset(&mismatched, 0, sizeof mismatched);
+    for (i = 0; i < m->node_count; ++i) m->nodes[i].loaded = false;
+    for (i = 0; i < ft_file_count(file) && ft__ok(c); ++i)
+        ft__load_one(m, file, i, options, &unexpected, &mismatched);
+    for (i = 0; i < m->node_count; ++i) {
+        const ft__node *node = &m->nodes[i];
+        if (ft__is_weight(node) && !node->loaded)
+            ft__list_add(&missing, node->name, ft__shape_text(&node->shape, wants));
+    }
+    m->weights_version += 1;
+    if (mismatched.count && !options.allow_mismatched)
+        return ft__fail(c, FT_MISMATCH, "%s: %d tensors have another shape than the network's: %s"
+                        "%s", path, mismatched.count, mismatched.text,
+                        mismatched.count > 8 ? ", ..." : "");
+    if (missing.count - (options.allow_mismatched ? mismatched.count : 0) > 0
+        && !options.allow_missing)
+        return ft__fail(c, FT_MISMATCH, "%s: lacks %d tensors of the network: %s%s", path,
+                        missing.count, missing.text, missing.count > 8 ? ", ..." : "");
+    if (unexpected.count && !options.allow_unexpected)
+        return ft__fail(c, FT_MISMATCH, "%s: has %d tensors that the network lacks: %s%s", path,
+                        unexpected.count, unexpected.text, unexpected.count > 8 ? ", ..." : "");
+    return c->status;
+}
+
+/* =============================================================================================
+   [SECTION] 12.5 Model files and checkpoints
+   safetensors with the weights under their own names; __metadata__'s entry "finetune" holds the
+   graph, class names and preprocessing as JSON, so that prediction needs one file. A checkpoint is
+   the same file with optimiser state added, and an entry "checkpoint" that says where the run is.
+   Nodes are written in the order of execution and numbered by it: the bytes of a file depend on
+   the network, not on the order in which it was put together.
+   ============================================================================================= */
+static const char ft__graph_key[] = "finetune";
+static const char ft__checkpoint_key[] = "checkpoint";
+enum { FT__FILE_FORMAT = 1 };
+
+/* ---- Writing ---- */
+
+static void ft__write_sizes(ft__text *text, const char *key, const int *sizes, int count)
+{
+    int i;
+    ft__text_add(text, ",\"%s\":[", key);
+    for (i = 0; i < count; ++i) ft__text_add(text, "%s%d", i ? "," : "", sizes[i]);
+    ft__text_add(text, "]");
+}
+
+static void ft__write_field(ft__text *text, const ft__field *field, const ft__options *options)
+{
+    const char *at = (const char *)options + field->offset;
+    int i, integer;
+    float number;
+    bool yes;
+    ft__text_add(text, ",\"%s\":[", field->name);
+    for (i = 0; i < field->count; ++i) {
+        if (i) ft__text_add(text, ",");
+        if (field->kind == 'i') {
+            memcpy(&integer, at + (size_t)i * sizeof integer, sizeof integer);
+            ft__text_add(text, "%d", integer);
+        } else if (field->kind == 'f') {
+            memcpy(&number, at + (size_t)i * sizeof number, sizeof number);
+            ft__json_add_float(text, number);
+        } else {
+            memcpy(&yes, at + (size_t)i * sizeof yes, sizeof yes);
+            ft__text_add(text, "%d", yes ? 1 : 0);
+        }
+    }
+    ft__text_add(text, "]");
+}
+
+static void ft__write_node(const ft_model *m, ft__text *text, const ft__node *node,
+                           const int *number)
+{
+    const ft__field *field = ft__rows[node->op].fields;
+    int i;
+    ft__text_add(text, "{\"op\":\"%s\",\"name\":", ft__rows[node->op].name);
+    ft__json_add_text(text, node->name);
+    if (ft__is_leaf(node)) {
+        if (node->op == FT__OP_input) ft__text_add(text, ",\"type\":\"%s\"",
+                                                   ft__type_names[node->type]);
+        ft__write_sizes(text, "shape", node->shape.size, node->shape.rank);
+    }
+    if (node->frozen) ft__text_add(text, ",\"frozen\":true");
+    if (node->initialiser) ft__text_add(text, ",\"initialiser\":%d", (int)node->initialiser);
+    if (node->fan_in || node->fan_out) ft__text_add(text, ",\"fan\":[%d,%d]", node->fan_in,
+                                                    node->fan_out);
+    if (node->input_count) {
+        ft__text_add(text, ",\"inputs\":[");
+        for (i = 0; i < node->input_count; ++i)
+            ft__text_add(text, "%s%d", i ? "," : "", number[node->inputs[i] - 1]);
+        ft__text_add(text, "]");
+    }
+    for (; field->name; ++field) ft__write_field(text, field, &node->options);
+    ft__text_add(text, "}");
+    (void)m;
+}
+
+static void ft__write_preprocessing(ft__text *text, const ft_preprocessing *p)
+{
+    int i;
+    ft__text_add(text, "\"preprocessing\":{\"width\":%d,\"height\":%d,\"channels\":%d,\"resize\":%d,"
+                 "\"mean\":[", p->width, p->height, p->channels, p->resize);
+    for (i = 0; i < 4; ++i) {
+        if (i) ft__text_add(text, ",");
+        ft__json_add_float(text, p->mean[i]);
+    }
+    ft__text_add(text, "],\"std\":[");
+    for (i = 0; i < 4; ++i) {
+        if (i) ft__text_add(text, ",");
+        ft__json_add_float(text, p->std[i]);
+    }
+    ft__text_add(text, "]}");
+}
+
+/* The graph as JSON; released by the caller. NULL with an error. */
+static char *ft__graph_text(ft_model *m)
+{
+    ft__context *c = &m->context;
+    ft__text text;
+    int *number = (int *)ft__allocate(c, (size_t)m->node_count + 1, sizeof *number);
+    int at, count = 0, i;
+    memset(&text, 0, sizeof text);
+    text.context = c;
+    if (!number) return NULL;
+    for (at = 0; at < m->node_count; ++at)
+        number[m->order[at] - 1] = m->nodes[m->order[at] - 1].op ? count++ : -1;
+    ft__text_add(&text, "{\"format\":%d,\"version\":\"%s\",\"architecture\":", FT__FILE_FORMAT,
+                 FINETUNE_VERSION);
+    ft__json_add_text(&text, m->architecture);
+    ft__text_add(&text, ",\"keras_initialisers\":%s,\"nodes\":[", m->keras_initialisers ? "true"
+                                                                                      : "false");
+    for (at = 0; at < m->node_count; ++at) {
+        const ft__node *node = &m->nodes[m->order[at] - 1];
+        if (!node->op) continue;
+        if (number[m->order[at] - 1]) ft__text_add(&text, ",");
+        ft__write_node(m, &text, node, number);
+    }
+    ft__text_add(&text, "],\"output\":%d,\"loss\":%d,\"classes\":[",
+                 m->output.id ? number[m->output.id - 1] : -1,
+                 m->loss.id ? number[m->loss.id - 1] : -1);
+    for (i = 0; i < m->class_count; ++i) {
+        if (i) ft__text_add(&text, ",");
+        ft__json_add_text(&text, m->class_names[i]);
+    }
+    ft__text_add(&text, "],");
+    ft__write_preprocessing(&text, &m->preprocessing);
+    ft__text_add(&text, "}");
+    ft__release(c, number);
+    if (ft__ok(c)) return text.letters;
+    ft__release(c, text.letters);
+    return NULL;
+}
+
+/* One tensor of the file that is being written. `label` goes before the name: what kind of state. */
+static void ft__add_tensor(ft__context *c, ft__write_tensor *tensors, int *count, char **names,
+                           const ft__node *node, const char *label, const float *value,
+                           ft_type type)
+{
+    char name[640];
+    if (!value || !ft__ok(c)) return;
+    snprintf(name, sizeof name, "%s%s", label, node->name);
+    names[*count] = ft__copy_text(c, name);
+    if (!names[*count]) return;
+    tensors[*count].name = names[*count];
+    tensors[*count].type = type;
+    tensors[*count].shape = node->shape;
+    tensors[*count].data = value;
+    *count += 1;
+}
+
+static const char *const ft__state_labels[] = {"optimizer.moment1/", "optimizer.moment2/", "kept/"};
+
+static float **ft__state_of(ft__node *node, int which)
+{
+    return which == 0 ? &node->moment1 : which == 1 ? &node->moment2 : &node->kept;
+}
+
+/* Writes the model; with `checkpoint`, the state of training too, and that text. */
+static ft_status ft__write_model(ft_model *m, const char *path, ft_type type,
+                                 const char *checkpoint, bool kept)
+{
+    ft__context *c = &m->context;
+    size_t most = 4 * (size_t)m->node_count + 1;
+    ft__write_tensor *tensors = (ft__write_tensor *)ft__allocate(c, most, sizeof *tensors);
+    char **names = (char **)ft__allocate(c, most, sizeof *names);
+    char *graph = ft__graph_text(m);
+    const char *metadata[4];
+    int count = 0, at, i;
+    for (at = 0; ft__ok(c) && at < m->node_count; ++at) {
+        ft__node *node = &m->nodes[m->order[at] - 1];
+        if (!ft__is_weight(node)) continue;
+        ft__add_tensor(c, tensors, &count, names, node, "", node->value, type);
+        for (i = 0; checkpoint && i < (kept ? 3 : 2); ++i)
+            ft__add_tensor(c, tensors, &count, names, node, ft__state_labels[i],
+                           *ft__state_of(node, i), FT_F32);
+    }
+    metadata[0] = ft__graph_key;
+    metadata[1] = graph;
+    metadata[2] = ft__checkpoint_key;
+    metadata[3] = checkpoint;
+    if (ft__ok(c)) ft__safetensors_write(c, path, tensors, count, metadata, checkpoint ? 2 : 1);
+    ft__release(c, graph);
+    for (i = count - 1; names && i >= 0; --i) ft__release(c, names[i]);
+    ft__release(c, names);
+    ft__release(c, tensors);
+    return c->status;
+}
+
+/* ---- Reading: a graph comes from a file, so every number in it is checked ---- */
+
+typedef struct ft__graph_reader {
+    ft_model *m;
+    ft_file *file;
+    const char *path;
+    ft__json *json;
+    int *ids;               /* of the nodes made so far, by their number in the file */
+    int count;
+} ft__graph_reader;
+
+static ft_status ft__graph_fault(ft__graph_reader *r, const char *what, const char *where)
+{
+    return ft__fail(&r->m->context, FT_FORMAT, "%s: damaged network description: %s %s", r->path,
+                    what, where);
+}
+
+/* Reads up to `most` integers of a list; their count, -1 when it is no such list. */
+static int ft__read_sizes(const ft__graph_reader *r, int list, int *sizes, int most)
+{
+    int count = ft__json_count(r->json, list), i;
+    int64_t number;
+    if (list < 0 || count > most) return -1;
+    for (i = 0; i < count; ++i) {
+        if (!ft__json_int(r->json, ft__json_element(r->json, list, i), &number)) return -1;
+        if (number < INT_MIN || number > INT_MAX) return -1;
+        sizes[i] = (int)number;
+    }
+    return count;
+}
+
+static bool ft__read_field(const ft__graph_reader *r, int node, const ft__field *field,
+                           ft__options *options)
+{
+    int list = ft__json_member(r->json, node, field->name), i;
+    char *at = (char *)options + field->offset;
+    if (list < 0) return true; /* written by an older version: the default */
+    if (ft__json_count(r->json, list) != field->count) return false;
+    for (i = 0; i < field->count; ++i) {
+        int element = ft__json_element(r->json, list, i);
+        double number;
+        if (!ft__json_double(r->json, element, &number)) return false;
+        if (field->kind == 'f') {
+            float value = (float)number;
+            memcpy(at + (size_t)i * sizeof value, &value, sizeof value);
+        } else if (!(number >= -1e9 && number <= 1e9)) return false;
+        else if (field->kind == 'i') {
+            int value = (int)number;
+            memcpy(at + (size_t)i * sizeof value, &value, sizeof value);
+        } else {
+            bool value = number != 0;
+            memcpy(at + (size_t)i * sizeof value, &value, sizeof value);
+        }
+    }
+    return true;
+}
+
+static ft_node ft__read_leaf(ft__graph_reader *r, int node, int op, const char *name)
+{
+    ft__context *c = &r->m->context;
+    ft_node made = ft__add_node(r->m, op, name, NULL, 0, NULL), none = {0};
+    ft__node *leaf = ft__get_node(r->m, made);
+    const char *type = ft__json_string(r->json, ft__json_member(r->json, node, "type"));
+    ft_tensor_info info;
+    int index, d;
+    if (!leaf) return none;
+    leaf->shape.rank = ft__read_sizes(r, ft__json_member(r->json, node, "shape"), leaf->shape.size,
+                                      FINETUNE_MAX_RANK);
+    if (type && strcmp(type, ft__type_names[FT_I32]) == 0) leaf->type = FT_I32;
+    for (d = 0; d < leaf->shape.rank; ++d)
+        if (leaf->shape.size[d] < 1 && !(op == FT__OP_input && d == 0)) leaf->shape.rank = -1;
+    if (leaf->shape.rank < 1) {
+        leaf->shape.rank = 0;
+        ft__graph_fault(r, "a wrong shape of", name);
+        return none;
+    }
+    if (op == FT__OP_input) {
+        leaf->shape.size[0] = FT_BATCH;
+        return made;
+    }
+    /* Memory is taken only for what the file really has. */
+    index = ft_file_find(r->file, name);
+    if (index < 0) {
+        ft__fail(c, FT_FORMAT, "%s: lacks the weight %s", r->path, name);
+        return none;
+    }
+    info = ft_file_tensor(r->file, index);
+    if (!ft__same_sizes(&info.shape, &leaf->shape)) {
+        ft__graph_fault(r, "the stored tensor has another shape:", name);
+        return none;
+    }
+    leaf->value = (float *)ft__allocate(c, ft__node_count_at(leaf, 1), sizeof(float));
+    return made;
+}
+
+static ft_node ft__read_operator(ft__graph_reader *r, int node, int op, const char *name)
+{
+    const ft__field *field = ft__rows[op].fields;
+    int list = ft__json_member(r->json, node, "inputs"), count, i;
+    ft_node *inputs, made = {0};
+    ft__options options;
+    int64_t number;
+    memset(&options, 0, sizeof options);
+    for (; field->name; ++field)
+        if (!ft__read_field(r, node, field, &options)) ft__graph_fault(r, field->name, name);
+    count = list < 0 ? 0 : ft__json_count(r->json, list);
+    if (count < ft__rows[op].least_inputs || count > ft__rows[op].most_inputs)
+        ft__graph_fault(r, "a wrong number of inputs of", name);
+    inputs = (ft_node *)ft__allocate(&r->m->context, (size_t)count + 1, sizeof *inputs);
+    for (i = 0; inputs && i < count; ++i) {
+        if (ft__json_int(r->json, ft__json_element(r->json, list, i), &number) && number >= 0
+            && number < r->count) inputs[i].id = r->ids[number];
+        else ft__graph_fault(r, "an input that does not come before", name);
+    }
+    if (inputs) made = ft__add_node(r->m, op, name, inputs, count, &options);
+    ft__release(&r->m->context, inputs);
+    return made;
+}
+
+
+static ft_status ft__read_node(ft__graph_reader *r, int node)
+{
+    const char *op_name = ft__json_string(r->json, ft__json_member(r->json, node, "op"));
+    const char *name = ft__json_string(r->json, ft__json_member(r->json, node, "name"));
+    int op, fans[2] = {0, 0};
+    int64_t initialiser = 0;
+    ft_node made;
+    ft__node *added;
+    for (op = FT__OP_COUNT - 1; op > 0; --op)
+        if (op_name && strcmp(ft__rows[op].name, op_name) == 0) break;
+    if (!name || !*name || op == 0)
+        return ft__graph_fault(r, "an unknown operator", op_name ? op_name : "");
+    made = op <= FT__OP_buffer ? ft__read_leaf(r, node, op, name)
+                               : ft__read_operator(r, node, op, name);
+    added = ft__get_node(r->m, made);
+    if (!added) return r->m->context.status;
+    added->frozen = ft__json_true(r->json, ft__json_member(r->json, node, "frozen"));
+    ft__json_int(r->json, ft__json_member(r->json, node, "initialiser"), &initialiser);
+    ft__read_sizes(r, ft__json_member(r->json, node, "fan"), fans, 2);
+    if (initialiser >= FT_INIT_DEFAULT && initialiser <= FT_INIT_ONES)
+        added->initialiser = (ft_initialiser)initialiser;
+    added->fan_in = fans[0] > 0 ? fans[0] : 0;
+    added->fan_out = fans[1] > 0 ? fans[1] : 0;
+    r->ids[r->count++] = made.id;
+    return r->m->context.status;
+}
+
+static void ft__read_preprocessing(ft__graph_reader *r, int value)
+{
+    static const char *const names[] = {"width", "height", "channels", "resize"};
+    ft_preprocessing p;
+    int64_t number;
+    double share;
+    int i, mean = ft__json_member(r->json, value, "mean");
+    int std = ft__json_member(r->json, value, "std");
+    int *to[4];
+    memset(&p, 0, sizeof p);
+    to[0] = &p.width;
+    to[1] = &p.height;
+    to[2] = &p.channels;
+    to[3] = &p.resize;
+    for (i = 0; i < 4; ++i) {
+        if (ft__json_int(r->json, ft__json_member(r->json, value, names[i]), &number)
+            && number >= 0 && number <= 65535) *to[i] = (int)number;
+        else ft__graph_fault(r, "preprocessing:", names[i]);
+        if (ft__json_double(r->json, ft__json_element(r->json, mean, i), &share))
+            p.mean[i] = (float)share;
+        if (ft__json_double(r->json, ft__json_element(r->json, std, i), &share))
+            p.std[i] = (float)share;
+    }
+    if (p.channels > 4) ft__graph_fault(r, "preprocessing:", "channels");
+    if (p.width > 0) ft_set_preprocessing(r->m, p);
+}
+
+static ft_node ft__read_id(ft__graph_reader *r, int root, const char *key)
+{
+    ft_node node = {0};
+    int64_t number;
+    if (ft__json_int(r->json, ft__json_member(r->json, root, key), &number) && number >= 0
+        && number < r->count) node.id = r->ids[number];
+    return node;
+}
+
+static ft_status ft__read_graph(ft__graph_reader *r)
+{
+    ft_model *m = r->m;
+    ft__context *c = &m->context;
+    int nodes = ft__json_member(r->json, 0, "nodes"), count = ft__json_count(r->json, nodes), i;
+    int classes = ft__json_member(r->json, 0, "classes");
+    const char *architecture = ft__json_string(r->json,
+                                               ft__json_member(r->json, 0, "architecture"));
+    int64_t format = 0;
+    ft_node output, loss;
+    ft__json_int(r->json, ft__json_member(r->json, 0, "format"), &format);
+    if (format != FT__FILE_FORMAT)
+        return ft__fail(c, FT_FORMAT, "%s: a model file of format %lld; this version reads %d",
+                        r->path, (long long)format, FT__FILE_FORMAT);
+    r->ids = (int *)ft__allocate(c, (size_t)(count < 0 ? 0 : count) + 1, sizeof *r->ids);
+    for (i = 0; ft__ok(c) && i < count; ++i)
+        ft__read_node(r, ft__json_element(r->json, nodes, i));
+    if (!ft__ok(c)) return c->status;
+    m->keras_initialisers = ft__json_true(r->json, ft__json_member(r->json, 0,
+                                                                   "keras_initialisers"));
+    output = ft__read_id(r, 0, "output");
+    loss = ft__read_id(r, 0, "loss");
+    if (output.id) ft_set_output(m, output);
+    if (loss.id) ft_set_loss(m, loss);
+    if (architecture) ft__set_architecture(m, architecture);
+    ft__read_preprocessing(r, ft__json_member(r->json, 0, "preprocessing"));
+    count = ft__json_count(r->json, classes);
+    if (count > 0) {
+        const char **names = (const char **)ft__allocate(c, (size_t)count, sizeof *names);
+        for (i = 0; names && i < count; ++i) {
+            names[i] = ft__json_string(r->json, ft__json_element(r->json, classes, i));
+            if (!names[i]) names[i] = "";
+        }
+        if (names) ft_set_class_names(m, count, names);
+        ft__release(c, (void *)(uintptr_t)names);
+    }
+    return c->status;
+}
+
+/* Rebuilds the network that a model file describes; its weights are loaded afterwards. */
+static ft_status ft__load_graph(ft_model *m, ft_file *file, const char *path)
+{
+    ft__context *c = &m->context;
+    const char *text = ft_file_metadata(file, ft__graph_key);
+    ft__graph_reader r;
+    memset(&r, 0, sizeof r);
+    r.m = m;
+    r.file = file;
+    r.path = path;
+    r.json = ft__json_parse(c, text, strlen(text));
+    if (!r.json) return ft__ok(c) ? ft__graph_fault(&r, "not JSON", "") : c->status;
+    ft__read_graph(&r);
+    ft__release(c, r.ids);
+    ft__json_free(c, r.json);
+    return c->status;
+}
+
+/* =============================================================================================
+   [SECTION] 13 Ready-made networks
+   Each with the names that its published weights use. They are built with the public functions, so
+   this section is also how to build a network by hand.
+   ============================================================================================= */
+typedef struct ft__builder {
+    ft_model *m;
+    ft_network_options o;   /* with defaults filled in */
+    int blocks[4];          /* per stage of a ResNet */
+    bool bottleneck;
+} ft__builder;
+
+/* "prefix.part", in one of a few buffers that the caller lends. */
+static const char *ft__part(char *buffer, const char *prefix, const char *part)
+{
+    snprintf(buffer, 128, "%s%s%s", prefix, *prefix ? "." : "", part);
+    return buffer;
+}
+
+static ft_node ft__picture_input(ft__builder *b)
+{
+    ft_input_options o;
+    memset(&o, 0, sizeof o);
+    o.size[0] = b->o.channels;
+    o.size[1] = o.size[2] = b->o.image_size;
+    return ft_input(b->m, "input", o);
+}
+
+/* Output, labels, loss and preprocessing: what every classifier ends with. */
+static ft_node ft__classifier(ft__builder *b, ft_node logits, int resize, const float *mean,
+                              const float *std)
+{
+    ft_input_options labels;
+    ft_loss_options loss;
+    ft_preprocessing p;
+    int i;
+    memset(&labels, 0, sizeof labels);
+    memset(&loss, 0, sizeof loss);
+    memset(&p, 0, sizeof p);
+    labels.type = FT_I32;
+    ft_set_output(b->m, logits);
+    ft_set_loss(b->m, ft_cross_entropy(b->m, "loss", logits, ft_input(b->m, "labels", labels),
+                                       loss));
+    p.width = p.height = b->o.image_size;
+    p.channels = b->o.channels;
+    p.resize = resize;
+    for (i = 0; i < p.channels && i < 4; ++i) { /* grey: the mean over the colours */
+        p.mean[i] = p.channels == 1 ? (mean[0] + mean[1] + mean[2]) / 3 : mean[i % 3];
+        p.std[i] = p.channels == 1 ? (std[0] + std[1] + std[2]) / 3 : std[i % 3];
+    }
+    ft_set_preprocessing(b->m, p);
+    return logits;
+}
+
+static const float ft__imagenet_mean[] = {0.485f, 0.456f, 0.406f};
+static const float ft__imagenet_std[] = {0.229f, 0.224f, 0.225f};
+static const float ft__halves[] = {0.5f, 0.5f, 0.5f};
+static const float ft__zeros[] = {0, 0, 0}, ft__ones[] = {1, 1, 1};
+
+/* The picture's shorter side before the centre is cut out: 256 for 224, and in that proportion. */
+static int ft__resize_for(int image_size) { return (image_size * 256 + 112) / 224; }
+
+static ft_node ft__relu(ft__builder *b, const char *name, ft_node x)
+{
+    ft_activation_options none;
+    memset(&none, 0, sizeof none);
+    return ft_activation(b->m, "relu", name, x, none);
+}
+
+/* Convolution without bias, and the batch norm behind it. */
+static ft_node ft__conv_norm(ft__builder *b, const char *conv, const char *norm, ft_node x,
+                             int channels, int kernel, int stride)
+{
+    ft_conv2d_options c;
+    ft_batch_norm_options n;
+    memset(&c, 0, sizeof c);
+    memset(&n, 0, sizeof n);
+    c.kernel[0] = kernel;
+    c.stride[0] = stride;
+    c.padding[0] = kernel / 2;
+    c.no_bias = true;
+    c.initialiser = FT_INIT_KAIMING_NORMAL;
+    return ft_batch_norm(b->m, norm, ft_conv2d(b->m, conv, x, channels, c), n);
+}
+
+/* ---- ResNets: He et al. 2015, with torchvision's names (stride in the 3x3 convolution) ---- */
+
+static ft_node ft__basic_block(ft__builder *b, const char *name, ft_node x, int channels,
+                               int stride)
+{
+    char one[128], two[128];
+    x = ft__conv_norm(b, ft__part(one, name, "conv1"), ft__part(two, name, "bn1"), x, channels, 3,
+                      stride);
+    x = ft__relu(b, ft__part(one, name, "relu1"), x);
+    return ft__conv_norm(b, ft__part(one, name, "conv2"), ft__part(two, name, "bn2"), x, channels,
+                         3, 1);
+}
+
+static ft_node ft__bottleneck(ft__builder *b, const char *name, ft_node x, int channels,
+                              int stride)
+{
+    char one[128], two[128];
+    x = ft__conv_norm(b, ft__part(one, name, "conv1"), ft__part(two, name, "bn1"), x, channels, 1,
+                      1);
+    x = ft__relu(b, ft__part(one, name, "relu1"), x);
+    x = ft__conv_norm(b, ft__part(one, name, "conv2"), ft__part(two, name, "bn2"), x, channels, 3,
+                      stride);
+    x = ft__relu(b, ft__part(one, name, "relu2"), x);
+    return ft__conv_norm(b, ft__part(one, name, "conv3"), ft__part(two, name, "bn3"), x,
+                         4 * channels, 1, 1);
+}
+
+static ft_node ft__resnet_stage(ft__builder *b, ft_node x, int stage)
+{
+    int channels = 64 << stage, wide = b->bottleneck ? 4 * channels : channels, i;
+    for (i = 0; i < b->blocks[stage]; ++i) {
+        char name[64], one[128], two[128];
+        int stride = stage > 0 && i == 0 ? 2 : 1;
+        ft_node shortcut = x;
+        snprintf(name, sizeof name, "layer%d.%d", stage + 1, i);
+        x = b->bottleneck ? ft__bottleneck(b, name, x, channels, stride)
+                          : ft__basic_block(b, name, x, channels, stride);
+        if (i == 0 && (stage > 0 || b->bottleneck))
+            shortcut = ft__conv_norm(b, ft__part(one, name, "downsample.0"),
+                                     ft__part(two, name, "downsample.1"), shortcut, wide, 1,
+                                     stride);
+        x = ft_add(b->m, ft__part(one, name, "add"), x, shortcut);
+        x = ft__relu(b, ft__part(one, name, b->bottleneck ? "relu3" : "relu2"), x);
+    }
+    return x;
+}
+
+static ft_node ft__build_resnet(ft__builder *b)
+{
+    ft_pool2d_options pool;
+    ft_linear_options head;
+    ft_node x = ft__picture_input(b);
+    int stage;
+    memset(&pool, 0, sizeof pool);
+    memset(&head, 0, sizeof head);
+    pool.kernel[0] = 3;
+    pool.stride[0] = 2;
+    pool.padding[0] = 1;
+    x = ft__relu(b, "relu", ft__conv_norm(b, "conv1", "bn1", x, 64, 7, 2));
+    x = ft_max_pool2d(b->m, "maxpool", x, pool);
+    for (stage = 0; stage < 4; ++stage) x = ft__resnet_stage(b, x, stage);
+    x = ft_flatten(b->m, "flatten", ft_global_avg_pool(b->m, "avgpool", x));
+    return ft__classifier(b, ft_linear(b->m, "fc", x, b->o.classes, head),
+                          ft__resize_for(b->o.image_size), ft__imagenet_mean, ft__imagenet_std);
+}
+
+/* For CIFAR: three stages; a shortcut to twice the channels takes every second pixel and adds
+   channels of zeros on both sides (option A). */
+static ft_node ft__option_a(ft__builder *b, const char *name, ft_node x, int channels)
+{
+    ft_slice_options every_second;
+    ft_pad_options zeros;
+    char one[128];
+    memset(&every_second, 0, sizeof every_second);
+    memset(&zeros, 0, sizeof zeros);
+    every_second.step[2] = every_second.step[3] = 2;
+    zeros.before[1] = zeros.after[1] = channels / 4;
+    x = ft_slice(b->m, ft__part(one, name, "shortcut.slice"), x, every_second);
+    return ft_pad(b->m, ft__part(one, name, "shortcut.pad"), x, zeros);
+}
+
+static ft_node ft__build_cifar_resnet(ft__builder *b)
+{
+    ft_linear_options head;
+    ft_node x = ft__picture_input(b);
+    int stage, i;
+    memset(&head, 0, sizeof head);
+    x = ft__relu(b, "relu", ft__conv_norm(b, "conv1", "bn1", x, 16, 3, 1));
+    for (stage = 0; stage < 3; ++stage)
+        for (i = 0; i < b->blocks[stage]; ++i) {
+            char name[64], one[128];
+            bool halve = stage > 0 && i == 0;
+            ft_node shortcut = x;
+            snprintf(name, sizeof name, "layer%d.%d", stage + 1, i);
+            x = ft__basic_block(b, name, x, 16 << stage, halve ? 2 : 1);
+            if (halve) shortcut = ft__option_a(b, name, shortcut, 16 << stage);
+            x = ft_add(b->m, ft__part(one, name, "add"), x, shortcut);
+            x = ft__relu(b, ft__part(one, name, "relu2"), x);
+        }
+    x = ft_flatten(b->m, "flatten", ft_global_avg_pool(b->m, "avgpool", x));
+    return ft__classifier(b, ft_linear(b->m, "linear", x, b->o.classes, head), 0,
+                          ft__imagenet_mean, ft__imagenet_std);
+}
+
+/* ---- MobileNet v1: Howard et al. 2017; TensorFlow's SAME padding, ReLU6, eps 1e-3 ---- */
+
+static ft_node ft__mobile_layer(ft__builder *b, const char *conv, const char *norm,
+                                const char *activation, ft_node x, int channels, int kernel,
+                                int stride, int groups)
+{
+    ft_conv2d_options c;
+    ft_batch_norm_options n;
+    ft_activation_options none;
+    memset(&c, 0, sizeof c);
+    memset(&n, 0, sizeof n);
+    memset(&none, 0, sizeof none);
+    c.kernel[0] = kernel;
+    c.stride[0] = stride;
+    c.groups = groups;
+    c.same = c.no_bias = true;
+    n.eps = 1e-3f;
+    n.momentum = 0.01f;
+    x = ft_batch_norm(b->m, norm, ft_conv2d(b->m, conv, x, channels, c), n);
+    return ft_activation(b->m, "relu6", activation, x, none);
+}
+
+static ft_node ft__build_mobilenet(ft__builder *b)
+{
+    static const int channels[] = {64, 128, 128, 256, 256, 512, 512, 512, 512, 512, 512, 1024,
+                                   1024};
+    ft_linear_options head;
+    ft_node x = ft__picture_input(b);
+    int i, in = (int)(32 * b->o.width + 0.001f);
+    memset(&head, 0, sizeof head);
+    x = ft__mobile_layer(b, "features.0.conv", "features.0.bn", "features.0.relu", x, in, 3, 2, 1);
+    for (i = 0; i < 13; ++i) {
+        char name[64], one[128], two[128], three[128];
+        int stride = i == 1 || i == 3 || i == 5 || i == 11 ? 2 : 1;
+        int out = (int)((float)channels[i] * b->o.width + 0.001f);
+        snprintf(name, sizeof name, "features.%d", i + 1);
+        x = ft__mobile_layer(b, ft__part(one, name, "dw_conv"), ft__part(two, name, "dw_bn"),
+                             ft__part(three, name, "dw_relu"), x, in, 3, stride, in);
+        x = ft__mobile_layer(b, ft__part(one, name, "pw_conv"), ft__part(two, name, "pw_bn"),
+                             ft__part(three, name, "pw_relu"), x, out, 1, 1, 1);
+        in = out;
+    }
+    x = ft_flatten(b->m, "flatten", ft_global_avg_pool(b->m, "avgpool", x));
+    return ft__classifier(b, ft_linear(b->m, "classifier", x, b->o.classes, head),
+                          ft__resize_for(b->o.image_size), ft__halves, ft__halves);
+}
+
+/* ---- The small CNN of Keras' tutorials, Keras' initialisers ---- */
+
+static ft_node ft__build_keras_cnn(ft__builder *b)
+{
+    ft_conv2d_options conv;
+    ft_pool2d_options pool;
+    ft_linear_options linear;
+    ft_dropout_options half;
+    ft_node x;
+    int i;
+    memset(&conv, 0, sizeof conv);
+    memset(&pool, 0, sizeof pool);
+    memset(&linear, 0, sizeof linear);
+    memset(&half, 0, sizeof half);
+    conv.kernel[0] = 3;
+    conv.same = true;
+    pool.kernel[0] = 2;
+    b->m->keras_initialisers = true;
+    x = ft__picture_input(b);
+    for (i = 1; i <= 5; ++i) {
+        char name[16];
+        snprintf(name, sizeof name, "conv%d", i);
+        x = ft_conv2d(b->m, name, x, 16 << i, conv);
+        snprintf(name, sizeof name, "relu%d", i);
+        x = ft__relu(b, name, x);
+        snprintf(name, sizeof name, "pool%d", i);
+        x = ft_max_pool2d(b->m, name, x, pool);
+    }
+    x = ft_linear(b->m, "fc1", ft_flatten(b->m, "flatten", x), b->o.adjusted ? 256 : 1024, linear);
+    x = ft_dropout(b->m, "drop", ft__relu(b, "relu6", x), half);
+    return ft__classifier(b, ft_linear(b->m, "fc2", x, b->o.classes, linear), 0, ft__zeros,
+                          ft__ones);
+}
+
+/* ---- The table, and recognition ---- */
+
+typedef struct ft__network {
+    const char *name;
+    ft_node (*build)(ft__builder *b);
+    int classes, image_size;
+    bool bottleneck;
+    int blocks[4];
+    const char *head;       /* the last layer: tells the families apart */
+} ft__network;
+
+static const ft__network ft__networks[] = {
+    {"resnet18", ft__build_resnet, 1000, 224, false, {2, 2, 2, 2}, "fc"},
+    {"resnet34", ft__build_resnet, 1000, 224, false, {3, 4, 6, 3}, "fc"},
+    {"resnet50", ft__build_resnet, 1000, 224, true, {3, 4, 6, 3}, "fc"},
+    {"resnet20", ft__build_cifar_resnet, 10, 32, false, {3, 3, 3, 0}, "linear"},
+    {"resnet32", ft__build_cifar_resnet, 10, 32, false, {5, 5, 5, 0}, "linear"},
+    {"resnet44", ft__build_cifar_resnet, 10, 32, false, {7, 7, 7, 0}, "linear"},
+    {"resnet56", ft__build_cifar_resnet, 10, 32, false, {9, 9, 9, 0}, "linear"},
+    {"mobilenet_v1", ft__build_mobilenet, 1000, 224, false, {0}, "classifier"},
+    {"keras_cnn", ft__build_keras_cnn, 10, 32, false, {0}, "fc2"}};
+
+enum { FT__NETWORKS = sizeof ft__networks / sizeof ft__networks[0] };
+
+static const char *ft__network_names(char *text, size_t size)
+{
+    size_t at = 0;
+    int i;
+    for (i = 0; i < FT__NETWORKS && at < size; ++i)
+        at += (size_t)snprintf(text + at, size - at, "%s%s", i ? ", " : "", ft__networks[i].name);
+    return text;
+}
+
+static const ft__network *ft__network_named(ft_model *m, const char *name)
+{
+    char names[256];
+    int i;
+    for (i = 0; i < FT__NETWORKS; ++i)
+        if (name && strcmp(ft__networks[i].name, name) == 0) return &ft__networks[i];
+    ft__fail(&m->context, FT_INVALID, "%s: no network of this name; there are %s",
+             name ? name : "(none)", ft__network_names(names, sizeof names));
+    return NULL;
+}
+
+ft_node ft_network(ft_model *m, const char *name, ft_network_options options)
+{
+    const ft__network *network = NULL;
+    ft_node none = {0}, output;
+    ft__builder b;
+    if (ft__ok(&m->context)) network = ft__network_named(m, name);
+    if (!network) return none;
+    memset(&b, 0, sizeof b);
+    b.m = m;
+    b.o = options;
+    if (b.o.classes == 0) b.o.classes = network->classes;
+    if (b.o.image_size == 0) b.o.image_size = network->image_size;
+    if (b.o.channels == 0) b.o.channels = 3;
+    if (b.o.width == 0) b.o.width = 1;
+    if (b.o.classes < 1 || b.o.image_size < 1 || b.o.channels < 1 || b.o.channels > 4
+        || !(b.o.width > 0 && b.o.width < 100)) {
+        ft__fail(&m->context, FT_INVALID, "%s: %d classes, images of %d pixels, %d channels, width"
+                 " %g", name, b.o.classes, b.o.image_size, b.o.channels, (double)b.o.width);
+        return none;
+    }
+    b.bottleneck = network->bottleneck;
+    memcpy(b.blocks, network->blocks, sizeof b.blocks);
+    m->keras_initialisers = options.keras_initialisers;
+    output = network->build(&b);
+    ft__set_architecture(m, network->name);
+    return output;
+}
+
+/* The tensor of a file that goes by this name after renaming; index, or -1. */
+static int ft__find_renamed(const ft_file *file, const char *rename, const char *wanted)
+{
+    char name[512];
+    int i;
+    for (i = 0; i < ft_file_count(file); ++i) {
+        ft__renamed(rename, ft_file_tensor(file, i).name, name, sizeof name);
+        if (strcmp(name, wanted) == 0) return i;
+    }
+    return -1;
+}
+
+/* Does the file hold a ResNet of just these blocks? */
+static bool ft__has_blocks(const ft_file *file, const char *rename, const ft__network *network)
+{
+    char name[64];
+    int stage;
+    for (stage = 0; stage < 4 && network->blocks[stage]; ++stage) {
+        snprintf(name, sizeof name, "layer%d.%d.conv1.weight", stage + 1,
+                 network->blocks[stage] - 1);
+        if (ft__find_renamed(file, rename, name) < 0) return false;
+        snprintf(name, sizeof name, "layer%d.%d.conv1.weight", stage + 1, network->blocks[stage]);
+        if (ft__find_renamed(file, rename, name) >= 0) return false;
+    }
+    return (ft__find_renamed(file, rename, "layer1.0.conv3.weight") >= 0) == network->bottleneck;
+}
+
+static int ft__size_in_file(const ft_file *file, const char *rename, const char *name, int d)
+{
+    int index = ft__find_renamed(file, rename, name);
+    ft_tensor_info info = ft_file_tensor(file, index < 0 ? -1 : index);
+    return d < info.shape.rank ? info.shape.size[d] : 0;
+}
+
+static bool ft__matches(const ft_file *file, const char *rename, const ft__network *network,
+                        ft_network_options *o)
+{
+    const char *first = network->build == ft__build_mobilenet ? "features.0.conv.weight"
+                                                              : "conv1.weight";
+    char head[64];
+    int width = ft__size_in_file(file, rename, first, 0);
+    snprintf(head, sizeof head, "%s.weight", network->head);
+    o->classes = ft__size_in_file(file, rename, head, 0);
+    o->channels = ft__size_in_file(file, rename, first, 1);
+    if (o->classes < 1 || o->channels < 1 || width < 1) return false;
+    if (network->build == ft__build_mobilenet) {
+        o->width = (float)width / 32;
+        return ft__find_renamed(file, rename, "features.13.pw_conv.weight") >= 0;
+    }
+    if (network->build == ft__build_keras_cnn) {
+        o->adjusted = ft__size_in_file(file, rename, "fc1.weight", 0) == 256;
+        return ft__find_renamed(file, rename, "conv5.weight") >= 0;
+    }
+    return ft__has_blocks(file, rename, network);
+}
+
+/* Which network a weights file holds, by its names and shapes. */
+static ft_status ft__recognise(ft_model *m, ft_file *file, const char *rename, const char **name,
+                               ft_network_options *options)
+{
+    char names[256];
+    ft__list first;
+    int i;
+    if (!ft__ok(&m->context)) return m->context.status;
+    for (i = 0; i < FT__NETWORKS; ++i) {
+        ft_network_options o = *options;
+        if (!ft__matches(file, rename, &ft__networks[i], &o)) continue;
+        *name = ft__networks[i].name;
+        *options = o;
+        return FT_OK;
+    }
+    memset(&first, 0, sizeof first);
+    for (i = 0; i < ft_file_count(file) && i < 4; ++i)
+        ft__list_add(&first, ft_file_tensor(file, i).name, "");
+    return ft__fail(&m->context, FT_UNSUPPORTED, "%s: not the weights of a network that is known by"
+                    " name (%s); it has %d tensors: %s ...", file->path,
+                    ft__network_names(names, sizeof names), ft_file_count(file), first.text);
+}
+
+/* =============================================================================================
+   [SECTION] 14.1 Images
+   A picture is rows of 8-bit samples, channels interleaved. It is decoded by stb_image, turned
+   into the network's channels, resized exactly as Pillow does it, and cut out as torchvision does
+   it; only then do its samples become floats. What is kept in memory between epochs is the resized
+   8-bit picture, and augmented views are cut from that one too, so that a view's numbers do not
+   depend on whether the picture was kept or decoded again.
+   The functions here may run on any thread: they allocate nothing but what stb_image takes from
+   malloc, and get their workspaces from the caller.
+   ============================================================================================= */
+#define FT__MOST_PIXELS ((uint64_t)1 << 27)         /* of a picture; more is not worth its memory */
+#define FT__MOST_RESIZED_PIXELS ((uint64_t)1 << 26)
+#define FT__MOST_FILE_BYTES ((uint64_t)1 << 28)
+#define FT__MOST_SIDE_RATIO 256                     /* longer side / shorter side */
+
+/* ---- Resizing: Pillow's Image.resize (src/libImaging/Resample.c), bit for bit ----
+   Each output sample is a weighted mean of the input samples under a filter that is stretched by
+   the scale when shrinking (that is the antialiasing). Weights are rounded to 22 fractional bits.
+   Rows are resized first, their result rounded to 8 bits, then columns; columns first, since
+   Pillow 13, where the height loses more than twice as many samples as the width. */
+typedef enum ft__filter { FT__BILINEAR, FT__BICUBIC } ft__filter;
+
+enum { FT__WEIGHT_BITS = 32 - 8 - 2 };
+
+static double ft__filter_support(ft__filter filter) { return filter == FT__BICUBIC ? 2.0 : 1.0; }
+
+static double ft__filter_value(ft__filter filter, double x)
+{
+    const double a = -0.5; /* Keys 1981 */
+    if (x < 0.0) x = -x;
+    if (filter == FT__BILINEAR) return x < 1.0 ? 1.0 - x : 0.0;
+    if (x < 1.0) return ((a + 2.0) * x - (a + 3.0)) * x * x + 1;
+    if (x < 2.0) return (((x - 5) * x + 8) * x - 4) * a;
+    return 0.0;
+}
+
+/* The most input samples that one output sample looks at. */
+static int ft__filter_taps(ft__filter filter, int from, int to)
+{
+    double scale = (double)from / to;
+    return (int)ceil(ft__filter_support(filter) * (scale < 1.0 ? 1.0 : scale)) * 2 + 1;
+}
+
+/* One side's weights: for output i, count[i] of them from weight[i * taps] on, for the input
+   samples from first[i] on. */
+static void ft__filter_weights(ft__filter filter, int from, int to, int32_t *first,
+                               int32_t *count, int32_t *weight)
+{
+    double scale = (double)from / to, stretch = scale < 1.0 ? 1.0 : scale;
+    double support = ft__filter_support(filter) * stretch, shrink = 1.0 / stretch;
+    int taps = ft__filter_taps(filter, from, to), i, k;
+    for (i = 0; i < to; ++i) {
+        double centre = (i + 0.5) * scale, sum = 0.0;
+        int low = (int)(centre - support + 0.5), high = (int)(centre + support + 0.5);
+        if (low < 0) low = 0;
+        if (high > from) high = from;
+        for (k = low; k < high; ++k)
+            sum += ft__filter_value(filter, (k - centre + 0.5) * shrink);
+        for (k = low; k < high; ++k) {
+            double w = ft__filter_value(filter, (k - centre + 0.5) * shrink);
+            if (sum != 0.0) w /= sum;
+            w *= 1 << FT__WEIGHT_BITS;
+            weight[i * taps + k - low] = (int32_t)(w < 0 ? w - 0.5 : w + 0.5);
+        }
+        first[i] = low;
+        count[i] = high - low;
+    }
+}
+
+/* Bytes that ft__resize needs; never less for a larger input. 0: more than memory can hold. */
+static size_t ft__resize_workspace(int channels, int from_width, int from_height, int width,
+                                   int height, ft__filter filter)
+{
+    size_t across, down, rows, columns;
+    if (!ft__multiply((size_t)width, (size_t)ft__filter_taps(filter, from_width, width) + 2,
+                      &across)) return 0;
+    if (!ft__multiply((size_t)height, (size_t)ft__filter_taps(filter, from_height, height) + 2,
+                      &down)) return 0;
+    if (!ft__multiply((size_t)width * (size_t)channels, (size_t)from_height, &rows)) return 0;
+    if (!ft__multiply((size_t)from_width * (size_t)channels, (size_t)height, &columns)) return 0;
+    if (columns > rows) rows = columns;
+    if (across > SIZE_MAX / 32 || down > SIZE_MAX / 32 || rows > SIZE_MAX / 4) return 0;
+    return (across > down ? across : down) * sizeof(int32_t) + rows;
+}
+
+static uint8_t ft__weighted(int32_t sum)
+{
+    sum >>= FT__WEIGHT_BITS; /* arithmetic on every compiler that the library knows */
+    return (uint8_t)(sum < 0 ? 0 : sum > 255 ? 255 : sum);
+}
+
+static void ft__resize_row(const uint8_t *from, int channels, uint8_t *to, int width, int taps,
+                           const int32_t *first, const int32_t *count, const int32_t *weight)
+{
+    const int32_t half = 1 << (FT__WEIGHT_BITS - 1);
+    int x, k, c;
+    for (x = 0; x < width; ++x) {
+        const int32_t *w = weight + (size_t)x * (size_t)taps;
+        const uint8_t *at = from + (size_t)first[x] * (size_t)channels;
+        int32_t sum[4] = {half, half, half, half};
+        if (channels == 3)
+            for (k = 0; k < count[x]; ++k, at += 3) {
+                sum[0] += at[0] * w[k];
+                sum[1] += at[1] * w[k];
+                sum[2] += at[2] * w[k];
+            }
+        else
+            for (k = 0; k < count[x]; ++k, at += channels)
+                for (c = 0; c < channels; ++c) sum[c] += at[c] * w[k];
+        for (c = 0; c < channels; ++c) *to++ = ft__weighted(sum[c]);
+    }
+}
+
+/* The width of `rows` rows; `weights` has room for width * (taps + 2) numbers. */
+static void ft__resize_across(const uint8_t *from, size_t row_bytes, int from_width, int rows,
+                              int channels, uint8_t *to, int width, ft__filter filter,
+                              int32_t *weights)
+{
+    int32_t *first = weights, *count = first + width, *weight = count + width;
+    int taps = ft__filter_taps(filter, from_width, width), y;
+    ft__filter_weights(filter, from_width, width, first, count, weight);
+    for (y = 0; y < rows; ++y)
+        ft__resize_row(from + (size_t)y * row_bytes, channels,
+                       to + (size_t)y * (size_t)width * (size_t)channels, width, taps, first,
+                       count, weight);
+}
+
+/* One output row from `count` input rows; in pieces, so that the sums stay in registers. */
+static void ft__resize_column(const uint8_t *from, size_t row_bytes, size_t bytes, uint8_t *to,
+                              int count, const int32_t *weight)
+{
+    size_t start, j;
+    int k;
+    for (start = 0; start < bytes; start += 64) {
+        size_t piece = bytes - start < 64 ? bytes - start : 64;
+        int32_t sum[64];
+        for (j = 0; j < 64; ++j) sum[j] = 1 << (FT__WEIGHT_BITS - 1);
+        for (k = 0; k < count; ++k) {
+            const uint8_t *row = from + (size_t)k * row_bytes + start;
+            for (j = 0; j < piece; ++j) sum[j] += row[j] * weight[k];
+        }
+        for (j = 0; j < piece; ++j) to[start + j] = ft__weighted(sum[j]);
+    }
+}
+
+/* The height of rows of `bytes` samples. */
+static void ft__resize_down(const uint8_t *from, size_t row_bytes, int from_height, size_t bytes,
+                            uint8_t *to, int height, ft__filter filter, int32_t *weights)
+{
+    int32_t *first = weights, *count = first + height, *weight = count + height;
+    size_t taps = (size_t)ft__filter_taps(filter, from_height, height);
+    int y;
+    ft__filter_weights(filter, from_height, height, first, count, weight);
+    for (y = 0; y < height; ++y)
+        ft__resize_column(from + (size_t)first[y] * row_bytes, row_bytes, bytes,
+                          to + (size_t)y * bytes, count[y], weight + (size_t)y * taps);
+}
+
+/* 1 to 4 channels; `row_bytes` lie between the rows of `from`, so that it may be a part of a larger
+   picture. The workspace is aligned for int32_t. */
+static void ft__resize(const uint8_t *from, size_t row_bytes, int from_width, int from_height,
+                       int channels, uint8_t *to, int width, int height, ft__filter filter,
+                       void *workspace)
+{
+    size_t across = (size_t)width * ((size_t)ft__filter_taps(filter, from_width, width) + 2);
+    size_t down = (size_t)height * ((size_t)ft__filter_taps(filter, from_height, height) + 2);
+    size_t bytes = (size_t)width * (size_t)channels;
+    size_t from_bytes = (size_t)from_width * (size_t)channels;
+    int32_t *weights = (int32_t *)workspace;
+    uint8_t *between = (uint8_t *)(weights + (across > down ? across : down));
+    bool down_first = from_height > height && from_height - height > 2 * (from_width - width);
+    int y;
+    if (width == from_width && height == from_height) {
+        for (y = 0; y < height; ++y)
+            memcpy(to + (size_t)y * bytes, from + (size_t)y * row_bytes, bytes);
+    } else if (height == from_height) {
+        ft__resize_across(from, row_bytes, from_width, height, channels, to, width, filter,
+                          weights);
+    } else if (width == from_width) {
+        ft__resize_down(from, row_bytes, from_height, bytes, to, height, filter, weights);
+    } else if (down_first) {
+        ft__resize_down(from, row_bytes, from_height, from_bytes, between, height, filter,
+                        weights);
+        ft__resize_across(between, from_bytes, from_width, height, channels, to, width, filter,
+                          weights);
+    } else {
+        ft__resize_across(from, row_bytes, from_width, from_height, channels, between, width,
+                          filter, weights);
+        ft__resize_down(between, bytes, from_height, bytes, to, height, filter, weights);
+    }
+}
+
+/* ---- Channels ---- */
+
+/* Grey is 1 channel, grey and alpha 2, RGB 3, RGB and alpha 4; alpha is dropped, as Pillow's
+   convert("RGB") does. In place when channels do not become more. */
+static void ft__convert_channels(const uint8_t *from, int from_channels, size_t pixels,
+                                 uint8_t *to, int channels)
+{
+    bool from_grey = from_channels < 3;
+    size_t i;
+    for (i = 0; i < pixels; ++i, from += from_channels, to += channels) {
+        int r = from[0], g = from_grey ? r : from[1], b = from_grey ? r : from[2];
+        if (channels == 1) {
+            /* ITU-R 601 luma, in 16 fractional bits as Pillow's convert("L"). */
+            to[0] = from_grey ? (uint8_t)r
+                              : (uint8_t)((r * 19595 + g * 38470 + b * 7471 + 0x8000) >> 16);
+            continue;
+        }
+        to[0] = (uint8_t)r;
+        to[1] = (uint8_t)g;
+        to[2] = (uint8_t)b;
+    }
+}
+
+/* ---- Geometry: torchvision's Resize and CenterCrop ---- */
+typedef struct ft__geometry {
+    int width, height; /* of the resized picture */
+    int left, top;     /* of the network's window in it; negative where it is larger */
+} ft__geometry;
+
+static int ft__centre(int size, int window)
+{
+    /* Python's int(round((size - window) / 2.0)): halves go to the even number. */
+    int half = (size - window) / 2;
+    if (size < window) return -((window - size) / 2);
+    return half + ((size - window) % 2 && half % 2 ? 1 : 0);
+}
+
+/* False for pictures whose sides the library does not take. */
+static bool ft__geometry_of(const ft_preprocessing *p, int width, int height, ft__geometry *g)
+{
+    int64_t shorter = width < height ? width : height;
+    int64_t longer = width < height ? height : width;
+    if (shorter < 1 || longer / shorter > FT__MOST_SIDE_RATIO) return false;
+    if ((uint64_t)width * (uint64_t)height > FT__MOST_PIXELS) return false;
+    g->width = p->width;
+    g->height = p->height;
+    g->left = g->top = 0;
+    if (p->resize <= 0) return true;
+    longer = p->resize * longer / shorter;
+    if ((uint64_t)longer * (uint64_t)p->resize > FT__MOST_RESIZED_PIXELS) return false;
+    g->width = width <= height ? p->resize : (int)longer;
+    g->height = width <= height ? (int)longer : p->resize;
+    g->left = ft__centre(g->width, p->width);
+    g->top = ft__centre(g->height, p->height);
+    return true;
+}
+
+/* NULL, or what is wrong with the numbers. */
+static const char *ft__preprocessing_fault(const ft_preprocessing *p)
+{
+    if (p->channels != 1 && p->channels != 3) return "channels must be 1 or 3";
+    if (p->width < 1 || p->height < 1 || p->width > 16384 || p->height > 16384)
+        return "width and height must be 1 to 16384";
+    if (p->resize < 0 || p->resize > 16384) return "resize must be 0 to 16384";
+    return NULL;
+}
+
+/* ---- From samples to the network's numbers ---- */
+
+/* Where position i of a side comes from: itself, or mirrored at the edge (which is not repeated);
+   -1 (a zero) when the side is shorter than the window, as CenterCrop pads. */
+static int ft__inside(int i, int size, int window)
+{
+    int period = 2 * (size - 1);
+    if (i >= 0 && i < size) return i;
+    if (size < window) return -1;
+    if (period == 0) return 0;
+    i %= period;
+    if (i < 0) i += period;
+    return i < size ? i : period - i;
+}
+
+/* The window at (left, top) of a picture -> [channels, height, width], each sample
+   (value / 255 - mean) / std in float, as torchvision's ToTensor and Normalize round it. */
+static void ft__window_to_tensor(const ft_preprocessing *p, const uint8_t *picture, int width,
+                                 int height, int left, int top, bool flip, float *to)
+{
+    float table[256];
+    int c, x, y, v;
+    for (c = 0; c < p->channels; ++c) {
+        float mean = p->mean[c], std = p->std[c] != 0.0f ? p->std[c] : 1.0f;
+        for (v = 0; v < 256; ++v) table[v] = ((float)v / 255.0f - mean) / std;
+        for (y = 0; y < p->height; ++y) {
+            int row = ft__inside(top + y, height, p->height);
+            const uint8_t *from = picture + (size_t)(row < 0 ? 0 : row) * (size_t)width
+                                                * (size_t)p->channels + (size_t)c;
+            for (x = 0; x < p->width; ++x) {
+                int column = ft__inside(left + (flip ? p->width - 1 - x : x), width, p->width);
+                bool outside = row < 0 || column < 0;
+                *to++ = table[outside ? 0 : from[column * p->channels]];
+            }
+        }
+    }
+}
+
+/* Turns a whole picture into the network's numbers: the plain view. `workspace` is as large as
+   ft__pixels_workspace says (0: the picture's sides cannot be taken). */
+static size_t ft__pixels_workspace(const ft_preprocessing *p, int width, int height)
+{
+    ft__geometry g;
+    size_t resize, picture;
+    if (!ft__geometry_of(p, width, height, &g)) return 0;
+    resize = ft__resize_workspace(p->channels, width, height, g.width, g.height, FT__BILINEAR);
+    picture = ((size_t)width * (size_t)height + (size_t)g.width * (size_t)g.height)
+              * (size_t)p->channels;
+    return resize && resize < SIZE_MAX / 2 ? resize + picture : 0;
+}
+
+static void ft__pixels_to_tensor(const ft_preprocessing *p, const uint8_t *pixels, int width,
+                                 int height, int channels, void *workspace, float *to)
+{
+    ft__geometry g;
+    size_t resize, count = (size_t)width * (size_t)height;
+    uint8_t *converted, *resized;
+    if (!ft__geometry_of(p, width, height, &g)) return;
+    resize = ft__resize_workspace(p->channels, width, height, g.width, g.height, FT__BILINEAR);
+    converted = (uint8_t *)workspace + resize;
+    resized = converted + count * (size_t)p->channels;
+    ft__convert_channels(pixels, channels, count, converted, p->channels);
+    ft__resize(converted, (size_t)width * (size_t)p->channels, width, height, p->channels, resized,
+               g.width, g.height, FT__BILINEAR, workspace);
+    ft__window_to_tensor(p, resized, g.width, g.height, g.left, g.top, false, to);
+}
+
+/* ---- Augmentation: a function of (seed, index, view) alone ---- */
+typedef struct ft__view {
+    int crop_left, crop_top, crop_width, crop_height; /* of the resized picture; width 0: none */
+    int shift_x, shift_y;                             /* of the window, in pixels */
+    bool flip;
+} ft__view;
+
+/* exp(x) for |x| < 1/2: its series to 12 terms. */
+static double ft__small_exp(double x)
+{
+    double sum = 1.0;
+    int i;
+    for (i = 12; i > 0; --i) sum = 1.0 + sum * x / i;
+    return sum;
+}
+
+/* torchvision's RandomResizedCrop.get_params: an area in [scale, 1] of the picture's, an aspect
+   ratio between 3/4 and 4/3 evenly on a logarithmic scale; after ten tries that do not fit, the
+   largest crop in the middle that does. */
+static void ft__draw_crop(float scale, uint64_t key, int width, int height, ft__view *view)
+{
+    const double log_ratio = 0.28768207245178090; /* log(4/3) */
+    double area = (double)width * height;
+    int try_number, w, h;
+    for (try_number = 0; try_number < 10; ++try_number) {
+        uint64_t at = 16 + 4 * (uint64_t)try_number;
+        double target = area * (scale + (1.0 - scale) * ft__uniform(key, at));
+        double aspect = ft__small_exp(log_ratio * (2.0 * ft__uniform(key, at + 1) - 1.0));
+        w = (int)floor(sqrt(target * aspect) + 0.5);
+        h = (int)floor(sqrt(target / aspect) + 0.5);
+        if (w < 1 || h < 1 || w > width || h > height) continue;
+        view->crop_width = w;
+        view->crop_height = h;
+        view->crop_left = (int)(ft__random(key, at + 2) % (uint64_t)(width - w + 1));
+        view->crop_top = (int)(ft__random(key, at + 3) % (uint64_t)(height - h + 1));
+        return;
+    }
+    w = width;
+    h = height;
+    if (4 * (int64_t)width < 3 * (int64_t)height) h = (int)floor(w / 0.75 + 0.5);
+    else if (3 * (int64_t)width > 4 * (int64_t)height) w = (int)floor(h * 4.0 / 3.0 + 0.5);
+    view->crop_width = w;
+    view->crop_height = h;
+    view->crop_left = (width - w) / 2;
+    view->crop_top = (height - h) / 2;
+}
+
+static int ft__draw_shift(float share, int size, uint64_t key, uint64_t at)
+{
+    int most = (int)(share * (float)size + 0.5f);
+    return most > 0 ? (int)(ft__random(key, at) % (uint64_t)(2 * most + 1)) - most : 0;
+}
+
+/* `width` and `height` are the resized picture's. */
+static void ft__draw_view(const ft_augmentation *a, const ft_preprocessing *p, uint64_t seed,
+                          int index, int view_number, int width, int height, ft__view *view)
+{
+    uint64_t key = ft__key(seed, (uint64_t)index, (uint64_t)view_number, FT__USE_AUGMENT);
+    memset(view, 0, sizeof *view);
+    if (view_number == 0) return;
+    view->flip = a->flip && ft__uniform(key, 0) < 0.5f;
+    view->shift_x = ft__draw_shift(a->shift, p->width, key, 1);
+    view->shift_y = ft__draw_shift(a->shift, p->height, key, 2);
+    if (a->scale > 0.0f && a->scale < 1.0f) ft__draw_crop(a->scale, key, width, height, view);
+}
+
+/* NULL, or what is wrong with the numbers. */
+static const char *ft__augmentation_fault(const ft_augmentation *a)
+{
+    if (!(a->shift >= 0.0f && a->shift <= 1.0f)) return "shift must be 0 to 1";
+    if (!(a->scale >= 0.0f && a->scale <= 1.0f)) return "scale must be 0 to 1";
+    return NULL;
+}
+
+/* Bytes that ft__view_to_tensor needs for pictures whose resized form is at most so large. */
+static size_t ft__view_workspace(const ft_preprocessing *p, int width, int height)
+{
+    size_t resize = ft__resize_workspace(p->channels, width, height, p->width, p->height,
+                                         FT__BILINEAR);
+    size_t picture = (size_t)p->width * (size_t)p->height * (size_t)p->channels;
+    return resize ? resize + picture : 0;
+}
+
+/* One view of a resized picture. Shifts past the picture's edge mirror what lies inside it. */
+static void ft__view_to_tensor(const ft_preprocessing *p, const uint8_t *picture,
+                               const ft__geometry *g, const ft__view *view, void *workspace,
+                               float *to)
+{
+    size_t channels = (size_t)p->channels, row_bytes = (size_t)g->width * channels;
+    uint8_t *crop;
+    if (view->crop_width == 0) {
+        ft__window_to_tensor(p, picture, g->width, g->height, g->left + view->shift_x,
+                             g->top + view->shift_y, view->flip, to);
+        return;
+    }
+    crop = (uint8_t *)workspace + ft__resize_workspace(p->channels, view->crop_width,
+                                                       view->crop_height, p->width, p->height,
+                                                       FT__BILINEAR);
+    ft__resize(picture + (size_t)view->crop_top * row_bytes + (size_t)view->crop_left * channels,
+               row_bytes, view->crop_width, view->crop_height, p->channels, crop, p->width,
+               p->height, FT__BILINEAR, workspace);
+    ft__window_to_tensor(p, crop, p->width, p->height, view->shift_x, view->shift_y, view->flip,
+                         to);
+}
+
+/* ---- Decoding ---- */
+typedef struct ft__picture {
+    uint8_t *pixels;  /* stb_image's memory: ft__picture_free */
+    int width, height, channels;
+} ft__picture;
+
+static const char ft__odd_sides[] = "its width or height is not what the library takes";
+
+#ifdef STBI_VERSION
+static uint32_t ft__bytes_to_number(const unsigned char *bytes, int count) /* low byte first */
+{
+    uint32_t number = 0;
+    while (count-- > 0) number = number << 8 | bytes[count];
+    return number;
+}
+
+static const char ft__ends_early[] = "the file ends before the picture does";
+
+/* stb_image gives a picture even when a file ends early, with grey or undefined pixels in the rest
+   of it, and its version 2.27 trusts a few numbers that it should not. So files are looked through
+   here first. Each function returns NULL for a file that is whole. */
+
+/* A segment of Huffman tables: a byte of kind, 16 counts, as many values; at most 256 of them. */
+static bool ft__jpeg_tables(const unsigned char *bytes, size_t count)
+{
+    size_t at = 0;
+    while (at < count) {
+        size_t values = 0;
+        int i;
+        if (count - at < 17) return false;
+        for (i = 1; i <= 16; ++i) values += bytes[at + (size_t)i];
+        if (values > 256 || values > count - at - 17) return false;
+        at += 17 + values;
+    }
+    return true;
+}
+
+/* Segments of stated length, and compressed data in which 0xFF comes before 0, a restart number or
+   the next segment, up to the end marker. */
+static const char *ft__jpeg_fault(const unsigned char *bytes, size_t count)
+{
+    size_t at = 2;
+    while (at + 1 < count) {
+        int marker = bytes[at + 1];
+        size_t length;
+        if (bytes[at] != 0xFF || marker == 0xFF) {
+            at += 1;
+            continue;
+        }
+        if (marker == 0xD9) return NULL;
+        at += 2;
+        if (marker <= 1 || (marker >= 0xD0 && marker <= 0xD8)) continue;
+        if (count - at < 2) break;
+        length = (size_t)bytes[at] << 8 | bytes[at + 1];
+        if (length < 2) return "damaged: a segment of no length";
+        if (length > count - at) break;
+        if (marker == 0xC4 && !ft__jpeg_tables(bytes + at + 2, length - 2))
+            return "damaged: a Huffman table";
+        at += length;
+    }
+    return ft__ends_early;
+}
+
+static const char *ft__bmp_fault(const unsigned char *bytes, size_t count)
+{
+    uint64_t width, height, bits, need;
+    bool old; /* OS/2's header has shorter fields */
+    if (count < 34) return "the file ends inside its header";
+    old = ft__bytes_to_number(bytes + 14, 4) == 12;
+    width = ft__bytes_to_number(bytes + 18, old ? 2 : 4);
+    height = ft__bytes_to_number(bytes + (old ? 20 : 22), old ? 2 : 4);
+    bits = ft__bytes_to_number(bytes + (old ? 24 : 28), 2);
+    if (!old && height > INT32_MAX) height = ((uint64_t)1 << 32) - height; /* top row first */
+    if (width > INT32_MAX || bits > 32) return "damaged header";
+    if (!old && bytes[30] != 0 && bytes[30] != 3) return "a compressed BMP";
+    need = (width * bits + 31) / 32 * 4; /* bytes of a row */
+    if (count < ft__bytes_to_number(bytes + 10, 4)) return ft__ends_early;
+    if (need && (count - ft__bytes_to_number(bytes + 10, 4)) / need < height)
+        return ft__ends_early;
+    return NULL;
+}
+
+/* Blocks up to the end of the first picture. */
+static const char *ft__gif_fault(const unsigned char *bytes, size_t count)
+{
+    size_t at = 13;
+    if (count > 10 && bytes[10] & 0x80) at += (size_t)3 << ((bytes[10] & 7) + 1);
+    while (at < count && bytes[at] != 0x3B) {
+        bool picture = bytes[at] == 0x2C;
+        if (!picture && bytes[at] != 0x21) return "damaged: an unknown block";
+        if (picture) {
+            if (at + 9 >= count) break;
+            if (bytes[at + 9] & 0x80) at += (size_t)3 << ((bytes[at + 9] & 7) + 1);
+            at += 11;
+        } else at += 2;
+        while (at < count && bytes[at] != 0) at += 1 + (size_t)bytes[at];
+        if (at >= count) break;
+        if (picture) return NULL;
+        at += 1;
+    }
+    return ft__ends_early;
+}
+
+/* P5 or P6, width, height, largest value, one space, then the samples; # starts a comment. */
+static const char *ft__pnm_fault(const unsigned char *bytes, size_t count)
+{
+    uint64_t number[3] = {0, 0, 0}, need;
+    size_t at = 2;
+    int i;
+    for (i = 0; i < 3; ++i) {
+        while (at < count && (bytes[at] <= ' ' || bytes[at] == '#'))
+            if (bytes[at++] == '#')
+                while (at < count && bytes[at] != '\n' && bytes[at] != '\r') ++at;
+        if (at >= count || bytes[at] < '0' || bytes[at] > '9') return "damaged header";
+        while (at < count && bytes[at] >= '0' && bytes[at] <= '9' && number[i] < INT32_MAX)
+            number[i] = number[i] * 10 + (uint64_t)(bytes[at++] - '0');
+    }
+    if (number[0] - 1 >= FT__MOST_PIXELS || number[1] - 1 >= FT__MOST_PIXELS
+        || number[0] * number[1] > FT__MOST_PIXELS) return ft__odd_sides;
+    /* stb_image 2.27 reads past its own memory when such samples change their channels. */
+    if (number[2] > 255) return "more than 8 bits a sample";
+    need = (bytes[1] == '6' ? 3 : 1) * number[0] * number[1];
+    return count - at < 1 + need ? ft__ends_early : NULL;
+}
+
+static bool ft__starts_with(const unsigned char *bytes, size_t count, const char *start,
+                            size_t length)
+{
+    return count >= length && memcmp(bytes, start, length) == 0;
+}
+
+/* Only formats named here reach stb_image: its other readers accept almost anything. */
+static char ft__picture_kind(const unsigned char *bytes, size_t count)
+{
+    if (count == 0) return 0;
+    if (ft__starts_with(bytes, count, "\xFF\xD8\xFF", 3)) return 'J';
+    if (ft__starts_with(bytes, count, "\x89PNG\r\n\x1A\n", 8)) return 'P';
+    if (ft__starts_with(bytes, count, "BM", 2)) return 'B';
+    if (ft__starts_with(bytes, count, "GIF8", 4)) return 'G';
+    if (ft__starts_with(bytes, count, "P5", 2) || ft__starts_with(bytes, count, "P6", 2))
+        return 'N';
+    return 0;
+}
+
+static const char ft__odd_kind[] = "not a JPEG, PNG, BMP, PPM, PGM or GIF";
+
+static const char *ft__picture_fault(const unsigned char *bytes, size_t count)
+{
+    char kind = ft__picture_kind(bytes, count);
+    if (!kind) return count ? ft__odd_kind : "the file is empty";
+    if (kind == 'J') return ft__jpeg_fault(bytes, count);
+    if (kind == 'B') return ft__bmp_fault(bytes, count);
+    if (kind == 'G') return ft__gif_fault(bytes, count);
+    if (kind == 'N') return ft__pnm_fault(bytes, count);
+    return NULL; /* stb_image itself finds PNGs that end early */
+}
+
+static const char *ft__stb_reason(void)
+{
+    const char *reason = stbi_failure_reason(); /* a literal of stb_image */
+    return reason ? reason : "stb_image cannot read it";
+}
+
+static void ft__picture_free(ft__picture *picture)
+{
+    if (picture->pixels) stbi_image_free(picture->pixels);
+    memset(picture, 0, sizeof *picture);
+}
+
+/* Encoded bytes -> a picture of `channels` (1 or 3). NULL, or why there is none. */
+static const char *ft__decode(const unsigned char *bytes, size_t count, int channels,
+                              ft__picture *picture)
+{
+    const char *fault = ft__picture_fault(bytes, count);
+    int width = 0, height = 0, had = 0;
+    memset(picture, 0, sizeof *picture);
+    if (fault) return fault;
+    if (count > FT__MOST_FILE_BYTES) return "the file is too large";
+    if (!stbi_info_from_memory(bytes, (int)count, &width, &height, &had)) return ft__stb_reason();
+    if (width < 1 || height < 1 || (uint64_t)width * (uint64_t)height > FT__MOST_PIXELS)
+        return ft__odd_sides;
+    /* stb_image's grey is not Pillow's: colours become grey here. */
+    picture->channels = channels == 1 && had < 3 ? 1 : 3;
+    picture->pixels = stbi_load_from_memory(bytes, (int)count, &picture->width, &picture->height,
+                                            &had, picture->channels);
+    if (!picture->pixels) return ft__stb_reason();
+    if (picture->width != width || picture->height != height) {
+        ft__picture_free(picture);
+        return "damaged: its sides are stated twice, and differ";
+    }
+    if (channels != picture->channels)
+        ft__convert_channels(picture->pixels, picture->channels,
+                             (size_t)width * (size_t)height, picture->pixels, channels);
+    picture->channels = channels;
+    return NULL;
+}
+
+/* The bytes of a file as stb_image asks for them when it needs only the header. */
+typedef struct ft__stream { const ft_files *files; void *file; uint64_t at, bytes; } ft__stream;
+
+static int ft__stream_read(void *user, char *to, int count)
+{
+    ft__stream *stream = (ft__stream *)user;
+    size_t got = count > 0 ? stream->files->read(stream->files->user, stream->file, stream->at, to,
+                                                 (size_t)count) : 0;
+    stream->at += got;
+    return (int)got;
+}
+
+static void ft__stream_skip(void *user, int count)
+{
+    ft__stream *stream = (ft__stream *)user;
+    if (count < 0 && stream->at < (uint64_t)-(int64_t)count) stream->at = 0;
+    else stream->at += (uint64_t)(int64_t)count;
+}
+
+static int ft__stream_end(void *user)
+{
+    ft__stream *stream = (ft__stream *)user;
+    return stream->at >= stream->bytes;
+}
+
+/* The sides of a picture, and the bytes of its file. NULL, or why it has none. */
+static const char *ft__picture_info(const ft_files *files, const char *path, int *width,
+                                    int *height, uint64_t *bytes)
+{
+    stbi_io_callbacks callbacks = {ft__stream_read, ft__stream_skip, ft__stream_end};
+    ft__stream stream;
+    const char *fault = NULL;
+    unsigned char start[8];
+    int64_t size;
+    int channels;
+    memset(&stream, 0, sizeof stream);
+    stream.files = files;
+    stream.file = files->open(files->user, path, false);
+    if (!stream.file) return "cannot be opened";
+    size = files->size(files->user, stream.file);
+    *bytes = stream.bytes = size < 0 ? 0 : (uint64_t)size;
+    if (size <= 0) fault = size < 0 ? "not a file" : "the file is empty";
+    else if ((uint64_t)size > FT__MOST_FILE_BYTES) fault = "the file is too large";
+    else if (!ft__picture_kind(start, files->read(files->user, stream.file, 0, start,
+                                                  sizeof start))) fault = ft__odd_kind;
+    else if (!stbi_info_from_callbacks(&callbacks, &stream, width, height, &channels))
+        fault = ft__stb_reason();
+    files->close(files->user, stream.file);
+    return fault;
+}
+
+static const char *ft__decode_missing(void) { return NULL; }
+#else
+static const char *ft__decode_missing(void)
+{
+    return "this program reads no picture files: #include <stb/stb_image.h> before the"
+           " implementation of finetune.h";
+}
+static void ft__picture_free(ft__picture *picture) { memset(picture, 0, sizeof *picture); }
+static const char *ft__decode(const unsigned char *bytes, size_t count, int channels,
+                              ft__picture *picture)
+{
+    (void)bytes, (void)count, (void)channels, (void)picture;
+    return ft__decode_missing();
+}
+static const char *ft__picture_info(const ft_files *files, const char *path, int *width,
+                                    int *height, uint64_t *bytes)
+{
+    (void)files, (void)path, (void)width, (void)height, (void)bytes;
+    return ft__decode_missing();
+}
+#endif
+
+/* ---- For prediction, on the model's own thread ---- */
+
+/* `what` names the picture in messages. */
+static bool ft__pixels_to_input(ft__context *c, const ft_preprocessing *p, const uint8_t *pixels,
+                                int width, int height, int channels, const char *what, float *to)
+{
+    const char *fault = ft__preprocessing_fault(p);
+    size_t bytes;
+    void *workspace;
+    if (!ft__ok(c)) return false;
+    if (fault) {
+        ft__fail(c, FT_INVALID, "the model's preprocessing: %s (it is %d x %d x %d, resize %d)",
+                 fault, p->channels, p->height, p->width, p->resize);
+        return false;
+    }
+    bytes = width > 0 && height > 0 ? ft__pixels_workspace(p, width, height) : 0;
+    if (!bytes || channels < 1 || channels > 4 || !pixels) {
+        ft__fail(c, FT_INVALID, "%s: %d x %d pixels of %d channels cannot be taken", what, width,
+                 height, channels);
+        return false;
+    }
+    workspace = ft__allocate(c, bytes, 1);
+    if (!workspace) return false;
+    ft__pixels_to_tensor(p, pixels, width, height, channels, workspace, to);
+    ft__release(c, workspace);
+    return true;
+}
+
+static bool ft__encoded_to_input(ft__context *c, const ft_preprocessing *p, const void *bytes,
+                                 size_t count, const char *what, float *to)
+{
+    ft__picture picture;
+    const char *fault = ft__preprocessing_fault(p);
+    bool done;
+    if (!ft__ok(c)) return false;
+    if (ft__decode_missing()) {
+        ft__fail(c, FT_UNSUPPORTED, "%s: %s", what, ft__decode_missing());
+        return false;
+    }
+    fault = ft__decode((const unsigned char *)bytes, count, fault ? 3 : p->channels, &picture);
+    if (fault) {
+        ft__fail(c, FT_FORMAT, "%s: cannot be read as a picture: %s", what, fault);
+        return false;
+    }
+    done = ft__pixels_to_input(c, p, picture.pixels, picture.width, picture.height,
+                               picture.channels, what, to);
+    ft__picture_free(&picture);
+    return done;
+}
+
+/* =============================================================================================
+   [SECTION] 14.2 Data sources
+   An ft_data is a source of samples that a model owns. Here are arrays in the caller's memory, the
+   split into training and held-back samples, and the loader that fills batches ahead of the
+   training step.
+   ============================================================================================= */
+typedef struct ft__folder ft__folder;
+
+struct ft_data {
+    ft_model *model;
+    ft_data *next;          /* in the model's list */
+    ft_source source;
+    ft__folder *folder;     /* NULL: not an image folder */
+};
+
+/* ---- Sorting: heap sort of indices, without memory of its own ---- */
+typedef bool (*ft__less)(const void *context, int a, int b);
+
+static void ft__sift_down(int *order, int root, int count, ft__less less, const void *context)
+{
+    int child;
+    while ((child = 2 * root + 1) < count) {
+        int swap = order[root];
+        if (child + 1 < count && less(context, order[child], order[child + 1])) child += 1;
+        if (!less(context, swap, order[child])) return;
+        order[root] = order[child];
+        order[child] = swap;
+        root = child;
+    }
+}
+
+/* `less` must be a strict order in which no two are equal; order[] becomes 0..count-1 in it. */
+static void ft__sort_order(int *order, int count, ft__less less, const void *context)
+{
+    int i;
+    for (i = 0; i < count; ++i) order[i] = i;
+    for (i = count / 2 - 1; i >= 0; --i) ft__sift_down(order, i, count, less, context);
+    for (i = count - 1; i > 0; --i) {
+        int swap = order[0];
+        order[0] = order[i];
+        order[i] = swap;
+        ft__sift_down(order, 0, i, less, context);
+    }
+}
+
+/* ---- Any source ---- */
+ft_data *ft_data_source(ft_model *m, ft_source source)
+{
+    ft_data *data;
+    if (!m || !ft__ok(&m->context)) return NULL;
+    if (!source.get || source.count < 1 || source.classes < 0) {
+        ft__fail(&m->context, FT_INVALID, "a data source needs get(), at least one sample (it has"
+                 " %d) and no negative number of classes (%d)", source.count, source.classes);
+        return NULL;
+    }
+    data = (ft_data *)ft__allocate(&m->context, 1, sizeof *data);
+    if (!data) return NULL;
+    data->model = m;
+    data->source = source;
+    data->next = m->data;
+    m->data = data;
+    return data;
+}
+
+void ft_data_free(ft_data *data)
+{
+    ft_data **link;
+    if (!data) return;
+    for (link = &data->model->data; *link; link = &(*link)->next)
+        if (*link == data) {
+            *link = data->next;
+            break;
+        }
+    if (data->source.release) data->source.release(data->source.user);
+    ft__release(&data->model->context, data);
+}
+
+int ft_data_count(const ft_data *data) { return data ? data->source.count : 0; }
+int ft_data_classes(const ft_data *data) { return data ? data->source.classes : 0; }
+
+const char *ft_data_class_name(const ft_data *data, int c) /* NULL: none */
+{
+    if (!data || c < 0 || c >= data->source.classes || !data->source.class_name) return NULL;
+    return data->source.class_name(data->source.user, c);
+}
+
+const char *ft_data_name(const ft_data *data, int index) /* "": none */
+{
+    const char *name = NULL;
+    if (data && index >= 0 && index < data->source.count && data->source.name)
+        name = data->source.name(data->source.user, index);
+    return name ? name : "";
+}
+
+int ft_data_label(const ft_data *data, int index) /* -1: none */
+{
+    if (!data || index < 0 || index >= data->source.count || !data->source.label) return -1;
+    return data->source.label(data->source.user, index);
+}
+
+/* ---- Arrays ---- */
+typedef struct ft__arrays {
+    ft__context *context;
+    const float *values;
+    const int *labels;      /* or NULL */
+    char *input_name, *labels_name;
+} ft__arrays;
+
+static bool ft__arrays_get(void *user, int index, int view, ft_slot *slots, int slot_count)
+{
+    const ft__arrays *arrays = (const ft__arrays *)user;
+    int s;
+    (void)view;
+    for (s = 0; s < slot_count; ++s) {
+        if (slots[s].type == FT_F32 && !strcmp(slots[s].name, arrays->input_name)) {
+            size_t count = ft__shape_count(&slots[s].shape);
+            memcpy(slots[s].values, arrays->values + (size_t)index * count,
+                   count * sizeof(float));
+        } else if (slots[s].type == FT_I32 && !strcmp(slots[s].name, arrays->labels_name)) {
+            int32_t label = arrays->labels ? arrays->labels[index] : -1;
+            memcpy(slots[s].values, &label, sizeof label);
+        }
+    }
+    return true;
+}
+
+static int ft__arrays_label(void *user, int index)
+{
+    return ((const ft__arrays *)user)->labels[index];
+}
+
+static void ft__arrays_release(void *user)
+{
+    ft__arrays *arrays = (ft__arrays *)user;
+    ft__release(arrays->context, arrays->labels_name);
+    ft__release(arrays->context, arrays->input_name);
+    ft__release(arrays->context, arrays);
+}
+
+/* The number of classes; 0 with an error when a label is none. */
+static int ft__arrays_classes(ft__context *c, int count, const int *labels, int classes)
+{
+    int i, most = 0;
+    if (!labels) return 0;
+    for (i = 0; i < count; ++i) {
+        if (labels[i] < 0 || (classes > 0 && labels[i] >= classes) || labels[i] == INT_MAX) {
+            ft__fail(c, FT_INVALID, "arrays: labels[%d] is %d, but there are %d classes, from 0 on",
+                     i, labels[i], classes);
+            return 0;
+        }
+        if (labels[i] >= most) most = labels[i] + 1;
+    }
+    return classes > 0 ? classes : most;
+}
+
+ft_data *ft_arrays(ft_model *m, int count, const float *values, const int *labels,
+                   ft_array_options options)
+{
+    ft__context *c;
+    ft__arrays *arrays;
+    ft_source source;
+    ft_data *data;
+    if (!m || !ft__ok(&m->context)) return NULL;
+    c = &m->context;
+    memset(&source, 0, sizeof source);
+    if (!values || count < 1 || options.classes < 0) {
+        ft__fail(c, FT_INVALID, "arrays: values must not be NULL, count (%d) at least 1, and"
+                 " classes (%d) not negative", count, options.classes);
+        return NULL;
+    }
+    source.classes = ft__arrays_classes(c, count, labels, options.classes);
+    arrays = (ft__arrays *)ft__allocate(c, 1, sizeof *arrays);
+    if (!arrays) return NULL;
+    arrays->context = c;
+    arrays->values = values;
+    arrays->labels = labels;
+    arrays->input_name = ft__copy_text(c, options.input ? options.input : "input");
+    arrays->labels_name = ft__copy_text(c, options.labels ? options.labels : "labels");
+    source.user = arrays;
+    source.count = count;
+    source.get = ft__arrays_get;
+    source.label = labels ? ft__arrays_label : NULL;
+    source.release = ft__arrays_release;
+    data = ft_data_source(m, source);
+    if (!data) ft__arrays_release(arrays);
+    return data;
+}
+
+/* ---- Split ---- */
+typedef struct ft__splitting {
+    uint64_t *group;        /* of each sample */
+    int *stratum;           /* its class; of a whole group the class of its first sample */
+    int *order;             /* of the samples: by stratum, then by group */
+    int *start, *drawn;     /* groups of one stratum: where they start in order[], and a drawing */
+} ft__splitting;
+
+static bool ft__group_less(const void *context, int a, int b)
+{
+    const ft__splitting *s = (const ft__splitting *)context;
+    if (s->group[a] != s->group[b]) return s->group[a] < s->group[b];
+    return a < b;
+}
+
+static bool ft__stratum_less(const void *context, int a, int b)
+{
+    const ft__splitting *s = (const ft__splitting *)context;
+    if (s->stratum[a] != s->stratum[b]) return s->stratum[a] < s->stratum[b];
+    return ft__group_less(context, a, b);
+}
+
+/* Groups of order[first..end), one stratum: some are held back, in a drawn order, each where it
+   brings the number held back nearer to the share; never none, never all. */
+static void ft__split_stratum(const ft__splitting *s, int first, int end, double share,
+                              uint64_t key, int *part)
+{
+    double target = share * (end - first), held = 0;
+    int i, j, groups = 0, taken = 0, smallest = 0;
+    for (i = first; i < end; ++i)
+        if (i == first || s->group[s->order[i]] != s->group[s->order[i - 1]])
+            s->start[groups++] = i;
+    s->start[groups] = end;
+    if (groups < 2) return;
+    ft__shuffle(s->drawn, groups, key);
+    for (j = 0; j < groups && taken < groups - 1; ++j) {
+        int g = s->drawn[j], size = s->start[g + 1] - s->start[g];
+        if (j == 0 || size < s->start[smallest + 1] - s->start[smallest]) smallest = g;
+        if (fabs(held + size - target) >= fabs(held - target)) continue;
+        for (i = s->start[g]; i < s->start[g + 1]; ++i) part[s->order[i]] = 1;
+        held += size;
+        taken += 1;
+    }
+    if (taken == 0)
+        for (i = s->start[smallest]; i < s->start[smallest + 1]; ++i) part[s->order[i]] = 1;
+}
+
+/* Where groups reach over classes, a class may have been held back as a whole: one of its groups
+   returns to training. */
+static void ft__split_repair(const ft__splitting *s, const ft_data *data, int *part)
+{
+    int count = data->source.count, c, i, k;
+    for (c = 0; c < data->source.classes; ++c) {
+        int held = -1;
+        for (i = 0; i < count; ++i) {
+            if (ft_data_label(data, i) != c) continue;
+            if (part[i] == 0) break;
+            if (held < 0) held = i;
+        }
+        if (i < count || held < 0) continue;
+        for (k = 0; k < count; ++k)
+            if (s->group[k] == s->group[held]) part[k] = 0;
+    }
+}
+
+/* part[i] becomes 0 (training) or 1 (held back): about the share `hold_back` of every class, whole
+   groups only. Every class keeps a group in training and, where it has two, one held back. */
+static bool ft__split(ft_data *data, float hold_back, uint64_t seed, int *part)
+{
+    ft__context *c = &data->model->context;
+    const ft_source *source = &data->source;
+    size_t count = (size_t)source->count;
+    ft__splitting s;
+    int i, first, *work;
+    memset(part, 0, count * sizeof *part);
+    if (!(hold_back >= 0.0f && hold_back < 1.0f))
+        ft__fail(c, FT_INVALID, "hold_back is %g: a share from 0 to below 1 is expected",
+                 (double)hold_back);
+    if (!ft__ok(c) || hold_back == 0.0f) return ft__ok(c);
+    s.group = (uint64_t *)ft__allocate(c, count, sizeof(uint64_t));
+    work = (int *)ft__allocate(c, 4 * count + 1, sizeof(int));
+    if (work) {
+        s.stratum = work;
+        s.order = s.stratum + count;
+        s.drawn = s.order + count;
+        s.start = s.drawn + count;
+        for (i = 0; i < source->count; ++i) {
+            s.group[i] = source->group ? source->group(source->user, i) : (uint64_t)i;
+            s.stratum[i] = source->classes ? ft_data_label(data, i) : 0;
+        }
+        ft__sort_order(s.order, source->count, ft__group_less, &s);
+        for (i = 1; i < source->count; ++i)
+            if (s.group[s.order[i]] == s.group[s.order[i - 1]])
+                s.stratum[s.order[i]] = s.stratum[s.order[i - 1]];
+        ft__sort_order(s.order, source->count, ft__stratum_less, &s);
+        for (first = 0, i = 1; i <= source->count; ++i) {
+            int stratum = s.stratum[s.order[first]];
+            if (i < source->count && s.stratum[s.order[i]] == stratum) continue;
+            ft__split_stratum(&s, first, i, (double)hold_back,
+                              ft__key(seed, (uint64_t)stratum, 0, FT__USE_SPLIT), part);
+            first = i;
+        }
+        ft__split_repair(&s, data, part);
+    }
+    ft__release(c, work);
+    ft__release(c, s.group);
+    return ft__ok(c);
+}
+
+/* ---- Loader: fills batches ahead of the step that uses them ----
+   A ring of `depth` batches. Samples are taken one by one in their order, by the background threads
+   and by the thread that waits for a batch, and each is written to its own place, so what a batch
+   holds does not depend on who filled it. */
+enum { FT__MOST_SLOTS = 8 };
+
+typedef struct ft__batch {
+    int count;              /* samples that could be read; may be 0 */
+    int first;              /* position in the order of the first one, and ... */
+    int wanted;             /* ... how many were to be read */
+    const int *index;       /* [count], of the samples in the data */
+    void *values[FT__MOST_SLOTS];    /* per slot: [count, its shape] */
+    int *lengths[FT__MOST_SLOTS];    /* per slot: [count], what the source set */
+} ft__batch;
+
+typedef struct ft__loader {
+    ft__context *context;
+    const ft_data *data;
+    ft_slot slots[FT__MOST_SLOTS];
+    ft_node nodes[FT__MOST_SLOTS];          /* the model's inputs that they are for */
+    size_t bytes[FT__MOST_SLOTS];           /* of one sample */
+    unsigned char *values[FT__MOST_SLOTS];  /* [depth, batch_size, bytes] */
+    int *lengths[FT__MOST_SLOTS];           /* [depth, batch_size] */
+    int slot_count, batch_size, depth;
+    int *index;             /* [depth, batch_size] */
+    bool *read;             /* [depth, batch_size]: get() said so */
+    int *missing;           /* [depth]: samples of this batch that are not done */
+    int *order, *views;     /* [samples of the data] */
+    int count;              /* of order[], in this run */
+    int taken;              /* samples that some thread has begun */
+    int running;            /* begun and not done */
+    int released;           /* batches that were given back: the number of the next one */
+    bool held;              /* the caller has a batch */
+    bool quit;
+    int skipped;            /* samples left out since ft__loader_start */
+    ft__batch batch;
+    int thread_count;
+#ifndef FINETUNE_NO_THREADS
+    pthread_mutex_t mutex;
+    pthread_cond_t work, done;
+    pthread_t threads[64];
+#endif
+} ft__loader;
+
+/* Sample i of the order, into its place; without the mutex. */
+static void ft__loader_fill(ft__loader *l, int i)
+{
+    const ft_source *source = &l->data->source;
+    ft_slot slots[FT__MOST_SLOTS];
+    int row = i % l->batch_size, s;
+    int place = i / l->batch_size % l->depth * l->batch_size + row;
+    for (s = 0; s < l->slot_count; ++s) {
+        slots[s] = l->slots[s];
+        slots[s].values = l->values[s] + (size_t)place * l->bytes[s];
+        slots[s].length = 0;
+        memset(slots[s].values, 0, l->bytes[s]);
+    }
+    l->read[place] = source->get(source->user, l->order[i], l->views[i], slots, l->slot_count);
+    for (s = 0; s < l->slot_count; ++s) l->lengths[s][place] = slots[s].length;
+    l->index[place] = l->order[i];
+}
+
+static int ft__loader_batch_size(const ft__loader *l, int batch)
+{
+    int64_t left = (int64_t)l->count - (int64_t)batch * l->batch_size;
+    return left < 0 ? 0 : left < l->batch_size ? (int)left : l->batch_size;
+}
+
+#ifndef FINETUNE_NO_THREADS
+/* Takes the next sample and fills it. The mutex is held on entry and on return. */
+static void ft__loader_help(ft__loader *l)
+{
+    int i = l->taken++;
+    l->running += 1;
+    pthread_mutex_unlock(&l->mutex);
+    ft__loader_fill(l, i);
+    pthread_mutex_lock(&l->mutex);
+    l->running -= 1;
+    if (--l->missing[i / l->batch_size % l->depth] == 0 || l->running == 0)
+        pthread_cond_broadcast(&l->done);
+}
+
+static void *ft__loader_thread(void *argument)
+{
+    ft__loader *l = (ft__loader *)argument;
+    pthread_mutex_lock(&l->mutex);
+    while (!l->quit) {
+        if (l->taken < l->count && l->taken / l->batch_size - l->released < l->depth)
+            ft__loader_help(l);
+        else pthread_cond_wait(&l->work, &l->mutex);
+    }
+    pthread_mutex_unlock(&l->mutex);
+    return NULL;
+}
+#endif
+
+/* Ends what is under way; the rest of the order is forgotten. */
+static void ft__loader_stop(ft__loader *l)
+{
+#ifndef FINETUNE_NO_THREADS
+    pthread_mutex_lock(&l->mutex);
+    l->count = l->taken;
+    while (l->running > 0) pthread_cond_wait(&l->done, &l->mutex);
+    pthread_mutex_unlock(&l->mutex);
+#endif
+    l->count = l->taken = l->released = 0;
+    l->held = false;
+}
+
+static void ft__loader_destroy(ft__loader *l)
+{
+    int i;
+    if (!l) return;
+#ifndef FINETUNE_NO_THREADS
+    pthread_mutex_lock(&l->mutex);
+    l->quit = true;
+    pthread_cond_broadcast(&l->work);
+    pthread_mutex_unlock(&l->mutex);
+    for (i = 0; i < l->thread_count; ++i) pthread_join(l->threads[i], NULL);
+    pthread_cond_destroy(&l->done);
+    pthread_cond_destroy(&l->work);
+    pthread_mutex_destroy(&l->mutex);
+#endif
+    ft__release(l->context, l->views);
+    ft__release(l->context, l->order);
+    ft__release(l->context, l->missing);
+    ft__release(l->context, l->read);
+    ft__release(l->context, l->index);
+    for (i = l->slot_count - 1; i >= 0; --i) {
+        ft__release(l->context, l->lengths[i]);
+        ft__release(l->context, l->values[i]);
+    }
+    ft__release(l->context, l);
+}
+
+static void ft__loader_allocate(ft__loader *l)
+{
+    ft__context *c = l->context;
+    size_t places = (size_t)l->depth * (size_t)l->batch_size, all;
+    int s;
+    for (s = 0; s < l->slot_count; ++s) {
+        size_t count = ft__shape_count(&l->slots[s].shape);
+        l->bytes[s] = count * (size_t)ft__type_bytes[l->slots[s].type];
+        if (count == 0 || !ft__multiply(places, l->bytes[s], &all)) {
+            ft__fail(c, FT_SHAPE, "%s: %zu samples of this input do not fit into memory",
+                     l->slots[s].name, places);
+            return;
+        }
+        l->values[s] = (unsigned char *)ft__allocate(c, places, l->bytes[s]);
+        l->lengths[s] = (int *)ft__allocate(c, places, sizeof(int));
+    }
+    l->index = (int *)ft__allocate(c, places, sizeof(int));
+    l->read = (bool *)ft__allocate(c, places, sizeof(bool));
+    l->missing = (int *)ft__allocate(c, (size_t)l->depth, sizeof(int));
+    l->order = (int *)ft__allocate(c, (size_t)l->data->source.count, sizeof(int));
+    l->views = (int *)ft__allocate(c, (size_t)l->data->source.count, sizeof(int));
+}
+
+/* `slots`: name, type and shape of one sample of what is wanted (the names must live as long).
+   All memory is taken here. Background threads: as many as the model has, none where that is one or
+   where the app brings its own. NULL with an error. */
+static ft__loader *ft__loader_make(ft__context *c, const ft_data *data, const ft_slot *slots,
+                                   int slot_count, int batch_size, int depth)
+{
+    ft__loader *l;
+    if (!ft__ok(c)) return NULL;
+    if (!data || slot_count < 1 || slot_count > FT__MOST_SLOTS || batch_size < 1 || depth < 1
+        || batch_size > INT_MAX / depth) {
+        ft__fail(c, FT_INVALID, "batches of %d samples with %d tensors each, %d ahead: at least 1"
+                 " of each is expected, and at most %d tensors", batch_size, slot_count, depth,
+                 (int)FT__MOST_SLOTS);
+        return NULL;
+    }
+    l = (ft__loader *)ft__allocate(c, 1, sizeof *l);
+    if (!l) return NULL;
+    l->context = c;
+    l->data = data;
+    memcpy(l->slots, slots, (size_t)slot_count * sizeof *slots);
+    l->slot_count = slot_count;
+    l->batch_size = batch_size;
+    l->depth = depth;
+    ft__loader_allocate(l);
+#ifndef FINETUNE_NO_THREADS
+    pthread_mutex_init(&l->mutex, NULL);
+    pthread_cond_init(&l->work, NULL);
+    pthread_cond_init(&l->done, NULL);
+    while (ft__ok(c) && c->threads > 1 && !c->desc.parallel_for && l->thread_count < c->threads
+           && l->thread_count < 64) {
+        if (pthread_create(&l->threads[l->thread_count], NULL, ft__loader_thread, l) != 0) break;
+        l->thread_count += 1;
+    }
+#endif
+    if (ft__ok(c)) return l;
+    ft__loader_destroy(l);
+    return NULL;
+}
+
+/* A loader of all inputs of a model. */
+static ft__loader *ft__loader_create(ft_model *m, const ft_data *data, int batch_size)
+{
+    ft_slot slots[FT__MOST_SLOTS];
+    ft_node nodes[FT__MOST_SLOTS];
+    ft__loader *l;
+    int i, d, count = 0;
+    memset(slots, 0, sizeof slots);
+    for (i = 0; i < m->node_count; ++i) {
+        const ft__node *node = &m->nodes[i];
+        if (node->op != FT__OP_input) continue;
+        if (count == FT__MOST_SLOTS) {
+            ft__fail(&m->context, FT_UNSUPPORTED, "%s: more than %d inputs", node->name, count);
+            return NULL;
+        }
+        slots[count].name = node->name;
+        slots[count].type = node->type;
+        slots[count].shape.rank = node->shape.rank - 1; /* without the batch */
+        for (d = 1; d < node->shape.rank; ++d) slots[count].shape.size[d - 1] = node->shape.size[d];
+        nodes[count++].id = i + 1;
+    }
+    l = ft__loader_make(&m->context, data, slots, count, batch_size, 3);
+    if (l) memcpy(l->nodes, nodes, (size_t)count * sizeof *nodes);
+    return l;
+}
+
+/* Copies a batch into the inputs, whose memory was planned for batches of this size. */
+static void ft__feed_batch(ft_model *m, const ft__loader *l, const ft__batch *batch)
+{
+    int s;
+    for (s = 0; s < l->slot_count; ++s)
+        memcpy(m->nodes[l->nodes[s].id - 1].value, batch->values[s],
+               (size_t)batch->count * l->bytes[s]);
+    m->batch = batch->count;
+}
+
+/* Batches of order[0..count), each sample once at most, with views[i] of sample order[i] (NULL:
+   view 0). Both arrays are copied. What the loader was at before is forgotten. */
+static void ft__loader_start(ft__loader *l, const int *order, const int *views, int count)
+{
+    size_t bytes = (size_t)count * sizeof(int);
+    int b;
+    ft__loader_stop(l);
+    if (count < 0 || count > l->data->source.count) {
+        ft__fail(l->context, FT_INVALID, "the loader is to load %d of %d samples", count,
+                 l->data->source.count);
+        return;
+    }
+#ifndef FINETUNE_NO_THREADS
+    pthread_mutex_lock(&l->mutex);
+#endif
+    memcpy(l->order, order, bytes);
+    if (views) memcpy(l->views, views, bytes);
+    else memset(l->views, 0, bytes);
+    l->count = count;
+    l->skipped = 0;
+    for (b = 0; b < l->depth; ++b) l->missing[b] = ft__loader_batch_size(l, b);
+#ifndef FINETUNE_NO_THREADS
+    pthread_cond_broadcast(&l->work);
+    pthread_mutex_unlock(&l->mutex);
+#endif
+}
+
+/* Gives the batch back, so that its place is filled anew. */
+static void ft__loader_release(ft__loader *l)
+{
+    if (!l->held) return;
+    l->held = false;
+#ifndef FINETUNE_NO_THREADS
+    pthread_mutex_lock(&l->mutex);
+#endif
+    l->missing[l->released % l->depth] = ft__loader_batch_size(l, l->released + l->depth);
+    l->released += 1;
+#ifndef FINETUNE_NO_THREADS
+    pthread_cond_broadcast(&l->work);
+    pthread_mutex_unlock(&l->mutex);
+#endif
+}
+
+static void ft__loader_body(void *context, int index)
+{
+    ft__loader *l = (ft__loader *)context;
+    ft__loader_fill(l, l->released * l->batch_size + index);
+}
+
+/* Until the batch with the number l->released is filled. */
+static void ft__loader_wait(ft__loader *l, int wanted)
+{
+    int place = l->released % l->depth;
+    if (l->thread_count == 0) {
+#ifndef FINETUNE_NO_THREADS
+        ft__parallel(l->context, wanted, ft__loader_body, l);
+#else
+        int i; /* without mutexes get() must not meet itself on the app's threads */
+        for (i = 0; i < wanted; ++i) ft__loader_body(l, i);
+#endif
+        l->taken += wanted;
+        l->missing[place] = 0;
+        return;
+    }
+#ifndef FINETUNE_NO_THREADS
+    pthread_mutex_lock(&l->mutex);
+    while (l->missing[place] > 0) {
+        if (l->taken < l->count && l->taken / l->batch_size == l->released) ft__loader_help(l);
+        else pthread_cond_wait(&l->done, &l->mutex);
+    }
+    pthread_mutex_unlock(&l->mutex);
+#endif
+}
+
+/* The next batch; it stays until ft__loader_release or the next call. NULL: that was the last. */
+static const ft__batch *ft__loader_next(ft__loader *l)
+{
+    int row, s, kept, wanted, first;
+    ft__loader_release(l);
+    wanted = ft__loader_batch_size(l, l->released);
+    if (wanted == 0) return NULL;
+    ft__loader_wait(l, wanted);
+    first = l->released % l->depth * l->batch_size;
+    for (row = first, kept = first; row < first + wanted; ++row) {
+        if (!l->read[row]) {
+            ft__say(l->context, "%s (sample %d) cannot be read and is left out",
+                    ft_data_name(l->data, l->index[row]), l->index[row]);
+            l->skipped += 1;
+            continue;
+        }
+        for (s = 0; s < l->slot_count && kept != row; ++s) {
+            memcpy(l->values[s] + (size_t)kept * l->bytes[s],
+                   l->values[s] + (size_t)row * l->bytes[s], l->bytes[s]);
+            l->lengths[s][kept] = l->lengths[s][row];
+        }
+        l->index[kept++] = l->index[row];
+    }
+    l->batch.count = kept - first;
+    l->batch.first = l->released * l->batch_size;
+    l->batch.wanted = wanted;
+    l->batch.index = l->index + first;
+    for (s = 0; s < l->slot_count; ++s) {
+        l->batch.values[s] = l->values[s] + (size_t)first * l->bytes[s];
+        l->batch.lengths[s] = l->lengths[s] + first;
+    }
+    l->held = true;
+    return &l->batch;
+}
+
+/* =============================================================================================
+   [SECTION] 14.2.1 Image folders
+   PATH/CLASS/files. Every file is decoded once when the folder is opened, so that broken ones are
+   known and named before training starts; resized pictures stay in memory while they fit, others
+   are decoded again when asked for.
+   Threads: get() may run on several at once, so it allocates nothing, takes its workspace from a
+   pool made beforehand, and only reads what was set up when the folder was opened. The functions
+   in ft_files are then called by several threads too, each with a file of its own.
+   ============================================================================================= */
+typedef struct ft__sample {
+    char *path;             /* PATH/CLASS/NAME */
+    int label;
+    ft__geometry geometry;  /* of what preprocessing keeps */
+    int width, height;      /* of the file's picture */
+    uint64_t bytes;         /* of the file */
+    uint64_t group;
+    uint8_t *picture;       /* resized, the network's channels; NULL: decoded when asked for */
+    bool examined;
+    const char *fault;      /* why it cannot be read; NULL: it can */
+} ft__sample;
+
+/* What one thread needs to decode, resize and cut out a picture. */
+typedef struct ft__scratch {
+    unsigned char *file;
+    uint8_t *picture;
+    void *workspace;
+    bool taken;
+} ft__scratch;
+
+struct ft__folder {
+    ft__context *context;
+    ft_preprocessing preprocessing;
+    ft_augmentation augmentation;
+    uint64_t seed;
+    char *path;
+    char **class_names;     /* in the order of the labels */
+    int class_count, class_capacity;
+    ft__sample *samples;
+    int count, capacity, skipped;
+    size_t cache_left;
+    ft__scratch *scratch;
+    int scratch_count;
+    size_t file_bytes, picture_bytes, workspace_bytes; /* of each scratch */
+#ifndef FINETUNE_NO_THREADS
+    pthread_mutex_t mutex;  /* over `taken` */
+    pthread_cond_t given_back;
+#endif
+};
+
+int ft_data_skipped(const ft_data *data)
+{
+    return data && data->folder ? data->folder->skipped : 0;
+}
+
+/* For the default recipe, where the folder's options say nothing. */
+static void ft__data_augment(ft_data *data, ft_augmentation augmentation)
+{
+    const char *fault = ft__augmentation_fault(&augmentation);
+    if (fault) ft__fail(&data->model->context, FT_INVALID, "augmentation: %s", fault);
+    else if (data->folder) data->folder->augmentation = augmentation;
+}
+
+/* -- Scratch: made on the model's thread; taken and given back by any -- */
+
+static void ft__scratch_free(ft__folder *folder)
+{
+    while (folder->scratch_count > 0) {
+        ft__scratch *scratch = &folder->scratch[--folder->scratch_count];
+        ft__release(folder->context, scratch->workspace);
+        ft__release(folder->context, scratch->picture);
+        ft__release(folder->context, scratch->file);
+    }
+    ft__release(folder->context, folder->scratch);
+    folder->scratch = NULL;
+}
+
+/* What the model may still allocate, as far as anybody said. */
+static size_t ft__memory_left(const ft__context *c)
+{
+    size_t left = SIZE_MAX;
+    if (c->desc.memory_budget) left = c->desc.memory_budget - c->bytes;
+    if (c->desc.arena && c->desc.arena_bytes - c->arena_used < left)
+        left = c->desc.arena_bytes - c->arena_used;
+    return left;
+}
+
+/* One per thread that may call get(): the loader's and the model's own; fewer when they are
+   large. A thread that finds none waits for one. */
+static bool ft__scratch_make(ft__folder *folder, size_t file, size_t picture, size_t workspace)
+{
+    ft__context *c = folder->context;
+    size_t all = file + picture + workspace + 1, most = (size_t)1 << 28;
+    int count = c->threads + 1, i;
+#ifdef FINETUNE_NO_THREADS
+    count = 1;
+#endif
+    ft__scratch_free(folder);
+    if (most > ft__memory_left(c) / 8) most = ft__memory_left(c) / 8;
+    if ((size_t)count > most / all) count = most / all ? (int)(most / all) : 1;
+    folder->scratch = (ft__scratch *)ft__allocate(c, (size_t)count, sizeof *folder->scratch);
+    for (i = 0; i < count && ft__ok(c); ++i) {
+        ft__scratch *scratch = &folder->scratch[i];
+        folder->scratch_count = i + 1;
+        if (file) scratch->file = (unsigned char *)ft__allocate(c, file, 1);
+        if (picture) scratch->picture = (uint8_t *)ft__allocate(c, picture, 1);
+        scratch->workspace = ft__allocate(c, workspace, 1);
+    }
+    folder->file_bytes = file;
+    folder->picture_bytes = picture;
+    folder->workspace_bytes = workspace;
+    return ft__ok(c);
+}
+
+static ft__scratch *ft__scratch_take(ft__folder *folder)
+{
+    ft__scratch *found = NULL;
+    int i;
+#ifndef FINETUNE_NO_THREADS
+    pthread_mutex_lock(&folder->mutex);
+#endif
+    while (!found) {
+        for (i = 0; i < folder->scratch_count && !found; ++i)
+            if (!folder->scratch[i].taken) found = &folder->scratch[i];
+#ifndef FINETUNE_NO_THREADS
+        if (!found) pthread_cond_wait(&folder->given_back, &folder->mutex);
+#else
+        if (!found) return NULL;
+#endif
+    }
+    found->taken = true;
+#ifndef FINETUNE_NO_THREADS
+    pthread_mutex_unlock(&folder->mutex);
+#endif
+    return found;
+}
+
+static void ft__scratch_give_back(ft__folder *folder, ft__scratch *scratch)
+{
+#ifndef FINETUNE_NO_THREADS
+    pthread_mutex_lock(&folder->mutex);
+    scratch->taken = false;
+    pthread_cond_signal(&folder->given_back);
+    pthread_mutex_unlock(&folder->mutex);
+#else
+    (void)folder;
+    scratch->taken = false;
+#endif
+}
+
+/* -- Reading one picture, on any thread -- */
+
+static const char *ft__sample_bytes(const ft__folder *folder, const ft__sample *sample,
+                                    unsigned char *to)
+{
+    const ft_files *files = &folder->context->desc.files;
+    void *file = files->open(files->user, sample->path, false);
+    const char *fault = NULL;
+    int64_t size;
+    if (!file) return "cannot be opened";
+    size = files->size(files->user, file);
+    if (size < 0 || (uint64_t)size != sample->bytes || sample->bytes > folder->file_bytes)
+        fault = "the file has changed";
+    else if (files->read(files->user, file, 0, to, (size_t)size) != (size_t)size)
+        fault = "reading it failed";
+    files->close(files->user, file);
+    return fault;
+}
+
+/* Decodes and resizes into `to`; where that is NULL, finds out only whether it could. */
+static const char *ft__sample_load(const ft__folder *folder, const ft__sample *sample,
+                                   ft__scratch *scratch, uint8_t *to)
+{
+    const ft_preprocessing *p = &folder->preprocessing;
+    ft__picture picture;
+    const char *fault = ft__sample_bytes(folder, sample, scratch->file);
+    if (!fault) fault = ft__decode(scratch->file, (size_t)sample->bytes, p->channels, &picture);
+    if (fault) return fault;
+    if (picture.width != sample->width || picture.height != sample->height)
+        fault = "the file has changed";
+    else if (to)
+        ft__resize(picture.pixels, (size_t)picture.width * (size_t)p->channels, picture.width,
+                   picture.height, p->channels, to, sample->geometry.width,
+                   sample->geometry.height, FT__BILINEAR, scratch->workspace);
+    ft__picture_free(&picture);
+    return fault;
+}
+
+static bool ft__sample_input(ft__folder *folder, int index, int view_number, float *to)
+{
+    const ft__sample *sample = &folder->samples[index];
+    const uint8_t *picture = sample->picture;
+    ft__scratch *scratch = NULL;
+    ft__view view;
+    bool read = true;
+    ft__draw_view(&folder->augmentation, &folder->preprocessing, folder->seed, index, view_number,
+                  sample->geometry.width, sample->geometry.height, &view);
+    if (!picture || view.crop_width > 0) {
+        scratch = ft__scratch_take(folder);
+        if (!scratch) return false;
+    }
+    if (!picture) {
+        read = ft__sample_load(folder, sample, scratch, scratch->picture) == NULL;
+        picture = scratch->picture;
+    }
+    if (read)
+        ft__view_to_tensor(&folder->preprocessing, picture, &sample->geometry, &view,
+                           scratch ? scratch->workspace : NULL, to);
+    if (scratch) ft__scratch_give_back(folder, scratch);
+    return read;
+}
+
+static bool ft__folder_get(void *user, int index, int view, ft_slot *slots, int slot_count)
+{
+    ft__folder *folder = (ft__folder *)user;
+    const ft_preprocessing *p = &folder->preprocessing;
+    int s;
+    for (s = 0; s < slot_count; ++s) {
+        const ft_slot *slot = &slots[s];
+        if (!strcmp(slot->name, "labels") && slot->type == FT_I32) {
+            int32_t label = folder->samples[index].label;
+            memcpy(slot->values, &label, sizeof label);
+        } else if (!strcmp(slot->name, "input")) {
+            if (slot->type != FT_F32 || slot->shape.rank != 3 || slot->shape.size[0] != p->channels
+                || slot->shape.size[1] != p->height || slot->shape.size[2] != p->width)
+                return false;
+            if (!ft__sample_input(folder, index, view, (float *)slot->values)) return false;
+        }
+    }
+    return true;
+}
+
+static int ft__folder_label(void *user, int index)
+{
+    return ((const ft__folder *)user)->samples[index].label;
+}
+
+static uint64_t ft__folder_group(void *user, int index)
+{
+    return ((const ft__folder *)user)->samples[index].group;
+}
+
+static const char *ft__folder_name(void *user, int index) /* CLASS/NAME */
+{
+    const ft__folder *folder = (const ft__folder *)user;
+    return folder->samples[index].path + strlen(folder->path) + 1;
+}
+
+static const char *ft__folder_class_name(void *user, int c)
+{
+    return ((const ft__folder *)user)->class_names[c];
+}
+
+static void ft__folder_release(void *user)
+{
+    ft__folder *folder = (ft__folder *)user;
+    ft__context *c = folder->context;
+    int i;
+    ft__scratch_free(folder);
+    for (i = folder->count - 1; i >= 0; --i) {
+        ft__release(c, folder->samples[i].picture);
+        ft__release(c, folder->samples[i].path);
+    }
+    ft__release(c, folder->samples);
+    for (i = folder->class_count - 1; i >= 0; --i) ft__release(c, folder->class_names[i]);
+    ft__release(c, folder->class_names);
+    ft__release(c, folder->path);
+#ifndef FINETUNE_NO_THREADS
+    pthread_cond_destroy(&folder->given_back);
+    pthread_mutex_destroy(&folder->mutex);
+#endif
+    ft__release(c, folder);
+}
+
+/* -- Listing -- */
+typedef struct ft__entry { char *name; bool is_folder; } ft__entry;
+
+typedef struct ft__listing {
+    ft__context *context;
+    ft__entry *entries;
+    int *order;             /* by name, bytewise */
+    int count, capacity;
+} ft__listing;
+
+static void ft__listing_add(void *user, const char *name, bool is_folder)
+{
+    ft__listing *listing = (ft__listing *)user;
+    if (name[0] == '.' || !ft__ok(listing->context)) return; /* hidden */
+    if (listing->count == listing->capacity) {
+        int capacity = 2 * listing->capacity + 16;
+        ft__entry *grown = (ft__entry *)ft__grow(listing->context, listing->entries,
+                                                 (size_t)listing->count, (size_t)capacity,
+                                                 sizeof *grown);
+        if (!grown) return;
+        listing->entries = grown;
+        listing->capacity = capacity;
+    }
+    listing->entries[listing->count].name = ft__copy_text(listing->context, name);
+    listing->entries[listing->count].is_folder = is_folder;
+    if (ft__ok(listing->context)) listing->count += 1;
+}
+
+static bool ft__entry_less(const void *context, int a, int b)
+{
+    const ft__entry *entries = (const ft__entry *)context;
+    int order = strcmp(entries[a].name, entries[b].name);
+    return order < 0 || (order == 0 && a < b);
+}
+
+static void ft__listing_free(ft__listing *listing)
+{
+    int i;
+    ft__release(listing->context, listing->order);
+    for (i = listing->count - 1; i >= 0; --i)
+        ft__release(listing->context, listing->entries[i].name);
+    ft__release(listing->context, listing->entries);
+}
+
+static bool ft__listing_read(ft__context *c, ft__listing *listing, const char *path)
+{
+    const ft_files *files = &c->desc.files;
+    memset(listing, 0, sizeof *listing);
+    listing->context = c;
+    if (!files->list(files->user, path, ft__listing_add, listing))
+        ft__fail(c, FT_FILE, "%s: no such folder", path);
+    listing->order = (int *)ft__allocate(c, (size_t)listing->count + 1, sizeof(int));
+    if (ft__ok(c))
+        ft__sort_order(listing->order, listing->count, ft__entry_less, listing->entries);
+    return ft__ok(c);
+}
+
+static bool ft__is_picture(const char *name)
+{
+    static const char *const endings[] = {"jpg", "jpeg", "png", "bmp", "ppm", "pgm", "gif"};
+    const char *dot = strrchr(name, '.');
+    size_t i, k;
+    for (i = 0; dot && i < sizeof endings / sizeof *endings; ++i) {
+        for (k = 0; endings[i][k]; ++k)
+            if ((dot[1 + k] | 0x20) != endings[i][k]) break;
+        if (!endings[i][k] && !dot[1 + k]) return true;
+    }
+    return false;
+}
+
+static char *ft__join_path(ft__context *c, const char *folder, const char *name)
+{
+    size_t a = strlen(folder), b = strlen(name);
+    char *path = (char *)ft__allocate(c, a + b + 2, 1);
+    if (!path) return NULL;
+    memcpy(path, folder, a);
+    path[a] = '/';
+    memcpy(path + a + 1, name, b);
+    return path;
+}
+
+static void ft__folder_add_file(ft__folder *folder, const char *class_path, const char *name)
+{
+    ft__context *c = folder->context;
+    ft__sample *sample;
+    if (folder->count == folder->capacity) {
+        int capacity = folder->capacity < INT_MAX / 4 ? 2 * folder->capacity + 64 : INT_MAX;
+        sample = (ft__sample *)ft__grow(c, folder->samples, (size_t)folder->count,
+                                        (size_t)capacity, sizeof *sample);
+        if (!sample) return;
+        folder->samples = sample;
+        folder->capacity = capacity;
+    }
+    sample = &folder->samples[folder->count];
+    sample->path = ft__join_path(c, class_path, name);
+    sample->label = folder->class_count - 1;
+    if (sample->path) folder->count += 1;
+}
+
+/* The files of the class that was added last. */
+static void ft__folder_scan_class(ft__folder *folder, const char *path)
+{
+    ft__listing listing;
+    const char *inner = NULL, *other = NULL;
+    int before = folder->count, others = 0, i;
+    if (ft__listing_read(folder->context, &listing, path)) {
+        for (i = 0; i < listing.count; ++i) {
+            const ft__entry *entry = &listing.entries[listing.order[i]];
+            if (entry->is_folder) inner = entry->name;
+            else if (ft__is_picture(entry->name)) ft__folder_add_file(folder, path, entry->name);
+            else if (others++ == 0) other = entry->name;
+        }
+        if (folder->count == before)
+            ft__fail(folder->context, FT_FILE, "%s: this class has no pictures (JPEG, PNG, BMP,"
+                     " PPM, PGM or GIF)%s%s%s", path, inner ? "; it holds a folder, " : "",
+                     inner ? inner : "", inner ? ": is that where the classes are?" : "");
+        else if (others)
+            ft__say(folder->context, "%s: %d files of other kinds are left out, the first is %s",
+                    path, others, other);
+    }
+    ft__listing_free(&listing);
+}
+
+static void ft__folder_add_class(ft__folder *folder, const char *name)
+{
+    ft__context *c = folder->context;
+    if (folder->class_count == folder->class_capacity) {
+        int capacity = 2 * folder->class_capacity + 16;
+        char **grown = (char **)ft__grow(c, folder->class_names, (size_t)folder->class_count,
+                                         (size_t)capacity, sizeof *grown);
+        if (!grown) return;
+        folder->class_names = grown;
+        folder->class_capacity = capacity;
+    }
+    folder->class_names[folder->class_count] = ft__copy_text(c, name);
+    if (ft__ok(c)) folder->class_count += 1;
+}
+
+static void ft__folder_scan(ft__folder *folder)
+{
+    ft__context *c = folder->context;
+    ft__listing listing;
+    const char *loose = NULL;
+    int i, loose_count = 0;
+    if (ft__listing_read(c, &listing, folder->path)) {
+        for (i = 0; i < listing.count && ft__ok(c); ++i) {
+            const ft__entry *entry = &listing.entries[listing.order[i]];
+            if (entry->is_folder) {
+                char *path = ft__join_path(c, folder->path, entry->name);
+                ft__folder_add_class(folder, entry->name);
+                if (ft__ok(c)) ft__folder_scan_class(folder, path);
+                ft__release(c, path);
+            } else if (ft__is_picture(entry->name) && loose_count++ == 0) loose = entry->name;
+        }
+        if (folder->class_count == 0 && loose)
+            ft__fail(c, FT_FILE, "%s: its %d pictures lie directly in it; each class needs a folder"
+                     " of its own, as %s/CLASS/%s", folder->path, loose_count, folder->path, loose);
+        else if (folder->class_count == 0)
+            ft__fail(c, FT_FILE, "%s: no folders in it; each class needs one, as %s/CLASS/any.jpg",
+                     folder->path, folder->path);
+        else if (loose)
+            ft__say(c, "%s: %d pictures directly in it belong to no class and are left out, the"
+                    " first is %s", folder->path, loose_count, loose);
+    }
+    ft__listing_free(&listing);
+}
+
+/* -- Examining: which pictures can be read, and keeping them -- */
+typedef struct ft__examination {
+    ft__folder *folder;
+    const int *wanted;      /* samples */
+    int count, parts;       /* part i takes wanted[i], wanted[i + parts], ... */
+} ft__examination;
+
+static void ft__examine_header(void *context, int part)
+{
+    ft__examination *e = (ft__examination *)context;
+    int i;
+    for (i = part; i < e->count; i += e->parts) {
+        ft__sample *s = &e->folder->samples[e->wanted[i]];
+        s->examined = true;
+        s->fault = ft__picture_info(&e->folder->context->desc.files, s->path, &s->width,
+                                    &s->height, &s->bytes);
+        if (!s->fault && !ft__geometry_of(&e->folder->preprocessing, s->width, s->height,
+                                          &s->geometry)) s->fault = ft__odd_sides;
+    }
+}
+
+static void ft__examine_pixels(void *context, int part)
+{
+    ft__examination *e = (ft__examination *)context;
+    int i;
+    for (i = part; i < e->count; i += e->parts) {
+        ft__sample *s = &e->folder->samples[e->wanted[i]];
+        if (!s->fault)
+            s->fault = ft__sample_load(e->folder, s, &e->folder->scratch[part], s->picture);
+    }
+}
+
+static size_t ft__sample_picture_bytes(const ft__folder *folder, const ft__sample *sample)
+{
+    return (size_t)sample->geometry.width * (size_t)sample->geometry.height
+           * (size_t)folder->preprocessing.channels;
+}
+
+/* Scratch for every sample: of those that are kept, or of those about to be examined. */
+static bool ft__folder_fit_scratch(ft__folder *folder, bool opening)
+{
+    const ft_preprocessing *p = &folder->preprocessing;
+    size_t file = 0, picture = 0, workspace = 1;
+    int i;
+    for (i = 0; i < folder->count; ++i) {
+        const ft__sample *s = &folder->samples[i];
+        size_t resize, view;
+        if (!s->examined || s->fault) continue;
+        view = ft__view_workspace(p, s->geometry.width, s->geometry.height);
+        if (view > workspace) workspace = view;
+        if (s->picture && !opening) continue;
+        resize = ft__resize_workspace(p->channels, s->width, s->height, s->geometry.width,
+                                      s->geometry.height, FT__BILINEAR);
+        if (resize > workspace) workspace = resize;
+        if (s->bytes > file) file = (size_t)s->bytes;
+        if (!s->picture && ft__sample_picture_bytes(folder, s) > picture)
+            picture = ft__sample_picture_bytes(folder, s);
+    }
+    return ft__scratch_make(folder, file, picture, workspace);
+}
+
+static void ft__folder_examine(ft__folder *folder, const int *wanted, int count)
+{
+    ft__context *c = folder->context;
+    ft__examination e;
+    int i;
+    e.folder = folder;
+    e.wanted = wanted;
+    e.count = count;
+    e.parts = c->threads < 1 ? 1 : c->threads;
+    ft__scratch_free(folder);
+    ft__parallel(c, e.parts, ft__examine_header, &e);
+    for (i = 0; i < count; ++i) {
+        ft__sample *s = &folder->samples[wanted[i]];
+        size_t bytes = s->fault ? 0 : ft__sample_picture_bytes(folder, s);
+        if (s->fault || bytes > folder->cache_left) continue;
+        s->picture = (uint8_t *)ft__allocate(c, bytes, 1);
+        if (!s->picture) return;
+        folder->cache_left -= bytes;
+    }
+    if (!ft__folder_fit_scratch(folder, true)) return;
+    e.parts = folder->scratch_count;
+    ft__parallel(c, e.parts, ft__examine_pixels, &e);
+    for (i = 0; i < count; ++i) {
+        ft__sample *s = &folder->samples[wanted[i]];
+        if (!s->fault || !s->picture) continue;
+        folder->cache_left += ft__sample_picture_bytes(folder, s);
+        ft__release(c, s->picture);
+        s->picture = NULL;
+    }
+}
+
+/* Where each class starts in the samples, which are in the order of the classes; starts[classes]
+   is their number. */
+static void ft__folder_class_starts(const ft__folder *folder, int *starts)
+{
+    int i, c = 0;
+    for (i = 0; i < folder->count; ++i)
+        if (i == 0 || folder->samples[i].label != folder->samples[i - 1].label) starts[c++] = i;
+    starts[c] = folder->count;
+}
+
+static int ft__folder_readable(const ft__folder *folder, int first, int end)
+{
+    int i, readable = 0;
+    for (i = first; i < end; ++i)
+        readable += folder->samples[i].examined && !folder->samples[i].fault;
+    return readable;
+}
+
+/* The first `limit` readable ones of each class in a drawn order: a broken one is replaced by the
+   next in that order, so examining goes on until nothing is wanted. `work` holds 2 * count +
+   2 * classes + 1 numbers. */
+static void ft__folder_examine_drawn(ft__folder *folder, int classes, int limit, int *work)
+{
+    int *drawn = work, *wanted = drawn + folder->count, *starts = wanted + folder->count;
+    int *next = starts + classes + 1, c, i, wanted_count;
+    ft__folder_class_starts(folder, starts);
+    for (c = 0; c < classes; ++c) {
+        next[c] = starts[c];
+        ft__shuffle(drawn + starts[c], starts[c + 1] - starts[c],
+                    ft__key(folder->seed, (uint64_t)c, 0, FT__USE_PER_CLASS));
+        for (i = starts[c]; i < starts[c + 1]; ++i)
+            drawn[i] = limit == INT_MAX ? i : drawn[i] + starts[c];
+    }
+    do {
+        wanted_count = 0;
+        for (c = 0; c < classes; ++c)
+            for (i = ft__folder_readable(folder, starts[c], starts[c + 1]);
+                 i < limit && next[c] < starts[c + 1]; ++i)
+                wanted[wanted_count++] = drawn[next[c]++];
+        if (wanted_count) ft__folder_examine(folder, wanted, wanted_count);
+    } while (wanted_count && ft__ok(folder->context));
+    for (c = 0; c < classes && ft__ok(folder->context); ++c) {
+        const ft__sample *s = &folder->samples[starts[c]];
+        if (ft__folder_readable(folder, starts[c], starts[c + 1]) == 0)
+            ft__fail(folder->context, FT_FILE, "%s: this class has %d pictures, and none can be"
+                     " read; %s: %s", folder->class_names[s->label],
+                     starts[c + 1] - starts[c], s->path, s->fault);
+    }
+}
+
+/* Keeps what was examined and can be read, in the order of the names; counts and names the rest. */
+static void ft__folder_drop(ft__folder *folder)
+{
+    int i, kept = 0;
+    for (i = 0; i < folder->count; ++i) {
+        ft__sample s = folder->samples[i];
+        memset(&folder->samples[i], 0, sizeof s);
+        if (s.examined && !s.fault) {
+            folder->samples[kept++] = s;
+            continue;
+        }
+        if (s.examined) {
+            ft__say(folder->context, "%s: left out: %s", s.path, s.fault);
+            folder->skipped += 1;
+        }
+        ft__release(folder->context, s.path);
+    }
+    folder->count = kept;
+}
+
+/* Frames of one track are as good as copies of each other. Their names are two numbers, of the
+   track and of the frame: NNNNN_MMMMM.ppm. Eight digits are more likely a date. */
+static uint64_t ft__name_group(const char *name, int label, int index)
+{
+    uint64_t key = ft__key(0, (uint64_t)label, 0, 0);
+    size_t track = strspn(name, "0123456789"), frame;
+    if (track > 0 && track < 8 && name[track] == '_') {
+        frame = strspn(name + track + 1, "0123456789");
+        if (frame > 0 && name[track + 1 + frame] == '.') return ft__hash_bytes(key, name, track);
+    }
+    return ft__key(1, (uint64_t)index, 0, 0);
+}
+
+/* How many groups there are; samples of one track follow each other. */
+static int ft__folder_find_groups(ft__folder *folder)
+{
+    int i, groups = 0;
+    for (i = 0; i < folder->count; ++i) {
+        ft__sample *s = &folder->samples[i];
+        s->group = ft__name_group(strrchr(s->path, '/') + 1, s->label, i);
+        if (i == 0 || s->group != folder->samples[i - 1].group) groups += 1;
+    }
+    return groups;
+}
+
+/* Turns labels into the model's. */
+static void ft__folder_match_classes(ft__folder *folder, const ft_model *m)
+{
+    ft__context *c = folder->context;
+    int folder_count = folder->class_count, count = m->class_count, i, k;
+    char **names;
+    const ft__node *output = ft__get_node(m, m->output);
+    if (count == 0 && output && output->shape.rank > 0)
+        count = output->shape.size[output->shape.rank - 1];
+    if (!m->class_names && count != folder_count)
+        ft__fail(c, FT_INVALID, "%s: it has %d classes, but the model has %d, without names",
+                 folder->path, folder_count, count);
+    if (!ft__ok(c) || !m->class_names) return;
+    names = (char **)ft__allocate(c, (size_t)count, sizeof *names);
+    for (k = 0; k < count && ft__ok(c); ++k) names[k] = ft__copy_text(c, m->class_names[k]);
+    for (i = 0; i < folder->count && ft__ok(c); ++i) {
+        const char *name = folder->class_names[folder->samples[i].label];
+        for (k = 0; k < count; ++k)
+            if (!strcmp(name, names[k])) break;
+        if (k == count)
+            ft__fail(c, FT_INVALID, "%s/%s: the model has no class of this name (its first is %s)",
+                     folder->path, name, count ? names[0] : "missing");
+        folder->samples[i].label = k;
+    }
+    for (i = 0; i < folder_count; ++i) ft__release(c, folder->class_names[i]);
+    ft__release(c, folder->class_names);
+    folder->class_names = names;
+    folder->class_count = names ? count : 0;
+}
+
+static void ft__folder_fill(ft__folder *folder, const ft_model *m,
+                            const ft_image_folder_options *options, ft_source *source)
+{
+    ft__context *c = folder->context;
+    int *work, cached = 0, classes, i, groups;
+    ft__folder_scan(folder);
+    classes = folder->class_count;
+    if (ft__ok(c) && classes == 1 && !options->match_classes)
+        ft__fail(c, FT_FILE, "%s: it has one class only, %s; two or more are needed to tell apart",
+                 folder->path, folder->class_names[0]);
+    if (ft__ok(c) && options->match_classes) ft__folder_match_classes(folder, m);
+    work = (int *)ft__allocate(c, 2 * (size_t)folder->count + 2 * (size_t)classes + 1,
+                               sizeof *work);
+    if (work)
+        ft__folder_examine_drawn(folder, classes, options->per_class ? options->per_class : INT_MAX,
+                                 work);
+    ft__release(c, work);
+    if (!ft__ok(c)) return;
+    ft__folder_drop(folder);
+    if (!ft__folder_fit_scratch(folder, false)) return;
+    groups = ft__folder_find_groups(folder);
+    for (i = 0; i < folder->count; ++i) cached += folder->samples[i].picture != NULL;
+    ft__say(c, "%s: %d pictures of %d classes; %d could not be read, %d are kept in memory",
+            folder->path, folder->count, classes, folder->skipped, cached);
+    if (groups < folder->count && !options->no_groups)
+        ft__say(c, "%s: by their names (NNNNN_MMMMM) they are frames of %d tracks, which are never"
+                " split", folder->path, groups);
+    source->count = folder->count;
+    source->classes = folder->class_count;
+    source->group = options->no_groups ? NULL : ft__folder_group;
+}
+
+/* Bytes for kept pictures: what was asked for, or a share of what the model may take. */
+static size_t ft__folder_cache(const ft__context *c, size_t asked)
+{
+    size_t cache = (size_t)512 << 20, left = ft__memory_left(c);
+    if (asked) return asked;
+    return cache < left / 4 ? cache : left / 4;
+}
+
+static bool ft__folder_check(ft_model *m, const char *path,
+                             const ft_image_folder_options *options)
+{
+    ft__context *c = &m->context;
+    const char *fault;
+    if (!path || options->per_class < 0) {
+        ft__fail(c, FT_INVALID, "image folder: the path must not be NULL, per_class (%d) not"
+                 " negative", options->per_class);
+        return false;
+    }
+    if (ft__decode_missing()) ft__fail(c, FT_UNSUPPORTED, "%s: %s", path, ft__decode_missing());
+    if (!c->desc.files.list)
+        ft__fail(c, FT_UNSUPPORTED, "%s: folders cannot be listed here: set ft_desc.files.list",
+                 path);
+    fault = ft__preprocessing_fault(&m->preprocessing);
+    if (fault)
+        ft__fail(c, FT_INVALID, "%s: the model's preprocessing does not say what a picture becomes:"
+                 " %s; load or build a network first, or call ft_set_preprocessing", path, fault);
+    fault = ft__augmentation_fault(&options->augmentation);
+    if (fault) ft__fail(c, FT_INVALID, "%s: augmentation: %s", path, fault);
+    return ft__ok(c);
+}
+
+ft_data *ft_image_folder(ft_model *m, const char *path, ft_image_folder_options options)
+{
+    ft__context *c;
+    ft__folder *folder;
+    ft_source source;
+    ft_data *data = NULL;
+    size_t length;
+    if (!m || !ft__ok(&m->context) || !ft__folder_check(m, path, &options)) return NULL;
+    c = &m->context;
+    folder = (ft__folder *)ft__allocate(c, 1, sizeof *folder);
+    if (!folder) return NULL;
+#ifndef FINETUNE_NO_THREADS
+    pthread_mutex_init(&folder->mutex, NULL);
+    pthread_cond_init(&folder->given_back, NULL);
+#endif
+    folder->context = c;
+    folder->preprocessing = m->preprocessing;
+    folder->augmentation = options.augmentation;
+    folder->seed = c->desc.seed;
+    folder->cache_left = ft__folder_cache(c, options.cache_bytes);
+    folder->path = ft__copy_text(c, path);
+    for (length = strlen(path); folder->path && length > 1 && path[length - 1] == '/'; --length)
+        folder->path[length - 1] = 0;
+    memset(&source, 0, sizeof source);
+    source.user = folder;
+    source.get = ft__folder_get;
+    source.label = ft__folder_label;
+    source.name = ft__folder_name;
+    source.class_name = ft__folder_class_name;
+    source.release = ft__folder_release;
+    if (ft__ok(c)) ft__folder_fill(folder, m, &options, &source);
+    if (ft__ok(c)) data = ft_data_source(m, source);
+    if (data) data->folder = folder;
+    else ft__folder_release(folder);
+    return data;
+}
+
+
+/* =============================================================================================
+   [SECTION] 14.3 Metrics
+   ============================================================================================= */
+
+/* Wilson 1927: the interval in which the true share lies with 95 % confidence, from `correct` of
+   `total`; unlike the usual plus-or-minus it stays within [0, 1] and is right for small sets. */
+static void ft__wilson(int correct, int total, double *low, double *high)
+{
+    const double z = 1.959963984540054; /* the normal distribution's 97.5 % quantile */
+    double n = total, p, middle, half;
+    *low = 0;
+    *high = 1;
+    if (total < 1) return;
+    p = correct / n;
+    middle = (p + z * z / (2 * n)) / (1 + z * z / n);
+    half = z * sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n);
+    *low = middle - half > 0 ? middle - half : 0;
+    *high = middle + half < 1 ? middle + half : 1;
+}
+
+/* The first of the largest of `count` scores. */
+static int ft__largest(const float *scores, int count)
+{
+    int best = 0, i;
+    for (i = 1; i < count; ++i)
+        if (scores[i] > scores[best]) best = i;
+    return best;
+}
+
+/* Sums over samples; what an epoch or an evaluation reports. */
+typedef struct ft__score { double loss; int64_t correct, total; } ft__score;
+
+/* Adds a batch that was just run: its mean loss, and how many labels the output got right. */
+static void ft__score_batch(ft_model *m, const ft__plan *plan, int batch, float loss,
+                            int *confusion, ft__score *score)
+{
+    const ft__node *output = ft__get_node(m, m->output), *loss_node = ft__get_node(m, m->loss);
+    const ft__node *labels = NULL;
+    const float *logits = m->output.id ? plan->values[m->output.id - 1] : NULL;
+    int i, classes;
+    score->loss += (double)loss * batch;
+    score->total += batch;
+    if (loss_node && loss_node->input_count > 1) labels = &m->nodes[loss_node->inputs[1] - 1];
+    if (!logits || !labels || labels->type != FT_I32 || output->shape.rank != 2) return;
+    classes = output->shape.size[1];
+    for (i = 0; i < batch; ++i) {
+        int label = ((const int32_t *)(const void *)labels->value)[i];
+        int guess = ft__largest(logits + (size_t)i * (size_t)classes, classes);
+        if (guess == label) score->correct += 1;
+        if (confusion && label >= 0 && label < classes) confusion[label * classes + guess] += 1;
+    }
+}
+
+/* The classes of data and model must be the same number before they meet. */
+static ft_status ft__check_classes(ft_model *m, const ft_data *data)
+{
+    const ft__node *output = ft__get_node(m, m->output);
+    int has = ft_data_classes(data);
+    if (!ft__ok(&m->context) || !output || output->shape.rank != 2 || has == 0)
+        return m->context.status;
+    if (has > output->shape.size[1])
+        return ft__fail(&m->context, FT_SHAPE, "the data has %d classes, the network's output %d:"
+                        " call ft_replace_head", has, output->shape.size[1]);
+    return FT_OK;
+}
+
+/* =============================================================================================
+   [SECTION] 14.4 Fit
+   One run: its samples, the cache of the frozen prefix, its place (for a checkpoint), and the
+   loop. The order of an epoch is a function of (seed, epoch), a sample's view of (sample, epoch),
+   so that a run that goes on from a checkpoint sees what the run left alone would have seen.
+   ============================================================================================= */
+typedef struct ft__cache {  /* outputs of the frozen prefix, one row per (sample, view) */
+    int *nodes;             /* what the trained steps read from before them; labels too */
+    int node_count;
+    size_t row;             /* numbers in a row */
+    int views;
+    float *values;          /* [sample of the data][view][row] */
+    char *present;          /* [sample][view]: the sample could be read */
+    bool on;
+} ft__cache;
+
+typedef struct ft__place_in_run { /* everything that a checkpoint says of where a run stands */
+    int epoch, step;        /* the next to be done */
+    ft__score score;        /* of this epoch so far */
+    ft__score last;         /* of the last whole epoch */
+    int best_epoch;
+    ft__score best;         /* held-back, at the best epoch */
+    ft__score held;         /* held-back, at the last */
+    bool done;
+} ft__place_in_run;
+
+typedef struct ft__fit {
+    ft_model *m;
+    ft_data *data;
+    ft_fit_options o;
+    ft__plan *plan;
+    ft__loader *loader;
+    ft__cache cache;
+    int *train, *held, *order, *views;
+    int train_count, held_count;
+    int steps;              /* in an epoch */
+    const char *note;       /* carried in the checkpoint for whoever runs several fits in a row */
+    uint64_t settings;      /* a hash of what must be equal for a checkpoint to be continued */
+    ft__place_in_run at;
+    ft_fit_result result;
+    bool stopped;
+} ft__fit;
+
+static ft_fit_options ft__fit_defaults(ft_fit_options o)
+{
+    if (o.epochs <= 0) o.epochs = 10;
+    if (o.batch_size <= 0) o.batch_size = 32;
+    if (o.step_epochs <= 0) o.step_epochs = 10;
+    if (o.gamma == 0) o.gamma = 0.1f;
+    if (o.views <= 0) o.views = 1;
+    if (o.cache_bytes == 0) o.cache_bytes = (size_t)1 << 30;
+    if (!o.stage) o.stage = "fit";
+    o.optimizer = ft__optimizer_defaults(o.optimizer);
+    return o;
+}
+
+/* ---- Which samples ---- */
+
+static ft_status ft__fit_samples(ft__fit *f)
+{
+    ft__context *c = &f->m->context;
+    int count = ft_data_count(f->data), i;
+    int *part = (int *)ft__allocate(c, (size_t)count + 1, sizeof *part);
+    f->train = (int *)ft__allocate(c, (size_t)count + 1, sizeof *f->train);
+    f->held = (int *)ft__allocate(c, (size_t)count + 1, sizeof *f->held);
+    f->order = (int *)ft__allocate(c, (size_t)count + 1, sizeof *f->order);
+    f->views = (int *)ft__allocate(c, (size_t)count + 1, sizeof *f->views);
+    if (ft__ok(c) && f->o.hold_back > 0)
+        ft__split(f->data, f->o.hold_back, c->desc.seed, part);
+    for (i = 0; ft__ok(c) && i < count; ++i) {
+        if (part[i]) f->held[f->held_count++] = i;
+        else f->train[f->train_count++] = i;
+    }
+    ft__release(c, part);
+    if (ft__ok(c) && f->train_count == 0)
+        ft__fail(c, FT_INVALID, "no samples are left to train on");
+    f->steps = (f->train_count + f->o.batch_size - 1) / f->o.batch_size;
+    /* A last batch of one sample gives batch norm nothing to take a variance of: it is left out. */
+    if (f->steps > 1 && f->train_count % f->o.batch_size == 1) f->steps -= 1;
+    return c->status;
+}
+
+/* ---- The cache of the frozen prefix ---- */
+
+static bool ft__cache_lists(const ft__cache *cache, int id)
+{
+    int i;
+    for (i = 0; i < cache->node_count; ++i)
+        if (cache->nodes[i] == id) return true;
+    return false;
+}
+
+/* Finds what crosses from the frozen prefix into the trained steps, and decides whether keeping it
+   pays: not when the prefix is empty, when views never repeat, or when it would not fit. */
+static ft_status ft__cache_plan(ft__fit *f)
+{
+    ft_model *m = f->m;
+    ft__context *c = &m->context;
+    ft__cache *cache = &f->cache;
+    size_t bytes = 0, rows = (size_t)ft_data_count(f->data);
+    int i, j;
+    if (f->o.no_cache || f->plan->first_trained == 0) return c->status;
+    cache->views = f->o.augment ? f->o.views : 1;
+    cache->nodes = (int *)ft__allocate(c, (size_t)m->node_count + 1, sizeof *cache->nodes);
+    if (!cache->nodes) return c->status;
+    for (i = f->plan->first_trained; i < f->plan->step_count; ++i) {
+        const ft__node *node = &m->nodes[f->plan->steps[i].id - 1];
+        for (j = 0; j < node->input_count; ++j) {
+            int id = node->inputs[j];
+            if (f->plan->trained[id - 1] || ft__is_weight(&m->nodes[id - 1])) continue;
+            if (ft__cache_lists(cache, id)) continue;
+            cache->nodes[cache->node_count++] = id;
+            cache->row += ft__node_count_at(&m->nodes[id - 1], 1);
+        }
+    }
+    rows *= (size_t)(cache->views + (f->o.augment ? 1 : 0)); /* held-back samples: the plain view */
+    if (!ft__multiply(rows, cache->row * sizeof(float), &bytes) || bytes > f->o.cache_bytes) {
+        ft__say(c, "the outputs of the frozen layers would take %zu MB: they are computed anew in"
+                " each epoch", bytes >> 20);
+        return c->status;
+    }
+    cache->values = (float *)ft__allocate(c, rows, cache->row * sizeof(float));
+    cache->present = (char *)ft__allocate(c, rows, 1);
+    cache->on = ft__ok(c);
+    return c->status;
+}
+
+/* The memory of a node's value in the plan, and how many numbers a sample has. */
+static float *ft__boundary(const ft__fit *f, int id, size_t *count)
+{
+    const ft__node *node = &f->m->nodes[id - 1];
+    *count = ft__node_count_at(node, 1);
+    return ft__is_leaf(node) ? node->value : f->plan->values[id - 1];
+}
+
+static size_t ft__cache_row(const ft__fit *f, int sample, int view)
+{
+    int views = f->cache.views + (f->o.augment ? 1 : 0);
+    return (size_t)sample * (size_t)views + (size_t)(f->o.augment ? view : 0);
+}
+
+/* Copies between a row of the cache and place `slot` of the plan's batch. */
+static void ft__cache_copy(ft__fit *f, size_t row, int slot, bool into_cache)
+{
+    float *at = f->cache.values + row * f->cache.row;
+    int i;
+    for (i = 0; i < f->cache.node_count; ++i) {
+        size_t count;
+        float *value = ft__boundary(f, f->cache.nodes[i], &count);
+        if (into_cache) memcpy(at, value + (size_t)slot * count, count * sizeof *at);
+        else memcpy(value + (size_t)slot * count, at, count * sizeof *at);
+        at += count;
+    }
+}
+
+/* Runs the frozen prefix over all samples of one view. */
+static ft_status ft__cache_fill_view(ft__fit *f, const int *samples, int count, int view)
+{
+    const ft__batch *batch;
+    int i;
+    for (i = 0; i < count; ++i) f->views[i] = view;
+    ft__loader_start(f->loader, samples, f->views, count);
+    while (ft__ok(&f->m->context) && (batch = ft__loader_next(f->loader)) != NULL) {
+        if (batch->count > 0) {
+            ft__feed_batch(f->m, f->loader, batch);
+            ft__run_forward(f->m, f->plan, 0, f->plan->first_trained, batch->count, 0);
+        }
+        for (i = 0; i < batch->count; ++i) {
+            size_t row = ft__cache_row(f, batch->index[i], view);
+            ft__cache_copy(f, row, i, true);
+            f->cache.present[row] = 1;
+        }
+        ft__loader_release(f->loader);
+    }
+    return f->m->context.status;
+}
+
+static ft_status ft__cache_fill(ft__fit *f)
+{
+    int view;
+    if (!f->cache.on) return f->m->context.status;
+    ft__cache_fill_view(f, f->held, f->held_count, 0);
+    if (!f->o.augment) ft__cache_fill_view(f, f->train, f->train_count, 0);
+    for (view = 1; f->o.augment && view <= f->cache.views; ++view)
+        ft__cache_fill_view(f, f->train, f->train_count, view);
+    return f->m->context.status;
+}
+
+/* ---- Batches ---- */
+
+/* Puts the next batch of a list of samples into the plan, by the loader or from the cache; returns
+   how many samples it has, -1 at the end of the list. `*at` counts the samples handed out. */
+static int ft__fit_batch(ft__fit *f, const int *samples, const int *views, int count, int *at)
+{
+    const ft__batch *batch;
+    int size = f->o.batch_size, from = *at, i, filled = 0;
+    if (from >= count || !ft__ok(&f->m->context)) return -1;
+    if (count - from < size) size = count - from;
+    *at = from + size;
+    if (f->cache.on) {
+        for (i = from; i < from + size; ++i) {
+            size_t row = ft__cache_row(f, samples[i], views[i]);
+            if (f->cache.present[row]) ft__cache_copy(f, row, filled++, false);
+        }
+        return filled;
+    }
+    batch = ft__loader_next(f->loader);
+    if (!batch) return -1;
+    if (batch->count > 0) {
+        ft__feed_batch(f->m, f->loader, batch);
+        ft__run_forward(f->m, f->plan, 0, f->plan->first_trained, batch->count, 0);
+    }
+    filled = batch->count;
+    ft__loader_release(f->loader);
+    return filled;
+}
+
+static void ft__fit_start(ft__fit *f, const int *samples, const int *views, int from, int count)
+{
+    if (!f->cache.on) ft__loader_start(f->loader, samples + from, views + from, count - from);
+}
+
+/* The order and views of an epoch. */
+static void ft__fit_order(ft__fit *f, int epoch)
+{
+    uint64_t key = ft__key(f->m->context.desc.seed, (uint64_t)epoch, 0, FT__USE_ORDER);
+    int i;
+    ft__shuffle(f->order, f->train_count, key);
+    for (i = 0; i < f->train_count; ++i) {
+        f->order[i] = f->train[f->order[i]];
+        f->views[i] = !f->o.augment ? 0 : f->cache.on ? 1 + epoch % f->cache.views : 1 + epoch;
+    }
+}
+
+/* ---- Weights kept aside ---- */
+
+/* What training changes: trained parameters, and the statistics of batch norms that are trained. */
+static bool ft__changes(const ft_model *m, const ft__node *node)
+{
+    return ft__is_weight(node) && !ft__node_is_frozen(m, node);
+}
+
+/* Copies all that changes aside, or back. */
+static ft_status ft__keep_weights(ft_model *m, bool back)
+{
+    int i;
+    for (i = 0; i < m->node_count; ++i) {
+        ft__node *node = &m->nodes[i];
+        size_t count;
+        if (!ft__changes(m, node)) continue;
+        count = ft__node_count_at(node, 1);
+        if (!node->kept && !back)
+            node->kept = (float *)ft__allocate(&m->context, count, sizeof(float));
+        if (!node->kept) continue;
+        memcpy(back ? node->value : node->kept, back ? node->kept : node->value,
+               count * sizeof(float));
+    }
+    if (back) m->weights_version += 1;
+    return m->context.status;
+}
+
+/* ---- Checkpoints ---- */
+
+static uint64_t ft__hash_number(uint64_t hash, double number)
+{
+    return ft__hash_bytes(hash, &number, sizeof number);
+}
+
+/* What must be the same for a run to be continued: its options, its data, its network, and what is
+   frozen. Threads, device and file names may change. */
+static uint64_t ft__fit_settings(const ft__fit *f)
+{
+    const ft_fit_options *o = &f->o;
+    const ft_optimizer_options *p = &o->optimizer;
+    double numbers[22] = {0};
+    uint64_t hash = f->m->context.desc.seed;
+    int n = 0, i;
+    numbers[n++] = o->epochs;
+    numbers[n++] = o->batch_size;
+    numbers[n++] = o->schedule;
+    numbers[n++] = o->step_epochs;
+    numbers[n++] = (double)o->gamma;
+    numbers[n++] = (double)o->warmup_epochs;
+    numbers[n++] = (double)o->hold_back;
+    numbers[n++] = o->best;
+    numbers[n++] = o->patience;
+    numbers[n++] = o->views;
+    numbers[n++] = o->augment;
+    numbers[n++] = p->optimizer;
+    numbers[n++] = (double)p->learning_rate;
+    numbers[n++] = (double)p->momentum;
+    numbers[n++] = p->nesterov;
+    numbers[n++] = (double)p->beta1;
+    numbers[n++] = (double)p->beta2;
+    numbers[n++] = (double)p->eps;
+    numbers[n++] = (double)p->weight_decay;
+    numbers[n++] = (double)p->clip_norm;
+    numbers[n++] = ft_data_count(f->data);
+    numbers[n++] = ft_data_classes(f->data);
+    hash = ft__hash_bytes(hash, numbers, sizeof numbers);
+    for (i = 0; i < ft_data_count(f->data); ++i) {
+        const char *name = ft_data_name(f->data, i);
+        if (name) hash = ft__hash_bytes(hash, name, strlen(name));
+    }
+    for (i = 0; i < f->m->node_count; ++i) {
+        const ft__node *node = &f->m->nodes[i];
+        hash = ft__hash_bytes(hash, node->name, node->name ? strlen(node->name) : 0);
+        hash = ft__hash_number(hash, node->op + 1000.0 * node->frozen);
+        hash = ft__hash_number(hash, (double)node->learning_rate_factor);
+        hash = ft__hash_number(hash, (double)node->weight_decay);
+    }
+    return hash;
+}
+
+/* Sums are doubles: written as the integers that have their bits, so that none is lost. */
+static void ft__write_score(ft__text *text, const char *key, const ft__score *score)
+{
+    int64_t bits;
+    memcpy(&bits, &score->loss, sizeof bits);
+    ft__text_add(text, ",\"%s\":[%lld,%lld,%lld]", key, (long long)bits, (long long)score->correct,
+                 (long long)score->total);
+}
+
+static ft_status ft__checkpoint_write(ft__fit *f)
+{
+    ft__context *c = &f->m->context;
+    const ft__place_in_run *at = &f->at;
+    ft__text text;
+    memset(&text, 0, sizeof text);
+    text.context = c;
+    if (!ft__ok(c)) return c->status;
+    ft__text_add(&text, "{\"stage\":");
+    ft__json_add_text(&text, f->o.stage);
+    ft__text_add(&text, ",\"note\":");
+    ft__json_add_text(&text, f->note);
+    ft__text_add(&text, ",\"settings\":\"%016llx\",\"frozen\":\"%016llx\"",
+                 (unsigned long long)f->settings, (unsigned long long)f->result.before.frozen);
+    ft__text_add(&text, ",\"simd\":%d,\"epoch\":%d,\"step\":%d,\"done\":%s,\"best_epoch\":%d",
+                 c->simd, at->epoch, at->step, at->done ? "true" : "false", at->best_epoch);
+    ft__text_add(&text, ",\"updates\":%llu,\"steps_made\":%llu",
+                 (unsigned long long)f->m->optimizer->updates, (unsigned long long)f->m->step);
+    ft__write_score(&text, "score", &at->score);
+    ft__write_score(&text, "last", &at->last);
+    ft__write_score(&text, "best", &at->best);
+    ft__write_score(&text, "held", &at->held);
+    ft__text_add(&text, "}");
+    if (ft__ok(c)) ft__write_model(f->m, f->o.checkpoint, FT_F32, text.letters, f->o.best);
+    ft__release(c, text.letters);
+    return c->status;
+}
+
+static bool ft__file_exists(const ft__context *c, const char *path)
+{
+    const ft_files *files = &c->desc.files;
+    void *file = files->open(files->user, path, false);
+    if (file) files->close(files->user, file);
+    return file != NULL;
+}
+
+/* Opens a checkpoint and its description; false, without an error, when there is none. */
+static bool ft__checkpoint_open(ft_model *m, const char *path, ft_file **file, ft__json **json)
+{
+    ft_weights_options options;
+    const char *text;
+    memset(&options, 0, sizeof options);
+    *file = NULL;
+    *json = NULL;
+    if (!ft__ok(&m->context) || !ft__file_exists(&m->context, path)) return false;
+    *file = ft_file_open(m, path, options);
+    if (!*file) return false;
+    text = ft_file_metadata(*file, ft__checkpoint_key);
+    if (!text) ft__fail(&m->context, FT_FORMAT, "%s: a file, but not a checkpoint", path);
+    else *json = ft__json_parse(&m->context, text, strlen(text));
+    if (*json) return true;
+    ft__fail(&m->context, FT_FORMAT, "%s: a damaged checkpoint", path);
+    ft_file_close(*file);
+    return false;
+}
+
+static int64_t ft__checkpoint_number(ft__json *json, const char *key)
+{
+    int64_t number = 0;
+    ft__json_int(json, ft__json_member(json, 0, key), &number);
+    return number;
+}
+
+static void ft__checkpoint_score(ft__json *json, const char *key, ft__score *score)
+{
+    int list = ft__json_member(json, 0, key);
+    int64_t bits = 0;
+    ft__json_int(json, ft__json_element(json, list, 0), &bits);
+    memcpy(&score->loss, &bits, sizeof bits);
+    ft__json_int(json, ft__json_element(json, list, 1), &score->correct);
+    ft__json_int(json, ft__json_element(json, list, 2), &score->total);
+}
+
+/* Weights, then moments and kept weights by their labels. */
+static ft_status ft__checkpoint_tensors(ft__fit *f, ft_file *file)
+{
+    ft_model *m = f->m;
+    char name[640];
+    int i, which;
+    for (i = 0; ft__ok(&m->context) && i < m->node_count; ++i) {
+        ft__node *node = &m->nodes[i];
+        if (!ft__is_weight(node)) continue;
+        for (which = -1; which < 3; ++which) {
+            float *to = which < 0 ? node->value : *ft__state_of(node, which);
+            int index;
+            if (!to || (which == 2 && !f->o.best)) continue;
+            snprintf(name, sizeof name, "%s%s", which < 0 ? "" : ft__state_labels[which],
+                     node->name);
+            index = ft_file_find(file, name);
+            if (index < 0) return ft__fail(&m->context, FT_FORMAT, "%s: lacks %s", f->o.checkpoint,
+                                           name);
+            ft_file_read_f32(file, index, to, ft__node_count_at(node, 1));
+        }
+    }
+    m->weights_version += 1;
+    return m->context.status;
+}
+
+static void ft__checkpoint_state(ft__fit *f, ft_file *file, ft__json *json)
+{
+    ft__context *c = &f->m->context;
+    ft__place_in_run *at = &f->at;
+    const char *settings = ft__json_string(json, ft__json_member(json, 0, "settings"));
+    const char *stage = ft__json_string(json, ft__json_member(json, 0, "stage"));
+    char want[20];
+    snprintf(want, sizeof want, "%016llx", (unsigned long long)f->settings);
+    if (!settings || !stage || strcmp(settings, want) != 0 || strcmp(stage, f->o.stage) != 0) {
+        ft__fail(c, FT_INVALID, "%s: is the checkpoint of a run with other options, data or"
+                 " network: remove it, or give the options of then", f->o.checkpoint);
+        return;
+    }
+    if (ft__checkpoint_number(json, "simd") != c->simd)
+        ft__say(c, "%s was written on a processor with other SIMD instructions: the run goes on,"
+                " but its last bits will differ", f->o.checkpoint);
+    at->epoch = (int)ft__checkpoint_number(json, "epoch");
+    at->step = (int)ft__checkpoint_number(json, "step");
+    at->best_epoch = (int)ft__checkpoint_number(json, "best_epoch");
+    at->done = ft__json_true(json, ft__json_member(json, 0, "done"));
+    f->m->step = (uint64_t)ft__checkpoint_number(json, "steps_made");
+    f->m->optimizer->updates = (uint64_t)ft__checkpoint_number(json, "updates");
+    ft__checkpoint_score(json, "score", &at->score);
+    ft__checkpoint_score(json, "last", &at->last);
+    ft__checkpoint_score(json, "best", &at->best);
+    ft__checkpoint_score(json, "held", &at->held);
+    if (at->epoch < 0 || at->step < 0 || at->epoch > f->o.epochs || at->step > f->steps)
+        ft__fail(c, FT_FORMAT, "%s: a damaged checkpoint", f->o.checkpoint);
+    ft__checkpoint_tensors(f, file);
+    if (ft__ok(c)) f->result.before = ft__digest(f->m);
+}
+
+/* Goes on where the checkpoint says, if there is one. */
+static ft_status ft__checkpoint_read(ft__fit *f)
+{
+    ft_file *file;
+    ft__json *json;
+    if (!ft__checkpoint_open(f->m, f->o.checkpoint, &file, &json)) return f->m->context.status;
+    ft__checkpoint_state(f, file, json);
+    ft__json_free(&f->m->context, json);
+    ft_file_close(file);
+    return f->m->context.status;
+}
+
+/* The stage and note of a checkpoint; false when there is none. */
+static bool ft__checkpoint_peek(ft_model *m, const char *path, char *stage, size_t stage_size,
+                                char *note, size_t note_size)
+{
+    const char *stage_text, *note_text;
+    ft_file *file;
+    ft__json *json;
+    if (!ft__checkpoint_open(m, path, &file, &json)) return false;
+    stage_text = ft__json_string(json, ft__json_member(json, 0, "stage"));
+    note_text = ft__json_string(json, ft__json_member(json, 0, "note"));
+    snprintf(stage, stage_size, "%s", stage_text ? stage_text : "");
+    snprintf(note, note_size, "%s", note_text ? note_text : "");
+    ft__json_free(&m->context, json);
+    ft_file_close(file);
+    return true;
+}
+
+/* ---- The loop ---- */
+
+static ft__score ft__fit_measure(ft__fit *f)
+{
+    ft__score score = {0, 0, 0};
+    int at = 0, batch, i;
+    for (i = 0; i < f->held_count; ++i) f->views[i] = 0;
+    ft__fit_start(f, f->held, f->views, 0, f->held_count);
+    while ((batch = ft__fit_batch(f, f->held, f->views, f->held_count, &at)) >= 0) {
+        if (batch == 0) continue;
+        f->m->batch = batch;
+        ft__run_forward(f->m, f->plan, f->plan->first_trained, f->plan->step_count, batch,
+                        FT__EVALUATING);
+        ft__score_batch(f->m, f->plan, batch, ft__read_loss(f->m, f->plan), NULL, &score);
+    }
+    return score;
+}
+
+static float ft__fit_rate(const ft__fit *f)
+{
+    int step = f->at.epoch * f->steps + f->at.step, steps = f->o.epochs * f->steps;
+    int warmup = (int)(f->o.warmup_epochs * (float)f->steps + 0.5f);
+    return (float)((double)f->o.optimizer.learning_rate
+                   * ft__schedule(f->o.schedule, step, steps, f->o.step_epochs * f->steps,
+                                  (double)f->o.gamma, warmup));
+}
+
+static double ft__share(int64_t part, int64_t whole)
+{
+    return whole > 0 ? (double)part / (double)whole : 0;
+}
+
+static void ft__fit_report(ft__fit *f, int batch, float rate, bool epoch_done)
+{
+    ft_progress p;
+    const ft__score *score = epoch_done ? &f->at.last : &f->at.score;
+    memset(&p, 0, sizeof p);
+    if (!f->o.progress) return;
+    p.epoch = epoch_done ? f->at.epoch - 1 : f->at.epoch;
+    p.epochs = f->o.epochs;
+    p.step = epoch_done ? f->steps : f->at.step;
+    p.steps = f->steps;
+    p.batch = batch;
+    p.stage = f->o.stage;
+    p.loss = score->total ? score->loss / (double)score->total : 0;
+    p.accuracy = ft__share(score->correct, score->total);
+    p.learning_rate = rate;
+    p.epoch_done = epoch_done;
+    p.held_back_accuracy = p.held_back_loss = -1;
+    if (epoch_done && f->at.held.total > 0) {
+        p.held_back_accuracy = ft__share(f->at.held.correct, f->at.held.total);
+        p.held_back_loss = f->at.held.loss / (double)f->at.held.total;
+    }
+    if (!f->o.progress(f->o.progress_user, &p)) f->stopped = true;
+}
+
+/* One step of training on `batch` samples that lie in the plan. */
+static void ft__fit_step(ft__fit *f, int batch)
+{
+    ft_model *m = f->m;
+    float rate = ft__fit_rate(f), loss;
+    m->batch = batch;
+    m->step += 1;
+    m->last_run = f->plan;
+    ft__run_forward(m, f->plan, f->plan->first_trained, f->plan->step_count, batch, 0);
+    loss = ft__read_loss(m, f->plan);
+    if (!ft__ok(&m->context)) return;
+    ft__score_batch(m, f->plan, batch, loss, NULL, &f->at.score);
+    ft__run_backward(m, f->plan, batch);
+    ft__optimizer_step(m, rate);
+}
+
+static bool ft__better(const ft__score *a, const ft__score *b)
+{
+    if (b->total == 0) return true;
+    if (a->correct != b->correct) return a->correct > b->correct;
+    return a->loss < b->loss;
+}
+
+/* What follows the last step of an epoch: measure, keep, decide whether to go on. */
+static void ft__fit_epoch_done(ft__fit *f)
+{
+    ft__place_in_run *at = &f->at;
+    at->last = at->score;
+    memset(&at->score, 0, sizeof at->score);
+    if (f->held_count > 0) at->held = ft__fit_measure(f);
+    if (!ft__ok(&f->m->context)) return;
+    if (f->held_count > 0 && ft__better(&at->held, &at->best)) {
+        at->best = at->held;
+        at->best_epoch = at->epoch;
+        ft__keep_weights(f->m, false);
+    } else if (!f->o.best) ft__keep_weights(f->m, false);
+    at->epoch += 1;
+    at->step = 0;
+    if (at->epoch >= f->o.epochs) at->done = true;
+    if (f->o.patience > 0 && f->held_count > 0 && at->epoch - 1 - at->best_epoch >= f->o.patience)
+        at->done = true;
+}
+
+static void ft__fit_epoch(ft__fit *f)
+{
+    int at = f->at.step * f->o.batch_size, batch;
+    ft__fit_order(f, f->at.epoch);
+    ft__fit_start(f, f->order, f->views, at, f->train_count);
+    while (f->at.step < f->steps && !f->stopped && ft__ok(&f->m->context)) {
+        float rate = ft__fit_rate(f);
+        batch = ft__fit_batch(f, f->order, f->views, f->train_count, &at);
+        if (batch < 0) break;
+        if (batch > 0) ft__fit_step(f, batch);
+        if (!ft__ok(&f->m->context)) return;
+        f->at.step += 1;
+        ft__fit_report(f, batch, rate, false);
+        if (f->o.checkpoint && f->o.checkpoint_steps > 0 && f->at.step < f->steps
+            && f->at.step % f->o.checkpoint_steps == 0)
+            ft__checkpoint_write(f);
+    }
+    if (f->stopped || !ft__ok(&f->m->context)) return;
+    ft__fit_epoch_done(f);
+    if (ft__ok(&f->m->context)) ft__fit_report(f, 0, 0, true);
+    /* From the cache an epoch takes less time than a checkpoint: the last one's is enough. */
+    if (f->o.checkpoint && ft__ok(&f->m->context) && (f->at.done || !f->cache.on))
+        ft__checkpoint_write(f);
+}
+
+static void ft__fit_finish(ft__fit *f)
+{
+    ft__context *c = &f->m->context;
+    ft_fit_result *r = &f->result;
+    const ft__score *held = f->o.best ? &f->at.best : &f->at.held;
+    if (f->o.best && f->at.done && f->at.best.total > 0) ft__keep_weights(f->m, true);
+    r->epochs = f->at.epoch;
+    r->best_epoch = f->at.best.total > 0 ? f->at.best_epoch : -1;
+    r->loss = f->at.last.total ? f->at.last.loss / (double)f->at.last.total : 0;
+    r->accuracy = ft__share(f->at.last.correct, f->at.last.total);
+    r->held_back_loss = held->total ? held->loss / (double)held->total : -1;
+    r->held_back_accuracy = held->total ? ft__share(held->correct, held->total) : -1;
+    r->held_back_correct = (int)held->correct;
+    r->held_back_total = (int)held->total;
+    r->after = ft__digest(f->m);
+    if (r->after.frozen != r->before.frozen)
+        ft__fail(c, FT_INVALID, "frozen weights were changed during training: this is a bug of the"
+                 " library");
+    r->stopped = f->stopped;
+    if (f->stopped && f->o.checkpoint) ft__checkpoint_write(f);
+    /* The error may be numbers that ran away: prediction goes on with the last good epoch. */
+    if (c->status == FT_NOT_FINITE) ft__keep_weights(f->m, true);
+}
+
+/* Everything that the loop needs, in the order in which it can fail. */
+static ft_status ft__fit_prepare(ft__fit *f)
+{
+    ft_model *m = f->m;
+    ft__context *c = &m->context;
+    if (ft__ready(m, true) != FT_OK || ft__check_classes(m, f->data) != FT_OK) return c->status;
+    if (ft__fit_samples(f) != FT_OK) return c->status;
+    f->plan = ft__begin(m, f->o.batch_size, true);
+    if (!f->plan) return c->status;
+    if (f->plan->first_trained == f->plan->step_count)
+        return ft__fail(c, FT_INVALID, "nothing to train: all parameters are frozen");
+    m->last_run = f->plan;
+    f->result.before = ft__digest(m);
+    f->at.best_epoch = -1;
+    ft__set_optimizer(m, f->o.optimizer);
+    ft__optimizer_prepare(m);
+    ft__keep_weights(m, false);
+    f->settings = ft__fit_settings(f);
+    if (f->o.checkpoint) ft__checkpoint_read(f);
+    if (f->at.done || !ft__ok(c)) return c->status;
+    f->loader = ft__loader_create(m, f->data, f->o.batch_size);
+    ft__cache_plan(f);
+    return ft__cache_fill(f);
+}
+
+static ft_fit_result ft__fit_run(ft_model *m, ft_data *data, ft_fit_options options,
+                                 const char *note)
+{
+    ft__context *c = &m->context;
+    ft__fit f;
+    memset(&f, 0, sizeof f);
+    f.m = m;
+    f.data = data;
+    f.note = note;
+    f.o = ft__fit_defaults(options);
+    if (ft__fit_prepare(&f) == FT_OK) {
+        while (!f.at.done && !f.stopped && ft__ok(c)) ft__fit_epoch(&f);
+        ft__fit_finish(&f);
+    }
+    ft__loader_destroy(f.loader);
+    ft__release(c, f.cache.present);
+    ft__release(c, f.cache.values);
+    ft__release(c, f.cache.nodes);
+    ft__release(c, f.views);
+    ft__release(c, f.order);
+    ft__release(c, f.held);
+    ft__release(c, f.train);
+    return f.result;
+}
+
+/* =============================================================================================
+   [SECTION] 14.5 The default recipe
+   A new head on frozen features is fast, hard to overfit, and often all that is needed. Whether it
+   is enough is measured on a held-back fifth of the training data ("trial"); then the head is
+   trained on all of it ("head"), and, where the trial left too many errors, all layers after it
+   ("all"): first the head, so that its random start does not tear the features apart (Kumar et
+   al. 2022). Nothing here ever sees the data that the result is scored on.
+   ============================================================================================= */
+enum { FT__TRIAL, FT__HEAD, FT__ALL, FT__STAGES };
+static const char *const ft__stage_names[] = {"trial", "head", "all"};
+
+static const double ft__enough = 0.9; /* right in the trial: the head alone will do */
+
+typedef struct ft__recipe {
+    ft_model *m;
+    ft_data *data;
+    ft_finetune_options o;
+    ft_finetune_result result;
+} ft__recipe;
+
+static bool ft__same_classes(const ft_model *m, const ft_data *data)
+{
+    int count = ft_data_classes(data), i;
+    if (m->class_count != count || ft_class_count(m) != count) return false;
+    for (i = 0; i < count; ++i)
+        if (strcmp(m->class_names[i], ft_data_class_name(data, i)) != 0) return false;
+    return true;
+}
+
+/* A model that was trained for these classes before keeps its head. */
+static ft_status ft__recipe_head(ft__recipe *r)
+{
+    ft_model *m = r->m;
+    const char **names;
+    int count = ft_data_classes(r->data), i;
+    if (ft__same_classes(m, r->data)) return m->context.status;
+    if (ft__replace_head(m, count) != FT_OK) return m->context.status;
+    names = (const char **)ft__allocate(&m->context, (size_t)count, sizeof *names);
+    if (!names) return m->context.status;
+    for (i = 0; i < count; ++i) names[i] = ft_data_class_name(r->data, i);
+    ft_set_class_names(m, count, names);
+    ft__release(&m->context, (void *)(uintptr_t)names);
+    return m->context.status;
+}
+
+/* Freezes all but the head. */
+static void ft__freeze_to_head(ft_model *m)
+{
+    ft__node *head = ft__head(m);
+    int i;
+    ft__set_frozen(m, "*", true);
+    for (i = 1; head && i < head->input_count; ++i)
+        m->nodes[head->inputs[i] - 1].frozen = false;
+}
+
+static void ft__redraw_head(ft_model *m)
+{
+    ft__node *head = ft__head(m);
+    int i;
+    for (i = 1; head && i < head->input_count; ++i)
+        ft__initialise_node(m, &m->nodes[head->inputs[i] - 1]);
+    m->weights_version += 1;
+}
+
+/* Pictures of most things may be moved a little; whether they may be mirrored (a photo: yes, a
+   letter or a traffic sign: no) only the user knows. */
+static void ft__recipe_augmentation(ft_data *data, ft_augmentation wanted)
+{
+    const ft_augmentation *has = data->folder ? &data->folder->augmentation : NULL;
+    if (!has || has->shift > 0 || has->scale > 0 || has->flip) return;
+    if (wanted.shift == 0) wanted.shift = 0.1f;
+    if (wanted.shift < 0) wanted.shift = 0;
+    ft__data_augment(data, wanted);
+}
+
+static ft_fit_options ft__recipe_options(const ft__recipe *r, int stage)
+{
+    ft_fit_options o;
+    int samples = ft_data_count(r->data);
+    memset(&o, 0, sizeof o);
+    o.stage = ft__stage_names[stage];
+    o.checkpoint = r->o.checkpoint;
+    o.checkpoint_steps = r->o.checkpoint_steps;
+    o.progress = r->o.progress;
+    o.progress_user = r->o.progress_user;
+    o.optimizer.weight_decay = 0.01f;
+    if (stage != FT__ALL) {
+        o.epochs = 30;
+        o.batch_size = 32;
+        o.optimizer.learning_rate = 2e-3f;
+        o.hold_back = stage == FT__TRIAL ? 0.2f : 0.0f;
+        return o;
+    }
+    /* Small sets need more rounds to take the same number of steps. */
+    o.epochs = samples < 300 ? 60 : samples < 1000 ? 40 : samples < 5000 ? 30 : 15;
+    o.batch_size = samples < 300 ? 16 : 32;
+    o.optimizer.learning_rate = 2e-3f;
+    o.schedule = FT_ONE_CYCLE;
+    o.augment = true;
+    if (r->o.epochs > 0) o.epochs = r->o.epochs;
+    if (r->o.batch_size > 0) o.batch_size = r->o.batch_size;
+    if (r->o.learning_rate > 0) o.optimizer.learning_rate = r->o.learning_rate;
+    return o;
+}
+
+static bool ft__recipe_stage(ft__recipe *r, int stage)
+{
+    ft_model *m = r->m;
+    if (stage == FT__ALL) ft__set_frozen(m, "*", false);
+    else ft__freeze_to_head(m);
+    r->result.fit = ft__fit_run(m, r->data, ft__recipe_options(r, stage), r->result.choice);
+    return ft__ok(&m->context) && !r->result.fit.stopped;
+}
+
+static void ft__recipe_choose(ft__recipe *r, bool *deeper)
+{
+    const ft_fit_result *trial = &r->result.fit;
+    double right = trial->held_back_accuracy;
+    *deeper = right < ft__enough;
+    snprintf(r->result.choice, sizeof r->result.choice,
+             "%s: a new head on frozen features got %.1f %% of %d held-back images right%s",
+             *deeper ? "all layers" : "head only", 100 * right, trial->held_back_total,
+             *deeper ? ", so the layers below are trained too" : "");
+}
+
+/* With a freeze given there is nothing to choose. */
+static void ft__recipe_frozen(ft__recipe *r)
+{
+    int count;
+    ft__set_frozen(r->m, "*", false);
+    count = ft__set_frozen(r->m, r->o.freeze, true);
+    if (count == 0 && *r->o.freeze)
+        ft__fail(&r->m->context, FT_INVALID, "freeze %s: no parameter has such a name",
+                 r->o.freeze);
+    snprintf(r->result.choice, sizeof r->result.choice, "as asked: %.100s frozen (%d tensors)",
+             *r->o.freeze ? r->o.freeze : "nothing", count);
+    if (!ft__ok(&r->m->context)) return;
+    r->result.fit = ft__fit_run(r->m, r->data, ft__recipe_options(r, FT__ALL), r->result.choice);
+}
+
+/* Where a checkpoint left off: the stage to start with. Its note is the choice. */
+static int ft__recipe_resume(ft__recipe *r)
+{
+    char stage[32];
+    int i;
+    if (!r->o.checkpoint || !ft__checkpoint_peek(r->m, r->o.checkpoint, stage, sizeof stage,
+                                                 r->result.choice, sizeof r->result.choice))
+        return FT__TRIAL;
+    for (i = FT__TRIAL; i < FT__STAGES; ++i)
+        if (strcmp(stage, ft__stage_names[i]) == 0) return i;
+    return FT__TRIAL;
+}
+
+static ft_finetune_result ft__finetune(ft_model *m, ft_data *data, ft_finetune_options options)
+{
+    ft__recipe r;
+    bool deeper = false;
+    int start;
+    memset(&r, 0, sizeof r);
+    r.m = m;
+    r.data = data;
+    r.o = options;
+    if (!ft__ok(&m->context)) return r.result;
+    if (ft_data_classes(data) < 2) {
+        ft__fail(&m->context, FT_INVALID, "the data has %d classes: at least 2 are needed",
+                 ft_data_classes(data));
+        return r.result;
+    }
+    if (ft__recipe_head(&r) != FT_OK) return r.result;
+    ft__recipe_augmentation(data, options.augmentation);
+    if (options.freeze) {
+        ft__recipe_frozen(&r);
+        return r.result;
+    }
+    start = ft__recipe_resume(&r);
+    if (start == FT__TRIAL) {
+        if (!ft__recipe_stage(&r, FT__TRIAL)) return r.result;
+        ft__recipe_choose(&r, &deeper);
+        ft__redraw_head(m);
+        ft__say(&m->context, "%s", r.result.choice);
+    } else deeper = strncmp(r.result.choice, "all", 3) == 0;
+    if (start <= FT__HEAD && !ft__recipe_stage(&r, FT__HEAD)) return r.result;
+    if (deeper) ft__recipe_stage(&r, FT__ALL);
+    return r.result;
+}
+
+/* =============================================================================================
+   [SECTION] 14.6 Evaluate and predict
+   ============================================================================================= */
+static ft_evaluation ft__evaluate(ft_model *m, ft_data *data, ft_evaluate_options options)
+{
+    ft__context *c = &m->context;
+    int size = options.batch_size > 0 ? options.batch_size : 32, count, i;
+    ft_evaluation e;
+    ft__score score = {0, 0, 0};
+    ft__loader *loader = NULL;
+    const ft__batch *batch;
+    ft__plan *plan;
+    int *samples;
+    memset(&e, 0, sizeof e);
+    if (!data || ft__ready(m, true) != FT_OK || ft__check_classes(m, data) != FT_OK) return e;
+    count = ft_data_count(data);
+    if (options.confusion)
+        memset(options.confusion, 0, (size_t)ft_class_count(m) * (size_t)ft_class_count(m)
+               * sizeof *options.confusion);
+    plan = ft__begin(m, size < count ? size : count, false);
+    samples = (int *)ft__allocate(c, 2 * (size_t)count, sizeof *samples); /* and views, all 0 */
+    if (plan && samples) loader = ft__loader_create(m, data, plan->batch < size ? plan->batch
+                                                                                : size);
+    for (i = 0; samples && i < count; ++i) samples[i] = i;
+    if (loader) ft__loader_start(loader, samples, samples + count, count);
+    while (loader && ft__ok(c) && (batch = ft__loader_next(loader)) != NULL) {
+        if (batch->count == 0) continue;
+        ft__feed_batch(m, loader, batch);
+        m->batch = batch->count;
+        m->last_run = plan;
+        ft__run_forward(m, plan, 0, plan->step_count, batch->count, 0);
+        ft__score_batch(m, plan, batch->count, ft__read_loss(m, plan), options.confusion, &score);
+    }
+    ft__loader_destroy(loader);
+    ft__release(c, samples);
+    e.correct = (int)score.correct;
+    e.total = (int)score.total;
+    e.skipped = ft_data_skipped(data) + count - (int)score.total;
+    e.accuracy = ft__share(score.correct, score.total);
+    e.loss = score.total ? score.loss / (double)score.total : 0;
+    ft__wilson(e.correct, e.total, &e.low, &e.high);
+    return e;
+}
+
+/* Probabilities of one row of logits, and the best `count` of them, best first; of equals the
+   first. The output may be probabilities already (a softmax): they are taken as they are. */
+static int ft__best_classes(ft_model *m, const float *logits, ft_prediction *best, int count)
+{
+    int classes = ft_class_count(m), i, j, found = 0;
+    bool probabilities = m->nodes[m->output.id - 1].op == FT__OP_softmax;
+    float largest = classes > 0 ? logits[ft__largest(logits, classes)] : 0;
+    double sum = 0;
+    for (i = 0; i < classes; ++i) sum += (double)ft__exp(logits[i] - largest);
+    for (i = 0; i < classes; ++i) {
+        ft_prediction p;
+        p.class_index = i;
+        p.probability = probabilities ? logits[i]
+                                      : (float)((double)ft__exp(logits[i] - largest) / sum);
+        for (j = found; j > 0 && best[j - 1].probability < p.probability; --j)
+            if (j < count) best[j] = best[j - 1];
+        if (j < count) best[j] = p;
+        if (found < count) found += 1;
+    }
+    return found;
+}
+
+/* Runs on the picture that lies in the input; its logits stay in the plan. */
+static int ft__predict_fed(ft_model *m, ft__plan *plan, ft_prediction *best, int count)
+{
+    if (!ft__ok(&m->context)) return 0;
+    m->last_run = plan;
+    ft__run_forward(m, plan, 0, plan->step_count, 1, FT__ONLY_OUTPUT);
+    return ft__best_classes(m, plan->values[m->output.id - 1], best, count);
+}
+
+/* The plan and the memory of the input for one picture; NULL with an error. */
+static ft__plan *ft__begin_picture(ft_model *m, float **input)
+{
+    ft__plan *plan = ft__begin(m, 1, false);
+    ft_node node = ft__main_input(m);
+    const ft_preprocessing *p = &m->preprocessing;
+    if (!plan) return NULL;
+    if (!node.id || !m->output.id || p->width < 1
+        || ft__node_count_at(&m->nodes[node.id - 1], 1)
+           != (size_t)p->width * (size_t)p->height * (size_t)p->channels) {
+        ft__fail(&m->context, FT_INVALID, "the model's input is no picture, or ft_set_preprocessing"
+                 " was not told its size");
+        return NULL;
+    }
+    *input = m->nodes[node.id - 1].value;
+    return plan;
+}
+
+/* =============================================================================================
+   [SECTION] 15 Public functions
+   ============================================================================================= */
+
+/* ---- A model ---- */
+
+static ft_desc ft__desc_defaults(ft_desc desc)
+{
+    if (!desc.allocator.allocate) {
+        desc.allocator.allocate = ft__default_allocate;
+        desc.allocator.release = ft__default_release;
+    }
+    if (!desc.files.open) desc.files = ft__default_files();
+    return desc;
+}
+
+ft_model *ft_create(ft_desc desc)
+{
+    ft__context start;
+    ft_model *m;
+    memset(&start, 0, sizeof start);
+    start.desc = ft__desc_defaults(desc);
+    m = (ft_model *)ft__allocate(&start, 1, sizeof *m);
+    if (!m) return NULL;
+    m->context = start;
+    start.threads = desc.threads > 0 ? desc.threads : ft__processors();
+    m->context.threads = start.threads > 64 ? 64 : start.threads;
+    if (desc.device && strcmp(desc.device, "cpu") != 0)
+        ft__fail(&m->context, FT_UNSUPPORTED, "device %s: this build knows only \"cpu\"",
+                 desc.device);
+    if (desc.communication.size > 1)
+        ft__fail(&m->context, FT_UNSUPPORTED, "communication.size is %d: this version trains on"
+                 " one process", desc.communication.size);
+    ft__simd_choose(&m->context);
+    ft__pool_create(&m->context);
+    m->architecture = ft__copy_text(&m->context, "");
+    return m;
+}
+
+static void ft__release_class_names(ft_model *m)
+{
+    int i;
+    for (i = 0; m->class_names && i < m->class_count; ++i)
+        ft__release(&m->context, m->class_names[i]);
+    ft__release(&m->context, m->class_names);
+    m->class_names = NULL;
+    m->class_count = 0;
+}
+
+/* Everything but the context, in the reverse of the order in which it is made. */
+static void ft__clear_graph(ft_model *m)
+{
+    ft__context *c = &m->context;
+    int i;
+    ft__plan_free(c, m->plans[0]);
+    ft__plan_free(c, m->plans[1]);
+    m->plans[0] = m->plans[1] = NULL;
+    if (m->optimizer) ft__release(c, m->optimizer->norms);
+    ft__release(c, m->optimizer);
+    m->optimizer = NULL;
+    ft__release_class_names(m);
+    for (i = m->node_count - 1; i >= 0; --i) ft__release_node(c, &m->nodes[i]);
+    ft__release(c, m->order);
+    ft__release(c, m->nodes);
+    m->order = NULL;
+    m->nodes = NULL;
+    m->node_count = m->node_capacity = 0;
+    m->output.id = m->loss.id = 0;
+}
+
+void ft_destroy(ft_model *m)
+{
+    ft__context end;
+    if (!m) return;
+    while (m->data) ft_data_free(m->data);
+    ft__clear_graph(m);
+    ft__release(&m->context, m->architecture);
+    ft__pool_destroy(&m->context);
+    end = m->context; /* the block that holds the model is released from outside of it */
+    ft__release(&end, m);
+}
+
+ft_status ft_error(const ft_model *m) { return m ? m->context.status : FT_MEMORY; }
+
+const char *ft_error_text(const ft_model *m)
+{
+    return m ? m->context.text : "no memory for a model";
+}
+
+void ft_clear_error(ft_model *m)
+{
+    if (!m) return;
+    m->context.status = FT_OK;
+    m->context.text[0] = 0;
+}
+
+const char *ft_status_name(ft_status status)
+{
+    return (unsigned)status < FT_STATUS_COUNT ? ft__status_names[status] : "unknown";
+}
+
+/* ---- A network from a file, or by name ---- */
+
+/* Builds what the file describes or what its weights are recognised as, then loads them. */
+static ft_status ft__load_opened(ft_model *m, ft_file *file, const char *path,
+                                 ft_load_options options)
+{
+    ft__context *c = &m->context;
+    ft_network_options network = options.network;
+    const char *name = options.architecture;
+    int classes = options.network.classes;
+    if (!name && ft_file_metadata(file, ft__graph_key)) ft__load_graph(m, file, path);
+    else {
+        if (!name) ft__recognise(m, file, options.weights.rename, &name, &network);
+        if (ft__ok(c)) ft_network(m, name, network);
+    }
+    if (ft__load_weights(m, file, path, options.weights) != FT_OK) return c->status;
+    if (classes > 0 && classes != ft_class_count(m)) ft__replace_head(m, classes);
+    return c->status;
+}
+
+ft_status ft_load(ft_model *m, const char *path, ft_load_options options)
+{
+    ft__context *c = &m->context;
+    ft_file *file;
+    if (!ft__ok(c)) return c->status;
+    if (m->node_count > 0)
+        return ft__fail(c, FT_INVALID, "ft_load: the model has a network already; ft_load_weights"
+                        " loads into it");
+    if (!path) path = "(memory)";
+    file = ft_file_open(m, path, options.weights);
+    if (!file) return c->status;
+    ft__load_opened(m, file, path, options);
+    ft_file_close(file);
+    if (!ft__ok(c)) ft__clear_graph(m); /* half a network is none */
+    return c->status;
+}
+
+ft_status ft_load_weights(ft_model *m, const char *path, ft_weights_options options)
+{
+    ft_file *file;
+    if (!ft__ok(&m->context)) return m->context.status;
+    if (!path) path = "(memory)";
+    file = ft_file_open(m, path, options);
+    if (!file) return m->context.status;
+    ft__load_weights(m, file, path, options);
+    ft_file_close(file);
+    return m->context.status;
+}
+
+ft_status ft_save(ft_model *m, const char *path, ft_save_options options)
+{
+    ft__context *c = &m->context;
+    if (!ft__ok(c)) return c->status;
+    if (options.type != FT_F32 && options.type != FT_F16 && options.type != FT_BF16)
+        return ft__fail(c, FT_INVALID, "%s: weights are saved as FT_F32, FT_F16 or FT_BF16", path);
+    return ft__write_model(m, path, options.type, NULL, false);
+}
+
+/* ---- Building ---- */
+
+ft_node ft_input(ft_model *m, const char *name, ft_input_options options)
+{
+    ft_node node = ft__add_node(m, FT__OP_input, name, NULL, 0, NULL);
+    ft__node *made = ft__get_node(m, node);
+    int d;
+    if (!made) return node;
+    made->type = options.type;
+    made->shape.rank = 1;
+    made->shape.size[0] = FT_BATCH;
+    for (d = 0; d < FINETUNE_MAX_RANK - 1 && options.size[d] != 0; ++d) {
+        if (options.size[d] < 0) ft__fail(&m->context, FT_INVALID, "%s: size %d is negative", name,
+                                          options.size[d]);
+        made->shape.size[made->shape.rank++] = options.size[d];
+    }
+    if (options.type != FT_F32 && options.type != FT_I32)
+        ft__fail(&m->context, FT_INVALID, "%s: an input is FT_F32 or FT_I32", name);
+    return node;
+}
+
+/* One rule for every parameter: its memory, initial values and fans. */
+ft_node ft_parameter(ft_model *m, const char *name, ft_parameter_options options)
+{
+    ft__context *c = &m->context;
+    ft_node node = ft__add_node(m, options.buffer ? FT__OP_buffer : FT__OP_parameter, name, NULL, 0,
+                                NULL);
+    ft__node *made = ft__get_node(m, node);
+    size_t count;
+    if (!made) return node;
+    while (made->shape.rank < FINETUNE_MAX_RANK && options.size[made->shape.rank] > 0) {
+        made->shape.size[made->shape.rank] = options.size[made->shape.rank];
+        made->shape.rank += 1;
+    }
+    count = ft__shape_count(&made->shape);
+    if (count == 0 || made->shape.rank == 0)
+        ft__fail(c, FT_INVALID, "%s: a parameter needs sizes above 0 that fit into memory", name);
+    made->value = (float *)ft__allocate(c, count, sizeof(float));
+    made->initialiser = options.initialiser;
+    made->fan_in = options.fan_in;
+    made->fan_out = options.fan_out;
+    if (ft__ok(c)) ft__initialise_node(m, made);
+    if (!ft__ok(c)) node.id = 0;
+    return node;
+}
+
+static ft_node ft__layer_parameter(ft_model *m, const char *layer, const char *part,
+                                   ft_parameter_options options)
+{
+    char name[512];
+    ft_node none = {0};
+    if (!ft__ok(&m->context)) return none;
+    if (!layer || !*layer) {
+        ft__fail(&m->context, FT_INVALID, "a layer with parameters needs a name");
+        return none;
+    }
+    snprintf(name, sizeof name, "%s.%s", layer, part);
+    return ft_parameter(m, name, options);
+}
+
+/* The size of a node along a dimension; 0 with an error when it has no such dimension. */
+static int ft__size_of(ft_model *m, const char *name, ft_node x, int dimension)
+{
+    const ft__node *node = ft__get_node(m, x);
+    if (node && dimension < 0) dimension += node->shape.rank;
+    if (node && dimension >= 0 && dimension < node->shape.rank && node->shape.size[dimension] > 0)
+        return node->shape.size[dimension];
+    ft__fail(&m->context, FT_SHAPE, "%s: its input has no dimension %d of known size", name,
+             dimension);
+    return 0;
+}
+
+/* weight and bias of a layer, given or made, behind x in the list of inputs */
+static int ft__weight_inputs(ft_model *m, const char *name, ft_node *inputs, ft_node weight,
+                             ft_node bias, bool no_bias, ft_parameter_options options)
+{
+    ft_parameter_options bias_options;
+    memset(&bias_options, 0, sizeof bias_options);
+    bias_options.size[0] = options.size[0];
+    bias_options.fan_in = options.fan_in;
+    bias_options.fan_out = options.fan_out;
+    inputs[1] = weight.id ? weight : ft__layer_parameter(m, name, "weight", options);
+    if (no_bias) return 2;
+    inputs[2] = bias.id ? bias : ft__layer_parameter(m, name, "bias", bias_options);
+    return 3;
+}
+
+static int ft__pair(const int pair[2], int i, int otherwise)
+{
+    int value = i == 1 && pair[1] == 0 ? pair[0] : pair[i];
+    return value == 0 ? otherwise : value;
+}
+
+ft_node ft_conv2d(ft_model *m, const char *name, ft_node x, int out_channels,
+                  ft_conv2d_options options)
+{
+    ft_node inputs[3], none = {0};
+    ft_parameter_options p;
+    ft__options o;
+    int count, groups = options.groups ? options.groups : 1, channels;
+    if (!ft__ok(&m->context)) return none;
+    channels = ft__size_of(m, name, x, 1);
+    memset(&p, 0, sizeof p);
+    memset(&o, 0, sizeof o);
+    if (groups < 1 || channels % groups != 0)
+        ft__fail(&m->context, FT_SHAPE, "%s: %d channels cannot be parted into %d groups", name,
+                 channels, groups);
+    if (!ft__ok(&m->context)) return none;
+    p.size[0] = out_channels;
+    p.size[1] = channels / groups;
+    p.size[2] = ft__pair(options.kernel, 0, 0);
+    p.size[3] = ft__pair(options.kernel, 1, 0);
+    p.initialiser = options.initialiser;
+    p.fan_in = p.size[1] * p.size[2] * p.size[3];
+    p.fan_out = out_channels * p.size[2] * p.size[3];
+    if (out_channels < 1 || p.size[2] < 1 || p.size[3] < 1) {
+        ft__fail(&m->context, FT_INVALID, "%s: needs out_channels and a kernel above 0", name);
+        return none;
+    }
+    inputs[0] = x;
+    count = ft__weight_inputs(m, name, inputs, options.weight, options.bias, options.no_bias, p);
+    o.conv2d = options;
+    o.conv2d.weight = o.conv2d.bias = none; /* they are inputs now */
+    return ft__add_node(m, FT__OP_conv2d, name, inputs, count, &o);
+}
+
+ft_node ft_linear(ft_model *m, const char *name, ft_node x, int out_features,
+                  ft_linear_options options)
+{
+    ft_node inputs[3], none = {0};
+    ft_parameter_options p;
+    int count;
+    if (!ft__ok(&m->context)) return none;
+    memset(&p, 0, sizeof p);
+    p.size[0] = out_features;
+    p.size[1] = p.fan_in = ft__size_of(m, name, x, -1);
+    p.fan_out = out_features;
+    p.initialiser = options.initialiser;
+    if (out_features < 1) ft__fail(&m->context, FT_INVALID, "%s: needs outputs", name);
+    if (!ft__ok(&m->context)) return none;
+    inputs[0] = x;
+    count = ft__weight_inputs(m, name, inputs, options.weight, options.bias, options.no_bias, p);
+    return ft__add_node(m, FT__OP_linear, name, inputs, count, NULL);
+}
+
+ft_node ft_batch_norm(ft_model *m, const char *name, ft_node x, ft_batch_norm_options options)
+{
+    static const char *const parts[] = {"weight", "bias", "running_mean", "running_var"};
+    ft_node inputs[5], none = {0};
+    ft_parameter_options p;
+    ft__options o;
+    int i;
+    if (!ft__ok(&m->context)) return none;
+    memset(&p, 0, sizeof p);
+    memset(&o, 0, sizeof o);
+    o.batch_norm = options;
+    p.size[0] = ft__size_of(m, name, x, 1);
+    inputs[0] = x;
+    for (i = 0; i < 4; ++i) {
+        p.initialiser = i == 0 || i == 3 ? FT_INIT_ONES : FT_INIT_ZEROS;
+        p.buffer = i >= 2;
+        inputs[i + 1] = ft__layer_parameter(m, name, parts[i], p);
+    }
+    return ft__add_node(m, FT__OP_batch_norm, name, inputs, 5, &o);
+}
+
+static ft_node ft__add_simple(ft_model *m, int op, const char *name, ft_node x)
+{
+    ft__options o;
+    memset(&o, 0, sizeof o);
+    return ft__add_node(m, op, name, &x, 1, &o);
+}
+
+static ft_node ft__add_pair(ft_model *m, int op, const char *name, ft_node a, ft_node b)
+{
+    ft__options o;
+    ft_node inputs[2];
+    memset(&o, 0, sizeof o);
+    inputs[0] = a;
+    inputs[1] = b;
+    return ft__add_node(m, op, name, inputs, 2, &o);
+}
+
+ft_node ft_max_pool2d(ft_model *m, const char *name, ft_node x, ft_pool2d_options options)
+{
+    ft__options o;
+    memset(&o, 0, sizeof o);
+    o.pool2d = options;
+    return ft__add_node(m, FT__OP_max_pool2d, name, &x, 1, &o);
+}
+
+ft_node ft_avg_pool2d(ft_model *m, const char *name, ft_node x, ft_pool2d_options options)
+{
+    ft__options o;
+    memset(&o, 0, sizeof o);
+    o.pool2d = options;
+    return ft__add_node(m, FT__OP_avg_pool2d, name, &x, 1, &o);
+}
+
+ft_node ft_global_avg_pool(ft_model *m, const char *name, ft_node x)
+{
+    return ft__add_simple(m, FT__OP_global_avg_pool, name, x);
+}
+
+ft_node ft_global_max_pool(ft_model *m, const char *name, ft_node x)
+{
+    return ft__add_simple(m, FT__OP_global_max_pool, name, x);
+}
+
+ft_node ft_flatten(ft_model *m, const char *name, ft_node x)
+{
+    return ft__add_simple(m, FT__OP_flatten, name, x);
+}
+
+ft_node ft_reshape(ft_model *m, const char *name, ft_node x, int rank, const int *size)
+{
+    ft__options o;
+    ft_node none = {0};
+    int d;
+    memset(&o, 0, sizeof o);
+    if (!ft__ok(&m->context)) return none;
+    if (rank < 0 || rank >= FINETUNE_MAX_RANK) {
+        ft__fail(&m->context, FT_INVALID, "%s: %d dimensions; up to %d are possible", name, rank,
+                 FINETUNE_MAX_RANK - 1);
+        return none;
+    }
+    o.reshape.rank = rank;
+    for (d = 0; d < rank; ++d) o.reshape.size[d] = size[d];
+    return ft__add_node(m, FT__OP_reshape, name, &x, 1, &o);
+}
+
+ft_node ft_add(ft_model *m, const char *name, ft_node a, ft_node b)
+{
+    return ft__add_pair(m, FT__OP_add, name, a, b);
+}
+
+ft_node ft_mul(ft_model *m, const char *name, ft_node a, ft_node b)
+{
+    return ft__add_pair(m, FT__OP_mul, name, a, b);
+}
+
+ft_node ft_concat(ft_model *m, const char *name, int count, const ft_node *x, int axis)
+{
+    ft__options o;
+    memset(&o, 0, sizeof o);
+    o.concat.axis = axis;
+    return ft__add_node(m, FT__OP_concat, name, x, count, &o);
+}
+
+ft_node ft_pad(ft_model *m, const char *name, ft_node x, ft_pad_options options)
+{
+    ft__options o;
+    memset(&o, 0, sizeof o);
+    o.pad = options;
+    return ft__add_node(m, FT__OP_pad, name, &x, 1, &o);
+}
+
+ft_node ft_slice(ft_model *m, const char *name, ft_node x, ft_slice_options options)
+{
+    ft__options o;
+    memset(&o, 0, sizeof o);
+    o.slice = options;
+    return ft__add_node(m, FT__OP_slice, name, &x, 1, &o);
+}
+
+ft_node ft_dropout(ft_model *m, const char *name, ft_node x, ft_dropout_options options)
+{
+    ft__options o;
+    memset(&o, 0, sizeof o);
+    o.dropout = options;
+    return ft__add_node(m, FT__OP_dropout, name, &x, 1, &o);
+}
+
+static bool ft__is_activation(int op) { return op >= FT__OP_sigmoid && op <= FT__OP_log_softmax; }
+
+/* The operator of an activation's name; FT__OP_none with an error for any other. */
+static int ft__activation_named(ft_model *m, const char *kind)
+{
+    int op;
+    for (op = FT__OP_sigmoid; op <= FT__OP_log_softmax; ++op)
+        if (strcmp(ft__rows[op].name, kind) == 0) return op;
+    ft__fail(&m->context, FT_INVALID, "%s: no activation of this name; there are sigmoid, tanh,"
+             " relu, relu6, leaky_relu, elu, softplus, softsign, gelu, silu, softmax, log_softmax",
+             kind);
+    return FT__OP_none;
+}
+
+ft_node ft_activation(ft_model *m, const char *kind, const char *name, ft_node x,
+                      ft_activation_options options)
+{
+    int op = ft__activation_named(m, kind);
+    ft__options o;
+    memset(&o, 0, sizeof o);
+    o.activation = options;
+    return ft__add_node(m, op, name, &x, 1, &o);
+}
+
+ft_node ft_cross_entropy(ft_model *m, const char *name, ft_node logits, ft_node labels,
+                         ft_loss_options options)
+{
+    ft__options o;
+    ft_node inputs[2];
+    memset(&o, 0, sizeof o);
+    o.loss = options;
+    inputs[0] = logits;
+    inputs[1] = labels;
+    return ft__add_node(m, FT__OP_cross_entropy, name, inputs, 2, &o);
+}
+
+ft_node ft_soft_cross_entropy(ft_model *m, const char *name, ft_node logits, ft_node targets)
+{
+    return ft__add_pair(m, FT__OP_soft_cross_entropy, name, logits, targets);
+}
+
+ft_node ft_binary_cross_entropy(ft_model *m, const char *name, ft_node logits, ft_node targets)
+{
+    return ft__add_pair(m, FT__OP_binary_cross_entropy, name, logits, targets);
+}
+
+ft_node ft_mse(ft_model *m, const char *name, ft_node x, ft_node target)
+{
+    return ft__add_pair(m, FT__OP_mse, name, x, target);
+}
+
+/* ---- Which nodes matter ---- */
+
+static bool ft__check_node(ft_model *m, ft_node node, const char *what)
+{
+    if (!ft__ok(&m->context)) return false;
+    if (ft__get_node(m, node)) return true;
+    ft__fail(&m->context, FT_INVALID, "%s: node %d is not a node of this model", what, node.id);
+    return false;
+}
+
+void ft_set_output(ft_model *m, ft_node logits)
+{
+    if (!ft__check_node(m, logits, "ft_set_output")) return;
+    m->output = logits;
+    m->version += 1;
+}
+
+void ft_set_loss(ft_model *m, ft_node loss)
+{
+    if (!ft__check_node(m, loss, "ft_set_loss")) return;
+    if (ft__node_count_at(&m->nodes[loss.id - 1], 2) != 1) {
+        ft__fail(&m->context, FT_SHAPE, "%s: a loss is one number", m->nodes[loss.id - 1].name);
+        return;
+    }
+    m->loss = loss;
+    m->version += 1;
+}
+
+ft_node ft_output(const ft_model *m) { return m->output; }
+ft_node ft_loss(const ft_model *m) { return m->loss; }
+
+void ft_set_preprocessing(ft_model *m, ft_preprocessing preprocessing)
+{
+    int i;
+    if (!ft__ok(&m->context)) return;
+    for (i = 0; i < preprocessing.channels && i < 4; ++i)
+        if (!(preprocessing.std[i] > 0)) {
+            ft__fail(&m->context, FT_INVALID, "preprocessing: std of channel %d must be above 0", i);
+            return;
+        }
+    m->preprocessing = preprocessing;
+}
+
+ft_preprocessing ft_get_preprocessing(const ft_model *m) { return m->preprocessing; }
+
+void ft_set_class_names(ft_model *m, int count, const char *const *names)
+{
+    ft__context *c = &m->context;
+    int i;
+    if (!ft__ok(c)) return;
+    ft__release_class_names(m);
+    m->class_names = (char **)ft__allocate(c, (size_t)count + 1, sizeof *m->class_names);
+    for (i = 0; ft__ok(c) && i < count; ++i) {
+        m->class_names[i] = ft__copy_text(c, names[i]);
+        if (m->class_names[i]) m->class_count = i + 1;
+    }
+}
+
+const char *ft_class_name(const ft_model *m, int index)
+{
+    return index >= 0 && index < m->class_count ? m->class_names[index] : NULL;
+}
+
+int ft_class_count(const ft_model *m)
+{
+    const ft__node *output = ft__get_node(m, m->output);
+    return output && output->shape.rank == 2 ? output->shape.size[1] : 0;
+}
+
+/* ---- Looking at it ---- */
+
+ft_node ft_find(const ft_model *m, const char *name) { return ft__find_node(m, name); }
+int ft_node_count(const ft_model *m) { return m->node_count; }
+
+const char *ft_node_name(const ft_model *m, ft_node node)
+{
+    const ft__node *found = ft__get_node(m, node);
+    return found ? found->name : "";
+}
+
+const char *ft_node_operator(const ft_model *m, ft_node node)
+{
+    const ft__node *found = ft__get_node(m, node);
+    return found ? ft__rows[found->op].name : "";
+}
+
+ft_shape ft_node_shape(const ft_model *m, ft_node node)
+{
+    const ft__node *found = ft__get_node(m, node);
+    ft_shape none;
+    memset(&none, 0, sizeof none);
+    return found ? found->shape : none;
+}
+
+int ft_node_inputs(const ft_model *m, ft_node node, ft_node *inputs, int most)
+{
+    const ft__node *found = ft__get_node(m, node);
+    int i;
+    if (!found) return 0;
+    for (i = 0; i < found->input_count && i < most; ++i) inputs[i].id = found->inputs[i];
+    return found->input_count;
+}
+
+bool ft_node_frozen(const ft_model *m, ft_node node)
+{
+    const ft__node *found = ft__get_node(m, node);
+    return found && ft__node_is_frozen(m, found);
+}
+
+uint64_t ft_node_multiply_adds(const ft_model *m, ft_node node)
+{
+    const ft__node *found = ft__get_node(m, node);
+    return found ? ft__costs_of((ft_model *)(uintptr_t)m, found, 1, false).multiply_adds : 0;
+}
+
+const char *ft_architecture(const ft_model *m) { return m->architecture ? m->architecture : ""; }
+
+/* The memory that holds a node's value now, and how many numbers it has; NULL with an error. */
+static float *ft__value_of(ft_model *m, ft_node node, size_t *count)
+{
+    const ft__node *found;
+    ft__plan *plan = m->last_run;
+    if (!ft__check_node(m, node, "ft_get")) return NULL;
+    found = &m->nodes[node.id - 1];
+    *count = ft__node_count_at(found, m->batch > 0 ? m->batch : 1);
+    if (ft__is_weight(found) || (found->op == FT__OP_input && found->value)) return found->value;
+    if (plan && (node.id == m->output.id || node.id == m->loss.id)) return plan->values[node.id - 1];
+    ft__fail(&m->context, FT_INVALID, "%s: only parameters, inputs, the output and the loss keep"
+             " their values after a run", found->name);
+    return NULL;
+}
+
+static ft_status ft__check_count(ft_model *m, ft_node node, size_t count, size_t want)
+{
+    if (count == want) return m->context.status;
+    return ft__fail(&m->context, FT_SHAPE, "%s: has %zu numbers, not %zu",
+                    ft_node_name(m, node), want, count);
+}
+
+ft_status ft_get(ft_model *m, ft_node node, float *to, size_t count)
+{
+    size_t want = 0;
+    const float *value = ft__value_of(m, node, &want);
+    if (!value || ft__check_count(m, node, count, want) != FT_OK) return m->context.status;
+    memcpy(to, value, count * sizeof *to);
+    return FT_OK;
+}
+
+ft_status ft_set(ft_model *m, ft_node node, const float *from, size_t count)
+{
+    size_t want = 0;
+    float *value = ft__value_of(m, node, &want);
+    if (!value || ft__check_count(m, node, count, want) != FT_OK) return m->context.status;
+    memcpy(value, from, count * sizeof *from);
+    m->weights_version += 1;
+    return FT_OK;
+}
+
+ft_status ft_get_gradient(ft_model *m, ft_node node, float *to, size_t count)
+{
+    const ft__node *found;
+    if (!ft__check_node(m, node, "ft_get_gradient")) return m->context.status;
+    found = &m->nodes[node.id - 1];
+    if (!found->gradient)
+        return ft__fail(&m->context, FT_INVALID, "%s: has no gradient: it is frozen, no parameter,"
+                        " or no training step was run", found->name);
+    if (ft__check_count(m, node, count, ft__node_count_at(found, 1)) != FT_OK)
+        return m->context.status;
+    memcpy(to, found->gradient, count * sizeof *to);
+    return FT_OK;
+}
+
+ft_plan_bytes ft_plan(ft_model *m, int batch_size, bool training)
+{
+    ft_plan_bytes bytes;
+    ft__plan *plan;
+    int i;
+    memset(&bytes, 0, sizeof bytes);
+    if (ft__ready(m, training) != FT_OK) return bytes;
+    plan = ft__plan_make(m, batch_size < 1 ? 1 : batch_size, training, true);
+    if (!plan) return bytes;
+    for (i = 0; i < m->node_count; ++i) {
+        const ft__node *node = &m->nodes[i];
+        size_t each = ft__node_count_at(node, plan->batch) * sizeof(float);
+        if (node->op == FT__OP_input) bytes.activations += each;
+        if (!ft__is_weight(node)) continue;
+        bytes.parameters += each;
+        if (!training || node->op != FT__OP_parameter || node->frozen) continue;
+        bytes.gradients += each;
+        bytes.optimizer += each * (m->optimizer && m->optimizer->options.optimizer == FT_SGD
+                                   ? m->optimizer->options.momentum != 0 : 2);
+    }
+    bytes.activations += plan->memory_bytes;
+    bytes.workspace = plan->workspace_bytes + plan->folded_bytes;
+    bytes.total = bytes.parameters + bytes.gradients + bytes.optimizer + bytes.activations
+        + bytes.workspace;
+    ft__plan_free(&m->context, plan);
+    return bytes;
+}
+
+/* ---- Adjusting it ---- */
+
+int ft_freeze(ft_model *m, const char *glob) { return ft__set_frozen(m, glob, true); }
+int ft_unfreeze(ft_model *m, const char *glob) { return ft__set_frozen(m, glob, false); }
+ft_digest ft_frozen_digest(ft_model *m) { return ft__digest(m); }
+ft_status ft_replace_head(ft_model *m, int classes) { return ft__replace_head(m, classes); }
+
+int ft_swap_activations(ft_model *m, const char *glob, const char *kind,
+                        ft_activation_options options)
+{
+    int op, i, count = 0;
+    if (!ft__ok(&m->context)) return 0;
+    op = ft__activation_named(m, kind);
+    for (i = 0; ft__ok(&m->context) && i < m->node_count; ++i) {
+        ft__node *node = &m->nodes[i];
+        if (!ft__is_activation(node->op) || !ft__glob(glob, node->name)) continue;
+        node->op = op;
+        memset(&node->options, 0, sizeof node->options);
+        node->options.activation = options;
+        count += 1;
+    }
+    m->version += 1;
+    ft__infer_all(m);
+    return count;
+}
+
+/* Sets a factor or decay of every matching parameter. */
+static int ft__set_rule(ft_model *m, const char *glob, const float *factor, const float *decay)
+{
+    int i, count = 0;
+    for (i = 0; ft__ok(&m->context) && i < m->node_count; ++i) {
+        ft__node *node = &m->nodes[i];
+        if (node->op != FT__OP_parameter || !ft__glob(glob, node->name)) continue;
+        if (factor) node->learning_rate_factor = *factor;
+        if (decay) node->weight_decay = *decay;
+        count += 1;
+    }
+    return count;
+}
+
+int ft_scale_learning_rate(ft_model *m, const char *glob, float factor)
+{
+    return ft__set_rule(m, glob, &factor, NULL);
+}
+
+int ft_set_weight_decay(ft_model *m, const char *glob, float weight_decay)
+{
+    return ft__set_rule(m, glob, NULL, &weight_decay);
+}
+
+int ft_initialise(ft_model *m, const char *glob, ft_initialiser initialiser)
+{
+    int i, count = 0;
+    for (i = 0; ft__ok(&m->context) && i < m->node_count; ++i) {
+        ft__node *node = &m->nodes[i];
+        if (!ft__is_weight(node) || !ft__glob(glob, node->name)) continue;
+        if (initialiser != FT_INIT_DEFAULT) node->initialiser = initialiser;
+        ft__initialise_node(m, node);
+        count += 1;
+    }
+    m->weights_version += 1;
+    return count;
+}
+
+/* ---- Training by hand ---- */
+
+ft_status ft_set_optimizer(ft_model *m, ft_optimizer_options options)
+{
+    return ft__set_optimizer(m, options);
+}
+
+ft_status ft_feed(ft_model *m, ft_node input, const void *values, int batch)
+{
+    ft__node *node;
+    if (!ft__check_node(m, input, "ft_feed")) return m->context.status;
+    if (m->nodes[input.id - 1].op != FT__OP_input)
+        return ft__fail(&m->context, FT_INVALID, "%s: is no input", m->nodes[input.id - 1].name);
+    if (batch < 1)
+        return ft__fail(&m->context, FT_INVALID, "%s: a batch of %d", ft_node_name(m, input), batch);
+    if (ft__plan_leaves(m, batch, false) != FT_OK) return m->context.status;
+    node = &m->nodes[input.id - 1];
+    memcpy(node->value, values, ft__node_count_at(node, batch) * sizeof(float));
+    m->batch = batch;
+    return FT_OK;
+}
+
+float ft_forward(ft_model *m, bool training)
+{
+    ft__plan *plan;
+    if (!ft__ok(&m->context)) return 0;
+    plan = ft__begin(m, m->batch, training);
+    if (!plan) return 0;
+    if (training) m->step += 1;
+    m->last_run = plan;
+    ft__run_forward(m, plan, 0, plan->step_count, m->batch, 0);
+    return m->loss.id ? ft__read_loss(m, plan) : 0;
+}
+
+ft_status ft_backward(ft_model *m)
+{
+    ft__plan *plan = m->last_run;
+    if (!ft__ok(&m->context)) return m->context.status;
+    if (!plan || !plan->training)
+        return ft__fail(&m->context, FT_INVALID, "ft_backward comes after ft_forward(m, true)");
+    if (plan->first_trained == plan->step_count)
+        return ft__fail(&m->context, FT_INVALID, "nothing to train: all parameters are frozen");
+    ft__run_backward(m, plan, m->batch);
+    return FT_OK;
+}
+
+ft_status ft_update(ft_model *m, float learning_rate)
+{
+    ft_optimizer_options defaults;
+    memset(&defaults, 0, sizeof defaults);
+    if (ft__ok(&m->context) && !m->optimizer) ft__set_optimizer(m, defaults);
+    if (!ft__ok(&m->context)) return m->context.status;
+    return ft__optimizer_step(m, learning_rate);
+}
+
+float ft_schedule_factor(ft_schedule schedule, int step, int steps, int step_size, float gamma,
+                         int warmup)
+{
+    return (float)ft__schedule(schedule, step, steps, step_size, (double)gamma, warmup);
+}
+
+/* ---- Training ---- */
+
+ft_fit_result ft_fit(ft_model *m, ft_data *data, ft_fit_options options)
+{
+    return ft__fit_run(m, data, options, "");
+}
+
+ft_finetune_result ft_finetune(ft_model *m, ft_data *data, ft_finetune_options options)
+{
+    return ft__finetune(m, data, options);
+}
+
+/* ---- Prediction ---- */
+
+ft_status ft_run(ft_model *m, const float *values, int batch, float *logits)
+{
+    ft__plan *plan = ft__begin(m, batch, false);
+    ft_node input = ft__main_input(m);
+    if (!plan) return m->context.status;
+    if (!input.id || !m->output.id)
+        return ft__fail(&m->context, FT_INVALID, "the model has no input or no output");
+    memcpy(m->nodes[input.id - 1].value, values,
+           ft__node_count_at(&m->nodes[input.id - 1], batch) * sizeof(float));
+    m->last_run = plan;
+    ft__run_forward(m, plan, 0, plan->step_count, batch, FT__ONLY_OUTPUT);
+    memcpy(logits, plan->values[m->output.id - 1],
+           ft__node_count_at(&m->nodes[m->output.id - 1], batch) * sizeof(float));
+    return FT_OK;
+}
+
+int ft_predict_memory(ft_model *m, const void *bytes, size_t count_of_bytes, ft_prediction *best,
+                      int count)
+{
+    float *input;
+    ft__plan *plan = ft__begin_picture(m, &input);
+    if (!plan) return 0;
+    ft__encoded_to_input(&m->context, &m->preprocessing, bytes, count_of_bytes, "the picture",
+                         input);
+    return ft__predict_fed(m, plan, best, count);
+}
+
+int ft_predict_file(ft_model *m, const char *path, ft_prediction *best, int count)
+{
+    float *input;
+    ft__plan *plan = ft__begin_picture(m, &input);
+    unsigned char *bytes;
+    size_t size = 0;
+    if (!plan) return 0;
+    bytes = ft__read_file(&m->context, path, &size);
+    if (bytes) ft__encoded_to_input(&m->context, &m->preprocessing, bytes, size, path, input);
+    ft__release(&m->context, bytes);
+    return ft__predict_fed(m, plan, best, count);
+}
+
+int ft_predict_pixels(ft_model *m, const uint8_t *pixels, int width, int height, int channels,
+                      ft_prediction *best, int count)
+{
+    float *input;
+    ft__plan *plan = ft__begin_picture(m, &input);
+    if (!plan) return 0;
+    ft__pixels_to_input(&m->context, &m->preprocessing, pixels, width, height, channels,
+                        "the pixels", input);
+    return ft__predict_fed(m, plan, best, count);
+}
+
+ft_evaluation ft_evaluate(ft_model *m, ft_data *data, ft_evaluate_options options)
+{
+    return ft__evaluate(m, data, options);
+}
+
+#ifdef __cplusplus
+}
+#endif
+#endif /* FINETUNE_IMPLEMENTATION */

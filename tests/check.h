@@ -1,0 +1,42 @@
+/* check.h - what every test program here uses: counted checks that never stop at the first failure.
+   The last line of a program is "NAME: N passed, N failed, N skipped"; `make test` adds them up. */
+#ifndef CHECK_H
+#define CHECK_H
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static long check_passed, check_failed, check_skipped;
+
+#define CHECK(condition, ...)                                                                    \
+    do {                                                                                         \
+        if (condition) check_passed += 1;                                                        \
+        else {                                                                                   \
+            check_failed += 1;                                                                   \
+            if (check_failed <= 40) {                                                            \
+                printf("%s:%d: FAILED %s: ", __FILE__, __LINE__, #condition);                    \
+                printf(__VA_ARGS__);                                                             \
+                printf("\n");                                                                    \
+            }                                                                                    \
+        }                                                                                        \
+    } while (0)
+
+#define SKIP(why)                                                                                \
+    do {                                                                                         \
+        check_skipped += 1;                                                                      \
+        printf("%s:%d: skipped: %s\n", __FILE__, __LINE__, why);                                 \
+    } while (0)
+
+/* Written so that NaN on either side is a failure. */
+#define CLOSE(got, want, tolerance) (fabs((double)(got) - (double)(want)) <= (double)(tolerance))
+
+static int check_done(const char *name)
+{
+    printf("%s: %ld passed, %ld failed, %ld skipped\n", name, check_passed, check_failed,
+           check_skipped);
+    return check_failed ? 1 : 0;
+}
+
+#endif

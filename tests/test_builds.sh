@@ -1,0 +1,118 @@
+#!/bin/sh
+# The header compiles, links and runs a small program in every way that it promises: compilers,
+# languages, without SIMD, without threads, two units, beside FreeType, with the sanitizers.
+passed=0 failed=0 skipped=0
+out=build/builds
+mkdir -p $out
+warnings="-Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror"
+
+# try NAME COMMAND...: the command must succeed
+try() {
+    name=$1; shift
+    if "$@" >$out/log.txt 2>&1; then passed=$((passed + 1))
+    else failed=$((failed + 1)); echo "FAILED $name: $*"; head -20 $out/log.txt; fi
+}
+skip() { skipped=$((skipped + 1)); echo "skipped: $1"; }
+have() { command -v "$1" >/dev/null 2>&1; }
+
+# A program that uses a little of everything, as C99 and as C++11.
+cat >$out/use.c <<'END'
+#define FINETUNE_IMPLEMENTATION
+#include "finetune.h"
+int main(void)
+{
+    ft_desc desc;
+    ft_input_options picture;
+    ft_network_options options;
+    float logits[10], values[3 * 32 * 32];
+    ft_model *m;
+    int i, status;
+    memset(&desc, 0, sizeof desc);
+    memset(&picture, 0, sizeof picture);
+    memset(&options, 0, sizeof options);
+    for (i = 0; i < 3 * 32 * 32; ++i) values[i] = (float)(i % 7) - 3.0f;
+    m = ft_create(desc);
+    ft_network(m, "resnet20", options);
+    ft_run(m, values, 1, logits);
+    status = ft_error(m) != FT_OK || !(logits[0] - logits[0] == 0);
+    if (status) printf("%s\n", ft_error_text(m));
+    ft_destroy(m);
+    return status;
+}
+END
+cp $out/use.c $out/use.cpp
+
+for compiler in gcc clang; do
+    have $compiler || { skip "$compiler is not installed"; continue; }
+    for standard in c99 c11; do
+        try "$compiler $standard" $compiler -std=$standard $warnings -O1 -I. $out/use.c -o $out/use -lm -pthread
+        try "$compiler $standard runs" $out/use
+    done
+    try "$compiler declarations only" $compiler -std=c99 $warnings -x c -fsyntax-only finetune.h
+done
+for compiler in g++ clang++; do
+    have $compiler || { skip "$compiler is not installed"; continue; }
+    for standard in c++11 c++20; do
+        try "$compiler $standard" $compiler -std=$standard $warnings -O1 -I. $out/use.cpp -o $out/use -lm -pthread
+        try "$compiler $standard runs" $out/use
+    done
+done
+
+for macro in FINETUNE_NO_THREADS FINETUNE_NO_SIMD FINETUNE_NO_POSIX; do
+    try "$macro" ${CC:-cc} -std=c99 $warnings -D$macro -O1 -I. $out/use.c -o $out/use -lm -pthread
+    try "$macro runs" $out/use
+done
+
+# Half a configuration must be refused, not compiled.
+if ${CC:-cc} -std=c99 -ffast-math -I. -fsyntax-only $out/use.c >/dev/null 2>&1; then
+    failed=$((failed + 1)); echo "FAILED: -ffast-math was accepted"
+else passed=$((passed + 1)); fi
+
+# Two units: one has the implementation, the other only uses it; and a second that has it too must
+# not be needed. The C unit and the C++ unit share one library.
+cat >$out/one.c <<'END'
+#define FINETUNE_IMPLEMENTATION
+#include "finetune.h"
+END
+cat >$out/two.cpp <<'END'
+#include "finetune.h"
+int main()
+{
+    ft_model *m = ft_create(ft_desc{});
+    int status = ft_error(m);
+    ft_destroy(m);
+    return status;
+}
+END
+try "unit one" ${CC:-cc} -std=c99 $warnings -I. -c $out/one.c -o $out/one.o
+if have g++; then
+    try "two units" g++ -std=c++11 $warnings -Wno-missing-field-initializers -I. $out/two.cpp $out/one.o -o $out/two -lm -pthread
+    try "two units run" $out/two
+else skip "g++ is not installed"; fi
+
+# FreeType has the same prefix.
+if [ -e /usr/include/freetype2/ft2build.h ]; then
+    for first in freetype finetune; do
+        {
+            [ $first = finetune ] && printf '#define FINETUNE_IMPLEMENTATION\n#include "finetune.h"\n'
+            printf '#include <ft2build.h>\n#include FT_FREETYPE_H\n#include FT_GLYPH_H\n'
+            printf '#include FT_OUTLINE_H\n#include FT_STROKER_H\n#include FT_BITMAP_H\n'
+            printf '#include FT_MODULE_H\n#include FT_CACHE_H\n#include FT_SIZES_H\n'
+            [ $first = freetype ] && printf '#define FINETUNE_IMPLEMENTATION\n#include "finetune.h"\n'
+            printf 'int main(void) { return FT_OK; }\n'
+        } >$out/freetype.c
+        try "$first first, beside the other" ${CC:-cc} -std=c99 -Wall -Werror -isystem /usr/include/freetype2 -I. $out/freetype.c -o $out/freetype -lm -pthread
+    done
+else skip "FreeType's headers are not installed"; fi
+
+# The sanitizers over a whole training run; the other tests run without them, for speed.
+if echo 'int main(void){return 0;}' | ${CC:-cc} -fsanitize=address,undefined -x c - -o $out/asan 2>/dev/null && $out/asan; then
+    for test in test_fit test_formats test_data; do
+        [ -e tests/$test.c ] || continue
+        try "$test under ASan and UBSan builds" ${CC:-cc} -std=c99 -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -I. tests/$test.c -o $out/$test -lm -pthread
+        try "$test under ASan and UBSan" env FINETUNE_QUICK=1 $out/$test
+    done
+else skip "the sanitizers' run-time libraries are not installed"; fi
+
+echo "test_builds: $passed passed, $failed failed, $skipped skipped"
+[ $failed -eq 0 ]

@@ -1,0 +1,586 @@
+/* test_fit.c - what the words mean: frozen, frozen prefix, inference form, deterministic, resume;
+   and what may go wrong in a run: NaN, no memory, a budget, a caller that stops it. */
+#include "check.h"
+
+#define FINETUNE_IMPLEMENTATION
+#include "finetune.h"
+
+enum { SAMPLES = 90, CLASSES = 3, SIDE = 8, PIXELS = 2 * SIDE * SIDE };
+
+static float pictures[SAMPLES * PIXELS];
+static int labels[SAMPLES];
+
+static double random_number(unsigned *state)
+{
+    *state = *state * 1664525u + 1013904223u;
+    return (double)(*state >> 8) / 16777216.0;
+}
+
+/* Three kinds of pictures: stripes across, stripes down, and a bright middle, with noise. */
+static void make_pictures(void)
+{
+    unsigned state = 7;
+    int s, i;
+    for (s = 0; s < SAMPLES; ++s) {
+        labels[s] = s % CLASSES;
+        for (i = 0; i < PIXELS; ++i) {
+            int y = i / SIDE % SIDE, x = i % SIDE;
+            double value = labels[s] == 0 ? y & 1 : labels[s] == 1 ? x & 1
+                         : (x > 1 && x < 6 && y > 1 && y < 6);
+            pictures[s * PIXELS + i] = (float)(value + 1.5 * (random_number(&state) - 0.5));
+        }
+    }
+}
+
+/* conv1-bn1-relu1-conv2-bn2-relu2-pool-fc1-relu3-drop-fc2, with a loss */
+static void build(ft_model *m)
+{
+    ft_input_options picture = {FT_F32, {2, SIDE, SIDE}}, label = {FT_I32, {0}};
+    ft_conv2d_options conv = {{3}, {0}, {1}};
+    ft_batch_norm_options norm = {0};
+    ft_linear_options linear = {0};
+    ft_activation_options none = {0};
+    ft_dropout_options drop = {0.25f};
+    ft_loss_options loss = {0};
+    ft_node x = ft_input(m, "input", picture);
+    x = ft_conv2d(m, "conv1", x, 5, conv);
+    x = ft_batch_norm(m, "bn1", x, norm);
+    x = ft_activation(m, "relu", "relu1", x, none);
+    x = ft_conv2d(m, "conv2", x, 6, conv);
+    x = ft_batch_norm(m, "bn2", x, norm);
+    x = ft_activation(m, "relu", "relu2", x, none);
+    x = ft_flatten(m, "flatten", ft_global_avg_pool(m, "pool", x));
+    x = ft_linear(m, "fc1", x, 16, linear);
+    x = ft_activation(m, "relu", "relu3", x, none);
+    x = ft_dropout(m, "drop", x, drop);
+    x = ft_linear(m, "fc2", x, CLASSES, linear);
+    ft_set_output(m, x);
+    ft_set_loss(m, ft_cross_entropy(m, "loss", x, ft_input(m, "labels", label), loss));
+}
+
+static ft_model *new_model(ft_desc desc)
+{
+    ft_model *m = ft_create(desc);
+    if (m) build(m);
+    return m;
+}
+
+static ft_data *new_data(ft_model *m)
+{
+    ft_array_options options = {CLASSES, NULL, NULL};
+    return ft_arrays(m, SAMPLES, pictures, labels, options);
+}
+
+/* A hash of every weight and statistic. */
+static uint64_t fingerprint(const ft_model *m)
+{
+    uint64_t hash = 1;
+    int i;
+    for (i = 0; i < m->node_count; ++i) {
+        const ft__node *node = &m->nodes[i];
+        if (!ft__is_weight(node)) continue;
+        hash = ft__hash_bytes(hash, node->value, ft__node_count_at(node, 1) * sizeof(float));
+    }
+    return hash;
+}
+
+static ft_fit_options quick(int epochs)
+{
+    ft_fit_options o;
+    memset(&o, 0, sizeof o);
+    o.epochs = epochs;
+    o.batch_size = 16;
+    o.optimizer.learning_rate = 0.01f;
+    o.optimizer.weight_decay = 0.01f;
+    return o;
+}
+
+static void copy_weight(ft_model *m, const char *name, float *to)
+{
+    ft_node node = ft_find(m, name);
+    CHECK(node.id > 0, "%s is a node", name);
+    ft_get(m, node, to, ft__node_count_at(&m->nodes[node.id - 1], 1));
+}
+
+/* ---- Frozen ---- */
+
+static void test_frozen(ft_optimizer optimizer)
+{
+    static const char *const frozen[] = {"conv1.weight", "conv1.bias", "bn1.weight", "bn1.bias",
+                                         "bn1.running_mean", "bn1.running_var", "fc1.weight"};
+    float before[7][256], after[256];
+    ft_desc desc = {3};
+    ft_model *m = new_model(desc);
+    ft_fit_options o = quick(10);
+    ft_digest digest;
+    ft_fit_result r;
+    int i;
+    memset(before, 0, sizeof before);
+    memset(after, 0, sizeof after);
+    o.optimizer.optimizer = optimizer;
+    o.optimizer.momentum = 0.9f;
+    CHECK(ft_freeze(m, "conv1*,bn1.weight,bn1.bias,fc1.weight") == 5, "five tensors match");
+    digest = ft_frozen_digest(m);
+    CHECK(digest.tensors == 7, "%d tensors in the digest, the norm's statistics among them",
+          digest.tensors);
+    for (i = 0; i < 7; ++i) copy_weight(m, frozen[i], before[i]);
+    r = ft_fit(m, new_data(m), o);
+    CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+    CHECK(r.before.frozen == r.after.frozen && r.after.frozen == digest.frozen, "same digest");
+    CHECK(ft_frozen_digest(m).frozen == digest.frozen, "same digest afterwards");
+    for (i = 0; i < 7; ++i) {
+        ft_node node = ft_find(m, frozen[i]);
+        const ft__node *n = &m->nodes[node.id - 1];
+        copy_weight(m, frozen[i], after);
+        CHECK(memcmp(before[i], after, ft__node_count_at(n, 1) * sizeof(float)) == 0, "%s moved",
+              frozen[i]);
+        CHECK(!n->gradient && !n->moment1 && !n->moment2, "%s: gradient or optimiser state",
+              frozen[i]);
+    }
+    copy_weight(m, "bn2.running_mean", after);
+    CHECK(after[0] != 0, "the statistics of what is not frozen are learnt");
+    CHECK(r.accuracy > 0.8, "it learns: %.3f right", r.accuracy);
+    ft_unfreeze(m, "*");
+    CHECK(ft_frozen_digest(m).tensors == 0, "nothing is frozen any more");
+    ft_destroy(m);
+}
+
+/* A frozen norm behind something trained must run in evaluation form too. */
+static void test_frozen_norm_in_the_middle(void)
+{
+    float mean[6], after[6];
+    ft_desc desc = {3};
+    ft_model *m = new_model(desc);
+    ft_freeze(m, "bn2.weight,bn2.bias");
+    copy_weight(m, "bn2.running_mean", mean);
+    ft_fit(m, new_data(m), quick(2));
+    copy_weight(m, "bn2.running_mean", after);
+    CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+    CHECK(memcmp(mean, after, sizeof mean) == 0, "statistics of a frozen norm drifted");
+    ft_destroy(m);
+}
+
+static void test_all_frozen(void)
+{
+    ft_desc desc = {3};
+    ft_model *m = new_model(desc);
+    ft_freeze(m, "*");
+    ft_fit(m, new_data(m), quick(1));
+    CHECK(ft_error(m) == FT_INVALID, "training with all frozen: %s", ft_error_text(m));
+    ft_destroy(m);
+}
+
+/* ---- Frozen prefix, inference form, determinism ---- */
+
+static uint64_t fit_and_hash(ft_desc desc, const char *freeze, ft_fit_options o)
+{
+    ft_model *m = new_model(desc);
+    uint64_t hash;
+    ft_freeze(m, freeze);
+    ft_fit(m, new_data(m), o);
+    CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+    hash = fingerprint(m);
+    ft_destroy(m);
+    return hash;
+}
+
+static void test_same_bits(void)
+{
+    static const int threads[] = {1, 2, 5};
+    ft_fit_options o = quick(3), uncached;
+    uint64_t first[2] = {0, 0}, hash;
+    int i, frozen;
+    o.hold_back = 0.2f;
+    uncached = o;
+    uncached.no_cache = true;
+    for (frozen = 0; frozen < 2; ++frozen)
+        for (i = 0; i < 3; ++i) {
+            const char *freeze = frozen ? "conv*,bn*" : "";
+            ft_desc desc = {11};
+            desc.threads = threads[i];
+            hash = fit_and_hash(desc, freeze, o);
+            if (i == 0) first[frozen] = hash;
+            CHECK(hash == first[frozen], "%d threads, frozen %d: other bits", threads[i], frozen);
+            CHECK(fit_and_hash(desc, freeze, uncached) == hash, "without the cache: other bits");
+            desc.seed = 12;
+            CHECK(fit_and_hash(desc, freeze, o) != hash, "another seed gives another run");
+        }
+    CHECK(first[0] != first[1], "freezing makes a difference");
+}
+
+static void test_batch_independence(void)
+{
+    float together[7 * CLASSES], alone[CLASSES];
+    ft_desc desc = {5};
+    ft_model *m = new_model(desc);
+    int i;
+    ft_fit(m, new_data(m), quick(1));
+    ft_run(m, pictures, 7, together);
+    for (i = 0; i < 7; ++i) {
+        ft_run(m, pictures + i * PIXELS, 1, alone);
+        CHECK(memcmp(alone, together + i * CLASSES, sizeof alone) == 0,
+              "sample %d: its bits depend on the batch", i);
+    }
+    CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+    ft_destroy(m);
+}
+
+/* ---- Resume ---- */
+
+typedef struct stopper { int calls, stop_at; } stopper;
+
+static bool stop_somewhere(void *user, const ft_progress *progress)
+{
+    stopper *s = (stopper *)user;
+    (void)progress;
+    return ++s->calls != s->stop_at;
+}
+
+/* A run that is left alone, and one that is abandoned after each `stride` reports. */
+static void test_resume(bool best, const char *freeze)
+{
+    const char *path = "build/test_fit.checkpoint";
+    ft_fit_options o = quick(4);
+    ft_desc desc = {21};
+    uint64_t want;
+    int stride, rounds;
+    o.hold_back = 0.2f;
+    o.best = best;
+    o.schedule = FT_ONE_CYCLE;
+    want = fit_and_hash(desc, freeze, o);
+    o.checkpoint = path;
+    o.checkpoint_steps = 1;
+    for (stride = 1; stride <= 7; stride += 2) {
+        ft_model *m = NULL;
+        ft_fit_result r;
+        memset(&r, 0, sizeof r);
+        remove(path);
+        for (rounds = 0; rounds < 60; ++rounds) {
+            stopper s = {0, 0};
+            s.stop_at = stride;
+            o.progress = stop_somewhere;
+            o.progress_user = &s;
+            ft_destroy(m);
+            m = new_model(desc);
+            ft_freeze(m, freeze);
+            r = ft_fit(m, new_data(m), o);
+            if (ft_error(m) || !r.stopped) break;
+        }
+        CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+        CHECK(!r.stopped && rounds > 1, "%d rounds, stopped %d", rounds, r.stopped);
+        CHECK(fingerprint(m) == want, "stopped every %d reports: other weights", stride);
+        ft_destroy(m);
+    }
+    remove(path);
+}
+
+static void test_resume_of_another_run(void)
+{
+    const char *path = "build/test_fit.checkpoint";
+    ft_fit_options o = quick(2);
+    ft_desc desc = {21};
+    ft_model *m = new_model(desc);
+    remove(path);
+    o.checkpoint = path;
+    ft_fit(m, new_data(m), o);
+    CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+    ft_destroy(m);
+    m = new_model(desc);
+    o.optimizer.learning_rate = 0.5f;
+    ft_fit(m, new_data(m), o);
+    CHECK(ft_error(m) != FT_OK && strstr(ft_error_text(m), path), "other settings: \"%s\"",
+          ft_error_text(m));
+    ft_destroy(m);
+    remove(path);
+}
+
+/* ---- What may go wrong ---- */
+
+static void test_not_finite(void)
+{
+    float logits[CLASSES];
+    ft_desc desc = {4};
+    ft_model *m = new_model(desc);
+    ft_fit_options o = quick(20);
+    int i;
+    o.optimizer.optimizer = FT_SGD;
+    o.optimizer.learning_rate = 1e30f;
+    ft_fit(m, new_data(m), o);
+    CHECK(ft_error(m) == FT_NOT_FINITE, "%s", ft_error_text(m));
+    CHECK(ft_run(m, pictures, 1, logits) == FT_NOT_FINITE, "errors stick");
+    ft_clear_error(m);
+    CHECK(ft_run(m, pictures, 1, logits) == FT_OK, "%s", ft_error_text(m));
+    for (i = 0; i < CLASSES; ++i) CHECK(fabs((double)logits[i]) < 1e6, "logit %g", (double)logits[i]);
+    ft_destroy(m);
+}
+
+typedef struct counter { long calls, fail_at, live; } counter;
+
+static void *counting_allocate(void *user, size_t bytes, size_t alignment)
+{
+    counter *c = (counter *)user;
+    void *memory;
+    if (++c->calls == c->fail_at) return NULL;
+    memory = ft__default_allocate(NULL, bytes, alignment);
+    if (memory) c->live += 1;
+    return memory;
+}
+
+static void counting_release(void *user, void *memory, size_t bytes)
+{
+    counter *c = (counter *)user;
+    c->live -= 1;
+    ft__default_release(NULL, memory, bytes);
+}
+
+static ft_desc counting_desc(counter *c)
+{
+    ft_desc desc = {2};
+    desc.threads = 2;
+    desc.allocator.user = c;
+    desc.allocator.allocate = counting_allocate;
+    desc.allocator.release = counting_release;
+    return desc;
+}
+
+static ft_status whole_life(counter *c, bool frozen)
+{
+    ft_save_options save = {FT_F32};
+    ft_load_options load;
+    ft_status status;
+    ft_model *m = new_model(counting_desc(c)), *again;
+    if (!m) return FT_MEMORY;
+    memset(&load, 0, sizeof load);
+    if (frozen) ft_freeze(m, "conv*,bn*");
+    ft_fit(m, new_data(m), quick(1));
+    ft_save(m, "build/test_fit.safetensors", save);
+    status = ft_error(m);
+    ft_destroy(m);
+    again = ft_create(counting_desc(c));
+    if (!again) return FT_MEMORY;
+    ft_load(again, "build/test_fit.safetensors", load);
+    if (status == FT_OK) status = ft_error(again);
+    ft_destroy(again);
+    return status;
+}
+
+static void test_no_memory(void)
+{
+    counter c = {0, 0, 0};
+    long calls, n;
+    CHECK(whole_life(&c, true) == FT_OK, "with memory all is well");
+    CHECK(c.live == 0, "%ld blocks were not released", c.live);
+    calls = c.calls;
+    for (n = 1; n <= calls; ++n) {
+        ft_status status;
+        counter failing = {0, 0, 0};
+        failing.fail_at = n;
+        status = whole_life(&failing, true);
+        CHECK(status == FT_MEMORY, "allocation %ld of %ld fails: status %s", n, calls,
+              ft_status_name(status));
+        CHECK(failing.live == 0, "allocation %ld fails: %ld blocks are left", n, failing.live);
+    }
+    remove("build/test_fit.safetensors");
+}
+
+static void test_no_allocation_in_a_step(void)
+{
+    counter c = {0, 0, 0};
+    ft_model *m = new_model(counting_desc(&c));
+    long calls = 0;
+    int step;
+    for (step = 0; step < 6; ++step) {
+        ft_feed(m, ft_find(m, "input"), pictures, 16 - step);
+        ft_feed(m, ft_find(m, "labels"), labels, 16 - step);
+        ft_forward(m, true);
+        ft_backward(m);
+        ft_update(m, 0.01f);
+        if (step == 0) calls = c.calls;
+    }
+    CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+    CHECK(c.calls == calls, "%ld allocations in later, smaller steps", c.calls - calls);
+    ft_destroy(m);
+}
+
+static void test_plan_and_budget(void)
+{
+    ft_desc desc = {2}, poor = {2};
+    ft_model *m;
+    ft_plan_bytes plan;
+    size_t taken, before;
+    desc.threads = poor.threads = 1;
+    m = new_model(desc);
+    plan = ft_plan(m, 64, true);
+    before = m->context.bytes;
+    ft_feed(m, ft_find(m, "input"), pictures, 64);
+    ft_feed(m, ft_find(m, "labels"), labels, 64);
+    ft_forward(m, true);
+    ft_backward(m);
+    ft_update(m, 0.01f);
+    taken = m->context.bytes - before + plan.parameters;
+    CHECK((double)plan.total > 0.9 * (double)taken && (double)plan.total < 1.1 * (double)taken,
+          "ft_plan told %zu bytes, %zu were taken", plan.total, taken);
+    ft_destroy(m);
+    poor.memory_budget = 40000;
+    m = new_model(poor);
+    ft_fit(m, new_data(m), quick(1));
+    CHECK(ft_error(m) == FT_MEMORY, "a budget of 40000: %s", ft_error_text(m));
+    ft_destroy(m);
+}
+
+static void test_arena(void)
+{
+    static unsigned char arena[8 << 20];
+    ft_desc desc = {11};
+    uint64_t with_malloc = fit_and_hash(desc, "", quick(1));
+    desc.arena = arena;
+    desc.arena_bytes = sizeof arena;
+    CHECK(fit_and_hash(desc, "", quick(1)) == with_malloc, "an arena gives other bits");
+}
+
+/* ---- Rules on parameters, choice of epoch ---- */
+
+static void test_rules(void)
+{
+    float before[256], after[256];
+    ft_desc desc = {6};
+    ft_model *m = new_model(desc);
+    memset(before, 0, sizeof before);
+    memset(after, 0, sizeof after);
+    CHECK(ft_scale_learning_rate(m, "conv?.weight", 0) == 2, "two weights match");
+    copy_weight(m, "conv2.weight", before);
+    ft_set_weight_decay(m, "conv2*", 0);
+    ft_fit(m, new_data(m), quick(1));
+    copy_weight(m, "conv2.weight", after);
+    CHECK(memcmp(before, after, sizeof before) == 0, "a learning rate of 0 moves nothing");
+    ft_destroy(m);
+}
+
+typedef struct held { double best, last; int epochs; } held;
+
+static bool note_held(void *user, const ft_progress *p)
+{
+    held *h = (held *)user;
+    if (!p->epoch_done) return true;
+    h->epochs += 1;
+    h->last = p->held_back_accuracy;
+    if (h->last > h->best) h->best = h->last;
+    return true;
+}
+
+static void test_best_epoch(void)
+{
+    held h = {0, 0, 0};
+    ft_fit_options o = quick(40);
+    ft_desc desc = {8};
+    ft_model *m = new_model(desc);
+    ft_fit_result r;
+    o.hold_back = 0.3f;
+    o.best = true;
+    o.patience = 3;
+    o.progress = note_held;
+    o.progress_user = &h;
+    r = ft_fit(m, new_data(m), o);
+    CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+    CHECK(r.best_epoch >= 0 && CLOSE(r.held_back_accuracy, h.best, 1e-9), "best %d: %g of %g",
+          r.best_epoch, r.held_back_accuracy, h.best);
+    CHECK(r.epochs == h.epochs && (r.epochs == 40 || r.epochs == r.best_epoch + 4),
+          "patience 3: best %d, ended after %d", r.best_epoch, r.epochs);
+    ft_destroy(m);
+}
+
+static void test_wilson(void)
+{
+    double low, high;
+    ft__wilson(8, 10, &low, &high); /* statsmodels: proportion_confint(8, 10, method="wilson") */
+    CHECK(CLOSE(low, 0.4901625, 1e-6) && CLOSE(high, 0.9433178, 1e-6), "%g %g", low, high);
+    ft__wilson(0, 10, &low, &high);
+    CHECK(low == 0 && CLOSE(high, 0.2775328, 1e-6), "%g %g", low, high);
+}
+
+/* ---- Save and load ---- */
+
+static void test_round_trip(void)
+{
+    static const char *const names[] = {"across", "down \"and\" \\", "mitte \xc3\xa4"};
+    float before[4 * CLASSES], after[4 * CLASSES];
+    ft_save_options save = {FT_F32};
+    ft_load_options load;
+    ft_desc desc = {9};
+    ft_model *m = new_model(desc), *again = ft_create(desc);
+    ft_preprocessing p;
+    memset(&load, 0, sizeof load);
+    memset(&p, 0, sizeof p);
+    p.width = p.height = SIDE;
+    p.channels = 2;
+    p.mean[0] = 0.485f;
+    p.std[0] = p.std[1] = 0.229f;
+    ft_set_preprocessing(m, p);
+    ft_set_class_names(m, CLASSES, names);
+    ft_freeze(m, "conv1*");
+    ft_fit(m, new_data(m), quick(1));
+    ft_run(m, pictures, 4, before);
+    ft_save(m, "build/test_fit.safetensors", save);
+    CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+    ft_load(again, "build/test_fit.safetensors", load);
+    CHECK(ft_error(again) == FT_OK, "%s", ft_error_text(again));
+    ft_run(again, pictures, 4, after);
+    CHECK(memcmp(before, after, sizeof before) == 0, "a saved model gives other logits");
+    CHECK(fingerprint(again) != 1 && ft_node_frozen(again, ft_find(again, "conv1.weight"))
+          && !ft_node_frozen(again, ft_find(again, "conv2.weight")), "the mask is in the file");
+    CHECK(ft_class_name(again, 1) && !strcmp(ft_class_name(again, 1), names[1]), "class names");
+    CHECK(ft_class_name(again, 2) && !strcmp(ft_class_name(again, 2), names[2]), "class names");
+    p = ft_get_preprocessing(again);
+    CHECK(p.width == SIDE && p.channels == 2 && p.mean[0] == 0.485f && p.std[1] == 0.229f,
+          "preprocessing");
+    ft_fit(again, new_data(again), quick(1));
+    CHECK(ft_error(again) == FT_OK, "a loaded model trains on: %s", ft_error_text(again));
+    ft_destroy(m);
+    ft_destroy(again);
+    remove("build/test_fit.safetensors");
+}
+
+static void test_surgery(void)
+{
+    float logits[5];
+    ft_desc desc = {9};
+    ft_activation_options none = {0};
+    ft_model *m = new_model(desc);
+    CHECK(ft_replace_head(m, 5) == FT_OK && ft_class_count(m) == 5, "%s", ft_error_text(m));
+    CHECK(ft_swap_activations(m, "relu[12]", "silu", none) == 2, "two activations");
+    CHECK(!strcmp(ft_node_operator(m, ft_find(m, "relu2")), "silu"), "the second is one");
+    CHECK(!strcmp(ft_node_operator(m, ft_find(m, "relu3")), "relu"), "the third is not");
+    CHECK(ft_run(m, pictures, 1, logits) == FT_OK, "%s", ft_error_text(m));
+    ft_fit(m, new_data(m), quick(1));
+    CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+    ft_swap_activations(m, "relu1", "tangens", none);
+    CHECK(ft_error(m) == FT_INVALID && strstr(ft_error_text(m), "tangens"), "%s", ft_error_text(m));
+    ft_destroy(m);
+}
+
+int main(void)
+{
+    make_pictures();
+    test_frozen(FT_SGD);
+    test_frozen(FT_ADAM);
+    test_frozen(FT_ADAMW);
+    test_frozen_norm_in_the_middle();
+    test_all_frozen();
+    test_same_bits();
+    test_batch_independence();
+    test_resume(false, "");
+    test_resume(true, "");
+    test_resume(true, "conv*,bn*");
+    test_resume_of_another_run();
+    test_not_finite();
+    test_no_memory();
+    test_no_allocation_in_a_step();
+    test_plan_and_budget();
+    test_arena();
+    test_rules();
+    test_best_epoch();
+    test_wilson();
+    test_round_trip();
+    test_surgery();
+    return check_done("test_fit");
+}

@@ -1,0 +1,152 @@
+#!/bin/sh
+# The command-line tool as a user meets it: training, evaluation and prediction on real pictures,
+# every error one clear line with exit status 1 (2 for wrong usage), nothing half-written, and a run
+# that is killed anywhere and ends with the same bytes. LONG=1 adds what takes many minutes.
+passed=0 failed=0 skipped=0
+tool=$PWD/build/finetune
+data=$(cd "${FINETUNE_DATA:-../shared/data}" 2>/dev/null && pwd)
+work=$PWD/build/tool
+rm -rf "$work"
+mkdir -p "$work"
+cd "$work" || exit 1
+
+ok() { passed=$((passed + 1)); }
+bad() { failed=$((failed + 1)); echo "FAILED $*"; }
+skip() { skipped=$((skipped + 1)); echo "skipped: $*"; }
+
+# fails STATUS WORD COMMAND...: ends with that status, and says WORD in one line on stderr
+fails() {
+    want=$1 word=$2; shift 2
+    "$@" >out.txt 2>err.txt
+    status=$?
+    lines=$(grep -c '^finetune: ' err.txt)
+    if [ $status -eq "$want" ] && grep -q -- "$word" err.txt && { [ "$lines" -eq 1 ] || [ "$want" -eq 2 ]; }
+    then ok; else bad "status $status, wanted $want with \"$word\": $*"; head -3 err.txt; fi
+}
+
+# ---- Usage ----
+fails 2 "no such verb" "$tool" dance
+fails 2 "no such option" "$tool" train --colour red
+fails 2 "needs --model" "$tool" train
+fails 2 "not a proper number" "$tool" train --epochs many
+fails 2 "a value is missing" "$tool" eval --model
+"$tool" --help | grep -q "finetune train" && ok || bad "--help"
+"$tool" --version | grep -q "finetune [0-9]" && ok || bad "--version"
+"$tool" devices | grep -q cpu && ok || bad "devices"
+
+# ---- Small class folders of our own: two kinds of pictures, as PPM ----
+picture() { # picture FILE KIND NUMBER: 32x32, stripes across or down, shifted by the number
+    awk -v kind="$2" -v n="$3" 'BEGIN { printf "P3 32 32 255\n"; for (y = 0; y < 32; ++y) for (x = 0; x < 32; ++x) {
+        v = ((kind ? x : y) + n) % 8 < 4 ? 40 + n % 50 : 200 - n % 60; printf "%d %d %d\n", v, v / 2, 255 - v } }' >p3.txt
+    awk 'NR == 1 { printf "P6 32 32 255\n"; next } { printf "%c%c%c", $1, $2, $3 }' p3.txt >/dev/null
+    pnm_to_binary p3.txt "$1"
+}
+pnm_to_binary() { # ASCII PPM is not what decoders promise to read; octal escapes make a binary one
+    { printf 'P6\n32 32\n255\n'; tail -n +2 "$1" | awk '{ printf "\\%03o\\%03o\\%03o", $1, $2, $3 }' >octal.txt
+      printf "$(cat octal.txt)"; } >"$2"
+}
+mkdir -p photos/across photos/down
+n=0
+while [ $n -lt 10 ]; do
+    picture photos/across/a$n.ppm 0 $n
+    picture photos/down/d$n.ppm 1 $n
+    n=$((n + 1))
+done
+cat >base.c <<'END'
+#define FINETUNE_IMPLEMENTATION
+#include "finetune.h"
+int main(void)
+{
+    ft_desc desc;
+    ft_network_options options;
+    ft_save_options save;
+    ft_model *m;
+    memset(&desc, 0, sizeof desc);
+    memset(&options, 0, sizeof options);
+    memset(&save, 0, sizeof save);
+    m = ft_create(desc);
+    ft_network(m, "resnet20", options);
+    ft_save(m, "base.safetensors", save);
+    return ft_error(m);
+}
+END
+${CC:-cc} -std=c99 -O1 -I../.. base.c -o base -lm -pthread && ./base && ok || bad "a base network"
+
+# ---- Errors: one line, status 1, nothing written ----
+fails 1 "nowhere" "$tool" train --model base.safetensors --data nowhere --out m.safetensors
+fails 1 "missing.safetensors" "$tool" train --model missing.safetensors --data photos --out m.safetensors
+mkdir -p one/class empty/a empty/b none
+cp photos/across/a0.ppm one/class/
+cp photos/across/a0.ppm empty/a/
+fails 1 "one class" "$tool" train --model base.safetensors --data one --out m.safetensors
+fails 1 "b" "$tool" train --model base.safetensors --data empty --out m.safetensors
+fails 1 "none" "$tool" train --model base.safetensors --data none --out m.safetensors
+head -c 1000 base.safetensors >cut.safetensors
+fails 1 "cut.safetensors" "$tool" eval --model cut.safetensors --data photos
+echo "not a model" >text.safetensors
+fails 1 "text.safetensors" "$tool" info text.safetensors
+fails 1 "photos" "$tool" info photos
+fails 1 "no/such/folder" "$tool" train --model base.safetensors --data photos --epochs 1 --out no/such/folder/m.safetensors
+[ -e m.safetensors ] && bad "something was written" || ok
+fails 1 "simd" "$tool" info --model base.safetensors --simd mmx
+fails 1 "device" "$tool" info --model base.safetensors --device gpu
+if [ -w /dev/full ]; then
+    ln -sf /dev/full full.safetensors.partial
+    fails 1 "full.safetensors" "$tool" convert --model base.safetensors --out full.safetensors
+    [ -e full.safetensors ] && bad "half a file on a full disk" || ok
+fi
+
+# ---- Training, and a broken picture among the good ----
+echo "no picture" >photos/down/broken.jpg
+"$tool" train --model base.safetensors --data photos --val photos --seed 3 --epochs 2 --out m.safetensors --json >out.txt 2>err.txt
+[ $? -eq 0 ] && grep -q '"total": 20' out.txt && grep -q '"interval"' out.txt && grep -q '"seconds"' out.txt && ok || { bad train; cat err.txt; }
+grep -q "broken.jpg" err.txt && ok || bad "the broken picture is named"
+rm photos/down/broken.jpg
+[ -e m.safetensors.checkpoint ] && bad "a checkpoint was left" || ok
+"$tool" predict --model m.safetensors photos/down/d3.ppm photos/across/a3.ppm >out.txt 2>err.txt
+[ "$(grep -c '%' out.txt)" -eq 2 ] && ok || bad "predict"
+fails 1 "nothing.jpg" "$tool" predict --model m.safetensors nothing.jpg
+"$tool" predict --model m.safetensors nothing.jpg photos/down/d3.ppm 2>err.txt | grep -q down && ok || bad "one bad picture hides the others"
+"$tool" info m.safetensors | grep -q "across, down" && ok || bad "info"
+
+# ---- Killed and resumed ----
+reference() { "$tool" train --model base.safetensors --data photos --seed 4 --freeze "conv1*,bn1*" --epochs 12 --batch-size 4 --out "$1" $2 >/dev/null 2>err.txt; }
+reference alone.safetensors || { bad "the run left alone"; cat err.txt; }
+want=$(sha256sum <alone.safetensors)
+for threads in 1 2 5; do
+    reference threads.safetensors "--threads $threads"
+    [ "$(sha256sum <threads.safetensors)" = "$want" ] && ok || bad "$threads threads: other bytes"
+done
+kills=0 tries=0 left=10
+rm -f killed.safetensors*
+while [ ! -e killed.safetensors ] && [ $tries -lt 400 ]; do
+    "$tool" train --model base.safetensors --data photos --seed 4 --freeze "conv1*,bn1*" --epochs 12 --batch-size 4 \
+        --checkpoint-steps 1 --resume --out killed.safetensors >/dev/null 2>err.txt &
+    pid=$!
+    tries=$((tries + 1))
+    if [ $left -gt 0 ]; then
+        sleep "0.$(awk -v n=$tries 'BEGIN { srand(n); printf "%02d", 15 + int(rand() * 40) }')"
+        kill -9 $pid 2>/dev/null && { kills=$((kills + 1)); left=$((left - 1)); }
+    fi
+    wait $pid 2>/dev/null
+done
+[ "$(sha256sum <killed.safetensors)" = "$want" ] && ok || bad "killed $kills times: other bytes"
+[ $kills -ge 3 ] && ok || skip "the run was too fast to be killed more than $kills times"
+
+# ---- Real pictures and weights ----
+if [ -z "$data" ]; then
+    skip "no FINETUNE_DATA: real weights and pictures"
+else
+    "$tool" eval --model "$data/weights/resnet20_cifar10.safetensors" --data "$data/images/cifar10_png/test" --json >out.txt 2>err.txt
+    grep -q '"correct": 915, "total": 1000' out.txt && ok || { bad "resnet20 on CIFAR-10: $(cat out.txt err.txt)"; }
+    "$tool" train --model "$data/weights/resnet18_imagenet.safetensors" --data "$data/images/ants_bees/train" \
+        --val "$data/images/ants_bees/val" --seed 1 --out ants.safetensors --json >out.txt 2>err.txt
+    right=$(sed -n 's/.*"correct": \([0-9]*\).*/\1/p' out.txt)
+    [ "${right:-0}" -ge 141 ] && ok || bad "ants and bees: $(cat out.txt err.txt)"
+    "$tool" train --model "$data/weights/resnet20_cifar10.safetensors" --data "$data/images/traffic_signs_12/train" \
+        --val "$data/images/traffic_signs_12/test" --per-class 10 --seed 1 --out signs.safetensors --json >out.txt 2>err.txt
+    right=$(sed -n 's/.*"correct": \([0-9]*\).*/\1/p' out.txt)
+    [ "${right:-0}" -ge 663 ] && ok || bad "ten pictures of each sign: $(cat out.txt err.txt)"
+fi
+echo "test_tool: $passed passed, $failed failed, $skipped skipped"
+[ $failed -eq 0 ]
