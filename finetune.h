@@ -790,7 +790,7 @@ static FT__PRINTF(3, 4) ft_status ft__fail(ft__context *c, ft_status status, con
     return status;
 }
 
-static FT__PRINTF(2, 3) void ft__say(const ft__context *c, const char *format, ...)
+static FT__PRINTF(2, 3) void ft__log(const ft__context *c, const char *format, ...)
 {
     char line[1024];
     va_list arguments;
@@ -1856,7 +1856,7 @@ static float ft__exp(float x)
 
 /* log(x), x = 2^e * m with m in [sqrt(1/2), sqrt(2)): log(m) = 2 atanh(s), s = (m - 1) / (m + 1),
    by the series s + s^3/3 + s^5/5 + ...; |s| < 0.172, so that five terms are enough. */
-static float ft__log(float x)
+static float ft__ln(float x)
 {
     float scaled = x < 1.17549435e-38f ? x * 16777216.0f : x;
     uint32_t bits = ft__to_bits(scaled) - 0x3f3504f3u; /* so that m starts at sqrt(1/2) */
@@ -1879,7 +1879,7 @@ static float ft__log(float x)
 static float ft__log1p(float x)
 {
     float u = 1.0f + x;
-    return u == 1.0f || u > 3.4e38f ? x : ft__log(u) * (x / (u - 1.0f));
+    return u == 1.0f || u > 3.4e38f ? x : ft__ln(u) * (x / (u - 1.0f));
 }
 
 static float ft__sigmoid(float x)
@@ -2505,7 +2505,7 @@ static float ft__normal(uint64_t key, uint64_t index)
         uint64_t at = (index * 32 + (uint64_t)try_number) * 2;
         float u = 2 * ft__uniform(key, at) - 1, v = 2 * ft__uniform(key, at + 1) - 1;
         float s = u * u + v * v;
-        if (s > 0 && s < 1) return u * sqrtf(-2 * ft__log(s) / s);
+        if (s > 0 && s < 1) return u * sqrtf(-2 * ft__ln(s) / s);
     }
     return 0;
 }
@@ -2835,7 +2835,7 @@ static void ft__softmax_line(const float *x, float *y, size_t count, size_t stri
         sum += e;
         y[i * stride] = e;
     }
-    log_sum = logarithm ? ft__log(sum) : 0;
+    log_sum = logarithm ? ft__ln(sum) : 0;
     for (i = 0; i < count; ++i)
         y[i * stride] = logarithm ? (x[i * stride] - largest) - log_sum : y[i * stride] / sum;
 }
@@ -8184,7 +8184,7 @@ static const ft__batch *ft__loader_next(ft__loader *l)
     first = l->released % l->depth * l->batch_size;
     for (row = first, kept = first; row < first + wanted; ++row) {
         if (!l->read[row]) {
-            ft__say(l->context, "%s (sample %d) cannot be read and is left out",
+            ft__log(l->context, "%s (sample %d) cannot be read and is left out",
                     ft_data_name(l->data, l->index[row]), l->index[row]);
             l->skipped += 1;
             continue;
@@ -8598,7 +8598,7 @@ static void ft__folder_scan_class(ft__folder *folder, const char *path)
                      " PPM, PGM or GIF)%s%s%s", path, inner ? "; it holds a folder, " : "",
                      inner ? inner : "", inner ? ": is that where the classes are?" : "");
         else if (others)
-            ft__say(folder->context, "%s: %d files of other kinds are left out, the first is %s",
+            ft__log(folder->context, "%s: %d files of other kinds are left out, the first is %s",
                     path, others, other);
     }
     ft__listing_free(&listing);
@@ -8642,7 +8642,7 @@ static void ft__folder_scan(ft__folder *folder)
             ft__fail(c, FT_FILE, "%s: no folders in it; each class needs one, as %s/CLASS/any.jpg",
                      folder->path, folder->path);
         else if (loose)
-            ft__say(c, "%s: %d pictures directly in it belong to no class and are left out, the"
+            ft__log(c, "%s: %d pictures directly in it belong to no class and are left out, the"
                     " first is %s", folder->path, loose_count, loose);
     }
     ft__listing_free(&listing);
@@ -8802,7 +8802,7 @@ static void ft__folder_drop(ft__folder *folder)
             continue;
         }
         if (s.examined) {
-            ft__say(folder->context, "%s: left out: %s", s.path, s.fault);
+            ft__log(folder->context, "%s: left out: %s", s.path, s.fault);
             folder->skipped += 1;
         }
         ft__release(folder->context, s.path);
@@ -8887,10 +8887,10 @@ static void ft__folder_fill(ft__folder *folder, const ft_model *m,
     if (!ft__folder_fit_scratch(folder, false)) return;
     groups = ft__folder_find_groups(folder);
     for (i = 0; i < folder->count; ++i) cached += folder->samples[i].picture != NULL;
-    ft__say(c, "%s: %d pictures of %d classes; %d could not be read, %d are kept in memory",
+    ft__log(c, "%s: %d pictures of %d classes; %d could not be read, %d are kept in memory",
             folder->path, folder->count, classes, folder->skipped, cached);
     if (groups < folder->count && !options->no_groups)
-        ft__say(c, "%s: by their names (NNNNN_MMMMM) they are frames of %d tracks, which are never"
+        ft__log(c, "%s: by their names (NNNNN_MMMMM) they are frames of %d tracks, which are never"
                 " split", folder->path, groups);
     source->count = folder->count;
     source->classes = folder->class_count;
@@ -9072,6 +9072,7 @@ typedef struct ft__fit {
     uint64_t settings;      /* a hash of what must be equal for a checkpoint to be continued */
     ft__place_in_run at;
     ft_fit_result result;
+    bool resume;            /* from the checkpoint, if there is one; else it is written over */
     bool stopped;
 } ft__fit;
 
@@ -9149,7 +9150,7 @@ static ft_status ft__cache_plan(ft__fit *f)
     }
     rows *= (size_t)(cache->views + (f->o.augment ? 1 : 0)); /* held-back samples: the plain view */
     if (!ft__multiply(rows, cache->row * sizeof(float), &bytes) || bytes > f->o.cache_bytes) {
-        ft__say(c, "the outputs of the frozen layers would take %zu MB: they are computed anew in"
+        ft__log(c, "the outputs of the frozen layers would take %zu MB: they are computed anew in"
                 " each epoch", bytes >> 20);
         return c->status;
     }
@@ -9251,7 +9252,8 @@ static int ft__fit_batch(ft__fit *f, const int *samples, const int *views, int c
 
 static void ft__fit_start(ft__fit *f, const int *samples, const int *views, int from, int count)
 {
-    if (!f->cache.on) ft__loader_start(f->loader, samples + from, views + from, count - from);
+    if (!f->cache.on && from < count)
+        ft__loader_start(f->loader, samples + from, views + from, count - from);
 }
 
 /* The order and views of an epoch. */
@@ -9467,7 +9469,7 @@ static void ft__checkpoint_state(ft__fit *f, ft_file *file, ft__json *json)
         return;
     }
     if (ft__checkpoint_number(json, "simd") != c->simd)
-        ft__say(c, "%s was written on a processor with other SIMD instructions: the run goes on,"
+        ft__log(c, "%s was written on a processor with other SIMD instructions: the run goes on,"
                 " but its last bits will differ", f->o.checkpoint);
     at->epoch = (int)ft__checkpoint_number(json, "epoch");
     at->step = (int)ft__checkpoint_number(json, "step");
@@ -9680,7 +9682,7 @@ static ft_status ft__fit_prepare(ft__fit *f)
     ft__optimizer_prepare(m);
     ft__keep_weights(m, false);
     f->settings = ft__fit_settings(f);
-    if (f->o.checkpoint) ft__checkpoint_read(f);
+    if (f->o.checkpoint && f->resume) ft__checkpoint_read(f);
     if (f->at.done || !ft__ok(c)) return c->status;
     f->loader = ft__loader_create(m, f->data, f->o.batch_size);
     ft__cache_plan(f);
@@ -9688,7 +9690,7 @@ static ft_status ft__fit_prepare(ft__fit *f)
 }
 
 static ft_fit_result ft__fit_run(ft_model *m, ft_data *data, ft_fit_options options,
-                                 const char *note)
+                                 const char *note, bool resume)
 {
     ft__context *c = &m->context;
     ft__fit f;
@@ -9696,6 +9698,7 @@ static ft_fit_result ft__fit_run(ft_model *m, ft_data *data, ft_fit_options opti
     f.m = m;
     f.data = data;
     f.note = note;
+    f.resume = resume;
     f.o = ft__fit_defaults(options);
     if (ft__fit_prepare(&f) == FT_OK) {
         while (!f.at.done && !f.stopped && ft__ok(c)) ft__fit_epoch(&f);
@@ -9730,6 +9733,7 @@ typedef struct ft__recipe {
     ft_data *data;
     ft_finetune_options o;
     ft_finetune_result result;
+    int start;              /* the stage to begin with */
 } ft__recipe;
 
 static bool ft__same_classes(const ft_model *m, const ft_data *data)
@@ -9817,12 +9821,14 @@ static ft_fit_options ft__recipe_options(const ft__recipe *r, int stage)
     return o;
 }
 
+/* Only the stage that a checkpoint names goes on from it; those after it begin. */
 static bool ft__recipe_stage(ft__recipe *r, int stage)
 {
     ft_model *m = r->m;
     if (stage == FT__ALL) ft__set_frozen(m, "*", false);
     else ft__freeze_to_head(m);
-    r->result.fit = ft__fit_run(m, r->data, ft__recipe_options(r, stage), r->result.choice);
+    r->result.fit = ft__fit_run(m, r->data, ft__recipe_options(r, stage), r->result.choice,
+                                stage == r->start);
     return ft__ok(&m->context) && !r->result.fit.stopped;
 }
 
@@ -9849,7 +9855,8 @@ static void ft__recipe_frozen(ft__recipe *r)
     snprintf(r->result.choice, sizeof r->result.choice, "as asked: %.100s frozen (%d tensors)",
              *r->o.freeze ? r->o.freeze : "nothing", count);
     if (!ft__ok(&r->m->context)) return;
-    r->result.fit = ft__fit_run(r->m, r->data, ft__recipe_options(r, FT__ALL), r->result.choice);
+    r->result.fit = ft__fit_run(r->m, r->data, ft__recipe_options(r, FT__ALL), r->result.choice,
+                                true);
 }
 
 /* Where a checkpoint left off: the stage to start with. Its note is the choice. */
@@ -9869,7 +9876,6 @@ static ft_finetune_result ft__finetune(ft_model *m, ft_data *data, ft_finetune_o
 {
     ft__recipe r;
     bool deeper = false;
-    int start;
     memset(&r, 0, sizeof r);
     r.m = m;
     r.data = data;
@@ -9886,14 +9892,14 @@ static ft_finetune_result ft__finetune(ft_model *m, ft_data *data, ft_finetune_o
         ft__recipe_frozen(&r);
         return r.result;
     }
-    start = ft__recipe_resume(&r);
-    if (start == FT__TRIAL) {
+    r.start = ft__recipe_resume(&r);
+    if (r.start == FT__TRIAL) {
         if (!ft__recipe_stage(&r, FT__TRIAL)) return r.result;
         ft__recipe_choose(&r, &deeper);
         ft__redraw_head(m);
-        ft__say(&m->context, "%s", r.result.choice);
+        ft__log(&m->context, "%s", r.result.choice);
     } else deeper = strncmp(r.result.choice, "all", 3) == 0;
-    if (start <= FT__HEAD && !ft__recipe_stage(&r, FT__HEAD)) return r.result;
+    if (r.start <= FT__HEAD && !ft__recipe_stage(&r, FT__HEAD)) return r.result;
     if (deeper) ft__recipe_stage(&r, FT__ALL);
     return r.result;
 }
@@ -10803,7 +10809,7 @@ float ft_schedule_factor(ft_schedule schedule, int step, int steps, int step_siz
 
 ft_fit_result ft_fit(ft_model *m, ft_data *data, ft_fit_options options)
 {
-    return ft__fit_run(m, data, options, "");
+    return ft__fit_run(m, data, options, "", true);
 }
 
 ft_finetune_result ft_finetune(ft_model *m, ft_data *data, ft_finetune_options options)

@@ -403,8 +403,12 @@ static void test_hostile_headers(void)
     CHECK(ft__picture_fault(jpeg, sizeof jpeg) && strstr(ft__picture_fault(jpeg, sizeof jpeg),
                                                          "Huffman"), "a large Huffman table");
     for (i = 7; i < 23; ++i) jpeg[i] = 16; /* 256 in all; the rest is passed over */
-    jpeg[4] = (2 + 17 + 256) >> 8;
-    jpeg[5] = (2 + 17 + 256) & 255;
+    jpeg[4] = (2 + 17 + 257) >> 8;
+    jpeg[5] = (2 + 17 + 257) & 255;
+    jpeg[22] = 17;
+    CHECK(ft__picture_fault(jpeg, sizeof jpeg) != NULL, "257 values");
+    jpeg[22] = 16;
+    jpeg[5] -= 1;
     CHECK(!ft__picture_fault(jpeg, sizeof jpeg), "%s", ft__picture_fault(jpeg, sizeof jpeg));
     for (i = 0; i < sizeof pnm / sizeof *pnm; ++i) check_header(pnm[i], pnm[i], strlen(pnm[i]));
     check_header("a BMP of huge sides", bmp, sizeof bmp);
@@ -734,11 +738,15 @@ static void test_changed_file(void)
     ft_data *data;
     float values[3 * 8 * 8];
     int32_t label;
+    unsigned char bytes[1000];
+    size_t count;
     make_folder(ROOT "/changing/a");
     make_folder(ROOT "/changing/b");
     write_ppm(ROOT "/changing/a/1.ppm", 9, 9, 1);
     write_ppm(ROOT "/changing/a/2.ppm", 10, 12, 1);
-    write_ppm(ROOT "/changing/b/1.ppm", 9, 9, 1);
+    count = make_ppm(bytes, 9, 10, 1);
+    memcpy(bytes + 11, " 9 9", 4); /* so the last row is not needed */
+    write_bytes(ROOT "/changing/b/1.ppm", bytes, count);
     o.cache_bytes = 1;
     data = ft_image_folder(m, ROOT "/changing", o);
     CHECK(get_sample(data, &p, 0, 0, values, &label), "%s", ft_error_text(m));
@@ -746,6 +754,10 @@ static void test_changed_file(void)
     CHECK(!get_sample(data, &p, 0, 0, values, &label), "it has grown");
     write_ppm(ROOT "/changing/a/2.ppm", 12, 10, 1); /* as many bytes */
     CHECK(!get_sample(data, &p, 1, 0, values, &label), "it has other sides");
+    CHECK(get_sample(data, &p, 2, 0, values, &label), "not yet");
+    memcpy(bytes + 11, "10 9", 4);
+    write_bytes(ROOT "/changing/b/1.ppm", bytes, count);
+    CHECK(!get_sample(data, &p, 2, 0, values, &label), "it is wider, in as many bytes");
     CHECK(remove(ROOT "/changing/b/1.ppm") == 0, "remove");
     CHECK(!get_sample(data, &p, 2, 0, values, &label), "it is gone");
     CHECK(ft_error(m) == FT_OK, "a sample's failure is not the model's: %s", ft_error_text(m));
