@@ -238,7 +238,7 @@ static void test_preprocessing(ft_file *file)
         free(in);
         ++checked;
     }
-    CHECK(checked == 16, "%d preprocessings were in " GOLDEN, checked);
+    CHECK(checked == 15, "%d preprocessings were in " GOLDEN, checked);
     ft_destroy(m);
 }
 

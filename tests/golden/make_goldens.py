@@ -1,0 +1,433 @@
+"""Makes the golden files that tests/test_golden.c compares with, by PyTorch.
+
+    python3 tests/golden/make_goldens.py        (needs torch, numpy and safetensors from PyPI)
+
+operators.safetensors   per case CASE the inputs CASE/in0, CASE/in1, ... in the order of the operator
+                        table in finetune.h, the result CASE/y, the random upstream gradient CASE/r
+                        (the loss is sum(r * y)), and the gradients CASE/d0, CASE/d1, ... of those
+                        inputs that have one; CASE/after3, CASE/after4: running statistics after it.
+                        __metadata__["cases"]: {CASE: {"op", "options", "training"}}, the options
+                        spelled as finetune.h writes them into a model file.
+optimizers.safetensors  p, the gradients g0..g9, and per optimiser p after ten steps; sequences of
+                        learning rates per schedule. __metadata__["cases"] has the settings.
+cnn.safetensors, resnet20.safetensors, resnet18.safetensors
+                        whole networks: logits in evaluation form, losses of ten training steps,
+                        logits and some weights afterwards. Large weights are not stored but made by
+                        `formula` below, which the C test repeats bit for bit.
+"""
+import json
+import math
+import os
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+from torch import nn
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+torch.set_num_threads(1)
+torch.use_deterministic_algorithms(True)
+
+
+def mix(z):
+    """SplitMix64's finaliser on arrays of uint64."""
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+def save(tensors, name, cases=None):
+    tensors = {k: v.detach().clone().contiguous() for k, v in tensors.items()}
+    save_file(tensors, f"{HERE}/{name}.safetensors", {"cases": json.dumps(cases)} if cases else None)
+
+
+def formula(name, shape, low, high):
+    """Element i is low + (high - low) * u, u the top 24 bits of mix(fnv1a(name) + (i + 1) * golden)
+    as a share of 2^24; computed in float64 and rounded once."""
+    seed = 0xCBF29CE484222325
+    for byte in name.encode():
+        seed = (seed ^ byte) * 0x100000001B3 % 2**64
+    count = int(np.prod(shape))
+    with np.errstate(over="ignore"):
+        index = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+        bits = mix(np.uint64(seed) + index) >> np.uint64(40)
+    values = low + (high - low) * (bits.astype(np.float64) / 2**24)
+    return torch.from_numpy(values.astype(np.float32).reshape(shape))
+
+
+class Cases:
+    def __init__(self):
+        self.tensors, self.cases = {}, {}
+        self.generator = torch.Generator().manual_seed(1234)
+
+    def random(self, *shape, scale=1.0):
+        return torch.randn(shape, generator=self.generator) * scale
+
+    def add(self, name, op, function, inputs, no_gradient=(), training=True, moved=None, **options):
+        """function(*inputs) -> y; gradients of all float inputs but those in no_gradient."""
+        leaves = [x.clone().requires_grad_(x.is_floating_point() and i not in no_gradient)
+                  for i, x in enumerate(inputs)]
+        y = function(*leaves)
+        r = self.random(*y.shape)
+        (y * r).sum().backward()
+        self.cases[name] = {"op": op, "options": options, "training": training}
+        for i, x in enumerate(inputs):
+            self.tensors[f"{name}/in{i}"] = x.clone()
+            if leaves[i].grad is not None:
+                self.tensors[f"{name}/d{i}"] = leaves[i].grad
+        for i, x in (moved() if moved else {}).items():
+            self.tensors[f"{name}/after{i}"] = x.clone()
+        self.tensors[f"{name}/y"] = y.detach().reshape(y.shape or (1,))
+        self.tensors[f"{name}/r"] = r.reshape(r.shape or (1,))
+
+
+def same_padding(x, kernel, stride, dilation=1):
+    """TensorFlow's SAME: the odd row and column at the bottom and right."""
+    pads = []
+    for size in (x.shape[3], x.shape[2]):
+        out = -(-size // stride)
+        total = max((out - 1) * stride + (kernel - 1) * dilation + 1 - size, 0)
+        pads += [total // 2, total - total // 2]
+    return F.pad(x, pads)
+
+
+def convolutions(c):
+    def conv(name, x, weight, bias, function=None, **options):
+        w, b = c.random(*weight, scale=0.5), c.random(weight[0]) if bias else None
+        stride, padding = options.get("stride", [1, 0]), options.get("padding", [0, 0, 0, 0])
+        dilation, groups = options.get("dilation", [1, 0]), options.get("groups", [1])[0]
+
+        def plain(x, w, b=None):
+            p = padding if any(padding[1:]) else padding[:1] * 4
+            x = F.pad(x, [p[1], p[3], p[0], p[2]])
+            second = lambda pair: (pair[0], pair[1] or pair[0])
+            return F.conv2d(x, w, b, second(stride), 0, second(dilation), groups)
+
+        c.add(name, "conv2d", function or plain, [c.random(*x), w] + ([b] if bias else []),
+              **options)
+
+    conv("conv_plain", (2, 3, 9, 7), (5, 3, 3, 3), True)
+    conv("conv_stride_padding", (2, 3, 9, 8), (4, 3, 3, 3), True, stride=[2, 2],
+         padding=[1, 0, 0, 0])
+    conv("conv_uneven_padding", (2, 2, 6, 7), (3, 2, 3, 3), True, stride=[2, 1],
+         padding=[0, 1, 2, 0])
+    conv("conv_dilation", (2, 2, 10, 9), (3, 2, 3, 3), True, dilation=[2, 0])
+    conv("conv_groups", (2, 6, 7, 6), (4, 3, 3, 3), True, groups=[2])
+    conv("conv_depthwise", (2, 6, 9, 8), (6, 1, 3, 3), True, groups=[6], stride=[2, 0],
+         padding=[1, 0, 0, 0])
+    conv("conv_depthwise_twice", (1, 3, 8, 8), (6, 1, 3, 3), False, groups=[3],
+         padding=[1, 0, 0, 0])
+    conv("conv_1x1_stride", (2, 5, 7, 8), (6, 5, 1, 1), False, stride=[2, 0])
+    conv("conv_1x1", (3, 5, 5, 4), (6, 5, 1, 1), True)
+    conv("conv_5x3", (2, 3, 8, 9), (4, 3, 5, 3), False, padding=[2, 1, 2, 1])
+    conv("conv_many", (1, 40, 13, 11), (20, 40, 3, 3), True, padding=[1, 0, 0, 0])
+    for size in (7, 8):
+        conv(f"conv_same_{size}", (2, 3, size, size + 1), (4, 3, 3, 3), True,
+             function=lambda x, w, b: F.conv2d(same_padding(x, 3, 2), w, b, 2), stride=[2, 0],
+             same=[1])
+
+
+def layers(c):
+    for bias in (True, False):
+        c.add(f"linear_{'bias' if bias else 'plain'}", "linear", F.linear,
+              [c.random(4, 9), c.random(6, 9)] + ([c.random(6)] if bias else []))
+    c.add("linear_3d", "linear", F.linear, [c.random(3, 5, 9), c.random(6, 9), c.random(6)])
+
+    def norm(name, shape, training, eps=1e-5, momentum=0.1):
+        mean, var = c.random(shape[1]), c.random(shape[1]).abs() + 0.5
+        new_mean, new_var = mean.clone(), var.clone()
+
+        def function(x, w, b, *_):
+            return F.batch_norm(x, new_mean, new_var, w, b, training, momentum, eps)
+
+        c.add(name, "batch_norm", function,
+              [c.random(*shape) * 2 + 1, c.random(shape[1]), c.random(shape[1]), mean, var],
+              no_gradient=(3, 4), training=training, moved=lambda: {3: new_mean, 4: new_var},
+              eps=[eps], momentum=[momentum])
+
+    norm("norm_training", (3, 4, 5, 6), True)
+    norm("norm_evaluation", (3, 4, 5, 6), False)
+    norm("norm_keras", (3, 4, 5, 6), True, 1e-3, 0.01)
+    norm("norm_2d", (6, 5), True)
+
+
+def pooling(c):
+    pool = {"kernel": [3, 0], "stride": [2, 0]}
+    c.add("max_pool_2", "max_pool2d", lambda x: F.max_pool2d(x, 2), [c.random(2, 3, 8, 7)],
+          kernel=[2, 0])
+    c.add("max_pool_3", "max_pool2d", lambda x: F.max_pool2d(x, 3, 2, 1), [c.random(2, 3, 9, 8)],
+          padding=[1, 0, 0, 0], **pool)
+    c.add("max_pool_ceil", "max_pool2d", lambda x: F.max_pool2d(x, 3, 2, ceil_mode=True),
+          [c.random(2, 2, 8, 10)], ceil_mode=[1], **pool)
+    c.add("max_pool_uneven", "max_pool2d", lambda x: F.max_pool2d(x, (3, 2), (1, 2)),
+          [c.random(2, 2, 6, 7)], kernel=[3, 2], stride=[1, 2])
+    c.add("avg_pool", "avg_pool2d", lambda x: F.avg_pool2d(x, 3, 2, 1), [c.random(2, 3, 9, 8)],
+          padding=[1, 0, 0, 0], **pool)
+    c.add("avg_pool_inside", "avg_pool2d",
+          lambda x: F.avg_pool2d(x, 3, 2, 1, count_include_pad=False), [c.random(2, 3, 9, 8)],
+          padding=[1, 0, 0, 0], exclude_padding=[1], **pool)
+    c.add("avg_pool_ceil", "avg_pool2d", lambda x: F.avg_pool2d(x, 3, 2, 1, ceil_mode=True),
+          [c.random(2, 2, 8, 10)], padding=[1, 0, 0, 0], ceil_mode=[1], **pool)
+    c.add("global_avg", "global_avg_pool", lambda x: F.adaptive_avg_pool2d(x, 1),
+          [c.random(2, 5, 4, 3)])
+    c.add("global_max", "global_max_pool", lambda x: F.adaptive_max_pool2d(x, 1),
+          [c.random(2, 5, 4, 3)])
+
+
+def shapes(c):
+    six = lambda *v: list(v) + [0] * (6 - len(v))
+    c.add("flatten", "flatten", lambda x: x.flatten(1), [c.random(2, 3, 4, 2)])
+    c.add("reshape", "reshape", lambda x: x.reshape(2, 4, 6), [c.random(2, 3, 4, 2)], rank=[2],
+          size=six(4, -1))
+    c.add("add", "add", torch.add, [c.random(2, 3, 4), c.random(2, 3, 4)])
+    c.add("add_channel", "add", torch.add, [c.random(2, 3, 4, 5), c.random(3, 1, 1)])
+    c.add("add_one", "add", torch.add, [c.random(2, 3, 4), c.random(1)])
+    c.add("mul", "mul", torch.mul, [c.random(2, 3, 4), c.random(2, 3, 4)])
+    c.add("mul_channel", "mul", torch.mul, [c.random(2, 3, 4, 5), c.random(2, 3, 1, 1)])
+    c.add("concat", "concat", lambda *x: torch.cat(x, 1),
+          [c.random(2, 3, 4), c.random(2, 1, 4), c.random(2, 5, 4)], axis=[1])
+    c.add("pad", "pad", lambda x: F.pad(x, [3, 0, 1, 2, 2, 1]), [c.random(2, 3, 4, 5)],
+          before=six(0, 2, 1, 3), after=six(0, 1, 2, 0))
+    c.add("slice_option_a", "slice", lambda x: x[:, :, ::2, ::2], [c.random(2, 3, 7, 8)],
+          start=six(), stop=six(), step=six(0, 0, 2, 2))
+    c.add("slice", "slice", lambda x: x[:, 1:3, 2:, 0:7:3], [c.random(2, 4, 6, 8)],
+          start=six(0, 1, 2, 0), stop=six(0, 3, 0, 7), step=six(0, 0, 0, 3))
+
+
+def activations(c):
+    x = torch.cat([c.random(2, 3, 40) * 3, torch.tensor([[[-90.0, 90.0, -20.0, 20.0]] * 3] * 2)], 2)
+    simple = {"sigmoid": torch.sigmoid, "tanh": torch.tanh, "relu": F.relu, "relu6": F.relu6,
+              "leaky_relu": F.leaky_relu, "elu": F.elu, "softplus": F.softplus,
+              "softsign": F.softsign, "gelu": F.gelu, "silu": F.silu}
+    for name, function in simple.items():
+        c.add(name, name, function, [x])
+    c.add("leaky_relu_steep", "leaky_relu", lambda x: F.leaky_relu(x, 0.2), [x], slope=[0.2])
+    c.add("elu_half", "elu", lambda x: F.elu(x, 0.5), [x], alpha=[0.5])
+    c.add("gelu_tanh", "gelu", lambda x: F.gelu(x, approximate="tanh"), [x],
+          tanh_approximation=[1])
+    c.add("softmax", "softmax", lambda x: F.softmax(x, -1), [c.random(3, 4, 7)])
+    c.add("softmax_channels", "softmax", lambda x: F.softmax(x, 1), [c.random(2, 4, 3, 5)],
+          axis=[1])
+    c.add("softmax_large", "softmax", lambda x: F.softmax(x, -1), [c.random(3, 7) * 1e4])
+    c.add("log_softmax", "log_softmax", lambda x: F.log_softmax(x, -1), [c.random(3, 7) * 5])
+
+
+def losses(c):
+    labels = torch.tensor([2, 0, 4, 1], dtype=torch.int32)
+    some = torch.tensor([2, -100, 4, 1], dtype=torch.int32)
+    entropy = lambda **o: lambda x, t: F.cross_entropy(x, t.long(), **o)
+    c.add("cross_entropy", "cross_entropy", entropy(), [c.random(4, 5) * 2, labels])
+    c.add("cross_entropy_large", "cross_entropy", entropy(), [c.random(4, 5) * 1e4, labels])
+    c.add("cross_entropy_smooth", "cross_entropy", entropy(label_smoothing=0.1),
+          [c.random(4, 5) * 2, labels], label_smoothing=[0.1])
+    c.add("cross_entropy_ignored", "cross_entropy", entropy(), [c.random(4, 5) * 2, some])
+    c.add("soft_cross_entropy", "soft_cross_entropy", F.cross_entropy,
+          [c.random(4, 5) * 2, F.softmax(c.random(4, 5), 1)], no_gradient=(1,))
+    wide = torch.cat([c.random(3, 4) * 2, torch.tensor([[1e4, -1e4, 30.0]]).T], 1)
+    c.add("binary_cross_entropy", "binary_cross_entropy", F.binary_cross_entropy_with_logits,
+          [wide, torch.rand(3, 5, generator=c.generator)], no_gradient=(1,))
+    c.add("mse", "mse", F.mse_loss, [c.random(3, 4), c.random(3, 4)])
+
+
+def operators():
+    c = Cases()
+    for family in (convolutions, layers, pooling, shapes, activations, losses):
+        family(c)
+    save(c.tensors, "operators", c.cases)
+
+
+# ---- Optimisers and schedules ----
+
+OPTIMIZERS = {  # class, settings; `kind` is finetune.h's number
+    "sgd": (torch.optim.SGD, {"lr": 0.1}),
+    "sgd_momentum": (torch.optim.SGD, {"lr": 0.05, "momentum": 0.9}),
+    "sgd_nesterov": (torch.optim.SGD, {"lr": 0.05, "momentum": 0.9, "nesterov": True}),
+    "sgd_decay": (torch.optim.SGD, {"lr": 0.05, "momentum": 0.9, "weight_decay": 0.1}),
+    "adam": (torch.optim.Adam, {"lr": 0.01}),
+    "adam_decay": (torch.optim.Adam, {"lr": 0.01, "weight_decay": 0.1}),
+    "adam_other": (torch.optim.Adam, {"lr": 0.02, "betas": (0.8, 0.95), "eps": 1e-6}),
+    "adamw": (torch.optim.AdamW, {"lr": 0.01, "weight_decay": 0.1}),
+    "sgd_clipped": (torch.optim.SGD, {"lr": 0.1, "clip": 1.0}),
+}
+
+
+def optimizers():
+    generator = torch.Generator().manual_seed(5)
+    p = torch.randn(5, 7, generator=generator)
+    gradients = [torch.randn(5, 7, generator=generator) for _ in range(10)]
+    tensors, cases = {"p": p}, {}
+    tensors.update({f"g{i}": g for i, g in enumerate(gradients)})
+    for name, (kind, settings) in OPTIMIZERS.items():
+        settings = dict(settings)
+        cases[name] = dict(settings, kind=kind.__name__.lower())
+        cases[name]["betas"] = list(settings.get("betas", (0.9, 0.999)))
+        clip = settings.pop("clip", None)
+        parameter = nn.Parameter(p.clone())
+        optimizer = kind([parameter], **settings)
+        for g in gradients:
+            parameter.grad = g.clone()
+            if clip:
+                nn.utils.clip_grad_norm_([parameter], clip)
+            optimizer.step()
+        tensors[name] = parameter.detach().clone()
+    tensors.update({f"schedule/{k}": torch.tensor(v, dtype=torch.float32)
+                    for k, v in schedules().items()})
+    save(tensors, "optimizers", cases)
+
+
+def schedules():
+    """Factors on a learning rate of 1 over 20 steps."""
+    def run(make):
+        optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+        schedule, rates = make(optimizer), []
+        for _ in range(20):
+            rates.append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            schedule.step()
+        return rates
+
+    s = torch.optim.lr_scheduler
+    warm = [(i + 1) / 5 for i in range(5)]
+    return {"constant": [1.0] * 20, "step": run(lambda o: s.StepLR(o, 5, 0.1)),
+            "cosine": run(lambda o: s.CosineAnnealingLR(o, 20)),
+            "one_cycle": run(lambda o: s.OneCycleLR(o, 1.0, total_steps=20, cycle_momentum=False)),
+            "warm_cosine": warm + run(lambda o: s.CosineAnnealingLR(o, 15))[:15]}
+
+
+# ---- Networks ----
+
+class Cnn(nn.Module):
+    def __init__(self):
+        super().__init__()
+        # No bias before a batch norm: its true gradient is 0, and Adam would turn the rounding
+        # noise of that into whole steps of either sign.
+        self.conv1, self.bn1 = nn.Conv2d(3, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8)
+        self.conv2, self.bn2 = nn.Conv2d(8, 12, 3, stride=2, bias=False), nn.BatchNorm2d(12)
+        self.fc1, self.fc2 = nn.Linear(12 * 2 * 2, 16), nn.Linear(16, 5)
+
+    def forward(self, x):
+        x = F.max_pool2d(F.relu(self.bn1(self.conv1(x))), 2)
+        x = F.relu(self.bn2(self.conv2(x)))
+        return self.fc2(F.relu(self.fc1(x.flatten(1))))
+
+
+class Block(nn.Module):
+    def __init__(self, inputs, planes, stride):
+        super().__init__()
+        self.planes, self.stride = planes, stride
+        self.conv1 = nn.Conv2d(inputs, planes, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(planes)
+        self.conv2 = nn.Conv2d(planes, planes, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(planes)
+
+    def forward(self, x):
+        y = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
+        if self.stride == 2:  # option A: every second pixel, zeros for the new channels
+            x = F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, self.planes // 4, self.planes // 4))
+        return F.relu(y + x)
+
+
+class ResNet20(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16)
+        stage = lambda i, o, s: nn.Sequential(Block(i, o, s), Block(o, o, 1), Block(o, o, 1))
+        self.layer1, self.layer2, self.layer3 = stage(16, 16, 1), stage(16, 32, 2), stage(32, 64, 2)
+        self.linear = nn.Linear(64, 10)
+
+    def forward(self, x):
+        x = self.layer3(self.layer2(self.layer1(F.relu(self.bn1(self.conv1(x))))))
+        return self.linear(F.adaptive_avg_pool2d(x, 1).flatten(1))
+
+
+def set_by_formula(model):
+    """Convolutions and linear layers within sqrt(6 / fan_in); batch norms near 1 and 0."""
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            bound = math.sqrt(6 / np.prod(p.shape[1:])) if p.dim() > 1 else 0.2
+            low = 0.8 if "bn" in name and name.endswith("weight") or "downsample.1.weight" in name \
+                else -bound
+            p.copy_(formula(name, tuple(p.shape), low, 1.2 if low > 0 else bound))
+
+
+def calibrate(model, x):
+    """Running statistics of one random batch, so that logits are of order 1 and differ."""
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    for m in norms:
+        m.momentum = None
+    model.train()
+    with torch.no_grad():
+        model(x)
+    for m in norms:
+        m.momentum = 0.1
+    model.eval()
+    logits = model(x)
+    assert 0.1 < logits.std() < 30 and (logits[0] - logits[1]).abs().max() > 0.1, logits
+    return {f"stats/{k}": v.clone() for k, v in model.state_dict().items() if "running" in k}
+
+
+def train(model, x, labels, optimizer, frozen=()):
+    model.train()
+    for module in frozen:
+        module.eval()
+        module.requires_grad_(False)
+    losses = []
+    for _ in range(10):
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(x), labels.long())
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    model.eval()
+    return torch.tensor(losses)
+
+
+def cnn():
+    x, labels = formula("cnn.input", (8, 3, 12, 10), -2, 2), torch.arange(8, dtype=torch.int32) % 5
+    tensors = {"labels": labels}
+    variants = {
+        "sgd": lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9, weight_decay=1e-4),
+        "adamw": lambda p: torch.optim.AdamW(p, lr=1e-3, weight_decay=0.01),
+        "adam": lambda p: torch.optim.Adam(p, lr=1e-3),
+        "frozen": lambda p: torch.optim.AdamW(p, lr=1e-3, weight_decay=0.01)}
+    for name, make in variants.items():
+        model = Cnn()
+        set_by_formula(model)
+        tensors.update(calibrate(model, x))
+        tensors["logits"] = model(x).detach().clone()
+        frozen = [model.conv1, model.bn1] if name == "frozen" else []
+        optimizer = make([p for n, p in model.named_parameters()
+                          if not frozen or not n.startswith(("conv1", "bn1"))])
+        tensors[f"{name}/losses"] = train(model, x, labels, optimizer, frozen)
+        tensors[f"{name}/logits"] = model(x).detach().clone()
+        for k, v in model.state_dict().items():
+            if "tracked" not in k:
+                tensors[f"{name}/{k}"] = v.clone()
+    save(tensors, "cnn")
+
+
+def resnets():
+    import torchvision
+
+    for name, model, size in (("resnet20", ResNet20(), 32),
+                              ("resnet18", torchvision.models.resnet18(num_classes=10), 64)):
+        x = formula(f"{name}.input", (4, 3, size, size), -2, 2)
+        labels = torch.tensor([3, 1, 4, 1], dtype=torch.int32)
+        set_by_formula(model)
+        tensors = calibrate(model, x)
+        tensors.update(labels=labels, logits=model(x).detach().clone())
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.002, momentum=0.9, weight_decay=1e-4)
+        tensors["losses"] = train(model, x, labels, optimizer)
+        tensors["after/logits"] = model(x).detach().clone()
+        head = "linear" if name == "resnet20" else "fc"
+        for key in ("conv1.weight", "bn1.running_mean", f"{head}.weight", f"{head}.bias"):
+            tensors[f"after/{key}"] = model.state_dict()[key].clone()
+        save(tensors, name)
+
+
+if __name__ == "__main__":
+    operators()
+    optimizers()
+    cnn()
+    resnets()

@@ -1,0 +1,534 @@
+/* test_golden.c - the same as PyTorch: every operator, every optimiser over ten steps, schedules, a
+   CNN and two ResNets, against files that tests/golden/make_goldens.py made with PyTorch.
+       build/test_golden [CASE]       runs one operator's case alone */
+#include "check.h"
+
+#define FINETUNE_IMPLEMENTATION
+#include "finetune.h"
+
+static const double of_operator = 1e-5, of_network = 1e-4, of_ten_steps = 1e-3;
+
+/* ---- Golden files ---- */
+
+static ft_file *open_golden(ft_model *m, const char *name)
+{
+    char path[256];
+    ft_weights_options options;
+    ft_file *file;
+    memset(&options, 0, sizeof options);
+    snprintf(path, sizeof path, "tests/golden/%s.safetensors", name);
+    file = ft_file_open(m, path, options);
+    if (!file) {
+        printf("%s\n", ft_error_text(m));
+        exit(1);
+    }
+    return file;
+}
+
+static int find(ft_file *file, const char *prefix, const char *name)
+{
+    char whole[256];
+    snprintf(whole, sizeof whole, "%s%s", prefix, name);
+    return ft_file_find(file, whole);
+}
+
+/* A tensor as floats (labels as int32 bits); freed by the caller. NULL: not in the file. */
+static float *read_golden(ft_file *file, const char *prefix, const char *name, size_t *count)
+{
+    int index = find(file, prefix, name);
+    ft_tensor_info info = ft_file_tensor(file, index);
+    float *values;
+    if (index < 0) return NULL;
+    *count = ft__shape_count(&info.shape);
+    values = (float *)calloc(*count + 1, sizeof *values);
+    if (info.type == FT_F32) ft_file_read_f32(file, index, values, *count);
+    else ft_file_read(file, index, values, *count * 4);
+    return values;
+}
+
+/* max |got - want| <= tolerance * max |want|, NaN never */
+static void compare(const char *what, const char *which, const float *got, const float *want,
+                    size_t count, double tolerance)
+{
+    double largest = 0, worst = 0;
+    size_t i, at = 0;
+    bool fine = true;
+    for (i = 0; i < count; ++i)
+        if (fabs((double)want[i]) > largest) largest = fabs((double)want[i]);
+    for (i = 0; i < count; ++i) {
+        double difference = fabs((double)got[i] - (double)want[i]);
+        if (!(difference <= tolerance * largest + 1e-30)) fine = false;
+        if (!(difference <= worst)) {
+            worst = difference;
+            at = i;
+        }
+    }
+    CHECK(fine, "%s %s: element %zu is %.9g, PyTorch has %.9g; off by %.2g of the largest, %g"
+          " (again: build/test_golden %s)", what, which, at, (double)got[at], (double)want[at],
+          worst / (largest > 0 ? largest : 1), largest, what);
+}
+
+/* ---- Operators ---- */
+
+enum { MOST_INPUTS = 8 };
+
+typedef struct operator_case {
+    ft_model *m;
+    ft_file *file;
+    const char *name;
+    ft__node node;
+    ft__tensor input[MOST_INPUTS];
+    ft__call call;
+    float *gradients[MOST_INPUTS];
+    int input_count;
+} operator_case;
+
+static float random_value(unsigned *state)
+{
+    *state = *state * 1664525u + 1013904223u;
+    return (float)(*state >> 8) / 8388608.0f - 1;
+}
+
+static void read_inputs(operator_case *c)
+{
+    char prefix[128], name[16];
+    size_t count;
+    snprintf(prefix, sizeof prefix, "%s/", c->name);
+    for (c->input_count = 0; c->input_count < MOST_INPUTS; ++c->input_count) {
+        ft__tensor *t = &c->input[c->input_count];
+        ft_tensor_info info;
+        snprintf(name, sizeof name, "in%d", c->input_count);
+        t->value = read_golden(c->file, prefix, name, &count);
+        if (!t->value) break;
+        info = ft_file_tensor(c->file, find(c->file, prefix, name));
+        t->shape = info.shape;
+        t->type = info.type;
+    }
+}
+
+static void read_options(operator_case *c, const ft__json *json, int options)
+{
+    const ft__field *field = ft__rows[c->node.op].fields;
+    ft__graph_reader reader;
+    memset(&reader, 0, sizeof reader);
+    reader.json = (ft__json *)(uintptr_t)json;
+    for (; field->name; ++field)
+        CHECK(ft__read_field(&reader, options, field, &c->node.options), "%s: %s", c->name,
+              field->name);
+}
+
+static void run_forward(operator_case *c)
+{
+    ft__context *context = &c->m->context;
+    ft__costs costs = {0, 0, 0};
+    ft__call *call = &c->call;
+    const ft__row *row = &ft__rows[c->node.op];
+    size_t count, wanted;
+    char prefix[128];
+    float *want;
+    snprintf(prefix, sizeof prefix, "%s/", c->name);
+    call->context = context;
+    call->node = &c->node;
+    call->input = c->input;
+    call->input_count = c->input_count;
+    row->shape(context, &c->node, c->input, c->input_count, &call->output.shape);
+    CHECK(ft_error(c->m) == FT_OK, "%s: %s", c->name, ft_error_text(c->m));
+    ft_clear_error(c->m);
+    if (row->costs) row->costs(call, &costs);
+    call->saved = calloc(costs.saved + 1, 1);
+    call->workspace = (float *)calloc(costs.workspace + 1, 1);
+    count = ft__count(&call->output);
+    call->output.value = (float *)calloc(count, sizeof(float));
+    row->forward(call);
+    want = read_golden(c->file, prefix, "y", &wanted);
+    CHECK(wanted == count, "%s: %zu results, PyTorch has %zu", c->name, count, wanted);
+    if (wanted == count) compare(c->name, "y", call->output.value, want, count, of_operator);
+    free(want);
+}
+
+/* Gradients are filled before: backward must add to them, and to nothing that is not asked for. */
+static void run_backward(operator_case *c)
+{
+    char prefix[128], name[16];
+    size_t count, i;
+    unsigned state = 99;
+    int n;
+    snprintf(prefix, sizeof prefix, "%s/", c->name);
+    c->call.output.gradient = read_golden(c->file, prefix, "r", &count);
+    for (n = 0; n < c->input_count; ++n) {
+        snprintf(name, sizeof name, "d%d", n);
+        if (find(c->file, prefix, name) < 0) continue;
+        count = ft__count(&c->input[n]);
+        c->input[n].gradient = (float *)calloc(count, sizeof(float));
+        c->gradients[n] = (float *)calloc(count, sizeof(float));
+        for (i = 0; i < count; ++i)
+            c->input[n].gradient[i] = c->gradients[n][i] = 0.25f * random_value(&state);
+    }
+    ft__rows[c->node.op].backward(&c->call);
+    for (n = 0; n < c->input_count; ++n) {
+        float *want;
+        if (!c->gradients[n]) continue;
+        snprintf(name, sizeof name, "d%d", n);
+        want = read_golden(c->file, prefix, name, &count);
+        for (i = 0; i < count; ++i) want[i] += c->gradients[n][i];
+        compare(c->name, name, c->input[n].gradient, want, count, of_operator);
+        free(want);
+    }
+    for (n = 0; n < c->input_count; ++n) {
+        float *want;
+        snprintf(name, sizeof name, "after%d", n);
+        want = read_golden(c->file, prefix, name, &count);
+        if (want) compare(c->name, name, c->input[n].value, want, count, of_operator);
+        free(want);
+    }
+}
+
+static void free_case(operator_case *c)
+{
+    int n;
+    for (n = 0; n < c->input_count; ++n) {
+        free(c->input[n].value);
+        free(c->input[n].gradient);
+        free(c->gradients[n]);
+    }
+    free(c->call.output.value);
+    free(c->call.output.gradient);
+    free(c->call.saved);
+    free(c->call.workspace);
+}
+
+static void test_operator(ft_model *m, ft_file *file, const ft__json *json, int entry,
+                          bool *covered)
+{
+    operator_case c;
+    const char *op = ft__json_string(json, ft__json_member(json, entry, "op"));
+    memset(&c, 0, sizeof c);
+    c.m = m;
+    c.file = file;
+    c.name = json->values[entry].key;
+    for (c.node.op = FT__OP_COUNT - 1; c.node.op > 0; --c.node.op)
+        if (op && strcmp(ft__rows[c.node.op].name, op) == 0) break;
+    covered[c.node.op] = true;
+    c.node.name = (char *)(uintptr_t)c.name;
+    c.call.training = ft__json_true(json, ft__json_member(json, entry, "training"));
+    read_options(&c, json, ft__json_member(json, entry, "options"));
+    read_inputs(&c);
+    run_forward(&c);
+    run_backward(&c);
+    free_case(&c);
+}
+
+static void test_operators(const char *simd, int threads, const char *only)
+{
+    bool covered[FT__OP_COUNT] = {false};
+    ft_desc desc;
+    ft_model *m;
+    ft_file *file;
+    const char *text;
+    ft__json *json;
+    int entry, op;
+    memset(&desc, 0, sizeof desc);
+    desc.simd = simd;
+    desc.threads = threads;
+    m = ft_create(desc);
+    if (ft_error(m) == FT_UNSUPPORTED) {
+        ft_destroy(m);
+        return; /* a SIMD level that this processor has not */
+    }
+    file = open_golden(m, "operators");
+    text = ft_file_metadata(file, "cases");
+    json = ft__json_parse(&m->context, text, strlen(text));
+    for (entry = 1; entry < json->count; entry = json->values[entry].next)
+        if (!only || strcmp(only, json->values[entry].key) == 0)
+            test_operator(m, file, json, entry, covered);
+    for (op = FT__OP_buffer + 1; !only && op < FT__OP_COUNT; ++op)
+        CHECK(covered[op] || op == FT__OP_dropout, "%s: has no golden case", ft__rows[op].name);
+    ft__json_free(&m->context, json);
+    ft_file_close(file);
+    ft_destroy(m);
+}
+
+/* ---- Optimisers and schedules ---- */
+
+static float setting(const ft__json *json, int entry, const char *key, double otherwise)
+{
+    double value = otherwise;
+    ft__json_double(json, ft__json_member(json, entry, key), &value);
+    return (float)value;
+}
+
+static ft_optimizer_options optimizer_of(const ft__json *json, int entry)
+{
+    const char *kind = ft__json_string(json, ft__json_member(json, entry, "kind"));
+    int betas = ft__json_member(json, entry, "betas");
+    double beta = 0;
+    ft_optimizer_options o;
+    memset(&o, 0, sizeof o);
+    o.optimizer = strcmp(kind, "sgd") == 0 ? FT_SGD : strcmp(kind, "adam") == 0 ? FT_ADAM : FT_ADAMW;
+    o.learning_rate = setting(json, entry, "lr", 0);
+    o.momentum = setting(json, entry, "momentum", 0);
+    o.weight_decay = setting(json, entry, "weight_decay", 0);
+    o.eps = setting(json, entry, "eps", 1e-8);
+    o.clip_norm = setting(json, entry, "clip", 0);
+    o.nesterov = ft__json_true(json, ft__json_member(json, entry, "nesterov"));
+    if (ft__json_double(json, ft__json_element(json, betas, 0), &beta)) o.beta1 = (float)beta;
+    if (ft__json_double(json, ft__json_element(json, betas, 1), &beta)) o.beta2 = (float)beta;
+    return o;
+}
+
+static void test_optimizer(ft_file *file, const ft__json *json, int entry)
+{
+    const char *name = json->values[entry].key;
+    ft_parameter_options options;
+    ft_desc desc;
+    ft_model *m;
+    ft_node p;
+    size_t count;
+    float *start, *want, *g;
+    int step;
+    memset(&desc, 0, sizeof desc);
+    memset(&options, 0, sizeof options);
+    m = ft_create(desc);
+    options.size[0] = 5;
+    options.size[1] = 7;
+    p = ft_parameter(m, "p", options);
+    start = read_golden(file, "", "p", &count);
+    ft_set(m, p, start, count);
+    ft_set_optimizer(m, optimizer_of(json, entry));
+    ft__plan_leaves(m, 1, true);
+    for (step = 0; step < 10; ++step) {
+        char key[8];
+        snprintf(key, sizeof key, "g%d", step);
+        g = read_golden(file, "", key, &count);
+        memcpy(m->nodes[p.id - 1].gradient, g, count * sizeof *g);
+        free(g);
+        ft_update(m, optimizer_of(json, entry).learning_rate);
+    }
+    want = read_golden(file, "", name, &count);
+    CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+    compare(name, "after ten steps", m->nodes[p.id - 1].value, want, count, of_operator);
+    free(start);
+    free(want);
+    ft_destroy(m);
+}
+
+static void test_schedules(ft_file *file)
+{
+    static const struct { const char *name; ft_schedule schedule; int warmup; } rows[] = {
+        {"constant", FT_CONSTANT, 0}, {"step", FT_STEP, 0}, {"cosine", FT_COSINE, 0},
+        {"one_cycle", FT_ONE_CYCLE, 0}, {"warm_cosine", FT_COSINE, 5}};
+    size_t r, count;
+    int step;
+    for (r = 0; r < sizeof rows / sizeof rows[0]; ++r) {
+        float got[20], *want = read_golden(file, "schedule/", rows[r].name, &count);
+        for (step = 0; step < 20; ++step)
+            got[step] = ft_schedule_factor(rows[r].schedule, step, 20, 5, 0.1f, rows[r].warmup);
+        compare("schedule", rows[r].name, got, want, 20, of_operator);
+        free(want);
+    }
+}
+
+static void test_optimizers(void)
+{
+    ft_desc desc;
+    ft_model *m;
+    ft_file *file;
+    const char *text;
+    ft__json *json;
+    int entry;
+    memset(&desc, 0, sizeof desc);
+    m = ft_create(desc);
+    file = open_golden(m, "optimizers");
+    text = ft_file_metadata(file, "cases");
+    json = ft__json_parse(&m->context, text, strlen(text));
+    for (entry = 1; entry < json->count; entry = json->values[entry].next)
+        test_optimizer(file, json, entry);
+    test_schedules(file);
+    ft__json_free(&m->context, json);
+    ft_file_close(file);
+    ft_destroy(m);
+}
+
+/* ---- Networks: weights made by the formula of make_goldens.py ---- */
+
+static void by_formula(const char *name, float *to, size_t count, double low, double high)
+{
+    uint64_t seed = 0xCBF29CE484222325u;
+    const char *at;
+    size_t i;
+    for (at = name; *at; ++at) seed = (seed ^ (unsigned char)*at) * 0x100000001B3u;
+    for (i = 0; i < count; ++i) {
+        uint64_t z = seed + (i + 1) * 0x9E3779B97F4A7C15u;
+        z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
+        z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
+        z ^= z >> 31;
+        to[i] = (float)(low + (high - low) * ((double)(z >> 40) / 16777216.0));
+    }
+}
+
+static void set_by_formula(ft_model *m, ft_file *file)
+{
+    int i;
+    for (i = 0; i < m->node_count; ++i) {
+        ft__node *node = &m->nodes[i];
+        size_t count = ft__node_count_at(node, 1), stored;
+        bool norm = strstr(node->name, "bn") || strstr(node->name, "downsample.1");
+        double bound = node->shape.rank > 1
+            ? sqrt(6.0 / ((double)count / node->shape.size[0])) : 0.2;
+        float *statistics;
+        if (!ft__is_weight(node)) continue;
+        if (norm && ft__ends_with(node->name, "weight"))
+            by_formula(node->name, node->value, count, 0.8, 1.2);
+        else if (node->op == FT__OP_parameter)
+            by_formula(node->name, node->value, count, -bound, bound);
+        else {
+            statistics = read_golden(file, "stats/", node->name, &stored);
+            CHECK(statistics && stored == count, "%s is in the golden file", node->name);
+            if (statistics) memcpy(node->value, statistics, count * sizeof(float));
+            free(statistics);
+        }
+    }
+    m->weights_version += 1;
+}
+
+/* The CNN of make_goldens.py. */
+static void build_cnn(ft_model *m)
+{
+    ft_input_options picture = {.size = {3, 12, 10}}, label = {.type = FT_I32};
+    ft_conv2d_options first = {.kernel = {3}, .padding = {1}, .no_bias = true};
+    ft_conv2d_options second = {.kernel = {3}, .stride = {2}, .no_bias = true};
+    ft_batch_norm_options norm = {.eps = 0};
+    ft_pool2d_options pool = {.kernel = {2}};
+    ft_linear_options linear = {.no_bias = false};
+    ft_activation_options none = {.slope = 0};
+    ft_loss_options loss = {.label_smoothing = 0};
+    ft_node x = ft_input(m, "input", picture);
+    x = ft_batch_norm(m, "bn1", ft_conv2d(m, "conv1", x, 8, first), norm);
+    x = ft_max_pool2d(m, "pool", ft_activation(m, "relu", "relu1", x, none), pool);
+    x = ft_batch_norm(m, "bn2", ft_conv2d(m, "conv2", x, 12, second), norm);
+    x = ft_flatten(m, "flatten", ft_activation(m, "relu", "relu2", x, none));
+    x = ft_activation(m, "relu", "relu3", ft_linear(m, "fc1", x, 16, linear), none);
+    x = ft_linear(m, "fc2", x, 5, linear);
+    ft_set_output(m, x);
+    ft_set_loss(m, ft_cross_entropy(m, "loss", x, ft_input(m, "labels", label), loss));
+}
+
+typedef struct network_case {
+    const char *golden, *variant;   /* file, and prefix of what was trained */
+    const char *network;            /* NULL: the CNN */
+    const char *freeze;
+    ft_optimizer_options optimizer;
+    int batch;
+    size_t pixels;
+    double after;                   /* tolerance after ten steps */
+} network_case;
+
+static void compare_logits(ft_model *m, ft_file *file, const network_case *c, const char *key,
+                           const float *x, double tolerance)
+{
+    size_t count;
+    float *want = read_golden(file, "", key, &count), *got = (float *)calloc(count, sizeof *got);
+    ft_run(m, x, c->batch, got);
+    CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+    compare(c->golden, key, got, want, count, tolerance);
+    free(got);
+    free(want);
+}
+
+/* Every weight that the file has under this prefix. */
+static void compare_weights(ft_model *m, ft_file *file, const char *golden, const char *prefix,
+                            double tolerance)
+{
+    int i, compared = 0;
+    for (i = 0; i < m->node_count; ++i) {
+        size_t count;
+        float *want = read_golden(file, prefix, m->nodes[i].name, &count);
+        if (want && ft__is_weight(&m->nodes[i])) {
+            compare(golden, m->nodes[i].name, m->nodes[i].value, want, count, tolerance);
+            compared += 1;
+        }
+        free(want);
+    }
+    CHECK(compared >= 4, "%s: only %d weights compared", prefix, compared);
+}
+
+static void test_network(const network_case *c)
+{
+    char input[64], prefix[64], key[80];
+    float *x = (float *)calloc((size_t)c->batch * c->pixels, sizeof *x), losses[10], *want, *labels;
+    ft_network_options options;
+    ft_desc desc;
+    ft_model *m;
+    ft_file *file;
+    size_t count;
+    int step;
+    memset(&desc, 0, sizeof desc);
+    memset(&options, 0, sizeof options);
+    m = ft_create(desc);
+    file = open_golden(m, c->golden);
+    options.classes = 10;
+    options.image_size = c->pixels == 3 * 64 * 64 ? 64 : 32;
+    if (c->network) ft_network(m, c->network, options);
+    else build_cnn(m);
+    set_by_formula(m, file);
+    snprintf(input, sizeof input, "%s.input", c->golden);
+    by_formula(input, x, (size_t)c->batch * c->pixels, -2, 2);
+    compare_logits(m, file, c, "logits", x, of_network);
+    labels = read_golden(file, "", "labels", &count);
+    ft_freeze(m, c->freeze);
+    ft_set_optimizer(m, c->optimizer);
+    for (step = 0; step < 10; ++step) {
+        ft_feed(m, ft_find(m, "input"), x, c->batch);
+        ft_feed(m, ft_find(m, "labels"), labels, c->batch);
+        losses[step] = ft_forward(m, true);
+        ft_backward(m);
+        ft_update(m, c->optimizer.learning_rate);
+    }
+    CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+    snprintf(prefix, sizeof prefix, "%s", c->variant);
+    snprintf(key, sizeof key, "%slosses", c->network ? "" : prefix);
+    want = read_golden(file, "", key, &count);
+    compare(c->golden, key, losses, want, 10, c->after);
+    snprintf(key, sizeof key, "%slogits", prefix);
+    compare_logits(m, file, c, key, x, c->after);
+    compare_weights(m, file, c->golden, prefix, c->after);
+    free(want);
+    free(labels);
+    free(x);
+    ft_file_close(file);
+    ft_destroy(m);
+}
+
+static void test_networks(void)
+{
+    static const ft_optimizer_options sgd = {.optimizer = FT_SGD, .learning_rate = 0.05f,
+                                             .momentum = 0.9f, .weight_decay = 1e-4f};
+    static const ft_optimizer_options slow = {.optimizer = FT_SGD, .learning_rate = 0.002f,
+                                              .momentum = 0.9f, .weight_decay = 1e-4f};
+    static const ft_optimizer_options adamw = {.optimizer = FT_ADAMW, .learning_rate = 1e-3f,
+                                               .weight_decay = 0.01f};
+    static const ft_optimizer_options adam = {.optimizer = FT_ADAM, .learning_rate = 1e-3f};
+    const network_case cases[] = {
+        {"cnn", "sgd/", NULL, "", sgd, 8, 3 * 12 * 10, of_ten_steps},
+        {"cnn", "adamw/", NULL, "", adamw, 8, 3 * 12 * 10, of_ten_steps},
+        {"cnn", "adam/", NULL, "", adam, 8, 3 * 12 * 10, of_ten_steps},
+        {"cnn", "frozen/", NULL, "conv1*,bn1*", adamw, 8, 3 * 12 * 10, of_ten_steps},
+        {"resnet20", "after/", "resnet20", "", slow, 4, 3 * 32 * 32, of_ten_steps},
+        {"resnet18", "after/", "resnet18", "", slow, 4, 3 * 64 * 64, of_ten_steps}};
+    size_t i;
+    for (i = 0; i < sizeof cases / sizeof cases[0]; ++i) test_network(&cases[i]);
+}
+
+int main(int count, char **words)
+{
+    static const char *const levels[] = {"none", "sse2", "avx2", "avx512", "neon"};
+    size_t i;
+    if (count > 1) {
+        test_operators(NULL, 1, words[1]);
+        return check_done("test_golden");
+    }
+    for (i = 0; i < sizeof levels / sizeof levels[0]; ++i) test_operators(levels[i], 2, NULL);
+    test_optimizers();
+    test_networks();
+    return check_done("test_golden");
+}
