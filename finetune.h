@@ -42,7 +42,6 @@
      [SECTION] 8.6 Shape and arithmetic
      [SECTION] 8.7 Losses
      [SECTION] 8.8 The rows
-     [SECTION] 9 OpenCL
      [SECTION] 10 Graph: plan, forward, backward
      [SECTION] 11 Optimisers and schedules
      [SECTION] 12.1 safetensors
@@ -188,7 +187,8 @@ typedef struct ft_allocator {
     void (*release)(void *user, void *memory, size_t bytes);
 } ft_allocator;
 
-/* File operations; replace all or none. Paths are UTF-8. */
+/* File operations; replace all or none. Paths are UTF-8. Called by several threads at once, each
+   with a file of its own. */
 typedef struct ft_files {
     void *user;
     void *(*open)(void *user, const char *path, bool write); /* NULL: it cannot be opened */
@@ -512,7 +512,8 @@ typedef struct ft_plan_bytes { /* what a run will take, told before it */
 } ft_plan_bytes;
 
 /* =============================================================================================
-   [SECTION] 3 Functions, in the order in which a program calls them
+   [SECTION] 3 Functions
+   In the order in which a program calls them.
    ============================================================================================= */
 #ifndef FINETUNE_API
 #define FINETUNE_API extern
@@ -1175,8 +1176,8 @@ static size_t ft__posix_write(void *user, void *file, const void *from, size_t b
 
 static bool ft__posix_close(void *user, void *file)
 {
-    /* fsync fails harmlessly on a file that was only read. */
-    bool synced = fsync(ft__descriptor(file)) == 0;
+    bool written = (fcntl(ft__descriptor(file), F_GETFL) & O_ACCMODE) != O_RDONLY;
+    bool synced = !written || fsync(ft__descriptor(file)) == 0;
     (void)user;
     return close(ft__descriptor(file)) == 0 && synced;
 }
@@ -1656,7 +1657,10 @@ static bool ft__json_int(const ft__json *j, int value, int64_t *to)
     return true;
 }
 
-static bool ft__json_true(const ft__json *j, int value) { return ft__json_at(j, value, 't') != NULL; }
+static bool ft__json_true(const ft__json *j, int value)
+{
+    return ft__json_at(j, value, 't') != NULL;
+}
 
 /* ---- Writing ---- */
 
@@ -2168,8 +2172,8 @@ static void ft__gemm_tile(const ft__tile_row *tile, size_t m, size_t n, size_t k
                                              : aside[i * tile->columns + j];
 }
 
-/* out [m, n] (rows `stride` apart) = or += packed a [m, k] times b [k, n], on this thread. `scratch`
-   holds ft__gemm_scratch() numbers. */
+/* out [m, n] (rows `stride` apart) = or += packed a [m, k] times b [k, n], on this thread.
+   `scratch` holds ft__gemm_scratch() numbers. */
 static void ft__gemm(const ft__context *c, size_t m, size_t n, size_t k, const float *packed,
                      ft__matrix b, float *out, size_t stride, bool accumulate, float *scratch)
 {
@@ -2341,7 +2345,7 @@ static void ft__col2im(const ft__conv *g, const float *from, size_t row, size_t 
     }
 }
 
-/* ---- Depthwise: one input plane, one output plane, one kernel; tap by tap over whole lines ---- */
+/* ---- Depthwise: one input plane, one output plane, one kernel; tap by tap, line by line ---- */
 
 /* Calls the same walk for all three directions: y += w x, dx += w dy, dw += sum dy x. */
 typedef enum ft__depthwise_way { FT__DEPTH_FORWARD, FT__DEPTH_INPUT, FT__DEPTH_WEIGHT }
@@ -2377,7 +2381,8 @@ static void ft__depthwise(const ft__conv *g, float *image, float *out, float *we
         for (oy = 0; oy < g->out_height; ++oy) {
             int y = oy * g->stride[0] + dy;
             if (y < 0 || y >= g->height) continue;
-            ft__depthwise_line(image + (ptrdiff_t)y * g->width + dx + (ptrdiff_t)first * g->stride[1],
+            ft__depthwise_line(image + (ptrdiff_t)y * g->width + dx
+                                   + (ptrdiff_t)first * g->stride[1],
                                out + (ptrdiff_t)oy * g->out_width + first, weight + tap,
                                last - first, g->stride[1], way);
         }
@@ -2777,7 +2782,8 @@ FT__ACTIVATION(elu, o->alpha != 0 ? o->alpha : 1.0f, x > 0 ? x : a * (ft__exp(x)
 FT__ACTIVATION(softplus, 0, ft__softplus(x), ft__sigmoid(x))
 FT__ACTIVATION(softsign, 0, x / (1.0f + (x < 0 ? -x : x)),
                1.0f / ((1.0f + (x < 0 ? -x : x)) * (1.0f + (x < 0 ? -x : x))))
-FT__ACTIVATION(gelu, 0, ft__gelu(x, o->tanh_approximation), ft__gelu_slope(x, o->tanh_approximation))
+FT__ACTIVATION(gelu, 0, ft__gelu(x, o->tanh_approximation),
+               ft__gelu_slope(x, o->tanh_approximation))
 FT__ACTIVATION(silu, 0, x * ft__sigmoid(x),
                ft__sigmoid(x) * (1.0f + x * (1.0f - ft__sigmoid(x))))
 
@@ -3106,7 +3112,7 @@ static ft__conv ft__conv_of_call(const ft__call *call)
     return ft__conv_of(&call->node->options.conv2d, &call->input[0].shape, &call->input[1].shape);
 }
 
-/* ---- How the work is parted. A piece's matrices should stay in the cache nearest to memory. ---- */
+/* ---- How the work is parted: a piece's matrices should stay in the processor's cache ---- */
 #define FT__CONV_NUMBERS ((size_t)1 << 18)
 #define FT__CONV_WEIGHT_ROWS ((size_t)128)
 #define FT__CONV_WEIGHT_COLUMNS ((size_t)2048)
@@ -3491,7 +3497,8 @@ static void ft__move_running(const ft__call *call, size_t channel, double mean, 
                              double count)
 {
     float momentum = call->node->options.batch_norm.momentum;
-    float *running_mean = call->input[3].value + channel, *running_var = call->input[4].value + channel;
+    float *running_mean = call->input[3].value + channel;
+    float *running_var = call->input[4].value + channel;
     if (momentum == 0) momentum = 0.1f;
     if (!(fabs(mean) < 1e30) || !(variance < 1e30)) return;
     *running_mean = (1 - momentum) * *running_mean + momentum * (float)mean;
@@ -3954,7 +3961,8 @@ static void ft__add_forward(const ft__call *call)
     bool same = ft__same_size(call);
     for (i = 0; same && i < count; ++i) call->output.value[i] = a->value[i] + b->value[i];
     for (i = 0; !same && i < count; ++i)
-        call->output.value[i] = a->value[i] + b->value[ft__broadcast_index(&a->shape, &b->shape, i)];
+        call->output.value[i] = a->value[i]
+            + b->value[ft__broadcast_index(&a->shape, &b->shape, i)];
 }
 
 static void ft__add_backward(const ft__call *call)
@@ -4036,7 +4044,7 @@ static void ft__concat_run(const ft__call *call, bool backward)
 static void ft__concat_forward(const ft__call *call) { ft__concat_run(call, false); }
 static void ft__concat_backward(const ft__call *call) { ft__concat_run(call, true); }
 
-/* ---- pad and slice: each is the other's derivative, an embedding of a grid into a larger one ---- */
+/* ---- pad and slice: each the other's derivative, a grid embedded into a larger one ---- */
 
 /* The smaller tensor's element (i0, i1, ...) lies at start + i * step of the larger one. */
 typedef struct ft__embedding { ft_shape small, large; int start[FINETUNE_MAX_RANK];
@@ -4356,7 +4364,10 @@ static void ft__mse_forward(const ft__call *call)
     const float *x = call->input[0].value, *t = call->input[1].value;
     size_t count = ft__count(&call->input[0]), i;
     double sum = 0;
-    for (i = 0; i < count; ++i) sum += ((double)x[i] - (double)t[i]) * ((double)x[i] - (double)t[i]);
+    for (i = 0; i < count; ++i) {
+        double difference = (double)x[i] - (double)t[i];
+        sum += difference * difference;
+    }
     call->output.value[0] = (float)(sum / (double)count);
 }
 
@@ -6091,7 +6102,7 @@ static bool ft__pickle_sizes(const ft__pickle *p, int tuple, int64_t *to, int co
     return true;
 }
 
-/* _rebuild_tensor_v2(storage, offset, size, stride, ...): false when it does not fit its storage. */
+/* _rebuild_tensor_v2(storage, offset, size, stride, ...): false when that does not fit. */
 static bool ft__pickle_tensor(ft__pickle *p, int arguments, ft_tensor_info *info)
 {
     const ft__pickle_value *storage, *offset, *size, *stride;
@@ -6749,8 +6760,8 @@ static void ft__write_node(const ft_model *m, ft__text *text, const ft__node *no
 static void ft__write_preprocessing(ft__text *text, const ft_preprocessing *p)
 {
     int i;
-    ft__text_add(text, "\"preprocessing\":{\"width\":%d,\"height\":%d,\"channels\":%d,\"resize\":%d,"
-                 "\"mean\":[", p->width, p->height, p->channels, p->resize);
+    ft__text_add(text, "\"preprocessing\":{\"width\":%d,\"height\":%d,\"channels\":%d,"
+                 "\"resize\":%d,\"mean\":[", p->width, p->height, p->channels, p->resize);
     for (i = 0; i < 4; ++i) {
         if (i) ft__text_add(text, ",");
         ft__json_add_float(text, p->mean[i]);
@@ -6802,7 +6813,7 @@ static char *ft__graph_text(ft_model *m)
     return NULL;
 }
 
-/* One tensor of the file that is being written. `label` goes before the name: what kind of state. */
+/* One tensor of the file that is being written; `label` goes before the name. */
 static void ft__add_tensor(ft__context *c, ft__write_tensor *tensors, int *count, char **names,
                            const ft__node *node, const char *label, const float *value,
                            ft_type type)
@@ -9912,6 +9923,14 @@ static ft_status ft__cache_fill_view(ft__fit *f, const int *samples, int count, 
     return f->m->context.status;
 }
 
+static void ft__cache_release(ft__context *c, ft__cache *cache)
+{
+    ft__release(c, cache->present);
+    ft__release(c, cache->values);
+    ft__release(c, cache->nodes);
+    memset(cache, 0, sizeof *cache);
+}
+
 static ft_status ft__cache_fill(ft__fit *f)
 {
     int view;
@@ -10387,12 +10406,15 @@ static ft_status ft__fit_prepare(ft__fit *f)
     if (f->o.checkpoint && f->resume) ft__checkpoint_read(f);
     if (f->at.done || !ft__ok(c)) return c->status;
     f->loader = ft__loader_create(m, f->data, f->o.batch_size);
+    if (f->cache.on) return c->status; /* lent, and full */
     ft__cache_plan(f);
     return ft__cache_fill(f);
 }
 
+/* `lent` is a cache that outlives the run, for the next one with the same data and the same layers
+   frozen; NULL: the run has its own. */
 static ft_fit_result ft__fit_run(ft_model *m, ft_data *data, ft_fit_options options,
-                                 const char *note, bool resume)
+                                 const char *note, bool resume, ft__cache *lent)
 {
     ft__context *c = &m->context;
     ft__fit f;
@@ -10401,15 +10423,15 @@ static ft_fit_result ft__fit_run(ft_model *m, ft_data *data, ft_fit_options opti
     f.data = data;
     f.note = note;
     f.resume = resume;
+    if (lent) f.cache = *lent;
     f.o = ft__fit_defaults(options);
     if (ft__fit_prepare(&f) == FT_OK) {
         while (!f.at.done && !f.stopped && ft__ok(c)) ft__fit_epoch(&f);
         ft__fit_finish(&f);
     }
     ft__loader_destroy(f.loader);
-    ft__release(c, f.cache.present);
-    ft__release(c, f.cache.values);
-    ft__release(c, f.cache.nodes);
+    if (lent) *lent = f.cache;
+    else ft__cache_release(c, &f.cache);
     ft__release(c, f.views);
     ft__release(c, f.order);
     ft__release(c, f.held);
@@ -10436,6 +10458,7 @@ typedef struct ft__recipe {
     ft_finetune_options o;
     ft_finetune_result result;
     int start;              /* the stage to begin with */
+    ft__cache features;     /* of the frozen network: for the trial, and for the head after it */
 } ft__recipe;
 
 static bool ft__same_classes(const ft_model *m, const ft_data *data)
@@ -10530,7 +10553,7 @@ static bool ft__recipe_stage(ft__recipe *r, int stage)
     if (stage == FT__ALL) ft__set_frozen(m, "*", false);
     else ft__freeze_to_head(m);
     r->result.fit = ft__fit_run(m, r->data, ft__recipe_options(r, stage), r->result.choice,
-                                stage == r->start);
+                                stage == r->start, stage == FT__ALL ? NULL : &r->features);
     return ft__ok(&m->context) && !r->result.fit.stopped;
 }
 
@@ -10558,7 +10581,7 @@ static void ft__recipe_frozen(ft__recipe *r)
              *r->o.freeze ? r->o.freeze : "nothing", count);
     if (!ft__ok(&r->m->context)) return;
     r->result.fit = ft__fit_run(r->m, r->data, ft__recipe_options(r, FT__ALL), r->result.choice,
-                                true);
+                                true, NULL);
 }
 
 /* Where a checkpoint left off: the stage to start with. Its note is the choice. */
@@ -10574,10 +10597,25 @@ static int ft__recipe_resume(ft__recipe *r)
     return FT__TRIAL;
 }
 
+/* The stages in their order, from the one that a checkpoint names. */
+static void ft__recipe_stages(ft__recipe *r)
+{
+    bool deeper = false;
+    r->start = ft__recipe_resume(r);
+    if (r->start == FT__TRIAL) {
+        if (!ft__recipe_stage(r, FT__TRIAL)) return;
+        ft__recipe_choose(r, &deeper);
+        ft__redraw_head(r->m);
+        ft__log(&r->m->context, "%s", r->result.choice);
+    } else deeper = strncmp(r->result.choice, "all", 3) == 0;
+    if (r->start <= FT__HEAD && !ft__recipe_stage(r, FT__HEAD)) return;
+    ft__cache_release(&r->m->context, &r->features);
+    if (deeper) ft__recipe_stage(r, FT__ALL);
+}
+
 static ft_finetune_result ft__finetune(ft_model *m, ft_data *data, ft_finetune_options options)
 {
     ft__recipe r;
-    bool deeper = false;
     memset(&r, 0, sizeof r);
     r.m = m;
     r.data = data;
@@ -10590,19 +10628,9 @@ static ft_finetune_result ft__finetune(ft_model *m, ft_data *data, ft_finetune_o
     }
     if (ft__recipe_head(&r) != FT_OK) return r.result;
     ft__recipe_augmentation(data, options.augmentation);
-    if (options.freeze) {
-        ft__recipe_frozen(&r);
-        return r.result;
-    }
-    r.start = ft__recipe_resume(&r);
-    if (r.start == FT__TRIAL) {
-        if (!ft__recipe_stage(&r, FT__TRIAL)) return r.result;
-        ft__recipe_choose(&r, &deeper);
-        ft__redraw_head(m);
-        ft__log(&m->context, "%s", r.result.choice);
-    } else deeper = strncmp(r.result.choice, "all", 3) == 0;
-    if (r.start <= FT__HEAD && !ft__recipe_stage(&r, FT__HEAD)) return r.result;
-    if (deeper) ft__recipe_stage(&r, FT__ALL);
+    if (options.freeze) ft__recipe_frozen(&r);
+    else ft__recipe_stages(&r);
+    ft__cache_release(&m->context, &r.features);
     return r.result;
 }
 
@@ -11219,7 +11247,8 @@ void ft_set_preprocessing(ft_model *m, ft_preprocessing preprocessing)
     if (!ft__ok(&m->context)) return;
     for (i = 0; i < preprocessing.channels && i < 4; ++i)
         if (!(preprocessing.std[i] > 0)) {
-            ft__fail(&m->context, FT_INVALID, "preprocessing: std of channel %d must be above 0", i);
+            ft__fail(&m->context, FT_INVALID, "preprocessing: std of channel %d is not above 0",
+                     i);
             return;
         }
     m->preprocessing = preprocessing;
@@ -11308,7 +11337,8 @@ static float *ft__value_of(ft_model *m, ft_node node, size_t *count)
     found = &m->nodes[node.id - 1];
     *count = ft__node_count_at(found, m->batch > 0 ? m->batch : 1);
     if (ft__is_weight(found) || (found->op == FT__OP_input && found->value)) return found->value;
-    if (plan && (node.id == m->output.id || node.id == m->loss.id)) return plan->values[node.id - 1];
+    if (plan && (node.id == m->output.id || node.id == m->loss.id))
+        return plan->values[node.id - 1];
     ft__fail(&m->context, FT_INVALID, "%s: only parameters, inputs, the output and the loss keep"
              " their values after a run", found->name);
     return NULL;
@@ -11460,7 +11490,8 @@ ft_status ft_feed(ft_model *m, ft_node input, const void *values, int batch)
     if (m->nodes[input.id - 1].op != FT__OP_input)
         return ft__fail(&m->context, FT_INVALID, "%s: is no input", m->nodes[input.id - 1].name);
     if (batch < 1)
-        return ft__fail(&m->context, FT_INVALID, "%s: a batch of %d", ft_node_name(m, input), batch);
+        return ft__fail(&m->context, FT_INVALID, "%s: a batch of %d", ft_node_name(m, input),
+                        batch);
     if (ft__plan_leaves(m, batch, false) != FT_OK) return m->context.status;
     node = &m->nodes[input.id - 1];
     memcpy(node->value, values, ft__node_count_at(node, batch) * sizeof(float));
@@ -11511,7 +11542,7 @@ float ft_schedule_factor(ft_schedule schedule, int step, int steps, int step_siz
 
 ft_fit_result ft_fit(ft_model *m, ft_data *data, ft_fit_options options)
 {
-    return ft__fit_run(m, data, options, "", true);
+    return ft__fit_run(m, data, options, "", true, NULL);
 }
 
 ft_finetune_result ft_finetune(ft_model *m, ft_data *data, ft_finetune_options options)

@@ -179,9 +179,10 @@ static void print_progress(progress_state *s, const ft_progress *p, double now)
     double rate = now > s->start ? (double)s->images / (now - s->start) : 0;
     double done = p->epoch + (double)p->step / (p->steps > 0 ? p->steps : 1);
     double left = done > 0 ? (now - s->start) / done * (p->epochs - done) : 0;
-    fprintf(stderr, "%s%s: epoch %d/%d step %d/%d  loss %.4f  right %.1f %%", s->terminal ? "\r" : "",
-            p->stage, p->epoch + 1, p->epochs, p->step, p->steps, p->loss, 100 * p->accuracy);
-    if (p->held_back_accuracy >= 0) fprintf(stderr, "  held back %.1f %%", 100 * p->held_back_accuracy);
+    fprintf(stderr, "%s%s: epoch %d/%d step %d/%d  loss %.4f  right %.1f %%",
+            s->terminal ? "\r" : "", p->stage, p->epoch + 1, p->epochs, p->step, p->steps, p->loss, 100 * p->accuracy);
+    if (p->held_back_accuracy >= 0)
+        fprintf(stderr, "  held back %.1f %%", 100 * p->held_back_accuracy);
     fprintf(stderr, "  %.0f images/s  %.0f s left%s", rate, left, s->terminal ? "\033[K" : "\n");
     s->line_open = s->terminal;
     s->last = now;
@@ -191,6 +192,7 @@ static bool on_progress(void *user, const ft_progress *p)
 {
     progress_state *s = (progress_state *)user;
     double now = seconds_now();
+    bool due, last;
     if (strcmp(s->stage, p->stage) != 0) {
         if (s->line_open) fprintf(stderr, "\n");
         s->line_open = false;
@@ -200,9 +202,9 @@ static bool on_progress(void *user, const ft_progress *p)
     }
     s->images += p->batch;
     /* A terminal gets a line that is written over, a file one line for an epoch at the most. */
-    if (!s->o->quiet && (s->terminal ? now - s->last > 0.1 || (p->epoch_done && p->epoch + 1 == p->epochs)
-                                     : p->epoch_done && (now - s->last > 2 || p->epoch + 1 == p->epochs)))
-        print_progress(s, p, now);
+    last = p->epoch_done && p->epoch + 1 == p->epochs;
+    due = s->terminal ? now - s->last > 0.1 : p->epoch_done && now - s->last > 2;
+    if (!s->o->quiet && (due || last)) print_progress(s, p, now);
     return !interrupted;
 }
 

@@ -311,7 +311,8 @@ static void test_not_finite(void)
     CHECK(ft_run(m, pictures, 1, logits) == FT_NOT_FINITE, "errors stick");
     ft_clear_error(m);
     CHECK(ft_run(m, pictures, 1, logits) == FT_OK, "%s", ft_error_text(m));
-    for (i = 0; i < CLASSES; ++i) CHECK(fabs((double)logits[i]) < 1e6, "logit %g", (double)logits[i]);
+    for (i = 0; i < CLASSES; ++i)
+        CHECK(fabs((double)logits[i]) < 1e6, "logit %g", (double)logits[i]);
     ft_destroy(m);
 }
 

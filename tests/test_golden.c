@@ -264,7 +264,7 @@ static ft_optimizer_options optimizer_of(const ft__json *json, int entry)
     double beta = 0;
     ft_optimizer_options o;
     memset(&o, 0, sizeof o);
-    o.optimizer = strcmp(kind, "sgd") == 0 ? FT_SGD : strcmp(kind, "adam") == 0 ? FT_ADAM : FT_ADAMW;
+    o.optimizer = !strcmp(kind, "sgd") ? FT_SGD : !strcmp(kind, "adam") ? FT_ADAM : FT_ADAMW;
     o.learning_rate = setting(json, entry, "lr", 0);
     o.momentum = setting(json, entry, "momentum", 0);
     o.weight_decay = setting(json, entry, "weight_decay", 0);

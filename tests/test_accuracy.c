@@ -1,0 +1,72 @@
+/* test_accuracy.c - figures that users will see, against PyTorch's on the same files. They take
+   minutes: LONG=1 (make test-long) runs them.
+     keras_cnn and its adjusted form on cifar10_png: 10 epochs, Adam with Keras' defaults, batch 32,
+     three seeds; PyTorch's mean test accuracy is 0.498 and 0.501 */
+#include "check.h"
+
+#if defined(__GNUC__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wconversion"
+#pragma GCC diagnostic ignored "-Wsign-conversion"
+#pragma GCC diagnostic ignored "-Wshadow"
+#pragma GCC diagnostic ignored "-Wunused-function"
+#endif
+#define STB_IMAGE_IMPLEMENTATION
+#include <stb/stb_image.h>
+#if defined(__GNUC__)
+#pragma GCC diagnostic pop
+#endif
+
+#define FINETUNE_IMPLEMENTATION
+#include "finetune.h"
+
+static double train_keras_cnn(const char *data, bool adjusted, uint64_t seed)
+{
+    char path[700];
+    ft_network_options network = {.adjusted = adjusted};
+    ft_fit_options fit = {.epochs = 10, .batch_size = 32};
+    ft_image_folder_options train = {.per_class = 0}, test = {.match_classes = true};
+    ft_evaluate_options evaluate = {.batch_size = 100};
+    ft_desc desc = {.seed = seed};
+    ft_model *m = ft_create(desc);
+    ft_evaluation e;
+    fit.optimizer.optimizer = FT_ADAM;
+    fit.optimizer.learning_rate = 1e-3f;
+    fit.optimizer.eps = 1e-7f;
+    ft_network(m, "keras_cnn", network);
+    snprintf(path, sizeof path, "%s/images/cifar10_png/train", data);
+    ft_fit(m, ft_image_folder(m, path, train), fit);
+    snprintf(path, sizeof path, "%s/images/cifar10_png/test", data);
+    e = ft_evaluate(m, ft_image_folder(m, path, test), evaluate);
+    CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+    ft_destroy(m);
+    return e.accuracy;
+}
+
+int main(void)
+{
+    const char *data = getenv("FINETUNE_DATA");
+    char path[700];
+    FILE *probe;
+    int form;
+    if (!data) data = "../shared/data";
+    snprintf(path, sizeof path, "%s/README.md", data);
+    probe = fopen(path, "rb");
+    if (!probe || !getenv("LONG")) {
+        SKIP(probe ? "takes minutes: make test-long" : "no FINETUNE_DATA");
+        if (probe) fclose(probe);
+        return check_done("test_accuracy");
+    }
+    fclose(probe);
+    for (form = 0; form < 2; ++form) {
+        static const double of_pytorch[] = {0.498, 0.501};
+        double sum = 0;
+        uint64_t seed;
+        for (seed = 1; seed <= 3; ++seed) sum += train_keras_cnn(data, form == 1, seed);
+        CHECK(fabs(sum / 3 - of_pytorch[form]) <= 0.03, "keras_cnn%s: mean %.3f, PyTorch %.3f",
+              form ? ", adjusted" : "", sum / 3, of_pytorch[form]);
+        printf("keras_cnn%s: mean accuracy %.3f (PyTorch %.3f)\n", form ? ", adjusted" : "",
+               sum / 3, of_pytorch[form]);
+    }
+    return check_done("test_accuracy");
+}
