@@ -1816,117 +1816,155 @@ static void ft__parallel(ft__context *c, int count, ft__body body, void *context
 
 /* =============================================================================================
    [SECTION] 6.1 Elementary functions
-   Own ones, so that bits do not depend on the system's libm; without branches, so that the
-   compiler turns loops over them into vector code. Errors are a few units of the last place.
+   Own ones, so that bits do not depend on the system's libm. They have no branches, only choices
+   between two results that are both computed (ft__choose), and are always inlined: so compilers
+   turn loops over them into vector code. Relative errors stay below 2e-7; NaN gives NaN.
    ============================================================================================= */
+#if defined(__GNUC__)
+#define FT__INLINE static inline __attribute__((always_inline))
+#else
+#define FT__INLINE static inline
+#endif
 
-static float ft__from_bits(uint32_t bits)
+FT__INLINE float ft__from_bits(uint32_t bits)
 {
     float value;
     memcpy(&value, &bits, sizeof value);
     return value;
 }
 
-static uint32_t ft__to_bits(float value)
+FT__INLINE uint32_t ft__to_bits(float value)
 {
     uint32_t bits;
     memcpy(&bits, &value, sizeof bits);
     return bits;
 }
 
-/* e^x = 2^n e^r with |r| <= ln(2)/2; e^r by its Taylor polynomial of degree 7, whose remainder is
-   below 2^-26. n is found by adding 1.5 * 2^23, which rounds to an integer; ln(2) is subtracted in
-   two parts (Cody and Waite 1980). */
-static float ft__exp(float x)
+/* condition ? yes : no, by masks: from a plain one compilers make a branch when one side costs
+   much, and then no vector code. */
+FT__INLINE float ft__choose(bool condition, float yes, float no)
+{
+    uint32_t mask = 0u - (uint32_t)condition;
+    return ft__from_bits((ft__to_bits(yes) & mask) | (ft__to_bits(no) & ~mask));
+}
+
+FT__INLINE float ft__absolute(float x) { return ft__from_bits(ft__to_bits(x) & 0x7fffffffu); }
+
+/* `size`, which is not negative, with the sign of x. */
+FT__INLINE float ft__with_sign(float size, float x)
+{
+    return ft__from_bits(ft__to_bits(size) | (ft__to_bits(x) & 0x80000000u));
+}
+
+/* e^x - 1 and e^x, from x = n ln(2) + r with |r| <= ln(2)/2 and e^r - 1 by its Taylor polynomial of
+   degree 7, whose remainder is below 2^-26. n is found by adding 1.5 * 2^23, which rounds to an
+   integer; ln(2) is subtracted in two parts (Cody and Waite 1980). 2^n is made of two halves, for
+   it may lie outside of what one float holds while the result does not. */
+FT__INLINE float ft__exp_or_less_one(float x, bool less_one)
 {
     const float magic = 12582912.0f;
-    float bound = x < -87.3f ? -87.3f : x > 88.7f ? 88.7f : x;
-    float shifted = bound * 1.44269504f + magic, n = shifted - magic;
-    float r = (bound - n * 0.693359375f) + n * 2.12194440e-4f;
-    float p = 1.0f / 5040;
-    int32_t exponent = (int32_t)(ft__to_bits(shifted) - ft__to_bits(magic));
-    float half = ft__from_bits((uint32_t)(127 + exponent / 2) << 23);
-    float rest = ft__from_bits((uint32_t)(127 + exponent - exponent / 2) << 23);
-    float y;
+    float low = ft__choose(x < -104.0f, -104.0f, x);
+    float bound = ft__choose(low > 88.8f, 88.8f, low);
+    uint32_t n = ft__to_bits(bound * 1.44269504f + magic) - ft__to_bits(magic), half, rest;
+    float whole = (float)(int32_t)n, r = (bound - whole * 0.693359375f) + whole * 2.12194440e-4f;
+    float p = 1.0f / 5040, first, second, power;
     p = p * r + 1.0f / 720;
     p = p * r + 1.0f / 120;
     p = p * r + 1.0f / 24;
     p = p * r + 1.0f / 6;
     p = p * r + 0.5f;
-    y = (r * r * p + r + 1.0f) * half * rest;
-    y = x > 88.72283f ? (float)HUGE_VAL : y;
-    y = x < -103.97f ? 0.0f : y;
-    return x == x ? y : x;
+    p = r * r * p + r;
+    half = (n + 254) >> 1; /* 2 * 127, the bias of a float's exponent, for both halves */
+    rest = (n + 254) - half;
+    first = ft__from_bits(half << 23);
+    second = ft__from_bits(rest << 23);
+    power = first * second;
+    return less_one ? p * power + (power - 1.0f) : (p + 1.0f) * first * second;
 }
 
-/* log(x), x = 2^e * m with m in [sqrt(1/2), sqrt(2)): log(m) = 2 atanh(s), s = (m - 1) / (m + 1),
-   by the series s + s^3/3 + s^5/5 + ...; |s| < 0.172, so that five terms are enough. */
-static float ft__ln(float x)
+FT__INLINE float ft__exp(float x) { return ft__exp_or_less_one(x, false); }
+
+/* e^x - 1 for x <= 0, without losing small x. */
+FT__INLINE float ft__expm1(float x) { return ft__exp_or_less_one(x, true); }
+
+/* log(x), x = 2^e * m with m in [sqrt(1/2), sqrt(2)) and f = m - 1: log(m) = 2 atanh(s),
+   s = f / (2 + f), = 2 s + s R, R = 2/3 s^2 + 2/5 s^4 + ...; |s| < 0.172, so that five terms are
+   enough. 2 s is f - s f: then s, which is rounded, is in small terms only (fdlibm's arrangement).
+   `rest` is what x lost by rounding, as a share of x. */
+FT__INLINE float ft__ln_with_rest(float x, float rest)
 {
-    float scaled = x < 1.17549435e-38f ? x * 16777216.0f : x;
+    float scaled = ft__choose(x < 1.17549435e-38f, x * 16777216.0f, x);
+    float shift = ft__choose(x < 1.17549435e-38f, 24.0f, 0.0f);
     uint32_t bits = ft__to_bits(scaled) - 0x3f3504f3u; /* so that m starts at sqrt(1/2) */
-    int32_t exponent = (int32_t)bits >> 23;
     float m = ft__from_bits((bits & 0x7fffffu) + 0x3f3504f3u);
-    float e = (float)exponent - (x < 1.17549435e-38f ? 24.0f : 0.0f);
-    float s = (m - 1.0f) / (m + 1.0f), z = s * s, p = 2.0f / 11;
+    float e = (float)((int32_t)bits >> 23) - shift;
+    float f = (m - 1.0f) + rest * m, s = f / (2.0f + f), z = s * s, p = 2.0f / 11;
     float y;
     p = p * z + 2.0f / 9;
     p = p * z + 2.0f / 7;
     p = p * z + 2.0f / 5;
     p = p * z + 2.0f / 3;
-    y = e * 0.693359375f + ((s * z * p + e * -2.12194440e-4f) + 2.0f * s);
-    y = x > 3.4e38f ? x : y;
-    y = x == 0 ? -(float)HUGE_VAL : y;
-    return x >= 0 ? y : x - x + (x < 0 ? ft__from_bits(0x7fc00000u) : x);
+    y = e * 0.693359375f + ((e * -2.12194440e-4f - s * (f - z * p)) + f);
+    y = ft__choose(x > 3.40282347e38f, x, y);
+    y = ft__choose(x == 0, -(float)HUGE_VAL, y);
+    return ft__choose(x >= 0, y, ft__from_bits(0x7fc00000u));
 }
 
-/* log(1 + x) without losing small x: Kahan's correction log(u) * x / (u - 1), u = 1 + x rounded. */
-static float ft__log1p(float x)
+FT__INLINE float ft__ln(float x) { return ft__ln_with_rest(x, 0.0f); }
+
+/* log(1 + x) without losing small x. */
+FT__INLINE float ft__log1p(float x)
 {
     float u = 1.0f + x;
-    return u == 1.0f || u > 3.4e38f ? x : ft__ln(u) * (x / (u - 1.0f));
+    return ft__ln_with_rest(u, (x - (u - 1.0f)) / u);
 }
 
-static float ft__sigmoid(float x)
+FT__INLINE float ft__sigmoid(float x)
 {
-    float e = ft__exp(x < 0 ? x : -x); /* never large: 1 / (1 + e^-x), or e^x / (1 + e^x) */
-    return (x < 0 ? e : 1.0f) / (1.0f + e);
+    float e = ft__exp(-ft__absolute(x)); /* 1 / (1 + e^-x), or e^x / (1 + e^x): never large */
+    return ft__choose(x < 0, e, 1.0f) / (1.0f + e);
 }
 
-/* Near 0 its Taylor series, else 1 - 2 / (e^2x + 1), which there would lose digits. */
-static float ft__tanh(float x)
+/* (E - 1) / (E + 1), E = e^2x; near 0, where that loses digits, Lambert's continued fraction
+   x / (1 + z / (3 + z / (5 + z / (7 + z / (9 + z / 11))))), z = x^2. Odd to the bit. */
+FT__INLINE float ft__tanh(float x)
 {
-    float a = x < 0 ? -x : x, z = x * x, p = -1382.0f / 155925, large;
-    p = p * z + 62.0f / 2835;
-    p = p * z - 17.0f / 315;
-    p = p * z + 2.0f / 15;
-    p = p * z - 1.0f / 3;
-    p = x + x * z * p;
-    large = 1.0f - 2.0f / (ft__exp(2.0f * a) + 1.0f);
-    large = x < 0 ? -large : large;
-    return a < 0.3f ? p : large;
+    float a = ft__absolute(x), bound = ft__choose(a > 10.0f, 10.0f, a), z = bound * bound;
+    float e = ft__exp(2.0f * bound);
+    float top = bound * ((21.0f * z + 1260.0f) * z + 10395.0f);
+    float bottom = ((z + 210.0f) * z + 4725.0f) * z + 10395.0f;
+    float numerator = ft__choose(bound < 0.625f, top, e - 1.0f);
+    float denominator = ft__choose(bound < 0.625f, bottom, e + 1.0f);
+    return ft__with_sign(numerator / denominator, x);
 }
 
 /* log(1 + e^x), without overflow: max(x, 0) + log(1 + e^-|x|). */
-static float ft__softplus(float x)
+FT__INLINE float ft__softplus(float x)
 {
-    return (x > 0 ? x : 0.0f) + ft__log1p(ft__exp(x > 0 ? -x : x)) + (x - x == 0 ? 0.0f : x - x);
+    return ft__choose(x > 0, x, 0.0f) + ft__log1p(ft__exp(-ft__absolute(x)));
 }
 
-/* erf(x) = 2/sqrt(pi) e^(-x^2) sum 2^n x^(2n+1) / (1 3 5 ... (2n+1)): Abramowitz and Stegun 7.1.6,
-   all terms positive. 1 beyond 4, to float's precision. */
-static float ft__erf(float x)
+/* Up to 0.8 the Taylor series (Abramowitz and Stegun 7.1.5), with a remainder below 2^-24; beyond,
+   1 - e^q(x), where q is the polynomial of degree 6 that comes closest to ln(1 - erf(x)) on
+   [0.8, 4] (own fit by Lawson's algorithm, weighted so that 1 - e^q is off by at most 2.6e-9). */
+FT__INLINE float ft__erf(float x)
 {
-    double a = x < 0 ? -(double)x : (double)x, term, sum;
-    int n;
-    if (!(a < 4)) return x > 0 ? 1.0f : x < 0 ? -1.0f : x;
-    term = sum = a;
-    for (n = 1; n < 48; ++n) {
-        term *= 2 * a * a / (2 * n + 1);
-        sum += term;
-    }
-    sum *= 1.12837916709551257 * (double)ft__exp((float)(-a * a));
-    return (float)(x < 0 ? -sum : sum);
+    float a = ft__absolute(x), bound = ft__choose(a > 4.0f, 4.0f, a), z = bound * bound;
+    float p = -1.0f / 75600, q = 2.087037918e-4f;
+    p = p * z + 1.0f / 9360;
+    p = p * z - 1.0f / 1320;
+    p = p * z + 1.0f / 216;
+    p = p * z - 1.0f / 42;
+    p = p * z + 1.0f / 10;
+    p = p * z - 1.0f / 3;
+    p = (bound + bound * z * p) * 1.12837917f;
+    q = q * bound - 3.164928714e-3f;
+    q = q * bound + 2.269751014e-2f;
+    q = q * bound - 1.048766316e-1f;
+    q = q * bound - 6.361418787e-1f;
+    q = q * bound - 1.128271475f;
+    q = q * bound - 5.682286914e-5f;
+    return ft__with_sign(ft__choose(bound < 0.8f, p, 1.0f - ft__exp(q)), x);
 }
 
 /* =============================================================================================
@@ -2665,8 +2703,8 @@ static const ft__field ft__no_fields[] = {{NULL, 0, 0, 0}};
 
 /* =============================================================================================
    [SECTION] 8.1 Activations
-   One function and one derivative each; the loops are made by a macro. Derivatives are written in
-   terms of the output y where that is possible, so that x need not be kept.
+   One function and one derivative each; a macro makes the loops. Derivatives are written in terms
+   of the output y where that is possible, so that x need not be kept.
    ============================================================================================= */
 static const ft__field ft__activation_fields[] = {
     {"slope", offsetof(ft_activation_options, slope), 1, 'f'},
@@ -2692,7 +2730,11 @@ static ft_status ft__want_numbers(ft__context *c, const ft__node *node, const ft
 static ft_status ft__same_shape(ft__context *c, const ft__node *node, const ft__tensor *input,
                                 int input_count, ft_shape *output)
 {
+    float p = node->options.dropout.probability;
     *output = input[0].shape;
+    if (node->op == FT__OP_dropout && !(p >= 0 && p <= 1))
+        return ft__fail(c, FT_INVALID, "%s: a probability of %g, wants 0 to 1", node->name,
+                        (double)p);
     return ft__want_numbers(c, node, input, input_count);
 }
 
@@ -2700,92 +2742,199 @@ static ft_status ft__same_shape(ft__context *c, const ft__node *node, const ft__
 
 static int ft__chunks(size_t count) { return (int)((count + FT__CHUNK - 1) / FT__CHUNK); }
 
-/* Stamps NAME_forward and NAME_backward from two expressions: F of x, and D, dy/dx, of x and y. `a`
-   is the option that some have. */
-#define FT__ACTIVATION(name, option, F, D)                                                        \
+/* Loops run over so many numbers at a time, copied aside: compilers make vector code of loops of a
+   known length over memory that cannot overlap, even with -O2. What is left at the end goes the
+   same way, so that a number's bits do not depend on its place. */
+#define FT__LANES 32
+
+FT__INLINE void ft__load_lanes(float *lanes, const float *from, size_t count)
+{
+    if (count >= FT__LANES) memcpy(lanes, from, FT__LANES * sizeof *lanes);
+    else {
+        memset(lanes, 0, FT__LANES * sizeof *lanes);
+        memcpy(lanes, from, count * sizeof *lanes);
+    }
+}
+
+FT__INLINE void ft__store_lanes(float *to, const float *lanes, size_t count)
+{
+    if (count >= FT__LANES) memcpy(to, lanes, FT__LANES * sizeof *lanes);
+    else memcpy(to, lanes, count * sizeof *lanes);
+}
+
+/* to = F(from), and dx += dy * D(at), where `at` is x or y; from and to may be the same. */
+typedef void (*ft__activation_values)(const ft_activation_options *o, const float *from, float *to,
+                                      size_t count);
+typedef void (*ft__activation_slopes)(const ft_activation_options *o, const float *at,
+                                      const float *dy, float *dx, size_t count);
+
+typedef struct ft__activation_run {
+    const ft__call *call;
+    ft__activation_values values;
+    ft__activation_slopes slopes; /* NULL: forward */
+    const float *at;
+} ft__activation_run;
+
+static void ft__activation_chunk(void *context, int index)
+{
+    const ft__activation_run *run = (const ft__activation_run *)context;
+    const ft__call *call = run->call;
+    const ft_activation_options *o = &call->node->options.activation;
+    size_t at = (size_t)index * FT__CHUNK, count = ft__count(&call->output) - at;
+    if (count > FT__CHUNK) count = FT__CHUNK;
+    if (!run->slopes)
+        run->values(o, call->input[0].value + at, call->output.value + at, count);
+    else
+        run->slopes(o, run->at + at, call->output.gradient + at, call->input[0].gradient + at,
+                    count);
+}
+
+static void ft__activation_forward(const ft__call *call, ft__activation_values values)
+{
+    ft__activation_run run;
+    run.call = call;
+    run.values = values;
+    run.slopes = NULL;
+    run.at = NULL;
+    ft__parallel(call->context, ft__chunks(ft__count(&call->output)), ft__activation_chunk, &run);
+}
+
+static void ft__activation_backward(const ft__call *call, ft__activation_slopes slopes, int reads)
+{
+    ft__activation_run run;
+    if (!call->input[0].gradient) return;
+    run.call = call;
+    run.values = NULL;
+    run.slopes = slopes;
+    run.at = reads == FT__READS_X ? call->input[0].value : call->output.value;
+    ft__parallel(call->context, ft__chunks(ft__count(&call->output)), ft__activation_chunk, &run);
+}
+
+/* Makes NAME_values and NAME_slopes from two expressions: F of x, and D, dy/dx, of x or y (the same
+   variable twice: the table's row says which one is kept). `a` is the option that some have. */
+#define FT__ACTIVATION_LOOPS(name, option, F, D)                                                  \
     static void ft__##name##_values(const ft_activation_options *o, const float *from, float *to, \
                                     size_t count)                                                 \
     {                                                                                             \
-        float a = option;                                                                         \
-        size_t i;                                                                                 \
+        float a = option, lanes[FT__LANES], out[FT__LANES];                                       \
+        size_t at;                                                                                \
+        int i;                                                                                    \
         (void)o;                                                                                  \
         (void)a;                                                                                  \
-        for (i = 0; i < count; ++i) {                                                             \
-            float x = from[i];                                                                    \
-            to[i] = F;                                                                            \
+        for (at = 0; at < count; at += FT__LANES) {                                               \
+            ft__load_lanes(lanes, from + at, count - at);                                         \
+            for (i = 0; i < FT__LANES; ++i) {                                                     \
+                float x = lanes[i];                                                               \
+                out[i] = F;                                                                       \
+            }                                                                                     \
+            ft__store_lanes(to + at, out, count - at);                                            \
         }                                                                                         \
     }                                                                                             \
-    static void ft__##name##_forward_chunk(void *context, int index)                              \
+    static void ft__##name##_slopes(const ft_activation_options *o, const float *kept,            \
+                                    const float *dy, float *dx, size_t count)                     \
     {                                                                                             \
-        const ft__call *call = (const ft__call *)context;                                         \
-        size_t at = (size_t)index * FT__CHUNK, count = ft__count(&call->output) - at;             \
-        ft__##name##_values(&call->node->options.activation, call->input[0].value + at,           \
-                            call->output.value + at, count < FT__CHUNK ? count : FT__CHUNK);      \
-    }                                                                                             \
+        float a = option, lanes[FT__LANES], slope[FT__LANES], sum[FT__LANES];                     \
+        size_t at;                                                                                \
+        int i;                                                                                    \
+        (void)o;                                                                                  \
+        (void)a;                                                                                  \
+        for (at = 0; at < count; at += FT__LANES) {                                               \
+            ft__load_lanes(lanes, kept + at, count - at);                                         \
+            ft__load_lanes(slope, dy + at, count - at);                                           \
+            ft__load_lanes(sum, dx + at, count - at);                                             \
+            for (i = 0; i < FT__LANES; ++i) {                                                     \
+                float x = lanes[i], y = x;                                                        \
+                (void)y;                                                                          \
+                sum[i] += slope[i] * (D);                                                         \
+            }                                                                                     \
+            ft__store_lanes(dx + at, sum, count - at);                                            \
+        }                                                                                         \
+    }
+
+#define FT__ACTIVATION(name, reads)                                                               \
     static void ft__##name##_forward(const ft__call *call)                                        \
     {                                                                                             \
-        ft__parallel(call->context, ft__chunks(ft__count(&call->output)),                         \
-                     ft__##name##_forward_chunk, (void *)(uintptr_t)call);                        \
-    }                                                                                             \
-    static void ft__##name##_backward_chunk(void *context, int index)                             \
-    {                                                                                             \
-        const ft__call *call = (const ft__call *)context;                                         \
-        const ft_activation_options *o = &call->node->options.activation;                         \
-        size_t i = (size_t)index * FT__CHUNK, end = ft__count(&call->output);                     \
-        float a = option, *dx = call->input[0].gradient;                                          \
-        const float *dy = call->output.gradient;                                                  \
-        (void)o;                                                                                  \
-        (void)a;                                                                                  \
-        if (end - i > FT__CHUNK) end = i + FT__CHUNK;                                             \
-        for (; i < end; ++i) {                                                                    \
-            float x = call->input[0].value ? call->input[0].value[i] : 0.0f;                      \
-            float y = call->output.value[i];                                                      \
-            (void)x;                                                                              \
-            (void)y;                                                                              \
-            dx[i] += dy[i] * (D);                                                                 \
-        }                                                                                         \
+        ft__activation_forward(call, ft__##name##_values);                                        \
     }                                                                                             \
     static void ft__##name##_backward(const ft__call *call)                                       \
     {                                                                                             \
-        if (call->input[0].gradient)                                                              \
-            ft__parallel(call->context, ft__chunks(ft__count(&call->output)),                     \
-                         ft__##name##_backward_chunk, (void *)(uintptr_t)call);                   \
+        ft__activation_backward(call, ft__##name##_slopes, reads);                                \
     }
 
 /* GELU (Hendrycks and Gimpel 2016): x * Phi(x), Phi the normal distribution's; or the paper's
-   approximation by tanh(sqrt(2/pi) (x + 0.044715 x^3)). The derivatives by the product rule. */
-static float ft__gelu(float x, bool approximate)
+   approximation by tanh(sqrt(2/pi) (x + 0.044715 x^3)). The derivatives by the product rule; what
+   belongs to the bell curve in them is 0 beyond 20, and would be inf * 0 for a huge x. */
+FT__INLINE float ft__gelu_tanh(float x)
 {
-    if (approximate)
-        return 0.5f * x * (1.0f + ft__tanh(0.797884561f * (x + 0.044715f * x * x * x)));
-    return 0.5f * x * (1.0f + ft__erf(0.707106781f * x));
+    return ft__tanh(0.797884561f * (x + 0.044715f * x * x * x));
 }
 
-static float ft__gelu_slope(float x, bool approximate)
+FT__INLINE float ft__gelu_erf_slope(float x)
 {
-    float t;
-    if (approximate) {
-        t = ft__tanh(0.797884561f * (x + 0.044715f * x * x * x));
-        return 0.5f * (1.0f + t)
-            + 0.5f * x * (1.0f - t * t) * 0.797884561f * (1.0f + 0.134145f * x * x);
-    }
-    return 0.5f * (1.0f + ft__erf(0.707106781f * x)) + x * 0.398942280f * ft__exp(-0.5f * x * x);
+    float bound = ft__choose(ft__absolute(x) > 20.0f, 20.0f, x);
+    return 0.5f * (1.0f + ft__erf(0.707106781f * x))
+        + bound * 0.398942280f * ft__exp(-0.5f * bound * bound);
 }
 
-FT__ACTIVATION(sigmoid, 0, ft__sigmoid(x), y * (1.0f - y))
-FT__ACTIVATION(tanh, 0, ft__tanh(x), 1.0f - y * y)
-FT__ACTIVATION(relu, 0, x > 0 || x != x ? x : 0.0f, y > 0 ? 1.0f : 0.0f)
-FT__ACTIVATION(relu6, 0, x > 6 ? 6.0f : x > 0 || x != x ? x : 0.0f, y > 0 && y < 6 ? 1.0f : 0.0f)
-FT__ACTIVATION(leaky_relu, o->slope != 0 ? o->slope : 0.01f, x > 0 ? x : a * x, x > 0 ? 1.0f : a)
-FT__ACTIVATION(elu, o->alpha != 0 ? o->alpha : 1.0f, x > 0 ? x : a * (ft__exp(x) - 1.0f),
-               x > 0 ? 1.0f : a * ft__exp(x))
-FT__ACTIVATION(softplus, 0, ft__softplus(x), ft__sigmoid(x))
-FT__ACTIVATION(softsign, 0, x / (1.0f + (x < 0 ? -x : x)),
-               1.0f / ((1.0f + (x < 0 ? -x : x)) * (1.0f + (x < 0 ? -x : x))))
-FT__ACTIVATION(gelu, 0, ft__gelu(x, o->tanh_approximation),
-               ft__gelu_slope(x, o->tanh_approximation))
-FT__ACTIVATION(silu, 0, x * ft__sigmoid(x),
-               ft__sigmoid(x) * (1.0f + x * (1.0f - ft__sigmoid(x))))
+FT__INLINE float ft__gelu_tanh_slope(float x)
+{
+    float t = ft__gelu_tanh(x), bound = ft__choose(ft__absolute(x) > 20.0f, 20.0f, x);
+    return 0.5f * (1.0f + t)
+        + 0.5f * bound * (1.0f - t * t) * 0.797884561f * (1.0f + 0.134145f * bound * bound);
+}
+
+FT__INLINE float ft__silu_slope(float x)
+{
+    float s = ft__sigmoid(x);
+    return s * (1.0f + x * (1.0f - s));
+}
+
+FT__INLINE float ft__softsign_slope(float x)
+{
+    float s = 1.0f + ft__absolute(x);
+    return 1.0f / (s * s);
+}
+
+FT__ACTIVATION_LOOPS(sigmoid, 0, ft__sigmoid(x), y * (1.0f - y))
+FT__ACTIVATION_LOOPS(tanh, 0, ft__tanh(x), 1.0f - y * y)
+FT__ACTIVATION_LOOPS(relu, 0, ft__choose(x < 0, 0.0f, x), ft__choose(y <= 0, 0.0f, 1.0f))
+FT__ACTIVATION_LOOPS(relu6, 0, ft__choose(x > 6, 6.0f, ft__choose(x < 0, 0.0f, x)),
+                     ft__choose(y <= 0, 0.0f, ft__choose(y >= 6, 0.0f, 1.0f)))
+FT__ACTIVATION_LOOPS(leaky_relu, o->slope != 0 ? o->slope : 0.01f, ft__choose(x > 0, x, a * x),
+                     ft__choose(x > 0, 1.0f, a))
+FT__ACTIVATION_LOOPS(elu, o->alpha != 0 ? o->alpha : 1.0f, ft__choose(x > 0, x, a * ft__expm1(x)),
+                     ft__choose(x > 0, 1.0f, a * ft__exp(x)))
+FT__ACTIVATION_LOOPS(softplus, 0, ft__softplus(x), ft__sigmoid(x))
+FT__ACTIVATION_LOOPS(softsign, 0, x / (1.0f + ft__absolute(x)), ft__softsign_slope(x))
+FT__ACTIVATION_LOOPS(gelu_erf, 0, 0.5f * x * (1.0f + ft__erf(0.707106781f * x)),
+                     ft__gelu_erf_slope(x))
+FT__ACTIVATION_LOOPS(gelu_tanh, 0, 0.5f * x * (1.0f + ft__gelu_tanh(x)), ft__gelu_tanh_slope(x))
+FT__ACTIVATION_LOOPS(silu, 0, x * ft__sigmoid(x), ft__silu_slope(x))
+
+static void ft__gelu_values(const ft_activation_options *o, const float *from, float *to,
+                            size_t count)
+{
+    if (o->tanh_approximation) ft__gelu_tanh_values(o, from, to, count);
+    else ft__gelu_erf_values(o, from, to, count);
+}
+
+static void ft__gelu_slopes(const ft_activation_options *o, const float *kept, const float *dy,
+                            float *dx, size_t count)
+{
+    if (o->tanh_approximation) ft__gelu_tanh_slopes(o, kept, dy, dx, count);
+    else ft__gelu_erf_slopes(o, kept, dy, dx, count);
+}
+
+FT__ACTIVATION(sigmoid, FT__READS_Y)
+FT__ACTIVATION(tanh, FT__READS_Y)
+FT__ACTIVATION(relu, FT__READS_Y)
+FT__ACTIVATION(relu6, FT__READS_Y)
+FT__ACTIVATION(leaky_relu, FT__READS_X)
+FT__ACTIVATION(elu, FT__READS_X)
+FT__ACTIVATION(softplus, FT__READS_X)
+FT__ACTIVATION(softsign, FT__READS_X)
+FT__ACTIVATION(gelu, FT__READS_X)
+FT__ACTIVATION(silu, FT__READS_X)
 
 /* The activations that a convolution or linear layer applies to its own output. */
 static bool ft__can_fuse(int op) { return op >= FT__OP_sigmoid && op <= FT__OP_silu; }
@@ -2835,93 +2984,139 @@ static ft_status ft__softmax_shape(ft__context *c, const ft__node *node, const f
     return ft__want_numbers(c, node, input, input_count);
 }
 
-/* y = e^(x - max) / sum, or its logarithm x - max - log(sum): the largest exponent is 0. */
+/* to = e^(from - largest) */
+static void ft__exp_values(const float *from, float largest, float *to, size_t count)
+{
+    float lanes[FT__LANES];
+    size_t at;
+    int i;
+    for (at = 0; at < count; at += FT__LANES) {
+        ft__load_lanes(lanes, from + at, count - at);
+        for (i = 0; i < FT__LANES; ++i) lanes[i] = ft__exp(lanes[i] - largest);
+        ft__store_lanes(to + at, lanes, count - at);
+    }
+}
+
+/* y = e^(x - max) / sum, or its logarithm x - max - log(sum): the largest exponent is 0. The sum is
+   a double, so that it stays good for many classes. */
 static void ft__softmax_line(const float *x, float *y, size_t count, size_t stride, bool logarithm)
 {
-    float largest = x[0], sum = 0, log_sum;
+    float largest = x[0], log_sum;
+    double sum = 0;
     size_t i;
     for (i = 1; i < count; ++i)
-        if (x[i * stride] > largest) largest = x[i * stride];
-    for (i = 0; i < count; ++i) {
-        float e = ft__exp(x[i * stride] - largest);
-        sum += e;
-        y[i * stride] = e;
-    }
-    log_sum = logarithm ? ft__ln(sum) : 0;
+        largest = ft__choose(x[i * stride] > largest, x[i * stride], largest);
+    if (stride == 1) ft__exp_values(x, largest, y, count);
+    else
+        for (i = 0; i < count; ++i) y[i * stride] = ft__exp(x[i * stride] - largest);
+    for (i = 0; i < count; ++i) sum += (double)y[i * stride];
+    log_sum = logarithm ? ft__ln((float)sum) : 0;
     for (i = 0; i < count; ++i)
-        y[i * stride] = logarithm ? (x[i * stride] - largest) - log_sum : y[i * stride] / sum;
+        y[i * stride] = logarithm ? (x[i * stride] - largest) - log_sum
+                                  : y[i * stride] / (float)sum;
 }
-
-static void ft__softmax_run(const ft__call *call, bool logarithm)
-{
-    ft__axis a = ft__split_axis(&call->output.shape, ft__axis_of(call->node,
-                                                                 call->output.shape.rank));
-    size_t outer, inner;
-    for (outer = 0; outer < a.outer; ++outer)
-        for (inner = 0; inner < a.inner; ++inner) {
-            size_t at = outer * a.size * a.inner + inner;
-            ft__softmax_line(call->input[0].value + at, call->output.value + at, a.size, a.inner,
-                             logarithm);
-        }
-}
-
-static void ft__softmax_forward(const ft__call *call) { ft__softmax_run(call, false); }
-static void ft__log_softmax_forward(const ft__call *call) { ft__softmax_run(call, true); }
 
 /* softmax: dx = y (dy - sum(dy y)); log_softmax: dx = dy - e^y sum(dy). */
-static void ft__softmax_backward_run(const ft__call *call, bool logarithm)
+static void ft__softmax_line_backward(const float *y, const float *dy, float *dx, size_t count,
+                                      size_t stride, bool logarithm)
 {
-    ft__axis a = ft__split_axis(&call->output.shape, ft__axis_of(call->node,
-                                                                 call->output.shape.rank));
-    size_t outer, inner, i;
-    if (!call->input[0].gradient) return;
-    for (outer = 0; outer < a.outer; ++outer)
-        for (inner = 0; inner < a.inner; ++inner) {
-            size_t at = outer * a.size * a.inner + inner;
-            const float *y = call->output.value + at, *dy = call->output.gradient + at;
-            float *dx = call->input[0].gradient + at;
-            float sum = 0;
-            for (i = 0; i < a.size; ++i)
-                sum += dy[i * a.inner] * (logarithm ? 1.0f : y[i * a.inner]);
-            for (i = 0; i < a.size; ++i) {
-                size_t j = i * a.inner;
-                dx[j] += logarithm ? dy[j] - ft__exp(y[j]) * sum : y[j] * (dy[j] - sum);
-            }
-        }
+    double total = 0;
+    float sum;
+    size_t i;
+    for (i = 0; i < count; ++i)
+        total += (double)dy[i * stride] * (logarithm ? 1.0 : (double)y[i * stride]);
+    sum = (float)total;
+    for (i = 0; i < count; ++i) {
+        size_t j = i * stride;
+        dx[j] += logarithm ? dy[j] - ft__exp(y[j]) * sum : y[j] * (dy[j] - sum);
+    }
 }
 
-static void ft__softmax_backward(const ft__call *call) { ft__softmax_backward_run(call, false); }
-static void ft__log_softmax_backward(const ft__call *call) { ft__softmax_backward_run(call, true); }
+typedef struct ft__softmax_job {
+    const ft__call *call;
+    ft__axis axis;
+    size_t lines;           /* of one index of the parallel loop */
+    bool logarithm, backward;
+} ft__softmax_job;
+
+static void ft__softmax_chunk(void *context, int index)
+{
+    const ft__softmax_job *job = (const ft__softmax_job *)context;
+    const ft__call *call = job->call;
+    size_t line = (size_t)index * job->lines, end = line + job->lines;
+    if (end > job->axis.outer * job->axis.inner) end = job->axis.outer * job->axis.inner;
+    for (; line < end; ++line) {
+        size_t at = line / job->axis.inner * job->axis.size * job->axis.inner
+            + line % job->axis.inner;
+        if (job->backward)
+            ft__softmax_line_backward(call->output.value + at, call->output.gradient + at,
+                                      call->input[0].gradient + at, job->axis.size,
+                                      job->axis.inner, job->logarithm);
+        else
+            ft__softmax_line(call->input[0].value + at, call->output.value + at, job->axis.size,
+                             job->axis.inner, job->logarithm);
+    }
+}
+
+static void ft__softmax_run(const ft__call *call, bool logarithm, bool backward)
+{
+    const ft_shape *shape = &call->output.shape;
+    ft__softmax_job job;
+    size_t lines;
+    job.call = call;
+    job.axis = ft__split_axis(shape, ft__axis_of(call->node, shape->rank));
+    job.lines = job.axis.size < FT__CHUNK ? FT__CHUNK / job.axis.size : 1;
+    job.logarithm = logarithm;
+    job.backward = backward;
+    lines = job.axis.outer * job.axis.inner;
+    if (backward && !call->input[0].gradient) return;
+    ft__parallel(call->context, (int)((lines + job.lines - 1) / job.lines), ft__softmax_chunk,
+                 &job);
+}
+
+static void ft__softmax_forward(const ft__call *call) { ft__softmax_run(call, false, false); }
+static void ft__softmax_backward(const ft__call *call) { ft__softmax_run(call, false, true); }
+static void ft__log_softmax_forward(const ft__call *call) { ft__softmax_run(call, true, false); }
+static void ft__log_softmax_backward(const ft__call *call) { ft__softmax_run(call, true, true); }
 
 /* ---- Dropout (Srivastava et al. 2014), scaled in training as PyTorch does. The mask is a function
    of the step's key and the position, so backward draws it again instead of keeping it. ---- */
-static float ft__dropout_factor(const ft__call *call, size_t i, float p)
+static void ft__dropout_run(const ft__call *call, int index, bool backward)
 {
-    return ft__uniform(call->random, i) < p ? 0.0f : 1.0f / (1.0f - p);
+    float p = call->node->options.dropout.probability, scale;
+    bool identity = !call->training || call->node->frozen;
+    size_t i = (size_t)index * FT__CHUNK, end = ft__count(&call->output);
+    if (p == 0) p = 0.5f;
+    scale = p < 1 ? 1.0f / (1.0f - p) : 0.0f;
+    if (end - i > FT__CHUNK) end = i + FT__CHUNK;
+    for (; i < end; ++i) {
+        float factor = identity ? 1.0f : ft__choose(ft__uniform(call->random, i) < p, 0.0f, scale);
+        if (backward) call->input[0].gradient[i] += call->output.gradient[i] * factor;
+        else call->output.value[i] = call->input[0].value[i] * factor;
+    }
 }
 
-static float ft__dropout_probability(const ft__call *call)
+static void ft__dropout_forward_chunk(void *context, int index)
 {
-    float p = call->node->options.dropout.probability;
-    return !call->training || call->node->frozen ? -1.0f : p == 0 ? 0.5f : p;
+    ft__dropout_run((const ft__call *)context, index, false);
+}
+
+static void ft__dropout_backward_chunk(void *context, int index)
+{
+    ft__dropout_run((const ft__call *)context, index, true);
 }
 
 static void ft__dropout_forward(const ft__call *call)
 {
-    float p = ft__dropout_probability(call);
-    size_t count = ft__count(&call->output), i;
-    for (i = 0; i < count; ++i)
-        call->output.value[i] = call->input[0].value[i]
-            * (p < 0 ? 1.0f : ft__dropout_factor(call, i, p));
+    ft__parallel(call->context, ft__chunks(ft__count(&call->output)), ft__dropout_forward_chunk,
+                 (void *)(uintptr_t)call);
 }
 
 static void ft__dropout_backward(const ft__call *call)
 {
-    float p = ft__dropout_probability(call);
-    size_t count = ft__count(&call->output), i;
-    for (i = 0; call->input[0].gradient && i < count; ++i)
-        call->input[0].gradient[i] += call->output.gradient[i]
-            * (p < 0 ? 1.0f : ft__dropout_factor(call, i, p));
+    if (call->input[0].gradient)
+        ft__parallel(call->context, ft__chunks(ft__count(&call->output)),
+                     ft__dropout_backward_chunk, (void *)(uintptr_t)call);
 }
 
 /* =============================================================================================
@@ -3447,8 +3642,11 @@ static ft_status ft__batch_norm_shape(ft__context *c, const ft__node *node,
         if (input[i].shape.rank != 1 || input[i].shape.size[0] != x->size[1])
             return ft__fail(c, FT_SHAPE, "%s: input has %d channels, parameter %d is %s",
                             node->name, x->size[1], i, ft__shape_text(&input[i].shape, text));
-    if (node->options.batch_norm.eps < 0 || node->options.batch_norm.momentum < 0)
-        return ft__fail(c, FT_INVALID, "%s: eps and momentum may not be negative", node->name);
+    if (!(node->options.batch_norm.eps >= 0) || !(node->options.batch_norm.momentum >= 0)
+        || node->options.batch_norm.momentum > 1)
+        return ft__fail(c, FT_INVALID, "%s: eps %g, wants 0 or more; momentum %g, wants 0 to 1",
+                        node->name, (double)node->options.batch_norm.eps,
+                        (double)node->options.batch_norm.momentum);
     return ft__want_numbers(c, node, input, input_count);
 }
 
@@ -3470,24 +3668,58 @@ static ft__norm_size ft__norm_size_of(const ft_shape *x)
     return s;
 }
 
+/* Sums in double of x, (x - mean)^2 and dy (x - mean): eight side by side, which need not wait for
+   each other, then those in order. */
+static double ft__add_eight(const double *lanes)
+{
+    return ((lanes[0] + lanes[1]) + (lanes[2] + lanes[3]))
+        + ((lanes[4] + lanes[5]) + (lanes[6] + lanes[7]));
+}
+
+static double ft__sum(const float *x, size_t count)
+{
+    double lanes[8] = {0};
+    size_t i, l;
+    for (i = 0; i + 8 <= count; i += 8)
+        for (l = 0; l < 8; ++l) lanes[l] += (double)x[i + l];
+    for (; i < count; ++i) lanes[i % 8] += (double)x[i];
+    return ft__add_eight(lanes);
+}
+
+static double ft__sum_squares(const float *x, double mean, size_t count)
+{
+    double lanes[8] = {0};
+    size_t i, l;
+    for (i = 0; i + 8 <= count; i += 8)
+        for (l = 0; l < 8; ++l) {
+            double d = (double)x[i + l] - mean;
+            lanes[l] += d * d;
+        }
+    for (; i < count; ++i) lanes[i % 8] += ((double)x[i] - mean) * ((double)x[i] - mean);
+    return ft__add_eight(lanes);
+}
+
+static double ft__sum_products(const float *dy, const float *x, double mean, size_t count)
+{
+    double lanes[8] = {0};
+    size_t i, l;
+    for (i = 0; i + 8 <= count; i += 8)
+        for (l = 0; l < 8; ++l) lanes[l] += (double)dy[i + l] * ((double)x[i + l] - mean);
+    for (; i < count; ++i) lanes[i % 8] += (double)dy[i] * ((double)x[i] - mean);
+    return ft__add_eight(lanes);
+}
+
 /* Mean, then variance about it: two passes, in double, so that a large offset cancels nothing. */
 static void ft__channel_statistics(const float *x, const ft__norm_size *s, size_t channel,
                                    double *mean, double *variance)
 {
     double sum = 0, squares = 0, count = (double)(s->batch * s->plane);
-    size_t n, i;
-    for (n = 0; n < s->batch; ++n) {
-        const float *plane = x + (n * s->channels + channel) * s->plane;
-        for (i = 0; i < s->plane; ++i) sum += (double)plane[i];
-    }
+    size_t n;
+    for (n = 0; n < s->batch; ++n)
+        sum += ft__sum(x + (n * s->channels + channel) * s->plane, s->plane);
     *mean = sum / count;
-    for (n = 0; n < s->batch; ++n) {
-        const float *plane = x + (n * s->channels + channel) * s->plane;
-        for (i = 0; i < s->plane; ++i) {
-            double d = (double)plane[i] - *mean;
-            squares += d * d;
-        }
-    }
+    for (n = 0; n < s->batch; ++n)
+        squares += ft__sum_squares(x + (n * s->channels + channel) * s->plane, *mean, s->plane);
     *variance = squares / count;
 }
 
@@ -3553,10 +3785,8 @@ static void ft__batch_norm_back_channel(void *context, int index)
     for (n = 0; n < s.batch; ++n) {
         size_t at = (n * s.channels + channel) * s.plane;
         const float *x = call->input[0].value + at, *dy = call->output.gradient + at;
-        for (i = 0; i < s.plane; ++i) {
-            sum += (double)dy[i];
-            sum_h += (double)(dy[i] * ((x[i] - mean) * inverse));
-        }
+        sum += ft__sum(dy, s.plane);
+        sum_h += ft__sum_products(dy, x, (double)mean, s.plane) * (double)inverse;
     }
     if (call->input[1].gradient) call->input[1].gradient[channel] += (float)sum_h;
     if (call->input[2].gradient) call->input[2].gradient[channel] += (float)sum;
@@ -3590,14 +3820,15 @@ static const ft__field ft__pool2d_fields[] = {
     {"exclude_padding", offsetof(ft_pool2d_options, exclude_padding), 1, 'b'},
     {NULL, 0, 0, 0}};
 
-/* One direction (0 height, 1 width) of a window that slides: sizes with defaults filled in. */
+/* One direction (0 height, 1 width) of a window that slides: sizes with defaults filled in. `out`
+   is 0 when nothing fits. */
 typedef struct ft__window { int in, out, kernel, stride, before, after; } ft__window;
 
 static ft__window ft__pool_window(const ft_pool2d_options *o, const ft_shape *x, int direction)
 {
     ft__window w;
     bool uniform = !o->padding[1] && !o->padding[2] && !o->padding[3];
-    int total;
+    int64_t out, total;
     w.in = x->size[2 + direction];
     w.kernel = direction && o->kernel[1] ? o->kernel[1] : o->kernel[0];
     w.stride = direction && o->stride[1] ? o->stride[1] : o->stride[0];
@@ -3605,20 +3836,40 @@ static ft__window ft__pool_window(const ft_pool2d_options *o, const ft_shape *x,
     w.before = o->padding[uniform ? 0 : direction]; /* top, left, bottom, right */
     w.after = o->padding[uniform ? 0 : 2 + direction];
     w.out = 0;
-    if (w.kernel < 1 || w.stride < 1 || w.before < 0 || w.after < 0) return w;
+    if (w.in < 1 || w.kernel < 1 || w.stride < 1 || w.before < 0 || w.after < 0) return w;
     if (o->same) {
-        w.out = (w.in + w.stride - 1) / w.stride;
-        total = (w.out - 1) * w.stride + w.kernel - w.in;
-        w.before = total > 0 ? total / 2 : 0;
-        w.after = total > 0 ? total - total / 2 : 0;
-        return w;
+        out = ((int64_t)w.in + w.stride - 1) / w.stride;
+        total = (out - 1) * w.stride + w.kernel - w.in;
+        w.before = total > 0 ? (int)(total / 2) : 0;
+        w.after = total > 0 ? (int)(total - total / 2) : 0;
+    } else {
+        total = (int64_t)w.in + w.before + w.after - w.kernel;
+        if (total < 0) return w;
+        out = total / w.stride + 1;
+        /* PyTorch: a last window that is not whole counts if it starts inside or before. */
+        if (o->ceil_mode && total % w.stride != 0 && out * w.stride < (int64_t)w.in + w.before)
+            out += 1;
     }
-    total = w.in + w.before + w.after - w.kernel;
-    if (total < 0) return w;
-    w.out = total / w.stride + 1;
-    /* PyTorch: a last window that is not whole counts if it starts inside the input or before. */
-    if (o->ceil_mode && total % w.stride != 0 && w.out * w.stride < w.in + w.before) w.out += 1;
+    w.out = (int)out;
     return w;
+}
+
+/* Sizes that keep every sum and product of them within an int: files can hold any. */
+static ft_status ft__pool2d_check(ft__context *c, const ft__node *node, const ft_shape *x)
+{
+    const ft_pool2d_options *o = &node->options.pool2d;
+    const int most = 1 << 20;
+    int i;
+    for (i = 0; i < 4; ++i)
+        if (o->kernel[i % 2] < 0 || o->kernel[i % 2] > most || o->stride[i % 2] < 0
+            || o->stride[i % 2] > most || o->padding[i] < 0 || o->padding[i] > most)
+            return ft__fail(c, FT_INVALID, "%s: kernel %d, stride %d, padding %d: negative or too"
+                            " large", node->name, o->kernel[i % 2], o->stride[i % 2],
+                            o->padding[i]);
+    if ((int64_t)x->size[2] * x->size[3] > 1 << 30)
+        return ft__fail(c, FT_SHAPE, "%s: a picture of %d x %d is too large", node->name,
+                        x->size[2], x->size[3]);
+    return FT_OK;
 }
 
 static ft_status ft__pool2d_shape(ft__context *c, const ft__node *node, const ft__tensor *input,
@@ -3630,6 +3881,7 @@ static ft_status ft__pool2d_shape(ft__context *c, const ft__node *node, const ft
     if (x->rank != 4)
         return ft__fail(c, FT_SHAPE, "%s: wants [N, C, H, W], its input is %s", node->name,
                         ft__shape_text(x, text));
+    if (ft__pool2d_check(c, node, x) != FT_OK) return c->status;
     *output = *x;
     for (i = 0; i < 2; ++i) {
         ft__window w = ft__pool_window(&node->options.pool2d, x, i);
@@ -3645,6 +3897,44 @@ static ft_status ft__pool2d_shape(ft__context *c, const ft__node *node, const ft
     return ft__want_numbers(c, node, input, input_count);
 }
 
+/* ---- The work is parted by planes, several small ones at a time ---- */
+
+static size_t ft__plane_size(const ft__call *call)
+{
+    return (size_t)call->input[0].shape.size[2] * (size_t)call->input[0].shape.size[3];
+}
+
+typedef struct ft__plane_run {
+    const ft__call *call;
+    void (*plane)(const ft__call *call, size_t plane, bool backward);
+    bool backward;
+    size_t planes, at_once;
+} ft__plane_run;
+
+static void ft__plane_chunk(void *context, int index)
+{
+    const ft__plane_run *run = (const ft__plane_run *)context;
+    size_t plane = (size_t)index * run->at_once, end = plane + run->at_once;
+    if (end > run->planes) end = run->planes;
+    for (; plane < end; ++plane) run->plane(run->call, plane, run->backward);
+}
+
+static void ft__run_planes(const ft__call *call,
+                           void (*plane)(const ft__call *call, size_t plane, bool backward),
+                           bool backward)
+{
+    ft__plane_run run;
+    size_t size = ft__plane_size(call);
+    if (backward && !call->input[0].gradient) return;
+    run.call = call;
+    run.plane = plane;
+    run.backward = backward;
+    run.planes = (size_t)call->input[0].shape.size[0] * (size_t)call->input[0].shape.size[1];
+    run.at_once = size < FT__CHUNK ? FT__CHUNK / size : 1;
+    ft__parallel(call->context, (int)((run.planes + run.at_once - 1) / run.at_once),
+                 ft__plane_chunk, &run);
+}
+
 /* The part of window `at` that lies inside: [first, last). */
 static void ft__window_range(const ft__window *w, int at, int *first, int *last)
 {
@@ -3658,16 +3948,15 @@ static void ft__max_pool2d_costs(const ft__call *call, ft__costs *costs)
     costs->saved = ft__count(&call->output) * sizeof(int32_t); /* where each maximum was */
 }
 
-static void ft__max_pool_plane(void *context, int plane)
+static void ft__max_pool_forward_plane(const ft__call *call, size_t plane)
 {
-    const ft__call *call = (const ft__call *)context;
     const ft_pool2d_options *o = &call->node->options.pool2d;
     ft__window h = ft__pool_window(o, &call->input[0].shape, 0);
     ft__window w = ft__pool_window(o, &call->input[0].shape, 1);
     size_t in = (size_t)h.in * (size_t)w.in, out = (size_t)h.out * (size_t)w.out;
-    const float *x = call->input[0].value + (size_t)plane * in;
-    float *y = call->output.value + (size_t)plane * out;
-    int32_t *where = (int32_t *)call->saved + (size_t)plane * out;
+    const float *x = call->input[0].value + plane * in;
+    float *y = call->output.value + plane * out;
+    int32_t *where = (int32_t *)call->saved + plane * out;
     int row, column, top, bottom, left, right, i, j;
     for (row = 0; row < h.out; ++row)
         for (column = 0; column < w.out; ++column) {
@@ -3685,29 +3974,26 @@ static void ft__max_pool_plane(void *context, int plane)
         }
 }
 
-static void ft__max_pool2d_forward(const ft__call *call)
+static void ft__max_pool_plane(const ft__call *call, size_t plane, bool backward)
 {
-    ft__parallel(call->context, call->input[0].shape.size[0] * call->input[0].shape.size[1],
-                 ft__max_pool_plane, (void *)(uintptr_t)call);
+    const ft_shape *y = &call->output.shape;
+    size_t out = (size_t)y->size[2] * (size_t)y->size[3], i;
+    const int32_t *where = (const int32_t *)call->saved + plane * out;
+    if (!backward) ft__max_pool_forward_plane(call, plane);
+    else
+        for (i = 0; i < out; ++i)
+            call->input[0].gradient[plane * ft__plane_size(call) + (size_t)where[i]]
+                += call->output.gradient[plane * out + i];
 }
 
-static void ft__max_pool_back_plane(void *context, int plane)
+static void ft__max_pool2d_forward(const ft__call *call)
 {
-    const ft__call *call = (const ft__call *)context;
-    const ft_shape *x = &call->input[0].shape, *y = &call->output.shape;
-    size_t in = (size_t)x->size[2] * (size_t)x->size[3];
-    size_t out = (size_t)y->size[2] * (size_t)y->size[3], i;
-    const float *dy = call->output.gradient + (size_t)plane * out;
-    const int32_t *where = (const int32_t *)call->saved + (size_t)plane * out;
-    float *dx = call->input[0].gradient + (size_t)plane * in;
-    for (i = 0; i < out; ++i) dx[where[i]] += dy[i];
+    ft__run_planes(call, ft__max_pool_plane, false);
 }
 
 static void ft__max_pool2d_backward(const ft__call *call)
 {
-    if (call->input[0].gradient)
-        ft__parallel(call->context, call->input[0].shape.size[0] * call->input[0].shape.size[1],
-                     ft__max_pool_back_plane, (void *)(uintptr_t)call);
+    ft__run_planes(call, ft__max_pool_plane, true);
 }
 
 /* What an average divides by: the window's size, with the padding that it covers (but not what
@@ -3724,16 +4010,16 @@ static float ft__pool_area(const ft_pool2d_options *o, const ft__window *h, cons
         bottom = top + h->kernel < h->in + h->after ? top + h->kernel : h->in + h->after;
         right = left + w->kernel < w->in + w->after ? left + w->kernel : w->in + w->after;
     }
-    return (float)((bottom - top) * (right - left));
+    return (float)(bottom - top) * (float)(right - left);
 }
 
-static void ft__avg_pool_plane(const ft__call *call, int plane, bool backward)
+static void ft__avg_pool_plane(const ft__call *call, size_t plane, bool backward)
 {
     const ft_pool2d_options *o = &call->node->options.pool2d;
     ft__window h = ft__pool_window(o, &call->input[0].shape, 0);
     ft__window w = ft__pool_window(o, &call->input[0].shape, 1);
-    size_t in = (size_t)h.in * (size_t)w.in * (size_t)plane;
-    size_t out = (size_t)h.out * (size_t)w.out * (size_t)plane;
+    size_t in = (size_t)h.in * (size_t)w.in * plane;
+    size_t out = (size_t)h.out * (size_t)w.out * plane;
     int row, column, top, bottom, left, right, i, j;
     for (row = 0; row < h.out; ++row)
         for (column = 0; column < w.out; ++column, ++out) {
@@ -3750,27 +4036,14 @@ static void ft__avg_pool_plane(const ft__call *call, int plane, bool backward)
         }
 }
 
-static void ft__avg_pool_forward_plane(void *context, int plane)
-{
-    ft__avg_pool_plane((const ft__call *)context, plane, false);
-}
-
-static void ft__avg_pool_backward_plane(void *context, int plane)
-{
-    ft__avg_pool_plane((const ft__call *)context, plane, true);
-}
-
 static void ft__avg_pool2d_forward(const ft__call *call)
 {
-    ft__parallel(call->context, call->input[0].shape.size[0] * call->input[0].shape.size[1],
-                 ft__avg_pool_forward_plane, (void *)(uintptr_t)call);
+    ft__run_planes(call, ft__avg_pool_plane, false);
 }
 
 static void ft__avg_pool2d_backward(const ft__call *call)
 {
-    if (call->input[0].gradient)
-        ft__parallel(call->context, call->input[0].shape.size[0] * call->input[0].shape.size[1],
-                     ft__avg_pool_backward_plane, (void *)(uintptr_t)call);
+    ft__run_planes(call, ft__avg_pool_plane, true);
 }
 
 /* ---- Over the whole plane ---- */
@@ -3783,33 +4056,33 @@ static ft_status ft__global_pool_shape(ft__context *c, const ft__node *node,
         return ft__fail(c, FT_SHAPE, "%s: wants [N, C, H, W], its input is %s", node->name,
                         ft__shape_text(&input[0].shape, text));
     *output = input[0].shape;
+    if ((int64_t)output->size[2] * output->size[3] > 1 << 30)
+        return ft__fail(c, FT_SHAPE, "%s: a picture of %d x %d is too large", node->name,
+                        output->size[2], output->size[3]);
     output->size[2] = output->size[3] = 1;
     return ft__want_numbers(c, node, input, input_count);
 }
 
-static size_t ft__plane_size(const ft__call *call)
+static void ft__global_avg_plane(const ft__call *call, size_t plane, bool backward)
 {
-    return (size_t)call->input[0].shape.size[2] * (size_t)call->input[0].shape.size[3];
+    size_t size = ft__plane_size(call), i;
+    if (!backward)
+        call->output.value[plane]
+            = (float)(ft__sum(call->input[0].value + plane * size, size) / (double)size);
+    else {
+        float share = call->output.gradient[plane] / (float)size;
+        for (i = 0; i < size; ++i) call->input[0].gradient[plane * size + i] += share;
+    }
 }
 
 static void ft__global_avg_pool_forward(const ft__call *call)
 {
-    size_t planes = ft__count(&call->output), plane = ft__plane_size(call), p, i;
-    for (p = 0; p < planes; ++p) {
-        const float *x = call->input[0].value + p * plane;
-        float sum = 0;
-        for (i = 0; i < plane; ++i) sum += x[i];
-        call->output.value[p] = sum / (float)plane;
-    }
+    ft__run_planes(call, ft__global_avg_plane, false);
 }
 
 static void ft__global_avg_pool_backward(const ft__call *call)
 {
-    size_t planes = ft__count(&call->output), plane = ft__plane_size(call), p, i;
-    for (p = 0; call->input[0].gradient && p < planes; ++p) {
-        float share = call->output.gradient[p] / (float)plane;
-        for (i = 0; i < plane; ++i) call->input[0].gradient[p * plane + i] += share;
-    }
+    ft__run_planes(call, ft__global_avg_plane, true);
 }
 
 static void ft__global_max_pool_costs(const ft__call *call, ft__costs *costs)
@@ -3817,25 +4090,29 @@ static void ft__global_max_pool_costs(const ft__call *call, ft__costs *costs)
     costs->saved = ft__count(&call->output) * sizeof(int32_t);
 }
 
+static void ft__global_max_plane(const ft__call *call, size_t plane, bool backward)
+{
+    size_t size = ft__plane_size(call), best = 0, i;
+    const float *x = call->input[0].value + plane * size;
+    int32_t *where = (int32_t *)call->saved + plane;
+    if (backward) {
+        call->input[0].gradient[plane * size + (size_t)*where] += call->output.gradient[plane];
+        return;
+    }
+    for (i = 1; i < size; ++i)
+        if (x[i] > x[best] || x[i] != x[i]) best = i;
+    call->output.value[plane] = x[best];
+    *where = (int32_t)best;
+}
+
 static void ft__global_max_pool_forward(const ft__call *call)
 {
-    size_t planes = ft__count(&call->output), plane = ft__plane_size(call), p, i;
-    for (p = 0; p < planes; ++p) {
-        const float *x = call->input[0].value + p * plane;
-        size_t best = 0;
-        for (i = 1; i < plane; ++i)
-            if (x[i] > x[best] || x[i] != x[i]) best = i;
-        call->output.value[p] = x[best];
-        ((int32_t *)call->saved)[p] = (int32_t)best;
-    }
+    ft__run_planes(call, ft__global_max_plane, false);
 }
 
 static void ft__global_max_pool_backward(const ft__call *call)
 {
-    size_t planes = ft__count(&call->output), plane = ft__plane_size(call), p;
-    for (p = 0; call->input[0].gradient && p < planes; ++p)
-        call->input[0].gradient[p * plane + (size_t)((int32_t *)call->saved)[p]]
-            += call->output.gradient[p];
+    ft__run_planes(call, ft__global_max_plane, true);
 }
 
 /* =============================================================================================
@@ -3860,6 +4137,7 @@ static int ft__sample_size(const ft_shape *shape)
     int64_t product = 1;
     int d;
     for (d = 1; d < shape->rank; ++d) {
+        if (shape->size[d] < 1) return 0;
         product *= shape->size[d];
         if (product > INT_MAX) return 0;
     }
@@ -3949,54 +4227,108 @@ static size_t ft__broadcast_index(const ft_shape *a, const ft_shape *b, size_t i
     return index;
 }
 
-static bool ft__same_size(const ft__call *call)
+/* How many neighbours in a share one element of b (`repeated`), or have neighbours in b too. */
+static size_t ft__broadcast_stretch(const ft_shape *a, const ft_shape *b, bool *repeated)
 {
-    return ft__count(&call->input[0]) == ft__count(&call->input[1]);
+    size_t stretch = 1;
+    int d, skip = a->rank - b->rank;
+    bool known = false;
+    *repeated = true;
+    for (d = a->rank - 1; d >= 0; --d) {
+        bool here = d < skip || b->size[d - skip] == 1;
+        if (a->size[d] == 1) continue;
+        if (!known) *repeated = here;
+        else if (*repeated != here) break;
+        known = true;
+        stretch *= (size_t)a->size[d];
+    }
+    return stretch;
+}
+
+typedef enum ft__broadcast_way { FT__BROADCAST_FORWARD, FT__BROADCAST_A, FT__BROADCAST_B }
+    ft__broadcast_way;
+
+/* Elements [i, i + count) of a, with which either b[0] or b[0 .. count - 1] goes. */
+static void ft__broadcast_line(const ft__call *call, bool product, ft__broadcast_way way, size_t i,
+                               size_t count, size_t j, bool repeated)
+{
+    const float *a = call->input[0].value + i, *b = call->input[1].value + j;
+    const float *dy = way == FT__BROADCAST_FORWARD ? NULL : call->output.gradient + i;
+    size_t step = repeated ? 0 : 1, n;
+    if (way == FT__BROADCAST_FORWARD) {
+        float *y = call->output.value + i;
+        if (product) for (n = 0; n < count; ++n) y[n] = a[n] * b[n * step];
+        else for (n = 0; n < count; ++n) y[n] = a[n] + b[n * step];
+    } else if (way == FT__BROADCAST_A) {
+        float *da = call->input[0].gradient + i;
+        if (product) for (n = 0; n < count; ++n) da[n] += dy[n] * b[n * step];
+        else for (n = 0; n < count; ++n) da[n] += dy[n];
+    } else if (repeated)
+        call->input[1].gradient[j] += (float)(product ? ft__sum_products(dy, a, 0, count)
+                                                      : ft__sum(dy, count));
+    else {
+        float *db = call->input[1].gradient + j;
+        for (n = 0; n < count; ++n) db[n] += product ? dy[n] * a[n] : dy[n];
+    }
+}
+
+typedef struct ft__broadcast_run {
+    const ft__call *call;
+    bool product;
+    ft__broadcast_way way;
+    size_t chunk;
+} ft__broadcast_run;
+
+static void ft__broadcast_chunk(void *context, int index)
+{
+    const ft__broadcast_run *run = (const ft__broadcast_run *)context;
+    const ft_shape *a = &run->call->input[0].shape, *b = &run->call->input[1].shape;
+    size_t i = (size_t)index * run->chunk, end = ft__shape_count(a), stretch, count;
+    bool repeated;
+    stretch = ft__broadcast_stretch(a, b, &repeated);
+    if (end - i > run->chunk) end = i + run->chunk;
+    for (; i < end; i += count) {
+        count = stretch - i % stretch < end - i ? stretch - i % stretch : end - i;
+        ft__broadcast_line(run->call, run->product, run->way, i, count,
+                           ft__broadcast_index(a, b, i), repeated);
+    }
+}
+
+/* b's gradient, where b is repeated, is summed on one thread: its elements would have no owner. */
+static void ft__broadcast(const ft__call *call, bool product, ft__broadcast_way way)
+{
+    size_t count = ft__count(&call->input[0]);
+    bool serial = way == FT__BROADCAST_B && count != ft__count(&call->input[1]);
+    ft__broadcast_run run;
+    if (way == FT__BROADCAST_A && !call->input[0].gradient) return;
+    if (way == FT__BROADCAST_B && !call->input[1].gradient) return;
+    run.call = call;
+    run.product = product;
+    run.way = way;
+    run.chunk = serial ? count : FT__CHUNK;
+    ft__parallel(call->context, serial ? 1 : ft__chunks(count), ft__broadcast_chunk, &run);
 }
 
 static void ft__add_forward(const ft__call *call)
 {
-    const ft__tensor *a = &call->input[0], *b = &call->input[1];
-    size_t count = ft__count(a), i;
-    bool same = ft__same_size(call);
-    for (i = 0; same && i < count; ++i) call->output.value[i] = a->value[i] + b->value[i];
-    for (i = 0; !same && i < count; ++i)
-        call->output.value[i] = a->value[i]
-            + b->value[ft__broadcast_index(&a->shape, &b->shape, i)];
+    ft__broadcast(call, false, FT__BROADCAST_FORWARD);
 }
 
 static void ft__add_backward(const ft__call *call)
 {
-    const ft__tensor *a = &call->input[0], *b = &call->input[1];
-    const float *dy = call->output.gradient;
-    size_t count = ft__count(a), i;
-    bool same = ft__same_size(call);
-    for (i = 0; a->gradient && i < count; ++i) a->gradient[i] += dy[i];
-    for (i = 0; b->gradient && i < count; ++i)
-        b->gradient[same ? i : ft__broadcast_index(&a->shape, &b->shape, i)] += dy[i];
+    ft__broadcast(call, false, FT__BROADCAST_A);
+    ft__broadcast(call, false, FT__BROADCAST_B);
 }
 
 static void ft__mul_forward(const ft__call *call)
 {
-    const ft__tensor *a = &call->input[0], *b = &call->input[1];
-    size_t count = ft__count(a), i;
-    bool same = ft__same_size(call);
-    for (i = 0; i < count; ++i)
-        call->output.value[i] = a->value[i]
-            * b->value[same ? i : ft__broadcast_index(&a->shape, &b->shape, i)];
+    ft__broadcast(call, true, FT__BROADCAST_FORWARD);
 }
 
 static void ft__mul_backward(const ft__call *call)
 {
-    const ft__tensor *a = &call->input[0], *b = &call->input[1];
-    const float *dy = call->output.gradient;
-    size_t count = ft__count(a), i;
-    bool same = ft__same_size(call);
-    for (i = 0; i < count; ++i) {
-        size_t j = same ? i : ft__broadcast_index(&a->shape, &b->shape, i);
-        if (a->gradient) a->gradient[i] += dy[i] * b->value[j];
-        if (b->gradient) b->gradient[j] += dy[i] * a->value[i];
-    }
+    ft__broadcast(call, true, FT__BROADCAST_A);
+    ft__broadcast(call, true, FT__BROADCAST_B);
 }
 
 /* ---- concat: inputs side by side along one axis ---- */
@@ -4139,7 +4471,7 @@ static ft_status ft__slice_shape(ft__context *c, const ft__node *node, const ft_
     const ft_slice_options *o = &node->options.slice;
     int d;
     *output = input[0].shape;
-    if (o->start[0] || o->stop[0] || o->step[0] > 1 || output->rank < 2)
+    if (o->start[0] || o->stop[0] || o->step[0] < 0 || o->step[0] > 1 || output->rank < 2)
         return ft__fail(c, FT_SHAPE, "%s: the batch cannot be sliced", node->name);
     for (d = 1; d < output->rank; ++d) {
         int step = o->step[d] ? o->step[d] : 1, stop = ft__slice_stop(o, &input[0].shape, d);
@@ -4199,8 +4531,12 @@ static ft_status ft__cross_entropy_shape(ft__context *c, const ft__node *node,
                                          ft_shape *output)
 {
     char text[80], other[80];
+    float smoothing = node->options.loss.label_smoothing;
     (void)input_count;
     ft__one_number(output);
+    if (!(smoothing >= 0 && smoothing <= 1))
+        return ft__fail(c, FT_INVALID, "%s: label_smoothing %g, wants 0 to 1", node->name,
+                        (double)smoothing);
     if (input[1].type != FT_I32)
         return ft__fail(c, FT_SHAPE, "%s: labels hold %s, not I32", node->name,
                         ft__type_names[input[1].type]);

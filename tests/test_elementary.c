@@ -1,0 +1,355 @@
+/* test_elementary.c - the bottom of the header: elementary functions against the system's in double
+   precision, random numbers, shuffling, globs, checked multiplication, and the thread pool. */
+#define FINETUNE_IMPLEMENTATION
+#include "finetune.h"
+#include "check.h"
+
+/* ---- Elementary functions ---- */
+
+typedef float (*function)(float x);
+typedef double (*oracle)(double x);
+
+static double oracle_sigmoid(double x) { return x < 0 ? exp(x) / (1 + exp(x)) : 1 / (1 + exp(-x)); }
+static double oracle_softplus(double x) { return (x > 0 ? x : 0) + log1p(exp(-fabs(x))); }
+
+/* A float's place in the order of all floats: neighbours differ by 1. */
+static int64_t place(float x)
+{
+    int32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return bits < 0 ? -(int64_t)(bits & 0x7fffffff) : (int64_t)bits;
+}
+
+static float at_place(int64_t p)
+{
+    uint32_t bits = (uint32_t)(p < 0 ? -p : p) | (p < 0 ? 0x80000000u : 0u);
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+/* Walks from low to high in `count` steps of equal width, and again through as many floats evenly
+   spread over their bits (so that tiny and huge ones come up as well), and reports the worst
+   relative error. Where the true value is below the smallest normal number, the error is measured
+   against that number: there floats have fewer digits. */
+static void sweep(const char *name, function f, oracle want, float low, float high, int count,
+                  double tolerance)
+{
+    double worst = 0;
+    float worst_x = low;
+    int64_t first = place(low), last = place(high);
+    int i, bad = 0;
+    for (i = 0; i < 2 * count; ++i) {
+        double share = (double)(i / 2) / (count - 1), truth, error;
+        float x = i % 2 ? at_place(first + (int64_t)(share * (double)(last - first)))
+                        : (float)(low + share * ((double)high - low)), got;
+        truth = want((double)x);
+        got = f(x);
+        if (fabs(truth) > 3.4028234e38) continue; /* overflow is tested with the special values */
+        error = fabs((double)got - truth) / fmax(fabs(truth), 1.17549435e-38);
+        if (!(error <= tolerance)) bad += 1;
+        if (!(error <= worst)) {
+            worst = error;
+            worst_x = x;
+        }
+    }
+    if (getenv("VERBOSE"))
+        printf("%-9s [%g, %g]: relative error up to %.3g, at %.9g\n", name, (double)low,
+               (double)high, worst, (double)worst_x);
+    CHECK(bad == 0, "%s: relative error %.3g at %.9g is over %.3g (%d of %d)", name, worst,
+          (double)worst_x, tolerance, bad, 2 * count);
+}
+
+static void test_accuracy(void)
+{
+    const float huge = 3.4028235e38f, tiny = 1e-45f;
+    sweep("exp", ft__exp, exp, -103.9f, 88.7228f, 400000, 2e-7);
+    sweep("exp", ft__exp, exp, -88.0f, -87.0f, 20000, 2e-7);
+    sweep("exp", ft__exp, exp, 88.6f, 88.7228f, 20000, 2e-7);
+    sweep("ln", ft__ln, log, tiny, huge, 400000, 2e-7);
+    sweep("ln", ft__ln, log, 0.5f, 2.0f, 200000, 2e-7);
+    sweep("ln", ft__ln, log, 0.9999f, 1.0001f, 4000, 2e-7);
+    sweep("ln", ft__ln, log, 3.3e38f, huge, 1000, 2e-7);
+    sweep("log1p", ft__log1p, log1p, -0.9999999f, 1.0f, 400000, 2e-7);
+    sweep("log1p", ft__log1p, log1p, tiny, huge, 400000, 2e-7);
+    sweep("log1p", ft__log1p, log1p, 3.3e38f, huge, 1000, 2e-7);
+    sweep("tanh", ft__tanh, tanh, -10.0f, 10.0f, 400000, 2e-7);
+    sweep("tanh", ft__tanh, tanh, 0.2f, 1.0f, 200000, 2e-7);
+    sweep("erf", ft__erf, erf, -5.0f, 5.0f, 100000, 2e-7);
+    sweep("erf", ft__erf, erf, 0.5f, 4.5f, 100000, 2e-7);
+    sweep("sigmoid", ft__sigmoid, oracle_sigmoid, -103.9f, 103.9f, 400000, 2e-7);
+    sweep("sigmoid", ft__sigmoid, oracle_sigmoid, -90.0f, -85.0f, 10000, 2e-7);
+    sweep("softplus", ft__softplus, oracle_softplus, -103.9f, 103.9f, 400000, 2e-7);
+    sweep("softplus", ft__softplus, oracle_softplus, -huge, huge, 100000, 2e-7);
+}
+
+static bool same_bits(float a, float b) { return memcmp(&a, &b, sizeof a) == 0; }
+
+static void test_special(void)
+{
+    static const struct { const char *name; function f; oracle want; } rows[] = {
+        {"exp", ft__exp, exp}, {"ln", ft__ln, log}, {"log1p", ft__log1p, log1p},
+        {"tanh", ft__tanh, tanh}, {"erf", ft__erf, erf}, {"sigmoid", ft__sigmoid, oracle_sigmoid},
+        {"softplus", ft__softplus, oracle_softplus}};
+    const float infinite = (float)HUGE_VAL, not_a_number = infinite - infinite;
+    const float values[] = {0.0f, -0.0f, 1.0f, -1.0f, infinite, -infinite, 3.4028235e38f,
+                            -3.4028235e38f, 1e-45f, -1e-45f, 1.17549435e-38f, 1e-30f, -1e-30f,
+                            88.73f, 89.0f, -104.0f, -200.0f, 1e4f, -1e4f, 1e10f, -1e10f};
+    size_t r, i;
+    for (r = 0; r < sizeof rows / sizeof *rows; ++r) {
+        for (i = 0; i < sizeof values / sizeof *values; ++i) {
+            float got = rows[r].f(values[i]), want = (float)rows[r].want((double)values[i]);
+            bool right = want != want ? got != got
+                : want - want != 0 ? same_bits(got, want)
+                : fabs((double)got - (double)want)
+                    <= 2.5e-7 * fmax(fabs((double)want), 1.17549435e-38);
+            CHECK(right, "%s(%g) is %.9g, should be %.9g", rows[r].name, (double)values[i],
+                  (double)got, (double)want);
+        }
+        CHECK(rows[r].f(not_a_number) != rows[r].f(not_a_number), "%s(NaN) is a number",
+              rows[r].name);
+    }
+    CHECK(ft__exp(0.0f) == 1.0f && ft__ln(1.0f) == 0.0f && ft__sigmoid(0.0f) == 0.5f,
+          "exp(0), ln(1), sigmoid(0) are exact");
+    CHECK(same_bits(ft__tanh(-0.0f), -0.0f) && same_bits(ft__erf(-0.0f), -0.0f),
+          "-0 keeps its sign");
+}
+
+/* Odd functions are odd to the bit; bounded ones stay in their bounds. */
+static void test_bounds(void)
+{
+    float x;
+    int odd = 0, out = 0;
+    for (x = -30.0f; x < 30.0f; x += 0.0037f) {
+        float s = ft__sigmoid(x);
+        if (!same_bits(ft__tanh(-x), -ft__tanh(x)) || !same_bits(ft__erf(-x), -ft__erf(x)))
+            odd += 1;
+        if (!(fabs((double)ft__tanh(x)) <= 1) || !(fabs((double)ft__erf(x)) <= 1)) out += 1;
+        if (!(s >= 0 && s <= 1) || !(ft__softplus(x) >= 0)) out += 1;
+    }
+    CHECK(odd == 0, "tanh or erf is not odd at %d places", odd);
+    CHECK(out == 0, "tanh, erf, sigmoid or softplus leaves its bounds at %d places", out);
+}
+
+/* ---- Random numbers ---- */
+
+static int bits_of(uint64_t x)
+{
+    int count = 0;
+    for (; x; x &= x - 1) ++count;
+    return count;
+}
+
+static void test_random(void)
+{
+    uint64_t key = ft__key(1, 2, 3, FT__USE_DROPOUT), i;
+    double sum = 0, squares = 0, neighbours = 0, before = 0.5;
+    int cells[16] = {0}, flipped = 0, n = 1 << 16, c, out = 0, low = n, high = 0;
+    CHECK(ft__random(key, 5) == ft__random(key, 5), "a number is a function of key and index");
+    /* SplitMix64 (Steele, Lea, Flood 2014) started at 0 gives this first: its authors' value. */
+    CHECK(ft__random(0, 0) == 0xE220A8397B1DCDAFu, "SplitMix64's first number is %llx",
+          (unsigned long long)ft__random(0, 0));
+    CHECK(ft__random(0, 1) == 0x6E789E6AA1B965F4u, "SplitMix64's second number is %llx",
+          (unsigned long long)ft__random(0, 1));
+    for (i = 0; i < (uint64_t)n; ++i) {
+        double u = (double)ft__uniform(key, i);
+        if (!(u >= 0 && u < 1)) out += 1;
+        else cells[(int)(u * 16)] += 1;
+        sum += u;
+        squares += u * u;
+        neighbours += (u - 0.5) * (before - 0.5);
+        before = u;
+    }
+    for (c = 0; c < 16; ++c) {
+        if (cells[c] < low) low = cells[c];
+        if (cells[c] > high) high = cells[c];
+    }
+    CHECK(out == 0, "%d numbers are outside [0, 1)", out);
+    CHECK(CLOSE(sum / n, 0.5, 0.006), "mean %g", sum / n);
+    CHECK(CLOSE(squares / n, 1.0 / 3, 0.006), "mean square %g", squares / n);
+    CHECK(CLOSE(neighbours / n, 0, 0.002), "neighbours correlate: %g", neighbours / n);
+    CHECK(low > n / 16 - 350 && high < n / 16 + 350, "cells hold %d to %d", low, high);
+    /* Every part of a key matters, and a changed bit of it changes half of the bits. */
+    CHECK(key != ft__key(2, 2, 3, FT__USE_DROPOUT) && key != ft__key(1, 3, 3, FT__USE_DROPOUT)
+          && key != ft__key(1, 2, 4, FT__USE_DROPOUT) && key != ft__key(1, 2, 3, FT__USE_ORDER)
+          && key != ft__key(1, 3, 2, FT__USE_DROPOUT) && key != ft__key(2, 1, 3, FT__USE_DROPOUT),
+          "two keys are equal");
+    for (c = 0; c < 64; ++c) {
+        flipped += bits_of(key ^ ft__key(1 ^ (uint64_t)1 << c, 2, 3, FT__USE_DROPOUT));
+        flipped += bits_of(key ^ ft__key(1, 2 ^ (uint64_t)1 << c, 3, FT__USE_DROPOUT));
+        flipped += bits_of(key ^ ft__key(1, 2, 3 ^ (uint64_t)1 << c, FT__USE_DROPOUT));
+    }
+    CHECK(CLOSE(flipped / (3.0 * 64), 32, 2), "a changed bit changes %g bits",
+          flipped / (3.0 * 64));
+}
+
+static void test_shuffle(void)
+{
+    static const int counts[] = {0, 1, 2, 3, 17, 1000};
+    int order[1000], again[1000], places[4][4] = {{0}}, k, i, j;
+    size_t n;
+    for (n = 0; n < sizeof counts / sizeof *counts; ++n) {
+        char seen[1000] = {0};
+        int count = counts[n], missing = 0;
+        ft__shuffle(order, count, 42);
+        ft__shuffle(again, count, 42);
+        for (i = 0; i < count; ++i)
+            if (order[i] >= 0 && order[i] < count) seen[order[i]] = 1;
+        for (i = 0; i < count; ++i) missing += !seen[i];
+        CHECK(missing == 0, "shuffling %d: %d are missing", count, missing);
+        CHECK(memcmp(order, again, (size_t)count * sizeof *order) == 0, "not the same twice");
+    }
+    ft__shuffle(again, 1000, 43);
+    CHECK(memcmp(order, again, sizeof order) != 0, "another key gives another order");
+    for (k = 0; k < 4000; ++k) { /* every element comes to every place equally often */
+        ft__shuffle(order, 4, ft__key(7, (uint64_t)k, 0, FT__USE_ORDER));
+        for (i = 0; i < 4; ++i) places[i][order[i]] += 1;
+    }
+    for (i = 0; i < 4; ++i)
+        for (j = 0; j < 4; ++j)
+            CHECK(places[i][j] > 1000 - 140 && places[i][j] < 1000 + 140,
+                  "%d came to place %d in %d of 4000 shuffles", j, i, places[i][j]);
+}
+
+/* ---- Globs ---- */
+
+/* The plain recursive definition, one pattern. */
+static bool oracle_glob(const char *p, const char *t)
+{
+    if (!*p) return !*t;
+    if (*p == '*') return oracle_glob(p + 1, t) || (*t && oracle_glob(p, t + 1));
+    return *t && (*p == '?' || *p == *t) && oracle_glob(p + 1, t + 1);
+}
+
+static void test_glob(void)
+{
+    static const struct { const char *pattern, *text; bool match; } rows[] = {
+        {"", "", false}, {"*", "", true}, {"*", "fc.weight", true}, {"fc*", "fc.weight", true},
+        {"fc*", "layer4.fc", false}, {"*.weight", "fc.weight", true},
+        {"*.weight", "fc.bias", false},
+        {"layer[1-3]*", "layer2.0.conv1.weight", true}, {"layer[1-3]*", "layer4.0", false},
+        {"layer[!1-3]*", "layer4.0", true}, {"layer[!1-3]*", "layer2.0", false},
+        {"layer[13]", "layer3", true}, {"layer[13]", "layer2", false}, {"[a-]", "-", true},
+        {"a?c", "abc", true}, {"a?c", "ac", false}, {"a?", "a", false}, {"?", "", false},
+        {"a,b", "b", true}, {"a,b", "a,b", false}, {"a*,*b", "xxb", true}, {"a,b,c", "c", true},
+        {"a,b", "c", false}, {",b", "b", true}, {"a*b*c", "aXbYc", true}, {"a*b*c", "aXbY", false},
+        {"**", "abc", true}, {"*a*a*a*a*b", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", false},
+        {"fc", "fc.weight", false}, {"c.weight", "fc.weight", false}, {"[", "[", false},
+        {"[abc", "a", false}, {"a[", "a", false}, {"[!a]", "", false}};
+    static const char letters[] = "ab*?";
+    size_t i;
+    int n, k, wrong = 0;
+    for (i = 0; i < sizeof rows / sizeof *rows; ++i)
+        CHECK(ft__glob(rows[i].pattern, rows[i].text) == rows[i].match, "\"%s\" on \"%s\"",
+              rows[i].pattern, rows[i].text);
+    for (n = 0; n < 20000; ++n) {
+        char pattern[8] = {0}, text[8] = {0};
+        uint64_t bits = ft__random(99, (uint64_t)n);
+        int pattern_length = 1 + (int)(bits % 6), text_length = (int)(bits / 8 % 7);
+        for (k = 0; k < pattern_length; ++k) pattern[k] = letters[bits >> (8 + 2 * k) & 3];
+        for (k = 0; k < text_length; ++k) text[k] = letters[bits >> (32 + 2 * k) & 1];
+        wrong += ft__glob(pattern, text) != oracle_glob(pattern, text);
+    }
+    CHECK(wrong == 0, "%d of 20000 random globs match wrongly", wrong);
+}
+
+/* ---- Checked multiplication ---- */
+
+static void test_multiply(void)
+{
+    const size_t most = SIZE_MAX, half = (size_t)1 << (4 * sizeof(size_t));
+    size_t p = 77;
+    CHECK(ft__multiply(6, 7, &p) && p == 42, "6 * 7 is %zu", p);
+    CHECK(ft__multiply(0, most, &p) && p == 0 && ft__multiply(most, 0, &p) && p == 0, "0");
+    CHECK(ft__multiply(most, 1, &p) && p == most && ft__multiply(1, most, &p) && p == most, "1");
+    CHECK(ft__multiply(half, half - 1, &p) && p == half * (half - 1), "below the limit");
+    CHECK(ft__multiply(most / 3, 3, &p) && p == most / 3 * 3, "at the limit");
+    CHECK(!ft__multiply(half, half, &p), "2^64 does not fit");
+    CHECK(!ft__multiply(most, 2, &p) && !ft__multiply(2, most, &p), "twice the most");
+    CHECK(!ft__multiply(most / 2 + 1, 2, &p) && !ft__multiply(most, most, &p), "over the limit");
+}
+
+/* ---- Threads ---- */
+
+enum { INDICES = 3000 };
+typedef struct visits { int count[INDICES]; float value[INDICES]; } visits;
+
+static void visit(void *context, int index)
+{
+    visits *v = (visits *)context;
+    float sum = 0;
+    int i;
+    for (i = 0; i < 200; ++i) sum += ft__exp(-0.01f * (float)(i + index % 7));
+    v->count[index] += 1;
+    v->value[index] = sum;
+}
+
+static int app_calls;
+
+/* An application's own threads: here, backwards on the calling one. */
+static void app_parallel(void *user, void (*body)(void *context, int index), void *context,
+                         int count)
+{
+    *(int *)user += 1;
+    while (count-- > 0) body(context, count);
+}
+
+static void check_visits(ft_model *m, const char *what, const visits *alone)
+{
+    static const int counts[] = {0, 1, 2, 7, 64, INDICES};
+    static visits v;
+    size_t n;
+    int round, i, wrong = 0;
+    for (round = 0; round < 20; ++round)
+        for (n = 0; n < sizeof counts / sizeof *counts; ++n) {
+            memset(&v, 0, sizeof v);
+            ft__parallel(&m->context, counts[n], visit, &v);
+            for (i = 0; i < INDICES; ++i) {
+                wrong += v.count[i] != (i < counts[n]);
+                wrong += i < counts[n] && !same_bits(v.value[i], alone->value[i]);
+            }
+        }
+    CHECK(wrong == 0, "%s: %d indices are not run once, or with other bits", what, wrong);
+}
+
+static void test_threads(void)
+{
+    static const int threads[] = {1, 2, 5};
+    static visits alone;
+    char what[32];
+    ft_desc desc;
+    ft_model *m;
+    size_t n;
+    int i;
+    for (i = 0; i < INDICES; ++i) visit(&alone, i);
+    for (n = 0; n < sizeof threads / sizeof *threads; ++n) {
+        memset(&desc, 0, sizeof desc);
+        desc.threads = threads[n];
+        m = ft_create(desc);
+        snprintf(what, sizeof what, "%d threads", threads[n]);
+        CHECK(m && !ft_error(m), "%s: no model", what);
+        if (m) check_visits(m, what, &alone);
+        ft_destroy(m);
+    }
+    memset(&desc, 0, sizeof desc);
+    desc.threads = 3;
+    desc.parallel_for = app_parallel;
+    desc.parallel_user = &app_calls;
+    m = ft_create(desc);
+    if (m) check_visits(m, "the application's threads", &alone);
+    CHECK(app_calls == 80, "the application's parallel_for was called %d times", app_calls);
+    ft_destroy(m);
+}
+
+int main(void)
+{
+    test_accuracy();
+    test_special();
+    test_bounds();
+    test_random();
+    test_shuffle();
+    test_glob();
+    test_multiply();
+    test_threads();
+    return check_done("elementary");
+}
