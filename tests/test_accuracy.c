@@ -4,18 +4,8 @@
      three seeds; PyTorch's mean test accuracy is 0.498 and 0.501 */
 #include "check.h"
 
-#if defined(__GNUC__)
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wconversion"
-#pragma GCC diagnostic ignored "-Wsign-conversion"
-#pragma GCC diagnostic ignored "-Wshadow"
-#pragma GCC diagnostic ignored "-Wunused-function"
-#endif
 #define STB_IMAGE_IMPLEMENTATION
 #include <stb/stb_image.h>
-#if defined(__GNUC__)
-#pragma GCC diagnostic pop
-#endif
 
 #define FINETUNE_IMPLEMENTATION
 #include "finetune.h"
