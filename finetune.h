@@ -6461,16 +6461,19 @@ static bool ft__pickle_tensor(ft__pickle *p, int arguments, ft_tensor_info *info
     width = (size_t)ft__type_bytes[storage->type];
     last = offset->number;
     for (d = 0; d < size->count; ++d) {
-        if (sizes[d] > INT_MAX || strides[d] > (int64_t)storage->length
-            || !ft__multiply(elements, (size_t)sizes[d], &elements)) return false;
-        if (sizes[d] > 1 && strides[d] > 0
-            && sizes[d] - 1 > ((int64_t)storage->length - 0) / strides[d]) return false;
-        if (sizes[d] > 1) last += (sizes[d] - 1) * strides[d];
+        if (sizes[d] > INT_MAX || !ft__multiply(elements, (size_t)sizes[d], &elements))
+            return false;
         info->shape.size[d] = (int)sizes[d];
         info->stride[d] = strides[d];
     }
-    if (last < 0 || (elements > 0 && (uint64_t)last >= storage->length / width)) return false;
-    if (elements > SIZE_MAX / 16) return false;
+    if (elements > SIZE_MAX / 16 || last > (int64_t)storage->length) return false;
+    for (d = 0; elements > 0 && d < size->count; ++d) {
+        int64_t room = (int64_t)storage->length;
+        if (sizes[d] == 1 || strides[d] == 0) continue;
+        if (strides[d] > room || sizes[d] - 1 > room / strides[d]) return false;
+        last += (sizes[d] - 1) * strides[d];
+    }
+    if (elements > 0 && (uint64_t)last >= storage->length / width) return false;
     info->type = (ft_type)storage->type;
     info->offset = (uint64_t)storage->number + (uint64_t)offset->number * width;
     info->bytes = (uint64_t)elements * width;
@@ -6813,6 +6816,9 @@ ft_file *ft_file_open(ft_model *m, const char *path, ft_weights_options options)
     if (file->path) ft__file_bytes(file, options);
     if (ft__ok(c)) {
         if (file->size > 4 && memcmp(file->bytes, "PK\3\4", 4) == 0) ft__pytorch_read(file);
+        else if (file->size > 4 && memcmp(file->bytes, "\x80\2\x8a\n", 4) == 0)
+            ft__fail(c, FT_UNSUPPORTED, "%s: in the form that torch.save wrote before 1.6: load it"
+                     " in PyTorch and save it again", file->path);
         else ft__safetensors_read(file);
     }
     if (ft__ok(c)) return file;

@@ -1,0 +1,416 @@
+/* test_formats.c - files are hostile: real ones are read right, and cut or damaged ones end in a
+   clear error or in sensible tensors, never in a crash. Run it under ASan to mean it. */
+#include "check.h"
+#include <locale.h>
+
+#define FINETUNE_IMPLEMENTATION
+#include "finetune.h"
+
+static const float a_values[6] = {0, 0.25f, 0.5f, 0.75f, 1, 1.25f};
+static bool quick; /* under the sanitizers: a sample of the damage */
+
+static ft_model *new_model(void)
+{
+    ft_desc desc = {.threads = 1};
+    return ft_create(desc);
+}
+
+static unsigned char *read_all(const char *path, size_t *size)
+{
+    FILE *file = fopen(path, "rb");
+    unsigned char *bytes;
+    if (!file) return NULL;
+    fseek(file, 0, SEEK_END);
+    *size = (size_t)ftell(file);
+    rewind(file);
+    bytes = (unsigned char *)malloc(*size + 1);
+    if (fread(bytes, 1, *size, file) != *size) *size = 0;
+    fclose(file);
+    return bytes;
+}
+
+static ft_file *open_path(ft_model *m, const char *name, bool map)
+{
+    char path[256];
+    ft_weights_options options = {.map = map};
+    snprintf(path, sizeof path, "tests/golden/formats/%s", name);
+    return ft_file_open(m, path, options);
+}
+
+static void check_tensor(ft_model *m, ft_file *file, const char *name, const float *want,
+                         size_t count)
+{
+    float got[16] = {0};
+    int index = ft_file_find(file, name);
+    CHECK(index >= 0, "%s is there", name);
+    if (index < 0) return;
+    CHECK(ft_file_read_f32(file, index, got, count) == FT_OK, "%s", ft_error_text(m));
+    CHECK(memcmp(got, want, count * sizeof *want) == 0, "%s: %g %g %g", name, (double)got[0],
+          (double)got[1], (double)got[2]);
+}
+
+/* ---- Real files ---- */
+
+static void test_real(const char *name, int count)
+{
+    int map;
+    for (map = 0; map < 2; ++map) {
+        ft_model *m = new_model();
+        ft_file *file = open_path(m, name, map == 1);
+        CHECK(file, "%s: %s", name, ft_error_text(m));
+        if (file) {
+            CHECK(ft_file_count(file) == count, "%s: %d tensors", name, ft_file_count(file));
+            check_tensor(m, file, "a", a_values, 6);
+        }
+        ft_file_close(file);
+        ft_destroy(m);
+    }
+}
+
+static void test_values(void)
+{
+    static const float i64[] = {-3, 1099511627776.0f}, i32[] = {-7, 7}, u8[] = {0, 255};
+    static const float yes_no[] = {1, 0}, scalar[] = {2.5f}, part[] = {4, 5, 6, 7};
+    static const float turned[] = {0, 4, 8, 1, 5, 9, 2, 6, 10, 3, 7, 11}, column[] = {1, 5, 9};
+    ft_model *m = new_model();
+    ft_file *file = open_path(m, "types.pt", false);
+    int64_t exact[2] = {0, 0};
+    if (file) {
+        check_tensor(m, file, "f16", a_values, 6);
+        check_tensor(m, file, "bf16", a_values, 6);
+        check_tensor(m, file, "f64", a_values, 6);
+        check_tensor(m, file, "i64", i64, 2);
+        check_tensor(m, file, "i32", i32, 2);
+        check_tensor(m, file, "u8", u8, 2);
+        check_tensor(m, file, "bool", yes_no, 2);
+        check_tensor(m, file, "scalar", scalar, 1);
+        check_tensor(m, file, "empty", scalar, 0);
+        ft_file_read(file, ft_file_find(file, "i64"), exact, sizeof exact);
+        CHECK(exact[0] == -3 && exact[1] == (int64_t)1 << 40, "int64 read as it is");
+    }
+    ft_file_close(file);
+    file = open_path(m, "views.pt", false);
+    if (file) {
+        check_tensor(m, file, "part", part, 4);
+        check_tensor(m, file, "turned", turned, 12);
+        check_tensor(m, file, "column", column, 3);
+    }
+    ft_file_close(file);
+    file = open_path(m, "plain.safetensors", false);
+    CHECK(file && ft_file_metadata(file, "note")
+          && !strcmp(ft_file_metadata(file, "note"), "a \"quoted\" \xc3\xa4 text"), "metadata");
+    ft_file_close(file);
+    CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+    ft_destroy(m);
+}
+
+/* Opens what must not open; the error names the file and says `word`. */
+static void test_refused(const char *name, const char *word)
+{
+    ft_model *m = new_model();
+    ft_file *file = open_path(m, name, false);
+    CHECK(!file && ft_error(m) != FT_OK, "%s was opened", name);
+    CHECK(strstr(ft_error_text(m), name) && strstr(ft_error_text(m), word), "%s: \"%s\"", name,
+          ft_error_text(m));
+    ft_file_close(file);
+    ft_destroy(m);
+}
+
+static void test_evil(void)
+{
+    FILE *trace;
+    remove("build/evil-was-here");
+    test_real("evil.pt", 1);
+    test_refused("evil_only.pt", "state_dict");
+    trace = fopen("build/evil-was-here", "r");
+    CHECK(!trace, "a pickle was executed");
+    if (trace) fclose(trace);
+}
+
+/* ---- Damage ---- */
+
+/* Opens damaged bytes and reads all that is listed. The bytes lie at the end of a block of their own,
+   so that a sanitizer sees a read behind them. */
+static void open_damaged(const unsigned char *bytes, size_t size, const char *what, size_t where)
+{
+    ft_model *m = new_model();
+    unsigned char *copy = (unsigned char *)malloc(size ? size : 1);
+    ft_weights_options options = {.bytes = size};
+    ft_file *file;
+    int i;
+    memcpy(copy, bytes, size);
+    options.memory = copy;
+    file = ft_file_open(m, NULL, options);
+    CHECK((file != NULL) == (ft_error(m) == FT_OK), "%s at %zu: no file and no error", what, where);
+    CHECK(file || *ft_error_text(m), "%s at %zu: an error without a text", what, where);
+    for (i = 0; file && i < ft_file_count(file); ++i) {
+        ft_tensor_info t = ft_file_tensor(file, i);
+        size_t count = ft__shape_count(&t.shape);
+        float *to;
+        if (count > 1u << 20) continue;
+        to = (float *)malloc((count + 1) * sizeof *to);
+        ft_file_read_f32(file, i, to, count);
+        free(to);
+    }
+    ft_file_close(file);
+    free(copy);
+    ft_destroy(m);
+}
+
+static void test_damaged(const char *name)
+{
+    char path[256];
+    size_t size = 0, at, step = quick ? 37 : 1;
+    unsigned char *bytes;
+    int bit;
+    snprintf(path, sizeof path, "tests/golden/formats/%s", name);
+    bytes = read_all(path, &size);
+    CHECK(bytes && size, "%s", path);
+    for (at = 0; bytes && at < size; at += step) open_damaged(bytes, at, name, at);
+    for (at = 0; bytes && at < size; at += step)
+        for (bit = 0; bit < 8; bit += quick ? 3 : 1) {
+            bytes[at] ^= (unsigned char)(1 << bit);
+            open_damaged(bytes, size, name, at);
+            bytes[at] ^= (unsigned char)(1 << bit);
+        }
+    free(bytes);
+}
+
+/* A model file's network description, damaged byte by byte: loading it may fail, running not. */
+static void test_damaged_model(void)
+{
+    static float x[3 * 32 * 32], y[64];
+    ft_model *m = new_model();
+    ft_network_options options = {.classes = 3, .width = 0.25f, .image_size = 32};
+    ft_save_options half = {.type = FT_BF16};
+    unsigned char *bytes;
+    size_t size = 0, header, at;
+    ft_network(m, "mobilenet_v1", options);
+    ft_save(m, "build/damaged.safetensors", half);
+    CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+    ft_destroy(m);
+    bytes = read_all("build/damaged.safetensors", &size);
+    header = (size_t)ft__little_endian(bytes, 8);
+    for (at = 8; at < 8 + header; at += quick ? 211 : 13) {
+        ft_load_options load = {.network = {.classes = 0}};
+        unsigned char kept = bytes[at];
+        static const char letters[] = "0-9\"]{";
+        load.weights.memory = bytes;
+        load.weights.bytes = size;
+        bytes[at] = (unsigned char)letters[at % (sizeof letters - 1)];
+        m = new_model();
+        if (ft_load(m, NULL, load) == FT_OK && ft_class_count(m) <= 64
+            && ft_output(m).id && ft__main_input(m).id
+            && ft__node_count_at(ft__get_node(m, ft__main_input(m)), 1) == 3 * 32 * 32
+            && ft__node_count_at(ft__get_node(m, ft_output(m)), 1) <= 64) ft_run(m, x, 1, y);
+        CHECK(ft_error(m) == FT_OK || *ft_error_text(m), "byte %zu", at);
+        ft_destroy(m);
+        bytes[at] = kept;
+    }
+    free(bytes);
+    remove("build/damaged.safetensors");
+}
+
+/* ---- Writing ---- */
+
+typedef struct disk { size_t room; bool no_close, no_rename; } disk;
+
+static size_t little_room(void *user, void *file, const void *from, size_t bytes)
+{
+    disk *d = (disk *)user;
+    size_t fits = bytes < d->room ? bytes : d->room;
+    d->room -= fits;
+    return ft__default_files().write(NULL, file, from, fits);
+}
+
+static bool bad_close(void *user, void *file)
+{
+    return ft__default_files().close(NULL, file) && !((disk *)user)->no_close;
+}
+
+static bool bad_rename(void *user, const char *from, const char *to)
+{
+    return !((disk *)user)->no_rename && ft__default_files().rename(NULL, from, to);
+}
+
+/* Saves a small model where the disk fails; the old file must stay, and nothing half-written. */
+static void save_on(disk d, bool expected, const char *what)
+{
+    const char *path = "build/disk.safetensors";
+    ft_desc desc = {.threads = 1};
+    ft_parameter_options p = {.size = {40, 10}};
+    ft_save_options save = {.type = FT_F32};
+    FILE *file = fopen(path, "wb");
+    unsigned char *bytes;
+    size_t size = 0;
+    ft_model *m;
+    fputs("the old file", file);
+    fclose(file);
+    desc.files = ft__default_files();
+    desc.files.user = &d;
+    desc.files.write = little_room;
+    desc.files.close = bad_close;
+    desc.files.rename = bad_rename;
+    m = ft_create(desc);
+    ft_set_output(m, ft_parameter(m, "p", p));
+    ft_save(m, path, save);
+    CHECK((ft_error(m) == FT_OK) == expected, "%s: %s", what, ft_error_text(m));
+    CHECK(expected || strstr(ft_error_text(m), path), "%s: \"%s\"", what, ft_error_text(m));
+    bytes = read_all(path, &size);
+    CHECK(expected ? size > 1000 : size == 12 && !memcmp(bytes, "the old file", 12),
+          "%s: the old file is gone", what);
+    free(bytes);
+    file = fopen("build/disk.safetensors.partial", "rb");
+    CHECK(!file, "%s: half a file is left", what);
+    if (file) fclose(file);
+    ft_destroy(m);
+    remove(path);
+}
+
+static void test_disk(void)
+{
+    disk fine = {(size_t)1 << 30, false, false}, no_close = fine, no_rename = fine;
+    size_t room;
+    save_on(fine, true, "a good disk");
+    no_close.no_close = no_rename.no_rename = true;
+    save_on(no_close, false, "a disk that cannot sync");
+    save_on(no_rename, false, "a disk that cannot rename");
+    for (room = 0; room < 2000; room += 97) {
+        disk full = {room, false, false};
+        save_on(full, false, "a full disk");
+    }
+}
+
+/* ---- Numbers ---- */
+
+static void test_halves(void)
+{
+    static const struct { float value; uint32_t half, bfloat; } rows[] = {
+        {0, 0, 0}, {1, 0x3c00, 0x3f80}, {-2, 0xc000, 0xc000}, {65504, 0x7bff, 0x4780},
+        {65520, 0x7c00, 0x4780}, {5.9604645e-8f, 1, 0x3380}, {2.9802322e-8f, 0, 0x3300},
+        {2.9802326e-8f, 1, 0x3300}, {6.1035156e-5f, 0x400, 0x3880}, {1.00048828f, 0x3c00, 0x3f80},
+        {1.00146484f, 0x3c02, 0x3f80}, {1.00390625f, 0x3c04, 0x3f80}, {1.01171875f, 0x3c0c, 0x3f82}};
+    uint32_t h;
+    size_t i;
+    for (i = 0; i < sizeof rows / sizeof rows[0]; ++i) {
+        CHECK(ft__float_to_half(rows[i].value) == rows[i].half, "%g: half %x", (double)rows[i].value,
+              ft__float_to_half(rows[i].value));
+        CHECK(ft__float_to_bfloat(rows[i].value) == rows[i].bfloat, "%g: bfloat %x",
+              (double)rows[i].value, ft__float_to_bfloat(rows[i].value));
+    }
+    for (h = 0; h < 65536; ++h) { /* every half but NaN survives the way there and back */
+        float value = ft__half_to_float(h);
+        if (value == value && ft__float_to_half(value) != h) break;
+    }
+    CHECK(h == 65536, "half %x comes back as %x", h, ft__float_to_half(ft__half_to_float(h)));
+    CHECK(ft__half_to_float(0x7e00) != ft__half_to_float(0x7e00), "NaN stays NaN");
+    CHECK((ft__float_to_half(ft__from_bits(0x7fc00000u)) & 0x7fff) > 0x7c00, "NaN stays NaN");
+}
+
+static void test_json_floats(void)
+{
+    ft_model *m = new_model();
+    unsigned state = 1;
+    int i, bad = 0;
+    for (i = 0; i < 20000; ++i) {
+        ft__text text = {.context = &m->context};
+        ft__json *json;
+        double back = 0;
+        float value;
+        state = state * 1664525u + 1013904223u;
+        value = ft__from_bits(state);
+        if (!(value - value == 0)) continue;
+        ft__json_add_float(&text, value);
+        json = ft__json_parse(&m->context, text.letters, text.count);
+        if (!json || !ft__json_double(json, 0, &back) || (float)back != value) bad += 1;
+        ft__json_free(&m->context, json);
+        ft__release(&m->context, text.letters);
+    }
+    CHECK(bad == 0, "%d of 20000 floats do not read back", bad);
+    ft_destroy(m);
+}
+
+static void test_json(void)
+{
+    static const char *const good[] = {"{}", "[]", " [1, -2.5e3, true, false, null, \"\\u00e9\"] ",
+                                       "{\"a\":{\"b\":[[],[{}]]}}", "\"\\ud83d\\ude00\"", "0"};
+    static const char *const bad[] = {"", "{", "[1,]", "{\"a\"}", "{\"a\":}", "[1 2]", "\"\\x\"",
+                                      "nul", "1e", "-", "{1:2}", "\"\\ud83d\"", "[]]", "\"\\u0000\""};
+    char deep[201];
+    ft_model *m = new_model();
+    size_t i;
+    for (i = 0; i < sizeof good / sizeof good[0]; ++i) {
+        ft__json *json = ft__json_parse(&m->context, good[i], strlen(good[i]));
+        CHECK(json, "%s is JSON", good[i]);
+        ft__json_free(&m->context, json);
+    }
+    for (i = 0; i < sizeof bad / sizeof bad[0]; ++i) {
+        ft__json *json = ft__json_parse(&m->context, bad[i], strlen(bad[i]));
+        CHECK(!json, "%s is not JSON", bad[i]);
+        ft__json_free(&m->context, json);
+    }
+    memset(deep, '[', 200);
+    CHECK(!ft__json_parse(&m->context, deep, 200), "200 brackets are refused");
+    CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+    ft_destroy(m);
+}
+
+/* ---- Names that do not match ---- */
+
+static void expect_load(const char *what, ft_weights_options options, ft_status status,
+                        const char *word)
+{
+    ft_model *m = new_model();
+    ft_parameter_options right = {.size = {2, 3}}, wrong = {.size = {3, 2}}, more = {.size = {4}};
+    ft_parameter(m, strstr(what, "renamed") ? "new.a" : "a", strstr(what, "shape") ? wrong : right);
+    if (strstr(what, "missing")) ft_parameter(m, "missing", more);
+    ft_load_weights(m, "tests/golden/formats/ordered.pt", options);
+    CHECK(ft_error(m) == status, "%s: %s", what, ft_error_text(m));
+    CHECK(!word || strstr(ft_error_text(m), word), "%s: \"%s\"", what, ft_error_text(m));
+    ft_destroy(m);
+}
+
+static void test_matching(void)
+{
+    ft_weights_options strict = {.map = false}, loose = {.allow_unexpected = true}, all = loose;
+    ft_weights_options renamed = {.rename = "a=new.a,b=unused", .allow_unexpected = true};
+    all.allow_missing = all.allow_mismatched = true;
+    expect_load("unexpected", strict, FT_MISMATCH, "b [3]");
+    expect_load("fine", loose, FT_OK, NULL);
+    expect_load("missing", loose, FT_MISMATCH, "missing [4]");
+    expect_load("missing, allowed", all, FT_OK, NULL);
+    expect_load("shape", loose, FT_MISMATCH, "a [2, 3] instead of [3, 2]");
+    expect_load("shape, allowed", all, FT_OK, NULL);
+    expect_load("renamed", renamed, FT_OK, NULL);
+}
+
+int main(void)
+{
+    static const char *const damaged[] = {"plain.safetensors", "plain.pt", "checkpoint.pt",
+                                          "views.pt", "protocol5.pt", "evil.pt"};
+    size_t i;
+    quick = getenv("FINETUNE_QUICK") != NULL;
+    test_real("plain.pt", 1);
+    test_real("ordered.pt", 2);
+    test_real("checkpoint.pt", 2);
+    test_real("module.pt", 2);
+    test_real("views.pt", 5);
+    test_real("types.pt", 10);
+    test_real("parameter.pt", 1);
+    test_real("protocol5.pt", 1);
+    test_real("plain.safetensors", 6);
+    test_values();
+    test_refused("legacy.pt", "before 1.6");
+    test_evil();
+    for (i = 0; i < sizeof damaged / sizeof damaged[0]; ++i) test_damaged(damaged[i]);
+    test_damaged_model();
+    test_disk();
+    test_halves();
+    test_json();
+    test_json_floats();
+    if (setlocale(LC_NUMERIC, "de_DE.UTF-8") || setlocale(LC_NUMERIC, "fr_FR.UTF-8"))
+        test_json_floats();
+    else SKIP("no locale with a decimal comma is installed");
+    test_matching();
+    return check_done("test_formats");
+}
