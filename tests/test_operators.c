@@ -1,0 +1,898 @@
+/* test_operators.c - operators against naive double loops written here: forward directly, gradients
+   by central differences of the same loops, the loss being sum(r * y) with random r.
+       build/test_operators [OPERATOR [CASE]]     repeats some alone
+   Around every buffer stand sentinels; gradients hold something before, and are NULL in turn; the
+   bits must be the same for 1, 2 and 5 threads, and a sample's the same alone as in a batch.
+   Goldens of PyTorch (test_golden.c) hold the same operators from another side. */
+#include "check.h"
+
+#define FINETUNE_IMPLEMENTATION
+#include "finetune.h"
+
+static const double tolerance = 1e-5;
+enum { MOST_INPUTS = 5, GUARD = 8 };
+static const float sentinel = 12345.678f;
+
+/* What the oracle sees: shapes, options, inputs in double. It fills y and returns its count. */
+typedef struct problem {
+    const char *op;
+    ft_shape shape[MOST_INPUTS];
+    int inputs;
+    ft__options options;
+    bool training;
+    bool integer_last;      /* the last input holds labels */
+    double *x[MOST_INPUTS];
+    ft_shape out;
+} problem;
+
+typedef void (*oracle)(const problem *p, double *y);
+
+static double random_value(unsigned *state)
+{
+    *state = *state * 1664525u + 1013904223u;
+    return (double)(*state >> 8) / 8388608.0 - 1;
+}
+
+static size_t count_of(const ft_shape *s) { return ft__shape_count(s); }
+
+static ft_shape shape4(int a, int b, int c, int d)
+{
+    ft_shape s = {4, {a, b, c, d}};
+    return s;
+}
+
+static ft_shape shape2(int a, int b)
+{
+    ft_shape s = {2, {a, b}};
+    return s;
+}
+
+static ft_shape shape1(int a)
+{
+    ft_shape s = {1, {a}};
+    return s;
+}
+
+static int or_default(int value, int otherwise) { return value ? value : otherwise; }
+
+/* ---- Oracles ---- */
+
+static void oracle_conv2d(const problem *p, double *y)
+{
+    const ft_conv2d_options *o = &p->options.conv2d;
+    const int *x = p->shape[0].size, *w = p->shape[1].size;
+    int groups = or_default(o->groups, 1), n, oc, i, j, c, kh, kw;
+    int sh = or_default(o->stride[0], 1), sw = or_default(o->stride[1], sh);
+    int dh = or_default(o->dilation[0], 1), dw = or_default(o->dilation[1], dh);
+    bool all = !o->padding[1] && !o->padding[2] && !o->padding[3];
+    int top = o->padding[0], left = all ? o->padding[0] : o->padding[1];
+    if (o->same) { /* the smaller half of what is missing goes before */
+        int need_h = (p->out.size[2] - 1) * sh + (w[2] - 1) * dh + 1 - x[2];
+        int need_w = (p->out.size[3] - 1) * sw + (w[3] - 1) * dw + 1 - x[3];
+        top = need_h > 0 ? need_h / 2 : 0;
+        left = need_w > 0 ? need_w / 2 : 0;
+    }
+    for (n = 0; n < x[0]; ++n)
+        for (oc = 0; oc < w[0]; ++oc)
+            for (i = 0; i < p->out.size[2]; ++i)
+                for (j = 0; j < p->out.size[3]; ++j) {
+                    double sum = p->inputs > 2 ? p->x[2][oc] : 0;
+                    for (c = 0; c < w[1]; ++c)
+                        for (kh = 0; kh < w[2]; ++kh)
+                            for (kw = 0; kw < w[3]; ++kw) {
+                                int channel = oc / (w[0] / groups) * w[1] + c;
+                                int r = i * sh + kh * dh - top, s = j * sw + kw * dw - left;
+                                if (r < 0 || s < 0 || r >= x[2] || s >= x[3]) continue;
+                                sum += p->x[0][((n * x[1] + channel) * x[2] + r) * x[3] + s]
+                                    * p->x[1][((oc * w[1] + c) * w[2] + kh) * w[3] + kw];
+                            }
+                    *y++ = sum;
+                }
+}
+
+static void oracle_linear(const problem *p, double *y)
+{
+    int rank = p->shape[0].rank, in = p->shape[1].size[1], out = p->shape[1].size[0], i, j;
+    size_t rows = count_of(&p->shape[0]) / (size_t)p->shape[0].size[rank - 1], r;
+    for (r = 0; r < rows; ++r)
+        for (j = 0; j < out; ++j) {
+            double sum = p->inputs > 2 ? p->x[2][j] : 0;
+            for (i = 0; i < in; ++i) sum += p->x[0][r * (size_t)in + (size_t)i] * p->x[1][j * in + i];
+            *y++ = sum;
+        }
+}
+
+static void oracle_batch_norm(const problem *p, double *y)
+{
+    const ft_shape *s = &p->shape[0];
+    size_t plane = s->rank == 4 ? (size_t)(s->size[2] * s->size[3]) : 1, n, c, i;
+    size_t channels = (size_t)s->size[1], batch = (size_t)s->size[0];
+    double eps = p->options.batch_norm.eps > 0 ? (double)p->options.batch_norm.eps : 1e-5;
+    for (c = 0; c < channels; ++c) {
+        double mean = p->x[3][c], var = p->x[4][c], sum = 0, squares = 0;
+        if (p->training) {
+            for (n = 0; n < batch; ++n)
+                for (i = 0; i < plane; ++i) sum += p->x[0][(n * channels + c) * plane + i];
+            mean = sum / (double)(batch * plane);
+            for (n = 0; n < batch; ++n)
+                for (i = 0; i < plane; ++i) {
+                    double d = p->x[0][(n * channels + c) * plane + i] - mean;
+                    squares += d * d;
+                }
+            var = squares / (double)(batch * plane);
+        }
+        for (n = 0; n < batch; ++n)
+            for (i = 0; i < plane; ++i) {
+                size_t at = (n * channels + c) * plane + i;
+                y[at] = (p->x[0][at] - mean) / sqrt(var + eps) * p->x[1][c] + p->x[2][c];
+            }
+    }
+}
+
+static double activation(const char *op, const ft_activation_options *o, double x)
+{
+    double slope = o->slope > 0 ? (double)o->slope : 0.01;
+    double alpha = o->alpha > 0 ? (double)o->alpha : 1;
+    if (!strcmp(op, "sigmoid")) return 1 / (1 + exp(-x));
+    if (!strcmp(op, "tanh")) return tanh(x);
+    if (!strcmp(op, "relu")) return x > 0 ? x : 0;
+    if (!strcmp(op, "relu6")) return x < 0 ? 0 : x > 6 ? 6 : x;
+    if (!strcmp(op, "leaky_relu")) return x > 0 ? x : slope * x;
+    if (!strcmp(op, "elu")) return x > 0 ? x : alpha * expm1(x);
+    if (!strcmp(op, "softplus")) return log1p(exp(x));
+    if (!strcmp(op, "softsign")) return x / (1 + fabs(x));
+    if (!strcmp(op, "silu")) return x / (1 + exp(-x));
+    if (o->tanh_approximation)
+        return 0.5 * x * (1 + tanh(sqrt(2 / 3.14159265358979323846) * (x + 0.044715 * x * x * x)));
+    return 0.5 * x * (1 + erf(x / sqrt(2.0)));
+}
+
+static void oracle_activation(const problem *p, double *y)
+{
+    size_t i;
+    for (i = 0; i < count_of(&p->shape[0]); ++i)
+        y[i] = activation(p->op, &p->options.activation, p->x[0][i]);
+}
+
+static void oracle_softmax(const problem *p, double *y)
+{
+    int rank = p->shape[0].rank, axis = or_default(p->options.activation.axis, rank - 1), d;
+    size_t outer = 1, inner = 1, size = (size_t)p->shape[0].size[axis], a, b, i;
+    for (d = 0; d < axis; ++d) outer *= (size_t)p->shape[0].size[d];
+    for (d = axis + 1; d < rank; ++d) inner *= (size_t)p->shape[0].size[d];
+    for (a = 0; a < outer; ++a)
+        for (b = 0; b < inner; ++b) {
+            double sum = 0;
+            for (i = 0; i < size; ++i) sum += exp(p->x[0][(a * size + i) * inner + b]);
+            for (i = 0; i < size; ++i) {
+                double share = exp(p->x[0][(a * size + i) * inner + b]) / sum;
+                y[(a * size + i) * inner + b] = strcmp(p->op, "softmax") ? log(share) : share;
+            }
+        }
+}
+
+static void oracle_pool(const problem *p, double *y)
+{
+    const ft_pool2d_options *o = &p->options.pool2d;
+    const int *x = p->shape[0].size;
+    bool all = !o->padding[1] && !o->padding[2] && !o->padding[3];
+    bool largest = !strcmp(p->op, "max_pool2d");
+    int kh = o->kernel[0], kw = or_default(o->kernel[1], kh), n, i, j, r, s;
+    int sh = or_default(o->stride[0], kh), sw = or_default(o->stride[1], or_default(o->stride[0], kw));
+    int top = o->padding[0], left = all ? top : o->padding[1];
+    int bottom = all ? top : o->padding[2], right = all ? top : o->padding[3];
+    for (n = 0; n < x[0] * x[1]; ++n)
+        for (i = 0; i < p->out.size[2]; ++i)
+            for (j = 0; j < p->out.size[3]; ++j) {
+                double best = -1e300, sum = 0, inside = 0, area = 0;
+                for (r = i * sh - top; r < i * sh - top + kh; ++r)
+                    for (s = j * sw - left; s < j * sw - left + kw; ++s) {
+                        double v;
+                        if (r < x[2] + bottom && s < x[3] + right) area += 1;
+                        if (r < 0 || s < 0 || r >= x[2] || s >= x[3]) continue;
+                        v = p->x[0][(n * x[2] + r) * x[3] + s];
+                        inside += 1;
+                        sum += v;
+                        if (v > best) best = v;
+                    }
+                *y++ = largest ? best : sum / (o->exclude_padding ? inside : area);
+            }
+}
+
+static void oracle_global(const problem *p, double *y)
+{
+    size_t planes = (size_t)(p->shape[0].size[0] * p->shape[0].size[1]), n, i;
+    size_t plane = (size_t)(p->shape[0].size[2] * p->shape[0].size[3]);
+    for (n = 0; n < planes; ++n) {
+        double sum = 0, best = -1e300;
+        for (i = 0; i < plane; ++i) {
+            double v = p->x[0][n * plane + i];
+            sum += v;
+            if (v > best) best = v;
+        }
+        y[n] = strcmp(p->op, "global_max_pool") ? sum / (double)plane : best;
+    }
+}
+
+static void oracle_copy(const problem *p, double *y)
+{
+    memcpy(y, p->x[0], count_of(&p->shape[0]) * sizeof *y);
+}
+
+/* b is padded with sizes of 1 in front, and repeated along them */
+static void oracle_pairwise(const problem *p, double *y)
+{
+    const ft_shape *a = &p->shape[0], *b = &p->shape[1];
+    size_t i, count = count_of(a);
+    for (i = 0; i < count; ++i) {
+        size_t rest = i, at = 0, stride = 1;
+        int d;
+        for (d = a->rank - 1; d >= 0; --d) {
+            size_t index = rest % (size_t)a->size[d];
+            int e = d - (a->rank - b->rank), size = e >= 0 ? b->size[e] : 1;
+            rest /= (size_t)a->size[d];
+            at += (size == 1 ? 0 : index) * stride;
+            stride *= (size_t)size;
+        }
+        y[i] = strcmp(p->op, "add") ? p->x[0][i] * p->x[1][at] : p->x[0][i] + p->x[1][at];
+    }
+}
+
+static void oracle_concat(const problem *p, double *y)
+{
+    int n, i;
+    for (n = 0; n < p->shape[0].size[0]; ++n) /* axis 1 */
+        for (i = 0; i < p->inputs; ++i) {
+            size_t each = count_of(&p->shape[i]) / (size_t)p->shape[i].size[0];
+            memcpy(y, p->x[i] + (size_t)n * each, each * sizeof *y);
+            y += each;
+        }
+}
+
+/* pad (from = -1) and slice: output element [a][b][c][d] is input at some place, or zero */
+static void oracle_window(const problem *p, double *y)
+{
+    const int *x = p->shape[0].size, *o = p->out.size;
+    bool pad = !strcmp(p->op, "pad");
+    int at[4], from[4], d;
+    for (at[0] = 0; at[0] < o[0]; ++at[0])
+        for (at[1] = 0; at[1] < o[1]; ++at[1])
+            for (at[2] = 0; at[2] < o[2]; ++at[2])
+                for (at[3] = 0; at[3] < o[3]; ++at[3]) {
+                    bool inside = true;
+                    for (d = 0; d < 4; ++d) {
+                        from[d] = pad ? at[d] - p->options.pad.before[d] : p->options.slice.start[d]
+                            + at[d] * or_default(p->options.slice.step[d], 1);
+                        if (from[d] < 0 || from[d] >= x[d]) inside = false;
+                    }
+                    *y++ = inside ? p->x[0][((from[0] * x[1] + from[1]) * x[2] + from[2]) * x[3]
+                                            + from[3]] : 0;
+                }
+}
+
+static void oracle_loss(const problem *p, double *y)
+{
+    size_t count = count_of(&p->shape[0]), i;
+    int classes = p->shape[0].size[1], n, c, counted = 0;
+    double sum = 0, smooth = (double)p->options.loss.label_smoothing;
+    bool entropy = strstr(p->op, "cross_entropy") && strcmp(p->op, "binary_cross_entropy");
+    for (i = 0; !entropy && i < count; ++i) {
+        double x = p->x[0][i], t = p->x[1][i];
+        if (!strcmp(p->op, "mse")) sum += (x - t) * (x - t);
+        else sum += -(t * -log1p(exp(-x)) + (1 - t) * -(x + log1p(exp(-x))));
+    }
+    for (n = 0; entropy && n < p->shape[0].size[0]; ++n) {
+        const double *x = p->x[0] + n * classes;
+        double all = 0;
+        for (c = 0; c < classes; ++c) all += exp(x[c]);
+        if (!p->integer_last) {
+            for (c = 0; c < classes; ++c) sum -= p->x[1][n * classes + c] * (x[c] - log(all));
+            counted += 1;
+        } else if (p->x[1][n] >= 0) {
+            for (c = 0; c < classes; ++c)
+                sum -= (smooth / classes + (c == (int)p->x[1][n] ? 1 - smooth : 0))
+                    * (x[c] - log(all));
+            counted += 1;
+        }
+    }
+    y[0] = sum / (entropy ? (double)counted : (double)count);
+}
+
+/* ---- Running an operator: buffers between sentinels ---- */
+
+typedef struct buffer { float *whole, *at; size_t count; } buffer;
+
+static buffer new_buffer(size_t count)
+{
+    buffer b;
+    size_t i;
+    b.count = count;
+    b.whole = (float *)malloc((count + 2 * GUARD) * sizeof(float));
+    for (i = 0; i < count + 2 * GUARD; ++i) b.whole[i] = sentinel;
+    b.at = b.whole + GUARD;
+    return b;
+}
+
+static bool free_buffer(buffer *b)
+{
+    size_t i;
+    bool fine = true;
+    for (i = 0; i < GUARD; ++i)
+        if (b->whole[i] != sentinel || b->at[b->count + i] != sentinel) fine = false;
+    free(b->whole);
+    return fine;
+}
+
+typedef struct outcome { buffer y, gradient[MOST_INPUTS], state[2]; bool fine; } outcome;
+
+/* Runs forward and backward; `skip` is a mask of inputs whose gradient is NULL. */
+static outcome run(ft__context *c, const problem *p, const double *r, int op, int skip)
+{
+    ft__node node;
+    ft__tensor input[MOST_INPUTS];
+    ft__call call;
+    ft__costs costs = {0, 0, 0};
+    buffer values[MOST_INPUTS], saved, scratch, upstream;
+    outcome out;
+    size_t k;
+    int i;
+    memset(&node, 0, sizeof node);
+    memset(&call, 0, sizeof call);
+    memset(input, 0, sizeof input);
+    memset(&out, 0, sizeof out);
+    node.op = op;
+    node.name = (char *)(uintptr_t)p->op;
+    node.options = p->options;
+    for (i = 0; i < p->inputs; ++i) {
+        input[i].shape = p->shape[i];
+        values[i] = new_buffer(count_of(&p->shape[i]));
+        out.gradient[i] = new_buffer(values[i].count);
+        for (k = 0; k < values[i].count; ++k) {
+            values[i].at[k] = (float)p->x[i][k];
+            if (p->integer_last && i == p->inputs - 1)
+                ((int32_t *)(void *)values[i].at)[k] = (int32_t)p->x[i][k];
+            out.gradient[i].at[k] = 0.125f * (float)(k % 7);
+        }
+        input[i].type = p->integer_last && i == p->inputs - 1 ? FT_I32 : FT_F32;
+        input[i].value = values[i].at;
+        input[i].gradient = skip & 1 << i || input[i].type == FT_I32 ? NULL : out.gradient[i].at;
+    }
+    call.context = c;
+    call.node = &node;
+    call.input = input;
+    call.input_count = p->inputs;
+    call.training = p->training;
+    call.output.shape = p->out;
+    out.y = new_buffer(count_of(&p->out));
+    upstream = new_buffer(out.y.count);
+    for (k = 0; k < out.y.count; ++k) upstream.at[k] = (float)r[k];
+    call.output.value = out.y.at;
+    call.output.gradient = upstream.at;
+    if (ft__rows[op].costs) ft__rows[op].costs(&call, &costs);
+    saved = new_buffer(costs.saved / 4 + 1);
+    scratch = new_buffer(costs.workspace / 4 + 1);
+    call.saved = saved.at;
+    call.workspace = scratch.at;
+    ft__rows[op].forward(&call);
+    ft__rows[op].backward(&call);
+    out.fine = true;
+    for (i = 0; i < p->inputs; ++i) {
+        if (i >= 3 && p->inputs == 5) { /* running statistics are state: kept for a look */
+            out.state[i - 3] = values[i];
+            continue;
+        }
+        for (k = 0; k < values[i].count && input[i].type == FT_F32; ++k)
+            if (values[i].at[k] != (float)p->x[i][k]) out.fine = false; /* inputs are read only */
+        if (!free_buffer(&values[i])) out.fine = false;
+    }
+    if (!free_buffer(&saved) || !free_buffer(&scratch) || !free_buffer(&upstream)) out.fine = false;
+    return out;
+}
+
+static bool free_outcome(outcome *out, int inputs)
+{
+    bool fine = out->fine && free_buffer(&out->y);
+    int i;
+    for (i = 0; i < inputs; ++i)
+        if (!free_buffer(&out->gradient[i])) fine = false;
+    for (i = 0; i < 2; ++i)
+        if (out->state[i].whole && !free_buffer(&out->state[i])) fine = false;
+    return fine;
+}
+
+/* ---- One case ---- */
+
+static const char *repeat_text(const problem *p, int number)
+{
+    static char text[80];
+    snprintf(text, sizeof text, "again: build/test_operators %s %d", p->op, number);
+    return text;
+}
+
+static void compare(const problem *p, int number, const char *what, const float *got,
+                    const double *want, size_t count)
+{
+    double largest = 0;
+    size_t i, bad = 0, at = 0;
+    for (i = 0; i < count; ++i)
+        if (fabs(want[i]) > largest) largest = fabs(want[i]);
+    for (i = 0; i < count; ++i)
+        if (!(fabs((double)got[i] - want[i]) <= tolerance * largest + 1e-7)) {
+            if (!bad) at = i;
+            bad += 1;
+        }
+    CHECK(bad == 0, "%s, case %d, %s: %zu of %zu wrong; [%zu] is %.9g, not %.9g (%s)", p->op, number,
+          what, bad, count, at, (double)got[at], want[at], repeat_text(p, number));
+}
+
+/* d(sum r y)/dx[i][k] by central differences of the oracle */
+static void numeric_gradient(const problem *p, oracle f, const double *r, int i, double *to)
+{
+    size_t count = count_of(&p->shape[i]), outputs = count_of(&p->out), k, j;
+    double *high = (double *)malloc(outputs * sizeof(double));
+    double *low = (double *)malloc(outputs * sizeof(double));
+    const double h = 1e-5;
+    for (k = 0; k < count; ++k) {
+        double kept = p->x[i][k], sum = 0;
+        p->x[i][k] = kept + h;
+        f(p, high);
+        p->x[i][k] = kept - h;
+        f(p, low);
+        p->x[i][k] = kept;
+        for (j = 0; j < outputs; ++j) sum += r[j] * (high[j] - low[j]);
+        to[k] = sum / (2 * h) + 0.125 * (double)(k % 7);
+    }
+    free(high);
+    free(low);
+}
+
+static bool has_gradient(const problem *p, int i)
+{
+    if (p->integer_last && i == p->inputs - 1) return false;
+    if (p->inputs == 5) return i < 3;
+    return !(i == 1 && strstr(p->op, "cross_entropy"));
+}
+
+static void check_gradients(ft__context *c, problem *p, oracle f, int op, int number,
+                            const double *r, const outcome *first)
+{
+    int i, skip;
+    for (i = 0; i < p->inputs; ++i) {
+        size_t count = count_of(&p->shape[i]);
+        double *want;
+        char what[32];
+        if (!has_gradient(p, i) || count > 6000) continue;
+        want = (double *)malloc(count * sizeof *want);
+        numeric_gradient(p, f, r, i, want);
+        snprintf(what, sizeof what, "gradient %d", i);
+        compare(p, number, what, first->gradient[i].at, want, count);
+        free(want);
+    }
+    for (skip = 0; skip < p->inputs; ++skip) { /* without one of them the others are the same */
+        outcome out = run(c, p, r, op, 1 << skip);
+        for (i = 0; i < p->inputs; ++i)
+            if (i != skip)
+                CHECK(!memcmp(out.gradient[i].at, first->gradient[i].at,
+                              out.gradient[i].count * sizeof(float)),
+                      "%s, case %d: gradient %d without %d (%s)", p->op, number, i, skip,
+                      repeat_text(p, number));
+        CHECK(free_outcome(&out, p->inputs), "%s, case %d: wrote outside", p->op, number);
+    }
+}
+
+static void fill(problem *p)
+{
+    unsigned state = 17;
+    int i;
+    size_t k;
+    for (i = 0; i < p->inputs; ++i) {
+        size_t count = count_of(&p->shape[i]);
+        p->x[i] = (double *)malloc((count + 1) * sizeof(double));
+        for (k = 0; k < count; ++k) {
+            double v = 2 * random_value(&state);
+            /* away from the corners of relu and the like, and exact in float */
+            if (fabs(v) < 0.01) v += 0.02;
+            p->x[i][k] = (double)(float)v;
+            if (p->inputs == 5 && i == 4) p->x[i][k] = (double)(float)(fabs(v) + 0.5);
+            if (p->integer_last && i == p->inputs - 1)
+                p->x[i][k] = k % 5 == 3 && count > 3 ? -100 : (double)(k * 7 % (size_t)p->shape[0].size[1]);
+        }
+    }
+}
+
+static ft__context *contexts[3];
+
+static void check_running(const problem *p, int number, const outcome *out)
+{
+    size_t channels = (size_t)p->shape[0].size[1], c, n, i;
+    size_t plane = p->shape[0].rank == 4 ? (size_t)(p->shape[0].size[2] * p->shape[0].size[3]) : 1;
+    double count = (double)plane * p->shape[0].size[0];
+    for (c = 0; c < channels; ++c) {
+        double sum = 0, squares = 0, mean = p->x[3][c], var = p->x[4][c];
+        for (n = 0; n < (size_t)p->shape[0].size[0]; ++n)
+            for (i = 0; i < plane; ++i) sum += p->x[0][(n * channels + c) * plane + i];
+        for (n = 0; n < (size_t)p->shape[0].size[0]; ++n)
+            for (i = 0; i < plane; ++i) {
+                double d = p->x[0][(n * channels + c) * plane + i] - sum / count;
+                squares += d * d;
+            }
+        if (p->training) {
+            mean = 0.9 * mean + 0.1 * sum / count;
+            if (count > 1) var = 0.9 * var + 0.1 * squares / (count - 1);
+        }
+        CHECK(CLOSE(out->state[0].at[c], mean, 1e-5) && CLOSE(out->state[1].at[c], var, 1e-5),
+              "batch_norm, case %d: running statistics of channel %zu", number, c);
+    }
+}
+
+static void check_case(problem *p, oracle f, int op, int number)
+{
+    unsigned state = 5;
+    size_t outputs, k;
+    double *y, *r;
+    outcome first, other;
+    ft__node node;
+    ft__tensor input[MOST_INPUTS];
+    int i;
+    memset(&node, 0, sizeof node);
+    memset(input, 0, sizeof input);
+    node.name = (char *)(uintptr_t)p->op;
+    node.options = p->options;
+    for (i = 0; i < p->inputs; ++i) {
+        input[i].shape = p->shape[i];
+        input[i].type = p->integer_last && i == p->inputs - 1 ? FT_I32 : FT_F32;
+    }
+    ft__rows[op].shape(contexts[0], &node, input, p->inputs, &p->out);
+    CHECK(contexts[0]->status == FT_OK, "%s, case %d: %s", p->op, number, contexts[0]->text);
+    if (contexts[0]->status != FT_OK) {
+        contexts[0]->status = FT_OK;
+        return;
+    }
+    fill(p);
+    outputs = count_of(&p->out);
+    y = (double *)malloc(outputs * sizeof *y);
+    r = (double *)malloc(outputs * sizeof *r);
+    for (k = 0; k < outputs; ++k) r[k] = (double)(float)random_value(&state);
+    f(p, y);
+    first = run(contexts[0], p, r, op, 0);
+    compare(p, number, "value", first.y.at, y, outputs);
+    check_gradients(contexts[0], p, f, op, number, r, &first);
+    if (p->inputs == 5) check_running(p, number, &first);
+    for (i = 1; i < 3; ++i) {
+        int g;
+        other = run(contexts[i], p, r, op, 0);
+        CHECK(!memcmp(other.y.at, first.y.at, outputs * sizeof(float)),
+              "%s, case %d: other values with more threads", p->op, number);
+        for (g = 0; g < p->inputs; ++g)
+            CHECK(!memcmp(other.gradient[g].at, first.gradient[g].at,
+                          first.gradient[g].count * sizeof(float)),
+                  "%s, case %d: another gradient %d with more threads", p->op, number, g);
+        CHECK(free_outcome(&other, p->inputs), "%s, case %d: wrote outside", p->op, number);
+    }
+    CHECK(free_outcome(&first, p->inputs), "%s, case %d: wrote outside a buffer or changed an input",
+          p->op, number);
+    for (i = 0; i < p->inputs; ++i) free(p->x[i]);
+    free(y);
+    free(r);
+}
+
+/* ---- The cases ---- */
+
+static const char *only_op;
+static int only_case = -1, numbers[FT__OP_COUNT];
+
+static void add_case(problem p, const char *name, oracle f)
+{
+    int op;
+    for (op = FT__OP_COUNT - 1; op > 0 && strcmp(ft__rows[op].name, name) != 0; --op) {}
+    CHECK(op > 0, "%s is an operator", name);
+    numbers[op] += 1;
+    if (only_op && strcmp(only_op, name) != 0) return;
+    if (only_case >= 0 && only_case != numbers[op]) return;
+    p.op = ft__rows[op].name;
+    check_case(&p, f, op, numbers[op]);
+}
+
+static problem with(int inputs, ft_shape a, ft_shape b, ft_shape c)
+{
+    problem p;
+    memset(&p, 0, sizeof p);
+    p.inputs = inputs;
+    p.shape[0] = a;
+    p.shape[1] = b;
+    p.shape[2] = c;
+    return p;
+}
+
+static void conv_case(ft_shape x, ft_shape w, bool bias, ft_conv2d_options o)
+{
+    problem p = with(bias ? 3 : 2, x, w, shape1(w.size[0]));
+    p.options.conv2d = o;
+    add_case(p, "conv2d", oracle_conv2d);
+}
+
+static void conv_cases(void)
+{
+    ft_conv2d_options o = {.kernel = {0}};
+    static const int sizes[] = {1, 3, 17};
+    int i, j;
+    for (i = 0; i < 3; ++i) /* channels of 1, 3, 17 both ways */
+        for (j = 0; j < 3; ++j)
+            conv_case(shape4(2, sizes[i], 5, 6), shape4(sizes[j], sizes[i], 3, 3), j != 1, o);
+    conv_case(shape4(1, 64, 4, 4), shape4(17, 64, 1, 1), true, o);
+    conv_case(shape4(3, 3, 1, 1), shape4(2, 3, 1, 1), true, o);
+    conv_case(shape4(1, 2, 40, 71), shape4(3, 2, 3, 3), false, o);
+    o.padding[0] = 1;
+    conv_case(shape4(2, 3, 7, 9), shape4(4, 3, 3, 3), true, o);
+    o.stride[0] = 2;
+    conv_case(shape4(2, 3, 7, 10), shape4(4, 3, 3, 3), true, o);
+    o.stride[1] = 3;
+    o.padding[1] = 2;
+    o.padding[3] = 1;
+    conv_case(shape4(2, 3, 8, 9), shape4(4, 3, 2, 5), false, o);
+    memset(&o, 0, sizeof o);
+    o.dilation[0] = 2;
+    o.dilation[1] = 3;
+    conv_case(shape4(1, 2, 9, 11), shape4(3, 2, 3, 3), true, o);
+    memset(&o, 0, sizeof o);
+    o.groups = 3;
+    conv_case(shape4(2, 6, 6, 5), shape4(9, 2, 3, 3), true, o);
+    conv_case(shape4(2, 3, 6, 5), shape4(3, 1, 3, 3), true, o);
+    conv_case(shape4(2, 3, 6, 5), shape4(6, 1, 3, 3), false, o);
+    o.stride[0] = 2;
+    o.padding[0] = 1;
+    conv_case(shape4(3, 3, 9, 8), shape4(3, 1, 3, 3), true, o);
+    for (i = 5; i < 9; ++i) { /* SAME at even and odd sizes */
+        memset(&o, 0, sizeof o);
+        o.same = true;
+        o.stride[0] = 1 + i % 2;
+        conv_case(shape4(2, 2, i, i + 2), shape4(3, 2, 3, 3), true, o);
+        o.stride[0] = 2;
+        o.groups = 2;
+        conv_case(shape4(2, 2, i, i + 1), shape4(2, 1, 3, 3), false, o);
+    }
+}
+
+static void layer_cases(void)
+{
+    static const int sizes[] = {1, 3, 17, 64};
+    problem p;
+    int i;
+    for (i = 0; i < 4; ++i) {
+        p = with(3, shape2(5, sizes[i]), shape2(sizes[3 - i], sizes[i]), shape1(sizes[3 - i]));
+        add_case(p, "linear", oracle_linear);
+        p = with(2, shape2(sizes[i], 7), shape2(3, 7), shape1(0));
+        add_case(p, "linear", oracle_linear);
+    }
+    p = with(3, shape4(2, 3, 2, 9), shape2(5, 9), shape1(5));
+    add_case(p, "linear", oracle_linear);
+    for (i = 0; i < 4; ++i) {
+        int channels = i < 2 ? 3 : 17;
+        p = with(5, i % 2 ? shape2(8, channels) : shape4(3, channels, 4, 3), shape1(channels),
+                 shape1(channels));
+        p.shape[3] = p.shape[4] = shape1(channels);
+        p.training = true;
+        add_case(p, "batch_norm", oracle_batch_norm);
+        p.training = false;
+        add_case(p, "batch_norm", oracle_batch_norm);
+    }
+}
+
+static void pool_case(const char *name, ft_shape x, int kernel, int stride, int padding, int how)
+{
+    problem p = with(1, x, shape1(0), shape1(0));
+    p.options.pool2d.kernel[0] = kernel;
+    p.options.pool2d.stride[0] = stride;
+    p.options.pool2d.padding[0] = padding;
+    p.options.pool2d.ceil_mode = how & 1;
+    p.options.pool2d.exclude_padding = how & 2;
+    add_case(p, name, oracle_pool);
+}
+
+static void pool_cases(void)
+{
+    static const char *const names[] = {"max_pool2d", "avg_pool2d"};
+    int n, how;
+    for (n = 0; n < 2; ++n)
+        for (how = 0; how < 4; ++how) {
+            pool_case(names[n], shape4(2, 3, 8, 7), 2, 0, 0, how);
+            pool_case(names[n], shape4(1, 2, 9, 10), 3, 2, 1, how);
+            pool_case(names[n], shape4(2, 1, 3, 3), 3, 1, 0, how);
+            pool_case(names[n], shape4(1, 17, 6, 5), 2, 3, 1, how);
+        }
+    add_case(with(1, shape4(2, 3, 4, 5), shape1(0), shape1(0)), "global_avg_pool", oracle_global);
+    add_case(with(1, shape4(2, 3, 4, 5), shape1(0), shape1(0)), "global_max_pool", oracle_global);
+    add_case(with(1, shape4(3, 17, 1, 1), shape1(0), shape1(0)), "global_avg_pool", oracle_global);
+}
+
+static void elementwise_cases(void)
+{
+    static const char *const names[] = {"sigmoid", "tanh", "relu", "relu6", "leaky_relu", "elu",
+                                        "softplus", "softsign", "gelu", "silu"};
+    problem p;
+    size_t n;
+    for (n = 0; n < sizeof names / sizeof names[0]; ++n) {
+        add_case(with(1, shape2(3, 17), shape1(0), shape1(0)), names[n], oracle_activation);
+        add_case(with(1, shape4(1, 3, 17, 64), shape1(0), shape1(0)), names[n], oracle_activation);
+    }
+    p = with(1, shape2(3, 17), shape1(0), shape1(0));
+    p.options.activation.slope = 0.25f;
+    add_case(p, "leaky_relu", oracle_activation);
+    p.options.activation.alpha = 0.5f;
+    add_case(p, "elu", oracle_activation);
+    p.options.activation.tanh_approximation = true;
+    add_case(p, "gelu", oracle_activation);
+    for (n = 0; n < 2; ++n) {
+        const char *name = n ? "log_softmax" : "softmax";
+        add_case(with(1, shape2(3, 17), shape1(0), shape1(0)), name, oracle_softmax);
+        add_case(with(1, shape2(64, 3), shape1(0), shape1(0)), name, oracle_softmax);
+        p = with(1, shape4(2, 3, 4, 5), shape1(0), shape1(0));
+        p.options.activation.axis = 1;
+        add_case(p, name, oracle_softmax);
+    }
+}
+
+static void shape_cases(void)
+{
+    problem p = with(1, shape4(2, 3, 4, 5), shape1(0), shape1(0));
+    int n;
+    add_case(p, "flatten", oracle_copy);
+    p.options.reshape.rank = 2;
+    p.options.reshape.size[0] = 6;
+    p.options.reshape.size[1] = -1;
+    add_case(p, "reshape", oracle_copy);
+    for (n = 0; n < 2; ++n) {
+        const char *name = n ? "mul" : "add";
+        add_case(with(2, shape4(2, 3, 4, 5), shape4(2, 3, 4, 5), shape1(0)), name, oracle_pairwise);
+        add_case(with(2, shape4(2, 3, 4, 5), shape4(1, 3, 1, 1), shape1(0)), name, oracle_pairwise);
+        add_case(with(2, shape4(2, 3, 4, 5), shape2(4, 1), shape1(0)), name, oracle_pairwise);
+        add_case(with(2, shape4(2, 3, 4, 5), shape1(1), shape1(0)), name, oracle_pairwise);
+        add_case(with(2, shape4(2, 17, 3, 1), shape4(2, 17, 1, 1), shape1(0)), name,
+                 oracle_pairwise);
+    }
+    p = with(3, shape4(2, 3, 2, 5), shape4(2, 1, 2, 5), shape4(2, 4, 2, 5));
+    p.options.concat.axis = 1;
+    add_case(p, "concat", oracle_concat);
+    p = with(1, shape4(2, 3, 4, 5), shape1(0), shape1(0));
+    p.options.pad.before[1] = 2;
+    p.options.pad.after[2] = 1;
+    p.options.pad.before[3] = 3;
+    add_case(p, "pad", oracle_window);
+    p = with(1, shape4(2, 5, 7, 8), shape1(0), shape1(0));
+    p.options.slice.step[2] = p.options.slice.step[3] = 2;
+    add_case(p, "slice", oracle_window);
+    p.options.slice.start[1] = 1;
+    p.options.slice.stop[1] = 4;
+    p.options.slice.start[3] = 2;
+    p.options.slice.step[3] = 3;
+    add_case(p, "slice", oracle_window);
+}
+
+static void loss_cases(void)
+{
+    static const int classes[] = {1, 3, 17};
+    problem p;
+    int i;
+    for (i = 0; i < 3; ++i) {
+        p = with(2, shape2(6, classes[i]), shape1(6), shape1(0));
+        p.integer_last = true;
+        add_case(p, "cross_entropy", oracle_loss);
+        p.options.loss.label_smoothing = 0.1f;
+        add_case(p, "cross_entropy", oracle_loss);
+        p = with(2, shape2(5, classes[i]), shape2(5, classes[i]), shape1(0));
+        add_case(p, "soft_cross_entropy", oracle_loss);
+        add_case(p, "binary_cross_entropy", oracle_loss);
+        add_case(p, "mse", oracle_loss);
+    }
+}
+
+/* ---- Wrong shapes and labels ---- */
+
+static void expect_shape_error(const char *name, int inputs, ft_shape a, ft_shape b,
+                               ft__options options, const char *word)
+{
+    ft__context *c = contexts[0];
+    ft__tensor input[3];
+    ft__node node;
+    ft_shape out;
+    int op;
+    memset(&node, 0, sizeof node);
+    memset(input, 0, sizeof input);
+    node.name = (char *)(uintptr_t)"some_layer";
+    node.options = options;
+    input[0].shape = a;
+    input[1].shape = input[2].shape = b;
+    for (op = FT__OP_COUNT - 1; op > 0 && strcmp(ft__rows[op].name, name) != 0; --op) {}
+    ft__rows[op].shape(c, &node, input, inputs, &out);
+    CHECK(c->status == FT_SHAPE || c->status == FT_INVALID, "%s: a wrong shape is accepted", name);
+    CHECK(strstr(c->text, "some_layer") && strstr(c->text, word), "%s: \"%s\"", name, c->text);
+    c->status = FT_OK;
+    c->text[0] = 0;
+}
+
+static void test_errors(void)
+{
+    ft__options none, o;
+    memset(&none, 0, sizeof none);
+    expect_shape_error("conv2d", 2, shape4(2, 3, 5, 5), shape4(4, 1, 3, 3), none, "3 channels");
+    expect_shape_error("conv2d", 2, shape2(2, 3), shape4(4, 3, 3, 3), none, "[2, 3]");
+    expect_shape_error("conv2d", 2, shape4(2, 3, 2, 2), shape4(4, 3, 3, 3), none, "3x3");
+    o = none;
+    o.conv2d.groups = 2;
+    expect_shape_error("conv2d", 2, shape4(2, 3, 5, 5), shape4(4, 1, 3, 3), o, "groups");
+    o.conv2d.groups = 1;
+    o.conv2d.stride[0] = -1;
+    expect_shape_error("conv2d", 2, shape4(2, 3, 5, 5), shape4(4, 3, 3, 3), o, "stride");
+    expect_shape_error("linear", 2, shape2(2, 3), shape2(4, 5), none, "weight");
+    expect_shape_error("batch_norm", 3, shape4(2, 3, 4, 4), shape1(4), none, "3 channels");
+    o = none;
+    o.pool2d.kernel[0] = 5;
+    expect_shape_error("max_pool2d", 1, shape4(2, 3, 4, 4), shape1(0), o, "kernel");
+    expect_shape_error("add", 2, shape2(2, 3), shape2(2, 4), none, "repeat");
+    o = none;
+    o.concat.axis = 1;
+    expect_shape_error("concat", 2, shape4(2, 3, 4, 5), shape4(2, 3, 5, 5), o, "fit");
+    o = none;
+    o.slice.step[0] = -1000;
+    expect_shape_error("slice", 1, shape4(2, 3, 4, 5), shape1(0), o, "batch");
+    expect_shape_error("mse", 2, shape2(2, 3), shape2(2, 4), none, "shape");
+    expect_shape_error("cross_entropy", 2, shape2(2, 3), shape1(2), none, "I32");
+}
+
+/* A label that is no class: NaN, and nothing is read outside (see the sanitizers). */
+static void test_wrong_label(int label)
+{
+    float x[6] = {1, 2, 3, 4, 5, 6}, y = 0, dx[6] = {0}, dy = 1, saved[6];
+    int32_t labels[2];
+    ft__tensor input[2];
+    ft__node node;
+    ft__call call;
+    labels[0] = 1;
+    labels[1] = label;
+    memset(&node, 0, sizeof node);
+    memset(&call, 0, sizeof call);
+    memset(input, 0, sizeof input);
+    input[0].shape = shape2(2, 3);
+    input[0].value = x;
+    input[0].gradient = dx;
+    input[1].shape = shape1(2);
+    input[1].type = FT_I32;
+    input[1].value = (float *)(void *)labels;
+    call.context = contexts[0];
+    call.node = &node;
+    call.input = input;
+    call.input_count = 2;
+    call.output.shape = shape1(1);
+    call.output.value = &y;
+    call.output.gradient = &dy;
+    call.saved = saved;
+    ft__cross_entropy_forward(&call);
+    ft__cross_entropy_backward(&call);
+    CHECK(y != y, "label %d: loss %g", label, (double)y);
+}
+
+int main(int count, char **words)
+{
+    static const int threads[] = {1, 2, 5};
+    int i, op;
+    if (count > 1) only_op = words[1];
+    if (count > 2) only_case = atoi(words[2]);
+    for (i = 0; i < 3; ++i) {
+        ft_desc desc = {.threads = threads[i]};
+        contexts[i] = &ft_create(desc)->context; /* the first member of a model */
+    }
+    conv_cases();
+    layer_cases();
+    pool_cases();
+    elementwise_cases();
+    shape_cases();
+    loss_cases();
+    test_errors();
+    test_wrong_label(3);
+    test_wrong_label(-1);
+    test_wrong_label(1000000000);
+    for (op = FT__OP_buffer + 1; op < FT__OP_COUNT; ++op)
+        CHECK(numbers[op] || op == FT__OP_dropout, "%s has no case", ft__rows[op].name);
+    for (i = 0; i < 3; ++i) ft_destroy((ft_model *)(void *)contexts[i]);
+    return check_done("test_operators");
+}
