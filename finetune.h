@@ -1978,7 +1978,7 @@ FT__INLINE float ft__erf(float x)
    on m, n, the place of the element, nor on how the work is parted among threads.
    ============================================================================================= */
 #define FT__BLOCK_K ((size_t)256)
-#define FT__BLOCK_M ((size_t)252)
+#define FT__BLOCK_M ((size_t)240) /* a multiple of every tile's rows: 4, 6, 8 */
 #define FT__BLOCK_N ((size_t)512)
 #define FT__TILE_MOST (8 * 32)
 
@@ -2156,18 +2156,64 @@ static size_t ft__packed_left(const ft__context *c, size_t m, size_t k)
 
 static size_t ft__gemm_scratch(void) { return FT__BLOCK_K * (FT__BLOCK_N + 32); }
 
+#if (defined(FT__X86) || defined(FT__ARM)) && (defined(__clang__) || __GNUC__ >= 12)
+#define FT__SHUFFLE 1
+typedef float ft__four __attribute__((vector_size(16)));
+typedef float ft__loose_four __attribute__((vector_size(16), aligned(4), may_alias));
+#define FT__FOUR(p) (*(const ft__loose_four *)(const void *)(p))
+#define FT__PUT_FOUR(p) (*(ft__loose_four *)(void *)(p))
+#endif
+
+/* Four lines, `line` apart, of `k` neighbouring numbers each, as columns of a panel. */
+static void ft__pack_four(const float *from, ptrdiff_t line, size_t k, size_t width, float *to)
+{
+    size_t p = 0;
+    int i;
+#ifdef FT__SHUFFLE
+    for (; p + 4 <= k; p += 4, to += 4 * width) {
+        ft__four a = FT__FOUR(from + p), b = FT__FOUR(from + line + p);
+        ft__four c = FT__FOUR(from + 2 * line + p), d = FT__FOUR(from + 3 * line + p);
+        ft__four ab = __builtin_shufflevector(a, b, 0, 4, 1, 5); /* a0 b0 a1 b1 */
+        ft__four cd = __builtin_shufflevector(c, d, 0, 4, 1, 5);
+        FT__PUT_FOUR(to) = __builtin_shufflevector(ab, cd, 0, 1, 4, 5);
+        FT__PUT_FOUR(to + width) = __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
+        ab = __builtin_shufflevector(a, b, 2, 6, 3, 7);
+        cd = __builtin_shufflevector(c, d, 2, 6, 3, 7);
+        FT__PUT_FOUR(to + 2 * width) = __builtin_shufflevector(ab, cd, 0, 1, 4, 5);
+        FT__PUT_FOUR(to + 3 * width) = __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
+    }
+#endif
+    for (; p < k; ++p, to += width)
+        for (i = 0; i < 4; ++i) to[i] = from[i * line + (ptrdiff_t)p];
+}
+
+/* Copies k rows that are as long as a panel is wide: the sizes are spelled out, so that the
+   compiler makes each copy a few moves instead of a call. */
+static void ft__pack_rows(const float *from, ptrdiff_t stride, size_t width, size_t k, float *to)
+{
+    for (; k > 0; --k, from += stride, to += width) {
+        if (width == 32) memcpy(to, from, 32 * sizeof(float));
+        else if (width == 16) memcpy(to, from, 16 * sizeof(float));
+        else if (width == 8) memcpy(to, from, 8 * sizeof(float));
+        else memcpy(to, from, width * sizeof(float));
+    }
+}
+
 /* One panel: `width` lines (the rest zero) of a matrix, element by element along k. */
 static void ft__pack_panel(ft__matrix a, size_t lines, size_t width, size_t k, float *to)
 {
     size_t i, p, begin;
     if (a.row == 1 && lines == width) {
-        for (p = 0; p < k; ++p) memcpy(to + p * width, a.at + (ptrdiff_t)p * a.column,
-                                       width * sizeof(float));
+        ft__pack_rows(a.at, a.column, width, k, to);
         return;
     }
     for (begin = 0; begin < k; begin += 16) { /* a stretch of k that stays in the first cache */
         size_t end = k - begin < 16 ? k : begin + 16;
-        for (i = 0; i < width; ++i) {
+        const float *from = a.at + (ptrdiff_t)begin * a.column;
+        for (i = 0; a.column == 1 && i + 4 <= lines; i += 4)
+            ft__pack_four(from + (ptrdiff_t)i * a.row, a.row, end - begin, width,
+                          to + begin * width + i);
+        for (; i < width; ++i) {
             const float *line = a.at + (ptrdiff_t)i * a.row;
             for (p = begin; i < lines && p < end; ++p)
                 to[p * width + i] = line[(ptrdiff_t)p * a.column];
@@ -2227,9 +2273,8 @@ static void ft__gemm(const ft__context *c, size_t m, size_t n, size_t k, const f
                 ft__pack_panel(part, width - jj < tile->columns ? width - jj : tile->columns,
                                tile->columns, depth, scratch + jj * depth);
             }
-            for (i = 0; i < m; i += FT__BLOCK_M / tile->rows * tile->rows) {
-                size_t rows = FT__BLOCK_M / tile->rows * tile->rows;
-                if (m - i < rows) rows = m - i;
+            for (i = 0; i < m; i += FT__BLOCK_M) {
+                size_t rows = m - i < FT__BLOCK_M ? m - i : FT__BLOCK_M;
                 for (jj = 0; jj < width; jj += tile->columns)
                     for (ii = i; ii < i + rows; ii += tile->rows)
                         ft__gemm_tile(tile, m - ii, width - jj, depth,
@@ -2249,7 +2294,7 @@ typedef struct ft__product {
     bool accumulate;
 } ft__product;
 
-#define FT__PIECE_M ((size_t)252)
+#define FT__PIECE_M ((size_t)240)
 #define FT__PIECE_N ((size_t)256)
 
 static void ft__product_slot(void *context, int slot)
@@ -2304,6 +2349,11 @@ static void ft__gemm_parallel(ft__context *c, size_t m, size_t n, size_t k, ft__
    kernel sees at output pixel p. im2col writes a piece of that matrix; col2im adds a piece back.
    Depthwise convolutions, with one channel to a kernel, are too thin for that: direct loops.
    ============================================================================================= */
+#if defined(__GNUC__) && !defined(__clang__) && !defined(FINETUNE_NO_SIMD)
+#pragma GCC push_options
+#pragma GCC optimize("O3") /* gcc's -O2 leaves these loops scalar */
+#endif
+
 typedef struct ft__conv {
     size_t batch, groups;
     int channels, outputs;          /* of one group */
@@ -2378,7 +2428,10 @@ static void ft__col2im(const ft__conv *g, const float *from, size_t row, size_t 
             int y = oy * g->stride[0] + dy;
             float *line = plane + (ptrdiff_t)y * g->width + dx;
             if (y < 0 || y >= g->height) continue;
-            for (x = first; x < last; ++x) line[(ptrdiff_t)x * g->stride[1]] += from[x];
+            if (g->stride[1] == 1)
+                for (x = first; x < last; ++x) line[x] += from[x];
+            else
+                for (x = first; x < last; ++x) line[(ptrdiff_t)x * g->stride[1]] += from[x];
         }
     }
 }
@@ -2389,20 +2442,22 @@ static void ft__col2im(const ft__conv *g, const float *from, size_t row, size_t 
 typedef enum ft__depthwise_way { FT__DEPTH_FORWARD, FT__DEPTH_INPUT, FT__DEPTH_WEIGHT }
     ft__depthwise_way;
 
-static void ft__depthwise_line(float *image, float *out, float *weight, int count, int stride,
-                               ft__depthwise_way way)
+static void ft__depthwise_line(float *image, float *out, float w, int count, int stride,
+                               ft__depthwise_way way, float sums[8])
 {
-    float sum = 0, w = *weight;
-    int x;
+    int x, i;
     if (way == FT__DEPTH_FORWARD && stride == 1)
         for (x = 0; x < count; ++x) out[x] += w * image[x];
     else if (way == FT__DEPTH_FORWARD)
         for (x = 0; x < count; ++x) out[x] += w * image[x * stride];
+    else if (way == FT__DEPTH_INPUT && stride == 1)
+        for (x = 0; x < count; ++x) image[x] += w * out[x];
     else if (way == FT__DEPTH_INPUT)
         for (x = 0; x < count; ++x) image[x * stride] += w * out[x];
-    else {
-        for (x = 0; x < count; ++x) sum += out[x] * image[x * stride];
-        *weight += sum;
+    else { /* eight sums, for eight lanes: the order of one would have to be kept */
+        for (x = 0; x + 8 <= count; x += 8)
+            for (i = 0; i < 8; ++i) sums[i] += out[x + i] * image[(x + i) * stride];
+        for (i = 0; x < count; ++x, ++i) sums[i] += out[x] * image[x * stride];
     }
 }
 
@@ -2414,6 +2469,7 @@ static void ft__depthwise(const ft__conv *g, float *image, float *out, float *we
     for (tap = 0; tap < area; ++tap) {
         int dy = tap / g->kernel[1] * g->dilation[0] - g->top;
         int dx = tap % g->kernel[1] * g->dilation[1] - g->left;
+        float sums[8] = {0, 0, 0, 0, 0, 0, 0, 0};
         ft__inside_range(g->width, g->stride[1], dx, g->out_width, &first, &last);
         if (first == last) continue;
         for (oy = 0; oy < g->out_height; ++oy) {
@@ -2421,11 +2477,18 @@ static void ft__depthwise(const ft__conv *g, float *image, float *out, float *we
             if (y < 0 || y >= g->height) continue;
             ft__depthwise_line(image + (ptrdiff_t)y * g->width + dx
                                    + (ptrdiff_t)first * g->stride[1],
-                               out + (ptrdiff_t)oy * g->out_width + first, weight + tap,
-                               last - first, g->stride[1], way);
+                               out + (ptrdiff_t)oy * g->out_width + first, weight[tap],
+                               last - first, g->stride[1], way, sums);
         }
+        if (way == FT__DEPTH_WEIGHT)
+            weight[tap] += ((sums[0] + sums[4]) + (sums[2] + sums[6]))
+                + ((sums[1] + sums[5]) + (sums[3] + sums[7]));
     }
 }
+
+#if defined(__GNUC__) && !defined(__clang__) && !defined(FINETUNE_NO_SIMD)
+#pragma GCC pop_options
+#endif
 
 /* =============================================================================================
    [SECTION] 7 Nodes and parameters
@@ -3220,7 +3283,8 @@ static ft__conv ft__conv_of(const ft_conv2d_options *o, const ft_shape *x, const
 {
     bool uniform = !o->padding[1] && !o->padding[2] && !o->padding[3];
     ft__conv g;
-    int i, before[2], after[2], out[2];
+    int64_t before[2], after[2];
+    int i, out[2];
     memset(&g, 0, sizeof g);
     g.groups = (size_t)(o->groups ? o->groups : 1);
     g.batch = x->size[0] > 0 ? (size_t)x->size[0] : 1;
@@ -3229,25 +3293,25 @@ static ft__conv ft__conv_of(const ft_conv2d_options *o, const ft_shape *x, const
     g.height = x->size[2];
     g.width = x->size[3];
     for (i = 0; i < 2; ++i) {
-        int in = x->size[2 + i], reach;
+        int64_t in = x->size[2 + i], reach, room; /* products of ints from files */
         g.kernel[i] = w->size[2 + i];
         g.stride[i] = ft__or_one(o->stride, i);
         g.dilation[i] = ft__or_one(o->dilation, i);
         before[i] = o->padding[uniform ? 0 : i];
         after[i] = o->padding[uniform ? 0 : 2 + i];
-        reach = (g.kernel[i] - 1) * g.dilation[i] + 1;
+        reach = ((int64_t)g.kernel[i] - 1) * g.dilation[i] + 1;
         if (o->same) {
-            int total;
-            out[i] = (in + g.stride[i] - 1) / g.stride[i];
-            total = (out[i] - 1) * g.stride[i] + reach - in;
-            before[i] = total > 0 ? total / 2 : 0;
+            room = (in + g.stride[i] - 1) / g.stride[i]; /* the output */
+            before[i] = (room - 1) * g.stride[i] + reach - in;
+            before[i] = before[i] > 0 ? before[i] / 2 : 0;
         } else {
-            int room = in + before[i] + after[i] - reach;
-            out[i] = room < 0 ? 0 : room / g.stride[i] + 1;
+            room = in + before[i] + after[i] - reach;
+            room = room < 0 ? 0 : room / g.stride[i] + 1;
         }
+        out[i] = reach > INT_MAX || room > INT_MAX ? 0 : (int)room;
     }
-    g.top = before[0];
-    g.left = before[1];
+    g.top = (int)before[0];
+    g.left = (int)before[1];
     g.out_height = out[0];
     g.out_width = out[1];
     g.k = (size_t)g.channels * (size_t)g.kernel[0] * (size_t)g.kernel[1];
@@ -3318,6 +3382,7 @@ static size_t ft__conv_columns(const ft__conv *g, int threads)
     size_t columns = FT__CONV_NUMBERS / g->k, share;
     share = (g->p * g->batch * g->groups + 2 * (size_t)threads - 1) / (2 * (size_t)threads);
     if (columns > share) columns = share;
+    columns = ft__pad_to(columns, 32); /* whole tiles */
     if (columns < 64) columns = 64;
     return columns < g->p ? columns : g->p;
 }
@@ -3395,7 +3460,8 @@ static ft__conv_run ft__conv_start(const ft__call *call)
     run.call = call;
     run.g = ft__conv_of_call(call);
     run.shared = call->workspace;
-    run.slots = call->workspace + ft__conv_shared(call->context, &run.g);
+    run.slots = call->workspace; /* NULL: a depthwise one needs none */
+    if (run.slots) run.slots += ft__conv_shared(call->context, &run.g);
     run.slot = ft__conv_slot(call->context, &run.g);
     return run;
 }
@@ -7507,7 +7573,6 @@ static ft_node ft__classifier(ft__builder *b, ft_node logits, int resize, const 
 static const float ft__imagenet_mean[] = {0.485f, 0.456f, 0.406f};
 static const float ft__imagenet_std[] = {0.229f, 0.224f, 0.225f};
 static const float ft__halves[] = {0.5f, 0.5f, 0.5f};
-static const float ft__zeros[] = {0, 0, 0}, ft__ones[] = {1, 1, 1};
 
 /* The picture's shorter side before the centre is cut out: 256 for 224, and in that proportion. */
 static int ft__resize_for(int image_size) { return (image_size * 256 + 112) / 224; }
@@ -7716,8 +7781,8 @@ static ft_node ft__build_keras_cnn(ft__builder *b)
     }
     x = ft_linear(b->m, "fc1", ft_flatten(b->m, "flatten", x), b->o.adjusted ? 256 : 1024, linear);
     x = ft_dropout(b->m, "drop", ft__relu(b, "relu6", x), half);
-    return ft__classifier(b, ft_linear(b->m, "fc2", x, b->o.classes, linear), 0, ft__zeros,
-                          ft__ones);
+    return ft__classifier(b, ft_linear(b->m, "fc2", x, b->o.classes, linear), 0,
+                          ft__imagenet_mean, ft__imagenet_std);
 }
 
 /* ---- The table, and recognition ---- */

@@ -2,6 +2,7 @@
    CNN and two ResNets, against files that tests/golden/make_goldens.py made with PyTorch.
        build/test_golden [CASE]       runs one operator's case alone */
 #include "check.h"
+#include "formula.h"
 
 #define FINETUNE_IMPLEMENTATION
 #include "finetune.h"
@@ -350,21 +351,6 @@ static void test_optimizers(void)
 }
 
 /* ---- Networks: weights made by the formula of make_goldens.py ---- */
-
-static void by_formula(const char *name, float *to, size_t count, double low, double high)
-{
-    uint64_t seed = 0xCBF29CE484222325u;
-    const char *at;
-    size_t i;
-    for (at = name; *at; ++at) seed = (seed ^ (unsigned char)*at) * 0x100000001B3u;
-    for (i = 0; i < count; ++i) {
-        uint64_t z = seed + (i + 1) * 0x9E3779B97F4A7C15u;
-        z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
-        z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
-        z ^= z >> 31;
-        to[i] = (float)(low + (high - low) * ((double)(z >> 40) / 16777216.0));
-    }
-}
 
 static void set_by_formula(ft_model *m, ft_file *file)
 {

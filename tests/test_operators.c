@@ -871,6 +871,53 @@ static void test_wrong_label(int label)
     CHECK(y != y, "label %d: loss %g", label, (double)y);
 }
 
+/* Dropout: the share of zeros, the scale of the rest, the same mask backward, another for another
+   key, and nothing at all in evaluation or when frozen. */
+static void test_dropout(void)
+{
+    enum { N = 20000 };
+    static float x[N], y[N], again[N], dx[N], dy[N];
+    ft__tensor input;
+    ft__node node;
+    ft__call call;
+    int i, zeros = 0, differ = 0, form;
+    memset(&node, 0, sizeof node);
+    memset(&call, 0, sizeof call);
+    memset(&input, 0, sizeof input);
+    for (i = 0; i < N; ++i) x[i] = dy[i] = 1;
+    node.options.dropout.probability = 0.3f;
+    input.shape = shape2(2, N / 2);
+    input.value = x;
+    input.gradient = dx;
+    call.context = contexts[1];
+    call.node = &node;
+    call.input = &input;
+    call.input_count = 1;
+    call.output.shape = input.shape;
+    call.output.gradient = dy;
+    call.training = true;
+    for (form = 0; form < 4; ++form) {
+        call.random = form == 1 ? 77 : 5;
+        call.training = form != 2;
+        node.frozen = form == 3;
+        call.output.value = form ? again : y;
+        memset(dx, 0, sizeof dx);
+        ft__dropout_forward(&call);
+        ft__dropout_backward(&call);
+        for (i = 0; i < N; ++i) {
+            if (dx[i] != call.output.value[i]) break;
+            if (form == 0) zeros += y[i] == 0;
+            else if (form == 1) differ += y[i] != again[i];
+            else if (again[i] != 1) break;
+            if (form < 2 && call.output.value[i] != 0
+                && !CLOSE(call.output.value[i], 1 / 0.7, 1e-6)) break;
+        }
+        CHECK(i == N, "dropout, form %d: element %d", form, i);
+    }
+    CHECK(fabs(zeros / (double)N - 0.3) < 0.015, "%d of %d are zero", zeros, N);
+    CHECK(differ > N / 4, "another key changes only %d", differ);
+}
+
 int main(int count, char **words)
 {
     static const int threads[] = {1, 2, 5};
@@ -887,12 +934,13 @@ int main(int count, char **words)
     elementwise_cases();
     shape_cases();
     loss_cases();
+    test_dropout();
     test_errors();
     test_wrong_label(3);
     test_wrong_label(-1);
     test_wrong_label(1000000000);
     for (op = FT__OP_buffer + 1; op < FT__OP_COUNT; ++op)
-        CHECK(numbers[op] || op == FT__OP_dropout, "%s has no case", ft__rows[op].name);
+        CHECK(numbers[op] || op == FT__OP_dropout, "%s: no case", ft__rows[op].name);
     for (i = 0; i < 3; ++i) ft_destroy((ft_model *)(void *)contexts[i]);
     return check_done("test_operators");
 }

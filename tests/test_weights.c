@@ -2,6 +2,7 @@
    path, and from JPEGs, whose decoders differ. The weights are in FINETUNE_DATA; PyTorch's side is
    tests/golden/reference.safetensors, made by make_reference.py. */
 #include "check.h"
+#include "formula.h"
 
 #define STB_IMAGE_IMPLEMENTATION
 #include <stb/stb_image.h>
@@ -54,22 +55,6 @@ static double worst_of(const float *got, const float *want, size_t count, double
     return worst;
 }
 
-/* The formula of tests/golden/make_goldens.py for the name "input". */
-static void by_formula(float *to, size_t count, double low, double high)
-{
-    uint64_t seed = 0xCBF29CE484222325u;
-    const char *at;
-    size_t i;
-    for (at = "input"; *at; ++at) seed = (seed ^ (unsigned char)*at) * 0x100000001B3u;
-    for (i = 0; i < count; ++i) {
-        uint64_t z = seed + (i + 1) * 0x9E3779B97F4A7C15u;
-        z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
-        z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
-        z ^= z >> 31;
-        to[i] = (float)(low + (high - low) * ((double)(z >> 40) / 16777216.0));
-    }
-}
-
 static void test_tensor(const char *weights, const char *key, int batch, double bound)
 {
     ft_model *m = load(weights);
@@ -78,7 +63,7 @@ static void test_tensor(const char *weights, const char *key, int batch, double 
     float *x = (float *)calloc(pixels, sizeof *x), *got = (float *)calloc(count, sizeof *got);
     float *want = wanted(file, key, count);
     double largest, worst;
-    by_formula(x, pixels, -bound, bound);
+    by_formula("input", x, pixels, -bound, bound);
     ft_run(m, x, batch, got);
     worst = worst_of(got, want, count, &largest);
     CHECK(ft_error(m) == FT_OK && worst <= 1e-4 * largest, "%s: off by %.3g of %.3g; %s", key,

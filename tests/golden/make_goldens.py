@@ -162,6 +162,8 @@ def pooling(c):
           [c.random(2, 2, 8, 10)], ceil_mode=[1], **pool)
     c.add("max_pool_uneven", "max_pool2d", lambda x: F.max_pool2d(x, (3, 2), (1, 2)),
           [c.random(2, 2, 6, 7)], kernel=[3, 2], stride=[1, 2])
+    c.add("max_pool_ties", "max_pool2d", lambda x: F.max_pool2d(x, 3, 2, 1),
+          [c.random(2, 3, 9, 8).clamp(-0.5, 0.5)], padding=[1, 0, 0, 0], **pool)
     c.add("avg_pool", "avg_pool2d", lambda x: F.avg_pool2d(x, 3, 2, 1), [c.random(2, 3, 9, 8)],
           padding=[1, 0, 0, 0], **pool)
     c.add("avg_pool_inside", "avg_pool2d",
@@ -184,6 +186,8 @@ def shapes(c):
     c.add("add_channel", "add", torch.add, [c.random(2, 3, 4, 5), c.random(3, 1, 1)])
     c.add("add_one", "add", torch.add, [c.random(2, 3, 4), c.random(1)])
     c.add("mul", "mul", torch.mul, [c.random(2, 3, 4), c.random(2, 3, 4)])
+    c.add("add_batch", "add", torch.add, [c.random(4, 3, 2), c.random(4, 1, 2)])
+    c.add("mul_batch", "mul", torch.mul, [c.random(4, 3, 2), c.random(4, 1, 1)])
     c.add("mul_channel", "mul", torch.mul, [c.random(2, 3, 4, 5), c.random(2, 3, 1, 1)])
     c.add("concat", "concat", lambda *x: torch.cat(x, 1),
           [c.random(2, 3, 4), c.random(2, 1, 4), c.random(2, 5, 4)], axis=[1])

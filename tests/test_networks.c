@@ -1,0 +1,154 @@
+/* test_networks.c - ready-made networks: as many parameters as published, recognised again from
+   their weights alone, and initial values as PyTorch's and Keras' defaults have them. */
+#include "check.h"
+
+#define FINETUNE_IMPLEMENTATION
+#include "finetune.h"
+
+static ft_model *build(const char *name, ft_network_options options, uint64_t seed)
+{
+    ft_desc desc = {.seed = seed};
+    ft_model *m = ft_create(desc);
+    ft_network(m, name, options);
+    CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+    return m;
+}
+
+static size_t parameters(const ft_model *m)
+{
+    size_t sum = 0;
+    int i;
+    for (i = 0; i < m->node_count; ++i)
+        if (m->nodes[i].op == FT__OP_parameter) sum += ft__node_count_at(&m->nodes[i], 1);
+    return sum;
+}
+
+/* Writes the weights alone, as a published file has them, and loads that. */
+static void recognise(ft_model *m, const char *name, ft_network_options options)
+{
+    const char *path = "build/test_networks.safetensors";
+    ft__write_tensor *tensors = (ft__write_tensor *)calloc((size_t)m->node_count, sizeof *tensors);
+    ft_load_options load = {.network = {.image_size = options.image_size}};
+    ft_desc desc = {.seed = 1};
+    ft_model *again = ft_create(desc);
+    int i, count = 0;
+    for (i = 0; i < m->node_count; ++i) {
+        const ft__node *node = &m->nodes[i];
+        if (!ft__is_weight(node)) continue;
+        tensors[count].name = node->name;
+        tensors[count].type = FT_BF16;
+        tensors[count].shape = node->shape;
+        tensors[count++].data = node->value;
+    }
+    ft__safetensors_write(&m->context, path, tensors, count, NULL, 0);
+    ft_load(again, path, load);
+    CHECK(ft_error(again) == FT_OK, "%s: %s", name, ft_error_text(again));
+    CHECK(!strcmp(ft_architecture(again), name), "%s recognised as %s", name, ft_architecture(again));
+    CHECK(ft_class_count(again) == ft_class_count(m) && parameters(again) == parameters(m),
+          "%s: %d classes, %zu parameters", name, ft_class_count(again), parameters(again));
+    free(tensors);
+    ft_destroy(again);
+    remove(path);
+}
+
+static void test_published(const char *name, size_t count, ft_network_options options)
+{
+    ft_model *m = build(name, options, 1);
+    CHECK(parameters(m) == count, "%s: %zu parameters, published with %zu", name, parameters(m),
+          count);
+    recognise(m, name, options);
+    ft_destroy(m);
+}
+
+/* Mean, variance and bound of a parameter's first values. */
+static void statistics(ft_model *m, const char *name, double *mean, double *variance, double *bound)
+{
+    const ft__node *node = &m->nodes[ft_find(m, name).id - 1];
+    size_t count = ft__node_count_at(node, 1), i;
+    double sum = 0, squares = 0;
+    *bound = 0;
+    for (i = 0; i < count; ++i) {
+        double v = (double)node->value[i];
+        sum += v;
+        squares += v * v;
+        if (fabs(v) > *bound) *bound = fabs(v);
+    }
+    *mean = sum / (double)count;
+    *variance = squares / (double)count - *mean * *mean;
+}
+
+static void test_initialisers(void)
+{
+    ft_network_options none = {.classes = 0};
+    ft_model *m = build("resnet18", none, 1), *k = build("keras_cnn", none, 1);
+    double mean, variance, bound, b;
+    statistics(m, "layer3.1.conv2.weight", &mean, &variance, &bound); /* N(0, 2 / fan_out) */
+    CHECK(fabs(mean) < 1e-3 && CLOSE(variance, 2.0 / (256 * 9), 2e-5), "%g %g", mean, variance);
+    CHECK(bound > 3.5 * sqrt(2.0 / (256 * 9)), "a normal has tails: %g", bound);
+    statistics(m, "fc.weight", &mean, &variance, &bound); /* U(-b, b), b = 1 / sqrt(fan_in) */
+    b = 1 / sqrt(512.0);
+    CHECK(bound <= b && bound > 0.99 * b && CLOSE(variance, b * b / 3, 0.02 * b * b), "%g %g", bound,
+          variance);
+    statistics(m, "fc.bias", &mean, &variance, &bound);
+    CHECK(bound <= b && bound > 0.9 * b, "%g", bound);
+    statistics(m, "bn1.weight", &mean, &variance, &bound);
+    CHECK(mean == 1 && variance == 0, "%g %g", mean, variance);
+    statistics(k, "conv3.weight", &mean, &variance, &bound); /* Glorot: 6 / (fan_in + fan_out) */
+    b = sqrt(6.0 / (64 * 9 + 128 * 9));
+    CHECK(bound <= b && bound > 0.99 * b && CLOSE(variance, b * b / 3, 0.02 * b * b), "%g %g", bound,
+          variance);
+    statistics(k, "conv3.bias", &mean, &variance, &bound);
+    CHECK(bound == 0, "Keras' biases are zero: %g", bound);
+    ft_destroy(m);
+    ft_destroy(k);
+}
+
+/* The same seed gives the same values, another seed others, whatever else the network has. */
+static void test_seeds(void)
+{
+    ft_network_options small = {.classes = 3}, large = {.classes = 3, .image_size = 64};
+    ft_model *a = build("resnet20", small, 5), *b = build("resnet20", large, 5);
+    ft_model *c = build("resnet20", small, 6), *d = build("resnet32", small, 5);
+    const char *name = "layer2.0.conv1.weight";
+    const float *first = a->nodes[ft_find(a, name).id - 1].value;
+    size_t bytes = 32 * 16 * 9 * sizeof(float);
+    CHECK(!memcmp(first, b->nodes[ft_find(b, name).id - 1].value, bytes), "same seed");
+    CHECK(memcmp(first, c->nodes[ft_find(c, name).id - 1].value, bytes), "another seed");
+    CHECK(!memcmp(first, d->nodes[ft_find(d, name).id - 1].value, bytes), "another network");
+    ft_destroy(a);
+    ft_destroy(b);
+    ft_destroy(c);
+    ft_destroy(d);
+}
+
+static void test_errors(void)
+{
+    ft_network_options none = {.classes = 0}, bad = {.classes = -1};
+    ft_desc desc = {.seed = 1};
+    ft_model *m = ft_create(desc);
+    ft_network(m, "resnet19", none);
+    CHECK(ft_error(m) == FT_INVALID && strstr(ft_error_text(m), "resnet18"), "%s", ft_error_text(m));
+    ft_clear_error(m);
+    ft_network(m, "resnet18", bad);
+    CHECK(ft_error(m) == FT_INVALID, "%s", ft_error_text(m));
+    ft_destroy(m);
+}
+
+int main(void)
+{
+    ft_network_options none = {.classes = 0}, quarter = {.width = 0.25f};
+    test_published("resnet18", 11689512, none);     /* torchvision */
+    test_published("resnet34", 21797672, none);
+    test_published("resnet50", 25557032, none);
+    test_published("resnet20", 269722, none);       /* He et al.'s, option A */
+    test_published("resnet32", 464154, none);
+    test_published("resnet44", 658586, none);
+    test_published("resnet56", 853018, none);
+    test_published("mobilenet_v1", 4231976, none);  /* Keras: all but the statistics */
+    test_published("mobilenet_v1", 470072, quarter);
+    test_published("keras_cnn", 2104138, none);
+    test_initialisers();
+    test_seeds();
+    test_errors();
+    return check_done("test_networks");
+}
