@@ -35,11 +35,11 @@ demo: deps
 	@build/demo
 
 test: deps
-	@$(MAKE) --no-print-directory all $(TESTS) $(EXAMPLES)
+	@$(MAKE) --no-print-directory -j2 all $(TESTS) $(EXAMPLES)
 	@sh tests/run.sh
 
 test-long: deps
-	@$(MAKE) --no-print-directory all $(TESTS) $(EXAMPLES)
+	@$(MAKE) --no-print-directory -j2 all $(TESTS) $(EXAMPLES)
 	@LONG=1 PYTHON="$(PYTHON)" sh tests/run.sh
 
 check:

@@ -455,7 +455,7 @@ typedef struct ft_fit_options {
     bool best;              /* end with the weights of the best held-back epoch, not the last */
     int patience;           /* stop after so many epochs without a better one; 0: never */
     bool no_cache;          /* compute the frozen prefix anew at each step */
-    int views;              /* augmented views per sample for the cached prefix; default 1 */
+    int views;              /* augmented views per sample for the cached prefix; default 8 */
     bool augment;           /* train on augmented views (the data says which) */
     size_t cache_bytes;     /* for the outputs of the frozen prefix; default 1 GiB */
     const char *checkpoint; /* a file that a killed run continues from; NULL: none */
@@ -2575,6 +2575,7 @@ struct ft_model {
     ft_node output, loss;
     ft_preprocessing preprocessing;
     char *architecture;     /* "" when it was built by hand */
+    char *training;         /* JSON: the settings of the last fit; NULL: none */
     char **class_names;
     int class_count;
     bool keras_initialisers;
@@ -5636,6 +5637,16 @@ static ft_status ft__set_optimizer(ft_model *m, ft_optimizer_options options)
     ft__context *c = &m->context;
     int i;
     if (!ft__ok(c)) return c->status;
+    if ((unsigned)options.optimizer > FT_SGD)
+        return ft__fail(c, FT_INVALID, "optimizer %d: there are FT_ADAMW, FT_ADAM, FT_SGD",
+                        (int)options.optimizer);
+    if (!(options.learning_rate >= 0) || !(options.momentum >= 0) || !(options.weight_decay >= 0)
+        || !(options.beta1 >= 0 && options.beta1 < 1 && options.beta2 >= 0 && options.beta2 < 1))
+        return ft__fail(c, FT_INVALID, "learning rate %g, momentum %g, weight decay %g, betas %g"
+                        " and %g: none may be negative, betas are below 1",
+                        (double)options.learning_rate, (double)options.momentum,
+                        (double)options.weight_decay, (double)options.beta1,
+                        (double)options.beta2);
     if (!m->optimizer) m->optimizer = (ft__optimizer *)ft__allocate(c, 1, sizeof *m->optimizer);
     if (!m->optimizer) return c->status;
     m->optimizer->options = ft__optimizer_defaults(options);
@@ -7096,13 +7107,15 @@ static ft_status ft__load_weights(ft_model *m, ft_file *file, const char *path,
 /* =============================================================================================
    [SECTION] 12.5 Model files and checkpoints
    safetensors with the weights under their own names; __metadata__'s entry "finetune" holds the
-   graph, class names and preprocessing as JSON, so that prediction needs one file. A checkpoint is
+   graph, class names and preprocessing as JSON, so that prediction needs one file; "training" the
+   settings of the last fit. A checkpoint is
    the same file with optimiser state added, and an entry "checkpoint" that says where the run is.
    Nodes are written in the order of execution and numbered by it: the bytes of a file depend on
    the network, not on the order in which it was put together.
    ============================================================================================= */
 static const char ft__graph_key[] = "finetune";
 static const char ft__checkpoint_key[] = "checkpoint";
+static const char ft__training_key[] = "training";
 enum { FT__FILE_FORMAT = 1 };
 
 /* ---- Writing ---- */
@@ -7254,8 +7267,8 @@ static ft_status ft__write_model(ft_model *m, const char *path, ft_type type,
     ft__write_tensor *tensors = (ft__write_tensor *)ft__allocate(c, most, sizeof *tensors);
     char **names = (char **)ft__allocate(c, most, sizeof *names);
     char *graph = ft__graph_text(m);
-    const char *metadata[4];
-    int count = 0, at, i;
+    const char *metadata[6];
+    int count = 0, pairs = 0, at, i;
     for (at = 0; ft__ok(c) && at < m->node_count; ++at) {
         ft__node *node = &m->nodes[m->order[at] - 1];
         if (!ft__is_weight(node)) continue;
@@ -7264,11 +7277,17 @@ static ft_status ft__write_model(ft_model *m, const char *path, ft_type type,
             ft__add_tensor(c, tensors, &count, names, node, ft__state_labels[i],
                            *ft__state_of(node, i), FT_F32);
     }
-    metadata[0] = ft__graph_key;
-    metadata[1] = graph;
-    metadata[2] = ft__checkpoint_key;
-    metadata[3] = checkpoint;
-    if (ft__ok(c)) ft__safetensors_write(c, path, tensors, count, metadata, checkpoint ? 2 : 1);
+    metadata[2 * pairs] = ft__graph_key;
+    metadata[2 * pairs++ + 1] = graph;
+    if (m->training) {
+        metadata[2 * pairs] = ft__training_key;
+        metadata[2 * pairs++ + 1] = m->training;
+    }
+    if (checkpoint) {
+        metadata[2 * pairs] = ft__checkpoint_key;
+        metadata[2 * pairs++ + 1] = checkpoint;
+    }
+    if (ft__ok(c)) ft__safetensors_write(c, path, tensors, count, metadata, pairs);
     ft__release(c, graph);
     for (i = count - 1; names && i >= 0; --i) ft__release(c, names[i]);
     ft__release(c, names);
@@ -7511,6 +7530,8 @@ static ft_status ft__load_graph(ft_model *m, ft_file *file, const char *path)
     r.json = ft__json_parse(c, text, strlen(text));
     if (!r.json) return ft__ok(c) ? ft__graph_fault(&r, "not JSON", "") : c->status;
     ft__read_graph(&r);
+    if (ft__ok(c) && ft_file_metadata(file, ft__training_key))
+        m->training = ft__copy_text(c, ft_file_metadata(file, ft__training_key));
     ft__release(c, r.ids);
     ft__json_free(c, r.json);
     return c->status;
@@ -10202,7 +10223,8 @@ static ft_fit_options ft__fit_defaults(ft_fit_options o)
     if (o.batch_size <= 0) o.batch_size = 32;
     if (o.step_epochs <= 0) o.step_epochs = 10;
     if (o.gamma == 0) o.gamma = 0.1f;
-    if (o.views <= 0) o.views = 1;
+    if (o.views <= 0) o.views = 8;
+    if (o.views > o.epochs) o.views = o.epochs; /* an epoch uses one */
     if (o.cache_bytes == 0) o.cache_bytes = (size_t)1 << 30;
     if (!o.stage) o.stage = "fit";
     o.optimizer = ft__optimizer_defaults(o.optimizer);
@@ -10768,6 +10790,32 @@ static void ft__fit_epoch(ft__fit *f)
         ft__checkpoint_write(f);
 }
 
+/* What a model file says of how it was trained: no time, path or number of threads. */
+static void ft__fit_describe(ft__fit *f)
+{
+    static const char *const optimizers[] = {"adamw", "adam", "sgd"};
+    static const char *const schedules[] = {"constant", "step", "cosine", "one_cycle"};
+    const ft_optimizer_options *p = &f->o.optimizer;
+    ft__context *c = &f->m->context;
+    ft__text text;
+    memset(&text, 0, sizeof text);
+    text.context = c;
+    if (!ft__ok(c)) return;
+    ft__text_add(&text, "{\"stage\":");
+    ft__json_add_text(&text, f->o.stage);
+    ft__text_add(&text, ",\"samples\":%d,\"epochs\":%d,\"batch_size\":%d,\"optimizer\":\"%s\","
+                 "\"schedule\":\"%s\",\"seed\":%llu", f->train_count, f->at.epoch,
+                 f->o.batch_size, optimizers[p->optimizer], schedules[f->o.schedule],
+                 (unsigned long long)c->desc.seed);
+    ft__text_add(&text, ",\"learning_rate\":");
+    ft__json_add_float(&text, p->learning_rate);
+    ft__text_add(&text, ",\"weight_decay\":");
+    ft__json_add_float(&text, p->weight_decay);
+    ft__text_add(&text, ",\"augmented\":%s}", f->o.augment ? "true" : "false");
+    ft__release(c, f->m->training);
+    f->m->training = text.letters;
+}
+
 static void ft__fit_finish(ft__fit *f)
 {
     ft__context *c = &f->m->context;
@@ -10788,6 +10836,7 @@ static void ft__fit_finish(ft__fit *f)
                  " library");
     r->stopped = f->stopped;
     if (f->stopped && f->o.checkpoint) ft__checkpoint_write(f);
+    else ft__fit_describe(f);
     /* The error may be numbers that ran away: prediction goes on with the last good epoch. */
     if (c->status == FT_NOT_FINITE) ft__keep_weights(f->m, true);
 }
@@ -10798,6 +10847,13 @@ static ft_status ft__fit_prepare(ft__fit *f)
     ft_model *m = f->m;
     ft__context *c = &m->context;
     if (ft__ready(m, true) != FT_OK || ft__check_classes(m, f->data) != FT_OK) return c->status;
+    if ((unsigned)f->o.schedule > FT_ONE_CYCLE || !(f->o.hold_back >= 0 && f->o.hold_back < 1))
+        return ft__fail(c, FT_INVALID, "ft_fit: schedule %d, hold_back %g: a schedule is"
+                        " FT_CONSTANT to FT_ONE_CYCLE, a share in [0, 1)", (int)f->o.schedule,
+                        (double)f->o.hold_back);
+    if (f->o.best && f->o.hold_back == 0)
+        return ft__fail(c, FT_INVALID, "ft_fit: the best epoch is chosen on held-back samples: set"
+                        " hold_back");
     if (ft__fit_samples(f) != FT_OK) return c->status;
     f->plan = ft__begin(m, f->o.batch_size, true);
     if (!f->plan) return c->status;
@@ -11194,6 +11250,8 @@ static void ft__clear_graph(ft_model *m)
     if (m->optimizer) ft__release(c, m->optimizer->norms);
     ft__release(c, m->optimizer);
     m->optimizer = NULL;
+    ft__release(c, m->training);
+    m->training = NULL;
     ft__release_class_names(m);
     for (i = m->node_count - 1; i >= 0; --i) ft__release_node(c, &m->nodes[i]);
     ft__release(c, m->order);

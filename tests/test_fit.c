@@ -316,6 +316,34 @@ static void test_not_finite(void)
     ft_destroy(m);
 }
 
+static void expect_refused(ft_fit_options o, const char *word)
+{
+    ft_desc desc = {.seed = 4};
+    ft_model *m = new_model(desc);
+    ft_fit(m, new_data(m), o);
+    CHECK(ft_error(m) == FT_INVALID && strstr(ft_error_text(m), word), "%s", ft_error_text(m));
+    ft_destroy(m);
+}
+
+static void test_wrong_options(void)
+{
+    ft_fit_options o = quick(1);
+    o.optimizer.optimizer = (ft_optimizer)7;
+    expect_refused(o, "optimizer 7");
+    o = quick(1);
+    o.optimizer.learning_rate = -1;
+    expect_refused(o, "learning rate -1");
+    o = quick(1);
+    o.schedule = (ft_schedule)9;
+    expect_refused(o, "schedule 9");
+    o = quick(1);
+    o.hold_back = 1.5f;
+    expect_refused(o, "1.5");
+    o = quick(1);
+    o.best = true;
+    expect_refused(o, "hold_back");
+}
+
 typedef struct counter { long calls, fail_at, live; } counter;
 
 static void *counting_allocate(void *user, size_t bytes, size_t alignment)
@@ -528,6 +556,8 @@ static void test_round_trip(void)
     CHECK(ft_error(again) == FT_OK, "%s", ft_error_text(again));
     ft_run(again, pictures, 4, after);
     CHECK(memcmp(before, after, sizeof before) == 0, "a saved model gives other logits");
+    CHECK(again->training && strstr(again->training, "\"optimizer\":\"adamw\""), "training: %s",
+          again->training ? again->training : "none");
     CHECK(fingerprint(again) != 1 && ft_node_frozen(again, ft_find(again, "conv1.weight"))
           && !ft_node_frozen(again, ft_find(again, "conv2.weight")), "the mask is in the file");
     CHECK(ft_class_name(again, 1) && !strcmp(ft_class_name(again, 1), names[1]), "class names");
@@ -575,6 +605,7 @@ int main(void)
     test_resume(true, "conv*,bn*");
     test_resume_of_another_run();
     test_not_finite();
+    test_wrong_options();
     test_no_memory();
     test_no_allocation_in_a_step();
     test_plan_and_budget();
