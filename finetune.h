@@ -6974,13 +6974,27 @@ static uint64_t ft__element_offset(const ft_tensor_info *t, size_t i)
     return t->offset + (uint64_t)at * (uint64_t)ft__type_bytes[t->type];
 }
 
+/* Do the elements stand one behind the other? Only PyTorch's views do not. */
+static bool ft__is_row_major(const ft_tensor_info *t)
+{
+    ft_tensor_info plain = *t;
+    int d;
+    ft__row_major(&plain);
+    for (d = 0; d < t->shape.rank; ++d)
+        if (t->shape.size[d] > 1 && t->stride[d] != plain.stride[d]) return false;
+    return true;
+}
+
 ft_status ft_file_read_f32(ft_file *file, int index, float *to, size_t count)
 {
     ft_tensor_info t = ft_file_tensor(file, index);
-    size_t i;
+    bool plain = ft__is_row_major(&t);
+    const unsigned char *from = file->bytes + t.offset;
+    size_t i, bytes = (size_t)ft__type_bytes[t.type];
     if (ft__file_check(file, index, ft__shape_count(&t.shape), count, "numbers") != FT_OK)
         return file->context->status;
-    for (i = 0; i < count; ++i)
+    for (i = 0; plain && i < count; ++i) to[i] = ft__read_element(from + i * bytes, t.type);
+    for (i = 0; !plain && i < count; ++i)
         to[i] = ft__read_element(file->bytes + ft__element_offset(&t, i), t.type);
     return FT_OK;
 }
