@@ -154,7 +154,7 @@ extern "C" {
     X(INVALID, "a wrong argument, or a call out of order")                                       \
     X(SHAPE, "tensors that do not fit each other")                                               \
     X(MEMORY, "out of memory, or over the stated budget")                                        \
-    X(FILE, "a file or folder that cannot be read or written")                                   \
+    X(IO, "a file or folder that cannot be read or written")                                     \
     X(FORMAT, "a file whose content is damaged or of an unknown kind")                           \
     X(MISMATCH, "weights that do not match the network by name or shape")                        \
     X(NOT_FINITE, "a loss or weight that is NaN or infinite")                                    \
@@ -1295,14 +1295,14 @@ static unsigned char *ft__read_file(ft__context *c, const char *path, size_t *by
     if (!ft__ok(c)) return NULL;
     file = files->open(files->user, path, false);
     if (!file) {
-        ft__fail(c, FT_FILE, "%s: cannot be opened", path);
+        ft__fail(c, FT_IO, "%s: cannot be opened", path);
         return NULL;
     }
     size = files->size(files->user, file);
-    if (size < 0 || (uint64_t)size > SIZE_MAX / 2) ft__fail(c, FT_FILE, "%s: not a file", path);
+    if (size < 0 || (uint64_t)size > SIZE_MAX / 2) ft__fail(c, FT_IO, "%s: not a file", path);
     else content = (unsigned char *)ft__allocate(c, (size_t)size + 1, 1);
     if (content && files->read(files->user, file, 0, content, (size_t)size) != (size_t)size) {
-        ft__fail(c, FT_FILE, "%s: reading its %lld bytes failed", path, (long long)size);
+        ft__fail(c, FT_IO, "%s: reading its %lld bytes failed", path, (long long)size);
         ft__release(c, content);
         content = NULL;
     }
@@ -6126,7 +6126,7 @@ static ft_status ft__safetensors_write(ft__context *c, const char *path,
     ft__text_add_bytes(&partial, path, strlen(path));
     ft__text_add(&partial, ".partial");
     if (ft__ok(c)) file = files->open(files->user, partial.letters, true);
-    if (ft__ok(c) && !file) ft__fail(c, FT_FILE, "%s: cannot be written", path);
+    if (ft__ok(c) && !file) ft__fail(c, FT_IO, "%s: cannot be written", path);
     if (file) {
         for (i = 0; i < 8; ++i) length[i] = (unsigned char)((uint64_t)header.count >> (8 * i));
         written = ft__write_bytes(c, file, length, 8)
@@ -6137,7 +6137,7 @@ static ft_status ft__safetensors_write(ft__context *c, const char *path,
         if (written) written = files->rename(files->user, partial.letters, path);
         if (!written) {
             files->remove(files->user, partial.letters);
-            ft__fail(c, FT_FILE, "%s: writing failed: is the disk full?", path);
+            ft__fail(c, FT_IO, "%s: writing failed: is the disk full?", path);
         }
     }
     ft__release(c, partial.letters);
@@ -9686,7 +9686,7 @@ static bool ft__listing_read(ft__context *c, ft__listing *listing, const char *p
     memset(listing, 0, sizeof *listing);
     listing->context = c;
     if (!files->list(files->user, path, ft__listing_add, listing))
-        ft__fail(c, FT_FILE, "%s: no such folder", path);
+        ft__fail(c, FT_IO, "%s: no such folder", path);
     listing->order = (int *)ft__allocate(c, (size_t)listing->count + 1, sizeof(int));
     if (ft__ok(c))
         ft__sort_order(listing->order, listing->count, ft__entry_less, listing->entries);
@@ -9749,7 +9749,7 @@ static void ft__folder_scan_class(ft__folder *folder, const char *path)
             else if (others++ == 0) other = entry->name;
         }
         if (folder->count == before)
-            ft__fail(folder->context, FT_FILE, "%s: this class has no pictures (JPEG, PNG, BMP,"
+            ft__fail(folder->context, FT_IO, "%s: this class has no pictures (JPEG, PNG, BMP,"
                      " PPM, PGM or GIF)%s%s%s", path, inner ? "; it holds a folder, " : "",
                      inner ? inner : "", inner ? ": is that where the classes are?" : "");
         else if (others)
@@ -9791,10 +9791,10 @@ static void ft__folder_scan(ft__folder *folder)
             } else if (ft__is_picture(entry->name) && loose_count++ == 0) loose = entry->name;
         }
         if (folder->class_count == 0 && loose)
-            ft__fail(c, FT_FILE, "%s: its %d pictures lie directly in it; each class needs a folder"
+            ft__fail(c, FT_IO, "%s: its %d pictures lie directly in it; each class needs a folder"
                      " of its own, as %s/CLASS/%s", folder->path, loose_count, folder->path, loose);
         else if (folder->class_count == 0)
-            ft__fail(c, FT_FILE, "%s: no folders in it; each class needs one, as %s/CLASS/any.jpg",
+            ft__fail(c, FT_IO, "%s: no folders in it; each class needs one, as %s/CLASS/any.jpg",
                      folder->path, folder->path);
         else if (loose)
             ft__log(c, "%s: %d pictures directly in it belong to no class and are left out, the"
@@ -9939,7 +9939,7 @@ static void ft__folder_examine_drawn(ft__folder *folder, int classes, int limit,
     for (c = 0; c < classes && ft__ok(folder->context); ++c) {
         const ft__sample *s = &folder->samples[starts[c]];
         if (ft__folder_readable(folder, starts[c], starts[c + 1]) == 0)
-            ft__fail(folder->context, FT_FILE, "%s: this class has %d pictures, and none can be"
+            ft__fail(folder->context, FT_IO, "%s: this class has %d pictures, and none can be"
                      " read; %s: %s", folder->class_names[s->label],
                      starts[c + 1] - starts[c], s->path, s->fault);
     }
@@ -10028,7 +10028,7 @@ static void ft__folder_fill(ft__folder *folder, const ft_model *m,
     ft__folder_scan(folder);
     classes = folder->class_count;
     if (ft__ok(c) && classes == 1 && !options->match_classes)
-        ft__fail(c, FT_FILE, "%s: it has one class only, %s; two or more are needed to tell apart",
+        ft__fail(c, FT_IO, "%s: it has one class only, %s; two or more are needed to tell apart",
                  folder->path, folder->class_names[0]);
     if (ft__ok(c) && options->match_classes) ft__folder_match_classes(folder, m);
     work = (int *)ft__allocate(c, 2 * (size_t)folder->count + 2 * (size_t)classes + 1,

@@ -503,27 +503,27 @@ static void expect_error(const char *path, ft_image_folder_options o, ft_status 
 static void test_wrong_folders(ft_file *file)
 {
     ft_image_folder_options o = folder_options();
-    expect_error(ROOT "/absent", o, FT_FILE, "absent", "no such folder");
-    expect_error(ROOT "/good/ants/Z.ppm", o, FT_FILE, "Z.ppm", "no such folder");
-    expect_error(ROOT "/good/ants", o, FT_FILE, "directly", "CLASS/Z.ppm");
-    expect_error(ROOT, o, FT_FILE, ROOT "/good", "is that where the classes are");
+    expect_error(ROOT "/absent", o, FT_IO, "absent", "no such folder");
+    expect_error(ROOT "/good/ants/Z.ppm", o, FT_IO, "Z.ppm", "no such folder");
+    expect_error(ROOT "/good/ants", o, FT_IO, "directly", "CLASS/Z.ppm");
+    expect_error(ROOT, o, FT_IO, ROOT "/good", "is that where the classes are");
     make_folder(ROOT "/empty");
-    expect_error(ROOT "/empty", o, FT_FILE, "/empty", "no folders in it");
+    expect_error(ROOT "/empty", o, FT_IO, "/empty", "no folders in it");
     make_folder(ROOT "/hole/a");
     make_folder(ROOT "/hole/b");
     write_ppm(ROOT "/hole/a/1.ppm", 5, 5, 1);
     write_bytes(ROOT "/hole/b/readme.md", "x", 1);
-    expect_error(ROOT "/hole", o, FT_FILE, "/hole/b", "no pictures");
+    expect_error(ROOT "/hole", o, FT_IO, "/hole/b", "no pictures");
     make_folder(ROOT "/single/only");
     write_ppm(ROOT "/single/only/1.ppm", 5, 5, 1);
-    expect_error(ROOT "/single", o, FT_FILE, "one class", "only");
+    expect_error(ROOT "/single", o, FT_IO, "one class", "only");
     make_folder(ROOT "/broken/fine");
     make_folder(ROOT "/broken/rotten");
     write_ppm(ROOT "/broken/fine/1.ppm", 5, 5, 1);
     write_golden_file(file, "file/colour.png", ROOT "/broken/fine/2.png");
     write_bytes(ROOT "/broken/rotten/1.jpg", "no JPEG", 7);
     write_bytes(ROOT "/broken/rotten/2.png", "", 0);
-    expect_error(ROOT "/broken", o, FT_FILE, "rotten", "none can be read");
+    expect_error(ROOT "/broken", o, FT_IO, "rotten", "none can be read");
     o.per_class = -1;
     expect_error(ROOT "/good", o, FT_INVALID, "per_class", "-1");
     o = folder_options();
