@@ -1,7 +1,8 @@
 /* test_accuracy.c - figures that users will see, against PyTorch's on the same files. They take
    minutes: LONG=1 (make test-long) runs them.
      keras_cnn and its adjusted form on cifar10_png: 10 epochs, Adam with Keras' defaults, batch 32,
-     three seeds; PyTorch's mean test accuracy is 0.498 and 0.501 */
+     six seeds (one seed differs from the next by up to 6 points, so that three say too little);
+     PyTorch's mean test accuracy is 0.498 and 0.501 */
 #include "check.h"
 
 #define STB_IMAGE_IMPLEMENTATION
@@ -52,11 +53,11 @@ int main(void)
         static const double of_pytorch[] = {0.498, 0.501};
         double sum = 0;
         uint64_t seed;
-        for (seed = 1; seed <= 3; ++seed) sum += train_keras_cnn(data, form == 1, seed);
-        CHECK(fabs(sum / 3 - of_pytorch[form]) <= 0.03, "keras_cnn%s: mean %.3f, PyTorch %.3f",
-              form ? ", adjusted" : "", sum / 3, of_pytorch[form]);
+        for (seed = 1; seed <= 6; ++seed) sum += train_keras_cnn(data, form == 1, seed);
+        CHECK(fabs(sum / 6 - of_pytorch[form]) <= 0.03, "keras_cnn%s: mean %.3f, PyTorch %.3f",
+              form ? ", adjusted" : "", sum / 6, of_pytorch[form]);
         printf("keras_cnn%s: mean accuracy %.3f (PyTorch %.3f)\n", form ? ", adjusted" : "",
-               sum / 3, of_pytorch[form]);
+               sum / 6, of_pytorch[form]);
     }
     return check_done("test_accuracy");
 }
