@@ -237,7 +237,7 @@ typedef struct ft_desc {
 /* ---- Building a network ---- */
 
 typedef enum ft_initialiser {
-    FT_INIT_DEFAULT,          /* the model's: PyTorch's unless ft_initialise_like says Keras */
+    FT_INIT_DEFAULT,          /* PyTorch's, or Keras' where ft_network_options says so */
     FT_INIT_KAIMING_UNIFORM,  /* PyTorch's layers: U(-b, b), b = 1/sqrt(fan_in) */
     FT_INIT_KAIMING_NORMAL,   /* torchvision's ResNets: N(0, 2/fan_out) */
     FT_INIT_XAVIER_UNIFORM,   /* Keras' layers: U(-b, b), b = sqrt(6/(fan_in + fan_out)) */
@@ -2625,11 +2625,12 @@ static float ft__normal(uint64_t key, uint64_t index)
 
 static void ft__fans(const ft__node *node, float *in, float *out)
 {
-    int d, area = 1;
-    for (d = 2; d < node->shape.rank; ++d) area *= node->shape.size[d];
+    float area = 1;
+    int d;
+    for (d = 2; d < node->shape.rank; ++d) area *= (float)node->shape.size[d];
     *in = node->fan_in ? (float)node->fan_in
-        : (float)((node->shape.rank > 1 ? node->shape.size[1] : node->shape.size[0]) * area);
-    *out = node->fan_out ? (float)node->fan_out : (float)(node->shape.size[0] * area);
+        : (float)node->shape.size[node->shape.rank > 1 ? 1 : 0] * area;
+    *out = node->fan_out ? (float)node->fan_out : (float)node->shape.size[0] * area;
 }
 
 /* PyTorch draws weights and biases from U(-b, b), b = 1 / sqrt(fan_in), which is kaiming_uniform
@@ -7767,13 +7768,13 @@ static ft_node ft__build_mobilenet(ft__builder *b)
                                    1024};
     ft_linear_options head;
     ft_node x = ft__picture_input(b);
-    int i, in = (int)(32 * b->o.width + 0.001f);
+    int i, in = (int)(32 * b->o.width); /* exact but for the rounding down: see ft__matches */
     memset(&head, 0, sizeof head);
     x = ft__mobile_layer(b, "features.0.conv", "features.0.bn", "features.0.relu", x, in, 3, 2, 1);
     for (i = 0; i < 13; ++i) {
         char name[64], one[128], two[128], three[128];
         int stride = i == 1 || i == 3 || i == 5 || i == 11 ? 2 : 1;
-        int out = (int)((float)channels[i] * b->o.width + 0.001f);
+        int out = (int)((float)channels[i] * b->o.width);
         snprintf(name, sizeof name, "features.%d", i + 1);
         x = ft__mobile_layer(b, ft__part(one, name, "dw_conv"), ft__part(two, name, "dw_bn"),
                              ft__part(three, name, "dw_relu"), x, in, 3, stride, in);
@@ -7864,10 +7865,19 @@ static const ft__network *ft__network_named(ft_model *m, const char *name)
     return NULL;
 }
 
+/* Half a network is none: after an error takes away what was added. */
+static void ft__remove_last_nodes(ft_model *m, int count)
+{
+    while (m->node_count > count) ft__release_node(&m->context, &m->nodes[--m->node_count]);
+    m->version += 1;
+}
+
 ft_node ft_network(ft_model *m, const char *name, ft_network_options options)
 {
     const ft__network *network = NULL;
-    ft_node none = {0}, output;
+    int nodes = m->node_count;
+    bool keras = m->keras_initialisers;
+    ft_node none = {0}, output, old_output = m->output, old_loss = m->loss;
     ft__builder b;
     if (ft__ok(&m->context)) network = ft__network_named(m, name);
     if (!network) return none;
@@ -7878,8 +7888,8 @@ ft_node ft_network(ft_model *m, const char *name, ft_network_options options)
     if (b.o.image_size == 0) b.o.image_size = network->image_size;
     if (b.o.channels == 0) b.o.channels = 3;
     if (b.o.width == 0) b.o.width = 1;
-    if (b.o.classes < 1 || b.o.image_size < 1 || b.o.channels < 1 || b.o.channels > 4
-        || !(b.o.width > 0 && b.o.width < 100)) {
+    if (b.o.classes < 1 || b.o.image_size < 1 || b.o.image_size > 1 << 20 || b.o.channels < 1
+        || b.o.channels > 4 || !(b.o.width > 0 && b.o.width < 100)) {
         ft__fail(&m->context, FT_INVALID, "%s: %d classes, images of %d pixels, %d channels, width"
                  " %g", name, b.o.classes, b.o.image_size, b.o.channels, (double)b.o.width);
         return none;
@@ -7888,8 +7898,12 @@ ft_node ft_network(ft_model *m, const char *name, ft_network_options options)
     memcpy(b.blocks, network->blocks, sizeof b.blocks);
     m->keras_initialisers = options.keras_initialisers;
     output = network->build(&b);
-    ft__set_architecture(m, network->name);
-    return output;
+    if (ft__ok(&m->context) && ft__set_architecture(m, network->name) == FT_OK) return output;
+    ft__remove_last_nodes(m, nodes);
+    m->output = old_output;
+    m->loss = old_loss;
+    m->keras_initialisers = keras;
+    return none;
 }
 
 /* The tensor of a file that goes by this name after renaming; index, or -1. */
@@ -7932,14 +7946,15 @@ static bool ft__matches(const ft_file *file, const char *rename, const ft__netwo
     const char *first = network->build == ft__build_mobilenet ? "features.0.conv.weight"
                                                               : "conv1.weight";
     char head[64];
-    int width = ft__size_in_file(file, rename, first, 0);
     snprintf(head, sizeof head, "%s.weight", network->head);
     o->classes = ft__size_in_file(file, rename, head, 0);
     o->channels = ft__size_in_file(file, rename, first, 1);
-    if (o->classes < 1 || o->channels < 1 || width < 1) return false;
+    if (o->classes < 1 || o->channels < 1) return false;
     if (network->build == ft__build_mobilenet) {
-        o->width = (float)width / 32;
-        return ft__find_renamed(file, rename, "features.13.pw_conv.weight") >= 0;
+        /* The widest layer tells the width: floor(floor(1024 w) c / 1024) = floor(c w) for every
+           power of two c below 1024, so all narrower layers come out as they are in the file. */
+        o->width = (float)ft__size_in_file(file, rename, "features.13.pw_conv.weight", 0) / 1024;
+        return o->width > 0;
     }
     if (network->build == ft__build_keras_cnn) {
         o->adjusted = ft__size_in_file(file, rename, "fc1.weight", 0) == 256;
@@ -7948,7 +7963,8 @@ static bool ft__matches(const ft_file *file, const char *rename, const ft__netwo
     return ft__has_blocks(file, rename, network);
 }
 
-/* Which network a weights file holds, by its names and shapes. */
+/* Which network a weights file holds, by its names and shapes; where *name is given, only how many
+   classes and channels, and how wide, if it is that one. */
 static ft_status ft__recognise(ft_model *m, ft_file *file, const char *rename, const char **name,
                                ft_network_options *options)
 {
@@ -7958,11 +7974,13 @@ static ft_status ft__recognise(ft_model *m, ft_file *file, const char *rename, c
     if (!ft__ok(&m->context)) return m->context.status;
     for (i = 0; i < FT__NETWORKS; ++i) {
         ft_network_options o = *options;
+        if (*name && strcmp(*name, ft__networks[i].name) != 0) continue;
         if (!ft__matches(file, rename, &ft__networks[i], &o)) continue;
         *name = ft__networks[i].name;
         *options = o;
         return FT_OK;
     }
+    if (*name) return FT_OK; /* loading will list what does not fit */
     memset(&first, 0, sizeof first);
     for (i = 0; i < ft_file_count(file) && i < 4; ++i)
         ft__list_add(&first, ft_file_tensor(file, i).name, "");
@@ -11319,7 +11337,7 @@ static ft_status ft__load_opened(ft_model *m, ft_file *file, const char *path,
     int classes = options.network.classes;
     if (!name && ft_file_metadata(file, ft__graph_key)) ft__load_graph(m, file, path);
     else {
-        if (!name) ft__recognise(m, file, options.weights.rename, &name, &network);
+        ft__recognise(m, file, options.weights.rename, &name, &network);
         if (ft__ok(c)) ft_network(m, name, network);
     }
     if (ft__load_weights(m, file, path, options.weights) != FT_OK) return c->status;
@@ -11947,7 +11965,8 @@ int ft_initialise(ft_model *m, const char *glob, ft_initialiser initialiser)
     for (i = 0; ft__ok(&m->context) && i < m->node_count; ++i) {
         ft__node *node = &m->nodes[i];
         if (!ft__is_weight(node) || !ft__glob(glob, node->name)) continue;
-        if (initialiser != FT_INIT_DEFAULT) node->initialiser = initialiser;
+        if (initialiser != FT_INIT_DEFAULT && node->op == FT__OP_parameter)
+            node->initialiser = initialiser; /* a running variance starts at 1, whatever is asked */
         ft__initialise_node(m, node);
         count += 1;
     }
