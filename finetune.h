@@ -31,12 +31,14 @@
      [SECTION] 6.1 Elementary functions
      [SECTION] 6.2 Matrix multiplication
      [SECTION] 6.3 Convolution kernels
+     [SECTION] 6.4 Winograd's convolution
      [SECTION] 7 Nodes and parameters
      [SECTION] 7.1 Initialisers
      [SECTION] 8.0 The table of operators
      [SECTION] 8.1 Activations
      [SECTION] 8.2 Linear
      [SECTION] 8.3 Convolution
+     [SECTION] 8.3.1 Convolution in Winograd's form
      [SECTION] 8.4 Normalisation
      [SECTION] 8.5 Pooling
      [SECTION] 8.6 Shape and arithmetic
@@ -229,6 +231,10 @@ typedef struct ft_desc {
     void (*parallel_for)(void *user, void (*body)(void *context, int index), void *context,
                          int count);
     void *parallel_user;
+    /* Seconds from any start. Given, it is asked before and after every operator, and ft_node_time
+       tells what each took. */
+    double (*clock)(void *user);
+    void *clock_user;
     const char *device;           /* NULL or "cpu" in this version */
     const char *simd;             /* NULL: the best that the processor has; or one of
                                      "none", "sse2", "avx2", "avx512", "neon" */
@@ -244,6 +250,9 @@ typedef enum ft_initialiser {
     FT_INIT_ZEROS,
     FT_INIT_ONES
 } ft_initialiser;
+
+/* Seconds in a node's operator since the model was created. */
+typedef struct ft_time { double forward, backward; } ft_time;
 
 typedef struct ft_input_options {
     ft_type type; /* FT_F32 or FT_I32 */
@@ -633,6 +642,7 @@ FINETUNE_API ft_shape ft_node_shape(const ft_model *m, ft_node node);  /* FT_BAT
 FINETUNE_API int ft_node_inputs(const ft_model *m, ft_node node, ft_node *inputs, int most);
 FINETUNE_API bool ft_node_frozen(const ft_model *m, ft_node node);
 FINETUNE_API uint64_t ft_node_multiply_adds(const ft_model *m, ft_node node); /* a sample */
+FINETUNE_API ft_time ft_node_time(const ft_model *m, ft_node node); /* with ft_desc.clock */
 FINETUNE_API const char *ft_architecture(const ft_model *m); /* "resnet18", or "" */
 /* Copies a parameter or buffer, or the last run's value of a node, out or in. `count` numbers. */
 FINETUNE_API ft_status ft_get(ft_model *m, ft_node node, float *to, size_t count);
@@ -756,9 +766,11 @@ extern "C" {
 #if defined(__GNUC__)
 #define FT__PRINTF(text, first) __attribute__((format(printf, text, first)))
 #define FT__UNUSED __attribute__((unused))
+#define FT__RESTRICT __restrict__ /* C++ has not C99's word */
 #else
 #define FT__PRINTF(text, first)
 #define FT__UNUSED
+#define FT__RESTRICT
 #endif
 
 #define FT__ALIGNMENT 64 /* bytes: a cache line, and the widest vector */
@@ -1980,7 +1992,8 @@ FT__INLINE float ft__erf(float x)
 #define FT__BLOCK_K ((size_t)256)
 #define FT__BLOCK_M ((size_t)240) /* a multiple of every tile's rows: 4, 6, 8 */
 #define FT__BLOCK_N ((size_t)512)
-#define FT__TILE_MOST (8 * 32)
+#define FT__TILE_ROWS 8           /* the most rows of a tile */
+#define FT__TILE_MOST (FT__TILE_ROWS * 32)
 
 typedef struct ft__matrix { const float *at; ptrdiff_t row, column; } ft__matrix; /* strides */
 
@@ -2001,24 +2014,41 @@ static ft__matrix ft__transposed(ft__matrix matrix)
     return matrix;
 }
 
-/* A micro-kernel: tile [rows, columns] = a^T b over k, from packed panels, into `out`. */
-typedef void (*ft__tile_function)(size_t k, const float *a, const float *b, float *out,
-                                  size_t stride, bool accumulate);
+/* A micro-kernel: tile [rows, columns] = a b. Row i of `a` is gathered in `taps` stretches: number
+   p of stretch t is a[t * rows + i][p * step]. A plain matrix has one stretch; a convolution has
+   one for each place of its kernel, which spares the copy that im2col makes. `b` is packed: k
+   numbers a tap, each a line of `columns`. The result goes to `out`, or is added to it. */
+typedef void (*ft__tile_function)(size_t taps, size_t k, const float *const *a, size_t step,
+                                  const float *b, float *out, size_t stride, bool accumulate);
 
-/* The plain one, and the tests' oracle for the others. */
-static void ft__tile_plain(size_t k, const float *a, const float *b, float *out, size_t stride,
-                           bool accumulate)
+/* The plain one, and the tests' oracle for the others: 4 rows, `columns` 8 or (narrow) 4. */
+FT__INLINE void ft__tile_plain_any(int columns, size_t taps, size_t k, const float *const *a,
+                                   size_t step, const float *b, float *out, size_t stride,
+                                   bool accumulate)
 {
     float sum[4][8] = {{0}};
     size_t p;
     int i, j;
-    for (p = 0; p < k; ++p, a += 4, b += 8)
-        for (i = 0; i < 4; ++i)
-            for (j = 0; j < 8; ++j) sum[i][j] += a[i] * b[j];
+    for (; taps > 0; --taps, a += 4)
+        for (p = 0; p < k; ++p, b += columns)
+            for (i = 0; i < 4; ++i)
+                for (j = 0; j < columns; ++j) sum[i][j] += a[i][p * step] * b[j];
     for (i = 0; i < 4; ++i)
-        for (j = 0; j < 8; ++j)
+        for (j = 0; j < columns; ++j)
             out[(size_t)i * stride + (size_t)j] = accumulate
                 ? out[(size_t)i * stride + (size_t)j] + sum[i][j] : sum[i][j];
+}
+
+static void ft__tile_plain(size_t taps, size_t k, const float *const *a, size_t step,
+                           const float *b, float *out, size_t stride, bool accumulate)
+{
+    ft__tile_plain_any(8, taps, k, a, step, b, out, stride, accumulate);
+}
+
+static void ft__tile_plain_narrow(size_t taps, size_t k, const float *const *a, size_t step,
+                                  const float *b, float *out, size_t stride, bool accumulate)
+{
+    ft__tile_plain_any(4, taps, k, a, step, b, out, stride, accumulate);
 }
 
 #if defined(__GNUC__) && !defined(FINETUNE_NO_SIMD)
@@ -2041,35 +2071,33 @@ static void ft__tile_plain(size_t k, const float *a, const float *b, float *out,
 #pragma GCC push_options
 #pragma GCC optimize("O3", "fp-contract=fast")
 #endif
-#define FT__TILE(name, attributes, lanes, rows)                                                   \
+#define FT__TILE(name, attributes, lanes, rows, vectors)                                          \
     typedef float name##_vector __attribute__((vector_size(4 * lanes)));                          \
     typedef float name##_loose __attribute__((vector_size(4 * lanes), aligned(4), may_alias));    \
-    attributes static void name(size_t k, const float *a, const float *b, float *out,             \
-                                size_t stride, bool accumulate)                                   \
+    attributes static void name(size_t taps, size_t k, const float *const *a, size_t step,        \
+                                const float *b, float *out, size_t stride, bool accumulate)       \
     {                                                                                             \
         FT__FUSED                                                                                 \
-        name##_vector sum[rows][2];                                                               \
-        size_t p;                                                                                 \
-        int i;                                                                                    \
+        name##_vector sum[rows][vectors], right[vectors];                                         \
+        const float *row[rows];                                                                   \
+        size_t p, at;                                                                             \
+        int i, v;                                                                                 \
         memset(sum, 0, sizeof sum);                                                               \
-        for (p = 0; p < k; ++p, a += rows, b += 2 * lanes) {                                      \
-            name##_vector left = *(const name##_loose *)(const void *)b;                          \
-            name##_vector right = *(const name##_loose *)(const void *)(b + lanes);               \
-            FT__UNROLL for (i = 0; i < rows; ++i) {                                               \
-                sum[i][0] += a[i] * left;                                                         \
-                sum[i][1] += a[i] * right;                                                        \
+        for (; taps > 0; --taps, a += rows) {                                                     \
+            FT__UNROLL for (i = 0; i < rows; ++i) row[i] = a[i];                                  \
+            for (p = 0, at = 0; p < k; ++p, at += step, b += vectors * lanes) {                   \
+                FT__UNROLL for (v = 0; v < vectors; ++v)                                          \
+                    right[v] = *(const name##_loose *)(const void *)(b + v * lanes);              \
+                FT__UNROLL for (i = 0; i < rows; ++i)                                             \
+                    FT__UNROLL for (v = 0; v < vectors; ++v) sum[i][v] += row[i][at] * right[v];  \
             }                                                                                     \
         }                                                                                         \
-        FT__UNROLL for (i = 0; i < rows; ++i) {                                                   \
-            name##_loose *to = (name##_loose *)(void *)(out + (size_t)i * stride);                \
-            name##_loose *next = (name##_loose *)(void *)(out + (size_t)i * stride + lanes);      \
-            if (accumulate) {                                                                     \
-                sum[i][0] += *to;                                                                 \
-                sum[i][1] += *next;                                                               \
+        FT__UNROLL for (i = 0; i < rows; ++i)                                                     \
+            FT__UNROLL for (v = 0; v < vectors; ++v) {                                            \
+                float *to = out + (size_t)i * stride + v * lanes;                                 \
+                if (accumulate) sum[i][v] += *(name##_loose *)(void *)to;                         \
+                *(name##_loose *)(void *)to = sum[i][v];                                          \
             }                                                                                     \
-            *to = sum[i][0];                                                                      \
-            *next = sum[i][1];                                                                    \
-        }                                                                                         \
     }
 #if defined(__clang__)
 #define FT__UNROLL _Pragma("clang loop unroll(full)")
@@ -2077,36 +2105,45 @@ static void ft__tile_plain(size_t k, const float *a, const float *b, float *out,
 #define FT__UNROLL _Pragma("GCC unroll 16")
 #endif
 #ifdef FT__X86
-FT__TILE(ft__tile_sse2, __attribute__((target("sse2"))), 4, 4)
-FT__TILE(ft__tile_avx2, __attribute__((target("avx2,fma"))), 8, 6)
-FT__TILE(ft__tile_avx512, __attribute__((target("avx512f"))), 16, 8)
+FT__TILE(ft__tile_sse2, __attribute__((target("sse2"))), 4, 4, 2)
+FT__TILE(ft__tile_sse2_narrow, __attribute__((target("sse2"))), 4, 4, 1)
+FT__TILE(ft__tile_avx2, __attribute__((target("avx2,fma"))), 8, 6, 2)
+FT__TILE(ft__tile_avx2_narrow, __attribute__((target("avx2,fma"))), 8, 6, 1)
+FT__TILE(ft__tile_avx512, __attribute__((target("avx512f"))), 16, 8, 2)
+FT__TILE(ft__tile_avx512_narrow, __attribute__((target("avx512f"))), 16, 8, 1)
 #else
-FT__TILE(ft__tile_neon, , 4, 8)
+FT__TILE(ft__tile_neon, , 4, 8, 2)
+FT__TILE(ft__tile_neon_narrow, , 4, 8, 1)
 #endif
 #if !defined(__clang__)
 #pragma GCC pop_options
 #endif
 #endif
 
-typedef struct ft__tile_row { const char *name; size_t rows, columns; ft__tile_function run; }
-    ft__tile_row;
+/* `narrow` makes half as many columns. */
+typedef struct ft__tile_row {
+    const char *name;
+    size_t rows, columns;
+    ft__tile_function run, narrow;
+} ft__tile_row;
 
 /* The slowest first. The numbers of the levels are the same in every build: files hold them. */
 enum { FT__SIMD_NONE, FT__SIMD_SSE2, FT__SIMD_AVX2, FT__SIMD_AVX512, FT__SIMD_NEON,
        FT__SIMD_COUNT };
 
 static const ft__tile_row ft__tiles[] = {
-    {"none", 4, 8, ft__tile_plain},
+    {"none", 4, 8, ft__tile_plain, ft__tile_plain_narrow},
 #ifdef FT__X86
-    {"sse2", 4, 8, ft__tile_sse2}, {"avx2", 6, 16, ft__tile_avx2},
-    {"avx512", 8, 32, ft__tile_avx512},
+    {"sse2", 4, 8, ft__tile_sse2, ft__tile_sse2_narrow},
+    {"avx2", 6, 16, ft__tile_avx2, ft__tile_avx2_narrow},
+    {"avx512", 8, 32, ft__tile_avx512, ft__tile_avx512_narrow},
 #else
-    {"sse2", 0, 0, NULL}, {"avx2", 0, 0, NULL}, {"avx512", 0, 0, NULL},
+    {"sse2", 0, 0, NULL, NULL}, {"avx2", 0, 0, NULL, NULL}, {"avx512", 0, 0, NULL, NULL},
 #endif
 #ifdef FT__ARM
-    {"neon", 8, 8, ft__tile_neon},
+    {"neon", 8, 8, ft__tile_neon, ft__tile_neon_narrow},
 #else
-    {"neon", 0, 0, NULL},
+    {"neon", 0, 0, NULL, NULL},
 #endif
 };
 
@@ -2239,21 +2276,30 @@ static void ft__pack_left(const ft__context *c, size_t m, size_t k, ft__matrix a
 
 /* ---- Multiplying ---- */
 
-/* One tile that may stick out at the edge: then it is made aside, and what fits is copied. */
-static void ft__gemm_tile(const ft__tile_row *tile, size_t m, size_t n, size_t k, const float *a,
-                          const float *b, float *out, size_t stride, bool accumulate)
+/* Columns of the panel that holds column j of n: whole, or half where that is enough. */
+static size_t ft__panel_width(const ft__tile_row *tile, size_t n, size_t j)
 {
+    return n - j <= tile->columns / 2 ? tile->columns / 2 : tile->columns;
+}
+
+/* One tile, `width` columns of b wide, that may stick out at the edge: then it is made aside, and
+   the m rows and n columns that fit are copied. */
+static void ft__gemm_tile(const ft__tile_row *tile, size_t m, size_t n, size_t taps, size_t k,
+                          const float *const *a, size_t step, const float *b, size_t width,
+                          float *out, size_t stride, bool accumulate)
+{
+    ft__tile_function run = width == tile->columns ? tile->run : tile->narrow;
     float aside[FT__TILE_MOST];
     size_t i, j;
-    if (m >= tile->rows && n >= tile->columns) {
-        tile->run(k, a, b, out, stride, accumulate);
+    if (m >= tile->rows && n >= width) {
+        run(taps, k, a, step, b, out, stride, accumulate);
         return;
     }
-    tile->run(k, a, b, aside, tile->columns, false);
+    run(taps, k, a, step, b, aside, width, false);
     for (i = 0; i < m && i < tile->rows; ++i)
-        for (j = 0; j < n && j < tile->columns; ++j)
-            out[i * stride + j] = accumulate ? out[i * stride + j] + aside[i * tile->columns + j]
-                                             : aside[i * tile->columns + j];
+        for (j = 0; j < n && j < width; ++j)
+            out[i * stride + j] = accumulate ? out[i * stride + j] + aside[i * width + j]
+                                             : aside[i * width + j];
 }
 
 /* out [m, n] (rows `stride` apart) = or += packed a [m, k] times b [k, n], on this thread.
@@ -2262,24 +2308,31 @@ static void ft__gemm(const ft__context *c, size_t m, size_t n, size_t k, const f
                      ft__matrix b, float *out, size_t stride, bool accumulate, float *scratch)
 {
     const ft__tile_row *tile = &ft__tiles[c->simd];
-    size_t padded = ft__pad_to(m, tile->rows), j, p, i, jj, ii;
+    size_t padded = ft__pad_to(m, tile->rows), j, p, i, jj, ii, r;
+    const float *row[FT__TILE_ROWS];
     for (j = 0; j < n; j += FT__BLOCK_N)
         for (p = 0; p < k; p += FT__BLOCK_K) {
-            size_t width = n - j < FT__BLOCK_N ? n - j : FT__BLOCK_N;
-            size_t depth = k - p < FT__BLOCK_K ? k - p : FT__BLOCK_K;
-            for (jj = 0; jj < width; jj += tile->columns) {
+            size_t wide = n - j < FT__BLOCK_N ? n - j : FT__BLOCK_N;
+            size_t depth = k - p < FT__BLOCK_K ? k - p : FT__BLOCK_K, width;
+            for (jj = 0; jj < wide; jj += width) {
                 ft__matrix part = ft__transposed(b);
+                width = ft__panel_width(tile, wide, jj);
                 part.at += (ptrdiff_t)(j + jj) * part.row + (ptrdiff_t)p * part.column;
-                ft__pack_panel(part, width - jj < tile->columns ? width - jj : tile->columns,
-                               tile->columns, depth, scratch + jj * depth);
+                ft__pack_panel(part, wide - jj < width ? wide - jj : width, width, depth,
+                               scratch + jj * depth);
             }
             for (i = 0; i < m; i += FT__BLOCK_M) {
                 size_t rows = m - i < FT__BLOCK_M ? m - i : FT__BLOCK_M;
-                for (jj = 0; jj < width; jj += tile->columns)
-                    for (ii = i; ii < i + rows; ii += tile->rows)
-                        ft__gemm_tile(tile, m - ii, width - jj, depth,
-                                      packed + padded * p + ii * depth, scratch + jj * depth,
-                                      out + ii * stride + j + jj, stride, accumulate || p > 0);
+                for (jj = 0; jj < wide; jj += width) {
+                    width = ft__panel_width(tile, wide, jj);
+                    for (ii = i; ii < i + rows; ii += tile->rows) {
+                        for (r = 0; r < tile->rows; ++r)
+                            row[r] = packed + padded * p + ii * depth + r;
+                        ft__gemm_tile(tile, m - ii, wide - jj, 1, depth, row, tile->rows,
+                                      scratch + jj * depth, width, out + ii * stride + j + jj,
+                                      stride, accumulate || p > 0);
+                    }
+                }
             }
         }
 }
@@ -2344,14 +2397,31 @@ static void ft__gemm_parallel(ft__context *c, size_t m, size_t n, size_t k, ft__
 
 /* =============================================================================================
    [SECTION] 6.3 Convolution kernels
-   A convolution is a matrix product of the weights [out_channels, K], K = channels * kernel height
-   * kernel width, with the matrix of patches [K, P], P = output pixels: column p holds what the
-   kernel sees at output pixel p. im2col writes a piece of that matrix; col2im adds a piece back.
-   Depthwise convolutions, with one channel to a kernel, are too thin for that: direct loops.
+   Pictures lie in memory pixel after pixel, all channels of a pixel together ("channels last",
+   [N, H, W, C]). Then what a kernel sees at one of its places, a tap, is a stretch of `channels`
+   neighbouring numbers, and a convolution is a matrix product whose left rows are gathered by
+   pointers, one stretch a tap: no matrix of patches is written (Dukhan 2019, "The indirect
+   convolution algorithm"). Only where the channels are few (the picture itself) patches are copied
+   first. Depthwise convolutions have one channel to a kernel: loops over the channels of a pixel.
    ============================================================================================= */
 #if defined(__GNUC__) && !defined(__clang__) && !defined(FINETUNE_NO_SIMD)
 #pragma GCC push_options
-#pragma GCC optimize("O3") /* gcc's -O2 leaves these loops scalar */
+#pragma GCC optimize("O3", "fp-contract=fast") /* gcc's -O2 leaves these loops scalar */
+#endif
+/* Makes one function for each instruction set from one body of plain loops, which the compiler
+   vectorises; name[context->simd] is the one to call. */
+#ifdef FT__X86
+#define FT__LEVELS(name, parameters, body)                                                        \
+    static void name##_plain parameters { body; }                                                 \
+    __attribute__((target("avx2,fma"))) static void name##_avx2 parameters { body; }              \
+    __attribute__((target("avx512f"))) static void name##_avx512 parameters { body; }             \
+    static void (*const name[FT__SIMD_COUNT]) parameters = {                                      \
+        name##_plain, name##_plain, name##_avx2, name##_avx512, name##_plain};
+#else
+#define FT__LEVELS(name, parameters, body)                                                        \
+    static void name##_plain parameters { body; }                                                 \
+    static void (*const name[FT__SIMD_COUNT]) parameters = {                                      \
+        name##_plain, name##_plain, name##_plain, name##_plain, name##_plain};
 #endif
 
 typedef struct ft__conv {
@@ -2361,134 +2431,508 @@ typedef struct ft__conv {
     int out_height, out_width;
     int kernel[2], stride[2], dilation[2];
     int top, left;                  /* padding before */
-    size_t k, p;                    /* rows and columns of the matrix of patches */
+    size_t k, p;                    /* numbers in a patch; pixels of an output */
 } ft__conv;
 
-/* The outputs in [0, count) of a line that read inside an input of `size`: [*first, *last), when
-   output o reads input o * stride + offset. */
-static void ft__inside_range(int size, int stride, int offset, int count, int *first, int *last)
-{
-    int start = offset < 0 ? (-offset + stride - 1) / stride : 0;
-    int end = size - offset <= 0 ? 0 : (size - offset + stride - 1) / stride;
-    *first = start < count ? start : count;
-    *last = end < count ? end : count;
-    if (*last < *first) *last = *first;
-}
+/* A walk over the points of a grid in every picture, reading `taps` stretches at each. */
+typedef struct ft__walk {
+    const float *from;      /* [pictures, height, width, pixel] */
+    int height, width;
+    size_t pixel;           /* numbers of one pixel, all groups */
+    size_t channels;        /* numbers of a stretch */
+    int rows, columns;      /* of the grid */
+    int step[2];            /* how far two points of the grid lie apart in `from` */
+    int taps;
+    const int *offset;      /* [taps][2]: where a tap reads, from the point: row and column */
+    const float *zeros;     /* at least `channels`: what lies outside */
+} ft__walk;
 
-/* Row `row` of the matrix of patches, columns [from, to), of one group of one image. */
-static void ft__im2col_row(const ft__conv *g, const float *image, size_t row, size_t from,
-                           size_t to, float *out)
-{
-    int area = g->kernel[0] * g->kernel[1], tap = (int)(row % (size_t)area);
-    const float *plane = image + row / (size_t)area * (size_t)g->height * (size_t)g->width;
-    int dy = tap / g->kernel[1] * g->dilation[0] - g->top;
-    int dx = tap % g->kernel[1] * g->dilation[1] - g->left;
-    int first, last, x;
-    ft__inside_range(g->width, g->stride[1], dx, g->out_width, &first, &last);
-    while (from < to) {
-        int oy = (int)(from / (size_t)g->out_width), ox = (int)(from % (size_t)g->out_width);
-        int end = g->out_width, y = oy * g->stride[0] + dy;
-        int begin = ox, a, b;
-        if (to - from < (size_t)(end - ox)) end = ox + (int)(to - from);
-        a = first > begin ? first : begin;
-        b = last < end ? last : end;
-        if (y < 0 || y >= g->height || b < a) a = b = end;
-        for (x = begin; x < a; ++x) *out++ = 0;
-        if (b > a && g->stride[1] == 1) {
-            memcpy(out, plane + (size_t)y * (size_t)g->width + a + dx,
-                   (size_t)(b - a) * sizeof *out);
-            out += b - a;
-        } else
-            for (x = a; x < b; ++x)
-                *out++ = plane[(size_t)y * (size_t)g->width + (size_t)(x * g->stride[1] + dx)];
-        for (x = b; x < end; ++x) *out++ = 0;
-        from += (size_t)(end - begin);
-    }
-}
+#define FT__WALK_TILES ((size_t)8)     /* tiles whose pointers are made at once */
+#define FT__WALK_DEPTH ((size_t)1024)  /* numbers of a row in one go: panels stay in the cache */
 
-static void ft__im2col(const ft__conv *g, const float *image, size_t row, size_t rows, size_t from,
-                       size_t to, float *out)
+/* Pointers for `count` points from `first` on: [tile][tap][row of the tile]. The last tile is
+   filled up with its last point. */
+static void ft__walk_rows(const ft__walk *w, size_t first, size_t count, size_t tile_rows,
+                          const float **table)
 {
-    size_t r;
-    for (r = 0; r < rows; ++r) ft__im2col_row(g, image, row + r, from, to, out + r * (to - from));
-}
-
-/* Adds rows of a matrix like that, all its columns, to the image: the transposed of im2col. */
-static void ft__col2im(const ft__conv *g, const float *from, size_t row, size_t rows, float *image)
-{
-    int area = g->kernel[0] * g->kernel[1], oy, x, first, last;
-    size_t r;
-    for (r = row; r < row + rows; ++r) {
-        int tap = (int)(r % (size_t)area);
-        float *plane = image + r / (size_t)area * (size_t)g->height * (size_t)g->width;
-        int dy = tap / g->kernel[1] * g->dilation[0] - g->top;
-        int dx = tap % g->kernel[1] * g->dilation[1] - g->left;
-        ft__inside_range(g->width, g->stride[1], dx, g->out_width, &first, &last);
-        for (oy = 0; oy < g->out_height; ++oy, from += g->out_width) {
-            int y = oy * g->stride[0] + dy;
-            float *line = plane + (ptrdiff_t)y * g->width + dx;
-            if (y < 0 || y >= g->height) continue;
-            if (g->stride[1] == 1)
-                for (x = first; x < last; ++x) line[x] += from[x];
-            else
-                for (x = first; x < last; ++x) line[(ptrdiff_t)x * g->stride[1]] += from[x];
+    size_t i, padded = ft__pad_to(count, tile_rows), plane = (size_t)w->rows * (size_t)w->columns;
+    int tap;
+    for (i = 0; i < padded; ++i) {
+        size_t at = first + (i < count ? i : count - 1), point = at % plane;
+        const float **to = table + i / tile_rows * tile_rows * (size_t)w->taps + i % tile_rows;
+        const float *picture = w->from
+            + at / plane * (size_t)w->height * (size_t)w->width * w->pixel;
+        int row = (int)(point / (size_t)w->columns) * w->step[0];
+        int column = (int)(point % (size_t)w->columns) * w->step[1];
+        for (tap = 0; tap < w->taps; ++tap, to += tile_rows) {
+            int y = row + w->offset[2 * tap], x = column + w->offset[2 * tap + 1];
+            bool inside = y >= 0 && y < w->height && x >= 0 && x < w->width;
+            *to = inside ? picture + ((size_t)y * (size_t)w->width + (size_t)x) * w->pixel
+                         : w->zeros;
         }
     }
 }
 
-/* ---- Depthwise: one input plane, one output plane, one kernel; tap by tap, line by line ---- */
-
-/* Calls the same walk for all three directions: y += w x, dx += w dy, dw += sum dy x. */
-typedef enum ft__depthwise_way { FT__DEPTH_FORWARD, FT__DEPTH_INPUT, FT__DEPTH_WEIGHT }
-    ft__depthwise_way;
-
-static void ft__depthwise_line(float *image, float *out, float w, int count, int stride,
-                               ft__depthwise_way way, float sums[8])
+/* out [count, n] = or += the gathered rows times packed b [taps * k, n]. */
+static void ft__multiply_rows(const ft__tile_row *tile, const float *const *table, size_t count,
+                              size_t taps, size_t k, const float *packed, size_t n, float *out,
+                              size_t stride, bool accumulate)
 {
-    int x, i;
-    if (way == FT__DEPTH_FORWARD && stride == 1)
-        for (x = 0; x < count; ++x) out[x] += w * image[x];
-    else if (way == FT__DEPTH_FORWARD)
-        for (x = 0; x < count; ++x) out[x] += w * image[x * stride];
-    else if (way == FT__DEPTH_INPUT && stride == 1)
-        for (x = 0; x < count; ++x) image[x] += w * out[x];
-    else if (way == FT__DEPTH_INPUT)
-        for (x = 0; x < count; ++x) image[x * stride] += w * out[x];
-    else { /* eight sums, for eight lanes: the order of one would have to be kept */
-        for (x = 0; x + 8 <= count; x += 8)
-            for (i = 0; i < 8; ++i) sums[i] += out[x + i] * image[(x + i) * stride];
-        for (i = 0; x < count; ++x, ++i) sums[i] += out[x] * image[x * stride];
-    }
-}
-
-/* `image` and `out` are the planes (values or gradients), `weight` the kernel (or its gradient). */
-static void ft__depthwise(const ft__conv *g, float *image, float *out, float *weight,
-                          ft__depthwise_way way)
-{
-    int tap, oy, first, last, area = g->kernel[0] * g->kernel[1];
-    for (tap = 0; tap < area; ++tap) {
-        int dy = tap / g->kernel[1] * g->dilation[0] - g->top;
-        int dx = tap % g->kernel[1] * g->dilation[1] - g->left;
-        float sums[8] = {0, 0, 0, 0, 0, 0, 0, 0};
-        ft__inside_range(g->width, g->stride[1], dx, g->out_width, &first, &last);
-        if (first == last) continue;
-        for (oy = 0; oy < g->out_height; ++oy) {
-            int y = oy * g->stride[0] + dy;
-            if (y < 0 || y >= g->height) continue;
-            ft__depthwise_line(image + (ptrdiff_t)y * g->width + dx
-                                   + (ptrdiff_t)first * g->stride[1],
-                               out + (ptrdiff_t)oy * g->out_width + first, weight[tap],
-                               last - first, g->stride[1], way, sums);
+    size_t at_once = k < FT__WALK_DEPTH ? FT__WALK_DEPTH / k : 1, j, t, i, width;
+    for (j = 0; j < n; j += width) {
+        width = ft__panel_width(tile, n, j);
+        for (t = 0; t < taps; t += at_once) {
+            size_t part = taps - t < at_once ? taps - t : at_once;
+            for (i = 0; i < count; i += tile->rows)
+                ft__gemm_tile(tile, count - i, n - j, part, k, table + i * taps + t * tile->rows,
+                              1, packed + j * taps * k + t * k * width, width,
+                              out + i * stride + j, stride, accumulate || t > 0);
         }
-        if (way == FT__DEPTH_WEIGHT)
-            weight[tap] += ((sums[0] + sums[4]) + (sums[2] + sums[6]))
-                + ((sums[1] + sums[5]) + (sums[3] + sums[7]));
     }
 }
+
+/* ---- Weights as a right matrix: number [tap * k + c][n] is weight[n * n_step + c * k_step +
+   tap_at[tap]] ---- */
+typedef struct ft__weight_pack {
+    const ft__tile_row *tile;
+    const float *weight;
+    size_t n, k, n_step, k_step;
+    int taps;
+    const int *tap_at;
+    float *to;
+} ft__weight_pack;
+
+static size_t ft__packed_right(const ft__context *c, size_t n, size_t depth)
+{
+    return ft__pad_to(n, ft__tiles[c->simd].columns) * depth;
+}
+
+static void ft__pack_weight_panel(void *context, int index)
+{
+    const ft__weight_pack *w = (const ft__weight_pack *)context;
+    size_t j = (size_t)index * w->tile->columns, width = ft__panel_width(w->tile, w->n, j);
+    size_t valid = w->n - j < width ? w->n - j : width, c, l;
+    float *panel = w->to + j * (size_t)w->taps * w->k;
+    int tap;
+    for (c = 0; c < w->k; ++c)
+        for (tap = 0; tap < w->taps; ++tap) {
+            const float *from = w->weight + j * w->n_step + c * w->k_step + w->tap_at[tap];
+            float *to = panel + ((size_t)tap * w->k + c) * width;
+            for (l = 0; l < valid; ++l) to[l] = from[l * w->n_step];
+            for (; l < width; ++l) to[l] = 0;
+        }
+}
+
+static void ft__pack_weights(ft__context *c, ft__weight_pack *w)
+{
+    w->tile = &ft__tiles[c->simd];
+    ft__parallel(c, (int)((w->n + w->tile->columns - 1) / w->tile->columns), ft__pack_weight_panel,
+                 w);
+}
+
+/* ---- Patches, where the channels are few ---- */
+
+static bool ft__few_channels(const ft__conv *g) { return g->channels < 8; }
+
+static void ft__copy_numbers(float *to, const float *from, size_t count)
+{
+    size_t i = 0;
+    for (; i + 4 <= count; i += 4) memcpy(to + i, from + i, 4 * sizeof *to);
+    for (; i < count; ++i) to[i] = from[i];
+}
+
+/* One row of a kernel over one line of the picture (NULL: outside): the neighbours that lie inside
+   are copied in one go where they are neighbours in memory too. */
+static void ft__patch_line(const ft__conv *g, const float *line, int x, float *to)
+{
+    size_t c = (size_t)g->channels, pixel = c * g->groups, each;
+    int from = 0, until = g->kernel[1], i;
+    if (g->dilation[1] == 1 && g->groups == 1 && line) {
+        if (x < 0) from = -x < until ? -x : until;
+        if (x + until > g->width) until = g->width - x > from ? g->width - x : from;
+        for (each = 0; each < (size_t)from * c; ++each) to[each] = 0;
+        ft__copy_numbers(to + (size_t)from * c, line + ((ptrdiff_t)x + from) * (ptrdiff_t)c,
+                         (size_t)(until - from) * c);
+        for (each = (size_t)until * c; each < (size_t)g->kernel[1] * c; ++each) to[each] = 0;
+        return;
+    }
+    for (i = 0; i < g->kernel[1]; ++i, x += g->dilation[1])
+        for (each = 0; each < c; ++each)
+            *to++ = line && x >= 0 && x < g->width ? line[(size_t)x * pixel + each] : 0;
+}
+
+/* Patches [count, k] of the output pixels from `first` on, numbers in the order [tap][channel]. */
+static void ft__patches(const ft__conv *g, const float *x, size_t first, size_t count, float *to)
+{
+    size_t line = (size_t)g->width * (size_t)g->channels * g->groups, i;
+    int ky;
+    for (i = first; i < first + count; ++i) {
+        const float *picture = x + i / g->p * (size_t)g->height * line;
+        int row = (int)(i % g->p / (size_t)g->out_width) * g->stride[0] - g->top;
+        int column = (int)(i % g->p % (size_t)g->out_width) * g->stride[1] - g->left;
+        for (ky = 0; ky < g->kernel[0]; ++ky, row += g->dilation[0]) {
+            bool inside = row >= 0 && row < g->height;
+            ft__patch_line(g, inside ? picture + (size_t)row * line : NULL, column, to);
+            to += g->kernel[1] * g->channels;
+        }
+    }
+}
+
+/* ---- Depthwise: y[c] += sum over rows and columns of a window of x[c] w[c]. All three directions
+   are that: forward and the input's gradient over the kernel, the weight's gradient over the
+   pixels. ---- */
+typedef struct ft__window_sum {
+    const float *x, *w;
+    float *y;
+    size_t channels;
+    int rows, columns;
+    ptrdiff_t x_row, x_column, w_row, w_column;
+    size_t x_step, w_step, y_step;  /* from channel to channel: 1, or the outputs of a channel */
+} ft__window_sum;
+
+FT__INLINE void ft__window_sum_lanes(const ft__window_sum *s, size_t c, int lanes)
+{
+    float sum[16];
+    int r, i, l;
+    for (l = 0; l < lanes; ++l) sum[l] = s->y[c + (size_t)l];
+    for (r = 0; r < s->rows; ++r) {
+        const float *x = s->x + r * s->x_row + c, *w = s->w + r * s->w_row + c;
+        for (i = 0; i < s->columns; ++i, x += s->x_column, w += s->w_column)
+            for (l = 0; l < lanes; ++l) sum[l] += x[l] * w[l];
+    }
+    for (l = 0; l < lanes; ++l) s->y[c + (size_t)l] = sum[l];
+}
+
+FT__INLINE void ft__window_sum_body(const ft__window_sum *s)
+{
+    size_t c = 0;
+    int r, i;
+    if (s->x_step == 1 && s->w_step == 1 && s->y_step == 1) {
+        for (; c + 16 <= s->channels; c += 16) ft__window_sum_lanes(s, c, 16);
+        for (; c + 8 <= s->channels; c += 8) ft__window_sum_lanes(s, c, 8);
+    }
+    for (; c < s->channels; ++c)
+        for (r = 0; r < s->rows; ++r)
+            for (i = 0; i < s->columns; ++i)
+                s->y[c * s->y_step] += s->x[r * s->x_row + i * s->x_column
+                                            + (ptrdiff_t)(c * s->x_step)]
+                    * s->w[r * s->w_row + i * s->w_column + (ptrdiff_t)(c * s->w_step)];
+}
+
+FT__LEVELS(ft__window_sum_run, (const ft__window_sum *s), ft__window_sum_body(s))
 
 #if defined(__GNUC__) && !defined(__clang__) && !defined(FINETUNE_NO_SIMD)
 #pragma GCC pop_options
 #endif
+
+/* =============================================================================================
+   [SECTION] 6.4 Winograd's convolution
+   F(4x4, 3x3) of Lavin and Gray 2016: a tile of 4x4 outputs of a 3x3 kernel with a stride of 1 is
+       y = A^T [(G g G^T) * (B^T d B)] A,   d the 6x6 inputs that it sees, * number by number,
+   36 multiplications instead of 144; the sums over channels become 36 matrix products. As the map
+   is linear in g and in d, the gradients are its transposes:
+       dx: the same with the kernel turned round,   dg = G^T [(B^T d B) * (A dy A^T)] G
+   The transforms work on neighbouring channels side by side. `lane` is one number, or a vector.
+   ============================================================================================= */
+#define FT__TILE_INPUTS 36  /* 6x6 */
+
+/* Six numbers to six: B^T d, and four to six: A dy, and three to six: G g; the way back, six to
+   four: A^T m, and six to three: G^T m. `to` and `from` step by the distances given. */
+#define FT__WINOGRAD_LINES(name, lane)                                                            \
+    FT__INLINE void name##_b(const lane *d, int step, lane *to, int to_step)                      \
+    {                                                                                             \
+        lane d1 = d[step], d2 = d[2 * step], d3 = d[3 * step], d4 = d[4 * step];                  \
+        lane even = d4 - 4.0f * d2, odd = d3 - 4.0f * d1;                                         \
+        lane even2 = d4 - d2, odd2 = 2.0f * (d3 - d1);                                            \
+        to[0] = 4.0f * d[0] - 5.0f * d2 + d4;                                                     \
+        to[to_step] = even + odd;                                                                 \
+        to[2 * to_step] = even - odd;                                                             \
+        to[3 * to_step] = even2 + odd2;                                                           \
+        to[4 * to_step] = even2 - odd2;                                                           \
+        to[5 * to_step] = 4.0f * d1 - 5.0f * d3 + d[5 * step];                                    \
+    }                                                                                             \
+    FT__INLINE void name##_a(const lane *y, int step, lane *to, int to_step)                      \
+    {                                                                                             \
+        lane y0 = y[0], y1 = y[step], y2 = y[2 * step], y3 = y[3 * step];                         \
+        lane even = y0 + y2, odd = y1 + y3, even2 = y0 + 4.0f * y2, odd2 = 2.0f * y1 + 8.0f * y3; \
+        to[0] = y0;                                                                               \
+        to[to_step] = even + odd;                                                                 \
+        to[2 * to_step] = even - odd;                                                             \
+        to[3 * to_step] = even2 + odd2;                                                           \
+        to[4 * to_step] = even2 - odd2;                                                           \
+        to[5 * to_step] = y3;                                                                     \
+    }                                                                                             \
+    FT__INLINE void name##_g(const lane *g, int step, lane *to, int to_step)                      \
+    {                                                                                             \
+        lane g0 = g[0], g1 = g[step], g2 = g[2 * step];                                           \
+        lane outer = (g0 + g2) * (1.0f / 6), middle = g1 * (1.0f / 6);                            \
+        lane outer2 = g0 * (1.0f / 24) + g2 * (1.0f / 6), middle2 = g1 * (1.0f / 12);             \
+        to[0] = g0 * 0.25f;                                                                       \
+        to[to_step] = -outer - middle;                                                            \
+        to[2 * to_step] = middle - outer;                                                         \
+        to[3 * to_step] = outer2 + middle2;                                                       \
+        to[4 * to_step] = outer2 - middle2;                                                       \
+        to[5 * to_step] = g2;                                                                     \
+    }                                                                                             \
+    FT__INLINE void name##_a_back(const lane *m, int step, lane *to, int to_step)                 \
+    {                                                                                             \
+        lane m1 = m[step], m2 = m[2 * step], m3 = m[3 * step], m4 = m[4 * step];                  \
+        lane sum = m1 + m2, rest = m1 - m2, sum2 = m3 + m4, rest2 = m3 - m4;                      \
+        to[0] = m[0] + sum + sum2;                                                                \
+        to[to_step] = rest + 2.0f * rest2;                                                        \
+        to[2 * to_step] = sum + 4.0f * sum2;                                                      \
+        to[3 * to_step] = rest + 8.0f * rest2 + m[5 * step];                                      \
+    }                                                                                             \
+    FT__INLINE void name##_g_back(const lane *m, int step, lane *to, int to_step)                 \
+    {                                                                                             \
+        lane m1 = m[step], m2 = m[2 * step], m3 = m[3 * step], m4 = m[4 * step];                  \
+        lane sum = m1 + m2, sum2 = m3 + m4;                                                       \
+        to[0] = 0.25f * m[0] - sum * (1.0f / 6) + sum2 * (1.0f / 24);                             \
+        to[to_step] = (m2 - m1) * (1.0f / 6) + (m3 - m4) * (1.0f / 12);                           \
+        to[2 * to_step] = (sum2 - sum) * (1.0f / 6) + m[5 * step];                                \
+    }
+
+/* Both directions of one block of channels, [rows][columns] to [rows][columns]: `in` and `out`
+   numbers a line. */
+#define FT__WINOGRAD_BOTH(name, line, lane, in, out)                                              \
+    FT__INLINE void name(const lane *from, lane *to)                                              \
+    {                                                                                             \
+        lane half[FT__TILE_INPUTS];                                                               \
+        int i;                                                                                    \
+        FT__UNROLL for (i = 0; i < in; ++i) line(from + i, in, half + i, in);                     \
+        FT__UNROLL for (i = 0; i < out; ++i) line(half + i * in, 1, to + i * out, 1);             \
+    }
+
+/* What the transforms work on. Pointers that are NULL stand for zeros, or are not written. */
+typedef struct ft__winograd_tile {
+    const float *from[FT__TILE_INPUTS];
+    float *to[FT__TILE_INPUTS];
+    const float *add;           /* to what comes out: a bias; NULL: nothing */
+    bool accumulate;            /* add to what is there */
+    size_t channels;            /* a multiple of 16 */
+} ft__winograd_tile;
+
+/* The transforms of a tile, for one instruction set: of inputs, of output gradients, of weights;
+   back to outputs, and to weight gradients. */
+#define FT__WINOGRAD_ONE(name, attributes, lane, loose, lanes, in, out)                           \
+    attributes static void name(const ft__winograd_tile *t)                                       \
+    {                                                                                             \
+        FT__FUSED                                                                                 \
+        lane x[FT__TILE_INPUTS], y[FT__TILE_INPUTS];                                              \
+        size_t c;                                                                                 \
+        int i;                                                                                    \
+        for (c = 0; c < t->channels; c += lanes) {                                                \
+            FT__UNROLL for (i = 0; i < in; ++i)                                                   \
+                x[i] = *(const loose *)(const void *)(t->from[i] + c);                            \
+            name##_block(x, y);                                                                   \
+            FT__UNROLL for (i = 0; i < out; ++i) {                                                \
+                loose *to = (loose *)(void *)(t->to[i] + c);                                      \
+                if (!t->to[i]) continue;                                                          \
+                if (t->add) y[i] += *(const loose *)(const void *)(t->add + c);                   \
+                if (t->accumulate) y[i] += *to;                                                   \
+                *to = y[i];                                                                       \
+            }                                                                                     \
+        }                                                                                         \
+    }
+
+#define FT__WINOGRAD(name, attributes, lane, loose, lanes)                                        \
+    FT__WINOGRAD_LINES(name, lane)                                                                \
+    FT__WINOGRAD_BOTH(name##_input_block, name##_b, lane, 6, 6)                                   \
+    FT__WINOGRAD_BOTH(name##_gradient_block, name##_a, lane, 4, 6)                                \
+    FT__WINOGRAD_BOTH(name##_weight_block, name##_g, lane, 3, 6)                                  \
+    FT__WINOGRAD_BOTH(name##_output_block, name##_a_back, lane, 6, 4)                             \
+    FT__WINOGRAD_BOTH(name##_kernel_block, name##_g_back, lane, 6, 3)                             \
+    FT__WINOGRAD_ONE(name##_input, attributes, lane, loose, lanes, 36, 36)                        \
+    FT__WINOGRAD_ONE(name##_gradient, attributes, lane, loose, lanes, 16, 36)                     \
+    FT__WINOGRAD_ONE(name##_weight, attributes, lane, loose, lanes, 9, 36)                        \
+    FT__WINOGRAD_ONE(name##_output, attributes, lane, loose, lanes, 36, 16)                       \
+    FT__WINOGRAD_ONE(name##_kernel, attributes, lane, loose, lanes, 36, 9)
+
+#ifndef FT__UNROLL
+#define FT__UNROLL
+#define FT__FUSED
+#endif
+
+#if defined(__GNUC__) && !defined(__clang__) && !defined(FINETUNE_NO_SIMD)
+#pragma GCC push_options
+#pragma GCC optimize("O3", "fp-contract=fast")
+#endif
+FT__WINOGRAD(ft__winograd_plain, , float, float, 1)
+#ifdef FT__X86
+FT__WINOGRAD(ft__winograd_sse2, __attribute__((target("sse2"))), ft__tile_sse2_vector,
+             ft__tile_sse2_loose, 4)
+FT__WINOGRAD(ft__winograd_avx2, __attribute__((target("avx2,fma"))), ft__tile_avx2_vector,
+             ft__tile_avx2_loose, 8)
+FT__WINOGRAD(ft__winograd_avx512, __attribute__((target("avx512f"))), ft__tile_avx512_vector,
+             ft__tile_avx512_loose, 16)
+#elif defined(FT__ARM)
+FT__WINOGRAD(ft__winograd_neon, , ft__tile_neon_vector, ft__tile_neon_loose, 4)
+#endif
+#if defined(__GNUC__) && !defined(__clang__) && !defined(FINETUNE_NO_SIMD)
+#pragma GCC pop_options
+#endif
+
+typedef struct ft__winograd_row {
+    void (*input)(const ft__winograd_tile *t);
+    void (*gradient)(const ft__winograd_tile *t);
+    void (*weight)(const ft__winograd_tile *t);
+    void (*output)(const ft__winograd_tile *t);
+    void (*kernel)(const ft__winograd_tile *t);
+} ft__winograd_row;
+
+#define FT__WINOGRAD_ROW(name)                                                                    \
+    {name##_input, name##_gradient, name##_weight, name##_output, name##_kernel}
+
+static const ft__winograd_row ft__winograds[FT__SIMD_COUNT] = {
+    FT__WINOGRAD_ROW(ft__winograd_plain),
+#ifdef FT__X86
+    FT__WINOGRAD_ROW(ft__winograd_sse2), FT__WINOGRAD_ROW(ft__winograd_avx2),
+    FT__WINOGRAD_ROW(ft__winograd_avx512), FT__WINOGRAD_ROW(ft__winograd_plain)
+#elif defined(FT__ARM)
+    FT__WINOGRAD_ROW(ft__winograd_plain), FT__WINOGRAD_ROW(ft__winograd_plain),
+    FT__WINOGRAD_ROW(ft__winograd_plain), FT__WINOGRAD_ROW(ft__winograd_neon)
+#else
+    FT__WINOGRAD_ROW(ft__winograd_plain), FT__WINOGRAD_ROW(ft__winograd_plain),
+    FT__WINOGRAD_ROW(ft__winograd_plain), FT__WINOGRAD_ROW(ft__winograd_plain)
+#endif
+};
+
+/* ---- Which convolutions, and in what memory ---- */
+#define FT__WINOGRAD_LOCAL ((size_t)1 << 18)   /* numbers of a chunk that one thread works on */
+#define FT__WINOGRAD_SHARED ((size_t)9 << 18)  /* numbers of a chunk that all work on */
+#define FT__WINOGRAD_LARGE ((size_t)128 * 128) /* weights above this are read by one thread each */
+
+/* The gain in multiplications must make up for the transforms: 36 a tile against 9 an output. It
+   does not depend on the batch, so that a sample's bits do not either. */
+static bool ft__winograd_fits(const ft__conv *g)
+{
+    size_t tiles = (size_t)((g->out_height + 3) / 4) * (size_t)((g->out_width + 3) / 4);
+    return g->kernel[0] == 3 && g->kernel[1] == 3 && g->stride[0] == 1 && g->stride[1] == 1
+        && g->dilation[0] == 1 && g->dilation[1] == 1 && g->groups == 1
+        && g->channels % 16 == 0 && g->outputs % 16 == 0 && g->p >= 8 * tiles;
+}
+
+/* Numbers that a tile takes, transformed, before and after the products. */
+static size_t ft__winograd_numbers(const ft__conv *g)
+{
+    return FT__TILE_INPUTS * (size_t)(g->channels + g->outputs);
+}
+
+static bool ft__winograd_local(const ft__conv *g)
+{
+    return (size_t)g->channels * (size_t)g->outputs <= FT__WINOGRAD_LARGE;
+}
+
+/* Tiles of a chunk: a multiple of 8, at least. */
+static size_t ft__winograd_chunk(const ft__conv *g, bool local)
+{
+    size_t chunk = (local ? FT__WINOGRAD_LOCAL : FT__WINOGRAD_SHARED) / ft__winograd_numbers(g);
+    return chunk < 16 ? 8 : chunk / 8 * 8;
+}
+
+/* One direction: a convolution of `from` [pictures, height, width, channels] to `to` [pictures,
+   out_height, out_width, outputs]. */
+typedef struct ft__winograd {
+    ft__context *context;
+    const float *from;
+    float *to;
+    int height, width, out_height, out_width, top, left;
+    size_t channels, outputs;
+    size_t across, in_picture, tiles; /* tiles in a line, in a picture, in all */
+    size_t chunk, first, count;       /* tiles that are worked on */
+    const float *zeros, *bias;
+    const float *packed;              /* transformed weights: 36 right matrices */
+    float *v, *m;                     /* transformed: [36][chunk][channels], [36][chunk][outputs] */
+    bool accumulate;
+} ft__winograd;
+
+static void ft__winograd_tiles(ft__winograd *w, size_t pictures)
+{
+    w->across = (size_t)((w->out_width + 3) / 4);
+    w->in_picture = w->across * (size_t)((w->out_height + 3) / 4);
+    w->tiles = pictures * w->in_picture;
+}
+
+/* The pixels of a square of size x size that starts at (y, x) of a picture [height, width, pixel]:
+   `outside` for those beyond its edges. */
+static void ft__winograd_square(const float *picture, int height, int width, size_t pixel, int y,
+                                int x, int size, const float *outside, const float **at)
+{
+    int i, j;
+    for (i = y; i < y + size; ++i)
+        for (j = x; j < x + size; ++j)
+            *at++ = i < 0 || i >= height || j < 0 || j >= width ? outside
+                : picture + ((size_t)i * (size_t)width + (size_t)j) * pixel;
+}
+
+/* Where tile `index` starts in the result: picture, line and column. */
+static void ft__winograd_place(const ft__winograd *w, size_t index, size_t *picture, int *y, int *x)
+{
+    *picture = index / w->in_picture;
+    *y = (int)(index % w->in_picture / w->across) * 4;
+    *x = (int)(index % w->in_picture % w->across) * 4;
+}
+
+/* Transforms inputs of the tiles [first, first + count) into v, from its row `row` on. */
+static void ft__winograd_inputs(const ft__winograd *w, size_t first, size_t count, float *v,
+                                size_t row, size_t rows)
+{
+    ft__winograd_tile t;
+    size_t i, picture;
+    int y, x, n;
+    memset(&t, 0, sizeof t);
+    t.channels = w->channels;
+    for (i = 0; i < count; ++i) {
+        ft__winograd_place(w, first + i, &picture, &y, &x);
+        ft__winograd_square(w->from + picture * (size_t)w->height * (size_t)w->width * w->channels,
+                            w->height, w->width, w->channels, y - w->top, x - w->left, 6, w->zeros,
+                            t.from);
+        for (n = 0; n < FT__TILE_INPUTS; ++n)
+            t.to[n] = v + ((size_t)n * rows + row + i) * w->channels;
+        ft__winograds[w->context->simd].input(&t);
+    }
+}
+
+/* m = v times the weights, for number n of the 36. */
+static void ft__winograd_product(const ft__winograd *w, const float *v, float *m, int n,
+                                 size_t count, size_t rows)
+{
+    const ft__tile_row *tile = &ft__tiles[w->context->simd];
+    const float *table[FT__TILE_ROWS * 8];
+    size_t most = tile->rows * 8, at, i;
+    const float *packed = w->packed
+        + (size_t)n * ft__packed_right(w->context, w->outputs, w->channels);
+    v += (size_t)n * rows * w->channels;
+    m += (size_t)n * rows * w->outputs;
+    for (at = 0; at < count; at += most) {
+        size_t some = count - at < most ? count - at : most;
+        for (i = 0; i < ft__pad_to(some, tile->rows); ++i)
+            table[i] = v + (at + (i < some ? i : some - 1)) * w->channels;
+        ft__multiply_rows(tile, table, some, 1, w->channels, packed, w->outputs,
+                          m + at * w->outputs, w->outputs, false);
+    }
+}
+
+/* Transforms back what lies in m from `row` on, into the pixels of the result. */
+static void ft__winograd_outputs(const ft__winograd *w, size_t first, size_t count, const float *m,
+                                 size_t row, size_t rows)
+{
+    ft__winograd_tile t;
+    size_t i, picture, area = (size_t)w->out_height * (size_t)w->out_width;
+    int y, x, n;
+    memset(&t, 0, sizeof t);
+    t.channels = w->outputs;
+    t.add = w->bias;
+    t.accumulate = w->accumulate;
+    for (i = 0; i < count; ++i) {
+        ft__winograd_place(w, first + i, &picture, &y, &x);
+        for (n = 0; n < FT__TILE_INPUTS; ++n)
+            t.from[n] = m + ((size_t)n * rows + row + i) * w->outputs;
+        ft__winograd_square(w->to + picture * area * w->outputs, w->out_height, w->out_width,
+                            w->outputs, y, x, 4, NULL, (const float **)(void *)t.to);
+        ft__winograds[w->context->simd].output(&t);
+    }
+}
 
 /* =============================================================================================
    [SECTION] 7 Nodes and parameters
@@ -2497,6 +2941,7 @@ static void ft__depthwise(const ft__conv *g, float *image, float *out, float *we
    ============================================================================================= */
 typedef struct ft__tensor { /* what an operator sees of a node during a run */
     ft_shape shape;         /* with the run's batch filled in */
+    bool channels_last;     /* [N, C, H, W] that lies in memory as [N, H, W, C] */
     ft_type type;
     float *value;
     float *gradient;        /* NULL: nobody needs it */
@@ -2539,6 +2984,7 @@ typedef struct ft__node {
     float learning_rate_factor, weight_decay; /* weight_decay < 0: the optimiser's */
     float *gradient, *moment1, *moment2;      /* while it is trained; else NULL */
     float *kept;            /* a copy of the value at the best, or last good, epoch of a fit */
+    ft_time time;           /* spent in its operator so far */
 } ft__node;
 
 /* One call of an operator's function. */
@@ -2592,6 +3038,47 @@ struct ft_model {
 static ft__node *ft__get_node(const ft_model *m, ft_node node)
 {
     return node.id > 0 && node.id <= m->node_count ? &m->nodes[node.id - 1] : NULL;
+}
+
+/* to [samples, columns, rows] = or += from [samples, rows, columns] */
+typedef struct ft__turn_job {
+    const float *from;
+    float *to;
+    size_t rows, columns;
+    bool add;
+} ft__turn_job;
+
+static void ft__turn_sample(void *context, int sample)
+{
+    const ft__turn_job *job = (const ft__turn_job *)context;
+    const float *from = job->from + (size_t)sample * job->rows * job->columns;
+    float *to = job->to + (size_t)sample * job->rows * job->columns;
+    size_t begin, r, c;
+    for (begin = 0; begin < job->rows; begin += 16) { /* a strip whose lines stay in the cache */
+        size_t end = job->rows - begin < 16 ? job->rows : begin + 16;
+        for (c = 0; c < job->columns; ++c)
+            for (r = begin; r < end; ++r) {
+                float *at = &to[c * job->rows + r];
+                *at = job->add ? *at + from[r * job->columns + c] : from[r * job->columns + c];
+            }
+    }
+}
+
+enum { FT__TO_LAST = 0, FT__TO_FIRST = 1 };
+
+/* Between [N, C, H, W] in that order and channels last. */
+static void ft__turn(ft__context *c, const ft_shape *shape, int direction, const float *from,
+                     float *to, bool add)
+{
+    size_t channels = (size_t)shape->size[1];
+    size_t plane = (size_t)shape->size[2] * (size_t)shape->size[3];
+    ft__turn_job job;
+    job.from = from;
+    job.to = to;
+    job.rows = direction == FT__TO_LAST ? channels : plane;
+    job.columns = direction == FT__TO_LAST ? plane : channels;
+    job.add = add;
+    ft__parallel(c, shape->size[0], ft__turn_sample, &job);
 }
 
 static ft_status ft__set_architecture(ft_model *m, const char *name)
@@ -3025,6 +3512,21 @@ static int ft__axis_of(const ft__node *node, int rank)
     return axis == 0 ? rank - 1 : axis < 0 ? axis + rank : axis;
 }
 
+/* The sizes of a tensor in the order in which they lie in memory; where an axis stands there. */
+static int ft__memory_axis(const ft__tensor *t, int axis)
+{
+    static const int place[4] = {0, 3, 1, 2}; /* N, C, H, W in [N, H, W, C] */
+    return t->channels_last && axis < 4 ? place[axis] : axis;
+}
+
+static ft_shape ft__memory_shape(const ft__tensor *t)
+{
+    ft_shape shape = t->shape;
+    int d;
+    for (d = 0; d < shape.rank; ++d) shape.size[ft__memory_axis(t, d)] = t->shape.size[d];
+    return shape;
+}
+
 static ft__axis ft__split_axis(const ft_shape *shape, int axis)
 {
     ft__axis a = {1, 1, 1};
@@ -3125,11 +3627,12 @@ static void ft__softmax_chunk(void *context, int index)
 
 static void ft__softmax_run(const ft__call *call, bool logarithm, bool backward)
 {
-    const ft_shape *shape = &call->output.shape;
+    ft_shape shape = ft__memory_shape(&call->output);
     ft__softmax_job job;
     size_t lines;
     job.call = call;
-    job.axis = ft__split_axis(shape, ft__axis_of(call->node, shape->rank));
+    job.axis = ft__split_axis(&shape, ft__memory_axis(&call->output,
+                                                      ft__axis_of(call->node, shape.rank)));
     job.lines = job.axis.size < FT__CHUNK ? FT__CHUNK / job.axis.size : 1;
     job.logarithm = logarithm;
     job.backward = backward;
@@ -3205,6 +3708,41 @@ static ft_status ft__linear_shape(ft__context *c, const ft__node *node, const ft
     return ft__want_numbers(c, node, input, input_count);
 }
 
+/* ---- Sums over the rows of [rows, columns], added to `to`: 64 rows at a time in float, those in
+   double ---- */
+typedef struct ft__column_job { const float *from; float *to; size_t rows, columns; }
+    ft__column_job;
+
+static void ft__column_sum(void *context, int index)
+{
+    const ft__column_job *job = (const ft__column_job *)context;
+    size_t first = (size_t)index * 16, some = job->columns - first, r, begin, l;
+    double total[16] = {0};
+    if (some > 16) some = 16;
+    for (begin = 0; begin < job->rows; begin += 64) {
+        size_t end = job->rows - begin < 64 ? job->rows : begin + 64;
+        float sum[16] = {0};
+        for (r = begin; r < end; ++r) {
+            const float *from = job->from + r * job->columns + first;
+            if (some == 16) for (l = 0; l < 16; ++l) sum[l] += from[l];
+            else for (l = 0; l < some; ++l) sum[l] += from[l];
+        }
+        for (l = 0; l < 16; ++l) total[l] += (double)sum[l];
+    }
+    for (l = 0; l < some; ++l) job->to[first + l] += (float)total[l];
+}
+
+static void ft__add_column_sums(ft__context *c, const float *from, size_t rows, size_t columns,
+                                float *to)
+{
+    ft__column_job job;
+    job.from = from;
+    job.to = to;
+    job.rows = rows;
+    job.columns = columns;
+    ft__parallel(c, (int)((columns + 15) / 16), ft__column_sum, &job);
+}
+
 /* Rows of x, inputs and outputs. */
 typedef struct ft__linear_size { size_t rows, in, out; } ft__linear_size;
 
@@ -3223,10 +3761,12 @@ static void ft__linear_costs(const ft__call *call, ft__costs *costs)
     size_t longest = s.in > s.out ? s.in : s.out;
     if (s.rows > longest) longest = s.rows; /* dweight sums over the rows */
     costs->workspace = ft__gemm_workspace(call->context, longest) * sizeof(float);
+    if (call->input[0].shape.rank == 4)
+        costs->workspace += 2 * s.rows * (s.in + s.out) * sizeof(float);
     costs->multiply_adds = (uint64_t)s.rows * s.in * s.out;
 }
 
-static void ft__linear_forward(const ft__call *call)
+static void ft__linear_forward_rows(const ft__call *call)
 {
     ft__linear_size s = ft__linear_size_of(call);
     size_t r, i;
@@ -3240,11 +3780,10 @@ static void ft__linear_forward(const ft__call *call)
                                   s.rows * s.out);
 }
 
-static void ft__linear_backward(const ft__call *call)
+static void ft__linear_backward_rows(const ft__call *call)
 {
     ft__linear_size s = ft__linear_size_of(call);
     ft__matrix dy = ft__rows_of(call->output.gradient, s.out);
-    size_t r, i;
     if (call->input[0].gradient)
         ft__gemm_parallel(call->context, s.rows, s.in, s.out, dy,
                           ft__rows_of(call->input[1].value, s.in), call->input[0].gradient, s.in,
@@ -3253,19 +3792,58 @@ static void ft__linear_backward(const ft__call *call)
         ft__gemm_parallel(call->context, s.out, s.in, s.rows, ft__transposed(dy),
                           ft__rows_of(call->input[0].value, s.in), call->input[1].gradient, s.in,
                           true, call->workspace);
-    if (call->input_count < 3 || !call->input[2].gradient) return;
-    for (r = 0; r < s.rows; ++r)
-        for (i = 0; i < s.out; ++i)
-            call->input[2].gradient[i] += call->output.gradient[r * s.out + i];
+    if (call->input_count > 2 && call->input[2].gradient)
+        ft__add_column_sums(call->context, call->output.gradient, s.rows, s.out,
+                            call->input[2].gradient);
+}
+
+/* A tensor [N, C, H, W] that lies channels last is turned first, and what comes out is turned back:
+   linear sums over W. */
+static void ft__linear_turned(const ft__call *call, bool backward)
+{
+    const ft__tensor *x = &call->input[0], *y = &call->output;
+    size_t in = ft__count(x), out = ft__count(y), i;
+    ft__call turned = *call;
+    ft__tensor input[3];
+    for (i = 0; i < (size_t)call->input_count; ++i) input[i] = call->input[i];
+    turned.input = input;
+    input[0].value = call->workspace;
+    input[0].gradient = x->gradient ? input[0].value + in : NULL;
+    turned.output.value = input[0].value + 2 * in;
+    turned.output.gradient = turned.output.value + out;
+    turned.workspace = turned.output.gradient + out;
+    ft__turn(call->context, &x->shape, FT__TO_FIRST, x->value, input[0].value, false);
+    if (!backward) {
+        ft__linear_forward_rows(&turned);
+        ft__turn(call->context, &y->shape, FT__TO_LAST, turned.output.value, y->value, false);
+        return;
+    }
+    ft__turn(call->context, &y->shape, FT__TO_FIRST, y->gradient, turned.output.gradient, false);
+    if (x->gradient) memset(input[0].gradient, 0, in * sizeof(float));
+    ft__linear_backward_rows(&turned);
+    if (x->gradient)
+        ft__turn(call->context, &x->shape, FT__TO_LAST, input[0].gradient, x->gradient, true);
+}
+
+static void ft__linear_forward(const ft__call *call)
+{
+    if (call->input[0].channels_last) ft__linear_turned(call, false);
+    else ft__linear_forward_rows(call);
+}
+
+static void ft__linear_backward(const ft__call *call)
+{
+    if (call->input[0].channels_last) ft__linear_turned(call, true);
+    else ft__linear_backward_rows(call);
 }
 
 /* =============================================================================================
    [SECTION] 8.3 Convolution
-   x [N, C, H, W], weight [O, C / groups, h, w], bias [O]. With the matrix of patches X [K, P] of an
-   image (section 6.3) and the weights as W [O, K]:
-       y = W X + bias,   dW = sum over images of dy X^T,   dX = W^T dy, added back into dx
-   Forward is parted by images and columns, dx by images and channels, dW by its own columns: each
-   number has one owner, and sums over the images in order.
+   x [N, C, H, W], weight [O, C / groups, h, w], bias [O]. Every output pixel is a row of a matrix
+   product (section 6.3): what the kernel sees there, [taps, channels], times the weights as
+   [taps * channels, O].
+       y = X W + bias,   dW = X^T dy,   dx = a convolution of dy with the kernel turned round
+   Forward and dx are parted by blocks of pixels, dW by its own rows: each number has one owner.
    ============================================================================================= */
 static const ft__field ft__conv2d_fields[] = {
     {"stride", offsetof(ft_conv2d_options, stride), 2, 'i'},
@@ -3373,43 +3951,208 @@ static ft__conv ft__conv_of_call(const ft__call *call)
     return ft__conv_of(&call->node->options.conv2d, &call->input[0].shape, &call->input[1].shape);
 }
 
-/* ---- How the work is parted: a piece's matrices should stay in the processor's cache ---- */
-#define FT__CONV_NUMBERS ((size_t)1 << 18)
-#define FT__CONV_WEIGHT_ROWS ((size_t)128)
-#define FT__CONV_WEIGHT_COLUMNS ((size_t)2048)
-
-/* Forward: columns of a piece; fewer when one image must feed several threads. */
-static size_t ft__conv_columns(const ft__conv *g, int threads)
+/* ---- Depthwise: one input channel to a kernel, `outputs` kernels to a channel. The weights are
+   copied as [tap][output channel]; each output row, input row or picture is one index. ---- */
+static size_t ft__depthwise_room(const ft__conv *g, bool training)
 {
-    size_t columns = FT__CONV_NUMBERS / g->k, share;
-    share = (g->p * g->batch * g->groups + 2 * (size_t)threads - 1) / (2 * (size_t)threads);
-    if (columns > share) columns = share;
-    columns = ft__pad_to(columns, 32); /* whole tiles */
-    if (columns < 64) columns = 64;
-    return columns < g->p ? columns : g->p;
+    size_t weights = g->k * g->groups * (size_t)g->outputs;
+    return ft__pad_to(weights, 16) * (training ? 1 + g->batch : 1);
 }
 
-/* dx: channels of a piece, whose rows of dX [rows, P] are made before they are added back. */
-static size_t ft__conv_channels(const ft__conv *g)
+static void ft__depthwise_weights(const ft__call *call, const ft__conv *g)
 {
-    size_t area = (size_t)g->kernel[0] * (size_t)g->kernel[1];
-    size_t channels = FT__CONV_NUMBERS / (area * g->p);
-    if (channels < 1) channels = 1;
-    return channels < (size_t)g->channels ? channels : (size_t)g->channels;
+    size_t channels = g->groups * (size_t)g->outputs, c, tap;
+    for (c = 0; c < channels; ++c)
+        for (tap = 0; tap < g->k; ++tap)
+            call->workspace[tap * channels + c] = call->input[1].value[c * g->k + tap];
 }
 
-/* dW: columns of a piece, at least two pieces, all about as wide. */
-static size_t ft__conv_weight_rows(const ft__conv *g)
+/* The window sums of one output channel of each input channel, all where there is one. `x` and `y`
+   say on which side the channel of the input stands. */
+static void ft__depthwise_run(const ft__call *call, const ft__conv *g, ft__window_sum s,
+                              bool x_is_input, bool y_is_input)
 {
-    size_t pieces = (g->k + FT__CONV_WEIGHT_ROWS - 1) / FT__CONV_WEIGHT_ROWS;
-    if (pieces < 2) pieces = 2;
-    return (g->k + pieces - 1) / pieces;
+    size_t o, outputs = (size_t)g->outputs;
+    s.channels = g->groups;
+    s.x_step = x_is_input ? 1 : outputs;
+    s.y_step = y_is_input ? 1 : outputs;
+    s.w_step = outputs;
+    for (o = 0; o < outputs; ++o) {
+        ft__window_sum_run[call->context->simd](&s);
+        if (!x_is_input) s.x += 1;
+        if (!y_is_input) s.y += 1;
+        s.w += 1;
+    }
 }
 
-static size_t ft__conv_weight_columns(const ft__conv *g)
+/* Places of a kernel of `count` that meet an input of `size` at `at`: [*first, *last). */
+static void ft__taps_inside(int count, int dilation, int at, int size, int *first, int *last)
 {
-    return g->p < FT__CONV_WEIGHT_COLUMNS ? g->p : FT__CONV_WEIGHT_COLUMNS;
+    *first = at < 0 ? (-at + dilation - 1) / dilation : 0;
+    *last = size - at <= 0 ? 0 : (size - at + dilation - 1) / dilation;
+    if (*last > count) *last = count;
+    if (*first > *last) *first = *last;
 }
+
+static void ft__depthwise_forward_row(void *context, int index)
+{
+    const ft__call *call = (const ft__call *)context;
+    ft__conv g = ft__conv_of_call(call);
+    size_t channels = g.groups * (size_t)g.outputs, i;
+    int row = index % g.out_height, column, y = row * g.stride[0] - g.top, top, bottom;
+    const float *picture = call->input[0].value + (size_t)(index / g.out_height)
+        * (size_t)g.height * (size_t)g.width * g.groups;
+    float *to = call->output.value + (size_t)index * (size_t)g.out_width * channels;
+    const float *bias = call->input_count > 2 ? call->input[2].value : NULL;
+    ft__taps_inside(g.kernel[0], g.dilation[0], y, g.height, &top, &bottom);
+    for (column = 0; column < g.out_width; ++column, to += channels) {
+        int x = column * g.stride[1] - g.left, left, right;
+        ft__window_sum s;
+        ft__taps_inside(g.kernel[1], g.dilation[1], x, g.width, &left, &right);
+        for (i = 0; i < channels; ++i) to[i] = bias ? bias[i] : 0;
+        s.y = to;
+        s.rows = bottom - top;
+        s.columns = right - left;
+        s.x_column = g.dilation[1] * (ptrdiff_t)g.groups;
+        s.x_row = g.dilation[0] * (ptrdiff_t)g.width * (ptrdiff_t)g.groups;
+        s.w_column = (ptrdiff_t)channels;
+        s.w_row = g.kernel[1] * s.w_column;
+        if (s.rows == 0 || s.columns == 0) continue;
+        s.x = picture + ((ptrdiff_t)(y + top * g.dilation[0]) * g.width + x
+                         + left * g.dilation[1]) * (ptrdiff_t)g.groups;
+        s.w = call->workspace + (size_t)(top * g.kernel[1] + left) * channels;
+        ft__depthwise_run(call, &g, s, true, false);
+    }
+    if (call->fused)
+        ft__activate(call->fused, call->fused_options, call->output.value + (size_t)index
+                     * (size_t)g.out_width * channels, (size_t)g.out_width * channels);
+}
+
+static void ft__depthwise_forward(const ft__call *call, const ft__conv *g)
+{
+    ft__depthwise_weights(call, g);
+    ft__parallel(call->context, (int)g->batch * g->out_height, ft__depthwise_forward_row,
+                 (void *)(uintptr_t)call);
+}
+
+/* One direction of the taps that lead from an input place back to outputs: the first tap, how many,
+   the first tap's output; the next tap is `stride` further and its output one less, where the
+   dilation is 1. */
+static int ft__taps_back(int count, int stride, int at, int out, int *tap, int *place)
+{
+    int first = at % stride, found = 0, i;
+    for (i = first; i < count && at - i >= 0; i += stride) {
+        if ((at - i) / stride >= out) continue;
+        if (found++ == 0) {
+            *tap = i;
+            *place = (at - i) / stride;
+        }
+    }
+    return found;
+}
+
+/* dx of one pixel with a dilation: tap by tap. */
+static void ft__depthwise_dilated(const ft__call *call, const ft__conv *g, const float *dy,
+                                  int row, int column, ft__window_sum s)
+{
+    size_t channels = g->groups * (size_t)g->outputs;
+    int tap;
+    s.rows = s.columns = 1;
+    for (tap = 0; tap < g->kernel[0] * g->kernel[1]; ++tap) {
+        int y = row - tap / g->kernel[1] * g->dilation[0];
+        int x = column - tap % g->kernel[1] * g->dilation[1];
+        if (y < 0 || x < 0 || y % g->stride[0] || x % g->stride[1]
+            || y / g->stride[0] >= g->out_height || x / g->stride[1] >= g->out_width) continue;
+        s.x = dy + ((size_t)(y / g->stride[0]) * (size_t)g->out_width
+                    + (size_t)(x / g->stride[1])) * channels;
+        s.w = call->workspace + (size_t)tap * channels;
+        ft__depthwise_run(call, g, s, false, true);
+    }
+}
+
+static void ft__depthwise_input_row(void *context, int index)
+{
+    const ft__call *call = (const ft__call *)context;
+    ft__conv g = ft__conv_of_call(call);
+    size_t channels = g.groups * (size_t)g.outputs;
+    int row = index % g.height + g.top, column, tap_y = 0, tap_x = 0, y = 0, x = 0;
+    const float *dy = call->output.gradient + (size_t)(index / g.height) * g.p * channels;
+    float *dx = call->input[0].gradient + (size_t)index * (size_t)g.width * g.groups;
+    for (column = g.left; column < g.width + g.left; ++column, dx += g.groups) {
+        ft__window_sum s;
+        memset(&s, 0, sizeof s);
+        s.y = dx;
+        if (g.dilation[0] != 1 || g.dilation[1] != 1) {
+            ft__depthwise_dilated(call, &g, dy, row, column, s);
+            continue;
+        }
+        s.rows = ft__taps_back(g.kernel[0], g.stride[0], row, g.out_height, &tap_y, &y);
+        s.columns = ft__taps_back(g.kernel[1], g.stride[1], column, g.out_width, &tap_x, &x);
+        if (s.rows == 0 || s.columns == 0) continue;
+        s.x_column = -(ptrdiff_t)channels;
+        s.x_row = s.x_column * g.out_width;
+        s.w_column = g.stride[1] * (ptrdiff_t)channels;
+        s.w_row = (ptrdiff_t)g.stride[0] * g.kernel[1] * (ptrdiff_t)channels;
+        s.x = dy + ((size_t)y * (size_t)g.out_width + (size_t)x) * channels;
+        s.w = call->workspace + (size_t)(tap_y * g.kernel[1] + tap_x) * channels;
+        ft__depthwise_run(call, &g, s, false, true);
+    }
+}
+
+/* The weight's gradient of one picture, [tap][output channel], in the picture's own memory. */
+static void ft__depthwise_weight_picture(void *context, int index)
+{
+    const ft__call *call = (const ft__call *)context;
+    ft__conv g = ft__conv_of_call(call);
+    size_t channels = g.groups * (size_t)g.outputs, room = ft__pad_to(g.k * channels, 16), i;
+    const float *x = call->input[0].value + (size_t)index * (size_t)g.height * (size_t)g.width
+        * g.groups;
+    const float *dy = call->output.gradient + (size_t)index * g.p * channels;
+    float *sum = call->workspace + room * (1 + (size_t)index);
+    int row, tap;
+    for (i = 0; i < g.k * channels; ++i) sum[i] = 0;
+    for (row = 0; row < g.out_height; ++row)
+        for (tap = 0; tap < g.kernel[0] * g.kernel[1]; ++tap) {
+            int y = row * g.stride[0] + tap / g.kernel[1] * g.dilation[0] - g.top;
+            int from = tap % g.kernel[1] * g.dilation[1] - g.left, first, last;
+            ft__window_sum s;
+            ft__taps_inside(g.out_width, g.stride[1], from, g.width, &first, &last);
+            if (y < 0 || y >= g.height || first == last) continue;
+            memset(&s, 0, sizeof s);
+            s.y = sum + (size_t)tap * channels;
+            s.rows = 1;
+            s.columns = last - first;
+            s.x = x + ((ptrdiff_t)y * g.width + from + first * g.stride[1])
+                * (ptrdiff_t)g.groups;
+            s.x_column = g.stride[1] * (ptrdiff_t)g.groups;
+            s.w = dy + ((size_t)row * (size_t)g.out_width + (size_t)first) * channels;
+            s.w_column = (ptrdiff_t)channels;
+            ft__depthwise_run(call, &g, s, true, false);
+        }
+}
+
+static void ft__depthwise_backward(const ft__call *call, const ft__conv *g)
+{
+    size_t channels = g->groups * (size_t)g->outputs, room = ft__pad_to(g->k * channels, 16);
+    size_t picture, c, tap;
+    if (call->input[0].gradient) {
+        ft__depthwise_weights(call, g);
+        ft__parallel(call->context, (int)g->batch * g->height, ft__depthwise_input_row,
+                     (void *)(uintptr_t)call);
+    }
+    if (!call->input[1].gradient) return;
+    ft__parallel(call->context, (int)g->batch, ft__depthwise_weight_picture,
+                 (void *)(uintptr_t)call);
+    for (picture = 0; picture < g->batch; ++picture)
+        for (c = 0; c < channels; ++c)
+            for (tap = 0; tap < g->k; ++tap)
+                call->input[1].gradient[c * g->k + tap]
+                    += call->workspace[room * (1 + picture) + tap * channels + c];
+}
+
+/* ---- Memory, and what every slot needs to know ---- */
+#define FT__WEIGHT_CHUNK ((size_t)512) /* pixels that dW is summed over in one go */
+#define FT__WEIGHT_TILES ((size_t)4)   /* tiles of dW's rows that are packed together */
 
 static bool ft__conv_is_depthwise(const ft__conv *g)
 {
@@ -3417,169 +4160,266 @@ static bool ft__conv_is_depthwise(const ft__conv *g)
 }
 
 static size_t ft__largest_of(size_t a, size_t b) { return a > b ? a : b; }
+static size_t ft__least_of(size_t a, size_t b) { return a < b ? a : b; }
 
-/* Numbers that one slot needs, and what is shared: the packed weights, in either form. */
-static size_t ft__conv_slot(const ft__context *c, const ft__conv *g)
+/* In numbers of 4 bytes: what all slots share, and what each has. */
+typedef struct ft__conv_room { size_t shared, zeros, lists, table, slot; } ft__conv_room;
+
+static size_t ft__conv_chunk(const ft__conv *g)
 {
-    size_t forward = g->k * ft__conv_columns(g, c->threads);
-    size_t input = ft__conv_channels(g) * (size_t)g->kernel[0] * (size_t)g->kernel[1] * g->p;
-    size_t weight = ft__conv_weight_rows(g) * ft__conv_weight_columns(g)
-        + ft__packed_left(c, (size_t)g->outputs, ft__conv_weight_columns(g));
-    return ft__pad_to(ft__largest_of(forward, ft__largest_of(input, weight))
-                      + ft__gemm_scratch(), 16);
+    return ft__least_of(FT__WEIGHT_CHUNK, g->batch * g->p);
 }
 
-static size_t ft__conv_shared(const ft__context *c, const ft__conv *g)
+static ft__conv_room ft__conv_room_of(const ft__context *c, const ft__conv *g, bool training)
 {
-    size_t channels = ft__conv_channels(g), area = (size_t)g->kernel[0] * (size_t)g->kernel[1];
-    size_t pieces = ((size_t)g->channels + channels - 1) / channels;
-    size_t forward = ft__packed_left(c, (size_t)g->outputs, g->k);
-    size_t input = pieces * ft__packed_left(c, channels * area, (size_t)g->outputs);
-    return ft__pad_to(g->groups * ft__largest_of(forward, input), 16);
+    size_t taps = (size_t)g->kernel[0] * (size_t)g->kernel[1], chunk = ft__conv_chunk(g);
+    size_t rows = ft__tiles[c->simd].rows, block = FT__WALK_TILES * rows, weight;
+    size_t outputs = (size_t)g->outputs, channels = (size_t)g->channels;
+    size_t pointer = sizeof(void *) / sizeof(float);
+    ft__conv_room room;
+    room.shared = g->groups * ft__packed_right(c, outputs, g->k);
+    room.zeros = ft__pad_to(ft__largest_of(channels, outputs), 16);
+    room.lists = ft__pad_to(3 * taps, 16);
+    room.table = ft__pad_to(taps * block * pointer, 16);
+    room.slot = room.table + (ft__few_channels(g) ? block * g->k : 0);
+    if (training) {
+        weight = rows * FT__WEIGHT_TILES * chunk + ft__packed_right(c, outputs, chunk)
+            + chunk * pointer + (ft__few_channels(g) ? chunk * g->k : 0);
+        room.shared = ft__largest_of(room.shared, ft__packed_right(c, channels, outputs * taps));
+        room.shared = ft__largest_of(room.shared, g->k * outputs);
+        room.slot = ft__largest_of(room.slot, room.table + block * channels);
+        room.slot = ft__largest_of(room.slot, weight);
+    }
+    room.shared = ft__pad_to(room.shared, 16);
+    room.slot = ft__pad_to(room.slot, 16);
+    return room;
 }
 
-static void ft__conv2d_costs(const ft__call *call, ft__costs *costs)
-{
-    ft__conv g = ft__conv_of_call(call);
-    costs->multiply_adds = (uint64_t)ft__count(&call->output) * g.k;
-    if (ft__conv_is_depthwise(&g)) return;
-    costs->workspace = (ft__conv_shared(call->context, &g)
-                        + (size_t)call->context->threads * ft__conv_slot(call->context, &g))
-        * sizeof(float);
-}
-
-/* What a slot needs to know. */
 typedef struct ft__conv_run {
     const ft__call *call;
     ft__conv g;
+    ft__conv_room room;
+    const ft__tile_row *tile;
     float *shared, *slots;
-    size_t slot;            /* numbers of each */
+    int *tap_at;            /* of each tap that is used: its place in the kernel */
+    ft__walk walk;
+    size_t group;           /* the one that is worked on, where they come one after another */
+    size_t parts;           /* into how many the columns of the result are parted */
+    int phase[2];           /* dx with a stride: the first row and column of the grid */
 } ft__conv_run;
 
 static ft__conv_run ft__conv_start(const ft__call *call)
 {
     ft__conv_run run;
+    float *zeros, *lists;
+    size_t i;
+    memset(&run, 0, sizeof run);
     run.call = call;
     run.g = ft__conv_of_call(call);
+    run.room = ft__conv_room_of(call->context, &run.g, call->output.gradient != NULL);
+    run.tile = &ft__tiles[call->context->simd];
     run.shared = call->workspace;
-    run.slots = call->workspace; /* NULL: a depthwise one needs none */
-    if (run.slots) run.slots += ft__conv_shared(call->context, &run.g);
-    run.slot = ft__conv_slot(call->context, &run.g);
+    zeros = run.shared + run.room.shared;
+    lists = zeros + run.room.zeros;
+    run.slots = lists + run.room.lists;
+    for (i = 0; i < run.room.zeros; ++i) zeros[i] = 0;
+    run.walk.zeros = zeros;
+    run.walk.offset = (int *)(void *)lists;
+    run.tap_at = (int *)(void *)lists + 2 * run.g.kernel[0] * run.g.kernel[1];
     return run;
 }
 
-/* The input image, or output, of a group. */
-static size_t ft__conv_in(const ft__conv *g, size_t image, size_t group)
+/* The walk of the input's pixels under the kernel, at the output's pixels. */
+static void ft__conv_walk_input(ft__conv_run *run)
 {
-    return (image * g->groups + group) * (size_t)g->channels * (size_t)g->height
-        * (size_t)g->width;
+    const ft__conv *g = &run->g;
+    ft__walk *w = &run->walk;
+    int *offset = (int *)(void *)(uintptr_t)w->offset, tap;
+    w->from = run->call->input[0].value;
+    w->height = g->height;
+    w->width = g->width;
+    w->channels = (size_t)g->channels;
+    w->pixel = g->groups * w->channels;
+    w->rows = g->out_height;
+    w->columns = g->out_width;
+    w->step[0] = g->stride[0];
+    w->step[1] = g->stride[1];
+    w->taps = g->kernel[0] * g->kernel[1];
+    for (tap = 0; tap < w->taps; ++tap) {
+        run->tap_at[tap] = tap;
+        offset[2 * tap] = tap / g->kernel[1] * g->dilation[0] - g->top;
+        offset[2 * tap + 1] = tap % g->kernel[1] * g->dilation[1] - g->left;
+    }
 }
 
-static size_t ft__conv_out(const ft__conv *g, size_t image, size_t group)
+/* A piece of a result [points, columns]: a block of points and a part of the columns. */
+typedef struct ft__piece { size_t first, count, column, columns; } ft__piece;
+
+/* Few points (one small picture) are shared out by columns, so that all threads have work. */
+static size_t ft__conv_parts(const ft__conv_run *run, size_t points, size_t columns)
 {
-    return (image * g->groups + group) * (size_t)g->outputs * g->p;
+    size_t blocks = points / (FT__WALK_TILES * run->tile->rows) + 1;
+    size_t panels = (columns + run->tile->columns - 1) / run->tile->columns;
+    size_t wanted = 4 * (size_t)run->call->context->threads / blocks;
+    return ft__largest_of(1, ft__least_of(wanted, panels));
+}
+
+static size_t ft__conv_pieces(const ft__conv_run *run, size_t points)
+{
+    size_t block = FT__WALK_TILES * run->tile->rows;
+    return (points + block - 1) / block * run->parts;
+}
+
+static ft__piece ft__conv_piece(const ft__conv_run *run, size_t index, size_t points,
+                                size_t columns)
+{
+    size_t block = FT__WALK_TILES * run->tile->rows, part = index % run->parts;
+    size_t panels = (columns + run->tile->columns - 1) / run->tile->columns, end;
+    ft__piece piece;
+    piece.first = index / run->parts * block;
+    piece.count = ft__least_of(block, points - piece.first);
+    piece.column = panels * part / run->parts * run->tile->columns;
+    end = panels * (part + 1) / run->parts * run->tile->columns;
+    piece.columns = ft__least_of(end, columns) - piece.column;
+    return piece;
 }
 
 /* ---- Forward ---- */
 
-static void ft__conv_bias_activation(const ft__call *call, const ft__conv *g, size_t group,
-                                     float *y, size_t columns)
+/* Gathers the rows of a piece: the number of stretches, and their length, as they come out. */
+static void ft__conv_rows(const ft__conv_run *run, const ft__piece *piece, size_t group,
+                          const float **table, size_t *taps, size_t *k)
 {
-    int o;
-    for (o = 0; o < g->outputs; ++o, y += g->p) {
-        float bias = call->input_count > 2
-            ? call->input[2].value[group * (size_t)g->outputs + (size_t)o] : 0;
-        size_t i;
-        if (bias != 0)
-            for (i = 0; i < columns; ++i) y[i] += bias;
-        if (call->fused) ft__activate(call->fused, call->fused_options, y, columns);
+    const ft__conv *g = &run->g;
+    ft__walk w = run->walk;
+    size_t padded = ft__pad_to(piece->count, run->tile->rows), i;
+    float *patches = (float *)(void *)table + run->room.table;
+    w.from += group * w.channels;
+    *taps = ft__few_channels(g) ? 1 : (size_t)w.taps;
+    *k = ft__few_channels(g) ? g->k : w.channels;
+    if (!ft__few_channels(g)) {
+        ft__walk_rows(&w, piece->first, piece->count, run->tile->rows, table);
+        return;
     }
+    ft__patches(g, w.from, piece->first, piece->count, patches);
+    for (i = 0; i < padded; ++i)
+        table[i] = patches + (i < piece->count ? i : piece->count - 1) * g->k;
 }
 
 static void ft__conv_forward_slot(void *context, int slot)
 {
     const ft__conv_run *run = (const ft__conv_run *)context;
+    const ft__call *call = run->call;
     const ft__conv *g = &run->g;
-    const ft__context *c = run->call->context;
-    size_t columns = ft__conv_columns(g, c->threads), pieces = (g->p + columns - 1) / columns;
-    size_t total = g->batch * g->groups * pieces, i;
-    float *scratch = run->slots + (size_t)slot * run->slot, *patches = scratch + ft__gemm_scratch();
-    size_t left = ft__packed_left(c, (size_t)g->outputs, g->k);
-    bool direct = g->kernel[0] * g->kernel[1] == 1 && g->stride[0] == 1 && g->stride[1] == 1
-        && g->top == 0 && g->left == 0 && g->out_height == g->height && g->out_width == g->width;
-    for (i = (size_t)slot; i < total; i += (size_t)c->threads) {
-        size_t from = i % pieces * columns, group = i / pieces % g->groups;
-        size_t image = i / pieces / g->groups, width = g->p - from;
-        const float *x = run->call->input[0].value + ft__conv_in(g, image, group);
-        float *y = run->call->output.value + ft__conv_out(g, image, group) + from;
-        ft__matrix right = ft__rows_of(x + from, g->p);
-        if (width > columns) width = columns;
-        if (!direct) {
-            ft__im2col(g, x, 0, g->k, from, from + width, patches);
-            right = ft__rows_of(patches, width);
-        }
-        ft__gemm(c, (size_t)g->outputs, width, g->k, run->shared + group * left, right, y, g->p,
-                 false, scratch);
-        ft__conv_bias_activation(run->call, g, group, y, width);
+    size_t points = g->batch * g->p, pieces = ft__conv_pieces(run, points), i, r, taps, k;
+    size_t outputs = (size_t)g->outputs, stride = g->groups * outputs;
+    const float **table = (const float **)(void *)(run->slots + (size_t)slot * run->room.slot);
+    const float *bias = call->input_count > 2 ? call->input[2].value : NULL;
+    for (i = (size_t)slot; i < pieces * g->groups; i += (size_t)call->context->threads) {
+        size_t group = i / pieces;
+        ft__piece piece = ft__conv_piece(run, i % pieces, points, outputs);
+        float *y = call->output.value + piece.first * stride + group * outputs + piece.column;
+        ft__conv_rows(run, &piece, group, table, &taps, &k);
+        for (r = 0; bias && r < piece.count; ++r)
+            memcpy(y + r * stride, bias + group * outputs + piece.column,
+                   piece.columns * sizeof *y);
+        ft__multiply_rows(run->tile, table, piece.count, taps, k,
+                          run->shared + group * ft__packed_right(call->context, outputs, g->k)
+                              + piece.column * g->k,
+                          piece.columns, y, stride, bias != NULL);
+        for (r = 0; call->fused && r < piece.count; ++r)
+            ft__activate(call->fused, call->fused_options, y + r * stride, piece.columns);
     }
 }
 
-static void ft__depthwise_forward_plane(void *context, int index)
-{
-    const ft__call *call = (const ft__call *)context;
-    ft__conv g = ft__conv_of_call(call);
-    size_t group = (size_t)index % g.groups, image = (size_t)index / g.groups, i;
-    int o;
-    float *x = call->input[0].value + ft__conv_in(&g, image, group);
-    float *y = call->output.value + ft__conv_out(&g, image, group);
-    for (o = 0; o < g.outputs; ++o) {
-        float *weight = call->input[1].value + (group * (size_t)g.outputs + (size_t)o) * g.k;
-        for (i = 0; i < g.p; ++i) y[(size_t)o * g.p + i] = 0;
-        ft__depthwise(&g, x, y + (size_t)o * g.p, weight, FT__DEPTH_FORWARD);
-    }
-    ft__conv_bias_activation(call, &g, group, y, g.p);
-}
-
-static void ft__conv2d_forward(const ft__call *call)
+static void ft__conv_forward(const ft__call *call)
 {
     ft__conv_run run = ft__conv_start(call);
     const ft__conv *g = &run.g;
-    size_t left, group;
-    if (ft__conv_is_depthwise(g)) {
-        ft__parallel(call->context, (int)(g->batch * g->groups), ft__depthwise_forward_plane,
-                     (void *)(uintptr_t)call);
-        return;
+    ft__weight_pack pack;
+    size_t group;
+    ft__conv_walk_input(&run);
+    run.parts = ft__conv_parts(&run, g->batch * g->p, (size_t)g->outputs);
+    pack.n = (size_t)g->outputs;
+    pack.k = (size_t)g->channels;
+    pack.n_step = g->k;
+    pack.k_step = (size_t)run.walk.taps;
+    pack.taps = run.walk.taps;
+    pack.tap_at = run.tap_at;
+    for (group = 0; group < g->groups; ++group) {
+        pack.weight = call->input[1].value + group * pack.n * g->k;
+        pack.to = run.shared + group * ft__packed_right(call->context, pack.n, g->k);
+        ft__pack_weights(call->context, &pack);
     }
-    left = ft__packed_left(call->context, (size_t)g->outputs, g->k);
-    for (group = 0; group < g->groups; ++group)
-        ft__pack_left(call->context, (size_t)g->outputs, g->k,
-                      ft__rows_of(call->input[1].value + group * (size_t)g->outputs * g->k, g->k),
-                      run.shared + group * left);
     ft__parallel(call->context, call->context->threads, ft__conv_forward_slot, &run);
 }
 
-/* ---- Backward: the input's gradient ---- */
+/* ---- Backward: the input's gradient. Input row i gets something from the output rows o with
+   o * stride + tap * dilation - padding = i. With a stride, rows of the same rest (phase) have the
+   same taps: each phase is a walk over dy with a stride of 1. ---- */
+
+static void ft__conv_walk_output(ft__conv_run *run, int phase_row, int phase_column)
+{
+    const ft__conv *g = &run->g;
+    ft__walk *w = &run->walk;
+    int *offset = (int *)(void *)(uintptr_t)w->offset, tap, area = g->kernel[0] * g->kernel[1];
+    run->phase[0] = phase_row;
+    run->phase[1] = phase_column;
+    w->from = run->call->output.gradient + run->group * (size_t)g->outputs;
+    w->height = g->out_height;
+    w->width = g->out_width;
+    w->channels = (size_t)g->outputs;
+    w->pixel = g->groups * w->channels;
+    w->rows = (g->height - phase_row + g->stride[0] - 1) / g->stride[0];
+    w->columns = (g->width - phase_column + g->stride[1] - 1) / g->stride[1];
+    w->step[0] = w->step[1] = 1;
+    w->taps = 0;
+    for (tap = 0; tap < area; ++tap) {
+        int y = phase_row + g->top - tap / g->kernel[1] * g->dilation[0];
+        int x = phase_column + g->left - tap % g->kernel[1] * g->dilation[1];
+        if (y % g->stride[0] != 0 || x % g->stride[1] != 0) continue;
+        run->tap_at[w->taps] = tap;
+        offset[2 * w->taps] = y / g->stride[0];
+        offset[2 * w->taps + 1] = x / g->stride[1];
+        w->taps += 1;
+    }
+}
+
+/* Adds rows [count, columns] to the pixels of dx that the points of the grid stand for. */
+static void ft__conv_scatter(const ft__conv_run *run, const ft__piece *piece, const float *from,
+                             float *dx, size_t pixel)
+{
+    const ft__conv *g = &run->g;
+    size_t plane = (size_t)run->walk.rows * (size_t)run->walk.columns, i, l;
+    for (i = piece->first; i < piece->first + piece->count; ++i, from += piece->columns) {
+        size_t row = i % plane / (size_t)run->walk.columns * (size_t)g->stride[0];
+        size_t column = i % plane % (size_t)run->walk.columns * (size_t)g->stride[1];
+        float *to = dx + ((i / plane * (size_t)g->height + row + (size_t)run->phase[0])
+                          * (size_t)g->width + column + (size_t)run->phase[1]) * pixel;
+        for (l = 0; l < piece->columns; ++l) to[l] += from[l];
+    }
+}
 
 static void ft__conv_input_slot(void *context, int slot)
 {
     const ft__conv_run *run = (const ft__conv_run *)context;
     const ft__conv *g = &run->g;
-    const ft__context *c = run->call->context;
-    size_t channels = ft__conv_channels(g), area = (size_t)g->kernel[0] * (size_t)g->kernel[1];
-    size_t pieces = ((size_t)g->channels + channels - 1) / channels;
-    size_t left = ft__packed_left(c, channels * area, (size_t)g->outputs);
-    size_t total = g->batch * g->groups * pieces, i;
-    float *scratch = run->slots + (size_t)slot * run->slot, *patches = scratch + ft__gemm_scratch();
-    for (i = (size_t)slot; i < total; i += (size_t)c->threads) {
-        size_t piece = i % pieces, group = i / pieces % g->groups, image = i / pieces / g->groups;
-        size_t row = piece * channels * area, rows = g->k - row;
-        const float *dy = run->call->output.gradient + ft__conv_out(g, image, group);
-        float *dx = run->call->input[0].gradient + ft__conv_in(g, image, group);
-        if (rows > channels * area) rows = channels * area;
-        ft__gemm(c, rows, g->p, (size_t)g->outputs,
-                 run->shared + (group * pieces + piece) * left, ft__rows_of(dy, g->p), patches,
-                 g->p, false, scratch);
-        ft__col2im(g, patches, row, rows, dx);
+    const ft__walk *w = &run->walk;
+    size_t points = g->batch * (size_t)w->rows * (size_t)w->columns, i;
+    size_t pieces = ft__conv_pieces(run, points), channels = (size_t)g->channels;
+    size_t pixel = g->groups * channels;
+    const float **table = (const float **)(void *)(run->slots + (size_t)slot * run->room.slot);
+    float *aside = (float *)(void *)table + run->room.table;
+    bool direct = g->stride[0] == 1 && g->stride[1] == 1;
+    for (i = (size_t)slot; i < pieces; i += (size_t)run->call->context->threads) {
+        ft__piece piece = ft__conv_piece(run, i, points, channels);
+        float *dx = run->call->input[0].gradient + run->group * channels + piece.column;
+        ft__walk_rows(w, piece.first, piece.count, run->tile->rows, table);
+        ft__multiply_rows(run->tile, table, piece.count, (size_t)w->taps, w->channels,
+                          run->shared + piece.column * (size_t)w->taps * w->channels,
+                          piece.columns, direct ? dx + piece.first * pixel : aside,
+                          direct ? pixel : piece.columns, direct);
+        if (!direct) ft__conv_scatter(run, &piece, aside, dx, pixel);
     }
 }
 
@@ -3587,106 +4427,474 @@ static void ft__conv_input_gradient(ft__conv_run *run)
 {
     const ft__conv *g = &run->g;
     const ft__call *call = run->call;
-    size_t channels = ft__conv_channels(g), area = (size_t)g->kernel[0] * (size_t)g->kernel[1];
-    size_t pieces = ((size_t)g->channels + channels - 1) / channels;
-    size_t left = ft__packed_left(call->context, channels * area, (size_t)g->outputs);
-    size_t group, piece;
-    for (group = 0; group < g->groups; ++group)
-        for (piece = 0; piece < pieces; ++piece) {
-            size_t row = piece * channels * area, rows = g->k - row;
-            ft__matrix w = ft__rows_of(call->input[1].value
-                                       + group * (size_t)g->outputs * g->k + row, g->k);
-            if (rows > channels * area) rows = channels * area;
-            ft__pack_left(call->context, rows, (size_t)g->outputs, ft__transposed(w),
-                          run->shared + (group * pieces + piece) * left);
+    ft__weight_pack pack;
+    int phase, phases = g->stride[0] * g->stride[1];
+    pack.n = (size_t)g->channels;
+    pack.k = (size_t)g->outputs;
+    pack.n_step = (size_t)g->kernel[0] * (size_t)g->kernel[1];
+    pack.k_step = g->k;
+    for (run->group = 0; run->group < g->groups; ++run->group)
+        for (phase = 0; phase < phases; ++phase) {
+            int row = phase / g->stride[1], column = phase % g->stride[1];
+            if (row >= g->height || column >= g->width) continue;
+            ft__conv_walk_output(run, row, column);
+            if (run->walk.taps == 0) continue;
+            run->parts = ft__conv_parts(run, g->batch * (size_t)run->walk.rows
+                                        * (size_t)run->walk.columns, pack.n);
+            pack.taps = run->walk.taps;
+            pack.tap_at = run->tap_at;
+            pack.weight = call->input[1].value + run->group * (size_t)g->outputs * g->k;
+            pack.to = run->shared;
+            ft__pack_weights(call->context, &pack);
+            ft__parallel(call->context, call->context->threads, ft__conv_input_slot, run);
         }
-    ft__parallel(call->context, call->context->threads, ft__conv_input_slot, run);
 }
 
-/* ---- Backward: the weight's gradient ---- */
+/* ---- Backward: the weight's gradient, summed over chunks of pixels as [tap][channel][output],
+   then turned into the weight's own order. A slot owns units of rows: channels of a tap. ---- */
+
+/* Packs rows [row, row + rows) of a tap (`lines`: its stretch at each pixel) as panels over the
+   pixels. */
+static void ft__pack_pixels(const float *const *lines, size_t count, size_t row, size_t rows,
+                            size_t width, float *to)
+{
+    size_t begin, p, l;
+    for (begin = 0; begin < rows; begin += width) {
+        size_t valid = ft__least_of(width, rows - begin);
+        for (p = 0; p < count; ++p, to += width) {
+            const float *from = lines[p] + row + begin;
+            if (valid == 8) memcpy(to, from, 8 * sizeof *to);
+            else {
+                for (l = 0; l < valid; ++l) to[l] = from[l];
+                for (; l < width; ++l) to[l] = 0;
+            }
+        }
+    }
+}
+
+/* One unit over one chunk: adds to `sum` [rows, outputs]. */
+static void ft__conv_weight_unit(const ft__conv_run *run, size_t count, size_t rows,
+                                 const float *packed, const float *dy, float *sum, bool first)
+{
+    const ft__tile_row *tile = run->tile;
+    size_t outputs = (size_t)run->g.outputs, j, i, r, width;
+    const float *row[FT__TILE_ROWS];
+    for (j = 0; j < outputs; j += width) {
+        width = ft__panel_width(tile, outputs, j);
+        for (i = 0; i < rows; i += tile->rows) {
+            for (r = 0; r < tile->rows; ++r) row[r] = packed + i * count + r;
+            ft__gemm_tile(tile, rows - i, outputs - j, 1, count, row, tile->rows, dy + j * count,
+                          width, sum + i * outputs + j, outputs, !first);
+        }
+    }
+}
+
+/* The stretches of one tap at `count` pixels: of the patches where those are used. */
+static void ft__conv_lines(const ft__conv_run *run, size_t tap, size_t first, size_t count,
+                           float *patches, const float **lines)
+{
+    ft__walk w = run->walk;
+    size_t i;
+    w.from += run->group * w.channels;
+    if (ft__few_channels(&run->g))
+        for (i = 0; i < count; ++i) lines[i] = patches + i * run->g.k;
+    else {
+        w.taps = 1;
+        w.offset += 2 * tap;
+        ft__walk_rows(&w, first, count, 1, lines);
+    }
+}
 
 static void ft__conv_weight_slot(void *context, int slot)
 {
     const ft__conv_run *run = (const ft__conv_run *)context;
     const ft__conv *g = &run->g;
-    const ft__context *c = run->call->context;
-    size_t most = ft__conv_weight_rows(g), pieces = (g->k + most - 1) / most;
-    size_t columns = ft__conv_weight_columns(g), i, image, from;
-    float *scratch = run->slots + (size_t)slot * run->slot;
-    float *patches = scratch + ft__gemm_scratch(), *packed = patches + most * columns;
-    for (i = (size_t)slot; i < g->groups * pieces; i += (size_t)c->threads) {
-        size_t group = i / pieces, row = i % pieces * most, rows = g->k - row;
-        float *dw = run->call->input[1].gradient + group * (size_t)g->outputs * g->k + row;
-        if (rows > most) rows = most;
-        for (image = 0; image < g->batch; ++image)
-            for (from = 0; from < g->p; from += columns) {
-                size_t width = g->p - from < columns ? g->p - from : columns;
-                const float *dy = run->call->output.gradient + ft__conv_out(g, image, group);
-                ft__im2col(g, run->call->input[0].value + ft__conv_in(g, image, group), row, rows,
-                           from, from + width, patches);
-                ft__pack_left(c, (size_t)g->outputs, width, ft__rows_of(dy + from, g->p), packed);
-                ft__gemm(c, (size_t)g->outputs, rows, width, packed,
-                         ft__transposed(ft__rows_of(patches, width)), dw, g->k, true, scratch);
-            }
-    }
-}
-
-static void ft__conv_bias_channel(void *context, int channel)
-{
-    const ft__call *call = (const ft__call *)context;
-    ft__conv g = ft__conv_of_call(call);
-    size_t all = g.groups * (size_t)g.outputs, image, i;
-    float total = 0;
-    for (image = 0; image < g.batch; ++image) {
-        const float *dy = call->output.gradient + (image * all + (size_t)channel) * g.p;
-        float sum = 0;
-        for (i = 0; i < g.p; ++i) sum += dy[i];
-        total += sum;
-    }
-    call->input[2].gradient[channel] += total;
-}
-
-static void ft__depthwise_backward_group(void *context, int index)
-{
-    const ft__call *call = (const ft__call *)context;
-    ft__conv g = ft__conv_of_call(call);
-    size_t group = (size_t)index, image;
-    int o;
-    for (image = 0; image < g.batch; ++image)
-        for (o = 0; o < g.outputs; ++o) {
-            size_t kernel = (group * (size_t)g.outputs + (size_t)o) * g.k;
-            size_t in = ft__conv_in(&g, image, group);
-            float *dy = call->output.gradient + ft__conv_out(&g, image, group) + (size_t)o * g.p;
-            if (call->input[0].gradient)
-                ft__depthwise(&g, call->input[0].gradient + in, dy, call->input[1].value + kernel,
-                              FT__DEPTH_INPUT);
-            if (call->input[1].gradient)
-                ft__depthwise(&g, call->input[0].value + in, dy, call->input[1].gradient + kernel,
-                              FT__DEPTH_WEIGHT);
+    size_t outputs = (size_t)g->outputs, points = g->batch * g->p, chunk = ft__conv_chunk(g);
+    size_t most = run->tile->rows * FT__WEIGHT_TILES, first, i, j, width;
+    bool few = ft__few_channels(g);
+    size_t rows = few ? g->k : (size_t)g->channels, units = (rows + most - 1) / most;
+    size_t taps = few ? 1 : (size_t)run->walk.taps;
+    float *packed = run->slots + (size_t)slot * run->room.slot, *dy = packed + most * chunk;
+    const float **lines = (const float **)(void *)(dy + ft__packed_right(run->call->context,
+                                                                         outputs, chunk));
+    float *patches = (float *)(void *)(lines + chunk);
+    for (first = 0; first < points; first += chunk) {
+        size_t count = ft__least_of(chunk, points - first);
+        ft__matrix right = ft__transposed(ft__rows_of(
+            run->call->output.gradient + first * g->groups * outputs + run->group * outputs,
+            g->groups * outputs));
+        for (j = 0; j < outputs; j += width, right.at += width) {
+            width = ft__panel_width(run->tile, outputs, j);
+            ft__pack_panel(right, ft__least_of(width, outputs - j), width, count, dy + j * count);
         }
+        if (few) ft__patches(g, run->walk.from + run->group * (size_t)g->channels, first, count,
+                             patches);
+        for (i = (size_t)slot; i < taps * units; i += (size_t)run->call->context->threads) {
+            size_t tap = i / units, row = i % units * most, some = ft__least_of(most, rows - row);
+            ft__conv_lines(run, tap, first, count, patches, lines);
+            ft__pack_pixels(lines, count, row, some, run->tile->rows, packed);
+            ft__conv_weight_unit(run, count, some, packed, dy,
+                                 run->shared + (tap * rows + row) * outputs, first == 0);
+        }
+    }
+}
+
+/* Adds the sums [tap][channel][output] of outputs [16 i, 16 i + 16) to the gradient. */
+static void ft__conv_weight_turn(void *context, int index)
+{
+    const ft__conv_run *run = (const ft__conv_run *)context;
+    const ft__conv *g = &run->g;
+    size_t outputs = (size_t)g->outputs, o = (size_t)index * 16, c, tap, l;
+    size_t channels = (size_t)g->channels, taps = (size_t)run->walk.taps;
+    size_t some = ft__least_of(16, outputs - o);
+    float *dw = run->call->input[1].gradient + (run->group * outputs + o) * g->k;
+    for (c = 0; c < channels; ++c)
+        for (tap = 0; tap < taps; ++tap) {
+            const float *from = run->shared + (tap * channels + c) * outputs + o;
+            for (l = 0; l < some; ++l) dw[l * g->k + c * taps + tap] += from[l];
+        }
+}
+
+static void ft__conv_weight_gradient(ft__conv_run *run)
+{
+    const ft__call *call = run->call;
+    ft__conv_walk_input(run);
+    for (run->group = 0; run->group < run->g.groups; ++run->group) {
+        ft__parallel(call->context, call->context->threads, ft__conv_weight_slot, run);
+        ft__parallel(call->context, (run->g.outputs + 15) / 16, ft__conv_weight_turn, run);
+    }
+}
+
+/* =============================================================================================
+   [SECTION] 8.3.1 Convolution in Winograd's form
+   Forward and dx (section 6.4): transform, multiply, transform back. Where the weights fit into a
+   thread's cache, each thread does all three for a few tiles at a time; else all threads take one
+   of the three after the other, so that each reads a part of the weights only.
+   ============================================================================================= */
+static size_t ft__winograd_room(const ft__context *c, const ft__conv *g, bool training)
+{
+    size_t channels = (size_t)g->channels, outputs = (size_t)g->outputs, weight;
+    size_t numbers = ft__winograd_numbers(g), shared = numbers * ft__winograd_chunk(g, false);
+    size_t room = ft__packed_right(c, outputs, channels);
+    size_t rows = ft__tiles[c->simd].rows * FT__WEIGHT_TILES, chunk = ft__winograd_chunk(g, false);
+    if (training) room = ft__largest_of(room, ft__packed_right(c, channels, outputs));
+    room *= FT__TILE_INPUTS;
+    room += ft__winograd_local(g) ? (size_t)c->threads * numbers * ft__winograd_chunk(g, true)
+                                  : shared;
+    if (training) {
+        weight = FT__TILE_INPUTS * channels * outputs + shared
+            + (size_t)c->threads * (chunk * rows + ft__packed_right(c, outputs, chunk)
+                                    + ft__pad_to(chunk * sizeof(void *) / sizeof(float), 16));
+        room = ft__largest_of(room, weight);
+    }
+    return room + ft__pad_to(ft__largest_of(channels, outputs), 16);
+}
+
+typedef struct ft__winograd_run {
+    const ft__call *call;
+    const ft__conv *g;
+    ft__winograd w;
+    bool backward;          /* dx: the weights change sides, and the kernel is turned round */
+    float *packed, *zeros, *slots;
+    size_t slot;            /* numbers of each slot */
+} ft__winograd_run;
+
+/* Transforms the weights of 16 (or 8) columns of the result for all that is summed over. */
+static void ft__winograd_weights(void *context, int index)
+{
+    const ft__winograd_run *run = (const ft__winograd_run *)context;
+    const ft__context *c = run->call->context;
+    const ft__tile_row *tile = &ft__tiles[c->simd];
+    size_t lanes = ft__least_of(16, tile->columns), n = (size_t)index * lanes;
+    size_t panel = n / tile->columns * tile->columns, k = run->w.channels, i, l;
+    size_t width = ft__panel_width(tile, run->w.outputs, panel);
+    size_t plane = ft__packed_right(c, run->w.outputs, k);
+    size_t n_step = run->backward ? 9 : run->g->k, k_step = run->backward ? run->g->k : 9;
+    float g[9][16];
+    ft__winograd_tile t;
+    int tap, at;
+    memset(&t, 0, sizeof t);
+    t.channels = lanes;
+    for (tap = 0; tap < 9; ++tap) t.from[tap] = g[tap];
+    for (i = 0; i < k; ++i) {
+        const float *from = run->call->input[1].value + n * n_step + i * k_step;
+        float *to = run->packed + panel * k + i * width + (n - panel);
+        for (l = 0; l < lanes; ++l)
+            for (tap = 0; tap < 9; ++tap)
+                g[tap][l] = from[l * n_step + (size_t)(run->backward ? 8 - tap : tap)];
+        for (at = 0; at < FT__TILE_INPUTS; ++at) t.to[at] = to + (size_t)at * plane;
+        ft__winograds[c->simd].weight(&t);
+    }
+}
+
+/* Back to pixels, and the activation over those. */
+static void ft__winograd_finish(const ft__winograd_run *run, size_t first, size_t count,
+                                const float *m, size_t row, size_t rows)
+{
+    const ft__winograd *w = &run->w;
+    size_t i, picture, line;
+    int y, x;
+    for (i = 0; i < count; ++i) {
+        ft__winograd_outputs(w, first + i, 1, m, row + i, rows);
+        if (run->backward || !run->call->fused) continue;
+        ft__winograd_place(w, first + i, &picture, &y, &x);
+        for (line = (size_t)y; line < (size_t)y + 4 && line < (size_t)w->out_height; ++line)
+            ft__activate(run->call->fused, run->call->fused_options, w->to
+                         + ((picture * (size_t)w->out_height + line) * (size_t)w->out_width
+                            + (size_t)x) * w->outputs,
+                         (size_t)(w->out_width - x < 4 ? w->out_width - x : 4) * w->outputs);
+    }
+}
+
+static void ft__winograd_slot(void *context, int slot)
+{
+    const ft__winograd_run *run = (const ft__winograd_run *)context;
+    const ft__winograd *w = &run->w;
+    size_t step = w->chunk * (size_t)w->context->threads, first;
+    float *v = run->slots + (size_t)slot * run->slot;
+    float *m = v + FT__TILE_INPUTS * w->chunk * w->channels;
+    int n;
+    for (first = (size_t)slot * w->chunk; first < w->tiles; first += step) {
+        size_t count = ft__least_of(w->chunk, w->tiles - first);
+        ft__winograd_inputs(w, first, count, v, 0, w->chunk);
+        for (n = 0; n < FT__TILE_INPUTS; ++n) ft__winograd_product(w, v, m, n, count, w->chunk);
+        ft__winograd_finish(run, first, count, m, 0, w->chunk);
+    }
+}
+
+/* The three stages of a chunk that all threads share; an index is 4 tiles, or one product. */
+static void ft__winograd_shared_in(void *context, int index)
+{
+    const ft__winograd_run *run = (const ft__winograd_run *)context;
+    size_t at = 4 * (size_t)index, count = ft__least_of(4, run->w.count - at);
+    ft__winograd_inputs(&run->w, run->w.first + at, count, run->slots, at, run->w.chunk);
+}
+
+static void ft__winograd_shared_product(void *context, int index)
+{
+    const ft__winograd_run *run = (const ft__winograd_run *)context;
+    float *m = run->slots + FT__TILE_INPUTS * run->w.chunk * run->w.channels;
+    ft__winograd_product(&run->w, run->slots, m, index, run->w.count, run->w.chunk);
+}
+
+static void ft__winograd_shared_out(void *context, int index)
+{
+    const ft__winograd_run *run = (const ft__winograd_run *)context;
+    size_t at = 4 * (size_t)index, count = ft__least_of(4, run->w.count - at);
+    const float *m = run->slots + FT__TILE_INPUTS * run->w.chunk * run->w.channels;
+    ft__winograd_finish(run, run->w.first + at, count, m, at, run->w.chunk);
+}
+
+/* Sizes and places for forward or dx. */
+static ft__winograd_run ft__winograd_start(const ft__call *call, const ft__conv *g, bool backward)
+{
+    size_t largest = ft__pad_to((size_t)(g->channels > g->outputs ? g->channels : g->outputs), 16);
+    ft__winograd_run run;
+    size_t i;
+    memset(&run, 0, sizeof run);
+    run.call = call;
+    run.g = g;
+    run.backward = backward;
+    run.w.context = call->context;
+    run.w.from = backward ? call->output.gradient : call->input[0].value;
+    run.w.to = backward ? call->input[0].gradient : call->output.value;
+    run.w.height = backward ? g->out_height : g->height;
+    run.w.width = backward ? g->out_width : g->width;
+    run.w.out_height = backward ? g->height : g->out_height;
+    run.w.out_width = backward ? g->width : g->out_width;
+    run.w.top = backward ? 2 - g->top : g->top;
+    run.w.left = backward ? 2 - g->left : g->left;
+    run.w.channels = (size_t)(backward ? g->outputs : g->channels);
+    run.w.outputs = (size_t)(backward ? g->channels : g->outputs);
+    run.w.bias = !backward && call->input_count > 2 ? call->input[2].value : NULL;
+    run.w.accumulate = backward;
+    run.zeros = call->workspace;
+    run.packed = run.zeros + largest;
+    run.slots = run.packed
+        + FT__TILE_INPUTS * ft__packed_right(call->context, run.w.outputs, run.w.channels);
+    for (i = 0; i < largest; ++i) run.zeros[i] = 0;
+    run.w.zeros = run.zeros;
+    run.w.packed = run.packed;
+    ft__winograd_tiles(&run.w, g->batch);
+    return run;
+}
+
+static void ft__winograd_convolve(const ft__call *call, const ft__conv *g, bool backward)
+{
+    ft__context *c = call->context;
+    ft__winograd_run run = ft__winograd_start(call, g, backward);
+    ft__winograd *w = &run.w;
+    size_t lanes = ft__least_of(16, ft__tiles[c->simd].columns);
+    ft__parallel(c, (int)(w->outputs / lanes), ft__winograd_weights, &run);
+    w->chunk = ft__winograd_chunk(g, ft__winograd_local(g));
+    if (ft__winograd_local(g)) {
+        run.slot = ft__winograd_numbers(g) * w->chunk;
+        ft__parallel(c, c->threads, ft__winograd_slot, &run);
+        return;
+    }
+    for (w->first = 0; w->first < w->tiles; w->first += w->chunk) {
+        int groups;
+        w->count = ft__least_of(w->chunk, w->tiles - w->first);
+        groups = (int)((w->count + 3) / 4);
+        ft__parallel(c, groups, ft__winograd_shared_in, &run);
+        ft__parallel(c, FT__TILE_INPUTS, ft__winograd_shared_product, &run);
+        ft__parallel(c, groups, ft__winograd_shared_out, &run);
+    }
+}
+
+/* ---- The weight's gradient in that form: the sums [36][channels][outputs] of v^T times the
+   transformed dy over the tiles, then back to kernels ---- */
+typedef struct ft__winograd_sum {
+    ft__winograd_run run;
+    float *v, *d, *sum;
+} ft__winograd_sum;
+
+static void ft__winograd_sum_in(void *context, int index)
+{
+    const ft__winograd_sum *s = (const ft__winograd_sum *)context;
+    const ft__winograd *w = &s->run.w;
+    size_t at = 4 * (size_t)index, count = ft__least_of(4, w->count - at), i, picture;
+    size_t area = (size_t)w->out_height * (size_t)w->out_width;
+    ft__winograd_tile t;
+    int y, x, n;
+    ft__winograd_inputs(w, w->first + at, count, s->v, at, w->chunk);
+    memset(&t, 0, sizeof t);
+    t.channels = w->outputs;
+    for (i = at; i < at + count; ++i) {
+        ft__winograd_place(w, w->first + i, &picture, &y, &x);
+        ft__winograd_square(s->run.call->output.gradient + picture * area * w->outputs,
+                            w->out_height, w->out_width, w->outputs, y, x, 4, w->zeros, t.from);
+        for (n = 0; n < FT__TILE_INPUTS; ++n)
+            t.to[n] = s->d + ((size_t)n * w->chunk + i) * w->outputs;
+        ft__winograds[w->context->simd].gradient(&t);
+    }
+}
+
+static void ft__winograd_sum_slot(void *context, int slot)
+{
+    const ft__winograd_sum *s = (const ft__winograd_sum *)context;
+    const ft__winograd *w = &s->run.w;
+    ft__context *c = w->context;
+    const ft__tile_row *tile = &ft__tiles[c->simd];
+    size_t most = tile->rows * FT__WEIGHT_TILES, row, i, j, width;
+    float *packed = s->run.slots + (size_t)slot * s->run.slot, *dy = packed + most * w->chunk;
+    const float **lines
+        = (const float **)(void *)(dy + ft__packed_right(c, w->outputs, w->chunk));
+    ft__conv_run unit;
+    int n;
+    memset(&unit, 0, sizeof unit);
+    unit.g = *s->run.g;
+    unit.tile = tile;
+    for (n = slot; n < FT__TILE_INPUTS; n += c->threads) {
+        ft__matrix right = ft__transposed(ft__rows_of(s->d + (size_t)n * w->chunk * w->outputs,
+                                                      w->outputs));
+        for (j = 0; j < w->outputs; j += width, right.at += width) {
+            width = ft__panel_width(tile, w->outputs, j);
+            ft__pack_panel(right, ft__least_of(width, w->outputs - j), width, w->count,
+                           dy + j * w->count);
+        }
+        for (i = 0; i < w->count; ++i)
+            lines[i] = s->v + ((size_t)n * w->chunk + i) * w->channels;
+        for (row = 0; row < w->channels; row += most) {
+            size_t some = ft__least_of(most, w->channels - row);
+            ft__pack_pixels(lines, w->count, row, some, tile->rows, packed);
+            ft__conv_weight_unit(&unit, w->count, some, packed, dy,
+                                 s->sum + ((size_t)n * w->channels + row) * w->outputs,
+                                 w->first == 0);
+        }
+    }
+}
+
+/* Turns the sums of 16 outputs back into kernels and adds them to the gradient. */
+static void ft__winograd_sum_out(void *context, int index)
+{
+    const ft__winograd_sum *s = (const ft__winograd_sum *)context;
+    const ft__winograd *w = &s->run.w;
+    size_t o = (size_t)index * 16, i, l, k = s->run.g->k;
+    float *dw = s->run.call->input[1].gradient + o * k, g[9][16];
+    ft__winograd_tile t;
+    int n, tap;
+    memset(&t, 0, sizeof t);
+    t.channels = 16;
+    for (tap = 0; tap < 9; ++tap) t.to[tap] = g[tap];
+    for (i = 0; i < w->channels; ++i) {
+        for (n = 0; n < FT__TILE_INPUTS; ++n)
+            t.from[n] = s->sum + ((size_t)n * w->channels + i) * w->outputs + o;
+        ft__winograds[w->context->simd].kernel(&t);
+        for (l = 0; l < 16; ++l)
+            for (tap = 0; tap < 9; ++tap) dw[l * k + i * 9 + (size_t)tap] += g[tap][l];
+    }
+}
+
+static void ft__winograd_weight_gradient(const ft__call *call, const ft__conv *g)
+{
+    ft__context *c = call->context;
+    ft__winograd_sum s;
+    ft__winograd *w = &s.run.w;
+    s.run = ft__winograd_start(call, g, false);
+    w->chunk = ft__winograd_chunk(g, false);
+    s.sum = s.run.packed; /* no weights are wanted here */
+    s.v = s.sum + FT__TILE_INPUTS * w->channels * w->outputs;
+    s.d = s.v + FT__TILE_INPUTS * w->chunk * w->channels;
+    s.run.slots = s.d + FT__TILE_INPUTS * w->chunk * w->outputs;
+    s.run.slot = w->chunk * ft__tiles[c->simd].rows * FT__WEIGHT_TILES
+        + ft__packed_right(c, w->outputs, w->chunk)
+        + ft__pad_to(w->chunk * sizeof(void *) / sizeof(float), 16);
+    for (w->first = 0; w->first < w->tiles; w->first += w->chunk) {
+        w->count = ft__least_of(w->chunk, w->tiles - w->first);
+        ft__parallel(c, (int)((w->count + 3) / 4), ft__winograd_sum_in, &s);
+        ft__parallel(c, c->threads, ft__winograd_sum_slot, &s);
+    }
+    ft__parallel(c, (int)(w->outputs / 16), ft__winograd_sum_out, &s);
+}
+
+/* ---- Which form ---- */
+
+static void ft__conv2d_costs(const ft__call *call, ft__costs *costs)
+{
+    ft__conv g = ft__conv_of_call(call);
+    ft__conv_room room = ft__conv_room_of(call->context, &g, call->training);
+    size_t numbers = room.shared + room.zeros + room.lists
+        + (size_t)call->context->threads * room.slot;
+    if (ft__conv_is_depthwise(&g)) numbers = ft__depthwise_room(&g, call->training);
+    else if (ft__winograd_fits(&g))
+        numbers = ft__winograd_room(call->context, &g, call->training);
+    costs->workspace = numbers * sizeof(float);
+    costs->multiply_adds = (uint64_t)ft__count(&call->output) * g.k;
+}
+
+static void ft__conv2d_forward(const ft__call *call)
+{
+    ft__conv g = ft__conv_of_call(call);
+    if (ft__conv_is_depthwise(&g)) ft__depthwise_forward(call, &g);
+    else if (ft__winograd_fits(&g)) ft__winograd_convolve(call, &g, false);
+    else ft__conv_forward(call);
 }
 
 static void ft__conv2d_backward(const ft__call *call)
 {
-    ft__conv_run run = ft__conv_start(call);
+    ft__conv g = ft__conv_of_call(call);
+    ft__conv_run run;
     if (call->input_count > 2 && call->input[2].gradient)
-        ft__parallel(call->context, call->input[1].shape.size[0], ft__conv_bias_channel,
-                     (void *)(uintptr_t)call);
-    if (ft__conv_is_depthwise(&run.g)) {
-        ft__parallel(call->context, (int)run.g.groups, ft__depthwise_backward_group,
-                     (void *)(uintptr_t)call);
-        return;
+        ft__add_column_sums(call->context, call->output.gradient, g.batch * g.p,
+                            g.groups * (size_t)g.outputs, call->input[2].gradient);
+    if (ft__conv_is_depthwise(&g)) ft__depthwise_backward(call, &g);
+    else if (ft__winograd_fits(&g)) {
+        if (call->input[1].gradient) ft__winograd_weight_gradient(call, &g);
+        if (call->input[0].gradient) ft__winograd_convolve(call, &g, true);
+    } else {
+        run = ft__conv_start(call);
+        if (call->input[1].gradient) ft__conv_weight_gradient(&run);
+        if (call->input[0].gradient) ft__conv_input_gradient(&run);
     }
-    if (call->input[1].gradient)
-        ft__parallel(call->context, call->context->threads, ft__conv_weight_slot, &run);
-    if (call->input[0].gradient) ft__conv_input_gradient(&run);
 }
 
 /* =============================================================================================
    [SECTION] 8.4 Normalisation
    Batch norm (Ioffe and Szegedy 2015) as PyTorch has it: x [N, C] or [N, C, H, W]; inputs x,
-   weight, bias, running_mean, running_var. In training each channel is normalised by the batch's
-   mean and biased variance, and the running ones move towards the batch's (unbiased) ones:
+   weight, bias, running_mean, running_var; in memory that is [rows, C] either way. In training each
+   channel is normalised by the batch's mean and biased variance, and the running ones move towards
+   the batch's (unbiased) ones:
        y = (x - mean) * scale + bias, scale = weight / sqrt(var + eps)
    Backward in training, over the n values of a channel, with h = (x - mean) / sqrt(var + eps):
        dx = scale * (dy - sum(dy) / n - h * sum(dy h) / n), dweight = sum(dy h), dbias = sum(dy)
@@ -3718,76 +4926,181 @@ static ft_status ft__batch_norm_shape(ft__context *c, const ft__node *node,
     return ft__want_numbers(c, node, input, input_count);
 }
 
-/* Kept from forward: mean and 1 / sqrt(var + eps) of each channel. */
-static void ft__batch_norm_costs(const ft__call *call, ft__costs *costs)
-{
-    costs->saved = 2 * (size_t)call->input[0].shape.size[1] * sizeof(float);
-    costs->multiply_adds = ft__count(&call->output);
-}
+/* ---- Statistics: of blocks of rows first, which a thread's cache holds; then the blocks' in
+   order, in double (Chan, Golub and LeVeque 1979) ---- */
+#define FT__NORM_BLOCK ((size_t)8192) /* numbers of a block */
 
-typedef struct ft__norm_size { size_t batch, channels, plane; } ft__norm_size;
+typedef struct ft__norm_size { size_t rows, channels, block, blocks; } ft__norm_size;
 
-static ft__norm_size ft__norm_size_of(const ft_shape *x)
+static ft__norm_size ft__norm_size_of(const ft__tensor *x)
 {
     ft__norm_size s;
-    s.batch = (size_t)x->size[0];
-    s.channels = (size_t)x->size[1];
-    s.plane = x->rank == 4 ? (size_t)x->size[2] * (size_t)x->size[3] : 1;
+    s.channels = (size_t)x->shape.size[1];
+    s.rows = ft__count(x) / s.channels;
+    s.block = FT__NORM_BLOCK / s.channels;
+    if (s.block < 16) s.block = 16;
+    s.blocks = (s.rows + s.block - 1) / s.block;
     return s;
 }
 
-/* Sums in double of x, (x - mean)^2 and dy (x - mean): eight side by side, which need not wait for
-   each other, then those in order. */
-static double ft__add_eight(const double *lanes)
+/* Kept from forward: mean and 1 / sqrt(var + eps) of each channel. Scratch: two numbers a block and
+   channel, and what the last pass multiplies and adds. */
+static void ft__batch_norm_costs(const ft__call *call, ft__costs *costs)
 {
-    return ((lanes[0] + lanes[1]) + (lanes[2] + lanes[3]))
-        + ((lanes[4] + lanes[5]) + (lanes[6] + lanes[7]));
+    ft__norm_size s = ft__norm_size_of(&call->input[0]);
+    costs->saved = 2 * s.channels * sizeof(float);
+    costs->workspace = (2 * s.blocks + 3) * s.channels * sizeof(float);
+    costs->multiply_adds = ft__count(&call->output);
 }
 
-static double ft__sum(const float *x, size_t count)
+typedef struct ft__norm_run { const ft__call *call; ft__norm_size s; float *sums, *pass; }
+    ft__norm_run;
+
+static ft__norm_run ft__norm_start(const ft__call *call)
 {
-    double lanes[8] = {0};
-    size_t i, l;
-    for (i = 0; i + 8 <= count; i += 8)
-        for (l = 0; l < 8; ++l) lanes[l] += (double)x[i + l];
-    for (; i < count; ++i) lanes[i % 8] += (double)x[i];
-    return ft__add_eight(lanes);
+    ft__norm_run run;
+    run.call = call;
+    run.s = ft__norm_size_of(&call->input[0]);
+    run.sums = call->workspace;
+    run.pass = run.sums + 2 * run.s.blocks * run.s.channels;
+    return run;
 }
 
-static double ft__sum_squares(const float *x, double mean, size_t count)
+#if defined(__GNUC__) && !defined(__clang__) && !defined(FINETUNE_NO_SIMD)
+#pragma GCC push_options
+#pragma GCC optimize("O3", "fp-contract=fast")
+#endif
+
+/* What one pass over rows [count, channels] reads and writes. */
+typedef struct ft__norm_pass {
+    const float *x, *dy, *mean;
+    const float *a, *b, *c;     /* y = (x - mean) a + b;  dx += dy a + (x - mean) b + c */
+    float *out, *first, *second;
+    size_t count, channels;
+} ft__norm_pass;
+
+/* first = mean of a block, second = sum of (x - mean)^2: the sum of the differences corrects the
+   mean's own rounding. */
+FT__INLINE void ft__norm_block_lanes(const ft__norm_pass *p, size_t at, int lanes)
 {
-    double lanes[8] = {0};
-    size_t i, l;
-    for (i = 0; i + 8 <= count; i += 8)
-        for (l = 0; l < 8; ++l) {
-            double d = (double)x[i + l] - mean;
-            lanes[l] += d * d;
+    float sum[32], rest[32], squares[32], count = (float)p->count;
+    size_t r;
+    int l;
+    for (l = 0; l < lanes; ++l) sum[l] = rest[l] = squares[l] = 0;
+    for (r = 0; r < p->count; ++r)
+        for (l = 0; l < lanes; ++l) sum[l] += p->x[r * p->channels + at + (size_t)l];
+    for (l = 0; l < lanes; ++l) sum[l] /= count;
+    for (r = 0; r < p->count; ++r)
+        for (l = 0; l < lanes; ++l) {
+            float d = p->x[r * p->channels + at + (size_t)l] - sum[l];
+            rest[l] += d;
+            squares[l] += d * d;
         }
-    for (; i < count; ++i) lanes[i % 8] += ((double)x[i] - mean) * ((double)x[i] - mean);
-    return ft__add_eight(lanes);
+    for (l = 0; l < lanes; ++l) {
+        p->first[at + (size_t)l] = sum[l] + rest[l] / count;
+        p->second[at + (size_t)l] = squares[l] - rest[l] * (rest[l] / count);
+    }
 }
 
-static double ft__sum_products(const float *dy, const float *x, double mean, size_t count)
+/* first = sum of dy, second = sum of dy (x - mean) */
+FT__INLINE void ft__norm_products_lanes(const ft__norm_pass *p, size_t at, int lanes)
 {
-    double lanes[8] = {0};
-    size_t i, l;
-    for (i = 0; i + 8 <= count; i += 8)
-        for (l = 0; l < 8; ++l) lanes[l] += (double)dy[i + l] * ((double)x[i + l] - mean);
-    for (; i < count; ++i) lanes[i % 8] += (double)dy[i] * ((double)x[i] - mean);
-    return ft__add_eight(lanes);
+    float sum[32], products[32], mean[32];
+    size_t r;
+    int l;
+    for (l = 0; l < lanes; ++l) {
+        sum[l] = products[l] = 0;
+        mean[l] = p->mean[at + (size_t)l];
+    }
+    for (r = 0; r < p->count; ++r)
+        for (l = 0; l < lanes; ++l) {
+            float dy = p->dy[r * p->channels + at + (size_t)l];
+            sum[l] += dy;
+            products[l] += dy * (p->x[r * p->channels + at + (size_t)l] - mean[l]);
+        }
+    for (l = 0; l < lanes; ++l) {
+        p->first[at + (size_t)l] = sum[l];
+        p->second[at + (size_t)l] = products[l];
+    }
 }
 
-/* Mean, then variance about it: two passes, in double, so that a large offset cancels nothing. */
-static void ft__channel_statistics(const float *x, const ft__norm_size *s, size_t channel,
-                                   double *mean, double *variance)
+#define FT__NORM_LANES(name)                                                                      \
+    size_t at = 0;                                                                                \
+    for (; at + 32 <= p->channels; at += 32) name(p, at, 32);                                     \
+    for (; at + 16 <= p->channels; at += 16) name(p, at, 16);                                     \
+    for (; at < p->channels; ++at) name(p, at, 1)
+
+FT__INLINE void ft__norm_apply_body(const ft__norm_pass *p)
 {
-    double sum = 0, squares = 0, count = (double)(s->batch * s->plane);
-    size_t n;
-    for (n = 0; n < s->batch; ++n)
-        sum += ft__sum(x + (n * s->channels + channel) * s->plane, s->plane);
-    *mean = sum / count;
-    for (n = 0; n < s->batch; ++n)
-        squares += ft__sum_squares(x + (n * s->channels + channel) * s->plane, *mean, s->plane);
+    const float *FT__RESTRICT mean = p->mean, *FT__RESTRICT a = p->a, *FT__RESTRICT b = p->b;
+    size_t r, l;
+    for (r = 0; r < p->count; ++r) {
+        const float *x = p->x + r * p->channels;
+        float *FT__RESTRICT out = p->out + r * p->channels;
+        for (l = 0; l < p->channels; ++l) out[l] = (x[l] - mean[l]) * a[l] + b[l];
+    }
+}
+
+FT__INLINE void ft__norm_back_body(const ft__norm_pass *p)
+{
+    const float *FT__RESTRICT mean = p->mean, *FT__RESTRICT a = p->a, *FT__RESTRICT b = p->b;
+    const float *FT__RESTRICT c = p->c;
+    size_t r, l;
+    for (r = 0; r < p->count; ++r) {
+        const float *x = p->x + r * p->channels, *dy = p->dy + r * p->channels;
+        float *FT__RESTRICT out = p->out + r * p->channels;
+        for (l = 0; l < p->channels; ++l)
+            out[l] += dy[l] * a[l] + ((x[l] - mean[l]) * b[l] + c[l]);
+    }
+}
+
+FT__LEVELS(ft__norm_block, (const ft__norm_pass *p), FT__NORM_LANES(ft__norm_block_lanes))
+FT__LEVELS(ft__norm_products, (const ft__norm_pass *p), FT__NORM_LANES(ft__norm_products_lanes))
+FT__LEVELS(ft__norm_apply, (const ft__norm_pass *p), ft__norm_apply_body(p))
+FT__LEVELS(ft__norm_back, (const ft__norm_pass *p), ft__norm_back_body(p))
+
+#if defined(__GNUC__) && !defined(__clang__) && !defined(FINETUNE_NO_SIMD)
+#pragma GCC pop_options
+#endif
+
+static ft__norm_pass ft__norm_pass_of(const ft__norm_run *run, int index)
+{
+    const ft__call *call = run->call;
+    size_t row = (size_t)index * run->s.block, at = row * run->s.channels;
+    ft__norm_pass p;
+    memset(&p, 0, sizeof p);
+    p.channels = run->s.channels;
+    p.count = run->s.rows - row < run->s.block ? run->s.rows - row : run->s.block;
+    p.x = call->input[0].value + at;
+    p.first = run->sums + 2 * (size_t)index * run->s.channels;
+    p.second = p.first + run->s.channels;
+    return p;
+}
+
+static void ft__norm_statistics_block(void *context, int index)
+{
+    const ft__norm_run *run = (const ft__norm_run *)context;
+    ft__norm_pass p = ft__norm_pass_of(run, index);
+    ft__norm_block[run->call->context->simd](&p);
+}
+
+/* Mean and biased variance of a channel, from the blocks'. */
+static void ft__channel_statistics(const ft__norm_run *run, size_t channel, double *mean,
+                                   double *variance)
+{
+    const ft__norm_size *s = &run->s;
+    double count = 0, squares = 0;
+    size_t i;
+    *mean = 0;
+    for (i = 0; i < s->blocks; ++i) {
+        const float *block = run->sums + 2 * i * s->channels + channel;
+        size_t begin = i * s->block;
+        double more = (double)(s->rows - begin < s->block ? s->rows - begin : s->block);
+        double apart = (double)block[0] - *mean;
+        squares += (double)block[s->channels] + apart * apart * count * more / (count + more);
+        *mean += apart * more / (count + more);
+        count += more;
+    }
     *variance = squares / count;
 }
 
@@ -3806,78 +5119,98 @@ static void ft__move_running(const ft__call *call, size_t channel, double mean, 
         + momentum * (float)(variance * count / (count - 1));
 }
 
-static void ft__batch_norm_channel(void *context, int index)
+static void ft__batch_norm_apply_block(void *context, int index)
 {
-    const ft__call *call = (const ft__call *)context;
-    ft__norm_size s = ft__norm_size_of(&call->input[0].shape);
-    size_t channel = (size_t)index, n, i;
-    float eps = call->node->options.batch_norm.eps, *saved = (float *)call->saved;
-    double mean = (double)call->input[3].value[channel];
-    double variance = (double)call->input[4].value[channel];
-    float scale, offset, inverse, centre;
-    if (eps == 0) eps = 1e-5f;
-    if (call->training) {
-        ft__channel_statistics(call->input[0].value, &s, channel, &mean, &variance);
-        ft__move_running(call, channel, mean, variance, (double)(s.batch * s.plane));
-    }
-    inverse = (float)(1 / sqrt(variance + (double)eps));
-    centre = (float)mean;
-    if (saved) {
-        saved[channel] = centre;
-        saved[s.channels + channel] = inverse;
-    }
-    scale = inverse * call->input[1].value[channel];
-    offset = call->input[2].value[channel];
-    for (n = 0; n < s.batch; ++n) {
-        const float *x = call->input[0].value + (n * s.channels + channel) * s.plane;
-        float *y = call->output.value + (n * s.channels + channel) * s.plane;
-        for (i = 0; i < s.plane; ++i) y[i] = (x[i] - centre) * scale + offset;
-    }
+    const ft__norm_run *run = (const ft__norm_run *)context;
+    ft__norm_pass p = ft__norm_pass_of(run, index);
+    size_t at = (size_t)(p.x - run->call->input[0].value);
+    p.mean = run->pass;
+    p.a = p.mean + p.channels;
+    p.b = p.a + p.channels;
+    p.out = run->call->output.value + at;
+    ft__norm_apply[run->call->context->simd](&p);
+    if (run->call->fused)
+        ft__activate(run->call->fused, run->call->fused_options, p.out, p.count * p.channels);
 }
 
 static void ft__batch_norm_forward(const ft__call *call)
 {
-    ft__parallel(call->context, call->input[0].shape.size[1], ft__batch_norm_channel,
-                 (void *)(uintptr_t)call);
+    ft__norm_run run = ft__norm_start(call);
+    float eps = call->node->options.batch_norm.eps, *saved = (float *)call->saved;
+    size_t channels = run.s.channels, c;
+    if (eps == 0) eps = 1e-5f;
+    if (call->training)
+        ft__parallel(call->context, (int)run.s.blocks, ft__norm_statistics_block, &run);
+    for (c = 0; c < channels; ++c) {
+        double mean = (double)call->input[3].value[c], variance = (double)call->input[4].value[c];
+        float inverse;
+        if (call->training) {
+            ft__channel_statistics(&run, c, &mean, &variance);
+            ft__move_running(call, c, mean, variance, (double)run.s.rows);
+        }
+        inverse = (float)(1 / sqrt(variance + (double)eps));
+        if (saved) {
+            saved[c] = (float)mean;
+            saved[channels + c] = inverse;
+        }
+        run.pass[c] = (float)mean;
+        run.pass[channels + c] = inverse * call->input[1].value[c];
+        run.pass[2 * channels + c] = call->input[2].value[c];
+    }
+    ft__parallel(call->context, (int)run.s.blocks, ft__batch_norm_apply_block, &run);
 }
 
-static void ft__batch_norm_back_channel(void *context, int index)
+static void ft__batch_norm_sums_block(void *context, int index)
 {
-    const ft__call *call = (const ft__call *)context;
-    ft__norm_size s = ft__norm_size_of(&call->input[0].shape);
-    size_t channel = (size_t)index, n, i;
-    const float *saved = (const float *)call->saved;
-    float mean = saved[channel], inverse = saved[s.channels + channel];
-    float scale = inverse * call->input[1].value[channel], mean_dy, mean_dyh;
-    double sum = 0, sum_h = 0, count = (double)(s.batch * s.plane);
-    for (n = 0; n < s.batch; ++n) {
-        size_t at = (n * s.channels + channel) * s.plane;
-        const float *x = call->input[0].value + at, *dy = call->output.gradient + at;
-        sum += ft__sum(dy, s.plane);
-        sum_h += ft__sum_products(dy, x, (double)mean, s.plane) * (double)inverse;
-    }
-    if (call->input[1].gradient) call->input[1].gradient[channel] += (float)sum_h;
-    if (call->input[2].gradient) call->input[2].gradient[channel] += (float)sum;
-    mean_dy = call->training ? (float)(sum / count) : 0;
-    mean_dyh = call->training ? (float)(sum_h / count) : 0;
-    for (n = 0; call->input[0].gradient && n < s.batch; ++n) {
-        size_t at = (n * s.channels + channel) * s.plane;
-        const float *x = call->input[0].value + at, *dy = call->output.gradient + at;
-        float *dx = call->input[0].gradient + at;
-        for (i = 0; i < s.plane; ++i)
-            dx[i] += scale * (dy[i] - mean_dy - (x[i] - mean) * inverse * mean_dyh);
-    }
+    const ft__norm_run *run = (const ft__norm_run *)context;
+    ft__norm_pass p = ft__norm_pass_of(run, index);
+    p.dy = run->call->output.gradient + (p.x - run->call->input[0].value);
+    p.mean = (const float *)run->call->saved;
+    ft__norm_products[run->call->context->simd](&p);
+}
+
+static void ft__batch_norm_back_block(void *context, int index)
+{
+    const ft__norm_run *run = (const ft__norm_run *)context;
+    ft__norm_pass p = ft__norm_pass_of(run, index);
+    size_t at = (size_t)(p.x - run->call->input[0].value);
+    p.dy = run->call->output.gradient + at;
+    p.mean = (const float *)run->call->saved;
+    p.a = run->pass;
+    p.b = p.a + p.channels;
+    p.c = p.b + p.channels;
+    p.out = run->call->input[0].gradient + at;
+    ft__norm_back[run->call->context->simd](&p);
 }
 
 static void ft__batch_norm_backward(const ft__call *call)
 {
-    ft__parallel(call->context, call->input[0].shape.size[1], ft__batch_norm_back_channel,
-                 (void *)(uintptr_t)call);
+    ft__norm_run run = ft__norm_start(call);
+    const float *saved = (const float *)call->saved;
+    size_t channels = run.s.channels, c, i;
+    double count = (double)run.s.rows;
+    ft__parallel(call->context, (int)run.s.blocks, ft__batch_norm_sums_block, &run);
+    for (c = 0; c < channels; ++c) {
+        float inverse = saved[channels + c], scale = inverse * call->input[1].value[c];
+        double sum = 0, sum_h = 0;
+        for (i = 0; i < run.s.blocks; ++i) {
+            sum += (double)run.sums[2 * i * channels + c];
+            sum_h += (double)run.sums[(2 * i + 1) * channels + c] * (double)inverse;
+        }
+        if (call->input[1].gradient) call->input[1].gradient[c] += (float)sum_h;
+        if (call->input[2].gradient) call->input[2].gradient[c] += (float)sum;
+        run.pass[c] = scale;
+        run.pass[channels + c] = call->training ? -scale * inverse * (float)(sum_h / count) : 0;
+        run.pass[2 * channels + c] = call->training ? -scale * (float)(sum / count) : 0;
+    }
+    if (call->input[0].gradient)
+        ft__parallel(call->context, (int)run.s.blocks, ft__batch_norm_back_block, &run);
 }
 
 /* =============================================================================================
    [SECTION] 8.5 Pooling
-   Windows over [N, C, H, W]; parallel over the N * C planes.
+   Windows over [N, C, H, W], a pixel's channels together in memory; forward is parted by lines of
+   the output, backward by pictures, for windows may overlap.
    ============================================================================================= */
 static const ft__field ft__pool2d_fields[] = {
     {"kernel", offsetof(ft_pool2d_options, kernel), 2, 'i'},
@@ -3965,44 +5298,6 @@ static ft_status ft__pool2d_shape(ft__context *c, const ft__node *node, const ft
     return ft__want_numbers(c, node, input, input_count);
 }
 
-/* ---- The work is parted by planes, several small ones at a time ---- */
-
-static size_t ft__plane_size(const ft__call *call)
-{
-    return (size_t)call->input[0].shape.size[2] * (size_t)call->input[0].shape.size[3];
-}
-
-typedef struct ft__plane_run {
-    const ft__call *call;
-    void (*plane)(const ft__call *call, size_t plane, bool backward);
-    bool backward;
-    size_t planes, at_once;
-} ft__plane_run;
-
-static void ft__plane_chunk(void *context, int index)
-{
-    const ft__plane_run *run = (const ft__plane_run *)context;
-    size_t plane = (size_t)index * run->at_once, end = plane + run->at_once;
-    if (end > run->planes) end = run->planes;
-    for (; plane < end; ++plane) run->plane(run->call, plane, run->backward);
-}
-
-static void ft__run_planes(const ft__call *call,
-                           void (*plane)(const ft__call *call, size_t plane, bool backward),
-                           bool backward)
-{
-    ft__plane_run run;
-    size_t size = ft__plane_size(call);
-    if (backward && !call->input[0].gradient) return;
-    run.call = call;
-    run.plane = plane;
-    run.backward = backward;
-    run.planes = (size_t)call->input[0].shape.size[0] * (size_t)call->input[0].shape.size[1];
-    run.at_once = size < FT__CHUNK ? FT__CHUNK / size : 1;
-    ft__parallel(call->context, (int)((run.planes + run.at_once - 1) / run.at_once),
-                 ft__plane_chunk, &run);
-}
-
 /* The part of window `at` that lies inside: [first, last). */
 static void ft__window_range(const ft__window *w, int at, int *first, int *last)
 {
@@ -4016,52 +5311,108 @@ static void ft__max_pool2d_costs(const ft__call *call, ft__costs *costs)
     costs->saved = ft__count(&call->output) * sizeof(int32_t); /* where each maximum was */
 }
 
-static void ft__max_pool_forward_plane(const ft__call *call, size_t plane)
+/* One window of a line of the output: pixels [top, bottom) x [left, right) of a picture, and the
+   channels there. */
+typedef struct ft__pool_place {
+    const float *x;             /* the picture */
+    int width, top, bottom, left, right;
+    size_t channels;
+} ft__pool_place;
+
+#if defined(__GNUC__) && !defined(__clang__) && !defined(FINETUNE_NO_SIMD)
+#pragma GCC push_options
+#pragma GCC optimize("O3")
+#endif
+
+/* The largest of a window, the first one where several are, and NaN where one is. */
+FT__INLINE void ft__max_window(const ft__pool_place *p, float *FT__RESTRICT y,
+                               int32_t *FT__RESTRICT where)
 {
-    const ft_pool2d_options *o = &call->node->options.pool2d;
-    ft__window h = ft__pool_window(o, &call->input[0].shape, 0);
-    ft__window w = ft__pool_window(o, &call->input[0].shape, 1);
-    size_t in = (size_t)h.in * (size_t)w.in, out = (size_t)h.out * (size_t)w.out;
-    const float *x = call->input[0].value + plane * in;
-    float *y = call->output.value + plane * out;
-    int32_t *where = (int32_t *)call->saved + plane * out;
-    int row, column, top, bottom, left, right, i, j;
-    for (row = 0; row < h.out; ++row)
-        for (column = 0; column < w.out; ++column) {
-            int best;
-            ft__window_range(&h, row, &top, &bottom);
-            ft__window_range(&w, column, &left, &right);
-            best = top * w.in + left;
-            for (i = top; i < bottom; ++i)
-                for (j = left; j < right; ++j) {
-                    float value = x[i * w.in + j];
-                    if (value > x[best] || value != value) best = i * w.in + j;
-                }
-            *y++ = x[best];
-            *where++ = best;
+    size_t c, channels = p->channels;
+    int i, j;
+    int32_t first = p->top * p->width + p->left;
+    for (c = 0; c < channels; ++c) {
+        y[c] = p->x[(size_t)first * channels + c];
+        where[c] = first;
+    }
+    for (i = p->top; i < p->bottom; ++i)
+        for (j = p->left; j < p->right; ++j) {
+            int32_t at = i * p->width + j;
+            const float *FT__RESTRICT x = p->x + (size_t)at * channels;
+            for (c = 0; c < channels; ++c) {
+                float v = x[c], best = y[c];
+                bool more = v > best || v != v;
+                y[c] = more ? v : best;
+                where[c] = more ? at : where[c];
+            }
         }
 }
 
-static void ft__max_pool_plane(const ft__call *call, size_t plane, bool backward)
+FT__LEVELS(ft__max_window_run, (const ft__pool_place *p, float *y, int32_t *where),
+           ft__max_window(p, y, where))
+
+#if defined(__GNUC__) && !defined(__clang__) && !defined(FINETUNE_NO_SIMD)
+#pragma GCC pop_options
+#endif
+
+static ft__pool_place ft__pool_place_of(const ft__call *call, const ft__window *h, int picture,
+                                        int row)
 {
-    const ft_shape *y = &call->output.shape;
-    size_t out = (size_t)y->size[2] * (size_t)y->size[3], i;
-    const int32_t *where = (const int32_t *)call->saved + plane * out;
-    if (!backward) ft__max_pool_forward_plane(call, plane);
-    else
-        for (i = 0; i < out; ++i)
-            call->input[0].gradient[plane * ft__plane_size(call) + (size_t)where[i]]
-                += call->output.gradient[plane * out + i];
+    ft__pool_place p;
+    memset(&p, 0, sizeof p);
+    p.channels = (size_t)call->input[0].shape.size[1];
+    p.width = call->input[0].shape.size[3];
+    p.x = call->input[0].value + (size_t)picture * (size_t)h->in * (size_t)p.width * p.channels;
+    ft__window_range(h, row, &p.top, &p.bottom);
+    return p;
+}
+
+static void ft__max_pool_line(void *context, int index)
+{
+    const ft__call *call = (const ft__call *)context;
+    const ft_pool2d_options *o = &call->node->options.pool2d;
+    ft__window h = ft__pool_window(o, &call->input[0].shape, 0);
+    ft__window w = ft__pool_window(o, &call->input[0].shape, 1);
+    ft__pool_place p = ft__pool_place_of(call, &h, index / h.out, index % h.out);
+    size_t at = (size_t)index * (size_t)w.out * p.channels;
+    int column;
+    for (column = 0; column < w.out; ++column, at += p.channels) {
+        ft__window_range(&w, column, &p.left, &p.right);
+        ft__max_window_run[call->context->simd](&p, call->output.value + at,
+                                                (int32_t *)call->saved + at);
+    }
 }
 
 static void ft__max_pool2d_forward(const ft__call *call)
 {
-    ft__run_planes(call, ft__max_pool_plane, false);
+    ft__parallel(call->context, call->output.shape.size[0] * call->output.shape.size[2],
+                 ft__max_pool_line, (void *)(uintptr_t)call);
+}
+
+static size_t ft__sample_numbers(const ft__tensor *t)
+{
+    return ft__count(t) / (size_t)t->shape.size[0];
+}
+
+/* Sends the gradient of every output of a picture to where its maximum was. */
+static void ft__max_back_picture(void *context, int picture)
+{
+    const ft__call *call = (const ft__call *)context;
+    size_t channels = (size_t)call->input[0].shape.size[1], i, c;
+    size_t count = ft__sample_numbers(&call->output), at = (size_t)picture * count;
+    const int32_t *where = (const int32_t *)call->saved + at;
+    const float *dy = call->output.gradient + at;
+    float *dx = call->input[0].gradient
+        + (size_t)picture * ft__sample_numbers(&call->input[0]);
+    for (i = 0; i < count; i += channels)
+        for (c = 0; c < channels; ++c) dx[(size_t)where[i + c] * channels + c] += dy[i + c];
 }
 
 static void ft__max_pool2d_backward(const ft__call *call)
 {
-    ft__run_planes(call, ft__max_pool_plane, true);
+    if (call->input[0].gradient)
+        ft__parallel(call->context, call->input[0].shape.size[0], ft__max_back_picture,
+                     (void *)(uintptr_t)call);
 }
 
 /* What an average divides by: the window's size, with the padding that it covers (but not what
@@ -4081,37 +5432,56 @@ static float ft__pool_area(const ft_pool2d_options *o, const ft__window *h, cons
     return (float)(bottom - top) * (float)(right - left);
 }
 
-static void ft__avg_pool_plane(const ft__call *call, size_t plane, bool backward)
+/* Averages one picture, or sends its gradient back. */
+static void ft__avg_pool_picture(const ft__call *call, int picture, bool backward)
 {
     const ft_pool2d_options *o = &call->node->options.pool2d;
     ft__window h = ft__pool_window(o, &call->input[0].shape, 0);
     ft__window w = ft__pool_window(o, &call->input[0].shape, 1);
-    size_t in = (size_t)h.in * (size_t)w.in * plane;
-    size_t out = (size_t)h.out * (size_t)w.out * plane;
+    size_t channels = (size_t)call->input[0].shape.size[1], c;
+    size_t in = (size_t)picture * ft__sample_numbers(&call->input[0]);
+    size_t out = (size_t)picture * ft__sample_numbers(&call->output);
     int row, column, top, bottom, left, right, i, j;
     for (row = 0; row < h.out; ++row)
-        for (column = 0; column < w.out; ++column, ++out) {
-            float area = ft__pool_area(o, &h, &w, row, column), sum = 0;
+        for (column = 0; column < w.out; ++column, out += channels) {
+            float area = ft__pool_area(o, &h, &w, row, column);
+            float *y = call->output.value + out;
             ft__window_range(&h, row, &top, &bottom);
             ft__window_range(&w, column, &left, &right);
+            for (c = 0; !backward && c < channels; ++c) y[c] = 0;
             for (i = top; i < bottom; ++i)
                 for (j = left; j < right; ++j) {
-                    size_t at = in + (size_t)(i * w.in + j);
-                    if (backward) call->input[0].gradient[at] += call->output.gradient[out] / area;
-                    else sum += call->input[0].value[at];
+                    size_t at = in + (size_t)(i * w.in + j) * channels;
+                    for (c = 0; !backward && c < channels; ++c)
+                        y[c] += call->input[0].value[at + c];
+                    for (c = 0; backward && c < channels; ++c)
+                        call->input[0].gradient[at + c] += call->output.gradient[out + c] / area;
                 }
-            if (!backward) call->output.value[out] = sum / area;
+            for (c = 0; !backward && c < channels; ++c) y[c] /= area;
         }
+}
+
+static void ft__avg_pool_forward_picture(void *context, int picture)
+{
+    ft__avg_pool_picture((const ft__call *)context, picture, false);
+}
+
+static void ft__avg_pool_backward_picture(void *context, int picture)
+{
+    ft__avg_pool_picture((const ft__call *)context, picture, true);
 }
 
 static void ft__avg_pool2d_forward(const ft__call *call)
 {
-    ft__run_planes(call, ft__avg_pool_plane, false);
+    ft__parallel(call->context, call->input[0].shape.size[0], ft__avg_pool_forward_picture,
+                 (void *)(uintptr_t)call);
 }
 
 static void ft__avg_pool2d_backward(const ft__call *call)
 {
-    ft__run_planes(call, ft__avg_pool_plane, true);
+    if (call->input[0].gradient)
+        ft__parallel(call->context, call->input[0].shape.size[0], ft__avg_pool_backward_picture,
+                     (void *)(uintptr_t)call);
 }
 
 /* ---- Over the whole plane ---- */
@@ -4131,26 +5501,50 @@ static ft_status ft__global_pool_shape(ft__context *c, const ft__node *node,
     return ft__want_numbers(c, node, input, input_count);
 }
 
-static void ft__global_avg_plane(const ft__call *call, size_t plane, bool backward)
+/* Sums of 64 pixels at a time in float, those in double. */
+static void ft__global_avg_picture(void *context, int picture)
 {
-    size_t size = ft__plane_size(call), i;
-    if (!backward)
-        call->output.value[plane]
-            = (float)(ft__sum(call->input[0].value + plane * size, size) / (double)size);
-    else {
-        float share = call->output.gradient[plane] / (float)size;
-        for (i = 0; i < size; ++i) call->input[0].gradient[plane * size + i] += share;
+    const ft__call *call = (const ft__call *)context;
+    size_t channels = (size_t)call->input[0].shape.size[1], first, l, i, begin;
+    size_t plane = ft__sample_numbers(&call->input[0]) / channels;
+    const float *x = call->input[0].value + (size_t)picture * plane * channels;
+    float *y = call->output.value + (size_t)picture * channels;
+    for (first = 0; first < channels; first += 16) {
+        size_t some = channels - first < 16 ? channels - first : 16;
+        double total[16] = {0};
+        for (begin = 0; begin < plane; begin += 64) {
+            size_t end = plane - begin < 64 ? plane : begin + 64;
+            float sum[16] = {0};
+            for (i = begin; i < end; ++i)
+                for (l = 0; l < some; ++l) sum[l] += x[i * channels + first + l];
+            for (l = 0; l < 16; ++l) total[l] += (double)sum[l];
+        }
+        for (l = 0; l < some; ++l) y[first + l] = (float)(total[l] / (double)plane);
     }
+}
+
+static void ft__global_avg_back_picture(void *context, int picture)
+{
+    const ft__call *call = (const ft__call *)context;
+    size_t channels = (size_t)call->input[0].shape.size[1], i, c;
+    size_t plane = ft__sample_numbers(&call->input[0]) / channels;
+    const float *dy = call->output.gradient + (size_t)picture * channels;
+    float *dx = call->input[0].gradient + (size_t)picture * plane * channels;
+    for (i = 0; i < plane; ++i, dx += channels)
+        for (c = 0; c < channels; ++c) dx[c] += dy[c] / (float)plane;
 }
 
 static void ft__global_avg_pool_forward(const ft__call *call)
 {
-    ft__run_planes(call, ft__global_avg_plane, false);
+    ft__parallel(call->context, call->input[0].shape.size[0], ft__global_avg_picture,
+                 (void *)(uintptr_t)call);
 }
 
 static void ft__global_avg_pool_backward(const ft__call *call)
 {
-    ft__run_planes(call, ft__global_avg_plane, true);
+    if (call->input[0].gradient)
+        ft__parallel(call->context, call->input[0].shape.size[0], ft__global_avg_back_picture,
+                     (void *)(uintptr_t)call);
 }
 
 static void ft__global_max_pool_costs(const ft__call *call, ft__costs *costs)
@@ -4158,29 +5552,30 @@ static void ft__global_max_pool_costs(const ft__call *call, ft__costs *costs)
     costs->saved = ft__count(&call->output) * sizeof(int32_t);
 }
 
-static void ft__global_max_plane(const ft__call *call, size_t plane, bool backward)
+static void ft__global_max_picture(void *context, int picture)
 {
-    size_t size = ft__plane_size(call), best = 0, i;
-    const float *x = call->input[0].value + plane * size;
-    int32_t *where = (int32_t *)call->saved + plane;
-    if (backward) {
-        call->input[0].gradient[plane * size + (size_t)*where] += call->output.gradient[plane];
-        return;
-    }
-    for (i = 1; i < size; ++i)
-        if (x[i] > x[best] || x[i] != x[i]) best = i;
-    call->output.value[plane] = x[best];
-    *where = (int32_t)best;
+    const ft__call *call = (const ft__call *)context;
+    const ft_shape *x = &call->input[0].shape;
+    ft__window whole;
+    ft__pool_place p;
+    memset(&whole, 0, sizeof whole);
+    whole.in = whole.kernel = x->size[2];
+    p = ft__pool_place_of(call, &whole, picture, 0);
+    p.right = p.width;
+    ft__max_window_run[call->context->simd](&p,
+                                            call->output.value + (size_t)picture * p.channels,
+                                            (int32_t *)call->saved + (size_t)picture * p.channels);
 }
 
 static void ft__global_max_pool_forward(const ft__call *call)
 {
-    ft__run_planes(call, ft__global_max_plane, false);
+    ft__parallel(call->context, call->input[0].shape.size[0], ft__global_max_picture,
+                 (void *)(uintptr_t)call);
 }
 
 static void ft__global_max_pool_backward(const ft__call *call)
 {
-    ft__run_planes(call, ft__global_max_plane, true);
+    ft__max_pool2d_backward(call);
 }
 
 /* =============================================================================================
@@ -4251,17 +5646,41 @@ static ft_status ft__reshape_shape(ft__context *c, const ft__node *node, const f
     return ft__want_numbers(c, node, input, input_count);
 }
 
-static void ft__copy_forward(const ft__call *call)
+/* Where a number that is at `i` of a sample, in the order that users see, lies in memory. */
+static size_t ft__memory_place(const ft__tensor *t, size_t i)
 {
-    memcpy(call->output.value, call->input[0].value, ft__count(&call->output) * sizeof(float));
+    size_t plane;
+    if (!t->channels_last) return i;
+    plane = (size_t)t->shape.size[2] * (size_t)t->shape.size[3];
+    return i % plane * (size_t)t->shape.size[1] + i / plane;
 }
 
-static void ft__copy_backward(const ft__call *call)
+/* The same numbers in another shape: they keep the order that users see. Between tensors with the
+   channels last and others that is a turn; between two of the former, number by number. */
+static void ft__copy_run(const ft__call *call, bool backward)
 {
-    size_t count = ft__count(&call->output), i;
-    for (i = 0; call->input[0].gradient && i < count; ++i)
-        call->input[0].gradient[i] += call->output.gradient[i];
+    const ft__tensor *x = &call->input[0], *y = &call->output;
+    const float *from = backward ? y->gradient : x->value;
+    float *to = backward ? x->gradient : y->value;
+    size_t count = ft__count(y), sample, each, n, i;
+    if (!to) return;
+    if (x->channels_last != y->channels_last) {
+        ft__turn(call->context, x->channels_last ? &x->shape : &y->shape,
+                 x->channels_last != backward ? FT__TO_FIRST : FT__TO_LAST, from, to, backward);
+        return;
+    }
+    if (!backward && !x->channels_last) memcpy(to, from, count * sizeof(float));
+    each = count / (size_t)x->shape.size[0];
+    for (n = 0; (backward || x->channels_last) && n < count; n += each)
+        for (i = 0; i < each; ++i) {
+            sample = n + ft__memory_place(backward ? x : y, i);
+            to[sample] = (backward ? to[sample] : 0) + from[n + ft__memory_place(backward ? y : x,
+                                                                                 i)];
+        }
 }
+
+static void ft__copy_forward(const ft__call *call) { ft__copy_run(call, false); }
+static void ft__copy_backward(const ft__call *call) { ft__copy_run(call, true); }
 
 /* ---- add, mul: b is repeated along sizes of 1 and along leading dimensions that it lacks ---- */
 
@@ -4281,36 +5700,70 @@ static ft_status ft__broadcast_shape(ft__context *c, const ft__node *node, const
     return ft__want_numbers(c, node, input, input_count);
 }
 
-/* Where in b the element lies that belongs to element i of a. */
-static size_t ft__broadcast_index(const ft_shape *a, const ft_shape *b, size_t i)
+/* The sizes of a as they lie in memory, and how far b moves along each: 0 where it is repeated. */
+typedef struct ft__strides { int rank; size_t size[FINETUNE_MAX_RANK], step[FINETUNE_MAX_RANK]; }
+    ft__strides;
+
+static ft__strides ft__broadcast_strides(const ft__tensor *a, const ft__tensor *b)
 {
-    size_t index = 0, stride = 1;
-    int d, skip = a->rank - b->rank;
-    for (d = a->rank - 1; d >= skip; --d) {
-        size_t size = (size_t)a->size[d], at = i % size;
-        if (b->size[d - skip] != 1) index += at * stride;
-        stride *= (size_t)b->size[d - skip];
-        i /= size;
+    ft_shape in_memory = ft__memory_shape(b);
+    size_t step = 1, steps[FINETUNE_MAX_RANK];
+    int d, skip = a->shape.rank - b->shape.rank;
+    ft__strides s;
+    memset(&s, 0, sizeof s);
+    s.rank = a->shape.rank;
+    for (d = b->shape.rank - 1; d >= 0; --d) {
+        steps[d] = step;
+        step *= (size_t)in_memory.size[d];
+    }
+    for (d = 0; d < s.rank; ++d) {
+        int at = ft__memory_axis(a, d);
+        s.size[at] = (size_t)a->shape.size[d];
+        if (d >= skip && b->shape.size[d - skip] != 1)
+            s.step[at] = steps[ft__memory_axis(b, d - skip)];
+    }
+    return s;
+}
+
+/* Where in b the element lies that belongs to element i of a. */
+static size_t ft__broadcast_index(const ft__strides *s, size_t i)
+{
+    size_t index = 0;
+    int d;
+    for (d = s->rank - 1; d >= 0; --d) {
+        index += i % s->size[d] * s->step[d];
+        i /= s->size[d];
     }
     return index;
 }
 
 /* How many neighbours in a share one element of b (`repeated`), or have neighbours in b too. */
-static size_t ft__broadcast_stretch(const ft_shape *a, const ft_shape *b, bool *repeated)
+static size_t ft__broadcast_stretch(const ft__strides *s, bool *repeated)
 {
     size_t stretch = 1;
-    int d, skip = a->rank - b->rank;
+    int d;
     bool known = false;
     *repeated = true;
-    for (d = a->rank - 1; d >= 0; --d) {
-        bool here = d < skip || b->size[d - skip] == 1;
-        if (a->size[d] == 1) continue;
-        if (!known) *repeated = here;
-        else if (*repeated != here) break;
+    for (d = s->rank - 1; d >= 0; --d) {
+        if (s->size[d] == 1) continue;
+        if (!known) *repeated = s->step[d] == 0;
         known = true;
-        stretch *= (size_t)a->size[d];
+        if (s->step[d] != (*repeated ? 0 : stretch)) break;
+        stretch *= s->size[d];
     }
     return stretch;
+}
+
+/* The sum of dy, or of dy x: eight sums side by side in double, then those in order. */
+static double ft__sum_products(const float *dy, const float *x, size_t count)
+{
+    double lanes[8] = {0};
+    size_t i, l;
+    for (i = 0; i + 8 <= count; i += 8)
+        for (l = 0; l < 8; ++l) lanes[l] += (double)dy[i + l] * (x ? (double)x[i + l] : 1);
+    for (; i < count; ++i) lanes[i % 8] += (double)dy[i] * (x ? (double)x[i] : 1);
+    return ((lanes[0] + lanes[1]) + (lanes[2] + lanes[3]))
+        + ((lanes[4] + lanes[5]) + (lanes[6] + lanes[7]));
 }
 
 typedef enum ft__broadcast_way { FT__BROADCAST_FORWARD, FT__BROADCAST_A, FT__BROADCAST_B }
@@ -4332,8 +5785,7 @@ static void ft__broadcast_line(const ft__call *call, bool product, ft__broadcast
         if (product) for (n = 0; n < count; ++n) da[n] += dy[n] * b[n * step];
         else for (n = 0; n < count; ++n) da[n] += dy[n];
     } else if (repeated)
-        call->input[1].gradient[j] += (float)(product ? ft__sum_products(dy, a, 0, count)
-                                                      : ft__sum(dy, count));
+        call->input[1].gradient[j] += (float)ft__sum_products(dy, product ? a : NULL, count);
     else {
         float *db = call->input[1].gradient + j;
         for (n = 0; n < count; ++n) db[n] += product ? dy[n] * a[n] : dy[n];
@@ -4350,15 +5802,15 @@ typedef struct ft__broadcast_run {
 static void ft__broadcast_chunk(void *context, int index)
 {
     const ft__broadcast_run *run = (const ft__broadcast_run *)context;
-    const ft_shape *a = &run->call->input[0].shape, *b = &run->call->input[1].shape;
-    size_t i = (size_t)index * run->chunk, end = ft__shape_count(a), stretch, count;
+    ft__strides b = ft__broadcast_strides(&run->call->input[0], &run->call->input[1]);
+    size_t i = (size_t)index * run->chunk, end = ft__count(&run->call->input[0]), stretch, count;
     bool repeated;
-    stretch = ft__broadcast_stretch(a, b, &repeated);
+    stretch = ft__broadcast_stretch(&b, &repeated);
     if (end - i > run->chunk) end = i + run->chunk;
     for (; i < end; i += count) {
         count = stretch - i % stretch < end - i ? stretch - i % stretch : end - i;
         ft__broadcast_line(run->call, run->product, run->way, i, count,
-                           ft__broadcast_index(a, b, i), repeated);
+                           ft__broadcast_index(&b, i), repeated);
     }
 }
 
@@ -4424,11 +5876,13 @@ static ft_status ft__concat_shape(ft__context *c, const ft__node *node, const ft
 
 static void ft__concat_run(const ft__call *call, bool backward)
 {
-    int axis = call->node->options.concat.axis, i;
-    ft__axis whole = ft__split_axis(&call->output.shape, axis);
+    int axis = ft__memory_axis(&call->output, call->node->options.concat.axis), i;
+    ft_shape shape = ft__memory_shape(&call->output);
+    ft__axis whole = ft__split_axis(&shape, axis);
     size_t offset = 0, outer, j;
     for (i = 0; i < call->input_count; ++i) {
-        size_t block = (size_t)call->input[i].shape.size[axis] * whole.inner;
+        ft_shape part = ft__memory_shape(&call->input[i]);
+        size_t block = (size_t)part.size[axis] * whole.inner;
         for (outer = 0; outer < whole.outer; ++outer) {
             size_t to = outer * whole.size * whole.inner + offset;
             if (!backward) memcpy(call->output.value + to, call->input[i].value + outer * block,
@@ -4504,12 +5958,13 @@ static ft_status ft__pad_shape(ft__context *c, const ft__node *node, const ft__t
 static ft__embedding ft__pad_embedding(const ft__call *call)
 {
     ft__embedding e;
-    int d;
-    e.small = call->input[0].shape;
-    e.large = call->output.shape;
+    int d, at;
+    e.small = ft__memory_shape(&call->input[0]);
+    e.large = ft__memory_shape(&call->output);
     for (d = 0; d < FINETUNE_MAX_RANK; ++d) {
-        e.start[d] = call->node->options.pad.before[d];
-        e.step[d] = 1;
+        at = ft__memory_axis(&call->output, d);
+        e.start[at] = call->node->options.pad.before[d];
+        e.step[at] = 1;
     }
     return e;
 }
@@ -4555,12 +6010,13 @@ static ft_status ft__slice_shape(ft__context *c, const ft__node *node, const ft_
 static ft__embedding ft__slice_embedding(const ft__call *call)
 {
     ft__embedding e;
-    int d;
-    e.small = call->output.shape;
-    e.large = call->input[0].shape;
+    int d, at;
+    e.small = ft__memory_shape(&call->output);
+    e.large = ft__memory_shape(&call->input[0]);
     for (d = 0; d < FINETUNE_MAX_RANK; ++d) {
-        e.start[d] = call->node->options.slice.start[d];
-        e.step[d] = call->node->options.slice.step[d] ? call->node->options.slice.step[d] : 1;
+        at = ft__memory_axis(&call->output, d);
+        e.start[at] = call->node->options.slice.start[d];
+        e.step[at] = call->node->options.slice.step[d] ? call->node->options.slice.step[d] : 1;
     }
     return e;
 }
@@ -4839,6 +6295,13 @@ static bool ft__is_leaf(const ft__node *node) { return node->op <= FT__OP_buffer
 static bool ft__is_weight(const ft__node *node)
 {
     return node->op == FT__OP_parameter || node->op == FT__OP_buffer;
+}
+
+/* Pictures and feature maps lie in memory with a pixel's channels together; whoever feeds or reads
+   them from outside sees [N, C, H, W]. */
+static bool ft__is_channels_last(const ft__node *node)
+{
+    return node->shape.rank == 4 && node->type == FT_F32 && !ft__is_weight(node);
 }
 
 static ft_shape ft__with_batch(ft_shape shape, int batch)
@@ -5217,6 +6680,7 @@ static ft__call ft__make_call(ft_model *m, const ft__plan *plan, const ft__step 
         ft__tensor *input = &plan->inputs[i];
         input->shape = ft__with_batch(from->shape, batch);
         input->type = from->type;
+        input->channels_last = ft__is_channels_last(from);
         input->value = ft__is_leaf(from) ? from->value : plan->values[id - 1];
         input->gradient = !backward ? NULL : from->op == FT__OP_parameter ? from->gradient
                                                                          : plan->gradients[id - 1];
@@ -5235,6 +6699,7 @@ static ft__call ft__make_call(ft_model *m, const ft__plan *plan, const ft__step 
     call.node = node;
     call.input = plan->inputs;
     call.output.shape = ft__with_batch(output->shape, batch);
+    call.output.channels_last = ft__is_channels_last(output);
     call.output.value = plan->values[step->output - 1];
     call.output.gradient = backward ? plan->gradients[step->output - 1] : NULL;
     call.saved = plan->saved[step->id - 1];
@@ -5490,6 +6955,11 @@ static ft__plan *ft__plan_for(ft_model *m, int batch, bool training)
 
 /* ---- Running ---- */
 
+static double ft__clock(const ft__context *c)
+{
+    return c->desc.clock ? c->desc.clock(c->desc.clock_user) : 0;
+}
+
 /* Folds y = (x - mean) / sqrt(var + eps) * gamma + beta into the weight and bias before it:
    weight' = weight * s, bias' = (bias - mean) * s + beta, s = gamma / sqrt(var + eps). */
 static void ft__fold(const ft_model *m, const ft__step *step)
@@ -5533,10 +7003,13 @@ static void ft__run_forward(ft_model *m, ft__plan *plan, int from, int to, int b
     for (i = from; i < to; ++i) {
         const ft__step *step = &plan->steps[i];
         ft__call call;
+        double start;
         if ((how & FT__ONLY_OUTPUT) && !step->for_output) continue;
         call = ft__make_call(m, plan, step, batch, false);
         if (how & FT__EVALUATING) call.training = false;
+        start = ft__clock(&m->context);
         ft__rows[m->nodes[step->id - 1].op].forward(&call);
+        m->nodes[step->id - 1].time.forward += ft__clock(&m->context) - start;
     }
 }
 
@@ -5562,8 +7035,10 @@ static void ft__run_backward(ft_model *m, const ft__plan *plan, int batch)
         const ft__step *step = &plan->steps[i];
         ft__call call = ft__make_call(m, plan, step, batch, true);
         ft__operator backward = ft__rows[m->nodes[step->id - 1].op].backward;
+        double start = ft__clock(&m->context);
         ft__zero_gradients(m, plan, i, batch);
         if (call.output.gradient && backward) backward(&call);
+        m->nodes[step->id - 1].time.backward += ft__clock(&m->context) - start;
     }
 }
 
@@ -5575,6 +7050,24 @@ static ft_node ft__main_input(const ft_model *m)
     for (i = m->node_count - 1; i >= 0; --i)
         if (m->nodes[i].op == FT__OP_input && m->nodes[i].type == FT_F32) node.id = i + 1;
     return node;
+}
+
+/* Between the order that users see, [N, C, H, W], and what lies in memory. */
+static void ft__fill_input(ft_model *m, ft__node *node, const void *values, int batch)
+{
+    ft_shape shape = ft__with_batch(node->shape, batch);
+    if (ft__is_channels_last(node))
+        ft__turn(&m->context, &shape, FT__TO_LAST, (const float *)values, node->value, false);
+    else memcpy(node->value, values, ft__shape_count(&shape) * sizeof(float));
+}
+
+static void ft__read_value(ft_model *m, const ft__node *node, const float *value, int batch,
+                           float *to)
+{
+    ft_shape shape = ft__with_batch(node->shape, batch);
+    if (ft__is_channels_last(node))
+        ft__turn(&m->context, &shape, FT__TO_FIRST, value, to, false);
+    else memcpy(to, value, ft__shape_count(&shape) * sizeof(float));
 }
 
 /* Checks everything that a run needs, so that the operators need not. */
@@ -7787,7 +9280,8 @@ static ft_node ft__build_mobilenet(ft__builder *b)
                           ft__resize_for(b->o.image_size), ft__halves, ft__halves);
 }
 
-/* ---- The small CNN of Keras' tutorials, Keras' initialisers ---- */
+/* ---- The small CNN of Keras' tutorials, Keras' initialisers; pixels from -1 to 1, as for
+   MobileNet ---- */
 
 static ft_node ft__build_keras_cnn(ft__builder *b)
 {
@@ -7818,7 +9312,7 @@ static ft_node ft__build_keras_cnn(ft__builder *b)
     x = ft_linear(b->m, "fc1", ft_flatten(b->m, "flatten", x), b->o.adjusted ? 256 : 1024, linear);
     x = ft_dropout(b->m, "drop", ft__relu(b, "relu6", x), half);
     return ft__classifier(b, ft_linear(b->m, "fc2", x, b->o.classes, linear), 0,
-                          ft__imagenet_mean, ft__imagenet_std);
+                          ft__halves, ft__halves);
 }
 
 /* ---- The table, and recognition ---- */
@@ -9267,8 +10761,7 @@ static void ft__feed_batch(ft_model *m, const ft__loader *l, const ft__batch *ba
 {
     int s;
     for (s = 0; s < l->slot_count; ++s)
-        memcpy(m->nodes[l->nodes[s].id - 1].value, batch->values[s],
-               (size_t)batch->count * l->bytes[s]);
+        ft__fill_input(m, &m->nodes[l->nodes[s].id - 1], batch->values[s], batch->count);
     m->batch = batch->count;
 }
 
@@ -11195,17 +12688,21 @@ static int ft__best_classes(ft_model *m, const float *logits, ft_prediction *bes
     return found;
 }
 
-/* Runs on the picture that lies in the input; its logits stay in the plan. */
-static int ft__predict_fed(ft_model *m, ft__plan *plan, ft_prediction *best, int count)
+/* Runs on one picture, and releases it; its logits stay in the plan. */
+static int ft__predict_picture(ft_model *m, ft__plan *plan, float *picture, ft_prediction *best,
+                               int count)
 {
+    if (ft__ok(&m->context))
+        ft__fill_input(m, &m->nodes[ft__main_input(m).id - 1], picture, 1);
+    ft__release(&m->context, picture);
     if (!ft__ok(&m->context)) return 0;
     m->last_run = plan;
     ft__run_forward(m, plan, 0, plan->step_count, 1, FT__ONLY_OUTPUT);
     return ft__best_classes(m, plan->values[m->output.id - 1], best, count);
 }
 
-/* The plan and the memory of the input for one picture; NULL with an error. */
-static ft__plan *ft__begin_picture(ft_model *m, float **input)
+/* The plan, and memory for one picture as the model wants it, [C, H, W]; NULL with an error. */
+static ft__plan *ft__begin_picture(ft_model *m, float **picture)
 {
     ft__plan *plan = ft__begin(m, 1, false);
     ft_node node = ft__main_input(m);
@@ -11218,8 +12715,9 @@ static ft__plan *ft__begin_picture(ft_model *m, float **input)
                  " was not told its size");
         return NULL;
     }
-    *input = m->nodes[node.id - 1].value;
-    return plan;
+    *picture = (float *)ft__allocate(&m->context, ft__node_count_at(&m->nodes[node.id - 1], 1),
+                                     sizeof **picture);
+    return *picture ? plan : NULL;
 }
 
 /* =============================================================================================
@@ -11823,6 +13321,13 @@ uint64_t ft_node_multiply_adds(const ft_model *m, ft_node node)
     return found ? ft__costs_of((ft_model *)(uintptr_t)m, found, 1, false).multiply_adds : 0;
 }
 
+ft_time ft_node_time(const ft_model *m, ft_node node)
+{
+    ft_time none = {0, 0};
+    const ft__node *found = ft__get_node(m, node);
+    return found ? found->time : none;
+}
+
 const char *ft_architecture(const ft_model *m) { return m->architecture ? m->architecture : ""; }
 
 /* The memory that holds a node's value now, and how many numbers it has; NULL with an error. */
@@ -11853,7 +13358,7 @@ ft_status ft_get(ft_model *m, ft_node node, float *to, size_t count)
     size_t want = 0;
     const float *value = ft__value_of(m, node, &want);
     if (!value || ft__check_count(m, node, count, want) != FT_OK) return m->context.status;
-    memcpy(to, value, count * sizeof *to);
+    ft__read_value(m, &m->nodes[node.id - 1], value, m->batch > 0 ? m->batch : 1, to);
     return FT_OK;
 }
 
@@ -11862,7 +13367,9 @@ ft_status ft_set(ft_model *m, ft_node node, const float *from, size_t count)
     size_t want = 0;
     float *value = ft__value_of(m, node, &want);
     if (!value || ft__check_count(m, node, count, want) != FT_OK) return m->context.status;
-    memcpy(value, from, count * sizeof *from);
+    if (m->nodes[node.id - 1].op == FT__OP_input)
+        ft__fill_input(m, &m->nodes[node.id - 1], from, m->batch > 0 ? m->batch : 1);
+    else memcpy(value, from, count * sizeof *from);
     m->weights_version += 1;
     return FT_OK;
 }
@@ -11983,7 +13490,6 @@ ft_status ft_set_optimizer(ft_model *m, ft_optimizer_options options)
 
 ft_status ft_feed(ft_model *m, ft_node input, const void *values, int batch)
 {
-    ft__node *node;
     if (!ft__check_node(m, input, "ft_feed")) return m->context.status;
     if (m->nodes[input.id - 1].op != FT__OP_input)
         return ft__fail(&m->context, FT_INVALID, "%s: is no input", m->nodes[input.id - 1].name);
@@ -11991,8 +13497,7 @@ ft_status ft_feed(ft_model *m, ft_node input, const void *values, int batch)
         return ft__fail(&m->context, FT_INVALID, "%s: a batch of %d", ft_node_name(m, input),
                         batch);
     if (ft__plan_leaves(m, batch, false) != FT_OK) return m->context.status;
-    node = &m->nodes[input.id - 1];
-    memcpy(node->value, values, ft__node_count_at(node, batch) * sizeof(float));
+    ft__fill_input(m, &m->nodes[input.id - 1], values, batch);
     m->batch = batch;
     return FT_OK;
 }
@@ -12057,48 +13562,46 @@ ft_status ft_run(ft_model *m, const float *values, int batch, float *logits)
     if (!plan) return m->context.status;
     if (!input.id || !m->output.id)
         return ft__fail(&m->context, FT_INVALID, "the model has no input or no output");
-    memcpy(m->nodes[input.id - 1].value, values,
-           ft__node_count_at(&m->nodes[input.id - 1], batch) * sizeof(float));
+    ft__fill_input(m, &m->nodes[input.id - 1], values, batch);
     m->last_run = plan;
     ft__run_forward(m, plan, 0, plan->step_count, batch, FT__ONLY_OUTPUT);
-    memcpy(logits, plan->values[m->output.id - 1],
-           ft__node_count_at(&m->nodes[m->output.id - 1], batch) * sizeof(float));
+    ft__read_value(m, &m->nodes[m->output.id - 1], plan->values[m->output.id - 1], batch, logits);
     return FT_OK;
 }
 
 int ft_predict_memory(ft_model *m, const void *bytes, size_t count_of_bytes, ft_prediction *best,
                       int count)
 {
-    float *input;
-    ft__plan *plan = ft__begin_picture(m, &input);
+    float *picture;
+    ft__plan *plan = ft__begin_picture(m, &picture);
     if (!plan) return 0;
     ft__encoded_to_input(&m->context, &m->preprocessing, bytes, count_of_bytes, "the picture",
-                         input);
-    return ft__predict_fed(m, plan, best, count);
+                         picture);
+    return ft__predict_picture(m, plan, picture, best, count);
 }
 
 int ft_predict_file(ft_model *m, const char *path, ft_prediction *best, int count)
 {
-    float *input;
-    ft__plan *plan = ft__begin_picture(m, &input);
+    float *picture;
+    ft__plan *plan = ft__begin_picture(m, &picture);
     unsigned char *bytes;
     size_t size = 0;
     if (!plan) return 0;
     bytes = ft__read_file(&m->context, path, &size);
-    if (bytes) ft__encoded_to_input(&m->context, &m->preprocessing, bytes, size, path, input);
+    if (bytes) ft__encoded_to_input(&m->context, &m->preprocessing, bytes, size, path, picture);
     ft__release(&m->context, bytes);
-    return ft__predict_fed(m, plan, best, count);
+    return ft__predict_picture(m, plan, picture, best, count);
 }
 
 int ft_predict_pixels(ft_model *m, const uint8_t *pixels, int width, int height, int channels,
                       ft_prediction *best, int count)
 {
-    float *input;
-    ft__plan *plan = ft__begin_picture(m, &input);
+    float *picture;
+    ft__plan *plan = ft__begin_picture(m, &picture);
     if (!plan) return 0;
     ft__pixels_to_input(&m->context, &m->preprocessing, pixels, width, height, channels,
-                        "the pixels", input);
-    return ft__predict_fed(m, plan, best, count);
+                        "the pixels", picture);
+    return ft__predict_picture(m, plan, picture, best, count);
 }
 
 ft_evaluation ft_evaluate(ft_model *m, ft_data *data, ft_evaluate_options options)

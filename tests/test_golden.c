@@ -6,6 +6,7 @@
 
 #define FINETUNE_IMPLEMENTATION
 #include "finetune.h"
+#include "layout.h"
 
 static const double of_operator = 1e-5, of_network = 1e-4, of_ten_steps = 1e-3;
 
@@ -104,6 +105,9 @@ static void read_inputs(operator_case *c)
         info = ft_file_tensor(c->file, find(c->file, prefix, name));
         t->shape = info.shape;
         t->type = info.type;
+        t->channels_last = t->shape.rank == 4 && t->type == FT_F32
+            && !(c->node.op == FT__OP_conv2d && c->input_count > 0);
+        reorder(t->value, &t->shape, t->channels_last, true);
     }
 }
 
@@ -127,6 +131,7 @@ static void run_forward(operator_case *c)
     size_t count, wanted;
     char prefix[128];
     float *want;
+    bool training = call->training;
     snprintf(prefix, sizeof prefix, "%s/", c->name);
     call->context = context;
     call->node = &c->node;
@@ -135,7 +140,10 @@ static void run_forward(operator_case *c)
     row->shape(context, &c->node, c->input, c->input_count, &call->output.shape);
     CHECK(ft_error(c->m) == FT_OK, "%s: %s", c->name, ft_error_text(c->m));
     ft_clear_error(c->m);
+    call->training = true; /* room for backward too */
     if (row->costs) row->costs(call, &costs);
+    call->training = training;
+    call->output.channels_last = call->output.shape.rank == 4;
     call->saved = calloc(costs.saved + 1, 1);
     call->workspace = (float *)calloc(costs.workspace + 1, 1);
     count = ft__count(&call->output);
@@ -143,6 +151,7 @@ static void run_forward(operator_case *c)
     row->forward(call);
     want = read_golden(c->file, prefix, "y", &wanted);
     CHECK(wanted == count, "%s: %zu results, PyTorch has %zu", c->name, count, wanted);
+    reorder(want, &call->output.shape, call->output.channels_last, true);
     if (wanted == count) compare(c->name, "y", call->output.value, want, count, of_operator);
     free(want);
 }
@@ -156,6 +165,7 @@ static void run_backward(operator_case *c)
     int n;
     snprintf(prefix, sizeof prefix, "%s/", c->name);
     c->call.output.gradient = read_golden(c->file, prefix, "r", &count);
+    reorder(c->call.output.gradient, &c->call.output.shape, c->call.output.channels_last, true);
     for (n = 0; n < c->input_count; ++n) {
         snprintf(name, sizeof name, "d%d", n);
         if (find(c->file, prefix, name) < 0) continue;
@@ -171,6 +181,7 @@ static void run_backward(operator_case *c)
         if (!c->gradients[n]) continue;
         snprintf(name, sizeof name, "d%d", n);
         want = read_golden(c->file, prefix, name, &count);
+        reorder(want, &c->input[n].shape, c->input[n].channels_last, true);
         for (i = 0; i < count; ++i) want[i] += c->gradients[n][i];
         compare(c->name, name, c->input[n].gradient, want, count, of_operator);
         free(want);

@@ -8,6 +8,7 @@
 
 #define FINETUNE_IMPLEMENTATION
 #include "finetune.h"
+#include "layout.h"
 
 static const double tolerance = 1e-5;
 enum { MOST_INPUTS = 5, GUARD = 8 };
@@ -354,6 +355,9 @@ static outcome run(ft__context *c, const problem *p, const double *r, int op, in
             out.gradient[i].at[k] = 0.125f * (float)(k % 7);
         }
         input[i].type = p->integer_last && i == p->inputs - 1 ? FT_I32 : FT_F32;
+        input[i].channels_last = p->shape[i].rank == 4 && !(op == FT__OP_conv2d && i > 0);
+        reorder(values[i].at, &p->shape[i], input[i].channels_last, true);
+        reorder(out.gradient[i].at, &p->shape[i], input[i].channels_last, true);
         input[i].value = values[i].at;
         input[i].gradient = skip & 1 << i || input[i].type == FT_I32 ? NULL : out.gradient[i].at;
     }
@@ -366,9 +370,13 @@ static outcome run(ft__context *c, const problem *p, const double *r, int op, in
     out.y = new_buffer(count_of(&p->out));
     upstream = new_buffer(out.y.count);
     for (k = 0; k < out.y.count; ++k) upstream.at[k] = (float)r[k];
+    call.output.channels_last = p->out.rank == 4;
+    reorder(upstream.at, &p->out, call.output.channels_last, true);
     call.output.value = out.y.at;
     call.output.gradient = upstream.at;
+    call.training = true; /* room for backward too */
     if (ft__rows[op].costs) ft__rows[op].costs(&call, &costs);
+    call.training = p->training;
     saved = new_buffer(costs.saved / 4 + 1);
     scratch = new_buffer(costs.workspace / 4 + 1);
     call.saved = saved.at;
@@ -376,7 +384,10 @@ static outcome run(ft__context *c, const problem *p, const double *r, int op, in
     ft__rows[op].forward(&call);
     ft__rows[op].backward(&call);
     out.fine = true;
+    reorder(out.y.at, &p->out, call.output.channels_last, false);
     for (i = 0; i < p->inputs; ++i) {
+        reorder(values[i].at, &p->shape[i], input[i].channels_last, false);
+        reorder(out.gradient[i].at, &p->shape[i], input[i].channels_last, false);
         if (i >= 3 && p->inputs == 5) { /* running statistics are state: kept for a look */
             out.state[i - 3] = values[i];
             continue;

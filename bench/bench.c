@@ -1,0 +1,158 @@
+/* bench.c - times one piece of work with finetune.h and prints one line of JSON.
+     build/bench WORK [SECONDS] [--threads N] [--operators]
+   WORK as in bench/run.py; --operators also prints what every operator took. The values are drawn
+   at random: no file is read. */
+#define _POSIX_C_SOURCE 200809L
+#define FINETUNE_IMPLEMENTATION
+#include "finetune.h"
+
+#include <sys/resource.h>
+#include <time.h>
+
+static double now(void *user)
+{
+    struct timespec t;
+    (void)user;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+typedef struct work {
+    const char *name, *network;
+    int batch;
+    bool training;
+    const char *freeze, *unfreeze; /* globs, in this order; NULL: none */
+} work;
+
+static const work works[] = {
+    {"resnet18_whole", "resnet18", 16, true, NULL, NULL},
+    {"resnet18_layer4", "resnet18", 16, true, "*", "layer4.*"},
+    {"resnet18_inference_16", "resnet18", 16, false, NULL, NULL},
+    {"resnet18_inference_1", "resnet18", 1, false, NULL, NULL},
+    {"keras_cnn", "keras_cnn", 32, true, NULL, NULL},
+    {"mobilenet_whole", "mobilenet_v1", 16, true, NULL, NULL},
+    {"mobilenet_inference_1", "mobilenet_v1", 1, false, NULL, NULL},
+    {"mlp", NULL, 32, true, NULL, NULL}};
+
+static void build(ft_model *m, const work *w)
+{
+    ft_network_options o;
+    memset(&o, 0, sizeof o);
+    if (w->network) {
+        if (strcmp(w->network, "mobilenet_v1") == 0) o.width = 0.25f;
+        ft_network(m, w->network, o);
+    } else {
+        ft_input_options pixels = {.size = {784}}, labels = {.type = FT_I32};
+        ft_linear_options linear = {0};
+        ft_activation_options none = {0};
+        ft_loss_options loss = {0};
+        ft_node x = ft_input(m, "input", pixels);
+        x = ft_activation(m, "relu", "relu", ft_linear(m, "fc1", x, 128, linear), none);
+        x = ft_linear(m, "fc2", x, 10, linear);
+        ft_set_output(m, x);
+        ft_set_loss(m, ft_cross_entropy(m, "loss", x, ft_input(m, "labels", labels), loss));
+    }
+    if (w->freeze) ft_freeze(m, w->freeze);
+    if (w->unfreeze) {
+        ft_unfreeze(m, w->unfreeze);
+        ft_unfreeze(m, "fc.*");
+    }
+}
+
+static float *random_numbers(size_t count)
+{
+    float *numbers = (float *)malloc(count * sizeof *numbers);
+    unsigned state = 1;
+    size_t i;
+    if (!numbers) exit(1);
+    for (i = 0; i < count; ++i) {
+        state = state * 1664525u + 1013904223u;
+        numbers[i] = (float)(state >> 8) / 8388608.0f - 1;
+    }
+    return numbers;
+}
+
+static void print_operators(const ft_model *m, double steps)
+{
+    int i;
+    for (i = 1; i <= ft_node_count(m); ++i) {
+        ft_node node = {i};
+        ft_time t = ft_node_time(m, node);
+        if (t.forward + t.backward > 0)
+            fprintf(stderr, "%9.3f ms forward %9.3f ms backward  %-16s %s\n",
+                    1e3 * t.forward / steps, 1e3 * t.backward / steps, ft_node_operator(m, node),
+                    ft_node_name(m, node));
+    }
+}
+
+/* One step: what a training loop does, or a prediction. */
+static void step(ft_model *m, const work *w, const float *values, const int *labels, float *logits)
+{
+    if (!w->training) {
+        ft_run(m, values, w->batch, logits);
+        return;
+    }
+    ft_feed(m, ft_find(m, "input"), values, w->batch);
+    ft_feed(m, ft_find(m, "labels"), labels, w->batch);
+    ft_forward(m, true);
+    ft_backward(m);
+    ft_update(m, 1e-4f);
+}
+
+int main(int argc, char **argv)
+{
+    double seconds = 3, start, took, first, begin = now(NULL);
+    const work *w = NULL;
+    ft_desc desc = {0};
+    ft_optimizer_options adam = {.optimizer = FT_ADAM, .learning_rate = 1e-4f};
+    struct rusage usage;
+    bool operators = false;
+    int i, steps = 0, *labels;
+    ft_shape shape;
+    size_t sample = 1;
+    float *values, *logits;
+    ft_model *m;
+    for (i = 1; i < argc; ++i) {
+        size_t j;
+        if (strcmp(argv[i], "--threads") == 0 && i + 1 < argc) desc.threads = atoi(argv[++i]);
+        else if (strcmp(argv[i], "--simd") == 0 && i + 1 < argc) desc.simd = argv[++i];
+        else if (strcmp(argv[i], "--operators") == 0) operators = true;
+        else if (argv[i][0] >= '0' && argv[i][0] <= '9') seconds = atof(argv[i]);
+        for (j = 0; j < sizeof works / sizeof *works; ++j)
+            if (strcmp(argv[i], works[j].name) == 0) w = &works[j];
+    }
+    if (!w) {
+        fprintf(stderr, "usage: bench WORK [SECONDS] [--threads N] [--simd LEVEL] [--operators]\n");
+        return 2;
+    }
+    if (operators) desc.clock = now;
+    m = ft_create(desc);
+    build(m, w);
+    if (w->training) ft_set_optimizer(m, adam);
+    shape = ft_node_shape(m, ft_find(m, "input"));
+    for (i = 1; i < shape.rank; ++i) sample *= (size_t)shape.size[i];
+    values = random_numbers(sample * (size_t)w->batch);
+    logits = random_numbers(1000 * (size_t)w->batch);
+    labels = (int *)calloc((size_t)w->batch, sizeof *labels);
+    if (!labels) return 1;
+    for (i = 0; i < w->batch; ++i) labels[i] = i % 10;
+    step(m, w, values, labels, logits);
+    first = now(NULL) - begin;
+    start = now(NULL);
+    do {
+        step(m, w, values, labels, logits);
+        took = now(NULL) - start;
+        steps += 1;
+    } while (took < seconds);
+    getrusage(RUSAGE_SELF, &usage);
+    if (ft_error(m) != FT_OK) fprintf(stderr, "%s\n", ft_error_text(m));
+    printf("{\"work\": \"%s\", \"per_second\": %.2f, \"resident_mb\": %.0f, \"first_step\": %.4f}\n",
+           w->name, (double)steps * w->batch / took, (double)usage.ru_maxrss / 1024, first);
+    if (operators) print_operators(m, steps + 1);
+    i = ft_error(m) != FT_OK;
+    ft_destroy(m);
+    free(values);
+    free(logits);
+    free(labels);
+    return i;
+}
