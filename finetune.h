@@ -2799,8 +2799,9 @@ static const ft__winograd_row ft__winograds[FT__SIMD_COUNT] = {
 
 /* ---- Which convolutions, and in what memory ---- */
 #define FT__WINOGRAD_LOCAL ((size_t)1 << 18)   /* numbers of a chunk that one thread works on */
-#define FT__WINOGRAD_SHARED ((size_t)9 << 18)  /* numbers of a chunk that all work on */
-#define FT__WINOGRAD_LARGE ((size_t)128 * 128) /* weights above this are read by one thread each */
+#define FT__WINOGRAD_SHARED ((size_t)9 << 19)  /* numbers of a chunk that all work on */
+#define FT__WINOGRAD_LARGE ((size_t)128 * 128) /* weights above this are parted among threads, */
+#define FT__WINOGRAD_DEPTH ((size_t)128)       /* so many channels of a panel at a time */
 
 /* The gain in multiplications must make up for the transforms: 36 a tile against 9 an output. It
    does not depend on the batch, so that a sample's bits do not either. */
@@ -2823,10 +2824,18 @@ static bool ft__winograd_local(const ft__conv *g)
     return (size_t)g->channels * (size_t)g->outputs <= FT__WINOGRAD_LARGE;
 }
 
+/* Of the output, which dx's input is too: its tiles are as many where the padding keeps the size. */
+static size_t ft__winograd_tile_count(const ft__conv *g)
+{
+    return g->batch * (size_t)((g->out_height + 3) / 4) * (size_t)((g->out_width + 3) / 4);
+}
+
 /* Tiles of a chunk: a multiple of 8, at least. */
 static size_t ft__winograd_chunk(const ft__conv *g, bool local)
 {
     size_t chunk = (local ? FT__WINOGRAD_LOCAL : FT__WINOGRAD_SHARED) / ft__winograd_numbers(g);
+    size_t tiles = ft__pad_to(ft__winograd_tile_count(g), 8);
+    if (chunk > tiles) chunk = tiles;
     return chunk < 16 ? 8 : chunk / 8 * 8;
 }
 
@@ -2841,7 +2850,7 @@ typedef struct ft__winograd {
     size_t across, in_picture, tiles; /* tiles in a line, in a picture, in all */
     size_t chunk, first, count;       /* tiles that are worked on */
     const float *zeros, *bias;
-    const float *packed;              /* transformed weights: 36 right matrices */
+    const float *packed;              /* transformed weights: [panel][36][channels][width] */
     float *v, *m;                     /* transformed: [36][chunk][channels], [36][chunk][outputs] */
     bool accumulate;
 } ft__winograd;
@@ -2893,24 +2902,38 @@ static void ft__winograd_inputs(const ft__winograd *w, size_t first, size_t coun
     }
 }
 
-/* m = v times the weights, for number n of the 36. */
-static void ft__winograd_product(const ft__winograd *w, const float *v, float *m, int n,
-                                 size_t count, size_t rows)
+/* One panel of the columns: number `panel` counts panels as wide as a tile; the last may be half. */
+typedef struct ft__winograd_panel { size_t column, columns, width; } ft__winograd_panel;
+
+static ft__winograd_panel ft__winograd_panel_of(const ft__winograd *w, size_t panel)
+{
+    const ft__tile_row *tile = &ft__tiles[w->context->simd];
+    ft__winograd_panel p;
+    p.column = panel * tile->columns;
+    p.width = ft__panel_width(tile, w->outputs, p.column);
+    p.columns = w->outputs - p.column < p.width ? w->outputs - p.column : p.width;
+    return p;
+}
+
+/* m = or += v times weights, for all 36 of a panel, summed over `k` channels from `from` on.
+   `packed`: [36][k][width]. */
+static void ft__winograd_products(const ft__winograd *w, const float *v, float *m,
+                                  ft__winograd_panel p, size_t from, size_t k, const float *packed,
+                                  size_t count, size_t rows)
 {
     const ft__tile_row *tile = &ft__tiles[w->context->simd];
     const float *table[FT__TILE_ROWS * 8];
-    size_t most = tile->rows * 8, at, i;
-    const float *packed = w->packed
-        + (size_t)n * ft__packed_right(w->context, w->outputs, w->channels);
-    v += (size_t)n * rows * w->channels;
-    m += (size_t)n * rows * w->outputs;
-    for (at = 0; at < count; at += most) {
-        size_t some = count - at < most ? count - at : most;
-        for (i = 0; i < ft__pad_to(some, tile->rows); ++i)
-            table[i] = v + (at + (i < some ? i : some - 1)) * w->channels;
-        ft__multiply_rows(tile, table, some, 1, w->channels, packed, w->outputs,
-                          m + at * w->outputs, w->outputs, false);
-    }
+    size_t most = tile->rows * 8, at, i, n;
+    for (n = 0; n < FT__TILE_INPUTS; ++n, packed += k * p.width)
+        for (at = 0; at < count; at += most) {
+            size_t some = count - at < most ? count - at : most;
+            for (i = 0; i < ft__pad_to(some, tile->rows); ++i)
+                table[i] = v + (n * rows + at + (i < some ? i : some - 1)) * w->channels + from;
+            for (i = 0; i < some; i += tile->rows)
+                ft__gemm_tile(tile, some - i, p.columns, 1, k, table + i, 1, packed, p.width,
+                              m + (n * rows + at + i) * w->outputs + p.column, w->outputs,
+                              from > 0);
+        }
 }
 
 /* Transforms back what lies in m from `row` on, into the pixels of the result. */
@@ -2996,6 +3019,9 @@ typedef struct ft__call {
     ft__tensor output;
     void *saved;            /* kept from forward for backward: as many bytes as the row says */
     float *workspace;       /* scratch: as many bytes as the row says */
+    float *prepared;        /* weights in the form that forward wants them, kept from call to call:
+                               as many bytes as the row says; NULL: they change in each step */
+    bool prepare;           /* they are to be made anew */
     bool training;          /* batch statistics, dropout on */
     uint64_t random;        /* key for this node in this step */
     int fused;              /* an activation's operator to apply to the output, or FT__OP_none */
@@ -3027,6 +3053,7 @@ struct ft_model {
     bool keras_initialisers;
     uint64_t version;       /* counts changes of the graph or of what is frozen: plans are remade */
     uint64_t weights_version; /* counts changes of weights: folded copies are remade */
+    uint64_t trained_version; /* counts those by training, of what is not frozen */
     uint64_t step;          /* training steps made so far: part of the keys of dropout */
     int batch;              /* samples fed for the next run */
     ft__plan *last_run;     /* the plan of the last run, whose values ft_get reads */
@@ -3154,10 +3181,11 @@ static void ft__initialise_node(ft_model *m, ft__node *node)
        shape      checks the inputs and gives the output's shape
        forward    computes output.value from input[i].value
        backward   adds to input[i].gradient where that is not NULL
-       costs      bytes to keep from forward to backward, bytes of scratch, multiply-adds
+       costs      bytes to keep from forward to backward, bytes of scratch, bytes of prepared
+                  weights, multiply-adds
        fields     which of the options a model file keeps
    ============================================================================================= */
-typedef struct ft__costs { size_t saved, workspace; uint64_t multiply_adds; } ft__costs;
+typedef struct ft__costs { size_t saved, workspace, prepared; uint64_t multiply_adds; } ft__costs;
 
 enum { FT__READS_X = 1, FT__READS_Y = 2 };
 
@@ -3959,12 +3987,12 @@ static size_t ft__depthwise_room(const ft__conv *g, bool training)
     return ft__pad_to(weights, 16) * (training ? 1 + g->batch : 1);
 }
 
-static void ft__depthwise_weights(const ft__call *call, const ft__conv *g)
+static void ft__depthwise_weights(const ft__call *call, const ft__conv *g, float *to)
 {
     size_t channels = g->groups * (size_t)g->outputs, c, tap;
     for (c = 0; c < channels; ++c)
         for (tap = 0; tap < g->k; ++tap)
-            call->workspace[tap * channels + c] = call->input[1].value[c * g->k + tap];
+            to[tap * channels + c] = call->input[1].value[c * g->k + tap];
 }
 
 /* The window sums of one output channel of each input channel, all where there is one. `x` and `y`
@@ -4020,7 +4048,8 @@ static void ft__depthwise_forward_row(void *context, int index)
         if (s.rows == 0 || s.columns == 0) continue;
         s.x = picture + ((ptrdiff_t)(y + top * g.dilation[0]) * g.width + x
                          + left * g.dilation[1]) * (ptrdiff_t)g.groups;
-        s.w = call->workspace + (size_t)(top * g.kernel[1] + left) * channels;
+        s.w = (call->prepared ? call->prepared : call->workspace)
+            + (size_t)(top * g.kernel[1] + left) * channels;
         ft__depthwise_run(call, &g, s, true, false);
     }
     if (call->fused)
@@ -4030,7 +4059,8 @@ static void ft__depthwise_forward_row(void *context, int index)
 
 static void ft__depthwise_forward(const ft__call *call, const ft__conv *g)
 {
-    ft__depthwise_weights(call, g);
+    if (!call->prepared || call->prepare)
+        ft__depthwise_weights(call, g, call->prepared ? call->prepared : call->workspace);
     ft__parallel(call->context, (int)g->batch * g->out_height, ft__depthwise_forward_row,
                  (void *)(uintptr_t)call);
 }
@@ -4136,7 +4166,7 @@ static void ft__depthwise_backward(const ft__call *call, const ft__conv *g)
     size_t channels = g->groups * (size_t)g->outputs, room = ft__pad_to(g->k * channels, 16);
     size_t picture, c, tap;
     if (call->input[0].gradient) {
-        ft__depthwise_weights(call, g);
+        ft__depthwise_weights(call, g, call->workspace);
         ft__parallel(call->context, (int)g->batch * g->height, ft__depthwise_input_row,
                      (void *)(uintptr_t)call);
     }
@@ -4346,7 +4376,8 @@ static void ft__conv_forward(const ft__call *call)
     pack.k_step = (size_t)run.walk.taps;
     pack.taps = run.walk.taps;
     pack.tap_at = run.tap_at;
-    for (group = 0; group < g->groups; ++group) {
+    if (call->prepared) run.shared = call->prepared;
+    for (group = 0; group < g->groups && (!call->prepared || call->prepare); ++group) {
         pack.weight = call->input[1].value + group * pack.n * g->k;
         pack.to = run.shared + group * ft__packed_right(call->context, pack.n, g->k);
         ft__pack_weights(call->context, &pack);
@@ -4571,23 +4602,16 @@ static void ft__conv_weight_gradient(ft__conv_run *run)
    thread's cache, each thread does all three for a few tiles at a time; else all threads take one
    of the three after the other, so that each reads a part of the weights only.
    ============================================================================================= */
-static size_t ft__winograd_room(const ft__context *c, const ft__conv *g, bool training)
+/* Numbers of all weights, transformed; and, where they are too many, of a part that a thread makes,
+   uses and forgets: some channels of a panel. */
+static size_t ft__winograd_packed(const ft__context *c, const ft__conv *g)
 {
-    size_t channels = (size_t)g->channels, outputs = (size_t)g->outputs, weight;
-    size_t numbers = ft__winograd_numbers(g), shared = numbers * ft__winograd_chunk(g, false);
-    size_t room = ft__packed_right(c, outputs, channels);
-    size_t rows = ft__tiles[c->simd].rows * FT__WEIGHT_TILES, chunk = ft__winograd_chunk(g, false);
-    if (training) room = ft__largest_of(room, ft__packed_right(c, channels, outputs));
-    room *= FT__TILE_INPUTS;
-    room += ft__winograd_local(g) ? (size_t)c->threads * numbers * ft__winograd_chunk(g, true)
-                                  : shared;
-    if (training) {
-        weight = FT__TILE_INPUTS * channels * outputs + shared
-            + (size_t)c->threads * (chunk * rows + ft__packed_right(c, outputs, chunk)
-                                    + ft__pad_to(chunk * sizeof(void *) / sizeof(float), 16));
-        room = ft__largest_of(room, weight);
-    }
-    return room + ft__pad_to(ft__largest_of(channels, outputs), 16);
+    return FT__TILE_INPUTS * ft__packed_right(c, (size_t)g->outputs, (size_t)g->channels);
+}
+
+static size_t ft__winograd_part(const ft__context *c)
+{
+    return FT__TILE_INPUTS * FT__WINOGRAD_DEPTH * ft__tiles[c->simd].columns;
 }
 
 typedef struct ft__winograd_run {
@@ -4595,20 +4619,16 @@ typedef struct ft__winograd_run {
     const ft__conv *g;
     ft__winograd w;
     bool backward;          /* dx: the weights change sides, and the kernel is turned round */
-    float *packed, *zeros, *slots;
+    float *packed, *zeros, *v, *m, *slots;
     size_t slot;            /* numbers of each slot */
 } ft__winograd_run;
 
-/* Transforms the weights of 16 (or 8) columns of the result for all that is summed over. */
-static void ft__winograd_weights(void *context, int index)
+/* Transforms weights: a panel's columns, `k` of the channels from `from` on, to [36][k][width]. */
+static void ft__winograd_weights(const ft__winograd_run *run, ft__winograd_panel p, size_t from,
+                                 size_t k, float *to)
 {
-    const ft__winograd_run *run = (const ft__winograd_run *)context;
     const ft__context *c = run->call->context;
-    const ft__tile_row *tile = &ft__tiles[c->simd];
-    size_t lanes = ft__least_of(16, tile->columns), n = (size_t)index * lanes;
-    size_t panel = n / tile->columns * tile->columns, k = run->w.channels, i, l;
-    size_t width = ft__panel_width(tile, run->w.outputs, panel);
-    size_t plane = ft__packed_right(c, run->w.outputs, k);
+    size_t lanes = ft__least_of(16, p.width), i, l, n;
     size_t n_step = run->backward ? 9 : run->g->k, k_step = run->backward ? run->g->k : 9;
     float g[9][16];
     ft__winograd_tile t;
@@ -4616,15 +4636,26 @@ static void ft__winograd_weights(void *context, int index)
     memset(&t, 0, sizeof t);
     t.channels = lanes;
     for (tap = 0; tap < 9; ++tap) t.from[tap] = g[tap];
-    for (i = 0; i < k; ++i) {
-        const float *from = run->call->input[1].value + n * n_step + i * k_step;
-        float *to = run->packed + panel * k + i * width + (n - panel);
-        for (l = 0; l < lanes; ++l)
-            for (tap = 0; tap < 9; ++tap)
-                g[tap][l] = from[l * n_step + (size_t)(run->backward ? 8 - tap : tap)];
-        for (at = 0; at < FT__TILE_INPUTS; ++at) t.to[at] = to + (size_t)at * plane;
-        ft__winograds[c->simd].weight(&t);
-    }
+    for (i = 0; i < k; ++i)
+        for (n = 0; n < p.width; n += lanes) {
+            const float *weight = run->call->input[1].value + (p.column + n) * n_step
+                + (from + i) * k_step;
+            for (l = 0; l < lanes; ++l)
+                for (tap = 0; tap < 9; ++tap)
+                    g[tap][l] = weight[l * n_step + (size_t)(run->backward ? 8 - tap : tap)];
+            for (at = 0; at < FT__TILE_INPUTS; ++at)
+                t.to[at] = to + ((size_t)at * k + i) * p.width + n;
+            ft__winograds[c->simd].weight(&t);
+        }
+}
+
+/* All channels of a panel, to their place among the packed ones. */
+static void ft__winograd_pack_panel(void *context, int index)
+{
+    const ft__winograd_run *run = (const ft__winograd_run *)context;
+    ft__winograd_panel p = ft__winograd_panel_of(&run->w, (size_t)index);
+    ft__winograd_weights(run, p, 0, run->w.channels,
+                         run->packed + FT__TILE_INPUTS * run->w.channels * p.column);
 }
 
 /* Back to pixels, and the activation over those. */
@@ -4646,43 +4677,68 @@ static void ft__winograd_finish(const ft__winograd_run *run, size_t first, size_
     }
 }
 
+static size_t ft__winograd_panels(const ft__winograd *w)
+{
+    size_t columns = ft__tiles[w->context->simd].columns;
+    return (w->outputs + columns - 1) / columns;
+}
+
 static void ft__winograd_slot(void *context, int slot)
 {
     const ft__winograd_run *run = (const ft__winograd_run *)context;
     const ft__winograd *w = &run->w;
-    size_t step = w->chunk * (size_t)w->context->threads, first;
+    size_t step = w->chunk * (size_t)w->context->threads, first, panel;
     float *v = run->slots + (size_t)slot * run->slot;
     float *m = v + FT__TILE_INPUTS * w->chunk * w->channels;
-    int n;
     for (first = (size_t)slot * w->chunk; first < w->tiles; first += step) {
         size_t count = ft__least_of(w->chunk, w->tiles - first);
         ft__winograd_inputs(w, first, count, v, 0, w->chunk);
-        for (n = 0; n < FT__TILE_INPUTS; ++n) ft__winograd_product(w, v, m, n, count, w->chunk);
+        for (panel = 0; panel < ft__winograd_panels(w); ++panel) {
+            ft__winograd_panel p = ft__winograd_panel_of(w, panel);
+            ft__winograd_products(w, v, m, p, 0, w->channels,
+                                  run->packed + FT__TILE_INPUTS * w->channels * p.column, count,
+                                  w->chunk);
+        }
         ft__winograd_finish(run, first, count, m, 0, w->chunk);
     }
 }
 
-/* The three stages of a chunk that all threads share; an index is 4 tiles, or one product. */
+/* The three stages of a chunk that all threads share; an index is 4 tiles, or a slot. */
 static void ft__winograd_shared_in(void *context, int index)
 {
     const ft__winograd_run *run = (const ft__winograd_run *)context;
     size_t at = 4 * (size_t)index, count = ft__least_of(4, run->w.count - at);
-    ft__winograd_inputs(&run->w, run->w.first + at, count, run->slots, at, run->w.chunk);
+    ft__winograd_inputs(&run->w, run->w.first + at, count, run->v, at, run->w.chunk);
 }
 
-static void ft__winograd_shared_product(void *context, int index)
+static void ft__winograd_shared_products(void *context, int slot)
 {
     const ft__winograd_run *run = (const ft__winograd_run *)context;
-    float *m = run->slots + FT__TILE_INPUTS * run->w.chunk * run->w.channels;
-    ft__winograd_product(&run->w, run->slots, m, index, run->w.count, run->w.chunk);
+    const ft__winograd *w = &run->w;
+    size_t panel, from;
+    float *part = run->slots + (size_t)slot * run->slot;
+    for (panel = (size_t)slot; panel < ft__winograd_panels(w);
+         panel += (size_t)w->context->threads) {
+        ft__winograd_panel p = ft__winograd_panel_of(w, panel);
+        if (run->packed) {
+            ft__winograd_products(w, run->v, run->m, p, 0, w->channels,
+                                  run->packed + FT__TILE_INPUTS * w->channels * p.column,
+                                  w->count, w->chunk);
+            continue;
+        }
+        for (from = 0; from < w->channels; from += FT__WINOGRAD_DEPTH) {
+            size_t k = ft__least_of(FT__WINOGRAD_DEPTH, w->channels - from);
+            ft__winograd_weights(run, p, from, k, part);
+            ft__winograd_products(w, run->v, run->m, p, from, k, part, w->count, w->chunk);
+        }
+    }
 }
 
 static void ft__winograd_shared_out(void *context, int index)
 {
     const ft__winograd_run *run = (const ft__winograd_run *)context;
     size_t at = 4 * (size_t)index, count = ft__least_of(4, run->w.count - at);
-    const float *m = run->slots + FT__TILE_INPUTS * run->w.chunk * run->w.channels;
-    ft__winograd_finish(run, run->w.first + at, count, m, at, run->w.chunk);
+    ft__winograd_finish(run, run->w.first + at, count, run->m, at, run->w.chunk);
 }
 
 /* Sizes and places for forward or dx. */
@@ -4709,12 +4765,9 @@ static ft__winograd_run ft__winograd_start(const ft__call *call, const ft__conv 
     run.w.bias = !backward && call->input_count > 2 ? call->input[2].value : NULL;
     run.w.accumulate = backward;
     run.zeros = call->workspace;
-    run.packed = run.zeros + largest;
-    run.slots = run.packed
-        + FT__TILE_INPUTS * ft__packed_right(call->context, run.w.outputs, run.w.channels);
+    run.v = run.zeros + largest;
     for (i = 0; i < largest; ++i) run.zeros[i] = 0;
     run.w.zeros = run.zeros;
-    run.w.packed = run.packed;
     ft__winograd_tiles(&run.w, g->batch);
     return run;
 }
@@ -4724,106 +4777,210 @@ static void ft__winograd_convolve(const ft__call *call, const ft__conv *g, bool 
     ft__context *c = call->context;
     ft__winograd_run run = ft__winograd_start(call, g, backward);
     ft__winograd *w = &run.w;
-    size_t lanes = ft__least_of(16, ft__tiles[c->simd].columns);
-    ft__parallel(c, (int)(w->outputs / lanes), ft__winograd_weights, &run);
-    w->chunk = ft__winograd_chunk(g, ft__winograd_local(g));
-    if (ft__winograd_local(g)) {
+    bool local = ft__winograd_local(g), prepared = call->prepared && !backward;
+    run.packed = prepared ? call->prepared : local ? run.v : NULL;
+    if (run.packed == run.v)
+        run.v += FT__TILE_INPUTS * ft__packed_right(c, w->outputs, w->channels);
+    if (run.packed && (!prepared || call->prepare))
+        ft__parallel(c, (int)ft__winograd_panels(w), ft__winograd_pack_panel, &run);
+    w->chunk = ft__winograd_chunk(g, local);
+    if (local) {
+        run.slots = run.v;
         run.slot = ft__winograd_numbers(g) * w->chunk;
         ft__parallel(c, c->threads, ft__winograd_slot, &run);
         return;
     }
+    run.m = run.v + FT__TILE_INPUTS * w->chunk * w->channels;
+    run.slots = run.m + FT__TILE_INPUTS * w->chunk * w->outputs;
+    run.slot = ft__winograd_part(c);
     for (w->first = 0; w->first < w->tiles; w->first += w->chunk) {
         int groups;
         w->count = ft__least_of(w->chunk, w->tiles - w->first);
         groups = (int)((w->count + 3) / 4);
         ft__parallel(c, groups, ft__winograd_shared_in, &run);
-        ft__parallel(c, FT__TILE_INPUTS, ft__winograd_shared_product, &run);
+        ft__parallel(c, c->threads, ft__winograd_shared_products, &run);
         ft__parallel(c, groups, ft__winograd_shared_out, &run);
     }
 }
 
-/* ---- The weight's gradient in that form: the sums [36][channels][outputs] of v^T times the
-   transformed dy over the tiles, then back to kernels ---- */
+/* ---- The weight's gradient in that form: sums over the tiles of v^T times the transformed dy, [36]
+   [channels][outputs], then back to kernels. Where these sums are larger than v and dy of all
+   tiles, a thread makes some channels' of them and turns those back at once ("whole"); else they
+   are summed over chunks of tiles and turned back at the end. ---- */
 typedef struct ft__winograd_sum {
     ft__winograd_run run;
-    float *v, *d, *sum;
+    float *d;               /* of dy: right matrices [36][panels][tiles][width] */
+    float *sum;             /* [36][channels][outputs], unless whole */
+    bool whole;
 } ft__winograd_sum;
 
+static bool ft__winograd_whole(const ft__conv *g)
+{
+    return ft__winograd_tile_count(g) * (size_t)(g->channels + g->outputs) <= (size_t)g->channels * (size_t)g->outputs;
+}
+
+static size_t ft__winograd_sum_chunk(const ft__conv *g)
+{
+    return ft__winograd_whole(g) ? ft__winograd_tile_count(g) : ft__winograd_chunk(g, false);
+}
+
+/* Channels that a thread works on at a time. */
+static size_t ft__winograd_sum_rows(const ft__context *c)
+{
+    return 2 * ft__tiles[c->simd].rows;
+}
+
+static size_t ft__winograd_sum_slot_room(const ft__context *c, const ft__conv *g)
+{
+    size_t chunk = ft__winograd_sum_chunk(g), rows = ft__winograd_sum_rows(c);
+    size_t room = rows * chunk + ft__pad_to(chunk * sizeof(void *) / sizeof(float), 16);
+    if (ft__winograd_whole(g)) room += FT__TILE_INPUTS * rows * (size_t)g->outputs;
+    return ft__pad_to(room, 16);
+}
+
+static size_t ft__winograd_sum_room(const ft__context *c, const ft__conv *g)
+{
+    size_t channels = (size_t)g->channels, outputs = (size_t)g->outputs;
+    size_t numbers = FT__TILE_INPUTS * (channels + ft__packed_right(c, outputs, 1));
+    size_t room = numbers * ft__winograd_sum_chunk(g)
+        + (size_t)c->threads * ft__winograd_sum_slot_room(c, g);
+    return room + (ft__winograd_whole(g) ? 0 : FT__TILE_INPUTS * channels * outputs);
+}
+
+static size_t ft__winograd_room(const ft__context *c, const ft__conv *g, bool training)
+{
+    size_t channels = (size_t)g->channels, outputs = (size_t)g->outputs, room;
+    size_t numbers = ft__winograd_numbers(g), threads = (size_t)c->threads;
+    if (ft__winograd_local(g))
+        room = threads * numbers * ft__winograd_chunk(g, true)
+            + FT__TILE_INPUTS * ft__largest_of(ft__packed_right(c, outputs, channels),
+                                               ft__packed_right(c, channels, outputs));
+    else room = numbers * ft__winograd_chunk(g, false) + threads * ft__winograd_part(c);
+    if (training) room = ft__largest_of(room, ft__winograd_sum_room(c, g));
+    return room + ft__pad_to(ft__largest_of(channels, outputs), 16);
+}
+
+/* Transforms x and dy of 4 tiles. */
 static void ft__winograd_sum_in(void *context, int index)
 {
     const ft__winograd_sum *s = (const ft__winograd_sum *)context;
     const ft__winograd *w = &s->run.w;
-    size_t at = 4 * (size_t)index, count = ft__least_of(4, w->count - at), i, picture;
+    size_t at = 4 * (size_t)index, count = ft__least_of(4, w->count - at), i, picture, panel;
     size_t area = (size_t)w->out_height * (size_t)w->out_width;
+    size_t packed = ft__packed_right(w->context, w->outputs, w->count);
+    const float *square[FT__TILE_INPUTS];
     ft__winograd_tile t;
     int y, x, n;
-    ft__winograd_inputs(w, w->first + at, count, s->v, at, w->chunk);
+    ft__winograd_inputs(w, w->first + at, count, s->run.v, at, w->chunk);
     memset(&t, 0, sizeof t);
-    t.channels = w->outputs;
     for (i = at; i < at + count; ++i) {
         ft__winograd_place(w, w->first + i, &picture, &y, &x);
         ft__winograd_square(s->run.call->output.gradient + picture * area * w->outputs,
-                            w->out_height, w->out_width, w->outputs, y, x, 4, w->zeros, t.from);
-        for (n = 0; n < FT__TILE_INPUTS; ++n)
-            t.to[n] = s->d + ((size_t)n * w->chunk + i) * w->outputs;
-        ft__winograds[w->context->simd].gradient(&t);
-    }
-}
-
-static void ft__winograd_sum_slot(void *context, int slot)
-{
-    const ft__winograd_sum *s = (const ft__winograd_sum *)context;
-    const ft__winograd *w = &s->run.w;
-    ft__context *c = w->context;
-    const ft__tile_row *tile = &ft__tiles[c->simd];
-    size_t most = tile->rows * FT__WEIGHT_TILES, row, i, j, width;
-    float *packed = s->run.slots + (size_t)slot * s->run.slot, *dy = packed + most * w->chunk;
-    const float **lines
-        = (const float **)(void *)(dy + ft__packed_right(c, w->outputs, w->chunk));
-    ft__conv_run unit;
-    int n;
-    memset(&unit, 0, sizeof unit);
-    unit.g = *s->run.g;
-    unit.tile = tile;
-    for (n = slot; n < FT__TILE_INPUTS; n += c->threads) {
-        ft__matrix right = ft__transposed(ft__rows_of(s->d + (size_t)n * w->chunk * w->outputs,
-                                                      w->outputs));
-        for (j = 0; j < w->outputs; j += width, right.at += width) {
-            width = ft__panel_width(tile, w->outputs, j);
-            ft__pack_panel(right, ft__least_of(width, w->outputs - j), width, w->count,
-                           dy + j * w->count);
-        }
-        for (i = 0; i < w->count; ++i)
-            lines[i] = s->v + ((size_t)n * w->chunk + i) * w->channels;
-        for (row = 0; row < w->channels; row += most) {
-            size_t some = ft__least_of(most, w->channels - row);
-            ft__pack_pixels(lines, w->count, row, some, tile->rows, packed);
-            ft__conv_weight_unit(&unit, w->count, some, packed, dy,
-                                 s->sum + ((size_t)n * w->channels + row) * w->outputs,
-                                 w->first == 0);
+                            w->out_height, w->out_width, w->outputs, y, x, 4, w->zeros, square);
+        for (panel = 0; panel < ft__winograd_panels(w); ++panel) {
+            ft__winograd_panel p = ft__winograd_panel_of(w, panel);
+            t.channels = p.columns;
+            for (n = 0; n < 16; ++n) t.from[n] = square[n] + p.column;
+            for (n = 0; n < FT__TILE_INPUTS; ++n)
+                t.to[n] = s->d + (size_t)n * packed + p.column * w->count + i * p.width;
+            ft__winograds[w->context->simd].gradient(&t);
         }
     }
 }
 
-/* Turns the sums of 16 outputs back into kernels and adds them to the gradient. */
-static void ft__winograd_sum_out(void *context, int index)
+/* Turns sums of `rows` channels back into kernels and adds them to the gradient; `step` lies
+   between two of the 36. */
+static void ft__winograd_kernels(const ft__winograd_sum *s, const float *sum, size_t step,
+                                 size_t channel, size_t rows)
 {
-    const ft__winograd_sum *s = (const ft__winograd_sum *)context;
     const ft__winograd *w = &s->run.w;
-    size_t o = (size_t)index * 16, i, l, k = s->run.g->k;
-    float *dw = s->run.call->input[1].gradient + o * k, g[9][16];
+    size_t o, i, l, k = s->run.g->k;
+    float g[9][16];
     ft__winograd_tile t;
     int n, tap;
     memset(&t, 0, sizeof t);
     t.channels = 16;
     for (tap = 0; tap < 9; ++tap) t.to[tap] = g[tap];
-    for (i = 0; i < w->channels; ++i) {
+    for (i = 0; i < rows; ++i)
+        for (o = 0; o < w->outputs; o += 16) {
+            float *dw = s->run.call->input[1].gradient + o * k + (channel + i) * 9;
+            for (n = 0; n < FT__TILE_INPUTS; ++n)
+                t.from[n] = sum + (size_t)n * step + i * w->outputs + o;
+            ft__winograds[w->context->simd].kernel(&t);
+            for (l = 0; l < 16; ++l)
+                for (tap = 0; tap < 9; ++tap) dw[l * k + (size_t)tap] += g[tap][l];
+        }
+}
+
+/* A slot's scratch: packed rows of v^T, where they come from, and its own sums. */
+typedef struct ft__winograd_scratch { float *packed, *own; const float **lines; }
+    ft__winograd_scratch;
+
+static ft__winograd_scratch ft__winograd_scratch_of(const ft__winograd_sum *s, int slot)
+{
+    size_t chunk = s->run.w.chunk, rows = ft__winograd_sum_rows(s->run.w.context);
+    ft__winograd_scratch scratch;
+    scratch.packed = s->run.slots + (size_t)slot * s->run.slot;
+    scratch.lines = (const float **)(void *)(scratch.packed + rows * chunk);
+    scratch.own = scratch.packed + rows * chunk
+        + ft__pad_to(chunk * sizeof(void *) / sizeof(float), 16);
+    return scratch;
+}
+
+/* Sums for number n of the 36, of some channels, over this chunk of tiles. */
+static void ft__winograd_sum_unit(const ft__winograd_sum *s, ft__winograd_scratch scratch, size_t n,
+                                  size_t row, size_t rows, float *sum)
+{
+    const ft__winograd *w = &s->run.w;
+    const ft__tile_row *tile = &ft__tiles[w->context->simd];
+    ft__conv_run run;
+    size_t i;
+    memset(&run, 0, sizeof run);
+    run.g = *s->run.g;
+    run.tile = tile;
+    for (i = 0; i < w->count; ++i)
+        scratch.lines[i] = s->run.v + (n * w->chunk + i) * w->channels;
+    ft__pack_pixels(scratch.lines, w->count, row, rows, tile->rows, scratch.packed);
+    ft__conv_weight_unit(&run, w->count, rows, scratch.packed,
+                         s->d + n * ft__packed_right(w->context, w->outputs, w->count), sum,
+                         w->first == 0);
+}
+
+/* Chunk by chunk, a slot makes whole sums for some of the 36. */
+static void ft__winograd_sum_slot(void *context, int slot)
+{
+    const ft__winograd_sum *s = (const ft__winograd_sum *)context;
+    const ft__winograd *w = &s->run.w;
+    ft__winograd_scratch scratch = ft__winograd_scratch_of(s, slot);
+    size_t most = ft__winograd_sum_rows(w->context), n, row;
+    for (n = (size_t)slot; n < FT__TILE_INPUTS; n += (size_t)w->context->threads)
+        for (row = 0; row < w->channels; row += most)
+            ft__winograd_sum_unit(s, scratch, n, row, ft__least_of(most, w->channels - row),
+                                  s->sum + (n * w->channels + row) * w->outputs);
+}
+
+/* Over all tiles at once, a slot makes all 36 for some channels, and turns them back. */
+static void ft__winograd_whole_slot(void *context, int slot)
+{
+    const ft__winograd_sum *s = (const ft__winograd_sum *)context;
+    const ft__winograd *w = &s->run.w;
+    ft__winograd_scratch scratch = ft__winograd_scratch_of(s, slot);
+    size_t most = ft__winograd_sum_rows(w->context), n, row = (size_t)slot * most;
+    for (; row < w->channels; row += most * (size_t)w->context->threads) {
+        size_t rows = ft__least_of(most, w->channels - row), step = rows * w->outputs;
         for (n = 0; n < FT__TILE_INPUTS; ++n)
-            t.from[n] = s->sum + ((size_t)n * w->channels + i) * w->outputs + o;
-        ft__winograds[w->context->simd].kernel(&t);
-        for (l = 0; l < 16; ++l)
-            for (tap = 0; tap < 9; ++tap) dw[l * k + i * 9 + (size_t)tap] += g[tap][l];
+            ft__winograd_sum_unit(s, scratch, n, row, rows, scratch.own + n * step);
+        ft__winograd_kernels(s, scratch.own, step, row, rows);
     }
+}
+
+static void ft__winograd_sum_out(void *context, int index)
+{
+    const ft__winograd_sum *s = (const ft__winograd_sum *)context;
+    const ft__winograd *w = &s->run.w;
+    size_t row = 8 * (size_t)index;
+    ft__winograd_kernels(s, s->sum + row * w->outputs, w->channels * w->outputs, row,
+                         ft__least_of(8, w->channels - row));
 }
 
 static void ft__winograd_weight_gradient(const ft__call *call, const ft__conv *g)
@@ -4832,20 +4989,18 @@ static void ft__winograd_weight_gradient(const ft__call *call, const ft__conv *g
     ft__winograd_sum s;
     ft__winograd *w = &s.run.w;
     s.run = ft__winograd_start(call, g, false);
-    w->chunk = ft__winograd_chunk(g, false);
-    s.sum = s.run.packed; /* no weights are wanted here */
-    s.v = s.sum + FT__TILE_INPUTS * w->channels * w->outputs;
-    s.d = s.v + FT__TILE_INPUTS * w->chunk * w->channels;
-    s.run.slots = s.d + FT__TILE_INPUTS * w->chunk * w->outputs;
-    s.run.slot = w->chunk * ft__tiles[c->simd].rows * FT__WEIGHT_TILES
-        + ft__packed_right(c, w->outputs, w->chunk)
-        + ft__pad_to(w->chunk * sizeof(void *) / sizeof(float), 16);
+    s.whole = ft__winograd_whole(g);
+    w->chunk = ft__winograd_sum_chunk(g);
+    s.d = s.run.v + FT__TILE_INPUTS * w->chunk * w->channels;
+    s.sum = s.d + FT__TILE_INPUTS * ft__packed_right(c, w->outputs, w->chunk);
+    s.run.slots = s.sum + (s.whole ? 0 : FT__TILE_INPUTS * w->channels * w->outputs);
+    s.run.slot = ft__winograd_sum_slot_room(c, g);
     for (w->first = 0; w->first < w->tiles; w->first += w->chunk) {
         w->count = ft__least_of(w->chunk, w->tiles - w->first);
         ft__parallel(c, (int)((w->count + 3) / 4), ft__winograd_sum_in, &s);
-        ft__parallel(c, c->threads, ft__winograd_sum_slot, &s);
+        ft__parallel(c, c->threads, s.whole ? ft__winograd_whole_slot : ft__winograd_sum_slot, &s);
     }
-    ft__parallel(c, (int)(w->outputs / 16), ft__winograd_sum_out, &s);
+    if (!s.whole) ft__parallel(c, (int)((w->channels + 7) / 8), ft__winograd_sum_out, &s);
 }
 
 /* ---- Which form ---- */
@@ -4856,9 +5011,15 @@ static void ft__conv2d_costs(const ft__call *call, ft__costs *costs)
     ft__conv_room room = ft__conv_room_of(call->context, &g, call->training);
     size_t numbers = room.shared + room.zeros + room.lists
         + (size_t)call->context->threads * room.slot;
-    if (ft__conv_is_depthwise(&g)) numbers = ft__depthwise_room(&g, call->training);
-    else if (ft__winograd_fits(&g))
+    costs->prepared = g.groups * ft__packed_right(call->context, (size_t)g.outputs, g.k);
+    if (ft__conv_is_depthwise(&g)) {
+        numbers = ft__depthwise_room(&g, call->training);
+        costs->prepared = ft__depthwise_room(&g, false);
+    } else if (ft__winograd_fits(&g)) {
         numbers = ft__winograd_room(call->context, &g, call->training);
+        costs->prepared = ft__winograd_packed(call->context, &g);
+    }
+    costs->prepared *= sizeof(float);
     costs->workspace = numbers * sizeof(float);
     costs->multiply_adds = (uint64_t)ft__count(&call->output) * g.k;
 }
@@ -6265,6 +6426,8 @@ typedef struct ft__step {   /* one call of an operator */
     int norm;               /* batch norm folded into it; 0: none */
     int activation;         /* activation applied to the result; 0: none */
     float *weight, *bias;   /* the folded ones */
+    float *prepared;        /* weights as the operator wants them; NULL: it prepares none */
+    uint64_t prepared_for;  /* the version of the weights that both were made from */
     bool trained;           /* depends on something trainable: backward runs through it */
     bool for_output;        /* needed for the model's output (else only for the loss) */
 } ft__step;
@@ -6276,7 +6439,6 @@ struct ft__plan {
     bool training;
     int batch;              /* the most samples that it can run */
     uint64_t version;       /* m->version that it was made for */
-    uint64_t folded_for;    /* m->weights_version of the folded weights */
     ft__step *steps;
     int step_count;
     int first_trained;      /* the steps before this one are the frozen prefix */
@@ -6286,8 +6448,8 @@ struct ft__plan {
     int *last_reader;       /* per node: the last trained step that reads it; -1: none */
     char *trained;          /* per node: depends on something trainable */
     ft__tensor *inputs;     /* scratch for one call */
-    void *memory, *workspace, *folded;
-    size_t memory_bytes, workspace_bytes, folded_bytes;
+    void *memory, *workspace, *weights; /* `weights`: folded and prepared ones */
+    size_t memory_bytes, workspace_bytes, weight_bytes;
 };
 
 static bool ft__is_leaf(const ft__node *node) { return node->op <= FT__OP_buffer; }
@@ -6557,7 +6719,7 @@ static void ft__plan_free(ft__context *c, ft__plan *plan)
     if (!plan) return;
     ft__release(c, plan->workspace);
     ft__release(c, plan->memory);
-    ft__release(c, plan->folded);
+    ft__release(c, plan->weights);
     ft__release(c, plan->inputs);
     ft__release(c, plan->trained);
     ft__release(c, plan->last_reader);
@@ -6704,6 +6866,7 @@ static ft__call ft__make_call(ft_model *m, const ft__plan *plan, const ft__step 
     call.output.gradient = backward ? plan->gradients[step->output - 1] : NULL;
     call.saved = plan->saved[step->id - 1];
     call.workspace = (float *)plan->workspace;
+    call.prepared = step->prepared;
     call.training = step->trained
         && !(node->op == FT__OP_batch_norm && ft__norm_frozen(m, node));
     call.random = ft__key(m->context.desc.seed, m->step, (uint64_t)step->id, FT__USE_DROPOUT);
@@ -6718,7 +6881,7 @@ static ft__call ft__make_call(ft_model *m, const ft__plan *plan, const ft__step 
 static ft__costs ft__costs_of(ft_model *m, const ft__node *node, int batch, bool training)
 {
     ft__tensor input[8];
-    ft__costs costs = {0, 0, 0};
+    ft__costs costs = {0, 0, 0, 0};
     ft__call call;
     int i;
     if (!ft__rows[node->op].costs || node->input_count > 8) return costs;
@@ -6841,22 +7004,44 @@ static int ft__list_blocks(ft_model *m, ft__plan *plan, ft__block *blocks)
     return count;
 }
 
-/* Folded weights of the steps that have a batch norm behind them. */
-static void ft__plan_folded(const ft_model *m, ft__plan *plan, bool allocated)
+/* Gives the next block of the plan's weights; before they are allocated, only counts. */
+static float *ft__plan_weight(ft__plan *plan, size_t bytes)
 {
-    size_t used = 0;
+    size_t at = plan->weight_bytes;
+    plan->weight_bytes += ft__round_up(bytes);
+    return plan->weights ? (float *)(void *)((char *)plan->weights + at) : NULL;
+}
+
+/* Prepared and folded weights of the steps that are not trained. Folded ones that are only made to
+   be prepared share one place. */
+static void ft__plan_weights(ft_model *m, ft__plan *plan)
+{
+    size_t passing = 0;
+    float *shared;
     int i;
+    plan->weight_bytes = 0;
+    for (i = 0; i < plan->step_count; ++i) {
+        const ft__node *node = &m->nodes[plan->steps[i].id - 1];
+        ft__costs costs = ft__costs_of(m, node, plan->batch, false);
+        size_t bytes;
+        if (!plan->steps[i].norm || !costs.prepared) continue;
+        bytes = ft__node_count_at(&m->nodes[node->inputs[1] - 1], 1) * sizeof(float);
+        if (bytes > passing) passing = bytes;
+    }
+    shared = ft__plan_weight(plan, passing);
     for (i = 0; i < plan->step_count; ++i) {
         ft__step *step = &plan->steps[i];
-        const ft__node *weight;
+        const ft__node *node = &m->nodes[step->id - 1];
+        ft__costs costs = ft__costs_of(m, node, plan->batch, false);
+        step->prepared_for = ~(uint64_t)0;
+        if (costs.prepared && !step->trained)
+            step->prepared = ft__plan_weight(plan, costs.prepared);
         if (!step->norm) continue;
-        weight = &m->nodes[m->nodes[step->id - 1].inputs[1] - 1];
-        if (allocated) step->weight = (float *)(void *)((char *)plan->folded + used);
-        used += ft__round_up(ft__node_count_at(weight, 1) * sizeof(float));
-        if (allocated) step->bias = (float *)(void *)((char *)plan->folded + used);
-        used += ft__round_up((size_t)weight->shape.size[0] * sizeof(float));
+        step->weight = costs.prepared ? shared : ft__plan_weight(
+            plan, ft__node_count_at(&m->nodes[node->inputs[1] - 1], 1) * sizeof(float));
+        step->bias = ft__plan_weight(plan, (size_t)m->nodes[node->inputs[1] - 1].shape.size[0]
+                                     * sizeof(float));
     }
-    plan->folded_bytes = used;
 }
 
 static void ft__plan_readers(const ft_model *m, ft__plan *plan)
@@ -6889,7 +7074,6 @@ static ft__plan *ft__plan_make(ft_model *m, int batch, bool training, bool measu
     plan->training = training;
     plan->batch = batch;
     plan->version = m->version;
-    plan->folded_for = m->weights_version - 1;
     plan->steps = (ft__step *)ft__allocate(c, nodes, sizeof *plan->steps);
     plan->values = (float **)ft__allocate(c, nodes, sizeof *plan->values);
     plan->gradients = (float **)ft__allocate(c, nodes, sizeof *plan->gradients);
@@ -6902,17 +7086,17 @@ static ft__plan *ft__plan_make(ft_model *m, int batch, bool training, bool measu
     if (ft__ok(c)) blocks = (ft__block *)ft__allocate(c, 3 * nodes, sizeof *blocks);
     if (ft__ok(c)) {
         ft__plan_readers(m, plan);
-        ft__plan_folded(m, plan, false);
+        ft__plan_weights(m, plan);
         count = ft__list_blocks(m, plan, blocks);
         plan->memory_bytes = ft__place(blocks, count);
         if (!measure) {
             plan->workspace = ft__allocate(c, plan->workspace_bytes, 1);
             plan->memory = ft__allocate(c, plan->memory_bytes, 1);
-            plan->folded = ft__allocate(c, plan->folded_bytes, 1);
+            plan->weights = ft__allocate(c, plan->weight_bytes, 1);
         }
         for (i = 0; !measure && ft__ok(c) && i < count; ++i)
             *blocks[i].pointer = (char *)plan->memory + blocks[i].offset;
-        if (!measure && ft__ok(c)) ft__plan_folded(m, plan, true);
+        if (!measure && ft__ok(c)) ft__plan_weights(m, plan);
     }
     ft__release(c, blocks);
     if (ft__ok(c)) return plan;
@@ -6983,13 +7167,21 @@ static void ft__fold(const ft_model *m, const ft__step *step)
     }
 }
 
-static void ft__refresh_folded(const ft_model *m, ft__plan *plan)
+/* What a step's folded and prepared weights were made from: training moves those that are not
+   frozen; loading, surgery and the like any. */
+static uint64_t ft__weights_of_step(const ft_model *m, const ft__step *step)
 {
-    int i;
-    if (plan->folded_for == m->weights_version) return;
-    for (i = 0; i < plan->step_count; ++i)
-        if (plan->steps[i].norm) ft__fold(m, &plan->steps[i]);
-    plan->folded_for = m->weights_version;
+    const ft__node *node = &m->nodes[step->id - 1];
+    bool moving = !m->nodes[node->inputs[1] - 1].frozen;
+    if (step->norm) {
+        const ft__node *norm = &m->nodes[step->norm - 1];
+        int i;
+        if (node->input_count > 2 && !m->nodes[node->inputs[2] - 1].frozen) moving = true;
+        for (i = 1; i < 5; ++i)
+            if (!m->nodes[norm->inputs[i] - 1].frozen) moving = true;
+        if (ft__norm_frozen(m, norm) && m->nodes[node->inputs[1] - 1].frozen) moving = false;
+    }
+    return (m->weights_version << 32) + (moving ? m->trained_version & 0xffffffff : 0);
 }
 
 enum { FT__ONLY_OUTPUT = 1, FT__EVALUATING = 2 };
@@ -6999,15 +7191,21 @@ enum { FT__ONLY_OUTPUT = 1, FT__EVALUATING = 2 };
 static void ft__run_forward(ft_model *m, ft__plan *plan, int from, int to, int batch, int how)
 {
     int i;
-    ft__refresh_folded(m, plan);
+    if (plan->training && !(how & FT__EVALUATING)) m->trained_version += 1; /* statistics move */
     for (i = from; i < to; ++i) {
-        const ft__step *step = &plan->steps[i];
+        ft__step *step = &plan->steps[i];
         ft__call call;
         double start;
         if ((how & FT__ONLY_OUTPUT) && !step->for_output) continue;
         call = ft__make_call(m, plan, step, batch, false);
         if (how & FT__EVALUATING) call.training = false;
         start = ft__clock(&m->context);
+        if (step->weight || step->prepared) {
+            uint64_t now = ft__weights_of_step(m, step);
+            call.prepare = step->prepared_for != now;
+            if (call.prepare && step->norm) ft__fold(m, step);
+            step->prepared_for = now;
+        }
         ft__rows[m->nodes[step->id - 1].op].forward(&call);
         m->nodes[step->id - 1].time.forward += ft__clock(&m->context) - start;
     }
@@ -7302,7 +7500,7 @@ static ft_status ft__optimizer_step(ft_model *m, float learning_rate)
         ft__parallel(c, (int)((u.count + FT__UPDATE_CHUNK - 1) / FT__UPDATE_CHUNK),
                      ft__update_chunk, &u);
     }
-    m->weights_version += 1;
+    m->trained_version += 1;
     return FT_OK;
 }
 
@@ -13409,7 +13607,7 @@ ft_plan_bytes ft_plan(ft_model *m, int batch_size, bool training)
                                    ? m->optimizer->options.momentum != 0 : 2);
     }
     bytes.activations += plan->memory_bytes;
-    bytes.workspace = plan->workspace_bytes + plan->folded_bytes;
+    bytes.workspace = plan->workspace_bytes + plan->weight_bytes;
     bytes.total = bytes.parameters + bytes.gradients + bytes.optimizer + bytes.activations
         + bytes.workspace;
     ft__plan_free(&m->context, plan);

@@ -398,7 +398,7 @@ static void layer_start(layer *l, int op, ft_shape x, ft_shape w, bool whole)
 /* Shapes, costs and output; false: the shape rule refused. */
 static bool layer_prepare(layer *l, ft_model *m, bool whole)
 {
-    ft__costs costs = {0, 0, 0};
+    ft__costs costs = {0, 0, 0, 0};
     l->call.context = &m->context;
     l->call.node = &l->node;
     l->call.input = l->input;
