@@ -1707,6 +1707,11 @@ static void ft__json_add_float(ft__text *to, float value)
    ft__parallel runs body(context, 0..count-1), each index once, in any order. What an index
    computes never depends on which thread runs it or on how many there are, and no two indices add
    to the same number: so the bits are the same for any number of threads.
+
+   Threads take indices from a ticket: the number of the job above, the next index below. An index
+   is taken by moving the ticket on; that fails when somebody else was faster, or the job is over.
+   A thread without work looks for some a short while, for the next operator comes at once, and
+   then sleeps. Invariant: body, context and count change only while no index of theirs is open.
    ============================================================================================= */
 typedef void (*ft__body)(void *context, int index);
 
@@ -1718,37 +1723,93 @@ struct ft__pool {
     int thread_count;
     ft__body body;
     void *context;
-    int next, count;    /* the next index to be taken, and how many there are */
-    int running;        /* indices taken but not finished */
+    uint64_t ticket;    /* job << 32 | next index */
+    int count;          /* indices of the job */
+    int finished;       /* indices that were run */
+    int sleeping;       /* threads that wait for work */
+    bool waiting;       /* the caller sleeps until all are finished */
     bool quit;
 };
 
-/* Takes and runs indices until none is left. The mutex is held on entry and on return. */
-static void ft__pool_help(ft__pool *pool)
+/* Loads, stores and additions that other threads see in order. */
+#define FT__LOAD(x) __atomic_load_n(&(x), __ATOMIC_SEQ_CST)
+#define FT__STORE(x, value) __atomic_store_n(&(x), value, __ATOMIC_SEQ_CST)
+#define FT__ADD(x, value) __atomic_add_fetch(&(x), value, __ATOMIC_SEQ_CST)
+#define FT__LOOKS 2000 /* about 20 microseconds */
+
+/* Takes and runs one index; false: none is left. */
+static bool ft__pool_take(ft__pool *pool)
 {
-    while (pool->next < pool->count) {
-        int index = pool->next++;
-        ft__body body = pool->body;
-        void *context = pool->context;
-        pool->running += 1;
-        pthread_mutex_unlock(&pool->mutex);
-        body(context, index);
+    uint64_t ticket = FT__LOAD(pool->ticket);
+    ft__body body = FT__LOAD(pool->body);
+    void *context = FT__LOAD(pool->context);
+    int count = FT__LOAD(pool->count);
+    if ((int)(ticket & 0xffffffffu) >= count) return false;
+    if (!__atomic_compare_exchange_n(&pool->ticket, &ticket, ticket + 1, false, __ATOMIC_SEQ_CST,
+                                     __ATOMIC_SEQ_CST)) return true;
+    body(context, (int)(ticket & 0xffffffffu));
+    if (FT__ADD(pool->finished, 1) == count && FT__LOAD(pool->waiting)) {
         pthread_mutex_lock(&pool->mutex);
-        pool->running -= 1;
+        pthread_cond_signal(&pool->done);
+        pthread_mutex_unlock(&pool->mutex);
     }
-    if (pool->running == 0) pthread_cond_broadcast(&pool->done);
+    return true;
+}
+
+static bool ft__pool_has_work(ft__pool *pool)
+{
+    return (int)(FT__LOAD(pool->ticket) & 0xffffffffu) < FT__LOAD(pool->count);
+}
+
+static void ft__pause(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#endif
 }
 
 static void *ft__pool_thread(void *argument)
 {
     ft__pool *pool = (ft__pool *)argument;
-    pthread_mutex_lock(&pool->mutex);
-    while (!pool->quit) {
-        if (pool->next < pool->count) ft__pool_help(pool);
-        else pthread_cond_wait(&pool->work, &pool->mutex);
+    while (!FT__LOAD(pool->quit)) {
+        int looks = 0;
+        while (ft__pool_take(pool)) looks = 0;
+        while (looks++ < FT__LOOKS && !ft__pool_has_work(pool)) ft__pause();
+        if (ft__pool_has_work(pool)) continue;
+        pthread_mutex_lock(&pool->mutex);
+        FT__ADD(pool->sleeping, 1);
+        while (!ft__pool_has_work(pool) && !FT__LOAD(pool->quit))
+            pthread_cond_wait(&pool->work, &pool->mutex);
+        FT__ADD(pool->sleeping, -1);
+        pthread_mutex_unlock(&pool->mutex);
     }
-    pthread_mutex_unlock(&pool->mutex);
     return NULL;
+}
+
+/* The caller's part: opens the job, helps, and waits for the last index. */
+static void ft__pool_run(ft__pool *pool, int count, ft__body body, void *context)
+{
+    int looks = 0;
+    uint64_t job = (FT__LOAD(pool->ticket) >> 32) + 1;
+    FT__STORE(pool->count, 0); /* no index is open while the job changes */
+    FT__STORE(pool->body, body);
+    FT__STORE(pool->context, context);
+    FT__STORE(pool->finished, 0);
+    FT__STORE(pool->ticket, job << 32);
+    FT__STORE(pool->count, count);
+    if (FT__LOAD(pool->sleeping) > 0) {
+        pthread_mutex_lock(&pool->mutex);
+        pthread_cond_broadcast(&pool->work);
+        pthread_mutex_unlock(&pool->mutex);
+    }
+    while (ft__pool_take(pool)) {}
+    while (looks++ < FT__LOOKS && FT__LOAD(pool->finished) < count) ft__pause();
+    if (FT__LOAD(pool->finished) == count) return;
+    pthread_mutex_lock(&pool->mutex);
+    FT__STORE(pool->waiting, true);
+    while (FT__LOAD(pool->finished) < count) pthread_cond_wait(&pool->done, &pool->mutex);
+    FT__STORE(pool->waiting, false);
+    pthread_mutex_unlock(&pool->mutex);
 }
 
 static void ft__pool_create(ft__context *c)
@@ -1774,7 +1835,7 @@ static void ft__pool_destroy(ft__context *c)
     int i;
     if (!pool) return;
     pthread_mutex_lock(&pool->mutex);
-    pool->quit = true;
+    FT__STORE(pool->quit, true);
     pthread_cond_broadcast(&pool->work);
     pthread_mutex_unlock(&pool->mutex);
     for (i = 0; i < pool->thread_count; ++i) pthread_join(pool->threads[i], NULL);
@@ -1809,17 +1870,7 @@ static void ft__parallel(ft__context *c, int count, ft__body body, void *context
     }
 #ifndef FINETUNE_NO_THREADS
     if (count > 1 && c->pool) {
-        ft__pool *pool = c->pool;
-        pthread_mutex_lock(&pool->mutex);
-        pool->body = body;
-        pool->context = context;
-        pool->next = 0;
-        pool->count = count;
-        pthread_cond_broadcast(&pool->work);
-        ft__pool_help(pool);
-        while (pool->running > 0) pthread_cond_wait(&pool->done, &pool->mutex);
-        pool->count = pool->next = 0;
-        pthread_mutex_unlock(&pool->mutex);
+        ft__pool_run(c->pool, count, body, context);
         return;
     }
 #endif
@@ -7310,8 +7361,8 @@ static float ft__read_loss(ft_model *m, const ft__plan *plan)
 struct ft__optimizer {
     ft_optimizer_options options;
     uint64_t updates;           /* made so far */
-    double *norms;              /* per node: the sum of its gradient's squares */
-    int norm_count;
+    struct ft__update_part *parts; /* all that is trained, in chunks */
+    int part_count, part_capacity;
 };
 
 static ft_optimizer_options ft__optimizer_defaults(ft_optimizer_options o)
@@ -7351,20 +7402,29 @@ static ft_status ft__set_optimizer(ft_model *m, ft_optimizer_options options)
     return c->status;
 }
 
+/* A chunk of a parameter, and the sum of its gradient's squares. */
+typedef struct ft__update_part { ft__node *node; size_t from, to; double squares; }
+    ft__update_part;
+
 /* Everything that the update of one parameter needs; constant over its elements. */
 typedef struct ft__update {
     const ft__optimizer *optimizer;
     ft__node *node;
     float learning_rate, weight_decay, gradient_scale;
     float correction1, correction2; /* Adam's: 1 - beta1^t, sqrt(1 - beta2^t) */
-    size_t count;
 } ft__update;
+
+#if defined(__GNUC__) && !defined(__clang__) && !defined(FINETUNE_NO_SIMD)
+#pragma GCC push_options /* a vector of square roots cannot set errno */
+#pragma GCC optimize("O3", "fp-contract=fast", "no-math-errno")
+#endif
 
 #define FT__UPDATE_CHUNK ((size_t)1 << 14)
 
-/* SGD as PyTorch's: buffer = momentum * buffer + g, p -= lr * buffer (Nesterov: g + momentum *
+/* Updates also set the gradient to zero for the next step.
+   SGD as PyTorch's: buffer = momentum * buffer + g, p -= lr * buffer (Nesterov: g + momentum *
    buffer); weight decay is added to g. Sutskever et al. 2013 in the form that PyTorch documents. */
-static void ft__update_sgd(const ft__update *u, size_t from, size_t to)
+FT__INLINE void ft__update_sgd_body(const ft__update *u, size_t from, size_t to)
 {
     float *p = u->node->value, *buffer = u->node->moment1;
     float momentum = u->optimizer->options.momentum;
@@ -7377,36 +7437,54 @@ static void ft__update_sgd(const ft__update *u, size_t from, size_t to)
             g = nesterov ? g + momentum * buffer[i] : buffer[i];
         }
         p[i] -= u->learning_rate * g;
+        u->node->gradient[i] = 0;
     }
 }
 
 /* Adam (Kingma and Ba 2015) and AdamW (Loshchilov and Hutter 2019), which differ in where weight
    decay acts: on the gradient, or on the weight itself. */
-static void ft__update_adam(const ft__update *u, size_t from, size_t to)
+FT__INLINE void ft__update_adam_body(const ft__update *u, size_t from, size_t to)
 {
     const ft_optimizer_options *o = &u->optimizer->options;
-    float *p = u->node->value, *m = u->node->moment1, *v = u->node->moment2;
+    float *FT__RESTRICT p = u->node->value, *FT__RESTRICT m = u->node->moment1;
+    float *FT__RESTRICT v = u->node->moment2, *FT__RESTRICT gradient = u->node->gradient;
+    float beta1 = o->beta1, beta2 = o->beta2, eps = o->eps, scale = u->gradient_scale;
+    float correction2 = u->correction2;
     float decay_weight = o->optimizer == FT_ADAMW ? 1 - u->learning_rate * u->weight_decay : 1;
     float decay_gradient = o->optimizer == FT_ADAMW ? 0 : u->weight_decay;
     float step = u->learning_rate / u->correction1;
     size_t i;
     for (i = from; i < to; ++i) {
-        float g = u->node->gradient[i] * u->gradient_scale + decay_gradient * p[i];
-        m[i] = o->beta1 * m[i] + (1 - o->beta1) * g;
-        v[i] = o->beta2 * v[i] + (1 - o->beta2) * g * g;
-        p[i] = p[i] * decay_weight - step * m[i] / (sqrtf(v[i]) / u->correction2 + o->eps);
+        float g = gradient[i] * scale + decay_gradient * p[i];
+        m[i] = beta1 * m[i] + (1 - beta1) * g;
+        v[i] = beta2 * v[i] + (1 - beta2) * g * g;
+        p[i] = p[i] * decay_weight - step * m[i] / (sqrtf(v[i]) / correction2 + eps);
+        gradient[i] = 0;
     }
 }
 
-static void ft__update_chunk(void *context, int index)
+/* The sum of squares of a chunk, in double. */
+FT__INLINE void ft__squares_body(ft__update_part *part)
 {
-    const ft__update *u = (const ft__update *)context;
-    size_t from = (size_t)index * FT__UPDATE_CHUNK;
-    size_t to = u->count - from < FT__UPDATE_CHUNK ? u->count : from + FT__UPDATE_CHUNK;
-    if (u->optimizer->options.optimizer == FT_SGD) ft__update_sgd(u, from, to);
-    else ft__update_adam(u, from, to);
-    memset(u->node->gradient + from, 0, (to - from) * sizeof(float));
+    double lanes[16] = {0}, sum = 0;
+    const float *g = part->node->gradient;
+    size_t i = part->from, l;
+    for (; i + 16 <= part->to; i += 16)
+        for (l = 0; l < 16; ++l) lanes[l] += (double)g[i + l] * (double)g[i + l];
+    for (; i < part->to; ++i) lanes[0] += (double)g[i] * (double)g[i];
+    for (l = 0; l < 16; ++l) sum += lanes[l];
+    part->squares = sum;
 }
+
+FT__LEVELS(ft__update_sgd, (const ft__update *u, size_t from, size_t to),
+           ft__update_sgd_body(u, from, to))
+FT__LEVELS(ft__update_adam, (const ft__update *u, size_t from, size_t to),
+           ft__update_adam_body(u, from, to))
+FT__LEVELS(ft__squares, (ft__update_part *part), ft__squares_body(part))
+
+#if defined(__GNUC__) && !defined(__clang__) && !defined(FINETUNE_NO_SIMD)
+#pragma GCC pop_options
+#endif
 
 static double ft__power(double base, uint64_t exponent) /* by squaring: no libm, same bits */
 {
@@ -7419,6 +7497,35 @@ static double ft__power(double base, uint64_t exponent) /* by squaring: no libm,
 static bool ft__is_trained(const ft__node *node)
 {
     return node->op == FT__OP_parameter && !node->frozen && node->gradient;
+}
+
+/* Lists all that is trained, in chunks that the threads take. */
+static ft_status ft__optimizer_parts(ft_model *m)
+{
+    ft__context *c = &m->context;
+    ft__optimizer *o = m->optimizer;
+    size_t from, wanted = 0;
+    int i;
+    for (i = 0; i < m->node_count; ++i)
+        if (ft__is_trained(&m->nodes[i]))
+            wanted += ft__node_count_at(&m->nodes[i], 1) / FT__UPDATE_CHUNK + 1;
+    if (wanted > (size_t)o->part_capacity) {
+        ft__release(c, o->parts);
+        o->parts = (ft__update_part *)ft__allocate(c, wanted, sizeof *o->parts);
+        o->part_capacity = o->parts ? (int)wanted : 0;
+        if (!o->parts) return c->status;
+    }
+    o->part_count = 0;
+    for (i = 0; i < m->node_count; ++i) {
+        size_t count = ft__node_count_at(&m->nodes[i], 1);
+        for (from = 0; ft__is_trained(&m->nodes[i]) && from < count; from += FT__UPDATE_CHUNK) {
+            ft__update_part *part = &o->parts[o->part_count++];
+            part->node = &m->nodes[i];
+            part->from = from;
+            part->to = count - from < FT__UPDATE_CHUNK ? count : from + FT__UPDATE_CHUNK;
+        }
+    }
+    return c->status;
 }
 
 /* Memory of the optimiser for what is trained, made before the first step. */
@@ -7437,35 +7544,38 @@ static ft_status ft__optimizer_prepare(ft_model *m)
         if (!node->moment2 && o->options.optimizer != FT_SGD)
             node->moment2 = (float *)ft__allocate(c, count, sizeof(float));
     }
-    if (o->norm_count != m->node_count) {
-        ft__release(c, o->norms);
-        o->norms = (double *)ft__allocate(c, (size_t)m->node_count, sizeof *o->norms);
-        o->norm_count = o->norms ? m->node_count : 0;
-    }
-    return c->status;
-}
-
-static void ft__norm_of_node(void *context, int index)
-{
-    ft_model *m = (ft_model *)context;
-    const ft__node *node = &m->nodes[index];
-    size_t count, i;
-    double sum = 0;
-    if (ft__is_trained(node)) {
-        count = ft__node_count_at(node, 1);
-        for (i = 0; i < count; ++i) sum += (double)node->gradient[i] * (double)node->gradient[i];
-    }
-    m->optimizer->norms[index] = sum;
+    return ft__ok(c) ? ft__optimizer_parts(m) : c->status;
 }
 
 /* The norm of all gradients together; not finite when any of them is not. */
+static void ft__squares_of_part(void *context, int index)
+{
+    const ft_model *m = (const ft_model *)context;
+    ft__squares[m->context.simd](&m->optimizer->parts[index]);
+}
+
 static double ft__gradient_norm(ft_model *m)
 {
     double sum = 0;
     int i;
-    ft__parallel(&m->context, m->node_count, ft__norm_of_node, m);
-    for (i = 0; i < m->node_count; ++i) sum += m->optimizer->norms[i];
+    ft__parallel(&m->context, m->optimizer->part_count, ft__squares_of_part, m);
+    for (i = 0; i < m->optimizer->part_count; ++i) sum += m->optimizer->parts[i].squares;
     return sqrt(sum);
+}
+
+typedef struct ft__update_job { ft_model *m; ft__update u; } ft__update_job;
+
+static void ft__update_of_part(void *context, int index)
+{
+    const ft__update_job *job = (const ft__update_job *)context;
+    const ft__update_part *part = &job->m->optimizer->parts[index];
+    ft__update u = job->u;
+    u.node = part->node;
+    u.learning_rate *= part->node->learning_rate_factor;
+    if (part->node->weight_decay >= 0) u.weight_decay = part->node->weight_decay;
+    if (u.optimizer->options.optimizer == FT_SGD)
+        ft__update_sgd[job->m->context.simd](&u, part->from, part->to);
+    else ft__update_adam[job->m->context.simd](&u, part->from, part->to);
 }
 
 /* Refuses gradients that are not finite, so that the weights stay as good as they were. */
@@ -7473,33 +7583,26 @@ static ft_status ft__optimizer_step(ft_model *m, float learning_rate)
 {
     ft__context *c = &m->context;
     ft__optimizer *o = m->optimizer;
-    ft__update u;
+    ft__update_job job;
     double norm;
-    int i;
     if (ft__optimizer_prepare(m) != FT_OK) return c->status;
     norm = ft__gradient_norm(m);
     if (!(norm <= 3e38))
         return ft__fail(c, FT_NOT_FINITE, "step %llu: the gradients are not finite; the weights"
                         " are left as they were (a smaller learning rate than %g, or clip_norm,"
                         " may help)", (unsigned long long)m->step, (double)learning_rate);
-    memset(&u, 0, sizeof u);
+    memset(&job, 0, sizeof job);
+    job.m = m;
     o->updates += 1;
-    u.optimizer = o;
-    u.gradient_scale = 1;
+    job.u.optimizer = o;
+    job.u.gradient_scale = 1;
     if (o->options.clip_norm > 0 && (double)o->options.clip_norm / (norm + 1e-6) < 1)
-        u.gradient_scale = (float)((double)o->options.clip_norm / (norm + 1e-6));
-    u.correction1 = (float)(1 - ft__power((double)o->options.beta1, o->updates));
-    u.correction2 = (float)sqrt(1 - ft__power((double)o->options.beta2, o->updates));
-    for (i = 0; i < m->node_count; ++i) {
-        ft__node *node = &m->nodes[i];
-        if (!ft__is_trained(node)) continue;
-        u.node = node;
-        u.count = ft__node_count_at(node, 1);
-        u.learning_rate = learning_rate * node->learning_rate_factor;
-        u.weight_decay = node->weight_decay < 0 ? o->options.weight_decay : node->weight_decay;
-        ft__parallel(c, (int)((u.count + FT__UPDATE_CHUNK - 1) / FT__UPDATE_CHUNK),
-                     ft__update_chunk, &u);
-    }
+        job.u.gradient_scale = (float)((double)o->options.clip_norm / (norm + 1e-6));
+    job.u.correction1 = (float)(1 - ft__power((double)o->options.beta1, o->updates));
+    job.u.correction2 = (float)sqrt(1 - ft__power((double)o->options.beta2, o->updates));
+    job.u.learning_rate = learning_rate;
+    job.u.weight_decay = o->options.weight_decay;
+    ft__parallel(c, o->part_count, ft__update_of_part, &job);
     m->trained_version += 1;
     return FT_OK;
 }
@@ -12975,7 +13078,7 @@ static void ft__clear_graph(ft_model *m)
     ft__plan_free(c, m->plans[0]);
     ft__plan_free(c, m->plans[1]);
     m->plans[0] = m->plans[1] = NULL;
-    if (m->optimizer) ft__release(c, m->optimizer->norms);
+    if (m->optimizer) ft__release(c, m->optimizer->parts);
     ft__release(c, m->optimizer);
     m->optimizer = NULL;
     ft__release(c, m->training);
