@@ -3019,6 +3019,7 @@ typedef struct ft__tensor { /* what an operator sees of a node during a run */
     ft_type type;
     float *value;
     float *gradient;        /* NULL: nobody needs it */
+    bool fresh;             /* nothing is in the gradient yet: backward writes instead of adding */
 } ft__tensor;
 
 static int32_t *ft__integers(const ft__tensor *t) { return (int32_t *)(void *)t->value; }
@@ -3228,17 +3229,23 @@ static void ft__initialise_node(ft_model *m, ft__node *node)
 /* =============================================================================================
    [SECTION] 8.0 The table of operators
    The only list of them. A row: name; inputs, at least and at most; what backward reads of them
-   (X inputs, Y output); and the functions:
+   (X inputs, Y output) and what else it can do; and the functions:
        shape      checks the inputs and gives the output's shape
        forward    computes output.value from input[i].value
-       backward   adds to input[i].gradient where that is not NULL
+       backward   adds to input[i].gradient where that is not NULL; rows with FT__WRITES also
+                  honour input[i].fresh
        costs      bytes to keep from forward to backward, bytes of scratch, bytes of prepared
                   weights, multiply-adds
        fields     which of the options a model file keeps
    ============================================================================================= */
 typedef struct ft__costs { size_t saved, workspace, prepared; uint64_t multiply_adds; } ft__costs;
 
-enum { FT__READS_X = 1, FT__READS_Y = 2 };
+/* FUSES: forward applies call->fused to what it writes. */
+enum { FT__READS_X = 1, FT__READS_Y = 2, FT__WRITES = 4, FT__FUSES = 8 };
+
+/* Of activations, and of layers that fuse them. */
+enum { FT__OF_X = FT__READS_X | FT__WRITES, FT__OF_Y = FT__READS_Y | FT__WRITES,
+       FT__LAYER = FT__READS_X | FT__WRITES | FT__FUSES };
 
 /* X(name, inputs at least, at most, backward reads, shape, forward, backward, costs, fields) */
 #define FT__OPERATORS(X)                                                                          \
@@ -3246,41 +3253,41 @@ enum { FT__READS_X = 1, FT__READS_Y = 2 };
     X(input, 0, 0, 0, NULL, NULL, NULL, NULL, ft__no_fields)                          \
     X(parameter, 0, 0, 0, NULL, NULL, NULL, NULL, ft__no_fields)                      \
     X(buffer, 0, 0, 0, NULL, NULL, NULL, NULL, ft__no_fields)                         \
-    X(sigmoid, 1, 1, FT__READS_Y, ft__same_shape, ft__sigmoid_forward, ft__sigmoid_backward,      \
+    X(sigmoid, 1, 1, FT__OF_Y, ft__same_shape, ft__sigmoid_forward, ft__sigmoid_backward,      \
       NULL, ft__no_fields)                                                                        \
-    X(tanh, 1, 1, FT__READS_Y, ft__same_shape, ft__tanh_forward, ft__tanh_backward, NULL,         \
+    X(tanh, 1, 1, FT__OF_Y, ft__same_shape, ft__tanh_forward, ft__tanh_backward, NULL,         \
       ft__no_fields)                                                                              \
-    X(relu, 1, 1, FT__READS_Y, ft__same_shape, ft__relu_forward, ft__relu_backward, NULL,         \
+    X(relu, 1, 1, FT__OF_Y, ft__same_shape, ft__relu_forward, ft__relu_backward, NULL,         \
       ft__no_fields)                                                                              \
-    X(relu6, 1, 1, FT__READS_Y, ft__same_shape, ft__relu6_forward, ft__relu6_backward, NULL,      \
+    X(relu6, 1, 1, FT__OF_Y, ft__same_shape, ft__relu6_forward, ft__relu6_backward, NULL,      \
       ft__no_fields)                                                                              \
-    X(leaky_relu, 1, 1, FT__READS_X, ft__same_shape, ft__leaky_relu_forward,                      \
+    X(leaky_relu, 1, 1, FT__OF_X, ft__same_shape, ft__leaky_relu_forward,                      \
       ft__leaky_relu_backward, NULL, ft__activation_fields)                                       \
-    X(elu, 1, 1, FT__READS_X, ft__same_shape, ft__elu_forward, ft__elu_backward, NULL,            \
+    X(elu, 1, 1, FT__OF_X, ft__same_shape, ft__elu_forward, ft__elu_backward, NULL,            \
       ft__activation_fields)                                                                      \
-    X(softplus, 1, 1, FT__READS_X, ft__same_shape, ft__softplus_forward, ft__softplus_backward,   \
+    X(softplus, 1, 1, FT__OF_X, ft__same_shape, ft__softplus_forward, ft__softplus_backward,   \
       NULL, ft__no_fields)                                                                        \
-    X(softsign, 1, 1, FT__READS_X, ft__same_shape, ft__softsign_forward, ft__softsign_backward,   \
+    X(softsign, 1, 1, FT__OF_X, ft__same_shape, ft__softsign_forward, ft__softsign_backward,   \
       NULL, ft__no_fields)                                                                        \
-    X(gelu, 1, 1, FT__READS_X, ft__same_shape, ft__gelu_forward, ft__gelu_backward, NULL,         \
+    X(gelu, 1, 1, FT__OF_X, ft__same_shape, ft__gelu_forward, ft__gelu_backward, NULL,         \
       ft__activation_fields)                                                                      \
-    X(silu, 1, 1, FT__READS_X, ft__same_shape, ft__silu_forward, ft__silu_backward, NULL,         \
+    X(silu, 1, 1, FT__OF_X, ft__same_shape, ft__silu_forward, ft__silu_backward, NULL,         \
       ft__no_fields)                                                                              \
     X(softmax, 1, 1, FT__READS_Y, ft__softmax_shape, ft__softmax_forward, ft__softmax_backward,   \
       NULL, ft__activation_fields)                                                                \
     X(log_softmax, 1, 1, FT__READS_Y, ft__softmax_shape, ft__log_softmax_forward,                 \
       ft__log_softmax_backward, NULL, ft__activation_fields)                                      \
-    X(linear, 2, 3, FT__READS_X, ft__linear_shape, ft__linear_forward, ft__linear_backward,       \
+    X(linear, 2, 3, FT__LAYER, ft__linear_shape, ft__linear_forward, ft__linear_backward,       \
       ft__linear_costs, ft__no_fields)                                                            \
-    X(conv2d, 2, 3, FT__READS_X, ft__conv2d_shape, ft__conv2d_forward, ft__conv2d_backward,       \
+    X(conv2d, 2, 3, FT__LAYER, ft__conv2d_shape, ft__conv2d_forward, ft__conv2d_backward,       \
       ft__conv2d_costs, ft__conv2d_fields)                                                        \
-    X(batch_norm, 5, 5, FT__READS_X, ft__batch_norm_shape, ft__batch_norm_forward,                \
+    X(batch_norm, 5, 5, FT__LAYER, ft__batch_norm_shape, ft__batch_norm_forward,                \
       ft__batch_norm_backward, ft__batch_norm_costs, ft__batch_norm_fields)                       \
     X(max_pool2d, 1, 1, 0, ft__pool2d_shape, ft__max_pool2d_forward, ft__max_pool2d_backward,     \
       ft__max_pool2d_costs, ft__pool2d_fields)                                                    \
     X(avg_pool2d, 1, 1, 0, ft__pool2d_shape, ft__avg_pool2d_forward, ft__avg_pool2d_backward,     \
       NULL, ft__pool2d_fields)                                                                    \
-    X(global_avg_pool, 1, 1, 0, ft__global_pool_shape, ft__global_avg_pool_forward,               \
+    X(global_avg_pool, 1, 1, FT__WRITES, ft__global_pool_shape, ft__global_avg_pool_forward,               \
       ft__global_avg_pool_backward, NULL, ft__no_fields)                                          \
     X(global_max_pool, 1, 1, 0, ft__global_pool_shape, ft__global_max_pool_forward,               \
       ft__global_max_pool_backward, ft__global_max_pool_costs, ft__no_fields)                     \
@@ -3288,8 +3295,9 @@ enum { FT__READS_X = 1, FT__READS_Y = 2 };
       ft__no_fields)                                                                              \
     X(reshape, 1, 1, 0, ft__reshape_shape, ft__copy_forward, ft__copy_backward, NULL,             \
       ft__reshape_fields)                                                                         \
-    X(add, 2, 2, 0, ft__broadcast_shape, ft__add_forward, ft__add_backward, NULL, ft__no_fields)  \
-    X(mul, 2, 2, FT__READS_X, ft__broadcast_shape, ft__mul_forward, ft__mul_backward, NULL,       \
+    X(add, 2, 2, FT__WRITES | FT__FUSES, ft__broadcast_shape, ft__add_forward, ft__add_backward,  \
+      NULL, ft__no_fields)                                                                        \
+    X(mul, 2, 2, FT__LAYER, ft__broadcast_shape, ft__mul_forward, ft__mul_backward, NULL,         \
       ft__no_fields)                                                                              \
     X(concat, 1, INT_MAX, 0, ft__concat_shape, ft__concat_forward, ft__concat_backward, NULL,     \
       ft__concat_fields)                                                                          \
@@ -3393,11 +3401,12 @@ FT__INLINE void ft__store_lanes(float *to, const float *lanes, size_t count)
     else memcpy(to, lanes, count * sizeof *lanes);
 }
 
-/* to = F(from), and dx += dy * D(at), where `at` is x or y; from and to may be the same. */
+/* to = F(from), and dx = or += dy * D(at), where `at` is x or y; from and to, dy and dx may be the
+   same. */
 typedef void (*ft__activation_values)(const ft_activation_options *o, const float *from, float *to,
                                       size_t count);
 typedef void (*ft__activation_slopes)(const ft_activation_options *o, const float *at,
-                                      const float *dy, float *dx, size_t count);
+                                      const float *dy, float *dx, size_t count, bool add);
 
 typedef struct ft__activation_run {
     const ft__call *call;
@@ -3417,7 +3426,7 @@ static void ft__activation_chunk(void *context, int index)
         run->values(o, call->input[0].value + at, call->output.value + at, count);
     else
         run->slopes(o, run->at + at, call->output.gradient + at, call->input[0].gradient + at,
-                    count);
+                    count, !call->input[0].fresh);
 }
 
 static void ft__activation_forward(const ft__call *call, ft__activation_values values)
@@ -3462,9 +3471,9 @@ static void ft__activation_backward(const ft__call *call, ft__activation_slopes 
         }                                                                                         \
     }                                                                                             \
     static void ft__##name##_slopes(const ft_activation_options *o, const float *kept,            \
-                                    const float *dy, float *dx, size_t count)                     \
+                                    const float *dy, float *dx, size_t count, bool add)           \
     {                                                                                             \
-        float a = option, lanes[FT__LANES], slope[FT__LANES], sum[FT__LANES];                     \
+        float a = option, lanes[FT__LANES], slope[FT__LANES], sum[FT__LANES] = {0};               \
         size_t at;                                                                                \
         int i;                                                                                    \
         (void)o;                                                                                  \
@@ -3472,11 +3481,11 @@ static void ft__activation_backward(const ft__call *call, ft__activation_slopes 
         for (at = 0; at < count; at += FT__LANES) {                                               \
             ft__load_lanes(lanes, kept + at, count - at);                                         \
             ft__load_lanes(slope, dy + at, count - at);                                           \
-            ft__load_lanes(sum, dx + at, count - at);                                             \
+            if (add) ft__load_lanes(sum, dx + at, count - at);                                    \
             for (i = 0; i < FT__LANES; ++i) {                                                     \
                 float x = lanes[i], y = x;                                                        \
                 (void)y;                                                                          \
-                sum[i] += slope[i] * (D);                                                         \
+                sum[i] = (add ? sum[i] : 0) + slope[i] * (D);                                     \
             }                                                                                     \
             ft__store_lanes(dx + at, sum, count - at);                                            \
         }                                                                                         \
@@ -3550,10 +3559,10 @@ static void ft__gelu_values(const ft_activation_options *o, const float *from, f
 }
 
 static void ft__gelu_slopes(const ft_activation_options *o, const float *kept, const float *dy,
-                            float *dx, size_t count)
+                            float *dx, size_t count, bool add)
 {
-    if (o->tanh_approximation) ft__gelu_tanh_slopes(o, kept, dy, dx, count);
-    else ft__gelu_erf_slopes(o, kept, dy, dx, count);
+    if (o->tanh_approximation) ft__gelu_tanh_slopes(o, kept, dy, dx, count, add);
+    else ft__gelu_erf_slopes(o, kept, dy, dx, count, add);
 }
 
 FT__ACTIVATION(sigmoid, FT__READS_Y)
@@ -3580,6 +3589,33 @@ static void ft__activate(int op, const ft__options *options, float *values, size
     FT__ACTIVATE(gelu) FT__ACTIVATE(silu)
     default: break;
     }
+}
+
+/* Whether a layer that is trained may apply it: then only the output is kept. */
+static bool ft__can_fuse_trained(int op) { return op >= FT__OP_sigmoid && op <= FT__OP_relu6; }
+
+/* Backward of an activation that a layer applied: its output's gradient becomes that of what the
+   activation got, in place. */
+static void ft__activation_back_chunk(void *context, int index)
+{
+    const ft__call *call = (const ft__call *)context;
+    const ft_activation_options *o = &call->fused_options->activation;
+    size_t at = (size_t)index * FT__CHUNK, count = ft__count(&call->output) - at;
+    const float *y = call->output.value + at;
+    float *dy = call->output.gradient + at;
+    if (count > FT__CHUNK) count = FT__CHUNK;
+    switch (call->fused) {
+    case FT__OP_sigmoid: ft__sigmoid_slopes(o, y, dy, dy, count, false); break;
+    case FT__OP_tanh: ft__tanh_slopes(o, y, dy, dy, count, false); break;
+    case FT__OP_relu: ft__relu_slopes(o, y, dy, dy, count, false); break;
+    default: ft__relu6_slopes(o, y, dy, dy, count, false); break;
+    }
+}
+
+static void ft__activation_back(const ft__call *call)
+{
+    ft__parallel(call->context, ft__chunks(ft__count(&call->output)), ft__activation_back_chunk,
+                 (void *)(uintptr_t)call);
 }
 
 /* ---- Softmax over one axis: the tensor as [outer, axis, inner] ---- */
@@ -3822,6 +3858,19 @@ static void ft__add_column_sums(ft__context *c, const float *from, size_t rows, 
     ft__parallel(c, (int)((columns + 15) / 16), ft__column_sum, &job);
 }
 
+/* Sets a gradient to zero: where a row that may write adds after all. */
+static void ft__zero_chunk(void *context, int index)
+{
+    const ft__tensor *t = (const ft__tensor *)context;
+    size_t at = (size_t)index * FT__CHUNK, count = ft__count(t) - at;
+    memset(t->gradient + at, 0, (count < FT__CHUNK ? count : FT__CHUNK) * sizeof(float));
+}
+
+static void ft__zero(ft__context *c, const ft__tensor *t)
+{
+    ft__parallel(c, ft__chunks(ft__count(t)), ft__zero_chunk, (void *)(uintptr_t)t);
+}
+
 /* Rows of x, inputs and outputs. */
 typedef struct ft__linear_size { size_t rows, in, out; } ft__linear_size;
 
@@ -3866,7 +3915,7 @@ static void ft__linear_backward_rows(const ft__call *call)
     if (call->input[0].gradient)
         ft__gemm_parallel(call->context, s.rows, s.in, s.out, dy,
                           ft__rows_of(call->input[1].value, s.in), call->input[0].gradient, s.in,
-                          true, call->workspace);
+                          !call->input[0].fresh, call->workspace);
     if (call->input[1].gradient)
         ft__gemm_parallel(call->context, s.out, s.in, s.rows, ft__transposed(dy),
                           ft__rows_of(call->input[0].value, s.in), call->input[1].gradient, s.in,
@@ -3898,10 +3947,10 @@ static void ft__linear_turned(const ft__call *call, bool backward)
         return;
     }
     ft__turn(call->context, &y->shape, FT__TO_FIRST, y->gradient, turned.output.gradient, false);
-    if (x->gradient) memset(input[0].gradient, 0, in * sizeof(float));
+    input[0].fresh = true;
     ft__linear_backward_rows(&turned);
     if (x->gradient)
-        ft__turn(call->context, &x->shape, FT__TO_LAST, input[0].gradient, x->gradient, true);
+        ft__turn(call->context, &x->shape, FT__TO_LAST, input[0].gradient, x->gradient, !x->fresh);
 }
 
 static void ft__linear_forward(const ft__call *call)
@@ -4217,6 +4266,7 @@ static void ft__depthwise_backward(const ft__call *call, const ft__conv *g)
     size_t channels = g->groups * (size_t)g->outputs, room = ft__pad_to(g->k * channels, 16);
     size_t picture, c, tap;
     if (call->input[0].gradient) {
+        if (call->input[0].fresh) ft__zero(call->context, &call->input[0]);
         ft__depthwise_weights(call, g, call->workspace);
         ft__parallel(call->context, (int)g->batch * g->height, ft__depthwise_input_row,
                      (void *)(uintptr_t)call);
@@ -4500,7 +4550,8 @@ static void ft__conv_input_slot(void *context, int slot)
         ft__multiply_rows(run->tile, table, piece.count, (size_t)w->taps, w->channels,
                           run->shared + piece.column * (size_t)w->taps * w->channels,
                           piece.columns, direct ? dx + piece.first * pixel : aside,
-                          direct ? pixel : piece.columns, direct);
+                          direct ? pixel : piece.columns,
+                          direct && !run->call->input[0].fresh);
         if (!direct) ft__conv_scatter(run, &piece, aside, dx, pixel);
     }
 }
@@ -4515,6 +4566,7 @@ static void ft__conv_input_gradient(ft__conv_run *run)
     pack.k = (size_t)g->outputs;
     pack.n_step = (size_t)g->kernel[0] * (size_t)g->kernel[1];
     pack.k_step = g->k;
+    if (call->input[0].fresh && phases > 1) ft__zero(call->context, &call->input[0]);
     for (run->group = 0; run->group < g->groups; ++run->group)
         for (phase = 0; phase < phases; ++phase) {
             int row = phase / g->stride[1], column = phase % g->stride[1];
@@ -4814,7 +4866,7 @@ static ft__winograd_run ft__winograd_start(const ft__call *call, const ft__conv 
     run.w.channels = (size_t)(backward ? g->outputs : g->channels);
     run.w.outputs = (size_t)(backward ? g->channels : g->outputs);
     run.w.bias = !backward && call->input_count > 2 ? call->input[2].value : NULL;
-    run.w.accumulate = backward;
+    run.w.accumulate = backward && !call->input[0].fresh;
     run.zeros = call->workspace;
     run.v = run.zeros + largest;
     for (i = 0; i < largest; ++i) run.zeros[i] = 0;
@@ -5186,9 +5238,10 @@ static ft__norm_run ft__norm_start(const ft__call *call)
 /* What one pass over rows [count, channels] reads and writes. */
 typedef struct ft__norm_pass {
     const float *x, *dy, *mean;
-    const float *a, *b, *c;     /* y = (x - mean) a + b;  dx += dy a + (x - mean) b + c */
+    const float *a, *b, *c;     /* y = (x - mean) a + b;  dx = or += dy a + (x - mean) b + c */
     float *out, *first, *second;
     size_t count, channels;
+    bool fresh;
 } ft__norm_pass;
 
 /* first = mean of a block, second = sum of (x - mean)^2: the sum of the differences corrects the
@@ -5261,8 +5314,10 @@ FT__INLINE void ft__norm_back_body(const ft__norm_pass *p)
     for (r = 0; r < p->count; ++r) {
         const float *x = p->x + r * p->channels, *dy = p->dy + r * p->channels;
         float *FT__RESTRICT out = p->out + r * p->channels;
-        for (l = 0; l < p->channels; ++l)
-            out[l] += dy[l] * a[l] + ((x[l] - mean[l]) * b[l] + c[l]);
+        for (l = 0; l < p->channels; ++l) {
+            float dx = dy[l] * a[l] + ((x[l] - mean[l]) * b[l] + c[l]);
+            out[l] = p->fresh ? dx : out[l] + dx;
+        }
     }
 }
 
@@ -5392,6 +5447,7 @@ static void ft__batch_norm_back_block(void *context, int index)
     p.b = p.a + p.channels;
     p.c = p.b + p.channels;
     p.out = run->call->input[0].gradient + at;
+    p.fresh = run->call->input[0].fresh;
     ft__norm_back[run->call->context->simd](&p);
 }
 
@@ -5743,7 +5799,8 @@ static void ft__global_avg_back_picture(void *context, int picture)
     const float *dy = call->output.gradient + (size_t)picture * channels;
     float *dx = call->input[0].gradient + (size_t)picture * plane * channels;
     for (i = 0; i < plane; ++i, dx += channels)
-        for (c = 0; c < channels; ++c) dx[c] += dy[c] / (float)plane;
+        for (c = 0; c < channels; ++c)
+            dx[c] = (call->input[0].fresh ? 0 : dx[c]) + dy[c] / (float)plane;
 }
 
 static void ft__global_avg_pool_forward(const ft__call *call)
@@ -5988,19 +6045,24 @@ static void ft__broadcast_line(const ft__call *call, bool product, ft__broadcast
     const float *a = call->input[0].value + i, *b = call->input[1].value + j;
     const float *dy = way == FT__BROADCAST_FORWARD ? NULL : call->output.gradient + i;
     size_t step = repeated ? 0 : 1, n;
+    bool same = call->input[1].fresh && ft__count(&call->input[0]) == ft__count(&call->input[1]);
     if (way == FT__BROADCAST_FORWARD) {
         float *y = call->output.value + i;
         if (product) for (n = 0; n < count; ++n) y[n] = a[n] * b[n * step];
         else for (n = 0; n < count; ++n) y[n] = a[n] + b[n * step];
     } else if (way == FT__BROADCAST_A) {
         float *da = call->input[0].gradient + i;
-        if (product) for (n = 0; n < count; ++n) da[n] += dy[n] * b[n * step];
+        if (call->input[0].fresh && !product) memcpy(da, dy, count * sizeof *da);
+        else if (call->input[0].fresh) for (n = 0; n < count; ++n) da[n] = dy[n] * b[n * step];
+        else if (product) for (n = 0; n < count; ++n) da[n] += dy[n] * b[n * step];
         else for (n = 0; n < count; ++n) da[n] += dy[n];
     } else if (repeated)
         call->input[1].gradient[j] += (float)ft__sum_products(dy, product ? a : NULL, count);
     else {
         float *db = call->input[1].gradient + j;
-        for (n = 0; n < count; ++n) db[n] += product ? dy[n] * a[n] : dy[n];
+        if (same && !product) memcpy(db, dy, count * sizeof *db);
+        else if (same) for (n = 0; n < count; ++n) db[n] = dy[n] * a[n];
+        else for (n = 0; n < count; ++n) db[n] += product ? dy[n] * a[n] : dy[n];
     }
 }
 
@@ -6016,14 +6078,19 @@ static void ft__broadcast_chunk(void *context, int index)
     const ft__broadcast_run *run = (const ft__broadcast_run *)context;
     ft__strides b = ft__broadcast_strides(&run->call->input[0], &run->call->input[1]);
     size_t i = (size_t)index * run->chunk, end = ft__count(&run->call->input[0]), stretch, count;
+    size_t start;
     bool repeated;
     stretch = ft__broadcast_stretch(&b, &repeated);
     if (end - i > run->chunk) end = i + run->chunk;
+    start = i;
     for (; i < end; i += count) {
         count = stretch - i % stretch < end - i ? stretch - i % stretch : end - i;
         ft__broadcast_line(run->call, run->product, run->way, i, count,
                            ft__broadcast_index(&b, i), repeated);
     }
+    if (run->call->fused && run->way == FT__BROADCAST_FORWARD)
+        ft__activate(run->call->fused, run->call->fused_options, run->call->output.value + start,
+                     end - start);
 }
 
 /* b's gradient, where b is repeated, is summed on one thread: its elements would have no owner. */
@@ -6038,6 +6105,7 @@ static void ft__broadcast(const ft__call *call, bool product, ft__broadcast_way 
     run.product = product;
     run.way = way;
     run.chunk = serial ? count : FT__CHUNK;
+    if (serial && call->input[1].fresh) ft__zero(call->context, &call->input[1]);
     ft__parallel(call->context, serial ? 1 : ft__chunks(count), ft__broadcast_chunk, &run);
 }
 
@@ -6815,19 +6883,22 @@ static int ft__only_reader(const ft_model *m, const char *needed, int id)
     return found;
 }
 
-/* Extends a convolution or linear step, in inference form, over what follows it. */
+/* Extends a step over what follows it and nothing else reads: a batch norm, where nothing is
+   trained, and an activation. */
 static void ft__fuse(const ft_model *m, const ft__plan *plan, const char *needed, ft__step *step)
 {
     int op = m->nodes[step->id - 1].op, next;
-    if (op != FT__OP_conv2d && op != FT__OP_linear) return;
-    if (plan->trained[step->id - 1]) return;
+    bool trained = plan->trained[step->id - 1] != 0;
+    if (!(ft__rows[op].reads & FT__FUSES)) return;
     next = ft__only_reader(m, needed, step->output);
-    if (next && m->nodes[next - 1].op == FT__OP_batch_norm && !plan->trained[next - 1]
+    if (next && !trained && (op == FT__OP_conv2d || op == FT__OP_linear)
+        && m->nodes[next - 1].op == FT__OP_batch_norm && !plan->trained[next - 1]
         && m->nodes[next - 1].inputs[0] == step->output) {
         step->norm = step->output = next;
         next = ft__only_reader(m, needed, step->output);
     }
-    if (next && !plan->trained[next - 1] && ft__can_fuse(m->nodes[next - 1].op))
+    if (next && (trained ? ft__can_fuse_trained(m->nodes[next - 1].op)
+                         : !plan->trained[next - 1] && ft__can_fuse(m->nodes[next - 1].op)))
         step->activation = step->output = next;
 }
 
@@ -6894,6 +6965,7 @@ static ft__call ft__make_call(ft_model *m, const ft__plan *plan, const ft__step 
         input->shape = ft__with_batch(from->shape, batch);
         input->type = from->type;
         input->channels_last = ft__is_channels_last(from);
+        input->fresh = false;
         input->value = ft__is_leaf(from) ? from->value : plan->values[id - 1];
         input->gradient = !backward ? NULL : from->op == FT__OP_parameter ? from->gradient
                                                                          : plan->gradients[id - 1];
@@ -7004,8 +7076,8 @@ static int ft__last_use(const ft_model *m, const ft__plan *plan, int id, int mad
                 && 2 * plan->step_count - i > last)
                 last = 2 * plan->step_count - i;
         }
-        if (step->output == id && step->trained && (ft__rows[reader->op].reads & FT__READS_Y)
-            && 2 * plan->step_count - i > last)
+        if (step->output == id && step->trained
+            && (step->activation || (ft__rows[reader->op].reads & FT__READS_Y)) && 2 * plan->step_count - i > last)
             last = 2 * plan->step_count - i;
     }
     return last;
@@ -7262,17 +7334,21 @@ static void ft__run_forward(ft_model *m, ft__plan *plan, int from, int to, int b
     }
 }
 
-/* Before the first addition to a gradient it is set to zero; the first to add is the last reader,
-   for backward runs from the end. Parameters' gradients are zeroed by the update instead. */
-static void ft__zero_gradients(const ft_model *m, const ft__plan *plan, int at, int batch)
+/* The first to add to a gradient is the last reader, for backward runs from the end: it may write
+   instead, or the gradient is set to zero before. Parameters' gradients are zeroed by the update. */
+static void ft__fresh_gradients(const ft_model *m, const ft__plan *plan, int at, int batch,
+                                bool runs)
 {
     const ft__node *node = &m->nodes[plan->steps[at].id - 1];
-    int i;
+    int i, j;
     for (i = 0; i < node->input_count; ++i) {
         int id = node->inputs[i];
+        bool twice = false;
         if (!plan->gradients[id - 1] || plan->last_reader[id - 1] != at) continue;
-        memset(plan->gradients[id - 1], 0,
-               ft__node_count_at(&m->nodes[id - 1], batch) * sizeof(float));
+        for (j = 0; j < node->input_count; ++j) twice = twice || (j != i && node->inputs[j] == id);
+        if (runs && !twice && (ft__rows[node->op].reads & FT__WRITES)) plan->inputs[i].fresh = true;
+        else memset(plan->gradients[id - 1], 0,
+                    ft__node_count_at(&m->nodes[id - 1], batch) * sizeof(float));
     }
 }
 
@@ -7285,8 +7361,10 @@ static void ft__run_backward(ft_model *m, const ft__plan *plan, int batch)
         ft__call call = ft__make_call(m, plan, step, batch, true);
         ft__operator backward = ft__rows[m->nodes[step->id - 1].op].backward;
         double start = ft__clock(&m->context);
-        ft__zero_gradients(m, plan, i, batch);
-        if (call.output.gradient && backward) backward(&call);
+        bool runs = call.output.gradient && backward;
+        ft__fresh_gradients(m, plan, i, batch, runs);
+        if (runs && step->activation) ft__activation_back(&call);
+        if (runs) backward(&call);
         m->nodes[step->id - 1].time.backward += ft__clock(&m->context) - start;
     }
 }

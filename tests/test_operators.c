@@ -326,7 +326,10 @@ static bool free_buffer(buffer *b)
 
 typedef struct outcome { buffer y, gradient[MOST_INPUTS], state[2]; bool fine; } outcome;
 
-/* Runs forward and backward; `skip` is a mask of inputs whose gradient is NULL. */
+enum { FRESH = 256 };
+
+/* Runs forward and backward; `skip` is a mask of inputs whose gradient is NULL, or FRESH: gradients
+   hold NaN, and backward is told to write. */
 static outcome run(ft__context *c, const problem *p, const double *r, int op, int skip)
 {
     ft__node node;
@@ -352,8 +355,9 @@ static outcome run(ft__context *c, const problem *p, const double *r, int op, in
             values[i].at[k] = (float)p->x[i][k];
             if (p->integer_last && i == p->inputs - 1)
                 ((int32_t *)(void *)values[i].at)[k] = (int32_t)p->x[i][k];
-            out.gradient[i].at[k] = 0.125f * (float)(k % 7);
+            out.gradient[i].at[k] = skip == FRESH ? NAN : 0.125f * (float)(k % 7);
         }
+        input[i].fresh = skip == FRESH;
         input[i].type = p->integer_last && i == p->inputs - 1 ? FT_I32 : FT_F32;
         input[i].channels_last = p->shape[i].rank == 4 && !(op == FT__OP_conv2d && i > 0);
         reorder(values[i].at, &p->shape[i], input[i].channels_last, true);
@@ -536,6 +540,25 @@ static void check_running(const problem *p, int number, const outcome *out)
     }
 }
 
+/* Told that a gradient is fresh, backward writes what it would have added. Parameters are always
+   added to. */
+static void check_fresh(const problem *p, int number, const double *r, int op,
+                        const outcome *first)
+{
+    outcome other = run(contexts[0], p, r, op, FRESH);
+    int i, values = op == FT__OP_add || op == FT__OP_mul ? 2 : 1;
+    size_t k;
+    for (i = 0; i < values; ++i)
+        for (k = 0; k < other.gradient[i].count; ++k) {
+            double want = (double)first->gradient[i].at[k] - 0.125 * (double)(k % 7);
+            if (CLOSE(other.gradient[i].at[k], want, 1e-5 * (1 + fabs(want)))) continue;
+            CHECK(false, "%s, case %d: fresh gradient %d, [%zu] is %.9g, not %.9g", p->op, number,
+                  i, k, (double)other.gradient[i].at[k], want);
+            break;
+        }
+    CHECK(free_outcome(&other, p->inputs), "%s, case %d, fresh: wrote outside", p->op, number);
+}
+
 static void check_case(problem *p, oracle f, int op, int number)
 {
     unsigned state = 5;
@@ -569,6 +592,7 @@ static void check_case(problem *p, oracle f, int op, int number)
     compare(p, number, "value", first.y.at, y, outputs);
     check_gradients(contexts[0], p, f, op, number, r, &first);
     if (p->inputs == 5) check_running(p, number, &first);
+    if (ft__rows[op].reads & FT__WRITES) check_fresh(p, number, r, op, &first);
     for (i = 1; i < 3; ++i) {
         int g;
         other = run(contexts[i], p, r, op, 0);
