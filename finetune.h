@@ -3240,11 +3240,13 @@ static void ft__initialise_node(ft_model *m, ft__node *node)
    ============================================================================================= */
 typedef struct ft__costs { size_t saved, workspace, prepared; uint64_t multiply_adds; } ft__costs;
 
-/* FUSES: forward applies call->fused to what it writes. */
-enum { FT__READS_X = 1, FT__READS_Y = 2, FT__WRITES = 4, FT__FUSES = 8 };
+/* FUSES: forward applies call->fused to what it writes. IN_PLACE: the first input's gradient may lie
+   where the output's does. */
+enum { FT__READS_X = 1, FT__READS_Y = 2, FT__WRITES = 4, FT__FUSES = 8, FT__IN_PLACE = 16 };
 
 /* Of activations, and of layers that fuse them. */
-enum { FT__OF_X = FT__READS_X | FT__WRITES, FT__OF_Y = FT__READS_Y | FT__WRITES,
+enum { FT__OF_X = FT__READS_X | FT__WRITES | FT__IN_PLACE,
+       FT__OF_Y = FT__READS_Y | FT__WRITES | FT__IN_PLACE,
        FT__LAYER = FT__READS_X | FT__WRITES | FT__FUSES };
 
 /* X(name, inputs at least, at most, backward reads, shape, forward, backward, costs, fields) */
@@ -3281,7 +3283,7 @@ enum { FT__OF_X = FT__READS_X | FT__WRITES, FT__OF_Y = FT__READS_Y | FT__WRITES,
       ft__linear_costs, ft__no_fields)                                                            \
     X(conv2d, 2, 3, FT__LAYER, ft__conv2d_shape, ft__conv2d_forward, ft__conv2d_backward,       \
       ft__conv2d_costs, ft__conv2d_fields)                                                        \
-    X(batch_norm, 5, 5, FT__LAYER, ft__batch_norm_shape, ft__batch_norm_forward,                \
+    X(batch_norm, 5, 5, FT__LAYER | FT__IN_PLACE, ft__batch_norm_shape, ft__batch_norm_forward,                \
       ft__batch_norm_backward, ft__batch_norm_costs, ft__batch_norm_fields)                       \
     X(max_pool2d, 1, 1, 0, ft__pool2d_shape, ft__max_pool2d_forward, ft__max_pool2d_backward,     \
       ft__max_pool2d_costs, ft__pool2d_fields)                                                    \
@@ -3295,8 +3297,8 @@ enum { FT__OF_X = FT__READS_X | FT__WRITES, FT__OF_Y = FT__READS_Y | FT__WRITES,
       ft__no_fields)                                                                              \
     X(reshape, 1, 1, 0, ft__reshape_shape, ft__copy_forward, ft__copy_backward, NULL,             \
       ft__reshape_fields)                                                                         \
-    X(add, 2, 2, FT__WRITES | FT__FUSES, ft__broadcast_shape, ft__add_forward, ft__add_backward,  \
-      NULL, ft__no_fields)                                                                        \
+    X(add, 2, 2, FT__WRITES | FT__FUSES | FT__IN_PLACE, ft__broadcast_shape, ft__add_forward,     \
+      ft__add_backward, NULL, ft__no_fields)                                                      \
     X(mul, 2, 2, FT__LAYER, ft__broadcast_shape, ft__mul_forward, ft__mul_backward, NULL,         \
       ft__no_fields)                                                                              \
     X(concat, 1, INT_MAX, 0, ft__concat_shape, ft__concat_forward, ft__concat_backward, NULL,     \
@@ -6052,6 +6054,7 @@ static void ft__broadcast_line(const ft__call *call, bool product, ft__broadcast
         else for (n = 0; n < count; ++n) y[n] = a[n] + b[n * step];
     } else if (way == FT__BROADCAST_A) {
         float *da = call->input[0].gradient + i;
+        if (da == dy) return; /* the gradient is there already */
         if (call->input[0].fresh && !product) memcpy(da, dy, count * sizeof *da);
         else if (call->input[0].fresh) for (n = 0; n < count; ++n) da[n] = dy[n] * b[n * step];
         else if (product) for (n = 0; n < count; ++n) da[n] += dy[n] * b[n * step];
@@ -6565,6 +6568,7 @@ struct ft__plan {
     float **gradients;
     void **saved;
     int *last_reader;       /* per node: the last trained step that reads it; -1: none */
+    int *shares;            /* per node: the node in whose memory its gradient lies */
     char *trained;          /* per node: depends on something trainable */
     ft__tensor *inputs;     /* scratch for one call */
     void *memory, *workspace, *weights; /* `weights`: folded and prepared ones */
@@ -6842,6 +6846,7 @@ static void ft__plan_free(ft__context *c, ft__plan *plan)
     ft__release(c, plan->inputs);
     ft__release(c, plan->trained);
     ft__release(c, plan->last_reader);
+    ft__release(c, plan->shares);
     ft__release(c, plan->saved);
     ft__release(c, plan->gradients);
     ft__release(c, plan->values);
@@ -7083,6 +7088,31 @@ static int ft__last_use(const ft_model *m, const ft__plan *plan, int id, int mad
     return last;
 }
 
+static bool ft__has_gradient(const ft_model *m, const ft__plan *plan, int id)
+{
+    return plan->trained[id - 1] && (plan->last_reader[id - 1] >= 0 || id == m->loss.id);
+}
+
+/* A gradient may take the memory of the gradient that it is made from, where the operator works in
+   place and is the first to write it: from the end, so that chains share one block. */
+static void ft__plan_shares(const ft_model *m, ft__plan *plan)
+{
+    int i, j;
+    for (i = 0; i < m->node_count; ++i) plan->shares[i] = i + 1;
+    for (i = plan->step_count - 1; i >= plan->first_trained; --i) {
+        const ft__step *step = &plan->steps[i];
+        const ft__node *node = &m->nodes[step->id - 1];
+        int id = node->input_count ? node->inputs[0] : 0;
+        bool fits = id && (ft__rows[node->op].reads & FT__IN_PLACE)
+            && ft__has_gradient(m, plan, id) && ft__has_gradient(m, plan, step->output)
+            && !ft__is_leaf(&m->nodes[id - 1]) && plan->last_reader[id - 1] == i
+            && ft__node_count_at(&m->nodes[id - 1], 1)
+               == ft__node_count_at(&m->nodes[step->output - 1], 1);
+        for (j = 1; j < node->input_count; ++j) fits = fits && node->inputs[j] != id;
+        if (fits) plan->shares[id - 1] = plan->shares[step->output - 1];
+    }
+}
+
 /* The blocks of one node: value, gradient, saved. Parameters' live outside of the plan. */
 static int ft__node_blocks(const ft_model *m, ft__plan *plan, int id, int made_by,
                            ft__block *blocks)
@@ -7097,10 +7127,14 @@ static int ft__node_blocks(const ft_model *m, ft__plan *plan, int id, int made_b
     block.last = ft__last_use(m, plan, id, made_by);
     block.pointer = (void **)(void *)&plan->values[id - 1];
     blocks[count++] = block;
-    if (plan->trained[id - 1] && (plan->last_reader[id - 1] >= 0 || id == m->loss.id)) {
-        int reader = plan->last_reader[id - 1];
+    if (ft__has_gradient(m, plan, id) && plan->shares[id - 1] == id) {
+        int reader = plan->last_reader[id - 1], i;
         block.first = reader < 0 ? plan->step_count : 2 * plan->step_count - reader;
         block.last = backward_of_it;
+        for (i = 0; i < made_by; ++i) /* the earliest of those that share it is done last */
+            if (plan->shares[plan->steps[i].output - 1] == id
+                && 2 * plan->step_count - i > block.last)
+                block.last = 2 * plan->step_count - i;
         block.pointer = (void **)(void *)&plan->gradients[id - 1];
         blocks[count++] = block;
     }
@@ -7202,6 +7236,7 @@ static ft__plan *ft__plan_make(ft_model *m, int batch, bool training, bool measu
     plan->gradients = (float **)ft__allocate(c, nodes, sizeof *plan->gradients);
     plan->saved = (void **)ft__allocate(c, nodes, sizeof *plan->saved);
     plan->last_reader = (int *)ft__allocate(c, nodes, sizeof *plan->last_reader);
+    plan->shares = (int *)ft__allocate(c, nodes, sizeof *plan->shares);
     plan->trained = (char *)ft__allocate(c, nodes, 1);
     plan->inputs = (ft__tensor *)ft__allocate(c, (size_t)ft__most_inputs(m),
                                               sizeof *plan->inputs);
@@ -7209,6 +7244,7 @@ static ft__plan *ft__plan_make(ft_model *m, int batch, bool training, bool measu
     if (ft__ok(c)) blocks = (ft__block *)ft__allocate(c, 3 * nodes, sizeof *blocks);
     if (ft__ok(c)) {
         ft__plan_readers(m, plan);
+        ft__plan_shares(m, plan);
         ft__plan_weights(m, plan);
         count = ft__list_blocks(m, plan, blocks);
         plan->memory_bytes = ft__place(blocks, count);
@@ -7219,6 +7255,8 @@ static ft__plan *ft__plan_make(ft_model *m, int batch, bool training, bool measu
         }
         for (i = 0; !measure && ft__ok(c) && i < count; ++i)
             *blocks[i].pointer = (char *)plan->memory + blocks[i].offset;
+        for (i = 0; !measure && ft__ok(c) && i < m->node_count; ++i)
+            plan->gradients[i] = plan->gradients[plan->shares[i] - 1];
         if (!measure && ft__ok(c)) ft__plan_weights(m, plan);
     }
     ft__release(c, blocks);
