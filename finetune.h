@@ -44,7 +44,8 @@
      [SECTION] 8.6 Shape and arithmetic
      [SECTION] 8.7 Losses
      [SECTION] 8.8 The rows
-     [SECTION] 10 Graph: plan, forward, backward
+     [SECTION] 10 Graph: nodes and plan
+     [SECTION] 10.1 Graph: running
      [SECTION] 11 Optimisers and schedules
      [SECTION] 12.1 safetensors
      [SECTION] 12.2 PyTorch's zip files
@@ -735,6 +736,7 @@ FINETUNE_API ft_status ft_run(ft_model *m, const float *values, int batch, float
    Everything that can fail for want of memory or of a file goes through an ft__context, which
    keeps the first error. No other global or static state exists.
    ============================================================================================= */
+#include <float.h>
 #include <limits.h>
 #include <math.h>
 #include <stdarg.h>
@@ -2875,7 +2877,7 @@ static bool ft__winograd_local(const ft__conv *g)
     return (size_t)g->channels * (size_t)g->outputs <= FT__WINOGRAD_LARGE;
 }
 
-/* Of the output, which dx's input is too: its tiles are as many where the padding keeps the size. */
+/* Tiles of the output, in all pictures. */
 static size_t ft__winograd_tile_count(const ft__conv *g)
 {
     return g->batch * (size_t)((g->out_height + 3) / 4) * (size_t)((g->out_width + 3) / 4);
@@ -2953,7 +2955,7 @@ static void ft__winograd_inputs(const ft__winograd *w, size_t first, size_t coun
     }
 }
 
-/* One panel of the columns: number `panel` counts panels as wide as a tile; the last may be half. */
+/* One panel of the columns; all are as wide as a tile of a matrix, but the last may be half. */
 typedef struct ft__winograd_panel { size_t column, columns, width; } ft__winograd_panel;
 
 static ft__winograd_panel ft__winograd_panel_of(const ft__winograd *w, size_t panel)
@@ -3240,9 +3242,11 @@ static void ft__initialise_node(ft_model *m, ft__node *node)
    ============================================================================================= */
 typedef struct ft__costs { size_t saved, workspace, prepared; uint64_t multiply_adds; } ft__costs;
 
-/* FUSES: forward applies call->fused to what it writes. IN_PLACE: the first input's gradient may lie
-   where the output's does. */
-enum { FT__READS_X = 1, FT__READS_Y = 2, FT__WRITES = 4, FT__FUSES = 8, FT__IN_PLACE = 16 };
+/* FUSES: forward applies call->fused to what it writes. IN_PLACE: the first input's gradient may
+   lie where the output's does. MASKS: backward knows from x where a fused relu or relu6 was flat,
+   so that the output need not be kept. */
+enum { FT__READS_X = 1, FT__READS_Y = 2, FT__WRITES = 4, FT__FUSES = 8, FT__IN_PLACE = 16,
+       FT__MASKS = 32 };
 
 /* Of activations, and of layers that fuse them. */
 enum { FT__OF_X = FT__READS_X | FT__WRITES | FT__IN_PLACE,
@@ -3283,13 +3287,14 @@ enum { FT__OF_X = FT__READS_X | FT__WRITES | FT__IN_PLACE,
       ft__linear_costs, ft__no_fields)                                                            \
     X(conv2d, 2, 3, FT__LAYER, ft__conv2d_shape, ft__conv2d_forward, ft__conv2d_backward,       \
       ft__conv2d_costs, ft__conv2d_fields)                                                        \
-    X(batch_norm, 5, 5, FT__LAYER | FT__IN_PLACE, ft__batch_norm_shape, ft__batch_norm_forward,                \
-      ft__batch_norm_backward, ft__batch_norm_costs, ft__batch_norm_fields)                       \
+    X(batch_norm, 5, 5, FT__LAYER | FT__IN_PLACE | FT__MASKS, ft__batch_norm_shape,               \
+      ft__batch_norm_forward, ft__batch_norm_backward, ft__batch_norm_costs,                      \
+      ft__batch_norm_fields)                                                                      \
     X(max_pool2d, 1, 1, 0, ft__pool2d_shape, ft__max_pool2d_forward, ft__max_pool2d_backward,     \
       ft__max_pool2d_costs, ft__pool2d_fields)                                                    \
     X(avg_pool2d, 1, 1, 0, ft__pool2d_shape, ft__avg_pool2d_forward, ft__avg_pool2d_backward,     \
       NULL, ft__pool2d_fields)                                                                    \
-    X(global_avg_pool, 1, 1, FT__WRITES, ft__global_pool_shape, ft__global_avg_pool_forward,               \
+    X(global_avg_pool, 1, 1, FT__WRITES, ft__global_pool_shape, ft__global_avg_pool_forward,      \
       ft__global_avg_pool_backward, NULL, ft__no_fields)                                          \
     X(global_max_pool, 1, 1, 0, ft__global_pool_shape, ft__global_max_pool_forward,               \
       ft__global_max_pool_backward, ft__global_max_pool_costs, ft__no_fields)                     \
@@ -4303,6 +4308,20 @@ static size_t ft__conv_chunk(const ft__conv *g)
     return ft__least_of(FT__WEIGHT_CHUNK, g->batch * g->p);
 }
 
+/* dW is parted among threads by its rows; where it has few, by segments of the pixels instead, each
+   with sums of its own. How many does not depend on the threads: nor do the bits. */
+#define FT__WEIGHT_SEGMENTS ((size_t)16)
+
+static size_t ft__conv_segments(const ft__context *c, const ft__conv *g)
+{
+    size_t rows = ft__few_channels(g) ? g->k : (size_t)g->channels;
+    size_t taps = ft__few_channels(g) ? 1 : (size_t)g->kernel[0] * (size_t)g->kernel[1];
+    size_t most = ft__tiles[c->simd].rows * FT__WEIGHT_TILES;
+    size_t chunks = (g->batch * g->p + FT__WEIGHT_CHUNK - 1) / FT__WEIGHT_CHUNK;
+    if (taps * ((rows + most - 1) / most) >= FT__WEIGHT_SEGMENTS) return 1;
+    return chunks < FT__WEIGHT_SEGMENTS ? chunks : FT__WEIGHT_SEGMENTS;
+}
+
 static ft__conv_room ft__conv_room_of(const ft__context *c, const ft__conv *g, bool training)
 {
     size_t taps = (size_t)g->kernel[0] * (size_t)g->kernel[1], chunk = ft__conv_chunk(g);
@@ -4319,7 +4338,7 @@ static ft__conv_room ft__conv_room_of(const ft__context *c, const ft__conv *g, b
         weight = rows * FT__WEIGHT_TILES * chunk + ft__packed_right(c, outputs, chunk)
             + chunk * pointer + (ft__few_channels(g) ? chunk * g->k : 0);
         room.shared = ft__largest_of(room.shared, ft__packed_right(c, channels, outputs * taps));
-        room.shared = ft__largest_of(room.shared, g->k * outputs);
+        room.shared = ft__largest_of(room.shared, ft__conv_segments(c, g) * g->k * outputs);
         room.slot = ft__largest_of(room.slot, room.table + block * channels);
         room.slot = ft__largest_of(room.slot, weight);
     }
@@ -4641,21 +4660,22 @@ static void ft__conv_lines(const ft__conv_run *run, size_t tap, size_t first, si
     }
 }
 
-static void ft__conv_weight_slot(void *context, int slot)
+/* Sums over the pixels [first, end) for the units that `unit`, `unit` + `step`, ... number. */
+static void ft__conv_weight_sum(const ft__conv_run *run, float *scratch, size_t first, size_t end,
+                                size_t unit, size_t step, float *sum)
 {
-    const ft__conv_run *run = (const ft__conv_run *)context;
     const ft__conv *g = &run->g;
-    size_t outputs = (size_t)g->outputs, points = g->batch * g->p, chunk = ft__conv_chunk(g);
-    size_t most = run->tile->rows * FT__WEIGHT_TILES, first, i, j, width;
+    size_t outputs = (size_t)g->outputs, chunk = ft__conv_chunk(g), begin = first, i, j, width;
+    size_t most = run->tile->rows * FT__WEIGHT_TILES;
     bool few = ft__few_channels(g);
     size_t rows = few ? g->k : (size_t)g->channels, units = (rows + most - 1) / most;
     size_t taps = few ? 1 : (size_t)run->walk.taps;
-    float *packed = run->slots + (size_t)slot * run->room.slot, *dy = packed + most * chunk;
+    float *packed = scratch, *dy = packed + most * chunk;
     const float **lines = (const float **)(void *)(dy + ft__packed_right(run->call->context,
                                                                          outputs, chunk));
     float *patches = (float *)(void *)(lines + chunk);
-    for (first = 0; first < points; first += chunk) {
-        size_t count = ft__least_of(chunk, points - first);
+    for (; first < end; first += chunk) {
+        size_t count = ft__least_of(chunk, end - first);
         ft__matrix right = ft__transposed(ft__rows_of(
             run->call->output.gradient + first * g->groups * outputs + run->group * outputs,
             g->groups * outputs));
@@ -4665,14 +4685,29 @@ static void ft__conv_weight_slot(void *context, int slot)
         }
         if (few) ft__patches(g, run->walk.from + run->group * (size_t)g->channels, first, count,
                              patches);
-        for (i = (size_t)slot; i < taps * units; i += (size_t)run->call->context->threads) {
+        for (i = unit; i < taps * units; i += step) {
             size_t tap = i / units, row = i % units * most, some = ft__least_of(most, rows - row);
             ft__conv_lines(run, tap, first, count, patches, lines);
             ft__pack_pixels(lines, count, row, some, run->tile->rows, packed);
             ft__conv_weight_unit(run, count, some, packed, dy,
-                                 run->shared + (tap * rows + row) * outputs, first == 0);
+                                 sum + (tap * rows + row) * outputs, first == begin);
         }
     }
+}
+
+static void ft__conv_weight_slot(void *context, int slot)
+{
+    const ft__conv_run *run = (const ft__conv_run *)context;
+    const ft__conv *g = &run->g;
+    size_t segments = ft__conv_segments(run->call->context, g), points = g->batch * g->p, i;
+    size_t threads = (size_t)run->call->context->threads, numbers = g->k * (size_t)g->outputs;
+    float *scratch = run->slots + (size_t)slot * run->room.slot;
+    if (segments == 1)
+        ft__conv_weight_sum(run, scratch, 0, points, (size_t)slot, threads, run->shared);
+    else
+        for (i = (size_t)slot; i < segments; i += threads)
+            ft__conv_weight_sum(run, scratch, points * i / segments, points * (i + 1) / segments,
+                                0, 1, run->shared + i * numbers);
 }
 
 /* Adds the sums [tap][channel][output] of outputs [16 i, 16 i + 16) to the gradient. */
@@ -4684,11 +4719,14 @@ static void ft__conv_weight_turn(void *context, int index)
     size_t channels = (size_t)g->channels, taps = (size_t)run->walk.taps;
     size_t some = ft__least_of(16, outputs - o);
     float *dw = run->call->input[1].gradient + (run->group * outputs + o) * g->k;
-    for (c = 0; c < channels; ++c)
-        for (tap = 0; tap < taps; ++tap) {
-            const float *from = run->shared + (tap * channels + c) * outputs + o;
-            for (l = 0; l < some; ++l) dw[l * g->k + c * taps + tap] += from[l];
-        }
+    size_t segments = ft__conv_segments(run->call->context, g), segment;
+    for (segment = 0; segment < segments; ++segment)
+        for (c = 0; c < channels; ++c)
+            for (tap = 0; tap < taps; ++tap) {
+                const float *from = run->shared
+                    + ((segment * taps + tap) * channels + c) * outputs + o;
+                for (l = 0; l < some; ++l) dw[l * g->k + c * taps + tap] += from[l];
+            }
 }
 
 static void ft__conv_weight_gradient(ft__conv_run *run)
@@ -4908,8 +4946,8 @@ static void ft__winograd_convolve(const ft__call *call, const ft__conv *g, bool 
     }
 }
 
-/* ---- The weight's gradient in that form: sums over the tiles of v^T times the transformed dy, [36]
-   [channels][outputs], then back to kernels. Where these sums are larger than v and dy of all
+/* ---- The weight's gradient in that form: sums over the tiles of v^T times the transformed dy,
+   [36][channels][outputs], then back to kernels. Where these sums are larger than v and dy of all
    tiles, a thread makes some channels' of them and turns those back at once ("whole"); else they
    are summed over chunks of tiles and turned back at the end. ---- */
 typedef struct ft__winograd_sum {
@@ -4921,7 +4959,8 @@ typedef struct ft__winograd_sum {
 
 static bool ft__winograd_whole(const ft__conv *g)
 {
-    return ft__winograd_tile_count(g) * (size_t)(g->channels + g->outputs) <= (size_t)g->channels * (size_t)g->outputs;
+    return ft__winograd_tile_count(g) * (size_t)(g->channels + g->outputs)
+        <= (size_t)g->channels * (size_t)g->outputs;
 }
 
 static size_t ft__winograd_sum_chunk(const ft__conv *g)
@@ -5241,6 +5280,8 @@ static ft__norm_run ft__norm_start(const ft__call *call)
 typedef struct ft__norm_pass {
     const float *x, *dy, *mean;
     const float *a, *b, *c;     /* y = (x - mean) a + b;  dx = or += dy a + (x - mean) b + c */
+    const float *bias;          /* backward: dy counts where low < (x - mean) a + bias < high */
+    float low, high;
     float *out, *first, *second;
     size_t count, channels;
     bool fresh;
@@ -5272,18 +5313,22 @@ FT__INLINE void ft__norm_block_lanes(const ft__norm_pass *p, size_t at, int lane
 /* first = sum of dy, second = sum of dy (x - mean) */
 FT__INLINE void ft__norm_products_lanes(const ft__norm_pass *p, size_t at, int lanes)
 {
-    float sum[32], products[32], mean[32];
+    float sum[32], products[32], mean[32], a[32], bias[32], low = p->low, high = p->high;
     size_t r;
     int l;
     for (l = 0; l < lanes; ++l) {
         sum[l] = products[l] = 0;
         mean[l] = p->mean[at + (size_t)l];
+        a[l] = p->a[at + (size_t)l];
+        bias[l] = p->bias[at + (size_t)l];
     }
     for (r = 0; r < p->count; ++r)
         for (l = 0; l < lanes; ++l) {
             float dy = p->dy[r * p->channels + at + (size_t)l];
+            float d = p->x[r * p->channels + at + (size_t)l] - mean[l], y = d * a[l] + bias[l];
+            dy = ft__choose(y > low, ft__choose(y < high, dy, 0.0f), 0.0f);
             sum[l] += dy;
-            products[l] += dy * (p->x[r * p->channels + at + (size_t)l] - mean[l]);
+            products[l] += dy * d;
         }
     for (l = 0; l < lanes; ++l) {
         p->first[at + (size_t)l] = sum[l];
@@ -5295,6 +5340,7 @@ FT__INLINE void ft__norm_products_lanes(const ft__norm_pass *p, size_t at, int l
     size_t at = 0;                                                                                \
     for (; at + 32 <= p->channels; at += 32) name(p, at, 32);                                     \
     for (; at + 16 <= p->channels; at += 16) name(p, at, 16);                                     \
+    for (; at + 8 <= p->channels; at += 8) name(p, at, 8);                                        \
     for (; at < p->channels; ++at) name(p, at, 1)
 
 FT__INLINE void ft__norm_apply_body(const ft__norm_pass *p)
@@ -5308,25 +5354,36 @@ FT__INLINE void ft__norm_apply_body(const ft__norm_pass *p)
     }
 }
 
-FT__INLINE void ft__norm_back_body(const ft__norm_pass *p)
+/* `out` may be dy itself: a stretch is read before any of it is written. */
+FT__INLINE void ft__norm_back_lanes(const ft__norm_pass *p, size_t at, int lanes)
 {
-    const float *FT__RESTRICT mean = p->mean, *FT__RESTRICT a = p->a, *FT__RESTRICT b = p->b;
-    const float *FT__RESTRICT c = p->c;
-    size_t r, l;
+    float mean[32], a[32], b[32], c[32], bias[32], dx[32], low = p->low, high = p->high;
+    size_t r;
+    int l;
+    for (l = 0; l < lanes; ++l) {
+        mean[l] = p->mean[at + (size_t)l];
+        a[l] = p->a[at + (size_t)l];
+        b[l] = p->b[at + (size_t)l];
+        c[l] = p->c[at + (size_t)l];
+        bias[l] = p->bias[at + (size_t)l];
+    }
     for (r = 0; r < p->count; ++r) {
-        const float *x = p->x + r * p->channels, *dy = p->dy + r * p->channels;
-        float *FT__RESTRICT out = p->out + r * p->channels;
-        for (l = 0; l < p->channels; ++l) {
-            float dx = dy[l] * a[l] + ((x[l] - mean[l]) * b[l] + c[l]);
-            out[l] = p->fresh ? dx : out[l] + dx;
+        const float *x = p->x + r * p->channels + at, *dy = p->dy + r * p->channels + at;
+        float *out = p->out + r * p->channels + at;
+        for (l = 0; l < lanes; ++l) {
+            float d = x[l] - mean[l], y = d * a[l] + bias[l];
+            float g = ft__choose(y > low, ft__choose(y < high, dy[l], 0.0f), 0.0f);
+            dx[l] = g * a[l] + (d * b[l] + c[l]);
         }
+        if (!p->fresh) for (l = 0; l < lanes; ++l) dx[l] += out[l];
+        for (l = 0; l < lanes; ++l) out[l] = dx[l];
     }
 }
 
 FT__LEVELS(ft__norm_block, (const ft__norm_pass *p), FT__NORM_LANES(ft__norm_block_lanes))
 FT__LEVELS(ft__norm_products, (const ft__norm_pass *p), FT__NORM_LANES(ft__norm_products_lanes))
 FT__LEVELS(ft__norm_apply, (const ft__norm_pass *p), ft__norm_apply_body(p))
-FT__LEVELS(ft__norm_back, (const ft__norm_pass *p), ft__norm_back_body(p))
+FT__LEVELS(ft__norm_back, (const ft__norm_pass *p), FT__NORM_LANES(ft__norm_back_lanes))
 
 #if defined(__GNUC__) && !defined(__clang__) && !defined(FINETUNE_NO_SIMD)
 #pragma GCC pop_options
@@ -5343,6 +5400,9 @@ static ft__norm_pass ft__norm_pass_of(const ft__norm_run *run, int index)
     p.x = call->input[0].value + at;
     p.first = run->sums + 2 * (size_t)index * run->s.channels;
     p.second = p.first + run->s.channels;
+    p.bias = call->input[2].value;
+    p.low = call->fused == FT__OP_relu || call->fused == FT__OP_relu6 ? 0 : -FLT_MAX;
+    p.high = call->fused == FT__OP_relu6 ? 6 : FLT_MAX;
     return p;
 }
 
@@ -5435,6 +5495,7 @@ static void ft__batch_norm_sums_block(void *context, int index)
     ft__norm_pass p = ft__norm_pass_of(run, index);
     p.dy = run->call->output.gradient + (p.x - run->call->input[0].value);
     p.mean = (const float *)run->call->saved;
+    p.a = run->pass;
     ft__norm_products[run->call->context->simd](&p);
 }
 
@@ -5459,6 +5520,7 @@ static void ft__batch_norm_backward(const ft__call *call)
     const float *saved = (const float *)call->saved;
     size_t channels = run.s.channels, c, i;
     double count = (double)run.s.rows;
+    for (c = 0; c < channels; ++c) run.pass[c] = saved[channels + c] * call->input[1].value[c];
     ft__parallel(call->context, (int)run.s.blocks, ft__batch_norm_sums_block, &run);
     for (c = 0; c < channels; ++c) {
         float inverse = saved[channels + c], scale = inverse * call->input[1].value[c];
@@ -5469,7 +5531,6 @@ static void ft__batch_norm_backward(const ft__call *call)
         }
         if (call->input[1].gradient) call->input[1].gradient[c] += (float)sum_h;
         if (call->input[2].gradient) call->input[2].gradient[c] += (float)sum;
-        run.pass[c] = scale;
         run.pass[channels + c] = call->training ? -scale * inverse * (float)(sum_h / count) : 0;
         run.pass[2 * channels + c] = call->training ? -scale * (float)(sum / count) : 0;
     }
@@ -6533,7 +6594,7 @@ static void ft__mse_backward(const ft__call *call)
 static const ft__row ft__rows[] = {FT__OPERATORS(FT__OP_ROW)};
 
 /* =============================================================================================
-   [SECTION] 10 Graph: plan, forward, backward
+   [SECTION] 10 Graph: nodes and plan
    Nodes are added in any order that the builder likes; m->order is the order of execution. A plan
    fixes, for one purpose (evaluation or training) and a largest batch, which operators run, in
    which form, and where each value lies: nothing is allocated in a step.
@@ -6888,6 +6949,14 @@ static int ft__only_reader(const ft_model *m, const char *needed, int id)
     return found;
 }
 
+/* Whether a step's own backward sees to the activation that it applied. */
+static bool ft__masks(const ft_model *m, const ft__step *step)
+{
+    int op = step->activation ? m->nodes[step->activation - 1].op : FT__OP_none;
+    return (ft__rows[m->nodes[step->id - 1].op].reads & FT__MASKS)
+        && (op == FT__OP_relu || op == FT__OP_relu6);
+}
+
 /* Extends a step over what follows it and nothing else reads: a batch norm, where nothing is
    trained, and an activation. */
 static void ft__fuse(const ft_model *m, const ft__plan *plan, const char *needed, ft__step *step)
@@ -7065,6 +7134,14 @@ static size_t ft__round_up(size_t bytes)
     return (bytes + FT__ALIGNMENT - 1) / FT__ALIGNMENT * FT__ALIGNMENT;
 }
 
+/* Whether backward of a step needs its output: to know an activation's slope, its own or one that
+   it applied. */
+static bool ft__keeps_output(const ft_model *m, const ft__step *step)
+{
+    int reads = ft__rows[m->nodes[step->id - 1].op].reads;
+    return (reads & FT__READS_Y) || (step->activation && !ft__masks(m, step));
+}
+
 /* The last moment at which a node's value is read. Step i runs forward at moment i and backward at
    moment 2 * step_count - i. */
 static int ft__last_use(const ft_model *m, const ft__plan *plan, int id, int made_by)
@@ -7081,8 +7158,8 @@ static int ft__last_use(const ft_model *m, const ft__plan *plan, int id, int mad
                 && 2 * plan->step_count - i > last)
                 last = 2 * plan->step_count - i;
         }
-        if (step->output == id && step->trained
-            && (step->activation || (ft__rows[reader->op].reads & FT__READS_Y)) && 2 * plan->step_count - i > last)
+        if (step->output == id && step->trained && ft__keeps_output(m, step)
+            && 2 * plan->step_count - i > last)
             last = 2 * plan->step_count - i;
     }
     return last;
@@ -7298,7 +7375,9 @@ static ft__plan *ft__plan_for(ft_model *m, int batch, bool training)
     return m->plans[training];
 }
 
-/* ---- Running ---- */
+/* =============================================================================================
+   [SECTION] 10.1 Graph: running
+   ============================================================================================= */
 
 static double ft__clock(const ft__context *c)
 {
@@ -7373,7 +7452,7 @@ static void ft__run_forward(ft_model *m, ft__plan *plan, int from, int to, int b
 }
 
 /* The first to add to a gradient is the last reader, for backward runs from the end: it may write
-   instead, or the gradient is set to zero before. Parameters' gradients are zeroed by the update. */
+   instead, or the gradient is set to zero before. Parameters' are zeroed by the update. */
 static void ft__fresh_gradients(const ft_model *m, const ft__plan *plan, int at, int batch,
                                 bool runs)
 {
@@ -7401,7 +7480,7 @@ static void ft__run_backward(ft_model *m, const ft__plan *plan, int batch)
         double start = ft__clock(&m->context);
         bool runs = call.output.gradient && backward;
         ft__fresh_gradients(m, plan, i, batch, runs);
-        if (runs && step->activation) ft__activation_back(&call);
+        if (runs && step->activation && !ft__masks(m, step)) ft__activation_back(&call);
         if (runs) backward(&call);
         m->nodes[step->id - 1].time.backward += ft__clock(&m->context) - start;
     }

@@ -590,9 +590,82 @@ static void test_surgery(void)
     ft_destroy(m);
 }
 
+/* ---- Activations applied by the layer before them ---- */
+
+enum { CONV, NORM, ADD, LINEAR, LAYERS };
+
+/* A layer, an activation, a head. A frozen dropout between the two, which changes nothing, keeps the
+   layer from applying the activation itself. */
+static ft_model *layer_and_activation(int layer, const char *kind, bool apart)
+{
+    ft_desc desc = {.seed = 9};
+    ft_model *m = ft_create(desc);
+    ft_input_options picture = {.size = {3, 6, 6}}, classes = {.type = FT_I32};
+    ft_conv2d_options conv = {.kernel = {3}, .padding = {1}}, plain = {.kernel = {1}};
+    ft_batch_norm_options norm = {0};
+    ft_linear_options linear = {0};
+    ft_dropout_options dropout = {0};
+    ft_activation_options none = {0};
+    ft_loss_options loss = {0};
+    ft_node input = ft_input(m, "input", picture), x = ft_conv2d(m, "conv", input, 8, conv);
+    if (layer == NORM) x = ft_batch_norm(m, "norm", x, norm);
+    if (layer == ADD) x = ft_add(m, "add", x, ft_conv2d(m, "other", input, 8, plain));
+    if (layer == LINEAR) x = ft_linear(m, "linear", ft_flatten(m, "flat", x), 16, linear);
+    if (apart) x = ft_dropout(m, "drop", x, dropout);
+    x = ft_activation(m, kind, "activation", x, none);
+    if (layer != LINEAR) x = ft_flatten(m, "flatten", x);
+    x = ft_linear(m, "head", x, 4, linear);
+    ft_set_output(m, x);
+    ft_set_loss(m, ft_cross_entropy(m, "loss", x, ft_input(m, "labels", classes), loss));
+    if (apart) ft_freeze(m, "drop");
+    return m;
+}
+
+static void test_fused(int layer, const char *kind)
+{
+    static const char *const names[] = {"conv.weight", "conv.bias", "norm.weight", "norm.bias",
+                                        "linear.weight", "other.weight", "head.weight"};
+    ft_model *m[2];
+    float loss[2], values[5 * 108], gradient[2][5000];
+    int classes[5] = {0, 1, 2, 3, 1}, i, which;
+    size_t n, k;
+    for (i = 0; i < 5 * 108; ++i) values[i] = (float)(i * 37 % 101) / 50.0f - 1;
+    for (which = 0; which < 2; ++which) {
+        m[which] = layer_and_activation(layer, kind, which == 1);
+        ft_feed(m[which], ft_find(m[which], "input"), values, 5);
+        ft_feed(m[which], ft_find(m[which], "labels"), classes, 5);
+        loss[which] = ft_forward(m[which], true);
+        ft_backward(m[which]);
+        CHECK(ft_error(m[which]) == FT_OK, "%s", ft_error_text(m[which]));
+    }
+    CHECK(CLOSE(loss[0], loss[1], 1e-6), "layer %d and %s: %g, apart %g", layer, kind,
+          (double)loss[0], (double)loss[1]);
+    for (n = 0; n < sizeof names / sizeof *names; ++n) {
+        ft_node node = ft_find(m[0], names[n]);
+        size_t count = node.id ? ft__node_count_at(&m[0]->nodes[node.id - 1], 1) : 0;
+        double worst = 0, largest = 0;
+        for (which = 0; count && which < 2; ++which)
+            ft_get_gradient(m[which], ft_find(m[which], names[n]), gradient[which], count);
+        for (k = 0; k < count; ++k) {
+            double off = fabs((double)gradient[0][k] - (double)gradient[1][k]);
+            if (!(off <= worst)) worst = off;
+            if (fabs((double)gradient[1][k]) > largest) largest = fabs((double)gradient[1][k]);
+        }
+        CHECK(!count || worst <= 2e-5 * largest, "layer %d and %s: %s off by %g of %g", layer,
+              kind, names[n], worst, largest);
+    }
+    ft_destroy(m[0]);
+    ft_destroy(m[1]);
+}
+
 int main(void)
 {
+    static const char *const kinds[] = {"relu", "relu6", "sigmoid", "tanh", "leaky_relu", "gelu"};
+    int layer;
+    size_t kind;
     make_pictures();
+    for (layer = 0; layer < LAYERS; ++layer)
+        for (kind = 0; kind < sizeof kinds / sizeof *kinds; ++kind) test_fused(layer, kinds[kind]);
     test_frozen(FT_SGD);
     test_frozen(FT_ADAM);
     test_frozen(FT_ADAMW);
