@@ -3,6 +3,7 @@
 # make test       every test; ends with "N passed, N failed, N skipped"
 # make test-long  also those that need PyTorch or many minutes
 # make check      the header's form: INDEX, order of sections, widths
+# make bench      times it beside other libraries (those that make bench-deps installs, if it was run)
 # make mutate     break the header on purpose, in many places, and see that a test notices
 
 CFLAGS ?= -O2 -g
@@ -45,6 +46,15 @@ test-long: deps
 check:
 	@sh tests/check_header.sh
 
+build/bench: bench/bench.c | build
+	$(CC) $(FLAGS) $< -o $@ $(LIBS)
+
+bench: build/bench
+	@$(PYTHON) bench/run.py
+
+bench-deps:
+	$(PYTHON) -m pip install torch torchvision safetensors numpy onnx onnxruntime openvino
+
 mutate: deps
 	@sh tests/mutate.sh
 
@@ -52,4 +62,4 @@ clean:
 	rm -rf build
 
 -include $(wildcard build/*.d)
-.PHONY: all deps demo test test-long check mutate clean
+.PHONY: all deps demo test test-long check bench bench-deps mutate clean

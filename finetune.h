@@ -3245,13 +3245,13 @@ typedef struct ft__costs { size_t saved, workspace, prepared; uint64_t multiply_
 /* FUSES: forward applies call->fused to what it writes. IN_PLACE: the first input's gradient may
    lie where the output's does. MASKS: backward knows from x where a fused relu or relu6 was flat,
    so that the output need not be kept. */
-enum { FT__READS_X = 1, FT__READS_Y = 2, FT__WRITES = 4, FT__FUSES = 8, FT__IN_PLACE = 16,
-       FT__MASKS = 32 };
-
-/* Of activations, and of layers that fuse them. */
-enum { FT__OF_X = FT__READS_X | FT__WRITES | FT__IN_PLACE,
-       FT__OF_Y = FT__READS_Y | FT__WRITES | FT__IN_PLACE,
-       FT__LAYER = FT__READS_X | FT__WRITES | FT__FUSES };
+enum {
+    FT__READS_X = 1, FT__READS_Y = 2, FT__WRITES = 4, FT__FUSES = 8, FT__IN_PLACE = 16,
+    FT__MASKS = 32,
+    FT__OF_X = FT__READS_X | FT__WRITES | FT__IN_PLACE, /* activations, by what their slope is of */
+    FT__OF_Y = FT__READS_Y | FT__WRITES | FT__IN_PLACE,
+    FT__LAYER = FT__READS_X | FT__WRITES | FT__FUSES    /* layers that apply activations */
+};
 
 /* X(name, inputs at least, at most, backward reads, shape, forward, backward, costs, fields) */
 #define FT__OPERATORS(X)                                                                          \

@@ -1,7 +1,8 @@
 /* bench.c - times one piece of work with finetune.h and prints one line of JSON.
-     build/bench WORK [SECONDS] [--threads N] [--operators]
-   WORK as in bench/run.py; --operators also prints what every operator took. The values are drawn
-   at random: no file is read. */
+     build/bench WORK [SECONDS] [--threads N] [--simd LEVEL] [--operators] [--check DIRECTORY]
+   WORK as in bench/run.py. --operators also prints what every operator took; --check compares the
+   logits with those of another library (bench/peers.py export) instead. Else the values are drawn
+   at random, and no file is read. */
 #define _POSIX_C_SOURCE 200809L
 #define FINETUNE_IMPLEMENTATION
 #include "finetune.h"
@@ -99,10 +100,84 @@ static void step(ft_model *m, const work *w, const float *values, const int *lab
     ft_update(m, 1e-4f);
 }
 
+/* out [m, n] = a [m, k] b [k, n], over and over; prints GFLOP a second. */
+static int multiply(ft_model *m, const char *name, double seconds)
+{
+    size_t rows = 0, columns = 0, k = 0;
+    double start, took;
+    float *a, *b, *out, *workspace;
+    int steps = 0;
+    sscanf(name, "gemm_%zu_%zu_%zu", &rows, &columns, &k);
+    if (rows * columns * k == 0) return 2;
+    a = random_numbers(rows * k);
+    b = random_numbers(k * columns);
+    out = random_numbers(rows * columns);
+    workspace = random_numbers(ft__gemm_workspace(&m->context, k));
+    start = now(NULL);
+    do {
+        ft__gemm_parallel(&m->context, rows, columns, k, ft__rows_of(a, k),
+                          ft__rows_of(b, columns), out, columns, false, workspace);
+        if (steps == 0) start = now(NULL);
+        took = now(NULL) - start;
+        steps += 1;
+    } while (took < seconds);
+    printf("{\"work\": \"%s\", \"per_second\": %.2f, \"resident_mb\": 0, \"first_step\": 0}\n",
+           name, 2e-9 * (double)(rows * columns * k) * (steps - 1) / took);
+    free(a);
+    free(b);
+    free(out);
+    free(workspace);
+    return 0;
+}
+
+static float *read_numbers(const char *directory, const char *name, size_t count)
+{
+    char path[700];
+    float *numbers = random_numbers(count);
+    FILE *file;
+    snprintf(path, sizeof path, "%s/%s", directory, name);
+    file = fopen(path, "rb");
+    if (!file || fread(numbers, sizeof *numbers, count, file) != count) {
+        fprintf(stderr, "%s: wants %zu numbers\n", path, count);
+        exit(1);
+    }
+    fclose(file);
+    return numbers;
+}
+
+/* How far the logits are from the other library's, as a share of the largest. */
+static int compare(ft_model *m, const work *w, const char *directory, size_t sample)
+{
+    ft_weights_options strict = {0};
+    char path[700];
+    size_t i, count;
+    float *input, *want, *got;
+    double worst = 0, largest = 0;
+    snprintf(path, sizeof path, "%s/model.safetensors", directory);
+    ft_load_weights(m, path, strict);
+    count = (size_t)ft_node_shape(m, ft_output(m)).size[1] * (size_t)w->batch;
+    input = read_numbers(directory, "input.bin", sample * (size_t)w->batch);
+    want = read_numbers(directory, "logits.bin", count);
+    got = random_numbers(count);
+    ft_run(m, input, w->batch, got);
+    for (i = 0; i < count; ++i) {
+        double off = fabs((double)got[i] - (double)want[i]);
+        if (!(off <= worst)) worst = off;
+        if (fabs((double)want[i]) > largest) largest = fabs((double)want[i]);
+    }
+    if (ft_error(m) != FT_OK) fprintf(stderr, "%s\n", ft_error_text(m));
+    else printf("{\"work\": \"%s\", \"off\": %g}\n", w->name, worst / largest);
+    free(input);
+    free(want);
+    free(got);
+    return ft_error(m) != FT_OK;
+}
+
 int main(int argc, char **argv)
 {
     double seconds = 3, start, took, first, begin = now(NULL);
     const work *w = NULL;
+    const char *gemm = NULL, *check = NULL;
     ft_desc desc = {0};
     ft_optimizer_options adam = {.optimizer = FT_ADAM, .learning_rate = 1e-4f};
     struct rusage usage;
@@ -116,21 +191,34 @@ int main(int argc, char **argv)
         size_t j;
         if (strcmp(argv[i], "--threads") == 0 && i + 1 < argc) desc.threads = atoi(argv[++i]);
         else if (strcmp(argv[i], "--simd") == 0 && i + 1 < argc) desc.simd = argv[++i];
+        else if (strcmp(argv[i], "--check") == 0 && i + 1 < argc) check = argv[++i];
         else if (strcmp(argv[i], "--operators") == 0) operators = true;
+        else if (strncmp(argv[i], "gemm_", 5) == 0) gemm = argv[i];
         else if (argv[i][0] >= '0' && argv[i][0] <= '9') seconds = atof(argv[i]);
         for (j = 0; j < sizeof works / sizeof *works; ++j)
             if (strcmp(argv[i], works[j].name) == 0) w = &works[j];
     }
-    if (!w) {
-        fprintf(stderr, "usage: bench WORK [SECONDS] [--threads N] [--simd LEVEL] [--operators]\n");
+    if (!w && !gemm) {
+        fprintf(stderr, "usage: bench WORK [SECONDS] [--threads N] [--simd LEVEL] [--operators]"
+                        " [--check DIRECTORY]\n");
         return 2;
     }
     if (operators) desc.clock = now;
     m = ft_create(desc);
+    if (gemm) {
+        i = multiply(m, gemm, seconds);
+        ft_destroy(m);
+        return i;
+    }
     build(m, w);
     if (w->training) ft_set_optimizer(m, adam);
     shape = ft_node_shape(m, ft_find(m, "input"));
     for (i = 1; i < shape.rank; ++i) sample *= (size_t)shape.size[i];
+    if (check) {
+        i = compare(m, w, check, sample);
+        ft_destroy(m);
+        return i;
+    }
     values = random_numbers(sample * (size_t)w->batch);
     logits = random_numbers(1000 * (size_t)w->batch);
     labels = (int *)calloc((size_t)w->batch, sizeof *labels);

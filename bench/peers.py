@@ -1,0 +1,203 @@
+"""The same work as bench.c in other libraries, one line of JSON.
+
+    peers.py PEER WORK SECONDS THREADS     PEER: torch, onnxruntime, openvino, numpy (its OpenBLAS)
+    peers.py export WORK DIRECTORY         weights, input and logits, which bench.c compares with
+"""
+import json
+import os
+import resource
+import sys
+import time
+
+STARTED = time.time()
+PEER, WORK = sys.argv[1], sys.argv[2]
+THREADS = int(sys.argv[4]) if PEER != "export" else 2
+for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ[name] = str(THREADS)
+
+
+def build(work):
+    """The network, named as finetune.h names it, and a batch."""
+    import torch
+    from torch import nn
+    import torch.nn.functional as F
+
+    class KerasCnn(nn.Module):
+        def __init__(self):
+            super().__init__()
+            width = 3
+            for i, out in enumerate((32, 64, 128, 256, 512), 1):
+                setattr(self, f"conv{i}", nn.Conv2d(width, out, 3, padding=1))
+                width = out
+            self.fc1, self.drop, self.fc2 = nn.Linear(512, 1024), nn.Dropout(0.5), nn.Linear(1024, 10)
+
+        def forward(self, x):
+            for i in range(1, 6):
+                x = F.max_pool2d(F.relu(getattr(self, f"conv{i}")(x)), 2)
+            return self.fc2(self.drop(F.relu(self.fc1(x.flatten(1)))))
+
+    class Block(nn.Module):
+        def __init__(self, width, out, stride):
+            super().__init__()
+            self.stride = stride
+            self.dw_conv = nn.Conv2d(width, width, 3, stride, 0 if stride > 1 else 1,
+                                     groups=width, bias=False)
+            self.dw_bn = nn.BatchNorm2d(width, 1e-3)
+            self.pw_conv = nn.Conv2d(width, out, 1, bias=False)
+            self.pw_bn = nn.BatchNorm2d(out, 1e-3)
+
+        def forward(self, x):
+            x = F.pad(x, (0, 1, 0, 1)) if self.stride > 1 else x  # TensorFlow's SAME
+            return F.relu6(self.pw_bn(self.pw_conv(F.relu6(self.dw_bn(self.dw_conv(x))))))
+
+    class First(nn.Module):
+        def __init__(self, out):
+            super().__init__()
+            self.conv, self.bn = nn.Conv2d(3, out, 3, 2, bias=False), nn.BatchNorm2d(out, 1e-3)
+
+        def forward(self, x):
+            return F.relu6(self.bn(self.conv(F.pad(x, (0, 1, 0, 1)))))
+
+    class MobileNet(nn.Module):
+        def __init__(self):
+            super().__init__()
+            width, layers = 8, [First(8)]
+            for out, stride in zip((16, 32, 32, 64, 64, 128, 128, 128, 128, 128, 128, 256, 256),
+                                   (1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1)):
+                layers.append(Block(width, out, stride))
+                width = out
+            self.features, self.classifier = nn.Sequential(*layers), nn.Linear(256, 1000)
+
+        def forward(self, x):
+            return self.classifier(self.features(x).mean((2, 3)))
+
+    class Mlp(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc1, self.fc2 = nn.Linear(784, 128), nn.Linear(128, 10)
+
+        def forward(self, x):
+            return self.fc2(F.relu(self.fc1(x)))
+
+    torch.manual_seed(1)
+    batch = 1 if work.endswith("_1") else 32 if work in ("keras_cnn", "mlp") else 16
+    if work.startswith("resnet18"):
+        from torchvision.models import resnet18
+        return resnet18(), torch.randn(batch, 3, 224, 224)
+    if work.startswith("mobilenet"):
+        return MobileNet(), torch.randn(batch, 3, 224, 224)
+    if work == "keras_cnn":
+        return KerasCnn(), torch.randn(batch, 3, 32, 32)
+    return Mlp(), torch.randn(batch, 784)
+
+
+def export(work, directory):
+    import torch
+    from safetensors.torch import save_file
+    net, x = build(work)
+    if work != "mlp" and work != "keras_cnn":
+        net.train()
+        for _ in range(2):  # statistics that fit, so that logits are of order 1
+            net(torch.randn(4, *x.shape[1:]))
+    net.eval()
+    with torch.no_grad():
+        logits = net(x)
+    save_file({k: v.contiguous() for k, v in net.state_dict().items()},
+              f"{directory}/model.safetensors")
+    x.numpy().tofile(f"{directory}/input.bin")
+    logits.numpy().tofile(f"{directory}/logits.bin")
+
+
+def torch_step(work):
+    import torch
+    torch.set_num_threads(THREADS)
+    net, x = build(work)
+    y = torch.arange(x.shape[0]) % 10
+    if x.dim() == 4:  # its faster memory format
+        net, x = net.to(memory_format=torch.channels_last), x.to(memory_format=torch.channels_last)
+    if "inference" in work:
+        net.eval()
+        with torch.no_grad():
+            net = torch.jit.optimize_for_inference(torch.jit.trace(net, x))
+
+        def predict():
+            with torch.no_grad():
+                net(x)
+        return predict, x.shape[0]
+    if work == "resnet18_layer4":
+        for name, p in net.named_parameters():
+            p.requires_grad = name.startswith(("layer4", "fc"))
+    adam = torch.optim.Adam([p for p in net.parameters() if p.requires_grad], 1e-4)
+
+    def train():
+        adam.zero_grad()
+        torch.nn.functional.cross_entropy(net(x), y).backward()
+        adam.step()
+    return train, x.shape[0]
+
+
+def onnx_file(work):
+    import torch
+    net, x = build(work)
+    path = f"/tmp/finetune_bench_{work}.onnx"
+    if not os.path.exists(path):
+        torch.onnx.export(net.eval(), (x,), path, dynamo=False, input_names=["x"])
+    return path, x.numpy()
+
+
+def onnxruntime_step(work):
+    import onnxruntime
+    path, x = onnx_file(work)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = THREADS
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return lambda: session.run(None, {"x": x}), x.shape[0]
+
+
+def openvino_step(work):
+    import openvino
+    path, x = onnx_file(work)
+    core = openvino.Core()
+    hint = "LATENCY" if x.shape[0] == 1 else "THROUGHPUT"
+    model = core.compile_model(path, "CPU", {"INFERENCE_NUM_THREADS": THREADS,
+                                             "PERFORMANCE_HINT": hint, "NUM_STREAMS": 1,
+                                             "INFERENCE_PRECISION_HINT": "f32"})
+    return lambda: model([x]), x.shape[0]
+
+
+def gemm_step(work, peer):
+    m, n, k = (int(v) for v in work.split("_")[1:])
+    if peer == "torch":
+        import torch
+        torch.set_num_threads(THREADS)
+        a, b, out = torch.randn(m, k), torch.randn(k, n), torch.empty(m, n)
+        return lambda: torch.matmul(a, b, out=out), 2e-9 * m * n * k
+    import numpy
+    a, b = numpy.random.rand(m, k).astype("f"), numpy.random.rand(k, n).astype("f")
+    out = numpy.empty((m, n), "f")
+    return lambda: numpy.matmul(a, b, out=out), 2e-9 * m * n * k
+
+
+def main():
+    if PEER == "export":
+        export(WORK, sys.argv[3])
+        return
+    if WORK.startswith("gemm_"):
+        step, each = gemm_step(WORK, PEER)
+    else:
+        step, each = {"torch": torch_step, "onnxruntime": onnxruntime_step,
+                      "openvino": openvino_step}[PEER](WORK)
+    step()
+    first = time.time() - STARTED
+    step()
+    count, start = 0, time.time()
+    while time.time() - start < float(sys.argv[3]):
+        step()
+        count += 1
+    took = time.time() - start
+    print(json.dumps({"work": WORK, "per_second": round(count * each / took, 2),
+                      "resident_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+                      "first_step": round(first, 3)}))
+
+
+main()

@@ -1,0 +1,123 @@
+"""Runs bench.c's work and that of the other libraries in turn, and writes bench/RESULTS.md.
+
+    run.py [--rounds 5] [--seconds 3] [--threads 2] [WORK ...]
+
+A line is the median of the rounds' ratios, ours to theirs, with the least and the largest. Before it
+is timed, the network's outputs are compared on the same weights and the same input. What is not
+installed is left out (make bench-deps installs it).
+"""
+import argparse
+import importlib.util
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+OURS = os.path.join(HERE, "..", "build", "bench")
+TRAINING = ["resnet18_whole", "resnet18_layer4", "keras_cnn", "mobilenet_whole", "mlp"]
+INFERENCE = ["resnet18_inference_16", "resnet18_inference_1", "mobilenet_inference_1"]
+GEMM = ["gemm_512_512_512", "gemm_1024_1024_1024", "gemm_2048_2048_2048", "gemm_3136_64_576",
+        "gemm_784_128_1152", "gemm_196_256_2304", "gemm_49_512_4608"]
+
+
+def run(command):
+    result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    lines = [line for line in result.stdout.splitlines() if line.startswith("{")]
+    return json.loads(lines[-1]) if result.returncode == 0 and lines else None
+
+
+def peers_of(work):
+    names = (["torch", "numpy"] if work.startswith("gemm") else
+             ["torch", "onnxruntime", "openvino"] if "inference" in work else ["torch"])
+    return [name for name in names if importlib.util.find_spec(name)]
+
+
+def same_outputs(work, threads):
+    """How far our logits are from PyTorch's, as a share of the largest."""
+    with tempfile.TemporaryDirectory() as directory:
+        subprocess.run([sys.executable, f"{HERE}/peers.py", "export", work, directory], check=True,
+                       stderr=subprocess.DEVNULL)
+        found = run([OURS, work, "--check", directory, "--threads", threads])
+        return found["off"] if found else None
+
+
+def spread(values):
+    return f"{statistics.median(values):.2f} ({min(values):.2f}-{max(values):.2f})"
+
+
+def compare(work, peer, options):
+    ratios, ours, theirs = [], None, None
+    for _ in range(options.rounds):
+        a = run([OURS, work, str(options.seconds), "--threads", str(options.threads)])
+        b = run([sys.executable, f"{HERE}/peers.py", peer, work, str(options.seconds),
+                 str(options.threads)])
+        if not a or not b:
+            return None
+        ratios.append(a["per_second"] / b["per_second"])
+        ours, theirs = a, b
+    return ratios, ours, theirs
+
+
+def processor():
+    with open("/proc/cpuinfo") as file:
+        text = file.read()
+    flags = next(line for line in text.splitlines() if line.startswith("flags")).split()
+    name = next(line for line in text.splitlines() if line.startswith("model name"))
+    sets = [flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in flags]
+    return f"{name.split(':')[1].strip()}, {os.cpu_count()} cores, {' '.join(sets)}"
+
+
+def versions():
+    from importlib.metadata import PackageNotFoundError, version
+    found = []
+    for name in ("torch", "onnxruntime", "openvino", "numpy"):
+        try:
+            found.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            pass
+    return ", ".join(found)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=3)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("work", nargs="*")
+    options = parser.parse_args()
+    works = options.work or TRAINING + INFERENCE + GEMM
+    lines = ["# What was measured", "",
+             f"`python3 bench/run.py --rounds {options.rounds} --seconds {options.seconds:g}"
+             f" --threads {options.threads}{' ' if options.work else ''}"
+             f"{' '.join(options.work)}` on {processor()}; {versions()},"
+             f" {platform.system()}, Python {platform.python_version()}.", "",
+             "Samples (for gemm_M_N_K: GFLOP) a second, ours to theirs, alternating, the median of"
+             " the rounds and the least and largest ratio; largest resident memory; seconds from"
+             " the start of the process to the end of the first step. Networks' logits were"
+             " compared before: the largest difference as a share of the largest logit.", "",
+             "| work | against | ratio | ours | theirs | MB ours | MB theirs | start ours"
+             " | start theirs | logits off |", "|" + " --- |" * 10]
+    for work in works:
+        off = None if work.startswith("gemm") else same_outputs(work, str(options.threads))
+        if off is not None and not off < 1e-3:
+            sys.exit(f"{work}: our logits are off by {off} of the largest: not the same work")
+        for peer in peers_of(work):
+            found = compare(work, peer, options)
+            if not found:
+                lines.append(f"| {work} | {peer} | failed |" + " |" * 7)
+                continue
+            ratios, a, b = found
+            lines.append(f"| {work} | {peer} | {spread(ratios)} | {a['per_second']} |"
+                         f" {b['per_second']} | {a['resident_mb']} | {b['resident_mb']} |"
+                         f" {a['first_step']} | {b['first_step']} |"
+                         f" {'' if off is None else f'{off:.1e}'} |")
+            print(lines[-1], flush=True)
+    with open(os.path.join(HERE, "RESULTS.md"), "w") as file:
+        file.write("\n".join(lines) + "\n")
+
+
+main()
