@@ -36,9 +36,9 @@
      [SECTION] 7.1 Initialisers
      [SECTION] 8.0 The table of operators
      [SECTION] 8.1 Activations
-     [SECTION] 8.2 Linear
-     [SECTION] 8.3 Convolution
-     [SECTION] 8.3.1 Convolution in Winograd's form
+     [SECTION] 8.2 Convolution
+     [SECTION] 8.2.1 Convolution in Winograd's form
+     [SECTION] 8.3 Linear
      [SECTION] 8.4 Normalisation
      [SECTION] 8.5 Pooling
      [SECTION] 8.6 Shape and arithmetic
@@ -2510,6 +2510,12 @@ static void ft__walk_rows(const ft__walk *w, size_t first, size_t count, size_t 
 {
     size_t i, padded = ft__pad_to(count, tile_rows), plane = (size_t)w->rows * (size_t)w->columns;
     int tap;
+    if (w->taps == 1 && w->step[0] == 1 && w->step[1] == 1 && w->offset[0] == 0
+        && w->offset[1] == 0 && w->rows == w->height && w->columns == w->width) {
+        for (i = 0; i < padded; ++i) /* a plain matrix: one row after the other */
+            table[i] = w->from + (first + (i < count ? i : count - 1)) * w->pixel;
+        return;
+    }
     for (i = 0; i < padded; ++i) {
         size_t at = first + (i < count ? i : count - 1), point = at % plane;
         const float **to = table + i / tile_rows * tile_rows * (size_t)w->taps + i % tile_rows;
@@ -3810,26 +3816,13 @@ static void ft__dropout_backward(const ft__call *call)
 }
 
 /* =============================================================================================
-   [SECTION] 8.2 Linear
-   x [..., in], weight [out, in], bias [out]: y = x weight^T + bias
-   dx = dy weight, dweight = dy^T x, dbias = sum of dy over the rows
+   [SECTION] 8.2 Convolution
+   x [N, C, H, W], weight [O, C / groups, h, w], bias [O]. Every output pixel is a row of a matrix
+   product (section 6.3): what the kernel sees there, [taps, channels], times the weights as
+   [taps * channels, O].
+       y = X W + bias,   dW = X^T dy,   dx = a convolution of dy with the kernel turned round
+   Forward and dx are parted by blocks of pixels, dW by its own rows: each number has one owner.
    ============================================================================================= */
-static ft_status ft__linear_shape(ft__context *c, const ft__node *node, const ft__tensor *input,
-                                  int input_count, ft_shape *output)
-{
-    const ft_shape *x = &input[0].shape, *w = &input[1].shape;
-    char text[80], other[80];
-    *output = *x;
-    if (x->rank < 2 || w->rank != 2 || x->size[x->rank - 1] != w->size[1])
-        return ft__fail(c, FT_SHAPE, "%s: input %s does not fit weight %s", node->name,
-                        ft__shape_text(x, text), ft__shape_text(w, other));
-    if (input_count > 2 && (input[2].shape.rank != 1 || input[2].shape.size[0] != w->size[0]))
-        return ft__fail(c, FT_SHAPE, "%s: bias %s does not fit weight %s", node->name,
-                        ft__shape_text(&input[2].shape, text), ft__shape_text(w, other));
-    output->size[x->rank - 1] = w->size[0];
-    return ft__want_numbers(c, node, input, input_count);
-}
-
 /* ---- Sums over the rows of [rows, columns], added to `to`: 64 rows at a time in float, those in
    double ---- */
 typedef struct ft__column_job { const float *from; float *to; size_t rows, columns; }
@@ -3878,108 +3871,6 @@ static void ft__zero(ft__context *c, const ft__tensor *t)
     ft__parallel(c, ft__chunks(ft__count(t)), ft__zero_chunk, (void *)(uintptr_t)t);
 }
 
-/* Rows of x, inputs and outputs. */
-typedef struct ft__linear_size { size_t rows, in, out; } ft__linear_size;
-
-static ft__linear_size ft__linear_size_of(const ft__call *call)
-{
-    ft__linear_size s;
-    s.out = (size_t)call->input[1].shape.size[0];
-    s.in = (size_t)call->input[1].shape.size[1];
-    s.rows = ft__count(&call->output) / s.out;
-    return s;
-}
-
-static void ft__linear_costs(const ft__call *call, ft__costs *costs)
-{
-    ft__linear_size s = ft__linear_size_of(call);
-    size_t longest = s.in > s.out ? s.in : s.out;
-    if (s.rows > longest) longest = s.rows; /* dweight sums over the rows */
-    costs->workspace = ft__gemm_workspace(call->context, longest) * sizeof(float);
-    if (call->input[0].shape.rank == 4)
-        costs->workspace += 2 * s.rows * (s.in + s.out) * sizeof(float);
-    costs->multiply_adds = (uint64_t)s.rows * s.in * s.out;
-}
-
-static void ft__linear_forward_rows(const ft__call *call)
-{
-    ft__linear_size s = ft__linear_size_of(call);
-    size_t r, i;
-    ft__gemm_parallel(call->context, s.rows, s.out, s.in, ft__rows_of(call->input[0].value, s.in),
-                      ft__transposed(ft__rows_of(call->input[1].value, s.in)), call->output.value,
-                      s.out, false, call->workspace);
-    for (r = 0; call->input_count > 2 && r < s.rows; ++r)
-        for (i = 0; i < s.out; ++i)
-            call->output.value[r * s.out + i] += call->input[2].value[i];
-    if (call->fused) ft__activate(call->fused, call->fused_options, call->output.value,
-                                  s.rows * s.out);
-}
-
-static void ft__linear_backward_rows(const ft__call *call)
-{
-    ft__linear_size s = ft__linear_size_of(call);
-    ft__matrix dy = ft__rows_of(call->output.gradient, s.out);
-    if (call->input[0].gradient)
-        ft__gemm_parallel(call->context, s.rows, s.in, s.out, dy,
-                          ft__rows_of(call->input[1].value, s.in), call->input[0].gradient, s.in,
-                          !call->input[0].fresh, call->workspace);
-    if (call->input[1].gradient)
-        ft__gemm_parallel(call->context, s.out, s.in, s.rows, ft__transposed(dy),
-                          ft__rows_of(call->input[0].value, s.in), call->input[1].gradient, s.in,
-                          true, call->workspace);
-    if (call->input_count > 2 && call->input[2].gradient)
-        ft__add_column_sums(call->context, call->output.gradient, s.rows, s.out,
-                            call->input[2].gradient);
-}
-
-/* A tensor [N, C, H, W] that lies channels last is turned first, and what comes out is turned back:
-   linear sums over W. */
-static void ft__linear_turned(const ft__call *call, bool backward)
-{
-    const ft__tensor *x = &call->input[0], *y = &call->output;
-    size_t in = ft__count(x), out = ft__count(y), i;
-    ft__call turned = *call;
-    ft__tensor input[3];
-    for (i = 0; i < (size_t)call->input_count; ++i) input[i] = call->input[i];
-    turned.input = input;
-    input[0].value = call->workspace;
-    input[0].gradient = x->gradient ? input[0].value + in : NULL;
-    turned.output.value = input[0].value + 2 * in;
-    turned.output.gradient = turned.output.value + out;
-    turned.workspace = turned.output.gradient + out;
-    ft__turn(call->context, &x->shape, FT__TO_FIRST, x->value, input[0].value, false);
-    if (!backward) {
-        ft__linear_forward_rows(&turned);
-        ft__turn(call->context, &y->shape, FT__TO_LAST, turned.output.value, y->value, false);
-        return;
-    }
-    ft__turn(call->context, &y->shape, FT__TO_FIRST, y->gradient, turned.output.gradient, false);
-    input[0].fresh = true;
-    ft__linear_backward_rows(&turned);
-    if (x->gradient)
-        ft__turn(call->context, &x->shape, FT__TO_LAST, input[0].gradient, x->gradient, !x->fresh);
-}
-
-static void ft__linear_forward(const ft__call *call)
-{
-    if (call->input[0].channels_last) ft__linear_turned(call, false);
-    else ft__linear_forward_rows(call);
-}
-
-static void ft__linear_backward(const ft__call *call)
-{
-    if (call->input[0].channels_last) ft__linear_turned(call, true);
-    else ft__linear_backward_rows(call);
-}
-
-/* =============================================================================================
-   [SECTION] 8.3 Convolution
-   x [N, C, H, W], weight [O, C / groups, h, w], bias [O]. Every output pixel is a row of a matrix
-   product (section 6.3): what the kernel sees there, [taps, channels], times the weights as
-   [taps * channels, O].
-       y = X W + bias,   dW = X^T dy,   dx = a convolution of dy with the kernel turned round
-   Forward and dx are parted by blocks of pixels, dW by its own rows: each number has one owner.
-   ============================================================================================= */
 static const ft__field ft__conv2d_fields[] = {
     {"stride", offsetof(ft_conv2d_options, stride), 2, 'i'},
     {"padding", offsetof(ft_conv2d_options, padding), 4, 'i'},
@@ -4360,14 +4251,14 @@ typedef struct ft__conv_run {
     int phase[2];           /* dx with a stride: the first row and column of the grid */
 } ft__conv_run;
 
-static ft__conv_run ft__conv_start(const ft__call *call)
+static ft__conv_run ft__conv_start(const ft__call *call, const ft__conv *g)
 {
     ft__conv_run run;
     float *zeros, *lists;
     size_t i;
     memset(&run, 0, sizeof run);
     run.call = call;
-    run.g = ft__conv_of_call(call);
+    run.g = *g;
     run.room = ft__conv_room_of(call->context, &run.g, call->output.gradient != NULL);
     run.tile = &ft__tiles[call->context->simd];
     run.shared = call->workspace;
@@ -4473,21 +4364,22 @@ static void ft__conv_forward_slot(void *context, int slot)
         float *y = call->output.value + piece.first * stride + group * outputs + piece.column;
         ft__conv_rows(run, &piece, group, table, &taps, &k);
         for (r = 0; bias && r < piece.count; ++r)
-            memcpy(y + r * stride, bias + group * outputs + piece.column,
-                   piece.columns * sizeof *y);
+            ft__copy_numbers(y + r * stride, bias + group * outputs + piece.column, piece.columns);
         ft__multiply_rows(run->tile, table, piece.count, taps, k,
                           run->shared + group * ft__packed_right(call->context, outputs, g->k)
                               + piece.column * g->k,
                           piece.columns, y, stride, bias != NULL);
-        for (r = 0; call->fused && r < piece.count; ++r)
-            ft__activate(call->fused, call->fused_options, y + r * stride, piece.columns);
+        if (call->fused && piece.columns == stride)
+            ft__activate(call->fused, call->fused_options, y, piece.count * stride);
+        else
+            for (r = 0; call->fused && r < piece.count; ++r)
+                ft__activate(call->fused, call->fused_options, y + r * stride, piece.columns);
     }
 }
 
-static void ft__conv_forward(const ft__call *call)
+static void ft__conv_forward(const ft__call *call, const ft__conv *g)
 {
-    ft__conv_run run = ft__conv_start(call);
-    const ft__conv *g = &run.g;
+    ft__conv_run run = ft__conv_start(call, g);
     ft__weight_pack pack;
     size_t group;
     ft__conv_walk_input(&run);
@@ -4740,7 +4632,7 @@ static void ft__conv_weight_gradient(ft__conv_run *run)
 }
 
 /* =============================================================================================
-   [SECTION] 8.3.1 Convolution in Winograd's form
+   [SECTION] 8.2.1 Convolution in Winograd's form
    Forward and dx (section 6.4): transform, multiply, transform back. Where the weights fit into a
    thread's cache, each thread does all three for a few tiles at a time; else all threads take one
    of the three after the other, so that each reads a part of the weights only.
@@ -5173,7 +5065,7 @@ static void ft__conv2d_forward(const ft__call *call)
     ft__conv g = ft__conv_of_call(call);
     if (ft__conv_is_depthwise(&g)) ft__depthwise_forward(call, &g);
     else if (ft__winograd_fits(&g)) ft__winograd_convolve(call, &g, false);
-    else ft__conv_forward(call);
+    else ft__conv_forward(call, &g);
 }
 
 static void ft__conv2d_backward(const ft__call *call)
@@ -5188,10 +5080,125 @@ static void ft__conv2d_backward(const ft__call *call)
         if (call->input[1].gradient) ft__winograd_weight_gradient(call, &g);
         if (call->input[0].gradient) ft__winograd_convolve(call, &g, true);
     } else {
-        run = ft__conv_start(call);
+        run = ft__conv_start(call, &g);
         if (call->input[1].gradient) ft__conv_weight_gradient(&run);
         if (call->input[0].gradient) ft__conv_input_gradient(&run);
     }
+}
+
+/* =============================================================================================
+   [SECTION] 8.3 Linear
+   x [..., in], weight [out, in], bias [out]: y = x weight^T + bias
+   dx = dy weight, dweight = dy^T x, dbias = sum of dy over the rows
+   ============================================================================================= */
+static ft_status ft__linear_shape(ft__context *c, const ft__node *node, const ft__tensor *input,
+                                  int input_count, ft_shape *output)
+{
+    const ft_shape *x = &input[0].shape, *w = &input[1].shape;
+    char text[80], other[80];
+    *output = *x;
+    if (x->rank < 2 || w->rank != 2 || x->size[x->rank - 1] != w->size[1])
+        return ft__fail(c, FT_SHAPE, "%s: input %s does not fit weight %s", node->name,
+                        ft__shape_text(x, text), ft__shape_text(w, other));
+    if (input_count > 2 && (input[2].shape.rank != 1 || input[2].shape.size[0] != w->size[0]))
+        return ft__fail(c, FT_SHAPE, "%s: bias %s does not fit weight %s", node->name,
+                        ft__shape_text(&input[2].shape, text), ft__shape_text(w, other));
+    output->size[x->rank - 1] = w->size[0];
+    return ft__want_numbers(c, node, input, input_count);
+}
+
+/* Forward and dx are those of a 1x1 convolution over rows instead of pixels. */
+static ft__conv ft__linear_size(const ft__call *call)
+{
+    ft__conv g;
+    memset(&g, 0, sizeof g);
+    g.outputs = call->input[1].shape.size[0];
+    g.channels = call->input[1].shape.size[1];
+    g.batch = ft__count(&call->output) / (size_t)g.outputs;
+    g.groups = g.k = g.p = 1;
+    g.k = (size_t)g.channels;
+    g.height = g.width = g.out_height = g.out_width = 1;
+    g.kernel[0] = g.kernel[1] = g.stride[0] = g.stride[1] = g.dilation[0] = g.dilation[1] = 1;
+    return g;
+}
+
+static void ft__linear_costs(const ft__call *call, ft__costs *costs)
+{
+    ft__conv g = ft__linear_size(call);
+    size_t rows = g.batch, in = (size_t)g.channels, out = (size_t)g.outputs;
+    ft__conv_room room = ft__conv_room_of(call->context, &g, call->training);
+    size_t numbers = room.shared + room.zeros + room.lists
+        + (size_t)call->context->threads * room.slot;
+    if (call->training)
+        numbers = ft__largest_of(numbers, ft__gemm_workspace(call->context, rows));
+    if (call->input[0].shape.rank == 4) numbers += 2 * rows * (in + out);
+    costs->workspace = numbers * sizeof(float);
+    costs->prepared = ft__packed_right(call->context, out, in) * sizeof(float);
+    costs->multiply_adds = (uint64_t)rows * in * out;
+}
+
+static void ft__linear_forward_rows(const ft__call *call)
+{
+    ft__conv g = ft__linear_size(call);
+    ft__conv_forward(call, &g);
+}
+
+static void ft__linear_backward_rows(const ft__call *call)
+{
+    ft__conv g = ft__linear_size(call);
+    size_t in = (size_t)g.channels, out = (size_t)g.outputs;
+    if (call->input[1].gradient)
+        ft__gemm_parallel(call->context, out, in, g.batch,
+                          ft__transposed(ft__rows_of(call->output.gradient, out)),
+                          ft__rows_of(call->input[0].value, in), call->input[1].gradient, in, true,
+                          call->workspace);
+    if (call->input[0].gradient) {
+        ft__conv_run run = ft__conv_start(call, &g);
+        ft__conv_input_gradient(&run);
+    }
+    if (call->input_count > 2 && call->input[2].gradient)
+        ft__add_column_sums(call->context, call->output.gradient, g.batch, out,
+                            call->input[2].gradient);
+}
+
+/* A tensor [N, C, H, W] that lies channels last is turned first, and what comes out is turned back:
+   linear sums over W. */
+static void ft__linear_turned(const ft__call *call, bool backward)
+{
+    const ft__tensor *x = &call->input[0], *y = &call->output;
+    size_t in = ft__count(x), out = ft__count(y), i;
+    ft__call turned = *call;
+    ft__tensor input[3];
+    for (i = 0; i < (size_t)call->input_count; ++i) input[i] = call->input[i];
+    turned.input = input;
+    input[0].value = call->workspace;
+    input[0].gradient = x->gradient ? input[0].value + in : NULL;
+    turned.output.value = input[0].value + 2 * in;
+    turned.output.gradient = turned.output.value + out;
+    turned.workspace = turned.output.gradient + out;
+    ft__turn(call->context, &x->shape, FT__TO_FIRST, x->value, input[0].value, false);
+    if (!backward) {
+        ft__linear_forward_rows(&turned);
+        ft__turn(call->context, &y->shape, FT__TO_LAST, turned.output.value, y->value, false);
+        return;
+    }
+    ft__turn(call->context, &y->shape, FT__TO_FIRST, y->gradient, turned.output.gradient, false);
+    input[0].fresh = true;
+    ft__linear_backward_rows(&turned);
+    if (x->gradient)
+        ft__turn(call->context, &x->shape, FT__TO_LAST, input[0].gradient, x->gradient, !x->fresh);
+}
+
+static void ft__linear_forward(const ft__call *call)
+{
+    if (call->input[0].channels_last) ft__linear_turned(call, false);
+    else ft__linear_forward_rows(call);
+}
+
+static void ft__linear_backward(const ft__call *call)
+{
+    if (call->input[0].channels_last) ft__linear_turned(call, true);
+    else ft__linear_backward_rows(call);
 }
 
 /* =============================================================================================
