@@ -3111,6 +3111,7 @@ struct ft_model {
     char **class_names;
     int class_count;
     bool keras_initialisers;
+    bool values_follow;     /* parameters that are made get their values from a file afterwards */
     uint64_t version;       /* counts changes of the graph or of what is frozen: plans are remade */
     uint64_t weights_version; /* counts changes of weights: folded copies are remade */
     uint64_t trained_version; /* counts those by training, of what is not frozen */
@@ -8982,6 +8983,14 @@ static bool ft__is_row_major(const ft_tensor_info *t)
     return true;
 }
 
+static bool ft__host_is_little_endian(void)
+{
+    const uint16_t one = 1;
+    unsigned char first;
+    memcpy(&first, &one, 1);
+    return first == 1;
+}
+
 ft_status ft_file_read_f32(ft_file *file, int index, float *to, size_t count)
 {
     ft_tensor_info t = ft_file_tensor(file, index);
@@ -8990,6 +8999,10 @@ ft_status ft_file_read_f32(ft_file *file, int index, float *to, size_t count)
     size_t i, bytes = (size_t)ft__type_bytes[t.type];
     if (ft__file_check(file, index, ft__shape_count(&t.shape), count, "numbers") != FT_OK)
         return file->context->status;
+    if (plain && t.type == FT_F32 && ft__host_is_little_endian()) {
+        memcpy(to, from, count * sizeof *to);
+        return FT_OK;
+    }
     for (i = 0; plain && i < count; ++i) to[i] = ft__read_element(from + i * bytes, t.type);
     for (i = 0; !plain && i < count; ++i)
         to[i] = ft__read_element(file->bytes + ft__element_offset(&t, i), t.type);
@@ -13335,13 +13348,18 @@ static ft_status ft__load_opened(ft_model *m, ft_file *file, const char *path,
     ft__context *c = &m->context;
     ft_network_options network = options.network;
     const char *name = options.architecture;
-    int classes = options.network.classes;
+    int classes = options.network.classes, i;
+    m->values_follow = true;
     if (!name && ft_file_metadata(file, ft__graph_key)) ft__load_graph(m, file, path);
     else {
         ft__recognise(m, file, options.weights.rename, &name, &network);
         if (ft__ok(c)) ft_network(m, name, network);
     }
+    m->values_follow = false;
     if (ft__load_weights(m, file, path, options.weights) != FT_OK) return c->status;
+    for (i = 0; i < m->node_count; ++i) /* what the file did not have, where that is allowed */
+        if (ft__is_weight(&m->nodes[i]) && !m->nodes[i].loaded)
+            ft__initialise_node(m, &m->nodes[i]);
     if (classes > 0 && classes != ft_class_count(m)) ft__replace_head(m, classes);
     return c->status;
 }
@@ -13425,7 +13443,7 @@ ft_node ft_parameter(ft_model *m, const char *name, ft_parameter_options options
     made->initialiser = options.initialiser;
     made->fan_in = options.fan_in;
     made->fan_out = options.fan_out;
-    if (ft__ok(c)) ft__initialise_node(m, made);
+    if (ft__ok(c) && !m->values_follow) ft__initialise_node(m, made);
     if (!ft__ok(c)) node.id = 0;
     return node;
 }
