@@ -29,6 +29,13 @@ static void on_interrupt(int signal_number)
     interrupted = 1;
 }
 
+static double seconds_now(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
 /* ---- Options ---- */
 
 typedef struct options {
@@ -37,7 +44,7 @@ typedef struct options {
     int epochs, batch_size, threads, per_class, top, checkpoint_steps;
     double learning_rate;
     unsigned long long seed;
-    bool json, resume, flip, no_shift, allow_missing, allow_unexpected, quiet;
+    bool json, resume, flip, no_shift, allow_missing, allow_unexpected, quiet, times;
     char **files;
     int file_count;
 } options;
@@ -48,7 +55,7 @@ static const char usage_text[] =
     "  finetune train --model WEIGHTS --data FOLDER --out FILE [--val FOLDER]\n"
     "  finetune eval --model FILE --data FOLDER\n"
     "  finetune predict --model FILE IMAGE...\n"
-    "  finetune info --model FILE\n"
+    "  finetune info --model FILE [--times]\n"
     "  finetune convert --model WEIGHTS --out FILE [--type f32|f16|bf16]\n"
     "  finetune devices\n"
     "\n"
@@ -62,6 +69,7 @@ static const char usage_text[] =
     "         --resume            go on from FILE.checkpoint if it is there\n"
     "         --checkpoint-steps N\n"
     "predict: --top N             classes to print (default 3)\n"
+    "info:    --times             milliseconds of each operator in a training step of a batch\n"
     "all:     --arch NAME         when the weights' names do not tell the network\n"
     "         --rename A=B,...    leading parts of names in the weights file to replace\n"
     "         --allow-missing --allow-unexpected   weights that do not match\n"
@@ -113,6 +121,7 @@ static int parse(int count, char **words, options *o)
         {"--lr", 'f', &o->learning_rate}, {"--seed", 'u', &o->seed},
         {"--json", 'b', &o->json}, {"--resume", 'b', &o->resume}, {"--flip", 'b', &o->flip},
         {"--no-shift", 'b', &o->no_shift}, {"--quiet", 'b', &o->quiet},
+        {"--times", 'b', &o->times},
         {"--allow-missing", 'b', &o->allow_missing},
         {"--allow-unexpected", 'b', &o->allow_unexpected}};
     size_t r, row_count = sizeof rows / sizeof rows[0];
@@ -142,13 +151,6 @@ static int parse(int count, char **words, options *o)
 }
 
 /* ---- Messages and progress ---- */
-
-static double seconds_now(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
 
 static void print_log(void *user, const char *line)
 {
@@ -232,6 +234,12 @@ static void print_evaluation(const ft_evaluation *e)
 
 /* ---- What every verb begins with ---- */
 
+static double clock_of_operators(void *user)
+{
+    (void)user;
+    return seconds_now();
+}
+
 static ft_model *open_model(const options *o)
 {
     ft_desc desc;
@@ -245,6 +253,7 @@ static ft_model *open_model(const options *o)
     desc.device = o->device;
     desc.log = print_log;
     desc.log_user = (void *)(uintptr_t)o;
+    if (o->times) desc.clock = clock_of_operators;
     m = ft_create(desc);
     if (!m) {
         fprintf(stderr, "finetune: no memory\n");
@@ -512,6 +521,45 @@ static void print_info_json(ft_model *m, int batch)
            ft_class_count(m), parameters, frozen, multiply_adds, run.total, training.total, batch);
 }
 
+/* Steps of training on grey pictures: one to warm up, then five that count. */
+static void print_times(ft_model *m, int batch)
+{
+    enum { STEPS = 5 };
+    ft_node input = ft_find(m, "input"), labels = ft_find(m, "labels"), node;
+    size_t count = (size_t)batch;
+    ft_optimizer_options optimizer;
+    float *pictures;
+    int *classes, d, i;
+    ft_time *before = (ft_time *)calloc((size_t)ft_node_count(m) + 1, sizeof *before);
+    memset(&optimizer, 0, sizeof optimizer);
+    for (d = 1; d < ft_node_shape(m, input).rank; ++d)
+        count *= (size_t)ft_node_shape(m, input).size[d];
+    pictures = (float *)calloc(count, sizeof *pictures);
+    classes = (int *)calloc((size_t)batch, sizeof *classes);
+    ft_set_optimizer(m, optimizer);
+    for (i = 0; pictures && classes && before && i <= STEPS && !ft_error(m); ++i) {
+        ft_feed(m, input, pictures, batch);
+        ft_feed(m, labels, classes, batch);
+        ft_forward(m, true);
+        ft_backward(m);
+        ft_update(m, 0);
+        for (node.id = 1; i == 0 && node.id <= ft_node_count(m); ++node.id)
+            before[node.id] = ft_node_time(m, node);
+    }
+    if (before) printf("%-28s %-16s %12s %12s   (ms, a batch of %d)\n", "layer", "operator",
+                       "forward", "backward", batch);
+    for (node.id = 1; before && !ft_error(m) && node.id <= ft_node_count(m); ++node.id) {
+        ft_time t = ft_node_time(m, node);
+        if (t.forward > 0)
+            printf("%-28s %-16s %12.3f %12.3f\n", ft_node_name(m, node),
+                   ft_node_operator(m, node), 1e3 * (t.forward - before[node.id].forward) / STEPS,
+                   1e3 * (t.backward - before[node.id].backward) / STEPS);
+    }
+    free(before);
+    free(pictures);
+    free(classes);
+}
+
 static int info(const options *o)
 {
     int batch = o->batch_size > 0 ? o->batch_size : 32;
@@ -523,6 +571,8 @@ static int info(const options *o)
     if (ft_error(m)) return report(m);
     if (o->json) print_info_json(m, batch);
     else print_info(m, batch);
+    if (o->times && !o->json) print_times(m, batch);
+    if (ft_error(m)) return report(m);
     ft_destroy(m);
     return DONE;
 }

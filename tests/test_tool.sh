@@ -108,6 +108,8 @@ rm photos/down/broken.jpg
 fails 1 "nothing.jpg" "$tool" predict --model m.safetensors nothing.jpg
 "$tool" predict --model m.safetensors nothing.jpg photos/down/d3.ppm 2>err.txt | grep -q down && ok || bad "one bad picture hides the others"
 "$tool" info m.safetensors | grep -q "across, down" && ok || bad "info"
+"$tool" info m.safetensors --times --batch-size 4 | grep -q "conv1 .*conv2d *[0-9.]* *[0-9.]*$" && ok ||
+    bad "info --times"
 
 # ---- Killed and resumed ----
 reference() { "$tool" train --model base.safetensors --data photos --seed 4 --freeze "conv1*,bn1*" --epochs 40 --batch-size 4 --out "$1" $2 >/dev/null 2>err.txt; }
