@@ -2637,45 +2637,50 @@ static void ft__patches(const ft__conv *g, const float *x, size_t first, size_t 
     }
 }
 
-/* ---- Depthwise: y[c] += sum over rows and columns of a window of x[c] w[c]. All three directions
-   are that: forward and the input's gradient over the kernel, the weight's gradient over the
-   pixels. ---- */
+/* ---- Depthwise: y[c] += sum over rows and columns of a window of x[c] w[c], for `count` neighbours
+   with windows of one form. All three directions are that: forward and the input's gradient over
+   the kernel, the weight's gradient over the pixels. ---- */
 typedef struct ft__window_sum {
     const float *x, *w;
     float *y;
     size_t channels;
-    int rows, columns;
+    int rows, columns, count;
     ptrdiff_t x_row, x_column, w_row, w_column;
+    ptrdiff_t x_next, y_next;       /* from neighbour to neighbour */
     size_t x_step, w_step, y_step;  /* from channel to channel: 1, or the outputs of a channel */
 } ft__window_sum;
 
 FT__INLINE void ft__window_sum_lanes(const ft__window_sum *s, size_t c, int lanes)
 {
-    float sum[16];
-    int r, i, l;
-    for (l = 0; l < lanes; ++l) sum[l] = s->y[c + (size_t)l];
-    for (r = 0; r < s->rows; ++r) {
-        const float *x = s->x + r * s->x_row + c, *w = s->w + r * s->w_row + c;
-        for (i = 0; i < s->columns; ++i, x += s->x_column, w += s->w_column)
-            for (l = 0; l < lanes; ++l) sum[l] += x[l] * w[l];
+    int n, r, i, l;
+    for (n = 0; n < s->count; ++n) {
+        float sum[16], *y = s->y + n * s->y_next + c;
+        for (l = 0; l < lanes; ++l) sum[l] = y[l];
+        for (r = 0; r < s->rows; ++r) {
+            const float *x = s->x + n * s->x_next + r * s->x_row + c, *w = s->w + r * s->w_row + c;
+            for (i = 0; i < s->columns; ++i, x += s->x_column, w += s->w_column)
+                for (l = 0; l < lanes; ++l) sum[l] += x[l] * w[l];
+        }
+        for (l = 0; l < lanes; ++l) y[l] = sum[l];
     }
-    for (l = 0; l < lanes; ++l) s->y[c + (size_t)l] = sum[l];
 }
 
 FT__INLINE void ft__window_sum_body(const ft__window_sum *s)
 {
     size_t c = 0;
-    int r, i;
+    int n, r, i;
     if (s->x_step == 1 && s->w_step == 1 && s->y_step == 1) {
         for (; c + 16 <= s->channels; c += 16) ft__window_sum_lanes(s, c, 16);
         for (; c + 8 <= s->channels; c += 8) ft__window_sum_lanes(s, c, 8);
     }
     for (; c < s->channels; ++c)
-        for (r = 0; r < s->rows; ++r)
-            for (i = 0; i < s->columns; ++i)
-                s->y[c * s->y_step] += s->x[r * s->x_row + i * s->x_column
-                                            + (ptrdiff_t)(c * s->x_step)]
-                    * s->w[r * s->w_row + i * s->w_column + (ptrdiff_t)(c * s->w_step)];
+        for (n = 0; n < s->count; ++n)
+            for (r = 0; r < s->rows; ++r)
+                for (i = 0; i < s->columns; ++i)
+                    s->y[n * s->y_next + (ptrdiff_t)(c * s->y_step)]
+                        += s->x[n * s->x_next + r * s->x_row + i * s->x_column
+                                + (ptrdiff_t)(c * s->x_step)]
+                        * s->w[r * s->w_row + i * s->w_column + (ptrdiff_t)(c * s->w_step)];
 }
 
 FT__LEVELS(ft__window_sum_run, (const ft__window_sum *s), ft__window_sum_body(s))
@@ -4031,20 +4036,27 @@ static void ft__depthwise_forward_row(void *context, int index)
         * (size_t)g.height * (size_t)g.width * g.groups;
     float *to = call->output.value + (size_t)index * (size_t)g.out_width * channels;
     const float *bias = call->input_count > 2 ? call->input[2].value : NULL;
+    ft__window_sum s;
     ft__taps_inside(g.kernel[0], g.dilation[0], y, g.height, &top, &bottom);
-    for (column = 0; column < g.out_width; ++column, to += channels) {
-        int x = column * g.stride[1] - g.left, left, right;
-        ft__window_sum s;
+    for (i = 0; i < (size_t)g.out_width * channels; ++i) to[i] = bias ? bias[i % channels] : 0;
+    memset(&s, 0, sizeof s);
+    s.rows = bottom - top;
+    s.x_column = g.dilation[1] * (ptrdiff_t)g.groups;
+    s.x_row = g.dilation[0] * (ptrdiff_t)g.width * (ptrdiff_t)g.groups;
+    s.x_next = g.stride[1] * (ptrdiff_t)g.groups;
+    s.w_column = s.y_next = (ptrdiff_t)channels;
+    s.w_row = g.kernel[1] * s.w_column;
+    for (column = 0; s.rows > 0 && column < g.out_width; column += s.count) {
+        int x = column * g.stride[1] - g.left, left, right, next_left, next_right;
         ft__taps_inside(g.kernel[1], g.dilation[1], x, g.width, &left, &right);
-        for (i = 0; i < channels; ++i) to[i] = bias ? bias[i] : 0;
-        s.y = to;
-        s.rows = bottom - top;
+        for (s.count = 1; column + s.count < g.out_width; ++s.count) {
+            ft__taps_inside(g.kernel[1], g.dilation[1], x + s.count * g.stride[1], g.width,
+                            &next_left, &next_right);
+            if (next_left != left || next_right != right) break;
+        }
         s.columns = right - left;
-        s.x_column = g.dilation[1] * (ptrdiff_t)g.groups;
-        s.x_row = g.dilation[0] * (ptrdiff_t)g.width * (ptrdiff_t)g.groups;
-        s.w_column = (ptrdiff_t)channels;
-        s.w_row = g.kernel[1] * s.w_column;
-        if (s.rows == 0 || s.columns == 0) continue;
+        if (s.columns == 0) continue;
+        s.y = to + (size_t)column * channels;
         s.x = picture + ((ptrdiff_t)(y + top * g.dilation[0]) * g.width + x
                          + left * g.dilation[1]) * (ptrdiff_t)g.groups;
         s.w = (call->prepared ? call->prepared : call->workspace)
@@ -4086,7 +4098,7 @@ static void ft__depthwise_dilated(const ft__call *call, const ft__conv *g, const
 {
     size_t channels = g->groups * (size_t)g->outputs;
     int tap;
-    s.rows = s.columns = 1;
+    s.rows = s.columns = s.count = 1;
     for (tap = 0; tap < g->kernel[0] * g->kernel[1]; ++tap) {
         int y = row - tap / g->kernel[1] * g->dilation[0];
         int x = column - tap % g->kernel[1] * g->dilation[1];
@@ -4104,28 +4116,37 @@ static void ft__depthwise_input_row(void *context, int index)
     const ft__call *call = (const ft__call *)context;
     ft__conv g = ft__conv_of_call(call);
     size_t channels = g.groups * (size_t)g.outputs;
-    int row = index % g.height + g.top, column, tap_y = 0, tap_x = 0, y = 0, x = 0;
+    int row = index % g.height + g.top, phase, at, tap_y = 0, tap_x = 0, y = 0, x = 0;
+    int stride = g.stride[1], next_tap = 0, next_x = 0;
     const float *dy = call->output.gradient + (size_t)(index / g.height) * g.p * channels;
     float *dx = call->input[0].gradient + (size_t)index * (size_t)g.width * g.groups;
-    for (column = g.left; column < g.width + g.left; ++column, dx += g.groups) {
-        ft__window_sum s;
-        memset(&s, 0, sizeof s);
-        s.y = dx;
-        if (g.dilation[0] != 1 || g.dilation[1] != 1) {
-            ft__depthwise_dilated(call, &g, dy, row, column, s);
-            continue;
-        }
-        s.rows = ft__taps_back(g.kernel[0], g.stride[0], row, g.out_height, &tap_y, &y);
-        s.columns = ft__taps_back(g.kernel[1], g.stride[1], column, g.out_width, &tap_x, &x);
-        if (s.rows == 0 || s.columns == 0) continue;
-        s.x_column = -(ptrdiff_t)channels;
-        s.x_row = s.x_column * g.out_width;
-        s.w_column = g.stride[1] * (ptrdiff_t)channels;
-        s.w_row = (ptrdiff_t)g.stride[0] * g.kernel[1] * (ptrdiff_t)channels;
-        s.x = dy + ((size_t)y * (size_t)g.out_width + (size_t)x) * channels;
-        s.w = call->workspace + (size_t)(tap_y * g.kernel[1] + tap_x) * channels;
-        ft__depthwise_run(call, &g, s, false, true);
+    ft__window_sum s;
+    memset(&s, 0, sizeof s);
+    for (at = 0; (g.dilation[0] != 1 || g.dilation[1] != 1) && at < g.width; ++at) {
+        s.y = dx + (size_t)at * g.groups;
+        ft__depthwise_dilated(call, &g, dy, row, at + g.left, s);
     }
+    s.rows = ft__taps_back(g.kernel[0], g.stride[0], row, g.out_height, &tap_y, &y);
+    if (g.dilation[0] != 1 || g.dilation[1] != 1 || s.rows == 0) return;
+    s.x_column = -(ptrdiff_t)channels;
+    s.x_row = s.x_column * g.out_width;
+    s.x_next = (ptrdiff_t)channels;
+    s.y_next = stride * (ptrdiff_t)g.groups;
+    s.w_column = stride * (ptrdiff_t)channels;
+    s.w_row = (ptrdiff_t)g.stride[0] * g.kernel[1] * (ptrdiff_t)channels;
+    for (phase = 0; phase < stride; ++phase) /* columns of one phase meet the same taps */
+        for (at = phase; at < g.width; at += s.count * stride) {
+            s.columns = ft__taps_back(g.kernel[1], stride, at + g.left, g.out_width, &tap_x, &x);
+            for (s.count = 1; at + s.count * stride < g.width; ++s.count)
+                if (ft__taps_back(g.kernel[1], stride, at + s.count * stride + g.left,
+                                  g.out_width, &next_tap, &next_x) != s.columns
+                    || s.columns == 0 || next_tap != tap_x) break;
+            if (s.columns == 0) continue;
+            s.y = dx + (size_t)at * g.groups;
+            s.x = dy + ((size_t)y * (size_t)g.out_width + (size_t)x) * channels;
+            s.w = call->workspace + (size_t)(tap_y * g.kernel[1] + tap_x) * channels;
+            ft__depthwise_run(call, &g, s, false, true);
+        }
 }
 
 /* The weight's gradient of one picture, [tap][output channel], in the picture's own memory. */
@@ -4149,7 +4170,7 @@ static void ft__depthwise_weight_picture(void *context, int index)
             if (y < 0 || y >= g.height || first == last) continue;
             memset(&s, 0, sizeof s);
             s.y = sum + (size_t)tap * channels;
-            s.rows = 1;
+            s.rows = s.count = 1;
             s.columns = last - first;
             s.x = x + ((ptrdiff_t)y * g.width + from + first * g.stride[1])
                 * (ptrdiff_t)g.groups;
