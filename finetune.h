@@ -2637,9 +2637,9 @@ static void ft__patches(const ft__conv *g, const float *x, size_t first, size_t 
     }
 }
 
-/* ---- Depthwise: y[c] += sum over rows and columns of a window of x[c] w[c], for `count` neighbours
-   with windows of one form. All three directions are that: forward and the input's gradient over
-   the kernel, the weight's gradient over the pixels. ---- */
+/* ---- Depthwise: y[c] += sum over rows and columns of a window of x[c] w[c], for `count`
+   neighbours with windows of one form. All three directions are that: forward and the input's
+   gradient over the kernel, the weight's gradient over the pixels. ---- */
 typedef struct ft__window_sum {
     const float *x, *w;
     float *y;
