@@ -126,6 +126,10 @@
      FINETUNE_NO_THREADS       everything runs on the calling thread
      FINETUNE_NO_SIMD          plain C only
      FINETUNE_NO_POSIX         files through stdio; folders cannot be listed; no threads
+     FINETUNE_NO_PYTORCH       leave out the reader of PyTorch's files, ...
+     FINETUNE_NO_RESNET        ... the ResNets by name,
+     FINETUNE_NO_MOBILENET     ... MobileNet,
+     FINETUNE_NO_KERAS_CNN     ... the small CNN of Keras
      FINETUNE_API              before each public function; default: extern
 
    LIMITS
@@ -8172,6 +8176,7 @@ static ft_status ft__safetensors_write(ft__context *c, const char *path,
    "calls" only rebuild a tensor or make a dictionary. Every other call gives an opaque value,
    which is passed over: nothing is executed.
    ============================================================================================= */
+#ifndef FINETUNE_NO_PYTORCH
 typedef struct ft__zip_entry { const char *name; size_t length; uint64_t offset, size; }
     ft__zip_entry;
 
@@ -8865,6 +8870,13 @@ static ft_status ft__pytorch_read(ft_file *file)
     ft__release(c, zip.entries);
     return c->status;
 }
+#else
+static ft_status ft__pytorch_read(ft_file *file)
+{
+    return ft__fail(file->context, FT_UNSUPPORTED, "%s: a file of PyTorch's: the reader was"
+                    " left out of this build (FINETUNE_NO_PYTORCH)", file->path);
+}
+#endif
 
 /* =============================================================================================
    [SECTION] 12.3 Tensor files
@@ -9594,14 +9606,57 @@ typedef struct ft__builder {
     bool bottleneck;
 } ft__builder;
 
+/* A row of the table of networks. What several families share is marked FT__UNUSED: a build may
+   have left out all that need it. */
+typedef struct ft__network ft__network;
+struct ft__network {
+    const char *name;
+    ft_node (*build)(ft__builder *b);
+    /* Does the file hold its weights? Then also how many classes, channels, and how wide. */
+    bool (*matches)(const ft__network *network, const ft_file *file, const char *rename,
+                    ft_network_options *o);
+    int classes, image_size;
+    bool bottleneck;
+    int blocks[4];
+};
+
+/* The tensor of a file that goes by this name after renaming; index, or -1. */
+static int ft__find_renamed(const ft_file *file, const char *rename, const char *wanted)
+{
+    char name[512];
+    int i;
+    for (i = 0; i < ft_file_count(file); ++i) {
+        ft__renamed(rename, ft_file_tensor(file, i).name, name, sizeof name);
+        if (strcmp(name, wanted) == 0) return i;
+    }
+    return -1;
+}
+
+static int ft__size_in_file(const ft_file *file, const char *rename, const char *name, int d)
+{
+    int index = ft__find_renamed(file, rename, name);
+    ft_tensor_info info = ft_file_tensor(file, index < 0 ? -1 : index);
+    return d < info.shape.rank ? info.shape.size[d] : 0;
+}
+
+/* Classes and channels by the shapes of a classifier's last and first layer; false: not there. */
+static FT__UNUSED bool ft__size_classifier(const ft_file *file, const char *rename,
+                                           const char *first, const char *last,
+                                           ft_network_options *o)
+{
+    o->classes = ft__size_in_file(file, rename, last, 0);
+    o->channels = ft__size_in_file(file, rename, first, 1);
+    return o->classes > 0 && o->channels > 0;
+}
+
 /* "prefix.part", in one of a few buffers that the caller lends. */
-static const char *ft__part(char *buffer, const char *prefix, const char *part)
+static FT__UNUSED const char *ft__part(char *buffer, const char *prefix, const char *part)
 {
     snprintf(buffer, 128, "%s%s%s", prefix, *prefix ? "." : "", part);
     return buffer;
 }
 
-static ft_node ft__picture_input(ft__builder *b)
+static FT__UNUSED ft_node ft__picture_input(ft__builder *b)
 {
     ft_input_options o;
     memset(&o, 0, sizeof o);
@@ -9611,8 +9666,8 @@ static ft_node ft__picture_input(ft__builder *b)
 }
 
 /* Output, labels, loss and preprocessing: what every classifier ends with. */
-static ft_node ft__classifier(ft__builder *b, ft_node logits, int resize, const float *mean,
-                              const float *std)
+static FT__UNUSED ft_node ft__classifier(ft__builder *b, ft_node logits, int resize,
+                                         const float *mean, const float *std)
 {
     ft_input_options labels;
     ft_loss_options loss;
@@ -9641,15 +9696,17 @@ static const float ft__imagenet_std[] = {0.229f, 0.224f, 0.225f};
 static const float ft__halves[] = {0.5f, 0.5f, 0.5f};
 
 /* The picture's shorter side before the centre is cut out: 256 for 224, and in that proportion. */
-static int ft__resize_for(int image_size) { return (image_size * 256 + 112) / 224; }
+static FT__UNUSED int ft__resize_for(int image_size) { return (image_size * 256 + 112) / 224; }
 
-static ft_node ft__relu(ft__builder *b, const char *name, ft_node x)
+static FT__UNUSED ft_node ft__relu(ft__builder *b, const char *name, ft_node x)
 {
     ft_activation_options none;
     memset(&none, 0, sizeof none);
     return ft_activation(b->m, "relu", name, x, none);
 }
 
+/* ---- ResNets: He et al. 2015, with torchvision's names (stride in the 3x3 convolution) ---- */
+#ifndef FINETUNE_NO_RESNET
 /* Convolution without bias, and the batch norm behind it. */
 static ft_node ft__conv_norm(ft__builder *b, const char *conv, const char *norm, ft_node x,
                              int channels, int kernel, int stride)
@@ -9665,8 +9722,6 @@ static ft_node ft__conv_norm(ft__builder *b, const char *conv, const char *norm,
     c.initialiser = FT_INIT_KAIMING_NORMAL;
     return ft_batch_norm(b->m, norm, ft_conv2d(b->m, conv, x, channels, c), n);
 }
-
-/* ---- ResNets: He et al. 2015, with torchvision's names (stride in the 3x3 convolution) ---- */
 
 static ft_node ft__basic_block(ft__builder *b, const char *name, ft_node x, int channels,
                                int stride)
@@ -9732,6 +9787,28 @@ static ft_node ft__build_resnet(ft__builder *b)
                           ft__resize_for(b->o.image_size), ft__imagenet_mean, ft__imagenet_std);
 }
 
+/* Does the file hold a ResNet of just these blocks? */
+static bool ft__has_blocks(const ft_file *file, const char *rename, const ft__network *network)
+{
+    char name[64];
+    int stage;
+    for (stage = 0; stage < 4 && network->blocks[stage]; ++stage) {
+        snprintf(name, sizeof name, "layer%d.%d.conv1.weight", stage + 1,
+                 network->blocks[stage] - 1);
+        if (ft__find_renamed(file, rename, name) < 0) return false;
+        snprintf(name, sizeof name, "layer%d.%d.conv1.weight", stage + 1, network->blocks[stage]);
+        if (ft__find_renamed(file, rename, name) >= 0) return false;
+    }
+    return (ft__find_renamed(file, rename, "layer1.0.conv3.weight") >= 0) == network->bottleneck;
+}
+
+static bool ft__matches_resnet(const ft__network *network, const ft_file *file,
+                               const char *rename, ft_network_options *o)
+{
+    return ft__size_classifier(file, rename, "conv1.weight", "fc.weight", o)
+        && ft__has_blocks(file, rename, network);
+}
+
 /* For CIFAR: three stages; a shortcut to twice the channels takes every second pixel and adds
    channels of zeros on both sides (option A). */
 static ft_node ft__option_a(ft__builder *b, const char *name, ft_node x, int channels)
@@ -9770,7 +9847,16 @@ static ft_node ft__build_cifar_resnet(ft__builder *b)
                           ft__imagenet_mean, ft__imagenet_std);
 }
 
+static bool ft__matches_cifar_resnet(const ft__network *network, const ft_file *file,
+                                     const char *rename, ft_network_options *o)
+{
+    return ft__size_classifier(file, rename, "conv1.weight", "linear.weight", o)
+        && ft__has_blocks(file, rename, network);
+}
+#endif
+
 /* ---- MobileNet v1: Howard et al. 2017; TensorFlow's SAME padding, ReLU6, eps 1e-3 ---- */
+#ifndef FINETUNE_NO_MOBILENET
 
 static ft_node ft__mobile_layer(ft__builder *b, const char *conv, const char *norm,
                                 const char *activation, ft_node x, int channels, int kernel,
@@ -9798,7 +9884,7 @@ static ft_node ft__build_mobilenet(ft__builder *b)
                                    1024};
     ft_linear_options head;
     ft_node x = ft__picture_input(b);
-    int i, in = (int)(32 * b->o.width); /* exact but for the rounding down: see ft__matches */
+    int i, in = (int)(32 * b->o.width); /* exact but for the rounding down: see below */
     memset(&head, 0, sizeof head);
     x = ft__mobile_layer(b, "features.0.conv", "features.0.bn", "features.0.relu", x, in, 3, 2, 1);
     for (i = 0; i < 13; ++i) {
@@ -9817,9 +9903,21 @@ static ft_node ft__build_mobilenet(ft__builder *b)
                           ft__resize_for(b->o.image_size), ft__halves, ft__halves);
 }
 
+/* The widest layer tells the width: floor(floor(1024 w) c / 1024) = floor(c w) for every power of
+   two c below 1024, so all narrower layers come out as they are in the file. */
+static bool ft__matches_mobilenet(const ft__network *network, const ft_file *file,
+                                  const char *rename, ft_network_options *o)
+{
+    (void)network;
+    o->width = (float)ft__size_in_file(file, rename, "features.13.pw_conv.weight", 0) / 1024;
+    return o->width > 0 && ft__size_classifier(file, rename, "features.0.conv.weight",
+                                               "classifier.weight", o);
+}
+#endif
+
 /* ---- The small CNN of Keras' tutorials, Keras' initialisers; pixels from -1 to 1, as for
    MobileNet ---- */
-
+#ifndef FINETUNE_NO_KERAS_CNN
 static ft_node ft__build_keras_cnn(ft__builder *b)
 {
     ft_conv2d_options conv;
@@ -9852,29 +9950,37 @@ static ft_node ft__build_keras_cnn(ft__builder *b)
                           ft__halves, ft__halves);
 }
 
+static bool ft__matches_keras_cnn(const ft__network *network, const ft_file *file,
+                                  const char *rename, ft_network_options *o)
+{
+    (void)network;
+    o->adjusted = ft__size_in_file(file, rename, "fc1.weight", 0) == 256;
+    return ft__size_classifier(file, rename, "conv1.weight", "fc2.weight", o)
+        && ft__find_renamed(file, rename, "conv5.weight") >= 0;
+}
+#endif
+
 /* ---- The table, and recognition ---- */
 
-typedef struct ft__network {
-    const char *name;
-    ft_node (*build)(ft__builder *b);
-    int classes, image_size;
-    bool bottleneck;
-    int blocks[4];
-    const char *head;       /* the last layer: tells the families apart */
-} ft__network;
-
 static const ft__network ft__networks[] = {
-    {"resnet18", ft__build_resnet, 1000, 224, false, {2, 2, 2, 2}, "fc"},
-    {"resnet34", ft__build_resnet, 1000, 224, false, {3, 4, 6, 3}, "fc"},
-    {"resnet50", ft__build_resnet, 1000, 224, true, {3, 4, 6, 3}, "fc"},
-    {"resnet20", ft__build_cifar_resnet, 10, 32, false, {3, 3, 3, 0}, "linear"},
-    {"resnet32", ft__build_cifar_resnet, 10, 32, false, {5, 5, 5, 0}, "linear"},
-    {"resnet44", ft__build_cifar_resnet, 10, 32, false, {7, 7, 7, 0}, "linear"},
-    {"resnet56", ft__build_cifar_resnet, 10, 32, false, {9, 9, 9, 0}, "linear"},
-    {"mobilenet_v1", ft__build_mobilenet, 1000, 224, false, {0}, "classifier"},
-    {"keras_cnn", ft__build_keras_cnn, 10, 32, false, {0}, "fc2"}};
+#ifndef FINETUNE_NO_RESNET
+    {"resnet18", ft__build_resnet, ft__matches_resnet, 1000, 224, false, {2, 2, 2, 2}},
+    {"resnet34", ft__build_resnet, ft__matches_resnet, 1000, 224, false, {3, 4, 6, 3}},
+    {"resnet50", ft__build_resnet, ft__matches_resnet, 1000, 224, true, {3, 4, 6, 3}},
+    {"resnet20", ft__build_cifar_resnet, ft__matches_cifar_resnet, 10, 32, false, {3, 3, 3, 0}},
+    {"resnet32", ft__build_cifar_resnet, ft__matches_cifar_resnet, 10, 32, false, {5, 5, 5, 0}},
+    {"resnet44", ft__build_cifar_resnet, ft__matches_cifar_resnet, 10, 32, false, {7, 7, 7, 0}},
+    {"resnet56", ft__build_cifar_resnet, ft__matches_cifar_resnet, 10, 32, false, {9, 9, 9, 0}},
+#endif
+#ifndef FINETUNE_NO_MOBILENET
+    {"mobilenet_v1", ft__build_mobilenet, ft__matches_mobilenet, 1000, 224, false, {0}},
+#endif
+#ifndef FINETUNE_NO_KERAS_CNN
+    {"keras_cnn", ft__build_keras_cnn, ft__matches_keras_cnn, 10, 32, false, {0}},
+#endif
+    {NULL, NULL, NULL, 0, 0, false, {0}}}; /* so that it is never empty */
 
-enum { FT__NETWORKS = sizeof ft__networks / sizeof ft__networks[0] };
+enum { FT__NETWORKS = sizeof ft__networks / sizeof ft__networks[0] - 1 };
 
 static const char *ft__network_names(char *text, size_t size)
 {
@@ -9937,63 +10043,6 @@ ft_node ft_network(ft_model *m, const char *name, ft_network_options options)
     return none;
 }
 
-/* The tensor of a file that goes by this name after renaming; index, or -1. */
-static int ft__find_renamed(const ft_file *file, const char *rename, const char *wanted)
-{
-    char name[512];
-    int i;
-    for (i = 0; i < ft_file_count(file); ++i) {
-        ft__renamed(rename, ft_file_tensor(file, i).name, name, sizeof name);
-        if (strcmp(name, wanted) == 0) return i;
-    }
-    return -1;
-}
-
-/* Does the file hold a ResNet of just these blocks? */
-static bool ft__has_blocks(const ft_file *file, const char *rename, const ft__network *network)
-{
-    char name[64];
-    int stage;
-    for (stage = 0; stage < 4 && network->blocks[stage]; ++stage) {
-        snprintf(name, sizeof name, "layer%d.%d.conv1.weight", stage + 1,
-                 network->blocks[stage] - 1);
-        if (ft__find_renamed(file, rename, name) < 0) return false;
-        snprintf(name, sizeof name, "layer%d.%d.conv1.weight", stage + 1, network->blocks[stage]);
-        if (ft__find_renamed(file, rename, name) >= 0) return false;
-    }
-    return (ft__find_renamed(file, rename, "layer1.0.conv3.weight") >= 0) == network->bottleneck;
-}
-
-static int ft__size_in_file(const ft_file *file, const char *rename, const char *name, int d)
-{
-    int index = ft__find_renamed(file, rename, name);
-    ft_tensor_info info = ft_file_tensor(file, index < 0 ? -1 : index);
-    return d < info.shape.rank ? info.shape.size[d] : 0;
-}
-
-static bool ft__matches(const ft_file *file, const char *rename, const ft__network *network,
-                        ft_network_options *o)
-{
-    const char *first = network->build == ft__build_mobilenet ? "features.0.conv.weight"
-                                                              : "conv1.weight";
-    char head[64];
-    snprintf(head, sizeof head, "%s.weight", network->head);
-    o->classes = ft__size_in_file(file, rename, head, 0);
-    o->channels = ft__size_in_file(file, rename, first, 1);
-    if (o->classes < 1 || o->channels < 1) return false;
-    if (network->build == ft__build_mobilenet) {
-        /* The widest layer tells the width: floor(floor(1024 w) c / 1024) = floor(c w) for every
-           power of two c below 1024, so all narrower layers come out as they are in the file. */
-        o->width = (float)ft__size_in_file(file, rename, "features.13.pw_conv.weight", 0) / 1024;
-        return o->width > 0;
-    }
-    if (network->build == ft__build_keras_cnn) {
-        o->adjusted = ft__size_in_file(file, rename, "fc1.weight", 0) == 256;
-        return ft__find_renamed(file, rename, "conv5.weight") >= 0;
-    }
-    return ft__has_blocks(file, rename, network);
-}
-
 /* Which network a weights file holds, by its names and shapes; where *name is given, only how many
    classes and channels, and how wide, if it is that one. */
 static ft_status ft__recognise(ft_model *m, ft_file *file, const char *rename, const char **name,
@@ -10006,7 +10055,7 @@ static ft_status ft__recognise(ft_model *m, ft_file *file, const char *rename, c
     for (i = 0; i < FT__NETWORKS; ++i) {
         ft_network_options o = *options;
         if (*name && strcmp(*name, ft__networks[i].name) != 0) continue;
-        if (!ft__matches(file, rename, &ft__networks[i], &o)) continue;
+        if (!ft__networks[i].matches(&ft__networks[i], file, rename, &o)) continue;
         *name = ft__networks[i].name;
         *options = o;
         return FT_OK;

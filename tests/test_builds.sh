@@ -63,6 +63,43 @@ for macro in FINETUNE_NO_THREADS FINETUNE_NO_SIMD FINETUNE_NO_POSIX; do
     try "$macro runs" $out/use
 done
 
+# What was left out says so; what was not still works (use.c builds a ResNet by name).
+cat >$out/without.c <<'END'
+#define FINETUNE_IMPLEMENTATION
+#include "finetune.h"
+int main(int count, char **word)
+{
+    ft_desc desc;
+    ft_load_options load;
+    ft_network_options network;
+    ft_model *m;
+    bool said;
+    memset(&desc, 0, sizeof desc);
+    memset(&load, 0, sizeof load);
+    memset(&network, 0, sizeof network);
+    if (count < 4) return 2;
+    m = ft_create(desc);
+    if (strstr(word[1], ".pt")) ft_load(m, word[1], load);
+    else ft_network(m, word[1], network);
+    said = (int)ft_error(m) == atoi(word[2]) && strstr(ft_error_text(m), word[3]);
+    if (!said) printf("%d %s\n", (int)ft_error(m), ft_error_text(m));
+    ft_destroy(m);
+    return said ? 0 : 1;
+}
+END
+cp $out/without.c $out/without.cpp
+left_out() { # MACRO NAME STATUS TEXT: with the macro, loading or building NAME gives the status
+    try "$1" ${CC:-cc} -std=c99 $warnings -D$1 -O1 -I. $out/without.c -o $out/without -lm -pthread
+    try "$1 says so" $out/without "$2" "$3" "$4"
+    if have g++; then
+        try "$1 in C++" g++ -std=c++11 $warnings -D$1 -I. -fsyntax-only $out/without.cpp
+    fi
+}
+left_out FINETUNE_NO_PYTORCH tests/golden/formats/plain.pt 8 FINETUNE_NO_PYTORCH
+left_out FINETUNE_NO_RESNET resnet18 1 "there are mobilenet_v1, keras_cnn"
+left_out FINETUNE_NO_MOBILENET mobilenet_v1 1 "no network of this name"
+left_out FINETUNE_NO_KERAS_CNN keras_cnn 1 "no network of this name"
+
 # Half a configuration must be refused, not compiled.
 if ${CC:-cc} -std=c99 -ffast-math -I. -fsyntax-only $out/use.c >/dev/null 2>&1; then
     failed=$((failed + 1)); echo "FAILED: -ffast-math was accepted"
