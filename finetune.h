@@ -81,6 +81,10 @@
                 never change; nodes have names, and a layer's parameters are called
                 "<layer>.weight", "<layer>.bias" as in PyTorch, so that weights load by name.
      shape      NCHW for pictures, OIHW for weights; FT_BATCH stands for "as many as there are".
+     length     sequences have FT_LENGTH in their shape: how many steps a run has is set by
+                ft_set_length. Of a batch of sequences that differ, the shorter ones are padded: an
+                I32 input "lengths" [N] says how many steps of each are real, operators that must
+                not see the padding take that node, and labels of -1 are not counted.
      frozen     no gradient, no optimiser state, no weight decay; a batch norm whose weight and
                 bias are frozen runs in evaluation form and its statistics stand still; a frozen
                 dropout is off. ft_fit takes a digest of all frozen bytes before and after, and
@@ -176,7 +180,8 @@ typedef enum ft_status { FINETUNE_STATUS_LIST(FINETUNE__STATUS_ENUM) FT_STATUS_C
 #define FINETUNE__TYPE_ENUM(name, bytes) FT_##name,
 typedef enum ft_type { FINETUNE_TYPE_LIST(FINETUNE__TYPE_ENUM) FT_TYPE_COUNT } ft_type;
 
-enum { FT_BATCH = -1 }; /* as a size: "as many samples as the batch holds" */
+/* As sizes: "as many samples as the batch holds", "as many steps as the run's sequences have". */
+enum { FT_BATCH = -1, FT_LENGTH = -2 };
 
 typedef struct ft_shape { int rank; int size[FINETUNE_MAX_RANK]; } ft_shape;
 typedef struct ft_node { int id; } ft_node; /* {0} is "failed", and is accepted everywhere */
@@ -261,7 +266,8 @@ typedef struct ft_time { double forward, backward; } ft_time;
 
 typedef struct ft_input_options {
     ft_type type; /* FT_F32 or FT_I32 */
-    int size[FINETUNE_MAX_RANK - 1]; /* of one sample, e.g. {3, 224, 224}; all zero: one number */
+    int size[FINETUNE_MAX_RANK - 1]; /* of one sample, e.g. {3, 224, 224}, or {FT_LENGTH, 64}: as
+                                        many steps as ft_set_length says; all zero: one number */
 } ft_input_options;
 
 typedef struct ft_parameter_options {
@@ -617,9 +623,11 @@ FINETUNE_API ft_node ft_dropout(ft_model *m, const char *name, ft_node x,
    "softsign", "gelu", "silu", "softmax", "log_softmax". */
 FINETUNE_API ft_node ft_activation(ft_model *m, const char *kind, const char *name, ft_node x,
                                    ft_activation_options options);
-/* Losses: the mean over the batch, shape [1]. Stable at large logits. */
+/* Losses: the mean over the batch, shape [1]. Stable at large logits.
+   Cross-entropy: logits [N, classes] and labels [N], or [N, L, classes] and [N, L]; labels of -1
+   (padding) and of -100 (PyTorch's ignore_index) are left out, and the mean is over the others. */
 FINETUNE_API ft_node ft_cross_entropy(ft_model *m, const char *name, ft_node logits,
-                                      ft_node labels /* I32 [N] */, ft_loss_options options);
+                                      ft_node labels /* I32 */, ft_loss_options options);
 FINETUNE_API ft_node ft_soft_cross_entropy(ft_model *m, const char *name, ft_node logits,
                                            ft_node targets /* F32 [N, classes] */);
 FINETUNE_API ft_node ft_binary_cross_entropy(ft_model *m, const char *name, ft_node logits,
@@ -643,7 +651,8 @@ FINETUNE_API ft_node ft_find(const ft_model *m, const char *name); /* {0}: none 
 FINETUNE_API int ft_node_count(const ft_model *m);                 /* ids are 1..count */
 FINETUNE_API const char *ft_node_name(const ft_model *m, ft_node node);
 FINETUNE_API const char *ft_node_operator(const ft_model *m, ft_node node); /* "conv2d", ... */
-FINETUNE_API ft_shape ft_node_shape(const ft_model *m, ft_node node);  /* FT_BATCH as it is */
+FINETUNE_API ft_shape ft_node_shape(const ft_model *m, ft_node node);
+/* Above: FT_BATCH and FT_LENGTH stay as they are. */
 FINETUNE_API int ft_node_inputs(const ft_model *m, ft_node node, ft_node *inputs, int most);
 FINETUNE_API bool ft_node_frozen(const ft_model *m, ft_node node);
 FINETUNE_API uint64_t ft_node_multiply_adds(const ft_model *m, ft_node node); /* a sample */
@@ -704,6 +713,10 @@ FINETUNE_API ft_evaluation ft_evaluate(ft_model *m, ft_data *data, ft_evaluate_o
                    loss = ft_forward(m, true); ft_backward(m); ft_update(m, learning_rate); }   */
 FINETUNE_API ft_status ft_set_optimizer(ft_model *m, ft_optimizer_options options);
 FINETUNE_API ft_status ft_feed(ft_model *m, ft_node input, const void *values, int batch);
+/* How many steps FT_LENGTH stands for from now on: set it before ft_feed, ft_run, ft_plan, ft_fit.
+   1 at first. A run may be shorter than the longest one so far: it costs accordingly. */
+FINETUNE_API ft_status ft_set_length(ft_model *m, int length);
+FINETUNE_API int ft_length(const ft_model *m);
 FINETUNE_API float ft_forward(ft_model *m, bool training); /* the loss; 0 if there is none */
 FINETUNE_API ft_status ft_backward(ft_model *m);           /* adds to the gradients */
 FINETUNE_API ft_status ft_update(ft_model *m, float learning_rate); /* and zeroes them */
@@ -721,8 +734,12 @@ FINETUNE_API int ft_predict_memory(ft_model *m, const void *bytes, size_t count_
 /* `pixels`: rows of 8-bit RGB (3 channels) or grey (1). */
 FINETUNE_API int ft_predict_pixels(ft_model *m, const uint8_t *pixels, int width, int height,
                                    int channels, ft_prediction *best, int count);
-/* Any input: values [batch, the input's shape] -> logits [batch, classes]. */
-FINETUNE_API ft_status ft_run(ft_model *m, const float *values, int batch, float *logits);
+/* Any input: values [batch, the input's shape], float, or int32_t where the network's first input
+   is of token ids -> logits [batch, the output's shape]. An input "lengths" is filled with
+   ft_length(m), for every sample is whole; ft_run_lengths tells how many steps of each are real. */
+FINETUNE_API ft_status ft_run(ft_model *m, const void *values, int batch, float *logits);
+FINETUNE_API ft_status ft_run_lengths(ft_model *m, const void *values, const int *lengths,
+                                      int batch, float *logits);
 
 #ifdef __cplusplus
 }
@@ -946,7 +963,7 @@ static size_t ft__shape_count(const ft_shape *shape)
     return count > SIZE_MAX / 16 ? 0 : count;
 }
 
-/* "[N, 3, 224, 224]" for messages; N is the batch. */
+/* "[N, 3, 224, 224]" for messages; N is the batch, L the length. */
 static const char *ft__shape_text(const ft_shape *shape, char text[80])
 {
     size_t at = 1;
@@ -955,6 +972,7 @@ static const char *ft__shape_text(const ft_shape *shape, char text[80])
     for (d = 0; d < shape->rank; ++d) {
         if (d && at < 70) { text[at++] = ','; text[at++] = ' '; }
         if (shape->size[d] == FT_BATCH) text[at++] = 'N';
+        else if (shape->size[d] == FT_LENGTH) text[at++] = 'L';
         else at += (size_t)snprintf(text + at, 80 - at - 1, "%d", shape->size[d]);
         if (at > 72) break;
     }
@@ -3030,8 +3048,13 @@ static void ft__winograd_outputs(const ft__winograd *w, size_t first, size_t cou
    A node is one tensor and the operator that makes it. Inputs, parameters, buffers and constants
    are nodes too: their operator computes nothing. Ids are positions in `nodes` plus one.
    ============================================================================================= */
+/* How large a run is, or the largest that there is room for. */
+typedef struct ft__extent { int batch, length; } ft__extent;
+
+static const ft__extent ft__one = {1, 1};
+
 typedef struct ft__tensor { /* what an operator sees of a node during a run */
-    ft_shape shape;         /* with the run's batch filled in */
+    ft_shape shape;         /* with the run's batch and length filled in */
     bool channels_last;     /* [N, C, H, W] that lies in memory as [N, H, W, C] */
     ft_type type;
     float *value;
@@ -3062,13 +3085,13 @@ typedef struct ft__node {
     int op;                 /* FT__OP_conv2d, ... */
     char *name;
     ft_type type;
-    ft_shape shape;         /* FT_BATCH where the batch goes */
+    ft_shape shape;         /* FT_BATCH and FT_LENGTH where those go */
     int *inputs;            /* ids */
     int input_count;
     ft__options options;
     bool frozen;            /* parameters, buffers, and dropout */
     float *value;           /* of parameters and buffers, and of inputs: what was fed */
-    int capacity;           /* inputs: how many samples fit */
+    ft__extent capacity;    /* inputs: how many samples and steps fit */
     /* Parameters and buffers only: */
     bool loaded;            /* its weights came from a file */
     ft_initialiser initialiser;
@@ -3126,6 +3149,7 @@ struct ft_model {
     uint64_t trained_version; /* counts those by training, of what is not frozen */
     uint64_t step;          /* training steps made so far: part of the keys of dropout */
     int batch;              /* samples fed for the next run */
+    int length;             /* steps of its sequences */
     ft__plan *last_run;     /* the plan of the last run, whose values ft_get reads */
     ft__plan *plans[2];     /* evaluation, training */
     ft__optimizer *optimizer;
@@ -5959,12 +5983,18 @@ static const ft__field ft__slice_fields[] = {
     {"stop", offsetof(ft_slice_options, stop), FINETUNE_MAX_RANK, 'i'},
     {"step", offsetof(ft_slice_options, step), FINETUNE_MAX_RANK, 'i'}, {NULL, 0, 0, 0}};
 
-/* The product of the sizes behind the first dimension; 0 when it is more than an int holds. */
-static int ft__sample_size(const ft_shape *shape)
+/* The product of the sizes behind the first dimension, FT_LENGTH left out where `lengths` counts
+   those; 0 when it is more than an int holds. */
+static int ft__sample_size(const ft_shape *shape, int *lengths)
 {
     int64_t product = 1;
     int d;
+    if (lengths) *lengths = 0;
     for (d = 1; d < shape->rank; ++d) {
+        if (lengths && shape->size[d] == FT_LENGTH) {
+            *lengths += 1;
+            continue;
+        }
         if (shape->size[d] < 1) return 0;
         product *= shape->size[d];
         if (product > INT_MAX) return 0;
@@ -5978,7 +6008,7 @@ static ft_status ft__flatten_shape(ft__context *c, const ft__node *node, const f
     memset(output, 0, sizeof *output);
     output->rank = 2;
     output->size[0] = input[0].shape.size[0];
-    output->size[1] = ft__sample_size(&input[0].shape);
+    output->size[1] = ft__sample_size(&input[0].shape, NULL);
     if (input[0].shape.rank < 1 || output->size[1] < 1)
         return ft__fail(c, FT_SHAPE, "%s: its input cannot be flattened", node->name);
     return ft__want_numbers(c, node, input, input_count);
@@ -5988,7 +6018,7 @@ static ft_status ft__reshape_shape(ft__context *c, const ft__node *node, const f
                                    int input_count, ft_shape *output)
 {
     const ft__reshape_options *o = &node->options.reshape;
-    int size = ft__sample_size(&input[0].shape), unknown = -1, d;
+    int lengths, size = ft__sample_size(&input[0].shape, &lengths), unknown = -1, d;
     int64_t known = 1;
     memset(output, 0, sizeof *output);
     if (o->rank < 0 || o->rank >= FINETUNE_MAX_RANK || input[0].shape.rank < 1)
@@ -5997,7 +6027,8 @@ static ft_status ft__reshape_shape(ft__context *c, const ft__node *node, const f
     output->size[0] = input[0].shape.size[0];
     for (d = 0; d < o->rank; ++d) {
         output->size[d + 1] = o->size[d];
-        if (o->size[d] == -1 && unknown < 0) unknown = d + 1;
+        if (o->size[d] == FT_LENGTH) lengths -= 1;
+        else if (o->size[d] == -1 && unknown < 0) unknown = d + 1;
         else if (o->size[d] < 1) known = 0;
         else known = known > INT_MAX ? known : known * o->size[d];
     }
@@ -6005,7 +6036,7 @@ static ft_status ft__reshape_shape(ft__context *c, const ft__node *node, const f
         output->size[unknown] = (int)(size / known);
         known = size;
     }
-    if (known != size || size < 1)
+    if (known != size || size < 1 || lengths != 0)
         return ft__fail(c, FT_SHAPE, "%s: a sample of %d numbers does not fit the new shape",
                         node->name, size);
     return ft__want_numbers(c, node, input, input_count);
@@ -6236,13 +6267,14 @@ static ft_status ft__concat_shape(ft__context *c, const ft__node *node, const ft
     int axis = node->options.concat.axis, i, d;
     char text[80];
     *output = input[0].shape;
-    if (axis < 1 || axis >= output->rank)
-        return ft__fail(c, FT_SHAPE, "%s: axis %d of %d dimensions", node->name, axis,
-                        output->rank);
+    if (axis < 1 || axis >= output->rank || output->size[axis] < 1)
+        return ft__fail(c, FT_SHAPE, "%s: axis %d of %s", node->name, axis,
+                        ft__shape_text(output, text));
     for (i = 1; i < input_count; ++i) {
         bool fits = input[i].shape.rank == output->rank;
         for (d = 0; fits && d < output->rank; ++d)
-            fits = d == axis || input[i].shape.size[d] == output->size[d];
+            fits = d == axis ? input[i].shape.size[d] > 0
+                             : input[i].shape.size[d] == output->size[d];
         if (!fits || output->size[axis] > INT_MAX - input[i].shape.size[axis])
             return ft__fail(c, FT_SHAPE, "%s: input %d, %s, does not fit the first but for axis %d",
                             node->name, i + 1, ft__shape_text(&input[i].shape, text), axis);
@@ -6321,13 +6353,15 @@ static ft_status ft__pad_shape(ft__context *c, const ft__node *node, const ft__t
     int d;
     *output = input[0].shape;
     for (d = 0; d < output->rank; ++d) {
-        if (o->before[d] < 0 || o->after[d] < 0 || (d == 0 && (o->before[0] || o->after[0]))
+        bool fixed = output->size[d] > 0; /* neither the batch nor the length */
+        if (o->before[d] < 0 || o->after[d] < 0 || (!fixed && (o->before[d] || o->after[d]))
+            || (d == 0 && (o->before[0] || o->after[0]))
             || o->before[d] > 1 << 24 || o->after[d] > 1 << 24)
             return ft__fail(c, FT_SHAPE, "%s: padding %d and %d of dimension %d", node->name,
                             o->before[d], o->after[d], d);
-        if (d > 0 && output->size[d] > INT_MAX - o->before[d] - o->after[d])
+        if (fixed && output->size[d] > INT_MAX - o->before[d] - o->after[d])
             return ft__fail(c, FT_SHAPE, "%s: dimension %d grows too large", node->name, d);
-        if (d > 0) output->size[d] += o->before[d] + o->after[d];
+        if (fixed) output->size[d] += o->before[d] + o->after[d];
     }
     return ft__want_numbers(c, node, input, input_count);
 }
@@ -6375,6 +6409,7 @@ static ft_status ft__slice_shape(ft__context *c, const ft__node *node, const ft_
         return ft__fail(c, FT_SHAPE, "%s: the batch cannot be sliced", node->name);
     for (d = 1; d < output->rank; ++d) {
         int step = o->step[d] ? o->step[d] : 1, stop = ft__slice_stop(o, &input[0].shape, d);
+        if (output->size[d] == FT_LENGTH && !o->start[d] && !o->stop[d] && step == 1) continue;
         if (o->start[d] < 0 || step < 1 || stop <= o->start[d])
             return ft__fail(c, FT_SHAPE, "%s: start %d, stop %d, step %d of dimension %d, which"
                             " has %d", node->name, o->start[d], stop, step, d,
@@ -6418,7 +6453,8 @@ static void ft__slice_backward(const ft__call *call)
 static const ft__field ft__loss_fields[] = {
     {"label_smoothing", offsetof(ft_loss_options, label_smoothing), 1, 'f'}, {NULL, 0, 0, 0}};
 
-enum { FT__IGNORED_LABEL = -100 }; /* PyTorch's: the sample does not count */
+/* What stands at padded places, and PyTorch's ignore_index: such a label does not count. */
+static bool ft__is_ignored(int label) { return label == -1 || label == -100; }
 
 static void ft__one_number(ft_shape *output)
 {
@@ -6433,6 +6469,8 @@ static ft_status ft__cross_entropy_shape(ft__context *c, const ft__node *node,
 {
     char text[80], other[80];
     float smoothing = node->options.loss.label_smoothing;
+    int rank = input[0].shape.rank, d;
+    bool fits;
     (void)input_count;
     ft__one_number(output);
     if (!(smoothing >= 0 && smoothing <= 1))
@@ -6441,10 +6479,14 @@ static ft_status ft__cross_entropy_shape(ft__context *c, const ft__node *node,
     if (input[1].type != FT_I32)
         return ft__fail(c, FT_SHAPE, "%s: labels hold %s, not I32", node->name,
                         ft__type_names[input[1].type]);
-    if (input[0].shape.rank != 2 || input[1].shape.rank != 1
-        || input[0].shape.size[0] != input[1].shape.size[0])
-        return ft__fail(c, FT_SHAPE, "%s: wants logits [N, classes] and labels [N], has %s and %s",
-                        node->name, ft__shape_text(&input[0].shape, text),
+    fits = (rank == 2 || rank == 3) && input[1].shape.rank == rank - 1
+        && input[0].shape.size[rank - 1] > 0;
+    for (d = 0; fits && d < rank - 1; ++d)
+        fits = input[0].shape.size[d] == input[1].shape.size[d];
+    if (!fits)
+        return ft__fail(c, FT_SHAPE, "%s: wants logits [N, classes] and labels [N], or [N, L,"
+                        " classes] and [N, L], has %s and %s", node->name,
+                        ft__shape_text(&input[0].shape, text),
                         ft__shape_text(&input[1].shape, other));
     return ft__want_numbers(c, node, input, 1);
 }
@@ -6464,9 +6506,9 @@ static bool ft__is_class(int label, size_t classes)
 static float ft__counted_labels(const ft__call *call)
 {
     const int32_t *labels = ft__integers(&call->input[1]);
-    int n, counted = 0;
-    for (n = 0; n < call->input[0].shape.size[0]; ++n)
-        if (labels[n] != FT__IGNORED_LABEL) counted += 1;
+    size_t count = ft__count(&call->input[1]), n, counted = 0;
+    for (n = 0; n < count; ++n)
+        if (!ft__is_ignored(labels[n])) counted += 1;
     return (float)counted;
 }
 
@@ -6474,20 +6516,19 @@ static float ft__counted_labels(const ft__call *call)
    q = (1 - s) for the label plus s / classes for every class. */
 static void ft__cross_entropy_forward(const ft__call *call)
 {
-    size_t classes = (size_t)call->input[0].shape.size[1], i;
+    size_t rows = ft__count(&call->input[1]), classes = ft__count(&call->input[0]) / rows, n, i;
     float smoothing = call->node->options.loss.label_smoothing, *p = (float *)call->saved;
     const int32_t *labels = ft__integers(&call->input[1]);
     double sum = 0;
-    int n;
-    for (n = 0; n < call->input[0].shape.size[0]; ++n, p += classes) {
-        const float *x = call->input[0].value + (size_t)n * classes;
+    for (n = 0; n < rows; ++n, p += classes) {
+        const float *x = call->input[0].value + n * classes;
         double all = 0;
         ft__softmax_line(x, p, classes, 1, true);
         for (i = 0; smoothing > 0 && i < classes; ++i) all -= (double)p[i];
         if (ft__is_class(labels[n], classes))
             sum += (1 - (double)smoothing) * -(double)p[labels[n]]
                 + (double)smoothing * all / (double)classes;
-        else if (labels[n] != FT__IGNORED_LABEL) sum += (double)ft__from_bits(0x7fc00000u);
+        else if (!ft__is_ignored(labels[n])) sum += (double)ft__from_bits(0x7fc00000u);
         for (i = 0; i < classes; ++i) p[i] = ft__exp(p[i]);
     }
     call->output.value[0] = (float)(sum / (double)ft__counted_labels(call));
@@ -6495,14 +6536,13 @@ static void ft__cross_entropy_forward(const ft__call *call)
 
 static void ft__cross_entropy_backward(const ft__call *call)
 {
-    size_t classes = (size_t)call->input[0].shape.size[1], i;
+    size_t rows = ft__count(&call->input[1]), classes = ft__count(&call->input[0]) / rows, n, i;
     float smoothing = call->node->options.loss.label_smoothing;
     float scale = call->output.gradient[0] / ft__counted_labels(call);
     const int32_t *labels = ft__integers(&call->input[1]);
     const float *p = (const float *)call->saved;
     float *dx = call->input[0].gradient;
-    int n;
-    for (n = 0; dx && n < call->input[0].shape.size[0]; ++n, p += classes, dx += classes) {
+    for (n = 0; dx && n < rows; ++n, p += classes, dx += classes) {
         if (!ft__is_class(labels[n], classes)) continue;
         for (i = 0; i < classes; ++i) dx[i] += scale * (p[i] - smoothing / (float)classes);
         dx[labels[n]] -= scale * (1 - smoothing);
@@ -6653,7 +6693,7 @@ typedef struct ft__block { size_t bytes, offset; int first, last; void **pointer
 
 struct ft__plan {
     bool training;
-    int batch;              /* the most samples that it can run */
+    ft__extent most;        /* that it can run */
     uint64_t version;       /* m->version that it was made for */
     ft__step *steps;
     int step_count;
@@ -6683,18 +6723,58 @@ static bool ft__is_channels_last(const ft__node *node)
     return node->shape.rank == 4 && node->type == FT_F32 && !ft__is_weight(node);
 }
 
-static ft_shape ft__with_batch(ft_shape shape, int batch)
+static ft_shape ft__with_extent(ft_shape shape, ft__extent extent)
 {
     int d;
-    for (d = 0; d < shape.rank; ++d)
-        if (shape.size[d] == FT_BATCH) shape.size[d] = batch;
+    for (d = 0; d < shape.rank; ++d) {
+        if (shape.size[d] == FT_BATCH) shape.size[d] = extent.batch;
+        if (shape.size[d] == FT_LENGTH) shape.size[d] = extent.length;
+    }
     return shape;
 }
 
-static size_t ft__node_count_at(const ft__node *node, int batch)
+static size_t ft__node_count_at(const ft__node *node, ft__extent extent)
 {
-    ft_shape shape = ft__with_batch(node->shape, batch);
+    ft_shape shape = ft__with_extent(node->shape, extent);
     return ft__shape_count(&shape);
+}
+
+static bool ft__has_length(const ft__node *node)
+{
+    int d;
+    for (d = 0; d < node->shape.rank; ++d)
+        if (node->shape.size[d] == FT_LENGTH) return true;
+    return false;
+}
+
+static ft__extent ft__extent_of(const ft_model *m, int batch)
+{
+    ft__extent extent;
+    extent.batch = batch > 0 ? batch : 1;
+    extent.length = m->length;
+    return extent;
+}
+
+static bool ft__holds(ft__extent room, ft__extent extent)
+{
+    return room.batch >= extent.batch && room.length >= extent.length;
+}
+
+static ft__extent ft__larger(ft__extent a, ft__extent b)
+{
+    if (a.batch < b.batch) a.batch = b.batch;
+    if (a.length < b.length) a.length = b.length;
+    return a;
+}
+
+/* Whether two nodes have as many numbers as each other in every run. */
+static bool ft__same_count(const ft__node *a, const ft__node *b)
+{
+    static const ft__extent extents[] = {{1, 1}, {2, 1}, {1, 2}};
+    int i;
+    for (i = 0; i < 3; ++i)
+        if (ft__node_count_at(a, extents[i]) != ft__node_count_at(b, extents[i])) return false;
+    return true;
 }
 
 /* A batch norm runs in evaluation form, in training too, when its weight and bias are frozen or
@@ -6878,7 +6958,7 @@ static ft_digest ft__digest(const ft_model *m)
         if (!ft__is_weight(node) || !ft__node_is_frozen(m, node)) continue;
         digest.frozen = ft__hash_bytes(digest.frozen, node->name, strlen(node->name));
         digest.frozen = ft__hash_bytes(digest.frozen, node->value,
-                                       ft__node_count_at(node, 1) * sizeof(float));
+                                       ft__node_count_at(node, ft__one) * sizeof(float));
         digest.tensors += 1;
     }
     return digest;
@@ -7058,8 +7138,8 @@ static void ft__plan_steps(ft_model *m, ft__plan *plan)
 /* ---- Where values lie ---- */
 
 /* The call of a step, for a batch; value pointers are filled in where they are known. */
-static ft__call ft__make_call(ft_model *m, const ft__plan *plan, const ft__step *step, int batch,
-                              bool backward)
+static ft__call ft__make_call(ft_model *m, const ft__plan *plan, const ft__step *step,
+                              ft__extent extent, bool backward)
 {
     const ft__node *node = &m->nodes[step->id - 1], *output = &m->nodes[step->output - 1];
     ft__call call;
@@ -7069,7 +7149,7 @@ static ft__call ft__make_call(ft_model *m, const ft__plan *plan, const ft__step 
         int id = node->inputs[i];
         const ft__node *from = &m->nodes[id - 1];
         ft__tensor *input = &plan->inputs[i];
-        input->shape = ft__with_batch(from->shape, batch);
+        input->shape = ft__with_extent(from->shape, extent);
         input->type = from->type;
         input->channels_last = ft__is_channels_last(from);
         input->fresh = false;
@@ -7090,7 +7170,7 @@ static ft__call ft__make_call(ft_model *m, const ft__plan *plan, const ft__step 
     call.context = &m->context;
     call.node = node;
     call.input = plan->inputs;
-    call.output.shape = ft__with_batch(output->shape, batch);
+    call.output.shape = ft__with_extent(output->shape, extent);
     call.output.channels_last = ft__is_channels_last(output);
     call.output.value = plan->values[step->output - 1];
     call.output.gradient = backward ? plan->gradients[step->output - 1] : NULL;
@@ -7108,7 +7188,8 @@ static ft__call ft__make_call(ft_model *m, const ft__plan *plan, const ft__step 
 }
 
 /* What an operator will need for a batch; no values are touched. */
-static ft__costs ft__costs_of(ft_model *m, const ft__node *node, int batch, bool training)
+static ft__costs ft__costs_of(ft_model *m, const ft__node *node, ft__extent extent,
+                              bool training)
 {
     ft__tensor input[8];
     ft__costs costs = {0, 0, 0, 0};
@@ -7118,14 +7199,14 @@ static ft__costs ft__costs_of(ft_model *m, const ft__node *node, int batch, bool
     memset(&call, 0, sizeof call);
     memset(input, 0, sizeof input);
     for (i = 0; i < node->input_count; ++i) {
-        input[i].shape = ft__with_batch(m->nodes[node->inputs[i] - 1].shape, batch);
+        input[i].shape = ft__with_extent(m->nodes[node->inputs[i] - 1].shape, extent);
         input[i].type = m->nodes[node->inputs[i] - 1].type;
     }
     call.context = &m->context;
     call.node = node;
     call.input = input;
     call.input_count = node->input_count;
-    call.output.shape = ft__with_batch(node->shape, batch);
+    call.output.shape = ft__with_extent(node->shape, extent);
     call.training = training;
     ft__rows[node->op].costs(&call, &costs);
     return costs;
@@ -7216,8 +7297,7 @@ static void ft__plan_shares(const ft_model *m, ft__plan *plan)
         bool fits = id && (ft__rows[node->op].reads & FT__IN_PLACE)
             && ft__has_gradient(m, plan, id) && ft__has_gradient(m, plan, step->output)
             && !ft__is_leaf(&m->nodes[id - 1]) && plan->last_reader[id - 1] == i
-            && ft__node_count_at(&m->nodes[id - 1], 1)
-               == ft__node_count_at(&m->nodes[step->output - 1], 1);
+            && ft__same_count(&m->nodes[id - 1], &m->nodes[step->output - 1]);
         for (j = 1; j < node->input_count; ++j) fits = fits && node->inputs[j] != id;
         if (fits) plan->shares[id - 1] = plan->shares[step->output - 1];
     }
@@ -7228,7 +7308,7 @@ static int ft__node_blocks(const ft_model *m, ft__plan *plan, int id, int made_b
                            ft__block *blocks)
 {
     const ft__node *node = &m->nodes[id - 1];
-    size_t bytes = ft__round_up(ft__node_count_at(node, plan->batch) * sizeof(float));
+    size_t bytes = ft__round_up(ft__node_count_at(node, plan->most) * sizeof(float));
     int count = 0, backward_of_it = 2 * plan->step_count - made_by;
     ft__block block;
     memset(&block, 0, sizeof block);
@@ -7256,7 +7336,7 @@ static int ft__list_blocks(ft_model *m, ft__plan *plan, ft__block *blocks)
     int count = 0, i;
     for (i = 0; i < plan->step_count; ++i) {
         const ft__step *step = &plan->steps[i];
-        ft__costs costs = ft__costs_of(m, &m->nodes[step->id - 1], plan->batch, step->trained);
+        ft__costs costs = ft__costs_of(m, &m->nodes[step->id - 1], plan->most, step->trained);
         count += ft__node_blocks(m, plan, step->output, i, blocks + count);
         if (costs.workspace > plan->workspace_bytes) plan->workspace_bytes = costs.workspace;
         if (costs.saved) {
@@ -7289,23 +7369,23 @@ static void ft__plan_weights(ft_model *m, ft__plan *plan)
     plan->weight_bytes = 0;
     for (i = 0; i < plan->step_count; ++i) {
         const ft__node *node = &m->nodes[plan->steps[i].id - 1];
-        ft__costs costs = ft__costs_of(m, node, plan->batch, false);
+        ft__costs costs = ft__costs_of(m, node, plan->most, false);
         size_t bytes;
         if (!plan->steps[i].norm || !costs.prepared) continue;
-        bytes = ft__node_count_at(&m->nodes[node->inputs[1] - 1], 1) * sizeof(float);
+        bytes = ft__node_count_at(&m->nodes[node->inputs[1] - 1], ft__one) * sizeof(float);
         if (bytes > passing) passing = bytes;
     }
     shared = ft__plan_weight(plan, passing);
     for (i = 0; i < plan->step_count; ++i) {
         ft__step *step = &plan->steps[i];
         const ft__node *node = &m->nodes[step->id - 1];
-        ft__costs costs = ft__costs_of(m, node, plan->batch, false);
+        ft__costs costs = ft__costs_of(m, node, plan->most, false);
         step->prepared_for = ~(uint64_t)0;
         if (costs.prepared && !step->trained)
             step->prepared = ft__plan_weight(plan, costs.prepared);
         if (!step->norm) continue;
         step->weight = costs.prepared ? shared : ft__plan_weight(
-            plan, ft__node_count_at(&m->nodes[node->inputs[1] - 1], 1) * sizeof(float));
+            plan, ft__node_count_at(&m->nodes[node->inputs[1] - 1], ft__one) * sizeof(float));
         step->bias = ft__plan_weight(plan, (size_t)m->nodes[node->inputs[1] - 1].shape.size[0]
                                      * sizeof(float));
     }
@@ -7330,7 +7410,7 @@ static int ft__most_inputs(const ft_model *m)
 }
 
 /* Makes a plan; `measure` stops before the large memory is taken, to tell its bytes only. */
-static ft__plan *ft__plan_make(ft_model *m, int batch, bool training, bool measure)
+static ft__plan *ft__plan_make(ft_model *m, ft__extent most, bool training, bool measure)
 {
     ft__context *c = &m->context;
     size_t nodes = (size_t)m->node_count + 1;
@@ -7339,7 +7419,7 @@ static ft__plan *ft__plan_make(ft_model *m, int batch, bool training, bool measu
     int count, i;
     if (!plan) return NULL;
     plan->training = training;
-    plan->batch = batch;
+    plan->most = most;
     plan->version = m->version;
     plan->steps = (ft__step *)ft__allocate(c, nodes, sizeof *plan->steps);
     plan->values = (float **)ft__allocate(c, nodes, sizeof *plan->values);
@@ -7375,36 +7455,39 @@ static ft__plan *ft__plan_make(ft_model *m, int batch, bool training, bool measu
     return NULL;
 }
 
-/* Gradient memory of what is trained, and room for so many samples in every input. */
-static ft_status ft__plan_leaves(ft_model *m, int batch, bool training)
+/* Gradient memory of what is trained, and room for a run of this size in every input. */
+static ft_status ft__plan_leaves(ft_model *m, ft__extent extent, bool training)
 {
     ft__context *c = &m->context;
     int i;
     for (i = 0; i < m->node_count; ++i) {
         ft__node *node = &m->nodes[i];
-        if (node->op == FT__OP_input && node->capacity < batch) {
+        if (node->op == FT__OP_input && !ft__holds(node->capacity, extent)) {
+            ft__extent room = ft__larger(node->capacity, extent);
             float *grown = (float *)ft__grow(c, node->value, node->value
                                              ? ft__node_count_at(node, node->capacity) : 0,
-                                             ft__node_count_at(node, batch), sizeof(float));
+                                             ft__node_count_at(node, room), sizeof(float));
             if (!grown) return c->status;
             node->value = grown;
-            node->capacity = batch;
+            node->capacity = room;
         }
         if (!training || node->op != FT__OP_parameter || node->frozen || node->gradient) continue;
-        node->gradient = (float *)ft__allocate(c, ft__node_count_at(node, 1), sizeof(float));
+        node->gradient = (float *)ft__allocate(c, ft__node_count_at(node, ft__one), sizeof(float));
     }
     return c->status;
 }
 
-/* The plan for a purpose, made anew when the graph, what is frozen, or the batch outgrew it. */
-static ft__plan *ft__plan_for(ft_model *m, int batch, bool training)
+/* The plan for a purpose, made anew when the graph, what is frozen, or the run outgrew it. */
+static ft__plan *ft__plan_for(ft_model *m, ft__extent extent, bool training)
 {
     ft__plan *plan = m->plans[training];
-    if (ft__plan_leaves(m, batch, training) != FT_OK) return NULL;
-    if (plan && plan->version == m->version && plan->batch >= batch) return plan;
+    if (ft__plan_leaves(m, extent, training) != FT_OK) return NULL;
+    if (plan && plan->version == m->version && ft__holds(plan->most, extent)) return plan;
+    if (plan && plan->version == m->version) extent = ft__larger(plan->most, extent);
     if (m->last_run == plan) m->last_run = NULL;
     ft__plan_free(&m->context, plan);
-    m->plans[training] = ft__plan_make(m, batch, training, false);
+    m->plans[training] = NULL;
+    m->plans[training] = ft__plan_make(m, extent, training, false);
     return m->plans[training];
 }
 
@@ -7430,7 +7513,7 @@ static void ft__fold(const ft_model *m, const ft__step *step)
     const float *var = m->nodes[norm->inputs[4] - 1].value;
     float eps = norm->options.batch_norm.eps > 0 ? norm->options.batch_norm.eps : 1e-5f;
     size_t channels = (size_t)weight->shape.size[0], i, each;
-    size_t per_channel = ft__node_count_at(weight, 1) / channels;
+    size_t per_channel = ft__node_count_at(weight, ft__one) / channels;
     for (i = 0; i < channels; ++i) {
         float scale = gamma[i] / sqrtf(var[i] + eps);
         const float *from = weight->value + i * per_channel;
@@ -7470,7 +7553,7 @@ static void ft__run_forward(ft_model *m, ft__plan *plan, int from, int to, int b
         ft__call call;
         double start;
         if ((how & FT__ONLY_OUTPUT) && !step->for_output) continue;
-        call = ft__make_call(m, plan, step, batch, false);
+        call = ft__make_call(m, plan, step, ft__extent_of(m, batch), false);
         if (how & FT__EVALUATING) call.training = false;
         start = ft__clock(&m->context);
         if (step->weight || step->prepared) {
@@ -7498,7 +7581,8 @@ static void ft__fresh_gradients(const ft_model *m, const ft__plan *plan, int at,
         for (j = 0; j < node->input_count; ++j) twice = twice || (j != i && node->inputs[j] == id);
         if (runs && !twice && (ft__rows[node->op].reads & FT__WRITES)) plan->inputs[i].fresh = true;
         else memset(plan->gradients[id - 1], 0,
-                    ft__node_count_at(&m->nodes[id - 1], batch) * sizeof(float));
+                    ft__node_count_at(&m->nodes[id - 1], ft__extent_of(m, batch))
+                    * sizeof(float));
     }
 }
 
@@ -7508,7 +7592,7 @@ static void ft__run_backward(ft_model *m, const ft__plan *plan, int batch)
     plan->gradients[m->loss.id - 1][0] = 1.0f;
     for (i = plan->step_count - 1; i >= plan->first_trained; --i) {
         const ft__step *step = &plan->steps[i];
-        ft__call call = ft__make_call(m, plan, step, batch, true);
+        ft__call call = ft__make_call(m, plan, step, ft__extent_of(m, batch), true);
         ft__operator backward = ft__rows[m->nodes[step->id - 1].op].backward;
         double start = ft__clock(&m->context);
         bool runs = call.output.gradient && backward;
@@ -7519,20 +7603,24 @@ static void ft__run_backward(ft_model *m, const ft__plan *plan, int batch)
     }
 }
 
-/* The first input of numbers: what a picture or ft_run's values are fed to. {0}: there is none. */
+/* What a picture or ft_run's values are fed to: the first input of numbers or, where there is none,
+   the first one (token ids). {0}: there is none. */
 static ft_node ft__main_input(const ft_model *m)
 {
-    ft_node node = {0};
+    ft_node first = {0}, numbers = {0};
     int i;
-    for (i = m->node_count - 1; i >= 0; --i)
-        if (m->nodes[i].op == FT__OP_input && m->nodes[i].type == FT_F32) node.id = i + 1;
-    return node;
+    for (i = m->node_count - 1; i >= 0; --i) {
+        if (m->nodes[i].op != FT__OP_input) continue;
+        first.id = i + 1;
+        if (m->nodes[i].type == FT_F32) numbers.id = i + 1;
+    }
+    return numbers.id ? numbers : first;
 }
 
 /* Between the order that users see, [N, C, H, W], and what lies in memory. */
 static void ft__fill_input(ft_model *m, ft__node *node, const void *values, int batch)
 {
-    ft_shape shape = ft__with_batch(node->shape, batch);
+    ft_shape shape = ft__with_extent(node->shape, ft__extent_of(m, batch));
     if (ft__is_channels_last(node))
         ft__turn(&m->context, &shape, FT__TO_LAST, (const float *)values, node->value, false);
     else memcpy(node->value, values, ft__shape_count(&shape) * sizeof(float));
@@ -7541,7 +7629,7 @@ static void ft__fill_input(ft_model *m, ft__node *node, const void *values, int 
 static void ft__read_value(ft_model *m, const ft__node *node, const float *value, int batch,
                            float *to)
 {
-    ft_shape shape = ft__with_batch(node->shape, batch);
+    ft_shape shape = ft__with_extent(node->shape, ft__extent_of(m, batch));
     if (ft__is_channels_last(node))
         ft__turn(&m->context, &shape, FT__TO_FIRST, value, to, false);
     else memcpy(to, value, ft__shape_count(&shape) * sizeof(float));
@@ -7568,7 +7656,7 @@ static ft__plan *ft__begin(ft_model *m, int batch, bool training)
     }
     if (ft__ready(m, training) != FT_OK) return NULL;
     m->batch = batch;
-    return ft__plan_for(m, batch, training);
+    return ft__plan_for(m, ft__extent_of(m, batch), training);
 }
 
 /* The value of the loss in the last run; an error when it is not finite. */
@@ -7736,7 +7824,7 @@ static ft_status ft__optimizer_parts(ft_model *m)
     int i;
     for (i = 0; i < m->node_count; ++i)
         if (ft__is_trained(&m->nodes[i]))
-            wanted += ft__node_count_at(&m->nodes[i], 1) / FT__UPDATE_CHUNK + 1;
+            wanted += ft__node_count_at(&m->nodes[i], ft__one) / FT__UPDATE_CHUNK + 1;
     if (wanted > (size_t)o->part_capacity) {
         ft__release(c, o->parts);
         o->parts = (ft__update_part *)ft__allocate(c, wanted, sizeof *o->parts);
@@ -7745,7 +7833,7 @@ static ft_status ft__optimizer_parts(ft_model *m)
     }
     o->part_count = 0;
     for (i = 0; i < m->node_count; ++i) {
-        size_t count = ft__node_count_at(&m->nodes[i], 1);
+        size_t count = ft__node_count_at(&m->nodes[i], ft__one);
         for (from = 0; ft__is_trained(&m->nodes[i]) && from < count; from += FT__UPDATE_CHUNK) {
             ft__update_part *part = &o->parts[o->part_count++];
             part->node = &m->nodes[i];
@@ -7765,7 +7853,7 @@ static ft_status ft__optimizer_prepare(ft_model *m)
     if (!o || !ft__ok(c)) return c->status;
     for (i = 0; i < m->node_count; ++i) {
         ft__node *node = &m->nodes[i];
-        size_t count = ft__node_count_at(node, 1);
+        size_t count = ft__node_count_at(node, ft__one);
         if (!ft__is_trained(node)) continue;
         if (!node->moment1 && (o->options.optimizer != FT_SGD || o->options.momentum != 0))
             node->moment1 = (float *)ft__allocate(c, count, sizeof(float));
@@ -9123,7 +9211,7 @@ static void ft__load_one(ft_model *m, ft_file *file, int index, ft_weights_optio
     }
     if (node->loaded)
         ft__fail(&m->context, FT_MISMATCH, "%s: two tensors of the file go by this name", name);
-    if (ft_file_read_f32(file, index, node->value, ft__node_count_at(node, 1)) == FT_OK)
+    if (ft_file_read_f32(file, index, node->value, ft__node_count_at(node, ft__one)) == FT_OK)
         node->loaded = true;
 }
 
@@ -9422,7 +9510,9 @@ static ft_node ft__read_leaf(ft__graph_reader *r, int node, int op, const char *
                                       FINETUNE_MAX_RANK);
     if (type && strcmp(type, ft__type_names[FT_I32]) == 0) leaf->type = FT_I32;
     for (d = 0; d < leaf->shape.rank; ++d)
-        if (leaf->shape.size[d] < 1 && !(op == FT__OP_input && d == 0)) leaf->shape.rank = -1;
+        if (leaf->shape.size[d] < 1
+            && !(op == FT__OP_input && (d == 0 || leaf->shape.size[d] == FT_LENGTH)))
+            leaf->shape.rank = -1;
     if (leaf->shape.rank < 1) {
         leaf->shape.rank = 0;
         ft__graph_fault(r, "a wrong shape of", name);
@@ -9443,7 +9533,7 @@ static ft_node ft__read_leaf(ft__graph_reader *r, int node, int op, const char *
         ft__graph_fault(r, "the stored tensor has another shape:", name);
         return none;
     }
-    leaf->value = (float *)ft__allocate(c, ft__node_count_at(leaf, 1), sizeof(float));
+    leaf->value = (float *)ft__allocate(c, ft__node_count_at(leaf, ft__one), sizeof(float));
     return made;
 }
 
@@ -11334,7 +11424,9 @@ static ft__loader *ft__loader_create(ft_model *m, const ft_data *data, int batch
         slots[count].name = node->name;
         slots[count].type = node->type;
         slots[count].shape.rank = node->shape.rank - 1; /* without the batch */
-        for (d = 1; d < node->shape.rank; ++d) slots[count].shape.size[d - 1] = node->shape.size[d];
+        for (d = 1; d < node->shape.rank; ++d)
+            slots[count].shape.size[d - 1] = node->shape.size[d] == FT_LENGTH ? m->length
+                                                                             : node->shape.size[d];
         nodes[count++].id = i + 1;
     }
     l = ft__loader_make(&m->context, data, slots, count, batch_size, 3);
@@ -12250,25 +12342,31 @@ static int ft__largest(const float *scores, int count)
 /* Sums over samples; what an epoch or an evaluation reports. */
 typedef struct ft__score { double loss; int64_t correct, total; } ft__score;
 
-/* Adds a batch that was just run: its mean loss, and how many labels the output got right. */
+/* Adds a batch that was just run: its mean loss over the labels that count, and how many of them
+   the output got right. Without labels each sample counts. */
 static void ft__score_batch(ft_model *m, const ft__plan *plan, int batch, float loss,
                             int *confusion, ft__score *score)
 {
     const ft__node *output = ft__get_node(m, m->output), *loss_node = ft__get_node(m, m->loss);
     const ft__node *labels = NULL;
     const float *logits = m->output.id ? plan->values[m->output.id - 1] : NULL;
-    int i, classes;
-    score->loss += (double)loss * batch;
-    score->total += batch;
+    size_t count = 0, i;
+    int classes, counted = 0;
     if (loss_node && loss_node->input_count > 1) labels = &m->nodes[loss_node->inputs[1] - 1];
-    if (!logits || !labels || labels->type != FT_I32 || output->shape.rank != 2) return;
-    classes = output->shape.size[1];
-    for (i = 0; i < batch; ++i) {
+    if (labels && labels->type == FT_I32 && logits && output->shape.rank >= 2)
+        count = ft__node_count_at(labels, ft__extent_of(m, batch));
+    classes = output ? output->shape.size[output->shape.rank - 1] : 0;
+    for (i = 0; i < count; ++i) {
         int label = ((const int32_t *)(const void *)labels->value)[i];
-        int guess = ft__largest(logits + (size_t)i * (size_t)classes, classes);
+        int guess = ft__largest(logits + i * (size_t)classes, classes);
+        if (ft__is_ignored(label)) continue;
+        counted += 1;
         if (guess == label) score->correct += 1;
         if (confusion && label >= 0 && label < classes) confusion[label * classes + guess] += 1;
     }
+    if (count == 0) counted = batch;
+    score->loss += (double)loss * counted;
+    score->total += counted;
 }
 
 /* The classes of data and model must be the same number before they meet. */
@@ -12397,8 +12495,9 @@ static ft_status ft__cache_plan(ft__fit *f)
             int id = node->inputs[j];
             if (f->plan->trained[id - 1] || ft__is_weight(&m->nodes[id - 1])) continue;
             if (ft__cache_lists(cache, id)) continue;
+            if (ft__has_length(&m->nodes[id - 1])) return c->status; /* rows differ in length */
             cache->nodes[cache->node_count++] = id;
-            cache->row += ft__node_count_at(&m->nodes[id - 1], 1);
+            cache->row += ft__node_count_at(&m->nodes[id - 1], ft__one);
         }
     }
     rows *= (size_t)(cache->views + (f->o.augment ? 1 : 0)); /* held-back samples: the plain view */
@@ -12417,7 +12516,7 @@ static ft_status ft__cache_plan(ft__fit *f)
 static float *ft__boundary(const ft__fit *f, int id, size_t *count)
 {
     const ft__node *node = &f->m->nodes[id - 1];
-    *count = ft__node_count_at(node, 1);
+    *count = ft__node_count_at(node, ft__one);
     return ft__is_leaf(node) ? node->value : f->plan->values[id - 1];
 }
 
@@ -12545,7 +12644,7 @@ static ft_status ft__keep_weights(ft_model *m, bool back)
         ft__node *node = &m->nodes[i];
         size_t count;
         if (!ft__changes(m, node)) continue;
-        count = ft__node_count_at(node, 1);
+        count = ft__node_count_at(node, ft__one);
         if (!node->kept && !back)
             node->kept = (float *)ft__allocate(&m->context, count, sizeof(float));
         if (!node->kept) continue;
@@ -12709,7 +12808,7 @@ static ft_status ft__checkpoint_tensors(ft__fit *f, ft_file *file)
             index = ft_file_find(file, name);
             if (index < 0) return ft__fail(&m->context, FT_FORMAT, "%s: lacks %s", f->o.checkpoint,
                                            name);
-            ft_file_read_f32(file, index, to, ft__node_count_at(node, 1));
+            ft_file_read_f32(file, index, to, ft__node_count_at(node, ft__one));
         }
     }
     m->weights_version += 1;
@@ -13229,8 +13328,8 @@ static ft_evaluation ft__evaluate(ft_model *m, ft_data *data, ft_evaluate_option
                * sizeof *options.confusion);
     plan = ft__begin(m, size < count ? size : count, false);
     samples = (int *)ft__allocate(c, 2 * (size_t)count, sizeof *samples); /* and views, all 0 */
-    if (plan && samples) loader = ft__loader_create(m, data, plan->batch < size ? plan->batch
-                                                                                : size);
+    if (plan && samples)
+        loader = ft__loader_create(m, data, plan->most.batch < size ? plan->most.batch : size);
     for (i = 0; samples && i < count; ++i) samples[i] = i;
     if (loader) ft__loader_start(loader, samples, samples + count, count);
     while (loader && ft__ok(c) && (batch = ft__loader_next(loader)) != NULL) {
@@ -13295,13 +13394,14 @@ static ft__plan *ft__begin_picture(ft_model *m, float **picture)
     const ft_preprocessing *p = &m->preprocessing;
     if (!plan) return NULL;
     if (!node.id || !m->output.id || p->width < 1
-        || ft__node_count_at(&m->nodes[node.id - 1], 1)
+        || ft__node_count_at(&m->nodes[node.id - 1], ft__one)
            != (size_t)p->width * (size_t)p->height * (size_t)p->channels) {
         ft__fail(&m->context, FT_INVALID, "the model's input is no picture, or ft_set_preprocessing"
                  " was not told its size");
         return NULL;
     }
-    *picture = (float *)ft__allocate(&m->context, ft__node_count_at(&m->nodes[node.id - 1], 1),
+    *picture = (float *)ft__allocate(&m->context,
+                                     ft__node_count_at(&m->nodes[node.id - 1], ft__one),
                                      sizeof **picture);
     return *picture ? plan : NULL;
 }
@@ -13331,6 +13431,7 @@ ft_model *ft_create(ft_desc desc)
     m = (ft_model *)ft__allocate(&start, 1, sizeof *m);
     if (!m) return NULL;
     m->context = start;
+    m->length = 1;
     start.threads = desc.threads > 0 ? desc.threads : ft__processors();
     m->context.threads = start.threads > 64 ? 64 : start.threads;
     if (desc.device && strcmp(desc.device, "cpu") != 0)
@@ -13484,8 +13585,8 @@ ft_node ft_input(ft_model *m, const char *name, ft_input_options options)
     made->shape.rank = 1;
     made->shape.size[0] = FT_BATCH;
     for (d = 0; d < FINETUNE_MAX_RANK - 1 && options.size[d] != 0; ++d) {
-        if (options.size[d] < 0) ft__fail(&m->context, FT_INVALID, "%s: size %d is negative", name,
-                                          options.size[d]);
+        if (options.size[d] < 0 && options.size[d] != FT_LENGTH)
+            ft__fail(&m->context, FT_INVALID, "%s: size %d is negative", name, options.size[d]);
         made->shape.size[made->shape.rank++] = options.size[d];
     }
     if (options.type != FT_F32 && options.type != FT_I32)
@@ -13815,8 +13916,9 @@ void ft_set_output(ft_model *m, ft_node logits)
 
 void ft_set_loss(ft_model *m, ft_node loss)
 {
+    const ft__extent two = {2, 2};
     if (!ft__check_node(m, loss, "ft_set_loss")) return;
-    if (ft__node_count_at(&m->nodes[loss.id - 1], 2) != 1) {
+    if (ft__node_count_at(&m->nodes[loss.id - 1], two) != 1) {
         ft__fail(&m->context, FT_SHAPE, "%s: a loss is one number", m->nodes[loss.id - 1].name);
         return;
     }
@@ -13909,7 +14011,8 @@ bool ft_node_frozen(const ft_model *m, ft_node node)
 uint64_t ft_node_multiply_adds(const ft_model *m, ft_node node)
 {
     const ft__node *found = ft__get_node(m, node);
-    return found ? ft__costs_of((ft_model *)(uintptr_t)m, found, 1, false).multiply_adds : 0;
+    ft_model *unchanged = (ft_model *)(uintptr_t)m;
+    return found ? ft__costs_of(unchanged, found, ft__one, false).multiply_adds : 0;
 }
 
 ft_time ft_node_time(const ft_model *m, ft_node node)
@@ -13928,7 +14031,7 @@ static float *ft__value_of(ft_model *m, ft_node node, size_t *count)
     ft__plan *plan = m->last_run;
     if (!ft__check_node(m, node, "ft_get")) return NULL;
     found = &m->nodes[node.id - 1];
-    *count = ft__node_count_at(found, m->batch > 0 ? m->batch : 1);
+    *count = ft__node_count_at(found, ft__extent_of(m, m->batch));
     if (ft__is_weight(found) || (found->op == FT__OP_input && found->value)) return found->value;
     if (plan && (node.id == m->output.id || node.id == m->loss.id))
         return plan->values[node.id - 1];
@@ -13949,7 +14052,7 @@ ft_status ft_get(ft_model *m, ft_node node, float *to, size_t count)
     size_t want = 0;
     const float *value = ft__value_of(m, node, &want);
     if (!value || ft__check_count(m, node, count, want) != FT_OK) return m->context.status;
-    ft__read_value(m, &m->nodes[node.id - 1], value, m->batch > 0 ? m->batch : 1, to);
+    ft__read_value(m, &m->nodes[node.id - 1], value, m->batch, to);
     return FT_OK;
 }
 
@@ -13959,7 +14062,7 @@ ft_status ft_set(ft_model *m, ft_node node, const float *from, size_t count)
     float *value = ft__value_of(m, node, &want);
     if (!value || ft__check_count(m, node, count, want) != FT_OK) return m->context.status;
     if (m->nodes[node.id - 1].op == FT__OP_input)
-        ft__fill_input(m, &m->nodes[node.id - 1], from, m->batch > 0 ? m->batch : 1);
+        ft__fill_input(m, &m->nodes[node.id - 1], from, m->batch);
     else memcpy(value, from, count * sizeof *from);
     m->weights_version += 1;
     return FT_OK;
@@ -13973,7 +14076,7 @@ ft_status ft_get_gradient(ft_model *m, ft_node node, float *to, size_t count)
     if (!found->gradient)
         return ft__fail(&m->context, FT_INVALID, "%s: has no gradient: it is frozen, no parameter,"
                         " or no training step was run", found->name);
-    if (ft__check_count(m, node, count, ft__node_count_at(found, 1)) != FT_OK)
+    if (ft__check_count(m, node, count, ft__node_count_at(found, ft__one)) != FT_OK)
         return m->context.status;
     memcpy(to, found->gradient, count * sizeof *to);
     return FT_OK;
@@ -13986,11 +14089,11 @@ ft_plan_bytes ft_plan(ft_model *m, int batch_size, bool training)
     int i;
     memset(&bytes, 0, sizeof bytes);
     if (ft__ready(m, training) != FT_OK) return bytes;
-    plan = ft__plan_make(m, batch_size < 1 ? 1 : batch_size, training, true);
+    plan = ft__plan_make(m, ft__extent_of(m, batch_size), training, true);
     if (!plan) return bytes;
     for (i = 0; i < m->node_count; ++i) {
         const ft__node *node = &m->nodes[i];
-        size_t each = ft__node_count_at(node, plan->batch) * sizeof(float);
+        size_t each = ft__node_count_at(node, plan->most) * sizeof(float);
         if (node->op == FT__OP_input) bytes.activations += each;
         if (!ft__is_weight(node)) continue;
         bytes.parameters += each;
@@ -14087,11 +14190,23 @@ ft_status ft_feed(ft_model *m, ft_node input, const void *values, int batch)
     if (batch < 1)
         return ft__fail(&m->context, FT_INVALID, "%s: a batch of %d", ft_node_name(m, input),
                         batch);
-    if (ft__plan_leaves(m, batch, false) != FT_OK) return m->context.status;
+    if (ft__plan_leaves(m, ft__extent_of(m, batch), false) != FT_OK) return m->context.status;
     ft__fill_input(m, &m->nodes[input.id - 1], values, batch);
     m->batch = batch;
     return FT_OK;
 }
+
+ft_status ft_set_length(ft_model *m, int length)
+{
+    if (!ft__ok(&m->context)) return m->context.status;
+    if (length < 1)
+        return ft__fail(&m->context, FT_INVALID, "ft_set_length: %d steps", length);
+    if (m->length != length) m->last_run = NULL; /* its values have another shape */
+    m->length = length;
+    return FT_OK;
+}
+
+int ft_length(const ft_model *m) { return m->length; }
 
 float ft_forward(ft_model *m, bool training)
 {
@@ -14146,18 +14261,29 @@ ft_finetune_result ft_finetune(ft_model *m, ft_data *data, ft_finetune_options o
 
 /* ---- Prediction ---- */
 
-ft_status ft_run(ft_model *m, const float *values, int batch, float *logits)
+ft_status ft_run_lengths(ft_model *m, const void *values, const int *lengths, int batch,
+                         float *logits)
 {
     ft__plan *plan = ft__begin(m, batch, false);
     ft_node input = ft__main_input(m);
+    ft__node *padded;
+    int i;
     if (!plan) return m->context.status;
     if (!input.id || !m->output.id)
         return ft__fail(&m->context, FT_INVALID, "the model has no input or no output");
     ft__fill_input(m, &m->nodes[input.id - 1], values, batch);
+    padded = ft__get_node(m, ft__find_node(m, "lengths"));
+    for (i = 0; padded && padded->op == FT__OP_input && padded->type == FT_I32 && i < batch; ++i)
+        ((int32_t *)(void *)padded->value)[i] = lengths ? lengths[i] : m->length;
     m->last_run = plan;
     ft__run_forward(m, plan, 0, plan->step_count, batch, FT__ONLY_OUTPUT);
     ft__read_value(m, &m->nodes[m->output.id - 1], plan->values[m->output.id - 1], batch, logits);
     return FT_OK;
+}
+
+ft_status ft_run(ft_model *m, const void *values, int batch, float *logits)
+{
+    return ft_run_lengths(m, values, NULL, batch, logits);
 }
 
 int ft_predict_memory(ft_model *m, const void *bytes, size_t count_of_bytes, ft_prediction *best,

@@ -79,7 +79,7 @@ static uint64_t fingerprint(const ft_model *m)
     for (i = 0; i < m->node_count; ++i) {
         const ft__node *node = &m->nodes[i];
         if (!ft__is_weight(node)) continue;
-        hash = ft__hash_bytes(hash, node->value, ft__node_count_at(node, 1) * sizeof(float));
+        hash = ft__hash_bytes(hash, node->value, ft__node_count_at(node, ft__one) * sizeof(float));
     }
     return hash;
 }
@@ -99,7 +99,7 @@ static void copy_weight(ft_model *m, const char *name, float *to)
 {
     ft_node node = ft_find(m, name);
     CHECK(node.id > 0, "%s is a node", name);
-    ft_get(m, node, to, ft__node_count_at(&m->nodes[node.id - 1], 1));
+    ft_get(m, node, to, ft__node_count_at(&m->nodes[node.id - 1], ft__one));
 }
 
 /* ---- Frozen ---- */
@@ -133,7 +133,7 @@ static void test_frozen(ft_optimizer optimizer)
         ft_node node = ft_find(m, frozen[i]);
         const ft__node *n = &m->nodes[node.id - 1];
         copy_weight(m, frozen[i], after);
-        CHECK(memcmp(before[i], after, ft__node_count_at(n, 1) * sizeof(float)) == 0, "%s moved",
+        CHECK(memcmp(before[i], after, ft__node_count_at(n, ft__one) * sizeof(float)) == 0, "%s moved",
               frozen[i]);
         CHECK(!n->gradient && !n->moment1 && !n->moment2, "%s: gradient or optimiser state",
               frozen[i]);
@@ -642,7 +642,7 @@ static void test_fused(int layer, const char *kind)
           (double)loss[0], (double)loss[1]);
     for (n = 0; n < sizeof names / sizeof *names; ++n) {
         ft_node node = ft_find(m[0], names[n]);
-        size_t count = node.id ? ft__node_count_at(&m[0]->nodes[node.id - 1], 1) : 0;
+        size_t count = node.id ? ft__node_count_at(&m[0]->nodes[node.id - 1], ft__one) : 0;
         double worst = 0, largest = 0;
         for (which = 0; count && which < 2; ++which)
             ft_get_gradient(m[which], ft_find(m[which], names[n]), gradient[which], count);

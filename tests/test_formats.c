@@ -201,8 +201,8 @@ static void test_damaged_model(void)
         m = new_model();
         if (ft_load(m, NULL, load) == FT_OK && ft_class_count(m) <= 64
             && ft_output(m).id && ft__main_input(m).id
-            && ft__node_count_at(ft__get_node(m, ft__main_input(m)), 1) == 3 * 32 * 32
-            && ft__node_count_at(ft__get_node(m, ft_output(m)), 1) <= 64) ft_run(m, x, 1, y);
+            && ft__node_count_at(ft__get_node(m, ft__main_input(m)), ft__one) == 3 * 32 * 32
+            && ft__node_count_at(ft__get_node(m, ft_output(m)), ft__one) <= 64) ft_run(m, x, 1, y);
         CHECK(ft_error(m) == FT_OK || *ft_error_text(m), "byte %zu", at);
         ft_destroy(m);
         bytes[at] = kept;

@@ -307,7 +307,7 @@ static void test_optimizer(ft_file *file, const ft__json *json, int entry)
     start = read_golden(file, "", "p", &count);
     ft_set(m, p, start, count);
     ft_set_optimizer(m, optimizer_of(json, entry));
-    ft__plan_leaves(m, 1, true);
+    ft__plan_leaves(m, ft__one, true);
     for (step = 0; step < 10; ++step) {
         char key[8];
         snprintf(key, sizeof key, "g%d", step);
@@ -368,7 +368,7 @@ static void set_by_formula(ft_model *m, ft_file *file)
     int i;
     for (i = 0; i < m->node_count; ++i) {
         ft__node *node = &m->nodes[i];
-        size_t count = ft__node_count_at(node, 1), stored;
+        size_t count = ft__node_count_at(node, ft__one), stored;
         bool norm = strstr(node->name, "bn") || strstr(node->name, "downsample.1");
         double bound = node->shape.rank > 1
             ? sqrt(6.0 / ((double)count / node->shape.size[0])) : 0.2;

@@ -19,7 +19,7 @@ static size_t parameters(const ft_model *m)
     size_t sum = 0;
     int i;
     for (i = 0; i < m->node_count; ++i)
-        if (m->nodes[i].op == FT__OP_parameter) sum += ft__node_count_at(&m->nodes[i], 1);
+        if (m->nodes[i].op == FT__OP_parameter) sum += ft__node_count_at(&m->nodes[i], ft__one);
     return sum;
 }
 
@@ -64,7 +64,7 @@ static void test_published(const char *name, size_t count, ft_network_options op
 static void statistics(ft_model *m, const char *name, double *mean, double *variance, double *bound)
 {
     const ft__node *node = &m->nodes[ft_find(m, name).id - 1];
-    size_t count = ft__node_count_at(node, 1), i;
+    size_t count = ft__node_count_at(node, ft__one), i;
     double sum = 0, squares = 0;
     *bound = 0;
     for (i = 0; i < count; ++i) {

@@ -42,6 +42,12 @@ static ft_shape shape4(int a, int b, int c, int d)
     return s;
 }
 
+static ft_shape shape3(int a, int b, int c)
+{
+    ft_shape s = {3, {a, b, c}};
+    return s;
+}
+
 static ft_shape shape2(int a, int b)
 {
     ft_shape s = {2, {a, b}};
@@ -274,7 +280,8 @@ static void oracle_window(const problem *p, double *y)
 static void oracle_loss(const problem *p, double *y)
 {
     size_t count = count_of(&p->shape[0]), i;
-    int classes = p->shape[0].size[1], n, c, counted = 0;
+    int classes = p->shape[0].size[p->shape[0].rank - 1], rows = (int)count / classes;
+    int n, c, counted = 0;
     double sum = 0, smooth = (double)p->options.loss.label_smoothing;
     bool entropy = strstr(p->op, "cross_entropy") && strcmp(p->op, "binary_cross_entropy");
     for (i = 0; !entropy && i < count; ++i) {
@@ -282,7 +289,7 @@ static void oracle_loss(const problem *p, double *y)
         if (!strcmp(p->op, "mse")) sum += (x - t) * (x - t);
         else sum += -(t * -log1p(exp(-x)) + (1 - t) * -(x + log1p(exp(-x))));
     }
-    for (n = 0; entropy && n < p->shape[0].size[0]; ++n) {
+    for (n = 0; entropy && n < rows; ++n) {
         const double *x = p->x[0] + n * classes;
         double all = 0;
         for (c = 0; c < classes; ++c) all += exp(x[c]);
@@ -502,6 +509,7 @@ static void fill(problem *p)
     size_t k;
     for (i = 0; i < p->inputs; ++i) {
         size_t count = count_of(&p->shape[i]);
+        size_t classes = (size_t)p->shape[0].size[p->shape[0].rank - 1];
         p->x[i] = (double *)malloc((count + 1) * sizeof(double));
         for (k = 0; k < count; ++k) {
             double v = 2 * random_value(&state);
@@ -510,7 +518,8 @@ static void fill(problem *p)
             p->x[i][k] = (double)(float)v;
             if (p->inputs == 5 && i == 4) p->x[i][k] = (double)(float)(fabs(v) + 0.5);
             if (p->integer_last && i == p->inputs - 1)
-                p->x[i][k] = k % 5 == 3 && count > 3 ? -100 : (double)(k * 7 % (size_t)p->shape[0].size[1]);
+                p->x[i][k] = k % 5 == 3 && count > 3 ? -100 : k % 5 == 4 ? -1
+                    : (double)(k * 7 % classes);
         }
     }
 }
@@ -814,6 +823,9 @@ static void loss_cases(void)
         add_case(p, "cross_entropy", oracle_loss);
         p.options.loss.label_smoothing = 0.1f;
         add_case(p, "cross_entropy", oracle_loss);
+        p = with(2, shape3(3, 4, classes[i]), shape2(3, 4), shape1(0));
+        p.integer_last = true;
+        add_case(p, "cross_entropy", oracle_loss);
         p = with(2, shape2(5, classes[i]), shape2(5, classes[i]), shape1(0));
         add_case(p, "soft_cross_entropy", oracle_loss);
         add_case(p, "binary_cross_entropy", oracle_loss);
@@ -972,7 +984,7 @@ int main(int count, char **words)
     test_dropout();
     test_errors();
     test_wrong_label(3);
-    test_wrong_label(-1);
+    test_wrong_label(-2);
     test_wrong_label(1000000000);
     for (op = FT__OP_buffer + 1; op < FT__OP_COUNT; ++op)
         CHECK(numbers[op] || op == FT__OP_dropout, "%s: no case", ft__rows[op].name);
