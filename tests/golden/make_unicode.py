@@ -1,0 +1,91 @@
+"""Prints the tables of finetune.h's section "Unicode", from the Unicode data that Python carries.
+
+    python3 tests/golden/make_unicode.py
+
+Needs nothing but Python. Code points that are not assigned may have any class and take that of
+their neighbours, which is what keeps the table short."""
+import sys
+import unicodedata
+
+LETTER, NUMBER, PUNCTUATION, MARK, CONTROL, OTHER = 1, 2, 3, 4, 5, 0
+
+
+def class_of(code):
+    category = unicodedata.category(chr(code))
+    if category in ("Cn", "Cs"):
+        return None
+    if category in ("Cc", "Cf", "Co"):
+        return CONTROL
+    if category == "Mn":
+        return MARK
+    return {"L": LETTER, "N": NUMBER, "P": PUNCTUATION}.get(category[0], OTHER)
+
+
+def without_marks(code):
+    """Canonical decomposition without the marks that take no room; Hangul and the compatibility
+    ideographs aside, and what becomes two letters."""
+    if 0xAC00 <= code < 0xD7A4 or 0xF900 <= code <= 0xFAFF or 0x2F800 <= code <= 0x2FA1F:
+        return code
+    rest = [c for c in unicodedata.normalize("NFD", chr(code)) if unicodedata.category(c) != "Mn"]
+    return ord(rest[0]) if len(rest) == 1 else code
+
+
+def lower(code):
+    text = chr(code).lower()
+    return ord(text) if len(text) == 1 else code
+
+
+def all_codes():
+    return (c for c in range(0x110000) if not 0xD800 <= c < 0xE000)
+
+
+def class_runs():
+    """Start * 8 + class of each run."""
+    last = None
+    for code in all_codes():
+        k = class_of(code)
+        if k is not None and k != last:
+            yield code * 8 + k
+            last = k
+
+
+def mapping_runs(function, shared):
+    """[from, count, step, to]: codes from, from + step, ... map to `to` all (shared), or to
+    codes that lie as far apart."""
+    runs = []
+    for code in all_codes():
+        to = function(code)
+        if to == code:
+            continue
+        if runs:
+            first, count, step, target = runs[-1]
+            gap = code - (first + (count - 1) * step)
+            fits = to == target if shared else to - code == target - first
+            if fits and (gap == step or (count == 1 and gap in (1, 2))):
+                runs[-1] = [first, count + 1, gap, target]
+                continue
+        runs.append([code, 1, 1, to])
+    return runs
+
+
+def print_array(declaration, numbers):
+    print(declaration + " = {")
+    line = "   "
+    for text in numbers:
+        if len(line) + len(text) + 2 > 100:
+            print(line)
+            line = "   "
+        line += " " + text + ","
+    print(line + "\n};\n")
+
+
+def main():
+    print("/* Unicode", unicodedata.unidata_version, "*/")
+    print_array("static const uint32_t ft__unicode_classes[]", [str(n) for n in class_runs()])
+    for name, function, shared in (("bases", without_marks, True), ("lower", lower, False)):
+        rows = ["{%d,%d,%d,%d}" % tuple(run) for run in mapping_runs(function, shared)]
+        print_array("static const ft__unicode_run ft__unicode_%s[]" % name, rows)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,62 @@
+"""Trains WordPiece and byte-level BPE with Hugging Face's tokenizers on the sentences of sst2, then
+compares our ids with its own on every line of sst2 and rt-polarity. Called by test_huggingface.sh:
+
+    hf_ids.py DATA FOLDER PROGRAM      PROGRAM --ids TOKENIZER < LINES prints the ids
+"""
+import subprocess
+import sys
+
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+
+data, folder, program = sys.argv[1:4]
+
+
+def lines_of(path):
+    with open(path, "rb") as file:
+        return [line.decode("utf-8", "replace") for line in file.read().split(b"\n") if line]
+
+
+sst2 = {part: [line.split("\t")[0] for line in lines_of(f"{data}/text/sst2/{part}.tsv")]
+        for part in ("train", "dev", "test")}
+lines = sum(sst2.values(), [])
+for kind in ("neg", "pos"):
+    lines += lines_of(f"{data}/text/rt-polarity/rt-polarity.{kind}")
+lines = [line.replace("\r", " ") for line in lines]
+
+words = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+words.normalizer = normalizers.BertNormalizer()
+words.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+words.train_from_iterator(sst2["train"], trainers.WordPieceTrainer(
+    vocab_size=6000, special_tokens=["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]))
+with open(folder + "/vocab.txt", "w", encoding="utf-8") as out:
+    for piece, _ in sorted(words.get_vocab().items(), key=lambda pair: pair[1]):
+        out.write(piece + "\n")
+words.save(folder + "/wordpiece.json")
+
+pieces = Tokenizer(models.BPE())
+pieces.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+pieces.train_from_iterator(sst2["train"], trainers.BpeTrainer(
+    vocab_size=6000, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
+pieces.model.save(folder)
+pieces.save(folder + "/bpe.json")
+
+passed = failed = 0
+for name, tokenizer in (("vocab.txt", words), ("wordpiece.json", words), ("vocab.json", pieces),
+                        ("bpe.json", pieces)):
+    out = subprocess.run([program, "--ids", folder + "/" + name], check=True, capture_output=True,
+                         input=("\n".join(lines) + "\n").encode("utf-8", "replace"))
+    got = out.stdout.decode().split("\n")[:-1]
+    wrong = 0
+    for line, ids in zip(lines, got):
+        want = " ".join(map(str, tokenizer.encode(line, add_special_tokens=False).ids))
+        if ids != want:
+            wrong += 1
+            if wrong < 4:
+                print(f"{name}: {line!r}: {ids}, not {want}")
+    print(f"{name}: {len(got)} lines, {wrong} differ")
+    if wrong or len(got) != len(lines):
+        failed += 1
+    else:
+        passed += 1
+print(f"test_huggingface: {passed} passed, {failed} failed, 0 skipped")
+sys.exit(1 if failed else 0)

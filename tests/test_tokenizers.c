@@ -1,0 +1,438 @@
+/* test_tokenizers.c - texts become the ids that Hugging Face's tokenizers gives (goldens made by
+   tests/golden/make_tokenizers.py), and texts again; hostile texts and files do no harm.
+
+     build/test_tokenizers --ids TOKENIZER < TEXT     prints the ids of each line (test-long) */
+#include "check.h"
+
+#define FINETUNE_IMPLEMENTATION
+#include "finetune.h"
+
+static const char folder[] = "tests/golden/tokenizers/";
+
+static ft_model *new_model(void)
+{
+    ft_desc desc = {.threads = 1};
+    return ft_create(desc);
+}
+
+static ft_tokenizer *load(ft_model *m, const char *name)
+{
+    char path[256];
+    ft_tokenizer *t;
+    snprintf(path, sizeof path, "%s%s", folder, name);
+    t = ft_tokenizer_load(m, path, (ft_tokenizer_options){0});
+    CHECK(t != NULL, "%s: %s", name, ft_error_text(m));
+    return t;
+}
+
+static void same_ids(ft_tokens got, const int *want, int count, const char *what)
+{
+    int i, same = got.count == count;
+    for (i = 0; same && i < count; ++i) same = got.ids[i] == want[i];
+    CHECK(same, "%s: %d ids, %d wanted; the first are %d %d, wanted %d %d", what, got.count, count,
+          got.count ? (int)got.ids[0] : -1, got.count > 1 ? (int)got.ids[1] : -1,
+          count ? want[0] : -1, count > 1 ? want[1] : -1);
+}
+
+/* ---- Goldens ---- */
+
+static ft__json *read_cases(ft_model *m, unsigned char **text)
+{
+    size_t bytes;
+    char path[256];
+    ft__json *json;
+    snprintf(path, sizeof path, "%scases.json", folder);
+    *text = ft__read_file(&m->context, path, &bytes);
+    json = *text ? ft__json_parse(&m->context, (const char *)*text, bytes) : NULL;
+    CHECK(json != NULL, "cases.json is read: %s", ft_error_text(m));
+    return json;
+}
+
+/* A text of a case: where NUL was, which JSON here cannot hold, \1 stands. */
+static size_t case_text(const ft__json *json, int one, const char *key, char *to, size_t size)
+{
+    bool nul = ft__json_true(json, ft__json_member(json, one, "nul"));
+    size_t bytes = (size_t)snprintf(to, size, "%s",
+                                    ft__json_string(json, ft__json_member(json, one, key))), i;
+    for (i = 0; i < bytes; ++i)
+        if (nul && to[i] == 1) to[i] = 0;
+    return bytes;
+}
+
+static void golden_case(const ft__json *json, int one, ft_tokenizer *t, const char *name)
+{
+    static char text[4096], decoded[4096];
+    size_t bytes = case_text(json, one, "text", text, sizeof text), got_bytes;
+    size_t decoded_bytes = case_text(json, one, "decoded", decoded, sizeof decoded);
+    int list = ft__json_member(json, one, "ids"), count = ft__json_count(json, list), i, want[1024];
+    const char *got;
+    for (i = 0; i < count && i < 1024; ++i) {
+        int64_t id = -1;
+        ft__json_int(json, ft__json_element(json, list, i), &id);
+        want[i] = (int)id;
+    }
+    same_ids(ft_tokenize(t, text, bytes, (ft_tokenize_options){0}), want, count, text);
+    got = ft_detokenize(t, want, count, &got_bytes);
+    CHECK(got_bytes == decoded_bytes && memcmp(got, decoded, got_bytes) == 0,
+          "%s: decoded is '%s', wanted '%s'", name, got, decoded);
+}
+
+static void test_goldens(const char *name)
+{
+    ft_model *m = new_model();
+    unsigned char *content;
+    ft__json *json = read_cases(m, &content);
+    ft_tokenizer *t = load(m, name);
+    int cases = ft__json_member(json, 0, "cases"), i, used = 0;
+    const char *as = strcmp(name, "wordpiece.json") ? name : "vocab.txt";
+    for (i = cases + 1; t && i < json->values[cases].next; i = json->values[i].next) {
+        const char *of = ft__json_string(json, ft__json_member(json, i, "tokenizer"));
+        if (strcmp(of, as) != 0) continue;
+        golden_case(json, i, t, name);
+        used += 1;
+    }
+    CHECK(used > 30, "%s: %d cases", name, used);
+    /* The same again from what a model file would hold. */
+    CHECK(ft_set_tokenizer(m, t) == FT_OK, "%s", ft_error_text(m));
+    t = ft_tokenizer_load(m, NULL, (ft_tokenizer_options){.memory = m->tokenizer_text,
+                                                          .bytes = strlen(m->tokenizer_text)});
+    CHECK(t != NULL, "%s from memory: %s", name, ft_error_text(m));
+    for (i = cases + 1; t && i < json->values[cases].next; i = json->values[i].next)
+        if (!strcmp(ft__json_string(json, ft__json_member(json, i, "tokenizer")), as))
+            golden_case(json, i, t, name);
+    ft__json_free(&m->context, json);
+    ft__release(&m->context, content);
+    ft_destroy(m);
+}
+
+static void test_letters(void)
+{
+    ft_model *m = new_model();
+    unsigned char *content;
+    ft__json *json = read_cases(m, &content);
+    int list = ft__json_member(json, 0, "letters"), i, seen = 0;
+    for (i = list + 1; i < json->values[list].next; i = json->values[i].next, ++seen) {
+        int64_t fact[6] = {0};
+        uint32_t base[3], code;
+        int count = ft__json_count(json, i), k, bases;
+        for (k = 0; k < count && k < 6; ++k) ft__json_int(json, ft__json_element(json, i, k), &fact[k]);
+        code = (uint32_t)fact[0];
+        CHECK(ft__unicode_class(code) == fact[1], "class of U+%04X", code);
+        CHECK(ft__unicode_to_lower(code) == fact[2], "small letter of U+%04X", code);
+        bases = ft__unicode_base(code, base);
+        CHECK(bases == count - 3, "letters under U+%04X: %d", code, bases);
+        for (k = 0; k < bases && k < count - 3; ++k)
+            CHECK(base[k] == fact[3 + k], "letter under U+%04X: U+%04X", code, base[k]);
+    }
+    CHECK(seen > 500, "%d letters", seen);
+    ft__json_free(&m->context, json);
+    ft__release(&m->context, content);
+    ft_destroy(m);
+}
+
+/* ---- Kinds without a golden ---- */
+
+static void test_special(void)
+{
+    ft_model *m = new_model();
+    ft_tokenizer *words = load(m, "wordpiece.json"), *lines = load(m, "vocab.txt");
+    ft_tokenizer *bytes = load(m, "bpe_space_first.json");
+    ft_tokens a = ft_tokenize(words, "the boats", 9, (ft_tokenize_options){.special = true});
+    int count = a.count, ids[8], i;
+    CHECK(count >= 4 && a.ids[0] == 2 && a.ids[count - 1] == 3, "[CLS] the boats [SEP]");
+    for (i = 0; i < count && i < 8; ++i) ids[i] = a.ids[i];
+    CHECK(!strcmp(ft_detokenize(words, ids, count, NULL), "the boats"), "special pieces are no text");
+    same_ids(ft_tokenize(lines, "the boats", 9, (ft_tokenize_options){.special = true}), ids, count,
+             "vocab.txt");
+    CHECK(ft_tokenizer_find(bytes, "<|endoftext|>") == 0, "the special piece of BPE");
+    CHECK(!strcmp(ft_detokenize(bytes, (int[]){0}, 1, NULL), ""), "it is no text");
+    CHECK(ft_tokenizer_piece(words, 1 << 20) == NULL && ft_tokenizer_find(words, "nothing") == -1,
+          "looking up what is not there");
+    ft_detokenize(words, (int[]){-1}, 1, NULL);
+    CHECK(ft_error(m) == FT_INVALID, "an id that is none");
+    ft_destroy(m);
+}
+
+static void test_words(void)
+{
+    const char *const texts[] = {"The boat, the Boats and the sea.", "A boat; a SEA na\xc3\xafve",
+                                 "", "\xff\xfe boat"};
+    ft_model *m = new_model();
+    ft_tokenizer *t = ft_tokenizer_build(m, FT_WORDS, texts, 4,
+                                         (ft_vocabulary_options){.minimum_count = 2});
+    /* the 3, boat 3, a 2, sea 2; equal counts by name */
+    const int want[] = {4, 3, 6, 1};
+    CHECK(t && ft_tokenizer_count(t) == 7, "%d words: %s", ft_tokenizer_count(t), ft_error_text(m));
+    same_ids(ft_tokenize(t, "the BOAT sea ship", 17, (ft_tokenize_options){0}), want, 4, "words");
+    CHECK(!strcmp(ft_detokenize(t, want, 4, NULL), "the boat sea <unk>"), "words decoded");
+    CHECK(!strcmp(ft_tokenizer_piece(t, 2), "<eos>"), "special words");
+    t = ft_tokenizer_build(m, FT_WORDS, texts, 4, (ft_vocabulary_options){.spaces_only = true,
+                                                                          .cased = true});
+    CHECK(ft_tokenizer_find(t, "sea.") >= 3 && ft_tokenizer_find(t, "SEA") >= 3
+          && ft_tokenizer_find(t, "sea") < 0, "words as they stand between spaces");
+    t = ft_tokenizer_build(m, FT_CHARACTERS, texts, 4, (ft_vocabulary_options){.most = 5});
+    CHECK(t && ft_tokenizer_count(t) == 5 && !strcmp(ft_tokenizer_piece(t, 0), " "),
+          "the five most frequent characters, the space first");
+    CHECK(ft_tokenize(t, "zzz", 3, (ft_tokenize_options){0}).count == 0, "others are left out");
+    CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+    ft_destroy(m);
+}
+
+/* llama2.c's form: pieces of length 1, bytes, and two merges of which the later scores higher. */
+static void put(unsigned char *file, size_t *at, float score, const char *piece)
+{
+    int32_t bytes = (int32_t)strlen(piece);
+    memcpy(file + *at, &score, 4);
+    memcpy(file + *at + 4, &bytes, 4);
+    memcpy(file + *at + 8, piece, (size_t)bytes);
+    *at += 8 + (size_t)bytes;
+}
+
+static void test_scored(void)
+{
+    static unsigned char file[8192];
+    static const char *const pieces[] = {" ", "a", "b", "c", "ab", "bc", " a", "abc", "\xc3\xa9"};
+    static const float scores[] = {-90, -91, -92, -93, -5, -2, -7, -9, -94};
+    ft_model *m = new_model();
+    ft_tokenizer *t;
+    char text[16];
+    size_t at = 4, i;
+    int32_t longest = 6;
+    memcpy(file, &longest, 4);
+    put(file, &at, 0, "<unk>");
+    put(file, &at, 0, "\n<s>\n");
+    put(file, &at, 0, "\n</s>\n");
+    for (i = 0; i < 256; ++i) {
+        snprintf(text, sizeof text, "<0x%02X>", (unsigned)i);
+        put(file, &at, 0, text);
+    }
+    for (i = 0; i < 9; ++i) put(file, &at, scores[i], pieces[i]);
+    t = ft_tokenizer_load(m, NULL, (ft_tokenizer_options){.memory = file, .bytes = at});
+    CHECK(t && ft_tokenizer_count(t) == 268, "%d pieces: %s", ft_tokenizer_count(t), ft_error_text(m));
+    /* " abc": b + c scores highest, then " " + a; neither " a" nor "bc" merges on. */
+    same_ids(ft_tokenize(t, "abc\xc4\xa6\xc3\xa9", 7, (ft_tokenize_options){.special = true}),
+             (const int[]){1, 265, 264, 199, 169, 267}, 6, "scored BPE");
+    CHECK(!strcmp(ft_detokenize(t, (const int32_t[]){1, 265, 264, 199, 169, 267}, 6, NULL),
+                  "abc\xc4\xa6\xc3\xa9"), "scored BPE decoded");
+    for (i = 0; i < at; ++i) { /* cut anywhere */
+        ft_tokenizer_load(m, NULL, (ft_tokenizer_options){.memory = file, .bytes = i});
+        ft_clear_error(m);
+    }
+    ft_destroy(m);
+}
+
+/* tok512.bin, as llama2.c reads it: the pieces of the sentence that its README shows. */
+static void test_tok512(void)
+{
+    const char *data = getenv("FINETUNE_DATA");
+    const char text[] = "Once upon a time, there was a little girl named Lily.\n\xe2\x82\xac";
+    char path[512];
+    ft_model *m = new_model();
+    ft_tokenizer *t;
+    ft_tokens tokens;
+    int32_t ids[128];
+    FILE *file;
+    snprintf(path, sizeof path, "%s/weights/tok512.bin", data ? data : "../shared/data");
+    file = fopen(path, "rb");
+    if (!file) {
+        SKIP("tok512.bin is not there");
+        ft_destroy(m);
+        return;
+    }
+    fclose(file);
+    t = ft_tokenizer_load(m, path, (ft_tokenizer_options){0});
+    CHECK(t && ft_tokenizer_count(t) == 512, "%s", ft_error_text(m));
+    tokens = ft_tokenize(t, text, sizeof text - 1, (ft_tokenize_options){.special = true});
+    CHECK(tokens.count > 10 && tokens.count < 60 && tokens.ids[0] == 1, "%d tokens", tokens.count);
+    if (tokens.count > 0 && tokens.count < 128) {
+        memcpy(ids, tokens.ids, (size_t)tokens.count * sizeof *ids);
+        CHECK(!strcmp(ft_detokenize(t, ids, tokens.count, NULL), text), "there and back");
+    }
+    ft_destroy(m);
+}
+
+/* ---- Hostile ---- */
+
+static uint64_t state = 7;
+static unsigned next_random(void) { return (unsigned)(ft__mix(state++) >> 33); }
+
+/* Every kind keeps all bytes that it can: BPE gives any text back as it was. */
+static void test_any_bytes(void)
+{
+    ft_model *m = new_model();
+    ft_tokenizer *bpe = load(m, "bpe-vocab.json"), *words = load(m, "vocab.txt");
+    int round, i;
+    for (round = 0; round < 400; ++round) {
+        char text[64];
+        size_t count = next_random() % sizeof text, bytes;
+        int32_t ids[256];
+        ft_tokens tokens;
+        const char *back;
+        for (i = 0; i < (int)count; ++i)
+            text[i] = round % 2 ? (char)next_random()
+                                : " 'ste\n1.\xe2\x82\xac\xc3"[next_random() % 12];
+        ft_tokenize(words, text, count, (ft_tokenize_options){0});
+        tokens = ft_tokenize(bpe, text, count, (ft_tokenize_options){0});
+        CHECK(tokens.count <= (int)count, "%d tokens of %zu bytes", tokens.count, count);
+        memcpy(ids, tokens.ids, (size_t)tokens.count * sizeof *ids);
+        back = ft_detokenize(bpe, ids, tokens.count, &bytes);
+        CHECK(bytes == count && memcmp(back, text, bytes) == 0, "bytes there and back");
+    }
+    CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+    ft_destroy(m);
+}
+
+/* A megabyte without a space, of one letter and of many: quadratic time would take hours. */
+static void test_megabyte(void)
+{
+    enum { BYTES = 1 << 20 };
+    static const char *const names[] = {"bpe-vocab.json", "vocab.txt"};
+    char *text = (char *)malloc(BYTES);
+    int i, n, kind;
+    for (n = 0; n < 2; ++n)
+        for (kind = 0; kind < 4; ++kind) {
+            ft_model *m = new_model();
+            ft_tokenizer *t = load(m, names[n]);
+            ft_tokens tokens;
+            for (i = 0; i < BYTES; ++i)
+                text[i] = kind == 0 ? 't' : kind == 1 ? "theboats"[i % 8] : kind == 2 ? '\n'
+                    : (char)next_random();
+            tokens = ft_tokenize(t, text, BYTES, (ft_tokenize_options){0});
+            CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+            CHECK(n == 1 || kind != 1 || tokens.count < BYTES, "it merges: %d", tokens.count);
+            ft_destroy(m);
+        }
+    free(text);
+}
+
+static void damage(const char *name, const char *merges)
+{
+    ft_model *m = new_model();
+    char path[256];
+    size_t bytes, step, i;
+    unsigned char *file;
+    ft_tokenizer_options options = {.merges = merges};
+    snprintf(path, sizeof path, "%s%s", folder, name);
+    file = ft__read_file(&m->context, path, &bytes);
+    step = bytes / 300 + 1;
+    options.memory = file;
+    for (i = 0; i < bytes; i += step) {
+        unsigned char was = file[i];
+        options.bytes = i;
+        ft_tokenizer_free(ft_tokenizer_load(m, NULL, options));
+        ft_clear_error(m);
+        options.bytes = bytes;
+        file[i] = (unsigned char)(was ^ (1u << next_random() % 8));
+        ft_tokenizer_free(ft_tokenizer_load(m, NULL, options));
+        CHECK(ft_error(m) == FT_OK || *ft_error_text(m), "an error says what is wrong");
+        ft_clear_error(m);
+        file[i] = was;
+    }
+    ft__release(&m->context, file);
+    ft_destroy(m);
+}
+
+static void test_errors(void)
+{
+    static const struct { const char *text; ft_status status; const char *says; } wrong[] = {
+        {"", FT_FORMAT, "[UNK]"}, {"a\nb\n", FT_FORMAT, "[UNK]"}, {"[]", FT_FORMAT, "no pieces"},
+        {"[\"ab\"]", FT_FORMAT, "one character"}, {"{\"a\":0}", FT_INVALID, "merges.txt"},
+        {"{\"a\":-1}", FT_FORMAT, "ids"}, {"{\"a\":1000000000}", FT_FORMAT, "ids"},
+        {"{\"model\":{\"type\":\"Unigram\"}}", FT_UNSUPPORTED, "Unigram"},
+        {"{\"kind\":\"runes\"}", FT_FORMAT, "unknown kind"}, {"[UNK]\n\xff\n", FT_FORMAT, "UTF-8"},
+        {"{\"kind\":\"words\",\"pieces\":[\"a\"]}", FT_FORMAT, "damaged"}};
+    size_t i;
+    for (i = 0; i < sizeof wrong / sizeof wrong[0]; ++i) {
+        ft_model *m = new_model();
+        ft_tokenizer *t = ft_tokenizer_load(m, NULL, (ft_tokenizer_options){
+            .memory = wrong[i].text, .bytes = strlen(wrong[i].text)});
+        CHECK(!t && ft_error(m) == wrong[i].status && strstr(ft_error_text(m), wrong[i].says),
+              "%s: %s (%s)", wrong[i].text, ft_status_name(ft_error(m)), ft_error_text(m));
+        ft_destroy(m);
+    }
+}
+
+/* Memory that fails at call n, for every n: an error, no leak and no crash. */
+static long left, held;
+
+static void *failing_allocate(void *user, size_t bytes, size_t alignment)
+{
+    (void)user;
+    if (left-- <= 0) return NULL;
+    held += 1;
+    return ft__default_allocate(NULL, bytes, alignment);
+}
+
+static void failing_release(void *user, void *memory, size_t bytes)
+{
+    held -= 1;
+    ft__default_release(user, memory, bytes);
+}
+
+static void test_memory(const char *name)
+{
+    long n;
+    char path[256];
+    bool done = false;
+    snprintf(path, sizeof path, "%s%s", folder, name);
+    for (n = 1; n < 2000 && !done; ++n) {
+        ft_desc desc = {.threads = 1, .allocator = {NULL, failing_allocate, failing_release}};
+        ft_model *m;
+        left = n;
+        m = ft_create(desc);
+        if (m) {
+            ft_tokenizer *t = ft_tokenizer_load(m, path, (ft_tokenizer_options){0});
+            ft_set_tokenizer(m, t);
+            ft_tokenize(t, "the boats, the letters", 22, (ft_tokenize_options){.special = true});
+            ft_detokenize(t, (const int32_t[]){1, 2, 3}, 3, NULL);
+            CHECK(ft_error(m) == FT_OK || ft_error(m) == FT_MEMORY, "%s", ft_error_text(m));
+            done = ft_error(m) == FT_OK;
+        }
+        ft_destroy(m);
+        CHECK(held == 0, "%s: %ld blocks leaked when call %ld fails", name, held, n);
+    }
+    CHECK(done, "%s: never enough memory", name);
+}
+
+/* ---- For test-long ---- */
+
+static int print_ids(const char *path)
+{
+    ft_model *m = new_model();
+    ft_tokenizer *t = ft_tokenizer_load(m, path, (ft_tokenizer_options){0});
+    static char line[1 << 16];
+    while (!ft_error(m) && fgets(line, sizeof line, stdin)) {
+        size_t bytes = strcspn(line, "\n");
+        ft_tokens tokens = ft_tokenize(t, line, bytes, (ft_tokenize_options){0});
+        int i;
+        for (i = 0; i < tokens.count; ++i) printf("%s%d", i ? " " : "", (int)tokens.ids[i]);
+        printf("\n");
+    }
+    if (ft_error(m)) fprintf(stderr, "%s\n", ft_error_text(m));
+    return ft_error(m) ? 1 : 0;
+}
+
+int main(int count, char **words)
+{
+    if (count == 3 && !strcmp(words[1], "--ids")) return print_ids(words[2]);
+    test_letters();
+    test_goldens("vocab.txt");
+    test_goldens("wordpiece.json");
+    test_goldens("bpe-vocab.json");
+    test_goldens("bpe_space_first.json");
+    test_special();
+    test_words();
+    test_scored();
+    test_tok512();
+    test_any_bytes();
+    test_megabyte();
+    test_errors();
+    damage("vocab.txt", NULL);
+    damage("wordpiece.json", NULL);
+    damage("bpe_space_first.json", NULL);
+    damage("bpe-vocab.json", "tests/golden/tokenizers/bpe-merges.txt");
+    damage("bpe-merges.txt", NULL);
+    test_memory("vocab.txt");
+    test_memory("bpe_space_first.json");
+    return check_done("test_tokenizers");
+}
