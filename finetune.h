@@ -126,7 +126,9 @@
 
    FORMATS
      read    safetensors (all types; F16, BF16, integers become float32), PyTorch's .pt and .pth
-             as torch.save writes them since 1.6, holding a state_dict or a checkpoint that has one
+             as torch.save writes them since 1.6, holding a state_dict or a checkpoint that has one;
+             vocabularies: vocab.txt, vocab.json with merges.txt, tokenizer.json of WordPiece and
+             of byte-level BPE, llama2.c's tokenizer.bin
      write   safetensors: weights under their own names, the network's description in __metadata__
 
    CONFIGURATION, before the #include
