@@ -3,12 +3,15 @@
 # make test       every test; ends with "N passed, N failed, N skipped"
 # make test-long  also those that need PyTorch or many minutes
 # make check      the header's form: INDEX, order of sections, widths
+# make check-cl   kernels.cl is valid OpenCL C 1.2 by itself (needs clang)
 # make bench      times it beside other libraries (those that make bench-deps installs, if it was run)
 # make mutate     break the header on purpose, in many places, and see that a test notices
 
 CFLAGS ?= -O2 -g
 FINETUNE_DATA ?= ../shared/data
 PYTHON ?= python3
+# The tool knows OpenCL where its headers are; the library itself is looked for when it runs.
+OPENCL ?= $(if $(wildcard /usr/include/CL/cl.h),-DFINETUNE_OPENCL)
 WARNINGS = -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror
 FLAGS = -std=c99 $(WARNINGS) -I. -MMD -MP $(CFLAGS)
 LIBS = -lm -pthread
@@ -21,6 +24,12 @@ all: build/finetune
 
 build/%: examples/%.c | build
 	$(CC) $(FLAGS) $< -o $@ $(LIBS)
+
+build/finetune: examples/finetune.c | build
+	$(CC) $(FLAGS) $(OPENCL) $< -o $@ $(LIBS)
+
+build/test_opencl: tests/test_opencl.c | build
+	$(CC) $(FLAGS) $(OPENCL) $< -o $@ $(LIBS)
 
 build/test_%: tests/test_%.c | build
 	$(CC) $(FLAGS) $< -o $@ $(LIBS)
@@ -46,6 +55,9 @@ test-long: deps
 check:
 	@sh tests/check_header.sh
 
+check-cl:
+	clang -x cl -cl-std=CL1.2 -Wall -Wextra -Werror -fsyntax-only kernels.cl
+
 build/bench: bench/bench.c | build
 	$(CC) $(FLAGS) $< -o $@ $(LIBS)
 
@@ -62,4 +74,4 @@ clean:
 	rm -rf build
 
 -include $(wildcard build/*.d)
-.PHONY: all deps demo test test-long check bench bench-deps mutate clean
+.PHONY: all deps demo test test-long check check-cl bench bench-deps mutate clean

@@ -45,6 +45,12 @@
      [SECTION] 8.6 Shape and arithmetic
      [SECTION] 8.7 Losses
      [SECTION] 8.8 The rows
+     [SECTION] 9.1 OpenCL: the library
+     [SECTION] 9.2 OpenCL: memory
+     [SECTION] 9.3 OpenCL: kernels
+     [SECTION] 9.4 OpenCL: operators
+     [SECTION] 9.5 OpenCL: more operators
+     [SECTION] 9.6 OpenCL: where an operator runs
      [SECTION] 10 Graph: nodes and plan
      [SECTION] 10.1 Graph: running
      [SECTION] 11 Optimisers and schedules
@@ -175,7 +181,8 @@ extern "C" {
     X(FORMAT, "a file whose content is damaged or of an unknown kind")                           \
     X(MISMATCH, "weights that do not match the network by name or shape")                        \
     X(NOT_FINITE, "a loss or weight that is NaN or infinite")                                    \
-    X(UNSUPPORTED, "something that this build or this library cannot do")
+    X(UNSUPPORTED, "something that this build or this library cannot do")                        \
+    X(DEVICE, "a GPU, its driver or its OpenCL failed")
 #define FINETUNE__STATUS_ENUM(name, text) FT_##name,
 typedef enum ft_status { FINETUNE_STATUS_LIST(FINETUNE__STATUS_ENUM) FT_STATUS_COUNT } ft_status;
 
@@ -251,10 +258,15 @@ typedef struct ft_desc {
        tells what each took. */
     double (*clock)(void *user);
     void *clock_user;
-    const char *device;           /* NULL or "cpu" in this version */
+    const char *device;           /* NULL or "cpu"; with FINETUNE_OPENCL also "gpu" (the first one),
+                                     "opencl:P:D" (device D of platform P), and "auto": a GPU if
+                                     there is one that works, else the processor */
     const char *simd;             /* NULL: the best that the processor has; or one of
                                      "none", "sse2", "avx2", "avx512", "neon" */
     ft_communication communication;
+    const char *opencl_library;   /* the OpenCL loader's path; default: the system's */
+    const char *clblast_library;  /* likewise */
+    const char *kernels_path;     /* compile this kernels.cl instead of the one built in */
 } ft_desc;
 /* ---- Building a network ---- */
 
@@ -872,6 +884,7 @@ extern "C" {
 #endif
 
 #define FT__ALIGNMENT 64 /* bytes: a cache line, and the widest vector */
+#define FT__DEVICE_ALIGNMENT 512 /* the most that a part of an OpenCL buffer was seen to need */
 
 typedef struct ft__pool ft__pool;
 
@@ -885,7 +898,10 @@ typedef struct ft__context {
     int threads;
     int simd;           /* which micro-kernels: see section 6.2 */
     ft__pool *pool;     /* NULL: everything runs on the calling thread */
+    struct ft__device *device; /* NULL: the processor; see section 9 */
+    void (*forget)(struct ft__context *c, const void *memory, size_t bytes); /* when released */
 } ft__context;
+typedef struct ft__device ft__device;
 
 static bool ft__ok(const ft__context *c) { return c->status == FT_OK; }
 
@@ -995,6 +1011,7 @@ static void ft__release(ft__context *c, void *memory)
     if (!memory) return;
     block -= FT__ALIGNMENT;
     memcpy(&bytes, block, sizeof bytes);
+    if (c->forget) c->forget(c, block, bytes);
     c->bytes -= bytes;
     if (!c->desc.arena) c->desc.allocator.release(c->desc.allocator.user, block, bytes);
     else if (block + bytes == (unsigned char *)c->desc.arena + c->arena_used)
@@ -3404,77 +3421,81 @@ enum {
     FT__LAYER = FT__READS_X | FT__WRITES | FT__FUSES    /* layers that apply activations */
 };
 
-/* X(name, inputs at least, at most, backward reads, shape, forward, backward, costs, fields) */
+/* X(name, inputs at least, at most, backward reads, shape, forward, backward, costs, fields,
+   OpenCL entry: ft__cl_ENTRY_forward and _backward of section 9; none) */
 #define FT__OPERATORS(X)                                                                          \
-    X(none, 0, 0, 0, NULL, NULL, NULL, NULL, ft__no_fields)                           \
-    X(input, 0, 0, 0, NULL, NULL, NULL, NULL, ft__no_fields)                          \
-    X(parameter, 0, 0, 0, NULL, NULL, NULL, NULL, ft__no_fields)                      \
-    X(buffer, 0, 0, 0, NULL, NULL, NULL, NULL, ft__no_fields)                         \
-    X(sigmoid, 1, 1, FT__OF_Y, ft__same_shape, ft__sigmoid_forward, ft__sigmoid_backward,      \
-      NULL, ft__no_fields)                                                                        \
-    X(tanh, 1, 1, FT__OF_Y, ft__same_shape, ft__tanh_forward, ft__tanh_backward, NULL,         \
-      ft__no_fields)                                                                              \
-    X(relu, 1, 1, FT__OF_Y, ft__same_shape, ft__relu_forward, ft__relu_backward, NULL,         \
-      ft__no_fields)                                                                              \
-    X(relu6, 1, 1, FT__OF_Y, ft__same_shape, ft__relu6_forward, ft__relu6_backward, NULL,      \
-      ft__no_fields)                                                                              \
-    X(leaky_relu, 1, 1, FT__OF_X, ft__same_shape, ft__leaky_relu_forward,                      \
-      ft__leaky_relu_backward, NULL, ft__activation_fields)                                       \
-    X(elu, 1, 1, FT__OF_X, ft__same_shape, ft__elu_forward, ft__elu_backward, NULL,            \
-      ft__activation_fields)                                                                      \
-    X(softplus, 1, 1, FT__OF_X, ft__same_shape, ft__softplus_forward, ft__softplus_backward,   \
-      NULL, ft__no_fields)                                                                        \
-    X(softsign, 1, 1, FT__OF_X, ft__same_shape, ft__softsign_forward, ft__softsign_backward,   \
-      NULL, ft__no_fields)                                                                        \
-    X(gelu, 1, 1, FT__OF_X, ft__same_shape, ft__gelu_forward, ft__gelu_backward, NULL,         \
-      ft__activation_fields)                                                                      \
-    X(silu, 1, 1, FT__OF_X, ft__same_shape, ft__silu_forward, ft__silu_backward, NULL,         \
-      ft__no_fields)                                                                              \
+    X(none, 0, 0, 0, NULL, NULL, NULL, NULL, ft__no_fields, none)                                 \
+    X(input, 0, 0, 0, NULL, NULL, NULL, NULL, ft__no_fields, none)                                \
+    X(parameter, 0, 0, 0, NULL, NULL, NULL, NULL, ft__no_fields, none)                            \
+    X(buffer, 0, 0, 0, NULL, NULL, NULL, NULL, ft__no_fields, none)                               \
+    X(sigmoid, 1, 1, FT__OF_Y, ft__same_shape, ft__sigmoid_forward, ft__sigmoid_backward, NULL,   \
+      ft__no_fields, activation)                                                                  \
+    X(tanh, 1, 1, FT__OF_Y, ft__same_shape, ft__tanh_forward, ft__tanh_backward, NULL,            \
+      ft__no_fields, activation)                                                                  \
+    X(relu, 1, 1, FT__OF_Y, ft__same_shape, ft__relu_forward, ft__relu_backward, NULL,            \
+      ft__no_fields, activation)                                                                  \
+    X(relu6, 1, 1, FT__OF_Y, ft__same_shape, ft__relu6_forward, ft__relu6_backward, NULL,         \
+      ft__no_fields, activation)                                                                  \
+    X(leaky_relu, 1, 1, FT__OF_X, ft__same_shape, ft__leaky_relu_forward,                         \
+      ft__leaky_relu_backward, NULL, ft__activation_fields, activation)                           \
+    X(elu, 1, 1, FT__OF_X, ft__same_shape, ft__elu_forward, ft__elu_backward, NULL,               \
+      ft__activation_fields, activation)                                                          \
+    X(softplus, 1, 1, FT__OF_X, ft__same_shape, ft__softplus_forward, ft__softplus_backward,      \
+      NULL, ft__no_fields, activation)                                                            \
+    X(softsign, 1, 1, FT__OF_X, ft__same_shape, ft__softsign_forward, ft__softsign_backward,      \
+      NULL, ft__no_fields, activation)                                                            \
+    X(gelu, 1, 1, FT__OF_X, ft__same_shape, ft__gelu_forward, ft__gelu_backward, NULL,            \
+      ft__activation_fields, activation)                                                          \
+    X(silu, 1, 1, FT__OF_X, ft__same_shape, ft__silu_forward, ft__silu_backward, NULL,            \
+      ft__no_fields, activation)                                                                  \
     X(softmax, 1, 1, FT__READS_Y, ft__softmax_shape, ft__softmax_forward, ft__softmax_backward,   \
-      NULL, ft__activation_fields)                                                                \
+      NULL, ft__activation_fields, softmax)                                                       \
     X(log_softmax, 1, 1, FT__READS_Y, ft__softmax_shape, ft__log_softmax_forward,                 \
-      ft__log_softmax_backward, NULL, ft__activation_fields)                                      \
-    X(linear, 2, 3, FT__LAYER, ft__linear_shape, ft__linear_forward, ft__linear_backward,       \
-      ft__linear_costs, ft__no_fields)                                                            \
-    X(conv2d, 2, 3, FT__LAYER, ft__conv2d_shape, ft__conv2d_forward, ft__conv2d_backward,       \
-      ft__conv2d_costs, ft__conv2d_fields)                                                        \
+      ft__log_softmax_backward, NULL, ft__activation_fields, log_softmax)                         \
+    X(linear, 2, 3, FT__LAYER, ft__linear_shape, ft__linear_forward, ft__linear_backward,         \
+      ft__linear_costs, ft__no_fields, linear)                                                    \
+    X(conv2d, 2, 3, FT__LAYER, ft__conv2d_shape, ft__conv2d_forward, ft__conv2d_backward,         \
+      ft__conv2d_costs, ft__conv2d_fields, conv2d)                                                \
     X(batch_norm, 5, 5, FT__LAYER | FT__IN_PLACE | FT__MASKS, ft__batch_norm_shape,               \
       ft__batch_norm_forward, ft__batch_norm_backward, ft__batch_norm_costs,                      \
-      ft__batch_norm_fields)                                                                      \
+      ft__batch_norm_fields, batch_norm)                                                          \
     X(max_pool2d, 1, 1, 0, ft__pool2d_shape, ft__max_pool2d_forward, ft__max_pool2d_backward,     \
-      ft__max_pool2d_costs, ft__pool2d_fields)                                                    \
+      ft__max_pool2d_costs, ft__pool2d_fields, max_pool)                                          \
     X(avg_pool2d, 1, 1, 0, ft__pool2d_shape, ft__avg_pool2d_forward, ft__avg_pool2d_backward,     \
-      NULL, ft__pool2d_fields)                                                                    \
+      NULL, ft__pool2d_fields, avg_pool)                                                          \
     X(global_avg_pool, 1, 1, FT__WRITES, ft__global_pool_shape, ft__global_avg_pool_forward,      \
-      ft__global_avg_pool_backward, NULL, ft__no_fields)                                          \
+      ft__global_avg_pool_backward, NULL, ft__no_fields, avg_pool)                                \
     X(global_max_pool, 1, 1, 0, ft__global_pool_shape, ft__global_max_pool_forward,               \
-      ft__global_max_pool_backward, ft__global_max_pool_costs, ft__no_fields)                     \
+      ft__global_max_pool_backward, ft__global_max_pool_costs, ft__no_fields, max_pool)           \
     X(flatten, 1, 1, 0, ft__flatten_shape, ft__copy_forward, ft__copy_backward, NULL,             \
-      ft__no_fields)                                                                              \
+      ft__no_fields, reshape)                                                                     \
     X(reshape, 1, 1, 0, ft__reshape_shape, ft__copy_forward, ft__copy_backward, NULL,             \
-      ft__reshape_fields)                                                                         \
+      ft__reshape_fields, reshape)                                                                \
     X(add, 2, 2, FT__WRITES | FT__FUSES | FT__IN_PLACE, ft__broadcast_shape, ft__add_forward,     \
-      ft__add_backward, NULL, ft__no_fields)                                                      \
+      ft__add_backward, NULL, ft__no_fields, broadcast)                                           \
     X(mul, 2, 2, FT__LAYER, ft__broadcast_shape, ft__mul_forward, ft__mul_backward, NULL,         \
-      ft__no_fields)                                                                              \
+      ft__no_fields, broadcast)                                                                   \
     X(concat, 1, INT_MAX, 0, ft__concat_shape, ft__concat_forward, ft__concat_backward, NULL,     \
-      ft__concat_fields)                                                                          \
-    X(pad, 1, 1, 0, ft__pad_shape, ft__pad_forward, ft__pad_backward, NULL, ft__pad_fields)       \
+      ft__concat_fields, concat)                                                                  \
+    X(pad, 1, 1, 0, ft__pad_shape, ft__pad_forward, ft__pad_backward, NULL, ft__pad_fields,       \
+      pad)                                                                                        \
     X(slice, 1, 1, 0, ft__slice_shape, ft__slice_forward, ft__slice_backward, NULL,               \
-      ft__slice_fields)                                                                           \
+      ft__slice_fields, slice)                                                                    \
     X(dropout, 1, 1, 0, ft__same_shape, ft__dropout_forward, ft__dropout_backward, NULL,          \
-      ft__dropout_fields)                                                                         \
+      ft__dropout_fields, dropout)                                                                \
     X(cross_entropy, 2, 2, FT__READS_X, ft__cross_entropy_shape, ft__cross_entropy_forward,       \
-      ft__cross_entropy_backward, ft__cross_entropy_costs, ft__loss_fields)                       \
+      ft__cross_entropy_backward, ft__cross_entropy_costs, ft__loss_fields, entropy)              \
     X(soft_cross_entropy, 2, 2, FT__READS_X, ft__soft_cross_entropy_shape,                        \
       ft__soft_cross_entropy_forward, ft__soft_cross_entropy_backward,                            \
-      ft__soft_cross_entropy_costs, ft__no_fields)                                                \
+      ft__soft_cross_entropy_costs, ft__no_fields, entropy)                                       \
     X(binary_cross_entropy, 2, 2, FT__READS_X, ft__pair_loss_shape,                               \
-      ft__binary_cross_entropy_forward, ft__binary_cross_entropy_backward, NULL, ft__no_fields)   \
+      ft__binary_cross_entropy_forward, ft__binary_cross_entropy_backward, NULL, ft__no_fields,   \
+      pair_loss)                                                                                  \
     X(mse, 2, 2, FT__READS_X, ft__pair_loss_shape, ft__mse_forward, ft__mse_backward, NULL,       \
-      ft__no_fields)
+      ft__no_fields, pair_loss)
 
-#define FT__OP_ENUM(name, low, high, reads, shape, forward, backward, costs, fields) FT__OP_##name,
+#define FT__OP_ENUM(name, low, high, reads, shape, forward, backward, costs, fields, device)      \
+    FT__OP_##name,
 enum { FT__OPERATORS(FT__OP_ENUM) FT__OP_COUNT };
 
 /* A shape rule gives the output's shape, with FT_BATCH where the inputs have it, or fails with a
@@ -6773,9 +6794,1895 @@ static void ft__mse_backward(const ft__call *call)
 /* =============================================================================================
    [SECTION] 8.8 The rows
    ============================================================================================= */
-#define FT__OP_ROW(name, low, high, reads, shape, forward, backward, costs, fields)               \
+#define FT__OP_ROW(name, low, high, reads, shape, forward, backward, costs, fields, device)       \
     {#name, low, high, reads, shape, forward, backward, costs, fields},
 static const ft__row ft__rows[] = {FT__OPERATORS(FT__OP_ROW)};
+
+/* =============================================================================================
+   [SECTION] 9.1 OpenCL: the library
+   The loader (libOpenCL.so.1 and the like) is opened when a device is asked for: a program that was
+   built with FINETUNE_OPENCL starts where there is none. So is CLBlast, a library of matrix
+   products. Without FINETUNE_OPENCL sections 9.1 to 9.4 are empty.
+   ============================================================================================= */
+#ifdef FINETUNE_OPENCL
+#ifndef CL_TARGET_OPENCL_VERSION
+#define CL_TARGET_OPENCL_VERSION 120
+#endif
+#ifdef __APPLE__
+#include <OpenCL/opencl.h>
+#else
+#include <CL/cl.h>
+#endif
+#if defined(_WIN32)
+#ifndef WIN32_LEAN_AND_MEAN
+#define WIN32_LEAN_AND_MEAN
+#endif
+#include <windows.h>
+#elif FINETUNE__POSIX
+#include <dlfcn.h>
+#endif
+
+/* X(result, name, parameters): every function of OpenCL that is called. */
+#define FT__CL_ENTRIES(X)                                                                        \
+    X(cl_int, clGetPlatformIDs, (cl_uint, cl_platform_id *, cl_uint *))                          \
+    X(cl_int, clGetPlatformInfo, (cl_platform_id, cl_platform_info, size_t, void *, size_t *))   \
+    X(cl_int, clGetDeviceIDs,                                                                    \
+      (cl_platform_id, cl_device_type, cl_uint, cl_device_id *, cl_uint *))                      \
+    X(cl_int, clGetDeviceInfo, (cl_device_id, cl_device_info, size_t, void *, size_t *))         \
+    X(cl_context, clCreateContext,                                                               \
+      (const cl_context_properties *, cl_uint, const cl_device_id *,                             \
+       void (CL_CALLBACK *)(const char *, const void *, size_t, void *), void *, cl_int *))      \
+    X(cl_int, clReleaseContext, (cl_context))                                                    \
+    X(cl_command_queue, clCreateCommandQueue,                                                    \
+      (cl_context, cl_device_id, cl_command_queue_properties, cl_int *))                         \
+    X(cl_int, clReleaseCommandQueue, (cl_command_queue))                                         \
+    X(cl_mem, clCreateBuffer, (cl_context, cl_mem_flags, size_t, void *, cl_int *))              \
+    X(cl_mem, clCreateSubBuffer,                                                                 \
+      (cl_mem, cl_mem_flags, cl_buffer_create_type, const void *, cl_int *))                     \
+    X(cl_int, clReleaseMemObject, (cl_mem))                                                      \
+    X(cl_program, clCreateProgramWithSource,                                                     \
+      (cl_context, cl_uint, const char **, const size_t *, cl_int *))                            \
+    X(cl_program, clCreateProgramWithBinary,                                                     \
+      (cl_context, cl_uint, const cl_device_id *, const size_t *, const unsigned char **,        \
+       cl_int *, cl_int *))                                                                      \
+    X(cl_int, clBuildProgram,                                                                    \
+      (cl_program, cl_uint, const cl_device_id *, const char *,                                  \
+       void (CL_CALLBACK *)(cl_program, void *), void *))                                        \
+    X(cl_int, clGetProgramInfo, (cl_program, cl_program_info, size_t, void *, size_t *))         \
+    X(cl_int, clGetProgramBuildInfo,                                                             \
+      (cl_program, cl_device_id, cl_program_build_info, size_t, void *, size_t *))               \
+    X(cl_int, clReleaseProgram, (cl_program))                                                    \
+    X(cl_kernel, clCreateKernel, (cl_program, const char *, cl_int *))                           \
+    X(cl_int, clReleaseKernel, (cl_kernel))                                                      \
+    X(cl_int, clSetKernelArg, (cl_kernel, cl_uint, size_t, const void *))                        \
+    X(cl_int, clEnqueueNDRangeKernel,                                                            \
+      (cl_command_queue, cl_kernel, cl_uint, const size_t *, const size_t *, const size_t *,     \
+       cl_uint, const cl_event *, cl_event *))                                                   \
+    X(cl_int, clEnqueueReadBuffer,                                                               \
+      (cl_command_queue, cl_mem, cl_bool, size_t, size_t, void *, cl_uint, const cl_event *,     \
+       cl_event *))                                                                              \
+    X(cl_int, clEnqueueWriteBuffer,                                                              \
+      (cl_command_queue, cl_mem, cl_bool, size_t, size_t, const void *, cl_uint,                 \
+       const cl_event *, cl_event *))                                                            \
+    X(cl_int, clFinish, (cl_command_queue))
+
+#define FT__CL_MEMBER(result, name, parameters) result (CL_API_CALL *name) parameters;
+typedef struct ft__cl { void *library; FT__CL_ENTRIES(FT__CL_MEMBER) } ft__cl;
+
+static void *ft__library_open(const char *name)
+{
+#if defined(_WIN32)
+    return (void *)LoadLibraryA(name);
+#elif FINETUNE__POSIX
+    return dlopen(name, RTLD_NOW | RTLD_LOCAL);
+#else
+    (void)name;
+    return NULL;
+#endif
+}
+
+static void ft__library_close(void *library)
+{
+    if (!library) return;
+#if defined(_WIN32)
+    FreeLibrary((HMODULE)library);
+#elif FINETUNE__POSIX
+    dlclose(library);
+#endif
+}
+
+/* Copies a function's address to `*to`, whatever its type; false: the library has none. */
+static bool ft__library_find(void *library, const char *name, void *to)
+{
+#if defined(_WIN32)
+    FARPROC found = GetProcAddress((HMODULE)library, name);
+    memcpy(to, &found, sizeof found);
+    return found != NULL;
+#elif FINETUNE__POSIX
+    void *found = dlsym(library, name); /* ISO C knows no cast from this to a function */
+    memcpy(to, &found, sizeof found);
+    return found != NULL;
+#else
+    (void)library;
+    (void)name;
+    (void)to;
+    return false;
+#endif
+}
+
+/* Opens the loader; false, with a line in `why`, where it or one of its functions is missing. */
+static bool ft__cl_open(ft__cl *cl, const char *path, char *why, size_t size)
+{
+#if defined(_WIN32)
+    const char *name = path ? path : "OpenCL.dll";
+#elif defined(__APPLE__)
+    const char *name = path ? path : "/System/Library/Frameworks/OpenCL.framework/OpenCL";
+#else
+    const char *name = path ? path : "libOpenCL.so.1";
+#endif
+    memset(cl, 0, sizeof *cl);
+    cl->library = ft__library_open(name);
+    if (!cl->library) {
+        snprintf(why, size, "there is no OpenCL here (%s cannot be opened)", name);
+        return false;
+    }
+#define FT__CL_FIND(result, function, parameters)                                                \
+    if (!ft__library_find(cl->library, #function, (void *)&cl->function)) {                      \
+        snprintf(why, size, "%s lacks %s", name, #function);                                     \
+        ft__library_close(cl->library);                                                          \
+        memset(cl, 0, sizeof *cl);                                                               \
+        return false;                                                                            \
+    }
+    FT__CL_ENTRIES(FT__CL_FIND)
+    return true;
+}
+
+/* The errors that a driver may return, by name. */
+static const char *ft__cl_error_name(cl_int code)
+{
+    switch (code) {
+#define FT__CL_ERROR(name) case name: return #name;
+    FT__CL_ERROR(CL_DEVICE_NOT_FOUND) FT__CL_ERROR(CL_DEVICE_NOT_AVAILABLE)
+    FT__CL_ERROR(CL_COMPILER_NOT_AVAILABLE) FT__CL_ERROR(CL_MEM_OBJECT_ALLOCATION_FAILURE)
+    FT__CL_ERROR(CL_OUT_OF_RESOURCES) FT__CL_ERROR(CL_OUT_OF_HOST_MEMORY)
+    FT__CL_ERROR(CL_BUILD_PROGRAM_FAILURE) FT__CL_ERROR(CL_INVALID_VALUE)
+    FT__CL_ERROR(CL_INVALID_DEVICE) FT__CL_ERROR(CL_INVALID_CONTEXT)
+    FT__CL_ERROR(CL_INVALID_COMMAND_QUEUE) FT__CL_ERROR(CL_INVALID_MEM_OBJECT)
+    FT__CL_ERROR(CL_INVALID_BINARY) FT__CL_ERROR(CL_INVALID_PROGRAM)
+    FT__CL_ERROR(CL_INVALID_PROGRAM_EXECUTABLE) FT__CL_ERROR(CL_INVALID_KERNEL_NAME)
+    FT__CL_ERROR(CL_INVALID_KERNEL) FT__CL_ERROR(CL_INVALID_ARG_INDEX)
+    FT__CL_ERROR(CL_INVALID_ARG_VALUE) FT__CL_ERROR(CL_INVALID_ARG_SIZE)
+    FT__CL_ERROR(CL_INVALID_KERNEL_ARGS) FT__CL_ERROR(CL_INVALID_WORK_GROUP_SIZE)
+    FT__CL_ERROR(CL_INVALID_BUFFER_SIZE) FT__CL_ERROR(CL_MISALIGNED_SUB_BUFFER_OFFSET)
+    case -1001: return "no platform: no driver is installed";
+    default: return "error";
+    }
+}
+
+/* ---- Finding a device ---- */
+
+/* One of the machine's OpenCL devices. */
+typedef struct ft__cl_place {
+    cl_platform_id platform;
+    cl_device_id device;
+    int platform_index, device_index;
+    bool is_processor;
+} ft__cl_place;
+
+enum { FT__MOST_PLATFORMS = 16, FT__MOST_DEVICES = 16 };
+
+/* Lists all devices; returns how many. A platform that fails has none. */
+static int ft__cl_list(const ft__cl *cl, ft__cl_place *places, int most)
+{
+    cl_platform_id platforms[FT__MOST_PLATFORMS];
+    cl_uint platform_count = 0, p, d;
+    int count = 0;
+    memset(platforms, 0, sizeof platforms);
+    if (cl->clGetPlatformIDs(FT__MOST_PLATFORMS, platforms, &platform_count) != CL_SUCCESS)
+        return 0;
+    for (p = 0; p < platform_count && p < FT__MOST_PLATFORMS; ++p) {
+        cl_device_id devices[FT__MOST_DEVICES];
+        cl_uint device_count = 0;
+        if (cl->clGetDeviceIDs(platforms[p], CL_DEVICE_TYPE_ALL, FT__MOST_DEVICES, devices,
+                               &device_count) != CL_SUCCESS)
+            continue;
+        for (d = 0; d < device_count && d < FT__MOST_DEVICES && count < most; ++d) {
+            cl_device_type type = CL_DEVICE_TYPE_CPU;
+            ft__cl_place *place = &places[count++];
+            cl->clGetDeviceInfo(devices[d], CL_DEVICE_TYPE, sizeof type, &type, NULL);
+            place->platform = platforms[p];
+            place->device = devices[d];
+            place->platform_index = (int)p;
+            place->device_index = (int)d;
+            place->is_processor = !(type & (CL_DEVICE_TYPE_GPU | CL_DEVICE_TYPE_ACCELERATOR));
+        }
+    }
+    return count;
+}
+
+/* A text about a device, "" when the driver does not tell. */
+static void ft__cl_text(const ft__cl *cl, cl_device_id device, cl_device_info what, char *text,
+                        size_t size)
+{
+    size_t length = 0;
+    text[0] = 0;
+    if (cl->clGetDeviceInfo(device, what, size - 1, text, &length) != CL_SUCCESS) text[0] = 0;
+    text[length < size ? length : size - 1] = 0;
+}
+
+static uint64_t ft__cl_number(const ft__cl *cl, cl_device_id device, cl_device_info what)
+{
+    uint64_t number = 0; /* cl_ulong, size_t and cl_uint, all little-endian where there is OpenCL */
+    if (cl->clGetDeviceInfo(device, what, sizeof number, &number, NULL) != CL_SUCCESS) return 0;
+    return number;
+}
+
+/* The device that `wish` names: "gpu" and "auto" the first GPU, "opencl:P:D" that one. */
+static bool ft__cl_choose(const ft__cl *cl, const char *wish, ft__cl_place *chosen, char *why,
+                          size_t size)
+{
+    ft__cl_place places[FT__MOST_DEVICES * 2];
+    int count = ft__cl_list(cl, places, FT__MOST_DEVICES * 2), platform = -1, device = -1, i;
+    bool named = strncmp(wish, "opencl:", 7) == 0;
+    if (named && sscanf(wish + 7, "%d:%d", &platform, &device) != 2) {
+        snprintf(why, size, "it is not of the form opencl:PLATFORM:DEVICE, as opencl:0:0");
+        return false;
+    }
+    for (i = 0; i < count; ++i) {
+        bool fits = named ? places[i].platform_index == platform
+            && places[i].device_index == device : !places[i].is_processor;
+        if (!fits) continue;
+        *chosen = places[i];
+        return true;
+    }
+    if (count == 0) snprintf(why, size, "OpenCL is here, but no device: no driver is installed");
+    else if (named) snprintf(why, size, "there is no such device among the %d that OpenCL knows",
+                             count);
+    else snprintf(why, size, "OpenCL knows no GPU here, only the processor itself");
+    return false;
+}
+
+/* ---- CLBlast: one function, if the library is there ---- */
+typedef int (*ft__clblast_gemm)(int layout, int a_transposed, int b_transposed, size_t m, size_t n,
+                                size_t k, float alpha, cl_mem a, size_t a_at, size_t a_step,
+                                cl_mem b, size_t b_at, size_t b_step, float beta, cl_mem out,
+                                size_t out_at, size_t out_step, cl_command_queue *queue,
+                                cl_event *event);
+enum { FT__CLBLAST_ROWS = 101, FT__CLBLAST_PLAIN = 111, FT__CLBLAST_TRANSPOSED = 112 };
+#endif /* FINETUNE_OPENCL */
+
+/* =============================================================================================
+   [SECTION] 9.2 OpenCL: memory
+   Every operator reads and writes host memory by pointer; on a device each such pointer has a
+   buffer that stands for it. Which of the two is newer is known, and values move only when the
+   other side wants them: in a training step that runs on the device altogether, the batch goes up
+   and the loss comes down. Values, gradients and what is kept for backward lie in one large buffer,
+   where the plan says; parameters, their gradients and moments have buffers of their own.
+   ============================================================================================= */
+#ifdef FINETUNE_OPENCL
+
+enum { /* the kernels' ids */
+#define FINETUNE_LINE
+#define FINETUNE_CL(name, ...) FT__KERNEL_##name,
+#include "kernels.cl"
+#undef FINETUNE_CL
+#undef FINETUNE_LINE
+    FT__CHUNK_COUNT
+};
+
+enum { FT__HOST = 1, FT__DEVICE = 2 };
+enum { FT__READ = 1, FT__WRITE = 2 };
+
+typedef struct ft__copy {   /* of host memory on the device */
+    const char *host;
+    size_t bytes;
+    cl_mem buffer;
+    int newest;             /* FT__HOST, FT__DEVICE or both */
+    bool planned;           /* lies in a plan's buffer */
+} ft__copy;
+
+typedef struct ft__planned { const char *host; size_t bytes; cl_mem buffer; } ft__planned;
+
+enum { FT__SCRATCH_PACKED, FT__SCRATCH_SUMS, FT__SCRATCH_TERMS, FT__SCRATCH_COUNT };
+enum { FT__FORM_PLAIN, FT__FORM_TILED, FT__FORM_WIDE }; /* of the matrix products */
+
+/* What was found out about an operator with certain shapes. */
+typedef struct ft__verdict {
+    uint64_t key;
+    bool on_device;
+    float error;            /* relative to the largest value; negative: not measured */
+    double device_seconds, host_seconds;
+} ft__verdict;
+
+struct ft__device {
+    ft__cl cl;
+    ft__cl_place place;
+    char name[128], driver[64];
+    cl_context context;
+    cl_command_queue queue;
+    cl_program program;
+    struct ft__loaded_kernel *kernels; /* section 9.3 */
+    int kernel_count;
+    ft__copy *copies;       /* in the order of their host addresses */
+    int copy_count, copy_capacity;
+    ft__planned planned[8];
+    cl_mem scratch[FT__SCRATCH_COUNT], none;
+    size_t scratch_bytes[FT__SCRATCH_COUNT];
+    size_t bytes;           /* taken on the device */
+    int form;
+    void *clblast;
+    ft__clblast_gemm gemm;
+    ft__verdict *verdicts;
+    int verdict_count, verdict_capacity;
+    char said[FT__OP_COUNT]; /* operators whose fall-back was logged */
+    bool checking;
+    int break_kernel;       /* test hook: results of this operator are spoilt; 0: none */
+};
+
+static ft_status ft__cl_failed(ft__context *c, const char *function, const char *what, cl_int code)
+{
+    return ft__fail(c, code == CL_MEM_OBJECT_ALLOCATION_FAILURE ? FT_MEMORY : FT_DEVICE,
+                    "%s: %s%s%s failed: %s (%d)", c->device->name, function, *what ? " of " : "",
+                    what, ft__cl_error_name(code), (int)code);
+}
+
+/* A buffer, or NULL with an error that names the bytes wanted and there. */
+static cl_mem ft__cl_buffer(ft__context *c, size_t bytes)
+{
+    ft__device *d = c->device;
+    cl_int code = CL_SUCCESS;
+    uint64_t whole, largest;
+    cl_mem buffer;
+    if (!ft__ok(c)) return NULL;
+    buffer = d->cl.clCreateBuffer(d->context, CL_MEM_READ_WRITE, bytes < 16 ? 16 : bytes, NULL,
+                                  &code);
+    if (buffer && code == CL_SUCCESS) {
+        d->bytes += bytes;
+        return buffer;
+    }
+    whole = ft__cl_number(&d->cl, d->place.device, CL_DEVICE_GLOBAL_MEM_SIZE);
+    largest = ft__cl_number(&d->cl, d->place.device, CL_DEVICE_MAX_MEM_ALLOC_SIZE);
+    ft__fail(c, FT_MEMORY, "%s: no memory for %zu bytes: %zu are taken of %llu, and one piece may"
+             " have %llu (%s, %d)", d->name, bytes, d->bytes, (unsigned long long)whole,
+             (unsigned long long)largest, ft__cl_error_name(code), (int)code);
+    return NULL;
+}
+
+/* The first copy whose host address is not below `host`. */
+static int ft__copy_place(const ft__device *d, const void *host)
+{
+    int low = 0, high = d->copy_count;
+    while (low < high) {
+        int middle = low + (high - low) / 2;
+        if ((uintptr_t)d->copies[middle].host < (uintptr_t)host) low = middle + 1;
+        else high = middle;
+    }
+    return low;
+}
+
+static ft__copy *ft__copy_of(const ft__device *d, const void *host)
+{
+    int at = ft__copy_place(d, host);
+    return at < d->copy_count && d->copies[at].host == (const char *)host ? &d->copies[at] : NULL;
+}
+
+/* The part of a plan's buffer that stands for `host`, or a buffer of its own. */
+static cl_mem ft__copy_buffer(ft__context *c, const void *host, size_t bytes, bool *planned)
+{
+    ft__device *d = c->device;
+    size_t i;
+    *planned = false;
+    for (i = 0; i < sizeof d->planned / sizeof d->planned[0]; ++i) {
+        const ft__planned *p = &d->planned[i];
+        size_t offset = (size_t)((uintptr_t)host - (uintptr_t)p->host);
+        cl_buffer_region region;
+        cl_int code = CL_SUCCESS;
+        cl_mem part;
+        if (!p->buffer || (uintptr_t)host < (uintptr_t)p->host || offset >= p->bytes) continue;
+        region.origin = offset;
+        region.size = p->bytes - offset;
+        part = d->cl.clCreateSubBuffer(p->buffer, CL_MEM_READ_WRITE, CL_BUFFER_CREATE_TYPE_REGION,
+                                       &region, &code);
+        *planned = true;
+        if (!part || code != CL_SUCCESS) ft__cl_failed(c, "clCreateSubBuffer", "", code);
+        return part;
+    }
+    return ft__cl_buffer(c, bytes);
+}
+
+static ft__copy *ft__copy_make(ft__context *c, const void *host, size_t bytes)
+{
+    ft__device *d = c->device;
+    ft__copy copy;
+    int at;
+    memset(&copy, 0, sizeof copy);
+    copy.host = (const char *)host;
+    copy.bytes = bytes;
+    copy.newest = FT__HOST;
+    copy.buffer = ft__copy_buffer(c, host, bytes, &copy.planned);
+    if (!copy.buffer) return NULL;
+    if (d->copy_count == d->copy_capacity) {
+        int capacity = d->copy_capacity ? 2 * d->copy_capacity : 256;
+        ft__copy *copies = (ft__copy *)ft__grow(c, d->copies, (size_t)d->copy_count,
+                                                (size_t)capacity, sizeof *copies);
+        if (!copies) {
+            d->cl.clReleaseMemObject(copy.buffer);
+            return NULL;
+        }
+        d->copies = copies;
+        d->copy_capacity = capacity;
+    }
+    at = ft__copy_place(d, host);
+    memmove(d->copies + at + 1, d->copies + at,
+            (size_t)(d->copy_count - at) * sizeof *d->copies);
+    d->copies[at] = copy;
+    d->copy_count += 1;
+    return &d->copies[at];
+}
+
+static void ft__copy_down(ft__context *c, ft__copy *copy, size_t bytes)
+{
+    ft__device *d = c->device;
+    cl_int code;
+    if (copy->newest & FT__HOST) return;
+    if (!copy->planned && bytes > copy->bytes) bytes = copy->bytes; /* all that ever went up */
+    code = d->cl.clEnqueueReadBuffer(d->queue, copy->buffer, CL_TRUE, 0, bytes,
+                                     (void *)(uintptr_t)copy->host, 0, NULL, NULL);
+    if (code != CL_SUCCESS) ft__cl_failed(c, "clEnqueueReadBuffer", "", code);
+    copy->newest = FT__HOST | FT__DEVICE;
+}
+
+/* Called for every block of host memory that is released: drops what stood for it. */
+static void ft__device_forget(ft__context *c, const void *memory, size_t bytes)
+{
+    ft__device *d = c->device;
+    int from = ft__copy_place(d, memory), to, i;
+    size_t p;
+    to = ft__copy_place(d, (const char *)memory + bytes);
+    for (i = from; i < to; ++i) {
+        if (!d->copies[i].planned) d->bytes -= d->copies[i].bytes;
+        d->cl.clReleaseMemObject(d->copies[i].buffer);
+    }
+    if (to > from) {
+        memmove(d->copies + from, d->copies + to,
+                (size_t)(d->copy_count - to) * sizeof *d->copies);
+        d->copy_count -= to - from;
+    }
+    for (p = 0; p < sizeof d->planned / sizeof d->planned[0]; ++p) {
+        ft__planned *planned = &d->planned[p];
+        if (!planned->buffer || (uintptr_t)planned->host < (uintptr_t)memory
+            || (uintptr_t)planned->host >= (uintptr_t)memory + bytes) continue;
+        d->cl.clReleaseMemObject(planned->buffer);
+        d->bytes -= planned->bytes;
+        memset(planned, 0, sizeof *planned);
+    }
+}
+
+/* The buffer that stands for host memory, for a kernel that reads it, writes it, or both. */
+static cl_mem ft__on_device(ft__context *c, const void *host, size_t bytes, int access)
+{
+    ft__device *d = c->device;
+    ft__copy *copy;
+    cl_int code;
+    if (!ft__ok(c)) return NULL;
+    copy = ft__copy_of(d, host);
+    if (copy && !copy->planned && copy->bytes < bytes) { /* it stood for a smaller batch */
+        ft__copy_down(c, copy, copy->bytes);
+        ft__device_forget(c, host, 1);
+        copy = NULL;
+    }
+    if (!copy) copy = ft__copy_make(c, host, bytes);
+    if (!copy) return NULL;
+    if ((access & FT__READ) && !(copy->newest & FT__DEVICE)) {
+        code = d->cl.clEnqueueWriteBuffer(d->queue, copy->buffer, CL_TRUE, 0, bytes, host, 0, NULL,
+                                          NULL);
+        if (code != CL_SUCCESS) {
+            ft__cl_failed(c, "clEnqueueWriteBuffer", "", code);
+            return NULL;
+        }
+        copy->newest = FT__HOST | FT__DEVICE;
+    }
+    if (access & FT__WRITE) copy->newest = FT__DEVICE;
+    return copy->buffer;
+}
+
+/* Scratch memory of the device: what a kernel leaves to the next one. */
+static cl_mem ft__device_scratch(ft__context *c, int which, size_t bytes)
+{
+    ft__device *d = c->device;
+    if (!ft__ok(c)) return NULL;
+    if (d->scratch_bytes[which] >= bytes) return d->scratch[which];
+    if (d->scratch[which]) {
+        d->cl.clReleaseMemObject(d->scratch[which]);
+        d->bytes -= d->scratch_bytes[which];
+    }
+    d->scratch_bytes[which] = 0;
+    d->scratch[which] = ft__cl_buffer(c, bytes);
+    if (d->scratch[which]) d->scratch_bytes[which] = bytes;
+    return d->scratch[which];
+}
+#endif /* FINETUNE_OPENCL */
+
+/* ---- What the other sections call; nothing to do without a device ---- */
+
+/* Brings host memory up to date before it is read there. */
+static void ft__to_host(ft__context *c, const void *host, size_t bytes)
+{
+#ifdef FINETUNE_OPENCL
+    ft__copy *copy = c->device ? ft__copy_of(c->device, host) : NULL;
+    if (copy) ft__copy_down(c, copy, bytes);
+#else
+    (void)c;
+    (void)host;
+    (void)bytes;
+#endif
+}
+
+/* Host memory was written: what stands for it on the device is old. */
+static void ft__host_wrote(ft__context *c, const void *host)
+{
+#ifdef FINETUNE_OPENCL
+    ft__copy *copy = c->device ? ft__copy_of(c->device, host) : NULL;
+    if (copy) copy->newest = FT__HOST;
+#else
+    (void)c;
+    (void)host;
+#endif
+}
+
+/* Before parameters, gradients or moments are read on the host: brings them all up to date there;
+   where they are written too, lets the device fetch them anew. */
+static void ft__host_takes_weights(ft__context *c, bool writes)
+{
+#ifdef FINETUNE_OPENCL
+    int i;
+    for (i = 0; c->device && i < c->device->copy_count; ++i) {
+        ft__copy *copy = &c->device->copies[i];
+        if (copy->planned) continue;
+        ft__copy_down(c, copy, copy->bytes);
+        if (writes) copy->newest = FT__HOST;
+    }
+#else
+    (void)c;
+    (void)writes;
+#endif
+}
+
+/* The device gets one buffer for a plan's memory, in which everything lies as on the host. */
+static void ft__device_plan(ft__context *c, const void *host, size_t bytes)
+{
+#ifdef FINETUNE_OPENCL
+    size_t i;
+    for (i = 0; c->device && ft__ok(c) && bytes > 0
+         && i < sizeof c->device->planned / sizeof c->device->planned[0]; ++i) {
+        ft__planned *planned = &c->device->planned[i];
+        if (planned->buffer) continue;
+        planned->buffer = ft__cl_buffer(c, bytes);
+        planned->host = (const char *)host;
+        planned->bytes = bytes;
+        return;
+    }
+#else
+    (void)c;
+    (void)host;
+    (void)bytes;
+#endif
+}
+
+/* =============================================================================================
+   [SECTION] 9.3 OpenCL: kernels
+   kernels.cl is compiled by the driver when a device is opened, and kernels are started by name.
+   ============================================================================================= */
+#ifdef FINETUNE_OPENCL
+typedef struct ft__kernel_text { int line; const char *name, *text; } ft__kernel_text;
+
+static const ft__kernel_text ft__kernel_texts[] = {
+#define FINETUNE_LINE {__LINE__,
+#define FINETUNE_CL(name, ...) #name, #__VA_ARGS__},
+#include "kernels.cl"
+#undef FINETUNE_CL
+#undef FINETUNE_LINE
+};
+
+struct ft__loaded_kernel { const char *name; cl_kernel kernel; };
+
+enum { FT__MOST_KERNELS = 64 };
+
+/* The chunk in which a line of kernels.cl lies. */
+static const char *ft__chunk_at(int line)
+{
+    const char *name = "?";
+    int i;
+    for (i = 0; i < FT__CHUNK_COUNT; ++i)
+        if (ft__kernel_texts[i].line <= line) name = ft__kernel_texts[i].name;
+    return name;
+}
+
+/* The driver's log, with the place of the first error in front. */
+static void ft__build_failed(ft__context *c, cl_program program, cl_int code)
+{
+    ft__device *d = c->device;
+    char *log = (char *)ft__allocate(c, 1 << 16, 1);
+    const char *at;
+    int line = 0;
+    if (!log) return;
+    d->cl.clGetProgramBuildInfo(program, d->place.device, CL_PROGRAM_BUILD_LOG, (1 << 16) - 1, log,
+                                NULL);
+    at = strstr(log, "error");
+    while (at && at > log && at[-1] != '\n') --at;
+    if (!at) at = log;
+    if (strstr(at, "kernels.cl:")) line = atoi(strstr(at, "kernels.cl:") + 11);
+    if (line > 0 && !c->desc.kernels_path)
+        ft__fail(c, FT_DEVICE, "%s cannot build kernel %s, which begins at line %d of kernels.cl"
+                 " (ft_desc.kernels_path gives true lines): %.700s", d->name, ft__chunk_at(line),
+                 line, at);
+    else
+        ft__fail(c, FT_DEVICE, "%s cannot build %s: %s: %.700s", d->name, c->desc.kernels_path
+                 ? c->desc.kernels_path : "kernels.cl", ft__cl_error_name(code), at);
+    ft__release(c, log);
+}
+
+/* The program of the chunks that were compiled in, each with the line where it begins. */
+static cl_program ft__program_of_chunks(ft__context *c, cl_int *code)
+{
+    static const char pattern[] = "#line %d \"kernels.cl\"\n";
+    char lines[FT__CHUNK_COUNT][40];
+    const char *parts[3 * FT__CHUNK_COUNT];
+    int i;
+    for (i = 0; i < FT__CHUNK_COUNT; ++i) {
+        snprintf(lines[i], sizeof lines[i], pattern, ft__kernel_texts[i].line);
+        parts[3 * i] = lines[i];
+        parts[3 * i + 1] = ft__kernel_texts[i].text;
+        parts[3 * i + 2] = "\n";
+    }
+    return c->device->cl.clCreateProgramWithSource(c->device->context, 3 * FT__CHUNK_COUNT, parts,
+                                                   NULL, code);
+}
+
+/* The program of a file, for those who work on the kernels. */
+static cl_program ft__program_of_file(ft__context *c, cl_int *code)
+{
+    size_t bytes = 0;
+    char *text = (char *)ft__read_file(c, c->desc.kernels_path, &bytes);
+    cl_program program;
+    const char *part = text;
+    if (!text) return NULL;
+    program = c->device->cl.clCreateProgramWithSource(c->device->context, 1, &part, &bytes, code);
+    ft__release(c, text);
+    return program;
+}
+
+static ft_status ft__program_build(ft__context *c)
+{
+    ft__device *d = c->device;
+    cl_int code = CL_SUCCESS;
+    d->program = c->desc.kernels_path ? ft__program_of_file(c, &code)
+                                      : ft__program_of_chunks(c, &code);
+    if (!ft__ok(c)) return c->status;
+    if (!d->program || code != CL_SUCCESS)
+        return ft__cl_failed(c, "clCreateProgramWithSource", "", code);
+    code = d->cl.clBuildProgram(d->program, 1, &d->place.device, "", NULL, NULL);
+    if (code != CL_SUCCESS) ft__build_failed(c, d->program, code);
+    return c->status;
+}
+
+/* ---- Starting a kernel: ft__start, its arguments in order, ft__go ---- */
+typedef struct ft__launch {
+    ft__context *context;
+    const char *name;
+    cl_kernel kernel;
+    cl_uint next;           /* argument */
+} ft__launch;
+
+static ft__launch ft__start(ft__context *c, const char *name)
+{
+    ft__device *d = c->device;
+    ft__launch launch;
+    cl_int code = CL_SUCCESS;
+    int i;
+    memset(&launch, 0, sizeof launch);
+    launch.context = c;
+    launch.name = name;
+    if (!ft__ok(c)) return launch;
+    for (i = 0; i < d->kernel_count; ++i)
+        if (strcmp(d->kernels[i].name, name) == 0) {
+            launch.kernel = d->kernels[i].kernel;
+            return launch;
+        }
+    launch.kernel = d->cl.clCreateKernel(d->program, name, &code);
+    if (!launch.kernel || code != CL_SUCCESS || d->kernel_count == FT__MOST_KERNELS) {
+        ft__cl_failed(c, "clCreateKernel", name, code);
+        return launch;
+    }
+    d->kernels[d->kernel_count].name = name;
+    d->kernels[d->kernel_count++].kernel = launch.kernel;
+    return launch;
+}
+
+static void ft__pass(ft__launch *l, const void *value, size_t bytes)
+{
+    cl_int code;
+    if (!ft__ok(l->context)) return;
+    code = l->context->device->cl.clSetKernelArg(l->kernel, l->next++, bytes, value);
+    if (code != CL_SUCCESS) ft__cl_failed(l->context, "clSetKernelArg", l->name, code);
+}
+
+static void ft__pass_buffer(ft__launch *l, cl_mem buffer) { ft__pass(l, &buffer, sizeof buffer); }
+static void ft__pass_float(ft__launch *l, float value) { ft__pass(l, &value, sizeof value); }
+
+static void ft__pass_int(ft__launch *l, size_t value)
+{
+    cl_int number = (cl_int)value;
+    ft__pass(l, &number, sizeof number);
+}
+
+/* Host memory of so many numbers; NULL becomes a buffer that is never looked at. */
+static void ft__pass_memory(ft__launch *l, const void *host, size_t count, int access)
+{
+    ft__context *c = l->context;
+    ft__pass_buffer(l, host ? ft__on_device(c, host, count * sizeof(float), access)
+                            : c->device->none);
+}
+
+/* Runs it over at least so many work-items, in groups of `group` (and 1 in further dimensions). */
+static void ft__go_grid(ft__launch *l, size_t x, size_t y, size_t z, size_t group_x,
+                        size_t group_y)
+{
+    ft__device *d = l->context->device;
+    size_t global[3], local[3];
+    cl_int code;
+    local[0] = group_x;
+    local[1] = group_y;
+    local[2] = 1;
+    global[0] = (x + group_x - 1) / group_x * group_x;
+    global[1] = (y + group_y - 1) / group_y * group_y;
+    global[2] = z;
+    if (!ft__ok(l->context) || x == 0 || y == 0 || z == 0) return;
+    code = d->cl.clEnqueueNDRangeKernel(d->queue, l->kernel, 3, NULL, global, local, 0, NULL, NULL);
+    if (code != CL_SUCCESS) ft__cl_failed(l->context, "clEnqueueNDRangeKernel", l->name, code);
+}
+
+static void ft__go(ft__launch *l, size_t count) { ft__go_grid(l, count, 1, 1, 64, 1); }
+
+static void ft__device_fill(ft__context *c, float *host, size_t count, float value)
+{
+    ft__launch l = ft__start(c, "fill");
+    ft__pass_memory(&l, host, count, FT__WRITE);
+    ft__pass_int(&l, count);
+    ft__pass_float(&l, value);
+    ft__go(&l, count);
+}
+
+/* ---- Opening and closing ---- */
+
+static void ft__device_close(ft__context *c)
+{
+    ft__device *d = c->device;
+    int i;
+    if (!d) return;
+    if (d->queue) d->cl.clFinish(d->queue);
+    c->forget = NULL;
+    if (d->context) ft__device_forget(c, NULL, UINTPTR_MAX);
+    for (i = 0; i < FT__SCRATCH_COUNT; ++i)
+        if (d->scratch[i]) d->cl.clReleaseMemObject(d->scratch[i]);
+    if (d->none) d->cl.clReleaseMemObject(d->none);
+    for (i = 0; i < d->kernel_count; ++i) d->cl.clReleaseKernel(d->kernels[i].kernel);
+    if (d->program) d->cl.clReleaseProgram(d->program);
+    if (d->queue) d->cl.clReleaseCommandQueue(d->queue);
+    if (d->context) d->cl.clReleaseContext(d->context);
+    ft__library_close(d->clblast);
+    ft__library_close(d->cl.library);
+    ft__release(c, d->verdicts);
+    ft__release(c, d->copies);
+    ft__release(c, d->kernels);
+    c->device = NULL;
+    ft__release(c, d);
+}
+
+static ft_status ft__device_start(ft__context *c)
+{
+    ft__device *d = c->device;
+    cl_context_properties properties[3];
+    cl_int code = CL_SUCCESS;
+    properties[0] = CL_CONTEXT_PLATFORM;
+    properties[1] = (cl_context_properties)d->place.platform;
+    properties[2] = 0;
+    ft__cl_text(&d->cl, d->place.device, CL_DEVICE_NAME, d->name, sizeof d->name);
+    ft__cl_text(&d->cl, d->place.device, CL_DRIVER_VERSION, d->driver, sizeof d->driver);
+    d->kernels = (struct ft__loaded_kernel *)ft__allocate(c, FT__MOST_KERNELS, sizeof *d->kernels);
+    d->form = d->place.is_processor ? FT__FORM_WIDE : FT__FORM_TILED;
+    if (ft__cl_number(&d->cl, d->place.device, CL_DEVICE_MEM_BASE_ADDR_ALIGN)
+        > 8 * FT__DEVICE_ALIGNMENT)
+        return ft__fail(c, FT_DEVICE, "%s: buffers must be aligned to more than %d bytes", d->name,
+                        FT__DEVICE_ALIGNMENT);
+    d->context = d->cl.clCreateContext(properties, 1, &d->place.device, NULL, NULL, &code);
+    if (!d->context || code != CL_SUCCESS) return ft__cl_failed(c, "clCreateContext", "", code);
+    d->queue = d->cl.clCreateCommandQueue(d->context, d->place.device, 0, &code);
+    if (!d->queue || code != CL_SUCCESS) return ft__cl_failed(c, "clCreateCommandQueue", "", code);
+    d->none = ft__cl_buffer(c, 16);
+    return ft__ok(c) ? ft__program_build(c) : c->status;
+}
+
+static void ft__device_find_clblast(ft__context *c)
+{
+    ft__device *d = c->device;
+    const char *name = c->desc.clblast_library ? c->desc.clblast_library : "libclblast.so.1";
+    d->clblast = ft__library_open(name);
+    if (d->clblast) ft__library_find(d->clblast, "CLBlastSgemm", (void *)&d->gemm);
+}
+#endif /* FINETUNE_OPENCL */
+
+/* Opens what ft_desc.device names. "auto" stays on the processor, with a line in the log, where
+   there is no GPU or it does not work; any other wish is an error then. */
+static void ft__device_open(ft__context *c)
+{
+    const char *wish = c->desc.device;
+#ifdef FINETUNE_OPENCL
+    char why[1100];
+    ft__device *d;
+    bool found;
+    if (!wish || strcmp(wish, "cpu") == 0 || !ft__ok(c)) return;
+    if (strcmp(wish, "auto") != 0 && strcmp(wish, "gpu") != 0 && strncmp(wish, "opencl:", 7) != 0) {
+        ft__fail(c, FT_UNSUPPORTED, "device %s: there are cpu, gpu, auto and opencl:PLATFORM:"
+                 "DEVICE", wish);
+        return;
+    }
+    d = c->device = (ft__device *)ft__allocate(c, 1, sizeof *d);
+    if (!d) return;
+    found = ft__cl_open(&d->cl, c->desc.opencl_library, why, sizeof why)
+        && ft__cl_choose(&d->cl, wish, &d->place, why, sizeof why);
+    if (found && ft__device_start(c) == FT_OK) {
+        c->forget = ft__device_forget;
+        ft__device_find_clblast(c);
+        ft__log(c, "device opencl:%d:%d: %s", d->place.platform_index, d->place.device_index,
+                d->name);
+        return;
+    }
+    if (found) {
+        snprintf(why, sizeof why, "%s", c->text);
+        c->status = FT_OK;
+    }
+    ft__device_close(c);
+    if (strcmp(wish, "auto") == 0) ft__log(c, "device auto: the processor is used: %s", why);
+    else ft__fail(c, found ? FT_DEVICE : FT_UNSUPPORTED, "device %s: %s", wish, why);
+#else
+    if (!wish || strcmp(wish, "cpu") == 0) return;
+    if (strcmp(wish, "auto") == 0)
+        ft__log(c, "device auto: the processor is used: this build is without OpenCL"
+                " (FINETUNE_OPENCL)");
+    else ft__fail(c, FT_UNSUPPORTED, "device %s: this build is without OpenCL (FINETUNE_OPENCL)",
+                  wish);
+#endif
+}
+
+/* =============================================================================================
+   [SECTION] 9.4 OpenCL: operators
+   What section 8 does on the processor: the same inputs, options and results, and the same layout.
+   Each function starts kernels of kernels.cl and waits for nothing.
+   ============================================================================================= */
+#ifdef FINETUNE_OPENCL
+static size_t ft__blocks_of(size_t count, size_t block) { return (count + block - 1) / block; }
+
+/* For kernels that only add: a fresh gradient is set to zero first. */
+static float *ft__started(const ft__call *call, int i)
+{
+    const ft__tensor *t = &call->input[i];
+    if (t->gradient && t->fresh) ft__device_fill(call->context, t->gradient, ft__count(t), 0);
+    return t->gradient;
+}
+
+static void ft__pass_gradient(ft__launch *l, const ft__tensor *t)
+{
+    ft__pass_memory(l, t->gradient, ft__count(t), t->fresh ? FT__WRITE : FT__READ | FT__WRITE);
+}
+
+static void ft__pass_value(ft__launch *l, const ft__tensor *t)
+{
+    ft__pass_memory(l, t->value, ft__count(t), FT__READ);
+}
+
+/* ---- Activations ---- */
+
+/* The kernels' number of an activation, -1 for none, and its one option. */
+static int ft__kernel_activation(int op) { return ft__can_fuse(op) ? op - FT__OP_sigmoid : -1; }
+
+static float ft__kernel_option(int op, const ft_activation_options *o)
+{
+    if (op == FT__OP_leaky_relu) return o->slope != 0 ? o->slope : 0.01f;
+    if (op == FT__OP_elu) return o->alpha != 0 ? o->alpha : 1.0f;
+    return op == FT__OP_gelu && o->tanh_approximation ? 1.0f : 0.0f;
+}
+
+static void ft__pass_activation(ft__launch *l, int op, const ft__options *options)
+{
+    ft__pass_int(l, (size_t)ft__kernel_activation(op));
+    ft__pass_float(l, options ? ft__kernel_option(op, &options->activation) : 0);
+}
+
+static void ft__cl_activation_forward(const ft__call *call)
+{
+    size_t count = ft__count(&call->output);
+    ft__launch l = ft__start(call->context, "activation_forward");
+    ft__pass_value(&l, &call->input[0]);
+    ft__pass_memory(&l, call->output.value, count, FT__WRITE);
+    ft__pass_int(&l, count);
+    ft__pass_activation(&l, call->node->op, &call->node->options);
+    ft__go(&l, count);
+}
+
+static void ft__cl_slopes(const ft__call *call, int op, const ft__options *options,
+                          const ft__tensor *kept, float *dx, bool fresh)
+{
+    size_t count = ft__count(&call->output);
+    ft__launch l = ft__start(call->context, "activation_backward");
+    ft__pass_value(&l, kept);
+    ft__pass_memory(&l, call->output.gradient, count, FT__READ);
+    ft__pass_memory(&l, dx, count, fresh && dx != call->output.gradient ? FT__WRITE
+                                                                        : FT__READ | FT__WRITE);
+    ft__pass_int(&l, count);
+    ft__pass_activation(&l, op, options);
+    ft__pass_int(&l, fresh);
+    ft__go(&l, count);
+}
+
+static void ft__cl_activation_backward(const ft__call *call)
+{
+    int op = call->node->op;
+    bool of_y = (ft__rows[op].reads & FT__READS_Y) != 0;
+    if (call->input[0].gradient)
+        ft__cl_slopes(call, op, &call->node->options, of_y ? &call->output : &call->input[0],
+                      call->input[0].gradient, call->input[0].fresh);
+}
+
+static void ft__cl_softmax_run(const ft__call *call, bool logarithm, bool backward)
+{
+    ft_shape shape = ft__memory_shape(&call->output);
+    int axis = ft__memory_axis(&call->output, ft__axis_of(call->node, shape.rank));
+    ft__axis a = ft__split_axis(&shape, axis);
+    float *dx = backward ? ft__started(call, 0) : NULL;
+    ft__launch l = ft__start(call->context, backward ? "softmax_backward" : "softmax_forward");
+    if (backward && !dx) return;
+    if (backward) {
+        ft__pass_value(&l, &call->output);
+        ft__pass_memory(&l, call->output.gradient, ft__count(&call->output), FT__READ);
+        ft__pass_memory(&l, dx, ft__count(&call->output), FT__READ | FT__WRITE);
+    } else {
+        ft__pass_value(&l, &call->input[0]);
+        ft__pass_memory(&l, call->output.value, ft__count(&call->output), FT__WRITE);
+    }
+    ft__pass_int(&l, a.outer * a.inner);
+    ft__pass_int(&l, a.size);
+    ft__pass_int(&l, a.inner);
+    ft__pass_int(&l, logarithm);
+    ft__go(&l, a.outer * a.inner);
+}
+
+static void ft__cl_softmax_forward(const ft__call *call) { ft__cl_softmax_run(call, false, false); }
+static void ft__cl_softmax_backward(const ft__call *call) { ft__cl_softmax_run(call, false, true); }
+static void ft__cl_log_softmax_forward(const ft__call *call)
+{
+    ft__cl_softmax_run(call, true, false);
+}
+static void ft__cl_log_softmax_backward(const ft__call *call)
+{
+    ft__cl_softmax_run(call, true, true);
+}
+
+static void ft__cl_dropout_run(const ft__call *call, const float *from, float *to, bool add)
+{
+    float p = call->node->options.dropout.probability;
+    size_t count = ft__count(&call->output);
+    bool identity = !call->training || call->node->frozen;
+    ft__launch l = ft__start(call->context, "dropout");
+    if (p == 0) p = 0.5f;
+    ft__pass_memory(&l, from, count, FT__READ);
+    ft__pass_memory(&l, to, count, add ? FT__READ | FT__WRITE : FT__WRITE);
+    ft__pass_int(&l, count);
+    ft__pass(&l, &call->random, sizeof call->random);
+    ft__pass_float(&l, identity ? -1.0f : p);
+    ft__pass_float(&l, identity ? 1.0f : p < 1 ? 1.0f / (1.0f - p) : 0.0f);
+    ft__pass_int(&l, add);
+    ft__go(&l, count);
+}
+
+static void ft__cl_dropout_forward(const ft__call *call)
+{
+    ft__cl_dropout_run(call, call->input[0].value, call->output.value, false);
+}
+
+static void ft__cl_dropout_backward(const ft__call *call)
+{
+    if (call->input[0].gradient)
+        ft__cl_dropout_run(call, call->output.gradient, call->input[0].gradient,
+                           !call->input[0].fresh);
+}
+
+/* ---- Convolution and linear ---- */
+
+typedef struct ft__gather { /* kernels.cl's struct gather, field by field */
+    cl_int pictures, rows_y, rows_x, in_y, in_x, taps_y, taps_x, mul_y, mul_x, off_y, off_x;
+    cl_int tap_y, tap_x, div_y, div_x, in_pixel, channels, out_pixel, n, wide;
+    cl_int groups, has_bias, add, op;
+    cl_float a;
+} ft__gather;
+
+/* Forward: rows are the output's pixels, which gather from the input. */
+static ft__gather ft__gather_forward(const ft__conv *c)
+{
+    ft__gather g;
+    memset(&g, 0, sizeof g);
+    g.pictures = (cl_int)c->batch;
+    g.rows_y = c->out_height;
+    g.rows_x = c->out_width;
+    g.in_y = c->height;
+    g.in_x = c->width;
+    g.taps_y = c->kernel[0];
+    g.taps_x = c->kernel[1];
+    g.mul_y = c->stride[0];
+    g.mul_x = c->stride[1];
+    g.off_y = -c->top;
+    g.off_x = -c->left;
+    g.tap_y = c->dilation[0];
+    g.tap_x = c->dilation[1];
+    g.div_y = g.div_x = 1;
+    g.groups = (cl_int)c->groups;
+    g.in_pixel = g.groups * c->channels;
+    g.channels = c->channels;
+    g.out_pixel = g.groups * c->outputs;
+    g.n = c->outputs;
+    g.wide = (g.n + 15) / 16 * 16;
+    g.op = -1;
+    return g;
+}
+
+/* The input's gradient: rows are the input's pixels, which gather from the output's gradient. */
+static ft__gather ft__gather_input(const ft__conv *c)
+{
+    ft__gather g = ft__gather_forward(c);
+    g.rows_y = c->height;
+    g.rows_x = c->width;
+    g.in_y = c->out_height;
+    g.in_x = c->out_width;
+    g.mul_y = g.mul_x = 1;
+    g.off_y = c->top;
+    g.off_x = c->left;
+    g.tap_y = -c->dilation[0];
+    g.tap_x = -c->dilation[1];
+    g.div_y = c->stride[0];
+    g.div_x = c->stride[1];
+    g.in_pixel = g.groups * c->outputs;
+    g.channels = c->outputs;
+    g.out_pixel = g.groups * c->channels;
+    g.n = c->channels;
+    g.wide = (g.n + 15) / 16 * 16;
+    return g;
+}
+
+static size_t ft__gather_rows(const ft__gather *g)
+{
+    return (size_t)g->pictures * (size_t)g->rows_y * (size_t)g->rows_x;
+}
+
+/* weight [O][C][t] as the right matrix [group][t, c][n]; backward n and c change places. */
+static cl_mem ft__cl_pack(const ft__call *call, const ft__gather *g, bool backward)
+{
+    size_t taps = (size_t)g->taps_y * (size_t)g->taps_x, n = (size_t)g->n;
+    size_t channels = (size_t)g->channels, groups = (size_t)g->groups;
+    size_t count = groups * taps * channels * (size_t)g->wide;
+    cl_mem packed = ft__device_scratch(call->context, FT__SCRATCH_PACKED, count * sizeof(float));
+    ft__launch l = ft__start(call->context, "pack_weight");
+    ft__pass_value(&l, &call->input[1]);
+    ft__pass_buffer(&l, packed);
+    ft__pass_int(&l, groups);
+    ft__pass_int(&l, taps);
+    ft__pass_int(&l, channels);
+    ft__pass_int(&l, n);
+    ft__pass_int(&l, (size_t)g->wide);
+    ft__pass_int(&l, n * channels * taps);
+    ft__pass_int(&l, backward ? taps : channels * taps);
+    ft__pass_int(&l, backward ? n * taps : taps);
+    ft__go(&l, count);
+    return packed;
+}
+
+/* Runs a gathering product in the form that suits the device. */
+static void ft__cl_gather(const ft__call *call, const ft__gather *g, const float *in,
+                          size_t in_count, cl_mem packed, const float *bias, float *out,
+                          size_t out_count)
+{
+    static const char *const names[] = {"gather_plain", "gather_tiled", "gather_wide"};
+    int form = call->context->device->form;
+    size_t n = (size_t)g->n, rows = ft__gather_rows(g), groups = (size_t)g->groups;
+    ft__launch l = ft__start(call->context, names[form]);
+    ft__pass_memory(&l, in, in_count, FT__READ);
+    ft__pass_buffer(&l, packed);
+    ft__pass_memory(&l, bias, bias ? n * groups : 1, FT__READ);
+    ft__pass_memory(&l, out, out_count, g->add ? FT__READ | FT__WRITE : FT__WRITE);
+    ft__pass(&l, g, sizeof *g);
+    if (form == FT__FORM_PLAIN) ft__go_grid(&l, n, rows, groups, 16, 4);
+    else if (form == FT__FORM_TILED)
+        ft__go_grid(&l, ft__blocks_of(n, 64) * 16, ft__blocks_of(rows, 64) * 16, groups, 16, 16);
+    else ft__go_grid(&l, ft__blocks_of(n, 16), ft__blocks_of(rows, 8), groups, 1, 1);
+}
+
+/* Slices into which the rows of a weight's gradient are parted: enough to keep a device busy, few
+   enough that their sums stay small. */
+static size_t ft__slices_of(size_t rows, size_t count, size_t *slice_rows)
+{
+    size_t slices = ft__blocks_of(rows, 256), most = ((size_t)1 << 22) / count + 1;
+    if (slices > 64) slices = 64;
+    if (slices > most) slices = most;
+    *slice_rows = ft__blocks_of(rows, slices);
+    return ft__blocks_of(rows, *slice_rows);
+}
+
+static void ft__cl_weight_sum(const ft__call *call, cl_mem partial, size_t slices, size_t taps,
+                              size_t channels, size_t n)
+{
+    size_t count = ft__count(&call->input[1]);
+    ft__launch l = ft__start(call->context, "weight_sum");
+    ft__pass_buffer(&l, partial);
+    ft__pass_memory(&l, ft__started(call, 1), count, FT__READ | FT__WRITE);
+    ft__pass_int(&l, count);
+    ft__pass_int(&l, slices);
+    ft__pass_int(&l, taps);
+    ft__pass_int(&l, channels);
+    ft__pass_int(&l, n);
+    ft__go(&l, count);
+}
+
+static void ft__cl_weight_gradient(const ft__call *call, const ft__conv *c)
+{
+    static const char *const names[] = {"weight_plain", "weight_tiled", "weight_wide"};
+    ft__gather g = ft__gather_forward(c);
+    int form = call->context->device->form;
+    size_t rows = ft__gather_rows(&g), count = ft__count(&call->input[1]), slice_rows;
+    size_t slices = ft__slices_of(rows, count, &slice_rows), n = (size_t)g.n, z;
+    size_t taps = (size_t)g.taps_y * (size_t)g.taps_x, channels = (size_t)g.channels;
+    cl_mem partial = ft__device_scratch(call->context, FT__SCRATCH_SUMS,
+                                        slices * count * sizeof(float));
+    ft__launch l = ft__start(call->context, names[form]);
+    ft__pass_value(&l, &call->input[0]);
+    ft__pass_memory(&l, call->output.gradient, ft__count(&call->output), FT__READ);
+    ft__pass_buffer(&l, partial);
+    ft__pass(&l, &g, sizeof g);
+    ft__pass_int(&l, slice_rows);
+    z = slices * (size_t)g.groups;
+    if (form == FT__FORM_PLAIN) ft__go_grid(&l, n, taps * channels, z, 16, 4);
+    else if (form == FT__FORM_TILED)
+        ft__go_grid(&l, ft__blocks_of(n, 64) * 16, taps * ft__blocks_of(channels, 64) * 16, z, 16,
+                    16);
+    else ft__go_grid(&l, ft__blocks_of(n, 16), taps * ft__blocks_of(channels, 8), z, 1, 1);
+    ft__cl_weight_sum(call, partial, slices, taps, channels, n);
+}
+
+/* The bias's gradient: the sums of dy's columns, [rows, n]. */
+static void ft__cl_bias_gradient(const ft__call *call, size_t rows, size_t n)
+{
+    size_t block = 128, blocks;
+    float *to = ft__started(call, 2);
+    cl_mem partial;
+    ft__launch l;
+    if (ft__blocks_of(rows, block) > 512) block = ft__blocks_of(rows, 512);
+    blocks = ft__blocks_of(rows, block);
+    partial = ft__device_scratch(call->context, FT__SCRATCH_SUMS, blocks * n * sizeof(float));
+    l = ft__start(call->context, "column_sums");
+    ft__pass_memory(&l, call->output.gradient, rows * n, FT__READ);
+    ft__pass_buffer(&l, partial);
+    ft__pass_int(&l, rows);
+    ft__pass_int(&l, n);
+    ft__pass_int(&l, block);
+    ft__go_grid(&l, n, blocks, 1, 64, 1);
+    l = ft__start(call->context, "column_sums_end");
+    ft__pass_buffer(&l, partial);
+    ft__pass_memory(&l, to, n, FT__READ | FT__WRITE);
+    ft__pass_int(&l, blocks);
+    ft__pass_int(&l, n);
+    ft__go(&l, n);
+}
+
+static void ft__cl_depthwise(const ft__call *call, const ft__gather *g, bool backward)
+{
+    const ft__tensor *x = &call->input[0], *y = &call->output;
+    bool bias = !backward && call->input_count > 2;
+    size_t count = backward ? ft__count(x) : ft__count(y);
+    ft__launch l = ft__start(call->context, backward ? "depthwise_input" : "depthwise_forward");
+    if (backward) ft__pass_memory(&l, y->gradient, ft__count(y), FT__READ);
+    else ft__pass_value(&l, x);
+    ft__pass_value(&l, &call->input[1]);
+    if (!backward) ft__pass_memory(&l, bias ? call->input[2].value : NULL, (size_t)g->out_pixel,
+                                   FT__READ);
+    if (backward) ft__pass_gradient(&l, x);
+    else ft__pass_memory(&l, y->value, count, FT__WRITE);
+    ft__pass(&l, g, sizeof *g);
+    ft__go(&l, count);
+}
+
+static void ft__cl_depthwise_weight(const ft__call *call, const ft__conv *c)
+{
+    ft__gather g = ft__gather_forward(c);
+    size_t rows = ft__gather_rows(&g), count = ft__count(&call->input[1]), slice_rows;
+    size_t slices = ft__slices_of(rows, count, &slice_rows), outputs = (size_t)g.out_pixel;
+    size_t taps = (size_t)g.taps_y * (size_t)g.taps_x;
+    cl_mem partial = ft__device_scratch(call->context, FT__SCRATCH_SUMS,
+                                        slices * count * sizeof(float));
+    ft__launch l = ft__start(call->context, "depthwise_weight");
+    ft__pass_value(&l, &call->input[0]);
+    ft__pass_memory(&l, call->output.gradient, ft__count(&call->output), FT__READ);
+    ft__pass_buffer(&l, partial);
+    ft__pass(&l, &g, sizeof g);
+    ft__pass_int(&l, slice_rows);
+    ft__go_grid(&l, outputs, taps, slices, 64, 1);
+    ft__cl_weight_sum(call, partial, slices, taps, 1, outputs);
+}
+
+static void ft__cl_conv_forward(const ft__call *call, const ft__conv *c)
+{
+    ft__gather g = ft__gather_forward(c);
+    const float *bias = call->input_count > 2 ? call->input[2].value : NULL;
+    g.has_bias = bias != NULL;
+    g.op = ft__kernel_activation(call->fused);
+    if (call->fused) g.a = ft__kernel_option(call->fused, &call->fused_options->activation);
+    if (ft__conv_is_depthwise(c)) ft__cl_depthwise(call, &g, false);
+    else ft__cl_gather(call, &g, call->input[0].value, ft__count(&call->input[0]),
+                       ft__cl_pack(call, &g, false), bias, call->output.value,
+                       ft__count(&call->output));
+}
+
+static void ft__cl_conv_backward(const ft__call *call, const ft__conv *c)
+{
+    ft__gather g = ft__gather_input(c);
+    size_t n = c->groups * (size_t)c->outputs;
+    g.add = !call->input[0].fresh;
+    if (call->input[1].gradient && ft__conv_is_depthwise(c)) ft__cl_depthwise_weight(call, c);
+    else if (call->input[1].gradient) ft__cl_weight_gradient(call, c);
+    if (call->input_count > 2 && call->input[2].gradient)
+        ft__cl_bias_gradient(call, ft__count(&call->output) / n, n);
+    if (!call->input[0].gradient) return;
+    if (ft__conv_is_depthwise(c)) ft__cl_depthwise(call, &g, true);
+    else ft__cl_gather(call, &g, call->output.gradient, ft__count(&call->output),
+                       ft__cl_pack(call, &g, true), NULL, call->input[0].gradient,
+                       ft__count(&call->input[0]));
+}
+
+static void ft__cl_conv2d_forward(const ft__call *call)
+{
+    ft__conv c = ft__conv_of_call(call);
+    ft__cl_conv_forward(call, &c);
+}
+
+static void ft__cl_conv2d_backward(const ft__call *call)
+{
+    ft__conv c = ft__conv_of_call(call);
+    ft__cl_conv_backward(call, &c);
+}
+
+static void ft__cl_linear_forward(const ft__call *call)
+{
+    ft__conv c = ft__linear_size(call);
+    ft__cl_conv_forward(call, &c);
+}
+
+static void ft__cl_linear_backward(const ft__call *call)
+{
+    ft__conv c = ft__linear_size(call);
+    ft__cl_conv_backward(call, &c);
+}
+
+/* ---- Batch norm ---- */
+
+static size_t ft__norm_room(const ft__call *call)
+{
+    ft__norm_size s = ft__norm_size_of(&call->input[0]);
+    return 2 * s.blocks * s.channels * sizeof(float);
+}
+
+static void ft__cl_norm_blocks(const ft__call *call, cl_mem blocks)
+{
+    ft__norm_size s = ft__norm_size_of(&call->input[0]);
+    ft__launch l = ft__start(call->context, "norm_block");
+    ft__pass_value(&l, &call->input[0]);
+    ft__pass_buffer(&l, blocks);
+    ft__pass_int(&l, s.rows);
+    ft__pass_int(&l, s.channels);
+    ft__pass_int(&l, s.block);
+    ft__go_grid(&l, s.channels, s.blocks, 1, 64, 1);
+}
+
+static void ft__cl_norm_statistics(const ft__call *call, cl_mem blocks)
+{
+    ft__norm_size s = ft__norm_size_of(&call->input[0]);
+    const ft_batch_norm_options *o = &call->node->options.batch_norm;
+    int access = call->training ? FT__READ | FT__WRITE : FT__READ;
+    ft__launch l = ft__start(call->context, "norm_statistics");
+    ft__pass_buffer(&l, blocks);
+    ft__pass_memory(&l, call->saved, 2 * s.channels, FT__WRITE);
+    ft__pass_memory(&l, call->input[3].value, s.channels, access);
+    ft__pass_memory(&l, call->input[4].value, s.channels, access);
+    ft__pass_int(&l, s.rows);
+    ft__pass_int(&l, s.channels);
+    ft__pass_int(&l, s.block);
+    ft__pass_int(&l, call->training);
+    ft__pass_float(&l, o->momentum != 0 ? o->momentum : 0.1f);
+    ft__pass_float(&l, o->eps != 0 ? o->eps : 1e-5f);
+    ft__go(&l, s.channels);
+}
+
+/* The arguments that passes over the numbers share. */
+static void ft__pass_norm(ft__launch *l, const ft__call *call, bool backward)
+{
+    size_t channels = (size_t)call->input[0].shape.size[1];
+    ft__pass_value(l, &call->input[0]);
+    if (backward)
+        ft__pass_memory(l, call->output.gradient, ft__count(&call->output), FT__READ);
+    ft__pass_memory(l, call->saved, 2 * channels, FT__READ);
+    ft__pass_value(l, &call->input[1]);
+    ft__pass_value(l, &call->input[2]);
+}
+
+static void ft__cl_batch_norm_forward(const ft__call *call)
+{
+    size_t count = ft__count(&call->output);
+    cl_mem blocks = ft__device_scratch(call->context, FT__SCRATCH_SUMS, ft__norm_room(call));
+    ft__launch l;
+    if (call->training) ft__cl_norm_blocks(call, blocks);
+    ft__cl_norm_statistics(call, blocks);
+    l = ft__start(call->context, "norm_apply");
+    ft__pass_norm(&l, call, false);
+    ft__pass_memory(&l, call->output.value, count, FT__WRITE);
+    ft__pass_int(&l, count);
+    ft__pass_int(&l, (size_t)call->input[0].shape.size[1]);
+    ft__pass_activation(&l, call->fused, call->fused_options);
+    ft__go(&l, count);
+}
+
+static void ft__cl_norm_totals(const ft__call *call, cl_mem blocks, cl_mem terms)
+{
+    ft__norm_size s = ft__norm_size_of(&call->input[0]);
+    float *dweight = ft__started(call, 1), *dbias = ft__started(call, 2);
+    ft__launch l = ft__start(call->context, "norm_totals");
+    ft__pass_buffer(&l, blocks);
+    ft__pass_memory(&l, call->saved, 2 * s.channels, FT__READ);
+    ft__pass_value(&l, &call->input[1]);
+    ft__pass_memory(&l, dweight, s.channels, FT__READ | FT__WRITE);
+    ft__pass_memory(&l, dbias, s.channels, FT__READ | FT__WRITE);
+    ft__pass_buffer(&l, terms);
+    ft__pass_int(&l, s.rows);
+    ft__pass_int(&l, s.channels);
+    ft__pass_int(&l, s.blocks);
+    ft__pass_int(&l, call->training);
+    ft__pass_int(&l, (dweight ? 1u : 0u) + (dbias ? 2u : 0u));
+    ft__go(&l, s.channels);
+}
+
+static void ft__cl_batch_norm_backward(const ft__call *call)
+{
+    ft__context *c = call->context;
+    ft__norm_size s = ft__norm_size_of(&call->input[0]);
+    size_t count = ft__count(&call->output), op = (size_t)ft__kernel_activation(call->fused);
+    cl_mem blocks = ft__device_scratch(c, FT__SCRATCH_SUMS, ft__norm_room(call));
+    cl_mem terms = ft__device_scratch(c, FT__SCRATCH_TERMS, 2 * s.channels * sizeof(float));
+    ft__launch l = ft__start(c, "norm_sums");
+    ft__pass_norm(&l, call, true);
+    ft__pass_buffer(&l, blocks);
+    ft__pass_int(&l, s.rows);
+    ft__pass_int(&l, s.channels);
+    ft__pass_int(&l, s.block);
+    ft__pass_int(&l, op);
+    ft__go_grid(&l, s.channels, s.blocks, 1, 64, 1);
+    ft__cl_norm_totals(call, blocks, terms);
+    if (!call->input[0].gradient) return;
+    l = ft__start(c, "norm_back");
+    ft__pass_norm(&l, call, true);
+    ft__pass_buffer(&l, terms);
+    ft__pass_gradient(&l, &call->input[0]);
+    ft__pass_int(&l, count);
+    ft__pass_int(&l, s.channels);
+    ft__pass_int(&l, op);
+    ft__pass_int(&l, call->input[0].fresh);
+    ft__go(&l, count);
+}
+#endif /* FINETUNE_OPENCL */
+
+/* =============================================================================================
+   [SECTION] 9.5 OpenCL: more operators
+   ============================================================================================= */
+#ifdef FINETUNE_OPENCL
+/* ---- Pooling ---- */
+
+typedef struct ft__pool_sizes { /* kernels.cl's struct pool, field by field */
+    cl_int pictures, channels, in_y, in_x, out_y, out_x, kernel_y, kernel_x, stride_y, stride_x;
+    cl_int top, left, bottom, right, inside, fresh;
+} ft__pool_sizes;
+
+static ft__pool_sizes ft__pool_sizes_of(const ft__call *call)
+{
+    const ft_pool2d_options *o = &call->node->options.pool2d;
+    const int *x = call->input[0].shape.size;
+    ft__pool_sizes p;
+    memset(&p, 0, sizeof p);
+    p.pictures = x[0];
+    p.channels = x[1];
+    p.in_y = p.kernel_y = p.stride_y = x[2]; /* a global pool is one window */
+    p.in_x = p.kernel_x = p.stride_x = x[3];
+    p.out_y = p.out_x = 1;
+    p.fresh = call->input[0].fresh;
+    if (call->node->op == FT__OP_max_pool2d || call->node->op == FT__OP_avg_pool2d) {
+        ft__window h = ft__pool_window(o, &call->input[0].shape, 0);
+        ft__window w = ft__pool_window(o, &call->input[0].shape, 1);
+        p.out_y = h.out;
+        p.out_x = w.out;
+        p.kernel_y = h.kernel;
+        p.kernel_x = w.kernel;
+        p.stride_y = h.stride;
+        p.stride_x = w.stride;
+        p.top = h.before;
+        p.left = w.before;
+        p.bottom = h.after;
+        p.right = w.after;
+        p.inside = o->exclude_padding || o->same;
+    }
+    return p;
+}
+
+static void ft__cl_pool_forward(const ft__call *call, bool largest)
+{
+    ft__pool_sizes p = ft__pool_sizes_of(call);
+    size_t count = ft__count(&call->output);
+    ft__launch l = ft__start(call->context, largest ? "max_pool_forward" : "avg_pool_forward");
+    ft__pass_value(&l, &call->input[0]);
+    ft__pass_memory(&l, call->output.value, count, FT__WRITE);
+    if (largest) ft__pass_memory(&l, call->saved, count, FT__WRITE);
+    ft__pass(&l, &p, sizeof p);
+    ft__go(&l, count);
+}
+
+static void ft__cl_pool_backward(const ft__call *call, bool largest)
+{
+    ft__pool_sizes p = ft__pool_sizes_of(call);
+    ft__launch l = ft__start(call->context, "pool_backward");
+    if (!call->input[0].gradient) return;
+    ft__pass_memory(&l, call->output.gradient, ft__count(&call->output), FT__READ);
+    ft__pass_memory(&l, largest ? call->saved : NULL, ft__count(&call->output), FT__READ);
+    ft__pass_gradient(&l, &call->input[0]);
+    ft__pass(&l, &p, sizeof p);
+    ft__pass_int(&l, largest);
+    ft__go(&l, ft__count(&call->input[0]));
+}
+
+static void ft__cl_max_pool_forward(const ft__call *call) { ft__cl_pool_forward(call, true); }
+static void ft__cl_max_pool_backward(const ft__call *call) { ft__cl_pool_backward(call, true); }
+static void ft__cl_avg_pool_forward(const ft__call *call) { ft__cl_pool_forward(call, false); }
+static void ft__cl_avg_pool_backward(const ft__call *call) { ft__cl_pool_backward(call, false); }
+
+/* ---- Shapes ---- */
+
+static void ft__cl_reshape_run(const ft__call *call, bool backward)
+{
+    const ft__tensor *x = &call->input[0], *y = &call->output;
+    const ft__tensor *from = backward ? y : x, *to = backward ? x : y;
+    size_t count = ft__count(y), i;
+    bool add = backward && !x->fresh;
+    ft__launch l = ft__start(call->context, "reshape");
+    if (backward && !x->gradient) return;
+    ft__pass_memory(&l, backward ? y->gradient : x->value, count, FT__READ);
+    ft__pass_memory(&l, backward ? x->gradient : y->value, count,
+                    add ? FT__READ | FT__WRITE : FT__WRITE);
+    ft__pass_int(&l, count);
+    ft__pass_int(&l, count / (size_t)x->shape.size[0]);
+    for (i = 0; i < 2; ++i) {
+        const ft__tensor *t = i ? to : from;
+        ft__pass_int(&l, t->channels_last ? (size_t)t->shape.size[2] * (size_t)t->shape.size[3]
+                                          : count);
+        ft__pass_int(&l, t->channels_last ? (size_t)t->shape.size[1] : 1);
+    }
+    ft__pass_int(&l, add);
+    ft__go(&l, count);
+}
+
+static void ft__cl_reshape_forward(const ft__call *call) { ft__cl_reshape_run(call, false); }
+static void ft__cl_reshape_backward(const ft__call *call) { ft__cl_reshape_run(call, true); }
+
+static void ft__cl_concat_run(const ft__call *call, bool backward)
+{
+    int axis = ft__memory_axis(&call->output, call->node->options.concat.axis), i;
+    ft_shape shape = ft__memory_shape(&call->output);
+    ft__axis whole = ft__split_axis(&shape, axis);
+    size_t offset = 0, total = ft__count(&call->output);
+    for (i = 0; i < call->input_count; ++i) {
+        const ft__tensor *x = &call->input[i];
+        ft_shape part = ft__memory_shape(x);
+        size_t block = (size_t)part.size[axis] * whole.inner, step = whole.size * whole.inner;
+        bool add = backward && !x->fresh;
+        ft__launch l;
+        if (!backward || x->gradient) {
+            l = ft__start(call->context, "copy_blocks");
+            ft__pass_memory(&l, backward ? call->output.gradient : x->value,
+                            backward ? total : ft__count(x), FT__READ);
+            ft__pass_memory(&l, backward ? x->gradient : call->output.value,
+                            backward ? ft__count(x) : total,
+                            add ? FT__READ | FT__WRITE : FT__WRITE);
+            ft__pass_int(&l, ft__count(x));
+            ft__pass_int(&l, block);
+            ft__pass_int(&l, backward ? step : block);
+            ft__pass_int(&l, backward ? offset : 0);
+            ft__pass_int(&l, backward ? block : step);
+            ft__pass_int(&l, backward ? 0 : offset);
+            ft__pass_int(&l, add);
+            ft__go(&l, ft__count(x));
+        }
+        offset += block;
+    }
+}
+
+static void ft__cl_concat_forward(const ft__call *call) { ft__cl_concat_run(call, false); }
+static void ft__cl_concat_backward(const ft__call *call) { ft__cl_concat_run(call, true); }
+
+typedef struct ft__kernel_embedding { cl_int small[6], large[6], start[6], step[6]; }
+    ft__kernel_embedding;
+
+static void ft__cl_embed(const ft__call *call, const ft__embedding *e, bool to_large,
+                         const float *from, size_t from_count, float *to, size_t to_count,
+                         bool add, bool partly)
+{
+    size_t count = ft__shape_count(&e->small);
+    ft__kernel_embedding k;
+    ft__launch l;
+    int d;
+    for (d = 0; d < 6; ++d) {
+        k.small[d] = d < e->small.rank ? e->small.size[d] : 1;
+        k.large[d] = d < e->small.rank ? e->large.size[d] : 1;
+        k.start[d] = d < e->small.rank ? e->start[d] : 0;
+        k.step[d] = d < e->small.rank ? e->step[d] : 1;
+    }
+    if (partly && !add) ft__device_fill(call->context, to, to_count, 0);
+    l = ft__start(call->context, "embed");
+    ft__pass_memory(&l, from, from_count, FT__READ);
+    ft__pass_memory(&l, to, to_count, add || partly ? FT__READ | FT__WRITE : FT__WRITE);
+    ft__pass_int(&l, count);
+    ft__pass(&l, &k, sizeof k);
+    ft__pass_int(&l, to_large);
+    ft__pass_int(&l, add);
+    ft__go(&l, count);
+}
+
+/* Both pad and slice, forward and backward: x and y are the smaller and the larger tensor. */
+static void ft__cl_embed_run(const ft__call *call, const ft__embedding *e, bool x_is_small,
+                             bool backward)
+{
+    const ft__tensor *x = &call->input[0], *y = &call->output;
+    bool to_large = x_is_small != backward;
+    if (backward && !x->gradient) return;
+    if (backward) ft__cl_embed(call, e, to_large, y->gradient, ft__count(y), x->gradient,
+                               ft__count(x), !x->fresh, to_large);
+    else ft__cl_embed(call, e, to_large, x->value, ft__count(x), y->value, ft__count(y), false,
+                      to_large);
+}
+
+static void ft__cl_pad_forward(const ft__call *call)
+{
+    ft__embedding e = ft__pad_embedding(call);
+    ft__cl_embed_run(call, &e, true, false);
+}
+
+static void ft__cl_pad_backward(const ft__call *call)
+{
+    ft__embedding e = ft__pad_embedding(call);
+    ft__cl_embed_run(call, &e, true, true);
+}
+
+static void ft__cl_slice_forward(const ft__call *call)
+{
+    ft__embedding e = ft__slice_embedding(call);
+    ft__cl_embed_run(call, &e, false, false);
+}
+
+static void ft__cl_slice_backward(const ft__call *call)
+{
+    ft__embedding e = ft__slice_embedding(call);
+    ft__cl_embed_run(call, &e, false, true);
+}
+
+/* ---- add and mul ---- */
+
+typedef struct ft__grid { cl_int size[6], step[6]; } ft__grid;
+
+static ft__grid ft__grid_of(const ft__call *call)
+{
+    ft__strides s = ft__broadcast_strides(&call->input[0], &call->input[1]);
+    ft__grid grid;
+    int d;
+    for (d = 0; d < 6; ++d) {
+        grid.size[d] = d < s.rank ? (cl_int)s.size[d] : 1;
+        grid.step[d] = d < s.rank ? (cl_int)s.step[d] : 0;
+    }
+    return grid;
+}
+
+static void ft__cl_broadcast_forward(const ft__call *call)
+{
+    ft__grid grid = ft__grid_of(call);
+    size_t count = ft__count(&call->output);
+    ft__launch l = ft__start(call->context, "broadcast_forward");
+    ft__pass_value(&l, &call->input[0]);
+    ft__pass_value(&l, &call->input[1]);
+    ft__pass_memory(&l, call->output.value, count, FT__WRITE);
+    ft__pass_int(&l, count);
+    ft__pass(&l, &grid, sizeof grid);
+    ft__pass_int(&l, call->node->op == FT__OP_mul);
+    ft__pass_activation(&l, call->fused, call->fused_options);
+    ft__go(&l, count);
+}
+
+static void ft__cl_broadcast_left(const ft__call *call)
+{
+    ft__grid grid = ft__grid_of(call);
+    bool product = call->node->op == FT__OP_mul;
+    float *da = call->input[0].gradient;
+    size_t count = ft__count(&call->output);
+    ft__launch l;
+    if (!da || da == call->output.gradient) return; /* the gradient is there already */
+    l = ft__start(call->context, "broadcast_left");
+    ft__pass_memory(&l, product ? call->input[1].value : NULL, ft__count(&call->input[1]),
+                    FT__READ);
+    ft__pass_memory(&l, call->output.gradient, count, FT__READ);
+    ft__pass_gradient(&l, &call->input[0]);
+    ft__pass_int(&l, count);
+    ft__pass(&l, &grid, sizeof grid);
+    ft__pass_int(&l, product);
+    ft__pass_int(&l, call->input[0].fresh);
+    ft__go(&l, count);
+}
+
+static void ft__cl_broadcast_backward(const ft__call *call)
+{
+    ft__grid grid = ft__grid_of(call);
+    bool product = call->node->op == FT__OP_mul;
+    size_t count = ft__count(&call->output), count_b = ft__count(&call->input[1]);
+    ft__launch l;
+    ft__cl_broadcast_left(call);
+    if (!call->input[1].gradient) return;
+    l = ft__start(call->context, "broadcast_right");
+    ft__pass_memory(&l, product ? call->input[0].value : NULL, count, FT__READ);
+    ft__pass_memory(&l, call->output.gradient, count, FT__READ);
+    ft__pass_gradient(&l, &call->input[1]);
+    ft__pass_int(&l, count_b);
+    ft__pass(&l, &grid, sizeof grid);
+    ft__pass_int(&l, count / count_b);
+    ft__pass_int(&l, product);
+    ft__pass_int(&l, call->input[1].fresh);
+    ft__go(&l, count_b);
+}
+
+/* ---- Losses ---- */
+
+/* loss = the sum of `each` over `divisor`, or, where it is 0, over how many count. */
+static void ft__cl_loss_mean(const ft__call *call, cl_mem each, size_t count, size_t divisor)
+{
+    ft__launch l = ft__start(call->context, "loss_mean");
+    ft__pass_buffer(&l, each);
+    ft__pass_memory(&l, call->output.value, 1, FT__WRITE);
+    ft__pass_int(&l, count);
+    ft__pass_int(&l, divisor == 0);
+    ft__pass_float(&l, (float)divisor);
+    ft__go_grid(&l, 1, 1, 1, 1, 1);
+}
+
+static void ft__cl_entropy_forward(const ft__call *call)
+{
+    bool hard = call->node->op == FT__OP_cross_entropy;
+    size_t count = (size_t)call->input[0].shape.size[0];
+    cl_mem each = ft__device_scratch(call->context, FT__SCRATCH_SUMS, 2 * count * sizeof(float));
+    ft__launch l = ft__start(call->context, hard ? "cross_entropy_forward"
+                                                 : "soft_cross_entropy_forward");
+    ft__pass_value(&l, &call->input[0]);
+    ft__pass_value(&l, &call->input[1]);
+    ft__pass_memory(&l, call->saved, ft__count(&call->input[0]), FT__WRITE);
+    ft__pass_buffer(&l, each);
+    ft__pass_int(&l, count);
+    ft__pass_int(&l, (size_t)call->input[0].shape.size[1]);
+    if (hard) ft__pass_float(&l, call->node->options.loss.label_smoothing);
+    ft__go(&l, count);
+    ft__cl_loss_mean(call, each, count, hard ? 0 : count);
+}
+
+static void ft__cl_entropy_backward(const ft__call *call)
+{
+    bool hard = call->node->op == FT__OP_cross_entropy;
+    size_t count = ft__count(&call->input[0]);
+    float *dx = ft__started(call, 0);
+    ft__launch l = ft__start(call->context, hard ? "cross_entropy_backward"
+                                                 : "soft_cross_entropy_backward");
+    if (!dx) return;
+    ft__pass_memory(&l, call->saved, count, FT__READ);
+    ft__pass_value(&l, &call->input[1]);
+    ft__pass_memory(&l, call->output.gradient, 1, FT__READ);
+    ft__pass_memory(&l, dx, count, FT__READ | FT__WRITE);
+    ft__pass_int(&l, (size_t)call->input[0].shape.size[0]);
+    ft__pass_int(&l, (size_t)call->input[0].shape.size[1]);
+    if (hard) ft__pass_float(&l, call->node->options.loss.label_smoothing);
+    ft__go(&l, count);
+}
+
+static void ft__cl_pair_loss_forward(const ft__call *call)
+{
+    size_t count = ft__count(&call->input[0]), block = 256, blocks = ft__blocks_of(count, block);
+    cl_mem each = ft__device_scratch(call->context, FT__SCRATCH_SUMS, blocks * sizeof(float));
+    ft__launch l = ft__start(call->context, "pair_loss_forward");
+    ft__pass_value(&l, &call->input[0]);
+    ft__pass_value(&l, &call->input[1]);
+    ft__pass_buffer(&l, each);
+    ft__pass_int(&l, count);
+    ft__pass_int(&l, block);
+    ft__pass_int(&l, call->node->op == FT__OP_binary_cross_entropy);
+    ft__go(&l, blocks);
+    ft__cl_loss_mean(call, each, blocks, count);
+}
+
+static void ft__cl_pair_loss_backward(const ft__call *call)
+{
+    size_t count = ft__count(&call->input[0]);
+    bool binary = call->node->op == FT__OP_binary_cross_entropy;
+    float *dx = ft__started(call, 0), *dt = binary ? NULL : ft__started(call, 1);
+    ft__launch l = ft__start(call->context, "pair_loss_backward");
+    ft__pass_value(&l, &call->input[0]);
+    ft__pass_value(&l, &call->input[1]);
+    ft__pass_memory(&l, call->output.gradient, 1, FT__READ);
+    ft__pass_memory(&l, dx, count, FT__READ | FT__WRITE);
+    ft__pass_memory(&l, dt, count, FT__READ | FT__WRITE);
+    ft__pass_int(&l, count);
+    ft__pass_int(&l, binary);
+    ft__pass_int(&l, (dx ? 1u : 0u) + (dt ? 2u : 0u));
+    ft__go(&l, count);
+}
+
+/* ---- The gradients' norm ---- */
+
+/* Sums that the squares of so many numbers are added up to; each takes every parts-th number. */
+static size_t ft__squares_parts(size_t count)
+{
+    size_t parts = ft__blocks_of(count, 64);
+    return parts < 1024 ? parts : 1024;
+}
+
+static void ft__device_squares(ft__context *c, const float *x, size_t count, float *sums,
+                               size_t sum_count, size_t at, size_t parts)
+{
+    ft__launch l = ft__start(c, "squares");
+    ft__pass_memory(&l, x, count, FT__READ);
+    ft__pass_memory(&l, sums, sum_count, at > 0 ? FT__READ | FT__WRITE : FT__WRITE);
+    ft__pass_int(&l, count);
+    ft__pass_int(&l, parts);
+    ft__pass_int(&l, at);
+    ft__go(&l, parts);
+}
+
+/* ---- The rows of the table that have kernels ---- */
+#define ft__cl_none_forward NULL
+#define ft__cl_none_backward NULL
+typedef struct ft__device_row { ft__operator forward, backward; } ft__device_row;
+
+#define FT__DEVICE_ROW(name, low, high, reads, shape, forward, backward, costs, fields, device)  \
+    {ft__cl_##device##_forward, ft__cl_##device##_backward},
+static const ft__device_row ft__device_rows[] = {FT__OPERATORS(FT__DEVICE_ROW)};
+
+static const size_t ft__most_on_device = (size_t)1 << 30; /* kernels count with int */
+
+static bool ft__has_kernels(const ft__call *call)
+{
+    int op = call->node->op, i;
+    if (!ft__device_rows[op].forward) return false;
+    if (op == FT__OP_linear && call->input[0].shape.rank == 4) return false;
+    for (i = 0; i < call->input_count; ++i)
+        if (ft__count(&call->input[i]) > ft__most_on_device) return false;
+    return ft__count(&call->output) <= ft__most_on_device;
+}
+#endif /* FINETUNE_OPENCL */
+
+/* =============================================================================================
+   [SECTION] 9.6 OpenCL: where an operator runs
+   On the device where that has kernels for it, else on the processor: values then come down, and
+   what was made goes up when the device wants it.
+   ============================================================================================= */
+
+#ifdef FINETUNE_OPENCL
+/* The processor may read all that an operator sees. */
+static void ft__call_to_host(const ft__call *call, bool backward)
+{
+    ft__context *c = call->context;
+    int i;
+    for (i = 0; i < call->input_count; ++i) {
+        const ft__tensor *t = &call->input[i];
+        ft__to_host(c, t->value, ft__count(t) * sizeof(float));
+        if (backward && t->gradient && !t->fresh)
+            ft__to_host(c, t->gradient, ft__count(t) * sizeof(float));
+    }
+    if (!backward) return;
+    ft__to_host(c, call->output.value, ft__count(&call->output) * sizeof(float));
+    ft__to_host(c, call->output.gradient, ft__count(&call->output) * sizeof(float));
+}
+
+/* The processor wrote the results: the output, or gradients; inputs from the fourth on may be
+   statistics or states that forward moves. */
+static void ft__call_wrote(const ft__call *call, bool backward)
+{
+    int i;
+    if (!backward) ft__host_wrote(call->context, call->output.value);
+    for (i = 0; i < call->input_count; ++i) {
+        if (backward && call->input[i].gradient)
+            ft__host_wrote(call->context, call->input[i].gradient);
+        if (!backward && i >= 3) ft__host_wrote(call->context, call->input[i].value);
+    }
+}
+
+static void ft__say_fall_back(ft__context *c, const ft__node *node, const char *why)
+{
+    if (c->device->said[node->op]) return;
+    c->device->said[node->op] = 1;
+    ft__log(c, "%s (%s) runs on the processor: %s", ft__rows[node->op].name, node->name, why);
+}
+#endif
+
+/* Whether an operator runs on a device; the same for its forward and its backward. */
+static bool ft__runs_on_device(const ft__call *call)
+{
+#ifdef FINETUNE_OPENCL
+    return call->context->device && ft__has_kernels(call);
+#else
+    (void)call;
+    return false;
+#endif
+}
+
+/* Calls an operator's forward or backward, where it runs. */
+static void ft__run_operator(const ft__call *call, bool backward)
+{
+    const ft__row *row = &ft__rows[call->node->op];
+#ifdef FINETUNE_OPENCL
+    const ft__device_row *device = &ft__device_rows[call->node->op];
+    if (ft__runs_on_device(call)) {
+        (backward ? device->backward : device->forward)(call);
+        return;
+    }
+    if (call->context->device) {
+        ft__say_fall_back(call->context, call->node, "there is no kernel for it");
+        ft__call_to_host(call, backward);
+    }
+#endif
+    (backward ? row->backward : row->forward)(call);
+#ifdef FINETUNE_OPENCL
+    if (call->context->device) ft__call_wrote(call, backward);
+#endif
+}
+
+/* The gradient of an operator's output becomes that of what its fused activation got. */
+static void ft__run_activation_back(const ft__call *call)
+{
+#ifdef FINETUNE_OPENCL
+    if (ft__runs_on_device(call)) {
+        ft__cl_slopes(call, call->fused, call->fused_options, &call->output, call->output.gradient,
+                      true);
+        return;
+    }
+    if (call->context->device) ft__call_to_host(call, true);
+#endif
+    ft__activation_back(call);
+    ft__host_wrote(call->context, call->output.gradient);
+}
+
+/* Sets numbers to one value, on the side where they will be read. */
+static void ft__set_numbers(ft__context *c, float *to, size_t count, float value)
+{
+    size_t i;
+#ifdef FINETUNE_OPENCL
+    if (c->device) {
+        ft__device_fill(c, to, count, value);
+        return;
+    }
+#endif
+    (void)c;
+    for (i = 0; i < count; ++i) to[i] = value;
+}
 
 /* =============================================================================================
    [SECTION] 10 Graph: nodes and plan
@@ -7060,10 +8967,11 @@ static bool ft__node_is_frozen(const ft_model *m, const ft__node *node)
 }
 
 /* A hash over names and bytes of all that is frozen. */
-static ft_digest ft__digest(const ft_model *m)
+static ft_digest ft__digest(ft_model *m)
 {
     ft_digest digest = {0, 0};
     int i;
+    ft__host_takes_weights(&m->context, false);
     for (i = 0; i < m->node_count; ++i) {
         const ft__node *node = &m->nodes[i];
         if (!ft__is_weight(node) || !ft__node_is_frozen(m, node)) continue;
@@ -7320,6 +9228,7 @@ static ft__costs ft__costs_of(ft_model *m, const ft__node *node, ft__extent exte
     call.output.shape = ft__with_extent(node->shape, extent);
     call.training = training;
     ft__rows[node->op].costs(&call, &costs);
+    if (m->context.device) costs.prepared = 0; /* a device reads weights as they are */
     return costs;
 }
 
@@ -7356,7 +9265,7 @@ static size_t ft__place(ft__block *blocks, int count)
 
 static size_t ft__round_up(size_t bytes)
 {
-    return (bytes + FT__ALIGNMENT - 1) / FT__ALIGNMENT * FT__ALIGNMENT;
+    return (bytes + FT__DEVICE_ALIGNMENT - 1) / FT__DEVICE_ALIGNMENT * FT__DEVICE_ALIGNMENT;
 }
 
 /* Whether backward of a step needs its output: to know an activation's slope, its own or one that
@@ -7553,6 +9462,8 @@ static ft__plan *ft__plan_make(ft_model *m, ft__extent most, bool training, bool
             plan->workspace = ft__allocate(c, plan->workspace_bytes, 1);
             plan->memory = ft__allocate(c, plan->memory_bytes, 1);
             plan->weights = ft__allocate(c, plan->weight_bytes, 1);
+            ft__device_plan(c, plan->memory, plan->memory_bytes);
+            ft__device_plan(c, plan->weights, plan->weight_bytes);
         }
         for (i = 0; !measure && ft__ok(c) && i < count; ++i)
             *blocks[i].pointer = (char *)plan->memory + blocks[i].offset;
@@ -7670,18 +9581,22 @@ static void ft__run_forward(ft_model *m, ft__plan *plan, int from, int to, int b
         if (step->weight || step->prepared) {
             uint64_t now = ft__weights_of_step(m, step);
             call.prepare = step->prepared_for != now;
-            if (call.prepare && step->norm) ft__fold(m, step);
+            if (call.prepare && step->norm) {
+                ft__host_takes_weights(&m->context, false);
+                ft__fold(m, step);
+                ft__host_wrote(&m->context, step->weight);
+                ft__host_wrote(&m->context, step->bias);
+            }
             step->prepared_for = now;
         }
-        ft__rows[m->nodes[step->id - 1].op].forward(&call);
+        ft__run_operator(&call, false);
         m->nodes[step->id - 1].time.forward += ft__clock(&m->context) - start;
     }
 }
 
 /* The first to add to a gradient is the last reader, for backward runs from the end: it may write
    instead, or the gradient is set to zero before. Parameters' are zeroed by the update. */
-static void ft__fresh_gradients(const ft_model *m, const ft__plan *plan, int at, int batch,
-                                bool runs)
+static void ft__fresh_gradients(ft_model *m, const ft__plan *plan, int at, int batch, bool writes)
 {
     const ft__node *node = &m->nodes[plan->steps[at].id - 1];
     int i, j;
@@ -7690,26 +9605,26 @@ static void ft__fresh_gradients(const ft_model *m, const ft__plan *plan, int at,
         bool twice = false;
         if (!plan->gradients[id - 1] || plan->last_reader[id - 1] != at) continue;
         for (j = 0; j < node->input_count; ++j) twice = twice || (j != i && node->inputs[j] == id);
-        if (runs && !twice && (ft__rows[node->op].reads & FT__WRITES)) plan->inputs[i].fresh = true;
-        else memset(plan->gradients[id - 1], 0,
-                    ft__node_count_at(&m->nodes[id - 1], ft__extent_of(m, batch))
-                    * sizeof(float));
+        if (writes && !twice) plan->inputs[i].fresh = true;
+        else ft__set_numbers(&m->context, plan->gradients[id - 1],
+                             ft__node_count_at(&m->nodes[id - 1], ft__extent_of(m, batch)), 0);
     }
 }
 
 static void ft__run_backward(ft_model *m, const ft__plan *plan, int batch)
 {
     int i;
-    plan->gradients[m->loss.id - 1][0] = 1.0f;
+    ft__set_numbers(&m->context, plan->gradients[m->loss.id - 1], 1, 1.0f);
     for (i = plan->step_count - 1; i >= plan->first_trained; --i) {
         const ft__step *step = &plan->steps[i];
         ft__call call = ft__make_call(m, plan, step, ft__extent_of(m, batch), true);
         ft__operator backward = ft__rows[m->nodes[step->id - 1].op].backward;
         double start = ft__clock(&m->context);
         bool runs = call.output.gradient && backward;
-        ft__fresh_gradients(m, plan, i, batch, runs);
-        if (runs && step->activation && !ft__masks(m, step)) ft__activation_back(&call);
-        if (runs) backward(&call);
+        ft__fresh_gradients(m, plan, i, batch, runs && (ft__runs_on_device(&call)
+            || (ft__rows[m->nodes[step->id - 1].op].reads & FT__WRITES)));
+        if (runs && step->activation && !ft__masks(m, step)) ft__run_activation_back(&call);
+        if (runs) ft__run_operator(&call, true);
         m->nodes[step->id - 1].time.backward += ft__clock(&m->context) - start;
     }
 }
@@ -7735,12 +9650,14 @@ static void ft__fill_input(ft_model *m, ft__node *node, const void *values, int 
     if (ft__is_channels_last(node))
         ft__turn(&m->context, &shape, FT__TO_LAST, (const float *)values, node->value, false);
     else memcpy(node->value, values, ft__shape_count(&shape) * sizeof(float));
+    ft__host_wrote(&m->context, node->value);
 }
 
 static void ft__read_value(ft_model *m, const ft__node *node, const float *value, int batch,
                            float *to)
 {
     ft_shape shape = ft__with_extent(node->shape, ft__extent_of(m, batch));
+    ft__to_host(&m->context, value, ft__shape_count(&shape) * sizeof(float));
     if (ft__is_channels_last(node))
         ft__turn(&m->context, &shape, FT__TO_FIRST, value, to, false);
     else memcpy(to, value, ft__shape_count(&shape) * sizeof(float));
@@ -7773,7 +9690,9 @@ static ft__plan *ft__begin(ft_model *m, int batch, bool training)
 /* The value of the loss in the last run; an error when it is not finite. */
 static float ft__read_loss(ft_model *m, const ft__plan *plan)
 {
-    float loss = plan->values[m->loss.id - 1][0];
+    float loss;
+    ft__to_host(&m->context, plan->values[m->loss.id - 1], sizeof loss);
+    loss = plan->values[m->loss.id - 1][0];
     if (!(fabs((double)loss) <= 3e38))
         ft__fail(&m->context, FT_NOT_FINITE, "step %llu: the loss is not finite (a smaller learning"
                  " rate may help; or is there a label that is not a class?)",
@@ -7790,6 +9709,8 @@ struct ft__optimizer {
     uint64_t updates;           /* made so far */
     struct ft__update_part *parts; /* all that is trained, in chunks */
     int part_count, part_capacity;
+    float *sums;                /* of squares, from a device */
+    size_t sum_count;
 };
 
 static ft_optimizer_options ft__optimizer_defaults(ft_optimizer_options o)
@@ -8005,6 +9926,77 @@ static void ft__update_of_part(void *context, int index)
     else ft__update_adam[job->m->context.simd](&u, part->from, part->to);
 }
 
+#ifdef FINETUNE_OPENCL
+/* Room for what the device sums up, made in the first step. */
+static float *ft__optimizer_sums(ft_model *m, size_t count)
+{
+    ft__optimizer *o = m->optimizer;
+    if (o->sum_count >= count) return o->sums;
+    ft__release(&m->context, o->sums);
+    o->sums = (float *)ft__allocate(&m->context, count, sizeof *o->sums);
+    o->sum_count = o->sums ? count : 0;
+    return o->sums;
+}
+
+/* On the device: the norm's squares are summed there in parts, which come down together. */
+static double ft__device_norm(ft_model *m)
+{
+    ft__context *c = &m->context;
+    size_t parts = 0, at = 0, part, count, blocks;
+    double sum = 0;
+    float *sums;
+    int i;
+    for (i = 0; i < m->node_count; ++i)
+        if (ft__is_trained(&m->nodes[i]))
+            parts += ft__squares_parts(ft__node_count_at(&m->nodes[i], ft__one));
+    sums = ft__optimizer_sums(m, parts);
+    for (i = 0; i < m->node_count && sums; ++i) {
+        if (!ft__is_trained(&m->nodes[i])) continue;
+        count = ft__node_count_at(&m->nodes[i], ft__one);
+        blocks = ft__squares_parts(count);
+        ft__device_squares(c, m->nodes[i].gradient, count, sums, parts, at, blocks);
+        at += blocks;
+    }
+    if (sums) ft__to_host(c, sums, parts * sizeof *sums);
+    for (part = 0; sums && part < parts; ++part) sum += (double)sums[part];
+    return sqrt(sum);
+}
+
+static void ft__device_update(ft_model *m, const ft__update *update)
+{
+    const ft_optimizer_options *o = &update->optimizer->options;
+    bool decoupled = o->optimizer == FT_ADAMW;
+    int i;
+    for (i = 0; i < m->node_count; ++i) {
+        ft__node *node = &m->nodes[i];
+        size_t count = ft__node_count_at(node, ft__one);
+        float rate = update->learning_rate * node->learning_rate_factor;
+        float decay = node->weight_decay >= 0 ? node->weight_decay : update->weight_decay;
+        ft__launch l;
+        if (!ft__is_trained(node)) continue;
+        l = ft__start(&m->context, o->optimizer == FT_SGD ? "update_sgd" : "update_adam");
+        ft__pass_memory(&l, node->value, count, FT__READ | FT__WRITE);
+        ft__pass_memory(&l, node->gradient, count, FT__READ | FT__WRITE);
+        ft__pass_memory(&l, node->moment1, count, FT__READ | FT__WRITE);
+        if (o->optimizer != FT_SGD)
+            ft__pass_memory(&l, node->moment2, count, FT__READ | FT__WRITE);
+        ft__pass_int(&l, count);
+        ft__pass_float(&l, o->optimizer == FT_SGD ? rate : rate / update->correction1);
+        if (o->optimizer != FT_SGD) ft__pass_float(&l, decoupled ? 1 - rate * decay : 1);
+        ft__pass_float(&l, decoupled ? 0 : decay);
+        ft__pass_float(&l, update->gradient_scale);
+        ft__pass_float(&l, o->optimizer == FT_SGD ? o->momentum : o->beta1);
+        if (o->optimizer == FT_SGD) ft__pass_int(&l, o->nesterov);
+        else {
+            ft__pass_float(&l, o->beta2);
+            ft__pass_float(&l, o->eps);
+            ft__pass_float(&l, update->correction2);
+        }
+        ft__go(&l, count);
+    }
+}
+#endif
+
 /* Refuses gradients that are not finite, so that the weights stay as good as they were. */
 static ft_status ft__optimizer_step(ft_model *m, float learning_rate)
 {
@@ -8013,7 +10005,12 @@ static ft_status ft__optimizer_step(ft_model *m, float learning_rate)
     ft__update_job job;
     double norm;
     if (ft__optimizer_prepare(m) != FT_OK) return c->status;
+#ifdef FINETUNE_OPENCL
+    norm = c->device ? ft__device_norm(m) : ft__gradient_norm(m);
+    if (!ft__ok(c)) return c->status;
+#else
     norm = ft__gradient_norm(m);
+#endif
     if (!(norm <= 3e38))
         return ft__fail(c, FT_NOT_FINITE, "step %llu: the gradients are not finite; the weights"
                         " are left as they were (a smaller learning rate than %g, or clip_norm,"
@@ -8029,9 +10026,13 @@ static ft_status ft__optimizer_step(ft_model *m, float learning_rate)
     job.u.correction2 = (float)sqrt(1 - ft__power((double)o->options.beta2, o->updates));
     job.u.learning_rate = learning_rate;
     job.u.weight_decay = o->options.weight_decay;
+#ifdef FINETUNE_OPENCL
+    if (c->device) ft__device_update(m, &job.u);
+    else
+#endif
     ft__parallel(c, o->part_count, ft__update_of_part, &job);
     m->trained_version += 1;
-    return FT_OK;
+    return c->status;
 }
 
 /* cos(pi * x) for x in [0, 1]: the Taylor series of sin about the middle, to double precision;
@@ -9337,6 +11338,7 @@ static ft_status ft__load_weights(ft_model *m, ft_file *file, const char *path,
     memset(&missing, 0, sizeof missing);
     memset(&unexpected, 0, sizeof unexpected);
     memset(&mismatched, 0, sizeof mismatched);
+    ft__host_takes_weights(c, true);
     for (i = 0; i < m->node_count; ++i) m->nodes[i].loaded = false;
     for (i = 0; i < ft_file_count(file) && ft__ok(c); ++i)
         ft__load_one(m, file, i, options, &unexpected, &mismatched);
@@ -9526,6 +11528,7 @@ static ft_status ft__write_model(ft_model *m, const char *path, ft_type type,
     char *graph = ft__graph_text(m);
     const char *metadata[8];
     int count = 0, pairs = 0, at, i;
+    ft__host_takes_weights(c, false);
     for (at = 0; ft__ok(c) && at < m->node_count; ++at) {
         ft__node *node = &m->nodes[m->order[at] - 1];
         if (!ft__is_weight(node)) continue;
@@ -14248,6 +16251,9 @@ static void ft__score_batch(ft_model *m, const ft__plan *plan, int batch, float 
     const float *logits = m->output.id ? plan->values[m->output.id - 1] : NULL;
     size_t count = 0, i;
     int classes, counted = 0;
+    if (logits)
+        ft__to_host(&m->context, logits,
+                    ft__node_count_at(output, ft__extent_of(m, batch)) * sizeof(float));
     if (loss_node && loss_node->input_count > 1) labels = &m->nodes[loss_node->inputs[1] - 1];
     if (labels && labels->type == FT_I32 && logits && output->shape.rank >= 2)
         count = ft__node_count_at(labels, ft__extent_of(m, batch));
@@ -14430,9 +16436,21 @@ static void ft__cache_copy(ft__fit *f, size_t row, int slot, bool into_cache)
     for (i = 0; i < f->cache.node_count; ++i) {
         size_t count;
         float *value = ft__boundary(f, f->cache.nodes[i], &count);
+        if (!into_cache) ft__host_wrote(&f->m->context, value);
         if (into_cache) memcpy(at, value + (size_t)slot * count, count * sizeof *at);
         else memcpy(value + (size_t)slot * count, at, count * sizeof *at);
         at += count;
+    }
+}
+
+/* Before rows are copied from the plan's batch: they may be on a device. */
+static void ft__cache_fetch(ft__fit *f, int batch)
+{
+    int i;
+    for (i = 0; i < f->cache.node_count; ++i) {
+        size_t count;
+        float *value = ft__boundary(f, f->cache.nodes[i], &count);
+        ft__to_host(&f->m->context, value, count * (size_t)batch * sizeof *value);
     }
 }
 
@@ -14447,6 +16465,7 @@ static ft_status ft__cache_fill_view(ft__fit *f, const int *samples, int count, 
         if (batch->count > 0) {
             ft__feed_batch(f->m, f->loader, batch);
             ft__run_forward(f->m, f->plan, 0, f->plan->first_trained, batch->count, 0);
+            ft__cache_fetch(f, batch->count);
         }
         for (i = 0; i < batch->count; ++i) {
             size_t row = ft__cache_row(f, batch->index[i], view);
@@ -14536,6 +16555,7 @@ static bool ft__changes(const ft_model *m, const ft__node *node)
 static ft_status ft__keep_weights(ft_model *m, bool back)
 {
     int i;
+    ft__host_takes_weights(&m->context, back);
     for (i = 0; i < m->node_count; ++i) {
         ft__node *node = &m->nodes[i];
         size_t count;
@@ -14692,6 +16712,7 @@ static ft_status ft__checkpoint_tensors(ft__fit *f, ft_file *file)
     ft_model *m = f->m;
     char name[640];
     int i, which;
+    ft__host_takes_weights(&m->context, true);
     for (i = 0; ft__ok(&m->context) && i < m->node_count; ++i) {
         ft__node *node = &m->nodes[i];
         if (!ft__is_weight(node)) continue;
@@ -15069,6 +17090,7 @@ static void ft__redraw_head(ft_model *m)
 {
     ft__node *head = ft__head(m);
     int i;
+    ft__host_takes_weights(&m->context, true);
     for (i = 1; head && i < head->input_count; ++i)
         ft__initialise_node(m, &m->nodes[head->inputs[i] - 1]);
     m->weights_version += 1;
@@ -15279,6 +17301,9 @@ static int ft__predict_picture(ft_model *m, ft__plan *plan, float *picture, ft_p
     if (!ft__ok(&m->context)) return 0;
     m->last_run = plan;
     ft__run_forward(m, plan, 0, plan->step_count, 1, FT__ONLY_OUTPUT);
+    ft__to_host(&m->context, plan->values[m->output.id - 1],
+                ft__node_count_at(&m->nodes[m->output.id - 1], ft__extent_of(m, 1))
+                * sizeof(float));
     return ft__best_classes(m, plan->values[m->output.id - 1], best, count);
 }
 
@@ -15330,14 +17355,12 @@ ft_model *ft_create(ft_desc desc)
     m->length = 1;
     start.threads = desc.threads > 0 ? desc.threads : ft__processors();
     m->context.threads = start.threads > 64 ? 64 : start.threads;
-    if (desc.device && strcmp(desc.device, "cpu") != 0)
-        ft__fail(&m->context, FT_UNSUPPORTED, "device %s: this build knows only \"cpu\"",
-                 desc.device);
     if (desc.communication.size > 1)
         ft__fail(&m->context, FT_UNSUPPORTED, "communication.size is %d: this version trains on"
                  " one process", desc.communication.size);
     ft__simd_choose(&m->context);
     ft__pool_create(&m->context);
+    ft__device_open(&m->context);
     m->architecture = ft__copy_text(&m->context, "");
     return m;
 }
@@ -15360,6 +17383,7 @@ static void ft__clear_graph(ft_model *m)
     ft__plan_free(c, m->plans[0]);
     ft__plan_free(c, m->plans[1]);
     m->plans[0] = m->plans[1] = NULL;
+    if (m->optimizer) ft__release(c, m->optimizer->sums);
     if (m->optimizer) ft__release(c, m->optimizer->parts);
     ft__release(c, m->optimizer);
     m->optimizer = NULL;
@@ -15386,6 +17410,9 @@ void ft_destroy(ft_model *m)
     while (m->tokenizers) ft_tokenizer_free(m->tokenizers);
     ft__clear_graph(m);
     ft__release(&m->context, m->architecture);
+#ifdef FINETUNE_OPENCL
+    ft__device_close(&m->context);
+#endif
     ft__pool_destroy(&m->context);
     end = m->context; /* the block that holds the model is released from outside of it */
     ft__release(&end, m);
@@ -15975,7 +18002,10 @@ ft_status ft_set(ft_model *m, ft_node node, const float *from, size_t count)
     if (!value || ft__check_count(m, node, count, want) != FT_OK) return m->context.status;
     if (m->nodes[node.id - 1].op == FT__OP_input)
         ft__fill_input(m, &m->nodes[node.id - 1], from, m->batch);
-    else memcpy(value, from, count * sizeof *from);
+    else {
+        ft__host_takes_weights(&m->context, true);
+        memcpy(value, from, count * sizeof *from);
+    }
     m->weights_version += 1;
     return FT_OK;
 }
@@ -15990,6 +18020,7 @@ ft_status ft_get_gradient(ft_model *m, ft_node node, float *to, size_t count)
                         " or no training step was run", found->name);
     if (ft__check_count(m, node, count, ft__node_count_at(found, ft__one)) != FT_OK)
         return m->context.status;
+    ft__to_host(&m->context, found->gradient, count * sizeof *to);
     memcpy(to, found->gradient, count * sizeof *to);
     return FT_OK;
 }
@@ -16075,6 +18106,7 @@ int ft_set_weight_decay(ft_model *m, const char *glob, float weight_decay)
 int ft_initialise(ft_model *m, const char *glob, ft_initialiser initialiser)
 {
     int i, count = 0;
+    ft__host_takes_weights(&m->context, true);
     for (i = 0; ft__ok(&m->context) && i < m->node_count; ++i) {
         ft__node *node = &m->nodes[i];
         if (!ft__is_weight(node) || !ft__glob(glob, node->name)) continue;

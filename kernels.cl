@@ -1,0 +1,1124 @@
+/* kernels.cl - every OpenCL kernel of finetune.h, which includes this file as text. OpenCL C 1.2,
+   valid by itself (make check-cl).
+
+   A chunk is FINETUNE_CL(name, code): at most 4,095 letters once comments are gone, for that is how
+   long a string of C may be, and without lines that start with #, for it is a macro's argument.
+   FINETUNE_LINE tells the line at which the chunk begins.
+
+   Feature maps lie with a pixel's channels together, [N, H, W, C]; weights as [O, I, H, W]. A
+   kernel that runs over `count` numbers is started for more, and the rest return at once. No kernel
+   adds atomically: each number has one owner, who adds in a fixed order, so that the bits are
+   always the same. `fresh`: nothing is in a gradient yet, so it is written, not added to. */
+#ifndef FINETUNE_CL
+#define FINETUNE_CL(name, ...) __VA_ARGS__
+#define FINETUNE_LINE
+#endif
+
+/* ---- Activations: one function and one slope each, as in section 8.1 of finetune.h; the order is
+   that of the table of operators. a: the slope of leaky_relu, alpha of elu, or whether gelu is the
+   one with tanh ---- */
+FINETUNE_LINE FINETUNE_CL(activations,
+enum { NO_ACTIVATION = -1, SIGMOID, TANH, RELU, RELU6, LEAKY_RELU, ELU, SOFTPLUS, SOFTSIGN, GELU,
+       SILU };
+
+float sigmoid(float x) { return 1.0f / (1.0f + exp(-x)); }
+
+float gelu(float x, float by_tanh)
+{
+    if (by_tanh != 0.0f)
+        return 0.5f * x * (1.0f + tanh(0.797884561f * (x + 0.044715f * x * x * x)));
+    return 0.5f * x * (1.0f + erf(0.707106781f * x));
+}
+
+/* What belongs to the bell curve is 0 beyond 20, and would be inf * 0 for a huge x. */
+float gelu_slope(float x, float by_tanh)
+{
+    float bound = fabs(x) > 20.0f ? 20.0f : x;
+    float t = tanh(0.797884561f * (x + 0.044715f * x * x * x));
+    if (by_tanh != 0.0f)
+        return 0.5f * (1.0f + t)
+            + 0.5f * bound * (1.0f - t * t) * 0.797884561f * (1.0f + 0.134145f * bound * bound);
+    return 0.5f * (1.0f + erf(0.707106781f * x))
+        + bound * 0.398942280f * exp(-0.5f * bound * bound);
+}
+
+float activate(int op, float a, float x)
+{
+    switch (op) {
+    case SIGMOID: return sigmoid(x);
+    case TANH: return tanh(x);
+    case RELU: return x < 0.0f ? 0.0f : x;
+    case RELU6: return x > 6.0f ? 6.0f : x < 0.0f ? 0.0f : x;
+    case LEAKY_RELU: return x > 0.0f ? x : a * x;
+    case ELU: return x > 0.0f ? x : a * expm1(x);
+    case SOFTPLUS: return (x > 0.0f ? x : 0.0f) + log1p(exp(-fabs(x)));
+    case SOFTSIGN: return x / (1.0f + fabs(x));
+    case GELU: return gelu(x, a);
+    case SILU: return x * sigmoid(x);
+    default: return x;
+    }
+}
+
+/* dy/dx: of the output y for the first four, else of the input x */
+float slope_of(int op, float a, float v)
+{
+    float s;
+    switch (op) {
+    case SIGMOID: return v * (1.0f - v);
+    case TANH: return 1.0f - v * v;
+    case RELU: return v <= 0.0f ? 0.0f : 1.0f;
+    case RELU6: return v <= 0.0f || v >= 6.0f ? 0.0f : 1.0f;
+    case LEAKY_RELU: return v > 0.0f ? 1.0f : a;
+    case ELU: return v > 0.0f ? 1.0f : a * exp(v);
+    case SOFTPLUS: return sigmoid(v);
+    case SOFTSIGN: s = 1.0f + fabs(v); return 1.0f / (s * s);
+    case GELU: return gelu_slope(v, a);
+    case SILU: s = sigmoid(v); return s * (1.0f + v * (1.0f - s));
+    default: return 1.0f;
+    }
+}
+)
+
+/* y = f(x) */
+FINETUNE_LINE FINETUNE_CL(activation_forward,
+__kernel void activation_forward(__global const float *x, __global float *y, int count, int op,
+                                 float a)
+{
+    int i = get_global_id(0);
+    if (i < count) y[i] = activate(op, a, x[i]);
+}
+)
+
+/* dx (+)= dy f'; `kept` is y or x. dx may be dy. */
+FINETUNE_LINE FINETUNE_CL(activation_backward,
+__kernel void activation_backward(__global const float *kept, __global const float *dy,
+                                  __global float *dx, int count, int op, float a, int fresh)
+{
+    int i = get_global_id(0);
+    if (i >= count) return;
+    dx[i] = (fresh ? 0.0f : dx[i]) + dy[i] * slope_of(op, a, kept[i]);
+}
+)
+
+FINETUNE_LINE FINETUNE_CL(fill,
+__kernel void fill(__global float *x, int count, float value)
+{
+    int i = get_global_id(0);
+    if (i < count) x[i] = value;
+}
+)
+
+/* y = 0 with the probability p, else x * scale; or, with `add`, y += that. The random numbers are
+   those of section 5.1: a function of the key and the place. */
+FINETUNE_LINE FINETUNE_CL(dropout,
+ulong mix(ulong z)
+{
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9UL;
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EBUL;
+    return z ^ (z >> 31);
+}
+
+__kernel void dropout(__global const float *x, __global float *y, int count, ulong key, float p,
+                      float scale, int add)
+{
+    int i = get_global_id(0);
+    float uniform, v;
+    if (i >= count) return;
+    uniform = (float)(mix(key + ((ulong)i + 1) * 0x9E3779B97F4A7C15UL) >> 40)
+        * (1.0f / 16777216.0f);
+    v = x[i] * (uniform < p ? 0.0f : scale);
+    y[i] = add ? y[i] + v : v;
+}
+)
+
+/* Softmax along an axis: x is [outer, size, inner], one work-item a line.
+       y = exp(x - max) / sum(exp(x - max)), or its logarithm */
+FINETUNE_LINE FINETUNE_CL(softmax_forward,
+__kernel void softmax_forward(__global const float *x, __global float *y, int lines, int size,
+                              int inner, int logarithm)
+{
+    int line = get_global_id(0), at, i;
+    float largest, sum = 0.0f;
+    if (line >= lines) return;
+    at = line / inner * size * inner + line % inner;
+    largest = x[at];
+    for (i = 1; i < size; ++i) {
+        float v = x[at + i * inner];
+        largest = v > largest || v != v ? v : largest;
+    }
+    for (i = 0; i < size; ++i) sum += exp(x[at + i * inner] - largest);
+    for (i = 0; i < size; ++i) {
+        float v = x[at + i * inner] - largest;
+        y[at + i * inner] = logarithm ? v - log(sum) : exp(v) / sum;
+    }
+}
+)
+
+/* softmax: dx += y (dy - sum(dy y)); log_softmax: dx += dy - exp(y) sum(dy) */
+FINETUNE_LINE FINETUNE_CL(softmax_backward,
+__kernel void softmax_backward(__global const float *y, __global const float *dy,
+                               __global float *dx, int lines, int size, int inner, int logarithm)
+{
+    int line = get_global_id(0), at, i;
+    float sum = 0.0f;
+    if (line >= lines) return;
+    at = line / inner * size * inner + line % inner;
+    for (i = 0; i < size; ++i) {
+        int j = at + i * inner;
+        sum += dy[j] * (logarithm ? 1.0f : y[j]);
+    }
+    for (i = 0; i < size; ++i) {
+        int j = at + i * inner;
+        dx[j] += logarithm ? dy[j] - exp(y[j]) * sum : y[j] * (dy[j] - sum);
+    }
+}
+)
+
+/* ---- Matrix products that gather their left rows: linear layers and convolutions, and their
+   gradients with respect to the input.
+
+       out[row][n] = sum over taps t and channels c of in[source(row, t)][c] * packed[t, c][n]
+
+   A row is a pixel of the picture that is made, [rows_y, rows_x] per picture; a tap one of the
+   kernel's places. Per direction, place p of a row and tap t read from
+       source = (p * mul + off + t * tap) / div, where that is whole and inside, else zero
+   - forward: mul = stride, off = -padding, tap = dilation, div = 1
+   - input gradient: mul = 1, off = padding, tap = -dilation, div = stride
+   - linear: one tap, one pixel. ---- */
+
+/* packed[g][t, c][n] = weight[g * g_step + n * n_step + c * c_step + t], columns filled up with
+   zeros to `wide` */
+FINETUNE_LINE FINETUNE_CL(pack_weight,
+__kernel void pack_weight(__global const float *weight, __global float *packed, int groups,
+                          int taps, int channels, int n, int wide, int g_step, int n_step,
+                          int c_step)
+{
+    int i = get_global_id(0), column = i % wide, k = i / wide % (taps * channels);
+    int g = i / wide / (taps * channels), t = k / channels, c = k % channels;
+    if (g >= groups) return;
+    packed[i] = column < n ? weight[g * g_step + column * n_step + c * c_step + t] : 0.0f;
+}
+)
+
+FINETUNE_LINE FINETUNE_CL(gather,
+typedef struct gather {
+    int pictures, rows_y, rows_x, in_y, in_x, taps_y, taps_x, mul_y, mul_x, off_y, off_x;
+    int tap_y, tap_x, div_y, div_x;
+    int in_pixel, channels;     /* numbers of a pixel of `in`, and of its groups */
+    int out_pixel, n, wide;     /* the same of `out`; columns of `packed` */
+    int groups, has_bias, add, op;
+    float a;
+} gather;
+
+/* The pixel that place (y, x) of picture n reads at tap (ty, tx); -1: none, it is zero. */
+int source_at(const gather *g, int n, int y, int x, int ty, int tx)
+{
+    y = y * g->mul_y + g->off_y + ty * g->tap_y;
+    x = x * g->mul_x + g->off_x + tx * g->tap_x;
+    if (y < 0 || x < 0) return -1;
+    if (g->div_y > 1) {
+        if (y % g->div_y) return -1;
+        y /= g->div_y;
+    }
+    if (g->div_x > 1) {
+        if (x % g->div_x) return -1;
+        x /= g->div_x;
+    }
+    return y < g->in_y && x < g->in_x ? (n * g->in_y + y) * g->in_x + x : -1;
+}
+
+int source_of(const gather *g, int row, int tap)
+{
+    int plane = g->rows_y * g->rows_x, p = row % plane;
+    return source_at(g, row / plane, p / g->rows_x, p % g->rows_x, tap / g->taps_x,
+                     tap % g->taps_x);
+}
+
+/* What becomes of a sum on its way out. */
+void put(const gather *g, __global const float *bias, __global float *out, int row, int group,
+         int n, float sum)
+{
+    __global float *to = out + row * g->out_pixel + group * g->n + n;
+    if (g->has_bias) sum += bias[group * g->n + n];
+    if (g->op >= 0) sum = activate(g->op, g->a, sum);
+    *to = g->add ? *to + sum : sum;
+}
+)
+
+/* The plain one: a work-item makes one number. */
+FINETUNE_LINE FINETUNE_CL(gather_plain,
+__kernel void gather_plain(__global const float *in, __global const float *packed,
+                           __global const float *bias, __global float *out, gather g)
+{
+    int n = get_global_id(0), row = get_global_id(1), group = get_global_id(2), t, c;
+    int taps = g.taps_y * g.taps_x;
+    float sum = 0.0f;
+    if (n >= g.n || row >= g.pictures * g.rows_y * g.rows_x) return;
+    for (t = 0; t < taps; ++t) {
+        int from = source_of(&g, row, t);
+        if (from < 0) continue;
+        for (c = 0; c < g.channels; ++c)
+            sum += in[from * g.in_pixel + group * g.channels + c]
+                * packed[((group * taps + t) * g.channels + c) * g.wide + n];
+    }
+    put(&g, bias, out, row, group, n, sum);
+}
+)
+
+/* For GPUs: 16 x 16 work-items make a tile of 64 x 64 numbers, 4 x 4 each. Per step of 16 channels
+   the group brings a 64 x 16 piece of the left and a 16 x 64 piece of the right matrix into local
+   memory, where every number is read 64 times. */
+FINETUNE_LINE FINETUNE_CL(gather_tiled,
+__kernel __attribute__((reqd_work_group_size(16, 16, 1)))
+void gather_tiled(__global const float *in, __global const float *packed,
+                  __global const float *bias, __global float *out, gather g)
+{
+    __local float left[16][65];
+    __local float right[16][64];
+    int lx = get_local_id(0), ly = get_local_id(1), item = ly * 16 + lx;
+    int n0 = get_group_id(0) * 64, row0 = get_group_id(1) * 64, group = get_global_id(2);
+    int rows = g.pictures * g.rows_y * g.rows_x, taps = g.taps_y * g.taps_x, t, c0, i, j, k;
+    float sum[4][4] = {{0.0f}};
+    for (t = 0; t < taps; ++t)
+        for (c0 = 0; c0 < g.channels; c0 += 16) {
+            for (i = item; i < 1024; i += 256) {
+                int row = row0 + i / 16, c = c0 + i % 16, from = -1;
+                if (row < rows && c < g.channels) from = source_of(&g, row, t);
+                left[i % 16][i / 16] = from < 0 ? 0.0f
+                    : in[from * g.in_pixel + group * g.channels + c];
+            }
+            for (i = item; i < 1024; i += 256) {
+                int c = c0 + i / 64, n = n0 + i % 64;
+                right[i / 64][i % 64] = c < g.channels && n < g.wide
+                    ? packed[((group * taps + t) * g.channels + c) * g.wide + n] : 0.0f;
+            }
+            barrier(CLK_LOCAL_MEM_FENCE);
+            for (k = 0; k < 16; ++k)
+                for (i = 0; i < 4; ++i)
+                    for (j = 0; j < 4; ++j)
+                        sum[i][j] += left[k][ly + 16 * i] * right[k][lx + 16 * j];
+            barrier(CLK_LOCAL_MEM_FENCE);
+        }
+    for (i = 0; i < 4; ++i)
+        for (j = 0; j < 4; ++j) {
+            int row = row0 + ly + 16 * i, n = n0 + lx + 16 * j;
+            if (row < rows && n < g.n) put(&g, bias, out, row, group, n, sum[i][j]);
+        }
+}
+)
+
+/* For processors: a work-item makes 8 rows of 16 columns in vector registers; nothing is copied
+   aside, for the cache does that. Rows that read nothing at a tap read zeros by a factor of 0. */
+FINETUNE_LINE FINETUNE_CL(gather_wide,
+__kernel void gather_wide(__global const float *in, __global const float *packed,
+                          __global const float *bias, __global float *out, gather g)
+{
+    int n0 = get_global_id(0) * 16, row0 = get_global_id(1) * 8, group = get_global_id(2);
+    int rows = g.pictures * g.rows_y * g.rows_x, taps = g.taps_y * g.taps_x, t, c, i, j;
+    int n[8], y[8], x[8];
+    float16 s0 = 0.0f, s1 = 0.0f, s2 = 0.0f, s3 = 0.0f, s4 = 0.0f, s5 = 0.0f, s6 = 0.0f, s7 = 0.0f;
+    float sums[8][16];
+    if (n0 >= g.n || row0 >= rows) return;
+    for (i = 0; i < 8; ++i) {
+        int row = min(row0 + i, rows - 1);
+        n[i] = row / (g.rows_y * g.rows_x);
+        y[i] = row / g.rows_x % g.rows_y;
+        x[i] = row % g.rows_x;
+    }
+    for (t = 0; t < taps; ++t) {
+        __global const float *from[8];
+        __global const float *b = packed + (size_t)(group * taps + t) * g.channels * g.wide + n0;
+        float f[8];
+        int some = 0, all = 1;
+        for (i = 0; i < 8; ++i) {
+            int at = source_at(&g, n[i], y[i], x[i], t / g.taps_x, t % g.taps_x);
+            some |= at >= 0;
+            all &= at >= 0;
+            f[i] = at < 0 ? 0.0f : 1.0f;
+            from[i] = in + (size_t)(at < 0 ? 0 : at) * g.in_pixel + group * g.channels;
+        }
+        if (!some) continue;
+        if (all)
+            for (c = 0; c < g.channels; ++c, b += g.wide) {
+                float16 w = vload16(0, b);
+                s0 += from[0][c] * w; s1 += from[1][c] * w; s2 += from[2][c] * w;
+                s3 += from[3][c] * w; s4 += from[4][c] * w; s5 += from[5][c] * w;
+                s6 += from[6][c] * w; s7 += from[7][c] * w;
+            }
+        else
+            for (c = 0; c < g.channels; ++c, b += g.wide) {
+                float16 w = vload16(0, b);
+                if (f[0] != 0.0f) s0 += from[0][c] * w;
+                if (f[1] != 0.0f) s1 += from[1][c] * w;
+                if (f[2] != 0.0f) s2 += from[2][c] * w;
+                if (f[3] != 0.0f) s3 += from[3][c] * w;
+                if (f[4] != 0.0f) s4 += from[4][c] * w;
+                if (f[5] != 0.0f) s5 += from[5][c] * w;
+                if (f[6] != 0.0f) s6 += from[6][c] * w;
+                if (f[7] != 0.0f) s7 += from[7][c] * w;
+            }
+    }
+    vstore16(s0, 0, sums[0]); vstore16(s1, 0, sums[1]); vstore16(s2, 0, sums[2]);
+    vstore16(s3, 0, sums[3]); vstore16(s4, 0, sums[4]); vstore16(s5, 0, sums[5]);
+    vstore16(s6, 0, sums[6]); vstore16(s7, 0, sums[7]);
+    for (i = 0; i < 8 && row0 + i < rows; ++i)
+        for (j = 0; j < 16 && n0 + j < g.n; ++j)
+            put(&g, bias, out, row0 + i, group, n0 + j, sums[i][j]);
+}
+)
+
+/* ---- The weight's gradient:
+       dweight[o][c][t] += sum over rows of in[source(row, t)][c] dy[row][o]
+   The rows are parted into slices, whose sums go to partial[slice][g][t, c][o] first: a layer has
+   few weights and very many pixels. Here `in` is the layer's input, n its outputs. ---- */
+
+FINETUNE_LINE FINETUNE_CL(weight_plain,
+__kernel void weight_plain(__global const float *in, __global const float *dy,
+                           __global float *partial, gather g, int slice_rows)
+{
+    int o = get_global_id(0), k = get_global_id(1), group, slice, t, c, row, end;
+    int taps = g.taps_y * g.taps_x, depth = taps * g.channels;
+    float sum = 0.0f;
+    group = get_global_id(2) % g.groups;
+    slice = get_global_id(2) / g.groups;
+    if (o >= g.n || k >= depth) return;
+    t = k / g.channels;
+    c = k % g.channels;
+    end = min((slice + 1) * slice_rows, g.pictures * g.rows_y * g.rows_x);
+    for (row = slice * slice_rows; row < end; ++row) {
+        int from = source_of(&g, row, t);
+        if (from >= 0)
+            sum += in[from * g.in_pixel + group * g.channels + c]
+                * dy[row * g.out_pixel + group * g.n + o];
+    }
+    partial[((slice * g.groups + group) * depth + k) * g.n + o] = sum;
+}
+)
+
+/* For GPUs, tiles as in gather_tiled: 64 (channels of one tap) x 64 outputs, 16 rows a step. */
+FINETUNE_LINE FINETUNE_CL(weight_tiled,
+__kernel __attribute__((reqd_work_group_size(16, 16, 1)))
+void weight_tiled(__global const float *in, __global const float *dy, __global float *partial,
+                  gather g, int slice_rows)
+{
+    __local float left[16][64];
+    __local float right[16][64];
+    int lx = get_local_id(0), ly = get_local_id(1), item = ly * 16 + lx, row, end, i, j, k;
+    int tiles = (g.channels + 63) / 64, t = get_group_id(1) / tiles;
+    int o0 = get_group_id(0) * 64, c0 = get_group_id(1) % tiles * 64;
+    int group = get_global_id(2) % g.groups, slice = get_global_id(2) / g.groups;
+    int depth = g.taps_y * g.taps_x * g.channels;
+    float sum[4][4] = {{0.0f}};
+    end = min((slice + 1) * slice_rows, g.pictures * g.rows_y * g.rows_x);
+    for (row = slice * slice_rows; row < end; row += 16) {
+        for (i = item; i < 1024; i += 256) {
+            int r = row + i / 64, c = c0 + i % 64, o = o0 + i % 64, from = -1;
+            if (r < end && c < g.channels) from = source_of(&g, r, t);
+            left[i / 64][i % 64] = from < 0 ? 0.0f
+                : in[from * g.in_pixel + group * g.channels + c];
+            right[i / 64][i % 64] = r < end && o < g.n ? dy[r * g.out_pixel + group * g.n + o]
+                                                       : 0.0f;
+        }
+        barrier(CLK_LOCAL_MEM_FENCE);
+        for (k = 0; k < 16; ++k)
+            for (i = 0; i < 4; ++i)
+                for (j = 0; j < 4; ++j)
+                    sum[i][j] += left[k][ly + 16 * i] * right[k][lx + 16 * j];
+        barrier(CLK_LOCAL_MEM_FENCE);
+    }
+    for (i = 0; i < 4; ++i)
+        for (j = 0; j < 4; ++j) {
+            int c = c0 + ly + 16 * i, o = o0 + lx + 16 * j;
+            if (c < g.channels && o < g.n)
+                partial[((slice * g.groups + group) * depth + t * g.channels + c) * g.n + o]
+                    = sum[i][j];
+        }
+}
+)
+
+/* For processors: 8 channels of one tap x 16 outputs in vector registers. Outputs that are not
+   there are computed from their neighbours and left out. */
+FINETUNE_LINE FINETUNE_CL(weight_wide,
+__kernel void weight_wide(__global const float *in, __global const float *dy,
+                          __global float *partial, gather g, int slice_rows)
+{
+    int o0 = get_global_id(0) * 16, tiles = (g.channels + 7) / 8, row, end, i, j;
+    int t = get_global_id(1) / tiles, c0 = get_global_id(1) % tiles * 8;
+    int group = get_global_id(2) % g.groups, slice = get_global_id(2) / g.groups;
+    int taps = g.taps_y * g.taps_x, depth = taps * g.channels, shift = 0, last[8];
+    int n, y, x;
+    float16 s0 = 0.0f, s1 = 0.0f, s2 = 0.0f, s3 = 0.0f, s4 = 0.0f, s5 = 0.0f, s6 = 0.0f, s7 = 0.0f;
+    float sums[8][16];
+    if (o0 >= g.n || t >= taps) return;
+    for (i = 0; i < 8; ++i) last[i] = min(i, g.channels - 1 - c0);
+    if (o0 + 16 > g.n) shift = min(o0, o0 + 16 - g.n);
+    row = slice * slice_rows;
+    end = min(row + slice_rows, g.pictures * g.rows_y * g.rows_x);
+    n = row / (g.rows_y * g.rows_x);
+    y = row / g.rows_x % g.rows_y;
+    x = row % g.rows_x;
+    for (; row < end; ++row) {
+        int at = source_at(&g, n, y, x, t / g.taps_x, t % g.taps_x);
+        __global const float *from = in + (size_t)max(at, 0) * g.in_pixel + group * g.channels + c0;
+        float16 d;
+        x += 1;
+        if (x == g.rows_x) {
+            x = 0;
+            y = y + 1 == g.rows_y ? 0 : y + 1;
+            n += y == 0;
+        }
+        if (at < 0) continue;
+        if (g.n >= 16) d = vload16(0, dy + (size_t)row * g.out_pixel + group * g.n + o0 - shift);
+        else {
+            for (j = 0; j < 16; ++j)
+                sums[0][j] = j < g.n ? dy[(size_t)row * g.out_pixel + group * g.n + j] : 0.0f;
+            d = vload16(0, sums[0]);
+        }
+        s0 += from[last[0]] * d; s1 += from[last[1]] * d; s2 += from[last[2]] * d;
+        s3 += from[last[3]] * d; s4 += from[last[4]] * d; s5 += from[last[5]] * d;
+        s6 += from[last[6]] * d; s7 += from[last[7]] * d;
+    }
+    if (g.n < 16) shift = 0;
+    vstore16(s0, 0, sums[0]); vstore16(s1, 0, sums[1]); vstore16(s2, 0, sums[2]);
+    vstore16(s3, 0, sums[3]); vstore16(s4, 0, sums[4]); vstore16(s5, 0, sums[5]);
+    vstore16(s6, 0, sums[6]); vstore16(s7, 0, sums[7]);
+    for (i = 0; i < 8 && c0 + i < g.channels; ++i)
+        for (j = 0; j < 16 && o0 + j < g.n; ++j)
+            partial[((size_t)(slice * g.groups + group) * depth + t * g.channels + c0 + i) * g.n
+                    + o0 + j] = sums[i][j + shift];
+}
+)
+
+/* dweight[g, o][c][t] += the slices in order; count = groups * taps * channels * n */
+FINETUNE_LINE FINETUNE_CL(weight_sum,
+__kernel void weight_sum(__global const float *partial, __global float *dweight, int count,
+                         int slices, int taps, int channels, int n)
+{
+    int i = get_global_id(0), o = i % n, k = i / n % (taps * channels), slice;
+    int g = i / n / (taps * channels), t = k / channels, c = k % channels;
+    float sum = 0.0f;
+    if (i >= count) return;
+    for (slice = 0; slice < slices; ++slice) sum += partial[slice * count + i];
+    dweight[((g * n + o) * channels + c) * taps + t] += sum;
+}
+)
+
+/* partial[block][n] = sums over blocks of rows of x [rows, n]; then to[n] += those in order */
+FINETUNE_LINE FINETUNE_CL(column_sums,
+__kernel void column_sums(__global const float *x, __global float *partial, int rows, int n,
+                          int block)
+{
+    int i = get_global_id(0), b = get_global_id(1), row, end = min((b + 1) * block, rows);
+    float sum = 0.0f;
+    if (i >= n) return;
+    for (row = b * block; row < end; ++row) sum += x[row * n + i];
+    partial[b * n + i] = sum;
+}
+
+__kernel void column_sums_end(__global const float *partial, __global float *to, int blocks, int n)
+{
+    int i = get_global_id(0), b;
+    float sum = 0.0f;
+    if (i >= n) return;
+    for (b = 0; b < blocks; ++b) sum += partial[b * n + i];
+    to[i] += sum;
+}
+)
+
+/* ---- Depthwise convolution: output channel o reads input channel o / times alone;
+   weight [o][1][t]. One work-item a number. ---- */
+
+FINETUNE_LINE FINETUNE_CL(depthwise_forward,
+__kernel void depthwise_forward(__global const float *x, __global const float *weight,
+                                __global const float *bias, __global float *y, gather g)
+{
+    int i = get_global_id(0), outputs = g.out_pixel, o = i % outputs, row = i / outputs, t;
+    int taps = g.taps_y * g.taps_x, c = o / g.n;
+    float sum = 0.0f;
+    if (row >= g.pictures * g.rows_y * g.rows_x) return;
+    for (t = 0; t < taps; ++t) {
+        int from = source_of(&g, row, t);
+        if (from >= 0) sum += x[from * g.in_pixel + c] * weight[o * taps + t];
+    }
+    if (g.has_bias) sum += bias[o];
+    y[i] = g.op >= 0 ? activate(g.op, g.a, sum) : sum;
+}
+)
+
+/* Here `in` is dy and a row a pixel of dx. */
+FINETUNE_LINE FINETUNE_CL(depthwise_input,
+__kernel void depthwise_input(__global const float *dy, __global const float *weight,
+                              __global float *dx, gather g)
+{
+    int i = get_global_id(0), channels = g.out_pixel, c = i % channels, row = i / channels, t, j;
+    int taps = g.taps_y * g.taps_x;
+    float sum = 0.0f;
+    if (row >= g.pictures * g.rows_y * g.rows_x) return;
+    for (t = 0; t < taps; ++t) {
+        int from = source_of(&g, row, t);
+        for (j = 0; from >= 0 && j < g.channels; ++j)
+            sum += dy[from * g.in_pixel + c * g.channels + j]
+                * weight[(c * g.channels + j) * taps + t];
+    }
+    dx[i] = g.add ? dx[i] + sum : sum;
+}
+)
+
+/* partial[slice][t][o], summed by weight_sum */
+FINETUNE_LINE FINETUNE_CL(depthwise_weight,
+__kernel void depthwise_weight(__global const float *x, __global const float *dy,
+                               __global float *partial, gather g, int slice_rows)
+{
+    int o = get_global_id(0), t = get_global_id(1), slice = get_global_id(2), row, end;
+    int outputs = g.out_pixel, c = o / g.n;
+    float sum = 0.0f;
+    if (o >= outputs) return;
+    end = min((slice + 1) * slice_rows, g.pictures * g.rows_y * g.rows_x);
+    for (row = slice * slice_rows; row < end; ++row) {
+        int from = source_of(&g, row, t);
+        if (from >= 0) sum += x[from * g.in_pixel + c] * dy[row * outputs + o];
+    }
+    partial[(slice * g.taps_y * g.taps_x + t) * outputs + o] = sum;
+}
+)
+
+/* ---- Batch norm over x [rows, channels], as in section 8.4: statistics of blocks of rows, those
+   of all blocks in order, and a pass over the numbers. ---- */
+
+/* blocks[b][0][c] = the mean of a block's rows, blocks[b][1][c] = the sum of (x - mean)^2 */
+FINETUNE_LINE FINETUNE_CL(norm_block,
+__kernel void norm_block(__global const float *x, __global float *blocks, int rows, int channels,
+                         int block)
+{
+    int c = get_global_id(0), b = get_global_id(1), row, end = min((b + 1) * block, rows);
+    float sum = 0.0f, squares = 0.0f, mean;
+    if (c >= channels) return;
+    for (row = b * block; row < end; ++row) sum += x[row * channels + c];
+    mean = sum / (float)(end - b * block);
+    for (row = b * block; row < end; ++row) {
+        float d = x[row * channels + c] - mean;
+        squares += d * d;
+    }
+    blocks[2 * b * channels + c] = mean;
+    blocks[(2 * b + 1) * channels + c] = squares;
+}
+)
+
+/* saved = mean and 1 / sqrt(var + eps) per channel: of the batch in training, where the running
+   ones move too, else the running ones. Blocks are joined as Chan, Golub and LeVeque do (1979). */
+FINETUNE_LINE FINETUNE_CL(norm_statistics,
+__kernel void norm_statistics(__global const float *blocks, __global float *saved,
+                              __global float *running_mean, __global float *running_var, int rows,
+                              int channels, int block, int training, float momentum, float eps)
+{
+    int c = get_global_id(0), b, count = (rows + block - 1) / block;
+    float mean = 0.0f, squares = 0.0f, before = 0.0f, var;
+    if (c >= channels) return;
+    for (b = 0; training && b < count; ++b) {
+        float more = (float)(min((b + 1) * block, rows) - b * block);
+        float apart = blocks[2 * b * channels + c] - mean;
+        squares += blocks[(2 * b + 1) * channels + c]
+            + apart * apart * before * more / (before + more);
+        mean += apart * more / (before + more);
+        before += more;
+    }
+    var = squares / before;
+    if (!training) {
+        mean = running_mean[c];
+        var = running_var[c];
+    } else if (fabs(mean) < 1e30f && var < 1e30f) {
+        running_mean[c] = (1.0f - momentum) * running_mean[c] + momentum * mean;
+        if (rows > 1)
+            running_var[c] = (1.0f - momentum) * running_var[c]
+                + momentum * (squares / (float)(rows - 1));
+    }
+    saved[c] = mean;
+    saved[channels + c] = 1.0f / sqrt(var + eps);
+}
+)
+
+/* y = f((x - mean) * inverse * weight + bias) */
+FINETUNE_LINE FINETUNE_CL(norm_apply,
+float norm_value(float x, __global const float *saved, __global const float *weight,
+                 __global const float *bias, int channels, int c)
+{
+    return (x - saved[c]) * (saved[channels + c] * weight[c]) + bias[c];
+}
+
+__kernel void norm_apply(__global const float *x, __global const float *saved,
+                         __global const float *weight, __global const float *bias,
+                         __global float *y, int count, int channels, int op, float a)
+{
+    int i = get_global_id(0);
+    if (i >= count) return;
+    y[i] = activate(op, a, norm_value(x[i], saved, weight, bias, channels, i % channels));
+}
+)
+
+/* dy is 0 where a fused relu or relu6 was flat, which is known from x. */
+FINETUNE_LINE FINETUNE_CL(norm_sums,
+float norm_dy(float dy, float y, int op)
+{
+    if (op == RELU || op == RELU6) {
+        if (!(y > 0.0f)) return 0.0f;
+        if (op == RELU6 && !(y < 6.0f)) return 0.0f;
+    }
+    return dy;
+}
+
+/* blocks[b][0][c] = sum of dy, blocks[b][1][c] = sum of dy (x - mean) */
+__kernel void norm_sums(__global const float *x, __global const float *dy,
+                        __global const float *saved, __global const float *weight,
+                        __global const float *bias, __global float *blocks, int rows, int channels,
+                        int block, int op)
+{
+    int c = get_global_id(0), b = get_global_id(1), row, end = min((b + 1) * block, rows);
+    float sum = 0.0f, products = 0.0f;
+    if (c >= channels) return;
+    for (row = b * block; row < end; ++row) {
+        float v = x[row * channels + c];
+        float d = norm_dy(dy[row * channels + c],
+                          norm_value(v, saved, weight, bias, channels, c), op);
+        sum += d;
+        products += d * (v - saved[c]);
+    }
+    blocks[2 * b * channels + c] = sum;
+    blocks[(2 * b + 1) * channels + c] = products;
+}
+)
+
+/* dweight += sum(dy h), dbias += sum(dy), h = (x - mean) * inverse; terms = what norm_back needs:
+   dx = scale dy + (x - mean) terms[0] + terms[1], the last two 0 in evaluation form */
+FINETUNE_LINE FINETUNE_CL(norm_totals,
+__kernel void norm_totals(__global const float *blocks, __global const float *saved,
+                          __global const float *weight, __global float *dweight,
+                          __global float *dbias, __global float *terms, int rows, int channels,
+                          int count, int training, int wants)
+{
+    int c = get_global_id(0), b;
+    float sum = 0.0f, products = 0.0f, inverse, scale;
+    if (c >= channels) return;
+    inverse = saved[channels + c];
+    scale = inverse * weight[c];
+    for (b = 0; b < count; ++b) {
+        sum += blocks[2 * b * channels + c];
+        products += blocks[(2 * b + 1) * channels + c] * inverse;
+    }
+    if (wants & 1) dweight[c] += products;
+    if (wants & 2) dbias[c] += sum;
+    terms[c] = training ? -scale * inverse * (products / (float)rows) : 0.0f;
+    terms[channels + c] = training ? -scale * (sum / (float)rows) : 0.0f;
+}
+)
+
+FINETUNE_LINE FINETUNE_CL(norm_back,
+__kernel void norm_back(__global const float *x, __global const float *dy,
+                        __global const float *saved, __global const float *weight,
+                        __global const float *bias, __global const float *terms,
+                        __global float *dx, int count, int channels, int op, int fresh)
+{
+    int i = get_global_id(0), c = i % channels;
+    float d;
+    if (i >= count) return;
+    d = norm_dy(dy[i], norm_value(x[i], saved, weight, bias, channels, c), op);
+    d = d * (saved[channels + c] * weight[c])
+        + ((x[i] - saved[c]) * terms[c] + terms[channels + c]);
+    dx[i] = fresh ? d : dx[i] + d;
+}
+)
+
+/* ---- Pooling: windows over [N, in_y, in_x, C]; one work-item a number of the output, or,
+   backward, of the input, which gathers from the windows that it lies in. ---- */
+FINETUNE_LINE FINETUNE_CL(pooling,
+typedef struct pool {
+    int pictures, channels, in_y, in_x, out_y, out_x, kernel_y, kernel_x, stride_y, stride_x;
+    int top, left, bottom, right;
+    int inside;                 /* averages divide by the pixels inside */
+    int fresh;
+} pool;
+
+/* [first, last) of window `at` that lies inside */
+int pool_first(int at, int stride, int before) { return max(at * stride - before, 0); }
+int pool_last(int at, int stride, int before, int kernel_size, int in)
+{
+    return min(at * stride - before + kernel_size, in);
+}
+
+/* What an average divides by: the pixels inside, or those of the padded picture. */
+float pool_area(const pool *p, int oy, int ox)
+{
+    int y = oy * p->stride_y - p->top, x = ox * p->stride_x - p->left;
+    int high = min(y + p->kernel_y, p->inside ? p->in_y : p->in_y + p->bottom);
+    int wide = min(x + p->kernel_x, p->inside ? p->in_x : p->in_x + p->right);
+    if (p->inside) {
+        y = max(y, 0);
+        x = max(x, 0);
+    }
+    return (float)((high - y) * (wide - x));
+}
+)
+
+/* The largest of a window, the first where several are, NaN where one is; and where it was. */
+FINETUNE_LINE FINETUNE_CL(max_pool_forward,
+__kernel void max_pool_forward(__global const float *x, __global float *y, __global int *where,
+                               pool p)
+{
+    int i = get_global_id(0), c = i % p.channels, ox = i / p.channels % p.out_x;
+    int oy = i / p.channels / p.out_x % p.out_y, n = i / p.channels / p.out_x / p.out_y;
+    int top = pool_first(oy, p.stride_y, p.top), left = pool_first(ox, p.stride_x, p.left);
+    int bottom = pool_last(oy, p.stride_y, p.top, p.kernel_y, p.in_y);
+    int right = pool_last(ox, p.stride_x, p.left, p.kernel_x, p.in_x), r, s, at;
+    float best;
+    if (n >= p.pictures) return;
+    at = top * p.in_x + left;
+    best = x[(n * p.in_y * p.in_x + at) * p.channels + c];
+    for (r = top; r < bottom; ++r)
+        for (s = left; s < right; ++s) {
+            float v = x[((n * p.in_y + r) * p.in_x + s) * p.channels + c];
+            if (v > best || (v != v && best == best)) {
+                best = v;
+                at = r * p.in_x + s;
+            }
+        }
+    y[i] = best;
+    where[i] = at;
+}
+)
+
+FINETUNE_LINE FINETUNE_CL(pool_backward,
+__kernel void pool_backward(__global const float *dy, __global const int *where,
+                            __global float *dx, pool p, int largest)
+{
+    int i = get_global_id(0), c = i % p.channels, s = i / p.channels % p.in_x;
+    int r = i / p.channels / p.in_x % p.in_y, n = i / p.channels / p.in_x / p.in_y, oy, ox;
+    int y0 = max((r + p.top - p.kernel_y) / p.stride_y, 0);
+    int x0 = max((s + p.left - p.kernel_x) / p.stride_x, 0);
+    int y1 = min((r + p.top) / p.stride_y, p.out_y - 1);
+    int x1 = min((s + p.left) / p.stride_x, p.out_x - 1);
+    float sum = 0.0f;
+    if (n >= p.pictures) return;
+    for (oy = y0; oy <= y1; ++oy)
+        for (ox = x0; ox <= x1; ++ox) {
+            int at = ((n * p.out_y + oy) * p.out_x + ox) * p.channels + c;
+            if (oy * p.stride_y - p.top + p.kernel_y <= r) continue;
+            if (ox * p.stride_x - p.left + p.kernel_x <= s) continue;
+            if (!largest) sum += dy[at] / pool_area(&p, oy, ox);
+            else if (where[at] == r * p.in_x + s) sum += dy[at];
+        }
+    dx[i] = p.fresh ? sum : dx[i] + sum;
+}
+)
+
+FINETUNE_LINE FINETUNE_CL(avg_pool_forward,
+__kernel void avg_pool_forward(__global const float *x, __global float *y, pool p)
+{
+    int i = get_global_id(0), c = i % p.channels, ox = i / p.channels % p.out_x;
+    int oy = i / p.channels / p.out_x % p.out_y, n = i / p.channels / p.out_x / p.out_y, r, s;
+    int top = pool_first(oy, p.stride_y, p.top), left = pool_first(ox, p.stride_x, p.left);
+    int bottom = pool_last(oy, p.stride_y, p.top, p.kernel_y, p.in_y);
+    int right = pool_last(ox, p.stride_x, p.left, p.kernel_x, p.in_x);
+    float sum = 0.0f;
+    if (n >= p.pictures) return;
+    for (r = top; r < bottom; ++r)
+        for (s = left; s < right; ++s) sum += x[((n * p.in_y + r) * p.in_x + s) * p.channels + c];
+    y[i] = sum / pool_area(&p, oy, ox);
+}
+)
+
+/* ---- Shapes ---- */
+
+/* Where number i of a sample, counted as users see it, lies in memory. */
+FINETUNE_LINE FINETUNE_CL(reshape,
+int memory_place(int i, int plane, int channels) { return i % plane * channels + i / plane; }
+
+/* y[place_y(i)] (+)= x[place_x(i)] in every sample of `each` numbers */
+__kernel void reshape(__global const float *x, __global float *y, int count, int each, int plane_x,
+                      int channels_x, int plane_y, int channels_y, int add)
+{
+    int i = get_global_id(0), n, k, to, from;
+    if (i >= count) return;
+    n = i / each * each;
+    k = i % each;
+    to = n + memory_place(k, plane_y, channels_y);
+    from = n + memory_place(k, plane_x, channels_x);
+    y[to] = add ? y[to] + x[from] : x[from];
+}
+)
+
+/* to[outer][to_at + i] (+)= from[outer][from_at + i], i < block: concat, one input at a time */
+FINETUNE_LINE FINETUNE_CL(copy_blocks,
+__kernel void copy_blocks(__global const float *from, __global float *to, int count, int block,
+                          int from_step, int from_at, int to_step, int to_at, int add)
+{
+    int i = get_global_id(0), j, k;
+    if (i >= count) return;
+    j = i / block * to_step + to_at + i % block;
+    k = i / block * from_step + from_at + i % block;
+    to[j] = add ? to[j] + from[k] : from[k];
+}
+)
+
+/* ---- add, mul: a has the sizes `size`; b moves by `step` along each, 0 where it repeats ---- */
+FINETUNE_LINE FINETUNE_CL(broadcast,
+int place_in(const int *size, const int *step, int i)
+{
+    int index = 0, d;
+    for (d = 5; d >= 0; --d) {
+        index += i % size[d] * step[d];
+        i /= size[d];
+    }
+    return index;
+}
+
+typedef struct grid { int size[6], step[6]; } grid;
+
+__kernel void broadcast_forward(__global const float *a, __global const float *b,
+                                __global float *y, int count, grid g, int product, int op, float v)
+{
+    int i = get_global_id(0), j;
+    if (i >= count) return;
+    j = place_in(g.size, g.step, i);
+    y[i] = activate(op, v, product ? a[i] * b[j] : a[i] + b[j]);
+}
+
+/* da (+)= dy, or dy b; da may be dy */
+__kernel void broadcast_left(__global const float *b, __global const float *dy, __global float *da,
+                             int count, grid g, int product, int fresh)
+{
+    int i = get_global_id(0);
+    float d;
+    if (i >= count) return;
+    d = product ? dy[i] * b[place_in(g.size, g.step, i)] : dy[i];
+    da[i] = fresh ? d : da[i] + d;
+}
+)
+
+/* db[j] (+)= the sum of dy, or dy a, over the places where b[j] was used. Those are found by
+   counting along the dimensions in which b is repeated: `repeats` of them. `kept` are the sizes of
+   the dimensions along which b moves, 1 for the others. */
+FINETUNE_LINE FINETUNE_CL(broadcast_right,
+__kernel void broadcast_right(__global const float *a, __global const float *dy,
+                              __global float *db, int count, grid g, int repeats, int product,
+                              int fresh)
+{
+    int j = get_global_id(0), r, d;
+    float sum = 0.0f;
+    if (j >= count) return;
+    for (r = 0; r < repeats; ++r) {
+        int rest = r, stride = 1, at = 0;
+        for (d = 5; d >= 0; --d) {
+            int index = g.step[d] ? j / g.step[d] % g.size[d] : rest % g.size[d];
+            if (!g.step[d]) rest /= g.size[d];
+            at += index * stride;
+            stride *= g.size[d];
+        }
+        sum += product ? dy[at] * a[at] : dy[at];
+    }
+    db[j] = fresh ? sum : db[j] + sum;
+}
+)
+
+/* pad and slice: number (i0, i1, ...) of the smaller tensor lies at start + i * step of the
+   larger */
+FINETUNE_LINE FINETUNE_CL(embed,
+typedef struct embedding { int small[6], large[6], start[6], step[6]; } embedding;
+
+__kernel void embed(__global const float *from, __global float *to, int count, embedding e,
+                    int to_large, int add)
+{
+    int i = get_global_id(0), rest = i, stride = 1, at = 0, d, j, k;
+    if (i >= count) return;
+    for (d = 5; d >= 0; --d) {
+        at += (e.start[d] + rest % e.small[d] * e.step[d]) * stride;
+        rest /= e.small[d];
+        stride *= e.large[d];
+    }
+    j = to_large ? at : i;
+    k = to_large ? i : at;
+    to[j] = add ? to[j] + from[k] : from[k];
+}
+)
+
+/* ---- Losses: the mean over the batch. Each sample's (or block's) share goes to `each` first, and
+   one work-item adds those up. ---- */
+
+/* p = softmax(x) [N, classes], kept for backward; each[n] = -sum q log p, q as in section 8.7;
+   each[N + n] = whether the label counts */
+FINETUNE_LINE FINETUNE_CL(cross_entropy_forward,
+__kernel void cross_entropy_forward(__global const float *x, __global const int *labels,
+                                    __global float *p, __global float *each, int count,
+                                    int classes, float smoothing)
+{
+    int n = get_global_id(0), label, i;
+    float largest, sum = 0.0f, all = 0.0f, loss = 0.0f;
+    if (n >= count) return;
+    x += n * classes;
+    p += n * classes;
+    label = labels[n];
+    largest = x[0];
+    for (i = 1; i < classes; ++i) largest = x[i] > largest || x[i] != x[i] ? x[i] : largest;
+    for (i = 0; i < classes; ++i) sum += exp(x[i] - largest);
+    for (i = 0; i < classes; ++i) {
+        all -= x[i] - largest - log(sum);
+        p[i] = exp(x[i] - largest) / sum;
+    }
+    if (label >= 0 && label < classes)
+        loss = (1.0f - smoothing) * -(x[label] - largest - log(sum))
+            + smoothing * all / (float)classes;
+    else if (label != -100) loss = NAN;
+    each[n] = loss;
+    each[count + n] = label == -100 ? 0.0f : 1.0f;
+}
+)
+
+/* loss = sum(each) / sum(counted); where `counted` is 0, / divisor */
+FINETUNE_LINE FINETUNE_CL(loss_mean,
+__kernel void loss_mean(__global const float *each, __global float *loss, int count, int counted,
+                        float divisor)
+{
+    float sum = 0.0f, lost = 0.0f;
+    int n;
+    if (get_global_id(0) > 0) return;
+    for (n = 0; n < count; ++n) { /* Kahan's sum */
+        float y = each[n] - lost, t = sum + y;
+        lost = t - sum - y;
+        sum = t;
+    }
+    if (counted)
+        for (divisor = 0.0f, n = 0; n < count; ++n) divisor += each[count + n];
+    loss[0] = sum / divisor;
+}
+)
+
+/* dx += dloss / counted * (p - q) */
+FINETUNE_LINE FINETUNE_CL(cross_entropy_backward,
+__kernel void cross_entropy_backward(__global const float *p, __global const int *labels,
+                                     __global const float *dloss, __global float *dx, int count,
+                                     int classes, float smoothing)
+{
+    int i = get_global_id(0), n = i / classes, label, k, counted = 0;
+    float scale;
+    if (i >= count * classes) return;
+    for (k = 0; k < count; ++k) counted += labels[k] != -100;
+    label = labels[n];
+    if (label < 0 || label >= classes) return;
+    scale = dloss[0] / (float)counted;
+    dx[i] += scale * (p[i] - smoothing / (float)classes
+                      - (i % classes == label ? 1.0f - smoothing : 0.0f));
+}
+)
+
+/* p = softmax(x); each[n] = -sum(t log p) */
+FINETUNE_LINE FINETUNE_CL(soft_cross_entropy_forward,
+__kernel void soft_cross_entropy_forward(__global const float *x, __global const float *t,
+                                         __global float *p, __global float *each, int count,
+                                         int classes)
+{
+    int n = get_global_id(0), i;
+    float largest, sum = 0.0f, loss = 0.0f;
+    if (n >= count) return;
+    x += n * classes;
+    t += n * classes;
+    p += n * classes;
+    largest = x[0];
+    for (i = 1; i < classes; ++i) largest = x[i] > largest || x[i] != x[i] ? x[i] : largest;
+    for (i = 0; i < classes; ++i) sum += exp(x[i] - largest);
+    for (i = 0; i < classes; ++i) {
+        if (t[i] != 0.0f) loss -= t[i] * (x[i] - largest - log(sum));
+        p[i] = exp(x[i] - largest) / sum;
+    }
+    each[n] = loss;
+}
+
+__kernel void soft_cross_entropy_backward(__global const float *p, __global const float *t,
+                                          __global const float *dloss, __global float *dx,
+                                          int count, int classes)
+{
+    int i = get_global_id(0), n = i / classes, k;
+    float sum = 0.0f;
+    if (i >= count * classes) return;
+    for (k = 0; k < classes; ++k) sum += t[n * classes + k];
+    dx[i] += dloss[0] / (float)count * (p[i] * sum - t[i]);
+}
+)
+
+/* each[b] = the sum over a block of (x - t)^2, or, with `binary`, of softplus(x) - t x */
+FINETUNE_LINE FINETUNE_CL(pair_loss_forward,
+__kernel void pair_loss_forward(__global const float *x, __global const float *t,
+                                __global float *each, int count, int block, int binary)
+{
+    int b = get_global_id(0), i, end = min((b + 1) * block, count);
+    float sum = 0.0f;
+    for (i = b * block; i < end; ++i)
+        sum += binary ? activate(SOFTPLUS, 0.0f, x[i]) - t[i] * x[i]
+                      : (x[i] - t[i]) * (x[i] - t[i]);
+    if (b * block < count) each[b] = sum;
+}
+
+/* dx += dloss / count * 2 (x - t), dt the same negative; binary: dx += dloss / count *
+   (sigmoid(x) - t). wants: 1 dx, 2 dt */
+__kernel void pair_loss_backward(__global const float *x, __global const float *t,
+                                 __global const float *dloss, __global float *dx,
+                                 __global float *dt, int count, int binary, int wants)
+{
+    int i = get_global_id(0);
+    float d;
+    if (i >= count) return;
+    d = dloss[0] / (float)count * (binary ? sigmoid(x[i]) - t[i] : 2.0f * (x[i] - t[i]));
+    if (wants & 1) dx[i] += d;
+    if (wants & 2) dt[i] -= d;
+}
+)
+
+/* ---- Optimisers, as in section 11; gradients become zero for the next step ---- */
+
+/* g = gradient * scale + weight_decay p; buffer = momentum buffer + g; p -= rate * buffer, or, with
+   nesterov, rate * (g + momentum buffer) */
+FINETUNE_LINE FINETUNE_CL(update_sgd,
+__kernel void update_sgd(__global float *p, __global float *gradient, __global float *buffer,
+                         int count, float rate, float decay, float scale, float momentum,
+                         int nesterov)
+{
+    int i = get_global_id(0);
+    float g;
+    if (i >= count) return;
+    g = gradient[i] * scale + decay * p[i];
+    if (momentum != 0.0f) {
+        buffer[i] = momentum * buffer[i] + g;
+        g = nesterov ? g + momentum * buffer[i] : buffer[i];
+    }
+    p[i] -= rate * g;
+    gradient[i] = 0.0f;
+}
+)
+
+/* m = beta1 m + (1 - beta1) g, v = beta2 v + (1 - beta2) g^2,
+   p = p decay_weight - step m / (sqrt(v) / correction2 + eps) */
+FINETUNE_LINE FINETUNE_CL(update_adam,
+__kernel void update_adam(__global float *p, __global float *gradient, __global float *m,
+                          __global float *v, int count, float step, float decay_weight,
+                          float decay_gradient, float scale, float beta1, float beta2, float eps,
+                          float correction2)
+{
+    int i = get_global_id(0);
+    float g;
+    if (i >= count) return;
+    g = gradient[i] * scale + decay_gradient * p[i];
+    m[i] = beta1 * m[i] + (1.0f - beta1) * g;
+    v[i] = beta2 * v[i] + (1.0f - beta2) * g * g;
+    p[i] = p[i] * decay_weight - step * m[i] / (sqrt(v[i]) / correction2 + eps);
+    gradient[i] = 0.0f;
+}
+)
+
+/* sums[at + b] = the sum of squares of every parts-th number from b on */
+FINETUNE_LINE FINETUNE_CL(squares,
+__kernel void squares(__global const float *x, __global float *sums, int count, int parts, int at)
+{
+    int b = get_global_id(0), i;
+    float sum = 0.0f;
+    if (b >= parts) return;
+    for (i = b; i < count; i += parts) sum += x[i] * x[i];
+    sums[at + b] = sum;
+}
+)
