@@ -1993,6 +1993,26 @@ static void ft__parallel(ft__context *c, int count, ft__body body, void *context
     for (i = 0; i < count; ++i) body(context, i);
 }
 
+/* For slots, as many as there are threads, that share out pieces of work: the piece after `last`
+   (SIZE_MAX: the first), whichever nobody has taken; `next` starts at 0. So a thread that is
+   interrupted takes fewer. Compilers without atomics let slot i take i, i + threads, ... */
+static size_t ft__next_piece(size_t *next, size_t last, int slot, int threads)
+{
+#if defined(__GNUC__)
+    (void)last;
+    (void)slot;
+    (void)threads;
+    return __atomic_fetch_add(next, 1, __ATOMIC_RELAXED);
+#else
+    (void)next;
+    return last == SIZE_MAX ? (size_t)slot : last + (size_t)threads;
+#endif
+}
+
+#define FT__PIECES(i, next, slot, threads, end)                                                   \
+    for (i = ft__next_piece(next, SIZE_MAX, slot, threads); i < (end);                            \
+         i = ft__next_piece(next, i, slot, threads))
+
 /* =============================================================================================
    [SECTION] 5.6 Sorting
    Heap sort of indices (Williams 1964): n log n whatever the order was, without memory of its own.
@@ -2061,6 +2081,12 @@ FT__INLINE float ft__choose(bool condition, float yes, float no)
 }
 
 FT__INLINE float ft__absolute(float x) { return ft__from_bits(ft__to_bits(x) & 0x7fffffffu); }
+
+FT__INLINE float ft__clamp(float x, float low, float high)
+{
+    float above = low > x ? low : x; /* NaN stays */
+    return high < above ? high : above;
+}
 
 /* `size`, which is not negative, with the sign of x. */
 FT__INLINE float ft__with_sign(float size, float x)
@@ -2274,6 +2300,15 @@ static void ft__tile_plain_narrow(size_t taps, size_t k, const float *const *a, 
 #define FT__TILE(name, attributes, lanes, rows, vectors)                                          \
     typedef float name##_vector __attribute__((vector_size(4 * lanes)));                          \
     typedef float name##_loose __attribute__((vector_size(4 * lanes), aligned(4), may_alias));    \
+    typedef int32_t name##_mask __attribute__((vector_size(4 * lanes)));                          \
+    attributes FT__INLINE name##_vector name##_clamp(name##_vector x, name##_vector low,          \
+                                                     name##_vector high)                          \
+    {                                                                                             \
+        name##_mask outside = low > x; /* NaN stays */                                            \
+        x = (name##_vector)(((name##_mask)low & outside) | ((name##_mask)x & ~outside));          \
+        outside = high < x;                                                                       \
+        return (name##_vector)(((name##_mask)high & outside) | ((name##_mask)x & ~outside));      \
+    }                                                                                             \
     attributes static void name(size_t taps, size_t k, const float *const *a, size_t step,        \
                                 const float *b, float *out, size_t stride, bool accumulate)       \
     {                                                                                             \
@@ -2496,10 +2531,15 @@ static void ft__gemm_tile(const ft__tile_row *tile, size_t m, size_t n, size_t t
         return;
     }
     run(taps, k, a, step, b, aside, width, false);
-    for (i = 0; i < m && i < tile->rows; ++i)
-        for (j = 0; j < n && j < width; ++j)
+    if (m > tile->rows) m = tile->rows;
+    if (n > width) n = width;
+    for (i = 0; i < m; ++i) {
+        for (j = 0; !accumulate && j + 8 <= n; j += 8)
+            memcpy(out + i * stride + j, aside + i * width + j, 8 * sizeof *out);
+        for (; j < n; ++j)
             out[i * stride + j] = accumulate ? out[i * stride + j] + aside[i * width + j]
                                              : aside[i * width + j];
+    }
 }
 
 /* out [m, n] (rows `stride` apart) = or += packed a [m, k] times b [k, n], on this thread.
@@ -2545,6 +2585,7 @@ typedef struct ft__product {
     ft__matrix a, b;
     float *out, *workspace;
     bool accumulate;
+    size_t *next;           /* the next piece that nobody has taken */
 } ft__product;
 
 #define FT__PIECE_M ((size_t)240)
@@ -2558,7 +2599,7 @@ static void ft__product_slot(void *context, int slot)
     size_t pieces = across * ((x->m + FT__PIECE_M - 1) / FT__PIECE_M), piece;
     size_t left = ft__packed_left(c, FT__PIECE_M, x->k);
     float *packed = x->workspace + (size_t)slot * (left + ft__gemm_scratch());
-    for (piece = (size_t)slot; piece < pieces; piece += (size_t)c->threads) {
+    FT__PIECES(piece, x->next, slot, c->threads, pieces) {
         size_t i = piece / across * FT__PIECE_M, j = piece % across * FT__PIECE_N;
         size_t m = x->m - i < FT__PIECE_M ? x->m - i : FT__PIECE_M;
         size_t n = x->n - j < FT__PIECE_N ? x->n - j : FT__PIECE_N;
@@ -2582,7 +2623,9 @@ static void ft__gemm_parallel(ft__context *c, size_t m, size_t n, size_t k, ft__
                               float *workspace)
 {
     ft__product x;
+    size_t next = 0;
     x.context = c;
+    x.next = &next;
     x.m = m;
     x.n = n;
     x.k = k;
@@ -2647,6 +2690,28 @@ typedef struct ft__walk {
     const float *zeros;     /* at least `channels`: what lies outside */
 } ft__walk;
 
+/* A point of the grids of all pictures, and the one after it: without divisions. */
+typedef struct ft__point { size_t picture; int row, column; } ft__point;
+
+static ft__point ft__point_at(size_t index, int rows, int columns)
+{
+    size_t plane = (size_t)rows * (size_t)columns;
+    ft__point point;
+    point.picture = index / plane;
+    point.row = (int)(index % plane / (size_t)columns);
+    point.column = (int)(index % plane % (size_t)columns);
+    return point;
+}
+
+static void ft__point_next(ft__point *point, int rows, int columns)
+{
+    if (++point->column < columns) return;
+    point->column = 0;
+    if (++point->row < rows) return;
+    point->row = 0;
+    point->picture += 1;
+}
+
 #define FT__WALK_TILES ((size_t)8)     /* tiles whose pointers are made at once */
 #define FT__WALK_DEPTH ((size_t)1024)  /* numbers of a row in one go: panels stay in the cache */
 
@@ -2655,7 +2720,8 @@ typedef struct ft__walk {
 static void ft__walk_rows(const ft__walk *w, size_t first, size_t count, size_t tile_rows,
                           const float **table)
 {
-    size_t i, padded = ft__pad_to(count, tile_rows), plane = (size_t)w->rows * (size_t)w->columns;
+    size_t i, padded = ft__pad_to(count, tile_rows);
+    ft__point at = ft__point_at(first, w->rows, w->columns);
     int tap;
     if (w->taps == 1 && w->step[0] == 1 && w->step[1] == 1 && w->offset[0] == 0
         && w->offset[1] == 0 && w->rows == w->height && w->columns == w->width) {
@@ -2664,18 +2730,17 @@ static void ft__walk_rows(const ft__walk *w, size_t first, size_t count, size_t 
         return;
     }
     for (i = 0; i < padded; ++i) {
-        size_t at = first + (i < count ? i : count - 1), point = at % plane;
         const float **to = table + i / tile_rows * tile_rows * (size_t)w->taps + i % tile_rows;
         const float *picture = w->from
-            + at / plane * (size_t)w->height * (size_t)w->width * w->pixel;
-        int row = (int)(point / (size_t)w->columns) * w->step[0];
-        int column = (int)(point % (size_t)w->columns) * w->step[1];
+            + at.picture * (size_t)w->height * (size_t)w->width * w->pixel;
+        int row = at.row * w->step[0], column = at.column * w->step[1];
         for (tap = 0; tap < w->taps; ++tap, to += tile_rows) {
             int y = row + w->offset[2 * tap], x = column + w->offset[2 * tap + 1];
             bool inside = y >= 0 && y < w->height && x >= 0 && x < w->width;
             *to = inside ? picture + ((size_t)y * (size_t)w->width + (size_t)x) * w->pixel
                          : w->zeros;
         }
+        if (i + 1 < count) ft__point_next(&at, w->rows, w->columns);
     }
 }
 
@@ -2695,6 +2760,66 @@ static void ft__multiply_rows(const ft__tile_row *tile, const float *const *tabl
                               out + i * stride + j, stride, accumulate || t > 0);
         }
     }
+}
+
+/* What comes after a product [count, columns]: y = clamp(y + bias), while y is in the cache. */
+typedef struct ft__finish {
+    float *y;
+    size_t count, columns, stride;
+    const float *bias;      /* NULL: none */
+    bool clamp;             /* to [low, high] */
+    float low, high;
+} ft__finish;
+
+/* Columns from `at` on, one by one: the oracle of what follows. */
+static void ft__finish_plain(const ft__finish *f, size_t at)
+{
+    size_t row, l;
+    for (row = 0; row < f->count; ++row)
+        for (l = at; l < f->columns; ++l) {
+            float *y = f->y + row * f->stride + l, sum = *y + (f->bias ? f->bias[l] : 0);
+            *y = f->clamp ? ft__clamp(sum, f->low, f->high) : sum;
+        }
+}
+
+/* The same for vectors of columns; returns the first column that is left. */
+#define FT__FINISH(name, attributes, tile, lanes)                                                 \
+    attributes static size_t name(const ft__finish *f, size_t at)                                 \
+    {                                                                                             \
+        tile##_vector low = f->low - (tile##_vector){0}, high = f->high - (tile##_vector){0};     \
+        size_t row;                                                                               \
+        for (; at + lanes <= f->columns; at += lanes) {                                           \
+            tile##_vector bias = {0};                                                             \
+            float *y = f->y + at;                                                                 \
+            if (f->bias) bias = *(const tile##_loose *)(const void *)(f->bias + at);              \
+            for (row = 0; row < f->count; ++row, y += f->stride) {                                \
+                tile##_vector sum = *(const tile##_loose *)(const void *)y + bias;                \
+                if (f->clamp) sum = tile##_clamp(sum, low, high);                                 \
+                *(tile##_loose *)(void *)y = sum;                                                 \
+            }                                                                                     \
+        }                                                                                         \
+        return at;                                                                                \
+    }
+#ifdef FT__X86
+FT__FINISH(ft__finish_sse2, __attribute__((target("sse2"))), ft__tile_sse2, 4)
+FT__FINISH(ft__finish_avx2, __attribute__((target("avx2,fma"))), ft__tile_avx2, 8)
+FT__FINISH(ft__finish_avx512, __attribute__((target("avx512f"))), ft__tile_avx512, 16)
+#elif defined(FT__ARM)
+FT__FINISH(ft__finish_neon, , ft__tile_neon, 4)
+#endif
+
+static void ft__finish_run(const ft__context *context, const ft__finish *f)
+{
+    size_t at = 0;
+#ifdef FT__X86
+    if (context->simd == FT__SIMD_AVX512) at = ft__finish_avx512(f, at);
+    if (context->simd >= FT__SIMD_AVX2) at = ft__finish_avx2(f, at);
+    if (context->simd == FT__SIMD_SSE2) at = ft__finish_sse2(f, at);
+#elif defined(FT__ARM)
+    if (context->simd == FT__SIMD_NEON) at = ft__finish_neon(f, at);
+#endif
+    (void)context;
+    ft__finish_plain(f, at);
 }
 
 /* ---- Weights as a right matrix: number [tap * k + c][n] is weight[n * n_step + c * k_step +
@@ -2784,12 +2909,45 @@ static void ft__patches(const ft__conv *g, const float *x, size_t first, size_t 
     }
 }
 
-/* ---- Depthwise: y[c] += sum over rows and columns of a window of x[c] w[c], for `count`
+/* Pointers as ft__walk_rows makes them, with a row of the kernel for a stretch: its pixels are
+   neighbours in memory. Only those that stick out of the picture are copied, to `patches` [count,
+   k]. x3 on MobileNet's first convolution against copies of all. */
+static void ft__few_rows(const ft__conv *g, const float *x, size_t first, size_t count,
+                         size_t tile_rows, const float *zeros, float *patches, const float **table)
+{
+    size_t line = (size_t)g->width * (size_t)g->channels * g->groups, i;
+    size_t taps = (size_t)g->kernel[0], k = g->k / taps;
+    ft__point at = ft__point_at(first, g->out_height, g->out_width);
+    bool near = g->groups == 1 && g->dilation[1] == 1;
+    for (i = 0; i < ft__pad_to(count, tile_rows); ++i) {
+        const float **to = table + i / tile_rows * tile_rows * taps + i % tile_rows;
+        const float *picture = x + at.picture * (size_t)g->height * line;
+        int row = at.row * g->stride[0] - g->top, column = at.column * g->stride[1] - g->left, ky;
+        bool whole = near && column >= 0 && column + g->kernel[1] <= g->width;
+        for (ky = 0; ky < g->kernel[0]; ++ky, row += g->dilation[0], to += tile_rows) {
+            *to = zeros;
+            if (row < 0 || row >= g->height) continue;
+            if (whole) *to = picture + (size_t)row * line + column * g->channels;
+            else {
+                float *patch = patches + (i < count ? i : count - 1) * g->k + (size_t)ky * k;
+                ft__patch_line(g, picture + (size_t)row * line, column, patch);
+                *to = patch;
+            }
+        }
+        if (i + 1 < count) ft__point_next(&at, g->out_height, g->out_width);
+    }
+}
+
+/* ---- Depthwise: y[c] = or += sum over rows and columns of a window of x[c] w[c], for `count`
    neighbours with windows of one form. All three directions are that: forward and the input's
    gradient over the kernel, the weight's gradient over the pixels. ---- */
 typedef struct ft__window_sum {
     const float *x, *w;
     float *y;
+    const float *bias;              /* NULL: none */
+    bool add;                       /* to what is in y, instead of starting from the bias */
+    bool clamp;                     /* the sums, to [low, high] */
+    float low, high;
     size_t channels;
     int rows, columns, count;
     ptrdiff_t x_row, x_column, w_row, w_column;
@@ -2797,40 +2955,84 @@ typedef struct ft__window_sum {
     size_t x_step, w_step, y_step;  /* from channel to channel: 1, or the outputs of a channel */
 } ft__window_sum;
 
-FT__INLINE void ft__window_sum_lanes(const ft__window_sum *s, size_t c, int lanes)
+/* Channels from `c` on, one by one: the oracle of what follows. */
+static void ft__window_sum_plain(const ft__window_sum *s, size_t c)
 {
-    int n, r, i, l;
-    for (n = 0; n < s->count; ++n) {
-        float sum[16], *y = s->y + n * s->y_next + c;
-        for (l = 0; l < lanes; ++l) sum[l] = y[l];
-        for (r = 0; r < s->rows; ++r) {
-            const float *x = s->x + n * s->x_next + r * s->x_row + c, *w = s->w + r * s->w_row + c;
-            for (i = 0; i < s->columns; ++i, x += s->x_column, w += s->w_column)
-                for (l = 0; l < lanes; ++l) sum[l] += x[l] * w[l];
-        }
-        for (l = 0; l < lanes; ++l) y[l] = sum[l];
-    }
-}
-
-FT__INLINE void ft__window_sum_body(const ft__window_sum *s)
-{
-    size_t c = 0;
     int n, r, i;
-    if (s->x_step == 1 && s->w_step == 1 && s->y_step == 1) {
-        for (; c + 16 <= s->channels; c += 16) ft__window_sum_lanes(s, c, 16);
-        for (; c + 8 <= s->channels; c += 8) ft__window_sum_lanes(s, c, 8);
-    }
     for (; c < s->channels; ++c)
-        for (n = 0; n < s->count; ++n)
+        for (n = 0; n < s->count; ++n) {
+            float *y = s->y + n * s->y_next + (ptrdiff_t)(c * s->y_step), sum;
+            sum = s->add ? *y : s->bias ? s->bias[c * s->y_step] : 0;
             for (r = 0; r < s->rows; ++r)
                 for (i = 0; i < s->columns; ++i)
-                    s->y[n * s->y_next + (ptrdiff_t)(c * s->y_step)]
-                        += s->x[n * s->x_next + r * s->x_row + i * s->x_column
+                    sum += s->x[n * s->x_next + r * s->x_row + i * s->x_column
                                 + (ptrdiff_t)(c * s->x_step)]
                         * s->w[r * s->w_row + i * s->w_column + (ptrdiff_t)(c * s->w_step)];
+            *y = s->clamp ? ft__clamp(sum, s->low, s->high) : sum;
+        }
 }
 
-FT__LEVELS(ft__window_sum_run, (const ft__window_sum *s), ft__window_sum_body(s))
+/* The same for a vector of channels of `many` neighbours at once: each weight is read once for all
+   of them, and their sums do not wait for each other. */
+#define FT__WINDOW(name, attributes, tile, lanes)                                                 \
+    attributes FT__INLINE void name##_block(const ft__window_sum *s, size_t c, int n, int many)   \
+    {                                                                                             \
+        FT__FUSED                                                                                 \
+        tile##_vector sum[4], low = s->low - (tile##_vector){0};                                  \
+        tile##_vector high = s->high - (tile##_vector){0};                                        \
+        const float *x = s->x + n * s->x_next + c, *w = s->w + c;                                 \
+        float *y = s->y + n * s->y_next + c;                                                      \
+        int r, i, j;                                                                              \
+        FT__UNROLL for (j = 0; j < many; ++j) {                                                   \
+            if (s->add) sum[j] = *(const tile##_loose *)(const void *)(y + j * s->y_next);        \
+            else if (s->bias) sum[j] = *(const tile##_loose *)(const void *)(s->bias + c);        \
+            else sum[j] = (tile##_vector){0};                                                     \
+        }                                                                                         \
+        for (r = 0; r < s->rows; ++r)                                                             \
+            for (i = 0; i < s->columns; ++i) {                                                    \
+                const float *at = x + r * s->x_row + i * s->x_column;                             \
+                tile##_vector right = *(const tile##_loose *)(const void *)                       \
+                    (w + r * s->w_row + i * s->w_column);                                         \
+                FT__UNROLL for (j = 0; j < many; ++j)                                             \
+                    sum[j] += *(const tile##_loose *)(const void *)(at + j * s->x_next) * right;  \
+            }                                                                                     \
+        FT__UNROLL for (j = 0; j < many; ++j) {                                                   \
+            if (s->clamp) sum[j] = tile##_clamp(sum[j], low, high);                               \
+            *(tile##_loose *)(void *)(y + j * s->y_next) = sum[j];                                \
+        }                                                                                         \
+    }                                                                                             \
+    attributes static size_t name(const ft__window_sum *s, size_t c)                              \
+    {                                                                                             \
+        int n;                                                                                    \
+        for (; c + lanes <= s->channels; c += lanes) {                                            \
+            for (n = 0; n + 4 <= s->count; n += 4) name##_block(s, c, n, 4);                      \
+            for (; n < s->count; ++n) name##_block(s, c, n, 1);                                   \
+        }                                                                                         \
+        return c;                                                                                 \
+    }
+#ifdef FT__X86
+FT__WINDOW(ft__window_sse2, __attribute__((target("sse2"))), ft__tile_sse2, 4)
+FT__WINDOW(ft__window_avx2, __attribute__((target("avx2,fma"))), ft__tile_avx2, 8)
+FT__WINDOW(ft__window_avx512, __attribute__((target("avx512f"))), ft__tile_avx512, 16)
+#elif defined(FT__ARM)
+FT__WINDOW(ft__window_neon, , ft__tile_neon, 4)
+#endif
+
+static void ft__window_sum_run(const ft__context *context, const ft__window_sum *s)
+{
+    size_t c = 0;
+    if (s->x_step == 1 && s->w_step == 1 && s->y_step == 1) {
+#ifdef FT__X86
+        if (context->simd == FT__SIMD_AVX512) c = ft__window_avx512(s, c);
+        if (context->simd >= FT__SIMD_AVX2) c = ft__window_avx2(s, c);
+        if (context->simd == FT__SIMD_SSE2) c = ft__window_sse2(s, c);
+#elif defined(FT__ARM)
+        if (context->simd == FT__SIMD_NEON) c = ft__window_neon(s, c);
+#endif
+    }
+    (void)context;
+    ft__window_sum_plain(s, c);
+}
 
 #if defined(__GNUC__) && !defined(__clang__) && !defined(FINETUNE_NO_SIMD)
 #pragma GCC pop_options
@@ -3293,41 +3495,63 @@ static ft__node *ft__get_node(const ft_model *m, ft_node node)
 typedef struct ft__turn_job {
     const float *from;
     float *to;
-    size_t rows, columns;
+    size_t channels, plane, strips; /* strips of a picture's pixels, one an index */
+    int direction;
     bool add;
 } ft__turn_job;
 
-static void ft__turn_sample(void *context, int sample)
+enum { FT__TO_LAST = 0, FT__TO_FIRST = 1 };
+#define FT__TURN_STRIP ((size_t)2048)
+
+/* Channels [begin, begin + some) of pixels [first, end). */
+FT__INLINE void ft__turn_some(const ft__turn_job *job, size_t sample, size_t first, size_t end,
+                              size_t begin, size_t some)
 {
-    const ft__turn_job *job = (const ft__turn_job *)context;
-    const float *from = job->from + (size_t)sample * job->rows * job->columns;
-    float *to = job->to + (size_t)sample * job->rows * job->columns;
-    size_t begin, r, c;
-    for (begin = 0; begin < job->rows; begin += 16) { /* a strip whose lines stay in the cache */
-        size_t end = job->rows - begin < 16 ? job->rows : begin + 16;
-        for (c = 0; c < job->columns; ++c)
-            for (r = begin; r < end; ++r) {
-                float *at = &to[c * job->rows + r];
-                *at = job->add ? *at + from[r * job->columns + c] : from[r * job->columns + c];
-            }
-    }
+    size_t at = sample * job->channels * job->plane + begin, p, c;
+    for (p = first; p < end; ++p)
+        for (c = 0; c < some; ++c) {
+            size_t one = at + p * job->channels + c;
+            size_t other = at - begin + (begin + c) * job->plane + p;
+            const float *from = job->from + (job->direction == FT__TO_LAST ? other : one);
+            float *to = job->to + (job->direction == FT__TO_LAST ? one : other);
+            *to = job->add ? *to + *from : *from;
+        }
 }
 
-enum { FT__TO_LAST = 0, FT__TO_FIRST = 1 };
+static void ft__turn_strip(void *context, int index)
+{
+    const ft__turn_job *job = (const ft__turn_job *)context;
+    size_t sample = (size_t)index / job->strips, begin;
+    size_t first = (size_t)index % job->strips * FT__TURN_STRIP, end = first + FT__TURN_STRIP;
+    if (end > job->plane) end = job->plane;
+    if (job->channels == 3 && job->direction == FT__TO_LAST && !job->add) {
+        float *to = job->to + (sample * job->plane + first) * 3;
+        const float *from = job->from + sample * job->plane * 3 + first;
+        for (; first < end; ++first, ++from, to += 3) { /* photos */
+            to[0] = from[0];
+            to[1] = from[job->plane];
+            to[2] = from[2 * job->plane];
+        }
+        return;
+    }
+    for (begin = 0; begin < job->channels; begin += 16) /* lines that stay in the cache */
+        ft__turn_some(job, sample, first, end, begin,
+                      job->channels - begin < 16 ? job->channels - begin : 16);
+}
 
 /* Between [N, C, H, W] in that order and channels last. */
 static void ft__turn(ft__context *c, const ft_shape *shape, int direction, const float *from,
                      float *to, bool add)
 {
-    size_t channels = (size_t)shape->size[1];
-    size_t plane = (size_t)shape->size[2] * (size_t)shape->size[3];
     ft__turn_job job;
     job.from = from;
     job.to = to;
-    job.rows = direction == FT__TO_LAST ? channels : plane;
-    job.columns = direction == FT__TO_LAST ? plane : channels;
+    job.channels = (size_t)shape->size[1];
+    job.plane = (size_t)shape->size[2] * (size_t)shape->size[3];
+    job.strips = (job.plane + FT__TURN_STRIP - 1) / FT__TURN_STRIP;
+    job.direction = direction;
     job.add = add;
-    ft__parallel(c, shape->size[0], ft__turn_sample, &job);
+    ft__parallel(c, shape->size[0] * (int)job.strips, ft__turn_strip, &job);
 }
 
 static ft_status ft__set_architecture(ft_model *m, const char *name)
@@ -3770,6 +3994,14 @@ static void ft__activate(int op, const ft__options *options, float *values, size
     }
 }
 
+/* Whether it only keeps numbers within bounds, which kernels do while those are in registers. */
+static bool ft__is_clamp(int op, float *low, float *high)
+{
+    *low = 0;
+    *high = op == FT__OP_relu6 ? 6.0f : (float)HUGE_VAL;
+    return op == FT__OP_relu || op == FT__OP_relu6;
+}
+
 /* Whether a layer that is trained may apply it: then only the output is kept. */
 static bool ft__can_fuse_trained(int op) { return op >= FT__OP_sigmoid && op <= FT__OP_relu6; }
 
@@ -4145,6 +4377,8 @@ static ft__conv ft__conv_of_call(const ft__call *call)
 
 /* ---- Depthwise: one input channel to a kernel, `outputs` kernels to a channel. The weights are
    copied as [tap][output channel]; each output row, input row or picture is one index. ---- */
+#define FT__DEPTHWISE_WORK ((size_t)1 << 15) /* multiply-adds of an index: a few microseconds */
+
 static size_t ft__depthwise_room(const ft__conv *g, bool training)
 {
     size_t weights = g->k * g->groups * (size_t)g->outputs;
@@ -4170,9 +4404,10 @@ static void ft__depthwise_run(const ft__call *call, const ft__conv *g, ft__windo
     s.y_step = y_is_input ? 1 : outputs;
     s.w_step = outputs;
     for (o = 0; o < outputs; ++o) {
-        ft__window_sum_run[call->context->simd](&s);
+        ft__window_sum_run(call->context, &s);
         if (!x_is_input) s.x += 1;
         if (!y_is_input) s.y += 1;
+        if (s.bias) s.bias += 1;
         s.w += 1;
     }
 }
@@ -4186,54 +4421,82 @@ static void ft__taps_inside(int count, int dilation, int at, int size, int *firs
     if (*first > *last) *first = *last;
 }
 
-static void ft__depthwise_forward_row(void *context, int index)
+/* How many columns from `column` on meet the input in the same places: *left and *right, as
+   ft__taps_inside gives them. */
+static int ft__depthwise_alike(const ft__conv *g, int column, int *left, int *right)
 {
-    const ft__call *call = (const ft__call *)context;
-    ft__conv g = ft__conv_of_call(call);
-    size_t channels = g.groups * (size_t)g.outputs, i;
-    int row = index % g.out_height, column, y = row * g.stride[0] - g.top, top, bottom;
+    int x = column * g->stride[1] - g->left, count, next_left, next_right;
+    int room = g->width - 1 - (g->kernel[1] - 1) * g->dilation[1] - x; /* to the right */
+    ft__taps_inside(g->kernel[1], g->dilation[1], x, g->width, left, right);
+    if (x >= 0 && room >= 0) {
+        count = room / g->stride[1] + 1; /* all that see a whole kernel */
+        return count < g->out_width - column ? count : g->out_width - column;
+    }
+    for (count = 1; column + count < g->out_width; ++count) {
+        ft__taps_inside(g->kernel[1], g->dilation[1], x + count * g->stride[1], g->width,
+                        &next_left, &next_right);
+        if (next_left != *left || next_right != *right) break;
+    }
+    return count;
+}
+
+static void ft__depthwise_forward_row(const ft__call *call, ft__conv g, int index)
+{
+    size_t channels = g.groups * (size_t)g.outputs;
+    int y = index % g.out_height * g.stride[0] - g.top, column, top, bottom, left, right;
     const float *picture = call->input[0].value + (size_t)(index / g.out_height)
         * (size_t)g.height * (size_t)g.width * g.groups;
     float *to = call->output.value + (size_t)index * (size_t)g.out_width * channels;
-    const float *bias = call->input_count > 2 ? call->input[2].value : NULL;
     ft__window_sum s;
     ft__taps_inside(g.kernel[0], g.dilation[0], y, g.height, &top, &bottom);
-    for (i = 0; i < (size_t)g.out_width * channels; ++i) to[i] = bias ? bias[i % channels] : 0;
     memset(&s, 0, sizeof s);
+    s.bias = call->input_count > 2 ? call->input[2].value : NULL;
+    s.clamp = ft__is_clamp(call->fused, &s.low, &s.high);
     s.rows = bottom - top;
     s.x_column = g.dilation[1] * (ptrdiff_t)g.groups;
     s.x_row = g.dilation[0] * (ptrdiff_t)g.width * (ptrdiff_t)g.groups;
     s.x_next = g.stride[1] * (ptrdiff_t)g.groups;
     s.w_column = s.y_next = (ptrdiff_t)channels;
     s.w_row = g.kernel[1] * s.w_column;
-    for (column = 0; s.rows > 0 && column < g.out_width; column += s.count) {
-        int x = column * g.stride[1] - g.left, left, right, next_left, next_right;
-        ft__taps_inside(g.kernel[1], g.dilation[1], x, g.width, &left, &right);
-        for (s.count = 1; column + s.count < g.out_width; ++s.count) {
-            ft__taps_inside(g.kernel[1], g.dilation[1], x + s.count * g.stride[1], g.width,
-                            &next_left, &next_right);
-            if (next_left != left || next_right != right) break;
-        }
-        s.columns = right - left;
-        if (s.columns == 0) continue;
+    for (column = 0; column < g.out_width; column += s.count) {
+        s.count = ft__depthwise_alike(&g, column, &left, &right);
+        s.columns = s.rows > 0 ? right - left : 0;
         s.y = to + (size_t)column * channels;
-        s.x = picture + ((ptrdiff_t)(y + top * g.dilation[0]) * g.width + x
-                         + left * g.dilation[1]) * (ptrdiff_t)g.groups;
+        s.x = picture;
+        if (s.columns > 0)
+            s.x += ((ptrdiff_t)(y + top * g.dilation[0]) * g.width + column * g.stride[1] - g.left
+                    + left * g.dilation[1]) * (ptrdiff_t)g.groups;
         s.w = (call->prepared ? call->prepared : call->workspace)
             + (size_t)(top * g.kernel[1] + left) * channels;
         ft__depthwise_run(call, &g, s, true, false);
     }
-    if (call->fused)
-        ft__activate(call->fused, call->fused_options, call->output.value + (size_t)index
-                     * (size_t)g.out_width * channels, (size_t)g.out_width * channels);
+    if (call->fused && !s.clamp)
+        ft__activate(call->fused, call->fused_options, to, (size_t)g.out_width * channels);
+}
+
+/* Rows of a result that an index of a parallel loop makes: less is not worth the hand-over. */
+static int ft__depthwise_band(const ft__conv *g, int width)
+{
+    size_t row = (size_t)width * g->groups * (size_t)g->outputs * g->k;
+    return 1 + (int)(FT__DEPTHWISE_WORK / row);
+}
+
+static void ft__depthwise_forward_band(void *context, int index)
+{
+    const ft__call *call = (const ft__call *)context;
+    ft__conv g = ft__conv_of_call(call);
+    int band = ft__depthwise_band(&g, g.out_width), rows = (int)g.batch * g.out_height, row;
+    for (row = index * band; row < (index + 1) * band && row < rows; ++row)
+        ft__depthwise_forward_row(call, g, row);
 }
 
 static void ft__depthwise_forward(const ft__call *call, const ft__conv *g)
 {
+    int band = ft__depthwise_band(g, g->out_width);
     if (!call->prepared || call->prepare)
         ft__depthwise_weights(call, g, call->prepared ? call->prepared : call->workspace);
-    ft__parallel(call->context, (int)g->batch * g->out_height, ft__depthwise_forward_row,
-                 (void *)(uintptr_t)call);
+    ft__parallel(call->context, ((int)g->batch * g->out_height + band - 1) / band,
+                 ft__depthwise_forward_band, (void *)(uintptr_t)call);
 }
 
 /* One direction of the taps that lead from an input place back to outputs: the first tap, how many,
@@ -4258,6 +4521,7 @@ static void ft__depthwise_dilated(const ft__call *call, const ft__conv *g, const
 {
     size_t channels = g->groups * (size_t)g->outputs;
     int tap;
+    s.add = true;
     s.rows = s.columns = s.count = 1;
     for (tap = 0; tap < g->kernel[0] * g->kernel[1]; ++tap) {
         int y = row - tap / g->kernel[1] * g->dilation[0];
@@ -4271,10 +4535,8 @@ static void ft__depthwise_dilated(const ft__call *call, const ft__conv *g, const
     }
 }
 
-static void ft__depthwise_input_row(void *context, int index)
+static void ft__depthwise_input_row(const ft__call *call, ft__conv g, int index)
 {
-    const ft__call *call = (const ft__call *)context;
-    ft__conv g = ft__conv_of_call(call);
     size_t channels = g.groups * (size_t)g.outputs;
     int row = index % g.height + g.top, phase, at, tap_y = 0, tap_x = 0, y = 0, x = 0;
     int stride = g.stride[1], next_tap = 0, next_x = 0;
@@ -4286,6 +4548,7 @@ static void ft__depthwise_input_row(void *context, int index)
         s.y = dx + (size_t)at * g.groups;
         ft__depthwise_dilated(call, &g, dy, row, at + g.left, s);
     }
+    s.add = true;
     s.rows = ft__taps_back(g.kernel[0], g.stride[0], row, g.out_height, &tap_y, &y);
     if (g.dilation[0] != 1 || g.dilation[1] != 1 || s.rows == 0) return;
     s.x_column = -(ptrdiff_t)channels;
@@ -4309,6 +4572,15 @@ static void ft__depthwise_input_row(void *context, int index)
         }
 }
 
+static void ft__depthwise_input_band(void *context, int index)
+{
+    const ft__call *call = (const ft__call *)context;
+    ft__conv g = ft__conv_of_call(call);
+    int band = ft__depthwise_band(&g, g.width), rows = (int)g.batch * g.height, row;
+    for (row = index * band; row < (index + 1) * band && row < rows; ++row)
+        ft__depthwise_input_row(call, g, row);
+}
+
 /* The weight's gradient of one picture, [tap][output channel], in the picture's own memory. */
 static void ft__depthwise_weight_picture(void *context, int index)
 {
@@ -4330,6 +4602,7 @@ static void ft__depthwise_weight_picture(void *context, int index)
             if (y < 0 || y >= g.height || first == last) continue;
             memset(&s, 0, sizeof s);
             s.y = sum + (size_t)tap * channels;
+            s.add = true;
             s.rows = s.count = 1;
             s.columns = last - first;
             s.x = x + ((ptrdiff_t)y * g.width + from + first * g.stride[1])
@@ -4345,11 +4618,12 @@ static void ft__depthwise_backward(const ft__call *call, const ft__conv *g)
 {
     size_t channels = g->groups * (size_t)g->outputs, room = ft__pad_to(g->k * channels, 16);
     size_t picture, c, tap;
+    int band = ft__depthwise_band(g, g->width);
     if (call->input[0].gradient) {
         if (call->input[0].fresh) ft__zero(call->context, &call->input[0]);
         ft__depthwise_weights(call, g, call->workspace);
-        ft__parallel(call->context, (int)g->batch * g->height, ft__depthwise_input_row,
-                     (void *)(uintptr_t)call);
+        ft__parallel(call->context, ((int)g->batch * g->height + band - 1) / band,
+                     ft__depthwise_input_band, (void *)(uintptr_t)call);
     }
     if (!call->input[1].gradient) return;
     ft__parallel(call->context, (int)g->batch, ft__depthwise_weight_picture,
@@ -4403,7 +4677,9 @@ static ft__conv_room ft__conv_room_of(const ft__context *c, const ft__conv *g, b
     size_t pointer = sizeof(void *) / sizeof(float);
     ft__conv_room room;
     room.shared = g->groups * ft__packed_right(c, outputs, g->k);
-    room.zeros = ft__pad_to(ft__largest_of(channels, outputs), 16);
+    room.zeros = ft__largest_of(channels, outputs);
+    if (ft__few_channels(g)) room.zeros = ft__largest_of(room.zeros, g->k);
+    room.zeros = ft__pad_to(room.zeros, 16);
     room.lists = ft__pad_to(3 * taps, 16);
     room.table = ft__pad_to(taps * block * pointer, 16);
     room.slot = room.table + (ft__few_channels(g) ? block * g->k : 0);
@@ -4431,6 +4707,7 @@ typedef struct ft__conv_run {
     size_t group;           /* the one that is worked on, where they come one after another */
     size_t parts;           /* into how many the columns of the result are parted */
     int phase[2];           /* dx with a stride: the first row and column of the grid */
+    size_t *next;           /* the next piece that nobody has taken */
 } ft__conv_run;
 
 static ft__conv_run ft__conv_start(const ft__call *call, const ft__conv *g)
@@ -4517,18 +4794,14 @@ static void ft__conv_rows(const ft__conv_run *run, const ft__piece *piece, size_
 {
     const ft__conv *g = &run->g;
     ft__walk w = run->walk;
-    size_t padded = ft__pad_to(piece->count, run->tile->rows), i;
-    float *patches = (float *)(void *)table + run->room.table;
+    bool few = ft__few_channels(g);
     w.from += group * w.channels;
-    *taps = ft__few_channels(g) ? 1 : (size_t)w.taps;
-    *k = ft__few_channels(g) ? g->k : w.channels;
-    if (!ft__few_channels(g)) {
-        ft__walk_rows(&w, piece->first, piece->count, run->tile->rows, table);
-        return;
-    }
-    ft__patches(g, w.from, piece->first, piece->count, patches);
-    for (i = 0; i < padded; ++i)
-        table[i] = patches + (i < piece->count ? i : piece->count - 1) * g->k;
+    *taps = (size_t)(few ? g->kernel[0] : w.taps);
+    *k = g->k / *taps;
+    if (few)
+        ft__few_rows(g, w.from, piece->first, piece->count, run->tile->rows, w.zeros,
+                     (float *)(void *)table + run->room.table, table);
+    else ft__walk_rows(&w, piece->first, piece->count, run->tile->rows, table);
 }
 
 static void ft__conv_forward_slot(void *context, int slot)
@@ -4540,22 +4813,24 @@ static void ft__conv_forward_slot(void *context, int slot)
     size_t outputs = (size_t)g->outputs, stride = g->groups * outputs;
     const float **table = (const float **)(void *)(run->slots + (size_t)slot * run->room.slot);
     const float *bias = call->input_count > 2 ? call->input[2].value : NULL;
-    for (i = (size_t)slot; i < pieces * g->groups; i += (size_t)call->context->threads) {
+    ft__finish f;
+    f.clamp = ft__is_clamp(call->fused, &f.low, &f.high);
+    f.stride = stride;
+    FT__PIECES(i, run->next, slot, call->context->threads, pieces * g->groups) {
         size_t group = i / pieces;
         ft__piece piece = ft__conv_piece(run, i % pieces, points, outputs);
-        float *y = call->output.value + piece.first * stride + group * outputs + piece.column;
+        f.y = call->output.value + piece.first * stride + group * outputs + piece.column;
+        f.count = piece.count;
+        f.columns = piece.columns;
+        f.bias = bias ? bias + group * outputs + piece.column : NULL;
         ft__conv_rows(run, &piece, group, table, &taps, &k);
-        for (r = 0; bias && r < piece.count; ++r)
-            ft__copy_numbers(y + r * stride, bias + group * outputs + piece.column, piece.columns);
         ft__multiply_rows(run->tile, table, piece.count, taps, k,
                           run->shared + group * ft__packed_right(call->context, outputs, g->k)
                               + piece.column * g->k,
-                          piece.columns, y, stride, bias != NULL);
-        if (call->fused && piece.columns == stride)
-            ft__activate(call->fused, call->fused_options, y, piece.count * stride);
-        else
-            for (r = 0; call->fused && r < piece.count; ++r)
-                ft__activate(call->fused, call->fused_options, y + r * stride, piece.columns);
+                          piece.columns, f.y, stride, false);
+        if (f.bias || f.clamp) ft__finish_run(call->context, &f);
+        for (r = 0; call->fused && !f.clamp && r < piece.count; ++r)
+            ft__activate(call->fused, call->fused_options, f.y + r * stride, piece.columns);
     }
 }
 
@@ -4563,7 +4838,7 @@ static void ft__conv_forward(const ft__call *call, const ft__conv *g)
 {
     ft__conv_run run = ft__conv_start(call, g);
     ft__weight_pack pack;
-    size_t group;
+    size_t group, next = 0;
     ft__conv_walk_input(&run);
     run.parts = ft__conv_parts(&run, g->batch * g->p, (size_t)g->outputs);
     pack.n = (size_t)g->outputs;
@@ -4578,6 +4853,7 @@ static void ft__conv_forward(const ft__call *call, const ft__conv *g)
         pack.to = run.shared + group * ft__packed_right(call->context, pack.n, g->k);
         ft__pack_weights(call->context, &pack);
     }
+    run.next = &next;
     ft__parallel(call->context, call->context->threads, ft__conv_forward_slot, &run);
 }
 
@@ -4638,7 +4914,7 @@ static void ft__conv_input_slot(void *context, int slot)
     const float **table = (const float **)(void *)(run->slots + (size_t)slot * run->room.slot);
     float *aside = (float *)(void *)table + run->room.table;
     bool direct = g->stride[0] == 1 && g->stride[1] == 1;
-    for (i = (size_t)slot; i < pieces; i += (size_t)run->call->context->threads) {
+    FT__PIECES(i, run->next, slot, run->call->context->threads, pieces) {
         ft__piece piece = ft__conv_piece(run, i, points, channels);
         float *dx = run->call->input[0].gradient + run->group * channels + piece.column;
         ft__walk_rows(w, piece.first, piece.count, run->tile->rows, table);
@@ -4657,6 +4933,7 @@ static void ft__conv_input_gradient(ft__conv_run *run)
     const ft__call *call = run->call;
     ft__weight_pack pack;
     int phase, phases = g->stride[0] * g->stride[1];
+    size_t next;
     pack.n = (size_t)g->channels;
     pack.k = (size_t)g->outputs;
     pack.n_step = (size_t)g->kernel[0] * (size_t)g->kernel[1];
@@ -4675,6 +4952,8 @@ static void ft__conv_input_gradient(ft__conv_run *run)
             pack.weight = call->input[1].value + run->group * (size_t)g->outputs * g->k;
             pack.to = run->shared;
             ft__pack_weights(call->context, &pack);
+            next = 0;
+            run->next = &next;
             ft__parallel(call->context, call->context->threads, ft__conv_input_slot, run);
         }
 }
