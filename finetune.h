@@ -8750,7 +8750,8 @@ static void ft__cl_loss_mean(const ft__call *call, cl_mem each, size_t count, si
 static void ft__cl_entropy_forward(const ft__call *call)
 {
     bool hard = call->node->op == FT__OP_cross_entropy;
-    size_t count = (size_t)call->input[0].shape.size[0];
+    size_t classes = (size_t)call->input[0].shape.size[call->input[0].shape.rank - 1];
+    size_t count = ft__count(&call->input[0]) / classes;
     cl_mem each = ft__device_scratch(call->context, FT__SCRATCH_SUMS, 2 * count * sizeof(float));
     ft__launch l = ft__start(call->context, hard ? "cross_entropy_forward"
                                                  : "soft_cross_entropy_forward");
@@ -8759,7 +8760,7 @@ static void ft__cl_entropy_forward(const ft__call *call)
     ft__pass_memory(&l, call->saved, ft__count(&call->input[0]), FT__WRITE);
     ft__pass_buffer(&l, each);
     ft__pass_int(&l, count);
-    ft__pass_int(&l, (size_t)call->input[0].shape.size[1]);
+    ft__pass_int(&l, classes);
     if (hard) ft__pass_float(&l, call->node->options.loss.label_smoothing);
     ft__go(&l, count);
     ft__cl_loss_mean(call, each, count, hard ? 0 : count);
@@ -8768,6 +8769,7 @@ static void ft__cl_entropy_forward(const ft__call *call)
 static void ft__cl_entropy_backward(const ft__call *call)
 {
     bool hard = call->node->op == FT__OP_cross_entropy;
+    size_t classes = (size_t)call->input[0].shape.size[call->input[0].shape.rank - 1];
     size_t count = ft__count(&call->input[0]);
     float *dx = ft__started(call, 0);
     ft__launch l = ft__start(call->context, hard ? "cross_entropy_backward"
@@ -8777,8 +8779,8 @@ static void ft__cl_entropy_backward(const ft__call *call)
     ft__pass_value(&l, &call->input[1]);
     ft__pass_memory(&l, call->output.gradient, 1, FT__READ);
     ft__pass_memory(&l, dx, count, FT__READ | FT__WRITE);
-    ft__pass_int(&l, (size_t)call->input[0].shape.size[0]);
-    ft__pass_int(&l, (size_t)call->input[0].shape.size[1]);
+    ft__pass_int(&l, count / classes);
+    ft__pass_int(&l, classes);
     if (hard) ft__pass_float(&l, call->node->options.loss.label_smoothing);
     ft__go(&l, count);
 }

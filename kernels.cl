@@ -945,6 +945,8 @@ __kernel void embed(__global const float *from, __global float *to, int count, e
 /* p = softmax(x) [N, classes], kept for backward; each[n] = -sum q log p, q as in section 8.7;
    each[N + n] = whether the label counts */
 FINETUNE_LINE FINETUNE_CL(cross_entropy_forward,
+int is_ignored(int label) { return label == -1 || label == -100; }
+
 __kernel void cross_entropy_forward(__global const float *x, __global const int *labels,
                                     __global float *p, __global float *each, int count,
                                     int classes, float smoothing)
@@ -965,9 +967,9 @@ __kernel void cross_entropy_forward(__global const float *x, __global const int 
     if (label >= 0 && label < classes)
         loss = (1.0f - smoothing) * -(x[label] - largest - log(sum))
             + smoothing * all / (float)classes;
-    else if (label != -100) loss = NAN;
+    else if (!is_ignored(label)) loss = NAN;
     each[n] = loss;
-    each[count + n] = label == -100 ? 0.0f : 1.0f;
+    each[count + n] = is_ignored(label) ? 0.0f : 1.0f;
 }
 )
 
@@ -999,7 +1001,7 @@ __kernel void cross_entropy_backward(__global const float *p, __global const int
     int i = get_global_id(0), n = i / classes, label, k, counted = 0;
     float scale;
     if (i >= count * classes) return;
-    for (k = 0; k < count; ++k) counted += labels[k] != -100;
+    for (k = 0; k < count; ++k) counted += !is_ignored(labels[k]);
     label = labels[n];
     if (label < 0 || label >= classes) return;
     scale = dloss[0] / (float)counted;
