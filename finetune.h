@@ -62,12 +62,14 @@
      [SECTION] 12.6 Unicode
      [SECTION] 12.7 Tokenisers
      [SECTION] 12.8 Tokeniser files
+     [SECTION] 12.9 Files of rows
      [SECTION] 13 Ready-made networks
      [SECTION] 14.1 Images
      [SECTION] 14.2 Data sources
      [SECTION] 14.2.1 Image folders
      [SECTION] 14.3 Metrics
      [SECTION] 14.4 Fit
+     [SECTION] 14.4.1 The run
      [SECTION] 14.5 The default recipe
      [SECTION] 14.6 Evaluate and predict
      [SECTION] 15 Public functions
@@ -101,7 +103,8 @@
                 reports both.
      prefix     what comes before the first trained parameter. It runs in inference form (batch
                 norm folded into the convolution), and ft_fit keeps its outputs in memory, so that
-                each picture goes through it once, not once an epoch.
+                each picture goes through it once, not once an epoch; with ft_desc.cache, once for
+                all runs with the same weights and pictures.
      view       a picture as it is (view 0), or augmented (others): shifted, cropped, mirrored.
 
    OWNERSHIP
@@ -267,6 +270,10 @@ typedef struct ft_desc {
     const char *opencl_library;   /* the OpenCL loader's path; default: the system's */
     const char *clblast_library;  /* likewise */
     const char *kernels_path;     /* compile this kernels.cl instead of the one built in */
+    /* A folder, which must exist, for what took long to compute and may be wanted by the next run:
+       the outputs of frozen layers, and which pictures can be read. Nothing is taken from it but
+       what was made from the same weights, preprocessing and bytes of files. NULL: none. */
+    const char *cache;
 } ft_desc;
 /* ---- Building a network ---- */
 
@@ -462,6 +469,9 @@ typedef struct ft_source {
     const char *(*name)(void *user, int index);   /* optional: e.g. the file's name */
     const char *(*class_name)(void *user, int c); /* optional */
     void (*release)(void *user);                  /* optional: called once, with the ft_data */
+    /* Optional: a hash of all that get() makes this view from, the label among it. Without it
+       nothing of this source is kept in ft_desc.cache. */
+    uint64_t (*digest)(void *user, int index, int view);
 } ft_source;
 
 typedef struct ft_augmentation {
@@ -529,7 +539,8 @@ typedef struct ft_fit_options {
     bool no_cache;          /* compute the frozen prefix anew at each step */
     int views;              /* augmented views per sample for the cached prefix; default 8 */
     bool augment;           /* train on augmented views (the data says which) */
-    size_t cache_bytes;     /* for the outputs of the frozen prefix; default 1 GiB */
+    size_t cache_bytes;     /* memory for the outputs of the frozen prefix; default 1 GiB. More is
+                               read from ft_desc.cache, or without one computed in each epoch */
     const char *checkpoint; /* a file that a killed run continues from; NULL: none */
     int checkpoint_steps;   /* write it every so many steps, besides every epoch; 0: no */
     const char *stage;      /* a name for progress and checkpoint */
@@ -942,7 +953,7 @@ static void *ft__default_allocate(void *user, size_t bytes, size_t alignment)
     unsigned char *raw, *aligned;
     (void)user;
     if (bytes > SIZE_MAX - alignment - sizeof(void *)) return NULL;
-    raw = (unsigned char *)malloc(bytes + alignment + sizeof(void *));
+    raw = (unsigned char *)calloc(1, bytes + alignment + sizeof(void *));
     if (!raw) return NULL;
     aligned = raw + sizeof(void *);
     aligned += (alignment - (uintptr_t)aligned % alignment) % alignment;
@@ -997,7 +1008,9 @@ static void *ft__allocate(ft__context *c, size_t count, size_t size)
         ft__fail(c, FT_MEMORY, "no memory for %zu bytes (%zu are in use)", bytes, c->bytes);
         return NULL;
     }
-    memset(block, 0, bytes);
+    /* Pages that calloc takes fresh from the system are zero, and not there until they are used. */
+    if (c->desc.arena || c->desc.allocator.allocate != ft__default_allocate)
+        memset(block, 0, bytes);
     memcpy(block, &bytes, sizeof bytes);
     c->bytes += bytes;
     if (c->bytes > c->bytes_peak) c->bytes_peak = c->bytes;
@@ -3466,6 +3479,7 @@ struct ft_model {
     ft_node output, loss;
     ft_preprocessing preprocessing;
     char *architecture;     /* "" when it was built by hand */
+    char *cache;            /* ft_desc.cache */
     char *training;         /* JSON: the settings of the last fit; NULL: none */
     char **class_names;
     int class_count;
@@ -13895,6 +13909,211 @@ ft_status ft_set_tokenizer(ft_model *m, ft_tokenizer *t)
 ft_tokenizer *ft_get_tokenizer(const ft_model *m) { return m ? m->tokenizer : NULL; }
 
 /* =============================================================================================
+   [SECTION] 12.9 Files of rows
+   What took long to compute and may be wanted by the next run, in the folder ft_desc.cache: rows
+   of numbers under 64-bit keys, hashes of what each was made from. The files are the library's
+   own, in the machine's byte order, and hold nothing that could not be made anew: whatever is wrong
+   with one (cut, flipped, of another version or network) costs time and a line in the log, and is
+   never an error.
+       "ftrows1\0"; 0x01020304 and the numbers in a row, uint32 both; kind and a checksum, uint64
+       for each row: its key and a checksum of it, uint64 both; its numbers, float32
+   ============================================================================================= */
+enum { FT__ROWS_HEADER = 32, FT__ROW_HEADER = 16 };
+
+typedef struct ft__row_file {
+    ft__context *context;
+    char *path, *partial;   /* written aside, then renamed */
+    void *file;             /* NULL: not open */
+    uint64_t kind;          /* a hash of what all rows were made with */
+    size_t row;             /* numbers in a row */
+    uint64_t count;         /* rows */
+} ft__row_file;
+
+static void ft__rows_header(const ft__row_file *f, unsigned char to[FT__ROWS_HEADER])
+{
+    uint32_t order = 0x01020304, row = (uint32_t)f->row;
+    uint64_t sum;
+    memcpy(to, "ftrows1", 8);
+    memcpy(to + 8, &order, 4);
+    memcpy(to + 12, &row, 4);
+    memcpy(to + 16, &f->kind, 8);
+    sum = ft__hash_bytes(1, to, 24);
+    memcpy(to + 24, &sum, 8);
+}
+
+static uint64_t ft__row_sum(const ft__row_file *f, uint64_t key, const float *values)
+{
+    return ft__hash_bytes(f->kind ^ ft__mix(key), values, f->row * sizeof *values);
+}
+
+static uint64_t ft__row_bytes(const ft__row_file *f)
+{
+    return FT__ROW_HEADER + (uint64_t)f->row * sizeof(float);
+}
+
+/* CACHE/NAME-ID.rows, for rows of so many numbers; false with an error when there is no memory. */
+static bool ft__rows_make(ft__row_file *f, ft__context *c, const char *name, uint64_t id,
+                          uint64_t kind, size_t row)
+{
+    size_t size = strlen(c->desc.cache) + strlen(name) + 64;
+    memset(f, 0, sizeof *f);
+    f->context = c;
+    f->kind = kind;
+    f->row = row;
+    f->path = (char *)ft__allocate(c, size, 1);
+    f->partial = (char *)ft__allocate(c, size, 1);
+    if (!ft__ok(c)) return false;
+    snprintf(f->path, size, "%s/%s-%016llx.rows", c->desc.cache, name, (unsigned long long)id);
+    snprintf(f->partial, size, "%s.partial", f->path);
+    return row <= UINT32_MAX;
+}
+
+static void ft__rows_close(ft__row_file *f)
+{
+    if (f->file) f->context->desc.files.close(f->context->desc.files.user, f->file);
+    f->file = NULL;
+}
+
+static void ft__rows_free(ft__row_file *f)
+{
+    if (!f->context) return;
+    ft__rows_close(f);
+    ft__release(f->context, f->partial);
+    ft__release(f->context, f->path);
+    memset(f, 0, sizeof *f);
+}
+
+/* Opens it for reading; false when there is none, or none that can be trusted. */
+static bool ft__rows_open(ft__row_file *f)
+{
+    const ft_files *files = &f->context->desc.files;
+    unsigned char want[FT__ROWS_HEADER], found[FT__ROWS_HEADER];
+    int64_t size;
+    f->file = files->open(files->user, f->path, false);
+    if (!f->file) return false;
+    size = files->size(files->user, f->file);
+    ft__rows_header(f, want);
+    if (size >= FT__ROWS_HEADER
+        && files->read(files->user, f->file, 0, found, sizeof found) == sizeof found
+        && memcmp(want, found, sizeof want) == 0
+        && ((uint64_t)size - FT__ROWS_HEADER) % ft__row_bytes(f) == 0) {
+        f->count = ((uint64_t)size - FT__ROWS_HEADER) / ft__row_bytes(f);
+        return true;
+    }
+    ft__log(f->context, "%s: made from something else, or damaged: it is made anew", f->path);
+    ft__rows_close(f);
+    return false;
+}
+
+static bool ft__rows_key(const ft__row_file *f, uint64_t at, uint64_t *key)
+{
+    const ft_files *files = &f->context->desc.files;
+    return files->read(files->user, f->file, FT__ROWS_HEADER + at * ft__row_bytes(f), key,
+                       sizeof *key) == sizeof *key;
+}
+
+/* Reads the numbers of row `at`; false when they are not those that were written under the key. */
+static bool ft__rows_read(const ft__row_file *f, uint64_t at, uint64_t key, float *to)
+{
+    const ft_files *files = &f->context->desc.files;
+    uint64_t start = FT__ROWS_HEADER + at * ft__row_bytes(f), head[2];
+    size_t bytes = f->row * sizeof *to;
+    return at < f->count && files->read(files->user, f->file, start, head, sizeof head)
+                            == sizeof head && head[0] == key
+        && files->read(files->user, f->file, start + FT__ROW_HEADER, to, bytes) == bytes
+        && head[1] == ft__row_sum(f, key, to);
+}
+
+/* Starts a new file aside; false, with a line in the log, when that cannot be. */
+static bool ft__rows_create(ft__row_file *f)
+{
+    const ft_files *files = &f->context->desc.files;
+    unsigned char header[FT__ROWS_HEADER];
+    f->count = 0;
+    f->file = files->open(files->user, f->partial, true);
+    ft__rows_header(f, header);
+    if (f->file && files->write(files->user, f->file, header, sizeof header) == sizeof header)
+        return true;
+    ft__log(f->context, "%s: cannot be written: nothing is kept for the next run", f->partial);
+    ft__rows_close(f);
+    return false;
+}
+
+static bool ft__rows_add(ft__row_file *f, uint64_t key, const float *values)
+{
+    const ft_files *files = &f->context->desc.files;
+    uint64_t head[2];
+    size_t bytes = f->row * sizeof *values;
+    head[0] = key;
+    head[1] = ft__row_sum(f, key, values);
+    f->count += 1;
+    return files->write(files->user, f->file, head, sizeof head) == sizeof head
+        && files->write(files->user, f->file, values, bytes) == bytes;
+}
+
+/* Ends a new file and puts it in the place of the old one, if all rows were written. */
+static bool ft__rows_finish(ft__row_file *f, bool written)
+{
+    const ft_files *files = &f->context->desc.files;
+    written = files->close(files->user, f->file) && written;
+    f->file = NULL;
+    if (written && files->rename(files->user, f->partial, f->path)) return true;
+    files->remove(files->user, f->partial);
+    ft__log(f->context, "%s: cannot be written: nothing is kept for the next run", f->path);
+    return false;
+}
+
+/* ---- Which of the wanted keys a file has: a hash table of them; equal keys in a chain ---- */
+typedef struct ft__key_table {
+    const uint64_t *keys;   /* [count]; 0: not wanted */
+    int *first;             /* [mask + 1], the index of a key plus one */
+    int *next;              /* [count], of the same key; -1: none */
+    size_t mask;
+} ft__key_table;
+
+static void ft__key_table_free(ft__context *c, ft__key_table *table)
+{
+    ft__release(c, table->next);
+    ft__release(c, table->first);
+    memset(table, 0, sizeof *table);
+}
+
+static size_t ft__key_place(const ft__key_table *table, uint64_t key)
+{
+    size_t at = (size_t)ft__mix(key) & table->mask;
+    while (table->first[at] && table->keys[table->first[at] - 1] != key)
+        at = (at + 1) & table->mask;
+    return at;
+}
+
+static bool ft__key_table_make(ft__context *c, ft__key_table *table, const uint64_t *keys,
+                               int count)
+{
+    size_t size = 16;
+    int i;
+    memset(table, 0, sizeof *table);
+    while (size < 2 * (size_t)count) size *= 2;
+    table->keys = keys;
+    table->mask = size - 1;
+    table->first = (int *)ft__allocate(c, size, sizeof(int));
+    table->next = (int *)ft__allocate(c, (size_t)count + 1, sizeof(int));
+    for (i = 0; ft__ok(c) && i < count; ++i) {
+        size_t at;
+        if (!keys[i]) continue;
+        at = ft__key_place(table, keys[i]);
+        table->next[i] = table->first[at] - 1;
+        table->first[at] = i + 1;
+    }
+    return ft__ok(c);
+}
+
+/* The first index with this key, -1: it is not wanted. */
+static int ft__key_find(const ft__key_table *table, uint64_t key)
+{
+    return key ? table->first[ft__key_place(table, key)] - 1 : -1;
+}
+
+/* =============================================================================================
    [SECTION] 13 Ready-made networks
    Each with the names that its published weights use. They are built with the public functions, so
    this section is also how to build a network by hand.
@@ -15750,6 +15969,8 @@ typedef struct ft__sample {
     uint64_t group;
     uint8_t *picture;       /* resized, the network's channels; NULL: decoded when asked for */
     bool examined;
+    bool known;             /* ft_desc.cache says that it can be read: not decoded so far */
+    uint64_t digest;        /* of the file's bytes; 0: not taken, for nothing is kept */
     const char *fault;      /* why it cannot be read; NULL: it can */
 } ft__sample;
 
@@ -15966,6 +16187,21 @@ static bool ft__folder_get(void *user, int index, int view, ft_slot *slots, int 
 static int ft__folder_label(void *user, int index)
 {
     return ((const ft__folder *)user)->samples[index].label;
+}
+
+static uint64_t ft__folder_digest(void *user, int index, int view)
+{
+    const ft__folder *folder = (const ft__folder *)user;
+    const ft__sample *sample = &folder->samples[index];
+    const ft_augmentation *a = &folder->augmentation;
+    uint64_t hash = ft__key(sample->digest, (uint64_t)sample->label, (uint64_t)view, 0);
+    float drawn[3];
+    hash = ft__hash_bytes(hash, &folder->preprocessing, sizeof folder->preprocessing);
+    if (view == 0) return hash;
+    drawn[0] = a->shift;
+    drawn[1] = a->scale;
+    drawn[2] = a->flip ? 1.0f : 0.0f;
+    return ft__key(ft__hash_bytes(hash, drawn, sizeof drawn), folder->seed, (uint64_t)index, 0);
 }
 
 static uint64_t ft__folder_group(void *user, int index)
@@ -16233,7 +16469,8 @@ static bool ft__folder_fit_scratch(ft__folder *folder, bool opening)
     return ft__scratch_make(folder, file, picture, workspace);
 }
 
-static void ft__folder_examine(ft__folder *folder, const int *wanted, int count)
+/* Decodes the wanted samples; those that fit stay in memory. */
+static void ft__folder_decode(ft__folder *folder, const int *wanted, int count)
 {
     ft__context *c = folder->context;
     ft__examination e;
@@ -16241,9 +16478,6 @@ static void ft__folder_examine(ft__folder *folder, const int *wanted, int count)
     e.folder = folder;
     e.wanted = wanted;
     e.count = count;
-    e.parts = c->threads < 1 ? 1 : c->threads;
-    ft__scratch_free(folder);
-    ft__parallel(c, e.parts, ft__examine_header, &e);
     for (i = 0; i < count; ++i) {
         ft__sample *s = &folder->samples[wanted[i]];
         size_t bytes = s->fault ? 0 : ft__sample_picture_bytes(folder, s);
@@ -16262,6 +16496,119 @@ static void ft__folder_examine(ft__folder *folder, const int *wanted, int count)
         ft__release(c, s->picture);
         s->picture = NULL;
     }
+}
+
+static void ft__examine_bytes(void *context, int part)
+{
+    ft__examination *e = (ft__examination *)context;
+    unsigned char *file = e->folder->scratch[part].file;
+    int i;
+    for (i = part; i < e->count; i += e->parts) {
+        ft__sample *s = &e->folder->samples[e->wanted[i]];
+        if (!s->fault) s->fault = ft__sample_bytes(e->folder, s, file);
+        if (!s->fault) s->digest = ft__hash_bytes(s->bytes, file, (size_t)s->bytes);
+    }
+}
+
+/* A folder's file of known pictures: under a picture's digest, its sides. */
+static bool ft__folder_known_file(const ft__folder *folder, ft__row_file *file)
+{
+    uint64_t kind = ft__hash_bytes((uint64_t)folder->preprocessing.channels, "pictures 1", 10);
+    return ft__rows_make(file, folder->context, "pictures",
+                         ft__hash_bytes(0, folder->path, strlen(folder->path)), kind, 2);
+}
+
+/* Takes digests of the wanted samples, and marks those that are known to be readable. */
+static void ft__folder_recognise(ft__folder *folder, const int *wanted, int count)
+{
+    ft__context *c = folder->context;
+    ft__examination e;
+    ft__key_table table;
+    ft__row_file file;
+    uint64_t *keys = (uint64_t *)ft__allocate(c, (size_t)count, sizeof *keys), key, at;
+    float sides[2];
+    int i;
+    memset(&file, 0, sizeof file);
+    memset(&table, 0, sizeof table);
+    if (ft__ok(c) && ft__folder_fit_scratch(folder, true)) {
+        e.folder = folder;
+        e.wanted = wanted;
+        e.count = count;
+        e.parts = folder->scratch_count;
+        ft__parallel(c, e.parts, ft__examine_bytes, &e);
+        for (i = 0; i < count; ++i) keys[i] = folder->samples[wanted[i]].digest;
+        if (ft__key_table_make(c, &table, keys, count) && ft__folder_known_file(folder, &file)
+            && ft__rows_open(&file))
+            for (at = 0; at < file.count && ft__rows_key(&file, at, &key); ++at) {
+                if ((i = ft__key_find(&table, key)) < 0) continue;
+                if (!ft__rows_read(&file, at, key, sides)) continue;
+                for (; i >= 0; i = table.next[i]) {
+                    ft__sample *s = &folder->samples[wanted[i]];
+                    s->known = sides[0] == (float)s->width && sides[1] == (float)s->height;
+                }
+            }
+    }
+    ft__rows_free(&file);
+    ft__key_table_free(c, &table);
+    ft__release(c, keys);
+}
+
+/* Writes down which pictures can be read, where that was not known. */
+static void ft__folder_remember(ft__folder *folder)
+{
+    ft__row_file file;
+    bool written = true;
+    int i, unknown = 0;
+    for (i = 0; i < folder->count; ++i) unknown += !folder->samples[i].known;
+    if (!folder->context->desc.cache || !unknown) return;
+    if (ft__folder_known_file(folder, &file) && ft__rows_create(&file)) {
+        for (i = 0; written && i < folder->count; ++i) {
+            float sides[2];
+            sides[0] = (float)folder->samples[i].width;
+            sides[1] = (float)folder->samples[i].height;
+            written = ft__rows_add(&file, folder->samples[i].digest, sides);
+        }
+        ft__rows_finish(&file, written);
+    }
+    ft__rows_free(&file);
+}
+
+/* Decodes what was only recognised so far: somebody is about to ask for the pictures. */
+static void ft__data_decode(ft_data *data)
+{
+    ft__folder *folder = data->folder;
+    int *wanted, i, count = 0;
+    if (!folder || !ft__ok(folder->context)) return;
+    wanted = (int *)ft__allocate(folder->context, (size_t)folder->count + 1, sizeof *wanted);
+    for (i = 0; wanted && i < folder->count; ++i) {
+        ft__sample *s = &folder->samples[i];
+        if (s->known) wanted[count++] = i;
+        s->known = false;
+    }
+    if (count) {
+        ft__folder_decode(folder, wanted, count);
+        ft__folder_fit_scratch(folder, false);
+    }
+    ft__release(folder->context, wanted);
+}
+
+static void ft__folder_examine(ft__folder *folder, const int *wanted, int count)
+{
+    ft__context *c = folder->context;
+    ft__examination e;
+    int *unknown, i, unknown_count = 0;
+    e.folder = folder;
+    e.wanted = wanted;
+    e.count = count;
+    e.parts = c->threads < 1 ? 1 : c->threads;
+    ft__scratch_free(folder);
+    ft__parallel(c, e.parts, ft__examine_header, &e);
+    unknown = (int *)ft__allocate(c, (size_t)count, sizeof *unknown);
+    if (c->desc.cache) ft__folder_recognise(folder, wanted, count);
+    for (i = 0; ft__ok(c) && i < count; ++i)
+        if (!folder->samples[wanted[i]].known) unknown[unknown_count++] = wanted[i];
+    if (unknown_count) ft__folder_decode(folder, unknown, unknown_count);
+    ft__release(c, unknown);
 }
 
 /* Where each class starts in the samples, which are in the order of the classes; starts[classes]
@@ -16393,7 +16740,7 @@ static void ft__folder_fill(ft__folder *folder, const ft_model *m,
                             const ft_image_folder_options *options, ft_source *source)
 {
     ft__context *c = folder->context;
-    int *work, cached = 0, classes, i, groups;
+    int *work, cached = 0, known = 0, classes, i, groups;
     ft__folder_scan(folder);
     classes = folder->class_count;
     if (ft__ok(c) && classes == 1 && !options->match_classes)
@@ -16408,11 +16755,14 @@ static void ft__folder_fill(ft__folder *folder, const ft_model *m,
     ft__release(c, work);
     if (!ft__ok(c)) return;
     ft__folder_drop(folder);
+    ft__folder_remember(folder);
     if (!ft__folder_fit_scratch(folder, false)) return;
     groups = ft__folder_find_groups(folder);
     for (i = 0; i < folder->count; ++i) cached += folder->samples[i].picture != NULL;
-    ft__log(c, "%s: %d pictures of %d classes; %d could not be read, %d are kept in memory",
-            folder->path, folder->count, classes, folder->skipped, cached);
+    for (i = 0; i < folder->count; ++i) known += folder->samples[i].known;
+    ft__log(c, "%s: %d pictures of %d classes; %d could not be read, %d are kept in memory%s",
+            folder->path, folder->count, classes, folder->skipped, cached,
+            known ? ", others are known" : "");
     if (groups < folder->count && !options->no_groups)
         ft__log(c, "%s: by their names (NNNNN_MMMMM) they are frames of %d tracks, which are never"
                 " split", folder->path, groups);
@@ -16482,6 +16832,7 @@ ft_data *ft_image_folder(ft_model *m, const char *path, ft_image_folder_options 
     source.name = ft__folder_name;
     source.class_name = ft__folder_class_name;
     source.release = ft__folder_release;
+    source.digest = ft__folder_digest;
     if (ft__ok(c)) ft__folder_fill(folder, m, &options, &source);
     if (ft__ok(c)) data = ft_data_source(m, source);
     if (data) data->folder = folder;
@@ -16567,18 +16918,21 @@ static ft_status ft__check_classes(ft_model *m, const ft_data *data)
 
 /* =============================================================================================
    [SECTION] 14.4 Fit
-   One run: its samples, the cache of the frozen prefix, its place (for a checkpoint), and the
-   loop. The order of an epoch is a function of (seed, epoch), a sample's view of (sample, epoch),
-   so that a run that goes on from a checkpoint sees what the run left alone would have seen.
+   One run: its samples, and the cache of the frozen prefix. The order of an epoch is a function of
+   (seed, epoch), a sample's view of (sample, epoch), so that a run that goes on from a checkpoint
+   sees what the run left alone would have seen.
    ============================================================================================= */
 typedef struct ft__cache {  /* outputs of the frozen prefix, one row per (sample, view) */
     int *nodes;             /* what the trained steps read from before them; labels too */
     int node_count;
     size_t row;             /* numbers in a row */
     int views;
-    float *values;          /* [sample of the data][view][row] */
-    char *present;          /* [sample][view]: the sample could be read */
-    bool on;
+    float *values;          /* [sample of the data][view][row]; on disk: of one row */
+    int *record;            /* [sample][view]: 1 + its place in the file; 0: it cannot be read */
+    int rows;               /* samples * views, the plain one among them */
+    uint64_t *keys;         /* [sample][view], where rows are kept; 0: not wanted */
+    ft__row_file file;
+    bool on, on_disk, damaged;
 } ft__cache;
 
 typedef struct ft__place_in_run { /* everything that a checkpoint says of where a run stands */
@@ -16659,6 +17013,14 @@ static bool ft__cache_lists(const ft__cache *cache, int id)
     return false;
 }
 
+/* Whether outputs of the frozen prefix are kept for the next run: not a device's, whose bits are
+   not this processor's. */
+static bool ft__keeps_rows(const ft__fit *f)
+{
+    const ft__context *c = &f->m->context;
+    return c->desc.cache && !c->device && f->data->source.digest;
+}
+
 /* Finds what crosses from the frozen prefix into the trained steps, and decides whether keeping it
    pays: not when the prefix is empty, when views never repeat, or when it would not fit. */
 static ft_status ft__cache_plan(ft__fit *f)
@@ -16684,15 +17046,171 @@ static ft_status ft__cache_plan(ft__fit *f)
         }
     }
     rows *= (size_t)(cache->views + (f->o.augment ? 1 : 0)); /* held-back samples: the plain view */
-    if (!ft__multiply(rows, cache->row * sizeof(float), &bytes) || bytes > f->o.cache_bytes) {
+    cache->on_disk = !ft__multiply(rows, cache->row * sizeof(float), &bytes)
+        || bytes > f->o.cache_bytes || bytes > ft__memory_left(c) / 2;
+    if (rows > INT_MAX / 4 || (cache->on_disk && !ft__keeps_rows(f))) {
         ft__log(c, "the outputs of the frozen layers would take %zu MB: they are computed anew in"
                 " each epoch", bytes >> 20);
         return c->status;
     }
-    cache->values = (float *)ft__allocate(c, rows, cache->row * sizeof(float));
-    cache->present = (char *)ft__allocate(c, rows, 1);
+    cache->rows = (int)rows;
+    cache->values = (float *)ft__allocate(c, cache->on_disk ? 1 : rows,
+                                          cache->row * sizeof(float));
+    cache->record = (int *)ft__allocate(c, rows, sizeof *cache->record);
     cache->on = ft__ok(c);
     return c->status;
+}
+
+static size_t ft__cache_row(const ft__fit *f, int sample, int view)
+{
+    int views = f->cache.views + (f->o.augment ? 1 : 0);
+    return (size_t)sample * (size_t)views + (size_t)(f->o.augment ? view : 0);
+}
+
+/* ---- Keys: what the outputs of the frozen layers are made from ---- */
+typedef struct ft__prefix_hash { const ft__fit *f; uint64_t *steps; } ft__prefix_hash;
+
+static uint64_t ft__hash_node(const ft__fit *f, uint64_t hash, int id, ft__text *text)
+{
+    ft_model *m = f->m;
+    const ft__node *node = &m->nodes[id - 1];
+    const ft__field *field = ft__rows[node->op].fields;
+    int i;
+    hash = ft__key(hash, (uint64_t)id, (uint64_t)node->op, 0);
+    hash = ft__hash_bytes(hash, &node->shape, sizeof node->shape);
+    for (text->count = 0; field && field->name; ++field)
+        ft__write_field(text, field, &node->options);
+    if (text->count) hash = ft__hash_bytes(hash, text->letters, text->count);
+    for (i = 0; i < node->input_count; ++i) {
+        const ft__node *input = &m->nodes[node->inputs[i] - 1];
+        hash = ft__key(hash, (uint64_t)node->inputs[i], (uint64_t)input->op, 0);
+        if (input->op == FT__OP_input)
+            hash = ft__hash_bytes(hash, input->name, strlen(input->name));
+    }
+    return hash;
+}
+
+/* The weights of one step, on any thread. */
+static void ft__hash_weights(void *context, int step)
+{
+    const ft__prefix_hash *p = (const ft__prefix_hash *)context;
+    const ft_model *m = p->f->m;
+    int ids[3], i, j;
+    ids[0] = p->f->plan->steps[step].id;
+    ids[1] = p->f->plan->steps[step].norm;
+    ids[2] = p->f->plan->steps[step].activation;
+    for (i = 0; i < 3; ++i) {
+        const ft__node *node = ids[i] ? &m->nodes[ids[i] - 1] : NULL;
+        for (j = 0; node && j < node->input_count; ++j) {
+            const ft__node *input = &m->nodes[node->inputs[j] - 1];
+            if (ft__is_weight(input))
+                p->steps[step] = ft__hash_bytes(p->steps[step], input->value,
+                                                ft__node_count_at(input, ft__one) * sizeof(float));
+        }
+    }
+}
+
+/* A hash of the frozen prefix: its operators, options and weights, and how they are computed. */
+static uint64_t ft__prefix_key(const ft__fit *f)
+{
+    ft__context *c = &f->m->context;
+    uint64_t hash = ft__hash_bytes((uint64_t)c->simd, FINETUNE_VERSION, sizeof FINETUNE_VERSION);
+    ft__prefix_hash p;
+    ft__text text;
+    int i;
+    memset(&text, 0, sizeof text);
+    text.context = c;
+    p.f = f;
+    p.steps = (uint64_t *)ft__allocate(c, (size_t)f->plan->first_trained + 1, sizeof *p.steps);
+    if (p.steps) ft__parallel(c, f->plan->first_trained, ft__hash_weights, &p);
+    for (i = 0; ft__ok(c) && i < f->plan->first_trained; ++i) {
+        const ft__step *step = &f->plan->steps[i];
+        hash = ft__hash_node(f, hash ^ p.steps[i], step->id, &text);
+        if (step->norm) hash = ft__hash_node(f, hash, step->norm, &text);
+        if (step->activation) hash = ft__hash_node(f, hash, step->activation, &text);
+    }
+    for (i = 0; i < f->cache.node_count; ++i)
+        hash = ft__key(hash, (uint64_t)f->cache.nodes[i], 0, 0);
+    ft__release(c, text.letters);
+    ft__release(c, p.steps);
+    return hash;
+}
+
+static void ft__cache_keys(ft__fit *f, const int *samples, int count, int view)
+{
+    const ft_source *source = &f->data->source;
+    int i;
+    for (i = 0; i < count; ++i) {
+        uint64_t key = source->digest(source->user, samples[i], view);
+        f->cache.keys[ft__cache_row(f, samples[i], view)] = key ? key : 1;
+    }
+}
+
+/* ---- Rows from the last run, and for the next ---- */
+
+/* Takes from the file what is wanted and sound. Returns how many rows. */
+static int ft__cache_load(ft__fit *f)
+{
+    ft__cache *cache = &f->cache;
+    ft__key_table table;
+    uint64_t at, key;
+    int row, same, taken = 0;
+    if (!ft__key_table_make(&f->m->context, &table, cache->keys, cache->rows)
+        || !ft__rows_open(&cache->file)) cache->file.count = 0;
+    for (at = 0; at < cache->file.count && ft__rows_key(&cache->file, at, &key); ++at) {
+        float *to;
+        if ((row = ft__key_find(&table, key)) < 0 || cache->record[row]) continue;
+        to = cache->values + (cache->on_disk ? 0 : (size_t)row * cache->row);
+        if (!ft__rows_read(&cache->file, at, key, to)) {
+            if (!cache->damaged)
+                ft__log(&f->m->context, "%s: damaged: what is missing is made anew",
+                        cache->file.path);
+            cache->damaged = true;
+            continue;
+        }
+        for (same = row; same >= 0; same = table.next[same]) {
+            if (!cache->on_disk && same != row)
+                memcpy(cache->values + (size_t)same * cache->row, to, cache->row * sizeof *to);
+            cache->record[same] = 1 + (int)at;
+            taken += 1;
+        }
+    }
+    ft__key_table_free(&f->m->context, &table);
+    return taken;
+}
+
+/* Begins the new file of a cache on disk, with what was found in the old one. */
+static bool ft__cache_begin_file(ft__fit *f)
+{
+    ft__cache *cache = &f->cache;
+    ft__row_file old = cache->file;
+    bool written = ft__rows_create(&cache->file);
+    int row;
+    for (row = 0; written && row < cache->rows; ++row) {
+        if (!cache->record[row]) continue;
+        written = ft__rows_read(&old, (uint64_t)cache->record[row] - 1, cache->keys[row],
+                                cache->values)
+            && ft__rows_add(&cache->file, cache->keys[row], cache->values);
+        cache->record[row] = (int)cache->file.count;
+    }
+    if (old.file) f->m->context.desc.files.close(f->m->context.desc.files.user, old.file);
+    if (!written && cache->file.file) ft__rows_finish(&cache->file, false);
+    return written;
+}
+
+/* Writes a cache in memory down. */
+static void ft__cache_write(ft__fit *f)
+{
+    ft__cache *cache = &f->cache;
+    bool written = true;
+    int row;
+    ft__rows_close(&cache->file);
+    if (!ft__rows_create(&cache->file)) return;
+    for (row = 0; written && row < cache->rows; ++row)
+        if (cache->record[row] && cache->keys[row])
+            written = ft__rows_add(&cache->file, cache->keys[row],
+                                   cache->values + (size_t)row * cache->row);
+    ft__rows_finish(&cache->file, written);
 }
 
 /* The memory of a node's value in the plan, and how many numbers a sample has. */
@@ -16703,26 +17221,43 @@ static float *ft__boundary(const ft__fit *f, int id, size_t *count)
     return ft__is_leaf(node) ? node->value : f->plan->values[id - 1];
 }
 
-static size_t ft__cache_row(const ft__fit *f, int sample, int view)
+/* Copies place `slot` of the plan's batch to a row of the cache; false: the disk is full. */
+static bool ft__cache_put(ft__fit *f, size_t row, int slot)
 {
-    int views = f->cache.views + (f->o.augment ? 1 : 0);
-    return (size_t)sample * (size_t)views + (size_t)(f->o.augment ? view : 0);
+    ft__cache *cache = &f->cache;
+    float *at = cache->values + (cache->on_disk ? 0 : row * cache->row);
+    int i;
+    for (i = 0; i < cache->node_count; ++i) {
+        size_t count;
+        const float *value = ft__boundary(f, cache->nodes[i], &count);
+        memcpy(at, value + (size_t)slot * count, count * sizeof *at);
+        at += count;
+    }
+    if (cache->on_disk && !ft__rows_add(&cache->file, cache->keys[row], cache->values))
+        return false;
+    cache->record[row] = cache->on_disk ? (int)cache->file.count : 1;
+    return true;
 }
 
-/* Copies between a row of the cache and place `slot` of the plan's batch. */
-static void ft__cache_copy(ft__fit *f, size_t row, int slot, bool into_cache)
+/* And back. What lies on the disk is checked each time. */
+static void ft__cache_get(ft__fit *f, size_t row, int slot)
 {
-    float *at = f->cache.values + row * f->cache.row;
+    const ft__cache *cache = &f->cache;
+    const float *at = cache->values + (cache->on_disk ? 0 : row * cache->row);
     int i;
-    for (i = 0; i < f->cache.node_count; ++i) {
+    if (cache->on_disk && !ft__rows_read(&cache->file, (uint64_t)cache->record[row] - 1,
+                                         cache->keys[row], cache->values))
+        ft__fail(&f->m->context, FT_IO, "%s: changed while it was in use", cache->file.path);
+    for (i = 0; i < cache->node_count; ++i) {
         size_t count;
-        float *value = ft__boundary(f, f->cache.nodes[i], &count);
-        if (!into_cache) ft__host_wrote(&f->m->context, value);
-        if (into_cache) memcpy(at, value + (size_t)slot * count, count * sizeof *at);
-        else memcpy(value + (size_t)slot * count, at, count * sizeof *at);
+        float *value = ft__boundary(f, cache->nodes[i], &count);
+        ft__host_wrote(&f->m->context, value);
+        memcpy(value + (size_t)slot * count, at, count * sizeof *at);
         at += count;
     }
 }
+
+/* ---- Filling it ---- */
 
 /* Before rows are copied from the plan's batch: they may be on a device. */
 static void ft__cache_fetch(ft__fit *f, int batch)
@@ -16735,47 +17270,99 @@ static void ft__cache_fetch(ft__fit *f, int batch)
     }
 }
 
-/* Runs the frozen prefix over all samples of one view. */
-static ft_status ft__cache_fill_view(ft__fit *f, const int *samples, int count, int view)
+/* Runs the frozen prefix over the samples whose rows of this view are missing; false: they could
+   not be put away. */
+static bool ft__cache_fill_view(ft__fit *f, const int *samples, int count, int view)
 {
     const ft__batch *batch;
-    int i;
-    for (i = 0; i < count; ++i) f->views[i] = view;
-    ft__loader_start(f->loader, samples, f->views, count);
-    while (ft__ok(&f->m->context) && (batch = ft__loader_next(f->loader)) != NULL) {
+    bool put = true;
+    int i, missing = 0;
+    for (i = 0; i < count; ++i) {
+        if (f->cache.record[ft__cache_row(f, samples[i], view)]) continue;
+        f->views[missing] = view;
+        f->order[missing++] = samples[i];
+    }
+    if (!missing) return true;
+    ft__loader_start(f->loader, f->order, f->views, missing);
+    while (put && ft__ok(&f->m->context) && (batch = ft__loader_next(f->loader)) != NULL) {
         if (batch->count > 0) {
             ft__feed_batch(f->m, f->loader, batch);
             ft__run_forward(f->m, f->plan, 0, f->plan->first_trained, batch->count, 0);
             ft__cache_fetch(f, batch->count);
         }
-        for (i = 0; i < batch->count; ++i) {
-            size_t row = ft__cache_row(f, batch->index[i], view);
-            ft__cache_copy(f, row, i, true);
-            f->cache.present[row] = 1;
-        }
+        for (i = 0; put && i < batch->count; ++i)
+            put = ft__cache_put(f, ft__cache_row(f, batch->index[i], view), i);
         ft__loader_release(f->loader);
     }
-    return f->m->context.status;
+    return put;
 }
 
 static void ft__cache_release(ft__context *c, ft__cache *cache)
 {
-    ft__release(c, cache->present);
+    ft__rows_free(&cache->file);
+    ft__release(c, cache->keys);
+    ft__release(c, cache->record);
     ft__release(c, cache->values);
     ft__release(c, cache->nodes);
     memset(cache, 0, sizeof *cache);
 }
 
-static ft_status ft__cache_fill(ft__fit *f)
+/* What feeds the plan with samples: only where some must go through the frozen prefix. */
+static ft_status ft__fit_loader(ft__fit *f)
 {
-    int view;
-    if (!f->cache.on) return f->m->context.status;
-    ft__cache_fill_view(f, f->held, f->held_count, 0);
-    if (!f->o.augment) ft__cache_fill_view(f, f->train, f->train_count, 0);
-    for (view = 1; f->o.augment && view <= f->cache.views; ++view)
-        ft__cache_fill_view(f, f->train, f->train_count, view);
+    ft__data_decode(f->data);
+    f->loader = ft__loader_create(f->m, f->data, f->o.batch_size);
     return f->m->context.status;
 }
+
+/* Finds the file of the last run, and what it has. */
+static int ft__cache_find(ft__fit *f)
+{
+    ft__context *c = &f->m->context;
+    ft__cache *cache = &f->cache;
+    const ft__folder *folder = f->data->folder;
+    uint64_t id = ft__key(cache->row, (uint64_t)cache->views, f->o.augment ? 1 : 0, 0);
+    int view, taken = 0;
+    if (folder) id = ft__hash_bytes(id, folder->path, strlen(folder->path));
+    cache->keys = (uint64_t *)ft__allocate(c, (size_t)cache->rows, sizeof *cache->keys);
+    if (!ft__ok(c)) return 0;
+    ft__cache_keys(f, f->held, f->held_count, 0);
+    for (view = f->o.augment ? 1 : 0; view <= (f->o.augment ? cache->views : 0); ++view)
+        ft__cache_keys(f, f->train, f->train_count, view);
+    if (ft__rows_make(&cache->file, c, "features", id, ft__prefix_key(f), cache->row))
+        taken = ft__cache_load(f);
+    if (taken) ft__log(c, "%s: %d outputs of the frozen layers are those of an earlier run",
+                       cache->file.path, taken);
+    return taken;
+}
+
+static ft_status ft__cache_fill(ft__fit *f)
+{
+    ft__context *c = &f->m->context;
+    ft__cache *cache = &f->cache;
+    int view, views = f->o.augment ? f->cache.views : 1, taken = 0;
+    bool put = true;
+    if (!cache->on || !ft__ok(c)) return c->status;
+    if (ft__keeps_rows(f)) taken = ft__cache_find(f);
+    if (taken == f->held_count + f->train_count * views) return c->status;
+    if (ft__fit_loader(f) != FT_OK) return c->status;
+    if (cache->on_disk) put = ft__cache_begin_file(f);
+    if (put) put = ft__cache_fill_view(f, f->held, f->held_count, 0);
+    for (view = f->o.augment ? 1 : 0; put && view < views + (f->o.augment ? 1 : 0); ++view)
+        put = ft__cache_fill_view(f, f->train, f->train_count, view);
+    if (!cache->on_disk && ft__keeps_rows(f) && ft__ok(c)) ft__cache_write(f);
+    if (!cache->on_disk || !ft__ok(c)) return c->status;
+    if (cache->file.file) put = ft__rows_finish(&cache->file, put);
+    if (put && ft__rows_open(&cache->file)) return c->status;
+    ft__log(c, "the outputs of the frozen layers are computed anew in each epoch");
+    cache->on = false;
+    return c->status;
+}
+
+/* =============================================================================================
+   [SECTION] 14.4.1 The run
+   Batches from the loader or the cache, checkpoints, and the loop over steps and epochs.
+   ============================================================================================= */
 
 /* ---- Batches ---- */
 
@@ -16791,7 +17378,7 @@ static int ft__fit_batch(ft__fit *f, const int *samples, const int *views, int c
     if (f->cache.on) {
         for (i = from; i < from + size; ++i) {
             size_t row = ft__cache_row(f, samples[i], views[i]);
-            if (f->cache.present[row]) ft__cache_copy(f, row, filled++, false);
+            if (f->cache.record[row]) ft__cache_get(f, row, filled++);
         }
         return filled;
     }
@@ -17276,10 +17863,10 @@ static ft_status ft__fit_prepare(ft__fit *f)
     f->settings = ft__fit_settings(f);
     if (f->o.checkpoint && f->resume) ft__checkpoint_read(f);
     if (f->at.done || !ft__ok(c)) return c->status;
-    f->loader = ft__loader_create(m, f->data, f->o.batch_size);
     if (f->cache.on) return c->status; /* lent, and full */
     ft__cache_plan(f);
-    return ft__cache_fill(f);
+    ft__cache_fill(f);
+    return f->cache.on || f->loader ? c->status : ft__fit_loader(f);
 }
 
 /* `lent` is a cache that outlives the run, for the next one with the same data and the same layers
@@ -17526,6 +18113,7 @@ static ft_evaluation ft__evaluate(ft_model *m, ft_data *data, ft_evaluate_option
         memset(options.confusion, 0, (size_t)ft_class_count(m) * (size_t)ft_class_count(m)
                * sizeof *options.confusion);
     plan = ft__begin(m, size < count ? size : count, false);
+    ft__data_decode(data);
     samples = (int *)ft__allocate(c, 2 * (size_t)count, sizeof *samples); /* and views, all 0 */
     if (plan && samples)
         loader = ft__loader_create(m, data, plan->most.batch < size ? plan->most.batch : size);
@@ -17643,6 +18231,7 @@ ft_model *ft_create(ft_desc desc)
     ft__pool_create(&m->context);
     ft__device_open(&m->context);
     m->architecture = ft__copy_text(&m->context, "");
+    if (desc.cache) m->context.desc.cache = m->cache = ft__copy_text(&m->context, desc.cache);
     return m;
 }
 
@@ -17690,6 +18279,7 @@ void ft_destroy(ft_model *m)
     while (m->data) ft_data_free(m->data);
     while (m->tokenizers) ft_tokenizer_free(m->tokenizers);
     ft__clear_graph(m);
+    ft__release(&m->context, m->cache);
     ft__release(&m->context, m->architecture);
 #ifdef FINETUNE_OPENCL
     ft__device_close(&m->context);

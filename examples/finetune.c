@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -40,7 +41,7 @@ static double seconds_now(void)
 
 typedef struct options {
     const char *verb, *model, *data, *val, *out, *architecture, *freeze, *simd, *device, *rename;
-    const char *type;
+    const char *type, *cache;
     int epochs, batch_size, threads, per_class, top, checkpoint_steps;
     double learning_rate;
     unsigned long long seed;
@@ -68,6 +69,7 @@ static const char usage_text[] =
     "         --flip              pictures may be mirrored   --no-shift  nor moved a little\n"
     "         --resume            go on from FILE.checkpoint if it is there\n"
     "         --checkpoint-steps N\n"
+    "         --cache FOLDER      keep what frozen layers make of the pictures for the next run\n"
     "predict: --top N             classes to print (default 3)\n"
     "info:    --times             milliseconds of each operator in a training step of a batch\n"
     "all:     --arch NAME         when the weights' names do not tell the network\n"
@@ -115,6 +117,7 @@ static int parse(int count, char **words, options *o)
         {"--out", 's', &o->out}, {"--arch", 's', &o->architecture},
         {"--freeze", 's', &o->freeze}, {"--simd", 's', &o->simd}, {"--device", 's', &o->device},
         {"--rename", 's', &o->rename}, {"--type", 's', &o->type},
+        {"--cache", 's', &o->cache},
         {"--epochs", 'i', &o->epochs}, {"--batch-size", 'i', &o->batch_size},
         {"--threads", 'i', &o->threads}, {"--per-class", 'i', &o->per_class},
         {"--top", 'i', &o->top}, {"--checkpoint-steps", 'i', &o->checkpoint_steps},
@@ -251,6 +254,8 @@ static ft_model *open_model(const options *o)
     desc.threads = o->threads;
     desc.simd = o->simd;
     desc.device = o->device;
+    desc.cache = o->cache;
+    if (o->cache) mkdir(o->cache, 0777); /* it may be there */
     desc.log = print_log;
     desc.log_user = (void *)(uintptr_t)o;
     if (o->times) desc.clock = clock_of_operators;

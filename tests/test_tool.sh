@@ -111,8 +111,19 @@ fails 1 "nothing.jpg" "$tool" predict --model m.safetensors nothing.jpg
 "$tool" info m.safetensors --times --batch-size 4 | grep -q "conv1 .*conv2d *[0-9.]* *[0-9.]*$" && ok ||
     bad "info --times"
 
+# ---- What is kept for the next run ----
+keep() { "$tool" train --model base.safetensors --data photos --seed 3 --epochs 3 --freeze "conv1*,bn1*,layer*" --out "$1" $2 $3 >/dev/null 2>err.txt; }
+keep without.safetensors && keep made.safetensors --cache kept && keep again.safetensors --cache kept && ok || { bad "--cache"; cat err.txt; }
+cmp -s without.safetensors made.safetensors && cmp -s without.safetensors again.safetensors && ok || bad "--cache: other bytes"
+grep -q "20 pictures .* 0 are kept in memory, others are known" err.txt && grep -q " 60 outputs .* earlier run" err.txt && ok || { bad "nothing was used again"; cat err.txt; }
+for file in kept/*; do
+    head -c 100 "$file" >cut && mv cut "$file"
+done
+keep again.safetensors --cache kept && cmp -s without.safetensors again.safetensors && ok || bad "a cut cache: other bytes"
+grep -q "made anew" err.txt && ok || bad "a cut cache is not named"
+
 # ---- Killed and resumed ----
-reference() { "$tool" train --model base.safetensors --data photos --seed 4 --freeze "conv1*,bn1*" --epochs 40 --batch-size 4 --out "$1" $2 >/dev/null 2>err.txt; }
+reference() { "$tool" train --model base.safetensors --data photos --seed 4 --freeze "conv1*,bn1*" --epochs 80 --batch-size 4 --out "$1" $2 >/dev/null 2>err.txt; }
 reference alone.safetensors || { bad "the run left alone"; cat err.txt; }
 want=$(sha256sum <alone.safetensors)
 for threads in 1 2 5; do
@@ -122,7 +133,7 @@ done
 kills=0 tries=0 left=10
 rm -f killed.safetensors*
 while [ ! -e killed.safetensors ] && [ $tries -lt 400 ]; do
-    "$tool" train --model base.safetensors --data photos --seed 4 --freeze "conv1*,bn1*" --epochs 40 --batch-size 4 \
+    "$tool" train --model base.safetensors --data photos --seed 4 --freeze "conv1*,bn1*" --epochs 80 --batch-size 4 \
         --checkpoint-steps 1 --resume --out killed.safetensors >/dev/null 2>err.txt &
     pid=$!
     tries=$((tries + 1))
