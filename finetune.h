@@ -67,6 +67,8 @@
      [SECTION] 14.1 Images
      [SECTION] 14.2 Data sources
      [SECTION] 14.2.1 Image folders
+     [SECTION] 14.2.2 Texts
+     [SECTION] 14.2.3 Streams of text
      [SECTION] 14.3 Metrics
      [SECTION] 14.4 Fit
      [SECTION] 14.4.1 The run
@@ -472,6 +474,10 @@ typedef struct ft_source {
     /* Optional: a hash of all that get() makes this view from, the label among it. Without it
        nothing of this source is kept in ft_desc.cache. */
     uint64_t (*digest)(void *user, int index, int view);
+    int (*length)(void *user, int index);         /* sequences: the steps of a sample */
+    int streams;                       /* 0: samples are apart. Otherwise sample i + streams goes on
+                                          where sample i ends: they are read in their order, so
+                                          many to a batch, and state is carried between */
 } ft_source;
 
 typedef struct ft_augmentation {
@@ -492,6 +498,34 @@ typedef struct ft_array_options {
     int classes;
     const char *input, *labels; /* names of the nodes; default "input" and "labels" */
 } ft_array_options;
+typedef struct ft_text_options { /* of labelled texts */
+    const char *text_column, *label_column; /* names in the first line, or numbers from 1; default:
+                               "text", "sentence", ... and "label", "class", ...; where the first
+                               line names none of them, it is data: the text, then the label */
+    const char *format;     /* "tsv", "csv" or "jsonl"; default: how the path ends, else TSV */
+    ft_tokenizer *tokenizer;/* default: the model's; where it has none, the words of these texts
+                               become it */
+    ft_vocabulary_options vocabulary; /* of those words */
+    int longest;            /* tokens that are kept of a text; default 512 */
+    int per_class;          /* use only so many texts of each class, drawn by the seed; 0: all */
+    bool match_classes;     /* the labels must be among the model's classes (for evaluation) */
+    bool unlabelled;        /* there are no labels: all texts are of one class */
+    const void *memory;     /* a table in memory instead of a path */
+    size_t bytes;
+} ft_text_options;
+
+typedef struct ft_stream_options { /* of a text for a language model */
+    int streams;            /* rows of a batch: the text is cut into as many; default 32 */
+    int steps;              /* of each in a batch: how far back gradients reach; default 64 */
+    const char *text_column;/* of a table: its texts one after the other; default: a whole file */
+    const char *format;     /* as in ft_text_options */
+    ft_tokenizer *tokenizer;/* as in ft_text_options */
+    ft_tokenizer_kind vocabulary_kind; /* FT_CHARACTERS (default) or FT_WORDS, where one is built */
+    ft_vocabulary_options vocabulary;
+    const void *memory;     /* instead of a path */
+    size_t bytes;
+} ft_stream_options;
+
 /* ---- Training ---- */
 
 typedef enum ft_optimizer { FT_ADAMW, FT_ADAM, FT_SGD } ft_optimizer;
@@ -577,15 +611,22 @@ typedef struct ft_finetune_result {
     ft_fit_result fit;      /* of the last stage */
 } ft_finetune_result;
 
+typedef struct ft_sample_result {
+    int index, label, guess; /* of the sample in the data; its class; the most probable one ... */
+    float probability;      /* ... and how probable the network takes it to be */
+} ft_sample_result;
+
 typedef struct ft_evaluate_options {
     int batch_size;         /* default 32 */
     int *confusion;         /* classes * classes numbers: [true class][predicted]; or NULL */
+    void (*sample)(void *user, const ft_sample_result *result); /* called for each; or NULL */
+    void *sample_user;
 } ft_evaluate_options;
 
 typedef struct ft_evaluation {
     int correct, total, skipped;
     double accuracy, low, high; /* with its 95 % Wilson interval */
-    double loss;
+    double loss;            /* of a language model: nats a token; perplexity is exp of it */
 } ft_evaluation;
 
 typedef struct ft_prediction { int class_index; float probability; } ft_prediction;
@@ -787,6 +828,14 @@ FINETUNE_API ft_data *ft_image_folder(ft_model *m, const char *path,
    [count, the input's shape], labels [count]. */
 FINETUNE_API ft_data *ft_arrays(ft_model *m, int count, const float *values, const int *labels,
                                 ft_array_options options);
+/* Labelled texts: a table (.tsv, .csv as RFC 4180 has it, .jsonl: an object a line), or a folder
+   PATH/CLASS/files, one text each. Classes are in the order of their names. Fills the inputs
+   "tokens" I32 [FT_LENGTH], "lengths" I32 and "labels" I32. Batches hold texts of like length. */
+FINETUNE_API ft_data *ft_texts(ft_model *m, const char *path, ft_text_options options);
+/* A text as parallel streams for a language model; a recurrent network's state is carried from a
+   batch to the next. Fills "tokens" and "labels" I32 [FT_LENGTH], and "lengths". The batch size of
+   ft_fit and ft_evaluate is the number of streams. */
+FINETUNE_API ft_data *ft_text_streams(ft_model *m, const char *path, ft_stream_options options);
 FINETUNE_API void ft_data_free(ft_data *data);
 FINETUNE_API int ft_data_count(const ft_data *data);
 FINETUNE_API int ft_data_classes(const ft_data *data);
@@ -15346,6 +15395,7 @@ static bool ft__encoded_to_input(ft__context *c, const ft_preprocessing *p, cons
    training step.
    ============================================================================================= */
 typedef struct ft__folder ft__folder;
+typedef struct ft__texts ft__texts;
 
 struct ft_data {
     ft_model *model;
@@ -15630,6 +15680,7 @@ typedef struct ft__loader {
     unsigned char *values[FT__MOST_SLOTS];  /* [depth, batch_size, bytes] */
     int *lengths[FT__MOST_SLOTS];           /* [depth, batch_size] */
     int slot_count, batch_size, depth;
+    int length;             /* steps that the slots of sequences have room for */
     int *index;             /* [depth, batch_size] */
     bool *read;             /* [depth, batch_size]: get() said so */
     int *missing;           /* [depth]: samples of this batch that are not done */
@@ -15830,16 +15881,41 @@ static ft__loader *ft__loader_create(ft_model *m, const ft_data *data, int batch
     }
     l = ft__loader_make(&m->context, data, slots, count, batch_size, 3);
     if (l) memcpy(l->nodes, nodes, (size_t)count * sizeof *nodes);
+    if (l) l->length = m->length;
     return l;
 }
 
-/* Copies a batch into the inputs, whose memory was planned for batches of this size. */
+/* The steps of the longest sample of a batch, as the source said; else all there is room for. */
+static int ft__batch_length(const ft__loader *l, const ft__batch *batch)
+{
+    int s, i, longest = 0;
+    for (s = 0; s < l->slot_count; ++s)
+        for (i = 0; i < batch->count; ++i)
+            if (batch->lengths[s][i] > longest) longest = batch->lengths[s][i];
+    return longest > 0 && longest < l->length ? longest : l->length;
+}
+
+/* Copies a batch into the inputs, whose memory was planned for batches of this size. Sequences are
+   cut to the run's length, which comes first in their shape. */
 static void ft__feed_batch(ft_model *m, const ft__loader *l, const ft__batch *batch)
 {
-    int s;
-    for (s = 0; s < l->slot_count; ++s)
-        ft__fill_input(m, &m->nodes[l->nodes[s].id - 1], batch->values[s], batch->count);
+    ft__extent one = {1, 1};
+    int s, i;
     m->batch = batch->count;
+    m->length = one.length = ft__batch_length(l, batch);
+    for (s = 0; s < l->slot_count; ++s) {
+        ft__node *node = &m->nodes[l->nodes[s].id - 1];
+        const unsigned char *from = (const unsigned char *)batch->values[s];
+        size_t row = ft__node_count_at(node, one);
+        if (m->length == l->length || !ft__has_length(node)) {
+            ft__fill_input(m, node, from, batch->count);
+            continue;
+        }
+        for (i = 0; i < batch->count; ++i)
+            memcpy(node->value + (size_t)i * row, from + (size_t)i * l->bytes[s],
+                   row * sizeof(float));
+        ft__host_wrote(&m->context, node->value);
+    }
 }
 
 /* Batches of order[0..count), each sample once at most, with views[i] of sample order[i] (NULL:
@@ -15949,6 +16025,57 @@ static const ft__batch *ft__loader_next(ft__loader *l)
     }
     l->held = true;
     return &l->batch;
+}
+
+/* ---- Sequences ---- */
+
+/* Plans that are made from now on have room for the longest sample. */
+static void ft__set_longest(ft_model *m, const ft_data *data)
+{
+    const ft_source *source = &data->source;
+    int i, longest = 1;
+    if (!source->length) return;
+    for (i = 0; i < source->count; ++i) {
+        int length = source->length(source->user, i);
+        if (length > longest) longest = length;
+    }
+    ft_set_length(m, longest);
+}
+
+typedef struct ft__by_length { const ft_source *source; const int *order; } ft__by_length;
+
+static bool ft__shorter(const void *context, int a, int b)
+{
+    const ft__by_length *by = (const ft__by_length *)context;
+    int la = by->source->length(by->source->user, by->order[a]);
+    int lb = by->source->length(by->source->user, by->order[b]);
+    return la != lb ? la < lb : a < b;
+}
+
+/* Puts samples of like length into the same batch, so that little is padded: what was shuffled is
+   sorted by length within pools of 50 batches, and the batches, but for the last one, which may be
+   smaller, are shuffled again (Khomenko et al. 2016). `work` has room for 2 * count. */
+static void ft__bucket(const ft_source *source, int *order, int count, int batch, uint64_t key,
+                       int *work)
+{
+    int pool = batch > INT_MAX / 50 ? INT_MAX : 50 * batch, batches = count / batch, first, i;
+    int *sorted = work, *places = work + count;
+    ft__by_length by;
+    if (!source->length || source->streams > 0) return;
+    by.source = source;
+    for (first = 0; first < count; first += pool) {
+        int size = count - first < pool ? count - first : pool;
+        by.order = order + first;
+        ft__sort_order(places, size, ft__shorter, &by);
+        for (i = 0; i < size; ++i) sorted[first + i] = order[first + places[i]];
+        if (count - first <= pool) break;
+    }
+    ft__shuffle(places, batches, key);
+    for (i = 0; i < batches; ++i)
+        memcpy(order + (size_t)i * (size_t)batch, sorted + (size_t)places[i] * (size_t)batch,
+               (size_t)batch * sizeof *order);
+    memcpy(order + (size_t)batches * (size_t)batch, sorted + (size_t)batches * (size_t)batch,
+           (size_t)(count - batches * batch) * sizeof *order);
 }
 
 /* =============================================================================================
@@ -16842,6 +16969,652 @@ ft_data *ft_image_folder(ft_model *m, const char *path, ft_image_folder_options 
 
 
 /* =============================================================================================
+   [SECTION] 14.2.2 Texts
+   Labelled texts, from a table (TSV, CSV, JSON lines) or from PATH/CLASS/files. They are read and
+   turned into tokens when they are opened; get() copies. It fills "tokens" [L], padded with zeros,
+   "lengths" [] and "labels" [].
+   ============================================================================================= */
+struct ft__texts {
+    ft__context *context;
+    ft__text letters;       /* all texts, a 0 behind each */
+    size_t *start;          /* [count]: in letters */
+    int *labels;            /* [count] */
+    int count, capacity;
+    ft__vocabulary classes;
+    ft__ids ids;            /* the tokens of all texts */
+    size_t *ids_start;      /* [count + 1]: in ids */
+    int longest;            /* tokens of the longest */
+};
+
+static const char *ft__one_text(const ft__texts *t, int index)
+{
+    return t->letters.letters + t->start[index];
+}
+
+static void ft__texts_add(ft__texts *t, const char *text, size_t bytes, const char *label)
+{
+    ft__context *c = t->context;
+    int class_index = ft__vocabulary_find(&t->classes, label, strlen(label));
+    if (t->count == t->capacity) {
+        int capacity = t->capacity < INT_MAX / 4 ? 2 * t->capacity + 256 : INT_MAX;
+        size_t *start = (size_t *)ft__grow(c, t->start, (size_t)t->count, (size_t)capacity,
+                                           sizeof *start);
+        int *labels = (int *)ft__grow(c, t->labels, (size_t)t->count, (size_t)capacity,
+                                      sizeof *labels);
+        if (start) t->start = start;
+        if (labels) t->labels = labels;
+        t->capacity = capacity;
+    }
+    if (class_index < 0) {
+        class_index = t->classes.count;
+        ft__vocabulary_add(&t->classes, label, strlen(label));
+    }
+    if (!ft__ok(c)) return;
+    t->start[t->count] = t->letters.count;
+    t->labels[t->count] = class_index;
+    ft__text_add_bytes(&t->letters, text, bytes);
+    ft__text_add_bytes(&t->letters, "", 1);
+    t->count += 1;
+}
+
+/* ---- Tables: TSV, CSV (RFC 4180), JSON lines ---- */
+enum { FT__MOST_COLUMNS = 64 };
+
+typedef struct ft__table {
+    ft__texts *texts;
+    const char *path;
+    const char *at, *end;
+    char separator;         /* 0: JSON lines */
+    ft__text letters;       /* the fields of one record, a 0 behind each */
+    size_t fields[FT__MOST_COLUMNS];
+    int count;              /* of fields */
+    int text_column, label_column; /* from 0 */
+    int record;             /* from 1 */
+} ft__table;
+
+static const char *ft__field_text(const ft__table *table, int field)
+{
+    return field < table->count ? table->letters.letters + table->fields[field] : "";
+}
+
+/* One field, from `at`; moves behind the separator. False: the record ends with it. */
+static bool ft__table_field(ft__table *table)
+{
+    bool quoted = table->separator == ',' && table->at < table->end && *table->at == '"';
+    size_t start = table->letters.count;
+    if (quoted) table->at += 1;
+    while (table->at < table->end) {
+        char letter = *table->at++;
+        if (quoted && letter == '"') {
+            quoted = table->at < table->end && *table->at == '"'; /* two are one inside */
+            if (!quoted) continue;
+            table->at += 1;
+        } else if (!quoted && (letter == table->separator || letter == '\n')) {
+            bool more = letter != '\n';
+            if (!more && table->letters.count > start
+                && table->letters.letters[table->letters.count - 1] == '\r')
+                table->letters.count -= 1;
+            ft__text_add_bytes(&table->letters, "", 1);
+            return more;
+        }
+        ft__text_add_bytes(&table->letters, &letter, 1);
+    }
+    ft__text_add_bytes(&table->letters, "", 1);
+    return false;
+}
+
+static bool ft__next_record(ft__table *table)
+{
+    bool more = true;
+    table->count = 0;
+    table->letters.count = 0;
+    if (table->at >= table->end || !ft__ok(table->texts->context)) return false;
+    table->record += 1;
+    while (more) {
+        if (table->count < FT__MOST_COLUMNS)
+            table->fields[table->count++] = table->letters.count;
+        more = ft__table_field(table) && ft__ok(table->texts->context);
+    }
+    return ft__ok(table->texts->context);
+}
+
+/* Is `wanted` a number of a column? From 1, as cut and awk count; -1: it is a name. */
+static int ft__column_number(const char *wanted)
+{
+    int number = 0, i;
+    for (i = 0; wanted[i] >= '0' && wanted[i] <= '9' && i < 3; ++i)
+        number = 10 * number + wanted[i] - '0';
+    return i > 0 && !wanted[i] && number > 0 ? number - 1 : -1;
+}
+
+static int ft__named_field(const ft__table *table, const char *const *names)
+{
+    int f, n;
+    for (n = 0; names[n]; ++n)
+        for (f = 0; f < table->count; ++f)
+            if (!strcmp(ft__field_text(table, f), names[n])) return f;
+    return -1;
+}
+
+/* Finds the columns; the first record is a header if a column is named in it. Without a header and
+   without options the first column is the text and the second the label. */
+static bool ft__find_columns(ft__table *table, const ft_text_options *o)
+{
+    static const char *const texts[] = {"text", "sentence", "review", "content", NULL};
+    static const char *const labels[] = {"label", "class", "category", "sentiment", "target", NULL};
+    const char *text[2] = {o->text_column, NULL}, *label[2] = {o->label_column, NULL};
+    int text_number = text[0] ? ft__column_number(text[0]) : -1;
+    int label_number = label[0] ? ft__column_number(label[0]) : -1;
+    int named_text = ft__named_field(table, text[0] ? text : texts);
+    int named_label = ft__named_field(table, label[0] ? label : labels);
+    bool header = named_text >= 0 && (named_label >= 0 || label_number >= 0 || !label[0]);
+    table->text_column = text_number >= 0 ? text_number : header ? named_text : 0;
+    table->label_column = label_number >= 0 ? label_number : named_label >= 0 ? named_label : 1;
+    if ((text[0] && text_number < 0 && named_text < 0)
+        || (label[0] && label_number < 0 && named_label < 0)) {
+        ft__fail(table->texts->context, FT_FORMAT, "%s: its first line has no column of the name"
+                 " %s", table->path, text[0] && text_number < 0 && named_text < 0 ? text[0]
+                                                                                 : label[0]);
+        return false;
+    }
+    return header && text_number < 0;
+}
+
+static void ft__read_table(ft__table *table, const ft_text_options *o)
+{
+    ft__context *c = table->texts->context;
+    bool first = true;
+    while (ft__next_record(table)) {
+        const char *text;
+        int last;
+        if (table->count == 1 && !*ft__field_text(table, 0)) continue; /* an empty line */
+        if (first && ft__find_columns(table, o)) {
+            first = false;
+            continue;
+        }
+        first = false;
+        last = table->text_column > table->label_column ? table->text_column : table->label_column;
+        if (o->unlabelled) last = table->text_column;
+        if (!ft__ok(c)) return;
+        if (last >= table->count) {
+            ft__fail(c, FT_FORMAT, "%s: record %d has %d columns, the text is in column %d and the"
+                     " label in %d", table->path, table->record, table->count,
+                     table->text_column + 1, table->label_column + 1);
+            return;
+        }
+        text = ft__field_text(table, table->text_column);
+        ft__texts_add(table->texts, text, strlen(text),
+                      o->unlabelled ? "" : ft__field_text(table, table->label_column));
+    }
+}
+
+/* A label that is a number or a truth value goes by how it is written. */
+static const char *ft__json_label(const ft__json *json, int value, char to[32])
+{
+    const char *text = ft__json_string(json, value);
+    double number = 0;
+    if (text) return text;
+    if (ft__json_double(json, value, &number)) snprintf(to, 32, "%.6g", number);
+    else if (ft__json_at(json, value, 't') || ft__json_at(json, value, 'f'))
+        snprintf(to, 32, "%s", ft__json_true(json, value) ? "true" : "false");
+    else return NULL;
+    return to;
+}
+
+static void ft__read_json_lines(ft__table *table, const ft_text_options *o)
+{
+    ft__context *c = table->texts->context;
+    const char *line;
+    size_t at = 0, bytes = (size_t)(table->end - table->at), count;
+    while (ft__next_line(table->at, bytes, &at, &line, &count) && ft__ok(c)) {
+        char written[32];
+        ft__json *json;
+        const char *text, *label;
+        table->record += 1;
+        if (count == 0) continue;
+        json = ft__json_parse(c, line, count);
+        text = json ? ft__json_string(json, ft__json_member(json, 0, o->text_column
+                                                            ? o->text_column : "text")) : NULL;
+        label = json ? ft__json_label(json, ft__json_member(json, 0, o->label_column
+                                                    ? o->label_column : "label"), written) : NULL;
+        if (o->unlabelled) label = "";
+        if (text && label) ft__texts_add(table->texts, text, strlen(text), label);
+        else ft__fail(c, FT_FORMAT, "%s: line %d is no JSON object with a text in \"%s\" and a"
+                      " label in \"%s\"", table->path, table->record,
+                      o->text_column ? o->text_column : "text",
+                      o->label_column ? o->label_column : "label");
+        ft__json_free(c, json);
+    }
+}
+
+static void ft__read_table_file(ft__texts *t, const char *path, const char *content, size_t bytes,
+                                const ft_text_options *o)
+{
+    const char *name = o->format ? o->format : path;
+    ft__table table;
+    memset(&table, 0, sizeof table);
+    table.texts = t;
+    table.path = path;
+    table.at = content;
+    table.end = content + bytes;
+    table.letters.context = t->context;
+    if (bytes >= 3 && memcmp(content, "\xef\xbb\xbf", 3) == 0) table.at += 3; /* a mark of UTF-8 */
+    table.separator = ft__ends_with(name, "csv") ? ',' : '\t';
+    if (ft__ends_with(name, "json") || ft__ends_with(name, "jsonl")) ft__read_json_lines(&table, o);
+    else ft__read_table(&table, o);
+    ft__release(t->context, table.letters.letters);
+}
+
+/* ---- Class folders ---- */
+static void ft__read_class_files(ft__texts *t, const char *path, const char *label)
+{
+    ft__context *c = t->context;
+    ft__listing listing;
+    int i;
+    if (ft__listing_read(c, &listing, path))
+        for (i = 0; i < listing.count && ft__ok(c); ++i) {
+            const ft__entry *entry = &listing.entries[listing.order[i]];
+            char *file = entry->is_folder ? NULL : ft__join_path(c, path, entry->name);
+            size_t bytes = 0;
+            unsigned char *content = file ? ft__read_file(c, file, &bytes) : NULL;
+            if (content) ft__texts_add(t, (const char *)content, bytes, label);
+            ft__release(c, content);
+            ft__release(c, file);
+        }
+    ft__listing_free(&listing);
+}
+
+static void ft__read_text_folder(ft__texts *t, const char *path)
+{
+    ft__context *c = t->context;
+    ft__listing listing;
+    int i;
+    if (ft__listing_read(c, &listing, path))
+        for (i = 0; i < listing.count && ft__ok(c); ++i) {
+            const ft__entry *entry = &listing.entries[listing.order[i]];
+            char *inner = entry->is_folder ? ft__join_path(c, path, entry->name) : NULL;
+            if (inner) ft__read_class_files(t, inner, entry->name);
+            ft__release(c, inner);
+        }
+    ft__listing_free(&listing);
+}
+
+static void ft__pass_over(void *user, const char *name, bool is_folder)
+{
+    (void)user;
+    (void)name;
+    (void)is_folder;
+}
+
+static bool ft__is_folder(const ft__context *c, const char *path)
+{
+    const ft_files *files = &c->desc.files;
+    return files->list && files->list(files->user, path, ft__pass_over, NULL);
+}
+
+/* ---- Classes ---- */
+static bool ft__class_less(const void *context, int a, int b)
+{
+    const ft__vocabulary *v = (const ft__vocabulary *)context;
+    return strcmp(ft__piece_text(v, a), ft__piece_text(v, b)) < 0;
+}
+
+static int ft__class_of_model(const ft_model *m, const char *name) /* -1: none */
+{
+    int i;
+    for (i = 0; i < m->class_count; ++i)
+        if (!strcmp(m->class_names[i], name)) return i;
+    return -1;
+}
+
+/* Labels become indices of the classes in the order of their names; where they are to match, of the
+   model's classes. */
+static void ft__sort_classes(ft_model *m, ft__texts *t, bool match)
+{
+    ft__context *c = t->context;
+    ft__vocabulary found = t->classes;
+    int *order = (int *)ft__allocate(c, 2 * (size_t)found.count + 1, sizeof *order), i;
+    int *place = order ? order + found.count : NULL;
+    memset(&t->classes, 0, sizeof t->classes);
+    t->classes.context = t->classes.letters.context = c;
+    if (order) ft__sort_order(order, found.count, ft__class_less, &found);
+    for (i = 0; order && i < found.count; ++i) {
+        const char *name = ft__piece_text(&found, order[i]);
+        place[order[i]] = match ? ft__class_of_model(m, name) : i;
+        if (place[order[i]] < 0)
+            ft__fail(c, FT_MISMATCH, "the label '%s' is none of the model's %d classes", name,
+                     m->class_count);
+        if (!match) ft__vocabulary_add(&t->classes, name, strlen(name));
+    }
+    for (i = 0; match && i < m->class_count; ++i)
+        ft__vocabulary_add(&t->classes, m->class_names[i], strlen(m->class_names[i]));
+    for (i = 0; ft__ok(c) && i < t->count; ++i) t->labels[i] = place[t->labels[i]];
+    ft__release(c, order);
+    ft__vocabulary_release(&found);
+}
+
+/* ---- Tokens ---- */
+
+/* The model's tokeniser; where it has none, the words of these texts become it. */
+static ft_tokenizer *ft__tokenizer_for(ft_model *m, const ft__texts *t, ft_tokenizer *given,
+                                       ft_tokenizer_kind kind, ft_vocabulary_options vocabulary)
+{
+    const char **texts;
+    int i;
+    if (given) return given;
+    if (m->tokenizer) return m->tokenizer;
+    texts = (const char **)ft__allocate(&m->context, (size_t)t->count + 1, sizeof *texts);
+    if (!texts) return NULL;
+    for (i = 0; i < t->count; ++i) texts[i] = ft__one_text(t, i);
+    given = ft_tokenizer_build(m, kind, texts, t->count, vocabulary);
+    ft__release(&m->context, (void *)(uintptr_t)texts);
+    return given;
+}
+
+/* A text without tokens is one unknown piece, for a sequence has at least one step. */
+static void ft__tokenize_texts(ft__texts *t, ft_tokenizer *tokenizer, int longest)
+{
+    ft__context *c = t->context;
+    int i;
+    t->ids_start = (size_t *)ft__allocate(c, (size_t)t->count + 1, sizeof *t->ids_start);
+    for (i = 0; i < t->count && ft__ok(c); ++i) {
+        const char *text = ft__one_text(t, i);
+        ft_tokenize_options special = {true};
+        ft_tokens tokens = ft_tokenize(tokenizer, text, strlen(text), special);
+        int count = tokens.count < longest ? tokens.count : longest, k;
+        for (k = 0; k < count; ++k) ft__ids_add(&t->ids, tokens.ids[k]);
+        if (count == 0) ft__ids_add(&t->ids, tokenizer->unknown > 0 ? tokenizer->unknown : 0);
+        t->ids_start[i + 1] = t->ids.count;
+        if (count > t->longest) t->longest = count;
+    }
+    if (t->longest < 1) t->longest = 1;
+}
+
+/* ---- The source ---- */
+static int ft__texts_length(void *user, int index)
+{
+    const ft__texts *t = (const ft__texts *)user;
+    return (int)(t->ids_start[index + 1] - t->ids_start[index]);
+}
+
+static bool ft__texts_get(void *user, int index, int view, ft_slot *slots, int slot_count)
+{
+    const ft__texts *t = (const ft__texts *)user;
+    const int32_t *ids = t->ids.values + t->ids_start[index];
+    int length = ft__texts_length(user, index), s;
+    (void)view;
+    for (s = 0; s < slot_count; ++s) {
+        int32_t *to = (int32_t *)slots[s].values;
+        if (slots[s].type != FT_I32) continue;
+        if (!strcmp(slots[s].name, "tokens") && slots[s].shape.rank == 1) {
+            if (slots[s].shape.size[0] < length) return false;
+            memcpy(to, ids, (size_t)length * sizeof *to);
+            slots[s].length = length;
+        } else if (!strcmp(slots[s].name, "lengths") && slots[s].shape.rank == 0) *to = length;
+        else if (!strcmp(slots[s].name, "labels") && slots[s].shape.rank == 0)
+            *to = t->labels[index];
+    }
+    return true;
+}
+
+static int ft__texts_label(void *user, int index) { return ((ft__texts *)user)->labels[index]; }
+
+static const char *ft__texts_name(void *user, int index) /* the text itself */
+{
+    return ft__one_text((const ft__texts *)user, index);
+}
+
+static const char *ft__texts_class_name(void *user, int c)
+{
+    return ft__piece_text(&((const ft__texts *)user)->classes, c);
+}
+
+static void ft__texts_release(void *user)
+{
+    ft__texts *t = (ft__texts *)user;
+    ft__context *c = t->context;
+    ft__release(c, t->ids_start);
+    ft__release(c, t->ids.values);
+    ft__vocabulary_release(&t->classes);
+    ft__release(c, t->labels);
+    ft__release(c, t->start);
+    ft__release(c, t->letters.letters);
+    ft__release(c, t);
+}
+
+/* Reads what the path, or the memory, holds; without classes sorted and without tokens. */
+static ft__texts *ft__texts_read(ft_model *m, const char *path, const ft_text_options *o)
+{
+    ft__context *c = &m->context;
+    ft__texts *t = (ft__texts *)ft__allocate(c, 1, sizeof *t);
+    unsigned char *content;
+    size_t bytes;
+    if (!t) return NULL;
+    t->context = t->letters.context = t->ids.context = c;
+    t->classes.context = t->classes.letters.context = c;
+    if (!path) path = "(memory)";
+    if (o->memory) ft__read_table_file(t, path, (const char *)o->memory, o->bytes, o);
+    else if (ft__is_folder(c, path)) ft__read_text_folder(t, path);
+    else {
+        content = ft__read_file(c, path, &bytes);
+        if (content) ft__read_table_file(t, path, (const char *)content, bytes, o);
+        ft__release(c, content);
+    }
+    if (t->count == 0) ft__fail(c, FT_FORMAT, "%s: no texts", path);
+    return t;
+}
+
+/* Keeps `most` of each class, drawn by the seed; the order of the file stays. */
+static void ft__keep_per_class(ft__texts *t, int most, uint64_t seed)
+{
+    ft__context *c = t->context;
+    int *order = (int *)ft__allocate(c, 2 * (size_t)t->count + 1, sizeof *order), i, kept = 0;
+    int *taken = (int *)ft__allocate(c, (size_t)t->classes.count + 1, sizeof *taken);
+    char *keep = (char *)ft__allocate(c, (size_t)t->count + 1, 1);
+    if (ft__ok(c)) {
+        ft__shuffle(order, t->count, ft__key(seed, 0, 0, FT__USE_PER_CLASS));
+        for (i = 0; i < t->count; ++i)
+            if (taken[t->labels[order[i]]]++ < most) keep[order[i]] = 1;
+        for (i = 0; i < t->count; ++i) {
+            if (!keep[i]) continue;
+            t->start[kept] = t->start[i];
+            t->labels[kept++] = t->labels[i];
+        }
+        t->count = kept;
+    }
+    ft__release(c, keep);
+    ft__release(c, taken);
+    ft__release(c, order);
+}
+
+ft_data *ft_texts(ft_model *m, const char *path, ft_text_options options)
+{
+    ft__context *c;
+    ft__texts *t;
+    ft_tokenizer *tokenizer;
+    ft_source source;
+    ft_data *data = NULL;
+    if (!m || !ft__ok(&m->context)) return NULL;
+    c = &m->context;
+    t = ft__texts_read(m, path, &options);
+    if (!t) return NULL;
+    if (ft__ok(c)) ft__sort_classes(m, t, options.match_classes);
+    if (ft__ok(c) && options.per_class > 0) ft__keep_per_class(t, options.per_class, c->desc.seed);
+    tokenizer = ft__ok(c) ? ft__tokenizer_for(m, t, options.tokenizer, FT_WORDS,
+                                              options.vocabulary) : NULL;
+    if (tokenizer && tokenizer != m->tokenizer) ft_set_tokenizer(m, tokenizer);
+    if (tokenizer) ft__tokenize_texts(t, tokenizer, options.longest > 0 ? options.longest : 512);
+    memset(&source, 0, sizeof source);
+    source.user = t;
+    source.count = t->count;
+    source.classes = t->classes.count;
+    source.get = ft__texts_get;
+    source.label = ft__texts_label;
+    source.name = ft__texts_name;
+    source.class_name = ft__texts_class_name;
+    source.length = ft__texts_length;
+    source.release = ft__texts_release;
+    if (ft__ok(c)) data = ft_data_source(m, source);
+    if (!data) ft__texts_release(t);
+    return data;
+}
+
+/* =============================================================================================
+   [SECTION] 14.2.3 Streams of text
+   For language models: a text is cut into as many streams of equal length as a batch has rows; each
+   batch holds the next steps of all of them, and the state that a recurrent network is left in
+   after one is carried into the next (Zaremba et al. 2014; truncated back-propagation, Williams
+   and Peng 1990). The label of a step is the token after it.
+   ============================================================================================= */
+typedef struct ft__streams {
+    ft__context *context;
+    ft__ids ids;
+    int rows, steps;
+    size_t each;            /* steps of a stream in all */
+    char name[40];          /* says what the tokens are: runs on other texts are told apart by it */
+} ft__streams;
+
+static int ft__streams_length(void *user, int index)
+{
+    const ft__streams *s = (const ft__streams *)user;
+    size_t left = s->each - (size_t)(index / s->rows) * (size_t)s->steps;
+    return left < (size_t)s->steps ? (int)left : s->steps;
+}
+
+static bool ft__streams_get(void *user, int index, int view, ft_slot *slots, int slot_count)
+{
+    const ft__streams *s = (const ft__streams *)user;
+    const int32_t *ids = s->ids.values + (size_t)(index % s->rows) * s->each
+        + (size_t)(index / s->rows) * (size_t)s->steps;
+    int length = ft__streams_length(user, index), i, k;
+    (void)view;
+    for (i = 0; i < slot_count; ++i) {
+        int32_t *to = (int32_t *)slots[i].values;
+        bool tokens = !strcmp(slots[i].name, "tokens");
+        if (slots[i].type != FT_I32) continue;
+        if (slots[i].shape.rank == 0 && !strcmp(slots[i].name, "lengths")) *to = length;
+        if (slots[i].shape.rank != 1 || (!tokens && strcmp(slots[i].name, "labels") != 0)) continue;
+        if (slots[i].shape.size[0] < length) return false;
+        for (k = 0; k < slots[i].shape.size[0]; ++k)
+            to[k] = k < length ? ids[k + (tokens ? 0 : 1)] : tokens ? 0 : -1;
+        slots[i].length = length;
+    }
+    return true;
+}
+
+static const char *ft__streams_name(void *user, int index)
+{
+    (void)index;
+    return ((const ft__streams *)user)->name;
+}
+
+static void ft__streams_release(void *user)
+{
+    ft__streams *s = (ft__streams *)user;
+    ft__context *c = s->context;
+    ft__release(c, s->ids.values);
+    ft__release(c, s);
+}
+
+/* Adds the tokens of a text: words line by line with the end piece behind each line, since a
+   vocabulary of words has no piece for the end of a line; other kinds as it stands. */
+static void ft__streams_add(ft__streams *s, ft_tokenizer *t, const char *text, size_t bytes)
+{
+    ft_tokenize_options plain = {false};
+    bool lines = t->kind == FT_WORDS || t->kind == FT_WORDPIECE;
+    const char *line = text;
+    size_t at = 0, count = bytes;
+    int i;
+    while (lines ? ft__next_line(text, bytes, &at, &line, &count) : at++ == 0) {
+        ft_tokens tokens = ft_tokenize(t, line, count, plain);
+        for (i = 0; i < tokens.count; ++i) ft__ids_add(&s->ids, tokens.ids[i]);
+        if (lines && t->end >= 0 && ft__ok(s->context)) ft__ids_add(&s->ids, t->end);
+    }
+}
+
+static void ft__streams_fill(ft__streams *s, ft_tokenizer *tokenizer, const ft__texts *t,
+                             const char *path)
+{
+    int newline = ft__find_piece(tokenizer, "\n"), i;
+    for (i = 0; i < t->count && ft__ok(s->context); ++i) {
+        const char *text = ft__one_text(t, i);
+        ft__streams_add(s, tokenizer, text, strlen(text));
+        if (t->count > 1 && tokenizer->kind == FT_CHARACTERS && newline >= 0)
+            ft__ids_add(&s->ids, newline);
+    }
+    if (!ft__ok(s->context)) return;
+    s->each = s->ids.count > 0 ? (s->ids.count - 1) / (size_t)s->rows : 0;
+    if (s->each < 1 || s->each / (size_t)s->steps >= (size_t)(INT_MAX / s->rows - 1))
+        ft__fail(s->context, FT_INVALID, "%s: %zu tokens cannot be cut into %d streams", path,
+                 s->ids.count, s->rows);
+    snprintf(s->name, sizeof s->name, "%zu tokens %016llx", s->ids.count, (unsigned long long)
+             ft__hash_bytes(0, s->ids.values, s->ids.count * sizeof *s->ids.values));
+}
+
+/* The texts to cut: a column of a table, or a whole file as one. */
+static ft__texts *ft__streams_read(ft_model *m, const char *path, const ft_stream_options *o)
+{
+    ft_text_options table;
+    ft__context *c = &m->context;
+    ft__texts *t;
+    unsigned char *content = NULL;
+    size_t bytes = o->bytes;
+    memset(&table, 0, sizeof table);
+    table.memory = o->memory;
+    table.bytes = o->bytes;
+    table.text_column = o->text_column;
+    table.format = o->format;
+    table.unlabelled = true;
+    if (o->text_column) return ft__texts_read(m, path, &table);
+    t = (ft__texts *)ft__allocate(c, 1, sizeof *t);
+    if (!t) return NULL;
+    t->context = t->letters.context = t->ids.context = c;
+    t->classes.context = t->classes.letters.context = c;
+    if (!o->memory) content = ft__read_file(c, path, &bytes);
+    if (ft__ok(c)) ft__texts_add(t, content ? (const char *)content : (const char *)o->memory,
+                                 bytes, "");
+    ft__release(c, content);
+    return t;
+}
+
+ft_data *ft_text_streams(ft_model *m, const char *path, ft_stream_options options)
+{
+    ft__context *c;
+    ft__streams *s;
+    ft__texts *t;
+    ft_tokenizer *tokenizer = NULL;
+    ft_source source;
+    ft_data *data = NULL;
+    if (!m || !ft__ok(&m->context)) return NULL;
+    c = &m->context;
+    t = ft__streams_read(m, path, &options);
+    s = (ft__streams *)ft__allocate(c, 1, sizeof *s);
+    memset(&source, 0, sizeof source);
+    if (s) {
+        s->context = s->ids.context = c;
+        s->rows = options.streams > 0 ? options.streams : 32;
+        s->steps = options.steps > 0 ? options.steps : 64;
+        tokenizer = ft__tokenizer_for(m, t, options.tokenizer, options.vocabulary_kind,
+                                      options.vocabulary);
+    }
+    if (tokenizer && tokenizer != m->tokenizer) ft_set_tokenizer(m, tokenizer);
+    if (tokenizer) ft__streams_fill(s, tokenizer, t, path ? path : "(memory)");
+    if (t) ft__texts_release(t);
+    if (ft__ok(c)) {
+        source.user = s;
+        source.count = (int)((s->each + (size_t)s->steps - 1) / (size_t)s->steps) * s->rows;
+        source.streams = s->rows;
+        source.get = ft__streams_get;
+        source.name = ft__streams_name;
+        source.length = ft__streams_length;
+        source.release = ft__streams_release;
+        data = ft_data_source(m, source);
+    }
+    if (!data && s) ft__streams_release(s);
+    return data;
+}
+
+/* =============================================================================================
    [SECTION] 14.3 Metrics
    ============================================================================================= */
 
@@ -16953,6 +17726,7 @@ typedef struct ft__fit {
     ft__loader *loader;
     ft__cache cache;
     int *train, *held, *order, *views;
+    int *work;              /* [2 * samples], for ft__bucket */
     int train_count, held_count;
     int steps;              /* in an epoch */
     const char *note;       /* carried in the checkpoint for whoever runs several fits in a row */
@@ -16988,6 +17762,7 @@ static ft_status ft__fit_samples(ft__fit *f)
     f->held = (int *)ft__allocate(c, (size_t)count + 1, sizeof *f->held);
     f->order = (int *)ft__allocate(c, (size_t)count + 1, sizeof *f->order);
     f->views = (int *)ft__allocate(c, (size_t)count + 1, sizeof *f->views);
+    f->work = (int *)ft__allocate(c, 2 * (size_t)count + 1, sizeof *f->work);
     if (ft__ok(c) && f->o.hold_back > 0)
         ft__split(f->data, f->o.hold_back, c->desc.seed, part);
     for (i = 0; ft__ok(c) && i < count; ++i) {
@@ -17402,11 +18177,16 @@ static void ft__fit_start(ft__fit *f, const int *samples, const int *views, int 
 /* The order and views of an epoch. */
 static void ft__fit_order(ft__fit *f, int epoch)
 {
-    uint64_t key = ft__key(f->m->context.desc.seed, (uint64_t)epoch, 0, FT__USE_ORDER);
+    const ft_source *source = &f->data->source;
+    uint64_t seed = f->m->context.desc.seed;
+    uint64_t key = ft__key(seed, (uint64_t)epoch, 0, FT__USE_ORDER);
     int i;
-    ft__shuffle(f->order, f->train_count, key);
+    if (source->streams == 0) ft__shuffle(f->order, f->train_count, key);
+    else for (i = 0; i < f->train_count; ++i) f->order[i] = i;
+    for (i = 0; i < f->train_count; ++i) f->order[i] = f->train[f->order[i]];
+    ft__bucket(source, f->order, f->train_count, f->o.batch_size,
+               ft__key(seed, (uint64_t)epoch, 1, FT__USE_ORDER), f->work);
     for (i = 0; i < f->train_count; ++i) {
-        f->order[i] = f->train[f->order[i]];
         f->views[i] = !f->o.augment ? 0 : f->cache.on ? 1 + epoch % f->cache.views : 1 + epoch;
     }
 }
@@ -17668,6 +18448,7 @@ static ft__score ft__fit_measure(ft__fit *f)
     ft__score score = {0, 0, 0};
     int at = 0, batch, i;
     for (i = 0; i < f->held_count; ++i) f->views[i] = 0;
+    ft__bucket(&f->data->source, f->held, f->held_count, f->o.batch_size, 0, f->work);
     ft__fit_start(f, f->held, f->views, 0, f->held_count);
     while ((batch = ft__fit_batch(f, f->held, f->views, f->held_count, &at)) >= 0) {
         if (batch == 0) continue;
@@ -17849,7 +18630,11 @@ static ft_status ft__fit_prepare(ft__fit *f)
     if (f->o.best && f->o.hold_back == 0)
         return ft__fail(c, FT_INVALID, "ft_fit: the best epoch is chosen on held-back samples: set"
                         " hold_back");
+    if (f->data->source.streams > 0 && f->o.hold_back > 0)
+        return ft__fail(c, FT_INVALID, "ft_fit: of streams nothing can be held back: evaluate on"
+                        " another text");
     if (ft__fit_samples(f) != FT_OK) return c->status;
+    ft__set_longest(m, f->data);
     f->plan = ft__begin(m, f->o.batch_size, true);
     if (!f->plan) return c->status;
     if (f->plan->first_trained == f->plan->step_count)
@@ -17883,6 +18668,7 @@ static ft_fit_result ft__fit_run(ft_model *m, ft_data *data, ft_fit_options opti
     f.resume = resume;
     if (lent) f.cache = *lent;
     f.o = ft__fit_defaults(options);
+    if (data && data->source.streams > 0) f.o.batch_size = data->source.streams;
     if (ft__fit_prepare(&f) == FT_OK) {
         while (!f.at.done && !f.stopped && ft__ok(c)) ft__fit_epoch(&f);
         ft__fit_finish(&f);
@@ -17890,6 +18676,7 @@ static ft_fit_result ft__fit_run(ft_model *m, ft_data *data, ft_fit_options opti
     ft__loader_destroy(f.loader);
     if (lent) *lent = f.cache;
     else ft__cache_release(c, &f.cache);
+    ft__release(c, f.work);
     ft__release(c, f.views);
     ft__release(c, f.order);
     ft__release(c, f.held);
@@ -18096,42 +18883,79 @@ static ft_finetune_result ft__finetune(ft_model *m, ft_data *data, ft_finetune_o
 /* =============================================================================================
    [SECTION] 14.6 Evaluate and predict
    ============================================================================================= */
+
+/* Tells the caller what the network made of each sample of a batch that was just run. */
+static void ft__tell_samples(ft_model *m, const ft__plan *plan, const ft__batch *batch,
+                             const ft_evaluate_options *o)
+{
+    const ft__node *output = ft__get_node(m, m->output), *loss = ft__get_node(m, m->loss);
+    const ft__node *labels = loss->input_count > 1 ? &m->nodes[loss->inputs[1] - 1] : NULL;
+    const float *logits = m->output.id ? plan->values[m->output.id - 1] : NULL;
+    int classes, i, k;
+    if (!o->sample || !logits || output->shape.rank != 2 || !labels || labels->type != FT_I32)
+        return;
+    classes = output->shape.size[1];
+    for (i = 0; i < batch->count; ++i, logits += classes) {
+        ft_sample_result result;
+        double sum = 0;
+        result.index = batch->index[i];
+        result.label = ((const int32_t *)(const void *)labels->value)[i];
+        result.guess = ft__largest(logits, classes);
+        for (k = 0; k < classes; ++k) sum += (double)ft__exp(logits[k] - logits[result.guess]);
+        result.probability = (float)(1 / sum);
+        o->sample(o->sample_user, &result);
+    }
+}
+
+/* Runs over the samples in this order; how many could be read. */
+static int ft__evaluate_samples(ft_model *m, ft__plan *plan, ft__loader *loader, int *samples,
+                                const ft_evaluate_options *o, ft__score *score)
+{
+    int count = ft_data_count(loader->data), read = 0;
+    const ft__batch *batch;
+    ft__loader_start(loader, samples, NULL, count);
+    while (ft__ok(&m->context) && (batch = ft__loader_next(loader)) != NULL) {
+        if (batch->count == 0) continue;
+        read += batch->count;
+        ft__feed_batch(m, loader, batch);
+        m->last_run = plan;
+        ft__run_forward(m, plan, 0, plan->step_count, batch->count, 0);
+        ft__score_batch(m, plan, batch->count, ft__read_loss(m, plan), o->confusion, score);
+        ft__tell_samples(m, plan, batch, o);
+    }
+    return read;
+}
+
 static ft_evaluation ft__evaluate(ft_model *m, ft_data *data, ft_evaluate_options options)
 {
     ft__context *c = &m->context;
-    int size = options.batch_size > 0 ? options.batch_size : 32, count, i;
+    int size = options.batch_size > 0 ? options.batch_size : 32, count, i, read = 0;
     ft_evaluation e;
     ft__score score = {0, 0, 0};
     ft__loader *loader = NULL;
-    const ft__batch *batch;
     ft__plan *plan;
     int *samples;
     memset(&e, 0, sizeof e);
     if (!data || ft__ready(m, true) != FT_OK || ft__check_classes(m, data) != FT_OK) return e;
     count = ft_data_count(data);
+    if (data->source.streams > 0) size = data->source.streams;
+    if (size > count) size = count;
+    ft__set_longest(m, data);
     if (options.confusion)
         memset(options.confusion, 0, (size_t)ft_class_count(m) * (size_t)ft_class_count(m)
                * sizeof *options.confusion);
-    plan = ft__begin(m, size < count ? size : count, false);
+    plan = ft__begin(m, size, false);
     ft__data_decode(data);
-    samples = (int *)ft__allocate(c, 2 * (size_t)count, sizeof *samples); /* and views, all 0 */
-    if (plan && samples)
-        loader = ft__loader_create(m, data, plan->most.batch < size ? plan->most.batch : size);
+    samples = (int *)ft__allocate(c, 3 * (size_t)count, sizeof *samples);
+    if (plan && samples) loader = ft__loader_create(m, data, size);
     for (i = 0; samples && i < count; ++i) samples[i] = i;
-    if (loader) ft__loader_start(loader, samples, samples + count, count);
-    while (loader && ft__ok(c) && (batch = ft__loader_next(loader)) != NULL) {
-        if (batch->count == 0) continue;
-        ft__feed_batch(m, loader, batch);
-        m->batch = batch->count;
-        m->last_run = plan;
-        ft__run_forward(m, plan, 0, plan->step_count, batch->count, 0);
-        ft__score_batch(m, plan, batch->count, ft__read_loss(m, plan), options.confusion, &score);
-    }
+    if (loader) ft__bucket(&data->source, samples, count, size, 0, samples + count);
+    if (loader) read = ft__evaluate_samples(m, plan, loader, samples, &options, &score);
     ft__loader_destroy(loader);
     ft__release(c, samples);
     e.correct = (int)score.correct;
     e.total = (int)score.total;
-    e.skipped = ft_data_skipped(data) + count - (int)score.total;
+    e.skipped = ft_data_skipped(data) + count - read;
     e.accuracy = ft__share(score.correct, score.total);
     e.loss = score.total ? score.loss / (double)score.total : 0;
     ft__wilson(e.correct, e.total, &e.low, &e.high);
