@@ -151,6 +151,9 @@
      FINETUNE_NO_RESNET        ... the ResNets by name,
      FINETUNE_NO_MOBILENET     ... MobileNet,
      FINETUNE_NO_KERAS_CNN     ... the small CNN of Keras
+    FINETUNE_OPENCL           ft_desc.device may name an OpenCL device; needs kernels.cl beside the
+                              header and CL/cl.h to compile, nothing to link (-ldl before glibc
+                              2.34), and starts where there is no OpenCL
      FINETUNE_API              before each public function; default: extern
 
    LIMITS
@@ -277,6 +280,16 @@ typedef struct ft_desc {
        what was made from the same weights, preprocessing and bytes of files. NULL: none. */
     const char *cache;
 } ft_desc;
+
+/* One OpenCL device of this machine. */
+typedef struct ft_device_info {
+    char device[32];              /* what ft_desc.device takes: "opencl:0:1" */
+    char name[128], platform[128], driver[64]; /* as the driver tells; driver: its version */
+    uint64_t memory;              /* bytes */
+    int compute_units;
+    bool is_processor;            /* the machine's own: "gpu" and "auto" pass it by */
+} ft_device_info;
+
 /* ---- Building a network ---- */
 
 typedef enum ft_initialiser {
@@ -656,6 +669,10 @@ FINETUNE_API const char *ft_error_text(const ft_model *m); /* "" when there was 
 /* Forgets the error; the weights are those of the last good epoch, so prediction works again. */
 FINETUNE_API void ft_clear_error(ft_model *m);
 FINETUNE_API const char *ft_status_name(ft_status status);
+
+/* Lists the machine's OpenCL devices, whatever ft_desc.device is: writes up to `most` of them and
+   returns how many there are. 0, with the reason in the log, where there are none. */
+FINETUNE_API int ft_devices(ft_model *m, ft_device_info *devices, int most);
 
 /* ---- A network from a file, or by name ---- */
 
@@ -7342,6 +7359,8 @@ static int ft__cl_list(const ft__cl *cl, ft__cl_place *places, int most)
     return count;
 }
 
+static const char ft__no_devices[] = "OpenCL is here, but no device: no driver is installed";
+
 /* A text about a device, "" when the driver does not tell. */
 static void ft__cl_text(const ft__cl *cl, cl_device_id device, cl_device_info what, char *text,
                         size_t size)
@@ -7357,6 +7376,35 @@ static uint64_t ft__cl_number(const ft__cl *cl, cl_device_id device, cl_device_i
     uint64_t number = 0; /* cl_ulong, size_t and cl_uint, all little-endian where there is OpenCL */
     if (cl->clGetDeviceInfo(device, what, sizeof number, &number, NULL) != CL_SUCCESS) return 0;
     return number;
+}
+
+/* Fills `devices` with up to `most` of the machine's devices; returns how many there are, or 0 with
+   a line in `why`. */
+static int ft__cl_describe(const char *library, ft_device_info *devices, int most, char *why,
+                           size_t size)
+{
+    ft__cl_place places[FT__MOST_DEVICES * 2];
+    ft__cl cl;
+    int count, i;
+    if (!ft__cl_open(&cl, library, why, size)) return 0;
+    count = ft__cl_list(&cl, places, FT__MOST_DEVICES * 2);
+    if (count == 0) snprintf(why, size, "%s", ft__no_devices);
+    for (i = 0; i < count && i < most; ++i) {
+        const ft__cl_place *place = &places[i];
+        ft_device_info *to = &devices[i];
+        memset(to, 0, sizeof *to);
+        snprintf(to->device, sizeof to->device, "opencl:%d:%d", place->platform_index,
+                 place->device_index);
+        ft__cl_text(&cl, place->device, CL_DEVICE_NAME, to->name, sizeof to->name);
+        ft__cl_text(&cl, place->device, CL_DRIVER_VERSION, to->driver, sizeof to->driver);
+        if (cl.clGetPlatformInfo(place->platform, CL_PLATFORM_NAME, sizeof to->platform - 1,
+                                 to->platform, NULL) != CL_SUCCESS) to->platform[0] = 0;
+        to->memory = ft__cl_number(&cl, place->device, CL_DEVICE_GLOBAL_MEM_SIZE);
+        to->compute_units = (int)ft__cl_number(&cl, place->device, CL_DEVICE_MAX_COMPUTE_UNITS);
+        to->is_processor = place->is_processor;
+    }
+    ft__library_close(cl.library);
+    return count;
 }
 
 /* The device that `wish` names: "gpu" and "auto" the first GPU, "opencl:P:D" that one. */
@@ -7377,7 +7425,7 @@ static bool ft__cl_choose(const ft__cl *cl, const char *wish, ft__cl_place *chos
         *chosen = places[i];
         return true;
     }
-    if (count == 0) snprintf(why, size, "OpenCL is here, but no device: no driver is installed");
+    if (count == 0) snprintf(why, size, "%s", ft__no_devices);
     else if (named) snprintf(why, size, "there is no such device among the %d that OpenCL knows",
                              count);
     else snprintf(why, size, "OpenCL knows no GPU here, only the processor itself");
@@ -19130,6 +19178,23 @@ void ft_clear_error(ft_model *m)
 const char *ft_status_name(ft_status status)
 {
     return (unsigned)status < FT_STATUS_COUNT ? ft__status_names[status] : "unknown";
+}
+
+int ft_devices(ft_model *m, ft_device_info *devices, int most)
+{
+#ifdef FINETUNE_OPENCL
+    char why[300];
+    int count;
+    if (!m || !ft__ok(&m->context)) return 0;
+    count = ft__cl_describe(m->context.desc.opencl_library, devices, most, why, sizeof why);
+    if (count == 0) ft__log(&m->context, "%s", why);
+    return count;
+#else
+    (void)devices;
+    (void)most;
+    if (m) ft__log(&m->context, "this build is without OpenCL (FINETUNE_OPENCL)");
+    return 0;
+#endif
 }
 
 /* ---- A network from a file, or by name ---- */

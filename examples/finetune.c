@@ -41,7 +41,7 @@ static double seconds_now(void)
 
 typedef struct options {
     const char *verb, *model, *data, *val, *out, *architecture, *freeze, *simd, *device, *rename;
-    const char *type, *cache;
+    const char *type, *cache, *opencl_library;
     int epochs, batch_size, threads, per_class, top, checkpoint_steps;
     double learning_rate;
     unsigned long long seed;
@@ -58,7 +58,7 @@ static const char usage_text[] =
     "  finetune predict --model FILE IMAGE...\n"
     "  finetune info --model FILE [--times]\n"
     "  finetune convert --model WEIGHTS --out FILE [--type f32|f16|bf16]\n"
-    "  finetune devices\n"
+    "  finetune devices                  what --device may name\n"
     "\n"
     "WEIGHTS: .safetensors, or PyTorch's .pt or .pth. FOLDER: one folder of pictures per class.\n"
     "\n"
@@ -75,7 +75,9 @@ static const char usage_text[] =
     "all:     --arch NAME         when the weights' names do not tell the network\n"
     "         --rename A=B,...    leading parts of names in the weights file to replace\n"
     "         --allow-missing --allow-unexpected   weights that do not match\n"
-    "         --seed N --threads N --device cpu --simd none|sse2|avx2|avx512|neon\n"
+    "         --seed N --threads N --simd none|sse2|avx2|avx512|neon\n"
+    "         --device cpu|gpu|auto|opencl:PLATFORM:DEVICE   (auto: a GPU if one works)\n"
+    "         --opencl-library FILE   the loader, if it is not where the system looks\n"
     "         --json              end with one JSON object   --quiet\n";
 
 static int usage(const char *problem, const char *what)
@@ -118,6 +120,7 @@ static int parse(int count, char **words, options *o)
         {"--freeze", 's', &o->freeze}, {"--simd", 's', &o->simd}, {"--device", 's', &o->device},
         {"--rename", 's', &o->rename}, {"--type", 's', &o->type},
         {"--cache", 's', &o->cache},
+        {"--opencl-library", 's', &o->opencl_library},
         {"--epochs", 'i', &o->epochs}, {"--batch-size", 'i', &o->batch_size},
         {"--threads", 'i', &o->threads}, {"--per-class", 'i', &o->per_class},
         {"--top", 'i', &o->top}, {"--checkpoint-steps", 'i', &o->checkpoint_steps},
@@ -243,27 +246,32 @@ static double clock_of_operators(void *user)
     return seconds_now();
 }
 
-static ft_model *open_model(const options *o)
+static ft_model *create(const options *o)
 {
     ft_desc desc;
-    ft_load_options load;
     ft_model *m;
     memset(&desc, 0, sizeof desc);
-    memset(&load, 0, sizeof load);
     desc.seed = o->seed;
     desc.threads = o->threads;
     desc.simd = o->simd;
     desc.device = o->device;
     desc.cache = o->cache;
     if (o->cache) mkdir(o->cache, 0777); /* it may be there */
+    desc.opencl_library = o->opencl_library;
     desc.log = print_log;
     desc.log_user = (void *)(uintptr_t)o;
     if (o->times) desc.clock = clock_of_operators;
     m = ft_create(desc);
-    if (!m) {
-        fprintf(stderr, "finetune: no memory\n");
-        return NULL;
-    }
+    if (!m) fprintf(stderr, "finetune: no memory\n");
+    return m;
+}
+
+static ft_model *open_model(const options *o)
+{
+    ft_load_options load;
+    ft_model *m = create(o);
+    memset(&load, 0, sizeof load);
+    if (!m) return NULL;
     load.architecture = o->architecture;
     load.weights.rename = o->rename;
     load.weights.allow_missing = o->allow_missing;
@@ -601,11 +609,44 @@ static int convert(const options *o)
     return DONE;
 }
 
+enum { MOST_DEVICES = 32 };
+
+static void print_devices_json(const ft_device_info *list, int count, long processors)
+{
+    int i;
+    printf("{\"devices\": [{\"device\": \"cpu\", \"processors\": %ld}", processors);
+    for (i = 0; i < count; ++i) {
+        printf(", {\"device\": \"%s\", \"name\": ", list[i].device);
+        print_json_text(list[i].name);
+        printf(", \"platform\": ");
+        print_json_text(list[i].platform);
+        printf(", \"driver\": ");
+        print_json_text(list[i].driver);
+        printf(", \"memory\": %llu, \"compute_units\": %d, \"is_processor\": %s}",
+               (unsigned long long)list[i].memory, list[i].compute_units,
+               list[i].is_processor ? "true" : "false");
+    }
+    printf("]}\n");
+}
+
 static int devices(const options *o)
 {
     long processors = sysconf(_SC_NPROCESSORS_ONLN);
-    if (o->json) printf("{\"devices\": [{\"name\": \"cpu\", \"processors\": %ld}]}\n", processors);
-    else printf("cpu: %ld processors\n", processors);
+    ft_device_info list[MOST_DEVICES];
+    ft_model *m = create(o);
+    int count, i;
+    if (!m) return FAILED;
+    if (!o->json) printf("cpu: %ld processors\n", processors);
+    fflush(stdout); /* before the line of the log that says why there are no others */
+    count = ft_devices(m, list, MOST_DEVICES);
+    if (count > MOST_DEVICES) count = MOST_DEVICES;
+    if (o->json) print_devices_json(list, count, processors);
+    for (i = 0; !o->json && i < count; ++i)
+        printf("%s: %s (%s, driver %s), %.1f GB, %d compute units%s\n", list[i].device,
+               list[i].name, list[i].platform, list[i].driver, (double)list[i].memory / 1e9,
+               list[i].compute_units, list[i].is_processor ? ", the processor itself" : "");
+    if (ft_error(m)) return report(m);
+    ft_destroy(m);
     return DONE;
 }
 

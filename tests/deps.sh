@@ -10,6 +10,17 @@ need() { # a file that shows the package is there, and the package
 need "/usr/include/stb/stb_image.h /usr/local/include/stb/stb_image.h" libstb-dev
 command -v g++ >/dev/null || missing="$missing g++"
 need "/usr/include/freetype2/ft2build.h /usr/local/include/freetype2/ft2build.h" libfreetype-dev
+# OpenCL: headers to build with, the loader, a device that is the processor, CLBlast, a simulator
+# that watches the kernels.
+need "/usr/include/CL/cl.h /usr/local/include/CL/cl.h" opencl-c-headers
+for place in /usr/lib /usr/lib/*-linux-gnu /usr/local/lib; do
+    [ -e $place/libOpenCL.so.1 ] && loader=yes
+    [ -e $place/libclblast.so.1 ] && clblast=yes
+done
+[ -n "$loader" ] || missing="$missing ocl-icd-libopencl1"
+[ -n "$clblast" ] || missing="$missing libclblast1"
+need "/etc/OpenCL/vendors/*.icd" pocl-opencl-icd
+command -v oclgrind >/dev/null || missing="$missing oclgrind"
 [ -z "$missing" ] && exit 0
 
 if [ "$DEPS" = no ] || ! command -v apt-get >/dev/null; then

@@ -89,11 +89,42 @@ fails 1 "photos" "$tool" info photos
 fails 1 "no/such/folder" "$tool" train --model base.safetensors --data photos --epochs 1 --out no/such/folder/m.safetensors
 [ -e m.safetensors ] && bad "something was written" || ok
 fails 1 "simd" "$tool" info --model base.safetensors --simd mmx
-fails 1 "device" "$tool" info --model base.safetensors --device gpu
+fails 1 "device" "$tool" info --model base.safetensors --device gpu --opencl-library /nowhere
 if [ -w /dev/full ]; then
     ln -sf /dev/full full.safetensors.partial
     fails 1 "full.safetensors" "$tool" convert --model base.safetensors --out full.safetensors
     [ -e full.safetensors ] && bad "half a file on a full disk" || ok
+fi
+
+# ---- Devices: nothing is linked, and what is missing is said in one line ----
+if "$tool" devices 2>&1 | grep -q "without OpenCL"; then skip "built without OpenCL's headers"
+else
+    ldd "$tool" | grep -qi opencl && bad "the tool is linked against OpenCL" || ok
+    "$tool" devices --opencl-library /nowhere >out.txt 2>err.txt && grep -q "^cpu" out.txt &&
+        [ "$(grep -c "there is no OpenCL here" err.txt)" -eq 1 ] && ok || bad "devices without a library"
+    fails 1 "lacks clGetPlatformIDs" "$tool" info --model base.safetensors --device opencl:0:0 --opencl-library libm.so.6
+    # In a root that has nothing but the C library.
+    if [ "$(id -u)" = 0 ] && mkdir -p root && for file in "$tool" $(ldd "$tool" | grep -o '/[^ ]*'); do
+        mkdir -p "root$(dirname "$file")" && cp -L "$file" "root$file"; done && cp base.safetensors root/ &&
+        chroot root "$tool" --version >/dev/null 2>&1; then
+        chroot root "$tool" info --model base.safetensors --device auto >out.txt 2>err.txt && grep -q resnet20 out.txt &&
+            [ "$(wc -l <err.txt)" -eq 1 ] && grep -q "the processor is used: there is no OpenCL here" err.txt && ok ||
+            bad "in a root without OpenCL: $(cat err.txt)"
+    else skip "no bare root can be made here (that takes root)"; fi
+    rm -rf root
+    if "$tool" devices --json 2>/dev/null | grep -q '"is_processor": true'; then
+        "$tool" devices | grep -q "opencl:0:0: .*driver .*GB, [0-9]* compute units" && ok || bad "devices"
+        picture one.ppm 1 3
+        "$tool" predict --model base.safetensors one.ppm --device opencl:0:0 --json >out.txt 2>err.txt &&
+            grep -q "device opencl:0:0" err.txt && ok || bad "predict on OpenCL: $(cat err.txt)"
+        "$tool" predict --model base.safetensors one.ppm --json >cpu.txt
+        cut -c 1-70 out.txt >out1.txt; cut -c 1-70 cpu.txt | cmp -s - out1.txt && ok || bad "another prediction on OpenCL"
+        if ! "$tool" devices --json | grep -q '"is_processor": false'; then
+            "$tool" predict --model base.safetensors one.ppm --device auto >out.txt 2>err.txt &&
+                grep -q "only the processor itself" err.txt && ok || bad "auto leaves the processor: $(cat err.txt)"
+            fails 1 "only the processor itself" "$tool" eval --model base.safetensors --data photos --device gpu
+        else skip "a GPU is here: auto takes it"; fi
+    else skip "no OpenCL device of the processor's own (PoCL)"; fi
 fi
 
 # ---- Training, and a broken picture among the good ----
