@@ -7474,14 +7474,17 @@ typedef struct ft__copy {   /* of host memory on the device */
 typedef struct ft__planned { const char *host; size_t bytes; cl_mem buffer; } ft__planned;
 
 enum { FT__SCRATCH_PACKED, FT__SCRATCH_SUMS, FT__SCRATCH_TERMS, FT__SCRATCH_COUNT };
-enum { FT__FORM_PLAIN, FT__FORM_TILED, FT__FORM_WIDE }; /* of the matrix products */
+/* Of the matrix products; the others have one form, whatever this says. */
+enum { FT__FORM_PROCESSOR = -1, FT__FORM_PLAIN, FT__FORM_TILED, FT__FORM_WIDE, FT__FORM_CLBLAST,
+       FT__FORM_COUNT };
 
 /* What was found out about an operator with certain shapes. */
 typedef struct ft__verdict {
     uint64_t key;
-    bool on_device;
-    float error;            /* relative to the largest value; negative: not measured */
-    double device_seconds, host_seconds;
+    int op, form;
+    float error;            /* of the form: relative to the largest value */
+    double device_seconds, host_seconds; /* of a sample, forward and backward; 0: no clock */
+    char shape[48];         /* of the first input */
 } ft__verdict;
 
 struct ft__device {
@@ -7499,14 +7502,15 @@ struct ft__device {
     cl_mem scratch[FT__SCRATCH_COUNT], none;
     size_t scratch_bytes[FT__SCRATCH_COUNT];
     size_t bytes;           /* taken on the device */
-    int form;
+    int form;               /* of the operator that runs now ... */
+    int usual_form;         /* ... and before anything is known about it */
     void *clblast;
     ft__clblast_gemm gemm;
     ft__verdict *verdicts;
     int verdict_count, verdict_capacity;
     char said[FT__OP_COUNT]; /* operators whose fall-back was logged */
-    bool checking;
-    int break_kernel;       /* test hook: results of this operator are spoilt; 0: none */
+    bool unchecked;         /* for tests: kernels are not compared before they are used */
+    bool checking;          /* a comparison is under way */
 };
 
 static ft_status ft__cl_failed(ft__context *c, const char *function, const char *what, cl_int code)
@@ -7980,7 +7984,7 @@ static ft_status ft__device_start(ft__context *c)
     ft__cl_text(&d->cl, d->place.device, CL_DEVICE_NAME, d->name, sizeof d->name);
     ft__cl_text(&d->cl, d->place.device, CL_DRIVER_VERSION, d->driver, sizeof d->driver);
     d->kernels = (struct ft__loaded_kernel *)ft__allocate(c, FT__MOST_KERNELS, sizeof *d->kernels);
-    d->form = d->place.is_processor ? FT__FORM_WIDE : FT__FORM_TILED;
+    d->form = d->usual_form = d->place.is_processor ? FT__FORM_WIDE : FT__FORM_TILED;
     if (ft__cl_number(&d->cl, d->place.device, CL_DEVICE_MEM_BASE_ADDR_ALIGN)
         > 8 * FT__DEVICE_ALIGNMENT)
         return ft__fail(c, FT_DEVICE, "%s: buffers must be aligned to more than %d bytes", d->name,
@@ -8275,13 +8279,18 @@ static cl_mem ft__cl_pack(const ft__call *call, const ft__gather *g, bool backwa
     return packed;
 }
 
+static int ft__own_form(const ft__device *d)
+{
+    return d->form == FT__FORM_CLBLAST ? d->usual_form : d->form;
+}
+
 /* Runs a gathering product in the form that suits the device. */
 static void ft__cl_gather(const ft__call *call, const ft__gather *g, const float *in,
                           size_t in_count, cl_mem packed, const float *bias, float *out,
                           size_t out_count)
 {
     static const char *const names[] = {"gather_plain", "gather_tiled", "gather_wide"};
-    int form = call->context->device->form;
+    int form = ft__own_form(call->context->device);
     size_t n = (size_t)g->n, rows = ft__gather_rows(g), groups = (size_t)g->groups;
     ft__launch l = ft__start(call->context, names[form]);
     ft__pass_memory(&l, in, in_count, FT__READ);
@@ -8325,7 +8334,7 @@ static void ft__cl_weight_gradient(const ft__call *call, const ft__conv *c)
 {
     static const char *const names[] = {"weight_plain", "weight_tiled", "weight_wide"};
     ft__gather g = ft__gather_forward(c);
-    int form = call->context->device->form;
+    int form = ft__own_form(call->context->device);
     size_t rows = ft__gather_rows(&g), count = ft__count(&call->input[1]), slice_rows;
     size_t slices = ft__slices_of(rows, count, &slice_rows), n = (size_t)g.n, z;
     size_t taps = (size_t)g.taps_y * (size_t)g.taps_x, channels = (size_t)g.channels;
@@ -8406,10 +8415,80 @@ static void ft__cl_depthwise_weight(const ft__call *call, const ft__conv *c)
     ft__cl_weight_sum(call, partial, slices, taps, 1, outputs);
 }
 
+/* ---- By CLBlast: where each row reads one pixel, the product is one of plain matrices ---- */
+
+static bool ft__conv_is_product(const ft__conv *c)
+{
+    return c->groups == 1 && c->kernel[0] == 1 && c->kernel[1] == 1 && c->stride[0] == 1
+        && c->stride[1] == 1 && c->out_height == c->height && c->out_width == c->width;
+}
+
+/* out [m, n] = a [m, k] times b [k, n], or added to it; transposed ones lie as [k, m], [n, k]. */
+static void ft__cl_gemm(ft__context *c, cl_mem a, bool a_transposed, cl_mem b, bool b_transposed,
+                        cl_mem out, size_t m, size_t n, size_t k, bool add)
+{
+    int code;
+    if (!ft__ok(c)) return;
+    code = c->device->gemm(FT__CLBLAST_ROWS, a_transposed ? FT__CLBLAST_TRANSPOSED
+                           : FT__CLBLAST_PLAIN, b_transposed ? FT__CLBLAST_TRANSPOSED
+                           : FT__CLBLAST_PLAIN, m, n, k, 1, a, 0, a_transposed ? m : k, b, 0,
+                           b_transposed ? k : n, add ? 1.0f : 0.0f, out, 0, n,
+                           &c->device->queue, NULL);
+    if (code != 0) ft__fail(c, FT_DEVICE, "%s: CLBlast's Sgemm failed (%d)", c->device->name, code);
+}
+
+static cl_mem ft__cl_numbers(const ft__call *call, const float *host, size_t count, int access)
+{
+    return ft__on_device(call->context, host, count * sizeof(float), access);
+}
+
+static void ft__clblast_forward(const ft__call *call, const ft__conv *c)
+{
+    size_t n = (size_t)c->outputs, k = (size_t)c->channels, count = ft__count(&call->output);
+    bool bias = call->input_count > 2;
+    cl_mem x = ft__cl_numbers(call, call->input[0].value, ft__count(&call->input[0]), FT__READ);
+    cl_mem w = ft__cl_numbers(call, call->input[1].value, n * k, FT__READ);
+    cl_mem y = ft__cl_numbers(call, call->output.value, count, FT__WRITE);
+    ft__launch l;
+    ft__cl_gemm(call->context, x, false, w, true, y, count / n, n, k, false);
+    if (!bias && !call->fused) return;
+    l = ft__start(call->context, "bias_activation");
+    ft__pass_memory(&l, bias ? call->input[2].value : NULL, n, FT__READ);
+    ft__pass_buffer(&l, y);
+    ft__pass_int(&l, count);
+    ft__pass_int(&l, n);
+    ft__pass_int(&l, bias);
+    ft__pass_activation(&l, call->fused, call->fused_options);
+    ft__go(&l, count);
+}
+
+static void ft__clblast_backward(const ft__call *call, const ft__conv *c)
+{
+    const ft__tensor *x = &call->input[0];
+    size_t n = (size_t)c->outputs, k = (size_t)c->channels, count = ft__count(&call->output);
+    cl_mem dy = ft__cl_numbers(call, call->output.gradient, count, FT__READ), left, out;
+    if (call->input[1].gradient) {
+        left = ft__cl_numbers(call, x->value, ft__count(x), FT__READ);
+        out = ft__cl_numbers(call, ft__started(call, 1), n * k, FT__READ | FT__WRITE);
+        ft__cl_gemm(call->context, dy, true, left, false, out, n, k, count / n, true);
+    }
+    if (call->input_count > 2 && call->input[2].gradient)
+        ft__cl_bias_gradient(call, count / n, n);
+    if (!x->gradient) return;
+    left = ft__cl_numbers(call, call->input[1].value, n * k, FT__READ);
+    out = ft__cl_numbers(call, x->gradient, ft__count(x),
+                         x->fresh ? FT__WRITE : FT__READ | FT__WRITE);
+    ft__cl_gemm(call->context, dy, false, left, false, out, count / n, k, n, !x->fresh);
+}
+
 static void ft__cl_conv_forward(const ft__call *call, const ft__conv *c)
 {
     ft__gather g = ft__gather_forward(c);
     const float *bias = call->input_count > 2 ? call->input[2].value : NULL;
+    if (call->context->device->form == FT__FORM_CLBLAST && ft__conv_is_product(c)) {
+        ft__clblast_forward(call, c);
+        return;
+    }
     g.has_bias = bias != NULL;
     g.op = ft__kernel_activation(call->fused);
     if (call->fused) g.a = ft__kernel_option(call->fused, &call->fused_options->activation);
@@ -8423,6 +8502,10 @@ static void ft__cl_conv_backward(const ft__call *call, const ft__conv *c)
 {
     ft__gather g = ft__gather_input(c);
     size_t n = c->groups * (size_t)c->outputs;
+    if (call->context->device->form == FT__FORM_CLBLAST && ft__conv_is_product(c)) {
+        ft__clblast_backward(call, c);
+        return;
+    }
     g.add = !call->input[0].fresh;
     if (call->input[1].gradient && ft__conv_is_depthwise(c)) ft__cl_depthwise_weight(call, c);
     else if (call->input[1].gradient) ft__cl_weight_gradient(call, c);
@@ -9007,11 +9090,276 @@ static void ft__call_wrote(const ft__call *call, bool backward)
     }
 }
 
-static void ft__say_fall_back(ft__context *c, const ft__node *node, const char *why)
+/* ---- The check: before an operator's kernels are used for a shape, they are compared with the
+   processor on two samples of random numbers, and, with ft_desc.clock, timed ---- */
+
+typedef struct ft__trial {  /* an operator with memory of its own */
+    ft__call call;
+    ft__tensor input[8];
+    void *blocks[24];
+    int block_count;
+} ft__trial;
+
+/* What the verdict depends on: the operator, its options, and all shapes but the batch. */
+static uint64_t ft__call_key(const ft__call *call)
 {
+    uint64_t key = ft__hash_bytes(0, &call->node->options, sizeof call->node->options);
+    int header[4], i;
+    header[0] = call->node->op;
+    header[1] = call->input_count;
+    header[2] = call->fused;
+    header[3] = call->input[0].channels_last;
+    key = ft__hash_bytes(key, header, sizeof header);
+    for (i = 0; i < call->input_count; ++i) {
+        ft_shape shape = call->input[i].shape;
+        if (shape.size[0] == call->input[0].shape.size[0]) shape.size[0] = 0;
+        key = ft__hash_bytes(key, &shape, sizeof shape);
+    }
+    return key;
+}
+
+static bool ft__is_layer(int op)
+{
+    return op == FT__OP_conv2d || op == FT__OP_linear || op == FT__OP_batch_norm;
+}
+
+static float *ft__trial_memory(ft__trial *t, size_t count)
+{
+    void *block = ft__allocate(t->call.context, count + 1, sizeof(float));
+    if (block) t->blocks[t->block_count++] = block;
+    return (float *)block;
+}
+
+static void ft__trial_fill(float *to, size_t count, uint64_t use, float low)
+{
+    size_t i;
+    uint64_t key = ft__key(7, use, 0, 0);
+    for (i = 0; to && i < count; ++i) to[i] = low + (1 - low) * ft__uniform(key, i);
+}
+
+/* Makes a call of the same operator on at most two samples. */
+static bool ft__trial_make(ft__trial *t, const ft__call *call)
+{
+    ft__context *c = call->context;
+    int batch = call->input[0].shape.size[0], few = batch < 2 ? batch : 2, i, op = call->node->op;
+    ft__costs costs = {0, 0, 0, 0};
+    size_t k, count;
+    memset(t, 0, sizeof *t);
+    if (call->input_count > 8) return false;
+    t->call = *call;
+    t->call.input = t->input;
+    t->call.training = true; /* so that there is room for backward */
+    for (i = 0; i < call->input_count; ++i) {
+        ft__tensor *x = &t->input[i];
+        *x = call->input[i];
+        if (x->shape.size[0] == batch && (i == 0 || !ft__is_layer(op))) x->shape.size[0] = few;
+        count = ft__count(x);
+        x->fresh = false;
+        x->value = ft__trial_memory(t, count);
+        x->gradient = x->type == FT_F32 && !(i >= 3 && op == FT__OP_batch_norm)
+            ? ft__trial_memory(t, count) : NULL;
+        ft__trial_fill(x->value, count, (uint64_t)i, i == 4 ? 0.5f : -1);
+        for (k = 0; x->type == FT_I32 && x->value && k < count; ++k) ft__integers(x)[k] = 0;
+    }
+    t->call.output.shape = call->output.shape;
+    if (t->call.output.shape.size[0] == batch && ft__count(&call->output) > 1)
+        t->call.output.shape.size[0] = few;
+    count = ft__count(&t->call.output);
+    t->call.output.value = ft__trial_memory(t, count);
+    t->call.output.gradient = ft__trial_memory(t, count);
+    ft__trial_fill(t->call.output.gradient, count, 9, -1);
+    if (ft__rows[op].costs) ft__rows[op].costs(&t->call, &costs);
+    t->call.saved = ft__trial_memory(t, costs.saved / sizeof(float));
+    t->call.workspace = ft__trial_memory(t, costs.workspace / sizeof(float));
+    t->call.prepared = NULL;
+    t->call.training = call->training || op == FT__OP_dropout;
+    return ft__ok(c);
+}
+
+static void ft__trial_free(ft__trial *t)
+{
+    while (t->block_count > 0) ft__release(t->call.context, t->blocks[--t->block_count]);
+}
+
+/* Forward and backward, in one form; the seconds that they took. */
+static double ft__trial_run(const ft__trial *t, int form)
+{
+    const ft__call *call = &t->call;
+    const ft__device_row *row = &ft__device_rows[call->node->op];
+    ft__device *d = call->context->device;
+    const ft_desc *desc = &call->context->desc;
+    double start;
+    d->form = form;
+    if (form != FT__FORM_PROCESSOR) d->cl.clFinish(d->queue);
+    start = desc->clock ? desc->clock(desc->clock_user) : 0;
+    if (form == FT__FORM_PROCESSOR) {
+        ft__rows[call->node->op].forward(call);
+        if (ft__rows[call->node->op].backward) ft__rows[call->node->op].backward(call);
+    } else {
+        row->forward(call);
+        if (row->backward) row->backward(call);
+        d->cl.clFinish(d->queue);
+    }
+    return desc->clock ? desc->clock(desc->clock_user) - start : 0;
+}
+
+/* The largest difference of two arrays, relative to the largest number; NaN counts as 1e9. */
+static float ft__apart(const float *a, const float *b, size_t count)
+{
+    float largest = 0, apart = 0;
+    size_t i;
+    for (i = 0; a && i < count; ++i) {
+        float d = (float)fabs((double)a[i] - (double)b[i]);
+        if (!(d <= 3e38f)) return 1e9f;
+        if (d > apart) apart = d;
+        if (fabs((double)a[i]) > (double)largest) largest = (float)fabs((double)a[i]);
+    }
+    return apart > 1e-6f ? apart / (largest > 1e-6f ? largest : 1e-6f) : 0;
+}
+
+static float ft__trial_error(const ft__trial *host, const ft__trial *device)
+{
+    ft__context *c = host->call.context;
+    const ft__tensor *y = &device->call.output;
+    float error, worst;
+    int i;
+    ft__to_host(c, y->value, ft__count(y) * sizeof(float));
+    worst = ft__apart(host->call.output.value, y->value, ft__count(y));
+    for (i = 0; i < host->call.input_count; ++i) {
+        const ft__tensor *x = &device->input[i];
+        bool state = !x->gradient && x->type == FT_F32;
+        const float *got = state ? x->value : x->gradient;
+        if (!got) continue;
+        ft__to_host(c, got, ft__count(x) * sizeof(float));
+        error = ft__apart(state ? host->input[i].value : host->input[i].gradient, got,
+                          ft__count(x));
+        if (error > worst) worst = error;
+    }
+    return ft__ok(c) ? worst : 1e9f;
+}
+
+/* CLBlast's product is tried too where the operator is a plain one. */
+static bool ft__form_fits(const ft__call *call, int form)
+{
+    const ft__device *d = call->context->device;
+    ft__conv c;
+    bool product = call->node->op == FT__OP_conv2d || call->node->op == FT__OP_linear;
+    if (!product) return form == d->usual_form;
+    if (form == d->usual_form || form == FT__FORM_PLAIN) return true;
+    if (form != FT__FORM_CLBLAST || !d->gemm) return false;
+    c = call->node->op == FT__OP_linear ? ft__linear_size(call) : ft__conv_of_call(call);
+    return ft__conv_is_product(&c);
+}
+
+/* Errors of a trial are no errors of the run: the form is left out. */
+static float ft__try_form(const ft__call *call, const ft__trial *host, int form, double *seconds)
+{
+    ft__context *c = call->context;
+    ft__trial trial;
+    float error = 1e9f;
+    int again;
+    if (ft__trial_make(&trial, call)) {
+        ft__trial_run(&trial, form);
+        error = ft__trial_error(host, &trial);
+        *seconds = 1e9;
+        for (again = 0; again < 2 && c->desc.clock && ft__ok(c); ++again) {
+            double took = ft__trial_run(&trial, form);
+            if (took < *seconds) *seconds = took;
+        }
+    }
+    if (!ft__ok(c)) {
+        ft__log(c, "%s: %s", call->node->name, c->text);
+        c->status = FT_OK;
+        c->text[0] = 0;
+        error = 1e9f;
+    }
+    ft__trial_free(&trial);
+    return error;
+}
+
+#define FT__WRONG 1e-3f /* relative to the largest value: rounding is a hundredth of it */
+
+/* Tries every form that fits and keeps the first that is right, or, with a clock, the fastest. A
+   device that is a processor was asked for by name: there the kernels may be slower. */
+static void ft__judge(const ft__call *call, ft__verdict *v)
+{
+    static const int forms[] = {FT__FORM_TILED, FT__FORM_WIDE, FT__FORM_CLBLAST, FT__FORM_PLAIN};
+    ft__context *c = call->context;
+    ft__device *d = c->device;
+    double seconds = 0, best = 1e9;
+    float error, worst = 0;
+    ft__trial host;
+    size_t i;
+    v->form = FT__FORM_PROCESSOR;
+    if (!ft__trial_make(&host, call)) return;
+    v->host_seconds = ft__trial_run(&host, FT__FORM_PROCESSOR);
+    for (i = 0; i < sizeof forms / sizeof forms[0]; ++i) {
+        if (!ft__form_fits(call, forms[i])) continue;
+        if (v->form >= 0 && (!c->desc.clock || forms[i] == FT__FORM_PLAIN)) continue;
+        error = ft__try_form(call, &host, forms[i], &seconds);
+        if (error > worst) worst = error;
+        if (!(error <= FT__WRONG))
+            ft__log(c, "%s (%s): form %d of its kernels is wrong on %s, by %.3g of the largest"
+                    " value", ft__rows[v->op].name, call->node->name, forms[i], d->name,
+                    (double)error);
+        else if (v->form < 0 || seconds < best) {
+            v->form = forms[i];
+            v->error = error;
+            best = v->device_seconds = seconds;
+        }
+    }
+    ft__trial_free(&host);
+    if (v->form < 0) v->error = worst;
+    if (v->form >= 0 && c->desc.clock && !d->place.is_processor && best > v->host_seconds) {
+        ft__log(c, "%s (%s) is slower on %s: %.3g s for two samples, the processor takes %.3g",
+                ft__rows[v->op].name, call->node->name, d->name, best, v->host_seconds);
+        v->form = FT__FORM_PROCESSOR;
+    }
+}
+
+static const ft__verdict *ft__add_verdict(ft__context *c, const ft__verdict *v)
+{
+    ft__device *d = c->device;
+    if (d->verdict_count == d->verdict_capacity) {
+        int capacity = d->verdict_capacity ? 2 * d->verdict_capacity : 64;
+        ft__verdict *grown = (ft__verdict *)ft__grow(c, d->verdicts, (size_t)d->verdict_count,
+                                                     (size_t)capacity, sizeof *grown);
+        if (!grown) return NULL;
+        d->verdicts = grown;
+        d->verdict_capacity = capacity;
+    }
+    d->verdicts[d->verdict_count] = *v;
+    return &d->verdicts[d->verdict_count++];
+}
+
+/* What is known about an operator; found out when it is met for the first time. */
+static const ft__verdict *ft__verdict_of(const ft__call *call)
+{
+    ft__context *c = call->context;
+    ft__device *d = c->device;
+    uint64_t key = ft__call_key(call);
+    ft__verdict v;
+    char text[80];
+    int i;
+    for (i = 0; i < d->verdict_count; ++i)
+        if (d->verdicts[i].key == key) return &d->verdicts[i];
+    memset(&v, 0, sizeof v);
+    v.key = key;
+    v.op = call->node->op;
+    snprintf(v.shape, sizeof v.shape, "%.47s", ft__shape_text(&call->input[0].shape, text));
+    d->checking = true;
+    ft__judge(call, &v);
+    d->checking = false;
+    return ft__add_verdict(c, &v);
+}
+
+static void ft__say_fall_back(ft__context *c, const ft__node *node)
+{
+    bool none = !ft__device_rows[node->op].forward;
     if (c->device->said[node->op]) return;
     c->device->said[node->op] = 1;
-    ft__log(c, "%s (%s) runs on the processor: %s", ft__rows[node->op].name, node->name, why);
+    ft__log(c, "%s (%s) runs on the processor: %s", ft__rows[node->op].name, node->name,
+            none ? "there is no kernel for it" : "its kernels do not suit this device or shape");
 }
 #endif
 
@@ -9019,7 +9367,14 @@ static void ft__say_fall_back(ft__context *c, const ft__node *node, const char *
 static bool ft__runs_on_device(const ft__call *call)
 {
 #ifdef FINETUNE_OPENCL
-    return call->context->device && ft__has_kernels(call);
+    ft__device *d = call->context->device;
+    const ft__verdict *verdict;
+    if (!d || !ft__ok(call->context) || !ft__has_kernels(call)) return false;
+    if (d->unchecked) return true;
+    verdict = ft__verdict_of(call);
+    if (!verdict || verdict->form == FT__FORM_PROCESSOR) return false;
+    d->form = verdict->form;
+    return true;
 #else
     (void)call;
     return false;
@@ -9037,7 +9392,7 @@ static void ft__run_operator(const ft__call *call, bool backward)
         return;
     }
     if (call->context->device) {
-        ft__say_fall_back(call->context, call->node, "there is no kernel for it");
+        ft__say_fall_back(call->context, call->node);
         ft__call_to_host(call, backward);
     }
 #endif
@@ -9060,6 +9415,55 @@ static void ft__run_activation_back(const ft__call *call)
 #endif
     ft__activation_back(call);
     ft__host_wrote(call->context, call->output.gradient);
+}
+
+/* What was chosen, for a checkpoint: `,"device":NAME,"choices":[key,form,...]`. */
+static void ft__device_add_choices(const ft__context *c, ft__text *text)
+{
+#ifdef FINETUNE_OPENCL
+    const ft__device *d = c->device;
+    int i;
+    if (!d) return;
+    ft__text_add(text, ",\"device\":");
+    ft__json_add_text(text, d->name);
+    ft__text_add(text, ",\"choices\":[");
+    for (i = 0; i < d->verdict_count; ++i)
+        ft__text_add(text, "%s%lld,%d", i ? "," : "", (long long)d->verdicts[i].key,
+                     d->verdicts[i].form);
+    ft__text_add(text, "]");
+#else
+    (void)c;
+    (void)text;
+#endif
+}
+
+/* A run goes on with the choices of its checkpoint, so that its bits stay the same. On another
+   device they are made anew, and the log says so. */
+static void ft__device_read_choices(ft__context *c, ft__json *json, const char *path)
+{
+    const char *name = ft__json_string(json, ft__json_member(json, 0, "device"));
+#ifdef FINETUNE_OPENCL
+    ft__device *d = c->device;
+    int list = ft__json_member(json, 0, "choices"), i;
+    int64_t key = 0, form = 0;
+    if (d && name && strcmp(name, d->name) == 0) {
+        d->verdict_count = 0;
+        for (i = 0; ft__json_int(json, ft__json_element(json, list, i), &key)
+             && ft__json_int(json, ft__json_element(json, list, i + 1), &form); i += 2) {
+            ft__verdict v;
+            memset(&v, 0, sizeof v);
+            v.key = (uint64_t)key;
+            v.form = form >= FT__FORM_PROCESSOR && form < FT__FORM_COUNT
+                && (form != FT__FORM_CLBLAST || d->gemm) ? (int)form : d->usual_form;
+            ft__add_verdict(c, &v);
+        }
+        return;
+    }
+    if (!d == !name) return;
+#endif
+    if (name || c->device)
+        ft__log(c, "%s was written on %s: the run goes on, but its last bits will differ", path,
+                name ? name : "the processor");
 }
 
 /* Sets numbers to one value, on the side where they will be read. */
@@ -18351,6 +18755,7 @@ static ft_status ft__checkpoint_write(ft__fit *f)
     ft__write_score(&text, "last", &at->last);
     ft__write_score(&text, "best", &at->best);
     ft__write_score(&text, "held", &at->held);
+    ft__device_add_choices(c, &text);
     ft__text_add(&text, "}");
     if (ft__ok(c)) ft__write_model(f->m, f->o.checkpoint, FT_F32, text.letters, f->o.best);
     ft__release(c, text.letters);
@@ -18444,6 +18849,7 @@ static void ft__checkpoint_state(ft__fit *f, ft_file *file, ft__json *json)
     if (ft__checkpoint_number(json, "simd") != c->simd)
         ft__log(c, "%s was written on a processor with other SIMD instructions: the run goes on,"
                 " but its last bits will differ", f->o.checkpoint);
+    ft__device_read_choices(c, json, f->o.checkpoint);
     at->epoch = (int)ft__checkpoint_number(json, "epoch");
     at->step = (int)ft__checkpoint_number(json, "step");
     at->best_epoch = (int)ft__checkpoint_number(json, "best_epoch");

@@ -367,6 +367,16 @@ __kernel void gather_wide(__global const float *in, __global const float *packed
 }
 )
 
+/* y = f(y + bias): what a matrix product of CLBlast's leaves to do */
+FINETUNE_LINE FINETUNE_CL(bias_activation,
+__kernel void bias_activation(__global const float *bias, __global float *y, int count, int n,
+                              int has_bias, int op, float a)
+{
+    int i = get_global_id(0);
+    if (i < count) y[i] = activate(op, a, y[i] + (has_bias ? bias[i % n] : 0.0f));
+}
+)
+
 /* ---- The weight's gradient:
        dweight[o][c][t] += sum over rows of in[source(row, t)][c] dy[row][o]
    The rows are parted into slices, whose sums go to partial[slice][g][t, c][o] first: a layer has

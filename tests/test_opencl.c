@@ -88,10 +88,12 @@ static void run_cases(void)
 
 static void test_forms(ft_model *m)
 {
-    static const int forms[] = {FT__FORM_WIDE, FT__FORM_TILED, FT__FORM_PLAIN};
+    static const int forms[] = {FT__FORM_WIDE, FT__FORM_TILED, FT__FORM_PLAIN,
+                                FT__FORM_CLBLAST};
     int i;
     contexts[0] = contexts[1] = contexts[2] = &m->context;
-    for (i = 0; i < 3; ++i) {
+    m->context.device->unchecked = true;
+    for (i = 0; i < (m->context.device->gemm ? 4 : 3); ++i) {
         m->context.device->form = forms[i];
         if (i == 0) run_cases();
         else {
@@ -206,6 +208,113 @@ static void test_networks(void)
     test_steps("resnet20", adam, "conv*,bn*,layer[12]*");
 }
 
+/* ---- The check: a kernel made wrong is found out, and the processor takes its place ---- */
+
+/* kernels.cl with one text in place of another, in a file of its own. */
+static bool write_kernels(const char *path, const char *from, const char *to)
+{
+    FILE *file = fopen("kernels.cl", "rb");
+    static char text[200000];
+    size_t size = file ? fread(text, 1, sizeof text - 1, file) : 0;
+    char *at;
+    if (file) fclose(file);
+    text[size] = 0;
+    at = strstr(text, from);
+    file = at ? fopen(path, "wb") : NULL;
+    if (!file) return false;
+    fwrite(text, 1, (size_t)(at - text), file);
+    fputs(to, file);
+    fputs(at + strlen(from), file);
+    fclose(file);
+    return true;
+}
+
+static ft_model *on_kernels(const char *path)
+{
+    ft_desc desc = {.threads = 2, .device = "opencl:0:0", .log = keep_line, .seed = 4,
+                    .kernels_path = path};
+    memset(lines, 0, sizeof lines);
+    return ft_create(desc);
+}
+
+/* One forward and backward of a small network; the gradient of its convolution's weight. */
+static void small_step(ft_model *m, float *gradient)
+{
+    ft_input_options picture = {.size = {3, 6, 5}}, label = {.type = FT_I32};
+    ft_conv2d_options conv = {.kernel = {3}, .padding = {1}};
+    ft_linear_options none = {0};
+    ft_activation_options plain = {0};
+    ft_loss_options loss = {0};
+    float x[2 * 3 * 6 * 5];
+    int32_t y[2] = {1, 0};
+    unsigned state = 3;
+    size_t i;
+    ft_node in = ft_input(m, "input", picture), labels = ft_input(m, "labels", label), h;
+    for (i = 0; i < sizeof x / sizeof x[0]; ++i) x[i] = (float)random_value(&state);
+    h = ft_conv2d(m, "conv", in, 4, conv);
+    h = ft_activation(m, "softplus", "soft", h, plain);
+    h = ft_linear(m, "fc", ft_flatten(m, "flat", h), 3, none);
+    ft_set_output(m, h);
+    ft_set_loss(m, ft_cross_entropy(m, "loss", h, labels, loss));
+    ft_feed(m, in, x, 2);
+    ft_feed(m, labels, y, 2);
+    ft_forward(m, true);
+    ft_backward(m);
+    ft_get_gradient(m, ft_find(m, "conv.weight"), gradient, 4 * 3 * 3 * 3);
+    CHECK(ft_error(m) == FT_OK, "a small step: %s", ft_error_text(m));
+}
+
+static void test_wrong_kernels(void)
+{
+    static const struct { const char *from, *to, *word; } wrong[] = {
+        {"case SOFTPLUS: return sigmoid(v);", "case SOFTPLUS: return 0.9f * sigmoid(v);",
+         "softplus (soft) runs on the processor"},
+        {"case SOFTPLUS: return (x > 0.0f ? x : 0.0f) + log1p(exp(-fabs(x)));",
+         "case SOFTPLUS: return NAN;", "softplus (soft) runs on the processor"},
+        {"s5 += from[5][c] * w;", "s5 -= from[5][c] * w;", "conv2d (conv): form 2"},
+        {"dx[i] += scale * (p[i] - smoothing / (float)classes", "dx[i] += scale * (p[i] - 0.01f",
+         "cross_entropy (loss) runs on the processor"},
+        {"sum += x[row * n + i];", "sum += x[i];", "conv2d (conv) runs on the processor"},
+    };
+    float want[108], got[108];
+    ft_model *m = on("cpu");
+    size_t i, k;
+    small_step(m, want);
+    ft_destroy(m);
+    for (i = 0; i < sizeof wrong / sizeof wrong[0]; ++i) {
+        if (!write_kernels("build/wrong.cl", wrong[i].from, wrong[i].to)) {
+            CHECK(false, "kernels.cl has no \"%s\"", wrong[i].from);
+            continue;
+        }
+        m = on_kernels("build/wrong.cl");
+        small_step(m, got);
+        CHECK(was_said(wrong[i].word), "\"%s\" was not noticed", wrong[i].to);
+        for (k = 0; k < 108; ++k)
+            if (!CLOSE(got[k], want[k], 1e-5)) break;
+        CHECK(k == 108, "\"%s\" spoils gradient %zu: %g", wrong[i].to, k, (double)got[k]);
+        ft_destroy(m);
+    }
+    remove("build/wrong.cl");
+}
+
+/* A kernel that cannot be compiled: an error with its place, true with kernels_path. */
+static void test_build_error(void)
+{
+    ft_model *m;
+    if (!write_kernels("build/wrong.cl", "return 1.0f / (1.0f + exp(-x));", "return nothing;")) {
+        CHECK(false, "kernels.cl has no sigmoid");
+        return;
+    }
+    m = on_kernels("build/wrong.cl");
+    CHECK(ft_error(m) == FT_DEVICE && strstr(ft_error_text(m), "nothing"), "%s", ft_error_text(m));
+    ft_destroy(m);
+    m = on_kernels("build/no such file");
+    CHECK(ft_error(m) != FT_OK && strstr(ft_error_text(m), "no such file"), "%s",
+          ft_error_text(m));
+    ft_destroy(m);
+    remove("build/wrong.cl");
+}
+
 int main(int count, char **words)
 {
     ft_model *m = on("opencl:0:0");
@@ -218,7 +327,11 @@ int main(int count, char **words)
     }
     CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
     if (ft_error(m) == FT_OK) test_forms(m);
-    if (ft_error(m) == FT_OK && !only_op) test_networks();
+    if (ft_error(m) == FT_OK && !only_op) {
+        test_networks();
+        test_wrong_kernels();
+        test_build_error();
+    }
     ft_destroy(m);
     return check_done("test_opencl");
 }
