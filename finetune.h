@@ -39,10 +39,13 @@
      [SECTION] 8.1 Activations
      [SECTION] 8.2 Convolution
      [SECTION] 8.2.1 Convolution in Winograd's form
+     [SECTION] 8.2.2 Convolution in one dimension
      [SECTION] 8.3 Linear
      [SECTION] 8.4 Normalisation
+     [SECTION] 8.4.1 Layer normalisation
      [SECTION] 8.5 Pooling
      [SECTION] 8.6 Shape and arithmetic
+     [SECTION] 8.6.1 Permute, gather, matmul
      [SECTION] 8.7 Losses
      [SECTION] 8.8 The rows
      [SECTION] 9.1 OpenCL: the library
@@ -342,6 +345,27 @@ typedef struct ft_batch_norm_options {
     float eps;              /* default 1e-5 */
     float momentum;         /* default 0.1: running = 0.9 * running + 0.1 * batch, as PyTorch */
 } ft_batch_norm_options;
+
+typedef struct ft_conv1d_options {
+    int kernel;             /* required */
+    int stride;             /* default 1 */
+    int padding[2];         /* {p} is p on both sides, otherwise before, after */
+    int dilation;           /* default 1 */
+    int groups;             /* default 1 */
+    bool same;              /* output as long as ceil(input / stride), as in ft_conv2d_options */
+    bool causal;            /* pads before only, so that no step sees a later one */
+    bool no_bias;
+    ft_node weight, bias;   /* as in ft_conv2d_options; weight is [out, in / groups, kernel] */
+    ft_initialiser initialiser;
+} ft_conv1d_options;
+
+typedef struct ft_layer_norm_options {
+    float eps;              /* default 1e-5 */
+} ft_layer_norm_options;
+
+typedef struct ft_matmul_options {
+    bool transpose_a, transpose_b; /* take the last two dimensions the other way round */
+} ft_matmul_options;
 
 typedef struct ft_pool2d_options {
     int kernel[2];          /* required */
@@ -712,6 +736,11 @@ FINETUNE_API ft_node ft_parameter(ft_model *m, const char *name, ft_parameter_op
    + 1, rounded down; weight [out_channels, C/groups, kernel, kernel]. */
 FINETUNE_API ft_node ft_conv2d(ft_model *m, const char *name, ft_node x, int out_channels,
                                ft_conv2d_options options);
+/* x [N, C, L] -> [N, out_channels, L'], as conv2d does with a height of 1; weight
+   [out_channels, C/groups, kernel]. L may be FT_LENGTH where L' is the same: stride 1, and padding
+   that adds up to dilation * (kernel - 1). Steps behind a sample's own length count as they are. */
+FINETUNE_API ft_node ft_conv1d(ft_model *m, const char *name, ft_node x, int out_channels,
+                               ft_conv1d_options options);
 /* x [..., in] -> [..., out]: y = x weight^T + bias. */
 FINETUNE_API ft_node ft_linear(ft_model *m, const char *name, ft_node x, int out_features,
                                ft_linear_options options);
@@ -720,6 +749,10 @@ FINETUNE_API ft_node ft_linear(ft_model *m, const char *name, ft_node x, int out
    Ioffe and Szegedy 2015. */
 FINETUNE_API ft_node ft_batch_norm(ft_model *m, const char *name, ft_node x,
                                    ft_batch_norm_options options);
+/* x [..., D], at least 2 dimensions: y = (x - mean) / sqrt(var + eps) * weight + bias over each row
+   of D; "<name>.weight" and ".bias" are [D]. Ba, Kiros and Hinton 2016. */
+FINETUNE_API ft_node ft_layer_norm(ft_model *m, const char *name, ft_node x,
+                                   ft_layer_norm_options options);
 FINETUNE_API ft_node ft_max_pool2d(ft_model *m, const char *name, ft_node x,
                                    ft_pool2d_options options);
 FINETUNE_API ft_node ft_avg_pool2d(ft_model *m, const char *name, ft_node x,
@@ -737,6 +770,19 @@ FINETUNE_API ft_node ft_concat(ft_model *m, const char *name, int count, const f
                                int axis); /* axis >= 1 */
 FINETUNE_API ft_node ft_pad(ft_model *m, const char *name, ft_node x, ft_pad_options options);
 FINETUNE_API ft_node ft_slice(ft_model *m, const char *name, ft_node x, ft_slice_options options);
+/* y's dimension d is x's dimension axes[d], for all of x's dimensions (`rank`); axes[0] is 0: the
+   batch stays the first. PyTorch's permute; with two axes exchanged its transpose. */
+FINETUNE_API ft_node ft_permute(ft_model *m, const char *name, ft_node x, int rank,
+                                const int *axes);
+/* Takes elements along `axis` >= 1 by number: y[n, k, ...] = x[n, index[n, k], ...] for axis 1.
+   `index` is I32 and has x's sizes but for that axis, as PyTorch's gather wants it; or it has
+   fewer dimensions, and those behind are taken whole, so that [N, K] takes K rows of x [N, T, D]. A
+   number outside of x gives NaN. */
+FINETUNE_API ft_node ft_gather(ft_model *m, const char *name, ft_node x, ft_node index, int axis);
+/* a [N, .., M, K] b [N, .., K, P] -> [N, .., M, P]: a product for each place of the dimensions
+   before the last two, which are the same in both; at least 3 dimensions. */
+FINETUNE_API ft_node ft_matmul(ft_model *m, const char *name, ft_node a, ft_node b,
+                               ft_matmul_options options);
 /* Zero with the probability p, else x / (1 - p); in evaluation, or frozen, x itself. */
 FINETUNE_API ft_node ft_dropout(ft_model *m, const char *name, ft_node x,
                                 ft_dropout_options options);
@@ -3472,7 +3518,8 @@ static int32_t *ft__integers(const ft__tensor *t) { return (int32_t *)(void *)t-
 static size_t ft__count(const ft__tensor *t) { return ft__shape_count(&t->shape); }
 
 typedef struct ft__reshape_options { int rank; int size[FINETUNE_MAX_RANK]; } ft__reshape_options;
-typedef struct ft__concat_options { int axis; } ft__concat_options;
+typedef struct ft__concat_options { int axis; } ft__concat_options; /* and gather's */
+typedef struct ft__permute_options { int axes[FINETUNE_MAX_RANK]; } ft__permute_options;
 
 typedef union ft__options { /* by operator; which fields a file keeps, the table's row says */
     ft_conv2d_options conv2d;
@@ -3484,6 +3531,9 @@ typedef union ft__options { /* by operator; which fields a file keeps, the table
     ft_slice_options slice;
     ft__reshape_options reshape;
     ft__concat_options concat;
+    ft__permute_options permute;
+    ft_matmul_options matmul;
+    ft_layer_norm_options layer_norm;
     ft_loss_options loss;
 } ft__options;
 
@@ -3760,9 +3810,13 @@ enum {
       ft__linear_costs, ft__no_fields, linear)                                                    \
     X(conv2d, 2, 3, FT__LAYER, ft__conv2d_shape, ft__conv2d_forward, ft__conv2d_backward,         \
       ft__conv2d_costs, ft__conv2d_fields, conv2d)                                                \
+    X(conv1d, 2, 3, FT__LAYER, ft__conv1d_shape, ft__conv1d_forward, ft__conv1d_backward,         \
+      ft__conv1d_costs, ft__conv2d_fields, none)                                                  \
     X(batch_norm, 5, 5, FT__LAYER | FT__IN_PLACE | FT__MASKS, ft__batch_norm_shape,               \
       ft__batch_norm_forward, ft__batch_norm_backward, ft__batch_norm_costs,                      \
       ft__batch_norm_fields, batch_norm)                                                          \
+    X(layer_norm, 3, 3, FT__READS_X | FT__WRITES, ft__layer_norm_shape, ft__layer_norm_forward,   \
+      ft__layer_norm_backward, ft__layer_norm_costs, ft__layer_norm_fields, none)                 \
     X(max_pool2d, 1, 1, 0, ft__pool2d_shape, ft__max_pool2d_forward, ft__max_pool2d_backward,     \
       ft__max_pool2d_costs, ft__pool2d_fields, max_pool)                                          \
     X(avg_pool2d, 1, 1, 0, ft__pool2d_shape, ft__avg_pool2d_forward, ft__avg_pool2d_backward,     \
@@ -3785,6 +3839,12 @@ enum {
       pad)                                                                                        \
     X(slice, 1, 1, 0, ft__slice_shape, ft__slice_forward, ft__slice_backward, NULL,               \
       ft__slice_fields, slice)                                                                    \
+    X(permute, 1, 1, FT__WRITES, ft__permute_shape, ft__permute_forward, ft__permute_backward,    \
+      NULL, ft__permute_fields, none)                                                             \
+    X(gather, 2, 2, 0, ft__gather_shape, ft__gather_along_forward, ft__gather_along_backward,     \
+      NULL, ft__gather_fields, none)                                                              \
+    X(matmul, 2, 2, FT__READS_X | FT__WRITES, ft__matmul_shape, ft__matmul_forward,               \
+      ft__matmul_backward, ft__matmul_costs, ft__matmul_fields, none)                             \
     X(dropout, 1, 1, 0, ft__same_shape, ft__dropout_forward, ft__dropout_backward, NULL,          \
       ft__dropout_fields, dropout)                                                                \
     X(cross_entropy, 2, 2, FT__READS_X, ft__cross_entropy_shape, ft__cross_entropy_forward,       \
@@ -5628,6 +5688,110 @@ static void ft__conv2d_backward(const ft__call *call)
 }
 
 /* =============================================================================================
+   [SECTION] 8.2.2 Convolution in one dimension
+   x [N, C, L], weight [O, C/groups, K]: what conv2d does with [N, C, 1, L] and [O, C/groups, 1, K],
+   so that it is called, on copies of x and y that have the channels last as it wants them.
+   ============================================================================================= */
+
+/* The tensor with a height of 1; [N, C, L] and its copy's place in the workspace. */
+static ft__tensor ft__as_picture(const ft__tensor *t, float *value, float *gradient)
+{
+    ft__tensor picture = *t;
+    picture.shape.rank = 4;
+    picture.shape.size[3] = t->shape.size[2];
+    picture.shape.size[2] = 1;
+    picture.channels_last = value != NULL;
+    if (value) picture.value = value;
+    if (value) picture.gradient = gradient;
+    return picture;
+}
+
+/* The call that conv2d gets; `input` has room for three. Workspace: x, dx, y, dy, then conv2d's. */
+static ft__call ft__conv1d_as_conv2d(const ft__call *call, ft__tensor *input)
+{
+    size_t x = ft__count(&call->input[0]), y = ft__count(&call->output);
+    float *at = call->workspace;
+    ft__call flat = *call;
+    input[0] = ft__as_picture(&call->input[0], at, call->input[0].gradient ? at + x : NULL);
+    input[0].channels_last = input[0].fresh = true;
+    input[1] = ft__as_picture(&call->input[1], NULL, NULL);
+    if (call->input_count > 2) input[2] = call->input[2];
+    flat.input = input;
+    flat.output = ft__as_picture(&call->output, at ? at + 2 * x : NULL,
+                                 at ? at + 2 * x + y : NULL);
+    flat.workspace = at ? at + 2 * (x + y) : NULL;
+    return flat;
+}
+
+/* The length may be FT_LENGTH where the output is as long as the input: stride 1, and padding that
+   makes up for the kernel. */
+static ft_status ft__conv1d_shape(ft__context *c, const ft__node *node, const ft__tensor *input,
+                                  int input_count, ft_shape *output)
+{
+    const ft_conv2d_options *o = &node->options.conv2d;
+    ft__tensor flat[3];
+    bool run_time;
+    int i, dilation = ft__or_one(o->dilation, 1);
+    char text[80], other[80];
+    *output = input[0].shape;
+    if (input[0].shape.rank != 3 || input[1].shape.rank != 3)
+        return ft__fail(c, FT_SHAPE, "%s: wants [N, C, L] and a weight of 3 dimensions, has %s and"
+                        " %s", node->name, ft__shape_text(&input[0].shape, text),
+                        ft__shape_text(&input[1].shape, other));
+    run_time = input[0].shape.size[2] == FT_LENGTH;
+    if (run_time && (ft__or_one(o->stride, 1) != 1
+                     || (!o->same && o->padding[1] + o->padding[3]
+                                     != dilation * (input[1].shape.size[2] - 1))))
+        return ft__fail(c, FT_SHAPE, "%s: over a run-time length the output must be as long as the"
+                        " input: stride 1, and padding that adds up to dilation * (kernel - 1)",
+                        node->name);
+    for (i = 0; i < input_count && i < 3; ++i)
+        flat[i] = i < 2 ? ft__as_picture(&input[i], NULL, NULL) : input[i];
+    if (run_time) flat[0].shape.size[3] = 1 << 20;
+    if (ft__conv2d_shape(c, node, flat, input_count, output) != FT_OK) return c->status;
+    output->size[2] = run_time ? FT_LENGTH : output->size[3];
+    output->size[3] = 0;
+    output->rank = 3;
+    return FT_OK;
+}
+
+static void ft__conv1d_costs(const ft__call *call, ft__costs *costs)
+{
+    ft__tensor input[3];
+    ft__call flat = *call;
+    flat.workspace = NULL;
+    flat = ft__conv1d_as_conv2d(&flat, input);
+    ft__conv2d_costs(&flat, costs);
+    costs->workspace += 2 * (ft__count(&call->input[0]) + ft__count(&call->output))
+        * sizeof(float);
+}
+
+static void ft__conv1d_forward(const ft__call *call)
+{
+    ft__tensor input[3];
+    ft__call flat = ft__conv1d_as_conv2d(call, input);
+    ft__turn(call->context, &input[0].shape, FT__TO_LAST, call->input[0].value, input[0].value,
+             false);
+    ft__conv2d_forward(&flat);
+    ft__turn(call->context, &flat.output.shape, FT__TO_FIRST, flat.output.value,
+             call->output.value, false);
+}
+
+static void ft__conv1d_backward(const ft__call *call)
+{
+    ft__tensor input[3];
+    ft__call flat = ft__conv1d_as_conv2d(call, input);
+    ft__turn(call->context, &input[0].shape, FT__TO_LAST, call->input[0].value, input[0].value,
+             false);
+    ft__turn(call->context, &flat.output.shape, FT__TO_LAST, call->output.gradient,
+             flat.output.gradient, false);
+    ft__conv2d_backward(&flat);
+    if (call->input[0].gradient)
+        ft__turn(call->context, &input[0].shape, FT__TO_FIRST, input[0].gradient,
+                 call->input[0].gradient, !call->input[0].fresh);
+}
+
+/* =============================================================================================
    [SECTION] 8.3 Linear
    x [..., in], weight [out, in], bias [out]: y = x weight^T + bias
    dx = dy weight, dweight = dy^T x, dbias = sum of dy over the rows
@@ -6084,6 +6248,141 @@ static void ft__batch_norm_backward(const ft__call *call)
     }
     if (call->input[0].gradient)
         ft__parallel(call->context, (int)run.s.blocks, ft__batch_norm_back_block, &run);
+}
+
+/* =============================================================================================
+   [SECTION] 8.4.1 Layer normalisation
+   x [..., D]: y = h * weight + bias, h = (x - mean) * r, r = 1 / sqrt(var + eps), mean and variance
+   over the last dimension of each row (Ba, Kiros and Hinton 2016). With g = dy * weight:
+       dx = r * (g - mean(g) - h * mean(g h)),  dweight = sum of dy h,  dbias = sum of dy
+   Kept from forward: mean and r of each row.
+   ============================================================================================= */
+static const ft__field ft__layer_norm_fields[] = {
+    {"eps", offsetof(ft_layer_norm_options, eps), 1, 'f'}, {NULL, 0, 0, 0}};
+
+static ft_status ft__layer_norm_shape(ft__context *c, const ft__node *node,
+                                      const ft__tensor *input, int input_count, ft_shape *output)
+{
+    const ft_shape *x = &input[0].shape;
+    char text[80];
+    int i;
+    *output = *x;
+    if (x->rank < 2 || x->size[x->rank - 1] < 1)
+        return ft__fail(c, FT_SHAPE, "%s: wants [..., D] with a fixed D, has %s", node->name,
+                        ft__shape_text(x, text));
+    for (i = 1; i < input_count; ++i)
+        if (input[i].shape.rank != 1 || input[i].shape.size[0] != x->size[x->rank - 1])
+            return ft__fail(c, FT_SHAPE, "%s: %s does not fit rows of %d", node->name,
+                            ft__shape_text(&input[i].shape, text), x->size[x->rank - 1]);
+    return ft__want_numbers(c, node, input, input_count);
+}
+
+/* Rows in memory: neighbours of a row stand `inner` apart, and so many rows are interleaved (1,
+   but for tensors with the channels last). */
+static ft__axis ft__layer_norm_rows(const ft__call *call)
+{
+    ft_shape shape = ft__memory_shape(&call->input[0]);
+    return ft__split_axis(&shape, ft__memory_axis(&call->input[0], shape.rank - 1));
+}
+
+enum { FT__NORM_ROWS = 16 }; /* rows to a task; their sums for dweight and dbias are one partial */
+
+static size_t ft__layer_norm_tasks(const ft__axis *a)
+{
+    return (a->outer * a->inner + FT__NORM_ROWS - 1) / FT__NORM_ROWS;
+}
+
+static void ft__layer_norm_costs(const ft__call *call, ft__costs *costs)
+{
+    ft__axis a = ft__layer_norm_rows(call);
+    costs->saved = 2 * a.outer * a.inner * sizeof(float);
+    costs->workspace = call->training ? 2 * ft__layer_norm_tasks(&a) * a.size * sizeof(float) : 0;
+}
+
+static void ft__layer_norm_forward_rows(void *context, int task)
+{
+    const ft__call *call = (const ft__call *)context;
+    ft__axis a = ft__layer_norm_rows(call);
+    float eps = call->node->options.layer_norm.eps > 0 ? call->node->options.layer_norm.eps
+                                                       : 1e-5f;
+    const float *weight = call->input[1].value, *bias = call->input[2].value;
+    size_t row = (size_t)task * FT__NORM_ROWS, end = row + FT__NORM_ROWS, i;
+    if (end > a.outer * a.inner) end = a.outer * a.inner;
+    for (; row < end; ++row) {
+        size_t at = row / a.inner * a.size * a.inner + row % a.inner;
+        const float *x = call->input[0].value + at;
+        float *y = call->output.value + at, *saved = (float *)call->saved + 2 * row, r;
+        double sum = 0, squares = 0, mean;
+        for (i = 0; i < a.size; ++i) sum += (double)x[i * a.inner];
+        mean = sum / (double)a.size;
+        for (i = 0; i < a.size; ++i) {
+            double d = (double)x[i * a.inner] - mean;
+            squares += d * d;
+        }
+        r = (float)(1 / sqrt(squares / (double)a.size + (double)eps));
+        saved[0] = (float)mean;
+        saved[1] = r;
+        for (i = 0; i < a.size; ++i)
+            y[i * a.inner] = (x[i * a.inner] - (float)mean) * r * weight[i] + bias[i];
+    }
+}
+
+static void ft__layer_norm_forward(const ft__call *call)
+{
+    ft__axis a = ft__layer_norm_rows(call);
+    ft__parallel(call->context, (int)ft__layer_norm_tasks(&a), ft__layer_norm_forward_rows,
+                 (void *)(uintptr_t)call);
+}
+
+/* dx of a task's rows, and their part of dweight and dbias. */
+static void ft__layer_norm_backward_rows(void *context, int task)
+{
+    const ft__call *call = (const ft__call *)context;
+    ft__axis a = ft__layer_norm_rows(call);
+    const float *weight = call->input[1].value;
+    float *parts = call->workspace + 2 * (size_t)task * a.size;
+    size_t row = (size_t)task * FT__NORM_ROWS, end = row + FT__NORM_ROWS, i;
+    if (end > a.outer * a.inner) end = a.outer * a.inner;
+    memset(parts, 0, 2 * a.size * sizeof *parts);
+    for (; row < end; ++row) {
+        size_t at = row / a.inner * a.size * a.inner + row % a.inner;
+        const float *x = call->input[0].value + at, *dy = call->output.gradient + at;
+        const float *saved = (const float *)call->saved + 2 * row;
+        float mean = saved[0], r = saved[1], mean_g, mean_gh;
+        double sum_g = 0, sum_gh = 0;
+        for (i = 0; i < a.size; ++i) {
+            float h = (x[i * a.inner] - mean) * r, g = dy[i * a.inner] * weight[i];
+            sum_g += (double)g;
+            sum_gh += (double)(g * h);
+            parts[i] += dy[i * a.inner] * h;
+            parts[a.size + i] += dy[i * a.inner];
+        }
+        if (!call->input[0].gradient) continue;
+        mean_g = (float)(sum_g / (double)a.size);
+        mean_gh = (float)(sum_gh / (double)a.size);
+        for (i = 0; i < a.size; ++i) {
+            float h = (x[i * a.inner] - mean) * r, g = dy[i * a.inner] * weight[i];
+            float *dx = call->input[0].gradient + at + i * a.inner;
+            *dx = (call->input[0].fresh ? 0 : *dx) + r * (g - mean_g - h * mean_gh);
+        }
+    }
+}
+
+static void ft__layer_norm_backward(const ft__call *call)
+{
+    ft__axis a = ft__layer_norm_rows(call);
+    size_t tasks = ft__layer_norm_tasks(&a), task, i;
+    int which;
+    ft__parallel(call->context, (int)tasks, ft__layer_norm_backward_rows,
+                 (void *)(uintptr_t)call);
+    for (which = 0; which < 2; ++which) {
+        const ft__tensor *t = &call->input[1 + which];
+        if (!t->gradient) continue;
+        if (t->fresh) memset(t->gradient, 0, a.size * sizeof(float));
+        for (task = 0; task < tasks; ++task)
+            for (i = 0; i < a.size; ++i)
+                t->gradient[i] += call->workspace[(2 * task + (size_t)which) * a.size + i];
+    }
 }
 
 /* =============================================================================================
@@ -6935,6 +7234,325 @@ static void ft__slice_backward(const ft__call *call)
     ft__embedding e = ft__slice_embedding(call);
     if (call->input[0].gradient)
         ft__embed(&e, call->output.gradient, call->input[0].gradient, FT__TO_LARGE, true);
+}
+
+/* =============================================================================================
+   [SECTION] 8.6.1 Permute, gather, matmul
+   What sequences and attention are made of.
+   ============================================================================================= */
+static const ft__field ft__permute_fields[] = {
+    {"axes", offsetof(ft__permute_options, axes), FINETUNE_MAX_RANK, 'i'}, {NULL, 0, 0, 0}};
+static const ft__field ft__gather_fields[] = {
+    {"axis", offsetof(ft__concat_options, axis), 1, 'i'}, {NULL, 0, 0, 0}};
+static const ft__field ft__matmul_fields[] = {
+    {"transpose_a", offsetof(ft_matmul_options, transpose_a), 1, 'b'},
+    {"transpose_b", offsetof(ft_matmul_options, transpose_b), 1, 'b'}, {NULL, 0, 0, 0}};
+
+/* ---- permute: y's dimension d is x's dimension axes[d]; the batch stays the first ---- */
+
+static ft_status ft__permute_shape(ft__context *c, const ft__node *node, const ft__tensor *input,
+                                   int input_count, ft_shape *output)
+{
+    const int *axes = node->options.permute.axes;
+    unsigned seen = 0;
+    int d;
+    char text[80];
+    *output = input[0].shape;
+    for (d = 0; d < output->rank; ++d) {
+        if (axes[d] < 0 || axes[d] >= output->rank || (axes[d] == 0) != (d == 0)
+            || seen >> axes[d] & 1)
+            return ft__fail(c, FT_SHAPE, "%s: axis %d of %s goes to place %d: the axes must be a"
+                            " permutation that leaves the batch, 0, the first", node->name,
+                            axes[d], ft__shape_text(&input[0].shape, text), d);
+        seen |= 1u << axes[d];
+        output->size[d] = input[0].shape.size[axes[d]];
+    }
+    return ft__want_numbers(c, node, input, input_count);
+}
+
+/* How far apart in memory the neighbours along each of the user's dimensions are. */
+static void ft__memory_steps(const ft__tensor *t, size_t *steps)
+{
+    ft_shape shape = ft__memory_shape(t);
+    size_t step = 1, in_memory[FINETUNE_MAX_RANK];
+    int d;
+    for (d = shape.rank - 1; d >= 0; --d) {
+        in_memory[d] = step;
+        step *= (size_t)shape.size[d];
+    }
+    for (d = 0; d < shape.rank; ++d) steps[d] = in_memory[ft__memory_axis(t, d)];
+}
+
+typedef struct ft__permute_run { const ft__call *call; bool backward; } ft__permute_run;
+
+/* One sample. y is walked in the user's order. */
+static void ft__permute_sample(void *context, int sample)
+{
+    const ft__permute_run *run = (const ft__permute_run *)context;
+    const ft__tensor *x = &run->call->input[0], *y = &run->call->output;
+    size_t of_x[FINETUNE_MAX_RANK], of_y[FINETUNE_MAX_RANK], each, i;
+    int rank = y->shape.rank, d;
+    ft__memory_steps(x, of_x);
+    ft__memory_steps(y, of_y);
+    each = ft__count(y) / (size_t)y->shape.size[0];
+    for (i = 0; i < each; ++i) {
+        size_t rest = i, from = (size_t)sample * of_x[0], to = (size_t)sample * of_y[0];
+        for (d = rank - 1; d > 0; --d) {
+            size_t at = rest % (size_t)y->shape.size[d];
+            rest /= (size_t)y->shape.size[d];
+            from += at * of_x[run->call->node->options.permute.axes[d]];
+            to += at * of_y[d];
+        }
+        if (!run->backward) y->value[to] = x->value[from];
+        else x->gradient[from] = (x->fresh ? 0 : x->gradient[from]) + y->gradient[to];
+    }
+}
+
+static void ft__permute_run_all(const ft__call *call, bool backward)
+{
+    ft__permute_run run;
+    run.call = call;
+    run.backward = backward;
+    if (backward && !call->input[0].gradient) return;
+    ft__parallel(call->context, call->output.shape.size[0], ft__permute_sample, &run);
+}
+
+static void ft__permute_forward(const ft__call *call) { ft__permute_run_all(call, false); }
+static void ft__permute_backward(const ft__call *call) { ft__permute_run_all(call, true); }
+
+/* ---- gather: y[n, .., k, .., rest] = x[n, .., index[n, .., k, ..], .., rest] along one axis.
+   PyTorch's gather where the index has as many dimensions as x; dimensions behind those of the
+   index are taken whole: an index [N, K] takes K rows of each sample of x [N, T, D]. ---- */
+
+static ft_status ft__gather_shape(ft__context *c, const ft__node *node, const ft__tensor *input,
+                                  int input_count, ft_shape *output)
+{
+    const ft_shape *x = &input[0].shape, *index = &input[1].shape;
+    int axis = node->options.concat.axis, d;
+    char text[80], other[80];
+    bool fits = axis >= 1 && axis < index->rank && index->rank <= x->rank;
+    *output = *x;
+    for (d = 0; fits && d < index->rank; ++d) fits = d == axis || index->size[d] == x->size[d];
+    if (!fits || input[1].type != FT_I32)
+        return ft__fail(c, FT_SHAPE, "%s: along axis %d, %s cannot be gathered by an index %s: the"
+                        " index holds I32 and has x's sizes but for that axis", node->name, axis,
+                        ft__shape_text(x, text), ft__shape_text(index, other));
+    output->size[axis] = index->size[axis];
+    return ft__want_numbers(c, node, input, input_count - 1);
+}
+
+typedef struct ft__gather_run { const ft__call *call; bool backward; } ft__gather_run;
+
+/* One sample: places of the index that lie before the axis, along it, and behind it; then the rest
+   of x. A wrong index makes NaN, as a wrong label does. */
+static void ft__gather_sample(void *context, int sample)
+{
+    const ft__gather_run *run = (const ft__gather_run *)context;
+    const ft__tensor *x = &run->call->input[0], *y = &run->call->output;
+    const ft__tensor *index = &run->call->input[1];
+    int axis = run->call->node->options.concat.axis, rank = x->shape.rank, d;
+    size_t of_x[FINETUNE_MAX_RANK], of_y[FINETUNE_MAX_RANK], i, each;
+    const int32_t *places = ft__integers(index);
+    ft__memory_steps(x, of_x);
+    ft__memory_steps(y, of_y);
+    each = ft__count(y) / (size_t)y->shape.size[0];
+    for (i = 0; i < each; ++i) {
+        size_t rest = i, from = (size_t)sample * of_x[0], to = (size_t)sample * of_y[0];
+        size_t at[FINETUNE_MAX_RANK], place = (size_t)sample;
+        int32_t wanted;
+        for (d = rank - 1; d > 0; --d) {
+            at[d] = rest % (size_t)y->shape.size[d];
+            rest /= (size_t)y->shape.size[d];
+            to += at[d] * of_y[d];
+            if (d != axis) from += at[d] * of_x[d];
+        }
+        for (d = 1; d < index->shape.rank; ++d)
+            place = place * (size_t)index->shape.size[d] + at[d];
+        wanted = places[place];
+        if (wanted < 0 || wanted >= x->shape.size[axis]) {
+            if (!run->backward) y->value[to] = (float)NAN;
+            continue;
+        }
+        from += (size_t)wanted * of_x[axis];
+        if (run->backward) x->gradient[from] += y->gradient[to];
+        else y->value[to] = x->value[from];
+    }
+}
+
+static void ft__gather_all(const ft__call *call, bool backward)
+{
+    ft__gather_run run;
+    run.call = call;
+    run.backward = backward;
+    if (backward && !call->input[0].gradient) return;
+    ft__parallel(call->context, call->output.shape.size[0], ft__gather_sample, &run);
+}
+
+static void ft__gather_along_forward(const ft__call *call) { ft__gather_all(call, false); }
+static void ft__gather_along_backward(const ft__call *call) { ft__gather_all(call, true); }
+
+/* ---- matmul: a [N, .., M, K], b [N, .., K, P] -> y [N, .., M, P], one product for each place of
+   the dimensions before the last two; either may lie transposed.
+       dA = dY B^T, dB = A^T dY, transposed where a or b is ---- */
+
+static ft_status ft__matmul_shape(ft__context *c, const ft__node *node, const ft__tensor *input,
+                                  int input_count, ft_shape *output)
+{
+    const ft_matmul_options *o = &node->options.matmul;
+    const ft_shape *a = &input[0].shape, *b = &input[1].shape;
+    int last = a->rank - 1, d;
+    char text[80], other[80];
+    bool fits = a->rank >= 3 && a->rank == b->rank;
+    *output = *a;
+    for (d = 0; fits && d < last - 1; ++d) fits = a->size[d] == b->size[d];
+    if (!fits || a->size[o->transpose_a ? last - 1 : last]
+                 != b->size[o->transpose_b ? last : last - 1])
+        return ft__fail(c, FT_SHAPE, "%s: %s%s times %s%s: wants [N, .., M, K] and [N, .., K, P]",
+                        node->name, ft__shape_text(a, text), o->transpose_a ? " transposed" : "",
+                        ft__shape_text(b, other), o->transpose_b ? " transposed" : "");
+    output->size[last - 1] = a->size[o->transpose_a ? last : last - 1];
+    output->size[last] = b->size[o->transpose_b ? last - 1 : last];
+    return ft__want_numbers(c, node, input, input_count);
+}
+
+typedef struct ft__matmul_run {
+    const ft__call *call;
+    size_t count, m, k, p;          /* products, and the sizes of each */
+    const float *a, *b, *dy;
+    float *y, *da, *db;             /* each in the user's order */
+    float *workspace;
+    int which;                      /* 0: y, 1: da, 2: db */
+} ft__matmul_run;
+
+static bool ft__matmul_turns(const ft__call *call) { return call->output.channels_last; }
+
+static ft__matmul_run ft__matmul_start(const ft__call *call)
+{
+    const ft_matmul_options *o = &call->node->options.matmul;
+    const ft_shape *a = &call->input[0].shape;
+    int last = a->rank - 1;
+    ft__matmul_run run;
+    memset(&run, 0, sizeof run);
+    run.call = call;
+    run.m = (size_t)call->output.shape.size[last - 1];
+    run.p = (size_t)call->output.shape.size[last];
+    run.k = (size_t)a->size[o->transpose_a ? last - 1 : last];
+    run.count = ft__count(&call->output) / (run.m * run.p);
+    run.workspace = call->workspace;
+    return run;
+}
+
+static void ft__matmul_costs(const ft__call *call, ft__costs *costs)
+{
+    ft__matmul_run run = ft__matmul_start(call);
+    size_t longest = ft__largest_of(run.k, ft__largest_of(run.m, run.p));
+    size_t numbers = ft__gemm_workspace(call->context, call->training ? longest : run.k);
+    if (call->output.shape.rank == 4) /* copies in the user's order, of gradients too */
+        numbers += (call->training ? 2 : 1) * run.count
+            * (run.m * run.k + run.k * run.p + run.m * run.p);
+    costs->workspace = numbers * sizeof(float);
+    costs->multiply_adds = (uint64_t)run.count * run.m * run.k * run.p;
+}
+
+/* Product number i of y, da or db; the matrices as they stand in the formulas above. */
+static void ft__matmul_product(const ft__matmul_run *run, size_t i, ft__matrix *left,
+                               ft__matrix *right, float **to, size_t sizes[3], bool *add)
+{
+    const ft_matmul_options *o = &run->call->node->options.matmul;
+    size_t m = run->m, k = run->k, p = run->p;
+    ft__matrix a = o->transpose_a ? ft__transposed(ft__rows_of(run->a + i * m * k, m))
+                                  : ft__rows_of(run->a + i * m * k, k);
+    ft__matrix b = o->transpose_b ? ft__transposed(ft__rows_of(run->b + i * k * p, k))
+                                  : ft__rows_of(run->b + i * k * p, p);
+    ft__matrix dy = ft__rows_of(run->which ? run->dy + i * m * p : run->a, p);
+    bool flip = run->which == 1 ? o->transpose_a : o->transpose_b;
+    size_t swap;
+    sizes[0] = run->which == 2 ? k : m;
+    sizes[1] = run->which == 1 ? k : p;
+    sizes[2] = run->which == 0 ? k : run->which == 1 ? p : m;
+    *left = run->which == 0 ? a : run->which == 1 ? dy : ft__transposed(a);
+    *right = run->which == 0 ? b : run->which == 1 ? ft__transposed(b) : dy;
+    *to = (run->which == 0 ? run->y : run->which == 1 ? run->da : run->db)
+        + i * sizes[0] * sizes[1];
+    *add = run->which != 0 && !ft__matmul_turns(run->call)
+        && !run->call->input[run->which - 1].fresh;
+    if (run->which == 0 || !flip) return;
+    a = *left; /* (L R)^T = R^T L^T */
+    *left = ft__transposed(*right);
+    *right = ft__transposed(a);
+    swap = sizes[0];
+    sizes[0] = sizes[1];
+    sizes[1] = swap;
+}
+
+static void ft__matmul_slot(void *context, int slot)
+{
+    const ft__matmul_run *run = (const ft__matmul_run *)context;
+    ft__context *c = run->call->context;
+    size_t most = ft__largest_of(run->k, ft__largest_of(run->m, run->p));
+    size_t i, sizes[3], longest = run->which ? most : run->k, from;
+    size_t room = ft__gemm_workspace(c, longest) / (size_t)c->threads;
+    float *packed = run->workspace + (size_t)slot * room, *to;
+    for (i = (size_t)slot; i < run->count; i += (size_t)c->threads) {
+        ft__matrix left, right;
+        bool add;
+        ft__matmul_product(run, i, &left, &right, &to, sizes, &add);
+        for (from = 0; from < sizes[0]; from += FT__PIECE_M) {
+            size_t rows = ft__least_of(sizes[0] - from, FT__PIECE_M);
+            ft__matrix part = left;
+            part.at += (ptrdiff_t)from * part.row;
+            ft__pack_left(c, rows, sizes[2], part, packed);
+            ft__gemm(c, rows, sizes[1], sizes[2], packed, right, to + from * sizes[1], sizes[1],
+                     add, packed + ft__packed_left(c, FT__PIECE_M, longest));
+        }
+    }
+}
+
+/* A copy of one tensor in the user's order, in the next piece of the workspace; itself where it
+   lies so. */
+static const float *ft__matmul_in_order(ft__matmul_run *run, const ft__tensor *t,
+                                        const float *values)
+{
+    float *copy = run->workspace;
+    if (!ft__matmul_turns(run->call)) return values;
+    run->workspace += ft__count(t);
+    ft__turn(run->call->context, &t->shape, FT__TO_FIRST, values, copy, false);
+    return copy;
+}
+
+static void ft__matmul_forward(const ft__call *call)
+{
+    ft__matmul_run run = ft__matmul_start(call);
+    bool turns = ft__matmul_turns(call);
+    run.a = ft__matmul_in_order(&run, &call->input[0], call->input[0].value);
+    run.b = ft__matmul_in_order(&run, &call->input[1], call->input[1].value);
+    run.y = turns ? run.workspace : call->output.value;
+    if (turns) run.workspace += ft__count(&call->output);
+    ft__parallel(call->context, call->context->threads, ft__matmul_slot, &run);
+    if (turns)
+        ft__turn(call->context, &call->output.shape, FT__TO_LAST, run.y, call->output.value,
+                 false);
+}
+
+static void ft__matmul_backward(const ft__call *call)
+{
+    ft__matmul_run run = ft__matmul_start(call);
+    bool turns = ft__matmul_turns(call);
+    run.a = ft__matmul_in_order(&run, &call->input[0], call->input[0].value);
+    run.b = ft__matmul_in_order(&run, &call->input[1], call->input[1].value);
+    run.dy = ft__matmul_in_order(&run, &call->output, call->output.gradient);
+    run.da = turns ? run.workspace : call->input[0].gradient;
+    if (turns) run.workspace += ft__count(&call->input[0]);
+    run.db = turns ? run.workspace : call->input[1].gradient;
+    if (turns) run.workspace += ft__count(&call->input[1]);
+    for (run.which = 1; run.which <= 2; ++run.which) {
+        const ft__tensor *t = &call->input[run.which - 1];
+        if (!t->gradient) continue;
+        ft__parallel(call->context, call->context->threads, ft__matmul_slot, &run);
+        if (turns)
+            ft__turn(call->context, &t->shape, FT__TO_LAST, run.which == 1 ? run.da : run.db,
+                     t->gradient, !t->fresh);
+    }
 }
 
 /* =============================================================================================
@@ -19804,6 +20422,43 @@ ft_node ft_conv2d(ft_model *m, const char *name, ft_node x, int out_channels,
     return ft__add_node(m, FT__OP_conv2d, name, inputs, count, &o);
 }
 
+ft_node ft_conv1d(ft_model *m, const char *name, ft_node x, int out_channels,
+                  ft_conv1d_options options)
+{
+    ft_node inputs[3], none = {0};
+    ft_parameter_options p;
+    ft__options o;
+    int count, groups = options.groups ? options.groups : 1, channels, i;
+    if (!ft__ok(&m->context)) return none;
+    channels = ft__size_of(m, name, x, 1);
+    memset(&p, 0, sizeof p);
+    memset(&o, 0, sizeof o);
+    if (groups < 1 || channels % groups != 0 || out_channels < 1 || options.kernel < 1)
+        ft__fail(&m->context, FT_INVALID, "%s: %d channels into %d groups, %d out_channels, kernel"
+                 " %d: the groups must divide, the others be above 0", name, channels, groups,
+                 out_channels, options.kernel);
+    if (!ft__ok(&m->context)) return none;
+    p.size[0] = out_channels;
+    p.size[1] = channels / groups;
+    p.size[2] = options.kernel;
+    p.initialiser = options.initialiser;
+    p.fan_in = p.size[1] * p.size[2];
+    p.fan_out = out_channels * p.size[2];
+    inputs[0] = x;
+    count = ft__weight_inputs(m, name, inputs, options.weight, options.bias, options.no_bias, p);
+    o.conv2d.kernel[0] = o.conv2d.stride[0] = o.conv2d.dilation[0] = 1;
+    o.conv2d.kernel[1] = options.kernel;
+    o.conv2d.stride[1] = options.stride;
+    o.conv2d.dilation[1] = options.dilation;
+    if (options.causal)
+        o.conv2d.padding[1] = ft__pair(o.conv2d.dilation, 1, 1) * (options.kernel - 1);
+    for (i = 0; i < 2 && !options.causal; ++i)
+        o.conv2d.padding[1 + 2 * i] = options.padding[1] ? options.padding[i] : options.padding[0];
+    o.conv2d.groups = options.groups;
+    o.conv2d.same = options.same;
+    return ft__add_node(m, FT__OP_conv1d, name, inputs, count, &o);
+}
+
 ft_node ft_linear(ft_model *m, const char *name, ft_node x, int out_features,
                   ft_linear_options options)
 {
@@ -19842,6 +20497,25 @@ ft_node ft_batch_norm(ft_model *m, const char *name, ft_node x, ft_batch_norm_op
         inputs[i + 1] = ft__layer_parameter(m, name, parts[i], p);
     }
     return ft__add_node(m, FT__OP_batch_norm, name, inputs, 5, &o);
+}
+
+ft_node ft_layer_norm(ft_model *m, const char *name, ft_node x, ft_layer_norm_options options)
+{
+    ft_node inputs[3], none = {0};
+    ft_parameter_options p;
+    ft__options o;
+    if (!ft__ok(&m->context)) return none;
+    memset(&p, 0, sizeof p);
+    memset(&o, 0, sizeof o);
+    o.layer_norm = options;
+    p.size[0] = ft__size_of(m, name, x, -1);
+    if (!ft__ok(&m->context)) return none;
+    p.initialiser = FT_INIT_ONES;
+    inputs[0] = x;
+    inputs[1] = ft__layer_parameter(m, name, "weight", p);
+    p.initialiser = FT_INIT_ZEROS;
+    inputs[2] = ft__layer_parameter(m, name, "bias", p);
+    return ft__add_node(m, FT__OP_layer_norm, name, inputs, 3, &o);
 }
 
 static ft_node ft__add_simple(ft_model *m, int op, const char *name, ft_node x)
@@ -19941,6 +20615,44 @@ ft_node ft_slice(ft_model *m, const char *name, ft_node x, ft_slice_options opti
     memset(&o, 0, sizeof o);
     o.slice = options;
     return ft__add_node(m, FT__OP_slice, name, &x, 1, &o);
+}
+
+ft_node ft_permute(ft_model *m, const char *name, ft_node x, int rank, const int *axes)
+{
+    const ft__node *from = ft__get_node(m, x);
+    ft_node none = {0};
+    ft__options o;
+    if (!ft__ok(&m->context)) return none;
+    memset(&o, 0, sizeof o);
+    if (!axes || !from || rank != from->shape.rank) {
+        ft__fail(&m->context, FT_INVALID, "%s: %d axes for a node of %d dimensions", name, rank,
+                 from ? from->shape.rank : 0);
+        return none;
+    }
+    memcpy(o.permute.axes, axes, (size_t)rank * sizeof *axes);
+    return ft__add_node(m, FT__OP_permute, name, &x, 1, &o);
+}
+
+ft_node ft_gather(ft_model *m, const char *name, ft_node x, ft_node index, int axis)
+{
+    ft__options o;
+    ft_node inputs[2];
+    memset(&o, 0, sizeof o);
+    o.concat.axis = axis;
+    inputs[0] = x;
+    inputs[1] = index;
+    return ft__add_node(m, FT__OP_gather, name, inputs, 2, &o);
+}
+
+ft_node ft_matmul(ft_model *m, const char *name, ft_node a, ft_node b, ft_matmul_options options)
+{
+    ft__options o;
+    ft_node inputs[2];
+    memset(&o, 0, sizeof o);
+    o.matmul = options;
+    inputs[0] = a;
+    inputs[1] = b;
+    return ft__add_node(m, FT__OP_matmul, name, inputs, 2, &o);
 }
 
 ft_node ft_dropout(ft_model *m, const char *name, ft_node x, ft_dropout_options options)

@@ -97,6 +97,99 @@ static void oracle_conv2d(const problem *p, double *y)
                 }
 }
 
+static void oracle_conv1d(const problem *p, double *y)
+{
+    const ft_conv2d_options *o = &p->options.conv2d;
+    const int *x = p->shape[0].size, *w = p->shape[1].size;
+    int groups = or_default(o->groups, 1), stride = or_default(o->stride[1], 1), n, oc, i, c, k;
+    int dilation = or_default(o->dilation[1], 1), before = o->padding[1];
+    if (o->same) {
+        int missing = (p->out.size[2] - 1) * stride + (w[2] - 1) * dilation + 1 - x[2];
+        before = missing > 0 ? missing / 2 : 0;
+    }
+    for (n = 0; n < x[0]; ++n)
+        for (oc = 0; oc < w[0]; ++oc)
+            for (i = 0; i < p->out.size[2]; ++i) {
+                double sum = p->inputs > 2 ? p->x[2][oc] : 0;
+                for (c = 0; c < w[1]; ++c)
+                    for (k = 0; k < w[2]; ++k) {
+                        int channel = oc / (w[0] / groups) * w[1] + c;
+                        int at = i * stride + k * dilation - before;
+                        if (at >= 0 && at < x[2])
+                            sum += p->x[0][(n * x[1] + channel) * x[2] + at]
+                                * p->x[1][(oc * w[1] + c) * w[2] + k];
+                    }
+                *y++ = sum;
+            }
+}
+
+static void oracle_layer_norm(const problem *p, double *y)
+{
+    int d = p->shape[0].size[p->shape[0].rank - 1], i;
+    size_t rows = count_of(&p->shape[0]) / (size_t)d, r;
+    for (r = 0; r < rows; ++r) {
+        const double *x = p->x[0] + r * (size_t)d;
+        double mean = 0, var = 0;
+        for (i = 0; i < d; ++i) mean += x[i] / d;
+        for (i = 0; i < d; ++i) var += (x[i] - mean) * (x[i] - mean) / d;
+        for (i = 0; i < d; ++i)
+            *y++ = (x[i] - mean) / sqrt(var + (double)p->options.layer_norm.eps) * p->x[1][i]
+                + p->x[2][i];
+    }
+}
+
+/* Three dimensions behind the batch, missing ones 1. */
+static void oracle_permute(const problem *p, double *y)
+{
+    const int *axes = p->options.permute.axes;
+    int at[4], from[4], x[4], o[4], d;
+    for (d = 0; d < 4; ++d) {
+        x[d] = d < p->shape[0].rank ? p->shape[0].size[d] : 1;
+        o[d] = d < p->out.rank ? p->out.size[d] : 1;
+    }
+    for (at[0] = 0; at[0] < o[0]; ++at[0])
+        for (at[1] = 0; at[1] < o[1]; ++at[1])
+            for (at[2] = 0; at[2] < o[2]; ++at[2])
+                for (at[3] = 0; at[3] < o[3]; ++at[3]) {
+                    from[3] = 0;
+                    for (d = 0; d < p->out.rank; ++d) from[axes[d]] = at[d];
+                    *y++ = p->x[0][((from[0] * x[1] + from[1]) * x[2] + from[2]) * x[3] + from[3]];
+                }
+}
+
+/* x [N, A, B] by an index [N, K] or [N, A, K] */
+static void oracle_gather(const problem *p, double *y)
+{
+    const int *x = p->shape[0].size, *o = p->out.size, *index = p->shape[1].size;
+    bool whole = p->shape[1].rank == 2;
+    int n, a, b;
+    for (n = 0; n < o[0]; ++n)
+        for (a = 0; a < o[1]; ++a)
+            for (b = 0; b < o[2]; ++b) {
+                int at = whole ? (int)p->x[1][n * index[1] + a]
+                               : (int)p->x[1][(n * index[1] + a) * index[2] + b];
+                *y++ = p->x[0][(n * x[1] + (whole ? at : a)) * x[2] + (whole ? b : at)];
+            }
+}
+
+static void oracle_matmul(const problem *p, double *y)
+{
+    const ft_matmul_options *o = &p->options.matmul;
+    int last = p->shape[0].rank - 1, m = p->out.size[last - 1], q = p->out.size[last], i, j, l;
+    int k = p->shape[0].size[o->transpose_a ? last - 1 : last];
+    size_t count = count_of(&p->out) / (size_t)(m * q), c;
+    for (c = 0; c < count; ++c)
+        for (i = 0; i < m; ++i)
+            for (j = 0; j < q; ++j) {
+                const double *a = p->x[0] + c * (size_t)(m * k), *b = p->x[1] + c * (size_t)(k * q);
+                double sum = 0;
+                for (l = 0; l < k; ++l)
+                    sum += (o->transpose_a ? a[l * m + i] : a[i * k + l])
+                        * (o->transpose_b ? b[j * k + l] : b[l * q + j]);
+                *y++ = sum;
+            }
+}
+
 static void oracle_linear(const problem *p, double *y)
 {
     int rank = p->shape[0].rank, in = p->shape[1].size[1], out = p->shape[1].size[0], i, j;
@@ -533,7 +626,9 @@ static void fill(problem *p)
             if (fabs(v) < 0.01) v += 0.02;
             p->x[i][k] = (double)(float)v;
             if (p->inputs == 5 && i == 4) p->x[i][k] = (double)(float)(fabs(v) + 0.5);
-            if (p->integer_last && i == p->inputs - 1)
+            if (p->integer_last && i == p->inputs - 1 && strcmp(p->op, "cross_entropy"))
+                p->x[i][k] = (double)(k * 7 % classes);
+            else if (p->integer_last && i == p->inputs - 1)
                 p->x[i][k] = k % 5 == 3 && count > 3 ? -100 : k % 5 == 4 ? -1
                     : (double)(k * 7 % classes);
         }
@@ -738,6 +833,67 @@ static void layer_cases(void)
     }
 }
 
+static void conv1d_case(ft_shape x, ft_shape w, bool bias, int stride, int before, int after)
+{
+    problem p = with(bias ? 3 : 2, x, w, shape1(w.size[0]));
+    p.options.conv2d.kernel[0] = p.options.conv2d.stride[0] = p.options.conv2d.dilation[0] = 1;
+    p.options.conv2d.kernel[1] = w.size[2];
+    p.options.conv2d.stride[1] = stride;
+    p.options.conv2d.dilation[1] = after == 7 ? 2 : 1;
+    p.options.conv2d.padding[1] = before;
+    p.options.conv2d.padding[3] = after;
+    p.options.conv2d.groups = x.size[1] / w.size[1];
+    p.options.conv2d.same = before < 0;
+    if (before < 0) p.options.conv2d.padding[1] = p.options.conv2d.padding[3] = 0;
+    add_case(p, "conv1d", oracle_conv1d);
+}
+
+static void sequence_cases(void)
+{
+    static const int axes[][4] = {{0, 2, 1, 3}, {0, 3, 1, 2}, {0, 1, 3, 2}, {0, 3, 2, 1}};
+    static const int sizes[] = {1, 3, 17, 64};
+    problem p;
+    int i;
+    conv1d_case(shape3(2, 3, 9), shape3(4, 3, 3), true, 1, 0, 0);
+    conv1d_case(shape3(1, 17, 5), shape3(3, 17, 1), false, 1, 0, 0);
+    conv1d_case(shape3(3, 1, 12), shape3(1, 1, 5), true, 2, 2, 1);
+    conv1d_case(shape3(2, 6, 11), shape3(9, 2, 3), true, 1, 4, 7);
+    conv1d_case(shape3(2, 5, 10), shape3(5, 1, 3), true, 1, 2, 0);
+    conv1d_case(shape3(2, 3, 8), shape3(64, 3, 4), false, 3, -1, -1);
+    for (i = 0; i < 4; ++i) {
+        p = with(3, i % 2 ? shape3(2, 3, sizes[i]) : shape2(37, sizes[3 - i]),
+                 shape1(sizes[i % 2 ? i : 3 - i]), shape1(sizes[i % 2 ? i : 3 - i]));
+        p.options.layer_norm.eps = 1e-5f;
+        add_case(p, "layer_norm", oracle_layer_norm);
+        p = with(1, shape4(2, 3, 4, 5), shape1(0), shape1(0));
+        memcpy(p.options.permute.axes, axes[i], sizeof axes[i]);
+        add_case(p, "permute", oracle_permute);
+        p = with(2, shape3(3, 5, 7), shape3(3, 7, 4), shape1(0));
+        p.options.matmul.transpose_a = i & 1;
+        p.options.matmul.transpose_b = i & 2;
+        if (i & 1) p.shape[0] = shape3(3, 7, 5);
+        if (i & 2) p.shape[1] = shape3(3, 4, 7);
+        add_case(p, "matmul", oracle_matmul);
+        p.shape[0] = i & 1 ? shape4(2, 3, 1, 17) : shape4(2, 3, 17, 1);
+        p.shape[1] = i & 2 ? shape4(2, 3, 6, 1) : shape4(2, 3, 1, 6);
+        add_case(p, "matmul", oracle_matmul);
+    }
+    p = with(3, shape4(2, 3, 4, 6), shape1(6), shape1(6));
+    p.options.layer_norm.eps = 0.5f;
+    add_case(p, "layer_norm", oracle_layer_norm);
+    p = with(1, shape3(3, 4, 17), shape1(0), shape1(0));
+    p.options.permute.axes[1] = 2;
+    p.options.permute.axes[2] = 1;
+    add_case(p, "permute", oracle_permute);
+    add_case(with(2, shape3(1, 300, 3), shape3(1, 3, 64), shape1(0)), "matmul", oracle_matmul);
+    for (i = 1; i < 3; ++i) { /* K rows of each sample; then element by element */
+        p = with(2, shape3(3, 5, 4), i == 1 ? shape2(3, 17) : shape3(3, 5, 9), shape1(0));
+        p.integer_last = true;
+        p.options.concat.axis = i;
+        add_case(p, "gather", oracle_gather);
+    }
+}
+
 static void pool_case(const char *name, ft_shape x, int kernel, int stride, int padding, int how)
 {
     problem p = with(1, x, shape1(0), shape1(0));
@@ -898,6 +1054,12 @@ static void test_errors(void)
     o = none;
     o.slice.step[0] = -1000;
     expect_shape_error("slice", 1, shape4(2, 3, 4, 5), shape1(0), o, "batch");
+    expect_shape_error("conv1d", 2, shape3(2, 3, 5), shape3(4, 2, 3), none, "3 channels");
+    expect_shape_error("conv1d", 2, shape2(2, 3), shape3(4, 2, 3), none, "[2, 3]");
+    expect_shape_error("layer_norm", 3, shape2(2, 3), shape1(4), none, "[4]");
+    expect_shape_error("matmul", 2, shape3(2, 3, 4), shape3(2, 3, 4), none, "[2, 3, 4]");
+    expect_shape_error("permute", 1, shape3(2, 3, 4), shape1(0), none, "permutation");
+    expect_shape_error("gather", 2, shape3(2, 3, 4), shape2(2, 3), none, "I32");
     expect_shape_error("mse", 2, shape2(2, 3), shape2(2, 4), none, "shape");
     expect_shape_error("cross_entropy", 2, shape2(2, 3), shape1(2), none, "I32");
 }
@@ -993,6 +1155,7 @@ int main(int count, char **words)
     }
     conv_cases();
     layer_cases();
+    sequence_cases();
     pool_cases();
     elementwise_cases();
     shape_cases();

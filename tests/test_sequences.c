@@ -90,6 +90,58 @@ static void test_padded_loss(void)
     ft_destroy(m);
 }
 
+/* A layer of self-attention behind a causal convolution, over [N, L, 6]. */
+static ft_model *attention_model(void)
+{
+    ft_model *m = ft_create((ft_desc){.threads = 2, .seed = 4});
+    int turned[] = {0, 2, 1};
+    ft_node x = ft_input(m, "input", (ft_input_options){.size = {FT_LENGTH, 6}}), scores;
+    x = ft_permute(m, "channels", x, 3, turned);
+    x = ft_conv1d(m, "conv", x, 8, (ft_conv1d_options){.kernel = 3, .dilation = 2, .causal = true});
+    x = ft_permute(m, "steps", x, 3, turned);
+    x = ft_layer_norm(m, "norm", x, (ft_layer_norm_options){.eps = 1e-6f});
+    scores = ft_matmul(m, "scores", x, x, (ft_matmul_options){.transpose_b = true});
+    scores = ft_activation(m, "softmax", "weights", scores, (ft_activation_options){.axis = 0});
+    x = ft_add(m, "residual", x, ft_matmul(m, "mixed", scores, x, (ft_matmul_options){0}));
+    ft_set_output(m, x);
+    return m;
+}
+
+/* The same for any length, alone or in a batch, and after a file; no step of the convolution sees
+   a later one. */
+static void test_attention(void)
+{
+    enum { STEPS = 9, IN = 6, OUT = 8 };
+    ft_model *m = attention_model(), *again;
+    float x[2 * STEPS * IN], both[2 * STEPS * OUT], alone[STEPS * OUT], conv[2][OUT * STEPS];
+    int i, c, n;
+    for (i = 0; i < 2 * STEPS * IN; ++i) x[i] = value_at(i);
+    ft_set_length(m, STEPS);
+    ft_run(m, x, 2, both);
+    ft_run(m, x + STEPS * IN, 1, alone);
+    CHECK(!memcmp(alone, both + STEPS * OUT, sizeof alone), "alone as in a batch");
+    CHECK(ft_save(m, temporary, (ft_save_options){.type = FT_F32}) == FT_OK, "%s",
+          ft_error_text(m));
+    again = ft_create((ft_desc){.threads = 1});
+    ft_load(again, temporary, (ft_load_options){.architecture = NULL});
+    ft_set_length(again, STEPS);
+    ft_run(again, x, 2, both);
+    CHECK(ft_error(again) == FT_OK && !memcmp(alone, both + STEPS * OUT, sizeof alone),
+          "the same from a file: %s", ft_error_text(again));
+    ft_set_output(m, ft_find(m, "conv"));
+    for (n = STEPS; n >= 4; --n) {
+        ft_set_length(m, n);
+        ft_run(m, x, 1, conv[n < STEPS]);
+        for (c = 0; c < OUT; ++c)
+            CHECK(!memcmp(conv[0] + c * STEPS, conv[n < STEPS] + c * n, (size_t)n * sizeof(float)),
+                  "channel %d of %d steps", c, n);
+    }
+    CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+    ft_destroy(again);
+    ft_destroy(m);
+    remove(temporary);
+}
+
 /* What cannot be done along a length that is only known in a run. */
 static void test_refused(void)
 {
@@ -113,6 +165,10 @@ static void test_refused(void)
     ft_clear_error(m);
     CHECK(ft_reshape(m, "turned", x, 2, kept).id != 0, "%s", ft_error_text(m));
     CHECK(ft_slice(m, "half", x, (ft_slice_options){.stop = {0, 0, 2}}).id, "%s", ft_error_text(m));
+    ft_conv1d(m, "shorter", ft_permute(m, "p", x, 3, (int[]){0, 2, 1}), 2,
+              (ft_conv1d_options){.kernel = 3});
+    CHECK(ft_error(m) == FT_SHAPE && strstr(ft_error_text(m), "as long"), "conv1d");
+    ft_clear_error(m);
     ft_input(m, "negative", (ft_input_options){.size = {-3}});
     CHECK(ft_error(m) == FT_INVALID, "a negative size");
     ft_destroy(m);
@@ -122,6 +178,7 @@ int main(void)
 {
     test_lengths();
     test_padded_loss();
+    test_attention();
     test_refused();
     return check_done("test_sequences");
 }

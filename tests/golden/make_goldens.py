@@ -234,9 +234,39 @@ def losses(c):
     c.add("mse", "mse", F.mse_loss, [c.random(3, 4), c.random(3, 4)])
 
 
+def sequences(c):
+    six = lambda *v: list(v) + [0] * (6 - len(v))
+    for name, x, w, stride, padding, dilation, groups in (
+            ("conv1d", (2, 3, 9), (4, 3, 3), 1, 0, 1, 1),
+            ("conv1d_stride", (2, 3, 11), (5, 3, 4), 2, 2, 1, 1),
+            ("conv1d_groups", (2, 6, 10), (6, 1, 3), 1, 2, 2, 6)):
+        c.add(name, "conv1d",
+              lambda x, w, b, o=(stride, padding, dilation, groups): F.conv1d(x, w, b, *o),
+              [c.random(*x), c.random(*w, scale=0.5), c.random(w[0])], stride=[1, stride],
+              padding=[0, padding, 0, padding], dilation=[1, dilation], groups=[groups])
+    for name, shape, eps in (("layer_norm", (2, 5, 12), 1e-5), ("layer_norm_2d", (37, 3), 1e-12),
+                             ("layer_norm_4d", (2, 3, 4, 6), 0.1)):
+        c.add(name, "layer_norm", lambda x, w, b, e=eps: F.layer_norm(x, x.shape[-1:], w, b, e),
+              [c.random(*shape) * 2 + 1, c.random(shape[-1]), c.random(shape[-1])], eps=[eps])
+    c.add("permute", "permute", lambda x: x.permute(0, 2, 1), [c.random(2, 3, 4)],
+          axes=six(0, 2, 1))
+    c.add("permute_heads", "permute", lambda x: x.permute(0, 2, 3, 1), [c.random(2, 3, 4, 5)],
+          axes=six(0, 2, 3, 1))
+    index = torch.randint(0, 5, (2, 3, 4), generator=c.generator, dtype=torch.int32)
+    c.add("gather", "gather", lambda x, i: x.gather(1, i.long()), [c.random(2, 5, 4), index],
+          axis=[1])
+    c.add("gather_rows", "gather", lambda x, i: torch.stack([a[b.long()] for a, b in zip(x, i)]),
+          [c.random(2, 5, 4), index[:, :, 0]], axis=[1])
+    c.add("matmul", "matmul", torch.matmul, [c.random(3, 5, 7), c.random(3, 7, 4)])
+    c.add("matmul_scores", "matmul", lambda a, b: a @ b.transpose(-1, -2),
+          [c.random(2, 3, 5, 4), c.random(2, 3, 6, 4)], transpose_b=[1])
+    c.add("matmul_both", "matmul", lambda a, b: a.transpose(1, 2) @ b.transpose(1, 2),
+          [c.random(2, 3, 5), c.random(2, 4, 3)], transpose_a=[1], transpose_b=[1])
+
+
 def operators():
     c = Cases()
-    for family in (convolutions, layers, pooling, shapes, activations, losses):
+    for family in (convolutions, layers, pooling, shapes, activations, losses, sequences):
         family(c)
     save(c.tensors, "operators", c.cases)
 
