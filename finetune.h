@@ -2911,7 +2911,7 @@ static void ft__finish_plain(const ft__finish *f, size_t at)
 #define FT__FINISH(name, attributes, tile, lanes)                                                 \
     attributes static size_t name(const ft__finish *f, size_t at)                                 \
     {                                                                                             \
-        tile##_vector low = f->low - (tile##_vector){0}, high = f->high - (tile##_vector){0};     \
+        tile##_vector zero = {0}, low = f->low - zero, high = f->high - zero;                     \
         size_t row;                                                                               \
         for (; at + lanes <= f->columns; at += lanes) {                                           \
             tile##_vector bias = {0};                                                             \
@@ -3103,15 +3103,14 @@ static void ft__window_sum_plain(const ft__window_sum *s, size_t c)
     attributes FT__INLINE void name##_block(const ft__window_sum *s, size_t c, int n, int many)   \
     {                                                                                             \
         FT__FUSED                                                                                 \
-        tile##_vector sum[4], low = s->low - (tile##_vector){0};                                  \
-        tile##_vector high = s->high - (tile##_vector){0};                                        \
+        tile##_vector sum[4], zero = {0}, low = s->low - zero, high = s->high - zero;             \
         const float *x = s->x + n * s->x_next + c, *w = s->w + c;                                 \
         float *y = s->y + n * s->y_next + c;                                                      \
         int r, i, j;                                                                              \
         FT__UNROLL for (j = 0; j < many; ++j) {                                                   \
             if (s->add) sum[j] = *(const tile##_loose *)(const void *)(y + j * s->y_next);        \
             else if (s->bias) sum[j] = *(const tile##_loose *)(const void *)(s->bias + c);        \
-            else sum[j] = (tile##_vector){0};                                                     \
+            else sum[j] = zero;                                                                   \
         }                                                                                         \
         for (r = 0; r < s->rows; ++r)                                                             \
             for (i = 0; i < s->columns; ++i) {                                                    \
