@@ -33,6 +33,7 @@
      [SECTION] 6.2 Matrix multiplication
      [SECTION] 6.3 Convolution kernels
      [SECTION] 6.4 Winograd's convolution
+     [SECTION] 6.5 Recurrent cells
      [SECTION] 7 Nodes and parameters
      [SECTION] 7.1 Initialisers
      [SECTION] 8.0 The table of operators
@@ -47,7 +48,9 @@
      [SECTION] 8.6 Shape and arithmetic
      [SECTION] 8.6.1 Permute, gather, matmul
      [SECTION] 8.7 Losses
-     [SECTION] 8.8 The rows
+     [SECTION] 8.8 Embedding and pooling over steps
+     [SECTION] 8.9 Recurrent layers
+     [SECTION] 8.10 The rows
      [SECTION] 9.1 OpenCL: the library
      [SECTION] 9.2 OpenCL: memory
      [SECTION] 9.3 OpenCL: kernels
@@ -378,6 +381,8 @@ typedef struct ft_pool2d_options {
 
 typedef struct ft_dropout_options {
     float probability;      /* of a zero; default 0.5 */
+    bool locked;            /* one mask for all of dimension 1: the steps of [N, L, C] (Gal and
+                               Ghahramani 2016), or a word's features in a weight [V, E] */
 } ft_dropout_options;
 
 typedef struct ft_activation_options {
@@ -396,6 +401,35 @@ typedef struct ft_slice_options { /* x[start:stop:step] in every dimension but t
     int stop[FINETUNE_MAX_RANK];  /* 0: to the end */
     int step[FINETUNE_MAX_RANK];  /* default 1 */
 } ft_slice_options;
+
+typedef struct ft_embedding_options {
+    int padding_index;      /* this word gets no gradient, and starts as zeros; with `padded` */
+    bool padded;
+    ft_node weight;         /* use this node [words, features] instead of making one */
+} ft_embedding_options;
+
+typedef enum ft_step_pooling { FT_POOL_LAST, FT_POOL_MEAN, FT_POOL_MAX } ft_step_pooling;
+typedef struct ft_step_pool_options {
+    ft_step_pooling kind;
+    bool bidirectional;     /* FT_POOL_LAST: the second half of the features is of a reversed RNN,
+                               which ends at the first step */
+} ft_step_pool_options;
+
+/* Of ft_lstm, ft_gru and ft_rnn. */
+typedef struct ft_recurrent_options {
+    int layers;             /* default 1 */
+    bool bidirectional;
+    bool no_bias;
+    bool relu;              /* ft_rnn: relu instead of tanh */
+    float dropout;          /* between layers, not behind the last; default 0 */
+    bool locked;            /* one dropout mask for all steps (Gal and Ghahramani 2016) */
+    float weight_drop;      /* dropout of weight_hh (Merity et al. 2017); default 0 */
+    bool carry;             /* a batch goes on where the one before ended: the state is kept in the
+                               model as "<name>.hidden_l0" and so on, until ft_reset_state */
+    ft_node lengths;        /* I32 [N]: steps behind are padding; default: there is none */
+    ft_node hidden, cell;   /* first states [N, layers * directions * features], instead of zeros;
+                               of layer 0 forward, layer 0 reverse, layer 1 ... */
+} ft_recurrent_options;
 
 typedef struct ft_loss_options {
     float label_smoothing;  /* cross_entropy: default 0 */
@@ -783,7 +817,31 @@ FINETUNE_API ft_node ft_gather(ft_model *m, const char *name, ft_node x, ft_node
    before the last two, which are the same in both; at least 3 dimensions. */
 FINETUNE_API ft_node ft_matmul(ft_model *m, const char *name, ft_node a, ft_node b,
                                ft_matmul_options options);
-/* Zero with the probability p, else x / (1 - p); in evaluation, or frozen, x itself. */
+/* ids I32 [N] or [N, L] -> [N, features] or [N, L, features]: rows of "<name>.weight" [words,
+   features], at first drawn from N(0, 1) as PyTorch does. An id of -1 gives zeros. */
+FINETUNE_API ft_node ft_embedding(ft_model *m, const char *name, ft_node ids, int words,
+                                  int features, ft_embedding_options options);
+/* x [N, L, in] -> [N, L, directions * hidden]: every step's output of the last layer, forward and
+   reverse side by side. Parameters as PyTorch's: "<name>.weight_ih_l0" [4 * hidden, in] (gates i,
+   f, g, o), "weight_hh_l0", "bias_ih_l0", "bias_hh_l0", "weight_ih_l0_reverse" ..., U(-b, b) with
+   b = 1/sqrt(hidden). The layers below the last are nodes "<name>_l0" and so on, so that each can
+   be frozen. The last state is ft_step_pool's FT_POOL_LAST, or, carried, "<name>.hidden_l0" [N,
+   directions * hidden] and "<name>.cell_l0". Hochreiter and Schmidhuber 1997. */
+FINETUNE_API ft_node ft_lstm(ft_model *m, const char *name, ft_node x, int hidden,
+                             ft_recurrent_options options);
+/* Likewise with gates r, z, n (Cho et al. 2014, PyTorch's form of it), and with none: tanh. */
+FINETUNE_API ft_node ft_gru(ft_model *m, const char *name, ft_node x, int hidden,
+                            ft_recurrent_options options);
+FINETUNE_API ft_node ft_rnn(ft_model *m, const char *name, ft_node x, int hidden,
+                            ft_recurrent_options options);
+/* x [N, L, C] -> [N, C]: the last, the mean, or the largest of the real steps. lengths I32 [N], or
+   {0}: all are. ULMFiT's head takes all three, side by side by ft_concat (Howard and Ruder
+   2018). */
+FINETUNE_API ft_node ft_step_pool(ft_model *m, const char *name, ft_node x, ft_node lengths,
+                                  ft_step_pool_options options);
+/* Zero with the probability p, else x / (1 - p); in evaluation, or frozen, x itself. Over a weight
+   it is weight drop or, locked, embedding dropout (Merity et al. 2017): give its node as the
+   layer's weight. */
 FINETUNE_API ft_node ft_dropout(ft_model *m, const char *name, ft_node x,
                                 ft_dropout_options options);
 /* `kind` is one of "sigmoid", "tanh", "relu", "relu6", "leaky_relu", "elu", "softplus",
@@ -930,6 +988,8 @@ FINETUNE_API int ft_length(const ft_model *m);
 FINETUNE_API float ft_forward(ft_model *m, bool training); /* the loss; 0 if there is none */
 FINETUNE_API ft_status ft_backward(ft_model *m);           /* adds to the gradients */
 FINETUNE_API ft_status ft_update(ft_model *m, float learning_rate); /* and zeroes them */
+/* Sets the carried states whose names match to zero: a new sequence begins. Returns how many. */
+FINETUNE_API int ft_reset_state(ft_model *m, const char *glob);
 /* The factor on the learning rate at a step (from 0) of a schedule of so many steps. */
 FINETUNE_API float ft_schedule_factor(ft_schedule schedule, int step, int steps, int step_size,
                                       float gamma, int warmup);
@@ -3495,6 +3555,152 @@ static void ft__winograd_outputs(const ft__winograd *w, size_t first, size_t cou
 }
 
 /* =============================================================================================
+   [SECTION] 6.5 Recurrent cells
+   One step of one sequence: `x` holds what the input adds to each gate and `add` what the state
+   before adds, [gates, h] each; activated gates stay in x, from which backward makes the gradients
+   of the sums. Gates stand in PyTorch's order. Formulas: torch.nn.LSTM, GRU and RNN; LSTM is
+   Hochreiter and Schmidhuber 1997 with forget gates, GRU Cho et al. 2014.
+   ============================================================================================= */
+#if defined(__GNUC__) && !defined(__clang__) && !defined(FINETUNE_NO_SIMD)
+#pragma GCC push_options
+#pragma GCC optimize("O3", "fp-contract=fast")
+#endif
+
+typedef struct ft__cell {   /* pointers to one sequence's rows; h numbers each, gates [.., h] */
+    size_t h;
+    float *x, *add;
+    float *extra;           /* LSTM: the new cell; GRU: the state's part of the new gate */
+    const float *before;    /* the state before: LSTM the cell, GRU and RNN the hidden state */
+    float *state, *y;       /* the new hidden state, and where else it goes */
+    float *dh, *dc;         /* backward: in the gradient of the new state, out of the one before */
+} ft__cell;
+
+/* i, f, o = sigmoid, g = tanh; c' = f c + i g; h' = o tanh(c') */
+FT__INLINE void ft__lstm_step_body(const ft__cell *s)
+{
+    size_t h = s->h, j;
+    float *FT__RESTRICT i = s->x, *FT__RESTRICT f = s->x + h, *FT__RESTRICT g = s->x + 2 * h;
+    float *FT__RESTRICT o = s->x + 3 * h, *FT__RESTRICT c = s->extra, *FT__RESTRICT y = s->y;
+    float *FT__RESTRICT state = s->state;
+    const float *FT__RESTRICT add = s->add, *FT__RESTRICT before = s->before;
+    for (j = 0; j < h; ++j) {
+        i[j] = ft__sigmoid(i[j] + add[j]);
+        f[j] = ft__sigmoid(f[j] + add[h + j]);
+        g[j] = ft__tanh(g[j] + add[2 * h + j]);
+        o[j] = ft__sigmoid(o[j] + add[3 * h + j]);
+        c[j] = f[j] * before[j] + i[j] * g[j];
+        state[j] = y[j] = o[j] * ft__tanh(c[j]);
+    }
+}
+
+FT__INLINE void ft__lstm_back_body(const ft__cell *s)
+{
+    size_t h = s->h, j;
+    float *FT__RESTRICT i = s->x, *FT__RESTRICT f = s->x + h, *FT__RESTRICT g = s->x + 2 * h;
+    float *FT__RESTRICT o = s->x + 3 * h, *FT__RESTRICT dh = s->dh, *FT__RESTRICT dc = s->dc;
+    const float *FT__RESTRICT c = s->extra, *FT__RESTRICT before = s->before;
+    for (j = 0; j < h; ++j) {
+        float t = ft__tanh(c[j]), d = dc[j] + dh[j] * o[j] * (1 - t * t);
+        float di = d * g[j] * i[j] * (1 - i[j]), dg = d * i[j] * (1 - g[j] * g[j]);
+        dc[j] = d * f[j];
+        f[j] = d * before[j] * f[j] * (1 - f[j]);
+        o[j] = dh[j] * t * o[j] * (1 - o[j]);
+        i[j] = di;
+        g[j] = dg;
+        dh[j] = 0;
+    }
+}
+
+/* r, z = sigmoid; n = tanh(x_n + r add_n); h' = (1 - z) n + z h */
+FT__INLINE void ft__gru_step_body(const ft__cell *s)
+{
+    size_t h = s->h, j;
+    float *FT__RESTRICT r = s->x, *FT__RESTRICT z = s->x + h, *FT__RESTRICT n = s->x + 2 * h;
+    float *FT__RESTRICT extra = s->extra, *FT__RESTRICT y = s->y, *FT__RESTRICT state = s->state;
+    const float *FT__RESTRICT add = s->add, *FT__RESTRICT before = s->before;
+    for (j = 0; j < h; ++j) {
+        r[j] = ft__sigmoid(r[j] + add[j]);
+        z[j] = ft__sigmoid(z[j] + add[h + j]);
+        extra[j] = add[2 * h + j];
+        n[j] = ft__tanh(n[j] + r[j] * extra[j]);
+        state[j] = y[j] = (1 - z[j]) * n[j] + z[j] * before[j];
+    }
+}
+
+/* The state's side differs from the input's in the new gate: its three gradients go to `add`. */
+FT__INLINE void ft__gru_back_body(const ft__cell *s)
+{
+    size_t h = s->h, j;
+    float *FT__RESTRICT r = s->x, *FT__RESTRICT z = s->x + h, *FT__RESTRICT n = s->x + 2 * h;
+    float *FT__RESTRICT extra = s->extra, *FT__RESTRICT add = s->add, *FT__RESTRICT dh = s->dh;
+    const float *FT__RESTRICT before = s->before;
+    for (j = 0; j < h; ++j) {
+        float dn = dh[j] * (1 - z[j]) * (1 - n[j] * n[j]);
+        float dz = dh[j] * (before[j] - n[j]) * z[j] * (1 - z[j]);
+        float dr = dn * extra[j] * r[j] * (1 - r[j]);
+        add[2 * h + j] = extra[j] = dn * r[j];
+        dh[j] = dh[j] * z[j];
+        add[j] = r[j] = dr;
+        add[h + j] = z[j] = dz;
+        n[j] = dn;
+    }
+}
+
+/* h' = tanh(x + add) */
+FT__INLINE void ft__rnn_step_body(const ft__cell *s)
+{
+    size_t j;
+    float *FT__RESTRICT x = s->x, *FT__RESTRICT y = s->y, *FT__RESTRICT state = s->state;
+    const float *FT__RESTRICT add = s->add;
+    for (j = 0; j < s->h; ++j) state[j] = y[j] = x[j] = ft__tanh(x[j] + add[j]);
+}
+
+FT__INLINE void ft__rnn_back_body(const ft__cell *s)
+{
+    size_t j;
+    float *FT__RESTRICT x = s->x, *FT__RESTRICT dh = s->dh;
+    for (j = 0; j < s->h; ++j) {
+        x[j] = dh[j] * (1 - x[j] * x[j]);
+        dh[j] = 0;
+    }
+}
+
+/* h' = relu(x + add) */
+FT__INLINE void ft__rnn_relu_step_body(const ft__cell *s)
+{
+    size_t j;
+    float *FT__RESTRICT x = s->x, *FT__RESTRICT y = s->y, *FT__RESTRICT state = s->state;
+    const float *FT__RESTRICT add = s->add;
+    for (j = 0; j < s->h; ++j) {
+        float sum = x[j] + add[j];
+        state[j] = y[j] = x[j] = ft__choose(sum < 0, 0.0f, sum);
+    }
+}
+
+FT__INLINE void ft__rnn_relu_back_body(const ft__cell *s)
+{
+    size_t j;
+    float *FT__RESTRICT x = s->x, *FT__RESTRICT dh = s->dh;
+    for (j = 0; j < s->h; ++j) {
+        x[j] = ft__choose(x[j] > 0, dh[j], 0.0f);
+        dh[j] = 0;
+    }
+}
+
+FT__LEVELS(ft__lstm_step, (const ft__cell *s), ft__lstm_step_body(s))
+FT__LEVELS(ft__lstm_back, (const ft__cell *s), ft__lstm_back_body(s))
+FT__LEVELS(ft__gru_step, (const ft__cell *s), ft__gru_step_body(s))
+FT__LEVELS(ft__gru_back, (const ft__cell *s), ft__gru_back_body(s))
+FT__LEVELS(ft__rnn_step, (const ft__cell *s), ft__rnn_step_body(s))
+FT__LEVELS(ft__rnn_back, (const ft__cell *s), ft__rnn_back_body(s))
+FT__LEVELS(ft__rnn_relu_step, (const ft__cell *s), ft__rnn_relu_step_body(s))
+FT__LEVELS(ft__rnn_relu_back, (const ft__cell *s), ft__rnn_relu_back_body(s))
+
+#if defined(__GNUC__) && !defined(__clang__) && !defined(FINETUNE_NO_SIMD)
+#pragma GCC pop_options
+#endif
+
+/* =============================================================================================
    [SECTION] 7 Nodes and parameters
    A node is one tensor and the operator that makes it. Inputs, parameters, buffers and constants
    are nodes too: their operator computes nothing. Ids are positions in `nodes` plus one.
@@ -3520,6 +3726,13 @@ typedef struct ft__reshape_options { int rank; int size[FINETUNE_MAX_RANK]; } ft
 typedef struct ft__concat_options { int axis; } ft__concat_options; /* and gather's */
 typedef struct ft__permute_options { int axes[FINETUNE_MAX_RANK]; } ft__permute_options;
 
+typedef struct ft__recurrent_options { /* of one layer */
+    int hidden;
+    bool bidirectional, no_bias, relu;
+    bool lengths, initial;  /* such inputs are there */
+    bool carry;             /* the initial state is the model's: it is replaced by the last one */
+} ft__recurrent_options;
+
 typedef union ft__options { /* by operator; which fields a file keeps, the table's row says */
     ft_conv2d_options conv2d;
     ft_batch_norm_options batch_norm;
@@ -3534,6 +3747,9 @@ typedef union ft__options { /* by operator; which fields a file keeps, the table
     ft_matmul_options matmul;
     ft_layer_norm_options layer_norm;
     ft_loss_options loss;
+    ft_embedding_options embedding;
+    ft_step_pool_options step_pool;
+    ft__recurrent_options recurrent;
 } ft__options;
 
 typedef struct ft__node {
@@ -3781,6 +3997,7 @@ enum {
     X(input, 0, 0, 0, NULL, NULL, NULL, NULL, ft__no_fields, none)                                \
     X(parameter, 0, 0, 0, NULL, NULL, NULL, NULL, ft__no_fields, none)                            \
     X(buffer, 0, 0, 0, NULL, NULL, NULL, NULL, ft__no_fields, none)                               \
+    X(state, 0, 0, 0, NULL, NULL, NULL, NULL, ft__no_fields, none)                                \
     X(sigmoid, 1, 1, FT__OF_Y, ft__same_shape, ft__sigmoid_forward, ft__sigmoid_backward, NULL,   \
       ft__no_fields, activation)                                                                  \
     X(tanh, 1, 1, FT__OF_Y, ft__same_shape, ft__tanh_forward, ft__tanh_backward, NULL,            \
@@ -3846,6 +4063,16 @@ enum {
       ft__matmul_backward, ft__matmul_costs, ft__matmul_fields, none)                             \
     X(dropout, 1, 1, 0, ft__same_shape, ft__dropout_forward, ft__dropout_backward, NULL,          \
       ft__dropout_fields, dropout)                                                                \
+    X(embedding, 2, 2, FT__READS_X, ft__embedding_shape, ft__embedding_forward,                   \
+      ft__embedding_backward, NULL, ft__embedding_fields, none)                                   \
+    X(step_pool, 1, 2, FT__READS_X, ft__step_pool_shape, ft__step_pool_forward,                   \
+      ft__step_pool_backward, ft__step_pool_costs, ft__step_pool_fields, none)                    \
+    X(lstm, 3, 12, FT__READS_X, ft__recurrent_shape, ft__recurrent_forward,                       \
+      ft__recurrent_backward, ft__recurrent_costs, ft__recurrent_fields, none)                    \
+    X(gru, 3, 11, FT__READS_X, ft__recurrent_shape, ft__recurrent_forward,                        \
+      ft__recurrent_backward, ft__recurrent_costs, ft__recurrent_fields, none)                    \
+    X(rnn, 3, 11, FT__READS_X, ft__recurrent_shape, ft__recurrent_forward,                        \
+      ft__recurrent_backward, ft__recurrent_costs, ft__recurrent_fields, none)                    \
     X(cross_entropy, 2, 2, FT__READS_X, ft__cross_entropy_shape, ft__cross_entropy_forward,       \
       ft__cross_entropy_backward, ft__cross_entropy_costs, ft__loss_fields, entropy)              \
     X(soft_cross_entropy, 2, 2, FT__READS_X, ft__soft_cross_entropy_shape,                        \
@@ -3894,7 +4121,8 @@ static const ft__field ft__activation_fields[] = {
     {"tanh_approximation", offsetof(ft_activation_options, tanh_approximation), 1, 'b'},
     {NULL, 0, 0, 0}};
 static const ft__field ft__dropout_fields[] = {
-    {"probability", offsetof(ft_dropout_options, probability), 1, 'f'}, {NULL, 0, 0, 0}};
+    {"probability", offsetof(ft_dropout_options, probability), 1, 'f'},
+    {"locked", offsetof(ft_dropout_options, locked), 1, 'b'}, {NULL, 0, 0, 0}};
 
 /* Also flags "this input is not of numbers": labels cannot be computed with. */
 static ft_status ft__want_numbers(ft__context *c, const ft__node *node, const ft__tensor *input,
@@ -3913,6 +4141,10 @@ static ft_status ft__same_shape(ft__context *c, const ft__node *node, const ft__
 {
     float p = node->options.dropout.probability;
     *output = input[0].shape;
+    if (node->op == FT__OP_dropout && node->options.dropout.locked
+        && (output->rank < 2 || output->rank > 3))
+        return ft__fail(c, FT_SHAPE, "%s: locked dropout wants [N, L, C] or a weight [V, E]",
+                        node->name);
     if (node->op == FT__OP_dropout && !(p >= 0 && p <= 1))
         return ft__fail(c, FT_INVALID, "%s: a probability of %g, wants 0 to 1", node->name,
                         (double)p);
@@ -4318,12 +4550,17 @@ static void ft__dropout_run(const ft__call *call, int index, bool backward)
 {
     float p = call->node->options.dropout.probability, scale;
     bool identity = !call->training || call->node->frozen;
-    size_t i = (size_t)index * FT__CHUNK, end = ft__count(&call->output);
+    bool locked = call->node->options.dropout.locked;
+    size_t i = (size_t)index * FT__CHUNK, end = ft__count(&call->output), which;
+    size_t each = call->output.shape.rank > 2 ? (size_t)call->output.shape.size[2] : 1;
+    size_t sample = call->output.shape.rank > 1 ? (size_t)call->output.shape.size[1] * each : 1;
     if (p == 0) p = 0.5f;
     scale = p < 1 ? 1.0f / (1.0f - p) : 0.0f;
     if (end - i > FT__CHUNK) end = i + FT__CHUNK;
     for (; i < end; ++i) {
-        float factor = identity ? 1.0f : ft__choose(ft__uniform(call->random, i) < p, 0.0f, scale);
+        float factor;
+        which = locked ? i / sample * each + i % each : i;
+        factor = identity ? 1.0f : ft__choose(ft__uniform(call->random, which) < p, 0.0f, scale);
         if (backward) call->input[0].gradient[i] += call->output.gradient[i] * factor;
         else call->output.value[i] = call->input[0].value[i] * factor;
     }
@@ -7768,7 +8005,815 @@ static void ft__mse_backward(const ft__call *call)
 }
 
 /* =============================================================================================
-   [SECTION] 8.8 The rows
+   [SECTION] 8.8 Embedding and pooling over steps
+   ============================================================================================= */
+static const ft__field ft__embedding_fields[] = {
+    {"padding_index", offsetof(ft_embedding_options, padding_index), 1, 'i'},
+    {"padded", offsetof(ft_embedding_options, padded), 1, 'b'}, {NULL, 0, 0, 0}};
+static const ft__field ft__step_pool_fields[] = {
+    {"kind", offsetof(ft_step_pool_options, kind), 1, 'i'},
+    {"bidirectional", offsetof(ft_step_pool_options, bidirectional), 1, 'b'}, {NULL, 0, 0, 0}};
+
+/* ---- embedding: ids [N] or [N, L], weight [V, E] -> [.., E]: y = weight[id]. An id of -1 stands
+   for "no word" and gives zeros; any other that is not in [0, V) gives NaN, which the loss shows.
+   dweight[id] += dy, but for padding_index. ---- */
+
+static ft_status ft__embedding_shape(ft__context *c, const ft__node *node, const ft__tensor *input,
+                                     int input_count, ft_shape *output)
+{
+    const ft_shape *ids = &input[0].shape, *w = &input[1].shape;
+    const ft_embedding_options *o = &node->options.embedding;
+    char text[80], other[80];
+    (void)input_count;
+    *output = *ids;
+    if (input[0].type != FT_I32)
+        return ft__fail(c, FT_SHAPE, "%s: ids hold %s, not I32", node->name,
+                        ft__type_names[input[0].type]);
+    if (ids->rank < 1 || ids->rank > 2 || w->rank != 2)
+        return ft__fail(c, FT_SHAPE, "%s: wants ids [N] or [N, L] and weight [V, E], has %s and %s",
+                        node->name, ft__shape_text(ids, text), ft__shape_text(w, other));
+    if (o->padded && (o->padding_index < 0 || o->padding_index >= w->size[0]))
+        return ft__fail(c, FT_INVALID, "%s: padding_index %d of %d words", node->name,
+                        o->padding_index, w->size[0]);
+    output->size[output->rank++] = w->size[1];
+    return ft__want_numbers(c, node, input + 1, 1);
+}
+
+static void ft__embedding_forward(const ft__call *call)
+{
+    const int32_t *ids = ft__integers(&call->input[0]);
+    size_t count = ft__count(&call->input[0]), i, j;
+    size_t words = (size_t)call->input[1].shape.size[0];
+    size_t each = (size_t)call->input[1].shape.size[1];
+    float *y = call->output.value;
+    for (i = 0; i < count; ++i, y += each) {
+        if (ids[i] >= 0 && (size_t)ids[i] < words)
+            memcpy(y, call->input[1].value + (size_t)ids[i] * each, each * sizeof *y);
+        else for (j = 0; j < each; ++j) y[j] = ids[i] == -1 ? 0 : ft__from_bits(0x7fc00000u);
+    }
+}
+
+/* Work in proportion to the words in the batch; several places of one word add up in order. */
+static void ft__embedding_backward(const ft__call *call)
+{
+    const ft_embedding_options *o = &call->node->options.embedding;
+    const int32_t *ids = ft__integers(&call->input[0]);
+    size_t count = ft__count(&call->input[0]), i, j;
+    size_t words = (size_t)call->input[1].shape.size[0];
+    size_t each = (size_t)call->input[1].shape.size[1];
+    const float *dy = call->output.gradient;
+    for (i = 0; call->input[1].gradient && i < count; ++i, dy += each) {
+        float *to = call->input[1].gradient + (size_t)ids[i] * each;
+        if (ids[i] < 0 || (size_t)ids[i] >= words) continue;
+        if (o->padded && ids[i] == o->padding_index) continue;
+        for (j = 0; j < each; ++j) to[j] += dy[j];
+    }
+}
+
+/* ---- step_pool: x [N, L, C], lengths [N] (all L where there are none) -> [N, C]: the mean, the
+   largest, or the last of the real steps; zeros where there is no step. `last` with
+   `bidirectional` takes the second half of C from step 0, where a reversed RNN ends. ---- */
+
+static ft_status ft__step_pool_shape(ft__context *c, const ft__node *node, const ft__tensor *input,
+                                     int input_count, ft_shape *output)
+{
+    const ft_shape *x = &input[0].shape;
+    char text[80];
+    memset(output, 0, sizeof *output);
+    if (x->rank != 3)
+        return ft__fail(c, FT_SHAPE, "%s: wants [N, L, C], has %s", node->name,
+                        ft__shape_text(x, text));
+    if ((unsigned)node->options.step_pool.kind > FT_POOL_MAX)
+        return ft__fail(c, FT_INVALID, "%s: pooling %d: there are FT_POOL_LAST, FT_POOL_MEAN and"
+                        " FT_POOL_MAX", node->name, (int)node->options.step_pool.kind);
+    if (input_count > 1 && (input[1].type != FT_I32 || input[1].shape.rank != 1
+                            || input[1].shape.size[0] != x->size[0]))
+        return ft__fail(c, FT_SHAPE, "%s: lengths are I32 [N], not %s", node->name,
+                        ft__shape_text(&input[1].shape, text));
+    output->rank = 2;
+    output->size[0] = x->size[0];
+    output->size[1] = x->size[2];
+    return ft__want_numbers(c, node, input, 1);
+}
+
+/* Where the largest was found. */
+static void ft__step_pool_costs(const ft__call *call, ft__costs *costs)
+{
+    if (call->node->options.step_pool.kind == FT_POOL_MAX)
+        costs->saved = ft__count(&call->output) * sizeof(int32_t);
+}
+
+/* How many steps of a sample are real. */
+static size_t ft__steps_of(const ft__tensor *lengths, size_t sample, size_t most)
+{
+    int32_t length;
+    if (!lengths) return most;
+    length = ft__integers(lengths)[sample];
+    return length < 0 ? 0 : (size_t)length < most ? (size_t)length : most;
+}
+
+static void ft__step_pool_sample(void *context, int sample)
+{
+    const ft__call *call = (const ft__call *)context;
+    const ft_step_pool_options *o = &call->node->options.step_pool;
+    size_t most = (size_t)call->input[0].shape.size[1], c = (size_t)call->input[0].shape.size[2];
+    size_t steps = ft__steps_of(call->input_count > 1 ? &call->input[1] : NULL, (size_t)sample,
+                                most), t, j;
+    const float *x = call->input[0].value + (size_t)sample * most * c;
+    float *y = call->output.value + (size_t)sample * c;
+    int32_t *at = call->saved ? (int32_t *)call->saved + (size_t)sample * c : NULL;
+    for (j = 0; j < c; ++j) y[j] = 0;
+    for (j = 0; steps > 0 && o->kind != FT_POOL_MEAN && j < c; ++j)
+        y[j] = x[(o->kind == FT_POOL_MAX || (o->bidirectional && j >= c / 2) ? 0 : steps - 1) * c
+                 + j];
+    for (j = 0; at && o->kind == FT_POOL_MAX && j < c; ++j) at[j] = 0;
+    for (t = 0; o->kind == FT_POOL_MEAN && t < steps; ++t)
+        for (j = 0; j < c; ++j) y[j] += x[t * c + j];
+    for (j = 0; o->kind == FT_POOL_MEAN && steps > 0 && j < c; ++j) y[j] /= (float)steps;
+    for (t = 1; o->kind == FT_POOL_MAX && t < steps; ++t)
+        for (j = 0; j < c; ++j)
+            if (!(x[t * c + j] <= y[j])) {
+                y[j] = x[t * c + j];
+                if (at) at[j] = (int32_t)t;
+            }
+}
+
+static void ft__step_pool_forward(const ft__call *call)
+{
+    ft__parallel(call->context, call->input[0].shape.size[0], ft__step_pool_sample,
+                 (void *)(uintptr_t)call);
+}
+
+static void ft__step_pool_back_sample(void *context, int sample)
+{
+    const ft__call *call = (const ft__call *)context;
+    const ft_step_pool_options *o = &call->node->options.step_pool;
+    size_t most = (size_t)call->input[0].shape.size[1], c = (size_t)call->input[0].shape.size[2];
+    size_t steps = ft__steps_of(call->input_count > 1 ? &call->input[1] : NULL, (size_t)sample,
+                                most), t, j;
+    const float *dy = call->output.gradient + (size_t)sample * c;
+    float *dx = call->input[0].gradient + (size_t)sample * most * c;
+    const int32_t *at = (const int32_t *)call->saved + (size_t)sample * c;
+    if (steps == 0) return;
+    for (t = 0; o->kind == FT_POOL_MEAN && t < steps; ++t)
+        for (j = 0; j < c; ++j) dx[t * c + j] += dy[j] / (float)steps;
+    for (j = 0; o->kind == FT_POOL_MAX && j < c; ++j) dx[(size_t)at[j] * c + j] += dy[j];
+    for (j = 0; o->kind == FT_POOL_LAST && j < c; ++j)
+        dx[(o->bidirectional && j >= c / 2 ? 0 : steps - 1) * c + j] += dy[j];
+}
+
+static void ft__step_pool_backward(const ft__call *call)
+{
+    if (call->input[0].gradient)
+        ft__parallel(call->context, call->input[0].shape.size[0], ft__step_pool_back_sample,
+                     (void *)(uintptr_t)call);
+}
+
+/* =============================================================================================
+   [SECTION] 8.9 Recurrent layers
+   lstm, gru, rnn: one layer, one direction or both. Inputs: x [N, L, in]; per direction weight_ih
+   [G H, in], weight_hh [G H, H] and, if there are any, bias_ih and bias_hh [G H], with G = 4, 3, 1
+   gates; then, as the options say, lengths I32 [N], the first hidden state [N, D H] and the first
+   cell [N, D H]. Output [N, L, D H]; with D = 2, forward and reverse side by side.
+
+   As a packed sequence of PyTorch's: steps at or behind a sample's length give zeros and leave its
+   state alone; the reverse direction begins at its own last step.
+
+   What the input adds to the gates is one product for all steps; only what the state adds is made
+   step by step, with weights packed once. Inside, rows are ordered [step][sample] in the order in
+   which steps are taken, so that every operand of every product is a plain matrix. Work is parted
+   by direction and by rows of samples: no thread waits for another within the sequence.
+   ============================================================================================= */
+static const ft__field ft__recurrent_fields[] = {
+    {"hidden", offsetof(ft__recurrent_options, hidden), 1, 'i'},
+    {"bidirectional", offsetof(ft__recurrent_options, bidirectional), 1, 'b'},
+    {"no_bias", offsetof(ft__recurrent_options, no_bias), 1, 'b'},
+    {"relu", offsetof(ft__recurrent_options, relu), 1, 'b'},
+    {"lengths", offsetof(ft__recurrent_options, lengths), 1, 'b'},
+    {"initial", offsetof(ft__recurrent_options, initial), 1, 'b'},
+    {"carry", offsetof(ft__recurrent_options, carry), 1, 'b'}, {NULL, 0, 0, 0}};
+
+/* Sizes of a call, and where each input stands (0: it is not there). */
+typedef struct ft__recurrent {
+    const ft__call *call;
+    const ft__recurrent_options *o;
+    size_t n, steps, in, h, gates, directions;
+    int per_direction, lengths, hidden, cell; /* inputs: of one direction, and numbers of others */
+    size_t width;           /* gates * h */
+    size_t rows;            /* steps * n */
+} ft__recurrent;
+
+static ft__recurrent ft__recurrent_of(const ft__call *call)
+{
+    ft__recurrent r;
+    const ft__recurrent_options *o = &call->node->options.recurrent;
+    int at;
+    memset(&r, 0, sizeof r);
+    r.call = call;
+    r.o = o;
+    r.n = (size_t)call->input[0].shape.size[0];
+    r.steps = (size_t)call->input[0].shape.size[1];
+    r.in = (size_t)call->input[0].shape.size[2];
+    r.h = (size_t)o->hidden;
+    r.gates = call->node->op == FT__OP_lstm ? 4 : call->node->op == FT__OP_gru ? 3 : 1;
+    r.directions = o->bidirectional ? 2 : 1;
+    r.per_direction = o->no_bias ? 2 : 4;
+    at = 1 + (int)r.directions * r.per_direction;
+    if (o->lengths) r.lengths = at++;
+    if (o->initial) r.hidden = at++;
+    if (o->initial && call->node->op == FT__OP_lstm) r.cell = at;
+    r.width = r.gates * r.h;
+    r.rows = r.steps * r.n;
+    return r;
+}
+
+enum { FT__WEIGHT_IH, FT__WEIGHT_HH, FT__BIAS_IH, FT__BIAS_HH };
+
+static const ft__tensor *ft__recurrent_weight(const ft__recurrent *r, size_t direction, int which)
+{
+    return &r->call->input[1 + (int)direction * r->per_direction + which];
+}
+
+static bool ft__has_sizes(const ft__tensor *t, int rank, int first, int second)
+{
+    return t->shape.rank == rank && t->shape.size[0] == first
+        && (rank < 2 || t->shape.size[1] == second);
+}
+
+static ft_status ft__recurrent_check(ft__context *c, const ft__recurrent *r, int input_count)
+{
+    const ft__tensor *input = r->call->input;
+    const char *name = r->call->node->name;
+    int wanted = 1 + (int)r->directions * r->per_direction + (r->lengths > 0) + (r->hidden > 0)
+        + (r->cell > 0), d, wide = (int)r->width, features = r->o->hidden * (int)r->directions;
+    char text[80];
+    if (input_count != wanted)
+        return ft__fail(c, FT_SHAPE, "%s: has %d inputs, wants %d", name, input_count, wanted);
+    for (d = 0; d < (int)r->directions; ++d) {
+        const ft__tensor *w = ft__recurrent_weight(r, (size_t)d, 0);
+        if (!ft__has_sizes(&w[0], 2, wide, (int)r->in) || !ft__has_sizes(&w[1], 2, wide,
+                                                                         r->o->hidden))
+            return ft__fail(c, FT_SHAPE, "%s: weights of %d inputs and %d hidden numbers are"
+                            " [%d, %d] and [%d, %d]; weight_ih is %s", name, (int)r->in,
+                            r->o->hidden, wide, (int)r->in, wide, r->o->hidden,
+                            ft__shape_text(&w[0].shape, text));
+        if (!r->o->no_bias && (!ft__has_sizes(&w[2], 1, wide, 0)
+                               || !ft__has_sizes(&w[3], 1, wide, 0)))
+            return ft__fail(c, FT_SHAPE, "%s: biases are [%d], not %s", name, wide,
+                            ft__shape_text(&w[2].shape, text));
+    }
+    if (r->lengths && (input[r->lengths].type != FT_I32
+                       || !ft__has_sizes(&input[r->lengths], 1, input[0].shape.size[0], 0)))
+        return ft__fail(c, FT_SHAPE, "%s: lengths are I32 [N], not %s", name,
+                        ft__shape_text(&input[r->lengths].shape, text));
+    for (d = r->hidden; d > 0 && d < wanted; ++d)
+        if (!ft__has_sizes(&input[d], 2, input[0].shape.size[0], features))
+            return ft__fail(c, FT_SHAPE, "%s: the first state is [N, %d], not %s", name, features,
+                            ft__shape_text(&input[d].shape, text));
+    for (d = 0; d < wanted; ++d)
+        if (d != r->lengths && input[d].type != FT_F32)
+            return ft__fail(c, FT_SHAPE, "%s: input %d holds %s, not F32", name, d + 1,
+                            ft__type_names[input[d].type]);
+    return FT_OK;
+}
+
+static ft_status ft__recurrent_shape(ft__context *c, const ft__node *node, const ft__tensor *input,
+                                     int input_count, ft_shape *output)
+{
+    const ft_shape *x = &input[0].shape;
+    int hidden = node->options.recurrent.hidden;
+    char text[80];
+    ft__recurrent r;
+    ft__call call;
+    *output = *x;
+    if (x->rank != 3 || x->size[2] < 1)
+        return ft__fail(c, FT_SHAPE, "%s: wants [N, L, in], has %s", node->name,
+                        ft__shape_text(x, text));
+    if (hidden < 1 || hidden > 1 << 24)
+        return ft__fail(c, FT_INVALID, "%s: %d hidden numbers", node->name, hidden);
+    memset(&call, 0, sizeof call);
+    call.node = node;
+    call.input = input;
+    r = ft__recurrent_of(&call);
+    output->size[2] = hidden * (int)r.directions;
+    return ft__recurrent_check(c, &r, input_count);
+}
+
+/* ---- Memory. Kept for backward, of one direction: gates [steps, n, G H], hidden states
+   [steps + 1, n, H], the first being the initial one, and `extra`: the LSTM's cells likewise, or
+   the GRU's hidden part of the new gate, [steps, n, H]. ---- */
+
+static float *ft__recurrent_gates(const ft__recurrent *r, size_t direction)
+{
+    size_t states = (r->rows + r->n) * r->h;
+    size_t extra = r->gates == 4 ? states : r->gates == 3 ? r->rows * r->h : 0;
+    return (float *)r->call->saved + direction * (r->rows * r->width + states + extra);
+}
+
+static float *ft__recurrent_states(const ft__recurrent *r, size_t direction)
+{
+    return ft__recurrent_gates(r, direction) + r->rows * r->width;
+}
+
+static float *ft__recurrent_extra(const ft__recurrent *r, size_t direction)
+{
+    return ft__recurrent_states(r, direction) + (r->rows + r->n) * r->h;
+}
+
+/* Scratch: per direction what the state adds [n, G H], gradients of state and cell [n, H] each,
+   and a bias; once the inputs in the order of the steps [rows, in], or their gradients; the
+   weights for backward; room for products. Packed for forward: weight_ih and weight_hh of each
+   direction. */
+typedef struct ft__recurrent_room { size_t add, state, bias, inputs, packed, product; }
+    ft__recurrent_room;
+
+#define FT__RECURRENT_ROWS ((size_t)128)    /* of a product that one thread takes at once */
+#define FT__RECURRENT_DEPTH ((size_t)2048)  /* rows over which weight gradients sum at once */
+
+static size_t ft__recurrent_packed_ih(const ft__recurrent *r)
+{
+    return ft__packed_right(r->call->context, r->width, r->in);
+}
+
+static size_t ft__recurrent_packed(const ft__recurrent *r)
+{
+    return ft__recurrent_packed_ih(r) + ft__packed_right(r->call->context, r->width, r->h);
+}
+
+static ft__recurrent_room ft__recurrent_room_of(const ft__recurrent *r)
+{
+    const ft__context *c = r->call->context;
+    ft__recurrent_room room;
+    size_t depth = r->rows < FT__RECURRENT_DEPTH ? r->rows : FT__RECURRENT_DEPTH;
+    memset(&room, 0, sizeof room);
+    room.add = r->directions * r->n * r->width;
+    room.state = r->directions * r->n * r->h;
+    room.bias = r->directions * r->width;
+    room.packed = r->directions * ft__recurrent_packed(r);
+    if (!r->call->training) return room;
+    room.inputs = r->rows * r->in;
+    room.packed = ft__largest_of(room.packed, r->directions
+                                 * ft__packed_right(c, r->h, r->width)
+                                 + ft__packed_right(c, r->in, r->width));
+    room.product = ft__gemm_workspace(c, depth);
+    return room;
+}
+
+static void ft__recurrent_costs(const ft__call *call, ft__costs *costs)
+{
+    ft__recurrent r = ft__recurrent_of(call);
+    ft__recurrent_room room = ft__recurrent_room_of(&r);
+    size_t each = r.rows * r.width + (r.rows + r.n) * r.h;
+    if (r.gates == 4) each += (r.rows + r.n) * r.h;
+    if (r.gates == 3) each += r.rows * r.h;
+    costs->saved = r.directions * each * sizeof(float);
+    costs->workspace = (room.add + 2 * room.state + room.bias + room.inputs + room.packed
+                        + room.product) * sizeof(float);
+    costs->prepared = r.directions * ft__recurrent_packed(&r) * sizeof(float);
+    costs->multiply_adds = (uint64_t)r.directions * r.rows * r.width * (r.in + r.h);
+}
+
+/* Where the parts of the scratch begin. */
+typedef struct ft__recurrent_run {
+    ft__recurrent r;
+    ft__recurrent_room room;
+    float *add, *dh, *dc, *bias, *inputs, *packed, *product;
+    const float *ih, *hh;   /* packed weights of direction 0, forward; backward: for the state */
+    size_t ih_next, hh_next;/* from direction to direction */
+    size_t chunk, chunks;   /* rows of samples that a thread takes through all steps; how many */
+    size_t direction;       /* that the products over all steps are of */
+} ft__recurrent_run;
+
+static ft__recurrent_run ft__recurrent_start(const ft__call *call)
+{
+    ft__recurrent_run run;
+    size_t threads = (size_t)call->context->threads, rows = ft__tiles[call->context->simd].rows;
+    memset(&run, 0, sizeof run);
+    run.r = ft__recurrent_of(call);
+    run.room = ft__recurrent_room_of(&run.r);
+    run.add = call->workspace;
+    run.dh = run.add + run.room.add;
+    run.dc = run.dh + run.room.state;
+    run.bias = run.dc + run.room.state;
+    run.inputs = run.bias + run.room.bias;
+    run.packed = run.inputs + run.room.inputs;
+    run.product = run.packed + run.room.packed;
+    threads = (threads + run.r.directions - 1) / run.r.directions;
+    run.chunk = ft__pad_to((run.r.n + threads - 1) / threads, rows);
+    run.chunks = (run.r.n + run.chunk - 1) / run.chunk;
+    return run;
+}
+
+/* A weight [rows, columns] as the right matrix of a product with its transpose, or with itself. */
+static void ft__recurrent_pack(ft__context *c, const ft__tensor *weight, bool transposed, float *to)
+{
+    static const int none[] = {0};
+    size_t rows = (size_t)weight->shape.size[0], columns = (size_t)weight->shape.size[1];
+    ft__weight_pack pack;
+    memset(&pack, 0, sizeof pack);
+    pack.weight = weight->value;
+    pack.n = transposed ? rows : columns;
+    pack.k = transposed ? columns : rows;
+    pack.n_step = transposed ? columns : 1;
+    pack.k_step = transposed ? 1 : columns;
+    pack.taps = 1;
+    pack.tap_at = none;
+    pack.to = to;
+    ft__pack_weights(c, &pack);
+}
+
+/* The step at which a sample is, that the `s`-th one takes in this direction. */
+static size_t ft__recurrent_time(const ft__recurrent *r, size_t direction, size_t s)
+{
+    return direction ? r->steps - 1 - s : s;
+}
+
+/* out [count, n] = or += rows `from`, `stride` apart, of k numbers, times a packed right matrix. */
+static void ft__recurrent_multiply(const ft__context *c, const float *from, size_t stride,
+                                   size_t count, size_t k, const float *packed, size_t n,
+                                   float *out, bool accumulate)
+{
+    const ft__tile_row *tile = &ft__tiles[c->simd];
+    const float *table[FT__RECURRENT_ROWS + FT__TILE_ROWS];
+    size_t first, part, i;
+    for (first = 0; first < count; first += part) {
+        part = count - first;
+        if (part > FT__RECURRENT_ROWS / tile->rows * tile->rows)
+            part = FT__RECURRENT_ROWS / tile->rows * tile->rows;
+        for (i = 0; i < ft__pad_to(part, tile->rows); ++i)
+            table[i] = from + (first + (i < part ? i : part - 1)) * stride;
+        ft__multiply_rows(tile, table, part, 1, k, packed, n, out + first * n, n, accumulate);
+    }
+}
+
+/* ---- Forward ---- */
+
+/* What the input adds to the gates, and the biases, for some rows of all steps. */
+static void ft__recurrent_project(void *context, int index)
+{
+    const ft__recurrent_run *run = (const ft__recurrent_run *)context;
+    const ft__recurrent *r = &run->r;
+    const ft__context *c = r->call->context;
+    const ft__tile_row *tile = &ft__tiles[c->simd];
+    const float *table[FT__RECURRENT_ROWS + FT__TILE_ROWS];
+    size_t part = FT__RECURRENT_ROWS / tile->rows * tile->rows, i, row, parts;
+    size_t direction, first;
+    float *gates;
+    parts = (r->rows + part - 1) / part;
+    direction = (size_t)index / parts;
+    first = (size_t)index % parts * part;
+    if (r->rows - first < part) part = r->rows - first;
+    gates = ft__recurrent_gates(r, direction) + first * r->width;
+    for (i = 0; i < ft__pad_to(part, tile->rows); ++i) {
+        row = first + (i < part ? i : part - 1);
+        table[i] = r->call->input[0].value + (row % r->n * r->steps
+            + ft__recurrent_time(r, direction, row / r->n)) * r->in;
+    }
+    for (i = 0; i < part; ++i)
+        memcpy(gates + i * r->width, run->bias + direction * r->width, r->width * sizeof *gates);
+    ft__multiply_rows(tile, table, part, 1, r->in, run->ih + direction * run->ih_next, r->width,
+                      gates, r->width, true);
+}
+
+/* Where in the output a sample's `s`-th step of a direction lies. */
+static size_t ft__recurrent_place(const ft__recurrent *r, size_t direction, size_t s,
+                                  size_t sample)
+{
+    return (sample * r->steps + ft__recurrent_time(r, direction, s)) * r->directions * r->h
+        + direction * r->h;
+}
+
+static ft__cell ft__recurrent_cell(const ft__recurrent_run *run, size_t direction, size_t s,
+                                   size_t sample)
+{
+    const ft__recurrent *r = &run->r;
+    size_t row = s * r->n + sample;
+    float *states = ft__recurrent_states(r, direction), *extra = ft__recurrent_extra(r, direction);
+    ft__cell cell;
+    memset(&cell, 0, sizeof cell);
+    cell.h = r->h;
+    cell.x = ft__recurrent_gates(r, direction) + row * r->width;
+    cell.add = run->add + (direction * r->n + sample) * r->width;
+    cell.before = states + row * r->h;
+    cell.state = states + (row + r->n) * r->h;
+    if (r->gates == 3) cell.extra = extra + row * r->h;
+    if (r->gates == 4) {
+        cell.before = extra + row * r->h;
+        cell.extra = extra + (row + r->n) * r->h;
+    }
+    cell.y = r->call->output.value + ft__recurrent_place(r, direction, s, sample);
+    cell.dh = run->dh + (direction * r->n + sample) * r->h;
+    cell.dc = run->dc + (direction * r->n + sample) * r->h;
+    return cell;
+}
+
+/* Whether the `s`-th step that this direction takes is a real one of the sample. */
+static bool ft__recurrent_real(const ft__recurrent *r, size_t direction, size_t s, size_t sample)
+{
+    const ft__tensor *lengths = r->lengths ? &r->call->input[r->lengths] : NULL;
+    return ft__recurrent_time(r, direction, s) < ft__steps_of(lengths, sample, r->steps);
+}
+
+static void ft__recurrent_step(const ft__recurrent *r, const ft__cell *cell)
+{
+    int simd = r->call->context->simd;
+    if (r->gates == 4) ft__lstm_step[simd](cell);
+    else if (r->gates == 3) ft__gru_step[simd](cell);
+    else if (r->o->relu) ft__rnn_relu_step[simd](cell);
+    else ft__rnn_step[simd](cell);
+}
+
+/* A padded step: the state stays, the output is zero. */
+static void ft__recurrent_skip(const ft__recurrent *r, const ft__cell *cell)
+{
+    size_t bytes = r->h * sizeof(float);
+    memset(cell->y, 0, bytes);
+    memcpy(cell->state, cell->state - r->n * r->h, bytes);
+    if (r->gates == 4) memcpy(cell->extra, cell->before, bytes);
+}
+
+/* Some samples of one direction, through all steps. */
+static void ft__recurrent_forward_unit(void *context, int index)
+{
+    const ft__recurrent_run *run = (const ft__recurrent_run *)context;
+    const ft__recurrent *r = &run->r;
+    const ft__context *c = r->call->context;
+    size_t direction = (size_t)index / run->chunks;
+    size_t first = (size_t)index % run->chunks * run->chunk;
+    size_t count = r->n - first < run->chunk ? r->n - first : run->chunk, s, i;
+    float *add = run->add + (direction * r->n + first) * r->width;
+    for (s = 0; s < r->steps; ++s) {
+        const float *states = ft__recurrent_states(r, direction) + (s * r->n + first) * r->h;
+        if (r->gates == 3 && !r->o->no_bias) /* inside of the reset gate's product */
+            for (i = 0; i < count; ++i)
+                memcpy(add + i * r->width + 2 * r->h,
+                       ft__recurrent_weight(r, direction, FT__BIAS_HH)->value + 2 * r->h,
+                       r->h * sizeof *add);
+        if (r->gates == 3)
+            for (i = 0; i < count; ++i)
+                memset(add + i * r->width, 0, (r->o->no_bias ? 3 : 2) * r->h * sizeof *add);
+        ft__recurrent_multiply(c, states, r->h, count, r->h, run->hh + direction * run->hh_next,
+                               r->width, add, r->gates == 3);
+        for (i = 0; i < count; ++i) {
+            ft__cell cell = ft__recurrent_cell(run, direction, s, first + i);
+            if (ft__recurrent_real(r, direction, s, first + i)) ft__recurrent_step(r, &cell);
+            else ft__recurrent_skip(r, &cell);
+        }
+    }
+}
+
+/* The first states come from inputs [n, D H], or are zero; `back`: the last ones go there. */
+static void ft__recurrent_ends(const ft__recurrent_run *run, bool back)
+{
+    const ft__recurrent *r = &run->r;
+    size_t d, i, which, features = r->directions * r->h, bytes = r->h * sizeof(float);
+    for (d = 0; d < r->directions; ++d)
+        for (which = 0; which < (r->gates == 4 ? 2u : 1u); ++which) {
+            int input = which ? r->cell : r->hidden;
+            float *inside = which ? ft__recurrent_extra(r, d) : ft__recurrent_states(r, d);
+            if (back) inside += r->rows * r->h;
+            for (i = 0; i < r->n; ++i, inside += r->h) {
+                float *outside = input ? r->call->input[input].value + i * features + d * r->h
+                                       : NULL;
+                if (back) memcpy(outside, inside, bytes);
+                else if (outside) memcpy(inside, outside, bytes);
+                else memset(inside, 0, bytes);
+            }
+        }
+}
+
+/* bias_ih + bias_hh, but for the part that stands inside of the GRU's reset gate. */
+static void ft__recurrent_bias(const ft__recurrent_run *run)
+{
+    const ft__recurrent *r = &run->r;
+    size_t d, i, both = r->gates == 3 ? 2 * r->h : r->width;
+    for (d = 0; d < r->directions; ++d)
+        for (i = 0; i < r->width; ++i) {
+            float *to = &run->bias[d * r->width + i];
+            *to = 0;
+            if (r->o->no_bias) continue;
+            *to = ft__recurrent_weight(r, d, FT__BIAS_IH)->value[i];
+            if (i < both) *to += ft__recurrent_weight(r, d, FT__BIAS_HH)->value[i];
+        }
+}
+
+static void ft__recurrent_forward(const ft__call *call)
+{
+    ft__recurrent_run run = ft__recurrent_start(call);
+    ft__recurrent *r = &run.r;
+    size_t rows = FT__RECURRENT_ROWS / ft__tiles[call->context->simd].rows
+        * ft__tiles[call->context->simd].rows, d;
+    float *packed = call->prepared ? call->prepared : run.packed;
+    for (d = 0; d < r->directions && (call->prepare || !call->prepared); ++d) {
+        float *to = packed + d * ft__recurrent_packed(r);
+        ft__recurrent_pack(call->context, ft__recurrent_weight(r, d, FT__WEIGHT_IH), true, to);
+        ft__recurrent_pack(call->context, ft__recurrent_weight(r, d, FT__WEIGHT_HH), true,
+                           to + ft__recurrent_packed_ih(r));
+    }
+    run.ih = packed;
+    run.hh = packed + ft__recurrent_packed_ih(r);
+    run.ih_next = run.hh_next = ft__recurrent_packed(r);
+    ft__recurrent_bias(&run);
+    ft__recurrent_ends(&run, false);
+    ft__parallel(call->context, (int)(r->directions * ((r->rows + rows - 1) / rows)),
+                 ft__recurrent_project, &run);
+    ft__parallel(call->context, (int)(r->directions * run.chunks), ft__recurrent_forward_unit,
+                 &run);
+    if (r->o->carry) ft__recurrent_ends(&run, true);
+}
+
+/* ---- Backward ---- */
+
+static void ft__recurrent_back(const ft__recurrent *r, ft__cell *cell)
+{
+    int simd = r->call->context->simd;
+    if (r->gates == 4) ft__lstm_back[simd](cell);
+    else if (r->gates == 3) ft__gru_back[simd](cell);
+    else if (r->o->relu) ft__rnn_relu_back[simd](cell);
+    else ft__rnn_back[simd](cell);
+}
+
+/* From the last step to the first: the gates become the gradients of their sums. */
+static void ft__recurrent_backward_unit(void *context, int index)
+{
+    const ft__recurrent_run *run = (const ft__recurrent_run *)context;
+    const ft__recurrent *r = &run->r;
+    size_t direction = (size_t)index / run->chunks;
+    size_t first = (size_t)index % run->chunks * run->chunk;
+    size_t count = r->n - first < run->chunk ? r->n - first : run->chunk, s, i, j;
+    float *dh = run->dh + (direction * r->n + first) * r->h;
+    memset(dh, 0, count * r->h * sizeof *dh);
+    memset(run->dc + (direction * r->n + first) * r->h, 0, count * r->h * sizeof *dh);
+    for (s = r->steps; s-- > 0;) {
+        const float *side = r->gates == 3 ? run->add + (direction * r->n + first) * r->width
+            : ft__recurrent_gates(r, direction) + (s * r->n + first) * r->width;
+        for (i = 0; i < count; ++i) {
+            ft__cell cell = ft__recurrent_cell(run, direction, s, first + i);
+            const float *dy = r->call->output.gradient
+                + ft__recurrent_place(r, direction, s, first + i);
+            if (ft__recurrent_real(r, direction, s, first + i)) {
+                for (j = 0; j < r->h; ++j) cell.dh[j] += dy[j];
+                ft__recurrent_back(r, &cell);
+                continue;
+            }
+            memset(cell.x, 0, r->width * sizeof(float));
+            memset(cell.add, 0, r->width * sizeof(float));
+            if (r->gates == 3) memset(cell.extra, 0, r->h * sizeof(float));
+        }
+        ft__recurrent_multiply(r->call->context, side, r->width, count, r->width,
+                               run->hh + direction * run->hh_next, r->h, dh, true);
+    }
+}
+
+typedef struct ft__recurrent_sum {  /* to[j] += sum over rows of from[row * stride + j] */
+    const float *from;
+    float *to;
+    size_t rows, stride, columns;
+} ft__recurrent_sum;
+
+static void ft__recurrent_sum_columns(void *context, int index)
+{
+    const ft__recurrent_sum *job = (const ft__recurrent_sum *)context;
+    size_t begin = (size_t)index * 64, end = begin + 64 < job->columns ? begin + 64 : job->columns;
+    float sum[64] = {0};
+    size_t row, j;
+    for (row = 0; row < job->rows; ++row)
+        for (j = begin; j < end; ++j) sum[j - begin] += job->from[row * job->stride + j];
+    for (j = begin; j < end; ++j) job->to[j] += sum[j - begin];
+}
+
+static void ft__recurrent_add_sums(ft__context *c, const float *from, size_t rows, size_t stride,
+                                   size_t columns, float *to)
+{
+    ft__recurrent_sum job;
+    job.from = from;
+    job.to = to;
+    job.rows = rows;
+    job.stride = stride;
+    job.columns = columns;
+    ft__parallel(c, (int)((columns + 63) / 64), ft__recurrent_sum_columns, &job);
+}
+
+/* to [out, in] += transposed d [rows, out] times x [rows, in] */
+static void ft__recurrent_weight_sum(const ft__recurrent_run *run, const float *d, size_t stride,
+                                     size_t out, const float *x, size_t in, float *to)
+{
+    size_t first, depth;
+    for (first = 0; first < run->r.rows; first += depth) {
+        depth = run->r.rows - first < FT__RECURRENT_DEPTH ? run->r.rows - first
+                                                          : FT__RECURRENT_DEPTH;
+        ft__gemm_parallel(run->r.call->context, out, in, depth,
+                          ft__transposed(ft__rows_of(d + first * stride, stride)),
+                          ft__rows_of(x + first * in, in), to, in, true, run->product);
+    }
+}
+
+/* Gradients of weight_hh and bias_hh. The GRU's differ from the input's in the new gate. */
+static void ft__recurrent_state_weights(const ft__recurrent_run *run, size_t d)
+{
+    const ft__recurrent *r = &run->r;
+    const float *gates = ft__recurrent_gates(r, d), *states = ft__recurrent_states(r, d);
+    const float *extra = ft__recurrent_extra(r, d);
+    size_t shared = r->gates == 3 ? 2 * r->h : r->width;
+    float *to = ft__recurrent_weight(r, d, FT__WEIGHT_HH)->gradient, *bias = NULL;
+    if (!r->o->no_bias) bias = ft__recurrent_weight(r, d, FT__BIAS_HH)->gradient;
+    if (to) ft__recurrent_weight_sum(run, gates, r->width, shared, states, r->h, to);
+    if (to && r->gates == 3)
+        ft__recurrent_weight_sum(run, extra, r->h, r->h, states, r->h, to + shared * r->h);
+    if (bias) ft__recurrent_add_sums(r->call->context, gates, r->rows, r->width, shared, bias);
+    if (bias && r->gates == 3)
+        ft__recurrent_add_sums(r->call->context, extra, r->rows, r->h, r->h, bias + shared);
+}
+
+/* The inputs in the order in which this direction takes the steps. */
+static void ft__recurrent_gather(void *context, int step)
+{
+    const ft__recurrent_run *run = (const ft__recurrent_run *)context;
+    const ft__recurrent *r = &run->r;
+    size_t s = (size_t)step, t = ft__recurrent_time(r, run->direction, s), i;
+    for (i = 0; i < r->n; ++i)
+        memcpy(run->inputs + (s * r->n + i) * r->in,
+               r->call->input[0].value + (i * r->steps + t) * r->in, r->in * sizeof(float));
+}
+
+/* The gradient of the input, for some rows, made in that order and added where they belong. */
+static void ft__recurrent_input_rows(void *context, int index)
+{
+    const ft__recurrent_run *run = (const ft__recurrent_run *)context;
+    const ft__recurrent *r = &run->r;
+    size_t part = FT__RECURRENT_ROWS / ft__tiles[r->call->context->simd].rows
+        * ft__tiles[r->call->context->simd].rows, first = (size_t)index * part, row, j;
+    size_t count = r->rows - first < part ? r->rows - first : part;
+    float *rows = run->inputs + first * r->in;
+    ft__recurrent_multiply(r->call->context, ft__recurrent_gates(r, run->direction)
+                           + first * r->width, r->width, count, r->width, run->ih, r->in, rows,
+                           false);
+    for (row = first; row < first + count; ++row, rows += r->in) {
+        float *to = r->call->input[0].gradient + (row % r->n * r->steps
+            + ft__recurrent_time(r, run->direction, row / r->n)) * r->in;
+        for (j = 0; j < r->in; ++j) to[j] += rows[j];
+    }
+}
+
+static void ft__recurrent_input_side(ft__recurrent_run *run, size_t d)
+{
+    const ft__recurrent *r = &run->r;
+    ft__context *c = r->call->context;
+    float *to = ft__recurrent_weight(r, d, FT__WEIGHT_IH)->gradient, *bias = NULL;
+    float *packed = run->packed + r->directions * ft__packed_right(c, r->h, r->width);
+    size_t rows = FT__RECURRENT_ROWS / ft__tiles[c->simd].rows * ft__tiles[c->simd].rows;
+    run->direction = d;
+    if (!r->o->no_bias) bias = ft__recurrent_weight(r, d, FT__BIAS_IH)->gradient;
+    if (bias)
+        ft__recurrent_add_sums(c, ft__recurrent_gates(r, d), r->rows, r->width, r->width, bias);
+    if (to) {
+        ft__parallel(c, (int)r->steps, ft__recurrent_gather, run);
+        ft__recurrent_weight_sum(run, ft__recurrent_gates(r, d), r->width, r->width, run->inputs,
+                                 r->in, to);
+    }
+    if (!r->call->input[0].gradient) return;
+    ft__recurrent_pack(c, ft__recurrent_weight(r, d, FT__WEIGHT_IH), false, packed);
+    run->ih = packed;
+    ft__parallel(c, (int)((r->rows + rows - 1) / rows), ft__recurrent_input_rows, run);
+}
+
+/* The gradients of the first states. */
+static void ft__recurrent_first_states(const ft__recurrent_run *run)
+{
+    const ft__recurrent *r = &run->r;
+    size_t d, i, j, features = r->directions * r->h;
+    float *hidden = r->hidden ? r->call->input[r->hidden].gradient : NULL;
+    float *cell = r->cell ? r->call->input[r->cell].gradient : NULL;
+    for (d = 0; d < r->directions; ++d)
+        for (i = 0; i < r->n; ++i)
+            for (j = 0; j < r->h; ++j) {
+                size_t from = (d * r->n + i) * r->h + j, to = i * features + d * r->h + j;
+                if (hidden) hidden[to] += run->dh[from];
+                if (cell) cell[to] += run->dc[from];
+            }
+}
+
+static void ft__recurrent_backward(const ft__call *call)
+{
+    ft__recurrent_run run = ft__recurrent_start(call);
+    ft__recurrent *r = &run.r;
+    size_t d;
+    run.hh = run.packed;
+    run.hh_next = ft__packed_right(call->context, r->h, r->width);
+    for (d = 0; d < r->directions; ++d)
+        ft__recurrent_pack(call->context, ft__recurrent_weight(r, d, FT__WEIGHT_HH), false,
+                           run.packed + d * run.hh_next);
+    ft__parallel(call->context, (int)(r->directions * run.chunks), ft__recurrent_backward_unit,
+                 &run);
+    for (d = 0; d < r->directions; ++d) {
+        ft__recurrent_state_weights(&run, d);
+        ft__recurrent_input_side(&run, d);
+    }
+    if (!r->o->carry) ft__recurrent_first_states(&run);
+}
+
+/* =============================================================================================
+   [SECTION] 8.10 The rows
    ============================================================================================= */
 #define FT__OP_ROW(name, low, high, reads, shape, forward, backward, costs, fields, device)       \
     {#name, low, high, reads, shape, forward, backward, costs, fields},
@@ -9665,6 +10710,7 @@ static bool ft__has_kernels(const ft__call *call)
     int op = call->node->op, i;
     if (!ft__device_rows[op].forward) return false;
     if (op == FT__OP_linear && call->input[0].shape.rank == 4) return false;
+    if (op == FT__OP_dropout && call->node->options.dropout.locked) return false;
     for (i = 0; i < call->input_count; ++i)
         if (ft__count(&call->input[i]) > ft__most_on_device) return false;
     return ft__count(&call->output) <= ft__most_on_device;
@@ -10140,7 +11186,14 @@ struct ft__plan {
     size_t memory_bytes, workspace_bytes, weight_bytes;
 };
 
-static bool ft__is_leaf(const ft__node *node) { return node->op <= FT__OP_buffer; }
+static bool ft__is_leaf(const ft__node *node) { return node->op <= FT__OP_state; }
+
+/* What is fed, and what goes from run to run: a row for each sample. */
+static bool ft__has_rows(const ft__node *node)
+{
+    return node->op == FT__OP_input || node->op == FT__OP_state;
+}
+
 
 static bool ft__is_weight(const ft__node *node)
 {
@@ -10623,11 +11676,11 @@ static ft__call ft__make_call(ft_model *m, const ft__plan *plan, const ft__step 
 static ft__costs ft__costs_of(ft_model *m, const ft__node *node, ft__extent extent,
                               bool training)
 {
-    ft__tensor input[8];
+    ft__tensor input[16];
     ft__costs costs = {0, 0, 0, 0};
     ft__call call;
     int i;
-    if (!ft__rows[node->op].costs || node->input_count > 8) return costs;
+    if (!ft__rows[node->op].costs || node->input_count > 16) return costs;
     memset(&call, 0, sizeof call);
     memset(input, 0, sizeof input);
     for (i = 0; i < node->input_count; ++i) {
@@ -10897,7 +11950,7 @@ static ft_status ft__plan_leaves(ft_model *m, ft__extent extent, bool training)
     int i;
     for (i = 0; i < m->node_count; ++i) {
         ft__node *node = &m->nodes[i];
-        if (node->op == FT__OP_input && !ft__holds(node->capacity, extent)) {
+        if (ft__has_rows(node) && !ft__holds(node->capacity, extent)) {
             ft__extent room = ft__larger(node->capacity, extent);
             float *grown = (float *)ft__grow(c, node->value, node->value
                                              ? ft__node_count_at(node, node->capacity) : 0,
@@ -10963,7 +12016,11 @@ static void ft__fold(const ft_model *m, const ft__step *step)
 static uint64_t ft__weights_of_step(const ft_model *m, const ft__step *step)
 {
     const ft__node *node = &m->nodes[step->id - 1];
-    bool moving = !m->nodes[node->inputs[1] - 1].frozen;
+    bool moving = false;
+    int input;
+    for (input = 1; input < node->input_count; ++input) /* but those that are fed */
+        moving = moving || !(ft__has_rows(&m->nodes[node->inputs[input] - 1])
+                             || m->nodes[node->inputs[input] - 1].frozen);
     if (step->norm) {
         const ft__node *norm = &m->nodes[step->norm - 1];
         int i;
@@ -13043,14 +14100,15 @@ static ft_node ft__read_leaf(ft__graph_reader *r, int node, int op, const char *
     if (type && strcmp(type, ft__type_names[FT_I32]) == 0) leaf->type = FT_I32;
     for (d = 0; d < leaf->shape.rank; ++d)
         if (leaf->shape.size[d] < 1
-            && !(op == FT__OP_input && (d == 0 || leaf->shape.size[d] == FT_LENGTH)))
+            && !(d == 0 && (op == FT__OP_input || op == FT__OP_state))
+            && !(op == FT__OP_input && leaf->shape.size[d] == FT_LENGTH))
             leaf->shape.rank = -1;
     if (leaf->shape.rank < 1) {
         leaf->shape.rank = 0;
         ft__graph_fault(r, "a wrong shape of", name);
         return none;
     }
-    if (op == FT__OP_input) {
+    if (op == FT__OP_input || op == FT__OP_state) {
         leaf->shape.size[0] = FT_BATCH;
         return made;
     }
@@ -13106,7 +14164,7 @@ static ft_status ft__read_node(ft__graph_reader *r, int node)
         if (op_name && strcmp(ft__rows[op].name, op_name) == 0) break;
     if (!name || !*name || op == 0)
         return ft__graph_fault(r, "an unknown operator", op_name ? op_name : "");
-    made = op <= FT__OP_buffer ? ft__read_leaf(r, node, op, name)
+    made = op <= FT__OP_state ? ft__read_leaf(r, node, op, name)
                                : ft__read_operator(r, node, op, name);
     added = ft__get_node(r->m, made);
     if (!added) return r->m->context.status;
@@ -20662,6 +21720,189 @@ ft_node ft_dropout(ft_model *m, const char *name, ft_node x, ft_dropout_options 
     return ft__add_node(m, FT__OP_dropout, name, &x, 1, &o);
 }
 
+/* ---- Sequences ---- */
+
+ft_node ft_embedding(ft_model *m, const char *name, ft_node ids, int words, int features,
+                     ft_embedding_options options)
+{
+    ft_node inputs[2], none = {0};
+    ft_parameter_options p;
+    ft__node *weight;
+    ft__options o;
+    int i;
+    memset(&p, 0, sizeof p);
+    memset(&o, 0, sizeof o);
+    if (!ft__ok(&m->context)) return none;
+    if (words < 1 || features < 1)
+        ft__fail(&m->context, FT_INVALID, "%s: %d words of %d features", name, words, features);
+    p.size[0] = words;
+    p.size[1] = features;
+    p.initialiser = FT_INIT_KAIMING_NORMAL;
+    p.fan_out = 2; /* N(0, 2 / 2) */
+    o.embedding = options;
+    o.embedding.weight = none;
+    inputs[0] = ids;
+    inputs[1] = options.weight.id ? options.weight : ft__layer_parameter(m, name, "weight", p);
+    weight = ft__get_node(m, inputs[1]);
+    if (ft__ok(&m->context) && options.padded && !options.weight.id && !m->values_follow
+        && options.padding_index >= 0 && options.padding_index < words)
+        for (i = 0; i < features; ++i) weight->value[options.padding_index * features + i] = 0;
+    return ft__add_node(m, FT__OP_embedding, name, inputs, 2, &o);
+}
+
+ft_node ft_step_pool(ft_model *m, const char *name, ft_node x, ft_node lengths,
+                     ft_step_pool_options options)
+{
+    ft_node inputs[2];
+    ft__options o;
+    memset(&o, 0, sizeof o);
+    o.step_pool = options;
+    inputs[0] = x;
+    inputs[1] = lengths;
+    return ft__add_node(m, FT__OP_step_pool, name, inputs, lengths.id ? 2 : 1, &o);
+}
+
+/* A state of the model: a row of zeros for each sample, at first. */
+static ft_node ft__carried_state(ft_model *m, const char *layer, const char *part, int number,
+                                 int features)
+{
+    char name[512];
+    ft_node node;
+    ft__node *made;
+    snprintf(name, sizeof name, "%s.%s_l%d", layer, part, number);
+    node = ft__add_node(m, FT__OP_state, name, NULL, 0, NULL);
+    made = ft__get_node(m, node);
+    if (!made) return node;
+    made->shape.rank = 2;
+    made->shape.size[0] = FT_BATCH;
+    made->shape.size[1] = features;
+    return node;
+}
+
+/* Dropout of a layer's input or weight, as a node of its own. */
+static ft_node ft__recurrent_dropout(ft_model *m, const char *layer, const char *part,
+                                     const char *suffix, ft_node x, float probability, bool locked)
+{
+    char name[512];
+    ft_dropout_options drop;
+    if (!(probability > 0)) return x;
+    memset(&drop, 0, sizeof drop);
+    drop.probability = probability;
+    drop.locked = locked;
+    snprintf(name, sizeof name, "%s.%s%s", layer, part, suffix);
+    return ft_dropout(m, name, x, drop);
+}
+
+/* Weights and biases of one layer, behind inputs[0]; returns how many inputs there are. */
+static int ft__recurrent_parameters(ft_model *m, const char *name, int layer, int gates, int in,
+                                    int hidden, const ft_recurrent_options *options,
+                                    ft_node *inputs)
+{
+    static const char *const parts[] = {"weight_ih", "weight_hh", "bias_ih", "bias_hh"};
+    int count = 1, d, which;
+    char part[64], suffix[32];
+    ft_parameter_options p;
+    for (d = 0; d < (options->bidirectional ? 2 : 1); ++d)
+        for (which = 0; which < (options->no_bias ? 2 : 4); ++which) {
+            memset(&p, 0, sizeof p);
+            p.size[0] = gates * hidden;
+            if (which < 2) p.size[1] = which ? hidden : in;
+            p.fan_in = hidden; /* PyTorch's bound is 1 / sqrt(hidden) for all of them */
+            snprintf(suffix, sizeof suffix, "_l%d%s", layer, d ? "_reverse" : "");
+            snprintf(part, sizeof part, "%s%s", parts[which], suffix);
+            inputs[count] = ft__layer_parameter(m, name, part, p);
+            if (which == 1)
+                inputs[count] = ft__recurrent_dropout(m, name, "weight_drop", suffix,
+                                                      inputs[count], options->weight_drop, false);
+            count += 1;
+        }
+    return count;
+}
+
+/* The first state of a layer: carried by the model, or its part of the caller's node. */
+static ft_node ft__first_state(ft_model *m, const char *name, int layer, int features, bool cell,
+                               const ft_recurrent_options *options)
+{
+    ft_node given = cell ? options->cell : options->hidden;
+    ft_slice_options part;
+    char slice[512];
+    if (options->carry)
+        return ft__carried_state(m, name, cell ? "cell" : "hidden", layer, features);
+    if (!options->layers || options->layers == 1) return given;
+    memset(&part, 0, sizeof part);
+    part.start[1] = layer * features;
+    part.stop[1] = (layer + 1) * features;
+    snprintf(slice, sizeof slice, "%s.first_%s_l%d", name, cell ? "cell" : "hidden", layer);
+    return ft_slice(m, slice, given, part);
+}
+
+static ft_node ft__recurrent_layer(ft_model *m, int op, const char *name, ft_node x, int layer,
+                                   int hidden, const ft_recurrent_options *options)
+{
+    int gates = op == FT__OP_lstm ? 4 : op == FT__OP_gru ? 3 : 1, count;
+    int layers = options->layers ? options->layers : 1;
+    int features = hidden * (options->bidirectional ? 2 : 1);
+    ft_node inputs[12], none = {0};
+    ft__options o;
+    char below[512], suffix[32];
+    memset(&o, 0, sizeof o);
+    snprintf(suffix, sizeof suffix, "_l%d", layer);
+    snprintf(below, sizeof below, "%s%s", name, suffix);
+    inputs[0] = layer == 0 ? x : ft__recurrent_dropout(m, name, "dropout", suffix, x,
+                                                       options->dropout, options->locked);
+    count = ft__recurrent_parameters(m, name, layer, gates, ft__size_of(m, name, x, -1), hidden,
+                                     options, inputs);
+    o.recurrent.hidden = hidden;
+    o.recurrent.bidirectional = options->bidirectional;
+    o.recurrent.no_bias = options->no_bias;
+    o.recurrent.relu = options->relu && op == FT__OP_rnn;
+    o.recurrent.carry = options->carry;
+    o.recurrent.lengths = options->lengths.id != 0;
+    o.recurrent.initial = options->carry || options->hidden.id != 0;
+    if (o.recurrent.lengths) inputs[count++] = options->lengths;
+    if (o.recurrent.initial)
+        inputs[count++] = ft__first_state(m, name, layer, features, false, options);
+    if (o.recurrent.initial && op == FT__OP_lstm)
+        inputs[count++] = ft__first_state(m, name, layer, features, true, options);
+    if (!ft__ok(&m->context)) return none;
+    return ft__add_node(m, op, layer == layers - 1 ? name : below, inputs, count, &o);
+}
+
+static ft_node ft__recurrent_stack(ft_model *m, int op, const char *name, ft_node x, int hidden,
+                                   ft_recurrent_options options)
+{
+    int layers = options.layers ? options.layers : 1, layer;
+    ft_node none = {0};
+    if (!ft__ok(&m->context)) return none;
+    if (hidden < 1 || hidden > 1 << 24 || layers < 1 || layers > 1000)
+        ft__fail(&m->context, FT_INVALID, "%s: %d layers of %d hidden numbers", name, layers,
+                 hidden);
+    if (options.carry && (options.bidirectional || options.hidden.id || options.cell.id))
+        ft__fail(&m->context, FT_INVALID, "%s: a carried state goes forward only, and is the first"
+                 " state itself", name);
+    if (op == FT__OP_lstm ? (options.hidden.id != 0) != (options.cell.id != 0) : options.cell.id)
+        ft__fail(&m->context, FT_INVALID, "%s: an LSTM has both a first hidden state and a first"
+                 " cell, others have no cell", name);
+    for (layer = 0; ft__ok(&m->context) && layer < layers; ++layer)
+        x = ft__recurrent_layer(m, op, name, x, layer, hidden, &options);
+    return ft__ok(&m->context) ? x : none;
+}
+
+ft_node ft_lstm(ft_model *m, const char *name, ft_node x, int hidden, ft_recurrent_options options)
+{
+    return ft__recurrent_stack(m, FT__OP_lstm, name, x, hidden, options);
+}
+
+ft_node ft_gru(ft_model *m, const char *name, ft_node x, int hidden, ft_recurrent_options options)
+{
+    return ft__recurrent_stack(m, FT__OP_gru, name, x, hidden, options);
+}
+
+ft_node ft_rnn(ft_model *m, const char *name, ft_node x, int hidden, ft_recurrent_options options)
+{
+    return ft__recurrent_stack(m, FT__OP_rnn, name, x, hidden, options);
+}
+
 static bool ft__is_activation(int op) { return op >= FT__OP_sigmoid && op <= FT__OP_log_softmax; }
 
 /* The operator of an activation's name; FT__OP_none with an error for any other. */
@@ -20848,7 +22089,7 @@ static float *ft__value_of(ft_model *m, ft_node node, size_t *count)
     if (!ft__check_node(m, node, "ft_get")) return NULL;
     found = &m->nodes[node.id - 1];
     *count = ft__node_count_at(found, ft__extent_of(m, m->batch));
-    if (ft__is_weight(found) || (found->op == FT__OP_input && found->value)) return found->value;
+    if (ft__is_weight(found) || (ft__has_rows(found) && found->value)) return found->value;
     if (plan && (node.id == m->output.id || node.id == m->loss.id))
         return plan->values[node.id - 1];
     ft__fail(&m->context, FT_INVALID, "%s: only parameters, inputs, the output and the loss keep"
@@ -20877,7 +22118,7 @@ ft_status ft_set(ft_model *m, ft_node node, const float *from, size_t count)
     size_t want = 0;
     float *value = ft__value_of(m, node, &want);
     if (!value || ft__check_count(m, node, count, want) != FT_OK) return m->context.status;
-    if (m->nodes[node.id - 1].op == FT__OP_input)
+    if (ft__has_rows(&m->nodes[node.id - 1]))
         ft__fill_input(m, &m->nodes[node.id - 1], from, m->batch);
     else {
         ft__host_takes_weights(&m->context, true);
@@ -21028,6 +22269,20 @@ ft_status ft_set_length(ft_model *m, int length)
 }
 
 int ft_length(const ft_model *m) { return m->length; }
+
+int ft_reset_state(ft_model *m, const char *glob)
+{
+    int i, count = 0;
+    for (i = 0; ft__ok(&m->context) && i < m->node_count; ++i) {
+        ft__node *node = &m->nodes[i];
+        if (node->op != FT__OP_state || !ft__glob(glob, node->name)) continue;
+        count += 1;
+        if (!node->value) continue;
+        memset(node->value, 0, ft__node_count_at(node, node->capacity) * sizeof(float));
+        ft__host_wrote(&m->context, node->value);
+    }
+    return count;
+}
 
 float ft_forward(ft_model *m, bool training)
 {

@@ -72,7 +72,7 @@ static void compare(const char *what, const char *which, const float *got, const
 
 /* ---- Operators ---- */
 
-enum { MOST_INPUTS = 8 };
+enum { MOST_INPUTS = 12 };
 
 typedef struct operator_case {
     ft_model *m;
@@ -253,7 +253,7 @@ static void test_operators(const char *simd, int threads, const char *only)
     for (entry = 1; entry < json->count; entry = json->values[entry].next)
         if (!only || strcmp(only, json->values[entry].key) == 0)
             test_operator(m, file, json, entry, covered);
-    for (op = FT__OP_buffer + 1; !only && op < FT__OP_COUNT; ++op)
+    for (op = FT__OP_state + 1; !only && op < FT__OP_COUNT; ++op)
         CHECK(covered[op] || op == FT__OP_dropout, "%s: has no golden case", ft__rows[op].name);
     ft__json_free(&m->context, json);
     ft_file_close(file);
@@ -516,6 +516,89 @@ static void test_networks(void)
     for (i = 0; i < sizeof cases / sizeof cases[0]; ++i) test_network(&cases[i]);
 }
 
+/* ---- Recurrent networks: an embedding, two layers, a head on the last real steps ---- */
+
+typedef struct recurrent_case {
+    const char *name;
+    ft_node (*make)(ft_model *m, const char *name, ft_node x, int hidden,
+                    ft_recurrent_options options);
+    bool bidirectional, packed;
+} recurrent_case;
+
+enum { SEQUENCES = 5, STEPS = 7, CLASSES = 3 };
+
+static void build_recurrent(ft_model *m, const recurrent_case *c)
+{
+    ft_input_options words = {.type = FT_I32, .size = {FT_LENGTH}}, label = {.type = FT_I32};
+    ft_embedding_options embedding = {.padded = true};
+    ft_recurrent_options options = {.layers = 2, .bidirectional = c->bidirectional};
+    ft_step_pool_options pool = {.bidirectional = c->bidirectional};
+    ft_linear_options linear = {.no_bias = false};
+    ft_loss_options loss = {.label_smoothing = 0};
+    ft_node x = ft_input(m, "tokens", words), none = {0};
+    ft_node lengths = c->packed ? ft_input(m, "lengths", label) : none;
+    options.lengths = lengths;
+    x = c->make(m, "rnn", ft_embedding(m, "embedding", x, 11, 6, embedding), 5, options);
+    x = ft_linear(m, "head", ft_step_pool(m, "pool", x, lengths, pool), CLASSES, linear);
+    ft_set_output(m, x);
+    ft_set_loss(m, ft_cross_entropy(m, "loss", x, ft_input(m, "labels", label), loss));
+}
+
+static void test_recurrent(const recurrent_case *c)
+{
+    static const ft_optimizer_options adam = {.optimizer = FT_ADAM, .learning_rate = 1e-2f};
+    ft_desc desc = {.threads = 2};
+    ft_model *m = ft_create(desc);
+    ft_file *file = open_golden(m, "recurrent");
+    float *ids, *lengths, *labels, *want, losses[10], logits[SEQUENCES * CLASSES];
+    const char *keys[] = {"logits", "after"};
+    char prefix[64];
+    size_t count;
+    int step, i;
+    snprintf(prefix, sizeof prefix, "%s/", c->name);
+    build_recurrent(m, c);
+    set_by_formula(m, file);
+    ft_set_length(m, STEPS);
+    ft_set_optimizer(m, adam);
+    ids = read_golden(file, "", "ids", &count);
+    lengths = read_golden(file, "", "lengths", &count);
+    labels = read_golden(file, "", "labels", &count);
+    for (i = 0; i < 2; ++i) {
+        ft_run_lengths(m, ids, (const int *)(const void *)lengths, SEQUENCES, logits);
+        want = read_golden(file, prefix, keys[i], &count);
+        compare(c->name, keys[i], logits, want, count, i ? of_ten_steps : of_network);
+        free(want);
+        for (step = 0; i == 0 && step < 10; ++step) {
+            ft_feed(m, ft_find(m, "tokens"), ids, SEQUENCES);
+            ft_feed(m, ft_find(m, "labels"), labels, SEQUENCES);
+            losses[step] = ft_forward(m, true);
+            ft_backward(m);
+            ft_update(m, adam.learning_rate);
+        }
+    }
+    CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+    want = read_golden(file, prefix, "losses", &count);
+    compare(c->name, "losses", losses, want, 10, of_ten_steps);
+    compare_weights(m, file, c->name, prefix, of_ten_steps);
+    free(want);
+    free(ids);
+    free(lengths);
+    free(labels);
+    ft_file_close(file);
+    ft_destroy(m);
+}
+
+static void test_recurrents(void)
+{
+    static const recurrent_case cases[] = {
+        {"lstm", ft_lstm, false, false}, {"lstm_both", ft_lstm, true, false},
+        {"lstm_packed", ft_lstm, false, true}, {"lstm_packed_both", ft_lstm, true, true},
+        {"gru", ft_gru, false, false}, {"gru_packed_both", ft_gru, true, true},
+        {"rnn_packed", ft_rnn, false, true}};
+    size_t i;
+    for (i = 0; i < sizeof cases / sizeof cases[0]; ++i) test_recurrent(&cases[i]);
+}
+
 int main(int count, char **words)
 {
     static const char *const levels[] = {"none", "sse2", "avx2", "avx512", "neon"};
@@ -527,5 +610,6 @@ int main(int count, char **words)
     for (i = 0; i < sizeof levels / sizeof levels[0]; ++i) test_operators(levels[i], 2, NULL);
     test_optimizers();
     test_networks();
+    test_recurrents();
     return check_done("test_golden");
 }

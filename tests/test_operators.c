@@ -11,7 +11,7 @@
 #include "layout.h"
 
 static const double tolerance = 1e-5;
-enum { MOST_INPUTS = 5, GUARD = 8 };
+enum { MOST_INPUTS = 12, GUARD = 8 };
 static const float sentinel = 12345.678f;
 
 /* What the oracle sees: shapes, options, inputs in double. It fills y and returns its count. */
@@ -21,12 +21,14 @@ typedef struct problem {
     int inputs;
     ft__options options;
     bool training;
-    bool integer_last;      /* the last input holds labels */
+    int integer;            /* the number, from 1, of the input that holds labels or lengths */
     double *x[MOST_INPUTS];
     ft_shape out;
 } problem;
 
 typedef void (*oracle)(const problem *p, double *y);
+
+static bool is_norm(const problem *p) { return !strcmp(p->op, "batch_norm"); }
 
 static double random_value(unsigned *state)
 {
@@ -386,7 +388,7 @@ static void oracle_loss(const problem *p, double *y)
         const double *x = p->x[0] + n * classes;
         double all = 0;
         for (c = 0; c < classes; ++c) all += exp(x[c]);
-        if (!p->integer_last) {
+        if (!p->integer) {
             for (c = 0; c < classes; ++c) sum -= p->x[1][n * classes + c] * (x[c] - log(all));
             counted += 1;
         } else if (p->x[1][n] >= 0) {
@@ -397,6 +399,96 @@ static void oracle_loss(const problem *p, double *y)
         }
     }
     y[0] = sum / (entropy ? (double)counted : (double)count);
+}
+
+static void oracle_embedding(const problem *p, double *y)
+{
+    size_t i, count = count_of(&p->shape[0]), each = (size_t)p->shape[1].size[1], j;
+    for (i = 0; i < count; ++i)
+        for (j = 0; j < each; ++j)
+            *y++ = p->x[0][i] < 0 ? 0 : p->x[1][(size_t)p->x[0][i] * each + j];
+}
+
+static void oracle_step_pool(const problem *p, double *y)
+{
+    const ft_step_pool_options *o = &p->options.step_pool;
+    int n, j, t, most = p->shape[0].size[1], c = p->shape[0].size[2];
+    for (n = 0; n < p->shape[0].size[0]; ++n) {
+        const double *x = p->x[0] + n * most * c;
+        int steps = p->inputs > 1 ? (int)p->x[1][n] : most;
+        for (j = 0; j < c; ++j, ++y) {
+            double sum = 0, best = -1e300;
+            for (t = 0; t < steps; ++t) {
+                sum += x[t * c + j];
+                if (x[t * c + j] > best) best = x[t * c + j];
+            }
+            if (steps == 0) *y = 0;
+            else if (o->kind == FT_POOL_MEAN) *y = sum / steps;
+            else if (o->kind == FT_POOL_MAX) *y = best;
+            else *y = x[(o->bidirectional && j >= c / 2 ? 0 : steps - 1) * c + j];
+        }
+    }
+}
+
+static double logistic(double x) { return 1 / (1 + exp(-x)); }
+
+/* weight row `row` times v, plus its bias */
+static double affine(const problem *p, int weight, int bias, int row, const double *v, int count)
+{
+    double sum = bias ? p->x[bias][row] : 0;
+    int i;
+    for (i = 0; i < count; ++i) sum += p->x[weight][row * count + i] * v[i];
+    return sum;
+}
+
+/* One step of torch.nn.LSTM, GRU or RNN, for one sample: h and c are replaced. */
+static void cell_step(const problem *p, int first, const double *x, double *h, double *c)
+{
+    const ft__recurrent_options *o = &p->options.recurrent;
+    int size = o->hidden, in = p->shape[0].size[2], j, g;
+    int gates = !strcmp(p->op, "lstm") ? 4 : !strcmp(p->op, "gru") ? 3 : 1;
+    double *fresh = (double *)malloc((size_t)size * sizeof *fresh);
+    for (j = 0; j < size; ++j) {
+        double a[4], b[4], sum[4];
+        for (g = 0; g < gates; ++g) {
+            a[g] = affine(p, first, o->no_bias ? 0 : first + 2, g * size + j, x, in);
+            b[g] = affine(p, first + 1, o->no_bias ? 0 : first + 3, g * size + j, h, size);
+            sum[g] = a[g] + b[g];
+        }
+        if (gates == 4) {
+            c[j] = logistic(sum[1]) * c[j] + logistic(sum[0]) * tanh(sum[2]);
+            fresh[j] = logistic(sum[3]) * tanh(c[j]);
+        } else if (gates == 3) {
+            double n = tanh(a[2] + logistic(sum[0]) * b[2]), z = logistic(sum[1]);
+            fresh[j] = (1 - z) * n + z * h[j];
+        } else fresh[j] = !o->relu ? tanh(sum[0]) : sum[0] > 0 ? sum[0] : 0;
+    }
+    memcpy(h, fresh, (size_t)size * sizeof *h);
+    free(fresh);
+}
+
+static void oracle_recurrent(const problem *p, double *y)
+{
+    const ft__recurrent_options *o = &p->options.recurrent;
+    const int *x = p->shape[0].size;
+    int size = o->hidden, directions = o->bidirectional ? 2 : 1, n, d, t, s, j;
+    int each = o->no_bias ? 2 : 4, lengths = 1 + directions * each, hidden = lengths + o->lengths;
+    bool lstm = !strcmp(p->op, "lstm");
+    double h[80], c[80];
+    memset(y, 0, count_of(&p->out) * sizeof *y);
+    for (n = 0; n < x[0]; ++n)
+        for (d = 0; d < directions; ++d) {
+            int steps = o->lengths ? (int)p->x[lengths][n] : x[1], at = (n * directions + d) * size;
+            for (j = 0; j < size; ++j) {
+                h[j] = o->initial ? p->x[hidden][at + j] : 0;
+                c[j] = o->initial && lstm ? p->x[hidden + 1][at + j] : 0;
+            }
+            for (s = 0; s < steps; ++s) {
+                t = d ? steps - 1 - s : s;
+                cell_step(p, 1 + d * each, p->x[0] + (n * x[1] + t) * x[2], h, c);
+                memcpy(y + ((n * x[1] + t) * directions + d) * size, h, (size_t)size * sizeof *h);
+            }
+        }
 }
 
 /* ---- Running an operator: buffers between sentinels ---- */
@@ -434,7 +526,7 @@ static void fetch(ft__context *c, const buffer *b)
 
 typedef struct outcome { buffer y, gradient[MOST_INPUTS], state[2]; bool fine; } outcome;
 
-enum { FRESH = 256 };
+enum { FRESH = 1 << 20 };
 
 /* Runs forward and backward; `skip` is a mask of inputs whose gradient is NULL, or FRESH: gradients
    hold NaN, and backward is told to write. */
@@ -461,12 +553,12 @@ static outcome run(ft__context *c, const problem *p, const double *r, int op, in
         out.gradient[i] = new_buffer(values[i].count);
         for (k = 0; k < values[i].count; ++k) {
             values[i].at[k] = (float)p->x[i][k];
-            if (p->integer_last && i == p->inputs - 1)
+            if (i == p->integer - 1)
                 ((int32_t *)(void *)values[i].at)[k] = (int32_t)p->x[i][k];
             out.gradient[i].at[k] = skip == FRESH ? NAN : 0.125f * (float)(k % 7);
         }
         input[i].fresh = skip == FRESH;
-        input[i].type = p->integer_last && i == p->inputs - 1 ? FT_I32 : FT_F32;
+        input[i].type = i == p->integer - 1 ? FT_I32 : FT_F32;
         input[i].channels_last = p->shape[i].rank == 4 && !(op == FT__OP_conv2d && i > 0);
         reorder(values[i].at, &p->shape[i], input[i].channels_last, true);
         reorder(out.gradient[i].at, &p->shape[i], input[i].channels_last, true);
@@ -508,7 +600,7 @@ static outcome run(ft__context *c, const problem *p, const double *r, int op, in
     for (i = 0; i < p->inputs; ++i) {
         reorder(values[i].at, &p->shape[i], input[i].channels_last, false);
         reorder(out.gradient[i].at, &p->shape[i], input[i].channels_last, false);
-        if (i >= 3 && p->inputs == 5) { /* running statistics are state: kept for a look */
+        if (i >= 3 && is_norm(p)) { /* running statistics are state: kept for a look */
             out.state[i - 3] = values[i];
             continue;
         }
@@ -579,8 +671,8 @@ static void numeric_gradient(const problem *p, oracle f, const double *r, int i,
 
 static bool has_gradient(const problem *p, int i)
 {
-    if (p->integer_last && i == p->inputs - 1) return false;
-    if (p->inputs == 5) return i < 3;
+    if (i == p->integer - 1) return false;
+    if (is_norm(p)) return i < 3;
     return !(i == 1 && strstr(p->op, "cross_entropy"));
 }
 
@@ -611,6 +703,18 @@ static void check_gradients(ft__context *c, problem *p, oracle f, int op, int nu
     }
 }
 
+/* Labels, some of them ignored; words, some of them none; places; or lengths from 0 to all steps. */
+static double integer_at(const problem *p, size_t k, size_t count)
+{
+    size_t classes = (size_t)p->shape[0].size[p->shape[0].rank - 1];
+    if (!strcmp(p->op, "embedding"))
+        return k % 5 == 4 ? -1 : (double)(k * 7 % (size_t)p->shape[1].size[0]);
+    if (!strcmp(p->op, "gather")) return (double)(k * 7 % classes);
+    if (strcmp(p->op, "cross_entropy") != 0)
+        return (double)((k * 5 + 3) % (size_t)(p->shape[0].size[1] + 1));
+    return k % 5 == 3 && count > 3 ? -100 : k % 5 == 4 ? -1 : (double)(k * 7 % classes);
+}
+
 static void fill(problem *p)
 {
     unsigned state = 17;
@@ -618,19 +722,15 @@ static void fill(problem *p)
     size_t k;
     for (i = 0; i < p->inputs; ++i) {
         size_t count = count_of(&p->shape[i]);
-        size_t classes = (size_t)p->shape[0].size[p->shape[0].rank - 1];
         p->x[i] = (double *)malloc((count + 1) * sizeof(double));
         for (k = 0; k < count; ++k) {
             double v = 2 * random_value(&state);
             /* away from the corners of relu and the like, and exact in float */
             if (fabs(v) < 0.01) v += 0.02;
             p->x[i][k] = (double)(float)v;
-            if (p->inputs == 5 && i == 4) p->x[i][k] = (double)(float)(fabs(v) + 0.5);
-            if (p->integer_last && i == p->inputs - 1 && strcmp(p->op, "cross_entropy"))
-                p->x[i][k] = (double)(k * 7 % classes);
-            else if (p->integer_last && i == p->inputs - 1)
-                p->x[i][k] = k % 5 == 3 && count > 3 ? -100 : k % 5 == 4 ? -1
-                    : (double)(k * 7 % classes);
+            if (is_norm(p) && i == 4) p->x[i][k] = (double)(float)(fabs(v) + 0.5);
+            if (i == p->integer - 1)
+                p->x[i][k] = integer_at(p, k, count);
         }
     }
 }
@@ -690,11 +790,12 @@ static void check_case(problem *p, oracle f, int op, int number)
     int i;
     memset(&node, 0, sizeof node);
     memset(input, 0, sizeof input);
+    node.op = op;
     node.name = (char *)(uintptr_t)p->op;
     node.options = p->options;
     for (i = 0; i < p->inputs; ++i) {
         input[i].shape = p->shape[i];
-        input[i].type = p->integer_last && i == p->inputs - 1 ? FT_I32 : FT_F32;
+        input[i].type = i == p->integer - 1 ? FT_I32 : FT_F32;
     }
     ft__rows[op].shape(contexts[0], &node, input, p->inputs, &p->out);
     CHECK(contexts[0]->status == FT_OK, "%s, case %d: %s", p->op, number, contexts[0]->text);
@@ -711,7 +812,7 @@ static void check_case(problem *p, oracle f, int op, int number)
     first = run(contexts[0], p, r, op, 0);
     compare(p, number, "value", first.y.at, y, outputs);
     check_gradients(contexts[0], p, f, op, number, r, &first);
-    if (p->inputs == 5) check_running(p, number, &first);
+    if (is_norm(p)) check_running(p, number, &first);
     if (ft__rows[op].reads & FT__WRITES) check_fresh(p, number, r, op, &first);
     for (i = 1; i < 3; ++i) {
         int g;
@@ -888,7 +989,7 @@ static void sequence_cases(void)
     add_case(with(2, shape3(1, 300, 3), shape3(1, 3, 64), shape1(0)), "matmul", oracle_matmul);
     for (i = 1; i < 3; ++i) { /* K rows of each sample; then element by element */
         p = with(2, shape3(3, 5, 4), i == 1 ? shape2(3, 17) : shape3(3, 5, 9), shape1(0));
-        p.integer_last = true;
+        p.integer = p.inputs;
         p.options.concat.axis = i;
         add_case(p, "gather", oracle_gather);
     }
@@ -991,18 +1092,70 @@ static void loss_cases(void)
     int i;
     for (i = 0; i < 3; ++i) {
         p = with(2, shape2(6, classes[i]), shape1(6), shape1(0));
-        p.integer_last = true;
+        p.integer = p.inputs;
         add_case(p, "cross_entropy", oracle_loss);
         p.options.loss.label_smoothing = 0.1f;
         add_case(p, "cross_entropy", oracle_loss);
         p = with(2, shape3(3, 4, classes[i]), shape2(3, 4), shape1(0));
-        p.integer_last = true;
+        p.integer = p.inputs;
         add_case(p, "cross_entropy", oracle_loss);
         p = with(2, shape2(5, classes[i]), shape2(5, classes[i]), shape1(0));
         add_case(p, "soft_cross_entropy", oracle_loss);
         add_case(p, "binary_cross_entropy", oracle_loss);
         add_case(p, "mse", oracle_loss);
     }
+}
+
+static void recurrent_case(const char *op, int n, int steps, int in, ft__recurrent_options o)
+{
+    int gates = !strcmp(op, "lstm") ? 4 : !strcmp(op, "gru") ? 3 : 1, d, features;
+    problem p;
+    memset(&p, 0, sizeof p);
+    p.shape[p.inputs++] = shape3(n, steps, in);
+    for (d = 0; d < (o.bidirectional ? 2 : 1); ++d) {
+        p.shape[p.inputs++] = shape2(gates * o.hidden, in);
+        p.shape[p.inputs++] = shape2(gates * o.hidden, o.hidden);
+        if (o.no_bias) continue;
+        p.shape[p.inputs++] = shape1(gates * o.hidden);
+        p.shape[p.inputs++] = shape1(gates * o.hidden);
+    }
+    features = o.hidden * (o.bidirectional ? 2 : 1);
+    if (o.lengths) p.shape[p.inputs++] = shape1(n);
+    if (o.lengths) p.integer = p.inputs;
+    if (o.initial) p.shape[p.inputs++] = shape2(n, features);
+    if (o.initial && gates == 4) p.shape[p.inputs++] = shape2(n, features);
+    p.options.recurrent = o;
+    p.training = true;
+    add_case(p, op, oracle_recurrent);
+}
+
+static void recurrent_cases(void)
+{
+    static const char *const names[] = {"lstm", "gru", "rnn"};
+    problem p = with(2, shape2(3, 7), shape2(11, 5), shape1(0));
+    int i, how;
+    p.integer = 1;
+    add_case(p, "embedding", oracle_embedding);
+    p = with(2, shape1(9), shape2(4, 17), shape1(0));
+    p.integer = 1;
+    add_case(p, "embedding", oracle_embedding);
+    for (i = 0; i < 8; ++i) {
+        p = with(1 + i % 2, shape3(5, 6, 4), shape1(5), shape1(0));
+        p.integer = i % 2 ? 2 : 0;
+        p.options.step_pool.kind = i < 2 ? FT_POOL_MEAN : i < 4 ? FT_POOL_MAX : FT_POOL_LAST;
+        p.options.step_pool.bidirectional = i >= 6;
+        add_case(p, "step_pool", oracle_step_pool);
+    }
+    for (i = 0; i < 3; ++i)
+        for (how = 0; how < 16; ++how) {
+            ft__recurrent_options o = {.hidden = how % 3 ? 3 : 17};
+            o.bidirectional = how & 1;
+            o.lengths = how & 2;
+            o.initial = how & 4;
+            o.no_bias = how & 8;
+            o.relu = i == 2 && how % 2;
+            recurrent_case(names[i], how == 5 ? 1 : 3, how == 7 ? 1 : 5, how % 4 + 1, o);
+        }
 }
 
 /* ---- Wrong shapes and labels ---- */
@@ -1160,12 +1313,13 @@ int main(int count, char **words)
     elementwise_cases();
     shape_cases();
     loss_cases();
+    recurrent_cases();
     test_dropout();
     test_errors();
     test_wrong_label(3);
     test_wrong_label(-2);
     test_wrong_label(1000000000);
-    for (op = FT__OP_buffer + 1; op < FT__OP_COUNT; ++op)
+    for (op = FT__OP_state + 1; op < FT__OP_COUNT; ++op)
         CHECK(numbers[op] || op == FT__OP_dropout, "%s: no case", ft__rows[op].name);
     for (i = 0; i < 3; ++i) ft_destroy((ft_model *)(void *)contexts[i]);
     return check_done("test_operators");

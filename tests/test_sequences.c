@@ -174,8 +174,225 @@ static void test_refused(void)
     ft_destroy(m);
 }
 
+typedef ft_node (*layer_maker)(ft_model *m, const char *name, ft_node x, int hidden,
+                               ft_recurrent_options options);
+
+static const struct { const char *name; layer_maker make; } layers[] = {
+    {"lstm", ft_lstm}, {"gru", ft_gru}, {"rnn", ft_rnn}};
+
+/* Padded to one length, each sentence of a batch gives the bits that it gives alone, for every
+   kind of layer and pooling, with any number of threads. */
+static void test_padding(void)
+{
+    enum { N = 9, L = 8, WORDS = 13, OUT = 5 };
+    int32_t ids[N * L], lengths[N];
+    float together[N * OUT], alone[OUT], first[N * OUT];
+    int k, n, t, threads;
+    for (n = 0; n < N; ++n) {
+        lengths[n] = n % L + 1;
+        for (t = 0; t < L; ++t) ids[n * L + t] = t < lengths[n] ? (n * 7 + t * 5) % WORDS : 0;
+    }
+    for (k = 0; k < 3; ++k)
+        for (threads = 1; threads <= 5; threads += 2) {
+            ft_model *m = ft_create((ft_desc){.threads = threads, .seed = 11});
+            ft_node tokens = ft_input(m, "tokens", (ft_input_options){.type = FT_I32,
+                                                                      .size = {FT_LENGTH}});
+            ft_node real = ft_input(m, "lengths", (ft_input_options){.type = FT_I32}), x, pools[3];
+            x = ft_embedding(m, "words", tokens, WORDS, 6, (ft_embedding_options){0});
+            x = layers[k].make(m, "rnn", x, 20, (ft_recurrent_options){
+                .layers = 2, .bidirectional = true, .lengths = real, .dropout = 0.5f});
+            for (n = 0; n < 3; ++n)
+                pools[n] = ft_step_pool(m, NULL, x, real, (ft_step_pool_options){
+                    .kind = (ft_step_pooling)n, .bidirectional = true});
+            x = ft_concat(m, "pools", 3, pools, 1);
+            ft_set_output(m, ft_linear(m, "head", x, OUT, (ft_linear_options){0}));
+            ft_set_length(m, L);
+            ft_run_lengths(m, ids, lengths, N, together);
+            CHECK(ft_error(m) == FT_OK && together[0] != together[OUT], "%s: %s", layers[k].name,
+                  ft_error_text(m));
+            if (threads == 1) memcpy(first, together, sizeof first);
+            CHECK(!memcmp(first, together, sizeof first), "%s: %d threads", layers[k].name,
+                  threads);
+            for (n = 0; n < N; ++n) {
+                ft_set_length(m, lengths[n]);
+                ft_run(m, ids + n * L, 1, alone);
+                CHECK(!memcmp(alone, together + n * OUT, sizeof alone), "%s: sentence %d alone",
+                      layers[k].name, n);
+            }
+            ft_destroy(m);
+        }
+}
+
+/* A sequence cut in pieces, its state carried, gives the outputs of the whole; reset, it begins
+   anew; and a state that was read can be put back. */
+static void test_carried(void)
+{
+    enum { N = 3, L = 12, IN = 4, H = 7 };
+    static const int cuts[] = {0, 1, 5, 6, 12};
+    float x[N * L * IN], piece[N * L * IN], whole[N * L * H], got[N * L * H], state[N * H];
+    int k, i, n;
+    for (i = 0; i < N * L * IN; ++i) x[i] = value_at(i);
+    for (k = 0; k < 3; ++k) {
+        ft_model *m = ft_create((ft_desc){.threads = 2, .seed = 5});
+        ft_node in = ft_input(m, "x", (ft_input_options){.size = {FT_LENGTH, IN}});
+        ft_set_output(m, layers[k].make(m, "rnn", in, H, (ft_recurrent_options){
+            .layers = 2, .carry = true}));
+        ft_set_length(m, L);
+        ft_run(m, x, N, whole);
+        CHECK(ft_reset_state(m, "*") == (k == 0 ? 4 : 2), "%s: states", layers[k].name);
+        for (i = 0; i < 4; ++i) {
+            int steps = cuts[i + 1] - cuts[i];
+            ft_set_length(m, steps);
+            for (n = 0; n < N; ++n)
+                memcpy(piece + n * steps * IN, x + (n * L + cuts[i]) * IN,
+                       (size_t)(steps * IN) * sizeof *x);
+            ft_run(m, piece, N, got);
+            for (n = 0; n < N; ++n)
+                CHECK(!memcmp(got + n * steps * H, whole + (n * L + cuts[i]) * H,
+                              (size_t)(steps * H) * sizeof *got),
+                      "%s: piece %d of sequence %d", layers[k].name, i, n);
+        }
+        ft_get(m, ft_find(m, "rnn.hidden_l1"), state, N * H);
+        for (n = 0; n < N; ++n)
+            CHECK(!memcmp(state + n * H, whole + (n * L + L - 1) * H, H * sizeof *state),
+                  "%s: the state is the last output", layers[k].name);
+        ft_set_length(m, L);
+        ft_run(m, x, N, got);
+        CHECK(memcmp(got, whole, sizeof whole) != 0, "%s: it went on", layers[k].name);
+        ft_reset_state(m, "rnn.*");
+        ft_run(m, x, N, got);
+        CHECK(!memcmp(got, whole, sizeof whole), "%s: reset", layers[k].name);
+        CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+        ft_destroy(m);
+    }
+}
+
+/* One parameter used twice: its gradient is the sum of both uses'. */
+static void test_tied(void)
+{
+    enum { WORDS = 6, E = 3, L = 4 };
+    ft_model *m = ft_create((ft_desc){.threads = 1, .seed = 2});
+    ft_node tokens = ft_input(m, "tokens", (ft_input_options){.type = FT_I32, .size = {FT_LENGTH}});
+    ft_node labels = ft_input(m, "labels", (ft_input_options){.type = FT_I32, .size = {FT_LENGTH}});
+    ft_node x = ft_embedding(m, "words", tokens, WORDS, E, (ft_embedding_options){0});
+    ft_node weight = ft_find(m, "words.weight");
+    int32_t ids[L] = {2, 0, 5, 2}, next[L] = {0, 5, 2, 1};
+    float gradient[WORDS * E], value[WORDS * E], kept, loss[2];
+    int i, side;
+    x = ft_linear(m, "decoder", x, WORDS, (ft_linear_options){.weight = weight});
+    ft_set_output(m, x);
+    ft_set_loss(m, ft_cross_entropy(m, "loss", x, labels, (ft_loss_options){0}));
+    ft_set_length(m, L);
+    ft_feed(m, tokens, ids, 1);
+    ft_feed(m, labels, next, 1);
+    ft_forward(m, true);
+    ft_backward(m);
+    ft_get_gradient(m, weight, gradient, WORDS * E);
+    ft_get(m, weight, value, WORDS * E);
+    for (i = 0; i < WORDS * E; ++i) {
+        kept = value[i];
+        for (side = 0; side < 2; ++side) {
+            value[i] = kept + (side ? -1e-2f : 1e-2f);
+            ft_set(m, weight, value, WORDS * E);
+            loss[side] = ft_forward(m, false);
+        }
+        value[i] = kept;
+        CHECK(CLOSE((loss[0] - loss[1]) / 2e-2f, gradient[i], 2e-4), "weight %d: %g, not %g", i,
+              (double)gradient[i], (double)(loss[0] - loss[1]) / 2e-2);
+    }
+    CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+    ft_destroy(m);
+}
+
+/* Locked dropout: the same features of every step of a sequence; over an embedding, whole words;
+   weight drop changes a training run and not an evaluation. */
+static void test_dropouts(void)
+{
+    enum { N = 20, L = 5, C = 30 };
+    static float x[N * L * C], y[N * L * C];
+    ft_model *m = ft_create((ft_desc){.threads = 2, .seed = 9});
+    ft_node in = ft_input(m, "x", (ft_input_options){.size = {FT_LENGTH, C}}), drop, scale;
+    ft_dropout_options locked = {.probability = 0.4f, .locked = true};
+    int i, n, t, zeros = 0;
+    float *value;
+    for (i = 0; i < N * L * C; ++i) x[i] = 1;
+    scale = ft_parameter(m, "scale", (ft_parameter_options){.size = {1},
+                                                            .initialiser = FT_INIT_ONES});
+    drop = ft_dropout(m, "drop", ft_mul(m, "scaled", in, scale), locked);
+    ft_set_output(m, drop);
+    ft_set_loss(m, ft_mse(m, "loss", drop, in));
+    ft_set_length(m, L);
+    ft_feed(m, in, x, N);
+    ft_forward(m, true);
+    ft_get(m, drop, y, N * L * C);
+    for (n = 0; n < N; ++n)
+        for (t = 0; t < L; ++t)
+            for (i = 0; i < C; ++i) {
+                value = &y[(n * L + t) * C + i];
+                zeros += *value == 0;
+                if (*value != y[n * L * C + i] || (*value != 0 && !CLOSE(*value, 1 / 0.6, 1e-6)))
+                    CHECK(false, "sequence %d, step %d, feature %d: %g", n, t, i, (double)*value);
+            }
+    CHECK(fabs(zeros / (double)(N * L * C) - 0.4) < 0.07 && zeros % L == 0, "%d zeros", zeros);
+    CHECK(memcmp(y, y + L * C, L * C * sizeof *y) != 0, "sequences differ");
+    CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+    ft_destroy(m);
+}
+
+static void test_weight_drop(void)
+{
+    enum { L = 6, C = 4 };
+    float x[L * C], loss[4];
+    ft_model *m = ft_create((ft_desc){.threads = 1, .seed = 9});
+    ft_node in = ft_input(m, "x", (ft_input_options){.size = {FT_LENGTH, C}}), y;
+    int i;
+    for (i = 0; i < L * C; ++i) x[i] = value_at(i);
+    y = ft_lstm(m, "rnn", in, C, (ft_recurrent_options){.weight_drop = 0.5f});
+    ft_set_output(m, y);
+    ft_set_loss(m, ft_mse(m, "loss", y, in));
+    ft_set_length(m, L);
+    ft_feed(m, in, x, 1);
+    for (i = 0; i < 4; ++i) loss[i] = ft_forward(m, i < 2);
+    CHECK(loss[0] != loss[1] && loss[2] == loss[3] && loss[1] != loss[2],
+          "losses %g %g in training, %g %g in evaluation", (double)loss[0], (double)loss[1],
+          (double)loss[2], (double)loss[3]);
+    CHECK(ft_find(m, "rnn.weight_hh_l0").id != 0, "the parameter keeps PyTorch's name");
+    CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+    ft_destroy(m);
+}
+
+/* A model file keeps layers, options and carried states. */
+static void test_file(void)
+{
+    enum { N = 2, L = 5, IN = 3, H = 4 };
+    float x[N * L * IN], want[N * L * H], got[N * L * H];
+    ft_model *m = ft_create((ft_desc){.threads = 1, .seed = 5}), *again;
+    ft_node in = ft_input(m, "x", (ft_input_options){.size = {FT_LENGTH, IN}});
+    int i;
+    for (i = 0; i < N * L * IN; ++i) x[i] = value_at(i);
+    ft_set_output(m, ft_gru(m, "rnn", in, H, (ft_recurrent_options){.layers = 2, .carry = true}));
+    ft_set_length(m, L);
+    ft_run(m, x, N, want);
+    CHECK(ft_save(m, temporary, (ft_save_options){FT_F32}) == FT_OK, "%s", ft_error_text(m));
+    again = ft_create((ft_desc){.threads = 2});
+    ft_load(again, temporary, (ft_load_options){.architecture = NULL});
+    ft_set_length(again, L);
+    ft_run(again, x, N, got);
+    CHECK(ft_error(again) == FT_OK && !memcmp(got, want, sizeof want), "%s", ft_error_text(again));
+    CHECK(ft_reset_state(again, "*") == 2, "carried states are in the file");
+    ft_destroy(again);
+    ft_destroy(m);
+    remove(temporary);
+}
+
 int main(void)
 {
+    test_padding();
+    test_carried();
+    test_tied();
+    test_dropouts();
+    test_weight_drop();
+    test_file();
     test_lengths();
     test_padded_loss();
     test_attention();

@@ -264,9 +264,69 @@ def sequences(c):
           [c.random(2, 3, 5), c.random(2, 4, 3)], transpose_a=[1], transpose_b=[1])
 
 
+def pool_steps(x, lengths, kind, bidirectional=False):
+    """The last, mean or largest of each sample's real steps."""
+    rows, half = [], x.shape[2] // 2
+    for i, n in enumerate(lengths.tolist()):
+        last = torch.cat([x[i, n - 1, :half], x[i, 0, half:]]) if bidirectional else x[i, n - 1]
+        rows.append([last, x[i, :n].mean(0), x[i, :n].max(0).values][kind])
+    return torch.stack(rows)
+
+
+def packed(module, x, lengths, *state):
+    """What the module gives for a packed batch, padded with zeros again."""
+    x = nn.utils.rnn.pack_padded_sequence(x, lengths.long(), True, enforce_sorted=False)
+    return nn.utils.rnn.pad_packed_sequence(module(x, *state)[0], True)[0]
+
+
+def recurrent_layers(c):
+    ids = torch.tensor([[3, 0, 3], [1, 4, 0]], dtype=torch.int32)
+    c.add("embedding", "embedding", lambda t, w: F.embedding(t.long(), w), [ids, c.random(5, 4)])
+    c.add("embedding_padding", "embedding", lambda t, w: F.embedding(t.long(), w, padding_idx=3),
+          [ids, c.random(5, 4)], padded=[1], padding_index=[3])
+    lengths = torch.tensor([4, 1, 6], dtype=torch.int32)
+    for kind, name in enumerate(("last", "mean", "max")):
+        c.add(f"pool_{name}", "step_pool", lambda x, n: pool_steps(x, n, kind),
+              [c.random(3, 6, 4), lengths], kind=[kind])
+    c.add("pool_ends", "step_pool", lambda x, n: pool_steps(x, n, 0, True),
+          [c.random(3, 6, 4), lengths], bidirectional=[1])
+
+    def recurrent(name, make, bidirectional, packs, initial, bias=True, **options):
+        module = make(4, 6, bias=bias, batch_first=True, bidirectional=bidirectional)
+        names = [n for n, _ in module.named_parameters()]
+        weights = [c.random(*p.shape, scale=0.5) for _, p in module.named_parameters()]
+        directions, cells = 2 if bidirectional else 1, isinstance(module, nn.LSTM)
+        states = [c.random(3, 6 * directions) for _ in range(initial * (2 if cells else 1))]
+
+        def function(x, *rest):
+            values, rest = dict(zip(names, rest)), rest[len(names) + packs:]
+            state = [s.reshape(3, directions, 6).transpose(0, 1) for s in rest]
+            state = [tuple(state)] if cells and state else state
+            if not packs:
+                return torch.func.functional_call(module, values, (x, *state))[0]
+            module_with = lambda *a: torch.func.functional_call(module, values, a)
+            return packed(module_with, x, lengths, *state)
+
+        c.add(name, type(module).__name__.lower(), function,
+              [c.random(3, 6, 4)] + weights + [lengths] * packs + states, hidden=[6],
+              bidirectional=[int(bidirectional)], no_bias=[int(not bias)], lengths=[int(packs)],
+              initial=[int(initial)], **options)
+
+    relu = lambda *a, **o: nn.RNN(*a, nonlinearity="relu", **o)
+    for kind in (nn.LSTM, nn.GRU, nn.RNN):
+        name = kind.__name__.lower()
+        recurrent(name, kind, False, False, False)
+        recurrent(f"{name}_both", kind, True, False, True)
+        recurrent(f"{name}_packed", kind, False, True, True)
+        recurrent(f"{name}_packed_both", kind, True, True, False)
+        recurrent(f"{name}_plain", kind, True, True, True, bias=False)
+    recurrent("rnn_relu", relu, True, True, True, relu=[1])
+
+
 def operators():
     c = Cases()
-    for family in (convolutions, layers, pooling, shapes, activations, losses, sequences):
+    for family in (convolutions, layers, pooling, shapes, activations, losses, sequences,
+                   recurrent_layers):
         family(c)
     save(c.tensors, "operators", c.cases)
 
@@ -441,6 +501,47 @@ def cnn():
     save(tensors, "cnn")
 
 
+class Recurrent(nn.Module):
+    """Two layers over words, and a linear head on the last real step of each direction."""
+    def __init__(self, kind, bidirectional, lengths):
+        super().__init__()
+        self.embedding = nn.Embedding(11, 6, padding_idx=0)
+        self.rnn = kind(6, 5, 2, batch_first=True, bidirectional=bidirectional)
+        self.head = nn.Linear(5 * (1 + bidirectional), 3)
+        self.lengths, self.bidirectional = lengths, bidirectional
+
+    def forward(self, ids):
+        x = self.embedding(ids.long())
+        whole = torch.full((len(x),), x.shape[1])
+        x = self.rnn(x)[0] if self.lengths is None else packed(self.rnn, x, self.lengths)
+        return self.head(pool_steps(x, whole if self.lengths is None else self.lengths, 0,
+                                    self.bidirectional))
+
+
+def recurrent():
+    """Ten steps of training; the weights by formula."""
+    ids = ((formula("sequences.ids", (5, 7), 0, 1) * 10).int() + 1).clamp(max=10)
+    lengths = torch.tensor([7, 3, 1, 5, 4], dtype=torch.int32)
+    for i, n in enumerate(lengths.tolist()):
+        ids[i, n:] = 0
+    labels = torch.tensor([2, 0, 1, 1, 0], dtype=torch.int32)
+    tensors = {"ids": ids, "lengths": lengths, "labels": labels}
+    variants = {"lstm": (nn.LSTM, False, None), "lstm_both": (nn.LSTM, True, None),
+                "lstm_packed": (nn.LSTM, False, lengths),
+                "lstm_packed_both": (nn.LSTM, True, lengths), "gru": (nn.GRU, False, None),
+                "gru_packed_both": (nn.GRU, True, lengths), "rnn_packed": (nn.RNN, False, lengths)}
+    for name, (kind, bidirectional, real) in variants.items():
+        model = Recurrent(kind, bidirectional, real)
+        set_by_formula(model)
+        tensors[f"{name}/logits"] = model(ids).detach().clone()
+        optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+        tensors[f"{name}/losses"] = train(model, ids, labels, optimizer)
+        tensors[f"{name}/after"] = model(ids).detach().clone()
+        for k, v in model.state_dict().items():
+            tensors[f"{name}/{k}"] = v.clone()
+    save(tensors, "recurrent")
+
+
 def resnets():
     import torchvision
 
@@ -464,4 +565,5 @@ if __name__ == "__main__":
     operators()
     optimizers()
     cnn()
+    recurrent()
     resnets()
