@@ -53,6 +53,7 @@
      [SECTION] 8.10 The rows
      [SECTION] 9.1 OpenCL: the library
      [SECTION] 9.2 OpenCL: memory
+     [SECTION] 9.2.1 OpenCL: the program
      [SECTION] 9.3 OpenCL: kernels
      [SECTION] 9.4 OpenCL: operators
      [SECTION] 9.5 OpenCL: more operators
@@ -123,7 +124,8 @@
    ERRORS
      The first error sticks to the model: from then on every call returns at once, so that one look
      at ft_error(m) at the end is enough. ft_error_text says what, where, and what was expected.
-     ft_clear_error starts anew; after FT_NOT_FINITE the weights are those of the last good epoch.
+     ft_clear_error starts anew; after FT_NOT_FINITE the weights are those of the last good epoch,
+     and after an error of a device too: it is given up then, and the processor goes on.
      The library never aborts, exits, prints or raises a signal.
 
    THREADS
@@ -283,7 +285,8 @@ typedef struct ft_desc {
     const char *kernels_path;     /* compile this kernels.cl instead of the one built in */
     /* A folder, which must exist, for what took long to compute and may be wanted by the next run:
        the outputs of frozen layers, and which pictures can be read. Nothing is taken from it but
-       what was made from the same weights, preprocessing and bytes of files. NULL: none. */
+       what was made from the same weights, preprocessing and bytes of files. The kernels that a
+       driver compiled are kept there too, so no stranger may write to it. NULL: none. */
     const char *cache;
 } ft_desc;
 
@@ -724,7 +727,9 @@ FINETUNE_API void ft_destroy(ft_model *m); /* NULL is fine */
    error every call that works on the model does nothing but return the same status. */
 FINETUNE_API ft_status ft_error(const ft_model *m);
 FINETUNE_API const char *ft_error_text(const ft_model *m); /* "" when there was none */
-/* Forgets the error; the weights are those of the last good epoch, so prediction works again. */
+/* Forgets the error; the weights are those of the last good epoch, so prediction works again. A
+   device that failed is given up, and the processor goes on: outside of ft_fit with the weights as
+   they were when they were last loaded, read or saved. */
 FINETUNE_API void ft_clear_error(ft_model *m);
 FINETUNE_API const char *ft_status_name(ft_status status);
 
@@ -9173,10 +9178,12 @@ struct ft__device {
     char said[FT__OP_COUNT]; /* operators whose fall-back was logged */
     bool unchecked;         /* for tests: kernels are not compared before they are used */
     bool checking;          /* a comparison is under way */
+    bool lost;              /* a call failed: what lies on the device is not to be trusted */
 };
 
 static ft_status ft__cl_failed(ft__context *c, const char *function, const char *what, cl_int code)
 {
+    c->device->lost = true;
     return ft__fail(c, code == CL_MEM_OBJECT_ALLOCATION_FAILURE ? FT_MEMORY : FT_DEVICE,
                     "%s: %s%s%s failed: %s (%d)", c->device->name, function, *what ? " of " : "",
                     what, ft__cl_error_name(code), (int)code);
@@ -9196,6 +9203,7 @@ static cl_mem ft__cl_buffer(ft__context *c, size_t bytes)
         d->bytes += bytes;
         return buffer;
     }
+    d->lost = true; /* the step ends in its middle: some weights may have moved, others not */
     whole = ft__cl_number(&d->cl, d->place.device, CL_DEVICE_GLOBAL_MEM_SIZE);
     largest = ft__cl_number(&d->cl, d->place.device, CL_DEVICE_MAX_MEM_ALLOC_SIZE);
     ft__fail(c, FT_MEMORY, "%s: no memory for %zu bytes: %zu are taken of %llu, and one piece may"
@@ -9404,6 +9412,17 @@ static void ft__host_takes_weights(ft__context *c, bool writes)
 #endif
 }
 
+/* Whether a call failed since the device was opened: the weights on it may be half of a step's. */
+static bool ft__device_is_lost(const ft__context *c)
+{
+#ifdef FINETUNE_OPENCL
+    return c->device && c->device->lost;
+#else
+    (void)c;
+    return false;
+#endif
+}
+
 /* The device gets one buffer for a plan's memory, in which everything lies as on the host. */
 static void ft__device_plan(ft__context *c, const void *host, size_t bytes)
 {
@@ -9426,8 +9445,13 @@ static void ft__device_plan(ft__context *c, const void *host, size_t bytes)
 }
 
 /* =============================================================================================
-   [SECTION] 9.3 OpenCL: kernels
-   kernels.cl is compiled by the driver when a device is opened, and kernels are started by name.
+   [SECTION] 9.2.1 OpenCL: the program
+   kernels.cl, which was compiled in as text, or the file ft_desc.kernels_path, is compiled by the
+   driver when a device is opened. With ft_desc.cache what it made of it is kept there for the next
+   start, in a file of the library's own, in the machine's byte order:
+       "ftprog1\0"; a hash of device, driver and source, the binary's bytes, and a hash of those
+       two and of the binary, uint64 each; the binary
+   A file that was made for anything else, or is damaged, is made anew, with a line in the log.
    ============================================================================================= */
 #ifdef FINETUNE_OPENCL
 typedef struct ft__kernel_text { int line; const char *name, *text; } ft__kernel_text;
@@ -9440,87 +9464,251 @@ static const ft__kernel_text ft__kernel_texts[] = {
 #undef FINETUNE_LINE
 };
 
-struct ft__loaded_kernel { const char *name; cl_kernel kernel; };
+/* The program's text, in pieces. */
+typedef struct ft__source {
+    char lines[FT__CHUNK_COUNT][40];
+    const char *parts[3 * FT__CHUNK_COUNT];
+    cl_uint count;
+    char *file;             /* the text of ft_desc.kernels_path; NULL: the chunks compiled in */
+} ft__source;
 
-enum { FT__MOST_KERNELS = 64 };
-
-/* The chunk in which a line of kernels.cl lies. */
-static const char *ft__chunk_at(int line)
+static bool ft__source_make(ft__context *c, ft__source *source)
 {
-    const char *name = "?";
+    static const char pattern[] = "#line %d \"kernels.cl\"\n";
+    size_t bytes;
     int i;
-    for (i = 0; i < FT__CHUNK_COUNT; ++i)
-        if (ft__kernel_texts[i].line <= line) name = ft__kernel_texts[i].name;
-    return name;
+    memset(source, 0, sizeof *source);
+    if (c->desc.kernels_path) {
+        source->file = (char *)ft__read_file(c, c->desc.kernels_path, &bytes); /* ends with a 0 */
+        snprintf(source->lines[0], sizeof source->lines[0], pattern, 1);
+        source->parts[0] = source->lines[0];
+        source->parts[1] = source->file;
+        source->count = 2;
+        return source->file != NULL;
+    }
+    for (i = 0; i < FT__CHUNK_COUNT; ++i) {
+        snprintf(source->lines[i], sizeof source->lines[i], pattern, ft__kernel_texts[i].line);
+        source->parts[3 * i] = source->lines[i];
+        source->parts[3 * i + 1] = ft__kernel_texts[i].text;
+        source->parts[3 * i + 2] = "\n";
+    }
+    source->count = 3 * FT__CHUNK_COUNT;
+    return true;
 }
 
-/* The driver's log, with the place of the first error in front. */
-static void ft__build_failed(ft__context *c, cl_program program, cl_int code)
+/* ---- A build that fails ---- */
+
+/* The line in a compiler's "FILE:LINE:COLUMN: error: ..."; 0: there is none. */
+static int ft__line_of_error(const char *at)
+{
+    for (; *at && *at != '\n'; ++at)
+        if (at[0] == ':' && at[1] >= '0' && at[1] <= '9') return atoi(at + 1);
+    return 0;
+}
+
+/* The chunk in which a line lies: its name, and the line where it begins. */
+static void ft__chunk_at(const ft__source *source, int line, char name[64], int *first)
+{
+    const char *at = source->file;
+    int i;
+    snprintf(name, 64, "?");
+    *first = line;
+    for (i = 0; !source->file && i < FT__CHUNK_COUNT; ++i)
+        if (ft__kernel_texts[i].line <= line) {
+            snprintf(name, 64, "%s", ft__kernel_texts[i].name);
+            *first = ft__kernel_texts[i].line;
+        }
+    for (i = 1; at && i <= line; ++i) {
+        if (sscanf(at, "FINETUNE_LINE FINETUNE_CL(%63[a-z0-9_]", name) == 1) *first = i;
+        at = strchr(at, '\n');
+        if (at) at += 1;
+    }
+}
+
+/* The driver's log from the first error on, with its kernel in front. */
+static void ft__build_failed(ft__context *c, const ft__source *source, cl_program program,
+                             cl_int code)
 {
     ft__device *d = c->device;
-    char *log = (char *)ft__allocate(c, 1 << 16, 1);
-    const char *at;
-    int line = 0;
+    const char *path = c->desc.kernels_path ? c->desc.kernels_path : "kernels.cl", *at;
+    char *log = (char *)ft__allocate(c, 1 << 16, 1), name[64];
+    int line, first;
     if (!log) return;
     d->cl.clGetProgramBuildInfo(program, d->place.device, CL_PROGRAM_BUILD_LOG, (1 << 16) - 1, log,
                                 NULL);
     at = strstr(log, "error");
     while (at && at > log && at[-1] != '\n') --at;
     if (!at) at = log;
-    if (strstr(at, "kernels.cl:")) line = atoi(strstr(at, "kernels.cl:") + 11);
-    if (line > 0 && !c->desc.kernels_path)
-        ft__fail(c, FT_DEVICE, "%s cannot build kernel %s, which begins at line %d of kernels.cl"
-                 " (ft_desc.kernels_path gives true lines): %.700s", d->name, ft__chunk_at(line),
-                 line, at);
+    line = ft__line_of_error(at);
+    ft__chunk_at(source, line, name, &first);
+    d->lost = true;
+    if (line > 0)
+        ft__fail(c, FT_DEVICE, "%s cannot build kernel %s, which begins at line %d of %s%s: %.700s",
+                 d->name, name, first, path, source->file ? ""
+                 : " (ft_desc.kernels_path gives the true line)", at);
     else
-        ft__fail(c, FT_DEVICE, "%s cannot build %s: %s: %.700s", d->name, c->desc.kernels_path
-                 ? c->desc.kernels_path : "kernels.cl", ft__cl_error_name(code), at);
+        ft__fail(c, FT_DEVICE, "%s cannot build %s: %s (%d): %.700s", d->name, path,
+                 ft__cl_error_name(code), (int)code, at);
     ft__release(c, log);
 }
 
-/* The program of the chunks that were compiled in, each with the line where it begins. */
-static cl_program ft__program_of_chunks(ft__context *c, cl_int *code)
+static cl_program ft__program_of_source(ft__context *c, const ft__source *source)
 {
-    static const char pattern[] = "#line %d \"kernels.cl\"\n";
-    char lines[FT__CHUNK_COUNT][40];
-    const char *parts[3 * FT__CHUNK_COUNT];
-    int i;
-    for (i = 0; i < FT__CHUNK_COUNT; ++i) {
-        snprintf(lines[i], sizeof lines[i], pattern, ft__kernel_texts[i].line);
-        parts[3 * i] = lines[i];
-        parts[3 * i + 1] = ft__kernel_texts[i].text;
-        parts[3 * i + 2] = "\n";
+    ft__device *d = c->device;
+    cl_int code = CL_SUCCESS;
+    const char *parts[3 * FT__CHUNK_COUNT]; /* OpenCL wants a pointer to what is not const */
+    cl_program program;
+    memcpy(parts, source->parts, sizeof parts);
+    program = d->cl.clCreateProgramWithSource(d->context, source->count, parts, NULL, &code);
+    if (!program || code != CL_SUCCESS) {
+        ft__cl_failed(c, "clCreateProgramWithSource", "", code);
+        return NULL;
     }
-    return c->device->cl.clCreateProgramWithSource(c->device->context, 3 * FT__CHUNK_COUNT, parts,
-                                                   NULL, code);
+    code = d->cl.clBuildProgram(program, 1, &d->place.device, "", NULL, NULL);
+    if (code == CL_SUCCESS) return program;
+    ft__build_failed(c, source, program, code);
+    d->cl.clReleaseProgram(program);
+    return NULL;
 }
 
-/* The program of a file, for those who work on the kernels. */
-static cl_program ft__program_of_file(ft__context *c, cl_int *code)
+/* ---- Kept for the next start ---- */
+enum { FT__PROGRAM_HEADER = 32, FT__MOST_PROGRAM = 1 << 28 };
+
+typedef struct ft__program_file {
+    uint64_t made_from;
+    char path[1200], partial[1210];
+} ft__program_file;
+
+/* One file a device: another driver's or version's program takes its place. */
+static bool ft__program_file_make(ft__context *c, const ft__source *source, ft__program_file *file)
 {
+    ft__device *d = c->device;
+    uint64_t device = ft__hash_bytes(sizeof(void *), d->name, strlen(d->name));
+    cl_uint i;
+    int length;
+    if (!c->desc.cache) return false;
+    file->made_from = ft__hash_bytes(device, d->driver, strlen(d->driver));
+    for (i = 0; i < source->count; ++i)
+        file->made_from = ft__hash_bytes(file->made_from, source->parts[i],
+                                         strlen(source->parts[i]));
+    length = snprintf(file->path, sizeof file->path, "%s/opencl-%016llx.program", c->desc.cache,
+                      (unsigned long long)device);
+    snprintf(file->partial, sizeof file->partial, "%s.partial", file->path);
+    return length > 0 && (size_t)length < sizeof file->path;
+}
+
+static void ft__program_header(const ft__program_file *file, const unsigned char *binary,
+                               size_t bytes, unsigned char header[FT__PROGRAM_HEADER])
+{
+    uint64_t numbers[3];
+    numbers[0] = file->made_from;
+    numbers[1] = bytes;
+    numbers[2] = ft__hash_bytes(file->made_from ^ ft__mix(bytes), binary, bytes);
+    memcpy(header, "ftprog1", 8);
+    memcpy(header + 8, numbers, sizeof numbers);
+}
+
+/* The file's bytes, or NULL: there is none, or it cannot be read. */
+static unsigned char *ft__program_read(ft__context *c, const char *path, size_t *bytes)
+{
+    const ft_files *files = &c->desc.files;
+    void *file = files->open(files->user, path, false);
+    unsigned char *content = NULL;
+    int64_t size;
+    if (!file) return NULL;
+    size = files->size(files->user, file);
+    if (size >= 0 && size <= FT__MOST_PROGRAM)
+        content = (unsigned char *)ft__allocate(c, (size_t)size + 1, 1);
+    *bytes = content ? (size_t)size : 0;
+    if (content) *bytes = files->read(files->user, file, 0, content, *bytes);
+    files->close(files->user, file);
+    return content;
+}
+
+/* The program that was kept; NULL: it is to be compiled. */
+static cl_program ft__program_of_file(ft__context *c, const ft__program_file *file)
+{
+    ft__device *d = c->device;
+    unsigned char want[FT__PROGRAM_HEADER], *content;
+    const unsigned char *binary;
     size_t bytes = 0;
-    char *text = (char *)ft__read_file(c, c->desc.kernels_path, &bytes);
-    cl_program program;
-    const char *part = text;
-    if (!text) return NULL;
-    program = c->device->cl.clCreateProgramWithSource(c->device->context, 1, &part, &bytes, code);
-    ft__release(c, text);
+    cl_int code = CL_SUCCESS, loaded = CL_SUCCESS;
+    cl_program program = NULL;
+    content = ft__program_read(c, file->path, &bytes);
+    if (!content) return NULL;
+    binary = content + FT__PROGRAM_HEADER;
+    bytes = bytes > FT__PROGRAM_HEADER ? bytes - FT__PROGRAM_HEADER : 0;
+    ft__program_header(file, binary, bytes, want);
+    if (bytes > 0 && memcmp(content, want, sizeof want) == 0) {
+        program = d->cl.clCreateProgramWithBinary(d->context, 1, &d->place.device, &bytes, &binary,
+                                                  &loaded, &code);
+        if (program && (code != CL_SUCCESS || loaded != CL_SUCCESS
+            || d->cl.clBuildProgram(program, 1, &d->place.device, "", NULL, NULL) != CL_SUCCESS)) {
+            d->cl.clReleaseProgram(program);
+            program = NULL;
+        }
+        ft__log(c, program ? "%s: the compiled kernels are taken from it"
+                           : "%s: the driver refuses it: the kernels are compiled anew",
+                file->path);
+    } else ft__log(c, "%s: made for another driver or version, or damaged: the kernels are compiled"
+                   " anew", file->path);
+    ft__release(c, content);
     return program;
+}
+
+/* Writes it aside, then renames. What fails costs the next start time, and is no error. */
+static void ft__program_keep(ft__context *c, const ft__program_file *file)
+{
+    ft__device *d = c->device;
+    const ft_files *files = &c->desc.files;
+    unsigned char header[FT__PROGRAM_HEADER], *binary = NULL;
+    size_t bytes = 0;
+    void *to = NULL;
+    bool written = false;
+    if (d->cl.clGetProgramInfo(d->program, CL_PROGRAM_BINARY_SIZES, sizeof bytes, &bytes, NULL)
+        == CL_SUCCESS && bytes > 0 && bytes < FT__MOST_PROGRAM)
+        binary = (unsigned char *)ft__allocate(c, bytes, 1);
+    if (binary && d->cl.clGetProgramInfo(d->program, CL_PROGRAM_BINARIES, sizeof binary, &binary,
+                                         NULL) == CL_SUCCESS)
+        to = files->open(files->user, file->partial, true);
+    if (to) {
+        ft__program_header(file, binary, bytes, header);
+        written = files->write(files->user, to, header, sizeof header) == sizeof header
+            && files->write(files->user, to, binary, bytes) == bytes;
+        written = files->close(files->user, to) && written;
+        written = written && files->rename(files->user, file->partial, file->path);
+        if (!written) files->remove(files->user, file->partial);
+    }
+    if (!written) ft__log(c, "%s: the compiled kernels cannot be kept there", file->path);
+    ft__release(c, binary);
 }
 
 static ft_status ft__program_build(ft__context *c)
 {
     ft__device *d = c->device;
-    cl_int code = CL_SUCCESS;
-    d->program = c->desc.kernels_path ? ft__program_of_file(c, &code)
-                                      : ft__program_of_chunks(c, &code);
-    if (!ft__ok(c)) return c->status;
-    if (!d->program || code != CL_SUCCESS)
-        return ft__cl_failed(c, "clCreateProgramWithSource", "", code);
-    code = d->cl.clBuildProgram(d->program, 1, &d->place.device, "", NULL, NULL);
-    if (code != CL_SUCCESS) ft__build_failed(c, d->program, code);
+    ft__source source;
+    ft__program_file file;
+    bool kept;
+    if (!ft__source_make(c, &source)) return c->status;
+    kept = ft__program_file_make(c, &source, &file);
+    if (kept) d->program = ft__program_of_file(c, &file);
+    if (!d->program && ft__ok(c)) {
+        d->program = ft__program_of_source(c, &source);
+        if (d->program && kept) ft__program_keep(c, &file);
+    }
+    ft__release(c, source.file);
     return c->status;
 }
+#endif /* FINETUNE_OPENCL */
+
+/* =============================================================================================
+   [SECTION] 9.3 OpenCL: kernels
+   Kernels are started by name: ft__start, their arguments, ft__go.
+   ============================================================================================= */
+#ifdef FINETUNE_OPENCL
+struct ft__loaded_kernel { const char *name; cl_kernel kernel; };
+
+enum { FT__MOST_KERNELS = 64 };
 
 /* ---- Starting a kernel: ft__start, its arguments in order, ft__go ---- */
 typedef struct ft__launch {
@@ -20742,8 +20930,9 @@ static void ft__fit_finish(ft__fit *f)
     r->stopped = f->stopped;
     if (f->stopped && f->o.checkpoint) ft__checkpoint_write(f);
     else ft__fit_describe(f);
-    /* The error may be numbers that ran away: prediction goes on with the last good epoch. */
-    if (c->status == FT_NOT_FINITE) ft__keep_weights(f->m, true);
+    /* The error may be numbers that ran away, or a device's: prediction goes on with the last good
+       epoch. */
+    if (c->status == FT_NOT_FINITE || ft__device_is_lost(c)) ft__keep_weights(f->m, true);
 }
 
 /* Everything that the loop needs, in the order in which it can fail. */
@@ -21249,11 +21438,33 @@ const char *ft_error_text(const ft_model *m)
     return m ? m->context.text : "no memory for a model";
 }
 
+/* After a failure of the device the processor goes on, with the numbers that it has: what lay on
+   the device may be half of a step's. */
+static void ft__give_up_device(ft_model *m)
+{
+#ifdef FINETUNE_OPENCL
+    ft__context *c = &m->context;
+    int i;
+    if (!ft__device_is_lost(c)) return;
+    ft__log(c, "%s is given up: the processor goes on", c->device->name);
+    ft__device_close(c);
+    m->version += 1;
+    m->weights_version += 1;
+    for (i = 0; i < m->node_count; ++i)
+        if (m->nodes[i].gradient)
+            memset(m->nodes[i].gradient, 0,
+                   ft__node_count_at(&m->nodes[i], ft__one) * sizeof(float));
+#else
+    (void)m;
+#endif
+}
+
 void ft_clear_error(ft_model *m)
 {
     if (!m) return;
     m->context.status = FT_OK;
     m->context.text[0] = 0;
+    ft__give_up_device(m);
 }
 
 const char *ft_status_name(ft_status status)
