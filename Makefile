@@ -28,8 +28,14 @@ build/%: examples/%.c | build
 build/finetune: examples/finetune.c | build
 	$(CC) $(FLAGS) $(OPENCL) $< -o $@ $(LIBS)
 
-build/test_opencl: tests/test_opencl.c | build
+build/test_opencl build/test_opencl_failures: build/%: tests/%.c | build
 	$(CC) $(FLAGS) $(OPENCL) $< -o $@ $(LIBS)
+
+# A loader that fails when it is told to.
+build/fake_opencl.so: tests/fake_opencl.c | build
+	$(CC) $(FLAGS) -shared -fPIC $< -o $@
+
+build/test_opencl_failures: $(if $(OPENCL),build/fake_opencl.so)
 
 build/test_%: tests/test_%.c | build
 	$(CC) $(FLAGS) $< -o $@ $(LIBS)

@@ -133,6 +133,12 @@
      a model has ft_desc.threads threads of its own, or calls ft_desc.parallel_for. A data source's
      get() is called by several threads.
 
+   DEVICES
+     ft_desc.device names an OpenCL device (ft_devices lists them). Before an operator runs there
+     for a shape, its kernels are compared with the processor on a sample of two and, with
+     ft_desc.clock, timed: what is wrong, or on a GPU slower, runs on the processor, and the log
+     says so. The choices go into the checkpoint.
+
    DETERMINISM
      The same machine, SIMD level and seed give the same bits, whatever the number of threads. A
      sample's prediction does not depend on the batch that it is in. A run that was killed and is
@@ -165,7 +171,8 @@
      FINETUNE_API              before each public function; default: extern
 
    LIMITS
-     Pictures and vectors, float32, on the CPU. Sequences, GPUs and ONNX are not there yet.
+     Pictures and vectors, float32. Sequences and ONNX are not there yet. OpenCL was run on PoCL
+     only; GPUs are written for and checked when they run, and none has been measured.
      Tensors have up to 6 dimensions of up to 2^31 - 1.
    ============================================================================================= */
 
@@ -9302,7 +9309,7 @@ static void ft__device_forget(ft__context *c, const void *memory, size_t bytes)
     ft__device *d = c->device;
     int from = ft__copy_place(d, memory), to, i;
     size_t p;
-    to = ft__copy_place(d, (const char *)memory + bytes);
+    to = ft__copy_place(d, (const void *)((uintptr_t)memory + bytes));
     for (i = from; i < to; ++i) {
         if (!d->copies[i].planned) d->bytes -= d->copies[i].bytes;
         d->cl.clReleaseMemObject(d->copies[i].buffer);
@@ -9799,12 +9806,22 @@ static void ft__device_fill(ft__context *c, float *host, size_t count, float val
 
 /* ---- Opening and closing ---- */
 
+/* CLBlast keeps the programs that it compiled until the process ends; some drivers are gone by then,
+   and the process would end with a crash. */
+static void ft__clblast_close(ft__device *d)
+{
+    int (*clear)(void) = NULL;
+    if (d->clblast && ft__library_find(d->clblast, "CLBlastClearCache", (void *)&clear)) clear();
+    ft__library_close(d->clblast);
+}
+
 static void ft__device_close(ft__context *c)
 {
     ft__device *d = c->device;
     int i;
     if (!d) return;
     if (d->queue) d->cl.clFinish(d->queue);
+    ft__clblast_close(d);
     c->forget = NULL;
     if (d->context) ft__device_forget(c, NULL, UINTPTR_MAX);
     for (i = 0; i < FT__SCRATCH_COUNT; ++i)
@@ -9814,7 +9831,6 @@ static void ft__device_close(ft__context *c)
     if (d->program) d->cl.clReleaseProgram(d->program);
     if (d->queue) d->cl.clReleaseCommandQueue(d->queue);
     if (d->context) d->cl.clReleaseContext(d->context);
-    ft__library_close(d->clblast);
     ft__library_close(d->cl.library);
     ft__release(c, d->verdicts);
     ft__release(c, d->copies);
@@ -11122,6 +11138,7 @@ static float ft__try_form(const ft__call *call, const ft__trial *host, int form,
         ft__log(c, "%s: %s", call->node->name, c->text);
         c->status = FT_OK;
         c->text[0] = 0;
+        c->device->lost = false; /* nothing but the trial's memory was at stake */
         error = 1e9f;
     }
     ft__trial_free(&trial);

@@ -69,7 +69,6 @@ static const char usage_text[] =
     "         --flip              pictures may be mirrored   --no-shift  nor moved a little\n"
     "         --resume            go on from FILE.checkpoint if it is there\n"
     "         --checkpoint-steps N\n"
-    "         --cache FOLDER      keep what frozen layers make of the pictures for the next run\n"
     "predict: --top N             classes to print (default 3)\n"
     "info:    --times             milliseconds of each operator in a training step of a batch\n"
     "all:     --arch NAME         when the weights' names do not tell the network\n"
@@ -77,6 +76,8 @@ static const char usage_text[] =
     "         --allow-missing --allow-unexpected   weights that do not match\n"
     "         --seed N --threads N --simd none|sse2|avx2|avx512|neon\n"
     "         --device cpu|gpu|auto|opencl:PLATFORM:DEVICE   (auto: a GPU if one works)\n"
+    "         --cache FOLDER      keep for the next run what frozen layers make of the pictures,\n"
+    "                             and the kernels compiled for a device\n"
     "         --opencl-library FILE   the loader, if it is not where the system looks\n"
     "         --json              end with one JSON object   --quiet\n";
 

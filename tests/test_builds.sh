@@ -58,6 +58,19 @@ for compiler in g++ clang++; do
     done
 done
 
+# With OpenCL: nothing to link.
+if [ -e /usr/include/CL/cl.h ]; then
+    for compiler in gcc clang; do
+        have $compiler || continue
+        try "$compiler with OpenCL" $compiler -std=c99 $warnings -DFINETUNE_OPENCL -O1 -I. $out/use.c -o $out/use -lm -pthread
+        try "$compiler with OpenCL runs" $out/use
+    done
+    for compiler in g++ clang++; do
+        have $compiler || continue
+        try "$compiler with OpenCL" $compiler -std=c++11 $warnings -DFINETUNE_OPENCL -O1 -I. $out/use.cpp -o $out/use -lm -pthread
+    done
+else skip "OpenCL's headers are not installed"; fi
+
 for macro in FINETUNE_NO_THREADS FINETUNE_NO_SIMD FINETUNE_NO_POSIX; do
     try "$macro" ${CC:-cc} -std=c99 $warnings -D$macro -O1 -I. $out/use.c -o $out/use -lm -pthread
     try "$macro runs" $out/use
@@ -149,6 +162,10 @@ if echo 'int main(void){return 0;}' | ${CC:-cc} -fsanitize=address,undefined -x 
         try "$test under ASan and UBSan builds" ${CC:-cc} -std=c99 -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -I. tests/$test.c -o $out/$test -lm -pthread
         try "$test under ASan and UBSan" env FINETUNE_QUICK=1 $out/$test
     done
+    if [ -e build/fake_opencl.so ]; then # what drivers leak is theirs
+        try "test_opencl_failures under ASan and UBSan builds" ${CC:-cc} -std=c99 -O1 -g -DFINETUNE_OPENCL -fsanitize=address,undefined -fno-sanitize-recover=all -I. tests/test_opencl_failures.c -o $out/test_opencl_failures -lm -pthread
+        try "test_opencl_failures under ASan and UBSan" env ASAN_OPTIONS=detect_leaks=0 $out/test_opencl_failures
+    else skip "built without OpenCL's headers"; fi
 else skip "the sanitizers' run-time libraries are not installed"; fi
 
 echo "test_builds: $passed passed, $failed failed, $skipped skipped"
