@@ -9806,8 +9806,8 @@ static void ft__device_fill(ft__context *c, float *host, size_t count, float val
 
 /* ---- Opening and closing ---- */
 
-/* CLBlast keeps the programs that it compiled until the process ends; some drivers are gone by then,
-   and the process would end with a crash. */
+/* CLBlast keeps the programs that it compiled until the process ends; some drivers are gone by
+   then, and the process would end with a crash. */
 static void ft__clblast_close(ft__device *d)
 {
     int (*clear)(void) = NULL;
