@@ -2633,27 +2633,66 @@ typedef float ft__loose_four __attribute__((vector_size(16), aligned(4), may_ali
 #define FT__PUT_FOUR(p) (*(ft__loose_four *)(void *)(p))
 #endif
 
-/* Four lines, `line` apart, of `k` neighbouring numbers each, as columns of a panel. */
-static void ft__pack_four(const float *from, ptrdiff_t line, size_t k, size_t width, float *to)
+#define FT__PACK_AT_ONCE ((size_t)16) /* a stretch of k that stays in the first cache */
+
+/* Four lines, `line` apart, of `k` neighbouring numbers each, as columns of a panel: number p of
+   them goes to row[p][0] to row[p][3]. */
+static void ft__pack_four(const float *from, ptrdiff_t line, size_t k, float *const *row, size_t at)
 {
     size_t p = 0;
     int i;
 #ifdef FT__SHUFFLE
-    for (; p + 4 <= k; p += 4, to += 4 * width) {
+    for (; p + 4 <= k; p += 4) {
         ft__four a = FT__FOUR(from + p), b = FT__FOUR(from + line + p);
         ft__four c = FT__FOUR(from + 2 * line + p), d = FT__FOUR(from + 3 * line + p);
         ft__four ab = __builtin_shufflevector(a, b, 0, 4, 1, 5); /* a0 b0 a1 b1 */
         ft__four cd = __builtin_shufflevector(c, d, 0, 4, 1, 5);
-        FT__PUT_FOUR(to) = __builtin_shufflevector(ab, cd, 0, 1, 4, 5);
-        FT__PUT_FOUR(to + width) = __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
+        FT__PUT_FOUR(row[p] + at) = __builtin_shufflevector(ab, cd, 0, 1, 4, 5);
+        FT__PUT_FOUR(row[p + 1] + at) = __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
         ab = __builtin_shufflevector(a, b, 2, 6, 3, 7);
         cd = __builtin_shufflevector(c, d, 2, 6, 3, 7);
-        FT__PUT_FOUR(to + 2 * width) = __builtin_shufflevector(ab, cd, 0, 1, 4, 5);
-        FT__PUT_FOUR(to + 3 * width) = __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
+        FT__PUT_FOUR(row[p + 2] + at) = __builtin_shufflevector(ab, cd, 0, 1, 4, 5);
+        FT__PUT_FOUR(row[p + 3] + at) = __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
     }
 #endif
-    for (; p < k; ++p, to += width)
-        for (i = 0; i < 4; ++i) to[i] = from[i * line + (ptrdiff_t)p];
+    for (; p < k; ++p)
+        for (i = 0; i < 4; ++i) row[p][at + (size_t)i] = from[i * line + (ptrdiff_t)p];
+}
+
+/* `lines` lines, `line` apart, of k <= FT__PACK_AT_ONCE neighbours, as columns of rows that are
+   `width` long: the rest is zero. */
+static void ft__pack_lines(const float *from, ptrdiff_t line, size_t lines, size_t width, size_t k,
+                           float *const *row)
+{
+    size_t i = 0, p;
+    for (; i + 4 <= lines; i += 4) ft__pack_four(from + (ptrdiff_t)i * line, line, k, row, i);
+    for (; i < width; ++i)
+        for (p = 0; p < k; ++p) row[p][i] = i < lines ? from[(ptrdiff_t)(i * (size_t)line + p)] : 0;
+}
+
+/* The way back: to[i * line + p] += row[p][i], for k rows of `lines` numbers. */
+static void ft__add_turned(const float *const *row, size_t k, size_t lines, float *to, size_t line)
+{
+    size_t i, p, first = 0;
+#ifdef FT__SHUFFLE
+    for (i = 0; i + 4 <= lines; i += 4)
+        for (p = 0; p + 4 <= k; p += 4) {
+            ft__four a = FT__FOUR(row[p] + i), b = FT__FOUR(row[p + 1] + i);
+            ft__four c = FT__FOUR(row[p + 2] + i), d = FT__FOUR(row[p + 3] + i);
+            ft__four ab = __builtin_shufflevector(a, b, 0, 4, 1, 5); /* a0 b0 a1 b1 */
+            ft__four cd = __builtin_shufflevector(c, d, 0, 4, 1, 5);
+            float *at = to + i * line + p;
+            FT__PUT_FOUR(at) += __builtin_shufflevector(ab, cd, 0, 1, 4, 5);
+            FT__PUT_FOUR(at + line) += __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
+            ab = __builtin_shufflevector(a, b, 2, 6, 3, 7);
+            cd = __builtin_shufflevector(c, d, 2, 6, 3, 7);
+            FT__PUT_FOUR(at + 2 * line) += __builtin_shufflevector(ab, cd, 0, 1, 4, 5);
+            FT__PUT_FOUR(at + 3 * line) += __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
+        }
+    first = lines / 4 * 4;
+#endif
+    for (i = 0; i < lines; ++i)
+        for (p = i < first ? k / 4 * 4 : 0; p < k; ++p) to[i * line + p] += row[p][i];
 }
 
 /* Copies k rows that are as long as a panel is wide: the sizes are spelled out, so that the
@@ -2676,13 +2715,15 @@ static void ft__pack_panel(ft__matrix a, size_t lines, size_t width, size_t k, f
         ft__pack_rows(a.at, a.column, width, k, to);
         return;
     }
-    for (begin = 0; begin < k; begin += 16) { /* a stretch of k that stays in the first cache */
-        size_t end = k - begin < 16 ? k : begin + 16;
-        const float *from = a.at + (ptrdiff_t)begin * a.column;
-        for (i = 0; a.column == 1 && i + 4 <= lines; i += 4)
-            ft__pack_four(from + (ptrdiff_t)i * a.row, a.row, end - begin, width,
-                          to + begin * width + i);
-        for (; i < width; ++i) {
+    for (begin = 0; begin < k; begin += FT__PACK_AT_ONCE) {
+        size_t end = k - begin < FT__PACK_AT_ONCE ? k : begin + FT__PACK_AT_ONCE;
+        float *row[FT__PACK_AT_ONCE];
+        for (p = begin; p < end; ++p) row[p - begin] = to + p * width;
+        if (a.column == 1) {
+            ft__pack_lines(a.at + begin, a.row, lines, width, end - begin, row);
+            continue;
+        }
+        for (i = 0; i < width; ++i) {
             const float *line = a.at + (ptrdiff_t)i * a.row;
             for (p = begin; i < lines && p < end; ++p)
                 to[p * width + i] = line[(ptrdiff_t)p * a.column];
@@ -3035,6 +3076,26 @@ static size_t ft__packed_right(const ft__context *c, size_t n, size_t depth)
     return ft__pad_to(n, ft__tiles[c->simd].columns) * depth;
 }
 
+/* A panel of weights that lie as one line of [channel][tap] for each column: these are turned,
+   x3 against number by number for 256 channels, 512 outputs, 3x3. */
+static void ft__pack_weight_lines(const ft__weight_pack *w, const float *from, size_t lines,
+                                  size_t width, float *panel)
+{
+    size_t total = w->k * (size_t)w->taps, begin, p, c = 0, some;
+    float *row[FT__PACK_AT_ONCE];
+    int tap = 0;
+    for (begin = 0; begin < total; begin += some) {
+        some = total - begin < FT__PACK_AT_ONCE ? total - begin : FT__PACK_AT_ONCE;
+        for (p = 0; p < some; ++p) {
+            row[p] = panel + ((size_t)tap * w->k + c) * width;
+            if (++tap < w->taps) continue;
+            tap = 0;
+            c += 1;
+        }
+        ft__pack_lines(from + begin, (ptrdiff_t)w->n_step, lines, width, some, row);
+    }
+}
+
 static void ft__pack_weight_panel(void *context, int index)
 {
     const ft__weight_pack *w = (const ft__weight_pack *)context;
@@ -3042,12 +3103,17 @@ static void ft__pack_weight_panel(void *context, int index)
     size_t valid = w->n - j < width ? w->n - j : width, c, l;
     float *panel = w->to + j * (size_t)w->taps * w->k;
     int tap;
+    if (w->k_step == (size_t)w->taps && w->n_step >= w->k * w->k_step) {
+        ft__pack_weight_lines(w, w->weight + j * w->n_step, valid, width, panel);
+        return;
+    }
     for (c = 0; c < w->k; ++c)
         for (tap = 0; tap < w->taps; ++tap) {
             const float *from = w->weight + j * w->n_step + c * w->k_step + w->tap_at[tap];
             float *to = panel + ((size_t)tap * w->k + c) * width;
-            for (l = 0; l < valid; ++l) to[l] = from[l * w->n_step];
-            for (; l < width; ++l) to[l] = 0;
+            if (w->n_step == 1) memcpy(to, from, valid * sizeof *to);
+            else for (l = 0; l < valid; ++l) to[l] = from[l * w->n_step];
+            for (l = valid; l < width; ++l) to[l] = 0;
         }
 }
 
@@ -5456,18 +5522,20 @@ static void ft__conv_weight_turn(void *context, int index)
 {
     const ft__conv_run *run = (const ft__conv_run *)context;
     const ft__conv *g = &run->g;
-    size_t outputs = (size_t)g->outputs, o = (size_t)index * 16, c, tap, l;
+    size_t outputs = (size_t)g->outputs, o = (size_t)index * 16, p, begin, some;
     size_t channels = (size_t)g->channels, taps = (size_t)run->walk.taps;
-    size_t some = ft__least_of(16, outputs - o);
     float *dw = run->call->input[1].gradient + (run->group * outputs + o) * g->k;
     size_t segments = ft__conv_segments(run->call->context, g), segment;
+    const float *row[FT__PACK_AT_ONCE];
     for (segment = 0; segment < segments; ++segment)
-        for (c = 0; c < channels; ++c)
-            for (tap = 0; tap < taps; ++tap) {
-                const float *from = run->shared
-                    + ((segment * taps + tap) * channels + c) * outputs + o;
-                for (l = 0; l < some; ++l) dw[l * g->k + c * taps + tap] += from[l];
+        for (begin = 0; begin < g->k; begin += some) {
+            some = ft__least_of(FT__PACK_AT_ONCE, g->k - begin);
+            for (p = 0; p < some; ++p) {
+                size_t tap = (begin + p) % taps, c = (begin + p) / taps;
+                row[p] = run->shared + ((segment * taps + tap) * channels + c) * outputs + o;
             }
+            ft__add_turned(row, some, ft__least_of(16, outputs - o), dw + begin, g->k);
+        }
 }
 
 static void ft__conv_weight_gradient(ft__conv_run *run)
@@ -12475,13 +12543,13 @@ FT__INLINE void ft__update_adam_body(const ft__update *u, size_t from, size_t to
     float correction2 = u->correction2;
     float decay_weight = o->optimizer == FT_ADAMW ? 1 - u->learning_rate * u->weight_decay : 1;
     float decay_gradient = o->optimizer == FT_ADAMW ? 0 : u->weight_decay;
-    float step = u->learning_rate / u->correction1;
+    float step = u->learning_rate / u->correction1 * correction2, small = eps * correction2;
     size_t i;
     for (i = from; i < to; ++i) {
         float g = gradient[i] * scale + decay_gradient * p[i];
         m[i] = beta1 * m[i] + (1 - beta1) * g;
         v[i] = beta2 * v[i] + (1 - beta2) * g * g;
-        p[i] = p[i] * decay_weight - step * m[i] / (sqrtf(v[i]) / correction2 + eps);
+        p[i] = p[i] * decay_weight - step * m[i] / (sqrtf(v[i]) + small); /* one division */
         gradient[i] = 0;
     }
 }
