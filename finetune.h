@@ -3060,6 +3060,20 @@ static void ft__finish_run(const ft__context *context, const ft__finish *f)
     ft__finish_plain(f, at);
 }
 
+/* Its way back: dy is 0 where y lies on a bound. Without an upper one, infinity is none. */
+FT__INLINE void ft__clamp_back_body(const float *FT__RESTRICT y, float *FT__RESTRICT dy,
+                                    size_t count, bool bounded, float high)
+{
+    size_t i;
+    if (bounded)
+        for (i = 0; i < count; ++i) dy[i] = ((y[i] <= 0) | (y[i] >= high)) ? 0 : dy[i];
+    else
+        for (i = 0; i < count; ++i) dy[i] = y[i] <= 0 ? 0 : dy[i];
+}
+
+FT__LEVELS(ft__clamp_back, (const float *y, float *dy, size_t count, bool bounded, float high),
+           ft__clamp_back_body(y, dy, count, bounded, high))
+
 /* ---- Weights as a right matrix: number [tap * k + c][n] is weight[n * n_step + c * k_step +
    tap_at[tap]] ---- */
 typedef struct ft__weight_pack {
@@ -4467,8 +4481,8 @@ static void ft__activation_back_chunk(void *context, int index)
     switch (call->fused) {
     case FT__OP_sigmoid: ft__sigmoid_slopes(o, y, dy, dy, count, false); break;
     case FT__OP_tanh: ft__tanh_slopes(o, y, dy, dy, count, false); break;
-    case FT__OP_relu: ft__relu_slopes(o, y, dy, dy, count, false); break;
-    default: ft__relu6_slopes(o, y, dy, dy, count, false); break;
+    case FT__OP_relu: ft__clamp_back[call->context->simd](y, dy, count, false, 0); break;
+    default: ft__clamp_back[call->context->simd](y, dy, count, true, 6); break;
     }
 }
 
