@@ -2,6 +2,7 @@
 
     peers.py PEER WORK SECONDS THREADS     PEER: torch, onnxruntime, openvino, numpy (its OpenBLAS)
     peers.py export WORK DIRECTORY         weights, input and logits, which bench.c compares with
+    peers.py operators WORK SECONDS THREADS   PyTorch's layers: milliseconds forward and backward
 """
 import json
 import os
@@ -108,7 +109,7 @@ def export(work, directory):
     logits.numpy().tofile(f"{directory}/logits.bin")
 
 
-def torch_step(work):
+def torch_step(work, with_network=False):
     import torch
     torch.set_num_threads(THREADS)
     net, x = build(work)
@@ -133,7 +134,38 @@ def torch_step(work):
         adam.zero_grad()
         torch.nn.functional.cross_entropy(net(x), y).backward()
         adam.step()
-    return train, x.shape[0]
+    return (train, x.shape[0], net) if with_network else (train, x.shape[0])
+
+
+def operators(work):
+    """What each layer takes in a training step. A first layer's backward cannot be told: hooks see
+    only layers whose input has a gradient."""
+    step, _, net = torch_step(work, with_network=True)
+    took, since = {}, {}
+
+    def begin(name):
+        since[name] = time.perf_counter()
+
+    def end(name, backward):
+        took[name][backward] += time.perf_counter() - since[name]
+
+    for name, layer in net.named_modules():
+        if any(layer.children()) or not name:
+            continue
+        took[name] = [0.0, 0.0]
+        layer.register_forward_pre_hook(lambda *_, n=name: begin(n))
+        layer.register_forward_hook(lambda *_, n=name: end(n, 0))
+        layer.register_full_backward_pre_hook(lambda *_, n=name: begin(n))
+        layer.register_full_backward_hook(
+            lambda _, inputs, __, n=name: end(n, 1) if inputs[0] is not None else None)
+    step()
+    for times in took.values():
+        times[:] = [0.0, 0.0]
+    count, start = 0, time.time()
+    while time.time() - start < float(sys.argv[3]):
+        step()
+        count += 1
+    print(json.dumps({name: [1e3 * t / count for t in times] for name, times in took.items()}))
 
 
 def onnx_file(work):
@@ -181,6 +213,9 @@ def gemm_step(work, peer):
 def main():
     if PEER == "export":
         export(WORK, sys.argv[3])
+        return
+    if PEER == "operators":
+        operators(WORK)
         return
     if WORK.startswith("gemm_"):
         step, each = gemm_step(WORK, PEER)

@@ -1,6 +1,7 @@
 """Runs bench.c's work and that of the other libraries in turn, and writes bench/RESULTS.md.
 
     run.py [--rounds 5] [--seconds 3] [--threads 2] [WORK ...]
+    run.py --operators [--seconds 3] [--threads 2] [WORK ...]   only prints layer beside layer
 
 A line is the median of the rounds' ratios, ours to theirs, with the least and the largest. Before it
 is timed, the network's outputs are compared on the same weights and the same input. What is not
@@ -62,6 +63,33 @@ def compare(work, peer, options):
     return ratios, ours, theirs
 
 
+def operators(work, options):
+    """Our layers beside PyTorch's in a training step: milliseconds, and the share of our step. Ours
+    hold the activation behind them, PyTorch's do not."""
+    ours = subprocess.run([OURS, work, str(options.seconds), "--threads", str(options.threads),
+                           "--operators"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                          text=True).stderr
+    found = {}
+    for line in ours.splitlines():
+        words = line.split()
+        if words[1:3] == ["ms", "forward"]:
+            found[words[-1]] = (float(words[0]), float(words[3]), words[-2])
+    theirs = run([sys.executable, f"{HERE}/peers.py", "operators", work, str(options.seconds),
+                  str(options.threads)]) or {}
+    total = sum(a + b for a, b, _ in found.values())
+    print(f"\n{work}: {total:.1f} ms in our operators\n")
+    print("| layer | operator | share | forward ours | theirs | backward ours | theirs | slower |")
+    print("|" + " --- |" * 8)
+    for name, (forward, backward, operator) in found.items():
+        a, b = theirs.get(name, (0, 0))
+        share = (forward + backward) / total
+        ours_both = forward + (backward if b else 0)  # a first layer's backward is not known
+        slower = "yes" if a and share > 0.01 and ours_both > 1.05 * (a + b) else ""
+        cell = [f"{v:.3f}" if v else "" for v in (a, b)]
+        print(f"| {name} | {operator} | {100 * share:.1f} % | {forward:.3f} | {cell[0]} |"
+              f" {backward:.3f} | {cell[1]} | {slower} |")
+
+
 def processor():
     with open("/proc/cpuinfo") as file:
         text = file.read()
@@ -87,8 +115,13 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--operators", action="store_true")
     parser.add_argument("work", nargs="*")
     options = parser.parse_args()
+    if options.operators:
+        for work in options.work or ["resnet18_whole", "keras_cnn", "mobilenet_whole"]:
+            operators(work, options)
+        return
     works = options.work or TRAINING + INFERENCE + GEMM
     lines = ["# What was measured", "",
              f"`python3 bench/run.py --rounds {options.rounds} --seconds {options.seconds:g}"
