@@ -191,6 +191,7 @@ int main(int argc, char **argv)
         size_t j;
         if (strcmp(argv[i], "--threads") == 0 && i + 1 < argc) desc.threads = atoi(argv[++i]);
         else if (strcmp(argv[i], "--simd") == 0 && i + 1 < argc) desc.simd = argv[++i];
+        else if (strcmp(argv[i], "--precision") == 0 && i + 1 < argc) desc.precision = argv[++i];
         else if (strcmp(argv[i], "--check") == 0 && i + 1 < argc) check = argv[++i];
         else if (strcmp(argv[i], "--operators") == 0) operators = true;
         else if (strncmp(argv[i], "gemm_", 5) == 0) gemm = argv[i];

@@ -41,7 +41,7 @@ static double seconds_now(void)
 
 typedef struct options {
     const char *verb, *model, *data, *val, *out, *architecture, *freeze, *simd, *device, *rename;
-    const char *type, *cache, *opencl_library;
+    const char *type, *cache, *opencl_library, *precision;
     int epochs, batch_size, threads, per_class, top, checkpoint_steps;
     double learning_rate;
     unsigned long long seed;
@@ -79,6 +79,7 @@ static const char usage_text[] =
     "         --cache FOLDER      keep for the next run what frozen layers make of the pictures,\n"
     "                             and the kernels compiled for a device\n"
     "         --opencl-library FILE   the loader, if it is not where the system looks\n"
+    "         --precision float32|bf16|bf16_emulated (of the products)\n"
     "         --json              end with one JSON object   --quiet\n";
 
 static int usage(const char *problem, const char *what)
@@ -119,6 +120,7 @@ static int parse(int count, char **words, options *o)
         {"--model", 's', &o->model}, {"--data", 's', &o->data}, {"--val", 's', &o->val},
         {"--out", 's', &o->out}, {"--arch", 's', &o->architecture},
         {"--freeze", 's', &o->freeze}, {"--simd", 's', &o->simd}, {"--device", 's', &o->device},
+        {"--precision", 's', &o->precision},
         {"--rename", 's', &o->rename}, {"--type", 's', &o->type},
         {"--cache", 's', &o->cache},
         {"--opencl-library", 's', &o->opencl_library},
@@ -255,6 +257,7 @@ static ft_model *create(const options *o)
     desc.seed = o->seed;
     desc.threads = o->threads;
     desc.simd = o->simd;
+    desc.precision = o->precision;
     desc.device = o->device;
     desc.cache = o->cache;
     if (o->cache) mkdir(o->cache, 0777); /* it may be there */

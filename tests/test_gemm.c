@@ -84,12 +84,13 @@ static void backwards(void *user, void (*body)(void *context, int index), void *
 }
 
 /* NULL when the processor or the build does not have the level. threads < 0: `backwards`. */
-static ft_model *model_at(int level, int threads)
+static ft_model *model_in(const char *precision, int level, int threads)
 {
     ft_desc desc;
     ft_model *m;
     memset(&desc, 0, sizeof desc);
     desc.simd = ft__tiles[level].name;
+    desc.precision = precision;
     desc.threads = threads < 0 ? -threads : threads;
     if (threads < 0) desc.parallel_for = backwards;
     m = ft_create(desc);
@@ -98,6 +99,8 @@ static ft_model *model_at(int level, int threads)
     ft_destroy(m);
     return NULL;
 }
+
+static ft_model *model_at(int level, int threads) { return model_in(NULL, level, threads); }
 
 enum { FORKS = 5 };
 static const int fork_threads[FORKS] = {1, 2, 3, 7, -4};
@@ -480,13 +483,38 @@ static bool equal(const char *what, guarded got, const double *want, double off)
     return true;
 }
 
+/* bf16 has 8 bits: what a factor is there, by arithmetic instead of by bits. */
+static double rounded(double value)
+{
+    int exponent;
+    double fraction = frexp(value, &exponent);
+    return ldexp(nearbyint(ldexp(fraction, 8)), exponent - 8);
+}
+
+/* A factor as the products of this layer see it. */
+static double seen(const layer *l, float value)
+{
+    ft__conv form;
+    if (l->call.context->precision == FT__FLOAT32) return (double)value;
+    if (l->node.op == FT__OP_conv2d) {
+        form = ft__conv_of_call(&l->call);
+        if (form.groups > 1 || form.kernel[0] * form.kernel[1] > 64) return (double)value;
+    }
+    return rounded((double)value);
+}
+
+static const char *level_of(const ft__context *c)
+{
+    return c->precision ? ft__bf16_rows[c->precision].tile.name : ft__tiles[c->simd].name;
+}
+
 static void check_answers(const layer *l, answers *a, const char *what, int index)
 {
-    const char *level = ft__tiles[l->call.context->simd].name;
+    const char *level = level_of(l->call.context);
     CHECK(equal("y", l->y, a->y, a->off), "%s: %s %d, forward", level, what, index);
     CHECK(equal("dx", l->dx, a->dx, a->off), "%s: %s %d, gradient of x", level, what, index);
     CHECK(equal("dw", l->dw, a->dw, a->off), "%s: %s %d, gradient of weight", level, what, index);
-    CHECK(equal("db", l->db, a->db, 0), "%s: %s %d, gradient of bias", level, what, index);
+    CHECK(equal("db", l->db, a->db, a->off), "%s: %s %d, gradient of bias", level, what, index);
     CHECK(layer_intact(l), "%s: %s %d writes beside a buffer", level, what, index);
     answers_free(a);
 }
@@ -563,7 +591,7 @@ static void conv_pixel(const layer *l, const picture *p, const int at[4], answer
     int stride[2], dilation[2], c, ky, kx;
     size_t out = place_of(&l->call.output.shape, true, (size_t)(
         ((at[0] * p->o + at[1]) * p->out[0] + at[2]) * p->out[1] + at[3]));
-    double dy = (double)l->dy.at[out];
+    double dy = (double)l->dy.at[out], seen_dy = seen(l, l->dy.at[out]);
     for (c = 0; c < 2; ++c) {
         stride[c] = p->stride[c] ? p->stride[c] : p->stride[0] ? p->stride[0] : 1;
         dilation[c] = p->dilation[c] ? p->dilation[c] : p->dilation[0] ? p->dilation[0] : 1;
@@ -581,13 +609,13 @@ static void conv_pixel(const layer *l, const picture *p, const int at[4], answer
                                     + kx);
                 if (y < 0 || y >= p->h || x < 0 || x >= p->w) continue;
                 in = place_of(&l->input[0].shape, true, in);
-                a->y[out] += (double)l->x.at[in] * (double)l->w.at[w];
-                a->dx[in] += (double)l->w.at[w] * dy;
-                a->dw[w] += (double)l->x.at[in] * dy;
+                a->y[out] += seen(l, l->x.at[in]) * seen(l, l->w.at[w]);
+                a->dx[in] += seen(l, l->w.at[w]) * seen_dy;
+                a->dw[w] += seen(l, l->x.at[in]) * seen_dy;
             }
 }
 
-static void test_conv(ft_model *m, int index)
+static void test_conv(ft_model *m, int index, bool whole)
 {
     const picture *p = &pictures[index];
     layer l;
@@ -595,8 +623,8 @@ static void test_conv(ft_model *m, int index)
     ft__conv form;
     int at[4];
     size_t i;
-    conv_start(&l, p, p->n, true);
-    CHECK(layer_prepare(&l, m, true) && l.call.output.shape.size[2] == p->out[0]
+    conv_start(&l, p, p->n, whole);
+    CHECK(layer_prepare(&l, m, whole) && l.call.output.shape.size[2] == p->out[0]
           && l.call.output.shape.size[3] == p->out[1], "conv %d: output %dx%d, not %dx%d: %s",
           index, l.call.output.shape.size[2], l.call.output.shape.size[3], p->out[0], p->out[1],
           ft_error_text(m));
@@ -609,7 +637,8 @@ static void test_conv(ft_model *m, int index)
     l.activation.activation.slope = 0.5f;
     l.call.fused_options = &l.activation;
     form = ft__conv_of_call(&l.call);
-    if (ft__winograd_fits(&form)) a.off = 3e-5;
+    if (ft__winograd_fits(&form) && !ft__bf16_fits(&m->context, &form)) a.off = 3e-5;
+    else if (!whole) a.off = 2e-6;
     for (i = 0; i < l.y.count; ++i) a.y[i] = a.y[i] < 0 ? a.y[i] / 2 : a.y[i];
     layer_run(&l);
     check_answers(&l, &a, "conv", index);
@@ -621,7 +650,7 @@ static void test_conv(ft_model *m, int index)
 static void check_same(layer *l, ft_model *m, const layer *all, int without, const char *what,
                        int index)
 {
-    const char *level = ft__tiles[m->context.simd].name;
+    const char *level = level_of(&m->context);
     int i;
     if (!layer_prepare(l, m, false)) return;
     memcpy(l->dy.at, all->dy.at, l->dy.count * sizeof(float));
@@ -648,7 +677,7 @@ static void check_same(layer *l, ft_model *m, const layer *all, int without, con
 static void check_alone(layer *one, ft_model *m, const layer *all, const float *dx, int sample,
                         const char *what, int index)
 {
-    const char *level = ft__tiles[m->context.simd].name;
+    const char *level = level_of(&m->context);
     size_t in = one->x.count * (size_t)sample, out;
     memcpy(one->x.at, all->x.at + in, one->x.count * sizeof(float));
     memcpy(one->dx.at, dx + in, one->x.count * sizeof(float));
@@ -761,28 +790,29 @@ static void linear_start(layer *l, const int size[3], int rows, bool whole)
     layer_start(l, FT__OP_linear, x, shape_of(2, size[2], size[1], 0, 0), whole);
 }
 
-static void test_linear(ft_model *m, int index)
+static void test_linear(ft_model *m, int index, bool whole)
 {
     size_t rows = (size_t)linears[index][0], in = (size_t)linears[index][1];
     size_t out = (size_t)linears[index][2], r, i, o;
     layer l;
     answers a;
-    linear_start(&l, linears[index], linears[index][0], true);
-    CHECK(layer_prepare(&l, m, true) && l.call.output.shape.rank == l.input[0].shape.rank
+    linear_start(&l, linears[index], linears[index][0], whole);
+    CHECK(layer_prepare(&l, m, whole) && l.call.output.shape.rank == l.input[0].shape.rank
           && l.y.count == rows * out, "linear %d: %s", index, ft_error_text(m));
     a = answers_start(&l);
     for (r = 0; r < rows; ++r)
         for (o = 0; o < out; ++o) {
-            double dy = (double)l.dy.at[r * out + o], *y = &a.y[r * out + o];
+            double dy = seen(&l, l.dy.at[r * out + o]), *y = &a.y[r * out + o];
             *y = (double)l.b.at[o];
-            a.db[o] += dy;
+            a.db[o] += (double)l.dy.at[r * out + o];
             for (i = 0; i < in; ++i) {
-                *y += (double)l.x.at[r * in + i] * (double)l.w.at[o * in + i];
-                a.dx[r * in + i] += (double)l.w.at[o * in + i] * dy;
-                a.dw[o * in + i] += (double)l.x.at[r * in + i] * dy;
+                *y += seen(&l, l.x.at[r * in + i]) * seen(&l, l.w.at[o * in + i]);
+                a.dx[r * in + i] += seen(&l, l.w.at[o * in + i]) * dy;
+                a.dw[o * in + i] += seen(&l, l.x.at[r * in + i]) * dy;
             }
             *y = *y < 0 ? *y / 2 : *y;
         }
+    if (!whole) a.off = 2e-6;
     l.call.fused = FT__OP_leaky_relu;
     l.activation.activation.slope = 0.5f;
     l.call.fused_options = &l.activation;
@@ -849,6 +879,110 @@ static void test_linear_refusals(void)
     ft_destroy(m);
 }
 
+/* ---- bf16 ---- */
+
+/* Against the definition with rounded factors, and, where there is the instruction, in the bits. */
+static void test_bf16(void)
+{
+    static const char *const names[] = {"bf16_emulated", "bf16"};
+    ft_model *forks[FORKS], *plain = model_in(names[0], 0, 3);
+    layer one, other;
+    int i, f, best = FT__SIMD_COUNT - 1;
+    while (!ft__simd_available(best)) best -= 1;
+    for (i = 0; i < PICTURES; ++i) test_conv(plain, i, i % 2 == 0);
+    for (i = 0; i < LINEARS; ++i) test_linear(plain, i, i % 2 == 0);
+    for (f = 0; f < FORKS; ++f) forks[f] = model_in(names[1], best, fork_threads[f]);
+    if (!forks[0]) SKIP("a processor with AVX512_BF16");
+    for (i = 0; forks[0] && i < PICTURES; ++i) {
+        test_conv(forks[1], i, true);
+        test_conv(forks[1], i, false);
+        test_conv_bits(forks, i);
+        random_state = 79;
+        conv_start(&one, &pictures[i], 1, false);
+        if (pictures[i].groups > 1 || !layer_prepare(&one, plain, false)) continue;
+        layer_run(&one);
+        random_state = 79;
+        conv_start(&other, &pictures[i], 1, false);
+        check_same(&other, forks[0], &one, 0, "conv beside the emulated one", i);
+        layer_free(&one);
+    }
+    for (i = 0; forks[0] && i < LINEARS; ++i) {
+        test_linear(forks[1], i, true);
+        test_linear(forks[1], i, false);
+        test_linear_bits(forks, i);
+    }
+    for (f = 0; forks[0] && f < FORKS; ++f) ft_destroy(forks[f]);
+    ft_destroy(plain);
+}
+
+/* Rounding by bits against rounding by arithmetic: halves, what overflows, zeros, NaN. */
+static void test_bf16_rounding(void)
+{
+    enum { COUNT = 4099 };
+    static float from[COUNT], by_pairs[COUNT], other[COUNT];
+    static uint16_t to[COUNT], again[COUNT];
+    ft_model *m = model_in("bf16", FT__SIMD_AVX512, 1);
+    int i, kind = FT__BF16;
+    for (i = 0; i < COUNT; ++i)
+        from[i] = ft__from_bits((uint32_t)random_bits() << 16 ^ (uint32_t)random_bits() * 40503u
+                                ^ (i % 3 == 0 ? 0x8000u : 0));
+    for (i = 0; i < COUNT; i += 5) from[i] = ft__from_bits(ft__bits(from[i]) & 0xffff8000u);
+    for (i = 0; i < 64; ++i) from[i] = ft__from_bits((uint32_t)i << 18 | 1u); /* denormal */
+    from[64] = -0.0f;
+    from[65] = FLT_MAX;
+    from[66] = ft__from_bits(0x7f800000u);
+    from[67] = ft__from_bits(0x7f800001u);
+    ft__bf16_rows[FT__BF16_EMULATED].round(from, COUNT, (float *)(void *)to);
+    for (i = 0; i < COUNT; ++i) {
+        float got = ft__from_bits((uint32_t)to[i] << 16);
+        double want = fabs((double)from[i]) < (double)FLT_MIN ? 0 : rounded((double)from[i]);
+        if (from[i] != from[i]) CHECK(got != got, "%d: NaN becomes %g", i, (double)got);
+        else if (want > (double)FLT_MAX) CHECK(got > FLT_MAX, "%d: %g", i, (double)got);
+        else if (want < -(double)FLT_MAX) CHECK(got < -FLT_MAX, "%d: %g", i, (double)got);
+        else
+            CHECK((double)got == want, "%a becomes %a, not %a", (double)from[i], (double)got,
+                  want);
+    }
+    if (!m) SKIP("a processor with AVX512_BF16");
+    else {
+        ft_destroy(m);
+        for (i = 0; i < 70; ++i) {
+            size_t count = i < 69 ? (size_t)i : COUNT;
+            memset(again, 1, sizeof again);
+            ft__bf16_rows[kind].round(from, count, (float *)(void *)again);
+            CHECK(memcmp(again, to, 2 * count) == 0 && (count == COUNT || again[count] == 0x101),
+                  "round %d numbers", (int)count);
+            ft__bf16_rows[FT__BF16_EMULATED].pair(from, from + 9, count > 69 ? 4000 : count,
+                                                  by_pairs);
+            ft__bf16_rows[kind].pair(from, from + 9, count > 69 ? 4000 : count, other);
+            CHECK(memcmp(by_pairs, other, count > 69 ? 16000 : 4 * count) == 0, "pairs of %d",
+                  (int)count);
+        }
+    }
+}
+
+static void test_precisions(void)
+{
+    ft_model *m = model_in("bf17", 0, 1);
+    ft_desc desc;
+    CHECK(!m, "a precision that there is not");
+    memset(&desc, 0, sizeof desc);
+    desc.precision = "bf17";
+    m = ft_create(desc);
+    CHECK(ft_error(m) == FT_INVALID && strstr(ft_error_text(m), "bf17"), "%s", ft_error_text(m));
+    ft_destroy(m);
+    desc.precision = "bf16";
+    desc.simd = "none"; /* without the instruction */
+    m = ft_create(desc);
+    CHECK(ft_error(m) == FT_UNSUPPORTED && strstr(ft_error_text(m), "bf16_emulated"), "%s",
+          ft_error_text(m));
+    ft_destroy(m);
+    desc.precision = "float32";
+    m = ft_create(desc);
+    CHECK(ft_error(m) == FT_OK && m->context.precision == FT__FLOAT32, "%s", ft_error_text(m));
+    ft_destroy(m);
+}
+
 int main(void)
 {
     int level, i;
@@ -865,12 +999,15 @@ int main(void)
         test_partition(level, 523, 67, 17);
         test_nan(level);
         for (i = 0; i < FORKS; ++i) forks[i] = model_at(level, fork_threads[i]);
-        for (i = 0; i < PICTURES; ++i) test_conv(forks[1], i);
+        for (i = 0; i < PICTURES; ++i) test_conv(forks[1], i, true);
         for (i = 0; i < PICTURES; ++i) test_conv_bits(forks, i);
-        for (i = 0; i < LINEARS; ++i) test_linear(forks[1], i);
+        for (i = 0; i < LINEARS; ++i) test_linear(forks[1], i, true);
         for (i = 0; i < LINEARS; ++i) test_linear_bits(forks, i);
         for (i = 0; i < FORKS; ++i) ft_destroy(forks[i]);
     }
+    test_bf16_rounding();
+    test_bf16();
+    test_precisions();
     test_choice();
     test_refusals();
     test_linear_refusals();
