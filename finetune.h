@@ -173,6 +173,14 @@
                               2.34), and starts where there is no OpenCL
      FINETUNE_API              before each public function; default: extern
 
+   PRECISION
+     Everything is float32, and by default so are the products. ft_desc.precision "bf16" rounds both
+     factors in convolutions (not grouped ones) and linear layers, forward and backward, to bf16 and
+     sums in float32: faster with AVX512_BF16, and an error, FT_UNSUPPORTED, without it;
+     "bf16_emulated" gives the same bits anywhere, slowly. Files hold float32 either way; a
+     checkpoint is continued with the precision that it was begun with. What a GPU computes is
+     float32 whatever is asked for here.
+
    LIMITS
      Pictures and vectors, float32. Sequences and ONNX are not there yet. OpenCL was run on PoCL
      only; GPUs are written for and checked when they run, and none has been measured.
@@ -6273,8 +6281,9 @@ static void ft__winograd_weight_gradient(const ft__call *call, const ft__conv *g
    float (section 6.2.1); what is stored and what comes out stay float32. Pairs are neighbouring
    channels of a pixel in y and dx, neighbouring pixels in dW. All else is section 8.2's: a pair
    takes the place of a number. It is used for every convolution but grouped and depthwise ones and
-   kernels of more than 64 places, instead of Winograd's form too, whose transforms cost more than
-   its fewer multiplications save here (ResNet-18, batch 16, see bench/RESULTS.md).
+   kernels of more than 64 places, and also where float32 takes Winograd's form: with two
+   multiply-adds a lane that takes as long (F(2x2) in bf16 as well), and F(4x4) on bf16 factors is
+   off by 1 to 2 % of a typical output, 0.2 % without.
 
    Of a picture with few channels, a row of the kernel is one stretch, over lines that are padded
    while they are rounded.
@@ -6478,31 +6487,46 @@ static void ft__bf16_input(ft__bf16_run *r)
 
 /* ---- Forward ---- */
 
-/* Weights of a panel of outputs, as [place of the kernel][pair of channels][output]. */
+/* Sixteen channels of a panel of outputs, as [place of the kernel][pair of channels][output]. */
+static void ft__bf16_pack_some(const ft__bf16_run *r, size_t j, size_t c, size_t width,
+                               float *panel)
+{
+    size_t channels = (size_t)r->g.channels, end = ft__least_of(c + 16, channels), at, l, place;
+    size_t places = (size_t)r->g.kernel[0] * (size_t)r->g.kernel[1], step = r->form.pixel * width;
+    float pair[FT__BF16_PLACES];
+    for (l = 0; l < width && j + l < (size_t)r->g.outputs; ++l) {
+        const float *from = r->run.call->input[1].value + (j + l) * channels * places;
+        if (places == 1) r->kind->round(from + c, end - c, pair);
+        for (at = c; at < end; at += 2) {
+            float *to = panel + at / 2 * width + l;
+            if (places == 1) {
+                if (at + 1 == end) ft__bf16_put_pair(ft__bits(pair[(at - c) / 2]) & 0xffff, 0, to);
+                else memcpy(to, pair + (at - c) / 2, sizeof *to);
+                continue;
+            }
+            r->kind->pair(from + at * places, at + 1 < end ? from + (at + 1) * places : NULL,
+                          places, pair);
+            for (place = 0; place < places; ++place)
+                memcpy(to + place * step, pair + place, sizeof *pair);
+        }
+    }
+}
+
 static void ft__bf16_pack_panel(void *context, int index)
 {
     const ft__bf16_run *r = (const ft__bf16_run *)context;
-    size_t j = (size_t)index * 32, outputs = (size_t)r->g.outputs, c, l, place;
+    size_t j = (size_t)index * 32, outputs = (size_t)r->g.outputs, c;
     size_t width = ft__panel_width(r->run.tile, outputs, j);
-    size_t channels = (size_t)r->g.channels;
-    size_t places = (size_t)r->g.kernel[0] * (size_t)r->g.kernel[1];
-    const float *weight = r->run.call->input[1].value;
-    float *panel = r->to + j * places * r->form.pixel, pair[FT__BF16_PLACES];
-    for (c = 0; c < channels; c += 2)
-        for (l = 0; l < width; ++l) {
-            float *to = panel + c / 2 * width + l;
-            const float *from = weight + ((j + l) * channels + c) * places;
-            if (j + l < outputs)
-                r->kind->pair(from, c + 1 < channels ? from + places : NULL, places, pair);
-            else memset(pair, 0, sizeof pair);
-            for (place = 0; place < places; ++place)
-                memcpy(to + place * r->form.pixel * width, pair + place, sizeof *pair);
-        }
+    size_t depth = r->form.taps * r->form.stretch;
+    float *panel = r->to + j * depth;
+    if (outputs - j < width) memset(panel, 0, depth * width * sizeof *panel);
+    for (c = 0; c < (size_t)r->g.channels; c += 16) ft__bf16_pack_some(r, j, c, width, panel);
 }
 
 static void ft__bf16_forward(const ft__call *call, const ft__conv *g)
 {
     ft__bf16_run r = ft__bf16_start(call, g);
+    size_t next = 0;
     ft__bf16_input(&r);
     r.to = call->prepared ? call->prepared : r.run.shared;
     if (!call->prepared || call->prepare)
@@ -6512,6 +6536,7 @@ static void ft__bf16_forward(const ft__call *call, const ft__conv *g)
     r.run.g.pairs = true;
     r.run.g.channels = (int)r.form.stretch;
     r.run.g.k = r.form.taps * r.form.stretch;
+    r.run.next = &next;
     ft__parallel(call->context, call->context->threads, ft__conv_forward_slot, &r);
 }
 
@@ -6525,25 +6550,24 @@ static void ft__bf16_pack_back_panel(void *context, int index)
     size_t channels = (size_t)r->g.channels, taps = (size_t)r->run.walk.taps, tap;
     size_t width = ft__panel_width(r->run.tile, channels, j);
     size_t places = (size_t)r->g.kernel[0] * (size_t)r->g.kernel[1];
-    const float *weight = r->run.call->input[1].value;
-    float *panel = r->to + j * taps * half, pair[FT__BF16_PLACES];
-    for (o = 0; o < outputs; o += 2)
-        for (l = 0; l < width; ++l) {
-            float *to = panel + o / 2 * width + l;
-            const float *from = weight + (o * channels + j + l) * places;
-            if (j + l < channels)
-                r->kind->pair(from, o + 1 < outputs ? from + channels * places : NULL, places,
-                              pair);
-            else memset(pair, 0, sizeof pair);
-            for (tap = 0; tap < taps; ++tap)
-                memcpy(to + tap * half * width, pair + r->run.tap_at[tap], sizeof *pair);
-        }
+    size_t valid = ft__least_of(width, channels - j);
+    const float *from = r->run.call->input[1].value + j * places;
+    float *to = r->to + j * taps * half, pair[32 * FT__BF16_PLACES];
+    if (valid < width) memset(to, 0, taps * half * width * sizeof *to);
+    for (o = 0; o < outputs; o += 2, to += width, from += 2 * channels * places) {
+        r->kind->pair(from, o + 1 < outputs ? from + channels * places : NULL, valid * places,
+                      pair);
+        for (tap = 0; tap < taps; ++tap)
+            for (l = 0; l < valid; ++l)
+                memcpy(to + tap * half * width + l,
+                       pair + l * places + (size_t)r->run.tap_at[tap], sizeof *pair);
+    }
 }
 
 static void ft__bf16_input_gradient(const ft__call *call, const ft__conv *g)
 {
     ft__bf16_run r = ft__bf16_start(call, g);
-    size_t outputs = (size_t)g->outputs;
+    size_t outputs = (size_t)g->outputs, next;
     int phase, phases = g->stride[0] * g->stride[1];
     r.to = r.run.shared;
     ft__bf16_round_rows(&r, call->output.gradient, g->batch * g->p, outputs);
@@ -6558,6 +6582,8 @@ static void ft__bf16_input_gradient(const ft__call *call, const ft__conv *g)
         r.run.parts = ft__conv_parts(&r.run, g->batch * (size_t)r.run.walk.rows
                                      * (size_t)r.run.walk.columns, (size_t)g->channels);
         ft__parallel(call->context, (g->channels + 31) / 32, ft__bf16_pack_back_panel, &r);
+        next = 0;
+        r.run.next = &next;
         ft__parallel(call->context, call->context->threads, ft__conv_input_slot, &r);
     }
 }
@@ -6580,6 +6606,28 @@ static void ft__bf16_pack_pixels(const ft__bf16_run *r, const float *dy, size_t 
     }
 }
 
+/* The stretches of one tap at `count` pixels, line after line of the output. */
+static void ft__bf16_lines(const ft__bf16_run *r, size_t tap, size_t first, size_t count,
+                           const float **lines)
+{
+    const ft__walk *w = &r->run.walk;
+    size_t plane = (size_t)w->rows * (size_t)w->columns;
+    int column = (int)(first % plane % (size_t)w->columns);
+    while (count > 0) {
+        int row = (int)(first % plane / (size_t)w->columns);
+        int y = row * w->step[0] + w->offset[2 * tap], x = w->offset[2 * tap + 1], i;
+        int end = (size_t)(w->columns - column) < count ? w->columns : column + (int)count;
+        const float *line = w->from + ((ptrdiff_t)(first / plane) * w->height + y)
+            * (ptrdiff_t)w->width * (ptrdiff_t)w->pixel;
+        for (i = column, x += i * w->step[1]; i < end; ++i, x += w->step[1])
+            *lines++ = y < 0 || y >= w->height || x < 0 || x >= w->width ? w->zeros
+                : line + (ptrdiff_t)x * (ptrdiff_t)w->pixel;
+        first += (size_t)(end - column);
+        count -= (size_t)(end - column);
+        column = 0;
+    }
+}
+
 /* Sums over the pixels [first, end) for the units that `unit`, `unit` + `step`, ... number. */
 static void ft__bf16_weight_sum(const ft__bf16_run *r, float *scratch, size_t first, size_t end,
                                 size_t unit, size_t step, float *sum)
@@ -6588,18 +6636,16 @@ static void ft__bf16_weight_sum(const ft__bf16_run *r, float *scratch, size_t fi
     size_t rows = 2 * r->form.stretch, units = (rows + 31) / 32, pairs = (chunk + 1) / 2;
     float *packed = scratch, *dy = packed + 32 * pairs;
     const float **lines = (const float **)(void *)(dy + ft__bf16_packed(outputs, pairs));
-    ft__walk w = r->run.walk;
-    w.taps = 1;
     for (; first < end; first += chunk) {
-        size_t count = ft__least_of(chunk, end - first);
+        size_t count = ft__least_of(chunk, end - first), last = r->form.taps;
         ft__bf16_pack_pixels(r, r->run.call->output.gradient + first * outputs, count, dy);
         for (i = unit; i < r->form.taps * units; i += step) {
             size_t row = i % units * 32, some = ft__least_of(32, rows - row);
-            w.offset = r->run.walk.offset + 2 * (i / units);
-            ft__walk_rows(&w, first, count, 1, lines);
+            if (i / units != last) ft__bf16_lines(r, i / units, first, count, lines);
+            last = i / units;
             r->kind->pack_lines(lines, count, row, some, packed);
             ft__conv_weight_unit(&r->run, (count + 1) / 2, some, packed, dy,
-                                 sum + (i / units * rows + row) * outputs, first == begin);
+                                 sum + (last * rows + row) * outputs, first == begin);
         }
     }
 }

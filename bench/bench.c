@@ -23,17 +23,19 @@ typedef struct work {
     int batch;
     bool training;
     const char *freeze, *unfreeze; /* globs, in this order; NULL: none */
+    const char *precision;
 } work;
 
 static const work works[] = {
-    {"resnet18_whole", "resnet18", 16, true, NULL, NULL},
-    {"resnet18_layer4", "resnet18", 16, true, "*", "layer4.*"},
-    {"resnet18_inference_16", "resnet18", 16, false, NULL, NULL},
-    {"resnet18_inference_1", "resnet18", 1, false, NULL, NULL},
-    {"keras_cnn", "keras_cnn", 32, true, NULL, NULL},
-    {"mobilenet_whole", "mobilenet_v1", 16, true, NULL, NULL},
-    {"mobilenet_inference_1", "mobilenet_v1", 1, false, NULL, NULL},
-    {"mlp", NULL, 32, true, NULL, NULL}};
+    {"resnet18_whole", "resnet18", 16, true, NULL, NULL, NULL},
+    {"resnet18_bf16", "resnet18", 16, true, NULL, NULL, "bf16"},
+    {"resnet18_layer4", "resnet18", 16, true, "*", "layer4.*", NULL},
+    {"resnet18_inference_16", "resnet18", 16, false, NULL, NULL, NULL},
+    {"resnet18_inference_1", "resnet18", 1, false, NULL, NULL, NULL},
+    {"keras_cnn", "keras_cnn", 32, true, NULL, NULL, NULL},
+    {"mobilenet_whole", "mobilenet_v1", 16, true, NULL, NULL, NULL},
+    {"mobilenet_inference_1", "mobilenet_v1", 1, false, NULL, NULL, NULL},
+    {"mlp", NULL, 32, true, NULL, NULL, NULL}};
 
 static void build(ft_model *m, const work *w)
 {
@@ -204,6 +206,7 @@ int main(int argc, char **argv)
                         " [--check DIRECTORY]\n");
         return 2;
     }
+    if (w && !desc.precision) desc.precision = w->precision;
     if (operators) desc.clock = now;
     m = ft_create(desc);
     if (gemm) {

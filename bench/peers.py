@@ -132,7 +132,9 @@ def torch_step(work, with_network=False):
 
     def train():
         adam.zero_grad()
-        torch.nn.functional.cross_entropy(net(x), y).backward()
+        with torch.autocast("cpu", torch.bfloat16, enabled=work.endswith("_bf16")):
+            loss = torch.nn.functional.cross_entropy(net(x), y)
+        loss.backward()
         adam.step()
     return (train, x.shape[0], net) if with_network else (train, x.shape[0])
 
