@@ -60,6 +60,7 @@
      [SECTION] 9.3 OpenCL: kernels
      [SECTION] 9.4 OpenCL: operators
      [SECTION] 9.5 OpenCL: more operators
+     [SECTION] 9.5.1 OpenCL: operators on sequences
      [SECTION] 9.6 OpenCL: where an operator runs
      [SECTION] 10 Graph: nodes and plan
      [SECTION] 10.1 Graph: running
@@ -4424,12 +4425,12 @@ enum {
     X(conv2d, 2, 3, FT__LAYER, ft__conv2d_shape, ft__conv2d_forward, ft__conv2d_backward,         \
       ft__conv2d_costs, ft__conv2d_fields, conv2d)                                                \
     X(conv1d, 2, 3, FT__LAYER, ft__conv1d_shape, ft__conv1d_forward, ft__conv1d_backward,         \
-      ft__conv1d_costs, ft__conv2d_fields, none)                                                  \
+      ft__conv1d_costs, ft__conv2d_fields, conv1d)                                                \
     X(batch_norm, 5, 5, FT__LAYER | FT__IN_PLACE | FT__MASKS, ft__batch_norm_shape,               \
       ft__batch_norm_forward, ft__batch_norm_backward, ft__batch_norm_costs,                      \
       ft__batch_norm_fields, batch_norm)                                                          \
     X(layer_norm, 3, 3, FT__READS_X | FT__WRITES, ft__layer_norm_shape, ft__layer_norm_forward,   \
-      ft__layer_norm_backward, ft__layer_norm_costs, ft__layer_norm_fields, none)                 \
+      ft__layer_norm_backward, ft__layer_norm_costs, ft__layer_norm_fields, layer_norm)           \
     X(max_pool2d, 1, 1, 0, ft__pool2d_shape, ft__max_pool2d_forward, ft__max_pool2d_backward,     \
       ft__max_pool2d_costs, ft__pool2d_fields, max_pool)                                          \
     X(avg_pool2d, 1, 1, 0, ft__pool2d_shape, ft__avg_pool2d_forward, ft__avg_pool2d_backward,     \
@@ -4453,11 +4454,11 @@ enum {
     X(slice, 1, 1, 0, ft__slice_shape, ft__slice_forward, ft__slice_backward, NULL,               \
       ft__slice_fields, slice)                                                                    \
     X(permute, 1, 1, FT__WRITES, ft__permute_shape, ft__permute_forward, ft__permute_backward,    \
-      NULL, ft__permute_fields, none)                                                             \
+      NULL, ft__permute_fields, permute)                                                          \
     X(gather, 2, 2, 0, ft__gather_shape, ft__gather_along_forward, ft__gather_along_backward,     \
-      NULL, ft__gather_fields, none)                                                              \
+      NULL, ft__gather_fields, gather_along)                                                      \
     X(matmul, 2, 2, FT__READS_X | FT__WRITES, ft__matmul_shape, ft__matmul_forward,               \
-      ft__matmul_backward, ft__matmul_costs, ft__matmul_fields, none)                             \
+      ft__matmul_backward, ft__matmul_costs, ft__matmul_fields, matmul)                           \
     X(dropout, 1, 1, 0, ft__same_shape, ft__dropout_forward, ft__dropout_backward, NULL,          \
       ft__dropout_fields, dropout)                                                                \
     X(embedding, 2, 2, FT__READS_X, ft__embedding_shape, ft__embedding_forward,                   \
@@ -11721,6 +11722,301 @@ static void ft__device_squares(ft__context *c, const float *x, size_t count, flo
     ft__pass_int(&l, at);
     ft__go(&l, parts);
 }
+#endif /* FINETUNE_OPENCL */
+
+/* =============================================================================================
+   [SECTION] 9.5.1 OpenCL: operators on sequences
+   Each from section 8's formulas, over the same layout in memory.
+   ============================================================================================= */
+#ifdef FINETUNE_OPENCL
+/* ---- permute, gather, layer_norm, matmul, conv1d ---- */
+
+/* `to` gets what `from` has at the places of a grid; back, the other way round. */
+static void ft__cl_permute(ft__context *c, const ft__grid *grid, const float *from, float *to,
+                           size_t count, bool backward, bool add)
+{
+    ft__launch l = ft__start(c, "permute");
+    ft__pass_memory(&l, from, count, FT__READ);
+    ft__pass_memory(&l, to, count, add ? FT__READ | FT__WRITE : FT__WRITE);
+    ft__pass_int(&l, count);
+    ft__pass(&l, grid, sizeof *grid);
+    ft__pass_int(&l, backward);
+    ft__pass_int(&l, add);
+    ft__go(&l, count);
+}
+
+static ft__grid ft__permute_grid(const ft__call *call)
+{
+    const ft__tensor *x = &call->input[0], *y = &call->output;
+    size_t steps[FINETUNE_MAX_RANK];
+    ft__grid grid;
+    int d;
+    ft__memory_steps(x, steps);
+    for (d = 0; d < 6; ++d) grid.size[d] = 1, grid.step[d] = 0;
+    for (d = 0; d < y->shape.rank; ++d) {
+        int at = ft__memory_axis(y, d);
+        grid.size[at] = y->shape.size[d];
+        grid.step[at] = (cl_int)steps[call->node->options.permute.axes[d]];
+    }
+    return grid;
+}
+
+static void ft__cl_permute_forward(const ft__call *call)
+{
+    ft__grid grid = ft__permute_grid(call);
+    ft__cl_permute(call->context, &grid, call->input[0].value, call->output.value,
+                   ft__count(&call->output), false, false);
+}
+
+static void ft__cl_permute_backward(const ft__call *call)
+{
+    ft__grid grid = ft__permute_grid(call);
+    if (call->input[0].gradient)
+        ft__cl_permute(call->context, &grid, call->output.gradient, call->input[0].gradient,
+                       ft__count(&call->output), true, !call->input[0].fresh);
+}
+
+typedef struct ft__kernel_gathering {
+    cl_int size[6], x[6], y[6], index[6], axis, limit, many;
+} ft__kernel_gathering;
+
+static ft__kernel_gathering ft__gathering_of(const ft__call *call, bool backward)
+{
+    const ft__tensor *x = &call->input[0], *y = &call->output, *index = &call->input[1];
+    size_t of_x[FINETUNE_MAX_RANK], of_y[FINETUNE_MAX_RANK], of_index[FINETUNE_MAX_RANK];
+    ft__kernel_gathering g;
+    int d;
+    memset(&g, 0, sizeof g);
+    ft__memory_steps(x, of_x);
+    ft__memory_steps(y, of_y);
+    ft__memory_steps(index, of_index);
+    for (d = 0; d < 6; ++d) g.size[d] = 1;
+    for (d = 0; d < x->shape.rank; ++d) {
+        g.size[d] = backward ? x->shape.size[d] : y->shape.size[d];
+        g.x[d] = (cl_int)of_x[d];
+        g.y[d] = (cl_int)of_y[d];
+        if (d < index->shape.rank) g.index[d] = (cl_int)of_index[d];
+    }
+    g.axis = call->node->options.concat.axis;
+    g.limit = x->shape.size[g.axis];
+    g.many = index->shape.size[g.axis];
+    return g;
+}
+
+static void ft__cl_gather_along_forward(const ft__call *call)
+{
+    ft__kernel_gathering g = ft__gathering_of(call, false);
+    size_t count = ft__count(&call->output);
+    ft__launch l = ft__start(call->context, "gather_along_forward");
+    ft__pass_value(&l, &call->input[0]);
+    ft__pass_value(&l, &call->input[1]);
+    ft__pass_memory(&l, call->output.value, count, FT__WRITE);
+    ft__pass_int(&l, count);
+    ft__pass(&l, &g, sizeof g);
+    ft__go(&l, count);
+}
+
+static void ft__cl_gather_along_backward(const ft__call *call)
+{
+    ft__kernel_gathering g = ft__gathering_of(call, true);
+    size_t count = ft__count(&call->input[0]);
+    ft__launch l;
+    if (!call->input[0].gradient) return;
+    l = ft__start(call->context, "gather_along_backward");
+    ft__pass_value(&l, &call->input[1]);
+    ft__pass_memory(&l, call->output.gradient, ft__count(&call->output), FT__READ);
+    ft__pass_gradient(&l, &call->input[0]);
+    ft__pass_int(&l, count);
+    ft__pass(&l, &g, sizeof g);
+    ft__pass_int(&l, call->input[0].fresh);
+    ft__go(&l, count);
+}
+
+static void ft__pass_rows(ft__launch *l, const ft__axis *a)
+{
+    ft__pass_int(l, a->outer * a->inner);
+    ft__pass_int(l, a->size);
+    ft__pass_int(l, a->inner);
+}
+
+static void ft__cl_layer_norm_forward(const ft__call *call)
+{
+    ft__axis a = ft__layer_norm_rows(call);
+    float eps = call->node->options.layer_norm.eps;
+    size_t rows = a.outer * a.inner;
+    ft__launch l = ft__start(call->context, "layer_norm_forward");
+    ft__pass_value(&l, &call->input[0]);
+    ft__pass_value(&l, &call->input[1]);
+    ft__pass_value(&l, &call->input[2]);
+    ft__pass_memory(&l, call->output.value, rows * a.size, FT__WRITE);
+    ft__pass_memory(&l, (float *)call->saved, 2 * rows, FT__WRITE);
+    ft__pass_rows(&l, &a);
+    ft__pass_float(&l, eps > 0 ? eps : 1e-5f);
+    ft__go(&l, rows);
+}
+
+static void ft__cl_layer_norm_backward(const ft__call *call)
+{
+    ft__axis a = ft__layer_norm_rows(call);
+    size_t rows = a.outer * a.inner;
+    float *dweight = ft__started(call, 1), *dbias = ft__started(call, 2);
+    ft__launch l;
+    if (call->input[0].gradient) {
+        l = ft__start(call->context, "layer_norm_input");
+        ft__pass_value(&l, &call->input[0]);
+        ft__pass_value(&l, &call->input[1]);
+        ft__pass_memory(&l, (float *)call->saved, 2 * rows, FT__READ);
+        ft__pass_memory(&l, call->output.gradient, rows * a.size, FT__READ);
+        ft__pass_gradient(&l, &call->input[0]);
+        ft__pass_rows(&l, &a);
+        ft__pass_int(&l, call->input[0].fresh);
+        ft__go(&l, rows);
+    }
+    if (!dweight && !dbias) return;
+    l = ft__start(call->context, "layer_norm_weight");
+    ft__pass_value(&l, &call->input[0]);
+    ft__pass_memory(&l, (float *)call->saved, 2 * rows, FT__READ);
+    ft__pass_memory(&l, call->output.gradient, rows * a.size, FT__READ);
+    ft__pass_memory(&l, dweight, a.size, FT__READ | FT__WRITE);
+    ft__pass_memory(&l, dbias, a.size, FT__READ | FT__WRITE);
+    ft__pass_rows(&l, &a);
+    ft__pass_int(&l, (dweight ? 1u : 0u) + (dbias ? 2u : 0u));
+    ft__go(&l, a.size);
+}
+
+typedef struct ft__kernel_matrix { cl_int outer, inner, row, column; } ft__kernel_matrix;
+typedef struct ft__kernel_product {
+    cl_int m, n, k, inner;
+    ft__kernel_matrix a, b, out;
+} ft__kernel_product;
+
+/* How a tensor's matrices lie; `transposed`: taken the other way round. Dimensions between the
+   first and the last two are one, `inner`: with the channels last there is just one of them. */
+static ft__kernel_matrix ft__kernel_matrix_of(const ft__tensor *t, bool transposed)
+{
+    size_t steps[FINETUNE_MAX_RANK];
+    int last = t->shape.rank - 1;
+    ft__kernel_matrix x;
+    ft__memory_steps(t, steps);
+    x.outer = (cl_int)steps[0];
+    x.inner = last >= 3 ? (cl_int)steps[last - 2] : 0;
+    x.row = (cl_int)steps[transposed ? last : last - 1];
+    x.column = (cl_int)steps[transposed ? last - 1 : last];
+    return x;
+}
+
+static ft__kernel_matrix ft__kernel_flip(ft__kernel_matrix x)
+{
+    cl_int row = x.row;
+    x.row = x.column;
+    x.column = row;
+    return x;
+}
+
+static void ft__cl_matmul(const ft__call *call, const ft__kernel_product *p, const float *a,
+                          size_t a_count, const float *b, size_t b_count, float *out,
+                          size_t out_count, bool add)
+{
+    size_t y = ft__count(&call->output);
+    ft__matmul_run run = ft__matmul_start(call);
+    ft__launch l = ft__start(call->context, "matmul");
+    ft__pass_memory(&l, a, a_count, FT__READ);
+    ft__pass_memory(&l, b, b_count, FT__READ);
+    ft__pass_memory(&l, out, out_count, add ? FT__READ | FT__WRITE : FT__WRITE);
+    ft__pass(&l, p, sizeof *p);
+    ft__pass_int(&l, add);
+    ft__go_grid(&l, (size_t)p->n, (size_t)p->m, y / (run.m * run.p), 16, 16);
+}
+
+/* y = A B; the matrices are A [m, k], B [k, p] and y [m, p] however they lie. */
+static ft__kernel_product ft__kernel_product_of(const ft__call *call)
+{
+    const ft_matmul_options *o = &call->node->options.matmul;
+    ft__matmul_run run = ft__matmul_start(call);
+    ft__kernel_product p;
+    p.m = (cl_int)run.m;
+    p.n = (cl_int)run.p;
+    p.k = (cl_int)run.k;
+    p.inner = (cl_int)(run.count / (size_t)call->output.shape.size[0]);
+    p.a = ft__kernel_matrix_of(&call->input[0], o->transpose_a);
+    p.b = ft__kernel_matrix_of(&call->input[1], o->transpose_b);
+    p.out = ft__kernel_matrix_of(&call->output, false);
+    return p;
+}
+
+static void ft__cl_matmul_forward(const ft__call *call)
+{
+    ft__kernel_product p = ft__kernel_product_of(call);
+    ft__cl_matmul(call, &p, call->input[0].value, ft__count(&call->input[0]),
+                  call->input[1].value, ft__count(&call->input[1]), call->output.value,
+                  ft__count(&call->output), false);
+}
+
+static void ft__cl_matmul_backward(const ft__call *call)
+{
+    const ft__tensor *a = &call->input[0], *b = &call->input[1];
+    ft__kernel_product y = ft__kernel_product_of(call), p = y;
+    size_t count = ft__count(&call->output);
+    p.a = y.out; /* dA [m, k] = dY [m, p] B^T */
+    p.b = ft__kernel_flip(y.b);
+    p.out = y.a;
+    p.n = y.k;
+    p.k = y.n;
+    if (a->gradient)
+        ft__cl_matmul(call, &p, call->output.gradient, count, b->value, ft__count(b), a->gradient,
+                      ft__count(a), !a->fresh);
+    p.a = ft__kernel_flip(y.a); /* dB [k, p] = A^T dY */
+    p.b = y.out;
+    p.out = y.b;
+    p.m = y.k;
+    p.n = y.n;
+    p.k = y.m;
+    if (b->gradient)
+        ft__cl_matmul(call, &p, a->value, ft__count(a), call->output.gradient, count, b->gradient,
+                      ft__count(b), !b->fresh);
+}
+
+/* [N, C, L] to [N, L, C], or back. */
+static void ft__cl_turn(ft__context *c, const ft_shape *shape, int direction, const float *from,
+                        float *to, bool add)
+{
+    bool last = direction == FT__TO_LAST;
+    ft__grid grid;
+    int d, channels = shape->size[1], length = shape->size[2];
+    for (d = 0; d < 6; ++d) grid.size[d] = 1, grid.step[d] = 0;
+    grid.size[0] = shape->size[0];
+    grid.size[1] = last ? length : channels;
+    grid.size[2] = last ? channels : length;
+    grid.step[0] = channels * length;
+    grid.step[1] = 1;
+    grid.step[2] = last ? length : channels;
+    ft__cl_permute(c, &grid, from, to, ft__shape_count(shape), false, add);
+}
+
+static void ft__cl_conv1d_forward(const ft__call *call)
+{
+    ft__tensor input[3];
+    ft__call flat = ft__conv1d_as_conv2d(call, input);
+    ft__cl_turn(call->context, &call->input[0].shape, FT__TO_LAST, call->input[0].value,
+                input[0].value, false);
+    ft__cl_conv2d_forward(&flat);
+    ft__cl_turn(call->context, &call->output.shape, FT__TO_FIRST, flat.output.value,
+                call->output.value, false);
+}
+
+static void ft__cl_conv1d_backward(const ft__call *call)
+{
+    ft__tensor input[3];
+    ft__call flat = ft__conv1d_as_conv2d(call, input);
+    ft__cl_turn(call->context, &call->input[0].shape, FT__TO_LAST, call->input[0].value,
+                input[0].value, false);
+    ft__cl_turn(call->context, &call->output.shape, FT__TO_LAST, call->output.gradient,
+                flat.output.gradient, false);
+    ft__cl_conv2d_backward(&flat);
+    if (call->input[0].gradient)
+        ft__cl_turn(call->context, &call->input[0].shape, FT__TO_FIRST, input[0].gradient,
+                    call->input[0].gradient, !call->input[0].fresh);
+}
 
 /* ---- The rows of the table that have kernels ---- */
 #define ft__cl_none_forward NULL
@@ -11811,7 +12107,8 @@ static uint64_t ft__call_key(const ft__call *call)
 
 static bool ft__is_layer(int op)
 {
-    return op == FT__OP_conv2d || op == FT__OP_linear || op == FT__OP_batch_norm;
+    return op == FT__OP_conv2d || op == FT__OP_conv1d || op == FT__OP_linear
+        || op == FT__OP_batch_norm || op == FT__OP_layer_norm;
 }
 
 static float *ft__trial_memory(ft__trial *t, size_t count)

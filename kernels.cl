@@ -928,6 +928,170 @@ __kernel void broadcast_right(__global const float *a, __global const float *dy,
 }
 )
 
+/* permute: number i of y, which has the sizes g.size as it lies in memory, is x's number
+   place_in(i); back, dx's place_in(i) (+)= dy's i. Each number is met once. */
+FINETUNE_LINE FINETUNE_CL(permute,
+__kernel void permute(__global const float *from, __global float *to, int count, grid g,
+                      int backward, int add)
+{
+    int i = get_global_id(0), j, target, source;
+    if (i >= count) return;
+    j = place_in(g.size, g.step, i);
+    target = backward ? j : i;
+    source = backward ? i : j;
+    to[target] = add ? to[target] + from[source] : from[source];
+}
+)
+
+/* gather along one axis: y[.., k, ..] = x[.., index[.., k, ..], ..]. `size`: y's (forward) or x's
+   (backward) sizes as users count them; how far x, y and the index move along each; `limit`: x's
+   size along the axis, `many`: the index's. A wrong index makes NaN. */
+FINETUNE_LINE FINETUNE_CL(gather_along,
+typedef struct gathering { int size[6], x[6], y[6], index[6], axis, limit, many; } gathering;
+
+__kernel void gather_along_forward(__global const float *x, __global const int *index,
+                                   __global float *y, int count, gathering g)
+{
+    int rest = get_global_id(0), from = 0, to = 0, place = 0, wanted, d;
+    if (rest >= count) return;
+    for (d = 5; d >= 0; --d) {
+        int at = rest % g.size[d];
+        rest /= g.size[d];
+        to += at * g.y[d];
+        place += at * g.index[d];
+        if (d != g.axis) from += at * g.x[d];
+    }
+    wanted = index[place];
+    y[to] = wanted < 0 || wanted >= g.limit ? NAN : x[from + wanted * g.x[g.axis]];
+}
+
+/* dx[i] (+)= dy wherever the index names i; looked for in order, so that the sum has one order */
+__kernel void gather_along_backward(__global const int *index, __global const float *dy,
+                                    __global float *dx, int count, gathering g, int fresh)
+{
+    int rest = get_global_id(0), to = 0, from = 0, place = 0, mine = 0, d, n;
+    float sum = 0.0f;
+    if (rest >= count) return;
+    for (d = 5; d >= 0; --d) {
+        int at = rest % g.size[d];
+        rest /= g.size[d];
+        to += at * g.x[d];
+        if (d == g.axis) mine = at;
+        else {
+            from += at * g.y[d];
+            place += at * g.index[d];
+        }
+    }
+    for (n = 0; n < g.many; ++n)
+        if (index[place + n * g.index[g.axis]] == mine) sum += dy[from + n * g.y[g.axis]];
+    dx[to] = fresh ? sum : dx[to] + sum;
+}
+)
+
+/* layer_norm: rows of `size` numbers that stand `inner` apart; saved: mean and 1 / deviation of
+   each row. With h = (x - mean) r and g = dy weight: dx = r (g - mean(g) - h mean(g h)) */
+FINETUNE_LINE FINETUNE_CL(layer_norm,
+__kernel void layer_norm_forward(__global const float *x, __global const float *weight,
+                                 __global const float *bias, __global float *y,
+                                 __global float *saved, int rows, int size, int inner, float eps)
+{
+    int row = get_global_id(0), base = row / inner * size * inner + row % inner, i;
+    float sum = 0.0f, squares = 0.0f, mean, r;
+    if (row >= rows) return;
+    for (i = 0; i < size; ++i) sum += x[base + i * inner];
+    mean = sum / size;
+    for (i = 0; i < size; ++i) {
+        float d = x[base + i * inner] - mean;
+        squares += d * d;
+    }
+    r = 1.0f / sqrt(squares / size + eps);
+    saved[2 * row] = mean;
+    saved[2 * row + 1] = r;
+    for (i = 0; i < size; ++i)
+        y[base + i * inner] = (x[base + i * inner] - mean) * r * weight[i] + bias[i];
+}
+
+__kernel void layer_norm_input(__global const float *x, __global const float *weight,
+                               __global const float *saved, __global const float *dy,
+                               __global float *dx, int rows, int size, int inner, int fresh)
+{
+    int row = get_global_id(0), base = row / inner * size * inner + row % inner, i;
+    float mean, r, mean_g = 0.0f, mean_gh = 0.0f;
+    if (row >= rows) return;
+    mean = saved[2 * row];
+    r = saved[2 * row + 1];
+    for (i = 0; i < size; ++i) {
+        float g = dy[base + i * inner] * weight[i];
+        mean_g += g;
+        mean_gh += g * (x[base + i * inner] - mean) * r;
+    }
+    mean_g /= size;
+    mean_gh /= size;
+    for (i = 0; i < size; ++i) {
+        int at = base + i * inner;
+        float d = r * (dy[at] * weight[i] - mean_g - (x[at] - mean) * r * mean_gh);
+        dx[at] = fresh ? d : dx[at] + d;
+    }
+}
+
+/* number i of dweight and dbias, over all rows in order; `which`: 1 dweight, 2 dbias, 3 both */
+__kernel void layer_norm_weight(__global const float *x, __global const float *saved,
+                                __global const float *dy, __global float *dweight,
+                                __global float *dbias, int rows, int size, int inner, int which)
+{
+    int i = get_global_id(0), row;
+    float of_h = 0.0f, sum = 0.0f;
+    if (i >= size) return;
+    for (row = 0; row < rows; ++row) {
+        int at = row / inner * size * inner + row % inner + i * inner;
+        of_h += dy[at] * (x[at] - saved[2 * row]) * saved[2 * row + 1];
+        sum += dy[at];
+    }
+    if (which & 1) dweight[i] += of_h;
+    if (which & 2) dbias[i] += sum;
+}
+)
+
+/* matmul: out [m, n] (+)= a [m, k] b [k, n] for every place of the dimensions before: number
+   z = (outer, inner) of `products`. How far each matrix moves per outer and inner place, row and
+   column says how it lies, transposed or with the channels last. A work-group makes a tile of
+   16 x 16 from tiles of both in local memory. */
+FINETUNE_LINE FINETUNE_CL(matmul,
+typedef struct matrix { int outer, inner, row, column; } matrix;
+typedef struct product { int m, n, k, inner; matrix a, b, out; } product;
+
+int matrix_start(const matrix *x, int z, int inner)
+{
+    return z / inner * x->outer + z % inner * x->inner;
+}
+
+__kernel __attribute__((reqd_work_group_size(16, 16, 1)))
+void matmul(__global const float *a, __global const float *b, __global float *out, product p,
+            int add)
+{
+    __local float left[16][17], right[16][17];
+    int column = get_global_id(0), row = get_global_id(1), z = get_global_id(2), first, l;
+    int x = get_local_id(0), y = get_local_id(1);
+    float sum = 0.0f;
+    a += matrix_start(&p.a, z, p.inner);
+    b += matrix_start(&p.b, z, p.inner);
+    out += matrix_start(&p.out, z, p.inner);
+    for (first = 0; first < p.k; first += 16) {
+        left[y][x] = row < p.m && first + x < p.k
+            ? a[row * p.a.row + (first + x) * p.a.column] : 0.0f;
+        right[y][x] = column < p.n && first + y < p.k
+            ? b[(first + y) * p.b.row + column * p.b.column] : 0.0f;
+        barrier(CLK_LOCAL_MEM_FENCE);
+        for (l = 0; l < 16; ++l) sum += left[y][l] * right[l][x];
+        barrier(CLK_LOCAL_MEM_FENCE);
+    }
+    if (row < p.m && column < p.n) {
+        int at = row * p.out.row + column * p.out.column;
+        out[at] = add ? out[at] + sum : sum;
+    }
+}
+)
+
 /* pad and slice: number (i0, i1, ...) of the smaller tensor lies at start + i * step of the
    larger */
 FINETUNE_LINE FINETUNE_CL(embed,

@@ -75,17 +75,6 @@ static void test_device_dropout(ft__context *c)
     CHECK(!memcmp(dx[0], dx[1], sizeof dx[0]), "dropout: another gradient on the device");
 }
 
-static void run_cases(void)
-{
-    memset(numbers, 0, sizeof numbers);
-    conv_cases();
-    layer_cases();
-    pool_cases();
-    elementwise_cases();
-    shape_cases();
-    loss_cases();
-}
-
 static void test_forms(ft_model *m)
 {
     static const int forms[] = {FT__FORM_WIDE, FT__FORM_TILED, FT__FORM_PLAIN,

@@ -1158,6 +1158,20 @@ static void recurrent_cases(void)
         }
 }
 
+/* Every case; test_opencl.c runs them on a device. */
+static void run_cases(void)
+{
+    memset(numbers, 0, sizeof numbers);
+    conv_cases();
+    layer_cases();
+    sequence_cases();
+    pool_cases();
+    elementwise_cases();
+    shape_cases();
+    loss_cases();
+    recurrent_cases();
+}
+
 /* ---- Wrong shapes and labels ---- */
 
 static void expect_shape_error(const char *name, int inputs, ft_shape a, ft_shape b,
@@ -1306,14 +1320,7 @@ int main(int count, char **words)
         ft_desc desc = {.threads = threads[i]};
         contexts[i] = &ft_create(desc)->context; /* the first member of a model */
     }
-    conv_cases();
-    layer_cases();
-    sequence_cases();
-    pool_cases();
-    elementwise_cases();
-    shape_cases();
-    loss_cases();
-    recurrent_cases();
+    run_cases();
     test_dropout();
     test_errors();
     test_wrong_label(3);
