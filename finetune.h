@@ -84,7 +84,9 @@
      [SECTION] 14.4 Fit
      [SECTION] 14.4.1 The run
      [SECTION] 14.5 The default recipe
+     [SECTION] 14.5.1 The recipe for text
      [SECTION] 14.6 Evaluate and predict
+     [SECTION] 14.7 Predict and generate text
      [SECTION] 15 Public functions
 */
 #ifndef FINETUNE_H
@@ -729,6 +731,19 @@ typedef struct ft_evaluation {
 
 typedef struct ft_prediction { int class_index; float probability; } ft_prediction;
 
+typedef struct ft_generate_options {
+    const char *prompt;     /* the text to go on with; default: a new line, or the start */
+    int length;             /* tokens at most; default 200 */
+    float temperature;      /* logits are divided by it; default 1 */
+    bool greedy;            /* always the most probable token */
+    int top_k;              /* only the most probable so many; 0: all */
+    float top_p;            /* only the most probable that make up this share; 0: all */
+    uint64_t seed;
+    bool (*piece)(void *user, const char *text, size_t bytes); /* each piece of text, in whole
+                               characters, as it comes; false ends it */
+    void *piece_user;
+} ft_generate_options;
+
 typedef struct ft_plan_bytes { /* what a run will take, told before it */
     size_t parameters, gradients, optimizer, activations, workspace, total;
 } ft_plan_bytes;
@@ -1033,6 +1048,13 @@ FINETUNE_API int ft_predict_memory(ft_model *m, const void *bytes, size_t count_
 /* `pixels`: rows of 8-bit RGB (3 channels) or grey (1). */
 FINETUNE_API int ft_predict_pixels(ft_model *m, const uint8_t *pixels, int width, int height,
                                    int channels, ft_prediction *best, int count);
+/* A text of so many bytes of UTF-8, by the model's tokeniser; as ft_predict_file. */
+FINETUNE_API int ft_predict_text(ft_model *m, const char *text, size_t bytes,
+                                 ft_prediction *best, int count);
+/* Goes on with a text, token by token, each drawn from what the language model says of the next;
+   the state of recurrent layers begins at zero and is left as it was at the end. The same options
+   give the same text. Returns how many tokens were made, 0 on error. */
+FINETUNE_API int ft_generate(ft_model *m, ft_generate_options options);
 /* Any input: values [batch, the input's shape], float, or int32_t where the network's first input
    is of token ids -> logits [batch, the output's shape]. An input "lengths" is filled with
    ft_length(m), for every sample is whole; ft_run_lengths tells how many steps of each are real. */
@@ -1303,7 +1325,7 @@ static const char *ft__shape_text(const ft_shape *shape, char text[80])
    ============================================================================================= */
 enum { /* what a key is for */
     FT__USE_INITIALISE = 1, FT__USE_DROPOUT, FT__USE_ORDER, FT__USE_SPLIT, FT__USE_PER_CLASS,
-    FT__USE_AUGMENT
+    FT__USE_AUGMENT, FT__USE_GENERATE
 };
 
 static uint64_t ft__mix(uint64_t z)
@@ -15327,6 +15349,11 @@ static ft_status ft__write_model(ft_model *m, const char *path, ft_type type,
     ft__host_takes_weights(c, false);
     for (at = 0; ft__ok(c) && at < m->node_count; ++at) {
         ft__node *node = &m->nodes[m->order[at] - 1];
+        if (checkpoint && node->op == FT__OP_state) { /* so a stream goes on in its middle */
+            ft__add_tensor(c, tensors, &count, names, node, "", node->value, FT_F32);
+            if (ft__ok(c)) tensors[count - 1].shape = ft__with_extent(node->shape,
+                                                                      ft__extent_of(m, m->batch));
+        }
         if (!ft__is_weight(node)) continue;
         ft__add_tensor(c, tensors, &count, names, node, "", node->value, type);
         for (i = 0; checkpoint && i < (kept ? 3 : 2); ++i)
@@ -21810,7 +21837,15 @@ static void ft__checkpoint_score(ft__json *json, const char *key, ft__score *sco
     ft__json_int(json, ft__json_element(json, list, 2), &score->total);
 }
 
-/* Weights, then moments and kept weights by their labels. */
+static void ft__checkpoint_tensor(ft__fit *f, ft_file *file, const char *name, float *to,
+                                  size_t count)
+{
+    int index = ft_file_find(file, name);
+    if (index < 0) ft__fail(&f->m->context, FT_FORMAT, "%s: lacks %s", f->o.checkpoint, name);
+    else ft_file_read_f32(file, index, to, count);
+}
+
+/* Weights, then moments and kept weights by their labels; the states of streams. */
 static ft_status ft__checkpoint_tensors(ft__fit *f, ft_file *file)
 {
     ft_model *m = f->m;
@@ -21819,17 +21854,15 @@ static ft_status ft__checkpoint_tensors(ft__fit *f, ft_file *file)
     ft__host_takes_weights(&m->context, true);
     for (i = 0; ft__ok(&m->context) && i < m->node_count; ++i) {
         ft__node *node = &m->nodes[i];
-        if (!ft__is_weight(node)) continue;
-        for (which = -1; which < 3; ++which) {
+        if (node->op == FT__OP_state)
+            ft__checkpoint_tensor(f, file, node->name, node->value,
+                                  ft__node_count_at(node, ft__extent_of(m, f->o.batch_size)));
+        for (which = -1; ft__is_weight(node) && which < 3; ++which) {
             float *to = which < 0 ? node->value : *ft__state_of(node, which);
-            int index;
             if (!to || (which == 2 && !f->o.best)) continue;
             snprintf(name, sizeof name, "%s%s", which < 0 ? "" : ft__state_labels[which],
                      node->name);
-            index = ft_file_find(file, name);
-            if (index < 0) return ft__fail(&m->context, FT_FORMAT, "%s: lacks %s", f->o.checkpoint,
-                                           name);
-            ft_file_read_f32(file, index, to, ft__node_count_at(node, ft__one));
+            ft__checkpoint_tensor(f, file, name, to, ft__node_count_at(node, ft__one));
         }
     }
     m->weights_version += 1;
@@ -22002,6 +22035,7 @@ static void ft__fit_epoch(ft__fit *f)
 {
     int at = f->at.step * f->o.batch_size, batch;
     ft__fit_order(f, f->at.epoch);
+    if (f->at.step == 0) ft_reset_state(f->m, "*");
     ft__fit_start(f, f->order, f->views, at, f->train_count);
     while (f->at.step < f->steps && !f->stopped && ft__ok(&f->m->context)) {
         float rate = ft__fit_rate(f);
@@ -22273,7 +22307,7 @@ static void ft__recipe_choose(ft__recipe *r, bool *deeper)
 }
 
 /* With a freeze given there is nothing to choose. */
-static void ft__recipe_frozen(ft__recipe *r)
+static void ft__recipe_frozen(ft__recipe *r, ft_fit_options o)
 {
     int count;
     ft__set_frozen(r->m, "*", false);
@@ -22284,8 +22318,7 @@ static void ft__recipe_frozen(ft__recipe *r)
     snprintf(r->result.choice, sizeof r->result.choice, "as asked: %.100s frozen (%d tensors)",
              *r->o.freeze ? r->o.freeze : "nothing", count);
     if (!ft__ok(&r->m->context)) return;
-    r->result.fit = ft__fit_run(r->m, r->data, ft__recipe_options(r, FT__ALL), r->result.choice,
-                                true, NULL);
+    r->result.fit = ft__fit_run(r->m, r->data, o, r->result.choice, true, NULL);
 }
 
 /* Where a checkpoint left off: the stage to start with. Its note is the choice. */
@@ -22317,6 +22350,150 @@ static void ft__recipe_stages(ft__recipe *r)
     if (deeper) ft__recipe_stage(r, FT__ALL);
 }
 
+/* =============================================================================================
+   [SECTION] 14.5.1 The recipe for text
+   A language model, and a classifier whose weights are drawn at random, are trained as they are,
+   all layers at once. A classifier whose layers were trained on other text before is thawed layer
+   by layer from its head down, as ULMFiT does (Howard and Ruder 2018): what was learnt is not torn
+   apart by a head that begins at random; and the further a layer is from the head, the smaller its
+   learning rate, by 2.6 a layer. Gradients are clipped (Pascanu et al. 2013), for those of
+   recurrent layers may be large now and then.
+   ============================================================================================= */
+enum { FT__MOST_LAYERS = 8 };
+static const char *const ft__thaw_names[FT__MOST_LAYERS] = {"head", "top 2", "top 3", "top 4",
+                                                            "top 5", "top 6", "top 7", "all"};
+static const double ft__layer_factor = 2.6;
+
+static bool ft__is_recurrent(int op)
+{
+    return op == FT__OP_lstm || op == FT__OP_gru || op == FT__OP_rnn;
+}
+
+/* layer[id - 1] of each parameter: 0 for the embedding, then one for each recurrent layer, and the
+   last for what follows them. Returns how many there are. */
+static int ft__text_layers(const ft_model *m, int *layer)
+{
+    int count = 0, last = 0, at, i;
+    for (at = 0; at < m->node_count; ++at) {
+        const ft__node *node = &m->nodes[m->order[at] - 1];
+        if (ft__is_recurrent(node->op)) last = ++count;
+        for (i = 0; i < node->input_count; ++i)
+            if (m->nodes[node->inputs[i] - 1].op == FT__OP_parameter)
+                layer[node->inputs[i] - 1] = ft__is_recurrent(node->op) ? count : -count - 1;
+    }
+    for (i = 0; i < m->node_count; ++i) /* what comes behind the last recurrent layer is the head */
+        if (layer[i] < 0) layer[i] = -layer[i] - 1 < last ? -layer[i] - 1 : last + 1;
+    return last + 2;
+}
+
+/* Thaws the `open` layers nearest to the head. Rates fall with the distance from it, unless the
+   caller has set factors of their own. */
+static void ft__thaw(ft_model *m, const int *layer, int layers, int open, bool own_factors)
+{
+    int i;
+    ft__set_frozen(m, "*", false);
+    for (i = 0; i < m->node_count; ++i) {
+        ft__node *node = &m->nodes[i];
+        if (node->op != FT__OP_parameter) continue;
+        node->frozen = layer[i] < layers - open;
+        if (!own_factors)
+            node->learning_rate_factor = (float)pow(ft__layer_factor, layer[i] - (layers - 1));
+    }
+    m->version += 1;
+}
+
+static ft_fit_options ft__text_options(const ft__recipe *r, bool pretrained, bool stream)
+{
+    int samples = ft_data_count(r->data);
+    ft_fit_options o;
+    memset(&o, 0, sizeof o);
+    o.stage = "all";
+    o.checkpoint = r->o.checkpoint;
+    o.checkpoint_steps = r->o.checkpoint_steps;
+    o.progress = r->o.progress;
+    o.progress_user = r->o.progress_user;
+    o.schedule = FT_ONE_CYCLE;
+    o.optimizer.weight_decay = 0.01f;
+    o.optimizer.clip_norm = 1;
+    o.optimizer.learning_rate = pretrained && !stream ? 4e-3f : 3e-3f;
+    o.batch_size = samples < 1000 ? 16 : 32;
+    o.epochs = stream ? 10 : samples < 1000 ? 20 : 6;
+    if (r->o.epochs > 0) o.epochs = r->o.epochs;
+    if (r->o.batch_size > 0) o.batch_size = r->o.batch_size;
+    if (r->o.learning_rate > 0) o.optimizer.learning_rate = r->o.learning_rate;
+    return o;
+}
+
+static const char *ft__thaw_name(int open, int layers)
+{
+    return ft__thaw_names[open < layers && open < FT__MOST_LAYERS ? open - 1 : FT__MOST_LAYERS - 1];
+}
+
+/* How many layers are open in the stage that a checkpoint names; 1 without one. */
+static int ft__thaw_resume(ft__recipe *r, int layers)
+{
+    char stage[32];
+    int open;
+    if (!r->o.checkpoint || !ft__checkpoint_peek(r->m, r->o.checkpoint, stage, sizeof stage,
+                                                 r->result.choice, sizeof r->result.choice))
+        return 1;
+    for (open = 1; open < layers; ++open)
+        if (!strcmp(stage, ft__thaw_name(open, layers))) return open;
+    return layers;
+}
+
+/* Head, then a layer more in each stage, a short while each, then all. */
+static void ft__recipe_thaw(ft__recipe *r, const int *layer, int layers)
+{
+    ft_model *m = r->m;
+    int first = ft__thaw_resume(r, layers), open, i;
+    bool own_factors = false;
+    for (i = 0; i < m->node_count; ++i)
+        own_factors = own_factors || (m->nodes[i].op == FT__OP_parameter
+                                      && m->nodes[i].learning_rate_factor != 1);
+    snprintf(r->result.choice, sizeof r->result.choice, "thawed layer by layer from the head down"
+             " (%d layers), learning rates smaller by 2.6 a layer", layers);
+    for (open = first; open <= layers && ft__ok(&m->context); ++open) {
+        ft_fit_options o = ft__text_options(r, true, false);
+        int steps = (ft_data_count(r->data) + o.batch_size - 1) / o.batch_size;
+        o.stage = ft__thaw_name(open, layers);
+        if (open < layers) o.epochs = 1 + 60 / (steps > 0 ? steps : 1);
+        ft__thaw(m, layer, layers, open, own_factors);
+        r->result.fit = ft__fit_run(m, r->data, o, r->result.choice, open == first, NULL);
+        if (r->result.fit.stopped) break;
+    }
+    for (i = 0; i < m->node_count && !own_factors; ++i) m->nodes[i].learning_rate_factor = 1;
+}
+
+/* Were the layers under the head trained before, here or by whoever wrote the file? */
+static bool ft__is_pretrained(const ft_model *m, const int *layer, int layers)
+{
+    int i;
+    for (i = 0; i < m->node_count; ++i)
+        if (m->nodes[i].op == FT__OP_parameter && layer[i] < layers - 1 && m->nodes[i].loaded)
+            return true;
+    return false;
+}
+
+static void ft__recipe_text(ft__recipe *r)
+{
+    ft_model *m = r->m;
+    bool stream = r->data->source.streams > 0;
+    int *layer = (int *)ft__allocate(&m->context, (size_t)m->node_count, sizeof *layer), layers;
+    if (!layer) return;
+    layers = ft__text_layers(m, layer);
+    if (r->o.freeze) ft__recipe_frozen(r, ft__text_options(r, true, stream));
+    else if (!stream && ft__is_pretrained(m, layer, layers)) ft__recipe_thaw(r, layer, layers);
+    else {
+        ft__set_frozen(m, "*", false);
+        snprintf(r->result.choice, sizeof r->result.choice, "all layers at once: %s",
+                 stream ? "a language model" : "they begin at random");
+        r->result.fit = ft__fit_run(m, r->data, ft__text_options(r, false, stream),
+                                    r->result.choice, true, NULL);
+    }
+    ft__release(&m->context, layer);
+}
+
 static ft_finetune_result ft__finetune(ft_model *m, ft_data *data, ft_finetune_options options)
 {
     ft__recipe r;
@@ -22325,14 +22502,19 @@ static ft_finetune_result ft__finetune(ft_model *m, ft_data *data, ft_finetune_o
     r.data = data;
     r.o = options;
     if (!ft__ok(&m->context)) return r.result;
-    if (ft_data_classes(data) < 2) {
+    if (data && ft_data_classes(data) < 2 && data->source.streams == 0) {
         ft__fail(&m->context, FT_INVALID, "the data has %d classes: at least 2 are needed",
                  ft_data_classes(data));
         return r.result;
     }
-    if (ft__recipe_head(&r) != FT_OK) return r.result;
+    if (!data || ft__ready(m, true) != FT_OK) return r.result;
+    if (data->source.streams == 0 && ft__recipe_head(&r) != FT_OK) return r.result;
+    if (data->source.length) {
+        ft__recipe_text(&r);
+        return r.result;
+    }
     ft__recipe_augmentation(data, options.augmentation);
-    if (options.freeze) ft__recipe_frozen(&r);
+    if (options.freeze) ft__recipe_frozen(&r, ft__recipe_options(&r, FT__ALL));
     else ft__recipe_stages(&r);
     ft__cache_release(&m->context, &r.features);
     return r.result;
@@ -22371,6 +22553,7 @@ static int ft__evaluate_samples(ft_model *m, ft__plan *plan, ft__loader *loader,
 {
     int count = ft_data_count(loader->data), read = 0;
     const ft__batch *batch;
+    ft_reset_state(m, "*");
     ft__loader_start(loader, samples, NULL, count);
     while (ft__ok(&m->context) && (batch = ft__loader_next(loader)) != NULL) {
         if (batch->count == 0) continue;
@@ -22476,6 +22659,195 @@ static ft__plan *ft__begin_picture(ft_model *m, float **picture)
                                      ft__node_count_at(&m->nodes[node.id - 1], ft__one),
                                      sizeof **picture);
     return *picture ? plan : NULL;
+}
+
+/* =============================================================================================
+   [SECTION] 14.7 Predict and generate text
+   ============================================================================================= */
+
+/* Puts one sequence into the inputs of an evaluation plan; NULL with an error. */
+static ft__plan *ft__begin_tokens(ft_model *m, const int32_t *ids, int count)
+{
+    ft_node tokens = ft__find_node(m, "tokens"), lengths = ft__find_node(m, "lengths");
+    int32_t length = count;
+    ft__plan *plan;
+    if (!ft__ok(&m->context)) return NULL;
+    if (!tokens.id || !m->output.id || !m->tokenizer) {
+        ft__fail(&m->context, FT_INVALID, "text needs a model with an input \"tokens\" and a"
+                 " tokeniser (ft_set_tokenizer)");
+        return NULL;
+    }
+    ft_set_length(m, count);
+    plan = ft__begin(m, 1, false);
+    if (!plan) return NULL;
+    ft__fill_input(m, &m->nodes[tokens.id - 1], ids, 1);
+    if (lengths.id) ft__fill_input(m, &m->nodes[lengths.id - 1], &length, 1);
+    m->last_run = plan;
+    return plan;
+}
+
+/* The logits of the last step of a run of `count` tokens. NULL with an error. */
+static const float *ft__next_logits(ft_model *m, const int32_t *ids, int count)
+{
+    ft__plan *plan = ft__begin_tokens(m, ids, count);
+    const ft__node *output;
+    const float *logits;
+    size_t numbers;
+    if (!plan) return NULL;
+    ft__run_forward(m, plan, 0, plan->step_count, 1, FT__ONLY_OUTPUT);
+    output = &m->nodes[m->output.id - 1];
+    logits = plan->values[m->output.id - 1];
+    numbers = ft__node_count_at(output, ft__extent_of(m, 1));
+    ft__to_host(&m->context, logits, numbers * sizeof *logits);
+    return logits + numbers - (size_t)output->shape.size[output->shape.rank - 1];
+}
+
+static int ft__predict_text(ft_model *m, const char *text, size_t bytes, ft_prediction *best,
+                            int count)
+{
+    ft_tokenize_options special = {true};
+    ft_tokens tokens = {NULL, 0};
+    const float *logits;
+    int32_t unknown = 0;
+    if (m->tokenizer) tokens = ft_tokenize(m->tokenizer, text, bytes, special);
+    if (m->tokenizer && tokens.count == 0) { /* as ft_texts reads an empty text */
+        unknown = m->tokenizer->unknown > 0 ? m->tokenizer->unknown : 0;
+        tokens.ids = &unknown;
+        tokens.count = 1;
+    }
+    logits = ft__next_logits(m, tokens.ids, tokens.count);
+    if (logits && m->nodes[m->output.id - 1].shape.rank != 2)
+        ft__fail(&m->context, FT_INVALID, "ft_predict_text: the model predicts tokens, not classes;"
+                 " ft_generate goes on with a text");
+    return ft__ok(&m->context) ? ft__best_classes(m, logits, best, count) : 0;
+}
+
+/* ---- Generation ---- */
+typedef struct ft__generation {
+    ft_model *m;
+    ft_generate_options o;
+    int classes;
+    int *order;             /* [classes]: by logit, the largest first */
+    float *weights;         /* [classes]: not yet divided by their sum */
+    const float *logits;
+    ft__text text;          /* what was generated and not yet handed out */
+    bool first;             /* nothing has been said yet: a word needs no space before it */
+    bool stopped;
+} ft__generation;
+
+static bool ft__larger_logit(const void *context, int a, int b)
+{
+    const float *logits = (const float *)context;
+    return logits[a] != logits[b] ? logits[a] > logits[b] : a < b;
+}
+
+/* Draws a token: the softmax of logits / temperature, of the top_k largest, of those that make up
+   the share top_p (Holtzman et al. 2020). */
+static int ft__draw_token(ft__generation *g, int step)
+{
+    uint64_t key = ft__key(g->o.seed, 0, 0, FT__USE_GENERATE);
+    float temperature = g->o.temperature > 0 ? g->o.temperature : 1, draw;
+    int count = g->classes, i;
+    double sum = 0, kept = 0;
+    if (g->o.greedy) return ft__largest(g->logits, g->classes);
+    ft__sort_order(g->order, g->classes, ft__larger_logit, g->logits);
+    if (g->o.top_k > 0 && g->o.top_k < count) count = g->o.top_k;
+    for (i = 0; i < count; ++i) {
+        g->weights[i] = ft__exp((g->logits[g->order[i]] - g->logits[g->order[0]]) / temperature);
+        sum += (double)g->weights[i];
+    }
+    for (i = 0; i < count && (g->o.top_p <= 0 || kept < (double)g->o.top_p * sum); ++i)
+        kept += (double)g->weights[i];
+    count = i;
+    draw = ft__uniform(key, (uint64_t)step);
+    for (i = 0, sum = 0; i + 1 < count; ++i) {
+        sum += (double)g->weights[i];
+        if ((double)draw * kept < sum) break;
+    }
+    return g->order[i];
+}
+
+/* How many bytes of a text are whole characters: a piece may end inside of one. */
+static size_t ft__whole_characters(const char *text, size_t bytes)
+{
+    size_t back, need;
+    for (back = 1; back <= 3 && back <= bytes; ++back) {
+        unsigned char lead = (unsigned char)text[bytes - back];
+        if ((lead & 0xc0) == 0x80) continue;
+        need = lead < 0xc2 ? 1 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : lead < 0xf5 ? 4 : 1;
+        return need > back ? bytes - back : bytes;
+    }
+    return bytes;
+}
+
+/* Hands out what a token says; at the end (-1) what is left. */
+static void ft__say_token(ft__generation *g, int id)
+{
+    const ft_tokenizer *t = g->m->tokenizer;
+    size_t whole;
+    if (id >= 0 && id == t->end && t->kind == FT_WORDS) ft__text_add_bytes(&g->text, "\n", 1);
+    else if (id >= 0) ft__decode_piece(t, id, g->first, &g->text);
+    if (id >= 0) g->first = id == t->end && t->kind == FT_WORDS;
+    if (!ft__ok(&g->m->context) || g->text.count == 0) return;
+    whole = id < 0 ? g->text.count : ft__whole_characters(g->text.letters, g->text.count);
+    if (whole == 0) return;
+    if (g->o.piece && !g->o.piece(g->o.piece_user, g->text.letters, whole)) g->stopped = true;
+    memmove(g->text.letters, g->text.letters + whole, g->text.count - whole);
+    g->text.count -= whole;
+}
+
+/* Reads the prompt; without one a line's end, or the first piece, stands before the text. */
+static void ft__read_prompt(ft__generation *g)
+{
+    ft_tokenizer *t = g->m->tokenizer;
+    const char *prompt = g->o.prompt ? g->o.prompt : "";
+    ft_tokenize_options plain = {false};
+    ft_tokens tokens;
+    int32_t start;
+    ft_reset_state(g->m, "*");
+    start = t->begin >= 0 ? t->begin : t->end >= 0 ? t->end : ft__find_piece(t, "\n");
+    if (start < 0) start = 0;
+    tokens = ft_tokenize(t, prompt, strlen(prompt), plain);
+    g->first = tokens.count == 0;
+    if (tokens.count == 0) {
+        tokens.ids = &start;
+        tokens.count = 1;
+    }
+    if (ft__ok(&g->m->context)) g->logits = ft__next_logits(g->m, tokens.ids, tokens.count);
+}
+
+static int ft__generate(ft_model *m, ft_generate_options options)
+{
+    ft__context *c = &m->context;
+    const ft__node *output = ft__get_node(m, m->output);
+    ft__generation g;
+    int count = 0, length = options.length > 0 ? options.length : 200;
+    memset(&g, 0, sizeof g);
+    if (!ft__ok(c)) return 0;
+    if (!m->tokenizer || !output || output->shape.rank != 3) {
+        ft__fail(c, FT_INVALID, "ft_generate needs a language model, whose output is [N, L,"
+                 " tokens], and its tokeniser");
+        return 0;
+    }
+    g.m = m;
+    g.o = options;
+    g.text.context = c;
+    g.classes = output->shape.size[2];
+    if (g.classes > m->tokenizer->pieces.count) g.classes = m->tokenizer->pieces.count;
+    g.order = (int *)ft__allocate(c, (size_t)g.classes, sizeof *g.order);
+    g.weights = (float *)ft__allocate(c, (size_t)g.classes, sizeof *g.weights);
+    if (ft__ok(c)) ft__read_prompt(&g);
+    for (; ft__ok(c) && g.logits && count < length && !g.stopped; ++count) {
+        int32_t id = ft__draw_token(&g, count);
+        if (id == m->tokenizer->end && m->tokenizer->kind != FT_WORDS) break;
+        ft__say_token(&g, id);
+        if (count + 1 < length) g.logits = ft__next_logits(m, &id, 1);
+    }
+    ft__say_token(&g, -1);
+    ft__release(c, g.text.letters);
+    ft__release(c, g.weights);
+    ft__release(c, g.order);
+    return ft__ok(c) ? count : 0;
 }
 
 /* =============================================================================================
@@ -23688,6 +24060,13 @@ ft_finetune_result ft_finetune(ft_model *m, ft_data *data, ft_finetune_options o
 }
 
 /* ---- Prediction ---- */
+
+int ft_predict_text(ft_model *m, const char *text, size_t bytes, ft_prediction *best, int count)
+{
+    return ft__predict_text(m, text, bytes, best, count);
+}
+
+int ft_generate(ft_model *m, ft_generate_options options) { return ft__generate(m, options); }
 
 ft_status ft_run_lengths(ft_model *m, const void *values, const int *lengths, int batch,
                          float *logits)

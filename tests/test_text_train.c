@@ -1,0 +1,320 @@
+/* test_text_train.c - recurrent networks on text from end to end: prediction from one file, padding
+   that nobody sees, generation, and a run that is killed in the middle of a stream. */
+#define _POSIX_C_SOURCE 200809L
+#include "check.h"
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define FINETUNE_IMPLEMENTATION
+#include "finetune.h"
+
+static const char table[] =
+    "the boats came home in the evening\tsea\nthe nets were full of fish\tsea\n"
+    "salt dried on the ropes\tsea\nthe harbour lay still\tsea\nwaves broke on the pier\tsea\n"
+    "cows stood in the wet field\tland\nthe plough turned the soil\tland\n"
+    "a cart of hay went by\tland\nthe orchard smelled of apples\tland\nsheep grazed on the hill\tland\n";
+
+static ft_model *new_model(uint64_t seed, int threads)
+{
+    ft_desc desc = {.seed = seed, .threads = threads};
+    return ft_create(desc);
+}
+
+static ft_node integers(ft_model *m, const char *name, int length)
+{
+    return ft_input(m, name, (ft_input_options){.type = FT_I32, .size = {length}});
+}
+
+static void finish(ft_model *m, ft_node logits, ft_node labels)
+{
+    ft_set_output(m, logits);
+    ft_set_loss(m, ft_cross_entropy(m, "loss", logits, labels, (ft_loss_options){0}));
+}
+
+/* A bidirectional LSTM over words, and the texts that it learns. */
+static ft_data *classifier(ft_model *m)
+{
+    ft_data *data = ft_texts(m, NULL, (ft_text_options){.memory = table, .bytes = sizeof table - 1});
+    ft_node tokens = integers(m, "tokens", FT_LENGTH), lengths = integers(m, "lengths", 0), x;
+    x = ft_embedding(m, "embedding", tokens, ft_tokenizer_count(ft_get_tokenizer(m)), 12,
+                     (ft_embedding_options){0});
+    x = ft_lstm(m, "lstm", x, 10, (ft_recurrent_options){.layers = 2, .bidirectional = true,
+                                                         .lengths = lengths, .dropout = 0.1f});
+    x = ft_step_pool(m, "pool", x, lengths, (ft_step_pool_options){.kind = FT_POOL_MAX});
+    finish(m, ft_linear(m, "head", x, 2, (ft_linear_options){0}), integers(m, "labels", 0));
+    ft_set_class_names(m, 2, (const char *const[]){"land", "sea"});
+    return data;
+}
+
+/* A character model whose state is carried. `text` repeats, so that it can be learnt by heart. */
+static ft_data *language_model(ft_model *m, int streams, int steps)
+{
+    static char text[1600];
+    ft_data *data;
+    ft_node tokens = integers(m, "tokens", FT_LENGTH), x;
+    int i, words;
+    for (i = 0; i < 1599; ++i) text[i] = "caf\xc3\xa9 by the sea; "[i % 18];
+    data = ft_text_streams(m, NULL, (ft_stream_options){.streams = streams, .steps = steps,
+                                                        .memory = text, .bytes = 18 * 88});
+    words = ft_tokenizer_count(ft_get_tokenizer(m));
+    x = ft_embedding(m, "embedding", tokens, words, 8, (ft_embedding_options){0});
+    x = ft_lstm(m, "lstm", x, 24, (ft_recurrent_options){.carry = true});
+    finish(m, ft_linear(m, "out", x, words, (ft_linear_options){0}),
+           integers(m, "labels", FT_LENGTH));
+    return data;
+}
+
+static ft_fit_options fast(int epochs)
+{
+    return (ft_fit_options){.epochs = epochs, .batch_size = 4, .optimizer = {.learning_rate = 0.02f,
+                                                                            .clip_norm = 1}};
+}
+
+/* ---- Classification ---- */
+typedef struct seen { ft_model *m; ft_data *data; int count; } seen;
+
+/* A text alone gives the bits that it gave in a padded batch. */
+static void same_alone(void *user, const ft_sample_result *r)
+{
+    seen *s = (seen *)user;
+    const char *text = ft_data_name(s->data, r->index);
+    ft_prediction best[2];
+    int found = ft_predict_text(s->m, text, strlen(text), best, 2);
+    CHECK(found == 2 && best[0].class_index == r->guess
+          && memcmp(&best[0].probability, &r->probability, sizeof(float)) == 0,
+          "'%s': %.9g alone, %.9g in a batch", text, (double)best[0].probability,
+          (double)r->probability);
+    CHECK(r->label == ft_data_label(s->data, r->index), "the label of sample %d", r->index);
+    s->count += 1;
+}
+
+static void test_classifier(void)
+{
+    static const char path[] = "build/test_text_train.safetensors";
+    ft_model *m = new_model(3, 2), *again = new_model(9, 1);
+    ft_data *data = classifier(m);
+    ft_fit_result r = ft_fit(m, data, fast(40));
+    ft_evaluation e = ft_evaluate(m, data, (ft_evaluate_options){.batch_size = 10});
+    seen s;
+    CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+    CHECK(e.correct == 10 && e.total == 10 && r.loss < 0.1, "%d of 10 learnt, loss %g", e.correct,
+          r.loss);
+    ft_save(m, path, (ft_save_options){0});
+    CHECK(ft_load(again, path, (ft_load_options){0}) == FT_OK, "%s", ft_error_text(again));
+    s.m = again; /* from one file: the tokeniser and the classes are in it */
+    s.count = 0;
+    s.data = data;
+    ft_evaluate(m, data, (ft_evaluate_options){.batch_size = 7, .sample = same_alone,
+                                               .sample_user = &s});
+    CHECK(s.count == 10, "%d samples told", s.count);
+    CHECK(ft_class_name(again, 1) && !strcmp(ft_class_name(again, 1), "sea"), "the classes");
+    CHECK(ft_predict_text(again, "", 0, (ft_prediction[2]){{0, 0}}, 2) == 2, "an empty text: %s",
+          ft_error_text(again));
+    ft_generate(again, (ft_generate_options){0});
+    CHECK(ft_error(again) == FT_INVALID, "a classifier generates nothing");
+    ft_destroy(again);
+    ft_destroy(m);
+    remove(path);
+}
+
+/* The recipe: from scratch all at once; pretrained layers are thawed one by one. */
+static char stages[256];
+
+static bool note_stage(void *user, const ft_progress *p)
+{
+    (void)user;
+    if (p->epoch == 0 && p->step == 1 && !p->epoch_done)
+        snprintf(stages + strlen(stages), sizeof stages - strlen(stages), "%s;", p->stage);
+    return true;
+}
+
+static void test_recipe(void)
+{
+    static const char path[] = "build/test_text_train.safetensors";
+    ft_finetune_options o = {.epochs = 2, .progress = note_stage};
+    ft_model *m = new_model(3, 2), *again = new_model(4, 2);
+    ft_data *data = classifier(m);
+    ft_finetune_result r = ft_finetune(m, data, o);
+    CHECK(ft_error(m) == FT_OK && !strcmp(stages, "all;"), "stages %s (%s)", stages, r.choice);
+    ft_save(m, path, (ft_save_options){0});
+    ft_load(again, path, (ft_load_options){0});
+    data = ft_texts(again, NULL, (ft_text_options){.memory = table, .bytes = sizeof table - 1});
+    stages[0] = 0;
+    r = ft_finetune(again, data, o);
+    CHECK(ft_error(again) == FT_OK && !strcmp(stages, "head;top 2;top 3;all;"), "stages %s (%s)",
+          stages, r.choice);
+    CHECK(!ft_node_frozen(again, ft_find(again, "embedding.weight")), "all is thawed at the end");
+    ft_destroy(again);
+    ft_destroy(m);
+    remove(path);
+}
+
+/* ---- Generation ---- */
+typedef struct heard { char text[512]; size_t bytes; int pieces; bool cut; } heard;
+
+static bool hear(void *user, const char *text, size_t bytes)
+{
+    heard *h = (heard *)user;
+    h->cut = h->cut || !ft__utf8_valid(text, bytes);
+    if (h->bytes + bytes < sizeof h->text) memcpy(h->text + h->bytes, text, bytes);
+    h->bytes += bytes;
+    h->pieces += 1;
+    return h->pieces < 60;
+}
+
+static heard generate(ft_model *m, ft_generate_options o)
+{
+    heard h;
+    memset(&h, 0, sizeof h);
+    o.piece = hear;
+    o.piece_user = &h;
+    CHECK(ft_generate(m, o) > 0, "%s", ft_error_text(m));
+    CHECK(!h.cut, "pieces are whole characters");
+    return h;
+}
+
+static void test_language_model(void)
+{
+    ft_model *m = new_model(1, 2);
+    ft_data *data = language_model(m, 4, 16);
+    ft_evaluation before = ft_evaluate(m, data, (ft_evaluate_options){0}), after, again;
+    heard greedy, one, a, b, c;
+    ft_fit(m, data, fast(30));
+    after = ft_evaluate(m, data, (ft_evaluate_options){0});
+    again = ft_evaluate(m, data, (ft_evaluate_options){0});
+    CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+    CHECK(before.loss > 2.2 && after.loss < 0.15, "%g nats before, %g after", before.loss, after.loss);
+    CHECK(after.total == (17 * 88 - 1) / 4 * 4 && after.skipped == 0, "%d tokens, %d skipped",
+          after.total, after.skipped);
+    CHECK(again.loss == after.loss, "an evaluation begins from zero state");
+    greedy = generate(m, (ft_generate_options){.greedy = true, .length = 40, .prompt = "by the "});
+    CHECK(!strncmp(greedy.text, "sea; caf\xc3\xa9 by the sea; ", 23), "it goes on with '%s'",
+          greedy.text);
+    one = generate(m, (ft_generate_options){.top_k = 1, .length = 40, .prompt = "by the "});
+    CHECK(!strcmp(one.text, greedy.text), "top_k 1 is greedy");
+    one = generate(m, (ft_generate_options){.top_p = 1e-6f, .length = 40, .prompt = "by the "});
+    CHECK(!strcmp(one.text, greedy.text), "a very small top_p is greedy");
+    one = generate(m, (ft_generate_options){.temperature = 0.01f, .length = 40, .prompt = "by the "});
+    CHECK(!strcmp(one.text, greedy.text), "so is a low temperature");
+    a = generate(m, (ft_generate_options){.temperature = 3, .length = 40, .seed = 1});
+    b = generate(m, (ft_generate_options){.temperature = 3, .length = 40, .seed = 1});
+    c = generate(m, (ft_generate_options){.temperature = 3, .length = 40, .seed = 2});
+    CHECK(!strcmp(a.text, b.text) && strcmp(a.text, c.text), "the seed decides: '%s', '%s', '%s'",
+          a.text, b.text, c.text);
+    a = generate(m, (ft_generate_options){.length = 500});
+    CHECK(a.pieces == 60, "the caller ends it: %d pieces", a.pieces);
+    ft_fit(m, data, (ft_fit_options){.hold_back = 0.1f});
+    CHECK(ft_error(m) == FT_INVALID, "nothing of a stream is held back");
+    ft_destroy(m);
+}
+
+/* Of the logits 0, 1, 2, 3 each token comes as often as softmax(logits / temperature) says. */
+static void test_draws(void)
+{
+    const float logits[4] = {0, 2, 1, 3};
+    int order[4], counts[4] = {0, 0, 0, 0}, i;
+    float weights[4];
+    ft__generation g;
+    memset(&g, 0, sizeof g);
+    g.classes = 4;
+    g.order = order;
+    g.weights = weights;
+    g.logits = logits;
+    g.o.temperature = 2;
+    for (i = 0; i < 20000; ++i) counts[ft__draw_token(&g, i)] += 1;
+    for (i = 0; i < 4; ++i) {
+        double share = exp(logits[i] / 2.0) / (1 + exp(1) + exp(0.5) + exp(1.5));
+        CHECK(CLOSE(counts[i] / 20000.0, share, 0.012), "token %d: %g, not %g", i,
+              counts[i] / 20000.0, share);
+    }
+    g.o.top_k = 2;
+    memset(counts, 0, sizeof counts);
+    for (i = 0; i < 1000; ++i) counts[ft__draw_token(&g, i)] += 1;
+    CHECK(counts[0] == 0 && counts[2] == 0 && counts[1] > 200, "only the two most probable");
+    g.o.top_k = 0;
+    g.o.top_p = 0.5f; /* the first has 0.45: the second is needed too */
+    memset(counts, 0, sizeof counts);
+    for (i = 0; i < 1000; ++i) counts[ft__draw_token(&g, i)] += 1;
+    CHECK(counts[0] == 0 && counts[2] == 0 && counts[1] > 200, "only those that make up a half");
+}
+
+/* ---- Killed and resumed ---- */
+static int kill_at, steps_seen;
+
+static bool killing(void *user, const ft_progress *p)
+{
+    (void)user;
+    if (!p->epoch_done && ++steps_seen == kill_at) kill(getpid(), SIGKILL);
+    return true;
+}
+
+static void run(bool stream, const char *checkpoint, const char *out, int threads)
+{
+    ft_model *m = new_model(11, threads);
+    ft_data *data = stream ? language_model(m, 4, 16) : classifier(m);
+    ft_finetune_options o = {.epochs = 3, .checkpoint = checkpoint, .checkpoint_steps = 2,
+                             .batch_size = 4, .progress = killing};
+    ft_finetune(m, data, o);
+    ft_save(m, out, (ft_save_options){0});
+    if (ft_error(m)) fprintf(stderr, "%s\n", ft_error_text(m));
+    ft_destroy(m);
+}
+
+static bool same_file(const char *a, const char *b)
+{
+    ft_model *m = new_model(0, 1);
+    size_t bytes[2] = {0, 1};
+    unsigned char *one = ft__read_file(&m->context, a, &bytes[0]);
+    unsigned char *two = ft__read_file(&m->context, b, &bytes[1]);
+    bool same = one && two && bytes[0] == bytes[1] && memcmp(one, two, bytes[0]) == 0;
+    ft__release(&m->context, two);
+    ft__release(&m->context, one);
+    ft_destroy(m);
+    return same;
+}
+
+static void test_killed(bool stream)
+{
+    static const char whole[] = "build/test_text_whole.safetensors";
+    static const char part[] = "build/test_text_part.safetensors";
+    static const char checkpoint[] = "build/test_text.checkpoint";
+    int when, status;
+    remove(checkpoint);
+    kill_at = steps_seen = 0;
+    run(stream, checkpoint, whole, 1);
+    CHECK(steps_seen > 20 || !stream, "%d steps in all", steps_seen);
+    for (when = 2; when < (stream ? 60 : 9); when = when * 2 + 1) {
+        pid_t child;
+        remove(checkpoint);
+        remove(part);
+        fflush(stdout);
+        child = fork();
+        if (child == 0) {
+            kill_at = when;
+            steps_seen = 0;
+            run(stream, checkpoint, part, 1);
+            _exit(0);
+        }
+        waitpid(child, &status, 0);
+        CHECK(WIFSIGNALED(status), "killed at step %d", when);
+        kill_at = 0;
+        run(stream, checkpoint, part, 2);
+        CHECK(same_file(whole, part), "%s: killed at step %d, another end",
+              stream ? "a stream" : "texts", when);
+    }
+    remove(whole);
+    remove(part);
+    remove(checkpoint);
+}
+
+int main(void)
+{
+    test_classifier();
+    test_recipe();
+    test_language_model();
+    test_draws();
+    test_killed(true);
+    test_killed(false);
+    return check_done("test_text_train");
+}
