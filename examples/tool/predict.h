@@ -1,0 +1,77 @@
+/* predict.h - the verbs predict and generate.
+   Part of examples/finetune.c. */
+
+static void print_class(const ft_model *m, int index, bool json)
+{
+    const char *name = ft_class_name(m, index);
+    if (json && name) print_json_text(name);
+    else if (name) printf("%s", name);
+    else printf(json ? "\"class %d\"" : "class %d", index);
+}
+
+static void print_prediction(const ft_model *m, const options *o, const char *what,
+                             const ft_prediction *best, int count)
+{
+    int i;
+    if (o->json) {
+        printf("{\"%s\": ", reads_text(m, o) ? "text" : "file");
+        print_json_text(what);
+        printf(", \"predictions\": [");
+    } else printf("%s:", what);
+    for (i = 0; i < count; ++i) {
+        printf(o->json ? (i ? ", {\"class\": " : "{\"class\": ") : (i ? ", " : " "));
+        print_class(m, best[i].class_index, o->json);
+        if (o->json) printf(", \"index\": %d, \"probability\": %.6f}", best[i].class_index,
+                            (double)best[i].probability);
+        else printf(" %.1f %%", 100 * (double)best[i].probability);
+    }
+    printf(o->json ? "]}\n" : "\n");
+}
+
+/* One picture's path, or one text. */
+static int predict_one(ft_model *m, const options *o, const char *what)
+{
+    ft_prediction best[64];
+    int top = o->top > 0 ? o->top : 3, count;
+    if (top > 64) top = 64;
+    count = reads_text(m, o) ? ft_predict_text(m, what, strlen(what), best, top)
+                             : ft_predict_file(m, what, best, top);
+    if (!ft_error(m)) {
+        print_prediction(m, o, what, best, count);
+        return DONE;
+    }
+    fprintf(stderr, "finetune: %s\n", ft_error_text(m)); /* one must not hide the others */
+    ft_clear_error(m);
+    return FAILED;
+}
+
+/* Each line of standard input. */
+static int predict_lines(ft_model *m, const options *o)
+{
+    char *line = NULL;
+    size_t size = 0;
+    ssize_t count;
+    int status = DONE;
+    while ((count = getline(&line, &size, stdin)) >= 0) {
+        if (count > 0 && line[count - 1] == '\n') line[count - 1] = 0;
+        if (predict_one(m, o, line) != DONE) status = FAILED;
+    }
+    free(line);
+    return status;
+}
+
+static int predict(const options *o)
+{
+    int i, status = DONE;
+    ft_model *m;
+    if (!o->model) return usage("predict needs --model", "");
+    if (!(m = open_model(o))) return FAILED;
+    open_vocabulary(m, o);
+    if (ft_error(m)) return report(m);
+    if (o->file_count == 0 && !reads_text(m, o)) return usage("predict needs pictures", "");
+    if (o->file_count == 0) status = predict_lines(m, o);
+    for (i = 0; i < o->file_count; ++i)
+        if (predict_one(m, o, o->files[i]) != DONE) status = FAILED;
+    ft_destroy(m);
+    return status;
+}

@@ -1,0 +1,84 @@
+/* report.h - progress, results and errors, for people and as JSON.
+   Part of examples/finetune.c. */
+
+static void print_log(void *user, const char *line)
+{
+    const options *o = (const options *)user;
+    if (!o->quiet) fprintf(stderr, "%s\n", line);
+}
+
+typedef struct progress_state {
+    const options *o;
+    bool terminal, line_open;
+    double start, last;     /* of this stage; of the last line printed */
+    char stage[32];
+    const char *samples_are; /* "images" or "texts" */
+    long images;            /* in this stage */
+} progress_state;
+
+static void print_progress(progress_state *s, const ft_progress *p, double now)
+{
+    double rate = now > s->start ? (double)s->images / (now - s->start) : 0;
+    double done = p->epoch + (double)p->step / (p->steps > 0 ? p->steps : 1);
+    double left = done > 0 ? (now - s->start) / done * (p->epochs - done) : 0;
+    fprintf(stderr, "%s%s: epoch %d/%d step %d/%d  loss %.4f  right %.1f %%",
+            s->terminal ? "\r" : "", p->stage, p->epoch + 1, p->epochs, p->step, p->steps, p->loss, 100 * p->accuracy);
+    if (p->held_back_accuracy >= 0)
+        fprintf(stderr, "  held back %.1f %%", 100 * p->held_back_accuracy);
+    fprintf(stderr, "  %.0f %s/s  %.0f s left%s", rate, s->samples_are,
+            left, s->terminal ? "\033[K" : "\n");
+    s->line_open = s->terminal;
+    s->last = now;
+}
+
+static bool on_progress(void *user, const ft_progress *p)
+{
+    progress_state *s = (progress_state *)user;
+    double now = seconds_now();
+    bool due, last;
+    if (strcmp(s->stage, p->stage) != 0) {
+        if (s->line_open) fprintf(stderr, "\n");
+        s->line_open = false;
+        snprintf(s->stage, sizeof s->stage, "%s", p->stage);
+        s->start = s->last = now;
+        s->images = 0;
+    }
+    s->images += p->batch;
+    /* A terminal gets a line that is written over, a file one line for an epoch at the most. */
+    last = p->epoch_done && p->epoch + 1 == p->epochs;
+    due = s->terminal ? now - s->last > 0.1 : p->epoch_done && now - s->last > 2;
+    if (!s->o->quiet && (due || last)) print_progress(s, p, now);
+    return !interrupted;
+}
+
+static int report(ft_model *m)
+{
+    fprintf(stderr, "finetune: %s\n", ft_error_text(m));
+    ft_destroy(m);
+    return FAILED;
+}
+
+/* A text as JSON: quotes, backslashes and control characters escaped. */
+static void print_json_text(const char *text)
+{
+    const unsigned char *at = (const unsigned char *)text;
+    putchar('"');
+    for (; *at; ++at) {
+        if (*at == '"' || *at == '\\') printf("\\%c", *at);
+        else if (*at < 0x20) printf("\\u%04x", *at);
+        else putchar(*at);
+    }
+    putchar('"');
+}
+
+static void print_evaluation_json(const ft_evaluation *e)
+{
+    printf("\"correct\": %d, \"total\": %d, \"accuracy\": %.6f, \"interval\": [%.6f, %.6f], "
+           "\"loss\": %.6f", e->correct, e->total, e->accuracy, e->low, e->high, e->loss);
+}
+
+static void print_evaluation(const ft_evaluation *e)
+{
+    printf("%d of %d right: %.2f %% (95 %% interval %.2f to %.2f), loss %.4f\n", e->correct,
+           e->total, 100 * e->accuracy, 100 * e->low, 100 * e->high, e->loss);
+}

@@ -1,0 +1,152 @@
+/* train.h - the verbs train and eval.
+   Part of examples/finetune.c. */
+
+static ft_finetune_options train_options(const options *o, const char *checkpoint,
+                                         progress_state *progress)
+{
+    ft_finetune_options f;
+    memset(&f, 0, sizeof f);
+    f.epochs = o->epochs;
+    f.batch_size = o->batch_size;
+    f.learning_rate = (float)o->learning_rate;
+    f.freeze = o->freeze;
+    f.checkpoint = checkpoint;
+    f.checkpoint_steps = o->checkpoint_steps;
+    f.augmentation.flip = o->flip;
+    f.augmentation.shift = o->no_shift ? -1.0f : 0.0f;
+    f.progress = on_progress;
+    f.progress_user = progress;
+    return f;
+}
+
+/* What a set that was not trained on says: the figures and, of texts, the worst mistakes. */
+typedef struct scored {
+    ft_evaluation result;
+    ft_data *data;
+    mistakes mistakes;
+    bool classes;           /* else it is a language model: perplexity instead of a share */
+} scored;
+
+static void score(ft_model *m, const options *o, const char *path, scored *s)
+{
+    ft_evaluate_options how;
+    memset(&how, 0, sizeof how);
+    memset(s, 0, sizeof *s);
+    how.batch_size = o->batch_size;
+    s->classes = !is_language_model(m);
+    if (reads_text(m, o)) {
+        s->mistakes.most = o->worst > MOST_MISTAKES ? MOST_MISTAKES : o->worst > 0 ? o->worst : 5;
+        how.sample = note_mistake;
+        how.sample_user = &s->mistakes;
+        open_vocabulary(m, o);
+        s->data = open_texts(m, o, path, true);
+    } else s->data = open_folder(m, o, path, true);
+    s->result = ft_evaluate(m, s->data, how);
+}
+
+static void print_score(const scored *s)
+{
+    if (s->classes) print_evaluation(&s->result);
+    else printf("%.4f nats a token, perplexity %.2f, next token right %.2f %% of %d\n",
+                s->result.loss, exp(s->result.loss), 100 * s->result.accuracy, s->result.total);
+    print_mistakes(s->data, &s->mistakes, false);
+}
+
+static void print_score_json(const scored *s)
+{
+    print_evaluation_json(&s->result);
+    if (!s->classes) printf(", \"perplexity\": %.6f", exp(s->result.loss));
+    if (s->mistakes.count > 0) print_mistakes(s->data, &s->mistakes, true);
+}
+
+static void print_trained(const options *o, const ft_finetune_result *r, const scored *s,
+                          double seconds)
+{
+    if (!o->json) {
+        printf("%s\n", r->choice);
+        if (o->val) print_score(s);
+        printf("%s written, %.1f s; %d frozen tensors, digest %016llx before and after\n", o->out,
+               seconds, r->fit.before.tensors, (unsigned long long)r->fit.before.frozen);
+        return;
+    }
+    printf("{");
+    if (o->val) {
+        print_score_json(s);
+        printf(", ");
+    }
+    printf("\"choice\": ");
+    print_json_text(r->choice);
+    printf(", \"loss\": %.6f, \"frozen_digest\": \"%016llx\", \"seconds\": %.3f, \"out\": ",
+           r->fit.loss, (unsigned long long)r->fit.after.frozen, seconds);
+    print_json_text(o->out);
+    printf("}\n");
+}
+
+/* The model and its data; NULL without memory. */
+static ft_model *open_training(const options *o, ft_data **data, progress_state *progress)
+{
+    ft_model *m = o->model ? open_model(o) : create(o);
+    *data = NULL;
+    if (!m || ft_error(m)) return m;
+    progress->samples_are = reads_text(m, o) ? "texts" : "images";
+    if (reads_text(m, o)) return open_text_training(m, o, data);
+    *data = open_folder(m, o, o->data, false);
+    return m;
+}
+
+static int train(const options *o)
+{
+    double start = seconds_now();
+    progress_state progress;
+    char checkpoint[4096];
+    ft_finetune_result result;
+    scored on_val;
+    ft_save_options save;
+    ft_data *data;
+    ft_model *m;
+    memset(&progress, 0, sizeof progress);
+    memset(&save, 0, sizeof save);
+    if (!o->data || !o->out) return usage("train needs --data and --out", "");
+    if (!o->model && !is_table(o->data) && !ends_with(o->data, ".txt") && !o->words)
+        return usage("train needs --model, but for texts", "");
+    progress.o = o;
+    progress.terminal = isatty(2) != 0;
+    snprintf(checkpoint, sizeof checkpoint, "%s.checkpoint", o->out);
+    if (!o->resume) remove(checkpoint); /* that of another run must not be taken for this one's */
+    if (!(m = open_training(o, &data, &progress))) return FAILED;
+    result = ft_finetune(m, data, train_options(o, checkpoint, &progress));
+    if (progress.line_open) fprintf(stderr, "\n");
+    if (ft_error(m)) return report(m);
+    if (result.fit.stopped) {
+        fprintf(stderr, "finetune: stopped; the same command with --resume goes on from %s\n",
+                checkpoint);
+        ft_destroy(m);
+        return FAILED;
+    }
+    ft_save(m, o->out, save);
+    if (o->val) score(m, o, o->val, &on_val);
+    if (ft_error(m)) return report(m);
+    remove(checkpoint);
+    print_trained(o, &result, &on_val, seconds_now() - start);
+    ft_destroy(m);
+    return DONE;
+}
+
+/* ---- eval ---- */
+
+static int evaluate(const options *o)
+{
+    scored s;
+    ft_model *m;
+    if (!o->model || !o->data) return usage("eval needs --model and --data", "");
+    if (!(m = open_model(o))) return FAILED;
+    score(m, o, o->data, &s);
+    if (ft_error(m)) return report(m);
+    if (o->json) {
+        printf("{");
+        print_score_json(&s);
+        printf("}\n");
+    } else print_score(&s);
+    ft_destroy(m);
+    return DONE;
+}
