@@ -122,6 +122,12 @@
                 all runs with the same weights and pictures.
      view       a picture as it is (view 0), or augmented (others): shifted, cropped, mirrored.
 
+   TEXT
+     A tokeniser turns a text into numbers (ft_tokenizer_load, or ft_tokenizer_build from texts);
+     the model file carries it. ft_texts reads labelled texts, ft_text_streams a text for a language
+     model. Networks that read text have an I32 input "tokens" [N, FT_LENGTH] and, to classify,
+     "lengths" [N]; examples/text_classifier.c and examples/char_rnn.c build both kinds.
+
    OWNERSHIP
      The model owns its nodes, its data sources and its plans; ft_destroy frees them all. What a
      function returns as a pointer belongs to the model or to the object that it was asked of. An
@@ -185,7 +191,7 @@
      float32 whatever is asked for here.
 
    LIMITS
-     Pictures and vectors, float32. Sequences and ONNX are not there yet. OpenCL was run on PoCL
+     Float32: pictures, vectors, sequences. ONNX is not there yet. OpenCL was run on PoCL
      only; GPUs are written for and checked when they run, and none has been measured.
      Tensors have up to 6 dimensions of up to 2^31 - 1.
    ============================================================================================= */

@@ -106,9 +106,9 @@ static int train(const options *o)
     ft_model *m;
     memset(&progress, 0, sizeof progress);
     memset(&save, 0, sizeof save);
-    if (!o->data || !o->out) return usage("train needs --data and --out", "");
-    if (!o->model && !is_table(o->data) && !ends_with(o->data, ".txt") && !o->words)
-        return usage("train needs --model, but for texts", "");
+    if (!o->data || !o->out
+        || (!o->model && !is_table(o->data) && !ends_with(o->data, ".txt") && !o->words))
+        return usage("train needs --data and --out, and for pictures it needs --model", "");
     progress.o = o;
     progress.terminal = isatty(2) != 0;
     snprintf(checkpoint, sizeof checkpoint, "%s.checkpoint", o->out);

@@ -1,0 +1,65 @@
+#!/bin/sh
+# The command-line tool on text, and the examples that read text: on the small texts of examples/text.
+passed=0 failed=0
+tool=build/finetune
+texts=examples/text
+work=build/tool_text
+rm -rf $work
+mkdir -p $work
+
+ok() { passed=$((passed + 1)); }
+bad() { failed=$((failed + 1)); echo "FAILED $*"; }
+says() { # says PATTERN COMMAND...: ends well, and its output holds the pattern
+    pattern=$1; shift
+    if "$@" >$work/out.txt 2>$work/err.txt && grep -q -- "$pattern" $work/out.txt; then ok
+    else bad "$pattern: $*"; tail -3 $work/out.txt $work/err.txt; fi
+}
+
+# ---- Classification: a table, a report with the worst mistakes, one text, lines ----
+says '"mistakes": \[' $tool train --data $texts/reviews.tsv --val $texts/reviews_test.tsv --epochs 4 \
+    --hidden 32 --out $work/reviews.safetensors --json --seed 1
+right=$(sed 's/.*"correct": \([0-9]*\).*/\1/' $work/out.txt)
+[ "$right" -ge 285 ] && ok || bad "$right of 300 right"
+says "^$right of 300 right" $tool eval --model $work/reviews.safetensors --data $texts/reviews_test.tsv
+says 'good [0-9.]* %, bad' $tool predict --model $work/reviews.safetensors 'the bread was fresh'
+says '"class": "bad"' $tool predict --model $work/reviews.safetensors --json --top 1 'the soup was sour'
+printf 'the soup was sour\n\nthe bread was crisp' >$work/lines.txt
+[ "$($tool predict --model $work/reviews.safetensors <$work/lines.txt | wc -l)" -eq 3 ] && ok || bad "lines"
+says '"architecture"' $tool info --model $work/reviews.safetensors --json
+
+# ---- A folder of text files is the same task ----
+mkdir -p $work/folder/good $work/folder/bad
+head -60 $texts/reviews.tsv | awk -F'\t' -v to=$work/folder '{ print $1 >(to "/" $2 "/" NR ".txt") }'
+says 'written' $tool train --data $work/folder --words --epochs 1 --hidden 8 --out $work/folder.safetensors
+
+# ---- A language model, what it writes, and a classifier on top of it ----
+says 'perplexity' $tool train --data $texts/kitchen.txt --val $texts/kitchen.txt --epochs 6 --hidden 32 \
+    --streams 8 --lr 0.01 --out $work/kitchen.safetensors --seed 1
+$tool generate --model $work/kitchen.safetensors --prompt 'Then ' --length 80 --seed 3 >$work/a.txt
+$tool generate --model $work/kitchen.safetensors --prompt 'Then ' --length 80 --seed 3 >$work/b.txt
+$tool generate --model $work/kitchen.safetensors --prompt 'Then ' --length 80 --seed 4 >$work/c.txt
+cmp -s $work/a.txt $work/b.txt && ok || bad "the same seed, another text"
+cmp -s $work/a.txt $work/c.txt && bad "another seed, the same text" || ok
+grep -q '^Then ' $work/a.txt && [ "$(wc -m <$work/a.txt)" -eq 86 ] && ok || bad "80 characters"
+says '"tokens": 20, "text": "' $tool generate --model $work/kitchen.safetensors --length 20 --json --greedy
+says 'perplexity' $tool train --data $texts/reviews.tsv --language-model --words --epochs 4 --hidden 32 \
+    --layers 1 --streams 8 --lr 0.01 --val $texts/reviews_test.tsv --out $work/words.safetensors
+says 'thawed' $tool train --model $work/words.safetensors --data $texts/reviews.tsv --label-column 2 \
+    --per-class 30 --val $texts/reviews_test.tsv --epochs 3 --out $work/tuned.safetensors
+
+# ---- Errors are one line ----
+fails() { # fails WORD COMMAND...
+    word=$1; shift
+    "$@" >$work/out.txt 2>$work/err.txt && bad "no error: $*" && return
+    [ "$(grep -c '^finetune: ' $work/err.txt)" -ge 1 ] && grep -q -- "$word" $work/err.txt && ok || bad "$*"
+}
+fails 'no column' $tool train --data $texts/reviews.tsv --text-column body --out $work/x.safetensors
+fails 'language model' $tool generate --model $work/reviews.safetensors
+fails 'cannot be opened' $tool eval --model $work/reviews.safetensors --data $work/nothing.tsv
+
+# ---- The examples ----
+says 'after the language model, 24 labels' build/text_classifier
+says 'after the same number of steps' build/char_rnn
+
+echo "test_tool_text: $passed passed, $failed failed, 0 skipped"
+[ $failed -eq 0 ]
