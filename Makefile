@@ -64,10 +64,10 @@ check:
 check-cl:
 	clang -x cl -cl-std=CL1.2 -Wall -Wextra -Werror -fsyntax-only kernels.cl
 
-build/bench: bench/bench.c | build
+build/bench build/bench_runs: build/%: bench/%.c | build
 	$(CC) $(FLAGS) $< -o $@ $(LIBS)
 
-bench: build/bench
+bench: build/bench build/bench_runs
 	@$(PYTHON) bench/run.py
 
 bench-deps:
