@@ -69,6 +69,7 @@ build/bench build/bench_runs: build/%: bench/%.c | build
 
 bench: build/bench build/bench_runs
 	@$(PYTHON) bench/run.py
+	@$(PYTHON) bench/runs.py
 
 bench-deps:
 	$(PYTHON) -m pip install torch torchvision safetensors numpy onnx onnxruntime openvino

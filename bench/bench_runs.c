@@ -39,7 +39,7 @@ int main(int argc, char **argv)
 {
     double begin = now(), seconds;
     ft_desc desc = {.seed = 1};
-    ft_load_options load = {0};
+    ft_load_options load = {.weights = {.map = true}}; /* as safetensors.torch does */
     ft_image_folder_options scored = {.match_classes = true};
     ft_evaluate_options how = {0};
     ft_evaluation e = {0};
