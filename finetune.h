@@ -63,7 +63,8 @@
      [SECTION] 9.5.1 OpenCL: operators on sequences
      [SECTION] 9.6 OpenCL: where an operator runs
      [SECTION] 10 Graph: nodes and plan
-     [SECTION] 10.1 Graph: running
+     [SECTION] 10.1 Graph: memory
+     [SECTION] 10.2 Graph: running
      [SECTION] 11 Optimisers and schedules
      [SECTION] 12.1 safetensors
      [SECTION] 12.2 PyTorch's zip files
@@ -158,8 +159,9 @@
 
    MEMORY
      Nothing is allocated in a training step after the first. ft_plan tells what a run will take;
-     ft_desc.memory_budget is kept, or refused with FT_MEMORY. All memory can come from the
-     caller's allocator or from one block (ft_desc.arena).
+     ft_desc.memory_budget is kept: values that do not fit are dropped and made again in
+     backward, to the same bits; where even that does not fit, FT_MEMORY. All memory can come
+     from the caller's allocator or from one block (ft_desc.arena).
 
    FORMATS
      read    safetensors (all types; F16, BF16, integers become float32), PyTorch's .pt and .pth
@@ -1266,6 +1268,16 @@ static void ft__release(ft__context *c, void *memory)
     if (!c->desc.arena) c->desc.allocator.release(c->desc.allocator.user, block, bytes);
     else if (block + bytes == (unsigned char *)c->desc.arena + c->arena_used)
         c->arena_used -= bytes;
+}
+
+/* What the model may still allocate, as far as anybody said. */
+static size_t ft__memory_left(const ft__context *c)
+{
+    size_t left = SIZE_MAX;
+    if (c->desc.memory_budget) left = c->desc.memory_budget - c->bytes;
+    if (c->desc.arena && c->desc.arena_bytes - c->arena_used < left)
+        left = c->desc.arena_bytes - c->arena_used;
+    return left;
 }
 
 /* Moves an array to a larger block; NULL (and the old block untouched) when there is no memory. */
@@ -4212,6 +4224,7 @@ typedef struct ft__call {
                                as many bytes as the row says; NULL: they change in each step */
     bool prepare;           /* they are to be made anew */
     bool training;          /* batch statistics, dropout on */
+    bool again;             /* the second time in this step: what outlives the step stands still */
     uint64_t random;        /* key for this node in this step */
     int fused;              /* an activation's operator to apply to the output, or FT__OP_none */
     const ft__options *fused_options;
@@ -4237,6 +4250,8 @@ struct ft_model {
     ft_preprocessing preprocessing;
     char *architecture;     /* "" when it was built by hand */
     char *cache;            /* ft_desc.cache */
+    size_t reserve;         /* bytes that a run will take besides its plan */
+    int moments;            /* that the optimiser keeps of each trained number */
     char *training;         /* JSON: the settings of the last fit; NULL: none */
     char **class_names;
     int class_count;
@@ -7255,7 +7270,7 @@ static void ft__move_running(const ft__call *call, size_t channel, double mean, 
     float *running_mean = call->input[3].value + channel;
     float *running_var = call->input[4].value + channel;
     if (momentum == 0) momentum = 0.1f;
-    if (!(fabs(mean) < 1e30) || !(variance < 1e30)) return;
+    if (call->again || !(fabs(mean) < 1e30) || !(variance < 1e30)) return;
     *running_mean = (1 - momentum) * *running_mean + momentum * (float)mean;
     if (count > 1) *running_var = (1 - momentum) * *running_var
         + momentum * (float)(variance * count / (count - 1));
@@ -12516,6 +12531,11 @@ typedef struct ft__step {   /* one call of an operator */
     float *prepared;        /* weights as the operator wants them; NULL: it prepares none */
     uint64_t prepared_for;  /* the version of the weights that both were made from */
     bool trained;           /* depends on something trainable: backward runs through it */
+    int part;               /* of the trained steps; see section 10.1 */
+    bool again;             /* its value is dropped after forward and made again for backward */
+    int moment_again, moment_back; /* when that is, and when backward runs; forward: its index */
+    float *values[2];       /* again: where its value lies the first and the second time */
+    void *saved[2];
     bool for_output;        /* needed for the model's output (else only for the loss) */
 } ft__step;
 
@@ -12538,6 +12558,8 @@ struct ft__plan {
     ft__tensor *inputs;     /* scratch for one call */
     void *memory, *workspace, *weights; /* `weights`: folded and prepared ones */
     size_t memory_bytes, workspace_bytes, weight_bytes;
+    size_t memory_whole;    /* memory_bytes if nothing ran again */
+    int parts;              /* that they were cut into for that; 0: nothing runs again */
 };
 
 static bool ft__is_leaf(const ft__node *node) { return node->op <= FT__OP_state; }
@@ -12974,7 +12996,16 @@ static void ft__plan_steps(ft_model *m, ft__plan *plan)
     ft__release(c, needed);
 }
 
-/* ---- Where values lie ---- */
+/* =============================================================================================
+   [SECTION] 10.1 Graph: memory
+   A step's value lies in the plan's memory from the moment that makes it to the last that reads it:
+   steps run forward in their order, then backward in the opposite one. Where a stated budget leaves
+   too little for that, the trained steps are cut into parts, at places that few values cross; what
+   is made and read inside of a part is dropped after forward, and the part runs forward again just
+   before its own backward (Chen et al. 2016, "Training deep nets with sublinear memory cost"). The
+   bits are the same: dropout's numbers are a function of (seed, step, node), and a batch norm's
+   running statistics move only the first time.
+   ============================================================================================= */
 
 /* The call of a step, for a batch; value pointers are filled in where they are known. */
 static ft__call ft__make_call(ft_model *m, const ft__plan *plan, const ft__step *step,
@@ -13096,26 +13127,45 @@ static bool ft__keeps_output(const ft_model *m, const ft__step *step)
     return (reads & FT__READS_Y) || (step->activation && !ft__masks(m, step));
 }
 
-/* The last moment at which a node's value is read. Step i runs forward at moment i and backward at
-   moment 2 * step_count - i. */
-static int ft__last_use(const ft_model *m, const ft__plan *plan, int id, int made_by)
+/* The moments of backward, and of what runs again before it: part after part from the end. The loss
+   gets its gradient at moment step_count. Returns the last moment. */
+static int ft__plan_moments(ft__plan *plan)
 {
-    int end = 2 * plan->step_count + 1, last = made_by, i, j;
-    if (id == m->output.id || id == m->loss.id) return end;
+    int moment = plan->step_count, end = plan->step_count, first, i;
+    for (i = 0; i < plan->step_count; ++i) plan->steps[i].moment_back = i;
+    while (end > plan->first_trained) {
+        for (first = end; first > plan->first_trained
+             && plan->steps[first - 1].part == plan->steps[end - 1].part; --first) {}
+        for (i = first; i < end; ++i)
+            if (plan->steps[i].again) plan->steps[i].moment_again = ++moment;
+        for (i = end - 1; i >= first; --i) plan->steps[i].moment_back = ++moment;
+        end = first;
+    }
+    return moment;
+}
+
+/* The last moment at which the value that step `made_by` makes is read; of a step that runs again,
+   the first or the second time. */
+static int ft__last_use(const ft_model *m, const ft__plan *plan, int made_by, bool second)
+{
+    const ft__step *maker = &plan->steps[made_by];
+    int id = maker->output, last = second ? maker->moment_again : made_by, i, j;
+    bool backward = second || !maker->again;
+    if (id == m->output.id || id == m->loss.id) return INT_MAX;
     for (i = 0; i < plan->step_count; ++i) {
         const ft__step *step = &plan->steps[i];
         const ft__node *reader = &m->nodes[step->id - 1];
         for (j = 0; j < reader->input_count; ++j) {
             if (reader->inputs[j] != id) continue;
             if (i > last) last = i;
-            if (step->trained && (ft__rows[reader->op].reads & FT__READS_X)
-                && 2 * plan->step_count - i > last)
-                last = 2 * plan->step_count - i;
+            if (backward && step->again && step->moment_again > last) last = step->moment_again;
+            if (backward && step->trained && (ft__rows[reader->op].reads & FT__READS_X)
+                && step->moment_back > last)
+                last = step->moment_back;
         }
-        if (step->output == id && step->trained && ft__keeps_output(m, step)
-            && 2 * plan->step_count - i > last)
-            last = 2 * plan->step_count - i;
     }
+    if (backward && maker->trained && ft__keeps_output(m, maker) && maker->moment_back > last)
+        last = maker->moment_back;
     return last;
 }
 
@@ -13143,51 +13193,148 @@ static void ft__plan_shares(const ft_model *m, ft__plan *plan)
     }
 }
 
-/* The blocks of one node: value, gradient, saved. Parameters' live outside of the plan. */
-static int ft__node_blocks(const ft_model *m, ft__plan *plan, int id, int made_by,
-                           ft__block *blocks)
+static int ft__add_block(ft__block *blocks, int count, size_t bytes, int first, int last,
+                         void **pointer)
 {
-    const ft__node *node = &m->nodes[id - 1];
-    size_t bytes = ft__round_up(ft__node_count_at(node, plan->most) * sizeof(float));
-    int count = 0, backward_of_it = 2 * plan->step_count - made_by;
-    ft__block block;
-    memset(&block, 0, sizeof block);
-    block.bytes = bytes;
-    block.first = made_by;
-    block.last = ft__last_use(m, plan, id, made_by);
-    block.pointer = (void **)(void *)&plan->values[id - 1];
-    blocks[count++] = block;
-    if (ft__has_gradient(m, plan, id) && plan->shares[id - 1] == id) {
-        int reader = plan->last_reader[id - 1], i;
-        block.first = reader < 0 ? plan->step_count : 2 * plan->step_count - reader;
-        block.last = backward_of_it;
-        for (i = 0; i < made_by; ++i) /* the earliest of those that share it is done last */
-            if (plan->shares[plan->steps[i].output - 1] == id
-                && 2 * plan->step_count - i > block.last)
-                block.last = 2 * plan->step_count - i;
-        block.pointer = (void **)(void *)&plan->gradients[id - 1];
-        blocks[count++] = block;
+    blocks[count].bytes = ft__round_up(bytes);
+    blocks[count].offset = 0;
+    blocks[count].first = first;
+    blocks[count].last = last;
+    blocks[count].pointer = pointer;
+    return count + 1;
+}
+
+/* The gradient of what step `made_by` makes, from the moment at which its last reader's backward
+   writes it. */
+static int ft__gradient_block(const ft_model *m, ft__plan *plan, int made_by, ft__block *blocks,
+                              int count)
+{
+    int id = plan->steps[made_by].output, reader = plan->last_reader[id - 1], i;
+    int last = plan->steps[made_by].moment_back;
+    if (!ft__has_gradient(m, plan, id) || plan->shares[id - 1] != id) return count;
+    for (i = 0; i < made_by; ++i) /* the earliest of those that share it is done last */
+        if (plan->shares[plan->steps[i].output - 1] == id && plan->steps[i].moment_back > last)
+            last = plan->steps[i].moment_back;
+    return ft__add_block(blocks, count,
+                         ft__node_count_at(&m->nodes[id - 1], plan->most) * sizeof(float),
+                         reader < 0 ? plan->step_count : plan->steps[reader].moment_back, last,
+                         (void **)(void *)&plan->gradients[id - 1]);
+}
+
+/* Values, gradients and what operators save; five blocks of a step at the most. Parameters' live
+   outside of the plan. */
+static int ft__list_blocks(ft_model *m, ft__plan *plan, ft__block *blocks)
+{
+    int count = 0, i;
+    ft__plan_moments(plan);
+    plan->workspace_bytes = 0;
+    for (i = 0; i < plan->step_count; ++i) {
+        ft__step *step = &plan->steps[i];
+        const ft__node *output = &m->nodes[step->output - 1];
+        ft__costs costs = ft__costs_of(m, &m->nodes[step->id - 1], plan->most, step->trained);
+        size_t bytes = ft__node_count_at(output, plan->most) * sizeof(float);
+        void **value = (void **)(void *)(step->again ? &step->values[0]
+                                                     : &plan->values[step->output - 1]);
+        if (costs.workspace > plan->workspace_bytes) plan->workspace_bytes = costs.workspace;
+        count = ft__add_block(blocks, count, bytes, i, ft__last_use(m, plan, i, false), value);
+        if (step->again)
+            count = ft__add_block(blocks, count, bytes, step->moment_again,
+                                  ft__last_use(m, plan, i, true),
+                                  (void **)(void *)&step->values[1]);
+        count = ft__gradient_block(m, plan, i, blocks, count);
+        if (!costs.saved) continue;
+        count = ft__add_block(blocks, count, costs.saved, i,
+                              step->again || !step->trained ? i : step->moment_back,
+                              step->again ? &step->saved[0] : &plan->saved[step->id - 1]);
+        if (step->again)
+            count = ft__add_block(blocks, count, costs.saved, step->moment_again,
+                                  step->moment_back, &step->saved[1]);
     }
     return count;
 }
 
-static int ft__list_blocks(ft_model *m, ft__plan *plan, ft__block *blocks)
+/* ---- What is made again in backward ---- */
+
+/* The number of values made before step `at` that a trained step from there on reads. */
+static int ft__crossing(const ft_model *m, const ft__plan *plan, int at)
 {
-    int count = 0, i;
-    for (i = 0; i < plan->step_count; ++i) {
-        const ft__step *step = &plan->steps[i];
-        ft__costs costs = ft__costs_of(m, &m->nodes[step->id - 1], plan->most, step->trained);
-        count += ft__node_blocks(m, plan, step->output, i, blocks + count);
-        if (costs.workspace > plan->workspace_bytes) plan->workspace_bytes = costs.workspace;
-        if (costs.saved) {
-            ft__block *block = &blocks[count++];
-            memset(block, 0, sizeof *block);
-            block->bytes = ft__round_up(costs.saved);
-            block->first = i;
-            block->last = step->trained ? 2 * plan->step_count - i : i;
-            block->pointer = &plan->saved[step->id - 1];
+    int crossing = 0, i, j, k;
+    for (i = plan->first_trained; i < at; ++i) {
+        bool crosses = false;
+        for (j = at; j < plan->step_count && !crosses; ++j) {
+            const ft__node *reader = &m->nodes[plan->steps[j].id - 1];
+            for (k = 0; k < reader->input_count; ++k)
+                if (reader->inputs[k] == plan->steps[i].output) crosses = true;
+        }
+        crossing += crosses;
+    }
+    return crossing;
+}
+
+/* Marks the steps of a part whose values are to be made again: those that only steps of the part
+   read, and that its backward, or another step that runs again, needs. */
+static void ft__mark_again(ft_model *m, ft__plan *plan, int at)
+{
+    ft__step *step = &plan->steps[at];
+    bool wanted = ft__keeps_output(m, step)
+        || ft__costs_of(m, &m->nodes[step->id - 1], plan->most, true).saved > 0;
+    int i, j;
+    step->again = false;
+    if (step->output == m->output.id || step->output == m->loss.id) return;
+    for (i = at + 1; i < plan->step_count; ++i) {
+        const ft__node *reader = &m->nodes[plan->steps[i].id - 1];
+        for (j = 0; j < reader->input_count; ++j) {
+            if (reader->inputs[j] != step->output) continue;
+            if (plan->steps[i].part != step->part) return;
+            if ((ft__rows[reader->op].reads & FT__READS_X) || plan->steps[i].again) wanted = true;
         }
     }
+    step->again = wanted;
+}
+
+/* Cuts the trained steps into about so many parts of like size, where no more than `most` values
+   cross; the last part's backward follows at once, so nothing of it is dropped. */
+static void ft__plan_parts(ft_model *m, ft__plan *plan, int parts, int most, const int *crossing)
+{
+    size_t all = 0, passed = 0;
+    int i, part = 0;
+    for (i = plan->first_trained; i < plan->step_count; ++i)
+        all += ft__node_count_at(&m->nodes[plan->steps[i].output - 1], plan->most);
+    for (i = plan->first_trained; i < plan->step_count; ++i) {
+        if (crossing[i] <= most && (double)passed * parts >= (double)(part + 1) * (double)all)
+            part += 1;
+        plan->steps[i].part = part;
+        passed += ft__node_count_at(&m->nodes[plan->steps[i].output - 1], plan->most);
+    }
+    for (i = plan->step_count - 1; i >= plan->first_trained; --i) {
+        plan->steps[i].again = false;
+        if (plan->steps[i].part < part) ft__mark_again(m, plan, i);
+    }
+}
+
+/* Places all blocks such that the plan takes no more than `room`: with as few parts as do, cut
+   where one value crosses, or else two or three. Returns how many blocks there are. */
+static int ft__plan_fit(ft_model *m, ft__plan *plan, ft__block *blocks, size_t room)
+{
+    int count = ft__list_blocks(m, plan, blocks), parts, i;
+    int trained = plan->step_count - plan->first_trained, most, *crossing;
+    size_t least;
+    plan->memory_bytes = plan->memory_whole = ft__place(blocks, count);
+    if (!plan->training || m->context.device || plan->memory_bytes <= room) return count;
+    least = plan->memory_bytes;
+    crossing = (int *)ft__allocate(&m->context, (size_t)plan->step_count + 1, sizeof *crossing);
+    for (i = plan->first_trained; crossing && i < plan->step_count; ++i)
+        crossing[i] = ft__crossing(m, plan, i);
+    for (most = 1; most < 4; ++most)
+        for (parts = 2; crossing && parts <= trained && plan->memory_bytes > room; ++parts) {
+            ft__plan_parts(m, plan, parts, most, crossing);
+            count = ft__list_blocks(m, plan, blocks);
+            plan->memory_bytes = ft__place(blocks, count);
+            plan->parts = parts;
+            if (plan->memory_bytes < least) least = plan->memory_bytes;
+        }
+    ft__release(&m->context, crossing);
+    if (plan->memory_bytes > room) plan->memory_bytes = least; /* to be told, and refused */
     return count;
 }
 
@@ -13249,14 +13396,74 @@ static int ft__most_inputs(const ft_model *m)
     return most;
 }
 
+/* Bytes besides the plan's that a run takes and that are not there yet. */
+static size_t ft__besides_plan(const ft_model *m, ft__extent most, bool training)
+{
+    size_t bytes = m->reserve + (size_t)m->node_count * FT__ALIGNMENT;
+    int i;
+    for (i = 0; i < m->node_count; ++i) {
+        const ft__node *node = &m->nodes[i];
+        size_t each = ft__node_count_at(node, most) * sizeof(float) + 2 * FT__ALIGNMENT;
+        if (node->op == FT__OP_input && !ft__holds(node->capacity, most)) bytes += each;
+        if (!training || node->op != FT__OP_parameter || node->frozen) continue;
+        if (!node->gradient) bytes += each;
+        if (m->moments > 0 && !node->moment1) bytes += each;
+        if (m->moments > 1 && !node->moment2) bytes += each;
+    }
+    return bytes;
+}
+
+/* What the plan's values may take; SIZE_MAX: as much as they like. The plan that it replaces is
+   gone by then. */
+static size_t ft__plan_room(const ft_model *m, const ft__plan *plan)
+{
+    size_t left = ft__memory_left(&m->context), other;
+    const ft__plan *old = m->plans[plan->training];
+    if (left == SIZE_MAX) return left;
+    if (old) left += old->memory_bytes + old->workspace_bytes + old->weight_bytes;
+    other = ft__besides_plan(m, plan->most, plan->training) + plan->workspace_bytes
+        + plan->weight_bytes + 4 * FT__ALIGNMENT;
+    return left > other ? left - other : 0;
+}
+
+/* Takes the plan's memory, if it fits into what a stated budget leaves. */
+static void ft__plan_allocate(ft_model *m, ft__plan *plan, const ft__block *blocks, int count,
+                              size_t room)
+{
+    ft__context *c = &m->context;
+    int i, again = 0;
+    for (i = 0; i < plan->step_count; ++i) again += plan->steps[i].again;
+    if (plan->memory_bytes > room) {
+        ft__fail(c, FT_MEMORY, "batches of %d take %zu bytes of values%s, and the budget leaves %zu"
+                 " of %zu for them: a smaller batch or a larger memory_budget is needed",
+                 plan->most.batch, plan->memory_bytes, plan->parts ? " at the least, with most made"
+                 " again in backward" : "", room, c->desc.memory_budget);
+        return;
+    }
+    if (plan->parts)
+        ft__log(c, "the budget leaves %zu MB for values that would take %zu: %d of %d are made"
+                " again in backward, and they take %zu", room >> 20, plan->memory_whole >> 20,
+                again, plan->step_count, plan->memory_bytes >> 20);
+    plan->workspace = ft__allocate(c, plan->workspace_bytes, 1);
+    plan->memory = ft__allocate(c, plan->memory_bytes, 1);
+    plan->weights = ft__allocate(c, plan->weight_bytes, 1);
+    ft__device_plan(c, plan->memory, plan->memory_bytes);
+    ft__device_plan(c, plan->weights, plan->weight_bytes);
+    for (i = 0; ft__ok(c) && i < count; ++i)
+        *blocks[i].pointer = (char *)plan->memory + blocks[i].offset;
+    for (i = 0; ft__ok(c) && i < m->node_count; ++i)
+        plan->gradients[i] = plan->gradients[plan->shares[i] - 1];
+    if (ft__ok(c)) ft__plan_weights(m, plan);
+}
+
 /* Makes a plan; `measure` stops before the large memory is taken, to tell its bytes only. */
 static ft__plan *ft__plan_make(ft_model *m, ft__extent most, bool training, bool measure)
 {
     ft__context *c = &m->context;
-    size_t nodes = (size_t)m->node_count + 1;
+    size_t nodes = (size_t)m->node_count + 1, room;
     ft__plan *plan = (ft__plan *)ft__allocate(c, 1, sizeof *plan);
     ft__block *blocks = NULL;
-    int count, i;
+    int count;
     if (!plan) return NULL;
     plan->training = training;
     plan->most = most;
@@ -13271,25 +13478,15 @@ static ft__plan *ft__plan_make(ft_model *m, ft__extent most, bool training, bool
     plan->inputs = (ft__tensor *)ft__allocate(c, (size_t)ft__most_inputs(m),
                                               sizeof *plan->inputs);
     if (ft__ok(c)) ft__plan_steps(m, plan);
-    if (ft__ok(c)) blocks = (ft__block *)ft__allocate(c, 3 * nodes, sizeof *blocks);
+    if (ft__ok(c)) blocks = (ft__block *)ft__allocate(c, 5 * nodes, sizeof *blocks);
     if (ft__ok(c)) {
         ft__plan_readers(m, plan);
         ft__plan_shares(m, plan);
         ft__plan_weights(m, plan);
-        count = ft__list_blocks(m, plan, blocks);
-        plan->memory_bytes = ft__place(blocks, count);
-        if (!measure) {
-            plan->workspace = ft__allocate(c, plan->workspace_bytes, 1);
-            plan->memory = ft__allocate(c, plan->memory_bytes, 1);
-            plan->weights = ft__allocate(c, plan->weight_bytes, 1);
-            ft__device_plan(c, plan->memory, plan->memory_bytes);
-            ft__device_plan(c, plan->weights, plan->weight_bytes);
-        }
-        for (i = 0; !measure && ft__ok(c) && i < count; ++i)
-            *blocks[i].pointer = (char *)plan->memory + blocks[i].offset;
-        for (i = 0; !measure && ft__ok(c) && i < m->node_count; ++i)
-            plan->gradients[i] = plan->gradients[plan->shares[i] - 1];
-        if (!measure && ft__ok(c)) ft__plan_weights(m, plan);
+        ft__list_blocks(m, plan, blocks); /* the workspace */
+        room = ft__plan_room(m, plan);
+        count = ft__plan_fit(m, plan, blocks, room);
+        if (!measure && ft__ok(c)) ft__plan_allocate(m, plan, blocks, count, room);
     }
     ft__release(c, blocks);
     if (ft__ok(c)) return plan;
@@ -13334,7 +13531,7 @@ static ft__plan *ft__plan_for(ft_model *m, ft__extent extent, bool training)
 }
 
 /* =============================================================================================
-   [SECTION] 10.1 Graph: running
+   [SECTION] 10.2 Graph: running
    ============================================================================================= */
 
 static double ft__clock(const ft__context *c)
@@ -13388,6 +13585,31 @@ static uint64_t ft__weights_of_step(const ft_model *m, const ft__step *step)
 
 enum { FT__ONLY_OUTPUT = 1, FT__EVALUATING = 2 };
 
+/* Which of its two places the value of a step that runs again lies in. */
+static void ft__use_values(ft__plan *plan, const ft__step *step, int time)
+{
+    plan->values[step->output - 1] = step->values[time];
+    plan->saved[step->id - 1] = step->saved[time];
+}
+
+/* Before backward of step `end`, the last of its part: makes the part's dropped values again. */
+static void ft__run_again(ft_model *m, ft__plan *plan, int end, int batch)
+{
+    int first = end, i;
+    if (end + 1 < plan->step_count && plan->steps[end + 1].part == plan->steps[end].part) return;
+    while (first > plan->first_trained && plan->steps[first - 1].part == plan->steps[end].part)
+        first -= 1;
+    for (i = first; i <= end; ++i) {
+        ft__step *step = &plan->steps[i];
+        ft__call call;
+        if (!step->again) continue;
+        ft__use_values(plan, step, 1);
+        call = ft__make_call(m, plan, step, ft__extent_of(m, batch), false);
+        call.again = true;
+        ft__run_operator(&call, false);
+    }
+}
+
 /* Runs steps [from, to) forward on `batch` samples: without the loss where there are no labels,
    and in evaluation form where a plan for training is used to measure. */
 static void ft__run_forward(ft_model *m, ft__plan *plan, int from, int to, int batch, int how)
@@ -13399,6 +13621,7 @@ static void ft__run_forward(ft_model *m, ft__plan *plan, int from, int to, int b
         ft__call call;
         double start;
         if ((how & FT__ONLY_OUTPUT) && !step->for_output) continue;
+        if (step->again) ft__use_values(plan, step, 0);
         call = ft__make_call(m, plan, step, ft__extent_of(m, batch), false);
         if (how & FT__EVALUATING) call.training = false;
         start = ft__clock(&m->context);
@@ -13435,16 +13658,19 @@ static void ft__fresh_gradients(ft_model *m, const ft__plan *plan, int at, int b
     }
 }
 
-static void ft__run_backward(ft_model *m, const ft__plan *plan, int batch)
+static void ft__run_backward(ft_model *m, ft__plan *plan, int batch)
 {
     int i;
     ft__set_numbers(&m->context, plan->gradients[m->loss.id - 1], 1, 1.0f);
     for (i = plan->step_count - 1; i >= plan->first_trained; --i) {
         const ft__step *step = &plan->steps[i];
-        ft__call call = ft__make_call(m, plan, step, ft__extent_of(m, batch), true);
         ft__operator backward = ft__rows[m->nodes[step->id - 1].op].backward;
         double start = ft__clock(&m->context);
-        bool runs = call.output.gradient && backward;
+        ft__call call;
+        bool runs;
+        ft__run_again(m, plan, i, batch);
+        call = ft__make_call(m, plan, step, ft__extent_of(m, batch), true);
+        runs = call.output.gradient && backward;
         ft__fresh_gradients(m, plan, i, batch, runs && (ft__runs_on_device(&call)
             || (ft__rows[m->nodes[step->id - 1].op].reads & FT__WRITES)));
         if (runs && step->activation && !ft__masks(m, step)) ft__run_activation_back(&call);
@@ -13565,6 +13791,7 @@ static ft_status ft__set_optimizer(ft_model *m, ft_optimizer_options options)
     if (!m->optimizer) m->optimizer = (ft__optimizer *)ft__allocate(c, 1, sizeof *m->optimizer);
     if (!m->optimizer) return c->status;
     m->optimizer->options = ft__optimizer_defaults(options);
+    m->moments = options.optimizer != FT_SGD ? 2 : options.momentum != 0;
     m->optimizer->updates = 0;
     for (i = 0; i < m->node_count; ++i) {
         ft__release(c, m->nodes[i].moment1);
@@ -13711,9 +13938,9 @@ static ft_status ft__optimizer_prepare(ft_model *m)
         ft__node *node = &m->nodes[i];
         size_t count = ft__node_count_at(node, ft__one);
         if (!ft__is_trained(node)) continue;
-        if (!node->moment1 && (o->options.optimizer != FT_SGD || o->options.momentum != 0))
+        if (!node->moment1 && m->moments > 0)
             node->moment1 = (float *)ft__allocate(c, count, sizeof(float));
-        if (!node->moment2 && o->options.optimizer != FT_SGD)
+        if (!node->moment2 && m->moments > 1)
             node->moment2 = (float *)ft__allocate(c, count, sizeof(float));
     }
     return ft__ok(c) ? ft__optimizer_parts(m) : c->status;
@@ -19146,7 +19373,7 @@ static bool ft__split(ft_data *data, float hold_back, uint64_t seed, int *part)
    A ring of `depth` batches. Samples are taken one by one in their order, by the background threads
    and by the thread that waits for a batch, and each is written to its own place, so what a batch
    holds does not depend on who filled it. */
-enum { FT__MOST_SLOTS = 8 };
+enum { FT__MOST_SLOTS = 8, FT__BATCHES_AHEAD = 3 };
 
 typedef struct ft__batch {
     int count;              /* samples that could be read; may be 0 */
@@ -19365,7 +19592,7 @@ static ft__loader *ft__loader_create(ft_model *m, const ft_data *data, int batch
                                                                              : node->shape.size[d];
         nodes[count++].id = i + 1;
     }
-    l = ft__loader_make(&m->context, data, slots, count, batch_size, 3);
+    l = ft__loader_make(&m->context, data, slots, count, batch_size, FT__BATCHES_AHEAD);
     if (l) memcpy(l->nodes, nodes, (size_t)count * sizeof *nodes);
     if (l) l->length = m->length;
     return l;
@@ -19640,16 +19867,6 @@ static void ft__scratch_free(ft__folder *folder)
     }
     ft__release(folder->context, folder->scratch);
     folder->scratch = NULL;
-}
-
-/* What the model may still allocate, as far as anybody said. */
-static size_t ft__memory_left(const ft__context *c)
-{
-    size_t left = SIZE_MAX;
-    if (c->desc.memory_budget) left = c->desc.memory_budget - c->bytes;
-    if (c->desc.arena && c->desc.arena_bytes - c->arena_used < left)
-        left = c->desc.arena_bytes - c->arena_used;
-    return left;
 }
 
 /* One per thread that may call get(): the loader's and the model's own; fewer when they are
@@ -22115,6 +22332,23 @@ static void ft__fit_finish(ft__fit *f)
     if (c->status == FT_NOT_FINITE || ft__device_is_lost(c)) ft__keep_weights(f->m, true);
 }
 
+/* What a run takes besides the plan: weights kept aside, and batches loaded ahead. */
+static size_t ft__fit_reserve(const ft__fit *f)
+{
+    const ft_model *m = f->m;
+    size_t bytes = 0;
+    int i;
+    for (i = 0; i < m->node_count; ++i) {
+        const ft__node *node = &m->nodes[i];
+        ft__extent batch = ft__extent_of(m, f->o.batch_size);
+        if (node->op == FT__OP_input)
+            bytes += FT__BATCHES_AHEAD * ft__node_count_at(node, batch) * sizeof(float);
+        if (ft__changes(m, node) && !node->kept)
+            bytes += ft__node_count_at(node, ft__one) * sizeof(float) + 2 * FT__ALIGNMENT;
+    }
+    return bytes;
+}
+
 /* Everything that the loop needs, in the order in which it can fail. */
 static ft_status ft__fit_prepare(ft__fit *f)
 {
@@ -22133,14 +22367,16 @@ static ft_status ft__fit_prepare(ft__fit *f)
                         " another text");
     if (ft__fit_samples(f) != FT_OK) return c->status;
     ft__set_longest(m, f->data);
+    ft__set_optimizer(m, f->o.optimizer);
+    m->reserve = ft__fit_reserve(f);
     f->plan = ft__begin(m, f->o.batch_size, true);
+    m->reserve = 0;
     if (!f->plan) return c->status;
     if (f->plan->first_trained == f->plan->step_count)
         return ft__fail(c, FT_INVALID, "nothing to train: all parameters are frozen");
     m->last_run = f->plan;
     f->result.before = ft__digest(m);
     f->at.best_epoch = -1;
-    ft__set_optimizer(m, f->o.optimizer);
     ft__optimizer_prepare(m);
     ft__keep_weights(m, false);
     f->settings = ft__fit_settings(f);
@@ -22882,6 +23118,7 @@ ft_model *ft_create(ft_desc desc)
     if (!m) return NULL;
     m->context = start;
     m->length = 1;
+    m->moments = 2; /* AdamW's */
     start.threads = desc.threads > 0 ? desc.threads : ft__processors();
     m->context.threads = start.threads > 64 ? 64 : start.threads;
     if (desc.communication.size > 1)
@@ -23890,8 +24127,7 @@ ft_plan_bytes ft_plan(ft_model *m, int batch_size, bool training)
         bytes.parameters += each;
         if (!training || node->op != FT__OP_parameter || node->frozen) continue;
         bytes.gradients += each;
-        bytes.optimizer += each * (m->optimizer && m->optimizer->options.optimizer == FT_SGD
-                                   ? m->optimizer->options.momentum != 0 : 2);
+        bytes.optimizer += each * (size_t)m->moments;
     }
     bytes.activations += plan->memory_bytes;
     bytes.workspace = plan->workspace_bytes + plan->weight_bytes;
