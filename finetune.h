@@ -13271,6 +13271,13 @@ static int ft__crossing(const ft_model *m, const ft__plan *plan, int at)
     return crossing;
 }
 
+/* Whether the operator replaces a state that outlives the step: it cannot run twice in one. */
+static bool ft__carries(const ft__node *node)
+{
+    return (node->op == FT__OP_lstm || node->op == FT__OP_gru || node->op == FT__OP_rnn)
+        && node->options.recurrent.carry;
+}
+
 /* Marks the steps of a part whose values are to be made again: those that only steps of the part
    read, and that its backward, or another step that runs again, needs. */
 static void ft__mark_again(ft_model *m, ft__plan *plan, int at)
@@ -13281,6 +13288,7 @@ static void ft__mark_again(ft_model *m, ft__plan *plan, int at)
     int i, j;
     step->again = false;
     if (step->output == m->output.id || step->output == m->loss.id) return;
+    if (ft__carries(&m->nodes[step->id - 1])) return;
     for (i = at + 1; i < plan->step_count; ++i) {
         const ft__node *reader = &m->nodes[plan->steps[i].id - 1];
         for (j = 0; j < reader->input_count; ++j) {

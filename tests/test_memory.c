@@ -28,6 +28,8 @@ static void build(ft_model *m)
     ft_batch_norm_options norm = {.eps = 0};
     ft_linear_options linear = {.no_bias = false};
     ft_activation_options none = {.slope = 0};
+    ft_recurrent_options carried = {.carry = true};
+    const int steps[] = {8, (SIDE - 1) * (SIDE - 1)};
     ft_dropout_options drop = {.probability = 0.25f};
     ft_loss_options loss = {.label_smoothing = 0};
     static const char *const kinds[] = {"relu", "gelu", "tanh", "sigmoid", "silu", "relu6"};
@@ -47,7 +49,11 @@ static void build(ft_model *m)
         if (i == 3) x = ft_mul(m, NULL, x, first);
     }
     x = ft_max_pool2d(m, "pool", x, pool);
-    x = ft_flatten(m, "flatten", ft_global_avg_pool(m, "average", x));
+    x = ft_reshape(m, "steps", x, 2, steps);
+    x = ft_lstm(m, "lstm", x, 6, carried);
+    x = ft_flatten(m, "flatten", x);
+    x = ft_linear(m, "fc0", x, 12, linear);
+    x = ft_activation(m, "gelu", "gelu", x, none);
     x = ft_linear(m, "fc", x, 4, linear);
     ft_set_output(m, x);
     ft_set_loss(m, ft_cross_entropy(m, "loss", x, ft_input(m, "labels", label), loss));
