@@ -95,6 +95,33 @@ static void test_forms(ft_model *m)
     test_device_dropout(&m->context);
 }
 
+/* The small cases, for a simulator that watches every access (test_oclgrind.sh): the first one or
+   two of each operator, each once, with the tiled products, which share memory. */
+static void test_briefly(ft_model *m)
+{
+    static const char *const names[] = {"linear", "batch_norm", "max_pool2d", "avg_pool2d", "relu",
+        "elu", "softmax", "flatten", "add", "mul", "concat", "pad", "slice", "cross_entropy", "mse",
+        "soft_cross_entropy", "global_avg_pool"};
+    size_t i;
+    contexts[0] = contexts[1] = contexts[2] = &m->context;
+    m->context.device->unchecked = true;
+    m->context.device->form = FT__FORM_TILED;
+    briefly = true;
+    only_case = 1;
+    for (i = 0; i < sizeof names / sizeof names[0]; ++i) {
+        only_op = names[i];
+        run_cases();
+    }
+    only_op = "conv2d";
+    for (i = 0; i < 2; ++i) {
+        only_case = i == 0 ? 1 : 16; /* and a depthwise one */
+        run_cases();
+        m->context.device->form = FT__FORM_WIDE;
+        run_cases();
+    }
+    CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+}
+
 /* ---- Whole steps ---- */
 
 enum { BATCH = 4 };
@@ -315,7 +342,8 @@ int main(int count, char **words)
         return check_done("test_opencl");
     }
     CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
-    if (ft_error(m) == FT_OK) test_forms(m);
+    if (ft_error(m) == FT_OK && count == 2 && !strcmp(words[1], "--brief")) test_briefly(m);
+    else if (ft_error(m) == FT_OK) test_forms(m);
     if (ft_error(m) == FT_OK && !only_op) {
         test_networks();
         test_wrong_kernels();

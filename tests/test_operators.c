@@ -11,6 +11,7 @@
 #include "layout.h"
 
 static const double tolerance = 1e-5;
+static bool briefly; /* each case once, where running is slow */
 enum { MOST_INPUTS = 12, GUARD = 8 };
 static const float sentinel = 12345.678f;
 
@@ -691,7 +692,7 @@ static void check_gradients(ft__context *c, problem *p, oracle f, int op, int nu
         compare(p, number, what, first->gradient[i].at, want, count);
         free(want);
     }
-    for (skip = 0; skip < p->inputs; ++skip) { /* without one of them the others are the same */
+    for (skip = 0; !briefly && skip < p->inputs; ++skip) { /* without one of them the others are the same */
         outcome out = run(c, p, r, op, 1 << skip);
         for (i = 0; i < p->inputs; ++i)
             if (i != skip)
@@ -813,8 +814,8 @@ static void check_case(problem *p, oracle f, int op, int number)
     compare(p, number, "value", first.y.at, y, outputs);
     check_gradients(contexts[0], p, f, op, number, r, &first);
     if (is_norm(p)) check_running(p, number, &first);
-    if (ft__rows[op].reads & FT__WRITES) check_fresh(p, number, r, op, &first);
-    for (i = 1; i < 3; ++i) {
+    if ((ft__rows[op].reads & FT__WRITES) && !briefly) check_fresh(p, number, r, op, &first);
+    for (i = 1; !briefly && i < 3; ++i) {
         int g;
         other = run(contexts[i], p, r, op, 0);
         CHECK(!memcmp(other.y.at, first.y.at, outputs * sizeof(float)),
