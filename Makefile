@@ -67,6 +67,9 @@ check-cl:
 build/bench build/bench_runs: build/%: bench/%.c | build
 	$(CC) $(FLAGS) $< -o $@ $(LIBS)
 
+build/bench_opencl: bench/bench_opencl.c | build
+	$(CC) $(FLAGS) $(OPENCL) $< -o $@ $(LIBS)
+
 bench: build/bench build/bench_runs
 	@$(PYTHON) bench/run.py
 	@$(PYTHON) bench/runs.py

@@ -150,7 +150,8 @@
      ft_desc.device names an OpenCL device (ft_devices lists them). Before an operator runs there
      for a shape, its kernels are compared with the processor on a sample of two and, with
      ft_desc.clock, timed: what is wrong, or on a GPU slower, runs on the processor, and the log
-     says so. The choices go into the checkpoint.
+     says so. The choices go into the checkpoint. Operators without kernels (those of sequences) run
+     on the processor. The host keeps as much memory as the device.
 
    DETERMINISM
      The same machine, SIMD level and seed give the same bits, whatever the number of threads. A
@@ -193,8 +194,8 @@
      float32 whatever is asked for here.
 
    LIMITS
-     Float32: pictures, vectors, sequences. ONNX is not there yet. OpenCL was run on PoCL
-     only; GPUs are written for and checked when they run, and none has been measured.
+     Float32: pictures, vectors, sequences. ONNX is not there yet. OpenCL was run on PoCL and
+     Oclgrind only; GPUs are written for and checked when they run, and none has been measured.
      Tensors have up to 6 dimensions of up to 2^31 - 1.
    ============================================================================================= */
 
@@ -10997,8 +10998,12 @@ static cl_mem ft__cl_pack(const ft__call *call, const ft__gather *g, bool backwa
     size_t taps = (size_t)g->taps_y * (size_t)g->taps_x, n = (size_t)g->n;
     size_t channels = (size_t)g->channels, groups = (size_t)g->groups;
     size_t count = groups * taps * channels * (size_t)g->wide;
-    cl_mem packed = ft__device_scratch(call->context, FT__SCRATCH_PACKED, count * sizeof(float));
-    ft__launch l = ft__start(call->context, "pack_weight");
+    cl_mem packed;
+    ft__launch l;
+    if (backward && taps == 1 && g->wide == g->n) /* it lies so already */
+        return ft__on_device(call->context, call->input[1].value, count * sizeof(float), FT__READ);
+    packed = ft__device_scratch(call->context, FT__SCRATCH_PACKED, count * sizeof(float));
+    l = ft__start(call->context, "pack_weight");
     ft__pass_value(&l, &call->input[1]);
     ft__pass_buffer(&l, packed);
     ft__pass_int(&l, groups);
@@ -12107,8 +12112,8 @@ static void ft__call_to_host(const ft__call *call, bool backward)
     ft__to_host(c, call->output.gradient, ft__count(&call->output) * sizeof(float));
 }
 
-/* The processor wrote the results: the output, or gradients; inputs from the fourth on may be
-   statistics or states that forward moves. */
+/* The processor wrote the results: the output, or gradients; and any input may be a statistic or a
+   state that forward moves. */
 static void ft__call_wrote(const ft__call *call, bool backward)
 {
     int i;
@@ -12116,7 +12121,7 @@ static void ft__call_wrote(const ft__call *call, bool backward)
     for (i = 0; i < call->input_count; ++i) {
         if (backward && call->input[i].gradient)
             ft__host_wrote(call->context, call->input[i].gradient);
-        if (!backward && i >= 3) ft__host_wrote(call->context, call->input[i].value);
+        if (!backward) ft__host_wrote(call->context, call->input[i].value);
     }
 }
 
