@@ -334,6 +334,16 @@ typedef struct ft_device_info {
     bool is_processor;            /* the machine's own: "gpu" and "auto" pass it by */
 } ft_device_info;
 
+/* What was found out about an operator on ft_desc.device. */
+typedef struct ft_device_check {
+    const char *op;
+    char shape[48];               /* of its first input; "": there is no kernel for it */
+    const char *choice;           /* "processor", "kernel", "CLBlast", or which form of our matrix
+                                     product: "plain", "tiled", "wide" */
+    float error;                  /* of value and gradients, relative to the largest */
+    double device_seconds, host_seconds; /* forward and backward of a sample; 0: no ft_desc.clock */
+} ft_device_check;
+
 /* ---- Building a network ---- */
 
 typedef enum ft_initialiser {
@@ -784,6 +794,11 @@ FINETUNE_API const char *ft_status_name(ft_status status);
 /* Lists the machine's OpenCL devices, whatever ft_desc.device is: writes up to `most` of them and
    returns how many there are. 0, with the reason in the log, where there are none. */
 FINETUNE_API int ft_devices(ft_model *m, ft_device_info *devices, int most);
+
+/* The comparisons with the processor that this model has made on its device, each when an operator
+   was first met, and then the operators that have no kernels: writes up to `most`, returns how many
+   there are. 0 where the model runs on the processor. */
+FINETUNE_API int ft_device_checks(const ft_model *m, ft_device_check *checks, int most);
 
 /* ---- A network from a file, or by name ---- */
 
@@ -12250,7 +12265,7 @@ static float ft__apart(const float *a, const float *b, size_t count)
         if (d > apart) apart = d;
         if (fabs((double)a[i]) > (double)largest) largest = (float)fabs((double)a[i]);
     }
-    return apart > 1e-6f ? apart / (largest > 1e-6f ? largest : 1e-6f) : 0;
+    return apart / (largest > 1e-3f ? largest : 1e-3f); /* of nothing, 1e-6 is rounding */
 }
 
 static float ft__trial_error(const ft__trial *host, const ft__trial *device)
@@ -12314,6 +12329,22 @@ static float ft__try_form(const ft__call *call, const ft__trial *host, int form,
     return error;
 }
 
+/* The processor's seconds, as the device's are taken: the better of two runs after a first one. */
+static double ft__host_seconds(const ft__call *call)
+{
+    ft__trial trial;
+    double best = 0, seconds;
+    int again;
+    if (!call->context->desc.clock) return 0;
+    if (ft__trial_make(&trial, call))
+        for (again = 0; again < 3; ++again) {
+            seconds = ft__trial_run(&trial, FT__FORM_PROCESSOR);
+            if (again < 2 || seconds < best) best = seconds;
+        }
+    ft__trial_free(&trial);
+    return best;
+}
+
 #define FT__WRONG 1e-3f /* relative to the largest value: rounding is a hundredth of it */
 
 /* Tries every form that fits and keeps the first that is right, or, with a clock, the fastest. A
@@ -12329,7 +12360,8 @@ static void ft__judge(const ft__call *call, ft__verdict *v)
     size_t i;
     v->form = FT__FORM_PROCESSOR;
     if (!ft__trial_make(&host, call)) return;
-    v->host_seconds = ft__trial_run(&host, FT__FORM_PROCESSOR);
+    ft__trial_run(&host, FT__FORM_PROCESSOR);
+    v->host_seconds = ft__host_seconds(call);
     for (i = 0; i < sizeof forms / sizeof forms[0]; ++i) {
         if (!ft__form_fits(call, forms[i])) continue;
         if (v->form >= 0 && (!c->desc.clock || forms[i] == FT__FORM_PLAIN)) continue;
@@ -23256,6 +23288,48 @@ int ft_devices(ft_model *m, ft_device_info *devices, int most)
     if (m) ft__log(&m->context, "this build is without OpenCL (FINETUNE_OPENCL)");
     return 0;
 #endif
+}
+
+#ifdef FINETUNE_OPENCL
+static ft_device_check ft__check_of(const ft__verdict *v)
+{
+    static const char *const forms[] = {"processor", "plain", "tiled", "wide", "CLBlast"};
+    bool product = v->op == FT__OP_conv2d || v->op == FT__OP_linear;
+    ft_device_check check;
+    memset(&check, 0, sizeof check);
+    check.op = ft__rows[v->op].name;
+    check.choice = v->form >= 0 && !product ? "kernel" : forms[v->form - FT__FORM_PROCESSOR];
+    check.error = v->error;
+    check.device_seconds = v->device_seconds;
+    check.host_seconds = v->host_seconds;
+    memcpy(check.shape, v->shape, sizeof check.shape);
+    return check;
+}
+#endif
+
+int ft_device_checks(const ft_model *m, ft_device_check *checks, int most)
+{
+    int count = 0;
+#ifdef FINETUNE_OPENCL
+    const ft__device *d = m ? m->context.device : NULL;
+    int op;
+    for (; d && count < d->verdict_count; ++count)
+        if (count < most) checks[count] = ft__check_of(&d->verdicts[count]);
+    for (op = FT__OP_buffer + 1; d && op < FT__OP_COUNT; ++op) {
+        if (ft__device_rows[op].forward) continue;
+        if (count < most) {
+            memset(&checks[count], 0, sizeof *checks);
+            checks[count].op = ft__rows[op].name;
+            checks[count].choice = "processor";
+        }
+        count += 1;
+    }
+#else
+    (void)m;
+    (void)checks;
+    (void)most;
+#endif
+    return count;
 }
 
 /* ---- A network from a file, or by name ---- */

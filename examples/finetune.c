@@ -47,8 +47,9 @@ static double seconds_now(void)
 #include "tool/train.h"
 #include "tool/predict.h"
 #include "tool/info.h"
+#include "tool/devices.h"
 
-/* ---- convert, devices ---- */
+/* ---- convert ---- */
 
 static int convert(const options *o)
 {
@@ -63,47 +64,6 @@ static int convert(const options *o)
     ft_save(m, o->out, save);
     if (ft_error(m)) return report(m);
     if (!o->quiet) printf("%s written\n", o->out);
-    ft_destroy(m);
-    return DONE;
-}
-
-enum { MOST_DEVICES = 32 };
-
-static void print_devices_json(const ft_device_info *list, int count, long processors)
-{
-    int i;
-    printf("{\"devices\": [{\"device\": \"cpu\", \"processors\": %ld}", processors);
-    for (i = 0; i < count; ++i) {
-        printf(", {\"device\": \"%s\", \"name\": ", list[i].device);
-        print_json_text(list[i].name);
-        printf(", \"platform\": ");
-        print_json_text(list[i].platform);
-        printf(", \"driver\": ");
-        print_json_text(list[i].driver);
-        printf(", \"memory\": %llu, \"compute_units\": %d, \"is_processor\": %s}",
-               (unsigned long long)list[i].memory, list[i].compute_units,
-               list[i].is_processor ? "true" : "false");
-    }
-    printf("]}\n");
-}
-
-static int devices(const options *o)
-{
-    long processors = sysconf(_SC_NPROCESSORS_ONLN);
-    ft_device_info list[MOST_DEVICES];
-    ft_model *m = create(o);
-    int count, i;
-    if (!m) return FAILED;
-    if (!o->json) printf("cpu: %ld processors\n", processors);
-    fflush(stdout); /* before the line of the log that says why there are no others */
-    count = ft_devices(m, list, MOST_DEVICES);
-    if (count > MOST_DEVICES) count = MOST_DEVICES;
-    if (o->json) print_devices_json(list, count, processors);
-    for (i = 0; !o->json && i < count; ++i)
-        printf("%s: %s (%s, driver %s), %.1f GB, %d compute units%s\n", list[i].device,
-               list[i].name, list[i].platform, list[i].driver, (double)list[i].memory / 1e9,
-               list[i].compute_units, list[i].is_processor ? ", the processor itself" : "");
-    if (ft_error(m)) return report(m);
     ft_destroy(m);
     return DONE;
 }

@@ -114,6 +114,13 @@ else
     rm -rf root
     if "$tool" devices --json 2>/dev/null | grep -q '"is_processor": true'; then
         "$tool" devices | grep -q "opencl:0:0: .*driver .*GB, [0-9]* compute units" && ok || bad "devices"
+        # Every operator of the table is compared, or said to have no kernel; nothing is wrong.
+        "$tool" devices --check --device opencl:0:0 --quiet >out.txt 2>err.txt && [ ! -s err.txt ] && ok ||
+            bad "devices --check: $(cat err.txt)"
+        for op in $(sed -n '/define FT__OPERATORS(X)/,/^#define FT__OP_ENUM/s/^ *X(\([a-z0-9_]*\),.*/\1/p' ../../finetune.h |
+            grep -vE '^(none|input|parameter|buffer)$'); do
+            grep -q "^  $op .* \(no kernel\|[0-9].* \(kernel\|plain\|tiled\|wide\|CLBlast\)\)" out.txt && ok || bad "devices --check: $op"
+        done
         picture one.ppm 1 3
         "$tool" predict --model base.safetensors one.ppm --device opencl:0:0 --json >out.txt 2>err.txt &&
             grep -q "device opencl:0:0" err.txt && ok || bad "predict on OpenCL: $(cat err.txt)"

@@ -22,7 +22,7 @@ static ft_model *create(const options *o)
     desc.precision = o->precision;
     desc.log = print_log;
     desc.log_user = (void *)(uintptr_t)o;
-    if (o->times) desc.clock = clock_of_operators;
+    if (o->times || o->check) desc.clock = clock_of_operators;
     m = ft_create(desc);
     if (!m) fprintf(stderr, "finetune: no memory\n");
     return m;

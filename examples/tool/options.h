@@ -10,7 +10,7 @@ typedef struct options {
     const char *text_column, *label_column, *vocabulary, *merges, *prompt;
     bool language_model, words, one_direction, greedy;
     unsigned long long seed;
-    bool json, resume, flip, no_shift, allow_missing, allow_unexpected, quiet, times;
+    bool json, resume, flip, no_shift, allow_missing, allow_unexpected, quiet, times, check;
     char **files;
     int file_count;
 } options;
@@ -25,7 +25,7 @@ static const char usage_text[] =
     "  finetune generate --model FILE [--prompt TEXT]\n"
     "  finetune info --model FILE [--times]\n"
     "  finetune convert --model WEIGHTS --out FILE [--type f32|f16|bf16]\n"
-    "  finetune devices                  what --device may name\n"
+    "  finetune devices [--check]        what --device may name\n"
     "\n"
     "WEIGHTS: .safetensors, or PyTorch's .pt or .pth. FOLDER: one folder of pictures per class.\n"
     "TEXTS: a .tsv, .csv or .jsonl, or a folder per class, to classify; a .txt for a language model.\n"
@@ -49,6 +49,7 @@ static const char usage_text[] =
     "generate: --length N --temperature X --top-k N --top-p X --greedy\n"
     "predict: --top N             classes to print (default 3)\n"
     "info:    --times             milliseconds of each operator in a training step of a batch\n"
+    "devices: --check             compare and time every operator on each (or on --device's)\n"
     "all:     --arch NAME         when the weights' names do not tell the network\n"
     "         --rename A=B,...    leading parts of names in the weights file to replace\n"
     "         --allow-missing --allow-unexpected   weights that do not match\n"
@@ -116,6 +117,7 @@ static int parse(int count, char **words, options *o)
         {"--json", 'b', &o->json}, {"--resume", 'b', &o->resume}, {"--flip", 'b', &o->flip},
         {"--no-shift", 'b', &o->no_shift}, {"--quiet", 'b', &o->quiet},
         {"--times", 'b', &o->times},
+        {"--check", 'b', &o->check},
         {"--allow-missing", 'b', &o->allow_missing},
         {"--allow-unexpected", 'b', &o->allow_unexpected}};
     size_t r, row_count = sizeof rows / sizeof rows[0];
