@@ -1,4 +1,5 @@
-/* devices.h - what --device may name, and, with --check, how well each operator runs there. */
+/* devices.h - what --device may name, and, with --check, how well each operator runs there.
+   Part of examples/finetune.c. */
 
 enum { MOST_DEVICES = 32 };
 
