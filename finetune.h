@@ -76,6 +76,8 @@
      [SECTION] 12.8 Tokeniser files
      [SECTION] 12.9 Files of rows
      [SECTION] 13 Ready-made networks
+     [SECTION] 13.1 Networks over text
+     [SECTION] 13.2 The table of networks, and recognition
      [SECTION] 14.1 Images
      [SECTION] 14.2 Data sources
      [SECTION] 14.2.1 Image folders
@@ -179,7 +181,8 @@
      FINETUNE_NO_PYTORCH       leave out the reader of PyTorch's files, ...
      FINETUNE_NO_RESNET        ... the ResNets by name,
      FINETUNE_NO_MOBILENET     ... MobileNet,
-     FINETUNE_NO_KERAS_CNN     ... the small CNN of Keras
+     FINETUNE_NO_KERAS_CNN     ... the small CNN of Keras,
+     FINETUNE_NO_RECURRENT     ... the recurrent networks over text
     FINETUNE_OPENCL           ft_desc.device may name an OpenCL device; needs kernels.cl beside the
                               header and CL/cl.h to compile, nothing to link (-ldl before glibc
                               2.34), and starts where there is no OpenCL
@@ -490,7 +493,23 @@ typedef struct ft_network_options {
     float width;            /* mobilenet_v1: default 1 */
     bool adjusted;          /* keras_cnn: a dense layer of 256 instead of 1024 */
     bool keras_initialisers;
+    /* Of networks over text: */
+    int words;              /* in the vocabulary; default 10000, char_rnn: 65 */
+    int embedding;          /* features of a word; default 128, lstm_lm: 256 */
+    int hidden;             /* numbers of a layer's state; default 256, char_rnn: 128 */
+    int layers;             /* default 1 of a classifier, 2 of a language model */
+    bool bidirectional;     /* classifiers */
+    ft_step_pooling pooling;/* classifiers: default the last step */
+    bool tied;              /* lstm_lm: the decoder's weight is the embedding's; needs hidden =
+                               embedding */
+    float dropout;          /* locked, behind the embedding and each layer; default 0 */
 } ft_network_options;
+
+typedef struct ft_language_model_to_classifier_options {
+    int hidden;             /* a linear layer of so many numbers and a relu before the last one;
+                               default: there is none */
+    float dropout;          /* before each of the head's linear layers; default 0 */
+} ft_language_model_to_classifier_options;
 
 /* How a picture becomes the network's input; stored in the model file. */
 typedef struct ft_preprocessing {
@@ -808,8 +827,18 @@ FINETUNE_API ft_status ft_load(ft_model *m, const char *path, ft_load_options op
 
 /* Builds "resnet18", "resnet34", "resnet50" (torchvision's names), "resnet20", "resnet32",
    "resnet44", "resnet56" (for CIFAR, option A shortcuts), "mobilenet_v1" or "keras_cnn" with
-   random weights. Returns the logits, [batch, classes]. */
+   random weights. Returns the logits, [batch, classes]. Over text: "lstm_classifier" and
+   "gru_classifier" (inputs "tokens" [N, L] and "lengths" [N], logits [N, classes]), and the
+   language models "char_rnn" and "lstm_lm" (logits [N, L, words]; their state is carried from run
+   to run until ft_reset_state). */
 FINETUNE_API ft_node ft_network(ft_model *m, const char *name, ft_network_options options);
+
+/* Turns a language model (recurrent layers, and a linear layer over each step) into a classifier of
+   texts as ULMFiT does: the layers are kept, without carried states; the last, largest and mean of
+   their outputs over the real steps, side by side, go into a new head, "fc". Inputs are "tokens",
+   "lengths" and "labels". Howard and Ruder 2018. */
+FINETUNE_API ft_status ft_language_model_to_classifier(
+    ft_model *m, int classes, ft_language_model_to_classifier_options options);
 
 /* Reads weights into parameters of the same names. What does not match is listed in the error. */
 FINETUNE_API ft_status ft_load_weights(ft_model *m, const char *path, ft_weights_options options);
@@ -1080,8 +1109,9 @@ FINETUNE_API int ft_predict_text(ft_model *m, const char *text, size_t bytes,
    give the same text. Returns how many tokens were made, 0 on error. */
 FINETUNE_API int ft_generate(ft_model *m, ft_generate_options options);
 /* Any input: values [batch, the input's shape], float, or int32_t where the network's first input
-   is of token ids -> logits [batch, the output's shape]. An input "lengths" is filled with
-   ft_length(m), for every sample is whole; ft_run_lengths tells how many steps of each are real. */
+   is of token ids ("tokens") -> logits [batch, the output's shape]. An input "lengths" is filled
+   with ft_length(m), for every sample is whole; ft_run_lengths tells how many steps of each are
+   real. */
 FINETUNE_API ft_status ft_run(ft_model *m, const void *values, int batch, float *logits);
 FINETUNE_API ft_status ft_run_lengths(ft_model *m, const void *values, const int *lengths,
                                       int batch, float *logits);
@@ -13725,17 +13755,19 @@ static void ft__run_backward(ft_model *m, ft__plan *plan, int batch)
 }
 
 /* What a picture or ft_run's values are fed to: the first input of numbers or, where there is none,
-   the first one (token ids). {0}: there is none. */
+   "tokens", or else the first one. {0}: there is none. */
 static ft_node ft__main_input(const ft_model *m)
 {
-    ft_node first = {0}, numbers = {0};
+    ft_node first = {0}, numbers = {0}, tokens;
     int i;
     for (i = m->node_count - 1; i >= 0; --i) {
         if (m->nodes[i].op != FT__OP_input) continue;
         first.id = i + 1;
         if (m->nodes[i].type == FT_F32) numbers.id = i + 1;
     }
-    return numbers.id ? numbers : first;
+    if (numbers.id) return numbers;
+    tokens = ft__find_node(m, "tokens");
+    return tokens.id && m->nodes[tokens.id - 1].op == FT__OP_input ? tokens : first;
 }
 
 /* Between the order that users see, [N, C, H, W], and what lies in memory. */
@@ -18286,7 +18318,258 @@ static bool ft__matches_keras_cnn(const ft__network *network, const ft_file *fil
 }
 #endif
 
-/* ---- The table, and recognition ---- */
+/* =============================================================================================
+   [SECTION] 13.1 Networks over text
+   Inputs: "tokens" I32 [N, L], classifiers "lengths" I32 [N] as well, and "labels": [N, L], the
+   next tokens, of a language model, [N] of a classifier. Parameters: "embedding.weight", "lstm.*"
+   or "gru.*" as PyTorch calls them, and the head "fc", "decoder" or, of the character network,
+   "out".
+   ============================================================================================= */
+#ifndef FINETUNE_NO_RECURRENT
+static ft_node ft__tokens_input(ft_model *m, const char *name, bool steps)
+{
+    ft_input_options o;
+    memset(&o, 0, sizeof o);
+    o.type = FT_I32;
+    if (steps) o.size[0] = FT_LENGTH;
+    return ft_input(m, name, o);
+}
+
+static ft_node ft__text_dropout(ft_model *m, const char *name, ft_node x, float probability,
+                                bool locked)
+{
+    ft_dropout_options o;
+    memset(&o, 0, sizeof o);
+    o.probability = probability;
+    o.locked = locked;
+    return probability > 0 ? ft_dropout(m, name, x, o) : x;
+}
+
+/* Words to the outputs of the last layer. */
+static ft_node ft__encoder(ft__builder *b, bool gru, bool carry, ft_node lengths)
+{
+    const ft_network_options *o = &b->o;
+    ft_embedding_options embedding;
+    ft_recurrent_options layers;
+    ft_node x = ft__tokens_input(b->m, "tokens", true);
+    memset(&embedding, 0, sizeof embedding);
+    memset(&layers, 0, sizeof layers);
+    layers.layers = o->layers;
+    layers.bidirectional = o->bidirectional && !carry;
+    layers.dropout = o->dropout;
+    layers.locked = true;
+    layers.carry = carry;
+    layers.lengths = lengths;
+    x = ft_embedding(b->m, "embedding", x, o->words, o->embedding, embedding);
+    x = ft__text_dropout(b->m, "embedding_dropout", x, o->dropout, true);
+    return gru ? ft_gru(b->m, "gru", x, o->hidden, layers)
+               : ft_lstm(b->m, "lstm", x, o->hidden, layers);
+}
+
+static ft_node ft__text_end(ft_model *m, ft_node logits, bool steps)
+{
+    ft_loss_options loss;
+    memset(&loss, 0, sizeof loss);
+    ft_set_output(m, logits);
+    ft_set_loss(m, ft_cross_entropy(m, "loss", logits, ft__tokens_input(m, "labels", steps),
+                                    loss));
+    return logits;
+}
+
+static void ft__text_defaults(ft__builder *b, int embedding, int hidden, int layers)
+{
+    if (b->o.words == 0) b->o.words = 10000;
+    if (b->o.embedding == 0) b->o.embedding = embedding;
+    if (b->o.hidden == 0) b->o.hidden = hidden;
+    if (b->o.layers == 0) b->o.layers = layers;
+}
+
+static ft_node ft__language_model(ft__builder *b, const char *head)
+{
+    ft_linear_options linear;
+    ft_node x;
+    memset(&linear, 0, sizeof linear);
+    x = ft__encoder(b, false, true, linear.weight);
+    x = ft__text_dropout(b->m, "output_dropout", x, b->o.dropout, true);
+    if (b->o.tied) linear.weight = ft_find(b->m, "embedding.weight");
+    return ft__text_end(b->m, ft_linear(b->m, head, x, b->o.words, linear), true);
+}
+
+/* The ml5.js character networks: two layers of 128. */
+static ft_node ft__build_char_rnn(ft__builder *b)
+{
+    if (b->o.words == 0) b->o.words = 65;
+    ft__text_defaults(b, 128, 128, 2);
+    return ft__language_model(b, "out");
+}
+
+static ft_node ft__build_lstm_lm(ft__builder *b)
+{
+    ft__text_defaults(b, 256, b->o.tied && b->o.embedding ? b->o.embedding : 256, 2);
+    return ft__language_model(b, "decoder");
+}
+
+static ft_node ft__text_classifier(ft__builder *b, bool gru)
+{
+    ft_step_pool_options pool;
+    ft_linear_options linear;
+    ft_node x, lengths;
+    memset(&pool, 0, sizeof pool);
+    memset(&linear, 0, sizeof linear);
+    ft__text_defaults(b, 128, 256, 1);
+    lengths = ft__tokens_input(b->m, "lengths", false);
+    pool.kind = b->o.pooling;
+    pool.bidirectional = b->o.bidirectional;
+    x = ft_step_pool(b->m, "pool", ft__encoder(b, gru, false, lengths), lengths, pool);
+    x = ft__text_dropout(b->m, "output_dropout", x, b->o.dropout, false);
+    return ft__text_end(b->m, ft_linear(b->m, "fc", x, b->o.classes, linear), false);
+}
+
+static ft_node ft__build_lstm_classifier(ft__builder *b) { return ft__text_classifier(b, false); }
+static ft_node ft__build_gru_classifier(ft__builder *b) { return ft__text_classifier(b, true); }
+
+/* Sizes by the shapes in a file; false: it holds no such layers behind an embedding. */
+static bool ft__size_encoder(const ft_file *file, const char *rename, const char *layer, int gates,
+                             ft_network_options *o)
+{
+    char name[64];
+    o->words = ft__size_in_file(file, rename, "embedding.weight", 0);
+    o->embedding = ft__size_in_file(file, rename, "embedding.weight", 1);
+    snprintf(name, sizeof name, "%s.weight_ih_l0", layer);
+    o->hidden = ft__size_in_file(file, rename, name, 0) / gates;
+    snprintf(name, sizeof name, "%s.weight_ih_l0_reverse", layer);
+    o->bidirectional = ft__find_renamed(file, rename, name) >= 0;
+    for (o->layers = 0; o->layers < 1000; ++o->layers) {
+        snprintf(name, sizeof name, "%s.weight_ih_l%d", layer, o->layers);
+        if (ft__find_renamed(file, rename, name) < 0) break;
+    }
+    return o->words > 0 && o->embedding > 0 && o->hidden > 0 && o->layers > 0;
+}
+
+static bool ft__matches_char_rnn(const ft__network *network, const ft_file *file,
+                                 const char *rename, ft_network_options *o)
+{
+    (void)network;
+    return ft__size_encoder(file, rename, "lstm", 4, o) && !o->bidirectional
+        && ft__size_in_file(file, rename, "out.weight", 0) == o->words;
+}
+
+static bool ft__matches_lstm_lm(const ft__network *network, const ft_file *file,
+                                const char *rename, ft_network_options *o)
+{
+    (void)network;
+    o->tied = ft__find_renamed(file, rename, "decoder.weight") < 0;
+    return ft__size_encoder(file, rename, "lstm", 4, o) && !o->bidirectional
+        && ft__size_in_file(file, rename, "decoder.bias", 0) == o->words;
+}
+
+static bool ft__matches_text_classifier(const ft__network *network, const ft_file *file,
+                                        const char *rename, ft_network_options *o)
+{
+    bool gru = strcmp(network->name, "gru_classifier") == 0;
+    if (!ft__size_encoder(file, rename, gru ? "gru" : "lstm", gru ? 3 : 4, o)) return false;
+    o->classes = ft__size_in_file(file, rename, "fc.weight", 0);
+    return o->classes > 0 && ft__size_in_file(file, rename, "fc.weight", 1)
+        == o->hidden * (o->bidirectional ? 2 : 1);
+}
+
+/* ---- A language model becomes a classifier (Howard and Ruder 2018, ULMFiT) ---- */
+
+/* Carried states go, lengths come: each text begins anew and ends at its own last step. */
+static void ft__uncarry(ft_model *m, ft__node *node, int lengths)
+{
+    ft__recurrent_options *o = &node->options.recurrent;
+    int weights = 1 + (o->bidirectional ? 2 : 1) * (o->no_bias ? 2 : 4), i;
+    for (i = weights; o->carry && i < node->input_count; ++i)
+        if (m->nodes[node->inputs[i] - 1].op == FT__OP_state)
+            ft__release_node(&m->context, &m->nodes[node->inputs[i] - 1]);
+    o->carry = o->initial = false;
+    o->lengths = true;
+    node->inputs[weights] = lengths;
+    node->input_count = weights + 1;
+}
+
+/* Takes away a node, and then the leaves that nothing else reads. */
+static void ft__remove_node(ft_model *m, int id)
+{
+    ft__node *node = &m->nodes[id - 1];
+    int inputs[16], count = node->input_count < 16 ? node->input_count : 16, i, j, k;
+    memcpy(inputs, node->inputs, (size_t)count * sizeof *inputs);
+    ft__release_node(&m->context, node);
+    for (i = 0; i < count; ++i) {
+        bool read = !ft__is_leaf(&m->nodes[inputs[i] - 1]);
+        for (j = 0; j < m->node_count; ++j)
+            for (k = 0; k < m->nodes[j].input_count; ++k)
+                read = read || m->nodes[j].inputs[k] == inputs[i];
+        if (!read) ft__release_node(&m->context, &m->nodes[inputs[i] - 1]);
+    }
+}
+
+/* The layers of an encoder can only take lengths that come before them. */
+static void ft__move_first(ft_model *m, int id)
+{
+    int at = m->node_count - 1;
+    while (m->order[at] != id) --at;
+    memmove(m->order + 1, m->order, (size_t)at * sizeof *m->order);
+    m->order[0] = id;
+}
+
+static bool ft__is_recurrent(int op) { return op >= FT__OP_lstm && op <= FT__OP_rnn; }
+#endif
+
+ft_status ft_language_model_to_classifier(ft_model *m, int classes,
+                                          ft_language_model_to_classifier_options options)
+{
+#ifdef FINETUNE_NO_RECURRENT
+    (void)classes;
+    (void)options;
+    return ft__fail(&m->context, FT_UNSUPPORTED, "built with FINETUNE_NO_RECURRENT");
+#else
+    ft__node *head = ft__ok(&m->context) ? ft__head(m) : NULL;
+    ft_linear_options linear;
+    ft_activation_options none;
+    ft_node x, pools[3], lengths;
+    int i, layers = 0;
+    if (!ft__ok(&m->context)) return m->context.status;
+    for (i = 0; i < m->node_count; ++i) layers += ft__is_recurrent(m->nodes[i].op);
+    if (!head || !layers || head->shape.rank != 3 || classes < 1 || ft_find(m, "lengths").id)
+        return ft__fail(&m->context, FT_INVALID, "ft_language_model_to_classifier: wants a network"
+                        " of recurrent layers with a linear layer over each step, without"
+                        " \"lengths\", and classes above 0 (%d)", classes);
+    memset(&linear, 0, sizeof linear);
+    memset(&none, 0, sizeof none);
+    x.id = head->inputs[0];
+    if (m->loss.id) ft__remove_node(m, m->loss.id);
+    ft__remove_node(m, (int)(head - m->nodes) + 1);
+    m->output.id = m->loss.id = 0;
+    lengths = ft__tokens_input(m, "lengths", false);
+    if (!lengths.id) return m->context.status;
+    ft__move_first(m, lengths.id);
+    for (i = 0; i < m->node_count; ++i)
+        if (ft__is_recurrent(m->nodes[i].op)) ft__uncarry(m, &m->nodes[i], lengths.id);
+    for (i = 0; i < 3; ++i) {
+        static const ft_step_pooling kinds[] = {FT_POOL_LAST, FT_POOL_MAX, FT_POOL_MEAN};
+        static const char *const names[] = {"pool_last", "pool_max", "pool_mean"};
+        ft_step_pool_options pool;
+        memset(&pool, 0, sizeof pool);
+        pool.kind = kinds[i];
+        pools[i] = ft_step_pool(m, names[i], x, lengths, pool);
+    }
+    x = ft__text_dropout(m, "pool_dropout", ft_concat(m, "pools", 3, pools, 1), options.dropout,
+                         false);
+    if (options.hidden > 0) {
+        x = ft_linear(m, "hidden", x, options.hidden, linear);
+        x = ft_activation(m, "relu", "hidden_relu", x, none);
+        x = ft__text_dropout(m, "hidden_dropout", x, options.dropout, false);
+    }
+    ft__text_end(m, ft_linear(m, "fc", x, classes, linear), false);
+    return ft__set_architecture(m, "");
+#endif
+}
+
+/* =============================================================================================
+   [SECTION] 13.2 The table of networks, and recognition
+   ============================================================================================= */
 
 static const ft__network ft__networks[] = {
 #ifndef FINETUNE_NO_RESNET
@@ -18303,6 +18586,13 @@ static const ft__network ft__networks[] = {
 #endif
 #ifndef FINETUNE_NO_KERAS_CNN
     {"keras_cnn", ft__build_keras_cnn, ft__matches_keras_cnn, 10, 32, false, {0}},
+#endif
+#ifndef FINETUNE_NO_RECURRENT
+    {"char_rnn", ft__build_char_rnn, ft__matches_char_rnn, 2, 32, false, {0}},
+    {"lstm_lm", ft__build_lstm_lm, ft__matches_lstm_lm, 2, 32, false, {0}},
+    {"lstm_classifier", ft__build_lstm_classifier, ft__matches_text_classifier, 2, 32, false,
+     {0}},
+    {"gru_classifier", ft__build_gru_classifier, ft__matches_text_classifier, 2, 32, false, {0}},
 #endif
     {NULL, NULL, NULL, 0, 0, false, {0}}}; /* so that it is never empty */
 

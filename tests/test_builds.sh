@@ -112,6 +112,7 @@ left_out FINETUNE_NO_PYTORCH tests/golden/formats/plain.pt 8 FINETUNE_NO_PYTORCH
 left_out FINETUNE_NO_RESNET resnet18 1 "there are mobilenet_v1, keras_cnn"
 left_out FINETUNE_NO_MOBILENET mobilenet_v1 1 "no network of this name"
 left_out FINETUNE_NO_KERAS_CNN keras_cnn 1 "no network of this name"
+left_out FINETUNE_NO_RECURRENT lstm_classifier 1 "no network of this name"
 
 # Half a configuration must be refused, not compiled.
 if ${CC:-cc} -std=c99 -ffast-math -I. -fsyntax-only $out/use.c >/dev/null 2>&1; then

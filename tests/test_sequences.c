@@ -385,8 +385,196 @@ static void test_file(void)
     remove(temporary);
 }
 
+/* ---- Networks by name ---- */
+
+enum { NETWORK_N = 3, NETWORK_L = 6 };
+
+/* Some tokens, and how many of each row are real. */
+static void some_tokens(int32_t *ids, int32_t *lengths, int words)
+{
+    int i;
+    for (i = 0; i < NETWORK_N; ++i) lengths[i] = NETWORK_L - 2 * i;
+    for (i = 0; i < NETWORK_N * NETWORK_L; ++i)
+        ids[i] = i % NETWORK_L < lengths[i / NETWORK_L] ? (i * 5 + 1) % words : 0;
+}
+
+/* Built by name, saved, and recognised from names and shapes alone: the same outputs. */
+static void test_networks(void)
+{
+    static const struct { const char *name; ft_network_options o; int outputs; } rows[] = {
+        {"lstm_classifier", {.words = 20, .embedding = 5, .hidden = 6, .layers = 2,
+                             .bidirectional = true, .classes = 4}, 4},
+        {"gru_classifier", {.words = 20, .embedding = 5, .hidden = 7, .classes = 3}, 3},
+        {"lstm_lm", {.words = 20, .embedding = 6, .tied = true}, 20},
+        {"lstm_lm", {.words = 20, .embedding = 6, .hidden = 5, .dropout = 0.2f}, 20},
+        {"char_rnn", {.words = 20, .hidden = 9}, 20}};
+    int32_t ids[NETWORK_N * NETWORK_L], lengths[NETWORK_N];
+    float want[NETWORK_N * NETWORK_L * 20], got[NETWORK_N * NETWORK_L * 20];
+    size_t i;
+    some_tokens(ids, lengths, 20);
+    for (i = 0; i < sizeof rows / sizeof rows[0]; ++i) {
+        ft_model *m = ft_create((ft_desc){.threads = 2, .seed = 4}), *again;
+        int steps = rows[i].outputs == 20 ? NETWORK_L : 1;
+        size_t bytes = (size_t)(NETWORK_N * steps * rows[i].outputs) * sizeof(float);
+        ft_network(m, rows[i].name, rows[i].o);
+        ft_set_length(m, NETWORK_L);
+        ft_run_lengths(m, ids, lengths, NETWORK_N, want);
+        ft_save(m, temporary, (ft_save_options){FT_F32});
+        CHECK(ft_error(m) == FT_OK, "%s: %s", rows[i].name, ft_error_text(m));
+        again = ft_create((ft_desc){.threads = 1});
+        ft_load(again, temporary, (ft_load_options){.architecture = rows[i].name});
+        ft_set_length(again, NETWORK_L);
+        ft_run_lengths(again, ids, lengths, NETWORK_N, got);
+        CHECK(ft_error(again) == FT_OK && !memcmp(want, got, bytes), "%s: %s", rows[i].name,
+              ft_error_text(again));
+        CHECK(!strcmp(ft_architecture(again), rows[i].name), "%s", ft_architecture(again));
+        ft_destroy(again);
+        ft_destroy(m);
+        remove(temporary);
+    }
+}
+
+/* The classifier has the language model's encoder: its pools are those of the outputs of each
+   sentence from a zero state; it trains; and it goes through a file. */
+static void test_to_classifier(void)
+{
+    enum { H = 5, CLASSES = 2 };
+    int32_t ids[NETWORK_N * NETWORK_L], lengths[NETWORK_N], labels[NETWORK_N] = {1, 0, 1};
+    float logits[NETWORK_N * CLASSES], again_logits[NETWORK_N * CLASSES], losses[40];
+    ft_model *m = ft_create((ft_desc){.threads = 2, .seed = 4}), *again;
+    ft_network_options o = {.words = 20, .embedding = 6, .hidden = H};
+    int i;
+    some_tokens(ids, lengths, 20);
+    ft_network(m, "lstm_lm", o);
+    ft_language_model_to_classifier(m, CLASSES, (ft_language_model_to_classifier_options){
+        .hidden = 8, .dropout = 0.1f});
+    CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+    CHECK(!ft_find(m, "decoder").id && !ft_find(m, "decoder.weight").id
+          && !ft_find(m, "lstm.hidden_l0").id && ft_find(m, "embedding.weight").id,
+          "the head and the states are gone, the encoder is there");
+    ft_set_length(m, NETWORK_L);
+    ft_run_lengths(m, ids, lengths, NETWORK_N, logits);
+    ft_run_lengths(m, ids, lengths, NETWORK_N, again_logits);
+    CHECK(!memcmp(logits, again_logits, sizeof logits), "nothing is carried");
+    for (i = 0; i < NETWORK_N; ++i) {
+        ft_set_length(m, lengths[i]);
+        ft_run(m, ids + i * NETWORK_L, 1, again_logits);
+        CHECK(!memcmp(logits + i * CLASSES, again_logits, CLASSES * sizeof(float)),
+              "sentence %d alone", i);
+    }
+    ft_set_length(m, NETWORK_L);
+    for (i = 0; i < 40; ++i) {
+        ft_feed(m, ft_find(m, "tokens"), ids, NETWORK_N);
+        ft_feed(m, ft_find(m, "lengths"), lengths, NETWORK_N);
+        ft_feed(m, ft_find(m, "labels"), labels, NETWORK_N);
+        losses[i] = ft_forward(m, true);
+        ft_backward(m);
+        ft_update(m, 0.02f);
+    }
+    CHECK(losses[39] < 0.5f * losses[0], "loss %g, at first %g", (double)losses[39],
+          (double)losses[0]);
+    ft_run_lengths(m, ids, lengths, NETWORK_N, logits);
+    ft_save(m, temporary, (ft_save_options){FT_F32});
+    again = ft_create((ft_desc){.threads = 1});
+    ft_load(again, temporary, (ft_load_options){.architecture = NULL});
+    ft_set_length(again, NETWORK_L);
+    ft_run_lengths(again, ids, lengths, NETWORK_N, again_logits);
+    CHECK(ft_error(again) == FT_OK && !memcmp(logits, again_logits, sizeof logits), "file: %s",
+          ft_error_text(again));
+    CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+    ft_language_model_to_classifier(m, 2, (ft_language_model_to_classifier_options){0});
+    CHECK(ft_error(m) == FT_INVALID, "a classifier is no language model");
+    ft_destroy(again);
+    ft_destroy(m);
+    remove(temporary);
+}
+
+/* ---- The published character network, on the text that it has learnt ---- */
+
+static char *read_all(const char *folder, const char *name, size_t *bytes)
+{
+    char path[700], *text;
+    FILE *file;
+    long size;
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    file = fopen(path, "rb");
+    if (!file) return NULL;
+    fseek(file, 0, SEEK_END);
+    size = ftell(file);
+    fseek(file, 0, SEEK_SET);
+    text = (char *)calloc((size_t)size + 1, 1);
+    *bytes = fread(text, 1, (size_t)size, file);
+    fclose(file);
+    return text;
+}
+
+/* The vocabulary is a JSON list of characters: the number of each. */
+static void read_vocabulary(const char *json, int *number)
+{
+    int count = 0;
+    const char *at;
+    for (at = strchr(json, '['); at && (at = strchr(at, '"')) != NULL; at += 2) {
+        at += 1;
+        if (*at == '\\') at += 1;
+        number[(unsigned char)(at[-1] == '\\' && *at == 'n' ? '\n' : *at)] = count++;
+    }
+}
+
+/* PyTorch: 1.29584 nats a character and 59.93 % right, 64 streams, state carried. */
+static void test_shakespeare(void)
+{
+    enum { STREAMS = 64, STEPS = 256 };
+    static int32_t tokens[STREAMS * STEPS], labels[STREAMS * STEPS];
+    const char *data = getenv("FINETUNE_DATA") ? getenv("FINETUNE_DATA") : "../shared/data";
+    size_t bytes = 0, length, done, steps, n, t, right = 0, counted = 0;
+    char path[700], *json = read_all(data, "weights/charrnn_shakespeare.vocab.json", &bytes);
+    char *text = read_all(data, "text/tinyshakespeare.txt", &bytes);
+    int number[256] = {0};
+    double nats = 0;
+    float *logits = (float *)malloc(sizeof(float) * STREAMS * STEPS * 65);
+    ft_model *m = ft_create((ft_desc){.threads = 0});
+    snprintf(path, sizeof path, "%s/weights/charrnn_shakespeare.safetensors", data);
+    if (!json || !text) SKIP("no FINETUNE_DATA");
+    else {
+        read_vocabulary(json, number);
+        ft_load(m, path, (ft_load_options){.architecture = NULL});
+        CHECK(ft_error(m) == FT_OK && !strcmp(ft_architecture(m), "char_rnn"), "%s",
+              ft_error_text(m));
+        length = (bytes - 1) / STREAMS;
+        for (done = 0; done < length; done += steps) {
+            steps = length - done < STEPS ? length - done : STEPS;
+            for (n = 0; n < STREAMS; ++n)
+                for (t = 0; t < steps; ++t) {
+                    const char *at = text + n * length + done + t;
+                    tokens[n * steps + t] = number[(unsigned char)at[0]];
+                    labels[n * steps + t] = number[(unsigned char)at[1]];
+                }
+            ft_set_length(m, (int)steps);
+            ft_feed(m, ft_find(m, "tokens"), tokens, STREAMS);
+            ft_feed(m, ft_find(m, "labels"), labels, STREAMS);
+            nats += (double)ft_forward(m, false) * (double)(steps * STREAMS);
+            ft_get(m, ft_output(m), logits, steps * STREAMS * 65);
+            for (n = 0; n < steps * STREAMS; ++n)
+                right += ft__largest(logits + n * 65, 65) == labels[n];
+            counted += steps * STREAMS;
+        }
+        CHECK(CLOSE(nats / (double)counted, 1.2958, 0.0002), "%.5f nats a character",
+              nats / (double)counted);
+        CHECK(CLOSE(100.0 * (double)right / (double)counted, 59.93, 0.005), "%.3f %% right",
+              100.0 * (double)right / (double)counted);
+        CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+    }
+    ft_destroy(m);
+    free(logits);
+    free(text);
+    free(json);
+}
+
 int main(void)
 {
+    test_networks();
+    test_to_classifier();
+    test_shakespeare();
     test_padding();
     test_carried();
     test_tied();
