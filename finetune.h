@@ -18325,6 +18325,11 @@ static bool ft__matches_keras_cnn(const ft__network *network, const ft_file *fil
    or "gru.*" as PyTorch calls them, and the head "fc", "decoder" or, of the character network,
    "out".
    ============================================================================================= */
+static bool ft__is_recurrent(int op)
+{
+    return op == FT__OP_lstm || op == FT__OP_gru || op == FT__OP_rnn;
+}
+
 #ifndef FINETUNE_NO_RECURRENT
 static ft_node ft__tokens_input(ft_model *m, const char *name, bool steps)
 {
@@ -18513,8 +18518,6 @@ static void ft__move_first(ft_model *m, int id)
     memmove(m->order + 1, m->order, (size_t)at * sizeof *m->order);
     m->order[0] = id;
 }
-
-static bool ft__is_recurrent(int op) { return op >= FT__OP_lstm && op <= FT__OP_rnn; }
 #endif
 
 ft_status ft_language_model_to_classifier(ft_model *m, int classes,
@@ -22940,11 +22943,6 @@ enum { FT__MOST_LAYERS = 8 };
 static const char *const ft__thaw_names[FT__MOST_LAYERS] = {"head", "top 2", "top 3", "top 4",
                                                             "top 5", "top 6", "top 7", "all"};
 static const double ft__layer_factor = 2.6;
-
-static bool ft__is_recurrent(int op)
-{
-    return op == FT__OP_lstm || op == FT__OP_gru || op == FT__OP_rnn;
-}
 
 /* layer[id - 1] of each parameter: 0 for the embedding, then one for each recurrent layer, and the
    last for what follows them. Returns how many there are. */

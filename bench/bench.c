@@ -24,18 +24,21 @@ typedef struct work {
     bool training;
     const char *freeze, *unfreeze; /* globs, in this order; NULL: none */
     const char *precision;
+    int length;                 /* steps of a sequence of token ids; 0: pictures or vectors */
 } work;
 
 static const work works[] = {
-    {"resnet18_whole", "resnet18", 16, true, NULL, NULL, NULL},
-    {"resnet18_bf16", "resnet18", 16, true, NULL, NULL, "bf16"},
-    {"resnet18_layer4", "resnet18", 16, true, "*", "layer4.*", NULL},
-    {"resnet18_inference_16", "resnet18", 16, false, NULL, NULL, NULL},
-    {"resnet18_inference_1", "resnet18", 1, false, NULL, NULL, NULL},
-    {"keras_cnn", "keras_cnn", 32, true, NULL, NULL, NULL},
-    {"mobilenet_whole", "mobilenet_v1", 16, true, NULL, NULL, NULL},
-    {"mobilenet_inference_1", "mobilenet_v1", 1, false, NULL, NULL, NULL},
-    {"mlp", NULL, 32, true, NULL, NULL, NULL}};
+    {"resnet18_whole", "resnet18", 16, true, NULL, NULL, NULL, 0},
+    {"resnet18_bf16", "resnet18", 16, true, NULL, NULL, "bf16", 0},
+    {"resnet18_layer4", "resnet18", 16, true, "*", "layer4.*", NULL, 0},
+    {"resnet18_inference_16", "resnet18", 16, false, NULL, NULL, NULL, 0},
+    {"resnet18_inference_1", "resnet18", 1, false, NULL, NULL, NULL, 0},
+    {"keras_cnn", "keras_cnn", 32, true, NULL, NULL, NULL, 0},
+    {"mobilenet_whole", "mobilenet_v1", 16, true, NULL, NULL, NULL, 0},
+    {"mobilenet_inference_1", "mobilenet_v1", 1, false, NULL, NULL, NULL, 0},
+    {"mlp", NULL, 32, true, NULL, NULL, NULL, 0},
+    {"lstm_classifier", "lstm_classifier", 32, true, NULL, NULL, NULL, 100},
+    {"char_rnn_generate", "char_rnn", 1, false, NULL, NULL, NULL, 1}};
 
 static void build(ft_model *m, const work *w)
 {
@@ -43,6 +46,7 @@ static void build(ft_model *m, const work *w)
     memset(&o, 0, sizeof o);
     if (w->network) {
         if (strcmp(w->network, "mobilenet_v1") == 0) o.width = 0.25f;
+        if (strcmp(w->network, "lstm_classifier") == 0) o.layers = 2; /* 2 x 256 behind 128 */
         ft_network(m, w->network, o);
     } else {
         ft_input_options pixels = {.size = {784}}, labels = {.type = FT_I32};
@@ -55,6 +59,7 @@ static void build(ft_model *m, const work *w)
         ft_set_output(m, x);
         ft_set_loss(m, ft_cross_entropy(m, "loss", x, ft_input(m, "labels", labels), loss));
     }
+    if (w->length) ft_set_length(m, w->length);
     if (w->freeze) ft_freeze(m, w->freeze);
     if (w->unfreeze) {
         ft_unfreeze(m, w->unfreeze);
@@ -75,6 +80,18 @@ static float *random_numbers(size_t count)
     return numbers;
 }
 
+/* The bits of token ids, where numbers are expected; as bench/peers.py makes them. */
+static float *some_tokens(size_t count, int words)
+{
+    float *numbers = random_numbers(count);
+    size_t i;
+    for (i = 0; i < count; ++i) {
+        int32_t id = (int32_t)((i * 7919 + 13) % (size_t)words);
+        memcpy(&numbers[i], &id, sizeof id);
+    }
+    return numbers;
+}
+
 static void print_operators(const ft_model *m, double steps)
 {
     int i;
@@ -89,13 +106,18 @@ static void print_operators(const ft_model *m, double steps)
 }
 
 /* One step: what a training loop does, or a prediction. */
-static void step(ft_model *m, const work *w, const float *values, const int *labels, float *logits)
+static void step(ft_model *m, const work *w, float *values, const int *labels, float *logits)
 {
     if (!w->training) {
         ft_run(m, values, w->batch, logits);
+        if (w->length) { /* the most probable character is the next input */
+            int32_t next = ft__largest(logits, ft_node_shape(m, ft_output(m)).size[2]);
+            memcpy(values, &next, sizeof next);
+        }
         return;
     }
-    ft_feed(m, ft_find(m, "input"), values, w->batch);
+    ft_feed(m, ft_find(m, w->length ? "tokens" : "input"), values, w->batch);
+    if (w->length) ft_feed(m, ft_find(m, "lengths"), labels + w->batch, w->batch);
     ft_feed(m, ft_find(m, "labels"), labels, w->batch);
     ft_forward(m, true);
     ft_backward(m);
@@ -151,13 +173,15 @@ static float *read_numbers(const char *directory, const char *name, size_t count
 static int compare(ft_model *m, const work *w, const char *directory, size_t sample)
 {
     ft_weights_options strict = {0};
+    ft_shape shape;
     char path[700];
     size_t i, count;
     float *input, *want, *got;
     double worst = 0, largest = 0;
     snprintf(path, sizeof path, "%s/model.safetensors", directory);
     ft_load_weights(m, path, strict);
-    count = (size_t)ft_node_shape(m, ft_output(m)).size[1] * (size_t)w->batch;
+    shape = ft_node_shape(m, ft_output(m));
+    count = (size_t)shape.size[shape.rank - 1] * (size_t)w->batch;
     input = read_numbers(directory, "input.bin", sample * (size_t)w->batch);
     want = read_numbers(directory, "logits.bin", count);
     got = random_numbers(count);
@@ -216,18 +240,21 @@ int main(int argc, char **argv)
     }
     build(m, w);
     if (w->training) ft_set_optimizer(m, adam);
-    shape = ft_node_shape(m, ft_find(m, "input"));
-    for (i = 1; i < shape.rank; ++i) sample *= (size_t)shape.size[i];
+    shape = ft_node_shape(m, ft_find(m, w->length ? "tokens" : "input"));
+    for (i = 1; i < shape.rank; ++i)
+        sample *= (size_t)(shape.size[i] == FT_LENGTH ? w->length : shape.size[i]);
     if (check) {
         i = compare(m, w, check, sample);
         ft_destroy(m);
         return i;
     }
-    values = random_numbers(sample * (size_t)w->batch);
+    values = w->length ? some_tokens(sample * (size_t)w->batch, 65)
+                       : random_numbers(sample * (size_t)w->batch);
     logits = random_numbers(1000 * (size_t)w->batch);
-    labels = (int *)calloc((size_t)w->batch, sizeof *labels);
+    labels = (int *)calloc(2 * (size_t)w->batch, sizeof *labels); /* and lengths behind them */
     if (!labels) return 1;
-    for (i = 0; i < w->batch; ++i) labels[i] = i % 10;
+    for (i = 0; i < w->batch; ++i) labels[i] = w->length ? i % 2 : i % 10;
+    for (i = 0; i < w->batch; ++i) labels[w->batch + i] = w->length;
     step(m, w, values, labels, logits);
     first = now(NULL) - begin;
     start = now(NULL);

@@ -80,7 +80,32 @@ def build(work):
         def forward(self, x):
             return self.fc2(F.relu(self.fc1(x)))
 
+    class Lstm(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embedding, self.fc = nn.Embedding(10000, 128), nn.Linear(256, 2)
+            self.lstm = nn.LSTM(128, 256, 2, batch_first=True)
+
+        def forward(self, ids):
+            return self.fc(self.lstm(self.embedding(ids))[0][:, -1])
+
+    class CharRnn(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embedding, self.out = nn.Embedding(65, 128), nn.Linear(128, 65)
+            self.lstm = nn.LSTM(128, 128, 2, batch_first=True)
+
+        def forward(self, ids, state=None):
+            x, self.state = self.lstm(self.embedding(ids), state)
+            return self.out(x)
+
+    tokens = lambda n, length: (torch.arange(n * length) * 7919 + 13).remainder(65) \
+        .reshape(n, length)
     torch.manual_seed(1)
+    if work == "lstm_classifier":
+        return Lstm(), tokens(32, 100)
+    if work == "char_rnn_generate":
+        return CharRnn(), tokens(1, 1)
     batch = 1 if work.endswith("_1") else 32 if work in ("keras_cnn", "mlp") else 16
     if work.startswith("resnet18"):
         from torchvision.models import resnet18
@@ -96,7 +121,7 @@ def export(work, directory):
     import torch
     from safetensors.torch import save_file
     net, x = build(work)
-    if work != "mlp" and work != "keras_cnn":
+    if work.startswith(("resnet", "mobilenet")):
         net.train()
         for _ in range(2):  # statistics that fit, so that logits are of order 1
             net(torch.randn(4, *x.shape[1:]))
@@ -105,6 +130,7 @@ def export(work, directory):
         logits = net(x)
     save_file({k: v.contiguous() for k, v in net.state_dict().items()},
               f"{directory}/model.safetensors")
+    x = x if x.is_floating_point() else x.int()
     x.numpy().tofile(f"{directory}/input.bin")
     logits.numpy().tofile(f"{directory}/logits.bin")
 
@@ -113,9 +139,19 @@ def torch_step(work, with_network=False):
     import torch
     torch.set_num_threads(THREADS)
     net, x = build(work)
-    y = torch.arange(x.shape[0]) % 10
+    y = torch.arange(x.shape[0]) % (2 if work == "lstm_classifier" else 10)
     if x.dim() == 4:  # its faster memory format
         net, x = net.to(memory_format=torch.channels_last), x.to(memory_format=torch.channels_last)
+    if work == "char_rnn_generate":
+        state = None
+
+        def generate():
+            nonlocal x, state
+            with torch.inference_mode():
+                x = net(x, state)[0, -1].argmax().reshape(1, 1)
+                state = net.state
+                return x.item()
+        return generate, 1
     if "inference" in work:
         net.eval()
         with torch.no_grad():

@@ -20,8 +20,9 @@ import tempfile
 HERE = os.path.dirname(os.path.abspath(__file__))
 OURS = os.path.join(HERE, "..", "build", "bench")
 TRAINING = ["resnet18_whole", "resnet18_bf16", "resnet18_layer4", "keras_cnn", "mobilenet_whole",
-            "mlp"]
-INFERENCE = ["resnet18_inference_16", "resnet18_inference_1", "mobilenet_inference_1"]
+            "mlp", "lstm_classifier"]
+INFERENCE = ["resnet18_inference_16", "resnet18_inference_1", "mobilenet_inference_1",
+             "char_rnn_generate"]
 GEMM = ["gemm_512_512_512", "gemm_1024_1024_1024", "gemm_2048_2048_2048", "gemm_3136_64_576",
         "gemm_784_128_1152", "gemm_196_256_2304", "gemm_49_512_4608"]
 
