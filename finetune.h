@@ -1456,6 +1456,14 @@ static char *ft__copy_text(ft__context *c, const char *text)
     return copy;
 }
 
+/* What a class is called: its name, or where it has none its number. */
+static const char *ft__name_or_number(const char *name, int number, char text[12])
+{
+    if (name) return name;
+    snprintf(text, 12, "%d", number);
+    return text;
+}
+
 /* [a-z] or [!a-z]; returns the pattern behind it, or NULL when it does not match. */
 static const char *ft__glob_set(const char *pattern, char letter)
 {
@@ -4246,7 +4254,8 @@ typedef struct ft__node {
     ft__options options;
     bool frozen;            /* parameters, buffers, and dropout */
     float *value;           /* of parameters and buffers, and of inputs: what was fed */
-    ft__extent capacity;    /* inputs: how many samples and steps fit */
+    ft__extent capacity;    /* inputs: how many samples and steps fit ... */
+    ft__extent fed;         /* ... and how many the value is of; batch 0: nothing was fed */
     /* Parameters and buffers only: */
     bool loaded;            /* its weights came from a file */
     ft_initialiser initialiser;
@@ -4309,7 +4318,9 @@ struct ft_model {
     uint64_t step;          /* training steps made so far: part of the keys of dropout */
     int batch;              /* samples fed for the next run */
     int length;             /* steps of its sequences */
-    ft__plan *last_run;     /* the plan of the last run, whose values ft_get reads */
+    ft__plan *last_run;     /* the plan of the last run, whose values ft_get reads; NULL: none, or
+                               its inputs were overwritten since */
+    bool gradients_wait;    /* some were added that no update has used */
     ft__plan *plans[2];     /* evaluation, training */
     ft__optimizer *optimizer;
     ft_data *data;          /* list of the data sources it owns */
@@ -12920,6 +12931,16 @@ static ft_status ft__resize_parameter(ft_model *m, ft__node *node, int size)
     return c->status;
 }
 
+static void ft__release_class_names(ft_model *m)
+{
+    int i;
+    for (i = 0; m->class_names && i < m->class_count; ++i)
+        ft__release(&m->context, m->class_names[i]);
+    ft__release(&m->context, m->class_names);
+    m->class_names = NULL;
+    m->class_count = 0;
+}
+
 static ft_status ft__replace_head(ft_model *m, int classes)
 {
     ft__node *head;
@@ -12933,6 +12954,7 @@ static ft_status ft__replace_head(ft_model *m, int classes)
         return ft__fail(&m->context, FT_INVALID, "%s: a head of %d classes", head->name, classes);
     for (i = 1; i < head->input_count; ++i)
         ft__resize_parameter(m, &m->nodes[head->inputs[i] - 1], classes);
+    ft__release_class_names(m); /* they were the old head's */
     m->weights_version += 1;
     return ft__infer_all(m);
 }
@@ -13733,9 +13755,21 @@ static void ft__fresh_gradients(ft_model *m, const ft__plan *plan, int at, int b
     }
 }
 
+/* Forgets the gradients that no update has used. */
+static void ft__zero_gradients(ft_model *m)
+{
+    int i;
+    for (i = 0; m->gradients_wait && i < m->node_count; ++i)
+        if (m->nodes[i].gradient)
+            ft__set_numbers(&m->context, m->nodes[i].gradient,
+                            ft__node_count_at(&m->nodes[i], ft__one), 0);
+    m->gradients_wait = false;
+}
+
 static void ft__run_backward(ft_model *m, ft__plan *plan, int batch)
 {
     int i;
+    m->gradients_wait = true;
     ft__set_numbers(&m->context, plan->gradients[m->loss.id - 1], 1, 1.0f);
     for (i = plan->step_count - 1; i >= plan->first_trained; --i) {
         const ft__step *step = &plan->steps[i];
@@ -13770,6 +13804,15 @@ static ft_node ft__main_input(const ft_model *m)
     return tokens.id && m->nodes[tokens.id - 1].op == FT__OP_input ? tokens : first;
 }
 
+/* After an input was written: what the last run computed is of other values, and maybe of another
+   size. */
+static void ft__is_fed(ft_model *m, ft__node *node, int batch)
+{
+    node->fed = ft__extent_of(m, batch);
+    m->last_run = NULL;
+    ft__host_wrote(&m->context, node->value);
+}
+
 /* Between the order that users see, [N, C, H, W], and what lies in memory. */
 static void ft__fill_input(ft_model *m, ft__node *node, const void *values, int batch)
 {
@@ -13777,7 +13820,7 @@ static void ft__fill_input(ft_model *m, ft__node *node, const void *values, int 
     if (ft__is_channels_last(node))
         ft__turn(&m->context, &shape, FT__TO_LAST, (const float *)values, node->value, false);
     else memcpy(node->value, values, ft__shape_count(&shape) * sizeof(float));
-    ft__host_wrote(&m->context, node->value);
+    ft__is_fed(m, node, batch);
 }
 
 static void ft__read_value(ft_model *m, const ft__node *node, const float *value, int batch,
@@ -13800,6 +13843,40 @@ static ft_status ft__ready(ft_model *m, bool with_loss)
     if (!m->output.id && !m->loss.id)
         return ft__fail(c, FT_INVALID, "the model has no output: load or build a network first");
     return FT_OK;
+}
+
+/* Inputs that are fed one by one may have been given different batches, or none. */
+static ft_status ft__check_fed(ft_model *m, const ft__node *input)
+{
+    ft__context *c = &m->context;
+    const char *other = "the last run";
+    int i;
+    if (input->fed.batch == 0)
+        return ft__fail(c, FT_INVALID, "%s: nothing was fed to this input: call ft_feed",
+                        input->name);
+    for (i = 0; i < m->node_count; ++i)
+        if (m->nodes[i].op == FT__OP_input && m->nodes[i].fed.batch == m->batch)
+            other = m->nodes[i].name;
+    if (input->fed.batch != m->batch)
+        return ft__fail(c, FT_SHAPE, "the inputs of a run need the same batch: %s: %d samples, %s:"
+                        " %d samples", input->name, input->fed.batch, other, m->batch);
+    if (ft__has_length(input) && input->fed.length != m->length)
+        return ft__fail(c, FT_SHAPE, "%s: was fed with %d steps, and ft_set_length says %d: feed it"
+                        " after ft_set_length", input->name, input->fed.length, m->length);
+    return c->status;
+}
+
+static ft_status ft__check_inputs(ft_model *m, const ft__plan *plan)
+{
+    int i, j;
+    for (i = 0; i < plan->step_count; ++i) {
+        const ft__node *node = &m->nodes[plan->steps[i].id - 1];
+        for (j = 0; j < node->input_count; ++j) {
+            const ft__node *input = &m->nodes[node->inputs[j] - 1];
+            if (input->op == FT__OP_input && ft__check_fed(m, input) != FT_OK) break;
+        }
+    }
+    return m->context.status;
 }
 
 /* Makes room for `batch` samples in the inputs and the plan; values may then be written. */
@@ -14139,10 +14216,12 @@ static ft_status ft__optimizer_step(ft_model *m, float learning_rate)
 #else
     norm = ft__gradient_norm(m);
 #endif
-    if (!(norm <= 3e38))
+    if (!(norm <= 3e38)) {
+        ft__zero_gradients(m);
         return ft__fail(c, FT_NOT_FINITE, "step %llu: the gradients are not finite; the weights"
                         " are left as they were (a smaller learning rate than %g, or clip_norm,"
                         " may help)", (unsigned long long)m->step, (double)learning_rate);
+    }
     memset(&job, 0, sizeof job);
     job.m = m;
     o->updates += 1;
@@ -14159,6 +14238,7 @@ static ft_status ft__optimizer_step(ft_model *m, float learning_rate)
     else
 #endif
     ft__parallel(c, o->part_count, ft__update_of_part, &job);
+    m->gradients_wait = false;
     m->trained_version += 1;
     return c->status;
 }
@@ -19965,7 +20045,7 @@ static void ft__feed_batch(ft_model *m, const ft__loader *l, const ft__batch *ba
         for (i = 0; i < batch->count; ++i)
             memcpy(node->value + (size_t)i * row, from + (size_t)i * l->bytes[s],
                    row * sizeof(float));
-        ft__host_wrote(&m->context, node->value);
+        ft__is_fed(m, node, batch->count);
     }
 }
 
@@ -22572,12 +22652,53 @@ static bool ft__better(const ft__score *a, const ft__score *b)
     return a->loss < b->loss;
 }
 
+static bool ft__all_finite(const float *values, size_t count)
+{
+    size_t i;
+    for (i = 0; i < count; ++i)
+        if (!(values[i] >= -FLT_MAX && values[i] <= FLT_MAX)) return false;
+    return true;
+}
+
+/* An update may ruin the weights, and batch norm hides in training what evaluation shows: before
+   they count as those of a good epoch, the weights and the outputs of a few samples are looked at.
+   Streams are not, for their state would move on. */
+static ft_status ft__fit_check(ft__fit *f)
+{
+    ft_model *m = f->m;
+    const ft__node *output = ft__get_node(m, m->output);
+    int count = f->train_count < 8 ? f->train_count : 8, at = 0, i;
+    size_t numbers;
+    ft__host_takes_weights(&m->context, false);
+    for (i = 0; i < m->node_count; ++i)
+        if (ft__changes(m, &m->nodes[i])
+            && !ft__all_finite(m->nodes[i].value, ft__node_count_at(&m->nodes[i], ft__one)))
+            return ft__fail(&m->context, FT_NOT_FINITE, "epoch %d: %s has numbers that are not"
+                            " finite (a smaller learning rate may help)", f->at.epoch,
+                            m->nodes[i].name);
+    if (!output || f->data->source.streams > 0) return m->context.status;
+    if (count > f->o.batch_size) count = f->o.batch_size;
+    ft__fit_start(f, f->order, f->views, 0, count);
+    count = ft__fit_batch(f, f->order, f->views, count, &at);
+    if (count < 1) return m->context.status;
+    m->batch = count;
+    ft__run_forward(m, f->plan, f->plan->first_trained, f->plan->step_count, count,
+                    FT__EVALUATING | FT__ONLY_OUTPUT);
+    numbers = ft__node_count_at(output, ft__extent_of(m, count));
+    ft__to_host(&m->context, f->plan->values[m->output.id - 1], numbers * sizeof(float));
+    if (!ft__all_finite(f->plan->values[m->output.id - 1], numbers))
+        ft__fail(&m->context, FT_NOT_FINITE, "epoch %d: after its last update the output is not"
+                 " finite (a smaller learning rate may help)", f->at.epoch);
+    return m->context.status;
+}
+
 /* What follows the last step of an epoch: measure, keep, decide whether to go on. */
 static void ft__fit_epoch_done(ft__fit *f)
 {
     ft__place_in_run *at = &f->at;
     at->last = at->score;
     memset(&at->score, 0, sizeof at->score);
+    if (ft__fit_check(f) != FT_OK) return;
     if (f->held_count > 0) at->held = ft__fit_measure(f);
     if (!ft__ok(&f->m->context)) return;
     if (f->held_count > 0 && ft__better(&at->held, &at->best)) {
@@ -22716,6 +22837,7 @@ static ft_status ft__fit_prepare(ft__fit *f)
     f->result.before = ft__digest(m);
     f->at.best_epoch = -1;
     ft__optimizer_prepare(m);
+    ft__zero_gradients(m);
     ft__keep_weights(m, false);
     f->settings = ft__fit_settings(f);
     if (f->o.checkpoint && f->resume) ft__checkpoint_read(f);
@@ -22781,9 +22903,11 @@ typedef struct ft__recipe {
 static bool ft__same_classes(const ft_model *m, const ft_data *data)
 {
     int count = ft_data_classes(data), i;
+    char number[12];
     if (m->class_count != count || ft_class_count(m) != count) return false;
     for (i = 0; i < count; ++i)
-        if (strcmp(m->class_names[i], ft_data_class_name(data, i)) != 0) return false;
+        if (strcmp(m->class_names[i], ft__name_or_number(ft_data_class_name(data, i), i, number)))
+            return false;
     return true;
 }
 
@@ -22879,8 +23003,11 @@ static void ft__recipe_choose(ft__recipe *r, bool *deeper)
 {
     const ft_fit_result *trial = &r->result.fit;
     double right = trial->held_back_accuracy;
-    *deeper = right < ft__enough;
-    snprintf(r->result.choice, sizeof r->result.choice,
+    *deeper = trial->held_back_total > 0 && right < ft__enough;
+    if (trial->held_back_total == 0)
+        snprintf(r->result.choice, sizeof r->result.choice, "head only: too few samples to hold any"
+                 " back, so nothing tells whether training more than a new head is worth it");
+    else snprintf(r->result.choice, sizeof r->result.choice,
              "%s: a new head on frozen features got %.1f %% of %d held-back images right%s",
              *deeper ? "all layers" : "head only", 100 * right, trial->held_back_total,
              *deeper ? ", so the layers below are trained too" : "");
@@ -23464,16 +23591,6 @@ ft_model *ft_create(ft_desc desc)
     m->architecture = ft__copy_text(&m->context, "");
     if (desc.cache) m->context.desc.cache = m->cache = ft__copy_text(&m->context, desc.cache);
     return m;
-}
-
-static void ft__release_class_names(ft_model *m)
-{
-    int i;
-    for (i = 0; m->class_names && i < m->class_count; ++i)
-        ft__release(&m->context, m->class_names[i]);
-    ft__release(&m->context, m->class_names);
-    m->class_names = NULL;
-    m->class_count = 0;
 }
 
 /* Everything but the context, in the reverse of the order in which it is made. */
@@ -24346,12 +24463,17 @@ ft_preprocessing ft_get_preprocessing(const ft_model *m) { return m->preprocessi
 void ft_set_class_names(ft_model *m, int count, const char *const *names)
 {
     ft__context *c = &m->context;
+    char number[12];
     int i;
     if (!ft__ok(c)) return;
+    if (count < 0 || (count > 0 && !names)) {
+        ft__fail(c, FT_INVALID, "ft_set_class_names: %d names%s", count, names ? "" : ", NULL");
+        return;
+    }
     ft__release_class_names(m);
     m->class_names = (char **)ft__allocate(c, (size_t)count + 1, sizeof *m->class_names);
     for (i = 0; ft__ok(c) && i < count; ++i) {
-        m->class_names[i] = ft__copy_text(c, names[i]);
+        m->class_names[i] = ft__copy_text(c, ft__name_or_number(names[i], i, number));
         if (m->class_names[i]) m->class_count = i + 1;
     }
 }
@@ -24629,8 +24751,10 @@ float ft_forward(ft_model *m, bool training)
 {
     ft__plan *plan;
     if (!ft__ok(&m->context)) return 0;
+    if (ft__ready(m, training) == FT_OK && m->batch < 1)
+        ft__fail(&m->context, FT_INVALID, "no input was fed: call ft_feed");
     plan = ft__begin(m, m->batch, training);
-    if (!plan) return 0;
+    if (!plan || ft__check_inputs(m, plan) != FT_OK) return 0;
     if (training) m->step += 1;
     m->last_run = plan;
     ft__run_forward(m, plan, 0, plan->step_count, m->batch, 0);
@@ -24655,6 +24779,8 @@ ft_status ft_update(ft_model *m, float learning_rate)
     memset(&defaults, 0, sizeof defaults);
     if (ft__ok(&m->context) && !m->optimizer) ft__set_optimizer(m, defaults);
     if (!ft__ok(&m->context)) return m->context.status;
+    if (!m->gradients_wait)
+        return ft__fail(&m->context, FT_INVALID, "ft_update comes after ft_backward");
     return ft__optimizer_step(m, learning_rate);
 }
 
@@ -24699,6 +24825,7 @@ ft_status ft_run_lengths(ft_model *m, const void *values, const int *lengths, in
     padded = ft__get_node(m, ft__find_node(m, "lengths"));
     for (i = 0; padded && padded->op == FT__OP_input && padded->type == FT_I32 && i < batch; ++i)
         ((int32_t *)(void *)padded->value)[i] = lengths ? lengths[i] : m->length;
+    if (padded && padded->op == FT__OP_input) ft__is_fed(m, padded, batch);
     m->last_run = plan;
     ft__run_forward(m, plan, 0, plan->step_count, batch, FT__ONLY_OUTPUT);
     ft__read_value(m, &m->nodes[m->output.id - 1], plan->values[m->output.id - 1], batch, logits);

@@ -316,6 +316,127 @@ static void test_not_finite(void)
     ft_destroy(m);
 }
 
+/* ---- The loop by hand, called in a wrong order ---- */
+
+static void feed(ft_model *m, int inputs, int classes)
+{
+    if (inputs) ft_feed(m, ft_find(m, "input"), pictures, inputs);
+    if (classes) ft_feed(m, ft_find(m, "labels"), labels, classes);
+}
+
+/* The model is in error with this status, and its text has both words; then it is cleared. */
+static void expect(ft_model *m, ft_status status, const char *one, const char *two)
+{
+    CHECK(ft_error(m) == status && strstr(ft_error_text(m), one) && strstr(ft_error_text(m), two),
+          "%s: \"%s\" lacks \"%s\" or \"%s\"", ft_status_name(ft_error(m)), ft_error_text(m), one,
+          two);
+    ft_clear_error(m);
+}
+
+static void test_feeding(void)
+{
+    float logits[40 * CLASSES];
+    ft_desc desc = {.seed = 4};
+    ft_model *m = new_model(desc);
+    ft_forward(m, true);
+    expect(m, FT_INVALID, "input", "ft_feed");
+    feed(m, 16, 0);
+    ft_forward(m, true);
+    expect(m, FT_INVALID, "labels", "ft_feed");
+    feed(m, 16, 8);
+    ft_forward(m, true);
+    expect(m, FT_SHAPE, "input: 16 ", "labels: 8");
+    feed(m, 8, 0);
+    CHECK(ft_forward(m, true) > 0 && ft_error(m) == FT_OK, "8 of both: %s", ft_error_text(m));
+    ft_run(m, pictures, 4, logits);
+    ft_forward(m, true);
+    expect(m, FT_SHAPE, "input: 4 ", "labels: 8");
+    /* What was computed from the values before is gone: it has another size. */
+    feed(m, 8, 8);
+    ft_forward(m, true);
+    feed(m, 40, 40);
+    ft_backward(m);
+    expect(m, FT_INVALID, "ft_backward", "ft_forward");
+    ft_get(m, ft_output(m), logits, 40 * CLASSES);
+    expect(m, FT_INVALID, "fc2", "run");
+    ft_destroy(m);
+}
+
+static void test_update_order(void)
+{
+    ft_desc desc = {.seed = 4};
+    ft_model *m = new_model(desc);
+    uint64_t before = fingerprint(m);
+    ft_update(m, 0.1f);
+    expect(m, FT_INVALID, "ft_update", "ft_backward");
+    feed(m, 16, 16);
+    ft_forward(m, false);
+    CHECK(fingerprint(m) == before, "evaluation changes nothing");
+    ft_forward(m, true);
+    ft_backward(m);
+    ft_update(m, 0.1f);
+    CHECK(ft_error(m) == FT_OK && fingerprint(m) != before, "%s", ft_error_text(m));
+    before = fingerprint(m);
+    ft_update(m, 0.1f);
+    expect(m, FT_INVALID, "ft_update", "ft_backward");
+    CHECK(fingerprint(m) == before, "an update without gradients changes nothing");
+    ft_destroy(m);
+}
+
+/* Gradients that were not used, or are not finite, are no part of what is trained afterwards. */
+static void test_left_gradients(void)
+{
+    ft_desc desc = {.seed = 4};
+    ft_model *m = new_model(desc);
+    ft_node head = ft_find(m, "fc2.weight");
+    uint64_t want;
+    ft_fit(m, new_data(m), quick(1));
+    want = fingerprint(m);
+    ft_destroy(m);
+    m = new_model(desc);
+    ft_freeze(m, "bn*"); /* whose statistics a forward run would move */
+    feed(m, 16, 16);
+    ft_forward(m, true);
+    ft_backward(m);
+    ft_unfreeze(m, "bn*");
+    m->step = 0; /* a part of dropout's keys */
+    ft_fit(m, new_data(m), quick(1));
+    CHECK(ft_error(m) == FT_OK && fingerprint(m) == want, "gradients left over are trained on: %s",
+          ft_error_text(m));
+    feed(m, 16, 16);
+    ft_forward(m, true);
+    m->nodes[head.id - 1].gradient[0] = (float)NAN;
+    ft_backward(m);
+    ft_update(m, 0.01f);
+    expect(m, FT_NOT_FINITE, "gradients", "learning rate");
+    feed(m, 16, 16);
+    ft_forward(m, true);
+    ft_backward(m);
+    CHECK(ft_update(m, 0.01f) == FT_OK, "trained on after ft_clear_error: %s", ft_error_text(m));
+    ft_destroy(m);
+}
+
+/* The last update of a run may be the one that ruins the weights. */
+static void test_last_update(float rate, int epochs)
+{
+    float logits[CLASSES];
+    ft_desc desc = {.seed = 4};
+    ft_model *m = new_model(desc);
+    ft_fit_options o = quick(epochs);
+    ft_evaluation e;
+    o.batch_size = SAMPLES; /* one update an epoch */
+    o.optimizer.optimizer = FT_SGD;
+    o.optimizer.learning_rate = rate;
+    ft_fit(m, new_data(m), o);
+    CHECK(ft_error(m) == FT_NOT_FINITE, "rate %g, %d epochs: %s", (double)rate, epochs,
+          ft_error_text(m));
+    ft_clear_error(m);
+    e = ft_evaluate(m, new_data(m), (ft_evaluate_options){0});
+    CHECK(ft_error(m) == FT_OK && e.loss < 10, "loss %g: %s", e.loss, ft_error_text(m));
+    CHECK(ft_run(m, pictures, 1, logits) == FT_OK, "%s", ft_error_text(m));
+    ft_destroy(m);
+}
+
 static void expect_refused(ft_fit_options o, const char *word)
 {
     ft_desc desc = {.seed = 4};
@@ -590,6 +711,50 @@ static void test_surgery(void)
     ft_destroy(m);
 }
 
+/* Classes without names are called by their numbers. */
+static void test_unnamed_classes(void)
+{
+    static const char *const names[] = {"across", NULL, "middle"};
+    ft_desc desc = {.seed = 9};
+    ft_model *m = new_model(desc);
+    ft_finetune_options o = {.epochs = 2};
+    int i;
+    ft_finetune(m, new_data(m), o);
+    CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+    for (i = 0; i < CLASSES; ++i) {
+        char number[8];
+        snprintf(number, sizeof number, "%d", i);
+        CHECK(ft_class_name(m, i) && !strcmp(ft_class_name(m, i), number), "class %d: %s", i,
+              ft_class_name(m, i) ? ft_class_name(m, i) : "NULL");
+    }
+    CHECK(ft__same_classes(m, m->data), "the same classes again: the head stays");
+    ft_set_class_names(m, CLASSES, names);
+    CHECK(ft_error(m) == FT_OK && !strcmp(ft_class_name(m, 1), "1")
+          && !strcmp(ft_class_name(m, 2), "middle"), "%s", ft_error_text(m));
+    CHECK(!ft__same_classes(m, m->data), "other names are other classes");
+    ft_replace_head(m, 5);
+    CHECK(ft_class_count(m) == 5 && !ft_class_name(m, 0) && !ft_class_name(m, 4),
+          "a new head has no names of the old one: %s", ft_class_name(m, 0));
+    ft_set_class_names(m, -1, names);
+    CHECK(ft_error(m) == FT_INVALID && strstr(ft_error_text(m), "-1"), "%s", ft_error_text(m));
+    ft_destroy(m);
+}
+
+/* One sample of each class: nothing can be held back, and so nothing is known to be worth more. */
+static void test_too_few_to_hold_back(void)
+{
+    ft_array_options three = {.classes = CLASSES};
+    ft_desc desc = {.seed = 9};
+    ft_model *m = new_model(desc);
+    ft_finetune_options o = {.epochs = 2};
+    ft_finetune_result r = ft_finetune(m, ft_arrays(m, CLASSES, pictures, labels, three), o);
+    CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+    CHECK(!strncmp(r.choice, "head only", 9) && strstr(r.choice, "too few") && !strstr(r.choice, "%"),
+          "%s", r.choice);
+    CHECK(ft_node_frozen(m, ft_find(m, "conv1.weight")), "the layers below were trained");
+    ft_destroy(m);
+}
+
 /* ---- Activations applied by the layer before them ---- */
 
 enum { CONV, NORM, ADD, LINEAR, LAYERS };
@@ -678,7 +843,15 @@ int main(void)
     test_resume(true, "conv*,bn*");
     test_resume_of_another_run();
     test_not_finite();
+    test_feeding();
+    test_update_order();
+    test_left_gradients();
+    test_last_update(1e37f, 1);
+    test_last_update(1e37f, 2);
+    test_last_update(3e38f, 1);
     test_wrong_options();
+    test_unnamed_classes();
+    test_too_few_to_hold_back();
     test_no_memory();
     test_no_allocation_in_a_step();
     test_plan_and_budget();
