@@ -314,7 +314,7 @@ static void test_optimizer(ft_file *file, const ft__json *json, int entry)
         g = read_golden(file, "", key, &count);
         memcpy(m->nodes[p.id - 1].gradient, g, count * sizeof *g);
         free(g);
-        ft_update(m, optimizer_of(json, entry).learning_rate);
+        ft__optimizer_step(m, optimizer_of(json, entry).learning_rate);
     }
     want = read_golden(file, "", name, &count);
     CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
