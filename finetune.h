@@ -1214,6 +1214,13 @@ static FT__PRINTF(3, 4) ft_status ft__fail(ft__context *c, ft_status status, con
     return status;
 }
 
+/* Whether a pointer that a caller passed is there; else FT_INVALID. */
+static bool ft__given(ft__context *c, const void *pointer, const char *what)
+{
+    if (!pointer) ft__fail(c, FT_INVALID, "%s is NULL", what);
+    return ft__ok(c);
+}
+
 static FT__PRINTF(2, 3) void ft__log(const ft__context *c, const char *format, ...)
 {
     char line[1024];
@@ -1511,7 +1518,7 @@ static bool ft__glob_one(const char *pattern, const char *end, const char *text)
 /* Several patterns may be parted by commas. */
 static bool ft__glob(const char *patterns, const char *text)
 {
-    while (*patterns) {
+    while (patterns && *patterns) {
         const char *end = patterns;
         while (*end && *end != ',') ++end;
         if (ft__glob_one(patterns, end, text)) return true;
@@ -4321,6 +4328,7 @@ struct ft_model {
     ft__plan *last_run;     /* the plan of the last run, whose values ft_get reads; NULL: none, or
                                its inputs were overwritten since */
     bool gradients_wait;    /* some were added that no update has used */
+    bool backward_done;     /* since the last forward run */
     ft__plan *plans[2];     /* evaluation, training */
     ft__optimizer *optimizer;
     ft_data *data;          /* list of the data sources it owns */
@@ -13712,6 +13720,7 @@ static void ft__run_again(ft_model *m, ft__plan *plan, int end, int batch)
 static void ft__run_forward(ft_model *m, ft__plan *plan, int from, int to, int batch, int how)
 {
     int i;
+    m->backward_done = false;
     if (plan->training && !(how & FT__EVALUATING)) m->trained_version += 1; /* statistics move */
     for (i = from; i < to; ++i) {
         ft__step *step = &plan->steps[i];
@@ -13769,7 +13778,7 @@ static void ft__zero_gradients(ft_model *m)
 static void ft__run_backward(ft_model *m, ft__plan *plan, int batch)
 {
     int i;
-    m->gradients_wait = true;
+    m->gradients_wait = m->backward_done = true;
     ft__set_numbers(&m->context, plan->gradients[m->loss.id - 1], 1, 1.0f);
     for (i = plan->step_count - 1; i >= plan->first_trained; --i) {
         const ft__step *step = &plan->steps[i];
@@ -15324,6 +15333,7 @@ ft_file *ft_file_open(ft_model *m, const char *path, ft_weights_options options)
 {
     ft__context *c = &m->context;
     ft_file *file;
+    if (!options.memory && !ft__given(c, path, "the path of the file to be opened")) return NULL;
     if (!ft__ok(c)) return NULL;
     file = (ft_file *)ft__allocate(c, 1, sizeof *file);
     if (!file) return NULL;
@@ -17654,6 +17664,7 @@ ft_tokenizer *ft_tokenizer_load(ft_model *m, const char *path, ft_tokenizer_opti
     size_t bytes;
     if (!m || !ft__ok(&m->context)) return NULL;
     c = &m->context;
+    if (!options.memory && !ft__given(c, path, "ft_tokenizer_load: the path")) return NULL;
     if (!path) path = "(memory)";
     if (options.memory)
         return ft__tokenizer_read(m, (const unsigned char *)options.memory, options.bytes, path,
@@ -18715,7 +18726,7 @@ ft_node ft_network(ft_model *m, const char *name, ft_network_options options)
     bool keras = m->keras_initialisers;
     ft_node none = {0}, output, old_output = m->output, old_loss = m->loss;
     ft__builder b;
-    if (ft__ok(&m->context)) network = ft__network_named(m, name);
+    if (ft__given(&m->context, name, "ft_network: the name")) network = ft__network_named(m, name);
     if (!network) return none;
     memset(&b, 0, sizeof b);
     b.m = m;
@@ -19533,20 +19544,29 @@ struct ft_data {
     ft_data *next;          /* in the model's list */
     ft_source source;
     ft__folder *folder;     /* NULL: not an image folder */
+    unsigned char *left_out; /* of each sample: get() could not read it, and the log has said so */
+    int left_out_count;
 };
 
 /* ---- Any source ---- */
 ft_data *ft_data_source(ft_model *m, ft_source source)
 {
     ft_data *data;
-    if (!m || !ft__ok(&m->context)) return NULL;
-    if (!source.get || source.count < 1 || source.classes < 0) {
-        ft__fail(&m->context, FT_INVALID, "a data source needs get(), at least one sample (it has"
-                 " %d) and no negative number of classes (%d)", source.count, source.classes);
+    unsigned char *left_out;
+    if (!m) return NULL;
+    if (!source.get)
+        ft__fail(&m->context, FT_INVALID, "ft_data_source: get is NULL");
+    if (source.count < 1 || source.classes < 0 || source.streams < 0)
+        ft__fail(&m->context, FT_INVALID, "ft_data_source: %d samples, %d classes, %d streams: at"
+                 " least 1 sample is needed, and no number may be negative", source.count,
+                 source.classes, source.streams);
+    left_out = (unsigned char *)ft__allocate(&m->context, (size_t)source.count, 1);
+    data = (ft_data *)ft__allocate(&m->context, 1, sizeof *data);
+    if (!data) {
+        ft__release(&m->context, left_out);
         return NULL;
     }
-    data = (ft_data *)ft__allocate(&m->context, 1, sizeof *data);
-    if (!data) return NULL;
+    data->left_out = left_out;
     data->model = m;
     data->source = source;
     data->next = m->data;
@@ -19564,6 +19584,7 @@ void ft_data_free(ft_data *data)
             break;
         }
     if (data->source.release) data->source.release(data->source.user);
+    ft__release(&data->model->context, data->left_out);
     ft__release(&data->model->context, data);
 }
 
@@ -19804,7 +19825,7 @@ typedef struct ft__batch {
 
 typedef struct ft__loader {
     ft__context *context;
-    const ft_data *data;
+    ft_data *data;
     ft_slot slots[FT__MOST_SLOTS];
     ft_node nodes[FT__MOST_SLOTS];          /* the model's inputs that they are for */
     size_t bytes[FT__MOST_SLOTS];           /* of one sample */
@@ -19951,7 +19972,7 @@ static void ft__loader_allocate(ft__loader *l)
 /* `slots`: name, type and shape of one sample of what is wanted (the names must live as long).
    All memory is taken here. Background threads: as many as the model has, none where that is one or
    where the app brings its own. NULL with an error. */
-static ft__loader *ft__loader_make(ft__context *c, const ft_data *data, const ft_slot *slots,
+static ft__loader *ft__loader_make(ft__context *c, ft_data *data, const ft_slot *slots,
                                    int slot_count, int batch_size, int depth)
 {
     ft__loader *l;
@@ -19988,7 +20009,7 @@ static ft__loader *ft__loader_make(ft__context *c, const ft_data *data, const ft
 }
 
 /* A loader of all inputs of a model. */
-static ft__loader *ft__loader_create(ft_model *m, const ft_data *data, int batch_size)
+static ft__loader *ft__loader_create(ft_model *m, ft_data *data, int batch_size)
 {
     ft_slot slots[FT__MOST_SLOTS];
     ft_node nodes[FT__MOST_SLOTS];
@@ -20123,6 +20144,17 @@ static void ft__loader_wait(ft__loader *l, int wanted)
 #endif
 }
 
+/* A sample that cannot be read is named once, however often it is asked for. */
+static void ft__leave_out(ft__loader *l, int sample)
+{
+    l->skipped += 1;
+    if (l->data->left_out[sample]) return;
+    l->data->left_out[sample] = 1;
+    l->data->left_out_count += 1;
+    ft__log(l->context, "%s (sample %d) cannot be read and is left out",
+            ft_data_name(l->data, sample), sample);
+}
+
 /* The next batch; it stays until ft__loader_release or the next call. NULL: that was the last. */
 static const ft__batch *ft__loader_next(ft__loader *l)
 {
@@ -20134,9 +20166,7 @@ static const ft__batch *ft__loader_next(ft__loader *l)
     first = l->released % l->depth * l->batch_size;
     for (row = first, kept = first; row < first + wanted; ++row) {
         if (!l->read[row]) {
-            ft__log(l->context, "%s (sample %d) cannot be read and is left out",
-                    ft_data_name(l->data, l->index[row]), l->index[row]);
-            l->skipped += 1;
+            ft__leave_out(l, l->index[row]);
             continue;
         }
         for (s = 0; s < l->slot_count && kept != row; ++s) {
@@ -20262,7 +20292,8 @@ struct ft__folder {
 
 int ft_data_skipped(const ft_data *data)
 {
-    return data && data->folder ? data->folder->skipped : 0;
+    if (!data) return 0;
+    return data->left_out_count + (data->folder ? data->folder->skipped : 0);
 }
 
 /* For the default recipe, where the folder's options say nothing. */
@@ -21057,7 +21088,8 @@ ft_data *ft_image_folder(ft_model *m, const char *path, ft_image_folder_options 
     ft_source source;
     ft_data *data = NULL;
     size_t length;
-    if (!m || !ft__ok(&m->context) || !ft__folder_check(m, path, &options)) return NULL;
+    if (!m || !ft__given(&m->context, path, "ft_image_folder: the path")
+        || !ft__folder_check(m, path, &options)) return NULL;
     c = &m->context;
     folder = (ft__folder *)ft__allocate(c, 1, sizeof *folder);
     if (!folder) return NULL;
@@ -21557,6 +21589,7 @@ ft_data *ft_texts(ft_model *m, const char *path, ft_text_options options)
     ft_data *data = NULL;
     if (!m || !ft__ok(&m->context)) return NULL;
     c = &m->context;
+    if (!options.memory && !ft__given(c, path, "ft_texts: the path")) return NULL;
     t = ft__texts_read(m, path, &options);
     if (!t) return NULL;
     if (ft__ok(c)) ft__sort_classes(m, t, options.match_classes);
@@ -21708,6 +21741,7 @@ ft_data *ft_text_streams(ft_model *m, const char *path, ft_stream_options option
     ft_data *data = NULL;
     if (!m || !ft__ok(&m->context)) return NULL;
     c = &m->context;
+    if (!options.memory && !ft__given(c, path, "ft_text_streams: the path")) return NULL;
     t = ft__streams_read(m, path, &options);
     s = (ft__streams *)ft__allocate(c, 1, sizeof *s);
     memset(&source, 0, sizeof source);
@@ -21860,11 +21894,11 @@ typedef struct ft__fit {
 
 static ft_fit_options ft__fit_defaults(ft_fit_options o)
 {
-    if (o.epochs <= 0) o.epochs = 10;
-    if (o.batch_size <= 0) o.batch_size = 32;
-    if (o.step_epochs <= 0) o.step_epochs = 10;
+    if (o.epochs == 0) o.epochs = 10;
+    if (o.batch_size == 0) o.batch_size = 32;
+    if (o.step_epochs == 0) o.step_epochs = 10;
     if (o.gamma == 0) o.gamma = 0.1f;
-    if (o.views <= 0) o.views = 8;
+    if (o.views == 0) o.views = 8;
     if (o.views > o.epochs) o.views = o.epochs; /* an epoch uses one */
     if (o.cache_bytes == 0) o.cache_bytes = (size_t)1 << 30;
     if (!o.stage) o.stage = "fit";
@@ -22808,23 +22842,40 @@ static size_t ft__fit_reserve(const ft__fit *f)
     return bytes;
 }
 
+static ft_status ft__fit_check_options(const ft__fit *f)
+{
+    ft__context *c = &f->m->context;
+    const ft_fit_options *o = &f->o;
+    if ((unsigned)o->schedule > FT_ONE_CYCLE || !(o->hold_back >= 0 && o->hold_back < 1))
+        return ft__fail(c, FT_INVALID, "ft_fit: schedule %d, hold_back %g: a schedule is"
+                        " FT_CONSTANT to FT_ONE_CYCLE, a share in [0, 1)", (int)o->schedule,
+                        (double)o->hold_back);
+    if (o->epochs < 0 || o->batch_size < 0 || o->patience < 0 || o->views < 0
+        || o->checkpoint_steps < 0)
+        return ft__fail(c, FT_INVALID, "ft_fit: %d epochs, batch_size %d, patience %d, views %d,"
+                        " checkpoint_steps %d: none may be negative", o->epochs, o->batch_size,
+                        o->patience, o->views, o->checkpoint_steps);
+    if (o->step_epochs < 0 || !(o->gamma >= 0) || !(o->warmup_epochs >= 0))
+        return ft__fail(c, FT_INVALID, "ft_fit: step_epochs %d, gamma %g, warmup_epochs %g: none"
+                        " may be negative", o->step_epochs, (double)o->gamma,
+                        (double)o->warmup_epochs);
+    if ((o->best || o->patience > 0) && o->hold_back == 0)
+        return ft__fail(c, FT_INVALID, "ft_fit: best and patience choose by held-back samples: set"
+                        " hold_back");
+    if (f->data->source.streams > 0 && o->hold_back > 0)
+        return ft__fail(c, FT_INVALID, "ft_fit: of streams nothing can be held back: evaluate on"
+                        " another text");
+    return c->status;
+}
+
 /* Everything that the loop needs, in the order in which it can fail. */
 static ft_status ft__fit_prepare(ft__fit *f)
 {
     ft_model *m = f->m;
     ft__context *c = &m->context;
-    if (ft__ready(m, true) != FT_OK || ft__check_classes(m, f->data) != FT_OK) return c->status;
-    if ((unsigned)f->o.schedule > FT_ONE_CYCLE || !(f->o.hold_back >= 0 && f->o.hold_back < 1))
-        return ft__fail(c, FT_INVALID, "ft_fit: schedule %d, hold_back %g: a schedule is"
-                        " FT_CONSTANT to FT_ONE_CYCLE, a share in [0, 1)", (int)f->o.schedule,
-                        (double)f->o.hold_back);
-    if (f->o.best && f->o.hold_back == 0)
-        return ft__fail(c, FT_INVALID, "ft_fit: the best epoch is chosen on held-back samples: set"
-                        " hold_back");
-    if (f->data->source.streams > 0 && f->o.hold_back > 0)
-        return ft__fail(c, FT_INVALID, "ft_fit: of streams nothing can be held back: evaluate on"
-                        " another text");
-    if (ft__fit_samples(f) != FT_OK) return c->status;
+    if (!ft__given(c, f->data, "ft_fit: the data") || ft__ready(m, true) != FT_OK
+        || ft__check_classes(m, f->data) != FT_OK || ft__fit_check_options(f) != FT_OK
+        || ft__fit_samples(f) != FT_OK) return c->status;
     ft__set_longest(m, f->data);
     ft__set_optimizer(m, f->o.optimizer);
     m->reserve = ft__fit_reserve(f);
@@ -23203,8 +23254,14 @@ static ft_finetune_result ft__finetune(ft_model *m, ft_data *data, ft_finetune_o
     r.m = m;
     r.data = data;
     r.o = options;
-    if (!ft__ok(&m->context)) return r.result;
-    if (data && ft_data_classes(data) < 2 && data->source.streams == 0) {
+    if (!ft__given(&m->context, data, "ft_finetune: the data")) return r.result;
+    if (options.epochs < 0 || options.batch_size < 0 || !(options.learning_rate >= 0)) {
+        ft__fail(&m->context, FT_INVALID, "ft_finetune: %d epochs, batches of %d, learning rate %g:"
+                 " none may be negative", options.epochs, options.batch_size,
+                 (double)options.learning_rate);
+        return r.result;
+    }
+    if (ft_data_classes(data) < 2 && data->source.streams == 0) {
         ft__fail(&m->context, FT_INVALID, "the data has %d classes: at least 2 are needed",
                  ft_data_classes(data));
         return r.result;
@@ -23279,7 +23336,8 @@ static ft_evaluation ft__evaluate(ft_model *m, ft_data *data, ft_evaluate_option
     ft__plan *plan;
     int *samples;
     memset(&e, 0, sizeof e);
-    if (!data || ft__ready(m, true) != FT_OK || ft__check_classes(m, data) != FT_OK) return e;
+    if (!ft__given(c, data, "ft_evaluate: the data") || ft__ready(m, true) != FT_OK
+        || ft__check_classes(m, data) != FT_OK) return e;
     count = ft_data_count(data);
     if (data->source.streams > 0) size = data->source.streams;
     if (size > count) size = count;
@@ -23298,7 +23356,7 @@ static ft_evaluation ft__evaluate(ft_model *m, ft_data *data, ft_evaluate_option
     ft__release(c, samples);
     e.correct = (int)score.correct;
     e.total = (int)score.total;
-    e.skipped = ft_data_skipped(data) + count - read;
+    e.skipped = (data->folder ? data->folder->skipped : 0) + count - read;
     e.accuracy = ft__share(score.correct, score.total);
     e.loss = score.total ? score.loss / (double)score.total : 0;
     ft__wilson(e.correct, e.total, &e.low, &e.high);
@@ -23782,10 +23840,9 @@ ft_status ft_load(ft_model *m, const char *path, ft_load_options options)
     if (m->node_count > 0)
         return ft__fail(c, FT_INVALID, "ft_load: the model has a network already; ft_load_weights"
                         " loads into it");
-    if (!path) path = "(memory)";
     file = ft_file_open(m, path, options.weights);
     if (!file) return c->status;
-    ft__load_opened(m, file, path, options);
+    ft__load_opened(m, file, file->path, options);
     ft_file_close(file);
     if (!ft__ok(c)) ft__clear_graph(m); /* half a network is none */
     return c->status;
@@ -23795,10 +23852,9 @@ ft_status ft_load_weights(ft_model *m, const char *path, ft_weights_options opti
 {
     ft_file *file;
     if (!ft__ok(&m->context)) return m->context.status;
-    if (!path) path = "(memory)";
     file = ft_file_open(m, path, options);
     if (!file) return m->context.status;
-    ft__load_weights(m, file, path, options);
+    ft__load_weights(m, file, file->path, options);
     ft_file_close(file);
     return m->context.status;
 }
@@ -23806,7 +23862,10 @@ ft_status ft_load_weights(ft_model *m, const char *path, ft_weights_options opti
 ft_status ft_save(ft_model *m, const char *path, ft_save_options options)
 {
     ft__context *c = &m->context;
-    if (!ft__ok(c)) return c->status;
+    if (!ft__given(c, path, "ft_save: the path")) return c->status;
+    if (m->node_count == 0)
+        return ft__fail(c, FT_INVALID, "%s: the model is empty: load or build a network first",
+                        path);
     if (options.type != FT_F32 && options.type != FT_F16 && options.type != FT_BF16)
         return ft__fail(c, FT_INVALID, "%s: weights are saved as FT_F32, FT_F16 or FT_BF16", path);
     return ft__write_model(m, path, options.type, NULL, false);
@@ -24368,6 +24427,7 @@ static bool ft__is_activation(int op) { return op >= FT__OP_sigmoid && op <= FT_
 static int ft__activation_named(ft_model *m, const char *kind)
 {
     int op;
+    if (!ft__given(&m->context, kind, "the kind of an activation")) return FT__OP_none;
     for (op = FT__OP_sigmoid; op <= FT__OP_log_softmax; ++op)
         if (strcmp(ft__rows[op].name, kind) == 0) return op;
     ft__fail(&m->context, FT_INVALID, "%s: no activation of this name; there are sigmoid, tanh,"
@@ -24491,7 +24551,7 @@ int ft_class_count(const ft_model *m)
 
 /* ---- Looking at it ---- */
 
-ft_node ft_find(const ft_model *m, const char *name) { return ft__find_node(m, name); }
+ft_node ft_find(const ft_model *m, const char *name) { return ft__find_node(m, name ? name : ""); }
 int ft_node_count(const ft_model *m) { return m->node_count; }
 
 const char *ft_node_name(const ft_model *m, ft_node node)
@@ -24572,7 +24632,8 @@ ft_status ft_get(ft_model *m, ft_node node, float *to, size_t count)
 {
     size_t want = 0;
     const float *value = ft__value_of(m, node, &want);
-    if (!value || ft__check_count(m, node, count, want) != FT_OK) return m->context.status;
+    if (!value || ft__check_count(m, node, count, want) != FT_OK
+        || !ft__given(&m->context, to, "ft_get: to")) return m->context.status;
     ft__read_value(m, &m->nodes[node.id - 1], value, m->batch, to);
     return FT_OK;
 }
@@ -24581,7 +24642,8 @@ ft_status ft_set(ft_model *m, ft_node node, const float *from, size_t count)
 {
     size_t want = 0;
     float *value = ft__value_of(m, node, &want);
-    if (!value || ft__check_count(m, node, count, want) != FT_OK) return m->context.status;
+    if (!value || ft__check_count(m, node, count, want) != FT_OK
+        || !ft__given(&m->context, from, "ft_set: from")) return m->context.status;
     if (ft__has_rows(&m->nodes[node.id - 1]))
         ft__fill_input(m, &m->nodes[node.id - 1], from, m->batch);
     else {
@@ -24600,8 +24662,8 @@ ft_status ft_get_gradient(ft_model *m, ft_node node, float *to, size_t count)
     if (!found->gradient)
         return ft__fail(&m->context, FT_INVALID, "%s: has no gradient: it is frozen, no parameter,"
                         " or no training step was run", found->name);
-    if (ft__check_count(m, node, count, ft__node_count_at(found, ft__one)) != FT_OK)
-        return m->context.status;
+    if (ft__check_count(m, node, count, ft__node_count_at(found, ft__one)) != FT_OK
+        || !ft__given(&m->context, to, "ft_get_gradient: to")) return m->context.status;
     ft__to_host(&m->context, found->gradient, count * sizeof *to);
     memcpy(to, found->gradient, count * sizeof *to);
     return FT_OK;
@@ -24715,6 +24777,7 @@ ft_status ft_feed(ft_model *m, ft_node input, const void *values, int batch)
     if (batch < 1)
         return ft__fail(&m->context, FT_INVALID, "%s: a batch of %d", ft_node_name(m, input),
                         batch);
+    if (!ft__given(&m->context, values, "ft_feed: values")) return m->context.status;
     if (ft__plan_leaves(m, ft__extent_of(m, batch), false) != FT_OK) return m->context.status;
     ft__fill_input(m, &m->nodes[input.id - 1], values, batch);
     m->batch = batch;
@@ -24765,8 +24828,9 @@ ft_status ft_backward(ft_model *m)
 {
     ft__plan *plan = m->last_run;
     if (!ft__ok(&m->context)) return m->context.status;
-    if (!plan || !plan->training)
-        return ft__fail(&m->context, FT_INVALID, "ft_backward comes after ft_forward(m, true)");
+    if (!plan || !plan->training || m->backward_done)
+        return ft__fail(&m->context, FT_INVALID, "ft_backward comes after ft_forward(m, true), and"
+                        " once: its gradients are where the values were");
     if (plan->first_trained == plan->step_count)
         return ft__fail(&m->context, FT_INVALID, "nothing to train: all parameters are frozen");
     ft__run_backward(m, plan, m->batch);
@@ -24814,10 +24878,13 @@ int ft_generate(ft_model *m, ft_generate_options options) { return ft__generate(
 ft_status ft_run_lengths(ft_model *m, const void *values, const int *lengths, int batch,
                          float *logits)
 {
-    ft__plan *plan = ft__begin(m, batch, false);
+    ft__plan *plan;
     ft_node input = ft__main_input(m);
     ft__node *padded;
     int i;
+    if (!ft__given(&m->context, values, "ft_run: values")
+        || !ft__given(&m->context, logits, "ft_run: logits")) return m->context.status;
+    plan = ft__begin(m, batch, false);
     if (!plan) return m->context.status;
     if (!input.id || !m->output.id)
         return ft__fail(&m->context, FT_INVALID, "the model has no input or no output");
@@ -24843,6 +24910,7 @@ int ft_predict_memory(ft_model *m, const void *bytes, size_t count_of_bytes, ft_
     float *picture;
     ft__plan *plan = ft__begin_picture(m, &picture);
     if (!plan) return 0;
+    ft__given(&m->context, bytes, "ft_predict_memory: bytes");
     ft__encoded_to_input(&m->context, &m->preprocessing, bytes, count_of_bytes, "the picture",
                          picture);
     return ft__predict_picture(m, plan, picture, best, count);
@@ -24855,7 +24923,8 @@ int ft_predict_file(ft_model *m, const char *path, ft_prediction *best, int coun
     unsigned char *bytes;
     size_t size = 0;
     if (!plan) return 0;
-    bytes = ft__read_file(&m->context, path, &size);
+    bytes = ft__given(&m->context, path, "ft_predict_file: the path")
+        ? ft__read_file(&m->context, path, &size) : NULL;
     if (bytes) ft__encoded_to_input(&m->context, &m->preprocessing, bytes, size, path, picture);
     ft__release(&m->context, bytes);
     return ft__predict_picture(m, plan, picture, best, count);

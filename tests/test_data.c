@@ -927,6 +927,62 @@ static void test_arrays(void)
     ft_destroy(m);
 }
 
+/* ---- Samples that cannot be read ---- */
+typedef struct Lines { int left_out; } Lines;
+
+static void count_lines(void *user, const char *line)
+{
+    if (strstr(line, "left out")) ((Lines *)user)->left_out += 1;
+}
+
+/* Every third sample is unreadable: each is counted and named once, whatever reads it. */
+static bool third_get(void *user, int index, int view, ft_slot *slots, int slot_count)
+{
+    int s;
+    (void)user, (void)view;
+    for (s = 0; s < slot_count; ++s) {
+        if (slots[s].type == FT_I32) *(int32_t *)slots[s].values = index % 2;
+        else *(float *)slots[s].values = (float)(index % 2);
+    }
+    return index % 3 != 0;
+}
+
+static void test_left_out(void)
+{
+    Lines lines = {0};
+    ft_desc desc = {.seed = 1, .log = count_lines, .log_user = &lines};
+    ft_model *m = ft_create(desc);
+    ft_source source;
+    ft_data *data;
+    ft_evaluation e;
+    ft_node x = ft_input(m, "input", (ft_input_options){.size = {1}});
+    x = ft_linear(m, "fc", x, 2, (ft_linear_options){0});
+    ft_set_output(m, x);
+    ft_set_loss(m, ft_cross_entropy(m, "loss", x, ft_input(m, "labels",
+                (ft_input_options){.type = FT_I32}), (ft_loss_options){0}));
+    memset(&source, 0, sizeof source);
+    source.count = 30;
+    source.classes = 2;
+    CHECK(!ft_data_source(m, source) && strstr(ft_error_text(m), "get is NULL"), "%s",
+          ft_error_text(m));
+    ft_clear_error(m);
+    source.get = third_get;
+    source.count = 0;
+    CHECK(!ft_data_source(m, source) && strstr(ft_error_text(m), "0 samples"), "%s",
+          ft_error_text(m));
+    ft_clear_error(m);
+    source.count = 30;
+    data = ft_data_source(m, source);
+    ft_fit(m, data, (ft_fit_options){.epochs = 5});
+    CHECK(ft_error(m) == FT_OK && ft_data_skipped(data) == 10 && lines.left_out == 10,
+          "%d skipped, %d lines: %s", ft_data_skipped(data), lines.left_out, ft_error_text(m));
+    e = ft_evaluate(m, data, (ft_evaluate_options){0});
+    CHECK(e.skipped == 10 && e.total == 20 && ft_data_skipped(data) == 10 && lines.left_out == 10,
+          "%d of %d left out, %d skipped, %d lines", e.skipped, e.total, ft_data_skipped(data),
+          lines.left_out);
+    ft_destroy(m);
+}
+
 /* ---- Split ---- */
 typedef struct Samples { int count, classes; int label[600]; uint64_t group[600]; } Samples;
 
@@ -1452,6 +1508,7 @@ int main(void)
         test_little_memory();
     }
     test_arrays();
+    test_left_out();
     test_split();
     test_shift_and_flip();
     test_crops();

@@ -380,6 +380,10 @@ static void test_update_order(void)
     ft_update(m, 0.1f);
     expect(m, FT_INVALID, "ft_update", "ft_backward");
     CHECK(fingerprint(m) == before, "an update without gradients changes nothing");
+    ft_forward(m, true);
+    ft_backward(m);
+    ft_backward(m);
+    expect(m, FT_INVALID, "ft_backward", "once");
     ft_destroy(m);
 }
 
@@ -437,6 +441,55 @@ static void test_last_update(float rate, int epochs)
     ft_destroy(m);
 }
 
+/* A NULL where something must be is an error that names it, never a crash. */
+static void test_null_pointers(void)
+{
+    float logits[CLASSES];
+    ft_desc desc = {.seed = 4};
+    ft_model *m = new_model(desc), *empty = ft_create(desc);
+    ft_activation_options plain = {0};
+    ft_finetune_options recipe = {0};
+    ft_prediction best;
+    ft_run(m, NULL, 1, logits);
+    expect(m, FT_INVALID, "ft_run", "values is NULL");
+    ft_run(m, pictures, 1, NULL);
+    expect(m, FT_INVALID, "ft_run", "logits is NULL");
+    ft_feed(m, ft_find(m, "input"), NULL, 4);
+    expect(m, FT_INVALID, "ft_feed", "NULL");
+    ft_load(empty, NULL, (ft_load_options){0});
+    expect(empty, FT_INVALID, "path", "NULL");
+    ft_load_weights(m, NULL, (ft_weights_options){0});
+    expect(m, FT_INVALID, "path", "NULL");
+    ft_save(m, NULL, (ft_save_options){FT_F32});
+    expect(m, FT_INVALID, "ft_save", "NULL");
+    ft_network(empty, NULL, (ft_network_options){0});
+    expect(empty, FT_INVALID, "ft_network", "NULL");
+    ft_get(m, ft_find(m, "fc2.bias"), NULL, CLASSES);
+    expect(m, FT_INVALID, "ft_get", "NULL");
+    ft_set(m, ft_find(m, "fc2.bias"), NULL, CLASSES);
+    expect(m, FT_INVALID, "ft_set", "NULL");
+    ft_swap_activations(m, "*", NULL, plain);
+    expect(m, FT_INVALID, "activation", "NULL");
+    ft_fit(m, NULL, quick(1));
+    expect(m, FT_INVALID, "ft_fit", "NULL");
+    ft_finetune(m, NULL, recipe);
+    expect(m, FT_INVALID, "ft_finetune", "NULL");
+    ft_evaluate(m, NULL, (ft_evaluate_options){0});
+    expect(m, FT_INVALID, "ft_evaluate", "NULL");
+    ft_image_folder(m, NULL, (ft_image_folder_options){0});
+    expect(m, FT_INVALID, "ft_image_folder", "NULL");
+    ft_texts(m, NULL, (ft_text_options){0});
+    expect(m, FT_INVALID, "ft_texts", "NULL");
+    CHECK(ft_find(m, NULL).id == 0 && ft_freeze(m, NULL) == 0, "no name");
+    CHECK(ft_predict_file(m, NULL, &best, 1) == 0 && ft_error(m), "a picture without a path");
+    ft_clear_error(m);
+    CHECK(fingerprint(m) != 0 && ft_error(m) == FT_OK, "the model is as it was");
+    ft_destroy(m);
+    ft_save(empty, "build/test_fit.safetensors", (ft_save_options){FT_F32});
+    expect(empty, FT_INVALID, "build/test_fit.safetensors", "empty");
+    ft_destroy(empty);
+}
+
 static void expect_refused(ft_fit_options o, const char *word)
 {
     ft_desc desc = {.seed = 4};
@@ -463,6 +516,17 @@ static void test_wrong_options(void)
     o = quick(1);
     o.best = true;
     expect_refused(o, "hold_back");
+    o = quick(1);
+    o.patience = 2;
+    expect_refused(o, "hold_back");
+    o = quick(-1);
+    expect_refused(o, "-1 epochs");
+    o = quick(1);
+    o.batch_size = -4;
+    expect_refused(o, "batch_size -4");
+    o = quick(1);
+    o.warmup_epochs = (float)NAN;
+    expect_refused(o, "warmup_epochs nan");
 }
 
 typedef struct counter { long calls, fail_at, live; } counter;
@@ -849,6 +913,7 @@ int main(void)
     test_last_update(1e37f, 1);
     test_last_update(1e37f, 2);
     test_last_update(3e38f, 1);
+    test_null_pointers();
     test_wrong_options();
     test_unnamed_classes();
     test_too_few_to_hold_back();
