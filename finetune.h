@@ -23266,7 +23266,7 @@ static ft_finetune_result ft__finetune(ft_model *m, ft_data *data, ft_finetune_o
                  ft_data_classes(data));
         return r.result;
     }
-    if (!data || ft__ready(m, true) != FT_OK) return r.result;
+    if (ft__ready(m, true) != FT_OK) return r.result;
     if (data->source.streams == 0 && ft__recipe_head(&r) != FT_OK) return r.result;
     if (data->source.length) {
         ft__recipe_text(&r);
