@@ -6398,6 +6398,7 @@ static void ft__winograd_weight_gradient(const ft__call *call, const ft__conv *g
    while they are rounded.
    ============================================================================================= */
 #define FT__BF16_PLACES ((size_t)64)
+#define FT__BF16_SMALL ((size_t)1 << 16) /* weights up to this have sums of their own a segment */
 
 static bool ft__bf16_fits(const ft__context *c, const ft__conv *g)
 {
@@ -6433,13 +6434,15 @@ static size_t ft__bf16_packed(size_t columns, size_t depth)
     return ft__pad_to(columns, 32) * depth;
 }
 
-/* dW is parted among threads by its rows, or by segments of the pixels where it has few. */
+/* dW is parted among threads by its rows, each packing all of dy; or, where it is small, by
+   segments of the pixels. */
 static size_t ft__bf16_segments(const ft__conv *g)
 {
     ft__bf16_form f = ft__bf16_form_of(g);
-    size_t units = f.taps * ((2 * f.stretch + 31) / 32);
+    size_t units = f.taps * ((2 * f.stretch + 31) / 32), numbers = g->k * (size_t)g->outputs;
     size_t chunks = (g->batch * g->p + FT__WEIGHT_CHUNK - 1) / FT__WEIGHT_CHUNK;
-    return units >= FT__WEIGHT_SEGMENTS ? 1 : ft__least_of(chunks, FT__WEIGHT_SEGMENTS);
+    if (units >= FT__WEIGHT_SEGMENTS && numbers > FT__BF16_SMALL) return 1;
+    return ft__least_of(chunks, FT__WEIGHT_SEGMENTS);
 }
 
 static ft__bf16_room ft__bf16_room_of(const ft__conv *g, bool training)
