@@ -139,8 +139,11 @@
    ERRORS
      The first error sticks to the model: from then on every call returns at once, so that one look
      at ft_error(m) at the end is enough. ft_error_text says what, where, and what was expected.
-     ft_clear_error starts anew; after FT_NOT_FINITE the weights are those of the last good epoch,
-     and after an error of a device too: it is given up then, and the processor goes on.
+     ft_clear_error starts anew; after FT_NOT_FINITE in ft_fit the weights are those of the last
+     good epoch, and after an error of a device too: it is given up then, and the processor goes
+     on. The loop by hand keeps no copy: ft_update refuses gradients that are not finite, but what
+     a rate far too high made of the weights stays; ft_get and ft_set keep and restore them.
+     A NULL model is accepted by ft_error, ft_error_text, ft_clear_error and ft_destroy.
      The library never aborts, exits, prints or raises a signal.
 
    THREADS
@@ -351,14 +354,16 @@ typedef struct ft_device_check {
 
 typedef enum ft_initialiser {
     FT_INIT_DEFAULT,          /* PyTorch's, or Keras' where ft_network_options says so */
-    FT_INIT_KAIMING_UNIFORM,  /* PyTorch's layers: U(-b, b), b = 1/sqrt(fan_in) */
-    FT_INIT_KAIMING_NORMAL,   /* torchvision's ResNets: N(0, 2/fan_out) */
-    FT_INIT_XAVIER_UNIFORM,   /* Keras' layers: U(-b, b), b = sqrt(6/(fan_in + fan_out)) */
+    FT_INIT_KAIMING_UNIFORM,  /* U(-b, b), b = 1/sqrt(fan_in): what PyTorch's layers draw by
+                                 kaiming_uniform_ with a = sqrt(5), weights and biases */
+    FT_INIT_KAIMING_NORMAL,   /* torchvision's ResNets: variance 2/fan_out (He et al. 2015) */
+    FT_INIT_XAVIER_UNIFORM,   /* Keras' layers: U(-b, b), b = sqrt(6/(fan_in + fan_out)) (Glorot and
+                                 Bengio 2010) */
     FT_INIT_ZEROS,
     FT_INIT_ONES
 } ft_initialiser;
 
-/* Seconds in a node's operator since the model was created. */
+/* Seconds in a node's operator since the model was created; 0 without ft_desc.clock. */
 typedef struct ft_time { double forward, backward; } ft_time;
 
 typedef struct ft_input_options {
@@ -397,7 +402,8 @@ typedef struct ft_linear_options {
 
 typedef struct ft_batch_norm_options {
     float eps;              /* default 1e-5 */
-    float momentum;         /* default 0.1: running = 0.9 * running + 0.1 * batch, as PyTorch */
+    float momentum;         /* default 0.1: running = 0.9 * running + 0.1 * batch; the variance that
+                               is taken into running_var is the unbiased one, as PyTorch's */
 } ft_batch_norm_options;
 
 typedef struct ft_conv1d_options {
@@ -427,7 +433,8 @@ typedef struct ft_pool2d_options {
     int padding[4];         /* default 0 */
     bool same;              /* as in ft_conv2d_options */
     bool ceil_mode;         /* keep a last window that starts inside but ends outside */
-    bool exclude_padding;   /* average only: divide by the pixels inside, as Keras does */
+    bool exclude_padding;   /* average only: divide by the pixels inside, as Keras does (and as with
+                               `same`); otherwise padding counts as zeros, as in PyTorch */
 } ft_pool2d_options;
 
 typedef struct ft_dropout_options {
@@ -483,7 +490,8 @@ typedef struct ft_recurrent_options {
 } ft_recurrent_options;
 
 typedef struct ft_loss_options {
-    float label_smoothing;  /* cross_entropy: default 0 */
+    float label_smoothing;  /* s in [0, 1], default 0: the target is 1 - s for the label, plus
+                               s / classes for every class (Szegedy et al. 2016) */
 } ft_loss_options;
 
 typedef struct ft_network_options {
@@ -516,7 +524,9 @@ typedef struct ft_preprocessing {
     int width, height, channels; /* of the network's input */
     int resize;             /* the shorter side first becomes this (Pillow's antialiased bilinear),
                                then the centre is cut out; 0: both sides are resized to fit */
-    float mean[4], std[4];  /* (pixel / 255 - mean) / std */
+    float mean[4], std[4];  /* (pixel / 255 - mean) / std per channel: in units of 0..1, as
+                               torchvision's Normalize. mean: default 0; std has no default: above
+                               0, or ft_set_preprocessing refuses it */
 } ft_preprocessing;
 
 /* ---- Files ---- */
@@ -633,7 +643,7 @@ typedef struct ft_image_folder_options {
 } ft_image_folder_options;
 
 typedef struct ft_array_options {
-    int classes;
+    int classes;            /* labels are below it; 0: the largest label plus one */
     const char *input, *labels; /* names of the nodes; default "input" and "labels" */
 } ft_array_options;
 typedef struct ft_text_options { /* of labelled texts */
@@ -670,19 +680,24 @@ typedef enum ft_optimizer { FT_ADAMW, FT_ADAM, FT_SGD } ft_optimizer;
 typedef enum ft_schedule {
     FT_CONSTANT,
     FT_STEP,       /* times gamma after every step_epochs epochs */
-    FT_COSINE,     /* to 0 at the end */
-    FT_ONE_CYCLE   /* up from 1/25 over the first 30 %, then down to 1/25/10^4; cosine pieces */
+    FT_COSINE,     /* to 0 at the end (Loshchilov and Hutter 2017, without restarts) */
+    FT_ONE_CYCLE   /* up from 1/25 over the first 30 %, then down to 1/25/10^4, in cosine pieces:
+                      Smith and Topin 2018 with the defaults of PyTorch's OneCycleLR */
 } ft_schedule;
 
+/* Adam: Kingma and Ba 2015; AdamW: Loshchilov and Hutter 2019; SGD with momentum: Sutskever et al.
+   2013, in the form that PyTorch documents. */
 typedef struct ft_optimizer_options {
     ft_optimizer optimizer; /* default AdamW */
-    float learning_rate;    /* default 1e-3 (SGD: 1e-2) */
+    float learning_rate;    /* of ft_fit, before its schedule; default 1e-3 (SGD: 1e-2). In the loop
+                               by hand ft_update is given the rate, and this one is not used */
     float momentum;         /* SGD: default 0 */
-    bool nesterov;
+    bool nesterov;          /* SGD with momentum: looks ahead */
     float beta1, beta2;     /* default 0.9, 0.999 */
     float eps;              /* default 1e-8 */
     float weight_decay;     /* default 0; AdamW's is decoupled from the gradient */
-    float clip_norm;        /* gradients of a larger norm are scaled down to it; 0: never */
+    float clip_norm;        /* gradients whose norm, over all of them, is larger are scaled down to
+                               it (Pascanu et al. 2013); 0: never */
 } ft_optimizer_options;
 
 typedef struct ft_progress {
@@ -707,7 +722,7 @@ typedef struct ft_fit_options {
     float hold_back;        /* share of the data that is not trained on but measured after each
                                epoch, split by class and group; default 0 */
     bool best;              /* end with the weights of the best held-back epoch, not the last */
-    int patience;           /* stop after so many epochs without a better one; 0: never */
+    int patience;           /* stop after so many epochs without a better held-back one; 0: never */
     bool no_cache;          /* compute the frozen prefix anew at each step */
     int views;              /* augmented views per sample for the cached prefix; default 8 */
     bool augment;           /* train on augmented views (the data says which) */
@@ -796,17 +811,20 @@ typedef struct ft_plan_bytes { /* what a run will take, told before it */
 
 /* ---- A model ---- */
 
-/* Makes an empty model that owns all that is made with it. NULL only when there is no memory. */
+/* Makes an empty model that owns all that is made with it. NULL only when there is no memory; what
+   else is wrong with `desc` is the model's first error. */
 FINETUNE_API ft_model *ft_create(ft_desc desc);
 FINETUNE_API void ft_destroy(ft_model *m); /* NULL is fine */
 
 /* The first error since the start (or since ft_clear_error), FT_OK when there was none. After an
-   error every call that works on the model does nothing but return the same status. */
+   error every call that works on the model does nothing but return the same status. ft_error(NULL)
+   is FT_MEMORY: what ft_create's NULL means. */
 FINETUNE_API ft_status ft_error(const ft_model *m);
 FINETUNE_API const char *ft_error_text(const ft_model *m); /* "" when there was none */
-/* Forgets the error; the weights are those of the last good epoch, so prediction works again. A
-   device that failed is given up, and the processor goes on: outside of ft_fit with the weights as
-   they were when they were last loaded, read or saved. */
+/* Forgets the error. An ft_fit that ended with one has returned to the weights of its last good
+   epoch where they were not finite, so that prediction works again. A device that failed is given
+   up, and the processor goes on: outside of ft_fit with the weights as they were when they were
+   last loaded, read or saved. */
 FINETUNE_API void ft_clear_error(ft_model *m);
 FINETUNE_API const char *ft_status_name(ft_status status);
 
@@ -822,12 +840,15 @@ FINETUNE_API int ft_device_checks(const ft_model *m, ft_device_check *checks, in
 /* ---- A network from a file, or by name ---- */
 
 /* Loads a model file, or recognises a published network by the names and shapes of its weights,
-   builds it and loads them. .safetensors, and PyTorch's .pt/.pth. */
+   builds it and loads them. .safetensors, and PyTorch's .pt/.pth. The model must be empty, and is
+   empty again after an error: FT_IO, FT_FORMAT, or FT_MISMATCH, which lists what does not fit. */
 FINETUNE_API ft_status ft_load(ft_model *m, const char *path, ft_load_options options);
 
 /* Builds "resnet18", "resnet34", "resnet50" (torchvision's names), "resnet20", "resnet32",
-   "resnet44", "resnet56" (for CIFAR, option A shortcuts), "mobilenet_v1" or "keras_cnn" with
-   random weights. Returns the logits, [batch, classes]. Over text: "lstm_classifier" and
+   "resnet44", "resnet56" (for CIFAR, option A shortcuts; all of He et al. 2016), "mobilenet_v1"
+   (Howard et al. 2017) or "keras_cnn" with random weights, over the inputs "input" [N, channels,
+   size, size] and "labels" [N], with their loss. Returns the logits, [N, classes]; {0} with an
+   error. Over text: "lstm_classifier" and
    "gru_classifier" (inputs "tokens" [N, L] and "lengths" [N], logits [N, classes]), and the
    language models "char_rnn" and "lstm_lm" (logits [N, L, words]; their state is carried from run
    to run until ft_reset_state). */
@@ -840,13 +861,16 @@ FINETUNE_API ft_node ft_network(ft_model *m, const char *name, ft_network_option
 FINETUNE_API ft_status ft_language_model_to_classifier(
     ft_model *m, int classes, ft_language_model_to_classifier_options options);
 
-/* Reads weights into parameters of the same names. What does not match is listed in the error. */
+/* Reads weights into parameters of the same names. What does not match is listed in the error,
+   FT_MISMATCH, unless the options allow it; shapes must be equal. */
 FINETUNE_API ft_status ft_load_weights(ft_model *m, const char *path, ft_weights_options options);
 
-/* Writes weights, graph, class names and preprocessing: all that prediction needs. */
+/* Writes weights, graph, class names, preprocessing and tokeniser: all that prediction needs. It is
+   written beside `path` and renamed, so that no half a file is left. FT_IO where that fails. */
 FINETUNE_API ft_status ft_save(ft_model *m, const char *path, ft_save_options options);
 
-/* ---- Tensors of a file, whatever they are for ---- */
+/* ---- Tensors of a file, whatever they are for ----
+   NULL with an error; ft_file_close ends it, and all that was asked of it is gone then. */
 FINETUNE_API ft_file *ft_file_open(ft_model *m, const char *path, ft_weights_options options);
 FINETUNE_API void ft_file_close(ft_file *file);
 FINETUNE_API int ft_file_count(const ft_file *file);
@@ -854,17 +878,26 @@ FINETUNE_API ft_tensor_info ft_file_tensor(const ft_file *file, int index);
 FINETUNE_API int ft_file_find(const ft_file *file, const char *name); /* index; -1: none */
 /* The text of __metadata__'s entry `key`; NULL: none. */
 FINETUNE_API const char *ft_file_metadata(const ft_file *file, const char *key);
-/* Reads a tensor as float32 (any type) or as it is stored, row-major. */
+/* Reads a tensor as float32 (any type) or as it is stored, row-major; `count` and `bytes` must be
+   the tensor's own, else FT_SHAPE. */
 FINETUNE_API ft_status ft_file_read_f32(ft_file *file, int index, float *to, size_t count);
 FINETUNE_API ft_status ft_file_read(ft_file *file, int index, void *to, size_t bytes);
 
-/* ---- Building: each returns the node of its result ----
-   `name` is the layer's name; its parameters are called "<name>.weight" and so on. */
+/* ---- Building: each returns the node of its result, {0} with an error ----
+   `name` is the layer's name, which no other node has; NULL: one is made up, but for layers with
+   parameters, which are called "<name>.weight" and so on. N is the batch. Shapes that do not fit
+   are FT_SHAPE, options that make no sense FT_INVALID, and the text names the layer. */
+
+/* What is fed: [N, size...] of float32, or of int32 for labels and token ids. */
 FINETUNE_API ft_node ft_input(ft_model *m, const char *name, ft_input_options options);
+/* A tensor without a batch that is trained, or kept as a buffer; drawn from the model's seed and
+   its name, or loaded by it. */
 FINETUNE_API ft_node ft_parameter(ft_model *m, const char *name, ft_parameter_options options);
 
 /* x [N, C, H, W] -> [N, out_channels, H', W'], H' = (H + padding - dilation*(kernel-1) - 1)/stride
-   + 1, rounded down; weight [out_channels, C/groups, kernel, kernel]. */
+   + 1, rounded down, padding being that of both sides; W' likewise. "<name>.weight" is
+   [out_channels, C/groups, kernel, kernel], ".bias" [out_channels]. A cross-correlation, as
+   everybody's. */
 FINETUNE_API ft_node ft_conv2d(ft_model *m, const char *name, ft_node x, int out_channels,
                                ft_conv2d_options options);
 /* x [N, C, L] -> [N, out_channels, L'], as conv2d does with a height of 1; weight
@@ -872,11 +905,13 @@ FINETUNE_API ft_node ft_conv2d(ft_model *m, const char *name, ft_node x, int out
    that adds up to dilation * (kernel - 1). Steps behind a sample's own length count as they are. */
 FINETUNE_API ft_node ft_conv1d(ft_model *m, const char *name, ft_node x, int out_channels,
                                ft_conv1d_options options);
-/* x [..., in] -> [..., out]: y = x weight^T + bias. */
+/* x [..., in] -> [..., out_features]: y = x weight^T + bias; "<name>.weight" is [out_features, in],
+   ".bias" [out_features]. */
 FINETUNE_API ft_node ft_linear(ft_model *m, const char *name, ft_node x, int out_features,
                                ft_linear_options options);
 /* x [N, C] or [N, C, H, W]: y = (x - mean) / sqrt(var + eps) * weight + bias per channel; the
-   batch's mean and variance in training, the running ones in evaluation or when frozen.
+   batch's mean and (biased) variance in training, the running ones in evaluation or when frozen.
+   "<name>.weight" and ".bias" are trained, ".running_mean" and ".running_var" buffers, all [C].
    Ioffe and Szegedy 2015. */
 FINETUNE_API ft_node ft_batch_norm(ft_model *m, const char *name, ft_node x,
                                    ft_batch_norm_options options);
@@ -884,21 +919,26 @@ FINETUNE_API ft_node ft_batch_norm(ft_model *m, const char *name, ft_node x,
    of D; "<name>.weight" and ".bias" are [D]. Ba, Kiros and Hinton 2016. */
 FINETUNE_API ft_node ft_layer_norm(ft_model *m, const char *name, ft_node x,
                                    ft_layer_norm_options options);
+/* x [N, C, H, W] -> [N, C, H', W'], sizes as conv2d's: the largest, or the mean, of each window.
+   Padding is never the largest. */
 FINETUNE_API ft_node ft_max_pool2d(ft_model *m, const char *name, ft_node x,
                                    ft_pool2d_options options);
 FINETUNE_API ft_node ft_avg_pool2d(ft_model *m, const char *name, ft_node x,
                                    ft_pool2d_options options);
-FINETUNE_API ft_node ft_global_avg_pool(ft_model *m, const char *name, ft_node x); /* [N,C,1,1] */
+/* x [N, C, H, W] -> [N, C, 1, 1]. */
+FINETUNE_API ft_node ft_global_avg_pool(ft_model *m, const char *name, ft_node x);
 FINETUNE_API ft_node ft_global_max_pool(ft_model *m, const char *name, ft_node x);
 FINETUNE_API ft_node ft_flatten(ft_model *m, const char *name, ft_node x); /* [N, rest] */
 /* `size` of one sample, without the batch; one of them may be -1: what is left. */
 FINETUNE_API ft_node ft_reshape(ft_model *m, const char *name, ft_node x, int rank,
                                 const int *size);
-/* a + b, a * b; a size of 1 (or a missing leading one) in b is repeated. */
+/* a + b, a * b, element by element; the result has a's shape. A size of 1 (or a missing leading
+   one) in b is repeated. */
 FINETUNE_API ft_node ft_add(ft_model *m, const char *name, ft_node a, ft_node b);
 FINETUNE_API ft_node ft_mul(ft_model *m, const char *name, ft_node a, ft_node b);
+/* One behind the other along `axis` >= 1; the other sizes are the same in all. */
 FINETUNE_API ft_node ft_concat(ft_model *m, const char *name, int count, const ft_node *x,
-                               int axis); /* axis >= 1 */
+                               int axis);
 FINETUNE_API ft_node ft_pad(ft_model *m, const char *name, ft_node x, ft_pad_options options);
 FINETUNE_API ft_node ft_slice(ft_model *m, const char *name, ft_node x, ft_slice_options options);
 /* y's dimension d is x's dimension axes[d], for all of x's dimensions (`rank`); axes[0] is 0: the
@@ -936,24 +976,40 @@ FINETUNE_API ft_node ft_rnn(ft_model *m, const char *name, ft_node x, int hidden
    2018). */
 FINETUNE_API ft_node ft_step_pool(ft_model *m, const char *name, ft_node x, ft_node lengths,
                                   ft_step_pool_options options);
-/* Zero with the probability p, else x / (1 - p); in evaluation, or frozen, x itself. Over a weight
+/* Zero with the probability p, else x / (1 - p); in evaluation, or frozen, x itself (Srivastava et
+   al. 2014). What is zero is a function of the seed, the step and the place. Over a weight
    it is weight drop or, locked, embedding dropout (Merity et al. 2017): give its node as the
    layer's weight. */
 FINETUNE_API ft_node ft_dropout(ft_model *m, const char *name, ft_node x,
                                 ft_dropout_options options);
-/* `kind` is one of "sigmoid", "tanh", "relu", "relu6", "leaky_relu", "elu", "softplus",
-   "softsign", "gelu", "silu", "softmax", "log_softmax". */
+/* Of each element, y has x's shape; `kind` is one of
+     "sigmoid"     1 / (1 + exp(-x))             "tanh"        (exp(2x) - 1) / (exp(2x) + 1)
+     "relu"        max(x, 0): Nair and Hinton 2010
+     "relu6"       min(max(x, 0), 6): Krizhevsky 2010
+     "leaky_relu"  x, or slope * x below 0: Maas et al. 2013
+     "elu"         x, or alpha * (exp(x) - 1) below 0: Clevert et al. 2016
+     "softplus"    log(1 + exp(x)): Dugas et al. 2001
+     "softsign"    x / (1 + |x|): Bergstra et al. 2009
+     "gelu"        x * Phi(x), Phi the normal distribution's: Hendrycks and Gimpel 2016
+     "silu"        x * sigmoid(x): Elfwing et al. 2017
+     "softmax"     exp(x) / sum of exp(x) over an axis: Bridle 1990; "log_softmax": its logarithm */
 FINETUNE_API ft_node ft_activation(ft_model *m, const char *kind, const char *name, ft_node x,
                                    ft_activation_options options);
-/* Losses: the mean over the batch, shape [1]. Stable at large logits.
-   Cross-entropy: logits [N, classes] and labels [N], or [N, L, classes] and [N, L]; labels of -1
-   (padding) and of -100 (PyTorch's ignore_index) are left out, and the mean is over the others. */
+/* Losses: one number, shape [1], as PyTorch's with reduction="mean"; logits, not probabilities, so
+   that large ones are exact. A batch with nothing to take the mean of gives NaN.
+   Cross-entropy, -log(softmax(logits)[label]): logits [N, classes] and labels [N], or [N, L,
+   classes] and [N, L]; labels of -1 (padding) and of -100 (PyTorch's ignore_index) are left out,
+   and the mean is over the others. Any other label that is no class makes the loss NaN, and the
+   run FT_NOT_FINITE. */
 FINETUNE_API ft_node ft_cross_entropy(ft_model *m, const char *name, ft_node logits,
                                       ft_node labels /* I32 */, ft_loss_options options);
+/* The same against probabilities, -sum(target * log(softmax(logits))): the mean over N. */
 FINETUNE_API ft_node ft_soft_cross_entropy(ft_model *m, const char *name, ft_node logits,
                                            ft_node targets /* F32 [N, classes] */);
+/* -(t log(sigmoid(x)) + (1 - t) log(1 - sigmoid(x))), t in [0, 1]: the mean over all elements. */
 FINETUNE_API ft_node ft_binary_cross_entropy(ft_model *m, const char *name, ft_node logits,
                                              ft_node targets /* F32, as logits */);
+/* (x - target)^2: the mean over all elements. */
 FINETUNE_API ft_node ft_mse(ft_model *m, const char *name, ft_node x, ft_node target);
 
 /* Which nodes matter: the output that is predicted and saved, and the loss that is trained. A
@@ -964,9 +1020,11 @@ FINETUNE_API ft_node ft_output(const ft_model *m);
 FINETUNE_API ft_node ft_loss(const ft_model *m);
 FINETUNE_API void ft_set_preprocessing(ft_model *m, ft_preprocessing preprocessing);
 FINETUNE_API ft_preprocessing ft_get_preprocessing(const ft_model *m);
+/* What the classes are called, in the order of the labels; the names are copied, and saved with the
+   model. One that is NULL becomes the class's number. */
 FINETUNE_API void ft_set_class_names(ft_model *m, int count, const char *const *names);
 FINETUNE_API const char *ft_class_name(const ft_model *m, int index); /* NULL: none */
-FINETUNE_API int ft_class_count(const ft_model *m);
+FINETUNE_API int ft_class_count(const ft_model *m); /* of the output [N, classes]; else 0 */
 
 /* ---- Looking at it ---- */
 FINETUNE_API ft_node ft_find(const ft_model *m, const char *name); /* {0}: none of that name */
@@ -980,23 +1038,33 @@ FINETUNE_API bool ft_node_frozen(const ft_model *m, ft_node node);
 FINETUNE_API uint64_t ft_node_multiply_adds(const ft_model *m, ft_node node); /* a sample */
 FINETUNE_API ft_time ft_node_time(const ft_model *m, ft_node node); /* with ft_desc.clock */
 FINETUNE_API const char *ft_architecture(const ft_model *m); /* "resnet18", or "" */
-/* Copies a parameter or buffer, or the last run's value of a node, out or in. `count` numbers. */
+/* Copies a parameter or buffer, or of the last run an input, the output or the loss, out or in:
+   `count` numbers, row-major, as many as the node has (of ints: their 4 bytes each). After ft_feed
+   there is no last run. */
 FINETUNE_API ft_status ft_get(ft_model *m, ft_node node, float *to, size_t count);
 FINETUNE_API ft_status ft_set(ft_model *m, ft_node node, const float *from, size_t count);
+/* The sum of what ft_backward added since the last ft_update; of trained parameters only. */
 FINETUNE_API ft_status ft_get_gradient(ft_model *m, ft_node node, float *to, size_t count);
 /* What training or prediction with batches of this size will take. */
 FINETUNE_API ft_plan_bytes ft_plan(ft_model *m, int batch_size, bool training);
 
-/* ---- Adjusting it ---- globs on names: * ? [a-z] [!a-z], and several parted by commas */
-FINETUNE_API int ft_freeze(ft_model *m, const char *glob);   /* how many nodes matched */
+/* ---- Adjusting it ----
+   Globs match whole names: * ? [a-z] [!a-z], and several parted by commas. "bn1" matches no
+   parameter, "bn1*" the four of that layer. Each returns how many matched; 0 is no error. */
+
+/* Parameters, buffers and dropouts. Frozen ones lose gradient and optimiser state. */
+FINETUNE_API int ft_freeze(ft_model *m, const char *glob);
 FINETUNE_API int ft_unfreeze(ft_model *m, const char *glob);
 FINETUNE_API ft_digest ft_frozen_digest(ft_model *m);
-/* Puts a new linear layer of `classes` outputs in the place of the last one, under its name. */
+/* Gives the last linear layer before the output `classes` outputs and fresh, unfrozen weights,
+   under its name; the names of the old classes are dropped. FT_INVALID where there is no such
+   layer. */
 FINETUNE_API ft_status ft_replace_head(ft_model *m, int classes);
-/* Turns the activations whose names match into `kind`; returns how many. */
+/* Turns the activations whose names match into `kind`. */
 FINETUNE_API int ft_swap_activations(ft_model *m, const char *glob, const char *kind,
                                      ft_activation_options options);
-/* Factors on the learning rate, and weight decay, of the parameters that match. */
+/* Of the parameters that match: a factor on the learning rate, and a weight decay instead of the
+   optimiser's; negative: the optimiser's again. */
 FINETUNE_API int ft_scale_learning_rate(ft_model *m, const char *glob, float factor);
 FINETUNE_API int ft_set_weight_decay(ft_model *m, const char *glob, float weight_decay);
 /* Draws the weights anew, from the model's seed. */
@@ -1037,13 +1105,15 @@ FINETUNE_API int ft_tokenizer_find(const ft_tokenizer *tokenizer, const char *pi
 FINETUNE_API ft_status ft_set_tokenizer(ft_model *m, ft_tokenizer *tokenizer);
 FINETUNE_API ft_tokenizer *ft_get_tokenizer(const ft_model *m); /* NULL: none */
 
-/* ---- Data; owned by the model, freed with it or by ft_data_free ---- */
+/* ---- Data; owned by the model, freed with it or by ft_data_free; NULL with an error ---- */
+
+/* Samples by functions of the caller's, which must live as long. */
 FINETUNE_API ft_data *ft_data_source(ft_model *m, ft_source source);
 /* PATH/CLASS/anything.jpg|png|bmp|ppm|pgm|gif; classes in the order of their names. */
 FINETUNE_API ft_data *ft_image_folder(ft_model *m, const char *path,
                                       ft_image_folder_options options);
 /* `count` samples in the caller's memory, which must live as long: values are
-   [count, the input's shape], labels [count]. */
+   [count, the input's shape], labels [count], from 0 on; NULL: none. */
 FINETUNE_API ft_data *ft_arrays(ft_model *m, int count, const float *values, const int *labels,
                                 ft_array_options options);
 /* Labelled texts: a table (.tsv, .csv as RFC 4180 has it, .jsonl: an object a line), or a folder
@@ -1057,37 +1127,53 @@ FINETUNE_API ft_data *ft_text_streams(ft_model *m, const char *path, ft_stream_o
 FINETUNE_API void ft_data_free(ft_data *data);
 FINETUNE_API int ft_data_count(const ft_data *data);
 FINETUNE_API int ft_data_classes(const ft_data *data);
-FINETUNE_API const char *ft_data_class_name(const ft_data *data, int c);
-FINETUNE_API const char *ft_data_name(const ft_data *data, int index);
-FINETUNE_API int ft_data_label(const ft_data *data, int index);
-FINETUNE_API int ft_data_skipped(const ft_data *data); /* files that could not be decoded */
+FINETUNE_API const char *ft_data_class_name(const ft_data *data, int c); /* NULL: none */
+FINETUNE_API const char *ft_data_name(const ft_data *data, int index);   /* "": none */
+FINETUNE_API int ft_data_label(const ft_data *data, int index);          /* -1: none */
+/* Samples that could not be read so far, each counted, and named in the log, once: a folder's when
+   it is opened, a source's when get() says so. */
+FINETUNE_API int ft_data_skipped(const ft_data *data);
 
 /* ---- Training ---- */
 
 /* The default recipe: a new head for the data's classes, trained on frozen features; deeper layers
-   too where that is not enough by a held-back part of the data. */
+   too where that is not enough by a held-back part of the data (where nothing can be held back,
+   the head alone). At least 2 classes. A model that has the data's classes keeps its head. */
 FINETUNE_API ft_finetune_result ft_finetune(ft_model *m, ft_data *data,
                                             ft_finetune_options options);
-/* Trains what is not frozen. */
+/* Trains what is not frozen. After each epoch the weights and some outputs are looked at:
+   FT_NOT_FINITE, with the weights of the last good epoch, where they ran away. */
 FINETUNE_API ft_fit_result ft_fit(ft_model *m, ft_data *data, ft_fit_options options);
+/* Accuracy with Wilson's interval (1927), and the mean loss, on all samples; changes no weight. */
 FINETUNE_API ft_evaluation ft_evaluate(ft_model *m, ft_data *data, ft_evaluate_options options);
 
 /* The same by hand:
-       ft_set_optimizer(m, options);
+       ft_set_optimizer(m, options);                  (optional: else AdamW with its defaults)
        for (...) { ft_feed(m, input, x, batch); ft_feed(m, labels, y, batch);
                    loss = ft_forward(m, true); ft_backward(m); ft_update(m, learning_rate); }   */
 FINETUNE_API ft_status ft_set_optimizer(ft_model *m, ft_optimizer_options options);
+/* Copies values [batch, the input's shape] in: float, or int32_t where the input is FT_I32. All
+   inputs of a run need the same batch: FT_SHAPE from ft_forward otherwise. They stay until they are
+   fed again. */
 FINETUNE_API ft_status ft_feed(ft_model *m, ft_node input, const void *values, int batch);
 /* How many steps FT_LENGTH stands for from now on: set it before ft_feed, ft_run, ft_plan, ft_fit.
    1 at first. A run may be shorter than the longest one so far: it costs accordingly. */
 FINETUNE_API ft_status ft_set_length(ft_model *m, int length);
 FINETUNE_API int ft_length(const ft_model *m);
-FINETUNE_API float ft_forward(ft_model *m, bool training); /* the loss; 0 if there is none */
-FINETUNE_API ft_status ft_backward(ft_model *m);           /* adds to the gradients */
-FINETUNE_API ft_status ft_update(ft_model *m, float learning_rate); /* and zeroes them */
+/* Runs the network on what was fed, with its loss, which it returns; 0 if there is none, or with an
+   error. FT_NOT_FINITE when it is NaN or infinite. */
+FINETUNE_API float ft_forward(ft_model *m, bool training);
+/* After ft_forward(m, true), once: adds to the gradients, so that several batches can make one
+   update. */
+FINETUNE_API ft_status ft_backward(ft_model *m);
+/* One step of the optimiser at this rate, which a schedule may change from step to step; then the
+   gradients are zero. Gradients that are not finite are FT_NOT_FINITE: dropped, they change
+   nothing. */
+FINETUNE_API ft_status ft_update(ft_model *m, float learning_rate);
 /* Sets the carried states whose names match to zero: a new sequence begins. Returns how many. */
 FINETUNE_API int ft_reset_state(ft_model *m, const char *glob);
-/* The factor on the learning rate at a step (from 0) of a schedule of so many steps. */
+/* The factor on the learning rate at a step (from 0) of a schedule of so many steps, the first
+   `warmup` of which rise linearly; FT_STEP multiplies by gamma after each step_size steps. */
 FINETUNE_API float ft_schedule_factor(ft_schedule schedule, int step, int steps, int step_size,
                                       float gamma, int warmup);
 
@@ -1098,7 +1184,9 @@ FINETUNE_API float ft_schedule_factor(ft_schedule schedule, int step, int steps,
 FINETUNE_API int ft_predict_file(ft_model *m, const char *path, ft_prediction *best, int count);
 FINETUNE_API int ft_predict_memory(ft_model *m, const void *bytes, size_t count_of_bytes,
                                    ft_prediction *best, int count);
-/* `pixels`: rows of 8-bit RGB (3 channels) or grey (1). */
+/* `pixels`: rows of 8-bit grey (1 channel), grey and alpha (2), RGB (3) or RGBA (4), without gaps.
+   They become the network's channels: grey is repeated, colour made grey by ITU-R 601's luma (as
+   Pillow's convert("L")), alpha dropped; then resized as ft_preprocessing says. */
 FINETUNE_API int ft_predict_pixels(ft_model *m, const uint8_t *pixels, int width, int height,
                                    int channels, ft_prediction *best, int count);
 /* A text of so many bytes of UTF-8, by the model's tokeniser; as ft_predict_file. */
