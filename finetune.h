@@ -9327,6 +9327,8 @@ static ft_status ft__recurrent_shape(ft__context *c, const ft__node *node, const
                         ft__shape_text(x, text));
     if (hidden < 1 || hidden > 1 << 24)
         return ft__fail(c, FT_INVALID, "%s: %d hidden numbers", node->name, hidden);
+    if (node->options.recurrent.carry && !node->options.recurrent.initial)
+        return ft__fail(c, FT_INVALID, "%s: carries a state that it does not have", node->name);
     memset(&call, 0, sizeof call);
     call.node = node;
     call.input = input;
@@ -18662,34 +18664,33 @@ static bool ft__matches_text_classifier(const ft__network *network, const ft_fil
 
 /* ---- A language model becomes a classifier (Howard and Ruder 2018, ULMFiT) ---- */
 
+/* Takes away a node that nothing reads, and then those of its leaves that nothing else reads. */
+static void ft__remove_unread(ft_model *m, int id)
+{
+    const ft__node *node = &m->nodes[id - 1];
+    int inputs[16], count = node->input_count < 16 ? node->input_count : 16, i, j;
+    for (i = 0; i < m->node_count; ++i)
+        for (j = 0; j < m->nodes[i].input_count; ++j)
+            if (m->nodes[i].inputs[j] == id) return;
+    for (i = 0; i < count; ++i) inputs[i] = node->inputs[i];
+    ft__release_node(&m->context, &m->nodes[id - 1]);
+    for (i = 0; i < count; ++i)
+        if (m->nodes[inputs[i] - 1].op && ft__is_leaf(&m->nodes[inputs[i] - 1]))
+            ft__remove_unread(m, inputs[i]);
+}
+
 /* Carried states go, lengths come: each text begins anew and ends at its own last step. */
 static void ft__uncarry(ft_model *m, ft__node *node, int lengths)
 {
     ft__recurrent_options *o = &node->options.recurrent;
-    int weights = 1 + (o->bidirectional ? 2 : 1) * (o->no_bias ? 2 : 4), i;
-    for (i = weights; o->carry && i < node->input_count; ++i)
-        if (m->nodes[node->inputs[i] - 1].op == FT__OP_state)
-            ft__release_node(&m->context, &m->nodes[node->inputs[i] - 1]);
+    int weights = 1 + (o->bidirectional ? 2 : 1) * (o->no_bias ? 2 : 4), states[3], count = 0, i;
+    for (i = weights; i < node->input_count && count < 3; ++i) states[count++] = node->inputs[i];
     o->carry = o->initial = false;
     o->lengths = true;
     node->inputs[weights] = lengths;
     node->input_count = weights + 1;
-}
-
-/* Takes away a node, and then the leaves that nothing else reads. */
-static void ft__remove_node(ft_model *m, int id)
-{
-    ft__node *node = &m->nodes[id - 1];
-    int inputs[16], count = node->input_count < 16 ? node->input_count : 16, i, j, k;
-    memcpy(inputs, node->inputs, (size_t)count * sizeof *inputs);
-    ft__release_node(&m->context, node);
-    for (i = 0; i < count; ++i) {
-        bool read = !ft__is_leaf(&m->nodes[inputs[i] - 1]);
-        for (j = 0; j < m->node_count; ++j)
-            for (k = 0; k < m->nodes[j].input_count; ++k)
-                read = read || m->nodes[j].inputs[k] == inputs[i];
-        if (!read) ft__release_node(&m->context, &m->nodes[inputs[i] - 1]);
-    }
+    for (i = 0; i < count; ++i)
+        if (m->nodes[states[i] - 1].op == FT__OP_state) ft__remove_unread(m, states[i]);
 }
 
 /* The layers of an encoder can only take lengths that come before them. */
@@ -18724,8 +18725,8 @@ ft_status ft_language_model_to_classifier(ft_model *m, int classes,
     memset(&linear, 0, sizeof linear);
     memset(&none, 0, sizeof none);
     x.id = head->inputs[0];
-    if (m->loss.id) ft__remove_node(m, m->loss.id);
-    ft__remove_node(m, (int)(head - m->nodes) + 1);
+    if (m->loss.id) ft__remove_unread(m, m->loss.id);
+    ft__remove_unread(m, (int)(head - m->nodes) + 1);
     m->output.id = m->loss.id = 0;
     lengths = ft__tokens_input(m, "lengths", false);
     if (!lengths.id) return m->context.status;

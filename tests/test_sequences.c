@@ -385,6 +385,24 @@ static void test_file(void)
     remove(temporary);
 }
 
+/* A damaged file may ask for a layer that carries a state and has none: refused, not run. */
+static void test_no_state(void)
+{
+    ft_model *m = ft_create((ft_desc){.threads = 1});
+    ft_node x = ft_input(m, "x", (ft_input_options){.size = {FT_LENGTH, 3}}), inputs[3];
+    ft__options o;
+    memset(&o, 0, sizeof o);
+    o.recurrent.hidden = 2;
+    o.recurrent.no_bias = o.recurrent.carry = true;
+    inputs[0] = x;
+    inputs[1] = ft_parameter(m, "ih", (ft_parameter_options){.size = {2, 3}});
+    inputs[2] = ft_parameter(m, "hh", (ft_parameter_options){.size = {2, 2}});
+    ft__add_node(m, FT__OP_rnn, "rnn", inputs, 3, &o);
+    CHECK(ft_error(m) == FT_INVALID && strstr(ft_error_text(m), "carries"), "%s",
+          ft_error_text(m));
+    ft_destroy(m);
+}
+
 /* ---- Networks by name ---- */
 
 enum { NETWORK_N = 3, NETWORK_L = 6 };
@@ -572,6 +590,7 @@ static void test_shakespeare(void)
 
 int main(void)
 {
+    test_no_state();
     test_networks();
     test_to_classifier();
     test_shakespeare();
