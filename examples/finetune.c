@@ -60,12 +60,21 @@ static int convert(const options *o)
     if (o->type && !strcmp(o->type, "f16")) save.type = FT_F16;
     else if (o->type && !strcmp(o->type, "bf16")) save.type = FT_BF16;
     else if (o->type && strcmp(o->type, "f32") != 0) return usage("--type is f32, f16 or bf16", "");
+    if (!can_write(o->out, o->model)) return FAILED;
     if (!(m = open_model(o))) return FAILED;
     ft_save(m, o->out, save);
     if (ft_error(m)) return report(m);
     if (!o->quiet) printf("%s written\n", o->out);
     ft_destroy(m);
     return DONE;
+}
+
+static bool asks_for_help(int count, char **words)
+{
+    int i;
+    for (i = 1; i < count; ++i)
+        if (!strcmp(words[i], "--help") || !strcmp(words[i], "-h")) return true;
+    return !strcmp(words[1], "help");
 }
 
 int main(int count, char **words)
@@ -80,7 +89,7 @@ int main(int count, char **words)
     size_t v;
     memset(&o, 0, sizeof o);
     memset(&action, 0, sizeof action);
-    if (count < 2 || !strcmp(words[1], "--help") || !strcmp(words[1], "-h")) {
+    if (count < 2 || asks_for_help(count, words)) {
         fputs(usage_text, count < 2 ? stderr : stdout);
         return count < 2 ? USAGE : DONE;
     }
@@ -95,6 +104,8 @@ int main(int count, char **words)
     action.sa_flags = (int)SA_RESETHAND; /* the second Ctrl-C ends the program at once */
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
+    action.sa_handler = SIG_IGN;
+    sigaction(SIGXFSZ, &action, NULL); /* a file over the limit is an error of the write */
     status = parse(count, words, &o);
     for (v = 0; v < sizeof verbs / sizeof verbs[0]; ++v) {
         if (status != DONE || strcmp(verbs[v].name, o.verb) != 0) continue;

@@ -30,6 +30,12 @@ fails 2 "no such option" "$tool" train --colour red
 fails 2 "needs --model" "$tool" train
 fails 2 "not a proper number" "$tool" train --epochs many
 fails 2 "a value is missing" "$tool" eval --model
+fails 2 "above 0" "$tool" train --lr inf
+fails 2 "from 1" "$tool" train --epochs 0
+fails 2 "1024" "$tool" eval --threads 100000
+fails 2 "FROM=TO" "$tool" train --rename foo
+fails 2 "not an option: stray" "$tool" eval stray
+"$tool" train --help | grep -q "finetune train" && ok || bad "train --help"
 "$tool" --help | grep -q "finetune train" && ok || bad "--help"
 "$tool" --version | grep -q "finetune [0-9]" && ok || bad "--version"
 "$tool" devices | grep -q cpu && ok || bad "devices"
@@ -86,6 +92,11 @@ fails 1 "cut.safetensors" "$tool" eval --model cut.safetensors --data photos
 echo "not a model" >text.safetensors
 fails 1 "text.safetensors" "$tool" info text.safetensors
 fails 1 "photos" "$tool" info photos
+fails 1 "name of a file" "$tool" train --model base.safetensors --data photos --out photos
+fails 1 "nowhere" "$tool" train --model base.safetensors --data photos --val nowhere --out m.safetensors
+cp base.safetensors same.safetensors
+fails 1 "name another" "$tool" convert --model base.safetensors --out ./base.safetensors
+cmp -s base.safetensors same.safetensors && ok || bad "convert replaced its own input"
 fails 1 "no/such/folder" "$tool" train --model base.safetensors --data photos --epochs 1 --out no/such/folder/m.safetensors
 [ -e m.safetensors ] && bad "something was written" || ok
 fails 1 "simd" "$tool" info --model base.safetensors --simd mmx

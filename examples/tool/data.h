@@ -42,6 +42,32 @@ static ft_model *open_model(const options *o)
     return m;
 }
 
+/* Asked before hours of work: may the result be written there? Says why not. `model`: the file that
+   is read meanwhile and must not be replaced; NULL: none. */
+static bool can_write(const char *out, const char *model)
+{
+    const char *slash = strrchr(out, '/');
+    char folder[4096];
+    struct stat to, from;
+    snprintf(folder, sizeof folder, "%.*s", slash ? (int)(slash - out) + 1 : 2, slash ? out : "./");
+    if (!*out || (stat(out, &to) == 0 && S_ISDIR(to.st_mode)))
+        fprintf(stderr, "finetune: --out wants the name of a file, not \"%s\"\n", out);
+    else if (access(folder, W_OK) != 0)
+        fprintf(stderr, "finetune: --out %s: no file can be written in %s\n", out, folder);
+    else if (model && stat(out, &to) == 0 && stat(model, &from) == 0 && to.st_ino == from.st_ino
+             && to.st_dev == from.st_dev)
+        fprintf(stderr, "finetune: --out %s is the file that --model reads: name another\n", out);
+    else return true;
+    return false;
+}
+
+static bool can_read(const char *path)
+{
+    if (access(path, R_OK) == 0) return true;
+    fprintf(stderr, "finetune: %s: there is no such file or folder, or it cannot be read\n", path);
+    return false;
+}
+
 static ft_data *open_folder(ft_model *m, const options *o, const char *path, bool evaluation)
 {
     ft_image_folder_options folder;

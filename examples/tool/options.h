@@ -65,7 +65,8 @@ static int usage(const char *problem, const char *what)
     return USAGE;
 }
 
-/* One row per option: where its value goes, and how it is read. */
+/* One row per option: where its value goes, and how it is read: 's' text, 'b' no value, and numbers
+   'n' from 1, 'i' from 0, 'u' from 0 with all 64 bits, 'f' above 0. */
 typedef struct option_row { const char *name; char kind; void *to; } option_row;
 
 static bool read_number(const char *text, double *number)
@@ -82,13 +83,22 @@ static bool store(const option_row *row, const char *value)
     if (row->kind == 's') return true;
     if (!read_number(value, &number)) return false;
     if (row->kind == 'f') *(double *)row->to = number;
-    if (row->kind == 'f') return number > 0;
-    if (number < 0 || number != (double)(unsigned long long)number) return false;
+    if (row->kind == 'f') return number > 0 && number <= 1e9;
+    if (number < (row->kind == 'n') || number != (double)(unsigned long long)number) return false;
     if (row->kind == 'u') *(unsigned long long *)row->to = strtoull(value, NULL, 10);
     if (row->kind == 'u') return true;
     if (number > 1e9) return false;
     *(int *)row->to = (int)number;
     return true;
+}
+
+static int wrong_number(const option_row *row, const char *value)
+{
+    char text[200];
+    snprintf(text, sizeof text, "%s: %.100s (wanted: %s)", row->name, value,
+             row->kind == 'f' ? "a number above 0" : row->kind == 'n' ? "a whole number from 1"
+                                                                       : "a whole number from 0");
+    return usage("not a proper number after ", text);
 }
 
 static int parse(int count, char **words, options *o)
@@ -101,15 +111,15 @@ static int parse(int count, char **words, options *o)
         {"--cache", 's', &o->cache},
         {"--opencl-library", 's', &o->opencl_library},
         {"--precision", 's', &o->precision},
-        {"--epochs", 'i', &o->epochs}, {"--batch-size", 'i', &o->batch_size},
-        {"--threads", 'i', &o->threads}, {"--per-class", 'i', &o->per_class},
-        {"--top", 'i', &o->top}, {"--checkpoint-steps", 'i', &o->checkpoint_steps},
+        {"--epochs", 'n', &o->epochs}, {"--batch-size", 'n', &o->batch_size},
+        {"--threads", 'i', &o->threads}, {"--per-class", 'n', &o->per_class},
+        {"--top", 'n', &o->top}, {"--checkpoint-steps", 'i', &o->checkpoint_steps},
         {"--text-column", 's', &o->text_column}, {"--label-column", 's', &o->label_column},
         {"--vocabulary", 's', &o->vocabulary}, {"--merges", 's', &o->merges},
-        {"--prompt", 's', &o->prompt}, {"--streams", 'i', &o->streams},
-        {"--steps", 'i', &o->steps}, {"--min-count", 'i', &o->minimum_count},
-        {"--hidden", 'i', &o->hidden}, {"--layers", 'i', &o->layers}, {"--worst", 'i', &o->worst},
-        {"--length", 'i', &o->length}, {"--top-k", 'i', &o->top_k},
+        {"--prompt", 's', &o->prompt}, {"--streams", 'n', &o->streams},
+        {"--steps", 'n', &o->steps}, {"--min-count", 'n', &o->minimum_count},
+        {"--hidden", 'n', &o->hidden}, {"--layers", 'n', &o->layers}, {"--worst", 'n', &o->worst},
+        {"--length", 'n', &o->length}, {"--top-k", 'i', &o->top_k},
         {"--temperature", 'f', &o->temperature}, {"--top-p", 'f', &o->top_p},
         {"--language-model", 'b', &o->language_model}, {"--words", 'b', &o->words},
         {"--one-direction", 'b', &o->one_direction}, {"--greedy", 'b', &o->greedy},
@@ -141,7 +151,12 @@ static int parse(int count, char **words, options *o)
         }
         if (!value) value = ++i < count ? words[i] : NULL;
         if (!value) return usage("a value is missing after ", rows[r].name);
-        if (!store(&rows[r], value)) return usage("not a proper number after ", rows[r].name);
+        if (!store(&rows[r], value)) return wrong_number(&rows[r], value);
     }
+    if (o->threads > 1024) return usage("more than 1024 threads", "");
+    if (o->rename && !strchr(o->rename, '='))
+        return usage("--rename wants FROM=TO, not ", o->rename);
+    if (o->file_count > 0 && strcmp(o->verb, "predict") != 0 && strcmp(o->verb, "info") != 0)
+        return usage("not an option: ", o->files[0]);
     return DONE;
 }

@@ -65,8 +65,11 @@ static void print_trained(const options *o, const ft_finetune_result *r, const s
     if (!o->json) {
         printf("%s\n", r->choice);
         if (o->val) print_score(s);
-        printf("%s written, %.1f s; %d frozen tensors, digest %016llx before and after\n", o->out,
-               seconds, r->fit.before.tensors, (unsigned long long)r->fit.before.frozen);
+        printf("%s written, %.1f s", o->out, seconds);
+        if (r->fit.before.tensors > 0)
+            printf("; %d frozen tensors, digest %016llx before and after", r->fit.before.tensors,
+                   (unsigned long long)r->fit.before.frozen);
+        printf("\n");
         return;
     }
     printf("{");
@@ -112,6 +115,9 @@ static int train(const options *o)
     progress.o = o;
     progress.terminal = isatty(2) != 0;
     snprintf(checkpoint, sizeof checkpoint, "%s.checkpoint", o->out);
+    if (!can_write(o->out, o->model) || (o->val && !can_read(o->val))) return FAILED;
+    if (o->resume && access(checkpoint, R_OK) != 0 && !o->quiet)
+        fprintf(stderr, "%s is not there: the run starts anew\n", checkpoint);
     if (!o->resume) remove(checkpoint); /* that of another run must not be taken for this one's */
     if (!(m = open_training(o, &data, &progress))) return FAILED;
     result = ft_finetune(m, data, train_options(o, checkpoint, &progress));
@@ -123,10 +129,9 @@ static int train(const options *o)
         ft_destroy(m);
         return FAILED;
     }
-    ft_save(m, o->out, save);
+    if (ft_save(m, o->out, save) == FT_OK) remove(checkpoint);
     if (o->val) score(m, o, o->val, &on_val);
     if (ft_error(m)) return report(m);
-    remove(checkpoint);
     print_trained(o, &result, &on_val, seconds_now() - start);
     ft_destroy(m);
     return DONE;
