@@ -293,7 +293,7 @@ typedef struct ft_communication {
 
 typedef struct ft_desc {
     uint64_t seed;                /* of every random choice: weights, order, augmentation */
-    int threads;                  /* 0: one per processor */
+    int threads;                  /* 0: one per processor; more than those run no faster */
     size_t memory_budget;         /* bytes that the model may hold in all; 0: no limit */
     ft_allocator allocator;       /* default: malloc */
     void *arena;                  /* or: one fixed block that everything is taken from ... */
@@ -2339,17 +2339,29 @@ static void ft__pool_run(ft__pool *pool, int count, ft__body body, void *context
     pthread_mutex_unlock(&pool->mutex);
 }
 
+static int ft__processors(void)
+{
+#if FINETUNE__POSIX && defined(_SC_NPROCESSORS_ONLN)
+    long count = sysconf(_SC_NPROCESSORS_ONLN);
+    return count < 1 ? 1 : count > 64 ? 64 : (int)count;
+#else
+    return 1;
+#endif
+}
+
+/* No more threads than processors: others would only take turns with those that have work (8 on 2
+   processors: an MLP's steps took 1.9 times as long). Work is cut for c->threads all the same. */
 static void ft__pool_create(ft__context *c)
 {
     ft__pool *pool;
-    int i;
-    if (c->threads < 2 || c->desc.parallel_for) return;
+    int i, count = c->threads < ft__processors() ? c->threads : ft__processors();
+    if (count < 2 || c->desc.parallel_for) return;
     pool = (ft__pool *)ft__allocate(c, 1, sizeof *pool);
     if (!pool) return;
     pthread_mutex_init(&pool->mutex, NULL);
     pthread_cond_init(&pool->work, NULL);
     pthread_cond_init(&pool->done, NULL);
-    for (i = 0; i < c->threads - 1; ++i) { /* the calling thread is one of them */
+    for (i = 0; i < count - 1; ++i) { /* the calling thread is one of them */
         if (pthread_create(&pool->threads[i], NULL, ft__pool_thread, pool) != 0) break;
         pool->thread_count += 1;
     }
@@ -2371,16 +2383,6 @@ static void ft__pool_destroy(ft__context *c)
     pthread_mutex_destroy(&pool->mutex);
     ft__release(c, pool);
     c->pool = NULL;
-}
-
-static int ft__processors(void)
-{
-#if FINETUNE__POSIX && defined(_SC_NPROCESSORS_ONLN)
-    long count = sysconf(_SC_NPROCESSORS_ONLN);
-    return count < 1 ? 1 : count > 64 ? 64 : (int)count;
-#else
-    return 1;
-#endif
 }
 #else
 static void ft__pool_create(ft__context *c) { (void)c; }
