@@ -1,0 +1,107 @@
+/* test_text_accuracy.c - recurrent networks learn from text: with LONG=1 and the data there, on
+   sst2, beside the figures that tests/text_reference.py gives for the same network in PyTorch. (In
+   `make test` the examples do the same on made-up sentences: test_tool_text.sh.) */
+#include "check.h"
+
+#define FINETUNE_IMPLEMENTATION
+#include "finetune.h"
+
+static const char *data_path(const char *name)
+{
+    static char path[512];
+    const char *data = getenv("FINETUNE_DATA");
+    snprintf(path, sizeof path, "%s/%s", data ? data : "../shared/data", name);
+    return path;
+}
+
+static bool there(const char *name)
+{
+    FILE *file = fopen(data_path(name), "rb");
+    if (file) fclose(file);
+    return file != NULL;
+}
+
+static ft_model *new_model(uint64_t seed)
+{
+    ft_desc desc = {.seed = seed, .threads = 2};
+    return ft_create(desc);
+}
+
+/* ---- Networks ---- */
+typedef struct network { int features, hidden, layers, classes; bool bidirectional; } network;
+
+static ft_node tokens_of(ft_model *m)
+{
+    return ft_input(m, "tokens", (ft_input_options){.type = FT_I32, .size = {FT_LENGTH}});
+}
+
+/* Embedding, LSTM, the last, largest and mean step side by side, dropout, linear. */
+static void build_classifier(ft_model *m, network n, float dropout)
+{
+    ft_node tokens = tokens_of(m), pooled[3], x, logits;
+    ft_node lengths = ft_input(m, "lengths", (ft_input_options){.type = FT_I32});
+    ft_node labels = ft_input(m, "labels", (ft_input_options){.type = FT_I32});
+    int k;
+    x = ft_embedding(m, "embedding", tokens, ft_tokenizer_count(ft_get_tokenizer(m)), n.features,
+                     (ft_embedding_options){0});
+    x = ft_dropout(m, "embedding_dropout", x, (ft_dropout_options){.probability = dropout});
+    x = ft_lstm(m, "lstm", x, n.hidden, (ft_recurrent_options){
+        .layers = n.layers, .bidirectional = n.bidirectional, .lengths = lengths});
+    for (k = 0; k < 3; ++k) {
+        static const char *const names[] = {"last", "mean", "max"};
+        pooled[k] = ft_step_pool(m, names[k], x, lengths, (ft_step_pool_options){
+            .kind = (ft_step_pooling)k, .bidirectional = n.bidirectional});
+    }
+    x = ft_concat(m, "pooled", 3, pooled, 1);
+    x = ft_dropout(m, "dropout", x, (ft_dropout_options){.probability = dropout});
+    logits = ft_linear(m, "head", x, n.classes, (ft_linear_options){0});
+    ft_set_output(m, logits);
+    ft_set_loss(m, ft_cross_entropy(m, "loss", logits, labels, (ft_loss_options){0}));
+}
+
+/* ---- sst2, from scratch: the mean of three seeds beside PyTorch's ---- */
+static const ft_vocabulary_options sst2_words = {.minimum_count = 2, .cased = true,
+                                                 .spaces_only = true};
+/* tests/text_reference.py: 79.24 and 79.13 % with the seeds 1 and 2 */
+static const double pytorch_scratch = 0.7919;
+
+static double share(ft_model *m, ft_data *dev, const char *what, uint64_t seed)
+{
+    ft_evaluation e = ft_evaluate(m, dev, (ft_evaluate_options){0});
+    CHECK(ft_error(m) == FT_OK && e.total == 872, "%s", ft_error_text(m));
+    printf("sst2, %s, seed %d: %d of %d right, %.2f %%\n", what, (int)seed, e.correct, e.total,
+           100 * e.accuracy);
+    fflush(stdout);
+    return e.accuracy;
+}
+
+static double sst2_scratch(uint64_t seed)
+{
+    ft_model *m = new_model(seed);
+    ft_data *train = ft_texts(m, data_path("text/sst2/train.tsv"), (ft_text_options){
+        .vocabulary = sst2_words});
+    ft_data *dev = ft_texts(m, data_path("text/sst2/dev.tsv"), (ft_text_options){0});
+    double right;
+    build_classifier(m, (network){.features = 100, .hidden = 128, .layers = 1, .classes = 2,
+                                  .bidirectional = true}, 0.5f);
+    ft_finetune(m, train, (ft_finetune_options){0});
+    right = share(m, dev, "from scratch, 6,920 sentences", seed);
+    ft_destroy(m);
+    return right;
+}
+
+static void test_scratch(void)
+{
+    double mean = 0;
+    int seed;
+    for (seed = 1; seed <= 3; ++seed) mean += sst2_scratch((uint64_t)seed) / 3;
+    printf("sst2 from scratch: mean %.2f %%, PyTorch %.2f %%\n", 100 * mean, 100 * pytorch_scratch);
+    CHECK(mean > pytorch_scratch - 0.01, "mean %.4f, PyTorch %.4f", mean, pytorch_scratch);
+}
+
+int main(void)
+{
+    if (!getenv("LONG") || !there("text/sst2/train.tsv")) SKIP("needs LONG=1 and the data");
+    else test_scratch();
+    return check_done("test_text_accuracy");
+}
