@@ -1141,7 +1141,7 @@ FINETUNE_API int ft_data_skipped(const ft_data *data);
    the head alone). At least 2 classes. A model that has the data's classes keeps its head. */
 FINETUNE_API ft_finetune_result ft_finetune(ft_model *m, ft_data *data,
                                             ft_finetune_options options);
-/* Trains what is not frozen. After each epoch the weights and some outputs are looked at:
+/* Trains what is not frozen. After each epoch the weights and a batch's loss are looked at:
    FT_NOT_FINITE, with the weights of the last good epoch, where they ran away. */
 FINETUNE_API ft_fit_result ft_fit(ft_model *m, ft_data *data, ft_fit_options options);
 /* Accuracy with Wilson's interval (1927), and the mean loss, on all samples; changes no weight. */
@@ -22780,43 +22780,38 @@ static bool ft__better(const ft__score *a, const ft__score *b)
     return a->loss < b->loss;
 }
 
-static bool ft__all_finite(const float *values, size_t count)
+/* The square of a product of two weights beyond 1e15, as a variance is, is beyond all floats: such
+   weights are as good as infinite, though the batch that is looked at may not show it. */
+static bool ft__all_usable(const ft__node *node)
 {
-    size_t i;
+    float most = node->op == FT__OP_parameter ? 1e15f : FLT_MAX;
+    size_t count = ft__node_count_at(node, ft__one), i;
     for (i = 0; i < count; ++i)
-        if (!(values[i] >= -FLT_MAX && values[i] <= FLT_MAX)) return false;
+        if (!(node->value[i] >= -most && node->value[i] <= most)) return false;
     return true;
 }
 
 /* An update may ruin the weights, and batch norm hides in training what evaluation shows: before
-   they count as those of a good epoch, the weights and the outputs of a few samples are looked at.
-   Streams are not, for their state would move on. */
+   they count as those of a good epoch, the weights and the loss of a batch are looked at. Held-back
+   samples are measured anyway; streams are not, for their state would move on. */
 static ft_status ft__fit_check(ft__fit *f)
 {
     ft_model *m = f->m;
-    const ft__node *output = ft__get_node(m, m->output);
-    int count = f->train_count < 8 ? f->train_count : 8, at = 0, i;
-    size_t numbers;
+    int count = f->train_count < f->o.batch_size ? f->train_count : f->o.batch_size, at = 0, i;
     ft__host_takes_weights(&m->context, false);
     for (i = 0; i < m->node_count; ++i)
-        if (ft__changes(m, &m->nodes[i])
-            && !ft__all_finite(m->nodes[i].value, ft__node_count_at(&m->nodes[i], ft__one)))
+        if (ft__changes(m, &m->nodes[i]) && !ft__all_usable(&m->nodes[i]))
             return ft__fail(&m->context, FT_NOT_FINITE, "epoch %d: %s has numbers that are not"
-                            " finite (a smaller learning rate may help)", f->at.epoch,
+                            " finite, or near it (a smaller learning rate may help)", f->at.epoch,
                             m->nodes[i].name);
-    if (!output || f->data->source.streams > 0) return m->context.status;
-    if (count > f->o.batch_size) count = f->o.batch_size;
+    if (f->held_count > 0 || f->data->source.streams > 0) return m->context.status;
     ft__fit_start(f, f->order, f->views, 0, count);
     count = ft__fit_batch(f, f->order, f->views, count, &at);
     if (count < 1) return m->context.status;
     m->batch = count;
     ft__run_forward(m, f->plan, f->plan->first_trained, f->plan->step_count, count,
-                    FT__EVALUATING | FT__ONLY_OUTPUT);
-    numbers = ft__node_count_at(output, ft__extent_of(m, count));
-    ft__to_host(&m->context, f->plan->values[m->output.id - 1], numbers * sizeof(float));
-    if (!ft__all_finite(f->plan->values[m->output.id - 1], numbers))
-        ft__fail(&m->context, FT_NOT_FINITE, "epoch %d: after its last update the output is not"
-                 " finite (a smaller learning rate may help)", f->at.epoch);
+                    FT__EVALUATING);
+    ft__read_loss(m, f->plan);
     return m->context.status;
 }
 

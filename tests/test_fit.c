@@ -490,6 +490,37 @@ static void test_null_pointers(void)
     ft_destroy(empty);
 }
 
+/* Whatever the rate, and whatever ft_fit says of it: the weights that it leaves can be used. */
+static void test_wild_rates(void)
+{
+    static const float rates[] = {1e8f, 1e18f, 1e28f, 1e33f, 1e36f, 1e37f};
+    ft_input_options four = {.size = {4}}, label = {.type = FT_I32};
+    ft_array_options options = {.classes = CLASSES};
+    size_t i;
+    for (i = 0; i < 2 * sizeof rates / sizeof *rates; ++i) {
+        ft_desc desc = {.seed = 1};
+        ft_model *m = ft_create(desc);
+        ft_node x = ft_linear(m, "l1", ft_input(m, "input", four), 16, (ft_linear_options){0});
+        ft_data *data = ft_arrays(m, 16, pictures, labels, options);
+        ft_fit_options o = quick(i % 2 ? 50 : 1);
+        ft_evaluation e;
+        x = ft_batch_norm(m, "bn", x, (ft_batch_norm_options){0});
+        x = ft_activation(m, "tanh", "t", x, (ft_activation_options){0});
+        x = ft_linear(m, "l2", x, CLASSES, (ft_linear_options){0});
+        ft_set_output(m, x);
+        ft_set_loss(m, ft_cross_entropy(m, "loss", x, ft_input(m, "labels", label),
+                                        (ft_loss_options){0}));
+        o.optimizer.optimizer = FT_SGD;
+        o.optimizer.learning_rate = rates[i / 2];
+        ft_fit(m, data, o);
+        ft_clear_error(m);
+        e = ft_evaluate(m, data, (ft_evaluate_options){0});
+        CHECK(ft_error(m) == FT_OK && e.loss < 1e39, "rate %g, %d epochs: loss %g: %s",
+              (double)rates[i / 2], o.epochs, e.loss, ft_error_text(m));
+        ft_destroy(m);
+    }
+}
+
 static void expect_refused(ft_fit_options o, const char *word)
 {
     ft_desc desc = {.seed = 4};
@@ -913,6 +944,7 @@ int main(void)
     test_last_update(1e37f, 1);
     test_last_update(1e37f, 2);
     test_last_update(3e38f, 1);
+    test_wild_rates();
     test_null_pointers();
     test_wrong_options();
     test_unnamed_classes();
