@@ -847,6 +847,7 @@ static void test_too_few_to_hold_back(void)
     CHECK(!strncmp(r.choice, "head only", 9) && strstr(r.choice, "too few") && !strstr(r.choice, "%"),
           "%s", r.choice);
     CHECK(ft_node_frozen(m, ft_find(m, "conv1.weight")), "the layers below were trained");
+    CHECK(r.fit.epochs == 2, "the last stage, the head's, took %d epochs", r.fit.epochs);
     ft_destroy(m);
 }
 

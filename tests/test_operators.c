@@ -899,6 +899,14 @@ static void conv_cases(void)
     o.stride[0] = 2;
     o.padding[0] = 1;
     conv_case(shape4(3, 3, 9, 8), shape4(3, 1, 3, 3), true, o);
+    for (i = 8; i <= 24; i += 8) { /* depthwise: channels of one vector and more, of each width */
+        memset(&o, 0, sizeof o);
+        o.groups = i;
+        o.padding[0] = 1;
+        conv_case(shape4(1, i, 6, 7), shape4(i, 1, 3, 3), true, o);
+        o.stride[0] = 2;
+        conv_case(shape4(2, i, 5, 9), shape4(i, 1, 3, 3), false, o);
+    }
     for (i = 5; i < 9; ++i) { /* SAME at even and odd sizes */
         memset(&o, 0, sizeof o);
         o.same = true;
