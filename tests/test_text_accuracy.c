@@ -1,6 +1,8 @@
 /* test_text_accuracy.c - recurrent networks learn from text: with LONG=1 and the data there, on
    sst2, beside the figures that tests/text_reference.py gives for the same network in PyTorch. (In
-   `make test` the examples do the same on made-up sentences: test_tool_text.sh.) */
+   `make test` the examples do the same on made-up sentences: test_tool_text.sh.)
+
+     build/test_text_accuracy [moved|scratch] */
 #include "check.h"
 
 #define FINETUNE_IMPLEMENTATION
@@ -59,6 +61,22 @@ static void build_classifier(ft_model *m, network n, float dropout)
     ft_set_loss(m, ft_cross_entropy(m, "loss", logits, labels, (ft_loss_options){0}));
 }
 
+/* Embedding, LSTM whose state is carried, linear over all tokens. */
+static void build_language_model(ft_model *m, network n, const char *head, float dropout)
+{
+    ft_node tokens = tokens_of(m), x, logits;
+    ft_node labels = ft_input(m, "labels", (ft_input_options){.type = FT_I32, .size = {FT_LENGTH}});
+    int words = ft_tokenizer_count(ft_get_tokenizer(m));
+    x = ft_embedding(m, "embedding", tokens, words, n.features, (ft_embedding_options){0});
+    if (dropout > 0)
+        x = ft_dropout(m, "embedding_dropout", x, (ft_dropout_options){.probability = dropout});
+    x = ft_lstm(m, "lstm", x, n.hidden, (ft_recurrent_options){.layers = n.layers, .carry = true});
+    if (dropout > 0) x = ft_dropout(m, "dropout", x, (ft_dropout_options){.probability = dropout});
+    logits = ft_linear(m, head, x, words, (ft_linear_options){0});
+    ft_set_output(m, logits);
+    ft_set_loss(m, ft_cross_entropy(m, "loss", logits, labels, (ft_loss_options){0}));
+}
+
 /* ---- sst2, from scratch: the mean of three seeds beside PyTorch's ---- */
 static const ft_vocabulary_options sst2_words = {.minimum_count = 2, .cased = true,
                                                  .spaces_only = true};
@@ -99,9 +117,54 @@ static void test_scratch(void)
     CHECK(mean > pytorch_scratch - 0.01, "mean %.4f, PyTorch %.4f", mean, pytorch_scratch);
 }
 
-int main(void)
+/* ---- A character model of Shakespeare ---- */
+
+static ft_model *shakespeare(bool pretrained)
 {
-    if (!getenv("LONG") || !there("text/sst2/train.tsv")) SKIP("needs LONG=1 and the data");
-    else test_scratch();
+    ft_model *m = new_model(1);
+    static const network as_published = {.features = 128, .hidden = 128, .layers = 2};
+    ft_set_tokenizer(m, ft_tokenizer_load(m, data_path("weights/charrnn_shakespeare.vocab.json"),
+                                          (ft_tokenizer_options){0}));
+    build_language_model(m, as_published, "out", 0);
+    if (pretrained)
+        ft_load_weights(m, data_path("weights/charrnn_shakespeare.safetensors"),
+                        (ft_weights_options){0});
+    CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+    return m;
+}
+
+/* The sentences of sst2's test part, after three epochs over those of its dev part. */
+static void test_moved(void)
+{
+    double loss[2];
+    int pretrained;
+    for (pretrained = 0; pretrained < 2; ++pretrained) {
+        ft_model *m = shakespeare(pretrained == 1);
+        ft_data *dev = ft_text_streams(m, data_path("text/sst2/dev.tsv"), (ft_stream_options){
+            .text_column = "1", .streams = 16});
+        ft_data *test = ft_text_streams(m, data_path("text/sst2/test.tsv"), (ft_stream_options){
+            .text_column = "1", .streams = 16});
+        double before = ft_evaluate(m, test, (ft_evaluate_options){0}).loss;
+        ft_finetune(m, dev, (ft_finetune_options){.epochs = 3});
+        loss[pretrained] = ft_evaluate(m, test, (ft_evaluate_options){0}).loss;
+        printf("characters of sst2, %s: %.4f nats before, %.4f after\n",
+               pretrained ? "charrnn_shakespeare" : "from scratch", before, loss[pretrained]);
+        fflush(stdout);
+        CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+        ft_destroy(m);
+    }
+    CHECK(loss[1] < loss[0], "%g, from scratch %g", loss[1], loss[0]);
+}
+
+int main(int count, char **words)
+{
+    const char *only = count > 1 ? words[1] : "";
+    bool all = count < 2;
+    if ((all && !getenv("LONG")) || !there("text/sst2/train.tsv")) {
+        SKIP("needs LONG=1 and the data");
+        return check_done("test_text_accuracy");
+    }
+    if (all || !strcmp(only, "moved")) test_moved();
+    if (all || !strcmp(only, "scratch")) test_scratch();
     return check_done("test_text_accuracy");
 }
