@@ -90,7 +90,9 @@
      [SECTION] 14.5.1 The recipe for text
      [SECTION] 14.6 Evaluate and predict
      [SECTION] 14.7 Predict and generate text
-     [SECTION] 15 Public functions
+     [SECTION] 15 Public functions: models and files
+     [SECTION] 15.1 Public functions: building
+     [SECTION] 15.2 Public functions: looking, adjusting, running
 */
 #ifndef FINETUNE_H
 #define FINETUNE_H
@@ -23702,7 +23704,7 @@ static int ft__generate(ft_model *m, ft_generate_options options)
 }
 
 /* =============================================================================================
-   [SECTION] 15 Public functions
+   [SECTION] 15 Public functions: models and files
    ============================================================================================= */
 
 /* ---- A model ---- */
@@ -23962,6 +23964,9 @@ ft_status ft_save(ft_model *m, const char *path, ft_save_options options)
     return ft__write_model(m, path, options.type, NULL, false);
 }
 
+/* =============================================================================================
+   [SECTION] 15.1 Public functions: building
+   ============================================================================================= */
 /* ---- Building ---- */
 
 ft_node ft_input(ft_model *m, const char *name, ft_input_options options)
@@ -24564,6 +24569,9 @@ ft_node ft_mse(ft_model *m, const char *name, ft_node x, ft_node target)
     return ft__add_pair(m, FT__OP_mse, name, x, target);
 }
 
+/* =============================================================================================
+   [SECTION] 15.2 Public functions: looking, adjusting, running
+   ============================================================================================= */
 /* ---- Which nodes matter ---- */
 
 static bool ft__check_node(ft_model *m, ft_node node, const char *what)

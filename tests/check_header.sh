@@ -6,9 +6,6 @@ problems=0
 say() { echo "$1"; problems=$((problems + 1)); }
 
 index=$(sed -n '/^   INDEX$/,/^\*\/$/s/^ *\[SECTION\] //p' $header)
-banners=$(sed -n '2,$s/^   \[SECTION\] //p' $header | sed '1,/^15 /b' | awk -v n="$(echo "$index" | wc -l)" '{ line[NR] = $0 }
-    END { for (i = 1; i <= NR; ++i) print line[i] }')
-listed=$(printf '%s\n' "$index" | wc -l)
 found=$(awk '/^\/\* =====/ { getline; if ($1 == "[SECTION]") { sub(/^ *\[SECTION\] /, ""); print } }' $header)
 [ "$index" = "$found" ] || { say "INDEX and banners differ:"; printf '%s\n' "$index" >build/index.txt
     printf '%s\n' "$found" | diff build/index.txt - ; }
@@ -20,7 +17,8 @@ long=$(awk '/^[a-zA-Z].*[(]/ { name = $0 } /^\{/ { start = NR }
     /^\}/ { if (start && NR - start > 61) print name " (" NR - start " lines)"; start = 0 }' $header)
 [ -z "$long" ] || say "functions longer than 60 lines: $long"
 
-big=$(awk '/^   \[SECTION\]/ { if (at && NR - at > 900) print name " (" NR - at " lines)"; name = $0; at = NR }' $header)
+big=$(awk '/^   \[SECTION\]/ { if (at && NR - at > 900) print name " (" NR - at " lines)"; name = $0; at = NR }
+    END { if (NR - at > 900) print name " (" NR - at " lines)" }' $header)
 [ -z "$big" ] || say "sections longer than 900 lines: $big"
 echo "check_header: $((4 - problems)) passed, $problems failed, 0 skipped"
 [ $problems -eq 0 ]
