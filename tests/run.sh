@@ -1,27 +1,43 @@
 #!/bin/sh
-# Runs every test program and script, shows what each says, and adds up their last lines, which read
-# "NAME: N passed, N failed, N skipped". A program that ends without such a line counts as failed.
+# Runs every test program, then every test script, two at a time, shows what each says, and adds up
+# their last lines, which read "NAME: N passed, N failed, N skipped". One that ends without such a
+# line counts as failed. Programs and scripts are two rounds, for scripts run some programs again.
 passed=0 failed=0 skipped=0
-mkdir -p build
-for test in build/test_* tests/test_*.sh; do
-    case $test in *.d) continue ;; esac
-    [ -e "$test" ] || continue
-    case $test in *.sh) sh "$test" >build/output.txt 2>&1 ;; *) "$test" >build/output.txt 2>&1 ;; esac
-    status=$?
-    cat build/output.txt
-    line=$(grep -E '^[a-z_]+: [0-9]+ passed, [0-9]+ failed, [0-9]+ skipped$' build/output.txt | tail -1)
-    if [ -z "$line" ]; then
-        echo "$test: ended with status $status and without a count"
-        failed=$((failed + 1))
-        continue
-    fi
-    set -- $(echo "$line" | tr -dc '0-9 ')
-    passed=$((passed + $1)) failed=$((failed + $2)) skipped=$((skipped + $3))
-    if [ $status -ne 0 ] && [ "$2" -eq 0 ]; then
-        echo "$test: ended with status $status"
-        failed=$((failed + 1))
-    fi
-done
-rm -f build/output.txt
+mkdir -p build/output
+rm -f build/output/*
+
+run() { # TEST...: leaves what each says, and its status, in build/output
+    printf '%s\n' "$@" | xargs -P 2 -I TEST sh -c '
+        out=build/output/$(basename TEST)
+        case TEST in *.sh) sh TEST ;; *) TEST ;; esac >"$out.txt" 2>&1
+        echo $? >"$out.status"'
+}
+
+count() { # TEST...
+    for test; do
+        out=build/output/$(basename "$test")
+        cat "$out.txt"
+        status=$(cat "$out.status")
+        line=$(grep -E '^[a-z_]+: [0-9]+ passed, [0-9]+ failed, [0-9]+ skipped$' "$out.txt" | tail -1)
+        if [ -z "$line" ]; then
+            echo "$test: ended with status $status and without a count"
+            failed=$((failed + 1))
+            continue
+        fi
+        set -- $(echo "$line" | tr -dc '0-9 ')
+        passed=$((passed + $1)) failed=$((failed + $2)) skipped=$((skipped + $3))
+        if [ "$status" -ne 0 ] && [ "$2" -eq 0 ]; then
+            echo "$test: ended with status $status"
+            failed=$((failed + 1))
+        fi
+    done
+}
+
+programs=$(for test in build/test_*; do case $test in *.d | *.so) ;; *) echo "$test" ;; esac; done)
+scripts=$(echo tests/test_*.sh)
+run $programs
+count $programs
+run $scripts
+count $scripts
 echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" -eq 0 ]

@@ -45,7 +45,7 @@ cp $out/use.c $out/use.cpp
 for compiler in gcc clang; do
     have $compiler || { skip "$compiler is not installed"; continue; }
     for standard in c99 c11; do
-        try "$compiler $standard" $compiler -std=$standard $warnings -O1 -I. $out/use.c -o $out/use -lm -pthread
+        try "$compiler $standard" $compiler -std=$standard $warnings -O0 -I. $out/use.c -o $out/use -lm -pthread
         try "$compiler $standard runs" $out/use
     done
     try "$compiler declarations only" $compiler -std=c99 $warnings -x c -fsyntax-only finetune.h
@@ -53,7 +53,7 @@ done
 for compiler in g++ clang++; do
     have $compiler || { skip "$compiler is not installed"; continue; }
     for standard in c++11 c++20; do
-        try "$compiler $standard" $compiler -std=$standard $warnings -O1 -I. $out/use.cpp -o $out/use -lm -pthread
+        try "$compiler $standard" $compiler -std=$standard $warnings -O0 -I. $out/use.cpp -o $out/use -lm -pthread
         try "$compiler $standard runs" $out/use
     done
 done
@@ -62,17 +62,17 @@ done
 if [ -e /usr/include/CL/cl.h ]; then
     for compiler in gcc clang; do
         have $compiler || continue
-        try "$compiler with OpenCL" $compiler -std=c99 $warnings -DFINETUNE_OPENCL -O1 -I. $out/use.c -o $out/use -lm -pthread
+        try "$compiler with OpenCL" $compiler -std=c99 $warnings -DFINETUNE_OPENCL -O0 -I. $out/use.c -o $out/use -lm -pthread
         try "$compiler with OpenCL runs" $out/use
     done
     for compiler in g++ clang++; do
         have $compiler || continue
-        try "$compiler with OpenCL" $compiler -std=c++11 $warnings -DFINETUNE_OPENCL -O1 -I. $out/use.cpp -o $out/use -lm -pthread
+        try "$compiler with OpenCL" $compiler -std=c++11 $warnings -DFINETUNE_OPENCL -O0 -I. $out/use.cpp -o $out/use -lm -pthread
     done
 else skip "OpenCL's headers are not installed"; fi
 
 for macro in FINETUNE_NO_THREADS FINETUNE_NO_SIMD FINETUNE_NO_POSIX; do
-    try "$macro" ${CC:-cc} -std=c99 $warnings -D$macro -O1 -I. $out/use.c -o $out/use -lm -pthread
+    try "$macro" ${CC:-cc} -std=c99 $warnings -D$macro -O0 -I. $out/use.c -o $out/use -lm -pthread
     try "$macro runs" $out/use
 done
 
@@ -102,7 +102,7 @@ int main(int count, char **word)
 END
 cp $out/without.c $out/without.cpp
 left_out() { # MACRO NAME STATUS TEXT: with the macro, loading or building NAME gives the status
-    try "$1" ${CC:-cc} -std=c99 $warnings -D$1 -O1 -I. $out/without.c -o $out/without -lm -pthread
+    try "$1" ${CC:-cc} -std=c99 $warnings -D$1 -O0 -I. $out/without.c -o $out/without -lm -pthread
     try "$1 says so" $out/without "$2" "$3" "$4"
     if have g++; then
         try "$1 in C++" g++ -std=c++11 $warnings -D$1 -I. -fsyntax-only $out/without.cpp
