@@ -8560,12 +8560,13 @@ static void ft__memory_steps(const ft__tensor *t, size_t *steps)
     for (d = 0; d < shape.rank; ++d) steps[d] = in_memory[ft__memory_axis(t, d)];
 }
 
-typedef struct ft__permute_run { const ft__call *call; bool backward; } ft__permute_run;
+/* A call and its direction, for permute's and gather's samples. */
+typedef struct ft__either_way { const ft__call *call; bool backward; } ft__either_way;
 
 /* One sample. y is walked in the user's order. */
 static void ft__permute_sample(void *context, int sample)
 {
-    const ft__permute_run *run = (const ft__permute_run *)context;
+    const ft__either_way *run = (const ft__either_way *)context;
     const ft__tensor *x = &run->call->input[0], *y = &run->call->output;
     size_t of_x[FINETUNE_MAX_RANK], of_y[FINETUNE_MAX_RANK], each, i;
     int rank = y->shape.rank, d;
@@ -8587,7 +8588,7 @@ static void ft__permute_sample(void *context, int sample)
 
 static void ft__permute_run_all(const ft__call *call, bool backward)
 {
-    ft__permute_run run;
+    ft__either_way run;
     run.call = call;
     run.backward = backward;
     if (backward && !call->input[0].gradient) return;
@@ -8618,13 +8619,11 @@ static ft_status ft__gather_shape(ft__context *c, const ft__node *node, const ft
     return ft__want_numbers(c, node, input, input_count - 1);
 }
 
-typedef struct ft__gather_run { const ft__call *call; bool backward; } ft__gather_run;
-
 /* One sample: places of the index that lie before the axis, along it, and behind it; then the rest
    of x. A wrong index makes NaN, as a wrong label does. */
 static void ft__gather_sample(void *context, int sample)
 {
-    const ft__gather_run *run = (const ft__gather_run *)context;
+    const ft__either_way *run = (const ft__either_way *)context;
     const ft__tensor *x = &run->call->input[0], *y = &run->call->output;
     const ft__tensor *index = &run->call->input[1];
     int axis = run->call->node->options.concat.axis, rank = x->shape.rank, d;
@@ -8658,7 +8657,7 @@ static void ft__gather_sample(void *context, int sample)
 
 static void ft__gather_all(const ft__call *call, bool backward)
 {
-    ft__gather_run run;
+    ft__either_way run;
     run.call = call;
     run.backward = backward;
     if (backward && !call->input[0].gradient) return;
