@@ -489,6 +489,8 @@ typedef struct ft_recurrent_options {
     ft_node lengths;        /* I32 [N]: steps behind are padding; default: there is none */
     ft_node hidden, cell;   /* first states [N, layers * directions * features], instead of zeros;
                                of layer 0 forward, layer 0 reverse, layer 1 ... */
+    bool final_states;      /* makes nodes of the last states, in the same order: "<name>.h_n" and,
+                               of ft_lstm, "<name>.c_n", which ft_find gives */
 } ft_recurrent_options;
 
 typedef struct ft_loss_options {
@@ -964,7 +966,10 @@ FINETUNE_API ft_node ft_embedding(ft_model *m, const char *name, ft_node ids, in
    reverse side by side. Parameters as PyTorch's: "<name>.weight_ih_l0" [4 * hidden, in] (gates i,
    f, g, o), "weight_hh_l0", "bias_ih_l0", "bias_hh_l0", "weight_ih_l0_reverse" ..., U(-b, b) with
    b = 1/sqrt(hidden). The layers below the last are nodes "<name>_l0" and so on, so that each can
-   be frozen. The last state is ft_step_pool's FT_POOL_LAST, or, carried, "<name>.hidden_l0" [N,
+   be frozen. With options.final_states PyTorch's h_n and c_n are there too, as "<name>.h_n" and
+   "<name>.c_n" [N, layers * directions * hidden]: behind each sample's last real step, and of the
+   reverse direction behind its first (a sample without a real step has zeros there). They can be
+   the first states of another layer, or be trained on. A carried state is "<name>.hidden_l0" [N,
    directions * hidden] and "<name>.cell_l0". Hochreiter and Schmidhuber 1997. */
 FINETUNE_API ft_node ft_lstm(ft_model *m, const char *name, ft_node x, int hidden,
                              ft_recurrent_options options);
@@ -4322,6 +4327,7 @@ typedef struct ft__recurrent_options { /* of one layer */
     int hidden;
     bool bidirectional, no_bias, relu;
     bool lengths, initial;  /* such inputs are there */
+    bool cells;             /* lstm: the output has the cells beside the hidden states */
     bool carry;             /* the initial state is the model's: it is replaced by the last one */
 } ft__recurrent_options;
 
@@ -9214,7 +9220,8 @@ static void ft__step_pool_backward(const ft__call *call)
    lstm, gru, rnn: one layer, one direction or both. Inputs: x [N, L, in]; per direction weight_ih
    [G H, in], weight_hh [G H, H] and, if there are any, bias_ih and bias_hh [G H], with G = 4, 3, 1
    gates; then, as the options say, lengths I32 [N], the first hidden state [N, D H] and the first
-   cell [N, D H]. Output [N, L, D H]; with D = 2, forward and reverse side by side.
+   cell [N, D H]. Output [N, L, D H]; with D = 2, forward and reverse side by side; with `cells`
+   [N, L, 2 D H]: behind them the LSTM's cells in the same order.
 
    As a packed sequence of PyTorch's: steps at or behind a sample's length give zeros and leave its
    state alone; the reverse direction begins at its own last step.
@@ -9231,7 +9238,8 @@ static const ft__field ft__recurrent_fields[] = {
     {"relu", offsetof(ft__recurrent_options, relu), 1, 'b'},
     {"lengths", offsetof(ft__recurrent_options, lengths), 1, 'b'},
     {"initial", offsetof(ft__recurrent_options, initial), 1, 'b'},
-    {"carry", offsetof(ft__recurrent_options, carry), 1, 'b'}, {NULL, 0, 0, 0}};
+    {"carry", offsetof(ft__recurrent_options, carry), 1, 'b'},
+    {"cells", offsetof(ft__recurrent_options, cells), 1, 'b'}, {NULL, 0, 0, 0}};
 
 /* Sizes of a call, and where each input stands (0: it is not there). */
 typedef struct ft__recurrent {
@@ -9241,6 +9249,7 @@ typedef struct ft__recurrent {
     int per_direction, lengths, hidden, cell; /* inputs: of one direction, and numbers of others */
     size_t width;           /* gates * h */
     size_t rows;            /* steps * n */
+    size_t cells_at;        /* in a step of the output: where its cells begin; 0: it has none */
 } ft__recurrent;
 
 static ft__recurrent ft__recurrent_of(const ft__call *call)
@@ -9264,6 +9273,7 @@ static ft__recurrent ft__recurrent_of(const ft__call *call)
     if (o->initial && call->node->op == FT__OP_lstm) r.cell = at;
     r.width = r.gates * r.h;
     r.rows = r.steps * r.n;
+    r.cells_at = o->cells ? r.directions * r.h : 0;
     return r;
 }
 
@@ -9333,11 +9343,13 @@ static ft_status ft__recurrent_shape(ft__context *c, const ft__node *node, const
         return ft__fail(c, FT_INVALID, "%s: %d hidden numbers", node->name, hidden);
     if (node->options.recurrent.carry && !node->options.recurrent.initial)
         return ft__fail(c, FT_INVALID, "%s: carries a state that it does not have", node->name);
+    if (node->options.recurrent.cells && node->op != FT__OP_lstm)
+        return ft__fail(c, FT_INVALID, "%s: only an LSTM has cells", node->name);
     memset(&call, 0, sizeof call);
     call.node = node;
     call.input = input;
     r = ft__recurrent_of(&call);
-    output->size[2] = hidden * (int)r.directions;
+    output->size[2] = hidden * (int)r.directions * (node->options.recurrent.cells ? 2 : 1);
     return ft__recurrent_check(c, &r, input_count);
 }
 
@@ -9521,8 +9533,8 @@ static void ft__recurrent_project(void *context, int index)
 static size_t ft__recurrent_place(const ft__recurrent *r, size_t direction, size_t s,
                                   size_t sample)
 {
-    return (sample * r->steps + ft__recurrent_time(r, direction, s)) * r->directions * r->h
-        + direction * r->h;
+    return (sample * r->steps + ft__recurrent_time(r, direction, s))
+        * (r->directions * r->h + r->cells_at) + direction * r->h;
 }
 
 static ft__cell ft__recurrent_cell(const ft__recurrent_run *run, size_t direction, size_t s,
@@ -9563,6 +9575,7 @@ static void ft__recurrent_step(const ft__recurrent *r, const ft__cell *cell)
     else if (r->gates == 3) ft__gru_step[simd](cell);
     else if (r->o->relu) ft__rnn_relu_step[simd](cell);
     else ft__rnn_step[simd](cell);
+    if (r->cells_at) memcpy(cell->y + r->cells_at, cell->extra, r->h * sizeof(float));
 }
 
 /* A padded step: the state stays, the output is zero. */
@@ -9570,6 +9583,7 @@ static void ft__recurrent_skip(const ft__recurrent *r, const ft__cell *cell)
 {
     size_t bytes = r->h * sizeof(float);
     memset(cell->y, 0, bytes);
+    if (r->cells_at) memset(cell->y + r->cells_at, 0, bytes);
     memcpy(cell->state, cell->state - r->n * r->h, bytes);
     if (r->gates == 4) memcpy(cell->extra, cell->before, bytes);
 }
@@ -9695,6 +9709,7 @@ static void ft__recurrent_backward_unit(void *context, int index)
                 + ft__recurrent_place(r, direction, s, first + i);
             if (ft__recurrent_real(r, direction, s, first + i)) {
                 for (j = 0; j < r->h; ++j) cell.dh[j] += dy[j];
+                for (j = 0; r->cells_at && j < r->h; ++j) cell.dc[j] += dy[r->cells_at + j];
                 ft__recurrent_back(r, &cell);
                 continue;
             }
@@ -24449,6 +24464,18 @@ static ft_node ft__first_state(ft_model *m, const char *name, int layer, int fea
     return ft_slice(m, slice, given, part);
 }
 
+/* Of [N, L, hidden states and cells]: `features` from one of them on. */
+static ft_node ft__states_part(ft_model *m, const char *name, ft_node both, int from)
+{
+    ft_slice_options part;
+    memset(&part, 0, sizeof part);
+    part.start[2] = from;
+    part.stop[2] = from ? 0 : ft__size_of(m, name, both, -1) / 2;
+    return ft_slice(m, name, both, part);
+}
+
+enum { FT__MOST_RECURRENT = 1000 }; /* layers of one stack */
+
 static ft_node ft__recurrent_layer(ft_model *m, int op, const char *name, ft_node x, int layer,
                                    int hidden, const ft_recurrent_options *options)
 {
@@ -24457,7 +24484,7 @@ static ft_node ft__recurrent_layer(ft_model *m, int op, const char *name, ft_nod
     int features = hidden * (options->bidirectional ? 2 : 1);
     ft_node inputs[12], none = {0};
     ft__options o;
-    char below[512], suffix[32];
+    char below[512], both[544], suffix[32];
     memset(&o, 0, sizeof o);
     snprintf(suffix, sizeof suffix, "_l%d", layer);
     snprintf(below, sizeof below, "%s%s", name, suffix);
@@ -24472,13 +24499,43 @@ static ft_node ft__recurrent_layer(ft_model *m, int op, const char *name, ft_nod
     o.recurrent.carry = options->carry;
     o.recurrent.lengths = options->lengths.id != 0;
     o.recurrent.initial = options->carry || options->hidden.id != 0;
+    o.recurrent.cells = options->final_states && op == FT__OP_lstm;
     if (o.recurrent.lengths) inputs[count++] = options->lengths;
     if (o.recurrent.initial)
         inputs[count++] = ft__first_state(m, name, layer, features, false, options);
     if (o.recurrent.initial && op == FT__OP_lstm)
         inputs[count++] = ft__first_state(m, name, layer, features, true, options);
     if (!ft__ok(&m->context)) return none;
-    return ft__add_node(m, op, layer == layers - 1 ? name : below, inputs, count, &o);
+    if (layer == layers - 1) snprintf(below, sizeof below, "%s", name);
+    if (!o.recurrent.cells) return ft__add_node(m, op, below, inputs, count, &o);
+    snprintf(both, sizeof both, "%s.states", below);
+    x = ft__add_node(m, op, both, inputs, count, &o);
+    snprintf(both, sizeof both, "%s.cells", below);
+    ft__states_part(m, both, x, features);
+    return ft__states_part(m, below, x, 0);
+}
+
+/* What PyTorch returns beside the output: the states behind each sample's last real step, of all
+   layers side by side. */
+static void ft__final_state(ft_model *m, const char *name, int layers, bool cell,
+                            const ft_recurrent_options *options)
+{
+    ft_node x[FT__MOST_RECURRENT];
+    ft_step_pool_options last;
+    char to[512], from[512];
+    int layer;
+    memset(&last, 0, sizeof last);
+    last.bidirectional = options->bidirectional;
+    for (layer = 0; ft__ok(&m->context) && layer < layers; ++layer) {
+        char suffix[32] = "";
+        if (layers > 1) snprintf(suffix, sizeof suffix, "_l%d", layer);
+        snprintf(to, sizeof to, "%s.%s%s", name, cell ? "c_n" : "h_n", suffix);
+        if (layer == layers - 1) suffix[0] = 0; /* the last layer has the name itself */
+        snprintf(from, sizeof from, "%s%s%s", name, suffix, cell ? ".cells" : "");
+        x[layer] = ft_step_pool(m, to, ft_find(m, from), options->lengths, last);
+    }
+    snprintf(to, sizeof to, "%s.%s", name, cell ? "c_n" : "h_n");
+    if (layers > 1) ft_concat(m, to, layers, x, 1);
 }
 
 static ft_node ft__recurrent_stack(ft_model *m, int op, const char *name, ft_node x, int hidden,
@@ -24487,7 +24544,7 @@ static ft_node ft__recurrent_stack(ft_model *m, int op, const char *name, ft_nod
     int layers = options.layers ? options.layers : 1, layer;
     ft_node none = {0};
     if (!ft__ok(&m->context)) return none;
-    if (hidden < 1 || hidden > 1 << 24 || layers < 1 || layers > 1000)
+    if (hidden < 1 || hidden > 1 << 24 || layers < 1 || layers > FT__MOST_RECURRENT)
         ft__fail(&m->context, FT_INVALID, "%s: %d layers of %d hidden numbers", name, layers,
                  hidden);
     if (options.carry && (options.bidirectional || options.hidden.id || options.cell.id))
@@ -24498,6 +24555,8 @@ static ft_node ft__recurrent_stack(ft_model *m, int op, const char *name, ft_nod
                  " cell, others have no cell", name);
     for (layer = 0; ft__ok(&m->context) && layer < layers; ++layer)
         x = ft__recurrent_layer(m, op, name, x, layer, hidden, &options);
+    if (options.final_states) ft__final_state(m, name, layers, false, &options);
+    if (options.final_states && op == FT__OP_lstm) ft__final_state(m, name, layers, true, &options);
     return ft__ok(&m->context) ? x : none;
 }
 

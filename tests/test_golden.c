@@ -361,6 +361,65 @@ static void test_optimizers(void)
     ft_destroy(m);
 }
 
+/* ---- An embedding of which each step uses a few rows, and one is padding ---- */
+enum { WORDS = 24, FEATURES = 5 };
+
+typedef struct embedding_case { const char *name; ft_optimizer_options optimizer; } embedding_case;
+
+static void test_embedding(const embedding_case *c, ft_file *file)
+{
+    ft_desc desc = {.threads = 2};
+    ft_model *m = ft_create(desc);
+    ft_input_options words = {.type = FT_I32, .size = {FT_LENGTH}};
+    ft_input_options target = {.size = {FT_LENGTH, FEATURES}};
+    ft_embedding_options padded = {.padded = true};
+    ft_node tokens = ft_input(m, "tokens", words), weight;
+    ft_node x = ft_embedding(m, "embedding", tokens, WORDS, FEATURES, padded);
+    float targets[10 * 3 * 4 * FEATURES], value[WORDS * FEATURES], *want, *ids;
+    size_t count;
+    int step;
+    ft_set_loss(m, ft_mse(m, "loss", x, ft_input(m, "target", target)));
+    by_formula("embedding.weight", value, WORDS * FEATURES, -1, 1);
+    by_formula("embedding.target", targets, sizeof targets / sizeof *targets, -1, 1);
+    weight = ft_find(m, "embedding.weight");
+    ft_set(m, weight, value, WORDS * FEATURES);
+    ft_set_length(m, 4);
+    ft_set_optimizer(m, c->optimizer);
+    ids = read_golden(file, "", "ids", &count);
+    for (step = 0; step < 10; ++step) {
+        ft_feed(m, tokens, ids + step * 12, 3);
+        ft_feed(m, ft_find(m, "target"), targets + step * 12 * FEATURES, 3);
+        ft_forward(m, true);
+        ft_backward(m);
+        ft_update(m, (c->optimizer.optimizer == FT_SGD ? 0.5f : 0.01f) * (float)(step + 1));
+    }
+    ft_get(m, weight, value, WORDS * FEATURES);
+    CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+    want = read_golden(file, "", c->name, &count);
+    compare("embedding", c->name, value, want, count, of_operator);
+    free(want);
+    free(ids);
+    ft_destroy(m);
+}
+
+static void test_embeddings(void)
+{
+    static const embedding_case cases[] = {
+        {"sgd", {.optimizer = FT_SGD, .clip_norm = 0.15f}},
+        {"sgd_momentum", {.optimizer = FT_SGD, .momentum = 0.9f, .clip_norm = 0.15f}},
+        {"sgd_decay", {.optimizer = FT_SGD, .weight_decay = 0.1f, .clip_norm = 0.15f}},
+        {"adam", {.optimizer = FT_ADAM, .clip_norm = 0.15f}},
+        {"adam_decay", {.optimizer = FT_ADAM, .weight_decay = 0.1f, .clip_norm = 0.15f}},
+        {"adamw", {.optimizer = FT_ADAMW, .weight_decay = 0.1f, .clip_norm = 0.15f}}};
+    ft_desc desc = {.threads = 1};
+    ft_model *m = ft_create(desc);
+    ft_file *file = open_golden(m, "embedding");
+    size_t i;
+    for (i = 0; i < sizeof cases / sizeof cases[0]; ++i) test_embedding(&cases[i], file);
+    ft_file_close(file);
+    ft_destroy(m);
+}
+
 /* ---- Networks: weights made by the formula of make_goldens.py ---- */
 
 static void set_by_formula(ft_model *m, ft_file *file)
@@ -516,13 +575,14 @@ static void test_networks(void)
     for (i = 0; i < sizeof cases / sizeof cases[0]; ++i) test_network(&cases[i]);
 }
 
-/* ---- Recurrent networks: an embedding, two layers, a head on the last real steps ---- */
+/* ---- Recurrent networks: an embedding, two layers, a head on the last real steps, or on h_n and
+   c_n ---- */
 
 typedef struct recurrent_case {
     const char *name;
     ft_node (*make)(ft_model *m, const char *name, ft_node x, int hidden,
                     ft_recurrent_options options);
-    bool bidirectional, packed;
+    bool bidirectional, packed, states;
 } recurrent_case;
 
 enum { SEQUENCES = 5, STEPS = 7, CLASSES = 3 };
@@ -535,11 +595,16 @@ static void build_recurrent(ft_model *m, const recurrent_case *c)
     ft_step_pool_options pool = {.bidirectional = c->bidirectional};
     ft_linear_options linear = {.no_bias = false};
     ft_loss_options loss = {.label_smoothing = 0};
-    ft_node x = ft_input(m, "tokens", words), none = {0};
+    ft_node x = ft_input(m, "tokens", words), none = {0}, states[2];
     ft_node lengths = c->packed ? ft_input(m, "lengths", label) : none;
     options.lengths = lengths;
+    options.final_states = c->states;
     x = c->make(m, "rnn", ft_embedding(m, "embedding", x, 11, 6, embedding), 5, options);
-    x = ft_linear(m, "head", ft_step_pool(m, "pool", x, lengths, pool), CLASSES, linear);
+    states[0] = ft_find(m, "rnn.h_n");
+    states[1] = ft_find(m, "rnn.c_n");
+    if (c->states) x = ft_concat(m, "states", states[1].id ? 2 : 1, states, 1);
+    else x = ft_step_pool(m, "pool", x, lengths, pool);
+    x = ft_linear(m, "head", x, CLASSES, linear);
     ft_set_output(m, x);
     ft_set_loss(m, ft_cross_entropy(m, "loss", x, ft_input(m, "labels", label), loss));
 }
@@ -591,10 +656,14 @@ static void test_recurrent(const recurrent_case *c)
 static void test_recurrents(void)
 {
     static const recurrent_case cases[] = {
-        {"lstm", ft_lstm, false, false}, {"lstm_both", ft_lstm, true, false},
-        {"lstm_packed", ft_lstm, false, true}, {"lstm_packed_both", ft_lstm, true, true},
-        {"gru", ft_gru, false, false}, {"gru_packed_both", ft_gru, true, true},
-        {"rnn_packed", ft_rnn, false, true}};
+        {"lstm", ft_lstm, false, false, false}, {"lstm_both", ft_lstm, true, false, false},
+        {"lstm_packed", ft_lstm, false, true, false},
+        {"lstm_packed_both", ft_lstm, true, true, false},
+        {"gru", ft_gru, false, false, false}, {"gru_packed_both", ft_gru, true, true, false},
+        {"rnn_packed", ft_rnn, false, true, false}, {"lstm_states", ft_lstm, false, false, true},
+        {"lstm_states_packed_both", ft_lstm, true, true, true},
+        {"gru_states_packed_both", ft_gru, true, true, true},
+        {"rnn_states_packed", ft_rnn, false, true, true}};
     size_t i;
     for (i = 0; i < sizeof cases / sizeof cases[0]; ++i) test_recurrent(&cases[i]);
 }
@@ -609,6 +678,7 @@ int main(int count, char **words)
     }
     for (i = 0; i < sizeof levels / sizeof levels[0]; ++i) test_operators(levels[i], 2, NULL);
     test_optimizers();
+    test_embeddings();
     test_networks();
     test_recurrents();
     return check_done("test_golden");

@@ -474,6 +474,7 @@ static void oracle_recurrent(const problem *p, double *y)
     const int *x = p->shape[0].size;
     int size = o->hidden, directions = o->bidirectional ? 2 : 1, n, d, t, s, j;
     int each = o->no_bias ? 2 : 4, lengths = 1 + directions * each, hidden = lengths + o->lengths;
+    int wide = directions * (o->cells ? 2 : 1);
     bool lstm = !strcmp(p->op, "lstm");
     double h[80], c[80];
     memset(y, 0, count_of(&p->out) * sizeof *y);
@@ -487,7 +488,10 @@ static void oracle_recurrent(const problem *p, double *y)
             for (s = 0; s < steps; ++s) {
                 t = d ? steps - 1 - s : s;
                 cell_step(p, 1 + d * each, p->x[0] + (n * x[1] + t) * x[2], h, c);
-                memcpy(y + ((n * x[1] + t) * directions + d) * size, h, (size_t)size * sizeof *h);
+                memcpy(y + ((n * x[1] + t) * wide + d) * size, h, (size_t)size * sizeof *h);
+                if (o->cells)
+                    memcpy(y + ((n * x[1] + t) * wide + directions + d) * size, c,
+                           (size_t)size * sizeof *c);
             }
         }
 }
@@ -1164,6 +1168,8 @@ static void recurrent_cases(void)
             o.no_bias = how & 8;
             o.relu = i == 2 && how % 2;
             recurrent_case(names[i], how == 5 ? 1 : 3, how == 7 ? 1 : 5, how % 4 + 1, o);
+            o.cells = true;
+            if (i == 0) recurrent_case(names[i], 3, 5, how % 4 + 1, o);
         }
 }
 

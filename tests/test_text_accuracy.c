@@ -80,8 +80,8 @@ static void build_language_model(ft_model *m, network n, const char *head, float
 /* ---- sst2, from scratch: the mean of three seeds beside PyTorch's ---- */
 static const ft_vocabulary_options sst2_words = {.minimum_count = 2, .cased = true,
                                                  .spaces_only = true};
-/* tests/text_reference.py: 79.24 and 79.13 % with the seeds 1 and 2 */
-static const double pytorch_scratch = 0.7919;
+/* tests/text_reference.py: 79.24, 79.13 and 77.06 % with the seeds 1, 2 and 3 */
+static const double pytorch_scratch = 0.7848;
 
 static double share(ft_model *m, ft_data *dev, const char *what, uint64_t seed)
 {

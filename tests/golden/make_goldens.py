@@ -10,6 +10,8 @@ operators.safetensors   per case CASE the inputs CASE/in0, CASE/in1, ... in the 
                         spelled as finetune.h writes them into a model file.
 optimizers.safetensors  p, the gradients g0..g9, and per optimiser p after ten steps; sequences of
                         learning rates per schedule. __metadata__["cases"] has the settings.
+embedding.safetensors   the words of ten steps, each of which uses a few rows only, and per optimiser
+                        the embedding after them; word 0 is padding.
 cnn.safetensors, resnet20.safetensors, resnet18.safetensors
                         whole networks: logits in evaluation form, losses of ten training steps,
                         logits and some weights afterwards. Large weights are not stored but made by
@@ -370,6 +372,32 @@ def optimizers():
     save(tensors, "optimizers", cases)
 
 
+def embedding():
+    """Rows used now and then; the learning rate changes from step to step."""
+    ids = (formula("embedding.ids", (10, 3, 4), 0, 1) * 20).int()
+    ids[3:7] = ids[3:7].clamp(max=4)  # rows above rest for four steps; 20 to 23 are never used
+    weight, target = (formula(f"embedding.{k}", size, -1, 1)
+                      for k, size in (("weight", (24, 5)), ("target", (10, 3, 4, 5))))
+    settings = {"sgd": (torch.optim.SGD, {}), "sgd_momentum": (torch.optim.SGD, {"momentum": 0.9}),
+                "sgd_decay": (torch.optim.SGD, {"weight_decay": 0.1}),
+                "adam": (torch.optim.Adam, {}), "adamw": (torch.optim.AdamW, {"weight_decay": 0.1}),
+                "adam_decay": (torch.optim.Adam, {"weight_decay": 0.1})}
+    tensors = {"ids": ids}
+    for name, (kind, options) in settings.items():
+        layer = nn.Embedding(24, 5, padding_idx=0)
+        with torch.no_grad():
+            layer.weight.copy_(weight)
+        optimizer = kind(layer.parameters(), lr=1, **options)
+        for step in range(10):
+            optimizer.param_groups[0]["lr"] = (0.01 if "adam" in name else 0.5) * (step + 1)
+            optimizer.zero_grad()
+            F.mse_loss(layer(ids[step].long()), target[step]).backward()
+            nn.utils.clip_grad_norm_(layer.parameters(), 0.15)
+            optimizer.step()
+        tensors[name] = layer.weight
+    save(tensors, "embedding")
+
+
 def schedules():
     """Factors on a learning rate of 1 over 20 steps."""
     def run(make):
@@ -518,6 +546,21 @@ class Recurrent(nn.Module):
                                     self.bidirectional))
 
 
+class States(Recurrent):
+    """The same with a head on all that PyTorch returns beside the output: h_n and c_n."""
+    def __init__(self, kind, bidirectional, lengths):
+        super().__init__(kind, bidirectional, lengths)
+        self.head = nn.Linear(10 * (1 + bidirectional) * (1 + (kind is nn.LSTM)), 3)
+
+    def forward(self, ids):
+        x = self.embedding(ids.long())
+        if self.lengths is not None:
+            x = nn.utils.rnn.pack_padded_sequence(x, self.lengths.long(), True, enforce_sorted=False)
+        states = self.rnn(x)[1]
+        states = states if isinstance(states, tuple) else (states,)
+        return self.head(torch.cat([s.transpose(0, 1).flatten(1) for s in states], 1))
+
+
 def recurrent():
     """Ten steps of training; the weights by formula."""
     ids = ((formula("sequences.ids", (5, 7), 0, 1) * 10).int() + 1).clamp(max=10)
@@ -529,9 +572,13 @@ def recurrent():
     variants = {"lstm": (nn.LSTM, False, None), "lstm_both": (nn.LSTM, True, None),
                 "lstm_packed": (nn.LSTM, False, lengths),
                 "lstm_packed_both": (nn.LSTM, True, lengths), "gru": (nn.GRU, False, None),
-                "gru_packed_both": (nn.GRU, True, lengths), "rnn_packed": (nn.RNN, False, lengths)}
+                "gru_packed_both": (nn.GRU, True, lengths), "rnn_packed": (nn.RNN, False, lengths),
+                "lstm_states": (nn.LSTM, False, None),
+                "lstm_states_packed_both": (nn.LSTM, True, lengths),
+                "gru_states_packed_both": (nn.GRU, True, lengths),
+                "rnn_states_packed": (nn.RNN, False, lengths)}
     for name, (kind, bidirectional, real) in variants.items():
-        model = Recurrent(kind, bidirectional, real)
+        model = (States if "states" in name else Recurrent)(kind, bidirectional, real)
         set_by_formula(model)
         tensors[f"{name}/logits"] = model(ids).detach().clone()
         optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
@@ -564,6 +611,7 @@ def resnets():
 if __name__ == "__main__":
     operators()
     optimizers()
+    embedding()
     cnn()
     recurrent()
     resnets()
