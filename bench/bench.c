@@ -1,8 +1,10 @@
 /* bench.c - times one piece of work with finetune.h and prints one line of JSON.
-     build/bench WORK [SECONDS] [--threads N] [--simd LEVEL] [--operators] [--check DIRECTORY]
-   WORK as in bench/run.py. --operators also prints what every operator took; --check compares the
-   logits with those of another library (bench/peers.py export) instead. Else the values are drawn
-   at random, and no file is read. */
+     build/bench WORK [SECONDS] [--slices] [--threads N] [--simd LEVEL] [--operators]
+                 [--check DIRECTORY]
+   WORK as in bench/run.py. --slices reads seconds from stdin, line by line, works for so long each
+   time and prints a line each time, so that two libraries can take turns. --operators also prints
+   what every operator took; --check compares the logits with those of another library
+   (bench/peers.py export) instead. Else the values are drawn at random, and no file is read. */
 #define _POSIX_C_SOURCE 200809L
 #define FINETUNE_IMPLEMENTATION
 #include "finetune.h"
@@ -105,53 +107,96 @@ static void print_operators(const ft_model *m, double steps)
     }
 }
 
-/* One step: what a training loop does, or a prediction. */
-static void step(ft_model *m, const work *w, float *values, const int *labels, float *logits)
+/* What is repeated: a step of a network, or a product out [rows, columns] = a [rows, k] b [k, columns]. */
+typedef struct job {
+    ft_model *m;
+    const char *name;
+    double each;                /* samples, or GFLOP, of one step */
+    const work *w;              /* NULL: a product */
+    float *values, *logits;
+    int *labels;                /* and lengths behind them */
+    size_t rows, columns, k;
+    float *a, *b, *out, *workspace;
+    int steps;
+} job;
+
+/* What a training loop does, or a prediction. */
+static void step(job *j)
 {
-    if (!w->training) {
-        ft_run(m, values, w->batch, logits);
+    const work *w = j->w;
+    ft_model *m = j->m;
+    j->steps += 1;
+    if (!w) {
+        ft__gemm_parallel(&m->context, j->rows, j->columns, j->k, ft__rows_of(j->a, j->k),
+                          ft__rows_of(j->b, j->columns), j->out, j->columns, false, j->workspace);
+    } else if (!w->training) {
+        ft_run(m, j->values, w->batch, j->logits);
         if (w->length) { /* the most probable character is the next input */
-            int32_t next = ft__largest(logits, ft_node_shape(m, ft_output(m)).size[2]);
-            memcpy(values, &next, sizeof next);
+            int32_t next = ft__largest(j->logits, ft_node_shape(m, ft_output(m)).size[2]);
+            memcpy(j->values, &next, sizeof next);
         }
-        return;
+    } else {
+        ft_feed(m, ft_find(m, w->length ? "tokens" : "input"), j->values, w->batch);
+        if (w->length) ft_feed(m, ft_find(m, "lengths"), j->labels + w->batch, w->batch);
+        ft_feed(m, ft_find(m, "labels"), j->labels, w->batch);
+        ft_forward(m, true);
+        ft_backward(m);
+        ft_update(m, 1e-4f);
     }
-    ft_feed(m, ft_find(m, w->length ? "tokens" : "input"), values, w->batch);
-    if (w->length) ft_feed(m, ft_find(m, "lengths"), labels + w->batch, w->batch);
-    ft_feed(m, ft_find(m, "labels"), labels, w->batch);
-    ft_forward(m, true);
-    ft_backward(m);
-    ft_update(m, 1e-4f);
 }
 
-/* out [m, n] = a [m, k] b [k, n], over and over; prints GFLOP a second. */
-static int multiply(ft_model *m, const char *name, double seconds)
+/* Works for so many seconds and prints how much that was. */
+static void slice(job *j, double seconds, double first)
 {
-    size_t rows = 0, columns = 0, k = 0;
-    double start, took;
-    float *a, *b, *out, *workspace;
-    int steps = 0;
-    sscanf(name, "gemm_%zu_%zu_%zu", &rows, &columns, &k);
-    if (rows * columns * k == 0) return 2;
-    a = random_numbers(rows * k);
-    b = random_numbers(k * columns);
-    out = random_numbers(rows * columns);
-    workspace = random_numbers(ft__gemm_workspace(&m->context, k));
-    start = now(NULL);
+    struct rusage usage;
+    double start = now(NULL), took;
+    int before = j->steps;
     do {
-        ft__gemm_parallel(&m->context, rows, columns, k, ft__rows_of(a, k),
-                          ft__rows_of(b, columns), out, columns, false, workspace);
-        if (steps == 0) start = now(NULL);
+        step(j);
         took = now(NULL) - start;
-        steps += 1;
     } while (took < seconds);
-    printf("{\"work\": \"%s\", \"per_second\": %.2f, \"resident_mb\": 0, \"first_step\": 0}\n",
-           name, 2e-9 * (double)(rows * columns * k) * (steps - 1) / took);
-    free(a);
-    free(b);
-    free(out);
-    free(workspace);
-    return 0;
+    getrusage(RUSAGE_SELF, &usage);
+    printf("{\"work\": \"%s\", \"per_second\": %.2f, \"resident_mb\": %.0f, \"first_step\": %.4f}\n",
+           j->name, (j->steps - before) * j->each / took, (double)usage.ru_maxrss / 1024, first);
+    fflush(stdout);
+}
+
+static bool prepare_product(job *j)
+{
+    sscanf(j->name, "gemm_%zu_%zu_%zu", &j->rows, &j->columns, &j->k);
+    if (j->rows * j->columns * j->k == 0) return false;
+    j->a = random_numbers(j->rows * j->k);
+    j->b = random_numbers(j->k * j->columns);
+    j->out = random_numbers(j->rows * j->columns);
+    j->workspace = random_numbers(ft__gemm_workspace(&j->m->context, j->k));
+    j->each = 2e-9 * (double)(j->rows * j->columns * j->k);
+    return true;
+}
+
+/* Numbers of one sample of the input. */
+static size_t sample_size(ft_model *m, const work *w)
+{
+    ft_shape shape = ft_node_shape(m, ft_find(m, w->length ? "tokens" : "input"));
+    size_t count = 1;
+    int i;
+    for (i = 1; i < shape.rank; ++i)
+        count *= (size_t)(shape.size[i] == FT_LENGTH ? w->length : shape.size[i]);
+    return count;
+}
+
+static void prepare_network(job *j)
+{
+    const work *w = j->w;
+    size_t batch = (size_t)w->batch, sample = sample_size(j->m, w), i;
+    j->values = w->length ? some_tokens(sample * batch, 65) : random_numbers(sample * batch);
+    j->logits = random_numbers(1000 * batch);
+    j->labels = (int *)calloc(2 * batch, sizeof *j->labels);
+    if (!j->labels) exit(1);
+    for (i = 0; i < batch; ++i) {
+        j->labels[i] = (int)i % (w->length ? 2 : 10);
+        j->labels[batch + i] = w->length;
+    }
+    j->each = w->batch;
 }
 
 static float *read_numbers(const char *directory, const char *name, size_t count)
@@ -201,77 +246,65 @@ static int compare(ft_model *m, const work *w, const char *directory, size_t sam
 
 int main(int argc, char **argv)
 {
-    double seconds = 3, start, took, first, begin = now(NULL);
-    const work *w = NULL;
-    const char *gemm = NULL, *check = NULL;
+    double seconds = 3, first, begin = now(NULL);
+    const char *check = NULL;
     ft_desc desc = {0};
     ft_optimizer_options adam = {.optimizer = FT_ADAM, .learning_rate = 1e-4f};
-    struct rusage usage;
-    bool operators = false;
-    int i, steps = 0, *labels;
-    ft_shape shape;
-    size_t sample = 1;
-    float *values, *logits;
-    ft_model *m;
+    bool operators = false, slices = false, failed;
+    job j = {0};
+    int i;
     for (i = 1; i < argc; ++i) {
-        size_t j;
+        size_t known;
         if (strcmp(argv[i], "--threads") == 0 && i + 1 < argc) desc.threads = atoi(argv[++i]);
         else if (strcmp(argv[i], "--simd") == 0 && i + 1 < argc) desc.simd = argv[++i];
         else if (strcmp(argv[i], "--precision") == 0 && i + 1 < argc) desc.precision = argv[++i];
         else if (strcmp(argv[i], "--check") == 0 && i + 1 < argc) check = argv[++i];
         else if (strcmp(argv[i], "--operators") == 0) operators = true;
-        else if (strncmp(argv[i], "gemm_", 5) == 0) gemm = argv[i];
+        else if (strcmp(argv[i], "--slices") == 0) slices = true;
+        else if (strncmp(argv[i], "gemm_", 5) == 0) j.name = argv[i];
         else if (argv[i][0] >= '0' && argv[i][0] <= '9') seconds = atof(argv[i]);
-        for (j = 0; j < sizeof works / sizeof *works; ++j)
-            if (strcmp(argv[i], works[j].name) == 0) w = &works[j];
+        for (known = 0; known < sizeof works / sizeof *works; ++known)
+            if (strcmp(argv[i], works[known].name) == 0) j.w = &works[known];
     }
-    if (!w && !gemm) {
-        fprintf(stderr, "usage: bench WORK [SECONDS] [--threads N] [--simd LEVEL] [--operators]"
-                        " [--check DIRECTORY]\n");
+    if (j.w) j.name = j.w->name;
+    if (!j.name) {
+        fprintf(stderr, "usage: bench WORK [SECONDS] [--slices] [--threads N] [--simd LEVEL]"
+                        " [--operators] [--check DIRECTORY]\n");
         return 2;
     }
-    if (w && !desc.precision) desc.precision = w->precision;
+    if (j.w && !desc.precision) desc.precision = j.w->precision;
     if (operators) desc.clock = now;
-    m = ft_create(desc);
-    if (gemm) {
-        i = multiply(m, gemm, seconds);
-        ft_destroy(m);
-        return i;
+    j.m = ft_create(desc);
+    if (j.w) {
+        build(j.m, j.w);
+        if (j.w->training) ft_set_optimizer(j.m, adam);
+        if (check) {
+            failed = compare(j.m, j.w, check, sample_size(j.m, j.w)) != 0;
+            ft_destroy(j.m);
+            return failed;
+        }
+        prepare_network(&j);
+    } else if (!prepare_product(&j)) {
+        return 2;
     }
-    build(m, w);
-    if (w->training) ft_set_optimizer(m, adam);
-    shape = ft_node_shape(m, ft_find(m, w->length ? "tokens" : "input"));
-    for (i = 1; i < shape.rank; ++i)
-        sample *= (size_t)(shape.size[i] == FT_LENGTH ? w->length : shape.size[i]);
-    if (check) {
-        i = compare(m, w, check, sample);
-        ft_destroy(m);
-        return i;
-    }
-    values = w->length ? some_tokens(sample * (size_t)w->batch, 65)
-                       : random_numbers(sample * (size_t)w->batch);
-    logits = random_numbers(1000 * (size_t)w->batch);
-    labels = (int *)calloc(2 * (size_t)w->batch, sizeof *labels); /* and lengths behind them */
-    if (!labels) return 1;
-    for (i = 0; i < w->batch; ++i) labels[i] = w->length ? i % 2 : i % 10;
-    for (i = 0; i < w->batch; ++i) labels[w->batch + i] = w->length;
-    step(m, w, values, labels, logits);
+    step(&j);
     first = now(NULL) - begin;
-    start = now(NULL);
-    do {
-        step(m, w, values, labels, logits);
-        took = now(NULL) - start;
-        steps += 1;
-    } while (took < seconds);
-    getrusage(RUSAGE_SELF, &usage);
-    if (ft_error(m) != FT_OK) fprintf(stderr, "%s\n", ft_error_text(m));
-    printf("{\"work\": \"%s\", \"per_second\": %.2f, \"resident_mb\": %.0f, \"first_step\": %.4f}\n",
-           w->name, (double)steps * w->batch / took, (double)usage.ru_maxrss / 1024, first);
-    if (operators) print_operators(m, steps + 1);
-    i = ft_error(m) != FT_OK;
-    ft_destroy(m);
-    free(values);
-    free(logits);
-    free(labels);
-    return i;
+    if (slices) {
+        char line[64];
+        while (fgets(line, sizeof line, stdin)) slice(&j, atof(line), first);
+    } else {
+        slice(&j, seconds, first);
+    }
+    failed = ft_error(j.m) != FT_OK;
+    if (failed) fprintf(stderr, "%s\n", ft_error_text(j.m));
+    if (operators) print_operators(j.m, j.steps);
+    ft_destroy(j.m);
+    free(j.values);
+    free(j.logits);
+    free(j.labels);
+    free(j.a);
+    free(j.b);
+    free(j.out);
+    free(j.workspace);
+    return failed;
 }

@@ -1,6 +1,8 @@
 """The same work as bench.c in other libraries, one line of JSON.
 
-    peers.py PEER WORK SECONDS THREADS     PEER: torch, onnxruntime, openvino, numpy (its OpenBLAS)
+    peers.py PEER WORK SECONDS THREADS     PEER: torch, compile (torch.compile), onnxruntime,
+                                           openvino, numpy (its OpenBLAS). SECONDS "slices": read
+                                           from stdin, line by line, and a line of JSON each time
     peers.py export WORK DIRECTORY         weights, input and logits, which bench.c compares with
     peers.py operators WORK SECONDS THREADS   PyTorch's layers: milliseconds forward and backward
 """
@@ -139,6 +141,8 @@ def torch_step(work, with_network=False):
     import torch
     torch.set_num_threads(THREADS)
     net, x = build(work)
+    if PEER == "compile":
+        net = torch.compile(net)
     y = torch.arange(x.shape[0]) % (2 if work == "lstm_classifier" else 10)
     if x.dim() == 4:  # its faster memory format
         net, x = net.to(memory_format=torch.channels_last), x.to(memory_format=torch.channels_last)
@@ -258,19 +262,20 @@ def main():
     if WORK.startswith("gemm_"):
         step, each = gemm_step(WORK, PEER)
     else:
-        step, each = {"torch": torch_step, "onnxruntime": onnxruntime_step,
+        step, each = {"torch": torch_step, "compile": torch_step, "onnxruntime": onnxruntime_step,
                       "openvino": openvino_step}[PEER](WORK)
     step()
     first = time.time() - STARTED
     step()
-    count, start = 0, time.time()
-    while time.time() - start < float(sys.argv[3]):
-        step()
-        count += 1
-    took = time.time() - start
-    print(json.dumps({"work": WORK, "per_second": round(count * each / took, 2),
-                      "resident_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
-                      "first_step": round(first, 3)}))
+    for seconds in sys.stdin if sys.argv[3] == "slices" else [sys.argv[3]]:
+        count, start = 0, time.time()
+        while time.time() - start < float(seconds):
+            step()
+            count += 1
+        took = time.time() - start
+        print(json.dumps({"work": WORK, "per_second": round(count * each / took, 2),
+                          "resident_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+                          "first_step": round(first, 3)}), flush=True)
 
 
 main()

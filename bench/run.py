@@ -1,10 +1,10 @@
 """Runs bench.c's work and that of the other libraries in turn, and writes bench/RESULTS.md.
 
-    run.py [--rounds 5] [--seconds 3] [--threads 2] [WORK ...]
+    run.py [--rounds 5] [--seconds 1] [--threads 2] [WORK ...]
     run.py --operators [--seconds 3] [--threads 2] [WORK ...]   only prints layer beside layer
 
-A line is the median of the rounds' ratios, ours to theirs, with the least and the largest. Before it
-is timed, the network's outputs are compared on the same weights and the same input. What is not
+Both libraries stay loaded and take turns, so that what else the machine does meets both alike. A
+line is the median of the rounds' ratios, ours to theirs, with the least and the largest. Before it is timed, the network's outputs are compared on the same weights and the same input. What is not
 installed is left out (make bench-deps installs it).
 """
 import argparse
@@ -35,8 +35,9 @@ def run(command):
 
 def peers_of(work):
     names = (["torch", "numpy"] if work.startswith("gemm") else
-             ["torch", "onnxruntime", "openvino"] if "inference" in work else ["torch"])
-    return [name for name in names if importlib.util.find_spec(name)]
+             ["torch", "onnxruntime", "openvino"] if "inference" in work else ["torch", "compile"])
+    module = {"compile": "torch"}
+    return [name for name in names if importlib.util.find_spec(module.get(name, name))]
 
 
 def same_outputs(work, threads):
@@ -52,16 +53,42 @@ def spread(values):
     return f"{statistics.median(values):.2f} ({min(values):.2f}-{max(values):.2f})"
 
 
+class Turns:
+    """A process that works for so many seconds when it is told to."""
+
+    def __init__(self, command):
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                        stderr=subprocess.DEVNULL, text=True)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.wait()
+
+    def work(self, seconds):
+        try:
+            self.process.stdin.write(f"{seconds}\n")
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            return None
+        line = self.process.stdout.readline()
+        return json.loads(line) if line.startswith("{") else None
+
+
 def compare(work, peer, options):
     ratios, ours, theirs = [], None, None
-    for _ in range(options.rounds):
-        a = run([OURS, work, str(options.seconds), "--threads", str(options.threads)])
-        b = run([sys.executable, f"{HERE}/peers.py", peer, work, str(options.seconds),
-                 str(options.threads)])
-        if not a or not b:
-            return None
-        ratios.append(a["per_second"] / b["per_second"])
-        ours, theirs = a, b
+    threads = str(options.threads)
+    with Turns([OURS, work, "--slices", "--threads", threads]) as us, \
+            Turns([sys.executable, f"{HERE}/peers.py", peer, work, "slices", threads]) as them:
+        for turn in range(-1, options.rounds):
+            a, b = [side.work(options.seconds if turn >= 0 else 0) for side in (us, them)]
+            if not a or not b:
+                return None
+            if turn >= 0:
+                ratios.append(a["per_second"] / b["per_second"])
+                ours, theirs = a, b
     return ratios, ours, theirs
 
 
@@ -115,7 +142,7 @@ def versions():
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=3)
+    parser.add_argument("--seconds", type=float, default=1)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--operators", action="store_true")
     parser.add_argument("work", nargs="*")
