@@ -911,6 +911,25 @@ static void conv_cases(void)
         o.stride[0] = 2;
         conv_case(shape4(2, i, 5, 9), shape4(i, 1, 3, 3), false, o);
     }
+    for (i = 0; i < 2; ++i) { /* small pictures, most of the kernel outside: many, and few */
+        int batch = i ? 2 : 9;
+        memset(&o, 0, sizeof o);
+        o.padding[0] = 1;
+        conv_case(shape4(batch, 23, 1, 1), shape4(22, 23, 3, 3), false, o);
+        o.padding[0] = 2;
+        conv_case(shape4(batch, 13, 2, 2), shape4(14, 13, 3, 5), true, o);
+        conv_case(shape4(batch, 17, 1, 3), shape4(33, 17, 1, 5), true, o);
+        conv_case(shape4(batch, 14, 2, 3), shape4(13, 14, 3, 5), false, o); /* places without any */
+        o.dilation[0] = 2;
+        conv_case(shape4(batch, 13, 3, 6), shape4(13, 13, 3, 5), true, o);
+        o.dilation[0] = 1;
+        o.stride[0] = 2;
+        conv_case(shape4(batch, 13, 3, 2), shape4(13, 13, 3, 5), true, o);
+    }
+    memset(&o, 0, sizeof o);
+    o.padding[1] = o.padding[3] = 1; /* kernels so deep that a row of them is several sums */
+    conv_case(shape4(9, 600, 1, 2), shape4(22, 600, 1, 3), true, o);
+    conv_case(shape4(9, 22, 1, 2), shape4(600, 22, 1, 3), true, o);
     for (i = 5; i < 9; ++i) { /* SAME at even and odd sizes */
         memset(&o, 0, sizeof o);
         o.same = true;
