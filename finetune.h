@@ -348,7 +348,7 @@ typedef struct ft_device_check {
     const char *op;
     char shape[48];               /* of its first input; "": there is no kernel for it */
     const char *choice;           /* "processor", "kernel", "CLBlast", or which form of our matrix
-                                     product: "plain", "tiled", "wide" */
+                                     product: "plain", "tiled", "wide", "block" */
     float error;                  /* of value and gradients, relative to the largest */
     double device_seconds, host_seconds; /* forward and backward of a sample; 0: no ft_desc.clock */
 } ft_device_check;
@@ -10538,7 +10538,7 @@ typedef struct ft__planned { const char *host; size_t bytes; cl_mem buffer; } ft
 enum { FT__SCRATCH_PACKED, FT__SCRATCH_SUMS, FT__SCRATCH_TERMS, FT__SCRATCH_COUNT };
 /* Of the matrix products; the others have one form, whatever this says. */
 enum { FT__FORM_PROCESSOR = -1, FT__FORM_PLAIN, FT__FORM_TILED, FT__FORM_WIDE, FT__FORM_CLBLAST,
-       FT__FORM_COUNT };
+       FT__FORM_BLOCK, FT__FORM_COUNT };
 
 /* What was found out about an operator with certain shapes. */
 typedef struct ft__verdict {
@@ -11537,9 +11537,12 @@ static cl_mem ft__cl_pack(const ft__call *call, const ft__gather *g, bool backwa
     return packed;
 }
 
-static int ft__own_form(const ft__device *d)
+/* The form of a product by our kernels: large tiles read whole fours of each matrix, left of
+   `depth` numbers a pixel, right of `n`. */
+static int ft__own_form(const ft__device *d, size_t depth, size_t n)
 {
-    return d->form == FT__FORM_CLBLAST ? d->usual_form : d->form;
+    if (d->form == FT__FORM_BLOCK && depth % 4 == 0 && n % 4 == 0) return FT__FORM_BLOCK;
+    return d->form == FT__FORM_CLBLAST || d->form == FT__FORM_BLOCK ? d->usual_form : d->form;
 }
 
 /* Runs a gathering product in the form that suits the device. */
@@ -11547,9 +11550,10 @@ static void ft__cl_gather(const ft__call *call, const ft__gather *g, const float
                           size_t in_count, cl_mem packed, const float *bias, float *out,
                           size_t out_count)
 {
-    static const char *const names[] = {"gather_plain", "gather_tiled", "gather_wide"};
-    int form = ft__own_form(call->context->device);
+    static const char *const names[] = {"gather_plain", "gather_tiled", "gather_wide", NULL,
+                                        "gather_block"};
     size_t n = (size_t)g->n, rows = ft__gather_rows(g), groups = (size_t)g->groups;
+    int form = ft__own_form(call->context->device, (size_t)g->channels, (size_t)g->wide);
     ft__launch l = ft__start(call->context, names[form]);
     ft__pass_memory(&l, in, in_count, FT__READ);
     ft__pass_buffer(&l, packed);
@@ -11559,6 +11563,8 @@ static void ft__cl_gather(const ft__call *call, const ft__gather *g, const float
     if (form == FT__FORM_PLAIN) ft__go_grid(&l, n, rows, groups, 16, 4);
     else if (form == FT__FORM_TILED)
         ft__go_grid(&l, ft__blocks_of(n, 64) * 16, ft__blocks_of(rows, 64) * 16, groups, 16, 16);
+    else if (form == FT__FORM_BLOCK)
+        ft__go_grid(&l, ft__blocks_of(n, 128) * 256, ft__blocks_of(rows, 128), groups, 256, 1);
     else ft__go_grid(&l, ft__blocks_of(n, 16), ft__blocks_of(rows, 8), groups, 1, 1);
 }
 
@@ -11590,9 +11596,10 @@ static void ft__cl_weight_sum(const ft__call *call, cl_mem partial, size_t slice
 
 static void ft__cl_weight_gradient(const ft__call *call, const ft__conv *c)
 {
-    static const char *const names[] = {"weight_plain", "weight_tiled", "weight_wide"};
+    static const char *const names[] = {"weight_plain", "weight_tiled", "weight_wide", NULL,
+                                        "weight_block"};
     ft__gather g = ft__gather_forward(c);
-    int form = ft__own_form(call->context->device);
+    int form = ft__own_form(call->context->device, (size_t)g.channels, (size_t)g.n);
     size_t rows = ft__gather_rows(&g), count = ft__count(&call->input[1]), slice_rows;
     size_t slices = ft__slices_of(rows, count, &slice_rows), n = (size_t)g.n, z;
     size_t taps = (size_t)g.taps_y * (size_t)g.taps_x, channels = (size_t)g.channels;
@@ -11609,6 +11616,9 @@ static void ft__cl_weight_gradient(const ft__call *call, const ft__conv *c)
     else if (form == FT__FORM_TILED)
         ft__go_grid(&l, ft__blocks_of(n, 64) * 16, taps * ft__blocks_of(channels, 64) * 16, z, 16,
                     16);
+    else if (form == FT__FORM_BLOCK)
+        ft__go_grid(&l, ft__blocks_of(n, 128) * 256, ft__blocks_of(taps * channels, 128), z, 256,
+                    1);
     else ft__go_grid(&l, ft__blocks_of(n, 16), taps * ft__blocks_of(channels, 8), z, 1, 1);
     ft__cl_weight_sum(call, partial, slices, taps, channels, n);
 }
@@ -12801,9 +12811,10 @@ static bool ft__form_fits(const ft__call *call, int form)
     bool product = call->node->op == FT__OP_conv2d || call->node->op == FT__OP_linear;
     if (!product) return form == d->usual_form;
     if (form == d->usual_form || form == FT__FORM_PLAIN) return true;
-    if (form != FT__FORM_CLBLAST || !d->gemm) return false;
     c = call->node->op == FT__OP_linear ? ft__linear_size(call) : ft__conv_of_call(call);
-    return ft__conv_is_product(&c);
+    if (form == FT__FORM_BLOCK)
+        return !d->place.is_processor && c.channels % 4 == 0 && c.outputs % 4 == 0;
+    return form == FT__FORM_CLBLAST && d->gemm && ft__conv_is_product(&c);
 }
 
 /* Errors of a trial are no errors of the run: the form is left out. */
@@ -12855,7 +12866,8 @@ static double ft__host_seconds(const ft__call *call)
    device that is a processor was asked for by name: there the kernels may be slower. */
 static void ft__judge(const ft__call *call, ft__verdict *v)
 {
-    static const int forms[] = {FT__FORM_TILED, FT__FORM_WIDE, FT__FORM_CLBLAST, FT__FORM_PLAIN};
+    static const int forms[] = {FT__FORM_TILED, FT__FORM_WIDE, FT__FORM_BLOCK, FT__FORM_CLBLAST,
+                                FT__FORM_PLAIN};
     ft__context *c = call->context;
     ft__device *d = c->device;
     double seconds = 0, best = 1e9;
@@ -24206,7 +24218,7 @@ int ft_devices(ft_model *m, ft_device_info *devices, int most)
 #ifdef FINETUNE_OPENCL
 static ft_device_check ft__check_of(const ft__verdict *v)
 {
-    static const char *const forms[] = {"processor", "plain", "tiled", "wide", "CLBlast"};
+    static const char *const forms[] = {"processor", "plain", "tiled", "wide", "CLBlast", "block"};
     bool product = v->op == FT__OP_conv2d || v->op == FT__OP_linear;
     ft_device_check check;
     memset(&check, 0, sizeof check);

@@ -76,12 +76,12 @@ static void test_device_dropout(ft__context *c)
 
 static void test_forms(ft_model *m)
 {
-    static const int forms[] = {FT__FORM_WIDE, FT__FORM_TILED, FT__FORM_PLAIN,
+    static const int forms[] = {FT__FORM_WIDE, FT__FORM_TILED, FT__FORM_BLOCK, FT__FORM_PLAIN,
                                 FT__FORM_CLBLAST};
     int i;
     contexts[0] = contexts[1] = contexts[2] = &m->context;
     m->context.device->unchecked = true;
-    for (i = 0; i < (m->context.device->gemm ? 4 : 3); ++i) {
+    for (i = 0; i < (m->context.device->gemm ? 5 : 4); ++i) {
         m->context.device->form = forms[i];
         if (i == 0) run_cases();
         else {
@@ -92,6 +92,14 @@ static void test_forms(ft_model *m)
         CHECK(ft_error(m) == FT_OK, "form %d: %s", forms[i], ft_error_text(m));
     }
     test_device_dropout(&m->context);
+}
+
+static void run_one(const char *op, int number)
+{
+    memset(numbers, 0, sizeof numbers);
+    only_op = op;
+    only_case = number;
+    run_cases();
 }
 
 /* The small cases, for a simulator that watches every access (test_kernels.sh): the first one or
@@ -108,18 +116,15 @@ static void test_briefly(ft_model *m)
     m->context.device->unchecked = true;
     m->context.device->form = FT__FORM_TILED;
     briefly = true;
-    only_case = 1;
-    for (i = 0; i < sizeof names / sizeof names[0]; ++i) {
-        only_op = names[i];
-        run_cases();
-    }
-    only_op = "conv2d";
+    for (i = 0; i < sizeof names / sizeof names[0]; ++i)
+        run_one(names[i], 1);
     for (i = 0; i < 2; ++i) {
-        only_case = i == 0 ? 1 : 16; /* and a depthwise one */
-        run_cases();
-        m->context.device->form = FT__FORM_WIDE;
-        run_cases();
+        m->context.device->form = i == 0 ? FT__FORM_TILED : FT__FORM_WIDE;
+        run_one("conv2d", 1);
+        run_one("conv2d", 18); /* depthwise */
     }
+    m->context.device->form = FT__FORM_BLOCK;
+    run_one("conv2d", 38); /* channels in fours */
     CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
 }
 

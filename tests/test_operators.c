@@ -939,6 +939,14 @@ static void conv_cases(void)
         o.groups = 2;
         conv_case(shape4(2, 2, i, i + 1), shape4(2, 1, 3, 3), false, o);
     }
+    memset(&o, 0, sizeof o); /* channels in whole fours; more columns, rows, depth than a tile */
+    conv_case(shape4(1, 4, 2, 3), shape4(132, 4, 1, 2), true, o);
+    o.padding[0] = 1;
+    conv_case(shape4(1, 4, 12, 11), shape4(4, 4, 3, 3), true, o);
+    conv_case(shape4(2, 20, 3, 2), shape4(8, 20, 3, 3), false, o);
+    o.groups = 2;
+    o.stride[0] = 2;
+    conv_case(shape4(3, 8, 6, 7), shape4(24, 4, 3, 2), true, o);
 }
 
 static void layer_cases(void)
