@@ -327,22 +327,28 @@ void reader_find(const gather *g, reader *r)
         : source_at(g, r->n, r->y, r->x, r->tap_y, r->tap_x);
 }
 
+void reader_place(const gather *g, reader *r, int row)
+{
+    r->n = row / (g->rows_y * g->rows_x);
+    r->y = row / g->rows_x % g->rows_y;
+    r->x = row % g->rows_x;
+}
+
 reader reader_start(const gather *g, int row, int k)
 {
     reader r;
-    int plane = g->rows_y * g->rows_x, tap = k / g->channels;
-    r.n = row / plane;
-    r.y = row % plane / g->rows_x;
-    r.x = row % g->rows_x;
-    r.tap_y = tap / g->taps_x;
-    r.tap_x = tap % g->taps_x;
+    reader_place(g, &r, row);
+    r.tap_y = k / g->channels / g->taps_x;
+    r.tap_x = k / g->channels % g->taps_x;
     r.c = k % g->channels;
     reader_find(g, &r);
     return r;
 }
 
-/* On in depth. Most moves stay in their tap, without a division. */
-void reader_move(const gather *g, reader *r, int by)
+/* On in depth. Most moves stay in their tap, without a division; the row's place is computed anew
+   for the others, so that registers need not hold it meanwhile: with it they would be over 128, and
+   one work-group at a time would run where two can. */
+void reader_move(const gather *g, reader *r, int row, int by)
 {
     r->c += by;
     if (r->c < g->channels) return;
@@ -350,6 +356,7 @@ void reader_move(const gather *g, reader *r, int by)
     r->c %= g->channels;
     r->tap_y += r->tap_x / g->taps_x;
     r->tap_x %= g->taps_x;
+    reader_place(g, r, row);
     reader_find(g, r);
 }
 
@@ -453,7 +460,7 @@ void gather_block(__global const float *in, __global const float *packed,
     int group = get_group_id(2), depth = g.taps_y * g.taps_x * g.channels, k, side = 0, i, pass;
     int column = n0 + item % 32 * 4;
     reader r = reader_start(&g, row0 + item / 2, item % 2 * 4);
-    float8 sum[8] = {0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f};
+    float8 sum[8] = {0.0f};
     float4 a = read_row(&g, in, group, &r), b;
     packed += (size_t)group * depth * g.wide;
     b = read_packed(&g, packed, item / 32, depth, column);
@@ -464,7 +471,7 @@ void gather_block(__global const float *in, __global const float *packed,
         right[item / 32 * RIGHT_STEP + item % 32] = b;
         barrier(CLK_LOCAL_MEM_FENCE);
         if (k < depth) {
-            reader_move(&g, &r, 8);
+            reader_move(&g, &r, row0 + item / 2, 8);
             a = read_row(&g, in, group, &r);
             b = read_packed(&g, packed, k + item / 32, depth, column);
         }
@@ -640,7 +647,7 @@ void weight_block(__global const float *in, __global const float *dy, __global f
     int depth = g.taps_y * g.taps_x * g.channels, row = slice * slice_rows + item / 32, step;
     int end = min((slice + 1) * slice_rows, g.pictures * g.rows_y * g.rows_x);
     int k = k0 + item % 32 * 4, o = o0 + item % 32 * 4;
-    float8 sum[8] = {0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f};
+    float8 sum[8] = {0.0f};
     reader r = reader_start(&g, row, k);
     float4 a = row < end ? read_row(&g, in, group, &r) : (float4)(0.0f);
     float4 b = read_outputs(&g, dy, group, row, end, o);
