@@ -9,11 +9,14 @@
    Everything is done by finetune.h; this file and its parts
    in examples/tool read options, print, and catch Ctrl-C. */
 #define _POSIX_C_SOURCE 200809L
+#include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 

@@ -68,7 +68,19 @@ static int fails(const char *name)
         return made;                                                                             \
     }
 
-STATUS(clGetPlatformIDs, 0, (cl_uint n, cl_platform_id *p, cl_uint *count), (n, p, count))
+/* FAKE_OPENCL_ABORTS=1 makes it a driver that ends its process, as PoCL is where there is no /sys. */
+cl_int CL_API_CALL clGetPlatformIDs(cl_uint n, cl_platform_id *p, cl_uint *count)
+{
+    cl_int (CL_API_CALL *function)(cl_uint, cl_platform_id *, cl_uint *);
+    void *found;
+    if (getenv("FAKE_OPENCL_ABORTS")) {
+        fprintf(stderr, "fake_opencl: no devices\n");
+        abort();
+    }
+    found = real("clGetPlatformIDs");
+    memcpy(&function, &found, sizeof found);
+    return fails("clGetPlatformIDs") ? fake.code : function(n, p, count);
+}
 STATUS(clGetPlatformInfo, 0, (cl_platform_id p, cl_platform_info i, size_t n, void *v, size_t *s),
        (p, i, n, v, s))
 STATUS(clGetDeviceIDs, 0,

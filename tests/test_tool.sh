@@ -114,6 +114,18 @@ else
     "$tool" devices --opencl-library /nowhere >out.txt 2>err.txt && grep -q "^cpu" out.txt &&
         [ "$(grep -c "there is no OpenCL here" err.txt)" -eq 1 ] && ok || bad "devices without a library"
     fails 1 "lacks clGetPlatformIDs" "$tool" info --model base.safetensors --device opencl:0:0 --opencl-library libm.so.6
+    # A driver that ends the process, as PoCL does where there is no /sys: one line, and the processor.
+    aborts() { FAKE_OPENCL_ABORTS=1 "$tool" "$@" --opencl-library ../fake_opencl.so >out.txt 2>err.txt; }
+    said() { [ "$(wc -l <err.txt)" -eq 1 ] && grep -q "driver here ends the process.*the processor is used" err.txt; }
+    if [ -e ../fake_opencl.so ]; then
+        aborts devices && said && grep -q "^cpu" out.txt && ok || bad "devices where the driver aborts: $(cat err.txt)"
+        aborts devices --check --json && said && grep -q '"cpu"' out.txt && ok || bad "devices --check where the driver aborts"
+        for device in gpu auto opencl:0:0; do
+            aborts info --model base.safetensors --device $device && said && grep -q resnet20 out.txt && ok ||
+                bad "--device $device where the driver aborts: $(cat err.txt)"
+        done
+        aborts info --model base.safetensors --device cpu && [ ! -s err.txt ] && ok || bad "--device cpu asks the driver"
+    else skip "no fake loader was built"; fi
     # In a root that has nothing but the C library.
     if [ "$(id -u)" = 0 ] && mkdir -p root && for file in "$tool" $(ldd "$tool" | grep -o '/[^ ]*'); do
         mkdir -p "root$(dirname "$file")" && cp -L "$file" "root$file"; done && cp base.safetensors root/ &&

@@ -7,6 +7,35 @@ static double clock_of_operators(void *user)
     return seconds_now();
 }
 
+/* Whether OpenCL can be asked for its devices at all, tried in a process of its own: some drivers end
+   the one that they are in (PoCL does where there is no /sys). It is asked once, before there are
+   threads, for a process with threads cannot be copied safely. */
+static bool opencl_survives(const options *o)
+{
+    static int answer = -1;
+    int status = 0;
+    pid_t child;
+    if (answer >= 0) return answer;
+    child = fork();
+    if (child == 0) {
+        ft_device_info first;
+        ft_desc desc;
+        int nowhere = open("/dev/null", O_WRONLY);
+        dup2(nowhere, 1); /* what the driver says before it goes, the parent says better */
+        dup2(nowhere, 2);
+        memset(&desc, 0, sizeof desc);
+        desc.threads = 1;
+        desc.opencl_library = o->opencl_library;
+        ft_devices(ft_create(desc), &first, 1);
+        _exit(0);
+    }
+    while (child > 0 && waitpid(child, &status, 0) < 0 && errno == EINTR) {}
+    answer = child < 0 || (WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    if (!answer) fprintf(stderr, "finetune: the OpenCL driver here ends the process that asks for its"
+                         " devices: the processor is used\n");
+    return answer;
+}
+
 static ft_model *create(const options *o)
 {
     ft_desc desc;
@@ -15,7 +44,7 @@ static ft_model *create(const options *o)
     desc.seed = o->seed;
     desc.threads = o->threads;
     desc.simd = o->simd;
-    desc.device = o->device;
+    if (o->device && strcmp(o->device, "cpu") != 0 && opencl_survives(o)) desc.device = o->device;
     desc.cache = o->cache;
     if (o->cache) mkdir(o->cache, 0777); /* it may be there */
     desc.opencl_library = o->opencl_library;

@@ -189,13 +189,14 @@ static int devices(const options *o)
     options plain = *o;
     ft_model *m;
     int count, i, status = DONE;
+    bool asks = opencl_survives(o);
     if (o->check) plain.device = NULL;
     if (!(m = create(&plain))) return FAILED;
     if (!o->json) printf("cpu: %ld processors\n", processors);
     fflush(stdout); /* before the line of the log that says why there are no others */
-    count = ft_devices(m, list, MOST_DEVICES);
+    count = asks ? ft_devices(m, list, MOST_DEVICES) : 0;
     if (count > MOST_DEVICES) count = MOST_DEVICES;
-    if (o->json && !o->check) print_devices_json(list, count, processors);
+    if (o->json && (!o->check || count == 0)) print_devices_json(list, count, processors);
     for (i = 0; i < count; ++i) {
         bool wanted = o->check && (!o->device || !strcmp(o->device, list[i].device));
         if (!o->json)
