@@ -736,7 +736,9 @@ typedef struct ft_fit_options {
     const char *checkpoint; /* a file that a killed run continues from; NULL: none */
     int checkpoint_steps;   /* write it every so many steps, besides every epoch; 0: no */
     const char *stage;      /* a name for progress and checkpoint */
-    bool (*progress)(void *user, const ft_progress *progress); /* false stops the run */
+    /* Called after each step and each epoch; false stops the run. A GPU is by then at the next
+       step, which is still made, counted and kept when the run is stopped. */
+    bool (*progress)(void *user, const ft_progress *progress);
     void *progress_user;
 } ft_fit_options;
 
@@ -749,7 +751,8 @@ typedef struct ft_fit_result {
     double held_back_loss, held_back_accuracy; /* of the weights that were kept; negative: none */
     int held_back_correct, held_back_total;
     ft_digest before, after; /* equal, or the run would have failed */
-    bool stopped;           /* by the progress function; the weights are as of that step */
+    bool stopped;           /* by the progress function; the weights are as of that step, a GPU's
+                               as of the next */
 } ft_fit_result;
 
 typedef struct ft_finetune_options {
@@ -10285,6 +10288,18 @@ static const ft__row ft__rows[] = {FT__OPERATORS(FT__OP_ROW)};
     X(cl_int, clEnqueueWriteBuffer,                                                              \
       (cl_command_queue, cl_mem, cl_bool, size_t, size_t, const void *, cl_uint,                 \
        const cl_event *, cl_event *))                                                            \
+    X(void *, clEnqueueMapBuffer,                                                                \
+      (cl_command_queue, cl_mem, cl_bool, cl_map_flags, size_t, size_t, cl_uint,                 \
+       const cl_event *, cl_event *, cl_int *))                                                  \
+    X(cl_int, clEnqueueUnmapMemObject,                                                           \
+      (cl_command_queue, cl_mem, void *, cl_uint, const cl_event *, cl_event *))                 \
+    X(cl_int, clEnqueueMarkerWithWaitList,                                                       \
+      (cl_command_queue, cl_uint, const cl_event *, cl_event *))                                 \
+    X(cl_int, clEnqueueBarrierWithWaitList,                                                      \
+      (cl_command_queue, cl_uint, const cl_event *, cl_event *))                                 \
+    X(cl_int, clWaitForEvents, (cl_uint, const cl_event *))                                      \
+    X(cl_int, clReleaseEvent, (cl_event))                                                        \
+    X(cl_int, clFlush, (cl_command_queue))                                                       \
     X(cl_int, clFinish, (cl_command_queue))
 
 #define FT__CL_MEMBER(result, name, parameters) result (CL_API_CALL *name) parameters;
@@ -10508,8 +10523,12 @@ enum { FT__CLBLAST_ROWS = 101, FT__CLBLAST_PLAIN = 111, FT__CLBLAST_TRANSPOSED =
    Every operator reads and writes host memory by pointer; on a device each such pointer has a
    buffer that stands for it. Which of the two is newer is known, and values move only when the
    other side wants them: in a training step that runs on the device altogether, the batch goes up
-   and the loss comes down. Values, gradients and what is kept for backward lie in one large buffer,
-   where the plan says; parameters, their gradients and moments have buffers of their own.
+   and a few numbers come down. Values, gradients and what is kept for backward lie in one large
+   buffer, where the plan says; parameters, their gradients and moments have buffers of their own.
+
+   On a GPU neither waits for the other (`overlaps`): the next batch goes up by a queue of its own
+   while a step runs, out of pinned memory, into the other one of two buffers; and what a step has
+   to tell comes down while the next one runs. Device and host then do the same in the same order.
    ============================================================================================= */
 #ifdef FINETUNE_OPENCL
 
@@ -10535,7 +10554,25 @@ typedef struct ft__copy {   /* of host memory on the device */
 
 typedef struct ft__planned { const char *host; size_t bytes; cl_mem buffer; } ft__planned;
 
-enum { FT__SCRATCH_PACKED, FT__SCRATCH_SUMS, FT__SCRATCH_TERMS, FT__SCRATCH_COUNT };
+typedef struct ft__upload { /* of what is fed: host memory whose values go up beside a step */
+    const char *host;       /* NULL: this one is free */
+    size_t bytes;           /* 0: there is no memory for it yet */
+    cl_mem pinned[2];       /* memory of the host that the device can read by itself, ... */
+    void *mapped[2];        /* ... and where it lies */
+    cl_mem buffer[2];       /* on the device; NULL where it lies in a plan's buffer */
+    cl_event sent[2];       /* when pinned[i] may be written again */
+    cl_event used[2];       /* when buffer[i] may be */
+    int turn;
+} ft__upload;
+
+enum { FT__MOST_UPLOADS = 16 };
+
+/* What a step has to tell; kernels.cl's step_guard writes it. */
+typedef struct ft__news { float loss, scale; cl_int wrong, counted, right; } ft__news;
+enum { FT__LOSS_IS_WRONG = 1, FT__GRADIENTS_ARE_WRONG = 2 }; /* `wrong` */
+
+enum { FT__SCRATCH_PACKED, FT__SCRATCH_SUMS, FT__SCRATCH_TERMS, FT__SCRATCH_SQUARES,
+       FT__SCRATCH_HITS, FT__SCRATCH_COUNT };
 /* Of the matrix products; the others have one form, whatever this says. */
 enum { FT__FORM_PROCESSOR = -1, FT__FORM_PLAIN, FT__FORM_TILED, FT__FORM_WIDE, FT__FORM_CLBLAST,
        FT__FORM_BLOCK, FT__FORM_COUNT };
@@ -10553,6 +10590,7 @@ struct ft__device {
     ft__cl cl;
     ft__cl_place place;
     char name[128], driver[64];
+    char build_options[64];
     cl_context context;
     cl_command_queue queue;
     cl_program program;
@@ -10563,6 +10601,12 @@ struct ft__device {
     ft__planned planned[8];
     cl_mem scratch[FT__SCRATCH_COUNT], none;
     size_t scratch_bytes[FT__SCRATCH_COUNT];
+    bool overlaps;          /* uploads and news do not wait: on a GPU, and in tests */
+    cl_command_queue second; /* for uploads; NULL until the first one */
+    ft__upload uploads[FT__MOST_UPLOADS];
+    cl_mem news, news_pinned; /* an ft__news, and two of them in pinned memory, ... */
+    ft__news *news_mapped;  /* ... mapped, by turns */
+    cl_event news_sent[2];
     size_t bytes;           /* taken on the device */
     int form;               /* of the operator that runs now ... */
     int usual_form;         /* ... and before anything is known about it */
@@ -10584,16 +10628,17 @@ static ft_status ft__cl_failed(ft__context *c, const char *function, const char 
                     what, ft__cl_error_name(code), (int)code);
 }
 
-/* A buffer, or NULL with an error that names the bytes wanted and there. */
-static cl_mem ft__cl_buffer(ft__context *c, size_t bytes)
+/* A buffer, or NULL with an error that names the bytes wanted and there. `flags`: besides read and
+   write. */
+static cl_mem ft__cl_buffer_like(ft__context *c, size_t bytes, cl_mem_flags flags)
 {
     ft__device *d = c->device;
     cl_int code = CL_SUCCESS;
     uint64_t whole, largest;
     cl_mem buffer;
     if (!ft__ok(c)) return NULL;
-    buffer = d->cl.clCreateBuffer(d->context, CL_MEM_READ_WRITE, bytes < 16 ? 16 : bytes, NULL,
-                                  &code);
+    buffer = d->cl.clCreateBuffer(d->context, CL_MEM_READ_WRITE | flags, bytes < 16 ? 16 : bytes,
+                                  NULL, &code);
     if (buffer && code == CL_SUCCESS) {
         d->bytes += bytes;
         return buffer;
@@ -10605,6 +10650,125 @@ static cl_mem ft__cl_buffer(ft__context *c, size_t bytes)
              " have %llu (%s, %d)", d->name, bytes, d->bytes, (unsigned long long)whole,
              (unsigned long long)largest, ft__cl_error_name(code), (int)code);
     return NULL;
+}
+
+static cl_mem ft__cl_buffer(ft__context *c, size_t bytes)
+{
+    return ft__cl_buffer_like(c, bytes, 0);
+}
+
+/* An error unless the code is CL_SUCCESS. */
+static bool ft__cl_did(ft__context *c, const char *function, cl_int code)
+{
+    if (code != CL_SUCCESS) ft__cl_failed(c, function, "", code);
+    return code == CL_SUCCESS;
+}
+
+/* ---- Pinned memory and events ---- */
+
+/* Memory of the host that the device reaches without the processor: made, and mapped for good. */
+static void *ft__pin(ft__context *c, size_t bytes, cl_mem *buffer)
+{
+    ft__device *d = c->device;
+    cl_int code = CL_SUCCESS;
+    void *mapped;
+    *buffer = ft__cl_buffer_like(c, bytes, CL_MEM_ALLOC_HOST_PTR);
+    if (!*buffer) return NULL;
+    mapped = d->cl.clEnqueueMapBuffer(d->queue, *buffer, CL_TRUE, CL_MAP_READ | CL_MAP_WRITE, 0,
+                                      bytes, 0, NULL, NULL, &code);
+    return ft__cl_did(c, "clEnqueueMapBuffer", mapped ? code : CL_OUT_OF_HOST_MEMORY) ? mapped
+                                                                                      : NULL;
+}
+
+static void ft__unpin(ft__device *d, cl_mem *buffer, void *mapped, size_t bytes)
+{
+    if (!*buffer) return;
+    if (mapped) d->cl.clEnqueueUnmapMemObject(d->queue, *buffer, mapped, 0, NULL, NULL);
+    d->cl.clReleaseMemObject(*buffer);
+    *buffer = NULL;
+    d->bytes -= bytes;
+}
+
+static void ft__event_drop(ft__device *d, cl_event *event)
+{
+    if (*event) d->cl.clReleaseEvent(*event);
+    *event = NULL;
+}
+
+/* Waits until it has happened, if it was asked for. */
+static void ft__event_wait(ft__context *c, cl_event *event)
+{
+    ft__device *d = c->device;
+    if (*event && ft__ok(c)) ft__cl_did(c, "clWaitForEvents", d->cl.clWaitForEvents(1, event));
+    ft__event_drop(d, event);
+}
+
+/* ---- Uploads beside a step ---- */
+
+/* The one for this host memory; `make`: a free one is taken where there is none. */
+static ft__upload *ft__upload_of(ft__device *d, const void *host, bool make)
+{
+    ft__upload *empty = NULL;
+    int i;
+    for (i = FT__MOST_UPLOADS - 1; i >= 0; --i) {
+        if (d->uploads[i].host == (const char *)host) return &d->uploads[i];
+        if (!d->uploads[i].host) empty = &d->uploads[i];
+    }
+    if (make && empty) empty->host = (const char *)host;
+    return make ? empty : NULL;
+}
+
+/* Memory for so many bytes, for a copy whose buffer becomes the first of two. */
+static void ft__upload_make(ft__context *c, ft__upload *u, const ft__copy *copy)
+{
+    ft__device *d = c->device;
+    int i;
+    if (u->bytes || !ft__ok(c)) return;
+    u->bytes = copy->bytes;
+    if (!d->second) {
+        cl_int code = CL_SUCCESS;
+        d->second = d->cl.clCreateCommandQueue(d->context, d->place.device, 0, &code);
+        if (!ft__cl_did(c, "clCreateCommandQueue", d->second ? code : CL_OUT_OF_RESOURCES)) return;
+    }
+    if (!copy->planned) {
+        u->buffer[0] = copy->buffer;
+        u->buffer[1] = ft__cl_buffer(c, u->bytes);
+    }
+    for (i = 0; i < 2; ++i) u->mapped[i] = ft__pin(c, u->bytes, &u->pinned[i]);
+}
+
+/* Gives all back; the copy must not use its buffer any more. */
+static void ft__upload_free(ft__device *d, ft__upload *u)
+{
+    int i;
+    if (u->bytes && d->second) d->cl.clFinish(d->second);
+    for (i = 0; i < 2; ++i) {
+        ft__event_drop(d, &u->sent[i]);
+        ft__event_drop(d, &u->used[i]);
+        ft__unpin(d, &u->pinned[i], u->mapped[i], u->bytes);
+        if (!u->buffer[i]) continue;
+        d->cl.clReleaseMemObject(u->buffer[i]);
+        d->bytes -= u->bytes;
+    }
+    memset(u, 0, sizeof *u);
+}
+
+/* By the second queue into the buffer that the running step does not read. It may have been read
+   by the step before, so the write waits for `used`; what is queued from now on waits for it. */
+static bool ft__upload_send(ft__context *c, ft__upload *u, size_t bytes)
+{
+    ft__device *d = c->device;
+    int to = u->turn, other = 1 - to;
+    ft__event_drop(d, &u->used[other]);
+    return ft__cl_did(c, "clEnqueueMarkerWithWaitList",
+                      d->cl.clEnqueueMarkerWithWaitList(d->queue, 0, NULL, &u->used[other]))
+        && ft__cl_did(c, "clFlush", d->cl.clFlush(d->queue))
+        && ft__cl_did(c, "clEnqueueWriteBuffer", d->cl.clEnqueueWriteBuffer(
+            d->second, u->buffer[to], CL_FALSE, 0, bytes, u->mapped[to], u->used[to] ? 1 : 0,
+            u->used[to] ? &u->used[to] : NULL, &u->sent[to]))
+        && ft__cl_did(c, "clFlush", d->cl.clFlush(d->second))
+        && ft__cl_did(c, "clEnqueueBarrierWithWaitList",
+                      d->cl.clEnqueueBarrierWithWaitList(d->queue, 1, &u->sent[to], NULL));
 }
 
 /* The first copy whose host address is not below `host`. */
@@ -10652,6 +10816,7 @@ static cl_mem ft__copy_buffer(ft__context *c, const void *host, size_t bytes, bo
 static ft__copy *ft__copy_make(ft__context *c, const void *host, size_t bytes)
 {
     ft__device *d = c->device;
+    ft__upload *upload;
     ft__copy copy;
     int at;
     memset(&copy, 0, sizeof copy);
@@ -10676,6 +10841,8 @@ static ft__copy *ft__copy_make(ft__context *c, const void *host, size_t bytes)
             (size_t)(d->copy_count - at) * sizeof *d->copies);
     d->copies[at] = copy;
     d->copy_count += 1;
+    upload = ft__upload_of(d, host, false);
+    if (upload) ft__upload_make(c, upload, &copy);
     return &d->copies[at];
 }
 
@@ -10698,7 +10865,15 @@ static void ft__device_forget(ft__context *c, const void *memory, size_t bytes)
     int from = ft__copy_place(d, memory), to, i;
     size_t p;
     to = ft__copy_place(d, (const void *)((uintptr_t)memory + bytes));
+    for (i = 0; i < FT__MOST_UPLOADS; ++i) /* noted, and never wanted on the device */
+        if (d->uploads[i].host && !d->uploads[i].bytes
+            && (uintptr_t)d->uploads[i].host - (uintptr_t)memory < bytes)
+            d->uploads[i].host = NULL;
     for (i = from; i < to; ++i) {
+        ft__upload *upload = ft__upload_of(d, d->copies[i].host, false);
+        bool both = upload && upload->buffer[0]; /* the copy's is one of the upload's two */
+        if (upload) ft__upload_free(d, upload);
+        if (both) continue;
         if (!d->copies[i].planned) d->bytes -= d->copies[i].bytes;
         d->cl.clReleaseMemObject(d->copies[i].buffer);
     }
@@ -10726,8 +10901,10 @@ static cl_mem ft__on_device(ft__context *c, const void *host, size_t bytes, int 
     if (!ft__ok(c)) return NULL;
     copy = ft__copy_of(d, host);
     if (copy && !copy->planned && copy->bytes < bytes) { /* it stood for a smaller batch */
+        bool fed = ft__upload_of(d, host, false) != NULL;
         ft__copy_down(c, copy, copy->bytes);
         ft__device_forget(c, host, 1);
+        if (fed) ft__upload_of(d, host, true);
         copy = NULL;
     }
     if (!copy) copy = ft__copy_make(c, host, bytes);
@@ -10743,6 +10920,52 @@ static cl_mem ft__on_device(ft__context *c, const void *host, size_t bytes, int 
     }
     if (access & FT__WRITE) copy->newest = FT__DEVICE;
     return copy->buffer;
+}
+
+/* ---- News: what a step has to tell ---- */
+
+/* Nothing is wrong, or no longer. */
+static void ft__news_reset(ft__context *c)
+{
+    ft__device *d = c->device;
+    ft__news none;
+    memset(&none, 0, sizeof none);
+    if (!ft__ok(c)) return;
+    if (!d->news) d->news = ft__cl_buffer(c, sizeof none);
+    if (!d->news) return;
+    ft__cl_did(c, "clEnqueueWriteBuffer", d->cl.clEnqueueWriteBuffer(
+        d->queue, d->news, CL_TRUE, 0, sizeof none, &none, 0, NULL, NULL));
+}
+
+/* Lets them come down as soon as all that is queued by now is done. Two can be under way, by turns
+   0 and 1. */
+static void ft__news_ask(ft__context *c, int turn)
+{
+    ft__device *d = c->device;
+    if (!ft__ok(c) || !d->overlaps) return;
+    if (!d->news_mapped)
+        d->news_mapped = (ft__news *)ft__pin(c, 2 * sizeof *d->news_mapped, &d->news_pinned);
+    if (!d->news_mapped) return;
+    ft__event_drop(d, &d->news_sent[turn]);
+    if (ft__cl_did(c, "clEnqueueReadBuffer", d->cl.clEnqueueReadBuffer(
+            d->queue, d->news, CL_FALSE, 0, sizeof(ft__news), &d->news_mapped[turn], 0, NULL,
+            &d->news_sent[turn])))
+        ft__cl_did(c, "clFlush", d->cl.clFlush(d->queue));
+}
+
+/* Those that were asked for; where nothing overlaps, those of all that is queued. */
+static ft__news ft__news_get(ft__context *c, int turn)
+{
+    ft__device *d = c->device;
+    ft__news news;
+    memset(&news, 0, sizeof news);
+    if (!ft__ok(c)) return news;
+    if (d->overlaps) {
+        ft__event_wait(c, &d->news_sent[turn]);
+        if (ft__ok(c)) news = d->news_mapped[turn];
+    } else ft__cl_did(c, "clEnqueueReadBuffer", d->cl.clEnqueueReadBuffer(
+        d->queue, d->news, CL_TRUE, 0, sizeof news, &news, 0, NULL, NULL));
+    return news;
 }
 
 /* Scratch memory of the device: what a kernel leaves to the next one. */
@@ -10807,6 +11030,32 @@ static void ft__host_takes_weights(ft__context *c, bool writes)
 #endif
 }
 
+/* The same where the device will want all of it soon: it goes up now, beside the step that runs.
+   The first time it is only noted: whether the device wants it, and how much, is not known yet. */
+static void ft__host_fed(ft__context *c, const void *host, size_t bytes)
+{
+#ifdef FINETUNE_OPENCL
+    ft__device *d = c->device;
+    ft__copy *copy = d ? ft__copy_of(d, host) : NULL;
+    ft__upload *u = d && d->overlaps ? ft__upload_of(d, host, true) : NULL;
+    if (copy) copy->newest = FT__HOST;
+    if (!copy || !u || bytes == 0 || bytes > u->bytes || !ft__ok(c)) return;
+    u->turn = 1 - u->turn;
+    ft__event_wait(c, &u->sent[u->turn]);
+    if (!ft__ok(c)) return;
+    memcpy(u->mapped[u->turn], host, bytes);
+    if (copy->planned) /* there is one place for it, which the running step may read */
+        ft__cl_did(c, "clEnqueueWriteBuffer", d->cl.clEnqueueWriteBuffer(
+            d->queue, copy->buffer, CL_FALSE, 0, bytes, u->mapped[u->turn], 0, NULL,
+            &u->sent[u->turn]));
+    else if (ft__upload_send(c, u, bytes)) copy->buffer = u->buffer[u->turn];
+    if (ft__ok(c)) copy->newest = FT__HOST | FT__DEVICE;
+#else
+    (void)bytes;
+    ft__host_wrote(c, host);
+#endif
+}
+
 /* Whether a call failed since the device was opened: the weights on it may be half of a step's. */
 static bool ft__device_is_lost(const ft__context *c)
 {
@@ -10844,8 +11093,8 @@ static void ft__device_plan(ft__context *c, const void *host, size_t bytes)
    kernels.cl, which was compiled in as text, or the file ft_desc.kernels_path, is compiled by the
    driver when a device is opened. With ft_desc.cache what it made of it is kept there for the next
    start, in a file of the library's own, in the machine's byte order:
-       "ftprog1\0"; a hash of device, driver and source, the binary's bytes, and a hash of those
-       two and of the binary, uint64 each; the binary
+       "ftprog1\0"; a hash of device, driver, options and source, the binary's bytes, and a hash of
+       those two and of the binary, uint64 each; the binary
    A file that was made for anything else, or is damaged, is made anew, with a line in the log.
    ============================================================================================= */
 #ifdef FINETUNE_OPENCL
@@ -10959,7 +11208,7 @@ static cl_program ft__program_of_source(ft__context *c, const ft__source *source
         ft__cl_failed(c, "clCreateProgramWithSource", "", code);
         return NULL;
     }
-    code = d->cl.clBuildProgram(program, 1, &d->place.device, "", NULL, NULL);
+    code = d->cl.clBuildProgram(program, 1, &d->place.device, d->build_options, NULL, NULL);
     if (code == CL_SUCCESS) return program;
     ft__build_failed(c, source, program, code);
     d->cl.clReleaseProgram(program);
@@ -10983,6 +11232,7 @@ static bool ft__program_file_make(ft__context *c, const ft__source *source, ft__
     int length;
     if (!c->desc.cache) return false;
     file->made_from = ft__hash_bytes(device, d->driver, strlen(d->driver));
+    file->made_from = ft__hash_bytes(file->made_from, d->build_options, strlen(d->build_options));
     for (i = 0; i < source->count; ++i)
         file->made_from = ft__hash_bytes(file->made_from, source->parts[i],
                                          strlen(source->parts[i]));
@@ -11038,7 +11288,8 @@ static cl_program ft__program_of_file(ft__context *c, const ft__program_file *fi
         program = d->cl.clCreateProgramWithBinary(d->context, 1, &d->place.device, &bytes, &binary,
                                                   &loaded, &code);
         if (program && (code != CL_SUCCESS || loaded != CL_SUCCESS
-            || d->cl.clBuildProgram(program, 1, &d->place.device, "", NULL, NULL) != CL_SUCCESS)) {
+            || d->cl.clBuildProgram(program, 1, &d->place.device, d->build_options, NULL, NULL)
+               != CL_SUCCESS)) {
             d->cl.clReleaseProgram(program);
             program = NULL;
         }
@@ -11103,7 +11354,7 @@ static ft_status ft__program_build(ft__context *c)
 #ifdef FINETUNE_OPENCL
 struct ft__loaded_kernel { const char *name; cl_kernel kernel; };
 
-enum { FT__MOST_KERNELS = 64 };
+enum { FT__MOST_KERNELS = 256 };
 
 /* ---- Starting a kernel: ft__start, its arguments in order, ft__go ---- */
 typedef struct ft__launch {
@@ -11209,14 +11460,18 @@ static void ft__device_close(ft__context *c)
     int i;
     if (!d) return;
     if (d->queue) d->cl.clFinish(d->queue);
+    for (i = 0; i < 2; ++i) ft__event_drop(d, &d->news_sent[i]);
+    ft__unpin(d, &d->news_pinned, d->news_mapped, 2 * sizeof *d->news_mapped);
     ft__clblast_close(d);
     c->forget = NULL;
     if (d->context) ft__device_forget(c, NULL, UINTPTR_MAX);
     for (i = 0; i < FT__SCRATCH_COUNT; ++i)
         if (d->scratch[i]) d->cl.clReleaseMemObject(d->scratch[i]);
     if (d->none) d->cl.clReleaseMemObject(d->none);
+    if (d->news) d->cl.clReleaseMemObject(d->news);
     for (i = 0; i < d->kernel_count; ++i) d->cl.clReleaseKernel(d->kernels[i].kernel);
     if (d->program) d->cl.clReleaseProgram(d->program);
+    if (d->second) d->cl.clReleaseCommandQueue(d->second);
     if (d->queue) d->cl.clReleaseCommandQueue(d->queue);
     if (d->context) d->cl.clReleaseContext(d->context);
     ft__library_close(d->cl.library);
@@ -11238,6 +11493,8 @@ static ft_status ft__device_start(ft__context *c)
     ft__cl_text(&d->cl, d->place.device, CL_DEVICE_NAME, d->name, sizeof d->name);
     ft__cl_text(&d->cl, d->place.device, CL_DRIVER_VERSION, d->driver, sizeof d->driver);
     d->kernels = (struct ft__loaded_kernel *)ft__allocate(c, FT__MOST_KERNELS, sizeof *d->kernels);
+    snprintf(d->build_options, sizeof d->build_options, "-DWIDEST=%s", ft__cl_number(
+        &d->cl, d->place.device, CL_DEVICE_DOUBLE_FP_CONFIG) ? "double" : "float");
     d->form = d->usual_form = d->place.is_processor ? FT__FORM_WIDE : FT__FORM_TILED;
     if (ft__cl_number(&d->cl, d->place.device, CL_DEVICE_MEM_BASE_ADDR_ALIGN)
         > 8 * FT__DEVICE_ALIGNMENT)
@@ -11247,7 +11504,9 @@ static ft_status ft__device_start(ft__context *c)
     if (!d->context || code != CL_SUCCESS) return ft__cl_failed(c, "clCreateContext", "", code);
     d->queue = d->cl.clCreateCommandQueue(d->context, d->place.device, 0, &code);
     if (!d->queue || code != CL_SUCCESS) return ft__cl_failed(c, "clCreateCommandQueue", "", code);
+    d->overlaps = !d->place.is_processor; /* there it would wait for itself */
     d->none = ft__cl_buffer(c, 16);
+    ft__news_reset(c);
     return ft__ok(c) ? ft__program_build(c) : c->status;
 }
 
@@ -12288,12 +12547,12 @@ static size_t ft__squares_parts(size_t count)
     return parts < 1024 ? parts : 1024;
 }
 
-static void ft__device_squares(ft__context *c, const float *x, size_t count, float *sums,
-                               size_t sum_count, size_t at, size_t parts)
+static void ft__device_squares(ft__context *c, const float *x, size_t count, cl_mem sums,
+                               size_t at, size_t parts)
 {
     ft__launch l = ft__start(c, "squares");
     ft__pass_memory(&l, x, count, FT__READ);
-    ft__pass_memory(&l, sums, sum_count, at > 0 ? FT__READ | FT__WRITE : FT__WRITE);
+    ft__pass_buffer(&l, sums);
     ft__pass_int(&l, count);
     ft__pass_int(&l, parts);
     ft__pass_int(&l, at);
@@ -14286,7 +14545,8 @@ static void ft__is_fed(ft_model *m, ft__node *node, int batch)
 {
     node->fed = ft__extent_of(m, batch);
     m->last_run = NULL;
-    ft__host_wrote(&m->context, node->value);
+    ft__host_fed(&m->context, node->value,
+                 ft__node_count_at(node, node->fed) * sizeof(float));
 }
 
 /* Between the order that users see, [N, C, H, W], and what lies in memory. */
@@ -14367,16 +14627,20 @@ static ft__plan *ft__begin(ft_model *m, int batch, bool training)
     return ft__plan_for(m, ft__extent_of(m, batch), training);
 }
 
+static ft_status ft__loss_failed(ft_model *m, uint64_t step)
+{
+    return ft__fail(&m->context, FT_NOT_FINITE, "step %llu: the loss is not finite (a smaller"
+                    " learning rate may help; or is there a label that is not a class?)",
+                    (unsigned long long)step);
+}
+
 /* The value of the loss in the last run; an error when it is not finite. */
 static float ft__read_loss(ft_model *m, const ft__plan *plan)
 {
     float loss;
     ft__to_host(&m->context, plan->values[m->loss.id - 1], sizeof loss);
     loss = plan->values[m->loss.id - 1][0];
-    if (!(fabs((double)loss) <= 3e38))
-        ft__fail(&m->context, FT_NOT_FINITE, "step %llu: the loss is not finite (a smaller learning"
-                 " rate may help; or is there a label that is not a class?)",
-                 (unsigned long long)m->step);
+    if (!(fabs((double)loss) <= 3e38)) ft__loss_failed(m, m->step);
     return loss;
 }
 
@@ -14389,8 +14653,6 @@ struct ft__optimizer {
     uint64_t updates;           /* made so far */
     struct ft__update_part *parts; /* all that is trained, in chunks */
     int part_count, part_capacity;
-    float *sums;                /* of squares, from a device */
-    size_t sum_count;
 };
 
 static ft_optimizer_options ft__optimizer_defaults(ft_optimizer_options o)
@@ -14607,40 +14869,68 @@ static void ft__update_of_part(void *context, int index)
     else ft__update_adam[job->m->context.simd](&u, part->from, part->to);
 }
 
-#ifdef FINETUNE_OPENCL
-/* Room for what the device sums up, made in the first step. */
-static float *ft__optimizer_sums(ft_model *m, size_t count)
+/* An error that says so; the weights were left alone. */
+static ft_status ft__gradients_failed(ft_model *m, uint64_t step, float learning_rate)
 {
-    ft__optimizer *o = m->optimizer;
-    if (o->sum_count >= count) return o->sums;
-    ft__release(&m->context, o->sums);
-    o->sums = (float *)ft__allocate(&m->context, count, sizeof *o->sums);
-    o->sum_count = o->sums ? count : 0;
-    return o->sums;
+    return ft__fail(&m->context, FT_NOT_FINITE, "step %llu: the gradients are not finite; the"
+                    " weights are left as they were (a smaller learning rate than %g, or clip_norm,"
+                    " may help)", (unsigned long long)step, (double)learning_rate);
 }
 
-/* On the device: the norm's squares are summed there in parts, which come down together. */
-static double ft__device_norm(ft_model *m)
+#ifdef FINETUNE_OPENCL
+/* Sums the squares of all gradients up in parts; how many there are. */
+static size_t ft__device_all_squares(ft_model *m, cl_mem *sums)
 {
-    ft__context *c = &m->context;
-    size_t parts = 0, at = 0, part, count, blocks;
-    double sum = 0;
-    float *sums;
+    size_t parts = 0, at = 0, count, blocks;
     int i;
     for (i = 0; i < m->node_count; ++i)
         if (ft__is_trained(&m->nodes[i]))
             parts += ft__squares_parts(ft__node_count_at(&m->nodes[i], ft__one));
-    sums = ft__optimizer_sums(m, parts);
-    for (i = 0; i < m->node_count && sums; ++i) {
+    *sums = ft__device_scratch(&m->context, FT__SCRATCH_SQUARES, parts * sizeof(float));
+    for (i = 0; i < m->node_count && *sums; ++i) {
         if (!ft__is_trained(&m->nodes[i])) continue;
         count = ft__node_count_at(&m->nodes[i], ft__one);
         blocks = ft__squares_parts(count);
-        ft__device_squares(c, m->nodes[i].gradient, count, sums, parts, at, blocks);
+        ft__device_squares(&m->context, m->nodes[i].gradient, count, *sums, at, blocks);
         at += blocks;
     }
-    if (sums) ft__to_host(c, sums, parts * sizeof *sums);
-    for (part = 0; sums && part < parts; ++part) sum += (double)sums[part];
-    return sqrt(sum);
+    return parts;
+}
+
+/* Counts on the device which of the labels that were fed the output got right. */
+static cl_mem ft__device_hits(ft_model *m, const ft__plan *plan, size_t rows)
+{
+    const ft__node *loss = &m->nodes[m->loss.id - 1], *output = &m->nodes[m->output.id - 1];
+    size_t classes = (size_t)output->shape.size[output->shape.rank - 1];
+    cl_mem hits = ft__device_scratch(&m->context, FT__SCRATCH_HITS, rows * sizeof(cl_int));
+    ft__launch l = ft__start(&m->context, "score_rows");
+    ft__pass_memory(&l, plan->values[m->output.id - 1], rows * classes, FT__READ);
+    ft__pass_memory(&l, m->nodes[loss->inputs[1] - 1].value, rows, FT__READ);
+    ft__pass_buffer(&l, hits);
+    ft__pass_int(&l, rows);
+    ft__pass_int(&l, classes);
+    ft__go(&l, rows);
+    return hits;
+}
+
+/* What the step has to tell, and whether its update may happen: of the last run's loss and `rows`
+   rows of its output, unless `plan` is NULL. */
+static void ft__device_guard(ft_model *m, const ft__plan *plan, size_t rows)
+{
+    ft__context *c = &m->context;
+    cl_mem sums = NULL, hits = plan && rows > 0 ? ft__device_hits(m, plan, rows) : NULL;
+    size_t parts = ft__device_all_squares(m, &sums);
+    ft__launch l = ft__start(c, "step_guard");
+    if (!ft__ok(c)) return;
+    ft__pass_buffer(&l, sums);
+    ft__pass_int(&l, parts);
+    ft__pass_memory(&l, plan ? plan->values[m->loss.id - 1] : NULL, 1, FT__READ);
+    ft__pass_int(&l, plan != NULL);
+    ft__pass_float(&l, m->optimizer->options.clip_norm);
+    ft__pass_buffer(&l, hits ? hits : c->device->none);
+    ft__pass_int(&l, hits ? rows : 0);
+    ft__pass_buffer(&l, c->device->news);
+    ft__go_grid(&l, 256, 1, 1, 256, 1);
 }
 
 static void ft__device_update(ft_model *m, const ft__update *update)
@@ -14665,7 +14955,6 @@ static void ft__device_update(ft_model *m, const ft__update *update)
         ft__pass_float(&l, o->optimizer == FT_SGD ? rate : rate / update->correction1);
         if (o->optimizer != FT_SGD) ft__pass_float(&l, decoupled ? 1 - rate * decay : 1);
         ft__pass_float(&l, decoupled ? 0 : decay);
-        ft__pass_float(&l, update->gradient_scale);
         ft__pass_float(&l, o->optimizer == FT_SGD ? o->momentum : o->beta1);
         if (o->optimizer == FT_SGD) ft__pass_int(&l, o->nesterov);
         else {
@@ -14673,8 +14962,53 @@ static void ft__device_update(ft_model *m, const ft__update *update)
             ft__pass_float(&l, o->eps);
             ft__pass_float(&l, update->correction2);
         }
+        ft__pass_buffer(&l, m->context.device->news);
         ft__go(&l, count);
     }
+}
+#endif
+
+/* The numbers of one more update. */
+static ft__update ft__next_update(ft_model *m, float learning_rate)
+{
+    ft__optimizer *o = m->optimizer;
+    ft__update u;
+    memset(&u, 0, sizeof u);
+    o->updates += 1;
+    u.optimizer = o;
+    u.gradient_scale = 1;
+    u.correction1 = (float)(1 - ft__power((double)o->options.beta1, o->updates));
+    u.correction2 = (float)sqrt(1 - ft__power((double)o->options.beta2, o->updates));
+    u.learning_rate = learning_rate;
+    u.weight_decay = o->options.weight_decay;
+    m->gradients_wait = false;
+    m->trained_version += 1;
+    return u;
+}
+
+#ifdef FINETUNE_OPENCL
+/* Queues an update, which the device does if all is finite; `plan` and `rows` as above. */
+static ft_status ft__device_step(ft_model *m, float learning_rate, const ft__plan *plan,
+                                 size_t rows)
+{
+    ft__update u;
+    if (ft__optimizer_prepare(m) != FT_OK) return m->context.status;
+    ft__device_guard(m, plan, rows);
+    if (!ft__ok(&m->context)) return m->context.status;
+    u = ft__next_update(m, learning_rate);
+    ft__device_update(m, &u);
+    return m->context.status;
+}
+
+/* Says what was wrong with a step, if anything: then no update has happened since. */
+static ft_status ft__check_news(ft_model *m, const ft__news *news, uint64_t step,
+                                float learning_rate)
+{
+    if (!ft__ok(&m->context) || !news->wrong) return m->context.status;
+    ft__news_reset(&m->context);
+    m->optimizer->updates -= 1;
+    return news->wrong == FT__LOSS_IS_WRONG ? ft__loss_failed(m, step)
+                                            : ft__gradients_failed(m, step, learning_rate);
 }
 #endif
 
@@ -14682,40 +15016,30 @@ static void ft__device_update(ft_model *m, const ft__update *update)
 static ft_status ft__optimizer_step(ft_model *m, float learning_rate)
 {
     ft__context *c = &m->context;
-    ft__optimizer *o = m->optimizer;
+    float clip;
     ft__update_job job;
     double norm;
-    if (ft__optimizer_prepare(m) != FT_OK) return c->status;
 #ifdef FINETUNE_OPENCL
-    norm = c->device ? ft__device_norm(m) : ft__gradient_norm(m);
-    if (!ft__ok(c)) return c->status;
-#else
-    norm = ft__gradient_norm(m);
+    if (c->device) {
+        ft__news news;
+        if (ft__device_step(m, learning_rate, NULL, 0) != FT_OK) return c->status;
+        ft__news_ask(c, 0);
+        news = ft__news_get(c, 0);
+        return ft__check_news(m, &news, m->step, learning_rate);
+    }
 #endif
+    if (ft__optimizer_prepare(m) != FT_OK) return c->status;
+    norm = ft__gradient_norm(m);
     if (!(norm <= 3e38)) {
         ft__zero_gradients(m);
-        return ft__fail(c, FT_NOT_FINITE, "step %llu: the gradients are not finite; the weights"
-                        " are left as they were (a smaller learning rate than %g, or clip_norm,"
-                        " may help)", (unsigned long long)m->step, (double)learning_rate);
+        return ft__gradients_failed(m, m->step, learning_rate);
     }
-    memset(&job, 0, sizeof job);
     job.m = m;
-    o->updates += 1;
-    job.u.optimizer = o;
-    job.u.gradient_scale = 1;
-    if (o->options.clip_norm > 0 && (double)o->options.clip_norm / (norm + 1e-6) < 1)
-        job.u.gradient_scale = (float)((double)o->options.clip_norm / (norm + 1e-6));
-    job.u.correction1 = (float)(1 - ft__power((double)o->options.beta1, o->updates));
-    job.u.correction2 = (float)sqrt(1 - ft__power((double)o->options.beta2, o->updates));
-    job.u.learning_rate = learning_rate;
-    job.u.weight_decay = o->options.weight_decay;
-#ifdef FINETUNE_OPENCL
-    if (c->device) ft__device_update(m, &job.u);
-    else
-#endif
-    ft__parallel(c, o->part_count, ft__update_of_part, &job);
-    m->gradients_wait = false;
-    m->trained_version += 1;
+    job.u = ft__next_update(m, learning_rate);
+    clip = m->optimizer->options.clip_norm;
+    if (clip > 0 && (double)clip / (norm + 1e-6) < 1)
+        job.u.gradient_scale = (float)((double)clip / (norm + 1e-6));
+    ft__parallel(c, m->optimizer->part_count, ft__update_of_part, &job);
     return c->status;
 }
 
@@ -22267,25 +22591,33 @@ static int ft__largest(const float *scores, int count)
 /* Sums over samples; what an epoch or an evaluation reports. */
 typedef struct ft__score { double loss; int64_t correct, total; } ft__score;
 
+/* The labels that a batch of the output's rows is held against; 0: there are none. */
+static size_t ft__scored_rows(const ft_model *m, int batch)
+{
+    const ft__node *output = m->output.id ? &m->nodes[m->output.id - 1] : NULL;
+    const ft__node *loss = m->loss.id ? &m->nodes[m->loss.id - 1] : NULL;
+    const ft__node *labels = loss && loss->input_count > 1 ? &m->nodes[loss->inputs[1] - 1] : NULL;
+    if (!labels || labels->type != FT_I32 || !output || output->shape.rank < 2) return 0;
+    return ft__node_count_at(labels, ft__extent_of(m, batch));
+}
+
 /* Adds a batch that was just run: its mean loss over the labels that count, and how many of them
    the output got right. Without labels each sample counts. */
 static void ft__score_batch(ft_model *m, const ft__plan *plan, int batch, float loss,
                             int *confusion, ft__score *score)
 {
     const ft__node *output = ft__get_node(m, m->output), *loss_node = ft__get_node(m, m->loss);
-    const ft__node *labels = NULL;
     const float *logits = m->output.id ? plan->values[m->output.id - 1] : NULL;
-    size_t count = 0, i;
+    const int32_t *labels = NULL;
+    size_t count = ft__scored_rows(m, batch), i;
     int classes, counted = 0;
     if (logits)
         ft__to_host(&m->context, logits,
                     ft__node_count_at(output, ft__extent_of(m, batch)) * sizeof(float));
-    if (loss_node && loss_node->input_count > 1) labels = &m->nodes[loss_node->inputs[1] - 1];
-    if (labels && labels->type == FT_I32 && logits && output->shape.rank >= 2)
-        count = ft__node_count_at(labels, ft__extent_of(m, batch));
+    if (count) labels = (const int32_t *)(const void *)m->nodes[loss_node->inputs[1] - 1].value;
     classes = output ? output->shape.size[output->shape.rank - 1] : 0;
     for (i = 0; i < count; ++i) {
-        int label = ((const int32_t *)(const void *)labels->value)[i];
+        int label = labels[i];
         int guess = ft__largest(logits + i * (size_t)classes, classes);
         if (ft__is_ignored(label)) continue;
         counted += 1;
@@ -22339,6 +22671,15 @@ typedef struct ft__place_in_run { /* everything that a checkpoint says of where 
     bool done;
 } ft__place_in_run;
 
+typedef struct ft__sent_step { /* a step on a device whose news is awaited */
+    bool on;
+    int batch, step;        /* its samples; its number in the epoch, from 1 */
+    int turn;               /* of the news */
+    bool has_labels;
+    float rate;
+    uint64_t number;        /* of all the model's steps */
+} ft__sent_step;
+
 typedef struct ft__fit {
     ft_model *m;
     ft_data *data;
@@ -22353,6 +22694,7 @@ typedef struct ft__fit {
     const char *note;       /* carried in the checkpoint for whoever runs several fits in a row */
     uint64_t settings;      /* a hash of what must be equal for a checkpoint to be continued */
     ft__place_in_run at;
+    ft__sent_step sent;
     ft_fit_result result;
     bool resume;            /* from the checkpoint, if there is one; else it is written over */
     bool stopped;
@@ -22647,13 +22989,23 @@ static void ft__cache_get(ft__fit *f, size_t row, int slot)
     for (i = 0; i < cache->node_count; ++i) {
         size_t count;
         float *value = ft__boundary(f, cache->nodes[i], &count);
-        ft__host_wrote(&f->m->context, value);
         memcpy(value + (size_t)slot * count, at, count * sizeof *at);
         at += count;
     }
 }
 
 /* ---- Filling it ---- */
+
+/* After rows were copied to the plan's batch. */
+static void ft__cache_got(ft__fit *f, int batch)
+{
+    int i;
+    for (i = 0; i < f->cache.node_count; ++i) {
+        size_t count;
+        const float *value = ft__boundary(f, f->cache.nodes[i], &count);
+        ft__host_fed(&f->m->context, value, count * (size_t)batch * sizeof *value);
+    }
+}
 
 /* Before rows are copied from the plan's batch: they may be on a device. */
 static void ft__cache_fetch(ft__fit *f, int batch)
@@ -22776,6 +23128,7 @@ static int ft__fit_batch(ft__fit *f, const int *samples, const int *views, int c
             size_t row = ft__cache_row(f, samples[i], views[i]);
             if (f->cache.record[row]) ft__cache_get(f, row, filled++);
         }
+        ft__cache_got(f, filled);
         return filled;
     }
     batch = ft__loader_next(f->loader);
@@ -23105,7 +23458,7 @@ static double ft__share(int64_t part, int64_t whole)
     return whole > 0 ? (double)part / (double)whole : 0;
 }
 
-static void ft__fit_report(ft__fit *f, int batch, float rate, bool epoch_done)
+static void ft__fit_report(ft__fit *f, int step, int batch, float rate, bool epoch_done)
 {
     ft_progress p;
     const ft__score *score = epoch_done ? &f->at.last : &f->at.score;
@@ -23113,7 +23466,7 @@ static void ft__fit_report(ft__fit *f, int batch, float rate, bool epoch_done)
     if (!f->o.progress) return;
     p.epoch = epoch_done ? f->at.epoch - 1 : f->at.epoch;
     p.epochs = f->o.epochs;
-    p.step = epoch_done ? f->steps : f->at.step;
+    p.step = step;
     p.steps = f->steps;
     p.batch = batch;
     p.stage = f->o.stage;
@@ -23129,6 +23482,54 @@ static void ft__fit_report(ft__fit *f, int batch, float rate, bool epoch_done)
     if (!f->o.progress(f->o.progress_user, &p)) f->stopped = true;
 }
 
+/* Waits for what the last step on a device has to tell, if that is still to come: counts it, and
+   reports it, as is done at once on the processor. */
+static void ft__fit_catch_up(ft__fit *f)
+{
+#ifdef FINETUNE_OPENCL
+    ft__sent_step was = f->sent;
+    ft__score *score = &f->at.score;
+    ft__news news;
+    int counted;
+    f->sent.on = false;
+    if (!was.on) return;
+    news = ft__news_get(&f->m->context, was.turn);
+    if (ft__check_news(f->m, &news, was.number, was.rate) != FT_OK) return;
+    counted = was.has_labels ? news.counted : was.batch;
+    score->loss += (double)news.loss * counted;
+    score->correct += news.right;
+    score->total += counted;
+    if (!f->stopped) ft__fit_report(f, was.step, was.batch, was.rate, false);
+#else
+    (void)f;
+#endif
+}
+
+#ifdef FINETUNE_OPENCL
+/* A step on a device: queued, and what it has to tell asked for; then that of the step before is
+   waited for, while this one runs. So a step is reported when the next one has begun. */
+static void ft__fit_send(ft__fit *f, int batch, float rate)
+{
+    ft_model *m = f->m;
+    size_t rows = ft__scored_rows(m, batch);
+    ft__sent_step now;
+    memset(&now, 0, sizeof now);
+    now.on = true;
+    now.batch = batch;
+    now.step = f->at.step + 1;
+    now.turn = 1 - f->sent.turn;
+    now.has_labels = rows > 0;
+    now.rate = rate;
+    now.number = m->step;
+    ft__run_backward(m, f->plan, batch);
+    ft__device_step(m, rate, f->plan, rows);
+    ft__news_ask(&m->context, now.turn);
+    ft__fit_catch_up(f);
+    f->sent = now;
+    if (!m->context.device->overlaps) ft__fit_catch_up(f);
+}
+#endif
+
 /* One step of training on `batch` samples that lie in the plan. */
 static void ft__fit_step(ft__fit *f, int batch)
 {
@@ -23138,11 +23539,24 @@ static void ft__fit_step(ft__fit *f, int batch)
     m->step += 1;
     m->last_run = f->plan;
     ft__run_forward(m, f->plan, f->plan->first_trained, f->plan->step_count, batch, 0);
+#ifdef FINETUNE_OPENCL
+    if (m->context.device) {
+        ft__fit_send(f, batch, rate);
+        return;
+    }
+#endif
     loss = ft__read_loss(m, f->plan);
     if (!ft__ok(&m->context)) return;
     ft__score_batch(m, f->plan, batch, loss, NULL, &f->at.score);
     ft__run_backward(m, f->plan, batch);
-    ft__optimizer_step(m, rate);
+    if (ft__optimizer_step(m, rate) == FT_OK) ft__fit_report(f, f->at.step + 1, batch, rate, false);
+}
+
+/* A step none of whose samples could be read. */
+static void ft__fit_skip(ft__fit *f)
+{
+    ft__fit_catch_up(f);
+    if (ft__ok(&f->m->context)) ft__fit_report(f, f->at.step + 1, 0, ft__fit_rate(f), false);
 }
 
 static bool ft__better(const ft__score *a, const ft__score *b)
@@ -23215,20 +23629,21 @@ static void ft__fit_epoch(ft__fit *f)
     if (f->at.step == 0) ft_reset_state(f->m, "*");
     ft__fit_start(f, f->order, f->views, at, f->train_count);
     while (f->at.step < f->steps && !f->stopped && ft__ok(&f->m->context)) {
-        float rate = ft__fit_rate(f);
         batch = ft__fit_batch(f, f->order, f->views, f->train_count, &at);
         if (batch < 0) break;
         if (batch > 0) ft__fit_step(f, batch);
+        else ft__fit_skip(f);
         if (!ft__ok(&f->m->context)) return;
         f->at.step += 1;
-        ft__fit_report(f, batch, rate, false);
-        if (f->o.checkpoint && f->o.checkpoint_steps > 0 && f->at.step < f->steps
-            && f->at.step % f->o.checkpoint_steps == 0)
-            ft__checkpoint_write(f);
+        if (!f->o.checkpoint || f->o.checkpoint_steps <= 0 || f->at.step >= f->steps
+            || f->at.step % f->o.checkpoint_steps != 0) continue;
+        ft__fit_catch_up(f);
+        ft__checkpoint_write(f);
     }
+    ft__fit_catch_up(f);
     if (f->stopped || !ft__ok(&f->m->context)) return;
     ft__fit_epoch_done(f);
-    if (ft__ok(&f->m->context)) ft__fit_report(f, 0, 0, true);
+    if (ft__ok(&f->m->context)) ft__fit_report(f, f->steps, 0, 0, true);
     /* From the cache an epoch takes less time than a checkpoint: the last one's is enough. */
     if (f->o.checkpoint && ft__ok(&f->m->context) && (f->at.done || !f->cache.on))
         ft__checkpoint_write(f);
@@ -23348,6 +23763,9 @@ static ft_status ft__fit_prepare(ft__fit *f)
     m->last_run = f->plan;
     f->result.before = ft__digest(m);
     f->at.best_epoch = -1;
+#ifdef FINETUNE_OPENCL
+    if (c->device) ft__news_reset(c);
+#endif
     ft__optimizer_prepare(m);
     ft__zero_gradients(m);
     ft__keep_weights(m, false);
@@ -24121,7 +24539,6 @@ static void ft__clear_graph(ft_model *m)
     ft__plan_free(c, m->plans[0]);
     ft__plan_free(c, m->plans[1]);
     m->plans[0] = m->plans[1] = NULL;
-    if (m->optimizer) ft__release(c, m->optimizer->sums);
     if (m->optimizer) ft__release(c, m->optimizer->parts);
     ft__release(c, m->optimizer);
     m->optimizer = NULL;

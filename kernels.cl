@@ -12,6 +12,9 @@
 #ifndef FINETUNE_CL
 #define FINETUNE_CL(name, ...) __VA_ARGS__
 #define FINETUNE_LINE
+#ifndef WIDEST /* what few sums are taken in: the library says double where the device has it */
+#define WIDEST float
+#endif
 #endif
 
 /* ---- Activations: one function and one slope each, as in section 8.1 of finetune.h; the order is
@@ -1476,25 +1479,87 @@ __kernel void pair_loss_backward(__global const float *x, __global const float *
 }
 )
 
-/* ---- Optimisers, as in section 11; gradients become zero for the next step ---- */
+/* How many labels the output got right: of each row of logits whether its label counts (1), and
+   whether it is the largest's (2), the first of equals. */
+FINETUNE_LINE FINETUNE_CL(score_rows,
+__kernel void score_rows(__global const float *logits, __global const int *labels,
+                         __global int *hits, int rows, int classes)
+{
+    int n = get_global_id(0), best = 0, i;
+    if (n >= rows) return;
+    logits += n * classes;
+    for (i = 1; i < classes; ++i)
+        if (logits[i] > logits[best]) best = i;
+    hits[n] = is_ignored(labels[n]) ? 0 : best == labels[n] ? 3 : 1;
+}
+)
+
+/* ---- Optimisers, as in section 11; gradients become zero for the next step. Where step_guard says
+   that a step is not finite the weights stay as they are. ---- */
+
+/* What a step has to tell, and whether it counts: from the sums of the gradients' squares, the loss
+   (if it has_loss) and the hits of score_rows.
+       news: [0] loss, [1] factor of the gradients (clip / norm, at most 1), both float;
+             [2] 1: a loss is not finite, 2: a gradient; it stays, so that nothing moves any more
+             [3] labels that count, [4] those that are right
+   One group; each work-item adds every 256th number, then halves are added up. */
+FINETUNE_LINE FINETUNE_CL(step_guard,
+typedef WIDEST widest;
+
+__kernel __attribute__((reqd_work_group_size(256, 1, 1)))
+void step_guard(__global const float *sums, int parts, __global const float *loss, int has_loss,
+                float clip, __global const int *hits, int rows, __global int *news)
+{
+    __local widest squares[256];
+    __local int counted[256], right[256];
+    int at = get_local_id(0), half_of, i;
+    widest sum = 0.0f, norm;
+    counted[at] = right[at] = 0;
+    for (i = at; i < parts; i += 256) sum += (widest)sums[i];
+    for (i = at; i < rows; i += 256) {
+        counted[at] += hits[i] & 1;
+        right[at] += hits[i] >> 1;
+    }
+    squares[at] = sum;
+    barrier(CLK_LOCAL_MEM_FENCE);
+    for (half_of = 128; half_of > 0; half_of /= 2) {
+        if (at < half_of) {
+            squares[at] += squares[at + half_of];
+            counted[at] += counted[at + half_of];
+            right[at] += right[at + half_of];
+        }
+        barrier(CLK_LOCAL_MEM_FENCE);
+    }
+    if (at > 0) return;
+    norm = sqrt(squares[0]);
+    sum = (widest)clip / (norm + (widest)1.0f / (widest)1000000.0f);
+    news[0] = has_loss ? as_int(loss[0]) : 0;
+    news[1] = as_int(clip > 0.0f && sum < (widest)1.0f ? (float)sum : 1.0f);
+    if (news[2] == 0 && has_loss && !(fabs(loss[0]) <= 3e38f)) news[2] = 1;
+    if (news[2] == 0 && !(norm <= (widest)3e38f)) news[2] = 2;
+    news[3] = counted[0];
+    news[4] = right[0];
+}
+)
 
 /* g = gradient * scale + weight_decay p; buffer = momentum buffer + g; p -= rate * buffer, or, with
    nesterov, rate * (g + momentum buffer) */
 FINETUNE_LINE FINETUNE_CL(update_sgd,
 __kernel void update_sgd(__global float *p, __global float *gradient, __global float *buffer,
-                         int count, float rate, float decay, float scale, float momentum,
-                         int nesterov)
+                         int count, float rate, float decay, float momentum, int nesterov,
+                         __global const int *news)
 {
     int i = get_global_id(0);
     float g;
     if (i >= count) return;
-    g = gradient[i] * scale + decay * p[i];
+    g = gradient[i] * as_float(news[1]) + decay * p[i];
+    gradient[i] = 0.0f;
+    if (news[2]) return;
     if (momentum != 0.0f) {
         buffer[i] = momentum * buffer[i] + g;
         g = nesterov ? g + momentum * buffer[i] : buffer[i];
     }
     p[i] -= rate * g;
-    gradient[i] = 0.0f;
 }
 )
 
@@ -1503,17 +1568,18 @@ __kernel void update_sgd(__global float *p, __global float *gradient, __global f
 FINETUNE_LINE FINETUNE_CL(update_adam,
 __kernel void update_adam(__global float *p, __global float *gradient, __global float *m,
                           __global float *v, int count, float step, float decay_weight,
-                          float decay_gradient, float scale, float beta1, float beta2, float eps,
-                          float correction2)
+                          float decay_gradient, float beta1, float beta2, float eps,
+                          float correction2, __global const int *news)
 {
     int i = get_global_id(0);
     float g;
     if (i >= count) return;
-    g = gradient[i] * scale + decay_gradient * p[i];
+    g = gradient[i] * as_float(news[1]) + decay_gradient * p[i];
+    gradient[i] = 0.0f;
+    if (news[2]) return;
     m[i] = beta1 * m[i] + (1.0f - beta1) * g;
     v[i] = beta2 * v[i] + (1.0f - beta2) * g * g;
     p[i] = p[i] * decay_weight - step * m[i] / (sqrt(v[i]) / correction2 + eps);
-    gradient[i] = 0.0f;
 }
 )
 

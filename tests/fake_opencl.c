@@ -13,7 +13,7 @@ typedef struct fake_control {
     const char *failing;    /* the function's name */
     int at, code;           /* fails its at-th call (from 1) and all later ones if `forever` */
     int forever, calls, hits;
-    int alive;              /* contexts, queues, buffers, programs and kernels */
+    int alive;              /* contexts, queues, buffers, programs, kernels and events */
     const char *broken;     /* a kernel whose text is spoilt */
 } fake_control;
 fake_control fake;
@@ -120,19 +120,55 @@ STATUS(clReleaseProgram, -1, (cl_program p), (p))
 MAKER(cl_kernel, clCreateKernel, (cl_program p, const char *n, cl_int *error), (p, n, error))
 STATUS(clReleaseKernel, -1, (cl_kernel k), (k))
 STATUS(clSetKernelArg, 0, (cl_kernel k, cl_uint i, size_t n, const void *v), (k, i, n, v))
-STATUS(clEnqueueNDRangeKernel, 0,
-       (cl_command_queue q, cl_kernel k, cl_uint n, const size_t *o, const size_t *g,
-        const size_t *l, cl_uint c, const cl_event *w, cl_event *e),
-       (q, k, n, o, g, l, c, w, e))
-STATUS(clEnqueueReadBuffer, 0,
-       (cl_command_queue q, cl_mem m, cl_bool b, size_t o, size_t n, void *h, cl_uint c,
-        const cl_event *w, cl_event *e),
-       (q, m, b, o, n, h, c, w, e))
-STATUS(clEnqueueWriteBuffer, 0,
-       (cl_command_queue q, cl_mem m, cl_bool b, size_t o, size_t n, const void *h, cl_uint c,
-        const cl_event *w, cl_event *e),
-       (q, m, b, o, n, h, c, w, e))
+/* Those that may leave an event, which is then alive too. */
+#define COMMAND(name, parameters, arguments)                                                     \
+    cl_int CL_API_CALL name parameters                                                           \
+    {                                                                                            \
+        cl_int (CL_API_CALL *function) parameters;                                               \
+        void *found = real(#name);                                                               \
+        cl_int code;                                                                             \
+        memcpy(&function, &found, sizeof found);                                                 \
+        if (fails(#name)) return fake.code;                                                      \
+        code = function arguments;                                                               \
+        fake.alive += code == CL_SUCCESS && e != NULL;                                           \
+        return code;                                                                             \
+    }
+COMMAND(clEnqueueNDRangeKernel,
+        (cl_command_queue q, cl_kernel k, cl_uint n, const size_t *o, const size_t *g,
+         const size_t *l, cl_uint c, const cl_event *w, cl_event *e),
+        (q, k, n, o, g, l, c, w, e))
+COMMAND(clEnqueueReadBuffer,
+        (cl_command_queue q, cl_mem m, cl_bool b, size_t o, size_t n, void *h, cl_uint c,
+         const cl_event *w, cl_event *e),
+        (q, m, b, o, n, h, c, w, e))
+COMMAND(clEnqueueWriteBuffer,
+        (cl_command_queue q, cl_mem m, cl_bool b, size_t o, size_t n, const void *h, cl_uint c,
+         const cl_event *w, cl_event *e),
+        (q, m, b, o, n, h, c, w, e))
+COMMAND(clEnqueueUnmapMemObject,
+        (cl_command_queue q, cl_mem m, void *h, cl_uint c, const cl_event *w, cl_event *e),
+        (q, m, h, c, w, e))
+COMMAND(clEnqueueMarkerWithWaitList,
+        (cl_command_queue q, cl_uint c, const cl_event *w, cl_event *e), (q, c, w, e))
+COMMAND(clEnqueueBarrierWithWaitList,
+        (cl_command_queue q, cl_uint c, const cl_event *w, cl_event *e), (q, c, w, e))
+STATUS(clWaitForEvents, 0, (cl_uint n, const cl_event *e), (n, e))
+STATUS(clReleaseEvent, -1, (cl_event e), (e))
+STATUS(clFlush, 0, (cl_command_queue q), (q))
 STATUS(clFinish, 0, (cl_command_queue q), (q))
+
+void *CL_API_CALL clEnqueueMapBuffer(cl_command_queue q, cl_mem m, cl_bool b, cl_map_flags f,
+                                     size_t o, size_t n, cl_uint c, const cl_event *w, cl_event *e,
+                                     cl_int *error)
+{
+    void *(CL_API_CALL *function)(cl_command_queue, cl_mem, cl_bool, cl_map_flags, size_t, size_t,
+                                  cl_uint, const cl_event *, cl_event *, cl_int *);
+    void *found = real("clEnqueueMapBuffer");
+    memcpy(&function, &found, sizeof found);
+    if (!fails("clEnqueueMapBuffer")) return function(q, m, b, f, o, n, c, w, e, error);
+    if (error) *error = fake.code;
+    return NULL;
+}
 
 cl_program CL_API_CALL clCreateProgramWithSource(cl_context c, cl_uint n, const char **texts,
                                                  const size_t *lengths, cl_int *error)

@@ -1,13 +1,15 @@
 /* test_opencl.c - the training step on an OpenCL device: every case of test_operators.c against its
    naive loops, in each form of the matrix products; whole training steps against the processor's;
    and kernels made wrong on purpose. What fails around them is in test_opencl_failures.c.
-       build/test_opencl [OPERATOR [CASE]]     repeats some alone
+       build/test_opencl [OPERATOR [CASE]]     repeats some alone; --fits: all but the operators
    The device is the first that OpenCL knows: PoCL, which runs kernels on the processor, will do. */
 #define main operators_main
 #include "test_operators.c"
 #undef main
 
 #ifdef FINETUNE_OPENCL
+#include <signal.h>
+
 static char lines[16][300]; /* what was logged last */
 static int line_count;
 
@@ -230,6 +232,208 @@ static void test_networks(void)
     test_steps("resnet20", adam, "conv*,bn*,layer[12]*");
 }
 
+/* ---- Work beside the steps: batches that go up and news that come down while a step runs. Forced
+   here, for on a processor's own device it gains nothing; a fit must not show it. ---- */
+
+enum { SIDE = 6, SAMPLES = 36, FIT_CLASSES = 3, MOST_REPORTS = 64 };
+
+typedef struct fit_run {
+    ft_progress reports[MOST_REPORTS];
+    int count;
+    int stop_at;            /* the report at which it is stopped, or, negative, killed; 0: not */
+    float weights[FIT_CLASSES * 4 + 4 * 3 * 9 + 8];
+    ft_status status;
+    char text[300];
+    ft_fit_result result;
+} fit_run;
+
+static bool keep_report(void *user, const ft_progress *p)
+{
+    fit_run *run = (fit_run *)user;
+    if (run->count < MOST_REPORTS) run->reports[run->count++] = *p;
+    if (run->count == -run->stop_at) raise(SIGKILL);
+    return run->count != run->stop_at;
+}
+
+static void fit_network(ft_model *m)
+{
+    ft_input_options picture = {.size = {3, SIDE, SIDE}}, label = {.type = FT_I32};
+    ft_conv2d_options conv = {.kernel = {3}, .padding = {1}, .no_bias = true};
+    ft_node x = ft_input(m, "input", picture), y = ft_input(m, "labels", label);
+    if (briefly) {
+        x = ft_flatten(m, "flat", ft_global_avg_pool(m, "pool", x));
+        x = ft_linear(m, "fc", x, FIT_CLASSES,
+                      (ft_linear_options){.no_bias = true});
+        ft_set_output(m, x);
+        ft_set_loss(m, ft_cross_entropy(m, "loss", x, y, (ft_loss_options){0}));
+        return;
+    }
+    x = ft_batch_norm(m, "norm", ft_conv2d(m, "conv", x, 4, conv), (ft_batch_norm_options){0});
+    x = ft_activation(m, "softplus", "soft", x, (ft_activation_options){0});
+    x = ft_linear(m, "fc", ft_flatten(m, "flat", ft_global_avg_pool(m, "pool", x)), FIT_CLASSES,
+                  (ft_linear_options){0});
+    ft_set_output(m, x);
+    ft_set_loss(m, ft_cross_entropy(m, "loss", x, y, (ft_loss_options){0}));
+}
+
+static void fit_weights(ft_model *m, float *to)
+{
+    static const struct { const char *name; size_t count; } parts[] = {
+        {"fc.weight", FIT_CLASSES * 4}, {"conv.weight", 4 * 3 * 9}, {"norm.weight", 4},
+        {"norm.running_var", 4}};
+    size_t i;
+    if (briefly) ft_get(m, ft_find(m, "fc.weight"), to, FIT_CLASSES * 3);
+    for (i = 0; i < 4 && !briefly; to += parts[i++].count)
+        ft_get(m, ft_find(m, parts[i].name), to, parts[i].count);
+}
+
+enum { PLAIN, BESIDE, ON_PROCESSOR };
+
+static void fit_once(fit_run *run, int how, const char *freeze, ft_fit_options options)
+{
+    static float x[SAMPLES * 3 * SIDE * SIDE];
+    static int32_t y[SAMPLES];
+    unsigned state = 21;
+    int i, stop = run->stop_at;
+    ft_model *m = on(how == ON_PROCESSOR ? "cpu" : "opencl:0:0");
+    const ft__device *d = m->context.device;
+    memset(run, 0, sizeof *run);
+    run->stop_at = stop;
+    if (m->context.device) m->context.device->overlaps = how == BESIDE;
+    if (briefly) m->context.device->unchecked = true;
+    for (i = 0; i < SAMPLES * 3 * SIDE * SIDE; ++i) x[i] = (float)random_value(&state);
+    for (i = 0; i < SAMPLES; ++i) y[i] = i % FIT_CLASSES;
+    fit_network(m);
+    if (freeze) ft_freeze(m, freeze);
+    options.batch_size = 8;
+    options.progress = keep_report;
+    options.progress_user = run;
+    run->result = ft_fit(m, ft_arrays(m, SAMPLES, x, y, (ft_array_options){.classes = FIT_CLASSES}),
+                         options);
+    run->status = ft_error(m);
+    snprintf(run->text, sizeof run->text, "%.299s", ft_error_text(m));
+    if (how == BESIDE) CHECK(d->second && d->news_mapped && d->uploads[0].bytes > 0
+                             && d->uploads[1].bytes > 0, "nothing went up beside the steps");
+    if (how == PLAIN) CHECK(!d->second && !d->news_mapped, "a processor's device does not wait");
+    ft_clear_error(m);
+    fit_weights(m, run->weights);
+    ft_destroy(m);
+}
+
+/* The same reports in the same order, the same end, the same weights: equal bits, or, against the
+   processor, equal but for rounding. */
+static void compare_fits(const char *what, const fit_run *a, const fit_run *b, double most)
+{
+    size_t k;
+    int i;
+    CHECK(a->count == b->count, "%s: %d reports, not %d", what, b->count, a->count);
+    for (i = 0; i < a->count && i < b->count; ++i) {
+        const ft_progress *p = &a->reports[i], *q = &b->reports[i];
+        CHECK(p->epoch == q->epoch && p->step == q->step && p->batch == q->batch
+              && p->epoch_done == q->epoch_done && p->learning_rate == q->learning_rate
+              && p->accuracy == q->accuracy && CLOSE(p->loss, q->loss, most),
+              "%s, report %d: epoch %d step %d batch %d loss %.9g accuracy %g, not epoch %d step %d "
+              "batch %d loss %.9g accuracy %g", what, i, q->epoch, q->step, q->batch, q->loss,
+              q->accuracy, p->epoch, p->step, p->batch, p->loss, p->accuracy);
+    }
+    CHECK(a->status == b->status && !strcmp(a->text, b->text), "%s: \"%s\", not \"%s\"", what,
+          b->text, a->text);
+    CHECK(CLOSE(a->result.loss, b->result.loss, most)
+          && a->result.accuracy == b->result.accuracy && a->result.epochs == b->result.epochs
+          && a->result.stopped == b->result.stopped, "%s: another result", what);
+    for (k = 0; k < sizeof a->weights / sizeof a->weights[0]; ++k)
+        if (!CLOSE(a->weights[k], b->weights[k], 10 * most)) break;
+    CHECK(k == sizeof a->weights / sizeof a->weights[0], "%s: weight %zu is %.9g, not %.9g", what,
+          k, (double)b->weights[k], (double)a->weights[k]);
+}
+
+static void test_beside_steps(void)
+{
+    ft_optimizer_options sgd = {.optimizer = FT_SGD, .learning_rate = 0.1f, .momentum = 0.9f,
+                                .clip_norm = 0.3f};
+    ft_optimizer_options adam = {.learning_rate = 1e-2f, .eps = 1e-2f, .clip_norm = 0.05f};
+    const ft_fit_options runs[] = {
+        {.epochs = 3, .optimizer = sgd}, {.epochs = 2, .optimizer = adam, .hold_back = 0.25f},
+        /* the outputs of the frozen layers come from memory */
+        {.epochs = 3, .optimizer = sgd},
+        /* the second epoch's rate is such that a loss is not finite: back to the first's weights */
+        {.epochs = 3, .optimizer = {.optimizer = FT_SGD, .learning_rate = 0.1f},
+         .schedule = FT_STEP, .step_epochs = 1, .gamma = 1e30f}};
+    static const char *const names[] = {"a fit", "held back", "a head", "a loss not finite"};
+    static fit_run processor, plain, beside;
+    int i;
+    for (i = 0; i < 4; ++i) {
+        const char *freeze = i == 2 ? "conv*,norm*" : NULL;
+        processor.stop_at = plain.stop_at = beside.stop_at = 0;
+        fit_once(&processor, ON_PROCESSOR, freeze, runs[i]);
+        fit_once(&plain, PLAIN, freeze, runs[i]);
+        fit_once(&beside, BESIDE, freeze, runs[i]);
+        CHECK(i == 3 ? processor.status == FT_NOT_FINITE : processor.status == FT_OK, "%s: %s",
+              names[i], processor.text);
+        CHECK(processor.count > 4, "%s: %d reports", names[i], processor.count);
+        compare_fits(names[i], &processor, &plain, 1e-5);
+        compare_fits(names[i], &plain, &beside, 0);
+    }
+}
+
+/* One epoch of the same, under the simulator. */
+static void test_beside_briefly(void)
+{
+    static fit_run plain, beside;
+    ft_fit_options once = {.epochs = 1, .optimizer = {.optimizer = FT_SGD, .clip_norm = 0.3f}};
+    fit_once(&plain, PLAIN, NULL, once);
+    fit_once(&beside, BESIDE, NULL, once);
+    CHECK(plain.status == FT_OK && plain.count == 6, "%d reports: %s", plain.count, plain.text);
+    compare_fits("under the simulator", &plain, &beside, 0);
+}
+
+/* A gradient that is not finite under a loss that is: nothing moves, and the next step is right. */
+static void test_wrong_gradient(void)
+{
+    const float large[] = {3e38f, 3e38f, 3e38f, 3e38f}, small[] = {1, -1, 2, 0.5f};
+    const float first = 1e-38f, other = 0.1f, second[] = {10, -10};
+    const int32_t y[] = {1, 1, 1, 1};
+    float weights[3][2], one;
+    int i;
+    for (i = 0; i < 3; ++i) {
+        ft_model *m = on(i < 2 ? "opencl:0:0" : "cpu");
+        ft_input_options number = {.size = {1}}, label = {.type = FT_I32};
+        ft_linear_options plain = {.no_bias = true};
+        ft_optimizer_options sgd = {.optimizer = FT_SGD, .clip_norm = 1};
+        ft_node x = ft_input(m, "input", number), labels = ft_input(m, "labels", label), h;
+        if (i == 1) m->context.device->overlaps = true;
+        h = ft_linear(m, "second", ft_linear(m, "first", x, 1, plain), 2, plain);
+        ft_set_output(m, h);
+        ft_set_loss(m, ft_cross_entropy(m, "loss", h, labels, (ft_loss_options){0}));
+        ft_set(m, ft_find(m, "first.weight"), &first, 1);
+        ft_set(m, ft_find(m, "second.weight"), second, 2);
+        ft_set_optimizer(m, sgd);
+        ft_feed(m, x, large, 4);
+        ft_feed(m, labels, y, 4);
+        CHECK(ft_forward(m, true) > 10 && ft_error(m) == FT_OK, "%s", ft_error_text(m));
+        ft_backward(m);
+        CHECK(ft_update(m, 1e-3f) == FT_NOT_FINITE
+              && strstr(ft_error_text(m), "step 1: the gradients"), "%s", ft_error_text(m));
+        ft_clear_error(m);
+        ft_get(m, ft_find(m, "first.weight"), &one, 1);
+        ft_get(m, ft_find(m, "second.weight"), weights[i], 2);
+        CHECK(one == first && !memcmp(weights[i], second, sizeof second), "a weight moved");
+        ft_feed(m, x, small, 4);
+        ft_feed(m, labels, y, 4);
+        ft_set(m, ft_find(m, "first.weight"), &other, 1);
+        ft_forward(m, true);
+        ft_backward(m);
+        ft_update(m, 0.1f);
+        CHECK(ft_error(m) == FT_OK, "after a gradient that was not finite: %s", ft_error_text(m));
+        ft_get(m, ft_find(m, "second.weight"), weights[i], 2);
+        ft_destroy(m);
+    }
+    CHECK(!memcmp(weights[0], weights[1], sizeof second), "other bits beside the steps");
+    for (i = 0; i < 2; ++i)
+        CHECK(CLOSE(weights[0][i], weights[2][i], 1e-5) && fabsf(weights[0][i] - second[i]) > 1e-4f,
+              "weight %g, not %g", (double)weights[0][i], (double)weights[2][i]);
+}
+
 /* ---- The check: a kernel made wrong is found out, and the processor takes its place ---- */
 
 /* kernels.cl with one text in place of another, in a file of its own. */
@@ -324,12 +528,79 @@ static void test_wrong_kernels(void)
     remove("build/wrong.cl");
 }
 
+/* ---- A run that is killed and one that is stopped go on to the same bits ---- */
+
+static const char checkpoint_path[] = "build/opencl.checkpoint";
+
+/* This program again: a fit that is killed at its report number `at`. */
+static void fit_killed(const char *self, int at)
+{
+    char number[16];
+    pid_t child;
+    int status = 0;
+    snprintf(number, sizeof number, "%d", at);
+    fflush(NULL);
+    child = fork();
+    if (child == 0) {
+        execl(self, self, "--killed", number, (char *)NULL);
+        _exit(1);
+    }
+    waitpid(child, &status, 0);
+    CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL, "it was not killed: status %d",
+          status);
+}
+
+static ft_fit_options checkpointed(bool writes)
+{
+    ft_fit_options options = {.epochs = 3, .checkpoint_steps = 2,
+                              .optimizer = {.optimizer = FT_SGD, .learning_rate = 0.1f,
+                                            .momentum = 0.9f, .clip_norm = 0.3f}};
+    if (writes) options.checkpoint = checkpoint_path;
+    return options;
+}
+
+static void test_resumed(const char *self)
+{
+    static fit_run whole, rest;
+    int at;
+    whole.stop_at = rest.stop_at = 0;
+    fit_once(&whole, BESIDE, NULL, checkpointed(false));
+    for (at = 2; at < 15; at += 4) {
+        remove(checkpoint_path);
+        fit_killed(self, at);
+        fit_once(&rest, BESIDE, NULL, checkpointed(true));
+        CHECK(!memcmp(whole.weights, rest.weights, sizeof whole.weights)
+              && whole.result.loss == rest.result.loss, "killed at report %d: other bits", at);
+    }
+    for (at = 3; at < 10; at += 6) {
+        remove(checkpoint_path);
+        rest.stop_at = at;
+        fit_once(&rest, BESIDE, NULL, checkpointed(true));
+        CHECK(rest.result.stopped && rest.count == at, "stopped at %d: %d reports", at, rest.count);
+        rest.stop_at = 0;
+        fit_once(&rest, PLAIN, NULL, checkpointed(true));
+        CHECK(!memcmp(whole.weights, rest.weights, sizeof whole.weights)
+              && whole.result.loss == rest.result.loss, "stopped at report %d: other bits", at);
+    }
+    remove(checkpoint_path);
+}
+
+static int be_killed(int at)
+{
+    static fit_run run;
+    run.stop_at = -at;
+    fit_once(&run, BESIDE, NULL, checkpointed(true));
+    return 1;
+}
+
 static void open_device(void) { ft_destroy(on("opencl:0:0")); }
 
 int main(int count, char **words)
 {
     const char *what = count > 1 ? words[1] : "";
+    bool fits_only = !strcmp(what, "--fits");
     ft_model *m;
+    if (!strcmp(what, "--killed") && count > 2) return be_killed(atoi(words[2]));
     if (!check_survives(open_device)) {
         SKIP("the OpenCL driver ends the process here");
         return check_done("test_opencl");
@@ -341,14 +612,22 @@ int main(int count, char **words)
         return check_done("test_opencl");
     }
     CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
-    if (!strcmp(what, "--brief")) test_briefly(m);
-    else if (ft_error(m) == FT_OK) {
+    if (!strcmp(what, "--brief")) {
+        test_briefly(m);
+        test_beside_briefly();
+    }
+    else if (ft_error(m) == FT_OK && !fits_only) {
         if (count > 1) only_op = words[1];
         if (count > 2) only_case = atoi(words[2]);
         test_forms(m);
         if (!only_op) test_networks();
     }
-    if (count == 1) test_wrong_kernels();
+    if (count == 1 || fits_only) {
+        test_wrong_kernels();
+        test_beside_steps();
+        test_wrong_gradient();
+        test_resumed(words[0]);
+    }
     ft_destroy(m);
     return check_done("test_opencl");
 }

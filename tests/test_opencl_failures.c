@@ -130,7 +130,34 @@ static bool near(const float *a, const float *b, int count, double tolerance)
     return true;
 }
 
-static float wanted[BATCH * CLASSES]; /* of a run in which nothing fails */
+static float wanted[2][BATCH * CLASSES]; /* of runs in which nothing fails: steps by hand, a fit */
+
+static void fit(ft_model *m, int epochs, bool (*progress)(void *, const ft_progress *))
+{
+    ft_fit_options options = {.epochs = epochs, .batch_size = BATCH, .schedule = FT_CONSTANT,
+                              .optimizer = {.optimizer = FT_SGD, .learning_rate = 0.1f},
+                              .progress = progress};
+    build(m);
+    ft_fit(m, ft_arrays(m, SAMPLES, pictures, labels, (ft_array_options){.classes = CLASSES}),
+           options);
+}
+
+/* As on a GPU: batches go up and news come down beside the steps. */
+static void overlap(ft_model *m)
+{
+    if (m->context.device) m->context.device->overlaps = true;
+}
+
+static void run(ft_model *m, bool overlaps, float *logits)
+{
+    if (!overlaps) {
+        train(m, logits);
+        return;
+    }
+    overlap(m);
+    fit(m, 2, NULL);
+    ft_run(m, pictures, BATCH, logits);
+}
 
 /* ---- Every function, at several calls ---- */
 
@@ -138,7 +165,7 @@ static float wanted[BATCH * CLASSES]; /* of a run in which nothing fails */
 static bool releases(const char *function) { return strncmp(function, "clRelease", 9) == 0; }
 
 /* One run with a failure; false: the run is over before the call that would have failed. */
-static bool one_failure(const char *function, int at, int code, int forever)
+static bool one_failure(const char *function, int at, int code, int forever, bool overlaps)
 {
     float logits[BATCH * CLASSES] = {0};
     int alive = fake->alive, blocks = blocks_alive, hits;
@@ -147,11 +174,12 @@ static bool one_failure(const char *function, int at, int code, int forever)
     fail_at(function, at, code, forever);
     m = ft_create(fake_desc("opencl:0:0"));
     if (ft_error(m)) ft_clear_error(m);
-    train(m, logits);
+    run(m, overlaps, logits);
     status = ft_error(m);
     if (status == FT_OK)
-        CHECK(near(logits, wanted, BATCH * CLASSES, 1e-3), "%s, call %d: %s: no error, but other "
-              "numbers: %g, not %g", function, at, log_text, (double)logits[0], (double)wanted[0]);
+        CHECK(near(logits, wanted[overlaps], BATCH * CLASSES, 1e-3), "%s, call %d: %s: no error, "
+              "but other numbers: %g, not %g", function, at, log_text, (double)logits[0],
+              (double)wanted[overlaps][0]);
     else {
         CHECK(status == FT_DEVICE || status == FT_MEMORY || status == FT_UNSUPPORTED,
               "%s, call %d: %s", function, at, ft_status_name(status));
@@ -184,8 +212,24 @@ static void test_every_function(void)
         for (c = 0; c < sizeof calls / sizeof calls[0]; ++c) {
             int code = strstr(functions[f], "Buffer") ? CL_MEM_OBJECT_ALLOCATION_FAILURE
                                                       : CL_OUT_OF_RESOURCES;
-            if (!one_failure(functions[f], calls[c], code, c % 2 == 1)) break;
+            if (!one_failure(functions[f], calls[c], code, c % 2 == 1, false)) break;
         }
+}
+
+/* Those that only a device with work beside the steps calls, or calls in other places then. */
+static void test_overlapping_functions(void)
+{
+    static const char *const functions[] = {
+        "clEnqueueMapBuffer", "clEnqueueUnmapMemObject", "clEnqueueMarkerWithWaitList",
+        "clEnqueueBarrierWithWaitList", "clWaitForEvents", "clReleaseEvent", "clFlush",
+        "clCreateCommandQueue", "clCreateBuffer", "clEnqueueReadBuffer", "clEnqueueWriteBuffer"};
+    static const int calls[] = {1, 2, 3, 4, 5, 7, 10, 20};
+    size_t f, c;
+    for (f = 0; f < sizeof functions / sizeof functions[0]; ++f) {
+        for (c = 0; c < sizeof calls / sizeof calls[0]; ++c)
+            if (!one_failure(functions[f], calls[c], CL_OUT_OF_RESOURCES, c % 2 == 1, true)) break;
+        CHECK(c > 0, "%s is not called", functions[f]);
+    }
 }
 
 /* ---- No library, or half of one ---- */
@@ -209,7 +253,7 @@ static void test_no_library(void)
         CHECK(strstr(log_text, "the processor is used") && strstr(log_text, words[i]), "%s",
               log_text);
         train(m, logits);
-        CHECK(ft_error(m) == FT_OK && near(logits, wanted, BATCH * CLASSES, 1e-3), "%s",
+        CHECK(ft_error(m) == FT_OK && near(logits, wanted[0], BATCH * CLASSES, 1e-3), "%s",
               ft_error_text(m));
         ft_destroy(m);
     }
@@ -225,27 +269,18 @@ static bool lose_it(void *user, const ft_progress *p)
     return true;
 }
 
-static void fit(ft_model *m, int epochs, bool loses)
-{
-    ft_fit_options options = {.epochs = epochs, .batch_size = BATCH, .schedule = FT_CONSTANT,
-                              .optimizer = {.optimizer = FT_SGD, .learning_rate = 0.1f}};
-    if (loses) options.progress = lose_it;
-    build(m);
-    ft_fit(m, ft_arrays(m, SAMPLES, pictures, labels, (ft_array_options){.classes = CLASSES}),
-           options);
-}
-
-static void test_lost_device(void)
+static void test_lost_device(bool overlaps)
 {
     float before[BATCH * CLASSES], after[BATCH * CLASSES];
     ft_model *whole, *lost;
     fail_at(NULL, 0, 0, 0);
     whole = ft_create(fake_desc("opencl:0:0"));
-    fit(whole, 1, false);
+    fit(whole, 1, NULL);
     ft_run(whole, pictures, BATCH, before);
     CHECK(ft_error(whole) == FT_OK, "%s", ft_error_text(whole));
     lost = ft_create(fake_desc("opencl:0:0"));
-    fit(lost, 3, true);
+    if (overlaps) overlap(lost);
+    fit(lost, 3, lose_it);
     CHECK(fake->hits > 0 && ft_error(lost) == FT_DEVICE
           && strstr(ft_error_text(lost), "CL_OUT_OF_RESOURCES"), "%s", ft_error_text(lost));
     ft_clear_error(lost);
@@ -254,7 +289,7 @@ static void test_lost_device(void)
           "%s: the weights are not those of the epoch before: %g, not %g", ft_error_text(lost),
           (double)after[0], (double)before[0]);
     fail_at(NULL, 0, 0, 0);
-    fit(lost, 0, false); /* a second network in one model is an error, and not a crash */
+    fit(lost, 0, NULL); /* a second network in one model is an error, and not a crash */
     ft_destroy(lost);
     ft_destroy(whole);
 }
@@ -348,7 +383,7 @@ static void start_kept(const char *word, const char *what, bool same)
     CHECK(word ? strstr(log_text, word) != NULL : !strstr(log_text, ".program"), "%s: %s", what,
           log_text);
     if (same) train(m, logits);
-    if (same) CHECK(ft_error(m) == FT_OK && near(logits, wanted, BATCH * CLASSES, 1e-3), "%s: %s",
+    if (same) CHECK(ft_error(m) == FT_OK && near(logits, wanted[0], BATCH * CLASSES, 1e-3), "%s: %s",
                     what, ft_error_text(m));
     ft_destroy(m);
 }
@@ -430,10 +465,14 @@ static void test_stale_programs(void)
 
 static void test_all(void)
 {
-    ft_model *m = ft_create(fake_desc("cpu"));
-    train(m, wanted);
-    CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
-    ft_destroy(m);
+    ft_model *m;
+    int i;
+    for (i = 0; i < 2; ++i) {
+        m = ft_create(fake_desc("cpu"));
+        run(m, i == 1, wanted[i]);
+        CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+        ft_destroy(m);
+    }
     m = ft_create(fake_desc("opencl:0:0"));
     if (ft_error(m) == FT_UNSUPPORTED) {
         SKIP(ft_error_text(m));
@@ -444,10 +483,12 @@ static void test_all(void)
     CHECK(fake->alive == 0, "%d objects are left", fake->alive);
     test_build_errors();
     test_device_memory();
-    test_lost_device();
+    test_lost_device(false);
+    test_lost_device(true);
     test_kept_programs();
     test_stale_programs();
     test_every_function();
+    test_overlapping_functions();
     test_no_library();
     CHECK(blocks_alive == 0, "%d blocks of memory are left", blocks_alive);
 }
