@@ -2250,8 +2250,11 @@ static void ft__json_add_float(ft__text *to, float value)
 
    Threads take indices from a ticket: the number of the job above, the next index below. An index
    is taken by moving the ticket on; that fails when somebody else was faster, or the job is over.
-   A thread without work looks for some a short while, for the next operator comes at once, and
-   then sleeps. Invariant: body, context and count change only while no index of theirs is open.
+   A job of an odd number lies in one place, of an even number in the other: so the next one is
+   written while threads may still look at the last one's, and starts with one store. What threads
+   write often lies in lines of the cache of its own, for a line that two of them write moves to and
+   fro between processors. A thread without work looks for some a short while, for the next operator
+   comes at once, and then sleeps.
    ============================================================================================= */
 typedef void (*ft__body)(void *context, int index);
 
@@ -2261,34 +2264,40 @@ struct ft__pool {
     pthread_cond_t work, done;
     pthread_t threads[64];
     int thread_count;
-    ft__body body;
-    void *context;
-    uint64_t ticket;    /* job << 32 | next index */
-    int count;          /* indices of the job */
-    int finished;       /* indices that were run */
-    int sleeping;       /* threads that wait for work */
-    bool waiting;       /* the caller sleeps until all are finished */
+    uint64_t wanted;        /* indices of all jobs so far */
+    char gap[64];
+    struct { ft__body body; void *context; int count; } jobs[2];
+    int sleeping;           /* threads that wait for work */
+    bool waiting;           /* the caller sleeps until all are finished */
     bool quit;
+    char another_gap[64];
+    uint64_t ticket;        /* job << 32 | next index */
+    char third_gap[64];
+    uint64_t finished;      /* indices that were run, of all jobs so far */
 };
 
 /* Loads, stores and additions that other threads see in order. */
 #define FT__LOAD(x) __atomic_load_n(&(x), __ATOMIC_SEQ_CST)
 #define FT__STORE(x, value) __atomic_store_n(&(x), value, __ATOMIC_SEQ_CST)
 #define FT__ADD(x, value) __atomic_add_fetch(&(x), value, __ATOMIC_SEQ_CST)
-#define FT__LOOKS 2000 /* about 20 microseconds */
+/* And what may be seen out of order: a job's fields, for who read another job's gets no index. */
+#define FT__LOAD_LOOSE(x) __atomic_load_n(&(x), __ATOMIC_RELAXED)
+#define FT__STORE_LOOSE(x, value) __atomic_store_n(&(x), value, __ATOMIC_RELAXED)
+#define FT__LOOKS 2000 /* 20 to 50 microseconds */
 
 /* Takes and runs one index; false: none is left. */
 static bool ft__pool_take(ft__pool *pool)
 {
     uint64_t ticket = FT__LOAD(pool->ticket);
-    ft__body body = FT__LOAD(pool->body);
-    void *context = FT__LOAD(pool->context);
-    int count = FT__LOAD(pool->count);
-    if ((int)(ticket & 0xffffffffu) >= count) return false;
+    int place = (int)(ticket >> 32 & 1), index = (int)(ticket & 0xffffffffu);
+    ft__body body = FT__LOAD_LOOSE(pool->jobs[place].body);
+    void *context = FT__LOAD_LOOSE(pool->jobs[place].context);
+    if (index >= FT__LOAD_LOOSE(pool->jobs[place].count)) return false;
     if (!__atomic_compare_exchange_n(&pool->ticket, &ticket, ticket + 1, false, __ATOMIC_SEQ_CST,
                                      __ATOMIC_SEQ_CST)) return true;
-    body(context, (int)(ticket & 0xffffffffu));
-    if (FT__ADD(pool->finished, 1) == count && FT__LOAD(pool->waiting)) {
+    body(context, index);
+    FT__ADD(pool->finished, 1);
+    if (FT__LOAD(pool->waiting)) {
         pthread_mutex_lock(&pool->mutex);
         pthread_cond_signal(&pool->done);
         pthread_mutex_unlock(&pool->mutex);
@@ -2298,7 +2307,8 @@ static bool ft__pool_take(ft__pool *pool)
 
 static bool ft__pool_has_work(ft__pool *pool)
 {
-    return (int)(FT__LOAD(pool->ticket) & 0xffffffffu) < FT__LOAD(pool->count);
+    uint64_t ticket = FT__LOAD(pool->ticket);
+    return (int)(ticket & 0xffffffffu) < FT__LOAD_LOOSE(pool->jobs[ticket >> 32 & 1].count);
 }
 
 static void ft__pause(void)
@@ -2312,10 +2322,11 @@ static void *ft__pool_thread(void *argument)
 {
     ft__pool *pool = (ft__pool *)argument;
     while (!FT__LOAD(pool->quit)) {
+        uint64_t seen;
         int looks = 0;
-        while (ft__pool_take(pool)) looks = 0;
-        while (looks++ < FT__LOOKS && !ft__pool_has_work(pool)) ft__pause();
-        if (ft__pool_has_work(pool)) continue;
+        do seen = FT__LOAD(pool->ticket); while (ft__pool_take(pool));
+        while (looks++ < FT__LOOKS && FT__LOAD(pool->ticket) == seen) ft__pause();
+        if (FT__LOAD(pool->ticket) != seen) continue;
         pthread_mutex_lock(&pool->mutex);
         FT__ADD(pool->sleeping, 1);
         while (!ft__pool_has_work(pool) && !FT__LOAD(pool->quit))
@@ -2331,23 +2342,23 @@ static void ft__pool_run(ft__pool *pool, int count, ft__body body, void *context
 {
     int looks = 0;
     uint64_t job = (FT__LOAD(pool->ticket) >> 32) + 1;
-    FT__STORE(pool->count, 0); /* no index is open while the job changes */
-    FT__STORE(pool->body, body);
-    FT__STORE(pool->context, context);
-    FT__STORE(pool->finished, 0);
+    FT__STORE_LOOSE(pool->jobs[job & 1].body, body);
+    FT__STORE_LOOSE(pool->jobs[job & 1].context, context);
+    FT__STORE_LOOSE(pool->jobs[job & 1].count, count);
+    pool->wanted += (uint64_t)count;
     FT__STORE(pool->ticket, job << 32);
-    FT__STORE(pool->count, count);
     if (FT__LOAD(pool->sleeping) > 0) {
         pthread_mutex_lock(&pool->mutex);
         pthread_cond_broadcast(&pool->work);
         pthread_mutex_unlock(&pool->mutex);
     }
     while (ft__pool_take(pool)) {}
-    while (looks++ < FT__LOOKS && FT__LOAD(pool->finished) < count) ft__pause();
-    if (FT__LOAD(pool->finished) == count) return;
+    while (looks++ < FT__LOOKS && FT__LOAD(pool->finished) != pool->wanted) ft__pause();
+    if (FT__LOAD(pool->finished) == pool->wanted) return;
     pthread_mutex_lock(&pool->mutex);
     FT__STORE(pool->waiting, true);
-    while (FT__LOAD(pool->finished) < count) pthread_cond_wait(&pool->done, &pool->mutex);
+    while (FT__LOAD(pool->finished) != pool->wanted)
+        pthread_cond_wait(&pool->done, &pool->mutex);
     FT__STORE(pool->waiting, false);
     pthread_mutex_unlock(&pool->mutex);
 }
@@ -2422,7 +2433,7 @@ static void ft__parallel(ft__context *c, int count, ft__body body, void *context
 /* Pieces [0, end) of one job for slots, as many as there are threads. Slot i takes the i-th part of
    them, and then what others have left: so a thread that is interrupted takes fewer. The same part
    each time: what a thread's slot wrote in one operator, it mostly reads in the next, from its own
-   cache. (Pieces dealt out in turn took 1.3 times as long over MobileNet's layers, 2 threads.)
+   cache (MobileNet's prediction, 2 threads: 1.2 times as fast as with pieces dealt out in turn).
    ft__parallel_slots starts the slots; *share is 0 before the first piece. */
 static size_t ft__next_piece(ft__context *c, size_t end, int slot, int *share)
 {
@@ -3618,6 +3629,123 @@ static void ft__finish_run(const ft__context *context, const ft__finish *f)
     ft__finish_plain(f, at);
 }
 
+/* A micro-kernel that makes rows [at, at + rows) and `vectors` vectors of columns from `column` on
+   of a product, and finishes them while they are in registers: sums over 8 or 16 channels are so
+   short that a second pass over y is felt (MobileNet's 1x1 convolution of 8 to 16 channels: 0.083
+   to 0.053 ms, one thread, AVX-512). `b` is packed with `line` numbers to each line, as for the
+   whole or the narrow tile. */
+typedef void (*ft__finished_tile)(size_t taps, size_t k, const float *const *a, const float *b,
+                                  const ft__finish *f, size_t at, size_t column);
+
+#define FT__FINISHED_TILE(name, attributes, tile, lanes, rows, vectors, line)                     \
+    attributes static void name(size_t taps, size_t k, const float *const *a, const float *b,     \
+                                const ft__finish *f, size_t at, size_t column)                    \
+    {                                                                                             \
+        FT__FUSED                                                                                 \
+        tile##_vector zero = {0}, low = f->low - zero, high = f->high - zero;                     \
+        tile##_vector sum[rows][vectors], right[vectors];                                         \
+        float *y = f->y + at * f->stride + column;                                                \
+        const float *row[rows];                                                                   \
+        size_t p, stride = f->stride;                                                             \
+        int i, v, count = f->count - at < rows ? (int)(f->count - at) : rows;                     \
+        FT__UNROLL for (i = 0; i < rows; ++i)                                                     \
+            FT__UNROLL for (v = 0; v < vectors; ++v) sum[i][v] = zero;                            \
+        for (; taps > 0; --taps, a += rows) {                                                     \
+            FT__UNROLL for (i = 0; i < rows; ++i) row[i] = a[i];                                  \
+            for (p = 0; p < k; ++p, b += line) {                                                  \
+                FT__UNROLL for (v = 0; v < vectors; ++v)                                          \
+                    right[v] = *(const tile##_loose *)(const void *)(b + v * lanes);              \
+                FT__UNROLL for (i = 0; i < rows; ++i)                                             \
+                    FT__UNROLL for (v = 0; v < vectors; ++v) sum[i][v] += row[i][p] * right[v];   \
+            }                                                                                     \
+        }                                                                                         \
+        FT__UNROLL for (v = 0; v < vectors; ++v) right[v] = zero;                                 \
+        if (f->bias)                                                                              \
+            FT__UNROLL for (v = 0; v < vectors; ++v)                                              \
+                right[v] = *(const tile##_loose *)(const void *)(f->bias + column + v * lanes);   \
+        FT__UNROLL for (i = 0; i < rows; ++i)                                                     \
+            FT__UNROLL for (v = 0; v < vectors; ++v) sum[i][v] += right[v];                       \
+        if (f->clamp)                                                                             \
+            FT__UNROLL for (i = 0; i < rows; ++i)                                                 \
+                FT__UNROLL for (v = 0; v < vectors; ++v)                                          \
+                    sum[i][v] = tile##_clamp(sum[i][v], low, high);                               \
+        FT__UNROLL for (i = 0; i < rows; ++i, y += stride)                                        \
+            if (i < count)                                                                        \
+                FT__UNROLL for (v = 0; v < vectors; ++v)                                          \
+                    *(tile##_loose *)(void *)(y + v * lanes) = sum[i][v];                         \
+    }
+#ifdef FT__X86
+FT__FINISHED_TILE(ft__finished_sse2, __attribute__((target("sse2"))), ft__tile_sse2, 4, 4, 2, 8)
+FT__FINISHED_TILE(ft__finished_sse2_narrow, __attribute__((target("sse2"))), ft__tile_sse2, 4, 4,
+                  1, 4)
+FT__FINISHED_TILE(ft__finished_avx2, __attribute__((target("avx2,fma"))), ft__tile_avx2, 8, 6,
+                  2, 16)
+FT__FINISHED_TILE(ft__finished_avx2_narrow, __attribute__((target("avx2,fma"))), ft__tile_avx2, 8,
+                  6, 1, 8)
+FT__FINISHED_TILE(ft__finished_avx512, __attribute__((target("avx512f"))), ft__tile_avx512, 16, 8,
+                  2, 32)
+FT__FINISHED_TILE(ft__finished_avx512_narrow, __attribute__((target("avx512f"))), ft__tile_avx512,
+                  16, 8, 1, 16)
+/* Half of a narrow tile's columns: MobileNet's first convolution has 8. */
+FT__FINISHED_TILE(ft__finished_avx512_half, __attribute__((target("avx2,fma"))), ft__tile_avx2, 8,
+                  8, 1, 16)
+#elif defined(FT__ARM)
+FT__FINISHED_TILE(ft__finished_neon, , ft__tile_neon, 4, 8, 2, 8)
+FT__FINISHED_TILE(ft__finished_neon_narrow, , ft__tile_neon, 4, 8, 1, 4)
+#endif
+
+/* The one for the last `columns` columns or, with more than a tile has, the next; NULL: none. */
+static ft__finished_tile ft__finished_tile_for(const ft__context *context, size_t columns)
+{
+    static const struct { size_t columns; ft__finished_tile run; } row[FT__SIMD_COUNT][3] = {
+#ifdef FT__X86
+        {{0, NULL}, {0, NULL}, {0, NULL}},
+        {{8, ft__finished_sse2}, {4, ft__finished_sse2_narrow}, {0, NULL}},
+        {{16, ft__finished_avx2}, {8, ft__finished_avx2_narrow}, {0, NULL}},
+        {{32, ft__finished_avx512}, {16, ft__finished_avx512_narrow},
+         {8, ft__finished_avx512_half}},
+        {{0, NULL}, {0, NULL}, {0, NULL}}
+#elif defined(FT__ARM)
+        {{0, NULL}, {0, NULL}, {0, NULL}}, {{0, NULL}, {0, NULL}, {0, NULL}},
+        {{0, NULL}, {0, NULL}, {0, NULL}}, {{0, NULL}, {0, NULL}, {0, NULL}},
+        {{8, ft__finished_neon}, {4, ft__finished_neon_narrow}, {0, NULL}}
+#else
+        {{0, NULL}}
+#endif
+    };
+    size_t whole = row[context->simd][0].columns;
+    int i;
+    for (i = 0; i < 3; ++i)
+        if (row[context->simd][i].columns == (columns < whole ? columns : whole))
+            return row[context->simd][i].run;
+    return NULL;
+}
+
+/* Gathered rows times packed b [taps * k, columns], finished. */
+static void ft__multiply_and_finish(const ft__context *context, const float *const *table,
+                                    size_t taps, size_t k, const float *packed,
+                                    const ft__finish *f)
+{
+    const ft__tile_row *tile = &ft__tiles[context->simd];
+    size_t j, i, width;
+    for (j = 0; j < f->columns; j += width) {
+        ft__finished_tile run = taps * k <= FT__WALK_DEPTH
+            ? ft__finished_tile_for(context, f->columns - j) : NULL;
+        width = ft__panel_width(tile, f->columns, j);
+        for (i = 0; run && i < f->count; i += tile->rows)
+            run(taps, k, table + i * taps, packed + j * taps * k, f, i, j);
+        if (!run) {
+            ft__finish part = *f;
+            part.y += j;
+            part.columns = f->columns - j < width ? f->columns - j : width;
+            if (part.bias) part.bias += j;
+            ft__multiply_rows(tile, table, f->count, taps, k, packed + j * taps * k, part.columns,
+                              part.y, f->stride, false);
+            if (part.bias || part.clamp) ft__finish_run(context, &part);
+        }
+    }
+}
+
 /* Its way back: dy is 0 where y lies on a bound. Without an upper one, infinity is none. */
 FT__INLINE void ft__clamp_back_body(const float *FT__RESTRICT y, float *FT__RESTRICT dy,
                                     size_t count, bool bounded, float high)
@@ -3754,6 +3882,17 @@ static void ft__patches(const ft__conv *g, const float *x, size_t first, size_t 
     }
 }
 
+/* How many points from `at` on, `most` at the most, lie in one line of the grid and see only whole
+   rows of the kernel: 0 where the first of them sticks out of the picture. */
+static size_t ft__few_whole(const ft__conv *g, const ft__point *at, size_t most)
+{
+    int column = at->column * g->stride[1] - g->left, room = g->width - g->kernel[1] - column;
+    int count = g->out_width - at->column;
+    if (g->groups > 1 || g->dilation[1] > 1 || column < 0 || room < 0) return 0;
+    if (room / g->stride[1] + 1 < count) count = room / g->stride[1] + 1;
+    return (size_t)count < most ? (size_t)count : most;
+}
+
 /* Pointers as ft__walk_rows makes them, with a row of the kernel for a stretch: its pixels are
    neighbours in memory. Only those that stick out of the picture are copied, to `patches` [count,
    k]. x1.7 on MobileNet's first convolution against copies of all (0.295 to 0.173 ms, one thread,
@@ -3761,27 +3900,37 @@ static void ft__patches(const ft__conv *g, const float *x, size_t first, size_t 
 static void ft__few_rows(const ft__conv *g, const float *x, size_t first, size_t count,
                          size_t tile_rows, const float *zeros, float *patches, const float **table)
 {
-    size_t line = (size_t)g->width * (size_t)g->channels * g->groups, i;
-    size_t taps = (size_t)g->kernel[0], k = g->k / taps;
+    size_t line = (size_t)g->width * (size_t)g->channels * g->groups, i, some, l, ky;
+    size_t taps = (size_t)g->kernel[0], k = g->k / taps, tile = tile_rows * taps;
+    size_t next = (size_t)g->stride[1] * (size_t)g->channels;
     ft__point at = ft__point_at(first, g->out_height, g->out_width);
-    bool near = g->groups == 1 && g->dilation[1] == 1;
-    for (i = 0; i < ft__pad_to(count, tile_rows); ++i) {
-        const float **to = table + i / tile_rows * tile_rows * taps + i % tile_rows;
+    for (i = 0; i < count; i += some) {
+        const float **to = table + i / tile_rows * tile + i % tile_rows;
         const float *picture = x + at.picture * (size_t)g->height * line;
-        int row = at.row * g->stride[0] - g->top, column = at.column * g->stride[1] - g->left, ky;
-        bool whole = near && column >= 0 && column + g->kernel[1] <= g->width;
-        for (ky = 0; ky < g->kernel[0]; ++ky, row += g->dilation[0], to += tile_rows) {
-            *to = zeros;
-            if (row < 0 || row >= g->height) continue;
-            if (whole) *to = picture + (size_t)row * line + column * g->channels;
-            else {
-                float *patch = patches + (i < count ? i : count - 1) * g->k + (size_t)ky * k;
-                ft__patch_line(g, picture + (size_t)row * line, column, patch);
-                *to = patch;
+        int row = at.row * g->stride[0] - g->top, column = at.column * g->stride[1] - g->left;
+        size_t most = tile_rows - i % tile_rows;
+        bool whole;
+        some = ft__few_whole(g, &at, most < count - i ? most : count - i);
+        whole = some > 0;
+        if (!whole) some = 1;
+        for (ky = 0; ky < taps; ++ky, row += g->dilation[0], to += tile_rows) {
+            bool inside = row >= 0 && row < g->height;
+            const float *from = inside ? picture + (size_t)row * line : zeros;
+            if (inside && whole) from += column * g->channels;
+            else if (inside) {
+                ft__patch_line(g, from, column, patches + i * g->k + ky * k);
+                from = patches + i * g->k + ky * k;
             }
+            for (l = 0; l < some; ++l) to[l] = from + (inside ? l * next : 0);
         }
-        if (i + 1 < count) ft__point_next(&at, g->out_height, g->out_width);
+        at.column += (int)some - 1;
+        ft__point_next(&at, g->out_height, g->out_width);
     }
+    for (; i % tile_rows > 0; ++i) /* the last tile is filled up with its last point */
+        for (ky = 0; ky < taps; ++ky) {
+            const float **to = table + i / tile_rows * tile + ky * tile_rows + i % tile_rows;
+            *to = to[-1];
+        }
 }
 
 /* ---- Depthwise: y[c] = or += sum over rows and columns of a window of x[c] w[c], for `count`
@@ -3846,9 +3995,48 @@ static void ft__window_sum_plain(const ft__window_sum *s, size_t c)
             *(tile##_loose *)(void *)(y + j * s->y_next) = sum[j];                                \
         }                                                                                         \
     }                                                                                             \
+    /* Windows of 3 x 3: the weights stay in registers, the loops over them are spelled out. */   \
+    attributes FT__INLINE void name##_nine(const ft__window_sum *s, size_t c,                     \
+                                           const tile##_vector *w, int n, int many)               \
+    {                                                                                             \
+        FT__FUSED                                                                                 \
+        tile##_vector sum[4], zero = {0}, low = s->low - zero, high = s->high - zero;             \
+        const float *x = s->x + n * s->x_next + c;                                                \
+        float *y = s->y + n * s->y_next + c;                                                      \
+        int r, i, j;                                                                              \
+        if (s->bias) zero = *(const tile##_loose *)(const void *)(s->bias + c);                   \
+        FT__UNROLL for (j = 0; j < many; ++j) sum[j] = zero;                                      \
+        FT__UNROLL for (r = 0; r < 3; ++r, x += s->x_row)                                         \
+            FT__UNROLL for (i = 0; i < 3; ++i)                                                    \
+                FT__UNROLL for (j = 0; j < many; ++j)                                             \
+                    sum[j] += *(const tile##_loose *)(const void *)                               \
+                        (x + i * s->x_column + j * s->x_next) * w[3 * r + i];                     \
+        FT__UNROLL for (j = 0; j < many; ++j) {                                                   \
+            if (s->clamp) sum[j] = tile##_clamp(sum[j], low, high);                               \
+            *(tile##_loose *)(void *)(y + j * s->y_next) = sum[j];                                \
+        }                                                                                         \
+    }                                                                                             \
+    attributes static size_t name##_all_nine(const ft__window_sum *s, size_t c)                   \
+    {                                                                                             \
+        tile##_vector w[9];                                                                       \
+        int n, i;                                                                                 \
+        for (; c + lanes <= s->channels; c += lanes) {                                            \
+            FT__UNROLL for (i = 0; i < 9; ++i)                                                    \
+                w[i] = *(const tile##_loose *)(const void *)                                      \
+                    (s->w + i / 3 * s->w_row + i % 3 * s->w_column + c);                          \
+            for (n = 0; n + 4 <= s->count; n += 4) name##_nine(s, c, w, n, 4);                    \
+            if (n + 2 <= s->count) {                                                              \
+                name##_nine(s, c, w, n, 2);                                                       \
+                n += 2;                                                                           \
+            }                                                                                     \
+            if (n < s->count) name##_nine(s, c, w, n, 1);                                         \
+        }                                                                                         \
+        return c;                                                                                 \
+    }                                                                                             \
     attributes static size_t name(const ft__window_sum *s, size_t c)                              \
     {                                                                                             \
         int n;                                                                                    \
+        if (s->rows == 3 && s->columns == 3 && !s->add) return name##_all_nine(s, c);             \
         for (; c + lanes <= s->channels; c += lanes) {                                            \
             for (n = 0; n + 4 <= s->count; n += 4) name##_block(s, c, n, 4);                      \
             for (; n < s->count; ++n) name##_block(s, c, n, 1);                                   \
@@ -5506,8 +5694,8 @@ static void ft__depthwise_forward_row(const ft__call *call, const ft__conv *g, i
         s.y = to + (size_t)column * channels;
         s.x = picture;
         if (s.columns > 0)
-            s.x += ((ptrdiff_t)(y + top * g->dilation[0]) * g->width + column * g->stride[1] - g->left
-                    + left * g->dilation[1]) * (ptrdiff_t)g->groups;
+            s.x += ((ptrdiff_t)(y + top * g->dilation[0]) * g->width + column * g->stride[1]
+                    - g->left + left * g->dilation[1]) * (ptrdiff_t)g->groups;
         s.w = (call->prepared ? call->prepared : call->workspace)
             + (size_t)(top * g->kernel[1] + left) * channels;
         ft__depthwise_run(call, g, s, true, false);
@@ -5883,7 +6071,7 @@ static void ft__conv_forward_slot(void *context, int slot)
     size_t points = g->batch * g->p, pieces = ft__conv_pieces(run, points), i, r, taps, k;
     size_t outputs = (size_t)g->outputs, stride = g->groups * outputs;
     const float **table = (const float **)(void *)(run->slots + (size_t)slot * run->room.slot);
-    const float *bias = call->input_count > 2 ? call->input[2].value : NULL;
+    const float *bias = call->input_count > 2 ? call->input[2].value : NULL, *packed;
     ft__finish f;
     int share;
     f.clamp = ft__is_clamp(call->fused, &f.low, &f.high);
@@ -5896,11 +6084,13 @@ static void ft__conv_forward_slot(void *context, int slot)
         f.columns = piece.columns;
         f.bias = bias ? bias + group * outputs + piece.column : NULL;
         ft__conv_rows(run, &piece, group, table, &taps, &k);
-        ft__multiply_rows(run->tile, table, piece.count, taps, k,
-                          run->shared + group * ft__packed_right(call->context, outputs, g->k)
-                              + piece.column * g->k,
-                          piece.columns, f.y, stride, false);
-        if (f.bias || f.clamp) ft__finish_run(call->context, &f);
+        packed = run->shared + group * ft__packed_right(call->context, outputs, g->k)
+            + piece.column * g->k;
+        if (g->pairs) {
+            ft__multiply_rows(run->tile, table, piece.count, taps, k, packed, piece.columns, f.y,
+                              stride, false);
+            if (f.bias || f.clamp) ft__finish_run(call->context, &f);
+        } else ft__multiply_and_finish(call->context, table, taps, k, packed, &f);
         for (r = 0; call->fused && !f.clamp && r < piece.count; ++r)
             ft__activate(call->fused, call->fused_options, f.y + r * stride, piece.columns);
     }
@@ -8324,8 +8514,11 @@ static void ft__global_avg_picture(void *context, int picture)
         for (begin = 0; begin < plane; begin += 64) {
             size_t end = plane - begin < 64 ? plane : begin + 64;
             float sum[16] = {0};
-            for (i = begin; i < end; ++i)
-                for (l = 0; l < some; ++l) sum[l] += x[i * channels + first + l];
+            for (i = begin; i < end; ++i) {
+                const float *from = x + i * channels + first;
+                if (some == 16) for (l = 0; l < 16; ++l) sum[l] += from[l];
+                else for (l = 0; l < some; ++l) sum[l] += from[l];
+            }
             for (l = 0; l < 16; ++l) total[l] += (double)sum[l];
         }
         for (l = 0; l < some; ++l) y[first + l] = (float)(total[l] / (double)plane);
