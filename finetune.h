@@ -75,6 +75,7 @@
      [SECTION] 12.6 Unicode
      [SECTION] 12.7 Tokenisers
      [SECTION] 12.8 Tokeniser files
+     [SECTION] 12.8.1 Without text
      [SECTION] 12.9 Files of rows
      [SECTION] 13 Ready-made networks
      [SECTION] 13.1 Networks over text
@@ -188,7 +189,9 @@
      FINETUNE_NO_RESNET        ... the ResNets by name,
      FINETUNE_NO_MOBILENET     ... MobileNet,
      FINETUNE_NO_KERAS_CNN     ... the small CNN of Keras,
-     FINETUNE_NO_RECURRENT     ... the recurrent networks over text
+     FINETUNE_NO_RECURRENT     ... the recurrent networks over text,
+     FINETUNE_NO_TEXT          ... tokenisers, texts as data, their recipe, and generation: their
+                               functions are there and say so
     FINETUNE_OPENCL           ft_desc.device may name an OpenCL device; needs kernels.cl beside the
                               header and CL/cl.h to compile, nothing to link (-ldl before glibc
                               2.34), and starts where there is no OpenCL
@@ -469,7 +472,10 @@ typedef struct ft_embedding_options {
     ft_node weight;         /* use this node [words, features] instead of making one */
 } ft_embedding_options;
 
-typedef enum ft_step_pooling { FT_POOL_LAST, FT_POOL_MEAN, FT_POOL_MAX } ft_step_pooling;
+typedef enum ft_step_pooling {
+    FT_POOL_LAST, FT_POOL_MEAN, FT_POOL_MAX,
+    FT_POOL_ALL             /* last, largest and mean side by side, as ULMFiT's head takes them */
+} ft_step_pooling;
 typedef struct ft_step_pool_options {
     ft_step_pooling kind;
     bool bidirectional;     /* FT_POOL_LAST: the second half of the features is of a reversed RNN,
@@ -518,10 +524,16 @@ typedef struct ft_network_options {
     float dropout;          /* locked, behind the embedding and each layer; default 0 */
 } ft_network_options;
 
+typedef struct ft_tokenizer ft_tokenizer; /* turns a text into numbers, and back */
+
 typedef struct ft_language_model_to_classifier_options {
     int hidden;             /* a linear layer of so many numbers and a relu before the last one;
                                default: there is none */
     float dropout;          /* before each of the head's linear layers; default 0 */
+    ft_tokenizer *new_words;/* a vocabulary of FT_WORDS of this model, of the texts to classify:
+                               words in it that the model's lacks are put behind those of the
+                               model's, which has a tokeniser of its own from then on; each begins
+                               as the mean of the embedding's rows. Default: they stay unknown */
 } ft_language_model_to_classifier_options;
 
 /* How a picture becomes the network's input; stored in the model file. */
@@ -566,8 +578,6 @@ typedef struct ft_tensor_info { /* one tensor of a file; pointers live as long a
 } ft_tensor_info;
 
 /* ---- Text ---- */
-
-typedef struct ft_tokenizer ft_tokenizer; /* turns a text into numbers, and back */
 
 typedef enum ft_tokenizer_kind {
     FT_CHARACTERS,          /* a character is a piece */
@@ -982,9 +992,9 @@ FINETUNE_API ft_node ft_gru(ft_model *m, const char *name, ft_node x, int hidden
                             ft_recurrent_options options);
 FINETUNE_API ft_node ft_rnn(ft_model *m, const char *name, ft_node x, int hidden,
                             ft_recurrent_options options);
-/* x [N, L, C] -> [N, C]: the last, the mean, or the largest of the real steps. lengths I32 [N], or
-   {0}: all are. ULMFiT's head takes all three, side by side by ft_concat (Howard and Ruder
-   2018). */
+/* x [N, L, C] -> [N, C]: the last, the mean, or the largest of the real steps, or [N, 3 C]: all
+   three, of the nodes "<name>_last", "<name>_max" and "<name>_mean" (Howard and Ruder 2018).
+   lengths I32 [N], or {0}: all steps are real. */
 FINETUNE_API ft_node ft_step_pool(ft_model *m, const char *name, ft_node x, ft_node lengths,
                                   ft_step_pool_options options);
 /* Zero with the probability p, else x / (1 - p); in evaluation, or frozen, x itself (Srivastava et
@@ -9671,8 +9681,9 @@ static ft_status ft__step_pool_shape(ft__context *c, const ft__node *node, const
         return ft__fail(c, FT_SHAPE, "%s: wants [N, L, C], has %s", node->name,
                         ft__shape_text(x, text));
     if ((unsigned)node->options.step_pool.kind > FT_POOL_MAX)
-        return ft__fail(c, FT_INVALID, "%s: pooling %d: there are FT_POOL_LAST, FT_POOL_MEAN and"
-                        " FT_POOL_MAX", node->name, (int)node->options.step_pool.kind);
+        return ft__fail(c, FT_INVALID, "%s: pooling %d: there are FT_POOL_LAST, FT_POOL_MEAN,"
+                        " FT_POOL_MAX and FT_POOL_ALL", node->name,
+                        (int)node->options.step_pool.kind);
     if (input_count > 1 && (input[1].type != FT_I32 || input[1].shape.rank != 1
                             || input[1].shape.size[0] != x->size[0]))
         return ft__fail(c, FT_SHAPE, "%s: lengths are I32 [N], not %s", node->name,
@@ -17020,6 +17031,7 @@ static ft_status ft__load_graph(ft_model *m, ft_file *file, const char *path)
    the small letter. tests/golden/make_unicode.py prints them, from Unicode 14; code points that
    were not assigned then count as their neighbours do.
    ============================================================================================= */
+#ifndef FINETUNE_NO_TEXT
 enum { /* classes, by Unicode's general category */
     FT__OTHER = 0, FT__LETTER /* L */, FT__NUMBER /* N */, FT__PUNCTUATION /* P */,
     FT__MARK /* Mn: an accent that stands over or under the letter before it */,
@@ -17423,6 +17435,8 @@ static bool ft__unicode_ideograph(uint32_t code)
         || (code >= 0x2f800 && code <= 0x2fa1f);
 }
 
+#endif
+
 /* =============================================================================================
    [SECTION] 12.7 Tokenisers
    A tokeniser turns a text into the ids of its pieces, and back. Five kinds:
@@ -17437,6 +17451,7 @@ static bool ft__unicode_ideograph(uint32_t code)
    All take time in proportion to n log n, whatever the text is. A text is only text: "[SEP]" in it
    is five characters, never the piece that ends a sentence.
    ============================================================================================= */
+#ifndef FINETUNE_NO_TEXT
 
 /* ---- Vocabulary: pieces, their ids, and a table that finds them ---- */
 typedef struct ft__vocabulary {
@@ -17991,11 +18006,14 @@ static void ft__tokenizer_release(ft_tokenizer *t)
     ft__release(c, t);
 }
 
+#endif
+
 /* =============================================================================================
    [SECTION] 12.8 Tokeniser files
    Reads the vocabularies that others write, builds one from texts, and keeps a model's own in its
    file. What kind a file is, its content says.
    ============================================================================================= */
+#ifndef FINETUNE_NO_TEXT
 static const char *const ft__tokenizer_kinds[] = {"characters", "words", "wordpiece", "byte_bpe",
                                                   "scored_bpe"};
 enum { FT__TOKENIZER_KINDS = 5 };
@@ -18824,6 +18842,100 @@ ft_status ft_set_tokenizer(ft_model *m, ft_tokenizer *t)
 
 ft_tokenizer *ft_get_tokenizer(const ft_model *m) { return m ? m->tokenizer : NULL; }
 
+#endif
+
+/* =============================================================================================
+   [SECTION] 12.8.1 Without text
+   What FINETUNE_NO_TEXT leaves of the functions over tokenisers: that they are not there.
+   ============================================================================================= */
+#ifdef FINETUNE_NO_TEXT
+static void ft__no_text(ft_model *m)
+{
+    if (m && ft__ok(&m->context))
+        ft__fail(&m->context, FT_UNSUPPORTED, "text: left out of this build (FINETUNE_NO_TEXT)");
+}
+
+ft_tokenizer *ft_tokenizer_load(ft_model *m, const char *path, ft_tokenizer_options options)
+{
+    (void)path;
+    (void)options;
+    ft__no_text(m);
+    return NULL;
+}
+
+ft_tokenizer *ft_tokenizer_build(ft_model *m, ft_tokenizer_kind kind, const char *const *texts,
+                                 int count, ft_vocabulary_options options)
+{
+    (void)kind;
+    (void)texts;
+    (void)count;
+    (void)options;
+    ft__no_text(m);
+    return NULL;
+}
+
+/* There is no tokeniser that these could be asked of. */
+void ft_tokenizer_free(ft_tokenizer *t) { (void)t; }
+
+ft_tokens ft_tokenize(ft_tokenizer *t, const char *text, size_t bytes, ft_tokenize_options options)
+{
+    ft_tokens none = {NULL, 0};
+    (void)t;
+    (void)text;
+    (void)bytes;
+    (void)options;
+    return none;
+}
+
+const char *ft_detokenize(ft_tokenizer *t, const int32_t *ids, int count, size_t *bytes)
+{
+    (void)t;
+    (void)ids;
+    (void)count;
+    if (bytes) *bytes = 0;
+    return "";
+}
+
+ft_tokenizer_kind ft_tokenizer_kind_of(const ft_tokenizer *t)
+{
+    (void)t;
+    return FT_CHARACTERS;
+}
+
+int ft_tokenizer_count(const ft_tokenizer *t)
+{
+    (void)t;
+    return 0;
+}
+
+const char *ft_tokenizer_piece(const ft_tokenizer *t, int id)
+{
+    (void)t;
+    (void)id;
+    return NULL;
+}
+
+int ft_tokenizer_find(const ft_tokenizer *t, const char *piece)
+{
+    (void)t;
+    (void)piece;
+    return -1;
+}
+
+ft_status ft_set_tokenizer(ft_model *m, ft_tokenizer *t)
+{
+    (void)t;
+    ft__no_text(m);
+    return m->context.status;
+}
+
+ft_tokenizer *ft_get_tokenizer(const ft_model *m)
+{
+    (void)m;
+    return NULL;
+}
+#endif
+
 /* =============================================================================================
    [SECTION] 12.9 Files of rows
    What took long to compute and may be wanted by the next run, in the folder ft_desc.cache: rows
@@ -19402,10 +19514,12 @@ static bool ft__matches_keras_cnn(const ft__network *network, const ft_file *fil
    or "gru.*" as PyTorch calls them, and the head "fc", "decoder" or, of the character network,
    "out".
    ============================================================================================= */
+#if !defined(FINETUNE_NO_RECURRENT) || !defined(FINETUNE_NO_TEXT)
 static bool ft__is_recurrent(int op)
 {
     return op == FT__OP_lstm || op == FT__OP_gru || op == FT__OP_rnn;
 }
+#endif
 
 #ifndef FINETUNE_NO_RECURRENT
 static ft_node ft__tokens_input(ft_model *m, const char *name, bool steps)
@@ -19549,10 +19663,13 @@ static bool ft__matches_text_classifier(const ft__network *network, const ft_fil
                                         const char *rename, ft_network_options *o)
 {
     bool gru = strcmp(network->name, "gru_classifier") == 0;
+    int wide, pooled;
     if (!ft__size_encoder(file, rename, gru ? "gru" : "lstm", gru ? 3 : 4, o)) return false;
     o->classes = ft__size_in_file(file, rename, "fc.weight", 0);
-    return o->classes > 0 && ft__size_in_file(file, rename, "fc.weight", 1)
-        == o->hidden * (o->bidirectional ? 2 : 1);
+    wide = o->hidden * (o->bidirectional ? 2 : 1);
+    pooled = ft__size_in_file(file, rename, "fc.weight", 1);
+    if (pooled == 3 * wide) o->pooling = FT_POOL_ALL;
+    return o->classes > 0 && (pooled == wide || pooled == 3 * wide);
 }
 
 /* ---- A language model becomes a classifier (Howard and Ruder 2018, ULMFiT) ---- */
@@ -19586,6 +19703,99 @@ static void ft__uncarry(ft_model *m, ft__node *node, int lengths)
         if (m->nodes[states[i] - 1].op == FT__OP_state) ft__remove_unread(m, states[i]);
 }
 
+#ifndef FINETUNE_NO_TEXT
+/* The words' embedding, [words, features], which may go through a dropout of words; NULL: none. */
+static ft__node *ft__word_weight(ft_model *m)
+{
+    int i, id;
+    for (i = 0; i < m->node_count; ++i) {
+        if (m->nodes[i].op != FT__OP_embedding) continue;
+        for (id = m->nodes[i].inputs[1]; m->nodes[id - 1].op == FT__OP_dropout;)
+            id = m->nodes[id - 1].inputs[0];
+        return m->nodes[id - 1].op == FT__OP_parameter ? &m->nodes[id - 1] : NULL;
+    }
+    return NULL;
+}
+
+/* Rows behind those of a weight [rows, columns], each the mean of those that there are. */
+static ft_status ft__add_mean_rows(ft_model *m, ft__node *weight, int more)
+{
+    ft__context *c = &m->context;
+    size_t rows = (size_t)weight->shape.size[0], columns = (size_t)weight->shape.size[1], i, j;
+    float *value;
+    ft__host_takes_weights(c, true);
+    value = (float *)ft__allocate(c, (rows + (size_t)more) * columns, sizeof *value);
+    if (!value) return c->status;
+    memcpy(value, weight->value, rows * columns * sizeof *value);
+    for (j = 0; j < columns; ++j) {
+        double sum = 0;
+        for (i = 0; i < rows; ++i) sum += (double)value[i * columns + j];
+        for (i = rows; i < rows + (size_t)more; ++i)
+            value[i * columns + j] = (float)(sum / (double)rows);
+    }
+    ft__release(c, weight->value);
+    ft__release_training(c, weight);
+    weight->value = value;
+    weight->shape.size[0] += more;
+    m->weights_version += 1;
+    return ft__infer_all(m);
+}
+
+static ft_status ft__check_new_words(ft_model *m, const ft_tokenizer *from)
+{
+    const ft__node *weight = ft__word_weight(m);
+    int words = m->tokenizer ? m->tokenizer->pieces.count : 0;
+    if (from->model == m && from->kind == FT_WORDS && m->tokenizer
+        && m->tokenizer->kind == FT_WORDS && weight && weight->shape.size[0] == words) return FT_OK;
+    return ft__fail(&m->context, FT_INVALID, "new words: wants a vocabulary of FT_WORDS of this"
+                    " model, which has one too, and an embedding of its %d words", words);
+}
+
+/* A vocabulary of words with those of another that it lacks behind its own. */
+static ft_tokenizer *ft__tokenizer_with(const ft_tokenizer *t, const ft_tokenizer *other)
+{
+    ft_tokenizer *both = ft__tokenizer_make(t->model, t->kind);
+    int id;
+    if (!both) return NULL;
+    both->lower = t->lower;
+    both->strip_accents = t->strip_accents;
+    both->split_ideographs = t->split_ideographs;
+    both->clean = t->clean;
+    both->spaces_only = t->spaces_only;
+    both->longest_word = t->longest_word;
+    both->unknown = t->unknown;
+    for (id = 0; id < t->pieces.count; ++id)
+        ft__vocabulary_add(&both->pieces, ft__piece_text(&t->pieces, id),
+                           ft__piece_bytes(&t->pieces, id));
+    for (id = 0; id < other->pieces.count; ++id)
+        if (ft__find_piece(t, ft__piece_text(&other->pieces, id)) < 0)
+            ft__vocabulary_add(&both->pieces, ft__piece_text(&other->pieces, id),
+                               ft__piece_bytes(&other->pieces, id));
+    return ft__tokenizer_finish(both, "new words");
+}
+
+/* Takes in the words of another vocabulary: the model's tokeniser and its embedding grow. */
+static void ft__add_words(ft_model *m, const ft_tokenizer *from)
+{
+    ft_tokenizer *grown = ft__tokenizer_with(m->tokenizer, from);
+    int before = m->tokenizer->pieces.count;
+    if (grown && ft_set_tokenizer(m, grown) == FT_OK)
+        ft__add_mean_rows(m, ft__word_weight(m), grown->pieces.count - before);
+}
+#else
+static ft_status ft__check_new_words(ft_model *m, const ft_tokenizer *from)
+{
+    (void)from;
+    return ft__fail(&m->context, FT_UNSUPPORTED, "new words: built with FINETUNE_NO_TEXT");
+}
+
+static void ft__add_words(ft_model *m, const ft_tokenizer *from)
+{
+    (void)m;
+    (void)from;
+}
+#endif
+
 /* The layers of an encoder can only take lengths that come before them. */
 static void ft__move_first(ft_model *m, int id)
 {
@@ -19607,7 +19817,8 @@ ft_status ft_language_model_to_classifier(ft_model *m, int classes,
     ft__node *head = ft__ok(&m->context) ? ft__head(m) : NULL;
     ft_linear_options linear;
     ft_activation_options none;
-    ft_node x, pools[3], lengths;
+    ft_step_pool_options pool;
+    ft_node x, lengths;
     int i, layers = 0;
     if (!ft__ok(&m->context)) return m->context.status;
     for (i = 0; i < m->node_count; ++i) layers += ft__is_recurrent(m->nodes[i].op);
@@ -19615,27 +19826,24 @@ ft_status ft_language_model_to_classifier(ft_model *m, int classes,
         return ft__fail(&m->context, FT_INVALID, "ft_language_model_to_classifier: wants a network"
                         " of recurrent layers with a linear layer over each step, without"
                         " \"lengths\", and classes above 0 (%d)", classes);
+    if (options.new_words && ft__check_new_words(m, options.new_words) != FT_OK)
+        return m->context.status;
     memset(&linear, 0, sizeof linear);
     memset(&none, 0, sizeof none);
     x.id = head->inputs[0];
     if (m->loss.id) ft__remove_unread(m, m->loss.id);
     ft__remove_unread(m, (int)(head - m->nodes) + 1);
     m->output.id = m->loss.id = 0;
+    if (options.new_words) ft__add_words(m, options.new_words);
     lengths = ft__tokens_input(m, "lengths", false);
     if (!lengths.id) return m->context.status;
     ft__move_first(m, lengths.id);
     for (i = 0; i < m->node_count; ++i)
         if (ft__is_recurrent(m->nodes[i].op)) ft__uncarry(m, &m->nodes[i], lengths.id);
-    for (i = 0; i < 3; ++i) {
-        static const ft_step_pooling kinds[] = {FT_POOL_LAST, FT_POOL_MAX, FT_POOL_MEAN};
-        static const char *const names[] = {"pool_last", "pool_max", "pool_mean"};
-        ft_step_pool_options pool;
-        memset(&pool, 0, sizeof pool);
-        pool.kind = kinds[i];
-        pools[i] = ft_step_pool(m, names[i], x, lengths, pool);
-    }
-    x = ft__text_dropout(m, "pool_dropout", ft_concat(m, "pools", 3, pools, 1), options.dropout,
-                         false);
+    memset(&pool, 0, sizeof pool);
+    pool.kind = FT_POOL_ALL;
+    x = ft__text_dropout(m, "pool_dropout", ft_step_pool(m, "pool", x, lengths, pool),
+                         options.dropout, false);
     if (options.hidden > 0) {
         x = ft_linear(m, "hidden", x, options.hidden, linear);
         x = ft_activation(m, "relu", "hidden_relu", x, none);
@@ -22112,6 +22320,7 @@ ft_data *ft_image_folder(ft_model *m, const char *path, ft_image_folder_options 
    turned into tokens when they are opened; get() copies. It fills "tokens" [L], padded with zeros,
    "lengths" [] and "labels" [].
    ============================================================================================= */
+#ifndef FINETUNE_NO_TEXT
 struct ft__texts {
     ft__context *context;
     ft__text letters;       /* all texts, a 0 behind each */
@@ -22598,6 +22807,16 @@ ft_data *ft_texts(ft_model *m, const char *path, ft_text_options options)
     return data;
 }
 
+#else
+ft_data *ft_texts(ft_model *m, const char *path, ft_text_options options)
+{
+    (void)path;
+    (void)options;
+    ft__no_text(m);
+    return NULL;
+}
+#endif
+
 /* =============================================================================================
    [SECTION] 14.2.3 Streams of text
    For language models: a text is cut into as many streams of equal length as a batch has rows; each
@@ -22605,6 +22824,7 @@ ft_data *ft_texts(ft_model *m, const char *path, ft_text_options options)
    after one is carried into the next (Zaremba et al. 2014; truncated back-propagation, Williams
    and Peng 1990). The label of a step is the token after it.
    ============================================================================================= */
+#ifndef FINETUNE_NO_TEXT
 typedef struct ft__streams {
     ft__context *context;
     ft__ids ids;
@@ -22753,6 +22973,16 @@ ft_data *ft_text_streams(ft_model *m, const char *path, ft_stream_options option
     if (!data && s) ft__streams_release(s);
     return data;
 }
+
+#else
+ft_data *ft_text_streams(ft_model *m, const char *path, ft_stream_options options)
+{
+    (void)path;
+    (void)options;
+    ft__no_text(m);
+    return NULL;
+}
+#endif
 
 /* =============================================================================================
    [SECTION] 14.3 Metrics
@@ -24192,6 +24422,7 @@ static void ft__recipe_stages(ft__recipe *r)
    learning rate, by 2.6 a layer. Gradients are clipped (Pascanu et al. 2013), for those of
    recurrent layers may be large now and then.
    ============================================================================================= */
+#ifndef FINETUNE_NO_TEXT
 enum { FT__MOST_LAYERS = 8 };
 static const char *const ft__thaw_names[FT__MOST_LAYERS] = {"head", "top 2", "top 3", "top 4",
                                                             "top 5", "top 6", "top 7", "all"};
@@ -24321,6 +24552,9 @@ static void ft__recipe_text(ft__recipe *r)
     }
     ft__release(&m->context, layer);
 }
+#else
+static void ft__recipe_text(ft__recipe *r) { ft__no_text(r->m); }
+#endif
 
 static ft_finetune_result ft__finetune(ft_model *m, ft_data *data, ft_finetune_options options)
 {
@@ -24499,6 +24733,7 @@ static ft__plan *ft__begin_picture(ft_model *m, float **picture)
 /* =============================================================================================
    [SECTION] 14.7 Predict and generate text
    ============================================================================================= */
+#ifndef FINETUNE_NO_TEXT
 
 /* Puts one sequence into the inputs of an evaluation plan; NULL with an error. */
 static ft__plan *ft__begin_tokens(ft_model *m, const int32_t *ids, int count)
@@ -24684,6 +24919,26 @@ static int ft__generate(ft_model *m, ft_generate_options options)
     ft__release(c, g.order);
     return ft__ok(c) ? count : 0;
 }
+
+#else
+static int ft__predict_text(ft_model *m, const char *text, size_t bytes, ft_prediction *best,
+                            int count)
+{
+    (void)text;
+    (void)bytes;
+    (void)best;
+    (void)count;
+    ft__no_text(m);
+    return 0;
+}
+
+static int ft__generate(ft_model *m, ft_generate_options options)
+{
+    (void)options;
+    ft__no_text(m);
+    return 0;
+}
+#endif
 
 /* =============================================================================================
    [SECTION] 15 Public functions: models and files
@@ -24875,11 +25130,17 @@ int ft_device_checks(const ft_model *m, ft_device_check *checks, int most)
 static void ft__load_tokenizer(ft_model *m, const ft_file *file, const char *path)
 {
     const char *text = ft_file_metadata(file, ft__tokenizer_key);
+#ifdef FINETUNE_NO_TEXT /* it is kept for the file that the model is saved to */
+    (void)path;
+    ft__release(&m->context, m->tokenizer_text);
+    m->tokenizer_text = text ? ft__copy_text(&m->context, text) : NULL;
+#else
     ft_tokenizer_options options;
     memset(&options, 0, sizeof options);
     options.memory = text;
     options.bytes = text ? strlen(text) : 0;
     if (text) ft_set_tokenizer(m, ft_tokenizer_load(m, path, options));
+#endif
 }
 
 /* Builds what the file describes or what its weights are recognised as, then loads them. */
@@ -25345,11 +25606,29 @@ ft_node ft_embedding(ft_model *m, const char *name, ft_node ids, int words, int 
     return ft__add_node(m, FT__OP_embedding, name, inputs, 2, &o);
 }
 
+/* The last, the largest and the mean, each a node of its own. */
+static ft_node ft__step_pool_all(ft_model *m, const char *name, ft_node x, ft_node lengths,
+                                 ft_step_pool_options options)
+{
+    static const ft_step_pooling kinds[] = {FT_POOL_LAST, FT_POOL_MAX, FT_POOL_MEAN};
+    static const char *const parts[] = {"last", "max", "mean"};
+    ft_node pools[3];
+    char part[512];
+    int i;
+    for (i = 0; i < 3; ++i) {
+        options.kind = kinds[i];
+        if (name) snprintf(part, sizeof part, "%s_%s", name, parts[i]);
+        pools[i] = ft_step_pool(m, name ? part : NULL, x, lengths, options);
+    }
+    return ft_concat(m, name, 3, pools, 1);
+}
+
 ft_node ft_step_pool(ft_model *m, const char *name, ft_node x, ft_node lengths,
                      ft_step_pool_options options)
 {
     ft_node inputs[2];
     ft__options o;
+    if (options.kind == FT_POOL_ALL) return ft__step_pool_all(m, name, x, lengths, options);
     memset(&o, 0, sizeof o);
     o.step_pool = options;
     inputs[0] = x;

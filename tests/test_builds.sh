@@ -85,14 +85,17 @@ int main(int count, char **word)
     ft_desc desc;
     ft_load_options load;
     ft_network_options network;
+    ft_text_options texts;
     ft_model *m;
     bool said;
     memset(&desc, 0, sizeof desc);
     memset(&load, 0, sizeof load);
     memset(&network, 0, sizeof network);
+    memset(&texts, 0, sizeof texts);
     if (count < 4) return 2;
     m = ft_create(desc);
     if (strstr(word[1], ".pt")) ft_load(m, word[1], load);
+    else if (strstr(word[1], ".tsv")) ft_texts(m, word[1], texts);
     else ft_network(m, word[1], network);
     said = (int)ft_error(m) == atoi(word[2]) && strstr(ft_error_text(m), word[3]);
     if (!said) printf("%d %s\n", (int)ft_error(m), ft_error_text(m));
@@ -113,6 +116,7 @@ left_out FINETUNE_NO_RESNET resnet18 1 "there are mobilenet_v1, keras_cnn"
 left_out FINETUNE_NO_MOBILENET mobilenet_v1 1 "no network of this name"
 left_out FINETUNE_NO_KERAS_CNN keras_cnn 1 "no network of this name"
 left_out FINETUNE_NO_RECURRENT lstm_classifier 1 "no network of this name"
+left_out FINETUNE_NO_TEXT examples/text/reviews.tsv 8 FINETUNE_NO_TEXT
 
 # Half a configuration must be refused, not compiled.
 if ${CC:-cc} -std=c99 -ffast-math -I. -fsyntax-only $out/use.c >/dev/null 2>&1; then

@@ -422,6 +422,7 @@ static void test_networks(void)
     static const struct { const char *name; ft_network_options o; int outputs; } rows[] = {
         {"lstm_classifier", {.words = 20, .embedding = 5, .hidden = 6, .layers = 2,
                              .bidirectional = true, .classes = 4}, 4},
+        {"lstm_classifier", {.words = 20, .embedding = 5, .hidden = 6, .pooling = FT_POOL_ALL}, 2},
         {"gru_classifier", {.words = 20, .embedding = 5, .hidden = 7, .classes = 3}, 3},
         {"lstm_lm", {.words = 20, .embedding = 6, .tied = true}, 20},
         {"lstm_lm", {.words = 20, .embedding = 6, .hidden = 5, .dropout = 0.2f}, 20},
@@ -450,6 +451,91 @@ static void test_networks(void)
         ft_destroy(m);
         remove(temporary);
     }
+}
+
+/* Words of another vocabulary join the model's, each as the mean of the rows that there were; texts
+   that have none of them are classified as before. */
+static void test_new_words(void)
+{
+    enum { E = 6 };
+    static const char *const old_texts[] = {"the soup was warm"};
+    static const char *const new_texts[] = {"the bread was warm and the crust crisp"};
+    static const char known[] = "the soup was warm", partly[] = "the bread was crisp";
+    ft_language_model_to_classifier_options o = {.dropout = 0.1f};
+    ft_prediction want[2], got[2];
+    float before[16 * E], after[16 * E];
+    int tied, old, i, j;
+    for (tied = 0; tied < 2; ++tied) {
+        ft_model *m = ft_create((ft_desc){.threads = 1, .seed = 4}), *plain, *again;
+        ft_network_options n = {.embedding = E, .hidden = E, .tied = tied, .dropout = 0.2f};
+        ft_set_tokenizer(m, ft_tokenizer_build(m, FT_WORDS, old_texts, 1,
+                                               (ft_vocabulary_options){0}));
+        n.words = old = ft_tokenizer_count(ft_get_tokenizer(m));
+        ft_network(m, "lstm_lm", n);
+        ft_get(m, ft_find(m, "embedding.weight"), before, (size_t)(old * E));
+        ft_save(m, temporary, (ft_save_options){FT_F32});
+        o.new_words = ft_tokenizer_build(m, FT_WORDS, new_texts, 1, (ft_vocabulary_options){0});
+        ft_language_model_to_classifier(m, 2, o);
+        CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+        CHECK(old == 7 && ft_tokenizer_count(ft_get_tokenizer(m)) == 11
+              && ft_tokenizer_find(ft_get_tokenizer(m), "soup") < old
+              && ft_tokenizer_find(ft_get_tokenizer(m), "crisp") >= old,
+              "%d words", ft_tokenizer_count(ft_get_tokenizer(m)));
+        ft_get(m, ft_find(m, "embedding.weight"), after, 11 * E);
+        CHECK(!memcmp(before, after, (size_t)(old * E) * sizeof *before), "words keep their rows");
+        for (j = 0; j < E; ++j) {
+            double mean = 0;
+            for (i = 0; i < old; ++i) mean += (double)before[i * E + j] / old;
+            for (i = old; i < 11; ++i)
+                CHECK(CLOSE(after[i * E + j], mean, 1e-6), "word %d: %g, %g", i,
+                      (double)after[i * E + j], mean);
+        }
+        plain = ft_create((ft_desc){.threads = 1, .seed = 4}); /* without new words */
+        ft_load(plain, temporary, (ft_load_options){.architecture = NULL});
+        o.new_words = NULL;
+        ft_language_model_to_classifier(plain, 2, o);
+        ft_predict_text(plain, known, strlen(known), want, 2);
+        ft_predict_text(m, known, strlen(known), got, 2);
+        CHECK(ft_error(plain) == FT_OK && want[0].class_index == got[0].class_index
+              && CLOSE(want[0].probability, got[0].probability, 1e-6), "%s", ft_error_text(plain));
+        ft_predict_text(m, partly, strlen(partly), want, 2);
+        ft_save(m, temporary, (ft_save_options){FT_F32});
+        again = ft_create((ft_desc){.threads = 1});
+        ft_load(again, temporary, (ft_load_options){.architecture = NULL});
+        ft_predict_text(again, partly, strlen(partly), got, 2);
+        CHECK(ft_error(again) == FT_OK && CLOSE(want[0].probability, got[0].probability, 1e-6),
+              "%s", ft_error_text(again));
+        ft_destroy(again);
+        ft_destroy(plain);
+        ft_destroy(m);
+        remove(temporary);
+    }
+}
+
+/* What new words need is said, and the language model is as it was. */
+static void test_new_words_refused(void)
+{
+    static const char *const texts[] = {"the soup was warm"};
+    ft_model *m = ft_create((ft_desc){.threads = 1}), *other = ft_create((ft_desc){.threads = 1});
+    ft_network_options n = {.words = 9, .embedding = 4, .hidden = 4};
+    ft_language_model_to_classifier_options o = {0};
+    int i;
+    ft_network(m, "lstm_lm", n);
+    for (i = 0; i < 3; ++i) { /* no vocabulary; not of words; an embedding of other words */
+        o.new_words = ft_tokenizer_build(m, i == 1 ? FT_CHARACTERS : FT_WORDS, texts, 1,
+                                         (ft_vocabulary_options){0});
+        if (i == 1) ft_set_tokenizer(m, ft_tokenizer_build(m, FT_WORDS, texts, 1,
+                                                           (ft_vocabulary_options){0}));
+        CHECK(ft_language_model_to_classifier(m, 2, o) == FT_INVALID
+              && strstr(ft_error_text(m), "new words"), "%d: %s", i, ft_error_text(m));
+        ft_clear_error(m);
+    }
+    o.new_words = ft_tokenizer_build(other, FT_WORDS, texts, 1, (ft_vocabulary_options){0});
+    CHECK(ft_language_model_to_classifier(m, 2, o) == FT_INVALID, "of another model");
+    ft_clear_error(m);
+    CHECK(ft_find(m, "decoder.weight").id && !ft_find(m, "lengths").id, "it is as it was");
+    ft_destroy(other);
+    ft_destroy(m);
 }
 
 /* The classifier has the language model's encoder: its pools are those of the outputs of each
@@ -593,6 +679,8 @@ int main(void)
     test_no_state();
     test_networks();
     test_to_classifier();
+    test_new_words();
+    test_new_words_refused();
     test_shakespeare();
     test_padding();
     test_carried();

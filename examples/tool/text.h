@@ -62,148 +62,39 @@ static ft_data *open_texts(ft_model *m, const options *o, const char *path, bool
     return ft_texts(m, path, texts);
 }
 
-/* ---- Networks for models that begin at random ---- */
+/* ---- Networks ---- */
 
-static ft_node input_of(ft_model *m, const char *name, int length)
+/* For a model that begins at random. A classifier looks at the last, largest and mean step. */
+static void build_text_network(ft_model *m, const options *o, const ft_data *data)
 {
-    ft_input_options input;
-    memset(&input, 0, sizeof input);
-    input.type = FT_I32;
-    input.size[0] = length;
-    return ft_input(m, name, input);
+    bool language_model = wants_language_model(m, o);
+    ft_network_options network;
+    memset(&network, 0, sizeof network);
+    network.words = ft_tokenizer_count(ft_get_tokenizer(m));
+    network.classes = ft_data_classes(data);
+    network.hidden = o->hidden > 0 ? o->hidden : 128;
+    network.embedding = o->features > 0 ? o->features : network.hidden;
+    network.layers = o->layers > 0 ? o->layers : 0;
+    network.bidirectional = !o->one_direction;
+    network.pooling = FT_POOL_ALL;
+    network.dropout = language_model ? 0.2f : 0.5f;
+    ft_network(m, language_model ? "lstm_lm" : "lstm_classifier", network);
 }
 
-/* Embedding and LSTM, as both networks begin with. */
-static ft_node build_encoder(ft_model *m, const options *o, ft_node lengths, bool carry)
+/* The data of a model that reads text, which is built where there is none, and gets the head of a
+   classifier where a language model is to learn classes. */
+static ft_data *open_text_training(ft_model *m, const options *o)
 {
-    ft_embedding_options embedding;
-    ft_recurrent_options lstm;
-    ft_dropout_options dropout;
-    ft_node x = input_of(m, "tokens", FT_LENGTH);
-    int hidden = o->hidden > 0 ? o->hidden : 128;
-    int features = o->features > 0 ? o->features : hidden;
-    memset(&embedding, 0, sizeof embedding);
-    memset(&lstm, 0, sizeof lstm);
-    memset(&dropout, 0, sizeof dropout);
-    dropout.probability = carry ? 0.2f : 0.5f;
-    lstm.layers = o->layers > 0 ? o->layers : carry ? 2 : 1;
-    lstm.bidirectional = !carry && !o->one_direction;
-    lstm.lengths = lengths;
-    lstm.carry = carry;
-    x = ft_embedding(m, "embedding", x, ft_tokenizer_count(ft_get_tokenizer(m)), features,
-                     embedding);
-    x = ft_dropout(m, "embedding_dropout", x, dropout);
-    x = ft_lstm(m, "lstm", x, hidden, lstm);
-    return x;
-}
-
-static void finish_network(ft_model *m, ft_node logits, ft_node labels)
-{
-    ft_loss_options loss;
-    memset(&loss, 0, sizeof loss);
-    ft_set_output(m, logits);
-    ft_set_loss(m, ft_cross_entropy(m, "loss", logits, labels, loss));
-}
-
-static void build_language_model(ft_model *m, const options *o)
-{
-    ft_linear_options linear;
-    ft_node none = {0}, x = build_encoder(m, o, none, true);
-    memset(&linear, 0, sizeof linear);
-    x = ft_linear(m, "out", x, ft_tokenizer_count(ft_get_tokenizer(m)), linear);
-    finish_network(m, x, input_of(m, "labels", FT_LENGTH));
-}
-
-/* ULMFiT's head: the last, largest and mean step side by side (Howard and Ruder 2018). */
-static void build_classifier(ft_model *m, const options *o, const ft_data *data)
-{
-    static const char *const names[] = {"last", "mean", "max"};
-    const char *classes[256];
-    ft_step_pool_options pool;
-    ft_dropout_options dropout;
-    ft_linear_options linear;
-    ft_node lengths = input_of(m, "lengths", 0), labels = input_of(m, "labels", 0), x, pooled[3];
-    int k, count = ft_data_classes(data);
-    memset(&pool, 0, sizeof pool);
-    memset(&dropout, 0, sizeof dropout);
-    memset(&linear, 0, sizeof linear);
-    x = build_encoder(m, o, lengths, false);
-    pool.bidirectional = !o->one_direction;
-    for (k = 0; k < 3; ++k) {
-        pool.kind = (ft_step_pooling)k;
-        pooled[k] = ft_step_pool(m, names[k], x, lengths, pool);
-    }
-    x = ft_concat(m, "pooled", 3, pooled, 1);
-    x = ft_dropout(m, "dropout", x, dropout);
-    finish_network(m, ft_linear(m, "head", x, count, linear), labels);
-    for (k = 0; k < count && k < 256; ++k) classes[k] = ft_data_class_name(data, k);
-    ft_set_class_names(m, k, classes);
-}
-
-/* The tokeniser in a model file, for another model. */
-static void tokenizer_from_file(ft_model *m, const char *path)
-{
-    ft_weights_options weights;
-    ft_tokenizer_options how;
-    ft_file *file;
-    memset(&weights, 0, sizeof weights);
-    memset(&how, 0, sizeof how);
-    file = ft_file_open(m, path, weights);
-    if (!file) return;
-    how.memory = ft_file_metadata(file, "tokenizer");
-    if (how.memory) {
-        how.bytes = strlen((const char *)how.memory);
-        ft_set_tokenizer(m, ft_tokenizer_load(m, path, how));
-    }
-    ft_file_close(file);
-}
-
-/* The sizes of a language model's embedding and LSTM. */
-static void sizes_of_encoder(const ft_model *m, options *o)
-{
-    char name[64];
-    o->features = ft_node_shape(m, ft_find(m, "embedding.weight")).size[1];
-    o->hidden = ft_node_shape(m, ft_find(m, "lstm.weight_hh_l0")).size[1];
-    o->one_direction = true;
-    for (o->layers = 0; o->layers < 99; ++o->layers) {
-        snprintf(name, sizeof name, "lstm.weight_hh_l%d", o->layers);
-        if (!ft_find(m, name).id) break;
-    }
-}
-
-/* A classifier on the layers of a language model: the embedding and the LSTM keep their names, so
-   their weights load by name, and only the head begins anew. */
-static ft_model *classifier_from_language_model(ft_model *language_model, const options *o,
-                                                ft_data **data)
-{
-    options sizes = *o;
-    ft_weights_options weights;
-    ft_model *m;
-    memset(&weights, 0, sizeof weights);
-    weights.allow_missing = weights.allow_unexpected = true;
-    sizes_of_encoder(language_model, &sizes);
-    ft_destroy(language_model);
-    if (!(m = create(o))) return NULL;
-    tokenizer_from_file(m, o->model);
+    ft_language_model_to_classifier_options head;
+    bool new_task = o->model && is_language_model(m) && !wants_language_model(m, o);
+    ft_data *data;
+    memset(&head, 0, sizeof head);
+    head.dropout = 0.5f;
     open_vocabulary(m, o);
-    *data = open_texts(m, o, o->data, false);
-    if (ft_error(m)) return m;
-    build_classifier(m, &sizes, *data);
-    ft_load_weights(m, o->model, weights);
-    return m;
-}
-
-/* A model that reads text, and its data; which is made first depends on who has the vocabulary. */
-static ft_model *open_text_training(ft_model *m, const options *o, ft_data **data)
-{
-    if (o->model && is_language_model(m) && !wants_language_model(m, o))
-        return classifier_from_language_model(m, o, data);
-    open_vocabulary(m, o);
-    *data = open_texts(m, o, o->data, false);
-    if (o->model || ft_error(m)) return m;
-    if (wants_language_model(m, o)) build_language_model(m, o);
-    else build_classifier(m, o, *data);
-    return m;
+    data = open_texts(m, o, o->data, false);
+    if (!o->model && !ft_error(m)) build_text_network(m, o, data);
+    if (new_task && !ft_error(m)) ft_language_model_to_classifier(m, ft_data_classes(data), head);
+    return data;
 }
 
 /* ---- The worst mistakes ---- */

@@ -92,8 +92,7 @@ static ft_model *open_training(const options *o, ft_data **data, progress_state 
     *data = NULL;
     if (!m || ft_error(m)) return m;
     progress->samples_are = reads_text(m, o) ? "texts" : "images";
-    if (reads_text(m, o)) return open_text_training(m, o, data);
-    *data = open_folder(m, o, o->data, false);
+    *data = reads_text(m, o) ? open_text_training(m, o) : open_folder(m, o, o->data, false);
     return m;
 }
 
