@@ -62,6 +62,7 @@
      [SECTION] 9.4 OpenCL: operators
      [SECTION] 9.5 OpenCL: more operators
      [SECTION] 9.5.1 OpenCL: operators on sequences
+     [SECTION] 9.5.2 OpenCL: recurrent layers
      [SECTION] 9.6 OpenCL: where an operator runs
      [SECTION] 10 Graph: nodes and plan
      [SECTION] 10.1 Graph: memory
@@ -159,8 +160,9 @@
      ft_desc.device names an OpenCL device (ft_devices lists them). Before an operator runs there
      for a shape, its kernels are compared with the processor on a sample of two and, with
      ft_desc.clock, timed: what is wrong, or on a GPU slower, runs on the processor, and the log
-     says so. The choices go into the checkpoint. Operators without kernels (those of sequences) run
-     on the processor. The host keeps as much memory as the device.
+     says so. The choices go into the checkpoint. Every operator has kernels: where all of them suit
+     the device, only the batch and the loss move in a training step. The host keeps as much memory
+     as the device.
 
    DETERMINISM
      The same machine, SIMD level and seed give the same bits, whatever the number of threads. A
@@ -4649,6 +4651,7 @@ typedef struct ft__call {
     bool training;          /* batch statistics, dropout on */
     bool again;             /* the second time in this step: what outlives the step stands still */
     uint64_t random;        /* key for this node in this step */
+    int length;             /* steps of this run's sequences */
     int fused;              /* an activation's operator to apply to the output, or FT__OP_none */
     const ft__options *fused_options;
 } ft__call;
@@ -4931,15 +4934,15 @@ enum {
     X(dropout, 1, 1, 0, ft__same_shape, ft__dropout_forward, ft__dropout_backward, NULL,          \
       ft__dropout_fields, dropout)                                                                \
     X(embedding, 2, 2, FT__READS_X, ft__embedding_shape, ft__embedding_forward,                   \
-      ft__embedding_backward, NULL, ft__embedding_fields, none)                                   \
+      ft__embedding_backward, NULL, ft__embedding_fields, embedding)                              \
     X(step_pool, 1, 2, FT__READS_X, ft__step_pool_shape, ft__step_pool_forward,                   \
-      ft__step_pool_backward, ft__step_pool_costs, ft__step_pool_fields, none)                    \
+      ft__step_pool_backward, ft__step_pool_costs, ft__step_pool_fields, step_pool)               \
     X(lstm, 3, 12, FT__READS_X, ft__recurrent_shape, ft__recurrent_forward,                       \
-      ft__recurrent_backward, ft__recurrent_costs, ft__recurrent_fields, none)                    \
+      ft__recurrent_backward, ft__recurrent_costs, ft__recurrent_fields, recurrent)               \
     X(gru, 3, 11, FT__READS_X, ft__recurrent_shape, ft__recurrent_forward,                        \
-      ft__recurrent_backward, ft__recurrent_costs, ft__recurrent_fields, none)                    \
+      ft__recurrent_backward, ft__recurrent_costs, ft__recurrent_fields, recurrent)               \
     X(rnn, 3, 11, FT__READS_X, ft__recurrent_shape, ft__recurrent_forward,                        \
-      ft__recurrent_backward, ft__recurrent_costs, ft__recurrent_fields, none)                    \
+      ft__recurrent_backward, ft__recurrent_costs, ft__recurrent_fields, recurrent)               \
     X(cross_entropy, 2, 2, FT__READS_X, ft__cross_entropy_shape, ft__cross_entropy_forward,       \
       ft__cross_entropy_backward, ft__cross_entropy_costs, ft__loss_fields, entropy)              \
     X(soft_cross_entropy, 2, 2, FT__READS_X, ft__soft_cross_entropy_shape,                        \
@@ -7636,18 +7639,25 @@ static ft_status ft__linear_shape(ft__context *c, const ft__node *node, const ft
 }
 
 /* Forward and dx are those of a 1x1 convolution over rows instead of pixels. */
-static ft__conv ft__linear_size(const ft__call *call)
+static ft__conv ft__rows_size(size_t rows, size_t in, size_t out)
 {
     ft__conv g;
     memset(&g, 0, sizeof g);
-    g.outputs = call->input[1].shape.size[0];
-    g.channels = call->input[1].shape.size[1];
-    g.batch = ft__count(&call->output) / (size_t)g.outputs;
-    g.groups = g.k = g.p = 1;
-    g.k = (size_t)g.channels;
+    g.outputs = (int)out;
+    g.channels = (int)in;
+    g.batch = rows;
+    g.groups = g.p = 1;
+    g.k = in;
     g.height = g.width = g.out_height = g.out_width = 1;
     g.kernel[0] = g.kernel[1] = g.stride[0] = g.stride[1] = g.dilation[0] = g.dilation[1] = 1;
     return g;
+}
+
+static ft__conv ft__linear_size(const ft__call *call)
+{
+    const int *weight = call->input[1].shape.size;
+    return ft__rows_size(ft__count(&call->output) / (size_t)weight[0], (size_t)weight[1],
+                         (size_t)weight[0]);
 }
 
 static void ft__linear_costs(const ft__call *call, ft__costs *costs)
@@ -7698,20 +7708,29 @@ static void ft__linear_backward_rows(const ft__call *call)
 }
 
 /* A tensor [N, C, H, W] that lies channels last is turned first, and what comes out is turned back:
-   linear sums over W. */
-static void ft__linear_turned(const ft__call *call, bool backward)
+   linear sums over W. The call on the turned ones, which lie in the workspace; `input` has room for
+   three. */
+static ft__call ft__linear_turned_call(const ft__call *call, ft__tensor *input)
 {
-    const ft__tensor *x = &call->input[0], *y = &call->output;
-    size_t in = ft__count(x), out = ft__count(y), i;
+    const ft__tensor *x = &call->input[0];
+    size_t in = ft__count(x), out = ft__count(&call->output), i;
     ft__call turned = *call;
-    ft__tensor input[3];
     for (i = 0; i < (size_t)call->input_count; ++i) input[i] = call->input[i];
     turned.input = input;
     input[0].value = call->workspace;
     input[0].gradient = x->gradient ? input[0].value + in : NULL;
+    input[0].fresh = true;
     turned.output.value = input[0].value + 2 * in;
     turned.output.gradient = turned.output.value + out;
     turned.workspace = turned.output.gradient + out;
+    return turned;
+}
+
+static void ft__linear_turned(const ft__call *call, bool backward)
+{
+    const ft__tensor *x = &call->input[0], *y = &call->output;
+    ft__tensor input[3];
+    ft__call turned = ft__linear_turned_call(call, input);
     ft__turn(call->context, &x->shape, FT__TO_FIRST, x->value, input[0].value, false);
     if (!backward) {
         ft__linear_forward_rows(&turned);
@@ -7719,7 +7738,6 @@ static void ft__linear_turned(const ft__call *call, bool backward)
         return;
     }
     ft__turn(call->context, &y->shape, FT__TO_FIRST, y->gradient, turned.output.gradient, false);
-    input[0].fresh = true;
     ft__linear_backward_rows(&turned);
     if (x->gradient)
         ft__turn(call->context, &x->shape, FT__TO_LAST, input[0].gradient, x->gradient, !x->fresh);
@@ -9793,6 +9811,11 @@ static const ft__field ft__recurrent_fields[] = {
     {"carry", offsetof(ft__recurrent_options, carry), 1, 'b'},
     {"cells", offsetof(ft__recurrent_options, cells), 1, 'b'}, {NULL, 0, 0, 0}};
 
+static bool ft__is_recurrent(int op)
+{
+    return op == FT__OP_lstm || op == FT__OP_gru || op == FT__OP_rnn;
+}
+
 /* Sizes of a call, and where each input stands (0: it is not there). */
 typedef struct ft__recurrent {
     const ft__call *call;
@@ -10778,7 +10801,7 @@ typedef struct ft__news { float loss, scale; cl_int wrong, counted, right; } ft_
 enum { FT__LOSS_IS_WRONG = 1, FT__GRADIENTS_ARE_WRONG = 2 }; /* `wrong` */
 
 enum { FT__SCRATCH_PACKED, FT__SCRATCH_SUMS, FT__SCRATCH_TERMS, FT__SCRATCH_SQUARES,
-       FT__SCRATCH_HITS, FT__SCRATCH_COUNT };
+       FT__SCRATCH_HITS, FT__SCRATCH_STEP, FT__SCRATCH_SIDE, FT__SCRATCH_COUNT };
 /* Of the matrix products; the others have one form, whatever this says. */
 enum { FT__FORM_PROCESSOR = -1, FT__FORM_PLAIN, FT__FORM_TILED, FT__FORM_WIDE, FT__FORM_CLBLAST,
        FT__FORM_BLOCK, FT__FORM_COUNT };
@@ -11057,7 +11080,7 @@ static void ft__copy_down(ft__context *c, ft__copy *copy, size_t bytes)
     ft__device *d = c->device;
     cl_int code;
     if (copy->newest & FT__HOST) return;
-    if (!copy->planned && bytes > copy->bytes) bytes = copy->bytes; /* all that ever went up */
+    if (!copy->planned) bytes = copy->bytes; /* whole: of a part, the rest would pass for new */
     code = d->cl.clEnqueueReadBuffer(d->queue, copy->buffer, CL_TRUE, 0, bytes,
                                      (void *)(uintptr_t)copy->host, 0, NULL, NULL);
     if (code != CL_SUCCESS) ft__cl_failed(c, "clEnqueueReadBuffer", "", code);
@@ -11116,6 +11139,7 @@ static cl_mem ft__on_device(ft__context *c, const void *host, size_t bytes, int 
     if (!copy) copy = ft__copy_make(c, host, bytes);
     if (!copy) return NULL;
     if ((access & FT__READ) && !(copy->newest & FT__DEVICE)) {
+        if (!copy->planned) bytes = copy->bytes;
         code = d->cl.clEnqueueWriteBuffer(d->queue, copy->buffer, CL_TRUE, 0, bytes, host, 0, NULL,
                                           NULL);
         if (code != CL_SUCCESS) {
@@ -11784,6 +11808,28 @@ static float *ft__started(const ft__call *call, int i)
     return t->gradient;
 }
 
+/* The buffers that stand for a tensor's numbers. */
+static cl_mem ft__cl_numbers(ft__context *c, const float *host, size_t count, int access)
+{
+    return ft__on_device(c, host, count * sizeof(float), access);
+}
+
+static cl_mem ft__cl_value(ft__context *c, const ft__tensor *t)
+{
+    return ft__cl_numbers(c, t->value, ft__count(t), FT__READ);
+}
+
+static cl_mem ft__cl_output_gradient(const ft__call *call)
+{
+    return ft__cl_numbers(call->context, call->output.gradient, ft__count(&call->output), FT__READ);
+}
+
+static cl_mem ft__cl_gradient(ft__context *c, const ft__tensor *t)
+{
+    return ft__cl_numbers(c, t->gradient, ft__count(t), t->fresh ? FT__WRITE
+                                                                 : FT__READ | FT__WRITE);
+}
+
 static void ft__pass_gradient(ft__launch *l, const ft__tensor *t)
 {
     ft__pass_memory(l, t->gradient, ft__count(t), t->fresh ? FT__WRITE : FT__READ | FT__WRITE);
@@ -11886,6 +11932,10 @@ static void ft__cl_dropout_run(const ft__call *call, const float *from, float *t
     float p = call->node->options.dropout.probability;
     size_t count = ft__count(&call->output);
     bool identity = !call->training || call->node->frozen;
+    bool locked = call->node->options.dropout.locked;
+    const ft_shape *shape = &call->output.shape;
+    size_t each = locked && shape->rank > 2 ? (size_t)shape->size[2] : 1;
+    size_t sample = locked && shape->rank > 1 ? (size_t)shape->size[1] * each : 1;
     ft__launch l = ft__start(call->context, "dropout");
     if (p == 0) p = 0.5f;
     ft__pass_memory(&l, from, count, FT__READ);
@@ -11894,6 +11944,8 @@ static void ft__cl_dropout_run(const ft__call *call, const float *from, float *t
     ft__pass(&l, &call->random, sizeof call->random);
     ft__pass_float(&l, identity ? -1.0f : p);
     ft__pass_float(&l, identity ? 1.0f : p < 1 ? 1.0f / (1.0f - p) : 0.0f);
+    ft__pass_int(&l, sample);
+    ft__pass_int(&l, each);
     ft__pass_int(&l, add);
     ft__go(&l, count);
 }
@@ -11915,7 +11967,7 @@ static void ft__cl_dropout_backward(const ft__call *call)
 typedef struct ft__gather { /* kernels.cl's struct gather, field by field */
     cl_int pictures, rows_y, rows_x, in_y, in_x, taps_y, taps_x, mul_y, mul_x, off_y, off_x;
     cl_int tap_y, tap_x, div_y, div_x, in_pixel, channels, out_pixel, n, wide;
-    cl_int groups, has_bias, add, op;
+    cl_int groups, has_bias, add, op, in_at, out_at;
     cl_float a;
 } ft__gather;
 
@@ -11977,7 +12029,8 @@ static size_t ft__gather_rows(const ft__gather *g)
 }
 
 /* weight [O][C][t] as the right matrix [group][t, c][n]; backward n and c change places. */
-static cl_mem ft__cl_pack(const ft__call *call, const ft__gather *g, bool backward)
+static cl_mem ft__cl_pack(ft__context *context, const ft__tensor *weight, const ft__gather *g,
+                          bool backward)
 {
     size_t taps = (size_t)g->taps_y * (size_t)g->taps_x, n = (size_t)g->n;
     size_t channels = (size_t)g->channels, groups = (size_t)g->groups;
@@ -11985,10 +12038,10 @@ static cl_mem ft__cl_pack(const ft__call *call, const ft__gather *g, bool backwa
     cl_mem packed;
     ft__launch l;
     if (backward && taps == 1 && g->wide == g->n) /* it lies so already */
-        return ft__on_device(call->context, call->input[1].value, count * sizeof(float), FT__READ);
-    packed = ft__device_scratch(call->context, FT__SCRATCH_PACKED, count * sizeof(float));
-    l = ft__start(call->context, "pack_weight");
-    ft__pass_value(&l, &call->input[1]);
+        return ft__on_device(context, weight->value, count * sizeof(float), FT__READ);
+    packed = ft__device_scratch(context, FT__SCRATCH_PACKED, count * sizeof(float));
+    l = ft__start(context, "pack_weight");
+    ft__pass_value(&l, weight);
     ft__pass_buffer(&l, packed);
     ft__pass_int(&l, groups);
     ft__pass_int(&l, taps);
@@ -12004,26 +12057,25 @@ static cl_mem ft__cl_pack(const ft__call *call, const ft__gather *g, bool backwa
 
 /* The form of a product by our kernels: large tiles read whole fours of each matrix, left of
    `depth` numbers a pixel, right of `n`. */
-static int ft__own_form(const ft__device *d, size_t depth, size_t n)
+static int ft__own_form(const ft__device *d, const ft__gather *g, int n)
 {
-    if (d->form == FT__FORM_BLOCK && depth % 4 == 0 && n % 4 == 0) return FT__FORM_BLOCK;
+    if (d->form == FT__FORM_BLOCK && g->channels % 4 == 0 && n % 4 == 0 && g->in_at % 4 == 0
+        && g->out_at % 4 == 0) return FT__FORM_BLOCK;
     return d->form == FT__FORM_CLBLAST || d->form == FT__FORM_BLOCK ? d->usual_form : d->form;
 }
 
 /* Runs a gathering product in the form that suits the device. */
-static void ft__cl_gather(const ft__call *call, const ft__gather *g, const float *in,
-                          size_t in_count, cl_mem packed, const float *bias, float *out,
-                          size_t out_count)
+static void ft__cl_gather(ft__context *context, const ft__gather *g, int form, cl_mem in,
+                          cl_mem packed, const float *bias, cl_mem out)
 {
     static const char *const names[] = {"gather_plain", "gather_tiled", "gather_wide", NULL,
                                         "gather_block"};
     size_t n = (size_t)g->n, rows = ft__gather_rows(g), groups = (size_t)g->groups;
-    int form = ft__own_form(call->context->device, (size_t)g->channels, (size_t)g->wide);
-    ft__launch l = ft__start(call->context, names[form]);
-    ft__pass_memory(&l, in, in_count, FT__READ);
+    ft__launch l = ft__start(context, names[form]);
+    ft__pass_buffer(&l, in);
     ft__pass_buffer(&l, packed);
     ft__pass_memory(&l, bias, bias ? n * groups : 1, FT__READ);
-    ft__pass_memory(&l, out, out_count, g->add ? FT__READ | FT__WRITE : FT__WRITE);
+    ft__pass_buffer(&l, out);
     ft__pass(&l, g, sizeof *g);
     if (form == FT__FORM_PLAIN) ft__go_grid(&l, n, rows, groups, 16, 4);
     else if (form == FT__FORM_TILED)
@@ -12044,13 +12096,12 @@ static size_t ft__slices_of(size_t rows, size_t count, size_t *slice_rows)
     return ft__blocks_of(rows, *slice_rows);
 }
 
-static void ft__cl_weight_sum(const ft__call *call, cl_mem partial, size_t slices, size_t taps,
-                              size_t channels, size_t n)
+static void ft__cl_weight_sum(ft__context *context, cl_mem partial, float *to, size_t count,
+                              size_t slices, size_t taps, size_t channels, size_t n)
 {
-    size_t count = ft__count(&call->input[1]);
-    ft__launch l = ft__start(call->context, "weight_sum");
+    ft__launch l = ft__start(context, "weight_sum");
     ft__pass_buffer(&l, partial);
-    ft__pass_memory(&l, ft__started(call, 1), count, FT__READ | FT__WRITE);
+    ft__pass_memory(&l, to, count, FT__READ | FT__WRITE);
     ft__pass_int(&l, count);
     ft__pass_int(&l, slices);
     ft__pass_int(&l, taps);
@@ -12059,24 +12110,24 @@ static void ft__cl_weight_sum(const ft__call *call, cl_mem partial, size_t slice
     ft__go(&l, count);
 }
 
-static void ft__cl_weight_gradient(const ft__call *call, const ft__conv *c)
+/* g: as forward; `to` gets the gradient added. */
+static void ft__cl_weight_gradient(ft__context *context, const ft__gather *g, cl_mem in, cl_mem dy,
+                                   float *to)
 {
     static const char *const names[] = {"weight_plain", "weight_tiled", "weight_wide", NULL,
                                         "weight_block"};
-    ft__gather g = ft__gather_forward(c);
-    int form = ft__own_form(call->context->device, (size_t)g.channels, (size_t)g.n);
-    size_t rows = ft__gather_rows(&g), count = ft__count(&call->input[1]), slice_rows;
-    size_t slices = ft__slices_of(rows, count, &slice_rows), n = (size_t)g.n, z;
-    size_t taps = (size_t)g.taps_y * (size_t)g.taps_x, channels = (size_t)g.channels;
-    cl_mem partial = ft__device_scratch(call->context, FT__SCRATCH_SUMS,
-                                        slices * count * sizeof(float));
-    ft__launch l = ft__start(call->context, names[form]);
-    ft__pass_value(&l, &call->input[0]);
-    ft__pass_memory(&l, call->output.gradient, ft__count(&call->output), FT__READ);
+    int form = ft__own_form(context->device, g, g->n);
+    size_t taps = (size_t)g->taps_y * (size_t)g->taps_x, channels = (size_t)g->channels;
+    size_t n = (size_t)g->n, count = (size_t)g->groups * n * channels * taps, slice_rows;
+    size_t slices = ft__slices_of(ft__gather_rows(g), count, &slice_rows);
+    size_t z = slices * (size_t)g->groups;
+    cl_mem partial = ft__device_scratch(context, FT__SCRATCH_SUMS, slices * count * sizeof(float));
+    ft__launch l = ft__start(context, names[form]);
+    ft__pass_buffer(&l, in);
+    ft__pass_buffer(&l, dy);
     ft__pass_buffer(&l, partial);
-    ft__pass(&l, &g, sizeof g);
+    ft__pass(&l, g, sizeof *g);
     ft__pass_int(&l, slice_rows);
-    z = slices * (size_t)g.groups;
     if (form == FT__FORM_PLAIN) ft__go_grid(&l, n, taps * channels, z, 16, 4);
     else if (form == FT__FORM_TILED)
         ft__go_grid(&l, ft__blocks_of(n, 64) * 16, taps * ft__blocks_of(channels, 64) * 16, z, 16,
@@ -12085,27 +12136,28 @@ static void ft__cl_weight_gradient(const ft__call *call, const ft__conv *c)
         ft__go_grid(&l, ft__blocks_of(n, 128) * 256, ft__blocks_of(taps * channels, 128), z, 256,
                     1);
     else ft__go_grid(&l, ft__blocks_of(n, 16), taps * ft__blocks_of(channels, 8), z, 1, 1);
-    ft__cl_weight_sum(call, partial, slices, taps, channels, n);
+    ft__cl_weight_sum(context, partial, to, count, slices, taps, channels, n);
 }
 
-/* The bias's gradient: the sums of dy's columns, [rows, n]. */
-static void ft__cl_bias_gradient(const ft__call *call, size_t rows, size_t n)
+/* A bias's gradient: `to` gets the sums of the columns of dy [rows, n], which begins at `at`. */
+static void ft__cl_bias_gradient(ft__context *context, cl_mem dy, size_t at, size_t rows, size_t n,
+                                 float *to)
 {
     size_t block = 128, blocks;
-    float *to = ft__started(call, 2);
     cl_mem partial;
     ft__launch l;
     if (ft__blocks_of(rows, block) > 512) block = ft__blocks_of(rows, 512);
     blocks = ft__blocks_of(rows, block);
-    partial = ft__device_scratch(call->context, FT__SCRATCH_SUMS, blocks * n * sizeof(float));
-    l = ft__start(call->context, "column_sums");
-    ft__pass_memory(&l, call->output.gradient, rows * n, FT__READ);
+    partial = ft__device_scratch(context, FT__SCRATCH_SUMS, blocks * n * sizeof(float));
+    l = ft__start(context, "column_sums");
+    ft__pass_buffer(&l, dy);
     ft__pass_buffer(&l, partial);
+    ft__pass_int(&l, at);
     ft__pass_int(&l, rows);
     ft__pass_int(&l, n);
     ft__pass_int(&l, block);
     ft__go_grid(&l, n, blocks, 1, 64, 1);
-    l = ft__start(call->context, "column_sums_end");
+    l = ft__start(context, "column_sums_end");
     ft__pass_buffer(&l, partial);
     ft__pass_memory(&l, to, n, FT__READ | FT__WRITE);
     ft__pass_int(&l, blocks);
@@ -12145,7 +12197,8 @@ static void ft__cl_depthwise_weight(const ft__call *call, const ft__conv *c)
     ft__pass(&l, &g, sizeof g);
     ft__pass_int(&l, slice_rows);
     ft__go_grid(&l, outputs, taps, slices, 64, 1);
-    ft__cl_weight_sum(call, partial, slices, taps, 1, outputs);
+    ft__cl_weight_sum(call->context, partial, ft__started(call, 1), count, slices, taps, 1,
+                      outputs);
 }
 
 /* ---- By CLBlast: where each row reads one pixel, the product is one of plain matrices ---- */
@@ -12156,38 +12209,46 @@ static bool ft__conv_is_product(const ft__conv *c)
         && c->stride[1] == 1 && c->out_height == c->height && c->out_width == c->width;
 }
 
+/* A matrix, row after row, in a buffer; transposed: the product takes it the other way round. */
+typedef struct ft__cl_matrix { cl_mem buffer; size_t at; bool transposed; } ft__cl_matrix;
+
+static ft__cl_matrix ft__cl_matrix_of(cl_mem buffer, size_t at, bool transposed)
+{
+    ft__cl_matrix matrix;
+    matrix.buffer = buffer;
+    matrix.at = at;
+    matrix.transposed = transposed;
+    return matrix;
+}
+
 /* out [m, n] = a [m, k] times b [k, n], or added to it; transposed ones lie as [k, m], [n, k]. */
-static void ft__cl_gemm(ft__context *c, cl_mem a, bool a_transposed, cl_mem b, bool b_transposed,
-                        cl_mem out, size_t m, size_t n, size_t k, bool add)
+static void ft__cl_gemm(ft__context *c, ft__cl_matrix a, ft__cl_matrix b, ft__cl_matrix out,
+                        size_t m, size_t n, size_t k, bool add)
 {
     int code;
     if (!ft__ok(c)) return;
-    code = c->device->gemm(FT__CLBLAST_ROWS, a_transposed ? FT__CLBLAST_TRANSPOSED
-                           : FT__CLBLAST_PLAIN, b_transposed ? FT__CLBLAST_TRANSPOSED
-                           : FT__CLBLAST_PLAIN, m, n, k, 1, a, 0, a_transposed ? m : k, b, 0,
-                           b_transposed ? k : n, add ? 1.0f : 0.0f, out, 0, n,
-                           &c->device->queue, NULL);
+    code = c->device->gemm(FT__CLBLAST_ROWS, a.transposed ? FT__CLBLAST_TRANSPOSED
+                           : FT__CLBLAST_PLAIN, b.transposed ? FT__CLBLAST_TRANSPOSED
+                           : FT__CLBLAST_PLAIN, m, n, k, 1, a.buffer, a.at, a.transposed ? m : k,
+                           b.buffer, b.at, b.transposed ? k : n, add ? 1.0f : 0.0f, out.buffer,
+                           out.at, n, &c->device->queue, NULL);
     if (code != 0) ft__fail(c, FT_DEVICE, "%s: CLBlast's Sgemm failed (%d)", c->device->name, code);
-}
-
-static cl_mem ft__cl_numbers(const ft__call *call, const float *host, size_t count, int access)
-{
-    return ft__on_device(call->context, host, count * sizeof(float), access);
 }
 
 static void ft__clblast_forward(const ft__call *call, const ft__conv *c)
 {
     size_t n = (size_t)c->outputs, k = (size_t)c->channels, count = ft__count(&call->output);
     bool bias = call->input_count > 2;
-    cl_mem x = ft__cl_numbers(call, call->input[0].value, ft__count(&call->input[0]), FT__READ);
-    cl_mem w = ft__cl_numbers(call, call->input[1].value, n * k, FT__READ);
-    cl_mem y = ft__cl_numbers(call, call->output.value, count, FT__WRITE);
+    ft__cl_matrix x = ft__cl_matrix_of(ft__cl_value(call->context, &call->input[0]), 0, false);
+    ft__cl_matrix w = ft__cl_matrix_of(ft__cl_value(call->context, &call->input[1]), 0, true), y;
     ft__launch l;
-    ft__cl_gemm(call->context, x, false, w, true, y, count / n, n, k, false);
+    y = ft__cl_matrix_of(ft__cl_numbers(call->context, call->output.value, count, FT__WRITE), 0,
+                         false);
+    ft__cl_gemm(call->context, x, w, y, count / n, n, k, false);
     if (!bias && !call->fused) return;
     l = ft__start(call->context, "bias_activation");
     ft__pass_memory(&l, bias ? call->input[2].value : NULL, n, FT__READ);
-    ft__pass_buffer(&l, y);
+    ft__pass_buffer(&l, y.buffer);
     ft__pass_int(&l, count);
     ft__pass_int(&l, n);
     ft__pass_int(&l, bias);
@@ -12195,27 +12256,70 @@ static void ft__clblast_forward(const ft__call *call, const ft__conv *c)
     ft__go(&l, count);
 }
 
+/* The products of rows, by CLBlast or by the own kernels: x [rows, in] and y [rows, out] may begin
+   inside of a buffer, and the sizes say the rest. y = x weight^T: */
+static void ft__cl_rows_forward(ft__context *c, const ft__conv *size, ft__cl_matrix x,
+                                const ft__tensor *weight, ft__cl_matrix y)
+{
+    ft__gather g = ft__gather_forward(size);
+    g.in_at = (cl_int)x.at;
+    g.out_at = (cl_int)y.at;
+    if (c->device->form == FT__FORM_CLBLAST)
+        ft__cl_gemm(c, x, ft__cl_matrix_of(ft__cl_value(c, weight), 0, true), y,
+                    ft__gather_rows(&g), (size_t)size->outputs, (size_t)size->channels, false);
+    else ft__cl_gather(c, &g, ft__own_form(c->device, &g, g.wide), x.buffer,
+                       ft__cl_pack(c, weight, &g, false), NULL, y.buffer);
+}
+
+/* dx = dy weight, or added to it */
+static void ft__cl_rows_input(ft__context *c, const ft__conv *size, ft__cl_matrix dy,
+                              const ft__tensor *weight, cl_mem dx, bool add)
+{
+    ft__gather g = ft__gather_input(size);
+    g.in_at = (cl_int)dy.at;
+    g.add = add;
+    if (c->device->form == FT__FORM_CLBLAST)
+        ft__cl_gemm(c, dy, ft__cl_matrix_of(ft__cl_value(c, weight), 0, false),
+                    ft__cl_matrix_of(dx, 0, false), ft__gather_rows(&g), (size_t)size->channels,
+                    (size_t)size->outputs, add);
+    else ft__cl_gather(c, &g, ft__own_form(c->device, &g, g.wide), dy.buffer,
+                       ft__cl_pack(c, weight, &g, true), NULL, dx);
+}
+
+/* dweight += dy^T x */
+static void ft__cl_rows_weight(ft__context *c, const ft__conv *size, ft__cl_matrix x,
+                               ft__cl_matrix dy, float *dweight)
+{
+    size_t n = (size_t)size->outputs, k = (size_t)size->channels;
+    ft__gather g = ft__gather_forward(size);
+    g.in_at = (cl_int)x.at;
+    g.out_at = (cl_int)dy.at;
+    dy.transposed = true;
+    if (c->device->form == FT__FORM_CLBLAST)
+        ft__cl_gemm(c, dy, x, ft__cl_matrix_of(ft__cl_numbers(c, dweight, n * k, FT__READ
+                    | FT__WRITE), 0, false), n, k, ft__gather_rows(&g), true);
+    else ft__cl_weight_gradient(c, &g, x.buffer, dy.buffer, dweight);
+}
+
 static void ft__clblast_backward(const ft__call *call, const ft__conv *c)
 {
     const ft__tensor *x = &call->input[0];
-    size_t n = (size_t)c->outputs, k = (size_t)c->channels, count = ft__count(&call->output);
-    cl_mem dy = ft__cl_numbers(call, call->output.gradient, count, FT__READ), left, out;
-    if (call->input[1].gradient) {
-        left = ft__cl_numbers(call, x->value, ft__count(x), FT__READ);
-        out = ft__cl_numbers(call, ft__started(call, 1), n * k, FT__READ | FT__WRITE);
-        ft__cl_gemm(call->context, dy, true, left, false, out, n, k, count / n, true);
-    }
+    ft__context *context = call->context;
+    ft__cl_matrix dy = ft__cl_matrix_of(ft__cl_output_gradient(call), 0, false);
+    size_t n = (size_t)c->outputs;
+    if (call->input[1].gradient)
+        ft__cl_rows_weight(context, c, ft__cl_matrix_of(ft__cl_value(context, x), 0, false), dy,
+                           ft__started(call, 1));
     if (call->input_count > 2 && call->input[2].gradient)
-        ft__cl_bias_gradient(call, count / n, n);
-    if (!x->gradient) return;
-    left = ft__cl_numbers(call, call->input[1].value, n * k, FT__READ);
-    out = ft__cl_numbers(call, x->gradient, ft__count(x),
-                         x->fresh ? FT__WRITE : FT__READ | FT__WRITE);
-    ft__cl_gemm(call->context, dy, false, left, false, out, count / n, k, n, !x->fresh);
+        ft__cl_bias_gradient(context, dy.buffer, 0, ft__count(&call->output) / n, n,
+                             ft__started(call, 2));
+    if (x->gradient)
+        ft__cl_rows_input(context, c, dy, &call->input[1], ft__cl_gradient(context, x), !x->fresh);
 }
 
 static void ft__cl_conv_forward(const ft__call *call, const ft__conv *c)
 {
+    ft__context *context = call->context;
     ft__gather g = ft__gather_forward(c);
     const float *bias = call->input_count > 2 ? call->input[2].value : NULL;
     if (call->context->device->form == FT__FORM_CLBLAST && ft__conv_is_product(c)) {
@@ -12226,14 +12330,18 @@ static void ft__cl_conv_forward(const ft__call *call, const ft__conv *c)
     g.op = ft__kernel_activation(call->fused);
     if (call->fused) g.a = ft__kernel_option(call->fused, &call->fused_options->activation);
     if (ft__conv_is_depthwise(c)) ft__cl_depthwise(call, &g, false);
-    else ft__cl_gather(call, &g, call->input[0].value, ft__count(&call->input[0]),
-                       ft__cl_pack(call, &g, false), bias, call->output.value,
-                       ft__count(&call->output));
+    else ft__cl_gather(context, &g, ft__own_form(context->device, &g, g.wide),
+                       ft__cl_value(context, &call->input[0]),
+                       ft__cl_pack(context, &call->input[1], &g, false), bias,
+                       ft__cl_numbers(context, call->output.value, ft__count(&call->output),
+                                      FT__WRITE));
 }
 
 static void ft__cl_conv_backward(const ft__call *call, const ft__conv *c)
 {
-    ft__gather g = ft__gather_input(c);
+    ft__context *context = call->context;
+    ft__gather g = ft__gather_input(c), forward = ft__gather_forward(c);
+    cl_mem dy = ft__cl_output_gradient(call);
     size_t n = c->groups * (size_t)c->outputs;
     if (call->context->device->form == FT__FORM_CLBLAST && ft__conv_is_product(c)) {
         ft__clblast_backward(call, c);
@@ -12241,14 +12349,17 @@ static void ft__cl_conv_backward(const ft__call *call, const ft__conv *c)
     }
     g.add = !call->input[0].fresh;
     if (call->input[1].gradient && ft__conv_is_depthwise(c)) ft__cl_depthwise_weight(call, c);
-    else if (call->input[1].gradient) ft__cl_weight_gradient(call, c);
+    else if (call->input[1].gradient)
+        ft__cl_weight_gradient(context, &forward, ft__cl_value(context, &call->input[0]), dy,
+                               ft__started(call, 1));
     if (call->input_count > 2 && call->input[2].gradient)
-        ft__cl_bias_gradient(call, ft__count(&call->output) / n, n);
+        ft__cl_bias_gradient(context, dy, 0, ft__count(&call->output) / n, n,
+                             ft__started(call, 2));
     if (!call->input[0].gradient) return;
     if (ft__conv_is_depthwise(c)) ft__cl_depthwise(call, &g, true);
-    else ft__cl_gather(call, &g, call->output.gradient, ft__count(&call->output),
-                       ft__cl_pack(call, &g, true), NULL, call->input[0].gradient,
-                       ft__count(&call->input[0]));
+    else ft__cl_gather(context, &g, ft__own_form(context->device, &g, g.wide), dy,
+                       ft__cl_pack(context, &call->input[1], &g, true), NULL,
+                       ft__cl_gradient(context, &call->input[0]));
 }
 
 static void ft__cl_conv2d_forward(const ft__call *call)
@@ -12260,18 +12371,6 @@ static void ft__cl_conv2d_forward(const ft__call *call)
 static void ft__cl_conv2d_backward(const ft__call *call)
 {
     ft__conv c = ft__conv_of_call(call);
-    ft__cl_conv_backward(call, &c);
-}
-
-static void ft__cl_linear_forward(const ft__call *call)
-{
-    ft__conv c = ft__linear_size(call);
-    ft__cl_conv_forward(call, &c);
-}
-
-static void ft__cl_linear_backward(const ft__call *call)
-{
-    ft__conv c = ft__linear_size(call);
     ft__cl_conv_backward(call, &c);
 }
 
@@ -13018,13 +13117,14 @@ static void ft__cl_matmul_backward(const ft__call *call)
                       ft__count(b), !b->fresh);
 }
 
-/* [N, C, L] to [N, L, C], or back. */
+/* [N, C, L] to [N, L, C], or back; L may be H and W. */
 static void ft__cl_turn(ft__context *c, const ft_shape *shape, int direction, const float *from,
                         float *to, bool add)
 {
     bool last = direction == FT__TO_LAST;
     ft__grid grid;
     int d, channels = shape->size[1], length = shape->size[2];
+    if (shape->rank == 4) length *= shape->size[3];
     for (d = 0; d < 6; ++d) grid.size[d] = 1, grid.step[d] = 0;
     grid.size[0] = shape->size[0];
     grid.size[1] = last ? length : channels;
@@ -13060,7 +13160,407 @@ static void ft__cl_conv1d_backward(const ft__call *call)
                     call->input[0].gradient, !call->input[0].fresh);
 }
 
-/* ---- The rows of the table that have kernels ---- */
+/* ---- linear ---- */
+
+static void ft__cl_linear_forward(const ft__call *call)
+{
+    ft__conv size = ft__linear_size(call);
+    ft__tensor input[3];
+    ft__call turned;
+    if (!call->input[0].channels_last) {
+        ft__cl_conv_forward(call, &size);
+        return;
+    }
+    turned = ft__linear_turned_call(call, input);
+    ft__cl_turn(call->context, &call->input[0].shape, FT__TO_FIRST, call->input[0].value,
+                input[0].value, false);
+    ft__cl_conv_forward(&turned, &size);
+    ft__cl_turn(call->context, &call->output.shape, FT__TO_LAST, turned.output.value,
+                call->output.value, false);
+}
+
+static void ft__cl_linear_backward(const ft__call *call)
+{
+    const ft__tensor *x = &call->input[0];
+    ft__conv size = ft__linear_size(call);
+    ft__tensor input[3];
+    ft__call turned;
+    if (!x->channels_last) {
+        ft__cl_conv_backward(call, &size);
+        return;
+    }
+    turned = ft__linear_turned_call(call, input);
+    ft__cl_turn(call->context, &x->shape, FT__TO_FIRST, x->value, input[0].value, false);
+    ft__cl_turn(call->context, &call->output.shape, FT__TO_FIRST, call->output.gradient,
+                turned.output.gradient, false);
+    ft__cl_conv_backward(&turned, &size);
+    if (x->gradient)
+        ft__cl_turn(call->context, &x->shape, FT__TO_LAST, input[0].gradient, x->gradient,
+                    !x->fresh);
+}
+
+/* ---- embedding, step_pool ---- */
+
+static void ft__cl_embedding_forward(const ft__call *call)
+{
+    size_t count = ft__count(&call->output);
+    ft__launch l = ft__start(call->context, "embedding_forward");
+    ft__pass_value(&l, &call->input[0]);
+    ft__pass_value(&l, &call->input[1]);
+    ft__pass_memory(&l, call->output.value, count, FT__WRITE);
+    ft__pass_int(&l, count);
+    ft__pass_int(&l, (size_t)call->input[1].shape.size[0]);
+    ft__pass_int(&l, (size_t)call->input[1].shape.size[1]);
+    ft__go(&l, count);
+}
+
+#define FT__EMBEDDING_BLOCK ((size_t)64) /* places whose gradients are summed at once */
+
+static void ft__cl_embedding_backward(const ft__call *call)
+{
+    const ft_embedding_options *o = &call->node->options.embedding;
+    const ft__tensor *ids = &call->input[0], *weight = &call->input[1];
+    size_t places = ft__count(ids), each = (size_t)weight->shape.size[1];
+    float *dweight = ft__started(call, 1);
+    cl_mem links, sums;
+    ft__launch l;
+    if (!dweight) return;
+    links = ft__device_scratch(call->context, FT__SCRATCH_STEP, 3 * places * sizeof(cl_int));
+    sums = ft__device_scratch(call->context, FT__SCRATCH_SUMS, places * each * sizeof(float));
+    l = ft__start(call->context, "embedding_links");
+    ft__pass_value(&l, ids);
+    ft__pass_buffer(&l, links);
+    ft__pass_int(&l, places);
+    ft__pass_int(&l, FT__EMBEDDING_BLOCK);
+    ft__pass_int(&l, (size_t)weight->shape.size[0]);
+    ft__pass_int(&l, o->padded ? (size_t)o->padding_index : (size_t)-1);
+    ft__go(&l, places);
+    l = ft__start(call->context, "embedding_sums");
+    ft__pass_buffer(&l, links);
+    ft__pass_buffer(&l, ft__cl_output_gradient(call));
+    ft__pass_buffer(&l, sums);
+    ft__pass_int(&l, places);
+    ft__pass_int(&l, each);
+    ft__go(&l, places * each);
+    l = ft__start(call->context, "embedding_backward");
+    ft__pass_value(&l, ids);
+    ft__pass_buffer(&l, links);
+    ft__pass_buffer(&l, sums);
+    ft__pass_memory(&l, dweight, ft__count(weight), FT__READ | FT__WRITE);
+    ft__pass_int(&l, places);
+    ft__pass_int(&l, each);
+    ft__go(&l, places * each);
+}
+
+typedef struct ft__kernel_step_pool { cl_int steps, features, kind, bidirectional, has_lengths; }
+    ft__kernel_step_pool;
+
+static void ft__cl_step_pool_run(const ft__call *call, bool backward)
+{
+    const ft_step_pool_options *o = &call->node->options.step_pool;
+    const ft__tensor *x = &call->input[0], *lengths = call->input_count > 1 ? &call->input[1]
+                                                                            : NULL;
+    size_t count = ft__count(&call->output);
+    ft__kernel_step_pool p;
+    ft__launch l;
+    p.steps = x->shape.size[1];
+    p.features = x->shape.size[2];
+    p.kind = o->kind;
+    p.bidirectional = o->bidirectional;
+    p.has_lengths = lengths != NULL;
+    if (backward && !x->gradient) return;
+    l = ft__start(call->context, backward ? "step_pool_backward" : "step_pool_forward");
+    if (backward) ft__pass_buffer(&l, ft__cl_output_gradient(call));
+    else ft__pass_value(&l, x);
+    ft__pass_memory(&l, lengths ? lengths->value : NULL, (size_t)x->shape.size[0], FT__READ);
+    if (!backward) ft__pass_memory(&l, call->output.value, count, FT__WRITE);
+    ft__pass_memory(&l, o->kind == FT_POOL_MAX ? (float *)call->saved : NULL, count,
+                    backward ? FT__READ : FT__WRITE);
+    if (backward) ft__pass_gradient(&l, x);
+    ft__pass_int(&l, backward ? ft__count(x) : count);
+    ft__pass(&l, &p, sizeof p);
+    if (backward) ft__pass_int(&l, x->fresh);
+    ft__go(&l, backward ? ft__count(x) : count);
+}
+
+static void ft__cl_step_pool_forward(const ft__call *call) { ft__cl_step_pool_run(call, false); }
+static void ft__cl_step_pool_backward(const ft__call *call) { ft__cl_step_pool_run(call, true); }
+#endif /* FINETUNE_OPENCL */
+
+/* =============================================================================================
+   [SECTION] 9.5.2 OpenCL: recurrent layers
+   As on the processor (section 8.9), what the input adds to the gates is one product for all steps,
+   and so are the gradients of the weights and of the input; a step is a product with the state and
+   a kernel for the cells. Here a sample's steps lie together, as x and y do: then none of the large
+   products has to reorder its rows, and CLBlast can do them.
+   ============================================================================================= */
+#ifdef FINETUNE_OPENCL
+
+typedef struct ft__kernel_recurrent { /* kernels.cl's struct recurrent, field by field */
+    cl_int n, steps, h, gates, relu, has_lengths, has_bias, has_first;
+    cl_int gates_at, states_at, last_at, extra_at, last_extra_at, outputs, output_at;
+    cl_int cells_at, features, t, next;
+} ft__kernel_recurrent;
+
+static ft__kernel_recurrent ft__kernel_recurrent_of(const ft__recurrent *r, size_t direction)
+{
+    const float *saved = (const float *)r->call->saved;
+    ft__kernel_recurrent k;
+    memset(&k, 0, sizeof k);
+    k.n = (cl_int)r->n;
+    k.steps = (cl_int)r->steps;
+    k.h = (cl_int)r->h;
+    k.gates = (cl_int)r->gates;
+    k.relu = r->o->relu;
+    k.has_lengths = r->lengths > 0;
+    k.has_bias = !r->o->no_bias;
+    k.has_first = r->hidden > 0;
+    k.gates_at = (cl_int)(ft__recurrent_gates(r, direction) - saved);
+    k.states_at = (cl_int)(ft__recurrent_states(r, direction) - saved);
+    k.last_at = k.states_at + (cl_int)(r->rows * r->h);
+    k.extra_at = (cl_int)(ft__recurrent_extra(r, direction) - saved);
+    k.last_extra_at = k.extra_at + (cl_int)(r->rows * r->h);
+    k.features = (cl_int)(r->directions * r->h);
+    k.cells_at = (cl_int)r->cells_at;
+    k.outputs = k.features + k.cells_at;
+    k.output_at = (cl_int)(direction * r->h);
+    return k;
+}
+
+/* Numbers that are kept for backward. */
+static size_t ft__recurrent_kept(const ft__call *call)
+{
+    ft__costs costs = {0, 0, 0, 0};
+    ft__recurrent_costs(call, &costs);
+    return costs.saved / sizeof(float);
+}
+
+/* A pass over a call; one direction is at work at a time. */
+typedef struct ft__cl_recurrent {
+    ft__recurrent r;
+    ft__context *context;
+    ft__kernel_recurrent k; /* of this direction */
+    size_t direction;
+    cl_mem kept, step, side;/* `step`: what the state adds, or gradients of state and cell */
+    ft__gather product;     /* of a step, from any sample's row 0 */
+    int form;
+} ft__cl_recurrent;
+
+/* On a GPU a step's product is made by the plain kernel: with few rows the tiles would be few and
+   half empty, and a step lasts as long as one of them. */
+static ft__cl_recurrent ft__cl_recurrent_start(const ft__call *call, int access)
+{
+    ft__context *c = call->context;
+    ft__cl_recurrent run;
+    memset(&run, 0, sizeof run);
+    run.r = ft__recurrent_of(call);
+    run.context = c;
+    run.kept = ft__cl_numbers(c, (const float *)call->saved, ft__recurrent_kept(call), access);
+    run.step = ft__device_scratch(c, FT__SCRATCH_STEP, run.r.n * ft__largest_of(run.r.width,
+                                  2 * run.r.h) * sizeof(float));
+    run.side = run.kept;
+    run.form = ft__own_form(c->device, &run.product, 0) == FT__FORM_WIDE ? FT__FORM_WIDE
+                                                                         : FT__FORM_PLAIN;
+    return run;
+}
+
+/* The `s`-th step of this direction is at work. */
+static void ft__cl_recurrent_take(ft__cl_recurrent *run, size_t s)
+{
+    const ft__recurrent *r = &run->r;
+    run->k.t = (cl_int)ft__recurrent_time(r, run->direction, s);
+    run->k.next = s + 1 < r->steps ? (cl_int)ft__recurrent_time(r, run->direction, s + 1) : -1;
+    run->product.off_x = run->k.t;
+}
+
+/* Rows of one step of all samples, from `at` on in a buffer where each has all of its steps. */
+static void ft__cl_recurrent_product(ft__cl_recurrent *run, ft__gather g, cl_int at)
+{
+    run->product = g;
+    run->product.in_x = (cl_int)run->r.steps;
+    run->product.in_at = at;
+}
+
+static ft__cl_matrix ft__cl_kept(const ft__cl_recurrent *run, cl_int at)
+{
+    return ft__cl_matrix_of(run->kept, (size_t)at, false);
+}
+
+static void ft__pass_lengths(ft__launch *l, const ft__recurrent *r)
+{
+    ft__pass_memory(l, r->lengths ? r->call->input[r->lengths].value : NULL, r->n, FT__READ);
+}
+
+/* ---- Forward ---- */
+
+static void ft__cl_recurrent_begin(ft__cl_recurrent *run)
+{
+    const ft__recurrent *r = &run->r;
+    size_t count = r->n * r->directions * r->h;
+    ft__launch l = ft__start(run->context, "recurrent_begin");
+    ft__pass_buffer(&l, run->kept);
+    ft__pass_memory(&l, r->hidden ? r->call->input[r->hidden].value : NULL, count, FT__READ);
+    ft__pass_memory(&l, r->cell ? r->call->input[r->cell].value : NULL, count, FT__READ);
+    ft__pass(&l, &run->k, sizeof run->k);
+    ft__go(&l, r->n * r->h);
+}
+
+static void ft__cl_recurrent_step(ft__cl_recurrent *run, cl_mem packed)
+{
+    const ft__recurrent *r = &run->r;
+    int which;
+    ft__launch l;
+    ft__cl_gather(run->context, &run->product, run->form, run->kept, packed, NULL, run->step);
+    l = ft__start(run->context, "recurrent_step");
+    ft__pass_buffer(&l, run->kept);
+    ft__pass_buffer(&l, run->step);
+    for (which = FT__BIAS_IH; which <= FT__BIAS_HH; ++which)
+        ft__pass_memory(&l, r->o->no_bias ? NULL
+                        : ft__recurrent_weight(r, run->direction, which)->value, r->width,
+                        FT__READ);
+    ft__pass_lengths(&l, r);
+    ft__pass_memory(&l, r->call->output.value, ft__count(&r->call->output), FT__WRITE);
+    ft__pass(&l, &run->k, sizeof run->k);
+    ft__go(&l, r->n * r->h);
+}
+
+/* to [n, D h], this direction's part, = or += from [n, h] at `at`: last states, or gradients of the
+   first ones. */
+static void ft__cl_recurrent_end(const ft__cl_recurrent *run, cl_mem from, cl_int at, float *to,
+                                 bool add)
+{
+    const ft__recurrent *r = &run->r;
+    size_t whole = r->directions * r->h, part = run->direction * r->h;
+    bool partly = add || r->directions > 1;
+    ft__launch l;
+    if (!to) return;
+    l = ft__start(run->context, "copy_blocks");
+    ft__pass_buffer(&l, from);
+    ft__pass_memory(&l, to, r->n * whole, partly ? FT__READ | FT__WRITE : FT__WRITE);
+    ft__pass_int(&l, r->n * r->h);
+    ft__pass_int(&l, r->h);
+    ft__pass_int(&l, r->h);
+    ft__pass_int(&l, (size_t)at);
+    ft__pass_int(&l, whole);
+    ft__pass_int(&l, part);
+    ft__pass_int(&l, add);
+    ft__go(&l, r->n * r->h);
+}
+
+static void ft__cl_recurrent_forward(const ft__call *call)
+{
+    ft__cl_recurrent run = ft__cl_recurrent_start(call, FT__WRITE);
+    const ft__recurrent *r = &run.r;
+    ft__context *c = call->context;
+    ft__conv of_x = ft__rows_size(r->rows, r->in, r->width);
+    ft__conv of_state = ft__rows_size(r->n, r->h, r->width);
+    ft__cl_matrix x = ft__cl_matrix_of(ft__cl_value(c, &call->input[0]), 0, false);
+    cl_mem packed;
+    size_t s;
+    for (run.direction = 0; run.direction < r->directions; ++run.direction) {
+        run.k = ft__kernel_recurrent_of(r, run.direction);
+        ft__cl_rows_forward(c, &of_x, x, ft__recurrent_weight(r, run.direction, FT__WEIGHT_IH),
+                            ft__cl_kept(&run, run.k.gates_at));
+        ft__cl_recurrent_product(&run, ft__gather_forward(&of_state), run.k.states_at);
+        packed = ft__cl_pack(c, ft__recurrent_weight(r, run.direction, FT__WEIGHT_HH),
+                             &run.product, false);
+        ft__cl_recurrent_take(&run, 0);
+        ft__cl_recurrent_begin(&run);
+        for (s = 0; s < r->steps; ++s) {
+            ft__cl_recurrent_take(&run, s);
+            ft__cl_recurrent_step(&run, packed);
+        }
+        if (!r->o->carry) continue;
+        ft__cl_recurrent_end(&run, run.kept, run.k.last_at, call->input[r->hidden].value, false);
+        if (r->cell)
+            ft__cl_recurrent_end(&run, run.kept, run.k.last_extra_at, call->input[r->cell].value,
+                                 false);
+    }
+}
+
+/* ---- Backward ---- */
+
+static void ft__cl_recurrent_back(ft__cl_recurrent *run, cl_mem packed, bool end)
+{
+    const ft__recurrent *r = &run->r;
+    ft__launch l = ft__start(run->context, "recurrent_back");
+    ft__pass_buffer(&l, run->kept);
+    ft__pass_buffer(&l, run->side);
+    ft__pass_buffer(&l, run->step);
+    ft__pass_buffer(&l, ft__cl_output_gradient(r->call));
+    ft__pass_lengths(&l, r);
+    ft__pass(&l, &run->k, sizeof run->k);
+    ft__pass_int(&l, end);
+    ft__go(&l, r->n * r->h);
+    ft__cl_gather(run->context, &run->product, run->form, run->side, packed, NULL, run->step);
+}
+
+/* What needs the gradients of all steps' gates. `side`: those on the state's side. */
+static void ft__cl_recurrent_gradients(const ft__cl_recurrent *run, ft__cl_matrix side)
+{
+    const ft__recurrent *r = &run->r;
+    ft__context *c = run->context;
+    int first = 1 + (int)run->direction * r->per_direction;
+    float *d_ih = ft__started(r->call, first + FT__WEIGHT_IH);
+    float *d_hh = ft__started(r->call, first + FT__WEIGHT_HH);
+    float *d_bias_ih = r->o->no_bias ? NULL : ft__started(r->call, first + FT__BIAS_IH);
+    float *d_bias_hh = r->o->no_bias ? NULL : ft__started(r->call, first + FT__BIAS_HH);
+    const ft__tensor *x = &r->call->input[0];
+    ft__conv of_x = ft__rows_size(r->rows, r->in, r->width);
+    ft__conv of_state = ft__rows_size(r->rows, r->h, r->width);
+    ft__cl_matrix gates = ft__cl_kept(run, run->k.gates_at);
+    if (d_ih)
+        ft__cl_rows_weight(c, &of_x, ft__cl_matrix_of(ft__cl_value(c, x), 0, false), gates, d_ih);
+    if (d_hh)
+        ft__cl_rows_weight(c, &of_state, ft__cl_kept(run, run->k.states_at), side, d_hh);
+    if (d_bias_ih)
+        ft__cl_bias_gradient(c, gates.buffer, gates.at, r->rows, r->width, d_bias_ih);
+    if (d_bias_hh) ft__cl_bias_gradient(c, side.buffer, side.at, r->rows, r->width, d_bias_hh);
+    if (x->gradient)
+        ft__cl_rows_input(c, &of_x, gates, ft__recurrent_weight(r, run->direction, FT__WEIGHT_IH),
+                          ft__cl_gradient(c, x), !x->fresh || run->direction > 0);
+}
+
+static void ft__cl_recurrent_backward(const ft__call *call)
+{
+    ft__cl_recurrent run = ft__cl_recurrent_start(call, FT__READ | FT__WRITE);
+    const ft__recurrent *r = &run.r;
+    ft__context *c = call->context;
+    ft__conv of_state = ft__rows_size(r->n, r->h, r->width);
+    ft__gather back = ft__gather_input(&of_state);
+    float *d_hidden = r->hidden && !r->o->carry ? ft__started(call, r->hidden) : NULL;
+    float *d_cell = r->cell && !r->o->carry ? ft__started(call, r->cell) : NULL;
+    ft__cl_matrix side;
+    cl_mem packed;
+    size_t s;
+    back.add = 1;
+    if (r->gates == 3)
+        run.side = ft__device_scratch(c, FT__SCRATCH_SIDE, r->rows * r->width * sizeof(float));
+    for (run.direction = 0; run.direction < r->directions; ++run.direction) {
+        run.k = ft__kernel_recurrent_of(r, run.direction);
+        side = ft__cl_matrix_of(run.side, r->gates == 3 ? 0 : (size_t)run.k.gates_at, false);
+        ft__cl_recurrent_product(&run, back, (cl_int)side.at);
+        packed = ft__cl_pack(c, ft__recurrent_weight(r, run.direction, FT__WEIGHT_HH),
+                             &run.product, true);
+        for (s = r->steps; s-- > 0;) {
+            ft__cl_recurrent_take(&run, s);
+            ft__cl_recurrent_back(&run, packed, s + 1 == r->steps);
+        }
+        ft__cl_recurrent_end(&run, run.step, 0, d_hidden, true);
+        ft__cl_recurrent_end(&run, run.step, (cl_int)(r->n * r->h), d_cell, true);
+        ft__cl_recurrent_gradients(&run, side);
+    }
+}
+#endif /* FINETUNE_OPENCL */
+
+/* =============================================================================================
+   [SECTION] 9.6 OpenCL: where an operator runs
+   On the device where that has kernels for it, else on the processor: values then come down, and
+   what was made goes up when the device wants it.
+   ============================================================================================= */
+
+#ifdef FINETUNE_OPENCL
+/* ---- The table's rows: what runs on a device ---- */
 #define ft__cl_none_forward NULL
 #define ft__cl_none_backward NULL
 typedef struct ft__device_row { ft__operator forward, backward; } ft__device_row;
@@ -13075,21 +13575,12 @@ static bool ft__has_kernels(const ft__call *call)
 {
     int op = call->node->op, i;
     if (!ft__device_rows[op].forward) return false;
-    if (op == FT__OP_linear && call->input[0].shape.rank == 4) return false;
-    if (op == FT__OP_dropout && call->node->options.dropout.locked) return false;
     for (i = 0; i < call->input_count; ++i)
         if (ft__count(&call->input[i]) > ft__most_on_device) return false;
+    if (ft__is_recurrent(op) && ft__recurrent_kept(call) > ft__most_on_device) return false;
     return ft__count(&call->output) <= ft__most_on_device;
 }
-#endif /* FINETUNE_OPENCL */
 
-/* =============================================================================================
-   [SECTION] 9.6 OpenCL: where an operator runs
-   On the device where that has kernels for it, else on the processor: values then come down, and
-   what was made goes up when the device wants it.
-   ============================================================================================= */
-
-#ifdef FINETUNE_OPENCL
 /* The processor may read all that an operator sees. */
 static void ft__call_to_host(const ft__call *call, bool backward)
 {
@@ -13124,16 +13615,44 @@ static void ft__call_wrote(const ft__call *call, bool backward)
 
 typedef struct ft__trial {  /* an operator with memory of its own */
     ft__call call;
-    ft__tensor input[8];
-    void *blocks[24];
+    ft__tensor input[12];
+    void *blocks[32];
     int block_count;
 } ft__trial;
+
+static bool ft__is_layer(int op)
+{
+    return op == FT__OP_conv2d || op == FT__OP_conv1d || op == FT__OP_linear
+        || op == FT__OP_batch_norm || op == FT__OP_layer_norm || op == FT__OP_embedding;
+}
+
+/* Whether an input has a row for each sample; weights have not, whatever their first size is. */
+static bool ft__has_samples(const ft__call *call, int input)
+{
+    const ft_shape *x = &call->input[0].shape, *shape = &call->input[input].shape;
+    int op = call->node->op;
+    if (input == 0) return true;
+    if (ft__is_recurrent(op)) {
+        ft__recurrent r = ft__recurrent_of(call);
+        return input > (int)r.directions * r.per_direction;
+    }
+    if (ft__is_layer(op) || shape->size[0] != x->size[0]) return false;
+    return (op != FT__OP_add && op != FT__OP_mul) || shape->rank == x->rank;
+}
+
+/* Lengths in a power of two are judged together, or a text would be judged anew at every length. */
+static int ft__length_class(int length)
+{
+    int bits = 0;
+    while (bits < 31 && length >> bits) bits += 1;
+    return -bits;
+}
 
 /* What the verdict depends on: the operator, its options, and all shapes but the batch. */
 static uint64_t ft__call_key(const ft__call *call)
 {
     uint64_t key = ft__hash_bytes(0, &call->node->options, sizeof call->node->options);
-    int header[4], i;
+    int header[4], i, d;
     header[0] = call->node->op;
     header[1] = call->input_count;
     header[2] = call->fused;
@@ -13141,16 +13660,13 @@ static uint64_t ft__call_key(const ft__call *call)
     key = ft__hash_bytes(key, header, sizeof header);
     for (i = 0; i < call->input_count; ++i) {
         ft_shape shape = call->input[i].shape;
-        if (shape.size[0] == call->input[0].shape.size[0]) shape.size[0] = 0;
+        bool samples = ft__has_samples(call, i);
+        if (samples) shape.size[0] = 0;
+        for (d = 1; samples && d < shape.rank; ++d)
+            if (shape.size[d] == call->length) shape.size[d] = ft__length_class(call->length);
         key = ft__hash_bytes(key, &shape, sizeof shape);
     }
     return key;
-}
-
-static bool ft__is_layer(int op)
-{
-    return op == FT__OP_conv2d || op == FT__OP_conv1d || op == FT__OP_linear
-        || op == FT__OP_batch_norm || op == FT__OP_layer_norm;
 }
 
 static float *ft__trial_memory(ft__trial *t, size_t count)
@@ -13167,29 +13683,57 @@ static void ft__trial_fill(float *to, size_t count, uint64_t use, float low)
     for (i = 0; to && i < count; ++i) to[i] = low + (1 - low) * ft__uniform(key, i);
 }
 
-/* Makes a call of the same operator on at most two samples. */
+/* Labels, words, places or lengths: what is right for the operator, and not all the same. */
+static void ft__trial_integers(const ft__call *call, ft__tensor *x)
+{
+    const int *of_x = call->input[0].shape.size, *of_weight = call->input[1].shape.size;
+    int op = call->node->op, last = call->input[0].shape.rank - 1;
+    size_t count = ft__count(x), k, most;
+    most = (size_t)(op == FT__OP_embedding ? of_weight[0] : op == FT__OP_cross_entropy
+                    ? of_x[last] : op == FT__OP_gather
+                    ? of_x[call->node->options.concat.axis] : of_x[1] + 1);
+    for (k = 0; x->value && k < count; ++k) /* of lengths the first is a whole one */
+        ft__integers(x)[k] = (int32_t)((k * 7 + most - 1) % most);
+}
+
+/* The verdict on two samples stands for any batch; but a recurrent layer's steps wait for each
+   other, so that with two samples on a GPU only the waiting would be timed. */
+static int ft__trial_samples(const ft__call *call)
+{
+    const ft__device *d = call->context->device;
+    int batch = call->input[0].shape.size[0];
+    int few = ft__is_recurrent(call->node->op) && call->context->desc.clock
+        && !d->place.is_processor ? 32 : 2;
+    return batch < few ? batch : few;
+}
+
+/* Makes a call of the same operator on a few samples. */
 static bool ft__trial_make(ft__trial *t, const ft__call *call)
 {
     ft__context *c = call->context;
-    int batch = call->input[0].shape.size[0], few = batch < 2 ? batch : 2, i, op = call->node->op;
+    int few = ft__trial_samples(call), batch = call->input[0].shape.size[0], i;
+    int op = call->node->op;
     ft__costs costs = {0, 0, 0, 0};
-    size_t k, count;
+    bool carried;
+    size_t count;
     memset(t, 0, sizeof *t);
-    if (call->input_count > 8) return false;
+    if (call->input_count > (int)(sizeof t->input / sizeof t->input[0])) return false;
     t->call = *call;
     t->call.input = t->input;
     t->call.training = true; /* so that there is room for backward */
     for (i = 0; i < call->input_count; ++i) {
         ft__tensor *x = &t->input[i];
         *x = call->input[i];
-        if (x->shape.size[0] == batch && (i == 0 || !ft__is_layer(op))) x->shape.size[0] = few;
+        if (ft__has_samples(call, i)) x->shape.size[0] = few;
+        carried = (i >= 3 && op == FT__OP_batch_norm) /* forward moves it: a state */
+            || (ft__is_recurrent(op) && call->node->options.recurrent.carry && i > 0
+                && ft__has_samples(call, i));
         count = ft__count(x);
         x->fresh = false;
         x->value = ft__trial_memory(t, count);
-        x->gradient = x->type == FT_F32 && !(i >= 3 && op == FT__OP_batch_norm)
-            ? ft__trial_memory(t, count) : NULL;
-        ft__trial_fill(x->value, count, (uint64_t)i, i == 4 ? 0.5f : -1);
-        for (k = 0; x->type == FT_I32 && x->value && k < count; ++k) ft__integers(x)[k] = 0;
+        x->gradient = x->type == FT_F32 && !carried ? ft__trial_memory(t, count) : NULL;
+        ft__trial_fill(x->value, count, (uint64_t)i, i == 4 && op == FT__OP_batch_norm ? 0.5f : -1);
+        if (x->type == FT_I32) ft__trial_integers(call, x);
     }
     t->call.output.shape = call->output.shape;
     if (t->call.output.shape.size[0] == batch && ft__count(&call->output) > 1)
@@ -13202,7 +13746,7 @@ static bool ft__trial_make(ft__trial *t, const ft__call *call)
     t->call.saved = ft__trial_memory(t, costs.saved / sizeof(float));
     t->call.workspace = ft__trial_memory(t, costs.workspace / sizeof(float));
     t->call.prepared = NULL;
-    t->call.training = call->training || op == FT__OP_dropout;
+    t->call.training = call->training || op == FT__OP_dropout || ft__is_recurrent(op);
     return ft__ok(c);
 }
 
@@ -13273,9 +13817,13 @@ static bool ft__form_fits(const ft__call *call, int form)
 {
     const ft__device *d = call->context->device;
     ft__conv c;
-    bool product = call->node->op == FT__OP_conv2d || call->node->op == FT__OP_linear;
+    bool product = call->node->op == FT__OP_conv2d || call->node->op == FT__OP_linear
+        || ft__is_recurrent(call->node->op);
     if (!product) return form == d->usual_form;
     if (form == d->usual_form || form == FT__FORM_PLAIN) return true;
+    if (ft__is_recurrent(call->node->op))
+        return form == FT__FORM_BLOCK ? !d->place.is_processor
+            && call->node->options.recurrent.hidden % 4 == 0 : form == FT__FORM_CLBLAST && d->gemm;
     c = call->node->op == FT__OP_linear ? ft__linear_size(call) : ft__conv_of_call(call);
     if (form == FT__FORM_BLOCK)
         return !d->place.is_processor && c.channels % 4 == 0 && c.outputs % 4 == 0;
@@ -14079,6 +14627,7 @@ static ft__call ft__make_call(ft_model *m, const ft__plan *plan, const ft__step 
     call.training = step->trained
         && !(node->op == FT__OP_batch_norm && ft__norm_frozen(m, node));
     call.random = ft__key(m->context.desc.seed, m->step, (uint64_t)step->id, FT__USE_DROPOUT);
+    call.length = extent.length;
     if (step->activation) {
         call.fused = m->nodes[step->activation - 1].op;
         call.fused_options = &m->nodes[step->activation - 1].options;
@@ -14303,8 +14852,7 @@ static int ft__crossing(const ft_model *m, const ft__plan *plan, int at)
 /* Whether the operator replaces a state that outlives the step: it cannot run twice in one. */
 static bool ft__carries(const ft__node *node)
 {
-    return (node->op == FT__OP_lstm || node->op == FT__OP_gru || node->op == FT__OP_rnn)
-        && node->options.recurrent.carry;
+    return ft__is_recurrent(node->op) && node->options.recurrent.carry;
 }
 
 /* Marks the steps of a part whose values are to be made again: those that only steps of the part
@@ -14540,7 +15088,11 @@ static ft_status ft__plan_leaves(ft_model *m, ft__extent extent, bool training)
         ft__node *node = &m->nodes[i];
         if (ft__has_rows(node) && !ft__holds(node->capacity, extent)) {
             ft__extent room = ft__larger(node->capacity, extent);
-            float *grown = (float *)ft__grow(c, node->value, node->value
+            float *grown;
+            if (node->value) /* a state may be newer on the device */
+                ft__to_host(c, node->value, ft__node_count_at(node, node->capacity)
+                            * sizeof(float));
+            grown = (float *)ft__grow(c, node->value, node->value
                                              ? ft__node_count_at(node, node->capacity) : 0,
                                              ft__node_count_at(node, room), sizeof(float));
             if (!grown) return c->status;
@@ -19514,13 +20066,6 @@ static bool ft__matches_keras_cnn(const ft__network *network, const ft_file *fil
    or "gru.*" as PyTorch calls them, and the head "fc", "decoder" or, of the character network,
    "out".
    ============================================================================================= */
-#if !defined(FINETUNE_NO_RECURRENT) || !defined(FINETUNE_NO_TEXT)
-static bool ft__is_recurrent(int op)
-{
-    return op == FT__OP_lstm || op == FT__OP_gru || op == FT__OP_rnn;
-}
-#endif
-
 #ifndef FINETUNE_NO_RECURRENT
 static ft_node ft__tokens_input(ft_model *m, const char *name, bool steps)
 {

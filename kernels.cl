@@ -112,7 +112,8 @@ __kernel void fill(__global float *x, int count, float value)
 )
 
 /* y = 0 with the probability p, else x * scale; or, with `add`, y += that. The random numbers are
-   those of section 5.1: a function of the key and the place. */
+   those of section 5.1: a function of the key and the place. Locked, the steps of a sample have one
+   mask: `each` numbers a step, `sample` a sample; else both are 1. */
 FINETUNE_LINE FINETUNE_CL(dropout,
 ulong mix(ulong z)
 {
@@ -122,12 +123,12 @@ ulong mix(ulong z)
 }
 
 __kernel void dropout(__global const float *x, __global float *y, int count, ulong key, float p,
-                      float scale, int add)
+                      float scale, int sample, int each, int add)
 {
-    int i = get_global_id(0);
+    int i = get_global_id(0), place = i / sample * each + i % each;
     float uniform, v;
     if (i >= count) return;
-    uniform = (float)(mix(key + ((ulong)i + 1) * 0x9E3779B97F4A7C15UL) >> 40)
+    uniform = (float)(mix(key + ((ulong)place + 1) * 0x9E3779B97F4A7C15UL) >> 40)
         * (1.0f / 16777216.0f);
     v = x[i] * (uniform < p ? 0.0f : scale);
     y[i] = add ? y[i] + v : v;
@@ -210,6 +211,7 @@ typedef struct gather {
     int in_pixel, channels;     /* numbers of a pixel of `in`, and of its groups */
     int out_pixel, n, wide;     /* the same of `out`; columns of `packed` */
     int groups, has_bias, add, op;
+    int in_at, out_at;          /* where they begin in their buffers */
     float a;
 } gather;
 
@@ -241,7 +243,7 @@ int source_of(const gather *g, int row, int tap)
 void put(const gather *g, __global const float *bias, __global float *out, int row, int group,
          int n, float sum)
 {
-    __global float *to = out + row * g->out_pixel + group * g->n + n;
+    __global float *to = out + g->out_at + row * g->out_pixel + group * g->n + n;
     if (g->has_bias) sum += bias[group * g->n + n];
     if (g->op >= 0) sum = activate(g->op, g->a, sum);
     *to = g->add ? *to + sum : sum;
@@ -261,7 +263,7 @@ __kernel void gather_plain(__global const float *in, __global const float *packe
         int from = source_of(&g, row, t);
         if (from < 0) continue;
         for (c = 0; c < g.channels; ++c)
-            sum += in[from * g.in_pixel + group * g.channels + c]
+            sum += in[g.in_at + from * g.in_pixel + group * g.channels + c]
                 * packed[((group * taps + t) * g.channels + c) * g.wide + n];
     }
     put(&g, bias, out, row, group, n, sum);
@@ -288,7 +290,7 @@ void gather_tiled(__global const float *in, __global const float *packed,
                 int row = row0 + i / 16, c = c0 + i % 16, from = -1;
                 if (row < rows && c < g.channels) from = source_of(&g, row, t);
                 left[i % 16][i / 16] = from < 0 ? 0.0f
-                    : in[from * g.in_pixel + group * g.channels + c];
+                    : in[g.in_at + from * g.in_pixel + group * g.channels + c];
             }
             for (i = item; i < 1024; i += 256) {
                 int c = c0 + i / 64, n = n0 + i % 64;
@@ -382,8 +384,8 @@ void reader_descend(const gather *g, reader *r, int by)
 float4 read_row(const gather *g, __global const float *in, int group, const reader *r)
 {
     return r->pixel < 0 ? (float4)(0.0f)
-        : *(__global const float4 *)(in + (size_t)r->pixel * g->in_pixel + group * g->channels
-                                     + r->c);
+        : *(__global const float4 *)(in + g->in_at + (size_t)r->pixel * g->in_pixel
+                                     + group * g->channels + r->c);
 }
 
 /* Where in the tile an item's numbers begin: rows 0 to 3 and 16 to 19 from there, columns 0 to 3
@@ -520,7 +522,7 @@ __kernel void gather_wide(__global const float *in, __global const float *packed
             some |= at >= 0;
             all &= at >= 0;
             f[i] = at < 0 ? 0.0f : 1.0f;
-            from[i] = in + (size_t)(at < 0 ? 0 : at) * g.in_pixel + group * g.channels;
+            from[i] = in + g.in_at + (size_t)(at < 0 ? 0 : at) * g.in_pixel + group * g.channels;
         }
         if (!some) continue;
         if (all)
@@ -583,8 +585,8 @@ __kernel void weight_plain(__global const float *in, __global const float *dy,
     for (row = slice * slice_rows; row < end; ++row) {
         int from = source_of(&g, row, t);
         if (from >= 0)
-            sum += in[from * g.in_pixel + group * g.channels + c]
-                * dy[row * g.out_pixel + group * g.n + o];
+            sum += in[g.in_at + from * g.in_pixel + group * g.channels + c]
+                * dy[g.out_at + row * g.out_pixel + group * g.n + o];
     }
     partial[((slice * g.groups + group) * depth + k) * g.n + o] = sum;
 }
@@ -610,9 +612,9 @@ void weight_tiled(__global const float *in, __global const float *dy, __global f
             int r = row + i / 64, c = c0 + i % 64, o = o0 + i % 64, from = -1;
             if (r < end && c < g.channels) from = source_of(&g, r, t);
             left[i / 64][i % 64] = from < 0 ? 0.0f
-                : in[from * g.in_pixel + group * g.channels + c];
-            right[i / 64][i % 64] = r < end && o < g.n ? dy[r * g.out_pixel + group * g.n + o]
-                                                       : 0.0f;
+                : in[g.in_at + from * g.in_pixel + group * g.channels + c];
+            right[i / 64][i % 64] = r < end && o < g.n
+                ? dy[g.out_at + r * g.out_pixel + group * g.n + o] : 0.0f;
         }
         barrier(CLK_LOCAL_MEM_FENCE);
         for (k = 0; k < 16; ++k)
@@ -636,7 +638,7 @@ FINETUNE_LINE FINETUNE_CL(weight_block,
 float4 read_outputs(const gather *g, __global const float *dy, int group, int row, int end, int o)
 {
     return row < end && o < g->n
-        ? *(__global const float4 *)(dy + (size_t)row * g->out_pixel + group * g->n + o)
+        ? *(__global const float4 *)(dy + g->out_at + (size_t)row * g->out_pixel + group * g->n + o)
         : (float4)(0.0f);
 }
 
@@ -693,6 +695,8 @@ __kernel void weight_wide(__global const float *in, __global const float *dy,
     float16 s0 = 0.0f, s1 = 0.0f, s2 = 0.0f, s3 = 0.0f, s4 = 0.0f, s5 = 0.0f, s6 = 0.0f, s7 = 0.0f;
     float sums[8][16];
     if (o0 >= g.n || t >= taps) return;
+    in += g.in_at;
+    dy += g.out_at;
     for (i = 0; i < 8; ++i) last[i] = min(i, g.channels - 1 - c0);
     if (o0 + 16 > g.n) shift = min(o0, o0 + 16 - g.n);
     row = slice * slice_rows;
@@ -746,15 +750,16 @@ __kernel void weight_sum(__global const float *partial, __global float *dweight,
 }
 )
 
-/* partial[block][n] = sums over blocks of rows of x [rows, n]; then to[n] += those in order */
+/* partial[block][n] = sums over blocks of rows of x [rows, n], which begins at `at`; then to[n] +=
+   those in order */
 FINETUNE_LINE FINETUNE_CL(column_sums,
-__kernel void column_sums(__global const float *x, __global float *partial, int rows, int n,
-                          int block)
+__kernel void column_sums(__global const float *x, __global float *partial, int at, int rows,
+                          int n, int block)
 {
     int i = get_global_id(0), b = get_global_id(1), row, end = min((b + 1) * block, rows);
     float sum = 0.0f;
     if (i >= n) return;
-    for (row = b * block; row < end; ++row) sum += x[row * n + i];
+    for (row = b * block; row < end; ++row) sum += x[at + row * n + i];
     partial[b * n + i] = sum;
 }
 
@@ -1343,6 +1348,258 @@ __kernel void embed(__global const float *from, __global float *to, int count, e
     j = to_large ? at : i;
     k = to_large ? i : at;
     to[j] = add ? to[j] + from[k] : from[k];
+}
+)
+
+/* ---- Embedding and pooling over steps, as in section 8.8 ---- */
+
+/* y[place] = weight[ids[place]], `each` numbers; -1: zeros, any other wrong word: NaN */
+FINETUNE_LINE FINETUNE_CL(embedding,
+__kernel void embedding_forward(__global const int *ids, __global const float *weight,
+                                __global float *y, int count, int words, int each)
+{
+    int i = get_global_id(0), id;
+    if (i >= count) return;
+    id = ids[i / each];
+    y[i] = id >= 0 && id < words ? weight[id * each + i % each] : id == -1 ? 0.0f : NAN;
+}
+)
+
+/* The weight's gradient sums dy over the places of each word in two stages, so that no chain of
+   sums is long and none needs an atomic: over the places in a block of them, then over the blocks.
+   links[place]: the next place of its word in the block; the first in a later block; and whether it
+   is the word's first of the block (1), or of all (2). */
+FINETUNE_LINE FINETUNE_CL(embedding_backward,
+typedef struct word_link { int next, later, first; } word_link;
+
+__kernel void embedding_links(__global const int *ids, __global word_link *links, int places,
+                              int block, int words, int skipped)
+{
+    int i = get_global_id(0), begin = i / block * block, end = min(begin + block, places), id, k;
+    word_link link;
+    if (i >= places) return;
+    id = ids[i];
+    link.next = link.later = places;
+    link.first = 0;
+    if (id >= 0 && id < words && id != skipped) {
+        for (k = i + 1; k < end && ids[k] != id; ++k) {}
+        if (k < end) link.next = k;
+        for (k = begin; ids[k] != id; ++k) {}
+        link.first = k == i;
+    }
+    if (link.first) {
+        for (k = end; k < places && ids[k] != id; ++k) {}
+        link.later = k;
+        for (k = 0; ids[k] != id; ++k) {}
+        link.first += k == i;
+    }
+    links[i] = link;
+}
+
+__kernel void embedding_sums(__global const word_link *links, __global const float *dy,
+                             __global float *sums, int places, int each)
+{
+    int i = get_global_id(0), at = i / each;
+    float sum = 0.0f;
+    if (at >= places || !links[at].first) return;
+    for (; at < places; at = links[at].next) sum += dy[at * each + i % each];
+    sums[i] = sum;
+}
+
+__kernel void embedding_backward(__global const int *ids, __global const word_link *links,
+                                 __global const float *sums, __global float *dweight, int places,
+                                 int each)
+{
+    int i = get_global_id(0), at = i / each, to;
+    float sum = 0.0f;
+    if (at >= places || links[at].first < 2) return;
+    to = ids[at] * each + i % each;
+    for (; at < places; at = links[at].later) sum += sums[at * each + i % each];
+    dweight[to] += sum;
+}
+)
+
+/* x [N, steps, features] -> [N, features]: `where` keeps the step of the largest */
+FINETUNE_LINE FINETUNE_CL(step_pool,
+enum { POOL_LAST, POOL_MEAN, POOL_MAX };
+
+typedef struct step_pool { int steps, features, kind, bidirectional, has_lengths; } step_pool;
+
+int real_steps(const step_pool *p, __global const int *lengths, int n)
+{
+    return p->has_lengths ? min(max(lengths[n], 0), p->steps) : p->steps;
+}
+
+/* The step that feature j is taken from */
+int last_step(const step_pool *p, int real, int j)
+{
+    return p->bidirectional && j >= p->features / 2 ? 0 : real - 1;
+}
+
+__kernel void step_pool_forward(__global const float *x, __global const int *lengths,
+                                __global float *y, __global int *where, int count, step_pool p)
+{
+    int i = get_global_id(0), n = i / p.features, j = i % p.features, real, t, best = 0;
+    float v = 0.0f;
+    if (i >= count) return;
+    real = real_steps(&p, lengths, n);
+    x += n * p.steps * p.features + j;
+    if (real > 0 && p.kind == POOL_LAST) v = x[last_step(&p, real, j) * p.features];
+    if (real > 0 && p.kind == POOL_MAX) v = x[0];
+    for (t = 1; p.kind == POOL_MAX && t < real; ++t)
+        if (!(x[t * p.features] <= v)) {
+            v = x[t * p.features];
+            best = t;
+        }
+    for (t = 0; p.kind == POOL_MEAN && t < real; ++t) v += x[t * p.features];
+    y[i] = p.kind == POOL_MEAN && real > 0 ? v / (float)real : v;
+    if (p.kind == POOL_MAX) where[i] = best;
+}
+
+__kernel void step_pool_backward(__global const float *dy, __global const int *lengths,
+                                 __global const int *where, __global float *dx, int count,
+                                 step_pool p, int fresh)
+{
+    int i = get_global_id(0), t = i / p.features % p.steps, j = i % p.features;
+    int n = i / p.features / p.steps, at = n * p.features + j, real;
+    float d = 0.0f;
+    if (i >= count) return;
+    real = real_steps(&p, lengths, n);
+    if (p.kind == POOL_MEAN && t < real) d = dy[at] / (float)real;
+    if (p.kind == POOL_MAX && real > 0 && t == where[at]) d = dy[at];
+    if (p.kind == POOL_LAST && real > 0 && t == last_step(&p, real, j)) d = dy[at];
+    dx[i] = fresh ? d : dx[i] + d;
+}
+)
+
+/* ---- Recurrent layers, as in sections 6.5 and 8.9; one direction at a time. What is kept lies as
+   the input does, a sample's steps together: gates [n, steps, gates h]; the hidden states before
+   each step [n, steps, h], and the last ones [n, h]; the LSTM's cells likewise, or the state's part
+   of the GRU's new gate. ---- */
+FINETUNE_LINE FINETUNE_CL(recurrent,
+typedef struct recurrent {
+    int n, steps, h, gates;     /* gates: 4 LSTM, 3 GRU, 1 RNN */
+    int relu, has_lengths, has_bias, has_first;
+    int gates_at, states_at, last_at, extra_at, last_extra_at;
+    int outputs, output_at;     /* numbers of a step of y, and the first of this direction's */
+    int cells_at;               /* where a step of y has its cells too; 0: nowhere */
+    int features;               /* hidden numbers of all directions: of a row of first states */
+    int t, next;                /* the step that is taken, and the one after it, or -1 */
+} recurrent;
+
+int is_real(const recurrent *r, __global const int *lengths, int sample)
+{
+    return !r->has_lengths || r->t < lengths[sample];
+}
+
+/* Where in what is kept hidden number j of a sample is, that step t leaves behind. */
+int state_after(const recurrent *r, int sample, int j, int at, int last_at)
+{
+    return r->next < 0 ? last_at + sample * r->h + j
+                       : at + (sample * r->steps + r->next) * r->h + j;
+}
+
+/* The states before the first step: given, or zero. */
+__kernel void recurrent_begin(__global float *kept, __global const float *hidden,
+                              __global const float *cell, recurrent r)
+{
+    int item = get_global_id(0), i = item / r.h, j = item % r.h;
+    int to = (i * r.steps + r.t) * r.h + j, from = i * r.features + r.output_at + j;
+    if (i >= r.n) return;
+    kept[r.states_at + to] = r.has_first ? hidden[from] : 0.0f;
+    if (r.gates == 4) kept[r.extra_at + to] = r.has_first ? cell[from] : 0.0f;
+}
+)
+
+/* A step of every sample: `kept` has what the input adds to the gates, `add` [n, gates h] what the
+   state adds. A padded step leaves the state alone, and its output is zero. */
+FINETUNE_LINE FINETUNE_CL(recurrent_step,
+__kernel void recurrent_step(__global float *kept, __global const float *add,
+                             __global const float *bias_ih, __global const float *bias_hh,
+                             __global const int *lengths, __global float *y, recurrent r)
+{
+    int item = get_global_id(0), i = item / r.h, j = item % r.h, row = i * r.steps + r.t, k;
+    int wide = r.gates * r.h, to = row * r.outputs + r.output_at + j, real;
+    __global float *gate = kept + r.gates_at + row * wide + j;
+    float x[4], s[4], state, extra = 0.0f;
+    if (i >= r.n) return;
+    real = is_real(&r, lengths, i);
+    state = kept[r.states_at + row * r.h + j];
+    if (r.gates == 4) extra = kept[r.extra_at + row * r.h + j];
+    if (real) {
+        for (k = 0; k < r.gates; ++k) {
+            x[k] = gate[k * r.h] + (r.has_bias ? bias_ih[k * r.h + j] : 0.0f);
+            s[k] = add[i * wide + k * r.h + j] + (r.has_bias ? bias_hh[k * r.h + j] : 0.0f);
+        }
+        if (r.gates == 4) {
+            for (k = 0; k < 4; ++k) x[k] = k == 2 ? tanh(x[k] + s[k]) : sigmoid(x[k] + s[k]);
+            extra = x[1] * extra + x[0] * x[2];
+            state = x[3] * tanh(extra);
+        } else if (r.gates == 3) {
+            for (k = 0; k < 2; ++k) x[k] = sigmoid(x[k] + s[k]);
+            x[2] = tanh(x[2] + x[0] * s[2]);
+            state = (1.0f - x[1]) * x[2] + x[1] * state;
+            kept[r.extra_at + row * r.h + j] = s[2];
+        } else {
+            state = x[0] + s[0];
+            x[0] = state = r.relu ? (state < 0.0f ? 0.0f : state) : tanh(state);
+        }
+        for (k = 0; k < r.gates; ++k) gate[k * r.h] = x[k];
+    }
+    y[to] = real ? state : 0.0f;
+    if (r.cells_at > 0) y[to + r.cells_at] = real ? extra : 0.0f;
+    kept[state_after(&r, i, j, r.states_at, r.last_at)] = state;
+    if (r.gates == 4) kept[state_after(&r, i, j, r.extra_at, r.last_extra_at)] = extra;
+}
+)
+
+/* The same step backward: the gates become the gradients of their sums. `d`: in, the gradients of
+   the state [n, h] and of the cell [n, h] behind the step, 0 behind the last one (`end`); out, those
+   before it, but for what comes through the gates. The GRU's gates get another gradient from the
+   state's side than from the input's: it goes to `side`. */
+FINETUNE_LINE FINETUNE_CL(recurrent_back,
+__kernel void recurrent_back(__global float *kept, __global float *side, __global float *d,
+                             __global const float *dy, __global const int *lengths, recurrent r,
+                             int end)
+{
+    int item = get_global_id(0), i = item / r.h, j = item % r.h, row = i * r.steps + r.t, k;
+    int wide = r.gates * r.h, from = row * r.outputs + r.output_at + j, real;
+    __global float *gate = kept + r.gates_at + row * wide + j;
+    float x[4], dh, dc, t, before, extra;
+    if (i >= r.n) return;
+    real = is_real(&r, lengths, i);
+    dh = end ? 0.0f : d[item];
+    dc = end || r.gates < 4 ? 0.0f : d[r.n * r.h + item];
+    for (k = 0; k < r.gates; ++k) x[k] = real ? gate[k * r.h] : 0.0f;
+    if (real) dh += dy[from];
+    if (real && r.cells_at > 0) dc += dy[from + r.cells_at];
+    if (real && r.gates == 4) {
+        before = kept[r.extra_at + row * r.h + j];
+        t = tanh(kept[state_after(&r, i, j, r.extra_at, r.last_extra_at)]);
+        dc += dh * x[3] * (1.0f - t * t);
+        gate[0] = dc * x[2] * x[0] * (1.0f - x[0]);
+        gate[r.h] = dc * before * x[1] * (1.0f - x[1]);
+        gate[2 * r.h] = dc * x[0] * (1.0f - x[2] * x[2]);
+        gate[3 * r.h] = dh * t * x[3] * (1.0f - x[3]);
+        dc *= x[1];
+        dh = 0.0f;
+    } else if (real && r.gates == 3) {
+        before = kept[r.states_at + row * r.h + j];
+        extra = kept[r.extra_at + row * r.h + j];
+        t = dh * (1.0f - x[1]) * (1.0f - x[2] * x[2]);
+        gate[2 * r.h] = t;
+        gate[r.h] = dh * (before - x[2]) * x[1] * (1.0f - x[1]);
+        gate[0] = t * extra * x[0] * (1.0f - x[0]);
+        dh *= x[1];
+    } else if (real) {
+        gate[0] = r.relu ? (x[0] > 0.0f ? dh : 0.0f) : dh * (1.0f - x[0] * x[0]);
+        dh = 0.0f;
+    } else
+        for (k = 0; k < r.gates; ++k) gate[k * r.h] = 0.0f;
+    for (k = 0; r.gates == 3 && k < 3; ++k)
+        side[row * wide + k * r.h + j] = k < 2 ? gate[k * r.h] : gate[2 * r.h] * x[0];
+    d[item] = dh;
+    if (r.gates == 4) d[r.n * r.h + item] = dc;
 }
 )
 

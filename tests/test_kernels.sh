@@ -1,7 +1,7 @@
 #!/bin/sh
 # kernels.cl by itself: valid OpenCL C 1.2 (clang), and free of data races, of accesses outside of
 # buffers and of wrong API calls, small cases of the operator suite being run by Oclgrind. That is
-# slow: LONG=1 takes all cases but the largest.
+# slow: LONG=1 takes all cases but the largest convolutions.
 passed=0 failed=0 skipped=0
 ok() { passed=$((passed + 1)); }
 bad() { failed=$((failed + 1)); echo "FAILED $*"; }
@@ -25,7 +25,7 @@ if [ -e "$simulator" ] && ! build/test_opencl relu 1 | grep -q ', 1 skipped'; th
     printf 'race.cl\nrace\n4 1 1\n4 1 1\n<size=8 fill=0>\n' >$out/race.sim
     (cd $out && oclgrind-kernel --data-races race.sim) 2>&1 | grep -q "data race" && ok || bad "the simulator sees no race"
 
-    watch() { # watch OPERATOR CASE, or --brief: the first case of each, once
+    watch() { # watch --brief OPERATOR CASE; without a case all of them, or the first of each operator
         build/test_opencl "$@" >$out/out.txt 2>$out/err.txt
         status=$?
         if [ $status -eq 0 ] && [ ! -s $out/err.txt ] && grep -q 'passed, 0 failed, 0 skipped$' $out/out.txt; then ok
@@ -33,11 +33,12 @@ if [ -e "$simulator" ] && ! build/test_opencl relu 1 | grep -q ', 1 skipped'; th
     }
     watch --brief
     if [ -n "$LONG" ]; then
-        for op in softmax batch_norm max_pool2d avg_pool2d add mul cross_entropy; do
-            for case in 2 3 4; do watch $op $case; done
-        done
-        for case in 1 2 11 13 14 15 16 17 18 19 20 21; do watch conv2d $case; done
-        for case in 1 2 3 4 5; do watch linear $case; done
+        for op in linear conv1d batch_norm layer_norm max_pool2d avg_pool2d global_avg_pool \
+            global_max_pool sigmoid tanh relu relu6 leaky_relu elu softplus softsign gelu silu \
+            softmax log_softmax flatten reshape add mul concat pad slice permute gather matmul \
+            embedding step_pool lstm gru rnn cross_entropy soft_cross_entropy \
+            binary_cross_entropy mse; do watch --brief $op; done
+        for case in 1 2 11 13 14 15 16 17 18 19 20 21; do watch --brief conv2d $case; done
     fi
 else skip "Oclgrind is not installed, or the tests are built without OpenCL"; fi
 echo "test_kernels: $passed passed, $failed failed, $skipped skipped"

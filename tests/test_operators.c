@@ -12,6 +12,7 @@
 
 static const double tolerance = 1e-5;
 static bool briefly; /* each case once, where running is slow */
+static bool on_device; /* see test_opencl.c */
 enum { MOST_INPUTS = 12, GUARD = 8 };
 static const float sentinel = 12345.678f;
 
@@ -765,16 +766,16 @@ static void check_running(const problem *p, int number, const outcome *out)
     }
 }
 
-/* Told that a gradient is fresh, backward writes what it would have added. Parameters are always
-   added to. */
+/* Told that a gradient is fresh, backward writes what it would have added. On the processor only
+   operators that say so are told, and parameters are always added to; on a device all are. */
 static void check_fresh(const problem *p, int number, const double *r, int op,
                         const outcome *first)
 {
     outcome other = run(contexts[0], p, r, op, FRESH);
     int i, values = op == FT__OP_add || op == FT__OP_mul ? 2 : 1;
     size_t k;
-    for (i = 0; i < values; ++i)
-        for (k = 0; k < other.gradient[i].count; ++k) {
+    for (i = 0; i < (on_device ? p->inputs : values); ++i)
+        for (k = 0; has_gradient(p, i) && k < other.gradient[i].count; ++k) {
             double want = (double)first->gradient[i].at[k] - 0.125 * (double)(k % 7);
             if (CLOSE(other.gradient[i].at[k], want, 1e-5 * (1 + fabs(want)))) continue;
             CHECK(false, "%s, case %d: fresh gradient %d, [%zu] is %.9g, not %.9g", p->op, number,
@@ -818,7 +819,7 @@ static void check_case(problem *p, oracle f, int op, int number)
     compare(p, number, "value", first.y.at, y, outputs);
     check_gradients(contexts[0], p, f, op, number, r, &first);
     if (is_norm(p)) check_running(p, number, &first);
-    if ((ft__rows[op].reads & FT__WRITES) && !briefly) check_fresh(p, number, r, op, &first);
+    if (((ft__rows[op].reads & FT__WRITES) || on_device) && !briefly) check_fresh(p, number, r, op, &first);
     for (i = 1; !briefly && i < 3; ++i) {
         int g;
         other = run(contexts[i], p, r, op, 0);
@@ -1179,6 +1180,9 @@ static void recurrent_cases(void)
     p = with(2, shape1(9), shape2(4, 17), shape1(0));
     p.integer = 1;
     add_case(p, "embedding", oracle_embedding);
+    p = with(2, shape2(3, 90), shape2(13, 2), shape1(0)); /* more places than are summed at once */
+    p.integer = 1;
+    add_case(p, "embedding", oracle_embedding);
     for (i = 0; i < 8; ++i) {
         p = with(1 + i % 2, shape3(5, 6, 4), shape1(5), shape1(0));
         p.integer = i % 2 ? 2 : 0;
@@ -1186,7 +1190,9 @@ static void recurrent_cases(void)
         p.options.step_pool.bidirectional = i >= 6;
         add_case(p, "step_pool", oracle_step_pool);
     }
-    for (i = 0; i < 3; ++i)
+    for (i = 0; i < 3; ++i) {
+        ft__recurrent_options fours = {.hidden = 4, .bidirectional = true, .lengths = true};
+        recurrent_case(names[i], 3, 4, 8, fours); /* whole vectors of four */
         for (how = 0; how < 16; ++how) {
             ft__recurrent_options o = {.hidden = how % 3 ? 3 : 17};
             o.bidirectional = how & 1;
@@ -1198,6 +1204,7 @@ static void recurrent_cases(void)
             o.cells = true;
             if (i == 0) recurrent_case(names[i], 3, 5, how % 4 + 1, o);
         }
+    }
 }
 
 /* Every case; test_opencl.c runs them on a device. */
