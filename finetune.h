@@ -13265,7 +13265,7 @@ static void ft__cl_step_pool_run(const ft__call *call, bool backward)
     ft__launch l;
     p.steps = x->shape.size[1];
     p.features = x->shape.size[2];
-    p.kind = o->kind;
+    p.kind = (cl_int)o->kind;
     p.bidirectional = o->bidirectional;
     p.has_lengths = lengths != NULL;
     if (backward && !x->gradient) return;
