@@ -714,9 +714,9 @@ int main(int count, char **words)
         if (count > 1) only_op = words[1];
         if (count > 2) only_case = atoi(words[2]);
         test_forms(m);
-        if (!only_op) test_networks();
     }
     if (count == 1 || fits_only) {
+        test_networks();
         test_wrong_kernels();
         test_beside_steps();
         test_wrong_gradient();
