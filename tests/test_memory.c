@@ -11,6 +11,7 @@ static float pictures[BATCH * PIXELS];
 static int labels[BATCH];
 static int again;           /* values that the log says are made again */
 static bool with_state;     /* the network has an LSTM whose state is carried from step to step */
+static int width = 8;       /* channels; from 32 on batch norms before convolutions are not kept */
 
 static void read_log(void *user, const char *line)
 {
@@ -30,14 +31,14 @@ static void build(ft_model *m)
     ft_linear_options linear = {.no_bias = false};
     ft_activation_options none = {.slope = 0};
     ft_recurrent_options carried = {.carry = true};
-    const int steps[] = {36, 32}, maps[] = {8, SIDE, SIDE};
+    const int steps[] = {36, 32}, maps[] = {8, SIDE, SIDE}; /* of a width of 8 */
     ft_dropout_options drop = {.probability = 0.25f};
     ft_loss_options loss = {.label_smoothing = 0};
     static const char *const kinds[] = {"relu", "gelu", "tanh", "sigmoid", "silu", "relu6"};
     char name[40];
     ft_node x = ft_input(m, "input", picture), first, y;
     int i;
-    x = ft_conv2d(m, "stem", x, 8, conv);
+    x = ft_conv2d(m, "stem", x, width, conv);
     if (with_state) {
         x = ft_lstm(m, "lstm", ft_reshape(m, "steps", x, 2, steps), 32, carried);
         x = ft_reshape(m, "maps", x, 3, maps);
@@ -45,11 +46,13 @@ static void build(ft_model *m)
     first = x;
     for (i = 0; i < 6; ++i) {
         snprintf(name, sizeof name, "conv%d", i);
-        y = ft_conv2d(m, name, x, 8, conv);
+        y = ft_conv2d(m, name, x, width, conv);
         snprintf(name, sizeof name, "bn%d", i);
         y = ft_batch_norm(m, name, y, norm);
         snprintf(name, sizeof name, "act%d", i);
         y = ft_activation(m, kinds[i], name, y, none);
+        snprintf(name, sizeof name, "after%d", i);
+        if (width > 8) y = ft_conv2d(m, name, y, width, conv);
         if (i & 1) y = ft_dropout(m, NULL, y, drop);
         x = ft_add(m, NULL, x, y);
         if (i == 3) x = ft_mul(m, NULL, x, first);
@@ -61,7 +64,8 @@ static void build(ft_model *m)
     ft_set_loss(m, ft_cross_entropy(m, "loss", x, ft_input(m, "labels", label), loss));
 }
 
-typedef struct outcome { uint64_t bits; size_t peak; ft_status status; int again; } outcome;
+typedef struct outcome { uint64_t bits; size_t peak; ft_status status; int again, alone; }
+    outcome;
 
 static outcome train(size_t budget, const char *freeze)
 {
@@ -88,6 +92,8 @@ static outcome train(size_t budget, const char *freeze)
         if (ft__is_weight(&m->nodes[i]))
             o.bits = ft__hash_bytes(o.bits, m->nodes[i].value,
                                     ft__node_count_at(&m->nodes[i], ft__one) * sizeof(float));
+    for (i = 0; m->plans[1] && i < m->plans[1]->step_count; ++i)
+        o.alone += m->plans[1]->steps[i].alone > 0;
     o.peak = m->context.bytes_peak;
     o.status = ft_error(m);
     o.again = again;
@@ -103,6 +109,8 @@ static void test_budgets(const char *freeze, double share)
     size_t budget, least = whole.peak;
     int runs = 0, most = 0;
     CHECK(whole.status == FT_OK && whole.again == 0, "without a budget: %d", (int)whole.status);
+    CHECK(whole.alone == (width > 8 ? 4 : 0), "%d batch norms are not kept: all but those before"
+          " gelu and silu", whole.alone);
     for (budget = whole.peak; budget > whole.peak / 4; budget -= whole.peak / 64) {
         o = train(budget, freeze);
         CHECK(o.peak <= budget, "a budget of %zu, but %zu were taken", budget, o.peak);
@@ -156,6 +164,55 @@ static void test_fit_budgets(void)
         ft_destroy(m);
     }
     CHECK(runs > 1, "%d fits made values again", runs);
+}
+
+/* What ft_plan tells is enough as a budget, to train and to predict; with less, it tells the least
+   that would do, and that is enough. */
+static void test_plan_as_budget(const char *network, int side, int batch, bool training)
+{
+    ft_network_options options = {0};
+    ft_plan_bytes plan = {0};
+    float *values = (float *)calloc((size_t)(batch * 3 * side * side), sizeof *values);
+    float *logits = (float *)calloc((size_t)batch * 1000, sizeof *logits);
+    int *of_class = (int *)calloc((size_t)batch, sizeof *of_class), i;
+    for (i = 0; i < 5; ++i) {
+        ft_desc desc = {.seed = 3};
+        ft_status status;
+        ft_model *m;
+        size_t told = plan.total;
+        /* none; what was told; half of it: too little; the least that was told then; once more */
+        desc.memory_budget = i == 2 ? plan.parameters + plan.other / 2 + plan.activations / 4
+            + plan.gradients + plan.optimizer + plan.workspace : i == 0 ? 0 : told;
+        m = ft_create(desc);
+        ft_network(m, network, options);
+        plan = ft_plan(m, batch, training);
+        status = i == 2 ? FT_MEMORY : FT_OK;
+        CHECK(ft_error(m) == status, "%s, %d, budget %zu: ft_plan says \"%s\"", network, i,
+              desc.memory_budget, ft_error_text(m));
+        if (i == 2) {
+            char least[32];
+            snprintf(least, sizeof least, "of %zu, is needed", plan.total);
+            CHECK(strstr(ft_error_text(m), least), "%s", ft_error_text(m));
+            CHECK(plan.total > desc.memory_budget && plan.total <= told, "%zu", plan.total);
+        }
+        CHECK(i == 0 || i == 2 || plan.total <= told, "%s, %d: %zu, not %zu", network, i,
+              plan.total, told);
+        if (training && i != 2) {
+            ft_feed(m, ft_find(m, "input"), values, batch);
+            ft_feed(m, ft_find(m, "labels"), of_class, batch);
+            ft_forward(m, true);
+            ft_backward(m);
+            ft_update(m, 1e-3f);
+        } else if (i != 2) ft_run(m, values, batch, logits);
+        CHECK(ft_error(m) == status, "%s, %d, budget %zu: the run says \"%s\"", network, i,
+              desc.memory_budget, ft_error_text(m));
+        CHECK(i == 2 || m->context.bytes_peak <= plan.total, "%s: told %zu, taken %zu", network,
+              plan.total, m->context.bytes_peak);
+        ft_destroy(m);
+    }
+    free(values);
+    free(logits);
+    free(of_class);
 }
 
 /* ---- ft_plan against what an allocator of our own counts ---- */
@@ -222,6 +279,13 @@ int main(void)
     test_budgets("", 0.85);
     test_budgets("stem.*,bn2.*", 0.85);
     test_fit_budgets();
+    width = 32;
+    test_budgets("", 0.9);
+    width = 8;
+    test_plan_as_budget("keras_cnn", 32, 32, true);
+    test_plan_as_budget("keras_cnn", 32, 32, false);
+    test_plan_as_budget("resnet18", 224, 2, true);
+    test_plan_as_budget("resnet18", 224, 2, false);
     with_state = true;
     test_budgets("", 0.9);
     test_plan("resnet18", 224, 16, "");
