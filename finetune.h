@@ -2686,7 +2686,8 @@ FT__INLINE float ft__erf(float x)
 #define FT__BLOCK_M ((size_t)240) /* a multiple of every tile's rows: 4, 6, 8 */
 #define FT__BLOCK_N ((size_t)512)
 #define FT__TILE_ROWS 8           /* the most rows of a tile */
-#define FT__TILE_MOST (FT__TILE_ROWS * 32)
+#define FT__TILE_WIDEST 32        /* the most columns */
+#define FT__TILE_MOST (FT__TILE_ROWS * FT__TILE_WIDEST)
 
 typedef struct ft__matrix { const float *at; ptrdiff_t row, column; } ft__matrix; /* strides */
 
@@ -3826,6 +3827,31 @@ static size_t ft__packed_right(const ft__context *c, size_t n, size_t depth)
     return ft__pad_to(n, ft__tiles[c->simd].columns) * depth;
 }
 
+/* Asks for memory that is read soon, where a walk is too wide for the processor to foresee. It may
+   lie behind the end. */
+#if defined(__GNUC__)
+#define FT__PREFETCH(at) __builtin_prefetch(at)
+#else
+#define FT__PREFETCH(at) ((void)0)
+#endif
+
+/* Columns of a panel that lie as `lines` lines of `k` neighbours: turned in a small square first,
+   since the rows of different taps, 2^n apart, fall on the same few places of the first cache. With
+   the weights asked for ahead, a step of the Keras CNN takes 5 % less. */
+static void ft__pack_square(const float *from, size_t line, size_t lines, size_t width, size_t k,
+                            float *const *to)
+{
+    float square[FT__PACK_AT_ONCE][FT__TILE_WIDEST], *row[FT__PACK_AT_ONCE];
+    size_t p;
+    for (p = 0; p < FT__PACK_AT_ONCE; ++p) row[p] = square[p];
+    ft__pack_lines(from, (ptrdiff_t)line, lines, width, k, row);
+    for (p = 0; p < k; ++p) {
+        if (width == 32) memcpy(to[p], square[p], 32 * sizeof(float));
+        else if (width == 16) memcpy(to[p], square[p], 16 * sizeof(float));
+        else memcpy(to[p], square[p], width * sizeof(float));
+    }
+}
+
 /* A panel of weights that lie as one line of [channel][tap] for each column: these are turned in
    blocks, so that a line of the cache is read once, not once a number. */
 static void ft__pack_weight_lines(const ft__weight_pack *w, const float *from, size_t lines,
@@ -3842,7 +3868,8 @@ static void ft__pack_weight_lines(const ft__weight_pack *w, const float *from, s
             tap = 0;
             c += 1;
         }
-        ft__pack_lines(from + begin, (ptrdiff_t)w->n_step, lines, width, some, row);
+        for (p = 0; p < lines; ++p) FT__PREFETCH(from + p * w->n_step + begin + 64);
+        ft__pack_square(from + begin, w->n_step, lines, width, some, row);
     }
 }
 
@@ -3860,10 +3887,12 @@ static void ft__pack_weight_panel(void *context, int index)
     if (w->n_step == (size_t)w->taps && w->taps <= (int)FT__PACK_AT_ONCE) {
         float *row[FT__PACK_AT_ONCE]; /* the sides changed, and all taps: those are neighbours */
         for (c = 0; c < w->k; ++c) {
+            const float *next = w->weight + j * w->n_step + (c + 4) * w->k_step;
+            for (l = 0; l < valid * w->n_step; l += 16) FT__PREFETCH(next + l);
             for (tap = 0; tap < w->taps; ++tap)
                 row[tap] = panel + ((size_t)tap * w->k + c) * width;
-            ft__pack_lines(w->weight + j * w->n_step + c * w->k_step, (ptrdiff_t)w->n_step, valid,
-                           width, (size_t)w->taps, row);
+            ft__pack_square(w->weight + j * w->n_step + c * w->k_step, w->n_step, valid, width,
+                            (size_t)w->taps, row);
         }
         return;
     }
@@ -6710,19 +6739,24 @@ static void ft__winograd_weights(const ft__winograd_run *run, ft__winograd_panel
     const ft__context *c = run->call->context;
     size_t lanes = ft__least_of(16, p.width), i, l, n;
     size_t n_step = run->backward ? 9 : run->g->k, k_step = run->backward ? run->g->k : 9;
-    float g[9][16];
+    float g[9][16], *row[9];
     ft__winograd_tile t;
     int tap, at;
     memset(&t, 0, sizeof t);
     t.channels = lanes;
-    for (tap = 0; tap < 9; ++tap) t.from[tap] = g[tap];
+    for (tap = 0; tap < 9; ++tap) {
+        t.from[tap] = g[tap];
+        row[tap] = g[run->backward ? 8 - tap : tap];
+    }
     for (i = 0; i < k; ++i)
         for (n = 0; n < p.width; n += lanes) {
             const float *weight = run->call->input[1].value + (p.column + n) * n_step
                 + (from + i) * k_step;
-            for (l = 0; l < lanes; ++l)
-                for (tap = 0; tap < 9; ++tap)
-                    g[tap][l] = weight[l * n_step + (size_t)(run->backward ? 8 - tap : tap)];
+            for (l = 0; l < lanes && !run->backward; ++l)
+                FT__PREFETCH(weight + l * n_step + 48);
+            for (l = 0; l < lanes * 9 && run->backward; l += 16)
+                FT__PREFETCH(weight + 4 * k_step + l);
+            ft__pack_lines(weight, (ptrdiff_t)n_step, lanes, lanes, 9, row);
             for (at = 0; at < FT__TILE_INPUTS; ++at)
                 t.to[at] = to + ((size_t)at * k + i) * p.width + n;
             ft__winograds[c->simd].weight(&t);
@@ -6975,7 +7009,7 @@ static void ft__winograd_kernels(const ft__winograd_sum *s, const float *sum, si
                                  size_t channel, size_t rows)
 {
     const ft__winograd *w = &s->run.w;
-    size_t o, i, l, k = s->run.g->k;
+    size_t o, i, k = s->run.g->k;
     float g[9][16];
     ft__winograd_tile t;
     int n, tap;
@@ -6988,8 +7022,7 @@ static void ft__winograd_kernels(const ft__winograd_sum *s, const float *sum, si
             for (n = 0; n < FT__TILE_INPUTS; ++n)
                 t.from[n] = sum + (size_t)n * step + i * w->outputs + o;
             ft__winograds[w->context->simd].kernel(&t);
-            for (l = 0; l < 16; ++l)
-                for (tap = 0; tap < 9; ++tap) dw[l * k + (size_t)tap] += g[tap][l];
+            ft__add_turned((const float *const *)t.to, 9, 16, dw, k);
         }
 }
 
