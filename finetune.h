@@ -2674,20 +2674,28 @@ FT__INLINE float ft__erf(float x)
 
 /* =============================================================================================
    [SECTION] 6.2 Matrix multiplication
-   out [m, n] = a [m, k] b [k, n], as Goto and van de Geijn 2008: a is packed into panels of as many
-   rows as the micro-kernel has, b into panels of as many columns, and the micro-kernel keeps one
-   tile of the result in registers while it walks along k.
+   out [m, n] = a [m, k] b [k, n], as Goto and van de Geijn 2008: blocks of b are packed into panels
+   of as many columns as the micro-kernel has, and the micro-kernel keeps one tile of the result in
+   registers while it walks along k. The rows of a are read where they lie; only where neighbours
+   along k are not neighbours in memory (a transposed matrix) are they packed as well.
 
    Every element of the result is summed over k in the same order, in blocks of FT__BLOCK_K, by the
-   same instructions: tiles at the edges are padded, not treated apart. So its bits depend neither
-   on m, n, the place of the element, nor on how the work is parted among threads.
+   same instructions, whatever the size of the tile that it is in. So its bits depend neither on m,
+   n, the place of the element, nor on how the work is parted among threads.
    ============================================================================================= */
-#define FT__BLOCK_K ((size_t)256)
+#define FT__BLOCK_K ((size_t)512)
 #define FT__BLOCK_M ((size_t)240) /* a multiple of every tile's rows: 4, 6, 8 */
-#define FT__BLOCK_N ((size_t)512)
+#define FT__BLOCK_N ((size_t)384) /* a multiple of every tile's columns: 8, 16, 32 */
 #define FT__TILE_ROWS 8           /* the most rows of a tile */
 #define FT__TILE_WIDEST 32        /* the most columns */
 #define FT__TILE_MOST (FT__TILE_ROWS * FT__TILE_WIDEST)
+
+/* Asks for the line of the cache that holds *p; any address will do. */
+#ifdef __GNUC__
+#define FT__PREFETCH(p) __builtin_prefetch(p)
+#else
+#define FT__PREFETCH(p) ((void)(p))
+#endif
 
 typedef struct ft__matrix { const float *at; ptrdiff_t row, column; } ft__matrix; /* strides */
 
@@ -2709,41 +2717,44 @@ static ft__matrix ft__transposed(ft__matrix matrix)
 }
 
 /* A micro-kernel: tile [rows, columns] = a b. Row i of `a` is gathered in `taps` stretches: number
-   p of stretch t is a[t * rows + i][p * step]. A plain matrix has one stretch; a convolution has
-   one for each place of its kernel, which spares the copy that im2col makes. `b` is packed: k
-   numbers a tap, each a line of `columns`. The result goes to `out`, or is added to it. */
-typedef void (*ft__tile_function)(size_t taps, size_t k, const float *const *a, size_t step,
-                                  const float *b, float *out, size_t stride, bool accumulate);
+   p of stretch t is a[t * most + i][p * step], `most` the rows of the level's largest tile. A plain
+   matrix has one stretch; a convolution has one for each place of its kernel, which spares the copy
+   that im2col makes. `b` is packed: k numbers a tap, each a line of `columns`. The result goes to
+   `out`, or is added to it. Meanwhile soon[p * soon_step], which is wanted next, is asked for. */
+#define FT__TILE_PARAMETERS                                                                       \
+    size_t taps, size_t k, const float *const *a, size_t step, const float *b, const float *soon, \
+    size_t soon_step, float *out, size_t stride, bool accumulate
+typedef void (*ft__tile_function)(FT__TILE_PARAMETERS);
 
-/* The plain one, and the tests' oracle for the others: 4 rows, `columns` 8 or (narrow) 4. */
-FT__INLINE void ft__tile_plain_any(int columns, size_t taps, size_t k, const float *const *a,
-                                   size_t step, const float *b, float *out, size_t stride,
-                                   bool accumulate)
-{
-    float sum[4][8] = {{0}};
-    size_t p;
-    int i, j;
-    for (; taps > 0; --taps, a += 4)
-        for (p = 0; p < k; ++p, b += columns)
-            for (i = 0; i < 4; ++i)
-                for (j = 0; j < columns; ++j) sum[i][j] += a[i][p * step] * b[j];
-    for (i = 0; i < 4; ++i)
-        for (j = 0; j < columns; ++j)
-            out[(size_t)i * stride + (size_t)j] = accumulate
-                ? out[(size_t)i * stride + (size_t)j] + sum[i][j] : sum[i][j];
-}
+/* make(name, most, rows, ...) for all rows of a tile that has 4, 6 or 8 at most. */
+#define FT__TILES_4(make, name, most, ...)                                                        \
+    make(name, most, 1, __VA_ARGS__) make(name, most, 2, __VA_ARGS__)                             \
+    make(name, most, 3, __VA_ARGS__) make(name, most, 4, __VA_ARGS__)
+#define FT__TILES_6(make, name, most, ...)                                                        \
+    FT__TILES_4(make, name, most, __VA_ARGS__)                                                    \
+    make(name, most, 5, __VA_ARGS__) make(name, most, 6, __VA_ARGS__)
+#define FT__TILES_8(make, name, most, ...)                                                        \
+    FT__TILES_6(make, name, most, __VA_ARGS__)                                                    \
+    make(name, most, 7, __VA_ARGS__) make(name, most, 8, __VA_ARGS__)
 
-static void ft__tile_plain(size_t taps, size_t k, const float *const *a, size_t step,
-                           const float *b, float *out, size_t stride, bool accumulate)
-{
-    ft__tile_plain_any(8, taps, k, a, step, b, out, stride, accumulate);
-}
-
-static void ft__tile_plain_narrow(size_t taps, size_t k, const float *const *a, size_t step,
-                                  const float *b, float *out, size_t stride, bool accumulate)
-{
-    ft__tile_plain_any(4, taps, k, a, step, b, out, stride, accumulate);
-}
+/* The plain ones, and the tests' oracle for the others. */
+#define FT__TILE_PLAIN(name, most, rows, columns)                                                 \
+    static void name##_##rows(FT__TILE_PARAMETERS)                                                \
+    {                                                                                             \
+        float sum[rows][columns] = {{0}};                                                         \
+        size_t p, i, j;                                                                           \
+        (void)soon;                                                                               \
+        (void)soon_step;                                                                          \
+        for (; taps > 0; --taps, a += most)                                                       \
+            for (p = 0; p < k; ++p, b += columns)                                                 \
+                for (i = 0; i < rows; ++i)                                                        \
+                    for (j = 0; j < columns; ++j) sum[i][j] += a[i][p * step] * b[j];             \
+        for (i = 0; i < rows; ++i)                                                                \
+            for (j = 0; j < columns; ++j)                                                         \
+                out[i * stride + j] = accumulate ? out[i * stride + j] + sum[i][j] : sum[i][j];   \
+    }
+FT__TILES_4(FT__TILE_PLAIN, ft__tile_plain, 4, 8)
+FT__TILES_4(FT__TILE_PLAIN, ft__tile_plain_narrow, 4, 4)
 
 #if defined(__GNUC__) && !defined(FINETUNE_NO_SIMD)
 #if defined(__x86_64__) || defined(__i386__)
@@ -2755,9 +2766,9 @@ static void ft__tile_plain_narrow(size_t taps, size_t k, const float *const *a, 
 
 #if defined(FT__X86) || defined(FT__ARM)
 /* One body for every instruction set: rows x (2 vectors) sums stay in registers (8 x 2 of 32 with
-   AVX-512 and NEON, 6 x 2 of 16 with AVX2, 4 x 2 of 16 with SSE2). 14 x 2 is no faster with AVX-512
-   on large matrices, and networks have channels in multiples of 8. Multiply and add are fused where
-   the set can, which -std=c99 would forbid: hence the pragmas. */
+   AVX-512 and NEON, 6 x 2 of 16 with AVX2, 4 x 2 of 16 with SSE2), or fewer rows at an edge. With
+   AVX-512, 8 x 2 makes 0.98 of the processor's peak, and 14 x 2 less. Multiply and add are fused
+   where the set can, which -std=c99 would forbid: hence the pragmas. */
 #if defined(__clang__)
 #define FT__FUSED _Pragma("clang fp contract(fast)")
 #else
@@ -2765,25 +2776,29 @@ static void ft__tile_plain_narrow(size_t taps, size_t k, const float *const *a, 
 #pragma GCC push_options
 #pragma GCC optimize("O3", "fp-contract=fast")
 #endif
-#define FT__TILE(name, attributes, lanes, rows, vectors)                                          \
+#define FT__VECTORS(name, lanes)                                                                  \
     typedef float name##_vector __attribute__((vector_size(4 * lanes)));                          \
-    typedef float name##_loose __attribute__((vector_size(4 * lanes), aligned(4), may_alias));    \
-    attributes static void name(size_t taps, size_t k, const float *const *a, size_t step,        \
-                                const float *b, float *out, size_t stride, bool accumulate)       \
+    typedef float name##_loose __attribute__((vector_size(4 * lanes), aligned(4), may_alias));
+#define FT__TILE(name, most, rows, type, attributes, lanes, vectors)                              \
+    attributes static void name##_##rows(FT__TILE_PARAMETERS)                                     \
     {                                                                                             \
         FT__FUSED                                                                                 \
-        name##_vector sum[rows][vectors], right[vectors];                                         \
+        type##_vector zero = {0}, sum[rows][vectors], right[vectors];                             \
         const float *row[rows];                                                                   \
         size_t p, at;                                                                             \
         int i, v;                                                                                 \
-        name##_vector zero = {0};                                                                 \
         FT__UNROLL for (i = 0; i < rows; ++i)                                                     \
-            FT__UNROLL for (v = 0; v < vectors; ++v) sum[i][v] = zero; /* memset's call is slow */ \
-        for (; taps > 0; --taps, a += rows) {                                                     \
+            FT__UNROLL for (v = 0; v < vectors; ++v) sum[i][v] = zero;                            \
+        FT__UNROLL for (i = 0; i < rows; ++i)                                                     \
+            FT__UNROLL for (v = 0; v < vectors; ++v)                                              \
+                FT__PREFETCH(out + (size_t)i * stride + v * lanes);                               \
+        for (; taps > 0; --taps, a += most) {                                                     \
             FT__UNROLL for (i = 0; i < rows; ++i) row[i] = a[i];                                  \
             for (p = 0, at = 0; p < k; ++p, at += step, b += vectors * lanes) {                   \
+                FT__PREFETCH(soon);                                                               \
+                soon += soon_step;                                                                \
                 FT__UNROLL for (v = 0; v < vectors; ++v)                                          \
-                    right[v] = *(const name##_loose *)(const void *)(b + v * lanes);              \
+                    right[v] = *(const type##_loose *)(const void *)(b + v * lanes);              \
                 FT__UNROLL for (i = 0; i < rows; ++i)                                             \
                     FT__UNROLL for (v = 0; v < vectors; ++v) sum[i][v] += row[i][at] * right[v];  \
             }                                                                                     \
@@ -2791,8 +2806,8 @@ static void ft__tile_plain_narrow(size_t taps, size_t k, const float *const *a, 
         FT__UNROLL for (i = 0; i < rows; ++i)                                                     \
             FT__UNROLL for (v = 0; v < vectors; ++v) {                                            \
                 float *to = out + (size_t)i * stride + v * lanes;                                 \
-                if (accumulate) sum[i][v] += *(name##_loose *)(void *)to;                         \
-                *(name##_loose *)(void *)to = sum[i][v];                                          \
+                if (accumulate) sum[i][v] += *(type##_loose *)(void *)to;                         \
+                *(type##_loose *)(void *)to = sum[i][v];                                          \
             }                                                                                     \
     }
 #if defined(__clang__)
@@ -2801,51 +2816,63 @@ static void ft__tile_plain_narrow(size_t taps, size_t k, const float *const *a, 
 #define FT__UNROLL _Pragma("GCC unroll 16")
 #endif
 #ifdef FT__X86
-FT__TILE(ft__tile_sse2, __attribute__((target("sse2"))), 4, 4, 2)
-FT__TILE(ft__tile_sse2_narrow, __attribute__((target("sse2"))), 4, 4, 1)
-FT__TILE(ft__tile_avx2, __attribute__((target("avx2,fma"))), 8, 6, 2)
-FT__TILE(ft__tile_avx2_narrow, __attribute__((target("avx2,fma"))), 8, 6, 1)
-FT__TILE(ft__tile_avx512, __attribute__((target("avx512f"))), 16, 8, 2)
-FT__TILE(ft__tile_avx512_narrow, __attribute__((target("avx512f"))), 16, 8, 1)
+#define FT__SSE2 __attribute__((target("sse2")))
+#define FT__AVX2 __attribute__((target("avx2,fma")))
+#define FT__AVX512 __attribute__((target("avx512f")))
+FT__VECTORS(ft__tile_sse2, 4)
+FT__VECTORS(ft__tile_avx2, 8)
+FT__VECTORS(ft__tile_avx512, 16)
+FT__TILES_4(FT__TILE, ft__tile_sse2, 4, ft__tile_sse2, FT__SSE2, 4, 2)
+FT__TILES_4(FT__TILE, ft__tile_sse2_narrow, 4, ft__tile_sse2, FT__SSE2, 4, 1)
+FT__TILES_6(FT__TILE, ft__tile_avx2, 6, ft__tile_avx2, FT__AVX2, 8, 2)
+FT__TILES_6(FT__TILE, ft__tile_avx2_narrow, 6, ft__tile_avx2, FT__AVX2, 8, 1)
+FT__TILES_8(FT__TILE, ft__tile_avx512, 8, ft__tile_avx512, FT__AVX512, 16, 2)
+FT__TILES_8(FT__TILE, ft__tile_avx512_narrow, 8, ft__tile_avx512, FT__AVX512, 16, 1)
 #else
-FT__TILE(ft__tile_neon, , 4, 8, 2)
-FT__TILE(ft__tile_neon_narrow, , 4, 8, 1)
+FT__VECTORS(ft__tile_neon, 4)
+FT__TILES_8(FT__TILE, ft__tile_neon, 8, ft__tile_neon, , 4, 2)
+FT__TILES_8(FT__TILE, ft__tile_neon_narrow, 8, ft__tile_neon, , 4, 1)
 #endif
 #if !defined(__clang__)
 #pragma GCC pop_options
 #endif
 #endif
 
-/* `narrow` makes half as many columns. */
+/* run[r - 1] makes a tile of r rows; narrow[r - 1] one of half as many columns. */
 typedef struct ft__tile_row {
     const char *name;
     size_t rows, columns;
-    ft__tile_function run, narrow;
+    ft__tile_function run[FT__TILE_ROWS], narrow[FT__TILE_ROWS];
 } ft__tile_row;
+#define FT__ROWS_4(name) {name##_1, name##_2, name##_3, name##_4, NULL, NULL, NULL, NULL}
+#define FT__ROWS_6(name) {name##_1, name##_2, name##_3, name##_4, name##_5, name##_6, NULL, NULL}
+#define FT__ROWS_8(name)                                                                          \
+    {name##_1, name##_2, name##_3, name##_4, name##_5, name##_6, name##_7, name##_8}
 
 /* The slowest first. The numbers of the levels are the same in every build: files hold them. */
 enum { FT__SIMD_NONE, FT__SIMD_SSE2, FT__SIMD_AVX2, FT__SIMD_AVX512, FT__SIMD_NEON,
        FT__SIMD_COUNT };
 
 static const ft__tile_row ft__tiles[] = {
-    {"none", 4, 8, ft__tile_plain, ft__tile_plain_narrow},
+    {"none", 4, 8, FT__ROWS_4(ft__tile_plain), FT__ROWS_4(ft__tile_plain_narrow)},
 #ifdef FT__X86
-    {"sse2", 4, 8, ft__tile_sse2, ft__tile_sse2_narrow},
-    {"avx2", 6, 16, ft__tile_avx2, ft__tile_avx2_narrow},
-    {"avx512", 8, 32, ft__tile_avx512, ft__tile_avx512_narrow},
+    {"sse2", 4, 8, FT__ROWS_4(ft__tile_sse2), FT__ROWS_4(ft__tile_sse2_narrow)},
+    {"avx2", 6, 16, FT__ROWS_6(ft__tile_avx2), FT__ROWS_6(ft__tile_avx2_narrow)},
+    {"avx512", 8, 32, FT__ROWS_8(ft__tile_avx512), FT__ROWS_8(ft__tile_avx512_narrow)},
 #else
-    {"sse2", 0, 0, NULL, NULL}, {"avx2", 0, 0, NULL, NULL}, {"avx512", 0, 0, NULL, NULL},
+    {"sse2", 0, 0, {NULL}, {NULL}}, {"avx2", 0, 0, {NULL}, {NULL}},
+    {"avx512", 0, 0, {NULL}, {NULL}},
 #endif
 #ifdef FT__ARM
-    {"neon", 8, 8, ft__tile_neon, ft__tile_neon_narrow},
+    {"neon", 8, 8, FT__ROWS_8(ft__tile_neon), FT__ROWS_8(ft__tile_neon_narrow)},
 #else
-    {"neon", 0, 0, NULL, NULL},
+    {"neon", 0, 0, {NULL}, {NULL}},
 #endif
 };
 
 static bool ft__simd_available(int level)
 {
-    if (!ft__tiles[level].run) return false;
+    if (!ft__tiles[level].rows) return false;
 #ifdef FT__X86
     if (level == FT__SIMD_SSE2) return __builtin_cpu_supports("sse2") != 0;
     if (level == FT__SIMD_AVX2)
@@ -2880,14 +2907,6 @@ static size_t ft__pad_to(size_t count, size_t multiple)
 {
     return (count + multiple - 1) / multiple * multiple;
 }
-
-/* Numbers that a packed left matrix takes, and that one multiplication takes to pack the right. */
-static size_t ft__packed_left(const ft__context *c, size_t m, size_t k)
-{
-    return ft__pad_to(m, ft__tiles[c->simd].rows) * k;
-}
-
-static size_t ft__gemm_scratch(void) { return FT__BLOCK_K * (FT__BLOCK_N + 32); }
 
 #if (defined(FT__X86) || defined(FT__ARM)) && (defined(__clang__) || __GNUC__ >= 12)
 #define FT__SHUFFLE 1
@@ -2960,10 +2979,14 @@ static void ft__add_turned(const float *const *row, size_t k, size_t lines, floa
 }
 
 /* Copies k rows that are as long as a panel is wide: the sizes are spelled out, so that the
-   compiler makes each copy a few moves instead of a call. */
+   compiler makes each copy a few moves instead of a call. Processors do not see by themselves which
+   lines come next where the stride is large. */
 static void ft__pack_rows(const float *from, ptrdiff_t stride, size_t width, size_t k, float *to)
 {
     for (; k > 0; --k, from += stride, to += width) {
+        const float *soon = k > 8 ? from + 8 * stride : from;
+        FT__PREFETCH(soon);
+        FT__PREFETCH(soon + 16);
         if (width == 32) memcpy(to, from, 32 * sizeof(float));
         else if (width == 16) memcpy(to, from, 16 * sizeof(float));
         else if (width == 8) memcpy(to, from, 8 * sizeof(float));
@@ -2996,21 +3019,6 @@ static void ft__pack_panel(ft__matrix a, size_t lines, size_t width, size_t k, f
     }
 }
 
-/* Packs all of a [m, k]: for each block of k, panel after panel. */
-static void ft__pack_left(const ft__context *c, size_t m, size_t k, ft__matrix a, float *to)
-{
-    size_t rows = ft__tiles[c->simd].rows, p, i;
-    for (p = 0; p < k; p += FT__BLOCK_K) {
-        size_t depth = k - p < FT__BLOCK_K ? k - p : FT__BLOCK_K;
-        for (i = 0; i < m; i += rows) {
-            ft__matrix part = a;
-            part.at += (ptrdiff_t)i * a.row + (ptrdiff_t)p * a.column;
-            ft__pack_panel(part, m - i < rows ? m - i : rows, rows, depth, to);
-            to += rows * depth;
-        }
-    }
-}
-
 /* ---- Multiplying ---- */
 
 /* Columns of the panel that holds column j of n: whole, or half where that is enough. */
@@ -3019,23 +3027,22 @@ static size_t ft__panel_width(const ft__tile_row *tile, size_t n, size_t j)
     return n - j <= tile->columns / 2 ? tile->columns / 2 : tile->columns;
 }
 
-/* One tile, `width` columns of b wide, that may stick out at the edge: then it is made aside, and
-   the m rows and n columns that fit are copied. */
+/* One tile, `width` columns of b wide, of at most m rows. Where it sticks out of n columns, it is
+   made aside, and what fits is copied. */
 static void ft__gemm_tile(const ft__tile_row *tile, size_t m, size_t n, size_t taps, size_t k,
                           const float *const *a, size_t step, const float *b, size_t width,
-                          float *out, size_t stride, bool accumulate)
+                          const float *soon, size_t soon_step, float *out, size_t stride,
+                          bool accumulate)
 {
-    ft__tile_function run = width == tile->columns ? tile->run : tile->narrow;
+    size_t rows = m < tile->rows ? m : tile->rows, i, j;
+    ft__tile_function run = (width == tile->columns ? tile->run : tile->narrow)[rows - 1];
     float aside[FT__TILE_MOST];
-    size_t i, j;
-    if (m >= tile->rows && n >= width) {
-        run(taps, k, a, step, b, out, stride, accumulate);
+    if (n >= width) {
+        run(taps, k, a, step, b, soon, soon_step, out, stride, accumulate);
         return;
     }
-    run(taps, k, a, step, b, aside, width, false);
-    if (m > tile->rows) m = tile->rows;
-    if (n > width) n = width;
-    for (i = 0; i < m; ++i) {
+    run(taps, k, a, step, b, soon, soon_step, aside, width, false);
+    for (i = 0; i < rows; ++i) {
         for (j = 0; !accumulate && j + 8 <= n; j += 8)
             memcpy(out + i * stride + j, aside + i * width + j, 8 * sizeof *out);
         for (; j < n; ++j)
@@ -3044,80 +3051,181 @@ static void ft__gemm_tile(const ft__tile_row *tile, size_t m, size_t n, size_t t
     }
 }
 
-/* out [m, n] (rows `stride` apart) = or += packed a [m, k] times b [k, n], on this thread.
-   `scratch` holds ft__gemm_scratch() numbers. */
-static void ft__gemm(const ft__context *c, size_t m, size_t n, size_t k, const float *packed,
-                     ft__matrix b, float *out, size_t stride, bool accumulate, float *scratch)
-{
-    const ft__tile_row *tile = &ft__tiles[c->simd];
-    size_t padded = ft__pad_to(m, tile->rows), j, p, i, jj, ii, r;
-    const float *row[FT__TILE_ROWS];
-    for (j = 0; j < n; j += FT__BLOCK_N)
-        for (p = 0; p < k; p += FT__BLOCK_K) {
-            size_t wide = n - j < FT__BLOCK_N ? n - j : FT__BLOCK_N;
-            size_t depth = k - p < FT__BLOCK_K ? k - p : FT__BLOCK_K, width;
-            for (jj = 0; jj < wide; jj += width) {
-                ft__matrix part = ft__transposed(b);
-                width = ft__panel_width(tile, wide, jj);
-                part.at += (ptrdiff_t)(j + jj) * part.row + (ptrdiff_t)p * part.column;
-                ft__pack_panel(part, wide - jj < width ? wide - jj : width, width, depth,
-                               scratch + jj * depth);
-            }
-            for (i = 0; i < m; i += FT__BLOCK_M) {
-                size_t rows = m - i < FT__BLOCK_M ? m - i : FT__BLOCK_M;
-                for (jj = 0; jj < wide; jj += width) {
-                    width = ft__panel_width(tile, wide, jj);
-                    for (ii = i; ii < i + rows; ii += tile->rows) {
-                        for (r = 0; r < tile->rows; ++r)
-                            row[r] = packed + padded * p + ii * depth + r;
-                        ft__gemm_tile(tile, m - ii, wide - jj, 1, depth, row, tile->rows,
-                                      scratch + jj * depth, width, out + ii * stride + j + jj,
-                                      stride, accumulate || p > 0);
-                    }
-                }
-            }
-        }
-}
-
-/* ---- On all threads: the result is parted into pieces, and slot i of as many as there are threads
-   takes the pieces i, i + slots, ... ---- */
+/* A product for ft__gemm_piece, and how ft__gemm_parallel parts it. */
 typedef struct ft__product {
     ft__context *context;
     size_t m, n, k, stride;
     ft__matrix a, b;
     float *out, *workspace;
     bool accumulate;
+    size_t high, wide;      /* of a piece */
 } ft__product;
 
-#define FT__PIECE_M ((size_t)240)
-#define FT__PIECE_N ((size_t)256)
+/* What is multiplied at once: rows [i, i + rows) and columns [j, j + columns) of the result, over
+   [p, p + depth) of k. */
+typedef struct ft__product_block { size_t i, rows, j, columns, p, depth; } ft__product_block;
+
+/* As many rows for each tile as make them nearly equal: 49 are 7 tiles of 7, not 6 of 8 and one of
+   a single row. */
+static size_t ft__gemm_rows(const ft__product *x, size_t rows)
+{
+    size_t most = ft__tiles[x->context->simd].rows, tiles = (rows + most - 1) / most;
+    return (rows + tiles - 1) / tiles;
+}
+
+/* Packs the rows of a tile, `down` rows into the block, unless they are lines in memory. */
+static void ft__gemm_pack_left(const ft__product *x, const ft__product_block *s, size_t down,
+                               size_t rows, size_t step, float *left)
+{
+    ft__matrix part = x->a;
+    part.at += (ptrdiff_t)(s->i + down) * part.row + (ptrdiff_t)s->p * part.column;
+    if (part.column != 1) ft__pack_panel(part, rows, step, s->depth, left);
+}
+
+/* Packs the panel that begins `at` columns into the block, and returns its width. */
+static size_t ft__gemm_pack_right(const ft__product *x, const ft__product_block *s, size_t at,
+                                  float *right)
+{
+    size_t width = ft__panel_width(&ft__tiles[x->context->simd], s->columns, at);
+    ft__matrix part = ft__transposed(x->b);
+    part.at += (ptrdiff_t)(s->j + at) * part.row + (ptrdiff_t)s->p * part.column;
+    ft__pack_panel(part, s->columns - at < width ? s->columns - at : width, width, s->depth,
+                   right);
+    return width;
+}
+
+/* The tile that begins `down` rows and `at` columns into the block. */
+static void ft__gemm_multiply(const ft__product *x, const ft__product_block *s, size_t down,
+                              size_t rows, const float *left, size_t step, size_t at, size_t width,
+                              const float *right, const float *soon)
+{
+    const float *row[FT__TILE_ROWS];
+    float *out = x->out + (s->i + down) * x->stride + s->j + at;
+    bool lines = x->a.column == 1;
+    size_t r;
+    for (r = 0; r < rows; ++r)
+        row[r] = lines ? x->a.at + (ptrdiff_t)(s->i + down + r) * x->a.row + s->p : left + r;
+    ft__gemm_tile(&ft__tiles[x->context->simd], rows, s->columns - at, 1, s->depth, row,
+                  lines ? 1 : step, right, width, soon ? soon : right,
+                  soon ? (size_t)x->b.row : 0, out, x->stride, x->accumulate || s->p > 0);
+}
+
+/* The rows of b that are packed after the panel that begins `at` columns into the block; NULL where
+   there are none, or fewer, or they are not lines in memory. */
+static const float *ft__gemm_soon(const ft__product *x, const ft__product_block *s, size_t at,
+                                  size_t width)
+{
+    const float *row = x->b.at + (ptrdiff_t)s->p * x->b.row + s->j;
+    if (x->b.column != 1 || x->b.row < 0) return NULL;
+    if (at + 2 * width <= s->columns) return row + at + width;
+    return s->p + 2 * s->depth <= x->k ? row + (ptrdiff_t)s->depth * x->b.row : NULL;
+}
+
+/* Few rows: what lies in memory of a stays in the second cache, each panel of b is packed when it
+   is wanted, and meanwhile the next is fetched: two lines of it, by the first two tiles. Without
+   that 49 x 512 x 4608 took 1.35 times as long. */
+static void ft__gemm_few(const ft__product *x, const ft__product_block *s, float *left,
+                         float *right)
+{
+    size_t high = ft__gemm_rows(x, s->rows), down, at, width, some;
+    for (down = 0; down < s->rows; down += some) {
+        some = s->rows - down < high ? s->rows - down : high;
+        ft__gemm_pack_left(x, s, down, some, high, left + down * s->depth);
+    }
+    for (at = 0; at < s->columns; at += width) {
+        const float *soon;
+        width = ft__gemm_pack_right(x, s, at, right);
+        soon = ft__gemm_soon(x, s, at, width);
+        for (down = 0; down < s->rows; down += some) {
+            some = s->rows - down < high ? s->rows - down : high;
+            ft__gemm_multiply(x, s, down, some, left + down * s->depth, high, at, width, right,
+                              soon && down < 2 * high ? soon + down / high * 16 : NULL);
+        }
+    }
+}
+
+/* Many rows: the packed block of b stays in the second cache, the rows of a tile in the first. */
+static void ft__gemm_many(const ft__product *x, const ft__product_block *s, float *left,
+                          float *right)
+{
+    size_t high = ft__gemm_rows(x, s->rows), down, at, width, some;
+    for (at = 0; at < s->columns; at += width)
+        width = ft__gemm_pack_right(x, s, at, right + at * s->depth);
+    for (down = 0; down < s->rows; down += some) {
+        some = s->rows - down < high ? s->rows - down : high;
+        ft__gemm_pack_left(x, s, down, some, high, left);
+        for (at = 0; at < s->columns; at += width) {
+            width = ft__panel_width(&ft__tiles[x->context->simd], s->columns, at);
+            ft__gemm_multiply(x, s, down, some, left, high, at, width, right + at * s->depth,
+                              NULL);
+        }
+    }
+}
+
+/* Numbers of scratch that one thread takes. */
+static size_t ft__gemm_scratch(size_t k)
+{
+    return (k < FT__BLOCK_K ? k : FT__BLOCK_K) * (FT__BLOCK_M + FT__BLOCK_N);
+}
+
+/* Rows [i, i + rows) and columns [j, j + columns) of a product, on this thread. */
+static void ft__gemm_piece(const ft__product *x, size_t i, size_t rows, size_t j, size_t columns,
+                           float *scratch)
+{
+    float *right = scratch + (x->k < FT__BLOCK_K ? x->k : FT__BLOCK_K) * FT__BLOCK_M;
+    size_t end = j + columns;
+    ft__product_block s;
+    s.i = i;
+    s.rows = rows;
+    for (s.j = j; s.j < end; s.j += FT__BLOCK_N)
+        for (s.p = 0; s.p < x->k; s.p += FT__BLOCK_K) {
+            s.columns = end - s.j < FT__BLOCK_N ? end - s.j : FT__BLOCK_N;
+            s.depth = x->k - s.p < FT__BLOCK_K ? x->k - s.p : FT__BLOCK_K;
+            if (rows <= FT__BLOCK_M) ft__gemm_few(x, &s, scratch, right);
+            else ft__gemm_many(x, &s, scratch, right);
+        }
+}
+
+/* ---- On all threads ---- */
+
+/* Parts the result, down and across, so that the largest piece takes least. That is, in cycles for
+   each of k with AVX-512: to multiply, to pack b, to read a. */
+static void ft__product_parts(ft__product *x)
+{
+    const ft__tile_row *tile = &ft__tiles[x->context->simd];
+    size_t threads = (size_t)x->context->threads, down, best = SIZE_MAX;
+    for (down = 1; down <= threads; ++down) {
+        size_t across = (threads + down - 1) / down;
+        size_t high = ft__pad_to((x->m + down - 1) / down, tile->rows);
+        size_t wide = ft__pad_to((x->n + across - 1) / across, tile->columns / 2);
+        size_t cost = high * wide / 16 + wide / 4 + high / 4;
+        if (cost >= best) continue;
+        best = cost;
+        x->high = high;
+        x->wide = wide;
+    }
+    down = (x->wide + FT__BLOCK_N - 1) / FT__BLOCK_N; /* more pieces, at no more cost */
+    if (down > 1) x->wide = ft__pad_to((x->wide + down - 1) / down, tile->columns);
+}
 
 static void ft__product_slot(void *context, int slot)
 {
     const ft__product *x = (const ft__product *)context;
-    ft__context *c = x->context;
-    size_t across = (x->n + FT__PIECE_N - 1) / FT__PIECE_N;
-    size_t pieces = across * ((x->m + FT__PIECE_M - 1) / FT__PIECE_M), piece;
-    size_t left = ft__packed_left(c, FT__PIECE_M, x->k);
-    float *packed = x->workspace + (size_t)slot * (left + ft__gemm_scratch());
+    float *scratch = x->workspace + (size_t)slot * ft__gemm_scratch(x->k);
+    size_t across = (x->n + x->wide - 1) / x->wide, piece;
+    size_t pieces = across * ((x->m + x->high - 1) / x->high);
     int share;
-    FT__PIECES(piece, share, c, slot, pieces) {
-        size_t i = piece / across * FT__PIECE_M, j = piece % across * FT__PIECE_N;
-        size_t m = x->m - i < FT__PIECE_M ? x->m - i : FT__PIECE_M;
-        size_t n = x->n - j < FT__PIECE_N ? x->n - j : FT__PIECE_N;
-        ft__matrix a = x->a, b = x->b;
-        a.at += (ptrdiff_t)i * a.row;
-        b.at += (ptrdiff_t)j * b.column;
-        ft__pack_left(c, m, x->k, a, packed);
-        ft__gemm(c, m, n, x->k, packed, b, x->out + i * x->stride + j, x->stride, x->accumulate,
-                 packed + left);
+    FT__PIECES(piece, share, x->context, slot, pieces) {
+        size_t i = piece / across * x->high, j = piece % across * x->wide;
+        ft__gemm_piece(x, i, x->m - i < x->high ? x->m - i : x->high, j,
+                       x->n - j < x->wide ? x->n - j : x->wide, scratch);
     }
 }
 
 /* Numbers of workspace that ft__gemm_parallel takes for this k. */
 static size_t ft__gemm_workspace(const ft__context *c, size_t k)
 {
-    return (size_t)c->threads * (ft__packed_left(c, FT__PIECE_M, k) + ft__gemm_scratch());
+    return (size_t)c->threads * ft__gemm_scratch(k);
 }
 
 static void ft__gemm_parallel(ft__context *c, size_t m, size_t n, size_t k, ft__matrix a,
@@ -3125,6 +3233,8 @@ static void ft__gemm_parallel(ft__context *c, size_t m, size_t n, size_t k, ft__
                               float *workspace)
 {
     ft__product x;
+    if (m == 0 || n == 0) return;
+    memset(&x, 0, sizeof x);
     x.context = c;
     x.m = m;
     x.n = n;
@@ -3135,6 +3245,7 @@ static void ft__gemm_parallel(ft__context *c, size_t m, size_t n, size_t k, ft__
     x.stride = stride;
     x.accumulate = accumulate;
     x.workspace = workspace;
+    ft__product_parts(&x);
     ft__parallel_slots(c, ft__product_slot, &x);
 }
 
@@ -3233,15 +3344,15 @@ static float ft__bf16_step(float sum, uint32_t a, uint32_t b)
 }
 
 /* The tests' oracle for the instruction, with tiles as large, and what runs without it. */
-static void ft__bf16_tile_plain_any(size_t columns, size_t taps, size_t k, const float *const *a,
-                                    size_t step, const float *b, float *out, size_t stride,
-                                    bool accumulate)
+static void ft__bf16_tile_plain_any(size_t rows, size_t columns, size_t taps, size_t k,
+                                    const float *const *a, size_t step, const float *b, float *out,
+                                    size_t stride, bool accumulate)
 {
     float sum[8][32] = {{0}};
     size_t p, i, j;
     for (; taps > 0; --taps, a += 8)
         for (p = 0; p < k; ++p, b += columns)
-            for (i = 0; i < 8; ++i) {
+            for (i = 0; i < rows; ++i) {
                 uint32_t left = ft__bits(a[i][p * step]);
                 for (j = 0; j < columns; ++j) {
                     uint32_t right = ft__bits(b[j]);
@@ -3249,22 +3360,20 @@ static void ft__bf16_tile_plain_any(size_t columns, size_t taps, size_t k, const
                     sum[i][j] = ft__bf16_step(sum[i][j], left, right);
                 }
             }
-    for (i = 0; i < 8; ++i)
+    for (i = 0; i < rows; ++i)
         for (j = 0; j < columns; ++j)
             out[i * stride + j] = accumulate ? out[i * stride + j] + sum[i][j] : sum[i][j];
 }
 
-static void ft__bf16_tile_plain(size_t taps, size_t k, const float *const *a, size_t step,
-                                const float *b, float *out, size_t stride, bool accumulate)
-{
-    ft__bf16_tile_plain_any(32, taps, k, a, step, b, out, stride, accumulate);
-}
-
-static void ft__bf16_tile_plain_narrow(size_t taps, size_t k, const float *const *a, size_t step,
-                                       const float *b, float *out, size_t stride, bool accumulate)
-{
-    ft__bf16_tile_plain_any(16, taps, k, a, step, b, out, stride, accumulate);
-}
+#define FT__BF16_TILE_PLAIN(name, most, rows, columns)                                            \
+    static void name##_##rows(FT__TILE_PARAMETERS)                                                \
+    {                                                                                             \
+        (void)soon;                                                                               \
+        (void)soon_step;                                                                          \
+        ft__bf16_tile_plain_any(rows, columns, taps, k, a, step, b, out, stride, accumulate);     \
+    }
+FT__TILES_8(FT__BF16_TILE_PLAIN, ft__bf16_tile_plain, 8, 32)
+FT__TILES_8(FT__BF16_TILE_PLAIN, ft__bf16_tile_plain_narrow, 8, 16)
 
 #ifdef FT__BF16_INSTRUCTION
 #if !defined(__clang__)
@@ -3272,23 +3381,24 @@ static void ft__bf16_tile_plain_narrow(size_t taps, size_t k, const float *const
 #pragma GCC optimize("O3")
 #endif
 #define FT__BF16_TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512bf16"))) static
-#define FT__BF16_TILE(name, vectors)                                                              \
-    FT__BF16_TARGET void name(size_t taps, size_t k, const float *const *a, size_t step,          \
-                              const float *b, float *out, size_t stride, bool accumulate)         \
+#define FT__BF16_TILE(name, most, rows, vectors)                                                  \
+    FT__BF16_TARGET void name##_##rows(FT__TILE_PARAMETERS)                                       \
     {                                                                                             \
-        __m512 sum[8][vectors];                                                                   \
+        __m512 sum[rows][vectors];                                                                \
         __m512i right[vectors];                                                                   \
-        const float *row[8];                                                                      \
+        const float *row[rows];                                                                   \
         size_t p, at;                                                                             \
         int i, v;                                                                                 \
-        FT__UNROLL for (i = 0; i < 8; ++i)                                                        \
+        FT__UNROLL for (i = 0; i < rows; ++i)                                                     \
             FT__UNROLL for (v = 0; v < vectors; ++v) sum[i][v] = _mm512_setzero_ps();             \
-        for (; taps > 0; --taps, a += 8) {                                                        \
-            FT__UNROLL for (i = 0; i < 8; ++i) row[i] = a[i];                                     \
+        for (; taps > 0; --taps, a += most) {                                                     \
+            FT__UNROLL for (i = 0; i < rows; ++i) row[i] = a[i];                                  \
             for (p = 0, at = 0; p < k; ++p, at += step, b += vectors * 16) {                      \
+                FT__PREFETCH(soon);                                                               \
+                soon += soon_step;                                                                \
                 FT__UNROLL for (v = 0; v < vectors; ++v)                                          \
                     right[v] = _mm512_loadu_si512(b + v * 16);                                    \
-                FT__UNROLL for (i = 0; i < 8; ++i) {                                              \
+                FT__UNROLL for (i = 0; i < rows; ++i) {                                           \
                     __m512i left = _mm512_castps_si512(_mm512_set1_ps(row[i][at]));               \
                     FT__UNROLL for (v = 0; v < vectors; ++v)                                      \
                         sum[i][v] = _mm512_dpbf16_ps(sum[i][v], (__m512bh)left,                   \
@@ -3296,15 +3406,15 @@ static void ft__bf16_tile_plain_narrow(size_t taps, size_t k, const float *const
                 }                                                                                 \
             }                                                                                     \
         }                                                                                         \
-        FT__UNROLL for (i = 0; i < 8; ++i)                                                        \
+        FT__UNROLL for (i = 0; i < rows; ++i)                                                     \
             FT__UNROLL for (v = 0; v < vectors; ++v) {                                            \
                 float *to = out + (size_t)i * stride + v * 16;                                    \
                 if (accumulate) sum[i][v] = _mm512_add_ps(_mm512_loadu_ps(to), sum[i][v]);        \
                 _mm512_storeu_ps(to, sum[i][v]);                                                  \
             }                                                                                     \
     }
-FT__BF16_TILE(ft__bf16_tile_avx512, 2)
-FT__BF16_TILE(ft__bf16_tile_avx512_narrow, 1)
+FT__TILES_8(FT__BF16_TILE, ft__bf16_tile_avx512, 8, 2)
+FT__TILES_8(FT__BF16_TILE, ft__bf16_tile_avx512_narrow, 8, 1)
 
 /* The first `count` of up to `most` lanes. */
 #define FT__MASK(type, most, count) \
@@ -3378,14 +3488,15 @@ FT__BF16_TARGET void ft__bf16_pack_lines_avx512(const float *const *lines, size_
 enum { FT__FLOAT32, FT__BF16_EMULATED, FT__BF16 }; /* ft__context.precision; files hold them */
 
 static const ft__bf16_row ft__bf16_rows[] = {
-    {{"none", 0, 0, NULL, NULL}, NULL, NULL, NULL},
-    {{"bf16_emulated", 8, 32, ft__bf16_tile_plain, ft__bf16_tile_plain_narrow},
+    {{"none", 0, 0, {NULL}, {NULL}}, NULL, NULL, NULL},
+    {{"bf16_emulated", 8, 32, FT__ROWS_8(ft__bf16_tile_plain),
+      FT__ROWS_8(ft__bf16_tile_plain_narrow)},
      ft__bf16_round_plain, ft__bf16_pair_plain, ft__bf16_pack_lines_plain},
 #ifdef FT__BF16_INSTRUCTION
-    {{"bf16", 8, 32, ft__bf16_tile_avx512, ft__bf16_tile_avx512_narrow},
+    {{"bf16", 8, 32, FT__ROWS_8(ft__bf16_tile_avx512), FT__ROWS_8(ft__bf16_tile_avx512_narrow)},
      ft__bf16_round_avx512, ft__bf16_pair_avx512, ft__bf16_pack_lines_avx512}
 #else
-    {{"bf16", 0, 0, NULL, NULL}, NULL, NULL, NULL}
+    {{"bf16", 0, 0, {NULL}, {NULL}}, NULL, NULL, NULL}
 #endif
 };
 
@@ -3537,7 +3648,7 @@ static void ft__multiply_rows(const ft__tile_row *tile, const float *const *tabl
             size_t part = taps - t < at_once ? taps - t : at_once;
             for (i = 0; i < count; i += tile->rows)
                 ft__gemm_tile(tile, count - i, n - j, part, k, table + i * taps + t * tile->rows,
-                              1, packed + j * taps * k + t * k * width, width,
+                              1, packed + j * taps * k + t * k * width, width, packed, 0,
                               out + i * stride + j, stride, accumulate || t > 0);
         }
     }
@@ -3572,8 +3683,8 @@ static void ft__multiply_inside(const ft__tile_row *tile, const float *const *ta
                 if (begin >= end) continue;
                 for (i = 0; i < count; i += tile->rows)
                     ft__gemm_tile(tile, count - i, n - j, (size_t)(end - begin), k,
-                                  from + i * inside, 1, right, width, out + i * stride + j,
-                                  stride, add);
+                                  from + i * inside, 1, right, width, packed, 0,
+                                  out + i * stride + j, stride, add);
                 add = true;
             }
     }
@@ -4456,8 +4567,8 @@ static void ft__winograd_products(const ft__winograd *w, const float *v, float *
                 table[i] = v + (n * rows + at + (i < some ? i : some - 1)) * w->channels + from;
             for (i = 0; i < some; i += tile->rows)
                 ft__gemm_tile(tile, some - i, p.columns, 1, k, table + i, 1, packed, p.width,
-                              m + (n * rows + at + i) * w->outputs + p.column, w->outputs,
-                              from > 0);
+                              packed, 0, m + (n * rows + at + i) * w->outputs + p.column,
+                              w->outputs, from > 0);
         }
 }
 
@@ -6362,8 +6473,8 @@ static void ft__conv_weight_unit(const ft__conv_run *run, size_t count, size_t r
         for (i = 0; i < rows; i += tile->rows) {
             for (r = 0; r < tile->rows; ++r) row[r] = packed + i * count + r;
             ft__gemm_tile(tile, rows - i, outputs - j, 1, count, row, tile->rows,
-                          dy + j * depth + from * width, width, sum + i * outputs + j, outputs,
-                          !first);
+                          dy + j * depth + from * width, width, dy, 0, sum + i * outputs + j,
+                          outputs, !first);
         }
     }
 }
@@ -9429,23 +9540,17 @@ static void ft__matmul_product(const ft__matmul_run *run, size_t i, ft__matrix *
 static void ft__matmul_slot(void *context, int slot)
 {
     const ft__matmul_run *run = (const ft__matmul_run *)context;
-    ft__context *c = run->call->context;
-    size_t most = ft__largest_of(run->k, ft__largest_of(run->m, run->p));
-    size_t i, sizes[3], longest = run->which ? most : run->k, from;
-    size_t room = ft__gemm_workspace(c, longest) / (size_t)c->threads;
-    float *packed = run->workspace + (size_t)slot * room, *to;
-    for (i = (size_t)slot; i < run->count; i += (size_t)c->threads) {
-        ft__matrix left, right;
-        bool add;
-        ft__matmul_product(run, i, &left, &right, &to, sizes, &add);
-        for (from = 0; from < sizes[0]; from += FT__PIECE_M) {
-            size_t rows = ft__least_of(sizes[0] - from, FT__PIECE_M);
-            ft__matrix part = left;
-            part.at += (ptrdiff_t)from * part.row;
-            ft__pack_left(c, rows, sizes[2], part, packed);
-            ft__gemm(c, rows, sizes[1], sizes[2], packed, right, to + from * sizes[1], sizes[1],
-                     add, packed + ft__packed_left(c, FT__PIECE_M, longest));
-        }
+    size_t most = ft__largest_of(run->k, ft__largest_of(run->m, run->p)), i, sizes[3];
+    ft__product x;
+    memset(&x, 0, sizeof x);
+    x.context = run->call->context;
+    x.workspace = run->workspace
+        + (size_t)slot * ft__gemm_scratch(run->call->training ? most : run->k);
+    for (i = (size_t)slot; i < run->count; i += (size_t)x.context->threads) {
+        ft__matmul_product(run, i, &x.a, &x.b, &x.out, sizes, &x.accumulate);
+        x.k = sizes[2];
+        x.stride = sizes[1];
+        ft__gemm_piece(&x, 0, sizes[0], 0, sizes[1], x.workspace);
     }
 }
 

@@ -190,8 +190,8 @@ static void test_products(int level)
 {
     static const size_t sizes[] = {1, 3, 17, 64};
     static const size_t large[][3] = { /* more than one block or piece along m, n, k */
-        {509, 13, 7}, {11, 1031, 5}, {5, 7, 1021}, {257, 263, 269}, {252, 512, 256},
-        {253, 513, 257}, {31, 33, 511}, {29, 31, 4099}};
+        {509, 13, 7}, {11, 1031, 5}, {5, 7, 1021}, {257, 263, 269}, {240, 384, 512},
+        {241, 385, 513}, {31, 33, 511}, {29, 31, 4099}};
     ft_model *one = model_at(level, 1), *m = model_at(level, 2);
     product p;
     size_t i, j, l;
@@ -229,19 +229,22 @@ static void test_products(int level)
 /* ---- The same bits however the work is parted ---- */
 
 /* The product of rows from.. and columns from.., through the one-thread core. */
-static void part_product(const ft__context *c, const size_t rows[2], const size_t columns[2],
+static void part_product(ft__context *c, const size_t rows[2], const size_t columns[2],
                          size_t k, ft__matrix a, ft__matrix b, float *out, size_t stride)
 {
-    size_t m = rows[1] - rows[0], n = columns[1] - columns[0];
-    guarded packed = guard(ft__packed_left(c, m, k)), scratch = guard(ft__gemm_scratch());
-    a.at += (ptrdiff_t)rows[0] * a.row;
-    b.at += (ptrdiff_t)columns[0] * b.column;
-    ft__pack_left(c, m, k, a, packed.at);
-    ft__gemm(c, m, n, k, packed.at, b, out + rows[0] * stride + columns[0], stride, false,
-             scratch.at);
-    CHECK(intact(packed) && intact(scratch), "%s: %zux%zux%zu writes beside its scratch",
-          ft__tiles[c->simd].name, m, n, k);
-    free(packed.all);
+    guarded scratch = guard(ft__gemm_scratch(k));
+    ft__product x;
+    memset(&x, 0, sizeof x);
+    x.context = c;
+    x.a = a;
+    x.b = b;
+    x.k = k;
+    x.out = out;
+    x.stride = stride;
+    ft__gemm_piece(&x, rows[0], rows[1] - rows[0], columns[0], columns[1] - columns[0],
+                   scratch.at);
+    CHECK(intact(scratch), "%s: %zux%zux%zu writes beside its scratch", ft__tiles[c->simd].name,
+          rows[1] - rows[0], columns[1] - columns[0], k);
     free(scratch.all);
 }
 
@@ -996,7 +999,7 @@ int main(void)
     int level, i;
     for (level = 0; level < FT__SIMD_COUNT; ++level) {
         ft_model *forks[FORKS];
-        if (!ft__tiles[level].run) continue; /* of another processor family, or built without */
+        if (!ft__tiles[level].rows) continue; /* of another processor family, or built without */
         if (!ft__simd_available(level)) {
             SKIP(ft__tiles[level].name);
             continue;
@@ -1005,6 +1008,7 @@ int main(void)
         test_partition(level, 61, 1050, 300);
         test_partition(level, 11, 5, 1031);
         test_partition(level, 523, 67, 17);
+        test_partition(level, 261, 400, 530);
         test_nan(level);
         for (i = 0; i < FORKS; ++i) forks[i] = model_at(level, fork_threads[i]);
         for (i = 0; i < PICTURES; ++i) test_conv(forks[1], i, true);
