@@ -2,9 +2,12 @@
      build/bench WORK [SECONDS] [--slices] [--threads N] [--simd LEVEL] [--operators]
                  [--check DIRECTORY]
    WORK as in bench/run.py. --slices reads seconds from stdin, line by line, works for so long each
-   time and prints a line each time, so that two libraries can take turns. --operators also prints
-   what every operator took; --check compares the logits with those of another library
-   (bench/peers.py export) instead. Else the values are drawn at random, and no file is read. */
+   time and prints a line each time, so that two libraries can take turns. "peak" is what the same
+   threads make of float32 multiply-adds in registers, in GFLOP/s, "of_peak" the work's share of it
+   (Winograd's form of a convolution counts as the products that it spares; bf16 may exceed 1).
+   --operators also prints what every operator took; --check compares the logits with those of
+   another library (bench/peers.py export) instead. Else the values are drawn at random, and no file
+   is read. */
 #define _POSIX_C_SOURCE 200809L
 #define FINETUNE_IMPLEMENTATION
 #include "finetune.h"
@@ -107,11 +110,104 @@ static void print_operators(const ft_model *m, double steps)
     }
 }
 
+/* ---- The processor's peak: fused multiply-adds that wait for nothing but each other ---- */
+enum { PEAK_STEPS = 2000000 };
+
+/* `sums` independent ones in registers, as many as the level has room for. */
+#define PEAK(name, attributes, type, sums)                                                        \
+    attributes static float name(float x)                                                         \
+    {                                                                                             \
+        FT__FUSED                                                                                 \
+        type##_vector sum[sums], zero = {0}, factor = zero + x, add = zero + 1;                   \
+        float first = 0;                                                                          \
+        int i, j;                                                                                 \
+        FT__UNROLL for (j = 0; j < sums; ++j) sum[j] = zero + (float)j; /* all different */       \
+        for (i = 0; i < PEAK_STEPS; ++i)                                                          \
+            FT__UNROLL for (j = 0; j < sums; ++j) sum[j] = sum[j] * factor + add;                 \
+        FT__UNROLL for (j = 0; j < sums; ++j) first += sum[j][0];                                 \
+        return first;                                                                             \
+    }
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC push_options
+#pragma GCC optimize("O3", "fp-contract=fast")
+#endif
+#ifdef FT__X86
+PEAK(peak_sse2, FT__SSE2, ft__tile_sse2, 12)
+PEAK(peak_avx2, FT__AVX2, ft__tile_avx2, 12)
+PEAK(peak_avx512, FT__AVX512, ft__tile_avx512, 16)
+#elif defined(FT__ARM)
+PEAK(peak_neon, , ft__tile_neon, 16)
+#endif
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC pop_options
+#endif
+
+typedef struct peak_run { int level; volatile float result[64]; } peak_run;
+
+static void peak_body(void *context, int index)
+{
+    peak_run *run = (peak_run *)context;
+    volatile float *result = &run->result[index]; /* so that the work is done */
+    int level = run->level;
+#ifdef FT__X86
+    if (level == FT__SIMD_SSE2) *result = peak_sse2(0.5f);
+    if (level == FT__SIMD_AVX2) *result = peak_avx2(0.5f);
+    if (level == FT__SIMD_AVX512) *result = peak_avx512(0.5f);
+#elif defined(FT__ARM)
+    if (level == FT__SIMD_NEON) *result = peak_neon(0.5f);
+#endif
+    (void)level;
+    (void)result;
+}
+
+/* GFLOP/s in float32 of all threads together: the best of five; 0 without SIMD. */
+static double measured_peak(ft_model *m)
+{
+    ft__context *c = &m->context;
+    double lanes[FT__SIMD_COUNT] = {0, 4 * 12, 8 * 12, 16 * 16, 4 * 16}, most = 0;
+    int threads = c->threads < ft__processors() ? c->threads : ft__processors(), i;
+    peak_run run;
+    run.level = c->simd;
+    for (i = 0; i < 5; ++i) {
+        double start = now(NULL), rate;
+        ft__parallel(c, threads, peak_body, &run);
+        rate = 2e-9 * lanes[c->simd] * PEAK_STEPS * threads / (now(NULL) - start);
+        if (rate > most) most = rate;
+    }
+    return most;
+}
+
+/* GFLOP of one sample's step: each product forward, and again for the gradients of a trained weight
+   and of an input with something trained before it. */
+static double gflop(ft_model *m, bool training, int length)
+{
+    static bool trained[4096];
+    double sum = 0;
+    int id, i;
+    for (id = 1; id <= ft_node_count(m) && id < 4096; ++id) {
+        ft_node handle = {id};
+        const ft__node *node = ft__get_node(m, handle);
+        ft_shape shape = ft_node_shape(m, handle);
+        double each = 2e-9 * (double)ft_node_multiply_adds(m, handle);
+        trained[id] = training && node->gradient != NULL;
+        for (i = 0; i < shape.rank; ++i)
+            if (shape.size[i] == FT_LENGTH) each *= length;
+        sum += each;
+        for (i = 0; i < node->input_count; ++i) {
+            bool weight = trained[node->inputs[i]];
+            if (weight && i < 2) sum += each; /* the third, a bias, takes no products */
+            trained[id] = trained[id] || weight;
+        }
+    }
+    return sum;
+}
+
 /* What is repeated: a step of a network, or a product out [rows, columns] = a [rows, k] b [k, columns]. */
 typedef struct job {
     ft_model *m;
     const char *name;
     double each;                /* samples, or GFLOP, of one step */
+    double gflop, peak;         /* of one of these; of the processor, a second */
     const work *w;              /* NULL: a product */
     float *values, *logits;
     int *labels;                /* and lengths behind them */
@@ -156,8 +252,10 @@ static void slice(job *j, double seconds, double first)
         took = now(NULL) - start;
     } while (took < seconds);
     getrusage(RUSAGE_SELF, &usage);
-    printf("{\"work\": \"%s\", \"per_second\": %.2f, \"resident_mb\": %.0f, \"first_step\": %.4f}\n",
-           j->name, (j->steps - before) * j->each / took, (double)usage.ru_maxrss / 1024, first);
+    printf("{\"work\": \"%s\", \"per_second\": %.2f, \"resident_mb\": %.0f, \"first_step\": %.4f,"
+           " \"peak\": %.0f, \"of_peak\": %.3f}\n",
+           j->name, (j->steps - before) * j->each / took, (double)usage.ru_maxrss / 1024, first,
+           j->peak, j->peak > 0 ? (j->steps - before) * j->each / took * j->gflop / j->peak : 0);
     fflush(stdout);
 }
 
@@ -289,6 +387,8 @@ int main(int argc, char **argv)
     }
     step(&j);
     first = now(NULL) - begin;
+    j.gflop = j.w ? gflop(j.m, j.w->training, j.w->length) : 1;
+    j.peak = measured_peak(j.m);
     if (slices) {
         char line[64];
         while (fgets(line, sizeof line, stdin)) slice(&j, atof(line), first);

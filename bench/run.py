@@ -160,9 +160,11 @@ def main():
              "Samples (for gemm_M_N_K: GFLOP) a second, ours to theirs, alternating, the median of"
              " the rounds and the least and largest ratio; largest resident memory; seconds from"
              " the start of the process to the end of the first step. Networks' logits were"
-             " compared before: the largest difference as a share of the largest logit.", "",
-             "| work | against | ratio | ours | theirs | MB ours | MB theirs | start ours"
-             " | start theirs | logits off |", "|" + " --- |" * 10]
+             " compared before: the largest difference as a share of the largest logit. \"of peak\":"
+             " our multiply-adds (those of the plain form) as a share of what the same threads make"
+             " in registers, in float32.", "",
+             "| work | against | ratio | ours | theirs | of peak | MB ours | MB theirs | start ours"
+             " | start theirs | logits off |", "|" + " --- |" * 11]
     for work in works:
         off = None if work.startswith("gemm") else same_outputs(work, str(options.threads))
         if off is not None and not off < (2e-2 if work.endswith("bf16") else 1e-3):
@@ -170,11 +172,11 @@ def main():
         for peer in peers_of(work):
             found = compare(work, peer, options)
             if not found:
-                lines.append(f"| {work} | {peer} | failed |" + " |" * 7)
+                lines.append(f"| {work} | {peer} | failed |" + " |" * 8)
                 continue
             ratios, a, b = found
             lines.append(f"| {work} | {peer} | {spread(ratios)} | {a['per_second']} |"
-                         f" {b['per_second']} | {a['resident_mb']} | {b['resident_mb']} |"
+                         f" {b['per_second']} | {a['of_peak']:.2f} | {a['resident_mb']} | {b['resident_mb']} |"
                          f" {a['first_step']} | {b['first_step']} |"
                          f" {'' if off is None else f'{off:.1e}'} |")
             print(lines[-1], flush=True)
