@@ -2720,7 +2720,7 @@ static ft__matrix ft__transposed(ft__matrix matrix)
    p of stretch t is a[t * most + i][p * step], `most` the rows of the level's largest tile. A plain
    matrix has one stretch; a convolution has one for each place of its kernel, which spares the copy
    that im2col makes. `b` is packed: k numbers a tap, each a line of `columns`. The result goes to
-   `out`, or is added to it. Meanwhile soon[p * soon_step], which is wanted next, is asked for. */
+   `out`, or is added to it. Meanwhile soon[p * soon_step], which is wanted next, may be fetched. */
 #define FT__TILE_PARAMETERS                                                                       \
     size_t taps, size_t k, const float *const *a, size_t step, const float *b, const float *soon, \
     size_t soon_step, float *out, size_t stride, bool accumulate
@@ -3389,13 +3389,13 @@ FT__TILES_8(FT__BF16_TILE_PLAIN, ft__bf16_tile_plain_narrow, 8, 16)
         const float *row[rows];                                                                   \
         size_t p, at;                                                                             \
         int i, v;                                                                                 \
+        (void)soon;                                                                               \
+        (void)soon_step;                                                                          \
         FT__UNROLL for (i = 0; i < rows; ++i)                                                     \
             FT__UNROLL for (v = 0; v < vectors; ++v) sum[i][v] = _mm512_setzero_ps();             \
         for (; taps > 0; --taps, a += most) {                                                     \
             FT__UNROLL for (i = 0; i < rows; ++i) row[i] = a[i];                                  \
             for (p = 0, at = 0; p < k; ++p, at += step, b += vectors * 16) {                      \
-                FT__PREFETCH(soon);                                                               \
-                soon += soon_step;                                                                \
                 FT__UNROLL for (v = 0; v < vectors; ++v)                                          \
                     right[v] = _mm512_loadu_si512(b + v * 16);                                    \
                 FT__UNROLL for (i = 0; i < rows; ++i) {                                           \
