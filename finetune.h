@@ -2690,7 +2690,8 @@ FT__INLINE float ft__erf(float x)
 #define FT__TILE_WIDEST 32        /* the most columns */
 #define FT__TILE_MOST (FT__TILE_ROWS * FT__TILE_WIDEST)
 
-/* Asks for the line of the cache that holds *p; any address will do. */
+/* Asks for memory that is read soon, where a walk is too wide for the processor to foresee. It may
+   lie behind the end. */
 #ifdef __GNUC__
 #define FT__PREFETCH(p) __builtin_prefetch(p)
 #else
@@ -3937,14 +3938,6 @@ static size_t ft__packed_right(const ft__context *c, size_t n, size_t depth)
 {
     return ft__pad_to(n, ft__tiles[c->simd].columns) * depth;
 }
-
-/* Asks for memory that is read soon, where a walk is too wide for the processor to foresee. It may
-   lie behind the end. */
-#if defined(__GNUC__)
-#define FT__PREFETCH(at) __builtin_prefetch(at)
-#else
-#define FT__PREFETCH(at) ((void)0)
-#endif
 
 /* Columns of a panel that lie as `lines` lines of `k` neighbours: turned in a small square first,
    since the rows of different taps, 2^n apart, fall on the same few places of the first cache. With
