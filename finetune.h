@@ -10926,12 +10926,18 @@ static bool ft__cl_choose(const ft__cl *cl, const char *wish, ft__cl_place *chos
     return false;
 }
 
-/* ---- CLBlast: one function, if the library is there ---- */
+/* ---- CLBlast: its product of matrices and that of many at once, if the library is there ---- */
 typedef int (*ft__clblast_gemm)(int layout, int a_transposed, int b_transposed, size_t m, size_t n,
                                 size_t k, float alpha, cl_mem a, size_t a_at, size_t a_step,
                                 cl_mem b, size_t b_at, size_t b_step, float beta, cl_mem out,
                                 size_t out_at, size_t out_step, cl_command_queue *queue,
                                 cl_event *event);
+typedef int (*ft__clblast_gemms)(int layout, int a_transposed, int b_transposed, size_t m,
+                                 size_t n, size_t k, float alpha, cl_mem a, size_t a_at,
+                                 size_t a_step, size_t a_next, cl_mem b, size_t b_at,
+                                 size_t b_step, size_t b_next, float beta, cl_mem out,
+                                 size_t out_at, size_t out_step, size_t out_next, size_t count,
+                                 cl_command_queue *queue, cl_event *event);
 enum { FT__CLBLAST_ROWS = 101, FT__CLBLAST_PLAIN = 111, FT__CLBLAST_TRANSPOSED = 112 };
 #endif /* FINETUNE_OPENCL */
 
@@ -11029,6 +11035,7 @@ struct ft__device {
     int usual_form;         /* ... and before anything is known about it */
     void *clblast;
     ft__clblast_gemm gemm;
+    ft__clblast_gemms gemms;
     ft__verdict *verdicts;
     int verdict_count, verdict_capacity;
     char said[FT__OP_COUNT]; /* operators whose fall-back was logged */
@@ -11934,6 +11941,8 @@ static void ft__device_find_clblast(ft__context *c)
     const char *name = c->desc.clblast_library ? c->desc.clblast_library : "libclblast.so.1";
     d->clblast = ft__library_open(name);
     if (d->clblast) ft__library_find(d->clblast, "CLBlastSgemm", (void *)&d->gemm);
+    if (d->clblast)
+        ft__library_find(d->clblast, "CLBlastSgemmStridedBatched", (void *)&d->gemms);
 }
 #endif /* FINETUNE_OPENCL */
 
@@ -13242,19 +13251,69 @@ static ft__kernel_matrix ft__kernel_flip(ft__kernel_matrix x)
     return x;
 }
 
+/* How CLBlast is told where a matrix's rows begin: `step` apart, or its columns' where they are
+   what lies side by side. A matrix of one column has both, and its rows may be too close. */
+static bool ft__lies_transposed(const ft__kernel_matrix *x, int columns, size_t *step)
+{
+    bool transposed = x->column != 1 || x->row < columns;
+    *step = (size_t)(transposed ? x->column : x->row);
+    return transposed;
+}
+
+/* All products at once by CLBlast: each matrix follows the one before, for they do not lie with the
+   channels last. It writes rows only: the transposed of out is B^T A^T. */
+static void ft__clblast_matmul(ft__context *c, ft__kernel_product p, cl_mem a, cl_mem b, cl_mem out,
+                               size_t count, bool add)
+{
+    size_t a_step, b_step, out_step;
+    bool a_transposed, b_transposed;
+    int code;
+    if (ft__lies_transposed(&p.out, p.n, &out_step)) {
+        ft__kernel_product turned = p;
+        cl_mem left = a;
+        turned.m = p.n;
+        turned.n = p.m;
+        turned.a = ft__kernel_flip(p.b);
+        turned.b = ft__kernel_flip(p.a);
+        p = turned;
+        a = b;
+        b = left;
+    }
+    a_transposed = ft__lies_transposed(&p.a, p.k, &a_step);
+    b_transposed = ft__lies_transposed(&p.b, p.n, &b_step);
+    if (!ft__ok(c)) return;
+    code = c->device->gemms(FT__CLBLAST_ROWS, a_transposed ? FT__CLBLAST_TRANSPOSED
+                            : FT__CLBLAST_PLAIN, b_transposed ? FT__CLBLAST_TRANSPOSED
+                            : FT__CLBLAST_PLAIN, (size_t)p.m, (size_t)p.n, (size_t)p.k, 1, a, 0,
+                            a_step, (size_t)p.m * (size_t)p.k, b, 0, b_step,
+                            (size_t)p.k * (size_t)p.n, add ? 1.0f : 0.0f, out, 0, out_step,
+                            (size_t)p.m * (size_t)p.n, count, &c->device->queue, NULL);
+    if (code != 0)
+        ft__fail(c, FT_DEVICE, "%s: CLBlast's SgemmStridedBatched failed (%d)", c->device->name,
+                 code);
+}
+
 static void ft__cl_matmul(const ft__call *call, const ft__kernel_product *p, const float *a,
                           size_t a_count, const float *b, size_t b_count, float *out,
                           size_t out_count, bool add)
 {
-    size_t y = ft__count(&call->output);
-    ft__matmul_run run = ft__matmul_start(call);
-    ft__launch l = ft__start(call->context, "matmul");
+    ft__context *c = call->context;
+    size_t count = ft__matmul_start(call).count;
+    int access = add ? FT__READ | FT__WRITE : FT__WRITE;
+    ft__launch l;
+    if (c->device->form == FT__FORM_CLBLAST && c->device->gemms && !ft__matmul_turns(call)) {
+        ft__clblast_matmul(c, *p, ft__cl_numbers(c, a, a_count, FT__READ),
+                           ft__cl_numbers(c, b, b_count, FT__READ),
+                           ft__cl_numbers(c, out, out_count, access), count, add);
+        return;
+    }
+    l = ft__start(c, "matmul");
     ft__pass_memory(&l, a, a_count, FT__READ);
     ft__pass_memory(&l, b, b_count, FT__READ);
-    ft__pass_memory(&l, out, out_count, add ? FT__READ | FT__WRITE : FT__WRITE);
+    ft__pass_memory(&l, out, out_count, access);
     ft__pass(&l, p, sizeof *p);
     ft__pass_int(&l, add);
-    ft__go_grid(&l, (size_t)p->n, (size_t)p->m, y / (run.m * run.p), 16, 16);
+    ft__go_grid(&l, (size_t)p->n, (size_t)p->m, count, 16, 16);
 }
 
 /* y = A B; the matrices are A [m, k], B [k, p] and y [m, p] however they lie. */
@@ -14007,6 +14066,8 @@ static bool ft__form_fits(const ft__call *call, int form)
     ft__conv c;
     bool product = call->node->op == FT__OP_conv2d || call->node->op == FT__OP_linear
         || ft__is_recurrent(call->node->op);
+    if (call->node->op == FT__OP_matmul && form == FT__FORM_CLBLAST)
+        return d->gemms && !ft__matmul_turns(call);
     if (!product) return form == d->usual_form;
     if (form == d->usual_form || form == FT__FORM_PLAIN) return true;
     if (ft__is_recurrent(call->node->op))

@@ -274,6 +274,17 @@ __kernel void gather_plain(__global const float *in, __global const float *packe
    the group brings a 64 x 16 piece of the left and a 16 x 64 piece of the right matrix into local
    memory, where every number is read 64 times. */
 FINETUNE_LINE FINETUNE_CL(gather_tiled,
+/* A work-item's part of such a step: rows 0, 16, 32, 48 of `left` [16][step] times columns 0, 16,
+   32, 48 of `right` [16][64]. */
+void tile_add(float sum[4][4], __local const float *left, int step, __local const float *right)
+{
+    int i, j, k;
+    for (k = 0; k < 16; ++k)
+        for (i = 0; i < 4; ++i)
+            for (j = 0; j < 4; ++j)
+                sum[i][j] += left[k * step + 16 * i] * right[k * 64 + 16 * j];
+}
+
 __kernel __attribute__((reqd_work_group_size(16, 16, 1)))
 void gather_tiled(__global const float *in, __global const float *packed,
                   __global const float *bias, __global float *out, gather g)
@@ -282,7 +293,7 @@ void gather_tiled(__global const float *in, __global const float *packed,
     __local float right[16][64];
     int lx = get_local_id(0), ly = get_local_id(1), item = ly * 16 + lx;
     int n0 = get_group_id(0) * 64, row0 = get_group_id(1) * 64, group = get_global_id(2);
-    int rows = g.pictures * g.rows_y * g.rows_x, taps = g.taps_y * g.taps_x, t, c0, i, j, k;
+    int rows = g.pictures * g.rows_y * g.rows_x, taps = g.taps_y * g.taps_x, t, c0, i, j;
     float sum[4][4] = {{0.0f}};
     for (t = 0; t < taps; ++t)
         for (c0 = 0; c0 < g.channels; c0 += 16) {
@@ -298,10 +309,7 @@ void gather_tiled(__global const float *in, __global const float *packed,
                     ? packed[((group * taps + t) * g.channels + c) * g.wide + n] : 0.0f;
             }
             barrier(CLK_LOCAL_MEM_FENCE);
-            for (k = 0; k < 16; ++k)
-                for (i = 0; i < 4; ++i)
-                    for (j = 0; j < 4; ++j)
-                        sum[i][j] += left[k][ly + 16 * i] * right[k][lx + 16 * j];
+            tile_add(sum, left[0] + ly, 65, right[0] + lx);
             barrier(CLK_LOCAL_MEM_FENCE);
         }
     for (i = 0; i < 4; ++i)
@@ -600,7 +608,7 @@ void weight_tiled(__global const float *in, __global const float *dy, __global f
 {
     __local float left[16][64];
     __local float right[16][64];
-    int lx = get_local_id(0), ly = get_local_id(1), item = ly * 16 + lx, row, end, i, j, k;
+    int lx = get_local_id(0), ly = get_local_id(1), item = ly * 16 + lx, row, end, i, j;
     int tiles = (g.channels + 63) / 64, t = get_group_id(1) / tiles;
     int o0 = get_group_id(0) * 64, c0 = get_group_id(1) % tiles * 64;
     int group = get_global_id(2) % g.groups, slice = get_global_id(2) / g.groups;
@@ -617,10 +625,7 @@ void weight_tiled(__global const float *in, __global const float *dy, __global f
                 ? dy[g.out_at + r * g.out_pixel + group * g.n + o] : 0.0f;
         }
         barrier(CLK_LOCAL_MEM_FENCE);
-        for (k = 0; k < 16; ++k)
-            for (i = 0; i < 4; ++i)
-                for (j = 0; j < 4; ++j)
-                    sum[i][j] += left[k][ly + 16 * i] * right[k][lx + 16 * j];
+        tile_add(sum, left[0] + ly, 64, right[0] + lx);
         barrier(CLK_LOCAL_MEM_FENCE);
     }
     for (i = 0; i < 4; ++i)

@@ -94,6 +94,7 @@ static void test_forms(ft_model *m)
             conv_cases();
             layer_cases();
             briefly = true;
+            sequence_cases();
             recurrent_cases();
             briefly = false;
         }
