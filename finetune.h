@@ -13261,7 +13261,8 @@ static bool ft__lies_transposed(const ft__kernel_matrix *x, int columns, size_t 
 }
 
 /* All products at once by CLBlast: each matrix follows the one before, for they do not lie with the
-   channels last. It writes rows only: the transposed of out is B^T A^T. */
+   channels last. It writes rows only: the transposed of out is B^T A^T. On PoCL 16 products of
+   [128, 64] and [64, 128] take 4.5 ms, by the kernel 18.6. */
 static void ft__clblast_matmul(ft__context *c, ft__kernel_product p, cl_mem a, cl_mem b, cl_mem out,
                                size_t count, bool add)
 {
