@@ -7615,17 +7615,21 @@ static void ft__bf16_weight_slot(void *context, int slot)
 static void ft__bf16_weight_turn(void *context, int index)
 {
     const ft__bf16_run *r = (const ft__bf16_run *)context;
-    size_t outputs = (size_t)r->g.outputs, o = (size_t)index * 16, c, place, l;
+    size_t outputs = (size_t)r->g.outputs, o = (size_t)index * 16, begin, some, p;
     size_t places = (size_t)r->g.kernel[0] * (size_t)r->g.kernel[1], k = r->g.k;
-    size_t some = ft__least_of(16, outputs - o), segments = ft__bf16_segments(&r->g), segment;
-    float *dw = r->run.call->input[1].gradient + o * k;
+    size_t segments = ft__bf16_segments(&r->g), segment;
+    const float *row[FT__PACK_AT_ONCE];
     for (segment = 0; segment < segments; ++segment)
-        for (c = 0; c < (size_t)r->g.channels; ++c)
-            for (place = 0; place < places; ++place) {
-                const float *from = r->run.shared
-                    + ((segment * places + place) * 2 * r->form.pixel + c) * outputs + o;
-                for (l = 0; l < some; ++l) dw[l * k + c * places + place] += from[l];
+        for (begin = 0; begin < k; begin += some) {
+            some = ft__least_of(FT__PACK_AT_ONCE, k - begin);
+            for (p = 0; p < some; ++p) {
+                size_t place = (begin + p) % places, c = (begin + p) / places;
+                row[p] = r->run.shared + ((segment * places + place) * 2 * r->form.pixel + c)
+                    * outputs + o;
             }
+            ft__add_turned(row, some, ft__least_of(16, outputs - o),
+                           r->run.call->input[1].gradient + o * k + begin, k);
+        }
 }
 
 static void ft__bf16_weight_gradient(const ft__call *call, const ft__conv *g)
