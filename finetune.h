@@ -5088,13 +5088,13 @@ enum {
       ft__batch_norm_costs, ft__batch_norm_fields, batch_norm)                                    \
     X(layer_norm, 3, 3, FT__READS_X | FT__WRITES, ft__layer_norm_shape, ft__layer_norm_forward,   \
       ft__layer_norm_backward, ft__layer_norm_costs, ft__layer_norm_fields, layer_norm)           \
-    X(max_pool2d, 1, 1, 0, ft__pool2d_shape, ft__max_pool2d_forward, ft__max_pool2d_backward,     \
-      ft__max_pool2d_costs, ft__pool2d_fields, max_pool)                                          \
+    X(max_pool2d, 1, 1, FT__WRITES, ft__pool2d_shape, ft__max_pool2d_forward,                     \
+      ft__max_pool2d_backward, ft__max_pool2d_costs, ft__pool2d_fields, max_pool)                 \
     X(avg_pool2d, 1, 1, 0, ft__pool2d_shape, ft__avg_pool2d_forward, ft__avg_pool2d_backward,     \
       NULL, ft__pool2d_fields, avg_pool)                                                          \
     X(global_avg_pool, 1, 1, FT__WRITES, ft__global_pool_shape, ft__global_avg_pool_forward,      \
       ft__global_avg_pool_backward, NULL, ft__no_fields, avg_pool)                                \
-    X(global_max_pool, 1, 1, 0, ft__global_pool_shape, ft__global_max_pool_forward,               \
+    X(global_max_pool, 1, 1, FT__WRITES, ft__global_pool_shape, ft__global_max_pool_forward,      \
       ft__global_max_pool_backward, ft__global_max_pool_costs, ft__no_fields, max_pool)           \
     X(flatten, 1, 1, 0, ft__flatten_shape, ft__copy_forward, ft__copy_backward, NULL,             \
       ft__no_fields, reshape)                                                                     \
@@ -8627,8 +8627,9 @@ static void ft__max_back_picture(void *context, int picture)
     size_t count = ft__sample_numbers(&call->output), at = (size_t)picture * count;
     const int32_t *where = (const int32_t *)call->saved + at;
     const float *dy = call->output.gradient + at;
-    float *dx = call->input[0].gradient
-        + (size_t)picture * ft__sample_numbers(&call->input[0]);
+    size_t numbers = ft__sample_numbers(&call->input[0]);
+    float *dx = call->input[0].gradient + (size_t)picture * numbers;
+    if (call->input[0].fresh) memset(dx, 0, numbers * sizeof *dx);
     for (i = 0; i < count; i += channels)
         for (c = 0; c < channels; ++c) dx[(size_t)where[i + c] * channels + c] += dy[i + c];
 }
