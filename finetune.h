@@ -160,7 +160,8 @@
      ft_desc.device names an OpenCL device (ft_devices lists them). Before an operator runs there
      for a shape, its kernels are compared with the processor on a sample of two and, with
      ft_desc.clock, timed: what is wrong, or on a GPU slower, runs on the processor, and the log
-     says so. The choices go into the checkpoint. Every operator has kernels: where all of them suit
+     says so. With a clock a GPU's matrix products are tried with several sizes of tiles for a
+     second. The choices go into the checkpoint. Every operator has kernels: where all of them suit
      the device, only the batch and the loss move in a training step. The host keeps as much memory
      as the device.
 
@@ -10999,6 +11000,13 @@ enum { FT__MOST_UPLOADS = 16 };
 typedef struct ft__news { float loss, scale; cl_int wrong, counted, right; } ft__news;
 enum { FT__LOSS_IS_WRONG = 1, FT__GRADIENTS_ARE_WRONG = 2 }; /* `wrong` */
 
+/* Sizes of the tiled products: kernels.cl's TILE_GROUP, TILE_Y, TILE_X, TILE_DEPTH. The first is
+   what is used before any was tried; tried are they in this order. */
+typedef struct ft__tile { int group, y, x, depth; } ft__tile;
+static const ft__tile ft__cl_tiles[] = {{16, 4, 4, 16}, {16, 8, 8, 8}, {16, 8, 4, 16},
+                                        {8, 4, 4, 16}, {8, 8, 8, 8}, {16, 2, 4, 16}};
+enum { FT__TILE_COUNT = (int)(sizeof ft__cl_tiles / sizeof ft__cl_tiles[0]) };
+
 enum { FT__SCRATCH_PACKED, FT__SCRATCH_SUMS, FT__SCRATCH_TERMS, FT__SCRATCH_SQUARES,
        FT__SCRATCH_HITS, FT__SCRATCH_STEP, FT__SCRATCH_SIDE, FT__SCRATCH_COUNT };
 /* Of the matrix products; the others have one form, whatever this says. */
@@ -11018,7 +11026,10 @@ struct ft__device {
     ft__cl cl;
     ft__cl_place place;
     char name[128], driver[64];
-    char build_options[64];
+    char build_options[120];
+    int tile;               /* of ft__cl_tiles, that the products run with ... */
+    bool tuned;             /* ... for good */
+    cl_program tile_program; /* their kernels; NULL: those of `program` */
     cl_context context;
     cl_command_queue queue;
     cl_program program;
@@ -11525,6 +11536,9 @@ static void ft__device_plan(ft__context *c, const void *host, size_t bytes)
    start, in a file of the library's own, in the machine's byte order:
        "ftprog1\0"; a hash of device, driver, options and source, the binary's bytes, and a hash of
        those two and of the binary, uint64 each; the binary
+   The sizes of the tiled products are tried when the first is met (section 9.6). With other sizes
+   than usual those kernels are a program of their own, kept beside the other one; what was chosen
+   is kept in a third file of the same form, whose "binary" is the four sizes.
    A file that was made for anything else, or is damaged, is made anew, with a line in the log.
    ============================================================================================= */
 #ifdef FINETUNE_OPENCL
@@ -11546,11 +11560,18 @@ typedef struct ft__source {
     char *file;             /* the text of ft_desc.kernels_path; NULL: the chunks compiled in */
 } ft__source;
 
-static bool ft__source_make(ft__context *c, ft__source *source)
+/* Whether the tiled products need this chunk: themselves, and what they call. */
+static bool ft__chunk_is_of_tiles(int chunk)
+{
+    return chunk == FT__KERNEL_activations || chunk == FT__KERNEL_gather
+        || chunk == FT__KERNEL_gather_tiled || chunk == FT__KERNEL_weight_tiled;
+}
+
+static bool ft__source_make(ft__context *c, ft__source *source, bool of_tiles)
 {
     static const char pattern[] = "#line %d \"kernels.cl\"\n";
     size_t bytes;
-    int i;
+    int i, at = 0;
     memset(source, 0, sizeof *source);
     if (c->desc.kernels_path) {
         source->file = (char *)ft__read_file(c, c->desc.kernels_path, &bytes); /* ends with a 0 */
@@ -11561,13 +11582,24 @@ static bool ft__source_make(ft__context *c, ft__source *source)
         return source->file != NULL;
     }
     for (i = 0; i < FT__CHUNK_COUNT; ++i) {
+        if (of_tiles && !ft__chunk_is_of_tiles(i)) continue;
         snprintf(source->lines[i], sizeof source->lines[i], pattern, ft__kernel_texts[i].line);
-        source->parts[3 * i] = source->lines[i];
-        source->parts[3 * i + 1] = ft__kernel_texts[i].text;
-        source->parts[3 * i + 2] = "\n";
+        source->parts[at++] = source->lines[i];
+        source->parts[at++] = ft__kernel_texts[i].text;
+        source->parts[at++] = "\n";
     }
-    source->count = 3 * FT__CHUNK_COUNT;
+    source->count = (cl_uint)at;
     return true;
+}
+
+/* What the compiler is told: the widest numbers that the device has, and the sizes of tiles. */
+static void ft__build_options(ft__device *d, int tile)
+{
+    bool wide = ft__cl_number(&d->cl, d->place.device, CL_DEVICE_DOUBLE_FP_CONFIG) != 0;
+    const ft__tile *t = &ft__cl_tiles[tile];
+    snprintf(d->build_options, sizeof d->build_options, "-DWIDEST=%s -DTILE_GROUP=%d -DTILE_Y=%d"
+             " -DTILE_X=%d -DTILE_DEPTH=%d", wide ? "double" : "float", t->group, t->y, t->x,
+             t->depth);
 }
 
 /* ---- A build that fails ---- */
@@ -11653,8 +11685,9 @@ typedef struct ft__program_file {
     char path[1200], partial[1210];
 } ft__program_file;
 
-/* One file a device: another driver's or version's program takes its place. */
-static bool ft__program_file_make(ft__context *c, const ft__source *source, ft__program_file *file)
+/* One file a device and kind: another driver's or version's takes its place. */
+static bool ft__program_file_make(ft__context *c, const ft__source *source, const char *kind,
+                                  ft__program_file *file)
 {
     ft__device *d = c->device;
     uint64_t device = ft__hash_bytes(sizeof(void *), d->name, strlen(d->name));
@@ -11666,8 +11699,8 @@ static bool ft__program_file_make(ft__context *c, const ft__source *source, ft__
     for (i = 0; i < source->count; ++i)
         file->made_from = ft__hash_bytes(file->made_from, source->parts[i],
                                          strlen(source->parts[i]));
-    length = snprintf(file->path, sizeof file->path, "%s/opencl-%016llx.program", c->desc.cache,
-                      (unsigned long long)device);
+    length = snprintf(file->path, sizeof file->path, "%s/opencl-%016llx.%s", c->desc.cache,
+                      (unsigned long long)device, kind);
     snprintf(file->partial, sizeof file->partial, "%s.partial", file->path);
     return length > 0 && (size_t)length < sizeof file->path;
 }
@@ -11684,7 +11717,7 @@ static void ft__program_header(const ft__program_file *file, const unsigned char
 }
 
 /* The file's bytes, or NULL: there is none, or it cannot be read. */
-static unsigned char *ft__program_read(ft__context *c, const char *path, size_t *bytes)
+static unsigned char *ft__program_bytes(ft__context *c, const char *path, size_t *bytes)
 {
     const ft_files *files = &c->desc.files;
     void *file = files->open(files->user, path, false);
@@ -11700,53 +11733,31 @@ static unsigned char *ft__program_read(ft__context *c, const char *path, size_t 
     return content;
 }
 
-/* The program that was kept; NULL: it is to be compiled. */
-static cl_program ft__program_of_file(ft__context *c, const ft__program_file *file)
+/* The bytes that a sound file holds after its header, which lies before them; NULL: there is none,
+   or none to be trusted, and `what` is done, as the log says. */
+static unsigned char *ft__program_read(ft__context *c, const ft__program_file *file,
+                                       size_t *bytes, const char *what)
 {
-    ft__device *d = c->device;
-    unsigned char want[FT__PROGRAM_HEADER], *content;
-    const unsigned char *binary;
-    size_t bytes = 0;
-    cl_int code = CL_SUCCESS, loaded = CL_SUCCESS;
-    cl_program program = NULL;
-    content = ft__program_read(c, file->path, &bytes);
+    unsigned char want[FT__PROGRAM_HEADER], *content, *binary;
+    content = ft__program_bytes(c, file->path, bytes);
     if (!content) return NULL;
     binary = content + FT__PROGRAM_HEADER;
-    bytes = bytes > FT__PROGRAM_HEADER ? bytes - FT__PROGRAM_HEADER : 0;
-    ft__program_header(file, binary, bytes, want);
-    if (bytes > 0 && memcmp(content, want, sizeof want) == 0) {
-        program = d->cl.clCreateProgramWithBinary(d->context, 1, &d->place.device, &bytes, &binary,
-                                                  &loaded, &code);
-        if (program && (code != CL_SUCCESS || loaded != CL_SUCCESS
-            || d->cl.clBuildProgram(program, 1, &d->place.device, d->build_options, NULL, NULL)
-               != CL_SUCCESS)) {
-            d->cl.clReleaseProgram(program);
-            program = NULL;
-        }
-        ft__log(c, program ? "%s: the compiled kernels are taken from it"
-                           : "%s: the driver refuses it: the kernels are compiled anew",
-                file->path);
-    } else ft__log(c, "%s: made for another driver or version, or damaged: the kernels are compiled"
-                   " anew", file->path);
+    *bytes = *bytes > FT__PROGRAM_HEADER ? *bytes - FT__PROGRAM_HEADER : 0;
+    ft__program_header(file, binary, *bytes, want);
+    if (*bytes > 0 && memcmp(content, want, sizeof want) == 0) return binary;
+    ft__log(c, "%s: made for another driver or version, or damaged: %s", file->path, what);
     ft__release(c, content);
-    return program;
+    return NULL;
 }
 
 /* Writes it aside, then renames. What fails costs the next start time, and is no error. */
-static void ft__program_keep(ft__context *c, const ft__program_file *file)
+static void ft__program_write(ft__context *c, const ft__program_file *file,
+                              const unsigned char *binary, size_t bytes, const char *what)
 {
-    ft__device *d = c->device;
     const ft_files *files = &c->desc.files;
-    unsigned char header[FT__PROGRAM_HEADER], *binary = NULL;
-    size_t bytes = 0;
-    void *to = NULL;
+    unsigned char header[FT__PROGRAM_HEADER];
+    void *to = binary ? files->open(files->user, file->partial, true) : NULL;
     bool written = false;
-    if (d->cl.clGetProgramInfo(d->program, CL_PROGRAM_BINARY_SIZES, sizeof bytes, &bytes, NULL)
-        == CL_SUCCESS && bytes > 0 && bytes < FT__MOST_PROGRAM)
-        binary = (unsigned char *)ft__allocate(c, bytes, 1);
-    if (binary && d->cl.clGetProgramInfo(d->program, CL_PROGRAM_BINARIES, sizeof binary, &binary,
-                                         NULL) == CL_SUCCESS)
-        to = files->open(files->user, file->partial, true);
     if (to) {
         ft__program_header(file, binary, bytes, header);
         written = files->write(files->user, to, header, sizeof header) == sizeof header
@@ -11755,25 +11766,117 @@ static void ft__program_keep(ft__context *c, const ft__program_file *file)
         written = written && files->rename(files->user, file->partial, file->path);
         if (!written) files->remove(files->user, file->partial);
     }
-    if (!written) ft__log(c, "%s: the compiled kernels cannot be kept there", file->path);
+    if (!written) ft__log(c, "%s: %s cannot be kept there", file->path, what);
+}
+
+/* The program that was kept; NULL: it is to be compiled. */
+static cl_program ft__program_of_file(ft__context *c, const ft__program_file *file)
+{
+    ft__device *d = c->device;
+    size_t bytes = 0;
+    unsigned char *content = ft__program_read(c, file, &bytes, "the kernels are compiled anew");
+    const unsigned char *binary = content;
+    cl_int code = CL_SUCCESS, loaded = CL_SUCCESS;
+    cl_program program;
+    if (!content) return NULL;
+    program = d->cl.clCreateProgramWithBinary(d->context, 1, &d->place.device, &bytes, &binary,
+                                              &loaded, &code);
+    if (program && (code != CL_SUCCESS || loaded != CL_SUCCESS
+        || d->cl.clBuildProgram(program, 1, &d->place.device, d->build_options, NULL, NULL)
+           != CL_SUCCESS)) {
+        d->cl.clReleaseProgram(program);
+        program = NULL;
+    }
+    ft__log(c, program ? "%s: the compiled kernels are taken from it"
+                       : "%s: the driver refuses it: the kernels are compiled anew", file->path);
+    ft__release(c, content - FT__PROGRAM_HEADER);
+    return program;
+}
+
+static void ft__program_keep(ft__context *c, const ft__program_file *file, cl_program program)
+{
+    ft__device *d = c->device;
+    unsigned char *binary = NULL;
+    size_t bytes = 0;
+    if (d->cl.clGetProgramInfo(program, CL_PROGRAM_BINARY_SIZES, sizeof bytes, &bytes, NULL)
+        == CL_SUCCESS && bytes > 0 && bytes < FT__MOST_PROGRAM)
+        binary = (unsigned char *)ft__allocate(c, bytes, 1);
+    if (binary && d->cl.clGetProgramInfo(program, CL_PROGRAM_BINARIES, sizeof binary, &binary,
+                                         NULL) != CL_SUCCESS) {
+        ft__release(c, binary);
+        binary = NULL;
+    }
+    ft__program_write(c, file, binary, bytes, "the compiled kernels");
     ft__release(c, binary);
 }
 
-static ft_status ft__program_build(ft__context *c)
+/* The whole program, with the usual sizes of tiles, or the tiled products alone with others. For a
+   trial it is neither looked for nor kept in the folder. */
+static cl_program ft__program_build(ft__context *c, int tile, bool trial)
 {
-    ft__device *d = c->device;
+    cl_program program = NULL;
     ft__source source;
     ft__program_file file;
     bool kept;
-    if (!ft__source_make(c, &source)) return c->status;
-    kept = ft__program_file_make(c, &source, &file);
-    if (kept) d->program = ft__program_of_file(c, &file);
-    if (!d->program && ft__ok(c)) {
-        d->program = ft__program_of_source(c, &source);
-        if (d->program && kept) ft__program_keep(c, &file);
+    ft__build_options(c->device, tile);
+    if (!ft__source_make(c, &source, tile > 0)) return NULL;
+    kept = !trial && ft__program_file_make(c, &source, tile > 0 ? "tiles" : "program", &file);
+    if (kept) program = ft__program_of_file(c, &file);
+    if (!program && ft__ok(c)) {
+        program = ft__program_of_source(c, &source);
+        if (program && kept) ft__program_keep(c, &file, program);
     }
     ft__release(c, source.file);
-    return c->status;
+    return program;
+}
+
+/* The file of the tile that was chosen: of all kernels, for any may have been compared with it. */
+static bool ft__tile_file(ft__context *c, ft__program_file *file)
+{
+    ft__source source;
+    bool made;
+    ft__build_options(c->device, 0);
+    made = ft__source_make(c, &source, false)
+        && ft__program_file_make(c, &source, "tile", file);
+    ft__release(c, source.file);
+    return made;
+}
+
+/* Which of ft__cl_tiles has these sizes; -1: none. */
+static int ft__tile_of(const ft__tile *t)
+{
+    int i;
+    for (i = 0; i < FT__TILE_COUNT; ++i)
+        if (memcmp(&ft__cl_tiles[i], t, sizeof *t) == 0) return i;
+    return -1;
+}
+
+/* The tile that an earlier run chose; -1: none. */
+static int ft__tile_kept(ft__context *c)
+{
+    ft__program_file file;
+    unsigned char *content = NULL;
+    size_t bytes = 0;
+    ft__tile tile;
+    int found = -1;
+    if (ft__tile_file(c, &file))
+        content = ft__program_read(c, &file, &bytes, "tiles are chosen anew");
+    if (!content) return -1;
+    if (bytes == sizeof tile) {
+        memcpy(&tile, content, sizeof tile);
+        found = ft__tile_of(&tile);
+    }
+    if (found >= 0) ft__log(c, "%s: the tiles of an earlier run are used", file.path);
+    ft__release(c, content - FT__PROGRAM_HEADER);
+    return found;
+}
+
+static void ft__tile_keep(ft__context *c)
+{
+    ft__program_file file;
+    unsigned char sizes[sizeof(ft__tile)];
+    memcpy(sizes, &ft__cl_tiles[c->device->tile], sizeof sizes);
+    if (ft__tile_file(c, &file)) ft__program_write(c, &file, sizes, sizeof sizes, "the tiles");
 }
 #endif /* FINETUNE_OPENCL */
 
@@ -11794,6 +11897,11 @@ typedef struct ft__launch {
     cl_uint next;           /* argument */
 } ft__launch;
 
+static bool ft__is_tiled(const char *name)
+{
+    return strcmp(name, "gather_tiled") == 0 || strcmp(name, "weight_tiled") == 0;
+}
+
 static ft__launch ft__start(ft__context *c, const char *name)
 {
     ft__device *d = c->device;
@@ -11809,7 +11917,8 @@ static ft__launch ft__start(ft__context *c, const char *name)
             launch.kernel = d->kernels[i].kernel;
             return launch;
         }
-    launch.kernel = d->cl.clCreateKernel(d->program, name, &code);
+    launch.kernel = d->cl.clCreateKernel(d->tile_program && ft__is_tiled(name) ? d->tile_program
+                                         : d->program, name, &code);
     if (!launch.kernel || code != CL_SUCCESS || d->kernel_count == FT__MOST_KERNELS) {
         ft__cl_failed(c, "clCreateKernel", name, code);
         return launch;
@@ -11862,6 +11971,15 @@ static void ft__go_grid(ft__launch *l, size_t x, size_t y, size_t z, size_t grou
     if (code != CL_SUCCESS) ft__cl_failed(l->context, "clEnqueueNDRangeKernel", l->name, code);
 }
 
+/* The same for a tiled product of so many columns and rows, or rows in several parts. */
+static void ft__go_tiles(ft__launch *l, size_t columns, size_t rows, size_t parts, size_t z)
+{
+    const ft__tile *t = &ft__cl_tiles[l->context->device->tile];
+    size_t group = (size_t)t->group, wide = group * (size_t)t->x, high = group * (size_t)t->y;
+    ft__go_grid(l, (columns + wide - 1) / wide * group, (rows + high - 1) / high * parts * group, z,
+                group, group);
+}
+
 static void ft__go(ft__launch *l, size_t count) { ft__go_grid(l, count, 1, 1, 64, 1); }
 
 static void ft__device_fill(ft__context *c, float *host, size_t count, float value)
@@ -11900,6 +12018,7 @@ static void ft__device_close(ft__context *c)
     if (d->none) d->cl.clReleaseMemObject(d->none);
     if (d->news) d->cl.clReleaseMemObject(d->news);
     for (i = 0; i < d->kernel_count; ++i) d->cl.clReleaseKernel(d->kernels[i].kernel);
+    if (d->tile_program) d->cl.clReleaseProgram(d->tile_program);
     if (d->program) d->cl.clReleaseProgram(d->program);
     if (d->second) d->cl.clReleaseCommandQueue(d->second);
     if (d->queue) d->cl.clReleaseCommandQueue(d->queue);
@@ -11923,8 +12042,6 @@ static ft_status ft__device_start(ft__context *c)
     ft__cl_text(&d->cl, d->place.device, CL_DEVICE_NAME, d->name, sizeof d->name);
     ft__cl_text(&d->cl, d->place.device, CL_DRIVER_VERSION, d->driver, sizeof d->driver);
     d->kernels = (struct ft__loaded_kernel *)ft__allocate(c, FT__MOST_KERNELS, sizeof *d->kernels);
-    snprintf(d->build_options, sizeof d->build_options, "-DWIDEST=%s", ft__cl_number(
-        &d->cl, d->place.device, CL_DEVICE_DOUBLE_FP_CONFIG) ? "double" : "float");
     d->form = d->usual_form = d->place.is_processor ? FT__FORM_WIDE : FT__FORM_TILED;
     if (ft__cl_number(&d->cl, d->place.device, CL_DEVICE_MEM_BASE_ADDR_ALIGN)
         > 8 * FT__DEVICE_ALIGNMENT)
@@ -11937,7 +12054,43 @@ static ft_status ft__device_start(ft__context *c)
     d->overlaps = !d->place.is_processor; /* there it would wait for itself */
     d->none = ft__cl_buffer(c, 16);
     ft__news_reset(c);
-    return ft__ok(c) ? ft__program_build(c) : c->status;
+    if (ft__ok(c)) d->program = ft__program_build(c, 0, false);
+    return c->status;
+}
+
+/* Takes another program for the tiled products, made for this tile; NULL: the usual one. */
+static void ft__take_tile(ft__context *c, int tile, cl_program program)
+{
+    ft__device *d = c->device;
+    int i, kept = 0;
+    for (i = 0; i < d->kernel_count; ++i)
+        if (ft__is_tiled(d->kernels[i].name)) d->cl.clReleaseKernel(d->kernels[i].kernel);
+        else d->kernels[kept++] = d->kernels[i];
+    d->kernel_count = kept;
+    if (d->tile_program) d->cl.clReleaseProgram(d->tile_program);
+    d->tile_program = program;
+    d->tile = tile;
+}
+
+/* What fails while things are tried out is no error of the run: the log has it. */
+static bool ft__forgive(ft__context *c, const char *what)
+{
+    if (ft__ok(c)) return true;
+    ft__log(c, "%s: %s", what, c->text);
+    c->status = FT_OK;
+    c->text[0] = 0;
+    c->device->lost = false; /* nothing but memory of the trial was at stake */
+    return false;
+}
+
+/* Compiles for this tile, or finds it compiled; false, with a line in the log: it stays as it was.
+   A trial's program is not kept. */
+static bool ft__use_tile(ft__context *c, int tile, bool trial)
+{
+    cl_program program = tile > 0 ? ft__program_build(c, tile, trial) : NULL;
+    if (!ft__forgive(c, "tiled products")) return false;
+    ft__take_tile(c, tile, program);
+    return true;
 }
 
 static void ft__device_find_clblast(ft__context *c)
@@ -12280,8 +12433,7 @@ static void ft__cl_gather(ft__context *context, const ft__gather *g, int form, c
     ft__pass_buffer(&l, out);
     ft__pass(&l, g, sizeof *g);
     if (form == FT__FORM_PLAIN) ft__go_grid(&l, n, rows, groups, 16, 4);
-    else if (form == FT__FORM_TILED)
-        ft__go_grid(&l, ft__blocks_of(n, 64) * 16, ft__blocks_of(rows, 64) * 16, groups, 16, 16);
+    else if (form == FT__FORM_TILED) ft__go_tiles(&l, n, rows, 1, groups);
     else if (form == FT__FORM_BLOCK)
         ft__go_grid(&l, ft__blocks_of(n, 128) * 256, ft__blocks_of(rows, 128), groups, 256, 1);
     else ft__go_grid(&l, ft__blocks_of(n, 16), ft__blocks_of(rows, 8), groups, 1, 1);
@@ -12331,9 +12483,7 @@ static void ft__cl_weight_gradient(ft__context *context, const ft__gather *g, cl
     ft__pass(&l, g, sizeof *g);
     ft__pass_int(&l, slice_rows);
     if (form == FT__FORM_PLAIN) ft__go_grid(&l, n, taps * channels, z, 16, 4);
-    else if (form == FT__FORM_TILED)
-        ft__go_grid(&l, ft__blocks_of(n, 64) * 16, taps * ft__blocks_of(channels, 64) * 16, z, 16,
-                    16);
+    else if (form == FT__FORM_TILED) ft__go_tiles(&l, n, channels, taps, z);
     else if (form == FT__FORM_BLOCK)
         ft__go_grid(&l, ft__blocks_of(n, 128) * 256, ft__blocks_of(taps * channels, 128), z, 256,
                     1);
@@ -13960,11 +14110,11 @@ static int ft__trial_samples(const ft__call *call)
     return batch < few ? batch : few;
 }
 
-/* Makes a call of the same operator on a few samples. */
-static bool ft__trial_make(ft__trial *t, const ft__call *call)
+/* Makes a call of the same operator on at most so many samples. */
+static bool ft__trial_of(ft__trial *t, const ft__call *call, int most)
 {
     ft__context *c = call->context;
-    int few = ft__trial_samples(call), batch = call->input[0].shape.size[0], i;
+    int batch = call->input[0].shape.size[0], few = batch < most ? batch : most, i;
     int op = call->node->op;
     ft__costs costs = {0, 0, 0, 0};
     bool carried;
@@ -14001,6 +14151,11 @@ static bool ft__trial_make(ft__trial *t, const ft__call *call)
     t->call.prepared = NULL;
     t->call.training = call->training || op == FT__OP_dropout || ft__is_recurrent(op);
     return ft__ok(c);
+}
+
+static bool ft__trial_make(ft__trial *t, const ft__call *call)
+{
+    return ft__trial_of(t, call, ft__trial_samples(call));
 }
 
 static void ft__trial_free(ft__trial *t)
@@ -14101,13 +14256,7 @@ static float ft__try_form(const ft__call *call, const ft__trial *host, int form,
             if (took < *seconds) *seconds = took;
         }
     }
-    if (!ft__ok(c)) {
-        ft__log(c, "%s: %s", call->node->name, c->text);
-        c->status = FT_OK;
-        c->text[0] = 0;
-        c->device->lost = false; /* nothing but the trial's memory was at stake */
-        error = 1e9f;
-    }
+    if (!ft__forgive(c, call->node->name)) error = 1e9f;
     ft__trial_free(&trial);
     return error;
 }
@@ -14170,6 +14319,108 @@ static void ft__judge(const ft__call *call, ft__verdict *v)
     }
 }
 
+/* ---- Tuning: which sizes of tiles suit the device. Each is tried in forward and backward of one
+   convolution, 3 x 3, 64 to 128 channels, as the middle of a ResNet has them: compared with the
+   processor on two samples, then timed on a batch. What bounds it: no other one is begun when
+   FT__TUNING_SECONDS are over, and one costs a small program's compilation and six such
+   runs; then the best is compiled once more, to be kept. ---- */
+
+#define FT__TUNING_SECONDS 1.0
+
+typedef struct ft__tuning { ft__node node; ft__tensor input[3]; ft__call call; } ft__tuning;
+
+static void ft__tuning_make(ft__context *c, ft__tuning *t)
+{
+    static const int sizes[3][4] = {{32, 64, 28, 28}, {128, 64, 3, 3}, {128, 0, 0, 0}};
+    static char name[] = "tuning";
+    bool small = c->device->place.is_processor; /* in tests: there each run takes seconds else */
+    int i;
+    memset(t, 0, sizeof *t);
+    t->node.op = FT__OP_conv2d;
+    t->node.name = name;
+    for (i = 0; i < 2; ++i) {
+        t->node.options.conv2d.kernel[i] = 3;
+        t->node.options.conv2d.stride[i] = t->node.options.conv2d.dilation[i] = 1;
+    }
+    for (i = 0; i < 4; ++i) t->node.options.conv2d.padding[i] = 1;
+    t->node.options.conv2d.groups = 1;
+    for (i = 0; i < 3; ++i) {
+        t->input[i].shape.rank = i < 2 ? 4 : 1;
+        memcpy(t->input[i].shape.size, sizes[i], sizeof sizes[i]);
+    }
+    if (small) t->input[0].shape.size[2] = t->input[0].shape.size[3] = 8;
+    t->call.context = c;
+    t->call.node = &t->node;
+    t->call.input = t->input;
+    t->call.input_count = 3;
+    t->call.output.shape = t->input[0].shape;
+    t->call.output.shape.size[1] = 128;
+    t->input[0].channels_last = t->call.output.channels_last = true;
+    t->call.training = true;
+}
+
+/* Seconds of the better of two runs, after a first one; 1e9: it cannot run. */
+static double ft__tile_seconds(const ft__tuning *t)
+{
+    ft__context *c = t->call.context;
+    ft__trial trial;
+    double best = 1e9, seconds;
+    int again;
+    if (ft__trial_of(&trial, &t->call, c->device->place.is_processor ? 2 : 32))
+        for (again = 0; again < 3 && ft__ok(c); ++again) {
+            seconds = ft__trial_run(&trial, FT__FORM_TILED);
+            if (again > 0 && seconds < best) best = seconds;
+        }
+    ft__trial_free(&trial);
+    return ft__forgive(c, "tiled products") ? best : 1e9;
+}
+
+/* Tries them out and uses the fastest of those that are right. */
+static void ft__tune(ft__context *c)
+{
+    ft__device *d = c->device;
+    double start = c->desc.clock(c->desc.clock_user), best = 1e9, seconds;
+    int tile, fastest = 0;
+    float error;
+    ft__tuning t;
+    ft__trial host;
+    ft__tuning_make(c, &t);
+    if (ft__trial_make(&host, &t.call)) ft__trial_run(&host, FT__FORM_PROCESSOR);
+    for (tile = 0; ft__ok(c) && tile < FT__TILE_COUNT; ++tile) {
+        if (tile > 0 && c->desc.clock(c->desc.clock_user) - start > FT__TUNING_SECONDS) break;
+        if (!ft__use_tile(c, tile, true)) continue;
+        error = ft__try_form(&t.call, &host, FT__FORM_TILED, &seconds);
+        if (!(error <= FT__WRONG)) {
+            ft__log(c, "tiles %d of the products are wrong on %s, by %.3g of the largest value",
+                    tile, d->name, (double)error);
+            continue;
+        }
+        seconds = ft__tile_seconds(&t);
+        if (seconds < best) fastest = tile;
+        if (seconds < best) best = seconds;
+    }
+    ft__trial_free(&host);
+    if (!ft__forgive(c, "tiled products") || !ft__use_tile(c, fastest, false))
+        ft__take_tile(c, 0, NULL);
+    ft__log(c, "tiled products on %s: %d of %d tiles were tried, number %d is used", d->name, tile,
+            (int)FT__TILE_COUNT, d->tile);
+}
+
+/* Before the first tiled product: the sizes that an earlier run chose, or, with a clock, those that
+   are found out now. */
+static void ft__tune_once(ft__context *c)
+{
+    ft__device *d = c->device;
+    int kept;
+    if (d->tuned || d->usual_form != FT__FORM_TILED) return;
+    d->tuned = true;
+    kept = ft__tile_kept(c);
+    if (kept >= 0 && ft__use_tile(c, kept, false)) return;
+    if (!c->desc.clock) return;
+    ft__tune(c);
+    ft__tile_keep(c);
+}
+
 static const ft__verdict *ft__add_verdict(ft__context *c, const ft__verdict *v)
 {
     ft__device *d = c->device;
@@ -14201,6 +14452,8 @@ static const ft__verdict *ft__verdict_of(const ft__call *call)
     v.op = call->node->op;
     snprintf(v.shape, sizeof v.shape, "%.47s", ft__shape_text(&call->input[0].shape, text));
     d->checking = true;
+    if (v.op == FT__OP_conv2d || v.op == FT__OP_linear || v.op == FT__OP_conv1d
+        || ft__is_recurrent(v.op)) ft__tune_once(c);
     ft__judge(call, &v);
     d->checking = false;
     return ft__add_verdict(c, &v);
@@ -14270,15 +14523,18 @@ static void ft__run_activation_back(const ft__call *call)
     ft__host_wrote(call->context, call->output.gradient);
 }
 
-/* What was chosen, for a checkpoint: `,"device":NAME,"choices":[key,form,...]`. */
+/* What was chosen, for a checkpoint: `,"device":NAME,"tile":[sizes],"choices":[key,form,...]`. */
 static void ft__device_add_choices(const ft__context *c, ft__text *text)
 {
 #ifdef FINETUNE_OPENCL
     const ft__device *d = c->device;
+    const ft__tile *tile;
     int i;
     if (!d) return;
     ft__text_add(text, ",\"device\":");
     ft__json_add_text(text, d->name);
+    tile = &ft__cl_tiles[d->tile];
+    ft__text_add(text, ",\"tile\":[%d,%d,%d,%d]", tile->group, tile->y, tile->x, tile->depth);
     ft__text_add(text, ",\"choices\":[");
     for (i = 0; i < d->verdict_count; ++i)
         ft__text_add(text, "%s%lld,%d", i ? "," : "", (long long)d->verdicts[i].key,
@@ -14290,6 +14546,25 @@ static void ft__device_add_choices(const ft__context *c, ft__text *text)
 #endif
 }
 
+#ifdef FINETUNE_OPENCL
+static void ft__device_read_tile(ft__context *c, ft__json *json, const char *path)
+{
+    int list = ft__json_member(json, 0, "tile"), i, tile;
+    int64_t sizes[4] = {0, 0, 0, 0};
+    ft__tile t;
+    for (i = 0; i < 4; ++i) ft__json_int(json, ft__json_element(json, list, i), &sizes[i]);
+    t.group = (int)sizes[0];
+    t.y = (int)sizes[1];
+    t.x = (int)sizes[2];
+    t.depth = (int)sizes[3];
+    tile = ft__tile_of(&t);
+    c->device->tuned = true;
+    if (tile < 0 || (tile != c->device->tile && !ft__use_tile(c, tile, false)))
+        ft__log(c, "%s: its tiles of products are not to be had here: the run goes on, but its last"
+                " bits may differ", path);
+}
+#endif
+
 /* A run goes on with the choices of its checkpoint, so that its bits stay the same. On another
    device they are made anew, and the log says so. */
 static void ft__device_read_choices(ft__context *c, ft__json *json, const char *path)
@@ -14300,6 +14575,7 @@ static void ft__device_read_choices(ft__context *c, ft__json *json, const char *
     int list = ft__json_member(json, 0, "choices"), i;
     int64_t key = 0, form = 0;
     if (d && name && strcmp(name, d->name) == 0) {
+        ft__device_read_tile(c, json, path);
         d->verdict_count = 0;
         for (i = 0; ft__json_int(json, ft__json_element(json, list, i), &key)
              && ft__json_int(json, ft__json_element(json, list, i + 1), &form); i += 2) {

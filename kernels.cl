@@ -15,6 +15,12 @@
 #ifndef WIDEST /* what few sums are taken in: the library says double where the device has it */
 #define WIDEST float
 #endif
+#ifndef TILE_GROUP /* of the tiled products; the library says what suits the device */
+#define TILE_GROUP 16
+#define TILE_Y 4
+#define TILE_X 4
+#define TILE_DEPTH 16
+#endif
 #endif
 
 /* ---- Activations: one function and one slope each, as in section 8.1 of finetune.h; the order is
@@ -270,51 +276,55 @@ __kernel void gather_plain(__global const float *in, __global const float *packe
 }
 )
 
-/* For GPUs: 16 x 16 work-items make a tile of 64 x 64 numbers, 4 x 4 each. Per step of 16 channels
-   the group brings a 64 x 16 piece of the left and a 16 x 64 piece of the right matrix into local
-   memory, where every number is read 64 times. */
+/* For GPUs: TILE_GROUP x TILE_GROUP work-items make a tile of the result, TILE_Y x TILE_X numbers
+   each. Per step of TILE_DEPTH channels the group brings a piece of the left and a piece of the
+   right matrix into local memory, where every number is read as often as the tile is wide or high.
+   Which sizes suit a device is found out there; a number's sum has the same order with all. */
 FINETUNE_LINE FINETUNE_CL(gather_tiled,
-/* A work-item's part of such a step: rows 0, 16, 32, 48 of `left` [16][step] times columns 0, 16,
-   32, 48 of `right` [16][64]. */
-void tile_add(float sum[4][4], __local const float *left, int step, __local const float *right)
+/* A work-item's part of such a step: every TILE_GROUP-th row of `left` [TILE_DEPTH][step] times
+   every TILE_GROUP-th column of `right`. */
+void tile_add(float sum[TILE_Y][TILE_X], __local const float *left, int step,
+              __local const float *right)
 {
     int i, j, k;
-    for (k = 0; k < 16; ++k)
-        for (i = 0; i < 4; ++i)
-            for (j = 0; j < 4; ++j)
-                sum[i][j] += left[k * step + 16 * i] * right[k * 64 + 16 * j];
+    for (k = 0; k < TILE_DEPTH; ++k)
+        for (i = 0; i < TILE_Y; ++i)
+            for (j = 0; j < TILE_X; ++j)
+                sum[i][j] += left[k * step + TILE_GROUP * i]
+                    * right[k * TILE_GROUP * TILE_X + TILE_GROUP * j];
 }
 
-__kernel __attribute__((reqd_work_group_size(16, 16, 1)))
+__kernel __attribute__((reqd_work_group_size(TILE_GROUP, TILE_GROUP, 1)))
 void gather_tiled(__global const float *in, __global const float *packed,
                   __global const float *bias, __global float *out, gather g)
 {
-    __local float left[16][65];
-    __local float right[16][64];
-    int lx = get_local_id(0), ly = get_local_id(1), item = ly * 16 + lx;
-    int n0 = get_group_id(0) * 64, row0 = get_group_id(1) * 64, group = get_global_id(2);
+    enum { ROWS = TILE_GROUP * TILE_Y, COLUMNS = TILE_GROUP * TILE_X };
+    __local float left[TILE_DEPTH][ROWS + 1];
+    __local float right[TILE_DEPTH][COLUMNS];
+    int lx = get_local_id(0), ly = get_local_id(1), item = ly * TILE_GROUP + lx;
+    int n0 = get_group_id(0) * COLUMNS, row0 = get_group_id(1) * ROWS, group = get_global_id(2);
     int rows = g.pictures * g.rows_y * g.rows_x, taps = g.taps_y * g.taps_x, t, c0, i, j;
-    float sum[4][4] = {{0.0f}};
+    float sum[TILE_Y][TILE_X] = {{0.0f}};
     for (t = 0; t < taps; ++t)
-        for (c0 = 0; c0 < g.channels; c0 += 16) {
-            for (i = item; i < 1024; i += 256) {
-                int row = row0 + i / 16, c = c0 + i % 16, from = -1;
+        for (c0 = 0; c0 < g.channels; c0 += TILE_DEPTH) {
+            for (i = item; i < ROWS * TILE_DEPTH; i += TILE_GROUP * TILE_GROUP) {
+                int row = row0 + i / TILE_DEPTH, c = c0 + i % TILE_DEPTH, from = -1;
                 if (row < rows && c < g.channels) from = source_of(&g, row, t);
-                left[i % 16][i / 16] = from < 0 ? 0.0f
+                left[i % TILE_DEPTH][i / TILE_DEPTH] = from < 0 ? 0.0f
                     : in[g.in_at + from * g.in_pixel + group * g.channels + c];
             }
-            for (i = item; i < 1024; i += 256) {
-                int c = c0 + i / 64, n = n0 + i % 64;
-                right[i / 64][i % 64] = c < g.channels && n < g.wide
+            for (i = item; i < COLUMNS * TILE_DEPTH; i += TILE_GROUP * TILE_GROUP) {
+                int c = c0 + i / COLUMNS, n = n0 + i % COLUMNS;
+                right[i / COLUMNS][i % COLUMNS] = c < g.channels && n < g.wide
                     ? packed[((group * taps + t) * g.channels + c) * g.wide + n] : 0.0f;
             }
             barrier(CLK_LOCAL_MEM_FENCE);
-            tile_add(sum, left[0] + ly, 65, right[0] + lx);
+            tile_add(sum, left[0] + ly, ROWS + 1, right[0] + lx);
             barrier(CLK_LOCAL_MEM_FENCE);
         }
-    for (i = 0; i < 4; ++i)
-        for (j = 0; j < 4; ++j) {
-            int row = row0 + ly + 16 * i, n = n0 + lx + 16 * j;
+    for (i = 0; i < TILE_Y; ++i)
+        for (j = 0; j < TILE_X; ++j) {
+            int row = row0 + ly + TILE_GROUP * i, n = n0 + lx + TILE_GROUP * j;
             if (row < rows && n < g.n) put(&g, bias, out, row, group, n, sum[i][j]);
         }
 }
@@ -600,37 +610,41 @@ __kernel void weight_plain(__global const float *in, __global const float *dy,
 }
 )
 
-/* For GPUs, tiles as in gather_tiled: 64 (channels of one tap) x 64 outputs, 16 rows a step. */
+/* For GPUs, tiles as in gather_tiled: channels of one tap x outputs, TILE_DEPTH rows a step. */
 FINETUNE_LINE FINETUNE_CL(weight_tiled,
-__kernel __attribute__((reqd_work_group_size(16, 16, 1)))
+__kernel __attribute__((reqd_work_group_size(TILE_GROUP, TILE_GROUP, 1)))
 void weight_tiled(__global const float *in, __global const float *dy, __global float *partial,
                   gather g, int slice_rows)
 {
-    __local float left[16][64];
-    __local float right[16][64];
-    int lx = get_local_id(0), ly = get_local_id(1), item = ly * 16 + lx, row, end, i, j;
-    int tiles = (g.channels + 63) / 64, t = get_group_id(1) / tiles;
-    int o0 = get_group_id(0) * 64, c0 = get_group_id(1) % tiles * 64;
+    enum { HIGH = TILE_GROUP * TILE_Y, WIDE = TILE_GROUP * TILE_X };
+    __local float left[TILE_DEPTH][HIGH];
+    __local float right[TILE_DEPTH][WIDE];
+    int lx = get_local_id(0), ly = get_local_id(1), item = ly * TILE_GROUP + lx, row, end, i, j;
+    int tiles = (g.channels + HIGH - 1) / HIGH, t = get_group_id(1) / tiles;
+    int o0 = get_group_id(0) * WIDE, c0 = get_group_id(1) % tiles * HIGH;
     int group = get_global_id(2) % g.groups, slice = get_global_id(2) / g.groups;
     int depth = g.taps_y * g.taps_x * g.channels;
-    float sum[4][4] = {{0.0f}};
+    float sum[TILE_Y][TILE_X] = {{0.0f}};
     end = min((slice + 1) * slice_rows, g.pictures * g.rows_y * g.rows_x);
-    for (row = slice * slice_rows; row < end; row += 16) {
-        for (i = item; i < 1024; i += 256) {
-            int r = row + i / 64, c = c0 + i % 64, o = o0 + i % 64, from = -1;
+    for (row = slice * slice_rows; row < end; row += TILE_DEPTH) {
+        for (i = item; i < HIGH * TILE_DEPTH; i += TILE_GROUP * TILE_GROUP) {
+            int r = row + i / HIGH, c = c0 + i % HIGH, from = -1;
             if (r < end && c < g.channels) from = source_of(&g, r, t);
-            left[i / 64][i % 64] = from < 0 ? 0.0f
+            left[i / HIGH][i % HIGH] = from < 0 ? 0.0f
                 : in[g.in_at + from * g.in_pixel + group * g.channels + c];
-            right[i / 64][i % 64] = r < end && o < g.n
+        }
+        for (i = item; i < WIDE * TILE_DEPTH; i += TILE_GROUP * TILE_GROUP) {
+            int r = row + i / WIDE, o = o0 + i % WIDE;
+            right[i / WIDE][i % WIDE] = r < end && o < g.n
                 ? dy[g.out_at + r * g.out_pixel + group * g.n + o] : 0.0f;
         }
         barrier(CLK_LOCAL_MEM_FENCE);
-        tile_add(sum, left[0] + ly, 64, right[0] + lx);
+        tile_add(sum, left[0] + ly, HIGH, right[0] + lx);
         barrier(CLK_LOCAL_MEM_FENCE);
     }
-    for (i = 0; i < 4; ++i)
-        for (j = 0; j < 4; ++j) {
-            int c = c0 + ly + 16 * i, o = o0 + lx + 16 * j;
+    for (i = 0; i < TILE_Y; ++i)
+        for (j = 0; j < TILE_X; ++j) {
+            int c = c0 + ly + TILE_GROUP * i, o = o0 + lx + TILE_GROUP * j;
             if (c < g.channels && o < g.n)
                 partial[((slice * g.groups + group) * depth + t * g.channels + c) * g.n + o]
                     = sum[i][j];

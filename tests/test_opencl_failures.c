@@ -442,6 +442,187 @@ static void test_kept_programs(void)
     fail_at(NULL, 0, 0, 0);
 }
 
+/* ---- Tiles of the products: tried, kept, and taken from a checkpoint. A processor's device does not
+   use them by itself, so the test says so; its clock says which is the fastest, and ends most searches
+   after the second tile, for PoCL takes seconds to compile one. ---- */
+enum { TILES = FT__TILE_COUNT };
+static const double SLOW = 0.06; /* seconds that go by until the clock is asked again */
+
+typedef struct tile_clock { const ft_model *m; double now, cost[TILES]; int seen[TILES]; } tile_clock;
+
+static double tell_time(void *user)
+{
+    tile_clock *clock = (tile_clock *)user;
+    const ft__device *d = clock->m ? clock->m->context.device : NULL;
+    if (d) clock->now += clock->cost[d->tile];
+    if (d) clock->seen[d->tile] += 1;
+    return clock->now;
+}
+
+/* A model whose tiled products are the usual ones; `fastest`: as its clock says; -1: no clock. */
+static ft_model *tiled(tile_clock *clock, int fastest, double cost, const char *cache,
+                       const char *kernels)
+{
+    ft_desc desc = fake_desc("opencl:0:0");
+    ft_model *m;
+    int i;
+    memset(clock, 0, sizeof *clock);
+    for (i = 0; i < TILES; ++i) clock->cost[i] = i == fastest ? cost / 2 : cost;
+    if (fastest >= 0) desc.clock = tell_time;
+    desc.clock_user = clock;
+    desc.cache = cache;
+    desc.kernels_path = kernels;
+    m = ft_create(desc);
+    clock->m = m;
+    if (m->context.device) m->context.device->usual_form = FT__FORM_TILED;
+    return m;
+}
+
+/* Trains on it; the numbers must be right whatever tile is used. */
+static void use_tiles(const char *what, ft_model *m, int tile, const char *word)
+{
+    float logits[BATCH * CLASSES];
+    train(m, logits);
+    CHECK(ft_error(m) == FT_OK && near(logits, wanted[0], BATCH * CLASSES, 1e-3), "%s: %s", what,
+          ft_error_text(m));
+    CHECK(m->context.device && m->context.device->tile == tile, "%s: tile %d, not %d", what,
+          m->context.device ? m->context.device->tile : -1, tile);
+    CHECK(!word || strstr(log_text, word), "%s: \"%s\" is not in: %s", what, word, log_text);
+    ft_destroy(m);
+}
+
+/* The file of the folder that has this ending. */
+static const char *kept_as(const char *ending)
+{
+    static char path[400];
+    snprintf(path, sizeof path, "%.*s%s", (int)(strrchr(kept_path, '.') - kept_path + 1), kept_path,
+             ending);
+    return path;
+}
+
+/* Cuts it to so many bytes or, where that is 0, changes a byte. */
+static void spoil_kept(const char *ending, long bytes)
+{
+    const char *path = kept_as(ending);
+    unsigned char content[256];
+    FILE *file;
+    size_t size;
+    file = fopen(path, "rb");
+    CHECK(file != NULL, "%s was not written", path);
+    if (!file) return;
+    size = fread(content, 1, sizeof content, file);
+    fclose(file);
+    if (bytes == 0) content[size - 1] ^= 1;
+    else size = (size_t)bytes;
+    file = fopen(path, "wb");
+    fwrite(content, 1, size, file);
+    fclose(file);
+}
+
+static void test_tiles_kept(void)
+{
+    static const char cache[] = "build/programs", anew[] = "tiles are chosen anew";
+    tile_clock clock;
+    int i, seen = 0;
+    list_program(cache);
+    remove(kept_as("tile"));
+    remove(kept_as("tiles"));
+    use_tiles("no clock", tiled(&clock, -1, 0, NULL, NULL), 0, NULL);
+    use_tiles("tried", tiled(&clock, 3, 1e-3, cache, NULL), 3, "6 of 6 tiles were tried");
+    use_tiles("kept", tiled(&clock, -1, 0, cache, NULL), 3, "tiles of an earlier run are used");
+    use_tiles("kept", tiled(&clock, 1, 1e-3, cache, NULL), 3, ".tiles: the compiled kernels are");
+    spoil_kept("tile", 0);
+    use_tiles("a flipped bit", tiled(&clock, 1, SLOW, cache, NULL), 1, anew);
+    spoil_kept("tile", 40);
+    use_tiles("cut", tiled(&clock, 0, SLOW, cache, NULL), 0, anew);
+    use_tiles("the usual one", tiled(&clock, 1, SLOW, cache, NULL), 0, "an earlier run");
+    spoil_kept("tile", 0);
+    use_tiles("anew", tiled(&clock, 1, SLOW, cache, NULL), 1, anew);
+    spoil_kept("tiles", 100);
+    use_tiles("a cut program", tiled(&clock, -1, 0, cache, NULL), 1, "compiled anew");
+    use_tiles("another source", tiled(&clock, -1, 0, cache, "kernels.cl"), 0, anew);
+    use_tiles("slow", tiled(&clock, 1, 1, NULL, NULL), 0, NULL);
+    for (i = 0; i < TILES; ++i) seen += clock.seen[i] > 0;
+    CHECK(seen == 1, "%d tiles were begun, the first of which takes longer than all may", seen);
+}
+
+/* A tile that does not compile, does not start or is wrong is not used, however fast it is. */
+static void test_wrong_tiles(void)
+{
+    static const char right[] = "group, n, sum[i][j]);", path[] = "build/tiles.cl";
+    static char text[200000];
+    tile_clock clock;
+    FILE *file = fopen("kernels.cl", "rb");
+    size_t size = file ? fread(text, 1, sizeof text - 1, file) : 0;
+    char *at;
+    ft_model *m;
+    if (file) fclose(file);
+    text[size] = 0;
+    at = strstr(text, "gather_tiled,");
+    at = at ? strstr(at, right) : NULL;
+    file = at ? fopen(path, "wb") : NULL;
+    CHECK(file != NULL, "kernels.cl has no \"%s\"", right);
+    if (!file) return;
+    fwrite(text, 1, (size_t)(at - text), file);
+    fprintf(file, "group, n, TILE_Y == 8 ? 1.1f * sum[i][j] : sum[i][j]);%s",
+            at + strlen(right));
+    fclose(file);
+    use_tiles("wrong", tiled(&clock, 1, SLOW, NULL, path), 0, "tiles 1 of the products are wrong");
+    remove(path);
+    m = tiled(&clock, 1, SLOW, NULL, NULL);
+    fail_at("clBuildProgram", 1, CL_BUILD_PROGRAM_FAILURE, 0);
+    use_tiles("not compiled", m, 0, "cannot build");
+    fail_at(NULL, 0, 0, 0);
+}
+
+static bool stop_there(void *user, const ft_progress *p)
+{
+    (void)user;
+    return p->epoch < 1;
+}
+
+/* A run that goes on takes tiles and forms from its checkpoint, though a search would choose others
+   and no cache is there: the same bits as the run that was not stopped. */
+static void test_choices_in_checkpoint(void)
+{
+    static const char checkpoint[] = "build/choices.checkpoint";
+    float weights[2][4 * 27], logits[BATCH * CLASSES];
+    int i, k, other;
+    tile_clock clock;
+    for (i = 0; i < 2; ++i) {
+        ft_fit_options options = {.epochs = 3, .batch_size = BATCH, .schedule = FT_CONSTANT,
+                                  .optimizer = {.optimizer = FT_SGD, .learning_rate = 0.1f}};
+        ft_model *m = tiled(&clock, 1, SLOW, NULL, NULL);
+        remove(checkpoint);
+        for (k = 0; k <= i; ++k) {
+            if (i == 1) options.checkpoint = checkpoint;
+            options.progress = i == 1 && k == 0 ? stop_there : NULL;
+            if (k == 1) {
+                ft_destroy(m);
+                m = tiled(&clock, 0, SLOW, NULL, NULL);
+                m->context.device->usual_form = FT__FORM_WIDE;
+            }
+            build(m);
+            ft_fit(m, ft_arrays(m, SAMPLES, pictures, labels,
+                                (ft_array_options){.classes = CLASSES}), options);
+            CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+        }
+        CHECK(m->context.device->tile == 1, "tile %d, not that of the checkpoint",
+              m->context.device->tile);
+        for (k = other = 0; k < m->context.device->verdict_count; ++k) {
+            const ft__verdict *v = &m->context.device->verdicts[k];
+            other += (v->op == FT__OP_conv2d || v->op == FT__OP_linear)
+                && v->form != FT__FORM_TILED;
+        }
+        CHECK(other == 0, "%d products run in other forms than before", other);
+        ft_get(m, ft_find(m, "conv.weight"), weights[i], 4 * 27);
+        ft_run(m, pictures, BATCH, logits);
+        ft_destroy(m);
+    }
+    CHECK(!memcmp(weights[0], weights[1], sizeof weights[0]), "other bits when resumed");
+    remove(checkpoint);
+}
+
 /* Another folder, driver or source: not taken. The folder may be missing. */
 static void test_stale_programs(void)
 {
@@ -486,6 +667,9 @@ static void test_all(void)
     test_lost_device(false);
     test_lost_device(true);
     test_kept_programs();
+    test_tiles_kept();
+    test_wrong_tiles();
+    test_choices_in_checkpoint();
     test_stale_programs();
     test_every_function();
     test_overlapping_functions();
