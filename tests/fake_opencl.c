@@ -15,6 +15,7 @@ typedef struct fake_control {
     int forever, calls, hits;
     int alive;              /* contexts, queues, buffers, programs, kernels and events */
     const char *broken;     /* a kernel whose text is spoilt */
+    int waits;              /* calls that come back only when the device has done its work */
 } fake_control;
 fake_control fake;
 
@@ -121,7 +122,7 @@ MAKER(cl_kernel, clCreateKernel, (cl_program p, const char *n, cl_int *error), (
 STATUS(clReleaseKernel, -1, (cl_kernel k), (k))
 STATUS(clSetKernelArg, 0, (cl_kernel k, cl_uint i, size_t n, const void *v), (k, i, n, v))
 /* Those that may leave an event, which is then alive too. */
-#define COMMAND(name, parameters, arguments)                                                     \
+#define COMMAND(name, waits_for_it, parameters, arguments)                                                     \
     cl_int CL_API_CALL name parameters                                                           \
     {                                                                                            \
         cl_int (CL_API_CALL *function) parameters;                                               \
@@ -129,33 +130,41 @@ STATUS(clSetKernelArg, 0, (cl_kernel k, cl_uint i, size_t n, const void *v), (k,
         cl_int code;                                                                             \
         memcpy(&function, &found, sizeof found);                                                 \
         if (fails(#name)) return fake.code;                                                      \
+        fake.waits += (waits_for_it) != 0;                                                       \
         code = function arguments;                                                               \
         fake.alive += code == CL_SUCCESS && e != NULL;                                           \
         return code;                                                                             \
     }
-COMMAND(clEnqueueNDRangeKernel,
+COMMAND(clEnqueueNDRangeKernel, 0,
         (cl_command_queue q, cl_kernel k, cl_uint n, const size_t *o, const size_t *g,
          const size_t *l, cl_uint c, const cl_event *w, cl_event *e),
         (q, k, n, o, g, l, c, w, e))
-COMMAND(clEnqueueReadBuffer,
+COMMAND(clEnqueueReadBuffer, b,
         (cl_command_queue q, cl_mem m, cl_bool b, size_t o, size_t n, void *h, cl_uint c,
          const cl_event *w, cl_event *e),
         (q, m, b, o, n, h, c, w, e))
-COMMAND(clEnqueueWriteBuffer,
+COMMAND(clEnqueueWriteBuffer, b,
         (cl_command_queue q, cl_mem m, cl_bool b, size_t o, size_t n, const void *h, cl_uint c,
          const cl_event *w, cl_event *e),
         (q, m, b, o, n, h, c, w, e))
-COMMAND(clEnqueueUnmapMemObject,
+COMMAND(clEnqueueUnmapMemObject, 0,
         (cl_command_queue q, cl_mem m, void *h, cl_uint c, const cl_event *w, cl_event *e),
         (q, m, h, c, w, e))
-COMMAND(clEnqueueMarkerWithWaitList,
+COMMAND(clEnqueueMarkerWithWaitList, 0,
         (cl_command_queue q, cl_uint c, const cl_event *w, cl_event *e), (q, c, w, e))
-COMMAND(clEnqueueBarrierWithWaitList,
+COMMAND(clEnqueueBarrierWithWaitList, 0,
         (cl_command_queue q, cl_uint c, const cl_event *w, cl_event *e), (q, c, w, e))
 STATUS(clWaitForEvents, 0, (cl_uint n, const cl_event *e), (n, e))
 STATUS(clReleaseEvent, -1, (cl_event e), (e))
 STATUS(clFlush, 0, (cl_command_queue q), (q))
-STATUS(clFinish, 0, (cl_command_queue q), (q))
+cl_int CL_API_CALL clFinish(cl_command_queue q)
+{
+    cl_int (CL_API_CALL *function)(cl_command_queue);
+    void *found = real("clFinish");
+    memcpy(&function, &found, sizeof found);
+    fake.waits += 1;
+    return fails("clFinish") ? fake.code : function(q);
+}
 
 void *CL_API_CALL clEnqueueMapBuffer(cl_command_queue q, cl_mem m, cl_bool b, cl_map_flags f,
                                      size_t o, size_t n, cl_uint c, const cl_event *w, cl_event *e,

@@ -17,6 +17,7 @@ typedef struct fake_control {
     const char *failing;
     int at, code, forever, calls, hits, alive;
     const char *broken;
+    int waits;
 } fake_control;
 static fake_control *fake;
 
@@ -292,6 +293,34 @@ static void test_lost_device(bool overlaps)
     fit(lost, 0, NULL); /* a second network in one model is an error, and not a crash */
     ft_destroy(lost);
     ft_destroy(whole);
+}
+
+/* ---- A step beside another waits for nothing but the news of the one before ---- */
+
+static int waits[2]; /* when steps 1 and 3 of the second epoch were reported */
+
+static bool count_waits(void *user, const ft_progress *p)
+{
+    (void)user;
+    if (p->epoch == 1 && !p->epoch_done && p->step == 1) waits[0] = fake->waits;
+    if (p->epoch == 1 && !p->epoch_done && p->step == 3) waits[1] = fake->waits;
+    return true;
+}
+
+static void test_no_waits(const char *freeze)
+{
+    ft_fit_options options = {.epochs = 2, .batch_size = 4, .progress = count_waits};
+    ft_model *m = ft_create(fake_desc("opencl:0:0"));
+    waits[0] = waits[1] = -1;
+    overlap(m);
+    build(m);
+    if (freeze) ft_freeze(m, freeze);
+    ft_fit(m, ft_arrays(m, SAMPLES, pictures, labels, (ft_array_options){.classes = CLASSES}),
+           options);
+    CHECK(ft_error(m) == FT_OK && waits[0] > 0 && waits[1] == waits[0], "%s: %d calls in two steps "
+          "wait for the device, %s", ft_error_text(m), waits[1] - waits[0],
+          freeze ? freeze : "all trained");
+    ft_destroy(m);
 }
 
 /* ---- Kernels that do not compile ---- */
@@ -666,6 +695,8 @@ static void test_all(void)
     test_device_memory();
     test_lost_device(false);
     test_lost_device(true);
+    test_no_waits(NULL);
+    test_no_waits("conv*,norm*");
     test_kept_programs();
     test_tiles_kept();
     test_wrong_tiles();
