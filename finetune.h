@@ -303,7 +303,8 @@ typedef struct ft_communication {
 typedef struct ft_desc {
     uint64_t seed;                /* of every random choice: weights, order, augmentation */
     int threads;                  /* 0: one per processor; more than those run no faster */
-    size_t memory_budget;         /* bytes that the model may hold in all; 0: no limit */
+    size_t memory_budget;         /* bytes that the model may hold in all, on its device too; 0: no
+                                     limit */
     ft_allocator allocator;       /* default: malloc */
     void *arena;                  /* or: one fixed block that everything is taken from ... */
     size_t arena_bytes;           /* ... and its size */
@@ -821,6 +822,7 @@ typedef struct ft_generate_options {
 typedef struct ft_plan_bytes { /* what a run will take, told before it */
     size_t parameters, gradients, optimizer, activations, workspace, total;
     size_t other;                 /* in total: the graph, names, lists, and what else is there */
+    size_t device;                /* in total: on ft_desc.device, and not there yet */
 } ft_plan_bytes;
 
 /* =============================================================================================
@@ -11068,6 +11070,14 @@ static ft_status ft__cl_failed(ft__context *c, const char *function, const char 
                     what, ft__cl_error_name(code), (int)code);
 }
 
+/* What the device holds counts as the model's, as memory of the host does. */
+static void ft__cl_count(ft__context *c, size_t bytes, bool taken)
+{
+    c->device->bytes += taken ? bytes : 0 - bytes;
+    c->bytes += taken ? bytes : 0 - bytes;
+    if (c->bytes > c->bytes_peak) c->bytes_peak = c->bytes;
+}
+
 /* A buffer, or NULL with an error that names the bytes wanted and there. `flags`: besides read and
    write. */
 static cl_mem ft__cl_buffer_like(ft__context *c, size_t bytes, cl_mem_flags flags)
@@ -11077,10 +11087,17 @@ static cl_mem ft__cl_buffer_like(ft__context *c, size_t bytes, cl_mem_flags flag
     uint64_t whole, largest;
     cl_mem buffer;
     if (!ft__ok(c)) return NULL;
+    if (c->desc.memory_budget && bytes > c->desc.memory_budget - c->bytes) {
+        d->lost = true;
+        ft__fail(c, FT_MEMORY, "%s: the memory budget of %zu bytes is used up: %zu are taken, %zu"
+                 " of them there, %zu more are wanted there", d->name, c->desc.memory_budget,
+                 c->bytes, d->bytes, bytes);
+        return NULL;
+    }
     buffer = d->cl.clCreateBuffer(d->context, CL_MEM_READ_WRITE | flags, bytes < 16 ? 16 : bytes,
                                   NULL, &code);
     if (buffer && code == CL_SUCCESS) {
-        d->bytes += bytes;
+        ft__cl_count(c, bytes, true);
         return buffer;
     }
     d->lost = true; /* the step ends in its middle: some weights may have moved, others not */
@@ -11120,13 +11137,14 @@ static void *ft__pin(ft__context *c, size_t bytes, cl_mem *buffer)
                                                                                       : NULL;
 }
 
-static void ft__unpin(ft__device *d, cl_mem *buffer, void *mapped, size_t bytes)
+static void ft__unpin(ft__context *c, cl_mem *buffer, void *mapped, size_t bytes)
 {
+    ft__device *d = c->device;
     if (!*buffer) return;
     if (mapped) d->cl.clEnqueueUnmapMemObject(d->queue, *buffer, mapped, 0, NULL, NULL);
     d->cl.clReleaseMemObject(*buffer);
     *buffer = NULL;
-    d->bytes -= bytes;
+    ft__cl_count(c, bytes, false);
 }
 
 static void ft__event_drop(ft__device *d, cl_event *event)
@@ -11178,17 +11196,18 @@ static void ft__upload_make(ft__context *c, ft__upload *u, const ft__copy *copy)
 }
 
 /* Gives all back; the copy must not use its buffer any more. */
-static void ft__upload_free(ft__device *d, ft__upload *u)
+static void ft__upload_free(ft__context *c, ft__upload *u)
 {
+    ft__device *d = c->device;
     int i;
     if (u->bytes && d->second) d->cl.clFinish(d->second);
     for (i = 0; i < 2; ++i) {
         ft__event_drop(d, &u->sent[i]);
         ft__event_drop(d, &u->used[i]);
-        ft__unpin(d, &u->pinned[i], u->mapped[i], u->bytes);
+        ft__unpin(c, &u->pinned[i], u->mapped[i], u->bytes);
         if (!u->buffer[i]) continue;
         d->cl.clReleaseMemObject(u->buffer[i]);
-        d->bytes -= u->bytes;
+        ft__cl_count(c, u->bytes, false);
     }
     memset(u, 0, sizeof *u);
 }
@@ -11312,9 +11331,9 @@ static void ft__device_forget(ft__context *c, const void *memory, size_t bytes)
     for (i = from; i < to; ++i) {
         ft__upload *upload = ft__upload_of(d, d->copies[i].host, false);
         bool both = upload && upload->buffer[0]; /* the copy's is one of the upload's two */
-        if (upload) ft__upload_free(d, upload);
+        if (upload) ft__upload_free(c, upload);
         if (both) continue;
-        if (!d->copies[i].planned) d->bytes -= d->copies[i].bytes;
+        if (!d->copies[i].planned) ft__cl_count(c, d->copies[i].bytes, false);
         d->cl.clReleaseMemObject(d->copies[i].buffer);
     }
     if (to > from) {
@@ -11327,7 +11346,7 @@ static void ft__device_forget(ft__context *c, const void *memory, size_t bytes)
         if (!planned->buffer || (uintptr_t)planned->host < (uintptr_t)memory
             || (uintptr_t)planned->host >= (uintptr_t)memory + bytes) continue;
         d->cl.clReleaseMemObject(planned->buffer);
-        d->bytes -= planned->bytes;
+        ft__cl_count(c, planned->bytes, false);
         memset(planned, 0, sizeof *planned);
     }
 }
@@ -11417,7 +11436,7 @@ static cl_mem ft__device_scratch(ft__context *c, int which, size_t bytes)
     if (d->scratch_bytes[which] >= bytes) return d->scratch[which];
     if (d->scratch[which]) {
         d->cl.clReleaseMemObject(d->scratch[which]);
-        d->bytes -= d->scratch_bytes[which];
+        ft__cl_count(c, d->scratch_bytes[which], false);
     }
     d->scratch_bytes[which] = 0;
     d->scratch[which] = ft__cl_buffer(c, bytes);
@@ -12009,7 +12028,7 @@ static void ft__device_close(ft__context *c)
     if (!d) return;
     if (d->queue) d->cl.clFinish(d->queue);
     for (i = 0; i < 2; ++i) ft__event_drop(d, &d->news_sent[i]);
-    ft__unpin(d, &d->news_pinned, d->news_mapped, 2 * sizeof *d->news_mapped);
+    ft__unpin(c, &d->news_pinned, d->news_mapped, 2 * sizeof *d->news_mapped);
     ft__clblast_close(d);
     c->forget = NULL;
     if (d->context) ft__device_forget(c, NULL, UINTPTR_MAX);
@@ -12024,6 +12043,7 @@ static void ft__device_close(ft__context *c)
     if (d->queue) d->cl.clReleaseCommandQueue(d->queue);
     if (d->context) d->cl.clReleaseContext(d->context);
     ft__library_close(d->cl.library);
+    c->bytes -= d->bytes; /* scratch and the like */
     ft__release(c, d->verdicts);
     ft__release(c, d->copies);
     ft__release(c, d->kernels);
@@ -15587,24 +15607,113 @@ static size_t ft__besides_plan(const ft_model *m, ft__extent most, bool training
     return bytes;
 }
 
+#ifdef FINETUNE_OPENCL
+static size_t ft__not_on_device(const ft_model *m, const float *host, size_t bytes)
+{
+    return host && ft__copy_of(m->context.device, host) ? 0 : bytes;
+}
+
+/* Whether a step reads a weight as it is, and not folded with others. */
+static bool ft__plan_reads(const ft_model *m, const ft__plan *plan, int id)
+{
+    int i, j;
+    for (i = 0; i < plan->step_count; ++i) {
+        const ft__node *node = &m->nodes[plan->steps[i].id - 1];
+        for (j = 0; !plan->steps[i].norm && j < node->input_count; ++j)
+            if (node->inputs[j] == id) return true;
+    }
+    return false;
+}
+
+/* What the products of the plan leave to each other on the device: weights in another order, and
+   the sums that a weight's gradient is made of. */
+static size_t ft__device_passing(const ft_model *m, const ft__plan *plan)
+{
+    size_t packed = 0, sums = 0, slice;
+    int i;
+    for (i = 0; i < plan->step_count; ++i) {
+        const ft__node *node = &m->nodes[plan->steps[i].id - 1], *weight;
+        size_t count, rows;
+        if (node->op != FT__OP_conv2d && node->op != FT__OP_conv1d && node->op != FT__OP_linear)
+            continue;
+        weight = &m->nodes[node->inputs[1] - 1];
+        count = ft__node_count_at(weight, ft__one);
+        rows = ft__node_count_at(node, plan->most) / (size_t)weight->shape.size[0];
+        if (count > packed) packed = count;
+        if (!plan->training || weight->frozen || rows == 0) continue;
+        count *= ft__slices_of(rows, count, &slice);
+        if (count > sums) sums = count;
+    }
+    return (packed + sums) * sizeof(float);
+}
+#endif
+
+/* Bytes that a run takes on the device besides the plan's two buffers and what is there already. */
+static size_t ft__device_besides(const ft_model *m, const ft__plan *plan)
+{
+    size_t bytes = 0;
+#ifdef FINETUNE_OPENCL
+    const ft__device *d = m->context.device;
+    int i;
+    for (i = 0; d && i < m->node_count; ++i) {
+        const ft__node *node = &m->nodes[i];
+        size_t each = ft__node_count_at(node, plan->most) * sizeof(float);
+        if (node->op == FT__OP_input) /* both buffers, and both in pinned memory */
+            bytes += (d->overlaps ? 4 : 1) * ft__not_on_device(m, node->value, each);
+        if (ft__is_weight(node) && ft__plan_reads(m, plan, i + 1))
+            bytes += ft__not_on_device(m, node->value, each);
+        if (!plan->training || node->op != FT__OP_parameter || node->frozen) continue;
+        bytes += ft__not_on_device(m, node->gradient, each);
+        if (m->moments > 0) bytes += ft__not_on_device(m, node->moment1, each);
+        if (m->moments > 1) bytes += ft__not_on_device(m, node->moment2, each);
+    }
+    if (d) bytes += ft__device_passing(m, plan);
+#else
+    (void)m;
+    (void)plan;
+#endif
+    return bytes;
+}
+
+/* What comparing an operator of the plan with the processor takes for a while: two samples with
+   their gradients, on the host three times at most, and on the device. */
+static size_t ft__trial_bytes(const ft_model *m, const ft__plan *plan)
+{
+    size_t most = 0, bytes;
+    ft__extent two = plan->most;
+    int i, j;
+    if (two.batch > 2) two.batch = 2;
+    for (i = 0; m->context.device && i < plan->step_count; ++i) {
+        const ft__node *node = &m->nodes[plan->steps[i].id - 1];
+        bytes = 3 * ft__node_count_at(node, two); /* value, gradient, and what it saves */
+        for (j = 0; j < node->input_count; ++j)
+            bytes += 2 * ft__node_count_at(&m->nodes[node->inputs[j] - 1], two);
+        if (bytes > most) most = bytes;
+    }
+    return 4 * most * sizeof(float);
+}
+
 /* What the plan's values may take; SIZE_MAX: as much as they like. The plan that it replaces is
-   gone by then. */
+   gone by then. On a device all that the plan has lies there too. */
 static size_t ft__plan_room(const ft_model *m, const ft__plan *plan)
 {
-    size_t left = ft__memory_left(&m->context), other;
+    size_t left = ft__memory_left(&m->context), other, places = m->context.device ? 2 : 1;
     const ft__plan *old = m->plans[plan->training];
     if (left == SIZE_MAX) return left;
     if (old) left += old->taken;
     other = ft__besides_plan(m, plan->most, plan->training) + plan->workspace_bytes
-        + plan->weight_bytes + 4 * FT__ALIGNMENT;
-    return left > other ? left - other : 0;
+        + places * plan->weight_bytes + 4 * FT__ALIGNMENT + ft__device_besides(m, plan)
+        + ft__trial_bytes(m, plan);
+    return left > other ? (left - other) / places : 0;
 }
 
 /* What the model holds at the most when it runs the plan. */
 static size_t ft__plan_total(const ft_model *m, const ft__plan *plan)
 {
-    return plan->beside + ft__besides_plan(m, plan->most, plan->training) + plan->memory_bytes
-        + plan->workspace_bytes + plan->weight_bytes + 4 * FT__ALIGNMENT;
+    size_t places = m->context.device ? 2 : 1;
+    return plan->beside + ft__besides_plan(m, plan->most, plan->training) + plan->workspace_bytes
+        + places * (plan->memory_bytes + plan->weight_bytes) + 4 * FT__ALIGNMENT
+        + ft__device_besides(m, plan) + ft__trial_bytes(m, plan);
 }
 
 static void ft__plan_refuse(ft_model *m, const ft__plan *plan, size_t room)
@@ -27243,9 +27352,11 @@ ft_plan_bytes ft_plan(ft_model *m, int batch_size, bool training)
     }
     bytes.activations += plan->memory_bytes;
     bytes.workspace = plan->workspace_bytes + plan->weight_bytes;
+    if (m->context.device)
+        bytes.device = plan->memory_bytes + plan->weight_bytes + ft__device_besides(m, plan);
     bytes.total = ft__plan_total(m, plan);
     bytes.other = bytes.total - bytes.parameters - bytes.gradients - bytes.optimizer
-        - bytes.activations - bytes.workspace;
+        - bytes.activations - bytes.workspace - bytes.device;
     if (plan->memory_bytes > plan->room) ft__plan_refuse(m, plan, plan->room);
     ft__plan_free(&m->context, plan);
     return bytes;

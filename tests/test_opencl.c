@@ -623,6 +623,67 @@ static void test_wrong_kernels(void)
     remove("build/wrong.cl");
 }
 
+/* ---- Memory: a budget covers what the device holds ---- */
+
+typedef struct within { float losses[2]; ft_status status; size_t peak, device, planned; int left; }
+    within;
+
+static within train_within(size_t budget)
+{
+    ft_desc desc = {.threads = 2, .device = "opencl:0:0", .seed = 4, .memory_budget = budget};
+    ft_network_options options = {.classes = 5, .image_size = 32, .width = 0.25f};
+    static float x[16 * 3 * 32 * 32];
+    const int32_t y[16] = {0, 3, 4, 1, 2, 2, 1, 0, 4, 3, 0, 1, 2, 3, 4, 0};
+    ft_model *m = ft_create(desc);
+    unsigned state = 11;
+    within w;
+    int i;
+    memset(&w, 0, sizeof w);
+    for (i = 0; i < 16 * 3 * 32 * 32; ++i) x[i] = (float)random_value(&state);
+    ft_network(m, "resnet20", options);
+    ft_set_optimizer(m, (ft_optimizer_options){0});
+    if (!budget) w.planned = ft_plan(m, 16, true).device;
+    for (i = 0; i < 2; ++i) {
+        ft_feed(m, ft_find(m, "input"), x, 16);
+        ft_feed(m, ft_find(m, "labels"), y, 16);
+        w.losses[i] = ft_forward(m, true);
+        ft_backward(m);
+        ft_update(m, 1e-3f);
+    }
+    w.status = ft_error(m);
+    w.peak = m->context.bytes_peak;
+    w.device = m->context.device ? m->context.device->bytes : 0;
+    for (i = 0; m->context.device && i < m->context.device->verdict_count; ++i)
+        w.left += m->context.device->verdicts[i].form == FT__FORM_PROCESSOR;
+    if (w.status) CHECK(w.status == FT_MEMORY && strstr(ft_error_text(m), "budget"), "%s",
+                        ft_error_text(m));
+    ft_clear_error(m);
+    ft_destroy(m);
+    return w;
+}
+
+static void test_budget(void)
+{
+    within whole = train_within(0), w;
+    int part, kept = 0, refused = 0;
+    CHECK(whole.status == FT_OK && whole.left == 0, "without a budget: %d", (int)whole.status);
+    CHECK(fabs((double)whole.planned - (double)whole.device) <= 0.05 * (double)whole.device,
+          "ft_plan told %zu bytes on the device, there are %zu", whole.planned, whole.device);
+    for (part = 20; part >= 6; part -= 2) {
+        size_t budget = whole.peak / 16 * (size_t)part;
+        w = train_within(budget);
+        CHECK(w.peak <= budget, "a budget of %zu, but %zu were taken", budget, w.peak);
+        kept += w.status == FT_OK;
+        refused += w.status != FT_OK;
+        if (w.status == FT_OK)
+            CHECK(!memcmp(w.losses, whole.losses, sizeof w.losses) && w.left == 0,
+                  "a budget of %d/16: losses %g %g, not %g %g; %d operators left the device", part,
+                  (double)w.losses[0], (double)w.losses[1], (double)whole.losses[0],
+                  (double)whole.losses[1], w.left);
+    }
+    CHECK(kept >= 2 && refused >= 1, "%d budgets kept, %d refused", kept, refused);
+}
+
 /* ---- A run that is killed and one that is stopped go on to the same bits ---- */
 
 static const char checkpoint_path[] = "build/opencl.checkpoint";
@@ -721,6 +782,7 @@ int main(int count, char **words)
         test_wrong_kernels();
         test_beside_steps();
         test_wrong_gradient();
+        test_budget();
         test_resumed(words[0]);
     }
     ft_destroy(m);
