@@ -15,7 +15,9 @@ OPENCL ?= $(if $(wildcard /usr/include/CL/cl.h),-DFINETUNE_OPENCL)
 WARNINGS = -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror
 FLAGS = -std=c99 $(WARNINGS) -I. -MMD -MP $(CFLAGS)
 LIBS = -lm -pthread
-export FINETUNE_DATA
+# What is tested or timed does not come from an earlier run, and nothing is left in the home folder.
+FINETUNE_CACHE ?= none
+export FINETUNE_DATA FINETUNE_CACHE
 
 TESTS = $(patsubst tests/%.c,build/%,$(wildcard tests/test_*.c))
 EXAMPLES = $(patsubst examples/%.c,build/%,$(wildcard examples/*.c))

@@ -173,8 +173,9 @@
    MEMORY
      Nothing is allocated in a training step after the first. ft_plan tells what a run will take;
      ft_desc.memory_budget is kept: values that do not fit are dropped and made again in
-     backward, to the same bits; where even that does not fit, FT_MEMORY. All memory can come
-     from the caller's allocator or from one block (ft_desc.arena).
+     backward, to the same bits; where even that does not fit, FT_MEMORY. A device's memory counts
+     too, and nothing is made again there. All memory of the host can come from the caller's
+     allocator or from one block (ft_desc.arena).
 
    FORMATS
      read    safetensors (all types; F16, BF16, integers become float32), PyTorch's .pt and .pth

@@ -9,6 +9,7 @@
    Everything is done by finetune.h; this file and its parts
    in examples/tool read options, print, and catch Ctrl-C. */
 #define _POSIX_C_SOURCE 200809L
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -45,6 +46,7 @@ static double seconds_now(void)
 
 #include "tool/options.h"
 #include "tool/report.h"
+#include "tool/cache.h"
 #include "tool/data.h"
 #include "tool/text.h"
 #include "tool/train.h"

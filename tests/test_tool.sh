@@ -6,6 +6,7 @@ passed=0 failed=0 skipped=0
 tool=$PWD/build/finetune
 data=$(cd "${FINETUNE_DATA:-../shared/data}" 2>/dev/null && pwd)
 work=$PWD/build/tool
+export FINETUNE_CACHE=none
 rm -rf "$work"
 mkdir -p "$work"
 cd "$work" || exit 1
@@ -182,6 +183,21 @@ for file in kept/*; do
 done
 keep again.safetensors --cache kept && cmp -s without.safetensors again.safetensors && ok || bad "a cut cache: other bytes"
 grep -q "made anew" err.txt && ok || bad "a cut cache is not named"
+
+# ---- Where it is kept when no folder is named ----
+inside() { env -u FINETUNE_CACHE "$@" "$tool" train --model base.safetensors --data photos --seed 3 --epochs 3 --freeze "conv1*,bn1*,layer*" --out again.safetensors >/dev/null 2>err.txt; }
+inside XDG_CACHE_HOME="$work/xdg" && ls xdg/finetune/features-* >/dev/null && ok || bad "nothing is kept in XDG_CACHE_HOME"
+[ "$(stat -c %a xdg/finetune)" = 700 ] && ok || bad "the cache is open to others: $(stat -c %a xdg/finetune)"
+inside XDG_CACHE_HOME="$work/xdg" && grep -q " 60 outputs .* earlier run" err.txt && cmp -s without.safetensors again.safetensors && ok || bad "nothing was used again by default"
+inside XDG_CACHE_HOME="$work/xdg" FINETUNE_CACHE=none && ! grep -q "earlier run" err.txt && ok || bad "FINETUNE_CACHE=none"
+env XDG_CACHE_HOME="$work/xdg2" "$tool" train --model base.safetensors --data photos --epochs 1 --freeze "conv1*,bn1*,layer*" --out again.safetensors --cache none >/dev/null 2>err.txt && [ ! -e xdg2 ] && ok || bad "--cache none"
+inside XDG_CACHE_HOME=xdg3 HOME="$work/home" && [ ! -e xdg3 ] && [ ! -e home ] && ok || bad "a home that is not there was made"
+mkdir home && inside XDG_CACHE_HOME=xdg3 HOME="$work/home" && [ ! -e xdg3 ] && ls home/.cache/finetune/features-* >/dev/null && ok || bad "nothing is kept in HOME"
+chmod 777 xdg/finetune && inside XDG_CACHE_HOME="$work/xdg" && ! grep -q "earlier run" err.txt && ok || bad "a folder that others may write to was used"
+chmod 700 xdg/finetune && truncate -s 3G xdg/finetune/features-0.rows && touch -d 2001-01-01 xdg/finetune/features-0.rows
+inside XDG_CACHE_HOME="$work/xdg" && [ ! -e xdg/finetune/features-0.rows ] && grep -q " 60 outputs .* earlier run" err.txt && ok || bad "the cache grows without end"
+XDG_CACHE_HOME="$work/xdg4" "$tool" info --model base.safetensors >/dev/null 2>&1; [ -e xdg4 ] && bad "info makes a cache" || ok
+rm -rf xdg home
 
 # ---- Killed and resumed ----
 reference() { "$tool" train --model base.safetensors --data photos --seed 4 --freeze "conv1*,bn1*" --epochs 80 --batch-size 4 --out "$1" $2 >/dev/null 2>err.txt; }

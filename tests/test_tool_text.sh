@@ -1,6 +1,7 @@
 #!/bin/sh
 # The command-line tool on text, and the examples that read text: on the small texts of examples/text.
 passed=0 failed=0
+export FINETUNE_CACHE=none
 tool=build/finetune
 texts=examples/text
 work=build/tool_text

@@ -45,13 +45,13 @@ static ft_model *create(const options *o)
     desc.threads = o->threads;
     desc.simd = o->simd;
     if (o->device && strcmp(o->device, "cpu") != 0 && opencl_survives(o)) desc.device = o->device;
-    desc.cache = o->cache;
-    if (o->cache) mkdir(o->cache, 0777); /* it may be there */
+    desc.cache = cache_folder(o, desc.device || !strcmp(o->verb, "train"));
     desc.opencl_library = o->opencl_library;
     desc.precision = o->precision;
     desc.log = print_log;
     desc.log_user = (void *)(uintptr_t)o;
-    if (o->times || o->check) desc.clock = clock_of_operators;
+    /* On a device the fastest of what is right is chosen, so it is timed. */
+    if (o->times || o->check || desc.device) desc.clock = clock_of_operators;
     m = ft_create(desc);
     if (!m) fprintf(stderr, "finetune: no memory\n");
     return m;
