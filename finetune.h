@@ -11500,6 +11500,7 @@ static void ft__host_fed(ft__context *c, const void *host, size_t bytes)
     ft__copy *copy = d ? ft__copy_of(d, host) : NULL;
     ft__upload *u = d && d->overlaps ? ft__upload_of(d, host, true) : NULL;
     if (copy) copy->newest = FT__HOST;
+    if (copy && u && copy->bytes >= bytes) ft__upload_make(c, u, copy); /* made by an earlier run */
     if (!copy || !u || bytes == 0 || bytes > u->bytes || !ft__ok(c)) return;
     u->turn = 1 - u->turn;
     ft__event_wait(c, &u->sent[u->turn]);
