@@ -963,6 +963,10 @@ static void layer_cases(void)
     }
     p = with(3, shape4(2, 3, 2, 9), shape2(5, 9), shape1(5));
     add_case(p, "linear", oracle_linear);
+    for (i = 1; i < 18; i += 8) { /* one row, alone or after tiles, and columns of every tile */
+        p = with(3, shape2(i, 20), shape2(72, 20), shape1(72));
+        add_case(p, "linear", oracle_linear);
+    }
     for (i = 0; i < 4; ++i) {
         int channels = i < 2 ? 3 : 17;
         p = with(5, i % 2 ? shape2(8, channels) : shape4(3, channels, 4, 3), shape1(channels),
