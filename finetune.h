@@ -5030,7 +5030,7 @@ static void ft__initialise_node(ft_model *m, ft__node *node)
        shape      checks the inputs and gives the output's shape
        forward    computes output.value from input[i].value
        backward   adds to input[i].gradient where that is not NULL; rows with FT__WRITES also
-                  honour input[i].fresh
+                  honour input[0].fresh, and add, mul, matmul and layer_norm that of all inputs
        costs      bytes to keep from forward to backward, bytes of scratch, bytes of prepared
                   weights, multiply-adds
        fields     which of the options a model file keeps
@@ -15953,9 +15953,19 @@ static void ft__run_forward(ft_model *m, ft__plan *plan, int from, int to, int b
     }
 }
 
+/* Whether an operator's backward on the processor writes an input's gradient where it is fresh. A
+   layer adds to those of its weights, which may be made by other operators. */
+static bool ft__writes_gradient(int op, int input)
+{
+    if (!(ft__rows[op].reads & FT__WRITES)) return false;
+    return input == 0 || op == FT__OP_add || op == FT__OP_mul || op == FT__OP_matmul
+        || op == FT__OP_layer_norm;
+}
+
 /* The first to add to a gradient is the last reader, for backward runs from the end: it may write
    instead, or the gradient is set to zero before. Parameters' are zeroed by the update. */
-static void ft__fresh_gradients(ft_model *m, const ft__plan *plan, int at, int batch, bool writes)
+static void ft__fresh_gradients(ft_model *m, const ft__plan *plan, int at, int batch, bool runs,
+                                bool on_device)
 {
     const ft__node *node = &m->nodes[plan->steps[at].id - 1];
     int i, j;
@@ -15964,7 +15974,8 @@ static void ft__fresh_gradients(ft_model *m, const ft__plan *plan, int at, int b
         bool twice = false;
         if (!plan->gradients[id - 1] || plan->last_reader[id - 1] != at) continue;
         for (j = 0; j < node->input_count; ++j) twice = twice || (j != i && node->inputs[j] == id);
-        if (writes && !twice) plan->inputs[i].fresh = true;
+        if (runs && !twice && (on_device || ft__writes_gradient(node->op, i)))
+            plan->inputs[i].fresh = true;
         else ft__set_numbers(&m->context, plan->gradients[id - 1],
                              ft__node_count_at(&m->nodes[id - 1], ft__extent_of(m, batch)), 0);
     }
@@ -15995,8 +16006,7 @@ static void ft__run_backward(ft_model *m, ft__plan *plan, int batch)
         ft__run_again(m, plan, i, batch);
         call = ft__make_call(m, plan, step, ft__extent_of(m, batch), true);
         runs = call.output.gradient && backward;
-        ft__fresh_gradients(m, plan, i, batch, runs && (ft__runs_on_device(&call)
-            || (ft__rows[m->nodes[step->id - 1].op].reads & FT__WRITES)));
+        ft__fresh_gradients(m, plan, i, batch, runs, runs && ft__runs_on_device(&call));
         if (runs && step->activation && !ft__masks(m, step)) ft__run_activation_back(&call);
         if (runs) ft__run_operator(&call, true);
         m->nodes[step->id - 1].time.backward += ft__clock(&m->context) - start;

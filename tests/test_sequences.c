@@ -304,6 +304,45 @@ static void test_tied(void)
     ft_destroy(m);
 }
 
+/* A weight that an operator makes: the gradient behind it is the same in every step. */
+static void test_made_weight(void)
+{
+    float x[6], target[8], gradient[2][12];
+    ft_model *m[2];
+    int step, i, k;
+    for (k = 0; k < 2; ++k) {
+        ft_node input, goal, weight, one;
+        m[k] = ft_create((ft_desc){.threads = 1, .seed = 3});
+        input = ft_input(m[k], "x", (ft_input_options){.size = {3}});
+        goal = ft_input(m[k], "goal", (ft_input_options){.size = {4}});
+        weight = ft_parameter(m[k], "weight", (ft_parameter_options){.size = {4, 3}});
+        one = ft_parameter(m[k], "one", (ft_parameter_options){.size = {1},
+                                                               .initialiser = FT_INIT_ONES});
+        if (k) weight = ft_mul(m[k], "made", weight, one);
+        input = ft_linear(m[k], "linear", input, 4, (ft_linear_options){.weight = weight});
+        ft_set_output(m[k], input);
+        ft_set_loss(m[k], ft_mse(m[k], "loss", input, goal));
+    }
+    for (step = 0; step < 3; ++step) {
+        for (i = 0; i < 6; ++i) x[i] = value_at(i + step);
+        for (i = 0; i < 8; ++i) target[i] = value_at(i);
+        for (k = 0; k < 2; ++k) {
+            ft_feed(m[k], ft_find(m[k], "x"), x, 2);
+            ft_feed(m[k], ft_find(m[k], "goal"), target, 2);
+            ft_forward(m[k], true);
+            ft_backward(m[k]);
+            ft_get_gradient(m[k], ft_find(m[k], "weight"), gradient[k], 12);
+            ft_update(m[k], 0);
+            CHECK(ft_error(m[k]) == FT_OK, "%s", ft_error_text(m[k]));
+        }
+        for (i = 0; i < 12; ++i)
+            CHECK(CLOSE(gradient[0][i], gradient[1][i], 1e-6), "step %d, gradient %d: %g, not %g",
+                  step, i, (double)gradient[1][i], (double)gradient[0][i]);
+    }
+    ft_destroy(m[0]);
+    ft_destroy(m[1]);
+}
+
 /* Locked dropout: the same features of every step of a sequence; over an embedding, whole words;
    weight drop changes a training run and not an evaluation. */
 static void test_dropouts(void)
@@ -685,6 +724,7 @@ int main(void)
     test_padding();
     test_carried();
     test_tied();
+    test_made_weight();
     test_dropouts();
     test_weight_drop();
     test_file();
