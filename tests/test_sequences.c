@@ -343,6 +343,111 @@ static void test_made_weight(void)
     ft_destroy(m[1]);
 }
 
+/* ---- An embedding's rows that rest: as if each update had gone through all of them ---- */
+enum { REST_WORDS = 40, REST_E = 21, REST_N = 3, REST_L = 4, REST_STEPS = 1200 };
+
+/* Words of a step: small ones often; those from 30 on in the first and the last steps only, so that
+   they rest for longer than the library remembers steps; 39 never. */
+static void rest_words(int step, int32_t *ids)
+{
+    int i;
+    for (i = 0; i < REST_N * REST_L; ++i) {
+        uint32_t r = (uint32_t)(step * 97 + i * 31 + 7) * 2654435761u >> 8;
+        bool ends = step < 5 || step >= REST_STEPS - 2;
+        ids[i] = ends ? (int32_t)(r % 39) : (int32_t)((r % 30) * (r % 29) / 30);
+    }
+}
+
+static float rest_target(int step, int i) { return (float)((step * 13 + i * 7) % 101) / 50 - 1; }
+static float rest_rate(int step) { return 0.002f + 0.001f * (float)(step % 7); }
+
+/* Adam and AdamW in doubles, through all rows. */
+static void rest_oracle(ft_optimizer_options o, const float *first, double *w)
+{
+    static double m[REST_WORDS * REST_E], v[REST_WORDS * REST_E], g[REST_WORDS * REST_E];
+    int32_t ids[REST_N * REST_L];
+    int step, i, j;
+    memset(m, 0, sizeof m);
+    memset(v, 0, sizeof v);
+    for (i = 0; i < REST_WORDS * REST_E; ++i) w[i] = (double)first[i];
+    for (step = 0; step < REST_STEPS; ++step) {
+        double rate = (double)rest_rate(step);
+        memset(g, 0, sizeof g);
+        rest_words(step, ids);
+        for (i = 0; i < REST_N * REST_L; ++i)
+            for (j = 0; j < REST_E; ++j)
+                g[ids[i] * REST_E + j] += 2 * (w[ids[i] * REST_E + j]
+                    - (double)rest_target(step, i * REST_E + j)) / (REST_N * REST_L * REST_E);
+        for (i = 0; i < REST_WORDS * REST_E; ++i) {
+            if (o.optimizer == FT_ADAMW) w[i] *= 1 - rate * (double)o.weight_decay;
+            if (o.optimizer == FT_SGD) {
+                w[i] -= 100 * rate * g[i];
+                continue;
+            }
+            m[i] = 0.9 * m[i] + 0.1 * g[i];
+            v[i] = 0.999 * v[i] + 0.001 * g[i] * g[i];
+            w[i] -= rate * m[i] / (1 - pow(0.9, step + 1))
+                / (sqrt(v[i] / (1 - pow(0.999, step + 1))) + 1e-8);
+        }
+    }
+}
+
+/* `looks`: somebody reads the weight, or measures, now and then. */
+static void rest_train(ft_optimizer_options o, int threads, bool looks, float *first, float *last)
+{
+    ft_model *m = ft_create((ft_desc){.threads = threads, .seed = 3});
+    ft_node tokens = ft_input(m, "tokens", (ft_input_options){.type = FT_I32, .size = {FT_LENGTH}});
+    ft_node target = ft_input(m, "target", (ft_input_options){.size = {FT_LENGTH, REST_E}});
+    ft_node x = ft_embedding(m, "words", tokens, REST_WORDS, REST_E, (ft_embedding_options){0});
+    ft_node weight = ft_find(m, "words.weight");
+    int32_t ids[REST_N * REST_L];
+    float targets[REST_N * REST_L * REST_E];
+    int step, i;
+    ft_set_loss(m, ft_mse(m, "loss", x, target));
+    ft_get(m, weight, first, REST_WORDS * REST_E);
+    ft_set_length(m, REST_L);
+    ft_set_optimizer(m, o);
+    for (step = 0; step < REST_STEPS; ++step) {
+        rest_words(step, ids);
+        for (i = 0; i < REST_N * REST_L * REST_E; ++i) targets[i] = rest_target(step, i);
+        ft_feed(m, tokens, ids, REST_N);
+        ft_feed(m, target, targets, REST_N);
+        if (looks && step % 50 == 20) ft_forward(m, false);
+        ft_forward(m, true);
+        ft_backward(m);
+        ft_update(m, rest_rate(step) * (o.optimizer == FT_SGD ? 100 : 1));
+        if (looks && step % 37 == 5) ft_get(m, weight, last, REST_WORDS * REST_E);
+        if (looks && step == 77) ft_freeze(m, "nothing");
+    }
+    CHECK((m->nodes[weight.id - 1].resting != NULL) == (o.momentum == 0), "its rows rest");
+    ft_get(m, weight, last, REST_WORDS * REST_E);
+    CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+    ft_destroy(m);
+}
+
+static void test_resting_rows(void)
+{
+    static const ft_optimizer_options optimizers[] = {
+        {.optimizer = FT_ADAM}, {.optimizer = FT_ADAMW, .weight_decay = 0.1f},
+        {.optimizer = FT_SGD}};
+    static float first[REST_WORDS * REST_E], last[REST_WORDS * REST_E], other[REST_WORDS * REST_E];
+    static double want[REST_WORDS * REST_E];
+    size_t k;
+    int i, threads;
+    for (k = 0; k < sizeof optimizers / sizeof optimizers[0]; ++k) {
+        rest_train(optimizers[k], 1, false, first, last);
+        rest_oracle(optimizers[k], first, want);
+        for (i = 0; i < REST_WORDS * REST_E; ++i)
+            CHECK(CLOSE(last[i], want[i], 1e-4), "optimizer %d, word %d: %g, %g", (int)k,
+                  i / REST_E, (double)last[i], want[i]);
+        for (threads = 1; threads <= 5; threads += 2) {
+            rest_train(optimizers[k], threads, threads > 1, first, other);
+            CHECK(!memcmp(last, other, sizeof last), "optimizer %d: the same bits with %d threads,"
+                  " looked at or not", (int)k, threads);
+        }
+    }
+}
+
 /* Locked dropout: the same features of every step of a sequence; over an embedding, whole words;
    weight drop changes a training run and not an evaluation. */
 static void test_dropouts(void)
@@ -719,6 +824,7 @@ int main(void)
     test_networks();
     test_to_classifier();
     test_new_words();
+    test_resting_rows();
     test_new_words_refused();
     test_shakespeare();
     test_padding();
