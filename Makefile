@@ -31,7 +31,7 @@ build/finetune: examples/finetune.c | build
 	$(CC) $(FLAGS) $(OPENCL) $< -o $@ $(LIBS)
 
 # -O1, behind the others' flags: half the time to compile, and the kernels ask for their own level.
-build/test_opencl build/test_opencl_failures: build/%: tests/%.c | build
+build/test_opencl build/test_opencl_failures build/test_tensor: build/%: tests/%.c | build
 	$(CC) $(FLAGS) -O1 $(OPENCL) $< -o $@ $(LIBS)
 
 # A loader that fails when it is told to.
@@ -66,6 +66,7 @@ check:
 
 check-cl:
 	clang -x cl -cl-std=CL1.2 -Wall -Wextra -Werror -fsyntax-only kernels.cl
+	clang -x cl -cl-std=CL1.2 -Wall -Wextra -Werror -fsyntax-only -DFINETUNE_MMA -DFINETUNE_EMULATE_MMA kernels.cl
 
 build/bench build/bench_runs: build/%: bench/%.c | build
 	$(CC) $(FLAGS) $< -o $@ $(LIBS)

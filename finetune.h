@@ -207,8 +207,10 @@
      factors in convolutions (not grouped ones) and linear layers, forward and backward, to bf16 and
      sums in float32: faster with AVX512_BF16, and an error, FT_UNSUPPORTED, without it;
      "bf16_emulated" gives the same bits anywhere, slowly. Files hold float32 either way; a
-     checkpoint is continued with the precision that it was begun with. What a GPU computes is
-     float32 whatever is asked for here.
+     checkpoint is continued with the precision that it was begun with.
+     On a GPU of NVIDIA's from compute capability 8.0 on, "tf32" and "bf16" round the factors to 11
+     or 8 bits for its tensor cores, where those are the fastest and are right: within 0.4 and 3.2
+     percent of the largest value. Other devices compute float32, and the log says so.
 
    LIMITS
      Float32: pictures, vectors, sequences. ONNX is not there yet. OpenCL was run on PoCL and
@@ -337,9 +339,11 @@ typedef struct ft_desc {
        driver compiled are kept there too, so no stranger may write to it. NULL: none. */
     const char *cache;
     /* Of the products in convolutions and linear layers: NULL or "float32"; "bf16": factors rounded
-       to bf16 and summed in float32, where the processor has AVX512_BF16 (else FT_UNSUPPORTED);
-       "bf16_emulated": the same bits without that instruction, slowly. Weights, activations,
-       losses, statistics and the optimiser are float32 in all of them. */
+       to bf16 and summed in float32, where the processor has AVX512_BF16 (else FT_UNSUPPORTED) or
+       the device tensor cores (else a line in the log, and float32); "tf32": factors rounded to 11
+       bits by such a device, float32 elsewhere; "bf16_emulated": bf16's bits without the
+       processor's instruction, slowly. Weights, activations, losses, statistics and the optimiser
+       are float32 in all of them. */
     const char *precision;
 } ft_desc;
 
@@ -357,7 +361,8 @@ typedef struct ft_device_check {
     const char *op;
     char shape[48];               /* of its first input; "": there is no kernel for it */
     const char *choice;           /* "processor", "kernel", "CLBlast", or which form of our matrix
-                                     product: "plain", "tiled", "wide", "block" */
+                                     product: "plain", "tiled", "wide", "block",
+                                     "Winograd", or "tensor" (ft_desc.precision) */
     float error;                  /* of value and gradients, relative to the largest */
     double device_seconds, host_seconds; /* forward and backward of a sample; 0: no ft_desc.clock */
 } ft_device_check;
@@ -3522,13 +3527,13 @@ static ft_status ft__precision_choose(ft__context *c)
 {
     const char *name = c->desc.precision;
     c->precision = FT__FLOAT32;
-    if (!name || strcmp(name, "float32") == 0) return c->status;
+    if (!name || strcmp(name, "float32") == 0 || strcmp(name, "tf32") == 0) return c->status;
     if (strcmp(name, "bf16_emulated") == 0) c->precision = FT__BF16_EMULATED;
     else if (strcmp(name, "bf16") != 0)
-        return ft__fail(c, FT_INVALID, "precision %s: there are float32, bf16, bf16_emulated",
-                        name);
+        return ft__fail(c, FT_INVALID, "precision %s: there are float32, tf32, bf16,"
+                        " bf16_emulated", name);
     else if (ft__bf16_available(c)) c->precision = FT__BF16;
-    else
+    else if (!c->desc.device || strcmp(c->desc.device, "cpu") == 0)
         return ft__fail(c, FT_UNSUPPORTED, "precision bf16 wants AVX512_BF16, in this processor,"
                         " in this build and in ft_desc.simd (now %s); bf16_emulated runs anywhere,"
                         " slowly", ft__tiles[c->simd].name);
@@ -11157,6 +11162,7 @@ typedef int (*ft__clblast_gemms)(int layout, int a_transposed, int b_transposed,
                                  size_t b_step, size_t b_next, float beta, cl_mem out,
                                  size_t out_at, size_t out_step, size_t out_next, size_t count,
                                  cl_command_queue *queue, cl_event *event);
+enum { FT__CL_COMPUTE_CAPABILITY_MAJOR = 0x4000 }; /* cl_nv_device_attribute_query */
 enum { FT__CLBLAST_ROWS = 101, FT__CLBLAST_PLAIN = 111, FT__CLBLAST_TRANSPOSED = 112 };
 #endif /* FINETUNE_OPENCL */
 
@@ -11176,9 +11182,11 @@ enum { FT__CLBLAST_ROWS = 101, FT__CLBLAST_PLAIN = 111, FT__CLBLAST_TRANSPOSED =
 
 enum { /* the kernels' ids */
 #define FINETUNE_LINE
+#define FINETUNE_MMA /* those for tensor cores too */
 #define FINETUNE_CL(name, ...) FT__KERNEL_##name,
 #include "kernels.cl"
 #undef FINETUNE_CL
+#undef FINETUNE_MMA
 #undef FINETUNE_LINE
     FT__CHUNK_COUNT
 };
@@ -11221,10 +11229,12 @@ static const ft__tile ft__cl_tiles[] = {{16, 4, 4, 16}, {16, 8, 8, 8}, {16, 8, 4
 enum { FT__TILE_COUNT = (int)(sizeof ft__cl_tiles / sizeof ft__cl_tiles[0]) };
 
 enum { FT__SCRATCH_PACKED, FT__SCRATCH_SUMS, FT__SCRATCH_TERMS, FT__SCRATCH_SQUARES,
-       FT__SCRATCH_HITS, FT__SCRATCH_STEP, FT__SCRATCH_SIDE, FT__SCRATCH_COUNT };
+       FT__SCRATCH_HITS, FT__SCRATCH_STEP, FT__SCRATCH_SIDE,
+       FT__SCRATCH_INPUTS, FT__SCRATCH_COUNT };
 /* Of the matrix products; the others have one form, whatever this says. */
 enum { FT__FORM_PROCESSOR = -1, FT__FORM_PLAIN, FT__FORM_TILED, FT__FORM_WIDE, FT__FORM_CLBLAST,
-       FT__FORM_BLOCK, FT__FORM_COUNT };
+       FT__FORM_BLOCK, FT__FORM_TENSOR, FT__FORM_WINOGRAD, FT__FORM_COUNT };
+enum { FT__TENSOR_NONE, FT__TENSOR_TF32, FT__TENSOR_BF16 }; /* what FT__FORM_TENSOR rounds to */
 
 /* What was found out about an operator with certain shapes. */
 typedef struct ft__verdict {
@@ -11239,7 +11249,6 @@ struct ft__device {
     ft__cl cl;
     ft__cl_place place;
     char name[128], driver[64];
-    char build_options[120];
     int tile;               /* of ft__cl_tiles, that the products run with ... */
     bool tuned;             /* ... for good */
     cl_program tile_program; /* their kernels; NULL: those of `program` */
@@ -11260,6 +11269,9 @@ struct ft__device {
     ft__news *news_mapped;  /* ... mapped, by turns */
     cl_event news_sent[2];
     size_t bytes;           /* taken on the device */
+    char build_options[200];
+    bool is_nvidias;        /* and its compiler takes that company's options */
+    int tensor;             /* FT__TENSOR_NONE: there are no tensor cores, or they are not wanted */
     int form;               /* of the operator that runs now ... */
     int usual_form;         /* ... and before anything is known about it */
     void *clblast;
@@ -11780,11 +11792,19 @@ typedef struct ft__kernel_text { int line; const char *name, *text; } ft__kernel
 
 static const ft__kernel_text ft__kernel_texts[] = {
 #define FINETUNE_LINE {__LINE__,
+#define FINETUNE_MMA
 #define FINETUNE_CL(name, ...) #name, #__VA_ARGS__},
 #include "kernels.cl"
 #undef FINETUNE_CL
+#undef FINETUNE_MMA
 #undef FINETUNE_LINE
 };
+
+/* Only devices with tensor cores can compile these. */
+static bool ft__needs_tensor_cores(int chunk)
+{
+    return chunk >= FT__KERNEL_mma && chunk <= FT__KERNEL_weight_tensor;
+}
 
 /* The program's text, in pieces. */
 typedef struct ft__source {
@@ -11819,7 +11839,8 @@ static bool ft__source_make(ft__context *c, ft__source *source, bool of_tiles)
         if (of_tiles && !ft__chunk_is_of_tiles(i)) continue;
         snprintf(source->lines[i], sizeof source->lines[i], pattern, ft__kernel_texts[i].line);
         source->parts[at++] = source->lines[i];
-        source->parts[at++] = ft__kernel_texts[i].text;
+        source->parts[at++] = ft__needs_tensor_cores(i) && !c->device->tensor ? ""
+            : ft__kernel_texts[i].text;
         source->parts[at++] = "\n";
     }
     source->count = (cl_uint)at;
@@ -11828,12 +11849,17 @@ static bool ft__source_make(ft__context *c, ft__source *source, bool of_tiles)
 
 /* What the compiler is told: the widest numbers that the device has, and the sizes of tiles. */
 static void ft__build_options(ft__device *d, int tile)
-{
+{   /* 128 registers are so many that two work-groups of 256 can run at once */
+#ifdef FINETUNE_EMULATE_MMA
+    const char *tensor = " -DFINETUNE_MMA -DFINETUNE_EMULATE_MMA";
+#else
+    const char *tensor = " -DFINETUNE_MMA";
+#endif
     bool wide = ft__cl_number(&d->cl, d->place.device, CL_DEVICE_DOUBLE_FP_CONFIG) != 0;
     const ft__tile *t = &ft__cl_tiles[tile];
     snprintf(d->build_options, sizeof d->build_options, "-DWIDEST=%s -DTILE_GROUP=%d -DTILE_Y=%d"
-             " -DTILE_X=%d -DTILE_DEPTH=%d", wide ? "double" : "float", t->group, t->y, t->x,
-             t->depth);
+             " -DTILE_X=%d -DTILE_DEPTH=%d%s%s", wide ? "double" : "float", t->group, t->y, t->x,
+             t->depth, d->is_nvidias ? " -cl-nv-maxrregcount=128" : "", d->tensor ? tensor : "");
 }
 
 /* ---- A build that fails ---- */
@@ -12266,6 +12292,26 @@ static void ft__device_close(ft__context *c)
     ft__release(c, d);
 }
 
+/* NVIDIA's devices tell their compute capability; from 8.0 on their tensor cores take tf32 and
+   bf16. Under FINETUNE_EMULATE_MMA, for tests, any device has such cores. */
+static void ft__tensor_choose(ft__context *c)
+{
+    ft__device *d = c->device;
+    const char *wish = c->desc.precision;
+    char vendor[64];
+    uint64_t major = 0;
+    ft__cl_text(&d->cl, d->place.device, CL_DEVICE_VENDOR, vendor, sizeof vendor);
+    if (strstr(vendor, "NVIDIA"))
+        major = ft__cl_number(&d->cl, d->place.device, FT__CL_COMPUTE_CAPABILITY_MAJOR);
+    d->is_nvidias = major > 0;
+#ifdef FINETUNE_EMULATE_MMA
+    major = 8;
+#endif
+    if (!wish || major < 8) return;
+    if (strcmp(wish, "tf32") == 0) d->tensor = FT__TENSOR_TF32;
+    if (strcmp(wish, "bf16") == 0) d->tensor = FT__TENSOR_BF16;
+}
+
 static ft_status ft__device_start(ft__context *c)
 {
     ft__device *d = c->device;
@@ -12277,6 +12323,7 @@ static ft_status ft__device_start(ft__context *c)
     ft__cl_text(&d->cl, d->place.device, CL_DEVICE_NAME, d->name, sizeof d->name);
     ft__cl_text(&d->cl, d->place.device, CL_DRIVER_VERSION, d->driver, sizeof d->driver);
     d->kernels = (struct ft__loaded_kernel *)ft__allocate(c, FT__MOST_KERNELS, sizeof *d->kernels);
+    ft__tensor_choose(c);
     d->form = d->usual_form = d->place.is_processor ? FT__FORM_WIDE : FT__FORM_TILED;
     if (ft__cl_number(&d->cl, d->place.device, CL_DEVICE_MEM_BASE_ADDR_ALIGN)
         > 8 * FT__DEVICE_ALIGNMENT)
@@ -12380,6 +12427,30 @@ static void ft__device_open(ft__context *c)
     else ft__fail(c, FT_UNSUPPORTED, "device %s: this build is without OpenCL (FINETUNE_OPENCL)",
                   wish);
 #endif
+}
+
+/* What products are rounded to on the device's tensor cores: FT__TENSOR_TF32 and so on; 0: they are
+   not used. */
+static int ft__tensor_type(const ft__context *c)
+{
+#ifdef FINETUNE_OPENCL
+    return c->device ? c->device->tensor : 0;
+#else
+    (void)c;
+    return 0;
+#endif
+}
+
+/* Says, in one line, where the precision that was asked for is not to be had. */
+static void ft__precision_say(ft__context *c)
+{
+    const char *wish = c->desc.precision ? c->desc.precision : "";
+    bool on_processor = strcmp(wish, "bf16") == 0 && c->precision == FT__BF16 && !c->device;
+    if (strcmp(wish, "bf16") != 0 && strcmp(wish, "tf32") != 0) return;
+    if (ft__ok(c) && !ft__tensor_type(c) && !on_processor)
+        ft__log(c, "precision %s wants a GPU of NVIDIA's, of compute capability 8.0 or more, by"
+                " OpenCL: products on %s are float32", wish,
+                c->device ? "this device" : "the processor");
 }
 
 /* =============================================================================================
@@ -12649,19 +12720,31 @@ static cl_mem ft__cl_pack(ft__context *context, const ft__tensor *weight, const 
    `depth` numbers a pixel, right of `n`. */
 static int ft__own_form(const ft__device *d, const ft__gather *g, int n)
 {
-    if (d->form == FT__FORM_BLOCK && g->channels % 4 == 0 && n % 4 == 0 && g->in_at % 4 == 0
-        && g->out_at % 4 == 0) return FT__FORM_BLOCK;
-    return d->form == FT__FORM_CLBLAST || d->form == FT__FORM_BLOCK ? d->usual_form : d->form;
+    int form = d->form == FT__FORM_WINOGRAD && !d->place.is_processor ? FT__FORM_BLOCK : d->form;
+    if (form == FT__FORM_BLOCK || form == FT__FORM_TENSOR)
+        return g->channels % 4 == 0 && n % 4 == 0 && g->in_at % 4 == 0 && g->out_at % 4 == 0
+            ? form : d->usual_form;
+    return form == FT__FORM_CLBLAST || form == FT__FORM_WINOGRAD ? d->usual_form : form;
+}
+
+/* A product's kernel: of those that gather, or of those of the weight's gradient. */
+static const char *ft__product_kernel(const ft__device *d, int form, bool weight)
+{
+    static const char *const names[2][FT__FORM_COUNT] = {
+        {"gather_plain", "gather_tiled", "gather_wide", NULL, "gather_block", "gather_tf32"},
+        {"weight_plain", "weight_tiled", "weight_wide", NULL, "weight_block", "weight_tf32"}
+    };
+    if (form == FT__FORM_TENSOR && d->tensor == FT__TENSOR_BF16)
+        return weight ? "weight_bf16" : "gather_bf16";
+    return names[weight][form];
 }
 
 /* Runs a gathering product in the form that suits the device. */
 static void ft__cl_gather(ft__context *context, const ft__gather *g, int form, cl_mem in,
                           cl_mem packed, const float *bias, cl_mem out)
 {
-    static const char *const names[] = {"gather_plain", "gather_tiled", "gather_wide", NULL,
-                                        "gather_block"};
     size_t n = (size_t)g->n, rows = ft__gather_rows(g), groups = (size_t)g->groups;
-    ft__launch l = ft__start(context, names[form]);
+    ft__launch l = ft__start(context, ft__product_kernel(context->device, form, false));
     ft__pass_buffer(&l, in);
     ft__pass_buffer(&l, packed);
     ft__pass_memory(&l, bias, bias ? n * groups : 1, FT__READ);
@@ -12669,7 +12752,7 @@ static void ft__cl_gather(ft__context *context, const ft__gather *g, int form, c
     ft__pass(&l, g, sizeof *g);
     if (form == FT__FORM_PLAIN) ft__go_grid(&l, n, rows, groups, 16, 4);
     else if (form == FT__FORM_TILED) ft__go_tiles(&l, n, rows, 1, groups);
-    else if (form == FT__FORM_BLOCK)
+    else if (form != FT__FORM_WIDE)
         ft__go_grid(&l, ft__blocks_of(n, 128) * 256, ft__blocks_of(rows, 128), groups, 256, 1);
     else ft__go_grid(&l, ft__blocks_of(n, 16), ft__blocks_of(rows, 8), groups, 1, 1);
 }
@@ -12703,15 +12786,13 @@ static void ft__cl_weight_sum(ft__context *context, cl_mem partial, float *to, s
 static void ft__cl_weight_gradient(ft__context *context, const ft__gather *g, cl_mem in, cl_mem dy,
                                    float *to)
 {
-    static const char *const names[] = {"weight_plain", "weight_tiled", "weight_wide", NULL,
-                                        "weight_block"};
     int form = ft__own_form(context->device, g, g->n);
     size_t taps = (size_t)g->taps_y * (size_t)g->taps_x, channels = (size_t)g->channels;
     size_t n = (size_t)g->n, count = (size_t)g->groups * n * channels * taps, slice_rows;
     size_t slices = ft__slices_of(ft__gather_rows(g), count, &slice_rows);
     size_t z = slices * (size_t)g->groups;
     cl_mem partial = ft__device_scratch(context, FT__SCRATCH_SUMS, slices * count * sizeof(float));
-    ft__launch l = ft__start(context, names[form]);
+    ft__launch l = ft__start(context, ft__product_kernel(context->device, form, true));
     ft__pass_buffer(&l, in);
     ft__pass_buffer(&l, dy);
     ft__pass_buffer(&l, partial);
@@ -12719,7 +12800,7 @@ static void ft__cl_weight_gradient(ft__context *context, const ft__gather *g, cl
     ft__pass_int(&l, slice_rows);
     if (form == FT__FORM_PLAIN) ft__go_grid(&l, n, taps * channels, z, 16, 4);
     else if (form == FT__FORM_TILED) ft__go_tiles(&l, n, channels, taps, z);
-    else if (form == FT__FORM_BLOCK)
+    else if (form != FT__FORM_WIDE)
         ft__go_grid(&l, ft__blocks_of(n, 128) * 256, ft__blocks_of(taps * channels, 128), z, 256,
                     1);
     else ft__go_grid(&l, ft__blocks_of(n, 16), taps * ft__blocks_of(channels, 8), z, 1, 1);
@@ -12904,6 +12985,139 @@ static void ft__clblast_backward(const ft__call *call, const ft__conv *c)
         ft__cl_rows_input(context, c, dy, &call->input[1], ft__cl_gradient(context, x), !x->fresh);
 }
 
+/* ---- In Winograd's form ---- */
+
+typedef struct ft__winograd_device { /* kernels.cl's struct winograd, field by field */
+    cl_int height, width, out_height, out_width, top, left, channels, n;
+    cl_int across, down, first, count, has_bias, add, op;
+    cl_float a;
+} ft__winograd_device;
+
+/* Numbers that the transformed inputs, or outputs, of the tiles worked on at a time may be. */
+#define FT__WINOGRAD_DEVICE_MOST ((size_t)1 << 26)
+
+/* Any padding of the gradient's convolution, 2 - top and so on, must be one too. */
+static bool ft__winograd_suits(const ft__conv *c)
+{
+    return c->kernel[0] == 3 && c->kernel[1] == 3 && c->stride[0] == 1 && c->stride[1] == 1
+        && c->dilation[0] == 1 && c->dilation[1] == 1 && c->groups == 1 && c->top <= 2
+        && c->left <= 2;
+}
+
+/* Forward, or the input's gradient, which is a convolution of dy. */
+static ft__winograd_device ft__winograd_direction(const ft__conv *c, bool backward)
+{
+    ft__winograd_device w;
+    memset(&w, 0, sizeof w);
+    w.height = backward ? c->out_height : c->height;
+    w.width = backward ? c->out_width : c->width;
+    w.out_height = backward ? c->height : c->out_height;
+    w.out_width = backward ? c->width : c->out_width;
+    w.top = backward ? 2 - c->top : c->top;
+    w.left = backward ? 2 - c->left : c->left;
+    w.channels = backward ? c->outputs : c->channels;
+    w.n = backward ? c->channels : c->outputs;
+    w.across = (w.out_width + 3) / 4;
+    w.down = (w.out_height + 3) / 4;
+    w.op = -1;
+    return w;
+}
+
+/* The 36 products: a group each, a tile a pixel. */
+static ft__gather ft__winograd_gather(const ft__winograd_device *w)
+{
+    ft__gather g;
+    memset(&g, 0, sizeof g);
+    g.rows_y = g.rows_x = g.in_y = g.in_x = g.taps_y = g.taps_x = g.mul_y = g.mul_x = 1;
+    g.div_y = g.div_x = 1;
+    g.pictures = w->count;
+    g.groups = FT__TILE_INPUTS;
+    g.channels = w->channels;
+    g.in_pixel = g.groups * g.channels;
+    g.n = w->n;
+    g.out_pixel = g.groups * g.n;
+    g.wide = (g.n + 15) / 16 * 16;
+    g.op = -1;
+    return g;
+}
+
+static cl_mem ft__winograd_pack(const ft__call *call, const ft__winograd_device *w, bool backward)
+{
+    size_t channels = (size_t)w->channels, n = (size_t)w->n, wide = (n + 15) / 16 * 16;
+    cl_mem packed = ft__device_scratch(call->context, FT__SCRATCH_PACKED, FT__TILE_INPUTS
+                                       * channels * wide * sizeof(float));
+    ft__launch l = ft__start(call->context, "winograd_weight");
+    ft__pass_value(&l, &call->input[1]);
+    ft__pass_buffer(&l, packed);
+    ft__pass_int(&l, channels);
+    ft__pass_int(&l, n);
+    ft__pass_int(&l, wide);
+    ft__pass_int(&l, backward ? 9 : 9 * channels);
+    ft__pass_int(&l, backward ? 9 * n : 9);
+    ft__pass_int(&l, backward);
+    ft__go(&l, channels * wide);
+    return packed;
+}
+
+/* Inputs to v, or, with `back`, m to outputs. */
+static void ft__winograd_transform(const ft__call *call, bool back, cl_mem from, const float *bias,
+                                   cl_mem to, const ft__winograd_device *w)
+{
+    ft__launch l = ft__start(call->context, back ? "winograd_output" : "winograd_input");
+    ft__pass_buffer(&l, from);
+    if (back) ft__pass_memory(&l, bias, (size_t)w->n, FT__READ);
+    ft__pass_buffer(&l, to);
+    ft__pass(&l, w, sizeof *w);
+    ft__go(&l, (size_t)w->count * (size_t)(back ? w->n : w->channels));
+}
+
+/* All tiles of `in` to `out`, so many at a time as memory is given to. */
+static void ft__winograd_run_device(const ft__call *call, ft__winograd_device w, size_t batch,
+                                    cl_mem in, cl_mem packed, const float *bias, cl_mem out)
+{
+    ft__context *c = call->context;
+    size_t tiles = batch * (size_t)w.across * (size_t)w.down, channels = (size_t)w.channels;
+    size_t n = (size_t)w.n, larger = channels > n ? channels : n, first;
+    size_t most = FT__WINOGRAD_DEVICE_MOST / (FT__TILE_INPUTS * larger) + 1;
+    size_t chunk = tiles < most ? tiles : most;
+    cl_mem v = ft__device_scratch(c, FT__SCRATCH_INPUTS,
+                                  chunk * FT__TILE_INPUTS * channels * sizeof(float));
+    cl_mem m = ft__device_scratch(c, FT__SCRATCH_SUMS,
+                                  chunk * FT__TILE_INPUTS * n * sizeof(float));
+    for (first = 0; first < tiles && ft__ok(c); first += chunk) {
+        ft__gather g;
+        w.first = (cl_int)first;
+        w.count = (cl_int)(tiles - first < chunk ? tiles - first : chunk);
+        g = ft__winograd_gather(&w);
+        ft__winograd_transform(call, false, in, NULL, v, &w);
+        ft__cl_gather(c, &g, ft__own_form(c->device, &g, g.wide), v, packed, NULL, m);
+        ft__winograd_transform(call, true, m, bias, out, &w);
+    }
+}
+
+static void ft__cl_winograd_forward(const ft__call *call, const ft__conv *c)
+{
+    ft__winograd_device w = ft__winograd_direction(c, false);
+    const float *bias = call->input_count > 2 ? call->input[2].value : NULL;
+    cl_mem x = ft__cl_value(call->context, &call->input[0]);
+    cl_mem y = ft__cl_numbers(call->context, call->output.value, ft__count(&call->output),
+                              FT__WRITE);
+    w.has_bias = bias != NULL;
+    w.op = ft__kernel_activation(call->fused);
+    if (call->fused) w.a = ft__kernel_option(call->fused, &call->fused_options->activation);
+    ft__winograd_run_device(call, w, c->batch, x, ft__winograd_pack(call, &w, false), bias, y);
+}
+
+static void ft__cl_winograd_input(const ft__call *call, const ft__conv *c)
+{
+    const ft__tensor *x = &call->input[0];
+    ft__winograd_device w = ft__winograd_direction(c, true);
+    cl_mem dx = ft__cl_gradient(call->context, x);
+    w.add = !x->fresh;
+    ft__winograd_run_device(call, w, c->batch, ft__cl_output_gradient(call),
+                            ft__winograd_pack(call, &w, true), NULL, dx);
+}
+
 static void ft__cl_conv_forward(const ft__call *call, const ft__conv *c)
 {
     ft__context *context = call->context;
@@ -12911,6 +13125,10 @@ static void ft__cl_conv_forward(const ft__call *call, const ft__conv *c)
     const float *bias = call->input_count > 2 ? call->input[2].value : NULL;
     if (call->context->device->form == FT__FORM_CLBLAST && ft__conv_is_product(c)) {
         ft__clblast_forward(call, c);
+        return;
+    }
+    if (call->context->device->form == FT__FORM_WINOGRAD && ft__winograd_suits(c)) {
+        ft__cl_winograd_forward(call, c);
         return;
     }
     g.has_bias = bias != NULL;
@@ -12944,6 +13162,8 @@ static void ft__cl_conv_backward(const ft__call *call, const ft__conv *c)
                              ft__started(call, 2));
     if (!call->input[0].gradient) return;
     if (ft__conv_is_depthwise(c)) ft__cl_depthwise(call, &g, true);
+    else if (context->device->form == FT__FORM_WINOGRAD && ft__winograd_suits(c))
+        ft__cl_winograd_input(call, c);
     else ft__cl_gather(context, &g, ft__own_form(context->device, &g, g.wide), dy,
                        ft__cl_pack(context, &call->input[1], &g, true), NULL,
                        ft__cl_gradient(context, &call->input[0]));
@@ -14420,6 +14640,19 @@ static double ft__trial_run(const ft__trial *t, int form)
     return desc->clock ? desc->clock(desc->clock_user) - start : 0;
 }
 
+/* What the device is held against: the processor's results in float32, whatever the precision. */
+static bool ft__trial_exact(ft__trial *t, const ft__call *call)
+{
+    ft__context *c = call->context;
+    int precision = c->precision;
+    bool made;
+    c->precision = FT__FLOAT32;
+    made = ft__trial_make(t, call);
+    if (made) ft__trial_run(t, FT__FORM_PROCESSOR);
+    c->precision = precision;
+    return made;
+}
+
 /* The largest difference of two arrays, relative to the largest number; NaN counts as 1e9. */
 static float ft__apart(const float *a, const float *b, size_t count)
 {
@@ -14470,8 +14703,10 @@ static bool ft__form_fits(const ft__call *call, int form)
         return form == FT__FORM_BLOCK ? !d->place.is_processor
             && call->node->options.recurrent.hidden % 4 == 0 : form == FT__FORM_CLBLAST && d->gemm;
     c = call->node->op == FT__OP_linear ? ft__linear_size(call) : ft__conv_of_call(call);
-    if (form == FT__FORM_BLOCK)
-        return !d->place.is_processor && c.channels % 4 == 0 && c.outputs % 4 == 0;
+    if (form == FT__FORM_WINOGRAD) return c.channels >= 16 && ft__winograd_suits(&c);
+    if (form == FT__FORM_BLOCK || form == FT__FORM_TENSOR)
+        return (form == FT__FORM_TENSOR ? d->tensor != FT__TENSOR_NONE : !d->place.is_processor)
+            && c.channels % 4 == 0 && c.outputs % 4 == 0;
     return form == FT__FORM_CLBLAST && d->gemm && ft__conv_is_product(&c);
 }
 
@@ -14512,14 +14747,20 @@ static double ft__host_seconds(const ft__call *call)
     return best;
 }
 
-#define FT__WRONG 1e-3f /* relative to the largest value: rounding is a hundredth of it */
+/* What is more than rounding, relative to the largest value: a hundred times what float32 makes of
+   it, a few times what factors of 11 or 8 bits make. */
+static float ft__wrong(const ft__device *d, int form)
+{
+    if (form != FT__FORM_TENSOR) return 1e-3f;
+    return d->tensor == FT__TENSOR_TF32 ? 4e-3f : 32e-3f;
+}
 
 /* Tries every form that fits and keeps the first that is right, or, with a clock, the fastest. A
    device that is a processor was asked for by name: there the kernels may be slower. */
 static void ft__judge(const ft__call *call, ft__verdict *v)
 {
-    static const int forms[] = {FT__FORM_TILED, FT__FORM_WIDE, FT__FORM_BLOCK, FT__FORM_CLBLAST,
-                                FT__FORM_PLAIN};
+    static const int forms[] = {FT__FORM_TENSOR, FT__FORM_TILED, FT__FORM_WIDE, FT__FORM_BLOCK,
+                                FT__FORM_WINOGRAD, FT__FORM_CLBLAST, FT__FORM_PLAIN};
     ft__context *c = call->context;
     ft__device *d = c->device;
     double seconds = 0, best = 1e9;
@@ -14527,15 +14768,14 @@ static void ft__judge(const ft__call *call, ft__verdict *v)
     ft__trial host;
     size_t i;
     v->form = FT__FORM_PROCESSOR;
-    if (!ft__trial_make(&host, call)) return;
-    ft__trial_run(&host, FT__FORM_PROCESSOR);
+    if (!ft__trial_exact(&host, call)) return;
     v->host_seconds = ft__host_seconds(call);
     for (i = 0; i < sizeof forms / sizeof forms[0]; ++i) {
         if (!ft__form_fits(call, forms[i])) continue;
         if (v->form >= 0 && (!c->desc.clock || forms[i] == FT__FORM_PLAIN)) continue;
         error = ft__try_form(call, &host, forms[i], &seconds);
         if (error > worst) worst = error;
-        if (!(error <= FT__WRONG))
+        if (!(error <= ft__wrong(d, forms[i])))
             ft__log(c, "%s (%s): form %d of its kernels is wrong on %s, by %.3g of the largest"
                     " value", ft__rows[v->op].name, call->node->name, forms[i], d->name,
                     (double)error);
@@ -14625,7 +14865,7 @@ static void ft__tune(ft__context *c)
         if (tile > 0 && c->desc.clock(c->desc.clock_user) - start > FT__TUNING_SECONDS) break;
         if (!ft__use_tile(c, tile, true)) continue;
         error = ft__try_form(&t.call, &host, FT__FORM_TILED, &seconds);
-        if (!(error <= FT__WRONG)) {
+        if (!(error <= ft__wrong(d, FT__FORM_TILED))) {
             ft__log(c, "tiles %d of the products are wrong on %s, by %.3g of the largest value",
                     tile, d->name, (double)error);
             continue;
@@ -14818,7 +15058,8 @@ static void ft__device_read_choices(ft__context *c, ft__json *json, const char *
             memset(&v, 0, sizeof v);
             v.key = (uint64_t)key;
             v.form = form >= FT__FORM_PROCESSOR && form < FT__FORM_COUNT
-                && (form != FT__FORM_CLBLAST || d->gemm) ? (int)form : d->usual_form;
+                && (form != FT__FORM_CLBLAST || d->gemm)
+                && (form != FT__FORM_TENSOR || d->tensor) ? (int)form : d->usual_form;
             ft__add_verdict(c, &v);
         }
         return;
@@ -25315,6 +25556,8 @@ static uint64_t ft__fit_settings(const ft__fit *f)
     }
     if (f->m->context.precision != FT__FLOAT32)
         hash = ft__hash_number(hash, FT__BF16); /* emulated or not: the same bits */
+    if (ft__tensor_type(&f->m->context))
+        hash = ft__hash_number(hash, 100.0 + ft__tensor_type(&f->m->context));
     return hash;
 }
 
@@ -26621,6 +26864,7 @@ ft_model *ft_create(ft_desc desc)
     ft__precision_choose(&m->context);
     ft__pool_create(&m->context);
     ft__device_open(&m->context);
+    ft__precision_say(&m->context);
     m->architecture = ft__copy_text(&m->context, "");
     if (desc.cache) m->context.desc.cache = m->cache = ft__copy_text(&m->context, desc.cache);
     return m;
@@ -26730,7 +26974,8 @@ int ft_devices(ft_model *m, ft_device_info *devices, int most)
 #ifdef FINETUNE_OPENCL
 static ft_device_check ft__check_of(const ft__verdict *v)
 {
-    static const char *const forms[] = {"processor", "plain", "tiled", "wide", "CLBlast", "block"};
+    static const char *const forms[] = {"processor", "plain", "tiled", "wide", "CLBlast",
+                                        "block", "tensor", "Winograd"};
     bool product = v->op == FT__OP_conv2d || v->op == FT__OP_linear;
     ft_device_check check;
     memset(&check, 0, sizeof check);

@@ -340,8 +340,8 @@ FINETUNE_LINE FINETUNE_CL(block,
 enum { LEFT_STEP = 33, RIGHT_STEP = 32, LEFT_FOURS = 8 * LEFT_STEP, RIGHT_FOURS = 8 * RIGHT_STEP,
        BLOCK_FOURS = 2 * (LEFT_FOURS + RIGHT_FOURS) };
 
-/* What a work-item reads of the left matrix: a row's place, and the tap and channel where it is;
-   pixel: that of the tap, -1 for zeros. A row that is not there has an n beyond the last picture. */
+/* What a work-item reads of the left matrix: a row's place (n is a picture, or beyond the last
+   one), and the tap and channel where it is; pixel: that of the tap, -1 for zeros. */
 typedef struct reader { int n, y, x, tap_y, tap_x, c, pixel; } reader;
 
 void reader_find(const gather *g, reader *r)
@@ -789,6 +789,642 @@ __kernel void column_sums_end(__global const float *partial, __global float *to,
     if (i >= n) return;
     for (b = 0; b < blocks; ++b) sum += partial[b * n + i];
     to[i] += sum;
+}
+)
+
+/* ---- Products on the tensor cores of NVIDIA's GPUs, from compute capability 8.0 on, for
+   ft_desc.precision "tf32" and "bf16"; only a program for such a device has them. The factors are
+   rounded to 11 or 8 bits, the sums are float32. 32 work-items make one product of a 16 x 8 matrix
+   together; each holds some numbers of it, a word is a tf32 number or two neighbours in depth in
+   bf16. Of item `lane`, as in the manual of PTX, "Matrix Fragments for mma.m16n8k8" and m16n8k16:
+       left    x, y, z, w: rows lane / 4 and that + 8, at word lane % 4, then at that + 4
+       right   x, y: words lane % 4 and that + 4, column lane / 4
+       sum     x, y: row lane / 4, columns lane % 4 * 2 and that + 1; z, w: the same of row + 8
+   ---- */
+#ifdef FINETUNE_MMA
+#ifdef FINETUNE_EMULATE_MMA
+/* For tests: the same fragments, exchanged in local memory, on any device. */
+FINETUNE_LINE FINETUNE_CL(mma,
+enum { MMA_ROOM = 256 * 6 };
+
+uint to_tf32(float x) { return x != x ? as_uint(x) : (as_uint(x) + 0x1000u) & 0xFFFFE000u; }
+
+uint to_bf16(float x)
+{
+    uint bits = as_uint(x);
+    return x != x ? bits >> 16 | 0x40u : (bits + 0x7FFFu + (bits >> 16 & 1u)) >> 16;
+}
+
+uint to_bf16_pair(float first, float second) { return to_bf16(first) | to_bf16(second) << 16; }
+
+/* The word of row i, column k of the left, or of row k, column j of the right matrix. */
+uint mma_left(__local const uint *all, int i, int k)
+{
+    return all[(i % 8 * 4 + k % 4) * 6 + i / 8 + k / 4 * 2];
+}
+
+uint mma_right(__local const uint *all, int k, int j)
+{
+    return all[(j * 4 + k % 4) * 6 + 4 + k / 4];
+}
+
+float mma_sum(__local const uint *all, int i, int j, int in_pairs, float sum)
+{
+    int k;
+    for (k = 0; k < 8; ++k) {
+        uint a = mma_left(all, i, k), b = mma_right(all, k, j);
+        if (in_pairs) sum += as_float(a << 16) * as_float(b << 16)
+            + as_float(a & 0xFFFF0000u) * as_float(b & 0xFFFF0000u);
+        else sum += as_float(a) * as_float(b);
+    }
+    return sum;
+}
+
+float4 mma_by_exchange(__local uint *exchange, float4 sum, uint4 left, uint2 right, int in_pairs)
+{
+    int item = get_local_id(0), i = item % 32 / 4, j = item % 4 * 2;
+    __local uint *all = exchange + item / 32 * 192;
+    barrier(CLK_LOCAL_MEM_FENCE);
+    exchange[item * 6] = left.x;
+    exchange[item * 6 + 1] = left.y;
+    exchange[item * 6 + 2] = left.z;
+    exchange[item * 6 + 3] = left.w;
+    exchange[item * 6 + 4] = right.x;
+    exchange[item * 6 + 5] = right.y;
+    barrier(CLK_LOCAL_MEM_FENCE);
+    return (float4)(mma_sum(all, i, j, in_pairs, sum.x), mma_sum(all, i, j + 1, in_pairs, sum.y),
+                    mma_sum(all, i + 8, j, in_pairs, sum.z),
+                    mma_sum(all, i + 8, j + 1, in_pairs, sum.w));
+}
+
+float4 mma_tf32_16x8x8(__local uint *exchange, float4 sum, uint4 left, uint2 right)
+{
+    return mma_by_exchange(exchange, sum, left, right, 0);
+}
+
+float4 mma_bf16_16x8x16(__local uint *exchange, float4 sum, uint4 left, uint2 right)
+{
+    return mma_by_exchange(exchange, sum, left, right, 1);
+}
+)
+#else
+FINETUNE_LINE FINETUNE_CL(mma,
+enum { MMA_ROOM = 1 }; /* what the emulation exchanges */
+
+/* Rounded to the nearest, halves away from zero. */
+uint to_tf32(float x)
+{
+    uint bits;
+    __asm__("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(x));
+    return bits;
+}
+
+/* Rounded to the nearest, halves to even; the first in the lower half. */
+uint to_bf16_pair(float first, float second)
+{
+    uint bits;
+    __asm__("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(bits) : "f"(second), "f"(first));
+    return bits;
+}
+
+float4 mma_tf32_16x8x8(__local uint *exchange, float4 sum, uint4 left, uint2 right)
+{
+    float x = sum.x, y = sum.y, z = sum.z, w = sum.w;
+    (void)exchange;
+    __asm__ volatile("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 "
+                     "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+                     : "+f"(x), "+f"(y), "+f"(z), "+f"(w)
+                     : "r"(left.x), "r"(left.y), "r"(left.z), "r"(left.w), "r"(right.x),
+                       "r"(right.y));
+    return (float4)(x, y, z, w);
+}
+
+float4 mma_bf16_16x8x16(__local uint *exchange, float4 sum, uint4 left, uint2 right)
+{
+    float x = sum.x, y = sum.y, z = sum.z, w = sum.w;
+    (void)exchange;
+    __asm__ volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
+                     "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+                     : "+f"(x), "+f"(y), "+f"(z), "+f"(w)
+                     : "r"(left.x), "r"(left.y), "r"(left.z), "r"(left.w), "r"(right.x),
+                       "r"(right.y));
+    return (float4)(x, y, z, w);
+}
+)
+#endif
+
+/* 256 work-items, 8 times 32, make a tile of 128 x 128 numbers from 16 steps of depth at a time: 16
+   words in tf32, 8 in bf16. Each 32 make 64 x 32 of them, 4 x 4 products of 16 x 8. As in
+   gather_block, what comes next is on its way in registers meanwhile. The lengths of rows in local
+   memory are such that the 32 read from 32 banks. */
+FINETUNE_LINE FINETUNE_CL(tensor,
+enum { TF32, BF16, TENSOR_COLUMNS = 136, STAGE_COLUMNS = 136,
+       TF32_ROW = 20, BF16_ROW = 12, TF32_LEFT = 128 * TF32_ROW, BF16_LEFT = 128 * BF16_ROW,
+       TF32_RIGHT = 16 * TENSOR_COLUMNS, BF16_RIGHT = 8 * TENSOR_COLUMNS,
+       TF32_ROOM = 2 * (TF32_LEFT + TF32_RIGHT), BF16_ROOM = 2 * (BF16_LEFT + BF16_RIGHT) };
+
+typedef struct fours { float4 first, second; } fours;
+
+/* Words of a row, 8 steps of depth side by side. */
+void tensor_put_row(__local uint *to, fours v, int type)
+{
+    if (type == TF32) {
+        *(__local uint4 *)to = (uint4)(to_tf32(v.first.x), to_tf32(v.first.y), to_tf32(v.first.z),
+                                       to_tf32(v.first.w));
+        *(__local uint4 *)(to + 4) = (uint4)(to_tf32(v.second.x), to_tf32(v.second.y),
+                                             to_tf32(v.second.z), to_tf32(v.second.w));
+    } else
+        *(__local uint4 *)to = (uint4)(to_bf16_pair(v.first.x, v.first.y),
+                                       to_bf16_pair(v.first.z, v.first.w),
+                                       to_bf16_pair(v.second.x, v.second.y),
+                                       to_bf16_pair(v.second.z, v.second.w));
+}
+
+/* Four columns of two steps of depth, which are those that tensor_depth names. */
+void tensor_put_columns(__local uint *to, fours v, int item, int type)
+{
+    to += item / 32 * TENSOR_COLUMNS + item % 32 * 4;
+    if (type == TF32) {
+        *(__local uint4 *)to = (uint4)(to_tf32(v.first.x), to_tf32(v.first.y), to_tf32(v.first.z),
+                                       to_tf32(v.first.w));
+        *(__local uint4 *)(to + 8 * TENSOR_COLUMNS)
+            = (uint4)(to_tf32(v.second.x), to_tf32(v.second.y), to_tf32(v.second.z),
+                      to_tf32(v.second.w));
+    } else
+        *(__local uint4 *)to = (uint4)(to_bf16_pair(v.first.x, v.second.x),
+                                       to_bf16_pair(v.first.y, v.second.y),
+                                       to_bf16_pair(v.first.z, v.second.z),
+                                       to_bf16_pair(v.first.w, v.second.w));
+}
+
+int tensor_depth(int item, int type) { return type == TF32 ? item / 32 : item / 32 * 2; }
+int tensor_second(int type) { return type == TF32 ? 8 : 1; }
+)
+
+FINETUNE_LINE FINETUNE_CL(tensor_multiply,
+uint4 tensor_left(__local const uint *from, int row_step, int word_step)
+{
+    return (uint4)(from[0], from[8 * row_step], from[4 * word_step],
+                   from[8 * row_step + 4 * word_step]);
+}
+
+uint2 tensor_right(__local const uint *from)
+{
+    return (uint2)(from[0], from[4 * TENSOR_COLUMNS]);
+}
+
+/* Sums have names of their own or constant places, so that they stay in registers where a compiler
+   does not unroll. */
+__attribute__((always_inline))
+void tensor_line(__local uint *exchange, float4 *sum, uint4 a, uint2 b0, uint2 b1, uint2 b2,
+                 uint2 b3, int type)
+{
+    if (type == TF32) {
+        sum[0] = mma_tf32_16x8x8(exchange, sum[0], a, b0);
+        sum[1] = mma_tf32_16x8x8(exchange, sum[1], a, b1);
+        sum[2] = mma_tf32_16x8x8(exchange, sum[2], a, b2);
+        sum[3] = mma_tf32_16x8x8(exchange, sum[3], a, b3);
+    } else {
+        sum[0] = mma_bf16_16x8x16(exchange, sum[0], a, b0);
+        sum[1] = mma_bf16_16x8x16(exchange, sum[1], a, b1);
+        sum[2] = mma_bf16_16x8x16(exchange, sum[2], a, b2);
+        sum[3] = mma_bf16_16x8x16(exchange, sum[3], a, b3);
+    }
+}
+
+/* 8 words deep: left [row][word] with the distances given, right [word][column]. */
+__attribute__((always_inline))
+void tensor_add(__local uint *exchange, float4 *sum, __local const uint *left, int row_step,
+                int word_step, __local const uint *right, int type)
+{
+    int item = get_local_id(0), lane = item % 32;
+    uint4 a0, a1, a2, a3;
+    uint2 b0, b1, b2, b3;
+    left += (item / 128 * 64 + lane / 4) * row_step + lane % 4 * word_step;
+    right += item / 32 % 4 * 32 + lane / 4 + lane % 4 * TENSOR_COLUMNS;
+    a0 = tensor_left(left, row_step, word_step);
+    a1 = tensor_left(left + 16 * row_step, row_step, word_step);
+    a2 = tensor_left(left + 32 * row_step, row_step, word_step);
+    a3 = tensor_left(left + 48 * row_step, row_step, word_step);
+    b0 = tensor_right(right);
+    b1 = tensor_right(right + 8);
+    b2 = tensor_right(right + 16);
+    b3 = tensor_right(right + 24);
+    tensor_line(exchange, sum, a0, b0, b1, b2, b3, type);
+    tensor_line(exchange, sum + 4, a1, b0, b1, b2, b3, type);
+    tensor_line(exchange, sum + 8, a2, b0, b1, b2, b3, type);
+    tensor_line(exchange, sum + 12, a3, b0, b1, b2, b3, type);
+}
+
+__attribute__((always_inline))
+void tensor_step(__local uint *exchange, float4 *sum, __local const uint *left, int row_step,
+                 int word_step, __local const uint *right, int type)
+{
+    tensor_add(exchange, sum, left, row_step, word_step, right, type);
+    if (type == TF32)
+        tensor_add(exchange, sum, left + 8 * word_step, row_step, word_step,
+                   right + 8 * TENSOR_COLUMNS, type);
+}
+
+void tensor_stage_one(__local float *to, float4 sum)
+{
+    *(__local float2 *)to = sum.lo;
+    *(__local float2 *)(to + 8 * STAGE_COLUMNS) = sum.hi;
+}
+
+/* As block_stage: lines of the tile in local memory, [32][STAGE_COLUMNS]; of each half of
+   the tile the 16 lines of products in `sum`; tensor_row says which lines of the tile they are. */
+__attribute__((always_inline))
+void tensor_stage(__local float *room, const float4 *sum)
+{
+    int item = get_local_id(0), lane = item % 32;
+    __local float *to = room + (item / 128 * 16 + lane / 4) * STAGE_COLUMNS + item / 32 % 4 * 32
+        + lane % 4 * 2;
+    barrier(CLK_LOCAL_MEM_FENCE);
+    tensor_stage_one(to, sum[0]);
+    tensor_stage_one(to + 8, sum[1]);
+    tensor_stage_one(to + 16, sum[2]);
+    tensor_stage_one(to + 24, sum[3]);
+    barrier(CLK_LOCAL_MEM_FENCE);
+}
+
+int tensor_row(int line, int part) { return line / 16 * 64 + part * 16 + line % 16; }
+)
+
+FINETUNE_LINE FINETUNE_CL(gather_tensor,
+/* Eight steps of depth of a row; the reader goes on to the next sixteen. */
+fours tensor_read_row(const gather *g, __global const float *in, int group, int row, reader *r)
+{
+    fours v;
+    v.first = read_row(g, in, group, r);
+    reader_move(g, r, row, 4);
+    v.second = read_row(g, in, group, r);
+    reader_move(g, r, row, 12);
+    return v;
+}
+
+fours tensor_read_packed(const gather *g, __global const float *packed, int k, int depth,
+                         int column, int type)
+{
+    fours v;
+    v.first = read_packed(g, packed, k, depth, column);
+    v.second = read_packed(g, packed, k + tensor_second(type), depth, column);
+    return v;
+}
+
+__attribute__((always_inline))
+void tensor_out(const gather *g, __global const float *bias, __global float *out,
+                __local float *room, const float4 *sum, int part)
+{
+    int i;
+    tensor_stage(room, sum);
+    for (i = get_local_id(0); i < 4096; i += 256) {
+        int row = get_group_id(1) * 128 + tensor_row(i / 128, part);
+        int n = get_group_id(0) * 128 + i % 128;
+        if (row < g->pictures * g->rows_y * g->rows_x && n < g->n)
+            put(g, bias, out, row, get_group_id(2), n, room[i / 128 * STAGE_COLUMNS + i % 128]);
+    }
+}
+
+__attribute__((always_inline))
+void gather_tensor(__global const float *in, __global const float *packed,
+                   __global const float *bias, __global float *out, const gather *g,
+                   __local uint *room, __local uint *exchange, int type)
+{
+    int item = get_local_id(0), n0 = get_group_id(0) * 128, row0 = get_group_id(1) * 128;
+    int group = get_group_id(2), depth = g->taps_y * g->taps_x * g->channels, k, side = 0;
+    int column = n0 + item % 32 * 4, deep = tensor_depth(item, type);
+    int row_step = type == TF32 ? TF32_ROW : BF16_ROW;
+    int left_words = type == TF32 ? TF32_LEFT : BF16_LEFT;
+    int right_words = type == TF32 ? TF32_RIGHT : BF16_RIGHT;
+    reader r = reader_start(g, row0 + item / 2, item % 2 * 8);
+    float4 sum[16] = {0.0f};
+    fours a = tensor_read_row(g, in, group, row0 + item / 2, &r), b;
+    packed += (size_t)group * depth * g->wide;
+    b = tensor_read_packed(g, packed, deep, depth, column, type);
+    for (k = 16; k < depth + 16; k += 16) {
+        __local uint *left = room + side * left_words;
+        __local uint *right = room + 2 * left_words + side * right_words;
+        tensor_put_row(left + item / 2 * row_step + item % 2 * (type == TF32 ? 8 : 4), a, type);
+        tensor_put_columns(right, b, item, type);
+        barrier(CLK_LOCAL_MEM_FENCE);
+        if (k < depth) {
+            a = tensor_read_row(g, in, group, row0 + item / 2, &r);
+            b = tensor_read_packed(g, packed, k + deep, depth, column, type);
+        }
+        tensor_step(exchange, sum, left, row_step, 1, right, type);
+        side = 1 - side;
+    }
+    tensor_out(g, bias, out, (__local float *)room, sum, 0);
+    tensor_out(g, bias, out, (__local float *)room, sum + 4, 1);
+    tensor_out(g, bias, out, (__local float *)room, sum + 8, 2);
+    tensor_out(g, bias, out, (__local float *)room, sum + 12, 3);
+}
+
+__kernel __attribute__((reqd_work_group_size(256, 1, 1)))
+void gather_tf32(__global const float *in, __global const float *packed,
+                 __global const float *bias, __global float *out, gather g)
+{
+    __local uint4 room[TF32_ROOM / 4];
+    __local uint exchange[MMA_ROOM];
+    gather_tensor(in, packed, bias, out, &g, (__local uint *)room, exchange, TF32);
+}
+
+__kernel __attribute__((reqd_work_group_size(256, 1, 1)))
+void gather_bf16(__global const float *in, __global const float *packed,
+                 __global const float *bias, __global float *out, gather g)
+{
+    __local uint4 room[BF16_ROOM / 4];
+    __local uint exchange[MMA_ROOM];
+    gather_tensor(in, packed, bias, out, &g, (__local uint *)room, exchange, BF16);
+}
+)
+
+/* The weight's gradient: left [row of pixels][tap, channel], right [row of pixels][output]. */
+FINETUNE_LINE FINETUNE_CL(weight_tensor,
+/* Rows r and r + tensor_second, and on to 16 rows below. */
+fours tensor_read_pixels(const gather *g, __global const float *in, int group, int row, int end,
+                         reader *r, int type)
+{
+    int second = tensor_second(type);
+    fours v;
+    v.first = row < end ? read_row(g, in, group, r) : (float4)(0.0f);
+    reader_descend(g, r, second);
+    v.second = row + second < end ? read_row(g, in, group, r) : (float4)(0.0f);
+    reader_descend(g, r, 16 - second);
+    return v;
+}
+
+fours tensor_read_outputs(const gather *g, __global const float *dy, int group, int row, int end,
+                          int o, int type)
+{
+    fours v;
+    v.first = read_outputs(g, dy, group, row, end, o);
+    v.second = read_outputs(g, dy, group, row + tensor_second(type), end, o);
+    return v;
+}
+
+__attribute__((always_inline))
+void tensor_weight_out(const gather *g, __global float *partial, __local float *room,
+                       const float4 *sum, int part)
+{
+    int i;
+    tensor_stage(room, sum);
+    for (i = get_local_id(0); i < 4096; i += 256) {
+        int k = get_group_id(1) * 128 + tensor_row(i / 128, part);
+        int o = get_group_id(0) * 128 + i % 128;
+        if (k < g->taps_y * g->taps_x * g->channels && o < g->n)
+            partial[(size_t)k * g->n + o] = room[i / 128 * STAGE_COLUMNS + i % 128];
+    }
+}
+
+__attribute__((always_inline))
+void weight_tensor(__global const float *in, __global const float *dy, __global float *partial,
+                   const gather *g, int slice_rows, __local uint *room, __local uint *exchange,
+                   int type)
+{
+    int item = get_local_id(0), o0 = get_group_id(0) * 128, k0 = get_group_id(1) * 128;
+    int group = get_group_id(2) % g->groups, slice = get_group_id(2) / g->groups, side = 0;
+    int depth = g->taps_y * g->taps_x * g->channels, step;
+    int row = slice * slice_rows + tensor_depth(item, type);
+    int end = min((slice + 1) * slice_rows, g->pictures * g->rows_y * g->rows_x);
+    int k = k0 + item % 32 * 4, o = o0 + item % 32 * 4;
+    int words = type == TF32 ? TF32_RIGHT : BF16_RIGHT;
+    reader r = reader_start(g, row, k);
+    float4 sum[16] = {0.0f};
+    fours a = tensor_read_pixels(g, in, group, row, end, &r, type);
+    fours b = tensor_read_outputs(g, dy, group, row, end, o, type);
+    for (step = slice * slice_rows; step < end; step += 16) {
+        __local uint *left = room + side * 2 * words, *right = left + words;
+        tensor_put_columns(left, a, item, type);
+        tensor_put_columns(right, b, item, type);
+        barrier(CLK_LOCAL_MEM_FENCE);
+        row += 16;
+        a = tensor_read_pixels(g, in, group, row, end, &r, type);
+        b = tensor_read_outputs(g, dy, group, row, end, o, type);
+        tensor_step(exchange, sum, left, 1, TENSOR_COLUMNS, right, type);
+        side = 1 - side;
+    }
+    partial += (size_t)(slice * g->groups + group) * depth * g->n;
+    tensor_weight_out(g, partial, (__local float *)room, sum, 0);
+    tensor_weight_out(g, partial, (__local float *)room, sum + 4, 1);
+    tensor_weight_out(g, partial, (__local float *)room, sum + 8, 2);
+    tensor_weight_out(g, partial, (__local float *)room, sum + 12, 3);
+}
+
+__kernel __attribute__((reqd_work_group_size(256, 1, 1)))
+void weight_tf32(__global const float *in, __global const float *dy, __global float *partial,
+                 gather g, int slice_rows)
+{
+    __local uint4 room[TF32_RIGHT]; /* two of two pieces */
+    __local uint exchange[MMA_ROOM];
+    weight_tensor(in, dy, partial, &g, slice_rows, (__local uint *)room, exchange, TF32);
+}
+
+__kernel __attribute__((reqd_work_group_size(256, 1, 1)))
+void weight_bf16(__global const float *in, __global const float *dy, __global float *partial,
+                 gather g, int slice_rows)
+{
+    __local uint4 room[BF16_RIGHT];
+    __local uint exchange[MMA_ROOM];
+    weight_tensor(in, dy, partial, &g, slice_rows, (__local uint *)room, exchange, BF16);
+}
+)
+#endif
+
+/* ---- Winograd's convolution, F(4x4, 3x3), as in section 6.4 of finetune.h: 3 x 3 kernels with a
+   stride of 1. Inputs and weights are transformed, 36 products of matrices made by a gathering
+   kernel, one a group, and the outputs transformed back. v is [tile][36][channels], m
+   [tile][36][n]. The input's gradient is the same of dy, with the kernel turned round. Six numbers
+   of a line are named one by one, so that they stay in registers where a compiler does not unroll.
+   ---- */
+FINETUNE_LINE FINETUNE_CL(winograd,
+typedef struct winograd {
+    int height, width, out_height, out_width, top, left, channels, n;
+    int across, down, first, count; /* tiles in a line, lines of them; those that are worked on */
+    int has_bias, add, op;
+    float a;
+} winograd;
+
+/* B^T d */
+void winograd_b(float d0, float d1, float d2, float d3, float d4, float d5, float *to, int step)
+{
+    float even = d4 - 4.0f * d2, odd = d3 - 4.0f * d1, even2 = d4 - d2, odd2 = 2.0f * (d3 - d1);
+    to[0] = 4.0f * d0 - 5.0f * d2 + d4;
+    to[step] = even + odd;
+    to[2 * step] = even - odd;
+    to[3 * step] = even2 + odd2;
+    to[4 * step] = even2 - odd2;
+    to[5 * step] = 4.0f * d1 - 5.0f * d3 + d5;
+}
+
+/* G g */
+void winograd_g(float g0, float g1, float g2, float *to, int step)
+{
+    float outer = (g0 + g2) * (1.0f / 6), middle = g1 * (1.0f / 6);
+    float outer2 = g0 * (1.0f / 24) + g2 * (1.0f / 6), middle2 = g1 * (1.0f / 12);
+    to[0] = g0 * 0.25f;
+    to[step] = -outer - middle;
+    to[2 * step] = middle - outer;
+    to[3 * step] = outer2 + middle2;
+    to[4 * step] = outer2 - middle2;
+    to[5 * step] = g2;
+}
+
+/* A^T m */
+void winograd_a(float m0, float m1, float m2, float m3, float m4, float m5, float *to, int step)
+{
+    float sum = m1 + m2, rest = m1 - m2, sum2 = m3 + m4, rest2 = m3 - m4;
+    to[0] = m0 + sum + sum2;
+    to[step] = rest + 2.0f * rest2;
+    to[2 * step] = sum + 4.0f * sum2;
+    to[3 * step] = rest + 8.0f * rest2 + m5;
+}
+
+/* Six numbers side by side, on to where each of the 36 has its place. */
+void winograd_out(const float *line, __global float *to, size_t step)
+{
+    to[0] = line[0];
+    to[step] = line[1];
+    to[2 * step] = line[2];
+    to[3 * step] = line[3];
+    to[4 * step] = line[4];
+    to[5 * step] = line[5];
+}
+)
+
+FINETUNE_LINE FINETUNE_CL(winograd_input,
+float winograd_pixel(const winograd *w, __global const float *in, int y, int x)
+{
+    return y < 0 || y >= w->height ? 0.0f : in[((size_t)y * w->width + x) * w->channels];
+}
+
+void winograd_column(const winograd *w, __global const float *in, int y, int x, float *to)
+{
+    if (x < 0 || x >= w->width) y = w->height; /* outside, all of it */
+    winograd_b(winograd_pixel(w, in, y, x), winograd_pixel(w, in, y + 1, x),
+               winograd_pixel(w, in, y + 2, x), winograd_pixel(w, in, y + 3, x),
+               winograd_pixel(w, in, y + 4, x), winograd_pixel(w, in, y + 5, x), to, 6);
+}
+
+void winograd_row(const float *t, __global float *v, size_t step)
+{
+    float line[6];
+    winograd_b(t[0], t[1], t[2], t[3], t[4], t[5], line, 1);
+    winograd_out(line, v, step);
+}
+
+/* A work-item transforms one channel of a tile: v = B^T d B. */
+__kernel void winograd_input(__global const float *in, __global float *v, winograd w)
+{
+    int i = get_global_id(0), c = i % w.channels, tile = i / w.channels, at = w.first + tile, y, x;
+    size_t step = w.channels;
+    float t[36];
+    if (tile >= w.count) return;
+    y = at / w.across % w.down * 4 - w.top;
+    x = at % w.across * 4 - w.left;
+    in += (size_t)(at / w.across / w.down) * w.height * w.width * w.channels + c;
+    winograd_column(&w, in, y, x, t);
+    winograd_column(&w, in, y, x + 1, t + 1);
+    winograd_column(&w, in, y, x + 2, t + 2);
+    winograd_column(&w, in, y, x + 3, t + 3);
+    winograd_column(&w, in, y, x + 4, t + 4);
+    winograd_column(&w, in, y, x + 5, t + 5);
+    v += (size_t)tile * 36 * step + c;
+    winograd_row(t, v, step);
+    winograd_row(t + 6, v + 6 * step, step);
+    winograd_row(t + 12, v + 12 * step, step);
+    winograd_row(t + 18, v + 18 * step, step);
+    winograd_row(t + 24, v + 24 * step, step);
+    winograd_row(t + 30, v + 30 * step, step);
+}
+)
+
+/* packed[36][c][n] = G g G^T of weight[n * n_step + c * c_step + tap], columns filled up to `wide`
+   with zeros; turned: the taps in reverse */
+FINETUNE_LINE FINETUNE_CL(winograd_weight,
+void winograd_weight_row(const float *t, __global float *to, size_t step)
+{
+    float line[6];
+    winograd_g(t[0], t[1], t[2], line, 1);
+    winograd_out(line, to, step);
+}
+
+__kernel void winograd_weight(__global const float *weight, __global float *packed, int channels,
+                              int n, int wide, int n_step, int c_step, int turned)
+{
+    int i = get_global_id(0), column = i % wide, c = i / wide, d = turned ? -1 : 1;
+    size_t step = (size_t)channels * wide;
+    float t[18];
+    if (c >= channels) return;
+    packed += (size_t)c * wide + column;
+    if (column < n) {
+        __global const float *g = weight + column * n_step + c * c_step + (turned ? 8 : 0);
+        winograd_g(g[0], g[3 * d], g[6 * d], t, 3);
+        winograd_g(g[d], g[4 * d], g[7 * d], t + 1, 3);
+        winograd_g(g[2 * d], g[5 * d], g[8 * d], t + 2, 3);
+    } else {
+        winograd_g(0.0f, 0.0f, 0.0f, t, 3);
+        winograd_g(0.0f, 0.0f, 0.0f, t + 1, 3);
+        winograd_g(0.0f, 0.0f, 0.0f, t + 2, 3);
+    }
+    winograd_weight_row(t, packed, step);
+    winograd_weight_row(t + 3, packed + 6 * step, step);
+    winograd_weight_row(t + 6, packed + 12 * step, step);
+    winograd_weight_row(t + 9, packed + 18 * step, step);
+    winograd_weight_row(t + 12, packed + 24 * step, step);
+    winograd_weight_row(t + 15, packed + 30 * step, step);
+}
+)
+
+/* y = f(A^T m A + bias), or that is added to y; one output channel of a tile */
+FINETUNE_LINE FINETUNE_CL(winograd_output,
+void winograd_up(__global const float *m, size_t step, float *to)
+{
+    winograd_a(m[0], m[6 * step], m[12 * step], m[18 * step], m[24 * step], m[30 * step], to, 6);
+}
+
+__attribute__((always_inline))
+void winograd_put(const winograd *w, __global float *out, int y, int x, float sum)
+{
+    __global float *to = out + ((size_t)y * w->out_width + x) * w->n;
+    if (x >= w->out_width) return;
+    if (w->op >= 0) sum = activate(w->op, w->a, sum);
+    *to = w->add ? *to + sum : sum;
+}
+
+__attribute__((always_inline))
+void winograd_line(const winograd *w, __global float *out, int y, int x, float bias, const float *t)
+{
+    float line[4];
+    if (y >= w->out_height) return;
+    winograd_a(t[0], t[1], t[2], t[3], t[4], t[5], line, 1);
+    winograd_put(w, out, y, x, line[0] + bias);
+    winograd_put(w, out, y, x + 1, line[1] + bias);
+    winograd_put(w, out, y, x + 2, line[2] + bias);
+    winograd_put(w, out, y, x + 3, line[3] + bias);
+}
+
+__kernel void winograd_output(__global const float *m, __global const float *bias,
+                              __global float *out, winograd w)
+{
+    int i = get_global_id(0), n = i % w.n, tile = i / w.n, at = w.first + tile, y, x;
+    float t[24], b = w.has_bias ? bias[n] : 0.0f;
+    if (tile >= w.count) return;
+    y = at / w.across % w.down * 4;
+    x = at % w.across * 4;
+    m += (size_t)tile * 36 * w.n + n;
+    out += (size_t)(at / w.across / w.down) * w.out_height * w.out_width * w.n + n;
+    winograd_up(m, w.n, t);
+    winograd_up(m + w.n, w.n, t + 1);
+    winograd_up(m + 2 * (size_t)w.n, w.n, t + 2);
+    winograd_up(m + 3 * (size_t)w.n, w.n, t + 3);
+    winograd_up(m + 4 * (size_t)w.n, w.n, t + 4);
+    winograd_up(m + 5 * (size_t)w.n, w.n, t + 5);
+    winograd_line(&w, out, y, x, b, t);
+    winograd_line(&w, out, y + 1, x, b, t + 6);
+    winograd_line(&w, out, y + 2, x, b, t + 12);
+    winograd_line(&w, out, y + 3, x, b, t + 18);
 }
 )
 

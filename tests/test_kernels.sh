@@ -25,13 +25,17 @@ if [ -e "$simulator" ] && ! build/test_opencl relu 1 | grep -q ', 1 skipped'; th
     printf 'race.cl\nrace\n4 1 1\n4 1 1\n<size=8 fill=0>\n' >$out/race.sim
     (cd $out && oclgrind-kernel --data-races race.sim) 2>&1 | grep -q "data race" && ok || bad "the simulator sees no race"
 
-    watch() { # watch --brief OPERATOR CASE; without a case all of them, or the first of each operator
-        build/test_opencl "$@" >$out/out.txt 2>$out/err.txt
+    watch_program() {
+        "$@" >$out/out.txt 2>$out/err.txt
         status=$?
         if [ $status -eq 0 ] && [ ! -s $out/err.txt ] && grep -q 'passed, 0 failed, 0 skipped$' $out/out.txt; then ok
-        else bad "under Oclgrind: build/test_opencl $* (status $status)"; head -5 $out/out.txt $out/err.txt; fi
+        else bad "under Oclgrind: $* (status $status)"; head -5 $out/out.txt $out/err.txt; fi
     }
+    # watch --brief OPERATOR CASE; without a case all of them, or the first of each operator
+    watch() { watch_program build/test_opencl "$@"; }
     watch --brief
+    # What emulates the instructions of tensor cores wants more local memory than the 32 KiB here.
+    OCLGRIND_LOCAL_MEM_SIZE=49152 watch_program build/test_tensor --brief
     if [ -n "$LONG" ]; then
         for op in linear conv1d batch_norm layer_norm max_pool2d avg_pool2d global_avg_pool \
             global_max_pool sigmoid tanh relu relu6 leaky_relu elu softplus softsign gelu silu \

@@ -78,6 +78,20 @@ static void test_device_dropout(ft__context *c, bool locked)
     CHECK(!memcmp(dx[0], dx[1], sizeof dx[0]), "dropout: another gradient on the device");
 }
 
+/* The transforms divide by 6 and 24. */
+static void test_winograd(ft_model *m)
+{
+    double usual = tolerance;
+    m->context.device->form = FT__FORM_WINOGRAD;
+    tolerance = 1e-4;
+    only_form = WINOGRAD;
+    memset(numbers, 0, sizeof numbers);
+    conv_cases();
+    only_form = ALL_FORMS;
+    tolerance = usual;
+    CHECK(ft_error(m) == FT_OK, "Winograd's form: %s", ft_error_text(m));
+}
+
 static void test_forms(ft_model *m)
 {
     static const int forms[] = {FT__FORM_WIDE, FT__FORM_TILED, FT__FORM_BLOCK, FT__FORM_PLAIN,
@@ -91,8 +105,10 @@ static void test_forms(ft_model *m)
         if (i == 0) run_cases();
         else {
             memset(numbers, 0, sizeof numbers);
+            only_form = forms[i] == FT__FORM_BLOCK ? FOURS : ALL_FORMS;
             conv_cases();
             layer_cases();
+            only_form = ALL_FORMS;
             briefly = true;
             sequence_cases();
             recurrent_cases();
@@ -100,6 +116,7 @@ static void test_forms(ft_model *m)
         }
         CHECK(ft_error(m) == FT_OK, "form %d: %s", forms[i], ft_error_text(m));
     }
+    test_winograd(m);
     test_device_dropout(&m->context, false);
     test_device_dropout(&m->context, true);
     for (i = FT__OP_state + 1; i < FT__OP_COUNT; ++i)
@@ -132,7 +149,14 @@ static void test_briefly(ft_model *m, const char *named, int number)
         d->form = FT__FORM_WIDE;
         run_one(name, named ? number : 1);
         d->form = FT__FORM_BLOCK;
-        if (!named) run_one(name, op == FT__OP_conv2d ? 38 : 1); /* whole fours */
+        if (named) continue;
+        only_form = op == FT__OP_conv2d ? ONE_OF_FOURS : ALL_FORMS;
+        run_one(name, op == FT__OP_conv2d ? -1 : 1);
+        only_form = ALL_FORMS;
+    }
+    if (!named) {
+        d->form = FT__FORM_WINOGRAD;
+        run_one("conv2d", 13); /* cut tiles, padding */
     }
     CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
 }

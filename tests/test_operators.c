@@ -10,9 +10,10 @@
 #include "finetune.h"
 #include "layout.h"
 
-static const double tolerance = 1e-5;
+static double tolerance = 1e-5;
 static bool briefly; /* each case once, where running is slow */
 static bool on_device; /* see test_opencl.c */
+static bool few_bits; /* numbers of 6 bits, which bf16 holds too, so that products are exact */
 enum { MOST_INPUTS = 12, GUARD = 8 };
 static const float sentinel = 12345.678f;
 
@@ -733,7 +734,7 @@ static void fill(problem *p)
             double v = 2 * random_value(&state);
             /* away from the corners of relu and the like, and exact in float */
             if (fabs(v) < 0.01) v += 0.02;
-            p->x[i][k] = (double)(float)v;
+            p->x[i][k] = few_bits ? floor(v * 16 + 0.5) / 16 : (double)(float)v;
             if (is_norm(p) && i == 4) p->x[i][k] = (double)(float)(fabs(v) + 0.5);
             if (i == p->integer - 1)
                 p->x[i][k] = integer_at(p, k, count);
@@ -813,7 +814,10 @@ static void check_case(problem *p, oracle f, int op, int number)
     outputs = count_of(&p->out);
     y = (double *)malloc(outputs * sizeof *y);
     r = (double *)malloc(outputs * sizeof *r);
-    for (k = 0; k < outputs; ++k) r[k] = (double)(float)random_value(&state);
+    for (k = 0; k < outputs; ++k) {
+        double v = random_value(&state);
+        r[k] = few_bits ? floor(v * 16 + 0.5) / 16 : (double)(float)v;
+    }
     f(p, y);
     first = run(contexts[0], p, r, op, 0);
     compare(p, number, "value", first.y.at, y, outputs);
@@ -842,6 +846,19 @@ static void check_case(problem *p, oracle f, int op, int number)
 
 static const char *only_op;
 static int only_case = -1, numbers[FT__OP_COUNT];
+static int only_form; /* those that a device's form of products is made for, of conv2d and linear */
+enum { ALL_FORMS, FOURS, ONE_OF_FOURS, WINOGRAD };
+
+/* Channels and outputs in whole fours, or one of those; or 3 x 3 with a stride of 1. */
+static bool suits_form(const problem *p)
+{
+    const ft_conv2d_options *o = &p->options.conv2d;
+    const int *w = p->shape[1].size;
+    if (only_form == ALL_FORMS) return true;
+    if (only_form == ONE_OF_FOURS) return w[0] == 24 && w[3] == 2;
+    if (only_form == FOURS) return w[1] % 4 == 0 && w[0] / or_default(o->groups, 1) % 4 == 0;
+    return w[2] == 3 && w[3] == 3 && o->stride[0] < 2 && o->dilation[0] < 2 && o->groups < 2;
+}
 
 static void add_case(problem p, const char *name, oracle f)
 {
@@ -850,7 +867,7 @@ static void add_case(problem p, const char *name, oracle f)
     CHECK(op > 0, "%s is an operator", name);
     numbers[op] += 1;
     if (only_op && strcmp(only_op, name) != 0) return;
-    if (only_case >= 0 && only_case != numbers[op]) return;
+    if ((only_case >= 0 && only_case != numbers[op]) || !suits_form(&p)) return;
     p.op = ft__rows[op].name;
     check_case(&p, f, op, numbers[op]);
 }
@@ -967,6 +984,10 @@ static void layer_cases(void)
         p = with(3, shape2(i, 20), shape2(72, 20), shape1(72));
         add_case(p, "linear", oracle_linear);
     }
+    p = with(3, shape2(131, 20), shape2(12, 20), shape1(12)); /* fours, larger than tiles of 128 */
+    add_case(p, "linear", oracle_linear);
+    p = with(2, shape2(3, 36), shape2(132, 36), shape1(0));
+    add_case(p, "linear", oracle_linear);
     for (i = 0; i < 4; ++i) {
         int channels = i < 2 ? 3 : 17;
         p = with(5, i % 2 ? shape2(8, channels) : shape4(3, channels, 4, 3), shape1(channels),

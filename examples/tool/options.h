@@ -55,7 +55,7 @@ static const char usage_text[] =
     "         --rename A=B,...    leading parts of names in the weights file to replace\n"
     "         --allow-missing --allow-unexpected   weights that do not match\n"
     "         --seed N --threads N --simd none|sse2|avx2|avx512|neon\n"
-    "         --precision float32|bf16|bf16_emulated (of the products)\n"
+    "         --precision float32|tf32|bf16|bf16_emulated (of the products)\n"
     "         --device cpu|gpu|auto|opencl:PLATFORM:DEVICE   (auto: a GPU if one works)\n"
     "         --opencl-library FILE   the loader, if it is not where the system looks\n"
     "         --json              end with one JSON object   --quiet\n";
