@@ -1,6 +1,6 @@
 #!/bin/sh
 # The header compiles, links and runs a small program in every way that it promises: compilers,
-# languages, without SIMD, without threads, two units, beside FreeType, with the sanitizers.
+# languages, without SIMD, without threads, two units, beside FreeType.
 passed=0 failed=0 skipped=0
 out=build/builds
 mkdir -p $out
@@ -159,19 +159,6 @@ if [ -e /usr/include/freetype2/ft2build.h ]; then
         try "$first first, beside the other" ${CC:-cc} -std=c99 -Wall -Werror -isystem /usr/include/freetype2 -I. $out/freetype.c -o $out/freetype -lm -pthread
     done
 else skip "FreeType's headers are not installed"; fi
-
-# The sanitizers over a whole training run; the other tests run without them, for speed.
-if echo 'int main(void){return 0;}' | ${CC:-cc} -fsanitize=address,undefined -x c - -o $out/asan 2>/dev/null && $out/asan; then
-    for test in test_fit test_formats test_data; do
-        [ -e tests/$test.c ] || continue
-        try "$test under ASan and UBSan builds" ${CC:-cc} -std=c99 -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -I. tests/$test.c -o $out/$test -lm -pthread
-        try "$test under ASan and UBSan" env FINETUNE_QUICK=1 $out/$test
-    done
-    if [ -e build/fake_opencl.so ]; then # what drivers leak is theirs
-        try "test_opencl_failures under ASan and UBSan builds" ${CC:-cc} -std=c99 -O1 -g -DFINETUNE_OPENCL -fsanitize=address,undefined -fno-sanitize-recover=all -I. tests/test_opencl_failures.c -o $out/test_opencl_failures -lm -pthread
-        try "test_opencl_failures under ASan and UBSan" env ASAN_OPTIONS=detect_leaks=0 $out/test_opencl_failures
-    else skip "built without OpenCL's headers"; fi
-else skip "the sanitizers' run-time libraries are not installed"; fi
 
 echo "test_builds: $passed passed, $failed failed, $skipped skipped"
 [ $failed -eq 0 ]
