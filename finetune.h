@@ -6606,8 +6606,8 @@ static void ft__conv_weight_gradient(ft__conv_run *run)
 /* ---- Small pictures: a kernel of 3 x 3 over 2 x 2 pixels meets them with 4 of its 9 taps. The
    rows of a tile are the same place of several pictures, which all see the same taps, and the
    others are left out. Where the batch is too small for that, the rows are neighbours as above, but
-   summed up in the same order. x1.5 on 256 to 512 channels over 2 x 2 pixels of 32 pictures
-   (forward and backward 7.6 to 5.0 ms, two threads, AVX-512). ---- */
+   summed up in the same order. A step of the Keras CNN, whose last convolution has 2 x 2 pixels:
+   19.2 instead of 21.5 ms (32 pictures, two threads, AVX-512). ---- */
 typedef struct ft__small {
     ft__conv_run run;
     bool by_place;
@@ -10023,8 +10023,8 @@ static void ft__step_pool_backward(const ft__call *call)
    in evaluation form, a file, the caller). The same operations in the same order as if each step
    had gone through all rows: when they are made changes no bit, so that a run ends with the same
    bytes wherever it was interrupted.
-   With 10,000 words of 128 and 400 features, sst2's batches of 32 sentences (319 rows): 0.5 and
-   1.4 ms a step instead of 4.9 and 15.5.
+   A whole step of an LSTM of 16 over 10,000 words of 128 and of 400 features, 32 texts of 19 words,
+   Adam, one thread: 3.0 and 14.9 ms instead of 8.7 and 26.5 (the fastest of 280 steps).
    ============================================================================================= */
 #define FT__PAST ((uint32_t)1024) /* updates that a row can be behind; then all are caught up */
 enum { FT__REST_ROWS = 16 };      /* rows that a thread takes at once */
