@@ -27001,7 +27001,7 @@ int ft_device_checks(const ft_model *m, ft_device_check *checks, int most)
     for (; d && count < d->verdict_count; ++count)
         if (count < most) checks[count] = ft__check_of(&d->verdicts[count]);
     for (op = FT__OP_buffer + 1; d && op < FT__OP_COUNT; ++op) {
-        if (ft__device_rows[op].forward) continue;
+        if (ft__device_rows[op].forward || !ft__rows[op].forward) continue;
         if (count < most) {
             memset(&checks[count], 0, sizeof *checks);
             checks[count].op = ft__rows[op].name;

@@ -1,7 +1,7 @@
 /* devices.h - what --device may name, and, with --check, how well each operator runs there.
    Part of examples/finetune.c. */
 
-enum { MOST_DEVICES = 32 };
+enum { MOST_DEVICES = 32, CHECK_BATCH = 8, CHECK_CLASSES = 10, CHECK_WORDS = 12 };
 
 static void print_devices_json(const ft_device_info *list, int count, long processors)
 {
@@ -45,6 +45,26 @@ static ft_node check_sequence(ft_model *m, ft_node x)
     x = ft_matmul(m, "matmul", x, x, matmul);
     x = ft_gather(m, "gather", x, ft_input(m, "rows", rows), 1);
     return ft_linear(m, "rows_linear", ft_reshape(m, "rows_flat", x, 1, flat), 64, linear);
+}
+
+/* The operators of text: 12 words -> [N, 64]. */
+static ft_node check_text(ft_model *m)
+{
+    ft_input_options tokens;
+    ft_embedding_options embedding;
+    ft_recurrent_options recurrent;
+    ft_step_pool_options pool;
+    ft_node x, all = {0};
+    memset(&tokens, 0, sizeof tokens);
+    memset(&embedding, 0, sizeof embedding);
+    memset(&recurrent, 0, sizeof recurrent);
+    memset(&pool, 0, sizeof pool);
+    tokens.type = FT_I32;
+    tokens.size[0] = CHECK_WORDS;
+    pool.kind = FT_POOL_MEAN;
+    x = ft_embedding(m, "embedding", ft_input(m, "tokens", tokens), 1000, 64, embedding);
+    x = ft_gru(m, "gru", ft_lstm(m, "lstm", x, 64, recurrent), 64, recurrent);
+    return ft_step_pool(m, "step_pool", ft_rnn(m, "rnn", x, 64, recurrent), all, pool);
 }
 
 /* A network in which every operator that has kernels occurs; returns its features, [N, 64]. */
@@ -91,7 +111,7 @@ static ft_node check_features(ft_model *m, ft_node x)
     both[0] = ft_max_pool2d(m, "max_pool", x, pool);
     both[1] = ft_avg_pool2d(m, "avg_pool", x, pool);
     x = ft_add(m, "pools", both[0], both[1]);
-    both[0] = check_sequence(m, x);
+    both[0] = ft_add(m, "sequences", check_sequence(m, x), check_text(m));
     x = ft_add(m, "global", ft_global_avg_pool(m, "global_avg", x),
                ft_global_max_pool(m, "global_max", x));
     return ft_add(m, "features", ft_flatten(m, "flatten", x), both[0]);
@@ -129,7 +149,7 @@ static void check_network(ft_model *m, int classes)
                           ft_add(m, "loss23", losses[2], losses[3])));
 }
 
-enum { MOST_CHECKS = 128, CHECK_BATCH = 8, CHECK_CLASSES = 10 };
+enum { MOST_CHECKS = 128 };
 
 static void print_check(const ft_device_check *c, bool json, bool first)
 {
@@ -152,7 +172,7 @@ static int check_device(const options *o, const char *device)
 {
     static float pictures[CHECK_BATCH * 16 * 32 * 32], targets[CHECK_BATCH * CHECK_CLASSES];
     static const int labels[CHECK_BATCH] = {0, 1, 2, 3, 4, 5, 6, 7};
-    static int rows[CHECK_BATCH * 8];
+    static int rows[CHECK_BATCH * 8], tokens[CHECK_BATCH * CHECK_WORDS];
     static ft_device_check checks[MOST_CHECKS];
     ft_optimizer_options optimizer;
     options named = *o;
@@ -162,6 +182,7 @@ static int check_device(const options *o, const char *device)
     for (i = 0; i < CHECK_BATCH * CHECK_CLASSES; ++i) targets[i] = 0.1f;
     for (i = 0; i < CHECK_BATCH * 16 * 32 * 32; ++i) pictures[i] = (float)(i % 101) / 50 - 1;
     for (i = 0; i < CHECK_BATCH * 8; ++i) rows[i] = 3 * i;
+    for (i = 0; i < CHECK_BATCH * CHECK_WORDS; ++i) tokens[i] = 7 * i;
     named.device = device;
     if (!(m = create(&named))) return FAILED;
     check_network(m, CHECK_CLASSES);
@@ -170,6 +191,7 @@ static int check_device(const options *o, const char *device)
     ft_feed(m, ft_find(m, "targets"), targets, CHECK_BATCH);
     ft_feed(m, ft_find(m, "labels"), labels, CHECK_BATCH);
     ft_feed(m, ft_find(m, "rows"), rows, CHECK_BATCH);
+    ft_feed(m, ft_find(m, "tokens"), tokens, CHECK_BATCH);
     ft_forward(m, true);
     ft_backward(m);
     ft_update(m, 0);
