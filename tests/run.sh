@@ -6,17 +6,19 @@ passed=0 failed=0 skipped=0
 mkdir -p build/output
 rm -f build/output/*
 
-run() { # TEST...: leaves what each says, and its status, in build/output
+run() { # TEST...: leaves what each says, its status and its seconds in build/output
     printf '%s\n' "$@" | xargs -P 2 -I TEST sh -c '
         out=build/output/$(basename TEST)
+        start=$(date +%s)
         case TEST in *.sh) sh TEST ;; *) TEST ;; esac >"$out.txt" 2>&1
-        echo $? >"$out.status"'
+        echo $? >"$out.status"
+        echo $(($(date +%s) - start)) >"$out.seconds"'
 }
 
 count() { # TEST...
     for test; do
         out=build/output/$(basename "$test")
-        cat "$out.txt"
+        sed "\$s/\$/, $(cat "$out.seconds") s/" "$out.txt"
         status=$(cat "$out.status")
         line=$(grep -E '^[a-z_]+: [0-9]+ passed, [0-9]+ failed, [0-9]+ skipped$' "$out.txt" | tail -1)
         if [ -z "$line" ]; then

@@ -42,36 +42,25 @@ int main(void)
 END
 cp $out/use.c $out/use.cpp
 
-for compiler in gcc clang; do
+# Each compiler and standard, one of the two with OpenCL, which needs nothing to be linked.
+if [ -e /usr/include/CL/cl.h ]; then opencl=-DFINETUNE_OPENCL
+else opencl=; skip "OpenCL's headers are not installed"; fi
+for compiler in gcc clang g++ clang++; do
     have $compiler || { skip "$compiler is not installed"; continue; }
-    for standard in c99 c11; do
-        try "$compiler $standard" $compiler -std=$standard $warnings -O0 -I. $out/use.c -o $out/use -lm -pthread
-        try "$compiler $standard runs" $out/use
-    done
-    try "$compiler declarations only" $compiler -std=c99 $warnings -x c -fsyntax-only finetune.h
-done
-for compiler in g++ clang++; do
-    have $compiler || { skip "$compiler is not installed"; continue; }
-    for standard in c++11 c++20; do
-        try "$compiler $standard" $compiler -std=$standard $warnings -O0 -I. $out/use.cpp -o $out/use -lm -pthread
-        try "$compiler $standard runs" $out/use
+    case $compiler in
+    *++) source=use.cpp; standards="c++11 c++20" ;;
+    *) source=use.c; standards="c99 c11"
+        try "$compiler declarations only" $compiler -std=c99 $warnings -x c -fsyntax-only finetune.h ;;
+    esac
+    for standard in $standards; do
+        case $standard in c11 | c++20) with=$opencl ;; *) with= ;; esac
+        try "$compiler $standard $with" $compiler -std=$standard $warnings $with -O0 -I. $out/$source -o $out/use -lm -pthread
+        try "$compiler $standard $with runs" $out/use
     done
 done
 
-# With OpenCL: nothing to link.
-if [ -e /usr/include/CL/cl.h ]; then
-    for compiler in gcc clang; do
-        have $compiler || continue
-        try "$compiler with OpenCL" $compiler -std=c99 $warnings -DFINETUNE_OPENCL -O0 -I. $out/use.c -o $out/use -lm -pthread
-        try "$compiler with OpenCL runs" $out/use
-    done
-    for compiler in g++ clang++; do
-        have $compiler || continue
-        try "$compiler with OpenCL" $compiler -std=c++11 $warnings -DFINETUNE_OPENCL -O0 -I. $out/use.cpp -o $out/use -lm -pthread
-    done
-else skip "OpenCL's headers are not installed"; fi
-
-for macro in FINETUNE_NO_THREADS FINETUNE_NO_SIMD FINETUNE_NO_POSIX; do
+# From here on scalar where SIMD is not the point: its kernels are most of what the compiler does.
+for macro in FINETUNE_NO_THREADS FINETUNE_NO_SIMD "FINETUNE_NO_POSIX -DFINETUNE_NO_SIMD"; do
     try "$macro" ${CC:-cc} -std=c99 $warnings -D$macro -O0 -I. $out/use.c -o $out/use -lm -pthread
     try "$macro runs" $out/use
 done
@@ -105,7 +94,6 @@ int main(int count, char **word)
 END
 cp $out/without.c $out/without.cpp
 left_out() { # MACRO NAME STATUS TEXT: with the macro, loading or building NAME gives the status
-    # (scalar: the kernels for SIMD are half of the time that the compiler takes)
     try "$1" ${CC:-cc} -std=c99 $warnings -D$1 -DFINETUNE_NO_SIMD -O0 -I. $out/without.c -o $out/without -lm -pthread
     try "$1 says so" $out/without "$2" "$3" "$4"
     if have g++; then
@@ -140,7 +128,7 @@ int main()
     return status;
 }
 END
-try "unit one" ${CC:-cc} -std=c99 $warnings -I. -c $out/one.c -o $out/one.o
+try "unit one" ${CC:-cc} -std=c99 $warnings -DFINETUNE_NO_SIMD -I. -c $out/one.c -o $out/one.o
 if have g++; then
     try "two units" g++ -std=c++11 $warnings -Wno-missing-field-initializers -I. $out/two.cpp $out/one.o -o $out/two -lm -pthread
     try "two units run" $out/two
@@ -157,7 +145,7 @@ if [ -e /usr/include/freetype2/ft2build.h ]; then
             [ $first = freetype ] && printf '#define FINETUNE_IMPLEMENTATION\n#include "finetune.h"\n'
             printf 'int main(void) { return FT_OK; }\n'
         } >$out/freetype.c
-        try "$first first, beside the other" ${CC:-cc} -std=c99 -Wall -Werror -isystem /usr/include/freetype2 -I. $out/freetype.c -o $out/freetype -lm -pthread
+        try "$first first, beside the other" ${CC:-cc} -std=c99 -Wall -Werror -DFINETUNE_NO_SIMD -isystem /usr/include/freetype2 -I. $out/freetype.c -o $out/freetype -lm -pthread
     done
 else skip "FreeType's headers are not installed"; fi
 
