@@ -4143,6 +4143,7 @@ typedef struct ft__window_sum {
     int rows, columns, count;
     ptrdiff_t x_row, x_column, w_row, w_column;
     ptrdiff_t x_next, y_next;       /* from neighbour to neighbour */
+    ptrdiff_t x_tap;                /* ft__nine_sums: from one row of the nine to the next */
     size_t x_step, w_step, y_step;  /* from channel to channel: 1, or the outputs of a channel */
 } ft__window_sum;
 
@@ -4160,6 +4161,23 @@ static void ft__window_sum_plain(const ft__window_sum *s, size_t c)
                                 + (ptrdiff_t)(c * s->x_step)]
                         * s->w[r * s->w_row + i * s->w_column + (ptrdiff_t)(c * s->w_step)];
             *y = s->clamp ? ft__clamp(sum, s->low, s->high) : sum;
+        }
+}
+
+/* Nine sums at once, y[tap] += sum over rows and columns of x[tap] w: the weight's gradient of a
+   kernel of 3 x 3, where all of it lies inside. Channels from `c` on, one by one: the oracle. */
+static void ft__nine_sums_plain(const ft__window_sum *s, size_t c)
+{
+    int tap, r, i;
+    for (; c < s->channels; ++c)
+        for (tap = 0; tap < 9; ++tap) {
+            const float *x = s->x + tap / 3 * s->x_tap + tap % 3 * s->x_next + c;
+            float sum = 0;
+            for (r = 0; r < s->rows; ++r)
+                for (i = 0; i < s->columns; ++i)
+                    sum += x[r * s->x_row + i * s->x_column]
+                        * s->w[r * s->w_row + i * s->w_column + (ptrdiff_t)c];
+            s->y[tap * s->y_next + (ptrdiff_t)c] += sum;
         }
 }
 
@@ -4235,7 +4253,31 @@ static void ft__window_sum_plain(const ft__window_sum *s, size_t c)
         if (s->rows == 3 && s->columns == 3 && !s->add) return name##_all_nine(s, c);             \
         for (; c + lanes <= s->channels; c += lanes) {                                            \
             for (n = 0; n + 4 <= s->count; n += 4) name##_block(s, c, n, 4);                      \
+            for (; n + 3 <= s->count; n += 3) name##_block(s, c, n, 3);                           \
             for (; n < s->count; ++n) name##_block(s, c, n, 1);                                   \
+        }                                                                                         \
+        return c;                                                                                 \
+    }                                                                                             \
+    /* The nine sums in registers, from the first place to the last. */                           \
+    attributes static size_t name##_nine_sums(const ft__window_sum *s, size_t c)                  \
+    {                                                                                             \
+        FT__FUSED                                                                                 \
+        tile##_vector sum[9], zero = {0};                                                         \
+        int r, i, j;                                                                              \
+        for (; c + lanes <= s->channels; c += lanes) {                                            \
+            float *y = s->y + c;                                                                  \
+            FT__UNROLL for (j = 0; j < 9; ++j) sum[j] = zero;                                     \
+            for (r = 0; r < s->rows; ++r) {                                                       \
+                const float *x = s->x + r * s->x_row + c, *w = s->w + r * s->w_row + c;           \
+                for (i = 0; i < s->columns; ++i, x += s->x_column, w += s->w_column) {            \
+                    tile##_vector right = *(const tile##_loose *)(const void *)w;                 \
+                    FT__UNROLL for (j = 0; j < 9; ++j)                                            \
+                        sum[j] += *(const tile##_loose *)(const void *)                           \
+                            (x + j / 3 * s->x_tap + j % 3 * s->x_next) * right;                   \
+                }                                                                                 \
+            }                                                                                     \
+            FT__UNROLL for (j = 0; j < 9; ++j, y += s->y_next)                                    \
+                *(tile##_loose *)(void *)y += sum[j];                                             \
         }                                                                                         \
         return c;                                                                                 \
     }
@@ -4261,6 +4303,21 @@ static void ft__window_sum_run(const ft__context *context, const ft__window_sum 
     }
     (void)context;
     ft__window_sum_plain(s, c);
+}
+
+/* All steps from channel to channel are 1 here. */
+static void ft__nine_sums_run(const ft__context *context, const ft__window_sum *s)
+{
+    size_t c = 0;
+#ifdef FT__X86
+    if (context->simd == FT__SIMD_AVX512) c = ft__window_avx512_nine_sums(s, c);
+    if (context->simd >= FT__SIMD_AVX2) c = ft__window_avx2_nine_sums(s, c);
+    if (context->simd == FT__SIMD_SSE2) c = ft__window_sse2_nine_sums(s, c);
+#elif defined(FT__ARM)
+    if (context->simd == FT__SIMD_NEON) c = ft__window_neon_nine_sums(s, c);
+#endif
+    (void)context;
+    ft__nine_sums_plain(s, c);
 }
 
 #if defined(__GNUC__) && !defined(__clang__) && !defined(FINETUNE_NO_SIMD)
@@ -5869,6 +5926,7 @@ static void ft__depthwise_run(const ft__call *call, const ft__conv *g, ft__windo
         ft__window_sum_run(call->context, &s);
         if (!x_is_input) s.x += 1;
         if (!y_is_input) s.y += 1;
+        else s.add = true;
         if (s.bias) s.bias += 1;
         s.w += 1;
     }
@@ -5996,22 +6054,31 @@ static void ft__depthwise_dilated(const ft__call *call, const ft__conv *g, const
     }
 }
 
+/* Sets pixels of dx that no tap leads to, `step` apart, to zero: where it is to be written. */
+static void ft__depthwise_clear(const ft__conv *g, float *dx, int count, int step)
+{
+    for (; count > 0; --count, dx += (size_t)step * g->groups)
+        memset(dx, 0, g->groups * sizeof *dx);
+}
+
 static void ft__depthwise_input_row(const ft__call *call, ft__conv g, int index)
 {
     size_t channels = g.groups * (size_t)g.outputs;
     int row = index % g.height + g.top, phase, at, tap_y = 0, tap_x = 0, y = 0, x = 0;
-    int stride = g.stride[1], next_tap = 0, next_x = 0;
+    int stride = g.stride[1];
     const float *dy = call->output.gradient + (size_t)(index / g.height) * g.p * channels;
     float *dx = call->input[0].gradient + (size_t)index * (size_t)g.width * g.groups;
+    bool dilated = g.dilation[0] != 1 || g.dilation[1] != 1;
     ft__window_sum s;
     memset(&s, 0, sizeof s);
-    for (at = 0; (g.dilation[0] != 1 || g.dilation[1] != 1) && at < g.width; ++at) {
+    s.add = !call->input[0].fresh;
+    if (dilated && !s.add) ft__depthwise_clear(&g, dx, g.width, 1);
+    for (at = 0; dilated && at < g.width; ++at) {
         s.y = dx + (size_t)at * g.groups;
         ft__depthwise_dilated(call, &g, dy, row, at + g.left, s);
     }
-    s.add = true;
+    if (dilated) return;
     s.rows = ft__taps_back(g.kernel[0], g.stride[0], row, g.out_height, &tap_y, &y);
-    if (g.dilation[0] != 1 || g.dilation[1] != 1 || s.rows == 0) return;
     s.x_column = -(ptrdiff_t)channels;
     s.x_row = s.x_column * g.out_width;
     s.x_next = (ptrdiff_t)channels;
@@ -6020,16 +6087,16 @@ static void ft__depthwise_input_row(const ft__call *call, ft__conv g, int index)
     s.w_row = (ptrdiff_t)g.stride[0] * g.kernel[1] * (ptrdiff_t)channels;
     for (phase = 0; phase < stride; ++phase) /* columns of one phase meet the same taps */
         for (at = phase; at < g.width; at += s.count * stride) {
+            int first = (at + g.left) % stride;
+            int all = first < g.kernel[1] ? (g.kernel[1] - first + stride - 1) / stride : 0;
             s.columns = ft__taps_back(g.kernel[1], stride, at + g.left, g.out_width, &tap_x, &x);
-            for (s.count = 1; at + s.count * stride < g.width; ++s.count)
-                if (ft__taps_back(g.kernel[1], stride, at + s.count * stride + g.left,
-                                  g.out_width, &next_tap, &next_x) != s.columns
-                    || s.columns == 0 || next_tap != tap_x) break;
-            if (s.columns == 0) continue;
+            s.count = s.rows > 0 && s.columns < all ? 1 : (g.width - 1 - at) / stride + 1;
+            if (s.columns > 0 && g.out_width - x < s.count) s.count = g.out_width - x;
             s.y = dx + (size_t)at * g.groups;
             s.x = dy + ((size_t)y * (size_t)g.out_width + (size_t)x) * channels;
             s.w = call->workspace + (size_t)(tap_y * g.kernel[1] + tap_x) * channels;
-            ft__depthwise_run(call, &g, s, false, true);
+            if (s.rows > 0 && s.columns > 0) ft__depthwise_run(call, &g, s, false, true);
+            else if (!s.add) ft__depthwise_clear(&g, s.y, s.count, stride);
         }
 }
 
@@ -6042,36 +6109,112 @@ static void ft__depthwise_input_band(void *context, int index)
         ft__depthwise_input_row(call, g, row);
 }
 
-/* The weight's gradient of one picture, [tap][output channel], in the picture's own memory. */
+/* The weight's gradient of one picture, [tap][output channel]. */
+typedef struct ft__tap_sums {
+    const ft__call *call;
+    ft__conv g;
+    const float *x, *dy;
+    float *sum;
+} ft__tap_sums;
+
+/* Output rows [row, last) and columns [column, end). */
+typedef struct ft__rectangle { int row, last, column, end; } ft__rectangle;
+
+/* Adds a part of the output to `count` taps from `tap` on to the right, or to all nine: none of
+   them reaches out of the input there. */
+static void ft__depthwise_weight_part(const ft__tap_sums *t, int tap, int count, ft__rectangle part)
+{
+    const ft__conv *g = &t->g;
+    size_t channels = g->groups * (size_t)g->outputs;
+    ptrdiff_t groups = (ptrdiff_t)g->groups, line = g->width * groups;
+    int y = part.row * g->stride[0] + tap / g->kernel[1] * g->dilation[0] - g->top;
+    int x = part.column * g->stride[1] + tap % g->kernel[1] * g->dilation[1] - g->left;
+    ft__window_sum s;
+    if (part.row >= part.last || part.column >= part.end || count < 1) return;
+    memset(&s, 0, sizeof s);
+    s.add = true;
+    s.rows = part.last - part.row;
+    s.columns = part.end - part.column;
+    s.count = count;
+    s.channels = g->groups;
+    s.x = t->x + y * line + x * groups;
+    s.x_next = g->dilation[1] * groups;
+    s.x_tap = g->dilation[0] * line;
+    s.x_column = g->stride[1] * groups;
+    s.x_row = g->stride[0] * line;
+    s.w = t->dy + ((size_t)part.row * (size_t)g->out_width + (size_t)part.column) * channels;
+    s.w_column = s.y_next = (ptrdiff_t)channels;
+    s.w_row = g->out_width * (ptrdiff_t)channels;
+    s.y = t->sum + (size_t)tap * channels;
+    if (count == 9) ft__nine_sums_run(t->call->context, &s);
+    else ft__depthwise_run(t->call, g, s, true, false);
+}
+
+/* Kernels of 3 x 3, one to a channel: all nine taps where all lie inside, then the first and last
+   rows three taps at a time, then the first and last columns. Backward of MobileNet's at 112 x 112
+   x 8 with one tap after the other, each sum waiting for itself, and dx set to zero before it is
+   added to: 6.0 instead of 1.9 ms (16 pictures, one thread, AVX-512). */
+static void ft__depthwise_weight_nine(const ft__tap_sums *t)
+{
+    const ft__conv *g = &t->g;
+    int column[3], end[3], i, at, first, until;
+    ft__rectangle tap[3], inside, some;
+    for (i = 0; i < 3; ++i) {
+        ft__taps_inside(g->out_height, g->stride[0], i * g->dilation[0] - g->top, g->height,
+                        &tap[i].row, &tap[i].last);
+        ft__taps_inside(g->out_width, g->stride[1], i * g->dilation[1] - g->left, g->width,
+                        &column[i], &end[i]);
+    }
+    inside.row = tap[0].row;
+    inside.last = tap[2].last > inside.row ? tap[2].last : inside.row;
+    inside.column = column[0];
+    inside.end = end[2] > inside.column ? end[2] : inside.column;
+    ft__depthwise_weight_part(t, 0, 9, inside);
+    for (i = 0; i < 3; ++i) {
+        some = inside;
+        some.row = tap[i].row;
+        some.last = inside.row < tap[i].last ? inside.row : tap[i].last;
+        ft__depthwise_weight_part(t, 3 * i, 3, some);
+        some.row = inside.last > tap[i].row ? inside.last : tap[i].row;
+        some.last = tap[i].last;
+        ft__depthwise_weight_part(t, 3 * i, 3, some);
+        some = tap[i];
+        for (at = 0; at < g->out_width; ++at) {
+            if (at >= inside.column && at < inside.end) continue;
+            for (first = 0; first < 3 && (at < column[first] || at >= end[first]); ++first) {}
+            for (until = first; until < 3 && at >= column[until] && at < end[until]; ++until) {}
+            some.column = at;
+            some.end = at + 1;
+            ft__depthwise_weight_part(t, 3 * i + first, until - first, some);
+        }
+    }
+}
+
 static void ft__depthwise_weight_picture(void *context, int index)
 {
     const ft__call *call = (const ft__call *)context;
-    ft__conv g = ft__conv_of_call(call);
-    size_t channels = g.groups * (size_t)g.outputs, room = ft__pad_to(g.k * channels, 16), i;
-    const float *x = call->input[0].value + (size_t)index * (size_t)g.height * (size_t)g.width
-        * g.groups;
-    const float *dy = call->output.gradient + (size_t)index * g.p * channels;
-    float *sum = call->workspace + room * (1 + (size_t)index);
-    int row, tap;
-    for (i = 0; i < g.k * channels; ++i) sum[i] = 0;
-    for (row = 0; row < g.out_height; ++row)
-        for (tap = 0; tap < g.kernel[0] * g.kernel[1]; ++tap) {
-            int y = row * g.stride[0] + tap / g.kernel[1] * g.dilation[0] - g.top;
-            int from = tap % g.kernel[1] * g.dilation[1] - g.left, first, last;
-            ft__window_sum s;
-            ft__taps_inside(g.out_width, g.stride[1], from, g.width, &first, &last);
-            if (y < 0 || y >= g.height || first == last) continue;
-            memset(&s, 0, sizeof s);
-            s.y = sum + (size_t)tap * channels;
-            s.add = true;
-            s.rows = s.count = 1;
-            s.columns = last - first;
-            s.x = x + ((ptrdiff_t)y * g.width + from + first * g.stride[1])
-                * (ptrdiff_t)g.groups;
-            s.x_column = g.stride[1] * (ptrdiff_t)g.groups;
-            s.w = dy + ((size_t)row * (size_t)g.out_width + (size_t)first) * channels;
-            s.w_column = (ptrdiff_t)channels;
-            ft__depthwise_run(call, &g, s, true, false);
+    size_t channels, i;
+    ft__tap_sums t;
+    ft__rectangle part;
+    int tap, y;
+    t.call = call;
+    t.g = ft__conv_of_call(call);
+    channels = t.g.groups * (size_t)t.g.outputs;
+    t.x = call->input[0].value
+        + (size_t)index * (size_t)t.g.height * (size_t)t.g.width * t.g.groups;
+    t.dy = call->output.gradient + (size_t)index * t.g.p * channels;
+    t.sum = call->workspace + ft__pad_to(t.g.k * channels, 16) * (1 + (size_t)index);
+    for (i = 0; i < t.g.k * channels; ++i) t.sum[i] = 0;
+    if (t.g.kernel[0] == 3 && t.g.kernel[1] == 3 && t.g.outputs == 1) {
+        ft__depthwise_weight_nine(&t);
+        return;
+    }
+    for (part.row = 0; part.row < t.g.out_height; part.row = part.last)
+        for (part.last = part.row + 1, tap = 0; tap < t.g.kernel[0] * t.g.kernel[1]; ++tap) {
+            y = part.row * t.g.stride[0] + tap / t.g.kernel[1] * t.g.dilation[0] - t.g.top;
+            ft__taps_inside(t.g.out_width, t.g.stride[1], tap % t.g.kernel[1] * t.g.dilation[1]
+                            - t.g.left, t.g.width, &part.column, &part.end);
+            if (y >= 0 && y < t.g.height) ft__depthwise_weight_part(&t, tap, 1, part);
         }
 }
 
@@ -6081,7 +6224,6 @@ static void ft__depthwise_backward(const ft__call *call, const ft__conv *g)
     size_t picture, c, tap;
     int band = ft__depthwise_band(g, g->width);
     if (call->input[0].gradient) {
-        if (call->input[0].fresh) ft__zero(call->context, &call->input[0]);
         ft__depthwise_weights(call, g, call->workspace);
         ft__parallel(call->context, ((int)g->batch * g->height + band - 1) / band,
                      ft__depthwise_input_band, (void *)(uintptr_t)call);

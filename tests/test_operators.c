@@ -928,6 +928,13 @@ static void conv_cases(void)
         conv_case(shape4(1, i, 6, 7), shape4(i, 1, 3, 3), true, o);
         o.stride[0] = 2;
         conv_case(shape4(2, i, 5, 9), shape4(i, 1, 3, 3), false, o);
+        o.padding[0] = 3; /* places that no tap reaches, and pictures without a whole kernel */
+        conv_case(shape4(2, i, 2, 4), shape4(i, 1, 3, 3), true, o);
+        o.stride[0] = 4;
+        conv_case(shape4(1, i, 9, 11), shape4(i, 1, 3, 3), false, o);
+        o.stride[0] = 1;
+        o.dilation[0] = 2;
+        conv_case(shape4(2, i, 5, 7), shape4(i, 1, 3, 3), false, o);
     }
     for (i = 0; i < 2; ++i) { /* small pictures, most of the kernel outside: many, and few */
         int batch = i ? 2 : 9;
