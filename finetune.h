@@ -4061,23 +4061,6 @@ static void ft__patch_line(const ft__conv *g, const float *line, int x, float *t
             *to++ = line && x >= 0 && x < g->width ? line[(size_t)x * pixel + each] : 0;
 }
 
-/* Patches [count, k] of the output pixels from `first` on, numbers in the order [tap][channel]. */
-static void ft__patches(const ft__conv *g, const float *x, size_t first, size_t count, float *to)
-{
-    size_t line = (size_t)g->width * (size_t)g->channels * g->groups, i;
-    int ky;
-    for (i = first; i < first + count; ++i) {
-        const float *picture = x + i / g->p * (size_t)g->height * line;
-        int row = (int)(i % g->p / (size_t)g->out_width) * g->stride[0] - g->top;
-        int column = (int)(i % g->p % (size_t)g->out_width) * g->stride[1] - g->left;
-        for (ky = 0; ky < g->kernel[0]; ++ky, row += g->dilation[0]) {
-            bool inside = row >= 0 && row < g->height;
-            ft__patch_line(g, inside ? picture + (size_t)row * line : NULL, column, to);
-            to += g->kernel[1] * g->channels;
-        }
-    }
-}
-
 /* How many points from `at` on, `most` at the most, lie in one line of the grid and see only whole
    rows of the kernel: 0 where the first of them sticks out of the picture. */
 static size_t ft__few_whole(const ft__conv *g, const ft__point *at, size_t most)
@@ -4087,6 +4070,37 @@ static size_t ft__few_whole(const ft__conv *g, const ft__point *at, size_t most)
     if (g->groups > 1 || g->dilation[1] > 1 || column < 0 || room < 0) return 0;
     if (room / g->stride[1] + 1 < count) count = room / g->stride[1] + 1;
     return (size_t)count < most ? (size_t)count : most;
+}
+
+/* Patches of the output pixels from `first` on, numbers in the order [tap][channel]: rows [count,
+   width] whose rest is zero. */
+static void ft__patches(const ft__conv *g, const float *x, size_t first, size_t count,
+                        size_t width, float *to)
+{
+    size_t line = (size_t)g->width * (size_t)g->channels * g->groups, i, some, l, p;
+    size_t k = g->k / (size_t)g->kernel[0], next = (size_t)g->stride[1] * (size_t)g->channels;
+    ft__point at = ft__point_at(first, g->out_height, g->out_width);
+    for (i = 0; i < count; i += some, to += some * width) {
+        const float *picture = x + at.picture * (size_t)g->height * line;
+        int row = at.row * g->stride[0] - g->top, column = at.column * g->stride[1] - g->left, ky;
+        bool whole;
+        some = ft__few_whole(g, &at, count - i);
+        whole = some > 0;
+        if (!whole) some = 1;
+        for (ky = 0; ky < g->kernel[0]; ++ky, row += g->dilation[0]) {
+            bool inside = row >= 0 && row < g->height;
+            const float *from = inside ? picture + (size_t)row * line : NULL;
+            float *part = to + (size_t)ky * k;
+            if (inside && whole) from += column * g->channels;
+            for (l = 0; l < some; ++l, part += width)
+                if (inside && whole) ft__copy_numbers(part, from + l * next, k);
+                else ft__patch_line(g, from, column + (int)l * g->stride[1], part);
+        }
+        for (l = 0; l < some; ++l)
+            for (p = g->k; p < width; ++p) to[l * width + p] = 0;
+        at.column += (int)some - 1;
+        ft__point_next(&at, g->out_height, g->out_width);
+    }
 }
 
 /* Pointers as ft__walk_rows makes them, with a row of the kernel for a stretch: its pixels are
@@ -6330,6 +6344,15 @@ static size_t ft__conv_segments(const ft__context *c, const ft__conv *g)
     return chunks < FT__WEIGHT_SEGMENTS ? chunks : FT__WEIGHT_SEGMENTS;
 }
 
+/* Patches that are no longer than a panel is wide are dW's right matrix, and dy is its left one,
+   which is read where it lies: nothing is packed. How wide; 0: they are the left one. */
+static size_t ft__patch_width(const ft__context *c, const ft__conv *g)
+{
+    const ft__tile_row *tile = &ft__tiles[c->simd];
+    if (!ft__few_channels(g) || g->k > tile->columns) return 0;
+    return ft__panel_width(tile, g->k, 0);
+}
+
 static ft__conv_room ft__conv_room_of(const ft__context *c, const ft__conv *g, bool training)
 {
     size_t taps = (size_t)g->kernel[0] * (size_t)g->kernel[1], chunk = ft__conv_chunk(g);
@@ -6348,7 +6371,8 @@ static ft__conv_room ft__conv_room_of(const ft__context *c, const ft__conv *g, b
         weight = rows * FT__WEIGHT_TILES * chunk + ft__packed_right(c, outputs, chunk)
             + chunk * pointer + (ft__few_channels(g) ? chunk * g->k : 0);
         room.shared = ft__largest_of(room.shared, ft__packed_right(c, channels, outputs * taps));
-        room.shared = ft__largest_of(room.shared, ft__conv_segments(c, g) * g->k * outputs);
+        room.shared = ft__largest_of(room.shared, ft__conv_segments(c, g) * outputs
+                                     * ft__largest_of(g->k, ft__patch_width(c, g)));
         room.slot = ft__largest_of(room.slot, room.table + block * channels);
         room.slot = ft__largest_of(room.slot, weight);
     }
@@ -6715,7 +6739,7 @@ static void ft__conv_weight_sum(const ft__conv_run *run, float *scratch, size_t 
             ft__pack_panel(right, ft__least_of(width, outputs - j), width, count, dy + j * count);
         }
         if (few) ft__patches(g, run->walk.from + run->group * (size_t)g->channels, first, count,
-                             patches);
+                             g->k, patches);
         for (i = unit; i < taps * units; i += step) {
             size_t tap = i / units, row = i % units * most, some = ft__least_of(most, rows - row);
             ft__conv_lines(run, tap, first, count, patches, lines);
@@ -6726,19 +6750,60 @@ static void ft__conv_weight_sum(const ft__conv_run *run, float *scratch, size_t 
     }
 }
 
+/* The same where the patches are the right matrix: sums [output][patch], units of a tile's outputs,
+   each summed in the same order as above. Backward of MobileNet's first convolution: 3.6 instead
+   of 10.2 ms (16 pictures, one thread, AVX-512). */
+static void ft__conv_patch_sum(const ft__conv_run *run, float *scratch, size_t first, size_t end,
+                               size_t unit, size_t step, float *sum)
+{
+    const ft__conv *g = &run->g;
+    size_t outputs = (size_t)g->outputs, pixel = g->groups * outputs, begin = first, o, r;
+    size_t rows = run->tile->rows, width = ft__patch_width(run->call->context, g), count;
+    const float *row[FT__TILE_ROWS], *dy;
+    for (; first < end; first += count) {
+        count = ft__least_of(ft__conv_chunk(g), end - first);
+        ft__patches(g, run->walk.from + run->group * (size_t)g->channels, first, count, width,
+                    scratch);
+        dy = run->call->output.gradient + first * pixel + run->group * outputs;
+        for (o = unit * rows; o < outputs; o += step * rows) {
+            for (r = 0; r < rows; ++r) row[r] = dy + ft__least_of(o + r, outputs - 1);
+            ft__gemm_tile(run->tile, outputs - o, width, 1, count, row, pixel, scratch, width,
+                          scratch, 0, sum + o * width, width, first != begin);
+        }
+    }
+}
+
+/* Adds those sums to the gradient. */
+static void ft__conv_patch_turn(const ft__conv_run *run)
+{
+    const ft__conv *g = &run->g;
+    size_t width = ft__patch_width(run->call->context, g), outputs = (size_t)g->outputs, i, p;
+    size_t rows = ft__conv_segments(run->call->context, g) * outputs;
+    size_t channels = (size_t)g->channels;
+    for (i = 0; i < rows; ++i) {
+        float *dw = run->call->input[1].gradient + (run->group * outputs + i % outputs) * g->k;
+        for (p = 0; p < g->k; ++p)
+            dw[p % channels * (g->k / channels) + p / channels] += run->shared[i * width + p];
+    }
+}
+
 static void ft__conv_weight_slot(void *context, int slot)
 {
     const ft__conv_run *run = (const ft__conv_run *)context;
     const ft__conv *g = &run->g;
     size_t segments = ft__conv_segments(run->call->context, g), points = g->batch * g->p, i;
-    size_t threads = (size_t)run->call->context->threads, numbers = g->k * (size_t)g->outputs;
+    size_t threads = (size_t)run->call->context->threads;
+    size_t width = ft__patch_width(run->call->context, g);
+    size_t numbers = (width ? width : g->k) * (size_t)g->outputs;
     float *scratch = run->slots + (size_t)slot * run->room.slot;
+    void (*sum)(const ft__conv_run *, float *, size_t, size_t, size_t, size_t, float *)
+        = width ? ft__conv_patch_sum : ft__conv_weight_sum;
     if (segments == 1)
-        ft__conv_weight_sum(run, scratch, 0, points, (size_t)slot, threads, run->shared);
+        sum(run, scratch, 0, points, (size_t)slot, threads, run->shared);
     else
         for (i = (size_t)slot; i < segments; i += threads)
-            ft__conv_weight_sum(run, scratch, points * i / segments, points * (i + 1) / segments,
-                                0, 1, run->shared + i * numbers);
+            sum(run, scratch, points * i / segments, points * (i + 1) / segments, 0, 1,
+                run->shared + i * numbers);
 }
 
 /* Adds the sums [tap][channel][output] of outputs [16 i, 16 i + 16) to the gradient. */
@@ -6768,7 +6833,8 @@ static void ft__conv_weight_gradient(ft__conv_run *run)
     ft__conv_walk_input(run);
     for (run->group = 0; run->group < run->g.groups; ++run->group) {
         ft__parallel(call->context, call->context->threads, ft__conv_weight_slot, run);
-        ft__parallel(call->context, (run->g.outputs + 15) / 16, ft__conv_weight_turn, run);
+        if (ft__patch_width(call->context, &run->g)) ft__conv_patch_turn(run);
+        else ft__parallel(call->context, (run->g.outputs + 15) / 16, ft__conv_weight_turn, run);
     }
 }
 
@@ -8300,14 +8366,25 @@ FT__INLINE void ft__norm_products_lanes(const ft__norm_pass *p, size_t at, int l
     for (; at + 8 <= p->channels; at += 8) name(p, at, 8);                                        \
     for (; at < p->channels; ++at) name(p, at, 1)
 
-FT__INLINE void ft__norm_apply_body(const ft__norm_pass *p)
+/* y, kept within [low, high] on the way */
+FT__INLINE void ft__norm_apply_lanes(const ft__norm_pass *p, size_t at, int lanes)
 {
-    const float *FT__RESTRICT mean = p->mean, *FT__RESTRICT a = p->a, *FT__RESTRICT b = p->b;
-    size_t r, l;
+    float mean[32], a[32], b[32], y[32], low = p->low, high = p->high;
+    size_t r;
+    int l;
+    for (l = 0; l < lanes; ++l) {
+        mean[l] = p->mean[at + (size_t)l];
+        a[l] = p->a[at + (size_t)l];
+        b[l] = p->b[at + (size_t)l];
+    }
     for (r = 0; r < p->count; ++r) {
-        const float *x = p->x + r * p->channels;
-        float *FT__RESTRICT out = p->out + r * p->channels;
-        for (l = 0; l < p->channels; ++l) out[l] = (x[l] - mean[l]) * a[l] + b[l];
+        const float *x = p->x + r * p->channels + at;
+        float *out = p->out + r * p->channels + at;
+        for (l = 0; l < lanes; ++l) {
+            y[l] = (x[l] - mean[l]) * a[l] + b[l];
+            y[l] = ft__choose(y[l] > high, high, ft__choose(y[l] < low, low, y[l]));
+        }
+        for (l = 0; l < lanes; ++l) out[l] = y[l];
     }
 }
 
@@ -8339,7 +8416,7 @@ FT__INLINE void ft__norm_back_lanes(const ft__norm_pass *p, size_t at, int lanes
 
 FT__LEVELS(ft__norm_block, (const ft__norm_pass *p), FT__NORM_LANES(ft__norm_block_lanes))
 FT__LEVELS(ft__norm_products, (const ft__norm_pass *p), FT__NORM_LANES(ft__norm_products_lanes))
-FT__LEVELS(ft__norm_apply, (const ft__norm_pass *p), ft__norm_apply_body(p))
+FT__LEVELS(ft__norm_apply, (const ft__norm_pass *p), FT__NORM_LANES(ft__norm_apply_lanes))
 FT__LEVELS(ft__norm_back, (const ft__norm_pass *p), FT__NORM_LANES(ft__norm_back_lanes))
 
 #if defined(__GNUC__) && !defined(__clang__) && !defined(FINETUNE_NO_SIMD)
@@ -8410,12 +8487,15 @@ static void ft__batch_norm_apply_block(void *context, int index)
     const ft__norm_run *run = (const ft__norm_run *)context;
     ft__norm_pass p = ft__norm_pass_of(run, index);
     size_t at = (size_t)(p.x - run->call->input[0].value);
+    bool clamp;
     p.mean = run->pass;
     p.a = p.mean + p.channels;
     p.b = p.a + p.channels;
     p.out = run->call->output.value + at;
+    clamp = ft__is_clamp(run->call->fused, &p.low, &p.high);
+    if (!clamp) p.low = -p.high; /* infinity */
     ft__norm_apply[run->call->context->simd](&p);
-    if (run->call->fused)
+    if (run->call->fused && !clamp)
         ft__activate(run->call->fused, run->call->fused_options, p.out, p.count * p.channels);
 }
 
