@@ -3732,6 +3732,23 @@ FT__INLINE ft__tile_neon_vector ft__tile_neon_bound(ft__tile_neon_vector x,
 }
 #endif
 
+/* Square roots of vectors: compilers leave sqrtf scalar, for it may set errno. */
+#ifdef FT__X86
+#define FT__ROOT(name, attributes, tile, native, root)                                            \
+    attributes FT__INLINE tile##_vector name(tile##_vector x)                                     \
+    {                                                                                             \
+        return (tile##_vector)root((native)x);                                                    \
+    }
+FT__ROOT(ft__tile_sse2_root, __attribute__((target("sse2"))), ft__tile_sse2, __m128, _mm_sqrt_ps)
+FT__ROOT(ft__tile_avx2_root, __attribute__((target("avx2,fma"))), ft__tile_avx2, __m256,
+         _mm256_sqrt_ps)
+#define FT__ROOT_512(a) _mm512_mask_sqrt_ps(a, (__mmask16)-1, a)
+FT__ROOT(ft__tile_avx512_root, __attribute__((target("avx512f"))), ft__tile_avx512, __m512,
+         FT__ROOT_512)
+/* A product behind this is rounded: it is not fused with the sum or difference that it goes to. */
+#define FT__ROUNDED(vector) __asm__("" : "+x"(vector))
+#endif
+
 /* What comes after a product [count, columns]: y = clamp(y + bias), while y is in the cache. */
 typedef struct ft__finish {
     float *y;
@@ -16941,8 +16958,8 @@ typedef struct ft__update {
 } ft__update;
 
 #if defined(__GNUC__) && !defined(__clang__) && !defined(FINETUNE_NO_SIMD)
-#pragma GCC push_options /* a vector of square roots cannot set errno */
-#pragma GCC optimize("O3", "fp-contract=fast", "no-math-errno")
+#pragma GCC push_options
+#pragma GCC optimize("O3", "fp-contract=fast")
 #endif
 
 /* Updates also set the gradient to zero for the next step.
@@ -16986,6 +17003,46 @@ FT__INLINE void ft__update_adam_body(const ft__update *u, size_t from, size_t to
         gradient[i] = 0;
     }
 }
+
+/* The same for vectors; returns the first number that is left. An MLP's step, most of which was
+   this in scalar form, takes 0.63 of the time; one of the Keras CNN 0.91 (AVX-512). */
+#define FT__ADAM(name, attributes, tile, lanes)                                                   \
+    attributes static size_t name(const ft__update *u, size_t i, size_t to)                       \
+    {                                                                                             \
+        FT__FUSED                                                                                 \
+        const ft_optimizer_options *o = &u->optimizer->options;                                   \
+        float *p = u->node->value, *m = u->node->moment1, *v = u->node->moment2;                  \
+        float *gradient = u->node->gradient, beta1 = o->beta1, beta2 = o->beta2;                  \
+        float scale = u->gradient_scale, correction2 = u->correction2;                            \
+        bool decoupled = o->optimizer == FT_ADAMW;                                                \
+        float decay_weight = decoupled ? 1 - u->learning_rate * u->weight_decay : 1;              \
+        float decay_gradient = decoupled ? 0 : u->weight_decay;                                   \
+        float step = u->learning_rate / u->correction1 * correction2;                             \
+        float small = o->eps * correction2;                                                       \
+        tile##_vector zero = {0};                                                                 \
+        for (; i + lanes <= to; i += lanes) {                                                     \
+            tile##_vector w = *(const tile##_loose *)(const void *)(p + i);                       \
+            tile##_vector first = *(const tile##_loose *)(const void *)(m + i);                   \
+            tile##_vector second = *(const tile##_loose *)(const void *)(v + i);                  \
+            tile##_vector g = *(const tile##_loose *)(const void *)(gradient + i) * scale         \
+                + decay_gradient * w;                                                             \
+            first = beta1 * first + (1 - beta1) * g;                                              \
+            second = beta2 * second + (1 - beta2) * g * g;                                        \
+            w = w * decay_weight;                                                                 \
+            FT__ROUNDED(w);                                                                       \
+            *(tile##_loose *)(void *)(p + i)                                                      \
+                = w - step * first / (tile##_root(second) + small);                               \
+            *(tile##_loose *)(void *)(m + i) = first;                                             \
+            *(tile##_loose *)(void *)(v + i) = second;                                            \
+            *(tile##_loose *)(void *)(gradient + i) = zero;                                       \
+        }                                                                                         \
+        return i;                                                                                 \
+    }
+#ifdef FT__X86
+FT__ADAM(ft__adam_sse2, __attribute__((target("sse2"))), ft__tile_sse2, 4)
+FT__ADAM(ft__adam_avx2, __attribute__((target("avx2,fma"))), ft__tile_avx2, 8)
+FT__ADAM(ft__adam_avx512, __attribute__((target("avx512f"))), ft__tile_avx512, 16)
+#endif
 
 /* The sum of squares of a chunk, in double. */
 FT__INLINE void ft__squares_body(ft__update_part *part)
@@ -17125,10 +17182,13 @@ static ft_status ft__optimizer_prepare(ft_model *m)
 }
 
 /* The norm of all gradients together; not finite when any of them is not. */
-static void ft__squares_of_part(void *context, int index)
+static void ft__squares_slot(void *context, int slot)
 {
-    const ft_model *m = (const ft_model *)context;
-    ft__squares[m->context.simd](&m->optimizer->parts[index]);
+    ft_model *m = (ft_model *)context;
+    size_t i;
+    int share;
+    FT__PIECES(i, share, &m->context, slot, (size_t)m->optimizer->part_count)
+        ft__squares[m->context.simd](&m->optimizer->parts[i]);
 }
 
 typedef struct ft__update_job { ft_model *m; ft__update u; } ft__update_job;
@@ -17162,7 +17222,7 @@ static double ft__gradient_norm(ft_model *m)
     int i, chunk;
     memset(&job, 0, sizeof job);
     job.m = m;
-    ft__parallel(&m->context, m->optimizer->part_count, ft__squares_of_part, m);
+    ft__parallel_slots(&m->context, ft__squares_slot, m);
     for (i = 0; i < m->optimizer->part_count; ++i) sum += m->optimizer->parts[i].squares;
     for (i = 0; i < m->node_count; ++i) {
         job.u.node = &m->nodes[i];
@@ -17186,17 +17246,34 @@ static ft__update ft__update_for(const ft__update *all, ft__node *node)
 
 static void ft__update_numbers(const ft_model *m, const ft__update *u, size_t from, size_t to)
 {
-    if (u->optimizer->options.optimizer == FT_SGD)
-        ft__update_sgd[m->context.simd](u, from, to);
-    else ft__update_adam[m->context.simd](u, from, to);
+    int simd = m->context.simd;
+    if (u->optimizer->options.optimizer == FT_SGD) {
+        ft__update_sgd[simd](u, from, to);
+        return;
+    }
+#ifdef FT__X86
+    if (simd == FT__SIMD_AVX512) from = ft__adam_avx512(u, from, to);
+    if (simd >= FT__SIMD_AVX2) from = ft__adam_avx2(u, from, to);
+    if (simd == FT__SIMD_SSE2) from = ft__adam_sse2(u, from, to);
+#endif
+    ft__update_adam[simd](u, from, to);
 }
 
-static void ft__update_of_part(void *context, int index)
+/* The same part of them for a thread each time, so that what it writes here is in its cache when it
+   writes it again; quarters, so that a few chunks are shared out evenly. */
+static void ft__update_slot(void *context, int slot)
 {
     const ft__update_job *job = (const ft__update_job *)context;
-    const ft__update_part *part = &job->m->optimizer->parts[index];
-    ft__update u = ft__update_for(&job->u, part->node);
-    ft__update_numbers(job->m, &u, part->from, part->to);
+    size_t quarter = FT__UPDATE_CHUNK / 4, i;
+    int share;
+    FT__PIECES(i, share, &job->m->context, slot, 4 * (size_t)job->m->optimizer->part_count) {
+        const ft__update_part *part = &job->m->optimizer->parts[i / 4];
+        ft__update u = ft__update_for(&job->u, part->node);
+        size_t from = part->from + i % 4 * quarter;
+        if (from < part->to)
+            ft__update_numbers(job->m, &u, from,
+                               part->to - from < quarter ? part->to : from + quarter);
+    }
 }
 
 static void ft__update_of_rows(void *context, int index)
@@ -17400,7 +17477,7 @@ static ft_status ft__optimizer_step(ft_model *m, float learning_rate)
     clip = m->optimizer->options.clip_norm;
     if (clip > 0 && (double)clip / (norm + 1e-6) < 1)
         job.u.gradient_scale = (float)((double)clip / (norm + 1e-6));
-    ft__parallel(c, m->optimizer->part_count, ft__update_of_part, &job);
+    ft__parallel_slots(c, ft__update_slot, &job);
     for (i = 0; i < m->node_count; ++i)
         if (m->nodes[i].resting) ft__update_resting(m, &job.u, &m->nodes[i]);
     return c->status;
