@@ -5826,11 +5826,14 @@ static void ft__add_column_sums(ft__context *c, const float *from, size_t rows, 
                                 float *to)
 {
     ft__column_job job;
+    int i;
     job.from = from;
     job.to = to;
     job.rows = rows;
     job.columns = columns;
-    ft__parallel(c, (int)((columns + 15) / 16), ft__column_sum, &job);
+    if (rows * columns > FT__CHUNK)
+        ft__parallel(c, (int)((columns + 15) / 16), ft__column_sum, &job);
+    else for (i = 0; i < (int)((columns + 15) / 16); ++i) ft__column_sum(&job, i);
 }
 
 /* Sets a gradient to zero: where a row that may write adds after all. */
@@ -6625,11 +6628,23 @@ static void ft__conv_input_slot(void *context, int slot)
     const float **table = (const float **)(void *)(run->slots + (size_t)slot * run->room.slot);
     float *aside = (float *)(void *)table + run->room.table;
     bool direct = g->stride[0] == 1 && g->stride[1] == 1;
+    bool short_sums = direct && run->call->input[0].fresh && w->taps == 1 && !g->pairs;
+    ft__finish f;
     int share;
+    memset(&f, 0, sizeof f);
+    f.stride = pixel;
     FT__PIECES(i, share, run->call->context, slot, pieces) {
         ft__piece piece = ft__conv_piece(run, i, points, channels);
         float *dx = run->call->input[0].gradient + run->group * channels + piece.column;
         ft__walk_rows(w, piece.first, piece.count, run->tile->rows, table);
+        if (short_sums) {
+            f.y = dx + piece.first * pixel;
+            f.count = piece.count;
+            f.columns = piece.columns;
+            ft__multiply_and_finish(run->call->context, table, 1, w->channels,
+                                    run->shared + piece.column * w->channels, &f);
+            continue;
+        }
         ft__multiply_rows(run->tile, table, piece.count, (size_t)w->taps, w->channels,
                           run->shared + piece.column * (size_t)w->taps * w->channels,
                           piece.columns, direct ? dx + piece.first * pixel : aside,
@@ -8157,10 +8172,76 @@ static void ft__linear_costs(const ft__call *call, ft__costs *costs)
     costs->multiply_adds = (uint64_t)rows * in * out;
 }
 
+/* Few rows and weights that were not packed before: y^T = weight x^T, so that the weights are read
+   where they lie and x, which is less, is packed. The bits are those of the form above. An MLP's
+   step, 784 to 128 for 32 rows, takes 0.94 of the time (two threads, AVX-512). */
+static bool ft__linear_goes_across(const ft__call *call, const ft__conv *g)
+{
+    float low, high;
+    return !call->prepared && 2 * g->batch <= (size_t)g->outputs
+        && (!call->fused || ft__is_clamp(call->fused, &low, &high));
+}
+
+typedef struct ft__across { const ft__call *call; ft__conv g; size_t parts, part; } ft__across;
+
+/* Packs numbers [part, 2 part) or the like of each of a panel's rows of x. */
+static void ft__across_pack(void *context, int index)
+{
+    const ft__across *run = (const ft__across *)context;
+    const ft__tile_row *tile = &ft__tiles[run->call->context->simd];
+    size_t rows = run->g.batch, in = run->g.k, j = (size_t)index / run->parts * tile->columns;
+    size_t width = ft__panel_width(tile, rows, j), first = (size_t)index % run->parts * run->part;
+    ft__matrix x = ft__rows_of(run->call->input[0].value + j * in + first, in);
+    if (first < in)
+        ft__pack_panel(x, ft__least_of(width, rows - j), width, ft__least_of(run->part, in - first),
+                       run->call->workspace + j * in + first * width);
+}
+
+static void ft__across_slot(void *context, int slot)
+{
+    const ft__across *run = (const ft__across *)context;
+    const ft__call *call = run->call;
+    const ft__tile_row *tile = &ft__tiles[call->context->simd];
+    size_t rows = run->g.batch, in = run->g.k, out = (size_t)run->g.outputs, piece, i, j, r, width;
+    const float *bias = call->input_count > 2 ? call->input[2].value : NULL, *line[FT__TILE_ROWS];
+    float tall[FT__TILE_MOST], low, high;
+    bool clamp = ft__is_clamp(call->fused, &low, &high);
+    int share;
+    FT__PIECES(piece, share, call->context, slot, (out + tile->rows - 1) / tile->rows) {
+        size_t o = piece * tile->rows, some = ft__least_of(tile->rows, out - o);
+        for (i = 0; i < some; ++i) line[i] = call->input[1].value + (o + i) * in;
+        for (j = 0; j < rows; j += width) {
+            const float *packed = call->workspace + j * in;
+            width = ft__panel_width(tile, rows, j);
+            ft__gemm_tile(tile, some, width, 1, in, line, 1, packed, width, packed, 0, tall, width,
+                          false);
+            for (r = 0; r < ft__least_of(width, rows - j); ++r)
+                for (i = 0; i < some; ++i) {
+                    float y = tall[i * width + r] + (bias ? bias[o + i] : 0);
+                    call->output.value[(j + r) * out + o + i] = clamp ? ft__clamp(y, low, high) : y;
+                }
+        }
+    }
+}
+
+static void ft__linear_across(const ft__call *call, const ft__conv *g)
+{
+    size_t wide = ft__tiles[call->context->simd].columns;
+    ft__across run;
+    run.call = call;
+    run.g = *g;
+    run.parts = 4;
+    run.part = ft__pad_to((g->k + run.parts - 1) / run.parts, FT__PACK_AT_ONCE);
+    ft__parallel(call->context, (int)((g->batch + wide - 1) / wide * run.parts), ft__across_pack,
+                 &run);
+    ft__parallel_slots(call->context, ft__across_slot, &run);
+}
+
 static void ft__linear_forward_rows(const ft__call *call)
 {
     ft__conv g = ft__linear_size(call);
     if (ft__bf16_fits(call->context, &g)) ft__bf16_forward(call, &g);
+    else if (ft__linear_goes_across(call, &g)) ft__linear_across(call, &g);
     else ft__conv_forward(call, &g);
 }
 
