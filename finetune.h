@@ -3940,6 +3940,54 @@ static void ft__multiply_and_finish(const ft__context *context, const float *con
     }
 }
 
+/* sum [rows, columns] = or += a^T b over `count` points, both read where they lie, `a_step` and
+   `b_step` from point to point: the weight gradient of 1 x 1 kernels, too short to pack for. */
+#define FT__OUTER(name, attributes, tile, lanes, rows, vectors)                                   \
+    attributes static void name(size_t count, const float *a, size_t a_step, const float *b,      \
+                                size_t b_step, float *sums, size_t stride, bool accumulate)       \
+    {                                                                                             \
+        FT__FUSED                                                                                 \
+        tile##_vector sum[rows][vectors], right[vectors], zero = {0};                             \
+        int i, v;                                                                                 \
+        FT__UNROLL for (i = 0; i < rows; ++i)                                                     \
+            FT__UNROLL for (v = 0; v < vectors; ++v) sum[i][v] = zero;                            \
+        for (; count > 0; --count, a += a_step, b += b_step) {                                    \
+            FT__PREFETCH(a + 8 * a_step);                                                         \
+            FT__UNROLL for (v = 0; v < vectors; ++v) {                                            \
+                FT__PREFETCH(b + 8 * b_step + v * lanes);                                         \
+                right[v] = *(const tile##_loose *)(const void *)(b + v * lanes);                  \
+            }                                                                                     \
+            FT__UNROLL for (i = 0; i < rows; ++i)                                                 \
+                FT__UNROLL for (v = 0; v < vectors; ++v) sum[i][v] += a[i] * right[v];            \
+        }                                                                                         \
+        FT__UNROLL for (i = 0; i < rows; ++i)                                                     \
+            FT__UNROLL for (v = 0; v < vectors; ++v) {                                            \
+                float *to = sums + (size_t)i * stride + v * lanes;                                \
+                if (accumulate) sum[i][v] += *(tile##_loose *)(void *)to;                         \
+                *(tile##_loose *)(void *)to = sum[i][v];                                          \
+            }                                                                                     \
+    }
+typedef void (*ft__outer_function)(size_t count, const float *a, size_t a_step, const float *b,
+                                   size_t b_step, float *sums, size_t stride, bool accumulate);
+#ifdef FT__X86
+FT__OUTER(ft__outer_avx2, __attribute__((target("avx2,fma"))), ft__tile_avx2, 8, 4, 2)
+FT__OUTER(ft__outer_avx2_narrow, __attribute__((target("avx2,fma"))), ft__tile_avx2, 8, 4, 1)
+FT__OUTER(ft__outer_avx512, __attribute__((target("avx512f"))), ft__tile_avx512, 16, 8, 2)
+FT__OUTER(ft__outer_avx512_narrow, __attribute__((target("avx512f"))), ft__tile_avx512, 16, 8, 1)
+#endif
+
+/* By level: rows, and columns of the narrow one. 0: there is none. */
+static const struct ft__outer_row { size_t rows, narrow; ft__outer_function run[2]; }
+    ft__outers[FT__SIMD_COUNT] = {
+        {0, 0, {NULL, NULL}}, {0, 0, {NULL, NULL}},
+#ifdef FT__X86
+        {4, 8, {ft__outer_avx2_narrow, ft__outer_avx2}},
+        {8, 16, {ft__outer_avx512_narrow, ft__outer_avx512}},
+#else
+        {0, 0, {NULL, NULL}}, {0, 0, {NULL, NULL}},
+#endif
+        {0, 0, {NULL, NULL}}};
+
 /* Its way back: dy is 0 where y lies on a bound. Without an upper one, infinity is none. */
 FT__INLINE void ft__clamp_back_body(const float *FT__RESTRICT y, float *FT__RESTRICT dy,
                                     size_t count, bool bounded, float high)
@@ -4241,41 +4289,59 @@ static void ft__nine_sums_plain(const ft__window_sum *s, size_t c)
             *(tile##_loose *)(void *)(y + j * s->y_next) = sum[j];                                \
         }                                                                                         \
     }                                                                                             \
-    /* Windows of 3 x 3: the weights stay in registers, the loops over them are spelled out. */   \
+    /* Windows of 3 x 3: the weights stay in registers, the loops over them are spelled out.      \
+       `side` is 1 where a window's columns are the neighbours' first ones, -1 in the opposite    \
+       order, 0 elsewhere: what neighbours share is read once. */                                 \
     attributes FT__INLINE void name##_nine(const ft__window_sum *s, size_t c,                     \
-                                           const tile##_vector *w, int n, int many)               \
+                                           const tile##_vector *w, int n, int many, int side)     \
     {                                                                                             \
         FT__FUSED                                                                                 \
-        tile##_vector sum[4], zero = {0}, low = s->low - zero, high = s->high - zero;             \
+        tile##_vector sum[4], line[6], zero = {0}, low = s->low - zero, high = s->high - zero;    \
         const float *x = s->x + n * s->x_next + c;                                                \
         float *y = s->y + n * s->y_next + c;                                                      \
         int r, i, j;                                                                              \
         if (s->bias) zero = *(const tile##_loose *)(const void *)(s->bias + c);                   \
+        if (side < 0) x -= 2 * s->x_next;                                                         \
         FT__UNROLL for (j = 0; j < many; ++j) sum[j] = zero;                                      \
-        FT__UNROLL for (r = 0; r < 3; ++r, x += s->x_row)                                         \
+        FT__UNROLL for (r = 0; r < 3; ++r, x += s->x_row) {                                       \
+            FT__UNROLL for (i = 0; i < many + 2; ++i)                                             \
+                if (side != 0)                                                                    \
+                    line[i] = *(const tile##_loose *)(const void *)(x + i * s->x_next);           \
             FT__UNROLL for (i = 0; i < 3; ++i)                                                    \
                 FT__UNROLL for (j = 0; j < many; ++j)                                             \
-                    sum[j] += *(const tile##_loose *)(const void *)                               \
-                        (x + i * s->x_column + j * s->x_next) * w[3 * r + i];                     \
+                    if (side != 0)                                                                \
+                        sum[j] += line[side > 0 ? i + j : j + 2 - i] * w[3 * r + i];              \
+                    else                                                                          \
+                        sum[j] += *(const tile##_loose *)(const void *)                           \
+                            (x + i * s->x_column + j * s->x_next) * w[3 * r + i];                 \
+        }                                                                                         \
         FT__UNROLL for (j = 0; j < many; ++j) {                                                   \
             if (s->clamp) sum[j] = tile##_bound(sum[j], low, high);                               \
             *(tile##_loose *)(void *)(y + j * s->y_next) = sum[j];                                \
         }                                                                                         \
     }                                                                                             \
+    attributes FT__INLINE void name##_nines(const ft__window_sum *s, size_t c,                    \
+                                            const tile##_vector *w, int side)                     \
+    {                                                                                             \
+        int n;                                                                                    \
+        for (n = 0; n + 4 <= s->count; n += 4) name##_nine(s, c, w, n, 4, side);                  \
+        if (n + 2 <= s->count) {                                                                  \
+            name##_nine(s, c, w, n, 2, side);                                                     \
+            n += 2;                                                                               \
+        }                                                                                         \
+        if (n < s->count) name##_nine(s, c, w, n, 1, side);                                       \
+    }                                                                                             \
     attributes static size_t name##_all_nine(const ft__window_sum *s, size_t c)                   \
     {                                                                                             \
         tile##_vector w[9];                                                                       \
-        int n, i;                                                                                 \
+        int i;                                                                                    \
         for (; c + lanes <= s->channels; c += lanes) {                                            \
             FT__UNROLL for (i = 0; i < 9; ++i)                                                    \
                 w[i] = *(const tile##_loose *)(const void *)                                      \
                     (s->w + i / 3 * s->w_row + i % 3 * s->w_column + c);                          \
-            for (n = 0; n + 4 <= s->count; n += 4) name##_nine(s, c, w, n, 4);                    \
-            if (n + 2 <= s->count) {                                                              \
-                name##_nine(s, c, w, n, 2);                                                       \
-                n += 2;                                                                           \
-            }                                                                                     \
-            if (n < s->count) name##_nine(s, c, w, n, 1);                                         \
+            if (s->x_column == s->x_next) name##_nines(s, c, w, 1);                               \
+            else if (s->x_column == -s->x_next) name##_nines(s, c, w, -1);                        \
+            else name##_nines(s, c, w, 0);                                                        \
         }                                                                                         \
         return c;                                                                                 \
     }                                                                                             \
@@ -6996,7 +7062,45 @@ static void ft__conv_patch_sum(const ft__conv_run *run, float *scratch, size_t f
     }
 }
 
-/* Adds those sums to the gradient. */
+/* Whether dW is a^T b of two matrices as they lie, whose sizes suit the kernels for that. */
+static bool ft__conv_is_plain(const ft__context *c, const ft__conv *g)
+{
+    const struct ft__outer_row *outer = &ft__outers[c->simd];
+    return outer->rows > 0 && g->groups == 1 && g->kernel[0] == 1 && g->kernel[1] == 1
+        && g->out_height == g->height && g->out_width == g->width && g->top == 0 && g->left == 0
+        && !ft__few_channels(g) && !g->pairs && (size_t)g->channels % outer->rows == 0
+        && (size_t)g->outputs % outer->narrow == 0;
+}
+
+/* The sums of ft__conv_weight_sum for those, to the same bits. Backward of MobileNet's first 1 x 1
+   convolution, 8 to 16 channels, with packed factors: 4.1 instead of 2.0 ms (16 pictures, one
+   thread, AVX-512). */
+static void ft__conv_plain_sum(const ft__conv_run *run, float *scratch, size_t first, size_t end,
+                               size_t unit, size_t step, float *sum)
+{
+    const ft__conv *g = &run->g;
+    const struct ft__outer_row *outer = &ft__outers[run->call->context->simd];
+    size_t outputs = (size_t)g->outputs, channels = (size_t)g->channels, begin = first, i, j, r;
+    size_t most = run->tile->rows * FT__WEIGHT_TILES, count, width, row;
+    (void)scratch;
+    for (; first < end; first += count) {
+        const float *x = run->call->input[0].value + first * channels;
+        const float *dy = run->call->output.gradient + first * outputs;
+        count = ft__least_of(ft__conv_chunk(g), end - first);
+        for (i = unit; i < (channels + most - 1) / most; i += step)
+            for (j = 0; j < outputs; j += width) {
+                bool whole = outputs - j >= 2 * outer->narrow;
+                width = whole ? 2 * outer->narrow : outer->narrow;
+                for (r = 0; r < most && i * most + r < channels; r += outer->rows) {
+                    row = i * most + r;
+                    outer->run[whole](count, x + row, channels, dy + j, outputs,
+                                      sum + row * outputs + j, outputs, first != begin);
+                }
+            }
+    }
+}
+
+/* Adds the sums [output][patch] to the gradient. */
 static void ft__conv_patch_turn(const ft__conv_run *run)
 {
     const ft__conv *g = &run->g;
@@ -7020,7 +7124,8 @@ static void ft__conv_weight_slot(void *context, int slot)
     size_t numbers = (width ? width : g->k) * (size_t)g->outputs;
     float *scratch = run->slots + (size_t)slot * run->room.slot;
     void (*sum)(const ft__conv_run *, float *, size_t, size_t, size_t, size_t, float *)
-        = width ? ft__conv_patch_sum : ft__conv_weight_sum;
+        = width ? ft__conv_patch_sum : ft__conv_is_plain(run->call->context, g)
+        ? ft__conv_plain_sum : ft__conv_weight_sum;
     if (segments == 1)
         sum(run, scratch, 0, points, (size_t)slot, threads, run->shared);
     else
@@ -8645,114 +8750,220 @@ typedef struct ft__norm_pass {
     bool fresh;
 } ft__norm_pass;
 
-/* first = mean of a block, second = sum of (x - mean)^2: the sum of the differences corrects the
+/* Channels from `at` on, one by one: the rest of what vectors do below, and their oracle.
+   first = mean of a block, second = sum of (x - mean)^2: the sum of the differences corrects the
    mean's own rounding. */
-FT__INLINE void ft__norm_block_lanes(const ft__norm_pass *p, size_t at, int lanes)
+FT__INLINE void ft__norm_block_body(const ft__norm_pass *p, size_t at)
 {
-    float sum[32], rest[32], squares[32], count = (float)p->count;
+    float count = (float)p->count;
     size_t r;
-    int l;
-    for (l = 0; l < lanes; ++l) sum[l] = rest[l] = squares[l] = 0;
-    for (r = 0; r < p->count; ++r)
-        for (l = 0; l < lanes; ++l) sum[l] += p->x[r * p->channels + at + (size_t)l];
-    for (l = 0; l < lanes; ++l) sum[l] /= count;
-    for (r = 0; r < p->count; ++r)
-        for (l = 0; l < lanes; ++l) {
-            float d = p->x[r * p->channels + at + (size_t)l] - sum[l];
-            rest[l] += d;
-            squares[l] += d * d;
+    for (; at < p->channels; ++at) {
+        float sum = 0, rest = 0, squares = 0;
+        for (r = 0; r < p->count; ++r) sum += p->x[r * p->channels + at];
+        sum /= count;
+        for (r = 0; r < p->count; ++r) {
+            float d = p->x[r * p->channels + at] - sum;
+            rest += d;
+            squares += d * d;
         }
-    for (l = 0; l < lanes; ++l) {
-        p->first[at + (size_t)l] = sum[l] + rest[l] / count;
-        p->second[at + (size_t)l] = squares[l] - rest[l] * (rest[l] / count);
+        p->first[at] = sum + rest / count;
+        p->second[at] = squares - rest * (rest / count);
     }
 }
 
 /* first = sum of dy, second = sum of dy (x - mean) */
-FT__INLINE void ft__norm_products_lanes(const ft__norm_pass *p, size_t at, int lanes)
+FT__INLINE void ft__norm_products_body(const ft__norm_pass *p, size_t at)
 {
-    float sum[32], products[32], mean[32], a[32], bias[32], low = p->low, high = p->high;
     size_t r;
-    int l;
-    for (l = 0; l < lanes; ++l) {
-        sum[l] = products[l] = 0;
-        mean[l] = p->mean[at + (size_t)l];
-        a[l] = p->a[at + (size_t)l];
-        bias[l] = p->bias[at + (size_t)l];
+    for (; at < p->channels; ++at) {
+        float sum = 0, products = 0;
+        for (r = 0; r < p->count; ++r) {
+            float dy = p->dy[r * p->channels + at], d = p->x[r * p->channels + at] - p->mean[at];
+            float y = d * p->a[at] + p->bias[at];
+            dy = ft__choose(y > p->low, ft__choose(y < p->high, dy, 0.0f), 0.0f);
+            sum += dy;
+            products += dy * d;
+        }
+        p->first[at] = sum;
+        p->second[at] = products;
     }
+}
+
+/* y, kept within [low, high] */
+FT__INLINE void ft__norm_apply_body(const ft__norm_pass *p, size_t at)
+{
+    size_t r, c;
     for (r = 0; r < p->count; ++r)
-        for (l = 0; l < lanes; ++l) {
-            float dy = p->dy[r * p->channels + at + (size_t)l];
-            float d = p->x[r * p->channels + at + (size_t)l] - mean[l], y = d * a[l] + bias[l];
-            dy = ft__choose(y > low, ft__choose(y < high, dy, 0.0f), 0.0f);
-            sum[l] += dy;
-            products[l] += dy * d;
+        for (c = at; c < p->channels; ++c) {
+            float y = (p->x[r * p->channels + c] - p->mean[c]) * p->a[c] + p->b[c];
+            p->out[r * p->channels + c]
+                = ft__choose(y > p->high, p->high, ft__choose(y < p->low, p->low, y));
         }
-    for (l = 0; l < lanes; ++l) {
-        p->first[at + (size_t)l] = sum[l];
-        p->second[at + (size_t)l] = products[l];
-    }
 }
 
-#define FT__NORM_LANES(name)                                                                      \
-    size_t at = 0;                                                                                \
-    for (; at + 32 <= p->channels; at += 32) name(p, at, 32);                                     \
-    for (; at + 16 <= p->channels; at += 16) name(p, at, 16);                                     \
-    for (; at + 8 <= p->channels; at += 8) name(p, at, 8);                                        \
-    for (; at < p->channels; ++at) name(p, at, 1)
-
-/* y, kept within [low, high] on the way */
-FT__INLINE void ft__norm_apply_lanes(const ft__norm_pass *p, size_t at, int lanes)
+/* `out` may be dy itself. */
+FT__INLINE void ft__norm_back_body(const ft__norm_pass *p, size_t at)
 {
-    float mean[32], a[32], b[32], y[32], low = p->low, high = p->high;
-    size_t r;
-    int l;
-    for (l = 0; l < lanes; ++l) {
-        mean[l] = p->mean[at + (size_t)l];
-        a[l] = p->a[at + (size_t)l];
-        b[l] = p->b[at + (size_t)l];
-    }
-    for (r = 0; r < p->count; ++r) {
-        const float *x = p->x + r * p->channels + at;
-        float *out = p->out + r * p->channels + at;
-        for (l = 0; l < lanes; ++l) {
-            y[l] = (x[l] - mean[l]) * a[l] + b[l];
-            y[l] = ft__choose(y[l] > high, high, ft__choose(y[l] < low, low, y[l]));
+    size_t r, c;
+    for (r = 0; r < p->count; ++r)
+        for (c = at; c < p->channels; ++c) {
+            float d = p->x[r * p->channels + c] - p->mean[c], y = d * p->a[c] + p->bias[c];
+            float dy = p->dy[r * p->channels + c], *out = p->out + r * p->channels + c;
+            dy = ft__choose(y > p->low, ft__choose(y < p->high, dy, 0.0f), 0.0f);
+            dy = dy * p->a[c] + (d * p->b[c] + p->c[c]);
+            *out = p->fresh ? dy : dy + *out;
         }
-        for (l = 0; l < lanes; ++l) out[l] = y[l];
-    }
 }
 
-/* `out` may be dy itself: a stretch is read before any of it is written. */
-FT__INLINE void ft__norm_back_lanes(const ft__norm_pass *p, size_t at, int lanes)
-{
-    float mean[32], a[32], b[32], c[32], bias[32], dx[32], low = p->low, high = p->high;
-    size_t r;
-    int l;
-    for (l = 0; l < lanes; ++l) {
-        mean[l] = p->mean[at + (size_t)l];
-        a[l] = p->a[at + (size_t)l];
-        b[l] = p->b[at + (size_t)l];
-        c[l] = p->c[at + (size_t)l];
-        bias[l] = p->bias[at + (size_t)l];
-    }
-    for (r = 0; r < p->count; ++r) {
-        const float *x = p->x + r * p->channels + at, *dy = p->dy + r * p->channels + at;
-        float *out = p->out + r * p->channels + at;
-        for (l = 0; l < lanes; ++l) {
-            float d = x[l] - mean[l], y = d * a[l] + bias[l];
-            float g = ft__choose(y > low, ft__choose(y < high, dy[l], 0.0f), 0.0f);
-            dx[l] = g * a[l] + (d * b[l] + c[l]);
-        }
-        if (!p->fresh) for (l = 0; l < lanes; ++l) dx[l] += out[l];
-        for (l = 0; l < lanes; ++l) out[l] = dx[l];
-    }
-}
+FT__LEVELS(ft__norm_block_rest, (const ft__norm_pass *p, size_t at), ft__norm_block_body(p, at))
+FT__LEVELS(ft__norm_products_rest, (const ft__norm_pass *p, size_t at),
+           ft__norm_products_body(p, at))
+FT__LEVELS(ft__norm_apply_rest, (const ft__norm_pass *p, size_t at), ft__norm_apply_body(p, at))
+FT__LEVELS(ft__norm_back_rest, (const ft__norm_pass *p, size_t at), ft__norm_back_body(p, at))
 
-FT__LEVELS(ft__norm_block, (const ft__norm_pass *p), FT__NORM_LANES(ft__norm_block_lanes))
-FT__LEVELS(ft__norm_products, (const ft__norm_pass *p), FT__NORM_LANES(ft__norm_products_lanes))
-FT__LEVELS(ft__norm_apply, (const ft__norm_pass *p), FT__NORM_LANES(ft__norm_apply_lanes))
-FT__LEVELS(ft__norm_back, (const ft__norm_pass *p), FT__NORM_LANES(ft__norm_back_lanes))
+/* The same for two vectors of channels, or one; each returns the first channel that is left. What
+   compilers made of loops over a known number of channels went through memory, and was scalar for
+   8. MobileNet's steps, with this, the 1 x 1 convolutions' weight gradients read in place and
+   depthwise windows that read what neighbours share once: 1.07 times as many (two threads). */
+#define FT__NORM_LOAD(tile, from) (*(const tile##_loose *)(const void *)(from))
+#define FT__NORM_EACH(v, vectors) FT__UNROLL for (v = 0; v < vectors; ++v)
+#define FT__NORM(name, attributes, tile, lanes)                                                   \
+    typedef int32_t name##_mask __attribute__((vector_size(4 * lanes)));                          \
+    /* dy where y lies between the bounds, and 0 elsewhere */                                     \
+    attributes FT__INLINE tile##_vector name##_inside(tile##_vector dy, tile##_vector y,          \
+                                                      tile##_vector low, tile##_vector high)      \
+    {                                                                                             \
+        return (tile##_vector)((name##_mask)(y > low) & (name##_mask)(y < high)                   \
+                               & (name##_mask)dy);                                                \
+    }                                                                                             \
+    attributes FT__INLINE void name##_block_some(const ft__norm_pass *p, size_t at, int vectors)  \
+    {                                                                                             \
+        FT__FUSED                                                                                 \
+        tile##_vector sum[2], rest[2], squares[2], zero = {0}, d, count = (float)p->count - zero; \
+        const float *x = p->x + at;                                                               \
+        size_t r;                                                                                 \
+        int v;                                                                                    \
+        FT__NORM_EACH(v, vectors) sum[v] = rest[v] = squares[v] = zero;                           \
+        for (r = 0; r < p->count; ++r, x += p->channels)                                          \
+            FT__NORM_EACH(v, vectors) sum[v] += FT__NORM_LOAD(tile, x + v * lanes);               \
+        FT__NORM_EACH(v, vectors) sum[v] /= count;                                                \
+        for (x = p->x + at, r = 0; r < p->count; ++r, x += p->channels)                           \
+            FT__NORM_EACH(v, vectors) {                                                           \
+                d = FT__NORM_LOAD(tile, x + v * lanes) - sum[v];                                  \
+                rest[v] += d;                                                                     \
+                squares[v] += d * d;                                                              \
+            }                                                                                     \
+        FT__NORM_EACH(v, vectors) {                                                               \
+            d = rest[v] / count;                                                                  \
+            *(tile##_loose *)(void *)(p->first + at + v * lanes) = sum[v] + d;                    \
+            *(tile##_loose *)(void *)(p->second + at + v * lanes) = squares[v] - rest[v] * d;     \
+        }                                                                                         \
+    }                                                                                             \
+    attributes FT__INLINE void name##_products_some(const ft__norm_pass *p, size_t at,            \
+                                                    int vectors)                                  \
+    {                                                                                             \
+        FT__FUSED                                                                                 \
+        tile##_vector sum[2], products[2], mean[2], a[2], bias[2], zero = {0}, d, dy;             \
+        tile##_vector low = p->low - zero, high = p->high - zero;                                 \
+        size_t r, i = at;                                                                         \
+        int v;                                                                                    \
+        FT__NORM_EACH(v, vectors) {                                                               \
+            sum[v] = products[v] = zero;                                                          \
+            mean[v] = FT__NORM_LOAD(tile, p->mean + at + v * lanes);                              \
+            a[v] = FT__NORM_LOAD(tile, p->a + at + v * lanes);                                    \
+            bias[v] = FT__NORM_LOAD(tile, p->bias + at + v * lanes);                              \
+        }                                                                                         \
+        for (r = 0; r < p->count; ++r, i += p->channels)                                          \
+            FT__NORM_EACH(v, vectors) {                                                           \
+                d = FT__NORM_LOAD(tile, p->x + i + v * lanes) - mean[v];                          \
+                dy = name##_inside(FT__NORM_LOAD(tile, p->dy + i + v * lanes),                    \
+                                   d * a[v] + bias[v], low, high);                                \
+                sum[v] += dy;                                                                     \
+                products[v] += dy * d;                                                            \
+            }                                                                                     \
+        FT__NORM_EACH(v, vectors) {                                                               \
+            *(tile##_loose *)(void *)(p->first + at + v * lanes) = sum[v];                        \
+            *(tile##_loose *)(void *)(p->second + at + v * lanes) = products[v];                  \
+        }                                                                                         \
+    }                                                                                             \
+    attributes FT__INLINE void name##_apply_some(const ft__norm_pass *p, size_t at, int vectors)  \
+    {                                                                                             \
+        FT__FUSED                                                                                 \
+        tile##_vector mean[2], a[2], b[2], zero = {0}, y;                                         \
+        tile##_vector low = p->low - zero, high = p->high - zero;                                 \
+        size_t r, i = at;                                                                         \
+        int v;                                                                                    \
+        FT__NORM_EACH(v, vectors) {                                                               \
+            mean[v] = FT__NORM_LOAD(tile, p->mean + at + v * lanes);                              \
+            a[v] = FT__NORM_LOAD(tile, p->a + at + v * lanes);                                    \
+            b[v] = FT__NORM_LOAD(tile, p->b + at + v * lanes);                                    \
+        }                                                                                         \
+        for (r = 0; r < p->count; ++r, i += p->channels)                                          \
+            FT__NORM_EACH(v, vectors) {                                                           \
+                y = (FT__NORM_LOAD(tile, p->x + i + v * lanes) - mean[v]) * a[v] + b[v];          \
+                *(tile##_loose *)(void *)(p->out + i + v * lanes) = tile##_bound(y, low, high);   \
+            }                                                                                     \
+    }                                                                                             \
+    attributes FT__INLINE void name##_back_some(const ft__norm_pass *p, size_t at, int vectors)   \
+    {                                                                                             \
+        FT__FUSED                                                                                 \
+        tile##_vector mean[2], a[2], b[2], c[2], bias[2], zero = {0}, d, dy;                      \
+        tile##_vector low = p->low - zero, high = p->high - zero;                                 \
+        size_t r, i = at;                                                                         \
+        int v;                                                                                    \
+        FT__NORM_EACH(v, vectors) {                                                               \
+            mean[v] = FT__NORM_LOAD(tile, p->mean + at + v * lanes);                              \
+            a[v] = FT__NORM_LOAD(tile, p->a + at + v * lanes);                                    \
+            b[v] = FT__NORM_LOAD(tile, p->b + at + v * lanes);                                    \
+            c[v] = FT__NORM_LOAD(tile, p->c + at + v * lanes);                                    \
+            bias[v] = FT__NORM_LOAD(tile, p->bias + at + v * lanes);                              \
+        }                                                                                         \
+        for (r = 0; r < p->count; ++r, i += p->channels)                                          \
+            FT__NORM_EACH(v, vectors) {                                                           \
+                d = FT__NORM_LOAD(tile, p->x + i + v * lanes) - mean[v];                          \
+                dy = name##_inside(FT__NORM_LOAD(tile, p->dy + i + v * lanes),                    \
+                                   d * a[v] + bias[v], low, high);                                \
+                dy = dy * a[v] + (d * b[v] + c[v]);                                               \
+                if (!p->fresh) dy += FT__NORM_LOAD(tile, p->out + i + v * lanes);                 \
+                *(tile##_loose *)(void *)(p->out + i + v * lanes) = dy;                           \
+            }                                                                                     \
+    }                                                                                             \
+    FT__NORM_COLUMNS(name, block, attributes, lanes)                                              \
+    FT__NORM_COLUMNS(name, products, attributes, lanes)                                           \
+    FT__NORM_COLUMNS(name, apply, attributes, lanes)                                              \
+    FT__NORM_COLUMNS(name, back, attributes, lanes)
+#define FT__NORM_COLUMNS(name, pass, attributes, lanes)                                           \
+    attributes static size_t name##_##pass(const ft__norm_pass *p, size_t at)                     \
+    {                                                                                             \
+        for (; at + 2 * lanes <= p->channels; at += 2 * lanes) name##_##pass##_some(p, at, 2);    \
+        for (; at + lanes <= p->channels; at += lanes) name##_##pass##_some(p, at, 1);            \
+        return at;                                                                                \
+    }
+#ifdef FT__X86
+FT__NORM(ft__norm_sse2, __attribute__((target("sse2"))), ft__tile_sse2, 4)
+FT__NORM(ft__norm_avx2, __attribute__((target("avx2,fma"))), ft__tile_avx2, 8)
+FT__NORM(ft__norm_avx512, __attribute__((target("avx512f"))), ft__tile_avx512, 16)
+#define FT__NORM_VECTORS(pass)                                                                    \
+    if (simd == FT__SIMD_AVX512) at = ft__norm_avx512_##pass(p, at);                              \
+    if (simd >= FT__SIMD_AVX2) at = ft__norm_avx2_##pass(p, at);                                  \
+    if (simd == FT__SIMD_SSE2) at = ft__norm_sse2_##pass(p, at);
+#elif defined(FT__ARM)
+FT__NORM(ft__norm_neon, , ft__tile_neon, 4)
+#define FT__NORM_VECTORS(pass) if (simd == FT__SIMD_NEON) at = ft__norm_neon_##pass(p, at);
+#else
+#define FT__NORM_VECTORS(pass)
+#endif
+#define FT__NORM_PASS(pass)                                                                       \
+    static void ft__norm_##pass(int simd, const ft__norm_pass *p)                                 \
+    {                                                                                             \
+        size_t at = 0;                                                                            \
+        FT__NORM_VECTORS(pass)                                                                    \
+        ft__norm_##pass##_rest[simd](p, at);                                                      \
+    }
+FT__NORM_PASS(block)
+FT__NORM_PASS(products)
+FT__NORM_PASS(apply)
+FT__NORM_PASS(back)
 
 #if defined(__GNUC__) && !defined(__clang__) && !defined(FINETUNE_NO_SIMD)
 #pragma GCC pop_options
@@ -8779,7 +8990,7 @@ static void ft__norm_statistics_block(void *context, int index)
 {
     const ft__norm_run *run = (const ft__norm_run *)context;
     ft__norm_pass p = ft__norm_pass_of(run, index);
-    ft__norm_block[run->call->context->simd](&p);
+    ft__norm_block(run->call->context->simd, &p);
 }
 
 /* Mean and biased variance of a channel, from the blocks'. */
@@ -8829,7 +9040,7 @@ static void ft__batch_norm_apply_block(void *context, int index)
     p.out = run->call->output.value + at;
     clamp = ft__is_clamp(run->call->fused, &p.low, &p.high);
     if (!clamp) p.low = -p.high; /* infinity */
-    ft__norm_apply[run->call->context->simd](&p);
+    ft__norm_apply(run->call->context->simd, &p);
     if (run->call->fused && !clamp)
         ft__activate(run->call->fused, run->call->fused_options, p.out, p.count * p.channels);
 }
@@ -8873,7 +9084,7 @@ static void ft__batch_norm_sums_block(void *context, int index)
     p.dy = run->call->output.gradient + (p.x - run->call->input[0].value);
     p.mean = (const float *)run->call->saved;
     p.a = run->pass;
-    ft__norm_products[run->call->context->simd](&p);
+    ft__norm_products(run->call->context->simd, &p);
 }
 
 static void ft__batch_norm_back_block(void *context, int index)
@@ -8888,7 +9099,7 @@ static void ft__batch_norm_back_block(void *context, int index)
     p.c = p.b + p.channels;
     p.out = run->call->input[0].gradient + at;
     p.fresh = run->call->input[0].fresh;
-    ft__norm_back[run->call->context->simd](&p);
+    ft__norm_back(run->call->context->simd, &p);
 }
 
 static void ft__batch_norm_backward(const ft__call *call)

@@ -900,6 +900,8 @@ static void conv_cases(void)
             conv_case(shape4(2, sizes[i], 5, 6), shape4(sizes[j], sizes[i], 3, 3), j != 1, o);
     conv_case(shape4(1, 64, 4, 4), shape4(17, 64, 1, 1), true, o);
     conv_case(shape4(3, 3, 1, 1), shape4(2, 3, 1, 1), true, o);
+    conv_case(shape4(1, 24, 3, 4), shape4(48, 24, 1, 1), false, o); /* dW of factors in place, */
+    conv_case(shape4(2, 8, 16, 17), shape4(16, 8, 1, 1), true, o);  /* in more than one go */
     conv_case(shape4(1, 2, 40, 71), shape4(3, 2, 3, 3), false, o);
     o.padding[0] = 1;
     conv_case(shape4(2, 3, 7, 9), shape4(4, 3, 3, 3), true, o);
@@ -995,8 +997,10 @@ static void layer_cases(void)
     add_case(p, "linear", oracle_linear);
     p = with(2, shape2(3, 36), shape2(132, 36), shape1(0));
     add_case(p, "linear", oracle_linear);
-    for (i = 0; i < 4; ++i) {
-        int channels = i < 2 ? 3 : 17;
+    p = with(3, shape2(40, 23), shape2(83, 23), shape1(83)); /* few rows, but more than a panel */
+    add_case(p, "linear", oracle_linear);
+    for (i = 0; i < 6; ++i) {
+        int channels = i < 2 ? 3 : i < 4 ? 17 : 59; /* of two vectors of each kind, one, and less */
         p = with(5, i % 2 ? shape2(8, channels) : shape4(3, channels, 4, 3), shape1(channels),
                  shape1(channels));
         p.shape[3] = p.shape[4] = shape1(channels);
