@@ -2,7 +2,8 @@
 
    In ONE C or C++ file of your program:
 
-       #include <stb/stb_image.h>           (optional: only if you read image files)
+       #define STB_IMAGE_IMPLEMENTATION     (these two only if you read image files)
+       #include <stb/stb_image.h>
        #define FINETUNE_IMPLEMENTATION
        #include "finetune.h"
 
@@ -149,7 +150,8 @@
      good epoch, and after an error of a device too: it is given up then, and the processor goes
      on. The loop by hand keeps no copy: ft_update refuses gradients that are not finite, but what
      a rate far too high made of the weights stays; ft_get and ft_set keep and restore them.
-     A NULL model is accepted by ft_error, ft_error_text, ft_clear_error and ft_destroy.
+     A NULL model, for which there was no memory at all, is accepted by ft_error, ft_error_text,
+     ft_clear_error and ft_destroy only.
      The library never aborts, exits, prints or raises a signal.
 
    THREADS
@@ -197,7 +199,7 @@
      FINETUNE_NO_RECURRENT     ... the recurrent networks over text,
      FINETUNE_NO_TEXT          ... tokenisers, texts as data, their recipe, and generation: their
                                functions are there and say so
-    FINETUNE_OPENCL           ft_desc.device may name an OpenCL device; needs kernels.cl beside the
+     FINETUNE_OPENCL           ft_desc.device may name an OpenCL device; needs kernels.cl beside the
                               header and CL/cl.h to compile, nothing to link (-ldl before glibc
                               2.34), and starts where there is no OpenCL
      FINETUNE_API              before each public function; default: extern
@@ -671,7 +673,8 @@ typedef struct ft_image_folder_options {
 
 typedef struct ft_array_options {
     int classes;            /* labels are below it; 0: the largest label plus one */
-    const char *input, *labels; /* names of the nodes; default "input" and "labels" */
+    const char *input, *labels; /* names of the nodes; default "input" and "labels". Values are
+                               taken as they are: without the model's preprocessing */
 } ft_array_options;
 typedef struct ft_text_options { /* of labelled texts */
     const char *text_column, *label_column; /* names in the first line, or numbers from 1; default:
@@ -730,7 +733,7 @@ typedef struct ft_optimizer_options {
 typedef struct ft_progress {
     int epoch, epochs;      /* from 0; of how many */
     int step, steps;        /* in this epoch, from 1 */
-    int batch;              /* samples in this step */
+    int batch;              /* samples in this step; 0, as learning_rate, where epoch_done */
     const char *stage;      /* "head", "all", ... */
     double loss, accuracy;  /* of the training samples of this epoch so far */
     float learning_rate;
@@ -740,7 +743,8 @@ typedef struct ft_progress {
 
 typedef struct ft_fit_options {
     int epochs;             /* default 10 */
-    int batch_size;         /* default 32 */
+    int batch_size;         /* default 32. The last batch of an epoch has what is left; one sample
+                               alone is left out, of which batch norm could take no variance */
     ft_optimizer_options optimizer;
     ft_schedule schedule;
     int step_epochs;        /* FT_STEP: default 10 */
@@ -779,7 +783,8 @@ typedef struct ft_fit_result {
 
 typedef struct ft_finetune_options {
     int epochs;             /* of the last stage; default: chosen */
-    int batch_size;         /* default 32 */
+    int batch_size;         /* default: 16 of fewer than 300 samples (texts: 1,000), else 32; of
+                               a new head alone 32 */
     float learning_rate;    /* default: chosen per stage */
     const char *freeze;     /* glob: freeze exactly this and skip the choice of a stage */
     const char *checkpoint;
@@ -801,7 +806,8 @@ typedef struct ft_sample_result {
 
 typedef struct ft_evaluate_options {
     int batch_size;         /* default 32 */
-    int *confusion;         /* classes * classes numbers: [true class][predicted]; or NULL */
+    int *confusion;         /* [true class][predicted], ft_class_count(m) squared numbers, though
+                               the data may have fewer classes; or NULL */
     void (*sample)(void *user, const ft_sample_result *result); /* called for each; or NULL */
     void *sample_user;
 } ft_evaluate_options;
@@ -897,8 +903,9 @@ FINETUNE_API ft_status ft_language_model_to_classifier(
    FT_MISMATCH, unless the options allow it; shapes must be equal. */
 FINETUNE_API ft_status ft_load_weights(ft_model *m, const char *path, ft_weights_options options);
 
-/* Writes weights, graph, class names, preprocessing and tokeniser: all that prediction needs. It is
-   written beside `path` and renamed, so that no half a file is left. FT_IO where that fails. */
+/* Writes weights, graph, class names, preprocessing and tokeniser, all that prediction needs, and
+   what is frozen, which ft_load freezes again. It is written beside `path` and renamed, so that no
+   half a file is left. FT_IO where that fails. */
 FINETUNE_API ft_status ft_save(ft_model *m, const char *path, ft_save_options options);
 
 /* ---- Tensors of a file, whatever they are for ----
@@ -1055,8 +1062,9 @@ FINETUNE_API ft_node ft_output(const ft_model *m);
 FINETUNE_API ft_node ft_loss(const ft_model *m);
 FINETUNE_API void ft_set_preprocessing(ft_model *m, ft_preprocessing preprocessing);
 FINETUNE_API ft_preprocessing ft_get_preprocessing(const ft_model *m);
-/* What the classes are called, in the order of the labels; the names are copied, and saved with the
-   model. One that is NULL becomes the class's number. */
+/* What the classes are called, in the order of the labels: as many as the output has, and none
+   forgets them; the names are copied, and saved with the model. One that is NULL becomes the
+   class's number. */
 FINETUNE_API void ft_set_class_names(ft_model *m, int count, const char *const *names);
 FINETUNE_API const char *ft_class_name(const ft_model *m, int index); /* NULL: none */
 FINETUNE_API int ft_class_count(const ft_model *m); /* of the output [N, classes]; else 0 */
@@ -1176,7 +1184,8 @@ FINETUNE_API int ft_data_skipped(const ft_data *data);
 
 /* The default recipe: a new head for the data's classes, trained on frozen features; deeper layers
    too where that is not enough by a held-back part of the data (where nothing can be held back,
-   the head alone). At least 2 classes. A model that has the data's classes keeps its head. */
+   the head alone). At least 2 classes. A model that has the data's classes keeps its head. What
+   ft_freeze did is replaced by its own choice, or by options.freeze. */
 FINETUNE_API ft_finetune_result ft_finetune(ft_model *m, ft_data *data,
                                             ft_finetune_options options);
 /* Trains what is not frozen. After each epoch the weights and a batch's loss are looked at:
@@ -1406,6 +1415,13 @@ static void *ft__arena_allocate(ft__context *c, size_t bytes)
     return start;
 }
 
+/* What a stated budget leaves. The model itself is there even where that alone is more. */
+static size_t ft__room(const ft__context *c)
+{
+    if (!c->desc.memory_budget) return SIZE_MAX;
+    return c->bytes < c->desc.memory_budget ? c->desc.memory_budget - c->bytes : 0;
+}
+
 /* Each block starts with its size, so that release needs only the pointer. */
 static void *ft__allocate(ft__context *c, size_t count, size_t size)
 {
@@ -1418,7 +1434,7 @@ static void *ft__allocate(ft__context *c, size_t count, size_t size)
         return NULL;
     }
     bytes += FT__ALIGNMENT;
-    if (c->desc.memory_budget && bytes > c->desc.memory_budget - c->bytes) {
+    if (bytes > ft__room(c)) {
         ft__fail(c, FT_MEMORY, "the memory budget of %zu bytes is used up: %zu are taken, %zu more"
                  " are wanted", c->desc.memory_budget, c->bytes, bytes);
         return NULL;
@@ -1456,8 +1472,7 @@ static void ft__release(ft__context *c, void *memory)
 /* What the model may still allocate, as far as anybody said. */
 static size_t ft__memory_left(const ft__context *c)
 {
-    size_t left = SIZE_MAX;
-    if (c->desc.memory_budget) left = c->desc.memory_budget - c->bytes;
+    size_t left = ft__room(c);
     if (c->desc.arena && c->desc.arena_bytes - c->arena_used < left)
         left = c->desc.arena_bytes - c->arena_used;
     return left;
@@ -12120,7 +12135,7 @@ static cl_mem ft__cl_buffer_like(ft__context *c, size_t bytes, cl_mem_flags flag
     uint64_t whole, largest;
     cl_mem buffer;
     if (!ft__ok(c)) return NULL;
-    if (c->desc.memory_budget && bytes > c->desc.memory_budget - c->bytes) {
+    if (bytes > ft__room(c)) {
         d->lost = true;
         ft__fail(c, FT_MEMORY, "%s: the memory budget of %zu bytes is used up: %zu are taken, %zu"
                  " of them there, %zu more are wanted there", d->name, c->desc.memory_budget,
@@ -19305,6 +19320,14 @@ static void ft__load_one(ft_model *m, ft_file *file, int index, ft_weights_optio
         node->loaded = true;
 }
 
+static void ft__log_allowed(const ft__context *c, const char *path, const char *what,
+                            const ft__list *list)
+{
+    if (list->count > 0 && ft__ok(c))
+        ft__log(c, "%s: %d %s, which is allowed: %s%s", path, list->count, what, list->text,
+                list->count > 8 ? ", ..." : "");
+}
+
 /* Reads all weights of an opened file; `path` is for messages. */
 static ft_status ft__load_weights(ft_model *m, ft_file *file, const char *path,
                                   ft_weights_options options)
@@ -19337,6 +19360,9 @@ static ft_status ft__load_weights(ft_model *m, ft_file *file, const char *path,
     if (unexpected.count && !options.allow_unexpected)
         return ft__fail(c, FT_MISMATCH, "%s: has %d tensors that the network lacks: %s%s", path,
                         unexpected.count, unexpected.text, unexpected.count > 8 ? ", ..." : "");
+    ft__log_allowed(c, path, "tensors of another shape are left out", &mismatched);
+    ft__log_allowed(c, path, "parameters are not in it", &missing);
+    ft__log_allowed(c, path, "tensors are not in the network", &unexpected);
     return c->status;
 }
 
@@ -23586,6 +23612,29 @@ static bool ft__arrays_get(void *user, int index, int view, ft_slot *slots, int 
     return true;
 }
 
+/* What get() would leave empty is an error before it is asked: wrong names of nodes. */
+static void ft__arrays_check(ft__context *c, const ft_source *source, const ft_slot *slots,
+                             int slot_count)
+{
+    const ft__arrays *arrays = (const ft__arrays *)source->user;
+    int s;
+    if (source->get != ft__arrays_get) return;
+    for (s = 0; s < slot_count; ++s) {
+        bool values = slots[s].type == FT_F32;
+        if (!strcmp(slots[s].name, values ? arrays->input_name : arrays->labels_name)) continue;
+        ft__fail(c, FT_INVALID, "arrays: the network's %s are \"%s\", but the arrays are for \"%s\""
+                 ": see ft_array_options", values ? "values" : "labels", slots[s].name,
+                 values ? arrays->input_name : arrays->labels_name);
+    }
+}
+
+/* The name of the labels that a network would be fed from arrays that have none; else NULL. */
+static const char *ft__arrays_lack(const ft_source *source)
+{
+    const ft__arrays *arrays = (const ft__arrays *)source->user;
+    return source->get == ft__arrays_get && !arrays->labels ? arrays->labels_name : NULL;
+}
+
 static int ft__arrays_label(void *user, int index)
 {
     return ((const ft__arrays *)user)->labels[index];
@@ -23606,8 +23655,8 @@ static int ft__arrays_classes(ft__context *c, int count, const int *labels, int 
     if (!labels) return 0;
     for (i = 0; i < count; ++i) {
         if (labels[i] < 0 || (classes > 0 && labels[i] >= classes) || labels[i] == INT_MAX) {
-            ft__fail(c, FT_INVALID, "arrays: labels[%d] is %d, but there are %d classes, from 0 on",
-                     i, labels[i], classes);
+            ft__fail(c, FT_INVALID, "arrays: labels[%d] is %d: a class is a number from 0 on, below"
+                     " %d", i, labels[i], classes > 0 ? classes : INT_MAX);
             return 0;
         }
         if (labels[i] >= most) most = labels[i] + 1;
@@ -23933,6 +23982,7 @@ static ft__loader *ft__loader_make(ft__context *c, ft_data *data, const ft_slot 
                  (int)FT__MOST_SLOTS);
         return NULL;
     }
+    ft__arrays_check(c, &data->source, slots, slot_count);
     l = (ft__loader *)ft__allocate(c, 1, sizeof *l);
     if (!l) return NULL;
     l->context = c;
@@ -24482,7 +24532,8 @@ typedef struct ft__listing {
 static void ft__listing_add(void *user, const char *name, bool is_folder)
 {
     ft__listing *listing = (ft__listing *)user;
-    if (name[0] == '.' || !ft__ok(listing->context)) return; /* hidden */
+    if (name[0] == '.' || !strcmp(name, "__MACOSX") || !ft__ok(listing->context))
+        return; /* hidden, or what some archives bring along */
     if (listing->count == listing->capacity) {
         int capacity = 2 * listing->capacity + 16;
         ft__entry *grown = (ft__entry *)ft__grow(listing->context, listing->entries,
@@ -24519,7 +24570,8 @@ static bool ft__listing_read(ft__context *c, ft__listing *listing, const char *p
     memset(listing, 0, sizeof *listing);
     listing->context = c;
     if (!files->list(files->user, path, ft__listing_add, listing))
-        ft__fail(c, FT_IO, "%s: no such folder", path);
+        ft__fail(c, FT_IO, "%s: no such folder (pictures come from one that has a folder for each"
+                 " class)", path);
     listing->order = (int *)ft__allocate(c, (size_t)listing->count + 1, sizeof(int));
     if (ft__ok(c))
         ft__sort_order(listing->order, listing->count, ft__entry_less, listing->entries);
@@ -25320,7 +25372,11 @@ static void ft__read_class_files(ft__texts *t, const char *path, const char *lab
             char *file = entry->is_folder ? NULL : ft__join_path(c, path, entry->name);
             size_t bytes = 0;
             unsigned char *content = file ? ft__read_file(c, file, &bytes) : NULL;
-            if (content) ft__texts_add(t, (const char *)content, bytes, label);
+            const void *zero = content ? memchr(content, 0, bytes) : NULL;
+            if (zero)
+                ft__fail(c, FT_FORMAT, "%s: no text: byte %zu of it is zero", file,
+                         (size_t)((const unsigned char *)zero - content));
+            else if (content) ft__texts_add(t, (const char *)content, bytes, label);
             ft__release(c, content);
             ft__release(c, file);
         }
@@ -25385,8 +25441,9 @@ static void ft__sort_classes(ft_model *m, ft__texts *t, bool match)
         const char *name = ft__piece_text(&found, order[i]);
         place[order[i]] = match ? ft__class_of_model(m, name) : i;
         if (place[order[i]] < 0)
-            ft__fail(c, FT_MISMATCH, "the label '%s' is none of the model's %d classes", name,
-                     m->class_count);
+            ft__fail(c, FT_MISMATCH, "the label '%s' is none of the model's %d classes, the first"
+                     " of which is '%s'", name, m->class_count,
+                     m->class_count ? m->class_names[0] : "missing");
         if (!match) ft__vocabulary_add(&t->classes, name, strlen(name));
     }
     for (i = 0; match && i < m->class_count; ++i)
@@ -25544,6 +25601,7 @@ ft_data *ft_texts(ft_model *m, const char *path, ft_text_options options)
     if (!t) return NULL;
     if (ft__ok(c)) ft__sort_classes(m, t, options.match_classes);
     if (ft__ok(c) && options.per_class > 0) ft__keep_per_class(t, options.per_class, c->desc.seed);
+    ft__log(c, "%s: %d texts of %d classes", path ? path : "(memory)", t->count, t->classes.count);
     tokenizer = ft__ok(c) ? ft__tokenizer_for(m, t, options.tokenizer, FT_WORDS,
                                               options.vocabulary) : NULL;
     if (tokenizer && tokenizer != m->tokenizer) ft_set_tokenizer(m, tokenizer);
@@ -26905,6 +26963,10 @@ static ft_status ft__fit_check_options(const ft__fit *f)
 {
     ft__context *c = &f->m->context;
     const ft_fit_options *o = &f->o;
+    const char *lacking = ft__arrays_lack(&f->data->source);
+    if (lacking && ft__find_node(f->m, lacking).id)
+        return ft__fail(c, FT_INVALID, "ft_fit: the network reads \"%s\", but the arrays have no"
+                        " labels", lacking);
     if ((unsigned)o->schedule > FT_ONE_CYCLE || !(o->hold_back >= 0 && o->hold_back < 1))
         return ft__fail(c, FT_INVALID, "ft_fit: schedule %d, hold_back %g: a schedule is"
                         " FT_CONSTANT to FT_ONE_CYCLE, a share in [0, 1)", (int)o->schedule,
@@ -27720,9 +27782,11 @@ ft_model *ft_create(ft_desc desc)
     ft_model *m;
     memset(&start, 0, sizeof start);
     start.desc = ft__desc_defaults(desc);
+    start.desc.memory_budget = 0; /* too small a one is an error of the next block, in this one */
     m = (ft_model *)ft__allocate(&start, 1, sizeof *m);
     if (!m) return NULL;
     m->context = start;
+    m->context.desc.memory_budget = desc.memory_budget;
     m->length = 1;
     m->moments = 2; /* AdamW's */
     start.threads = desc.threads > 0 ? desc.threads : ft__processors();
@@ -27911,6 +27975,10 @@ static ft_status ft__load_opened(ft_model *m, ft_file *file, const char *path,
     ft_network_options network = options.network;
     const char *name = options.architecture;
     int classes = options.network.classes, i;
+    if (ft_file_metadata(file, ft__checkpoint_key))
+        return ft__fail(c, FT_FORMAT, "%s: a checkpoint of a run that has not ended, not a model:"
+                        " the run goes on from it with ft_fit_options.checkpoint, or --resume",
+                        path);
     m->values_follow = true;
     if (!name && ft_file_metadata(file, ft__graph_key)) ft__load_graph(m, file, path);
     else {
@@ -28691,6 +28759,11 @@ void ft_set_class_names(ft_model *m, int count, const char *const *names)
     if (!ft__ok(c)) return;
     if (count < 0 || (count > 0 && !names)) {
         ft__fail(c, FT_INVALID, "ft_set_class_names: %d names%s", count, names ? "" : ", NULL");
+        return;
+    }
+    if (count > 0 && ft_class_count(m) > 0 && count != ft_class_count(m)) {
+        ft__fail(c, FT_INVALID, "ft_set_class_names: %d names for the output's %d classes", count,
+                 ft_class_count(m));
         return;
     }
     ft__release_class_names(m);

@@ -832,6 +832,33 @@ static void test_unnamed_classes(void)
           "a new head has no names of the old one: %s", ft_class_name(m, 0));
     ft_set_class_names(m, -1, names);
     CHECK(ft_error(m) == FT_INVALID && strstr(ft_error_text(m), "-1"), "%s", ft_error_text(m));
+    ft_clear_error(m);
+    ft_set_class_names(m, CLASSES, names);
+    CHECK(ft_error(m) == FT_INVALID && strstr(ft_error_text(m), "3 names for the output's 5"), "%s",
+          ft_error_text(m));
+    ft_destroy(m);
+}
+
+/* Arrays that are for other nodes, or lack labels, do not leave the network's inputs empty. */
+static void test_wrong_arrays(void)
+{
+    static const ft_array_options wrong[] = {{.input = "x"}, {.labels = "label"}};
+    static const char *const says[] = {"values are \"input\", but the arrays are for \"x\"",
+                                       "labels are \"labels\", but the arrays are for \"label\""};
+    ft_desc desc = {.seed = 9};
+    ft_evaluate_options o = {.batch_size = 4};
+    ft_model *m = new_model(desc);
+    int i;
+    for (i = 0; i < 2; ++i) {
+        ft_fit(m, ft_arrays(m, 6, pictures, labels, wrong[i]), quick(1));
+        CHECK(ft_error(m) == FT_INVALID && strstr(ft_error_text(m), says[i]), "%s", ft_error_text(m));
+        ft_clear_error(m);
+        ft_evaluate(m, ft_arrays(m, 6, pictures, labels, wrong[i]), o);
+        CHECK(ft_error(m) == FT_INVALID && strstr(ft_error_text(m), says[i]), "%s", ft_error_text(m));
+        ft_clear_error(m);
+    }
+    ft_fit(m, ft_arrays(m, 6, pictures, NULL, (ft_array_options){0}), quick(1));
+    CHECK(ft_error(m) == FT_INVALID && strstr(ft_error_text(m), "no labels"), "%s", ft_error_text(m));
     ft_destroy(m);
 }
 
@@ -949,6 +976,7 @@ int main(void)
     test_null_pointers();
     test_wrong_options();
     test_unnamed_classes();
+    test_wrong_arrays();
     test_too_few_to_hold_back();
     test_no_memory();
     test_no_allocation_in_a_step();

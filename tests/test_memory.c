@@ -267,10 +267,23 @@ static void test_plan(const char *network, int side, int batch, const char *free
     free(of_class);
 }
 
+/* A budget that is too small for the model itself is an error that names it, not NULL. */
+static void test_tiny_budget(void)
+{
+    ft_desc desc = {.memory_budget = 1000};
+    ft_model *m = ft_create(desc);
+    ft_network_options o = {.classes = 2};
+    CHECK(m != NULL, "no model");
+    ft_network(m, "resnet20", o);
+    CHECK(ft_error(m) == FT_MEMORY && strstr(ft_error_text(m), "budget"), "%s", ft_error_text(m));
+    ft_destroy(m);
+}
+
 int main(void)
 {
     unsigned state = 9;
     int i;
+    test_tiny_budget();
     for (i = 0; i < BATCH * PIXELS; ++i) {
         state = state * 1664525u + 1013904223u;
         pictures[i] = (float)(state >> 8) / 8388608.0f - 1;

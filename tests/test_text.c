@@ -109,6 +109,7 @@ static void test_folder(void)
 {
     ft_model *m = new_model(0);
     ft_data *data;
+    FILE *file;
     mkdir("build/texts", 0777);
     mkdir("build/texts/sea", 0777);
     mkdir("build/texts/land", 0777);
@@ -120,6 +121,16 @@ static void test_folder(void)
     is_sample(data, 0, "", "land");
     is_sample(data, 1, "waves", "sea");
     is_sample(data, 2, "ships\nand boats\n", "sea");
+    write_file("build/texts/sea/.hidden", "no text of the class");
+    CHECK(ft_data_count(ft_texts(m, "build/texts", (ft_text_options){0})) == 3, "a hidden file");
+    remove("build/texts/sea/.hidden");
+    file = fopen("build/texts/sea/picture.jpg", "wb");
+    CHECK(file && fwrite("a picture, and zeros", 1, 21, file) == 21, "a file with a zero");
+    if (file) fclose(file);
+    CHECK(!ft_texts(m, "build/texts", (ft_text_options){0}) && ft_error(m) == FT_FORMAT
+          && strstr(ft_error_text(m), "picture.jpg: no text: byte 20 of it is zero"), "%s",
+          ft_error_text(m));
+    remove("build/texts/sea/picture.jpg");
     ft_destroy(m);
 }
 

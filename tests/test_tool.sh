@@ -28,7 +28,8 @@ fails() {
 # ---- Usage ----
 fails 2 "no such verb" "$tool" dance
 fails 2 "no such option" "$tool" train --colour red
-fails 2 "needs --model" "$tool" train
+fails 2 "needs --data and --out" "$tool" train
+fails 2 "pictures need --model.*photos" "$tool" train --data photos --out m.safetensors
 fails 2 "not a proper number" "$tool" train --epochs many
 fails 2 "a value is missing" "$tool" eval --model
 fails 2 "above 0" "$tool" train --lr inf
@@ -81,6 +82,8 @@ ${CC:-cc} -std=c99 -O1 -I../.. base.c -o base -lm -pthread && ./base && ok || ba
 
 # ---- Errors: one line, status 1, nothing written ----
 fails 1 "nowhere" "$tool" train --model base.safetensors --data nowhere --out m.safetensors
+printf 'text\tlabel\nfine\tgood\ndull\tbad\n' >few.tsv
+fails 1 "few.tsv: no such folder (pictures" "$tool" train --model base.safetensors --data few.tsv --out m.safetensors
 fails 1 "missing.safetensors" "$tool" train --model missing.safetensors --data photos --out m.safetensors
 mkdir -p one/class empty/a empty/b none
 cp photos/across/a0.ppm one/class/
@@ -95,6 +98,9 @@ fails 1 "text.safetensors" "$tool" info text.safetensors
 fails 1 "photos" "$tool" info photos
 fails 1 "name of a file" "$tool" train --model base.safetensors --data photos --out photos
 fails 1 "nowhere" "$tool" train --model base.safetensors --data photos --val nowhere --out m.safetensors
+mkdir -p others/across others/up
+cp photos/across/a0.ppm others/across/; cp photos/across/a0.ppm others/up/
+fails 1 "others/up: photos has no class of this name" "$tool" train --model base.safetensors --data photos --val others --out m.safetensors
 cp base.safetensors same.safetensors
 fails 1 "name another" "$tool" convert --model base.safetensors --out ./base.safetensors
 cmp -s base.safetensors same.safetensors && ok || bad "convert replaced its own input"
@@ -163,6 +169,7 @@ echo "no picture" >photos/down/broken.jpg
 "$tool" train --model base.safetensors --data photos --val photos --seed 3 --epochs 2 --out m.safetensors --json >out.txt 2>err.txt
 [ $? -eq 0 ] && grep -q '"total": 20' out.txt && grep -q '"interval"' out.txt && grep -q '"seconds"' out.txt && ok || { bad train; cat err.txt; }
 grep -q "broken.jpg" err.txt && ok || bad "the broken picture is named"
+"$tool" eval --model m.safetensors --data photos --json 2>/dev/null | grep -q '"skipped": 1' && ok || bad "eval does not say what it skipped"
 rm photos/down/broken.jpg
 [ -e m.safetensors.checkpoint ] && bad "a checkpoint was left" || ok
 "$tool" predict --model m.safetensors photos/down/d3.ppm photos/across/a3.ppm >out.txt 2>err.txt
@@ -222,6 +229,18 @@ while [ ! -e killed.safetensors ] && [ $tries -lt 400 ]; do
 done
 [ "$(sha256sum <killed.safetensors)" = "$want" ] && ok || bad "killed $kills times: other bytes"
 [ $kills -eq 10 ] && ok || bad "the run was too fast to be killed more than $kills times"
+
+# ---- A checkpoint is no model, and goes only where that is said ----
+"$tool" train --model base.safetensors --data photos --seed 4 --freeze "conv1*,bn1*" --epochs 2000 --checkpoint-steps 1 \
+    --out stopped.safetensors >/dev/null 2>err.txt &
+pid=$!
+while [ ! -e stopped.safetensors.checkpoint ] && kill -0 $pid 2>/dev/null; do sleep 0.1; done
+kill -INT $pid
+wait $pid
+grep -q -- "--resume goes on from stopped.safetensors.checkpoint" err.txt && ok || bad "stopped: $(cat err.txt)"
+fails 1 "a checkpoint of a run that has not ended" "$tool" eval --model stopped.safetensors.checkpoint --data photos
+"$tool" train --model base.safetensors --data photos --seed 4 --epochs 1 --out stopped.safetensors >/dev/null 2>err.txt &&
+    grep -q "stopped.safetensors.checkpoint of an earlier run is removed" err.txt && ok || bad "a checkpoint vanished: $(cat err.txt)"
 
 # ---- Real pictures and weights ----
 if [ -z "$data" ]; then

@@ -26,12 +26,17 @@ says 'good [0-9.]* %, bad' $tool predict --model $work/reviews.safetensors 'the 
 says '"class": "bad"' $tool predict --model $work/reviews.safetensors --json --top 1 'the soup was sour'
 printf 'the soup was sour\n\nthe bread was crisp' >$work/lines.txt
 [ "$($tool predict --model $work/reviews.safetensors <$work/lines.txt | wc -l)" -eq 3 ] && ok || bad "lines"
+printf 'a\377b\303\244\n' | $tool predict --model $work/reviews.safetensors --json >$work/out.txt
+grep -q "$(printf '{"text": "a.ufffdb\303\244"')" $work/out.txt && ok || bad "JSON of what is no UTF-8"
+says 'input text, 2 classes.*' $tool info --model $work/reviews.safetensors
 says '"architecture"' $tool info --model $work/reviews.safetensors --json
 
 # ---- A folder of text files is the same task ----
 mkdir -p $work/folder/good $work/folder/bad
 head -60 $texts/reviews.tsv | awk -F'\t' -v to=$work/folder '{ print $1 >(to "/" $2 "/" NR ".txt") }'
-says 'written' $tool train --data $work/folder --words --epochs 1 --hidden 8 --out $work/folder.safetensors
+says 'written' $tool train --data $work/folder --epochs 1 --hidden 8 --out $work/folder.safetensors
+
+grep -q "60 texts of 2 classes" $work/err.txt && ok || bad "what was read is not said"
 
 # ---- A language model, what it writes, and a classifier on top of it ----
 says 'perplexity' $tool train --data $texts/kitchen.txt --val $texts/kitchen.txt --epochs 6 --hidden 32 \

@@ -97,6 +97,32 @@ static bool can_read(const char *path)
     return false;
 }
 
+/* Asked before hours of work: has each class folder of `path` one of the same name in `data`? Says
+   which has none. Where either is no folder of folders, there is nothing to say. */
+static bool same_folders(const char *data, const char *path)
+{
+    DIR *folder = opendir(path);
+    struct dirent *entry;
+    struct stat at;
+    char name[4096];
+    bool same = true;
+    if (stat(data, &at) != 0 || !S_ISDIR(at.st_mode)) {
+        if (folder) closedir(folder);
+        return true;
+    }
+    while (folder && same && (entry = readdir(folder))) {
+        if (entry->d_name[0] == '.' || !strcmp(entry->d_name, "__MACOSX")) continue;
+        snprintf(name, sizeof name, "%s/%s", path, entry->d_name);
+        if (stat(name, &at) != 0 || !S_ISDIR(at.st_mode)) continue;
+        snprintf(name, sizeof name, "%s/%s", data, entry->d_name);
+        same = access(name, F_OK) == 0;
+        if (!same) fprintf(stderr, "finetune: %s/%s: %s has no class of this name\n", path,
+                           entry->d_name, data);
+    }
+    if (folder) closedir(folder);
+    return same;
+}
+
 static ft_data *open_folder(ft_model *m, const options *o, const char *path, bool evaluation)
 {
     ft_image_folder_options folder;

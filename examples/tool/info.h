@@ -19,6 +19,7 @@ static void shape_text(ft_shape shape, char *text, size_t size)
     text[0] = 0;
     for (d = 0; d < shape.rank && at < size; ++d) {
         if (shape.size[d] == FT_BATCH) at += (size_t)snprintf(text + at, size - at, "N");
+        else if (shape.size[d] == FT_LENGTH) at += (size_t)snprintf(text + at, size - at, "xL");
         else at += (size_t)snprintf(text + at, size - at, "%s%d", d ? "x" : "", shape.size[d]);
     }
 }
@@ -52,8 +53,10 @@ static void print_info(ft_model *m, int batch)
     totals sum = {0, 0, 0};
     ft_node node;
     int i;
-    printf("%s: input %dx%dx%d, %d classes", *ft_architecture(m) ? ft_architecture(m) : "network",
-           p.channels, p.height, p.width, ft_class_count(m));
+    printf("%s: input ", *ft_architecture(m) ? ft_architecture(m) : "network");
+    if (p.channels > 0) printf("%dx%dx%d", p.channels, p.height, p.width);
+    else printf("text");
+    printf(", %d classes", ft_class_count(m));
     for (i = 0; ft_class_name(m, i); ++i) printf("%s%s", i ? ", " : ": ", ft_class_name(m, i));
     printf("\n%-28s %-16s %-18s %12s %14s\n", "layer", "operator", "output", "parameters",
            "multiply-adds");

@@ -59,22 +59,40 @@ static int report(ft_model *m)
 }
 
 /* A text as JSON: quotes, backslashes and control characters escaped. */
+/* Bytes of the character of UTF-8 that begins here; 0: what is here is none. Overlong forms and
+   halves of pairs are none (RFC 3629). */
+static int utf8_bytes(const unsigned char *at)
+{
+    int more = *at < 0x80 ? 0 : *at >= 0xc2 && *at < 0xe0 ? 1 : *at >= 0xe0 && *at < 0xf0 ? 2
+        : *at >= 0xf0 && *at < 0xf5 ? 3 : -1, i;
+    if (more > 1 && ((*at == 0xe0 && at[1] < 0xa0) || (*at == 0xed && at[1] > 0x9f)
+                     || (*at == 0xf0 && at[1] < 0x90) || (*at == 0xf4 && at[1] > 0x8f))) return 0;
+    for (i = 1; i <= more; ++i)
+        if ((at[i] & 0xc0) != 0x80) return 0;
+    return more + 1;
+}
+
+/* As a string of JSON; a byte that is no UTF-8 becomes U+FFFD, as decoders have it. */
 static void print_json_text(const char *text)
 {
     const unsigned char *at = (const unsigned char *)text;
+    int bytes;
     putchar('"');
-    for (; *at; ++at) {
+    for (; *at; at += bytes ? bytes : 1) {
+        bytes = utf8_bytes(at);
         if (*at == '"' || *at == '\\') printf("\\%c", *at);
         else if (*at < 0x20) printf("\\u%04x", *at);
-        else putchar(*at);
+        else if (bytes) printf("%.*s", bytes, (const char *)at);
+        else printf("\\ufffd");
     }
     putchar('"');
 }
 
 static void print_evaluation_json(const ft_evaluation *e)
 {
-    printf("\"correct\": %d, \"total\": %d, \"accuracy\": %.6f, \"interval\": [%.6f, %.6f], "
-           "\"loss\": %.6f", e->correct, e->total, e->accuracy, e->low, e->high, e->loss);
+    printf("\"correct\": %d, \"total\": %d, \"skipped\": %d, \"accuracy\": %.6f, "
+           "\"interval\": [%.6f, %.6f], \"loss\": %.6f", e->correct, e->total, e->skipped,
+           e->accuracy, e->low, e->high, e->loss);
 }
 
 static void print_evaluation(const ft_evaluation *e)

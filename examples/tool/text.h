@@ -12,11 +12,37 @@ static bool is_table(const char *path)
     return ends_with(path, ".tsv") || ends_with(path, ".csv") || ends_with(path, ".jsonl");
 }
 
+/* A folder whose folders hold files that end in .txt? The first file that is found decides. */
+static bool is_text_folder(const char *path)
+{
+    DIR *outer = opendir(path), *inner;
+    struct dirent *entry, *file;
+    char name[4096];
+    bool found = false, text = false;
+    while (outer && !found && (entry = readdir(outer))) {
+        if (entry->d_name[0] == '.') continue;
+        snprintf(name, sizeof name, "%s/%s", path, entry->d_name);
+        inner = opendir(name);
+        while (inner && !found && (file = readdir(inner))) {
+            found = file->d_name[0] != '.';
+            text = found && ends_with(file->d_name, ".txt");
+        }
+        if (inner) closedir(inner);
+    }
+    if (outer) closedir(outer);
+    return text;
+}
+
+static bool is_text(const char *path)
+{
+    return is_table(path) || ends_with(path, ".txt") || is_text_folder(path);
+}
+
 /* Does the model read text, or will the one that is to be built? */
 static bool reads_text(const ft_model *m, const options *o)
 {
     return ft_find(m, "tokens").id != 0
-        || (!o->model && o->data && (is_table(o->data) || ends_with(o->data, ".txt") || o->words));
+        || (!o->model && o->data && (o->words || is_text(o->data)));
 }
 
 /* Language models give scores for each step: [N, L, tokens]. */

@@ -108,16 +108,21 @@ static int train(const options *o)
     ft_model *m;
     memset(&progress, 0, sizeof progress);
     memset(&save, 0, sizeof save);
-    if (!o->data || !o->out
-        || (!o->model && !is_table(o->data) && !ends_with(o->data, ".txt") && !o->words))
-        return usage("train needs --data and --out, and for pictures it needs --model", "");
+    if (!o->data || !o->out) return usage("train needs --data and --out", "");
+    if (!o->model && !o->words && !is_text(o->data))
+        return usage("pictures need --model, and this is no text (.tsv, .csv, .jsonl, .txt, or a"
+                     " folder of .txt files for each class): ", o->data);
     progress.o = o;
     progress.terminal = isatty(2) != 0;
     snprintf(checkpoint, sizeof checkpoint, "%s.checkpoint", o->out);
-    if (!can_write(o->out, o->model) || (o->val && !can_read(o->val))) return FAILED;
+    if (!can_write(o->out, o->model) || (o->val && !can_read(o->val))
+        || (o->val && !same_folders(o->data, o->val))) return FAILED;
     if (o->resume && access(checkpoint, R_OK) != 0 && !o->quiet)
         fprintf(stderr, "%s is not there: the run starts anew\n", checkpoint);
-    if (!o->resume) remove(checkpoint); /* that of another run must not be taken for this one's */
+    /* That of another run must not be taken for this one's. */
+    if (!o->resume && remove(checkpoint) == 0 && !o->quiet)
+        fprintf(stderr, "%s of an earlier run is removed; --resume would have gone on from it\n",
+                checkpoint);
     if (!(m = open_training(o, &data, &progress))) return FAILED;
     result = ft_finetune(m, data, train_options(o, checkpoint, &progress));
     if (progress.line_open) fprintf(stderr, "\n");
@@ -128,8 +133,11 @@ static int train(const options *o)
         ft_destroy(m);
         return FAILED;
     }
-    if (ft_save(m, o->out, save) == FT_OK) remove(checkpoint);
-    if (o->val) score(m, o, o->val, &on_val);
+    if (ft_save(m, o->out, save) == FT_OK) {
+        remove(checkpoint);
+        if (o->val) score(m, o, o->val, &on_val);
+        if (ft_error(m)) fprintf(stderr, "%s is written, but not scored\n", o->out);
+    }
     if (ft_error(m)) return report(m);
     print_trained(o, &result, &on_val, seconds_now() - start);
     ft_destroy(m);
