@@ -4961,10 +4961,11 @@ static void ft__winograd_outputs(const ft__winograd *w, size_t first, size_t cou
 
 /* =============================================================================================
    [SECTION] 6.5 Recurrent cells
-   One step of one sequence: `x` holds what the input adds to each gate and `add` what the state
-   before adds, [gates, h] each; activated gates stay in x, from which backward makes the gradients
-   of the sums. Gates stand in PyTorch's order. Formulas: torch.nn.LSTM, GRU and RNN; LSTM is
-   Hochreiter and Schmidhuber 1997 with forget gates, GRU Cho et al. 2014.
+   One step of one sequence: `x` [gates, h] holds what the input and the state before add to each
+   gate, but for the GRU, where the state's part is in `add`; activated gates stay in x, from which
+   backward makes the gradients of the sums. Gates stand in PyTorch's order. Formulas:
+   torch.nn.LSTM, GRU and RNN; LSTM is Hochreiter and Schmidhuber 1997 with forget gates, GRU Cho et
+   al. 2014.
    ============================================================================================= */
 #if defined(__GNUC__) && !defined(__clang__) && !defined(FINETUNE_NO_SIMD)
 #pragma GCC push_options
@@ -4985,10 +4986,12 @@ static void ft__winograd_outputs(const ft__winograd *w, size_t first, size_t cou
 typedef struct ft__cell {   /* pointers to one sequence's rows; h numbers each, gates [.., h] */
     size_t h;
     float *x, *add;
+    const float *bias;      /* [gates, h] */
     float *extra;           /* LSTM: the new cell; GRU: the state's part of the new gate */
     const float *before;    /* the state before: LSTM the cell, GRU and RNN the hidden state */
     float *state, *y;       /* the new hidden state, and where else it goes */
-    float *dh, *dc;         /* backward: in the gradient of the new state, out of the one before */
+    const float *dy;        /* backward: the gradient of y */
+    float *dh, *dc;         /* in what else the new state's gradient is, out the one before's */
 } ft__cell;
 
 /* i, f, o = sigmoid, g = tanh; c' = f c + i g; h' = o tanh(c') */
@@ -4998,12 +5001,12 @@ FT__INLINE void ft__lstm_step_body(const ft__cell *s)
     float *FT__RESTRICT i = s->x, *FT__RESTRICT f = s->x + h, *FT__RESTRICT g = s->x + 2 * h;
     float *FT__RESTRICT o = s->x + 3 * h, *FT__RESTRICT c = s->extra, *FT__RESTRICT y = s->y;
     float *FT__RESTRICT state = s->state;
-    const float *FT__RESTRICT add = s->add, *FT__RESTRICT before = s->before;
+    const float *FT__RESTRICT bias = s->bias, *FT__RESTRICT before = s->before;
     FT__TURNS_APART for (j = 0; j < h; ++j) {
-        i[j] = ft__sigmoid(i[j] + add[j]);
-        f[j] = ft__sigmoid(f[j] + add[h + j]);
-        g[j] = ft__tanh(g[j] + add[2 * h + j]);
-        o[j] = ft__sigmoid(o[j] + add[3 * h + j]);
+        i[j] = ft__sigmoid(i[j] + bias[j]);
+        f[j] = ft__sigmoid(f[j] + bias[h + j]);
+        g[j] = ft__tanh(g[j] + bias[2 * h + j]);
+        o[j] = ft__sigmoid(o[j] + bias[3 * h + j]);
         c[j] = f[j] * before[j] + i[j] * g[j];
         state[j] = y[j] = o[j] * ft__tanh(c[j]);
     }
@@ -5015,12 +5018,13 @@ FT__INLINE void ft__lstm_back_body(const ft__cell *s)
     float *FT__RESTRICT i = s->x, *FT__RESTRICT f = s->x + h, *FT__RESTRICT g = s->x + 2 * h;
     float *FT__RESTRICT o = s->x + 3 * h, *FT__RESTRICT dh = s->dh, *FT__RESTRICT dc = s->dc;
     const float *FT__RESTRICT c = s->extra, *FT__RESTRICT before = s->before;
+    const float *FT__RESTRICT dy = s->dy;
     FT__TURNS_APART for (j = 0; j < h; ++j) {
-        float t = ft__tanh(c[j]), d = dc[j] + dh[j] * o[j] * (1 - t * t);
+        float t = ft__tanh(c[j]), all = dh[j] + dy[j], d = dc[j] + all * o[j] * (1 - t * t);
         float di = d * g[j] * i[j] * (1 - i[j]), dg = d * i[j] * (1 - g[j] * g[j]);
         dc[j] = d * f[j];
         f[j] = d * before[j] * f[j] * (1 - f[j]);
-        o[j] = dh[j] * t * o[j] * (1 - o[j]);
+        o[j] = all * t * o[j] * (1 - o[j]);
         i[j] = di;
         g[j] = dg;
         dh[j] = 0;
@@ -5034,11 +5038,12 @@ FT__INLINE void ft__gru_step_body(const ft__cell *s)
     float *FT__RESTRICT r = s->x, *FT__RESTRICT z = s->x + h, *FT__RESTRICT n = s->x + 2 * h;
     float *FT__RESTRICT extra = s->extra, *FT__RESTRICT y = s->y, *FT__RESTRICT state = s->state;
     const float *FT__RESTRICT add = s->add, *FT__RESTRICT before = s->before;
+    const float *FT__RESTRICT bias = s->bias;
     FT__TURNS_APART for (j = 0; j < h; ++j) {
-        r[j] = ft__sigmoid(r[j] + add[j]);
-        z[j] = ft__sigmoid(z[j] + add[h + j]);
+        r[j] = ft__sigmoid(r[j] + bias[j] + add[j]);
+        z[j] = ft__sigmoid(z[j] + bias[h + j] + add[h + j]);
         extra[j] = add[2 * h + j];
-        n[j] = ft__tanh(n[j] + r[j] * extra[j]);
+        n[j] = ft__tanh(n[j] + bias[2 * h + j] + r[j] * extra[j]);
         state[j] = y[j] = (1 - z[j]) * n[j] + z[j] * before[j];
     }
 }
@@ -5049,46 +5054,47 @@ FT__INLINE void ft__gru_back_body(const ft__cell *s)
     size_t h = s->h, j;
     float *FT__RESTRICT r = s->x, *FT__RESTRICT z = s->x + h, *FT__RESTRICT n = s->x + 2 * h;
     float *FT__RESTRICT extra = s->extra, *FT__RESTRICT add = s->add, *FT__RESTRICT dh = s->dh;
-    const float *FT__RESTRICT before = s->before;
+    const float *FT__RESTRICT before = s->before, *FT__RESTRICT dy = s->dy;
     FT__TURNS_APART for (j = 0; j < h; ++j) {
-        float dn = dh[j] * (1 - z[j]) * (1 - n[j] * n[j]);
-        float dz = dh[j] * (before[j] - n[j]) * z[j] * (1 - z[j]);
+        float all = dh[j] + dy[j], dn = all * (1 - z[j]) * (1 - n[j] * n[j]);
+        float dz = all * (before[j] - n[j]) * z[j] * (1 - z[j]);
         float dr = dn * extra[j] * r[j] * (1 - r[j]);
         add[2 * h + j] = extra[j] = dn * r[j];
-        dh[j] = dh[j] * z[j];
+        dh[j] = all * z[j];
         add[j] = r[j] = dr;
         add[h + j] = z[j] = dz;
         n[j] = dn;
     }
 }
 
-/* h' = tanh(x + add) */
+/* h' = tanh(x) */
 FT__INLINE void ft__rnn_step_body(const ft__cell *s)
 {
     size_t j;
     float *FT__RESTRICT x = s->x, *FT__RESTRICT y = s->y, *FT__RESTRICT state = s->state;
-    const float *FT__RESTRICT add = s->add;
-    FT__TURNS_APART for (j = 0; j < s->h; ++j) state[j] = y[j] = x[j] = ft__tanh(x[j] + add[j]);
+    const float *FT__RESTRICT bias = s->bias;
+    FT__TURNS_APART for (j = 0; j < s->h; ++j) state[j] = y[j] = x[j] = ft__tanh(x[j] + bias[j]);
 }
 
 FT__INLINE void ft__rnn_back_body(const ft__cell *s)
 {
     size_t j;
     float *FT__RESTRICT x = s->x, *FT__RESTRICT dh = s->dh;
+    const float *FT__RESTRICT dy = s->dy;
     FT__TURNS_APART for (j = 0; j < s->h; ++j) {
-        x[j] = dh[j] * (1 - x[j] * x[j]);
+        x[j] = (dh[j] + dy[j]) * (1 - x[j] * x[j]);
         dh[j] = 0;
     }
 }
 
-/* h' = relu(x + add) */
+/* h' = relu(x) */
 FT__INLINE void ft__rnn_relu_step_body(const ft__cell *s)
 {
     size_t j;
     float *FT__RESTRICT x = s->x, *FT__RESTRICT y = s->y, *FT__RESTRICT state = s->state;
-    const float *FT__RESTRICT add = s->add;
+    const float *FT__RESTRICT bias = s->bias;
     FT__TURNS_APART for (j = 0; j < s->h; ++j) {
-        float sum = x[j] + add[j];
+        float sum = x[j] + bias[j];
         state[j] = y[j] = x[j] = ft__choose(sum < 0, 0.0f, sum);
     }
 }
@@ -5097,8 +5103,9 @@ FT__INLINE void ft__rnn_relu_back_body(const ft__cell *s)
 {
     size_t j;
     float *FT__RESTRICT x = s->x, *FT__RESTRICT dh = s->dh;
+    const float *FT__RESTRICT dy = s->dy;
     FT__TURNS_APART for (j = 0; j < s->h; ++j) {
-        x[j] = ft__choose(x[j] > 0, dh[j], 0.0f);
+        x[j] = ft__choose(x[j] > 0, dh[j] + dy[j], 0.0f);
         dh[j] = 0;
     }
 }
@@ -5106,6 +5113,13 @@ FT__INLINE void ft__rnn_relu_back_body(const ft__cell *s)
 /* Sums over the rows of the first FT__COLUMNS columns, or fewer where there are fewer. */
 enum { FT__COLUMNS = 64 };
 typedef struct ft__columns { const float *from; size_t rows, stride, columns; } ft__columns;
+
+/* to[j] += from[j] */
+FT__INLINE void ft__add_row_body(const float *from, size_t count, float *to)
+{
+    size_t j;
+    FT__TURNS_APART for (j = 0; j < count; ++j) to[j] += from[j];
+}
 
 FT__INLINE void ft__sum_columns_body(const ft__columns *s, float *to)
 {
@@ -5126,6 +5140,8 @@ FT__LEVELS(ft__rnn_step, (const ft__cell *s), ft__rnn_step_body(s))
 FT__LEVELS(ft__rnn_back, (const ft__cell *s), ft__rnn_back_body(s))
 FT__LEVELS(ft__rnn_relu_step, (const ft__cell *s), ft__rnn_relu_step_body(s))
 FT__LEVELS(ft__rnn_relu_back, (const ft__cell *s), ft__rnn_relu_back_body(s))
+FT__LEVELS(ft__add_row, (const float *from, size_t count, float *to),
+           ft__add_row_body(from, count, to))
 FT__LEVELS(ft__sum_columns, (const ft__columns *s, float *to), ft__sum_columns_body(s, to))
 
 #if defined(__GNUC__) && !defined(__clang__) && !defined(FINETUNE_NO_SIMD)
@@ -11085,10 +11101,12 @@ static bool ft__rows_can_rest(const ft_model *m, int id)
    As a packed sequence of PyTorch's: steps at or behind a sample's length give zeros and leave its
    state alone; the reverse direction begins at its own last step.
 
-   What the input adds to the gates is one product for all steps; only what the state adds is made
-   step by step, with weights packed once. Inside, rows are ordered [step][sample] in the order in
-   which steps are taken, so that every operand of every product is a plain matrix. Work is parted
-   by direction and by rows of samples: no thread waits for another within the sequence.
+   What the input adds to the gates is one product for a block of steps; only what the state adds is
+   made step by step, with weights packed once. Inside, rows are ordered [step][sample] in the order
+   in which steps are taken, so that every operand of every product is a plain matrix. Work is
+   parted by direction and by rows of samples: no thread waits for another within a block. Blocks of
+   steps have about FT__BLOCK_K rows: what is made of a block's gates, weight gradients and the
+   input's, is made while they are in the cache.
    ============================================================================================= */
 static const ft__field ft__recurrent_fields[] = {
     {"hidden", offsetof(ft__recurrent_options, hidden), 1, 'i'},
@@ -11112,6 +11130,8 @@ typedef struct ft__recurrent {
     size_t n, steps, in, h, gates, directions;
     int per_direction, lengths, hidden, cell; /* inputs: of one direction, and numbers of others */
     size_t width;           /* gates * h */
+    size_t stride;          /* from row to row of the gates */
+    size_t block;           /* steps of a block */
     size_t rows;            /* steps * n */
     size_t cells_at;        /* in a step of the output: where its cells begin; 0: it has none */
 } ft__recurrent;
@@ -11136,6 +11156,9 @@ static ft__recurrent ft__recurrent_of(const ft__call *call)
     if (o->initial) r.hidden = at++;
     if (o->initial && call->node->op == FT__OP_lstm) r.cell = at;
     r.width = r.gates * r.h;
+    r.stride = r.width % 256 ? r.width : r.width + 16; /* a column in many lines of a cache */
+    r.block = r.n < FT__BLOCK_K ? FT__BLOCK_K / r.n : 1;
+    if (r.block > r.steps) r.block = r.steps;
     r.rows = r.steps * r.n;
     r.cells_at = o->cells ? r.directions * r.h : 0;
     return r;
@@ -11217,7 +11240,7 @@ static ft_status ft__recurrent_shape(ft__context *c, const ft__node *node, const
     return ft__recurrent_check(c, &r, input_count);
 }
 
-/* ---- Memory. Kept for backward, of one direction: gates [steps, n, G H], hidden states
+/* ---- Memory. Kept for backward, of one direction: gates [steps, n, stride], hidden states
    [steps + 1, n, H], the first being the initial one, and `extra`: the LSTM's cells likewise, or
    the GRU's hidden part of the new gate, [steps, n, H]. ---- */
 
@@ -11225,12 +11248,12 @@ static float *ft__recurrent_gates(const ft__recurrent *r, size_t direction)
 {
     size_t states = (r->rows + r->n) * r->h;
     size_t extra = r->gates == 4 ? states : r->gates == 3 ? r->rows * r->h : 0;
-    return (float *)r->call->saved + direction * (r->rows * r->width + states + extra);
+    return (float *)r->call->saved + direction * (r->rows * r->stride + states + extra);
 }
 
 static float *ft__recurrent_states(const ft__recurrent *r, size_t direction)
 {
-    return ft__recurrent_gates(r, direction) + r->rows * r->width;
+    return ft__recurrent_gates(r, direction) + r->rows * r->stride;
 }
 
 static float *ft__recurrent_extra(const ft__recurrent *r, size_t direction)
@@ -11238,15 +11261,14 @@ static float *ft__recurrent_extra(const ft__recurrent *r, size_t direction)
     return ft__recurrent_states(r, direction) + (r->rows + r->n) * r->h;
 }
 
-/* Scratch: per direction what the state adds [n, G H], gradients of state and cell [n, H] each,
-   and a bias; once the inputs in the order of the steps [rows, in], or their gradients; the
-   weights for backward; room for products. Packed for forward: weight_ih and weight_hh of each
-   direction. */
+/* Scratch: per direction, of the GRU what the state adds [n, G H], gradients of state and cell
+   [n, H] each, and a bias; once a block's inputs in the order of the steps [block * n, in], or
+   their gradients; the packed weights; room for products. Packed are weight_ih and weight_hh of
+   each direction, for backward the other way round. */
 typedef struct ft__recurrent_room { size_t add, state, bias, inputs, packed, product; }
     ft__recurrent_room;
 
 #define FT__RECURRENT_ROWS ((size_t)128)    /* of a product that one thread takes at once */
-#define FT__RECURRENT_DEPTH ((size_t)2048)  /* rows over which weight gradients sum at once */
 
 static size_t ft__recurrent_packed_ih(const ft__recurrent *r)
 {
@@ -11258,22 +11280,26 @@ static size_t ft__recurrent_packed(const ft__recurrent *r)
     return ft__recurrent_packed_ih(r) + ft__packed_right(r->call->context, r->width, r->h);
 }
 
+/* Of one direction, for backward. */
+static size_t ft__recurrent_packed_back(const ft__recurrent *r)
+{
+    return ft__packed_right(r->call->context, r->h, r->width)
+        + ft__packed_right(r->call->context, r->in, r->width);
+}
+
 static ft__recurrent_room ft__recurrent_room_of(const ft__recurrent *r)
 {
     const ft__context *c = r->call->context;
     ft__recurrent_room room;
-    size_t depth = r->rows < FT__RECURRENT_DEPTH ? r->rows : FT__RECURRENT_DEPTH;
     memset(&room, 0, sizeof room);
-    room.add = r->directions * r->n * r->width;
+    room.add = r->gates == 3 ? r->directions * r->n * r->width : 0;
     room.state = r->directions * r->n * r->h;
     room.bias = r->directions * r->width;
     room.packed = r->directions * ft__recurrent_packed(r);
     if (!r->call->training) return room;
-    room.inputs = r->rows * r->in;
-    room.packed = ft__largest_of(room.packed, r->directions
-                                 * ft__packed_right(c, r->h, r->width)
-                                 + ft__packed_right(c, r->in, r->width));
-    room.product = ft__gemm_workspace(c, depth);
+    room.inputs = r->block * r->n * r->in;
+    room.packed = ft__largest_of(room.packed, r->directions * ft__recurrent_packed_back(r));
+    room.product = ft__gemm_workspace(c, r->block * r->n);
     return room;
 }
 
@@ -11281,7 +11307,7 @@ static void ft__recurrent_costs(const ft__call *call, ft__costs *costs)
 {
     ft__recurrent r = ft__recurrent_of(call);
     ft__recurrent_room room = ft__recurrent_room_of(&r);
-    size_t each = r.rows * r.width + (r.rows + r.n) * r.h;
+    size_t each = r.rows * r.stride + (r.rows + r.n) * r.h;
     if (r.gates == 4) each += (r.rows + r.n) * r.h;
     if (r.gates == 3) each += r.rows * r.h;
     costs->saved = r.directions * each * sizeof(float);
@@ -11296,8 +11322,9 @@ typedef struct ft__recurrent_run {
     ft__recurrent r;
     ft__recurrent_room room;
     float *add, *dh, *dc, *bias, *inputs, *packed, *product;
-    const float *ih, *hh;   /* packed weights of direction 0, forward; backward: for the state */
-    size_t ih_next, hh_next;/* from direction to direction */
+    const float *ih, *hh;   /* packed weights of direction 0 */
+    size_t next;            /* from direction to direction of these */
+    size_t from, to;        /* the steps of the block at work */
     size_t chunk, chunks;   /* rows of samples that a thread takes through all steps; how many */
     size_t direction;       /* that the products over all steps are of */
 } ft__recurrent_run;
@@ -11346,10 +11373,11 @@ static size_t ft__recurrent_time(const ft__recurrent *r, size_t direction, size_
     return direction ? r->steps - 1 - s : s;
 }
 
-/* out [count, n] = or += rows `from`, `stride` apart, of k numbers, times a packed right matrix. */
+/* out [count, n], its rows `apart`, = or += rows `from`, `stride` apart, of k numbers, times a
+   packed right matrix. */
 static void ft__recurrent_multiply(const ft__context *c, const float *from, size_t stride,
                                    size_t count, size_t k, const float *packed, size_t n,
-                                   float *out, bool accumulate)
+                                   float *out, size_t apart, bool accumulate)
 {
     const ft__tile_row *tile = &ft__tiles[c->simd];
     const float *table[FT__RECURRENT_ROWS + FT__TILE_ROWS];
@@ -11360,37 +11388,44 @@ static void ft__recurrent_multiply(const ft__context *c, const float *from, size
             part = FT__RECURRENT_ROWS / tile->rows * tile->rows;
         for (i = 0; i < ft__pad_to(part, tile->rows); ++i)
             table[i] = from + (first + (i < part ? i : part - 1)) * stride;
-        ft__multiply_rows(tile, table, part, 1, k, packed, n, out + first * n, n, accumulate);
+        ft__multiply_rows(tile, table, part, 1, k, packed, n, out + first * apart, apart,
+                          accumulate);
     }
 }
 
 /* ---- Forward ---- */
 
-/* What the input adds to the gates, and the biases, for some rows of all steps. */
+/* Rows of a block of steps that a thread takes at once, and how many such parts there are. */
+static size_t ft__recurrent_part(const ft__recurrent *r)
+{
+    size_t rows = ft__tiles[r->call->context->simd].rows;
+    return FT__RECURRENT_ROWS / rows * rows;
+}
+
+static size_t ft__recurrent_parts(const ft__recurrent_run *run)
+{
+    size_t part = ft__recurrent_part(&run->r);
+    return ((run->to - run->from) * run->r.n + part - 1) / part;
+}
+
+/* What the input adds to the gates, for some rows of a block of steps. */
 static void ft__recurrent_project(void *context, int index)
 {
     const ft__recurrent_run *run = (const ft__recurrent_run *)context;
     const ft__recurrent *r = &run->r;
-    const ft__context *c = r->call->context;
-    const ft__tile_row *tile = &ft__tiles[c->simd];
+    const ft__tile_row *tile = &ft__tiles[r->call->context->simd];
     const float *table[FT__RECURRENT_ROWS + FT__TILE_ROWS];
-    size_t part = FT__RECURRENT_ROWS / tile->rows * tile->rows, i, row, parts;
-    size_t direction, first;
-    float *gates;
-    parts = (r->rows + part - 1) / part;
-    direction = (size_t)index / parts;
-    first = (size_t)index % parts * part;
-    if (r->rows - first < part) part = r->rows - first;
-    gates = ft__recurrent_gates(r, direction) + first * r->width;
+    size_t part = ft__recurrent_part(r), parts = ft__recurrent_parts(run), i, row;
+    size_t direction = (size_t)index / parts;
+    size_t first = run->from * r->n + (size_t)index % parts * part;
+    if (run->to * r->n - first < part) part = run->to * r->n - first;
     for (i = 0; i < ft__pad_to(part, tile->rows); ++i) {
         row = first + (i < part ? i : part - 1);
         table[i] = r->call->input[0].value + (row % r->n * r->steps
             + ft__recurrent_time(r, direction, row / r->n)) * r->in;
     }
-    for (i = 0; i < part; ++i)
-        memcpy(gates + i * r->width, run->bias + direction * r->width, r->width * sizeof *gates);
-    ft__multiply_rows(tile, table, part, 1, r->in, run->ih + direction * run->ih_next, r->width,
-                      gates, r->width, true);
+    ft__multiply_rows(tile, table, part, 1, r->in, run->ih + direction * run->next, r->width,
+                      ft__recurrent_gates(r, direction) + first * r->stride, r->stride, false);
 }
 
 /* Where in the output a sample's `s`-th step of a direction lies. */
@@ -11410,8 +11445,9 @@ static ft__cell ft__recurrent_cell(const ft__recurrent_run *run, size_t directio
     ft__cell cell;
     memset(&cell, 0, sizeof cell);
     cell.h = r->h;
-    cell.x = ft__recurrent_gates(r, direction) + row * r->width;
-    cell.add = run->add + (direction * r->n + sample) * r->width;
+    cell.x = ft__recurrent_gates(r, direction) + row * r->stride;
+    cell.bias = run->bias + direction * r->width;
+    if (r->gates == 3) cell.add = run->add + (direction * r->n + sample) * r->width;
     cell.before = states + row * r->h;
     cell.state = states + (row + r->n) * r->h;
     if (r->gates == 3) cell.extra = extra + row * r->h;
@@ -11452,28 +11488,40 @@ static void ft__recurrent_skip(const ft__recurrent *r, const ft__cell *cell)
     if (r->gates == 4) memcpy(cell->extra, cell->before, bytes);
 }
 
-/* Some samples of one direction, through all steps. */
+/* What the state adds to the gates of some samples: to what the input adds, but for the GRU, whose
+   part goes aside, bias_hh of the new gate with it. */
+static void ft__recurrent_state_product(const ft__recurrent_run *run, size_t direction, size_t s,
+                                        size_t first, size_t count)
+{
+    const ft__recurrent *r = &run->r;
+    const float *states = ft__recurrent_states(r, direction) + (s * r->n + first) * r->h;
+    float *to = ft__recurrent_gates(r, direction) + (s * r->n + first) * r->stride;
+    size_t apart = r->stride, i;
+    if (r->gates == 3) {
+        to = run->add + (direction * r->n + first) * r->width;
+        apart = r->width;
+        for (i = 0; i < count; ++i) {
+            memset(to + i * apart, 0, r->width * sizeof *to);
+            if (!r->o->no_bias)
+                memcpy(to + i * apart + 2 * r->h,
+                       ft__recurrent_weight(r, direction, FT__BIAS_HH)->value + 2 * r->h,
+                       r->h * sizeof *to);
+        }
+    }
+    ft__recurrent_multiply(r->call->context, states, r->h, count, r->h,
+                           run->hh + direction * run->next, r->width, to, apart, true);
+}
+
+/* Some samples of one direction, through a block of steps. */
 static void ft__recurrent_forward_unit(void *context, int index)
 {
     const ft__recurrent_run *run = (const ft__recurrent_run *)context;
     const ft__recurrent *r = &run->r;
-    const ft__context *c = r->call->context;
     size_t direction = (size_t)index / run->chunks;
     size_t first = (size_t)index % run->chunks * run->chunk;
     size_t count = r->n - first < run->chunk ? r->n - first : run->chunk, s, i;
-    float *add = run->add + (direction * r->n + first) * r->width;
-    for (s = 0; s < r->steps; ++s) {
-        const float *states = ft__recurrent_states(r, direction) + (s * r->n + first) * r->h;
-        if (r->gates == 3 && !r->o->no_bias) /* inside of the reset gate's product */
-            for (i = 0; i < count; ++i)
-                memcpy(add + i * r->width + 2 * r->h,
-                       ft__recurrent_weight(r, direction, FT__BIAS_HH)->value + 2 * r->h,
-                       r->h * sizeof *add);
-        if (r->gates == 3)
-            for (i = 0; i < count; ++i)
-                memset(add + i * r->width, 0, (r->o->no_bias ? 3 : 2) * r->h * sizeof *add);
-        ft__recurrent_multiply(c, states, r->h, count, r->h, run->hh + direction * run->hh_next,
-                               r->width, add, r->gates == 3);
+    for (s = run->from; s < run->to; ++s) {
+        ft__recurrent_state_product(run, direction, s, first, count);
         for (i = 0; i < count; ++i) {
             ft__cell cell = ft__recurrent_cell(run, direction, s, first + i);
             if (ft__recurrent_real(r, direction, s, first + i)) ft__recurrent_step(r, &cell);
@@ -11521,8 +11569,7 @@ static void ft__recurrent_forward(const ft__call *call)
 {
     ft__recurrent_run run = ft__recurrent_start(call);
     ft__recurrent *r = &run.r;
-    size_t rows = FT__RECURRENT_ROWS / ft__tiles[call->context->simd].rows
-        * ft__tiles[call->context->simd].rows, d;
+    size_t d;
     float *packed = call->prepared ? call->prepared : run.packed;
     for (d = 0; d < r->directions && (call->prepare || !call->prepared); ++d) {
         float *to = packed + d * ft__recurrent_packed(r);
@@ -11532,13 +11579,16 @@ static void ft__recurrent_forward(const ft__call *call)
     }
     run.ih = packed;
     run.hh = packed + ft__recurrent_packed_ih(r);
-    run.ih_next = run.hh_next = ft__recurrent_packed(r);
+    run.next = ft__recurrent_packed(r);
     ft__recurrent_bias(&run);
     ft__recurrent_ends(&run, false);
-    ft__parallel(call->context, (int)(r->directions * ((r->rows + rows - 1) / rows)),
-                 ft__recurrent_project, &run);
-    ft__parallel(call->context, (int)(r->directions * run.chunks), ft__recurrent_forward_unit,
-                 &run);
+    for (run.from = 0; run.from < r->steps; run.from = run.to) {
+        run.to = r->steps - run.from < r->block ? r->steps : run.from + r->block;
+        ft__parallel(call->context, (int)(r->directions * ft__recurrent_parts(&run)),
+                     ft__recurrent_project, &run);
+        ft__parallel(call->context, (int)(r->directions * run.chunks),
+                     ft__recurrent_forward_unit, &run);
+    }
     if (r->o->carry) ft__recurrent_ends(&run, true);
 }
 
@@ -11553,7 +11603,7 @@ static void ft__recurrent_back(const ft__recurrent *r, ft__cell *cell)
     else ft__rnn_back[simd](cell);
 }
 
-/* From the last step to the first: the gates become the gradients of their sums. */
+/* From a block's last step to its first: the gates become the gradients of their sums. */
 static void ft__recurrent_backward_unit(void *context, int index)
 {
     const ft__recurrent_run *run = (const ft__recurrent_run *)context;
@@ -11562,27 +11612,24 @@ static void ft__recurrent_backward_unit(void *context, int index)
     size_t first = (size_t)index % run->chunks * run->chunk;
     size_t count = r->n - first < run->chunk ? r->n - first : run->chunk, s, i, j;
     float *dh = run->dh + (direction * r->n + first) * r->h;
-    memset(dh, 0, count * r->h * sizeof *dh);
-    memset(run->dc + (direction * r->n + first) * r->h, 0, count * r->h * sizeof *dh);
-    for (s = r->steps; s-- > 0;) {
+    for (s = run->to; s-- > run->from;) {
         const float *side = r->gates == 3 ? run->add + (direction * r->n + first) * r->width
-            : ft__recurrent_gates(r, direction) + (s * r->n + first) * r->width;
+            : ft__recurrent_gates(r, direction) + (s * r->n + first) * r->stride;
         for (i = 0; i < count; ++i) {
             ft__cell cell = ft__recurrent_cell(run, direction, s, first + i);
-            const float *dy = r->call->output.gradient
-                + ft__recurrent_place(r, direction, s, first + i);
+            cell.dy = r->call->output.gradient + ft__recurrent_place(r, direction, s, first + i);
             if (ft__recurrent_real(r, direction, s, first + i)) {
-                for (j = 0; j < r->h; ++j) cell.dh[j] += dy[j];
-                for (j = 0; r->cells_at && j < r->h; ++j) cell.dc[j] += dy[r->cells_at + j];
+                for (j = 0; r->cells_at && j < r->h; ++j) cell.dc[j] += cell.dy[r->cells_at + j];
                 ft__recurrent_back(r, &cell);
                 continue;
             }
             memset(cell.x, 0, r->width * sizeof(float));
+            if (r->gates != 3) continue;
             memset(cell.add, 0, r->width * sizeof(float));
-            if (r->gates == 3) memset(cell.extra, 0, r->h * sizeof(float));
+            memset(cell.extra, 0, r->h * sizeof(float));
         }
-        ft__recurrent_multiply(r->call->context, side, r->width, count, r->width,
-                               run->hh + direction * run->hh_next, r->h, dh, true);
+        ft__recurrent_multiply(r->call->context, side, r->gates == 3 ? r->width : r->stride, count,
+                               r->width, run->hh + direction * run->next, r->h, dh, r->h, true);
     }
 }
 
@@ -11624,71 +11671,68 @@ static void ft__recurrent_add_sums(ft__context *c, const float *from, size_t row
                      ft__recurrent_sum_columns, &job);
 }
 
-/* to [out, in] += transposed d [rows, out] times x [rows, in] */
+/* to [out, in] += transposed d [rows, out] times x [rows, in], over a block's rows */
 static void ft__recurrent_weight_sum(const ft__recurrent_run *run, const float *d, size_t stride,
                                      size_t out, const float *x, size_t in, float *to)
 {
-    size_t first, depth;
-    for (first = 0; first < run->r.rows; first += depth) {
-        depth = run->r.rows - first < FT__RECURRENT_DEPTH ? run->r.rows - first
-                                                          : FT__RECURRENT_DEPTH;
-        ft__gemm_parallel(run->r.call->context, out, in, depth,
-                          ft__transposed(ft__rows_of(d + first * stride, stride)),
-                          ft__rows_of(x + first * in, in), to, in, true, run->product);
-    }
+    ft__gemm_parallel(run->r.call->context, out, in, (run->to - run->from) * run->r.n,
+                      ft__transposed(ft__rows_of(d, stride)), ft__rows_of(x, in), to, in, true,
+                      run->product);
 }
 
-/* Gradients of weight_hh and of the biases, which are the same for both but in the GRU's new gate:
-   there bias_hh stands inside of the reset gate's product. */
+/* What a block adds to the gradients of weight_hh and of the biases. Those of the biases are the
+   same but in the GRU's new gate: there bias_hh stands inside of the reset gate's product. */
 static void ft__recurrent_state_weights(const ft__recurrent_run *run, size_t d)
 {
     const ft__recurrent *r = &run->r;
     ft__context *c = r->call->context;
-    const float *gates = ft__recurrent_gates(r, d), *states = ft__recurrent_states(r, d);
-    const float *extra = ft__recurrent_extra(r, d);
+    size_t first = run->from * r->n, rows = run->to * r->n - first;
     size_t shared = r->gates == 3 ? 2 * r->h : r->width;
+    const float *gates = ft__recurrent_gates(r, d) + first * r->stride;
+    const float *states = ft__recurrent_states(r, d) + first * r->h;
+    const float *extra = r->gates == 3 ? ft__recurrent_extra(r, d) + first * r->h : NULL;
     float *to = ft__recurrent_weight(r, d, FT__WEIGHT_HH)->gradient, *bias_ih, *bias_hh;
-    if (to) ft__recurrent_weight_sum(run, gates, r->width, shared, states, r->h, to);
+    if (to) ft__recurrent_weight_sum(run, gates, r->stride, shared, states, r->h, to);
     if (to && r->gates == 3)
         ft__recurrent_weight_sum(run, extra, r->h, r->h, states, r->h, to + shared * r->h);
     if (r->o->no_bias) return;
     bias_ih = ft__recurrent_weight(r, d, FT__BIAS_IH)->gradient;
     bias_hh = ft__recurrent_weight(r, d, FT__BIAS_HH)->gradient;
-    ft__recurrent_add_sums(c, gates, r->rows, r->width, shared, bias_ih, bias_hh);
+    ft__recurrent_add_sums(c, gates, rows, r->stride, shared, bias_ih, bias_hh);
     if (bias_ih && r->gates == 3)
-        ft__recurrent_add_sums(c, gates + shared, r->rows, r->width, r->h, bias_ih + shared, NULL);
+        ft__recurrent_add_sums(c, gates + shared, rows, r->stride, r->h, bias_ih + shared, NULL);
     if (bias_hh && r->gates == 3)
-        ft__recurrent_add_sums(c, extra, r->rows, r->h, r->h, bias_hh + shared, NULL);
+        ft__recurrent_add_sums(c, extra, rows, r->h, r->h, bias_hh + shared, NULL);
 }
 
-/* The inputs in the order in which this direction takes the steps. */
+/* A block's inputs in the order in which this direction takes the steps. */
 static void ft__recurrent_gather(void *context, int step)
 {
     const ft__recurrent_run *run = (const ft__recurrent_run *)context;
     const ft__recurrent *r = &run->r;
-    size_t s = (size_t)step, t = ft__recurrent_time(r, run->direction, s), i;
+    size_t t = ft__recurrent_time(r, run->direction, run->from + (size_t)step), i;
     for (i = 0; i < r->n; ++i)
-        memcpy(run->inputs + (s * r->n + i) * r->in,
+        memcpy(run->inputs + ((size_t)step * r->n + i) * r->in,
                r->call->input[0].value + (i * r->steps + t) * r->in, r->in * sizeof(float));
 }
 
-/* The gradient of the input, for some rows, made in that order and added where they belong. */
+/* The gradient of the input, for some of a block's rows, made in that order and added where they
+   belong. */
 static void ft__recurrent_input_rows(void *context, int index)
 {
     const ft__recurrent_run *run = (const ft__recurrent_run *)context;
     const ft__recurrent *r = &run->r;
-    size_t part = FT__RECURRENT_ROWS / ft__tiles[r->call->context->simd].rows
-        * ft__tiles[r->call->context->simd].rows, first = (size_t)index * part, row, j;
-    size_t count = r->rows - first < part ? r->rows - first : part;
+    const ft__context *c = r->call->context;
+    size_t part = ft__recurrent_part(r), first = (size_t)index * part, row;
+    size_t begin = run->from * r->n + first, count = run->to * r->n - begin;
     float *rows = run->inputs + first * r->in;
-    ft__recurrent_multiply(r->call->context, ft__recurrent_gates(r, run->direction)
-                           + first * r->width, r->width, count, r->width, run->ih, r->in, rows,
-                           false);
-    for (row = first; row < first + count; ++row, rows += r->in) {
-        float *to = r->call->input[0].gradient + (row % r->n * r->steps
-            + ft__recurrent_time(r, run->direction, row / r->n)) * r->in;
-        for (j = 0; j < r->in; ++j) to[j] += rows[j];
-    }
+    if (count > part) count = part;
+    ft__recurrent_multiply(c, ft__recurrent_gates(r, run->direction) + begin * r->stride,
+                           r->stride, count, r->width, run->ih + run->direction * run->next, r->in,
+                           rows, r->in, false);
+    for (row = begin; row < begin + count; ++row, rows += r->in)
+        ft__add_row[c->simd](rows, r->in, r->call->input[0].gradient + (row % r->n * r->steps
+            + ft__recurrent_time(r, run->direction, row / r->n)) * r->in);
 }
 
 static void ft__recurrent_input_side(ft__recurrent_run *run, size_t d)
@@ -11696,18 +11740,14 @@ static void ft__recurrent_input_side(ft__recurrent_run *run, size_t d)
     const ft__recurrent *r = &run->r;
     ft__context *c = r->call->context;
     float *to = ft__recurrent_weight(r, d, FT__WEIGHT_IH)->gradient;
-    float *packed = run->packed + r->directions * ft__packed_right(c, r->h, r->width);
-    size_t rows = FT__RECURRENT_ROWS / ft__tiles[c->simd].rows * ft__tiles[c->simd].rows;
     run->direction = d;
     if (to) {
-        ft__parallel(c, (int)r->steps, ft__recurrent_gather, run);
-        ft__recurrent_weight_sum(run, ft__recurrent_gates(r, d), r->width, r->width, run->inputs,
-                                 r->in, to);
+        ft__parallel(c, (int)(run->to - run->from), ft__recurrent_gather, run);
+        ft__recurrent_weight_sum(run, ft__recurrent_gates(r, d) + run->from * r->n * r->stride,
+                                 r->stride, r->width, run->inputs, r->in, to);
     }
-    if (!r->call->input[0].gradient) return;
-    ft__recurrent_pack(c, ft__recurrent_weight(r, d, FT__WEIGHT_IH), false, packed);
-    run->ih = packed;
-    ft__parallel(c, (int)((r->rows + rows - 1) / rows), ft__recurrent_input_rows, run);
+    if (r->call->input[0].gradient)
+        ft__parallel(c, (int)ft__recurrent_parts(run), ft__recurrent_input_rows, run);
 }
 
 /* The gradients of the first states. */
@@ -11730,17 +11770,27 @@ static void ft__recurrent_backward(const ft__call *call)
 {
     ft__recurrent_run run = ft__recurrent_start(call);
     ft__recurrent *r = &run.r;
+    ft__context *c = call->context;
     size_t d;
     run.hh = run.packed;
-    run.hh_next = ft__packed_right(call->context, r->h, r->width);
-    for (d = 0; d < r->directions; ++d)
-        ft__recurrent_pack(call->context, ft__recurrent_weight(r, d, FT__WEIGHT_HH), false,
-                           run.packed + d * run.hh_next);
-    ft__parallel(call->context, (int)(r->directions * run.chunks), ft__recurrent_backward_unit,
-                 &run);
+    run.ih = run.packed + ft__packed_right(c, r->h, r->width);
+    run.next = ft__recurrent_packed_back(r);
     for (d = 0; d < r->directions; ++d) {
-        ft__recurrent_state_weights(&run, d);
-        ft__recurrent_input_side(&run, d);
+        float *to = run.packed + d * run.next;
+        ft__recurrent_pack(c, ft__recurrent_weight(r, d, FT__WEIGHT_HH), false, to);
+        if (call->input[0].gradient)
+            ft__recurrent_pack(c, ft__recurrent_weight(r, d, FT__WEIGHT_IH), false,
+                               to + ft__packed_right(c, r->h, r->width));
+    }
+    memset(run.dh, 0, run.room.state * sizeof *run.dh);
+    memset(run.dc, 0, run.room.state * sizeof *run.dc);
+    for (run.to = r->steps; run.to > 0; run.to = run.from) {
+        run.from = run.to > r->block ? run.to - r->block : 0;
+        ft__parallel(c, (int)(r->directions * run.chunks), ft__recurrent_backward_unit, &run);
+        for (d = 0; d < r->directions; ++d) {
+            ft__recurrent_state_weights(&run, d);
+            ft__recurrent_input_side(&run, d);
+        }
     }
     if (!r->o->carry) ft__recurrent_first_states(&run);
 }
