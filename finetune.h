@@ -5940,36 +5940,81 @@ static ft_status ft__softmax_shape(ft__context *c, const ft__node *node, const f
     return ft__want_numbers(c, node, input, input_count);
 }
 
-/* to = e^(from - largest) */
-static void ft__exp_values(const float *from, float largest, float *to, size_t count)
+#if defined(__GNUC__) && !defined(__clang__) && !defined(FINETUNE_NO_SIMD)
+#pragma GCC push_options /* not fused: the bits are the same at each level */
+#pragma GCC optimize("O3", "fp-contract=off")
+#endif
+
+/* The largest of a line. NaN is passed over unless it stands first. */
+FT__INLINE float ft__largest_body(const float *x, size_t count)
 {
-    float lanes[FT__LANES];
-    size_t at;
-    int i;
-    for (at = 0; at < count; at += FT__LANES) {
-        ft__load_lanes(lanes, from + at, count - at);
-        for (i = 0; i < FT__LANES; ++i) lanes[i] = ft__exp(lanes[i] - largest);
-        ft__store_lanes(to + at, lanes, count - at);
-    }
+    float lanes[FT__LANES], largest;
+    size_t at, i;
+    for (i = 0; i < FT__LANES; ++i) lanes[i] = x[0];
+    for (at = 0; at + FT__LANES <= count; at += FT__LANES)
+        for (i = 0; i < FT__LANES; ++i)
+            lanes[i] = ft__choose(x[at + i] > lanes[i], x[at + i], lanes[i]);
+    for (largest = lanes[0], i = 1; i < FT__LANES; ++i)
+        if (lanes[i] > largest) largest = lanes[i];
+    for (; at < count; ++at)
+        if (x[at] > largest) largest = x[at];
+    return largest;
 }
 
 /* y = e^(x - max) / sum, or its logarithm x - max - log(sum): the largest exponent is 0. The sum is
    a double, so that it stays good for many classes. */
+FT__INLINE void ft__softmax_body(const float *x, float *y, size_t count, bool logarithm)
+{
+    float largest = ft__largest_body(x, count), all;
+    double sum = 0;
+    size_t i;
+    FT__TURNS_APART for (i = 0; i < count; ++i) y[i] = ft__exp(x[i] - largest);
+    for (i = 0; i < count; ++i) sum += (double)y[i];
+    all = logarithm ? ft__ln((float)sum) : (float)sum;
+    if (logarithm) FT__TURNS_APART for (i = 0; i < count; ++i) y[i] = (x[i] - largest) - all;
+    else FT__TURNS_APART for (i = 0; i < count; ++i) y[i] = y[i] / all;
+}
+
+FT__INLINE void ft__exp_body(float *y, size_t count)
+{
+    size_t i;
+    FT__TURNS_APART for (i = 0; i < count; ++i) y[i] = ft__exp(y[i]);
+}
+
+/* dx += scale (p - share) */
+FT__INLINE void ft__add_probabilities_body(const float *p, float scale, float share, size_t count,
+                                           float *dx)
+{
+    size_t i;
+    FT__TURNS_APART for (i = 0; i < count; ++i) dx[i] += scale * (p[i] - share);
+}
+
+FT__LEVELS(ft__find_largest, (const float *x, size_t count, float *to),
+           *to = ft__largest_body(x, count))
+FT__LEVELS(ft__softmax, (const float *x, float *y, size_t count, bool logarithm),
+           ft__softmax_body(x, y, count, logarithm))
+FT__LEVELS(ft__exp_line, (float *y, size_t count), ft__exp_body(y, count))
+FT__LEVELS(ft__add_probabilities,
+           (const float *p, float scale, float share, size_t count, float *dx),
+           ft__add_probabilities_body(p, scale, share, count, dx))
+
+#if defined(__GNUC__) && !defined(__clang__) && !defined(FINETUNE_NO_SIMD)
+#pragma GCC pop_options
+#endif
+
+/* The same for numbers that are `stride` apart: the oracle of ft__softmax. */
 static void ft__softmax_line(const float *x, float *y, size_t count, size_t stride, bool logarithm)
 {
-    float largest = x[0], log_sum;
+    float largest = x[0], all;
     double sum = 0;
     size_t i;
     for (i = 1; i < count; ++i)
         largest = ft__choose(x[i * stride] > largest, x[i * stride], largest);
-    if (stride == 1) ft__exp_values(x, largest, y, count);
-    else
-        for (i = 0; i < count; ++i) y[i * stride] = ft__exp(x[i * stride] - largest);
+    for (i = 0; i < count; ++i) y[i * stride] = ft__exp(x[i * stride] - largest);
     for (i = 0; i < count; ++i) sum += (double)y[i * stride];
-    log_sum = logarithm ? ft__ln((float)sum) : 0;
+    all = logarithm ? ft__ln((float)sum) : (float)sum;
     for (i = 0; i < count; ++i)
-        y[i * stride] = logarithm ? (x[i * stride] - largest) - log_sum
-                                  : y[i * stride] / (float)sum;
+        y[i * stride] = logarithm ? (x[i * stride] - largest) - all : y[i * stride] / all;
 }
 
 /* softmax: dx = y (dy - sum(dy y)); log_softmax: dx = dy - e^y sum(dy). */
@@ -6008,6 +6053,9 @@ static void ft__softmax_chunk(void *context, int index)
             ft__softmax_line_backward(call->output.value + at, call->output.gradient + at,
                                       call->input[0].gradient + at, job->axis.size,
                                       job->axis.inner, job->logarithm);
+        else if (job->axis.inner == 1)
+            ft__softmax[call->context->simd](call->input[0].value + at, call->output.value + at,
+                                             job->axis.size, job->logarithm);
         else
             ft__softmax_line(call->input[0].value + at, call->output.value + at, job->axis.size,
                              job->axis.inner, job->logarithm);
@@ -10568,10 +10616,11 @@ static ft_status ft__cross_entropy_shape(ft__context *c, const ft__node *node,
     return ft__want_numbers(c, node, input, 1);
 }
 
-/* Probabilities are kept for backward. */
+/* Probabilities are kept for backward; each row's loss until all are added up. */
 static void ft__cross_entropy_costs(const ft__call *call, ft__costs *costs)
 {
     costs->saved = ft__count(&call->input[0]) * sizeof(float);
+    costs->workspace = ft__count(&call->input[1]) * sizeof(double);
 }
 
 static bool ft__is_class(int label, size_t classes)
@@ -10589,41 +10638,92 @@ static float ft__counted_labels(const ft__call *call)
     return (float)counted;
 }
 
+/* Some rows of a loss; a row's bits do not depend on how many threads there are. */
+typedef struct ft__loss_job {
+    const ft__call *call;
+    size_t rows, classes, part; /* part: rows of one index of the parallel loop */
+    float scale;            /* backward */
+} ft__loss_job;
+
+static ft__loss_job ft__loss_rows(const ft__call *call)
+{
+    ft__loss_job job;
+    job.call = call;
+    job.rows = ft__count(&call->input[1]);
+    job.classes = ft__count(&call->input[0]) / job.rows;
+    job.part = job.classes < FT__CHUNK ? FT__CHUNK / job.classes : 1;
+    job.scale = 0;
+    return job;
+}
+
+static void ft__run_loss_rows(const ft__loss_job *job, ft__body body)
+{
+    ft__parallel(job->call->context, (int)((job->rows + job->part - 1) / job->part), body,
+                 (void *)(uintptr_t)job);
+}
+
+static size_t ft__last_row(const ft__loss_job *job, int index)
+{
+    size_t end = ((size_t)index + 1) * job->part;
+    return end < job->rows ? end : job->rows;
+}
+
 /* -sum over classes of q log(softmax(x)), q = 1 for the label; smoothed (Szegedy et al. 2016):
    q = (1 - s) for the label plus s / classes for every class. */
+static void ft__cross_entropy_rows(void *context, int index)
+{
+    const ft__loss_job *job = (const ft__loss_job *)context;
+    const ft__call *call = job->call;
+    double smoothing = (double)call->node->options.loss.label_smoothing;
+    const int32_t *labels = ft__integers(&call->input[1]);
+    size_t classes = job->classes, n = (size_t)index * job->part, end = ft__last_row(job, index), i;
+    double *loss = (double *)(void *)call->workspace;
+    for (; n < end; ++n) {
+        float *p = (float *)call->saved + n * classes;
+        double all = 0;
+        ft__softmax[call->context->simd](call->input[0].value + n * classes, p, classes, true);
+        for (i = 0; smoothing > 0 && i < classes; ++i) all -= (double)p[i];
+        loss[n] = 0;
+        if (ft__is_class(labels[n], classes))
+            loss[n] = (1 - smoothing) * -(double)p[labels[n]] + smoothing * all / (double)classes;
+        else if (!ft__is_ignored(labels[n])) loss[n] = (double)ft__from_bits(0x7fc00000u);
+        ft__exp_line[call->context->simd](p, classes);
+    }
+}
+
 static void ft__cross_entropy_forward(const ft__call *call)
 {
-    size_t rows = ft__count(&call->input[1]), classes = ft__count(&call->input[0]) / rows, n, i;
-    float smoothing = call->node->options.loss.label_smoothing, *p = (float *)call->saved;
-    const int32_t *labels = ft__integers(&call->input[1]);
+    ft__loss_job job = ft__loss_rows(call);
+    const double *loss = (const double *)(const void *)call->workspace;
     double sum = 0;
-    for (n = 0; n < rows; ++n, p += classes) {
-        const float *x = call->input[0].value + n * classes;
-        double all = 0;
-        ft__softmax_line(x, p, classes, 1, true);
-        for (i = 0; smoothing > 0 && i < classes; ++i) all -= (double)p[i];
-        if (ft__is_class(labels[n], classes))
-            sum += (1 - (double)smoothing) * -(double)p[labels[n]]
-                + (double)smoothing * all / (double)classes;
-        else if (!ft__is_ignored(labels[n])) sum += (double)ft__from_bits(0x7fc00000u);
-        ft__exp_values(p, 0, p, classes);
-    }
+    size_t n;
+    ft__run_loss_rows(&job, ft__cross_entropy_rows);
+    for (n = 0; n < job.rows; ++n) sum += loss[n];
     call->output.value[0] = (float)(sum / (double)ft__counted_labels(call));
+}
+
+static void ft__cross_entropy_back_rows(void *context, int index)
+{
+    const ft__loss_job *job = (const ft__loss_job *)context;
+    const ft__call *call = job->call;
+    float smoothing = call->node->options.loss.label_smoothing;
+    const int32_t *labels = ft__integers(&call->input[1]);
+    size_t classes = job->classes, n = (size_t)index * job->part, end = ft__last_row(job, index);
+    for (; n < end; ++n) {
+        float *dx = call->input[0].gradient + n * classes;
+        if (!ft__is_class(labels[n], classes)) continue;
+        ft__add_probabilities[call->context->simd]((const float *)call->saved + n * classes,
+                                                   job->scale, smoothing / (float)classes, classes,
+                                                   dx);
+        dx[labels[n]] -= job->scale * (1 - smoothing);
+    }
 }
 
 static void ft__cross_entropy_backward(const ft__call *call)
 {
-    size_t rows = ft__count(&call->input[1]), classes = ft__count(&call->input[0]) / rows, n, i;
-    float smoothing = call->node->options.loss.label_smoothing;
-    float scale = call->output.gradient[0] / ft__counted_labels(call);
-    const int32_t *labels = ft__integers(&call->input[1]);
-    const float *p = (const float *)call->saved;
-    float *dx = call->input[0].gradient;
-    for (n = 0; dx && n < rows; ++n, p += classes, dx += classes) {
-        if (!ft__is_class(labels[n], classes)) continue;
-        for (i = 0; i < classes; ++i) dx[i] += scale * (p[i] - smoothing / (float)classes);
-        dx[labels[n]] -= scale * (1 - smoothing);
-    }
+    ft__loss_job job = ft__loss_rows(call);
+    job.scale = call->output.gradient[0] / ft__counted_labels(call);
+    if (call->input[0].gradient) ft__run_loss_rows(&job, ft__cross_entropy_back_rows);
 }
 
 static ft_status ft__pair_loss_shape(ft__context *c, const ft__node *node, const ft__tensor *input,
@@ -10667,7 +10767,8 @@ static void ft__soft_cross_entropy_forward(const ft__call *call)
     double sum = 0;
     int n, count = call->input[0].shape.size[0];
     for (n = 0; n < count; ++n, p += classes, t += classes) {
-        ft__softmax_line(call->input[0].value + (size_t)n * classes, p, classes, 1, true);
+        ft__softmax[call->context->simd](call->input[0].value + (size_t)n * classes, p, classes,
+                                         true);
         for (i = 0; i < classes; ++i) {
             if (t[i] != 0) sum -= (double)t[i] * (double)p[i];
             p[i] = ft__exp(p[i]);
@@ -11156,7 +11257,7 @@ static ft__recurrent ft__recurrent_of(const ft__call *call)
     if (o->initial) r.hidden = at++;
     if (o->initial && call->node->op == FT__OP_lstm) r.cell = at;
     r.width = r.gates * r.h;
-    r.stride = r.width % 256 ? r.width : r.width + 16; /* a column in many lines of a cache */
+    r.stride = r.width % 64 ? r.width : r.width + 16; /* else columns share places of a cache */
     r.block = r.n < FT__BLOCK_K ? FT__BLOCK_K / r.n : 1;
     if (r.block > r.steps) r.block = r.steps;
     r.rows = r.steps * r.n;
@@ -25941,6 +26042,16 @@ static int ft__largest(const float *scores, int count)
     return best;
 }
 
+/* The same, with vectors: the largest is found first, then where it stands. */
+static int ft__guess(const ft__context *c, const float *scores, int count)
+{
+    float largest;
+    int i = 0;
+    ft__find_largest[c->simd](scores, (size_t)count, &largest);
+    while (i + 1 < count && scores[i] != largest) ++i;
+    return scores[i] == largest ? i : 0; /* NaN stands first */
+}
+
 /* Sums over samples; what an epoch or an evaluation reports. */
 typedef struct ft__score { double loss; int64_t correct, total; } ft__score;
 
@@ -25971,7 +26082,7 @@ static void ft__score_batch(ft_model *m, const ft__plan *plan, int batch, float 
     classes = output ? output->shape.size[output->shape.rank - 1] : 0;
     for (i = 0; i < count; ++i) {
         int label = labels[i];
-        int guess = ft__largest(logits + i * (size_t)classes, classes);
+        int guess = ft__guess(&m->context, logits + i * (size_t)classes, classes);
         if (ft__is_ignored(label)) continue;
         counted += 1;
         if (guess == label) score->correct += 1;

@@ -1120,6 +1120,7 @@ static void elementwise_cases(void)
         const char *name = n ? "log_softmax" : "softmax";
         add_case(with(1, shape2(3, 17), shape1(0), shape1(0)), name, oracle_softmax);
         add_case(with(1, shape2(64, 3), shape1(0), shape1(0)), name, oracle_softmax);
+        add_case(with(1, shape2(3, 75), shape1(0), shape1(0)), name, oracle_softmax);
         p = with(1, shape4(2, 3, 4, 5), shape1(0), shape1(0));
         p.options.activation.axis = 1;
         add_case(p, name, oracle_softmax);
@@ -1164,10 +1165,10 @@ static void shape_cases(void)
 
 static void loss_cases(void)
 {
-    static const int classes[] = {1, 3, 17};
+    static const int classes[] = {1, 3, 17, 75};
     problem p;
     int i;
-    for (i = 0; i < 3; ++i) {
+    for (i = 0; i < 4; ++i) {
         p = with(2, shape2(6, classes[i]), shape1(6), shape1(0));
         p.integer = p.inputs;
         add_case(p, "cross_entropy", oracle_loss);
@@ -1227,8 +1228,12 @@ static void recurrent_cases(void)
         add_case(p, "step_pool", oracle_step_pool);
     }
     for (i = 0; i < 3; ++i) {
+        ft__recurrent_options rows_apart = {.hidden = i == 2 ? 64 : 16}; /* widths 64, 48, 64 */
         ft__recurrent_options fours = {.hidden = 4, .bidirectional = true, .lengths = true};
         recurrent_case(names[i], 3, 4, 8, fours); /* whole vectors of four */
+        recurrent_case(names[i], 2, 3, 3, rows_apart);
+        recurrent_case(names[i], 180, 3, 1, (ft__recurrent_options){
+            .hidden = 2, .bidirectional = true, .lengths = true}); /* two blocks of steps */
         for (how = 0; how < 16; ++how) {
             ft__recurrent_options o = {.hidden = how % 3 ? 3 : 17};
             o.bidirectional = how & 1;
@@ -1320,6 +1325,7 @@ static void test_errors(void)
 static void test_wrong_label(int label)
 {
     float x[6] = {1, 2, 3, 4, 5, 6}, y = 0, dx[6] = {0}, dy = 1, saved[6];
+    double workspace[2];
     int32_t labels[2];
     ft__tensor input[2];
     ft__node node;
@@ -1343,6 +1349,7 @@ static void test_wrong_label(int label)
     call.output.value = &y;
     call.output.gradient = &dy;
     call.saved = saved;
+    call.workspace = (float *)(void *)workspace;
     ft__cross_entropy_forward(&call);
     ft__cross_entropy_backward(&call);
     CHECK(y != y, "label %d: loss %g", label, (double)y);

@@ -62,6 +62,80 @@ static void test_lengths(void)
     remove(temporary);
 }
 
+/* Cross-entropy over more rows and classes than one index of a parallel loop takes: the loss and the
+   bias's gradient, the mean of softmax(x) - target, beside sums in double; the same bits with any
+   number of threads. */
+static void test_many_classes(void)
+{
+    enum { N = 37, IN = 3, CLASSES = 1003 };
+    static float logits[N * CLASSES], gradient[CLASSES], first[CLASSES];
+    static double want[CLASSES];
+    float x[N * IN], loss, first_loss = 0;
+    int32_t labels[N];
+    int n, j, threads;
+    for (n = 0; n < N * IN; ++n) x[n] = (float)(n * 7 % 19) / 5 - 2;
+    for (n = 0; n < N; ++n) labels[n] = n % 9 == 4 ? -1 : n * 211 % CLASSES;
+    for (threads = 1; threads <= 5; threads += threads == 1 ? 1 : 3) {
+        ft_model *m = ft_create((ft_desc){.threads = threads, .seed = 3});
+        ft_node y = ft_linear(m, "fc", ft_input(m, "x", (ft_input_options){.size = {IN}}), CLASSES,
+                              (ft_linear_options){0});
+        double sum = 0;
+        int counted = 0;
+        ft_set_output(m, y);
+        ft_set_loss(m, ft_cross_entropy(m, "loss", y, ft_input(m, "labels", (ft_input_options){
+            .type = FT_I32}), (ft_loss_options){.label_smoothing = 0.1f}));
+        ft_feed(m, ft_find(m, "x"), x, N);
+        ft_feed(m, ft_find(m, "labels"), labels, N);
+        loss = ft_forward(m, true);
+        ft_backward(m);
+        ft_get_gradient(m, ft_find(m, "fc.bias"), gradient, CLASSES);
+        ft_get(m, y, logits, N * CLASSES);
+        CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+        memset(want, 0, sizeof want);
+        for (n = 0; n < N; ++n) {
+            double all = 0, q;
+            if (labels[n] < 0) continue;
+            counted += 1;
+            for (j = 0; j < CLASSES; ++j) all += exp((double)logits[n * CLASSES + j]);
+            for (j = 0; j < CLASSES; ++j) {
+                q = 0.1 / CLASSES + (j == labels[n] ? 0.9 : 0);
+                sum -= q * ((double)logits[n * CLASSES + j] - log(all));
+                want[j] += exp((double)logits[n * CLASSES + j]) / all - q;
+            }
+        }
+        CHECK(CLOSE(loss, sum / counted, 1e-5), "loss %g, not %g", (double)loss, sum / counted);
+        for (j = 0; j < CLASSES; ++j)
+            CHECK(CLOSE(gradient[j], want[j] / counted, 1e-6), "class %d: %g, not %g", j,
+                  (double)gradient[j], want[j] / counted);
+        if (threads == 1) memcpy(first, gradient, sizeof first), first_loss = loss;
+        CHECK(!memcmp(first, gradient, sizeof first) && !memcmp(&loss, &first_loss, sizeof loss),
+              "other bits with %d threads", threads);
+        ft_destroy(m);
+    }
+}
+
+/* The first of the largest, as a plain search finds it. */
+static void test_guess(void)
+{
+    float x[70];
+    int count, at, level;
+    ft__context c;
+    memset(&c, 0, sizeof c);
+    for (level = 0; level < FT__SIMD_COUNT; ++level) {
+        c.simd = level;
+        if (!ft__simd_available(level)) continue;
+        for (count = 1; count <= 70; count += 23)
+            for (at = 0; at < count; ++at) {
+                int i;
+                for (i = 0; i < count; ++i) x[i] = (float)(i * 5 % 7) - 9;
+                x[at] = x[count - 1] = -1;
+                CHECK(ft__guess(&c, x, count) == ft__largest(x, count), "%d of %d", at, count);
+                x[at] = ft__from_bits(0x7fc00000u);
+                CHECK(ft__guess(&c, x, count) == ft__largest(x, count), "NaN %d of %d", at, count);
+            }
+    }
+}
+
 /* Steps whose label is -1 do not count: loss and gradient are those of the steps without them. */
 static void test_padded_loss(void)
 {
@@ -836,6 +910,8 @@ int main(void)
     test_file();
     test_lengths();
     test_padded_loss();
+    test_many_classes();
+    test_guess();
     test_attention();
     test_refused();
     return check_done("test_sequences");
