@@ -4625,7 +4625,9 @@ static const ft__winograd_row ft__winograds[FT__SIMD_COUNT] = {
        F(4x4, 3x3), 0, +-3/4, +-3/2  0.57 0.36 1.14  0.78 0.98 0.46  1.14 0.88 0.88
    and on noise 0.2, 0.4, 2.6 and 1.2. +-2/3 and +-3/2 are the best, by a twentieth; the fractions
    here are exact. A ResNet-18's logits are off by 0.8 % of the largest (the plain form: 0.5,
-   PyTorch's autocast, which rounds what comes out as well: 0.6).
+   PyTorch's autocast, which rounds what comes out as well: 0.6). Fine-tuned with five seeds on ten
+   pictures of each of twelve traffic signs, a ResNet-20 got 3510 of 3560 others right, and 3507 in
+   float32.
 
    The transforms are in float32, each product and sum rounded by itself, so that all machines have
    the same bits. What they write is rounded to bf16: an input's channels as they follow each other;
@@ -7799,8 +7801,8 @@ static size_t ft__winograd_room(const ft__context *c, const ft__conv *g, bool tr
     return room + ft__pad_to(ft__largest_of(channels, outputs), 16);
 }
 
-/* Transforms dy of tile `i` of a chunk, and of the next where numbers are pairs: zeros from `end`
-   on. */
+/* Transforms dy of tile `i` of a chunk, and of the next where numbers are pairs. Beyond the last
+   tile the last stands again: the inputs have zeros there. */
 static void ft__winograd_sum_gradient(const ft__winograd_sum *s, size_t i, size_t end)
 {
     const ft__winograd *w = &s->run.w;
@@ -7813,8 +7815,7 @@ static void ft__winograd_sum_gradient(const ft__winograd_sum *s, size_t i, size_
     for (l = 0; l < numbers; ++l) {
         ft__winograd_place(w, w->first + ft__least_of(i + l, end - 1), &picture, &y, &x);
         ft__winograd_square(s->run.call->output.gradient + picture * area * w->outputs,
-                            i + l < end ? w->out_height : 0, w->out_width, w->outputs, y, x, 4,
-                            w->zeros, square[l]);
+                            w->out_height, w->out_width, w->outputs, y, x, 4, w->zeros, square[l]);
     }
     memset(&t, 0, sizeof t);
     for (panel = 0; panel < ft__winograd_panels(w); ++panel) {
