@@ -690,6 +690,11 @@ typedef struct ft_text_options { /* of labelled texts */
     bool unlabelled;        /* there are no labels: all texts are of one class */
     const void *memory;     /* a table in memory instead of a path */
     size_t bytes;
+    /* Of views other than 0, which ft_fit_options.augment trains on; both want FT_WORDS: */
+    bool shuffle;           /* the words are in another order, drawn for each view */
+    float subsample;        /* words that are more than this share of all words, say 1e-3, are left
+                               out at random: of share f, sqrt(subsample / f) remain (Mikolov et al.
+                               2013); one word always does. 0 (default): none is left out */
 } ft_text_options;
 
 typedef struct ft_stream_options { /* of a text for a language model */
@@ -1164,7 +1169,10 @@ FINETUNE_API ft_data *ft_arrays(ft_model *m, int count, const float *values, con
                                 ft_array_options options);
 /* Labelled texts: a table (.tsv, .csv as RFC 4180 has it, .jsonl: an object a line), or a folder
    PATH/CLASS/files, one text each. Classes are in the order of their names. Fills the inputs
-   "tokens" I32 [FT_LENGTH], "lengths" I32 and "labels" I32. Batches hold texts of like length. */
+   "tokens" I32 [FT_LENGTH], "lengths" I32 and "labels" I32. Batches hold texts of like length.
+   Where "labels" is [FT_LENGTH], a language model is to learn each text by itself: the label of a
+   word is the word after it, of the last one the end piece; without one it is -1. A model that is
+   to learn which words stand together, not their order, takes .shuffle and .subsample. */
 FINETUNE_API ft_data *ft_texts(ft_model *m, const char *path, ft_text_options options);
 /* A text as parallel streams for a language model; a recurrent network's state is carried from a
    batch to the next. Fills "tokens" and "labels" I32 [FT_LENGTH], and "lengths". The batch size of
@@ -25342,7 +25350,7 @@ ft_data *ft_image_folder(ft_model *m, const char *path, ft_image_folder_options 
    [SECTION] 14.2.2 Texts
    Labelled texts, from a table (TSV, CSV, JSON lines) or from PATH/CLASS/files. They are read and
    turned into tokens when they are opened; get() copies. It fills "tokens" [L], padded with zeros,
-   "lengths" [] and "labels" [].
+   "lengths" [] and "labels" [], or [L]: the next tokens, padded with -1.
    ============================================================================================= */
 #ifndef FINETUNE_NO_TEXT
 struct ft__texts {
@@ -25355,6 +25363,10 @@ struct ft__texts {
     ft__ids ids;            /* the tokens of all texts */
     size_t *ids_start;      /* [count + 1]: in ids */
     int longest;            /* tokens of the longest */
+    int end;                /* the label of a text's last token; -1: none */
+    bool shuffle;           /* of views other than 0 */
+    float *keep;            /* [pieces]: the share that stays in such a view; NULL: all */
+    uint64_t seed;
 };
 
 static const char *ft__one_text(const ft__texts *t, int index)
@@ -25706,8 +25718,54 @@ static void ft__tokenize_texts(ft__texts *t, ft_tokenizer *tokenizer, int longes
     if (t->longest < 1) t->longest = 1;
 }
 
+/* ---- Views: words left out, and in another order ---- */
+
+/* What share of each piece stays (Mikolov et al. 2013): frequent words say least about a text. */
+static void ft__subsample(ft__texts *t, int pieces, float share)
+{
+    float *keep = (float *)ft__allocate(t->context, (size_t)pieces + 1, sizeof *keep);
+    size_t i;
+    int piece;
+    t->keep = keep;
+    if (!keep) return;
+    for (i = 0; i < t->ids.count; ++i) keep[t->ids.values[i]] += 1;
+    for (piece = 0; piece < pieces; ++piece) {
+        double most = (double)share * (double)t->ids.count;
+        keep[piece] = keep[piece] > most ? (float)sqrt(most / (double)keep[piece]) : 1;
+    }
+}
+
+/* A view's tokens, into `to` where it is not NULL; returns how many, at least 1. */
+static int ft__texts_view(const ft__texts *t, int index, int view, int32_t *to)
+{
+    const int32_t *ids = t->ids.values + t->ids_start[index];
+    int length = (int)(t->ids_start[index + 1] - t->ids_start[index]), count = 0, i;
+    uint64_t key = ft__key(t->seed, (uint64_t)index, (uint64_t)view, FT__USE_AUGMENT);
+    for (i = 0; i < length; ++i) {
+        bool last_chance = count == 0 && i == length - 1;
+        if (view && t->keep && !last_chance && ft__uniform(key, (uint64_t)i) >= t->keep[ids[i]])
+            continue;
+        if (to) to[count] = ids[i];
+        count += 1;
+    }
+    for (i = count - 1; view && t->shuffle && to && i > 0; --i) { /* Fisher and Yates */
+        int j = (int)(ft__random(key, (uint64_t)(length + i)) % (uint64_t)(i + 1));
+        int32_t swap = to[i];
+        to[i] = to[j];
+        to[j] = swap;
+    }
+    return count;
+}
+
+/* The next tokens of a view, as a language model's labels [room]. */
+static void ft__texts_next(const ft__texts *t, int index, int view, int32_t *to, int room)
+{
+    int count = ft__texts_view(t, index, view, to), i;
+    for (i = 0; i < room; ++i) to[i] = i + 1 < count ? to[i + 1] : i + 1 == count ? t->end : -1;
+}
+
 /* ---- The source ---- */
-static int ft__texts_length(void *user, int index)
+static int ft__texts_length(void *user, int index) /* of view 0, the longest */
 {
     const ft__texts *t = (const ft__texts *)user;
     return (int)(t->ids_start[index + 1] - t->ids_start[index]);
@@ -25716,19 +25774,18 @@ static int ft__texts_length(void *user, int index)
 static bool ft__texts_get(void *user, int index, int view, ft_slot *slots, int slot_count)
 {
     const ft__texts *t = (const ft__texts *)user;
-    const int32_t *ids = t->ids.values + t->ids_start[index];
-    int length = ft__texts_length(user, index), s;
-    (void)view;
+    int length = ft__texts_view(t, index, view, NULL), s;
     for (s = 0; s < slot_count; ++s) {
         int32_t *to = (int32_t *)slots[s].values;
+        bool tokens = !strcmp(slots[s].name, "tokens"), labels = !strcmp(slots[s].name, "labels");
         if (slots[s].type != FT_I32) continue;
-        if (!strcmp(slots[s].name, "tokens") && slots[s].shape.rank == 1) {
-            if (slots[s].shape.size[0] < length) return false;
-            memcpy(to, ids, (size_t)length * sizeof *to);
-            slots[s].length = length;
-        } else if (!strcmp(slots[s].name, "lengths") && slots[s].shape.rank == 0) *to = length;
-        else if (!strcmp(slots[s].name, "labels") && slots[s].shape.rank == 0)
-            *to = t->labels[index];
+        if (slots[s].shape.rank == 0 && !strcmp(slots[s].name, "lengths")) *to = length;
+        if (slots[s].shape.rank == 0 && labels) *to = t->labels[index];
+        if (slots[s].shape.rank != 1 || (!tokens && !labels)) continue;
+        if (slots[s].shape.size[0] < length) return false;
+        if (tokens) ft__texts_view(t, index, view, to);
+        else ft__texts_next(t, index, view, to, slots[s].shape.size[0]);
+        slots[s].length = length;
     }
     return true;
 }
@@ -25749,6 +25806,7 @@ static void ft__texts_release(void *user)
 {
     ft__texts *t = (ft__texts *)user;
     ft__context *c = t->context;
+    ft__release(c, t->keep);
     ft__release(c, t->ids_start);
     ft__release(c, t->ids.values);
     ft__vocabulary_release(&t->classes);
@@ -25803,6 +25861,20 @@ static void ft__keep_per_class(ft__texts *t, int most, uint64_t seed)
     ft__release(c, order);
 }
 
+/* Makes the texts' tokens, and what their views are made from. */
+static void ft__texts_prepare(ft__texts *t, ft_tokenizer *tokenizer, const ft_text_options *o)
+{
+    bool changed = o->shuffle || o->subsample != 0;
+    ft__tokenize_texts(t, tokenizer, o->longest > 0 ? o->longest : 512);
+    t->end = tokenizer->end;
+    t->shuffle = o->shuffle;
+    t->seed = t->context->desc.seed;
+    if (changed && (tokenizer->kind != FT_WORDS || !(o->subsample >= 0 && o->subsample <= 1)))
+        ft__fail(t->context, FT_INVALID, "ft_texts: shuffle and subsample want a vocabulary of"
+                 " FT_WORDS, and a share from 0 to 1 (%g)", (double)o->subsample);
+    else if (o->subsample > 0) ft__subsample(t, tokenizer->pieces.count, o->subsample);
+}
+
 ft_data *ft_texts(ft_model *m, const char *path, ft_text_options options)
 {
     ft__context *c;
@@ -25821,7 +25893,7 @@ ft_data *ft_texts(ft_model *m, const char *path, ft_text_options options)
     tokenizer = ft__ok(c) ? ft__tokenizer_for(m, t, options.tokenizer, FT_WORDS,
                                               options.vocabulary) : NULL;
     if (tokenizer && tokenizer != m->tokenizer) ft_set_tokenizer(m, tokenizer);
-    if (tokenizer) ft__tokenize_texts(t, tokenizer, options.longest > 0 ? options.longest : 512);
+    if (tokenizer) ft__texts_prepare(t, tokenizer, &options);
     memset(&source, 0, sizeof source);
     source.user = t;
     source.count = t->count;

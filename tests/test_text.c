@@ -148,7 +148,7 @@ static void test_per_class(void)
 /* ---- What the inputs get ---- */
 
 /* 100 texts of 1 to 23 words, of the vocabulary "w1" to "w9". */
-static ft_data *some_texts(ft_model *m)
+static ft_data *some_texts(ft_model *m, ft_text_options o)
 {
     static char text[100 * 23 * 4];
     size_t at = 0;
@@ -158,7 +158,7 @@ static ft_data *some_texts(ft_model *m)
             at += (size_t)snprintf(text + at, sizeof text - at, "%sw%d", k ? " " : "", 1 + (i + k) % 9);
         at += (size_t)snprintf(text + at, sizeof text - at, "\t%d\n", i % 3);
     }
-    return table(m, text, "tsv", (ft_text_options){0});
+    return table(m, text, "tsv", o);
 }
 
 static void slot(ft_slot *to, const char *name, int length, void *values)
@@ -174,7 +174,7 @@ static void slot(ft_slot *to, const char *name, int length, void *values)
 static void test_get(void)
 {
     ft_model *m = new_model(0);
-    ft_data *data = some_texts(m);
+    ft_data *data = some_texts(m, (ft_text_options){0});
     int32_t tokens[32], lengths, label;
     ft_slot slots[3];
     const ft_source *source = &data->source;
@@ -196,6 +196,132 @@ static void test_get(void)
     }
     slots[0].shape.size[0] = 3;
     CHECK(!source->get(source->user, 22, 0, slots, 3), "a text that does not fit is refused");
+    ft_destroy(m);
+}
+
+/* ---- Views: words in another order, frequent ones left out ---- */
+
+enum { ROOM = 32 };
+
+/* A view's tokens and their labels; returns how many there are. */
+static int view_of(const ft_data *data, int index, int view, int32_t *tokens, int32_t *labels)
+{
+    ft_slot slots[3];
+    int32_t lengths = -1;
+    slot(&slots[0], "tokens", ROOM, tokens);
+    slot(&slots[1], "lengths", 0, &lengths);
+    slot(&slots[2], "labels", ROOM, labels);
+    memset(tokens, 0, ROOM * sizeof *tokens);
+    CHECK(data->source.get(data->source.user, index, view, slots, 3), "sample %d", index);
+    CHECK(slots[0].length == lengths && slots[2].length == lengths, "%d tokens", lengths);
+    return lengths;
+}
+
+/* The labels of a language model over each text: the next word, the end, then nothing. */
+static void test_next_words(void)
+{
+    ft_model *m = new_model(0);
+    ft_data *data = some_texts(m, (ft_text_options){.shuffle = true, .subsample = 0.05f});
+    int end = ft_get_tokenizer(m)->end, i, k, view;
+    int32_t tokens[ROOM], labels[ROOM];
+    for (i = 0; i < 100; ++i)
+        for (view = 0; view < 3; ++view) {
+            int count = view_of(data, i, view, tokens, labels);
+            for (k = 0; k < ROOM; ++k)
+                CHECK(labels[k] == (k + 1 < count ? tokens[k + 1] : k + 1 == count ? end : -1),
+                      "sample %d, view %d, label %d is %d", i, view, k, labels[k]);
+        }
+    CHECK(end >= 0, "words have a piece for the end");
+    ft_destroy(m);
+}
+
+/* Every order of three words is drawn about as often; the text itself is view 0. */
+static void test_shuffled_words(void)
+{
+    ft_model *m = new_model(3), *other = new_model(4);
+    ft_text_options o = {.shuffle = true};
+    ft_data *data = table(m, "a b c\t0\nc b a\t1\n", "tsv", o);
+    ft_data *differs = table(other, "a b c\t0\nc b a\t1\n", "tsv", o);
+    int seen[27] = {0}, view, i, orders = 0, apart = 0, apart_text = 0;
+    int32_t tokens[ROOM], labels[ROOM], again[ROOM], plain[ROOM];
+    view_of(data, 0, 0, plain, labels);
+    CHECK(plain[0] == ft_tokenizer_find(ft_get_tokenizer(m), "a")
+          && plain[2] == ft_tokenizer_find(ft_get_tokenizer(m), "c"), "view 0 is the text");
+    for (view = 1; view <= 1200; ++view) {
+        int code = 0;
+        CHECK(view_of(data, 0, view, tokens, labels) == 3, "all words stay");
+        for (i = 0; i < 3; ++i)
+            code = 3 * code + (tokens[i] == plain[0] ? 0 : tokens[i] == plain[1] ? 1 : 2);
+        seen[code] += 1;
+        view_of(data, 0, view, again, labels);
+        CHECK(!memcmp(tokens, again, sizeof again), "view %d is not the same again", view);
+        view_of(differs, 0, view, again, labels);
+        apart += memcmp(tokens, again, sizeof again) != 0;
+        view_of(data, 1, view, again, labels);
+        for (i = 0; i < 3; ++i) { /* "c b a": the same draw would give the mirror image */
+            int mirror = tokens[i] == plain[1] ? plain[1] : plain[0] + plain[2] - tokens[i];
+            if (again[i] != mirror) break;
+        }
+        apart_text += i < 3;
+    }
+    for (i = 0; i < 27; ++i) {
+        orders += seen[i] > 0;
+        CHECK(seen[i] == 0 || (seen[i] > 150 && seen[i] < 250), "order %d: %d", i, seen[i]);
+    }
+    CHECK(orders == 6, "%d orders", orders);
+    CHECK(apart > 800 && apart_text > 800, "another seed or text draws others: %d, %d", apart,
+          apart_text);
+    ft_destroy(other);
+    ft_destroy(m);
+}
+
+/* "the" is 0.8 of these words, so that sqrt(0.2 / 0.8) of it stays; no text loses its last word. */
+static void test_subsampled_words(void)
+{
+    enum { VIEWS = 2000 };
+    ft_model *m = new_model(0);
+    ft_data *data = table(m, "the the the the a the the the the b\t0\nthe the\t1\n"
+                          "the the the the c the the d\t1\n", "tsv",
+                          (ft_text_options){.subsample = 0.2f});
+    int the = ft_tokenizer_find(ft_get_tokenizer(m), "the"), view, i, kept[3] = {0}, others = 0;
+    int32_t tokens[ROOM], labels[ROOM];
+    CHECK(view_of(data, 0, 0, tokens, labels) == 10, "view 0 is whole");
+    for (view = 1; view <= VIEWS; ++view) {
+        int count = view_of(data, 0, view, tokens, labels), before = 0;
+        for (i = 0; i < count; ++i) {
+            kept[0] += tokens[i] == the;
+            others += tokens[i] != the;
+            before += tokens[i] != the;
+            CHECK(tokens[i] == the || before == 2 || i + 1 < count, "rare words keep their order");
+        }
+        count = view_of(data, 1, view, tokens, labels);
+        CHECK(count == 1 || count == 2, "%d words", count);
+        kept[1] += count;
+    }
+    CHECK(others == 2 * VIEWS, "words below the share stay: %d", others);
+    CHECK(CLOSE(kept[0] / (8.0 * VIEWS), 0.5, 0.015), "%g of \"the\"", kept[0] / (8.0 * VIEWS));
+    /* 0, which becomes 1, or 1 with 1/4 + 1/2, or 2 with 1/4 */
+    CHECK(CLOSE(kept[1] / (double)VIEWS, 1.25, 0.04), "%g", kept[1] / (double)VIEWS);
+    ft_destroy(m);
+}
+
+static void test_wrong_views(void)
+{
+    static const float wrong[] = {-1.0f, 1.5f, NAN};
+    static const char pieces[] = "[PAD]\n[UNK]\n[CLS]\n[SEP]\na\n";
+    ft_model *m = new_model(0);
+    ft_tokenizer *t;
+    size_t i;
+    for (i = 0; i < sizeof wrong / sizeof wrong[0]; ++i) {
+        CHECK(!table(m, "a\t0\n", "tsv", (ft_text_options){.subsample = wrong[i]})
+              && ft_error(m) == FT_INVALID, "%g: %s", (double)wrong[i], ft_error_text(m));
+        ft_clear_error(m);
+    }
+    t = ft_tokenizer_load(m, NULL, (ft_tokenizer_options){.memory = pieces,
+                                                          .bytes = sizeof pieces - 1});
+    CHECK(!table(m, "a\t0\n", "tsv", (ft_text_options){.tokenizer = t, .shuffle = true})
+          && ft_error(m) == FT_INVALID && strstr(ft_error_text(m), "FT_WORDS"), "%s",
+          ft_error_text(m));
     ft_destroy(m);
 }
 
@@ -221,7 +347,7 @@ static void test_cut_and_empty(void)
 static void test_bucket(void)
 {
     ft_model *m = new_model(0);
-    ft_data *data = some_texts(m);
+    ft_data *data = some_texts(m, (ft_text_options){0});
     int order[100], again[100], work[200], seen[100] = {0}, i, k, padded = 0, apart = 0;
     ft__shuffle(order, 100, 1);
     memcpy(again, order, sizeof again);
@@ -305,6 +431,10 @@ int main(void)
     test_folder();
     test_per_class();
     test_get();
+    test_next_words();
+    test_shuffled_words();
+    test_subsampled_words();
+    test_wrong_views();
     test_cut_and_empty();
     test_bucket();
     test_streams();
