@@ -1171,8 +1171,9 @@ FINETUNE_API ft_data *ft_arrays(ft_model *m, int count, const float *values, con
    PATH/CLASS/files, one text each. Classes are in the order of their names. Fills the inputs
    "tokens" I32 [FT_LENGTH], "lengths" I32 and "labels" I32. Batches hold texts of like length.
    Where "labels" is [FT_LENGTH], a language model is to learn each text by itself: the label of a
-   word is the word after it, of the last one the end piece; without one it is -1. A model that is
-   to learn which words stand together, not their order, takes .shuffle and .subsample. */
+   word is the word after it, of the last one the end piece; without one, or with .shuffle, it is
+   -1. A model that is to learn which words stand together, not their order, takes .shuffle and
+   .subsample. */
 FINETUNE_API ft_data *ft_texts(ft_model *m, const char *path, ft_text_options options);
 /* A text as parallel streams for a language model; a recurrent network's state is carried from a
    batch to the next. Fills "tokens" and "labels" I32 [FT_LENGTH], and "lengths". The batch size of
@@ -25866,7 +25867,7 @@ static void ft__texts_prepare(ft__texts *t, ft_tokenizer *tokenizer, const ft_te
 {
     bool changed = o->shuffle || o->subsample != 0;
     ft__tokenize_texts(t, tokenizer, o->longest > 0 ? o->longest : 512);
-    t->end = tokenizer->end;
+    t->end = o->shuffle ? -1 : tokenizer->end; /* where a shuffled text ends says nothing */
     t->shuffle = o->shuffle;
     t->seed = t->context->desc.seed;
     if (changed && (tokenizer->kind != FT_WORDS || !(o->subsample >= 0 && o->subsample <= 1)))
