@@ -134,6 +134,76 @@ static void test_errors(void)
     ft_destroy(m);
 }
 
+/* ---- Pictures so large that every sum is made in several parts: each SIMD level against plain
+   loops, whose convolutions are parted in another way ---- */
+enum { PICTURES = 5, EDGE = 96, NUMBERS = 3 * EDGE * EDGE, MOST_GRADIENTS = 4096 };
+
+static ft_node norm_and_relu6(ft_model *m, const char *name, ft_node x)
+{
+    ft_batch_norm_options norm = {.eps = 0};
+    ft_activation_options none = {.slope = 0};
+    return ft_activation(m, "relu6", NULL, ft_batch_norm(m, name, x, norm), none);
+}
+
+/* All gradients of one step; how many there are. */
+static size_t large_gradients(const char *simd, float *to)
+{
+    static float pictures[PICTURES * NUMBERS];
+    ft_desc desc = {.seed = 5, .threads = 2, .simd = simd};
+    ft_conv2d_options first = {.kernel = {3}, .stride = {2}, .same = true};
+    ft_conv2d_options depthwise = {.kernel = {3}, .groups = 8, .same = true};
+    ft_conv2d_options mixing = {.kernel = {1}};
+    ft_input_options picture = {.size = {3, EDGE, EDGE}}, label = {.type = FT_I32};
+    ft_linear_options linear = {.no_bias = false};
+    ft_loss_options loss = {.label_smoothing = 0};
+    const int32_t labels[PICTURES] = {0, 2, 1, 1, 0};
+    ft_model *m = ft_create(desc);
+    ft_node x = ft_input(m, "input", picture);
+    size_t count = 0, i;
+    int id;
+    x = norm_and_relu6(m, "first_norm", ft_conv2d(m, "first", x, 8, first));
+    x = norm_and_relu6(m, "depthwise_norm", ft_conv2d(m, "depthwise", x, 8, depthwise));
+    x = norm_and_relu6(m, "mixing_norm", ft_conv2d(m, "mixing", x, 16, mixing));
+    x = ft_linear(m, "fc", ft_flatten(m, NULL, ft_global_avg_pool(m, NULL, x)), 3, linear);
+    ft_set_output(m, x);
+    ft_set_loss(m, ft_cross_entropy(m, "loss", x, ft_input(m, "labels", label), loss));
+    for (i = 0; i < PICTURES * NUMBERS; ++i)
+        pictures[i] = (float)((i * 2654435761u >> 7) % 1000) / 500.0f - 1;
+    ft_feed(m, ft_find(m, "input"), pictures, PICTURES);
+    ft_feed(m, ft_find(m, "labels"), labels, PICTURES);
+    ft_forward(m, true);
+    ft_backward(m);
+    CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+    for (id = 0; id < m->node_count; ++id) {
+        const ft__node *node = &m->nodes[id];
+        size_t some = ft__node_count_at(node, ft__one);
+        if (!node->gradient || count + some > MOST_GRADIENTS) continue;
+        memcpy(to + count, node->gradient, some * sizeof *to);
+        count += some;
+    }
+    ft_destroy(m);
+    return count;
+}
+
+static void test_large_pictures(void)
+{
+    static float want[MOST_GRADIENTS], got[MOST_GRADIENTS];
+    size_t count = large_gradients("none", want), i;
+    int level;
+    for (level = 1; level < FT__SIMD_COUNT; ++level) {
+        double worst = 0;
+        if (!ft__simd_available(level)) continue;
+        CHECK(large_gradients(ft__tiles[level].name, got) == count && count > 500, "%zu gradients",
+              count);
+        for (i = 0; i < count; ++i) {
+            double off = fabs((double)got[i] - (double)want[i]);
+            if (!(off <= worst)) worst = off;
+        }
+        CHECK(worst < 2e-5, "%s: gradients differ by %g from those of plain loops",
+              ft__tiles[level].name, worst);
+    }
+}
+
 int main(void)
 {
     ft_network_options none = {.classes = 0}, quarter = {.width = 0.25f};
@@ -150,5 +220,6 @@ int main(void)
     test_initialisers();
     test_seeds();
     test_errors();
+    test_large_pictures();
     return check_done("test_networks");
 }
