@@ -361,6 +361,7 @@ typedef struct layer {
     ft__tensor input[3];
     ft__options activation;
     guarded x, w, b, y, dx, dw, db, dy, workspace;
+    bool rounds;            /* the products see rounded factors */
 } layer;
 
 /* The oracle's results: exact when the inputs are whole. `off`: how far results may be from them, as
@@ -401,6 +402,38 @@ static void layer_start(layer *l, int op, ft_shape x, ft_shape w, bool whole)
     l->input[2].gradient = l->db.at;
 }
 
+/* bf16 has 8 bits: what a factor is there, by arithmetic instead of by bits. */
+static double rounded(double value)
+{
+    int exponent;
+    double fraction = frexp(value, &exponent);
+    return ldexp(nearbyint(ldexp(fraction, 8)), exponent - 8);
+}
+
+static bool in_winograd_form(const layer *l)
+{
+    ft__conv form;
+    if (l->node.op != FT__OP_conv2d) return false;
+    form = ft__conv_of_call(&l->call);
+    return ft__winograd_fits(&form);
+}
+
+/* Do the products see rounded factors? In Winograd's form they see other numbers. */
+static bool rounds_factors(const layer *l)
+{
+    ft__conv form;
+    if (l->call.context->precision == FT__FLOAT32 || in_winograd_form(l)) return false;
+    if (l->node.op != FT__OP_conv2d) return true;
+    form = ft__conv_of_call(&l->call);
+    return form.groups == 1 && form.kernel[0] * form.kernel[1] <= 64;
+}
+
+/* A factor as the products of this layer see it. */
+static double seen(const layer *l, float value)
+{
+    return l->rounds ? rounded((double)value) : (double)value;
+}
+
 /* Shapes, costs and output; false: the shape rule refused. */
 static bool layer_prepare(layer *l, ft_model *m, bool whole)
 {
@@ -419,6 +452,7 @@ static bool layer_prepare(layer *l, ft_model *m, bool whole)
     ft__rows[l->node.op].costs(&l->call, &costs);
     l->workspace = guard(costs.workspace / sizeof(float));
     l->call.workspace = costs.workspace ? l->workspace.at : NULL;
+    l->rounds = rounds_factors(l);
     return true;
 }
 
@@ -484,35 +518,6 @@ static bool equal(const char *what, guarded got, const double *want, double off)
             return false;
         }
     return true;
-}
-
-/* bf16 has 8 bits: what a factor is there, by arithmetic instead of by bits. */
-static double rounded(double value)
-{
-    int exponent;
-    double fraction = frexp(value, &exponent);
-    return ldexp(nearbyint(ldexp(fraction, 8)), exponent - 8);
-}
-
-static bool in_winograd_form(const layer *l)
-{
-    ft__conv form;
-    if (l->node.op != FT__OP_conv2d) return false;
-    form = ft__conv_of_call(&l->call);
-    return ft__winograd_fits(&form);
-}
-
-/* A factor as the products of this layer see it. In Winograd's form those see other numbers. */
-static double seen(const layer *l, float value)
-{
-    ft__conv form;
-    if (l->call.context->precision == FT__FLOAT32) return (double)value;
-    if (l->node.op == FT__OP_conv2d) {
-        form = ft__conv_of_call(&l->call);
-        if (form.groups > 1 || form.kernel[0] * form.kernel[1] > 64) return (double)value;
-    }
-    if (in_winograd_form(l)) return (double)value;
-    return rounded((double)value);
 }
 
 static const char *level_of(const ft__context *c)
