@@ -1,7 +1,8 @@
 """Runs bench.c's work and that of the other libraries in turn, and writes bench/RESULTS.md.
 
     run.py [--rounds 5] [--seconds 1] [--threads 2] [WORK ...]
-    run.py --operators [--seconds 3] [--threads 2] [WORK ...]   only prints layer beside layer
+    run.py --operators [--rounds 5] [--seconds 1] [--threads 2] [WORK ...]   only prints layer beside
+                                                                layer
 
 Both libraries stay loaded and take turns, so that what else the machine does meets both alike. A
 line is the median of the rounds' ratios, ours to theirs, with the least and the largest. Before it is timed, the network's outputs are compared on the same weights and the same input. What is not
@@ -92,31 +93,46 @@ def compare(work, peer, options):
     return ratios, ours, theirs
 
 
-def operators(work, options):
-    """Our layers beside PyTorch's in a training step: milliseconds, and the share of our step. Ours
-    hold the activation behind them, PyTorch's do not."""
-    ours = subprocess.run([OURS, work, str(options.seconds), "--threads", str(options.threads),
+def our_operators(work, options):
+    """Of each layer: milliseconds forward and backward, and its operator."""
+    text = subprocess.run([OURS, work, str(options.seconds), "--threads", str(options.threads),
                            "--operators"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
                           text=True).stderr
-    found = {}
-    for line in ours.splitlines():
-        words = line.split()
-        if words[1:3] == ["ms", "forward"]:
-            found[words[-1]] = (float(words[0]), float(words[3]), words[-2])
-    theirs = run([sys.executable, f"{HERE}/peers.py", "operators", work, str(options.seconds),
-                  str(options.threads)]) or {}
-    total = sum(a + b for a, b, _ in found.values())
+    lines = [line.split() for line in text.splitlines()]
+    return {words[-1]: (float(words[0]), float(words[3]), words[-2])
+            for words in lines if words[1:3] == ["ms", "forward"]}
+
+
+def fastest(rounds, name):
+    """Of (forward, backward, ...) in each round the one whose sum is least."""
+    found = [layers[name] for layers in rounds if name in layers]
+    return min(found, key=lambda times: times[0] + times[1]) if found else (0, 0)
+
+
+def operators(work, options):
+    """Our layers beside PyTorch's in a training step, in turn, each the fastest of the rounds:
+    milliseconds, and the share of our step. Ours hold the activation behind them, PyTorch's do
+    not."""
+    ours, theirs = [], []
+    for _ in range(options.rounds):
+        ours.append(our_operators(work, options))
+        theirs.append(run([sys.executable, f"{HERE}/peers.py", "operators", work,
+                           str(options.seconds), str(options.threads)]))
+        if not theirs[-1]:
+            sys.exit(f"{work}: PyTorch's layers could not be timed")
+    found = {name: fastest(ours, name) for name in ours[0]}
+    total = sum(times[0] + times[1] for times in found.values())
     print(f"\n{work}: {total:.1f} ms in our operators\n")
     print("| layer | operator | share | forward ours | theirs | backward ours | theirs | slower |")
     print("|" + " --- |" * 8)
     for name, (forward, backward, operator) in found.items():
-        a, b = theirs.get(name, (0, 0))
+        a, b = fastest(theirs, name)
         share = (forward + backward) / total
         ours_both = forward + (backward if b else 0)  # a first layer's backward is not known
         slower = "yes" if a and share > 0.01 and ours_both > 1.05 * (a + b) else ""
         cell = [f"{v:.3f}" if v else "" for v in (a, b)]
         print(f"| {name} | {operator} | {100 * share:.1f} % | {forward:.3f} | {cell[0]} |"
-              f" {backward:.3f} | {cell[1]} | {slower} |")
+              f" {backward:.3f} | {cell[1]} | {slower} |", flush=True)
 
 
 def processor():
