@@ -35,8 +35,21 @@ count() { # TEST...
     done
 }
 
+longest_first() { # TEST...: what takes minutes begins first, for none of it should be left alone at the end
+    for test in build/test_opencl tests/test_sanitizers.sh tests/test_builds.sh; do
+        case " $* " in *" $test "*) echo "$test" ;; esac
+    done
+    for test; do
+        case $test in
+        build/test_opencl | tests/test_sanitizers.sh | tests/test_builds.sh) ;;
+        *) echo "$test" ;;
+        esac
+    done
+}
+
 programs=$(for test in build/test_*; do case $test in *.d | *.so) ;; *) echo "$test" ;; esac; done)
-scripts=$(echo tests/test_*.sh)
+programs=$(longest_first $programs)
+scripts=$(longest_first tests/test_*.sh)
 run $programs
 count $programs
 run $scripts
