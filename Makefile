@@ -20,6 +20,7 @@ FINETUNE_CACHE ?= none
 export FINETUNE_DATA FINETUNE_CACHE
 
 TESTS = $(patsubst tests/%.c,build/%,$(wildcard tests/test_*.c))
+LONG_TESTS = build/test_accuracy build/test_text_accuracy # nothing in them is for make test
 EXAMPLES = $(patsubst examples/%.c,build/%,$(wildcard examples/*.c))
 
 all: build/finetune
@@ -58,7 +59,7 @@ demo: deps
 	@build/demo
 
 test: deps
-	@$(MAKE) --no-print-directory -j2 all $(TESTS) $(EXAMPLES)
+	@$(MAKE) --no-print-directory -j2 all $(filter-out $(LONG_TESTS),$(TESTS)) $(EXAMPLES)
 	@sh tests/run.sh
 
 test-long: deps
