@@ -35,15 +35,13 @@ count() { # TEST...
     done
 }
 
+longest="build/test_opencl tests/test_sanitizers.sh tests/test_builds.sh"
 longest_first() { # TEST...: what takes minutes begins first, for none of it should be left alone at the end
-    for test in build/test_opencl tests/test_sanitizers.sh tests/test_builds.sh; do
+    for test in $longest; do
         case " $* " in *" $test "*) echo "$test" ;; esac
     done
     for test; do
-        case $test in
-        build/test_opencl | tests/test_sanitizers.sh | tests/test_builds.sh) ;;
-        *) echo "$test" ;;
-        esac
+        case " $longest " in *" $test "*) ;; *) echo "$test" ;; esac
     done
 }
 
