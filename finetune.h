@@ -669,6 +669,8 @@ typedef struct ft_image_folder_options {
     size_t cache_bytes;     /* keep decoded pictures in memory up to this; default 512 MiB */
     bool no_groups;         /* file names do not say which frames belong together */
     bool match_classes;     /* the folder's classes must be among the model's (for evaluation) */
+    const ft_data *classes_of; /* likewise among those of this data, which the model is still to be
+                               trained on: what does not fit is noticed before the training */
 } ft_image_folder_options;
 
 typedef struct ft_array_options {
@@ -695,6 +697,8 @@ typedef struct ft_text_options { /* of labelled texts */
     float subsample;        /* words that are more than this share of all words, say 1e-3, are left
                                out at random: of share f, sqrt(subsample / f) remain (Mikolov et al.
                                2013); one word always does. 0 (default): none is left out */
+    const ft_data *classes_of; /* the labels must be among the classes of this data, which the
+                               model is still to be trained on: as match_classes, but before */
 } ft_text_options;
 
 typedef struct ft_stream_options { /* of a text for a language model */
@@ -910,8 +914,14 @@ FINETUNE_API ft_status ft_load_weights(ft_model *m, const char *path, ft_weights
 
 /* Writes weights, graph, class names, preprocessing and tokeniser, all that prediction needs, and
    what is frozen, which ft_load freezes again. It is written beside `path` and renamed, so that no
-   half a file is left. FT_IO where that fails. */
+   half a file is left. FT_IO where that fails. What the file that was loaded had besides in its
+   __metadata__ (a source, a licence) is written again. FT_UNSUPPORTED where the path ends as
+   another format's files do (ft_other_format). */
 FINETUNE_API ft_status ft_save(ft_model *m, const char *path, ft_save_options options);
+/* Whose format a file would be taken for by the end of its name ("PyTorch" of .pt, "ONNX" of
+   .onnx), though ft_save writes safetensors only; NULL: nobody's, and ft_save takes the name. To be
+   asked before hours of training. */
+FINETUNE_API const char *ft_other_format(const char *path);
 
 /* ---- Tensors of a file, whatever they are for ----
    NULL with an error; ft_file_close ends it, and all that was asked of it is gone then. */
@@ -5299,6 +5309,9 @@ struct ft_model {
     size_t reserve;         /* bytes that a run will take besides its plan */
     int moments;            /* that the optimiser keeps of each trained number */
     char *training;         /* JSON: the settings of the last fit; NULL: none */
+    ft__text notes;         /* what else the loaded file's __metadata__ said: a key, its text, the
+                               next key ..., a 0 behind each */
+    int note_count;         /* keys */
     char **class_names;
     int class_count;
     bool keras_initialisers;
@@ -19746,6 +19759,47 @@ static float **ft__state_of(ft__node *node, int which)
     return which == 0 ? &node->moment1 : which == 1 ? &node->moment2 : &node->kept;
 }
 
+static void ft__add_text_pair(const char **pairs, int *count, const char *key, const char *text)
+{
+    if (!text) return;
+    pairs[2 * *count] = key;
+    pairs[2 * *count + 1] = text;
+    *count += 1;
+}
+
+/* What the loaded file said of itself: its source, its licence. */
+static void ft__add_notes(const ft_model *m, const char **pairs, int *count)
+{
+    const char *key = m->notes.letters;
+    int i;
+    for (i = 0; i < m->note_count; ++i) {
+        const char *text = key + strlen(key) + 1;
+        ft__add_text_pair(pairs, count, key, text);
+        key = text + strlen(text) + 1;
+    }
+}
+
+/* Keeps for ft_save what the file says besides what is written here anyway. */
+static void ft__keep_notes(ft_model *m, const ft_file *file)
+{
+    static const char *const own[] = {"format", ft__graph_key, ft__training_key, ft__tokenizer_key,
+                                      ft__checkpoint_key};
+    const ft__json *j = file->json;
+    int list = j ? ft__json_member(j, 0, "__metadata__") : -1;
+    const ft__json_value *all = j ? ft__json_at(j, list, 'o') : NULL;
+    int entry;
+    m->notes.context = &m->context;
+    for (entry = list + 1; all && entry < all->next; entry = j->values[entry].next) {
+        const char *key = j->values[entry].key, *text = ft__json_string(j, entry);
+        size_t k;
+        for (k = 0; k < sizeof own / sizeof own[0] && strcmp(own[k], key) != 0; ++k) {}
+        if (!text || k < sizeof own / sizeof own[0]) continue;
+        ft__text_add_bytes(&m->notes, key, strlen(key) + 1);
+        ft__text_add_bytes(&m->notes, text, strlen(text) + 1);
+        if (ft__ok(&m->context)) m->note_count += 1;
+    }
+}
+
 /* Writes the model; with `checkpoint`, the state of training too, and that text. */
 static ft_status ft__write_model(ft_model *m, const char *path, ft_type type,
                                  const char *checkpoint, bool kept)
@@ -19755,7 +19809,8 @@ static ft_status ft__write_model(ft_model *m, const char *path, ft_type type,
     ft__write_tensor *tensors = (ft__write_tensor *)ft__allocate(c, most, sizeof *tensors);
     char **names = (char **)ft__allocate(c, most, sizeof *names);
     char *graph = ft__graph_text(m);
-    const char *metadata[8];
+    const char **metadata = (const char **)ft__allocate(c, 8 + 2 * (size_t)m->note_count,
+                                                        sizeof *metadata);
     int count = 0, pairs = 0, at, i;
     ft__host_takes_weights(c, false);
     for (at = 0; ft__ok(c) && at < m->node_count; ++at) {
@@ -19771,23 +19826,17 @@ static ft_status ft__write_model(ft_model *m, const char *path, ft_type type,
             ft__add_tensor(c, tensors, &count, names, node, ft__state_labels[i],
                            *ft__state_of(node, i), FT_F32);
     }
-    metadata[2 * pairs] = ft__graph_key;
-    metadata[2 * pairs++ + 1] = graph;
-    if (m->training) {
-        metadata[2 * pairs] = ft__training_key;
-        metadata[2 * pairs++ + 1] = m->training;
-    }
-    if (m->tokenizer_text) {
-        metadata[2 * pairs] = ft__tokenizer_key;
-        metadata[2 * pairs++ + 1] = m->tokenizer_text;
-    }
-    if (checkpoint) {
-        metadata[2 * pairs] = ft__checkpoint_key;
-        metadata[2 * pairs++ + 1] = checkpoint;
+    if (metadata) {
+        ft__add_text_pair(metadata, &pairs, ft__graph_key, graph);
+        ft__add_text_pair(metadata, &pairs, ft__training_key, m->training);
+        ft__add_text_pair(metadata, &pairs, ft__tokenizer_key, m->tokenizer_text);
+        ft__add_text_pair(metadata, &pairs, ft__checkpoint_key, checkpoint);
+        ft__add_notes(m, metadata, &pairs);
     }
     if (ft__ok(c)) ft__safetensors_write(c, path, tensors, count, metadata, pairs);
     ft__release(c, graph);
     for (i = count - 1; names && i >= 0; --i) ft__release(c, names[i]);
+    ft__release(c, (void *)(uintptr_t)metadata);
     ft__release(c, names);
     ft__release(c, tensors);
     return c->status;
@@ -23811,6 +23860,37 @@ int ft_data_label(const ft_data *data, int index) /* -1: none */
     return data->source.label(data->source.user, index);
 }
 
+/* The classes that a set for evaluation is to have: of other data or, where that is NULL, of the
+   model. */
+static int ft__known_classes(const ft_model *m, const ft_data *of)
+{
+    return of ? ft_data_classes(of) : m->class_count;
+}
+
+static const char *ft__known_class(const ft_model *m, const ft_data *of, int i, char number[12])
+{
+    return ft__name_or_number(of ? ft_data_class_name(of, i) : m->class_names[i], i, number);
+}
+
+static int ft__find_class(const ft_model *m, const ft_data *of, const char *name) /* -1: none */
+{
+    char number[12];
+    int i;
+    for (i = 0; i < ft__known_classes(m, of); ++i)
+        if (!strcmp(ft__known_class(m, of, i, number), name)) return i;
+    return -1;
+}
+
+/* `what` is a label of the file or folder `path`. */
+static void ft__unknown_class(ft_model *m, const ft_data *of, const char *path, const char *what)
+{
+    char number[12];
+    int count = ft__known_classes(m, of);
+    ft__fail(&m->context, FT_INVALID, "%s: the class '%s' is none of the %d of the %s%s%s%s", path,
+             what, count, of ? "training data" : "model", count ? " (the first is '" : "",
+             count ? ft__known_class(m, of, 0, number) : "", count ? "')" : "");
+}
+
 /* ---- Arrays ---- */
 typedef struct ft__arrays {
     ft__context *context;
@@ -25211,29 +25291,27 @@ static int ft__folder_find_groups(ft__folder *folder)
     return groups;
 }
 
-/* Turns labels into the model's. */
-static void ft__folder_match_classes(ft__folder *folder, const ft_model *m)
+/* Turns labels into those of other data or, where `of` is NULL, of the model. */
+static void ft__folder_match_classes(ft__folder *folder, ft_model *m, const ft_data *of)
 {
     ft__context *c = folder->context;
-    int folder_count = folder->class_count, count = m->class_count, i, k;
-    char **names;
+    int folder_count = folder->class_count, count = ft__known_classes(m, of), i;
+    char **names, number[12];
     const ft__node *output = ft__get_node(m, m->output);
+    bool named = of || m->class_names;
     if (count == 0 && output && output->shape.rank > 0)
         count = output->shape.size[output->shape.rank - 1];
-    if (!m->class_names && count != folder_count)
+    if (!named && count != folder_count)
         ft__fail(c, FT_INVALID, "%s: it has %d classes, but the model has %d, without names",
                  folder->path, folder_count, count);
-    if (!ft__ok(c) || !m->class_names) return;
-    names = (char **)ft__allocate(c, (size_t)count, sizeof *names);
-    for (k = 0; k < count && ft__ok(c); ++k) names[k] = ft__copy_text(c, m->class_names[k]);
+    if (!ft__ok(c) || !named) return;
+    names = (char **)ft__allocate(c, (size_t)count + 1, sizeof *names);
+    for (i = 0; i < count && ft__ok(c); ++i)
+        names[i] = ft__copy_text(c, ft__known_class(m, of, i, number));
     for (i = 0; i < folder->count && ft__ok(c); ++i) {
         const char *name = folder->class_names[folder->samples[i].label];
-        for (k = 0; k < count; ++k)
-            if (!strcmp(name, names[k])) break;
-        if (k == count)
-            ft__fail(c, FT_INVALID, "%s/%s: the model has no class of this name (its first is %s)",
-                     folder->path, name, count ? names[0] : "missing");
-        folder->samples[i].label = k;
+        folder->samples[i].label = ft__find_class(m, of, name);
+        if (folder->samples[i].label < 0) ft__unknown_class(m, of, folder->path, name);
     }
     for (i = 0; i < folder_count; ++i) ft__release(c, folder->class_names[i]);
     ft__release(c, folder->class_names);
@@ -25241,17 +25319,18 @@ static void ft__folder_match_classes(ft__folder *folder, const ft_model *m)
     folder->class_count = names ? count : 0;
 }
 
-static void ft__folder_fill(ft__folder *folder, const ft_model *m,
+static void ft__folder_fill(ft__folder *folder, ft_model *m,
                             const ft_image_folder_options *options, ft_source *source)
 {
     ft__context *c = folder->context;
+    bool match = options->match_classes || options->classes_of;
     int *work, cached = 0, known = 0, classes, i, groups;
     ft__folder_scan(folder);
     classes = folder->class_count;
-    if (ft__ok(c) && classes == 1 && !options->match_classes)
+    if (ft__ok(c) && classes == 1 && !match)
         ft__fail(c, FT_IO, "%s: it has one class only, %s; two or more are needed to tell apart",
                  folder->path, folder->class_names[0]);
-    if (ft__ok(c) && options->match_classes) ft__folder_match_classes(folder, m);
+    if (ft__ok(c) && match) ft__folder_match_classes(folder, m, options->classes_of);
     work = (int *)ft__allocate(c, 2 * (size_t)folder->count + 2 * (size_t)classes + 1,
                                sizeof *work);
     if (work)
@@ -25647,36 +25726,29 @@ static bool ft__class_less(const void *context, int a, int b)
     return strcmp(ft__piece_text(v, a), ft__piece_text(v, b)) < 0;
 }
 
-static int ft__class_of_model(const ft_model *m, const char *name) /* -1: none */
-{
-    int i;
-    for (i = 0; i < m->class_count; ++i)
-        if (!strcmp(m->class_names[i], name)) return i;
-    return -1;
-}
-
 /* Labels become indices of the classes in the order of their names; where they are to match, of the
-   model's classes. */
-static void ft__sort_classes(ft_model *m, ft__texts *t, bool match)
+   classes of the model or of other data. */
+static void ft__sort_classes(ft_model *m, ft__texts *t, const char *path, const ft_text_options *o)
 {
     ft__context *c = t->context;
     ft__vocabulary found = t->classes;
+    bool match = o->match_classes || o->classes_of;
     int *order = (int *)ft__allocate(c, 2 * (size_t)found.count + 1, sizeof *order), i;
     int *place = order ? order + found.count : NULL;
+    char number[12];
     memset(&t->classes, 0, sizeof t->classes);
     t->classes.context = t->classes.letters.context = c;
     if (order) ft__sort_order(order, found.count, ft__class_less, &found);
     for (i = 0; order && i < found.count; ++i) {
         const char *name = ft__piece_text(&found, order[i]);
-        place[order[i]] = match ? ft__class_of_model(m, name) : i;
-        if (place[order[i]] < 0)
-            ft__fail(c, FT_MISMATCH, "the label '%s' is none of the model's %d classes, the first"
-                     " of which is '%s'", name, m->class_count,
-                     m->class_count ? m->class_names[0] : "missing");
+        place[order[i]] = match ? ft__find_class(m, o->classes_of, name) : i;
+        if (place[order[i]] < 0) ft__unknown_class(m, o->classes_of, path, name);
         if (!match) ft__vocabulary_add(&t->classes, name, strlen(name));
     }
-    for (i = 0; match && i < m->class_count; ++i)
-        ft__vocabulary_add(&t->classes, m->class_names[i], strlen(m->class_names[i]));
+    for (i = 0; match && i < ft__known_classes(m, o->classes_of); ++i) {
+        const char *name = ft__known_class(m, o->classes_of, i, number);
+        ft__vocabulary_add(&t->classes, name, strlen(name));
+    }
     for (i = 0; ft__ok(c) && i < t->count; ++i) t->labels[i] = place[t->labels[i]];
     ft__release(c, order);
     ft__vocabulary_release(&found);
@@ -25886,11 +25958,13 @@ ft_data *ft_texts(ft_model *m, const char *path, ft_text_options options)
     if (!m || !ft__ok(&m->context)) return NULL;
     c = &m->context;
     if (!options.memory && !ft__given(c, path, "ft_texts: the path")) return NULL;
+    if (!path) path = "(memory)";
     t = ft__texts_read(m, path, &options);
     if (!t) return NULL;
-    if (ft__ok(c)) ft__sort_classes(m, t, options.match_classes);
+    if (ft__ok(c)) ft__sort_classes(m, t, path, &options);
     if (ft__ok(c) && options.per_class > 0) ft__keep_per_class(t, options.per_class, c->desc.seed);
-    ft__log(c, "%s: %d texts of %d classes", path ? path : "(memory)", t->count, t->classes.count);
+    if (ft__ok(c))
+        ft__log(c, "%s: %d texts of %d classes", path, t->count, t->classes.count);
     tokenizer = ft__ok(c) ? ft__tokenizer_for(m, t, options.tokenizer, FT_WORDS,
                                               options.vocabulary) : NULL;
     if (tokenizer && tokenizer != m->tokenizer) ft_set_tokenizer(m, tokenizer);
@@ -28116,6 +28190,9 @@ static void ft__clear_graph(ft_model *m)
     m->optimizer = NULL;
     ft__release(c, m->training);
     m->training = NULL;
+    ft__release(c, m->notes.letters);
+    memset(&m->notes, 0, sizeof m->notes);
+    m->note_count = 0;
     ft__release(c, m->tokenizer_text);
     m->tokenizer_text = NULL;
     m->tokenizer = NULL;
@@ -28286,6 +28363,7 @@ static ft_status ft__load_opened(ft_model *m, ft_file *file, const char *path,
     }
     m->values_follow = false;
     ft__load_tokenizer(m, file, path);
+    ft__keep_notes(m, file);
     if (ft__load_weights(m, file, path, options.weights) != FT_OK) return c->status;
     for (i = 0; i < m->node_count; ++i) /* what the file did not have, where that is allowed */
         if (ft__is_weight(&m->nodes[i]) && !m->nodes[i].loaded)
@@ -28321,10 +28399,27 @@ ft_status ft_load_weights(ft_model *m, const char *path, ft_weights_options opti
     return m->context.status;
 }
 
+const char *ft_other_format(const char *path)
+{
+    static const char *const formats[][2] = {
+        {".pt", "PyTorch"}, {".pth", "PyTorch"}, {".bin", "PyTorch"}, {".ckpt", "PyTorch"},
+        {".onnx", "ONNX"}, {".h5", "Keras"}, {".hdf5", "Keras"}, {".keras", "Keras"},
+        {".pb", "TensorFlow"}, {".tflite", "TensorFlow Lite"}, {".gguf", "llama.cpp"},
+        {".ggml", "llama.cpp"}, {".npz", "NumPy"}, {".npy", "NumPy"}, {".mlmodel", "Core ML"},
+        {".pkl", "Python"}, {".zip", "ZIP"}};
+    size_t i;
+    for (i = 0; path && i < sizeof formats / sizeof formats[0]; ++i)
+        if (ft__ends_with(path, formats[i][0])) return formats[i][1];
+    return NULL;
+}
+
 ft_status ft_save(ft_model *m, const char *path, ft_save_options options)
 {
     ft__context *c = &m->context;
     if (!ft__given(c, path, "ft_save: the path")) return c->status;
+    if (ft_other_format(path))
+        return ft__fail(c, FT_UNSUPPORTED, "%s: a name for a file of %s, but only safetensors can"
+                        " be written: name it .safetensors", path, ft_other_format(path));
     if (m->node_count == 0)
         return ft__fail(c, FT_INVALID, "%s: the model is empty: load or build a network first",
                         path);

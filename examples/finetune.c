@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -69,7 +70,11 @@ static int convert(const options *o)
     if (!(m = open_model(o))) return FAILED;
     ft_save(m, o->out, save);
     if (ft_error(m)) return report(m);
-    if (!o->quiet) printf("%s written\n", o->out);
+    if (o->json) {
+        printf("{\"out\": ");
+        print_json_text(o->out);
+        printf("}\n");
+    } else if (!o->quiet) printf("%s written\n", o->out);
     ft_destroy(m);
     return DONE;
 }
@@ -88,6 +93,7 @@ int main(int count, char **words)
         {"train", train}, {"eval", evaluate}, {"predict", predict},
         {"generate", generate}, {"info", info},
         {"convert", convert}, {"devices", devices}};
+    enum { VERBS = sizeof verbs / sizeof verbs[0] };
     struct sigaction action;
     options o;
     int status;
@@ -111,14 +117,10 @@ int main(int count, char **words)
     sigaction(SIGTERM, &action, NULL);
     action.sa_handler = SIG_IGN;
     sigaction(SIGXFSZ, &action, NULL); /* a file over the limit is an error of the write */
-    status = parse(count, words, &o);
-    for (v = 0; v < sizeof verbs / sizeof verbs[0]; ++v) {
-        if (status != DONE || strcmp(verbs[v].name, o.verb) != 0) continue;
-        status = verbs[v].run(&o);
-        if (fflush(stdout) != 0) status = FAILED;
-        free(o.files);
-        return status;
-    }
+    for (v = 0; v < VERBS && strcmp(verbs[v].name, o.verb) != 0; ++v) {}
+    status = v == VERBS ? usage("no such verb: ", o.verb) : parse(count, words, &o);
+    if (status == DONE) status = verbs[v].run(&o);
+    if (fflush(stdout) != 0) status = FAILED;
     free(o.files);
-    return status != DONE ? status : usage("no such verb: ", o.verb);
+    return status;
 }

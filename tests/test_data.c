@@ -584,7 +584,8 @@ static void test_broken_files(ft_file *file)
 static void test_match_classes(void)
 {
     static const char *const names[] = {KAEFER, "moths", "bees and wasps", "ants"};
-    static const int labels[] = {3, 3, 2, 2, 2, 0, 0, 0};
+    static const int labels[] = {3, 3, 2, 2, 2, 0, 0, 0}, array_labels[] = {0, 1};
+    static const float pixels[600];
     ft_image_folder_options o = folder_options();
     ft_model *m = new_model(1, 5, preprocessing(3, 10, 10, 12));
     ft_data *data;
@@ -597,7 +598,16 @@ static void test_match_classes(void)
         CHECK(ft_data_label(data, i) == labels[i], "%d: %d", i, ft_data_label(data, i));
     CHECK(data && !strcmp(ft_data_class_name(data, 1), "moths"), "class 1");
     CHECK(!strcmp(ft_data_name(data, 0), "ants/Z.ppm"), "%s", ft_data_name(data, 0));
+    o.classes_of = data; /* of other data, though the model has these names as well */
     ft_set_class_names(m, 3, names);
+    data = ft_image_folder(m, ROOT "/good", o);
+    CHECK(data && ft_data_classes(data) == 4 && ft_data_label(data, 0) == 3, "%s", ft_error_text(m));
+    o.classes_of = ft_arrays(m, 2, pixels, array_labels, (ft_array_options){.classes = 2});
+    CHECK(!ft_image_folder(m, ROOT "/good", o) && strstr(ft_error_text(m), "'ants'")
+          && strstr(ft_error_text(m), "2 of the training data (the first is '0')"), "%s",
+          ft_error_text(m));
+    ft_clear_error(m);
+    o.classes_of = NULL;
     CHECK(!ft_image_folder(m, ROOT "/good", o), "ants are none of its classes");
     CHECK(ft_error(m) == FT_INVALID && strstr(ft_error_text(m), "ants"), "%s", ft_error_text(m));
     ft_clear_error(m);

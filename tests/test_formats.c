@@ -127,6 +127,62 @@ static void test_evil(void)
     if (trace) fclose(trace);
 }
 
+/* What a file says of itself besides what the library writes is there again after load and save. */
+static void test_notes(void)
+{
+    static const char from[] = "build/output_notes.safetensors", to[] = "build/output_again.safetensors";
+    static const char *const notes[] = {"source", "https://example.org/\"w\"", "licence", "CC BY 4.0"};
+    ft_model *m = new_model(), *again = new_model();
+    ft_network_options network;
+    ft__write_tensor tensors[8];
+    ft_file *file;
+    int count = 0, i;
+    memset(&network, 0, sizeof network);
+    memset(tensors, 0, sizeof tensors);
+    network.hidden = network.layers = 1;
+    network.words = 3;
+    ft_network(m, "char_rnn", network);
+    for (i = 0; i < m->node_count; ++i)
+        if (m->nodes[i].op == FT__OP_parameter && count < 8) {
+            tensors[count].name = m->nodes[i].name;
+            tensors[count].shape = m->nodes[i].shape;
+            tensors[count++].data = m->nodes[i].value;
+        }
+    ft__safetensors_write(&m->context, from, tensors, count, notes, 2);
+    ft_load(again, from, (ft_load_options){.architecture = "char_rnn", .network = network});
+    ft_save(again, to, (ft_save_options){FT_F16});
+    CHECK(ft_error(again) == FT_OK, "%s", ft_error_text(again));
+    file = ft_file_open(m, to, (ft_weights_options){0});
+    for (i = 0; file && i < 2; ++i) {
+        const char *text = ft_file_metadata(file, notes[2 * i]);
+        CHECK(text && !strcmp(text, notes[2 * i + 1]), "%s: %s", notes[2 * i], text ? text : "gone");
+    }
+    CHECK(file && ft_file_metadata(file, "finetune"), "and our own: %s", ft_error_text(m));
+    ft_file_close(file);
+    ft_destroy(again);
+    ft_destroy(m);
+    remove(from);
+    remove(to);
+}
+
+/* A name of another format is refused before anything is written. */
+static void test_names(void)
+{
+    static const char *const wrong[] = {"m.pt", "m.pth", "m.onnx", "m.h5", "m.gguf", "a/m.bin"};
+    ft_model *m = new_model();
+    size_t i;
+    ft_input(m, "input", (ft_input_options){.size = {3}});
+    for (i = 0; i < sizeof wrong / sizeof wrong[0]; ++i) {
+        CHECK(ft_save(m, wrong[i], (ft_save_options){FT_F32}) == FT_UNSUPPORTED
+              && strstr(ft_error_text(m), wrong[i]) && strstr(ft_error_text(m), ".safetensors"),
+              "%s: %s", wrong[i], ft_error_text(m));
+        ft_clear_error(m);
+    }
+    CHECK(!ft_other_format("m.safetensors") && !ft_other_format("model") && !ft_other_format(NULL)
+          && !strcmp(ft_other_format("x.y.pth"), "PyTorch"), "names");
+    ft_destroy(m);
+}
+
 /* ---- Damage ---- */
 
 /* Opens damaged bytes and reads all that is listed. The bytes lie at the end of a block of their own,
@@ -413,6 +469,8 @@ int main(void)
     test_real("plain.safetensors", 6);
     test_values();
     test_refused("legacy.pt", "before 1.6");
+    test_notes();
+    test_names();
     test_evil();
     for (i = 0; i < sizeof damaged / sizeof damaged[0]; ++i) test_damaged(damaged[i]);
     test_damaged_model();

@@ -91,6 +91,14 @@ static void test_errors(void)
           && strstr(ft_error_text(m), "'z'"), "a label that is none of the model's: %s",
           ft_error_text(m));
     ft_clear_error(m);
+    CHECK(ft_data_label(table(m, "a\ty\n", "tsv", (ft_text_options){
+          .classes_of = table(m, "a\tz\nb\ty\nc\tx\n", "tsv", (ft_text_options){0})}), 0) == 1,
+          "the classes of other data: %s", ft_error_text(m));
+    CHECK(!table(m, "a\tw\n", "tsv", (ft_text_options){
+          .classes_of = table(m, "a\tz\nb\ty\n", "tsv", (ft_text_options){0})})
+          && strstr(ft_error_text(m), "'w' is none of the 2 of the training data"), "%s",
+          ft_error_text(m));
+    ft_clear_error(m);
     CHECK(ft_data_label(table(m, "a\ty\n", "tsv", (ft_text_options){.match_classes = true}), 0) == 1,
           "the model's classes: %s", ft_error_text(m));
     ft_destroy(m);

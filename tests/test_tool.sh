@@ -37,6 +37,22 @@ fails 2 "from 1" "$tool" train --epochs 0
 fails 2 "1024" "$tool" eval --threads 100000
 fails 2 "FROM=TO" "$tool" train --rename foo
 fails 2 "not an option: stray" "$tool" eval stray
+
+# ---- An option without effect is a mistake: of another verb, or without what it is for ----
+fails 2 "flip has no effect in eval: it is for train$" "$tool" eval --model m --data photos --flip
+fails 2 "top has no effect in train: it is for predict$" "$tool" train --data a.tsv --out m --top 3
+fails 2 "epochs has no effect in predict" "$tool" predict --model m --epochs 3 one.ppm
+fails 2 "model has no effect in devices" "$tool" devices --model m
+fails 2 "device has no effect here: it is for devices with --check" "$tool" devices --device gpu
+fails 2 "opencl-library has no effect here: it is for --device" "$tool" eval --model m --data photos --opencl-library x
+fails 2 "hidden has no effect here: it is for a new network" "$tool" train --model m --data a.tsv --out n --hidden 8
+fails 2 "arch has no effect here: it is for a network that is read" "$tool" train --data a.tsv --out n --arch resnet18
+fails 2 "merges has no effect here: it is for --vocabulary" "$tool" predict --model m --merges x text
+fails 2 "worst has no effect here: it is for eval, or train with --val" "$tool" train --data a.tsv --out m --worst 3
+fails 2 "temperature has no effect here: .*not --greedy" "$tool" generate --model m --greedy --temperature 2
+fails 2 "times has no effect here: .*not --json" "$tool" info --model m --json --times
+fails 2 "no value is wanted after --flip" "$tool" train --flip=no
+fails 2 "info tells of one file, not also of b" "$tool" info a b
 "$tool" train --help | grep -q "finetune train" && ok || bad "train --help"
 "$tool" --help | grep -q "finetune train" && ok || bad "--help"
 "$tool" --version | grep -q "finetune [0-9]" && ok || bad "--version"
@@ -106,6 +122,14 @@ fails 1 "name another" "$tool" convert --model base.safetensors --out ./base.saf
 cmp -s base.safetensors same.safetensors && ok || bad "convert replaced its own input"
 fails 1 "no/such/folder" "$tool" train --model base.safetensors --data photos --epochs 1 --out no/such/folder/m.safetensors
 [ -e m.safetensors ] && bad "something was written" || ok
+for name in m.pth m.onnx m.h5 m.gguf; do
+    fails 1 "$name: a name for a file of .* only safetensors can be written" "$tool" train --model base.safetensors --data photos --out $name
+    fails 1 "$name: a name for a file of .* only safetensors can be written" "$tool" convert --model base.safetensors --out $name
+    [ -e $name ] && bad "$name was written" || ok
+done
+fails 2 "hidden has no effect here" "$tool" train --model base.safetensors --data photos --out m.safetensors --hidden 8
+fails 2 "text-column has no effect here: it is for text" "$tool" train --model base.safetensors --data photos --out m.safetensors --text-column 2
+fails 2 "vocabulary has no effect here: it is for text" "$tool" predict --model base.safetensors --vocabulary x one.ppm
 fails 1 "simd" "$tool" info --model base.safetensors --simd mmx
 fails 1 "device" "$tool" info --model base.safetensors --device gpu --opencl-library /nowhere
 if [ -w /dev/full ]; then

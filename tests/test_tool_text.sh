@@ -57,10 +57,29 @@ says 'thawed' $tool train --model $work/words.safetensors --data $texts/reviews.
 fails() { # fails WORD COMMAND...
     word=$1; shift
     "$@" >$work/out.txt 2>$work/err.txt && bad "no error: $*" && return
-    [ "$(grep -c '^finetune: ' $work/err.txt)" -ge 1 ] && grep -q -- "$word" $work/err.txt && ok || bad "$*"
+    [ "$(grep -c '^finetune: ' $work/err.txt)" -ge 1 ] && grep -q -- "$word" $work/err.txt && ok ||
+        bad "no \"$word\": $*: $(tail -1 $work/err.txt)"
 }
 fails 'no column' $tool train --data $texts/reviews.tsv --text-column body --out $work/x.safetensors
 fails 'language model' $tool generate --model $work/reviews.safetensors
+# Before the first step: what is wrong with the texts of --val.
+printf 'text\tlabel\nthe soup was sour\tsour\n' >$work/wrong.tsv
+for wrong in wrong.tsv nothing.tsv lines.txt; do
+    fails "$wrong" $tool train --data $texts/reviews.tsv --val $work/$wrong --epochs 1 --hidden 8 --out $work/x.safetensors
+    grep -q 'loss' $work/err.txt && bad "$wrong: it was noticed after the training" || ok
+done
+fails "wrong.tsv: the class 'sour' is none of the 2 of the training data (the first is 'bad')" \
+    $tool train --data $texts/reviews.tsv --val $work/wrong.tsv --hidden 8 --out $work/x.safetensors
+fails "wrong.tsv: the class 'sour' is none of the 2 of the model" $tool eval --model $work/reviews.safetensors --data $work/wrong.tsv
+[ -e $work/x.safetensors ] && bad "something was written" || ok
+# Options that have no effect here.
+fails '--flip has no effect here: it is for pictures' $tool train --data $texts/reviews.tsv --flip --out $work/x.safetensors
+fails '--streams has no effect here: it is for a language model' $tool train --data $texts/reviews.tsv --streams 8 --out $work/x.safetensors
+fails '--per-class has no effect here: .*a language model has none' $tool train --data $texts/kitchen.txt --per-class 8 --out $work/x.safetensors
+fails '--batch-size has no effect here' $tool eval --model $work/kitchen.safetensors --data $texts/kitchen.txt --batch-size 8
+fails '--text-column has no effect here: it is for a table' $tool train --data $work/folder --text-column 1 --out $work/x.safetensors
+fails '--min-count has no effect here: it is for a vocabulary that is made' $tool train --model $work/words.safetensors \
+    --data $texts/reviews.tsv --label-column 2 --min-count 2 --out $work/x.safetensors
 fails 'cannot be opened' $tool eval --model $work/reviews.safetensors --data $work/nothing.tsv
 
 # ---- The examples ----

@@ -81,6 +81,9 @@ static bool can_write(const char *out, const char *model)
     snprintf(folder, sizeof folder, "%.*s", slash ? (int)(slash - out) + 1 : 2, slash ? out : "./");
     if (!*out || (stat(out, &to) == 0 && S_ISDIR(to.st_mode)))
         fprintf(stderr, "finetune: --out wants the name of a file, not \"%s\"\n", out);
+    else if (ft_other_format(out))
+        fprintf(stderr, "finetune: --out %s: a name for a file of %s, but only safetensors can be"
+                " written: name it .safetensors\n", out, ft_other_format(out));
     else if (access(folder, W_OK) != 0)
         fprintf(stderr, "finetune: --out %s: no file can be written in %s\n", out, folder);
     else if (model && stat(out, &to) == 0 && stat(model, &from) == 0 && to.st_ino == from.st_ino

@@ -134,10 +134,13 @@ static int info(const options *o)
     int batch = o->batch_size > 0 ? o->batch_size : 32;
     options named = *o;
     ft_model *m;
-    if (!named.model && o->file_count == 1) named.model = o->files[0];
+    if (!named.model && o->file_count > 0) named.model = o->files[0];
     if (!named.model) return usage("info needs --model", "");
+    if (o->file_count > (o->model ? 0 : 1))
+        return usage("info tells of one file, not also of ", o->files[o->file_count - 1]);
     if (!(m = open_model(&named))) return FAILED;
     if (ft_error(m)) return report(m);
+    if (!suits_model(m, o)) return unsuited(m);
     if (o->json) print_info_json(m, batch);
     else print_info(m, batch);
     if (o->times && !o->json) print_times(m, batch);

@@ -5,7 +5,7 @@ typedef struct options {
     const char *verb, *model, *data, *val, *out, *architecture, *freeze, *simd, *device, *rename;
     const char *type, *cache, *opencl_library, *precision;
     int epochs, batch_size, threads, per_class, top, checkpoint_steps;
-    int streams, steps, minimum_count, features, hidden, layers, worst, length, top_k;
+    int streams, steps, minimum_count, hidden, layers, worst, length, top_k;
     double learning_rate, temperature, top_p;
     const char *text_column, *label_column, *vocabulary, *merges, *prompt;
     bool language_model, words, one_direction, greedy;
@@ -13,6 +13,7 @@ typedef struct options {
     bool json, resume, flip, no_shift, allow_missing, allow_unexpected, quiet, times, check;
     char **files;
     int file_count;
+    unsigned long long given; /* a bit for each row of option_rows */
 } options;
 
 static const char usage_text[] =
@@ -67,9 +68,86 @@ static int usage(const char *problem, const char *what)
     return USAGE;
 }
 
-/* One row per option: where its value goes, and how it is read: 's' text, 'b' no value, and numbers
-   'n' from 1, 'i' from 0, 'u' from 0 with all 64 bits, 'f' above 0. */
-typedef struct option_row { const char *name; char kind; void *to; } option_row;
+/* What a run must be for an option to have an effect. Those from PICTURES on are known when the model
+   is open. */
+enum {
+    MODEL = 1, NEW = 2, VOCABULARY = 4, SCORED = 8, DRAWN = 16, LINES = 32, DEVICE = 64, CHECKED = 128,
+    PICTURES = 256, TEXTS = 512, LABELLED = 1024, STREAMS = 2048, TABLE = 4096, NEW_WORDS = 8192
+};
+static const char *const fact_texts[] = {
+    "a network that is read (--model)", "a new network, without --model", "--vocabulary",
+    "eval, or train with --val", "text that is drawn, not --greedy", "output that is not --json",
+    "--device, and for devices", "devices with --check, and for the other verbs",
+    "pictures", "text", "what has labels: a language model has none, and --streams for its batches",
+    "a language model", "a table (.tsv, .csv, .jsonl)",
+    "a vocabulary that is made of these texts: here is one already"};
+
+/* One row per option: where its value goes, how it is read, the verbs that it is for by their first
+   letters (NULL: all), and what else it needs to have an effect: an option without any is a mistake.
+   How: 's' text, 'b' no value, and numbers 'n' from 1, 'i' from 0, 'u' from 0 with all 64 bits, 'f'
+   above 0. */
+typedef struct option_row {
+    const char *name;
+    char kind;
+    size_t to;
+    const char *verbs;
+    int needs;
+} option_row;
+
+static const option_row option_rows[] = {
+#define AT(field) offsetof(options, field)
+    {"--model", 's', AT(model), "tepgic", 0},
+    {"--data", 's', AT(data), "te", 0},
+    {"--val", 's', AT(val), "t", 0},
+    {"--out", 's', AT(out), "tc", 0},
+    {"--epochs", 'n', AT(epochs), "t", 0},
+    {"--batch-size", 'n', AT(batch_size), "tei", LABELLED},
+    {"--lr", 'f', AT(learning_rate), "t", 0},
+    {"--per-class", 'n', AT(per_class), "t", LABELLED},
+    {"--freeze", 's', AT(freeze), "t", 0},
+    {"--flip", 'b', AT(flip), "t", PICTURES},
+    {"--no-shift", 'b', AT(no_shift), "t", PICTURES},
+    {"--resume", 'b', AT(resume), "t", 0},
+    {"--checkpoint-steps", 'i', AT(checkpoint_steps), "t", 0},
+    {"--text-column", 's', AT(text_column), "te", TEXTS | TABLE},
+    {"--label-column", 's', AT(label_column), "te", TEXTS | TABLE | LABELLED},
+    {"--worst", 'n', AT(worst), "te", SCORED | TEXTS | LABELLED},
+    {"--language-model", 'b', AT(language_model), "te", TEXTS},
+    {"--streams", 'n', AT(streams), "te", STREAMS},
+    {"--steps", 'n', AT(steps), "te", STREAMS},
+    {"--vocabulary", 's', AT(vocabulary), "tepg", TEXTS},
+    {"--merges", 's', AT(merges), "tepg", VOCABULARY},
+    {"--words", 'b', AT(words), "t", TEXTS | NEW_WORDS},
+    {"--min-count", 'n', AT(minimum_count), "t", TEXTS | NEW_WORDS},
+    {"--hidden", 'n', AT(hidden), "t", NEW},
+    {"--layers", 'n', AT(layers), "t", NEW},
+    {"--one-direction", 'b', AT(one_direction), "t", NEW | LABELLED},
+    {"--prompt", 's', AT(prompt), "g", 0},
+    {"--length", 'n', AT(length), "g", 0},
+    {"--temperature", 'f', AT(temperature), "g", DRAWN},
+    {"--top-k", 'i', AT(top_k), "g", DRAWN},
+    {"--top-p", 'f', AT(top_p), "g", DRAWN},
+    {"--greedy", 'b', AT(greedy), "g", 0},
+    {"--top", 'n', AT(top), "p", 0},
+    {"--times", 'b', AT(times), "i", LINES},
+    {"--type", 's', AT(type), "c", 0},
+    {"--check", 'b', AT(check), "d", 0},
+    {"--arch", 's', AT(architecture), "tepgic", MODEL},
+    {"--rename", 's', AT(rename), "tepgic", MODEL},
+    {"--allow-missing", 'b', AT(allow_missing), "tepgic", MODEL},
+    {"--allow-unexpected", 'b', AT(allow_unexpected), "tepgic", MODEL},
+    {"--seed", 'u', AT(seed), NULL, 0},
+    {"--threads", 'i', AT(threads), NULL, 0},
+    {"--simd", 's', AT(simd), NULL, 0},
+    {"--precision", 's', AT(precision), NULL, 0},
+    {"--cache", 's', AT(cache), NULL, 0},
+    {"--device", 's', AT(device), NULL, CHECKED},
+    {"--opencl-library", 's', AT(opencl_library), NULL, DEVICE},
+    {"--json", 'b', AT(json), NULL, 0},
+    {"--quiet", 'b', AT(quiet), NULL, 0}
+#undef AT
+};
+enum { OPTION_ROWS = sizeof option_rows / sizeof option_rows[0] };
 
 static bool read_number(const char *text, double *number)
 {
@@ -78,19 +156,20 @@ static bool read_number(const char *text, double *number)
     return *text && !*end;
 }
 
-static bool store(const option_row *row, const char *value)
+static bool store(const option_row *row, options *o, const char *value)
 {
+    void *to = (char *)o + row->to;
     double number = 0;
-    if (row->kind == 's') *(const char **)row->to = value;
+    if (row->kind == 's') *(const char **)to = value;
     if (row->kind == 's') return true;
     if (!read_number(value, &number)) return false;
-    if (row->kind == 'f') *(double *)row->to = number;
+    if (row->kind == 'f') *(double *)to = number;
     if (row->kind == 'f') return number > 0 && number <= 1e9;
     if (number < (row->kind == 'n') || number != (double)(unsigned long long)number) return false;
-    if (row->kind == 'u') *(unsigned long long *)row->to = strtoull(value, NULL, 10);
+    if (row->kind == 'u') *(unsigned long long *)to = strtoull(value, NULL, 10);
     if (row->kind == 'u') return true;
     if (number > 1e9) return false;
-    *(int *)row->to = (int)number;
+    *(int *)to = (int)number;
     return true;
 }
 
@@ -103,37 +182,55 @@ static int wrong_number(const option_row *row, const char *value)
     return usage("not a proper number after ", text);
 }
 
+/* Whether all options that were given have an effect, as far as it is known (a set of facts) which of
+   those facts are true; says which has none. */
+static bool all_have_effect(const options *o, int known, int are_true)
+{
+    char text[300];
+    int r, f;
+    for (r = 0; r < OPTION_ROWS; ++r) {
+        const option_row *row = &option_rows[r];
+        int missing = row->needs & known & ~are_true;
+        if (!(o->given >> r & 1) || !missing) continue;
+        for (f = 0; !(missing >> f & 1); ++f) {}
+        snprintf(text, sizeof text, "%s has no effect here: it is for %s", row->name, fact_texts[f]);
+        usage(text, "");
+        return false;
+    }
+    return true;
+}
+
+/* Whether every option is one of the verb's, and has an effect as far as the command line tells. */
+static bool options_fit(const options *o)
+{
+    static const char *const verbs[] = {"train", "eval", "predict", "generate", "info", "convert",
+                                        "devices"};
+    bool lists = !strcmp(o->verb, "devices");
+    int facts = o->model || o->file_count > 0 ? MODEL : NEW, r;
+    char text[300];
+    size_t v;
+    if (o->vocabulary) facts |= VOCABULARY;
+    if (o->val || !strcmp(o->verb, "eval")) facts |= SCORED;
+    if (!o->greedy) facts |= DRAWN;
+    if (!o->json) facts |= LINES;
+    if (o->device || lists) facts |= DEVICE;
+    if (o->check || !lists) facts |= CHECKED;
+    for (r = 0; r < OPTION_ROWS; ++r) {
+        if (!(o->given >> r & 1) || !option_rows[r].verbs
+            || strchr(option_rows[r].verbs, o->verb[0])) continue;
+        snprintf(text, sizeof text, "%s has no effect in %.20s: it is for", option_rows[r].name, o->verb);
+        for (v = 0; v < sizeof verbs / sizeof verbs[0]; ++v)
+            if (strchr(option_rows[r].verbs, verbs[v][0]))
+                snprintf(text + strlen(text), sizeof text - strlen(text), " %s", verbs[v]);
+        usage(text, "");
+        return false;
+    }
+    return all_have_effect(o, PICTURES - 1, facts);
+}
+
 static int parse(int count, char **words, options *o)
 {
-    const option_row rows[] = {
-        {"--model", 's', &o->model}, {"--data", 's', &o->data}, {"--val", 's', &o->val},
-        {"--out", 's', &o->out}, {"--arch", 's', &o->architecture},
-        {"--freeze", 's', &o->freeze}, {"--simd", 's', &o->simd}, {"--device", 's', &o->device},
-        {"--rename", 's', &o->rename}, {"--type", 's', &o->type},
-        {"--cache", 's', &o->cache},
-        {"--opencl-library", 's', &o->opencl_library},
-        {"--precision", 's', &o->precision},
-        {"--epochs", 'n', &o->epochs}, {"--batch-size", 'n', &o->batch_size},
-        {"--threads", 'i', &o->threads}, {"--per-class", 'n', &o->per_class},
-        {"--top", 'n', &o->top}, {"--checkpoint-steps", 'i', &o->checkpoint_steps},
-        {"--text-column", 's', &o->text_column}, {"--label-column", 's', &o->label_column},
-        {"--vocabulary", 's', &o->vocabulary}, {"--merges", 's', &o->merges},
-        {"--prompt", 's', &o->prompt}, {"--streams", 'n', &o->streams},
-        {"--steps", 'n', &o->steps}, {"--min-count", 'n', &o->minimum_count},
-        {"--hidden", 'n', &o->hidden}, {"--layers", 'n', &o->layers}, {"--worst", 'n', &o->worst},
-        {"--length", 'n', &o->length}, {"--top-k", 'i', &o->top_k},
-        {"--temperature", 'f', &o->temperature}, {"--top-p", 'f', &o->top_p},
-        {"--language-model", 'b', &o->language_model}, {"--words", 'b', &o->words},
-        {"--one-direction", 'b', &o->one_direction}, {"--greedy", 'b', &o->greedy},
-        {"--lr", 'f', &o->learning_rate}, {"--seed", 'u', &o->seed},
-        {"--json", 'b', &o->json}, {"--resume", 'b', &o->resume}, {"--flip", 'b', &o->flip},
-        {"--no-shift", 'b', &o->no_shift}, {"--quiet", 'b', &o->quiet},
-        {"--times", 'b', &o->times},
-        {"--check", 'b', &o->check},
-        {"--allow-missing", 'b', &o->allow_missing},
-        {"--allow-unexpected", 'b', &o->allow_unexpected}};
-    size_t r, row_count = sizeof rows / sizeof rows[0];
-    int i;
+    int i, r;
     for (i = 2; i < count; ++i) {
         char *equals = strchr(words[i], '=');
         const char *value = NULL;
@@ -145,20 +242,22 @@ static int parse(int count, char **words, options *o)
             *equals = 0;
             value = equals + 1;
         }
-        for (r = 0; r < row_count && strcmp(rows[r].name, words[i]) != 0; ++r) {}
-        if (r == row_count) return usage("no such option: ", words[i]);
-        if (rows[r].kind == 'b') {
-            *(bool *)rows[r].to = true;
+        for (r = 0; r < OPTION_ROWS && strcmp(option_rows[r].name, words[i]) != 0; ++r) {}
+        if (r == OPTION_ROWS) return usage("no such option: ", words[i]);
+        o->given |= 1ULL << r;
+        if (option_rows[r].kind == 'b') {
+            if (value) return usage("no value is wanted after ", words[i]);
+            *(bool *)((char *)o + option_rows[r].to) = true;
             continue;
         }
         if (!value) value = ++i < count ? words[i] : NULL;
-        if (!value) return usage("a value is missing after ", rows[r].name);
-        if (!store(&rows[r], value)) return wrong_number(&rows[r], value);
+        if (!value) return usage("a value is missing after ", option_rows[r].name);
+        if (!store(&option_rows[r], o, value)) return wrong_number(&option_rows[r], value);
     }
     if (o->threads > 1024) return usage("more than 1024 threads", "");
     if (o->rename && !strchr(o->rename, '='))
         return usage("--rename wants FROM=TO, not ", o->rename);
     if (o->file_count > 0 && strcmp(o->verb, "predict") != 0 && strcmp(o->verb, "info") != 0)
         return usage("not an option: ", o->files[0]);
-    return DONE;
+    return options_fit(o) ? DONE : USAGE;
 }

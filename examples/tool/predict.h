@@ -1,4 +1,4 @@
-/* predict.h - the verbs predict and generate.
+/* predict.h - the verb predict.
    Part of examples/finetune.c. */
 
 static void print_class(const ft_model *m, int index, bool json)
@@ -66,6 +66,8 @@ static int predict(const options *o)
     ft_model *m;
     if (!o->model) return usage("predict needs --model", "");
     if (!(m = open_model(o))) return FAILED;
+    if (ft_error(m)) return report(m);
+    if (!suits_model(m, o)) return unsuited(m);
     open_vocabulary(m, o);
     if (ft_error(m)) return report(m);
     if (o->file_count == 0 && !reads_text(m, o)) return usage("predict needs pictures", "");

@@ -57,6 +57,25 @@ static bool wants_language_model(const ft_model *m, const options *o)
                                           : ends_with(o->data, ".txt"));
 }
 
+/* Whether all options have an effect with this model, or with the one that is to be built; says which
+   has none. */
+static bool suits_model(const ft_model *m, const options *o)
+{
+    bool streams = o->data && reads_text(m, o) && wants_language_model(m, o);
+    bool whole = o->data && (streams ? !is_table(o->data) : is_text_folder(o->data));
+    int facts = reads_text(m, o) ? TEXTS : PICTURES;
+    facts |= streams ? STREAMS : LABELLED;
+    if (!whole) facts |= TABLE;
+    if (!ft_get_tokenizer(m) && !o->vocabulary) facts |= NEW_WORDS;
+    return all_have_effect(o, ~(PICTURES - 1), facts);
+}
+
+static int unsuited(ft_model *m)
+{
+    ft_destroy(m);
+    return USAGE;
+}
+
 /* The vocabulary that --vocabulary names, for weights that came without one. */
 static void open_vocabulary(ft_model *m, const options *o)
 {
@@ -66,7 +85,10 @@ static void open_vocabulary(ft_model *m, const options *o)
     if (o->vocabulary) ft_set_tokenizer(m, ft_tokenizer_load(m, o->vocabulary, how));
 }
 
-static ft_data *open_texts(ft_model *m, const options *o, const char *path, bool evaluation)
+/* For evaluation the labels must be among the classes of `training`, or where that is NULL of the
+   model. */
+static ft_data *open_texts(ft_model *m, const options *o, const char *path, bool evaluation,
+                           const ft_data *training)
 {
     ft_text_options texts;
     ft_stream_options streams;
@@ -82,9 +104,10 @@ static ft_data *open_texts(ft_model *m, const options *o, const char *path, bool
     }
     texts.text_column = o->text_column;
     texts.label_column = o->label_column;
-    texts.vocabulary.minimum_count = o->minimum_count;
-    texts.match_classes = evaluation;
+    texts.match_classes = evaluation && !training;
+    texts.classes_of = training;
     if (!evaluation) texts.per_class = o->per_class;
+    if (!evaluation) texts.vocabulary.minimum_count = o->minimum_count;
     return ft_texts(m, path, texts);
 }
 
@@ -99,8 +122,8 @@ static void build_text_network(ft_model *m, const options *o, const ft_data *dat
     network.words = ft_tokenizer_count(ft_get_tokenizer(m));
     network.classes = ft_data_classes(data);
     network.hidden = o->hidden > 0 ? o->hidden : 128;
-    network.embedding = o->features > 0 ? o->features : network.hidden;
-    network.layers = o->layers > 0 ? o->layers : 0;
+    network.embedding = network.hidden;
+    network.layers = o->layers;
     network.bidirectional = !o->one_direction;
     network.pooling = FT_POOL_ALL;
     network.dropout = language_model ? 0.2f : 0.5f;
@@ -117,7 +140,7 @@ static ft_data *open_text_training(ft_model *m, const options *o)
     memset(&head, 0, sizeof head);
     head.dropout = 0.5f;
     open_vocabulary(m, o);
-    data = open_texts(m, o, o->data, false);
+    data = open_texts(m, o, o->data, false, NULL);
     if (!o->model && !ft_error(m)) build_text_network(m, o, data);
     if (new_task && !ft_error(m)) ft_language_model_to_classifier(m, ft_data_classes(data), head);
     return data;
@@ -194,6 +217,8 @@ static int generate(const options *o)
     int count;
     if (!o->model) return usage("generate needs --model", "");
     if (!(m = open_model(o))) return FAILED;
+    if (ft_error(m)) return report(m);
+    if (!suits_model(m, o)) return unsuited(m);
     open_vocabulary(m, o);
     memset(&how, 0, sizeof how);
     how.prompt = o->prompt;

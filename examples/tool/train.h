@@ -27,21 +27,20 @@ typedef struct scored {
     bool classes;           /* else it is a language model: perplexity instead of a share */
 } scored;
 
-static void score(ft_model *m, const options *o, const char *path, scored *s)
+static void score(ft_model *m, const options *o, ft_data *data, scored *s)
 {
     ft_evaluate_options how;
     memset(&how, 0, sizeof how);
     memset(s, 0, sizeof *s);
     how.batch_size = o->batch_size;
     s->classes = !is_language_model(m);
-    if (reads_text(m, o)) {
+    s->data = data;
+    if (reads_text(m, o) && s->classes) {
         s->mistakes.most = o->worst > MOST_MISTAKES ? MOST_MISTAKES : o->worst > 0 ? o->worst : 5;
         how.sample = note_mistake;
         how.sample_user = &s->mistakes;
-        open_vocabulary(m, o);
-        s->data = open_texts(m, o, path, true);
-    } else s->data = open_folder(m, o, path, true);
-    s->result = ft_evaluate(m, s->data, how);
+    }
+    s->result = ft_evaluate(m, data, how);
 }
 
 static void print_score(const scored *s)
@@ -85,15 +84,14 @@ static void print_trained(const options *o, const ft_finetune_result *r, const s
     printf("}\n");
 }
 
-/* The model and its data; NULL without memory. */
-static ft_model *open_training(const options *o, ft_data **data, progress_state *progress)
+/* The model, its data and, of texts, those of --val: what is wrong with their labels is said before
+   hours of work. Pictures are looked at when they are scored, for they take memory until then; the
+   names of their folders were compared. */
+static void open_training(ft_model *m, const options *o, ft_data **data, ft_data **val)
 {
-    ft_model *m = o->model ? open_model(o) : create(o);
-    *data = NULL;
-    if (!m || ft_error(m)) return m;
-    progress->samples_are = reads_text(m, o) ? "texts" : "images";
+    *val = NULL;
     *data = reads_text(m, o) ? open_text_training(m, o) : open_folder(m, o, o->data, false);
-    return m;
+    if (o->val && reads_text(m, o) && !ft_error(m)) *val = open_texts(m, o, o->val, true, *data);
 }
 
 static int train(const options *o)
@@ -104,7 +102,7 @@ static int train(const options *o)
     ft_finetune_result result;
     scored on_val;
     ft_save_options save;
-    ft_data *data;
+    ft_data *data, *val;
     ft_model *m;
     memset(&progress, 0, sizeof progress);
     memset(&save, 0, sizeof save);
@@ -117,13 +115,17 @@ static int train(const options *o)
     snprintf(checkpoint, sizeof checkpoint, "%s.checkpoint", o->out);
     if (!can_write(o->out, o->model) || (o->val && !can_read(o->val))
         || (o->val && !same_folders(o->data, o->val))) return FAILED;
+    if (!(m = o->model ? open_model(o) : create(o))) return FAILED;
+    if (ft_error(m)) return report(m);
+    if (!suits_model(m, o)) return unsuited(m);
+    progress.samples_are = reads_text(m, o) ? "texts" : "images";
     if (o->resume && access(checkpoint, R_OK) != 0 && !o->quiet)
         fprintf(stderr, "%s is not there: the run starts anew\n", checkpoint);
     /* That of another run must not be taken for this one's. */
     if (!o->resume && remove(checkpoint) == 0 && !o->quiet)
         fprintf(stderr, "%s of an earlier run is removed; --resume would have gone on from it\n",
                 checkpoint);
-    if (!(m = open_training(o, &data, &progress))) return FAILED;
+    open_training(m, o, &data, &val);
     result = ft_finetune(m, data, train_options(o, checkpoint, &progress));
     if (progress.line_open) fprintf(stderr, "\n");
     if (ft_error(m)) return report(m);
@@ -135,7 +137,8 @@ static int train(const options *o)
     }
     if (ft_save(m, o->out, save) == FT_OK) {
         remove(checkpoint);
-        if (o->val) score(m, o, o->val, &on_val);
+        if (o->val && !val) val = open_folder(m, o, o->val, true);
+        if (o->val) score(m, o, val, &on_val);
         if (ft_error(m)) fprintf(stderr, "%s is written, but not scored\n", o->out);
     }
     if (ft_error(m)) return report(m);
@@ -152,7 +155,11 @@ static int evaluate(const options *o)
     ft_model *m;
     if (!o->model || !o->data) return usage("eval needs --model and --data", "");
     if (!(m = open_model(o))) return FAILED;
-    score(m, o, o->data, &s);
+    if (ft_error(m)) return report(m);
+    if (!suits_model(m, o)) return unsuited(m);
+    open_vocabulary(m, o);
+    score(m, o, reads_text(m, o) ? open_texts(m, o, o->data, true, NULL)
+                                 : open_folder(m, o, o->data, true), &s);
     if (ft_error(m)) return report(m);
     if (o->json) {
         printf("{");
