@@ -966,6 +966,24 @@ static void conv_cases(void)
         o.groups = 2;
         conv_case(shape4(2, 2, i, i + 1), shape4(2, 1, 3, 3), false, o);
     }
+    for (i = 0; i < 2; ++i) { /* a stride: phases of dx with many taps, one, none, or no pixel */
+        memset(&o, 0, sizeof o);
+        o.groups = 1 + i;
+        o.stride[0] = 2;
+        o.padding[0] = 1;
+        conv_case(shape4(3, 34, 7, 8), shape4(36, 34 >> i, 3, 3), false, o);
+        conv_case(shape4(2, 18, 1, 9), shape4(22, 18 >> i, 3, 3), true, o);
+        conv_case(shape4(2, 18, 6, 5), shape4(22, 18 >> i, 1, 1), false, o);
+        o.padding[0] = 2;
+        conv_case(shape4(2, 40, 9, 6), shape4(14, 40 >> i, 5, 5), true, o); /* 25 taps */
+        o.dilation[0] = 2;
+        conv_case(shape4(2, 18, 9, 8), shape4(34, 18 >> i, 3, 3), true, o);
+        o.dilation[0] = 3;
+        o.stride[1] = 4;
+        conv_case(shape4(2, 18, 9, 8), shape4(34, 18 >> i, 3, 2), true, o);
+        o.stride[0] = 1 << 20;
+        conv_case(shape4(2, 18, 9, 8), shape4(34, 18 >> i, 3, 2), true, o);
+    }
     memset(&o, 0, sizeof o); /* channels in whole fours; more columns, rows, depth than a tile */
     conv_case(shape4(1, 4, 2, 3), shape4(132, 4, 1, 2), true, o);
     o.padding[0] = 1;
