@@ -34,6 +34,7 @@
      [SECTION] 6.2 Matrix multiplication
      [SECTION] 6.2.1 bf16
      [SECTION] 6.3 Convolution kernels
+     [SECTION] 6.3.1 Depthwise kernels
      [SECTION] 6.4 Winograd's convolution
      [SECTION] 6.5 Recurrent cells
      [SECTION] 7 Nodes and parameters
@@ -42,6 +43,8 @@
      [SECTION] 8.1 Activations
      [SECTION] 8.2 Convolution
      [SECTION] 8.2.1 Convolution by gathered rows
+     [SECTION] 8.2.1.1 The weight's gradient by gathered rows
+     [SECTION] 8.2.1.2 Convolution of small pictures
      [SECTION] 8.2.2 Convolution in Winograd's form
      [SECTION] 8.2.3 Convolution in bf16
      [SECTION] 8.2.4 The convolution operator
@@ -4267,9 +4270,12 @@ static void ft__few_rows(const ft__conv *g, const float *x, size_t first, size_t
         }
 }
 
-/* ---- Depthwise: y[c] = or += sum over rows and columns of a window of x[c] w[c], for `count`
-   neighbours with windows of one form. All three directions are that: forward and the input's
-   gradient over the kernel, the weight's gradient over the pixels. ---- */
+/* =============================================================================================
+   [SECTION] 6.3.1 Depthwise kernels
+   y[c] = or += sum over rows and columns of a window of x[c] w[c], for `count` neighbours with
+   windows of one form. All three directions are that: forward and the input's gradient over the
+   kernel, the weight's gradient over the pixels.
+   ============================================================================================= */
 typedef struct ft__window_sum {
     const float *x, *w;
     float *y;
@@ -7125,8 +7131,11 @@ static void ft__conv_input_gradient(ft__conv_run *run)
     }
 }
 
-/* ---- Backward: the weight's gradient, summed over chunks of pixels as [tap][channel][output],
-   then turned into the weight's own order. A slot owns units of rows: channels of a tap. ---- */
+/* =============================================================================================
+   [SECTION] 8.2.1.1 The weight's gradient by gathered rows
+   Summed over chunks of pixels as [tap][channel][output], then turned into the weight's own order.
+   A slot owns units of rows: channels of a tap.
+   ============================================================================================= */
 
 /* Packs rows [row, row + rows) of a tap (`lines`: its stretch at each pixel) as panels over the
    pixels. */
@@ -7360,11 +7369,14 @@ static void ft__conv_weight_gradient(ft__conv_run *run)
     }
 }
 
-/* ---- Small pictures: a kernel of 3 x 3 over 2 x 2 pixels meets them with 4 of its 9 taps. The
-   rows of a tile are the same place of several pictures, which all see the same taps, and the
-   others are left out. Where the batch is too small for that, the rows are neighbours as above, but
-   summed up in the same order. A step of the Keras CNN, whose last convolution has 2 x 2 pixels:
-   19.2 instead of 21.5 ms (32 pictures, two threads, AVX-512). ---- */
+/* =============================================================================================
+   [SECTION] 8.2.1.2 Convolution of small pictures
+   A kernel of 3 x 3 over 2 x 2 pixels meets them with 4 of its 9 taps. The rows of a tile are the
+   same place of several pictures, which all see the same taps, and the others are left out. Where
+   the batch is too small for that, the rows are neighbours as above, but summed up in the same
+   order. A step of the Keras CNN, whose last convolution has 2 x 2 pixels: 19.2 instead of 21.5 ms
+   (32 pictures, two threads, AVX-512).
+   ============================================================================================= */
 typedef struct ft__small {
     ft__conv_run run;
     bool by_place;
