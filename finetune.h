@@ -2997,6 +2997,8 @@ static size_t ft__pad_to(size_t count, size_t multiple)
 {
     return (count + multiple - 1) / multiple * multiple;
 }
+static size_t ft__least_of(size_t a, size_t b) { return a < b ? a : b; }
+static size_t ft__largest_of(size_t a, size_t b) { return a > b ? a : b; }
 
 #if (defined(FT__X86) || defined(FT__ARM)) && (defined(__clang__) || __GNUC__ >= 12)
 #define FT__SHUFFLE 1
@@ -4898,10 +4900,18 @@ static ft__winograd_kind ft__winograd_kind_of(const ft__context *c)
 }
 
 /* ---- Which convolutions, and in what memory ---- */
-#define FT__WINOGRAD_LOCAL ((size_t)1 << 18)   /* numbers of a chunk that one thread works on */
 #define FT__WINOGRAD_SHARED ((size_t)9 << 19)  /* numbers of a chunk that all work on */
 #define FT__WINOGRAD_LARGE ((size_t)128 * 128) /* weights above this are parted among threads, */
 #define FT__WINOGRAD_DEPTH ((size_t)128)       /* so many channels of a panel at a time */
+#define FT__WINOGRAD_APART ((size_t)16)        /* numbers between two of the 36 matrices */
+
+/* Numbers that 36 matrices take. They do not follow each other at once: a transform writes to the
+   same place of all of them, and the distance of a power of two would be the same place of the
+   cache. */
+static size_t ft__winograd_all(size_t numbers)
+{
+    return FT__TILE_INPUTS * (numbers + FT__WINOGRAD_APART);
+}
 
 /* The gain in multiplications must make up for the transforms: 36 a tile against 9 an output. It
    does not depend on the batch, so that a sample's bits do not either. */
@@ -4921,21 +4931,29 @@ static size_t ft__winograd_numbers(const ft__context *c, const ft__conv *g)
     return FT__TILE_INPUTS * (a > b ? a + b / numbers : b + a / numbers);
 }
 
-static bool ft__winograd_local(const ft__conv *g)
-{
-    return (size_t)g->channels * (size_t)g->outputs <= FT__WINOGRAD_LARGE;
-}
-
 /* Tiles of the output, in all pictures. */
 static size_t ft__winograd_tile_count(const ft__conv *g)
 {
     return g->batch * (size_t)((g->out_height + 3) / 4) * (size_t)((g->out_width + 3) / 4);
 }
 
-/* Tiles of a chunk: a multiple of 8, at least. */
-static size_t ft__winograd_chunk(const ft__context *c, const ft__conv *g, bool local)
+static bool ft__winograd_local(const ft__conv *g)
 {
-    size_t chunk = (local ? FT__WINOGRAD_LOCAL : FT__WINOGRAD_SHARED) / ft__winograd_numbers(c, g);
+    return (size_t)g->channels * (size_t)g->outputs <= FT__WINOGRAD_LARGE;
+}
+
+/* Tiles of a chunk that one thread works on, whose inputs stay in its cache: 16 where every thread
+   has many and a row is short. */
+static size_t ft__winograd_own_chunk(const ft__context *c, const ft__conv *g)
+{
+    size_t longest = ft__largest_of((size_t)g->channels, (size_t)g->outputs);
+    return longest <= 256 && ft__winograd_tile_count(g) >= 64 * (size_t)c->threads ? 16 : 8;
+}
+
+/* Of one that all threads work on. */
+static size_t ft__winograd_chunk(const ft__context *c, const ft__conv *g)
+{
+    size_t chunk = FT__WINOGRAD_SHARED / ft__winograd_numbers(c, g);
     size_t tiles = ft__pad_to(ft__winograd_tile_count(g), 8);
     if (chunk > tiles) chunk = tiles;
     return chunk < 16 ? 8 : chunk / 8 * 8;
@@ -4951,11 +4969,11 @@ typedef struct ft__winograd {
     size_t channels, outputs;
     ft__winograd_kind kind;
     size_t k;                         /* numbers that hold a row's channels */
+    size_t v_step, m_step, m_row;     /* from one of the 36 to the next, and from row to row */
     size_t across, in_picture, tiles; /* tiles in a line, in a picture, in all */
     size_t chunk, first, count;       /* tiles that are worked on */
     const float *zeros, *bias;
-    const float *packed;              /* transformed weights: [panel][36][k][width] */
-    float *v, *m;                     /* transformed: [36][chunk][k], [36][chunk][outputs] */
+    float *v, *m;                     /* transformed: [36][chunk][k], [36][chunk][m_row] */
     bool accumulate;
 } ft__winograd;
 
@@ -4988,7 +5006,7 @@ static void ft__winograd_place(const ft__winograd *w, size_t index, size_t *pict
 
 /* Transforms inputs of the tiles [first, first + count) into v, from its row `row` on. */
 static void ft__winograd_inputs(const ft__winograd *w, size_t first, size_t count, float *v,
-                                size_t row, size_t rows)
+                                size_t row)
 {
     ft__winograd_tile t;
     size_t i, picture;
@@ -5001,7 +5019,7 @@ static void ft__winograd_inputs(const ft__winograd *w, size_t first, size_t coun
                             w->height, w->width, w->channels, y - w->top, x - w->left, 6, w->zeros,
                             t.from);
         for (n = 0; n < FT__TILE_INPUTS; ++n)
-            t.to[n] = v + ((size_t)n * rows + row + i) * w->k;
+            t.to[n] = v + (size_t)n * w->v_step + (row + i) * w->k;
         w->kind.row->input(&t);
     }
 }
@@ -5020,43 +5038,44 @@ static ft__winograd_panel ft__winograd_panel_of(const ft__winograd *w, size_t pa
 }
 
 /* m = or += v times weights, for all 36 of a panel, summed over `k` numbers from `from` on.
-   `packed`: [36][k][width]. */
+   `packed`: [36][k][width], `step` from one of the 36 to the next. */
 static void ft__winograd_products(const ft__winograd *w, const float *v, float *m,
                                   ft__winograd_panel p, size_t from, size_t k, const float *packed,
-                                  size_t count, size_t rows)
+                                  size_t step, size_t count)
 {
     const ft__tile_row *tile = w->kind.tile;
     const float *table[FT__TILE_ROWS * 8];
     size_t most = tile->rows * 8, at, i, n;
-    for (n = 0; n < FT__TILE_INPUTS; ++n, packed += k * p.width)
+    for (n = 0; n < FT__TILE_INPUTS; ++n, packed += step)
         for (at = 0; at < count; at += most) {
             size_t some = count - at < most ? count - at : most;
             for (i = 0; i < ft__pad_to(some, tile->rows); ++i)
-                table[i] = v + (n * rows + at + (i < some ? i : some - 1)) * w->k + from;
+                table[i] = v + n * w->v_step + (at + (i < some ? i : some - 1)) * w->k + from;
             for (i = 0; i < some; i += tile->rows)
                 ft__gemm_tile(tile, some - i, p.columns, 1, k, table + i, 1, packed, p.width,
-                              packed, 0, m + (n * rows + at + i) * w->outputs + p.column,
-                              w->outputs, from > 0);
+                              packed, 0, m + n * w->m_step + (at + i) * w->m_row, w->m_row,
+                              from > 0);
         }
 }
 
-/* Transforms back what lies in m from `row` on, into the pixels of the result. */
+/* Transforms back what lies in m from `row` on, into some channels of the result's pixels. */
 static void ft__winograd_outputs(const ft__winograd *w, size_t first, size_t count, const float *m,
-                                 size_t row, size_t rows)
+                                 size_t row, size_t column, size_t columns)
 {
     ft__winograd_tile t;
     size_t i, picture, area = (size_t)w->out_height * (size_t)w->out_width;
     int y, x, n;
     memset(&t, 0, sizeof t);
-    t.channels = w->outputs;
-    t.add = w->bias;
+    t.channels = columns;
+    t.add = w->bias ? w->bias + column : NULL;
     t.accumulate = w->accumulate;
     for (i = 0; i < count; ++i) {
         ft__winograd_place(w, first + i, &picture, &y, &x);
         for (n = 0; n < FT__TILE_INPUTS; ++n)
-            t.from[n] = m + ((size_t)n * rows + row + i) * w->outputs;
-        ft__winograd_square(w->to + picture * area * w->outputs, w->out_height, w->out_width,
-                            w->outputs, y, x, 4, NULL, (const float **)(void *)t.to);
+            t.from[n] = m + (size_t)n * w->m_step + (row + i) * w->m_row;
+        ft__winograd_square(w->to + picture * area * w->outputs + column, w->out_height,
+                            w->out_width, w->outputs, y, x, 4, NULL,
+                            (const float **)(void *)t.to);
         w->kind.row->output(&t);
     }
 }
@@ -6758,9 +6777,6 @@ static bool ft__conv_is_depthwise(const ft__conv *g)
     return g->channels == 1 && g->groups > 1;
 }
 
-static size_t ft__largest_of(size_t a, size_t b) { return a > b ? a : b; }
-static size_t ft__least_of(size_t a, size_t b) { return a < b ? a : b; }
-
 /* Places of a line of `out` outputs times taps of the kernel that meet the input. */
 static size_t ft__meetings(const ft__conv *g, int direction)
 {
@@ -7674,7 +7690,8 @@ static void ft__small_weight_gradient(const ft__call *call, const ft__conv *g)
    uses and forgets: some channels of a panel. */
 static size_t ft__winograd_right(ft__winograd_kind kind, size_t columns, size_t k)
 {
-    return FT__TILE_INPUTS * ft__pad_to(columns, kind.tile->columns) * k;
+    size_t wide = kind.tile->columns;
+    return (columns + wide - 1) / wide * ft__winograd_all(k * wide);
 }
 
 static size_t ft__winograd_packed(const ft__context *c, const ft__conv *g)
@@ -7685,7 +7702,7 @@ static size_t ft__winograd_packed(const ft__context *c, const ft__conv *g)
 
 static size_t ft__winograd_part(ft__winograd_kind kind)
 {
-    return FT__TILE_INPUTS * FT__WINOGRAD_DEPTH * kind.tile->columns;
+    return ft__winograd_all(FT__WINOGRAD_DEPTH * kind.tile->columns);
 }
 
 typedef struct ft__winograd_run {
@@ -7693,7 +7710,8 @@ typedef struct ft__winograd_run {
     const ft__conv *g;
     ft__winograd w;
     bool backward;          /* dx: the weights change sides, and the kernel is turned round */
-    float *packed, *zeros, *v, *m, *slots;
+    float *packed;          /* transformed weights: [panel][36][k][width] */
+    float *zeros, *slots;
     size_t slot;            /* numbers of each slot */
 } ft__winograd_run;
 
@@ -7709,9 +7727,9 @@ static void ft__winograd_kernel(const ft__winograd_run *run, size_t output, size
 }
 
 /* Transforms weights: a panel's columns, `k` of the numbers of a row from `from` on, to
-   [36][k][width]. */
+   [36][k][width], `step` from one of the 36 to the next. */
 static void ft__winograd_weights(const ft__winograd_run *run, ft__winograd_panel p, size_t from,
-                                 size_t k, float *to)
+                                 size_t k, float *to, size_t step)
 {
     size_t lanes = ft__least_of(16, p.width), numbers = run->w.kind.numbers, i, l, n;
     float g[2][9][16], *row[2][9];
@@ -7730,9 +7748,15 @@ static void ft__winograd_weights(const ft__winograd_run *run, ft__winograd_panel
             for (l = 0; l < numbers; ++l)
                 ft__winograd_kernel(run, p.column + n, (from + i) * numbers + l, lanes, row[l]);
             for (at = 0; at < FT__TILE_INPUTS; ++at)
-                t.to[at] = to + ((size_t)at * k + i) * p.width + n;
+                t.to[at] = to + (size_t)at * step + i * p.width + n;
             run->w.kind.row->weight(&t);
         }
+}
+
+/* From one of a panel's 36 matrices to the next, where all channels are packed. */
+static size_t ft__winograd_right_step(const ft__winograd *w)
+{
+    return w->k * w->kind.tile->columns + FT__WINOGRAD_APART;
 }
 
 /* All channels of a panel, to their place among the packed ones. */
@@ -7740,20 +7764,18 @@ static void ft__winograd_pack_panel(void *context, int index)
 {
     const ft__winograd_run *run = (const ft__winograd_run *)context;
     ft__winograd_panel p = ft__winograd_panel_of(&run->w, (size_t)index);
+    size_t step = ft__winograd_right_step(&run->w);
     ft__winograd_weights(run, p, 0, run->w.k,
-                         run->packed + FT__TILE_INPUTS * run->w.k * p.column);
+                         run->packed + (size_t)index * FT__TILE_INPUTS * step, step);
 }
 
-/* Back to pixels, and the activation over those. */
-static void ft__winograd_finish(const ft__winograd_run *run, size_t first, size_t count,
-                                const float *m, size_t row, size_t rows)
+/* The activation over the pixels of some tiles. */
+static void ft__winograd_activate(const ft__winograd_run *run, size_t first, size_t count)
 {
     const ft__winograd *w = &run->w;
     size_t i, picture, line;
     int y, x;
-    for (i = 0; i < count; ++i) {
-        ft__winograd_outputs(w, first + i, 1, m, row + i, rows);
-        if (run->backward || !run->call->fused) continue;
+    for (i = 0; i < count && !run->backward && run->call->fused; ++i) {
         ft__winograd_place(w, first + i, &picture, &y, &x);
         for (line = (size_t)y; line < (size_t)y + 4 && line < (size_t)w->out_height; ++line)
             ft__activate(run->call->fused, run->call->fused_options, w->to
@@ -7769,23 +7791,44 @@ static size_t ft__winograd_panels(const ft__winograd *w)
     return (w->outputs + columns - 1) / columns;
 }
 
+/* Products of a panel's columns for the tiles in v, by weights that are packed or made here. */
+static void ft__winograd_panel_products(const ft__winograd_run *run, size_t panel, const float *v,
+                                        float *m, size_t count, float *part)
+{
+    const ft__winograd *w = &run->w;
+    ft__winograd_panel p = ft__winograd_panel_of(w, panel);
+    size_t step = ft__winograd_right_step(w), from, k;
+    const float *packed;
+    for (from = 0; from < w->k; from += k) {
+        k = run->packed ? w->k : ft__least_of(FT__WINOGRAD_DEPTH, w->k - from);
+        if (run->packed) packed = run->packed + panel * FT__TILE_INPUTS * step;
+        else {
+            step = k * p.width + FT__WINOGRAD_APART;
+            ft__winograd_weights(run, p, from, k, part, step);
+            packed = part;
+        }
+        ft__winograd_products(w, v, m, p, from, k, packed, step, count);
+    }
+}
+
+/* Chunks of tiles that one thread works on alone. */
 static void ft__winograd_slot(void *context, int slot)
 {
     const ft__winograd_run *run = (const ft__winograd_run *)context;
     const ft__winograd *w = &run->w;
-    size_t step = w->chunk * (size_t)w->context->threads, first, panel;
+    size_t chunk, chunks = (w->tiles + w->chunk - 1) / w->chunk, panel;
     float *v = run->slots + (size_t)slot * run->slot;
-    float *m = v + FT__TILE_INPUTS * w->chunk * w->k;
-    for (first = (size_t)slot * w->chunk; first < w->tiles; first += step) {
-        size_t count = ft__least_of(w->chunk, w->tiles - first);
-        ft__winograd_inputs(w, first, count, v, 0, w->chunk);
+    float *m = v + FT__TILE_INPUTS * w->v_step;
+    int share;
+    FT__PIECES(chunk, share, w->context, slot, chunks) {
+        size_t first = chunk * w->chunk, count = ft__least_of(w->chunk, w->tiles - first);
+        ft__winograd_inputs(w, first, count, v, 0);
         for (panel = 0; panel < ft__winograd_panels(w); ++panel) {
             ft__winograd_panel p = ft__winograd_panel_of(w, panel);
-            ft__winograd_products(w, v, m, p, 0, w->k,
-                                  run->packed + FT__TILE_INPUTS * w->k * p.column, count,
-                                  w->chunk);
+            ft__winograd_panel_products(run, panel, v, m, count, NULL);
+            ft__winograd_outputs(w, first, count, m, 0, p.column, p.columns);
         }
-        ft__winograd_finish(run, first, count, m, 0, w->chunk);
+        ft__winograd_activate(run, first, count);
     }
 }
 
@@ -7794,37 +7837,29 @@ static void ft__winograd_shared_in(void *context, int index)
 {
     const ft__winograd_run *run = (const ft__winograd_run *)context;
     size_t at = 4 * (size_t)index, count = ft__least_of(4, run->w.count - at);
-    ft__winograd_inputs(&run->w, run->w.first + at, count, run->v, at, run->w.chunk);
+    ft__winograd_inputs(&run->w, run->w.first + at, count, run->w.v, at);
 }
 
 static void ft__winograd_shared_products(void *context, int slot)
 {
     const ft__winograd_run *run = (const ft__winograd_run *)context;
     const ft__winograd *w = &run->w;
-    size_t panel, from;
-    float *part = run->slots + (size_t)slot * run->slot;
+    size_t panel;
     for (panel = (size_t)slot; panel < ft__winograd_panels(w);
-         panel += (size_t)w->context->threads) {
-        ft__winograd_panel p = ft__winograd_panel_of(w, panel);
-        if (run->packed) {
-            ft__winograd_products(w, run->v, run->m, p, 0, w->k,
-                                  run->packed + FT__TILE_INPUTS * w->k * p.column, w->count,
-                                  w->chunk);
-            continue;
-        }
-        for (from = 0; from < w->k; from += FT__WINOGRAD_DEPTH) {
-            size_t k = ft__least_of(FT__WINOGRAD_DEPTH, w->k - from);
-            ft__winograd_weights(run, p, from, k, part);
-            ft__winograd_products(w, run->v, run->m, p, from, k, part, w->count, w->chunk);
-        }
-    }
+         panel += (size_t)w->context->threads)
+        ft__winograd_panel_products(run, panel, w->v, w->m + panel * w->kind.tile->columns,
+                                    w->count, run->slots + (size_t)slot * run->slot);
 }
 
 static void ft__winograd_shared_out(void *context, int index)
 {
     const ft__winograd_run *run = (const ft__winograd_run *)context;
-    size_t at = 4 * (size_t)index, count = ft__least_of(4, run->w.count - at);
-    ft__winograd_finish(run, run->w.first + at, count, run->m, at, run->w.chunk);
+    const ft__winograd *w = &run->w;
+    size_t at = 4 * (size_t)index, end = ft__least_of(at + 4, w->count);
+    for (; at < end; ++at) {
+        ft__winograd_outputs(w, w->first + at, 1, w->m, at, 0, w->outputs);
+        ft__winograd_activate(run, w->first + at, 1);
+    }
 }
 
 /* Sizes and places for forward or dx. */
@@ -7853,7 +7888,7 @@ static ft__winograd_run ft__winograd_start(const ft__call *call, const ft__conv 
     run.w.bias = !backward && call->input_count > 2 ? call->input[2].value : NULL;
     run.w.accumulate = backward && !call->input[0].fresh;
     run.zeros = call->workspace;
-    run.v = run.zeros + largest;
+    run.w.v = run.zeros + largest;
     for (i = 0; i < largest; ++i) run.zeros[i] = 0;
     run.w.zeros = run.zeros;
     ft__winograd_tiles(&run.w, g->batch);
@@ -7866,20 +7901,22 @@ static void ft__winograd_convolve(const ft__call *call, const ft__conv *g, bool 
     ft__winograd_run run = ft__winograd_start(call, g, backward);
     ft__winograd *w = &run.w;
     bool local = ft__winograd_local(g), prepared = call->prepared && !backward;
-    run.packed = prepared ? call->prepared : local ? run.v : NULL;
-    if (run.packed == run.v)
-        run.v += ft__winograd_right(w->kind, w->outputs, w->k);
+    run.packed = prepared ? call->prepared : local ? w->v : NULL;
+    if (run.packed == w->v) w->v += ft__winograd_right(w->kind, w->outputs, w->k);
     if (run.packed && (!prepared || call->prepare))
         ft__parallel(c, (int)ft__winograd_panels(w), ft__winograd_pack_panel, &run);
-    w->chunk = ft__winograd_chunk(c, g, local);
+    w->chunk = local ? ft__winograd_own_chunk(c, g) : ft__winograd_chunk(c, g);
+    w->v_step = w->chunk * w->k + FT__WINOGRAD_APART;
+    w->m_row = local ? w->kind.tile->columns : w->outputs;
+    w->m_step = w->chunk * w->m_row + FT__WINOGRAD_APART;
     if (local) {
-        run.slots = run.v;
-        run.slot = ft__winograd_numbers(c, g) * w->chunk;
-        ft__parallel(c, c->threads, ft__winograd_slot, &run);
+        run.slots = w->v;
+        run.slot = FT__TILE_INPUTS * (w->v_step + w->m_step);
+        ft__parallel_slots(c, ft__winograd_slot, &run);
         return;
     }
-    run.m = run.v + FT__TILE_INPUTS * w->chunk * w->k;
-    run.slots = run.m + FT__TILE_INPUTS * w->chunk * w->outputs;
+    w->m = w->v + FT__TILE_INPUTS * w->v_step;
+    run.slots = w->m + FT__TILE_INPUTS * w->m_step;
     run.slot = ft__winograd_part(w->kind);
     for (w->first = 0; w->first < w->tiles; w->first += w->chunk) {
         int groups;
@@ -7910,7 +7947,7 @@ static bool ft__winograd_whole(const ft__conv *g)
 
 static size_t ft__winograd_sum_chunk(const ft__context *c, const ft__conv *g)
 {
-    return ft__winograd_whole(g) ? ft__winograd_tile_count(g) : ft__winograd_chunk(c, g, false);
+    return ft__winograd_whole(g) ? ft__winograd_tile_count(g) : ft__winograd_chunk(c, g);
 }
 
 /* What such a sum runs over: tiles, or pairs of them. */
@@ -7931,7 +7968,7 @@ static size_t ft__winograd_sum_slot_room(const ft__context *c, const ft__conv *g
     size_t chunk = ft__winograd_sum_chunk(c, g), rows = ft__winograd_sum_rows(kind);
     size_t room = rows * ft__winograd_depth(kind, chunk)
         + ft__pad_to(chunk * sizeof(void *) / sizeof(float), 16);
-    if (ft__winograd_whole(g)) room += FT__TILE_INPUTS * rows * (size_t)g->outputs;
+    if (ft__winograd_whole(g)) room += ft__winograd_all(rows * (size_t)g->outputs);
     return ft__pad_to(room, 16);
 }
 
@@ -7940,24 +7977,37 @@ static size_t ft__winograd_sum_room(const ft__context *c, const ft__conv *g)
     ft__winograd_kind kind = ft__winograd_kind_of(c);
     size_t channels = (size_t)g->channels, outputs = (size_t)g->outputs;
     size_t chunk = ft__winograd_sum_chunk(c, g);
-    size_t room = FT__TILE_INPUTS * channels / kind.numbers * chunk
+    size_t room = ft__winograd_all(channels / kind.numbers * chunk)
         + ft__winograd_right(kind, outputs, ft__winograd_depth(kind, chunk))
         + (size_t)c->threads * ft__winograd_sum_slot_room(c, g);
-    return room + (ft__winograd_whole(g) ? 0 : FT__TILE_INPUTS * channels * outputs);
+    return room + (ft__winograd_whole(g) ? 0 : ft__winograd_all(channels * outputs));
 }
 
 static size_t ft__winograd_room(const ft__context *c, const ft__conv *g, bool training)
 {
     ft__winograd_kind kind = ft__winograd_kind_of(c);
-    size_t channels = (size_t)g->channels, outputs = (size_t)g->outputs, room;
-    size_t numbers = ft__winograd_numbers(c, g), threads = (size_t)c->threads;
-    if (ft__winograd_local(g))
-        room = threads * numbers * ft__winograd_chunk(c, g, true)
+    size_t channels = (size_t)g->channels, outputs = (size_t)g->outputs, room, chunk;
+    size_t most = ft__largest_of(channels, outputs), least = ft__least_of(channels, outputs);
+    if (ft__winograd_local(g)) {
+        chunk = ft__winograd_own_chunk(c, g);
+        room = (size_t)c->threads * (ft__winograd_all(chunk * most / kind.numbers)
+                                     + ft__winograd_all(chunk * kind.tile->columns))
             + ft__largest_of(ft__winograd_right(kind, outputs, channels / kind.numbers),
                              ft__winograd_right(kind, channels, outputs / kind.numbers));
-    else room = numbers * ft__winograd_chunk(c, g, false) + threads * ft__winograd_part(kind);
+    } else {
+        chunk = ft__winograd_chunk(c, g);
+        room = ft__winograd_all(chunk * most) + ft__winograd_all(chunk * least / kind.numbers)
+            + (size_t)c->threads * ft__winograd_part(kind);
+    }
     if (training) room = ft__largest_of(room, ft__winograd_sum_room(c, g));
-    return room + ft__pad_to(ft__largest_of(channels, outputs), 16);
+    return room + ft__pad_to(most, 16);
+}
+
+/* From one of the 36 right matrices to the next. */
+static size_t ft__winograd_sum_step(const ft__winograd *w)
+{
+    return ft__pad_to(w->outputs, w->kind.tile->columns) * ft__winograd_depth(w->kind, w->count)
+        + FT__WINOGRAD_APART;
 }
 
 /* Transforms dy of tile `i` of a chunk, and of the next where numbers are pairs. Beyond the last
@@ -7967,7 +8017,7 @@ static void ft__winograd_sum_gradient(const ft__winograd_sum *s, size_t i, size_
     const ft__winograd *w = &s->run.w;
     size_t area = (size_t)w->out_height * (size_t)w->out_width, numbers = w->kind.numbers;
     size_t depth = ft__winograd_depth(w->kind, w->count), panel, picture, l;
-    size_t step = ft__pad_to(w->outputs, w->kind.tile->columns) * depth;
+    size_t step = ft__winograd_sum_step(w);
     const float *square[2][16];
     ft__winograd_tile t;
     int y, x, n;
@@ -7996,7 +8046,7 @@ static void ft__winograd_sum_in(void *context, int index)
     const ft__winograd_sum *s = (const ft__winograd_sum *)context;
     const ft__winograd *w = &s->run.w;
     size_t at = 4 * (size_t)index, count = ft__least_of(4, w->count - at), i;
-    ft__winograd_inputs(w, w->first + at, count, s->run.v, at, w->chunk);
+    ft__winograd_inputs(w, w->first + at, count, w->v, at);
     for (i = at; i < at + count; i += w->kind.numbers)
         ft__winograd_sum_gradient(s, i, at + count);
 }
@@ -8051,15 +8101,14 @@ static void ft__winograd_sum_unit(const ft__winograd_sum *s, ft__winograd_scratc
     memset(&run, 0, sizeof run);
     run.g = *s->run.g;
     run.tile = tile;
-    for (i = 0; i < w->count; ++i) scratch.lines[i] = s->run.v + (n * w->chunk + i) * w->k;
+    for (i = 0; i < w->count; ++i) scratch.lines[i] = w->v + n * w->v_step + i * w->k;
     if (w->kind.numbers == 1)
         ft__pack_pixels(scratch.lines, w->count, row, rows, tile->rows, scratch.packed);
     else
         ft__bf16_rows[w->context->precision].pack_lines(scratch.lines, w->count, row, rows,
                                                         scratch.packed);
     ft__conv_weight_unit(&run, depth, rows, scratch.packed,
-                         s->d + n * ft__pad_to(w->outputs, tile->columns) * depth, depth, 0, sum,
-                         w->first == 0);
+                         s->d + n * ft__winograd_sum_step(w), depth, 0, sum, w->first == 0);
 }
 
 /* Chunk by chunk, a slot makes whole sums for some of the 36. */
@@ -8072,7 +8121,7 @@ static void ft__winograd_sum_slot(void *context, int slot)
     for (n = (size_t)slot; n < FT__TILE_INPUTS; n += (size_t)w->context->threads)
         for (row = 0; row < w->channels; row += most)
             ft__winograd_sum_unit(s, scratch, n, row, ft__least_of(most, w->channels - row),
-                                  s->sum + (n * w->channels + row) * w->outputs);
+                                  s->sum + n * w->m_step + row * w->outputs);
 }
 
 /* Over all tiles at once, a slot makes all 36 for some channels, and turns them back. */
@@ -8083,7 +8132,8 @@ static void ft__winograd_whole_slot(void *context, int slot)
     ft__winograd_scratch scratch = ft__winograd_scratch_of(s, slot);
     size_t most = ft__winograd_sum_rows(w->kind), n, row = (size_t)slot * most;
     for (; row < w->channels; row += most * (size_t)w->context->threads) {
-        size_t rows = ft__least_of(most, w->channels - row), step = rows * w->outputs;
+        size_t rows = ft__least_of(most, w->channels - row);
+        size_t step = rows * w->outputs + FT__WINOGRAD_APART;
         for (n = 0; n < FT__TILE_INPUTS; ++n)
             ft__winograd_sum_unit(s, scratch, n, row, rows, scratch.own + n * step);
         ft__winograd_kernels(s, scratch.own, step, row, rows);
@@ -8095,7 +8145,7 @@ static void ft__winograd_sum_out(void *context, int index)
     const ft__winograd_sum *s = (const ft__winograd_sum *)context;
     const ft__winograd *w = &s->run.w;
     size_t row = 8 * (size_t)index;
-    ft__winograd_kernels(s, s->sum + row * w->outputs, w->channels * w->outputs, row,
+    ft__winograd_kernels(s, s->sum + row * w->outputs, w->m_step, row,
                          ft__least_of(8, w->channels - row));
 }
 
@@ -8107,9 +8157,11 @@ static void ft__winograd_weight_gradient(const ft__call *call, const ft__conv *g
     s.run = ft__winograd_start(call, g, false);
     s.whole = ft__winograd_whole(g);
     w->chunk = ft__winograd_sum_chunk(c, g);
-    s.d = s.run.v + FT__TILE_INPUTS * w->chunk * w->k;
+    w->v_step = w->chunk * w->k + FT__WINOGRAD_APART;
+    w->m_step = w->channels * w->outputs + FT__WINOGRAD_APART;
+    s.d = w->v + FT__TILE_INPUTS * w->v_step;
     s.sum = s.d + ft__winograd_right(w->kind, w->outputs, ft__winograd_depth(w->kind, w->chunk));
-    s.run.slots = s.sum + (s.whole ? 0 : FT__TILE_INPUTS * w->channels * w->outputs);
+    s.run.slots = s.sum + (s.whole ? 0 : FT__TILE_INPUTS * w->m_step);
     s.run.slot = ft__winograd_sum_slot_room(c, g);
     for (w->first = 0; w->first < w->tiles; w->first += w->chunk) {
         w->count = ft__least_of(w->chunk, w->tiles - w->first);
