@@ -1106,10 +1106,12 @@ FINETUNE_API ft_status ft_get(ft_model *m, ft_node node, float *to, size_t count
 FINETUNE_API ft_status ft_set(ft_model *m, ft_node node, const float *from, size_t count);
 /* The sum of what ft_backward added since the last ft_update; of trained parameters only. */
 FINETUNE_API ft_status ft_get_gradient(ft_model *m, ft_node node, float *to, size_t count);
-/* What the model will hold at the most while it trains or predicts with batches of this size: a
-   memory_budget of `total` bytes is enough, without an optimiser set for AdamW's too. Where the
-   budget that was stated is too small, the error FT_MEMORY says so, and `total` is the least that
-   would do. */
+/* What the model will hold at the most while it trains by hand (ft_forward, ft_backward, ft_update)
+   or predicts (ft_run) with batches of this size: a memory_budget of `total` bytes is enough,
+   without an optimiser set for AdamW's too. Where the budget that was stated is too small, the
+   error FT_MEMORY says so, and `total` is the least that would do. Data sources, the batches that
+   ft_fit and ft_evaluate load ahead, the weights that ft_fit keeps aside, and a picture that is
+   being decoded come on top: where they find no room, the error says how much is needed. */
 FINETUNE_API ft_plan_bytes ft_plan(ft_model *m, int batch_size, bool training);
 
 /* ---- Adjusting it ----
@@ -17304,7 +17306,7 @@ static size_t ft__besides_plan(const ft_model *m, ft__extent most, bool training
     for (i = 0; i < m->node_count; ++i) {
         const ft__node *node = &m->nodes[i];
         size_t each = ft__node_count_at(node, most) * sizeof(float) + 2 * FT__ALIGNMENT;
-        if (node->op == FT__OP_input && !ft__holds(node->capacity, most)) bytes += each;
+        if (ft__has_rows(node) && !ft__holds(node->capacity, most)) bytes += each;
         if (!training || node->op != FT__OP_parameter || node->frozen) continue;
         if (!node->gradient) bytes += each;
         if (ft__moments(m) > 0 && !node->moment1) bytes += each;
@@ -24496,6 +24498,21 @@ static ft__loader *ft__loader_make(ft__context *c, ft_data *data, const ft_slot 
     return NULL;
 }
 
+/* Bytes that the loader below will take. */
+static size_t ft__loader_bytes(const ft_model *m, const ft_data *data, int batch_size)
+{
+    size_t places = FT__BATCHES_AHEAD * (size_t)batch_size, each, i;
+    size_t bytes = sizeof(ft__loader) + FT__BATCHES_AHEAD * sizeof(int)
+        + 2 * (size_t)data->source.count * sizeof(int) + places * (sizeof(int) + sizeof(bool))
+        + 6 * FT__ALIGNMENT;
+    for (i = 0; i < (size_t)m->node_count; ++i) {
+        if (m->nodes[i].op != FT__OP_input) continue;
+        each = ft__node_count_at(&m->nodes[i], ft__extent_of(m, 1)) * sizeof(float);
+        bytes += places * (each + sizeof(int)) + 2 * FT__ALIGNMENT;
+    }
+    return bytes;
+}
+
 /* A loader of all inputs of a model. */
 static ft__loader *ft__loader_create(ft_model *m, ft_data *data, int batch_size)
 {
@@ -26562,8 +26579,10 @@ static ft_status ft__cache_plan(ft__fit *f)
     ft_model *m = f->m;
     ft__context *c = &m->context;
     ft__cache *cache = &f->cache;
-    size_t bytes = 0, rows = (size_t)ft_data_count(f->data);
+    size_t bytes = 0, rows = (size_t)ft_data_count(f->data), left = ft__memory_left(c);
+    size_t loader = ft__loader_bytes(m, f->data, f->o.batch_size); /* which fills the cache */
     int i, j;
+    left = left > loader ? left - loader : 0;
     if (f->o.no_cache || f->plan->first_trained == 0) return c->status;
     cache->views = f->o.augment ? f->o.views : 1;
     cache->nodes = (int *)ft__allocate(c, (size_t)m->node_count + 1, sizeof *cache->nodes);
@@ -26581,7 +26600,7 @@ static ft_status ft__cache_plan(ft__fit *f)
     }
     rows *= (size_t)(cache->views + (f->o.augment ? 1 : 0)); /* held-back samples: the plain view */
     cache->on_disk = !ft__multiply(rows, cache->row * sizeof(float), &bytes)
-        || bytes > f->o.cache_bytes || bytes > ft__memory_left(c) / 2;
+        || bytes > f->o.cache_bytes || bytes > left / 2;
     if (rows > INT_MAX / 4 || (cache->on_disk && !ft__keeps_rows(f))) {
         ft__log(c, "the outputs of the frozen layers would take %zu MB: they are computed anew in"
                 " each epoch", bytes >> 20);
@@ -27503,13 +27522,10 @@ static void ft__fit_finish(ft__fit *f)
 static size_t ft__fit_reserve(const ft__fit *f)
 {
     const ft_model *m = f->m;
-    size_t bytes = 0;
+    size_t bytes = ft__loader_bytes(m, f->data, f->o.batch_size);
     int i;
     for (i = 0; i < m->node_count; ++i) {
         const ft__node *node = &m->nodes[i];
-        ft__extent batch = ft__extent_of(m, f->o.batch_size);
-        if (node->op == FT__OP_input)
-            bytes += FT__BATCHES_AHEAD * ft__node_count_at(node, batch) * sizeof(float);
         if (ft__changes(m, node) && !node->kept)
             bytes += ft__node_count_at(node, ft__one) * sizeof(float) + 2 * FT__ALIGNMENT;
     }
@@ -28031,7 +28047,10 @@ static ft_evaluation ft__evaluate(ft_model *m, ft_data *data, ft_evaluate_option
     if (options.confusion)
         memset(options.confusion, 0, (size_t)ft_class_count(m) * (size_t)ft_class_count(m)
                * sizeof *options.confusion);
+    m->reserve = ft__loader_bytes(m, data, size) + 3 * (size_t)count * sizeof *samples
+        + FT__ALIGNMENT;
     plan = ft__begin(m, size, false);
+    m->reserve = 0;
     ft__data_decode(data);
     samples = (int *)ft__allocate(c, 3 * (size_t)count, sizeof *samples);
     if (plan && samples) loader = ft__loader_create(m, data, size);
@@ -29496,7 +29515,7 @@ ft_plan_bytes ft_plan(ft_model *m, int batch_size, bool training)
     for (i = 0; i < m->node_count; ++i) {
         const ft__node *node = &m->nodes[i];
         size_t each = ft__node_count_at(node, plan->most) * sizeof(float);
-        if (node->op == FT__OP_input) bytes.activations += each;
+        if (ft__has_rows(node)) bytes.activations += each;
         if (!ft__is_weight(node)) continue;
         bytes.parameters += each;
         if (!training || node->op != FT__OP_parameter || node->frozen) continue;

@@ -215,6 +215,46 @@ static void test_plan_as_budget(const char *network, int side, int batch, bool t
     free(of_class);
 }
 
+/* Of sequences too, whose carried states grow with the batch: what ft_plan tells of inference is
+   exactly enough, and the figure that a refused evaluation or training names is. */
+static void test_told_figures(const char *network, int batch, int length, const char *freeze)
+{
+    static const char *const runs[] = {"ft_run", "forward", "ft_evaluate", "ft_fit"};
+    static float values[16 * 3 * 32 * 32], logits[16 * 20 * 100];
+    static int of_class[16];
+    size_t told = 0, run, round;
+    for (run = 0; run < (length ? 1 : 4); ++run) /* arrays are no texts */
+        for (round = 0; round < 3; ++round) { /* plan; the plan's figure; what its error names */
+            ft_desc desc = {.seed = 3, .memory_budget = round ? told : 0};
+            ft_network_options options = {.words = 100};
+            ft_model *m = ft_create(desc);
+            ft_node input;
+            ft_data *data;
+            const char *least;
+            ft_network(m, network, options);
+            if (length) ft_set_length(m, length);
+            ft_freeze(m, freeze);
+            input = ft_find(m, "input");
+            if (round == 0) told = ft_plan(m, batch, run == 3).total;
+            if (run == 0) ft_run(m, values, batch, logits);
+            if (run == 1) {
+                ft_feed(m, input, values, batch);
+                ft_feed(m, ft_find(m, "labels"), of_class, batch);
+                ft_forward(m, false);
+            }
+            if (run > 1) data = ft_arrays(m, 16, values, of_class, (ft_array_options){.classes = 4});
+            if (run == 2) ft_evaluate(m, data, (ft_evaluate_options){.batch_size = batch});
+            if (run == 3) ft_fit(m, data, (ft_fit_options){.epochs = 1, .batch_size = batch});
+            least = strstr(ft_error_text(m), "memory_budget, of ");
+            if (run > 1 && round == 1 && least) told = strtoull(least + 18, NULL, 10);
+            else CHECK(ft_error(m) == FT_OK, "%s, %s, %zu bytes: %s", network, runs[run], told,
+                       ft_error_text(m));
+            CHECK(!round || m->context.bytes_peak <= desc.memory_budget, "%s: %zu, %zu taken",
+                  network, desc.memory_budget, m->context.bytes_peak);
+            ft_destroy(m);
+        }
+}
+
 /* ---- ft_plan against what an allocator of our own counts ---- */
 typedef struct counter { size_t now, most; } counter;
 
@@ -299,6 +339,12 @@ int main(void)
     test_plan_as_budget("keras_cnn", 32, 32, false);
     test_plan_as_budget("resnet18", 224, 2, true);
     test_plan_as_budget("resnet18", 224, 2, false);
+    test_told_figures("keras_cnn", 8, 0, "");
+    test_told_figures("resnet20", 1, 0, "");
+    test_told_figures("resnet20", 3, 0, "conv1*,bn1*,layer[12]*");
+    test_told_figures("char_rnn", 4, 17, "");
+    test_told_figures("lstm_lm", 5, 20, "");
+    test_told_figures("lstm_classifier", 3, 20, "");
     with_state = true;
     test_budgets("", 0.9);
     test_plan("resnet18", 224, 16, "");
