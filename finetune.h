@@ -155,6 +155,9 @@
      a rate far too high made of the weights stays; ft_get and ft_set keep and restore them.
      A NULL model, for which there was no memory at all, is accepted by ft_error, ft_error_text,
      ft_clear_error and ft_destroy only.
+     An option that does nothing where it is set (momentum of Adam) is an error too, FT_INVALID; a
+     pattern that matches no name, and a name that ft_find does not find, are told with the nearest
+     one that there is: the pattern in the log, the name where the {0} that came of it is used.
      The library never aborts, exits, prints or raises a signal.
 
    THREADS
@@ -822,6 +825,8 @@ typedef struct ft_evaluate_options {
                                the data may have fewer classes; or NULL */
     void (*sample)(void *user, const ft_sample_result *result); /* called for each; or NULL */
     void *sample_user;
+    size_t confusion_count; /* how many numbers confusion has: any other than ft_class_count(m)
+                               squared is FT_SHAPE */
 } ft_evaluate_options;
 
 typedef struct ft_evaluation {
@@ -1088,7 +1093,8 @@ FINETUNE_API const char *ft_class_name(const ft_model *m, int index); /* NULL: n
 FINETUNE_API int ft_class_count(const ft_model *m); /* of the output [N, classes]; else 0 */
 
 /* ---- Looking at it ---- */
-FINETUNE_API ft_node ft_find(const ft_model *m, const char *name); /* {0}: none of that name */
+/* {0}: none of that name. Where that is used as a node, the error says which name was not found. */
+FINETUNE_API ft_node ft_find(const ft_model *m, const char *name);
 FINETUNE_API int ft_node_count(const ft_model *m);                 /* ids are 1..count */
 FINETUNE_API const char *ft_node_name(const ft_model *m, ft_node node);
 FINETUNE_API const char *ft_node_operator(const ft_model *m, ft_node node); /* "conv2d", ... */
@@ -1116,7 +1122,8 @@ FINETUNE_API ft_plan_bytes ft_plan(ft_model *m, int batch_size, bool training);
 
 /* ---- Adjusting it ----
    Globs match whole names: * ? [a-z] [!a-z], and several parted by commas. "bn1" matches no
-   parameter, "bn1*" the four of that layer. Each returns how many matched; 0 is no error. */
+   parameter, "bn1*" the four of that layer. Each returns how many matched; 0 is no error, but a
+   pattern that matches nothing is named in the log, with the nearest name that there is. */
 
 /* Parameters, buffers and dropouts. Frozen ones lose gradient and optimiser state. */
 FINETUNE_API int ft_freeze(ft_model *m, const char *glob);
@@ -1382,6 +1389,25 @@ static bool ft__given(ft__context *c, const void *pointer, const char *what)
 {
     if (!pointer) ft__fail(c, FT_INVALID, "%s is NULL", what);
     return ft__ok(c);
+}
+
+/* A field of an options struct that was set, and whether it does anything here: what does nothing
+   is a mistake of the caller's, and is said. */
+typedef struct ft__field_use {
+    const char *field;
+    bool is_set, has_effect;
+    const char *what_for;
+} ft__field_use;
+
+static ft_status ft__check_uses(ft__context *c, const char *call, const ft__field_use *uses,
+                                size_t count)
+{
+    size_t i;
+    for (i = 0; i < count; ++i)
+        if (uses[i].is_set && !uses[i].has_effect)
+            return ft__fail(c, FT_INVALID, "%s: %s has no effect here: it is for %s", call,
+                            uses[i].field, uses[i].what_for);
+    return c->status;
 }
 
 static FT__PRINTF(2, 3) void ft__log(const ft__context *c, const char *format, ...)
@@ -1694,6 +1720,45 @@ static bool ft__glob(const char *patterns, const char *text)
         patterns = *end ? end + 1 : end;
     }
     return false;
+}
+
+/* The letter, ?, or [set] at `pattern` against one letter: is it the same, and where does the next
+   begin? */
+static bool ft__glob_letter(const char *pattern, const char *end, char letter, const char **next)
+{
+    const char *close = *pattern == '[' ? (const char *)memchr(pattern, ']',
+                                                               (size_t)(end - pattern)) : NULL;
+    *next = close ? close + 1 : pattern + 1;
+    if (close) return ft__glob_set(pattern + 1, letter) != NULL;
+    return *pattern == '?' || *pattern == letter;
+}
+
+/* How many letters would have to be put in, left out, replaced or swapped with the next for one
+   pattern to match a text (Damerau 1964, Levenshtein 1966); what a star stands for costs nothing.
+   Of the text the first 127 letters count. */
+static int ft__glob_distance(const char *pattern, const char *end, const char *text)
+{
+    int rows[3][128], count = 0, row, j; /* [letters of the pattern so far, of 3][of the text] */
+    const char *next, *before = NULL;
+    for (; count < 127 && text[count]; ++count) rows[0][count] = count;
+    rows[0][count] = count;
+    for (row = 1; pattern < end; before = pattern, pattern = next, ++row) {
+        const int *older = rows[(row + 1) % 3], *old = rows[(row + 2) % 3];
+        int *cost = rows[row % 3];
+        bool star = *pattern == '*';
+        ft__glob_letter(pattern, end, 0, &next);
+        cost[0] = old[0] + !star;
+        for (j = 1; j <= count; ++j) {
+            cost[j] = star ? old[j] : old[j] + 1;
+            if (cost[j - 1] + !star < cost[j]) cost[j] = cost[j - 1] + !star;
+            if (star) continue;
+            if (old[j - 1] + !ft__glob_letter(pattern, end, text[j - 1], &next) < cost[j])
+                cost[j] = old[j - 1] + !ft__glob_letter(pattern, end, text[j - 1], &next);
+            if (before && j > 1 && *before == text[j - 1] && *pattern == text[j - 2]
+                && older[j - 2] + 1 < cost[j]) cost[j] = older[j - 2] + 1;
+        }
+    }
+    return rows[(row + 2) % 3][count];
 }
 
 /* A text that grows: check ft__ok(context) once at the end. `letters` ends with a 0. */
@@ -5417,6 +5482,7 @@ struct ft_model {
     int note_count;         /* keys */
     char **class_names;
     int class_count;
+    char not_found[100];    /* the last name that ft_find looked for and did not find */
     bool keras_initialisers;
     bool values_follow;     /* parameters that are made get their values from a file afterwards */
     uint64_t version;       /* counts changes of the graph or of what is frozen: plans are remade */
@@ -5424,6 +5490,8 @@ struct ft_model {
     uint64_t trained_version; /* counts those by training, of what is not frozen */
     uint64_t step;          /* training steps made so far: part of the keys of dropout */
     int batch;              /* samples fed for the next run */
+    const ft_source *fed_from; /* what they came from, and their indices there; NULL: fed by hand */
+    const int *fed_samples;
     int length;             /* steps of its sequences */
     ft__plan *last_run;     /* the plan of the last run, whose values ft_get reads; NULL: none, or
                                its inputs were overwritten since */
@@ -16486,6 +16554,85 @@ static ft_node ft__find_node(const ft_model *m, const char *name)
     return node;
 }
 
+/* ---- Names and patterns that nothing has ---- */
+
+static bool ft__is_any(const ft__node *node) { return node->op != FT__OP_none; }
+static bool ft__is_parameter(const ft__node *node) { return node->op == FT__OP_parameter; }
+static bool ft__is_state(const ft__node *node) { return node->op == FT__OP_state; }
+static bool ft__can_freeze(const ft__node *node)
+{
+    return ft__is_weight(node) || node->op == FT__OP_dropout;
+}
+
+/* What was meant, of the nodes that count: " (the nearest name is ...)", or "" where nothing is
+   near. The name of a layer means its parameters: the pattern with a star. */
+static void ft__nearest_name(const ft_model *m, const char *pattern, const char *end,
+                             bool (*counts)(const ft__node *), char *text, size_t size)
+{
+    int best = (int)(end - pattern) / 3 + 1, i; /* more than that is another name */
+    size_t bytes = (size_t)(end - pattern);
+    text[0] = 0;
+    for (i = 0; i < m->node_count; ++i) {
+        const ft__node *node = &m->nodes[i];
+        int distance;
+        if (!counts(node)) continue;
+        if (strncmp(node->name, pattern, bytes) == 0 && node->name[bytes] == '.') {
+            snprintf(text, size, " (\"%.*s*\" would match %.150s)", (int)bytes, pattern,
+                     node->name);
+            return;
+        }
+        distance = ft__glob_distance(pattern, end, node->name);
+        if (distance > best || (distance == best && text[0])) continue;
+        best = distance;
+        snprintf(text, size, " (the nearest name is %.150s)", node->name);
+    }
+}
+
+/* Of patterns parted by commas the first that matches no node that counts; false: there is none. A
+   star alone means "all that there is", which may be nothing. */
+static bool ft__unmatched(const ft_model *m, const char *patterns, bool (*counts)(const ft__node *),
+                          char *text, size_t size)
+{
+    char nearest[200];
+    while (patterns && *patterns) {
+        const char *end = patterns;
+        int i;
+        while (*end && *end != ',') ++end;
+        for (i = 0; i < m->node_count; ++i)
+            if (counts(&m->nodes[i]) && ft__glob_one(patterns, end, m->nodes[i].name)) break;
+        if (i == m->node_count && end > patterns && !(end == patterns + 1 && *patterns == '*')) {
+            ft__nearest_name(m, patterns, end, counts, nearest, sizeof nearest);
+            snprintf(text, size, "\"%.*s\" matches no name%s",
+                     (int)(end - patterns > 100 ? 100 : end - patterns), patterns, nearest);
+            return true;
+        }
+        patterns = *end ? end + 1 : end;
+    }
+    return false;
+}
+
+/* No error, for a pattern may be meant for networks that have it and others; but it is said. */
+static void ft__say_unmatched(ft_model *m, const char *call, const char *patterns,
+                              bool (*counts)(const ft__node *))
+{
+    char text[400];
+    if (ft__ok(&m->context) && m->node_count > 0
+        && ft__unmatched(m, patterns, counts, text, sizeof text))
+        ft__log(&m->context, "%s: %s", call, text);
+}
+
+/* What may be behind a node that is none: a name that ft_find did not find. */
+static const char *ft__why_none(const ft_model *m, ft_node node, char text[400])
+{
+    char nearest[200];
+    text[0] = 0;
+    if (node.id || !m->not_found[0]) return text;
+    ft__nearest_name(m, m->not_found, m->not_found + strlen(m->not_found), ft__is_any, nearest,
+                     sizeof nearest);
+    snprintf(text, 400, ": ft_find found none called \"%s\"%s", m->not_found, nearest);
+    return text;
+}
+
 /* Runs a node's shape rule on the shapes that its inputs have now. */
 static ft_status ft__infer_shape(ft_model *m, ft__node *node)
 {
@@ -16547,7 +16694,7 @@ static ft_node ft__add_node(ft_model *m, int op, const char *name, const ft_node
     ft__context *c = &m->context;
     ft_node result = {0};
     ft__node *node;
-    char made_up[32];
+    char made_up[32], why[400];
     int i;
     if (!ft__ok(c)) return result;
     if (!name || !*name) {
@@ -16561,7 +16708,8 @@ static ft_node ft__add_node(ft_model *m, int op, const char *name, const ft_node
     for (i = 0; i < count; ++i) {
         const ft__node *input = ft__get_node(m, inputs[i]);
         if (input && input->op != FT__OP_none) continue;
-        ft__fail(c, FT_INVALID, "%s: input %d is not a node of this model", name, i + 1);
+        ft__fail(c, FT_INVALID, "%s: input %d is not a node of this model%s", name, i + 1,
+                 ft__why_none(m, inputs[i], why));
         return result;
     }
     if (!ft__grow_nodes(m)) return result;
@@ -17763,6 +17911,7 @@ static ft_node ft__main_input(const ft_model *m)
 static void ft__is_fed(ft_model *m, ft__node *node, int batch)
 {
     node->fed = ft__extent_of(m, batch);
+    m->fed_from = NULL;
     m->last_run = NULL;
     ft__host_fed(&m->context, node->value,
                  ft__node_count_at(node, node->fed) * sizeof(float));
@@ -17846,8 +17995,60 @@ static ft__plan *ft__begin(ft_model *m, int batch, bool training)
     return ft__plan_for(m, ft__extent_of(m, batch), training);
 }
 
+/* Numbers at fault in what was fed to an input; `at`: which of them all. Labels are at fault where
+   they are no class of the loss that reads them. */
+static bool ft__find_fault(const ft_model *m, const ft__node *input, size_t *at)
+{
+    const ft__node *loss = m->loss.id ? &m->nodes[m->loss.id - 1] : NULL;
+    const int32_t *labels = (const int32_t *)(const void *)input->value;
+    bool is_label = loss && loss->op == FT__OP_cross_entropy
+        && &m->nodes[loss->inputs[1] - 1] == input;
+    size_t count = input->fed.batch > 0 ? ft__node_count_at(input, input->fed) : 0, i;
+    const ft_shape *logits = is_label ? &m->nodes[loss->inputs[0] - 1].shape : NULL;
+    if (!input->value || (input->type != FT_F32 && !is_label)) return false;
+    for (i = 0; i < count; ++i) {
+        *at = i;
+        if (is_label && (labels[i] < 0 ? !ft__is_ignored(labels[i])
+                                       : labels[i] >= logits->size[logits->rank - 1])) return true;
+        if (!is_label && !(fabs((double)input->value[i]) <= (double)FLT_MAX)) return true;
+    }
+    return false;
+}
+
+/* Whether it is the data that makes a run's numbers not finite, and which sample: then no learning
+   rate helps. Looked for after the loss, or what frozen layers made, was found not to be finite. */
+static bool ft__blame_data(const ft_model *m, char *text, size_t size)
+{
+    size_t at = 0, each;
+    int i, sample;
+    for (i = 0; i < m->node_count; ++i) {
+        const ft__node *input = &m->nodes[i];
+        const ft_source *from = m->fed_from;
+        const char *name = NULL;
+        char number[40];
+        if (input->op != FT__OP_input || !ft__find_fault(m, input, &at)) continue;
+        each = ft__node_count_at(input, input->fed) / (size_t)input->fed.batch;
+        sample = (int)(at / each);
+        if (from) sample = m->fed_samples[sample];
+        if (from && from->name) name = from->name(from->user, sample);
+        if (input->type == FT_I32)
+            snprintf(number, sizeof number, "%d, no class", ((const int *)(const void *)
+                                                             input->value)[at]);
+        else snprintf(number, sizeof number, "%g", (double)input->value[at]);
+        snprintf(text, size, "the data is at fault: \"%.60s\" of sample %d%s%s%.100s%s holds %s",
+                 input->name, sample, from ? "" : " of the batch", name && *name ? " (" : "",
+                 name ? name : "", name && *name ? ")" : "", number);
+        return true;
+    }
+    return false;
+}
+
 static ft_status ft__loss_failed(ft_model *m, uint64_t step)
 {
+    char text[300];
+    if (ft__blame_data(m, text, sizeof text))
+        return ft__fail(&m->context, FT_NOT_FINITE, "step %llu: the loss is not finite: %s",
+                        (unsigned long long)step, text);
     return ft__fail(&m->context, FT_NOT_FINITE, "step %llu: the loss is not finite (a smaller"
                     " learning rate may help; or is there a label that is not a class?)",
                     (unsigned long long)step);
@@ -17882,6 +18083,20 @@ static ft_optimizer_options ft__optimizer_defaults(ft_optimizer_options o)
     if (o.beta2 == 0) o.beta2 = 0.999f;
     if (o.eps == 0) o.eps = 1e-8f;
     return o;
+}
+
+/* Of options as they were given, before the defaults. */
+static ft_status ft__optimizer_check(ft__context *c, const char *call,
+                                     const ft_optimizer_options *o)
+{
+    bool sgd = o->optimizer == FT_SGD;
+    const ft__field_use uses[] = {
+        {"momentum", o->momentum != 0, sgd, "FT_SGD"},
+        {"nesterov", o->nesterov, sgd && o->momentum != 0, "FT_SGD with momentum"},
+        {"beta1", o->beta1 != 0, !sgd, "FT_ADAMW and FT_ADAM"},
+        {"beta2", o->beta2 != 0, !sgd, "FT_ADAMW and FT_ADAM"},
+        {"eps", o->eps != 0, !sgd, "FT_ADAMW and FT_ADAM"}};
+    return ft__check_uses(c, call, uses, sizeof uses / sizeof uses[0]);
 }
 
 /* Starts an optimiser anew: no momentum, no updates made. */
@@ -24023,6 +24238,14 @@ void ft_data_free(ft_data *data)
     ft__release(&data->model->context, data);
 }
 
+/* The batch of streams has a row for each. */
+static const char ft__samples_apart[] = "samples that are apart: ft_stream_options.streams is"
+                                        " the batch of streams";
+static bool ft__takes_batch_size(const ft_data *data, int batch_size)
+{
+    return data->source.streams == 0 || data->source.streams == batch_size;
+}
+
 int ft_data_count(const ft_data *data) { return data ? data->source.count : 0; }
 int ft_data_classes(const ft_data *data) { return data ? data->source.classes : 0; }
 
@@ -24170,6 +24393,9 @@ ft_data *ft_arrays(ft_model *m, int count, const float *values, const int *label
                  " classes (%d) not negative", count, options.classes);
         return NULL;
     }
+    if (options.classes > 0 && !labels)
+        ft__fail(c, FT_INVALID, "arrays: classes has no effect here: it is for labels, and they"
+                 " are NULL");
     source.classes = ft__arrays_classes(c, count, labels, options.classes);
     arrays = (ft__arrays *)ft__allocate(c, 1, sizeof *arrays);
     if (!arrays) return NULL;
@@ -24323,6 +24549,7 @@ typedef struct ft__loader {
     int slot_count, batch_size, depth;
     int length;             /* steps that the slots of sequences have room for */
     int *index;             /* [depth, batch_size] */
+    int *fed;               /* [batch_size]: of the batch that was last copied into the inputs */
     bool *read;             /* [depth, batch_size]: get() said so */
     int *missing;           /* [depth]: samples of this batch that are not done */
     int *order, *views;     /* [samples of the data] */
@@ -24427,6 +24654,7 @@ static void ft__loader_destroy(ft__loader *l)
     ft__release(l->context, l->order);
     ft__release(l->context, l->missing);
     ft__release(l->context, l->read);
+    ft__release(l->context, l->fed);
     ft__release(l->context, l->index);
     for (i = l->slot_count - 1; i >= 0; --i) {
         ft__release(l->context, l->lengths[i]);
@@ -24452,6 +24680,7 @@ static void ft__loader_allocate(ft__loader *l)
         l->lengths[s] = (int *)ft__allocate(c, places, sizeof(int));
     }
     l->index = (int *)ft__allocate(c, places, sizeof(int));
+    l->fed = (int *)ft__allocate(c, (size_t)l->batch_size, sizeof(int));
     l->read = (bool *)ft__allocate(c, places, sizeof(bool));
     l->missing = (int *)ft__allocate(c, (size_t)l->depth, sizeof(int));
     l->order = (int *)ft__allocate(c, (size_t)l->data->source.count, sizeof(int));
@@ -24503,8 +24732,8 @@ static size_t ft__loader_bytes(const ft_model *m, const ft_data *data, int batch
 {
     size_t places = FT__BATCHES_AHEAD * (size_t)batch_size, each, i;
     size_t bytes = sizeof(ft__loader) + FT__BATCHES_AHEAD * sizeof(int)
-        + 2 * (size_t)data->source.count * sizeof(int) + places * (sizeof(int) + sizeof(bool))
-        + 6 * FT__ALIGNMENT;
+        + 2 * (size_t)data->source.count * sizeof(int) + places * (2 * sizeof(int) + sizeof(bool))
+        + 7 * FT__ALIGNMENT;
     for (i = 0; i < (size_t)m->node_count; ++i) {
         if (m->nodes[i].op != FT__OP_input) continue;
         each = ft__node_count_at(&m->nodes[i], ft__extent_of(m, 1)) * sizeof(float);
@@ -24573,6 +24802,9 @@ static void ft__feed_batch(ft_model *m, const ft__loader *l, const ft__batch *ba
                    row * sizeof(float));
         ft__is_fed(m, node, batch->count);
     }
+    memcpy(l->fed, batch->index, (size_t)batch->count * sizeof *l->fed);
+    m->fed_samples = l->fed;
+    m->fed_from = &l->data->source;
 }
 
 /* Batches of order[0..count), each sample once at most, with views[i] of sample order[i] (NULL:
@@ -25584,6 +25816,9 @@ static bool ft__folder_check(ft_model *m, const char *path,
                  " %s; load or build a network first, or call ft_set_preprocessing", path, fault);
     fault = ft__augmentation_fault(&options->augmentation);
     if (fault) ft__fail(c, FT_INVALID, "%s: augmentation: %s", path, fault);
+    if (options->match_classes && options->classes_of)
+        ft__fail(c, FT_INVALID, "%s: match_classes and classes_of: the classes are to be those of"
+                 " the model or of other data, not both", path);
     return ft__ok(c);
 }
 
@@ -26149,6 +26384,22 @@ static void ft__texts_prepare(ft__texts *t, ft_tokenizer *tokenizer, const ft_te
     else if (o->subsample > 0) ft__subsample(t, tokenizer->pieces.count, o->subsample);
 }
 
+static ft_status ft__texts_check(ft__context *c, const char *path, const ft_text_options *o)
+{
+    bool folder = !o->memory && ft__is_folder(c, path);
+    const ft__field_use uses[] = {
+        {"text_column", o->text_column != NULL, !folder, "a table, not a folder"},
+        {"label_column", o->label_column != NULL, !folder, "a table, not a folder"},
+        {"format", o->format != NULL, !folder, "a table, not a folder"},
+        {"label_column", o->label_column != NULL, !o->unlabelled, "texts that are labelled"},
+        {"match_classes", o->match_classes, !o->unlabelled, "texts that are labelled"},
+        {"classes_of", o->classes_of != NULL, !o->unlabelled, "texts that are labelled"},
+        {"match_classes", o->match_classes, !o->classes_of, "the model's classes, where classes_of"
+         " names no others"},
+        {"bytes", o->bytes > 0, o->memory != NULL, "memory"}};
+    return ft__check_uses(c, path, uses, sizeof uses / sizeof uses[0]);
+}
+
 ft_data *ft_texts(ft_model *m, const char *path, ft_text_options options)
 {
     ft__context *c;
@@ -26160,6 +26411,7 @@ ft_data *ft_texts(ft_model *m, const char *path, ft_text_options options)
     c = &m->context;
     if (!options.memory && !ft__given(c, path, "ft_texts: the path")) return NULL;
     if (!path) path = "(memory)";
+    if (ft__texts_check(c, path, &options) != FT_OK) return NULL;
     t = ft__texts_read(m, path, &options);
     if (!t) return NULL;
     if (ft__ok(c)) ft__sort_classes(m, t, path, &options);
@@ -26185,7 +26437,16 @@ ft_data *ft_texts(ft_model *m, const char *path, ft_text_options options)
     return data;
 }
 
+/* Whether, if they are texts, they have other views. */
+static bool ft__text_has_views(const ft_data *data)
+{
+    const ft__texts *t = (const ft__texts *)data->source.user;
+    return data->source.get != ft__texts_get || t->shuffle || t->keep;
+}
+
 #else
+static bool ft__text_has_views(const ft_data *data) { return data != NULL; }
+
 ft_data *ft_texts(ft_model *m, const char *path, ft_text_options options)
 {
     (void)path;
@@ -26325,6 +26586,11 @@ ft_data *ft_text_streams(ft_model *m, const char *path, ft_stream_options option
     if (!m || !ft__ok(&m->context)) return NULL;
     c = &m->context;
     if (!options.memory && !ft__given(c, path, "ft_text_streams: the path")) return NULL;
+    if (options.format && !options.text_column) {
+        ft__fail(c, FT_INVALID, "ft_text_streams: format has no effect here: it is for a table: set"
+                 " text_column");
+        return NULL;
+    }
     t = ft__streams_read(m, path, &options);
     s = (ft__streams *)ft__allocate(c, 1, sizeof *s);
     memset(&source, 0, sizeof source);
@@ -26512,6 +26778,15 @@ typedef struct ft__fit {
     bool resume;            /* from the checkpoint, if there is one; else it is written over */
     bool stopped;
 } ft__fit;
+
+/* Whether views other than 0 differ from it, as far as that is known: a source of the caller's may
+   do with them what it likes. */
+static bool ft__has_views(const ft_data *data)
+{
+    const ft_augmentation *a = data->folder ? &data->folder->augmentation : NULL;
+    if (data->source.get == ft__arrays_get || data->source.streams > 0) return false;
+    return ft__text_has_views(data) && (!a || a->shift > 0 || a->scale > 0 || a->flip);
+}
 
 static ft_fit_options ft__fit_defaults(ft_fit_options o)
 {
@@ -26774,16 +27049,32 @@ static float *ft__boundary(const ft__fit *f, int id, size_t *count)
     return ft__is_leaf(node) ? node->value : f->plan->values[id - 1];
 }
 
-/* Copies place `slot` of the plan's batch to a row of the cache; false: the disk is full. */
+/* What the frozen layers made of a sample is not finite: no training can mend that. */
+static bool ft__cache_refuse(ft__fit *f, int node, int slot)
+{
+    char text[300];
+    if (!ft__blame_data(f->m, text, sizeof text))
+        snprintf(text, sizeof text, "%.100s makes of sample %d (%.100s) what is not finite",
+                 f->m->nodes[node - 1].name, f->m->fed_samples[slot],
+                 ft_data_name(f->data, f->m->fed_samples[slot]));
+    ft__fail(&f->m->context, FT_NOT_FINITE, "the frozen layers: %s", text);
+    return false;
+}
+
+/* Copies place `slot` of the plan's batch to a row of the cache; false: the disk is full, or there
+   is an error. */
 static bool ft__cache_put(ft__fit *f, size_t row, int slot)
 {
     ft__cache *cache = &f->cache;
     float *at = cache->values + (cache->on_disk ? 0 : row * cache->row);
+    size_t count, k;
     int i;
     for (i = 0; i < cache->node_count; ++i) {
-        size_t count;
         const float *value = ft__boundary(f, cache->nodes[i], &count);
         memcpy(at, value + (size_t)slot * count, count * sizeof *at);
+        for (k = 0; f->m->nodes[cache->nodes[i] - 1].type == FT_F32 && k < count; ++k)
+            if (!(fabs((double)at[k]) <= (double)FLT_MAX))
+                return ft__cache_refuse(f, cache->nodes[i], slot);
         at += count;
     }
     if (cache->on_disk && !ft__rows_add(&cache->file, cache->keys[row], cache->values))
@@ -27532,6 +27823,26 @@ static size_t ft__fit_reserve(const ft__fit *f)
     return bytes;
 }
 
+/* Of options as they were given, before the defaults: which of them does nothing. */
+static ft_status ft__fit_check_uses(ft__context *c, const ft_data *data, const ft_fit_options *o)
+{
+    bool held = o->hold_back != 0, step = o->schedule == FT_STEP;
+    const ft__field_use uses[] = {
+        {"step_epochs", o->step_epochs > 0, step, "FT_STEP"},
+        {"gamma", o->gamma > 0, step, "FT_STEP"},
+        {"best", o->best, held, "held-back samples (hold_back)"},
+        {"patience", o->patience > 0, held, "held-back samples (hold_back)"},
+        {"views", o->views > 0, o->augment && !o->no_cache, "augment, without no_cache"},
+        {"cache_bytes", o->cache_bytes > 0, !o->no_cache, "a cache, without no_cache"},
+        {"checkpoint_steps", o->checkpoint_steps > 0, o->checkpoint != NULL, "checkpoint"},
+        {"batch_size", o->batch_size > 0, ft__takes_batch_size(data, o->batch_size),
+         ft__samples_apart}};
+    if (o->augment && !ft__has_views(data))
+        ft__log(c, "ft_fit: augment has no effect here: the data has no augmented views");
+    ft__optimizer_check(c, "ft_fit: optimizer", &o->optimizer);
+    return ft__check_uses(c, "ft_fit", uses, sizeof uses / sizeof uses[0]);
+}
+
 static ft_status ft__fit_check_options(const ft__fit *f)
 {
     ft__context *c = &f->m->context;
@@ -27553,9 +27864,6 @@ static ft_status ft__fit_check_options(const ft__fit *f)
         return ft__fail(c, FT_INVALID, "ft_fit: step_epochs %d, gamma %g, warmup_epochs %g: none"
                         " may be negative", o->step_epochs, (double)o->gamma,
                         (double)o->warmup_epochs);
-    if ((o->best || o->patience > 0) && o->hold_back == 0)
-        return ft__fail(c, FT_INVALID, "ft_fit: best and patience choose by held-back samples: set"
-                        " hold_back");
     if (f->data->source.streams > 0 && o->hold_back > 0)
         return ft__fail(c, FT_INVALID, "ft_fit: of streams nothing can be held back: evaluate on"
                         " another text");
@@ -27609,12 +27917,14 @@ static ft_fit_result ft__fit_run(ft_model *m, ft_data *data, ft_fit_options opti
     f.note = note;
     f.resume = resume;
     if (lent) f.cache = *lent;
+    if (data) ft__fit_check_uses(c, data, &options);
     f.o = ft__fit_defaults(options);
     if (data && data->source.streams > 0) f.o.batch_size = data->source.streams;
     if (ft__fit_prepare(&f) == FT_OK) {
         while (!f.at.done && !f.stopped && ft__ok(c)) ft__fit_epoch(&f);
         ft__fit_finish(&f);
     }
+    m->fed_from = NULL;
     ft__loader_destroy(f.loader);
     if (lent) *lent = f.cache;
     else ft__cache_release(c, &f.cache);
@@ -27730,7 +28040,7 @@ static ft_fit_options ft__recipe_options(const ft__recipe *r, int stage)
         o.batch_size = samples < 300 ? 16 : 32;
         o.optimizer.learning_rate = 2e-3f;
         o.schedule = FT_ONE_CYCLE;
-        o.augment = true;
+        o.augment = ft__has_views(r->data);
     }
     if (r->o.epochs > 0) o.epochs = r->o.epochs;
     if (r->o.batch_size > 0) o.batch_size = r->o.batch_size;
@@ -27766,12 +28076,12 @@ static void ft__recipe_choose(ft__recipe *r)
 /* With a freeze given there is nothing to choose. */
 static void ft__recipe_frozen(ft__recipe *r, ft_fit_options o)
 {
+    char text[400];
     int count;
+    if (ft__unmatched(r->m, r->o.freeze, ft__can_freeze, text, sizeof text))
+        ft__fail(&r->m->context, FT_INVALID, "freeze: %s", text);
     ft__set_frozen(r->m, "*", false);
     count = ft__set_frozen(r->m, r->o.freeze, true);
-    if (count == 0 && *r->o.freeze)
-        ft__fail(&r->m->context, FT_INVALID, "freeze %s: no parameter has such a name",
-                 r->o.freeze);
     snprintf(r->result.choice, sizeof r->result.choice, "as asked: %.100s frozen (%d tensors)",
              *r->o.freeze ? r->o.freeze : "nothing", count);
     if (!ft__ok(&r->m->context)) return;
@@ -27868,7 +28178,7 @@ static ft_fit_options ft__text_options(const ft__recipe *r, bool pretrained, boo
     o.optimizer.weight_decay = 0.01f;
     o.optimizer.clip_norm = 1;
     o.optimizer.learning_rate = pretrained && !stream ? 4e-3f : 3e-3f;
-    o.batch_size = samples < 1000 ? 16 : 32;
+    o.batch_size = stream ? 0 : samples < 1000 ? 16 : 32;
     o.epochs = stream ? 10 : samples < 1000 ? 20 : 6;
     if (r->o.epochs > 0) o.epochs = r->o.epochs;
     if (r->o.batch_size > 0) o.batch_size = r->o.batch_size;
@@ -27949,6 +28259,18 @@ static void ft__recipe_text(ft__recipe *r)
 static void ft__recipe_text(ft__recipe *r) { ft__no_text(r->m); }
 #endif
 
+static ft_status ft__recipe_check(ft__context *c, const ft_data *data, const ft_finetune_options *o)
+{
+    const ft_augmentation *a = &o->augmentation, *own = data->folder ? &data->folder->augmentation
+                                                                     : NULL;
+    const ft__field_use uses[] = {
+        {"augmentation", a->shift != 0 || a->scale != 0 || a->flip,
+         own && !(own->shift > 0 || own->scale > 0 || own->flip),
+         "an image folder that has none of its own"},
+        {"checkpoint_steps", o->checkpoint_steps > 0, o->checkpoint != NULL, "checkpoint"}};
+    return ft__check_uses(c, "ft_finetune", uses, sizeof uses / sizeof uses[0]);
+}
+
 static ft_finetune_result ft__finetune(ft_model *m, ft_data *data, ft_finetune_options options)
 {
     ft__recipe r;
@@ -27956,7 +28278,8 @@ static ft_finetune_result ft__finetune(ft_model *m, ft_data *data, ft_finetune_o
     r.m = m;
     r.data = data;
     r.o = options;
-    if (!ft__given(&m->context, data, "ft_finetune: the data")) return r.result;
+    if (!ft__given(&m->context, data, "ft_finetune: the data")
+        || ft__recipe_check(&m->context, data, &options) != FT_OK) return r.result;
     if (options.epochs < 0 || options.batch_size < 0 || !(options.learning_rate >= 0)) {
         ft__fail(&m->context, FT_INVALID, "ft_finetune: %d epochs, batches of %d, learning rate %g:"
                  " none may be negative", options.epochs, options.batch_size,
@@ -28028,6 +28351,26 @@ static int ft__evaluate_samples(ft_model *m, ft__plan *plan, ft__loader *loader,
     return read;
 }
 
+static ft_status ft__evaluate_check(ft_model *m, const ft_data *data,
+                                    const ft_evaluate_options *o)
+{
+    ft__context *c = &m->context;
+    size_t classes = (size_t)ft_class_count(m);
+    const ft__field_use uses[] = {
+        {"confusion", o->confusion != NULL, classes > 0, "a model that tells classes"},
+        {"confusion_count", o->confusion_count > 0, o->confusion != NULL, "confusion"},
+        {"sample", o->sample != NULL, classes > 0, "a model that tells classes"},
+        {"batch_size", o->batch_size > 0, ft__takes_batch_size(data, o->batch_size),
+         ft__samples_apart}};
+    if (ft__check_uses(c, "ft_evaluate", uses, sizeof uses / sizeof uses[0]) != FT_OK)
+        return c->status;
+    if (o->confusion && o->confusion_count != classes * classes)
+        return ft__fail(c, FT_SHAPE, "ft_evaluate: confusion has confusion_count = %zu numbers, not"
+                        " %zu: the model's %zu classes, squared", o->confusion_count,
+                        classes * classes, classes);
+    return c->status;
+}
+
 static ft_evaluation ft__evaluate(ft_model *m, ft_data *data, ft_evaluate_options options)
 {
     ft__context *c = &m->context;
@@ -28039,14 +28382,14 @@ static ft_evaluation ft__evaluate(ft_model *m, ft_data *data, ft_evaluate_option
     int *samples;
     memset(&e, 0, sizeof e);
     if (!ft__given(c, data, "ft_evaluate: the data") || ft__ready(m, true) != FT_OK
-        || ft__check_classes(m, data) != FT_OK) return e;
+        || ft__check_classes(m, data) != FT_OK || ft__evaluate_check(m, data, &options) != FT_OK)
+        return e;
     count = ft_data_count(data);
     if (data->source.streams > 0) size = data->source.streams;
     if (size > count) size = count;
     ft__set_longest(m, data);
     if (options.confusion)
-        memset(options.confusion, 0, (size_t)ft_class_count(m) * (size_t)ft_class_count(m)
-               * sizeof *options.confusion);
+        memset(options.confusion, 0, options.confusion_count * sizeof *options.confusion);
     m->reserve = ft__loader_bytes(m, data, size) + 3 * (size_t)count * sizeof *samples
         + FT__ALIGNMENT;
     plan = ft__begin(m, size, false);
@@ -28057,6 +28400,7 @@ static ft_evaluation ft__evaluate(ft_model *m, ft_data *data, ft_evaluate_option
     for (i = 0; samples && i < count; ++i) samples[i] = i;
     if (loader) ft__bucket(&data->source, samples, count, size, 0, samples + count);
     if (loader) read = ft__evaluate_samples(m, plan, loader, samples, &options, &score);
+    m->fed_from = NULL;
     ft__loader_destroy(loader);
     ft__release(c, samples);
     e.correct = (int)score.correct;
@@ -28288,8 +28632,12 @@ static int ft__generate(ft_model *m, ft_generate_options options)
     const ft__node *output = ft__get_node(m, m->output);
     ft__generation g;
     int count = 0, length = options.length > 0 ? options.length : 200;
+    const ft__field_use uses[] = {
+        {"temperature", options.temperature > 0, !options.greedy, "tokens drawn, not greedy"},
+        {"top_k", options.top_k > 0, !options.greedy, "tokens drawn, not greedy"},
+        {"top_p", options.top_p > 0, !options.greedy, "tokens drawn, not greedy"}};
     memset(&g, 0, sizeof g);
-    if (!ft__ok(c)) return 0;
+    if (!ft__ok(c) || ft__check_uses(c, "ft_generate", uses, 3) != FT_OK) return 0;
     if (!m->tokenizer || !output || output->shape.rank != 3) {
         ft__fail(c, FT_INVALID, "ft_generate needs a language model, whose output is [N, L,"
                  " tokens], and its tokeniser");
@@ -28698,6 +29046,10 @@ static ft_node ft__layer_parameter(ft_model *m, const char *layer, const char *p
 static int ft__size_of(ft_model *m, const char *name, ft_node x, int dimension)
 {
     const ft__node *node = ft__get_node(m, x);
+    char why[400];
+    if (!node)
+        ft__fail(&m->context, FT_INVALID, "%s: its input is not a node of this model%s", name,
+                 ft__why_none(m, x, why));
     if (node && dimension < 0) dimension += node->shape.rank;
     if (node && dimension >= 0 && dimension < node->shape.rank && node->shape.size[dimension] > 0)
         return node->shape.size[dimension];
@@ -29305,9 +29657,11 @@ ft_node ft_mse(ft_model *m, const char *name, ft_node x, ft_node target)
 
 static bool ft__check_node(ft_model *m, ft_node node, const char *what)
 {
+    char why[400];
     if (!ft__ok(&m->context)) return false;
     if (ft__get_node(m, node)) return true;
-    ft__fail(&m->context, FT_INVALID, "%s: node %d is not a node of this model", what, node.id);
+    ft__fail(&m->context, FT_INVALID, "%s: node %d is not a node of this model%s", what, node.id,
+             ft__why_none(m, node, why));
     return false;
 }
 
@@ -29384,7 +29738,17 @@ int ft_class_count(const ft_model *m)
 
 /* ---- Looking at it ---- */
 
-ft_node ft_find(const ft_model *m, const char *name) { return ft__find_node(m, name ? name : ""); }
+/* A name that is looked for in vain may be a question, or a slip of the pen: it is kept, to be told
+   where the {0} is used. That is no change of the model that a caller could see. */
+ft_node ft_find(const ft_model *m, const char *name)
+{
+    ft_node node = ft__find_node(m, name ? name : "");
+    ft_model *noted = (ft_model *)(uintptr_t)m;
+    if (!node.id)
+        snprintf(noted->not_found, sizeof noted->not_found, "%.99s", name ? name : "NULL");
+    return node;
+}
+
 int ft_node_count(const ft_model *m) { return m->node_count; }
 
 const char *ft_node_name(const ft_model *m, ft_node node)
@@ -29538,16 +29902,29 @@ ft_plan_bytes ft_plan(ft_model *m, int batch_size, bool training)
 
 /* ---- Adjusting it ---- */
 
-int ft_freeze(ft_model *m, const char *glob) { return ft__set_frozen(m, glob, true); }
-int ft_unfreeze(ft_model *m, const char *glob) { return ft__set_frozen(m, glob, false); }
+int ft_freeze(ft_model *m, const char *glob)
+{
+    ft__say_unmatched(m, "ft_freeze", glob, ft__can_freeze);
+    return ft__set_frozen(m, glob, true);
+}
+
+int ft_unfreeze(ft_model *m, const char *glob)
+{
+    ft__say_unmatched(m, "ft_unfreeze", glob, ft__can_freeze);
+    return ft__set_frozen(m, glob, false);
+}
+
 ft_digest ft_frozen_digest(ft_model *m) { return ft__digest(m); }
 ft_status ft_replace_head(ft_model *m, int classes) { return ft__replace_head(m, classes); }
+
+static bool ft__has_activation(const ft__node *node) { return ft__is_activation(node->op); }
 
 int ft_swap_activations(ft_model *m, const char *glob, const char *kind,
                         ft_activation_options options)
 {
     int op, i, count = 0;
     if (!ft__ok(&m->context)) return 0;
+    ft__say_unmatched(m, "ft_swap_activations", glob, ft__has_activation);
     op = ft__activation_named(m, kind);
     for (i = 0; ft__ok(&m->context) && i < m->node_count; ++i) {
         ft__node *node = &m->nodes[i];
@@ -29578,17 +29955,20 @@ static int ft__set_rule(ft_model *m, const char *glob, const float *factor, cons
 
 int ft_scale_learning_rate(ft_model *m, const char *glob, float factor)
 {
+    ft__say_unmatched(m, "ft_scale_learning_rate", glob, ft__is_parameter);
     return ft__set_rule(m, glob, &factor, NULL);
 }
 
 int ft_set_weight_decay(ft_model *m, const char *glob, float weight_decay)
 {
+    ft__say_unmatched(m, "ft_set_weight_decay", glob, ft__is_parameter);
     return ft__set_rule(m, glob, NULL, &weight_decay);
 }
 
 int ft_initialise(ft_model *m, const char *glob, ft_initialiser initialiser)
 {
     int i, count = 0;
+    ft__say_unmatched(m, "ft_initialise", glob, ft__is_weight);
     ft__host_takes_weights(&m->context, true);
     for (i = 0; ft__ok(&m->context) && i < m->node_count; ++i) {
         ft__node *node = &m->nodes[i];
@@ -29606,6 +29986,7 @@ int ft_initialise(ft_model *m, const char *glob, ft_initialiser initialiser)
 
 ft_status ft_set_optimizer(ft_model *m, ft_optimizer_options options)
 {
+    ft__optimizer_check(&m->context, "ft_set_optimizer", &options);
     return ft__set_optimizer(m, options);
 }
 
@@ -29639,6 +30020,7 @@ int ft_length(const ft_model *m) { return m->length; }
 int ft_reset_state(ft_model *m, const char *glob)
 {
     int i, count = 0;
+    ft__say_unmatched(m, "ft_reset_state", glob, ft__is_state);
     for (i = 0; ft__ok(&m->context) && i < m->node_count; ++i) {
         ft__node *node = &m->nodes[i];
         if (node->op != FT__OP_state || !ft__glob(glob, node->name)) continue;

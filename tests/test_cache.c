@@ -99,12 +99,13 @@ static uint64_t fit(run r)
 {
     ft_source source = {.user = &data, .count = SAMPLES, .classes = 2, .get = get,
                         .digest = digest};
-    ft_fit_options o = {.epochs = 3, .batch_size = 8, .hold_back = 0.2f, .views = 2};
+    ft_fit_options o = {.epochs = 3, .batch_size = 8, .hold_back = 0.2f};
     ft_model *m = new_model(r.cache, r.weight);
     float head[8];
     data.asked = lines = 0;
     o.cache_bytes = r.bytes;
     o.augment = r.augment;
+    o.views = r.augment ? 2 : 0;
     o.optimizer.learning_rate = 0.05f;
     ft_fit(m, ft_data_source(m, source), o);
     CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));

@@ -598,7 +598,11 @@ static void test_match_classes(void)
         CHECK(ft_data_label(data, i) == labels[i], "%d: %d", i, ft_data_label(data, i));
     CHECK(data && !strcmp(ft_data_class_name(data, 1), "moths"), "class 1");
     CHECK(!strcmp(ft_data_name(data, 0), "ants/Z.ppm"), "%s", ft_data_name(data, 0));
-    o.classes_of = data; /* of other data, though the model has these names as well */
+    o.classes_of = data;
+    CHECK(!ft_image_folder(m, ROOT "/good", o) && strstr(ft_error_text(m), "not both"), "%s",
+          ft_error_text(m));
+    ft_clear_error(m);
+    o.match_classes = false;
     ft_set_class_names(m, 3, names);
     data = ft_image_folder(m, ROOT "/good", o);
     CHECK(data && ft_data_classes(data) == 4 && ft_data_label(data, 0) == 3, "%s", ft_error_text(m));
@@ -608,6 +612,7 @@ static void test_match_classes(void)
           ft_error_text(m));
     ft_clear_error(m);
     o.classes_of = NULL;
+    o.match_classes = true;
     CHECK(!ft_image_folder(m, ROOT "/good", o), "ants are none of its classes");
     CHECK(ft_error(m) == FT_INVALID && strstr(ft_error_text(m), "ants"), "%s", ft_error_text(m));
     ft_clear_error(m);

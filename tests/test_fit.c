@@ -118,7 +118,7 @@ static void test_frozen(ft_optimizer optimizer)
     memset(before, 0, sizeof before);
     memset(after, 0, sizeof after);
     o.optimizer.optimizer = optimizer;
-    o.optimizer.momentum = 0.9f;
+    if (optimizer == FT_SGD) o.optimizer.momentum = 0.9f;
     if (optimizer == FT_SGD) o.optimizer.learning_rate = 0.1f;
     CHECK(ft_freeze(m, "conv1*,bn1.weight,bn1.bias,fc1.weight") == 5, "five tensors match");
     digest = ft_frozen_digest(m);
@@ -840,6 +840,174 @@ static void test_unnamed_classes(void)
 }
 
 /* Arrays that are for other nodes, or lack labels, do not leave the network's inputs empty. */
+/* Every option that does nothing where it is set is named, with what it is for. */
+static void test_options_without_effect(void)
+{
+    static const char *const says[] = {
+        "step_epochs has no effect here: it is for FT_STEP", "gamma", "views has no effect here: it is"
+        " for augment", "views has no effect here: it is for augment, without no_cache", "cache_bytes",
+        "checkpoint_steps has no effect here: it is for checkpoint", "momentum has no effect here: it is"
+        " for FT_SGD", "nesterov has no effect here: it is for FT_SGD with momentum", "nesterov",
+        "beta1", "beta2", "eps has no effect here: it is for FT_ADAMW and FT_ADAM"};
+    ft_desc desc = {.seed = 4};
+    ft_model *m = new_model(desc);
+    ft_data *data = new_data(m);
+    size_t i, count = sizeof says / sizeof says[0];
+    for (i = 0; i < count; ++i) {
+        ft_fit_options o = quick(1);
+        if (i == 0) o.step_epochs = 3;
+        if (i == 1) o.gamma = 0.5f;
+        if (i == 2) o.views = 3;
+        if (i == 3) o.views = 3, o.augment = o.no_cache = true;
+        if (i == 4) o.cache_bytes = 1, o.no_cache = true;
+        if (i == 5) o.checkpoint_steps = 1;
+        if (i == 6) o.optimizer.momentum = 0.9f;
+        if (i == 7) o.optimizer.optimizer = FT_SGD, o.optimizer.nesterov = true;
+        if (i == 8) o.optimizer.momentum = 0, o.optimizer.nesterov = true;
+        if (i == 9) o.optimizer.optimizer = FT_SGD, o.optimizer.beta1 = 0.5f;
+        if (i == 10) o.optimizer.optimizer = FT_SGD, o.optimizer.beta2 = 0.5f;
+        if (i == 11) o.optimizer.optimizer = FT_SGD, o.optimizer.eps = 1e-3f;
+        ft_fit(m, data, o);
+        expect(m, FT_INVALID, says[i], "ft_fit");
+        if (i < 6) continue;
+        ft_set_optimizer(m, o.optimizer);
+        expect(m, FT_INVALID, says[i], "ft_set_optimizer");
+    }
+    CHECK(!ft_arrays(m, 6, pictures, NULL, (ft_array_options){.classes = 3}), "classes of no labels");
+    expect(m, FT_INVALID, "classes has no effect", "labels");
+    ft_finetune(m, data, (ft_finetune_options){.checkpoint_steps = 1});
+    expect(m, FT_INVALID, "ft_finetune: checkpoint_steps has no effect", "checkpoint");
+    ft_finetune(m, data, (ft_finetune_options){.augmentation = {.flip = true}});
+    expect(m, FT_INVALID, "augmentation has no effect", "an image folder");
+    ft_destroy(m);
+}
+
+/* The confusion matrix against counts by hand; too small a one is refused before anything is
+   written. */
+static void test_confusion(void)
+{
+    int confusion[CLASSES * CLASSES + 1], rows[CLASSES] = {0}, right = 0, i;
+    ft_desc desc = {.seed = 4};
+    ft_model *m = new_model(desc);
+    ft_data *data = new_data(m);
+    ft_evaluate_options o = {.confusion = confusion, .confusion_count = CLASSES * CLASSES};
+    ft_evaluation e;
+    for (i = 0; i <= CLASSES * CLASSES; ++i) confusion[i] = 77;
+    e = ft_evaluate(m, data, o);
+    CHECK(ft_error(m) == FT_OK && confusion[CLASSES * CLASSES] == 77, "%s", ft_error_text(m));
+    for (i = 0; i < SAMPLES; ++i) rows[labels[i]] += 1;
+    for (i = 0; i < CLASSES * CLASSES; ++i) rows[i / CLASSES] -= confusion[i];
+    for (i = 0; i < CLASSES; ++i) right += confusion[i * CLASSES + i];
+    for (i = 0; i < CLASSES; ++i) CHECK(rows[i] == 0, "class %d: %d samples too few", i, rows[i]);
+    CHECK(right == e.correct, "%d on the diagonal, %d right", right, e.correct);
+    for (i = 0; i < 3; ++i) {
+        o.confusion_count = i == 0 ? 0 : i == 1 ? CLASSES * CLASSES - 1 : CLASSES * CLASSES + 1;
+        confusion[0] = 77;
+        ft_evaluate(m, data, o);
+        CHECK(confusion[0] == 77, "something was written");
+        expect(m, FT_SHAPE, "confusion_count", "classes, squared");
+    }
+    ft_evaluate(m, data, (ft_evaluate_options){.confusion_count = 1});
+    expect(m, FT_INVALID, "confusion_count has no effect", "confusion");
+    ft_destroy(m);
+}
+
+/* Numbers that are not finite in the data are said to be that, with the sample. */
+static void test_data_not_finite(void)
+{
+    static const float faults[] = {NAN, INFINITY, -INFINITY, NAN};
+    ft_desc desc = {.seed = 4};
+    float kept = pictures[5 * PIXELS + 7];
+    size_t i, round;
+    for (round = 0; round < 3; ++round)
+        for (i = 0; i < 4; ++i) {
+            ft_model *m = new_model(desc);
+            ft_fit_options o = quick(2);
+            ft_data *data;
+            pictures[5 * PIXELS + 7] = faults[i];
+            data = new_data(m);
+            if (i == 3) ft_freeze(m, "conv*,bn*"); /* outputs of the frozen layers are kept */
+            o.no_cache = round == 1;
+            if (round < 2) ft_fit(m, data, o);
+            else ft_evaluate(m, data, (ft_evaluate_options){.batch_size = 4});
+            CHECK(!strstr(ft_error_text(m), "learning rate"), "%s", ft_error_text(m));
+            expect(m, FT_NOT_FINITE, "\"input\" of sample 5 holds", i == 1 || i == 2 ? "inf" : "nan");
+            ft_feed(m, ft_find(m, "input"), pictures + 4 * PIXELS, 3);
+            ft_feed(m, ft_find(m, "labels"), labels, 3);
+            ft_forward(m, true);
+            expect(m, FT_NOT_FINITE, "\"input\" of sample 1 of the batch holds", "the data");
+            pictures[5 * PIXELS + 7] = kept;
+            ft_destroy(m);
+        }
+}
+
+/* Labels that are no class, fed by hand; and a loss that no data explains. */
+static void test_labels_not_a_class(void)
+{
+    int wrong[3] = {0, CLASSES, -2};
+    ft_desc desc = {.seed = 4};
+    ft_model *m = new_model(desc);
+    ft_feed(m, ft_find(m, "input"), pictures, 3);
+    ft_feed(m, ft_find(m, "labels"), wrong, 3);
+    ft_forward(m, true);
+    expect(m, FT_NOT_FINITE, "\"labels\" of sample 1 of the batch", "no class");
+    wrong[1] = -100;
+    ft_feed(m, ft_find(m, "labels"), wrong, 3);
+    ft_forward(m, true);
+    expect(m, FT_NOT_FINITE, "\"labels\" of sample 2 of the batch", "-2, no class");
+    ft_destroy(m);
+}
+
+static char last_line[1024];
+
+static void keep_line(void *user, const char *line)
+{
+    (void)user;
+    snprintf(last_line, sizeof last_line, "%s", line);
+}
+
+/* Slips of the pen in names and patterns, and what is said of each; NULL: nothing. */
+static void test_names(void)
+{
+    static const char *const patterns[][3] = {
+        {"conv1*", NULL, NULL}, {"*", NULL, NULL}, {"", NULL, NULL}, {"conv[12]*,fc?.weight", NULL, NULL},
+        {"cnov1.weight", "\"cnov1.weight\" matches no name", "nearest name is conv1.weight"},
+        {"bn1", "\"bn1\" matches no name", "\"bn1*\" would match bn1."},
+        {"conv1*,cov2.b*", "\"cov2.b*\" matches no name", "nearest name is conv2.bias"},
+        {"fc[34].weight", "matches no name", "nearest name is fc1.weight"},
+        {"fc1.wieght,*", "\"fc1.wieght\"", "fc1.weight"},
+        {"transformer.h.0*", "\"transformer.h.0*\" matches no name", ""}};
+    ft_desc desc = {.seed = 4, .log = keep_line};
+    ft_model *m = new_model(desc);
+    size_t i, k;
+    for (i = 0; i < sizeof patterns / sizeof patterns[0]; ++i)
+        for (k = 0; k < 4; ++k) {
+            last_line[0] = 0;
+            if (k == 0) ft_freeze(m, patterns[i][0]);
+            if (k == 1) ft_unfreeze(m, patterns[i][0]);
+            if (k == 2) ft_scale_learning_rate(m, patterns[i][0], 1);
+            if (k == 3) ft_set_weight_decay(m, patterns[i][0], -1);
+            CHECK(patterns[i][1] ? strstr(last_line, patterns[i][1]) && strstr(last_line, patterns[i][2])
+                                 : !last_line[0], "%s: \"%s\"", patterns[i][0], last_line);
+        }
+    CHECK(!strstr(last_line, "nearest"), "nothing is near: %s", last_line);
+    last_line[0] = 0;
+    ft_swap_activations(m, "rleu1", "tanh", (ft_activation_options){0});
+    CHECK(strstr(last_line, "relu1"), "%s", last_line);
+    CHECK(ft_error(m) == FT_OK, "no error: %s", ft_error_text(m));
+    ft_feed(m, ft_find(m, "imput"), pictures, 1);
+    expect(m, FT_INVALID, "\"imput\"", "nearest name is input");
+    ft_get(m, ft_find(m, "fc2.wieght"), (float[1]){0}, 1);
+    expect(m, FT_INVALID, "ft_find found none called \"fc2.wieght\"", "nearest name is fc2.weight");
+    ft_linear(m, "more", ft_find(m, "fc1x"), 3, (ft_linear_options){0});
+    expect(m, FT_INVALID, "more: its input is not a node", "fc1x");
+    ft_add(m, "sum", ft_find(m, "fc1"), ft_find(m, "fc9"));
+    expect(m, FT_INVALID, "sum: input 2 is not a node", "\"fc9\" (the nearest name is fc1)");
+    ft_finetune(m, new_data(m), (ft_finetune_options){.freeze = "conv1*,covn2*"});
+    expect(m, FT_INVALID, "freeze: \"covn2*\" matches no name", "conv2");
+    ft_destroy(m);
+}
+
 static void test_wrong_arrays(void)
 {
     static const ft_array_options wrong[] = {{.input = "x"}, {.labels = "label"}};
@@ -977,6 +1145,11 @@ int main(void)
     test_wrong_options();
     test_unnamed_classes();
     test_wrong_arrays();
+    test_options_without_effect();
+    test_confusion();
+    test_data_not_finite();
+    test_labels_not_a_class();
+    test_names();
     test_too_few_to_hold_back();
     test_no_memory();
     test_no_allocation_in_a_step();

@@ -280,9 +280,10 @@ static ft_optimizer_options optimizer_of(const ft__json *json, int entry)
     o.learning_rate = setting(json, entry, "lr", 0);
     o.momentum = setting(json, entry, "momentum", 0);
     o.weight_decay = setting(json, entry, "weight_decay", 0);
-    o.eps = setting(json, entry, "eps", 1e-8);
     o.clip_norm = setting(json, entry, "clip", 0);
     o.nesterov = ft__json_true(json, ft__json_member(json, entry, "nesterov"));
+    if (o.optimizer == FT_SGD) return o;
+    o.eps = setting(json, entry, "eps", 1e-8);
     if (ft__json_double(json, ft__json_element(json, betas, 0), &beta)) o.beta1 = (float)beta;
     if (ft__json_double(json, ft__json_element(json, betas, 1), &beta)) o.beta2 = (float)beta;
     return o;

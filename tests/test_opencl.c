@@ -732,7 +732,7 @@ static void fit_killed(const char *self, int at)
 
 static ft_fit_options checkpointed(bool writes)
 {
-    ft_fit_options options = {.epochs = 3, .checkpoint_steps = 2,
+    ft_fit_options options = {.epochs = 3, .checkpoint_steps = writes ? 2 : 0,
                               .optimizer = {.optimizer = FT_SGD, .learning_rate = 0.1f,
                                             .momentum = 0.9f, .clip_norm = 0.3f}};
     if (writes) options.checkpoint = checkpoint_path;

@@ -86,6 +86,14 @@ static void test_errors(void)
     ft_texts(m, "/nonexistent/file.tsv", (ft_text_options){0});
     CHECK(ft_error(m) == FT_IO, "%s", ft_error_text(m));
     ft_clear_error(m);
+    CHECK(!table(m, "a\ty\n", "tsv", (ft_text_options){.unlabelled = true, .label_column = "2"})
+          && strstr(ft_error_text(m), "label_column has no effect here: it is for texts that are"
+                    " labelled"), "%s", ft_error_text(m));
+    ft_clear_error(m);
+    CHECK(!ft_texts(m, "tests", (ft_text_options){.text_column = "1"})
+          && strstr(ft_error_text(m), "text_column has no effect here: it is for a table"), "%s",
+          ft_error_text(m));
+    ft_clear_error(m);
     ft_set_class_names(m, 2, (const char *const[]){"x", "y"});
     CHECK(!table(m, "a\ty\nb\tz\n", "tsv", (ft_text_options){.match_classes = true})
           && strstr(ft_error_text(m), "'z'"), "a label that is none of the model's: %s",
