@@ -136,25 +136,36 @@ static double allowed(size_t k, double size) { return 4 * sqrt((double)k + 1) / 
 
 typedef struct product { size_t m, n, k; int a_form, b_form; bool accumulate, whole; } product;
 
-/* Compares with the oracle; `before` is what the result started from. */
+/* Compares with the oracle; `before` is what the result started from. A row at a time, along the
+   rows of b: down its columns it took three times as long. */
 static bool product_right(const product *p, const float *a, const float *b, const float *before,
                           const float *out, size_t stride)
 {
+    double *want = (double *)malloc(p->n * sizeof *want), *size = (double *)malloc(p->n * sizeof *size);
+    bool right = true;
     size_t i, j, l;
-    for (i = 0; i < p->m; ++i)
+    if (!want || !size) exit(1);
+    for (i = 0; right && i < p->m; ++i) {
         for (j = 0; j < p->n; ++j) {
-            double want = p->accumulate ? (double)before[i * stride + j] : 0, size = fabs(want);
-            for (l = 0; l < p->k; ++l) {
-                want += (double)a[i * p->k + l] * (double)b[l * p->n + j];
-                size += fabs((double)a[i * p->k + l] * (double)b[l * p->n + j]);
-            }
-            if (!CLOSE(out[i * stride + j], want, p->whole ? 0 : allowed(p->k, size))) {
-                printf("  element %zu, %zu is %.9g, not %.9g\n", i, j, (double)out[i * stride + j],
-                       want);
-                return false;
-            }
+            want[j] = p->accumulate ? (double)before[i * stride + j] : 0;
+            size[j] = fabs(want[j]);
         }
-    return true;
+        for (l = 0; l < p->k; ++l)
+            for (j = 0; j < p->n; ++j) {
+                double term = (double)a[i * p->k + l] * (double)b[l * p->n + j];
+                want[j] += term;
+                size[j] += fabs(term);
+            }
+        for (j = 0; right && j < p->n; ++j)
+            if (!CLOSE(out[i * stride + j], want[j], p->whole ? 0 : allowed(p->k, size[j]))) {
+                printf("  element %zu, %zu is %.9g, not %.9g\n", i, j, (double)out[i * stride + j],
+                       want[j]);
+                right = false;
+            }
+    }
+    free(want);
+    free(size);
+    return right;
 }
 
 static void check_product(ft_model *m, product p)
@@ -601,35 +612,47 @@ static void conv_start(layer *l, const picture *p, int batch, bool whole)
     o->same = p->same;
 }
 
-/* One output pixel, from the definition: its value, and what its gradient adds to the others. */
-static void conv_pixel(const layer *l, const picture *p, const int at[4], answers *a)
+/* What the products of a layer see of its factors. */
+static double *seen_all(const layer *l, guarded from)
+{
+    double *to = (double *)malloc(from.count * sizeof *to);
+    size_t i;
+    if (!to) exit(1);
+    for (i = 0; i < from.count; ++i) to[i] = seen(l, from.at[i]);
+    return to;
+}
+
+/* One output pixel, from the definition: its value, and what its gradient adds to the others. `x` and
+   `w` are what the products see; channels of a picture lie side by side (see layout.h). */
+static void conv_pixel(const layer *l, const picture *p, const double *x, const double *w,
+                       const int at[4], answers *a)
 {
     int groups = p->groups ? p->groups : 1, channels = p->c / groups, per = p->o / groups;
-    int stride[2], dilation[2], c, ky, kx;
+    int stride[2], dilation[2], taps = p->kernel[0] * p->kernel[1], c, ky, kx;
     size_t out = place_of(&l->call.output.shape, true, (size_t)(
         ((at[0] * p->o + at[1]) * p->out[0] + at[2]) * p->out[1] + at[3]));
-    double dy = (double)l->dy.at[out], seen_dy = seen(l, l->dy.at[out]);
+    double dy = seen(l, l->dy.at[out]), sum = (double)l->b.at[at[1]];
     for (c = 0; c < 2; ++c) {
         stride[c] = p->stride[c] ? p->stride[c] : p->stride[0] ? p->stride[0] : 1;
         dilation[c] = p->dilation[c] ? p->dilation[c] : p->dilation[0] ? p->dilation[0] : 1;
     }
-    a->y[out] = (double)l->b.at[at[1]];
-    a->db[at[1]] += dy;
-    for (c = 0; c < channels; ++c)
-        for (ky = 0; ky < p->kernel[0]; ++ky)
-            for (kx = 0; kx < p->kernel[1]; ++kx) {
-                int y = at[2] * stride[0] + ky * dilation[0] - p->before[0];
-                int x = at[3] * stride[1] + kx * dilation[1] - p->before[1];
-                int from = at[1] / per * channels + c;
-                size_t in = (size_t)(((at[0] * p->c + from) * p->h + y) * p->w + x);
-                size_t w = (size_t)(((at[1] * channels + c) * p->kernel[0] + ky) * p->kernel[1]
-                                    + kx);
-                if (y < 0 || y >= p->h || x < 0 || x >= p->w) continue;
-                in = place_of(&l->input[0].shape, true, in);
-                a->y[out] += seen(l, l->x.at[in]) * seen(l, l->w.at[w]);
-                a->dx[in] += seen(l, l->w.at[w]) * seen_dy;
-                a->dw[w] += seen(l, l->x.at[in]) * seen_dy;
+    a->db[at[1]] += (double)l->dy.at[out];
+    for (ky = 0; ky < p->kernel[0]; ++ky)
+        for (kx = 0; kx < p->kernel[1]; ++kx) {
+            int down = at[2] * stride[0] + ky * dilation[0] - p->before[0];
+            int right = at[3] * stride[1] + kx * dilation[1] - p->before[1];
+            int first = at[1] / per * channels;
+            size_t in, weight = (size_t)(at[1] * channels * taps + ky * p->kernel[1] + kx);
+            if (down < 0 || down >= p->h || right < 0 || right >= p->w) continue;
+            in = place_of(&l->input[0].shape, true, (size_t)(
+                ((at[0] * p->c + first) * p->h + down) * p->w + right));
+            for (c = 0; c < channels; ++c, weight += (size_t)taps) {
+                sum += x[in + (size_t)c] * w[weight];
+                a->dx[in + (size_t)c] += w[weight] * dy;
+                a->dw[weight] += x[in + (size_t)c] * dy;
             }
+        }
+    a->y[out] = sum;
 }
 
 /* ---- F(4x4, 3x3) with factors rounded to bf16, from its points, as Cook and Toom have it ---- */
@@ -786,6 +809,7 @@ static void test_conv(ft_model *m, int index, bool whole)
     const picture *p = &pictures[index];
     layer l;
     answers a;
+    double *x, *w;
     int at[4];
     size_t i;
     bool bf16;
@@ -796,11 +820,15 @@ static void test_conv(ft_model *m, int index, bool whole)
           ft_error_text(m));
     a = answers_start(&l);
     bf16 = in_winograd_form(&l) && m->context.precision != FT__FLOAT32;
+    x = seen_all(&l, l.x);
+    w = seen_all(&l, l.w);
     if (bf16 && whole) winograd_answers(&l, p, &a);
     else for (at[0] = 0; at[0] < p->n; ++at[0])
         for (at[1] = 0; at[1] < p->o; ++at[1])
             for (at[2] = 0; at[2] < p->out[0]; ++at[2])
-                for (at[3] = 0; at[3] < p->out[1]; ++at[3]) conv_pixel(&l, p, at, &a);
+                for (at[3] = 0; at[3] < p->out[1]; ++at[3]) conv_pixel(&l, p, x, w, at, &a);
+    free(x);
+    free(w);
     l.call.fused = FT__OP_leaky_relu; /* slope 1/2: exact */
     l.activation.activation.slope = 0.5f;
     l.call.fused_options = &l.activation;
