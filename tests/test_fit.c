@@ -1,5 +1,6 @@
 /* test_fit.c - what the words mean: frozen, frozen prefix, inference form, deterministic, resume;
-   and what may go wrong in a run: NaN, no memory, a budget, a caller that stops it. */
+   and what may go wrong in a run: NaN, no memory, a budget, a caller that stops it.
+       build/test_fit threads     only the runs in several threads, for a watcher of those */
 #include "check.h"
 
 #define FINETUNE_IMPLEMENTATION
@@ -1114,12 +1115,16 @@ static void test_fused(int layer, const char *kind)
     ft_destroy(m[1]);
 }
 
-int main(void)
+int main(int count, char **words)
 {
     static const char *const kinds[] = {"relu", "relu6", "sigmoid", "tanh", "leaky_relu", "gelu"};
     int layer;
     size_t kind;
     make_pictures();
+    if (count > 1 && !strcmp(words[1], "threads")) {
+        test_same_bits();
+        return check_done("test_fit");
+    }
     for (layer = 0; layer < LAYERS; ++layer)
         for (kind = 0; kind < sizeof kinds / sizeof *kinds; ++kind) test_fused(layer, kinds[kind]);
     test_frozen(FT_SGD);
