@@ -1024,6 +1024,10 @@ static void conv_cases(void)
         o.groups = 2;
         conv_case(shape4(2, 2, i, i + 1), shape4(2, 1, 3, 3), false, o);
     }
+    memset(&o, 0, sizeof o); /* dW by channels: more than a chunk of pixels, a piece and a panel */
+    o.stride[0] = 2;
+    o.padding[0] = 1;
+    conv_case(shape4(3, 34, 27, 28), shape4(70, 34, 3, 3), true, o);
     for (i = 0; i < 2; ++i) { /* a stride: phases of dx with many taps, one, none, or no pixel */
         memset(&o, 0, sizeof o);
         o.groups = 1 + i;
