@@ -2906,17 +2906,20 @@ FT__TILES_4(FT__TILE_PLAIN, ft__tile_plain_narrow, 4, 4)
 #define FT__VECTORS(name, lanes)                                                                  \
     typedef float name##_vector __attribute__((vector_size(4 * lanes)));                          \
     typedef float name##_loose __attribute__((vector_size(4 * lanes), aligned(4), may_alias));
-#define FT__TILE_SUMS(type, lanes, vectors, rows, most, step, line, meanwhile)                    \
+#define FT__TILE_START(type, vectors, rows)                                                       \
+        FT__FUSED                                                                                 \
         type##_vector zero = {0}, sum[rows][vectors], right[vectors];                             \
         const float *row[rows];                                                                   \
-        size_t p, at;                                                                             \
+        size_t t, p, at;                                                                          \
         int i, v;                                                                                 \
         FT__UNROLL for (i = 0; i < rows; ++i)                                                     \
-            FT__UNROLL for (v = 0; v < vectors; ++v) sum[i][v] = zero;                            \
+            FT__UNROLL for (v = 0; v < vectors; ++v) sum[i][v] = zero;
+#define FT__TILE_FETCH(lanes, vectors, rows)                                                      \
         FT__UNROLL for (i = 0; i < rows; ++i)                                                     \
             FT__UNROLL for (v = 0; v < vectors; ++v)                                              \
-                FT__PREFETCH(out + (size_t)i * stride + v * lanes);                               \
-        for (; taps > 0; --taps, a += most) {                                                     \
+                FT__PREFETCH(out + (size_t)i * stride + v * lanes);
+#define FT__TILE_SUMS(type, lanes, vectors, rows, most, taps, step, line, meanwhile)              \
+        for (t = taps; t > 0; --t, a += most) {                                                   \
             FT__UNROLL for (i = 0; i < rows; ++i) row[i] = a[i];                                  \
             for (p = 0, at = 0; p < k; ++p, at += step, b += line) {                              \
                 FT__UNROLL for (v = 0; v < vectors; ++v)                                          \
@@ -2933,14 +2936,17 @@ FT__TILES_4(FT__TILE_PLAIN, ft__tile_plain_narrow, 4, 4)
                 if (accumulate) sum[i][v] += *(type##_loose *)(void *)to;                         \
                 *(type##_loose *)(void *)to = sum[i][v];                                          \
             }
+#define FT__NOTHING(type, lanes, vectors)
 #define FT__FETCH_SOON(type, lanes, vectors)                                                      \
                 FT__PREFETCH_LATER(soon);                                                         \
                 soon += soon_step;
 #define FT__TILE(name, most, rows, type, attributes, lanes, vectors)                              \
     attributes static void name##_##rows(FT__TILE_PARAMETERS)                                     \
     {                                                                                             \
-        FT__FUSED                                                                                 \
-        FT__TILE_SUMS(type, lanes, vectors, rows, most, step, vectors * lanes, FT__FETCH_SOON)    \
+        FT__TILE_START(type, vectors, rows)                                                       \
+        FT__TILE_FETCH(lanes, vectors, rows)                                                      \
+        FT__TILE_SUMS(type, lanes, vectors, rows, most, taps, step, vectors * lanes,              \
+                      FT__FETCH_SOON)                                                             \
         FT__TILE_PUT(type, lanes, vectors, rows)                                                  \
     }
 #define FT__FETCH_AND_PACK(type, lanes, vectors)                                                  \
@@ -2952,9 +2958,9 @@ FT__TILES_4(FT__TILE_PLAIN, ft__tile_plain_narrow, 4, 4)
 #define FT__PACKING_TILE(name, most, rows, type, attributes, lanes, vectors)                      \
     attributes static void name##_##rows(FT__PACKING_TILE_PARAMETERS)                             \
     {                                                                                             \
-        FT__FUSED                                                                                 \
-        size_t taps = 1;                                                                          \
-        FT__TILE_SUMS(type, lanes, vectors, rows, most, step, b_step, FT__FETCH_AND_PACK)         \
+        FT__TILE_START(type, vectors, rows)                                                       \
+        FT__TILE_FETCH(lanes, vectors, rows)                                                      \
+        FT__TILE_SUMS(type, lanes, vectors, rows, most, 1, step, b_step, FT__FETCH_AND_PACK)      \
         FT__TILE_PUT(type, lanes, vectors, rows)                                                  \
     }
 #if defined(__clang__)
@@ -3967,36 +3973,23 @@ static void ft__finish_run(const ft__context *context, const ft__finish *f)
     ft__finish_plain(f, at);
 }
 
-/* A micro-kernel that makes rows [at, at + rows) and `vectors` vectors of columns from `column` on
+/* A micro-kernel that makes rows [first, first + rows) and `vectors` vectors from `column` on
    of a product, and finishes them while they are in registers: sums over 8 or 16 channels are so
    short that a second pass over y is felt (MobileNet's 1x1 convolution of 8 to 16 channels: 0.083
    to 0.053 ms, one thread, AVX-512). `b` is packed with `line` numbers to each line, as for the
    whole or the narrow tile. */
 typedef void (*ft__finished_tile)(size_t taps, size_t k, const float *const *a, const float *b,
-                                  const ft__finish *f, size_t at, size_t column);
+                                  const ft__finish *f, size_t first, size_t column);
 
-#define FT__FINISHED_TILE(name, attributes, tile, lanes, rows, vectors, line, of)                 \
+#define FT__FINISHED_TILE(name, attributes, tile, lanes, rows, vectors, line, most)               \
     attributes static void name(size_t taps, size_t k, const float *const *a, const float *b,     \
-                                const ft__finish *f, size_t at, size_t column)                    \
+                                const ft__finish *f, size_t first, size_t column)                 \
     {                                                                                             \
-        FT__FUSED                                                                                 \
-        tile##_vector zero = {0}, low = f->low - zero, high = f->high - zero;                     \
-        tile##_vector sum[rows][vectors], right[vectors];                                         \
-        float *y = f->y + at * f->stride + column;                                                \
-        const float *row[rows];                                                                   \
-        size_t p, stride = f->stride;                                                             \
-        int i, v, count = f->count - at < rows ? (int)(f->count - at) : rows;                     \
-        FT__UNROLL for (i = 0; i < rows; ++i)                                                     \
-            FT__UNROLL for (v = 0; v < vectors; ++v) sum[i][v] = zero;                            \
-        for (; taps > 0; --taps, a += of) {                                                       \
-            FT__UNROLL for (i = 0; i < rows; ++i) row[i] = a[i];                                  \
-            for (p = 0; p < k; ++p, b += line) {                                                  \
-                FT__UNROLL for (v = 0; v < vectors; ++v)                                          \
-                    right[v] = *(const tile##_loose *)(const void *)(b + v * lanes);              \
-                FT__UNROLL for (i = 0; i < rows; ++i)                                             \
-                    FT__UNROLL for (v = 0; v < vectors; ++v) sum[i][v] += row[i][p] * right[v];   \
-            }                                                                                     \
-        }                                                                                         \
+        FT__TILE_START(tile, vectors, rows)                                                       \
+        int count = f->count - first < rows ? (int)(f->count - first) : rows;                     \
+        size_t stride = f->stride;                                                                \
+        float *y = f->y + first * stride + column;                                                \
+        FT__TILE_SUMS(tile, lanes, vectors, rows, most, taps, 1, line, FT__NOTHING)               \
         FT__UNROLL for (v = 0; v < vectors; ++v) right[v] = zero;                                 \
         if (f->bias)                                                                              \
             FT__UNROLL for (v = 0; v < vectors; ++v)                                              \
@@ -4006,7 +3999,7 @@ typedef void (*ft__finished_tile)(size_t taps, size_t k, const float *const *a, 
         if (f->clamp)                                                                             \
             FT__UNROLL for (i = 0; i < rows; ++i)                                                 \
                 FT__UNROLL for (v = 0; v < vectors; ++v)                                          \
-                    sum[i][v] = tile##_bound(sum[i][v], low, high);                               \
+                    sum[i][v] = tile##_bound(sum[i][v], f->low - zero, f->high - zero);           \
         FT__UNROLL for (i = 0; i < rows; ++i, y += stride)                                        \
             if (i < count)                                                                        \
                 FT__UNROLL for (v = 0; v < vectors; ++v)                                          \
