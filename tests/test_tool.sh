@@ -214,6 +214,15 @@ for file in kept/*; do
 done
 keep again.safetensors --cache kept && cmp -s without.safetensors again.safetensors && ok || bad "a cut cache: other bytes"
 grep -q "made anew" err.txt && ok || bad "a cut cache is not named"
+fails 1 'freeze: "lyaer\*" matches no name (the nearest name is layer' "$tool" train --model base.safetensors --data photos --freeze "conv1*,lyaer*" --out again.safetensors
+
+# ---- What info tells: 269,722 is the published number of this ResNet-20's parameters; a head of two
+# classes has 130 instead of 650, and all others were frozen.
+"$tool" info base.safetensors >out.txt && grep -q "^  parameters  269722 in 59 tensors, 1.1 MB; none is frozen" out.txt &&
+    grep -q "^  missing     class names" out.txt && ok || bad "info: $(tail -8 out.txt)"
+"$tool" info without.safetensors >out.txt && grep -q "^  parameters  269202 in 59 tensors, 1.1 MB; 269072 in 57 of them are frozen" out.txt &&
+    grep -q "^layer1.0.conv1 .* 2304 .* frozen$" out.txt && grep -q "^linear .* 130 *128 *$" out.txt && ! grep -q missing out.txt && ok ||
+    bad "info of what is frozen: $(tail -8 out.txt)"
 
 # ---- Where it is kept when no folder is named ----
 inside() { env -u FINETUNE_CACHE "$@" "$tool" train --model base.safetensors --data photos --seed 3 --epochs 3 --freeze "conv1*,bn1*,layer*" --out again.safetensors >/dev/null 2>err.txt; }

@@ -15,6 +15,12 @@ says() { # says PATTERN COMMAND...: ends well, and its output holds the pattern
     if "$@" >$work/out.txt 2>$work/err.txt && grep -q -- "$pattern" $work/out.txt; then ok
     else bad "$pattern: $*"; tail -3 $work/out.txt $work/err.txt; fi
 }
+fails() { # fails WORD COMMAND...
+    word=$1; shift
+    "$@" >$work/out.txt 2>$work/err.txt && bad "no error: $*" && return
+    [ "$(grep -c '^finetune: ' $work/err.txt)" -ge 1 ] && grep -q -- "$word" $work/err.txt && ok ||
+        bad "no \"$word\": $*: $(tail -1 $work/err.txt)"
+}
 
 # ---- Classification: a table, a report with the worst mistakes, one text, lines ----
 says '"mistakes": \[' $tool train --data $texts/reviews.tsv --val $texts/reviews_test.tsv --epochs 4 \
@@ -28,8 +34,14 @@ printf 'the soup was sour\n\nthe bread was crisp' >$work/lines.txt
 [ "$($tool predict --model $work/reviews.safetensors <$work/lines.txt | wc -l)" -eq 3 ] && ok || bad "lines"
 printf 'a\377b\303\244\n' | $tool predict --model $work/reviews.safetensors --json >$work/out.txt
 grep -q "$(printf '{"text": "a.ufffdb\303\244"')" $work/out.txt && ok || bad "JSON of what is no UTF-8"
-says 'input text, 2 classes.*' $tool info --model $work/reviews.safetensors
-says '"architecture"' $tool info --model $work/reviews.safetensors --json
+says 'input       text, [0-9]* pieces: words$' $tool info --model $work/reviews.safetensors
+grep -q 'output      2 classes: bad, good$' $work/out.txt && grep -q 'memory .* one text of 128 tokens' $work/out.txt &&
+    ! grep -q missing $work/out.txt && ok || bad "info of texts"
+# What the layers have, in their column, is what is told of all.
+layers=$(awk '/^\(N/ { exit } NR > 1 { sum += substr($0, 66, 12) } END { print sum }' $work/out.txt)
+grep -q "^  parameters  $layers in 11 tensors, .* none is frozen" $work/out.txt && ok || bad "info: $layers parameters in layers"
+says '"architecture": .*"length": 128, "missing": \[\]}' $tool info --model $work/reviews.safetensors --json
+fails '--times has no effect here: it is for pictures' $tool info --model $work/reviews.safetensors --times
 
 # ---- A folder of text files is the same task ----
 mkdir -p $work/folder/good $work/folder/bad
@@ -46,6 +58,7 @@ $tool generate --model $work/kitchen.safetensors --prompt 'Then ' --length 80 --
 $tool generate --model $work/kitchen.safetensors --prompt 'Then ' --length 80 --seed 4 >$work/c.txt
 cmp -s $work/a.txt $work/b.txt && ok || bad "the same seed, another text"
 cmp -s $work/a.txt $work/c.txt && bad "another seed, the same text" || ok
+says 'output      scores of the next token for each of [0-9]*: a language model' $tool info $work/kitchen.safetensors
 grep -q '^Then ' $work/a.txt && [ "$(wc -m <$work/a.txt)" -eq 86 ] && ok || bad "80 characters"
 says '"tokens": 20, "text": "' $tool generate --model $work/kitchen.safetensors --length 20 --json --greedy
 says 'perplexity' $tool train --data $texts/reviews.tsv --language-model --words --epochs 4 --hidden 32 \
@@ -54,12 +67,6 @@ says 'thawed' $tool train --model $work/words.safetensors --data $texts/reviews.
     --per-class 30 --val $texts/reviews_test.tsv --epochs 3 --out $work/tuned.safetensors
 
 # ---- Errors are one line ----
-fails() { # fails WORD COMMAND...
-    word=$1; shift
-    "$@" >$work/out.txt 2>$work/err.txt && bad "no error: $*" && return
-    [ "$(grep -c '^finetune: ' $work/err.txt)" -ge 1 ] && grep -q -- "$word" $work/err.txt && ok ||
-        bad "no \"$word\": $*: $(tail -1 $work/err.txt)"
-}
 fails 'no column' $tool train --data $texts/reviews.tsv --text-column body --out $work/x.safetensors
 fails 'language model' $tool generate --model $work/reviews.safetensors
 # Before the first step: what is wrong with the texts of --val.

@@ -1,7 +1,18 @@
 /* info.h - the verb info: layers, parameters, memory, time.
    Part of examples/finetune.c. */
 
-typedef struct totals { unsigned long long parameters, frozen, multiply_adds; } totals;
+enum { INFO_LENGTH = 128, SHOWN_CLASSES = 12, MOST_MISSING = 4 };
+
+/* What is told of a model: every parameter once, though several layers may read it. */
+typedef struct facts {
+    unsigned long long parameters, frozen, buffers, multiply_adds;
+    int tensors, frozen_tensors;
+    bool text;              /* multiply-adds are a token's; memory is that of INFO_LENGTH tokens */
+    int batch;
+    size_t predict, train;  /* bytes; train: 0 where there is no loss */
+    ft_node input;
+    const char *missing[MOST_MISSING + 1]; /* in the file; a NULL behind the last */
+} facts;
 
 static unsigned long long numbers_in(ft_shape shape)
 {
@@ -12,82 +23,165 @@ static unsigned long long numbers_in(ft_shape shape)
     return count;
 }
 
-static void shape_text(ft_shape shape, char *text, size_t size)
+/* "Nx3x224x224", from dimension `first` on. */
+static const char *shape_text(ft_shape shape, int first, char text[80])
 {
     size_t at = 0;
     int d;
     text[0] = 0;
-    for (d = 0; d < shape.rank && at < size; ++d) {
-        if (shape.size[d] == FT_BATCH) at += (size_t)snprintf(text + at, size - at, "N");
-        else if (shape.size[d] == FT_LENGTH) at += (size_t)snprintf(text + at, size - at, "xL");
-        else at += (size_t)snprintf(text + at, size - at, "%s%d", d ? "x" : "", shape.size[d]);
+    for (d = first; d < shape.rank && at < 66; ++d) {
+        if (d > first) text[at++] = 'x';
+        if (shape.size[d] > 0) at += (size_t)snprintf(text + at, 80 - at, "%d", shape.size[d]);
+        else text[at++] = shape.size[d] == FT_LENGTH ? 'L' : 'N';
+        text[at] = 0;
     }
+    return text;
+}
+
+static void look_for_missing(const ft_model *m, facts *f)
+{
+    int count = 0;
+    if (ft_class_count(m) > 0 && !ft_class_name(m, 0))
+        f->missing[count++] = "class names (predictions are numbers)";
+    if (f->text && !ft_get_tokenizer(m)) f->missing[count++] = "a vocabulary (--vocabulary names one)";
+    if (!f->text && ft_get_preprocessing(m).channels == 0)
+        f->missing[count++] = "preprocessing (pictures cannot be read)";
+    if (!ft_loss(m).id) f->missing[count++] = "a loss (it cannot be trained)";
+}
+
+static facts facts_of(ft_model *m, int batch)
+{
+    facts f;
+    ft_node node;
+    memset(&f, 0, sizeof f);
+    f.batch = batch;
+    f.input = ft_find(m, "tokens");
+    f.text = f.input.id != 0;
+    if (!f.text) f.input = ft_find(m, "input");
+    if (f.text) ft_set_length(m, INFO_LENGTH);
+    for (node.id = 1; node.id <= ft_node_count(m); ++node.id) {
+        unsigned long long numbers = numbers_in(ft_node_shape(m, node));
+        f.multiply_adds += ft_node_multiply_adds(m, node);
+        if (!strcmp(ft_node_operator(m, node), "buffer")) f.buffers += numbers;
+        if (strcmp(ft_node_operator(m, node), "parameter") != 0) continue;
+        f.parameters += numbers;
+        f.tensors += 1;
+        if (!ft_node_frozen(m, node)) continue;
+        f.frozen += numbers;
+        f.frozen_tensors += 1;
+    }
+    f.predict = ft_plan(m, 1, false).total;
+    if (ft_loss(m).id) f.train = ft_plan(m, batch, true).total;
+    look_for_missing(m, &f);
+    return f;
+}
+
+/* A number, or nothing where it is 0. */
+static const char *number_text(unsigned long long number, char text[24])
+{
+    text[0] = 0;
+    if (number) snprintf(text, 24, "%llu", number);
+    return text;
 }
 
 /* One line of the table: a node that computes, with the parameters that it reads. */
-static void print_layer(const ft_model *m, ft_node node, totals *sum)
+static void print_layer(const ft_model *m, ft_node node)
 {
-    ft_node inputs[8];
-    char shape[64];
+    ft_node inputs[32];
+    char shape[80], has[24], takes[24];
     unsigned long long parameters = 0, frozen = 0;
-    unsigned long long multiply_adds = ft_node_multiply_adds(m, node);
-    int count = ft_node_inputs(m, node, inputs, 8), i;
-    for (i = 0; i < count && i < 8; ++i) {
+    int count = ft_node_inputs(m, node, inputs, 32), i;
+    for (i = 0; i < count && i < 32; ++i) {
         if (strcmp(ft_node_operator(m, inputs[i]), "parameter") != 0) continue;
         parameters += numbers_in(ft_node_shape(m, inputs[i]));
         if (ft_node_frozen(m, inputs[i])) frozen += numbers_in(ft_node_shape(m, inputs[i]));
     }
-    shape_text(ft_node_shape(m, node), shape, sizeof shape);
-    printf("%-28s %-16s %-18s %12llu %14llu %s\n", ft_node_name(m, node), ft_node_operator(m, node),
-           shape, parameters, multiply_adds, !parameters ? "" : frozen == parameters ? "frozen"
-           : frozen ? "partly frozen" : "");
-    sum->parameters += parameters;
-    sum->frozen += frozen;
-    sum->multiply_adds += multiply_adds;
+    printf("%-28s %-16s %-18s %12s %14s %s\n", ft_node_name(m, node), ft_node_operator(m, node),
+           shape_text(ft_node_shape(m, node), 0, shape), number_text(parameters, has),
+           number_text(ft_node_multiply_adds(m, node), takes),
+           !parameters ? "" : frozen == parameters ? "frozen" : frozen ? "partly frozen" : "");
 }
 
-static void print_info(ft_model *m, int batch)
+static void print_layers(const ft_model *m)
 {
-    ft_preprocessing p = ft_get_preprocessing(m);
-    ft_plan_bytes run = ft_plan(m, 1, false), training = ft_plan(m, batch, true);
-    totals sum = {0, 0, 0};
     ft_node node;
-    int i;
-    printf("%s: input ", *ft_architecture(m) ? ft_architecture(m) : "network");
-    if (p.channels > 0) printf("%dx%dx%d", p.channels, p.height, p.width);
-    else printf("text");
-    printf(", %d classes", ft_class_count(m));
-    for (i = 0; ft_class_name(m, i); ++i) printf("%s%s", i ? ", " : ": ", ft_class_name(m, i));
-    printf("\n%-28s %-16s %-18s %12s %14s\n", "layer", "operator", "output", "parameters",
+    printf("%-28s %-16s %-18s %12s %14s\n", "layer", "operator", "output", "parameters",
            "multiply-adds");
     for (node.id = 1; node.id <= ft_node_count(m); ++node.id) {
         const char *kind = ft_node_operator(m, node);
-        if (!strcmp(kind, "input") || !strcmp(kind, "parameter") || !strcmp(kind, "buffer")
-            || !strcmp(kind, "none")) continue;
-        print_layer(m, node, &sum);
+        if (strcmp(kind, "input") != 0 && strcmp(kind, "parameter") != 0 && strcmp(kind, "buffer") != 0
+            && strcmp(kind, "state") != 0 && strcmp(kind, "none") != 0) print_layer(m, node);
     }
-    printf("%llu parameters (%llu frozen), %llu multiply-adds a picture\n", sum.parameters,
-           sum.frozen, sum.multiply_adds);
-    printf("memory: %.1f MB to predict one picture, %.1f MB to train on %d at a time\n",
-           (double)run.total / 1e6, (double)training.total / 1e6, batch);
+    printf("(N: as many samples as a batch has%s)\n\n", ft_find(m, "tokens").id
+           ? "; L: as many tokens as the longest of them; multiply-adds: of one token" : "");
 }
 
-static void print_info_json(ft_model *m, int batch)
+static void print_output(const ft_model *m)
 {
-    ft_plan_bytes run = ft_plan(m, 1, false), training = ft_plan(m, batch, true);
-    unsigned long long parameters = 0, frozen = 0, multiply_adds = 0;
-    ft_node node;
-    for (node.id = 1; node.id <= ft_node_count(m); ++node.id) {
-        multiply_adds += ft_node_multiply_adds(m, node);
-        if (strcmp(ft_node_operator(m, node), "parameter") != 0) continue;
-        parameters += numbers_in(ft_node_shape(m, node));
-        if (ft_node_frozen(m, node)) frozen += numbers_in(ft_node_shape(m, node));
+    char shape[80];
+    int classes = ft_class_count(m), i;
+    if (is_language_model(m))
+        printf("  output      scores of the next token for each of %d: a language model\n",
+               ft_node_shape(m, ft_output(m)).size[2]);
+    else if (classes == 0)
+        printf("  output      %s\n", shape_text(ft_node_shape(m, ft_output(m)), 1, shape));
+    else {
+        printf("  output      %d classes", classes);
+        for (i = 0; ft_class_name(m, i) && i < SHOWN_CLASSES; ++i)
+            printf("%s%s", i ? ", " : ": ", ft_class_name(m, i));
+        printf("%s\n", ft_class_name(m, SHOWN_CLASSES) ? ", ..." : "");
     }
+}
+
+static void print_info(ft_model *m, const facts *f)
+{
+    static const char *const kinds[] = {"characters", "words", "WordPiece", "byte-level BPE",
+                                        "scored BPE"};
+    ft_tokenizer *tokenizer = ft_get_tokenizer(m);
+    ft_preprocessing p = ft_get_preprocessing(m);
+    char shape[80];
+    int i;
+    print_layers(m);
+    printf("%s\n", *ft_architecture(m) ? ft_architecture(m) : "network");
+    if (f->text) printf("  input       text");
+    else printf("  input       %s", shape_text(ft_node_shape(m, f->input), 1, shape));
+    if (!f->text && p.channels > 0) printf(" (channels x height x width of a picture)");
+    if (f->text && tokenizer)
+        printf(", %d pieces: %s", ft_tokenizer_count(tokenizer), kinds[ft_tokenizer_kind_of(tokenizer)]);
+    printf("\n");
+    print_output(m);
+    printf("  parameters  %llu in %d tensors, %.1f MB; ", f->parameters, f->tensors,
+           4e-6 * (double)f->parameters);
+    if (f->frozen) printf("%llu in %d of them are frozen\n", f->frozen, f->frozen_tensors);
+    else printf("none is frozen\n");
+    if (f->buffers) printf("  statistics  %llu numbers, of batch norms\n", f->buffers);
+    printf("  work        %llu multiply-adds a %s\n", f->multiply_adds, f->text ? "token" : "picture");
+    printf("  memory      %.1f MB to predict one %s", 1e-6 * (double)f->predict,
+           f->text ? "text" : "picture");
+    if (f->text) printf(" of %d tokens", INFO_LENGTH);
+    if (f->train) printf(", %.1f MB to train on %d at a time", 1e-6 * (double)f->train, f->batch);
+    printf("\n");
+    for (i = 0; f->missing[i]; ++i) printf("  missing     %s\n", f->missing[i]);
+}
+
+static void print_info_json(const ft_model *m, const facts *f)
+{
+    int i;
     printf("{\"architecture\": ");
     print_json_text(ft_architecture(m));
-    printf(", \"classes\": %d, \"parameters\": %llu, \"frozen\": %llu, \"multiply_adds\": %llu, "
-           "\"bytes_to_predict\": %zu, \"bytes_to_train\": %zu, \"batch_size\": %d}\n",
-           ft_class_count(m), parameters, frozen, multiply_adds, run.total, training.total, batch);
+    printf(", \"classes\": %d, \"parameters\": %llu, \"tensors\": %d, \"frozen\": %llu, "
+           "\"frozen_tensors\": %d, \"buffers\": %llu, \"parameter_bytes\": %llu, "
+           "\"multiply_adds\": %llu, \"bytes_to_predict\": %zu, \"bytes_to_train\": %zu, "
+           "\"batch_size\": %d", ft_class_count(m), f->parameters, f->tensors, f->frozen,
+           f->frozen_tensors, f->buffers, 4 * f->parameters, f->multiply_adds, f->predict, f->train,
+           f->batch);
+    if (f->text) printf(", \"length\": %d", INFO_LENGTH);
+    printf(", \"missing\": [");
+    for (i = 0; f->missing[i]; ++i) {
+        if (i) printf(", ");
+        print_json_text(f->missing[i]);
+    }
+    printf("]}\n");
 }
 
 /* Steps of training on grey pictures: one to warm up, then five that count. */
@@ -134,6 +228,7 @@ static int info(const options *o)
     int batch = o->batch_size > 0 ? o->batch_size : 32;
     options named = *o;
     ft_model *m;
+    facts f;
     if (!named.model && o->file_count > 0) named.model = o->files[0];
     if (!named.model) return usage("info needs --model", "");
     if (o->file_count > (o->model ? 0 : 1))
@@ -141,9 +236,11 @@ static int info(const options *o)
     if (!(m = open_model(&named))) return FAILED;
     if (ft_error(m)) return report(m);
     if (!suits_model(m, o)) return unsuited(m);
-    if (o->json) print_info_json(m, batch);
-    else print_info(m, batch);
-    if (o->times && !o->json) print_times(m, batch);
+    f = facts_of(m, batch);
+    if (ft_error(m)) return report(m);
+    if (o->json) print_info_json(m, &f);
+    else print_info(m, &f);
+    if (o->times) print_times(m, batch);
     if (ft_error(m)) return report(m);
     ft_destroy(m);
     return DONE;

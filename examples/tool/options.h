@@ -129,7 +129,7 @@ static const option_row option_rows[] = {
     {"--top-p", 'f', AT(top_p), "g", DRAWN},
     {"--greedy", 'b', AT(greedy), "g", 0},
     {"--top", 'n', AT(top), "p", 0},
-    {"--times", 'b', AT(times), "i", LINES},
+    {"--times", 'b', AT(times), "i", LINES | PICTURES},
     {"--type", 's', AT(type), "c", 0},
     {"--check", 'b', AT(check), "d", 0},
     {"--arch", 's', AT(architecture), "tepgic", MODEL},
