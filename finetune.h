@@ -20049,6 +20049,27 @@ static void ft__renamed(const char *rules, const char *name, char *to, size_t si
     snprintf(to, size, "%s", name);
 }
 
+/* Rules that no name in the file fits, or that have no "=": they may be meant for other files too,
+   so it is no error, but it is said. */
+static void ft__say_unused_rules(ft_file *file, const char *rules)
+{
+    while (rules && *rules) {
+        const char *end = strchr(rules, ','), *equals;
+        size_t from;
+        int i;
+        if (!end) end = rules + strlen(rules);
+        equals = (const char *)memchr(rules, '=', (size_t)(end - rules));
+        from = (size_t)((equals ? equals : end) - rules);
+        for (i = 0; equals && i < file->count; ++i)
+            if (strncmp(file->tensors[i].name, rules, from) == 0) break;
+        if (!equals || i == file->count)
+            ft__log(file->context, "%s: rename %.*s: no name in it begins with \"%.*s\"%s%.100s",
+                    file->path, (int)(end - rules), rules, (int)from, rules,
+                    file->count ? "; the first is " : "", file->count ? file->tensors[0].name : "");
+        rules = *end ? end + 1 : end;
+    }
+}
+
 /* Collects up to so many offenders for one line of error. */
 typedef struct ft__list { char text[640]; size_t used; int count; } ft__list;
 
@@ -26760,7 +26781,23 @@ ft_data *ft_text_streams(ft_model *m, const char *path, ft_stream_options option
     return data;
 }
 
+/* A network that sorts whole texts has no use for the label of each token. */
+static ft_status ft__streams_check(ft_model *m, const ft_data *data)
+{
+    const ft__node *labels = ft__get_node(m, ft__find_node(m, "labels"));
+    if (data->source.get == ft__streams_get && labels && !ft__has_length(labels))
+        return ft__fail(&m->context, FT_SHAPE, "ft_text_streams is for language models: the labels"
+                        " of this network are one for each text, not for each token");
+    return m->context.status;
+}
+
 #else
+static ft_status ft__streams_check(ft_model *m, const ft_data *data)
+{
+    (void)data;
+    return m->context.status;
+}
+
 ft_data *ft_text_streams(ft_model *m, const char *path, ft_stream_options options)
 {
     (void)path;
@@ -26855,7 +26892,7 @@ static ft_status ft__check_classes(ft_model *m, const ft_data *data)
 {
     const ft__node *output = ft__get_node(m, m->output);
     int has = ft_data_classes(data);
-    if (!ft__ok(&m->context) || !output || output->shape.rank != 2 || has == 0)
+    if (ft__streams_check(m, data) != FT_OK || !output || output->shape.rank != 2 || has == 0)
         return m->context.status;
     if (has > output->shape.size[1])
         return ft__fail(&m->context, FT_SHAPE, "the data has %d classes, the network's output %d:"
@@ -29075,6 +29112,7 @@ ft_status ft_load(ft_model *m, const char *path, ft_load_options options)
                         " loads into it");
     file = ft_file_open(m, path, options.weights);
     if (!file) return c->status;
+    ft__say_unused_rules(file, options.weights.rename);
     ft__load_opened(m, file, file->path, options);
     ft_file_close(file);
     if (!ft__ok(c)) ft__clear_graph(m); /* half a network is none */
@@ -29087,6 +29125,7 @@ ft_status ft_load_weights(ft_model *m, const char *path, ft_weights_options opti
     if (!ft__ok(&m->context)) return m->context.status;
     file = ft_file_open(m, path, options);
     if (!file) return m->context.status;
+    ft__say_unused_rules(file, options.rename);
     ft__load_weights(m, file, file->path, options);
     ft_file_close(file);
     return m->context.status;

@@ -356,6 +356,25 @@ static void test_killed(kind what)
     remove(checkpoint);
 }
 
+/* A classifier is not trained on a stream, whose labels would be left out without a word. */
+static void test_stream_for_a_classifier(void)
+{
+    ft_model *m = new_model(1, 1);
+    ft_data *stream;
+    classifier(m);
+    stream = ft_text_streams(m, NULL, (ft_stream_options){.memory = "good day, bad day, good night",
+                                                         .bytes = 29, .streams = 2, .steps = 2});
+    CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+    ft_fit(m, stream, (ft_fit_options){.epochs = 1});
+    CHECK(ft_error(m) == FT_SHAPE && strstr(ft_error_text(m), "language models"), "%s",
+          ft_error_text(m));
+    ft_clear_error(m);
+    ft_fit(m, stream, (ft_fit_options){.epochs = 1, .batch_size = 8});
+    CHECK(ft_error(m) && strstr(ft_error_text(m), "batch_size has no effect here"), "%s",
+          ft_error_text(m));
+    ft_destroy(m);
+}
+
 int main(void)
 {
     test_classifier();
@@ -363,6 +382,7 @@ int main(void)
     test_language_model();
     test_draws();
     test_shuffled();
+    test_stream_for_a_classifier();
     test_killed(STREAM);
     test_killed(TEXTS);
     test_killed(BAG);

@@ -127,6 +127,8 @@ for name in m.pth m.onnx m.h5 m.gguf; do
     fails 1 "$name: a name for a file of .* only safetensors can be written" "$tool" convert --model base.safetensors --out $name
     [ -e $name ] && bad "$name was written" || ok
 done
+"$tool" info --model base.safetensors --rename conv1=conv1,fc.=linear. >out.txt 2>err.txt && [ "$(wc -l <err.txt)" -eq 1 ] &&
+    grep -q 'base.safetensors: rename fc.=linear.: no name in it begins with "fc."; the first is conv1.weight' err.txt && ok || bad "--rename: $(cat err.txt)"
 fails 2 "hidden has no effect here" "$tool" train --model base.safetensors --data photos --out m.safetensors --hidden 8
 fails 2 "text-column has no effect here: it is for text" "$tool" train --model base.safetensors --data photos --out m.safetensors --text-column 2
 fails 2 "vocabulary has no effect here: it is for text" "$tool" predict --model base.safetensors --vocabulary x one.ppm

@@ -80,6 +80,7 @@ fails "wrong.tsv: the class 'sour' is none of the 2 of the training data (the fi
 fails "wrong.tsv: the class 'sour' is none of the 2 of the model" $tool eval --model $work/reviews.safetensors --data $work/wrong.tsv
 [ -e $work/x.safetensors ] && bad "something was written" || ok
 # Options that have no effect here.
+fails '--language-model has no effect here: .* this one sorts texts into classes' $tool eval --model $work/reviews.safetensors --data $texts/reviews.tsv --language-model
 fails '--flip has no effect here: it is for pictures' $tool train --data $texts/reviews.tsv --flip --out $work/x.safetensors
 fails '--streams has no effect here: it is for a language model' $tool train --data $texts/reviews.tsv --streams 8 --out $work/x.safetensors
 fails '--per-class has no effect here: .*a language model has none' $tool train --data $texts/kitchen.txt --per-class 8 --out $work/x.safetensors

@@ -72,7 +72,8 @@ static int usage(const char *problem, const char *what)
    is open. */
 enum {
     MODEL = 1, NEW = 2, VOCABULARY = 4, SCORED = 8, DRAWN = 16, LINES = 32, DEVICE = 64, CHECKED = 128,
-    PICTURES = 256, TEXTS = 512, LABELLED = 1024, STREAMS = 2048, TABLE = 4096, NEW_WORDS = 8192
+    PICTURES = 256, TEXTS = 512, LABELLED = 1024, STREAMS = 2048, TABLE = 4096, NEW_WORDS = 8192,
+    NO_CLASSES = 16384
 };
 static const char *const fact_texts[] = {
     "a network that is read (--model)", "a new network, without --model", "--vocabulary",
@@ -80,7 +81,8 @@ static const char *const fact_texts[] = {
     "--device, and for devices", "devices with --check, and for the other verbs",
     "pictures", "text", "what has labels: a language model has none, and --streams for its batches",
     "a language model", "a table (.tsv, .csv, .jsonl)",
-    "a vocabulary that is made of these texts: here is one already"};
+    "a vocabulary that is made of these texts: here is one already",
+    "a new network or a language model: this one sorts texts into classes"};
 
 /* One row per option: where its value goes, how it is read, the verbs that it is for by their first
    letters (NULL: all), and what else it needs to have an effect: an option without any is a mistake.
@@ -112,7 +114,7 @@ static const option_row option_rows[] = {
     {"--text-column", 's', AT(text_column), "te", TEXTS | TABLE},
     {"--label-column", 's', AT(label_column), "te", TEXTS | TABLE | LABELLED},
     {"--worst", 'n', AT(worst), "te", SCORED | TEXTS | LABELLED},
-    {"--language-model", 'b', AT(language_model), "te", TEXTS},
+    {"--language-model", 'b', AT(language_model), "te", TEXTS | NO_CLASSES},
     {"--streams", 'n', AT(streams), "te", STREAMS},
     {"--steps", 'n', AT(steps), "te", STREAMS},
     {"--vocabulary", 's', AT(vocabulary), "tepg", TEXTS},

@@ -67,6 +67,7 @@ static bool suits_model(const ft_model *m, const options *o)
     facts |= streams ? STREAMS : LABELLED;
     if (!whole) facts |= TABLE;
     if (!ft_get_tokenizer(m) && !o->vocabulary) facts |= NEW_WORDS;
+    if (ft_class_count(m) == 0) facts |= NO_CLASSES;
     return all_have_effect(o, ~(PICTURES - 1), facts);
 }
 
