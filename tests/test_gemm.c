@@ -975,7 +975,7 @@ static void test_refusals(void)
 
 static const int linears[][3] = { /* rows, inputs, outputs */
     {1, 1, 1}, {3, 17, 64}, {17, 64, 3}, {64, 3, 17}, {5, 300, 10}, {261, 7, 11}, {2, 5, 519},
-    {12, 1, 259}, {1100, 2, 241}};
+    {12, 1, 259}, {1100, 2, 241}, {19, 83, 70}, {70, 83, 70}}; /* dx of few rows, and of more */
 enum { LINEARS = sizeof linears / sizeof *linears };
 
 /* A rank of 3 where the rows can be parted: [rows / 2, 2, inputs]. */

@@ -1079,6 +1079,10 @@ static void layer_cases(void)
     add_case(p, "linear", oracle_linear);
     p = with(3, shape2(40, 23), shape2(83, 23), shape1(83)); /* few rows, but more than a panel */
     add_case(p, "linear", oracle_linear);
+    for (i = 1; i < 68; i += 11) { /* dx by panels, packed on the way: whole ones and a part */
+        p = with(3, shape2(i, 83), shape2(70, 83), shape1(70));
+        add_case(p, "linear", oracle_linear);
+    }
     for (i = 0; i < 6; ++i) {
         int channels = i < 2 ? 3 : i < 4 ? 17 : 59; /* of two vectors of each kind, one, and less */
         p = with(5, i % 2 ? shape2(8, channels) : shape4(3, channels, 4, 3), shape1(channels),
