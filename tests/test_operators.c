@@ -948,6 +948,36 @@ static void conv_case(ft_shape x, ft_shape w, bool bias, ft_conv2d_options o)
     add_case(p, "conv2d", oracle_conv2d);
 }
 
+static void strided_cases(void)
+{
+    ft_conv2d_options o = {.kernel = {0}};
+    int i;
+    /* dW by channels, in more than one chunk of pixels, piece and panel; no weight is so large that
+       its gradient is not compared */
+    o.stride[0] = 2;
+    o.padding[0] = 1;
+    conv_case(shape4(3, 33, 27, 28), shape4(18, 33, 3, 3), true, o);
+    conv_case(shape4(2, 10, 9, 8), shape4(66, 10, 3, 3), false, o);
+    for (i = 0; i < 2; ++i) { /* a stride: phases of dx with many taps, one, none, or no pixel */
+        memset(&o, 0, sizeof o);
+        o.groups = 1 + i;
+        o.stride[0] = 2;
+        o.padding[0] = 1;
+        conv_case(shape4(3, 34, 7, 8), shape4(36, 34 >> i, 3, 3), false, o);
+        conv_case(shape4(2, 18, 1, 9), shape4(22, 18 >> i, 3, 3), true, o);
+        conv_case(shape4(2, 18, 6, 5), shape4(22, 18 >> i, 1, 1), false, o);
+        o.padding[0] = 2;
+        conv_case(shape4(2, 16, 9, 6), shape4(14, 16 >> i, 5, 5), true, o); /* 25 taps */
+        o.dilation[0] = 2;
+        conv_case(shape4(2, 18, 9, 8), shape4(34, 18 >> i, 3, 3), true, o);
+        o.dilation[0] = 3;
+        o.stride[1] = 4;
+        conv_case(shape4(2, 18, 9, 8), shape4(34, 18 >> i, 3, 2), true, o);
+        o.stride[0] = 1 << 20;
+        conv_case(shape4(2, 18, 9, 8), shape4(34, 18 >> i, 3, 2), true, o);
+    }
+}
+
 static void conv_cases(void)
 {
     ft_conv2d_options o = {.kernel = {0}};
@@ -1024,30 +1054,7 @@ static void conv_cases(void)
         o.groups = 2;
         conv_case(shape4(2, 2, i, i + 1), shape4(2, 1, 3, 3), false, o);
     }
-    memset(&o, 0, sizeof o); /* dW by channels, in more than one chunk of pixels, piece and panel; no
-                                weight so large that its gradient is not compared */
-    o.stride[0] = 2;
-    o.padding[0] = 1;
-    conv_case(shape4(3, 33, 27, 28), shape4(18, 33, 3, 3), true, o);
-    conv_case(shape4(2, 10, 9, 8), shape4(66, 10, 3, 3), false, o);
-    for (i = 0; i < 2; ++i) { /* a stride: phases of dx with many taps, one, none, or no pixel */
-        memset(&o, 0, sizeof o);
-        o.groups = 1 + i;
-        o.stride[0] = 2;
-        o.padding[0] = 1;
-        conv_case(shape4(3, 34, 7, 8), shape4(36, 34 >> i, 3, 3), false, o);
-        conv_case(shape4(2, 18, 1, 9), shape4(22, 18 >> i, 3, 3), true, o);
-        conv_case(shape4(2, 18, 6, 5), shape4(22, 18 >> i, 1, 1), false, o);
-        o.padding[0] = 2;
-        conv_case(shape4(2, 16, 9, 6), shape4(14, 16 >> i, 5, 5), true, o); /* 25 taps */
-        o.dilation[0] = 2;
-        conv_case(shape4(2, 18, 9, 8), shape4(34, 18 >> i, 3, 3), true, o);
-        o.dilation[0] = 3;
-        o.stride[1] = 4;
-        conv_case(shape4(2, 18, 9, 8), shape4(34, 18 >> i, 3, 2), true, o);
-        o.stride[0] = 1 << 20;
-        conv_case(shape4(2, 18, 9, 8), shape4(34, 18 >> i, 3, 2), true, o);
-    }
+    strided_cases();
     memset(&o, 0, sizeof o); /* channels in whole fours; more columns, rows, depth than a tile */
     conv_case(shape4(1, 4, 2, 3), shape4(132, 4, 1, 2), true, o);
     o.padding[0] = 1;
@@ -1491,7 +1498,7 @@ static void test_dropout(void)
 int main(int count, char **words)
 {
     static const int threads[] = {1, 2, 5};
-    int i, op;
+    int i, op, level;
     if (count > 1) only_op = words[1];
     if (count > 2) only_case = atoi(words[2]);
     for (i = 0; i < 3; ++i) {
@@ -1499,6 +1506,13 @@ int main(int count, char **words)
         contexts[i] = &ft_create(desc)->context; /* the first member of a model */
     }
     run_cases();
+    for (level = 0; level < contexts[0]->simd; ++level) { /* and with fewer instructions */
+        int best = contexts[0]->simd;
+        if (!ft__simd_available(level)) continue;
+        for (i = 0; i < 3; ++i) contexts[i]->simd = level;
+        strided_cases();
+        for (i = 0; i < 3; ++i) contexts[i]->simd = best;
+    }
     test_dropout();
     test_errors();
     test_wrong_label(3);
