@@ -88,6 +88,7 @@ bench: build/bench build/bench_runs
 
 bench-deps:
 	$(PYTHON) -m pip install torch torchvision safetensors numpy onnx onnxruntime openvino
+	@sh tests/deps.sh bench
 
 mutate: deps
 	@sh tests/mutate.sh

@@ -1,11 +1,14 @@
 """The same work as bench.c in other libraries, one line of JSON.
 
     peers.py PEER WORK SECONDS THREADS     PEER: torch, compile (torch.compile), onnxruntime,
-                                           openvino, numpy (its OpenBLAS). SECONDS "slices": read
-                                           from stdin, line by line, and a line of JSON each time
+                                           openvino, numpy (its OpenBLAS), onednn and openblas
+                                           (Debian's). SECONDS "slices": read from stdin, line by
+                                           line, and a line of JSON each time
     peers.py export WORK DIRECTORY         weights, input and logits, which bench.c compares with
     peers.py operators WORK SECONDS THREADS   PyTorch's layers: milliseconds forward and backward
 """
+import ctypes
+import ctypes.util
 import json
 import os
 import resource
@@ -262,7 +265,25 @@ def gemm_step(work, peer):
     import numpy
     a, b = numpy.random.rand(m, k).astype("f"), numpy.random.rand(k, n).astype("f")
     out = numpy.empty((m, n), "f")
-    return lambda: numpy.matmul(a, b, out=out), 2e-9 * m * n * k
+    step = (lambda: numpy.matmul(a, b, out=out)) if peer == "numpy" else library_gemm(peer, a, b, out)
+    step()
+    assert abs(out - a @ b).max() < 1e-5 * k
+    return step, 2e-9 * m * n * k
+
+
+def library_gemm(peer, a, b, out):
+    """out = a b, of numpy's arrays, by a library in C."""
+    library = ctypes.CDLL(ctypes.util.find_library({"onednn": "dnnl"}.get(peer, peer)))
+    (m, k), n = a.shape, b.shape[1]
+    at = [v.ctypes.data_as(ctypes.c_void_p) for v in (a, b, out)]  # which keep the arrays
+    one, zero = ctypes.c_float(1), ctypes.c_float(0)
+    if peer == "onednn":
+        m, n, k = [ctypes.c_int64(v) for v in (m, n, k)]
+        plain = ctypes.c_char(b"N")
+        return lambda: library.dnnl_sgemm(plain, plain, m, n, k, one, at[0], k, at[1], n, zero,
+                                          at[2], n)
+    return lambda: library.cblas_sgemm(101, 111, 111, m, n, k, one, at[0], k, at[1], n, zero,
+                                       at[2], n)
 
 
 def main():

@@ -5,10 +5,12 @@
                                                                 layer
 
 Both libraries stay loaded and take turns, so that what else the machine does meets both alike. A
-line is the median of the rounds' ratios, ours to theirs, with the least and the largest. Before it is timed, the network's outputs are compared on the same weights and the same input. What is not
+line is the median of the rounds' ratios, ours to theirs, with the least and the largest. Before it
+is timed, the network's outputs are compared on the same weights and the same input. What is not
 installed is left out (make bench-deps installs it).
 """
 import argparse
+import ctypes.util
 import importlib.util
 import json
 import os
@@ -35,10 +37,12 @@ def run(command):
 
 
 def peers_of(work):
-    names = (["torch", "numpy"] if work.startswith("gemm") else
+    names = (["torch", "numpy", "onednn", "openblas"] if work.startswith("gemm") else
              ["torch", "onnxruntime", "openvino"] if "inference" in work else ["torch", "compile"])
-    module = {"compile": "torch"}
-    return [name for name in names if importlib.util.find_spec(module.get(name, name))]
+    module, library = {"compile": "torch"}, {"onednn": "dnnl", "openblas": "openblas"}
+    return [name for name in names
+            if (ctypes.util.find_library(library[name]) if name in library
+                else importlib.util.find_spec(module.get(name, name)))]
 
 
 def same_outputs(work, threads):

@@ -1,7 +1,8 @@
 #!/bin/sh
 # Looks for what the build and the tests need, and installs what is missing with apt where it may
 # (as root, or with sudo), saying so; DEPS=no only looks. Without stb_image nothing that reads
-# pictures can be built; without the others a few tests are skipped.
+# pictures can be built; without the others a few tests are skipped. "deps.sh bench": with what is
+# timed beside.
 missing=
 need() { # a file that shows the package is there, and the package
     for file in $1; do [ -e "$file" ] && return; done
@@ -21,6 +22,10 @@ done
 [ -n "$clblast" ] || missing="$missing libclblast1"
 need "/etc/OpenCL/vendors/*.icd" pocl-opencl-icd
 command -v oclgrind >/dev/null || missing="$missing oclgrind"
+if [ "$1" = bench ]; then
+    need "/usr/lib/*/libdnnl.so.2" libdnnl2
+    need "/usr/lib/*/libopenblas.so.0 /usr/lib/*/openblas-*/libopenblas.so.0" libopenblas0-pthread
+fi
 [ -z "$missing" ] && exit 0
 
 if [ "$DEPS" = no ] || ! command -v apt-get >/dev/null; then
