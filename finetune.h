@@ -24551,11 +24551,15 @@ static void ft__arrays_check(ft__context *c, const ft_source *source, const ft_s
     }
 }
 
-/* The name of the labels that a network would be fed from arrays that have none; else NULL. */
-static const char *ft__arrays_lack(const ft_source *source)
+/* Has the network no use for labels, where the data is arrays without any? */
+static ft_status ft__arrays_check_labels(ft_model *m, const ft_data *data, const char *call)
 {
-    const ft__arrays *arrays = (const ft__arrays *)source->user;
-    return source->get == ft__arrays_get && !arrays->labels ? arrays->labels_name : NULL;
+    const ft__arrays *arrays = (const ft__arrays *)data->source.user;
+    if (data->source.get == ft__arrays_get && !arrays->labels
+        && ft__find_node(m, arrays->labels_name).id)
+        return ft__fail(&m->context, FT_INVALID, "%s: the network reads \"%s\", but the arrays have"
+                        " no labels", call, arrays->labels_name);
+    return m->context.status;
 }
 
 static int ft__arrays_label(void *user, int index)
@@ -28072,10 +28076,7 @@ static ft_status ft__fit_check_options(const ft__fit *f)
 {
     ft__context *c = &f->m->context;
     const ft_fit_options *o = &f->o;
-    const char *lacking = ft__arrays_lack(&f->data->source);
-    if (lacking && ft__find_node(f->m, lacking).id)
-        return ft__fail(c, FT_INVALID, "ft_fit: the network reads \"%s\", but the arrays have no"
-                        " labels", lacking);
+    if (ft__arrays_check_labels(f->m, f->data, "ft_fit") != FT_OK) return c->status;
     if ((unsigned)o->schedule > FT_ONE_CYCLE || !(o->hold_back >= 0 && o->hold_back < 1))
         return ft__fail(c, FT_INVALID, "ft_fit: schedule %d, hold_back %g: a schedule is"
                         " FT_CONSTANT to FT_ONE_CYCLE, a share in [0, 1)", (int)o->schedule,
@@ -28587,8 +28588,10 @@ static ft_status ft__evaluate_check(ft_model *m, const ft_data *data,
         {"sample", o->sample != NULL, classes > 0, "a model that tells classes"},
         {"batch_size", o->batch_size > 0, ft__takes_batch_size(data, o->batch_size),
          ft__samples_apart}};
-    if (ft__check_uses(c, "ft_evaluate", uses, sizeof uses / sizeof uses[0]) != FT_OK)
-        return c->status;
+    if (ft__check_uses(c, "ft_evaluate", uses, sizeof uses / sizeof uses[0]) != FT_OK
+        || ft__arrays_check_labels(m, data, "ft_evaluate") != FT_OK) return c->status;
+    if (o->batch_size < 0)
+        return ft__fail(c, FT_INVALID, "ft_evaluate: batch_size %d: want 1 or more", o->batch_size);
     if (o->confusion && o->confusion_count != classes * classes)
         return ft__fail(c, FT_SHAPE, "ft_evaluate: confusion has confusion_count = %zu numbers, not"
                         " %zu: the model's %zu classes, squared", o->confusion_count,

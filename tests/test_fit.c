@@ -1028,6 +1028,14 @@ static void test_wrong_arrays(void)
     }
     ft_fit(m, ft_arrays(m, 6, pictures, NULL, (ft_array_options){0}), quick(1));
     CHECK(ft_error(m) == FT_INVALID && strstr(ft_error_text(m), "no labels"), "%s", ft_error_text(m));
+    ft_clear_error(m);
+    ft_evaluate(m, ft_arrays(m, 6, pictures, NULL, (ft_array_options){0}), o);
+    CHECK(ft_error(m) == FT_INVALID && strstr(ft_error_text(m), "no labels"), "%s", ft_error_text(m));
+    ft_clear_error(m);
+    o.batch_size = -1;
+    ft_evaluate(m, ft_arrays(m, 6, pictures, labels, (ft_array_options){0}), o);
+    CHECK(ft_error(m) == FT_INVALID && strstr(ft_error_text(m), "batch_size -1"), "%s",
+          ft_error_text(m));
     ft_destroy(m);
 }
 

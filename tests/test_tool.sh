@@ -274,8 +274,16 @@ kill -INT $pid
 wait $pid
 grep -q -- "--resume goes on from stopped.safetensors.checkpoint" err.txt && ok || bad "stopped: $(cat err.txt)"
 fails 1 "a checkpoint of a run that has not ended" "$tool" eval --model stopped.safetensors.checkpoint --data photos
+want=$(sha256sum <stopped.safetensors.checkpoint)
+for typo in "--data photo" "--data photos --freeze cnov1*"; do
+    "$tool" train --model base.safetensors $typo --seed 4 --epochs 1 --out stopped.safetensors >/dev/null 2>err.txt && bad "$typo passed"
+    grep -q "of the earlier run is kept" err.txt && [ "$(sha256sum <stopped.safetensors.checkpoint)" = "$want" ] && ok || bad "$typo cost the checkpoint: $(cat err.txt)"
+done
 "$tool" train --model base.safetensors --data photos --seed 4 --epochs 1 --out stopped.safetensors >/dev/null 2>err.txt &&
-    grep -q "stopped.safetensors.checkpoint of an earlier run is removed" err.txt && ok || bad "a checkpoint vanished: $(cat err.txt)"
+    grep -q "stopped.safetensors.checkpoint of an earlier run will be removed" err.txt && [ ! -e stopped.safetensors.checkpoint.earlier ] && ok || bad "a checkpoint vanished: $(cat err.txt)"
+mkdir -p flat && cp "$(find photos -name '*.p[np][gm]' | head -1)" flat/
+fails 1 "no folder with a folder of pictures" "$tool" train --model base.safetensors --data photos --val flat --epochs 1 --out flat.safetensors
+[ ! -e flat.safetensors ] && ok || bad "a wrong --val was noticed after the training"
 
 # ---- Real pictures and weights ----
 if [ -z "$data" ]; then

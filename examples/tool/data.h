@@ -100,6 +100,25 @@ static bool can_read(const char *path)
     return false;
 }
 
+/* Asked before hours of work: is it a folder that has folders in it, as classes of pictures are? */
+static bool has_folders(const char *path)
+{
+    DIR *folder = opendir(path);
+    struct dirent *entry;
+    struct stat at;
+    char name[4096];
+    bool found = false;
+    while (folder && !found && (entry = readdir(folder))) {
+        snprintf(name, sizeof name, "%s/%s", path, entry->d_name);
+        found = entry->d_name[0] != '.' && stat(name, &at) == 0 && S_ISDIR(at.st_mode);
+    }
+    if (folder) closedir(folder);
+    if (!found)
+        fprintf(stderr, "finetune: --val %s: no folder with a folder of pictures for each class, and"
+                " no text\n", path);
+    return found;
+}
+
 /* Asked before hours of work: has each class folder of `path` one of the same name in `data`? Says
    which has none. Where either is no folder of folders, there is nothing to say. */
 static bool same_folders(const char *data, const char *path)

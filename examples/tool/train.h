@@ -94,11 +94,27 @@ static void open_training(ft_model *m, const options *o, ft_data **data, ft_data
     if (o->val && reads_text(m, o) && !ft_error(m)) *val = open_texts(m, o, o->val, true, *data);
 }
 
+/* The checkpoint of an earlier run must not be taken for this one's. It is lost only when this run
+   has one of its own or has ended: it may be for a typo that this run does not go on from it. */
+static void set_aside(const options *o, const char *checkpoint, const char *earlier)
+{
+    if (rename(checkpoint, earlier) == 0 && !o->quiet)
+        fprintf(stderr, "%s of an earlier run will be removed; --resume would have gone on from it\n",
+                checkpoint);
+}
+
+static void bring_back(const char *checkpoint, const char *earlier, bool failed)
+{
+    if (!failed || access(checkpoint, F_OK) == 0) remove(earlier);
+    else if (rename(earlier, checkpoint) == 0)
+        fprintf(stderr, "%s of the earlier run is kept\n", checkpoint);
+}
+
 static int train(const options *o)
 {
     double start = seconds_now();
     progress_state progress;
-    char checkpoint[4096];
+    char checkpoint[4096], earlier[4096 + 16];
     ft_finetune_result result;
     scored on_val;
     ft_save_options save;
@@ -114,6 +130,7 @@ static int train(const options *o)
     progress.terminal = isatty(2) != 0;
     snprintf(checkpoint, sizeof checkpoint, "%s.checkpoint", o->out);
     if (!can_write(o->out, o->model) || (o->val && !can_read(o->val))
+        || (o->val && !(is_text(o->val) || has_folders(o->val)))
         || (o->val && !same_folders(o->data, o->val))) return FAILED;
     if (!(m = o->model ? open_model(o) : create(o))) return FAILED;
     if (ft_error(m)) return report(m);
@@ -121,13 +138,12 @@ static int train(const options *o)
     progress.samples_are = reads_text(m, o) ? "texts" : "images";
     if (o->resume && access(checkpoint, R_OK) != 0 && !o->quiet)
         fprintf(stderr, "%s is not there: the run starts anew\n", checkpoint);
-    /* That of another run must not be taken for this one's. */
-    if (!o->resume && remove(checkpoint) == 0 && !o->quiet)
-        fprintf(stderr, "%s of an earlier run is removed; --resume would have gone on from it\n",
-                checkpoint);
+    snprintf(earlier, sizeof earlier, "%s.earlier", checkpoint);
+    if (!o->resume) set_aside(o, checkpoint, earlier);
     open_training(m, o, &data, &val);
     result = ft_finetune(m, data, train_options(o, checkpoint, &progress));
     if (progress.line_open) fprintf(stderr, "\n");
+    if (!o->resume) bring_back(checkpoint, earlier, ft_error(m) != FT_OK);
     if (ft_error(m)) return report(m);
     if (result.fit.stopped) {
         fprintf(stderr, "finetune: stopped; the same command with --resume goes on from %s\n",
