@@ -100,49 +100,30 @@ static bool can_read(const char *path)
     return false;
 }
 
-/* Asked before hours of work: is it a folder that has folders in it, as classes of pictures are? */
-static bool has_folders(const char *path)
+/* Asked before hours of work, of --val: is there a folder for each class, but where it is text, and
+   has each one of the same name in `data`, where that is a folder too? Says what is wrong. */
+static bool same_folders(const char *data, const char *path, bool text)
 {
     DIR *folder = opendir(path);
     struct dirent *entry;
     struct stat at;
     char name[4096];
-    bool found = false;
-    while (folder && !found && (entry = readdir(folder))) {
-        snprintf(name, sizeof name, "%s/%s", path, entry->d_name);
-        found = entry->d_name[0] != '.' && stat(name, &at) == 0 && S_ISDIR(at.st_mode);
-    }
-    if (folder) closedir(folder);
-    if (!found)
-        fprintf(stderr, "finetune: --val %s: no folder with a folder of pictures for each class, and"
-                " no text\n", path);
-    return found;
-}
-
-/* Asked before hours of work: has each class folder of `path` one of the same name in `data`? Says
-   which has none. Where either is no folder of folders, there is nothing to say. */
-static bool same_folders(const char *data, const char *path)
-{
-    DIR *folder = opendir(path);
-    struct dirent *entry;
-    struct stat at;
-    char name[4096];
-    bool same = true;
-    if (stat(data, &at) != 0 || !S_ISDIR(at.st_mode)) {
-        if (folder) closedir(folder);
-        return true;
-    }
+    bool compare = stat(data, &at) == 0 && S_ISDIR(at.st_mode), found = false, same = true;
     while (folder && same && (entry = readdir(folder))) {
         if (entry->d_name[0] == '.' || !strcmp(entry->d_name, "__MACOSX")) continue;
         snprintf(name, sizeof name, "%s/%s", path, entry->d_name);
         if (stat(name, &at) != 0 || !S_ISDIR(at.st_mode)) continue;
+        found = true;
         snprintf(name, sizeof name, "%s/%s", data, entry->d_name);
-        same = access(name, F_OK) == 0;
+        same = !compare || access(name, F_OK) == 0;
         if (!same) fprintf(stderr, "finetune: %s/%s: %s has no class of this name\n", path,
                            entry->d_name, data);
     }
     if (folder) closedir(folder);
-    return same;
+    if (!found && !text)
+        fprintf(stderr, "finetune: --val %s: no folder with a folder of pictures for each class, and"
+                " no text\n", path);
+    return same && (found || text);
 }
 
 static ft_data *open_folder(ft_model *m, const options *o, const char *path, bool evaluation)

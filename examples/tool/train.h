@@ -130,8 +130,7 @@ static int train(const options *o)
     progress.terminal = isatty(2) != 0;
     snprintf(checkpoint, sizeof checkpoint, "%s.checkpoint", o->out);
     if (!can_write(o->out, o->model) || (o->val && !can_read(o->val))
-        || (o->val && !(is_text(o->val) || has_folders(o->val)))
-        || (o->val && !same_folders(o->data, o->val))) return FAILED;
+        || (o->val && !same_folders(o->data, o->val, is_text(o->val)))) return FAILED;
     if (!(m = o->model ? open_model(o) : create(o))) return FAILED;
     if (ft_error(m)) return report(m);
     if (!suits_model(m, o)) return unsuited(m);
