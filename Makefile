@@ -2,7 +2,8 @@
 # make demo       fine-tune a small network on letters that it has never seen (under a minute)
 # make test       every test; ends with "N passed, N failed, N skipped"
 # make test-long  also those that need PyTorch or many minutes
-# make check      the header's form: INDEX, order of sections, widths
+# make header     join the parts in src/ into finetune.h (every other target does so too)
+# make check      the form of src/: what each part uses stands before it, widths, finetune.h is up to date
 # make check-cl   kernels.cl is valid OpenCL C 1.2 by itself (needs clang)
 # make bench      times it beside other libraries (those that make bench-deps installs, if it was run)
 # make mutate     break the header on purpose, in many places, and see that a test notices
@@ -24,6 +25,13 @@ LONG_TESTS = build/test_accuracy build/test_text_accuracy # nothing in them is f
 EXAMPLES = $(patsubst examples/%.c,build/%,$(wildcard examples/*.c))
 
 all: build/finetune
+
+# finetune.h is joined from the parts in src/, and written only where that changes it.
+header: finetune.h
+finetune.h: build/header ;
+build/header: $(wildcard src/*.h src/*/*.h) src/join.awk | build
+	@awk -f src/join.awk src/finetune.h >$@ || { rm -f $@; exit 1; }
+	@cmp -s $@ finetune.h || { cp $@ finetune.h; echo "finetune.h: joined from src/ anew"; }
 
 build/%: examples/%.c | build
 	$(CC) $(FLAGS) $< -o $@ $(LIBS)
@@ -97,4 +105,4 @@ clean:
 	rm -rf build
 
 -include $(wildcard build/*.d)
-.PHONY: all deps demo test test-long check check-cl bench bench-deps mutate clean
+.PHONY: all header deps demo test test-long check check-cl bench bench-deps mutate clean

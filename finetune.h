@@ -20,93 +20,95 @@
        ft_destroy(m);
 
    INDEX
-     [SECTION] 1 Manual
-     [SECTION] 2 Types and options
-     [SECTION] 3 Functions
-     [SECTION] 4 Platform, checked sizes, allocator, errors
-     [SECTION] 5.1 Random numbers
-     [SECTION] 5.2 Strings
-     [SECTION] 5.3 Files
-     [SECTION] 5.4 JSON
-     [SECTION] 5.5 Threads
-     [SECTION] 5.6 Sorting
-     [SECTION] 6.1 Elementary functions
-     [SECTION] 6.2 Matrix multiplication
-     [SECTION] 6.2.1 bf16
-     [SECTION] 6.3 Convolution kernels
-     [SECTION] 6.3.1 Depthwise kernels
-     [SECTION] 6.4 Winograd's convolution
-     [SECTION] 6.5 Recurrent cells
-     [SECTION] 7 Nodes and parameters
-     [SECTION] 7.1 Initialisers
-     [SECTION] 8.0 The table of operators
-     [SECTION] 8.1 Activations
-     [SECTION] 8.2 Convolution
-     [SECTION] 8.2.1 Convolution by gathered rows
-     [SECTION] 8.2.1.1 The weight's gradient by gathered rows
-     [SECTION] 8.2.1.2 Convolution of small pictures
-     [SECTION] 8.2.2 Convolution in Winograd's form
-     [SECTION] 8.2.3 Convolution in bf16
-     [SECTION] 8.2.4 The convolution operator
-     [SECTION] 8.2.5 Convolution in one dimension
-     [SECTION] 8.3 Linear
-     [SECTION] 8.4 Normalisation
-     [SECTION] 8.4.1 Layer normalisation
-     [SECTION] 8.5 Pooling
-     [SECTION] 8.6 Shape and arithmetic
-     [SECTION] 8.6.1 Permute, gather, matmul
-     [SECTION] 8.7 Losses
-     [SECTION] 8.8 Embedding and pooling over steps
-     [SECTION] 8.8.1 Rows at rest
-     [SECTION] 8.9 Recurrent layers
-     [SECTION] 8.10 The rows
-     [SECTION] 9.1 OpenCL: the library
-     [SECTION] 9.2 OpenCL: memory
-     [SECTION] 9.2.1 OpenCL: the program
-     [SECTION] 9.3 OpenCL: kernels
-     [SECTION] 9.4 OpenCL: operators
-     [SECTION] 9.5 OpenCL: more operators
-     [SECTION] 9.5.1 OpenCL: operators on sequences
-     [SECTION] 9.5.2 OpenCL: recurrent layers
-     [SECTION] 9.6 OpenCL: where an operator runs
-     [SECTION] 10 Graph: nodes and plan
-     [SECTION] 10.1 Graph: memory
-     [SECTION] 10.2 Graph: running
-     [SECTION] 11 Optimisers and schedules
-     [SECTION] 12.1 safetensors
-     [SECTION] 12.2 PyTorch's zip files
-     [SECTION] 12.3 Tensor files
-     [SECTION] 12.4 Loading weights by name
-     [SECTION] 12.5 Model files and checkpoints
-     [SECTION] 12.6 Unicode
-     [SECTION] 12.7 Tokenisers
-     [SECTION] 12.8 Tokeniser files
-     [SECTION] 12.8.1 Without text
-     [SECTION] 12.9 Files of rows
-     [SECTION] 13 Ready-made networks
-     [SECTION] 13.1 Networks over text
-     [SECTION] 13.2 The table of networks, and recognition
-     [SECTION] 14.1 Images
-     [SECTION] 14.2 Data sources
-     [SECTION] 14.2.1 Image folders
-     [SECTION] 14.2.2 Texts
-     [SECTION] 14.2.3 Streams of text
-     [SECTION] 14.3 Metrics
-     [SECTION] 14.4 Fit
-     [SECTION] 14.4.1 The run
-     [SECTION] 14.5 The default recipe
-     [SECTION] 14.5.1 The recipe for text
-     [SECTION] 14.6 Evaluate and predict
-     [SECTION] 14.7 Predict and generate text
-     [SECTION] 15 Public functions: models and files
-     [SECTION] 15.1 Public functions: building
-     [SECTION] 15.2 Public functions: looking, adjusting, running
+     [SECTION] interface/manual: Manual
+     [SECTION] interface/requirements: What the compiler must offer
+     [SECTION] interface/types: Types and options
+     [SECTION] interface/functions: Functions
+     [SECTION] platform/system: The system's headers
+     [SECTION] platform/context: Checked sizes, allocator, errors
+     [SECTION] basics/random: Random numbers
+     [SECTION] basics/strings: Strings
+     [SECTION] basics/files: Files
+     [SECTION] basics/json: JSON
+     [SECTION] basics/threads: Threads
+     [SECTION] basics/sorting: Sorting
+     [SECTION] kernels/elementary: Elementary functions
+     [SECTION] kernels/gemm: Matrix multiplication
+     [SECTION] kernels/bf16: bf16
+     [SECTION] kernels/convolution: Convolution kernels
+     [SECTION] kernels/depthwise: Depthwise kernels
+     [SECTION] kernels/winograd: Winograd's convolution
+     [SECTION] kernels/recurrent: Recurrent cells
+     [SECTION] nodes/nodes: Nodes and parameters
+     [SECTION] nodes/initialisers: Initialisers
+     [SECTION] operators/table: The table of operators
+     [SECTION] operators/activations: Activations
+     [SECTION] operators/convolution: Convolution
+     [SECTION] operators/conv2d_rows: Convolution by gathered rows
+     [SECTION] operators/conv2d_rows_weight: The weight's gradient by gathered rows
+     [SECTION] operators/conv2d_small: Convolution of small pictures
+     [SECTION] operators/conv2d_winograd: Convolution in Winograd's form
+     [SECTION] operators/conv2d_bf16: Convolution in bf16
+     [SECTION] operators/conv2d: The convolution operator
+     [SECTION] operators/conv1d: Convolution in one dimension
+     [SECTION] operators/linear: Linear
+     [SECTION] operators/batch_norm: Normalisation
+     [SECTION] operators/layer_norm: Layer normalisation
+     [SECTION] operators/pooling: Pooling
+     [SECTION] operators/shape: Shape and arithmetic
+     [SECTION] operators/matmul: Permute, gather, matmul
+     [SECTION] operators/losses: Losses
+     [SECTION] operators/embedding: Embedding and pooling over steps
+     [SECTION] operators/rows_at_rest: Rows at rest
+     [SECTION] operators/recurrent: Recurrent layers
+     [SECTION] operators/rows: The rows
+     [SECTION] devices/opencl_library: OpenCL: the library
+     [SECTION] devices/opencl_memory: OpenCL: memory
+     [SECTION] devices/opencl_program: OpenCL: the program
+     [SECTION] devices/opencl_kernels: OpenCL: kernels
+     [SECTION] devices/opencl_operators: OpenCL: operators
+     [SECTION] devices/opencl_more_operators: OpenCL: more operators
+     [SECTION] devices/opencl_sequences: OpenCL: operators on sequences
+     [SECTION] devices/opencl_recurrent: OpenCL: recurrent layers
+     [SECTION] devices/opencl_dispatch: OpenCL: where an operator runs
+     [SECTION] graph/plan: Graph: nodes and plan
+     [SECTION] graph/memory: Graph: memory
+     [SECTION] graph/running: Graph: running
+     [SECTION] optimizers/optimizers: Optimisers and schedules
+     [SECTION] formats/safetensors: safetensors
+     [SECTION] formats/pytorch: PyTorch's zip files
+     [SECTION] formats/tensor_files: Tensor files
+     [SECTION] formats/weights: Loading weights by name
+     [SECTION] formats/model_files: Model files and checkpoints
+     [SECTION] text/unicode: Unicode
+     [SECTION] text/tokenizers: Tokenisers
+     [SECTION] text/tokenizer_files: Tokeniser files
+     [SECTION] text/without_text: Without text
+     [SECTION] data/row_files: Files of rows
+     [SECTION] networks/images: Ready-made networks
+     [SECTION] networks/text: Networks over text
+     [SECTION] networks/table: The table of networks, and recognition
+     [SECTION] data/images: Images
+     [SECTION] data/sources: Data sources
+     [SECTION] data/image_folders: Image folders
+     [SECTION] data/texts: Texts
+     [SECTION] data/text_streams: Streams of text
+     [SECTION] training/metrics: Metrics
+     [SECTION] training/fit: Fit
+     [SECTION] training/run: The run
+     [SECTION] training/recipe: The default recipe
+     [SECTION] training/recipe_text: The recipe for text
+     [SECTION] training/evaluate: Evaluate and predict
+     [SECTION] training/generate: Predict and generate text
+     [SECTION] public/models: Public functions: models and files
+     [SECTION] public/building: Public functions: building
+     [SECTION] public/running: Public functions: looking, adjusting, running
 */
 #ifndef FINETUNE_H
 #define FINETUNE_H
 
 /* =============================================================================================
-   [SECTION] 1 Manual
+   [SECTION] interface/manual: Manual
 
    WHAT FINE-TUNING IS
      A network that others trained on much data has learnt features that serve other tasks too. One
@@ -228,7 +230,7 @@
    ============================================================================================= */
 
 /* =============================================================================================
-   [SECTION] 2 Types and options
+   [SECTION] interface/requirements: What the compiler must offer
    ============================================================================================= */
 #include <stdbool.h>
 #include <stddef.h>
@@ -245,6 +247,9 @@
 extern "C" {
 #endif
 
+/* =============================================================================================
+   [SECTION] interface/types: Types and options
+   ============================================================================================= */
 /* What can go wrong: name, and what it means. ft_error_text() says where and with which values. */
 #define FINETUNE_STATUS_LIST(X)                                                                  \
     X(OK, "no error")                                                                            \
@@ -857,7 +862,7 @@ typedef struct ft_plan_bytes { /* what a run will take, told before it */
 } ft_plan_bytes;
 
 /* =============================================================================================
-   [SECTION] 3 Functions
+   [SECTION] interface/functions: Functions
    In the order in which a program calls them.
    ============================================================================================= */
 #ifndef FINETUNE_API
@@ -1288,15 +1293,14 @@ FINETUNE_API ft_status ft_run_lengths(ft_model *m, const void *values, const int
 #endif /* FINETUNE_H */
 
 /* ------------------------------------------------------------------------------------------------
-   Stop here unless you want to change the library.
+   Stop here unless you want to change the library. Then change its parts in src/, one file for
+   each [SECTION]: `make header` joins them into this file.
    --------------------------------------------------------------------------------------------- */
 #if defined(FINETUNE_IMPLEMENTATION) && !defined(FINETUNE__IMPLEMENTED)
 #define FINETUNE__IMPLEMENTED
 
 /* =============================================================================================
-   [SECTION] 4 Platform, checked sizes, allocator, errors
-   Everything that can fail for want of memory or of a file goes through an ft__context, which
-   keeps the first error. No other global or static state exists.
+   [SECTION] platform/system: The system's headers
    ============================================================================================= */
 #include <float.h>
 #include <limits.h>
@@ -1323,7 +1327,7 @@ FINETUNE_API ft_status ft_run_lengths(ft_model *m, const void *values, const int
 #include <pthread.h>
 #endif
 
-/* For sections 6.2.1 and 6.3. */
+/* For kernels/bf16 and kernels/convolution. */
 #if defined(__GNUC__) && !defined(FINETUNE_NO_SIMD) && (defined(__x86_64__) || defined(__i386__))
 #include <immintrin.h>
 #endif
@@ -1336,6 +1340,11 @@ FINETUNE_API ft_status ft_run_lengths(ft_model *m, const void *values, const int
 extern "C" {
 #endif
 
+/* =============================================================================================
+   [SECTION] platform/context: Checked sizes, allocator, errors
+   Everything that can fail for want of memory or of a file goes through an ft__context, which
+   keeps the first error. No other global or static state exists.
+   ============================================================================================= */
 #if defined(__GNUC__)
 #define FT__PRINTF(text, first) __attribute__((format(printf, text, first)))
 #define FT__UNUSED __attribute__((unused))
@@ -1359,12 +1368,12 @@ typedef struct ft__context {
     size_t bytes_peak;
     size_t arena_used;
     int threads;
-    int simd;           /* which micro-kernels: see section 6.2 */
-    int precision;      /* of products: see section 6.2.1 */
+    int simd;           /* which micro-kernels: see kernels/gemm */
+    int precision;      /* of products: see kernels/bf16 */
     ft__pool *pool;     /* NULL: everything runs on the calling thread */
-    size_t taken[64][8]; /* pieces that were taken of each slot's part: see section 5.5; lines of
+    size_t taken[64][8]; /* pieces that were taken of each slot's part: see basics/threads; lines of
                             the cache of their own */
-    struct ft__device *device; /* NULL: the processor; see section 9 */
+    struct ft__device *device; /* NULL: the processor; see devices/ */
     void (*forget)(struct ft__context *c, const void *memory, size_t bytes); /* when released */
 } ft__context;
 typedef struct ft__device ft__device;
@@ -1584,7 +1593,7 @@ static const char *ft__shape_text(const ft_shape *shape, char text[80])
 }
 
 /* =============================================================================================
-   [SECTION] 5.1 Random numbers
+   [SECTION] basics/random: Random numbers
    Counter-based: a number is a function of (seed, what it is for, index), so that it depends
    neither on threads nor on what was drawn before, and a resumed run draws the same.
    The mixing is SplitMix64's finaliser (Steele, Lea, Flood 2014).
@@ -1648,7 +1657,7 @@ static void ft__shuffle(int *order, int count, uint64_t key)
 }
 
 /* =============================================================================================
-   [SECTION] 5.2 Strings
+   [SECTION] basics/strings: Strings
    ============================================================================================= */
 static char *ft__copy_text(ft__context *c, const char *text)
 {
@@ -1802,7 +1811,7 @@ static bool ft__ends_with(const char *text, const char *end)
 }
 
 /* =============================================================================================
-   [SECTION] 5.3 Files
+   [SECTION] basics/files: Files
    The default operations: POSIX calls where they exist (declared here where strict C99 hides them),
    stdio elsewhere.
    ============================================================================================= */
@@ -1997,7 +2006,7 @@ static unsigned char *ft__read_file(ft__context *c, const char *path, size_t *by
 }
 
 /* =============================================================================================
-   [SECTION] 5.4 JSON
+   [SECTION] basics/json: JSON
    A text becomes an array of values in the order in which they stand; a value knows how many lie
    inside it and where the next one begins. No recursion: a hostile file cannot exhaust the stack.
    Numbers are read and written here, not by libc, whose decimal point depends on the locale.
@@ -2376,7 +2385,7 @@ static void ft__json_add_float(ft__text *to, float value)
 }
 
 /* =============================================================================================
-   [SECTION] 5.5 Threads
+   [SECTION] basics/threads: Threads
    ft__parallel runs body(context, 0..count-1), each index once, in any order. What an index
    computes never depends on which thread runs it or on how many there are, and no two indices add
    to the same number: so the bits are the same for any number of threads.
@@ -2596,7 +2605,7 @@ static void ft__parallel_slots(ft__context *c, ft__body slot, void *context)
 }
 
 /* =============================================================================================
-   [SECTION] 5.6 Sorting
+   [SECTION] basics/sorting: Sorting
    Heap sort of indices (Williams 1964): n log n whatever the order was, without memory of its own.
    ============================================================================================= */
 typedef bool (*ft__less)(const void *context, int a, int b);
@@ -2629,7 +2638,7 @@ static void ft__sort_order(int *order, int count, ft__less less, const void *con
 }
 
 /* =============================================================================================
-   [SECTION] 6.1 Elementary functions
+   [SECTION] kernels/elementary: Elementary functions
    Own ones, so that bits do not depend on the system's libm. They have no branches, only choices
    between two results that are both computed (ft__choose), and are always inlined: so compilers
    turn loops over them into vector code. Relative errors stay below 2e-7; NaN gives NaN.
@@ -2788,7 +2797,7 @@ FT__INLINE float ft__erf(float x)
 }
 
 /* =============================================================================================
-   [SECTION] 6.2 Matrix multiplication
+   [SECTION] kernels/gemm: Matrix multiplication
    out [m, n] = a [m, k] b [k, n], as Goto and van de Geijn 2008: blocks of b are packed into panels
    of as many columns as the micro-kernel has, and the micro-kernel keeps one tile of the result in
    registers while it walks along k. The rows of a are read where they lie; only where neighbours
@@ -3424,7 +3433,7 @@ static void ft__gemm_parallel(ft__context *c, size_t m, size_t n, size_t k, ft__
 }
 
 /* =============================================================================================
-   [SECTION] 6.2.1 bf16
+   [SECTION] kernels/bf16: bf16
    bf16 (Kalamkar et al. 2019) is the upper half of a float: its range with 8 bits of precision. A
    float is rounded to the nearest, ties to even; numbers below 2^-126 become zeros. Two
    neighbours along k make a pair of 4 bytes, the first one lower, and a pair takes the place of a
@@ -3705,7 +3714,7 @@ static ft_status ft__precision_choose(ft__context *c)
 }
 
 /* =============================================================================================
-   [SECTION] 6.3 Convolution kernels
+   [SECTION] kernels/convolution: Convolution kernels
    Pictures lie in memory pixel after pixel, all channels of a pixel together ("channels last",
    [N, H, W, C]). Then what a kernel sees at one of its places, a tap, is a stretch of `channels`
    neighbouring numbers, and a convolution is a matrix product whose left rows are gathered by
@@ -3741,7 +3750,7 @@ typedef struct ft__conv {
     int kernel[2], stride[2], dilation[2];
     int top, left;                  /* padding before */
     size_t k, p;                    /* numbers in a patch; pixels of an output */
-    bool pairs;                     /* a number is a pair of bf16: section 8.2.3 */
+    bool pairs;                     /* a number is a pair of bf16: operators/conv2d_bf16 */
 } ft__conv;
 
 /* A walk over the points of a grid in every picture, reading `taps` stretches at each. */
@@ -4382,13 +4391,20 @@ static void ft__few_rows(const ft__conv *g, const float *x, size_t first, size_t
             *to = to[-1];
         }
 }
+#if defined(__GNUC__) && !defined(__clang__) && !defined(FINETUNE_NO_SIMD)
+#pragma GCC pop_options
+#endif
 
 /* =============================================================================================
-   [SECTION] 6.3.1 Depthwise kernels
+   [SECTION] kernels/depthwise: Depthwise kernels
    y[c] = or += sum over rows and columns of a window of x[c] w[c], for `count` neighbours with
    windows of one form. All three directions are that: forward and the input's gradient over the
    kernel, the weight's gradient over the pixels.
    ============================================================================================= */
+#if defined(__GNUC__) && !defined(__clang__) && !defined(FINETUNE_NO_SIMD)
+#pragma GCC push_options
+#pragma GCC optimize("O3", "fp-contract=fast") /* as in kernels/convolution */
+#endif
 typedef struct ft__window_sum {
     const float *x, *w;
     float *y;
@@ -4600,7 +4616,7 @@ static void ft__nine_sums_run(const ft__context *context, const ft__window_sum *
 #endif
 
 /* =============================================================================================
-   [SECTION] 6.4 Winograd's convolution
+   [SECTION] kernels/winograd: Winograd's convolution
    F(4x4, 3x3) of Lavin and Gray 2016: a tile of 4x4 outputs of a 3x3 kernel with a stride of 1 is
        y = A^T [(G g G^T) * (B^T d B)] A,   d the 6x6 inputs that it sees, * number by number,
    36 multiplications instead of 144; the sums over channels become 36 matrix products. As the map
@@ -5142,7 +5158,7 @@ static void ft__winograd_outputs(const ft__winograd *w, size_t first, size_t cou
 }
 
 /* =============================================================================================
-   [SECTION] 6.5 Recurrent cells
+   [SECTION] kernels/recurrent: Recurrent cells
    One step of one sequence: `x` [gates, h] holds what the input and the state before add to each
    gate, but for the GRU, where the state's part is in `add`; activated gates stay in x, from which
    backward makes the gradients of the sums. Gates stand in PyTorch's order. Formulas:
@@ -5331,7 +5347,7 @@ FT__LEVELS(ft__sum_columns, (const ft__columns *s, float *to), ft__sum_columns_b
 #endif
 
 /* =============================================================================================
-   [SECTION] 7 Nodes and parameters
+   [SECTION] nodes/nodes: Nodes and parameters
    A node is one tensor and the operator that makes it. Inputs, parameters, buffers and constants
    are nodes too: their operator computes nothing. Ids are positions in `nodes` plus one.
    ============================================================================================= */
@@ -5383,7 +5399,7 @@ typedef union ft__options { /* by operator; which fields a file keeps, the table
     ft__recurrent_options recurrent;
 } ft__options;
 
-/* What one update does to a row without a gradient (section 8.8.1). */
+/* What one update does to a row without a gradient (optimizers/resting_rows). */
 typedef struct ft__rest { float step, small, decay; } ft__rest;
 
 /* Of an embedding's weight: which rows an update has to look at. */
@@ -5455,8 +5471,8 @@ typedef struct ft__field {
     char kind;
 } ft__field;
 
-typedef struct ft__plan ft__plan;           /* section 10 */
-typedef struct ft__optimizer ft__optimizer; /* section 11 */
+typedef struct ft__plan ft__plan;           /* graph/plan */
+typedef struct ft__optimizer ft__optimizer; /* optimizers/optimizers */
 
 struct ft_model {
     ft__context context;    /* first: everything that can fail needs it */
@@ -5588,7 +5604,7 @@ static ft_status ft__set_architecture(ft_model *m, const char *name)
 }
 
 /* =============================================================================================
-   [SECTION] 7.1 Initialisers
+   [SECTION] nodes/initialisers: Initialisers
    The values of a parameter are a function of (seed, its name, index): they depend neither on the
    order in which a network is built nor on what else it has.
    ============================================================================================= */
@@ -5645,7 +5661,7 @@ static void ft__initialise_node(ft_model *m, ft__node *node)
 }
 
 /* =============================================================================================
-   [SECTION] 8.0 The table of operators
+   [SECTION] operators/table: The table of operators
    The only list of them. A row: name; inputs, at least and at most; what backward reads of them
    (X inputs, Y output) and what else it can do; and the functions:
        shape      checks the inputs and gives the output's shape
@@ -5671,7 +5687,7 @@ enum {
 };
 
 /* X(name, inputs at least, at most, backward reads, shape, forward, backward, costs, fields,
-   OpenCL entry: ft__cl_ENTRY_forward and _backward of section 9; none) */
+   OpenCL entry: ft__cl_ENTRY_forward and _backward in devices/; none) */
 #define FT__OPERATORS(X)                                                                          \
     X(none, 0, 0, 0, NULL, NULL, NULL, NULL, ft__no_fields, none)                                 \
     X(input, 0, 0, 0, NULL, NULL, NULL, NULL, ft__no_fields, none)                                \
@@ -5790,7 +5806,7 @@ static FT__UNUSED const float *ft__x(const ft__call *call, int i) { return call-
 static const ft__field ft__no_fields[] = {{NULL, 0, 0, 0}};
 
 /* =============================================================================================
-   [SECTION] 8.1 Activations
+   [SECTION] operators/activations: Activations
    One function and one derivative each; a macro makes the loops. Derivatives are written in terms
    of the output y where that is possible, so that x need not be kept.
    ============================================================================================= */
@@ -6318,9 +6334,9 @@ static void ft__dropout_backward(const ft__call *call)
 }
 
 /* =============================================================================================
-   [SECTION] 8.2 Convolution
+   [SECTION] operators/convolution: Convolution
    x [N, C, H, W], weight [O, C / groups, h, w], bias [O]: shapes, and the form for kernels of one
-   channel. Those of more are in the sections 8.2.1 to 8.2.3.
+   channel. Those of more are in the parts conv2d_...
    ============================================================================================= */
 /* ---- Sums over the rows of [rows, columns], added to `to`: 64 rows at a time in float, those in
    double ---- */
@@ -6826,9 +6842,9 @@ static void ft__depthwise_backward(const ft__call *call, const ft__conv *g)
 }
 
 /* =============================================================================================
-   [SECTION] 8.2.1 Convolution by gathered rows
-   Every output pixel is a row of a matrix product (section 6.3): what the kernel sees there, [taps,
-   channels], times the weights as [taps * channels, O].
+   [SECTION] operators/conv2d_rows: Convolution by gathered rows
+   Every output pixel is a row of a matrix product (kernels/convolution): what the kernel sees
+   there, [taps, channels], times the weights as [taps * channels, O].
        y = X W + bias,   dW = X^T dy,   dx = a convolution of dy with the kernel turned round
    Forward and dx are parted by blocks of pixels, dW by its own rows: each number has one owner.
    ============================================================================================= */
@@ -6887,7 +6903,7 @@ static size_t ft__conv_segments(const ft__context *c, const ft__conv *g)
     return chunks < FT__WEIGHT_SEGMENTS ? chunks : FT__WEIGHT_SEGMENTS;
 }
 
-/* Whether a piece of dW is some channels of all taps (section 8.2.1.1). */
+/* Whether a piece of dW is some channels of all taps (conv2d_rows_weight). */
 static bool ft__conv_by_channels(const ft__context *c, const ft__conv *g)
 {
     return !ft__few_channels(g) && ft__conv_segments(c, g) == 1;
@@ -7291,7 +7307,7 @@ static void ft__conv_input_gradient(ft__conv_run *run)
 }
 
 /* =============================================================================================
-   [SECTION] 8.2.1.1 The weight's gradient by gathered rows
+   [SECTION] operators/conv2d_rows_weight: The weight's gradient by gathered rows
    Summed over chunks of pixels as [tap][channel][output], then turned into the weight's own order.
    A piece is some channels of all taps. Where there would be too few, a piece is a segment of the
    pixels instead, and its units are channels of a tap.
@@ -7658,7 +7674,7 @@ static void ft__conv_weight_gradient(ft__conv_run *run)
 }
 
 /* =============================================================================================
-   [SECTION] 8.2.1.2 Convolution of small pictures
+   [SECTION] operators/conv2d_small: Convolution of small pictures
    A kernel of 3 x 3 over 2 x 2 pixels meets them with 4 of its 9 taps. The rows of a tile are the
    same place of several pictures, which all see the same taps, and the others are left out. Where
    the batch is too small for that, the rows are neighbours as above, but summed up in the same
@@ -7893,11 +7909,11 @@ static void ft__small_weight_gradient(const ft__call *call, const ft__conv *g)
 }
 
 /* =============================================================================================
-   [SECTION] 8.2.2 Convolution in Winograd's form
-   Forward and dx (section 6.4): transform, multiply, transform back. Where the weights fit into a
-   thread's cache, each thread does all three for a few tiles at a time; else all threads take one
-   of the three after the other, so that each reads a part of the weights only. In bf16 a row of
-   `channels` takes k = channels / 2 numbers, of 4 bytes, in what is transformed.
+   [SECTION] operators/conv2d_winograd: Convolution in Winograd's form
+   Forward and dx (kernels/winograd): transform, multiply, transform back. Where the weights fit
+   into a thread's cache, each thread does all three for a few tiles at a time; else all threads
+   take one of the three after the other, so that each reads a part of the weights only. In bf16 a
+   row of `channels` takes k = channels / 2 numbers, of 4 bytes, in what is transformed.
    ============================================================================================= */
 /* Numbers of all weights, transformed; and, where they are too many, of a part that a thread makes,
    uses and forgets: some channels of a panel. */
@@ -8385,13 +8401,13 @@ static void ft__winograd_weight_gradient(const ft__call *call, const ft__conv *g
 }
 
 /* =============================================================================================
-   [SECTION] 8.2.3 Convolution in bf16
+   [SECTION] operators/conv2d_bf16: Convolution in bf16
    With ft_desc.precision "bf16": x, dy and the weights are rounded to bf16, products summed in
-   float (section 6.2.1); what is stored and what comes out stay float32. Pairs are neighbouring
-   channels of a pixel in y and dx, neighbouring pixels in dW. All else is section 8.2's: a pair
+   float (kernels/bf16); what is stored and what comes out stay float32. Pairs are neighbouring
+   channels of a pixel in y and dx, neighbouring pixels in dW. All else is as in float32: a pair
    takes the place of a number. It is used where float32 does not take Winograd's form, but for
    grouped and depthwise convolutions and kernels of more than 64 places. In Winograd's form
-   (section 8.2.2) the factors that are rounded are the transformed ones. On a processor with one
+   (conv2d_winograd) the factors that are rounded are the transformed ones. On a processor with one
    of these instructions a cycle, a step of ResNet-18 took two thirds of the time that it takes in
    this section's form alone, and no layer was slower.
 
@@ -8486,7 +8502,7 @@ static void ft__bf16_costs(const ft__context *c, const ft__conv *g, bool trainin
 }
 
 typedef struct ft__bf16_run {
-    ft__conv_run run;           /* the first: section 8.2.1's slots take it */
+    ft__conv_run run;           /* the first: the slots of conv2d_rows take it */
     ft__conv g;
     ft__bf16_form form;
     const ft__bf16_row *kind;
@@ -8807,7 +8823,7 @@ static void ft__bf16_backward(const ft__call *call, const ft__conv *g)
 }
 
 /* =============================================================================================
-   [SECTION] 8.2.4 The convolution operator
+   [SECTION] operators/conv2d: The convolution operator
    Which of the forms above runs is chosen by shape and precision.
    ============================================================================================= */
 
@@ -8867,7 +8883,7 @@ static void ft__conv2d_backward(const ft__call *call)
 }
 
 /* =============================================================================================
-   [SECTION] 8.2.5 Convolution in one dimension
+   [SECTION] operators/conv1d: Convolution in one dimension
    x [N, C, L], weight [O, C/groups, K]: what conv2d does with [N, C, 1, L] and [O, C/groups, 1, K],
    so that it is called, on copies of x and y that have the channels last as it wants them.
    ============================================================================================= */
@@ -8971,7 +8987,7 @@ static void ft__conv1d_backward(const ft__call *call)
 }
 
 /* =============================================================================================
-   [SECTION] 8.3 Linear
+   [SECTION] operators/linear: Linear
    x [..., in], weight [out, in], bias [out]: y = x weight^T + bias
    dx = dy weight, dweight = dy^T x, dbias = sum of dy over the rows
    ============================================================================================= */
@@ -9221,7 +9237,7 @@ static void ft__linear_backward(const ft__call *call)
 }
 
 /* =============================================================================================
-   [SECTION] 8.4 Normalisation
+   [SECTION] operators/batch_norm: Normalisation
    Batch norm (Ioffe and Szegedy 2015) as PyTorch has it: x [N, C] or [N, C, H, W]; inputs x,
    weight, bias, running_mean, running_var; in memory that is [rows, C] either way. In training each
    channel is normalised by the batch's mean and biased variance, and the running ones move towards
@@ -9741,7 +9757,7 @@ static void ft__batch_norm_backward(const ft__call *call)
 }
 
 /* =============================================================================================
-   [SECTION] 8.4.1 Layer normalisation
+   [SECTION] operators/layer_norm: Layer normalisation
    x [..., D]: y = h * weight + bias, h = (x - mean) * r, r = 1 / sqrt(var + eps), mean and variance
    over the last dimension of each row (Ba, Kiros and Hinton 2016). With g = dy * weight:
        dx = r * (g - mean(g) - h * mean(g h)),  dweight = sum of dy h,  dbias = sum of dy
@@ -9876,7 +9892,7 @@ static void ft__layer_norm_backward(const ft__call *call)
 }
 
 /* =============================================================================================
-   [SECTION] 8.5 Pooling
+   [SECTION] operators/pooling: Pooling
    Windows over [N, C, H, W], a pixel's channels together in memory; forward is parted by lines of
    the output, backward by pictures, for windows may overlap.
    ============================================================================================= */
@@ -10252,7 +10268,7 @@ static void ft__global_max_pool_backward(const ft__call *call)
 }
 
 /* =============================================================================================
-   [SECTION] 8.6 Shape and arithmetic
+   [SECTION] operators/shape: Shape and arithmetic
    ============================================================================================= */
 static const ft__field ft__reshape_fields[] = {
     {"rank", offsetof(ft__reshape_options, rank), 1, 'i'},
@@ -10731,7 +10747,7 @@ static void ft__slice_backward(const ft__call *call)
 }
 
 /* =============================================================================================
-   [SECTION] 8.6.1 Permute, gather, matmul
+   [SECTION] operators/matmul: Permute, gather, matmul
    What sequences and attention are made of.
    ============================================================================================= */
 static const ft__field ft__permute_fields[] = {
@@ -11043,7 +11059,7 @@ static void ft__matmul_backward(const ft__call *call)
 }
 
 /* =============================================================================================
-   [SECTION] 8.7 Losses
+   [SECTION] operators/losses: Losses
    Each is the mean over the batch, one number. Targets get no gradient (but for mse's).
    ============================================================================================= */
 static const ft__field ft__loss_fields[] = {
@@ -11309,7 +11325,7 @@ static void ft__mse_backward(const ft__call *call)
 }
 
 /* =============================================================================================
-   [SECTION] 8.8 Embedding and pooling over steps
+   [SECTION] operators/embedding: Embedding and pooling over steps
    ============================================================================================= */
 static const ft__field ft__embedding_fields[] = {
     {"padding_index", offsetof(ft_embedding_options, padding_index), 1, 'i'},
@@ -11475,7 +11491,7 @@ static void ft__step_pool_backward(const ft__call *call)
 }
 
 /* =============================================================================================
-   [SECTION] 8.8.1 Rows at rest
+   [SECTION] operators/rows_at_rest: Rows at rest
    A batch uses a few hundred of an embedding's rows; an optimiser that goes through all of them
    takes most of its time for the others. Where nothing but embeddings reads a weight, an update
    looks at the rows with a gradient only. Plain SGD leaves the others as they are. Adam moves them
@@ -11663,7 +11679,7 @@ static bool ft__rows_can_rest(const ft_model *m, int id)
 }
 
 /* =============================================================================================
-   [SECTION] 8.9 Recurrent layers
+   [SECTION] operators/recurrent: Recurrent layers
    lstm, gru, rnn: one layer, one direction or both. Inputs: x [N, L, in]; per direction weight_ih
    [G H, in], weight_hh [G H, H] and, if there are any, bias_ih and bias_hh [G H], with G = 4, 3, 1
    gates; then, as the options say, lengths I32 [N], the first hidden state [N, D H] and the first
@@ -12366,17 +12382,17 @@ static void ft__recurrent_backward(const ft__call *call)
 }
 
 /* =============================================================================================
-   [SECTION] 8.10 The rows
+   [SECTION] operators/rows: The rows
    ============================================================================================= */
 #define FT__OP_ROW(name, low, high, reads, shape, forward, backward, costs, fields, device)       \
     {#name, low, high, reads, shape, forward, backward, costs, fields},
 static const ft__row ft__rows[] = {FT__OPERATORS(FT__OP_ROW)};
 
 /* =============================================================================================
-   [SECTION] 9.1 OpenCL: the library
+   [SECTION] devices/opencl_library: OpenCL: the library
    The loader (libOpenCL.so.1 and the like) is opened when a device is asked for: a program that was
    built with FINETUNE_OPENCL starts where there is none. So is CLBlast, a library of matrix
-   products. Without FINETUNE_OPENCL sections 9.1 to 9.4 are empty.
+   products. Without FINETUNE_OPENCL the parts opencl_... are empty.
    ============================================================================================= */
 #ifdef FINETUNE_OPENCL
 #ifndef CL_TARGET_OPENCL_VERSION
@@ -12676,7 +12692,7 @@ enum { FT__CLBLAST_ROWS = 101, FT__CLBLAST_PLAIN = 111, FT__CLBLAST_TRANSPOSED =
 #endif /* FINETUNE_OPENCL */
 
 /* =============================================================================================
-   [SECTION] 9.2 OpenCL: memory
+   [SECTION] devices/opencl_memory: OpenCL: memory
    Every operator reads and writes host memory by pointer; on a device each such pointer has a
    buffer that stands for it. Which of the two is newer is known, and values move only when the
    other side wants them: in a training step that runs on the device altogether, the batch goes up
@@ -12764,7 +12780,7 @@ struct ft__device {
     cl_context context;
     cl_command_queue queue;
     cl_program program;
-    struct ft__loaded_kernel *kernels; /* section 9.3 */
+    struct ft__loaded_kernel *kernels; /* devices/opencl_kernels */
     int kernel_count;
     ft__copy *copies;       /* in the order of their host addresses */
     int copy_count, copy_capacity;
@@ -13285,15 +13301,15 @@ static void ft__device_plan(ft__context *c, const void *host, size_t bytes)
 }
 
 /* =============================================================================================
-   [SECTION] 9.2.1 OpenCL: the program
+   [SECTION] devices/opencl_program: OpenCL: the program
    kernels.cl, which was compiled in as text, or the file ft_desc.kernels_path, is compiled by the
    driver when a device is opened. With ft_desc.cache what it made of it is kept there for the next
    start, in a file of the library's own, in the machine's byte order:
        "ftprog1\0"; a hash of device, driver, options and source, the binary's bytes, and a hash of
        those two and of the binary, uint64 each; the binary
-   The sizes of the tiled products are tried when the first is met (section 9.6). With other sizes
-   than usual those kernels are a program of their own, kept beside the other one; what was chosen
-   is kept in a third file of the same form, whose "binary" is the four sizes.
+   The sizes of the tiled products are tried when the first is met (opencl_dispatch). With other
+   sizes than usual those kernels are a program of their own, kept beside the other one; what was
+   chosen is kept in a third file of the same form, whose "binary" is the four sizes.
    A file that was made for anything else, or is damaged, is made anew, with a line in the log.
    ============================================================================================= */
 #ifdef FINETUNE_OPENCL
@@ -13650,7 +13666,7 @@ static void ft__tile_keep(ft__context *c)
 #endif /* FINETUNE_OPENCL */
 
 /* =============================================================================================
-   [SECTION] 9.3 OpenCL: kernels
+   [SECTION] devices/opencl_kernels: OpenCL: kernels
    Kernels are started by name: ft__start, their arguments, ft__go.
    ============================================================================================= */
 #ifdef FINETUNE_OPENCL
@@ -13963,8 +13979,8 @@ static void ft__precision_say(ft__context *c)
 }
 
 /* =============================================================================================
-   [SECTION] 9.4 OpenCL: operators
-   What section 8 does on the processor: the same inputs, options and results, and the same layout.
+   [SECTION] devices/opencl_operators: OpenCL: operators
+   What operators/ does on the processor: the same inputs, options and results, and the same layout.
    Each function starts kernels of kernels.cl and waits for nothing.
    ============================================================================================= */
 #ifdef FINETUNE_OPENCL
@@ -14806,7 +14822,7 @@ static void ft__cl_batch_norm_backward(const ft__call *call)
 #endif /* FINETUNE_OPENCL */
 
 /* =============================================================================================
-   [SECTION] 9.5 OpenCL: more operators
+   [SECTION] devices/opencl_more_operators: OpenCL: more operators
    ============================================================================================= */
 #ifdef FINETUNE_OPENCL
 /* ---- Pooling ---- */
@@ -15182,8 +15198,8 @@ static void ft__device_squares(ft__context *c, const float *x, size_t count, cl_
 #endif /* FINETUNE_OPENCL */
 
 /* =============================================================================================
-   [SECTION] 9.5.1 OpenCL: operators on sequences
-   Each from section 8's formulas, over the same layout in memory.
+   [SECTION] devices/opencl_sequences: OpenCL: operators on sequences
+   Each from the formulas in operators/, over the same layout in memory.
    ============================================================================================= */
 #ifdef FINETUNE_OPENCL
 /* ---- permute, gather, layer_norm, matmul, conv1d ---- */
@@ -15655,11 +15671,11 @@ static void ft__cl_step_pool_backward(const ft__call *call) { ft__cl_step_pool_r
 #endif /* FINETUNE_OPENCL */
 
 /* =============================================================================================
-   [SECTION] 9.5.2 OpenCL: recurrent layers
-   As on the processor (section 8.9), what the input adds to the gates is one product for all steps,
-   and so are the gradients of the weights and of the input; a step is a product with the state and
-   a kernel for the cells. Here a sample's steps lie together, as x and y do: then none of the large
-   products has to reorder its rows, and CLBlast can do them.
+   [SECTION] devices/opencl_recurrent: OpenCL: recurrent layers
+   As on the processor (operators/recurrent), what the input adds to the gates is one product for
+   all steps, and so are the gradients of the weights and of the input; a step is a product with
+   the state and a kernel for the cells. Here a sample's steps lie together, as x and y do: then
+   none of the large products has to reorder its rows, and CLBlast can do them.
    ============================================================================================= */
 #ifdef FINETUNE_OPENCL
 
@@ -15921,7 +15937,7 @@ static void ft__cl_recurrent_backward(const ft__call *call)
 #endif /* FINETUNE_OPENCL */
 
 /* =============================================================================================
-   [SECTION] 9.6 OpenCL: where an operator runs
+   [SECTION] devices/opencl_dispatch: OpenCL: where an operator runs
    On the device where that has kernels for it, else on the processor: values then come down, and
    what was made goes up when the device wants it.
    ============================================================================================= */
@@ -16595,7 +16611,7 @@ static void ft__set_numbers(ft__context *c, float *to, size_t count, float value
 }
 
 /* =============================================================================================
-   [SECTION] 10 Graph: nodes and plan
+   [SECTION] graph/plan: Graph: nodes and plan
    Nodes are added in any order that the builder likes; m->order is the order of execution. A plan
    fixes, for one purpose (evaluation or training) and a largest batch, which operators run, in
    which form, and where each value lies: nothing is allocated in a step.
@@ -16613,7 +16629,7 @@ typedef struct ft__step {   /* one call of an operator */
     float *prepared;        /* weights as the operator wants them; NULL: it prepares none */
     uint64_t prepared_for;  /* the version of the weights that both were made from */
     bool trained;           /* depends on something trainable: backward runs through it */
-    int part;               /* of the trained steps; see section 10.1 */
+    int part;               /* of the trained steps; see graph/memory */
     bool again;             /* its value is dropped after forward and made again for backward */
     int alone;              /* again: not with its part, but just before backward of this step less
                                one, by an operator that restores; 0: with its part */
@@ -17178,7 +17194,7 @@ static void ft__plan_steps(ft_model *m, ft__plan *plan)
 }
 
 /* =============================================================================================
-   [SECTION] 10.1 Graph: memory
+   [SECTION] graph/memory: Graph: memory
    A step's value lies in the plan's memory from the moment that makes it to the last that reads it:
    steps run forward in their order, then backward in the opposite one. Where a stated budget leaves
    too little for that, the trained steps are cut into parts, at places that few values cross; what
@@ -17880,7 +17896,7 @@ static ft__plan *ft__plan_for(ft_model *m, ft__extent extent, bool training)
 }
 
 /* =============================================================================================
-   [SECTION] 10.2 Graph: running
+   [SECTION] graph/running: Graph: running
    ============================================================================================= */
 
 static double ft__clock(const ft__context *c)
@@ -18253,7 +18269,7 @@ static float ft__read_loss(ft_model *m, const ft__plan *plan)
 }
 
 /* =============================================================================================
-   [SECTION] 11 Optimisers and schedules
+   [SECTION] optimizers/optimizers: Optimisers and schedules
    What is frozen has no gradient, no state here, and sees no weight decay.
    ============================================================================================= */
 struct ft__optimizer {
@@ -18451,7 +18467,7 @@ static bool ft__is_trained(const ft__node *node)
     return node->op == FT__OP_parameter && !node->frozen && node->gradient;
 }
 
-/* ---- Embeddings whose unused rows rest (section 8.8.1) ---- */
+/* ---- Embeddings whose unused rows rest (resting_rows) ---- */
 
 /* Plain SGD moves nothing without a gradient. Adam does, in a way that can be made up for later,
    unless weight decay is part of the gradient. */
@@ -18900,7 +18916,7 @@ static double ft__schedule(ft_schedule schedule, int step, int steps, int step_s
 }
 
 /* =============================================================================================
-   [SECTION] 12.1 safetensors
+   [SECTION] formats/safetensors: safetensors
    Eight bytes of header length (little-endian), a JSON header {name: {dtype, shape, data_offsets},
    __metadata__: {key: text}}, then the data. Every number is checked before it is used. The ft_file
    made here serves PyTorch's files too: they fill in the same list of tensors.
@@ -19188,7 +19204,7 @@ static ft_status ft__safetensors_write(ft__context *c, const char *path,
 }
 
 /* =============================================================================================
-   [SECTION] 12.2 PyTorch's zip files
+   [SECTION] formats/pytorch: PyTorch's zip files
    torch.save writes a zip archive, nothing compressed, with the bytes of each storage in an entry
    "NAME/data/KEY" and a pickle "NAME/data.pkl" that says which tensor lies where in which storage.
    A pickle is a program; here a small machine runs the few opcodes that torch.save uses, and
@@ -19898,7 +19914,7 @@ static ft_status ft__pytorch_read(ft_file *file)
 #endif
 
 /* =============================================================================================
-   [SECTION] 12.3 Tensor files
+   [SECTION] formats/tensor_files: Tensor files
    ============================================================================================= */
 
 /* Gets the bytes: the caller's, mapped when asked for, or read into memory. */
@@ -20074,7 +20090,7 @@ ft_status ft_file_read(ft_file *file, int index, void *to, size_t bytes)
 }
 
 /* =============================================================================================
-   [SECTION] 12.4 Loading weights by name
+   [SECTION] formats/weights: Loading weights by name
    A weight is loaded when the file has a tensor of its name and shape. Everything else is listed:
    silence here is how half-loaded networks come about.
    ============================================================================================= */
@@ -20215,7 +20231,7 @@ static ft_status ft__load_weights(ft_model *m, ft_file *file, const char *path,
 }
 
 /* =============================================================================================
-   [SECTION] 12.5 Model files and checkpoints
+   [SECTION] formats/model_files: Model files and checkpoints
    safetensors with the weights under their own names; __metadata__'s entry "finetune" holds the
    graph, class names and preprocessing as JSON, so that prediction needs one file; "training" the
    settings of the last fit. A checkpoint is
@@ -20698,7 +20714,7 @@ static ft_status ft__load_graph(ft_model *m, ft_file *file, const char *path)
 }
 
 /* =============================================================================================
-   [SECTION] 12.6 Unicode
+   [SECTION] text/unicode: Unicode
    Texts are UTF-8; what is not valid is taken byte by byte, so that every text can be read. The
    tables hold what tokenisers ask of a code point: its class, the letter without its accents, and
    the small letter. tests/golden/make_unicode.py prints them, from Unicode 14; code points that
@@ -21111,7 +21127,7 @@ static bool ft__unicode_ideograph(uint32_t code)
 #endif
 
 /* =============================================================================================
-   [SECTION] 12.7 Tokenisers
+   [SECTION] text/tokenizers: Tokenisers
    A tokeniser turns a text into the ids of its pieces, and back. Five kinds:
      characters    a character is a piece
      words         BERT's basic tokeniser, or what stands between spaces; rare words are <unk>
@@ -21682,7 +21698,7 @@ static void ft__tokenizer_release(ft_tokenizer *t)
 #endif
 
 /* =============================================================================================
-   [SECTION] 12.8 Tokeniser files
+   [SECTION] text/tokenizer_files: Tokeniser files
    Reads the vocabularies that others write, builds one from texts, and keeps a model's own in its
    file. What kind a file is, its content says.
    ============================================================================================= */
@@ -22518,7 +22534,7 @@ ft_tokenizer *ft_get_tokenizer(const ft_model *m) { return m ? m->tokenizer : NU
 #endif
 
 /* =============================================================================================
-   [SECTION] 12.8.1 Without text
+   [SECTION] text/without_text: Without text
    What FINETUNE_NO_TEXT leaves of the functions over tokenisers: that they are not there.
    ============================================================================================= */
 #ifdef FINETUNE_NO_TEXT
@@ -22610,7 +22626,7 @@ ft_tokenizer *ft_get_tokenizer(const ft_model *m)
 #endif
 
 /* =============================================================================================
-   [SECTION] 12.9 Files of rows
+   [SECTION] data/row_files: Files of rows
    What took long to compute and may be wanted by the next run, in the folder ft_desc.cache: rows
    of numbers under 64-bit keys, hashes of what each was made from. The files are the library's
    own, in the machine's byte order, and hold nothing that could not be made anew: whatever is wrong
@@ -22815,7 +22831,7 @@ static int ft__key_find(const ft__key_table *table, uint64_t key)
 }
 
 /* =============================================================================================
-   [SECTION] 13 Ready-made networks
+   [SECTION] networks/images: Ready-made networks
    Each with the names that its published weights use. They are built with the public functions, so
    this section is also how to build a network by hand.
    ============================================================================================= */
@@ -23181,7 +23197,7 @@ static bool ft__matches_keras_cnn(const ft__network *network, const ft_file *fil
 #endif
 
 /* =============================================================================================
-   [SECTION] 13.1 Networks over text
+   [SECTION] networks/text: Networks over text
    Inputs: "tokens" I32 [N, L], classifiers "lengths" I32 [N] as well, and "labels": [N, L], the
    next tokens, of a language model, [N] of a classifier. Parameters: "embedding.weight", "lstm.*"
    or "gru.*" as PyTorch calls them, and the head "fc", "decoder" or, of the character network,
@@ -23521,7 +23537,7 @@ ft_status ft_language_model_to_classifier(ft_model *m, int classes,
 }
 
 /* =============================================================================================
-   [SECTION] 13.2 The table of networks, and recognition
+   [SECTION] networks/table: The table of networks, and recognition
    ============================================================================================= */
 
 static const ft__network ft__networks[] = {
@@ -23639,7 +23655,7 @@ static ft_status ft__recognise(ft_model *m, ft_file *file, const char *rename, c
 }
 
 /* =============================================================================================
-   [SECTION] 14.1 Images
+   [SECTION] data/images: Images
    A picture is rows of 8-bit samples, channels interleaved. It is decoded by stb_image, turned
    into the network's channels, resized exactly as Pillow does it, and cut out as torchvision does
    it; only then do its samples become floats. What is kept in memory between epochs is the resized
@@ -24390,7 +24406,7 @@ static bool ft__encoded_to_input(ft__context *c, const ft_preprocessing *p, cons
 }
 
 /* =============================================================================================
-   [SECTION] 14.2 Data sources
+   [SECTION] data/sources: Data sources
    An ft_data is a source of samples that a model owns. Here are arrays in the caller's memory, the
    split into training and held-back samples, and the loader that fills batches ahead of the
    training step.
@@ -25190,7 +25206,7 @@ static void ft__bucket(const ft_source *source, int *order, int count, int batch
 }
 
 /* =============================================================================================
-   [SECTION] 14.2.1 Image folders
+   [SECTION] data/image_folders: Image folders
    PATH/CLASS/files. Every file is decoded once when the folder is opened, so that broken ones are
    known and named before training starts; resized pictures stay in memory while they fit, others
    are decoded again when asked for.
@@ -26074,9 +26090,8 @@ ft_data *ft_image_folder(ft_model *m, const char *path, ft_image_folder_options 
     return data;
 }
 
-
 /* =============================================================================================
-   [SECTION] 14.2.2 Texts
+   [SECTION] data/texts: Texts
    Labelled texts, from a table (TSV, CSV, JSON lines) or from PATH/CLASS/files. They are read and
    turned into tokens when they are opened; get() copies. It fills "tokens" [L], padded with zeros,
    "lengths" [] and "labels" [], or [L]: the next tokens, padded with -1.
@@ -26670,7 +26685,7 @@ ft_data *ft_texts(ft_model *m, const char *path, ft_text_options options)
 #endif
 
 /* =============================================================================================
-   [SECTION] 14.2.3 Streams of text
+   [SECTION] data/text_streams: Streams of text
    For language models: a text is cut into as many streams of equal length as a batch has rows; each
    batch holds the next steps of all of them, and the state that a recurrent network is left in
    after one is carried into the next (Zaremba et al. 2014; truncated back-propagation, Williams
@@ -26858,7 +26873,7 @@ ft_data *ft_text_streams(ft_model *m, const char *path, ft_stream_options option
 #endif
 
 /* =============================================================================================
-   [SECTION] 14.3 Metrics
+   [SECTION] training/metrics: Metrics
    ============================================================================================= */
 
 /* Wilson 1927: the interval in which the true share lies with 95 % confidence, from `correct` of
@@ -26951,7 +26966,7 @@ static ft_status ft__check_classes(ft_model *m, const ft_data *data)
 }
 
 /* =============================================================================================
-   [SECTION] 14.4 Fit
+   [SECTION] training/fit: Fit
    One run: its samples, and the cache of the frozen prefix. The order of an epoch is a function of
    (seed, epoch), a sample's view of (sample, epoch), so that a run that goes on from a checkpoint
    sees what the run left alone would have seen.
@@ -27443,7 +27458,7 @@ static ft_status ft__cache_fill(ft__fit *f)
 }
 
 /* =============================================================================================
-   [SECTION] 14.4.1 The run
+   [SECTION] training/run: The run
    Batches from the loader or the cache, checkpoints, and the loop over steps and epochs.
    ============================================================================================= */
 
@@ -28163,7 +28178,7 @@ static ft_fit_result ft__fit_run(ft_model *m, ft_data *data, ft_fit_options opti
 }
 
 /* =============================================================================================
-   [SECTION] 14.5 The default recipe
+   [SECTION] training/recipe: The default recipe
    A new head on frozen features is fast, hard to overfit, and often all that is needed. Whether it
    is enough is measured on a held-back fifth of the training data ("trial"); then the head is
    trained on all of it ("head"), and, where the trial left too many errors, all layers after it
@@ -28343,7 +28358,7 @@ static void ft__recipe_stages(ft__recipe *r)
 }
 
 /* =============================================================================================
-   [SECTION] 14.5.1 The recipe for text
+   [SECTION] training/recipe_text: The recipe for text
    A language model, and a classifier whose weights are drawn at random, are trained as they are,
    all layers at once. A classifier whose layers were trained on other text before is thawed layer
    by layer from its head down, as ULMFiT does (Howard and Ruder 2018): what was learnt is not torn
@@ -28531,7 +28546,7 @@ static ft_finetune_result ft__finetune(ft_model *m, ft_data *data, ft_finetune_o
 }
 
 /* =============================================================================================
-   [SECTION] 14.6 Evaluate and predict
+   [SECTION] training/evaluate: Evaluate and predict
    ============================================================================================= */
 
 /* Tells the caller what the network made of each sample of a batch that was just run. */
@@ -28699,7 +28714,7 @@ static ft__plan *ft__begin_picture(ft_model *m, float **picture)
 }
 
 /* =============================================================================================
-   [SECTION] 14.7 Predict and generate text
+   [SECTION] training/generate: Predict and generate text
    ============================================================================================= */
 #ifndef FINETUNE_NO_TEXT
 
@@ -28913,7 +28928,7 @@ static int ft__generate(ft_model *m, ft_generate_options options)
 #endif
 
 /* =============================================================================================
-   [SECTION] 15 Public functions: models and files
+   [SECTION] public/models: Public functions: models and files
    ============================================================================================= */
 
 /* ---- A model ---- */
@@ -29210,7 +29225,7 @@ ft_status ft_save(ft_model *m, const char *path, ft_save_options options)
 }
 
 /* =============================================================================================
-   [SECTION] 15.1 Public functions: building
+   [SECTION] public/building: Public functions: building
    ============================================================================================= */
 /* ---- Building ---- */
 
@@ -29881,7 +29896,7 @@ ft_node ft_mse(ft_model *m, const char *name, ft_node x, ft_node target)
 }
 
 /* =============================================================================================
-   [SECTION] 15.2 Public functions: looking, adjusting, running
+   [SECTION] public/running: Public functions: looking, adjusting, running
    ============================================================================================= */
 /* ---- Which nodes matter ---- */
 

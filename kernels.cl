@@ -23,7 +23,7 @@
 #endif
 #endif
 
-/* ---- Activations: one function and one slope each, as in section 8.1 of finetune.h; the order is
+/* ---- Activations: one function and one slope each, as in operators/activations; the order is
    that of the table of operators. a: the slope of leaky_relu, alpha of elu, or whether gelu is the
    one with tanh ---- */
 FINETUNE_LINE FINETUNE_CL(activations,
@@ -118,8 +118,8 @@ __kernel void fill(__global float *x, int count, float value)
 )
 
 /* y = 0 with the probability p, else x * scale; or, with `add`, y += that. The random numbers are
-   those of section 5.1: a function of the key and the place. Locked, the steps of a sample have one
-   mask: `each` numbers a step, `sample` a sample; else both are 1. */
+   those of basics/random: a function of the key and the place. Locked, the steps of a sample have
+   one mask: `each` numbers a step, `sample` a sample; else both are 1. */
 FINETUNE_LINE FINETUNE_CL(dropout,
 ulong mix(ulong z)
 {
@@ -1232,7 +1232,7 @@ void weight_bf16(__global const float *in, __global const float *dy, __global fl
 )
 #endif
 
-/* ---- Winograd's convolution, F(4x4, 3x3), as in section 6.4 of finetune.h: 3 x 3 kernels with a
+/* ---- Winograd's convolution, F(4x4, 3x3), as in kernels/winograd: 3 x 3 kernels with a
    stride of 1. Inputs and weights are transformed, 36 products of matrices made by a gathering
    kernel, one a group, and the outputs transformed back. v is [tile][36][channels], m
    [tile][36][n]. The input's gradient is the same of dy, with the kernel turned round. Six numbers
@@ -1485,8 +1485,8 @@ __kernel void depthwise_weight(__global const float *x, __global const float *dy
 }
 )
 
-/* ---- Batch norm over x [rows, channels], as in section 8.4: statistics of blocks of rows, those
-   of all blocks in order, and a pass over the numbers. ---- */
+/* ---- Batch norm over x [rows, channels], as in operators/batch_norm: statistics of blocks of
+   rows, those of all blocks in order, and a pass over the numbers. ---- */
 
 /* blocks[b][0][c] = the mean of a block's rows, blocks[b][1][c] = the sum of (x - mean)^2 */
 FINETUNE_LINE FINETUNE_CL(norm_block,
@@ -2006,7 +2006,7 @@ __kernel void embed(__global const float *from, __global float *to, int count, e
 }
 )
 
-/* ---- Embedding and pooling over steps, as in section 8.8 ---- */
+/* ---- Embedding and pooling over steps, as in operators/embedding ---- */
 
 /* y[place] = weight[ids[place]], `each` numbers; -1: zeros, any other wrong word: NaN */
 FINETUNE_LINE FINETUNE_CL(embedding,
@@ -2127,10 +2127,10 @@ __kernel void step_pool_backward(__global const float *dy, __global const int *l
 }
 )
 
-/* ---- Recurrent layers, as in sections 6.5 and 8.9; one direction at a time. What is kept lies as
-   the input does, a sample's steps together: gates [n, steps, gates h]; the hidden states before
-   each step [n, steps, h], and the last ones [n, h]; the LSTM's cells likewise, or the state's part
-   of the GRU's new gate. ---- */
+/* ---- Recurrent layers, as in kernels/recurrent and operators/recurrent; one direction at a time.
+   What is kept lies as the input does, a sample's steps together: gates [n, steps, gates h]; the
+   hidden states before each step [n, steps, h], and the last ones [n, h]; the LSTM's cells
+   likewise, or the state's part of the GRU's new gate. ---- */
 FINETUNE_LINE FINETUNE_CL(recurrent,
 typedef struct recurrent {
     int n, steps, h, gates;     /* gates: 4 LSTM, 3 GRU, 1 RNN */
@@ -2261,7 +2261,7 @@ __kernel void recurrent_back(__global float *kept, __global float *side, __globa
 /* ---- Losses: the mean over the batch. Each sample's (or block's) share goes to `each` first, and
    one work-item adds those up. ---- */
 
-/* p = softmax(x) [N, classes], kept for backward; each[n] = -sum q log p, q as in section 8.7;
+/* p = softmax(x) [N, classes], kept for backward; each[n] = -sum q log p, q as in operators/losses;
    each[N + n] = whether the label counts */
 FINETUNE_LINE FINETUNE_CL(cross_entropy_forward,
 int is_ignored(int label) { return label == -1 || label == -100; }
@@ -2406,7 +2406,7 @@ __kernel void score_rows(__global const float *logits, __global const int *label
 }
 )
 
-/* ---- Optimisers, as in section 11; gradients become zero for the next step. Where step_guard says
+/* ---- Optimisers, as in optimizers/; gradients become zero for the next step. Where step_guard says
    that a step is not finite the weights stay as they are. ---- */
 
 /* What a step has to tell, and whether it counts: from the sums of the gradients' squares, the loss

@@ -364,7 +364,7 @@ static void test_choice(void)
     ft_destroy(m);
 }
 
-/* ---- One call of linear or conv2d, as section 10 makes it ---- */
+/* ---- One call of linear or conv2d, as graph/running makes it ---- */
 
 typedef struct layer {
     ft__node node;

@@ -1,0 +1,382 @@
+#pragma once
+#include "platform/context.h"
+#include "basics/strings.h"
+
+/* =============================================================================================
+   [SECTION] basics/json: JSON
+   A text becomes an array of values in the order in which they stand; a value knows how many lie
+   inside it and where the next one begins. No recursion: a hostile file cannot exhaust the stack.
+   Numbers are read and written here, not by libc, whose decimal point depends on the locale.
+   ============================================================================================= */
+enum { FT__JSON_DEPTH = 64 };
+
+typedef struct ft__json_value {
+    char kind;          /* 'o' object, 'a' array, 's' string, 'n' number, 't', 'f', '0' null */
+    bool integer;
+    int next;           /* index of the value behind this one and all inside it */
+    int count;          /* of members or elements */
+    const char *key;    /* inside an object */
+    const char *text;   /* of a string */
+    double number;
+    int64_t whole;      /* of a number without fraction and exponent */
+} ft__json_value;
+
+typedef struct ft__json { ft__json_value *values; int count, capacity; char *letters; } ft__json;
+
+typedef struct ft__json_reader {
+    ft__context *context;
+    ft__json *json;
+    const char *at, *end;
+    char *to;           /* where the next decoded string goes */
+} ft__json_reader;
+
+static void ft__json_space(ft__json_reader *r)
+{
+    while (r->at < r->end && (*r->at == ' ' || *r->at == '\n' || *r->at == '\t' || *r->at == '\r'))
+        r->at += 1;
+}
+
+static bool ft__json_hex(ft__json_reader *r, uint32_t *code)
+{
+    int i;
+    *code = 0;
+    if (r->end - r->at < 4) return false;
+    for (i = 0; i < 4; ++i) {
+        char l = *r->at++;
+        uint32_t digit = l >= '0' && l <= '9' ? (uint32_t)(l - '0')
+            : l >= 'a' && l <= 'f' ? (uint32_t)(l - 'a' + 10)
+            : l >= 'A' && l <= 'F' ? (uint32_t)(l - 'A' + 10) : 16;
+        if (digit > 15) return false;
+        *code = *code * 16 + digit;
+    }
+    return true;
+}
+
+static void ft__json_utf8(ft__json_reader *r, uint32_t code)
+{
+    if (code < 0x80) *r->to++ = (char)code;
+    else if (code < 0x800) {
+        *r->to++ = (char)(0xc0 | code >> 6);
+        *r->to++ = (char)(0x80 | (code & 63));
+    } else if (code < 0x10000) {
+        *r->to++ = (char)(0xe0 | code >> 12);
+        *r->to++ = (char)(0x80 | (code >> 6 & 63));
+        *r->to++ = (char)(0x80 | (code & 63));
+    } else {
+        *r->to++ = (char)(0xf0 | code >> 18);
+        *r->to++ = (char)(0x80 | (code >> 12 & 63));
+        *r->to++ = (char)(0x80 | (code >> 6 & 63));
+        *r->to++ = (char)(0x80 | (code & 63));
+    }
+}
+
+/* Behind a backslash. A decoded string is never longer than it was. */
+static bool ft__json_escape(ft__json_reader *r)
+{
+    static const char from[] = "\"\\/bfnrt", to[] = "\"\\/\b\f\n\r\t";
+    uint32_t code, low;
+    const char *found;
+    char l;
+    if (r->at >= r->end) return false;
+    l = *r->at++;
+    if (l != 'u') {
+        found = l ? strchr(from, l) : NULL;
+        if (found) *r->to++ = to[found - from];
+        return found != NULL;
+    }
+    if (!ft__json_hex(r, &code)) return false;
+    if (code >= 0xd800 && code < 0xdc00) { /* the first half of a pair */
+        if (r->end - r->at < 2 || r->at[0] != '\\' || r->at[1] != 'u') return false;
+        r->at += 2;
+        if (!ft__json_hex(r, &low) || low < 0xdc00 || low > 0xdfff) return false;
+        code = 0x10000 + ((code - 0xd800) << 10) + (low - 0xdc00);
+    } else if (code >= 0xdc00 && code < 0xe000) return false;
+    if (code == 0) return false; /* would end the string early */
+    ft__json_utf8(r, code);
+    return true;
+}
+
+static const char *ft__json_read_string(ft__json_reader *r)
+{
+    const char *start = r->to;
+    r->at += 1; /* the quote */
+    while (r->at < r->end && *r->at != '"') {
+        if ((unsigned char)*r->at < 0x20) return NULL;
+        if (*r->at != '\\') *r->to++ = *r->at++;
+        else {
+            r->at += 1;
+            if (!ft__json_escape(r)) return NULL;
+        }
+    }
+    if (r->at >= r->end) return NULL;
+    r->at += 1;
+    *r->to++ = 0;
+    return start;
+}
+
+static double ft__power_of_ten(int exponent)
+{
+    double power = 1, base = 10;
+    int n = exponent < 0 ? -exponent : exponent;
+    for (; n; n >>= 1, base *= base)
+        if (n & 1) power *= base;
+    return power;
+}
+
+/* Digits as an integer, then one exact power of ten: right to the last bit of a float32, which is
+   all that is read back. */
+static bool ft__json_read_number(ft__json_reader *r, ft__json_value *v)
+{
+    bool negative = false, overflow = false;
+    double mantissa = 0;
+    int64_t whole = 0;
+    int exponent = 0, digits = 0, written = 0;
+    v->kind = 'n';
+    v->integer = true;
+    if (*r->at == '-') negative = (r->at += 1, true);
+    for (; r->at < r->end && ((*r->at >= '0' && *r->at <= '9') || (*r->at == '.' && v->integer));
+         ++r->at) {
+        if (*r->at == '.') {
+            v->integer = false;
+            continue;
+        }
+        if (digits < 17) mantissa = mantissa * 10 + (*r->at - '0');
+        else exponent += 1;
+        if (!v->integer) exponent -= 1;
+        if (mantissa > 0) digits += 1;
+        if (whole > (INT64_MAX - 9) / 10) overflow = true;
+        else whole = whole * 10 + (*r->at - '0');
+        written += 1;
+    }
+    if (written == 0) return false;
+    if (r->at < r->end && (*r->at == 'e' || *r->at == 'E')) {
+        int sign = 1, power = 0;
+        r->at += 1;
+        if (r->at < r->end && (*r->at == '-' || *r->at == '+')) sign = *r->at++ == '-' ? -1 : 1;
+        if (r->at >= r->end || *r->at < '0' || *r->at > '9') return false;
+        for (; r->at < r->end && *r->at >= '0' && *r->at <= '9'; ++r->at)
+            if (power < 1000) power = power * 10 + (*r->at - '0');
+        exponent += sign * power;
+        v->integer = false;
+    }
+    if (exponent > 320) exponent = 320;
+    if (exponent < -320) mantissa = exponent < -350 ? 0 : mantissa;
+    v->number = exponent < 0 ? mantissa / ft__power_of_ten(exponent)
+                             : mantissa * ft__power_of_ten(exponent);
+    if (negative) v->number = -v->number;
+    v->whole = negative ? -whole : whole;
+    if (overflow) v->integer = false;
+    return true;
+}
+
+static ft__json_value *ft__json_add(ft__json_reader *r)
+{
+    ft__json *j = r->json;
+    if (j->count == j->capacity) {
+        int capacity = j->capacity ? 2 * j->capacity : 64;
+        ft__json_value *grown;
+        if (capacity < 0) return NULL;
+        grown = (ft__json_value *)ft__grow(r->context, j->values, (size_t)j->count,
+                                           (size_t)capacity, sizeof *grown);
+        if (!grown) return NULL;
+        j->values = grown;
+        j->capacity = capacity;
+    }
+    return &j->values[j->count++];
+}
+
+static bool ft__json_word(ft__json_reader *r, const char *word)
+{
+    size_t length = strlen(word);
+    if ((size_t)(r->end - r->at) < length || memcmp(r->at, word, length) != 0) return false;
+    r->at += length;
+    return true;
+}
+
+/* A value without what is inside it. */
+static bool ft__json_scalar(ft__json_reader *r, ft__json_value *v)
+{
+    char l = *r->at;
+    v->kind = l == '{' ? 'o' : l == '[' ? 'a' : l == '"' ? 's' : l == 'n' ? '0' : l;
+    if (l == '{' || l == '[') return r->at += 1, true;
+    if (l == '"') return (v->text = ft__json_read_string(r)) != NULL;
+    if (l == 't') return ft__json_word(r, "true");
+    if (l == 'f') return ft__json_word(r, "false");
+    if (l == 'n') return ft__json_word(r, "null");
+    return ft__json_read_number(r, v);
+}
+
+/* One member or element of the open value `inside` (-1: the text itself); opens it if it can hold
+   more. Returns its index, or -1. */
+static int ft__json_read_one(ft__json_reader *r, int inside)
+{
+    const char *key = NULL;
+    ft__json_value *v;
+    int index;
+    if (inside >= 0 && r->json->values[inside].kind == 'o') {
+        if (r->at >= r->end || *r->at != '"' || !(key = ft__json_read_string(r))) return -1;
+        ft__json_space(r);
+        if (r->at >= r->end || *r->at++ != ':') return -1;
+        ft__json_space(r);
+    }
+    if (r->at >= r->end || !(v = ft__json_add(r))) return -1;
+    index = r->json->count - 1;
+    v->key = key;
+    v->next = index + 1;
+    if (!ft__json_scalar(r, v)) return -1;
+    if (inside >= 0) r->json->values[inside].count += 1;
+    return index;
+}
+
+/* Reads everything; on a fault r->at is where it was found. */
+static bool ft__json_read_all(ft__json_reader *r)
+{
+    int open[FT__JSON_DEPTH], depth = 0;
+    bool first = true; /* nothing was read yet in the innermost open value */
+    for (;;) {
+        ft__json_value *top = depth ? &r->json->values[open[depth - 1]] : NULL;
+        int index;
+        ft__json_space(r);
+        if (top && r->at < r->end && *r->at == (top->kind == 'o' ? '}' : ']')
+            && (first || top->count > 0)) {
+            top->next = r->json->count;
+            r->at += 1;
+            depth -= 1;
+            first = false;
+        } else {
+            if (top && !first) {
+                if (r->at >= r->end || *r->at++ != ',') return false;
+                ft__json_space(r);
+            }
+            index = ft__json_read_one(r, depth ? open[depth - 1] : -1);
+            if (index < 0) return false;
+            first = r->json->values[index].kind == 'o' || r->json->values[index].kind == 'a';
+            if (first && depth == FT__JSON_DEPTH) return false;
+            if (first) open[depth++] = index;
+        }
+        if (depth == 0) {
+            ft__json_space(r);
+            return r->at == r->end;
+        }
+    }
+}
+
+static void ft__json_free(ft__context *c, ft__json *json)
+{
+    if (!json) return;
+    ft__release(c, json->letters);
+    ft__release(c, json->values);
+    ft__release(c, json);
+}
+
+/* NULL when the text is not JSON (no error is set, `*fault` is the offset) or no memory is left. */
+static ft__json *ft__json_parse_at(ft__context *c, const char *text, size_t count, size_t *fault)
+{
+    ft__json_reader r;
+    ft__json *json = (ft__json *)ft__allocate(c, 1, sizeof *json);
+    memset(&r, 0, sizeof r);
+    *fault = 0;
+    if (!json) return NULL;
+    /* Each string loses its quotes, so the decoded ones, with their zeros, fit into as much. */
+    json->letters = (char *)ft__allocate(c, count + 1, 1);
+    r.context = c;
+    r.json = json;
+    r.at = text;
+    r.end = text + count;
+    r.to = json->letters;
+    if (json->letters && ft__json_read_all(&r)) return json;
+    *fault = (size_t)(r.at - text);
+    ft__json_free(c, json);
+    return NULL;
+}
+
+static ft__json *ft__json_parse(ft__context *c, const char *text, size_t count)
+{
+    size_t fault;
+    return ft__json_parse_at(c, text, count, &fault);
+}
+
+/* ---- Looking in; -1 as a value is "not there" and is accepted everywhere ---- */
+
+static const ft__json_value *ft__json_at(const ft__json *j, int value, char kind)
+{
+    return value >= 0 && value < j->count && j->values[value].kind == kind ? &j->values[value]
+                                                                           : NULL;
+}
+
+static int ft__json_count(const ft__json *j, int value)
+{
+    return value >= 0 && value < j->count ? j->values[value].count : 0;
+}
+
+static int ft__json_member(const ft__json *j, int object, const char *key)
+{
+    const ft__json_value *o = ft__json_at(j, object, 'o');
+    int i;
+    for (i = object + 1; o && i < o->next; i = j->values[i].next)
+        if (strcmp(j->values[i].key, key) == 0) return i;
+    return -1;
+}
+
+static int ft__json_element(const ft__json *j, int array, int index)
+{
+    const ft__json_value *a = ft__json_at(j, array, 'a');
+    int i;
+    for (i = array + 1; a && i < a->next; i = j->values[i].next)
+        if (index-- == 0) return i;
+    return -1;
+}
+
+static const char *ft__json_string(const ft__json *j, int value)
+{
+    const ft__json_value *s = ft__json_at(j, value, 's');
+    return s ? s->text : NULL;
+}
+
+static bool ft__json_double(const ft__json *j, int value, double *to)
+{
+    const ft__json_value *n = ft__json_at(j, value, 'n');
+    if (n) *to = n->number;
+    return n != NULL;
+}
+
+static bool ft__json_int(const ft__json *j, int value, int64_t *to)
+{
+    const ft__json_value *n = ft__json_at(j, value, 'n');
+    if (!n || !n->integer) return false;
+    *to = n->whole;
+    return true;
+}
+
+static bool ft__json_true(const ft__json *j, int value)
+{
+    return ft__json_at(j, value, 't') != NULL;
+}
+
+/* ---- Writing ---- */
+
+static void ft__json_add_text(ft__text *to, const char *text)
+{
+    const char *at;
+    ft__text_add_bytes(to, "\"", 1);
+    for (at = text; *at; ++at) {
+        if (*at == '"' || *at == '\\') ft__text_add(to, "\\%c", *at);
+        else if ((unsigned char)*at < 0x20) ft__text_add(to, "\\u%04x", (unsigned)*at);
+        else ft__text_add_bytes(to, at, 1);
+    }
+    ft__text_add_bytes(to, "\"", 1);
+}
+
+/* Nine digits tell every float32 from its neighbours; what is not finite is written as null. */
+static void ft__json_add_float(ft__text *to, float value)
+{
+    char digits[32], *comma;
+    if (!(value - value == 0)) {
+        ft__text_add(to, "null");
+        return;
+    }
+    snprintf(digits, sizeof digits, "%.9g", (double)value);
+    comma = strchr(digits, ',');
+    if (comma) *comma = '.'; /* in some locales */
+    ft__text_add(to, "%s", digits);
+}

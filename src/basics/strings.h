@@ -1,0 +1,156 @@
+#pragma once
+#include "platform/context.h"
+
+/* =============================================================================================
+   [SECTION] basics/strings: Strings
+   ============================================================================================= */
+static char *ft__copy_text(ft__context *c, const char *text)
+{
+    size_t bytes = strlen(text) + 1;
+    char *copy = (char *)ft__allocate(c, bytes, 1);
+    if (copy) memcpy(copy, text, bytes);
+    return copy;
+}
+
+/* What a class is called: its name, or where it has none its number. */
+static const char *ft__name_or_number(const char *name, int number, char text[12])
+{
+    if (name) return name;
+    snprintf(text, 12, "%d", number);
+    return text;
+}
+
+/* [a-z] or [!a-z]; returns the pattern behind it, or NULL when it does not match. */
+static const char *ft__glob_set(const char *pattern, char letter)
+{
+    bool inverted = *pattern == '!', found = false;
+    if (inverted) ++pattern;
+    while (*pattern && *pattern != ']') {
+        if (pattern[1] == '-' && pattern[2] && pattern[2] != ']') {
+            if (letter >= pattern[0] && letter <= pattern[2]) found = true;
+            pattern += 3;
+        } else {
+            if (*pattern == letter) found = true;
+            ++pattern;
+        }
+    }
+    if (*pattern != ']' || found == inverted) return NULL;
+    return pattern + 1;
+}
+
+/* One pattern of `count` letters against a whole text. Linear apart from one remembered star. */
+static bool ft__glob_one(const char *pattern, const char *end, const char *text)
+{
+    const char *star = NULL, *star_text = NULL;
+    while (*text || pattern < end) {
+        const char *next = NULL;
+        if (pattern < end && *pattern == '*') {
+            star = ++pattern;
+            star_text = text;
+            continue;
+        }
+        if (pattern < end && *text) {
+            if (*pattern == '[') next = ft__glob_set(pattern + 1, *text);
+            else if (*pattern == '?' || *pattern == *text) next = pattern + 1;
+        }
+        if (next && next <= end) {
+            pattern = next;
+            ++text;
+        } else if (star && *star_text) {
+            pattern = star;
+            text = ++star_text;
+        } else return false;
+    }
+    return true;
+}
+
+/* Several patterns may be parted by commas. */
+static bool ft__glob(const char *patterns, const char *text)
+{
+    while (patterns && *patterns) {
+        const char *end = patterns;
+        while (*end && *end != ',') ++end;
+        if (ft__glob_one(patterns, end, text)) return true;
+        patterns = *end ? end + 1 : end;
+    }
+    return false;
+}
+
+/* The letter, ?, or [set] at `pattern` against one letter: is it the same, and where does the next
+   begin? */
+static bool ft__glob_letter(const char *pattern, const char *end, char letter, const char **next)
+{
+    const char *close = *pattern == '[' ? (const char *)memchr(pattern, ']',
+                                                               (size_t)(end - pattern)) : NULL;
+    *next = close ? close + 1 : pattern + 1;
+    if (close) return ft__glob_set(pattern + 1, letter) != NULL;
+    return *pattern == '?' || *pattern == letter;
+}
+
+/* How many letters would have to be put in, left out, replaced or swapped with the next for one
+   pattern to match a text (Damerau 1964, Levenshtein 1966); what a star stands for costs nothing.
+   Of the text the first 127 letters count. */
+static int ft__glob_distance(const char *pattern, const char *end, const char *text)
+{
+    int rows[3][128], count = 0, row, j; /* [letters of the pattern so far, of 3][of the text] */
+    const char *next, *before = NULL;
+    for (; count < 127 && text[count]; ++count) rows[0][count] = count;
+    rows[0][count] = count;
+    for (row = 1; pattern < end; before = pattern, pattern = next, ++row) {
+        const int *older = rows[(row + 1) % 3], *old = rows[(row + 2) % 3];
+        int *cost = rows[row % 3];
+        bool star = *pattern == '*';
+        ft__glob_letter(pattern, end, 0, &next);
+        cost[0] = old[0] + !star;
+        for (j = 1; j <= count; ++j) {
+            cost[j] = star ? old[j] : old[j] + 1;
+            if (cost[j - 1] + !star < cost[j]) cost[j] = cost[j - 1] + !star;
+            if (star) continue;
+            if (old[j - 1] + !ft__glob_letter(pattern, end, text[j - 1], &next) < cost[j])
+                cost[j] = old[j - 1] + !ft__glob_letter(pattern, end, text[j - 1], &next);
+            if (before && j > 1 && *before == text[j - 1] && *pattern == text[j - 2]
+                && older[j - 2] + 1 < cost[j]) cost[j] = older[j - 2] + 1;
+        }
+    }
+    return rows[(row + 2) % 3][count];
+}
+
+/* A text that grows: check ft__ok(context) once at the end. `letters` ends with a 0. */
+typedef struct ft__text {
+    ft__context *context;
+    char *letters;
+    size_t count, capacity;
+} ft__text;
+
+static void ft__text_add_bytes(ft__text *text, const char *bytes, size_t count)
+{
+    if (text->capacity - text->count < count + 1) {
+        size_t capacity = 2 * text->capacity + count + 64;
+        char *grown = (char *)ft__grow(text->context, text->letters, text->count, capacity, 1);
+        if (!grown) return;
+        text->letters = grown;
+        text->capacity = capacity;
+    }
+    memcpy(text->letters + text->count, bytes, count);
+    text->count += count;
+    text->letters[text->count] = 0;
+}
+
+static FT__PRINTF(2, 3) void ft__text_add(ft__text *text, const char *format, ...)
+{
+    char piece[512];
+    va_list arguments;
+    int count;
+    va_start(arguments, format);
+    count = vsnprintf(piece, sizeof piece, format, arguments);
+    va_end(arguments);
+    if (count < 0) return;
+    if ((size_t)count >= sizeof piece) count = (int)sizeof piece - 1;
+    ft__text_add_bytes(text, piece, (size_t)count);
+}
+
+static bool ft__ends_with(const char *text, const char *end)
+{
+    size_t a = strlen(text), b = strlen(end);
+    return a >= b && strcmp(text + a - b, end) == 0;
+}

@@ -1,0 +1,897 @@
+#pragma once
+#include "interface/types.h"
+#include "platform/system.h"
+#include "platform/context.h"
+#include "basics/random.h"
+#include "basics/strings.h"
+#include "basics/threads.h"
+#include "basics/sorting.h"
+#include "nodes/nodes.h"
+#include "data/row_files.h"
+#include "data/images.h"
+#include "data/sources.h"
+
+/* =============================================================================================
+   [SECTION] data/image_folders: Image folders
+   PATH/CLASS/files. Every file is decoded once when the folder is opened, so that broken ones are
+   known and named before training starts; resized pictures stay in memory while they fit, others
+   are decoded again when asked for.
+   Threads: get() may run on several at once, so it allocates nothing, takes its workspace from a
+   pool made beforehand, and only reads what was set up when the folder was opened. The functions
+   in ft_files are then called by several threads too, each with a file of its own.
+   ============================================================================================= */
+typedef struct ft__sample {
+    char *path;             /* PATH/CLASS/NAME */
+    int label;
+    ft__geometry geometry;  /* of what preprocessing keeps */
+    int width, height;      /* of the file's picture */
+    uint64_t bytes;         /* of the file */
+    uint64_t group;
+    uint8_t *picture;       /* resized, the network's channels; NULL: decoded when asked for */
+    bool examined;
+    bool known;             /* ft_desc.cache says that it can be read: not decoded so far */
+    uint64_t digest;        /* of the file's bytes; 0: not taken, for nothing is kept */
+    const char *fault;      /* why it cannot be read; NULL: it can */
+} ft__sample;
+
+/* What one thread needs to decode, resize and cut out a picture. */
+typedef struct ft__scratch {
+    unsigned char *file;
+    uint8_t *picture;
+    void *workspace;
+    bool taken;
+} ft__scratch;
+
+struct ft__folder {
+    ft__context *context;
+    ft_preprocessing preprocessing;
+    ft_augmentation augmentation;
+    uint64_t seed;
+    char *path;
+    char **class_names;     /* in the order of the labels */
+    int class_count, class_capacity;
+    ft__sample *samples;
+    int count, capacity, skipped;
+    size_t cache_left;
+    ft__scratch *scratch;
+    int scratch_count;
+    size_t file_bytes, picture_bytes, workspace_bytes; /* of each scratch */
+#ifndef FINETUNE_NO_THREADS
+    pthread_mutex_t mutex;  /* over `taken` */
+    pthread_cond_t given_back;
+#endif
+};
+
+int ft_data_skipped(const ft_data *data)
+{
+    if (!data) return 0;
+    return data->left_out_count + (data->folder ? data->folder->skipped : 0);
+}
+
+/* For the default recipe, where the folder's options say nothing. */
+static void ft__data_augment(ft_data *data, ft_augmentation augmentation)
+{
+    const char *fault = ft__augmentation_fault(&augmentation);
+    if (fault) ft__fail(&data->model->context, FT_INVALID, "augmentation: %s", fault);
+    else if (data->folder) data->folder->augmentation = augmentation;
+}
+
+/* -- Scratch: made on the model's thread; taken and given back by any -- */
+
+static void ft__scratch_free(ft__folder *folder)
+{
+    while (folder->scratch_count > 0) {
+        ft__scratch *scratch = &folder->scratch[--folder->scratch_count];
+        ft__release(folder->context, scratch->workspace);
+        ft__release(folder->context, scratch->picture);
+        ft__release(folder->context, scratch->file);
+    }
+    ft__release(folder->context, folder->scratch);
+    folder->scratch = NULL;
+}
+
+/* One per thread that may call get(): the loader's and the model's own; fewer when they are
+   large. A thread that finds none waits for one. */
+static bool ft__scratch_make(ft__folder *folder, size_t file, size_t picture, size_t workspace)
+{
+    ft__context *c = folder->context;
+    size_t all = file + picture + workspace + 1, most = (size_t)1 << 28;
+    int count = c->threads + 1, i;
+#ifdef FINETUNE_NO_THREADS
+    count = 1;
+#endif
+    ft__scratch_free(folder);
+    if (most > ft__memory_left(c) / 8) most = ft__memory_left(c) / 8;
+    if ((size_t)count > most / all) count = most / all ? (int)(most / all) : 1;
+    folder->scratch = (ft__scratch *)ft__allocate(c, (size_t)count, sizeof *folder->scratch);
+    for (i = 0; i < count && ft__ok(c); ++i) {
+        ft__scratch *scratch = &folder->scratch[i];
+        folder->scratch_count = i + 1;
+        if (file) scratch->file = (unsigned char *)ft__allocate(c, file, 1);
+        if (picture) scratch->picture = (uint8_t *)ft__allocate(c, picture, 1);
+        scratch->workspace = ft__allocate(c, workspace, 1);
+    }
+    folder->file_bytes = file;
+    folder->picture_bytes = picture;
+    folder->workspace_bytes = workspace;
+    return ft__ok(c);
+}
+
+static ft__scratch *ft__scratch_take(ft__folder *folder)
+{
+    ft__scratch *found = NULL;
+    int i;
+#ifndef FINETUNE_NO_THREADS
+    pthread_mutex_lock(&folder->mutex);
+#endif
+    while (!found) {
+        for (i = 0; i < folder->scratch_count && !found; ++i)
+            if (!folder->scratch[i].taken) found = &folder->scratch[i];
+#ifndef FINETUNE_NO_THREADS
+        if (!found) pthread_cond_wait(&folder->given_back, &folder->mutex);
+#else
+        if (!found) return NULL;
+#endif
+    }
+    found->taken = true;
+#ifndef FINETUNE_NO_THREADS
+    pthread_mutex_unlock(&folder->mutex);
+#endif
+    return found;
+}
+
+static void ft__scratch_give_back(ft__folder *folder, ft__scratch *scratch)
+{
+#ifndef FINETUNE_NO_THREADS
+    pthread_mutex_lock(&folder->mutex);
+    scratch->taken = false;
+    pthread_cond_signal(&folder->given_back);
+    pthread_mutex_unlock(&folder->mutex);
+#else
+    (void)folder;
+    scratch->taken = false;
+#endif
+}
+
+/* -- Reading one picture, on any thread -- */
+
+static const char *ft__sample_bytes(const ft__folder *folder, const ft__sample *sample,
+                                    unsigned char *to)
+{
+    const ft_files *files = &folder->context->desc.files;
+    void *file = files->open(files->user, sample->path, false);
+    const char *fault = NULL;
+    int64_t size;
+    if (!file) return "cannot be opened";
+    size = files->size(files->user, file);
+    if (size < 0 || (uint64_t)size != sample->bytes || sample->bytes > folder->file_bytes)
+        fault = "the file has changed";
+    else if (files->read(files->user, file, 0, to, (size_t)size) != (size_t)size)
+        fault = "reading it failed";
+    files->close(files->user, file);
+    return fault;
+}
+
+/* Decodes and resizes into `to`; where that is NULL, finds out only whether it could. */
+static const char *ft__sample_load(const ft__folder *folder, const ft__sample *sample,
+                                   ft__scratch *scratch, uint8_t *to)
+{
+    const ft_preprocessing *p = &folder->preprocessing;
+    ft__picture picture;
+    const char *fault = ft__sample_bytes(folder, sample, scratch->file);
+    if (!fault) fault = ft__decode(scratch->file, (size_t)sample->bytes, p->channels, &picture);
+    if (fault) return fault;
+    if (picture.width != sample->width || picture.height != sample->height)
+        fault = "the file has changed";
+    else if (to)
+        ft__resize(picture.pixels, (size_t)picture.width * (size_t)p->channels, picture.width,
+                   picture.height, p->channels, to, sample->geometry.width,
+                   sample->geometry.height, FT__BILINEAR, scratch->workspace);
+    ft__picture_free(&picture);
+    return fault;
+}
+
+static bool ft__sample_input(ft__folder *folder, int index, int view_number, float *to)
+{
+    const ft__sample *sample = &folder->samples[index];
+    const uint8_t *picture = sample->picture;
+    ft__scratch *scratch = NULL;
+    ft__view view;
+    bool read = true;
+    ft__draw_view(&folder->augmentation, &folder->preprocessing, folder->seed, index, view_number,
+                  sample->geometry.width, sample->geometry.height, &view);
+    if (!picture || view.crop_width > 0) {
+        scratch = ft__scratch_take(folder);
+        if (!scratch) return false;
+    }
+    if (!picture) {
+        read = ft__sample_load(folder, sample, scratch, scratch->picture) == NULL;
+        picture = scratch->picture;
+    }
+    if (read)
+        ft__view_to_tensor(&folder->preprocessing, picture, &sample->geometry, &view,
+                           scratch ? scratch->workspace : NULL, to);
+    if (scratch) ft__scratch_give_back(folder, scratch);
+    return read;
+}
+
+static bool ft__folder_get(void *user, int index, int view, ft_slot *slots, int slot_count)
+{
+    ft__folder *folder = (ft__folder *)user;
+    const ft_preprocessing *p = &folder->preprocessing;
+    int s;
+    for (s = 0; s < slot_count; ++s) {
+        const ft_slot *slot = &slots[s];
+        if (!strcmp(slot->name, "labels") && slot->type == FT_I32) {
+            int32_t label = folder->samples[index].label;
+            memcpy(slot->values, &label, sizeof label);
+        } else if (!strcmp(slot->name, "input")) {
+            if (slot->type != FT_F32 || slot->shape.rank != 3 || slot->shape.size[0] != p->channels
+                || slot->shape.size[1] != p->height || slot->shape.size[2] != p->width)
+                return false;
+            if (!ft__sample_input(folder, index, view, (float *)slot->values)) return false;
+        }
+    }
+    return true;
+}
+
+static int ft__folder_label(void *user, int index)
+{
+    return ((const ft__folder *)user)->samples[index].label;
+}
+
+static uint64_t ft__folder_digest(void *user, int index, int view)
+{
+    const ft__folder *folder = (const ft__folder *)user;
+    const ft__sample *sample = &folder->samples[index];
+    const ft_augmentation *a = &folder->augmentation;
+    uint64_t hash = ft__key(sample->digest, (uint64_t)sample->label, (uint64_t)view, 0);
+    float drawn[3];
+    hash = ft__hash_bytes(hash, &folder->preprocessing, sizeof folder->preprocessing);
+    if (view == 0) return hash;
+    drawn[0] = a->shift;
+    drawn[1] = a->scale;
+    drawn[2] = a->flip ? 1.0f : 0.0f;
+    return ft__key(ft__hash_bytes(hash, drawn, sizeof drawn), folder->seed, (uint64_t)index, 0);
+}
+
+static uint64_t ft__folder_group(void *user, int index)
+{
+    return ((const ft__folder *)user)->samples[index].group;
+}
+
+static const char *ft__folder_name(void *user, int index) /* CLASS/NAME */
+{
+    const ft__folder *folder = (const ft__folder *)user;
+    return folder->samples[index].path + strlen(folder->path) + 1;
+}
+
+static const char *ft__folder_class_name(void *user, int c)
+{
+    return ((const ft__folder *)user)->class_names[c];
+}
+
+static void ft__folder_release(void *user)
+{
+    ft__folder *folder = (ft__folder *)user;
+    ft__context *c = folder->context;
+    int i;
+    ft__scratch_free(folder);
+    for (i = folder->count - 1; i >= 0; --i) {
+        ft__release(c, folder->samples[i].picture);
+        ft__release(c, folder->samples[i].path);
+    }
+    ft__release(c, folder->samples);
+    for (i = folder->class_count - 1; i >= 0; --i) ft__release(c, folder->class_names[i]);
+    ft__release(c, folder->class_names);
+    ft__release(c, folder->path);
+#ifndef FINETUNE_NO_THREADS
+    pthread_cond_destroy(&folder->given_back);
+    pthread_mutex_destroy(&folder->mutex);
+#endif
+    ft__release(c, folder);
+}
+
+/* -- Listing -- */
+typedef struct ft__entry { char *name; bool is_folder; } ft__entry;
+
+typedef struct ft__listing {
+    ft__context *context;
+    ft__entry *entries;
+    int *order;             /* by name, bytewise */
+    int count, capacity;
+} ft__listing;
+
+static void ft__listing_add(void *user, const char *name, bool is_folder)
+{
+    ft__listing *listing = (ft__listing *)user;
+    if (name[0] == '.' || !strcmp(name, "__MACOSX") || !ft__ok(listing->context))
+        return; /* hidden, or what some archives bring along */
+    if (listing->count == listing->capacity) {
+        int capacity = 2 * listing->capacity + 16;
+        ft__entry *grown = (ft__entry *)ft__grow(listing->context, listing->entries,
+                                                 (size_t)listing->count, (size_t)capacity,
+                                                 sizeof *grown);
+        if (!grown) return;
+        listing->entries = grown;
+        listing->capacity = capacity;
+    }
+    listing->entries[listing->count].name = ft__copy_text(listing->context, name);
+    listing->entries[listing->count].is_folder = is_folder;
+    if (ft__ok(listing->context)) listing->count += 1;
+}
+
+static bool ft__entry_less(const void *context, int a, int b)
+{
+    const ft__entry *entries = (const ft__entry *)context;
+    int order = strcmp(entries[a].name, entries[b].name);
+    return order < 0 || (order == 0 && a < b);
+}
+
+static void ft__listing_free(ft__listing *listing)
+{
+    int i;
+    ft__release(listing->context, listing->order);
+    for (i = listing->count - 1; i >= 0; --i)
+        ft__release(listing->context, listing->entries[i].name);
+    ft__release(listing->context, listing->entries);
+}
+
+static bool ft__listing_read(ft__context *c, ft__listing *listing, const char *path)
+{
+    const ft_files *files = &c->desc.files;
+    memset(listing, 0, sizeof *listing);
+    listing->context = c;
+    if (!files->list(files->user, path, ft__listing_add, listing))
+        ft__fail(c, FT_IO, "%s: no such folder (pictures come from one that has a folder for each"
+                 " class)", path);
+    listing->order = (int *)ft__allocate(c, (size_t)listing->count + 1, sizeof(int));
+    if (ft__ok(c))
+        ft__sort_order(listing->order, listing->count, ft__entry_less, listing->entries);
+    return ft__ok(c);
+}
+
+static bool ft__is_picture(const char *name)
+{
+    static const char *const endings[] = {"jpg", "jpeg", "png", "bmp", "ppm", "pgm", "gif"};
+    const char *dot = strrchr(name, '.');
+    size_t i, k;
+    for (i = 0; dot && i < sizeof endings / sizeof *endings; ++i) {
+        for (k = 0; endings[i][k]; ++k)
+            if ((dot[1 + k] | 0x20) != endings[i][k]) break;
+        if (!endings[i][k] && !dot[1 + k]) return true;
+    }
+    return false;
+}
+
+static char *ft__join_path(ft__context *c, const char *folder, const char *name)
+{
+    size_t a = strlen(folder), b = strlen(name);
+    char *path = (char *)ft__allocate(c, a + b + 2, 1);
+    if (!path) return NULL;
+    memcpy(path, folder, a);
+    path[a] = '/';
+    memcpy(path + a + 1, name, b);
+    return path;
+}
+
+static void ft__folder_add_file(ft__folder *folder, const char *class_path, const char *name)
+{
+    ft__context *c = folder->context;
+    ft__sample *sample;
+    if (folder->count == folder->capacity) {
+        int capacity = folder->capacity < INT_MAX / 4 ? 2 * folder->capacity + 64 : INT_MAX;
+        sample = (ft__sample *)ft__grow(c, folder->samples, (size_t)folder->count,
+                                        (size_t)capacity, sizeof *sample);
+        if (!sample) return;
+        folder->samples = sample;
+        folder->capacity = capacity;
+    }
+    sample = &folder->samples[folder->count];
+    sample->path = ft__join_path(c, class_path, name);
+    sample->label = folder->class_count - 1;
+    if (sample->path) folder->count += 1;
+}
+
+/* The files of the class that was added last. */
+static void ft__folder_scan_class(ft__folder *folder, const char *path)
+{
+    ft__listing listing;
+    const char *inner = NULL, *other = NULL;
+    int before = folder->count, others = 0, i;
+    if (ft__listing_read(folder->context, &listing, path)) {
+        for (i = 0; i < listing.count; ++i) {
+            const ft__entry *entry = &listing.entries[listing.order[i]];
+            if (entry->is_folder) inner = entry->name;
+            else if (ft__is_picture(entry->name)) ft__folder_add_file(folder, path, entry->name);
+            else if (others++ == 0) other = entry->name;
+        }
+        if (folder->count == before)
+            ft__fail(folder->context, FT_IO, "%s: this class has no pictures (JPEG, PNG, BMP,"
+                     " PPM, PGM or GIF)%s%s%s", path, inner ? "; it holds a folder, " : "",
+                     inner ? inner : "", inner ? ": is that where the classes are?" : "");
+        else if (others)
+            ft__log(folder->context, "%s: %d files of other kinds are left out, the first is %s",
+                    path, others, other);
+    }
+    ft__listing_free(&listing);
+}
+
+static void ft__folder_add_class(ft__folder *folder, const char *name)
+{
+    ft__context *c = folder->context;
+    if (folder->class_count == folder->class_capacity) {
+        int capacity = 2 * folder->class_capacity + 16;
+        char **grown = (char **)ft__grow(c, folder->class_names, (size_t)folder->class_count,
+                                         (size_t)capacity, sizeof *grown);
+        if (!grown) return;
+        folder->class_names = grown;
+        folder->class_capacity = capacity;
+    }
+    folder->class_names[folder->class_count] = ft__copy_text(c, name);
+    if (ft__ok(c)) folder->class_count += 1;
+}
+
+static void ft__folder_scan(ft__folder *folder)
+{
+    ft__context *c = folder->context;
+    ft__listing listing;
+    const char *loose = NULL;
+    int i, loose_count = 0;
+    if (ft__listing_read(c, &listing, folder->path)) {
+        for (i = 0; i < listing.count && ft__ok(c); ++i) {
+            const ft__entry *entry = &listing.entries[listing.order[i]];
+            if (entry->is_folder) {
+                char *path = ft__join_path(c, folder->path, entry->name);
+                ft__folder_add_class(folder, entry->name);
+                if (ft__ok(c)) ft__folder_scan_class(folder, path);
+                ft__release(c, path);
+            } else if (ft__is_picture(entry->name) && loose_count++ == 0) loose = entry->name;
+        }
+        if (folder->class_count == 0 && loose)
+            ft__fail(c, FT_IO, "%s: its %d pictures lie directly in it; each class needs a folder"
+                     " of its own, as %s/CLASS/%s", folder->path, loose_count, folder->path, loose);
+        else if (folder->class_count == 0)
+            ft__fail(c, FT_IO, "%s: no folders in it; each class needs one, as %s/CLASS/any.jpg",
+                     folder->path, folder->path);
+        else if (loose)
+            ft__log(c, "%s: %d pictures directly in it belong to no class and are left out, the"
+                    " first is %s", folder->path, loose_count, loose);
+    }
+    ft__listing_free(&listing);
+}
+
+/* -- Examining: which pictures can be read, and keeping them -- */
+typedef struct ft__examination {
+    ft__folder *folder;
+    const int *wanted;      /* samples */
+    int count, parts;       /* part i takes wanted[i], wanted[i + parts], ... */
+} ft__examination;
+
+static void ft__examine_header(void *context, int part)
+{
+    ft__examination *e = (ft__examination *)context;
+    int i;
+    for (i = part; i < e->count; i += e->parts) {
+        ft__sample *s = &e->folder->samples[e->wanted[i]];
+        s->examined = true;
+        s->fault = ft__picture_info(&e->folder->context->desc.files, s->path, &s->width,
+                                    &s->height, &s->bytes);
+        if (!s->fault && !ft__geometry_of(&e->folder->preprocessing, s->width, s->height,
+                                          &s->geometry)) s->fault = ft__odd_sides;
+    }
+}
+
+static void ft__examine_pixels(void *context, int part)
+{
+    ft__examination *e = (ft__examination *)context;
+    int i;
+    for (i = part; i < e->count; i += e->parts) {
+        ft__sample *s = &e->folder->samples[e->wanted[i]];
+        if (!s->fault)
+            s->fault = ft__sample_load(e->folder, s, &e->folder->scratch[part], s->picture);
+    }
+}
+
+static size_t ft__sample_picture_bytes(const ft__folder *folder, const ft__sample *sample)
+{
+    return (size_t)sample->geometry.width * (size_t)sample->geometry.height
+           * (size_t)folder->preprocessing.channels;
+}
+
+/* Scratch for every sample: of those that are kept, or of those about to be examined. */
+static bool ft__folder_fit_scratch(ft__folder *folder, bool opening)
+{
+    const ft_preprocessing *p = &folder->preprocessing;
+    size_t file = 0, picture = 0, workspace = 1;
+    int i;
+    for (i = 0; i < folder->count; ++i) {
+        const ft__sample *s = &folder->samples[i];
+        size_t resize, view;
+        if (!s->examined || s->fault) continue;
+        view = ft__view_workspace(p, s->geometry.width, s->geometry.height);
+        if (view > workspace) workspace = view;
+        if (s->picture && !opening) continue;
+        resize = ft__resize_workspace(p->channels, s->width, s->height, s->geometry.width,
+                                      s->geometry.height, FT__BILINEAR);
+        if (resize > workspace) workspace = resize;
+        if (s->bytes > file) file = (size_t)s->bytes;
+        if (!s->picture && ft__sample_picture_bytes(folder, s) > picture)
+            picture = ft__sample_picture_bytes(folder, s);
+    }
+    return ft__scratch_make(folder, file, picture, workspace);
+}
+
+/* Decodes the wanted samples; those that fit stay in memory. */
+static void ft__folder_decode(ft__folder *folder, const int *wanted, int count)
+{
+    ft__context *c = folder->context;
+    ft__examination e;
+    int i;
+    e.folder = folder;
+    e.wanted = wanted;
+    e.count = count;
+    for (i = 0; i < count; ++i) {
+        ft__sample *s = &folder->samples[wanted[i]];
+        size_t bytes = s->fault ? 0 : ft__sample_picture_bytes(folder, s);
+        if (s->fault || bytes > folder->cache_left) continue;
+        s->picture = (uint8_t *)ft__allocate(c, bytes, 1);
+        if (!s->picture) return;
+        folder->cache_left -= bytes;
+    }
+    if (!ft__folder_fit_scratch(folder, true)) return;
+    e.parts = folder->scratch_count;
+    ft__parallel(c, e.parts, ft__examine_pixels, &e);
+    for (i = 0; i < count; ++i) {
+        ft__sample *s = &folder->samples[wanted[i]];
+        if (!s->fault || !s->picture) continue;
+        folder->cache_left += ft__sample_picture_bytes(folder, s);
+        ft__release(c, s->picture);
+        s->picture = NULL;
+    }
+}
+
+static void ft__examine_bytes(void *context, int part)
+{
+    ft__examination *e = (ft__examination *)context;
+    unsigned char *file = e->folder->scratch[part].file;
+    int i;
+    for (i = part; i < e->count; i += e->parts) {
+        ft__sample *s = &e->folder->samples[e->wanted[i]];
+        if (!s->fault) s->fault = ft__sample_bytes(e->folder, s, file);
+        if (!s->fault) s->digest = ft__hash_bytes(s->bytes, file, (size_t)s->bytes);
+    }
+}
+
+/* A folder's file of known pictures: under a picture's digest, its sides. */
+static bool ft__folder_known_file(const ft__folder *folder, ft__row_file *file)
+{
+    uint64_t kind = ft__hash_bytes((uint64_t)folder->preprocessing.channels, "pictures 1", 10);
+    return ft__rows_make(file, folder->context, "pictures",
+                         ft__hash_bytes(0, folder->path, strlen(folder->path)), kind, 2);
+}
+
+/* Takes digests of the wanted samples, and marks those that are known to be readable. */
+static void ft__folder_recognise(ft__folder *folder, const int *wanted, int count)
+{
+    ft__context *c = folder->context;
+    ft__examination e;
+    ft__key_table table;
+    ft__row_file file;
+    uint64_t *keys = (uint64_t *)ft__allocate(c, (size_t)count, sizeof *keys), key, at;
+    float sides[2];
+    int i;
+    memset(&file, 0, sizeof file);
+    memset(&table, 0, sizeof table);
+    if (ft__ok(c) && ft__folder_fit_scratch(folder, true)) {
+        e.folder = folder;
+        e.wanted = wanted;
+        e.count = count;
+        e.parts = folder->scratch_count;
+        ft__parallel(c, e.parts, ft__examine_bytes, &e);
+        for (i = 0; i < count; ++i) keys[i] = folder->samples[wanted[i]].digest;
+        if (ft__key_table_make(c, &table, keys, count) && ft__folder_known_file(folder, &file)
+            && ft__rows_open(&file))
+            for (at = 0; at < file.count && ft__rows_key(&file, at, &key); ++at) {
+                if ((i = ft__key_find(&table, key)) < 0) continue;
+                if (!ft__rows_read(&file, at, key, sides)) continue;
+                for (; i >= 0; i = table.next[i]) {
+                    ft__sample *s = &folder->samples[wanted[i]];
+                    s->known = sides[0] == (float)s->width && sides[1] == (float)s->height;
+                }
+            }
+    }
+    ft__rows_free(&file);
+    ft__key_table_free(c, &table);
+    ft__release(c, keys);
+}
+
+/* Writes down which pictures can be read, where that was not known. */
+static void ft__folder_remember(ft__folder *folder)
+{
+    ft__row_file file;
+    bool written = true;
+    int i, unknown = 0;
+    for (i = 0; i < folder->count; ++i) unknown += !folder->samples[i].known;
+    if (!folder->context->desc.cache || !unknown) return;
+    if (ft__folder_known_file(folder, &file) && ft__rows_create(&file)) {
+        for (i = 0; written && i < folder->count; ++i) {
+            float sides[2];
+            sides[0] = (float)folder->samples[i].width;
+            sides[1] = (float)folder->samples[i].height;
+            written = ft__rows_add(&file, folder->samples[i].digest, sides);
+        }
+        ft__rows_finish(&file, written);
+    }
+    ft__rows_free(&file);
+}
+
+/* Decodes what was only recognised so far: somebody is about to ask for the pictures. */
+static void ft__data_decode(ft_data *data)
+{
+    ft__folder *folder = data->folder;
+    int *wanted, i, count = 0;
+    if (!folder || !ft__ok(folder->context)) return;
+    wanted = (int *)ft__allocate(folder->context, (size_t)folder->count + 1, sizeof *wanted);
+    for (i = 0; wanted && i < folder->count; ++i) {
+        ft__sample *s = &folder->samples[i];
+        if (s->known) wanted[count++] = i;
+        s->known = false;
+    }
+    if (count) {
+        ft__folder_decode(folder, wanted, count);
+        ft__folder_fit_scratch(folder, false);
+    }
+    ft__release(folder->context, wanted);
+}
+
+static void ft__folder_examine(ft__folder *folder, const int *wanted, int count)
+{
+    ft__context *c = folder->context;
+    ft__examination e;
+    int *unknown, i, unknown_count = 0;
+    e.folder = folder;
+    e.wanted = wanted;
+    e.count = count;
+    e.parts = c->threads < 1 ? 1 : c->threads;
+    ft__scratch_free(folder);
+    ft__parallel(c, e.parts, ft__examine_header, &e);
+    unknown = (int *)ft__allocate(c, (size_t)count, sizeof *unknown);
+    if (c->desc.cache) ft__folder_recognise(folder, wanted, count);
+    for (i = 0; ft__ok(c) && i < count; ++i)
+        if (!folder->samples[wanted[i]].known) unknown[unknown_count++] = wanted[i];
+    if (unknown_count) ft__folder_decode(folder, unknown, unknown_count);
+    ft__release(c, unknown);
+}
+
+/* Where each class starts in the samples, which are in the order of the classes; starts[classes]
+   is their number. */
+static void ft__folder_class_starts(const ft__folder *folder, int *starts)
+{
+    int i, c = 0;
+    for (i = 0; i < folder->count; ++i)
+        if (i == 0 || folder->samples[i].label != folder->samples[i - 1].label) starts[c++] = i;
+    starts[c] = folder->count;
+}
+
+static int ft__folder_readable(const ft__folder *folder, int first, int end)
+{
+    int i, readable = 0;
+    for (i = first; i < end; ++i)
+        readable += folder->samples[i].examined && !folder->samples[i].fault;
+    return readable;
+}
+
+/* The first `limit` readable ones of each class in a drawn order: a broken one is replaced by the
+   next in that order, so examining goes on until nothing is wanted. `work` holds 2 * count +
+   2 * classes + 1 numbers. */
+static void ft__folder_examine_drawn(ft__folder *folder, int classes, int limit, int *work)
+{
+    int *drawn = work, *wanted = drawn + folder->count, *starts = wanted + folder->count;
+    int *next = starts + classes + 1, c, i, wanted_count;
+    ft__folder_class_starts(folder, starts);
+    for (c = 0; c < classes; ++c) {
+        next[c] = starts[c];
+        ft__shuffle(drawn + starts[c], starts[c + 1] - starts[c],
+                    ft__key(folder->seed, (uint64_t)c, 0, FT__USE_PER_CLASS));
+        for (i = starts[c]; i < starts[c + 1]; ++i)
+            drawn[i] = limit == INT_MAX ? i : drawn[i] + starts[c];
+    }
+    do {
+        wanted_count = 0;
+        for (c = 0; c < classes; ++c)
+            for (i = ft__folder_readable(folder, starts[c], starts[c + 1]);
+                 i < limit && next[c] < starts[c + 1]; ++i)
+                wanted[wanted_count++] = drawn[next[c]++];
+        if (wanted_count) ft__folder_examine(folder, wanted, wanted_count);
+    } while (wanted_count && ft__ok(folder->context));
+    for (c = 0; c < classes && ft__ok(folder->context); ++c) {
+        const ft__sample *s = &folder->samples[starts[c]];
+        if (ft__folder_readable(folder, starts[c], starts[c + 1]) == 0)
+            ft__fail(folder->context, FT_IO, "%s: this class has %d pictures, and none can be"
+                     " read; %s: %s", folder->class_names[s->label],
+                     starts[c + 1] - starts[c], s->path, s->fault);
+    }
+}
+
+/* Keeps what was examined and can be read, in the order of the names; counts and names the rest. */
+static void ft__folder_drop(ft__folder *folder)
+{
+    int i, kept = 0;
+    for (i = 0; i < folder->count; ++i) {
+        ft__sample s = folder->samples[i];
+        memset(&folder->samples[i], 0, sizeof s);
+        if (s.examined && !s.fault) {
+            folder->samples[kept++] = s;
+            continue;
+        }
+        if (s.examined) {
+            ft__log(folder->context, "%s: left out: %s", s.path, s.fault);
+            folder->skipped += 1;
+        }
+        ft__release(folder->context, s.path);
+    }
+    folder->count = kept;
+}
+
+/* Frames of one track are as good as copies of each other. Their names are two numbers, of the
+   track and of the frame: NNNNN_MMMMM.ppm. Eight digits are more likely a date. */
+static uint64_t ft__name_group(const char *name, int label, int index)
+{
+    uint64_t key = ft__key(0, (uint64_t)label, 0, 0);
+    size_t track = strspn(name, "0123456789"), frame;
+    if (track > 0 && track < 8 && name[track] == '_') {
+        frame = strspn(name + track + 1, "0123456789");
+        if (frame > 0 && name[track + 1 + frame] == '.') return ft__hash_bytes(key, name, track);
+    }
+    return ft__key(1, (uint64_t)index, 0, 0);
+}
+
+/* How many groups there are; samples of one track follow each other. */
+static int ft__folder_find_groups(ft__folder *folder)
+{
+    int i, groups = 0;
+    for (i = 0; i < folder->count; ++i) {
+        ft__sample *s = &folder->samples[i];
+        s->group = ft__name_group(strrchr(s->path, '/') + 1, s->label, i);
+        if (i == 0 || s->group != folder->samples[i - 1].group) groups += 1;
+    }
+    return groups;
+}
+
+/* Turns labels into those of other data or, where `of` is NULL, of the model. */
+static void ft__folder_match_classes(ft__folder *folder, ft_model *m, const ft_data *of)
+{
+    ft__context *c = folder->context;
+    int folder_count = folder->class_count, count = ft__known_classes(m, of), i;
+    char **names, number[12];
+    const ft__node *output = ft__get_node(m, m->output);
+    bool named = of || m->class_names;
+    if (count == 0 && output && output->shape.rank > 0)
+        count = output->shape.size[output->shape.rank - 1];
+    if (!named && count != folder_count)
+        ft__fail(c, FT_INVALID, "%s: it has %d classes, but the model has %d, without names",
+                 folder->path, folder_count, count);
+    if (!ft__ok(c) || !named) return;
+    names = (char **)ft__allocate(c, (size_t)count + 1, sizeof *names);
+    for (i = 0; i < count && ft__ok(c); ++i)
+        names[i] = ft__copy_text(c, ft__known_class(m, of, i, number));
+    for (i = 0; i < folder->count && ft__ok(c); ++i) {
+        const char *name = folder->class_names[folder->samples[i].label];
+        folder->samples[i].label = ft__find_class(m, of, name);
+        if (folder->samples[i].label < 0) ft__unknown_class(m, of, folder->path, name);
+    }
+    for (i = 0; i < folder_count; ++i) ft__release(c, folder->class_names[i]);
+    ft__release(c, folder->class_names);
+    folder->class_names = names;
+    folder->class_count = names ? count : 0;
+}
+
+static void ft__folder_fill(ft__folder *folder, ft_model *m,
+                            const ft_image_folder_options *options, ft_source *source)
+{
+    ft__context *c = folder->context;
+    bool match = options->match_classes || options->classes_of;
+    int *work, cached = 0, known = 0, classes, i, groups;
+    ft__folder_scan(folder);
+    classes = folder->class_count;
+    if (ft__ok(c) && classes == 1 && !match)
+        ft__fail(c, FT_IO, "%s: it has one class only, %s; two or more are needed to tell apart",
+                 folder->path, folder->class_names[0]);
+    if (ft__ok(c) && match) ft__folder_match_classes(folder, m, options->classes_of);
+    work = (int *)ft__allocate(c, 2 * (size_t)folder->count + 2 * (size_t)classes + 1,
+                               sizeof *work);
+    if (work)
+        ft__folder_examine_drawn(folder, classes, options->per_class ? options->per_class : INT_MAX,
+                                 work);
+    ft__release(c, work);
+    if (!ft__ok(c)) return;
+    ft__folder_drop(folder);
+    ft__folder_remember(folder);
+    if (!ft__folder_fit_scratch(folder, false)) return;
+    groups = ft__folder_find_groups(folder);
+    for (i = 0; i < folder->count; ++i) cached += folder->samples[i].picture != NULL;
+    for (i = 0; i < folder->count; ++i) known += folder->samples[i].known;
+    ft__log(c, "%s: %d pictures of %d classes; %d could not be read, %d are kept in memory%s",
+            folder->path, folder->count, classes, folder->skipped, cached,
+            known ? ", others are known" : "");
+    if (groups < folder->count && !options->no_groups)
+        ft__log(c, "%s: by their names (NNNNN_MMMMM) they are frames of %d tracks, which are never"
+                " split", folder->path, groups);
+    source->count = folder->count;
+    source->classes = folder->class_count;
+    source->group = options->no_groups ? NULL : ft__folder_group;
+}
+
+/* Bytes for kept pictures: what was asked for, or a share of what the model may take. */
+static size_t ft__folder_cache(const ft__context *c, size_t asked)
+{
+    size_t cache = (size_t)512 << 20, left = ft__memory_left(c);
+    if (asked) return asked;
+    return cache < left / 4 ? cache : left / 4;
+}
+
+static bool ft__folder_check(ft_model *m, const char *path,
+                             const ft_image_folder_options *options)
+{
+    ft__context *c = &m->context;
+    const char *fault;
+    if (!path || options->per_class < 0) {
+        ft__fail(c, FT_INVALID, "image folder: the path must not be NULL, per_class (%d) not"
+                 " negative", options->per_class);
+        return false;
+    }
+    if (ft__decode_missing()) ft__fail(c, FT_UNSUPPORTED, "%s: %s", path, ft__decode_missing());
+    if (!c->desc.files.list)
+        ft__fail(c, FT_UNSUPPORTED, "%s: folders cannot be listed here: set ft_desc.files.list",
+                 path);
+    fault = ft__preprocessing_fault(&m->preprocessing);
+    if (fault)
+        ft__fail(c, FT_INVALID, "%s: the model's preprocessing does not say what a picture becomes:"
+                 " %s; load or build a network first, or call ft_set_preprocessing", path, fault);
+    fault = ft__augmentation_fault(&options->augmentation);
+    if (fault) ft__fail(c, FT_INVALID, "%s: augmentation: %s", path, fault);
+    if (options->match_classes && options->classes_of)
+        ft__fail(c, FT_INVALID, "%s: match_classes and classes_of: the classes are to be those of"
+                 " the model or of other data, not both", path);
+    return ft__ok(c);
+}
+
+ft_data *ft_image_folder(ft_model *m, const char *path, ft_image_folder_options options)
+{
+    ft__context *c;
+    ft__folder *folder;
+    ft_source source;
+    ft_data *data = NULL;
+    size_t length;
+    if (!m || !ft__given(&m->context, path, "ft_image_folder: the path")
+        || !ft__folder_check(m, path, &options)) return NULL;
+    c = &m->context;
+    folder = (ft__folder *)ft__allocate(c, 1, sizeof *folder);
+    if (!folder) return NULL;
+#ifndef FINETUNE_NO_THREADS
+    pthread_mutex_init(&folder->mutex, NULL);
+    pthread_cond_init(&folder->given_back, NULL);
+#endif
+    folder->context = c;
+    folder->preprocessing = m->preprocessing;
+    folder->augmentation = options.augmentation;
+    folder->seed = c->desc.seed;
+    folder->cache_left = ft__folder_cache(c, options.cache_bytes);
+    folder->path = ft__copy_text(c, path);
+    for (length = strlen(path); folder->path && length > 1 && path[length - 1] == '/'; --length)
+        folder->path[length - 1] = 0;
+    memset(&source, 0, sizeof source);
+    source.user = folder;
+    source.get = ft__folder_get;
+    source.label = ft__folder_label;
+    source.name = ft__folder_name;
+    source.class_name = ft__folder_class_name;
+    source.release = ft__folder_release;
+    source.digest = ft__folder_digest;
+    if (ft__ok(c)) ft__folder_fill(folder, m, &options, &source);
+    if (ft__ok(c)) data = ft_data_source(m, source);
+    if (data) data->folder = folder;
+    else ft__folder_release(folder);
+    return data;
+}

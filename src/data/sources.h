@@ -1,0 +1,812 @@
+#pragma once
+#include "interface/types.h"
+#include "platform/system.h"
+#include "platform/context.h"
+#include "basics/random.h"
+#include "basics/strings.h"
+#include "basics/threads.h"
+#include "basics/sorting.h"
+#include "nodes/nodes.h"
+#include "operators/table.h"
+#include "graph/plan.h"
+#include "graph/running.h"
+
+/* =============================================================================================
+   [SECTION] data/sources: Data sources
+   An ft_data is a source of samples that a model owns. Here are arrays in the caller's memory, the
+   split into training and held-back samples, and the loader that fills batches ahead of the
+   training step.
+   ============================================================================================= */
+typedef struct ft__folder ft__folder;
+typedef struct ft__texts ft__texts;
+
+struct ft_data {
+    ft_model *model;
+    ft_data *next;          /* in the model's list */
+    ft_source source;
+    ft__folder *folder;     /* NULL: not an image folder */
+    unsigned char *left_out; /* of each sample: get() could not read it, and the log has said so */
+    int left_out_count;
+};
+
+/* ---- Any source ---- */
+ft_data *ft_data_source(ft_model *m, ft_source source)
+{
+    ft_data *data;
+    unsigned char *left_out;
+    if (!m) return NULL;
+    if (!source.get)
+        ft__fail(&m->context, FT_INVALID, "ft_data_source: get is NULL");
+    if (source.count < 1 || source.classes < 0 || source.streams < 0)
+        ft__fail(&m->context, FT_INVALID, "ft_data_source: %d samples, %d classes, %d streams: at"
+                 " least 1 sample is needed, and no number may be negative", source.count,
+                 source.classes, source.streams);
+    left_out = (unsigned char *)ft__allocate(&m->context, (size_t)source.count, 1);
+    data = (ft_data *)ft__allocate(&m->context, 1, sizeof *data);
+    if (!data) {
+        ft__release(&m->context, left_out);
+        return NULL;
+    }
+    data->left_out = left_out;
+    data->model = m;
+    data->source = source;
+    data->next = m->data;
+    m->data = data;
+    return data;
+}
+
+void ft_data_free(ft_data *data)
+{
+    ft_data **link;
+    if (!data) return;
+    for (link = &data->model->data; *link; link = &(*link)->next)
+        if (*link == data) {
+            *link = data->next;
+            break;
+        }
+    if (data->source.release) data->source.release(data->source.user);
+    ft__release(&data->model->context, data->left_out);
+    ft__release(&data->model->context, data);
+}
+
+/* The batch of streams has a row for each. */
+static const char ft__samples_apart[] = "samples that are apart: ft_stream_options.streams is"
+                                        " the batch of streams";
+static bool ft__takes_batch_size(const ft_data *data, int batch_size)
+{
+    return data->source.streams == 0 || data->source.streams == batch_size;
+}
+
+int ft_data_count(const ft_data *data) { return data ? data->source.count : 0; }
+int ft_data_classes(const ft_data *data) { return data ? data->source.classes : 0; }
+
+const char *ft_data_class_name(const ft_data *data, int c) /* NULL: none */
+{
+    if (!data || c < 0 || c >= data->source.classes || !data->source.class_name) return NULL;
+    return data->source.class_name(data->source.user, c);
+}
+
+const char *ft_data_name(const ft_data *data, int index) /* "": none */
+{
+    const char *name = NULL;
+    if (data && index >= 0 && index < data->source.count && data->source.name)
+        name = data->source.name(data->source.user, index);
+    return name ? name : "";
+}
+
+int ft_data_label(const ft_data *data, int index) /* -1: none */
+{
+    if (!data || index < 0 || index >= data->source.count || !data->source.label) return -1;
+    return data->source.label(data->source.user, index);
+}
+
+/* The classes that a set for evaluation is to have: of other data or, where that is NULL, of the
+   model. */
+static int ft__known_classes(const ft_model *m, const ft_data *of)
+{
+    return of ? ft_data_classes(of) : m->class_count;
+}
+
+static const char *ft__known_class(const ft_model *m, const ft_data *of, int i, char number[12])
+{
+    return ft__name_or_number(of ? ft_data_class_name(of, i) : m->class_names[i], i, number);
+}
+
+static int ft__find_class(const ft_model *m, const ft_data *of, const char *name) /* -1: none */
+{
+    char number[12];
+    int i;
+    for (i = 0; i < ft__known_classes(m, of); ++i)
+        if (!strcmp(ft__known_class(m, of, i, number), name)) return i;
+    return -1;
+}
+
+/* `what` is a label of the file or folder `path`. */
+static void ft__unknown_class(ft_model *m, const ft_data *of, const char *path, const char *what)
+{
+    char number[12];
+    int count = ft__known_classes(m, of);
+    ft__fail(&m->context, FT_INVALID, "%s: the class '%s' is none of the %d of the %s%s%s%s", path,
+             what, count, of ? "training data" : "model", count ? " (the first is '" : "",
+             count ? ft__known_class(m, of, 0, number) : "", count ? "')" : "");
+}
+
+/* ---- Arrays ---- */
+typedef struct ft__arrays {
+    ft__context *context;
+    const float *values;
+    const int *labels;      /* or NULL */
+    char *input_name, *labels_name;
+} ft__arrays;
+
+static bool ft__arrays_get(void *user, int index, int view, ft_slot *slots, int slot_count)
+{
+    const ft__arrays *arrays = (const ft__arrays *)user;
+    int s;
+    (void)view;
+    for (s = 0; s < slot_count; ++s) {
+        if (slots[s].type == FT_F32 && !strcmp(slots[s].name, arrays->input_name)) {
+            size_t count = ft__shape_count(&slots[s].shape);
+            memcpy(slots[s].values, arrays->values + (size_t)index * count,
+                   count * sizeof(float));
+        } else if (slots[s].type == FT_I32 && !strcmp(slots[s].name, arrays->labels_name)) {
+            int32_t label = arrays->labels ? arrays->labels[index] : -1;
+            memcpy(slots[s].values, &label, sizeof label);
+        }
+    }
+    return true;
+}
+
+/* What get() would leave empty is an error before it is asked: wrong names of nodes. */
+static void ft__arrays_check(ft__context *c, const ft_source *source, const ft_slot *slots,
+                             int slot_count)
+{
+    const ft__arrays *arrays = (const ft__arrays *)source->user;
+    int s;
+    if (source->get != ft__arrays_get) return;
+    for (s = 0; s < slot_count; ++s) {
+        bool values = slots[s].type == FT_F32;
+        if (!strcmp(slots[s].name, values ? arrays->input_name : arrays->labels_name)) continue;
+        ft__fail(c, FT_INVALID, "arrays: the network's %s are \"%s\", but the arrays are for \"%s\""
+                 ": see ft_array_options", values ? "values" : "labels", slots[s].name,
+                 values ? arrays->input_name : arrays->labels_name);
+    }
+}
+
+/* Has the network no use for labels, where the data is arrays without any? */
+static ft_status ft__arrays_check_labels(ft_model *m, const ft_data *data, const char *call)
+{
+    const ft__arrays *arrays = (const ft__arrays *)data->source.user;
+    if (data->source.get == ft__arrays_get && !arrays->labels
+        && ft__find_node(m, arrays->labels_name).id)
+        return ft__fail(&m->context, FT_INVALID, "%s: the network reads \"%s\", but the arrays have"
+                        " no labels", call, arrays->labels_name);
+    return m->context.status;
+}
+
+static int ft__arrays_label(void *user, int index)
+{
+    return ((const ft__arrays *)user)->labels[index];
+}
+
+static void ft__arrays_release(void *user)
+{
+    ft__arrays *arrays = (ft__arrays *)user;
+    ft__release(arrays->context, arrays->labels_name);
+    ft__release(arrays->context, arrays->input_name);
+    ft__release(arrays->context, arrays);
+}
+
+/* The number of classes; 0 with an error when a label is none. */
+static int ft__arrays_classes(ft__context *c, int count, const int *labels, int classes)
+{
+    int i, most = 0;
+    if (!labels) return 0;
+    for (i = 0; i < count; ++i) {
+        if (labels[i] < 0 || (classes > 0 && labels[i] >= classes) || labels[i] == INT_MAX) {
+            ft__fail(c, FT_INVALID, "arrays: labels[%d] is %d: a class is a number from 0 on, below"
+                     " %d", i, labels[i], classes > 0 ? classes : INT_MAX);
+            return 0;
+        }
+        if (labels[i] >= most) most = labels[i] + 1;
+    }
+    return classes > 0 ? classes : most;
+}
+
+ft_data *ft_arrays(ft_model *m, int count, const float *values, const int *labels,
+                   ft_array_options options)
+{
+    ft__context *c;
+    ft__arrays *arrays;
+    ft_source source;
+    ft_data *data;
+    if (!m || !ft__ok(&m->context)) return NULL;
+    c = &m->context;
+    memset(&source, 0, sizeof source);
+    if (!values || count < 1 || options.classes < 0) {
+        ft__fail(c, FT_INVALID, "arrays: values must not be NULL, count (%d) at least 1, and"
+                 " classes (%d) not negative", count, options.classes);
+        return NULL;
+    }
+    if (options.classes > 0 && !labels)
+        ft__fail(c, FT_INVALID, "arrays: classes has no effect here: it is for labels, and they"
+                 " are NULL");
+    source.classes = ft__arrays_classes(c, count, labels, options.classes);
+    arrays = (ft__arrays *)ft__allocate(c, 1, sizeof *arrays);
+    if (!arrays) return NULL;
+    arrays->context = c;
+    arrays->values = values;
+    arrays->labels = labels;
+    arrays->input_name = ft__copy_text(c, options.input ? options.input : "input");
+    arrays->labels_name = ft__copy_text(c, options.labels ? options.labels : "labels");
+    source.user = arrays;
+    source.count = count;
+    source.get = ft__arrays_get;
+    source.label = labels ? ft__arrays_label : NULL;
+    source.release = ft__arrays_release;
+    data = ft_data_source(m, source);
+    if (!data) ft__arrays_release(arrays);
+    return data;
+}
+
+/* ---- Split ---- */
+typedef struct ft__splitting {
+    uint64_t *group;        /* of each sample */
+    int *stratum;           /* its class; of a whole group the class of its first sample */
+    int *order;             /* of the samples: by stratum, then by group */
+    int *start, *drawn;     /* groups of one stratum: where they start in order[], and a drawing */
+} ft__splitting;
+
+static bool ft__group_less(const void *context, int a, int b)
+{
+    const ft__splitting *s = (const ft__splitting *)context;
+    if (s->group[a] != s->group[b]) return s->group[a] < s->group[b];
+    return a < b;
+}
+
+static bool ft__stratum_less(const void *context, int a, int b)
+{
+    const ft__splitting *s = (const ft__splitting *)context;
+    if (s->stratum[a] != s->stratum[b]) return s->stratum[a] < s->stratum[b];
+    return ft__group_less(context, a, b);
+}
+
+/* Groups of order[first..end), one stratum: some are held back, in a drawn order, each where it
+   brings the number held back nearer to the share; never none, never all. */
+static void ft__split_stratum(const ft__splitting *s, int first, int end, double share,
+                              uint64_t key, int *part)
+{
+    double target = share * (end - first), held = 0;
+    int i, j, groups = 0, taken = 0, smallest = 0;
+    for (i = first; i < end; ++i)
+        if (i == first || s->group[s->order[i]] != s->group[s->order[i - 1]])
+            s->start[groups++] = i;
+    s->start[groups] = end;
+    if (groups < 2) return;
+    ft__shuffle(s->drawn, groups, key);
+    for (j = 0; j < groups && taken < groups - 1; ++j) {
+        int g = s->drawn[j], size = s->start[g + 1] - s->start[g];
+        if (j == 0 || size < s->start[smallest + 1] - s->start[smallest]) smallest = g;
+        if (fabs(held + size - target) >= fabs(held - target)) continue;
+        for (i = s->start[g]; i < s->start[g + 1]; ++i) part[s->order[i]] = 1;
+        held += size;
+        taken += 1;
+    }
+    if (taken == 0)
+        for (i = s->start[smallest]; i < s->start[smallest + 1]; ++i) part[s->order[i]] = 1;
+}
+
+/* Where groups reach over classes, a class may have been held back as a whole: one of its groups
+   returns to training. */
+static void ft__split_repair(const ft__splitting *s, const ft_data *data, int *part)
+{
+    int count = data->source.count, c, i, k;
+    for (c = 0; c < data->source.classes; ++c) {
+        int held = -1;
+        for (i = 0; i < count; ++i) {
+            if (ft_data_label(data, i) != c) continue;
+            if (part[i] == 0) break;
+            if (held < 0) held = i;
+        }
+        if (i < count || held < 0) continue;
+        for (k = 0; k < count; ++k)
+            if (s->group[k] == s->group[held]) part[k] = 0;
+    }
+}
+
+/* part[i] becomes 0 (training) or 1 (held back): about the share `hold_back` of every class, whole
+   groups only. Every class keeps a group in training and, where it has two, one held back. */
+static bool ft__split(ft_data *data, float hold_back, uint64_t seed, int *part)
+{
+    ft__context *c = &data->model->context;
+    const ft_source *source = &data->source;
+    size_t count = (size_t)source->count;
+    ft__splitting s;
+    int i, first, *work;
+    memset(part, 0, count * sizeof *part);
+    if (!(hold_back >= 0.0f && hold_back < 1.0f))
+        ft__fail(c, FT_INVALID, "hold_back is %g: a share from 0 to below 1 is expected",
+                 (double)hold_back);
+    if (!ft__ok(c) || hold_back == 0.0f) return ft__ok(c);
+    s.group = (uint64_t *)ft__allocate(c, count, sizeof(uint64_t));
+    work = (int *)ft__allocate(c, 4 * count + 1, sizeof(int));
+    if (work) {
+        s.stratum = work;
+        s.order = s.stratum + count;
+        s.drawn = s.order + count;
+        s.start = s.drawn + count;
+        for (i = 0; i < source->count; ++i) {
+            s.group[i] = source->group ? source->group(source->user, i) : (uint64_t)i;
+            s.stratum[i] = source->classes ? ft_data_label(data, i) : 0;
+        }
+        ft__sort_order(s.order, source->count, ft__group_less, &s);
+        for (i = 1; i < source->count; ++i)
+            if (s.group[s.order[i]] == s.group[s.order[i - 1]])
+                s.stratum[s.order[i]] = s.stratum[s.order[i - 1]];
+        ft__sort_order(s.order, source->count, ft__stratum_less, &s);
+        for (first = 0, i = 1; i <= source->count; ++i) {
+            int stratum = s.stratum[s.order[first]];
+            if (i < source->count && s.stratum[s.order[i]] == stratum) continue;
+            ft__split_stratum(&s, first, i, (double)hold_back,
+                              ft__key(seed, (uint64_t)stratum, 0, FT__USE_SPLIT), part);
+            first = i;
+        }
+        ft__split_repair(&s, data, part);
+    }
+    ft__release(c, work);
+    ft__release(c, s.group);
+    return ft__ok(c);
+}
+
+/* ---- Loader: fills batches ahead of the step that uses them ----
+   A ring of `depth` batches. Samples are taken one by one in their order, by the background threads
+   and by the thread that waits for a batch, and each is written to its own place, so what a batch
+   holds does not depend on who filled it. */
+enum { FT__MOST_SLOTS = 8, FT__BATCHES_AHEAD = 3 };
+
+typedef struct ft__batch {
+    int count;              /* samples that could be read; may be 0 */
+    int first;              /* position in the order of the first one, and ... */
+    int wanted;             /* ... how many were to be read */
+    const int *index;       /* [count], of the samples in the data */
+    void *values[FT__MOST_SLOTS];    /* per slot: [count, its shape] */
+    int *lengths[FT__MOST_SLOTS];    /* per slot: [count], what the source set */
+} ft__batch;
+
+typedef struct ft__loader {
+    ft__context *context;
+    ft_data *data;
+    ft_slot slots[FT__MOST_SLOTS];
+    ft_node nodes[FT__MOST_SLOTS];          /* the model's inputs that they are for */
+    size_t bytes[FT__MOST_SLOTS];           /* of one sample */
+    unsigned char *values[FT__MOST_SLOTS];  /* [depth, batch_size, bytes] */
+    int *lengths[FT__MOST_SLOTS];           /* [depth, batch_size] */
+    int slot_count, batch_size, depth;
+    int length;             /* steps that the slots of sequences have room for */
+    int *index;             /* [depth, batch_size] */
+    int *fed;               /* [batch_size]: of the batch that was last copied into the inputs */
+    bool *read;             /* [depth, batch_size]: get() said so */
+    int *missing;           /* [depth]: samples of this batch that are not done */
+    int *order, *views;     /* [samples of the data] */
+    int count;              /* of order[], in this run */
+    int taken;              /* samples that some thread has begun */
+    int running;            /* begun and not done */
+    int released;           /* batches that were given back: the number of the next one */
+    bool held;              /* the caller has a batch */
+    bool quit;
+    int skipped;            /* samples left out since ft__loader_start */
+    ft__batch batch;
+    int thread_count;
+#ifndef FINETUNE_NO_THREADS
+    pthread_mutex_t mutex;
+    pthread_cond_t work, done;
+    pthread_t threads[64];
+#endif
+} ft__loader;
+
+/* Sample i of the order, into its place; without the mutex. */
+static void ft__loader_fill(ft__loader *l, int i)
+{
+    const ft_source *source = &l->data->source;
+    ft_slot slots[FT__MOST_SLOTS];
+    int row = i % l->batch_size, s;
+    int place = i / l->batch_size % l->depth * l->batch_size + row;
+    for (s = 0; s < l->slot_count; ++s) {
+        slots[s] = l->slots[s];
+        slots[s].values = l->values[s] + (size_t)place * l->bytes[s];
+        slots[s].length = 0;
+        memset(slots[s].values, 0, l->bytes[s]);
+    }
+    l->read[place] = source->get(source->user, l->order[i], l->views[i], slots, l->slot_count);
+    for (s = 0; s < l->slot_count; ++s) l->lengths[s][place] = slots[s].length;
+    l->index[place] = l->order[i];
+}
+
+static int ft__loader_batch_size(const ft__loader *l, int batch)
+{
+    int64_t left = (int64_t)l->count - (int64_t)batch * l->batch_size;
+    return left < 0 ? 0 : left < l->batch_size ? (int)left : l->batch_size;
+}
+
+#ifndef FINETUNE_NO_THREADS
+/* Takes the next sample and fills it. The mutex is held on entry and on return. */
+static void ft__loader_help(ft__loader *l)
+{
+    int i = l->taken++;
+    l->running += 1;
+    pthread_mutex_unlock(&l->mutex);
+    ft__loader_fill(l, i);
+    pthread_mutex_lock(&l->mutex);
+    l->running -= 1;
+    if (--l->missing[i / l->batch_size % l->depth] == 0 || l->running == 0)
+        pthread_cond_broadcast(&l->done);
+}
+
+static void *ft__loader_thread(void *argument)
+{
+    ft__loader *l = (ft__loader *)argument;
+    pthread_mutex_lock(&l->mutex);
+    while (!l->quit) {
+        if (l->taken < l->count && l->taken / l->batch_size - l->released < l->depth)
+            ft__loader_help(l);
+        else pthread_cond_wait(&l->work, &l->mutex);
+    }
+    pthread_mutex_unlock(&l->mutex);
+    return NULL;
+}
+#endif
+
+/* Ends what is under way; the rest of the order is forgotten. */
+static void ft__loader_stop(ft__loader *l)
+{
+#ifndef FINETUNE_NO_THREADS
+    pthread_mutex_lock(&l->mutex);
+    l->count = l->taken;
+    while (l->running > 0) pthread_cond_wait(&l->done, &l->mutex);
+#endif
+    l->count = l->taken = l->released = 0;
+    l->held = false;
+#ifndef FINETUNE_NO_THREADS
+    pthread_mutex_unlock(&l->mutex);
+#endif
+}
+
+static void ft__loader_destroy(ft__loader *l)
+{
+    int i;
+    if (!l) return;
+#ifndef FINETUNE_NO_THREADS
+    pthread_mutex_lock(&l->mutex);
+    l->quit = true;
+    pthread_cond_broadcast(&l->work);
+    pthread_mutex_unlock(&l->mutex);
+    for (i = 0; i < l->thread_count; ++i) pthread_join(l->threads[i], NULL);
+    pthread_cond_destroy(&l->done);
+    pthread_cond_destroy(&l->work);
+    pthread_mutex_destroy(&l->mutex);
+#endif
+    ft__release(l->context, l->views);
+    ft__release(l->context, l->order);
+    ft__release(l->context, l->missing);
+    ft__release(l->context, l->read);
+    ft__release(l->context, l->fed);
+    ft__release(l->context, l->index);
+    for (i = l->slot_count - 1; i >= 0; --i) {
+        ft__release(l->context, l->lengths[i]);
+        ft__release(l->context, l->values[i]);
+    }
+    ft__release(l->context, l);
+}
+
+static void ft__loader_allocate(ft__loader *l)
+{
+    ft__context *c = l->context;
+    size_t places = (size_t)l->depth * (size_t)l->batch_size, all;
+    int s;
+    for (s = 0; s < l->slot_count; ++s) {
+        size_t count = ft__shape_count(&l->slots[s].shape);
+        l->bytes[s] = count * (size_t)ft__type_bytes[l->slots[s].type];
+        if (count == 0 || !ft__multiply(places, l->bytes[s], &all)) {
+            ft__fail(c, FT_SHAPE, "%s: %zu samples of this input do not fit into memory",
+                     l->slots[s].name, places);
+            return;
+        }
+        l->values[s] = (unsigned char *)ft__allocate(c, places, l->bytes[s]);
+        l->lengths[s] = (int *)ft__allocate(c, places, sizeof(int));
+    }
+    l->index = (int *)ft__allocate(c, places, sizeof(int));
+    l->fed = (int *)ft__allocate(c, (size_t)l->batch_size, sizeof(int));
+    l->read = (bool *)ft__allocate(c, places, sizeof(bool));
+    l->missing = (int *)ft__allocate(c, (size_t)l->depth, sizeof(int));
+    l->order = (int *)ft__allocate(c, (size_t)l->data->source.count, sizeof(int));
+    l->views = (int *)ft__allocate(c, (size_t)l->data->source.count, sizeof(int));
+}
+
+/* `slots`: name, type and shape of one sample of what is wanted (the names must live as long).
+   All memory is taken here. Background threads: as many as the model has, none where that is one or
+   where the app brings its own. NULL with an error. */
+static ft__loader *ft__loader_make(ft__context *c, ft_data *data, const ft_slot *slots,
+                                   int slot_count, int batch_size, int depth)
+{
+    ft__loader *l;
+    if (!ft__ok(c)) return NULL;
+    if (!data || slot_count < 1 || slot_count > FT__MOST_SLOTS || batch_size < 1 || depth < 1
+        || batch_size > INT_MAX / depth) {
+        ft__fail(c, FT_INVALID, "batches of %d samples with %d tensors each, %d ahead: at least 1"
+                 " of each is expected, and at most %d tensors", batch_size, slot_count, depth,
+                 (int)FT__MOST_SLOTS);
+        return NULL;
+    }
+    ft__arrays_check(c, &data->source, slots, slot_count);
+    l = (ft__loader *)ft__allocate(c, 1, sizeof *l);
+    if (!l) return NULL;
+    l->context = c;
+    l->data = data;
+    memcpy(l->slots, slots, (size_t)slot_count * sizeof *slots);
+    l->slot_count = slot_count;
+    l->batch_size = batch_size;
+    l->depth = depth;
+    ft__loader_allocate(l);
+#ifndef FINETUNE_NO_THREADS
+    pthread_mutex_init(&l->mutex, NULL);
+    pthread_cond_init(&l->work, NULL);
+    pthread_cond_init(&l->done, NULL);
+    while (ft__ok(c) && c->threads > 1 && !c->desc.parallel_for && l->thread_count < c->threads
+           && l->thread_count < 64) {
+        if (pthread_create(&l->threads[l->thread_count], NULL, ft__loader_thread, l) != 0) break;
+        l->thread_count += 1;
+    }
+#endif
+    if (ft__ok(c)) return l;
+    ft__loader_destroy(l);
+    return NULL;
+}
+
+/* Bytes that the loader below will take. */
+static size_t ft__loader_bytes(const ft_model *m, const ft_data *data, int batch_size)
+{
+    size_t places = FT__BATCHES_AHEAD * (size_t)batch_size, each, i;
+    size_t bytes = sizeof(ft__loader) + FT__BATCHES_AHEAD * sizeof(int)
+        + 2 * (size_t)data->source.count * sizeof(int) + places * (2 * sizeof(int) + sizeof(bool))
+        + 7 * FT__ALIGNMENT;
+    for (i = 0; i < (size_t)m->node_count; ++i) {
+        if (m->nodes[i].op != FT__OP_input) continue;
+        each = ft__node_count_at(&m->nodes[i], ft__extent_of(m, 1)) * sizeof(float);
+        bytes += places * (each + sizeof(int)) + 2 * FT__ALIGNMENT;
+    }
+    return bytes;
+}
+
+/* A loader of all inputs of a model. */
+static ft__loader *ft__loader_create(ft_model *m, ft_data *data, int batch_size)
+{
+    ft_slot slots[FT__MOST_SLOTS];
+    ft_node nodes[FT__MOST_SLOTS];
+    ft__loader *l;
+    int i, d, count = 0;
+    memset(slots, 0, sizeof slots);
+    for (i = 0; i < m->node_count; ++i) {
+        const ft__node *node = &m->nodes[i];
+        if (node->op != FT__OP_input) continue;
+        if (count == FT__MOST_SLOTS) {
+            ft__fail(&m->context, FT_UNSUPPORTED, "%s: more than %d inputs", node->name, count);
+            return NULL;
+        }
+        slots[count].name = node->name;
+        slots[count].type = node->type;
+        slots[count].shape.rank = node->shape.rank - 1; /* without the batch */
+        for (d = 1; d < node->shape.rank; ++d)
+            slots[count].shape.size[d - 1] = node->shape.size[d] == FT_LENGTH ? m->length
+                                                                             : node->shape.size[d];
+        nodes[count++].id = i + 1;
+    }
+    l = ft__loader_make(&m->context, data, slots, count, batch_size, FT__BATCHES_AHEAD);
+    if (l) memcpy(l->nodes, nodes, (size_t)count * sizeof *nodes);
+    if (l) l->length = m->length;
+    return l;
+}
+
+/* The steps of the longest sample of a batch, as the source said; else all there is room for. */
+static int ft__batch_length(const ft__loader *l, const ft__batch *batch)
+{
+    int s, i, longest = 0;
+    for (s = 0; s < l->slot_count; ++s)
+        for (i = 0; i < batch->count; ++i)
+            if (batch->lengths[s][i] > longest) longest = batch->lengths[s][i];
+    return longest > 0 && longest < l->length ? longest : l->length;
+}
+
+/* Copies a batch into the inputs, whose memory was planned for batches of this size. Sequences are
+   cut to the run's length, which comes first in their shape. */
+static void ft__feed_batch(ft_model *m, const ft__loader *l, const ft__batch *batch)
+{
+    ft__extent one = {1, 1};
+    int s, i;
+    m->batch = batch->count;
+    m->length = one.length = ft__batch_length(l, batch);
+    for (s = 0; s < l->slot_count; ++s) {
+        ft__node *node = &m->nodes[l->nodes[s].id - 1];
+        const unsigned char *from = (const unsigned char *)batch->values[s];
+        size_t row = ft__node_count_at(node, one);
+        if (m->length == l->length || !ft__has_length(node)) {
+            ft__fill_input(m, node, from, batch->count);
+            continue;
+        }
+        for (i = 0; i < batch->count; ++i)
+            memcpy(node->value + (size_t)i * row, from + (size_t)i * l->bytes[s],
+                   row * sizeof(float));
+        ft__is_fed(m, node, batch->count);
+    }
+    memcpy(l->fed, batch->index, (size_t)batch->count * sizeof *l->fed);
+    m->fed_samples = l->fed;
+    m->fed_from = &l->data->source;
+}
+
+/* Batches of order[0..count), each sample once at most, with views[i] of sample order[i] (NULL:
+   view 0). Both arrays are copied. What the loader was at before is forgotten. */
+static void ft__loader_start(ft__loader *l, const int *order, const int *views, int count)
+{
+    size_t bytes = (size_t)count * sizeof(int);
+    int b;
+    ft__loader_stop(l);
+    if (count < 0 || count > l->data->source.count) {
+        ft__fail(l->context, FT_INVALID, "the loader is to load %d of %d samples", count,
+                 l->data->source.count);
+        return;
+    }
+#ifndef FINETUNE_NO_THREADS
+    pthread_mutex_lock(&l->mutex);
+#endif
+    memcpy(l->order, order, bytes);
+    if (views) memcpy(l->views, views, bytes);
+    else memset(l->views, 0, bytes);
+    l->count = count;
+    l->skipped = 0;
+    for (b = 0; b < l->depth; ++b) l->missing[b] = ft__loader_batch_size(l, b);
+#ifndef FINETUNE_NO_THREADS
+    pthread_cond_broadcast(&l->work);
+    pthread_mutex_unlock(&l->mutex);
+#endif
+}
+
+/* Gives the batch back, so that its place is filled anew. */
+static void ft__loader_release(ft__loader *l)
+{
+    if (!l->held) return;
+    l->held = false;
+#ifndef FINETUNE_NO_THREADS
+    pthread_mutex_lock(&l->mutex);
+#endif
+    l->missing[l->released % l->depth] = ft__loader_batch_size(l, l->released + l->depth);
+    l->released += 1;
+#ifndef FINETUNE_NO_THREADS
+    pthread_cond_broadcast(&l->work);
+    pthread_mutex_unlock(&l->mutex);
+#endif
+}
+
+static void ft__loader_body(void *context, int index)
+{
+    ft__loader *l = (ft__loader *)context;
+    ft__loader_fill(l, l->released * l->batch_size + index);
+}
+
+/* Until the batch with the number l->released is filled. */
+static void ft__loader_wait(ft__loader *l, int wanted)
+{
+    int place = l->released % l->depth;
+    if (l->thread_count == 0) {
+#ifndef FINETUNE_NO_THREADS
+        ft__parallel(l->context, wanted, ft__loader_body, l);
+#else
+        int i; /* without mutexes get() must not meet itself on the app's threads */
+        for (i = 0; i < wanted; ++i) ft__loader_body(l, i);
+#endif
+        l->taken += wanted;
+        l->missing[place] = 0;
+        return;
+    }
+#ifndef FINETUNE_NO_THREADS
+    pthread_mutex_lock(&l->mutex);
+    while (l->missing[place] > 0) {
+        if (l->taken < l->count && l->taken / l->batch_size == l->released) ft__loader_help(l);
+        else pthread_cond_wait(&l->done, &l->mutex);
+    }
+    pthread_mutex_unlock(&l->mutex);
+#endif
+}
+
+/* A sample that cannot be read is named once, however often it is asked for. */
+static void ft__leave_out(ft__loader *l, int sample)
+{
+    l->skipped += 1;
+    if (l->data->left_out[sample]) return;
+    l->data->left_out[sample] = 1;
+    l->data->left_out_count += 1;
+    ft__log(l->context, "%s (sample %d) cannot be read and is left out",
+            ft_data_name(l->data, sample), sample);
+}
+
+/* The next batch; it stays until ft__loader_release or the next call. NULL: that was the last. */
+static const ft__batch *ft__loader_next(ft__loader *l)
+{
+    int row, s, kept, wanted, first;
+    ft__loader_release(l);
+    wanted = ft__loader_batch_size(l, l->released);
+    if (wanted == 0) return NULL;
+    ft__loader_wait(l, wanted);
+    first = l->released % l->depth * l->batch_size;
+    for (row = first, kept = first; row < first + wanted; ++row) {
+        if (!l->read[row]) {
+            ft__leave_out(l, l->index[row]);
+            continue;
+        }
+        for (s = 0; s < l->slot_count && kept != row; ++s) {
+            memcpy(l->values[s] + (size_t)kept * l->bytes[s],
+                   l->values[s] + (size_t)row * l->bytes[s], l->bytes[s]);
+            l->lengths[s][kept] = l->lengths[s][row];
+        }
+        l->index[kept++] = l->index[row];
+    }
+    l->batch.count = kept - first;
+    l->batch.first = l->released * l->batch_size;
+    l->batch.wanted = wanted;
+    l->batch.index = l->index + first;
+    for (s = 0; s < l->slot_count; ++s) {
+        l->batch.values[s] = l->values[s] + (size_t)first * l->bytes[s];
+        l->batch.lengths[s] = l->lengths[s] + first;
+    }
+    l->held = true;
+    return &l->batch;
+}
+
+/* ---- Sequences ---- */
+
+/* Plans that are made from now on have room for the longest sample. */
+static void ft__set_longest(ft_model *m, const ft_data *data)
+{
+    const ft_source *source = &data->source;
+    int i, longest = 1;
+    if (!source->length) return;
+    for (i = 0; i < source->count; ++i) {
+        int length = source->length(source->user, i);
+        if (length > longest) longest = length;
+    }
+    ft_set_length(m, longest);
+}
+
+typedef struct ft__by_length { const ft_source *source; const int *order; } ft__by_length;
+
+static bool ft__shorter(const void *context, int a, int b)
+{
+    const ft__by_length *by = (const ft__by_length *)context;
+    int la = by->source->length(by->source->user, by->order[a]);
+    int lb = by->source->length(by->source->user, by->order[b]);
+    return la != lb ? la < lb : a < b;
+}
+
+/* Puts samples of like length into the same batch, so that little is padded: what was shuffled is
+   sorted by length within pools of 50 batches, and the batches, but for the last one, which may be
+   smaller, are shuffled again (Khomenko et al. 2016). `work` has room for 2 * count. */
+static void ft__bucket(const ft_source *source, int *order, int count, int batch, uint64_t key,
+                       int *work)
+{
+    int pool = batch > INT_MAX / 50 ? INT_MAX : 50 * batch, batches = count / batch, first, i;
+    int *sorted = work, *places = work + count;
+    ft__by_length by;
+    if (!source->length || source->streams > 0) return;
+    by.source = source;
+    for (first = 0; first < count; first += pool) {
+        int size = count - first < pool ? count - first : pool;
+        by.order = order + first;
+        ft__sort_order(places, size, ft__shorter, &by);
+        for (i = 0; i < size; ++i) sorted[first + i] = order[first + places[i]];
+        if (count - first <= pool) break;
+    }
+    ft__shuffle(places, batches, key);
+    for (i = 0; i < batches; ++i)
+        memcpy(order + (size_t)i * (size_t)batch, sorted + (size_t)places[i] * (size_t)batch,
+               (size_t)batch * sizeof *order);
+    memcpy(order + (size_t)batches * (size_t)batch, sorted + (size_t)batches * (size_t)batch,
+           (size_t)(count - batches * batch) * sizeof *order);
+}

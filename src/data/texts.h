@@ -1,0 +1,607 @@
+#pragma once
+#include "interface/types.h"
+#include "platform/context.h"
+#include "basics/random.h"
+#include "basics/strings.h"
+#include "basics/files.h"
+#include "basics/json.h"
+#include "basics/sorting.h"
+#include "text/tokenizers.h"
+#include "text/tokenizer_files.h"
+#include "text/without_text.h"
+#include "data/sources.h"
+#include "data/image_folders.h"
+
+/* =============================================================================================
+   [SECTION] data/texts: Texts
+   Labelled texts, from a table (TSV, CSV, JSON lines) or from PATH/CLASS/files. They are read and
+   turned into tokens when they are opened; get() copies. It fills "tokens" [L], padded with zeros,
+   "lengths" [] and "labels" [], or [L]: the next tokens, padded with -1.
+   ============================================================================================= */
+#ifndef FINETUNE_NO_TEXT
+struct ft__texts {
+    ft__context *context;
+    ft__text letters;       /* all texts, a 0 behind each */
+    size_t *start;          /* [count]: in letters */
+    int *labels;            /* [count] */
+    int count, capacity;
+    ft__vocabulary classes;
+    ft__ids ids;            /* the tokens of all texts */
+    size_t *ids_start;      /* [count + 1]: in ids */
+    int longest;            /* tokens of the longest */
+    int end;                /* the label of a text's last token; -1: none */
+    bool shuffle;           /* of views other than 0 */
+    float *keep;            /* [pieces]: the share that stays in such a view; NULL: all */
+    uint64_t seed;
+};
+
+static const char *ft__one_text(const ft__texts *t, int index)
+{
+    return t->letters.letters + t->start[index];
+}
+
+static void ft__texts_add(ft__texts *t, const char *text, size_t bytes, const char *label)
+{
+    ft__context *c = t->context;
+    int class_index = ft__vocabulary_find(&t->classes, label, strlen(label));
+    if (t->count == t->capacity) {
+        int capacity = t->capacity < INT_MAX / 4 ? 2 * t->capacity + 256 : INT_MAX;
+        size_t *start = (size_t *)ft__grow(c, t->start, (size_t)t->count, (size_t)capacity,
+                                           sizeof *start);
+        int *labels = (int *)ft__grow(c, t->labels, (size_t)t->count, (size_t)capacity,
+                                      sizeof *labels);
+        if (start) t->start = start;
+        if (labels) t->labels = labels;
+        t->capacity = capacity;
+    }
+    if (class_index < 0) {
+        class_index = t->classes.count;
+        ft__vocabulary_add(&t->classes, label, strlen(label));
+    }
+    if (!ft__ok(c)) return;
+    t->start[t->count] = t->letters.count;
+    t->labels[t->count] = class_index;
+    ft__text_add_bytes(&t->letters, text, bytes);
+    ft__text_add_bytes(&t->letters, "", 1);
+    t->count += 1;
+}
+
+/* ---- Tables: TSV, CSV (RFC 4180), JSON lines ---- */
+enum { FT__MOST_COLUMNS = 64 };
+
+typedef struct ft__table {
+    ft__texts *texts;
+    const char *path;
+    const char *at, *end;
+    char separator;         /* 0: JSON lines */
+    ft__text letters;       /* the fields of one record, a 0 behind each */
+    size_t fields[FT__MOST_COLUMNS];
+    int count;              /* of fields */
+    int text_column, label_column; /* from 0 */
+    int record;             /* from 1 */
+} ft__table;
+
+static const char *ft__field_text(const ft__table *table, int field)
+{
+    return field < table->count ? table->letters.letters + table->fields[field] : "";
+}
+
+/* One field, from `at`; moves behind the separator. False: the record ends with it. */
+static bool ft__table_field(ft__table *table)
+{
+    bool quoted = table->separator == ',' && table->at < table->end && *table->at == '"';
+    size_t start = table->letters.count;
+    if (quoted) table->at += 1;
+    while (table->at < table->end) {
+        char letter = *table->at++;
+        if (quoted && letter == '"') {
+            quoted = table->at < table->end && *table->at == '"'; /* two are one inside */
+            if (!quoted) continue;
+            table->at += 1;
+        } else if (!quoted && (letter == table->separator || letter == '\n')) {
+            bool more = letter != '\n';
+            if (!more && table->letters.count > start
+                && table->letters.letters[table->letters.count - 1] == '\r')
+                table->letters.count -= 1;
+            ft__text_add_bytes(&table->letters, "", 1);
+            return more;
+        }
+        ft__text_add_bytes(&table->letters, &letter, 1);
+    }
+    ft__text_add_bytes(&table->letters, "", 1);
+    return false;
+}
+
+static bool ft__next_record(ft__table *table)
+{
+    bool more = true;
+    table->count = 0;
+    table->letters.count = 0;
+    if (table->at >= table->end || !ft__ok(table->texts->context)) return false;
+    table->record += 1;
+    while (more) {
+        if (table->count < FT__MOST_COLUMNS)
+            table->fields[table->count++] = table->letters.count;
+        more = ft__table_field(table) && ft__ok(table->texts->context);
+    }
+    return ft__ok(table->texts->context);
+}
+
+/* Is `wanted` a number of a column? From 1, as cut and awk count; -1: it is a name. */
+static int ft__column_number(const char *wanted)
+{
+    int number = 0, i;
+    for (i = 0; wanted[i] >= '0' && wanted[i] <= '9' && i < 3; ++i)
+        number = 10 * number + wanted[i] - '0';
+    return i > 0 && !wanted[i] && number > 0 ? number - 1 : -1;
+}
+
+static int ft__named_field(const ft__table *table, const char *const *names)
+{
+    int f, n;
+    for (n = 0; names[n]; ++n)
+        for (f = 0; f < table->count; ++f)
+            if (!strcmp(ft__field_text(table, f), names[n])) return f;
+    return -1;
+}
+
+/* Finds the columns; the first record is a header if a column is named in it. Without a header and
+   without options the first column is the text and the second the label. */
+static bool ft__find_columns(ft__table *table, const ft_text_options *o)
+{
+    static const char *const texts[] = {"text", "sentence", "review", "content", NULL};
+    static const char *const labels[] = {"label", "class", "category", "sentiment", "target", NULL};
+    const char *text[2] = {o->text_column, NULL}, *label[2] = {o->label_column, NULL};
+    int text_number = text[0] ? ft__column_number(text[0]) : -1;
+    int label_number = label[0] ? ft__column_number(label[0]) : -1;
+    int named_text = ft__named_field(table, text[0] ? text : texts);
+    int named_label = ft__named_field(table, label[0] ? label : labels);
+    bool header = named_text >= 0 && (named_label >= 0 || label_number >= 0 || !label[0]);
+    table->text_column = text_number >= 0 ? text_number : header ? named_text : 0;
+    table->label_column = label_number >= 0 ? label_number : named_label >= 0 ? named_label : 1;
+    if ((text[0] && text_number < 0 && named_text < 0)
+        || (label[0] && label_number < 0 && named_label < 0)) {
+        ft__fail(table->texts->context, FT_FORMAT, "%s: its first line has no column of the name"
+                 " %s", table->path, text[0] && text_number < 0 && named_text < 0 ? text[0]
+                                                                                 : label[0]);
+        return false;
+    }
+    return header && text_number < 0;
+}
+
+static void ft__read_table(ft__table *table, const ft_text_options *o)
+{
+    ft__context *c = table->texts->context;
+    bool first = true;
+    while (ft__next_record(table)) {
+        const char *text;
+        int last;
+        if (table->count == 1 && !*ft__field_text(table, 0)) continue; /* an empty line */
+        if (first && ft__find_columns(table, o)) {
+            first = false;
+            continue;
+        }
+        first = false;
+        last = table->text_column > table->label_column ? table->text_column : table->label_column;
+        if (o->unlabelled) last = table->text_column;
+        if (!ft__ok(c)) return;
+        if (last >= table->count) {
+            ft__fail(c, FT_FORMAT, "%s: record %d has %d columns, the text is in column %d and the"
+                     " label in %d", table->path, table->record, table->count,
+                     table->text_column + 1, table->label_column + 1);
+            return;
+        }
+        text = ft__field_text(table, table->text_column);
+        ft__texts_add(table->texts, text, strlen(text),
+                      o->unlabelled ? "" : ft__field_text(table, table->label_column));
+    }
+}
+
+/* A label that is a number or a truth value goes by how it is written. */
+static const char *ft__json_label(const ft__json *json, int value, char to[32])
+{
+    const char *text = ft__json_string(json, value);
+    double number = 0;
+    if (text) return text;
+    if (ft__json_double(json, value, &number)) snprintf(to, 32, "%.6g", number);
+    else if (ft__json_at(json, value, 't') || ft__json_at(json, value, 'f'))
+        snprintf(to, 32, "%s", ft__json_true(json, value) ? "true" : "false");
+    else return NULL;
+    return to;
+}
+
+static void ft__read_json_lines(ft__table *table, const ft_text_options *o)
+{
+    ft__context *c = table->texts->context;
+    const char *line;
+    size_t at = 0, bytes = (size_t)(table->end - table->at), count;
+    while (ft__next_line(table->at, bytes, &at, &line, &count) && ft__ok(c)) {
+        char written[32];
+        ft__json *json;
+        const char *text, *label;
+        table->record += 1;
+        if (count == 0) continue;
+        json = ft__json_parse(c, line, count);
+        text = json ? ft__json_string(json, ft__json_member(json, 0, o->text_column
+                                                            ? o->text_column : "text")) : NULL;
+        label = json ? ft__json_label(json, ft__json_member(json, 0, o->label_column
+                                                    ? o->label_column : "label"), written) : NULL;
+        if (o->unlabelled) label = "";
+        if (text && label) ft__texts_add(table->texts, text, strlen(text), label);
+        else ft__fail(c, FT_FORMAT, "%s: line %d is no JSON object with a text in \"%s\" and a"
+                      " label in \"%s\"", table->path, table->record,
+                      o->text_column ? o->text_column : "text",
+                      o->label_column ? o->label_column : "label");
+        ft__json_free(c, json);
+    }
+}
+
+static void ft__read_table_file(ft__texts *t, const char *path, const char *content, size_t bytes,
+                                const ft_text_options *o)
+{
+    const char *name = o->format ? o->format : path;
+    ft__table table;
+    memset(&table, 0, sizeof table);
+    table.texts = t;
+    table.path = path;
+    table.at = content;
+    table.end = content + bytes;
+    table.letters.context = t->context;
+    if (bytes >= 3 && memcmp(content, "\xef\xbb\xbf", 3) == 0) table.at += 3; /* a mark of UTF-8 */
+    table.separator = ft__ends_with(name, "csv") ? ',' : '\t';
+    if (ft__ends_with(name, "json") || ft__ends_with(name, "jsonl")) ft__read_json_lines(&table, o);
+    else ft__read_table(&table, o);
+    ft__release(t->context, table.letters.letters);
+}
+
+/* ---- Class folders ---- */
+static void ft__read_class_files(ft__texts *t, const char *path, const char *label)
+{
+    ft__context *c = t->context;
+    ft__listing listing;
+    int i;
+    if (ft__listing_read(c, &listing, path))
+        for (i = 0; i < listing.count && ft__ok(c); ++i) {
+            const ft__entry *entry = &listing.entries[listing.order[i]];
+            char *file = entry->is_folder ? NULL : ft__join_path(c, path, entry->name);
+            size_t bytes = 0;
+            unsigned char *content = file ? ft__read_file(c, file, &bytes) : NULL;
+            const void *zero = content ? memchr(content, 0, bytes) : NULL;
+            if (zero)
+                ft__fail(c, FT_FORMAT, "%s: no text: byte %zu of it is zero", file,
+                         (size_t)((const unsigned char *)zero - content));
+            else if (content) ft__texts_add(t, (const char *)content, bytes, label);
+            ft__release(c, content);
+            ft__release(c, file);
+        }
+    ft__listing_free(&listing);
+}
+
+static void ft__read_text_folder(ft__texts *t, const char *path)
+{
+    ft__context *c = t->context;
+    ft__listing listing;
+    int i;
+    if (ft__listing_read(c, &listing, path))
+        for (i = 0; i < listing.count && ft__ok(c); ++i) {
+            const ft__entry *entry = &listing.entries[listing.order[i]];
+            char *inner = entry->is_folder ? ft__join_path(c, path, entry->name) : NULL;
+            if (inner) ft__read_class_files(t, inner, entry->name);
+            ft__release(c, inner);
+        }
+    ft__listing_free(&listing);
+}
+
+static void ft__pass_over(void *user, const char *name, bool is_folder)
+{
+    (void)user;
+    (void)name;
+    (void)is_folder;
+}
+
+static bool ft__is_folder(const ft__context *c, const char *path)
+{
+    const ft_files *files = &c->desc.files;
+    return files->list && files->list(files->user, path, ft__pass_over, NULL);
+}
+
+/* ---- Classes ---- */
+static bool ft__class_less(const void *context, int a, int b)
+{
+    const ft__vocabulary *v = (const ft__vocabulary *)context;
+    return strcmp(ft__piece_text(v, a), ft__piece_text(v, b)) < 0;
+}
+
+/* Labels become indices of the classes in the order of their names; where they are to match, of the
+   classes of the model or of other data. */
+static void ft__sort_classes(ft_model *m, ft__texts *t, const char *path, const ft_text_options *o)
+{
+    ft__context *c = t->context;
+    ft__vocabulary found = t->classes;
+    bool match = o->match_classes || o->classes_of;
+    int *order = (int *)ft__allocate(c, 2 * (size_t)found.count + 1, sizeof *order), i;
+    int *place = order ? order + found.count : NULL;
+    char number[12];
+    memset(&t->classes, 0, sizeof t->classes);
+    t->classes.context = t->classes.letters.context = c;
+    if (order) ft__sort_order(order, found.count, ft__class_less, &found);
+    for (i = 0; order && i < found.count; ++i) {
+        const char *name = ft__piece_text(&found, order[i]);
+        place[order[i]] = match ? ft__find_class(m, o->classes_of, name) : i;
+        if (place[order[i]] < 0) ft__unknown_class(m, o->classes_of, path, name);
+        if (!match) ft__vocabulary_add(&t->classes, name, strlen(name));
+    }
+    for (i = 0; match && i < ft__known_classes(m, o->classes_of); ++i) {
+        const char *name = ft__known_class(m, o->classes_of, i, number);
+        ft__vocabulary_add(&t->classes, name, strlen(name));
+    }
+    for (i = 0; ft__ok(c) && i < t->count; ++i) t->labels[i] = place[t->labels[i]];
+    ft__release(c, order);
+    ft__vocabulary_release(&found);
+}
+
+/* ---- Tokens ---- */
+
+/* The model's tokeniser; where it has none, the words of these texts become it. */
+static ft_tokenizer *ft__tokenizer_for(ft_model *m, const ft__texts *t, ft_tokenizer *given,
+                                       ft_tokenizer_kind kind, ft_vocabulary_options vocabulary)
+{
+    const char **texts;
+    int i;
+    if (given) return given;
+    if (m->tokenizer) return m->tokenizer;
+    texts = (const char **)ft__allocate(&m->context, (size_t)t->count + 1, sizeof *texts);
+    if (!texts) return NULL;
+    for (i = 0; i < t->count; ++i) texts[i] = ft__one_text(t, i);
+    given = ft_tokenizer_build(m, kind, texts, t->count, vocabulary);
+    ft__release(&m->context, (void *)(uintptr_t)texts);
+    return given;
+}
+
+/* A text without tokens is one unknown piece, for a sequence has at least one step. */
+static void ft__tokenize_texts(ft__texts *t, ft_tokenizer *tokenizer, int longest)
+{
+    ft__context *c = t->context;
+    int i;
+    t->ids_start = (size_t *)ft__allocate(c, (size_t)t->count + 1, sizeof *t->ids_start);
+    for (i = 0; i < t->count && ft__ok(c); ++i) {
+        const char *text = ft__one_text(t, i);
+        ft_tokenize_options special = {true};
+        ft_tokens tokens = ft_tokenize(tokenizer, text, strlen(text), special);
+        int count = tokens.count < longest ? tokens.count : longest, k;
+        for (k = 0; k < count; ++k) ft__ids_add(&t->ids, tokens.ids[k]);
+        if (count == 0) ft__ids_add(&t->ids, tokenizer->unknown > 0 ? tokenizer->unknown : 0);
+        t->ids_start[i + 1] = t->ids.count;
+        if (count > t->longest) t->longest = count;
+    }
+    if (t->longest < 1) t->longest = 1;
+}
+
+/* ---- Views: words left out, and in another order ---- */
+
+/* What share of each piece stays (Mikolov et al. 2013): frequent words say least about a text. */
+static void ft__subsample(ft__texts *t, int pieces, float share)
+{
+    float *keep = (float *)ft__allocate(t->context, (size_t)pieces + 1, sizeof *keep);
+    size_t i;
+    int piece;
+    t->keep = keep;
+    if (!keep) return;
+    for (i = 0; i < t->ids.count; ++i) keep[t->ids.values[i]] += 1;
+    for (piece = 0; piece < pieces; ++piece) {
+        double most = (double)share * (double)t->ids.count;
+        keep[piece] = keep[piece] > most ? (float)sqrt(most / (double)keep[piece]) : 1;
+    }
+}
+
+/* A view's tokens, into `to` where it is not NULL; returns how many, at least 1. */
+static int ft__texts_view(const ft__texts *t, int index, int view, int32_t *to)
+{
+    const int32_t *ids = t->ids.values + t->ids_start[index];
+    int length = (int)(t->ids_start[index + 1] - t->ids_start[index]), count = 0, i;
+    uint64_t key = ft__key(t->seed, (uint64_t)index, (uint64_t)view, FT__USE_AUGMENT);
+    for (i = 0; i < length; ++i) {
+        bool last_chance = count == 0 && i == length - 1;
+        if (view && t->keep && !last_chance && ft__uniform(key, (uint64_t)i) >= t->keep[ids[i]])
+            continue;
+        if (to) to[count] = ids[i];
+        count += 1;
+    }
+    for (i = count - 1; view && t->shuffle && to && i > 0; --i) { /* Fisher and Yates */
+        int j = (int)(ft__random(key, (uint64_t)(length + i)) % (uint64_t)(i + 1));
+        int32_t swap = to[i];
+        to[i] = to[j];
+        to[j] = swap;
+    }
+    return count;
+}
+
+/* The next tokens of a view, as a language model's labels [room]. */
+static void ft__texts_next(const ft__texts *t, int index, int view, int32_t *to, int room)
+{
+    int count = ft__texts_view(t, index, view, to), i;
+    for (i = 0; i < room; ++i) to[i] = i + 1 < count ? to[i + 1] : i + 1 == count ? t->end : -1;
+}
+
+/* ---- The source ---- */
+static int ft__texts_length(void *user, int index) /* of view 0, the longest */
+{
+    const ft__texts *t = (const ft__texts *)user;
+    return (int)(t->ids_start[index + 1] - t->ids_start[index]);
+}
+
+static bool ft__texts_get(void *user, int index, int view, ft_slot *slots, int slot_count)
+{
+    const ft__texts *t = (const ft__texts *)user;
+    int length = ft__texts_view(t, index, view, NULL), s;
+    for (s = 0; s < slot_count; ++s) {
+        int32_t *to = (int32_t *)slots[s].values;
+        bool tokens = !strcmp(slots[s].name, "tokens"), labels = !strcmp(slots[s].name, "labels");
+        if (slots[s].type != FT_I32) continue;
+        if (slots[s].shape.rank == 0 && !strcmp(slots[s].name, "lengths")) *to = length;
+        if (slots[s].shape.rank == 0 && labels) *to = t->labels[index];
+        if (slots[s].shape.rank != 1 || (!tokens && !labels)) continue;
+        if (slots[s].shape.size[0] < length) return false;
+        if (tokens) ft__texts_view(t, index, view, to);
+        else ft__texts_next(t, index, view, to, slots[s].shape.size[0]);
+        slots[s].length = length;
+    }
+    return true;
+}
+
+static int ft__texts_label(void *user, int index) { return ((ft__texts *)user)->labels[index]; }
+
+static const char *ft__texts_name(void *user, int index) /* the text itself */
+{
+    return ft__one_text((const ft__texts *)user, index);
+}
+
+static const char *ft__texts_class_name(void *user, int c)
+{
+    return ft__piece_text(&((const ft__texts *)user)->classes, c);
+}
+
+static void ft__texts_release(void *user)
+{
+    ft__texts *t = (ft__texts *)user;
+    ft__context *c = t->context;
+    ft__release(c, t->keep);
+    ft__release(c, t->ids_start);
+    ft__release(c, t->ids.values);
+    ft__vocabulary_release(&t->classes);
+    ft__release(c, t->labels);
+    ft__release(c, t->start);
+    ft__release(c, t->letters.letters);
+    ft__release(c, t);
+}
+
+/* Reads what the path, or the memory, holds; without classes sorted and without tokens. */
+static ft__texts *ft__texts_read(ft_model *m, const char *path, const ft_text_options *o)
+{
+    ft__context *c = &m->context;
+    ft__texts *t = (ft__texts *)ft__allocate(c, 1, sizeof *t);
+    unsigned char *content;
+    size_t bytes;
+    if (!t) return NULL;
+    t->context = t->letters.context = t->ids.context = c;
+    t->classes.context = t->classes.letters.context = c;
+    if (!path) path = "(memory)";
+    if (o->memory) ft__read_table_file(t, path, (const char *)o->memory, o->bytes, o);
+    else if (ft__is_folder(c, path)) ft__read_text_folder(t, path);
+    else {
+        content = ft__read_file(c, path, &bytes);
+        if (content) ft__read_table_file(t, path, (const char *)content, bytes, o);
+        ft__release(c, content);
+    }
+    if (t->count == 0) ft__fail(c, FT_FORMAT, "%s: no texts", path);
+    return t;
+}
+
+/* Keeps `most` of each class, drawn by the seed; the order of the file stays. */
+static void ft__keep_per_class(ft__texts *t, int most, uint64_t seed)
+{
+    ft__context *c = t->context;
+    int *order = (int *)ft__allocate(c, 2 * (size_t)t->count + 1, sizeof *order), i, kept = 0;
+    int *taken = (int *)ft__allocate(c, (size_t)t->classes.count + 1, sizeof *taken);
+    char *keep = (char *)ft__allocate(c, (size_t)t->count + 1, 1);
+    if (ft__ok(c)) {
+        ft__shuffle(order, t->count, ft__key(seed, 0, 0, FT__USE_PER_CLASS));
+        for (i = 0; i < t->count; ++i)
+            if (taken[t->labels[order[i]]]++ < most) keep[order[i]] = 1;
+        for (i = 0; i < t->count; ++i) {
+            if (!keep[i]) continue;
+            t->start[kept] = t->start[i];
+            t->labels[kept++] = t->labels[i];
+        }
+        t->count = kept;
+    }
+    ft__release(c, keep);
+    ft__release(c, taken);
+    ft__release(c, order);
+}
+
+/* Makes the texts' tokens, and what their views are made from. */
+static void ft__texts_prepare(ft__texts *t, ft_tokenizer *tokenizer, const ft_text_options *o)
+{
+    bool changed = o->shuffle || o->subsample != 0;
+    ft__tokenize_texts(t, tokenizer, o->longest > 0 ? o->longest : 512);
+    t->end = o->shuffle ? -1 : tokenizer->end; /* where a shuffled text ends says nothing */
+    t->shuffle = o->shuffle;
+    t->seed = t->context->desc.seed;
+    if (changed && (tokenizer->kind != FT_WORDS || !(o->subsample >= 0 && o->subsample <= 1)))
+        ft__fail(t->context, FT_INVALID, "ft_texts: shuffle and subsample want a vocabulary of"
+                 " FT_WORDS, and a share from 0 to 1 (%g)", (double)o->subsample);
+    else if (o->subsample > 0) ft__subsample(t, tokenizer->pieces.count, o->subsample);
+}
+
+static ft_status ft__texts_check(ft__context *c, const char *path, const ft_text_options *o)
+{
+    bool folder = !o->memory && ft__is_folder(c, path);
+    const ft__field_use uses[] = {
+        {"text_column", o->text_column != NULL, !folder, "a table, not a folder"},
+        {"label_column", o->label_column != NULL, !folder, "a table, not a folder"},
+        {"format", o->format != NULL, !folder, "a table, not a folder"},
+        {"label_column", o->label_column != NULL, !o->unlabelled, "texts that are labelled"},
+        {"match_classes", o->match_classes, !o->unlabelled, "texts that are labelled"},
+        {"classes_of", o->classes_of != NULL, !o->unlabelled, "texts that are labelled"},
+        {"match_classes", o->match_classes, !o->classes_of, "the model's classes, where classes_of"
+         " names no others"},
+        {"bytes", o->bytes > 0, o->memory != NULL, "memory"}};
+    return ft__check_uses(c, path, uses, sizeof uses / sizeof uses[0]);
+}
+
+ft_data *ft_texts(ft_model *m, const char *path, ft_text_options options)
+{
+    ft__context *c;
+    ft__texts *t;
+    ft_tokenizer *tokenizer;
+    ft_source source;
+    ft_data *data = NULL;
+    if (!m || !ft__ok(&m->context)) return NULL;
+    c = &m->context;
+    if (!options.memory && !ft__given(c, path, "ft_texts: the path")) return NULL;
+    if (!path) path = "(memory)";
+    if (ft__texts_check(c, path, &options) != FT_OK) return NULL;
+    t = ft__texts_read(m, path, &options);
+    if (!t) return NULL;
+    if (ft__ok(c)) ft__sort_classes(m, t, path, &options);
+    if (ft__ok(c) && options.per_class > 0) ft__keep_per_class(t, options.per_class, c->desc.seed);
+    if (ft__ok(c))
+        ft__log(c, "%s: %d texts of %d classes", path, t->count, t->classes.count);
+    tokenizer = ft__ok(c) ? ft__tokenizer_for(m, t, options.tokenizer, FT_WORDS,
+                                              options.vocabulary) : NULL;
+    if (tokenizer && tokenizer != m->tokenizer) ft_set_tokenizer(m, tokenizer);
+    if (tokenizer) ft__texts_prepare(t, tokenizer, &options);
+    memset(&source, 0, sizeof source);
+    source.user = t;
+    source.count = t->count;
+    source.classes = t->classes.count;
+    source.get = ft__texts_get;
+    source.label = ft__texts_label;
+    source.name = ft__texts_name;
+    source.class_name = ft__texts_class_name;
+    source.length = ft__texts_length;
+    source.release = ft__texts_release;
+    if (ft__ok(c)) data = ft_data_source(m, source);
+    if (!data) ft__texts_release(t);
+    return data;
+}
+
+/* Whether, if they are texts, they have other views. */
+static bool ft__text_has_views(const ft_data *data)
+{
+    const ft__texts *t = (const ft__texts *)data->source.user;
+    return data->source.get != ft__texts_get || t->shuffle || t->keep;
+}
+
+#else
+static bool ft__text_has_views(const ft_data *data) { return data != NULL; }
+
+ft_data *ft_texts(ft_model *m, const char *path, ft_text_options options)
+{
+    (void)path;
+    (void)options;
+    ft__no_text(m);
+    return NULL;
+}
+#endif

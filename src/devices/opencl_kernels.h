@@ -1,0 +1,320 @@
+#pragma once
+#include "interface/types.h"
+#include "platform/context.h"
+#include "kernels/bf16.h"
+#include "devices/opencl_library.h"
+#include "devices/opencl_memory.h"
+#include "devices/opencl_program.h"
+
+/* =============================================================================================
+   [SECTION] devices/opencl_kernels: OpenCL: kernels
+   Kernels are started by name: ft__start, their arguments, ft__go.
+   ============================================================================================= */
+#ifdef FINETUNE_OPENCL
+struct ft__loaded_kernel { const char *name; cl_kernel kernel; };
+
+enum { FT__MOST_KERNELS = 256 };
+
+/* ---- Starting a kernel: ft__start, its arguments in order, ft__go ---- */
+typedef struct ft__launch {
+    ft__context *context;
+    const char *name;
+    cl_kernel kernel;
+    cl_uint next;           /* argument */
+} ft__launch;
+
+static bool ft__is_tiled(const char *name)
+{
+    return strcmp(name, "gather_tiled") == 0 || strcmp(name, "weight_tiled") == 0;
+}
+
+static ft__launch ft__start(ft__context *c, const char *name)
+{
+    ft__device *d = c->device;
+    ft__launch launch;
+    cl_int code = CL_SUCCESS;
+    int i;
+    memset(&launch, 0, sizeof launch);
+    launch.context = c;
+    launch.name = name;
+    if (!ft__ok(c)) return launch;
+    for (i = 0; i < d->kernel_count; ++i)
+        if (strcmp(d->kernels[i].name, name) == 0) {
+            launch.kernel = d->kernels[i].kernel;
+            return launch;
+        }
+    launch.kernel = d->cl.clCreateKernel(d->tile_program && ft__is_tiled(name) ? d->tile_program
+                                         : d->program, name, &code);
+    if (!launch.kernel || code != CL_SUCCESS || d->kernel_count == FT__MOST_KERNELS) {
+        ft__cl_failed(c, "clCreateKernel", name, code);
+        return launch;
+    }
+    d->kernels[d->kernel_count].name = name;
+    d->kernels[d->kernel_count++].kernel = launch.kernel;
+    return launch;
+}
+
+static void ft__pass(ft__launch *l, const void *value, size_t bytes)
+{
+    cl_int code;
+    if (!ft__ok(l->context)) return;
+    code = l->context->device->cl.clSetKernelArg(l->kernel, l->next++, bytes, value);
+    if (code != CL_SUCCESS) ft__cl_failed(l->context, "clSetKernelArg", l->name, code);
+}
+
+static void ft__pass_buffer(ft__launch *l, cl_mem buffer) { ft__pass(l, &buffer, sizeof buffer); }
+static void ft__pass_float(ft__launch *l, float value) { ft__pass(l, &value, sizeof value); }
+
+static void ft__pass_int(ft__launch *l, size_t value)
+{
+    cl_int number = (cl_int)value;
+    ft__pass(l, &number, sizeof number);
+}
+
+/* Host memory of so many numbers; NULL becomes a buffer that is never looked at. */
+static void ft__pass_memory(ft__launch *l, const void *host, size_t count, int access)
+{
+    ft__context *c = l->context;
+    ft__pass_buffer(l, host ? ft__on_device(c, host, count * sizeof(float), access)
+                            : c->device->none);
+}
+
+/* Runs it over at least so many work-items, in groups of `group` (and 1 in further dimensions). */
+static void ft__go_grid(ft__launch *l, size_t x, size_t y, size_t z, size_t group_x,
+                        size_t group_y)
+{
+    ft__device *d = l->context->device;
+    size_t global[3], local[3];
+    cl_int code;
+    local[0] = group_x;
+    local[1] = group_y;
+    local[2] = 1;
+    global[0] = (x + group_x - 1) / group_x * group_x;
+    global[1] = (y + group_y - 1) / group_y * group_y;
+    global[2] = z;
+    if (!ft__ok(l->context) || x == 0 || y == 0 || z == 0) return;
+    code = d->cl.clEnqueueNDRangeKernel(d->queue, l->kernel, 3, NULL, global, local, 0, NULL, NULL);
+    if (code != CL_SUCCESS) ft__cl_failed(l->context, "clEnqueueNDRangeKernel", l->name, code);
+}
+
+/* The same for a tiled product of so many columns and rows, or rows in several parts. */
+static void ft__go_tiles(ft__launch *l, size_t columns, size_t rows, size_t parts, size_t z)
+{
+    const ft__tile *t = &ft__cl_tiles[l->context->device->tile];
+    size_t group = (size_t)t->group, wide = group * (size_t)t->x, high = group * (size_t)t->y;
+    ft__go_grid(l, (columns + wide - 1) / wide * group, (rows + high - 1) / high * parts * group, z,
+                group, group);
+}
+
+static void ft__go(ft__launch *l, size_t count) { ft__go_grid(l, count, 1, 1, 64, 1); }
+
+static void ft__device_fill(ft__context *c, float *host, size_t count, float value)
+{
+    ft__launch l = ft__start(c, "fill");
+    ft__pass_memory(&l, host, count, FT__WRITE);
+    ft__pass_int(&l, count);
+    ft__pass_float(&l, value);
+    ft__go(&l, count);
+}
+
+/* ---- Opening and closing ---- */
+
+/* CLBlast keeps the programs that it compiled until the process ends; some drivers are gone by
+   then, and the process would end with a crash. */
+static void ft__clblast_close(ft__device *d)
+{
+    int (*clear)(void) = NULL;
+    if (d->clblast && ft__library_find(d->clblast, "CLBlastClearCache", (void *)&clear)) clear();
+    ft__library_close(d->clblast);
+}
+
+static void ft__device_close(ft__context *c)
+{
+    ft__device *d = c->device;
+    int i;
+    if (!d) return;
+    if (d->queue) d->cl.clFinish(d->queue);
+    for (i = 0; i < 2; ++i) ft__event_drop(d, &d->news_sent[i]);
+    ft__unpin(c, &d->news_pinned, d->news_mapped, 2 * sizeof *d->news_mapped);
+    ft__clblast_close(d);
+    c->forget = NULL;
+    if (d->context) ft__device_forget(c, NULL, UINTPTR_MAX);
+    for (i = 0; i < FT__SCRATCH_COUNT; ++i)
+        if (d->scratch[i]) d->cl.clReleaseMemObject(d->scratch[i]);
+    if (d->none) d->cl.clReleaseMemObject(d->none);
+    if (d->news) d->cl.clReleaseMemObject(d->news);
+    for (i = 0; i < d->kernel_count; ++i) d->cl.clReleaseKernel(d->kernels[i].kernel);
+    if (d->tile_program) d->cl.clReleaseProgram(d->tile_program);
+    if (d->program) d->cl.clReleaseProgram(d->program);
+    if (d->second) d->cl.clReleaseCommandQueue(d->second);
+    if (d->queue) d->cl.clReleaseCommandQueue(d->queue);
+    if (d->context) d->cl.clReleaseContext(d->context);
+    ft__library_close(d->cl.library);
+    c->bytes -= d->bytes; /* scratch and the like */
+    ft__release(c, d->verdicts);
+    ft__release(c, d->copies);
+    ft__release(c, d->kernels);
+    c->device = NULL;
+    ft__release(c, d);
+}
+
+/* NVIDIA's devices tell their compute capability; from 8.0 on their tensor cores take tf32 and
+   bf16. Under FINETUNE_EMULATE_MMA, for tests, any device has such cores. */
+static void ft__tensor_choose(ft__context *c)
+{
+    ft__device *d = c->device;
+    const char *wish = c->desc.precision;
+    char vendor[64];
+    uint64_t major = 0;
+    ft__cl_text(&d->cl, d->place.device, CL_DEVICE_VENDOR, vendor, sizeof vendor);
+    if (strstr(vendor, "NVIDIA"))
+        major = ft__cl_number(&d->cl, d->place.device, FT__CL_COMPUTE_CAPABILITY_MAJOR);
+    d->is_nvidias = major > 0;
+#ifdef FINETUNE_EMULATE_MMA
+    major = 8;
+#endif
+    if (!wish || major < 8) return;
+    if (strcmp(wish, "tf32") == 0) d->tensor = FT__TENSOR_TF32;
+    if (strcmp(wish, "bf16") == 0) d->tensor = FT__TENSOR_BF16;
+}
+
+static ft_status ft__device_start(ft__context *c)
+{
+    ft__device *d = c->device;
+    cl_context_properties properties[3];
+    cl_int code = CL_SUCCESS;
+    properties[0] = CL_CONTEXT_PLATFORM;
+    properties[1] = (cl_context_properties)d->place.platform;
+    properties[2] = 0;
+    ft__cl_text(&d->cl, d->place.device, CL_DEVICE_NAME, d->name, sizeof d->name);
+    ft__cl_text(&d->cl, d->place.device, CL_DRIVER_VERSION, d->driver, sizeof d->driver);
+    d->kernels = (struct ft__loaded_kernel *)ft__allocate(c, FT__MOST_KERNELS, sizeof *d->kernels);
+    ft__tensor_choose(c);
+    d->form = d->usual_form = d->place.is_processor ? FT__FORM_WIDE : FT__FORM_TILED;
+    if (ft__cl_number(&d->cl, d->place.device, CL_DEVICE_MEM_BASE_ADDR_ALIGN)
+        > 8 * FT__DEVICE_ALIGNMENT)
+        return ft__fail(c, FT_DEVICE, "%s: buffers must be aligned to more than %d bytes", d->name,
+                        FT__DEVICE_ALIGNMENT);
+    d->context = d->cl.clCreateContext(properties, 1, &d->place.device, NULL, NULL, &code);
+    if (!d->context || code != CL_SUCCESS) return ft__cl_failed(c, "clCreateContext", "", code);
+    d->queue = d->cl.clCreateCommandQueue(d->context, d->place.device, 0, &code);
+    if (!d->queue || code != CL_SUCCESS) return ft__cl_failed(c, "clCreateCommandQueue", "", code);
+    d->overlaps = !d->place.is_processor; /* there it would wait for itself */
+    d->none = ft__cl_buffer(c, 16);
+    ft__news_reset(c);
+    if (ft__ok(c)) d->program = ft__program_build(c, 0, false);
+    return c->status;
+}
+
+/* Takes another program for the tiled products, made for this tile; NULL: the usual one. */
+static void ft__take_tile(ft__context *c, int tile, cl_program program)
+{
+    ft__device *d = c->device;
+    int i, kept = 0;
+    for (i = 0; i < d->kernel_count; ++i)
+        if (ft__is_tiled(d->kernels[i].name)) d->cl.clReleaseKernel(d->kernels[i].kernel);
+        else d->kernels[kept++] = d->kernels[i];
+    d->kernel_count = kept;
+    if (d->tile_program) d->cl.clReleaseProgram(d->tile_program);
+    d->tile_program = program;
+    d->tile = tile;
+}
+
+/* What fails while things are tried out is no error of the run: the log has it. */
+static bool ft__forgive(ft__context *c, const char *what)
+{
+    if (ft__ok(c)) return true;
+    ft__log(c, "%s: %s", what, c->text);
+    c->status = FT_OK;
+    c->text[0] = 0;
+    c->device->lost = false; /* nothing but memory of the trial was at stake */
+    return false;
+}
+
+/* Compiles for this tile, or finds it compiled; false, with a line in the log: it stays as it was.
+   A trial's program is not kept. */
+static bool ft__use_tile(ft__context *c, int tile, bool trial)
+{
+    cl_program program = tile > 0 ? ft__program_build(c, tile, trial) : NULL;
+    if (!ft__forgive(c, "tiled products")) return false;
+    ft__take_tile(c, tile, program);
+    return true;
+}
+
+static void ft__device_find_clblast(ft__context *c)
+{
+    ft__device *d = c->device;
+    const char *name = c->desc.clblast_library ? c->desc.clblast_library : "libclblast.so.1";
+    d->clblast = ft__library_open(name);
+    if (d->clblast) ft__library_find(d->clblast, "CLBlastSgemm", (void *)&d->gemm);
+    if (d->clblast)
+        ft__library_find(d->clblast, "CLBlastSgemmStridedBatched", (void *)&d->gemms);
+}
+#endif /* FINETUNE_OPENCL */
+
+/* Opens what ft_desc.device names. "auto" stays on the processor, with a line in the log, where
+   there is no GPU or it does not work; any other wish is an error then. */
+static void ft__device_open(ft__context *c)
+{
+    const char *wish = c->desc.device;
+#ifdef FINETUNE_OPENCL
+    char why[1100];
+    ft__device *d;
+    bool found;
+    if (!wish || strcmp(wish, "cpu") == 0 || !ft__ok(c)) return;
+    if (strcmp(wish, "auto") != 0 && strcmp(wish, "gpu") != 0 && strncmp(wish, "opencl:", 7) != 0) {
+        ft__fail(c, FT_UNSUPPORTED, "device %s: there are cpu, gpu, auto and opencl:PLATFORM:"
+                 "DEVICE", wish);
+        return;
+    }
+    d = c->device = (ft__device *)ft__allocate(c, 1, sizeof *d);
+    if (!d) return;
+    found = ft__cl_open(&d->cl, c->desc.opencl_library, why, sizeof why)
+        && ft__cl_choose(&d->cl, wish, &d->place, why, sizeof why);
+    if (found && ft__device_start(c) == FT_OK) {
+        c->forget = ft__device_forget;
+        ft__device_find_clblast(c);
+        ft__log(c, "device opencl:%d:%d: %s", d->place.platform_index, d->place.device_index,
+                d->name);
+        return;
+    }
+    if (found) {
+        snprintf(why, sizeof why, "%s", c->text);
+        c->status = FT_OK;
+    }
+    ft__device_close(c);
+    if (strcmp(wish, "auto") == 0) ft__log(c, "device auto: the processor is used: %s", why);
+    else ft__fail(c, found ? FT_DEVICE : FT_UNSUPPORTED, "device %s: %s", wish, why);
+#else
+    if (!wish || strcmp(wish, "cpu") == 0) return;
+    if (strcmp(wish, "auto") == 0)
+        ft__log(c, "device auto: the processor is used: this build is without OpenCL"
+                " (FINETUNE_OPENCL)");
+    else ft__fail(c, FT_UNSUPPORTED, "device %s: this build is without OpenCL (FINETUNE_OPENCL)",
+                  wish);
+#endif
+}
+
+/* What products are rounded to on the device's tensor cores: FT__TENSOR_TF32 and so on; 0: they are
+   not used. */
+static int ft__tensor_type(const ft__context *c)
+{
+#ifdef FINETUNE_OPENCL
+    return c->device ? c->device->tensor : 0;
+#else
+    (void)c;
+    return 0;
+#endif
+}
+
+/* Says, in one line, where the precision that was asked for is not to be had. */
+static void ft__precision_say(ft__context *c)
+{
+    const char *wish = c->desc.precision ? c->desc.precision : "";
+    bool on_processor = strcmp(wish, "bf16") == 0 && c->precision == FT__BF16 && !c->device;
+    if (strcmp(wish, "bf16") != 0 && strcmp(wish, "tf32") != 0) return;
+    if (ft__ok(c) && !ft__tensor_type(c) && !on_processor)
+        ft__log(c, "precision %s wants a GPU of NVIDIA's, of compute capability 8.0 or more, by"
+                " OpenCL: products on %s are float32", wish,
+                c->device ? "this device" : "the processor");
+}

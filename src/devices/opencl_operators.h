@@ -1,0 +1,858 @@
+#pragma once
+#include "interface/types.h"
+#include "platform/context.h"
+#include "kernels/convolution.h"
+#include "kernels/winograd.h"
+#include "nodes/nodes.h"
+#include "operators/table.h"
+#include "operators/activations.h"
+#include "operators/convolution.h"
+#include "operators/conv2d_rows.h"
+#include "operators/batch_norm.h"
+#include "operators/rows.h"
+#include "devices/opencl_library.h"
+#include "devices/opencl_memory.h"
+#include "devices/opencl_kernels.h"
+
+/* =============================================================================================
+   [SECTION] devices/opencl_operators: OpenCL: operators
+   What operators/ does on the processor: the same inputs, options and results, and the same layout.
+   Each function starts kernels of kernels.cl and waits for nothing.
+   ============================================================================================= */
+#ifdef FINETUNE_OPENCL
+static size_t ft__blocks_of(size_t count, size_t block) { return (count + block - 1) / block; }
+
+/* For kernels that only add: a fresh gradient is set to zero first. */
+static float *ft__started(const ft__call *call, int i)
+{
+    const ft__tensor *t = &call->input[i];
+    if (t->gradient && t->fresh) ft__device_fill(call->context, t->gradient, ft__count(t), 0);
+    return t->gradient;
+}
+
+/* The buffers that stand for a tensor's numbers. */
+static cl_mem ft__cl_numbers(ft__context *c, const float *host, size_t count, int access)
+{
+    return ft__on_device(c, host, count * sizeof(float), access);
+}
+
+static cl_mem ft__cl_value(ft__context *c, const ft__tensor *t)
+{
+    return ft__cl_numbers(c, t->value, ft__count(t), FT__READ);
+}
+
+static cl_mem ft__cl_output_gradient(const ft__call *call)
+{
+    return ft__cl_numbers(call->context, call->output.gradient, ft__count(&call->output), FT__READ);
+}
+
+static cl_mem ft__cl_gradient(ft__context *c, const ft__tensor *t)
+{
+    return ft__cl_numbers(c, t->gradient, ft__count(t), t->fresh ? FT__WRITE
+                                                                 : FT__READ | FT__WRITE);
+}
+
+static void ft__pass_gradient(ft__launch *l, const ft__tensor *t)
+{
+    ft__pass_memory(l, t->gradient, ft__count(t), t->fresh ? FT__WRITE : FT__READ | FT__WRITE);
+}
+
+static void ft__pass_value(ft__launch *l, const ft__tensor *t)
+{
+    ft__pass_memory(l, t->value, ft__count(t), FT__READ);
+}
+
+/* ---- Activations ---- */
+
+/* The kernels' number of an activation, -1 for none, and its one option. */
+static int ft__kernel_activation(int op) { return ft__can_fuse(op) ? op - FT__OP_sigmoid : -1; }
+
+static float ft__kernel_option(int op, const ft_activation_options *o)
+{
+    if (op == FT__OP_leaky_relu) return o->slope != 0 ? o->slope : 0.01f;
+    if (op == FT__OP_elu) return o->alpha != 0 ? o->alpha : 1.0f;
+    return op == FT__OP_gelu && o->tanh_approximation ? 1.0f : 0.0f;
+}
+
+static void ft__pass_activation(ft__launch *l, int op, const ft__options *options)
+{
+    ft__pass_int(l, (size_t)ft__kernel_activation(op));
+    ft__pass_float(l, options ? ft__kernel_option(op, &options->activation) : 0);
+}
+
+static void ft__cl_activation_forward(const ft__call *call)
+{
+    size_t count = ft__count(&call->output);
+    ft__launch l = ft__start(call->context, "activation_forward");
+    ft__pass_value(&l, &call->input[0]);
+    ft__pass_memory(&l, call->output.value, count, FT__WRITE);
+    ft__pass_int(&l, count);
+    ft__pass_activation(&l, call->node->op, &call->node->options);
+    ft__go(&l, count);
+}
+
+static void ft__cl_slopes(const ft__call *call, int op, const ft__options *options,
+                          const ft__tensor *kept, float *dx, bool fresh)
+{
+    size_t count = ft__count(&call->output);
+    ft__launch l = ft__start(call->context, "activation_backward");
+    ft__pass_value(&l, kept);
+    ft__pass_memory(&l, call->output.gradient, count, FT__READ);
+    ft__pass_memory(&l, dx, count, fresh && dx != call->output.gradient ? FT__WRITE
+                                                                        : FT__READ | FT__WRITE);
+    ft__pass_int(&l, count);
+    ft__pass_activation(&l, op, options);
+    ft__pass_int(&l, fresh);
+    ft__go(&l, count);
+}
+
+static void ft__cl_activation_backward(const ft__call *call)
+{
+    int op = call->node->op;
+    bool of_y = (ft__rows[op].reads & FT__READS_Y) != 0;
+    if (call->input[0].gradient)
+        ft__cl_slopes(call, op, &call->node->options, of_y ? &call->output : &call->input[0],
+                      call->input[0].gradient, call->input[0].fresh);
+}
+
+static void ft__cl_softmax_run(const ft__call *call, bool logarithm, bool backward)
+{
+    ft_shape shape = ft__memory_shape(&call->output);
+    int axis = ft__memory_axis(&call->output, ft__axis_of(call->node, shape.rank));
+    ft__axis a = ft__split_axis(&shape, axis);
+    float *dx = backward ? ft__started(call, 0) : NULL;
+    ft__launch l = ft__start(call->context, backward ? "softmax_backward" : "softmax_forward");
+    if (backward && !dx) return;
+    if (backward) {
+        ft__pass_value(&l, &call->output);
+        ft__pass_memory(&l, call->output.gradient, ft__count(&call->output), FT__READ);
+        ft__pass_memory(&l, dx, ft__count(&call->output), FT__READ | FT__WRITE);
+    } else {
+        ft__pass_value(&l, &call->input[0]);
+        ft__pass_memory(&l, call->output.value, ft__count(&call->output), FT__WRITE);
+    }
+    ft__pass_int(&l, a.outer * a.inner);
+    ft__pass_int(&l, a.size);
+    ft__pass_int(&l, a.inner);
+    ft__pass_int(&l, logarithm);
+    ft__go(&l, a.outer * a.inner);
+}
+
+static void ft__cl_softmax_forward(const ft__call *call) { ft__cl_softmax_run(call, false, false); }
+static void ft__cl_softmax_backward(const ft__call *call) { ft__cl_softmax_run(call, false, true); }
+static void ft__cl_log_softmax_forward(const ft__call *call)
+{
+    ft__cl_softmax_run(call, true, false);
+}
+static void ft__cl_log_softmax_backward(const ft__call *call)
+{
+    ft__cl_softmax_run(call, true, true);
+}
+
+static void ft__cl_dropout_run(const ft__call *call, const float *from, float *to, bool add)
+{
+    float p = call->node->options.dropout.probability;
+    size_t count = ft__count(&call->output);
+    bool identity = !call->training || call->node->frozen;
+    bool locked = call->node->options.dropout.locked;
+    const ft_shape *shape = &call->output.shape;
+    size_t each = locked && shape->rank > 2 ? (size_t)shape->size[2] : 1;
+    size_t sample = locked && shape->rank > 1 ? (size_t)shape->size[1] * each : 1;
+    ft__launch l = ft__start(call->context, "dropout");
+    if (p == 0) p = 0.5f;
+    ft__pass_memory(&l, from, count, FT__READ);
+    ft__pass_memory(&l, to, count, add ? FT__READ | FT__WRITE : FT__WRITE);
+    ft__pass_int(&l, count);
+    ft__pass(&l, &call->random, sizeof call->random);
+    ft__pass_float(&l, identity ? -1.0f : p);
+    ft__pass_float(&l, identity ? 1.0f : p < 1 ? 1.0f / (1.0f - p) : 0.0f);
+    ft__pass_int(&l, sample);
+    ft__pass_int(&l, each);
+    ft__pass_int(&l, add);
+    ft__go(&l, count);
+}
+
+static void ft__cl_dropout_forward(const ft__call *call)
+{
+    ft__cl_dropout_run(call, call->input[0].value, call->output.value, false);
+}
+
+static void ft__cl_dropout_backward(const ft__call *call)
+{
+    if (call->input[0].gradient)
+        ft__cl_dropout_run(call, call->output.gradient, call->input[0].gradient,
+                           !call->input[0].fresh);
+}
+
+/* ---- Convolution and linear ---- */
+
+typedef struct ft__gather { /* kernels.cl's struct gather, field by field */
+    cl_int pictures, rows_y, rows_x, in_y, in_x, taps_y, taps_x, mul_y, mul_x, off_y, off_x;
+    cl_int tap_y, tap_x, div_y, div_x, in_pixel, channels, out_pixel, n, wide;
+    cl_int groups, has_bias, add, op, in_at, out_at;
+    cl_float a;
+} ft__gather;
+
+/* Forward: rows are the output's pixels, which gather from the input. */
+static ft__gather ft__gather_forward(const ft__conv *c)
+{
+    ft__gather g;
+    memset(&g, 0, sizeof g);
+    g.pictures = (cl_int)c->batch;
+    g.rows_y = c->out_height;
+    g.rows_x = c->out_width;
+    g.in_y = c->height;
+    g.in_x = c->width;
+    g.taps_y = c->kernel[0];
+    g.taps_x = c->kernel[1];
+    g.mul_y = c->stride[0];
+    g.mul_x = c->stride[1];
+    g.off_y = -c->top;
+    g.off_x = -c->left;
+    g.tap_y = c->dilation[0];
+    g.tap_x = c->dilation[1];
+    g.div_y = g.div_x = 1;
+    g.groups = (cl_int)c->groups;
+    g.in_pixel = g.groups * c->channels;
+    g.channels = c->channels;
+    g.out_pixel = g.groups * c->outputs;
+    g.n = c->outputs;
+    g.wide = (g.n + 15) / 16 * 16;
+    g.op = -1;
+    return g;
+}
+
+/* The input's gradient: rows are the input's pixels, which gather from the output's gradient. */
+static ft__gather ft__gather_input(const ft__conv *c)
+{
+    ft__gather g = ft__gather_forward(c);
+    g.rows_y = c->height;
+    g.rows_x = c->width;
+    g.in_y = c->out_height;
+    g.in_x = c->out_width;
+    g.mul_y = g.mul_x = 1;
+    g.off_y = c->top;
+    g.off_x = c->left;
+    g.tap_y = -c->dilation[0];
+    g.tap_x = -c->dilation[1];
+    g.div_y = c->stride[0];
+    g.div_x = c->stride[1];
+    g.in_pixel = g.groups * c->outputs;
+    g.channels = c->outputs;
+    g.out_pixel = g.groups * c->channels;
+    g.n = c->channels;
+    g.wide = (g.n + 15) / 16 * 16;
+    return g;
+}
+
+static size_t ft__gather_rows(const ft__gather *g)
+{
+    return (size_t)g->pictures * (size_t)g->rows_y * (size_t)g->rows_x;
+}
+
+/* weight [O][C][t] as the right matrix [group][t, c][n]; backward n and c change places. */
+static cl_mem ft__cl_pack(ft__context *context, const ft__tensor *weight, const ft__gather *g,
+                          bool backward)
+{
+    size_t taps = (size_t)g->taps_y * (size_t)g->taps_x, n = (size_t)g->n;
+    size_t channels = (size_t)g->channels, groups = (size_t)g->groups;
+    size_t count = groups * taps * channels * (size_t)g->wide;
+    cl_mem packed;
+    ft__launch l;
+    if (backward && taps == 1 && g->wide == g->n) /* it lies so already */
+        return ft__on_device(context, weight->value, count * sizeof(float), FT__READ);
+    packed = ft__device_scratch(context, FT__SCRATCH_PACKED, count * sizeof(float));
+    l = ft__start(context, "pack_weight");
+    ft__pass_value(&l, weight);
+    ft__pass_buffer(&l, packed);
+    ft__pass_int(&l, groups);
+    ft__pass_int(&l, taps);
+    ft__pass_int(&l, channels);
+    ft__pass_int(&l, n);
+    ft__pass_int(&l, (size_t)g->wide);
+    ft__pass_int(&l, n * channels * taps);
+    ft__pass_int(&l, backward ? taps : channels * taps);
+    ft__pass_int(&l, backward ? n * taps : taps);
+    ft__go(&l, count);
+    return packed;
+}
+
+/* The form of a product by our kernels: large tiles read whole fours of each matrix, left of
+   `depth` numbers a pixel, right of `n`. */
+static int ft__own_form(const ft__device *d, const ft__gather *g, int n)
+{
+    int form = d->form == FT__FORM_WINOGRAD && !d->place.is_processor ? FT__FORM_BLOCK : d->form;
+    if (form == FT__FORM_BLOCK || form == FT__FORM_TENSOR)
+        return g->channels % 4 == 0 && n % 4 == 0 && g->in_at % 4 == 0 && g->out_at % 4 == 0
+            ? form : d->usual_form;
+    return form == FT__FORM_CLBLAST || form == FT__FORM_WINOGRAD ? d->usual_form : form;
+}
+
+/* A product's kernel: of those that gather, or of those of the weight's gradient. */
+static const char *ft__product_kernel(const ft__device *d, int form, bool weight)
+{
+    static const char *const names[2][FT__FORM_COUNT] = {
+        {"gather_plain", "gather_tiled", "gather_wide", NULL, "gather_block", "gather_tf32"},
+        {"weight_plain", "weight_tiled", "weight_wide", NULL, "weight_block", "weight_tf32"}
+    };
+    if (form == FT__FORM_TENSOR && d->tensor == FT__TENSOR_BF16)
+        return weight ? "weight_bf16" : "gather_bf16";
+    return names[weight][form];
+}
+
+/* Runs a gathering product in the form that suits the device. */
+static void ft__cl_gather(ft__context *context, const ft__gather *g, int form, cl_mem in,
+                          cl_mem packed, const float *bias, cl_mem out)
+{
+    size_t n = (size_t)g->n, rows = ft__gather_rows(g), groups = (size_t)g->groups;
+    ft__launch l = ft__start(context, ft__product_kernel(context->device, form, false));
+    ft__pass_buffer(&l, in);
+    ft__pass_buffer(&l, packed);
+    ft__pass_memory(&l, bias, bias ? n * groups : 1, FT__READ);
+    ft__pass_buffer(&l, out);
+    ft__pass(&l, g, sizeof *g);
+    if (form == FT__FORM_PLAIN) ft__go_grid(&l, n, rows, groups, 16, 4);
+    else if (form == FT__FORM_TILED) ft__go_tiles(&l, n, rows, 1, groups);
+    else if (form != FT__FORM_WIDE)
+        ft__go_grid(&l, ft__blocks_of(n, 128) * 256, ft__blocks_of(rows, 128), groups, 256, 1);
+    else ft__go_grid(&l, ft__blocks_of(n, 16), ft__blocks_of(rows, 8), groups, 1, 1);
+}
+
+/* Slices into which the rows of a weight's gradient are parted: enough to keep a device busy, few
+   enough that their sums stay small. */
+static size_t ft__slices_of(size_t rows, size_t count, size_t *slice_rows)
+{
+    size_t slices = ft__blocks_of(rows, 256), most = ((size_t)1 << 22) / count + 1;
+    if (slices > 64) slices = 64;
+    if (slices > most) slices = most;
+    *slice_rows = ft__blocks_of(rows, slices);
+    return ft__blocks_of(rows, *slice_rows);
+}
+
+static void ft__cl_weight_sum(ft__context *context, cl_mem partial, float *to, size_t count,
+                              size_t slices, size_t taps, size_t channels, size_t n)
+{
+    ft__launch l = ft__start(context, "weight_sum");
+    ft__pass_buffer(&l, partial);
+    ft__pass_memory(&l, to, count, FT__READ | FT__WRITE);
+    ft__pass_int(&l, count);
+    ft__pass_int(&l, slices);
+    ft__pass_int(&l, taps);
+    ft__pass_int(&l, channels);
+    ft__pass_int(&l, n);
+    ft__go(&l, count);
+}
+
+/* g: as forward; `to` gets the gradient added. */
+static void ft__cl_weight_gradient(ft__context *context, const ft__gather *g, cl_mem in, cl_mem dy,
+                                   float *to)
+{
+    int form = ft__own_form(context->device, g, g->n);
+    size_t taps = (size_t)g->taps_y * (size_t)g->taps_x, channels = (size_t)g->channels;
+    size_t n = (size_t)g->n, count = (size_t)g->groups * n * channels * taps, slice_rows;
+    size_t slices = ft__slices_of(ft__gather_rows(g), count, &slice_rows);
+    size_t z = slices * (size_t)g->groups;
+    cl_mem partial = ft__device_scratch(context, FT__SCRATCH_SUMS, slices * count * sizeof(float));
+    ft__launch l = ft__start(context, ft__product_kernel(context->device, form, true));
+    ft__pass_buffer(&l, in);
+    ft__pass_buffer(&l, dy);
+    ft__pass_buffer(&l, partial);
+    ft__pass(&l, g, sizeof *g);
+    ft__pass_int(&l, slice_rows);
+    if (form == FT__FORM_PLAIN) ft__go_grid(&l, n, taps * channels, z, 16, 4);
+    else if (form == FT__FORM_TILED) ft__go_tiles(&l, n, channels, taps, z);
+    else if (form != FT__FORM_WIDE)
+        ft__go_grid(&l, ft__blocks_of(n, 128) * 256, ft__blocks_of(taps * channels, 128), z, 256,
+                    1);
+    else ft__go_grid(&l, ft__blocks_of(n, 16), taps * ft__blocks_of(channels, 8), z, 1, 1);
+    ft__cl_weight_sum(context, partial, to, count, slices, taps, channels, n);
+}
+
+/* A bias's gradient: `to` gets the sums of the columns of dy [rows, n], which begins at `at`. */
+static void ft__cl_bias_gradient(ft__context *context, cl_mem dy, size_t at, size_t rows, size_t n,
+                                 float *to)
+{
+    size_t block = 128, blocks;
+    cl_mem partial;
+    ft__launch l;
+    if (ft__blocks_of(rows, block) > 512) block = ft__blocks_of(rows, 512);
+    blocks = ft__blocks_of(rows, block);
+    partial = ft__device_scratch(context, FT__SCRATCH_SUMS, blocks * n * sizeof(float));
+    l = ft__start(context, "column_sums");
+    ft__pass_buffer(&l, dy);
+    ft__pass_buffer(&l, partial);
+    ft__pass_int(&l, at);
+    ft__pass_int(&l, rows);
+    ft__pass_int(&l, n);
+    ft__pass_int(&l, block);
+    ft__go_grid(&l, n, blocks, 1, 64, 1);
+    l = ft__start(context, "column_sums_end");
+    ft__pass_buffer(&l, partial);
+    ft__pass_memory(&l, to, n, FT__READ | FT__WRITE);
+    ft__pass_int(&l, blocks);
+    ft__pass_int(&l, n);
+    ft__go(&l, n);
+}
+
+static void ft__cl_depthwise(const ft__call *call, const ft__gather *g, bool backward)
+{
+    const ft__tensor *x = &call->input[0], *y = &call->output;
+    bool bias = !backward && call->input_count > 2;
+    size_t count = backward ? ft__count(x) : ft__count(y);
+    ft__launch l = ft__start(call->context, backward ? "depthwise_input" : "depthwise_forward");
+    if (backward) ft__pass_memory(&l, y->gradient, ft__count(y), FT__READ);
+    else ft__pass_value(&l, x);
+    ft__pass_value(&l, &call->input[1]);
+    if (!backward) ft__pass_memory(&l, bias ? call->input[2].value : NULL, (size_t)g->out_pixel,
+                                   FT__READ);
+    if (backward) ft__pass_gradient(&l, x);
+    else ft__pass_memory(&l, y->value, count, FT__WRITE);
+    ft__pass(&l, g, sizeof *g);
+    ft__go(&l, count);
+}
+
+static void ft__cl_depthwise_weight(const ft__call *call, const ft__conv *c)
+{
+    ft__gather g = ft__gather_forward(c);
+    size_t rows = ft__gather_rows(&g), count = ft__count(&call->input[1]), slice_rows;
+    size_t slices = ft__slices_of(rows, count, &slice_rows), outputs = (size_t)g.out_pixel;
+    size_t taps = (size_t)g.taps_y * (size_t)g.taps_x;
+    cl_mem partial = ft__device_scratch(call->context, FT__SCRATCH_SUMS,
+                                        slices * count * sizeof(float));
+    ft__launch l = ft__start(call->context, "depthwise_weight");
+    ft__pass_value(&l, &call->input[0]);
+    ft__pass_memory(&l, call->output.gradient, ft__count(&call->output), FT__READ);
+    ft__pass_buffer(&l, partial);
+    ft__pass(&l, &g, sizeof g);
+    ft__pass_int(&l, slice_rows);
+    ft__go_grid(&l, outputs, taps, slices, 64, 1);
+    ft__cl_weight_sum(call->context, partial, ft__started(call, 1), count, slices, taps, 1,
+                      outputs);
+}
+
+/* ---- By CLBlast: where each row reads one pixel, the product is one of plain matrices ---- */
+
+static bool ft__conv_is_product(const ft__conv *c)
+{
+    return c->groups == 1 && c->kernel[0] == 1 && c->kernel[1] == 1 && c->stride[0] == 1
+        && c->stride[1] == 1 && c->out_height == c->height && c->out_width == c->width;
+}
+
+/* A matrix, row after row, in a buffer; transposed: the product takes it the other way round. */
+typedef struct ft__cl_matrix { cl_mem buffer; size_t at; bool transposed; } ft__cl_matrix;
+
+static ft__cl_matrix ft__cl_matrix_of(cl_mem buffer, size_t at, bool transposed)
+{
+    ft__cl_matrix matrix;
+    matrix.buffer = buffer;
+    matrix.at = at;
+    matrix.transposed = transposed;
+    return matrix;
+}
+
+/* out [m, n] = a [m, k] times b [k, n], or added to it; transposed ones lie as [k, m], [n, k]. */
+static void ft__cl_gemm(ft__context *c, ft__cl_matrix a, ft__cl_matrix b, ft__cl_matrix out,
+                        size_t m, size_t n, size_t k, bool add)
+{
+    int code;
+    if (!ft__ok(c)) return;
+    code = c->device->gemm(FT__CLBLAST_ROWS, a.transposed ? FT__CLBLAST_TRANSPOSED
+                           : FT__CLBLAST_PLAIN, b.transposed ? FT__CLBLAST_TRANSPOSED
+                           : FT__CLBLAST_PLAIN, m, n, k, 1, a.buffer, a.at, a.transposed ? m : k,
+                           b.buffer, b.at, b.transposed ? k : n, add ? 1.0f : 0.0f, out.buffer,
+                           out.at, n, &c->device->queue, NULL);
+    if (code != 0) ft__fail(c, FT_DEVICE, "%s: CLBlast's Sgemm failed (%d)", c->device->name, code);
+}
+
+static void ft__clblast_forward(const ft__call *call, const ft__conv *c)
+{
+    size_t n = (size_t)c->outputs, k = (size_t)c->channels, count = ft__count(&call->output);
+    bool bias = call->input_count > 2;
+    ft__cl_matrix x = ft__cl_matrix_of(ft__cl_value(call->context, &call->input[0]), 0, false);
+    ft__cl_matrix w = ft__cl_matrix_of(ft__cl_value(call->context, &call->input[1]), 0, true), y;
+    ft__launch l;
+    y = ft__cl_matrix_of(ft__cl_numbers(call->context, call->output.value, count, FT__WRITE), 0,
+                         false);
+    ft__cl_gemm(call->context, x, w, y, count / n, n, k, false);
+    if (!bias && !call->fused) return;
+    l = ft__start(call->context, "bias_activation");
+    ft__pass_memory(&l, bias ? call->input[2].value : NULL, n, FT__READ);
+    ft__pass_buffer(&l, y.buffer);
+    ft__pass_int(&l, count);
+    ft__pass_int(&l, n);
+    ft__pass_int(&l, bias);
+    ft__pass_activation(&l, call->fused, call->fused_options);
+    ft__go(&l, count);
+}
+
+/* The products of rows, by CLBlast or by the own kernels: x [rows, in] and y [rows, out] may begin
+   inside of a buffer, and the sizes say the rest. y = x weight^T: */
+static void ft__cl_rows_forward(ft__context *c, const ft__conv *size, ft__cl_matrix x,
+                                const ft__tensor *weight, ft__cl_matrix y)
+{
+    ft__gather g = ft__gather_forward(size);
+    g.in_at = (cl_int)x.at;
+    g.out_at = (cl_int)y.at;
+    if (c->device->form == FT__FORM_CLBLAST)
+        ft__cl_gemm(c, x, ft__cl_matrix_of(ft__cl_value(c, weight), 0, true), y,
+                    ft__gather_rows(&g), (size_t)size->outputs, (size_t)size->channels, false);
+    else ft__cl_gather(c, &g, ft__own_form(c->device, &g, g.wide), x.buffer,
+                       ft__cl_pack(c, weight, &g, false), NULL, y.buffer);
+}
+
+/* dx = dy weight, or added to it */
+static void ft__cl_rows_input(ft__context *c, const ft__conv *size, ft__cl_matrix dy,
+                              const ft__tensor *weight, cl_mem dx, bool add)
+{
+    ft__gather g = ft__gather_input(size);
+    g.in_at = (cl_int)dy.at;
+    g.add = add;
+    if (c->device->form == FT__FORM_CLBLAST)
+        ft__cl_gemm(c, dy, ft__cl_matrix_of(ft__cl_value(c, weight), 0, false),
+                    ft__cl_matrix_of(dx, 0, false), ft__gather_rows(&g), (size_t)size->channels,
+                    (size_t)size->outputs, add);
+    else ft__cl_gather(c, &g, ft__own_form(c->device, &g, g.wide), dy.buffer,
+                       ft__cl_pack(c, weight, &g, true), NULL, dx);
+}
+
+/* dweight += dy^T x */
+static void ft__cl_rows_weight(ft__context *c, const ft__conv *size, ft__cl_matrix x,
+                               ft__cl_matrix dy, float *dweight)
+{
+    size_t n = (size_t)size->outputs, k = (size_t)size->channels;
+    ft__gather g = ft__gather_forward(size);
+    g.in_at = (cl_int)x.at;
+    g.out_at = (cl_int)dy.at;
+    dy.transposed = true;
+    if (c->device->form == FT__FORM_CLBLAST)
+        ft__cl_gemm(c, dy, x, ft__cl_matrix_of(ft__cl_numbers(c, dweight, n * k, FT__READ
+                    | FT__WRITE), 0, false), n, k, ft__gather_rows(&g), true);
+    else ft__cl_weight_gradient(c, &g, x.buffer, dy.buffer, dweight);
+}
+
+static void ft__clblast_backward(const ft__call *call, const ft__conv *c)
+{
+    const ft__tensor *x = &call->input[0];
+    ft__context *context = call->context;
+    ft__cl_matrix dy = ft__cl_matrix_of(ft__cl_output_gradient(call), 0, false);
+    size_t n = (size_t)c->outputs;
+    if (call->input[1].gradient)
+        ft__cl_rows_weight(context, c, ft__cl_matrix_of(ft__cl_value(context, x), 0, false), dy,
+                           ft__started(call, 1));
+    if (call->input_count > 2 && call->input[2].gradient)
+        ft__cl_bias_gradient(context, dy.buffer, 0, ft__count(&call->output) / n, n,
+                             ft__started(call, 2));
+    if (x->gradient)
+        ft__cl_rows_input(context, c, dy, &call->input[1], ft__cl_gradient(context, x), !x->fresh);
+}
+
+/* ---- In Winograd's form ---- */
+
+typedef struct ft__winograd_device { /* kernels.cl's struct winograd, field by field */
+    cl_int height, width, out_height, out_width, top, left, channels, n;
+    cl_int across, down, first, count, has_bias, add, op;
+    cl_float a;
+} ft__winograd_device;
+
+/* Numbers that the transformed inputs, or outputs, of the tiles worked on at a time may be. */
+#define FT__WINOGRAD_DEVICE_MOST ((size_t)1 << 26)
+
+/* Any padding of the gradient's convolution, 2 - top and so on, must be one too. */
+static bool ft__winograd_suits(const ft__conv *c)
+{
+    return c->kernel[0] == 3 && c->kernel[1] == 3 && c->stride[0] == 1 && c->stride[1] == 1
+        && c->dilation[0] == 1 && c->dilation[1] == 1 && c->groups == 1 && c->top <= 2
+        && c->left <= 2;
+}
+
+/* Forward, or the input's gradient, which is a convolution of dy. */
+static ft__winograd_device ft__winograd_direction(const ft__conv *c, bool backward)
+{
+    ft__winograd_device w;
+    memset(&w, 0, sizeof w);
+    w.height = backward ? c->out_height : c->height;
+    w.width = backward ? c->out_width : c->width;
+    w.out_height = backward ? c->height : c->out_height;
+    w.out_width = backward ? c->width : c->out_width;
+    w.top = backward ? 2 - c->top : c->top;
+    w.left = backward ? 2 - c->left : c->left;
+    w.channels = backward ? c->outputs : c->channels;
+    w.n = backward ? c->channels : c->outputs;
+    w.across = (w.out_width + 3) / 4;
+    w.down = (w.out_height + 3) / 4;
+    w.op = -1;
+    return w;
+}
+
+/* The 36 products: a group each, a tile a pixel. */
+static ft__gather ft__winograd_gather(const ft__winograd_device *w)
+{
+    ft__gather g;
+    memset(&g, 0, sizeof g);
+    g.rows_y = g.rows_x = g.in_y = g.in_x = g.taps_y = g.taps_x = g.mul_y = g.mul_x = 1;
+    g.div_y = g.div_x = 1;
+    g.pictures = w->count;
+    g.groups = FT__TILE_INPUTS;
+    g.channels = w->channels;
+    g.in_pixel = g.groups * g.channels;
+    g.n = w->n;
+    g.out_pixel = g.groups * g.n;
+    g.wide = (g.n + 15) / 16 * 16;
+    g.op = -1;
+    return g;
+}
+
+static cl_mem ft__winograd_pack(const ft__call *call, const ft__winograd_device *w, bool backward)
+{
+    size_t channels = (size_t)w->channels, n = (size_t)w->n, wide = (n + 15) / 16 * 16;
+    cl_mem packed = ft__device_scratch(call->context, FT__SCRATCH_PACKED, FT__TILE_INPUTS
+                                       * channels * wide * sizeof(float));
+    ft__launch l = ft__start(call->context, "winograd_weight");
+    ft__pass_value(&l, &call->input[1]);
+    ft__pass_buffer(&l, packed);
+    ft__pass_int(&l, channels);
+    ft__pass_int(&l, n);
+    ft__pass_int(&l, wide);
+    ft__pass_int(&l, backward ? 9 : 9 * channels);
+    ft__pass_int(&l, backward ? 9 * n : 9);
+    ft__pass_int(&l, backward);
+    ft__go(&l, channels * wide);
+    return packed;
+}
+
+/* Inputs to v, or, with `back`, m to outputs. */
+static void ft__winograd_transform(const ft__call *call, bool back, cl_mem from, const float *bias,
+                                   cl_mem to, const ft__winograd_device *w)
+{
+    ft__launch l = ft__start(call->context, back ? "winograd_output" : "winograd_input");
+    ft__pass_buffer(&l, from);
+    if (back) ft__pass_memory(&l, bias, (size_t)w->n, FT__READ);
+    ft__pass_buffer(&l, to);
+    ft__pass(&l, w, sizeof *w);
+    ft__go(&l, (size_t)w->count * (size_t)(back ? w->n : w->channels));
+}
+
+/* All tiles of `in` to `out`, so many at a time as memory is given to. */
+static void ft__winograd_run_device(const ft__call *call, ft__winograd_device w, size_t batch,
+                                    cl_mem in, cl_mem packed, const float *bias, cl_mem out)
+{
+    ft__context *c = call->context;
+    size_t tiles = batch * (size_t)w.across * (size_t)w.down, channels = (size_t)w.channels;
+    size_t n = (size_t)w.n, larger = channels > n ? channels : n, first;
+    size_t most = FT__WINOGRAD_DEVICE_MOST / (FT__TILE_INPUTS * larger) + 1;
+    size_t chunk = tiles < most ? tiles : most;
+    cl_mem v = ft__device_scratch(c, FT__SCRATCH_INPUTS,
+                                  chunk * FT__TILE_INPUTS * channels * sizeof(float));
+    cl_mem m = ft__device_scratch(c, FT__SCRATCH_SUMS,
+                                  chunk * FT__TILE_INPUTS * n * sizeof(float));
+    for (first = 0; first < tiles && ft__ok(c); first += chunk) {
+        ft__gather g;
+        w.first = (cl_int)first;
+        w.count = (cl_int)(tiles - first < chunk ? tiles - first : chunk);
+        g = ft__winograd_gather(&w);
+        ft__winograd_transform(call, false, in, NULL, v, &w);
+        ft__cl_gather(c, &g, ft__own_form(c->device, &g, g.wide), v, packed, NULL, m);
+        ft__winograd_transform(call, true, m, bias, out, &w);
+    }
+}
+
+static void ft__cl_winograd_forward(const ft__call *call, const ft__conv *c)
+{
+    ft__winograd_device w = ft__winograd_direction(c, false);
+    const float *bias = call->input_count > 2 ? call->input[2].value : NULL;
+    cl_mem x = ft__cl_value(call->context, &call->input[0]);
+    cl_mem y = ft__cl_numbers(call->context, call->output.value, ft__count(&call->output),
+                              FT__WRITE);
+    w.has_bias = bias != NULL;
+    w.op = ft__kernel_activation(call->fused);
+    if (call->fused) w.a = ft__kernel_option(call->fused, &call->fused_options->activation);
+    ft__winograd_run_device(call, w, c->batch, x, ft__winograd_pack(call, &w, false), bias, y);
+}
+
+static void ft__cl_winograd_input(const ft__call *call, const ft__conv *c)
+{
+    const ft__tensor *x = &call->input[0];
+    ft__winograd_device w = ft__winograd_direction(c, true);
+    cl_mem dx = ft__cl_gradient(call->context, x);
+    w.add = !x->fresh;
+    ft__winograd_run_device(call, w, c->batch, ft__cl_output_gradient(call),
+                            ft__winograd_pack(call, &w, true), NULL, dx);
+}
+
+static void ft__cl_conv_forward(const ft__call *call, const ft__conv *c)
+{
+    ft__context *context = call->context;
+    ft__gather g = ft__gather_forward(c);
+    const float *bias = call->input_count > 2 ? call->input[2].value : NULL;
+    if (call->context->device->form == FT__FORM_CLBLAST && ft__conv_is_product(c)) {
+        ft__clblast_forward(call, c);
+        return;
+    }
+    if (call->context->device->form == FT__FORM_WINOGRAD && ft__winograd_suits(c)) {
+        ft__cl_winograd_forward(call, c);
+        return;
+    }
+    g.has_bias = bias != NULL;
+    g.op = ft__kernel_activation(call->fused);
+    if (call->fused) g.a = ft__kernel_option(call->fused, &call->fused_options->activation);
+    if (ft__conv_is_depthwise(c)) ft__cl_depthwise(call, &g, false);
+    else ft__cl_gather(context, &g, ft__own_form(context->device, &g, g.wide),
+                       ft__cl_value(context, &call->input[0]),
+                       ft__cl_pack(context, &call->input[1], &g, false), bias,
+                       ft__cl_numbers(context, call->output.value, ft__count(&call->output),
+                                      FT__WRITE));
+}
+
+static void ft__cl_conv_backward(const ft__call *call, const ft__conv *c)
+{
+    ft__context *context = call->context;
+    ft__gather g = ft__gather_input(c), forward = ft__gather_forward(c);
+    cl_mem dy = ft__cl_output_gradient(call);
+    size_t n = c->groups * (size_t)c->outputs;
+    if (call->context->device->form == FT__FORM_CLBLAST && ft__conv_is_product(c)) {
+        ft__clblast_backward(call, c);
+        return;
+    }
+    g.add = !call->input[0].fresh;
+    if (call->input[1].gradient && ft__conv_is_depthwise(c)) ft__cl_depthwise_weight(call, c);
+    else if (call->input[1].gradient)
+        ft__cl_weight_gradient(context, &forward, ft__cl_value(context, &call->input[0]), dy,
+                               ft__started(call, 1));
+    if (call->input_count > 2 && call->input[2].gradient)
+        ft__cl_bias_gradient(context, dy, 0, ft__count(&call->output) / n, n,
+                             ft__started(call, 2));
+    if (!call->input[0].gradient) return;
+    if (ft__conv_is_depthwise(c)) ft__cl_depthwise(call, &g, true);
+    else if (context->device->form == FT__FORM_WINOGRAD && ft__winograd_suits(c))
+        ft__cl_winograd_input(call, c);
+    else ft__cl_gather(context, &g, ft__own_form(context->device, &g, g.wide), dy,
+                       ft__cl_pack(context, &call->input[1], &g, true), NULL,
+                       ft__cl_gradient(context, &call->input[0]));
+}
+
+static void ft__cl_conv2d_forward(const ft__call *call)
+{
+    ft__conv c = ft__conv_of_call(call);
+    ft__cl_conv_forward(call, &c);
+}
+
+static void ft__cl_conv2d_backward(const ft__call *call)
+{
+    ft__conv c = ft__conv_of_call(call);
+    ft__cl_conv_backward(call, &c);
+}
+
+/* ---- Batch norm ---- */
+
+static size_t ft__norm_room(const ft__call *call)
+{
+    ft__norm_size s = ft__norm_size_of(&call->input[0]);
+    return 2 * s.blocks * s.channels * sizeof(float);
+}
+
+static void ft__cl_norm_blocks(const ft__call *call, cl_mem blocks)
+{
+    ft__norm_size s = ft__norm_size_of(&call->input[0]);
+    ft__launch l = ft__start(call->context, "norm_block");
+    ft__pass_value(&l, &call->input[0]);
+    ft__pass_buffer(&l, blocks);
+    ft__pass_int(&l, s.rows);
+    ft__pass_int(&l, s.channels);
+    ft__pass_int(&l, s.block);
+    ft__go_grid(&l, s.channels, s.blocks, 1, 64, 1);
+}
+
+static void ft__cl_norm_statistics(const ft__call *call, cl_mem blocks)
+{
+    ft__norm_size s = ft__norm_size_of(&call->input[0]);
+    const ft_batch_norm_options *o = &call->node->options.batch_norm;
+    int access = call->training ? FT__READ | FT__WRITE : FT__READ;
+    ft__launch l = ft__start(call->context, "norm_statistics");
+    ft__pass_buffer(&l, blocks);
+    ft__pass_memory(&l, call->saved, 2 * s.channels, FT__WRITE);
+    ft__pass_memory(&l, call->input[3].value, s.channels, access);
+    ft__pass_memory(&l, call->input[4].value, s.channels, access);
+    ft__pass_int(&l, s.rows);
+    ft__pass_int(&l, s.channels);
+    ft__pass_int(&l, s.block);
+    ft__pass_int(&l, call->training);
+    ft__pass_float(&l, o->momentum != 0 ? o->momentum : 0.1f);
+    ft__pass_float(&l, o->eps != 0 ? o->eps : 1e-5f);
+    ft__go(&l, s.channels);
+}
+
+/* The arguments that passes over the numbers share. */
+static void ft__pass_norm(ft__launch *l, const ft__call *call, bool backward)
+{
+    size_t channels = (size_t)call->input[0].shape.size[1];
+    ft__pass_value(l, &call->input[0]);
+    if (backward)
+        ft__pass_memory(l, call->output.gradient, ft__count(&call->output), FT__READ);
+    ft__pass_memory(l, call->saved, 2 * channels, FT__READ);
+    ft__pass_value(l, &call->input[1]);
+    ft__pass_value(l, &call->input[2]);
+}
+
+static void ft__cl_batch_norm_forward(const ft__call *call)
+{
+    size_t count = ft__count(&call->output);
+    cl_mem blocks = ft__device_scratch(call->context, FT__SCRATCH_SUMS, ft__norm_room(call));
+    ft__launch l;
+    if (call->training) ft__cl_norm_blocks(call, blocks);
+    ft__cl_norm_statistics(call, blocks);
+    l = ft__start(call->context, "norm_apply");
+    ft__pass_norm(&l, call, false);
+    ft__pass_memory(&l, call->output.value, count, FT__WRITE);
+    ft__pass_int(&l, count);
+    ft__pass_int(&l, (size_t)call->input[0].shape.size[1]);
+    ft__pass_activation(&l, call->fused, call->fused_options);
+    ft__go(&l, count);
+}
+
+static void ft__cl_norm_totals(const ft__call *call, cl_mem blocks, cl_mem terms)
+{
+    ft__norm_size s = ft__norm_size_of(&call->input[0]);
+    float *dweight = ft__started(call, 1), *dbias = ft__started(call, 2);
+    ft__launch l = ft__start(call->context, "norm_totals");
+    ft__pass_buffer(&l, blocks);
+    ft__pass_memory(&l, call->saved, 2 * s.channels, FT__READ);
+    ft__pass_value(&l, &call->input[1]);
+    ft__pass_memory(&l, dweight, s.channels, FT__READ | FT__WRITE);
+    ft__pass_memory(&l, dbias, s.channels, FT__READ | FT__WRITE);
+    ft__pass_buffer(&l, terms);
+    ft__pass_int(&l, s.rows);
+    ft__pass_int(&l, s.channels);
+    ft__pass_int(&l, s.blocks);
+    ft__pass_int(&l, call->training);
+    ft__pass_int(&l, (dweight ? 1u : 0u) + (dbias ? 2u : 0u));
+    ft__go(&l, s.channels);
+}
+
+static void ft__cl_batch_norm_backward(const ft__call *call)
+{
+    ft__context *c = call->context;
+    ft__norm_size s = ft__norm_size_of(&call->input[0]);
+    size_t count = ft__count(&call->output), op = (size_t)ft__kernel_activation(call->fused);
+    cl_mem blocks = ft__device_scratch(c, FT__SCRATCH_SUMS, ft__norm_room(call));
+    cl_mem terms = ft__device_scratch(c, FT__SCRATCH_TERMS, 2 * s.channels * sizeof(float));
+    ft__launch l = ft__start(c, "norm_sums");
+    ft__pass_norm(&l, call, true);
+    ft__pass_buffer(&l, blocks);
+    ft__pass_int(&l, s.rows);
+    ft__pass_int(&l, s.channels);
+    ft__pass_int(&l, s.block);
+    ft__pass_int(&l, op);
+    ft__go_grid(&l, s.channels, s.blocks, 1, 64, 1);
+    ft__cl_norm_totals(call, blocks, terms);
+    if (!call->input[0].gradient) return;
+    l = ft__start(c, "norm_back");
+    ft__pass_norm(&l, call, true);
+    ft__pass_buffer(&l, terms);
+    ft__pass_gradient(&l, &call->input[0]);
+    ft__pass_int(&l, count);
+    ft__pass_int(&l, s.channels);
+    ft__pass_int(&l, op);
+    ft__pass_int(&l, call->input[0].fresh);
+    ft__go(&l, count);
+}
+#endif /* FINETUNE_OPENCL */

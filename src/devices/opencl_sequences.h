@@ -1,0 +1,489 @@
+#pragma once
+#include "interface/requirements.h"
+#include "interface/types.h"
+#include "platform/context.h"
+#include "kernels/convolution.h"
+#include "nodes/nodes.h"
+#include "operators/activations.h"
+#include "operators/conv1d.h"
+#include "operators/linear.h"
+#include "operators/layer_norm.h"
+#include "operators/matmul.h"
+#include "devices/opencl_library.h"
+#include "devices/opencl_memory.h"
+#include "devices/opencl_kernels.h"
+#include "devices/opencl_operators.h"
+#include "devices/opencl_more_operators.h"
+
+/* =============================================================================================
+   [SECTION] devices/opencl_sequences: OpenCL: operators on sequences
+   Each from the formulas in operators/, over the same layout in memory.
+   ============================================================================================= */
+#ifdef FINETUNE_OPENCL
+/* ---- permute, gather, layer_norm, matmul, conv1d ---- */
+
+/* `to` gets what `from` has at the places of a grid; back, the other way round. */
+static void ft__cl_permute(ft__context *c, const ft__grid *grid, const float *from, float *to,
+                           size_t count, bool backward, bool add)
+{
+    ft__launch l = ft__start(c, "permute");
+    ft__pass_memory(&l, from, count, FT__READ);
+    ft__pass_memory(&l, to, count, add ? FT__READ | FT__WRITE : FT__WRITE);
+    ft__pass_int(&l, count);
+    ft__pass(&l, grid, sizeof *grid);
+    ft__pass_int(&l, backward);
+    ft__pass_int(&l, add);
+    ft__go(&l, count);
+}
+
+static ft__grid ft__permute_grid(const ft__call *call)
+{
+    const ft__tensor *x = &call->input[0], *y = &call->output;
+    size_t steps[FINETUNE_MAX_RANK];
+    ft__grid grid;
+    int d;
+    ft__memory_steps(x, steps);
+    for (d = 0; d < 6; ++d) grid.size[d] = 1, grid.step[d] = 0;
+    for (d = 0; d < y->shape.rank; ++d) {
+        int at = ft__memory_axis(y, d);
+        grid.size[at] = y->shape.size[d];
+        grid.step[at] = (cl_int)steps[call->node->options.permute.axes[d]];
+    }
+    return grid;
+}
+
+static void ft__cl_permute_forward(const ft__call *call)
+{
+    ft__grid grid = ft__permute_grid(call);
+    ft__cl_permute(call->context, &grid, call->input[0].value, call->output.value,
+                   ft__count(&call->output), false, false);
+}
+
+static void ft__cl_permute_backward(const ft__call *call)
+{
+    ft__grid grid = ft__permute_grid(call);
+    if (call->input[0].gradient)
+        ft__cl_permute(call->context, &grid, call->output.gradient, call->input[0].gradient,
+                       ft__count(&call->output), true, !call->input[0].fresh);
+}
+
+typedef struct ft__kernel_gathering {
+    cl_int size[6], x[6], y[6], index[6], axis, limit, many;
+} ft__kernel_gathering;
+
+static ft__kernel_gathering ft__gathering_of(const ft__call *call, bool backward)
+{
+    const ft__tensor *x = &call->input[0], *y = &call->output, *index = &call->input[1];
+    size_t of_x[FINETUNE_MAX_RANK], of_y[FINETUNE_MAX_RANK], of_index[FINETUNE_MAX_RANK];
+    ft__kernel_gathering g;
+    int d;
+    memset(&g, 0, sizeof g);
+    ft__memory_steps(x, of_x);
+    ft__memory_steps(y, of_y);
+    ft__memory_steps(index, of_index);
+    for (d = 0; d < 6; ++d) g.size[d] = 1;
+    for (d = 0; d < x->shape.rank; ++d) {
+        g.size[d] = backward ? x->shape.size[d] : y->shape.size[d];
+        g.x[d] = (cl_int)of_x[d];
+        g.y[d] = (cl_int)of_y[d];
+        if (d < index->shape.rank) g.index[d] = (cl_int)of_index[d];
+    }
+    g.axis = call->node->options.concat.axis;
+    g.limit = x->shape.size[g.axis];
+    g.many = index->shape.size[g.axis];
+    return g;
+}
+
+static void ft__cl_gather_along_forward(const ft__call *call)
+{
+    ft__kernel_gathering g = ft__gathering_of(call, false);
+    size_t count = ft__count(&call->output);
+    ft__launch l = ft__start(call->context, "gather_along_forward");
+    ft__pass_value(&l, &call->input[0]);
+    ft__pass_value(&l, &call->input[1]);
+    ft__pass_memory(&l, call->output.value, count, FT__WRITE);
+    ft__pass_int(&l, count);
+    ft__pass(&l, &g, sizeof g);
+    ft__go(&l, count);
+}
+
+static void ft__cl_gather_along_backward(const ft__call *call)
+{
+    ft__kernel_gathering g = ft__gathering_of(call, true);
+    size_t count = ft__count(&call->input[0]);
+    ft__launch l;
+    if (!call->input[0].gradient) return;
+    l = ft__start(call->context, "gather_along_backward");
+    ft__pass_value(&l, &call->input[1]);
+    ft__pass_memory(&l, call->output.gradient, ft__count(&call->output), FT__READ);
+    ft__pass_gradient(&l, &call->input[0]);
+    ft__pass_int(&l, count);
+    ft__pass(&l, &g, sizeof g);
+    ft__pass_int(&l, call->input[0].fresh);
+    ft__go(&l, count);
+}
+
+static void ft__pass_rows(ft__launch *l, const ft__axis *a)
+{
+    ft__pass_int(l, a->outer * a->inner);
+    ft__pass_int(l, a->size);
+    ft__pass_int(l, a->inner);
+}
+
+static void ft__cl_layer_norm_forward(const ft__call *call)
+{
+    ft__axis a = ft__layer_norm_rows(call);
+    float eps = call->node->options.layer_norm.eps;
+    size_t rows = a.outer * a.inner;
+    ft__launch l = ft__start(call->context, "layer_norm_forward");
+    ft__pass_value(&l, &call->input[0]);
+    ft__pass_value(&l, &call->input[1]);
+    ft__pass_value(&l, &call->input[2]);
+    ft__pass_memory(&l, call->output.value, rows * a.size, FT__WRITE);
+    ft__pass_memory(&l, (float *)call->saved, 2 * rows, FT__WRITE);
+    ft__pass_rows(&l, &a);
+    ft__pass_float(&l, eps > 0 ? eps : 1e-5f);
+    ft__go(&l, rows);
+}
+
+static void ft__cl_layer_norm_backward(const ft__call *call)
+{
+    ft__axis a = ft__layer_norm_rows(call);
+    size_t rows = a.outer * a.inner;
+    float *dweight = ft__started(call, 1), *dbias = ft__started(call, 2);
+    ft__launch l;
+    if (call->input[0].gradient) {
+        l = ft__start(call->context, "layer_norm_input");
+        ft__pass_value(&l, &call->input[0]);
+        ft__pass_value(&l, &call->input[1]);
+        ft__pass_memory(&l, (float *)call->saved, 2 * rows, FT__READ);
+        ft__pass_memory(&l, call->output.gradient, rows * a.size, FT__READ);
+        ft__pass_gradient(&l, &call->input[0]);
+        ft__pass_rows(&l, &a);
+        ft__pass_int(&l, call->input[0].fresh);
+        ft__go(&l, rows);
+    }
+    if (!dweight && !dbias) return;
+    l = ft__start(call->context, "layer_norm_weight");
+    ft__pass_value(&l, &call->input[0]);
+    ft__pass_memory(&l, (float *)call->saved, 2 * rows, FT__READ);
+    ft__pass_memory(&l, call->output.gradient, rows * a.size, FT__READ);
+    ft__pass_memory(&l, dweight, a.size, FT__READ | FT__WRITE);
+    ft__pass_memory(&l, dbias, a.size, FT__READ | FT__WRITE);
+    ft__pass_rows(&l, &a);
+    ft__pass_int(&l, (dweight ? 1u : 0u) + (dbias ? 2u : 0u));
+    ft__go(&l, a.size);
+}
+
+typedef struct ft__kernel_matrix { cl_int outer, inner, row, column; } ft__kernel_matrix;
+typedef struct ft__kernel_product {
+    cl_int m, n, k, inner;
+    ft__kernel_matrix a, b, out;
+} ft__kernel_product;
+
+/* How a tensor's matrices lie; `transposed`: taken the other way round. Dimensions between the
+   first and the last two are one, `inner`: with the channels last there is just one of them. */
+static ft__kernel_matrix ft__kernel_matrix_of(const ft__tensor *t, bool transposed)
+{
+    size_t steps[FINETUNE_MAX_RANK];
+    int last = t->shape.rank - 1;
+    ft__kernel_matrix x;
+    ft__memory_steps(t, steps);
+    x.outer = (cl_int)steps[0];
+    x.inner = last >= 3 ? (cl_int)steps[last - 2] : 0;
+    x.row = (cl_int)steps[transposed ? last : last - 1];
+    x.column = (cl_int)steps[transposed ? last - 1 : last];
+    return x;
+}
+
+static ft__kernel_matrix ft__kernel_flip(ft__kernel_matrix x)
+{
+    cl_int row = x.row;
+    x.row = x.column;
+    x.column = row;
+    return x;
+}
+
+/* How CLBlast is told where a matrix's rows begin: `step` apart, or its columns' where they are
+   what lies side by side. A matrix of one column has both, and its rows may be too close. */
+static bool ft__lies_transposed(const ft__kernel_matrix *x, int columns, size_t *step)
+{
+    bool transposed = x->column != 1 || x->row < columns;
+    *step = (size_t)(transposed ? x->column : x->row);
+    return transposed;
+}
+
+/* All products at once by CLBlast: each matrix follows the one before, for they do not lie with the
+   channels last. It writes rows only: the transposed of out is B^T A^T. On PoCL 16 products of
+   [128, 64] and [64, 128] take 4.5 ms, by the kernel 18.6. */
+static void ft__clblast_matmul(ft__context *c, ft__kernel_product p, cl_mem a, cl_mem b, cl_mem out,
+                               size_t count, bool add)
+{
+    size_t a_step, b_step, out_step;
+    bool a_transposed, b_transposed;
+    int code;
+    if (ft__lies_transposed(&p.out, p.n, &out_step)) {
+        ft__kernel_product turned = p;
+        cl_mem left = a;
+        turned.m = p.n;
+        turned.n = p.m;
+        turned.a = ft__kernel_flip(p.b);
+        turned.b = ft__kernel_flip(p.a);
+        p = turned;
+        a = b;
+        b = left;
+    }
+    a_transposed = ft__lies_transposed(&p.a, p.k, &a_step);
+    b_transposed = ft__lies_transposed(&p.b, p.n, &b_step);
+    if (!ft__ok(c)) return;
+    code = c->device->gemms(FT__CLBLAST_ROWS, a_transposed ? FT__CLBLAST_TRANSPOSED
+                            : FT__CLBLAST_PLAIN, b_transposed ? FT__CLBLAST_TRANSPOSED
+                            : FT__CLBLAST_PLAIN, (size_t)p.m, (size_t)p.n, (size_t)p.k, 1, a, 0,
+                            a_step, (size_t)p.m * (size_t)p.k, b, 0, b_step,
+                            (size_t)p.k * (size_t)p.n, add ? 1.0f : 0.0f, out, 0, out_step,
+                            (size_t)p.m * (size_t)p.n, count, &c->device->queue, NULL);
+    if (code != 0)
+        ft__fail(c, FT_DEVICE, "%s: CLBlast's SgemmStridedBatched failed (%d)", c->device->name,
+                 code);
+}
+
+static void ft__cl_matmul(const ft__call *call, const ft__kernel_product *p, const float *a,
+                          size_t a_count, const float *b, size_t b_count, float *out,
+                          size_t out_count, bool add)
+{
+    ft__context *c = call->context;
+    size_t count = ft__matmul_start(call).count;
+    int access = add ? FT__READ | FT__WRITE : FT__WRITE;
+    ft__launch l;
+    if (c->device->form == FT__FORM_CLBLAST && c->device->gemms && !ft__matmul_turns(call)) {
+        ft__clblast_matmul(c, *p, ft__cl_numbers(c, a, a_count, FT__READ),
+                           ft__cl_numbers(c, b, b_count, FT__READ),
+                           ft__cl_numbers(c, out, out_count, access), count, add);
+        return;
+    }
+    l = ft__start(c, "matmul");
+    ft__pass_memory(&l, a, a_count, FT__READ);
+    ft__pass_memory(&l, b, b_count, FT__READ);
+    ft__pass_memory(&l, out, out_count, access);
+    ft__pass(&l, p, sizeof *p);
+    ft__pass_int(&l, add);
+    ft__go_grid(&l, (size_t)p->n, (size_t)p->m, count, 16, 16);
+}
+
+/* y = A B; the matrices are A [m, k], B [k, p] and y [m, p] however they lie. */
+static ft__kernel_product ft__kernel_product_of(const ft__call *call)
+{
+    const ft_matmul_options *o = &call->node->options.matmul;
+    ft__matmul_run run = ft__matmul_start(call);
+    ft__kernel_product p;
+    p.m = (cl_int)run.m;
+    p.n = (cl_int)run.p;
+    p.k = (cl_int)run.k;
+    p.inner = (cl_int)(run.count / (size_t)call->output.shape.size[0]);
+    p.a = ft__kernel_matrix_of(&call->input[0], o->transpose_a);
+    p.b = ft__kernel_matrix_of(&call->input[1], o->transpose_b);
+    p.out = ft__kernel_matrix_of(&call->output, false);
+    return p;
+}
+
+static void ft__cl_matmul_forward(const ft__call *call)
+{
+    ft__kernel_product p = ft__kernel_product_of(call);
+    ft__cl_matmul(call, &p, call->input[0].value, ft__count(&call->input[0]),
+                  call->input[1].value, ft__count(&call->input[1]), call->output.value,
+                  ft__count(&call->output), false);
+}
+
+static void ft__cl_matmul_backward(const ft__call *call)
+{
+    const ft__tensor *a = &call->input[0], *b = &call->input[1];
+    ft__kernel_product y = ft__kernel_product_of(call), p = y;
+    size_t count = ft__count(&call->output);
+    p.a = y.out; /* dA [m, k] = dY [m, p] B^T */
+    p.b = ft__kernel_flip(y.b);
+    p.out = y.a;
+    p.n = y.k;
+    p.k = y.n;
+    if (a->gradient)
+        ft__cl_matmul(call, &p, call->output.gradient, count, b->value, ft__count(b), a->gradient,
+                      ft__count(a), !a->fresh);
+    p.a = ft__kernel_flip(y.a); /* dB [k, p] = A^T dY */
+    p.b = y.out;
+    p.out = y.b;
+    p.m = y.k;
+    p.n = y.n;
+    p.k = y.m;
+    if (b->gradient)
+        ft__cl_matmul(call, &p, a->value, ft__count(a), call->output.gradient, count, b->gradient,
+                      ft__count(b), !b->fresh);
+}
+
+/* [N, C, L] to [N, L, C], or back; L may be H and W. */
+static void ft__cl_turn(ft__context *c, const ft_shape *shape, int direction, const float *from,
+                        float *to, bool add)
+{
+    bool last = direction == FT__TO_LAST;
+    ft__grid grid;
+    int d, channels = shape->size[1], length = shape->size[2];
+    if (shape->rank == 4) length *= shape->size[3];
+    for (d = 0; d < 6; ++d) grid.size[d] = 1, grid.step[d] = 0;
+    grid.size[0] = shape->size[0];
+    grid.size[1] = last ? length : channels;
+    grid.size[2] = last ? channels : length;
+    grid.step[0] = channels * length;
+    grid.step[1] = 1;
+    grid.step[2] = last ? length : channels;
+    ft__cl_permute(c, &grid, from, to, ft__shape_count(shape), false, add);
+}
+
+static void ft__cl_conv1d_forward(const ft__call *call)
+{
+    ft__tensor input[3];
+    ft__call flat = ft__conv1d_as_conv2d(call, input);
+    ft__cl_turn(call->context, &call->input[0].shape, FT__TO_LAST, call->input[0].value,
+                input[0].value, false);
+    ft__cl_conv2d_forward(&flat);
+    ft__cl_turn(call->context, &call->output.shape, FT__TO_FIRST, flat.output.value,
+                call->output.value, false);
+}
+
+static void ft__cl_conv1d_backward(const ft__call *call)
+{
+    ft__tensor input[3];
+    ft__call flat = ft__conv1d_as_conv2d(call, input);
+    ft__cl_turn(call->context, &call->input[0].shape, FT__TO_LAST, call->input[0].value,
+                input[0].value, false);
+    ft__cl_turn(call->context, &call->output.shape, FT__TO_LAST, call->output.gradient,
+                flat.output.gradient, false);
+    ft__cl_conv2d_backward(&flat);
+    if (call->input[0].gradient)
+        ft__cl_turn(call->context, &call->input[0].shape, FT__TO_FIRST, input[0].gradient,
+                    call->input[0].gradient, !call->input[0].fresh);
+}
+
+/* ---- linear ---- */
+
+static void ft__cl_linear_forward(const ft__call *call)
+{
+    ft__conv size = ft__linear_size(call);
+    ft__tensor input[3];
+    ft__call turned;
+    if (!call->input[0].channels_last) {
+        ft__cl_conv_forward(call, &size);
+        return;
+    }
+    turned = ft__linear_turned_call(call, input);
+    ft__cl_turn(call->context, &call->input[0].shape, FT__TO_FIRST, call->input[0].value,
+                input[0].value, false);
+    ft__cl_conv_forward(&turned, &size);
+    ft__cl_turn(call->context, &call->output.shape, FT__TO_LAST, turned.output.value,
+                call->output.value, false);
+}
+
+static void ft__cl_linear_backward(const ft__call *call)
+{
+    const ft__tensor *x = &call->input[0];
+    ft__conv size = ft__linear_size(call);
+    ft__tensor input[3];
+    ft__call turned;
+    if (!x->channels_last) {
+        ft__cl_conv_backward(call, &size);
+        return;
+    }
+    turned = ft__linear_turned_call(call, input);
+    ft__cl_turn(call->context, &x->shape, FT__TO_FIRST, x->value, input[0].value, false);
+    ft__cl_turn(call->context, &call->output.shape, FT__TO_FIRST, call->output.gradient,
+                turned.output.gradient, false);
+    ft__cl_conv_backward(&turned, &size);
+    if (x->gradient)
+        ft__cl_turn(call->context, &x->shape, FT__TO_LAST, input[0].gradient, x->gradient,
+                    !x->fresh);
+}
+
+/* ---- embedding, step_pool ---- */
+
+static void ft__cl_embedding_forward(const ft__call *call)
+{
+    size_t count = ft__count(&call->output);
+    ft__launch l = ft__start(call->context, "embedding_forward");
+    ft__pass_value(&l, &call->input[0]);
+    ft__pass_value(&l, &call->input[1]);
+    ft__pass_memory(&l, call->output.value, count, FT__WRITE);
+    ft__pass_int(&l, count);
+    ft__pass_int(&l, (size_t)call->input[1].shape.size[0]);
+    ft__pass_int(&l, (size_t)call->input[1].shape.size[1]);
+    ft__go(&l, count);
+}
+
+#define FT__EMBEDDING_BLOCK ((size_t)64) /* places whose gradients are summed at once */
+
+static void ft__cl_embedding_backward(const ft__call *call)
+{
+    const ft_embedding_options *o = &call->node->options.embedding;
+    const ft__tensor *ids = &call->input[0], *weight = &call->input[1];
+    size_t places = ft__count(ids), each = (size_t)weight->shape.size[1];
+    float *dweight = ft__started(call, 1);
+    cl_mem links, sums;
+    ft__launch l;
+    if (!dweight) return;
+    links = ft__device_scratch(call->context, FT__SCRATCH_STEP, 3 * places * sizeof(cl_int));
+    sums = ft__device_scratch(call->context, FT__SCRATCH_SUMS, places * each * sizeof(float));
+    l = ft__start(call->context, "embedding_links");
+    ft__pass_value(&l, ids);
+    ft__pass_buffer(&l, links);
+    ft__pass_int(&l, places);
+    ft__pass_int(&l, FT__EMBEDDING_BLOCK);
+    ft__pass_int(&l, (size_t)weight->shape.size[0]);
+    ft__pass_int(&l, o->padded ? (size_t)o->padding_index : (size_t)-1);
+    ft__go(&l, places);
+    l = ft__start(call->context, "embedding_sums");
+    ft__pass_buffer(&l, links);
+    ft__pass_buffer(&l, ft__cl_output_gradient(call));
+    ft__pass_buffer(&l, sums);
+    ft__pass_int(&l, places);
+    ft__pass_int(&l, each);
+    ft__go(&l, places * each);
+    l = ft__start(call->context, "embedding_backward");
+    ft__pass_value(&l, ids);
+    ft__pass_buffer(&l, links);
+    ft__pass_buffer(&l, sums);
+    ft__pass_memory(&l, dweight, ft__count(weight), FT__READ | FT__WRITE);
+    ft__pass_int(&l, places);
+    ft__pass_int(&l, each);
+    ft__go(&l, places * each);
+}
+
+typedef struct ft__kernel_step_pool { cl_int steps, features, kind, bidirectional, has_lengths; }
+    ft__kernel_step_pool;
+
+static void ft__cl_step_pool_run(const ft__call *call, bool backward)
+{
+    const ft_step_pool_options *o = &call->node->options.step_pool;
+    const ft__tensor *x = &call->input[0], *lengths = call->input_count > 1 ? &call->input[1]
+                                                                            : NULL;
+    size_t count = ft__count(&call->output);
+    ft__kernel_step_pool p;
+    ft__launch l;
+    p.steps = x->shape.size[1];
+    p.features = x->shape.size[2];
+    p.kind = (cl_int)o->kind;
+    p.bidirectional = o->bidirectional;
+    p.has_lengths = lengths != NULL;
+    if (backward && !x->gradient) return;
+    l = ft__start(call->context, backward ? "step_pool_backward" : "step_pool_forward");
+    if (backward) ft__pass_buffer(&l, ft__cl_output_gradient(call));
+    else ft__pass_value(&l, x);
+    ft__pass_memory(&l, lengths ? lengths->value : NULL, (size_t)x->shape.size[0], FT__READ);
+    if (!backward) ft__pass_memory(&l, call->output.value, count, FT__WRITE);
+    ft__pass_memory(&l, o->kind == FT_POOL_MAX ? (float *)call->saved : NULL, count,
+                    backward ? FT__READ : FT__WRITE);
+    if (backward) ft__pass_gradient(&l, x);
+    ft__pass_int(&l, backward ? ft__count(x) : count);
+    ft__pass(&l, &p, sizeof p);
+    if (backward) ft__pass_int(&l, x->fresh);
+    ft__go(&l, backward ? ft__count(x) : count);
+}
+
+static void ft__cl_step_pool_forward(const ft__call *call) { ft__cl_step_pool_run(call, false); }
+static void ft__cl_step_pool_backward(const ft__call *call) { ft__cl_step_pool_run(call, true); }
+#endif /* FINETUNE_OPENCL */

@@ -1,0 +1,133 @@
+/* finetune.h - fine-tune pretrained networks in C: one header, no Python on the way in or out.
+
+   In ONE C or C++ file of your program:
+
+       #define STB_IMAGE_IMPLEMENTATION     (these two only if you read image files)
+       #include <stb/stb_image.h>
+       #define FINETUNE_IMPLEMENTATION
+       #include "finetune.h"
+
+   Everywhere else just #include "finetune.h". Link with -lm, and -pthread on POSIX systems.
+
+   The shortest useful program:
+
+       ft_model *m = ft_create((ft_desc){0});
+       ft_load(m, "resnet18.safetensors", (ft_load_options){0});
+       ft_data *photos = ft_image_folder(m, "photos", (ft_image_folder_options){0});
+       ft_finetune_result r = ft_finetune(m, photos, (ft_finetune_options){0});
+       ft_save(m, "mine.safetensors", (ft_save_options){0});
+       printf("%s\n%s\n", r.choice, ft_error(m) ? ft_error_text(m) : "saved");
+       ft_destroy(m);
+
+   INDEX
+*/
+#ifndef FINETUNE_H
+#define FINETUNE_H
+#include "interface/manual.h"
+#include "interface/requirements.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+#include "interface/types.h"
+#include "interface/functions.h"
+
+#ifdef __cplusplus
+}
+#endif
+#endif /* FINETUNE_H */
+
+/* ------------------------------------------------------------------------------------------------
+   Stop here unless you want to change the library. Then change its parts in src/, one file for
+   each [SECTION]: `make header` joins them into this file.
+   --------------------------------------------------------------------------------------------- */
+#if defined(FINETUNE_IMPLEMENTATION) && !defined(FINETUNE__IMPLEMENTED)
+#define FINETUNE__IMPLEMENTED
+#include "platform/system.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+#include "platform/context.h"
+#include "basics/random.h"
+#include "basics/strings.h"
+#include "basics/files.h"
+#include "basics/json.h"
+#include "basics/threads.h"
+#include "basics/sorting.h"
+#include "kernels/elementary.h"
+#include "kernels/gemm.h"
+#include "kernels/bf16.h"
+#include "kernels/convolution.h"
+#include "kernels/depthwise.h"
+#include "kernels/winograd.h"
+#include "kernels/recurrent.h"
+#include "nodes/nodes.h"
+#include "nodes/initialisers.h"
+#include "operators/table.h"
+#include "operators/activations.h"
+#include "operators/convolution.h"
+#include "operators/conv2d_rows.h"
+#include "operators/conv2d_rows_weight.h"
+#include "operators/conv2d_small.h"
+#include "operators/conv2d_winograd.h"
+#include "operators/conv2d_bf16.h"
+#include "operators/conv2d.h"
+#include "operators/conv1d.h"
+#include "operators/linear.h"
+#include "operators/batch_norm.h"
+#include "operators/layer_norm.h"
+#include "operators/pooling.h"
+#include "operators/shape.h"
+#include "operators/matmul.h"
+#include "operators/losses.h"
+#include "operators/embedding.h"
+#include "operators/rows_at_rest.h"
+#include "operators/recurrent.h"
+#include "operators/rows.h"
+#include "devices/opencl_library.h"
+#include "devices/opencl_memory.h"
+#include "devices/opencl_program.h"
+#include "devices/opencl_kernels.h"
+#include "devices/opencl_operators.h"
+#include "devices/opencl_more_operators.h"
+#include "devices/opencl_sequences.h"
+#include "devices/opencl_recurrent.h"
+#include "devices/opencl_dispatch.h"
+#include "graph/plan.h"
+#include "graph/memory.h"
+#include "graph/running.h"
+#include "optimizers/optimizers.h"
+#include "formats/safetensors.h"
+#include "formats/pytorch.h"
+#include "formats/tensor_files.h"
+#include "formats/weights.h"
+#include "formats/model_files.h"
+#include "text/unicode.h"
+#include "text/tokenizers.h"
+#include "text/tokenizer_files.h"
+#include "text/without_text.h"
+#include "data/row_files.h"
+#include "networks/images.h"
+#include "networks/text.h"
+#include "networks/table.h"
+#include "data/images.h"
+#include "data/sources.h"
+#include "data/image_folders.h"
+#include "data/texts.h"
+#include "data/text_streams.h"
+#include "training/metrics.h"
+#include "training/fit.h"
+#include "training/run.h"
+#include "training/recipe.h"
+#include "training/recipe_text.h"
+#include "training/evaluate.h"
+#include "training/generate.h"
+#include "public/models.h"
+#include "public/building.h"
+#include "public/running.h"
+
+#ifdef __cplusplus
+}
+#endif
+#endif /* FINETUNE_IMPLEMENTATION */

@@ -1,0 +1,497 @@
+#pragma once
+#include "interface/requirements.h"
+#include "interface/types.h"
+#include "platform/context.h"
+#include "basics/strings.h"
+#include "basics/json.h"
+#include "nodes/nodes.h"
+#include "operators/table.h"
+#include "operators/rows.h"
+#include "devices/opencl_memory.h"
+#include "graph/plan.h"
+#include "formats/safetensors.h"
+#include "formats/tensor_files.h"
+#include "formats/weights.h"
+
+/* =============================================================================================
+   [SECTION] formats/model_files: Model files and checkpoints
+   safetensors with the weights under their own names; __metadata__'s entry "finetune" holds the
+   graph, class names and preprocessing as JSON, so that prediction needs one file; "training" the
+   settings of the last fit. A checkpoint is
+   the same file with optimiser state added, and an entry "checkpoint" that says where the run is.
+   Nodes are written in the order of execution and numbered by it: the bytes of a file depend on
+   the network, not on the order in which it was put together.
+   ============================================================================================= */
+static const char ft__graph_key[] = "finetune";
+static const char ft__checkpoint_key[] = "checkpoint";
+static const char ft__training_key[] = "training";
+static const char ft__tokenizer_key[] = "tokenizer";
+enum { FT__FILE_FORMAT = 1 };
+
+/* ---- Writing ---- */
+
+static void ft__write_sizes(ft__text *text, const char *key, const int *sizes, int count)
+{
+    int i;
+    ft__text_add(text, ",\"%s\":[", key);
+    for (i = 0; i < count; ++i) ft__text_add(text, "%s%d", i ? "," : "", sizes[i]);
+    ft__text_add(text, "]");
+}
+
+static void ft__write_field(ft__text *text, const ft__field *field, const ft__options *options)
+{
+    const char *at = (const char *)options + field->offset;
+    int i, integer;
+    float number;
+    bool yes;
+    ft__text_add(text, ",\"%s\":[", field->name);
+    for (i = 0; i < field->count; ++i) {
+        if (i) ft__text_add(text, ",");
+        if (field->kind == 'i') {
+            memcpy(&integer, at + (size_t)i * sizeof integer, sizeof integer);
+            ft__text_add(text, "%d", integer);
+        } else if (field->kind == 'f') {
+            memcpy(&number, at + (size_t)i * sizeof number, sizeof number);
+            ft__json_add_float(text, number);
+        } else {
+            memcpy(&yes, at + (size_t)i * sizeof yes, sizeof yes);
+            ft__text_add(text, "%d", yes ? 1 : 0);
+        }
+    }
+    ft__text_add(text, "]");
+}
+
+static void ft__write_node(const ft_model *m, ft__text *text, const ft__node *node,
+                           const int *number)
+{
+    const ft__field *field = ft__rows[node->op].fields;
+    int i;
+    ft__text_add(text, "{\"op\":\"%s\",\"name\":", ft__rows[node->op].name);
+    ft__json_add_text(text, node->name);
+    if (ft__is_leaf(node)) {
+        if (node->op == FT__OP_input) ft__text_add(text, ",\"type\":\"%s\"",
+                                                   ft__type_names[node->type]);
+        ft__write_sizes(text, "shape", node->shape.size, node->shape.rank);
+    }
+    if (node->frozen) ft__text_add(text, ",\"frozen\":true");
+    if (node->initialiser) ft__text_add(text, ",\"initialiser\":%d", (int)node->initialiser);
+    if (node->fan_in || node->fan_out) ft__text_add(text, ",\"fan\":[%d,%d]", node->fan_in,
+                                                    node->fan_out);
+    if (node->input_count) {
+        ft__text_add(text, ",\"inputs\":[");
+        for (i = 0; i < node->input_count; ++i)
+            ft__text_add(text, "%s%d", i ? "," : "", number[node->inputs[i] - 1]);
+        ft__text_add(text, "]");
+    }
+    for (; field->name; ++field) ft__write_field(text, field, &node->options);
+    ft__text_add(text, "}");
+    (void)m;
+}
+
+static void ft__write_preprocessing(ft__text *text, const ft_preprocessing *p)
+{
+    int i;
+    ft__text_add(text, "\"preprocessing\":{\"width\":%d,\"height\":%d,\"channels\":%d,"
+                 "\"resize\":%d,\"mean\":[", p->width, p->height, p->channels, p->resize);
+    for (i = 0; i < 4; ++i) {
+        if (i) ft__text_add(text, ",");
+        ft__json_add_float(text, p->mean[i]);
+    }
+    ft__text_add(text, "],\"std\":[");
+    for (i = 0; i < 4; ++i) {
+        if (i) ft__text_add(text, ",");
+        ft__json_add_float(text, p->std[i]);
+    }
+    ft__text_add(text, "]}");
+}
+
+/* The graph as JSON; released by the caller. NULL with an error. */
+static char *ft__graph_text(ft_model *m)
+{
+    ft__context *c = &m->context;
+    ft__text text;
+    int *number = (int *)ft__allocate(c, (size_t)m->node_count + 1, sizeof *number);
+    int at, count = 0, i;
+    memset(&text, 0, sizeof text);
+    text.context = c;
+    if (!number) return NULL;
+    for (at = 0; at < m->node_count; ++at)
+        number[m->order[at] - 1] = m->nodes[m->order[at] - 1].op ? count++ : -1;
+    ft__text_add(&text, "{\"format\":%d,\"version\":\"%s\",\"architecture\":", FT__FILE_FORMAT,
+                 FINETUNE_VERSION);
+    ft__json_add_text(&text, m->architecture);
+    ft__text_add(&text, ",\"keras_initialisers\":%s,\"nodes\":[", m->keras_initialisers ? "true"
+                                                                                      : "false");
+    for (at = 0; at < m->node_count; ++at) {
+        const ft__node *node = &m->nodes[m->order[at] - 1];
+        if (!node->op) continue;
+        if (number[m->order[at] - 1]) ft__text_add(&text, ",");
+        ft__write_node(m, &text, node, number);
+    }
+    ft__text_add(&text, "],\"output\":%d,\"loss\":%d,\"classes\":[",
+                 m->output.id ? number[m->output.id - 1] : -1,
+                 m->loss.id ? number[m->loss.id - 1] : -1);
+    for (i = 0; i < m->class_count; ++i) {
+        if (i) ft__text_add(&text, ",");
+        ft__json_add_text(&text, m->class_names[i]);
+    }
+    ft__text_add(&text, "],");
+    ft__write_preprocessing(&text, &m->preprocessing);
+    ft__text_add(&text, "}");
+    ft__release(c, number);
+    if (ft__ok(c)) return text.letters;
+    ft__release(c, text.letters);
+    return NULL;
+}
+
+/* One tensor of the file that is being written; `label` goes before the name. */
+static void ft__add_tensor(ft__context *c, ft__write_tensor *tensors, int *count, char **names,
+                           const ft__node *node, const char *label, const float *value,
+                           ft_type type)
+{
+    char name[640];
+    if (!value || !ft__ok(c)) return;
+    snprintf(name, sizeof name, "%s%s", label, node->name);
+    names[*count] = ft__copy_text(c, name);
+    if (!names[*count]) return;
+    tensors[*count].name = names[*count];
+    tensors[*count].type = type;
+    tensors[*count].shape = node->shape;
+    tensors[*count].data = value;
+    *count += 1;
+}
+
+static const char *const ft__state_labels[] = {"optimizer.moment1/", "optimizer.moment2/", "kept/"};
+
+static float **ft__state_of(ft__node *node, int which)
+{
+    return which == 0 ? &node->moment1 : which == 1 ? &node->moment2 : &node->kept;
+}
+
+static void ft__add_text_pair(const char **pairs, int *count, const char *key, const char *text)
+{
+    if (!text) return;
+    pairs[2 * *count] = key;
+    pairs[2 * *count + 1] = text;
+    *count += 1;
+}
+
+/* What the loaded file said of itself: its source, its licence. */
+static void ft__add_notes(const ft_model *m, const char **pairs, int *count)
+{
+    const char *key = m->notes.letters;
+    int i;
+    for (i = 0; i < m->note_count; ++i) {
+        const char *text = key + strlen(key) + 1;
+        ft__add_text_pair(pairs, count, key, text);
+        key = text + strlen(text) + 1;
+    }
+}
+
+/* Keeps for ft_save what the file says besides what is written here anyway. */
+static void ft__keep_notes(ft_model *m, const ft_file *file)
+{
+    static const char *const own[] = {"format", ft__graph_key, ft__training_key, ft__tokenizer_key,
+                                      ft__checkpoint_key};
+    const ft__json *j = file->json;
+    int list = j ? ft__json_member(j, 0, "__metadata__") : -1;
+    const ft__json_value *all = j ? ft__json_at(j, list, 'o') : NULL;
+    int entry;
+    m->notes.context = &m->context;
+    for (entry = list + 1; all && entry < all->next; entry = j->values[entry].next) {
+        const char *key = j->values[entry].key, *text = ft__json_string(j, entry);
+        size_t k;
+        for (k = 0; k < sizeof own / sizeof own[0] && strcmp(own[k], key) != 0; ++k) {}
+        if (!text || k < sizeof own / sizeof own[0]) continue;
+        ft__text_add_bytes(&m->notes, key, strlen(key) + 1);
+        ft__text_add_bytes(&m->notes, text, strlen(text) + 1);
+        if (ft__ok(&m->context)) m->note_count += 1;
+    }
+}
+
+/* Writes the model; with `checkpoint`, the state of training too, and that text. */
+static ft_status ft__write_model(ft_model *m, const char *path, ft_type type,
+                                 const char *checkpoint, bool kept)
+{
+    ft__context *c = &m->context;
+    size_t most = 4 * (size_t)m->node_count + 1;
+    ft__write_tensor *tensors = (ft__write_tensor *)ft__allocate(c, most, sizeof *tensors);
+    char **names = (char **)ft__allocate(c, most, sizeof *names);
+    char *graph = ft__graph_text(m);
+    const char **metadata = (const char **)ft__allocate(c, 8 + 2 * (size_t)m->note_count,
+                                                        sizeof *metadata);
+    int count = 0, pairs = 0, at, i;
+    ft__host_takes_weights(c, false);
+    for (at = 0; ft__ok(c) && at < m->node_count; ++at) {
+        ft__node *node = &m->nodes[m->order[at] - 1];
+        if (checkpoint && node->op == FT__OP_state) { /* so a stream goes on in its middle */
+            ft__add_tensor(c, tensors, &count, names, node, "", node->value, FT_F32);
+            if (ft__ok(c)) tensors[count - 1].shape = ft__with_extent(node->shape,
+                                                                      ft__extent_of(m, m->batch));
+        }
+        if (!ft__is_weight(node)) continue;
+        ft__add_tensor(c, tensors, &count, names, node, "", node->value, type);
+        for (i = 0; checkpoint && i < (kept ? 3 : 2); ++i)
+            ft__add_tensor(c, tensors, &count, names, node, ft__state_labels[i],
+                           *ft__state_of(node, i), FT_F32);
+    }
+    if (metadata) {
+        ft__add_text_pair(metadata, &pairs, ft__graph_key, graph);
+        ft__add_text_pair(metadata, &pairs, ft__training_key, m->training);
+        ft__add_text_pair(metadata, &pairs, ft__tokenizer_key, m->tokenizer_text);
+        ft__add_text_pair(metadata, &pairs, ft__checkpoint_key, checkpoint);
+        ft__add_notes(m, metadata, &pairs);
+    }
+    if (ft__ok(c)) ft__safetensors_write(c, path, tensors, count, metadata, pairs);
+    ft__release(c, graph);
+    for (i = count - 1; names && i >= 0; --i) ft__release(c, names[i]);
+    ft__release(c, (void *)(uintptr_t)metadata);
+    ft__release(c, names);
+    ft__release(c, tensors);
+    return c->status;
+}
+
+/* ---- Reading: a graph comes from a file, so every number in it is checked ---- */
+
+typedef struct ft__graph_reader {
+    ft_model *m;
+    ft_file *file;
+    const char *path;
+    ft__json *json;
+    int *ids;               /* of the nodes made so far, by their number in the file */
+    int count;
+} ft__graph_reader;
+
+static ft_status ft__graph_fault(ft__graph_reader *r, const char *what, const char *where)
+{
+    return ft__fail(&r->m->context, FT_FORMAT, "%s: damaged network description: %s %s", r->path,
+                    what, where);
+}
+
+/* Reads up to `most` integers of a list; their count, -1 when it is no such list. */
+static int ft__read_sizes(const ft__graph_reader *r, int list, int *sizes, int most)
+{
+    int count = ft__json_count(r->json, list), i;
+    int64_t number;
+    if (list < 0 || count > most) return -1;
+    for (i = 0; i < count; ++i) {
+        if (!ft__json_int(r->json, ft__json_element(r->json, list, i), &number)) return -1;
+        if (number < INT_MIN || number > INT_MAX) return -1;
+        sizes[i] = (int)number;
+    }
+    return count;
+}
+
+static bool ft__read_field(const ft__graph_reader *r, int node, const ft__field *field,
+                           ft__options *options)
+{
+    int list = ft__json_member(r->json, node, field->name), i;
+    char *at = (char *)options + field->offset;
+    if (list < 0) return true; /* written by an older version: the default */
+    if (ft__json_count(r->json, list) != field->count) return false;
+    for (i = 0; i < field->count; ++i) {
+        int element = ft__json_element(r->json, list, i);
+        double number;
+        if (!ft__json_double(r->json, element, &number)) return false;
+        if (field->kind == 'f') {
+            float value = (float)number;
+            memcpy(at + (size_t)i * sizeof value, &value, sizeof value);
+        } else if (!(number >= -1e9 && number <= 1e9)) return false;
+        else if (field->kind == 'i') {
+            int value = (int)number;
+            memcpy(at + (size_t)i * sizeof value, &value, sizeof value);
+        } else {
+            bool value = number != 0;
+            memcpy(at + (size_t)i * sizeof value, &value, sizeof value);
+        }
+    }
+    return true;
+}
+
+static ft_node ft__read_leaf(ft__graph_reader *r, int node, int op, const char *name)
+{
+    ft__context *c = &r->m->context;
+    ft_node made = ft__add_node(r->m, op, name, NULL, 0, NULL), none = {0};
+    ft__node *leaf = ft__get_node(r->m, made);
+    const char *type = ft__json_string(r->json, ft__json_member(r->json, node, "type"));
+    ft_tensor_info info;
+    int index, d;
+    if (!leaf) return none;
+    leaf->shape.rank = ft__read_sizes(r, ft__json_member(r->json, node, "shape"), leaf->shape.size,
+                                      FINETUNE_MAX_RANK);
+    if (type && strcmp(type, ft__type_names[FT_I32]) == 0) leaf->type = FT_I32;
+    for (d = 0; d < leaf->shape.rank; ++d)
+        if (leaf->shape.size[d] < 1
+            && !(d == 0 && (op == FT__OP_input || op == FT__OP_state))
+            && !(op == FT__OP_input && leaf->shape.size[d] == FT_LENGTH))
+            leaf->shape.rank = -1;
+    if (leaf->shape.rank < 1) {
+        leaf->shape.rank = 0;
+        ft__graph_fault(r, "a wrong shape of", name);
+        return none;
+    }
+    if (op == FT__OP_input || op == FT__OP_state) {
+        leaf->shape.size[0] = FT_BATCH;
+        return made;
+    }
+    /* Memory is taken only for what the file really has. */
+    index = ft_file_find(r->file, name);
+    if (index < 0) {
+        ft__fail(c, FT_FORMAT, "%s: lacks the weight %s", r->path, name);
+        return none;
+    }
+    info = ft_file_tensor(r->file, index);
+    if (!ft__same_sizes(&info.shape, &leaf->shape)) {
+        ft__graph_fault(r, "the stored tensor has another shape:", name);
+        return none;
+    }
+    leaf->value = (float *)ft__allocate(c, ft__node_count_at(leaf, ft__one), sizeof(float));
+    return made;
+}
+
+static ft_node ft__read_operator(ft__graph_reader *r, int node, int op, const char *name)
+{
+    const ft__field *field = ft__rows[op].fields;
+    int list = ft__json_member(r->json, node, "inputs"), count, i;
+    ft_node *inputs, made = {0};
+    ft__options options;
+    int64_t number;
+    memset(&options, 0, sizeof options);
+    for (; field->name; ++field)
+        if (!ft__read_field(r, node, field, &options)) ft__graph_fault(r, field->name, name);
+    count = list < 0 ? 0 : ft__json_count(r->json, list);
+    if (count < ft__rows[op].least_inputs || count > ft__rows[op].most_inputs)
+        ft__graph_fault(r, "a wrong number of inputs of", name);
+    inputs = (ft_node *)ft__allocate(&r->m->context, (size_t)count + 1, sizeof *inputs);
+    for (i = 0; inputs && i < count; ++i) {
+        if (ft__json_int(r->json, ft__json_element(r->json, list, i), &number) && number >= 0
+            && number < r->count) inputs[i].id = r->ids[number];
+        else ft__graph_fault(r, "an input that does not come before", name);
+    }
+    if (inputs) made = ft__add_node(r->m, op, name, inputs, count, &options);
+    ft__release(&r->m->context, inputs);
+    return made;
+}
+
+
+static ft_status ft__read_node(ft__graph_reader *r, int node)
+{
+    const char *op_name = ft__json_string(r->json, ft__json_member(r->json, node, "op"));
+    const char *name = ft__json_string(r->json, ft__json_member(r->json, node, "name"));
+    int op, fans[2] = {0, 0};
+    int64_t initialiser = 0;
+    ft_node made;
+    ft__node *added;
+    for (op = FT__OP_COUNT - 1; op > 0; --op)
+        if (op_name && strcmp(ft__rows[op].name, op_name) == 0) break;
+    if (!name || !*name || op == 0)
+        return ft__graph_fault(r, "an unknown operator", op_name ? op_name : "");
+    made = op <= FT__OP_state ? ft__read_leaf(r, node, op, name)
+                               : ft__read_operator(r, node, op, name);
+    added = ft__get_node(r->m, made);
+    if (!added) return r->m->context.status;
+    added->frozen = ft__json_true(r->json, ft__json_member(r->json, node, "frozen"));
+    ft__json_int(r->json, ft__json_member(r->json, node, "initialiser"), &initialiser);
+    ft__read_sizes(r, ft__json_member(r->json, node, "fan"), fans, 2);
+    if (initialiser >= FT_INIT_DEFAULT && initialiser <= FT_INIT_ONES)
+        added->initialiser = (ft_initialiser)initialiser;
+    added->fan_in = fans[0] > 0 ? fans[0] : 0;
+    added->fan_out = fans[1] > 0 ? fans[1] : 0;
+    r->ids[r->count++] = made.id;
+    return r->m->context.status;
+}
+
+static void ft__read_preprocessing(ft__graph_reader *r, int value)
+{
+    static const char *const names[] = {"width", "height", "channels", "resize"};
+    ft_preprocessing p;
+    int64_t number;
+    double share;
+    int i, mean = ft__json_member(r->json, value, "mean");
+    int std = ft__json_member(r->json, value, "std");
+    int *to[4];
+    memset(&p, 0, sizeof p);
+    to[0] = &p.width;
+    to[1] = &p.height;
+    to[2] = &p.channels;
+    to[3] = &p.resize;
+    for (i = 0; i < 4; ++i) {
+        if (ft__json_int(r->json, ft__json_member(r->json, value, names[i]), &number)
+            && number >= 0 && number <= 65535) *to[i] = (int)number;
+        else ft__graph_fault(r, "preprocessing:", names[i]);
+        if (ft__json_double(r->json, ft__json_element(r->json, mean, i), &share))
+            p.mean[i] = (float)share;
+        if (ft__json_double(r->json, ft__json_element(r->json, std, i), &share))
+            p.std[i] = (float)share;
+    }
+    if (p.channels > 4) ft__graph_fault(r, "preprocessing:", "channels");
+    if (p.width > 0) ft_set_preprocessing(r->m, p);
+}
+
+static ft_node ft__read_id(ft__graph_reader *r, int root, const char *key)
+{
+    ft_node node = {0};
+    int64_t number;
+    if (ft__json_int(r->json, ft__json_member(r->json, root, key), &number) && number >= 0
+        && number < r->count) node.id = r->ids[number];
+    return node;
+}
+
+static ft_status ft__read_graph(ft__graph_reader *r)
+{
+    ft_model *m = r->m;
+    ft__context *c = &m->context;
+    int nodes = ft__json_member(r->json, 0, "nodes"), count = ft__json_count(r->json, nodes), i;
+    int classes = ft__json_member(r->json, 0, "classes");
+    const char *architecture = ft__json_string(r->json,
+                                               ft__json_member(r->json, 0, "architecture"));
+    int64_t format = 0;
+    ft_node output, loss;
+    ft__json_int(r->json, ft__json_member(r->json, 0, "format"), &format);
+    if (format != FT__FILE_FORMAT)
+        return ft__fail(c, FT_FORMAT, "%s: a model file of format %lld; this version reads %d",
+                        r->path, (long long)format, FT__FILE_FORMAT);
+    r->ids = (int *)ft__allocate(c, (size_t)(count < 0 ? 0 : count) + 1, sizeof *r->ids);
+    for (i = 0; ft__ok(c) && i < count; ++i)
+        ft__read_node(r, ft__json_element(r->json, nodes, i));
+    if (!ft__ok(c)) return c->status;
+    m->keras_initialisers = ft__json_true(r->json, ft__json_member(r->json, 0,
+                                                                   "keras_initialisers"));
+    output = ft__read_id(r, 0, "output");
+    loss = ft__read_id(r, 0, "loss");
+    if (output.id) ft_set_output(m, output);
+    if (loss.id) ft_set_loss(m, loss);
+    if (architecture) ft__set_architecture(m, architecture);
+    ft__read_preprocessing(r, ft__json_member(r->json, 0, "preprocessing"));
+    count = ft__json_count(r->json, classes);
+    if (count > 0) {
+        const char **names = (const char **)ft__allocate(c, (size_t)count, sizeof *names);
+        for (i = 0; names && i < count; ++i) {
+            names[i] = ft__json_string(r->json, ft__json_element(r->json, classes, i));
+            if (!names[i]) names[i] = "";
+        }
+        if (names) ft_set_class_names(m, count, names);
+        ft__release(c, (void *)(uintptr_t)names);
+    }
+    return c->status;
+}
+
+/* Rebuilds the network that a model file describes; its weights are loaded afterwards. */
+static ft_status ft__load_graph(ft_model *m, ft_file *file, const char *path)
+{
+    ft__context *c = &m->context;
+    const char *text = ft_file_metadata(file, ft__graph_key);
+    ft__graph_reader r;
+    memset(&r, 0, sizeof r);
+    r.m = m;
+    r.file = file;
+    r.path = path;
+    r.json = ft__json_parse(c, text, strlen(text));
+    if (!r.json) return ft__ok(c) ? ft__graph_fault(&r, "not JSON", "") : c->status;
+    ft__read_graph(&r);
+    if (ft__ok(c) && ft_file_metadata(file, ft__training_key))
+        m->training = ft__copy_text(c, ft_file_metadata(file, ft__training_key));
+    ft__release(c, r.ids);
+    ft__json_free(c, r.json);
+    return c->status;
+}

@@ -1,0 +1,184 @@
+#pragma once
+#include "interface/types.h"
+#include "platform/context.h"
+#include "basics/strings.h"
+#include "basics/files.h"
+#include "basics/json.h"
+#include "formats/safetensors.h"
+#include "formats/pytorch.h"
+
+/* =============================================================================================
+   [SECTION] formats/tensor_files: Tensor files
+   ============================================================================================= */
+
+/* Gets the bytes: the caller's, mapped when asked for, or read into memory. */
+static ft_status ft__file_bytes(ft_file *file, ft_weights_options options)
+{
+    ft__context *c = file->context;
+    ft_files *files = &c->desc.files;
+    size_t size = 0;
+    int64_t whole;
+    if (options.memory) {
+        file->bytes = (const unsigned char *)options.memory;
+        file->size = options.bytes;
+        return c->status;
+    }
+    if (options.map && files->map) {
+        file->mapped = files->open(files->user, file->path, false);
+        whole = file->mapped ? files->size(files->user, file->mapped) : -1;
+        if (whole > 0) {
+            file->size = (uint64_t)whole;
+            file->bytes = (const unsigned char *)files->map(files->user, file->mapped,
+                                                            (size_t)whole);
+        }
+        if (file->bytes) return c->status;
+        if (file->mapped) files->close(files->user, file->mapped);
+        file->mapped = NULL; /* read it instead */
+    }
+    file->owned = ft__read_file(c, file->path, &size);
+    file->bytes = file->owned;
+    file->size = size;
+    return c->status;
+}
+
+ft_file *ft_file_open(ft_model *m, const char *path, ft_weights_options options)
+{
+    ft__context *c = &m->context;
+    ft_file *file;
+    if (!options.memory && !ft__given(c, path, "the path of the file to be opened")) return NULL;
+    if (!ft__ok(c)) return NULL;
+    file = (ft_file *)ft__allocate(c, 1, sizeof *file);
+    if (!file) return NULL;
+    file->context = c;
+    file->path = ft__copy_text(c, path ? path : "(memory)");
+    if (file->path) ft__file_bytes(file, options);
+    if (ft__ok(c)) {
+        if (file->size > 4 && memcmp(file->bytes, "PK\3\4", 4) == 0) ft__pytorch_read(file);
+        else if (file->size > 4 && memcmp(file->bytes, "\x80\2\x8a\n", 4) == 0)
+            ft__fail(c, FT_UNSUPPORTED, "%s: in the form that torch.save wrote before 1.6: load it"
+                     " in PyTorch and save it again", file->path);
+        else ft__safetensors_read(file);
+    }
+    if (ft__ok(c)) return file;
+    ft_file_close(file);
+    return NULL;
+}
+
+void ft_file_close(ft_file *file)
+{
+    ft__context *c;
+    ft_files *files;
+    int i;
+    if (!file) return;
+    c = file->context;
+    files = &c->desc.files;
+    for (i = file->count - 1; file->names && i >= 0; --i) ft__release(c, file->names[i]);
+    ft__release(c, file->names);
+    ft__release(c, file->tensors);
+    ft__json_free(c, file->json);
+    if (file->mapped) {
+        files->unmap(files->user, file->bytes, (size_t)file->size);
+        files->close(files->user, file->mapped);
+    }
+    ft__release(c, file->owned);
+    ft__release(c, file->path);
+    ft__release(c, file);
+}
+
+int ft_file_count(const ft_file *file) { return file->count; }
+
+ft_tensor_info ft_file_tensor(const ft_file *file, int index)
+{
+    ft_tensor_info none;
+    memset(&none, 0, sizeof none);
+    return index >= 0 && index < file->count ? file->tensors[index] : none;
+}
+
+int ft_file_find(const ft_file *file, const char *name)
+{
+    int i;
+    for (i = 0; i < file->count; ++i)
+        if (strcmp(file->tensors[i].name, name) == 0) return i;
+    return -1;
+}
+
+const char *ft_file_metadata(const ft_file *file, const char *key)
+{
+    if (!file->json) return NULL;
+    return ft__json_string(file->json, ft__json_member(file->json,
+                                                       ft__json_member(file->json, 0,
+                                                                       "__metadata__"), key));
+}
+
+static ft_status ft__file_check(ft_file *file, int index, size_t want, size_t given,
+                                const char *unit)
+{
+    ft__context *c = file->context;
+    if (!ft__ok(c)) return c->status;
+    if (index < 0 || index >= file->count)
+        return ft__fail(c, FT_INVALID, "%s: has no tensor %d", file->path, index);
+    if (want != given)
+        return ft__fail(c, FT_SHAPE, "%s: tensor %.200s has %zu %s, not %zu", file->path,
+                        file->tensors[index].name, want, unit, given);
+    return FT_OK;
+}
+
+/* Where in the file element `i`, counted row by row, lies. */
+static uint64_t ft__element_offset(const ft_tensor_info *t, size_t i)
+{
+    int64_t at = 0;
+    int d;
+    for (d = t->shape.rank - 1; d >= 0; --d) {
+        at += (int64_t)(i % (size_t)t->shape.size[d]) * t->stride[d];
+        i /= (size_t)t->shape.size[d];
+    }
+    return t->offset + (uint64_t)at * (uint64_t)ft__type_bytes[t->type];
+}
+
+/* Do the elements stand one behind the other? Only PyTorch's views do not. */
+static bool ft__is_row_major(const ft_tensor_info *t)
+{
+    ft_tensor_info plain = *t;
+    int d;
+    ft__row_major(&plain);
+    for (d = 0; d < t->shape.rank; ++d)
+        if (t->shape.size[d] > 1 && t->stride[d] != plain.stride[d]) return false;
+    return true;
+}
+
+static bool ft__host_is_little_endian(void)
+{
+    const uint16_t one = 1;
+    unsigned char first;
+    memcpy(&first, &one, 1);
+    return first == 1;
+}
+
+ft_status ft_file_read_f32(ft_file *file, int index, float *to, size_t count)
+{
+    ft_tensor_info t = ft_file_tensor(file, index);
+    bool plain = ft__is_row_major(&t);
+    const unsigned char *from = file->bytes + t.offset;
+    size_t i, bytes = (size_t)ft__type_bytes[t.type];
+    if (ft__file_check(file, index, ft__shape_count(&t.shape), count, "numbers") != FT_OK)
+        return file->context->status;
+    if (plain && t.type == FT_F32 && ft__host_is_little_endian()) {
+        memcpy(to, from, count * sizeof *to);
+        return FT_OK;
+    }
+    for (i = 0; plain && i < count; ++i) to[i] = ft__read_element(from + i * bytes, t.type);
+    for (i = 0; !plain && i < count; ++i)
+        to[i] = ft__read_element(file->bytes + ft__element_offset(&t, i), t.type);
+    return FT_OK;
+}
+
+ft_status ft_file_read(ft_file *file, int index, void *to, size_t bytes)
+{
+    ft_tensor_info t = ft_file_tensor(file, index);
+    size_t size = (size_t)ft__type_bytes[t.type], count = ft__shape_count(&t.shape), i;
+    if (ft__file_check(file, index, count * size, bytes, "bytes") != FT_OK)
+        return file->context->status;
+    for (i = 0; i < count; ++i)
+        memcpy((unsigned char *)to + i * size, file->bytes + ft__element_offset(&t, i), size);
+    return FT_OK;
+}

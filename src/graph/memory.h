@@ -1,0 +1,714 @@
+#pragma once
+#include "interface/types.h"
+#include "platform/context.h"
+#include "basics/random.h"
+#include "nodes/nodes.h"
+#include "operators/table.h"
+#include "operators/rows_at_rest.h"
+#include "operators/recurrent.h"
+#include "operators/rows.h"
+#include "devices/opencl_memory.h"
+#include "devices/opencl_operators.h"
+#include "graph/plan.h"
+
+/* =============================================================================================
+   [SECTION] graph/memory: Graph: memory
+   A step's value lies in the plan's memory from the moment that makes it to the last that reads it:
+   steps run forward in their order, then backward in the opposite one. Where a stated budget leaves
+   too little for that, the trained steps are cut into parts, at places that few values cross; what
+   is made and read inside of a part is dropped after forward, and the part runs forward again just
+   before its own backward (Chen et al. 2016, "Training deep nets with sublinear memory cost"). The
+   bits are the same: dropout's numbers are a function of (seed, step, node), and a batch norm's
+   running statistics move only the first time.
+   ============================================================================================= */
+
+/* The call of a step, for a batch; value pointers are filled in where they are known. */
+static ft__call ft__make_call(ft_model *m, const ft__plan *plan, const ft__step *step,
+                              ft__extent extent, bool backward)
+{
+    const ft__node *node = &m->nodes[step->id - 1], *output = &m->nodes[step->output - 1];
+    ft__call call;
+    int i;
+    memset(&call, 0, sizeof call);
+    for (i = 0; i < node->input_count; ++i) {
+        int id = node->inputs[i];
+        const ft__node *from = &m->nodes[id - 1];
+        ft__tensor *input = &plan->inputs[i];
+        input->shape = ft__with_extent(from->shape, extent);
+        input->type = from->type;
+        input->channels_last = ft__is_channels_last(from);
+        input->fresh = false;
+        input->value = ft__is_leaf(from) ? from->value : plan->values[id - 1];
+        input->gradient = !backward ? NULL : from->op == FT__OP_parameter ? from->gradient
+                                                                         : plan->gradients[id - 1];
+    }
+    call.input_count = node->input_count;
+    if (step->weight) plan->inputs[1].value = step->weight;
+    if (step->bias) {
+        ft__tensor *bias = &plan->inputs[2];
+        memset(bias, 0, sizeof *bias);
+        bias->shape.rank = 1;
+        bias->shape.size[0] = plan->inputs[1].shape.size[0];
+        bias->value = step->bias;
+        call.input_count = 3;
+    }
+    call.context = &m->context;
+    call.node = node;
+    call.input = plan->inputs;
+    call.output.shape = ft__with_extent(output->shape, extent);
+    call.output.channels_last = ft__is_channels_last(output);
+    call.output.value = plan->values[step->output - 1];
+    call.output.gradient = backward ? plan->gradients[step->output - 1] : NULL;
+    call.saved = plan->saved[step->id - 1];
+    call.workspace = (float *)plan->workspace;
+    call.prepared = step->prepared;
+    call.training = step->trained
+        && !(node->op == FT__OP_batch_norm && ft__norm_frozen(m, node));
+    call.random = ft__key(m->context.desc.seed, m->step, (uint64_t)step->id, FT__USE_DROPOUT);
+    call.length = extent.length;
+    if (step->activation) {
+        call.fused = m->nodes[step->activation - 1].op;
+        call.fused_options = &m->nodes[step->activation - 1].options;
+    }
+    return call;
+}
+
+/* What an operator will need for a batch; no values are touched. */
+static ft__costs ft__costs_of(ft_model *m, const ft__node *node, ft__extent extent,
+                              bool training)
+{
+    ft__tensor input[16];
+    ft__costs costs = {0, 0, 0, 0};
+    ft__call call;
+    int i;
+    if (!ft__rows[node->op].costs || node->input_count > 16) return costs;
+    memset(&call, 0, sizeof call);
+    memset(input, 0, sizeof input);
+    for (i = 0; i < node->input_count; ++i) {
+        input[i].shape = ft__with_extent(m->nodes[node->inputs[i] - 1].shape, extent);
+        input[i].type = m->nodes[node->inputs[i] - 1].type;
+    }
+    call.context = &m->context;
+    call.node = node;
+    call.input = input;
+    call.input_count = node->input_count;
+    call.output.shape = ft__with_extent(node->shape, extent);
+    call.training = training;
+    ft__rows[node->op].costs(&call, &costs);
+    if (m->context.device) costs.prepared = 0; /* a device reads weights as they are */
+    return costs;
+}
+
+/* Gives every block an offset such that blocks in use at the same time do not overlap: largest
+   first, each as low as it fits. Returns the bytes that all take together. */
+static size_t ft__place(ft__block *blocks, int count)
+{
+    size_t total = 0;
+    int i, j;
+    for (i = 1; i < count; ++i) { /* insertion sort: stable, a few hundred blocks at most */
+        ft__block block = blocks[i];
+        for (j = i; j > 0 && blocks[j - 1].bytes < block.bytes; --j) blocks[j] = blocks[j - 1];
+        blocks[j] = block;
+    }
+    for (i = 0; i < count; ++i) {
+        ft__block *block = &blocks[i];
+        bool moved = true;
+        block->offset = 0;
+        while (moved) { /* up past whatever is in the way, until nothing is */
+            moved = false;
+            for (j = 0; j < i; ++j) {
+                ft__block *other = &blocks[j];
+                if (other->last < block->first || other->first > block->last) continue;
+                if (other->offset + other->bytes <= block->offset) continue;
+                if (block->offset + block->bytes <= other->offset) continue;
+                block->offset = other->offset + other->bytes;
+                moved = true;
+            }
+        }
+        if (block->offset + block->bytes > total) total = block->offset + block->bytes;
+    }
+    return total;
+}
+
+static size_t ft__round_up(size_t bytes)
+{
+    return (bytes + FT__DEVICE_ALIGNMENT - 1) / FT__DEVICE_ALIGNMENT * FT__DEVICE_ALIGNMENT;
+}
+
+/* Whether backward of a step needs its output: to know an activation's slope, its own or one that
+   it applied. */
+static bool ft__keeps_output(const ft_model *m, const ft__step *step)
+{
+    int reads = ft__rows[m->nodes[step->id - 1].op].reads;
+    return (reads & FT__READS_Y) || (step->activation && !ft__masks(m, step));
+}
+
+/* The moments of backward, and of what runs again before it: part after part from the end. The loss
+   gets its gradient at moment step_count. Returns the last moment. */
+static int ft__plan_moments(ft__plan *plan)
+{
+    int moment = plan->step_count, end = plan->step_count, first, i, j;
+    for (i = 0; i < plan->step_count; ++i) plan->steps[i].moment_back = i;
+    while (end > plan->first_trained) {
+        for (first = end; first > plan->first_trained
+             && plan->steps[first - 1].part == plan->steps[end - 1].part; --first) {}
+        for (i = first; i < end; ++i)
+            if (plan->steps[i].again && !plan->steps[i].alone)
+                plan->steps[i].moment_again = ++moment;
+        for (i = end - 1; i >= first; --i) {
+            for (j = plan->first_trained; j < i; ++j)
+                if (plan->steps[j].alone == i + 1) plan->steps[j].moment_again = ++moment;
+            plan->steps[i].moment_back = ++moment;
+        }
+        end = first;
+    }
+    return moment;
+}
+
+/* The last moment at which the value that step `made_by` makes is read; of a step that runs again,
+   the first or the second time. */
+static int ft__last_use(const ft_model *m, const ft__plan *plan, int made_by, bool second)
+{
+    const ft__step *maker = &plan->steps[made_by];
+    int id = maker->output, last = second ? maker->moment_again : made_by, i, j;
+    bool backward = second || !maker->again;
+    if (id == m->output.id || id == m->loss.id) return INT_MAX;
+    for (i = 0; i < plan->step_count; ++i) {
+        const ft__step *step = &plan->steps[i];
+        const ft__node *reader = &m->nodes[step->id - 1];
+        for (j = 0; j < reader->input_count; ++j) {
+            if (reader->inputs[j] != id) continue;
+            if (i > last) last = i;
+            if (backward && step->again && step->moment_again > last) last = step->moment_again;
+            if (backward && step->trained && (ft__rows[reader->op].reads & FT__READS_X)
+                && step->moment_back > last)
+                last = step->moment_back;
+        }
+    }
+    if (backward && maker->trained && ft__keeps_output(m, maker) && maker->moment_back > last)
+        last = maker->moment_back;
+    return last;
+}
+
+static bool ft__has_gradient(const ft_model *m, const ft__plan *plan, int id)
+{
+    return plan->trained[id - 1] && (plan->last_reader[id - 1] >= 0 || id == m->loss.id);
+}
+
+/* A gradient may take the memory of the gradient that it is made from, where the operator works in
+   place and is the first to write it: from the end, so that chains share one block. */
+static void ft__plan_shares(const ft_model *m, ft__plan *plan)
+{
+    int i, j;
+    for (i = 0; i < m->node_count; ++i) plan->shares[i] = i + 1;
+    for (i = plan->step_count - 1; i >= plan->first_trained; --i) {
+        const ft__step *step = &plan->steps[i];
+        const ft__node *node = &m->nodes[step->id - 1];
+        int id = node->input_count ? node->inputs[0] : 0;
+        bool fits = id && (ft__rows[node->op].reads & FT__IN_PLACE)
+            && ft__has_gradient(m, plan, id) && ft__has_gradient(m, plan, step->output)
+            && !ft__is_leaf(&m->nodes[id - 1]) && plan->last_reader[id - 1] == i
+            && ft__same_count(&m->nodes[id - 1], &m->nodes[step->output - 1]);
+        for (j = 1; j < node->input_count; ++j) fits = fits && node->inputs[j] != id;
+        if (fits) plan->shares[id - 1] = plan->shares[step->output - 1];
+    }
+}
+
+static int ft__add_block(ft__block *blocks, int count, size_t bytes, int first, int last,
+                         void **pointer)
+{
+    blocks[count].bytes = ft__round_up(bytes);
+    blocks[count].offset = 0;
+    blocks[count].first = first;
+    blocks[count].last = last;
+    blocks[count].pointer = pointer;
+    return count + 1;
+}
+
+/* The gradient of what step `made_by` makes, from the moment at which its last reader's backward
+   writes it. */
+static int ft__gradient_block(const ft_model *m, ft__plan *plan, int made_by, ft__block *blocks,
+                              int count)
+{
+    int id = plan->steps[made_by].output, reader = plan->last_reader[id - 1], i;
+    int last = plan->steps[made_by].moment_back;
+    if (!ft__has_gradient(m, plan, id) || plan->shares[id - 1] != id) return count;
+    for (i = 0; i < made_by; ++i) /* the earliest of those that share it is done last */
+        if (plan->shares[plan->steps[i].output - 1] == id && plan->steps[i].moment_back > last)
+            last = plan->steps[i].moment_back;
+    return ft__add_block(blocks, count,
+                         ft__node_count_at(&m->nodes[id - 1], plan->most) * sizeof(float),
+                         reader < 0 ? plan->step_count : plan->steps[reader].moment_back, last,
+                         (void **)(void *)&plan->gradients[id - 1]);
+}
+
+/* Values, gradients and what operators save; five blocks of a step at the most. Parameters' live
+   outside of the plan. */
+static int ft__list_blocks(ft_model *m, ft__plan *plan, ft__block *blocks)
+{
+    int count = 0, i;
+    bool twice;
+    ft__plan_moments(plan);
+    plan->workspace_bytes = 0;
+    for (i = 0; i < plan->step_count; ++i) {
+        ft__step *step = &plan->steps[i];
+        const ft__node *output = &m->nodes[step->output - 1];
+        ft__costs costs = ft__costs_of(m, &m->nodes[step->id - 1], plan->most, step->trained);
+        size_t bytes = ft__node_count_at(output, plan->most) * sizeof(float);
+        void **value = (void **)(void *)(step->again ? &step->values[0]
+                                                     : &plan->values[step->output - 1]);
+        if (costs.workspace > plan->workspace_bytes) plan->workspace_bytes = costs.workspace;
+        count = ft__add_block(blocks, count, bytes, i, ft__last_use(m, plan, i, false), value);
+        if (step->again)
+            count = ft__add_block(blocks, count, bytes, step->moment_again,
+                                  ft__last_use(m, plan, i, true),
+                                  (void **)(void *)&step->values[1]);
+        count = ft__gradient_block(m, plan, i, blocks, count);
+        if (!costs.saved) continue;
+        twice = step->again && !step->alone;
+        count = ft__add_block(blocks, count, costs.saved, i,
+                              twice || !step->trained ? i : step->moment_back,
+                              twice ? &step->saved[0] : &plan->saved[step->id - 1]);
+        if (twice)
+            count = ft__add_block(blocks, count, costs.saved, step->moment_again,
+                                  step->moment_back, &step->saved[1]);
+    }
+    return count;
+}
+
+/* ---- What is made again in backward ---- */
+
+/* The number of values made before step `at` that a trained step from there on reads. */
+static int ft__crossing(const ft_model *m, const ft__plan *plan, int at)
+{
+    int crossing = 0, i, j, k;
+    for (i = plan->first_trained; i < at; ++i) {
+        bool crosses = false;
+        for (j = at; j < plan->step_count && !crosses; ++j) {
+            const ft__node *reader = &m->nodes[plan->steps[j].id - 1];
+            for (k = 0; k < reader->input_count; ++k)
+                if (reader->inputs[k] == plan->steps[i].output) crosses = true;
+        }
+        crossing += crosses;
+    }
+    return crossing;
+}
+
+/* Whether the operator replaces a state that outlives the step: it cannot run twice in one. */
+static bool ft__carries(const ft__node *node)
+{
+    return ft__is_recurrent(node->op) && node->options.recurrent.carry;
+}
+
+/* Marks the steps of a part whose values are to be made again: those that only steps of the part
+   read, and that its backward, or another step that runs again, needs. */
+static void ft__mark_again(ft_model *m, ft__plan *plan, int at)
+{
+    ft__step *step = &plan->steps[at];
+    bool wanted = ft__keeps_output(m, step)
+        || ft__costs_of(m, &m->nodes[step->id - 1], plan->most, true).saved > 0;
+    int i, j;
+    step->again = false;
+    if (step->output == m->output.id || step->output == m->loss.id) return;
+    if (ft__carries(&m->nodes[step->id - 1])) return;
+    for (i = at + 1; i < plan->step_count; ++i) {
+        const ft__node *reader = &m->nodes[plan->steps[i].id - 1];
+        for (j = 0; j < reader->input_count; ++j) {
+            if (reader->inputs[j] != step->output) continue;
+            if (plan->steps[i].part != step->part) return;
+            if ((ft__rows[reader->op].reads & FT__READS_X) || plan->steps[i].again) wanted = true;
+        }
+    }
+    step->again = wanted;
+}
+
+/* Values that are never kept: those that an operator restores for about the price of a copy, and
+   that are multiplied in backward: the batch norms between two convolutions. ResNet-18 takes 453 MB
+   for 16 pictures instead of 498, a MobileNet of width 0.25 takes 108 instead of 183, and neither
+   more time: what is not kept need not go to memory and come back. */
+static void ft__plan_alone(ft_model *m, ft__plan *plan)
+{
+    int at, i, j;
+    for (at = plan->first_trained; at < plan->step_count; ++at) {
+        ft__step *step = &plan->steps[at];
+        bool same_part = true, multiplies = false;
+        int last = 0;
+        if (step->again || step->output == m->output.id || step->output == m->loss.id
+            || !(ft__rows[m->nodes[step->id - 1].op].reads & FT__RESTORES)) continue;
+        for (i = at + 1; i < plan->step_count; ++i) {
+            const ft__node *reader = &m->nodes[plan->steps[i].id - 1];
+            for (j = 0; j < reader->input_count; ++j) {
+                if (reader->inputs[j] != step->output) continue;
+                if (plan->steps[i].part != step->part) same_part = false;
+                if (!(ft__rows[reader->op].reads & FT__READS_X)) continue;
+                if (ft__costs_of(m, reader, plan->most, true).multiply_adds > 0) multiplies = true;
+                last = i + 1;
+            }
+        }
+        if (!multiplies || !same_part) continue;
+        step->again = true;
+        step->alone = last;
+    }
+}
+
+/* Cuts the trained steps into about so many parts of like size, where no more than `most` values
+   cross; the last part's backward follows at once, so nothing of it is dropped. */
+static void ft__plan_parts(ft_model *m, ft__plan *plan, int parts, int most, const int *crossing)
+{
+    size_t all = 0, passed = 0;
+    int i, part = 0;
+    for (i = plan->first_trained; i < plan->step_count; ++i)
+        all += ft__node_count_at(&m->nodes[plan->steps[i].output - 1], plan->most);
+    for (i = plan->first_trained; i < plan->step_count; ++i) {
+        if (crossing[i] <= most && (double)passed * parts >= (double)(part + 1) * (double)all)
+            part += 1;
+        plan->steps[i].part = part;
+        passed += ft__node_count_at(&m->nodes[plan->steps[i].output - 1], plan->most);
+    }
+    for (i = plan->step_count - 1; i >= plan->first_trained; --i) {
+        plan->steps[i].again = false;
+        plan->steps[i].alone = 0;
+        if (plan->steps[i].part < part) ft__mark_again(m, plan, i);
+    }
+    ft__plan_alone(m, plan);
+}
+
+/* Places all blocks such that the plan takes no more than `room`: with as few parts as do, cut
+   where one value crosses, or else two or three. Returns how many blocks there are. */
+static int ft__plan_fit(ft_model *m, ft__plan *plan, ft__block *blocks, size_t room)
+{
+    int count, parts, i;
+    int trained = plan->step_count - plan->first_trained, most, *crossing;
+    size_t least;
+    if (plan->training && !m->context.device) ft__plan_alone(m, plan);
+    count = ft__list_blocks(m, plan, blocks);
+    plan->memory_bytes = plan->memory_whole = ft__place(blocks, count);
+    if (!plan->training || m->context.device || plan->memory_bytes <= room) return count;
+    least = plan->memory_bytes;
+    crossing = (int *)ft__allocate(&m->context, (size_t)plan->step_count + 1, sizeof *crossing);
+    for (i = plan->first_trained; crossing && i < plan->step_count; ++i)
+        crossing[i] = ft__crossing(m, plan, i);
+    for (most = 1; most < 4; ++most)
+        for (parts = 2; crossing && parts <= trained && plan->memory_bytes > room; ++parts) {
+            ft__plan_parts(m, plan, parts, most, crossing);
+            count = ft__list_blocks(m, plan, blocks);
+            plan->memory_bytes = ft__place(blocks, count);
+            plan->parts = parts;
+            if (plan->memory_bytes < least) least = plan->memory_bytes;
+        }
+    ft__release(&m->context, crossing);
+    if (plan->memory_bytes > room) plan->memory_bytes = least; /* to be told, and refused */
+    return count;
+}
+
+/* Gives the next block of the plan's weights; before they are allocated, only counts. */
+static float *ft__plan_weight(ft__plan *plan, size_t bytes)
+{
+    size_t at = plan->weight_bytes;
+    plan->weight_bytes += ft__round_up(bytes);
+    return plan->weights ? (float *)(void *)((char *)plan->weights + at) : NULL;
+}
+
+/* Prepared and folded weights of the steps that are not trained. Folded ones that are only made to
+   be prepared share one place. */
+static void ft__plan_weights(ft_model *m, ft__plan *plan)
+{
+    size_t passing = 0;
+    float *shared;
+    int i;
+    plan->weight_bytes = 0;
+    for (i = 0; i < plan->step_count; ++i) {
+        const ft__node *node = &m->nodes[plan->steps[i].id - 1];
+        ft__costs costs = ft__costs_of(m, node, plan->most, false);
+        size_t bytes;
+        if (!plan->steps[i].norm || !costs.prepared) continue;
+        bytes = ft__node_count_at(&m->nodes[node->inputs[1] - 1], ft__one) * sizeof(float);
+        if (bytes > passing) passing = bytes;
+    }
+    shared = ft__plan_weight(plan, passing);
+    for (i = 0; i < plan->step_count; ++i) {
+        ft__step *step = &plan->steps[i];
+        const ft__node *node = &m->nodes[step->id - 1];
+        ft__costs costs = ft__costs_of(m, node, plan->most, false);
+        step->prepared_for = ~(uint64_t)0;
+        if (costs.prepared && !step->trained)
+            step->prepared = ft__plan_weight(plan, costs.prepared);
+        if (!step->norm) continue;
+        step->weight = costs.prepared ? shared : ft__plan_weight(
+            plan, ft__node_count_at(&m->nodes[node->inputs[1] - 1], ft__one) * sizeof(float));
+        step->bias = ft__plan_weight(plan, (size_t)m->nodes[node->inputs[1] - 1].shape.size[0]
+                                     * sizeof(float));
+    }
+}
+
+static void ft__plan_readers(const ft_model *m, ft__plan *plan)
+{
+    int i, j;
+    for (i = 0; i < m->node_count; ++i) plan->last_reader[i] = -1;
+    for (i = plan->first_trained; i < plan->step_count; ++i) {
+        const ft__node *node = &m->nodes[plan->steps[i].id - 1];
+        for (j = 0; j < node->input_count; ++j) plan->last_reader[node->inputs[j] - 1] = i;
+    }
+}
+
+static int ft__most_inputs(const ft_model *m)
+{
+    int most = 3, i; /* three: a folded bias may be added */
+    for (i = 0; i < m->node_count; ++i)
+        if (m->nodes[i].input_count > most) most = m->nodes[i].input_count;
+    return most;
+}
+
+#define FT__UPDATE_CHUNK ((size_t)1 << 14) /* numbers that a thread updates at a time */
+
+/* A chunk of a parameter, and the sum of its gradient's squares. */
+typedef struct ft__update_part { ft__node *node; size_t from, to; double squares; }
+    ft__update_part;
+
+/* What the optimiser keeps of each trained number: AdamW comes where none is set. */
+static int ft__moments(const ft_model *m) { return m->optimizer ? m->moments : 2; }
+
+/* Bytes besides the plan's that a run takes and that are not there yet. */
+static size_t ft__besides_plan(const ft_model *m, ft__extent most, bool training)
+{
+    size_t bytes = m->reserve + (size_t)m->node_count * FT__ALIGNMENT;
+    int i;
+    for (i = 0; i < m->node_count; ++i) {
+        const ft__node *node = &m->nodes[i];
+        size_t each = ft__node_count_at(node, most) * sizeof(float) + 2 * FT__ALIGNMENT;
+        if (ft__has_rows(node) && !ft__holds(node->capacity, most)) bytes += each;
+        if (!training || node->op != FT__OP_parameter || node->frozen) continue;
+        if (!node->gradient) bytes += each;
+        if (ft__moments(m) > 0 && !node->moment1) bytes += each;
+        if (ft__moments(m) > 1 && !node->moment2) bytes += each;
+        bytes += (each / sizeof(float) / FT__UPDATE_CHUNK + 1) * sizeof(ft__update_part);
+        if (!node->resting && ft__rows_can_rest(m, i + 1))
+            bytes += ft__resting_bytes((size_t)node->shape.size[0]);
+    }
+    return bytes;
+}
+
+#ifdef FINETUNE_OPENCL
+static size_t ft__not_on_device(const ft_model *m, const float *host, size_t bytes)
+{
+    return host && ft__copy_of(m->context.device, host) ? 0 : bytes;
+}
+
+/* Whether a step reads a weight as it is, and not folded with others. */
+static bool ft__plan_reads(const ft_model *m, const ft__plan *plan, int id)
+{
+    int i, j;
+    for (i = 0; i < plan->step_count; ++i) {
+        const ft__node *node = &m->nodes[plan->steps[i].id - 1];
+        for (j = 0; !plan->steps[i].norm && j < node->input_count; ++j)
+            if (node->inputs[j] == id) return true;
+    }
+    return false;
+}
+
+/* What the products of the plan leave to each other on the device: weights in another order, and
+   the sums that a weight's gradient is made of. */
+static size_t ft__device_passing(const ft_model *m, const ft__plan *plan)
+{
+    size_t packed = 0, sums = 0, slice;
+    int i;
+    for (i = 0; i < plan->step_count; ++i) {
+        const ft__node *node = &m->nodes[plan->steps[i].id - 1], *weight;
+        size_t count, rows;
+        if (node->op != FT__OP_conv2d && node->op != FT__OP_conv1d && node->op != FT__OP_linear)
+            continue;
+        weight = &m->nodes[node->inputs[1] - 1];
+        count = ft__node_count_at(weight, ft__one);
+        rows = ft__node_count_at(node, plan->most) / (size_t)weight->shape.size[0];
+        if (count > packed) packed = count;
+        if (!plan->training || weight->frozen || rows == 0) continue;
+        count *= ft__slices_of(rows, count, &slice);
+        if (count > sums) sums = count;
+    }
+    return (packed + sums) * sizeof(float);
+}
+#endif
+
+/* Bytes that a run takes on the device besides the plan's two buffers and what is there already. */
+static size_t ft__device_besides(const ft_model *m, const ft__plan *plan)
+{
+    size_t bytes = 0;
+#ifdef FINETUNE_OPENCL
+    const ft__device *d = m->context.device;
+    int i;
+    for (i = 0; d && i < m->node_count; ++i) {
+        const ft__node *node = &m->nodes[i];
+        size_t each = ft__node_count_at(node, plan->most) * sizeof(float);
+        if (node->op == FT__OP_input) /* both buffers, and both in pinned memory */
+            bytes += (d->overlaps ? 4 : 1) * ft__not_on_device(m, node->value, each);
+        if (ft__is_weight(node) && ft__plan_reads(m, plan, i + 1))
+            bytes += ft__not_on_device(m, node->value, each);
+        if (!plan->training || node->op != FT__OP_parameter || node->frozen) continue;
+        bytes += ft__not_on_device(m, node->gradient, each);
+        if (m->moments > 0) bytes += ft__not_on_device(m, node->moment1, each);
+        if (m->moments > 1) bytes += ft__not_on_device(m, node->moment2, each);
+    }
+    if (d) bytes += ft__device_passing(m, plan);
+#else
+    (void)m;
+    (void)plan;
+#endif
+    return bytes;
+}
+
+/* What comparing an operator of the plan with the processor takes for a while: two samples with
+   their gradients, on the host three times at most, and on the device. */
+static size_t ft__trial_bytes(const ft_model *m, const ft__plan *plan)
+{
+    size_t most = 0, bytes;
+    ft__extent two = plan->most;
+    int i, j;
+    if (two.batch > 2) two.batch = 2;
+    for (i = 0; m->context.device && i < plan->step_count; ++i) {
+        const ft__node *node = &m->nodes[plan->steps[i].id - 1];
+        bytes = 3 * ft__node_count_at(node, two); /* value, gradient, and what it saves */
+        for (j = 0; j < node->input_count; ++j)
+            bytes += 2 * ft__node_count_at(&m->nodes[node->inputs[j] - 1], two);
+        if (bytes > most) most = bytes;
+    }
+    return 4 * most * sizeof(float);
+}
+
+/* What the plan's values may take; SIZE_MAX: as much as they like. The plan that it replaces is
+   gone by then. On a device all that the plan has lies there too. */
+static size_t ft__plan_room(const ft_model *m, const ft__plan *plan)
+{
+    size_t left = ft__memory_left(&m->context), other, places = m->context.device ? 2 : 1;
+    const ft__plan *old = m->plans[plan->training];
+    if (left == SIZE_MAX) return left;
+    if (old) left += old->taken;
+    other = ft__besides_plan(m, plan->most, plan->training) + plan->workspace_bytes
+        + places * plan->weight_bytes + 4 * FT__ALIGNMENT + ft__device_besides(m, plan)
+        + ft__trial_bytes(m, plan);
+    return left > other ? (left - other) / places : 0;
+}
+
+/* What the model holds at the most when it runs the plan. */
+static size_t ft__plan_total(const ft_model *m, const ft__plan *plan)
+{
+    size_t places = m->context.device ? 2 : 1;
+    return plan->beside + ft__besides_plan(m, plan->most, plan->training) + plan->workspace_bytes
+        + places * (plan->memory_bytes + plan->weight_bytes) + 4 * FT__ALIGNMENT
+        + ft__device_besides(m, plan) + ft__trial_bytes(m, plan);
+}
+
+static void ft__plan_refuse(ft_model *m, const ft__plan *plan, size_t room)
+{
+    ft__fail(&m->context, FT_MEMORY, "batches of %d take %zu bytes of values%s, and the budget"
+             " leaves %zu of %zu for them: a smaller batch or a larger memory_budget, of %zu, is"
+             " needed", plan->most.batch, plan->memory_bytes, plan->parts ? " at the least, with"
+             " most made again in backward" : "", room, m->context.desc.memory_budget,
+             ft__plan_total(m, plan));
+}
+
+/* Takes the plan's memory, if it fits into what a stated budget leaves. */
+static void ft__plan_allocate(ft_model *m, ft__plan *plan, const ft__block *blocks, int count,
+                              size_t room)
+{
+    ft__context *c = &m->context;
+    int i, again = 0;
+    for (i = 0; i < plan->step_count; ++i) again += plan->steps[i].again;
+    if (plan->memory_bytes > room) {
+        ft__plan_refuse(m, plan, room);
+        return;
+    }
+    if (plan->parts)
+        ft__log(c, "the budget leaves %zu MB for values that would take %zu: %d of %d are made"
+                " again in backward, and they take %zu", room >> 20, plan->memory_whole >> 20,
+                again, plan->step_count, plan->memory_bytes >> 20);
+    plan->workspace = ft__allocate(c, plan->workspace_bytes, 1);
+    plan->memory = ft__allocate(c, plan->memory_bytes, 1);
+    plan->weights = ft__allocate(c, plan->weight_bytes, 1);
+    ft__device_plan(c, plan->memory, plan->memory_bytes);
+    ft__device_plan(c, plan->weights, plan->weight_bytes);
+    for (i = 0; ft__ok(c) && i < count; ++i)
+        *blocks[i].pointer = (char *)plan->memory + blocks[i].offset;
+    for (i = 0; ft__ok(c) && i < m->node_count; ++i)
+        plan->gradients[i] = plan->gradients[plan->shares[i] - 1];
+    if (ft__ok(c)) ft__plan_weights(m, plan);
+}
+
+/* Makes a plan; `measure` stops before the large memory is taken, to tell its bytes only. */
+static ft__plan *ft__plan_make(ft_model *m, ft__extent most, bool training, bool measure)
+{
+    ft__context *c = &m->context;
+    size_t nodes = (size_t)m->node_count + 1, before = c->bytes;
+    ft__plan *plan = (ft__plan *)ft__allocate(c, 1, sizeof *plan);
+    ft__block *blocks = NULL;
+    int count;
+    if (!plan) return NULL;
+    plan->training = training;
+    plan->most = most;
+    plan->version = m->version;
+    plan->steps = (ft__step *)ft__allocate(c, nodes, sizeof *plan->steps);
+    plan->values = (float **)ft__allocate(c, nodes, sizeof *plan->values);
+    plan->gradients = (float **)ft__allocate(c, nodes, sizeof *plan->gradients);
+    plan->saved = (void **)ft__allocate(c, nodes, sizeof *plan->saved);
+    plan->last_reader = (int *)ft__allocate(c, nodes, sizeof *plan->last_reader);
+    plan->shares = (int *)ft__allocate(c, nodes, sizeof *plan->shares);
+    plan->trained = (char *)ft__allocate(c, nodes, 1);
+    plan->inputs = (ft__tensor *)ft__allocate(c, (size_t)ft__most_inputs(m),
+                                              sizeof *plan->inputs);
+    if (ft__ok(c)) ft__plan_steps(m, plan);
+    if (ft__ok(c)) blocks = (ft__block *)ft__allocate(c, 5 * nodes, sizeof *blocks);
+    if (ft__ok(c)) {
+        ft__plan_readers(m, plan);
+        ft__plan_shares(m, plan);
+        ft__plan_weights(m, plan);
+        ft__list_blocks(m, plan, blocks); /* the workspace */
+        plan->room = ft__plan_room(m, plan);
+        plan->beside = c->bytes - (m->plans[training] ? m->plans[training]->taken : 0);
+        count = ft__plan_fit(m, plan, blocks, plan->room);
+        if (!measure && ft__ok(c)) ft__plan_allocate(m, plan, blocks, count, plan->room);
+    }
+    ft__release(c, blocks);
+    plan->taken = c->bytes - before;
+    if (ft__ok(c)) return plan;
+    ft__plan_free(c, plan);
+    return NULL;
+}
+
+/* Gradient memory of what is trained, and room for a run of this size in every input. */
+static ft_status ft__plan_leaves(ft_model *m, ft__extent extent, bool training)
+{
+    ft__context *c = &m->context;
+    int i;
+    for (i = 0; i < m->node_count; ++i) {
+        ft__node *node = &m->nodes[i];
+        if (ft__has_rows(node) && !ft__holds(node->capacity, extent)) {
+            ft__extent room = ft__larger(node->capacity, extent);
+            float *grown;
+            if (node->value) /* a state may be newer on the device */
+                ft__to_host(c, node->value, ft__node_count_at(node, node->capacity)
+                            * sizeof(float));
+            grown = (float *)ft__grow(c, node->value, node->value
+                                             ? ft__node_count_at(node, node->capacity) : 0,
+                                             ft__node_count_at(node, room), sizeof(float));
+            if (!grown) return c->status;
+            node->value = grown;
+            node->capacity = room;
+        }
+        if (!training || node->op != FT__OP_parameter || node->frozen || node->gradient) continue;
+        node->gradient = (float *)ft__allocate(c, ft__node_count_at(node, ft__one), sizeof(float));
+    }
+    return c->status;
+}
+
+/* The plan for a purpose, made anew when the graph, what is frozen, or the run outgrew it. */
+static ft__plan *ft__plan_for(ft_model *m, ft__extent extent, bool training)
+{
+    ft__plan *plan = m->plans[training];
+    if (ft__plan_leaves(m, extent, training) != FT_OK) return NULL;
+    if (plan && plan->version == m->version && ft__holds(plan->most, extent)) return plan;
+    if (plan && plan->version == m->version) extent = ft__larger(plan->most, extent);
+    if (m->last_run == plan) m->last_run = NULL;
+    ft__plan_free(&m->context, plan);
+    m->plans[training] = NULL;
+    m->plans[training] = ft__plan_make(m, extent, training, false);
+    return m->plans[training];
+}

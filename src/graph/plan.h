@@ -1,0 +1,595 @@
+#pragma once
+#include "interface/types.h"
+#include "platform/context.h"
+#include "basics/random.h"
+#include "basics/strings.h"
+#include "nodes/nodes.h"
+#include "nodes/initialisers.h"
+#include "operators/table.h"
+#include "operators/activations.h"
+#include "operators/rows_at_rest.h"
+#include "operators/rows.h"
+#include "devices/opencl_memory.h"
+
+/* =============================================================================================
+   [SECTION] graph/plan: Graph: nodes and plan
+   Nodes are added in any order that the builder likes; m->order is the order of execution. A plan
+   fixes, for one purpose (evaluation or training) and a largest batch, which operators run, in
+   which form, and where each value lies: nothing is allocated in a step.
+
+   Inference form: where nothing trainable comes before, batch norm is folded into the convolution
+   or linear layer before it, the activation behind is applied on the way, and no value is kept
+   longer than its last reader. Evaluation runs everything so; training runs the frozen prefix so.
+   ============================================================================================= */
+typedef struct ft__step {   /* one call of an operator */
+    int id;                 /* the node whose operator is called */
+    int output;             /* the node whose value it makes: id, or the end of what was fused */
+    int norm;               /* batch norm folded into it; 0: none */
+    int activation;         /* activation applied to the result; 0: none */
+    float *weight, *bias;   /* the folded ones */
+    float *prepared;        /* weights as the operator wants them; NULL: it prepares none */
+    uint64_t prepared_for;  /* the version of the weights that both were made from */
+    bool trained;           /* depends on something trainable: backward runs through it */
+    int part;               /* of the trained steps; see graph/memory */
+    bool again;             /* its value is dropped after forward and made again for backward */
+    int alone;              /* again: not with its part, but just before backward of this step less
+                               one, by an operator that restores; 0: with its part */
+    int moment_again, moment_back; /* when that is, and when backward runs; forward: its index */
+    float *values[2];       /* again: where its value lies the first and the second time */
+    void *saved[2];
+    bool for_output;        /* needed for the model's output (else only for the loss) */
+} ft__step;
+
+/* A stretch of the run, in steps, during which a block of memory is in use; see ft__place. */
+typedef struct ft__block { size_t bytes, offset; int first, last; void **pointer; } ft__block;
+
+struct ft__plan {
+    bool training;
+    ft__extent most;        /* that it can run */
+    uint64_t version;       /* m->version that it was made for */
+    ft__step *steps;
+    int step_count;
+    int first_trained;      /* the steps before this one are the frozen prefix */
+    float **values;         /* per node, [id - 1]; those of leaves lie in the node */
+    float **gradients;
+    void **saved;
+    int *last_reader;       /* per node: the last trained step that reads it; -1: none */
+    int *shares;            /* per node: the node in whose memory its gradient lies */
+    char *trained;          /* per node: depends on something trainable */
+    ft__tensor *inputs;     /* scratch for one call */
+    void *memory, *workspace, *weights; /* `weights`: folded and prepared ones */
+    size_t memory_bytes, workspace_bytes, weight_bytes;
+    size_t memory_whole;    /* memory_bytes if nothing ran again */
+    int parts;              /* that they were cut into for that; 0: nothing runs again */
+    size_t room;            /* that a stated budget leaves for memory_bytes */
+    size_t beside, taken;   /* what the model holds besides, and what the plan does in all */
+};
+
+static bool ft__is_leaf(const ft__node *node) { return node->op <= FT__OP_state; }
+
+/* What is fed, and what goes from run to run: a row for each sample. */
+static bool ft__has_rows(const ft__node *node)
+{
+    return node->op == FT__OP_input || node->op == FT__OP_state;
+}
+
+
+static bool ft__is_weight(const ft__node *node)
+{
+    return node->op == FT__OP_parameter || node->op == FT__OP_buffer;
+}
+
+/* Pictures and feature maps lie in memory with a pixel's channels together; whoever feeds or reads
+   them from outside sees [N, C, H, W]. */
+static bool ft__is_channels_last(const ft__node *node)
+{
+    return node->shape.rank == 4 && node->type == FT_F32 && !ft__is_weight(node);
+}
+
+static ft_shape ft__with_extent(ft_shape shape, ft__extent extent)
+{
+    int d;
+    for (d = 0; d < shape.rank; ++d) {
+        if (shape.size[d] == FT_BATCH) shape.size[d] = extent.batch;
+        if (shape.size[d] == FT_LENGTH) shape.size[d] = extent.length;
+    }
+    return shape;
+}
+
+static size_t ft__node_count_at(const ft__node *node, ft__extent extent)
+{
+    ft_shape shape = ft__with_extent(node->shape, extent);
+    return ft__shape_count(&shape);
+}
+
+static bool ft__has_length(const ft__node *node)
+{
+    int d;
+    for (d = 0; d < node->shape.rank; ++d)
+        if (node->shape.size[d] == FT_LENGTH) return true;
+    return false;
+}
+
+static ft__extent ft__extent_of(const ft_model *m, int batch)
+{
+    ft__extent extent;
+    extent.batch = batch > 0 ? batch : 1;
+    extent.length = m->length;
+    return extent;
+}
+
+static bool ft__holds(ft__extent room, ft__extent extent)
+{
+    return room.batch >= extent.batch && room.length >= extent.length;
+}
+
+static ft__extent ft__larger(ft__extent a, ft__extent b)
+{
+    if (a.batch < b.batch) a.batch = b.batch;
+    if (a.length < b.length) a.length = b.length;
+    return a;
+}
+
+/* Whether two nodes have as many numbers as each other in every run. */
+static bool ft__same_count(const ft__node *a, const ft__node *b)
+{
+    static const ft__extent extents[] = {{1, 1}, {2, 1}, {1, 2}};
+    int i;
+    for (i = 0; i < 3; ++i)
+        if (ft__node_count_at(a, extents[i]) != ft__node_count_at(b, extents[i])) return false;
+    return true;
+}
+
+/* A batch norm runs in evaluation form, in training too, when its weight and bias are frozen or
+   its statistics are: a frozen layer whose statistics drift is not frozen. */
+static bool ft__norm_frozen(const ft_model *m, const ft__node *norm)
+{
+    return (m->nodes[norm->inputs[1] - 1].frozen && m->nodes[norm->inputs[2] - 1].frozen)
+        || m->nodes[norm->inputs[3] - 1].frozen;
+}
+
+/* ---- Adding nodes ---- */
+
+static ft_node ft__find_node(const ft_model *m, const char *name)
+{
+    ft_node node = {0};
+    int i;
+    for (i = 0; i < m->node_count; ++i)
+        if (m->nodes[i].op != FT__OP_none && strcmp(m->nodes[i].name, name) == 0) node.id = i + 1;
+    return node;
+}
+
+/* ---- Names and patterns that nothing has ---- */
+
+static bool ft__is_any(const ft__node *node) { return node->op != FT__OP_none; }
+static bool ft__is_parameter(const ft__node *node) { return node->op == FT__OP_parameter; }
+static bool ft__is_state(const ft__node *node) { return node->op == FT__OP_state; }
+static bool ft__can_freeze(const ft__node *node)
+{
+    return ft__is_weight(node) || node->op == FT__OP_dropout;
+}
+
+/* What was meant, of the nodes that count: " (the nearest name is ...)", or "" where nothing is
+   near. The name of a layer means its parameters: the pattern with a star. */
+static void ft__nearest_name(const ft_model *m, const char *pattern, const char *end,
+                             bool (*counts)(const ft__node *), char *text, size_t size)
+{
+    int best = (int)(end - pattern) / 3 + 1, i; /* more than that is another name */
+    size_t bytes = (size_t)(end - pattern);
+    text[0] = 0;
+    for (i = 0; i < m->node_count; ++i) {
+        const ft__node *node = &m->nodes[i];
+        int distance;
+        if (!counts(node)) continue;
+        if (strncmp(node->name, pattern, bytes) == 0 && node->name[bytes] == '.') {
+            snprintf(text, size, " (\"%.*s*\" would match %.150s)", (int)bytes, pattern,
+                     node->name);
+            return;
+        }
+        distance = ft__glob_distance(pattern, end, node->name);
+        if (distance > best || (distance == best && text[0])) continue;
+        best = distance;
+        snprintf(text, size, " (the nearest name is %.150s)", node->name);
+    }
+}
+
+/* Of patterns parted by commas the first that matches no node that counts; false: there is none. A
+   star alone means "all that there is", which may be nothing. */
+static bool ft__unmatched(const ft_model *m, const char *patterns, bool (*counts)(const ft__node *),
+                          char *text, size_t size)
+{
+    char nearest[200];
+    while (patterns && *patterns) {
+        const char *end = patterns;
+        int i;
+        while (*end && *end != ',') ++end;
+        for (i = 0; i < m->node_count; ++i)
+            if (counts(&m->nodes[i]) && ft__glob_one(patterns, end, m->nodes[i].name)) break;
+        if (i == m->node_count && end > patterns && !(end == patterns + 1 && *patterns == '*')) {
+            ft__nearest_name(m, patterns, end, counts, nearest, sizeof nearest);
+            snprintf(text, size, "\"%.*s\" matches no name%s",
+                     (int)(end - patterns > 100 ? 100 : end - patterns), patterns, nearest);
+            return true;
+        }
+        patterns = *end ? end + 1 : end;
+    }
+    return false;
+}
+
+/* No error, for a pattern may be meant for networks that have it and others; but it is said. */
+static void ft__say_unmatched(ft_model *m, const char *call, const char *patterns,
+                              bool (*counts)(const ft__node *))
+{
+    char text[400];
+    if (ft__ok(&m->context) && m->node_count > 0
+        && ft__unmatched(m, patterns, counts, text, sizeof text))
+        ft__log(&m->context, "%s: %s", call, text);
+}
+
+/* What may be behind a node that is none: a name that ft_find did not find. */
+static const char *ft__why_none(const ft_model *m, ft_node node, char text[400])
+{
+    char nearest[200];
+    text[0] = 0;
+    if (node.id || !m->not_found[0]) return text;
+    ft__nearest_name(m, m->not_found, m->not_found + strlen(m->not_found), ft__is_any, nearest,
+                     sizeof nearest);
+    snprintf(text, 400, ": ft_find found none called \"%s\"%s", m->not_found, nearest);
+    return text;
+}
+
+/* Runs a node's shape rule on the shapes that its inputs have now. */
+static ft_status ft__infer_shape(ft_model *m, ft__node *node)
+{
+    ft__context *c = &m->context;
+    ft__tensor few[8], *input = few;
+    ft_status status;
+    int i;
+    if (ft__is_leaf(node)) return c->status;
+    if (node->input_count > 8)
+        input = (ft__tensor *)ft__allocate(c, (size_t)node->input_count, sizeof *input);
+    if (!input) return c->status;
+    memset(few, 0, sizeof few);
+    for (i = 0; i < node->input_count; ++i) {
+        const ft__node *from = &m->nodes[node->inputs[i] - 1];
+        memset(&input[i], 0, sizeof input[i]);
+        input[i].shape = from->shape;
+        input[i].type = from->type;
+    }
+    status = ft__rows[node->op].shape(c, node, input, node->input_count, &node->shape);
+    if (input != few) ft__release(c, input);
+    return status;
+}
+
+static bool ft__grow_nodes(ft_model *m)
+{
+    int capacity = m->node_capacity ? 2 * m->node_capacity : 64;
+    ft__node *nodes;
+    int *order;
+    if (m->node_count < m->node_capacity) return true;
+    nodes = (ft__node *)ft__grow(&m->context, m->nodes, (size_t)m->node_count, (size_t)capacity,
+                                 sizeof *nodes);
+    if (!nodes) return false;
+    m->nodes = nodes;
+    order = (int *)ft__grow(&m->context, m->order, (size_t)m->node_count, (size_t)capacity,
+                            sizeof *order);
+    if (!order) return false;
+    m->order = order;
+    m->node_capacity = capacity;
+    return true;
+}
+
+static void ft__release_node(ft__context *c, ft__node *node)
+{
+    ft__release(c, node->name);
+    ft__release(c, node->inputs);
+    ft__release(c, node->value);
+    ft__release(c, node->gradient);
+    ft__release(c, node->moment1);
+    ft__release(c, node->moment2);
+    ft__release(c, node->kept);
+    ft__resting_release(c, node->resting);
+    memset(node, 0, sizeof *node);
+}
+
+/* Appends a node; {0} with an error when its inputs do not fit or its name is taken. */
+static ft_node ft__add_node(ft_model *m, int op, const char *name, const ft_node *inputs,
+                            int count, const ft__options *options)
+{
+    ft__context *c = &m->context;
+    ft_node result = {0};
+    ft__node *node;
+    char made_up[32], why[400];
+    int i;
+    if (!ft__ok(c)) return result;
+    if (!name || !*name) {
+        snprintf(made_up, sizeof made_up, "%s_%d", ft__rows[op].name, m->node_count + 1);
+        name = made_up;
+    }
+    if (ft__find_node(m, name).id) {
+        ft__fail(c, FT_INVALID, "%s: the network has a node of this name already", name);
+        return result;
+    }
+    for (i = 0; i < count; ++i) {
+        const ft__node *input = ft__get_node(m, inputs[i]);
+        if (input && input->op != FT__OP_none) continue;
+        ft__fail(c, FT_INVALID, "%s: input %d is not a node of this model%s", name, i + 1,
+                 ft__why_none(m, inputs[i], why));
+        return result;
+    }
+    if (!ft__grow_nodes(m)) return result;
+    node = &m->nodes[m->node_count];
+    memset(node, 0, sizeof *node);
+    node->op = op;
+    node->name = ft__copy_text(c, name);
+    node->inputs = (int *)ft__allocate(c, (size_t)count + 1, sizeof *node->inputs);
+    if (options) node->options = *options;
+    node->learning_rate_factor = 1.0f;
+    node->weight_decay = -1.0f;
+    if (ft__ok(c)) {
+        for (i = 0; i < count; ++i) node->inputs[i] = inputs[i].id;
+        node->input_count = count;
+        ft__infer_shape(m, node);
+    }
+    if (!ft__ok(c)) {
+        ft__release_node(c, node);
+        return result;
+    }
+    m->order[m->node_count] = m->node_count + 1;
+    result.id = ++m->node_count;
+    m->version += 1;
+    return result;
+}
+
+/* ---- Surgery and freezing ---- */
+
+/* Shapes after a change, in the order of execution. */
+static ft_status ft__infer_all(ft_model *m)
+{
+    int at;
+    for (at = 0; ft__ok(&m->context) && at < m->node_count; ++at)
+        if (m->nodes[m->order[at] - 1].op != FT__OP_none)
+            ft__infer_shape(m, &m->nodes[m->order[at] - 1]);
+    m->version += 1;
+    return m->context.status;
+}
+
+static void ft__release_training(ft__context *c, ft__node *node)
+{
+    ft__release(c, node->gradient);
+    ft__release(c, node->moment1);
+    ft__release(c, node->moment2);
+    ft__release(c, node->kept);
+    ft__resting_release(c, node->resting);
+    node->gradient = node->moment1 = node->moment2 = node->kept = NULL;
+    node->resting = NULL;
+}
+
+/* Parameters, buffers and dropout can be frozen; freezing drops gradient and optimiser state. */
+static int ft__set_frozen(ft_model *m, const char *glob, bool frozen)
+{
+    int i, count = 0;
+    ft__catch_up_all(m);
+    for (i = 0; ft__ok(&m->context) && i < m->node_count; ++i) {
+        ft__node *node = &m->nodes[i];
+        if (!ft__is_weight(node) && node->op != FT__OP_dropout) continue;
+        if (!ft__glob(glob, node->name)) continue;
+        node->frozen = frozen;
+        if (frozen) ft__release_training(&m->context, node);
+        count += 1;
+    }
+    m->version += 1;
+    return count;
+}
+
+/* A buffer is frozen too when the batch norm that it belongs to runs in evaluation form. */
+static bool ft__node_is_frozen(const ft_model *m, const ft__node *node)
+{
+    int id = (int)(node - m->nodes) + 1, i;
+    if (node->frozen || node->op != FT__OP_buffer) return node->frozen;
+    for (i = 0; i < m->node_count; ++i) {
+        const ft__node *norm = &m->nodes[i];
+        if (norm->op == FT__OP_batch_norm && (norm->inputs[3] == id || norm->inputs[4] == id))
+            return ft__norm_frozen(m, norm);
+    }
+    return false;
+}
+
+/* A hash over names and bytes of all that is frozen. */
+static ft_digest ft__digest(ft_model *m)
+{
+    ft_digest digest = {0, 0};
+    int i;
+    ft__host_takes_weights(&m->context, false);
+    for (i = 0; i < m->node_count; ++i) {
+        const ft__node *node = &m->nodes[i];
+        if (!ft__is_weight(node) || !ft__node_is_frozen(m, node)) continue;
+        digest.frozen = ft__hash_bytes(digest.frozen, node->name, strlen(node->name));
+        digest.frozen = ft__hash_bytes(digest.frozen, node->value,
+                                       ft__node_count_at(node, ft__one) * sizeof(float));
+        digest.tensors += 1;
+    }
+    return digest;
+}
+
+/* The last linear layer before the output; NULL: there is none. */
+static ft__node *ft__head(ft_model *m)
+{
+    ft__node *node = ft__get_node(m, m->output);
+    while (node && node->op != FT__OP_linear)
+        node = node->input_count ? &m->nodes[node->inputs[0] - 1] : NULL;
+    return node;
+}
+
+/* Gives a parameter another first size and fresh values; its node, id and name stay. */
+static ft_status ft__resize_parameter(ft_model *m, ft__node *node, int size)
+{
+    ft__context *c = &m->context;
+    ft_shape shape = node->shape;
+    float *value;
+    shape.size[0] = size;
+    value = (float *)ft__allocate(c, ft__shape_count(&shape), sizeof(float));
+    if (!value) return c->status;
+    ft__release(c, node->value);
+    ft__release_training(c, node);
+    node->value = value;
+    node->shape = shape;
+    if (node->fan_out) node->fan_out = size;
+    node->frozen = false;
+    ft__initialise_node(m, node);
+    return c->status;
+}
+
+static void ft__release_class_names(ft_model *m)
+{
+    int i;
+    for (i = 0; m->class_names && i < m->class_count; ++i)
+        ft__release(&m->context, m->class_names[i]);
+    ft__release(&m->context, m->class_names);
+    m->class_names = NULL;
+    m->class_count = 0;
+}
+
+static ft_status ft__replace_head(ft_model *m, int classes)
+{
+    ft__node *head;
+    int i;
+    if (!ft__ok(&m->context)) return m->context.status;
+    head = ft__head(m);
+    if (!head)
+        return ft__fail(&m->context, FT_INVALID, "no linear layer leads to the output: there is no"
+                        " head to replace");
+    if (classes < 1)
+        return ft__fail(&m->context, FT_INVALID, "%s: a head of %d classes", head->name, classes);
+    for (i = 1; i < head->input_count; ++i)
+        ft__resize_parameter(m, &m->nodes[head->inputs[i] - 1], classes);
+    ft__release_class_names(m); /* they were the old head's */
+    m->weights_version += 1;
+    return ft__infer_all(m);
+}
+
+/* ---- Which operators run, and in which form ---- */
+
+static void ft__plan_free(ft__context *c, ft__plan *plan)
+{
+    if (!plan) return;
+    ft__release(c, plan->workspace);
+    ft__release(c, plan->memory);
+    ft__release(c, plan->weights);
+    ft__release(c, plan->inputs);
+    ft__release(c, plan->trained);
+    ft__release(c, plan->last_reader);
+    ft__release(c, plan->shares);
+    ft__release(c, plan->saved);
+    ft__release(c, plan->gradients);
+    ft__release(c, plan->values);
+    ft__release(c, plan->steps);
+    ft__release(c, plan);
+}
+
+enum { FT__FOR_OUTPUT = 1, FT__FOR_LOSS = 2 };
+
+/* Marks what a target needs, walking the order of execution backwards. */
+static void ft__mark_needed(const ft_model *m, int target, char mark, char *needed)
+{
+    int at, i;
+    if (!target) return;
+    needed[target - 1] = (char)(needed[target - 1] | mark);
+    for (at = m->node_count - 1; at >= 0; --at) {
+        const ft__node *node = &m->nodes[m->order[at] - 1];
+        if (!(needed[m->order[at] - 1] & mark)) continue;
+        for (i = 0; i < node->input_count; ++i) {
+            int input = node->inputs[i] - 1;
+            needed[input] = (char)(needed[input] | mark);
+        }
+    }
+}
+
+/* The only node that reads `id`, or 0 when there are none or several. */
+static int ft__only_reader(const ft_model *m, const char *needed, int id)
+{
+    int found = 0, i, j;
+    if (id == m->output.id || id == m->loss.id) return 0;
+    for (i = 0; i < m->node_count; ++i) {
+        if (!needed[i]) continue;
+        for (j = 0; j < m->nodes[i].input_count; ++j) {
+            if (m->nodes[i].inputs[j] != id) continue;
+            if (found) return 0;
+            found = i + 1;
+        }
+    }
+    return found;
+}
+
+/* Whether a step's own backward sees to the activation that it applied. */
+static bool ft__masks(const ft_model *m, const ft__step *step)
+{
+    int op = step->activation ? m->nodes[step->activation - 1].op : FT__OP_none;
+    return (ft__rows[m->nodes[step->id - 1].op].reads & FT__MASKS)
+        && (op == FT__OP_relu || op == FT__OP_relu6);
+}
+
+/* Extends a step over what follows it and nothing else reads: a batch norm, where nothing is
+   trained, and an activation. */
+static void ft__fuse(const ft_model *m, const ft__plan *plan, const char *needed, ft__step *step)
+{
+    int op = m->nodes[step->id - 1].op, next;
+    bool trained = plan->trained[step->id - 1] != 0;
+    if (!(ft__rows[op].reads & FT__FUSES)) return;
+    next = ft__only_reader(m, needed, step->output);
+    if (next && !trained && (op == FT__OP_conv2d || op == FT__OP_linear)
+        && m->nodes[next - 1].op == FT__OP_batch_norm && !plan->trained[next - 1]
+        && m->nodes[next - 1].inputs[0] == step->output) {
+        step->norm = step->output = next;
+        next = ft__only_reader(m, needed, step->output);
+    }
+    if (next && (trained ? ft__can_fuse_trained(m->nodes[next - 1].op)
+                         : !plan->trained[next - 1] && ft__can_fuse(m->nodes[next - 1].op)))
+        step->activation = step->output = next;
+}
+
+static void ft__add_steps(const ft_model *m, ft__plan *plan, const char *needed, char *done,
+                          bool trained)
+{
+    int at;
+    for (at = 0; at < m->node_count; ++at) {
+        int id = m->order[at];
+        ft__step *step = &plan->steps[plan->step_count];
+        if (!needed[id - 1] || done[id - 1] || ft__is_leaf(&m->nodes[id - 1])) continue;
+        if ((plan->trained[id - 1] != 0) != trained) continue;
+        memset(step, 0, sizeof *step);
+        step->id = step->output = id;
+        step->trained = trained;
+        ft__fuse(m, plan, needed, step);
+        done[step->id - 1] = done[step->output - 1] = 1;
+        if (step->norm) done[step->norm - 1] = 1;
+        step->for_output = (needed[step->output - 1] & FT__FOR_OUTPUT) != 0;
+        plan->step_count += 1;
+    }
+}
+
+/* Lists the steps: first the frozen prefix, then what depends on something trainable. A fused
+   step comes where its first node stood, and only that node's inputs are read: still in order. */
+static void ft__plan_steps(ft_model *m, ft__plan *plan)
+{
+    ft__context *c = &m->context;
+    char *needed = (char *)ft__allocate(c, (size_t)m->node_count, 1);
+    char *done = (char *)ft__allocate(c, (size_t)m->node_count, 1);
+    int at, i;
+    if (needed && done) {
+        ft__mark_needed(m, m->output.id, FT__FOR_OUTPUT, needed);
+        ft__mark_needed(m, m->loss.id, FT__FOR_LOSS, needed);
+        for (at = 0; plan->training && at < m->node_count; ++at) {
+            const ft__node *node = &m->nodes[m->order[at] - 1];
+            bool trained = node->op == FT__OP_parameter && !node->frozen;
+            for (i = 0; i < node->input_count; ++i)
+                if (plan->trained[node->inputs[i] - 1]) trained = true;
+            plan->trained[m->order[at] - 1] = trained;
+        }
+        ft__add_steps(m, plan, needed, done, false);
+        plan->first_trained = plan->step_count;
+        ft__add_steps(m, plan, needed, done, true);
+    }
+    ft__release(c, done);
+    ft__release(c, needed);
+}

@@ -1,0 +1,385 @@
+#pragma once
+#include "interface/types.h"
+#include "platform/context.h"
+#include "nodes/nodes.h"
+#include "operators/table.h"
+#include "operators/losses.h"
+#include "operators/rows_at_rest.h"
+#include "operators/rows.h"
+#include "devices/opencl_memory.h"
+#include "devices/opencl_dispatch.h"
+#include "graph/plan.h"
+#include "graph/memory.h"
+
+/* =============================================================================================
+   [SECTION] graph/running: Graph: running
+   ============================================================================================= */
+
+static double ft__clock(const ft__context *c)
+{
+    return c->desc.clock ? c->desc.clock(c->desc.clock_user) : 0;
+}
+
+/* Folds y = (x - mean) / sqrt(var + eps) * gamma + beta into the weight and bias before it:
+   weight' = weight * s, bias' = (bias - mean) * s + beta, s = gamma / sqrt(var + eps). */
+static void ft__fold(const ft_model *m, const ft__step *step)
+{
+    const ft__node *node = &m->nodes[step->id - 1], *norm = &m->nodes[step->norm - 1];
+    const ft__node *weight = &m->nodes[node->inputs[1] - 1];
+    const float *bias = node->input_count > 2 ? m->nodes[node->inputs[2] - 1].value : NULL;
+    const float *gamma = m->nodes[norm->inputs[1] - 1].value;
+    const float *beta = m->nodes[norm->inputs[2] - 1].value;
+    const float *mean = m->nodes[norm->inputs[3] - 1].value;
+    const float *var = m->nodes[norm->inputs[4] - 1].value;
+    float eps = norm->options.batch_norm.eps > 0 ? norm->options.batch_norm.eps : 1e-5f;
+    size_t channels = (size_t)weight->shape.size[0], i, each;
+    size_t per_channel = ft__node_count_at(weight, ft__one) / channels;
+    for (i = 0; i < channels; ++i) {
+        float scale = gamma[i] / sqrtf(var[i] + eps);
+        const float *from = weight->value + i * per_channel;
+        float *to = step->weight + i * per_channel;
+        for (each = 0; each < per_channel; ++each) to[each] = from[each] * scale;
+        step->bias[i] = ((bias ? bias[i] : 0.0f) - mean[i]) * scale + beta[i];
+    }
+}
+
+/* What a step's folded and prepared weights were made from: training moves those that are not
+   frozen; loading, surgery and the like any. */
+static uint64_t ft__weights_of_step(const ft_model *m, const ft__step *step)
+{
+    const ft__node *node = &m->nodes[step->id - 1];
+    bool moving = false;
+    int input;
+    for (input = 1; input < node->input_count; ++input) /* but those that are fed */
+        moving = moving || !(ft__has_rows(&m->nodes[node->inputs[input] - 1])
+                             || m->nodes[node->inputs[input] - 1].frozen);
+    if (step->norm) {
+        const ft__node *norm = &m->nodes[step->norm - 1];
+        int i;
+        if (node->input_count > 2 && !m->nodes[node->inputs[2] - 1].frozen) moving = true;
+        for (i = 1; i < 5; ++i)
+            if (!m->nodes[norm->inputs[i] - 1].frozen) moving = true;
+        if (ft__norm_frozen(m, norm) && m->nodes[node->inputs[1] - 1].frozen) moving = false;
+    }
+    return (m->weights_version << 32) + (moving ? m->trained_version & 0xffffffff : 0);
+}
+
+enum { FT__ONLY_OUTPUT = 1, FT__EVALUATING = 2 };
+
+/* Which of its two places the value of a step that runs again lies in. */
+static void ft__use_values(ft__plan *plan, const ft__step *step, int time)
+{
+    plan->values[step->output - 1] = step->values[time];
+    if (!step->alone) plan->saved[step->id - 1] = step->saved[time];
+}
+
+static void ft__run_step_again(ft_model *m, ft__plan *plan, ft__step *step, int batch)
+{
+    ft__call call;
+    ft__use_values(plan, step, 1);
+    call = ft__make_call(m, plan, step, ft__extent_of(m, batch), false);
+    call.again = true;
+    call.restore = step->alone != 0;
+    ft__run_operator(&call, false);
+}
+
+/* Before backward of step `end`: makes the part's dropped values again, if it is the last of its
+   part, and then those that are made alone. */
+static void ft__run_again(ft_model *m, ft__plan *plan, int end, int batch)
+{
+    bool last = end + 1 == plan->step_count || plan->steps[end + 1].part != plan->steps[end].part;
+    int first = end, i;
+    while (first > plan->first_trained && plan->steps[first - 1].part == plan->steps[end].part)
+        first -= 1;
+    for (i = first; i <= end; ++i)
+        if (last && plan->steps[i].again && !plan->steps[i].alone)
+            ft__run_step_again(m, plan, &plan->steps[i], batch);
+    for (i = first; i < end; ++i)
+        if (plan->steps[i].alone == end + 1) ft__run_step_again(m, plan, &plan->steps[i], batch);
+}
+
+/* Before a run: its embeddings catch up what they read; any other operator may read any row. */
+static void ft__catch_up_before(ft_model *m, bool in_steps)
+{
+    int i;
+    for (i = 0; i < m->node_count; ++i) {
+        const ft__resting *r = m->nodes[i].resting;
+        if (r && !(in_steps && r->version == m->version))
+            ft__catch_up(&m->context, &m->nodes[i], NULL, 0);
+    }
+}
+
+/* Runs steps [from, to) forward on `batch` samples: without the loss where there are no labels,
+   and in evaluation form where a plan for training is used to measure. */
+static void ft__run_forward(ft_model *m, ft__plan *plan, int from, int to, int batch, int how)
+{
+    bool in_steps = plan->training && !(how & FT__EVALUATING);
+    int i;
+    m->backward_done = false;
+    if (in_steps) m->trained_version += 1; /* statistics move */
+    ft__catch_up_before(m, in_steps);
+    for (i = from; i < to; ++i) {
+        ft__step *step = &plan->steps[i];
+        ft__call call;
+        double start;
+        if ((how & FT__ONLY_OUTPUT) && !step->for_output) continue;
+        if (step->again) ft__use_values(plan, step, 0);
+        call = ft__make_call(m, plan, step, ft__extent_of(m, batch), false);
+        if (how & FT__EVALUATING) call.training = false;
+        start = ft__clock(&m->context);
+        if (step->weight || step->prepared) {
+            uint64_t now = ft__weights_of_step(m, step);
+            call.prepare = step->prepared_for != now;
+            if (call.prepare && step->norm) {
+                ft__host_takes_weights(&m->context, false);
+                ft__fold(m, step);
+                ft__host_wrote(&m->context, step->weight);
+                ft__host_wrote(&m->context, step->bias);
+            }
+            step->prepared_for = now;
+        }
+        if (in_steps && m->nodes[step->id - 1].op == FT__OP_embedding)
+            ft__catch_up(&m->context, &m->nodes[m->nodes[step->id - 1].inputs[1] - 1],
+                         ft__integers(&call.input[0]), ft__count(&call.input[0]));
+        ft__run_operator(&call, false);
+        m->nodes[step->id - 1].time.forward += ft__clock(&m->context) - start;
+    }
+}
+
+/* Whether an operator's backward on the processor writes an input's gradient where it is fresh. A
+   layer adds to those of its weights, which may be made by other operators. */
+static bool ft__writes_gradient(int op, int input)
+{
+    if (!(ft__rows[op].reads & FT__WRITES)) return false;
+    return input == 0 || op == FT__OP_add || op == FT__OP_mul || op == FT__OP_matmul
+        || op == FT__OP_layer_norm;
+}
+
+/* The first to add to a gradient is the last reader, for backward runs from the end: it may write
+   instead, or the gradient is set to zero before. Parameters' are zeroed by the update. */
+static void ft__fresh_gradients(ft_model *m, const ft__plan *plan, int at, int batch, bool runs,
+                                bool on_device)
+{
+    const ft__node *node = &m->nodes[plan->steps[at].id - 1];
+    int i, j;
+    for (i = 0; i < node->input_count; ++i) {
+        int id = node->inputs[i];
+        bool twice = false;
+        if (!plan->gradients[id - 1] || plan->last_reader[id - 1] != at) continue;
+        for (j = 0; j < node->input_count; ++j) twice = twice || (j != i && node->inputs[j] == id);
+        if (runs && !twice && (on_device || ft__writes_gradient(node->op, i)))
+            plan->inputs[i].fresh = true;
+        else ft__set_numbers(&m->context, plan->gradients[id - 1],
+                             ft__node_count_at(&m->nodes[id - 1], ft__extent_of(m, batch)), 0);
+    }
+}
+
+/* Forgets the gradients that no update has used. */
+static void ft__zero_gradients(ft_model *m)
+{
+    int i;
+    for (i = 0; i < m->node_count; ++i) ft__forget_used(m->nodes[i].resting);
+    for (i = 0; m->gradients_wait && i < m->node_count; ++i)
+        if (m->nodes[i].gradient)
+            ft__set_numbers(&m->context, m->nodes[i].gradient,
+                            ft__node_count_at(&m->nodes[i], ft__one), 0);
+    m->gradients_wait = false;
+}
+
+static void ft__run_backward(ft_model *m, ft__plan *plan, int batch)
+{
+    int i;
+    m->gradients_wait = m->backward_done = true;
+    ft__set_numbers(&m->context, plan->gradients[m->loss.id - 1], 1, 1.0f);
+    for (i = plan->step_count - 1; i >= plan->first_trained; --i) {
+        const ft__step *step = &plan->steps[i];
+        ft__operator backward = ft__rows[m->nodes[step->id - 1].op].backward;
+        double start = ft__clock(&m->context);
+        ft__call call;
+        bool runs;
+        ft__run_again(m, plan, i, batch);
+        call = ft__make_call(m, plan, step, ft__extent_of(m, batch), true);
+        runs = call.output.gradient && backward;
+        ft__fresh_gradients(m, plan, i, batch, runs, runs && ft__runs_on_device(&call));
+        if (runs && step->activation && !ft__masks(m, step)) ft__run_activation_back(&call);
+        if (runs) ft__run_operator(&call, true);
+        if (runs && m->nodes[step->id - 1].op == FT__OP_embedding)
+            ft__use_rows(m->nodes[m->nodes[step->id - 1].inputs[1] - 1].resting,
+                         ft__integers(&call.input[0]), ft__count(&call.input[0]));
+        m->nodes[step->id - 1].time.backward += ft__clock(&m->context) - start;
+    }
+}
+
+/* What a picture or ft_run's values are fed to: the first input of numbers or, where there is none,
+   "tokens", or else the first one. {0}: there is none. */
+static ft_node ft__main_input(const ft_model *m)
+{
+    ft_node first = {0}, numbers = {0}, tokens;
+    int i;
+    for (i = m->node_count - 1; i >= 0; --i) {
+        if (m->nodes[i].op != FT__OP_input) continue;
+        first.id = i + 1;
+        if (m->nodes[i].type == FT_F32) numbers.id = i + 1;
+    }
+    if (numbers.id) return numbers;
+    tokens = ft__find_node(m, "tokens");
+    return tokens.id && m->nodes[tokens.id - 1].op == FT__OP_input ? tokens : first;
+}
+
+/* After an input was written: what the last run computed is of other values, and maybe of another
+   size. */
+static void ft__is_fed(ft_model *m, ft__node *node, int batch)
+{
+    node->fed = ft__extent_of(m, batch);
+    m->fed_from = NULL;
+    m->last_run = NULL;
+    ft__host_fed(&m->context, node->value,
+                 ft__node_count_at(node, node->fed) * sizeof(float));
+}
+
+/* Between the order that users see, [N, C, H, W], and what lies in memory. */
+static void ft__fill_input(ft_model *m, ft__node *node, const void *values, int batch)
+{
+    ft_shape shape = ft__with_extent(node->shape, ft__extent_of(m, batch));
+    if (ft__is_channels_last(node))
+        ft__turn(&m->context, &shape, FT__TO_LAST, (const float *)values, node->value, false);
+    else memcpy(node->value, values, ft__shape_count(&shape) * sizeof(float));
+    ft__is_fed(m, node, batch);
+}
+
+static void ft__read_value(ft_model *m, const ft__node *node, const float *value, int batch,
+                           float *to)
+{
+    ft_shape shape = ft__with_extent(node->shape, ft__extent_of(m, batch));
+    ft__to_host(&m->context, value, ft__shape_count(&shape) * sizeof(float));
+    if (ft__is_channels_last(node))
+        ft__turn(&m->context, &shape, FT__TO_FIRST, value, to, false);
+    else memcpy(to, value, ft__shape_count(&shape) * sizeof(float));
+}
+
+/* Checks everything that a run needs, so that the operators need not. */
+static ft_status ft__ready(ft_model *m, bool with_loss)
+{
+    ft__context *c = &m->context;
+    if (!ft__ok(c)) return c->status;
+    if (with_loss && !m->loss.id)
+        return ft__fail(c, FT_INVALID, "the model has no loss: call ft_set_loss");
+    if (!m->output.id && !m->loss.id)
+        return ft__fail(c, FT_INVALID, "the model has no output: load or build a network first");
+    return FT_OK;
+}
+
+/* Inputs that are fed one by one may have been given different batches, or none. */
+static ft_status ft__check_fed(ft_model *m, const ft__node *input)
+{
+    ft__context *c = &m->context;
+    const char *other = "the last run";
+    int i;
+    if (input->fed.batch == 0)
+        return ft__fail(c, FT_INVALID, "%s: nothing was fed to this input: call ft_feed",
+                        input->name);
+    for (i = 0; i < m->node_count; ++i)
+        if (m->nodes[i].op == FT__OP_input && m->nodes[i].fed.batch == m->batch)
+            other = m->nodes[i].name;
+    if (input->fed.batch != m->batch)
+        return ft__fail(c, FT_SHAPE, "the inputs of a run need the same batch: %s: %d samples, %s:"
+                        " %d samples", input->name, input->fed.batch, other, m->batch);
+    if (ft__has_length(input) && input->fed.length != m->length)
+        return ft__fail(c, FT_SHAPE, "%s: was fed with %d steps, and ft_set_length says %d: feed it"
+                        " after ft_set_length", input->name, input->fed.length, m->length);
+    return c->status;
+}
+
+static ft_status ft__check_inputs(ft_model *m, const ft__plan *plan)
+{
+    int i, j;
+    for (i = 0; i < plan->step_count; ++i) {
+        const ft__node *node = &m->nodes[plan->steps[i].id - 1];
+        for (j = 0; j < node->input_count; ++j) {
+            const ft__node *input = &m->nodes[node->inputs[j] - 1];
+            if (input->op == FT__OP_input && ft__check_fed(m, input) != FT_OK) break;
+        }
+    }
+    return m->context.status;
+}
+
+/* Makes room for `batch` samples in the inputs and the plan; values may then be written. */
+static ft__plan *ft__begin(ft_model *m, int batch, bool training)
+{
+    if (batch < 1) {
+        ft__fail(&m->context, FT_INVALID, "a batch of %d samples", batch);
+        return NULL;
+    }
+    if (ft__ready(m, training) != FT_OK) return NULL;
+    m->batch = batch;
+    return ft__plan_for(m, ft__extent_of(m, batch), training);
+}
+
+/* Numbers at fault in what was fed to an input; `at`: which of them all. Labels are at fault where
+   they are no class of the loss that reads them. */
+static bool ft__find_fault(const ft_model *m, const ft__node *input, size_t *at)
+{
+    const ft__node *loss = m->loss.id ? &m->nodes[m->loss.id - 1] : NULL;
+    const int32_t *labels = (const int32_t *)(const void *)input->value;
+    bool is_label = loss && loss->op == FT__OP_cross_entropy
+        && &m->nodes[loss->inputs[1] - 1] == input;
+    size_t count = input->fed.batch > 0 ? ft__node_count_at(input, input->fed) : 0, i;
+    const ft_shape *logits = is_label ? &m->nodes[loss->inputs[0] - 1].shape : NULL;
+    if (!input->value || (input->type != FT_F32 && !is_label)) return false;
+    for (i = 0; i < count; ++i) {
+        *at = i;
+        if (is_label && (labels[i] < 0 ? !ft__is_ignored(labels[i])
+                                       : labels[i] >= logits->size[logits->rank - 1])) return true;
+        if (!is_label && !(fabs((double)input->value[i]) <= (double)FLT_MAX)) return true;
+    }
+    return false;
+}
+
+/* Whether it is the data that makes a run's numbers not finite, and which sample: then no learning
+   rate helps. Looked for after the loss, or what frozen layers made, was found not to be finite. */
+static bool ft__blame_data(const ft_model *m, char *text, size_t size)
+{
+    size_t at = 0, each;
+    int i, sample;
+    for (i = 0; i < m->node_count; ++i) {
+        const ft__node *input = &m->nodes[i];
+        const ft_source *from = m->fed_from;
+        const char *name = NULL;
+        char number[40];
+        if (input->op != FT__OP_input || !ft__find_fault(m, input, &at)) continue;
+        each = ft__node_count_at(input, input->fed) / (size_t)input->fed.batch;
+        sample = (int)(at / each);
+        if (from) sample = m->fed_samples[sample];
+        if (from && from->name) name = from->name(from->user, sample);
+        if (input->type == FT_I32)
+            snprintf(number, sizeof number, "%d, no class", ((const int *)(const void *)
+                                                             input->value)[at]);
+        else snprintf(number, sizeof number, "%g", (double)input->value[at]);
+        snprintf(text, size, "the data is at fault: \"%.60s\" of sample %d%s%s%.100s%s holds %s",
+                 input->name, sample, from ? "" : " of the batch", name && *name ? " (" : "",
+                 name ? name : "", name && *name ? ")" : "", number);
+        return true;
+    }
+    return false;
+}
+
+static ft_status ft__loss_failed(ft_model *m, uint64_t step)
+{
+    char text[300];
+    if (ft__blame_data(m, text, sizeof text))
+        return ft__fail(&m->context, FT_NOT_FINITE, "step %llu: the loss is not finite: %s",
+                        (unsigned long long)step, text);
+    return ft__fail(&m->context, FT_NOT_FINITE, "step %llu: the loss is not finite (a smaller"
+                    " learning rate may help; or is there a label that is not a class?)",
+                    (unsigned long long)step);
+}
+
+/* The value of the loss in the last run; an error when it is not finite. */
+static float ft__read_loss(ft_model *m, const ft__plan *plan)
+{
+    float loss;
+    ft__to_host(&m->context, plan->values[m->loss.id - 1], sizeof loss);
+    loss = plan->values[m->loss.id - 1][0];
+    if (!(fabs((double)loss) <= 3e38)) ft__loss_failed(m, m->step);
+    return loss;
+}

@@ -1,0 +1,193 @@
+#pragma once
+#include "platform/context.h"
+#include "kernels/elementary.h"
+#include "kernels/convolution.h"
+
+/* =============================================================================================
+   [SECTION] kernels/recurrent: Recurrent cells
+   One step of one sequence: `x` [gates, h] holds what the input and the state before add to each
+   gate, but for the GRU, where the state's part is in `add`; activated gates stay in x, from which
+   backward makes the gradients of the sums. Gates stand in PyTorch's order. Formulas:
+   torch.nn.LSTM, GRU and RNN; LSTM is Hochreiter and Schmidhuber 1997 with forget gates, GRU Cho et
+   al. 2014.
+   ============================================================================================= */
+#if defined(__GNUC__) && !defined(__clang__) && !defined(FINETUNE_NO_SIMD)
+#pragma GCC push_options
+#pragma GCC optimize("O3", "fp-contract=fast")
+#endif
+
+/* Before a loop none of whose turns reads what another one writes. Of more than a few pointers
+   compilers do not find that out, and make no vector code: an LSTM's training step of two layers of
+   256 took 1.5 times as long. */
+#if defined(__clang__)
+#define FT__TURNS_APART _Pragma("clang loop vectorize(assume_safety)")
+#elif defined(__GNUC__)
+#define FT__TURNS_APART _Pragma("GCC ivdep")
+#else
+#define FT__TURNS_APART
+#endif
+
+typedef struct ft__cell {   /* pointers to one sequence's rows; h numbers each, gates [.., h] */
+    size_t h;
+    float *x, *add;
+    const float *bias;      /* [gates, h] */
+    float *extra;           /* LSTM: the new cell; GRU: the state's part of the new gate */
+    const float *before;    /* the state before: LSTM the cell, GRU and RNN the hidden state */
+    float *state, *y;       /* the new hidden state, and where else it goes */
+    const float *dy;        /* backward: the gradient of y */
+    float *dh, *dc;         /* in what else the new state's gradient is, out the one before's */
+} ft__cell;
+
+/* i, f, o = sigmoid, g = tanh; c' = f c + i g; h' = o tanh(c') */
+FT__INLINE void ft__lstm_step_body(const ft__cell *s)
+{
+    size_t h = s->h, j;
+    float *FT__RESTRICT i = s->x, *FT__RESTRICT f = s->x + h, *FT__RESTRICT g = s->x + 2 * h;
+    float *FT__RESTRICT o = s->x + 3 * h, *FT__RESTRICT c = s->extra, *FT__RESTRICT y = s->y;
+    float *FT__RESTRICT state = s->state;
+    const float *FT__RESTRICT bias = s->bias, *FT__RESTRICT before = s->before;
+    FT__TURNS_APART for (j = 0; j < h; ++j) {
+        i[j] = ft__sigmoid(i[j] + bias[j]);
+        f[j] = ft__sigmoid(f[j] + bias[h + j]);
+        g[j] = ft__tanh(g[j] + bias[2 * h + j]);
+        o[j] = ft__sigmoid(o[j] + bias[3 * h + j]);
+        c[j] = f[j] * before[j] + i[j] * g[j];
+        state[j] = y[j] = o[j] * ft__tanh(c[j]);
+    }
+}
+
+FT__INLINE void ft__lstm_back_body(const ft__cell *s)
+{
+    size_t h = s->h, j;
+    float *FT__RESTRICT i = s->x, *FT__RESTRICT f = s->x + h, *FT__RESTRICT g = s->x + 2 * h;
+    float *FT__RESTRICT o = s->x + 3 * h, *FT__RESTRICT dh = s->dh, *FT__RESTRICT dc = s->dc;
+    const float *FT__RESTRICT c = s->extra, *FT__RESTRICT before = s->before;
+    const float *FT__RESTRICT dy = s->dy;
+    FT__TURNS_APART for (j = 0; j < h; ++j) {
+        float t = ft__tanh(c[j]), all = dh[j] + dy[j], d = dc[j] + all * o[j] * (1 - t * t);
+        float di = d * g[j] * i[j] * (1 - i[j]), dg = d * i[j] * (1 - g[j] * g[j]);
+        dc[j] = d * f[j];
+        f[j] = d * before[j] * f[j] * (1 - f[j]);
+        o[j] = all * t * o[j] * (1 - o[j]);
+        i[j] = di;
+        g[j] = dg;
+        dh[j] = 0;
+    }
+}
+
+/* r, z = sigmoid; n = tanh(x_n + r add_n); h' = (1 - z) n + z h */
+FT__INLINE void ft__gru_step_body(const ft__cell *s)
+{
+    size_t h = s->h, j;
+    float *FT__RESTRICT r = s->x, *FT__RESTRICT z = s->x + h, *FT__RESTRICT n = s->x + 2 * h;
+    float *FT__RESTRICT extra = s->extra, *FT__RESTRICT y = s->y, *FT__RESTRICT state = s->state;
+    const float *FT__RESTRICT add = s->add, *FT__RESTRICT before = s->before;
+    const float *FT__RESTRICT bias = s->bias;
+    FT__TURNS_APART for (j = 0; j < h; ++j) {
+        r[j] = ft__sigmoid(r[j] + bias[j] + add[j]);
+        z[j] = ft__sigmoid(z[j] + bias[h + j] + add[h + j]);
+        extra[j] = add[2 * h + j];
+        n[j] = ft__tanh(n[j] + bias[2 * h + j] + r[j] * extra[j]);
+        state[j] = y[j] = (1 - z[j]) * n[j] + z[j] * before[j];
+    }
+}
+
+/* The state's side differs from the input's in the new gate: its three gradients go to `add`. */
+FT__INLINE void ft__gru_back_body(const ft__cell *s)
+{
+    size_t h = s->h, j;
+    float *FT__RESTRICT r = s->x, *FT__RESTRICT z = s->x + h, *FT__RESTRICT n = s->x + 2 * h;
+    float *FT__RESTRICT extra = s->extra, *FT__RESTRICT add = s->add, *FT__RESTRICT dh = s->dh;
+    const float *FT__RESTRICT before = s->before, *FT__RESTRICT dy = s->dy;
+    FT__TURNS_APART for (j = 0; j < h; ++j) {
+        float all = dh[j] + dy[j], dn = all * (1 - z[j]) * (1 - n[j] * n[j]);
+        float dz = all * (before[j] - n[j]) * z[j] * (1 - z[j]);
+        float dr = dn * extra[j] * r[j] * (1 - r[j]);
+        add[2 * h + j] = extra[j] = dn * r[j];
+        dh[j] = all * z[j];
+        add[j] = r[j] = dr;
+        add[h + j] = z[j] = dz;
+        n[j] = dn;
+    }
+}
+
+/* h' = tanh(x) */
+FT__INLINE void ft__rnn_step_body(const ft__cell *s)
+{
+    size_t j;
+    float *FT__RESTRICT x = s->x, *FT__RESTRICT y = s->y, *FT__RESTRICT state = s->state;
+    const float *FT__RESTRICT bias = s->bias;
+    FT__TURNS_APART for (j = 0; j < s->h; ++j) state[j] = y[j] = x[j] = ft__tanh(x[j] + bias[j]);
+}
+
+FT__INLINE void ft__rnn_back_body(const ft__cell *s)
+{
+    size_t j;
+    float *FT__RESTRICT x = s->x, *FT__RESTRICT dh = s->dh;
+    const float *FT__RESTRICT dy = s->dy;
+    FT__TURNS_APART for (j = 0; j < s->h; ++j) {
+        x[j] = (dh[j] + dy[j]) * (1 - x[j] * x[j]);
+        dh[j] = 0;
+    }
+}
+
+/* h' = relu(x) */
+FT__INLINE void ft__rnn_relu_step_body(const ft__cell *s)
+{
+    size_t j;
+    float *FT__RESTRICT x = s->x, *FT__RESTRICT y = s->y, *FT__RESTRICT state = s->state;
+    const float *FT__RESTRICT bias = s->bias;
+    FT__TURNS_APART for (j = 0; j < s->h; ++j) {
+        float sum = x[j] + bias[j];
+        state[j] = y[j] = x[j] = ft__choose(sum < 0, 0.0f, sum);
+    }
+}
+
+FT__INLINE void ft__rnn_relu_back_body(const ft__cell *s)
+{
+    size_t j;
+    float *FT__RESTRICT x = s->x, *FT__RESTRICT dh = s->dh;
+    const float *FT__RESTRICT dy = s->dy;
+    FT__TURNS_APART for (j = 0; j < s->h; ++j) {
+        x[j] = ft__choose(x[j] > 0, dh[j] + dy[j], 0.0f);
+        dh[j] = 0;
+    }
+}
+
+/* Sums over the rows of the first FT__COLUMNS columns, or fewer where there are fewer. */
+enum { FT__COLUMNS = 64 };
+typedef struct ft__columns { const float *from; size_t rows, stride, columns; } ft__columns;
+
+/* to[j] += from[j] */
+FT__INLINE void ft__add_row_body(const float *from, size_t count, float *to)
+{
+    size_t j;
+    FT__TURNS_APART for (j = 0; j < count; ++j) to[j] += from[j];
+}
+
+FT__INLINE void ft__sum_columns_body(const ft__columns *s, float *to)
+{
+    const float *from = s->from;
+    float sum[FT__COLUMNS] = {0};
+    size_t row, j;
+    for (row = 0; row < s->rows; ++row, from += s->stride)
+        if (s->columns >= FT__COLUMNS) for (j = 0; j < FT__COLUMNS; ++j) sum[j] += from[j];
+        else for (j = 0; j < s->columns; ++j) sum[j] += from[j];
+    for (j = 0; j < FT__COLUMNS; ++j) to[j] = sum[j];
+}
+
+FT__LEVELS(ft__lstm_step, (const ft__cell *s), ft__lstm_step_body(s))
+FT__LEVELS(ft__lstm_back, (const ft__cell *s), ft__lstm_back_body(s))
+FT__LEVELS(ft__gru_step, (const ft__cell *s), ft__gru_step_body(s))
+FT__LEVELS(ft__gru_back, (const ft__cell *s), ft__gru_back_body(s))
+FT__LEVELS(ft__rnn_step, (const ft__cell *s), ft__rnn_step_body(s))
+FT__LEVELS(ft__rnn_back, (const ft__cell *s), ft__rnn_back_body(s))
+FT__LEVELS(ft__rnn_relu_step, (const ft__cell *s), ft__rnn_relu_step_body(s))
+FT__LEVELS(ft__rnn_relu_back, (const ft__cell *s), ft__rnn_relu_back_body(s))
+FT__LEVELS(ft__add_row, (const float *from, size_t count, float *to),
+           ft__add_row_body(from, count, to))
+FT__LEVELS(ft__sum_columns, (const ft__columns *s, float *to), ft__sum_columns_body(s, to))
+
+#if defined(__GNUC__) && !defined(__clang__) && !defined(FINETUNE_NO_SIMD)
+#pragma GCC pop_options
+#endif

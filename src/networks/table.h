@@ -1,0 +1,127 @@
+#pragma once
+#include "interface/types.h"
+#include "platform/context.h"
+#include "nodes/nodes.h"
+#include "graph/plan.h"
+#include "formats/tensor_files.h"
+#include "formats/weights.h"
+#include "networks/images.h"
+#include "networks/text.h"
+
+/* =============================================================================================
+   [SECTION] networks/table: The table of networks, and recognition
+   ============================================================================================= */
+
+static const ft__network ft__networks[] = {
+#ifndef FINETUNE_NO_RESNET
+    {"resnet18", ft__build_resnet, ft__matches_resnet, 1000, 224, false, {2, 2, 2, 2}},
+    {"resnet34", ft__build_resnet, ft__matches_resnet, 1000, 224, false, {3, 4, 6, 3}},
+    {"resnet50", ft__build_resnet, ft__matches_resnet, 1000, 224, true, {3, 4, 6, 3}},
+    {"resnet20", ft__build_cifar_resnet, ft__matches_cifar_resnet, 10, 32, false, {3, 3, 3, 0}},
+    {"resnet32", ft__build_cifar_resnet, ft__matches_cifar_resnet, 10, 32, false, {5, 5, 5, 0}},
+    {"resnet44", ft__build_cifar_resnet, ft__matches_cifar_resnet, 10, 32, false, {7, 7, 7, 0}},
+    {"resnet56", ft__build_cifar_resnet, ft__matches_cifar_resnet, 10, 32, false, {9, 9, 9, 0}},
+#endif
+#ifndef FINETUNE_NO_MOBILENET
+    {"mobilenet_v1", ft__build_mobilenet, ft__matches_mobilenet, 1000, 224, false, {0}},
+#endif
+#ifndef FINETUNE_NO_KERAS_CNN
+    {"keras_cnn", ft__build_keras_cnn, ft__matches_keras_cnn, 10, 32, false, {0}},
+#endif
+#ifndef FINETUNE_NO_RECURRENT
+    {"char_rnn", ft__build_char_rnn, ft__matches_char_rnn, 2, 32, false, {0}},
+    {"lstm_lm", ft__build_lstm_lm, ft__matches_lstm_lm, 2, 32, false, {0}},
+    {"lstm_classifier", ft__build_lstm_classifier, ft__matches_text_classifier, 2, 32, false,
+     {0}},
+    {"gru_classifier", ft__build_gru_classifier, ft__matches_text_classifier, 2, 32, false, {0}},
+#endif
+    {NULL, NULL, NULL, 0, 0, false, {0}}}; /* so that it is never empty */
+
+enum { FT__NETWORKS = sizeof ft__networks / sizeof ft__networks[0] - 1 };
+
+static const char *ft__network_names(char *text, size_t size)
+{
+    size_t at = 0;
+    int i;
+    for (i = 0; i < FT__NETWORKS && at < size; ++i)
+        at += (size_t)snprintf(text + at, size - at, "%s%s", i ? ", " : "", ft__networks[i].name);
+    return text;
+}
+
+static const ft__network *ft__network_named(ft_model *m, const char *name)
+{
+    char names[256];
+    int i;
+    for (i = 0; i < FT__NETWORKS; ++i)
+        if (name && strcmp(ft__networks[i].name, name) == 0) return &ft__networks[i];
+    ft__fail(&m->context, FT_INVALID, "%s: no network of this name; there are %s",
+             name ? name : "(none)", ft__network_names(names, sizeof names));
+    return NULL;
+}
+
+/* Half a network is none: after an error takes away what was added. */
+static void ft__remove_last_nodes(ft_model *m, int count)
+{
+    while (m->node_count > count) ft__release_node(&m->context, &m->nodes[--m->node_count]);
+    m->version += 1;
+}
+
+ft_node ft_network(ft_model *m, const char *name, ft_network_options options)
+{
+    const ft__network *network = NULL;
+    int nodes = m->node_count;
+    bool keras = m->keras_initialisers;
+    ft_node none = {0}, output, old_output = m->output, old_loss = m->loss;
+    ft__builder b;
+    if (ft__given(&m->context, name, "ft_network: the name")) network = ft__network_named(m, name);
+    if (!network) return none;
+    memset(&b, 0, sizeof b);
+    b.m = m;
+    b.o = options;
+    if (b.o.classes == 0) b.o.classes = network->classes;
+    if (b.o.image_size == 0) b.o.image_size = network->image_size;
+    if (b.o.channels == 0) b.o.channels = 3;
+    if (b.o.width == 0) b.o.width = 1;
+    if (b.o.classes < 1 || b.o.image_size < 1 || b.o.image_size > 1 << 20 || b.o.channels < 1
+        || b.o.channels > 4 || !(b.o.width > 0 && b.o.width < 100)) {
+        ft__fail(&m->context, FT_INVALID, "%s: %d classes, images of %d pixels, %d channels, width"
+                 " %g", name, b.o.classes, b.o.image_size, b.o.channels, (double)b.o.width);
+        return none;
+    }
+    b.bottleneck = network->bottleneck;
+    memcpy(b.blocks, network->blocks, sizeof b.blocks);
+    m->keras_initialisers = options.keras_initialisers;
+    output = network->build(&b);
+    if (ft__ok(&m->context) && ft__set_architecture(m, network->name) == FT_OK) return output;
+    ft__remove_last_nodes(m, nodes);
+    m->output = old_output;
+    m->loss = old_loss;
+    m->keras_initialisers = keras;
+    return none;
+}
+
+/* Which network a weights file holds, by its names and shapes; where *name is given, only how many
+   classes and channels, and how wide, if it is that one. */
+static ft_status ft__recognise(ft_model *m, ft_file *file, const char *rename, const char **name,
+                               ft_network_options *options)
+{
+    char names[256];
+    ft__list first;
+    int i;
+    if (!ft__ok(&m->context)) return m->context.status;
+    for (i = 0; i < FT__NETWORKS; ++i) {
+        ft_network_options o = *options;
+        if (*name && strcmp(*name, ft__networks[i].name) != 0) continue;
+        if (!ft__networks[i].matches(&ft__networks[i], file, rename, &o)) continue;
+        *name = ft__networks[i].name;
+        *options = o;
+        return FT_OK;
+    }
+    if (*name) return FT_OK; /* loading will list what does not fit */
+    memset(&first, 0, sizeof first);
+    for (i = 0; i < ft_file_count(file) && i < 4; ++i)
+        ft__list_add(&first, ft_file_tensor(file, i).name, "");
+    return ft__fail(&m->context, FT_UNSUPPORTED, "%s: not the weights of a network that is known by"
+                    " name (%s); it has %d tensors: %s ...", file->path,
+                    ft__network_names(names, sizeof names), ft_file_count(file), first.text);
+}

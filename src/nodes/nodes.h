@@ -1,0 +1,265 @@
+#pragma once
+#include "interface/requirements.h"
+#include "interface/types.h"
+#include "platform/context.h"
+#include "basics/strings.h"
+#include "basics/threads.h"
+#include "kernels/elementary.h"
+#include "kernels/gemm.h"
+
+/* =============================================================================================
+   [SECTION] nodes/nodes: Nodes and parameters
+   A node is one tensor and the operator that makes it. Inputs, parameters, buffers and constants
+   are nodes too: their operator computes nothing. Ids are positions in `nodes` plus one.
+   ============================================================================================= */
+/* How large a run is, or the largest that there is room for. */
+typedef struct ft__extent { int batch, length; } ft__extent;
+
+static const ft__extent ft__one = {1, 1};
+
+typedef struct ft__tensor { /* what an operator sees of a node during a run */
+    ft_shape shape;         /* with the run's batch and length filled in */
+    bool channels_last;     /* [N, C, H, W] that lies in memory as [N, H, W, C] */
+    ft_type type;
+    float *value;
+    float *gradient;        /* NULL: nobody needs it */
+    bool fresh;             /* nothing is in the gradient yet: backward writes instead of adding */
+} ft__tensor;
+
+static int32_t *ft__integers(const ft__tensor *t) { return (int32_t *)(void *)t->value; }
+static size_t ft__count(const ft__tensor *t) { return ft__shape_count(&t->shape); }
+
+typedef struct ft__reshape_options { int rank; int size[FINETUNE_MAX_RANK]; } ft__reshape_options;
+typedef struct ft__concat_options { int axis; } ft__concat_options; /* and gather's */
+typedef struct ft__permute_options { int axes[FINETUNE_MAX_RANK]; } ft__permute_options;
+
+typedef struct ft__recurrent_options { /* of one layer */
+    int hidden;
+    bool bidirectional, no_bias, relu;
+    bool lengths, initial;  /* such inputs are there */
+    bool cells;             /* lstm: the output has the cells beside the hidden states */
+    bool carry;             /* the initial state is the model's: it is replaced by the last one */
+} ft__recurrent_options;
+
+typedef union ft__options { /* by operator; which fields a file keeps, the table's row says */
+    ft_conv2d_options conv2d;
+    ft_batch_norm_options batch_norm;
+    ft_pool2d_options pool2d;
+    ft_dropout_options dropout;
+    ft_activation_options activation;
+    ft_pad_options pad;
+    ft_slice_options slice;
+    ft__reshape_options reshape;
+    ft__concat_options concat;
+    ft__permute_options permute;
+    ft_matmul_options matmul;
+    ft_layer_norm_options layer_norm;
+    ft_loss_options loss;
+    ft_embedding_options embedding;
+    ft_step_pool_options step_pool;
+    ft__recurrent_options recurrent;
+} ft__options;
+
+/* What one update does to a row without a gradient (optimizers/resting_rows). */
+typedef struct ft__rest { float step, small, decay; } ft__rest;
+
+/* Of an embedding's weight: which rows an update has to look at. */
+typedef struct ft__resting {
+    uint64_t version;       /* of the graph that it was made for */
+    uint32_t updates;       /* made so far */
+    bool moves;             /* rows without a gradient change too: Adam's */
+    float beta1, beta2;
+    int words, features;
+    uint32_t *done;         /* [words]: the updates that each row has seen */
+    int32_t *used;          /* [words]: rows with a gradient, in the order in which they came */
+    int32_t *late;          /* [words]: rows to catch up, ... */
+    uint32_t *since;        /* [words]: ... each from this update on */
+    unsigned char *is_used; /* [words] */
+    double *squares;        /* [words / 16 + 1]: of the gradients of 16 rows each */
+    int used_count;
+    ft__rest *past;         /* [FT__PAST]: of the last updates, u in place u % FT__PAST */
+} ft__resting;
+
+typedef struct ft__node {
+    int op;                 /* FT__OP_conv2d, ... */
+    char *name;
+    ft_type type;
+    ft_shape shape;         /* FT_BATCH and FT_LENGTH where those go */
+    int *inputs;            /* ids */
+    int input_count;
+    ft__options options;
+    bool frozen;            /* parameters, buffers, and dropout */
+    float *value;           /* of parameters and buffers, and of inputs: what was fed */
+    ft__extent capacity;    /* inputs: how many samples and steps fit ... */
+    ft__extent fed;         /* ... and how many the value is of; batch 0: nothing was fed */
+    /* Parameters and buffers only: */
+    bool loaded;            /* its weights came from a file */
+    ft_initialiser initialiser;
+    int fan_in, fan_out;
+    float learning_rate_factor, weight_decay; /* weight_decay < 0: the optimiser's */
+    float *gradient, *moment1, *moment2;      /* while it is trained; else NULL */
+    ft__resting *resting;   /* of an embedding's weight whose unused rows wait; else NULL */
+    float *kept;            /* a copy of the value at the best, or last good, epoch of a fit */
+    ft_time time;           /* spent in its operator so far */
+} ft__node;
+
+/* One call of an operator's function. */
+typedef struct ft__call {
+    ft__context *context;
+    const ft__node *node;
+    const ft__tensor *input;
+    int input_count;
+    ft__tensor output;
+    void *saved;            /* kept from forward for backward: as many bytes as the row says */
+    float *workspace;       /* scratch: as many bytes as the row says */
+    float *prepared;        /* weights in the form that forward wants them, kept from call to call:
+                               as many bytes as the row says; NULL: they change in each step */
+    bool prepare;           /* they are to be made anew */
+    bool training;          /* batch statistics, dropout on */
+    bool again;             /* the second time in this step: what outlives the step stands still */
+    bool restore;           /* ... and `saved` is still there: FT__RESTORES */
+    uint64_t random;        /* key for this node in this step */
+    int length;             /* steps of this run's sequences */
+    int fused;              /* an activation's operator to apply to the output, or FT__OP_none */
+    const ft__options *fused_options;
+} ft__call;
+
+/* A field of an operator's options, for files: kind 'i' int, 'f' float, 'b' bool. */
+typedef struct ft__field {
+    const char *name;
+    size_t offset;
+    int count;
+    char kind;
+} ft__field;
+
+typedef struct ft__plan ft__plan;           /* graph/plan */
+typedef struct ft__optimizer ft__optimizer; /* optimizers/optimizers */
+
+struct ft_model {
+    ft__context context;    /* first: everything that can fail needs it */
+    ft__node *nodes;
+    int node_count, node_capacity;
+    int *order;             /* ids in the order of execution */
+    ft_node output, loss;
+    ft_preprocessing preprocessing;
+    char *architecture;     /* "" when it was built by hand */
+    char *cache;            /* ft_desc.cache */
+    size_t reserve;         /* bytes that a run will take besides its plan */
+    int moments;            /* that the optimiser keeps of each trained number */
+    char *training;         /* JSON: the settings of the last fit; NULL: none */
+    ft__text notes;         /* what else the loaded file's __metadata__ said: a key, its text, the
+                               next key ..., a 0 behind each */
+    int note_count;         /* keys */
+    char **class_names;
+    int class_count;
+    char not_found[100];    /* the last name that ft_find looked for and did not find */
+    bool keras_initialisers;
+    bool values_follow;     /* parameters that are made get their values from a file afterwards */
+    uint64_t version;       /* counts changes of the graph or of what is frozen: plans are remade */
+    uint64_t weights_version; /* counts changes of weights: folded copies are remade */
+    uint64_t trained_version; /* counts those by training, of what is not frozen */
+    uint64_t step;          /* training steps made so far: part of the keys of dropout */
+    int batch;              /* samples fed for the next run */
+    const ft_source *fed_from; /* what they came from, and their indices there; NULL: fed by hand */
+    const int *fed_samples;
+    int length;             /* steps of its sequences */
+    ft__plan *last_run;     /* the plan of the last run, whose values ft_get reads; NULL: none, or
+                               its inputs were overwritten since */
+    bool gradients_wait;    /* some were added that no update has used */
+    bool backward_done;     /* since the last forward run */
+    ft__plan *plans[2];     /* evaluation, training */
+    ft__optimizer *optimizer;
+    ft_data *data;          /* list of the data sources it owns */
+    ft_tokenizer *tokenizers; /* list of the tokenisers it owns */
+    ft_tokenizer *tokenizer;  /* of its texts, one of the list; NULL: none */
+    char *tokenizer_text;     /* JSON for the model file; NULL: none */
+};
+
+static ft__node *ft__get_node(const ft_model *m, ft_node node)
+{
+    return node.id > 0 && node.id <= m->node_count ? &m->nodes[node.id - 1] : NULL;
+}
+
+/* to [samples, columns, rows] = or += from [samples, rows, columns] */
+typedef struct ft__turn_job {
+    const float *from;
+    float *to;
+    size_t channels, plane, strips; /* strips of a picture's pixels, one an index */
+    int direction;
+    bool add;
+} ft__turn_job;
+
+enum { FT__TO_LAST = 0, FT__TO_FIRST = 1 };
+#define FT__TURN_STRIP ((size_t)2048)
+
+/* Channels [begin, begin + some) of pixels [first, end). */
+FT__INLINE void ft__turn_some(const ft__turn_job *job, size_t sample, size_t first, size_t end,
+                              size_t begin, size_t some)
+{
+    size_t at = sample * job->channels * job->plane + begin, p, c;
+    for (p = first; p < end; ++p)
+        for (c = 0; c < some; ++c) {
+            size_t one = at + p * job->channels + c;
+            size_t other = at - begin + (begin + c) * job->plane + p;
+            const float *from = job->from + (job->direction == FT__TO_LAST ? other : one);
+            float *to = job->to + (job->direction == FT__TO_LAST ? one : other);
+            *to = job->add ? *to + *from : *from;
+        }
+}
+
+static void ft__turn_strip(void *context, int index)
+{
+    const ft__turn_job *job = (const ft__turn_job *)context;
+    size_t sample = (size_t)index / job->strips, begin;
+    size_t first = (size_t)index % job->strips * FT__TURN_STRIP, end = first + FT__TURN_STRIP;
+    if (end > job->plane) end = job->plane;
+    if (job->channels == 3 && job->direction == FT__TO_LAST && !job->add) {
+        float *to = job->to + (sample * job->plane + first) * 3;
+        const float *from = job->from + sample * job->plane * 3 + first;
+#ifdef FT__SHUFFLE
+        for (; first + 4 <= end; first += 4, from += 4, to += 12) {
+            ft__four r = FT__FOUR(from), g = FT__FOUR(from + job->plane);
+            ft__four b = FT__FOUR(from + 2 * job->plane);
+            ft__four low = __builtin_shufflevector(r, g, 0, 4, 1, 5); /* r0 g0 r1 g1 */
+            ft__four high = __builtin_shufflevector(r, g, 2, 6, 3, 7);
+            FT__PUT_FOUR(to) = __builtin_shufflevector(low, b, 0, 1, 4, 2);
+            low = __builtin_shufflevector(low, b, 3, 5, 3, 5); /* g1 b1 */
+            FT__PUT_FOUR(to + 4) = __builtin_shufflevector(low, high, 0, 1, 4, 5);
+            FT__PUT_FOUR(to + 8) = __builtin_shufflevector(b, high, 2, 6, 7, 3);
+        }
+#endif
+        for (; first < end; ++first, ++from, to += 3) { /* photos */
+            to[0] = from[0];
+            to[1] = from[job->plane];
+            to[2] = from[2 * job->plane];
+        }
+        return;
+    }
+    for (begin = 0; begin < job->channels; begin += 16) /* lines that stay in the cache */
+        ft__turn_some(job, sample, first, end, begin,
+                      job->channels - begin < 16 ? job->channels - begin : 16);
+}
+
+/* Between [N, C, H, W] in that order and channels last. */
+static void ft__turn(ft__context *c, const ft_shape *shape, int direction, const float *from,
+                     float *to, bool add)
+{
+    ft__turn_job job;
+    job.from = from;
+    job.to = to;
+    job.channels = (size_t)shape->size[1];
+    job.plane = (size_t)shape->size[2] * (size_t)shape->size[3];
+    job.strips = (job.plane + FT__TURN_STRIP - 1) / FT__TURN_STRIP;
+    job.direction = direction;
+    job.add = add;
+    ft__parallel(c, shape->size[0] * (int)job.strips, ft__turn_strip, &job);
+}
+
+static ft_status ft__set_architecture(ft_model *m, const char *name)
+{
+    char *copy = ft__copy_text(&m->context, name);
+    if (!copy) return m->context.status;
+    ft__release(&m->context, m->architecture);
+    m->architecture = copy;
+    return FT_OK;
+}

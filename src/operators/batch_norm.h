@@ -1,0 +1,530 @@
+#pragma once
+#include "interface/types.h"
+#include "platform/context.h"
+#include "basics/threads.h"
+#include "kernels/elementary.h"
+#include "kernels/gemm.h"
+#include "kernels/convolution.h"
+#include "nodes/nodes.h"
+#include "operators/table.h"
+#include "operators/activations.h"
+
+/* =============================================================================================
+   [SECTION] operators/batch_norm: Normalisation
+   Batch norm (Ioffe and Szegedy 2015) as PyTorch has it: x [N, C] or [N, C, H, W]; inputs x,
+   weight, bias, running_mean, running_var; in memory that is [rows, C] either way. In training each
+   channel is normalised by the batch's mean and biased variance, and the running ones move towards
+   the batch's (unbiased) ones:
+       y = (x - mean) * scale + bias, scale = weight / sqrt(var + eps)
+   Backward in training, over the n values of a channel, with h = (x - mean) / sqrt(var + eps):
+       dx = scale * (dy - sum(dy) / n - h * sum(dy h) / n), dweight = sum(dy h), dbias = sum(dy)
+   and in evaluation form, where mean and variance are constants, dx = scale * dy.
+   ============================================================================================= */
+static const ft__field ft__batch_norm_fields[] = {
+    {"eps", offsetof(ft_batch_norm_options, eps), 1, 'f'},
+    {"momentum", offsetof(ft_batch_norm_options, momentum), 1, 'f'}, {NULL, 0, 0, 0}};
+
+static ft_status ft__batch_norm_shape(ft__context *c, const ft__node *node,
+                                      const ft__tensor *input, int input_count, ft_shape *output)
+{
+    const ft_shape *x = &input[0].shape;
+    char text[80];
+    int i;
+    *output = *x;
+    if (x->rank != 2 && x->rank != 4)
+        return ft__fail(c, FT_SHAPE, "%s: wants [N, C] or [N, C, H, W], its input is %s",
+                        node->name, ft__shape_text(x, text));
+    for (i = 1; i < 5; ++i)
+        if (input[i].shape.rank != 1 || input[i].shape.size[0] != x->size[1])
+            return ft__fail(c, FT_SHAPE, "%s: input has %d channels, parameter %d is %s",
+                            node->name, x->size[1], i, ft__shape_text(&input[i].shape, text));
+    if (!(node->options.batch_norm.eps >= 0) || !(node->options.batch_norm.momentum >= 0)
+        || node->options.batch_norm.momentum > 1)
+        return ft__fail(c, FT_INVALID, "%s: eps %g, wants 0 or more; momentum %g, wants 0 to 1",
+                        node->name, (double)node->options.batch_norm.eps,
+                        (double)node->options.batch_norm.momentum);
+    return ft__want_numbers(c, node, input, input_count);
+}
+
+/* ---- Statistics: of blocks of rows first, which a thread's cache holds; then the blocks' in
+   order, in double (Chan, Golub and LeVeque 1979) ---- */
+#define FT__NORM_BLOCK ((size_t)8192) /* numbers of a block */
+
+typedef struct ft__norm_size { size_t rows, channels, block, blocks; } ft__norm_size;
+
+static ft__norm_size ft__norm_size_of(const ft__tensor *x)
+{
+    ft__norm_size s;
+    s.channels = (size_t)x->shape.size[1];
+    s.rows = ft__count(x) / s.channels;
+    s.block = FT__NORM_BLOCK / s.channels;
+    if (s.block < 16) s.block = 16;
+    s.blocks = (s.rows + s.block - 1) / s.block;
+    return s;
+}
+
+/* Kept from forward: mean and 1 / sqrt(var + eps) of each channel. Scratch: two numbers a block and
+   channel, and what the last pass multiplies and adds. */
+static void ft__batch_norm_costs(const ft__call *call, ft__costs *costs)
+{
+    ft__norm_size s = ft__norm_size_of(&call->input[0]);
+    costs->saved = 2 * s.channels * sizeof(float);
+    costs->workspace = (2 * s.blocks + 3) * s.channels * sizeof(float);
+    costs->multiply_adds = ft__count(&call->output);
+}
+
+typedef struct ft__norm_run { const ft__call *call; ft__norm_size s; float *sums, *pass; }
+    ft__norm_run;
+
+static ft__norm_run ft__norm_start(const ft__call *call)
+{
+    ft__norm_run run;
+    run.call = call;
+    run.s = ft__norm_size_of(&call->input[0]);
+    run.sums = call->workspace;
+    run.pass = run.sums + 2 * run.s.blocks * run.s.channels;
+    return run;
+}
+
+#if defined(__GNUC__) && !defined(__clang__) && !defined(FINETUNE_NO_SIMD)
+#pragma GCC push_options
+#pragma GCC optimize("O3", "fp-contract=fast")
+#endif
+
+/* What one pass over rows [count, channels] reads and writes. */
+typedef struct ft__norm_pass {
+    const float *x, *dy, *mean;
+    const float *a, *b, *c;     /* y = (x - mean) a + b;  dx = or += dy a + (x - mean) b + c */
+    const float *bias;          /* backward: dy counts where low < (x - mean) a + bias < high */
+    float low, high;
+    float *out, *first, *second;
+    size_t count, channels;
+    bool fresh;
+} ft__norm_pass;
+
+/* Channels from `at` on, one by one: the rest of what vectors do below, and their oracle.
+   first = mean of a block, second = sum of (x - mean)^2: the sum of the differences corrects the
+   mean's own rounding. */
+FT__INLINE void ft__norm_block_body(const ft__norm_pass *p, size_t at)
+{
+    float count = (float)p->count;
+    size_t r;
+    for (; at < p->channels; ++at) {
+        float sum = 0, rest = 0, squares = 0;
+        for (r = 0; r < p->count; ++r) sum += p->x[r * p->channels + at];
+        sum /= count;
+        for (r = 0; r < p->count; ++r) {
+            float d = p->x[r * p->channels + at] - sum;
+            rest += d;
+            squares += d * d;
+        }
+        p->first[at] = sum + rest / count;
+        p->second[at] = squares - rest * (rest / count);
+    }
+}
+
+/* first = sum of dy, second = sum of dy (x - mean) */
+FT__INLINE void ft__norm_products_body(const ft__norm_pass *p, size_t at)
+{
+    size_t r;
+    for (; at < p->channels; ++at) {
+        float sum = 0, products = 0;
+        for (r = 0; r < p->count; ++r) {
+            float dy = p->dy[r * p->channels + at], d = p->x[r * p->channels + at] - p->mean[at];
+            float y = d * p->a[at] + p->bias[at];
+            dy = ft__choose(y > p->low, ft__choose(y < p->high, dy, 0.0f), 0.0f);
+            sum += dy;
+            products += dy * d;
+        }
+        p->first[at] = sum;
+        p->second[at] = products;
+    }
+}
+
+/* y, kept within [low, high] */
+FT__INLINE void ft__norm_apply_body(const ft__norm_pass *p, size_t at)
+{
+    size_t r, c;
+    for (r = 0; r < p->count; ++r)
+        for (c = at; c < p->channels; ++c) {
+            float y = (p->x[r * p->channels + c] - p->mean[c]) * p->a[c] + p->b[c];
+            p->out[r * p->channels + c]
+                = ft__choose(y > p->high, p->high, ft__choose(y < p->low, p->low, y));
+        }
+}
+
+/* `out` may be dy itself. */
+FT__INLINE void ft__norm_back_body(const ft__norm_pass *p, size_t at)
+{
+    size_t r, c;
+    for (r = 0; r < p->count; ++r)
+        for (c = at; c < p->channels; ++c) {
+            float d = p->x[r * p->channels + c] - p->mean[c], y = d * p->a[c] + p->bias[c];
+            float dy = p->dy[r * p->channels + c], *out = p->out + r * p->channels + c;
+            dy = ft__choose(y > p->low, ft__choose(y < p->high, dy, 0.0f), 0.0f);
+            dy = dy * p->a[c] + (d * p->b[c] + p->c[c]);
+            *out = p->fresh ? dy : dy + *out;
+        }
+}
+
+FT__LEVELS(ft__norm_block_rest, (const ft__norm_pass *p, size_t at), ft__norm_block_body(p, at))
+FT__LEVELS(ft__norm_products_rest, (const ft__norm_pass *p, size_t at),
+           ft__norm_products_body(p, at))
+FT__LEVELS(ft__norm_apply_rest, (const ft__norm_pass *p, size_t at), ft__norm_apply_body(p, at))
+FT__LEVELS(ft__norm_back_rest, (const ft__norm_pass *p, size_t at), ft__norm_back_body(p, at))
+
+/* The same for two vectors of channels, or one; each returns the first channel that is left. What
+   compilers made of loops over a known number of channels went through memory, and was scalar for
+   8. MobileNet's steps, with this, the 1 x 1 convolutions' weight gradients read in place and
+   depthwise windows that read what neighbours share once: 1.07 times as many (two threads). */
+#define FT__NORM_LOAD(tile, from) (*(const tile##_loose *)(const void *)(from))
+#define FT__NORM_EACH(v, vectors) FT__UNROLL for (v = 0; v < vectors; ++v)
+#define FT__NORM(name, attributes, tile, lanes)                                                   \
+    typedef int32_t name##_mask __attribute__((vector_size(4 * lanes)));                          \
+    /* dy where y lies between the bounds, and 0 elsewhere */                                     \
+    attributes FT__INLINE tile##_vector name##_inside(tile##_vector dy, tile##_vector y,          \
+                                                      tile##_vector low, tile##_vector high)      \
+    {                                                                                             \
+        return (tile##_vector)((name##_mask)(y > low) & (name##_mask)(y < high)                   \
+                               & (name##_mask)dy);                                                \
+    }                                                                                             \
+    attributes FT__INLINE void name##_block_some(const ft__norm_pass *p, size_t at, int vectors)  \
+    {                                                                                             \
+        FT__FUSED                                                                                 \
+        tile##_vector sum[2], rest[2], squares[2], zero = {0}, d, count = (float)p->count - zero; \
+        const float *x = p->x + at;                                                               \
+        size_t r;                                                                                 \
+        int v;                                                                                    \
+        FT__NORM_EACH(v, vectors) sum[v] = rest[v] = squares[v] = zero;                           \
+        for (r = 0; r < p->count; ++r, x += p->channels)                                          \
+            FT__NORM_EACH(v, vectors) sum[v] += FT__NORM_LOAD(tile, x + v * lanes);               \
+        FT__NORM_EACH(v, vectors) sum[v] /= count;                                                \
+        for (x = p->x + at, r = 0; r < p->count; ++r, x += p->channels)                           \
+            FT__NORM_EACH(v, vectors) {                                                           \
+                d = FT__NORM_LOAD(tile, x + v * lanes) - sum[v];                                  \
+                rest[v] += d;                                                                     \
+                squares[v] += d * d;                                                              \
+            }                                                                                     \
+        FT__NORM_EACH(v, vectors) {                                                               \
+            d = rest[v] / count;                                                                  \
+            *(tile##_loose *)(void *)(p->first + at + v * lanes) = sum[v] + d;                    \
+            *(tile##_loose *)(void *)(p->second + at + v * lanes) = squares[v] - rest[v] * d;     \
+        }                                                                                         \
+    }                                                                                             \
+    attributes FT__INLINE void name##_products_some(const ft__norm_pass *p, size_t at,            \
+                                                    int vectors)                                  \
+    {                                                                                             \
+        FT__FUSED                                                                                 \
+        tile##_vector sum[2], products[2], mean[2], a[2], bias[2], zero = {0}, d, dy;             \
+        tile##_vector low = p->low - zero, high = p->high - zero;                                 \
+        size_t r, i = at;                                                                         \
+        int v;                                                                                    \
+        FT__NORM_EACH(v, vectors) {                                                               \
+            sum[v] = products[v] = zero;                                                          \
+            mean[v] = FT__NORM_LOAD(tile, p->mean + at + v * lanes);                              \
+            a[v] = FT__NORM_LOAD(tile, p->a + at + v * lanes);                                    \
+            bias[v] = FT__NORM_LOAD(tile, p->bias + at + v * lanes);                              \
+        }                                                                                         \
+        for (r = 0; r < p->count; ++r, i += p->channels)                                          \
+            FT__NORM_EACH(v, vectors) {                                                           \
+                d = FT__NORM_LOAD(tile, p->x + i + v * lanes) - mean[v];                          \
+                dy = name##_inside(FT__NORM_LOAD(tile, p->dy + i + v * lanes),                    \
+                                   d * a[v] + bias[v], low, high);                                \
+                sum[v] += dy;                                                                     \
+                products[v] += dy * d;                                                            \
+            }                                                                                     \
+        FT__NORM_EACH(v, vectors) {                                                               \
+            *(tile##_loose *)(void *)(p->first + at + v * lanes) = sum[v];                        \
+            *(tile##_loose *)(void *)(p->second + at + v * lanes) = products[v];                  \
+        }                                                                                         \
+    }                                                                                             \
+    attributes FT__INLINE void name##_apply_some(const ft__norm_pass *p, size_t at, int vectors)  \
+    {                                                                                             \
+        FT__FUSED                                                                                 \
+        tile##_vector mean[2], a[2], b[2], zero = {0}, y;                                         \
+        tile##_vector low = p->low - zero, high = p->high - zero;                                 \
+        size_t r, i = at;                                                                         \
+        int v;                                                                                    \
+        FT__NORM_EACH(v, vectors) {                                                               \
+            mean[v] = FT__NORM_LOAD(tile, p->mean + at + v * lanes);                              \
+            a[v] = FT__NORM_LOAD(tile, p->a + at + v * lanes);                                    \
+            b[v] = FT__NORM_LOAD(tile, p->b + at + v * lanes);                                    \
+        }                                                                                         \
+        for (r = 0; r < p->count; ++r, i += p->channels)                                          \
+            FT__NORM_EACH(v, vectors) {                                                           \
+                y = (FT__NORM_LOAD(tile, p->x + i + v * lanes) - mean[v]) * a[v] + b[v];          \
+                *(tile##_loose *)(void *)(p->out + i + v * lanes) = tile##_bound(y, low, high);   \
+            }                                                                                     \
+    }                                                                                             \
+    attributes FT__INLINE void name##_back_some(const ft__norm_pass *p, size_t at, int vectors)   \
+    {                                                                                             \
+        FT__FUSED                                                                                 \
+        tile##_vector mean[2], a[2], b[2], c[2], bias[2], zero = {0}, d, dy;                      \
+        tile##_vector low = p->low - zero, high = p->high - zero;                                 \
+        size_t r, i = at;                                                                         \
+        int v;                                                                                    \
+        FT__NORM_EACH(v, vectors) {                                                               \
+            mean[v] = FT__NORM_LOAD(tile, p->mean + at + v * lanes);                              \
+            a[v] = FT__NORM_LOAD(tile, p->a + at + v * lanes);                                    \
+            b[v] = FT__NORM_LOAD(tile, p->b + at + v * lanes);                                    \
+            c[v] = FT__NORM_LOAD(tile, p->c + at + v * lanes);                                    \
+            bias[v] = FT__NORM_LOAD(tile, p->bias + at + v * lanes);                              \
+        }                                                                                         \
+        for (r = 0; r < p->count; ++r, i += p->channels)                                          \
+            FT__NORM_EACH(v, vectors) {                                                           \
+                d = FT__NORM_LOAD(tile, p->x + i + v * lanes) - mean[v];                          \
+                dy = name##_inside(FT__NORM_LOAD(tile, p->dy + i + v * lanes),                    \
+                                   d * a[v] + bias[v], low, high);                                \
+                dy = dy * a[v] + (d * b[v] + c[v]);                                               \
+                if (!p->fresh) dy += FT__NORM_LOAD(tile, p->out + i + v * lanes);                 \
+                *(tile##_loose *)(void *)(p->out + i + v * lanes) = dy;                           \
+            }                                                                                     \
+    }                                                                                             \
+    FT__NORM_COLUMNS(name, block, attributes, lanes)                                              \
+    FT__NORM_COLUMNS(name, products, attributes, lanes)                                           \
+    FT__NORM_COLUMNS(name, apply, attributes, lanes)                                              \
+    FT__NORM_COLUMNS(name, back, attributes, lanes)
+#define FT__NORM_COLUMNS(name, pass, attributes, lanes)                                           \
+    attributes static size_t name##_##pass(const ft__norm_pass *p, size_t at)                     \
+    {                                                                                             \
+        for (; at + 2 * lanes <= p->channels; at += 2 * lanes) name##_##pass##_some(p, at, 2);    \
+        for (; at + lanes <= p->channels; at += lanes) name##_##pass##_some(p, at, 1);            \
+        return at;                                                                                \
+    }
+#ifdef FT__X86
+FT__NORM(ft__norm_sse2, __attribute__((target("sse2"))), ft__tile_sse2, 4)
+FT__NORM(ft__norm_avx2, __attribute__((target("avx2,fma"))), ft__tile_avx2, 8)
+FT__NORM(ft__norm_avx512, __attribute__((target("avx512f"))), ft__tile_avx512, 16)
+#define FT__NORM_VECTORS(pass)                                                                    \
+    if (simd == FT__SIMD_AVX512) at = ft__norm_avx512_##pass(p, at);                              \
+    if (simd >= FT__SIMD_AVX2) at = ft__norm_avx2_##pass(p, at);                                  \
+    if (simd == FT__SIMD_SSE2) at = ft__norm_sse2_##pass(p, at);
+#elif defined(FT__ARM)
+FT__NORM(ft__norm_neon, , ft__tile_neon, 4)
+#define FT__NORM_VECTORS(pass) if (simd == FT__SIMD_NEON) at = ft__norm_neon_##pass(p, at);
+#else
+#define FT__NORM_VECTORS(pass)
+#endif
+#define FT__NORM_PASS(pass)                                                                       \
+    static void ft__norm_##pass(int simd, const ft__norm_pass *p)                                 \
+    {                                                                                             \
+        size_t at = 0;                                                                            \
+        FT__NORM_VECTORS(pass)                                                                    \
+        if (at < p->channels) ft__norm_##pass##_rest[simd](p, at);                                \
+    }
+FT__NORM_PASS(block)
+FT__NORM_PASS(products)
+FT__NORM_PASS(apply)
+FT__NORM_PASS(back)
+
+/* What the blocks' numbers come to, for 16 channels at once: one alone waits for its own sums and
+   divisions. */
+#define FT__NORM_AT_ONCE ((size_t)16)
+typedef struct ft__norm_totals { double first[16], second[16]; } ft__norm_totals;
+
+/* Adds the next block's mean and sum of squares to those of the `count` rows before it. */
+FT__INLINE void ft__norm_join(ft__norm_totals *to, const float *mean, const float *squares,
+                              double count, double more, size_t channels)
+{
+    size_t l;
+    for (l = 0; l < channels; ++l) {
+        double apart = (double)mean[l] - to->first[l];
+        to->second[l] += (double)squares[l] + apart * apart * count * more / (count + more);
+        to->first[l] += apart * more / (count + more);
+    }
+}
+
+/* Mean and biased variance of the channels from `at` on. */
+FT__INLINE void ft__norm_statistics_body(const ft__norm_run *run, size_t at, ft__norm_totals *to)
+{
+    const ft__norm_size *s = &run->s;
+    size_t some = s->channels - at, i, l;
+    ft__norm_totals sum;
+    double count = 0;
+    memset(&sum, 0, sizeof sum);
+    for (i = 0; i < s->blocks; ++i) {
+        const float *block = run->sums + 2 * i * s->channels + at;
+        size_t begin = i * s->block;
+        double more = (double)(s->rows - begin < s->block ? s->rows - begin : s->block);
+        if (some >= 16) ft__norm_join(&sum, block, block + s->channels, count, more, 16);
+        else ft__norm_join(&sum, block, block + s->channels, count, more, some);
+        count += more;
+    }
+    for (l = 0; l < FT__NORM_AT_ONCE; ++l) {
+        to->first[l] = sum.first[l];
+        to->second[l] = sum.second[l] / count;
+    }
+}
+
+/* Sums of dy and of dy h of the channels from `at` on. */
+FT__INLINE void ft__norm_sums_body(const ft__norm_run *run, size_t at, ft__norm_totals *to)
+{
+    size_t channels = run->s.channels, some = channels - at, i, l;
+    ft__norm_totals sum;
+    memset(&sum, 0, sizeof sum);
+    for (i = 0; i < run->s.blocks; ++i) {
+        const float *first = run->sums + 2 * i * channels + at, *second = first + channels;
+        const float *inverse = (const float *)run->call->saved + channels + at;
+        for (l = 0; some >= 16 && l < 16; ++l) {
+            sum.first[l] += (double)first[l];
+            sum.second[l] += (double)second[l] * (double)inverse[l];
+        }
+        for (l = 0; some < 16 && l < some; ++l) {
+            sum.first[l] += (double)first[l];
+            sum.second[l] += (double)second[l] * (double)inverse[l];
+        }
+    }
+    *to = sum;
+}
+
+FT__LEVELS(ft__norm_statistics, (const ft__norm_run *run, size_t at, ft__norm_totals *to),
+           ft__norm_statistics_body(run, at, to))
+FT__LEVELS(ft__norm_sums, (const ft__norm_run *run, size_t at, ft__norm_totals *to),
+           ft__norm_sums_body(run, at, to))
+
+#if defined(__GNUC__) && !defined(__clang__) && !defined(FINETUNE_NO_SIMD)
+#pragma GCC pop_options
+#endif
+
+static ft__norm_pass ft__norm_pass_of(const ft__norm_run *run, int index)
+{
+    const ft__call *call = run->call;
+    size_t row = (size_t)index * run->s.block, at = row * run->s.channels;
+    ft__norm_pass p;
+    memset(&p, 0, sizeof p);
+    p.channels = run->s.channels;
+    p.count = run->s.rows - row < run->s.block ? run->s.rows - row : run->s.block;
+    p.x = call->input[0].value + at;
+    p.first = run->sums + 2 * (size_t)index * run->s.channels;
+    p.second = p.first + run->s.channels;
+    p.bias = call->input[2].value;
+    p.low = call->fused == FT__OP_relu || call->fused == FT__OP_relu6 ? 0 : -FLT_MAX;
+    p.high = call->fused == FT__OP_relu6 ? 6 : FLT_MAX;
+    return p;
+}
+
+/* The first of two passes goes from the end, where what was written before is still in the cache,
+   and the second from the beginning, where the first ended. */
+static void ft__norm_statistics_block(void *context, int index)
+{
+    const ft__norm_run *run = (const ft__norm_run *)context;
+    ft__norm_pass p = ft__norm_pass_of(run, (int)run->s.blocks - 1 - index);
+    ft__norm_block(run->call->context->simd, &p);
+}
+
+/* The running statistics move only by finite ones: a batch that ran away must not spoil them. One
+   value has no variance: running_var then stays. */
+static void ft__move_running(const ft__call *call, size_t channel, double mean, double variance,
+                             double count)
+{
+    float momentum = call->node->options.batch_norm.momentum;
+    float *running_mean = call->input[3].value + channel;
+    float *running_var = call->input[4].value + channel;
+    if (momentum == 0) momentum = 0.1f;
+    if (call->again || !(fabs(mean) < 1e30) || !(variance < 1e30)) return;
+    *running_mean = (1 - momentum) * *running_mean + momentum * (float)mean;
+    if (count > 1) *running_var = (1 - momentum) * *running_var
+        + momentum * (float)(variance * count / (count - 1));
+}
+
+static void ft__batch_norm_apply_block(void *context, int index)
+{
+    const ft__norm_run *run = (const ft__norm_run *)context;
+    ft__norm_pass p = ft__norm_pass_of(run, index);
+    size_t at = (size_t)(p.x - run->call->input[0].value);
+    bool clamp;
+    p.mean = run->pass;
+    p.a = p.mean + p.channels;
+    p.b = p.a + p.channels;
+    p.out = run->call->output.value + at;
+    clamp = ft__is_clamp(run->call->fused, &p.low, &p.high);
+    if (!clamp) p.low = -p.high; /* infinity */
+    ft__norm_apply(run->call->context->simd, &p);
+    if (run->call->fused && !clamp)
+        ft__activate(run->call->fused, run->call->fused_options, p.out, p.count * p.channels);
+}
+
+static void ft__batch_norm_forward(const ft__call *call)
+{
+    ft__norm_run run = ft__norm_start(call);
+    float eps = call->node->options.batch_norm.eps, *saved = (float *)call->saved;
+    size_t channels = run.s.channels, c;
+    ft__norm_totals totals;
+    if (eps == 0) eps = 1e-5f;
+    if (call->training && !call->restore)
+        ft__parallel(call->context, (int)run.s.blocks, ft__norm_statistics_block, &run);
+    for (c = 0; c < channels && call->restore; ++c) {
+        run.pass[c] = saved[c];
+        run.pass[channels + c] = saved[channels + c] * call->input[1].value[c];
+        run.pass[2 * channels + c] = call->input[2].value[c];
+    }
+    for (c = 0; c < channels && !call->restore; ++c) {
+        double mean = (double)call->input[3].value[c], variance = (double)call->input[4].value[c];
+        float inverse;
+        if (call->training) {
+            if (c % FT__NORM_AT_ONCE == 0)
+                ft__norm_statistics[call->context->simd](&run, c, &totals);
+            mean = totals.first[c % FT__NORM_AT_ONCE];
+            variance = totals.second[c % FT__NORM_AT_ONCE];
+            ft__move_running(call, c, mean, variance, (double)run.s.rows);
+        }
+        inverse = (float)(1 / sqrt(variance + (double)eps));
+        if (saved) {
+            saved[c] = (float)mean;
+            saved[channels + c] = inverse;
+        }
+        run.pass[c] = (float)mean;
+        run.pass[channels + c] = inverse * call->input[1].value[c];
+        run.pass[2 * channels + c] = call->input[2].value[c];
+    }
+    ft__parallel(call->context, (int)run.s.blocks, ft__batch_norm_apply_block, &run);
+}
+
+static void ft__batch_norm_sums_block(void *context, int index)
+{
+    const ft__norm_run *run = (const ft__norm_run *)context;
+    ft__norm_pass p = ft__norm_pass_of(run, (int)run->s.blocks - 1 - index);
+    p.dy = run->call->output.gradient + (p.x - run->call->input[0].value);
+    p.mean = (const float *)run->call->saved;
+    p.a = run->pass;
+    ft__norm_products(run->call->context->simd, &p);
+}
+
+static void ft__batch_norm_back_block(void *context, int index)
+{
+    const ft__norm_run *run = (const ft__norm_run *)context;
+    ft__norm_pass p = ft__norm_pass_of(run, index);
+    size_t at = (size_t)(p.x - run->call->input[0].value);
+    p.dy = run->call->output.gradient + at;
+    p.mean = (const float *)run->call->saved;
+    p.a = run->pass;
+    p.b = p.a + p.channels;
+    p.c = p.b + p.channels;
+    p.out = run->call->input[0].gradient + at;
+    p.fresh = run->call->input[0].fresh;
+    ft__norm_back(run->call->context->simd, &p);
+}
+
+static void ft__batch_norm_backward(const ft__call *call)
+{
+    ft__norm_run run = ft__norm_start(call);
+    const float *saved = (const float *)call->saved;
+    size_t channels = run.s.channels, c;
+    double count = (double)run.s.rows;
+    ft__norm_totals totals;
+    for (c = 0; c < channels; ++c) run.pass[c] = saved[channels + c] * call->input[1].value[c];
+    ft__parallel(call->context, (int)run.s.blocks, ft__batch_norm_sums_block, &run);
+    for (c = 0; c < channels; ++c) {
+        float inverse = saved[channels + c], scale = inverse * call->input[1].value[c];
+        double sum, sum_h;
+        if (c % FT__NORM_AT_ONCE == 0) ft__norm_sums[call->context->simd](&run, c, &totals);
+        sum = totals.first[c % FT__NORM_AT_ONCE];
+        sum_h = totals.second[c % FT__NORM_AT_ONCE];
+        if (call->input[1].gradient) call->input[1].gradient[c] += (float)sum_h;
+        if (call->input[2].gradient) call->input[2].gradient[c] += (float)sum;
+        run.pass[channels + c] = call->training ? -scale * inverse * (float)(sum_h / count) : 0;
+        run.pass[2 * channels + c] = call->training ? -scale * (float)(sum / count) : 0;
+    }
+    if (call->input[0].gradient)
+        ft__parallel(call->context, (int)run.s.blocks, ft__batch_norm_back_block, &run);
+}

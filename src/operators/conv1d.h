@@ -1,0 +1,111 @@
+#pragma once
+#include "interface/types.h"
+#include "platform/context.h"
+#include "nodes/nodes.h"
+#include "operators/table.h"
+#include "operators/convolution.h"
+#include "operators/conv2d.h"
+
+/* =============================================================================================
+   [SECTION] operators/conv1d: Convolution in one dimension
+   x [N, C, L], weight [O, C/groups, K]: what conv2d does with [N, C, 1, L] and [O, C/groups, 1, K],
+   so that it is called, on copies of x and y that have the channels last as it wants them.
+   ============================================================================================= */
+
+/* The tensor with a height of 1; [N, C, L] and its copy's place in the workspace. */
+static ft__tensor ft__as_picture(const ft__tensor *t, float *value, float *gradient)
+{
+    ft__tensor picture = *t;
+    picture.shape.rank = 4;
+    picture.shape.size[3] = t->shape.size[2];
+    picture.shape.size[2] = 1;
+    picture.channels_last = value != NULL;
+    if (value) picture.value = value;
+    if (value) picture.gradient = gradient;
+    return picture;
+}
+
+/* The call that conv2d gets; `input` has room for three. Workspace: x, dx, y, dy, then conv2d's. */
+static ft__call ft__conv1d_as_conv2d(const ft__call *call, ft__tensor *input)
+{
+    size_t x = ft__count(&call->input[0]), y = ft__count(&call->output);
+    float *at = call->workspace;
+    ft__call flat = *call;
+    input[0] = ft__as_picture(&call->input[0], at, call->input[0].gradient ? at + x : NULL);
+    input[0].channels_last = input[0].fresh = true;
+    input[1] = ft__as_picture(&call->input[1], NULL, NULL);
+    if (call->input_count > 2) input[2] = call->input[2];
+    flat.input = input;
+    flat.output = ft__as_picture(&call->output, at ? at + 2 * x : NULL,
+                                 at ? at + 2 * x + y : NULL);
+    flat.workspace = at ? at + 2 * (x + y) : NULL;
+    return flat;
+}
+
+/* The length may be FT_LENGTH where the output is as long as the input: stride 1, and padding that
+   makes up for the kernel. */
+static ft_status ft__conv1d_shape(ft__context *c, const ft__node *node, const ft__tensor *input,
+                                  int input_count, ft_shape *output)
+{
+    const ft_conv2d_options *o = &node->options.conv2d;
+    ft__tensor flat[3];
+    bool run_time;
+    int i, dilation = ft__or_one(o->dilation, 1);
+    char text[80], other[80];
+    *output = input[0].shape;
+    if (input[0].shape.rank != 3 || input[1].shape.rank != 3)
+        return ft__fail(c, FT_SHAPE, "%s: wants [N, C, L] and a weight of 3 dimensions, has %s and"
+                        " %s", node->name, ft__shape_text(&input[0].shape, text),
+                        ft__shape_text(&input[1].shape, other));
+    run_time = input[0].shape.size[2] == FT_LENGTH;
+    if (run_time && (ft__or_one(o->stride, 1) != 1
+                     || (!o->same && o->padding[1] + o->padding[3]
+                                     != dilation * (input[1].shape.size[2] - 1))))
+        return ft__fail(c, FT_SHAPE, "%s: over a run-time length the output must be as long as the"
+                        " input: stride 1, and padding that adds up to dilation * (kernel - 1)",
+                        node->name);
+    for (i = 0; i < input_count && i < 3; ++i)
+        flat[i] = i < 2 ? ft__as_picture(&input[i], NULL, NULL) : input[i];
+    if (run_time) flat[0].shape.size[3] = 1 << 20;
+    if (ft__conv2d_shape(c, node, flat, input_count, output) != FT_OK) return c->status;
+    output->size[2] = run_time ? FT_LENGTH : output->size[3];
+    output->size[3] = 0;
+    output->rank = 3;
+    return FT_OK;
+}
+
+static void ft__conv1d_costs(const ft__call *call, ft__costs *costs)
+{
+    ft__tensor input[3];
+    ft__call flat = *call;
+    flat.workspace = NULL;
+    flat = ft__conv1d_as_conv2d(&flat, input);
+    ft__conv2d_costs(&flat, costs);
+    costs->workspace += 2 * (ft__count(&call->input[0]) + ft__count(&call->output))
+        * sizeof(float);
+}
+
+static void ft__conv1d_forward(const ft__call *call)
+{
+    ft__tensor input[3];
+    ft__call flat = ft__conv1d_as_conv2d(call, input);
+    ft__turn(call->context, &input[0].shape, FT__TO_LAST, call->input[0].value, input[0].value,
+             false);
+    ft__conv2d_forward(&flat);
+    ft__turn(call->context, &flat.output.shape, FT__TO_FIRST, flat.output.value,
+             call->output.value, false);
+}
+
+static void ft__conv1d_backward(const ft__call *call)
+{
+    ft__tensor input[3];
+    ft__call flat = ft__conv1d_as_conv2d(call, input);
+    ft__turn(call->context, &input[0].shape, FT__TO_LAST, call->input[0].value, input[0].value,
+             false);
+    ft__turn(call->context, &flat.output.shape, FT__TO_LAST, call->output.gradient,
+             flat.output.gradient, false);
+    ft__conv2d_backward(&flat);
+    if (call->input[0].gradient)
+        ft__turn(call->context, &input[0].shape, FT__TO_FIRST, input[0].gradient,
+                 call->input[0].gradient, !call->input[0].fresh);
+}

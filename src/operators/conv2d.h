@@ -1,0 +1,72 @@
+#pragma once
+#include "kernels/gemm.h"
+#include "kernels/convolution.h"
+#include "kernels/winograd.h"
+#include "nodes/nodes.h"
+#include "operators/table.h"
+#include "operators/convolution.h"
+#include "operators/conv2d_rows.h"
+#include "operators/conv2d_rows_weight.h"
+#include "operators/conv2d_small.h"
+#include "operators/conv2d_winograd.h"
+#include "operators/conv2d_bf16.h"
+
+/* =============================================================================================
+   [SECTION] operators/conv2d: The convolution operator
+   Which of the forms above runs is chosen by shape and precision.
+   ============================================================================================= */
+
+static void ft__conv2d_costs(const ft__call *call, ft__costs *costs)
+{
+    ft__conv g = ft__conv_of_call(call);
+    ft__conv_room room = ft__conv_room_of(call->context, &g, call->training);
+    size_t numbers = room.shared + room.zeros + room.lists
+        + (size_t)call->context->threads * room.slot;
+    costs->prepared = g.groups * ft__packed_right(call->context, (size_t)g.outputs, g.k);
+    if (ft__conv_is_depthwise(&g)) {
+        numbers = ft__depthwise_room(&g, call->training);
+        costs->prepared = ft__depthwise_room(&g, false);
+    } else if (ft__winograd_fits(&g)) {
+        numbers = ft__winograd_room(call->context, &g, call->training);
+        costs->prepared = ft__winograd_packed(call->context, &g);
+    } else if (ft__conv_is_small(&g) && call->training)
+        numbers = ft__largest_of(numbers, ft__small_room(call->context, &g));
+    costs->prepared *= sizeof(float);
+    costs->workspace = numbers * sizeof(float);
+    if (!ft__winograd_fits(&g) && ft__bf16_fits(call->context, &g))
+        ft__bf16_costs(call->context, &g, call->training, costs);
+    costs->multiply_adds = (uint64_t)ft__count(&call->output) * g.k;
+}
+
+static void ft__conv2d_forward(const ft__call *call)
+{
+    ft__conv g = ft__conv_of_call(call);
+    if (ft__conv_is_depthwise(&g)) ft__depthwise_forward(call, &g);
+    else if (ft__winograd_fits(&g)) ft__winograd_convolve(call, &g, false);
+    else if (ft__bf16_fits(call->context, &g)) ft__bf16_forward(call, &g);
+    else if (ft__conv_is_small(&g)) ft__small_forward(call, &g);
+    else ft__conv_forward(call, &g);
+}
+
+static void ft__conv2d_backward(const ft__call *call)
+{
+    ft__conv g = ft__conv_of_call(call);
+    ft__conv_run run;
+    if (call->input_count > 2 && call->input[2].gradient)
+        ft__add_column_sums(call->context, call->output.gradient, g.batch * g.p,
+                            g.groups * (size_t)g.outputs, call->input[2].gradient);
+    if (ft__conv_is_depthwise(&g)) ft__depthwise_backward(call, &g);
+    else if (ft__winograd_fits(&g)) {
+        if (call->input[1].gradient) ft__winograd_weight_gradient(call, &g);
+        if (call->input[0].gradient) ft__winograd_convolve(call, &g, true);
+    } else if (ft__bf16_fits(call->context, &g)) ft__bf16_backward(call, &g);
+    else {
+        bool small = ft__conv_is_small(&g);
+        run = ft__conv_start(call, &g);
+        if (small && call->input[1].gradient) ft__small_weight_gradient(call, &g);
+        else if (call->input[1].gradient) ft__conv_weight_gradient(&run);
+        if (small && call->input[0].gradient && g.stride[0] == 1 && g.stride[1] == 1)
+            ft__small_input_gradient(call, &g);
+        else if (call->input[0].gradient) ft__conv_input_gradient(&run);
+    }
+}

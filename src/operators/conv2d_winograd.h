@@ -1,0 +1,503 @@
+#pragma once
+#include "platform/context.h"
+#include "basics/threads.h"
+#include "kernels/gemm.h"
+#include "kernels/bf16.h"
+#include "kernels/convolution.h"
+#include "kernels/winograd.h"
+#include "nodes/nodes.h"
+#include "operators/activations.h"
+#include "operators/conv2d_rows.h"
+#include "operators/conv2d_rows_weight.h"
+
+/* =============================================================================================
+   [SECTION] operators/conv2d_winograd: Convolution in Winograd's form
+   Forward and dx (kernels/winograd): transform, multiply, transform back. Where the weights fit
+   into a thread's cache, each thread does all three for a few tiles at a time; else all threads
+   take one of the three after the other, so that each reads a part of the weights only. In bf16 a
+   row of `channels` takes k = channels / 2 numbers, of 4 bytes, in what is transformed.
+   ============================================================================================= */
+/* Numbers of all weights, transformed; and, where they are too many, of a part that a thread makes,
+   uses and forgets: some channels of a panel. */
+static size_t ft__winograd_right(ft__winograd_kind kind, size_t columns, size_t k)
+{
+    size_t wide = kind.tile->columns;
+    return (columns + wide - 1) / wide * ft__winograd_all(k * wide);
+}
+
+static size_t ft__winograd_packed(const ft__context *c, const ft__conv *g)
+{
+    ft__winograd_kind kind = ft__winograd_kind_of(c);
+    return ft__winograd_right(kind, (size_t)g->outputs, (size_t)g->channels / kind.numbers);
+}
+
+static size_t ft__winograd_part(ft__winograd_kind kind)
+{
+    return ft__winograd_all(FT__WINOGRAD_DEPTH * kind.tile->columns);
+}
+
+typedef struct ft__winograd_run {
+    const ft__call *call;
+    const ft__conv *g;
+    ft__winograd w;
+    bool backward;          /* dx: the weights change sides, and the kernel is turned round */
+    float *packed;          /* transformed weights: [panel][36][k][width] */
+    float *zeros, *slots;
+    size_t slot;            /* numbers of each slot */
+} ft__winograd_run;
+
+/* Nine places of the kernel from channel `channel` to `lanes` outputs of a panel. */
+static void ft__winograd_kernel(const ft__winograd_run *run, size_t output, size_t channel,
+                                size_t lanes, float *const *row)
+{
+    size_t n_step = run->backward ? 9 : run->g->k, k_step = run->backward ? run->g->k : 9, l;
+    const float *weight = run->call->input[1].value + output * n_step + channel * k_step;
+    for (l = 0; l < lanes && !run->backward; ++l) FT__PREFETCH(weight + l * n_step + 48);
+    for (l = 0; l < lanes * 9 && run->backward; l += 16) FT__PREFETCH(weight + 4 * k_step + l);
+    ft__pack_lines(weight, (ptrdiff_t)n_step, lanes, lanes, 9, row);
+}
+
+/* Transforms weights: a panel's columns, `k` of the numbers of a row from `from` on, to
+   [36][k][width], `step` from one of the 36 to the next. */
+static void ft__winograd_weights(const ft__winograd_run *run, ft__winograd_panel p, size_t from,
+                                 size_t k, float *to, size_t step)
+{
+    size_t lanes = ft__least_of(16, p.width), numbers = run->w.kind.numbers, i, l, n;
+    float g[2][9][16], *row[2][9];
+    ft__winograd_tile t;
+    int tap, at;
+    memset(&t, 0, sizeof t);
+    t.channels = lanes;
+    for (tap = 0; tap < 9; ++tap) {
+        t.from[tap] = g[0][tap];
+        t.odd[tap] = g[1][tap];
+        row[0][tap] = g[0][run->backward ? 8 - tap : tap];
+        row[1][tap] = g[1][run->backward ? 8 - tap : tap];
+    }
+    for (i = 0; i < k; ++i)
+        for (n = 0; n < p.width; n += lanes) {
+            for (l = 0; l < numbers; ++l)
+                ft__winograd_kernel(run, p.column + n, (from + i) * numbers + l, lanes, row[l]);
+            for (at = 0; at < FT__TILE_INPUTS; ++at)
+                t.to[at] = to + (size_t)at * step + i * p.width + n;
+            run->w.kind.row->weight(&t);
+        }
+}
+
+/* From one of a panel's 36 matrices to the next, where all channels are packed. */
+static size_t ft__winograd_right_step(const ft__winograd *w)
+{
+    return w->k * w->kind.tile->columns + FT__WINOGRAD_APART;
+}
+
+/* All channels of a panel, to their place among the packed ones. */
+static void ft__winograd_pack_panel(void *context, int index)
+{
+    const ft__winograd_run *run = (const ft__winograd_run *)context;
+    ft__winograd_panel p = ft__winograd_panel_of(&run->w, (size_t)index);
+    size_t step = ft__winograd_right_step(&run->w);
+    ft__winograd_weights(run, p, 0, run->w.k,
+                         run->packed + (size_t)index * FT__TILE_INPUTS * step, step);
+}
+
+/* The activation over the pixels of some tiles. */
+static void ft__winograd_activate(const ft__winograd_run *run, size_t first, size_t count)
+{
+    const ft__winograd *w = &run->w;
+    size_t i, picture, line;
+    int y, x;
+    for (i = 0; i < count && !run->backward && run->call->fused; ++i) {
+        ft__winograd_place(w, first + i, &picture, &y, &x);
+        for (line = (size_t)y; line < (size_t)y + 4 && line < (size_t)w->out_height; ++line)
+            ft__activate(run->call->fused, run->call->fused_options, w->to
+                         + ((picture * (size_t)w->out_height + line) * (size_t)w->out_width
+                            + (size_t)x) * w->outputs,
+                         (size_t)(w->out_width - x < 4 ? w->out_width - x : 4) * w->outputs);
+    }
+}
+
+static size_t ft__winograd_panels(const ft__winograd *w)
+{
+    size_t columns = w->kind.tile->columns;
+    return (w->outputs + columns - 1) / columns;
+}
+
+/* Products of a panel's columns for the tiles in v, by weights that are packed or made here. */
+static void ft__winograd_panel_products(const ft__winograd_run *run, size_t panel, const float *v,
+                                        float *m, size_t count, float *part)
+{
+    const ft__winograd *w = &run->w;
+    ft__winograd_panel p = ft__winograd_panel_of(w, panel);
+    size_t step = ft__winograd_right_step(w), from, k;
+    const float *packed;
+    for (from = 0; from < w->k; from += k) {
+        k = run->packed ? w->k : ft__least_of(FT__WINOGRAD_DEPTH, w->k - from);
+        if (run->packed) packed = run->packed + panel * FT__TILE_INPUTS * step;
+        else {
+            step = k * p.width + FT__WINOGRAD_APART;
+            ft__winograd_weights(run, p, from, k, part, step);
+            packed = part;
+        }
+        ft__winograd_products(w, v, m, p, from, k, packed, step, count);
+    }
+}
+
+/* Chunks of tiles that one thread works on alone. */
+static void ft__winograd_slot(void *context, int slot)
+{
+    const ft__winograd_run *run = (const ft__winograd_run *)context;
+    const ft__winograd *w = &run->w;
+    size_t chunk, chunks = (w->tiles + w->chunk - 1) / w->chunk, panel;
+    float *v = run->slots + (size_t)slot * run->slot;
+    float *m = v + FT__TILE_INPUTS * w->v_step;
+    int share;
+    FT__PIECES(chunk, share, w->context, slot, chunks) {
+        size_t first = chunk * w->chunk, count = ft__least_of(w->chunk, w->tiles - first);
+        ft__winograd_inputs(w, first, count, v, 0);
+        for (panel = 0; panel < ft__winograd_panels(w); ++panel) {
+            ft__winograd_panel p = ft__winograd_panel_of(w, panel);
+            ft__winograd_panel_products(run, panel, v, m, count, NULL);
+            ft__winograd_outputs(w, first, count, m, 0, p.column, p.columns);
+        }
+        ft__winograd_activate(run, first, count);
+    }
+}
+
+/* The three stages of a chunk that all threads share; an index is 4 tiles, or a slot. */
+static void ft__winograd_shared_in(void *context, int index)
+{
+    const ft__winograd_run *run = (const ft__winograd_run *)context;
+    size_t at = 4 * (size_t)index, count = ft__least_of(4, run->w.count - at);
+    ft__winograd_inputs(&run->w, run->w.first + at, count, run->w.v, at);
+}
+
+static void ft__winograd_shared_products(void *context, int slot)
+{
+    const ft__winograd_run *run = (const ft__winograd_run *)context;
+    const ft__winograd *w = &run->w;
+    size_t panel;
+    for (panel = (size_t)slot; panel < ft__winograd_panels(w);
+         panel += (size_t)w->context->threads)
+        ft__winograd_panel_products(run, panel, w->v, w->m + panel * w->kind.tile->columns,
+                                    w->count, run->slots + (size_t)slot * run->slot);
+}
+
+static void ft__winograd_shared_out(void *context, int index)
+{
+    const ft__winograd_run *run = (const ft__winograd_run *)context;
+    const ft__winograd *w = &run->w;
+    size_t at = 4 * (size_t)index, end = ft__least_of(at + 4, w->count);
+    for (; at < end; ++at) {
+        ft__winograd_outputs(w, w->first + at, 1, w->m, at, 0, w->outputs);
+        ft__winograd_activate(run, w->first + at, 1);
+    }
+}
+
+/* Sizes and places for forward or dx. */
+static ft__winograd_run ft__winograd_start(const ft__call *call, const ft__conv *g, bool backward)
+{
+    size_t largest = ft__pad_to((size_t)(g->channels > g->outputs ? g->channels : g->outputs), 16);
+    ft__winograd_run run;
+    size_t i;
+    memset(&run, 0, sizeof run);
+    run.call = call;
+    run.g = g;
+    run.backward = backward;
+    run.w.context = call->context;
+    run.w.from = backward ? call->output.gradient : call->input[0].value;
+    run.w.to = backward ? call->input[0].gradient : call->output.value;
+    run.w.height = backward ? g->out_height : g->height;
+    run.w.width = backward ? g->out_width : g->width;
+    run.w.out_height = backward ? g->height : g->out_height;
+    run.w.out_width = backward ? g->width : g->out_width;
+    run.w.top = backward ? 2 - g->top : g->top;
+    run.w.left = backward ? 2 - g->left : g->left;
+    run.w.channels = (size_t)(backward ? g->outputs : g->channels);
+    run.w.outputs = (size_t)(backward ? g->channels : g->outputs);
+    run.w.kind = ft__winograd_kind_of(call->context);
+    run.w.k = run.w.channels / run.w.kind.numbers;
+    run.w.bias = !backward && call->input_count > 2 ? call->input[2].value : NULL;
+    run.w.accumulate = backward && !call->input[0].fresh;
+    run.zeros = call->workspace;
+    run.w.v = run.zeros + largest;
+    for (i = 0; i < largest; ++i) run.zeros[i] = 0;
+    run.w.zeros = run.zeros;
+    ft__winograd_tiles(&run.w, g->batch);
+    return run;
+}
+
+static void ft__winograd_convolve(const ft__call *call, const ft__conv *g, bool backward)
+{
+    ft__context *c = call->context;
+    ft__winograd_run run = ft__winograd_start(call, g, backward);
+    ft__winograd *w = &run.w;
+    bool local = ft__winograd_local(g), prepared = call->prepared && !backward;
+    run.packed = prepared ? call->prepared : local ? w->v : NULL;
+    if (run.packed == w->v) w->v += ft__winograd_right(w->kind, w->outputs, w->k);
+    if (run.packed && (!prepared || call->prepare))
+        ft__parallel(c, (int)ft__winograd_panels(w), ft__winograd_pack_panel, &run);
+    w->chunk = local ? ft__winograd_own_chunk(c, g) : ft__winograd_chunk(c, g);
+    w->v_step = w->chunk * w->k + FT__WINOGRAD_APART;
+    w->m_row = local ? w->kind.tile->columns : w->outputs;
+    w->m_step = w->chunk * w->m_row + FT__WINOGRAD_APART;
+    if (local) {
+        run.slots = w->v;
+        run.slot = FT__TILE_INPUTS * (w->v_step + w->m_step);
+        ft__parallel_slots(c, ft__winograd_slot, &run);
+        return;
+    }
+    w->m = w->v + FT__TILE_INPUTS * w->v_step;
+    run.slots = w->m + FT__TILE_INPUTS * w->m_step;
+    run.slot = ft__winograd_part(w->kind);
+    for (w->first = 0; w->first < w->tiles; w->first += w->chunk) {
+        int groups;
+        w->count = ft__least_of(w->chunk, w->tiles - w->first);
+        groups = (int)((w->count + 3) / 4);
+        ft__parallel(c, groups, ft__winograd_shared_in, &run);
+        ft__parallel(c, c->threads, ft__winograd_shared_products, &run);
+        ft__parallel(c, groups, ft__winograd_shared_out, &run);
+    }
+}
+
+/* ---- The weight's gradient in that form: sums over the tiles of v^T times the transformed dy,
+   [36][channels][outputs], then back to kernels. Where these sums are larger than v and dy of all
+   tiles, a thread makes some channels' of them and turns those back at once ("whole"); else they
+   are summed over chunks of tiles and turned back at the end. ---- */
+typedef struct ft__winograd_sum {
+    ft__winograd_run run;
+    float *d;               /* of dy: right matrices [36][panels][depth][width] */
+    float *sum;             /* [36][channels][outputs], unless whole */
+    bool whole;
+} ft__winograd_sum;
+
+static bool ft__winograd_whole(const ft__conv *g)
+{
+    return ft__winograd_tile_count(g) * (size_t)(g->channels + g->outputs)
+        <= (size_t)g->channels * (size_t)g->outputs;
+}
+
+static size_t ft__winograd_sum_chunk(const ft__context *c, const ft__conv *g)
+{
+    return ft__winograd_whole(g) ? ft__winograd_tile_count(g) : ft__winograd_chunk(c, g);
+}
+
+/* What such a sum runs over: tiles, or pairs of them. */
+static size_t ft__winograd_depth(ft__winograd_kind kind, size_t tiles)
+{
+    return (tiles + kind.numbers - 1) / kind.numbers;
+}
+
+/* Channels that a thread works on at a time. */
+static size_t ft__winograd_sum_rows(ft__winograd_kind kind)
+{
+    return 2 * kind.numbers * kind.tile->rows;
+}
+
+static size_t ft__winograd_sum_slot_room(const ft__context *c, const ft__conv *g)
+{
+    ft__winograd_kind kind = ft__winograd_kind_of(c);
+    size_t chunk = ft__winograd_sum_chunk(c, g), rows = ft__winograd_sum_rows(kind);
+    size_t room = rows * ft__winograd_depth(kind, chunk)
+        + ft__pad_to(chunk * sizeof(void *) / sizeof(float), 16);
+    if (ft__winograd_whole(g)) room += ft__winograd_all(rows * (size_t)g->outputs);
+    return ft__pad_to(room, 16);
+}
+
+static size_t ft__winograd_sum_room(const ft__context *c, const ft__conv *g)
+{
+    ft__winograd_kind kind = ft__winograd_kind_of(c);
+    size_t channels = (size_t)g->channels, outputs = (size_t)g->outputs;
+    size_t chunk = ft__winograd_sum_chunk(c, g);
+    size_t room = ft__winograd_all(channels / kind.numbers * chunk)
+        + ft__winograd_right(kind, outputs, ft__winograd_depth(kind, chunk))
+        + (size_t)c->threads * ft__winograd_sum_slot_room(c, g);
+    return room + (ft__winograd_whole(g) ? 0 : ft__winograd_all(channels * outputs));
+}
+
+static size_t ft__winograd_room(const ft__context *c, const ft__conv *g, bool training)
+{
+    ft__winograd_kind kind = ft__winograd_kind_of(c);
+    size_t channels = (size_t)g->channels, outputs = (size_t)g->outputs, room, chunk;
+    size_t most = ft__largest_of(channels, outputs), least = ft__least_of(channels, outputs);
+    if (ft__winograd_local(g)) {
+        chunk = ft__winograd_own_chunk(c, g);
+        room = (size_t)c->threads * (ft__winograd_all(chunk * most / kind.numbers)
+                                     + ft__winograd_all(chunk * kind.tile->columns))
+            + ft__largest_of(ft__winograd_right(kind, outputs, channels / kind.numbers),
+                             ft__winograd_right(kind, channels, outputs / kind.numbers));
+    } else {
+        chunk = ft__winograd_chunk(c, g);
+        room = ft__winograd_all(chunk * most) + ft__winograd_all(chunk * least / kind.numbers)
+            + (size_t)c->threads * ft__winograd_part(kind);
+    }
+    if (training) room = ft__largest_of(room, ft__winograd_sum_room(c, g));
+    return room + ft__pad_to(most, 16);
+}
+
+/* From one of the 36 right matrices to the next. */
+static size_t ft__winograd_sum_step(const ft__winograd *w)
+{
+    return ft__pad_to(w->outputs, w->kind.tile->columns) * ft__winograd_depth(w->kind, w->count)
+        + FT__WINOGRAD_APART;
+}
+
+/* Transforms dy of tile `i` of a chunk, and of the next where numbers are pairs. Beyond the last
+   tile the last stands again: the inputs have zeros there. */
+static void ft__winograd_sum_gradient(const ft__winograd_sum *s, size_t i, size_t end)
+{
+    const ft__winograd *w = &s->run.w;
+    size_t area = (size_t)w->out_height * (size_t)w->out_width, numbers = w->kind.numbers;
+    size_t depth = ft__winograd_depth(w->kind, w->count), panel, picture, l;
+    size_t step = ft__winograd_sum_step(w);
+    const float *square[2][16];
+    ft__winograd_tile t;
+    int y, x, n;
+    for (l = 0; l < numbers; ++l) {
+        ft__winograd_place(w, w->first + ft__least_of(i + l, end - 1), &picture, &y, &x);
+        ft__winograd_square(s->run.call->output.gradient + picture * area * w->outputs,
+                            w->out_height, w->out_width, w->outputs, y, x, 4, w->zeros, square[l]);
+    }
+    memset(&t, 0, sizeof t);
+    for (panel = 0; panel < ft__winograd_panels(w); ++panel) {
+        ft__winograd_panel p = ft__winograd_panel_of(w, panel);
+        t.channels = p.columns;
+        for (n = 0; n < 16; ++n) {
+            t.from[n] = square[0][n] + p.column;
+            if (numbers > 1) t.odd[n] = square[1][n] + p.column;
+        }
+        for (n = 0; n < FT__TILE_INPUTS; ++n)
+            t.to[n] = s->d + (size_t)n * step + p.column * depth + i / numbers * p.width;
+        w->kind.row->gradient(&t);
+    }
+}
+
+/* Transforms x and dy of 4 tiles. */
+static void ft__winograd_sum_in(void *context, int index)
+{
+    const ft__winograd_sum *s = (const ft__winograd_sum *)context;
+    const ft__winograd *w = &s->run.w;
+    size_t at = 4 * (size_t)index, count = ft__least_of(4, w->count - at), i;
+    ft__winograd_inputs(w, w->first + at, count, w->v, at);
+    for (i = at; i < at + count; i += w->kind.numbers)
+        ft__winograd_sum_gradient(s, i, at + count);
+}
+
+/* Turns sums of `rows` channels back into kernels and adds them to the gradient; `step` lies
+   between two of the 36. */
+static void ft__winograd_kernels(const ft__winograd_sum *s, const float *sum, size_t step,
+                                 size_t channel, size_t rows)
+{
+    const ft__winograd *w = &s->run.w;
+    size_t o, i, k = s->run.g->k;
+    float g[9][16];
+    ft__winograd_tile t;
+    int n, tap;
+    memset(&t, 0, sizeof t);
+    t.channels = 16;
+    for (tap = 0; tap < 9; ++tap) t.to[tap] = g[tap];
+    for (i = 0; i < rows; ++i)
+        for (o = 0; o < w->outputs; o += 16) {
+            float *dw = s->run.call->input[1].gradient + o * k + (channel + i) * 9;
+            for (n = 0; n < FT__TILE_INPUTS; ++n)
+                t.from[n] = sum + (size_t)n * step + i * w->outputs + o;
+            w->kind.row->kernel(&t);
+            ft__add_turned((const float *const *)t.to, 9, 16, dw, k);
+        }
+}
+
+/* A slot's scratch: packed rows of v^T, where they come from, and its own sums. */
+typedef struct ft__winograd_scratch { float *packed, *own; const float **lines; }
+    ft__winograd_scratch;
+
+static ft__winograd_scratch ft__winograd_scratch_of(const ft__winograd_sum *s, int slot)
+{
+    const ft__winograd *w = &s->run.w;
+    size_t packed = ft__winograd_sum_rows(w->kind) * ft__winograd_depth(w->kind, w->chunk);
+    ft__winograd_scratch scratch;
+    scratch.packed = s->run.slots + (size_t)slot * s->run.slot;
+    scratch.lines = (const float **)(void *)(scratch.packed + packed);
+    scratch.own = scratch.packed + packed
+        + ft__pad_to(w->chunk * sizeof(void *) / sizeof(float), 16);
+    return scratch;
+}
+
+/* Sums for number n of the 36, of some channels, over this chunk of tiles. */
+static void ft__winograd_sum_unit(const ft__winograd_sum *s, ft__winograd_scratch scratch, size_t n,
+                                  size_t row, size_t rows, float *sum)
+{
+    const ft__winograd *w = &s->run.w;
+    const ft__tile_row *tile = w->kind.tile;
+    size_t depth = ft__winograd_depth(w->kind, w->count), i;
+    ft__conv_run run;
+    memset(&run, 0, sizeof run);
+    run.g = *s->run.g;
+    run.tile = tile;
+    for (i = 0; i < w->count; ++i) scratch.lines[i] = w->v + n * w->v_step + i * w->k;
+    if (w->kind.numbers == 1)
+        ft__pack_pixels(scratch.lines, w->count, row, rows, tile->rows, scratch.packed);
+    else
+        ft__bf16_rows[w->context->precision].pack_lines(scratch.lines, w->count, row, rows,
+                                                        scratch.packed);
+    ft__conv_weight_unit(&run, depth, rows, scratch.packed,
+                         s->d + n * ft__winograd_sum_step(w), depth, 0, sum, w->first == 0);
+}
+
+/* Chunk by chunk, a slot makes whole sums for some of the 36. */
+static void ft__winograd_sum_slot(void *context, int slot)
+{
+    const ft__winograd_sum *s = (const ft__winograd_sum *)context;
+    const ft__winograd *w = &s->run.w;
+    ft__winograd_scratch scratch = ft__winograd_scratch_of(s, slot);
+    size_t most = ft__winograd_sum_rows(w->kind), n, row;
+    for (n = (size_t)slot; n < FT__TILE_INPUTS; n += (size_t)w->context->threads)
+        for (row = 0; row < w->channels; row += most)
+            ft__winograd_sum_unit(s, scratch, n, row, ft__least_of(most, w->channels - row),
+                                  s->sum + n * w->m_step + row * w->outputs);
+}
+
+/* Over all tiles at once, a slot makes all 36 for some channels, and turns them back. */
+static void ft__winograd_whole_slot(void *context, int slot)
+{
+    const ft__winograd_sum *s = (const ft__winograd_sum *)context;
+    const ft__winograd *w = &s->run.w;
+    ft__winograd_scratch scratch = ft__winograd_scratch_of(s, slot);
+    size_t most = ft__winograd_sum_rows(w->kind), n, row = (size_t)slot * most;
+    for (; row < w->channels; row += most * (size_t)w->context->threads) {
+        size_t rows = ft__least_of(most, w->channels - row);
+        size_t step = rows * w->outputs + FT__WINOGRAD_APART;
+        for (n = 0; n < FT__TILE_INPUTS; ++n)
+            ft__winograd_sum_unit(s, scratch, n, row, rows, scratch.own + n * step);
+        ft__winograd_kernels(s, scratch.own, step, row, rows);
+    }
+}
+
+static void ft__winograd_sum_out(void *context, int index)
+{
+    const ft__winograd_sum *s = (const ft__winograd_sum *)context;
+    const ft__winograd *w = &s->run.w;
+    size_t row = 8 * (size_t)index;
+    ft__winograd_kernels(s, s->sum + row * w->outputs, w->m_step, row,
+                         ft__least_of(8, w->channels - row));
+}
+
+static void ft__winograd_weight_gradient(const ft__call *call, const ft__conv *g)
+{
+    ft__context *c = call->context;
+    ft__winograd_sum s;
+    ft__winograd *w = &s.run.w;
+    s.run = ft__winograd_start(call, g, false);
+    s.whole = ft__winograd_whole(g);
+    w->chunk = ft__winograd_sum_chunk(c, g);
+    w->v_step = w->chunk * w->k + FT__WINOGRAD_APART;
+    w->m_step = w->channels * w->outputs + FT__WINOGRAD_APART;
+    s.d = w->v + FT__TILE_INPUTS * w->v_step;
+    s.sum = s.d + ft__winograd_right(w->kind, w->outputs, ft__winograd_depth(w->kind, w->chunk));
+    s.run.slots = s.sum + (s.whole ? 0 : FT__TILE_INPUTS * w->m_step);
+    s.run.slot = ft__winograd_sum_slot_room(c, g);
+    for (w->first = 0; w->first < w->tiles; w->first += w->chunk) {
+        w->count = ft__least_of(w->chunk, w->tiles - w->first);
+        ft__parallel(c, (int)((w->count + 3) / 4), ft__winograd_sum_in, &s);
+        ft__parallel(c, c->threads, s.whole ? ft__winograd_whole_slot : ft__winograd_sum_slot, &s);
+    }
+    if (!s.whole) ft__parallel(c, (int)((w->channels + 7) / 8), ft__winograd_sum_out, &s);
+}

@@ -1,0 +1,517 @@
+#pragma once
+#include "interface/types.h"
+#include "platform/context.h"
+#include "basics/threads.h"
+#include "kernels/gemm.h"
+#include "kernels/convolution.h"
+#include "kernels/depthwise.h"
+#include "nodes/nodes.h"
+#include "operators/activations.h"
+
+/* =============================================================================================
+   [SECTION] operators/convolution: Convolution
+   x [N, C, H, W], weight [O, C / groups, h, w], bias [O]: shapes, and the form for kernels of one
+   channel. Those of more are in the parts conv2d_...
+   ============================================================================================= */
+/* ---- Sums over the rows of [rows, columns], added to `to`: 64 rows at a time in float, those in
+   double ---- */
+typedef struct ft__column_job { const float *from; float *to; size_t rows, columns; }
+    ft__column_job;
+
+static void ft__column_sum(void *context, int index)
+{
+    const ft__column_job *job = (const ft__column_job *)context;
+    size_t first = (size_t)index * 16, some = job->columns - first, r, begin, l;
+    double total[16] = {0};
+    if (some > 16) some = 16;
+    for (begin = 0; begin < job->rows; begin += 64) {
+        size_t end = job->rows - begin < 64 ? job->rows : begin + 64;
+        float sum[16] = {0};
+        for (r = begin; r < end; ++r) {
+            const float *from = job->from + r * job->columns + first;
+            if (some == 16) for (l = 0; l < 16; ++l) sum[l] += from[l];
+            else for (l = 0; l < some; ++l) sum[l] += from[l];
+        }
+        for (l = 0; l < 16; ++l) total[l] += (double)sum[l];
+    }
+    for (l = 0; l < some; ++l) job->to[first + l] += (float)total[l];
+}
+
+static void ft__add_column_sums(ft__context *c, const float *from, size_t rows, size_t columns,
+                                float *to)
+{
+    ft__column_job job;
+    int i;
+    job.from = from;
+    job.to = to;
+    job.rows = rows;
+    job.columns = columns;
+    if (rows * columns > FT__CHUNK)
+        ft__parallel(c, (int)((columns + 15) / 16), ft__column_sum, &job);
+    else for (i = 0; i < (int)((columns + 15) / 16); ++i) ft__column_sum(&job, i);
+}
+
+/* Sets a gradient to zero: where a row that may write adds after all. */
+static void ft__zero_chunk(void *context, int index)
+{
+    const ft__tensor *t = (const ft__tensor *)context;
+    size_t at = (size_t)index * FT__CHUNK, count = ft__count(t) - at;
+    memset(t->gradient + at, 0, (count < FT__CHUNK ? count : FT__CHUNK) * sizeof(float));
+}
+
+static void ft__zero(ft__context *c, const ft__tensor *t)
+{
+    ft__parallel(c, ft__chunks(ft__count(t)), ft__zero_chunk, (void *)(uintptr_t)t);
+}
+
+static const ft__field ft__conv2d_fields[] = {
+    {"stride", offsetof(ft_conv2d_options, stride), 2, 'i'},
+    {"padding", offsetof(ft_conv2d_options, padding), 4, 'i'},
+    {"dilation", offsetof(ft_conv2d_options, dilation), 2, 'i'},
+    {"groups", offsetof(ft_conv2d_options, groups), 1, 'i'},
+    {"same", offsetof(ft_conv2d_options, same), 1, 'b'}, {NULL, 0, 0, 0}};
+
+static int ft__or_one(const int pair[2], int i)
+{
+    int value = pair[i] ? pair[i] : pair[0];
+    return value ? value : 1;
+}
+
+/* Everything about the shapes; out_height or out_width below 1 means that they do not fit. */
+static ft__conv ft__conv_of(const ft_conv2d_options *o, const ft_shape *x, const ft_shape *w)
+{
+    bool uniform = !o->padding[1] && !o->padding[2] && !o->padding[3];
+    ft__conv g;
+    int64_t before[2], after[2];
+    int i, out[2];
+    memset(&g, 0, sizeof g);
+    g.groups = (size_t)(o->groups ? o->groups : 1);
+    g.batch = x->size[0] > 0 ? (size_t)x->size[0] : 1;
+    g.channels = w->size[1];
+    g.outputs = w->size[0] / (int)g.groups;
+    g.height = x->size[2];
+    g.width = x->size[3];
+    for (i = 0; i < 2; ++i) {
+        int64_t in = x->size[2 + i], reach, room; /* products of ints from files */
+        g.kernel[i] = w->size[2 + i];
+        g.stride[i] = ft__or_one(o->stride, i);
+        g.dilation[i] = ft__or_one(o->dilation, i);
+        before[i] = o->padding[uniform ? 0 : i];
+        after[i] = o->padding[uniform ? 0 : 2 + i];
+        reach = ((int64_t)g.kernel[i] - 1) * g.dilation[i] + 1;
+        if (o->same) {
+            room = (in + g.stride[i] - 1) / g.stride[i]; /* the output */
+            before[i] = (room - 1) * g.stride[i] + reach - in;
+            before[i] = before[i] > 0 ? before[i] / 2 : 0;
+        } else {
+            room = in + before[i] + after[i] - reach;
+            room = room < 0 ? 0 : room / g.stride[i] + 1;
+        }
+        out[i] = reach > INT_MAX || room > INT_MAX ? 0 : (int)room;
+    }
+    g.top = (int)before[0];
+    g.left = (int)before[1];
+    g.out_height = out[0];
+    g.out_width = out[1];
+    g.k = (size_t)g.channels * (size_t)g.kernel[0] * (size_t)g.kernel[1];
+    g.p = (size_t)g.out_height * (size_t)g.out_width;
+    return g;
+}
+
+static ft_status ft__conv2d_options_check(ft__context *c, const ft__node *node)
+{
+    const ft_conv2d_options *o = &node->options.conv2d;
+    int i;
+    for (i = 0; i < 4; ++i) {
+        int stride = o->stride[i % 2], dilation = o->dilation[i % 2], most = 1 << 20;
+        if (stride < 0 || stride > most || dilation < 0 || dilation > 1 << 10
+            || o->padding[i] < 0 || o->padding[i] > most || o->groups < 0)
+            return ft__fail(c, FT_INVALID, "%s: stride %d, dilation %d, padding %d, groups %d:"
+                            " negative or too large", node->name, stride, dilation,
+                            o->padding[i], o->groups);
+    }
+    return FT_OK;
+}
+
+static ft_status ft__conv2d_shape(ft__context *c, const ft__node *node, const ft__tensor *input,
+                                  int input_count, ft_shape *output)
+{
+    const ft_shape *x = &input[0].shape, *w = &input[1].shape;
+    int groups = node->options.conv2d.groups ? node->options.conv2d.groups : 1;
+    char text[80], other[80];
+    ft__conv g;
+    *output = *x;
+    if (ft__conv2d_options_check(c, node) != FT_OK) return c->status;
+    if (x->rank != 4 || w->rank != 4)
+        return ft__fail(c, FT_SHAPE, "%s: wants [N, C, H, W] and a weight of 4 dimensions, has %s"
+                        " and %s", node->name, ft__shape_text(x, text), ft__shape_text(w, other));
+    if (x->size[1] % groups != 0 || w->size[0] % groups != 0)
+        return ft__fail(c, FT_SHAPE, "%s: %d groups do not divide %d input and %d output channels",
+                        node->name, groups, x->size[1], w->size[0]);
+    if (x->size[1] / groups != w->size[1])
+        return ft__fail(c, FT_SHAPE, "%s: input has %d channels, weight wants %d (times %d groups)",
+                        node->name, x->size[1], w->size[1], groups);
+    if (input_count > 2 && (input[2].shape.rank != 1 || input[2].shape.size[0] != w->size[0]))
+        return ft__fail(c, FT_SHAPE, "%s: bias %s does not fit weight %s", node->name,
+                        ft__shape_text(&input[2].shape, text), ft__shape_text(w, other));
+    g = ft__conv_of(&node->options.conv2d, x, w);
+    if (g.out_height < 1 || g.out_width < 1)
+        return ft__fail(c, FT_SHAPE, "%s: kernel %dx%d, dilated by %d and %d, does not fit the"
+                        " padded input %s", node->name, g.kernel[0], g.kernel[1], g.dilation[0],
+                        g.dilation[1], ft__shape_text(x, text));
+    output->size[1] = w->size[0];
+    output->size[2] = g.out_height;
+    output->size[3] = g.out_width;
+    return ft__want_numbers(c, node, input, input_count);
+}
+
+static ft__conv ft__conv_of_call(const ft__call *call)
+{
+    return ft__conv_of(&call->node->options.conv2d, &call->input[0].shape, &call->input[1].shape);
+}
+
+/* ---- Depthwise: one input channel to a kernel, `outputs` kernels to a channel. The weights are
+   copied as [tap][output channel]; each output row, input row or picture is one index. ---- */
+#define FT__DEPTHWISE_WORK ((size_t)1 << 15) /* multiply-adds of an index: a few microseconds */
+
+static size_t ft__depthwise_room(const ft__conv *g, bool training)
+{
+    size_t weights = g->k * g->groups * (size_t)g->outputs;
+    return ft__pad_to(weights, 16) * (training ? 1 + g->batch : 1);
+}
+
+static void ft__depthwise_weights(const ft__call *call, const ft__conv *g, float *to)
+{
+    size_t channels = g->groups * (size_t)g->outputs, c, tap;
+    for (c = 0; c < channels; ++c)
+        for (tap = 0; tap < g->k; ++tap)
+            to[tap * channels + c] = call->input[1].value[c * g->k + tap];
+}
+
+/* The window sums of one output channel of each input channel, all where there is one. `x` and `y`
+   say on which side the channel of the input stands. */
+static void ft__depthwise_run(const ft__call *call, const ft__conv *g, ft__window_sum s,
+                              bool x_is_input, bool y_is_input)
+{
+    size_t o, outputs = (size_t)g->outputs;
+    s.channels = g->groups;
+    s.x_step = x_is_input ? 1 : outputs;
+    s.y_step = y_is_input ? 1 : outputs;
+    s.w_step = outputs;
+    for (o = 0; o < outputs; ++o) {
+        ft__window_sum_run(call->context, &s);
+        if (!x_is_input) s.x += 1;
+        if (!y_is_input) s.y += 1;
+        else s.add = true;
+        if (s.bias) s.bias += 1;
+        s.w += 1;
+    }
+}
+
+/* Places of a kernel of `count` that meet an input of `size` at `at`: [*first, *last). */
+static void ft__taps_inside(int count, int dilation, int at, int size, int *first, int *last)
+{
+    *first = at < 0 ? (-at + dilation - 1) / dilation : 0;
+    *last = size - at <= 0 ? 0 : (size - at + dilation - 1) / dilation;
+    if (*last > count) *last = count;
+    if (*first > *last) *first = *last;
+}
+
+/* How many columns from `column` on meet the input in the same places: *left and *right, as
+   ft__taps_inside gives them. */
+static int ft__depthwise_alike(const ft__conv *g, int column, int *left, int *right)
+{
+    int x = column * g->stride[1] - g->left, count, next_left, next_right;
+    int room = g->width - 1 - (g->kernel[1] - 1) * g->dilation[1] - x; /* to the right */
+    ft__taps_inside(g->kernel[1], g->dilation[1], x, g->width, left, right);
+    if (x >= 0 && room >= 0) {
+        count = room / g->stride[1] + 1; /* all that see a whole kernel */
+        return count < g->out_width - column ? count : g->out_width - column;
+    }
+    for (count = 1; column + count < g->out_width; ++count) {
+        ft__taps_inside(g->kernel[1], g->dilation[1], x + count * g->stride[1], g->width,
+                        &next_left, &next_right);
+        if (next_left != *left || next_right != *right) break;
+    }
+    return count;
+}
+
+static void ft__depthwise_forward_row(const ft__call *call, const ft__conv *g, int index)
+{
+    size_t channels = g->groups * (size_t)g->outputs;
+    int y = index % g->out_height * g->stride[0] - g->top, column, top, bottom, left, right;
+    const float *picture = call->input[0].value + (size_t)(index / g->out_height)
+        * (size_t)g->height * (size_t)g->width * g->groups;
+    float *to = call->output.value + (size_t)index * (size_t)g->out_width * channels;
+    ft__window_sum s;
+    ft__taps_inside(g->kernel[0], g->dilation[0], y, g->height, &top, &bottom);
+    memset(&s, 0, sizeof s);
+    s.bias = call->input_count > 2 ? call->input[2].value : NULL;
+    s.clamp = ft__is_clamp(call->fused, &s.low, &s.high);
+    s.rows = bottom - top;
+    s.x_column = g->dilation[1] * (ptrdiff_t)g->groups;
+    s.x_row = g->dilation[0] * (ptrdiff_t)g->width * (ptrdiff_t)g->groups;
+    s.x_next = g->stride[1] * (ptrdiff_t)g->groups;
+    s.w_column = s.y_next = (ptrdiff_t)channels;
+    s.w_row = g->kernel[1] * s.w_column;
+    for (column = 0; column < g->out_width; column += s.count) {
+        s.count = ft__depthwise_alike(g, column, &left, &right);
+        s.columns = s.rows > 0 ? right - left : 0;
+        s.y = to + (size_t)column * channels;
+        s.x = picture;
+        if (s.columns > 0)
+            s.x += ((ptrdiff_t)(y + top * g->dilation[0]) * g->width + column * g->stride[1]
+                    - g->left + left * g->dilation[1]) * (ptrdiff_t)g->groups;
+        s.w = (call->prepared ? call->prepared : call->workspace)
+            + (size_t)(top * g->kernel[1] + left) * channels;
+        ft__depthwise_run(call, g, s, true, false);
+    }
+    if (call->fused && !s.clamp)
+        ft__activate(call->fused, call->fused_options, to, (size_t)g->out_width * channels);
+}
+
+/* Rows of a result that an index of a parallel loop makes: less is not worth the hand-over. */
+static int ft__depthwise_band(const ft__conv *g, int width)
+{
+    size_t row = (size_t)width * g->groups * (size_t)g->outputs * g->k;
+    return 1 + (int)(FT__DEPTHWISE_WORK / row);
+}
+
+static void ft__depthwise_forward_slot(void *context, int slot)
+{
+    const ft__call *call = (const ft__call *)context;
+    ft__conv g = ft__conv_of_call(call);
+    size_t rows = g.batch * (size_t)g.out_height, row;
+    int share;
+    FT__PIECES(row, share, call->context, slot, rows)
+        ft__depthwise_forward_row(call, &g, (int)row);
+}
+
+static void ft__depthwise_forward(const ft__call *call, const ft__conv *g)
+{
+    if (!call->prepared || call->prepare)
+        ft__depthwise_weights(call, g, call->prepared ? call->prepared : call->workspace);
+    ft__parallel_slots(call->context, ft__depthwise_forward_slot, (void *)(uintptr_t)call);
+}
+
+/* One direction of the taps that lead from an input place back to outputs: the first tap, how many,
+   the first tap's output; the next tap is `stride` further and its output one less, where the
+   dilation is 1. */
+static int ft__taps_back(int count, int stride, int at, int out, int *tap, int *place)
+{
+    int first = at % stride, found = 0, i;
+    for (i = first; i < count && at - i >= 0; i += stride) {
+        if ((at - i) / stride >= out) continue;
+        if (found++ == 0) {
+            *tap = i;
+            *place = (at - i) / stride;
+        }
+    }
+    return found;
+}
+
+/* dx of one pixel with a dilation: tap by tap. */
+static void ft__depthwise_dilated(const ft__call *call, const ft__conv *g, const float *dy,
+                                  int row, int column, ft__window_sum s)
+{
+    size_t channels = g->groups * (size_t)g->outputs;
+    int tap;
+    s.add = true;
+    s.rows = s.columns = s.count = 1;
+    for (tap = 0; tap < g->kernel[0] * g->kernel[1]; ++tap) {
+        int y = row - tap / g->kernel[1] * g->dilation[0];
+        int x = column - tap % g->kernel[1] * g->dilation[1];
+        if (y < 0 || x < 0 || y % g->stride[0] || x % g->stride[1]
+            || y / g->stride[0] >= g->out_height || x / g->stride[1] >= g->out_width) continue;
+        s.x = dy + ((size_t)(y / g->stride[0]) * (size_t)g->out_width
+                    + (size_t)(x / g->stride[1])) * channels;
+        s.w = call->workspace + (size_t)tap * channels;
+        ft__depthwise_run(call, g, s, false, true);
+    }
+}
+
+/* Sets pixels of dx that no tap leads to, `step` apart, to zero: where it is to be written. */
+static void ft__depthwise_clear(const ft__conv *g, float *dx, int count, int step)
+{
+    for (; count > 0; --count, dx += (size_t)step * g->groups)
+        memset(dx, 0, g->groups * sizeof *dx);
+}
+
+static void ft__depthwise_input_row(const ft__call *call, ft__conv g, int index)
+{
+    size_t channels = g.groups * (size_t)g.outputs;
+    int row = index % g.height + g.top, phase, at, tap_y = 0, tap_x = 0, y = 0, x = 0;
+    int stride = g.stride[1];
+    const float *dy = call->output.gradient + (size_t)(index / g.height) * g.p * channels;
+    float *dx = call->input[0].gradient + (size_t)index * (size_t)g.width * g.groups;
+    bool dilated = g.dilation[0] != 1 || g.dilation[1] != 1;
+    ft__window_sum s;
+    memset(&s, 0, sizeof s);
+    s.add = !call->input[0].fresh;
+    if (dilated && !s.add) ft__depthwise_clear(&g, dx, g.width, 1);
+    for (at = 0; dilated && at < g.width; ++at) {
+        s.y = dx + (size_t)at * g.groups;
+        ft__depthwise_dilated(call, &g, dy, row, at + g.left, s);
+    }
+    if (dilated) return;
+    s.rows = ft__taps_back(g.kernel[0], g.stride[0], row, g.out_height, &tap_y, &y);
+    s.x_column = -(ptrdiff_t)channels;
+    s.x_row = s.x_column * g.out_width;
+    s.x_next = (ptrdiff_t)channels;
+    s.y_next = stride * (ptrdiff_t)g.groups;
+    s.w_column = stride * (ptrdiff_t)channels;
+    s.w_row = (ptrdiff_t)g.stride[0] * g.kernel[1] * (ptrdiff_t)channels;
+    for (phase = 0; phase < stride; ++phase) /* columns of one phase meet the same taps */
+        for (at = phase; at < g.width; at += s.count * stride) {
+            int first = (at + g.left) % stride;
+            int all = first < g.kernel[1] ? (g.kernel[1] - first + stride - 1) / stride : 0;
+            s.columns = ft__taps_back(g.kernel[1], stride, at + g.left, g.out_width, &tap_x, &x);
+            s.count = s.rows > 0 && s.columns < all ? 1 : (g.width - 1 - at) / stride + 1;
+            if (s.columns > 0 && g.out_width - x < s.count) s.count = g.out_width - x;
+            s.y = dx + (size_t)at * g.groups;
+            s.x = dy + ((size_t)y * (size_t)g.out_width + (size_t)x) * channels;
+            s.w = call->workspace + (size_t)(tap_y * g.kernel[1] + tap_x) * channels;
+            if (s.rows > 0 && s.columns > 0) ft__depthwise_run(call, &g, s, false, true);
+            else if (!s.add) ft__depthwise_clear(&g, s.y, s.count, stride);
+        }
+}
+
+static void ft__depthwise_input_band(void *context, int index)
+{
+    const ft__call *call = (const ft__call *)context;
+    ft__conv g = ft__conv_of_call(call);
+    int band = ft__depthwise_band(&g, g.width), rows = (int)g.batch * g.height, row;
+    for (row = index * band; row < (index + 1) * band && row < rows; ++row)
+        ft__depthwise_input_row(call, g, row);
+}
+
+/* The weight's gradient of one picture, [tap][output channel]. */
+typedef struct ft__tap_sums {
+    const ft__call *call;
+    ft__conv g;
+    const float *x, *dy;
+    float *sum;
+} ft__tap_sums;
+
+/* Output rows [row, last) and columns [column, end). */
+typedef struct ft__rectangle { int row, last, column, end; } ft__rectangle;
+
+/* Adds a part of the output to `count` taps from `tap` on to the right, or to all nine: none of
+   them reaches out of the input there. */
+static void ft__depthwise_weight_part(const ft__tap_sums *t, int tap, int count, ft__rectangle part)
+{
+    const ft__conv *g = &t->g;
+    size_t channels = g->groups * (size_t)g->outputs;
+    ptrdiff_t groups = (ptrdiff_t)g->groups, line = g->width * groups;
+    int y = part.row * g->stride[0] + tap / g->kernel[1] * g->dilation[0] - g->top;
+    int x = part.column * g->stride[1] + tap % g->kernel[1] * g->dilation[1] - g->left;
+    ft__window_sum s;
+    if (part.row >= part.last || part.column >= part.end || count < 1) return;
+    memset(&s, 0, sizeof s);
+    s.add = true;
+    s.rows = part.last - part.row;
+    s.columns = part.end - part.column;
+    s.count = count;
+    s.channels = g->groups;
+    s.x = t->x + y * line + x * groups;
+    s.x_next = g->dilation[1] * groups;
+    s.x_tap = g->dilation[0] * line;
+    s.x_column = g->stride[1] * groups;
+    s.x_row = g->stride[0] * line;
+    s.w = t->dy + ((size_t)part.row * (size_t)g->out_width + (size_t)part.column) * channels;
+    s.w_column = s.y_next = (ptrdiff_t)channels;
+    s.w_row = g->out_width * (ptrdiff_t)channels;
+    s.y = t->sum + (size_t)tap * channels;
+    if (count == 9) ft__nine_sums_run(t->call->context, &s);
+    else ft__depthwise_run(t->call, g, s, true, false);
+}
+
+/* Kernels of 3 x 3, one to a channel: all nine taps where all lie inside, then the first and last
+   rows three taps at a time, then the first and last columns. Backward of MobileNet's at 112 x 112
+   x 8 with one tap after the other, each sum waiting for itself, and dx set to zero before it is
+   added to: 6.0 instead of 1.9 ms (16 pictures, one thread, AVX-512). */
+static void ft__depthwise_weight_nine(const ft__tap_sums *t)
+{
+    const ft__conv *g = &t->g;
+    int column[3], end[3], i, at, first, until;
+    ft__rectangle tap[3], inside, some;
+    for (i = 0; i < 3; ++i) {
+        ft__taps_inside(g->out_height, g->stride[0], i * g->dilation[0] - g->top, g->height,
+                        &tap[i].row, &tap[i].last);
+        ft__taps_inside(g->out_width, g->stride[1], i * g->dilation[1] - g->left, g->width,
+                        &column[i], &end[i]);
+    }
+    inside.row = tap[0].row;
+    inside.last = tap[2].last > inside.row ? tap[2].last : inside.row;
+    inside.column = column[0];
+    inside.end = end[2] > inside.column ? end[2] : inside.column;
+    ft__depthwise_weight_part(t, 0, 9, inside);
+    for (i = 0; i < 3; ++i) {
+        some = inside;
+        some.row = tap[i].row;
+        some.last = inside.row < tap[i].last ? inside.row : tap[i].last;
+        ft__depthwise_weight_part(t, 3 * i, 3, some);
+        some.row = inside.last > tap[i].row ? inside.last : tap[i].row;
+        some.last = tap[i].last;
+        ft__depthwise_weight_part(t, 3 * i, 3, some);
+        some = tap[i];
+        for (at = 0; at < g->out_width; ++at) {
+            if (at >= inside.column && at < inside.end) continue;
+            for (first = 0; first < 3 && (at < column[first] || at >= end[first]); ++first) {}
+            for (until = first; until < 3 && at >= column[until] && at < end[until]; ++until) {}
+            some.column = at;
+            some.end = at + 1;
+            ft__depthwise_weight_part(t, 3 * i + first, until - first, some);
+        }
+    }
+}
+
+/* From the last picture on: see ft__norm_statistics_block. */
+static void ft__depthwise_weight_picture(void *context, int index)
+{
+    const ft__call *call = (const ft__call *)context;
+    size_t channels, i;
+    ft__tap_sums t;
+    ft__rectangle part;
+    int tap, y;
+    t.call = call;
+    t.g = ft__conv_of_call(call);
+    index = (int)t.g.batch - 1 - index;
+    channels = t.g.groups * (size_t)t.g.outputs;
+    t.x = call->input[0].value
+        + (size_t)index * (size_t)t.g.height * (size_t)t.g.width * t.g.groups;
+    t.dy = call->output.gradient + (size_t)index * t.g.p * channels;
+    t.sum = call->workspace + ft__pad_to(t.g.k * channels, 16) * (1 + (size_t)index);
+    for (i = 0; i < t.g.k * channels; ++i) t.sum[i] = 0;
+    if (t.g.kernel[0] == 3 && t.g.kernel[1] == 3 && t.g.outputs == 1) {
+        ft__depthwise_weight_nine(&t);
+        return;
+    }
+    for (part.row = 0; part.row < t.g.out_height; part.row = part.last)
+        for (part.last = part.row + 1, tap = 0; tap < t.g.kernel[0] * t.g.kernel[1]; ++tap) {
+            y = part.row * t.g.stride[0] + tap / t.g.kernel[1] * t.g.dilation[0] - t.g.top;
+            ft__taps_inside(t.g.out_width, t.g.stride[1], tap % t.g.kernel[1] * t.g.dilation[1]
+                            - t.g.left, t.g.width, &part.column, &part.end);
+            if (y >= 0 && y < t.g.height) ft__depthwise_weight_part(&t, tap, 1, part);
+        }
+}
+
+static void ft__depthwise_backward(const ft__call *call, const ft__conv *g)
+{
+    size_t channels = g->groups * (size_t)g->outputs, room = ft__pad_to(g->k * channels, 16);
+    size_t picture, c, tap;
+    int band = ft__depthwise_band(g, g->width);
+    if (call->input[1].gradient)
+        ft__parallel(call->context, (int)g->batch, ft__depthwise_weight_picture,
+                     (void *)(uintptr_t)call);
+    if (call->input[0].gradient) {
+        ft__depthwise_weights(call, g, call->workspace);
+        ft__parallel(call->context, ((int)g->batch * g->height + band - 1) / band,
+                     ft__depthwise_input_band, (void *)(uintptr_t)call);
+    }
+    for (picture = 0; call->input[1].gradient && picture < g->batch; ++picture)
+        for (c = 0; c < channels; ++c)
+            for (tap = 0; tap < g->k; ++tap)
+                call->input[1].gradient[c * g->k + tap]
+                    += call->workspace[room * (1 + picture) + tap * channels + c];
+}

@@ -1,0 +1,274 @@
+#pragma once
+#include "interface/types.h"
+#include "platform/context.h"
+#include "basics/threads.h"
+#include "kernels/elementary.h"
+#include "nodes/nodes.h"
+#include "operators/table.h"
+#include "operators/activations.h"
+
+/* =============================================================================================
+   [SECTION] operators/losses: Losses
+   Each is the mean over the batch, one number. Targets get no gradient (but for mse's).
+   ============================================================================================= */
+static const ft__field ft__loss_fields[] = {
+    {"label_smoothing", offsetof(ft_loss_options, label_smoothing), 1, 'f'}, {NULL, 0, 0, 0}};
+
+/* What stands at padded places, and PyTorch's ignore_index: such a label does not count. */
+static bool ft__is_ignored(int label) { return label == -1 || label == -100; }
+
+static void ft__one_number(ft_shape *output)
+{
+    memset(output, 0, sizeof *output);
+    output->rank = 1;
+    output->size[0] = 1;
+}
+
+static ft_status ft__cross_entropy_shape(ft__context *c, const ft__node *node,
+                                         const ft__tensor *input, int input_count,
+                                         ft_shape *output)
+{
+    char text[80], other[80];
+    float smoothing = node->options.loss.label_smoothing;
+    int rank = input[0].shape.rank, d;
+    bool fits;
+    (void)input_count;
+    ft__one_number(output);
+    if (!(smoothing >= 0 && smoothing <= 1))
+        return ft__fail(c, FT_INVALID, "%s: label_smoothing %g, wants 0 to 1", node->name,
+                        (double)smoothing);
+    if (input[1].type != FT_I32)
+        return ft__fail(c, FT_SHAPE, "%s: labels hold %s, not I32", node->name,
+                        ft__type_names[input[1].type]);
+    fits = (rank == 2 || rank == 3) && input[1].shape.rank == rank - 1
+        && input[0].shape.size[rank - 1] > 0;
+    for (d = 0; fits && d < rank - 1; ++d)
+        fits = input[0].shape.size[d] == input[1].shape.size[d];
+    if (!fits)
+        return ft__fail(c, FT_SHAPE, "%s: wants logits [N, classes] and labels [N], or [N, L,"
+                        " classes] and [N, L], has %s and %s", node->name,
+                        ft__shape_text(&input[0].shape, text),
+                        ft__shape_text(&input[1].shape, other));
+    return ft__want_numbers(c, node, input, 1);
+}
+
+/* Probabilities are kept for backward; each row's loss until all are added up. */
+static void ft__cross_entropy_costs(const ft__call *call, ft__costs *costs)
+{
+    costs->saved = ft__count(&call->input[0]) * sizeof(float);
+    costs->workspace = ft__count(&call->input[1]) * sizeof(double);
+}
+
+static bool ft__is_class(int label, size_t classes)
+{
+    return label >= 0 && (size_t)label < classes;
+}
+
+/* The labels that count; a label that is no class makes the loss NaN, which ft_forward reports. */
+static float ft__counted_labels(const ft__call *call)
+{
+    const int32_t *labels = ft__integers(&call->input[1]);
+    size_t count = ft__count(&call->input[1]), n, counted = 0;
+    for (n = 0; n < count; ++n)
+        if (!ft__is_ignored(labels[n])) counted += 1;
+    return (float)counted;
+}
+
+/* Some rows of a loss; a row's bits do not depend on how many threads there are. */
+typedef struct ft__loss_job {
+    const ft__call *call;
+    size_t rows, classes, part; /* part: rows of one index of the parallel loop */
+    float scale;            /* backward */
+} ft__loss_job;
+
+static ft__loss_job ft__loss_rows(const ft__call *call)
+{
+    ft__loss_job job;
+    job.call = call;
+    job.rows = ft__count(&call->input[1]);
+    job.classes = ft__count(&call->input[0]) / job.rows;
+    job.part = job.classes < FT__CHUNK ? FT__CHUNK / job.classes : 1;
+    job.scale = 0;
+    return job;
+}
+
+static void ft__run_loss_rows(const ft__loss_job *job, ft__body body)
+{
+    ft__parallel(job->call->context, (int)((job->rows + job->part - 1) / job->part), body,
+                 (void *)(uintptr_t)job);
+}
+
+static size_t ft__last_row(const ft__loss_job *job, int index)
+{
+    size_t end = ((size_t)index + 1) * job->part;
+    return end < job->rows ? end : job->rows;
+}
+
+/* -sum over classes of q log(softmax(x)), q = 1 for the label; smoothed (Szegedy et al. 2016):
+   q = (1 - s) for the label plus s / classes for every class. */
+static void ft__cross_entropy_rows(void *context, int index)
+{
+    const ft__loss_job *job = (const ft__loss_job *)context;
+    const ft__call *call = job->call;
+    double smoothing = (double)call->node->options.loss.label_smoothing;
+    const int32_t *labels = ft__integers(&call->input[1]);
+    size_t classes = job->classes, n = (size_t)index * job->part, end = ft__last_row(job, index), i;
+    double *loss = (double *)(void *)call->workspace;
+    for (; n < end; ++n) {
+        float *p = (float *)call->saved + n * classes;
+        double all = 0;
+        ft__softmax[call->context->simd](call->input[0].value + n * classes, p, classes, true);
+        for (i = 0; smoothing > 0 && i < classes; ++i) all -= (double)p[i];
+        loss[n] = 0;
+        if (ft__is_class(labels[n], classes))
+            loss[n] = (1 - smoothing) * -(double)p[labels[n]] + smoothing * all / (double)classes;
+        else if (!ft__is_ignored(labels[n])) loss[n] = (double)ft__from_bits(0x7fc00000u);
+        ft__exp_line[call->context->simd](p, classes);
+    }
+}
+
+static void ft__cross_entropy_forward(const ft__call *call)
+{
+    ft__loss_job job = ft__loss_rows(call);
+    const double *loss = (const double *)(const void *)call->workspace;
+    double sum = 0;
+    size_t n;
+    ft__run_loss_rows(&job, ft__cross_entropy_rows);
+    for (n = 0; n < job.rows; ++n) sum += loss[n];
+    call->output.value[0] = (float)(sum / (double)ft__counted_labels(call));
+}
+
+static void ft__cross_entropy_back_rows(void *context, int index)
+{
+    const ft__loss_job *job = (const ft__loss_job *)context;
+    const ft__call *call = job->call;
+    float smoothing = call->node->options.loss.label_smoothing;
+    const int32_t *labels = ft__integers(&call->input[1]);
+    size_t classes = job->classes, n = (size_t)index * job->part, end = ft__last_row(job, index);
+    for (; n < end; ++n) {
+        float *dx = call->input[0].gradient + n * classes;
+        if (!ft__is_class(labels[n], classes)) continue;
+        ft__add_probabilities[call->context->simd]((const float *)call->saved + n * classes,
+                                                   job->scale, smoothing / (float)classes, classes,
+                                                   dx);
+        dx[labels[n]] -= job->scale * (1 - smoothing);
+    }
+}
+
+static void ft__cross_entropy_backward(const ft__call *call)
+{
+    ft__loss_job job = ft__loss_rows(call);
+    job.scale = call->output.gradient[0] / ft__counted_labels(call);
+    if (call->input[0].gradient) ft__run_loss_rows(&job, ft__cross_entropy_back_rows);
+}
+
+static ft_status ft__pair_loss_shape(ft__context *c, const ft__node *node, const ft__tensor *input,
+                                     int input_count, ft_shape *output)
+{
+    char text[80], other[80];
+    bool same = input[0].shape.rank == input[1].shape.rank;
+    int d;
+    ft__one_number(output);
+    for (d = 0; same && d < input[0].shape.rank; ++d)
+        same = input[0].shape.size[d] == input[1].shape.size[d];
+    if (!same)
+        return ft__fail(c, FT_SHAPE, "%s: the target %s has not the shape of %s", node->name,
+                        ft__shape_text(&input[1].shape, other),
+                        ft__shape_text(&input[0].shape, text));
+    return ft__want_numbers(c, node, input, input_count);
+}
+
+static ft_status ft__soft_cross_entropy_shape(ft__context *c, const ft__node *node,
+                                              const ft__tensor *input, int input_count,
+                                              ft_shape *output)
+{
+    char text[80];
+    if (input[0].shape.rank != 2)
+        return ft__fail(c, FT_SHAPE, "%s: wants logits [N, classes], has %s", node->name,
+                        ft__shape_text(&input[0].shape, text));
+    return ft__pair_loss_shape(c, node, input, input_count, output);
+}
+
+static void ft__soft_cross_entropy_costs(const ft__call *call, ft__costs *costs)
+{
+    costs->saved = ft__count(&call->input[0]) * sizeof(float);
+}
+
+/* -sum(t log(softmax(x))) / N; dx = (softmax(x) sum(t) - t) / N */
+static void ft__soft_cross_entropy_forward(const ft__call *call)
+{
+    size_t classes = (size_t)call->input[0].shape.size[1], i;
+    float *p = (float *)call->saved;
+    const float *t = call->input[1].value;
+    double sum = 0;
+    int n, count = call->input[0].shape.size[0];
+    for (n = 0; n < count; ++n, p += classes, t += classes) {
+        ft__softmax[call->context->simd](call->input[0].value + (size_t)n * classes, p, classes,
+                                         true);
+        for (i = 0; i < classes; ++i) {
+            if (t[i] != 0) sum -= (double)t[i] * (double)p[i];
+            p[i] = ft__exp(p[i]);
+        }
+    }
+    call->output.value[0] = (float)(sum / count);
+}
+
+static void ft__soft_cross_entropy_backward(const ft__call *call)
+{
+    size_t classes = (size_t)call->input[0].shape.size[1], i;
+    const float *p = (const float *)call->saved, *t = call->input[1].value;
+    float *dx = call->input[0].gradient, scale;
+    int n, count = call->input[0].shape.size[0];
+    scale = call->output.gradient[0] / (float)count;
+    for (n = 0; dx && n < count; ++n, p += classes, t += classes, dx += classes) {
+        float sum = 0;
+        for (i = 0; i < classes; ++i) sum += t[i];
+        for (i = 0; i < classes; ++i) dx[i] += scale * (p[i] * sum - t[i]);
+    }
+}
+
+/* softplus(x) - t x = -(t log(sigmoid(x)) + (1 - t) log(1 - sigmoid(x))); dx = sigmoid(x) - t */
+static void ft__binary_cross_entropy_forward(const ft__call *call)
+{
+    const float *x = call->input[0].value, *t = call->input[1].value;
+    size_t count = ft__count(&call->input[0]), i;
+    double sum = 0;
+    for (i = 0; i < count; ++i) {
+        float positive = x[i] > 0 ? x[i] : 0, size = x[i] < 0 ? -x[i] : x[i];
+        sum += (double)(positive - t[i] * x[i]) + (double)ft__log1p(ft__exp(-size));
+    }
+    call->output.value[0] = (float)(sum / (double)count);
+}
+
+static void ft__binary_cross_entropy_backward(const ft__call *call)
+{
+    const float *x = call->input[0].value, *t = call->input[1].value;
+    size_t count = ft__count(&call->input[0]), i;
+    float scale = call->output.gradient[0] / (float)count;
+    for (i = 0; call->input[0].gradient && i < count; ++i)
+        call->input[0].gradient[i] += scale * (ft__sigmoid(x[i]) - t[i]);
+}
+
+/* mean((x - t)^2) */
+static void ft__mse_forward(const ft__call *call)
+{
+    const float *x = call->input[0].value, *t = call->input[1].value;
+    size_t count = ft__count(&call->input[0]), i;
+    double sum = 0;
+    for (i = 0; i < count; ++i) {
+        double difference = (double)x[i] - (double)t[i];
+        sum += difference * difference;
+    }
+    call->output.value[0] = (float)(sum / (double)count);
+}
+
+static void ft__mse_backward(const ft__call *call)
+{
+    const float *x = call->input[0].value, *t = call->input[1].value;
+    size_t count = ft__count(&call->input[0]), i;
+    float scale = 2 * call->output.gradient[0] / (float)count;
+    for (i = 0; i < count; ++i) {
+        if (call->input[0].gradient) call->input[0].gradient[i] += scale * (x[i] - t[i]);
+        if (call->input[1].gradient) call->input[1].gradient[i] += scale * (t[i] - x[i]);
+    }
+}

@@ -1,0 +1,663 @@
+#pragma once
+#include "interface/types.h"
+#include "platform/context.h"
+#include "basics/threads.h"
+#include "kernels/elementary.h"
+#include "kernels/gemm.h"
+#include "kernels/convolution.h"
+#include "nodes/nodes.h"
+#include "operators/table.h"
+#include "operators/rows_at_rest.h"
+#include "devices/opencl_memory.h"
+#include "devices/opencl_kernels.h"
+#include "devices/opencl_more_operators.h"
+#include "graph/plan.h"
+#include "graph/memory.h"
+#include "graph/running.h"
+
+/* =============================================================================================
+   [SECTION] optimizers/optimizers: Optimisers and schedules
+   What is frozen has no gradient, no state here, and sees no weight decay.
+   ============================================================================================= */
+struct ft__optimizer {
+    ft_optimizer_options options;
+    uint64_t updates;           /* made so far */
+    struct ft__update_part *parts; /* all that is trained, in chunks */
+    int part_count, part_capacity;
+    uint64_t looked_at;         /* the graph's version, plus one, whose embeddings may rest */
+};
+
+static ft_optimizer_options ft__optimizer_defaults(ft_optimizer_options o)
+{
+    if (o.learning_rate == 0) o.learning_rate = o.optimizer == FT_SGD ? 1e-2f : 1e-3f;
+    if (o.beta1 == 0) o.beta1 = 0.9f;
+    if (o.beta2 == 0) o.beta2 = 0.999f;
+    if (o.eps == 0) o.eps = 1e-8f;
+    return o;
+}
+
+/* Of options as they were given, before the defaults. */
+static ft_status ft__optimizer_check(ft__context *c, const char *call,
+                                     const ft_optimizer_options *o)
+{
+    bool sgd = o->optimizer == FT_SGD;
+    const ft__field_use uses[] = {
+        {"momentum", o->momentum != 0, sgd, "FT_SGD"},
+        {"nesterov", o->nesterov, sgd && o->momentum != 0, "FT_SGD with momentum"},
+        {"beta1", o->beta1 != 0, !sgd, "FT_ADAMW and FT_ADAM"},
+        {"beta2", o->beta2 != 0, !sgd, "FT_ADAMW and FT_ADAM"},
+        {"eps", o->eps != 0, !sgd, "FT_ADAMW and FT_ADAM"}};
+    return ft__check_uses(c, call, uses, sizeof uses / sizeof uses[0]);
+}
+
+/* Starts an optimiser anew: no momentum, no updates made. */
+static ft_status ft__set_optimizer(ft_model *m, ft_optimizer_options options)
+{
+    ft__context *c = &m->context;
+    int i;
+    if (!ft__ok(c)) return c->status;
+    if ((unsigned)options.optimizer > FT_SGD)
+        return ft__fail(c, FT_INVALID, "optimizer %d: there are FT_ADAMW, FT_ADAM, FT_SGD",
+                        (int)options.optimizer);
+    if (!(options.learning_rate >= 0) || !(options.momentum >= 0) || !(options.weight_decay >= 0)
+        || !(options.beta1 >= 0 && options.beta1 < 1 && options.beta2 >= 0 && options.beta2 < 1))
+        return ft__fail(c, FT_INVALID, "learning rate %g, momentum %g, weight decay %g, betas %g"
+                        " and %g: none may be negative, betas are below 1",
+                        (double)options.learning_rate, (double)options.momentum,
+                        (double)options.weight_decay, (double)options.beta1,
+                        (double)options.beta2);
+    ft__catch_up_all(m);
+    if (!m->optimizer) m->optimizer = (ft__optimizer *)ft__allocate(c, 1, sizeof *m->optimizer);
+    if (!m->optimizer) return c->status;
+    m->optimizer->options = ft__optimizer_defaults(options);
+    m->moments = options.optimizer != FT_SGD ? 2 : options.momentum != 0;
+    m->optimizer->updates = 0;
+    for (i = 0; i < m->node_count; ++i) {
+        ft__release(c, m->nodes[i].moment1);
+        ft__release(c, m->nodes[i].moment2);
+        ft__resting_release(c, m->nodes[i].resting);
+        m->nodes[i].moment1 = m->nodes[i].moment2 = NULL;
+        m->nodes[i].resting = NULL;
+    }
+    m->optimizer->looked_at = 0;
+    return c->status;
+}
+
+/* Everything that the update of one parameter needs; constant over its elements. */
+typedef struct ft__update {
+    const ft__optimizer *optimizer;
+    ft__node *node;
+    float learning_rate, weight_decay, gradient_scale;
+    float correction1, correction2; /* Adam's: 1 - beta1^t, sqrt(1 - beta2^t) */
+} ft__update;
+
+#if defined(__GNUC__) && !defined(__clang__) && !defined(FINETUNE_NO_SIMD)
+#pragma GCC push_options
+#pragma GCC optimize("O3", "fp-contract=fast")
+#endif
+
+/* Updates also set the gradient to zero for the next step.
+   SGD as PyTorch's: buffer = momentum * buffer + g, p -= lr * buffer (Nesterov: g + momentum *
+   buffer); weight decay is added to g. Sutskever et al. 2013 in the form that PyTorch documents. */
+FT__INLINE void ft__update_sgd_body(const ft__update *u, size_t from, size_t to)
+{
+    float *p = u->node->value, *buffer = u->node->moment1;
+    float momentum = u->optimizer->options.momentum;
+    bool nesterov = u->optimizer->options.nesterov;
+    size_t i;
+    for (i = from; i < to; ++i) {
+        float g = u->node->gradient[i] * u->gradient_scale + u->weight_decay * p[i];
+        if (momentum != 0) {
+            buffer[i] = momentum * buffer[i] + g;
+            g = nesterov ? g + momentum * buffer[i] : buffer[i];
+        }
+        p[i] -= u->learning_rate * g;
+        u->node->gradient[i] = 0;
+    }
+}
+
+/* Adam (Kingma and Ba 2015) and AdamW (Loshchilov and Hutter 2019), which differ in where weight
+   decay acts: on the gradient, or on the weight itself. */
+FT__INLINE void ft__update_adam_body(const ft__update *u, size_t from, size_t to)
+{
+    const ft_optimizer_options *o = &u->optimizer->options;
+    float *FT__RESTRICT p = u->node->value, *FT__RESTRICT m = u->node->moment1;
+    float *FT__RESTRICT v = u->node->moment2, *FT__RESTRICT gradient = u->node->gradient;
+    float beta1 = o->beta1, beta2 = o->beta2, eps = o->eps, scale = u->gradient_scale;
+    float correction2 = u->correction2;
+    float decay_weight = o->optimizer == FT_ADAMW ? 1 - u->learning_rate * u->weight_decay : 1;
+    float decay_gradient = o->optimizer == FT_ADAMW ? 0 : u->weight_decay;
+    float step = u->learning_rate / u->correction1 * correction2, small = eps * correction2;
+    size_t i;
+    for (i = from; i < to; ++i) {
+        float g = gradient[i] * scale + decay_gradient * p[i];
+        m[i] = beta1 * m[i] + (1 - beta1) * g;
+        v[i] = beta2 * v[i] + (1 - beta2) * g * g;
+        p[i] = p[i] * decay_weight - step * m[i] / (sqrtf(v[i]) + small); /* one division */
+        gradient[i] = 0;
+    }
+}
+
+/* The same for vectors; returns the first number that is left. An MLP's step, most of which was
+   this in scalar form, takes 0.63 of the time; one of the Keras CNN 0.91 (AVX-512). */
+#define FT__ADAM(name, attributes, tile, lanes)                                                   \
+    attributes static size_t name(const ft__update *u, size_t i, size_t to)                       \
+    {                                                                                             \
+        FT__FUSED                                                                                 \
+        const ft_optimizer_options *o = &u->optimizer->options;                                   \
+        float *p = u->node->value, *m = u->node->moment1, *v = u->node->moment2;                  \
+        float *gradient = u->node->gradient, beta1 = o->beta1, beta2 = o->beta2;                  \
+        float scale = u->gradient_scale, correction2 = u->correction2;                            \
+        bool decoupled = o->optimizer == FT_ADAMW;                                                \
+        float decay_weight = decoupled ? 1 - u->learning_rate * u->weight_decay : 1;              \
+        float decay_gradient = decoupled ? 0 : u->weight_decay;                                   \
+        float step = u->learning_rate / u->correction1 * correction2;                             \
+        float small = o->eps * correction2;                                                       \
+        tile##_vector zero = {0};                                                                 \
+        for (; i + lanes <= to; i += lanes) {                                                     \
+            tile##_vector w = *(const tile##_loose *)(const void *)(p + i);                       \
+            tile##_vector first = *(const tile##_loose *)(const void *)(m + i);                   \
+            tile##_vector second = *(const tile##_loose *)(const void *)(v + i);                  \
+            tile##_vector g = *(const tile##_loose *)(const void *)(gradient + i) * scale         \
+                + decay_gradient * w;                                                             \
+            first = beta1 * first + (1 - beta1) * g;                                              \
+            second = beta2 * second + (1 - beta2) * g * g;                                        \
+            w = w * decay_weight;                                                                 \
+            FT__ROUNDED(w);                                                                       \
+            *(tile##_loose *)(void *)(p + i)                                                      \
+                = w - step * first / (tile##_root(second) + small);                               \
+            *(tile##_loose *)(void *)(m + i) = first;                                             \
+            *(tile##_loose *)(void *)(v + i) = second;                                            \
+            *(tile##_loose *)(void *)(gradient + i) = zero;                                       \
+        }                                                                                         \
+        return i;                                                                                 \
+    }
+#ifdef FT__X86
+FT__ADAM(ft__adam_sse2, __attribute__((target("sse2"))), ft__tile_sse2, 4)
+FT__ADAM(ft__adam_avx2, __attribute__((target("avx2,fma"))), ft__tile_avx2, 8)
+FT__ADAM(ft__adam_avx512, __attribute__((target("avx512f"))), ft__tile_avx512, 16)
+#endif
+
+/* The sum of squares of a chunk, in double. */
+FT__INLINE void ft__squares_body(ft__update_part *part)
+{
+    double lanes[16] = {0}, sum = 0;
+    const float *g = part->node->gradient;
+    size_t i = part->from, l;
+    for (; i + 16 <= part->to; i += 16)
+        for (l = 0; l < 16; ++l) lanes[l] += (double)g[i + l] * (double)g[i + l];
+    for (; i < part->to; ++i) lanes[0] += (double)g[i] * (double)g[i];
+    for (l = 0; l < 16; ++l) sum += lanes[l];
+    part->squares = sum;
+}
+
+FT__LEVELS(ft__update_sgd, (const ft__update *u, size_t from, size_t to),
+           ft__update_sgd_body(u, from, to))
+FT__LEVELS(ft__update_adam, (const ft__update *u, size_t from, size_t to),
+           ft__update_adam_body(u, from, to))
+FT__LEVELS(ft__squares, (ft__update_part *part), ft__squares_body(part))
+
+#if defined(__GNUC__) && !defined(__clang__) && !defined(FINETUNE_NO_SIMD)
+#pragma GCC pop_options
+#endif
+
+static double ft__power(double base, uint64_t exponent) /* by squaring: no libm, same bits */
+{
+    double result = 1;
+    for (; exponent; exponent >>= 1, base *= base)
+        if (exponent & 1) result *= base;
+    return result;
+}
+
+static bool ft__is_trained(const ft__node *node)
+{
+    return node->op == FT__OP_parameter && !node->frozen && node->gradient;
+}
+
+/* ---- Embeddings whose unused rows rest (resting_rows) ---- */
+
+/* Plain SGD moves nothing without a gradient. Adam does, in a way that can be made up for later,
+   unless weight decay is part of the gradient. */
+static bool ft__optimizer_lets_rest(const ft__optimizer *o, const ft__node *node)
+{
+    float decay = node->weight_decay >= 0 ? node->weight_decay : o->options.weight_decay;
+    if (o->options.optimizer == FT_SGD) return o->options.momentum == 0 && decay == 0;
+    return o->options.optimizer == FT_ADAMW || decay == 0;
+}
+
+/* A new one knows of no gradient that waits for an update: all rows are looked at once. */
+static void ft__begin_resting(ft_model *m, ft__node *node)
+{
+    const ft__optimizer *o = m->optimizer;
+    ft__resting *r = ft__resting_make(&m->context, node->shape.size[0], node->shape.size[1]);
+    int row;
+    node->resting = r;
+    for (row = 0; r && m->gradients_wait && row < r->words; ++row) {
+        r->is_used[row] = 1;
+        r->used[r->used_count++] = row;
+    }
+    if (!r) return;
+    r->moves = o->options.optimizer != FT_SGD;
+    r->beta1 = o->options.beta1;
+    r->beta2 = o->options.beta2;
+}
+
+static void ft__resting_prepare(ft_model *m, int id)
+{
+    ft__optimizer *o = m->optimizer;
+    ft__node *node = &m->nodes[id - 1];
+    bool looked = o->looked_at == m->version + 1;
+    bool may = !m->context.device && ft__optimizer_lets_rest(o, node)
+        && (looked ? node->resting != NULL : ft__rows_can_rest(m, id));
+    int row;
+    if (!may && node->resting) {
+        ft__catch_up(&m->context, node, NULL, 0);
+        ft__resting_release(&m->context, node->resting);
+        node->resting = NULL;
+    }
+    if (may && !node->resting) ft__begin_resting(m, node);
+    if (!node->resting) return;
+    node->resting->version = m->version;
+    if (node->resting->updates == (uint32_t)o->updates) return;
+    node->resting->updates = (uint32_t)o->updates; /* from a checkpoint, in which none is behind */
+    for (row = 0; row < node->resting->words; ++row)
+        node->resting->done[row] = node->resting->updates;
+}
+
+/* Lists all that is trained, in chunks that the threads take. */
+static ft_status ft__optimizer_parts(ft_model *m)
+{
+    ft__context *c = &m->context;
+    ft__optimizer *o = m->optimizer;
+    size_t from, wanted = 0;
+    int i;
+    for (i = 0; i < m->node_count; ++i)
+        if (ft__is_trained(&m->nodes[i]) && !m->nodes[i].resting)
+            wanted += ft__node_count_at(&m->nodes[i], ft__one) / FT__UPDATE_CHUNK + 1;
+    if (wanted > (size_t)o->part_capacity) {
+        ft__release(c, o->parts);
+        o->parts = (ft__update_part *)ft__allocate(c, wanted, sizeof *o->parts);
+        o->part_capacity = o->parts ? (int)wanted : 0;
+        if (!o->parts) return c->status;
+    }
+    o->part_count = 0;
+    for (i = 0; i < m->node_count; ++i) {
+        size_t count = ft__node_count_at(&m->nodes[i], ft__one);
+        if (!ft__is_trained(&m->nodes[i]) || m->nodes[i].resting) continue;
+        for (from = 0; from < count; from += FT__UPDATE_CHUNK) {
+            ft__update_part *part = &o->parts[o->part_count++];
+            part->node = &m->nodes[i];
+            part->from = from;
+            part->to = count - from < FT__UPDATE_CHUNK ? count : from + FT__UPDATE_CHUNK;
+        }
+    }
+    return c->status;
+}
+
+/* Memory of the optimiser for what is trained, made before the first step. */
+static ft_status ft__optimizer_prepare(ft_model *m)
+{
+    ft__context *c = &m->context;
+    ft__optimizer *o = m->optimizer;
+    int i;
+    if (!o || !ft__ok(c)) return c->status;
+    for (i = 0; i < m->node_count; ++i) {
+        ft__node *node = &m->nodes[i];
+        size_t count = ft__node_count_at(node, ft__one);
+        if (!ft__is_trained(node)) continue;
+        if (!node->moment1 && m->moments > 0)
+            node->moment1 = (float *)ft__allocate(c, count, sizeof(float));
+        if (!node->moment2 && m->moments > 1)
+            node->moment2 = (float *)ft__allocate(c, count, sizeof(float));
+        if (ft__ok(c) && node->shape.rank == 2) ft__resting_prepare(m, i + 1);
+    }
+    o->looked_at = m->version + 1;
+    return ft__ok(c) ? ft__optimizer_parts(m) : c->status;
+}
+
+/* The norm of all gradients together; not finite when any of them is not. */
+static void ft__squares_slot(void *context, int slot)
+{
+    ft_model *m = (ft_model *)context;
+    size_t i;
+    int share;
+    FT__PIECES(i, share, &m->context, slot, (size_t)m->optimizer->part_count)
+        ft__squares[m->context.simd](&m->optimizer->parts[i]);
+}
+
+typedef struct ft__update_job { ft_model *m; ft__update u; } ft__update_job;
+
+static int ft__used_chunks(const ft__node *node)
+{
+    return (node->resting->used_count + FT__REST_ROWS - 1) / FT__REST_ROWS;
+}
+
+static void ft__squares_of_rows(void *context, int index)
+{
+    const ft__update_job *job = (const ft__update_job *)context;
+    ft__node *node = job->u.node;
+    ft__resting *r = node->resting;
+    int i = index * FT__REST_ROWS, end = i + FT__REST_ROWS;
+    r->squares[index] = 0;
+    for (; i < end && i < r->used_count; ++i) {
+        ft__update_part part;
+        part.node = node;
+        part.from = (size_t)r->used[i] * (size_t)r->features;
+        part.to = part.from + (size_t)r->features;
+        ft__squares[job->m->context.simd](&part);
+        r->squares[index] += part.squares;
+    }
+}
+
+static double ft__gradient_norm(ft_model *m)
+{
+    ft__update_job job;
+    double sum = 0;
+    int i, chunk;
+    memset(&job, 0, sizeof job);
+    job.m = m;
+    ft__parallel_slots(&m->context, ft__squares_slot, m);
+    for (i = 0; i < m->optimizer->part_count; ++i) sum += m->optimizer->parts[i].squares;
+    for (i = 0; i < m->node_count; ++i) {
+        job.u.node = &m->nodes[i];
+        if (!job.u.node->resting) continue;
+        ft__parallel(&m->context, ft__used_chunks(job.u.node), ft__squares_of_rows, &job);
+        for (chunk = 0; chunk < ft__used_chunks(job.u.node); ++chunk)
+            sum += job.u.node->resting->squares[chunk];
+    }
+    return sqrt(sum);
+}
+
+/* The update of one parameter, with its own rate and decay. */
+static ft__update ft__update_for(const ft__update *all, ft__node *node)
+{
+    ft__update u = *all;
+    u.node = node;
+    u.learning_rate *= node->learning_rate_factor;
+    if (node->weight_decay >= 0) u.weight_decay = node->weight_decay;
+    return u;
+}
+
+static void ft__update_numbers(const ft_model *m, const ft__update *u, size_t from, size_t to)
+{
+    int simd = m->context.simd;
+    if (u->optimizer->options.optimizer == FT_SGD) {
+        ft__update_sgd[simd](u, from, to);
+        return;
+    }
+#ifdef FT__X86
+    if (simd == FT__SIMD_AVX512) from = ft__adam_avx512(u, from, to);
+    if (simd >= FT__SIMD_AVX2) from = ft__adam_avx2(u, from, to);
+    if (simd == FT__SIMD_SSE2) from = ft__adam_sse2(u, from, to);
+#endif
+    ft__update_adam[simd](u, from, to);
+}
+
+/* The same part of them for a thread each time, so that what it writes here is in its cache when it
+   writes it again; quarters, so that a few chunks are shared out evenly. */
+static void ft__update_slot(void *context, int slot)
+{
+    const ft__update_job *job = (const ft__update_job *)context;
+    size_t quarter = FT__UPDATE_CHUNK / 4, i;
+    int share;
+    FT__PIECES(i, share, &job->m->context, slot, 4 * (size_t)job->m->optimizer->part_count) {
+        const ft__update_part *part = &job->m->optimizer->parts[i / 4];
+        ft__update u = ft__update_for(&job->u, part->node);
+        size_t from = part->from + i % 4 * quarter;
+        if (from < part->to)
+            ft__update_numbers(job->m, &u, from,
+                               part->to - from < quarter ? part->to : from + quarter);
+    }
+}
+
+static void ft__update_of_rows(void *context, int index)
+{
+    const ft__update_job *job = (const ft__update_job *)context;
+    ft__resting *r = job->u.node->resting;
+    int i = index * FT__REST_ROWS, end = i + FT__REST_ROWS;
+    for (; i < end && i < r->used_count; ++i) {
+        size_t from = (size_t)r->used[i] * (size_t)r->features;
+        ft__update_numbers(job->m, &job->u, from, from + (size_t)r->features);
+        r->done[r->used[i]] = r->updates + 1;
+    }
+}
+
+/* An error that says so; the weights were left alone. */
+static ft_status ft__gradients_failed(ft_model *m, uint64_t step, float learning_rate)
+{
+    return ft__fail(&m->context, FT_NOT_FINITE, "step %llu: the gradients are not finite; the"
+                    " weights are left as they were (a smaller learning rate than %g, or clip_norm,"
+                    " may help)", (unsigned long long)step, (double)learning_rate);
+}
+
+/* The rows with a gradient; what the step does to the others is noted. */
+static void ft__update_resting(ft_model *m, const ft__update *all, ft__node *node)
+{
+    ft__resting *r = node->resting;
+    const ft_optimizer_options *o = &m->optimizer->options;
+    ft__rest *past = &r->past[r->updates % FT__PAST];
+    ft__update_job job;
+    job.m = m;
+    job.u = ft__update_for(all, node);
+    if (r->updates % FT__PAST == 0) ft__catch_up(&m->context, node, NULL, 0);
+    past->step = job.u.learning_rate / job.u.correction1 * job.u.correction2;
+    past->small = o->eps * job.u.correction2;
+    past->decay = o->optimizer == FT_ADAMW ? 1 - job.u.learning_rate * job.u.weight_decay : 1;
+    ft__parallel(&m->context, ft__used_chunks(node), ft__update_of_rows, &job);
+    ft__forget_used(r);
+    r->updates += 1;
+}
+
+#ifdef FINETUNE_OPENCL
+/* Sums the squares of all gradients up in parts; how many there are. */
+static size_t ft__device_all_squares(ft_model *m, cl_mem *sums)
+{
+    size_t parts = 0, at = 0, count, blocks;
+    int i;
+    for (i = 0; i < m->node_count; ++i)
+        if (ft__is_trained(&m->nodes[i]))
+            parts += ft__squares_parts(ft__node_count_at(&m->nodes[i], ft__one));
+    *sums = ft__device_scratch(&m->context, FT__SCRATCH_SQUARES, parts * sizeof(float));
+    for (i = 0; i < m->node_count && *sums; ++i) {
+        if (!ft__is_trained(&m->nodes[i])) continue;
+        count = ft__node_count_at(&m->nodes[i], ft__one);
+        blocks = ft__squares_parts(count);
+        ft__device_squares(&m->context, m->nodes[i].gradient, count, *sums, at, blocks);
+        at += blocks;
+    }
+    return parts;
+}
+
+/* Counts on the device which of the labels that were fed the output got right. */
+static cl_mem ft__device_hits(ft_model *m, const ft__plan *plan, size_t rows)
+{
+    const ft__node *loss = &m->nodes[m->loss.id - 1], *output = &m->nodes[m->output.id - 1];
+    size_t classes = (size_t)output->shape.size[output->shape.rank - 1];
+    cl_mem hits = ft__device_scratch(&m->context, FT__SCRATCH_HITS, rows * sizeof(cl_int));
+    ft__launch l = ft__start(&m->context, "score_rows");
+    ft__pass_memory(&l, plan->values[m->output.id - 1], rows * classes, FT__READ);
+    ft__pass_memory(&l, m->nodes[loss->inputs[1] - 1].value, rows, FT__READ);
+    ft__pass_buffer(&l, hits);
+    ft__pass_int(&l, rows);
+    ft__pass_int(&l, classes);
+    ft__go(&l, rows);
+    return hits;
+}
+
+/* What the step has to tell, and whether its update may happen: of the last run's loss and `rows`
+   rows of its output, unless `plan` is NULL. */
+static void ft__device_guard(ft_model *m, const ft__plan *plan, size_t rows)
+{
+    ft__context *c = &m->context;
+    cl_mem sums = NULL, hits = plan && rows > 0 ? ft__device_hits(m, plan, rows) : NULL;
+    size_t parts = ft__device_all_squares(m, &sums);
+    ft__launch l = ft__start(c, "step_guard");
+    if (!ft__ok(c)) return;
+    ft__pass_buffer(&l, sums);
+    ft__pass_int(&l, parts);
+    ft__pass_memory(&l, plan ? plan->values[m->loss.id - 1] : NULL, 1, FT__READ);
+    ft__pass_int(&l, plan != NULL);
+    ft__pass_float(&l, m->optimizer->options.clip_norm);
+    ft__pass_buffer(&l, hits ? hits : c->device->none);
+    ft__pass_int(&l, hits ? rows : 0);
+    ft__pass_buffer(&l, c->device->news);
+    ft__go_grid(&l, 256, 1, 1, 256, 1);
+}
+
+static void ft__device_update(ft_model *m, const ft__update *update)
+{
+    const ft_optimizer_options *o = &update->optimizer->options;
+    bool decoupled = o->optimizer == FT_ADAMW;
+    int i;
+    for (i = 0; i < m->node_count; ++i) {
+        ft__node *node = &m->nodes[i];
+        size_t count = ft__node_count_at(node, ft__one);
+        float rate = update->learning_rate * node->learning_rate_factor;
+        float decay = node->weight_decay >= 0 ? node->weight_decay : update->weight_decay;
+        ft__launch l;
+        if (!ft__is_trained(node)) continue;
+        l = ft__start(&m->context, o->optimizer == FT_SGD ? "update_sgd" : "update_adam");
+        ft__pass_memory(&l, node->value, count, FT__READ | FT__WRITE);
+        ft__pass_memory(&l, node->gradient, count, FT__READ | FT__WRITE);
+        ft__pass_memory(&l, node->moment1, count, FT__READ | FT__WRITE);
+        if (o->optimizer != FT_SGD)
+            ft__pass_memory(&l, node->moment2, count, FT__READ | FT__WRITE);
+        ft__pass_int(&l, count);
+        ft__pass_float(&l, o->optimizer == FT_SGD ? rate : rate / update->correction1);
+        if (o->optimizer != FT_SGD) ft__pass_float(&l, decoupled ? 1 - rate * decay : 1);
+        ft__pass_float(&l, decoupled ? 0 : decay);
+        ft__pass_float(&l, o->optimizer == FT_SGD ? o->momentum : o->beta1);
+        if (o->optimizer == FT_SGD) ft__pass_int(&l, o->nesterov);
+        else {
+            ft__pass_float(&l, o->beta2);
+            ft__pass_float(&l, o->eps);
+            ft__pass_float(&l, update->correction2);
+        }
+        ft__pass_buffer(&l, m->context.device->news);
+        ft__go(&l, count);
+    }
+}
+#endif
+
+/* The numbers of one more update. */
+static ft__update ft__next_update(ft_model *m, float learning_rate)
+{
+    ft__optimizer *o = m->optimizer;
+    ft__update u;
+    memset(&u, 0, sizeof u);
+    o->updates += 1;
+    u.optimizer = o;
+    u.gradient_scale = 1;
+    u.correction1 = (float)(1 - ft__power((double)o->options.beta1, o->updates));
+    u.correction2 = (float)sqrt(1 - ft__power((double)o->options.beta2, o->updates));
+    u.learning_rate = learning_rate;
+    u.weight_decay = o->options.weight_decay;
+    m->gradients_wait = false;
+    m->trained_version += 1;
+    return u;
+}
+
+#ifdef FINETUNE_OPENCL
+/* Queues an update, which the device does if all is finite; `plan` and `rows` as above. */
+static ft_status ft__device_step(ft_model *m, float learning_rate, const ft__plan *plan,
+                                 size_t rows)
+{
+    ft__update u;
+    if (ft__optimizer_prepare(m) != FT_OK) return m->context.status;
+    ft__device_guard(m, plan, rows);
+    if (!ft__ok(&m->context)) return m->context.status;
+    u = ft__next_update(m, learning_rate);
+    ft__device_update(m, &u);
+    return m->context.status;
+}
+
+/* Says what was wrong with a step, if anything: then no update has happened since. */
+static ft_status ft__check_news(ft_model *m, const ft__news *news, uint64_t step,
+                                float learning_rate)
+{
+    if (!ft__ok(&m->context) || !news->wrong) return m->context.status;
+    ft__news_reset(&m->context);
+    m->optimizer->updates -= 1;
+    return news->wrong == FT__LOSS_IS_WRONG ? ft__loss_failed(m, step)
+                                            : ft__gradients_failed(m, step, learning_rate);
+}
+#endif
+
+/* Refuses gradients that are not finite, so that the weights stay as good as they were. */
+static ft_status ft__optimizer_step(ft_model *m, float learning_rate)
+{
+    ft__context *c = &m->context;
+    float clip;
+    ft__update_job job;
+    double norm;
+    int i;
+#ifdef FINETUNE_OPENCL
+    if (c->device) {
+        ft__news news;
+        if (ft__device_step(m, learning_rate, NULL, 0) != FT_OK) return c->status;
+        ft__news_ask(c, 0);
+        news = ft__news_get(c, 0);
+        return ft__check_news(m, &news, m->step, learning_rate);
+    }
+#endif
+    if (ft__optimizer_prepare(m) != FT_OK) return c->status;
+    norm = ft__gradient_norm(m);
+    if (!(norm <= 3e38)) {
+        ft__zero_gradients(m);
+        return ft__gradients_failed(m, m->step, learning_rate);
+    }
+    job.m = m;
+    job.u = ft__next_update(m, learning_rate);
+    clip = m->optimizer->options.clip_norm;
+    if (clip > 0 && (double)clip / (norm + 1e-6) < 1)
+        job.u.gradient_scale = (float)((double)clip / (norm + 1e-6));
+    ft__parallel_slots(c, ft__update_slot, &job);
+    for (i = 0; i < m->node_count; ++i)
+        if (m->nodes[i].resting) ft__update_resting(m, &job.u, &m->nodes[i]);
+    return c->status;
+}
+
+/* cos(pi * x) for x in [0, 1]: the Taylor series of sin about the middle, to double precision;
+   libm's cosine would make the bits of a training run depend on the system's library. */
+static double ft__cos_pi(double x)
+{
+    double y = (0.5 - x) * 3.14159265358979323846, term = y, sum = y;
+    int i;
+    for (i = 1; i < 14; ++i) {
+        term *= -y * y / (2.0 * i * (2.0 * i + 1.0));
+        sum += term;
+    }
+    return sum;
+}
+
+static double ft__cosine_between(double from, double to, double share)
+{
+    return to + (from - to) * 0.5 * (1 + ft__cos_pi(share));
+}
+
+/* The factor on the learning rate at `step` (from 0) of `steps`. Warm-up rises linearly over its
+   steps, as (step + 1) / warmup, before the schedule proper begins. One-cycle is Smith and Topin
+   2018 with PyTorch's defaults: 30 % up from 1/25, then down to 1/25/10^4. */
+static double ft__schedule(ft_schedule schedule, int step, int steps, int step_size, double gamma,
+                           int warmup)
+{
+    double peak, end;
+    if (step < warmup) return (double)(step + 1) / warmup;
+    step -= warmup;
+    steps -= warmup;
+    if (steps < 1) steps = 1;
+    switch (schedule) {
+    case FT_STEP:
+        return ft__power(gamma, (uint64_t)(step / (step_size < 1 ? 1 : step_size)));
+    case FT_COSINE:
+        return ft__cosine_between(1, 0, step < steps ? (double)step / steps : 1);
+    case FT_ONE_CYCLE:
+        peak = 0.3 * steps - 1;
+        end = steps - 1;
+        if (step <= peak) return ft__cosine_between(1.0 / 25, 1, peak > 0 ? step / peak : 1);
+        if (step >= end) return 1.0 / 25 / 1e4;
+        return ft__cosine_between(1, 1.0 / 25 / 1e4, (step - peak) / (end - peak));
+    default:
+        return 1;
+    }
+}

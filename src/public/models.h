@@ -1,0 +1,320 @@
+#pragma once
+#include "interface/types.h"
+#include "platform/context.h"
+#include "basics/strings.h"
+#include "basics/files.h"
+#include "basics/threads.h"
+#include "kernels/gemm.h"
+#include "kernels/bf16.h"
+#include "nodes/nodes.h"
+#include "nodes/initialisers.h"
+#include "operators/table.h"
+#include "operators/rows.h"
+#include "devices/opencl_library.h"
+#include "devices/opencl_memory.h"
+#include "devices/opencl_kernels.h"
+#include "devices/opencl_dispatch.h"
+#include "graph/plan.h"
+#include "formats/tensor_files.h"
+#include "formats/weights.h"
+#include "formats/model_files.h"
+#include "text/without_text.h"
+#include "networks/table.h"
+#include "data/sources.h"
+
+/* =============================================================================================
+   [SECTION] public/models: Public functions: models and files
+   ============================================================================================= */
+
+/* ---- A model ---- */
+
+static ft_desc ft__desc_defaults(ft_desc desc)
+{
+    if (!desc.allocator.allocate) {
+        desc.allocator.allocate = ft__default_allocate;
+        desc.allocator.release = ft__default_release;
+    }
+    if (!desc.files.open) desc.files = ft__default_files();
+    return desc;
+}
+
+ft_model *ft_create(ft_desc desc)
+{
+    ft__context start;
+    ft_model *m;
+    memset(&start, 0, sizeof start);
+    start.desc = ft__desc_defaults(desc);
+    start.desc.memory_budget = 0; /* too small a one is an error of the next block, in this one */
+    m = (ft_model *)ft__allocate(&start, 1, sizeof *m);
+    if (!m) return NULL;
+    m->context = start;
+    m->context.desc.memory_budget = desc.memory_budget;
+    m->length = 1;
+    m->moments = 2; /* AdamW's */
+    start.threads = desc.threads > 0 ? desc.threads : ft__processors();
+    m->context.threads = start.threads > 64 ? 64 : start.threads;
+    if (desc.communication.size > 1)
+        ft__fail(&m->context, FT_UNSUPPORTED, "communication.size is %d: this version trains on"
+                 " one process", desc.communication.size);
+    ft__simd_choose(&m->context);
+    ft__precision_choose(&m->context);
+    ft__pool_create(&m->context);
+    ft__device_open(&m->context);
+    ft__precision_say(&m->context);
+    m->architecture = ft__copy_text(&m->context, "");
+    if (desc.cache) m->context.desc.cache = m->cache = ft__copy_text(&m->context, desc.cache);
+    return m;
+}
+
+/* Everything but the context, in the reverse of the order in which it is made. */
+static void ft__clear_graph(ft_model *m)
+{
+    ft__context *c = &m->context;
+    int i;
+    ft__plan_free(c, m->plans[0]);
+    ft__plan_free(c, m->plans[1]);
+    m->plans[0] = m->plans[1] = NULL;
+    if (m->optimizer) ft__release(c, m->optimizer->parts);
+    ft__release(c, m->optimizer);
+    m->optimizer = NULL;
+    ft__release(c, m->training);
+    m->training = NULL;
+    ft__release(c, m->notes.letters);
+    memset(&m->notes, 0, sizeof m->notes);
+    m->note_count = 0;
+    ft__release(c, m->tokenizer_text);
+    m->tokenizer_text = NULL;
+    m->tokenizer = NULL;
+    ft__release_class_names(m);
+    for (i = m->node_count - 1; i >= 0; --i) ft__release_node(c, &m->nodes[i]);
+    ft__release(c, m->order);
+    ft__release(c, m->nodes);
+    m->order = NULL;
+    m->nodes = NULL;
+    m->node_count = m->node_capacity = 0;
+    m->output.id = m->loss.id = 0;
+}
+
+void ft_destroy(ft_model *m)
+{
+    ft__context end;
+    if (!m) return;
+    while (m->data) ft_data_free(m->data);
+    while (m->tokenizers) ft_tokenizer_free(m->tokenizers);
+    ft__clear_graph(m);
+    ft__release(&m->context, m->cache);
+    ft__release(&m->context, m->architecture);
+#ifdef FINETUNE_OPENCL
+    ft__device_close(&m->context);
+#endif
+    ft__pool_destroy(&m->context);
+    end = m->context; /* the block that holds the model is released from outside of it */
+    ft__release(&end, m);
+}
+
+ft_status ft_error(const ft_model *m) { return m ? m->context.status : FT_MEMORY; }
+
+const char *ft_error_text(const ft_model *m)
+{
+    return m ? m->context.text : "no memory for a model";
+}
+
+/* After a failure of the device the processor goes on, with the numbers that it has: what lay on
+   the device may be half of a step's. */
+static void ft__give_up_device(ft_model *m)
+{
+#ifdef FINETUNE_OPENCL
+    ft__context *c = &m->context;
+    int i;
+    if (!ft__device_is_lost(c)) return;
+    ft__log(c, "%s is given up: the processor goes on", c->device->name);
+    ft__device_close(c);
+    m->version += 1;
+    m->weights_version += 1;
+    for (i = 0; i < m->node_count; ++i)
+        if (m->nodes[i].gradient)
+            memset(m->nodes[i].gradient, 0,
+                   ft__node_count_at(&m->nodes[i], ft__one) * sizeof(float));
+#else
+    (void)m;
+#endif
+}
+
+void ft_clear_error(ft_model *m)
+{
+    if (!m) return;
+    m->context.status = FT_OK;
+    m->context.text[0] = 0;
+    ft__give_up_device(m);
+}
+
+const char *ft_status_name(ft_status status)
+{
+    return (unsigned)status < FT_STATUS_COUNT ? ft__status_names[status] : "unknown";
+}
+
+int ft_devices(ft_model *m, ft_device_info *devices, int most)
+{
+#ifdef FINETUNE_OPENCL
+    char why[300];
+    int count;
+    if (!m || !ft__ok(&m->context)) return 0;
+    count = ft__cl_describe(m->context.desc.opencl_library, devices, most, why, sizeof why);
+    if (count == 0) ft__log(&m->context, "%s", why);
+    return count;
+#else
+    (void)devices;
+    (void)most;
+    if (m) ft__log(&m->context, "this build is without OpenCL (FINETUNE_OPENCL)");
+    return 0;
+#endif
+}
+
+#ifdef FINETUNE_OPENCL
+static ft_device_check ft__check_of(const ft__verdict *v)
+{
+    static const char *const forms[] = {"processor", "plain", "tiled", "wide", "CLBlast",
+                                        "block", "tensor", "Winograd"};
+    bool product = v->op == FT__OP_conv2d || v->op == FT__OP_linear;
+    ft_device_check check;
+    memset(&check, 0, sizeof check);
+    check.op = ft__rows[v->op].name;
+    check.choice = v->form >= 0 && !product ? "kernel" : forms[v->form - FT__FORM_PROCESSOR];
+    check.error = v->error;
+    check.device_seconds = v->device_seconds;
+    check.host_seconds = v->host_seconds;
+    memcpy(check.shape, v->shape, sizeof check.shape);
+    return check;
+}
+#endif
+
+int ft_device_checks(const ft_model *m, ft_device_check *checks, int most)
+{
+    int count = 0;
+#ifdef FINETUNE_OPENCL
+    const ft__device *d = m ? m->context.device : NULL;
+    int op;
+    for (; d && count < d->verdict_count; ++count)
+        if (count < most) checks[count] = ft__check_of(&d->verdicts[count]);
+    for (op = FT__OP_buffer + 1; d && op < FT__OP_COUNT; ++op) {
+        if (ft__device_rows[op].forward || !ft__rows[op].forward) continue;
+        if (count < most) {
+            memset(&checks[count], 0, sizeof *checks);
+            checks[count].op = ft__rows[op].name;
+            checks[count].choice = "processor";
+        }
+        count += 1;
+    }
+#else
+    (void)m;
+    (void)checks;
+    (void)most;
+#endif
+    return count;
+}
+
+/* ---- A network from a file, or by name ---- */
+
+/* The tokeniser that the file carries, if it does. */
+static void ft__load_tokenizer(ft_model *m, const ft_file *file, const char *path)
+{
+    const char *text = ft_file_metadata(file, ft__tokenizer_key);
+#ifdef FINETUNE_NO_TEXT /* it is kept for the file that the model is saved to */
+    (void)path;
+    ft__release(&m->context, m->tokenizer_text);
+    m->tokenizer_text = text ? ft__copy_text(&m->context, text) : NULL;
+#else
+    ft_tokenizer_options options;
+    memset(&options, 0, sizeof options);
+    options.memory = text;
+    options.bytes = text ? strlen(text) : 0;
+    if (text) ft_set_tokenizer(m, ft_tokenizer_load(m, path, options));
+#endif
+}
+
+/* Builds what the file describes or what its weights are recognised as, then loads them. */
+static ft_status ft__load_opened(ft_model *m, ft_file *file, const char *path,
+                                 ft_load_options options)
+{
+    ft__context *c = &m->context;
+    ft_network_options network = options.network;
+    const char *name = options.architecture;
+    int classes = options.network.classes, i;
+    if (ft_file_metadata(file, ft__checkpoint_key))
+        return ft__fail(c, FT_FORMAT, "%s: a checkpoint of a run that has not ended, not a model:"
+                        " the run goes on from it with ft_fit_options.checkpoint, or --resume",
+                        path);
+    m->values_follow = true;
+    if (!name && ft_file_metadata(file, ft__graph_key)) ft__load_graph(m, file, path);
+    else {
+        ft__recognise(m, file, options.weights.rename, &name, &network);
+        if (ft__ok(c)) ft_network(m, name, network);
+    }
+    m->values_follow = false;
+    ft__load_tokenizer(m, file, path);
+    ft__keep_notes(m, file);
+    if (ft__load_weights(m, file, path, options.weights) != FT_OK) return c->status;
+    for (i = 0; i < m->node_count; ++i) /* what the file did not have, where that is allowed */
+        if (ft__is_weight(&m->nodes[i]) && !m->nodes[i].loaded)
+            ft__initialise_node(m, &m->nodes[i]);
+    if (classes > 0 && classes != ft_class_count(m)) ft__replace_head(m, classes);
+    return c->status;
+}
+
+ft_status ft_load(ft_model *m, const char *path, ft_load_options options)
+{
+    ft__context *c = &m->context;
+    ft_file *file;
+    if (!ft__ok(c)) return c->status;
+    if (m->node_count > 0)
+        return ft__fail(c, FT_INVALID, "ft_load: the model has a network already; ft_load_weights"
+                        " loads into it");
+    file = ft_file_open(m, path, options.weights);
+    if (!file) return c->status;
+    ft__say_unused_rules(file, options.weights.rename);
+    ft__load_opened(m, file, file->path, options);
+    ft_file_close(file);
+    if (!ft__ok(c)) ft__clear_graph(m); /* half a network is none */
+    return c->status;
+}
+
+ft_status ft_load_weights(ft_model *m, const char *path, ft_weights_options options)
+{
+    ft_file *file;
+    if (!ft__ok(&m->context)) return m->context.status;
+    file = ft_file_open(m, path, options);
+    if (!file) return m->context.status;
+    ft__say_unused_rules(file, options.rename);
+    ft__load_weights(m, file, file->path, options);
+    ft_file_close(file);
+    return m->context.status;
+}
+
+const char *ft_other_format(const char *path)
+{
+    static const char *const formats[][2] = {
+        {".pt", "PyTorch"}, {".pth", "PyTorch"}, {".bin", "PyTorch"}, {".ckpt", "PyTorch"},
+        {".onnx", "ONNX"}, {".h5", "Keras"}, {".hdf5", "Keras"}, {".keras", "Keras"},
+        {".pb", "TensorFlow"}, {".tflite", "TensorFlow Lite"}, {".gguf", "llama.cpp"},
+        {".ggml", "llama.cpp"}, {".npz", "NumPy"}, {".npy", "NumPy"}, {".mlmodel", "Core ML"},
+        {".pkl", "Python"}, {".zip", "ZIP"}};
+    size_t i;
+    for (i = 0; path && i < sizeof formats / sizeof formats[0]; ++i)
+        if (ft__ends_with(path, formats[i][0])) return formats[i][1];
+    return NULL;
+}
+
+ft_status ft_save(ft_model *m, const char *path, ft_save_options options)
+{
+    ft__context *c = &m->context;
+    if (!ft__given(c, path, "ft_save: the path")) return c->status;
+    if (ft_other_format(path))
+        return ft__fail(c, FT_UNSUPPORTED, "%s: a name for a file of %s, but only safetensors can"
+                        " be written: name it .safetensors", path, ft_other_format(path));
+    if (m->node_count == 0)
+        return ft__fail(c, FT_INVALID, "%s: the model is empty: load or build a network first",
+                        path);
+    if (options.type != FT_F32 && options.type != FT_F16 && options.type != FT_BF16)
+        return ft__fail(c, FT_INVALID, "%s: weights are saved as FT_F32, FT_F16 or FT_BF16", path);
+    return ft__write_model(m, path, options.type, NULL, false);
+}

@@ -1,0 +1,539 @@
+#pragma once
+#include "interface/types.h"
+#include "platform/context.h"
+#include "basics/strings.h"
+#include "basics/files.h"
+#include "nodes/nodes.h"
+#include "nodes/initialisers.h"
+#include "operators/table.h"
+#include "operators/rows_at_rest.h"
+#include "operators/rows.h"
+#include "devices/opencl_memory.h"
+#include "graph/plan.h"
+#include "graph/memory.h"
+#include "graph/running.h"
+#include "optimizers/optimizers.h"
+#include "data/images.h"
+#include "training/run.h"
+#include "training/recipe_text.h"
+#include "training/evaluate.h"
+#include "training/generate.h"
+#include "public/building.h"
+
+/* =============================================================================================
+   [SECTION] public/running: Public functions: looking, adjusting, running
+   ============================================================================================= */
+/* ---- Which nodes matter ---- */
+
+static bool ft__check_node(ft_model *m, ft_node node, const char *what)
+{
+    char why[400];
+    if (!ft__ok(&m->context)) return false;
+    if (ft__get_node(m, node)) return true;
+    ft__fail(&m->context, FT_INVALID, "%s: node %d is not a node of this model%s", what, node.id,
+             ft__why_none(m, node, why));
+    return false;
+}
+
+void ft_set_output(ft_model *m, ft_node logits)
+{
+    if (!ft__check_node(m, logits, "ft_set_output")) return;
+    m->output = logits;
+    m->version += 1;
+}
+
+void ft_set_loss(ft_model *m, ft_node loss)
+{
+    const ft__extent two = {2, 2};
+    if (!ft__check_node(m, loss, "ft_set_loss")) return;
+    if (ft__node_count_at(&m->nodes[loss.id - 1], two) != 1) {
+        ft__fail(&m->context, FT_SHAPE, "%s: a loss is one number", m->nodes[loss.id - 1].name);
+        return;
+    }
+    m->loss = loss;
+    m->version += 1;
+}
+
+ft_node ft_output(const ft_model *m) { return m->output; }
+ft_node ft_loss(const ft_model *m) { return m->loss; }
+
+void ft_set_preprocessing(ft_model *m, ft_preprocessing preprocessing)
+{
+    int i;
+    if (!ft__ok(&m->context)) return;
+    for (i = 0; i < preprocessing.channels && i < 4; ++i)
+        if (!(preprocessing.std[i] > 0)) {
+            ft__fail(&m->context, FT_INVALID, "preprocessing: std of channel %d is not above 0",
+                     i);
+            return;
+        }
+    m->preprocessing = preprocessing;
+}
+
+ft_preprocessing ft_get_preprocessing(const ft_model *m) { return m->preprocessing; }
+
+void ft_set_class_names(ft_model *m, int count, const char *const *names)
+{
+    ft__context *c = &m->context;
+    char number[12];
+    int i;
+    if (!ft__ok(c)) return;
+    if (count < 0 || (count > 0 && !names)) {
+        ft__fail(c, FT_INVALID, "ft_set_class_names: %d names%s", count, names ? "" : ", NULL");
+        return;
+    }
+    if (count > 0 && ft_class_count(m) > 0 && count != ft_class_count(m)) {
+        ft__fail(c, FT_INVALID, "ft_set_class_names: %d names for the output's %d classes", count,
+                 ft_class_count(m));
+        return;
+    }
+    ft__release_class_names(m);
+    m->class_names = (char **)ft__allocate(c, (size_t)count + 1, sizeof *m->class_names);
+    for (i = 0; ft__ok(c) && i < count; ++i) {
+        m->class_names[i] = ft__copy_text(c, ft__name_or_number(names[i], i, number));
+        if (m->class_names[i]) m->class_count = i + 1;
+    }
+}
+
+const char *ft_class_name(const ft_model *m, int index)
+{
+    return index >= 0 && index < m->class_count ? m->class_names[index] : NULL;
+}
+
+int ft_class_count(const ft_model *m)
+{
+    const ft__node *output = ft__get_node(m, m->output);
+    return output && output->shape.rank == 2 ? output->shape.size[1] : 0;
+}
+
+/* ---- Looking at it ---- */
+
+/* A name that is looked for in vain may be a question, or a slip of the pen: it is kept, to be told
+   where the {0} is used. That is no change of the model that a caller could see. */
+ft_node ft_find(const ft_model *m, const char *name)
+{
+    ft_node node = ft__find_node(m, name ? name : "");
+    ft_model *noted = (ft_model *)(uintptr_t)m;
+    if (!node.id)
+        snprintf(noted->not_found, sizeof noted->not_found, "%.99s", name ? name : "NULL");
+    return node;
+}
+
+int ft_node_count(const ft_model *m) { return m->node_count; }
+
+const char *ft_node_name(const ft_model *m, ft_node node)
+{
+    const ft__node *found = ft__get_node(m, node);
+    return found ? found->name : "";
+}
+
+const char *ft_node_operator(const ft_model *m, ft_node node)
+{
+    const ft__node *found = ft__get_node(m, node);
+    return found ? ft__rows[found->op].name : "";
+}
+
+ft_shape ft_node_shape(const ft_model *m, ft_node node)
+{
+    const ft__node *found = ft__get_node(m, node);
+    ft_shape none;
+    memset(&none, 0, sizeof none);
+    return found ? found->shape : none;
+}
+
+int ft_node_inputs(const ft_model *m, ft_node node, ft_node *inputs, int most)
+{
+    const ft__node *found = ft__get_node(m, node);
+    int i;
+    if (!found) return 0;
+    for (i = 0; i < found->input_count && i < most; ++i) inputs[i].id = found->inputs[i];
+    return found->input_count;
+}
+
+bool ft_node_frozen(const ft_model *m, ft_node node)
+{
+    const ft__node *found = ft__get_node(m, node);
+    return found && ft__node_is_frozen(m, found);
+}
+
+uint64_t ft_node_multiply_adds(const ft_model *m, ft_node node)
+{
+    const ft__node *found = ft__get_node(m, node);
+    ft_model *unchanged = (ft_model *)(uintptr_t)m;
+    return found ? ft__costs_of(unchanged, found, ft__one, false).multiply_adds : 0;
+}
+
+ft_time ft_node_time(const ft_model *m, ft_node node)
+{
+    ft_time none = {0, 0};
+    const ft__node *found = ft__get_node(m, node);
+    return found ? found->time : none;
+}
+
+const char *ft_architecture(const ft_model *m) { return m->architecture ? m->architecture : ""; }
+
+/* The memory that holds a node's value now, and how many numbers it has; NULL with an error. */
+static float *ft__value_of(ft_model *m, ft_node node, size_t *count)
+{
+    const ft__node *found;
+    ft__plan *plan = m->last_run;
+    if (!ft__check_node(m, node, "ft_get")) return NULL;
+    found = &m->nodes[node.id - 1];
+    *count = ft__node_count_at(found, ft__extent_of(m, m->batch));
+    if (ft__is_weight(found) || (ft__has_rows(found) && found->value)) return found->value;
+    if (plan && (node.id == m->output.id || node.id == m->loss.id))
+        return plan->values[node.id - 1];
+    ft__fail(&m->context, FT_INVALID, "%s: only parameters, inputs, the output and the loss keep"
+             " their values after a run", found->name);
+    return NULL;
+}
+
+static ft_status ft__check_count(ft_model *m, ft_node node, size_t count, size_t want)
+{
+    if (count == want) return m->context.status;
+    return ft__fail(&m->context, FT_SHAPE, "%s: has %zu numbers, not %zu",
+                    ft_node_name(m, node), want, count);
+}
+
+ft_status ft_get(ft_model *m, ft_node node, float *to, size_t count)
+{
+    size_t want = 0;
+    const float *value = ft__value_of(m, node, &want);
+    if (!value || ft__check_count(m, node, count, want) != FT_OK
+        || !ft__given(&m->context, to, "ft_get: to")) return m->context.status;
+    ft__catch_up(&m->context, &m->nodes[node.id - 1], NULL, 0);
+    ft__read_value(m, &m->nodes[node.id - 1], value, m->batch, to);
+    return FT_OK;
+}
+
+ft_status ft_set(ft_model *m, ft_node node, const float *from, size_t count)
+{
+    size_t want = 0;
+    float *value = ft__value_of(m, node, &want);
+    if (!value || ft__check_count(m, node, count, want) != FT_OK
+        || !ft__given(&m->context, from, "ft_set: from")) return m->context.status;
+    if (ft__has_rows(&m->nodes[node.id - 1]))
+        ft__fill_input(m, &m->nodes[node.id - 1], from, m->batch);
+    else {
+        ft__host_takes_weights(&m->context, true);
+        memcpy(value, from, count * sizeof *from);
+    }
+    m->weights_version += 1;
+    return FT_OK;
+}
+
+ft_status ft_get_gradient(ft_model *m, ft_node node, float *to, size_t count)
+{
+    const ft__node *found;
+    if (!ft__check_node(m, node, "ft_get_gradient")) return m->context.status;
+    found = &m->nodes[node.id - 1];
+    if (!found->gradient)
+        return ft__fail(&m->context, FT_INVALID, "%s: has no gradient: it is frozen, no parameter,"
+                        " or no training step was run", found->name);
+    if (ft__check_count(m, node, count, ft__node_count_at(found, ft__one)) != FT_OK
+        || !ft__given(&m->context, to, "ft_get_gradient: to")) return m->context.status;
+    ft__to_host(&m->context, found->gradient, count * sizeof *to);
+    memcpy(to, found->gradient, count * sizeof *to);
+    return FT_OK;
+}
+
+ft_plan_bytes ft_plan(ft_model *m, int batch_size, bool training)
+{
+    ft_plan_bytes bytes;
+    ft__plan *plan;
+    int i;
+    memset(&bytes, 0, sizeof bytes);
+    if (ft__ready(m, training) != FT_OK) return bytes;
+    plan = ft__plan_make(m, ft__extent_of(m, batch_size), training, true);
+    if (!plan) return bytes;
+    for (i = 0; i < m->node_count; ++i) {
+        const ft__node *node = &m->nodes[i];
+        size_t each = ft__node_count_at(node, plan->most) * sizeof(float);
+        if (ft__has_rows(node)) bytes.activations += each;
+        if (!ft__is_weight(node)) continue;
+        bytes.parameters += each;
+        if (!training || node->op != FT__OP_parameter || node->frozen) continue;
+        bytes.gradients += each;
+        bytes.optimizer += each * (size_t)ft__moments(m);
+        if (ft__rows_can_rest(m, i + 1))
+            bytes.optimizer += ft__resting_bytes((size_t)node->shape.size[0]);
+    }
+    bytes.activations += plan->memory_bytes;
+    bytes.workspace = plan->workspace_bytes + plan->weight_bytes;
+    if (m->context.device)
+        bytes.device = plan->memory_bytes + plan->weight_bytes + ft__device_besides(m, plan);
+    bytes.total = ft__plan_total(m, plan);
+    bytes.other = bytes.total - bytes.parameters - bytes.gradients - bytes.optimizer
+        - bytes.activations - bytes.workspace - bytes.device;
+    if (plan->memory_bytes > plan->room) ft__plan_refuse(m, plan, plan->room);
+    ft__plan_free(&m->context, plan);
+    return bytes;
+}
+
+/* ---- Adjusting it ---- */
+
+int ft_freeze(ft_model *m, const char *glob)
+{
+    ft__say_unmatched(m, "ft_freeze", glob, ft__can_freeze);
+    return ft__set_frozen(m, glob, true);
+}
+
+int ft_unfreeze(ft_model *m, const char *glob)
+{
+    ft__say_unmatched(m, "ft_unfreeze", glob, ft__can_freeze);
+    return ft__set_frozen(m, glob, false);
+}
+
+ft_digest ft_frozen_digest(ft_model *m) { return ft__digest(m); }
+ft_status ft_replace_head(ft_model *m, int classes) { return ft__replace_head(m, classes); }
+
+static bool ft__has_activation(const ft__node *node) { return ft__is_activation(node->op); }
+
+int ft_swap_activations(ft_model *m, const char *glob, const char *kind,
+                        ft_activation_options options)
+{
+    int op, i, count = 0;
+    if (!ft__ok(&m->context)) return 0;
+    ft__say_unmatched(m, "ft_swap_activations", glob, ft__has_activation);
+    op = ft__activation_named(m, kind);
+    for (i = 0; ft__ok(&m->context) && i < m->node_count; ++i) {
+        ft__node *node = &m->nodes[i];
+        if (!ft__is_activation(node->op) || !ft__glob(glob, node->name)) continue;
+        node->op = op;
+        memset(&node->options, 0, sizeof node->options);
+        node->options.activation = options;
+        count += 1;
+    }
+    m->version += 1;
+    ft__infer_all(m);
+    return count;
+}
+
+/* Sets a factor or decay of every matching parameter. */
+static int ft__set_rule(ft_model *m, const char *glob, const float *factor, const float *decay)
+{
+    int i, count = 0;
+    for (i = 0; ft__ok(&m->context) && i < m->node_count; ++i) {
+        ft__node *node = &m->nodes[i];
+        if (node->op != FT__OP_parameter || !ft__glob(glob, node->name)) continue;
+        if (factor) node->learning_rate_factor = *factor;
+        if (decay) node->weight_decay = *decay;
+        count += 1;
+    }
+    return count;
+}
+
+int ft_scale_learning_rate(ft_model *m, const char *glob, float factor)
+{
+    ft__say_unmatched(m, "ft_scale_learning_rate", glob, ft__is_parameter);
+    return ft__set_rule(m, glob, &factor, NULL);
+}
+
+int ft_set_weight_decay(ft_model *m, const char *glob, float weight_decay)
+{
+    ft__say_unmatched(m, "ft_set_weight_decay", glob, ft__is_parameter);
+    return ft__set_rule(m, glob, NULL, &weight_decay);
+}
+
+int ft_initialise(ft_model *m, const char *glob, ft_initialiser initialiser)
+{
+    int i, count = 0;
+    ft__say_unmatched(m, "ft_initialise", glob, ft__is_weight);
+    ft__host_takes_weights(&m->context, true);
+    for (i = 0; ft__ok(&m->context) && i < m->node_count; ++i) {
+        ft__node *node = &m->nodes[i];
+        if (!ft__is_weight(node) || !ft__glob(glob, node->name)) continue;
+        if (initialiser != FT_INIT_DEFAULT && node->op == FT__OP_parameter)
+            node->initialiser = initialiser; /* a running variance starts at 1, whatever is asked */
+        ft__initialise_node(m, node);
+        count += 1;
+    }
+    m->weights_version += 1;
+    return count;
+}
+
+/* ---- Training by hand ---- */
+
+ft_status ft_set_optimizer(ft_model *m, ft_optimizer_options options)
+{
+    ft__optimizer_check(&m->context, "ft_set_optimizer", &options);
+    return ft__set_optimizer(m, options);
+}
+
+ft_status ft_feed(ft_model *m, ft_node input, const void *values, int batch)
+{
+    if (!ft__check_node(m, input, "ft_feed")) return m->context.status;
+    if (m->nodes[input.id - 1].op != FT__OP_input)
+        return ft__fail(&m->context, FT_INVALID, "%s: is no input", m->nodes[input.id - 1].name);
+    if (batch < 1)
+        return ft__fail(&m->context, FT_INVALID, "%s: a batch of %d", ft_node_name(m, input),
+                        batch);
+    if (!ft__given(&m->context, values, "ft_feed: values")) return m->context.status;
+    if (ft__plan_leaves(m, ft__extent_of(m, batch), false) != FT_OK) return m->context.status;
+    ft__fill_input(m, &m->nodes[input.id - 1], values, batch);
+    m->batch = batch;
+    return FT_OK;
+}
+
+ft_status ft_set_length(ft_model *m, int length)
+{
+    if (!ft__ok(&m->context)) return m->context.status;
+    if (length < 1)
+        return ft__fail(&m->context, FT_INVALID, "ft_set_length: %d steps", length);
+    if (m->length != length) m->last_run = NULL; /* its values have another shape */
+    m->length = length;
+    return FT_OK;
+}
+
+int ft_length(const ft_model *m) { return m->length; }
+
+int ft_reset_state(ft_model *m, const char *glob)
+{
+    int i, count = 0;
+    ft__say_unmatched(m, "ft_reset_state", glob, ft__is_state);
+    for (i = 0; ft__ok(&m->context) && i < m->node_count; ++i) {
+        ft__node *node = &m->nodes[i];
+        if (node->op != FT__OP_state || !ft__glob(glob, node->name)) continue;
+        count += 1;
+        if (!node->value) continue;
+        memset(node->value, 0, ft__node_count_at(node, node->capacity) * sizeof(float));
+        ft__host_wrote(&m->context, node->value);
+    }
+    return count;
+}
+
+float ft_forward(ft_model *m, bool training)
+{
+    ft__plan *plan;
+    if (!ft__ok(&m->context)) return 0;
+    if (ft__ready(m, training) == FT_OK && m->batch < 1)
+        ft__fail(&m->context, FT_INVALID, "no input was fed: call ft_feed");
+    plan = ft__begin(m, m->batch, training);
+    if (!plan || ft__check_inputs(m, plan) != FT_OK) return 0;
+    if (training) m->step += 1;
+    m->last_run = plan;
+    ft__run_forward(m, plan, 0, plan->step_count, m->batch, 0);
+    return m->loss.id ? ft__read_loss(m, plan) : 0;
+}
+
+ft_status ft_backward(ft_model *m)
+{
+    ft__plan *plan = m->last_run;
+    if (!ft__ok(&m->context)) return m->context.status;
+    if (!plan || !plan->training || m->backward_done)
+        return ft__fail(&m->context, FT_INVALID, "ft_backward comes after ft_forward(m, true), and"
+                        " once: its gradients are where the values were");
+    if (plan->first_trained == plan->step_count)
+        return ft__fail(&m->context, FT_INVALID, "nothing to train: all parameters are frozen");
+    ft__run_backward(m, plan, m->batch);
+    return FT_OK;
+}
+
+ft_status ft_update(ft_model *m, float learning_rate)
+{
+    ft_optimizer_options defaults;
+    memset(&defaults, 0, sizeof defaults);
+    if (ft__ok(&m->context) && !m->optimizer) ft__set_optimizer(m, defaults);
+    if (!ft__ok(&m->context)) return m->context.status;
+    if (!m->gradients_wait)
+        return ft__fail(&m->context, FT_INVALID, "ft_update comes after ft_backward");
+    return ft__optimizer_step(m, learning_rate);
+}
+
+float ft_schedule_factor(ft_schedule schedule, int step, int steps, int step_size, float gamma,
+                         int warmup)
+{
+    return (float)ft__schedule(schedule, step, steps, step_size, (double)gamma, warmup);
+}
+
+/* ---- Training ---- */
+
+ft_fit_result ft_fit(ft_model *m, ft_data *data, ft_fit_options options)
+{
+    return ft__fit_run(m, data, options, "", true, NULL);
+}
+
+ft_finetune_result ft_finetune(ft_model *m, ft_data *data, ft_finetune_options options)
+{
+    return ft__finetune(m, data, options);
+}
+
+/* ---- Prediction ---- */
+
+int ft_predict_text(ft_model *m, const char *text, size_t bytes, ft_prediction *best, int count)
+{
+    return ft__predict_text(m, text, bytes, best, count);
+}
+
+int ft_generate(ft_model *m, ft_generate_options options) { return ft__generate(m, options); }
+
+ft_status ft_run_lengths(ft_model *m, const void *values, const int *lengths, int batch,
+                         float *logits)
+{
+    ft__plan *plan;
+    ft_node input = ft__main_input(m);
+    ft__node *padded;
+    int i;
+    if (!ft__given(&m->context, values, "ft_run: values")
+        || !ft__given(&m->context, logits, "ft_run: logits")) return m->context.status;
+    plan = ft__begin(m, batch, false);
+    if (!plan) return m->context.status;
+    if (!input.id || !m->output.id)
+        return ft__fail(&m->context, FT_INVALID, "the model has no input or no output");
+    ft__fill_input(m, &m->nodes[input.id - 1], values, batch);
+    padded = ft__get_node(m, ft__find_node(m, "lengths"));
+    for (i = 0; padded && padded->op == FT__OP_input && padded->type == FT_I32 && i < batch; ++i)
+        ((int32_t *)(void *)padded->value)[i] = lengths ? lengths[i] : m->length;
+    if (padded && padded->op == FT__OP_input) ft__is_fed(m, padded, batch);
+    m->last_run = plan;
+    ft__run_forward(m, plan, 0, plan->step_count, batch, FT__ONLY_OUTPUT);
+    ft__read_value(m, &m->nodes[m->output.id - 1], plan->values[m->output.id - 1], batch, logits);
+    return FT_OK;
+}
+
+ft_status ft_run(ft_model *m, const void *values, int batch, float *logits)
+{
+    return ft_run_lengths(m, values, NULL, batch, logits);
+}
+
+int ft_predict_memory(ft_model *m, const void *bytes, size_t count_of_bytes, ft_prediction *best,
+                      int count)
+{
+    float *picture;
+    ft__plan *plan = ft__begin_picture(m, &picture);
+    if (!plan) return 0;
+    ft__given(&m->context, bytes, "ft_predict_memory: bytes");
+    ft__encoded_to_input(&m->context, &m->preprocessing, bytes, count_of_bytes, "the picture",
+                         picture);
+    return ft__predict_picture(m, plan, picture, best, count);
+}
+
+int ft_predict_file(ft_model *m, const char *path, ft_prediction *best, int count)
+{
+    float *picture;
+    ft__plan *plan = ft__begin_picture(m, &picture);
+    unsigned char *bytes;
+    size_t size = 0;
+    if (!plan) return 0;
+    bytes = ft__given(&m->context, path, "ft_predict_file: the path")
+        ? ft__read_file(&m->context, path, &size) : NULL;
+    if (bytes) ft__encoded_to_input(&m->context, &m->preprocessing, bytes, size, path, picture);
+    ft__release(&m->context, bytes);
+    return ft__predict_picture(m, plan, picture, best, count);
+}
+
+int ft_predict_pixels(ft_model *m, const uint8_t *pixels, int width, int height, int channels,
+                      ft_prediction *best, int count)
+{
+    float *picture;
+    ft__plan *plan = ft__begin_picture(m, &picture);
+    if (!plan) return 0;
+    ft__pixels_to_input(&m->context, &m->preprocessing, pixels, width, height, channels,
+                        "the pixels", picture);
+    return ft__predict_picture(m, plan, picture, best, count);
+}
+
+ft_evaluation ft_evaluate(ft_model *m, ft_data *data, ft_evaluate_options options)
+{
+    return ft__evaluate(m, data, options);
+}

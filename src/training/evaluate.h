@@ -1,0 +1,181 @@
+#pragma once
+#include "interface/types.h"
+#include "platform/context.h"
+#include "kernels/elementary.h"
+#include "nodes/nodes.h"
+#include "operators/table.h"
+#include "devices/opencl_memory.h"
+#include "graph/plan.h"
+#include "graph/running.h"
+#include "data/sources.h"
+#include "data/image_folders.h"
+#include "training/metrics.h"
+#include "training/run.h"
+
+/* =============================================================================================
+   [SECTION] training/evaluate: Evaluate and predict
+   ============================================================================================= */
+
+/* Tells the caller what the network made of each sample of a batch that was just run. */
+static void ft__tell_samples(ft_model *m, const ft__plan *plan, const ft__batch *batch,
+                             const ft_evaluate_options *o)
+{
+    const ft__node *output = ft__get_node(m, m->output), *loss = ft__get_node(m, m->loss);
+    const ft__node *labels = loss->input_count > 1 ? &m->nodes[loss->inputs[1] - 1] : NULL;
+    const float *logits = m->output.id ? plan->values[m->output.id - 1] : NULL;
+    int classes, i, k;
+    if (!o->sample || !logits || output->shape.rank != 2 || !labels || labels->type != FT_I32)
+        return;
+    classes = output->shape.size[1];
+    for (i = 0; i < batch->count; ++i, logits += classes) {
+        ft_sample_result result;
+        double sum = 0;
+        result.index = batch->index[i];
+        result.label = ((const int32_t *)(const void *)labels->value)[i];
+        result.guess = ft__largest(logits, classes);
+        for (k = 0; k < classes; ++k) sum += (double)ft__exp(logits[k] - logits[result.guess]);
+        result.probability = (float)(1 / sum);
+        o->sample(o->sample_user, &result);
+    }
+}
+
+/* Runs over the samples in this order; how many could be read. */
+static int ft__evaluate_samples(ft_model *m, ft__plan *plan, ft__loader *loader, int *samples,
+                                const ft_evaluate_options *o, ft__score *score)
+{
+    int count = ft_data_count(loader->data), read = 0;
+    const ft__batch *batch;
+    ft_reset_state(m, "*");
+    ft__loader_start(loader, samples, NULL, count);
+    while (ft__ok(&m->context) && (batch = ft__loader_next(loader)) != NULL) {
+        if (batch->count == 0) continue;
+        read += batch->count;
+        ft__feed_batch(m, loader, batch);
+        m->last_run = plan;
+        ft__run_forward(m, plan, 0, plan->step_count, batch->count, 0);
+        ft__score_batch(m, plan, batch->count, ft__read_loss(m, plan), o->confusion, score);
+        ft__tell_samples(m, plan, batch, o);
+    }
+    return read;
+}
+
+static ft_status ft__evaluate_check(ft_model *m, const ft_data *data,
+                                    const ft_evaluate_options *o)
+{
+    ft__context *c = &m->context;
+    size_t classes = (size_t)ft_class_count(m);
+    const ft__field_use uses[] = {
+        {"confusion", o->confusion != NULL, classes > 0, "a model that tells classes"},
+        {"confusion_count", o->confusion_count > 0, o->confusion != NULL, "confusion"},
+        {"sample", o->sample != NULL, classes > 0, "a model that tells classes"},
+        {"batch_size", o->batch_size > 0, ft__takes_batch_size(data, o->batch_size),
+         ft__samples_apart}};
+    if (ft__check_uses(c, "ft_evaluate", uses, sizeof uses / sizeof uses[0]) != FT_OK
+        || ft__arrays_check_labels(m, data, "ft_evaluate") != FT_OK) return c->status;
+    if (o->batch_size < 0)
+        return ft__fail(c, FT_INVALID, "ft_evaluate: batch_size %d: want 1 or more", o->batch_size);
+    if (o->confusion && o->confusion_count != classes * classes)
+        return ft__fail(c, FT_SHAPE, "ft_evaluate: confusion has confusion_count = %zu numbers, not"
+                        " %zu: the model's %zu classes, squared", o->confusion_count,
+                        classes * classes, classes);
+    return c->status;
+}
+
+static ft_evaluation ft__evaluate(ft_model *m, ft_data *data, ft_evaluate_options options)
+{
+    ft__context *c = &m->context;
+    int size = options.batch_size > 0 ? options.batch_size : 32, count, i, read = 0;
+    ft_evaluation e;
+    ft__score score = {0, 0, 0};
+    ft__loader *loader = NULL;
+    ft__plan *plan;
+    int *samples;
+    memset(&e, 0, sizeof e);
+    if (!ft__given(c, data, "ft_evaluate: the data") || ft__ready(m, true) != FT_OK
+        || ft__check_classes(m, data) != FT_OK || ft__evaluate_check(m, data, &options) != FT_OK)
+        return e;
+    count = ft_data_count(data);
+    if (data->source.streams > 0) size = data->source.streams;
+    if (size > count) size = count;
+    ft__set_longest(m, data);
+    if (options.confusion)
+        memset(options.confusion, 0, options.confusion_count * sizeof *options.confusion);
+    m->reserve = ft__loader_bytes(m, data, size) + 3 * (size_t)count * sizeof *samples
+        + FT__ALIGNMENT;
+    plan = ft__begin(m, size, false);
+    m->reserve = 0;
+    ft__data_decode(data);
+    samples = (int *)ft__allocate(c, 3 * (size_t)count, sizeof *samples);
+    if (plan && samples) loader = ft__loader_create(m, data, size);
+    for (i = 0; samples && i < count; ++i) samples[i] = i;
+    if (loader) ft__bucket(&data->source, samples, count, size, 0, samples + count);
+    if (loader) read = ft__evaluate_samples(m, plan, loader, samples, &options, &score);
+    m->fed_from = NULL;
+    ft__loader_destroy(loader);
+    ft__release(c, samples);
+    e.correct = (int)score.correct;
+    e.total = (int)score.total;
+    e.skipped = (data->folder ? data->folder->skipped : 0) + count - read;
+    e.accuracy = ft__share(score.correct, score.total);
+    e.loss = score.total ? score.loss / (double)score.total : 0;
+    ft__wilson(e.correct, e.total, &e.low, &e.high);
+    return e;
+}
+
+/* Probabilities of one row of logits, and the best `count` of them, best first; of equals the
+   first. The output may be probabilities already (a softmax): they are taken as they are. */
+static int ft__best_classes(ft_model *m, const float *logits, ft_prediction *best, int count)
+{
+    int classes = ft_class_count(m), i, j, found = 0;
+    bool probabilities = m->nodes[m->output.id - 1].op == FT__OP_softmax;
+    float largest = classes > 0 ? logits[ft__largest(logits, classes)] : 0;
+    double sum = 0;
+    for (i = 0; i < classes; ++i) sum += (double)ft__exp(logits[i] - largest);
+    for (i = 0; i < classes; ++i) {
+        ft_prediction p;
+        p.class_index = i;
+        p.probability = probabilities ? logits[i]
+                                      : (float)((double)ft__exp(logits[i] - largest) / sum);
+        for (j = found; j > 0 && best[j - 1].probability < p.probability; --j)
+            if (j < count) best[j] = best[j - 1];
+        if (j < count) best[j] = p;
+        if (found < count) found += 1;
+    }
+    return found;
+}
+
+/* Runs on one picture, and releases it; its logits stay in the plan. */
+static int ft__predict_picture(ft_model *m, ft__plan *plan, float *picture, ft_prediction *best,
+                               int count)
+{
+    if (ft__ok(&m->context))
+        ft__fill_input(m, &m->nodes[ft__main_input(m).id - 1], picture, 1);
+    ft__release(&m->context, picture);
+    if (!ft__ok(&m->context)) return 0;
+    m->last_run = plan;
+    ft__run_forward(m, plan, 0, plan->step_count, 1, FT__ONLY_OUTPUT);
+    ft__to_host(&m->context, plan->values[m->output.id - 1],
+                ft__node_count_at(&m->nodes[m->output.id - 1], ft__extent_of(m, 1))
+                * sizeof(float));
+    return ft__best_classes(m, plan->values[m->output.id - 1], best, count);
+}
+
+/* The plan, and memory for one picture as the model wants it, [C, H, W]; NULL with an error. */
+static ft__plan *ft__begin_picture(ft_model *m, float **picture)
+{
+    ft__plan *plan = ft__begin(m, 1, false);
+    ft_node node = ft__main_input(m);
+    const ft_preprocessing *p = &m->preprocessing;
+    if (!plan) return NULL;
+    if (!node.id || !m->output.id || p->width < 1
+        || ft__node_count_at(&m->nodes[node.id - 1], ft__one)
+           != (size_t)p->width * (size_t)p->height * (size_t)p->channels) {
+        ft__fail(&m->context, FT_INVALID, "the model's input is no picture, or ft_set_preprocessing"
+                 " was not told its size");
+        return NULL;
+    }
+    *picture = (float *)ft__allocate(&m->context,
+                                     ft__node_count_at(&m->nodes[node.id - 1], ft__one),
+                                     sizeof **picture);
+    return *picture ? plan : NULL;
+}

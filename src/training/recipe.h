@@ -1,0 +1,192 @@
+#pragma once
+#include "interface/types.h"
+#include "platform/context.h"
+#include "basics/strings.h"
+#include "nodes/nodes.h"
+#include "nodes/initialisers.h"
+#include "devices/opencl_memory.h"
+#include "graph/plan.h"
+#include "data/sources.h"
+#include "data/image_folders.h"
+#include "training/fit.h"
+#include "training/run.h"
+
+/* =============================================================================================
+   [SECTION] training/recipe: The default recipe
+   A new head on frozen features is fast, hard to overfit, and often all that is needed. Whether it
+   is enough is measured on a held-back fifth of the training data ("trial"); then the head is
+   trained on all of it ("head"), and, where the trial left too many errors, all layers after it
+   ("all"): first the head, so that its random start does not tear the features apart (Kumar et
+   al. 2022). Nothing here ever sees the data that the result is scored on.
+   ============================================================================================= */
+enum { FT__TRIAL, FT__HEAD, FT__ALL, FT__STAGES };
+static const char *const ft__stage_names[] = {"trial", "head", "all"};
+
+static const double ft__enough = 0.9; /* right in the trial: the head alone will do */
+
+typedef struct ft__recipe {
+    ft_model *m;
+    ft_data *data;
+    ft_finetune_options o;
+    ft_finetune_result result;
+    int start;              /* the stage to begin with */
+    bool deeper;            /* the trial says: train the layers below the head too */
+    ft__cache features;     /* of the frozen network: for the trial, and for the head after it */
+} ft__recipe;
+
+static bool ft__same_classes(const ft_model *m, const ft_data *data)
+{
+    int count = ft_data_classes(data), i;
+    char number[12];
+    if (m->class_count != count || ft_class_count(m) != count) return false;
+    for (i = 0; i < count; ++i)
+        if (strcmp(m->class_names[i], ft__name_or_number(ft_data_class_name(data, i), i, number)))
+            return false;
+    return true;
+}
+
+/* A model that was trained for these classes before keeps its head. */
+static ft_status ft__recipe_head(ft__recipe *r)
+{
+    ft_model *m = r->m;
+    const char **names;
+    int count = ft_data_classes(r->data), i;
+    if (ft__same_classes(m, r->data)) return m->context.status;
+    if (ft__replace_head(m, count) != FT_OK) return m->context.status;
+    names = (const char **)ft__allocate(&m->context, (size_t)count, sizeof *names);
+    if (!names) return m->context.status;
+    for (i = 0; i < count; ++i) names[i] = ft_data_class_name(r->data, i);
+    ft_set_class_names(m, count, names);
+    ft__release(&m->context, (void *)(uintptr_t)names);
+    return m->context.status;
+}
+
+/* Freezes all but the head. */
+static void ft__freeze_to_head(ft_model *m)
+{
+    ft__node *head = ft__head(m);
+    int i;
+    ft__set_frozen(m, "*", true);
+    for (i = 1; head && i < head->input_count; ++i)
+        m->nodes[head->inputs[i] - 1].frozen = false;
+}
+
+static void ft__redraw_head(ft_model *m)
+{
+    ft__node *head = ft__head(m);
+    int i;
+    ft__host_takes_weights(&m->context, true);
+    for (i = 1; head && i < head->input_count; ++i)
+        ft__initialise_node(m, &m->nodes[head->inputs[i] - 1]);
+    m->weights_version += 1;
+}
+
+/* Pictures of most things may be moved a little; whether they may be mirrored (a photo: yes, a
+   letter or a traffic sign: no) only the user knows. */
+static void ft__recipe_augmentation(ft_data *data, ft_augmentation wanted)
+{
+    const ft_augmentation *has = data->folder ? &data->folder->augmentation : NULL;
+    if (!has || has->shift > 0 || has->scale > 0 || has->flip) return;
+    if (wanted.shift == 0) wanted.shift = 0.1f;
+    if (wanted.shift < 0) wanted.shift = 0;
+    ft__data_augment(data, wanted);
+}
+
+static ft_fit_options ft__recipe_options(const ft__recipe *r, int stage)
+{
+    ft_fit_options o;
+    int samples = ft_data_count(r->data);
+    memset(&o, 0, sizeof o);
+    o.stage = ft__stage_names[stage];
+    o.checkpoint = r->o.checkpoint;
+    o.checkpoint_steps = r->o.checkpoint_steps;
+    o.progress = r->o.progress;
+    o.progress_user = r->o.progress_user;
+    o.optimizer.weight_decay = 0.01f;
+    if (stage != FT__ALL) {
+        o.epochs = 30;
+        o.batch_size = 32;
+        o.optimizer.learning_rate = 2e-3f;
+        o.hold_back = stage == FT__TRIAL ? 0.2f : 0.0f;
+        if (stage == FT__TRIAL || r->deeper) return o;
+    } else {
+        /* Small sets need more rounds to take the same number of steps. */
+        o.epochs = samples < 300 ? 60 : samples < 1000 ? 40 : samples < 5000 ? 30 : 15;
+        o.batch_size = samples < 300 ? 16 : 32;
+        o.optimizer.learning_rate = 2e-3f;
+        o.schedule = FT_ONE_CYCLE;
+        o.augment = ft__has_views(r->data);
+    }
+    if (r->o.epochs > 0) o.epochs = r->o.epochs;
+    if (r->o.batch_size > 0) o.batch_size = r->o.batch_size;
+    if (r->o.learning_rate > 0) o.optimizer.learning_rate = r->o.learning_rate;
+    return o;
+}
+
+/* Only the stage that a checkpoint names goes on from it; those after it begin. */
+static bool ft__recipe_stage(ft__recipe *r, int stage)
+{
+    ft_model *m = r->m;
+    if (stage == FT__ALL) ft__set_frozen(m, "*", false);
+    else ft__freeze_to_head(m);
+    r->result.fit = ft__fit_run(m, r->data, ft__recipe_options(r, stage), r->result.choice,
+                                stage == r->start, stage == FT__ALL ? NULL : &r->features);
+    return ft__ok(&m->context) && !r->result.fit.stopped;
+}
+
+static void ft__recipe_choose(ft__recipe *r)
+{
+    const ft_fit_result *trial = &r->result.fit;
+    double right = trial->held_back_accuracy;
+    r->deeper = trial->held_back_total > 0 && right < ft__enough;
+    if (trial->held_back_total == 0)
+        snprintf(r->result.choice, sizeof r->result.choice, "head only: too few samples to hold any"
+                 " back, so nothing tells whether training more than a new head is worth it");
+    else snprintf(r->result.choice, sizeof r->result.choice,
+             "%s: a new head on frozen features got %.1f %% of %d held-back images right%s",
+             r->deeper ? "all layers" : "head only", 100 * right, trial->held_back_total,
+             r->deeper ? ", so the layers below are trained too" : "");
+}
+
+/* With a freeze given there is nothing to choose. */
+static void ft__recipe_frozen(ft__recipe *r, ft_fit_options o)
+{
+    char text[400];
+    int count;
+    if (ft__unmatched(r->m, r->o.freeze, ft__can_freeze, text, sizeof text))
+        ft__fail(&r->m->context, FT_INVALID, "freeze: %s", text);
+    ft__set_frozen(r->m, "*", false);
+    count = ft__set_frozen(r->m, r->o.freeze, true);
+    snprintf(r->result.choice, sizeof r->result.choice, "as asked: %.100s frozen (%d tensors)",
+             *r->o.freeze ? r->o.freeze : "nothing", count);
+    if (!ft__ok(&r->m->context)) return;
+    r->result.fit = ft__fit_run(r->m, r->data, o, r->result.choice, true, NULL);
+}
+
+/* Where a checkpoint left off: the stage to start with. Its note is the choice. */
+static int ft__recipe_resume(ft__recipe *r)
+{
+    char stage[32];
+    int i;
+    if (!r->o.checkpoint || !ft__checkpoint_peek(r->m, r->o.checkpoint, stage, sizeof stage,
+                                                 r->result.choice, sizeof r->result.choice))
+        return FT__TRIAL;
+    for (i = FT__TRIAL; i < FT__STAGES; ++i)
+        if (strcmp(stage, ft__stage_names[i]) == 0) return i;
+    return FT__TRIAL;
+}
+
+/* The stages in their order, from the one that a checkpoint names. */
+static void ft__recipe_stages(ft__recipe *r)
+{
+    r->start = ft__recipe_resume(r);
+    if (r->start == FT__TRIAL) {
+        if (!ft__recipe_stage(r, FT__TRIAL)) return;
+        ft__recipe_choose(r);
+        ft__redraw_head(r->m);
+        ft__log(&r->m->context, "%s", r->result.choice);
+    } else r->deeper = strncmp(r->result.choice, "all", 3) == 0;
+    if (r->start <= FT__HEAD && !ft__recipe_stage(r, FT__HEAD)) return;
+    ft__cache_release(&r->m->context, &r->features);
+    if (r->deeper) ft__recipe_stage(r, FT__ALL);
+}

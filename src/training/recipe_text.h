@@ -1,0 +1,201 @@
+#pragma once
+#include "interface/types.h"
+#include "platform/context.h"
+#include "nodes/nodes.h"
+#include "operators/table.h"
+#include "operators/recurrent.h"
+#include "graph/plan.h"
+#include "graph/running.h"
+#include "text/without_text.h"
+#include "data/sources.h"
+#include "training/fit.h"
+#include "training/run.h"
+#include "training/recipe.h"
+
+/* =============================================================================================
+   [SECTION] training/recipe_text: The recipe for text
+   A language model, and a classifier whose weights are drawn at random, are trained as they are,
+   all layers at once. A classifier whose layers were trained on other text before is thawed layer
+   by layer from its head down, as ULMFiT does (Howard and Ruder 2018): what was learnt is not torn
+   apart by a head that begins at random; and the further a layer is from the head, the smaller its
+   learning rate, by 2.6 a layer. Gradients are clipped (Pascanu et al. 2013), for those of
+   recurrent layers may be large now and then.
+   ============================================================================================= */
+#ifndef FINETUNE_NO_TEXT
+enum { FT__MOST_LAYERS = 8 };
+static const char *const ft__thaw_names[FT__MOST_LAYERS] = {"head", "top 2", "top 3", "top 4",
+                                                            "top 5", "top 6", "top 7", "all"};
+static const double ft__layer_factor = 2.6;
+
+/* layer[id - 1] of each parameter: 0 for the embedding, then one for each recurrent layer, and the
+   last for what follows them. Returns how many there are. */
+static int ft__text_layers(const ft_model *m, int *layer)
+{
+    int count = 0, last = 0, at, i;
+    for (at = 0; at < m->node_count; ++at) {
+        const ft__node *node = &m->nodes[m->order[at] - 1];
+        if (ft__is_recurrent(node->op)) last = ++count;
+        for (i = 0; i < node->input_count; ++i)
+            if (m->nodes[node->inputs[i] - 1].op == FT__OP_parameter)
+                layer[node->inputs[i] - 1] = ft__is_recurrent(node->op) ? count : -count - 1;
+    }
+    for (i = 0; i < m->node_count; ++i) /* what comes behind the last recurrent layer is the head */
+        if (layer[i] < 0) layer[i] = -layer[i] - 1 < last ? -layer[i] - 1 : last + 1;
+    return last + 2;
+}
+
+/* Thaws the `open` layers nearest to the head. Rates fall with the distance from it, unless the
+   caller has set factors of their own. */
+static void ft__thaw(ft_model *m, const int *layer, int layers, int open, bool own_factors)
+{
+    int i;
+    ft__set_frozen(m, "*", false);
+    for (i = 0; i < m->node_count; ++i) {
+        ft__node *node = &m->nodes[i];
+        if (node->op != FT__OP_parameter) continue;
+        node->frozen = layer[i] < layers - open;
+        if (!own_factors)
+            node->learning_rate_factor = (float)pow(ft__layer_factor, layer[i] - (layers - 1));
+    }
+    m->version += 1;
+}
+
+static ft_fit_options ft__text_options(const ft__recipe *r, bool pretrained, bool stream)
+{
+    int samples = ft_data_count(r->data);
+    ft_fit_options o;
+    memset(&o, 0, sizeof o);
+    o.stage = "all";
+    o.checkpoint = r->o.checkpoint;
+    o.checkpoint_steps = r->o.checkpoint_steps;
+    o.progress = r->o.progress;
+    o.progress_user = r->o.progress_user;
+    o.schedule = FT_ONE_CYCLE;
+    o.optimizer.weight_decay = 0.01f;
+    o.optimizer.clip_norm = 1;
+    o.optimizer.learning_rate = pretrained && !stream ? 4e-3f : 3e-3f;
+    o.batch_size = stream ? 0 : samples < 1000 ? 16 : 32;
+    o.epochs = stream ? 10 : samples < 1000 ? 20 : 6;
+    if (r->o.epochs > 0) o.epochs = r->o.epochs;
+    if (r->o.batch_size > 0) o.batch_size = r->o.batch_size;
+    if (r->o.learning_rate > 0) o.optimizer.learning_rate = r->o.learning_rate;
+    return o;
+}
+
+static const char *ft__thaw_name(int open, int layers)
+{
+    return ft__thaw_names[open < layers && open < FT__MOST_LAYERS ? open - 1 : FT__MOST_LAYERS - 1];
+}
+
+/* How many layers are open in the stage that a checkpoint names; 1 without one. */
+static int ft__thaw_resume(ft__recipe *r, int layers)
+{
+    char stage[32];
+    int open;
+    if (!r->o.checkpoint || !ft__checkpoint_peek(r->m, r->o.checkpoint, stage, sizeof stage,
+                                                 r->result.choice, sizeof r->result.choice))
+        return 1;
+    for (open = 1; open < layers; ++open)
+        if (!strcmp(stage, ft__thaw_name(open, layers))) return open;
+    return layers;
+}
+
+/* Head, then a layer more in each stage, a short while each, then all. */
+static void ft__recipe_thaw(ft__recipe *r, const int *layer, int layers)
+{
+    ft_model *m = r->m;
+    int first = ft__thaw_resume(r, layers), open, i;
+    bool own_factors = false;
+    for (i = 0; i < m->node_count; ++i)
+        own_factors = own_factors || (m->nodes[i].op == FT__OP_parameter
+                                      && m->nodes[i].learning_rate_factor != 1);
+    snprintf(r->result.choice, sizeof r->result.choice, "thawed layer by layer from the head down"
+             " (%d layers), learning rates smaller by 2.6 a layer", layers);
+    for (open = first; open <= layers && ft__ok(&m->context); ++open) {
+        ft_fit_options o = ft__text_options(r, true, false);
+        int steps = (ft_data_count(r->data) + o.batch_size - 1) / o.batch_size;
+        o.stage = ft__thaw_name(open, layers);
+        if (open < layers) o.epochs = 1 + 60 / (steps > 0 ? steps : 1);
+        ft__thaw(m, layer, layers, open, own_factors);
+        r->result.fit = ft__fit_run(m, r->data, o, r->result.choice, open == first, NULL);
+        if (r->result.fit.stopped) break;
+    }
+    for (i = 0; i < m->node_count && !own_factors; ++i) m->nodes[i].learning_rate_factor = 1;
+}
+
+/* Were the layers under the head trained before, here or by whoever wrote the file? */
+static bool ft__is_pretrained(const ft_model *m, const int *layer, int layers)
+{
+    int i;
+    for (i = 0; i < m->node_count; ++i)
+        if (m->nodes[i].op == FT__OP_parameter && layer[i] < layers - 1 && m->nodes[i].loaded)
+            return true;
+    return false;
+}
+
+static void ft__recipe_text(ft__recipe *r)
+{
+    ft_model *m = r->m;
+    bool stream = r->data->source.streams > 0;
+    int *layer = (int *)ft__allocate(&m->context, (size_t)m->node_count, sizeof *layer), layers;
+    if (!layer) return;
+    layers = ft__text_layers(m, layer);
+    if (r->o.freeze) ft__recipe_frozen(r, ft__text_options(r, true, stream));
+    else if (!stream && ft__is_pretrained(m, layer, layers)) ft__recipe_thaw(r, layer, layers);
+    else {
+        ft__set_frozen(m, "*", false);
+        snprintf(r->result.choice, sizeof r->result.choice, "all layers at once: %s",
+                 stream ? "a language model" : "they begin at random");
+        r->result.fit = ft__fit_run(m, r->data, ft__text_options(r, false, stream),
+                                    r->result.choice, true, NULL);
+    }
+    ft__release(&m->context, layer);
+}
+#else
+static void ft__recipe_text(ft__recipe *r) { ft__no_text(r->m); }
+#endif
+
+static ft_status ft__recipe_check(ft__context *c, const ft_data *data, const ft_finetune_options *o)
+{
+    const ft_augmentation *a = &o->augmentation, *own = data->folder ? &data->folder->augmentation
+                                                                     : NULL;
+    const ft__field_use uses[] = {
+        {"augmentation", a->shift != 0 || a->scale != 0 || a->flip,
+         own && !(own->shift > 0 || own->scale > 0 || own->flip),
+         "an image folder that has none of its own"},
+        {"checkpoint_steps", o->checkpoint_steps > 0, o->checkpoint != NULL, "checkpoint"}};
+    return ft__check_uses(c, "ft_finetune", uses, sizeof uses / sizeof uses[0]);
+}
+
+static ft_finetune_result ft__finetune(ft_model *m, ft_data *data, ft_finetune_options options)
+{
+    ft__recipe r;
+    memset(&r, 0, sizeof r);
+    r.m = m;
+    r.data = data;
+    r.o = options;
+    if (!ft__given(&m->context, data, "ft_finetune: the data")
+        || ft__recipe_check(&m->context, data, &options) != FT_OK) return r.result;
+    if (options.epochs < 0 || options.batch_size < 0 || !(options.learning_rate >= 0)) {
+        ft__fail(&m->context, FT_INVALID, "ft_finetune: %d epochs, batches of %d, learning rate %g:"
+                 " none may be negative", options.epochs, options.batch_size,
+                 (double)options.learning_rate);
+        return r.result;
+    }
+    if (ft_data_classes(data) < 2 && data->source.streams == 0) {
+        ft__fail(&m->context, FT_INVALID, "the data has %d classes: at least 2 are needed",
+                 ft_data_classes(data));
+        return r.result;
+    }
+    if (ft__ready(m, true) != FT_OK) return r.result;
+    if (data->source.streams == 0 && ft__recipe_head(&r) != FT_OK) return r.result;
+    if (data->source.length) {
+        ft__recipe_text(&r);
+        return r.result;
+    }
+    ft__recipe_augmentation(data, options.augmentation);
+    if (options.freeze) ft__recipe_frozen(&r, ft__recipe_options(&r, FT__ALL));
+    else ft__recipe_stages(&r);
+    ft__cache_release(&m->context, &r.features);
+    return r.result;
+}

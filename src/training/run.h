@@ -1,0 +1,740 @@
+#pragma once
+#include "interface/types.h"
+#include "platform/context.h"
+#include "basics/random.h"
+#include "basics/strings.h"
+#include "basics/json.h"
+#include "kernels/bf16.h"
+#include "nodes/nodes.h"
+#include "operators/table.h"
+#include "devices/opencl_memory.h"
+#include "devices/opencl_kernels.h"
+#include "devices/opencl_dispatch.h"
+#include "graph/plan.h"
+#include "graph/running.h"
+#include "optimizers/optimizers.h"
+#include "formats/tensor_files.h"
+#include "formats/model_files.h"
+#include "data/sources.h"
+#include "training/metrics.h"
+#include "training/fit.h"
+
+/* =============================================================================================
+   [SECTION] training/run: The run
+   Batches from the loader or the cache, checkpoints, and the loop over steps and epochs.
+   ============================================================================================= */
+
+/* ---- Batches ---- */
+
+/* Puts the next batch of a list of samples into the plan, by the loader or from the cache; returns
+   how many samples it has, -1 at the end of the list. `*at` counts the samples handed out. */
+static int ft__fit_batch(ft__fit *f, const int *samples, const int *views, int count, int *at)
+{
+    const ft__batch *batch;
+    int size = f->o.batch_size, from = *at, i, filled = 0;
+    if (from >= count || !ft__ok(&f->m->context)) return -1;
+    if (count - from < size) size = count - from;
+    *at = from + size;
+    if (f->cache.on) {
+        for (i = from; i < from + size; ++i) {
+            size_t row = ft__cache_row(f, samples[i], views[i]);
+            if (f->cache.record[row]) ft__cache_get(f, row, filled++);
+        }
+        ft__cache_got(f, filled);
+        return filled;
+    }
+    batch = ft__loader_next(f->loader);
+    if (!batch) return -1;
+    if (batch->count > 0) {
+        ft__feed_batch(f->m, f->loader, batch);
+        ft__run_forward(f->m, f->plan, 0, f->plan->first_trained, batch->count, 0);
+    }
+    filled = batch->count;
+    ft__loader_release(f->loader);
+    return filled;
+}
+
+static void ft__fit_start(ft__fit *f, const int *samples, const int *views, int from, int count)
+{
+    if (!f->cache.on && from < count)
+        ft__loader_start(f->loader, samples + from, views + from, count - from);
+}
+
+/* The order and views of an epoch. */
+static void ft__fit_order(ft__fit *f, int epoch)
+{
+    const ft_source *source = &f->data->source;
+    uint64_t seed = f->m->context.desc.seed;
+    uint64_t key = ft__key(seed, (uint64_t)epoch, 0, FT__USE_ORDER);
+    int i;
+    if (source->streams == 0) ft__shuffle(f->order, f->train_count, key);
+    else for (i = 0; i < f->train_count; ++i) f->order[i] = i;
+    for (i = 0; i < f->train_count; ++i) f->order[i] = f->train[f->order[i]];
+    ft__bucket(source, f->order, f->train_count, f->o.batch_size,
+               ft__key(seed, (uint64_t)epoch, 1, FT__USE_ORDER), f->work);
+    for (i = 0; i < f->train_count; ++i) {
+        f->views[i] = !f->o.augment ? 0 : f->cache.on ? 1 + epoch % f->cache.views : 1 + epoch;
+    }
+}
+
+/* ---- Weights kept aside ---- */
+
+/* What training changes: trained parameters, and the statistics of batch norms that are trained. */
+static bool ft__changes(const ft_model *m, const ft__node *node)
+{
+    return ft__is_weight(node) && !ft__node_is_frozen(m, node);
+}
+
+/* Copies all that changes aside, or back. */
+static ft_status ft__keep_weights(ft_model *m, bool back)
+{
+    int i;
+    ft__host_takes_weights(&m->context, back);
+    for (i = 0; i < m->node_count; ++i) {
+        ft__node *node = &m->nodes[i];
+        size_t count;
+        if (!ft__changes(m, node)) continue;
+        count = ft__node_count_at(node, ft__one);
+        if (!node->kept && !back)
+            node->kept = (float *)ft__allocate(&m->context, count, sizeof(float));
+        if (!node->kept) continue;
+        memcpy(back ? node->value : node->kept, back ? node->kept : node->value,
+               count * sizeof(float));
+    }
+    if (back) m->weights_version += 1;
+    return m->context.status;
+}
+
+/* ---- Checkpoints ---- */
+
+static uint64_t ft__hash_number(uint64_t hash, double number)
+{
+    return ft__hash_bytes(hash, &number, sizeof number);
+}
+
+/* What must be the same for a run to be continued: its options, its data, its network, and what is
+   frozen. Threads, device and file names may change. */
+static uint64_t ft__fit_settings(const ft__fit *f)
+{
+    const ft_fit_options *o = &f->o;
+    const ft_optimizer_options *p = &o->optimizer;
+    double numbers[22] = {0};
+    uint64_t hash = f->m->context.desc.seed;
+    int n = 0, i;
+    numbers[n++] = o->epochs;
+    numbers[n++] = o->batch_size;
+    numbers[n++] = o->schedule;
+    numbers[n++] = o->step_epochs;
+    numbers[n++] = (double)o->gamma;
+    numbers[n++] = (double)o->warmup_epochs;
+    numbers[n++] = (double)o->hold_back;
+    numbers[n++] = o->best;
+    numbers[n++] = o->patience;
+    numbers[n++] = o->views;
+    numbers[n++] = o->augment;
+    numbers[n++] = p->optimizer;
+    numbers[n++] = (double)p->learning_rate;
+    numbers[n++] = (double)p->momentum;
+    numbers[n++] = p->nesterov;
+    numbers[n++] = (double)p->beta1;
+    numbers[n++] = (double)p->beta2;
+    numbers[n++] = (double)p->eps;
+    numbers[n++] = (double)p->weight_decay;
+    numbers[n++] = (double)p->clip_norm;
+    numbers[n++] = ft_data_count(f->data);
+    numbers[n++] = ft_data_classes(f->data);
+    hash = ft__hash_bytes(hash, numbers, sizeof numbers);
+    for (i = 0; i < ft_data_count(f->data); ++i) {
+        const char *name = ft_data_name(f->data, i);
+        if (name) hash = ft__hash_bytes(hash, name, strlen(name));
+    }
+    for (i = 0; i < f->m->node_count; ++i) {
+        const ft__node *node = &f->m->nodes[i];
+        hash = ft__hash_bytes(hash, node->name, node->name ? strlen(node->name) : 0);
+        hash = ft__hash_number(hash, node->op + 1000.0 * node->frozen);
+        hash = ft__hash_number(hash, (double)node->learning_rate_factor);
+        hash = ft__hash_number(hash, (double)node->weight_decay);
+    }
+    if (f->m->context.precision != FT__FLOAT32)
+        hash = ft__hash_number(hash, FT__BF16); /* emulated or not: the same bits */
+    if (ft__tensor_type(&f->m->context))
+        hash = ft__hash_number(hash, 100.0 + ft__tensor_type(&f->m->context));
+    return hash;
+}
+
+/* Sums are doubles: written as the integers that have their bits, so that none is lost. */
+static void ft__write_score(ft__text *text, const char *key, const ft__score *score)
+{
+    int64_t bits;
+    memcpy(&bits, &score->loss, sizeof bits);
+    ft__text_add(text, ",\"%s\":[%lld,%lld,%lld]", key, (long long)bits, (long long)score->correct,
+                 (long long)score->total);
+}
+
+static ft_status ft__checkpoint_write(ft__fit *f)
+{
+    ft__context *c = &f->m->context;
+    const ft__place_in_run *at = &f->at;
+    ft__text text;
+    memset(&text, 0, sizeof text);
+    text.context = c;
+    if (!ft__ok(c)) return c->status;
+    ft__text_add(&text, "{\"stage\":");
+    ft__json_add_text(&text, f->o.stage);
+    ft__text_add(&text, ",\"note\":");
+    ft__json_add_text(&text, f->note);
+    ft__text_add(&text, ",\"settings\":\"%016llx\",\"frozen\":\"%016llx\"",
+                 (unsigned long long)f->settings, (unsigned long long)f->result.before.frozen);
+    ft__text_add(&text, ",\"simd\":%d,\"epoch\":%d,\"step\":%d,\"done\":%s,\"best_epoch\":%d",
+                 c->simd, at->epoch, at->step, at->done ? "true" : "false", at->best_epoch);
+    ft__text_add(&text, ",\"updates\":%llu,\"steps_made\":%llu",
+                 (unsigned long long)f->m->optimizer->updates, (unsigned long long)f->m->step);
+    ft__write_score(&text, "score", &at->score);
+    ft__write_score(&text, "last", &at->last);
+    ft__write_score(&text, "best", &at->best);
+    ft__write_score(&text, "held", &at->held);
+    ft__device_add_choices(c, &text);
+    ft__text_add(&text, "}");
+    if (ft__ok(c)) ft__write_model(f->m, f->o.checkpoint, FT_F32, text.letters, f->o.best);
+    ft__release(c, text.letters);
+    return c->status;
+}
+
+static bool ft__file_exists(const ft__context *c, const char *path)
+{
+    const ft_files *files = &c->desc.files;
+    void *file = files->open(files->user, path, false);
+    if (file) files->close(files->user, file);
+    return file != NULL;
+}
+
+/* Opens a checkpoint and its description; false, without an error, when there is none. */
+static bool ft__checkpoint_open(ft_model *m, const char *path, ft_file **file, ft__json **json)
+{
+    ft_weights_options options;
+    const char *text;
+    memset(&options, 0, sizeof options);
+    *file = NULL;
+    *json = NULL;
+    if (!ft__ok(&m->context) || !ft__file_exists(&m->context, path)) return false;
+    *file = ft_file_open(m, path, options);
+    if (!*file) return false;
+    text = ft_file_metadata(*file, ft__checkpoint_key);
+    if (!text) ft__fail(&m->context, FT_FORMAT, "%s: a file, but not a checkpoint", path);
+    else *json = ft__json_parse(&m->context, text, strlen(text));
+    if (*json) return true;
+    ft__fail(&m->context, FT_FORMAT, "%s: a damaged checkpoint", path);
+    ft_file_close(*file);
+    return false;
+}
+
+static int64_t ft__checkpoint_number(ft__json *json, const char *key)
+{
+    int64_t number = 0;
+    ft__json_int(json, ft__json_member(json, 0, key), &number);
+    return number;
+}
+
+static void ft__checkpoint_score(ft__json *json, const char *key, ft__score *score)
+{
+    int list = ft__json_member(json, 0, key);
+    int64_t bits = 0;
+    ft__json_int(json, ft__json_element(json, list, 0), &bits);
+    memcpy(&score->loss, &bits, sizeof bits);
+    ft__json_int(json, ft__json_element(json, list, 1), &score->correct);
+    ft__json_int(json, ft__json_element(json, list, 2), &score->total);
+}
+
+static void ft__checkpoint_tensor(ft__fit *f, ft_file *file, const char *name, float *to,
+                                  size_t count)
+{
+    int index = ft_file_find(file, name);
+    if (index < 0) ft__fail(&f->m->context, FT_FORMAT, "%s: lacks %s", f->o.checkpoint, name);
+    else ft_file_read_f32(file, index, to, count);
+}
+
+/* Weights, then moments and kept weights by their labels; the states of streams. */
+static ft_status ft__checkpoint_tensors(ft__fit *f, ft_file *file)
+{
+    ft_model *m = f->m;
+    char name[640];
+    int i, which;
+    ft__host_takes_weights(&m->context, true);
+    for (i = 0; ft__ok(&m->context) && i < m->node_count; ++i) {
+        ft__node *node = &m->nodes[i];
+        if (node->op == FT__OP_state)
+            ft__checkpoint_tensor(f, file, node->name, node->value,
+                                  ft__node_count_at(node, ft__extent_of(m, f->o.batch_size)));
+        for (which = -1; ft__is_weight(node) && which < 3; ++which) {
+            float *to = which < 0 ? node->value : *ft__state_of(node, which);
+            if (!to || (which == 2 && !f->o.best)) continue;
+            snprintf(name, sizeof name, "%s%s", which < 0 ? "" : ft__state_labels[which],
+                     node->name);
+            ft__checkpoint_tensor(f, file, name, to, ft__node_count_at(node, ft__one));
+        }
+    }
+    m->weights_version += 1;
+    return m->context.status;
+}
+
+static void ft__checkpoint_state(ft__fit *f, ft_file *file, ft__json *json)
+{
+    ft__context *c = &f->m->context;
+    ft__place_in_run *at = &f->at;
+    const char *settings = ft__json_string(json, ft__json_member(json, 0, "settings"));
+    const char *stage = ft__json_string(json, ft__json_member(json, 0, "stage"));
+    char want[20];
+    snprintf(want, sizeof want, "%016llx", (unsigned long long)f->settings);
+    if (!settings || !stage || strcmp(settings, want) != 0 || strcmp(stage, f->o.stage) != 0) {
+        ft__fail(c, FT_INVALID, "%s: is the checkpoint of a run with other options, data or"
+                 " network: remove it, or give the options of then", f->o.checkpoint);
+        return;
+    }
+    if (ft__checkpoint_number(json, "simd") != c->simd)
+        ft__log(c, "%s was written on a processor with other SIMD instructions: the run goes on,"
+                " but its last bits will differ", f->o.checkpoint);
+    ft__device_read_choices(c, json, f->o.checkpoint);
+    at->epoch = (int)ft__checkpoint_number(json, "epoch");
+    at->step = (int)ft__checkpoint_number(json, "step");
+    at->best_epoch = (int)ft__checkpoint_number(json, "best_epoch");
+    at->done = ft__json_true(json, ft__json_member(json, 0, "done"));
+    f->m->step = (uint64_t)ft__checkpoint_number(json, "steps_made");
+    f->m->optimizer->updates = (uint64_t)ft__checkpoint_number(json, "updates");
+    ft__checkpoint_score(json, "score", &at->score);
+    ft__checkpoint_score(json, "last", &at->last);
+    ft__checkpoint_score(json, "best", &at->best);
+    ft__checkpoint_score(json, "held", &at->held);
+    if (at->epoch < 0 || at->step < 0 || at->epoch > f->o.epochs || at->step > f->steps)
+        ft__fail(c, FT_FORMAT, "%s: a damaged checkpoint", f->o.checkpoint);
+    ft__checkpoint_tensors(f, file);
+    if (ft__ok(c)) f->result.before = ft__digest(f->m);
+}
+
+/* Goes on where the checkpoint says, if there is one. */
+static ft_status ft__checkpoint_read(ft__fit *f)
+{
+    ft_file *file;
+    ft__json *json;
+    if (!ft__checkpoint_open(f->m, f->o.checkpoint, &file, &json)) return f->m->context.status;
+    ft__checkpoint_state(f, file, json);
+    ft__json_free(&f->m->context, json);
+    ft_file_close(file);
+    return f->m->context.status;
+}
+
+/* The stage and note of a checkpoint; false when there is none. */
+static bool ft__checkpoint_peek(ft_model *m, const char *path, char *stage, size_t stage_size,
+                                char *note, size_t note_size)
+{
+    const char *stage_text, *note_text;
+    ft_file *file;
+    ft__json *json;
+    if (!ft__checkpoint_open(m, path, &file, &json)) return false;
+    stage_text = ft__json_string(json, ft__json_member(json, 0, "stage"));
+    note_text = ft__json_string(json, ft__json_member(json, 0, "note"));
+    snprintf(stage, stage_size, "%s", stage_text ? stage_text : "");
+    snprintf(note, note_size, "%s", note_text ? note_text : "");
+    ft__json_free(&m->context, json);
+    ft_file_close(file);
+    return true;
+}
+
+/* ---- The loop ---- */
+
+static ft__score ft__fit_measure(ft__fit *f)
+{
+    ft__score score = {0, 0, 0};
+    int at = 0, batch, i;
+    for (i = 0; i < f->held_count; ++i) f->views[i] = 0;
+    ft__bucket(&f->data->source, f->held, f->held_count, f->o.batch_size, 0, f->work);
+    ft__fit_start(f, f->held, f->views, 0, f->held_count);
+    while ((batch = ft__fit_batch(f, f->held, f->views, f->held_count, &at)) >= 0) {
+        if (batch == 0) continue;
+        f->m->batch = batch;
+        ft__run_forward(f->m, f->plan, f->plan->first_trained, f->plan->step_count, batch,
+                        FT__EVALUATING);
+        ft__score_batch(f->m, f->plan, batch, ft__read_loss(f->m, f->plan), NULL, &score);
+    }
+    return score;
+}
+
+static float ft__fit_rate(const ft__fit *f)
+{
+    int step = f->at.epoch * f->steps + f->at.step, steps = f->o.epochs * f->steps;
+    int warmup = (int)(f->o.warmup_epochs * (float)f->steps + 0.5f);
+    return (float)((double)f->o.optimizer.learning_rate
+                   * ft__schedule(f->o.schedule, step, steps, f->o.step_epochs * f->steps,
+                                  (double)f->o.gamma, warmup));
+}
+
+static double ft__share(int64_t part, int64_t whole)
+{
+    return whole > 0 ? (double)part / (double)whole : 0;
+}
+
+static void ft__fit_report(ft__fit *f, int step, int batch, float rate, bool epoch_done)
+{
+    ft_progress p;
+    const ft__score *score = epoch_done ? &f->at.last : &f->at.score;
+    memset(&p, 0, sizeof p);
+    if (!f->o.progress) return;
+    p.epoch = epoch_done ? f->at.epoch - 1 : f->at.epoch;
+    p.epochs = f->o.epochs;
+    p.step = step;
+    p.steps = f->steps;
+    p.batch = batch;
+    p.stage = f->o.stage;
+    p.loss = score->total ? score->loss / (double)score->total : 0;
+    p.accuracy = ft__share(score->correct, score->total);
+    p.learning_rate = rate;
+    p.epoch_done = epoch_done;
+    p.held_back_accuracy = p.held_back_loss = -1;
+    if (epoch_done && f->at.held.total > 0) {
+        p.held_back_accuracy = ft__share(f->at.held.correct, f->at.held.total);
+        p.held_back_loss = f->at.held.loss / (double)f->at.held.total;
+    }
+    if (!f->o.progress(f->o.progress_user, &p)) f->stopped = true;
+}
+
+/* Waits for what the last step on a device has to tell, if that is still to come: counts it, and
+   reports it, as is done at once on the processor. */
+static void ft__fit_catch_up(ft__fit *f)
+{
+#ifdef FINETUNE_OPENCL
+    ft__sent_step was = f->sent;
+    ft__score *score = &f->at.score;
+    ft__news news;
+    int counted;
+    f->sent.on = false;
+    if (!was.on) return;
+    news = ft__news_get(&f->m->context, was.turn);
+    if (ft__check_news(f->m, &news, was.number, was.rate) != FT_OK) return;
+    counted = was.has_labels ? news.counted : was.batch;
+    score->loss += (double)news.loss * counted;
+    score->correct += news.right;
+    score->total += counted;
+    if (!f->stopped) ft__fit_report(f, was.step, was.batch, was.rate, false);
+#else
+    (void)f;
+#endif
+}
+
+#ifdef FINETUNE_OPENCL
+/* A step on a device: queued, and what it has to tell asked for; then that of the step before is
+   waited for, while this one runs. So a step is reported when the next one has begun. */
+static void ft__fit_send(ft__fit *f, int batch, float rate)
+{
+    ft_model *m = f->m;
+    size_t rows = ft__scored_rows(m, batch);
+    ft__sent_step now;
+    memset(&now, 0, sizeof now);
+    now.on = true;
+    now.batch = batch;
+    now.step = f->at.step + 1;
+    now.turn = 1 - f->sent.turn;
+    now.has_labels = rows > 0;
+    now.rate = rate;
+    now.number = m->step;
+    ft__run_backward(m, f->plan, batch);
+    ft__device_step(m, rate, f->plan, rows);
+    ft__news_ask(&m->context, now.turn);
+    ft__fit_catch_up(f);
+    f->sent = now;
+    if (!m->context.device->overlaps) ft__fit_catch_up(f);
+}
+#endif
+
+/* One step of training on `batch` samples that lie in the plan. */
+static void ft__fit_step(ft__fit *f, int batch)
+{
+    ft_model *m = f->m;
+    float rate = ft__fit_rate(f), loss;
+    m->batch = batch;
+    m->step += 1;
+    m->last_run = f->plan;
+    ft__run_forward(m, f->plan, f->plan->first_trained, f->plan->step_count, batch, 0);
+#ifdef FINETUNE_OPENCL
+    if (m->context.device) {
+        ft__fit_send(f, batch, rate);
+        return;
+    }
+#endif
+    loss = ft__read_loss(m, f->plan);
+    if (!ft__ok(&m->context)) return;
+    ft__score_batch(m, f->plan, batch, loss, NULL, &f->at.score);
+    ft__run_backward(m, f->plan, batch);
+    if (ft__optimizer_step(m, rate) == FT_OK) ft__fit_report(f, f->at.step + 1, batch, rate, false);
+}
+
+/* A step none of whose samples could be read. */
+static void ft__fit_skip(ft__fit *f)
+{
+    ft__fit_catch_up(f);
+    if (ft__ok(&f->m->context)) ft__fit_report(f, f->at.step + 1, 0, ft__fit_rate(f), false);
+}
+
+static bool ft__better(const ft__score *a, const ft__score *b)
+{
+    if (b->total == 0) return true;
+    if (a->correct != b->correct) return a->correct > b->correct;
+    return a->loss < b->loss;
+}
+
+/* The square of a product of two weights beyond 1e15, as a variance is, is beyond all floats: such
+   weights are as good as infinite, though the batch that is looked at may not show it. */
+static bool ft__all_usable(const ft__node *node)
+{
+    float most = node->op == FT__OP_parameter ? 1e15f : FLT_MAX;
+    size_t count = ft__node_count_at(node, ft__one), i;
+    for (i = 0; i < count; ++i)
+        if (!(node->value[i] >= -most && node->value[i] <= most)) return false;
+    return true;
+}
+
+/* An update may ruin the weights, and batch norm hides in training what evaluation shows: before
+   they count as those of a good epoch, the weights and the loss of a batch are looked at. Held-back
+   samples are measured anyway; streams are not, for their state would move on. */
+static ft_status ft__fit_check(ft__fit *f)
+{
+    ft_model *m = f->m;
+    int count = f->train_count < f->o.batch_size ? f->train_count : f->o.batch_size, at = 0, i;
+    ft__host_takes_weights(&m->context, false);
+    for (i = 0; i < m->node_count; ++i)
+        if (ft__changes(m, &m->nodes[i]) && !ft__all_usable(&m->nodes[i]))
+            return ft__fail(&m->context, FT_NOT_FINITE, "epoch %d: %s has numbers that are not"
+                            " finite, or near it (a smaller learning rate may help)", f->at.epoch,
+                            m->nodes[i].name);
+    if (f->held_count > 0 || f->data->source.streams > 0) return m->context.status;
+    ft__fit_start(f, f->order, f->views, 0, count);
+    count = ft__fit_batch(f, f->order, f->views, count, &at);
+    if (count < 1) return m->context.status;
+    m->batch = count;
+    ft__run_forward(m, f->plan, f->plan->first_trained, f->plan->step_count, count,
+                    FT__EVALUATING);
+    ft__read_loss(m, f->plan);
+    return m->context.status;
+}
+
+/* What follows the last step of an epoch: measure, keep, decide whether to go on. */
+static void ft__fit_epoch_done(ft__fit *f)
+{
+    ft__place_in_run *at = &f->at;
+    at->last = at->score;
+    memset(&at->score, 0, sizeof at->score);
+    if (ft__fit_check(f) != FT_OK) return;
+    if (f->held_count > 0) at->held = ft__fit_measure(f);
+    if (!ft__ok(&f->m->context)) return;
+    if (f->held_count > 0 && ft__better(&at->held, &at->best)) {
+        at->best = at->held;
+        at->best_epoch = at->epoch;
+        ft__keep_weights(f->m, false);
+    } else if (!f->o.best) ft__keep_weights(f->m, false);
+    at->epoch += 1;
+    at->step = 0;
+    if (at->epoch >= f->o.epochs) at->done = true;
+    if (f->o.patience > 0 && f->held_count > 0 && at->epoch - 1 - at->best_epoch >= f->o.patience)
+        at->done = true;
+}
+
+static void ft__fit_epoch(ft__fit *f)
+{
+    int at = f->at.step * f->o.batch_size, batch;
+    ft__fit_order(f, f->at.epoch);
+    if (f->at.step == 0) ft_reset_state(f->m, "*");
+    ft__fit_start(f, f->order, f->views, at, f->train_count);
+    while (f->at.step < f->steps && !f->stopped && ft__ok(&f->m->context)) {
+        batch = ft__fit_batch(f, f->order, f->views, f->train_count, &at);
+        if (batch < 0) break;
+        if (batch > 0) ft__fit_step(f, batch);
+        else ft__fit_skip(f);
+        if (!ft__ok(&f->m->context)) return;
+        f->at.step += 1;
+        if (!f->o.checkpoint || f->o.checkpoint_steps <= 0 || f->at.step >= f->steps
+            || f->at.step % f->o.checkpoint_steps != 0) continue;
+        ft__fit_catch_up(f);
+        ft__checkpoint_write(f);
+    }
+    ft__fit_catch_up(f);
+    if (f->stopped || !ft__ok(&f->m->context)) return;
+    ft__fit_epoch_done(f);
+    if (ft__ok(&f->m->context)) ft__fit_report(f, f->steps, 0, 0, true);
+    /* From the cache an epoch takes less time than a checkpoint: the last one's is enough. */
+    if (f->o.checkpoint && ft__ok(&f->m->context) && (f->at.done || !f->cache.on))
+        ft__checkpoint_write(f);
+}
+
+/* What a model file says of how it was trained: no time, path or number of threads. */
+static void ft__fit_describe(ft__fit *f)
+{
+    static const char *const optimizers[] = {"adamw", "adam", "sgd"};
+    static const char *const schedules[] = {"constant", "step", "cosine", "one_cycle"};
+    const ft_optimizer_options *p = &f->o.optimizer;
+    ft__context *c = &f->m->context;
+    ft__text text;
+    memset(&text, 0, sizeof text);
+    text.context = c;
+    if (!ft__ok(c)) return;
+    ft__text_add(&text, "{\"stage\":");
+    ft__json_add_text(&text, f->o.stage);
+    ft__text_add(&text, ",\"samples\":%d,\"epochs\":%d,\"batch_size\":%d,\"optimizer\":\"%s\","
+                 "\"schedule\":\"%s\",\"seed\":%llu", f->train_count, f->at.epoch,
+                 f->o.batch_size, optimizers[p->optimizer], schedules[f->o.schedule],
+                 (unsigned long long)c->desc.seed);
+    ft__text_add(&text, ",\"learning_rate\":");
+    ft__json_add_float(&text, p->learning_rate);
+    ft__text_add(&text, ",\"weight_decay\":");
+    ft__json_add_float(&text, p->weight_decay);
+    ft__text_add(&text, ",\"augmented\":%s}", f->o.augment ? "true" : "false");
+    ft__release(c, f->m->training);
+    f->m->training = text.letters;
+}
+
+static void ft__fit_finish(ft__fit *f)
+{
+    ft__context *c = &f->m->context;
+    ft_fit_result *r = &f->result;
+    const ft__score *held = f->o.best ? &f->at.best : &f->at.held;
+    if (f->o.best && f->at.done && f->at.best.total > 0) ft__keep_weights(f->m, true);
+    r->epochs = f->at.epoch;
+    r->best_epoch = f->at.best.total > 0 ? f->at.best_epoch : -1;
+    r->loss = f->at.last.total ? f->at.last.loss / (double)f->at.last.total : 0;
+    r->accuracy = ft__share(f->at.last.correct, f->at.last.total);
+    r->held_back_loss = held->total ? held->loss / (double)held->total : -1;
+    r->held_back_accuracy = held->total ? ft__share(held->correct, held->total) : -1;
+    r->held_back_correct = (int)held->correct;
+    r->held_back_total = (int)held->total;
+    r->after = ft__digest(f->m);
+    if (r->after.frozen != r->before.frozen)
+        ft__fail(c, FT_INVALID, "frozen weights were changed during training: this is a bug of the"
+                 " library");
+    r->stopped = f->stopped;
+    if (f->stopped && f->o.checkpoint) ft__checkpoint_write(f);
+    else ft__fit_describe(f);
+    /* The error may be numbers that ran away, or a device's: prediction goes on with the last good
+       epoch. */
+    if (c->status == FT_NOT_FINITE || ft__device_is_lost(c)) ft__keep_weights(f->m, true);
+}
+
+/* What a run takes besides the plan: weights kept aside, and batches loaded ahead. */
+static size_t ft__fit_reserve(const ft__fit *f)
+{
+    const ft_model *m = f->m;
+    size_t bytes = ft__loader_bytes(m, f->data, f->o.batch_size);
+    int i;
+    for (i = 0; i < m->node_count; ++i) {
+        const ft__node *node = &m->nodes[i];
+        if (ft__changes(m, node) && !node->kept)
+            bytes += ft__node_count_at(node, ft__one) * sizeof(float) + 2 * FT__ALIGNMENT;
+    }
+    return bytes;
+}
+
+/* Of options as they were given, before the defaults: which of them does nothing. */
+static ft_status ft__fit_check_uses(ft__context *c, const ft_data *data, const ft_fit_options *o)
+{
+    bool held = o->hold_back != 0, step = o->schedule == FT_STEP;
+    const ft__field_use uses[] = {
+        {"step_epochs", o->step_epochs > 0, step, "FT_STEP"},
+        {"gamma", o->gamma > 0, step, "FT_STEP"},
+        {"best", o->best, held, "held-back samples (hold_back)"},
+        {"patience", o->patience > 0, held, "held-back samples (hold_back)"},
+        {"views", o->views > 0, o->augment && !o->no_cache, "augment, without no_cache"},
+        {"cache_bytes", o->cache_bytes > 0, !o->no_cache, "a cache, without no_cache"},
+        {"checkpoint_steps", o->checkpoint_steps > 0, o->checkpoint != NULL, "checkpoint"},
+        {"batch_size", o->batch_size > 0, ft__takes_batch_size(data, o->batch_size),
+         ft__samples_apart}};
+    if (o->augment && !ft__has_views(data))
+        ft__log(c, "ft_fit: augment has no effect here: the data has no augmented views");
+    ft__optimizer_check(c, "ft_fit: optimizer", &o->optimizer);
+    return ft__check_uses(c, "ft_fit", uses, sizeof uses / sizeof uses[0]);
+}
+
+static ft_status ft__fit_check_options(const ft__fit *f)
+{
+    ft__context *c = &f->m->context;
+    const ft_fit_options *o = &f->o;
+    if (ft__arrays_check_labels(f->m, f->data, "ft_fit") != FT_OK) return c->status;
+    if ((unsigned)o->schedule > FT_ONE_CYCLE || !(o->hold_back >= 0 && o->hold_back < 1))
+        return ft__fail(c, FT_INVALID, "ft_fit: schedule %d, hold_back %g: a schedule is"
+                        " FT_CONSTANT to FT_ONE_CYCLE, a share in [0, 1)", (int)o->schedule,
+                        (double)o->hold_back);
+    if (o->epochs < 0 || o->batch_size < 0 || o->patience < 0 || o->views < 0
+        || o->checkpoint_steps < 0)
+        return ft__fail(c, FT_INVALID, "ft_fit: %d epochs, batch_size %d, patience %d, views %d,"
+                        " checkpoint_steps %d: none may be negative", o->epochs, o->batch_size,
+                        o->patience, o->views, o->checkpoint_steps);
+    if (o->step_epochs < 0 || !(o->gamma >= 0) || !(o->warmup_epochs >= 0))
+        return ft__fail(c, FT_INVALID, "ft_fit: step_epochs %d, gamma %g, warmup_epochs %g: none"
+                        " may be negative", o->step_epochs, (double)o->gamma,
+                        (double)o->warmup_epochs);
+    if (f->data->source.streams > 0 && o->hold_back > 0)
+        return ft__fail(c, FT_INVALID, "ft_fit: of streams nothing can be held back: evaluate on"
+                        " another text");
+    return c->status;
+}
+
+/* Everything that the loop needs, in the order in which it can fail. */
+static ft_status ft__fit_prepare(ft__fit *f)
+{
+    ft_model *m = f->m;
+    ft__context *c = &m->context;
+    if (!ft__given(c, f->data, "ft_fit: the data") || ft__ready(m, true) != FT_OK
+        || ft__check_classes(m, f->data) != FT_OK || ft__fit_check_options(f) != FT_OK
+        || ft__fit_samples(f) != FT_OK) return c->status;
+    ft__set_longest(m, f->data);
+    ft__set_optimizer(m, f->o.optimizer);
+    m->reserve = ft__fit_reserve(f);
+    f->plan = ft__begin(m, f->o.batch_size, true);
+    m->reserve = 0;
+    if (!f->plan) return c->status;
+    if (f->plan->first_trained == f->plan->step_count)
+        return ft__fail(c, FT_INVALID, "nothing to train: all parameters are frozen");
+    m->last_run = f->plan;
+    f->result.before = ft__digest(m);
+    f->at.best_epoch = -1;
+#ifdef FINETUNE_OPENCL
+    if (c->device) ft__news_reset(c);
+#endif
+    ft__optimizer_prepare(m);
+    ft__zero_gradients(m);
+    ft__keep_weights(m, false);
+    f->settings = ft__fit_settings(f);
+    if (f->o.checkpoint && f->resume) ft__checkpoint_read(f);
+    if (f->at.done || !ft__ok(c)) return c->status;
+    if (f->cache.on) return c->status; /* lent, and full */
+    ft__cache_plan(f);
+    ft__cache_fill(f);
+    return f->cache.on || f->loader ? c->status : ft__fit_loader(f);
+}
+
+/* `lent` is a cache that outlives the run, for the next one with the same data and the same layers
+   frozen; NULL: the run has its own. */
+static ft_fit_result ft__fit_run(ft_model *m, ft_data *data, ft_fit_options options,
+                                 const char *note, bool resume, ft__cache *lent)
+{
+    ft__context *c = &m->context;
+    ft__fit f;
+    memset(&f, 0, sizeof f);
+    f.m = m;
+    f.data = data;
+    f.note = note;
+    f.resume = resume;
+    if (lent) f.cache = *lent;
+    if (data) ft__fit_check_uses(c, data, &options);
+    f.o = ft__fit_defaults(options);
+    if (data && data->source.streams > 0) f.o.batch_size = data->source.streams;
+    if (ft__fit_prepare(&f) == FT_OK) {
+        while (!f.at.done && !f.stopped && ft__ok(c)) ft__fit_epoch(&f);
+        ft__fit_finish(&f);
+    }
+    m->fed_from = NULL;
+    ft__loader_destroy(f.loader);
+    if (lent) *lent = f.cache;
+    else ft__cache_release(c, &f.cache);
+    ft__release(c, f.work);
+    ft__release(c, f.views);
+    ft__release(c, f.order);
+    ft__release(c, f.held);
+    ft__release(c, f.train);
+    return f.result;
+}
