@@ -1,24 +1,73 @@
 #!/bin/sh
-# Holds the form of finetune.h: INDEX and banners agree and stand in order, no line is wider than 100
-# columns, no function longer than 60 lines, no section longer than 900.
-header=finetune.h
-problems=0
-say() { echo "$1"; problems=$((problems + 1)); }
+# Holds the form of src/ and of finetune.h, which is joined from it:
+# - data flows one way: no part uses a name that a later part defines, each includes just the parts
+#   that it uses, no conditional or pragma crosses a part, and the parts of a folder stand together;
+# - finetune.h is what src/ gives, its INDEX and its banners agree;
+# - no line is wider than 100 columns, no function longer than 60 lines, no part longer than 900;
+# - no comment or message names a section by number.
+# INCLUDES=write makes each part include just what it uses, instead of saying where it does not.
+out=build/parts
+passed=0 failed=0
+rm -rf $out
+mkdir -p $out/includes
+check() { # NAME FAULTS: one check; faults are lines of text
+    if [ -z "$2" ]; then passed=$((passed + 1))
+    else failed=$((failed + 1)); echo "FAILED $1:"; printf '%s\n' "$2" | head -40; fi
+}
 
-index=$(sed -n '/^   INDEX$/,/^\*\/$/s/^ *\[SECTION\] //p' $header)
-found=$(awk '/^\/\* =====/ { getline; if ($1 == "[SECTION]") { sub(/^ *\[SECTION\] /, ""); print } }' $header)
-[ "$index" = "$found" ] || { say "INDEX and banners differ:"; printf '%s\n' "$index" >build/index.txt
-    printf '%s\n' "$found" | diff build/index.txt - ; }
+parts=$(sed -n 's/^#include "\([a-z0-9_]*\/[a-z0-9_]*\.h\)"$/src\/\1/p' src/finetune.h)
+for part in $parts; do [ -f "$part" ] || { echo "src/finetune.h includes $part, which is not there"; exit 1; }; done
+unlisted=$(ls src/*/*.h | while read -r part; do
+    case " $(echo $parts) " in *" $part "*) ;; *) echo "$part: src/finetune.h does not include it" ;; esac; done)
+check "every part is listed" "$unlisted"
 
-wide=$(awk 'length($0) > 100 { print NR }' $header | head -5 | tr '\n' ' ')
-[ -z "$wide" ] || say "wider than 100 columns: lines $wide"
+if [ "$INCLUDES" = write ]; then
+    for part in $parts; do
+        grep -vE '^#include "[a-z0-9_]+/[a-z0-9_]+\.h"$' $part >$out/part.h
+        cmp -s $out/part.h $part || cp $out/part.h $part
+    done
+fi
 
-long=$(awk '/^[a-zA-Z].*[(]/ { name = $0 } /^\{/ { start = NR }
-    /^\}/ { if (start && NR - start > 61) print name " (" NR - start " lines)"; start = 0 }' $header)
-[ -z "$long" ] || say "functions longer than 60 lines: $long"
+# Names that macros paste together show only where macros are expanded, in these configurations.
+number=0
+[ -e /usr/include/CL/cl.h ] && opencl=-DFINETUNE_OPENCL || opencl=
+for macros in "$opencl" "-DFINETUNE_NO_SIMD -DFINETUNE_NO_POSIX" \
+    "-DFINETUNE_NO_TEXT -DFINETUNE_NO_PYTORCH -DFINETUNE_NO_RECURRENT"; do
+    number=$((number + 1))
+    ${CC:-cc} -std=c99 -DFINETUNE_IMPLEMENTATION $macros -Isrc -I. -E -dD src/finetune.h >$out/expanded$number.txt ||
+        { echo "src/finetune.h cannot be read by the compiler"; exit 1; }
+done
+find_faults() {
+    awk -v includes=$out/includes -f tests/parts.awk src/finetune.h form=expanded $out/expanded?.txt form=source $parts
+}
+faults=$(find_faults)
+if [ "$INCLUDES" = write ]; then
+    number=0
+    for part in $parts; do
+        number=$((number + 1))
+        { echo "#pragma once"; cat $out/includes/$number
+            sed 1d $part
+        } >$out/part.h
+        cmp -s $out/part.h $part || cp $out/part.h $part
+    done
+    faults=$(find_faults)
+fi
+size=$(printf '%s\n' "$faults" | grep '^parts: ')
+check "data flows one way" "$(printf '%s\n' "$faults" | grep -v '^parts: ')"
 
-big=$(awk '/^   \[SECTION\]/ { if (at && NR - at > 900) print name " (" NR - at " lines)"; name = $0; at = NR }
-    END { if (NR - at > 900) print name " (" NR - at " lines)" }' $header)
-[ -z "$big" ] || say "sections longer than 900 lines: $big"
-echo "check_header: $((4 - problems)) passed, $problems failed, 0 skipped"
-[ $problems -eq 0 ]
+awk -f src/join.awk src/finetune.h >$out/finetune.h
+cmp -s $out/finetune.h finetune.h && stale= || stale="finetune.h is not what src/ gives: make header"
+check "finetune.h is joined from src/" "$stale"
+index=$(sed -n '/^   INDEX$/,/^\*\/$/s/^ *\[SECTION\] //p' finetune.h)
+banners=$(awk '/^\/\* =====/ { getline; if ($1 == "[SECTION]") { sub(/^ *\[SECTION\] /, ""); print } }' finetune.h)
+[ -n "$index" ] && [ "$index" = "$banners" ] && differ= || differ="$(printf '%s\n' "$index" >$out/index.txt; printf '%s\n' "$banners" | diff $out/index.txt - | head; echo "(above: the difference)")"
+check "INDEX and banners agree" "$differ"
+
+check "at most 100 columns" "$(awk 'length($0) > 100 { print FILENAME ":" FNR }' src/finetune.h $parts)"
+check "functions of at most 60 lines" "$(awk '/^[a-zA-Z].*[(]/ { name = $0 } /^\{/ { start = FNR }
+    /^\}/ { if (start && FNR - start > 61) print FILENAME ": " name " (" FNR - start " lines)"; start = 0 }' $parts)"
+check "parts of at most 900 lines" "$(wc -l $parts | awk '$2 != "total" && $1 > 900 { print $2 ": " $1 " lines" }')"
+check "comments name parts, not numbers" "$(grep -nE '[Ss]ections? [0-9]' src/finetune.h $parts kernels.cl)"
+echo "$size"
+echo "check_header: $passed passed, $failed failed, 0 skipped"
+[ $failed -eq 0 ]

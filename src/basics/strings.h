@@ -154,3 +154,17 @@ static bool ft__ends_with(const char *text, const char *end)
     size_t a = strlen(text), b = strlen(end);
     return a >= b && strcmp(text + a - b, end) == 0;
 }
+
+/* The next line of a text, without its end; *at moves behind it. False: that was the last. */
+static bool ft__next_line(const char *text, size_t bytes, size_t *at, const char **line,
+                          size_t *count)
+{
+    const char *end;
+    if (*at >= bytes) return false;
+    *line = text + *at;
+    end = (const char *)memchr(*line, '\n', bytes - *at);
+    *count = end ? (size_t)(end - *line) : bytes - *at;
+    *at += *count + 1;
+    if (*count > 0 && (*line)[*count - 1] == '\r') *count -= 1;
+    return true;
+}

@@ -221,3 +221,7 @@ static void ft__parallel_slots(ft__context *c, ft__body slot, void *context)
     for (i = 0; i < c->threads; ++i) c->taken[i][0] = 0;
     ft__parallel(c, c->threads, slot, context);
 }
+
+#define FT__CHUNK ((size_t)1 << 14) /* elements that one index of a parallel loop takes */
+
+static int ft__chunks(size_t count) { return (int)((count + FT__CHUNK - 1) / FT__CHUNK); }

@@ -5,9 +5,9 @@
 #include "basics/random.h"
 #include "basics/strings.h"
 #include "basics/threads.h"
-#include "basics/sorting.h"
+#include "basics/folders.h"
 #include "nodes/nodes.h"
-#include "data/row_files.h"
+#include "data/feature_files.h"
 #include "data/images.h"
 #include "data/sources.h"
 
@@ -292,65 +292,6 @@ static void ft__folder_release(void *user)
     ft__release(c, folder);
 }
 
-/* -- Listing -- */
-typedef struct ft__entry { char *name; bool is_folder; } ft__entry;
-
-typedef struct ft__listing {
-    ft__context *context;
-    ft__entry *entries;
-    int *order;             /* by name, bytewise */
-    int count, capacity;
-} ft__listing;
-
-static void ft__listing_add(void *user, const char *name, bool is_folder)
-{
-    ft__listing *listing = (ft__listing *)user;
-    if (name[0] == '.' || !strcmp(name, "__MACOSX") || !ft__ok(listing->context))
-        return; /* hidden, or what some archives bring along */
-    if (listing->count == listing->capacity) {
-        int capacity = 2 * listing->capacity + 16;
-        ft__entry *grown = (ft__entry *)ft__grow(listing->context, listing->entries,
-                                                 (size_t)listing->count, (size_t)capacity,
-                                                 sizeof *grown);
-        if (!grown) return;
-        listing->entries = grown;
-        listing->capacity = capacity;
-    }
-    listing->entries[listing->count].name = ft__copy_text(listing->context, name);
-    listing->entries[listing->count].is_folder = is_folder;
-    if (ft__ok(listing->context)) listing->count += 1;
-}
-
-static bool ft__entry_less(const void *context, int a, int b)
-{
-    const ft__entry *entries = (const ft__entry *)context;
-    int order = strcmp(entries[a].name, entries[b].name);
-    return order < 0 || (order == 0 && a < b);
-}
-
-static void ft__listing_free(ft__listing *listing)
-{
-    int i;
-    ft__release(listing->context, listing->order);
-    for (i = listing->count - 1; i >= 0; --i)
-        ft__release(listing->context, listing->entries[i].name);
-    ft__release(listing->context, listing->entries);
-}
-
-static bool ft__listing_read(ft__context *c, ft__listing *listing, const char *path)
-{
-    const ft_files *files = &c->desc.files;
-    memset(listing, 0, sizeof *listing);
-    listing->context = c;
-    if (!files->list(files->user, path, ft__listing_add, listing))
-        ft__fail(c, FT_IO, "%s: no such folder (pictures come from one that has a folder for each"
-                 " class)", path);
-    listing->order = (int *)ft__allocate(c, (size_t)listing->count + 1, sizeof(int));
-    if (ft__ok(c))
-        ft__sort_order(listing->order, listing->count, ft__entry_less, listing->entries);
-    return ft__ok(c);
-}
-
 static bool ft__is_picture(const char *name)
 {
     static const char *const endings[] = {"jpg", "jpeg", "png", "bmp", "ppm", "pgm", "gif"};
@@ -362,17 +303,6 @@ static bool ft__is_picture(const char *name)
         if (!endings[i][k] && !dot[1 + k]) return true;
     }
     return false;
-}
-
-static char *ft__join_path(ft__context *c, const char *folder, const char *name)
-{
-    size_t a = strlen(folder), b = strlen(name);
-    char *path = (char *)ft__allocate(c, a + b + 2, 1);
-    if (!path) return NULL;
-    memcpy(path, folder, a);
-    path[a] = '/';
-    memcpy(path + a + 1, name, b);
-    return path;
 }
 
 static void ft__folder_add_file(ft__folder *folder, const char *class_path, const char *name)

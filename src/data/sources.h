@@ -10,6 +10,7 @@
 #include "operators/table.h"
 #include "graph/plan.h"
 #include "graph/running.h"
+#include "graph/settings.h"
 
 /* =============================================================================================
    [SECTION] data/sources: Data sources

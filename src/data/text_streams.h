@@ -2,6 +2,7 @@
 #include "interface/types.h"
 #include "platform/context.h"
 #include "basics/random.h"
+#include "basics/strings.h"
 #include "basics/files.h"
 #include "nodes/nodes.h"
 #include "graph/plan.h"

@@ -6,11 +6,10 @@
 #include "basics/files.h"
 #include "basics/json.h"
 #include "basics/sorting.h"
+#include "basics/folders.h"
 #include "text/tokenizers.h"
-#include "text/tokenizer_files.h"
 #include "text/without_text.h"
 #include "data/sources.h"
-#include "data/image_folders.h"
 
 /* =============================================================================================
    [SECTION] data/texts: Texts

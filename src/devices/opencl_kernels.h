@@ -11,7 +11,6 @@
    Kernels are started by name: ft__start, their arguments, ft__go.
    ============================================================================================= */
 #ifdef FINETUNE_OPENCL
-struct ft__loaded_kernel { const char *name; cl_kernel kernel; };
 
 enum { FT__MOST_KERNELS = 256 };
 

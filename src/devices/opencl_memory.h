@@ -2,7 +2,7 @@
 #include "interface/types.h"
 #include "platform/context.h"
 #include "operators/table.h"
-#include "operators/rows_at_rest.h"
+#include "optimizers/resting_rows.h"
 #include "devices/opencl_library.h"
 
 /* =============================================================================================
@@ -83,6 +83,8 @@ typedef struct ft__verdict {
     double device_seconds, host_seconds; /* of a sample, forward and backward; 0: no clock */
     char shape[48];         /* of the first input */
 } ft__verdict;
+
+struct ft__loaded_kernel { const char *name; cl_kernel kernel; };
 
 struct ft__device {
     ft__cl cl;

@@ -5,6 +5,7 @@
 #include "kernels/winograd.h"
 #include "nodes/nodes.h"
 #include "operators/table.h"
+#include "operators/common.h"
 #include "operators/activations.h"
 #include "operators/convolution.h"
 #include "operators/conv2d_rows.h"

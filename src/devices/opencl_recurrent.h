@@ -1,6 +1,6 @@
 #pragma once
 #include "platform/context.h"
-#include "kernels/gemm.h"
+#include "basics/numbers.h"
 #include "kernels/convolution.h"
 #include "nodes/nodes.h"
 #include "operators/table.h"

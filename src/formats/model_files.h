@@ -9,6 +9,7 @@
 #include "operators/rows.h"
 #include "devices/opencl_memory.h"
 #include "graph/plan.h"
+#include "graph/settings.h"
 #include "formats/safetensors.h"
 #include "formats/tensor_files.h"
 #include "formats/weights.h"

@@ -3,6 +3,7 @@
 #include "interface/types.h"
 #include "platform/context.h"
 #include "basics/strings.h"
+#include "basics/arrays.h"
 #include "formats/safetensors.h"
 
 /* =============================================================================================
@@ -146,9 +147,6 @@ typedef struct ft__pickle_value {
 
 typedef struct ft__pickle_item { int value, next; } ft__pickle_item;
 
-/* A list of fixed-size things that grows. */
-typedef struct ft__pile { void *at; size_t count, capacity, size; } ft__pile;
-
 typedef struct ft__pickle {
     ft_file *file;
     ft__context *context;
@@ -156,18 +154,6 @@ typedef struct ft__pickle {
     uint64_t at, end;       /* in the file */
     ft__pile values, items, stack, memo, tensors;
 } ft__pickle;
-
-static void *ft__pile_add(ft__context *c, ft__pile *pile)
-{
-    if (pile->count == pile->capacity) {
-        size_t capacity = pile->capacity ? 2 * pile->capacity : 256;
-        void *grown = ft__grow(c, pile->at, pile->count, capacity, pile->size);
-        if (!grown) return NULL;
-        pile->at = grown;
-        pile->capacity = capacity;
-    }
-    return (char *)pile->at + pile->size * pile->count++;
-}
 
 static ft__pickle_value *ft__pickle_at(const ft__pickle *p, int value)
 {

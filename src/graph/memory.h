@@ -4,9 +4,10 @@
 #include "basics/random.h"
 #include "nodes/nodes.h"
 #include "operators/table.h"
-#include "operators/rows_at_rest.h"
 #include "operators/recurrent.h"
 #include "operators/rows.h"
+#include "optimizers/options.h"
+#include "optimizers/resting_rows.h"
 #include "devices/opencl_memory.h"
 #include "devices/opencl_operators.h"
 #include "graph/plan.h"
@@ -460,10 +461,6 @@ static int ft__most_inputs(const ft_model *m)
 }
 
 #define FT__UPDATE_CHUNK ((size_t)1 << 14) /* numbers that a thread updates at a time */
-
-/* A chunk of a parameter, and the sum of its gradient's squares. */
-typedef struct ft__update_part { ft__node *node; size_t from, to; double squares; }
-    ft__update_part;
 
 /* What the optimiser keeps of each trained number: AdamW comes where none is set. */
 static int ft__moments(const ft_model *m) { return m->optimizer ? m->moments : 2; }

@@ -7,8 +7,8 @@
 #include "nodes/initialisers.h"
 #include "operators/table.h"
 #include "operators/activations.h"
-#include "operators/rows_at_rest.h"
 #include "operators/rows.h"
+#include "optimizers/resting_rows.h"
 #include "devices/opencl_memory.h"
 
 /* =============================================================================================

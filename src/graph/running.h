@@ -1,11 +1,12 @@
 #pragma once
 #include "interface/types.h"
 #include "platform/context.h"
+#include "kernels/transpose.h"
 #include "nodes/nodes.h"
 #include "operators/table.h"
 #include "operators/losses.h"
-#include "operators/rows_at_rest.h"
 #include "operators/rows.h"
+#include "optimizers/resting_rows.h"
 #include "devices/opencl_memory.h"
 #include "devices/opencl_dispatch.h"
 #include "graph/plan.h"

@@ -1,8 +1,10 @@
 #pragma once
 #include "platform/context.h"
+#include "basics/numbers.h"
 #include "basics/threads.h"
 #include "kernels/elementary.h"
 #include "kernels/gemm.h"
+#include "kernels/levels.h"
 
 /* =============================================================================================
    [SECTION] kernels/convolution: Convolution kernels
@@ -17,22 +19,6 @@
 #pragma GCC push_options
 #pragma GCC optimize("O3", "fp-contract=fast") /* gcc's -O2 leaves these loops scalar */
 #endif
-/* Makes one function for each instruction set from one body of plain loops, which the compiler
-   vectorises; name[context->simd] is the one to call. */
-#ifdef FT__X86
-#define FT__LEVELS(name, parameters, body)                                                        \
-    static void name##_plain parameters { body; }                                                 \
-    __attribute__((target("avx2,fma"))) static void name##_avx2 parameters { body; }              \
-    __attribute__((target("avx512f"))) static void name##_avx512 parameters { body; }             \
-    static void (*const name[FT__SIMD_COUNT]) parameters = {                                      \
-        name##_plain, name##_plain, name##_avx2, name##_avx512, name##_plain};
-#else
-#define FT__LEVELS(name, parameters, body)                                                        \
-    static void name##_plain parameters { body; }                                                 \
-    static void (*const name[FT__SIMD_COUNT]) parameters = {                                      \
-        name##_plain, name##_plain, name##_plain, name##_plain, name##_plain};
-#endif
-
 typedef struct ft__conv {
     size_t batch, groups;
     int channels, outputs;          /* of one group */

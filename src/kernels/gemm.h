@@ -1,6 +1,7 @@
 #pragma once
 #include "interface/types.h"
 #include "platform/context.h"
+#include "basics/numbers.h"
 #include "basics/threads.h"
 
 /* =============================================================================================
@@ -281,13 +282,6 @@ static ft_status ft__simd_choose(ft__context *c)
 }
 
 /* ---- Packing ---- */
-
-static size_t ft__pad_to(size_t count, size_t multiple)
-{
-    return (count + multiple - 1) / multiple * multiple;
-}
-static size_t ft__least_of(size_t a, size_t b) { return a < b ? a : b; }
-static size_t ft__largest_of(size_t a, size_t b) { return a > b ? a : b; }
 
 #if (defined(FT__X86) || defined(FT__ARM)) && (defined(__clang__) || __GNUC__ >= 12)
 #define FT__SHUFFLE 1

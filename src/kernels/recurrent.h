@@ -1,7 +1,7 @@
 #pragma once
 #include "platform/context.h"
 #include "kernels/elementary.h"
-#include "kernels/convolution.h"
+#include "kernels/levels.h"
 
 /* =============================================================================================
    [SECTION] kernels/recurrent: Recurrent cells
@@ -14,17 +14,6 @@
 #if defined(__GNUC__) && !defined(__clang__) && !defined(FINETUNE_NO_SIMD)
 #pragma GCC push_options
 #pragma GCC optimize("O3", "fp-contract=fast")
-#endif
-
-/* Before a loop none of whose turns reads what another one writes. Of more than a few pointers
-   compilers do not find that out, and make no vector code: an LSTM's training step of two layers of
-   256 took 1.5 times as long. */
-#if defined(__clang__)
-#define FT__TURNS_APART _Pragma("clang loop vectorize(assume_safety)")
-#elif defined(__GNUC__)
-#define FT__TURNS_APART _Pragma("GCC ivdep")
-#else
-#define FT__TURNS_APART
 #endif
 
 typedef struct ft__cell {   /* pointers to one sequence's rows; h numbers each, gates [.., h] */

@@ -1,6 +1,7 @@
 #pragma once
 #include "platform/system.h"
 #include "platform/context.h"
+#include "basics/numbers.h"
 #include "kernels/elementary.h"
 #include "kernels/gemm.h"
 #include "kernels/bf16.h"

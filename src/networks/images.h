@@ -1,11 +1,13 @@
 #pragma once
 #include "interface/types.h"
 #include "platform/context.h"
+#include "graph/settings.h"
+#include "graph/building.h"
 #include "formats/tensor_files.h"
 #include "formats/weights.h"
 
 /* =============================================================================================
-   [SECTION] networks/images: Ready-made networks
+   [SECTION] networks/images: Ready-made networks for pictures
    Each with the names that its published weights use. They are built with the public functions, so
    this section is also how to build a network by hand.
    ============================================================================================= */

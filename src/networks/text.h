@@ -6,6 +6,8 @@
 #include "operators/recurrent.h"
 #include "devices/opencl_memory.h"
 #include "graph/plan.h"
+#include "graph/settings.h"
+#include "graph/building.h"
 #include "text/tokenizers.h"
 #include "text/tokenizer_files.h"
 #include "text/without_text.h"

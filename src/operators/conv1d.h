@@ -1,6 +1,7 @@
 #pragma once
 #include "interface/types.h"
 #include "platform/context.h"
+#include "kernels/transpose.h"
 #include "nodes/nodes.h"
 #include "operators/table.h"
 #include "operators/convolution.h"

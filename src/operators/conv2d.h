@@ -1,5 +1,6 @@
 #pragma once
-#include "kernels/gemm.h"
+#include "basics/numbers.h"
+#include "kernels/column_sums.h"
 #include "kernels/convolution.h"
 #include "kernels/winograd.h"
 #include "nodes/nodes.h"

@@ -1,12 +1,12 @@
 #pragma once
 #include "platform/context.h"
+#include "basics/numbers.h"
 #include "basics/threads.h"
 #include "kernels/gemm.h"
 #include "kernels/bf16.h"
 #include "kernels/convolution.h"
 #include "nodes/nodes.h"
 #include "operators/table.h"
-#include "operators/activations.h"
 #include "operators/conv2d_rows.h"
 #include "operators/conv2d_rows_weight.h"
 

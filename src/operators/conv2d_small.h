@@ -1,5 +1,6 @@
 #pragma once
 #include "platform/context.h"
+#include "basics/numbers.h"
 #include "basics/threads.h"
 #include "kernels/gemm.h"
 #include "kernels/convolution.h"

@@ -1,11 +1,12 @@
 #pragma once
 #include "interface/types.h"
 #include "platform/context.h"
+#include "basics/numbers.h"
 #include "basics/threads.h"
-#include "kernels/gemm.h"
 #include "kernels/convolution.h"
 #include "kernels/depthwise.h"
 #include "nodes/nodes.h"
+#include "operators/common.h"
 #include "operators/activations.h"
 
 /* =============================================================================================
@@ -13,57 +14,6 @@
    x [N, C, H, W], weight [O, C / groups, h, w], bias [O]: shapes, and the form for kernels of one
    channel. Those of more are in the parts conv2d_...
    ============================================================================================= */
-/* ---- Sums over the rows of [rows, columns], added to `to`: 64 rows at a time in float, those in
-   double ---- */
-typedef struct ft__column_job { const float *from; float *to; size_t rows, columns; }
-    ft__column_job;
-
-static void ft__column_sum(void *context, int index)
-{
-    const ft__column_job *job = (const ft__column_job *)context;
-    size_t first = (size_t)index * 16, some = job->columns - first, r, begin, l;
-    double total[16] = {0};
-    if (some > 16) some = 16;
-    for (begin = 0; begin < job->rows; begin += 64) {
-        size_t end = job->rows - begin < 64 ? job->rows : begin + 64;
-        float sum[16] = {0};
-        for (r = begin; r < end; ++r) {
-            const float *from = job->from + r * job->columns + first;
-            if (some == 16) for (l = 0; l < 16; ++l) sum[l] += from[l];
-            else for (l = 0; l < some; ++l) sum[l] += from[l];
-        }
-        for (l = 0; l < 16; ++l) total[l] += (double)sum[l];
-    }
-    for (l = 0; l < some; ++l) job->to[first + l] += (float)total[l];
-}
-
-static void ft__add_column_sums(ft__context *c, const float *from, size_t rows, size_t columns,
-                                float *to)
-{
-    ft__column_job job;
-    int i;
-    job.from = from;
-    job.to = to;
-    job.rows = rows;
-    job.columns = columns;
-    if (rows * columns > FT__CHUNK)
-        ft__parallel(c, (int)((columns + 15) / 16), ft__column_sum, &job);
-    else for (i = 0; i < (int)((columns + 15) / 16); ++i) ft__column_sum(&job, i);
-}
-
-/* Sets a gradient to zero: where a row that may write adds after all. */
-static void ft__zero_chunk(void *context, int index)
-{
-    const ft__tensor *t = (const ft__tensor *)context;
-    size_t at = (size_t)index * FT__CHUNK, count = ft__count(t) - at;
-    memset(t->gradient + at, 0, (count < FT__CHUNK ? count : FT__CHUNK) * sizeof(float));
-}
-
-static void ft__zero(ft__context *c, const ft__tensor *t)
-{
-    ft__parallel(c, ft__chunks(ft__count(t)), ft__zero_chunk, (void *)(uintptr_t)t);
-}
-
 static const ft__field ft__conv2d_fields[] = {
     {"stride", offsetof(ft_conv2d_options, stride), 2, 'i'},
     {"padding", offsetof(ft_conv2d_options, padding), 4, 'i'},

@@ -4,7 +4,7 @@
 #include "basics/threads.h"
 #include "nodes/nodes.h"
 #include "operators/table.h"
-#include "operators/activations.h"
+#include "operators/common.h"
 
 /* =============================================================================================
    [SECTION] operators/layer_norm: Layer normalisation

@@ -1,14 +1,17 @@
 #pragma once
 #include "interface/types.h"
 #include "platform/context.h"
+#include "basics/numbers.h"
 #include "basics/threads.h"
 #include "kernels/elementary.h"
 #include "kernels/gemm.h"
+#include "kernels/transpose.h"
+#include "kernels/column_sums.h"
 #include "kernels/convolution.h"
 #include "nodes/nodes.h"
 #include "operators/table.h"
+#include "operators/common.h"
 #include "operators/activations.h"
-#include "operators/convolution.h"
 #include "operators/conv2d_rows.h"
 #include "operators/conv2d_bf16.h"
 

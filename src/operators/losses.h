@@ -3,9 +3,10 @@
 #include "platform/context.h"
 #include "basics/threads.h"
 #include "kernels/elementary.h"
+#include "kernels/softmax.h"
 #include "nodes/nodes.h"
 #include "operators/table.h"
-#include "operators/activations.h"
+#include "operators/common.h"
 
 /* =============================================================================================
    [SECTION] operators/losses: Losses

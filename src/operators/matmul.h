@@ -1,170 +1,23 @@
 #pragma once
-#include "interface/requirements.h"
 #include "interface/types.h"
 #include "platform/context.h"
+#include "basics/numbers.h"
 #include "basics/threads.h"
 #include "kernels/gemm.h"
+#include "kernels/transpose.h"
 #include "nodes/nodes.h"
 #include "operators/table.h"
-#include "operators/activations.h"
+#include "operators/common.h"
 
 /* =============================================================================================
-   [SECTION] operators/matmul: Permute, gather, matmul
+   [SECTION] operators/matmul: matmul
    What sequences and attention are made of.
    ============================================================================================= */
-static const ft__field ft__permute_fields[] = {
-    {"axes", offsetof(ft__permute_options, axes), FINETUNE_MAX_RANK, 'i'}, {NULL, 0, 0, 0}};
-static const ft__field ft__gather_fields[] = {
-    {"axis", offsetof(ft__concat_options, axis), 1, 'i'}, {NULL, 0, 0, 0}};
 static const ft__field ft__matmul_fields[] = {
     {"transpose_a", offsetof(ft_matmul_options, transpose_a), 1, 'b'},
     {"transpose_b", offsetof(ft_matmul_options, transpose_b), 1, 'b'}, {NULL, 0, 0, 0}};
 
 /* ---- permute: y's dimension d is x's dimension axes[d]; the batch stays the first ---- */
-
-static ft_status ft__permute_shape(ft__context *c, const ft__node *node, const ft__tensor *input,
-                                   int input_count, ft_shape *output)
-{
-    const int *axes = node->options.permute.axes;
-    unsigned seen = 0;
-    int d;
-    char text[80];
-    *output = input[0].shape;
-    for (d = 0; d < output->rank; ++d) {
-        if (axes[d] < 0 || axes[d] >= output->rank || (axes[d] == 0) != (d == 0)
-            || seen >> axes[d] & 1)
-            return ft__fail(c, FT_SHAPE, "%s: axis %d of %s goes to place %d: the axes must be a"
-                            " permutation that leaves the batch, 0, the first", node->name,
-                            axes[d], ft__shape_text(&input[0].shape, text), d);
-        seen |= 1u << axes[d];
-        output->size[d] = input[0].shape.size[axes[d]];
-    }
-    return ft__want_numbers(c, node, input, input_count);
-}
-
-/* How far apart in memory the neighbours along each of the user's dimensions are. */
-static void ft__memory_steps(const ft__tensor *t, size_t *steps)
-{
-    ft_shape shape = ft__memory_shape(t);
-    size_t step = 1, in_memory[FINETUNE_MAX_RANK];
-    int d;
-    for (d = shape.rank - 1; d >= 0; --d) {
-        in_memory[d] = step;
-        step *= (size_t)shape.size[d];
-    }
-    for (d = 0; d < shape.rank; ++d) steps[d] = in_memory[ft__memory_axis(t, d)];
-}
-
-/* A call and its direction, for permute's and gather's samples. */
-typedef struct ft__either_way { const ft__call *call; bool backward; } ft__either_way;
-
-/* One sample. y is walked in the user's order. */
-static void ft__permute_sample(void *context, int sample)
-{
-    const ft__either_way *run = (const ft__either_way *)context;
-    const ft__tensor *x = &run->call->input[0], *y = &run->call->output;
-    size_t of_x[FINETUNE_MAX_RANK], of_y[FINETUNE_MAX_RANK], each, i;
-    int rank = y->shape.rank, d;
-    ft__memory_steps(x, of_x);
-    ft__memory_steps(y, of_y);
-    each = ft__count(y) / (size_t)y->shape.size[0];
-    for (i = 0; i < each; ++i) {
-        size_t rest = i, from = (size_t)sample * of_x[0], to = (size_t)sample * of_y[0];
-        for (d = rank - 1; d > 0; --d) {
-            size_t at = rest % (size_t)y->shape.size[d];
-            rest /= (size_t)y->shape.size[d];
-            from += at * of_x[run->call->node->options.permute.axes[d]];
-            to += at * of_y[d];
-        }
-        if (!run->backward) y->value[to] = x->value[from];
-        else x->gradient[from] = (x->fresh ? 0 : x->gradient[from]) + y->gradient[to];
-    }
-}
-
-static void ft__permute_run_all(const ft__call *call, bool backward)
-{
-    ft__either_way run;
-    run.call = call;
-    run.backward = backward;
-    if (backward && !call->input[0].gradient) return;
-    ft__parallel(call->context, call->output.shape.size[0], ft__permute_sample, &run);
-}
-
-static void ft__permute_forward(const ft__call *call) { ft__permute_run_all(call, false); }
-static void ft__permute_backward(const ft__call *call) { ft__permute_run_all(call, true); }
-
-/* ---- gather: y[n, .., k, .., rest] = x[n, .., index[n, .., k, ..], .., rest] along one axis.
-   PyTorch's gather where the index has as many dimensions as x; dimensions behind those of the
-   index are taken whole: an index [N, K] takes K rows of each sample of x [N, T, D]. ---- */
-
-static ft_status ft__gather_shape(ft__context *c, const ft__node *node, const ft__tensor *input,
-                                  int input_count, ft_shape *output)
-{
-    const ft_shape *x = &input[0].shape, *index = &input[1].shape;
-    int axis = node->options.concat.axis, d;
-    char text[80], other[80];
-    bool fits = axis >= 1 && axis < index->rank && index->rank <= x->rank;
-    *output = *x;
-    for (d = 0; fits && d < index->rank; ++d) fits = d == axis || index->size[d] == x->size[d];
-    if (!fits || input[1].type != FT_I32)
-        return ft__fail(c, FT_SHAPE, "%s: along axis %d, %s cannot be gathered by an index %s: the"
-                        " index holds I32 and has x's sizes but for that axis", node->name, axis,
-                        ft__shape_text(x, text), ft__shape_text(index, other));
-    output->size[axis] = index->size[axis];
-    return ft__want_numbers(c, node, input, input_count - 1);
-}
-
-/* One sample: places of the index that lie before the axis, along it, and behind it; then the rest
-   of x. A wrong index makes NaN, as a wrong label does. */
-static void ft__gather_sample(void *context, int sample)
-{
-    const ft__either_way *run = (const ft__either_way *)context;
-    const ft__tensor *x = &run->call->input[0], *y = &run->call->output;
-    const ft__tensor *index = &run->call->input[1];
-    int axis = run->call->node->options.concat.axis, rank = x->shape.rank, d;
-    size_t of_x[FINETUNE_MAX_RANK], of_y[FINETUNE_MAX_RANK], i, each;
-    const int32_t *places = ft__integers(index);
-    ft__memory_steps(x, of_x);
-    ft__memory_steps(y, of_y);
-    each = ft__count(y) / (size_t)y->shape.size[0];
-    for (i = 0; i < each; ++i) {
-        size_t rest = i, from = (size_t)sample * of_x[0], to = (size_t)sample * of_y[0];
-        size_t at[FINETUNE_MAX_RANK], place = (size_t)sample;
-        int32_t wanted;
-        for (d = rank - 1; d > 0; --d) {
-            at[d] = rest % (size_t)y->shape.size[d];
-            rest /= (size_t)y->shape.size[d];
-            to += at[d] * of_y[d];
-            if (d != axis) from += at[d] * of_x[d];
-        }
-        for (d = 1; d < index->shape.rank; ++d)
-            place = place * (size_t)index->shape.size[d] + at[d];
-        wanted = places[place];
-        if (wanted < 0 || wanted >= x->shape.size[axis]) {
-            if (!run->backward) y->value[to] = (float)NAN;
-            continue;
-        }
-        from += (size_t)wanted * of_x[axis];
-        if (run->backward) x->gradient[from] += y->gradient[to];
-        else y->value[to] = x->value[from];
-    }
-}
-
-static void ft__gather_all(const ft__call *call, bool backward)
-{
-    ft__either_way run;
-    run.call = call;
-    run.backward = backward;
-    if (backward && !call->input[0].gradient) return;
-    ft__parallel(call->context, call->output.shape.size[0], ft__gather_sample, &run);
-}
-
-static void ft__gather_along_forward(const ft__call *call) { ft__gather_all(call, false); }
-static void ft__gather_along_backward(const ft__call *call) { ft__gather_all(call, true); }
-
-/* ---- matmul: a [N, .., M, K], b [N, .., K, P] -> y [N, .., M, P], one product for each place of
-   the dimensions before the last two; either may lie transposed.
-       dA = dY B^T, dB = A^T dY, transposed where a or b is ---- */
 
 static ft_status ft__matmul_shape(ft__context *c, const ft__node *node, const ft__tensor *input,
                                   int input_count, ft_shape *output)

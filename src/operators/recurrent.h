@@ -1,13 +1,14 @@
 #pragma once
 #include "interface/types.h"
 #include "platform/context.h"
+#include "basics/numbers.h"
 #include "basics/threads.h"
 #include "kernels/gemm.h"
 #include "kernels/convolution.h"
 #include "kernels/recurrent.h"
 #include "nodes/nodes.h"
 #include "operators/table.h"
-#include "operators/embedding.h"
+#include "operators/step_pool.h"
 
 /* =============================================================================================
    [SECTION] operators/recurrent: Recurrent layers

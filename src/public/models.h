@@ -15,6 +15,7 @@
 #include "devices/opencl_kernels.h"
 #include "devices/opencl_dispatch.h"
 #include "graph/plan.h"
+#include "graph/settings.h"
 #include "formats/tensor_files.h"
 #include "formats/weights.h"
 #include "formats/model_files.h"

@@ -6,118 +6,27 @@
 #include "nodes/nodes.h"
 #include "nodes/initialisers.h"
 #include "operators/table.h"
-#include "operators/rows_at_rest.h"
 #include "operators/rows.h"
+#include "optimizers/options.h"
+#include "optimizers/schedules.h"
+#include "optimizers/resting_rows.h"
 #include "devices/opencl_memory.h"
 #include "graph/plan.h"
 #include "graph/memory.h"
 #include "graph/running.h"
-#include "optimizers/optimizers.h"
+#include "graph/updating.h"
+#include "graph/settings.h"
+#include "graph/building.h"
 #include "data/images.h"
 #include "training/run.h"
 #include "training/recipe_text.h"
 #include "training/evaluate.h"
 #include "training/generate.h"
-#include "public/building.h"
 
 /* =============================================================================================
    [SECTION] public/running: Public functions: looking, adjusting, running
    ============================================================================================= */
 /* ---- Which nodes matter ---- */
-
-static bool ft__check_node(ft_model *m, ft_node node, const char *what)
-{
-    char why[400];
-    if (!ft__ok(&m->context)) return false;
-    if (ft__get_node(m, node)) return true;
-    ft__fail(&m->context, FT_INVALID, "%s: node %d is not a node of this model%s", what, node.id,
-             ft__why_none(m, node, why));
-    return false;
-}
-
-void ft_set_output(ft_model *m, ft_node logits)
-{
-    if (!ft__check_node(m, logits, "ft_set_output")) return;
-    m->output = logits;
-    m->version += 1;
-}
-
-void ft_set_loss(ft_model *m, ft_node loss)
-{
-    const ft__extent two = {2, 2};
-    if (!ft__check_node(m, loss, "ft_set_loss")) return;
-    if (ft__node_count_at(&m->nodes[loss.id - 1], two) != 1) {
-        ft__fail(&m->context, FT_SHAPE, "%s: a loss is one number", m->nodes[loss.id - 1].name);
-        return;
-    }
-    m->loss = loss;
-    m->version += 1;
-}
-
-ft_node ft_output(const ft_model *m) { return m->output; }
-ft_node ft_loss(const ft_model *m) { return m->loss; }
-
-void ft_set_preprocessing(ft_model *m, ft_preprocessing preprocessing)
-{
-    int i;
-    if (!ft__ok(&m->context)) return;
-    for (i = 0; i < preprocessing.channels && i < 4; ++i)
-        if (!(preprocessing.std[i] > 0)) {
-            ft__fail(&m->context, FT_INVALID, "preprocessing: std of channel %d is not above 0",
-                     i);
-            return;
-        }
-    m->preprocessing = preprocessing;
-}
-
-ft_preprocessing ft_get_preprocessing(const ft_model *m) { return m->preprocessing; }
-
-void ft_set_class_names(ft_model *m, int count, const char *const *names)
-{
-    ft__context *c = &m->context;
-    char number[12];
-    int i;
-    if (!ft__ok(c)) return;
-    if (count < 0 || (count > 0 && !names)) {
-        ft__fail(c, FT_INVALID, "ft_set_class_names: %d names%s", count, names ? "" : ", NULL");
-        return;
-    }
-    if (count > 0 && ft_class_count(m) > 0 && count != ft_class_count(m)) {
-        ft__fail(c, FT_INVALID, "ft_set_class_names: %d names for the output's %d classes", count,
-                 ft_class_count(m));
-        return;
-    }
-    ft__release_class_names(m);
-    m->class_names = (char **)ft__allocate(c, (size_t)count + 1, sizeof *m->class_names);
-    for (i = 0; ft__ok(c) && i < count; ++i) {
-        m->class_names[i] = ft__copy_text(c, ft__name_or_number(names[i], i, number));
-        if (m->class_names[i]) m->class_count = i + 1;
-    }
-}
-
-const char *ft_class_name(const ft_model *m, int index)
-{
-    return index >= 0 && index < m->class_count ? m->class_names[index] : NULL;
-}
-
-int ft_class_count(const ft_model *m)
-{
-    const ft__node *output = ft__get_node(m, m->output);
-    return output && output->shape.rank == 2 ? output->shape.size[1] : 0;
-}
-
-/* ---- Looking at it ---- */
-
-/* A name that is looked for in vain may be a question, or a slip of the pen: it is kept, to be told
-   where the {0} is used. That is no change of the model that a caller could see. */
-ft_node ft_find(const ft_model *m, const char *name)
-{
-    ft_node node = ft__find_node(m, name ? name : "");
-    ft_model *noted = (ft_model *)(uintptr_t)m;
-    if (!node.id)
-        snprintf(noted->not_found, sizeof noted->not_found, "%.99s", name ? name : "NULL");
-    return node;
-}
 
 int ft_node_count(const ft_model *m) { return m->node_count; }
 
@@ -373,33 +282,6 @@ ft_status ft_feed(ft_model *m, ft_node input, const void *values, int batch)
     ft__fill_input(m, &m->nodes[input.id - 1], values, batch);
     m->batch = batch;
     return FT_OK;
-}
-
-ft_status ft_set_length(ft_model *m, int length)
-{
-    if (!ft__ok(&m->context)) return m->context.status;
-    if (length < 1)
-        return ft__fail(&m->context, FT_INVALID, "ft_set_length: %d steps", length);
-    if (m->length != length) m->last_run = NULL; /* its values have another shape */
-    m->length = length;
-    return FT_OK;
-}
-
-int ft_length(const ft_model *m) { return m->length; }
-
-int ft_reset_state(ft_model *m, const char *glob)
-{
-    int i, count = 0;
-    ft__say_unmatched(m, "ft_reset_state", glob, ft__is_state);
-    for (i = 0; ft__ok(&m->context) && i < m->node_count; ++i) {
-        ft__node *node = &m->nodes[i];
-        if (node->op != FT__OP_state || !ft__glob(glob, node->name)) continue;
-        count += 1;
-        if (!node->value) continue;
-        memset(node->value, 0, ft__node_count_at(node, node->capacity) * sizeof(float));
-        ft__host_wrote(&m->context, node->value);
-    }
-    return count;
 }
 
 float ft_forward(ft_model *m, bool training)

@@ -180,20 +180,6 @@ static void ft__merge_add_text(ft_tokenizer *t, const char *text, size_t bytes, 
                   ft__vocabulary_find(&t->pieces, space + 1, bytes - left - 1), path);
 }
 
-/* The next line of a text, without its end; *at moves behind it. False: that was the last. */
-static bool ft__next_line(const char *text, size_t bytes, size_t *at, const char **line,
-                          size_t *count)
-{
-    const char *end;
-    if (*at >= bytes) return false;
-    *line = text + *at;
-    end = (const char *)memchr(*line, '\n', bytes - *at);
-    *count = end ? (size_t)(end - *line) : bytes - *at;
-    *at += *count + 1;
-    if (*count > 0 && (*line)[*count - 1] == '\r') *count -= 1;
-    return true;
-}
-
 static void ft__read_merges(ft_tokenizer *t, const char *text, size_t bytes, const char *path)
 {
     const char *line;

@@ -7,6 +7,7 @@
 #include "devices/opencl_memory.h"
 #include "graph/plan.h"
 #include "graph/running.h"
+#include "graph/settings.h"
 #include "data/sources.h"
 #include "data/image_folders.h"
 #include "training/metrics.h"

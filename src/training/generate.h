@@ -9,6 +9,7 @@
 #include "devices/opencl_memory.h"
 #include "graph/plan.h"
 #include "graph/running.h"
+#include "graph/settings.h"
 #include "text/tokenizers.h"
 #include "text/tokenizer_files.h"
 #include "text/without_text.h"

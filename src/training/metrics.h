@@ -1,8 +1,8 @@
 #pragma once
 #include "interface/types.h"
 #include "platform/context.h"
+#include "kernels/softmax.h"
 #include "nodes/nodes.h"
-#include "operators/activations.h"
 #include "operators/losses.h"
 #include "devices/opencl_memory.h"
 #include "graph/plan.h"

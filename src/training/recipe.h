@@ -6,6 +6,7 @@
 #include "nodes/initialisers.h"
 #include "devices/opencl_memory.h"
 #include "graph/plan.h"
+#include "graph/settings.h"
 #include "data/sources.h"
 #include "data/image_folders.h"
 #include "training/fit.h"

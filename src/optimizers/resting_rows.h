@@ -3,12 +3,12 @@
 #include "platform/context.h"
 #include "basics/threads.h"
 #include "kernels/elementary.h"
-#include "kernels/convolution.h"
+#include "kernels/levels.h"
 #include "nodes/nodes.h"
 #include "operators/table.h"
 
 /* =============================================================================================
-   [SECTION] operators/rows_at_rest: Rows at rest
+   [SECTION] optimizers/resting_rows: Rows at rest
    A batch uses a few hundred of an embedding's rows; an optimiser that goes through all of them
    takes most of its time for the others. Where nothing but embeddings reads a weight, an update
    looks at the rows with a gradient only. Plain SGD leaves the others as they are. Adam moves them

@@ -4,7 +4,7 @@
 #include "basics/random.h"
 
 /* =============================================================================================
-   [SECTION] data/row_files: Files of rows
+   [SECTION] data/feature_files: Files of rows
    What took long to compute and may be wanted by the next run, in the folder ft_desc.cache: rows
    of numbers under 64-bit keys, hashes of what each was made from. The files are the library's
    own, in the machine's byte order, and hold nothing that could not be made anew: whatever is wrong

@@ -1,13 +1,14 @@
 #pragma once
 #include "interface/types.h"
 #include "platform/context.h"
+#include "basics/numbers.h"
 #include "basics/threads.h"
-#include "kernels/elementary.h"
 #include "kernels/gemm.h"
-#include "kernels/convolution.h"
 #include "nodes/nodes.h"
 #include "operators/table.h"
-#include "operators/rows_at_rest.h"
+#include "optimizers/options.h"
+#include "optimizers/adam.h"
+#include "optimizers/resting_rows.h"
 #include "devices/opencl_memory.h"
 #include "devices/opencl_kernels.h"
 #include "devices/opencl_more_operators.h"
@@ -16,40 +17,9 @@
 #include "graph/running.h"
 
 /* =============================================================================================
-   [SECTION] optimizers/optimizers: Optimisers and schedules
-   What is frozen has no gradient, no state here, and sees no weight decay.
+   [SECTION] graph/updating: Graph: an update of the weights
+   What is frozen has no gradient, no state of an optimiser, and sees no weight decay.
    ============================================================================================= */
-struct ft__optimizer {
-    ft_optimizer_options options;
-    uint64_t updates;           /* made so far */
-    struct ft__update_part *parts; /* all that is trained, in chunks */
-    int part_count, part_capacity;
-    uint64_t looked_at;         /* the graph's version, plus one, whose embeddings may rest */
-};
-
-static ft_optimizer_options ft__optimizer_defaults(ft_optimizer_options o)
-{
-    if (o.learning_rate == 0) o.learning_rate = o.optimizer == FT_SGD ? 1e-2f : 1e-3f;
-    if (o.beta1 == 0) o.beta1 = 0.9f;
-    if (o.beta2 == 0) o.beta2 = 0.999f;
-    if (o.eps == 0) o.eps = 1e-8f;
-    return o;
-}
-
-/* Of options as they were given, before the defaults. */
-static ft_status ft__optimizer_check(ft__context *c, const char *call,
-                                     const ft_optimizer_options *o)
-{
-    bool sgd = o->optimizer == FT_SGD;
-    const ft__field_use uses[] = {
-        {"momentum", o->momentum != 0, sgd, "FT_SGD"},
-        {"nesterov", o->nesterov, sgd && o->momentum != 0, "FT_SGD with momentum"},
-        {"beta1", o->beta1 != 0, !sgd, "FT_ADAMW and FT_ADAM"},
-        {"beta2", o->beta2 != 0, !sgd, "FT_ADAMW and FT_ADAM"},
-        {"eps", o->eps != 0, !sgd, "FT_ADAMW and FT_ADAM"}};
-    return ft__check_uses(c, call, uses, sizeof uses / sizeof uses[0]);
-}
-
 /* Starts an optimiser anew: no momentum, no updates made. */
 static ft_status ft__set_optimizer(ft_model *m, ft_optimizer_options options)
 {
@@ -81,132 +51,6 @@ static ft_status ft__set_optimizer(ft_model *m, ft_optimizer_options options)
     }
     m->optimizer->looked_at = 0;
     return c->status;
-}
-
-/* Everything that the update of one parameter needs; constant over its elements. */
-typedef struct ft__update {
-    const ft__optimizer *optimizer;
-    ft__node *node;
-    float learning_rate, weight_decay, gradient_scale;
-    float correction1, correction2; /* Adam's: 1 - beta1^t, sqrt(1 - beta2^t) */
-} ft__update;
-
-#if defined(__GNUC__) && !defined(__clang__) && !defined(FINETUNE_NO_SIMD)
-#pragma GCC push_options
-#pragma GCC optimize("O3", "fp-contract=fast")
-#endif
-
-/* Updates also set the gradient to zero for the next step.
-   SGD as PyTorch's: buffer = momentum * buffer + g, p -= lr * buffer (Nesterov: g + momentum *
-   buffer); weight decay is added to g. Sutskever et al. 2013 in the form that PyTorch documents. */
-FT__INLINE void ft__update_sgd_body(const ft__update *u, size_t from, size_t to)
-{
-    float *p = u->node->value, *buffer = u->node->moment1;
-    float momentum = u->optimizer->options.momentum;
-    bool nesterov = u->optimizer->options.nesterov;
-    size_t i;
-    for (i = from; i < to; ++i) {
-        float g = u->node->gradient[i] * u->gradient_scale + u->weight_decay * p[i];
-        if (momentum != 0) {
-            buffer[i] = momentum * buffer[i] + g;
-            g = nesterov ? g + momentum * buffer[i] : buffer[i];
-        }
-        p[i] -= u->learning_rate * g;
-        u->node->gradient[i] = 0;
-    }
-}
-
-/* Adam (Kingma and Ba 2015) and AdamW (Loshchilov and Hutter 2019), which differ in where weight
-   decay acts: on the gradient, or on the weight itself. */
-FT__INLINE void ft__update_adam_body(const ft__update *u, size_t from, size_t to)
-{
-    const ft_optimizer_options *o = &u->optimizer->options;
-    float *FT__RESTRICT p = u->node->value, *FT__RESTRICT m = u->node->moment1;
-    float *FT__RESTRICT v = u->node->moment2, *FT__RESTRICT gradient = u->node->gradient;
-    float beta1 = o->beta1, beta2 = o->beta2, eps = o->eps, scale = u->gradient_scale;
-    float correction2 = u->correction2;
-    float decay_weight = o->optimizer == FT_ADAMW ? 1 - u->learning_rate * u->weight_decay : 1;
-    float decay_gradient = o->optimizer == FT_ADAMW ? 0 : u->weight_decay;
-    float step = u->learning_rate / u->correction1 * correction2, small = eps * correction2;
-    size_t i;
-    for (i = from; i < to; ++i) {
-        float g = gradient[i] * scale + decay_gradient * p[i];
-        m[i] = beta1 * m[i] + (1 - beta1) * g;
-        v[i] = beta2 * v[i] + (1 - beta2) * g * g;
-        p[i] = p[i] * decay_weight - step * m[i] / (sqrtf(v[i]) + small); /* one division */
-        gradient[i] = 0;
-    }
-}
-
-/* The same for vectors; returns the first number that is left. An MLP's step, most of which was
-   this in scalar form, takes 0.63 of the time; one of the Keras CNN 0.91 (AVX-512). */
-#define FT__ADAM(name, attributes, tile, lanes)                                                   \
-    attributes static size_t name(const ft__update *u, size_t i, size_t to)                       \
-    {                                                                                             \
-        FT__FUSED                                                                                 \
-        const ft_optimizer_options *o = &u->optimizer->options;                                   \
-        float *p = u->node->value, *m = u->node->moment1, *v = u->node->moment2;                  \
-        float *gradient = u->node->gradient, beta1 = o->beta1, beta2 = o->beta2;                  \
-        float scale = u->gradient_scale, correction2 = u->correction2;                            \
-        bool decoupled = o->optimizer == FT_ADAMW;                                                \
-        float decay_weight = decoupled ? 1 - u->learning_rate * u->weight_decay : 1;              \
-        float decay_gradient = decoupled ? 0 : u->weight_decay;                                   \
-        float step = u->learning_rate / u->correction1 * correction2;                             \
-        float small = o->eps * correction2;                                                       \
-        tile##_vector zero = {0};                                                                 \
-        for (; i + lanes <= to; i += lanes) {                                                     \
-            tile##_vector w = *(const tile##_loose *)(const void *)(p + i);                       \
-            tile##_vector first = *(const tile##_loose *)(const void *)(m + i);                   \
-            tile##_vector second = *(const tile##_loose *)(const void *)(v + i);                  \
-            tile##_vector g = *(const tile##_loose *)(const void *)(gradient + i) * scale         \
-                + decay_gradient * w;                                                             \
-            first = beta1 * first + (1 - beta1) * g;                                              \
-            second = beta2 * second + (1 - beta2) * g * g;                                        \
-            w = w * decay_weight;                                                                 \
-            FT__ROUNDED(w);                                                                       \
-            *(tile##_loose *)(void *)(p + i)                                                      \
-                = w - step * first / (tile##_root(second) + small);                               \
-            *(tile##_loose *)(void *)(m + i) = first;                                             \
-            *(tile##_loose *)(void *)(v + i) = second;                                            \
-            *(tile##_loose *)(void *)(gradient + i) = zero;                                       \
-        }                                                                                         \
-        return i;                                                                                 \
-    }
-#ifdef FT__X86
-FT__ADAM(ft__adam_sse2, __attribute__((target("sse2"))), ft__tile_sse2, 4)
-FT__ADAM(ft__adam_avx2, __attribute__((target("avx2,fma"))), ft__tile_avx2, 8)
-FT__ADAM(ft__adam_avx512, __attribute__((target("avx512f"))), ft__tile_avx512, 16)
-#endif
-
-/* The sum of squares of a chunk, in double. */
-FT__INLINE void ft__squares_body(ft__update_part *part)
-{
-    double lanes[16] = {0}, sum = 0;
-    const float *g = part->node->gradient;
-    size_t i = part->from, l;
-    for (; i + 16 <= part->to; i += 16)
-        for (l = 0; l < 16; ++l) lanes[l] += (double)g[i + l] * (double)g[i + l];
-    for (; i < part->to; ++i) lanes[0] += (double)g[i] * (double)g[i];
-    for (l = 0; l < 16; ++l) sum += lanes[l];
-    part->squares = sum;
-}
-
-FT__LEVELS(ft__update_sgd, (const ft__update *u, size_t from, size_t to),
-           ft__update_sgd_body(u, from, to))
-FT__LEVELS(ft__update_adam, (const ft__update *u, size_t from, size_t to),
-           ft__update_adam_body(u, from, to))
-FT__LEVELS(ft__squares, (ft__update_part *part), ft__squares_body(part))
-
-#if defined(__GNUC__) && !defined(__clang__) && !defined(FINETUNE_NO_SIMD)
-#pragma GCC pop_options
-#endif
-
-static double ft__power(double base, uint64_t exponent) /* by squaring: no libm, same bits */
-{
-    double result = 1;
-    for (; exponent; exponent >>= 1, base *= base)
-        if (exponent & 1) result *= base;
-    return result;
 }
 
 static bool ft__is_trained(const ft__node *node)
@@ -615,49 +459,4 @@ static ft_status ft__optimizer_step(ft_model *m, float learning_rate)
     for (i = 0; i < m->node_count; ++i)
         if (m->nodes[i].resting) ft__update_resting(m, &job.u, &m->nodes[i]);
     return c->status;
-}
-
-/* cos(pi * x) for x in [0, 1]: the Taylor series of sin about the middle, to double precision;
-   libm's cosine would make the bits of a training run depend on the system's library. */
-static double ft__cos_pi(double x)
-{
-    double y = (0.5 - x) * 3.14159265358979323846, term = y, sum = y;
-    int i;
-    for (i = 1; i < 14; ++i) {
-        term *= -y * y / (2.0 * i * (2.0 * i + 1.0));
-        sum += term;
-    }
-    return sum;
-}
-
-static double ft__cosine_between(double from, double to, double share)
-{
-    return to + (from - to) * 0.5 * (1 + ft__cos_pi(share));
-}
-
-/* The factor on the learning rate at `step` (from 0) of `steps`. Warm-up rises linearly over its
-   steps, as (step + 1) / warmup, before the schedule proper begins. One-cycle is Smith and Topin
-   2018 with PyTorch's defaults: 30 % up from 1/25, then down to 1/25/10^4. */
-static double ft__schedule(ft_schedule schedule, int step, int steps, int step_size, double gamma,
-                           int warmup)
-{
-    double peak, end;
-    if (step < warmup) return (double)(step + 1) / warmup;
-    step -= warmup;
-    steps -= warmup;
-    if (steps < 1) steps = 1;
-    switch (schedule) {
-    case FT_STEP:
-        return ft__power(gamma, (uint64_t)(step / (step_size < 1 ? 1 : step_size)));
-    case FT_COSINE:
-        return ft__cosine_between(1, 0, step < steps ? (double)step / steps : 1);
-    case FT_ONE_CYCLE:
-        peak = 0.3 * steps - 1;
-        end = steps - 1;
-        if (step <= peak) return ft__cosine_between(1.0 / 25, 1, peak > 0 ? step / peak : 1);
-        if (step >= end) return 1.0 / 25 / 1e4;
-        return ft__cosine_between(1, 1.0 / 25 / 1e4, (step - peak) / (end - peak));
-    default:
-        return 1;
-    }
 }

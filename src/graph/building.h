@@ -7,9 +7,10 @@
 #include "operators/table.h"
 #include "operators/rows.h"
 #include "graph/plan.h"
+#include "graph/settings.h"
 
 /* =============================================================================================
-   [SECTION] public/building: Public functions: building
+   [SECTION] graph/building: Graph: building
    ============================================================================================= */
 /* ---- Building ---- */
 

@@ -1,0 +1,20 @@
+#pragma once
+#include "platform/context.h"
+
+/* =============================================================================================
+   [SECTION] basics/arrays: Arrays that grow
+   ============================================================================================= */
+/* A list of fixed-size things that grows. */
+typedef struct ft__pile { void *at; size_t count, capacity, size; } ft__pile;
+
+static void *ft__pile_add(ft__context *c, ft__pile *pile)
+{
+    if (pile->count == pile->capacity) {
+        size_t capacity = pile->capacity ? 2 * pile->capacity : 256;
+        void *grown = ft__grow(c, pile->at, pile->count, capacity, pile->size);
+        if (!grown) return NULL;
+        pile->at = grown;
+        pile->capacity = capacity;
+    }
+    return (char *)pile->at + pile->size * pile->count++;
+}

@@ -1,0 +1,19 @@
+#pragma once
+
+/* =============================================================================================
+   [SECTION] basics/numbers: Small sums with sizes
+   ============================================================================================= */
+static size_t ft__pad_to(size_t count, size_t multiple)
+{
+    return (count + multiple - 1) / multiple * multiple;
+}
+static size_t ft__least_of(size_t a, size_t b) { return a < b ? a : b; }
+static size_t ft__largest_of(size_t a, size_t b) { return a > b ? a : b; }
+
+static double ft__power(double base, uint64_t exponent) /* by squaring: no libm, same bits */
+{
+    double result = 1;
+    for (; exponent; exponent >>= 1, base *= base)
+        if (exponent & 1) result *= base;
+    return result;
+}

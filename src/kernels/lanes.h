@@ -1,0 +1,25 @@
+#pragma once
+#include "kernels/elementary.h"
+
+/* =============================================================================================
+   [SECTION] kernels/lanes: Loops over a fixed number of neighbours
+   ============================================================================================= */
+/* Loops run over so many numbers at a time, copied aside: compilers make vector code of loops of a
+   known length over memory that cannot overlap, even with -O2. What is left at the end goes the
+   same way, so that a number's bits do not depend on its place. */
+#define FT__LANES 32
+
+FT__INLINE void ft__load_lanes(float *lanes, const float *from, size_t count)
+{
+    if (count >= FT__LANES) memcpy(lanes, from, FT__LANES * sizeof *lanes);
+    else {
+        memset(lanes, 0, FT__LANES * sizeof *lanes);
+        memcpy(lanes, from, count * sizeof *lanes);
+    }
+}
+
+FT__INLINE void ft__store_lanes(float *to, const float *lanes, size_t count)
+{
+    if (count >= FT__LANES) memcpy(to, lanes, FT__LANES * sizeof *lanes);
+    else memcpy(to, lanes, count * sizeof *lanes);
+}

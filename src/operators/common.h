@@ -1,0 +1,112 @@
+#pragma once
+#include "interface/requirements.h"
+#include "interface/types.h"
+#include "platform/context.h"
+#include "basics/threads.h"
+#include "nodes/nodes.h"
+#include "operators/table.h"
+
+/* =============================================================================================
+   [SECTION] operators/common: What many operators share
+   Checks of inputs, an axis of a tensor, and where numbers lie in memory.
+   ============================================================================================= */
+/* Also flags "this input is not of numbers": labels cannot be computed with. */
+static ft_status ft__want_numbers(ft__context *c, const ft__node *node, const ft__tensor *input,
+                                  int count)
+{
+    int i;
+    for (i = 0; i < count; ++i)
+        if (input[i].type != FT_F32)
+            return ft__fail(c, FT_SHAPE, "%s: input %d holds %s, not F32", node->name, i + 1,
+                            ft__type_names[input[i].type]);
+    return FT_OK;
+}
+
+static ft_status ft__same_shape(ft__context *c, const ft__node *node, const ft__tensor *input,
+                                int input_count, ft_shape *output)
+{
+    float p = node->options.dropout.probability;
+    *output = input[0].shape;
+    if (node->op == FT__OP_dropout && node->options.dropout.locked
+        && (output->rank < 2 || output->rank > 3))
+        return ft__fail(c, FT_SHAPE, "%s: locked dropout wants [N, L, C] or a weight [V, E]",
+                        node->name);
+    if (node->op == FT__OP_dropout && !(p >= 0 && p <= 1))
+        return ft__fail(c, FT_INVALID, "%s: a probability of %g, wants 0 to 1", node->name,
+                        (double)p);
+    return ft__want_numbers(c, node, input, input_count);
+}
+
+/* Sets a gradient to zero: where a row that may write adds after all. */
+static void ft__zero_chunk(void *context, int index)
+{
+    const ft__tensor *t = (const ft__tensor *)context;
+    size_t at = (size_t)index * FT__CHUNK, count = ft__count(t) - at;
+    memset(t->gradient + at, 0, (count < FT__CHUNK ? count : FT__CHUNK) * sizeof(float));
+}
+
+static void ft__zero(ft__context *c, const ft__tensor *t)
+{
+    ft__parallel(c, ft__chunks(ft__count(t)), ft__zero_chunk, (void *)(uintptr_t)t);
+}
+
+typedef struct ft__axis { size_t outer, size, inner; } ft__axis;
+
+static int ft__axis_of(const ft__node *node, int rank)
+{
+    int axis = node->options.activation.axis;
+    return axis == 0 ? rank - 1 : axis < 0 ? axis + rank : axis;
+}
+
+/* The sizes of a tensor in the order in which they lie in memory; where an axis stands there. */
+static int ft__memory_axis(const ft__tensor *t, int axis)
+{
+    static const int place[4] = {0, 3, 1, 2}; /* N, C, H, W in [N, H, W, C] */
+    return t->channels_last && axis < 4 ? place[axis] : axis;
+}
+
+static ft_shape ft__memory_shape(const ft__tensor *t)
+{
+    ft_shape shape = t->shape;
+    int d;
+    for (d = 0; d < shape.rank; ++d) shape.size[ft__memory_axis(t, d)] = t->shape.size[d];
+    return shape;
+}
+
+static ft__axis ft__split_axis(const ft_shape *shape, int axis)
+{
+    ft__axis a = {1, 1, 1};
+    int d;
+    for (d = 0; d < shape->rank; ++d) {
+        size_t size = (size_t)shape->size[d];
+        if (d < axis) a.outer *= size;
+        else if (d == axis) a.size = size;
+        else a.inner *= size;
+    }
+    return a;
+}
+
+/* Where a number that is at `i` of a sample, in the order that users see, lies in memory. */
+static size_t ft__memory_place(const ft__tensor *t, size_t i)
+{
+    size_t plane;
+    if (!t->channels_last) return i;
+    plane = (size_t)t->shape.size[2] * (size_t)t->shape.size[3];
+    return i % plane * (size_t)t->shape.size[1] + i / plane;
+}
+
+/* How far apart in memory the neighbours along each of the user's dimensions are. */
+static void ft__memory_steps(const ft__tensor *t, size_t *steps)
+{
+    ft_shape shape = ft__memory_shape(t);
+    size_t step = 1, in_memory[FINETUNE_MAX_RANK];
+    int d;
+    for (d = shape.rank - 1; d >= 0; --d) {
+        in_memory[d] = step;
+        step *= (size_t)shape.size[d];
+    }
+    for (d = 0; d < shape.rank; ++d) steps[d] = in_memory[ft__memory_axis(t, d)];
+}
+
+/* A call and its direction, for permute's and gather's samples. */
+typedef struct ft__either_way { const ft__call *call; bool backward; } ft__either_way;

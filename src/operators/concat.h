@@ -1,0 +1,58 @@
+#pragma once
+#include "interface/types.h"
+#include "platform/context.h"
+#include "nodes/nodes.h"
+#include "operators/common.h"
+
+/* =============================================================================================
+   [SECTION] operators/concat: concat
+   Inputs side by side along one axis.
+   ============================================================================================= */
+static const ft__field ft__concat_fields[] = {
+    {"axis", offsetof(ft__concat_options, axis), 1, 'i'}, {NULL, 0, 0, 0}};
+
+static ft_status ft__concat_shape(ft__context *c, const ft__node *node, const ft__tensor *input,
+                                  int input_count, ft_shape *output)
+{
+    int axis = node->options.concat.axis, i, d;
+    char text[80];
+    *output = input[0].shape;
+    if (axis < 1 || axis >= output->rank || output->size[axis] < 1)
+        return ft__fail(c, FT_SHAPE, "%s: axis %d of %s", node->name, axis,
+                        ft__shape_text(output, text));
+    for (i = 1; i < input_count; ++i) {
+        bool fits = input[i].shape.rank == output->rank;
+        for (d = 0; fits && d < output->rank; ++d)
+            fits = d == axis ? input[i].shape.size[d] > 0
+                             : input[i].shape.size[d] == output->size[d];
+        if (!fits || output->size[axis] > INT_MAX - input[i].shape.size[axis])
+            return ft__fail(c, FT_SHAPE, "%s: input %d, %s, does not fit the first but for axis %d",
+                            node->name, i + 1, ft__shape_text(&input[i].shape, text), axis);
+        output->size[axis] += input[i].shape.size[axis];
+    }
+    return ft__want_numbers(c, node, input, input_count);
+}
+
+static void ft__concat_run(const ft__call *call, bool backward)
+{
+    int axis = ft__memory_axis(&call->output, call->node->options.concat.axis), i;
+    ft_shape shape = ft__memory_shape(&call->output);
+    ft__axis whole = ft__split_axis(&shape, axis);
+    size_t offset = 0, outer, j;
+    for (i = 0; i < call->input_count; ++i) {
+        ft_shape part = ft__memory_shape(&call->input[i]);
+        size_t block = (size_t)part.size[axis] * whole.inner;
+        for (outer = 0; outer < whole.outer; ++outer) {
+            size_t to = outer * whole.size * whole.inner + offset;
+            if (!backward) memcpy(call->output.value + to, call->input[i].value + outer * block,
+                                  block * sizeof(float));
+            else if (call->input[i].gradient)
+                for (j = 0; j < block; ++j)
+                    call->input[i].gradient[outer * block + j] += call->output.gradient[to + j];
+        }
+        offset += block;
+    }
+}
+
+static void ft__concat_forward(const ft__call *call) { ft__concat_run(call, false); }
+static void ft__concat_backward(const ft__call *call) { ft__concat_run(call, true); }

@@ -1,0 +1,58 @@
+#pragma once
+#include "interface/types.h"
+#include "basics/random.h"
+#include "basics/threads.h"
+#include "kernels/elementary.h"
+#include "nodes/nodes.h"
+
+/* =============================================================================================
+   [SECTION] operators/dropout: Dropout
+   ============================================================================================= */
+static const ft__field ft__dropout_fields[] = {
+    {"probability", offsetof(ft_dropout_options, probability), 1, 'f'},
+    {"locked", offsetof(ft_dropout_options, locked), 1, 'b'}, {NULL, 0, 0, 0}};
+
+/* ---- Dropout (Srivastava et al. 2014), scaled in training as PyTorch does. The mask is a function
+   of the step's key and the position, so backward draws it again instead of keeping it. ---- */
+static void ft__dropout_run(const ft__call *call, int index, bool backward)
+{
+    float p = call->node->options.dropout.probability, scale;
+    bool identity = !call->training || call->node->frozen;
+    bool locked = call->node->options.dropout.locked;
+    size_t i = (size_t)index * FT__CHUNK, end = ft__count(&call->output), which;
+    size_t each = call->output.shape.rank > 2 ? (size_t)call->output.shape.size[2] : 1;
+    size_t sample = call->output.shape.rank > 1 ? (size_t)call->output.shape.size[1] * each : 1;
+    if (p == 0) p = 0.5f;
+    scale = p < 1 ? 1.0f / (1.0f - p) : 0.0f;
+    if (end - i > FT__CHUNK) end = i + FT__CHUNK;
+    for (; i < end; ++i) {
+        float factor;
+        which = locked ? i / sample * each + i % each : i;
+        factor = identity ? 1.0f : ft__choose(ft__uniform(call->random, which) < p, 0.0f, scale);
+        if (backward) call->input[0].gradient[i] += call->output.gradient[i] * factor;
+        else call->output.value[i] = call->input[0].value[i] * factor;
+    }
+}
+
+static void ft__dropout_forward_chunk(void *context, int index)
+{
+    ft__dropout_run((const ft__call *)context, index, false);
+}
+
+static void ft__dropout_backward_chunk(void *context, int index)
+{
+    ft__dropout_run((const ft__call *)context, index, true);
+}
+
+static void ft__dropout_forward(const ft__call *call)
+{
+    ft__parallel(call->context, ft__chunks(ft__count(&call->output)), ft__dropout_forward_chunk,
+                 (void *)(uintptr_t)call);
+}
+
+static void ft__dropout_backward(const ft__call *call)
+{
+    if (call->input[0].gradient)
+        ft__parallel(call->context, ft__chunks(ft__count(&call->output)),
+                     ft__dropout_backward_chunk, (void *)(uintptr_t)call);
+}

@@ -1,0 +1,82 @@
+#pragma once
+#include "interface/requirements.h"
+#include "interface/types.h"
+#include "platform/context.h"
+#include "basics/threads.h"
+#include "nodes/nodes.h"
+#include "operators/common.h"
+
+/* =============================================================================================
+   [SECTION] operators/gather: gather
+   ============================================================================================= */
+static const ft__field ft__gather_fields[] = {
+    {"axis", offsetof(ft__concat_options, axis), 1, 'i'}, {NULL, 0, 0, 0}};
+
+static ft_status ft__gather_shape(ft__context *c, const ft__node *node, const ft__tensor *input,
+                                  int input_count, ft_shape *output)
+{
+    const ft_shape *x = &input[0].shape, *index = &input[1].shape;
+    int axis = node->options.concat.axis, d;
+    char text[80], other[80];
+    bool fits = axis >= 1 && axis < index->rank && index->rank <= x->rank;
+    *output = *x;
+    for (d = 0; fits && d < index->rank; ++d) fits = d == axis || index->size[d] == x->size[d];
+    if (!fits || input[1].type != FT_I32)
+        return ft__fail(c, FT_SHAPE, "%s: along axis %d, %s cannot be gathered by an index %s: the"
+                        " index holds I32 and has x's sizes but for that axis", node->name, axis,
+                        ft__shape_text(x, text), ft__shape_text(index, other));
+    output->size[axis] = index->size[axis];
+    return ft__want_numbers(c, node, input, input_count - 1);
+}
+
+/* One sample: places of the index that lie before the axis, along it, and behind it; then the rest
+   of x. A wrong index makes NaN, as a wrong label does. */
+static void ft__gather_sample(void *context, int sample)
+{
+    const ft__either_way *run = (const ft__either_way *)context;
+    const ft__tensor *x = &run->call->input[0], *y = &run->call->output;
+    const ft__tensor *index = &run->call->input[1];
+    int axis = run->call->node->options.concat.axis, rank = x->shape.rank, d;
+    size_t of_x[FINETUNE_MAX_RANK], of_y[FINETUNE_MAX_RANK], i, each;
+    const int32_t *places = ft__integers(index);
+    ft__memory_steps(x, of_x);
+    ft__memory_steps(y, of_y);
+    each = ft__count(y) / (size_t)y->shape.size[0];
+    for (i = 0; i < each; ++i) {
+        size_t rest = i, from = (size_t)sample * of_x[0], to = (size_t)sample * of_y[0];
+        size_t at[FINETUNE_MAX_RANK], place = (size_t)sample;
+        int32_t wanted;
+        for (d = rank - 1; d > 0; --d) {
+            at[d] = rest % (size_t)y->shape.size[d];
+            rest /= (size_t)y->shape.size[d];
+            to += at[d] * of_y[d];
+            if (d != axis) from += at[d] * of_x[d];
+        }
+        for (d = 1; d < index->shape.rank; ++d)
+            place = place * (size_t)index->shape.size[d] + at[d];
+        wanted = places[place];
+        if (wanted < 0 || wanted >= x->shape.size[axis]) {
+            if (!run->backward) y->value[to] = (float)NAN;
+            continue;
+        }
+        from += (size_t)wanted * of_x[axis];
+        if (run->backward) x->gradient[from] += y->gradient[to];
+        else y->value[to] = x->value[from];
+    }
+}
+
+static void ft__gather_all(const ft__call *call, bool backward)
+{
+    ft__either_way run;
+    run.call = call;
+    run.backward = backward;
+    if (backward && !call->input[0].gradient) return;
+    ft__parallel(call->context, call->output.shape.size[0], ft__gather_sample, &run);
+}
+
+static void ft__gather_along_forward(const ft__call *call) { ft__gather_all(call, false); }
+static void ft__gather_along_backward(const ft__call *call) { ft__gather_all(call, true); }
+
+/* ---- matmul: a [N, .., M, K], b [N, .., K, P] -> y [N, .., M, P], one product for each place of
+   the dimensions before the last two; either may lie transposed.
+       dA = dY B^T, dB = A^T dY, transposed where a or b is ---- */

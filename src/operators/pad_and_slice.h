@@ -1,0 +1,155 @@
+#pragma once
+#include "interface/requirements.h"
+#include "interface/types.h"
+#include "platform/context.h"
+#include "nodes/nodes.h"
+#include "operators/common.h"
+
+/* =============================================================================================
+   [SECTION] operators/pad_and_slice: pad and slice
+   Each is the other's derivative: a grid embedded into a larger one.
+   ============================================================================================= */
+static const ft__field ft__pad_fields[] = {
+    {"before", offsetof(ft_pad_options, before), FINETUNE_MAX_RANK, 'i'},
+    {"after", offsetof(ft_pad_options, after), FINETUNE_MAX_RANK, 'i'}, {NULL, 0, 0, 0}};
+static const ft__field ft__slice_fields[] = {
+    {"start", offsetof(ft_slice_options, start), FINETUNE_MAX_RANK, 'i'},
+    {"stop", offsetof(ft_slice_options, stop), FINETUNE_MAX_RANK, 'i'},
+    {"step", offsetof(ft_slice_options, step), FINETUNE_MAX_RANK, 'i'}, {NULL, 0, 0, 0}};
+
+/* The smaller tensor's element (i0, i1, ...) lies at start + i * step of the larger one. */
+typedef struct ft__embedding { ft_shape small, large; int start[FINETUNE_MAX_RANK];
+                               int step[FINETUNE_MAX_RANK]; } ft__embedding;
+
+/* Calls for every line of the last dimension: where it starts in both. */
+static size_t ft__embedded_line(const ft__embedding *e, size_t line)
+{
+    size_t index = 0, stride = (size_t)e->large.size[e->large.rank - 1];
+    int d;
+    index = (size_t)e->start[e->large.rank - 1];
+    for (d = e->large.rank - 2; d >= 0; --d) {
+        size_t at = line % (size_t)e->small.size[d];
+        index += ((size_t)e->start[d] + at * (size_t)e->step[d]) * stride;
+        stride *= (size_t)e->large.size[d];
+        line /= (size_t)e->small.size[d];
+    }
+    return index;
+}
+
+enum { FT__TO_SMALL, FT__TO_LARGE };
+
+/* Copies, or adds, along the embedding in either direction. */
+static void ft__embed(const ft__embedding *e, float *small, float *large, int direction, bool add)
+{
+    size_t width = (size_t)e->small.size[e->small.rank - 1], lines, line, i;
+    size_t step = (size_t)e->step[e->small.rank - 1];
+    lines = ft__shape_count(&e->small) / width;
+    for (line = 0; line < lines; ++line) {
+        float *s = small + line * width, *l = large + ft__embedded_line(e, line);
+        for (i = 0; i < width; ++i) {
+            float *to = direction == FT__TO_SMALL ? &s[i] : &l[i * step];
+            float from = direction == FT__TO_SMALL ? l[i * step] : s[i];
+            *to = add ? *to + from : from;
+        }
+    }
+}
+
+static ft_status ft__pad_shape(ft__context *c, const ft__node *node, const ft__tensor *input,
+                               int input_count, ft_shape *output)
+{
+    const ft_pad_options *o = &node->options.pad;
+    int d;
+    *output = input[0].shape;
+    for (d = 0; d < output->rank; ++d) {
+        bool fixed = output->size[d] > 0; /* neither the batch nor the length */
+        if (o->before[d] < 0 || o->after[d] < 0 || (!fixed && (o->before[d] || o->after[d]))
+            || (d == 0 && (o->before[0] || o->after[0]))
+            || o->before[d] > 1 << 24 || o->after[d] > 1 << 24)
+            return ft__fail(c, FT_SHAPE, "%s: padding %d and %d of dimension %d", node->name,
+                            o->before[d], o->after[d], d);
+        if (fixed && output->size[d] > INT_MAX - o->before[d] - o->after[d])
+            return ft__fail(c, FT_SHAPE, "%s: dimension %d grows too large", node->name, d);
+        if (fixed) output->size[d] += o->before[d] + o->after[d];
+    }
+    return ft__want_numbers(c, node, input, input_count);
+}
+
+static ft__embedding ft__pad_embedding(const ft__call *call)
+{
+    ft__embedding e;
+    int d, at;
+    e.small = ft__memory_shape(&call->input[0]);
+    e.large = ft__memory_shape(&call->output);
+    for (d = 0; d < FINETUNE_MAX_RANK; ++d) {
+        at = ft__memory_axis(&call->output, d);
+        e.start[at] = call->node->options.pad.before[d];
+        e.step[at] = 1;
+    }
+    return e;
+}
+
+static void ft__pad_forward(const ft__call *call)
+{
+    ft__embedding e = ft__pad_embedding(call);
+    memset(call->output.value, 0, ft__count(&call->output) * sizeof(float));
+    ft__embed(&e, call->input[0].value, call->output.value, FT__TO_LARGE, false);
+}
+
+static void ft__pad_backward(const ft__call *call)
+{
+    ft__embedding e = ft__pad_embedding(call);
+    if (call->input[0].gradient)
+        ft__embed(&e, call->input[0].gradient, call->output.gradient, FT__TO_SMALL, true);
+}
+
+static int ft__slice_stop(const ft_slice_options *o, const ft_shape *x, int d)
+{
+    return o->stop[d] == 0 || o->stop[d] > x->size[d] ? x->size[d] : o->stop[d];
+}
+
+static ft_status ft__slice_shape(ft__context *c, const ft__node *node, const ft__tensor *input,
+                                 int input_count, ft_shape *output)
+{
+    const ft_slice_options *o = &node->options.slice;
+    int d;
+    *output = input[0].shape;
+    if (o->start[0] || o->stop[0] || o->step[0] < 0 || o->step[0] > 1 || output->rank < 2)
+        return ft__fail(c, FT_SHAPE, "%s: the batch cannot be sliced", node->name);
+    for (d = 1; d < output->rank; ++d) {
+        int step = o->step[d] ? o->step[d] : 1, stop = ft__slice_stop(o, &input[0].shape, d);
+        if (output->size[d] == FT_LENGTH && !o->start[d] && !o->stop[d] && step == 1) continue;
+        if (o->start[d] < 0 || step < 1 || stop <= o->start[d])
+            return ft__fail(c, FT_SHAPE, "%s: start %d, stop %d, step %d of dimension %d, which"
+                            " has %d", node->name, o->start[d], stop, step, d,
+                            input[0].shape.size[d]);
+        output->size[d] = (stop - o->start[d] - 1) / step + 1;
+    }
+    return ft__want_numbers(c, node, input, input_count);
+}
+
+static ft__embedding ft__slice_embedding(const ft__call *call)
+{
+    ft__embedding e;
+    int d, at;
+    e.small = ft__memory_shape(&call->output);
+    e.large = ft__memory_shape(&call->input[0]);
+    for (d = 0; d < FINETUNE_MAX_RANK; ++d) {
+        at = ft__memory_axis(&call->output, d);
+        e.start[at] = call->node->options.slice.start[d];
+        e.step[at] = call->node->options.slice.step[d] ? call->node->options.slice.step[d] : 1;
+    }
+    return e;
+}
+
+static void ft__slice_forward(const ft__call *call)
+{
+    ft__embedding e = ft__slice_embedding(call);
+    ft__embed(&e, call->output.value, call->input[0].value, FT__TO_SMALL, false);
+}
+
+static void ft__slice_backward(const ft__call *call)
+{
+    ft__embedding e = ft__slice_embedding(call);
+    if (call->input[0].gradient)
+        ft__embed(&e, call->output.gradient, call->input[0].gradient, FT__TO_LARGE, true);
+}

@@ -1,0 +1,104 @@
+#pragma once
+#include "interface/types.h"
+#include "platform/context.h"
+#include "basics/threads.h"
+#include "kernels/elementary.h"
+#include "kernels/softmax.h"
+#include "nodes/nodes.h"
+#include "operators/common.h"
+
+/* =============================================================================================
+   [SECTION] operators/softmax: Softmax and log_softmax over one axis
+   ============================================================================================= */
+static ft_status ft__softmax_shape(ft__context *c, const ft__node *node, const ft__tensor *input,
+                                   int input_count, ft_shape *output)
+{
+    int axis = ft__axis_of(node, input[0].shape.rank);
+    *output = input[0].shape;
+    if (axis < 1 || axis >= input[0].shape.rank)
+        return ft__fail(c, FT_SHAPE, "%s: axis %d of %d dimensions", node->name, axis,
+                        input[0].shape.rank);
+    return ft__want_numbers(c, node, input, input_count);
+}
+
+/* The same for numbers that are `stride` apart: the oracle of ft__softmax. */
+static void ft__softmax_line(const float *x, float *y, size_t count, size_t stride, bool logarithm)
+{
+    float largest = x[0], all;
+    double sum = 0;
+    size_t i;
+    for (i = 1; i < count; ++i)
+        largest = ft__choose(x[i * stride] > largest, x[i * stride], largest);
+    for (i = 0; i < count; ++i) y[i * stride] = ft__exp(x[i * stride] - largest);
+    for (i = 0; i < count; ++i) sum += (double)y[i * stride];
+    all = logarithm ? ft__ln((float)sum) : (float)sum;
+    for (i = 0; i < count; ++i)
+        y[i * stride] = logarithm ? (x[i * stride] - largest) - all : y[i * stride] / all;
+}
+
+/* softmax: dx = y (dy - sum(dy y)); log_softmax: dx = dy - e^y sum(dy). */
+static void ft__softmax_line_backward(const float *y, const float *dy, float *dx, size_t count,
+                                      size_t stride, bool logarithm)
+{
+    double total = 0;
+    float sum;
+    size_t i;
+    for (i = 0; i < count; ++i)
+        total += (double)dy[i * stride] * (logarithm ? 1.0 : (double)y[i * stride]);
+    sum = (float)total;
+    for (i = 0; i < count; ++i) {
+        size_t j = i * stride;
+        dx[j] += logarithm ? dy[j] - ft__exp(y[j]) * sum : y[j] * (dy[j] - sum);
+    }
+}
+
+typedef struct ft__softmax_job {
+    const ft__call *call;
+    ft__axis axis;
+    size_t lines;           /* of one index of the parallel loop */
+    bool logarithm, backward;
+} ft__softmax_job;
+
+static void ft__softmax_chunk(void *context, int index)
+{
+    const ft__softmax_job *job = (const ft__softmax_job *)context;
+    const ft__call *call = job->call;
+    size_t line = (size_t)index * job->lines, end = line + job->lines;
+    if (end > job->axis.outer * job->axis.inner) end = job->axis.outer * job->axis.inner;
+    for (; line < end; ++line) {
+        size_t at = line / job->axis.inner * job->axis.size * job->axis.inner
+            + line % job->axis.inner;
+        if (job->backward)
+            ft__softmax_line_backward(call->output.value + at, call->output.gradient + at,
+                                      call->input[0].gradient + at, job->axis.size,
+                                      job->axis.inner, job->logarithm);
+        else if (job->axis.inner == 1)
+            ft__softmax[call->context->simd](call->input[0].value + at, call->output.value + at,
+                                             job->axis.size, job->logarithm);
+        else
+            ft__softmax_line(call->input[0].value + at, call->output.value + at, job->axis.size,
+                             job->axis.inner, job->logarithm);
+    }
+}
+
+static void ft__softmax_run(const ft__call *call, bool logarithm, bool backward)
+{
+    ft_shape shape = ft__memory_shape(&call->output);
+    ft__softmax_job job;
+    size_t lines;
+    job.call = call;
+    job.axis = ft__split_axis(&shape, ft__memory_axis(&call->output,
+                                                      ft__axis_of(call->node, shape.rank)));
+    job.lines = job.axis.size < FT__CHUNK ? FT__CHUNK / job.axis.size : 1;
+    job.logarithm = logarithm;
+    job.backward = backward;
+    lines = job.axis.outer * job.axis.inner;
+    if (backward && !call->input[0].gradient) return;
+    ft__parallel(call->context, (int)((lines + job.lines - 1) / job.lines), ft__softmax_chunk,
+                 &job);
+}
+
+static void ft__softmax_forward(const ft__call *call) { ft__softmax_run(call, false, false); }
+static void ft__softmax_backward(const ft__call *call) { ft__softmax_run(call, false, true); }
+static void ft__log_softmax_forward(const ft__call *call) { ft__softmax_run(call, true, false); }
+static void ft__log_softmax_backward(const ft__call *call) { ft__softmax_run(call, true, true); }

@@ -1,0 +1,111 @@
+#pragma once
+#include "interface/types.h"
+#include "platform/context.h"
+#include "basics/threads.h"
+#include "nodes/nodes.h"
+#include "operators/table.h"
+#include "operators/common.h"
+
+/* =============================================================================================
+   [SECTION] operators/step_pool: Pooling over steps
+   ============================================================================================= */
+static const ft__field ft__step_pool_fields[] = {
+    {"kind", offsetof(ft_step_pool_options, kind), 1, 'i'},
+    {"bidirectional", offsetof(ft_step_pool_options, bidirectional), 1, 'b'}, {NULL, 0, 0, 0}};
+
+
+static ft_status ft__step_pool_shape(ft__context *c, const ft__node *node, const ft__tensor *input,
+                                     int input_count, ft_shape *output)
+{
+    const ft_shape *x = &input[0].shape;
+    char text[80];
+    memset(output, 0, sizeof *output);
+    if (x->rank != 3)
+        return ft__fail(c, FT_SHAPE, "%s: wants [N, L, C], has %s", node->name,
+                        ft__shape_text(x, text));
+    if ((unsigned)node->options.step_pool.kind > FT_POOL_MAX)
+        return ft__fail(c, FT_INVALID, "%s: pooling %d: there are FT_POOL_LAST, FT_POOL_MEAN,"
+                        " FT_POOL_MAX and FT_POOL_ALL", node->name,
+                        (int)node->options.step_pool.kind);
+    if (input_count > 1 && (input[1].type != FT_I32 || input[1].shape.rank != 1
+                            || input[1].shape.size[0] != x->size[0]))
+        return ft__fail(c, FT_SHAPE, "%s: lengths are I32 [N], not %s", node->name,
+                        ft__shape_text(&input[1].shape, text));
+    output->rank = 2;
+    output->size[0] = x->size[0];
+    output->size[1] = x->size[2];
+    return ft__want_numbers(c, node, input, 1);
+}
+
+/* Where the largest was found. */
+static void ft__step_pool_costs(const ft__call *call, ft__costs *costs)
+{
+    if (call->node->options.step_pool.kind == FT_POOL_MAX)
+        costs->saved = ft__count(&call->output) * sizeof(int32_t);
+}
+
+/* How many steps of a sample are real. */
+static size_t ft__steps_of(const ft__tensor *lengths, size_t sample, size_t most)
+{
+    int32_t length;
+    if (!lengths) return most;
+    length = ft__integers(lengths)[sample];
+    return length < 0 ? 0 : (size_t)length < most ? (size_t)length : most;
+}
+
+static void ft__step_pool_sample(void *context, int sample)
+{
+    const ft__call *call = (const ft__call *)context;
+    const ft_step_pool_options *o = &call->node->options.step_pool;
+    size_t most = (size_t)call->input[0].shape.size[1], c = (size_t)call->input[0].shape.size[2];
+    size_t steps = ft__steps_of(call->input_count > 1 ? &call->input[1] : NULL, (size_t)sample,
+                                most), t, j;
+    const float *x = call->input[0].value + (size_t)sample * most * c;
+    float *y = call->output.value + (size_t)sample * c;
+    int32_t *at = call->saved ? (int32_t *)call->saved + (size_t)sample * c : NULL;
+    for (j = 0; j < c; ++j) y[j] = 0;
+    for (j = 0; steps > 0 && o->kind != FT_POOL_MEAN && j < c; ++j)
+        y[j] = x[(o->kind == FT_POOL_MAX || (o->bidirectional && j >= c / 2) ? 0 : steps - 1) * c
+                 + j];
+    for (j = 0; at && o->kind == FT_POOL_MAX && j < c; ++j) at[j] = 0;
+    for (t = 0; o->kind == FT_POOL_MEAN && t < steps; ++t)
+        for (j = 0; j < c; ++j) y[j] += x[t * c + j];
+    for (j = 0; o->kind == FT_POOL_MEAN && steps > 0 && j < c; ++j) y[j] /= (float)steps;
+    for (t = 1; o->kind == FT_POOL_MAX && t < steps; ++t)
+        for (j = 0; j < c; ++j)
+            if (!(x[t * c + j] <= y[j])) {
+                y[j] = x[t * c + j];
+                if (at) at[j] = (int32_t)t;
+            }
+}
+
+static void ft__step_pool_forward(const ft__call *call)
+{
+    ft__parallel(call->context, call->input[0].shape.size[0], ft__step_pool_sample,
+                 (void *)(uintptr_t)call);
+}
+
+static void ft__step_pool_back_sample(void *context, int sample)
+{
+    const ft__call *call = (const ft__call *)context;
+    const ft_step_pool_options *o = &call->node->options.step_pool;
+    size_t most = (size_t)call->input[0].shape.size[1], c = (size_t)call->input[0].shape.size[2];
+    size_t steps = ft__steps_of(call->input_count > 1 ? &call->input[1] : NULL, (size_t)sample,
+                                most), t, j;
+    const float *dy = call->output.gradient + (size_t)sample * c;
+    float *dx = call->input[0].gradient + (size_t)sample * most * c;
+    const int32_t *at = (const int32_t *)call->saved + (size_t)sample * c;
+    if (steps == 0) return;
+    for (t = 0; o->kind == FT_POOL_MEAN && t < steps; ++t)
+        for (j = 0; j < c; ++j) dx[t * c + j] += dy[j] / (float)steps;
+    for (j = 0; o->kind == FT_POOL_MAX && j < c; ++j) dx[(size_t)at[j] * c + j] += dy[j];
+    for (j = 0; o->kind == FT_POOL_LAST && j < c; ++j)
+        dx[(o->bidirectional && j >= c / 2 ? 0 : steps - 1) * c + j] += dy[j];
+}
+
+static void ft__step_pool_backward(const ft__call *call)
+{
+    if (call->input[0].gradient)
+        ft__parallel(call->context, call->input[0].shape.size[0], ft__step_pool_back_sample,
+                     (void *)(uintptr_t)call);
+}

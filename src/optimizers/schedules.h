@@ -1,0 +1,51 @@
+#pragma once
+#include "interface/types.h"
+#include "basics/numbers.h"
+
+/* =============================================================================================
+   [SECTION] optimizers/schedules: Schedules of the learning rate
+   ============================================================================================= */
+/* cos(pi * x) for x in [0, 1]: the Taylor series of sin about the middle, to double precision;
+   libm's cosine would make the bits of a training run depend on the system's library. */
+static double ft__cos_pi(double x)
+{
+    double y = (0.5 - x) * 3.14159265358979323846, term = y, sum = y;
+    int i;
+    for (i = 1; i < 14; ++i) {
+        term *= -y * y / (2.0 * i * (2.0 * i + 1.0));
+        sum += term;
+    }
+    return sum;
+}
+
+static double ft__cosine_between(double from, double to, double share)
+{
+    return to + (from - to) * 0.5 * (1 + ft__cos_pi(share));
+}
+
+/* The factor on the learning rate at `step` (from 0) of `steps`. Warm-up rises linearly over its
+   steps, as (step + 1) / warmup, before the schedule proper begins. One-cycle is Smith and Topin
+   2018 with PyTorch's defaults: 30 % up from 1/25, then down to 1/25/10^4. */
+static double ft__schedule(ft_schedule schedule, int step, int steps, int step_size, double gamma,
+                           int warmup)
+{
+    double peak, end;
+    if (step < warmup) return (double)(step + 1) / warmup;
+    step -= warmup;
+    steps -= warmup;
+    if (steps < 1) steps = 1;
+    switch (schedule) {
+    case FT_STEP:
+        return ft__power(gamma, (uint64_t)(step / (step_size < 1 ? 1 : step_size)));
+    case FT_COSINE:
+        return ft__cosine_between(1, 0, step < steps ? (double)step / steps : 1);
+    case FT_ONE_CYCLE:
+        peak = 0.3 * steps - 1;
+        end = steps - 1;
+        if (step <= peak) return ft__cosine_between(1.0 / 25, 1, peak > 0 ? step / peak : 1);
+        if (step >= end) return 1.0 / 25 / 1e4;
+        return ft__cosine_between(1, 1.0 / 25 / 1e4, (step - peak) / (end - peak));
+    default:
+        return 1;
+    }
+}
