@@ -3,7 +3,8 @@
 # make test       every test; ends with "N passed, N failed, N skipped"
 # make test-long  also those that need PyTorch or many minutes
 # make header     join the parts in src/ into finetune.h (every other target does so too)
-# make check      the form of src/: what each part uses stands before it, widths, finetune.h is up to date
+# make check      the form of src/: no part uses a later one, widths, finetune.h is what src/ gives
+# make digests    digests of what six networks are after three steps: the same before and after a change
 # make check-cl   kernels.cl is valid OpenCL C 1.2 by itself (needs clang)
 # make bench      times it beside other libraries (those that make bench-deps installs, if it was run)
 # make mutate     break the header on purpose, in many places, and see that a test notices
@@ -69,7 +70,7 @@ demo: deps
 	@$(MAKE) --no-print-directory build/finetune build/demo
 	@build/demo
 
-test: deps
+test: deps check
 	@$(MAKE) --no-print-directory -j2 all $(filter-out $(LONG_TESTS),$(TESTS))
 	@sh tests/run.sh
 
@@ -77,8 +78,15 @@ test-long: deps
 	@$(MAKE) --no-print-directory -j2 all $(TESTS) $(EXAMPLES)
 	@LONG=1 PYTHON="$(PYTHON)" sh tests/run.sh
 
-check:
+check: header
 	@sh tests/check_header.sh
+
+# For a change that must not change bits: run before and after it, and compare.
+build/digests: tests/digests.c finetune.h | build
+	$(CC) $(FLAGS) $< -o $@ $(LIBS)
+
+digests: build/digests
+	@build/digests
 
 check-cl:
 	clang -x cl -cl-std=CL1.2 -Wall -Wextra -Werror -fsyntax-only kernels.cl
@@ -105,4 +113,4 @@ clean:
 	rm -rf build
 
 -include $(wildcard build/*.d)
-.PHONY: all header deps demo test test-long check check-cl bench bench-deps mutate clean
+.PHONY: all header deps demo test test-long check digests check-cl bench bench-deps mutate clean
