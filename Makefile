@@ -29,8 +29,8 @@ all: build/finetune
 
 # finetune.h is joined from the parts in src/, and written only where that changes it.
 header: finetune.h
-finetune.h: build/header ;
-build/header: $(wildcard src/*.h src/*/*.h) src/join.awk | build
+finetune.h: build/joined.h ;
+build/joined.h: $(wildcard src/*.h src/*/*.h) src/join.awk | build
 	@awk -f src/join.awk src/finetune.h >$@ || { rm -f $@; exit 1; }
 	@cmp -s $@ finetune.h || { cp $@ finetune.h; echo "finetune.h: joined from src/ anew"; }
 
