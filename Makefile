@@ -12,6 +12,7 @@
 CFLAGS ?= -O2 -g
 FINETUNE_DATA ?= ../shared/data
 PYTHON ?= python3
+OBJCOPY ?= objcopy
 # The tool knows OpenCL where its headers are; the library itself is looked for when it runs.
 OPENCL ?= $(if $(wildcard /usr/include/CL/cl.h),-DFINETUNE_OPENCL)
 WARNINGS = -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror
@@ -37,14 +38,27 @@ build/joined.h: $(wildcard src/*.h src/*/*.h) src/join.awk | build
 build/%: examples/%.c | build
 	$(CC) $(FLAGS) $< -o $@ $(LIBS)
 
-build/finetune: examples/finetune.c | build
-	$(CC) $(FLAGS) $(OPENCL) $< -o $@ $(LIBS)
+build/tool.o: examples/finetune.c | build
+	$(CC) $(FLAGS) $(OPENCL) -c $< -o $@
+
+build/finetune: build/tool.o
+	$(CC) $(CFLAGS) $< -o $@ $(LIBS)
+
+# What tests of public functions link: the library as the tool has it, whose main is hidden, so that
+# it is compiled once, as users compile it. Without debugging information, which would be copied into
+# each of them.
+build/finetune.o: build/tool.o
+	$(OBJCOPY) --strip-debug --localize-symbol=main $< $@
+
+LINKED = build/test_networks
+$(LINKED): build/%: tests/%.c build/finetune.o
+	$(CC) $(FLAGS) -MF $@.d -MT $@ -O1 -g1 $< build/finetune.o -o $@ $(LIBS)
 
 # Tests are compiled more than run: -O1 and -g1, behind the others' flags, take half of the seconds,
 # and the kernels ask for their own level. Where SIMD is not the point its kernels are left out, and
 # where little is computed -O0 does: 14, 8 and 3 seconds.
 FOR_TESTS = -O1 -g1
-build/test_networks build/test_opencl_failures: FOR_TESTS = -O1 -g1 -DFINETUNE_NO_SIMD
+build/test_opencl_failures: FOR_TESTS = -O1 -g1 -DFINETUNE_NO_SIMD
 build/test_cache build/test_data build/test_formats build/test_text build/test_text_train \
 build/test_tokenizers: FOR_TESTS = -O0 -g1 -DFINETUNE_NO_SIMD
 
