@@ -33,6 +33,22 @@ static long check_passed, check_failed, check_skipped;
         printf("%s:%d: skipped: %s\n", __FILE__, __LINE__, why);                                 \
     } while (0)
 
+/* A SIMD level that this processor lacks, or that was not compiled: counted, unless it belongs to
+   another family of processors. */
+static inline void skip_level(const char *level)
+{
+#if defined(__x86_64__) || defined(__i386__)
+    static const char family[] = "sse2 avx2 avx512";
+#elif defined(__aarch64__)
+    static const char family[] = "neon";
+#else
+    static const char family[] = "";
+#endif
+    char why[64];
+    snprintf(why, sizeof why, "no %s here", level);
+    if (strstr(family, level)) SKIP(why);
+}
+
 /* Written so that NaN on either side is a failure. */
 #define CLOSE(got, want, tolerance) (fabs((double)(got) - (double)(want)) <= (double)(tolerance))
 

@@ -245,7 +245,8 @@ static void test_operators(const char *simd, int threads, const char *only)
     m = ft_create(desc);
     if (ft_error(m) == FT_UNSUPPORTED) {
         ft_destroy(m);
-        return; /* a SIMD level that this processor has not */
+        skip_level(simd);
+        return;
     }
     file = open_golden(m, "operators");
     text = ft_file_metadata(file, "cases");
