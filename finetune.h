@@ -25,6 +25,7 @@
      [SECTION] interface/types: Types and options
      [SECTION] interface/functions: Functions
      [SECTION] platform/system: The system's headers
+     [SECTION] platform/formatting: printf's sizes and 64-bit numbers, the same everywhere
      [SECTION] platform/context: Checked sizes, allocator, errors
      [SECTION] basics/numbers: Small sums with sizes
      [SECTION] basics/random: Random numbers
@@ -1353,9 +1354,16 @@ FINETUNE_API ft_status ft_run_lengths(ft_model *m, const void *values, const int
 #include <pthread.h>
 #endif
 
-/* For kernels/bf16 and kernels/convolution. */
-#if defined(__GNUC__) && !defined(FINETUNE_NO_SIMD) && (defined(__x86_64__) || defined(__i386__))
+/* Which vector instructions the kernels may use. None of them on an x86 that computes with its old
+   registers of 80 bits, as GCC's -m32 does by itself: bits would differ, and GCC takes no scalar of
+   that width into a vector. -m32 -msse2 -mfpmath=sse has them. */
+#if defined(__GNUC__) && !defined(FINETUNE_NO_SIMD)
+#if defined(__x86_64__) || (defined(__i386__) && __FLT_EVAL_METHOD__ == 0)
+#define FT__X86 1
 #include <immintrin.h>
+#elif defined(__aarch64__)
+#define FT__ARM 1
+#endif
 #endif
 #if defined(__x86_64__) && !defined(FINETUNE_NO_SIMD) \
     && (defined(__clang__) ? __clang_major__ >= 9 : defined(__GNUC__) && __GNUC__ >= 10)
@@ -1367,16 +1375,144 @@ extern "C" {
 #endif
 
 /* =============================================================================================
+   [SECTION] platform/formatting: printf's sizes and 64-bit numbers, the same everywhere
+   ============================================================================================= */
+/* C99's formats, which GCC for Windows must be told: "printf" there means those of an old library
+   of Microsoft's, without %zu and %llu. */
+#if defined(__GNUC__) && !defined(__clang__)
+#define FT__PRINTF(text, first) __attribute__((format(gnu_printf, text, first)))
+#elif defined(__GNUC__)
+#define FT__PRINTF(text, first) __attribute__((format(printf, text, first)))
+#else
+#define FT__PRINTF(text, first)
+#endif
+
+/* Where the next letters go. As with snprintf, `count` grows on when there is no more room. */
+typedef struct ft__printed { char *to; size_t size, count; } ft__printed;
+
+static void ft__print_letter(ft__printed *out, char letter)
+{
+    if (out->count + 1 < out->size) out->to[out->count] = letter;
+    out->count += 1;
+}
+
+/* %d, %u, %x and %X of any length: `size` is the number without its sign. */
+static void ft__print_number(ft__printed *out, uint64_t size, bool negative, char conversion,
+                             int width, bool zeros)
+{
+    const char *digits = conversion == 'X' ? "0123456789ABCDEF" : "0123456789abcdef";
+    unsigned base = conversion == 'x' || conversion == 'X' ? 16 : 10;
+    char text[24];
+    int count = 0;
+    do text[count++] = digits[size % base]; while ((size /= base) > 0);
+    width -= count + negative;
+    if (!zeros) for (; width > 0; --width) ft__print_letter(out, ' ');
+    if (negative) ft__print_letter(out, '-');
+    for (; width > 0; --width) ft__print_letter(out, '0');
+    while (count > 0) ft__print_letter(out, text[--count]);
+}
+
+/* Texts and doubles, by snprintf itself. */
+static void ft__print_text(ft__printed *out, int width, int precision, const char *text)
+{
+    size_t left = out->size > out->count ? out->size - out->count : 0;
+    int count = snprintf(left ? out->to + out->count : NULL, left, "%*.*s", width, precision, text);
+    if (count > 0) out->count += (size_t)count;
+}
+
+static void ft__print_double(ft__printed *out, int width, int precision, char conversion,
+                             double number)
+{
+    char format[] = "%*.*g";
+    size_t left = out->size > out->count ? out->size - out->count : 0;
+    int count;
+    format[4] = conversion;
+    count = snprintf(left ? out->to + out->count : NULL, left, format, width, precision, number);
+    if (count > 0) out->count += (size_t)count;
+}
+
+/* A width or precision: digits, or * for an argument. */
+static int ft__print_width(const char **format, int given)
+{
+    int width = 0;
+    if (**format == '*') {
+        *format += 1;
+        return given;
+    }
+    for (; **format >= '0' && **format <= '9'; ++*format) width = 10 * width + (**format - '0');
+    return width;
+}
+
+/* vsnprintf as C99 has it, with the flag 0 and the conversions d u x X c s e f g. Microsoft's older
+   library and newlib-nano do not know %zu and %llu: they print the letters, and the second then
+   takes the number for the next argument, a pointer perhaps. So numbers become digits here. */
+static FT__PRINTF(3, 0) int ft__vprint(char *to, size_t size, const char *format,
+                                       va_list arguments)
+{
+    ft__printed out;
+    out.to = to;
+    out.size = size;
+    out.count = 0;
+    for (; *format; ++format) {
+        int width, precision = -1, longs = 0;
+        bool zeros, sizes;
+        if (*format != '%' || *++format == '%') {
+            ft__print_letter(&out, *format);
+            continue;
+        }
+        zeros = *format == '0';
+        width = ft__print_width(&format, *format == '*' ? va_arg(arguments, int) : 0);
+        if (*format == '.') {
+            ++format;
+            precision = ft__print_width(&format, *format == '*' ? va_arg(arguments, int) : 0);
+        }
+        for (; *format == 'l'; ++format) ++longs;
+        sizes = *format == 'z';
+        if (sizes) ++format;
+        switch (*format) {
+        case 's': ft__print_text(&out, width, precision, va_arg(arguments, const char *)); break;
+        case 'c': ft__print_letter(&out, (char)va_arg(arguments, int)); break;
+        case 'd': {
+            long long n = longs > 1 ? va_arg(arguments, long long)
+                : longs ? va_arg(arguments, long) : va_arg(arguments, int);
+            ft__print_number(&out, n < 0 ? 0 - (uint64_t)n : (uint64_t)n, n < 0, 'd', width, zeros);
+        } break;
+        case 'u': case 'x': case 'X':
+            ft__print_number(&out, sizes ? va_arg(arguments, size_t)
+                : longs > 1 ? va_arg(arguments, unsigned long long)
+                : longs ? va_arg(arguments, unsigned long) : va_arg(arguments, unsigned), false,
+                *format, width, zeros);
+            break;
+        case 'e': case 'f': case 'g':
+            ft__print_double(&out, width, precision, *format, va_arg(arguments, double));
+            break;
+        default: --format; /* nothing else is used; the end of the text is the end */
+        }
+    }
+    if (size > 0) to[out.count < size ? out.count : size - 1] = 0;
+    return (int)out.count;
+}
+
+/* snprintf, so. */
+static FT__PRINTF(3, 4) int ft__print(char *to, size_t size, const char *format, ...)
+{
+    va_list arguments;
+    int count;
+    va_start(arguments, format);
+    count = ft__vprint(to, size, format, arguments);
+    va_end(arguments);
+    return count;
+}
+
+/* =============================================================================================
    [SECTION] platform/context: Checked sizes, allocator, errors
    Everything that can fail for want of memory or of a file goes through an ft__context, which
    keeps the first error. No other global or static state exists.
    ============================================================================================= */
 #if defined(__GNUC__)
-#define FT__PRINTF(text, first) __attribute__((format(printf, text, first)))
 #define FT__UNUSED __attribute__((unused))
 #define FT__RESTRICT __restrict__ /* C++ has not C99's word */
 #else
-#define FT__PRINTF(text, first)
 #define FT__UNUSED
 #define FT__RESTRICT
 #endif
@@ -1414,7 +1550,7 @@ static FT__PRINTF(3, 4) ft_status ft__fail(ft__context *c, ft_status status, con
     if (c->status != FT_OK) return c->status;
     c->status = status;
     va_start(arguments, format);
-    vsnprintf(c->text, sizeof c->text, format, arguments);
+    ft__vprint(c->text, sizeof c->text, format, arguments);
     va_end(arguments);
     return status;
 }
@@ -1451,7 +1587,7 @@ static FT__PRINTF(2, 3) void ft__log(const ft__context *c, const char *format, .
     va_list arguments;
     if (!c->desc.log) return;
     va_start(arguments, format);
-    vsnprintf(line, sizeof line, format, arguments);
+    ft__vprint(line, sizeof line, format, arguments);
     va_end(arguments);
     c->desc.log(c->desc.log_user, line);
 }
@@ -1841,7 +1977,7 @@ static FT__PRINTF(2, 3) void ft__text_add(ft__text *text, const char *format, ..
     va_list arguments;
     int count;
     va_start(arguments, format);
-    count = vsnprintf(piece, sizeof piece, format, arguments);
+    count = ft__vprint(piece, sizeof piece, format, arguments);
     va_end(arguments);
     if (count < 0) return;
     if ((size_t)count >= sizeof piece) count = (int)sizeof piece - 1;
@@ -1855,8 +1991,8 @@ static bool ft__ends_with(const char *text, const char *end)
 }
 
 /* The next line of a text, without its end; *at moves behind it. False: that was the last. */
-static bool ft__next_line(const char *text, size_t bytes, size_t *at, const char **line,
-                          size_t *count)
+static FT__UNUSED bool ft__next_line(const char *text, size_t bytes, size_t *at,
+                                     const char **line, size_t *count)
 {
     const char *end;
     if (*at >= bytes) return false;
@@ -1874,7 +2010,7 @@ static bool ft__next_line(const char *text, size_t bytes, size_t *at, const char
 /* A list of fixed-size things that grows. */
 typedef struct ft__pile { void *at; size_t count, capacity, size; } ft__pile;
 
-static void *ft__pile_add(ft__context *c, ft__pile *pile)
+static FT__UNUSED void *ft__pile_add(ft__context *c, ft__pile *pile)
 {
     if (pile->count == pile->capacity) {
         size_t capacity = pile->capacity ? 2 * pile->capacity : 256;
@@ -2477,6 +2613,9 @@ static void ft__json_add_float(ft__text *to, float value)
 typedef void (*ft__body)(void *context, int index);
 
 #ifndef FINETUNE_NO_THREADS
+/* Aligned to its size also where a 32-bit ABI aligns it to 4: else atomics may cross a line. */
+typedef uint64_t ft__counter __attribute__((aligned(8)));
+
 struct ft__pool {
     pthread_mutex_t mutex;
     pthread_cond_t work, done;
@@ -2489,9 +2628,9 @@ struct ft__pool {
     bool waiting;           /* the caller sleeps until all are finished */
     bool quit;
     char another_gap[64];
-    uint64_t ticket;        /* job << 32 | next index */
+    ft__counter ticket;     /* job << 32 | next index */
     char third_gap[64];
-    uint64_t finished;      /* indices that were run, of all jobs so far */
+    ft__counter finished;   /* indices that were run, of all jobs so far */
 };
 
 /* Loads, stores and additions that other threads see in order. */
@@ -3043,14 +3182,6 @@ typedef void (*ft__packing_tile)(FT__PACKING_TILE_PARAMETERS);
     }
 FT__TILES_4(FT__TILE_PLAIN, ft__tile_plain, 4, 8)
 FT__TILES_4(FT__TILE_PLAIN, ft__tile_plain_narrow, 4, 4)
-
-#if defined(__GNUC__) && !defined(FINETUNE_NO_SIMD)
-#if defined(__x86_64__) || defined(__i386__)
-#define FT__X86 1
-#elif defined(__aarch64__)
-#define FT__ARM 1
-#endif
-#endif
 
 #if defined(FT__X86) || defined(FT__ARM)
 /* One body of sums for every instruction set and kind of tile, `line` from one line of b to the
@@ -3783,6 +3914,10 @@ FT__BF16_TARGET void ft__bf16_pair_avx512(const float *even, const float *odd, s
     }
 }
 
+/* Half 0 or 1 of a vector. With a mask of all: of the intrinsics without one GCC warns in C++, though
+   what they leave undefined is never read. */
+#define FT__HALF(x, half) _mm512_maskz_extracti64x4_epi64(0xff, x, half)
+
 FT__BF16_TARGET void ft__bf16_pack_lines_avx512(const float *const *lines, size_t count,
                                                 size_t row, size_t rows, float *to)
 {
@@ -3799,14 +3934,13 @@ FT__BF16_TARGET void ft__bf16_pack_lines_avx512(const float *const *lines, size_
             : _mm512_maskz_loadu_epi16(mask, (const uint16_t *)(const void *)lines[p + 1] + row);
         __m512i low = _mm512_permutex2var_epi16(even, zip, odd);
         __m512i high = _mm512_permutex2var_epi16(even, zip_high, odd);
-        _mm256_storeu_si256((__m256i *)(void *)to, _mm512_castsi512_si256(low));
+        _mm256_storeu_si256((__m256i *)(void *)to, FT__HALF(low, 0));
         if (rows > 8)
-            _mm256_storeu_si256((__m256i *)(void *)(to + panel), _mm512_extracti64x4_epi64(low, 1));
+            _mm256_storeu_si256((__m256i *)(void *)(to + panel), FT__HALF(low, 1));
         if (rows > 16)
-            _mm256_storeu_si256((__m256i *)(void *)(to + 2 * panel), _mm512_castsi512_si256(high));
+            _mm256_storeu_si256((__m256i *)(void *)(to + 2 * panel), FT__HALF(high, 0));
         if (rows > 24)
-            _mm256_storeu_si256((__m256i *)(void *)(to + 3 * panel),
-                                _mm512_extracti64x4_epi64(high, 1));
+            _mm256_storeu_si256((__m256i *)(void *)(to + 3 * panel), FT__HALF(high, 1));
     }
 }
 #if !defined(__clang__)
@@ -6043,7 +6177,7 @@ typedef union ft__options { /* by operator; which fields a file keeps, the table
 } ft__options;
 
 /* What one update does to a row without a gradient (optimizers/resting_rows). */
-typedef struct ft__rest { float step, small, decay; } ft__rest;
+typedef struct ft__rest { float step, eps, decay; } ft__rest;
 
 /* Of an embedding's weight: which rows an update has to look at. */
 typedef struct ft__resting {
@@ -9350,11 +9484,11 @@ static void ft__conv2d_backward(const ft__call *call)
         if (call->input[0].gradient) ft__winograd_convolve(call, &g, true);
     } else if (ft__bf16_fits(call->context, &g)) ft__bf16_backward(call, &g);
     else {
-        bool small = ft__conv_is_small(&g);
+        bool is_small = ft__conv_is_small(&g);
         run = ft__conv_start(call, &g);
-        if (small && call->input[1].gradient) ft__small_weight_gradient(call, &g);
+        if (is_small && call->input[1].gradient) ft__small_weight_gradient(call, &g);
         else if (call->input[1].gradient) ft__conv_weight_gradient(&run);
-        if (small && call->input[0].gradient && g.stride[0] == 1 && g.stride[1] == 1)
+        if (is_small && call->input[0].gradient && g.stride[0] == 1 && g.stride[1] == 1)
             ft__small_input_gradient(call, &g);
         else if (call->input[0].gradient) ft__conv_input_gradient(&run);
     }
@@ -10817,20 +10951,20 @@ static const ft__field ft__slice_fields[] = {
     {"step", offsetof(ft_slice_options, step), FINETUNE_MAX_RANK, 'i'}, {NULL, 0, 0, 0}};
 
 /* The smaller tensor's element (i0, i1, ...) lies at start + i * step of the larger one. */
-typedef struct ft__embedding { ft_shape small, large; int start[FINETUNE_MAX_RANK];
+typedef struct ft__embedding { ft_shape inner, outer; int start[FINETUNE_MAX_RANK];
                                int step[FINETUNE_MAX_RANK]; } ft__embedding;
 
 /* Calls for every line of the last dimension: where it starts in both. */
 static size_t ft__embedded_line(const ft__embedding *e, size_t line)
 {
-    size_t index = 0, stride = (size_t)e->large.size[e->large.rank - 1];
+    size_t index = 0, stride = (size_t)e->outer.size[e->outer.rank - 1];
     int d;
-    index = (size_t)e->start[e->large.rank - 1];
-    for (d = e->large.rank - 2; d >= 0; --d) {
-        size_t at = line % (size_t)e->small.size[d];
+    index = (size_t)e->start[e->outer.rank - 1];
+    for (d = e->outer.rank - 2; d >= 0; --d) {
+        size_t at = line % (size_t)e->inner.size[d];
         index += ((size_t)e->start[d] + at * (size_t)e->step[d]) * stride;
-        stride *= (size_t)e->large.size[d];
-        line /= (size_t)e->small.size[d];
+        stride *= (size_t)e->outer.size[d];
+        line /= (size_t)e->inner.size[d];
     }
     return index;
 }
@@ -10838,13 +10972,13 @@ static size_t ft__embedded_line(const ft__embedding *e, size_t line)
 enum { FT__TO_SMALL, FT__TO_LARGE };
 
 /* Copies, or adds, along the embedding in either direction. */
-static void ft__embed(const ft__embedding *e, float *small, float *large, int direction, bool add)
+static void ft__embed(const ft__embedding *e, float *inner, float *outer, int direction, bool add)
 {
-    size_t width = (size_t)e->small.size[e->small.rank - 1], lines, line, i;
-    size_t step = (size_t)e->step[e->small.rank - 1];
-    lines = ft__shape_count(&e->small) / width;
+    size_t width = (size_t)e->inner.size[e->inner.rank - 1], lines, line, i;
+    size_t step = (size_t)e->step[e->inner.rank - 1];
+    lines = ft__shape_count(&e->inner) / width;
     for (line = 0; line < lines; ++line) {
-        float *s = small + line * width, *l = large + ft__embedded_line(e, line);
+        float *s = inner + line * width, *l = outer + ft__embedded_line(e, line);
         for (i = 0; i < width; ++i) {
             float *to = direction == FT__TO_SMALL ? &s[i] : &l[i * step];
             float from = direction == FT__TO_SMALL ? l[i * step] : s[i];
@@ -10877,8 +11011,8 @@ static ft__embedding ft__pad_embedding(const ft__call *call)
 {
     ft__embedding e;
     int d, at;
-    e.small = ft__memory_shape(&call->input[0]);
-    e.large = ft__memory_shape(&call->output);
+    e.inner = ft__memory_shape(&call->input[0]);
+    e.outer = ft__memory_shape(&call->output);
     for (d = 0; d < FINETUNE_MAX_RANK; ++d) {
         at = ft__memory_axis(&call->output, d);
         e.start[at] = call->node->options.pad.before[d];
@@ -10930,8 +11064,8 @@ static ft__embedding ft__slice_embedding(const ft__call *call)
 {
     ft__embedding e;
     int d, at;
-    e.small = ft__memory_shape(&call->output);
-    e.large = ft__memory_shape(&call->input[0]);
+    e.inner = ft__memory_shape(&call->output);
+    e.outer = ft__memory_shape(&call->input[0]);
     for (d = 0; d < FINETUNE_MAX_RANK; ++d) {
         at = ft__memory_axis(&call->output, d);
         e.start[at] = call->node->options.slice.start[d];
@@ -12488,13 +12622,13 @@ FT__INLINE void ft__update_adam_body(const ft__update *u, size_t from, size_t to
     float correction2 = u->correction2;
     float decay_weight = o->optimizer == FT_ADAMW ? 1 - u->learning_rate * u->weight_decay : 1;
     float decay_gradient = o->optimizer == FT_ADAMW ? 0 : u->weight_decay;
-    float step = u->learning_rate / u->correction1 * correction2, small = eps * correction2;
+    float step = u->learning_rate / u->correction1 * correction2, tiny = eps * correction2;
     size_t i;
     for (i = from; i < to; ++i) {
         float g = gradient[i] * scale + decay_gradient * p[i];
         m[i] = beta1 * m[i] + (1 - beta1) * g;
         v[i] = beta2 * v[i] + (1 - beta2) * g * g;
-        p[i] = p[i] * decay_weight - step * m[i] / (sqrtf(v[i]) + small); /* one division */
+        p[i] = p[i] * decay_weight - step * m[i] / (sqrtf(v[i]) + tiny); /* one division */
         gradient[i] = 0;
     }
 }
@@ -12513,7 +12647,7 @@ FT__INLINE void ft__update_adam_body(const ft__update *u, size_t from, size_t to
         float decay_weight = decoupled ? 1 - u->learning_rate * u->weight_decay : 1;              \
         float decay_gradient = decoupled ? 0 : u->weight_decay;                                   \
         float step = u->learning_rate / u->correction1 * correction2;                             \
-        float small = o->eps * correction2;                                                       \
+        float tiny = o->eps * correction2;                                                       \
         tile##_vector zero = {0};                                                                 \
         for (; i + lanes <= to; i += lanes) {                                                     \
             tile##_vector w = *(const tile##_loose *)(const void *)(p + i);                       \
@@ -12526,7 +12660,7 @@ FT__INLINE void ft__update_adam_body(const ft__update *u, size_t from, size_t to
             w = w * decay_weight;                                                                 \
             FT__ROUNDED(w);                                                                       \
             *(tile##_loose *)(void *)(p + i)                                                      \
-                = w - step * first / (tile##_root(second) + small);                               \
+                = w - step * first / (tile##_root(second) + tiny);                               \
             *(tile##_loose *)(void *)(m + i) = first;                                             \
             *(tile##_loose *)(void *)(v + i) = second;                                            \
             *(tile##_loose *)(void *)(gradient + i) = zero;                                       \
@@ -12652,7 +12786,7 @@ FT__INLINE void ft__rest_block(const ft__resting *r, float *p, float *m, float *
             first[l] *= r->beta1;
             second[l] *= r->beta2;
             weight[l] = weight[l] * past->decay
-                - past->step * first[l] / (sqrtf(second[l]) + past->small);
+                - past->step * first[l] / (sqrtf(second[l]) + past->eps);
         }
         if (u % 8) continue;
         for (most = 0, l = 0; l < 16; ++l)
@@ -13896,7 +14030,7 @@ static bool ft__program_file_make(ft__context *c, const ft__source *source, cons
     for (i = 0; i < source->count; ++i)
         file->made_from = ft__hash_bytes(file->made_from, source->parts[i],
                                          strlen(source->parts[i]));
-    length = snprintf(file->path, sizeof file->path, "%s/opencl-%016llx.%s", c->desc.cache,
+    length = ft__print(file->path, sizeof file->path, "%s/opencl-%016llx.%s", c->desc.cache,
                       (unsigned long long)device, kind);
     snprintf(file->partial, sizeof file->partial, "%s.partial", file->path);
     return length > 0 && (size_t)length < sizeof file->path;
@@ -15366,22 +15500,22 @@ static void ft__cl_concat_run(const ft__call *call, bool backward)
 static void ft__cl_concat_forward(const ft__call *call) { ft__cl_concat_run(call, false); }
 static void ft__cl_concat_backward(const ft__call *call) { ft__cl_concat_run(call, true); }
 
-typedef struct ft__kernel_embedding { cl_int small[6], large[6], start[6], step[6]; }
+typedef struct ft__kernel_embedding { cl_int inner[6], outer[6], start[6], step[6]; }
     ft__kernel_embedding;
 
 static void ft__cl_embed(const ft__call *call, const ft__embedding *e, bool to_large,
                          const float *from, size_t from_count, float *to, size_t to_count,
                          bool add, bool partly)
 {
-    size_t count = ft__shape_count(&e->small);
+    size_t count = ft__shape_count(&e->inner);
     ft__kernel_embedding k;
     ft__launch l;
     int d;
     for (d = 0; d < 6; ++d) {
-        k.small[d] = d < e->small.rank ? e->small.size[d] : 1;
-        k.large[d] = d < e->small.rank ? e->large.size[d] : 1;
-        k.start[d] = d < e->small.rank ? e->start[d] : 0;
-        k.step[d] = d < e->small.rank ? e->step[d] : 1;
+        k.inner[d] = d < e->inner.rank ? e->inner.size[d] : 1;
+        k.outer[d] = d < e->inner.rank ? e->outer.size[d] : 1;
+        k.start[d] = d < e->inner.rank ? e->start[d] : 0;
+        k.step[d] = d < e->inner.rank ? e->step[d] : 1;
     }
     if (partly && !add) ft__device_fill(call->context, to, to_count, 0);
     l = ft__start(call->context, "embed");
@@ -16744,7 +16878,7 @@ static void ft__tuning_make(ft__context *c, ft__tuning *t)
 {
     static const int sizes[3][4] = {{32, 64, 28, 28}, {128, 64, 3, 3}, {128, 0, 0, 0}};
     static char name[] = "tuning";
-    bool small = c->device->place.is_processor; /* in tests: there each run takes seconds else */
+    bool quick = c->device->place.is_processor; /* in tests: there each run takes seconds else */
     int i;
     memset(t, 0, sizeof *t);
     t->node.op = FT__OP_conv2d;
@@ -16759,7 +16893,7 @@ static void ft__tuning_make(ft__context *c, ft__tuning *t)
         t->input[i].shape.rank = i < 2 ? 4 : 1;
         memcpy(t->input[i].shape.size, sizes[i], sizeof sizes[i]);
     }
-    if (small) t->input[0].shape.size[2] = t->input[0].shape.size[3] = 8;
+    if (quick) t->input[0].shape.size[2] = t->input[0].shape.size[3] = 8;
     t->call.context = c;
     t->call.node = &t->node;
     t->call.input = t->input;
@@ -18944,7 +19078,7 @@ static void ft__update_resting(ft_model *m, const ft__update *all, ft__node *nod
     job.u = ft__update_for(all, node);
     if (r->updates % FT__PAST == 0) ft__catch_up(&m->context, node, NULL, 0);
     past->step = job.u.learning_rate / job.u.correction1 * job.u.correction2;
-    past->small = o->eps * job.u.correction2;
+    past->eps = o->eps * job.u.correction2;
     past->decay = o->optimizer == FT_ADAMW ? 1 - job.u.learning_rate * job.u.weight_decay : 1;
     ft__parallel(&m->context, ft__used_chunks(node), ft__update_of_rows, &job);
     ft__forget_used(r);
@@ -20048,11 +20182,11 @@ static ft_status ft__safetensors_read(ft_file *file)
 static float ft__half_to_float(uint32_t half)
 {
     uint32_t sign = (half & 0x8000u) << 16, exponent = half >> 10 & 31u, fraction = half & 0x3ffu;
-    float small;
+    float subnormal;
     if (exponent == 31) return ft__from_bits(sign | 0x7f800000u | fraction << 13);
     if (exponent) return ft__from_bits(sign | (exponent + 112) << 23 | fraction << 13);
-    small = (float)fraction * (1.0f / 16777216.0f);
-    return sign ? -small : small;
+    subnormal = (float)fraction * (1.0f / 16777216.0f);
+    return sign ? -subnormal : subnormal;
 }
 
 /* Rounds to nearest, ties to even, as both conversions do. */
@@ -20238,7 +20372,7 @@ static bool ft__zip_has(const ft_file *file, uint64_t offset, uint64_t bytes)
    ones are full. */
 static bool ft__zip_directory(const ft_file *file, uint64_t *begin, uint64_t *count)
 {
-    uint64_t end = file->size < 22 ? 0 : file->size - 22, back, far;
+    uint64_t end = file->size < 22 ? 0 : file->size - 22, back, wide;
     for (back = 0; back <= end && back < 65536; ++back)
         if (ft__zip_number(file, end - back, 4) == 0x06054b50) break;
     if (file->size < 22 || back > end || back == 65536) return false;
@@ -20246,10 +20380,10 @@ static bool ft__zip_directory(const ft_file *file, uint64_t *begin, uint64_t *co
     *count = ft__zip_number(file, end + 10, 2);
     *begin = ft__zip_number(file, end + 16, 4);
     if (end < 20 || ft__zip_number(file, end - 20, 4) != 0x07064b50) return true;
-    far = ft__zip_number(file, end - 12, 8);
-    if (!ft__zip_has(file, far, 56) || ft__zip_number(file, far, 4) != 0x06064b50) return false;
-    *count = ft__zip_number(file, far + 32, 8);
-    *begin = ft__zip_number(file, far + 48, 8);
+    wide = ft__zip_number(file, end - 12, 8);
+    if (!ft__zip_has(file, wide, 56) || ft__zip_number(file, wide, 4) != 0x06064b50) return false;
+    *count = ft__zip_number(file, wide + 32, 8);
+    *begin = ft__zip_number(file, wide + 48, 8);
     return true;
 }
 
@@ -20279,7 +20413,7 @@ static ft_status ft__zip_read_entry(ft__zip *zip, uint64_t *at)
 {
     ft_file *file = zip->file;
     ft__zip_entry *entry = &zip->entries[zip->count];
-    uint64_t packed, name, extra, comment, local, *far[3];
+    uint64_t packed, name, extra, comment, local, *wide[3];
     if (!ft__zip_has(file, *at, 46) || ft__zip_number(file, *at, 4) != 0x02014b50)
         return ft__zip_fault(file, "no directory entry", *at);
     if (ft__zip_number(file, *at + 10, 2) != 0)
@@ -20291,11 +20425,11 @@ static ft_status ft__zip_read_entry(ft__zip *zip, uint64_t *at)
     name = ft__zip_number(file, *at + 28, 2);
     extra = ft__zip_number(file, *at + 30, 2);
     comment = ft__zip_number(file, *at + 32, 2);
-    far[0] = &entry->size;
-    far[1] = &packed;
-    far[2] = &local;
+    wide[0] = &entry->size;
+    wide[1] = &packed;
+    wide[2] = &local;
     if (!ft__zip_has(file, *at + 46, name + extra + comment)
-        || !ft__zip_far(file, *at + 46 + name, extra, far))
+        || !ft__zip_far(file, *at + 46 + name, extra, wide))
         return ft__zip_fault(file, "a directory entry that does not fit", *at);
     if (!ft__zip_has(file, local, 30) || ft__zip_number(file, local, 4) != 0x04034b50)
         return ft__zip_fault(file, "no local header", local);
@@ -22605,29 +22739,29 @@ static void ft__encode(ft_tokenizer *t, const char *text, size_t bytes)
 
 /* GPT-2 writes a byte as a character that can be seen: itself where it is one, otherwise the next
    of those from U+0100 on. The unseen bytes are 0..32, 127..160 and 173. */
-static uint32_t ft__byte_letter(int byte)
+static uint32_t ft__byte_letter(int number)
 {
-    if (byte <= 32) return (uint32_t)(0x100 + byte);
-    if (byte >= 127 && byte <= 160) return (uint32_t)(0x100 + 33 + byte - 127);
-    return byte == 173 ? 0x100 + 67 : (uint32_t)byte;
+    if (number <= 32) return (uint32_t)(0x100 + number);
+    if (number >= 127 && number <= 160) return (uint32_t)(0x100 + 33 + number - 127);
+    return number == 173 ? 0x100 + 67 : (uint32_t)number;
 }
 
 static int ft__letter_byte(uint32_t code) /* -1: no byte is written so */
 {
     int n = code < 0x200 ? (int)code - 0x100 : 68;
-    int byte = n < 0 ? (int)code : n < 33 ? n : n < 67 ? n - 33 + 127 : 173;
-    return byte < 256 && ft__byte_letter(byte) == code ? byte : -1;
+    int number = n < 0 ? (int)code : n < 33 ? n : n < 67 ? n - 33 + 127 : 173;
+    return number < 256 && ft__byte_letter(number) == code ? number : -1;
 }
 
 static void ft__decode_bytes(ft__text *to, const char *piece, size_t bytes)
 {
-    int taken, byte;
+    int taken, number;
     char letter;
     for (; bytes > 0; piece += taken, bytes -= (size_t)taken) {
         uint32_t code = ft__utf8_read(piece, bytes, &taken);
-        byte = ft__letter_byte(code);
-        letter = (char)byte;
-        if (byte >= 0) ft__text_add_bytes(to, &letter, 1);
+        number = ft__letter_byte(code);
+        letter = (char)number;
+        if (number >= 0) ft__text_add_bytes(to, &letter, 1);
         else ft__text_add_bytes(to, piece, (size_t)taken);
     }
 }
@@ -24476,7 +24610,7 @@ static bool ft__rows_make(ft__row_file *f, ft__context *c, const char *name, uin
     f->path = (char *)ft__allocate(c, size, 1);
     f->partial = (char *)ft__allocate(c, size, 1);
     if (!ft__ok(c)) return false;
-    snprintf(f->path, size, "%s/%s-%016llx.rows", c->desc.cache, name, (unsigned long long)id);
+    ft__print(f->path, size, "%s/%s-%016llx.rows", c->desc.cache, name, (unsigned long long)id);
     snprintf(f->partial, size, "%s.partial", f->path);
     return row <= UINT32_MAX;
 }
@@ -27675,7 +27809,7 @@ static void ft__streams_fill(ft__streams *s, ft_tokenizer *tokenizer, const ft__
     if (s->each < 1 || s->each / (size_t)s->steps >= (size_t)(INT_MAX / s->rows - 1))
         ft__fail(s->context, FT_INVALID, "%s: %zu tokens cannot be cut into %d streams", path,
                  s->ids.count, s->rows);
-    snprintf(s->name, sizeof s->name, "%zu tokens %016llx", s->ids.count, (unsigned long long)
+    ft__print(s->name, sizeof s->name, "%zu tokens %016llx", s->ids.count, (unsigned long long)
              ft__hash_bytes(0, s->ids.values, s->ids.count * sizeof *s->ids.values));
 }
 
@@ -28624,7 +28758,7 @@ static void ft__checkpoint_state(ft__fit *f, ft_file *file, ft__json *json)
     const char *settings = ft__json_string(json, ft__json_member(json, 0, "settings"));
     const char *stage = ft__json_string(json, ft__json_member(json, 0, "stage"));
     char want[20];
-    snprintf(want, sizeof want, "%016llx", (unsigned long long)f->settings);
+    ft__print(want, sizeof want, "%016llx", (unsigned long long)f->settings);
     if (!settings || !stage || strcmp(settings, want) != 0 || strcmp(stage, f->o.stage) != 0) {
         ft__fail(c, FT_INVALID, "%s: is the checkpoint of a run with other options, data or"
                  " network: remove it, or give the options of then", f->o.checkpoint);

@@ -48,6 +48,7 @@ extern "C" {
 #ifdef __cplusplus
 extern "C" {
 #endif
+#include "platform/formatting.h"
 #include "platform/context.h"
 #include "basics/numbers.h"
 #include "basics/random.h"

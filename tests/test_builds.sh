@@ -63,7 +63,9 @@ for compiler in gcc clang g++ clang++; do
                 continue
             fi ;;
         esac
-        try "$compiler $standard $with" $compiler -std=$standard $warnings $with -O0 -I. $out/$source -o $out/use -lm -pthread
+        # g++ warns of more when it optimises, and users build with -O2.
+        case $compiler$LONG in g++ | *?1) level=-O2 ;; *) level=-O0 ;; esac
+        try "$compiler $standard $with" $compiler -std=$standard $warnings $with $level -I. $out/$source -o $out/use -lm -pthread
         try "$compiler $standard $with runs" $out/use
     done
 done
@@ -73,6 +75,98 @@ try "FINETUNE_NO_THREADS with SIMD" ${CC:-cc} -std=c99 $warnings -DFINETUNE_NO_T
 for macro in "FINETUNE_NO_THREADS -DFINETUNE_NO_SIMD" FINETUNE_NO_SIMD "FINETUNE_NO_POSIX -DFINETUNE_NO_SIMD"; do
     try "$macro" ${CC:-cc} -std=c99 $warnings -D$macro -O0 -I. $out/use.c -o $out/use -lm -pthread
     try "$macro runs" $out/use
+done
+
+# Windows' headers define words such as far, near, small, min, max and interface as macros: none of
+# them may stand in ours as a name. This stand-in has also those that only some versions bring; the
+# system's own headers are read before it. Where mingw is installed, the true one comes first.
+{
+    for header in float limits math stdarg stdbool stddef stdint stdio stdlib string dirent errno \
+        fcntl pthread sched sys/mman sys/stat time unistd; do echo "#include <$header.h>"; done
+    printf '#ifdef __x86_64__\n#include <immintrin.h>\n#endif\n'
+    [ -n "$opencl" ] && printf '#define CL_TARGET_OPENCL_VERSION 120\n#include <CL/cl.h>\n#include <dlfcn.h>\n'
+    for word in far near FAR NEAR huge HUGE pascal cdecl PASCAL CDECL IN OUT OPTIONAL; do
+        printf '#undef %s\n#define %s\n' $word $word
+    done
+    for word in "small char" "hyper long" "interface struct" "CONST const" "VOID void" \
+        "THIS void" "THIS_ void," "STRICT 1" "ERROR 0" "NO_ERROR 0" "DELETE 1" "DIFFERENCE 11" \
+        "IGNORE 0" "INFINITE 1" "ABSOLUTE 1" "RELATIVE 2" "TRUE 1" "FALSE 0" "BOOL int" \
+        "RGB(r,g,b) 0" "TEXT(text) L##text" "GetMessage GetMessageA" "LoadImage LoadImageA" \
+        "CreateFile CreateFileA" "DrawText DrawTextA" "s_net S.a" "s_host S.b" "rad1 1" "grp1 2" \
+        "frm1 3" "rct1 4" "ico1 5" "stc1 6" "lst1 7" "cmb1 8" "edt1 9" "scr1 10" \
+        "min(a,b) (((a)<(b))?(a):(b))" "max(a,b) (((a)>(b))?(a):(b))"; do
+        echo "#define $word"
+    done
+} >$out/windows.h
+mingw=x86_64-w64-mingw32-gcc
+for language in c c++; do
+    { echo '#include "windows.h"'; cat $out/use.c; } >$out/windows_use.c
+    case $language in c) standard=c99 ;; *) standard=c++11 ;; esac
+    have g++ || [ $language = c ] || { skip "g++ is not installed"; continue; }
+    try "windows.h first, $standard" ${CC:-cc} -x $language -std=$standard $warnings $opencl -I. -fsyntax-only $out/windows_use.c
+    if have ${mingw%gcc}g++ || { have $mingw && [ $language = c ]; }; then
+        try "mingw's windows.h first, $standard" $mingw -x $language -std=$standard $warnings -include windows.h -I. -fsyntax-only $out/use.c
+    else skip "mingw is not installed ($standard)"; fi
+done
+
+# Other systems' C libraries have other formats for sizes and 64-bit numbers: those are printed by
+# ourselves, exactly as here, and never handed to snprintf.
+if grep -nE '(^|[^_a-z])v?snprintf[(].*%[0-9*.-]*(z|ll)[dux]' finetune.h; then
+    failed=$((failed + 1)); echo "FAILED: sizes and 64-bit numbers go through ft__print"
+else passed=$((passed + 1)); fi
+cat >$out/print.c <<'END'
+#define FINETUNE_IMPLEMENTATION
+#include "finetune.h"
+static int failed;
+#define SAME(size, ...)                                                                            \
+    do {                                                                                           \
+        char got[80], want[80];                                                                    \
+        int a, b;                                                                                  \
+        memset(got, 'x', sizeof got);                                                              \
+        memset(want, 'x', sizeof want);                                                            \
+        a = ft__print(got, size, __VA_ARGS__);                                                     \
+        b = snprintf(want, size, __VA_ARGS__);                                                     \
+        if (a == b && !memcmp(got, want, sizeof got)) continue;                                    \
+        failed = 1;                                                                                \
+        printf("line %d: %d \"%.79s\", not %d \"%.79s\"\n", __LINE__, a, got, b, want);            \
+    } while (0)
+int main(void)
+{
+    const char *text = "letters";
+    size_t size;
+    for (size = 0; size < 80; ++size) {
+        SAME(size, "%d %d %d%%", 0, INT_MIN, INT_MAX);
+        SAME(size, "%u %u %x %X", 0u, UINT_MAX, UINT_MAX, 0xabcdefu);
+        SAME(size, "%ld %ld %lu %lx", 0l, LONG_MIN, ULONG_MAX, ULONG_MAX);
+        SAME(size, "%lld %lld", LLONG_MIN, LLONG_MAX);
+        SAME(size, "%llu %llx", ULLONG_MAX, ULLONG_MAX);
+        SAME(size, "%zu %zu of %s", (size_t)0, SIZE_MAX, text);
+        SAME(size, "%016llx|%04x|%02X|%3d|%03d|%12llu", 0xfedull, 7u, 10u, -5, -5, 99ull);
+        SAME(size, "%s %.3s %.*s %8s %c", text, text, 2, text, text, 'y');
+        SAME(size, "%g %.9g %.1f %.3g %e", 0.1, 1.0 / 3, 2.25, 1e20, -1e-300);
+    }
+    return failed;
+}
+END
+try "ft__print" ${CC:-cc} -std=c99 $warnings -DFINETUNE_NO_SIMD -O0 -I. $out/print.c -o $out/print -lm -pthread
+try "ft__print prints what snprintf does" $out/print
+
+# 32 bits: the code is read; LONG=1 runs the tests, too. GCC takes no SIMD here by itself, for it
+# computes in the old registers of 80 bits.
+for compiler in gcc clang; do
+    if have $compiler && echo '#include <stdio.h>
+int main(void) { return 0; }' | $compiler -m32 -x c - -o $out/small 2>/dev/null; then
+        for more in -std=c99 "-std=c99 -msse2 -mfpmath=sse" "-x c++ -std=c++11"; do
+            [ -n "$LONG" ] || [ "$more" = -std=c99 ] || continue
+            try "$compiler -m32 $more" $compiler -m32 $more $warnings $opencl -I. -fsyntax-only $out/use.c
+        done
+        [ -n "$LONG" ] || continue
+        for test in cache data elementary fit formats gemm golden memory networks operators sequences \
+            text text_train tokenizers weights; do
+            try "$compiler -m32: test_$test builds" $compiler -m32 -std=c99 $warnings -O1 -g1 -I. tests/test_$test.c -o $out/test32 -lm -pthread
+            try "$compiler -m32: test_$test" $out/test32
+        done
+    else skip "$compiler -m32 cannot link: its libraries are not installed"; fi
 done
 
 # What was left out says so; what was not still works (use.c builds a ResNet by name).

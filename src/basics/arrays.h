@@ -7,7 +7,7 @@
 /* A list of fixed-size things that grows. */
 typedef struct ft__pile { void *at; size_t count, capacity, size; } ft__pile;
 
-static void *ft__pile_add(ft__context *c, ft__pile *pile)
+static FT__UNUSED void *ft__pile_add(ft__context *c, ft__pile *pile)
 {
     if (pile->count == pile->capacity) {
         size_t capacity = pile->capacity ? 2 * pile->capacity : 256;

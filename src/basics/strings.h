@@ -1,4 +1,5 @@
 #pragma once
+#include "platform/formatting.h"
 #include "platform/context.h"
 
 /* =============================================================================================
@@ -142,7 +143,7 @@ static FT__PRINTF(2, 3) void ft__text_add(ft__text *text, const char *format, ..
     va_list arguments;
     int count;
     va_start(arguments, format);
-    count = vsnprintf(piece, sizeof piece, format, arguments);
+    count = ft__vprint(piece, sizeof piece, format, arguments);
     va_end(arguments);
     if (count < 0) return;
     if ((size_t)count >= sizeof piece) count = (int)sizeof piece - 1;
@@ -156,8 +157,8 @@ static bool ft__ends_with(const char *text, const char *end)
 }
 
 /* The next line of a text, without its end; *at moves behind it. False: that was the last. */
-static bool ft__next_line(const char *text, size_t bytes, size_t *at, const char **line,
-                          size_t *count)
+static FT__UNUSED bool ft__next_line(const char *text, size_t bytes, size_t *at,
+                                     const char **line, size_t *count)
 {
     const char *end;
     if (*at >= bytes) return false;

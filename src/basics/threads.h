@@ -19,6 +19,9 @@
 typedef void (*ft__body)(void *context, int index);
 
 #ifndef FINETUNE_NO_THREADS
+/* Aligned to its size also where a 32-bit ABI aligns it to 4: else atomics may cross a line. */
+typedef uint64_t ft__counter __attribute__((aligned(8)));
+
 struct ft__pool {
     pthread_mutex_t mutex;
     pthread_cond_t work, done;
@@ -31,9 +34,9 @@ struct ft__pool {
     bool waiting;           /* the caller sleeps until all are finished */
     bool quit;
     char another_gap[64];
-    uint64_t ticket;        /* job << 32 | next index */
+    ft__counter ticket;     /* job << 32 | next index */
     char third_gap[64];
-    uint64_t finished;      /* indices that were run, of all jobs so far */
+    ft__counter finished;   /* indices that were run, of all jobs so far */
 };
 
 /* Loads, stores and additions that other threads see in order. */

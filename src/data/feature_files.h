@@ -1,5 +1,6 @@
 #pragma once
 #include "interface/types.h"
+#include "platform/formatting.h"
 #include "platform/context.h"
 #include "basics/random.h"
 
@@ -58,7 +59,7 @@ static bool ft__rows_make(ft__row_file *f, ft__context *c, const char *name, uin
     f->path = (char *)ft__allocate(c, size, 1);
     f->partial = (char *)ft__allocate(c, size, 1);
     if (!ft__ok(c)) return false;
-    snprintf(f->path, size, "%s/%s-%016llx.rows", c->desc.cache, name, (unsigned long long)id);
+    ft__print(f->path, size, "%s/%s-%016llx.rows", c->desc.cache, name, (unsigned long long)id);
     snprintf(f->partial, size, "%s.partial", f->path);
     return row <= UINT32_MAX;
 }

@@ -1,5 +1,6 @@
 #pragma once
 #include "interface/types.h"
+#include "platform/formatting.h"
 #include "platform/context.h"
 #include "basics/random.h"
 #include "basics/strings.h"
@@ -101,7 +102,7 @@ static void ft__streams_fill(ft__streams *s, ft_tokenizer *tokenizer, const ft__
     if (s->each < 1 || s->each / (size_t)s->steps >= (size_t)(INT_MAX / s->rows - 1))
         ft__fail(s->context, FT_INVALID, "%s: %zu tokens cannot be cut into %d streams", path,
                  s->ids.count, s->rows);
-    snprintf(s->name, sizeof s->name, "%zu tokens %016llx", s->ids.count, (unsigned long long)
+    ft__print(s->name, sizeof s->name, "%zu tokens %016llx", s->ids.count, (unsigned long long)
              ft__hash_bytes(0, s->ids.values, s->ids.count * sizeof *s->ids.values));
 }
 

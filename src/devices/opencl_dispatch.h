@@ -417,7 +417,7 @@ static void ft__tuning_make(ft__context *c, ft__tuning *t)
 {
     static const int sizes[3][4] = {{32, 64, 28, 28}, {128, 64, 3, 3}, {128, 0, 0, 0}};
     static char name[] = "tuning";
-    bool small = c->device->place.is_processor; /* in tests: there each run takes seconds else */
+    bool quick = c->device->place.is_processor; /* in tests: there each run takes seconds else */
     int i;
     memset(t, 0, sizeof *t);
     t->node.op = FT__OP_conv2d;
@@ -432,7 +432,7 @@ static void ft__tuning_make(ft__context *c, ft__tuning *t)
         t->input[i].shape.rank = i < 2 ? 4 : 1;
         memcpy(t->input[i].shape.size, sizes[i], sizeof sizes[i]);
     }
-    if (small) t->input[0].shape.size[2] = t->input[0].shape.size[3] = 8;
+    if (quick) t->input[0].shape.size[2] = t->input[0].shape.size[3] = 8;
     t->call.context = c;
     t->call.node = &t->node;
     t->call.input = t->input;

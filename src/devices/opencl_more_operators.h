@@ -145,22 +145,22 @@ static void ft__cl_concat_run(const ft__call *call, bool backward)
 static void ft__cl_concat_forward(const ft__call *call) { ft__cl_concat_run(call, false); }
 static void ft__cl_concat_backward(const ft__call *call) { ft__cl_concat_run(call, true); }
 
-typedef struct ft__kernel_embedding { cl_int small[6], large[6], start[6], step[6]; }
+typedef struct ft__kernel_embedding { cl_int inner[6], outer[6], start[6], step[6]; }
     ft__kernel_embedding;
 
 static void ft__cl_embed(const ft__call *call, const ft__embedding *e, bool to_large,
                          const float *from, size_t from_count, float *to, size_t to_count,
                          bool add, bool partly)
 {
-    size_t count = ft__shape_count(&e->small);
+    size_t count = ft__shape_count(&e->inner);
     ft__kernel_embedding k;
     ft__launch l;
     int d;
     for (d = 0; d < 6; ++d) {
-        k.small[d] = d < e->small.rank ? e->small.size[d] : 1;
-        k.large[d] = d < e->small.rank ? e->large.size[d] : 1;
-        k.start[d] = d < e->small.rank ? e->start[d] : 0;
-        k.step[d] = d < e->small.rank ? e->step[d] : 1;
+        k.inner[d] = d < e->inner.rank ? e->inner.size[d] : 1;
+        k.outer[d] = d < e->inner.rank ? e->outer.size[d] : 1;
+        k.start[d] = d < e->inner.rank ? e->start[d] : 0;
+        k.step[d] = d < e->inner.rank ? e->step[d] : 1;
     }
     if (partly && !add) ft__device_fill(call->context, to, to_count, 0);
     l = ft__start(call->context, "embed");

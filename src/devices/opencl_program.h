@@ -1,5 +1,6 @@
 #pragma once
 #include "interface/types.h"
+#include "platform/formatting.h"
 #include "platform/context.h"
 #include "basics/random.h"
 #include "basics/files.h"
@@ -190,7 +191,7 @@ static bool ft__program_file_make(ft__context *c, const ft__source *source, cons
     for (i = 0; i < source->count; ++i)
         file->made_from = ft__hash_bytes(file->made_from, source->parts[i],
                                          strlen(source->parts[i]));
-    length = snprintf(file->path, sizeof file->path, "%s/opencl-%016llx.%s", c->desc.cache,
+    length = ft__print(file->path, sizeof file->path, "%s/opencl-%016llx.%s", c->desc.cache,
                       (unsigned long long)device, kind);
     snprintf(file->partial, sizeof file->partial, "%s.partial", file->path);
     return length > 0 && (size_t)length < sizeof file->path;

@@ -40,7 +40,7 @@ static bool ft__zip_has(const ft_file *file, uint64_t offset, uint64_t bytes)
    ones are full. */
 static bool ft__zip_directory(const ft_file *file, uint64_t *begin, uint64_t *count)
 {
-    uint64_t end = file->size < 22 ? 0 : file->size - 22, back, far;
+    uint64_t end = file->size < 22 ? 0 : file->size - 22, back, wide;
     for (back = 0; back <= end && back < 65536; ++back)
         if (ft__zip_number(file, end - back, 4) == 0x06054b50) break;
     if (file->size < 22 || back > end || back == 65536) return false;
@@ -48,10 +48,10 @@ static bool ft__zip_directory(const ft_file *file, uint64_t *begin, uint64_t *co
     *count = ft__zip_number(file, end + 10, 2);
     *begin = ft__zip_number(file, end + 16, 4);
     if (end < 20 || ft__zip_number(file, end - 20, 4) != 0x07064b50) return true;
-    far = ft__zip_number(file, end - 12, 8);
-    if (!ft__zip_has(file, far, 56) || ft__zip_number(file, far, 4) != 0x06064b50) return false;
-    *count = ft__zip_number(file, far + 32, 8);
-    *begin = ft__zip_number(file, far + 48, 8);
+    wide = ft__zip_number(file, end - 12, 8);
+    if (!ft__zip_has(file, wide, 56) || ft__zip_number(file, wide, 4) != 0x06064b50) return false;
+    *count = ft__zip_number(file, wide + 32, 8);
+    *begin = ft__zip_number(file, wide + 48, 8);
     return true;
 }
 
@@ -81,7 +81,7 @@ static ft_status ft__zip_read_entry(ft__zip *zip, uint64_t *at)
 {
     ft_file *file = zip->file;
     ft__zip_entry *entry = &zip->entries[zip->count];
-    uint64_t packed, name, extra, comment, local, *far[3];
+    uint64_t packed, name, extra, comment, local, *wide[3];
     if (!ft__zip_has(file, *at, 46) || ft__zip_number(file, *at, 4) != 0x02014b50)
         return ft__zip_fault(file, "no directory entry", *at);
     if (ft__zip_number(file, *at + 10, 2) != 0)
@@ -93,11 +93,11 @@ static ft_status ft__zip_read_entry(ft__zip *zip, uint64_t *at)
     name = ft__zip_number(file, *at + 28, 2);
     extra = ft__zip_number(file, *at + 30, 2);
     comment = ft__zip_number(file, *at + 32, 2);
-    far[0] = &entry->size;
-    far[1] = &packed;
-    far[2] = &local;
+    wide[0] = &entry->size;
+    wide[1] = &packed;
+    wide[2] = &local;
     if (!ft__zip_has(file, *at + 46, name + extra + comment)
-        || !ft__zip_far(file, *at + 46 + name, extra, far))
+        || !ft__zip_far(file, *at + 46 + name, extra, wide))
         return ft__zip_fault(file, "a directory entry that does not fit", *at);
     if (!ft__zip_has(file, local, 30) || ft__zip_number(file, local, 4) != 0x04034b50)
         return ft__zip_fault(file, "no local header", local);

@@ -138,11 +138,11 @@ static ft_status ft__safetensors_read(ft_file *file)
 static float ft__half_to_float(uint32_t half)
 {
     uint32_t sign = (half & 0x8000u) << 16, exponent = half >> 10 & 31u, fraction = half & 0x3ffu;
-    float small;
+    float subnormal;
     if (exponent == 31) return ft__from_bits(sign | 0x7f800000u | fraction << 13);
     if (exponent) return ft__from_bits(sign | (exponent + 112) << 23 | fraction << 13);
-    small = (float)fraction * (1.0f / 16777216.0f);
-    return sign ? -small : small;
+    subnormal = (float)fraction * (1.0f / 16777216.0f);
+    return sign ? -subnormal : subnormal;
 }
 
 /* Rounds to nearest, ties to even, as both conversions do. */

@@ -1,5 +1,6 @@
 #pragma once
 #include "interface/types.h"
+#include "platform/system.h"
 #include "platform/context.h"
 #include "basics/numbers.h"
 #include "basics/threads.h"
@@ -285,7 +286,7 @@ static void ft__update_resting(ft_model *m, const ft__update *all, ft__node *nod
     job.u = ft__update_for(all, node);
     if (r->updates % FT__PAST == 0) ft__catch_up(&m->context, node, NULL, 0);
     past->step = job.u.learning_rate / job.u.correction1 * job.u.correction2;
-    past->small = o->eps * job.u.correction2;
+    past->eps = o->eps * job.u.correction2;
     past->decay = o->optimizer == FT_ADAMW ? 1 - job.u.learning_rate * job.u.weight_decay : 1;
     ft__parallel(&m->context, ft__used_chunks(node), ft__update_of_rows, &job);
     ft__forget_used(r);

@@ -210,6 +210,10 @@ FT__BF16_TARGET void ft__bf16_pair_avx512(const float *even, const float *odd, s
     }
 }
 
+/* Half 0 or 1 of a vector. With a mask of all: of the intrinsics without one GCC warns in C++, though
+   what they leave undefined is never read. */
+#define FT__HALF(x, half) _mm512_maskz_extracti64x4_epi64(0xff, x, half)
+
 FT__BF16_TARGET void ft__bf16_pack_lines_avx512(const float *const *lines, size_t count,
                                                 size_t row, size_t rows, float *to)
 {
@@ -226,14 +230,13 @@ FT__BF16_TARGET void ft__bf16_pack_lines_avx512(const float *const *lines, size_
             : _mm512_maskz_loadu_epi16(mask, (const uint16_t *)(const void *)lines[p + 1] + row);
         __m512i low = _mm512_permutex2var_epi16(even, zip, odd);
         __m512i high = _mm512_permutex2var_epi16(even, zip_high, odd);
-        _mm256_storeu_si256((__m256i *)(void *)to, _mm512_castsi512_si256(low));
+        _mm256_storeu_si256((__m256i *)(void *)to, FT__HALF(low, 0));
         if (rows > 8)
-            _mm256_storeu_si256((__m256i *)(void *)(to + panel), _mm512_extracti64x4_epi64(low, 1));
+            _mm256_storeu_si256((__m256i *)(void *)(to + panel), FT__HALF(low, 1));
         if (rows > 16)
-            _mm256_storeu_si256((__m256i *)(void *)(to + 2 * panel), _mm512_castsi512_si256(high));
+            _mm256_storeu_si256((__m256i *)(void *)(to + 2 * panel), FT__HALF(high, 0));
         if (rows > 24)
-            _mm256_storeu_si256((__m256i *)(void *)(to + 3 * panel),
-                                _mm512_extracti64x4_epi64(high, 1));
+            _mm256_storeu_si256((__m256i *)(void *)(to + 3 * panel), FT__HALF(high, 1));
     }
 }
 #if !defined(__clang__)

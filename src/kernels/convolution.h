@@ -1,4 +1,5 @@
 #pragma once
+#include "platform/system.h"
 #include "platform/context.h"
 #include "basics/numbers.h"
 #include "basics/threads.h"

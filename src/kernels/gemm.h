@@ -1,5 +1,6 @@
 #pragma once
 #include "interface/types.h"
+#include "platform/system.h"
 #include "platform/context.h"
 #include "basics/numbers.h"
 #include "basics/threads.h"
@@ -98,14 +99,6 @@ typedef void (*ft__packing_tile)(FT__PACKING_TILE_PARAMETERS);
     }
 FT__TILES_4(FT__TILE_PLAIN, ft__tile_plain, 4, 8)
 FT__TILES_4(FT__TILE_PLAIN, ft__tile_plain_narrow, 4, 4)
-
-#if defined(__GNUC__) && !defined(FINETUNE_NO_SIMD)
-#if defined(__x86_64__) || defined(__i386__)
-#define FT__X86 1
-#elif defined(__aarch64__)
-#define FT__ARM 1
-#endif
-#endif
 
 #if defined(FT__X86) || defined(FT__ARM)
 /* One body of sums for every instruction set and kind of tile, `line` from one line of b to the

@@ -58,7 +58,7 @@ typedef union ft__options { /* by operator; which fields a file keeps, the table
 } ft__options;
 
 /* What one update does to a row without a gradient (optimizers/resting_rows). */
-typedef struct ft__rest { float step, small, decay; } ft__rest;
+typedef struct ft__rest { float step, eps, decay; } ft__rest;
 
 /* Of an embedding's weight: which rows an update has to look at. */
 typedef struct ft__resting {

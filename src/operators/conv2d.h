@@ -62,11 +62,11 @@ static void ft__conv2d_backward(const ft__call *call)
         if (call->input[0].gradient) ft__winograd_convolve(call, &g, true);
     } else if (ft__bf16_fits(call->context, &g)) ft__bf16_backward(call, &g);
     else {
-        bool small = ft__conv_is_small(&g);
+        bool is_small = ft__conv_is_small(&g);
         run = ft__conv_start(call, &g);
-        if (small && call->input[1].gradient) ft__small_weight_gradient(call, &g);
+        if (is_small && call->input[1].gradient) ft__small_weight_gradient(call, &g);
         else if (call->input[1].gradient) ft__conv_weight_gradient(&run);
-        if (small && call->input[0].gradient && g.stride[0] == 1 && g.stride[1] == 1)
+        if (is_small && call->input[0].gradient && g.stride[0] == 1 && g.stride[1] == 1)
             ft__small_input_gradient(call, &g);
         else if (call->input[0].gradient) ft__conv_input_gradient(&run);
     }

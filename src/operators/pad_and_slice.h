@@ -18,20 +18,20 @@ static const ft__field ft__slice_fields[] = {
     {"step", offsetof(ft_slice_options, step), FINETUNE_MAX_RANK, 'i'}, {NULL, 0, 0, 0}};
 
 /* The smaller tensor's element (i0, i1, ...) lies at start + i * step of the larger one. */
-typedef struct ft__embedding { ft_shape small, large; int start[FINETUNE_MAX_RANK];
+typedef struct ft__embedding { ft_shape inner, outer; int start[FINETUNE_MAX_RANK];
                                int step[FINETUNE_MAX_RANK]; } ft__embedding;
 
 /* Calls for every line of the last dimension: where it starts in both. */
 static size_t ft__embedded_line(const ft__embedding *e, size_t line)
 {
-    size_t index = 0, stride = (size_t)e->large.size[e->large.rank - 1];
+    size_t index = 0, stride = (size_t)e->outer.size[e->outer.rank - 1];
     int d;
-    index = (size_t)e->start[e->large.rank - 1];
-    for (d = e->large.rank - 2; d >= 0; --d) {
-        size_t at = line % (size_t)e->small.size[d];
+    index = (size_t)e->start[e->outer.rank - 1];
+    for (d = e->outer.rank - 2; d >= 0; --d) {
+        size_t at = line % (size_t)e->inner.size[d];
         index += ((size_t)e->start[d] + at * (size_t)e->step[d]) * stride;
-        stride *= (size_t)e->large.size[d];
-        line /= (size_t)e->small.size[d];
+        stride *= (size_t)e->outer.size[d];
+        line /= (size_t)e->inner.size[d];
     }
     return index;
 }
@@ -39,13 +39,13 @@ static size_t ft__embedded_line(const ft__embedding *e, size_t line)
 enum { FT__TO_SMALL, FT__TO_LARGE };
 
 /* Copies, or adds, along the embedding in either direction. */
-static void ft__embed(const ft__embedding *e, float *small, float *large, int direction, bool add)
+static void ft__embed(const ft__embedding *e, float *inner, float *outer, int direction, bool add)
 {
-    size_t width = (size_t)e->small.size[e->small.rank - 1], lines, line, i;
-    size_t step = (size_t)e->step[e->small.rank - 1];
-    lines = ft__shape_count(&e->small) / width;
+    size_t width = (size_t)e->inner.size[e->inner.rank - 1], lines, line, i;
+    size_t step = (size_t)e->step[e->inner.rank - 1];
+    lines = ft__shape_count(&e->inner) / width;
     for (line = 0; line < lines; ++line) {
-        float *s = small + line * width, *l = large + ft__embedded_line(e, line);
+        float *s = inner + line * width, *l = outer + ft__embedded_line(e, line);
         for (i = 0; i < width; ++i) {
             float *to = direction == FT__TO_SMALL ? &s[i] : &l[i * step];
             float from = direction == FT__TO_SMALL ? l[i * step] : s[i];
@@ -78,8 +78,8 @@ static ft__embedding ft__pad_embedding(const ft__call *call)
 {
     ft__embedding e;
     int d, at;
-    e.small = ft__memory_shape(&call->input[0]);
-    e.large = ft__memory_shape(&call->output);
+    e.inner = ft__memory_shape(&call->input[0]);
+    e.outer = ft__memory_shape(&call->output);
     for (d = 0; d < FINETUNE_MAX_RANK; ++d) {
         at = ft__memory_axis(&call->output, d);
         e.start[at] = call->node->options.pad.before[d];
@@ -131,8 +131,8 @@ static ft__embedding ft__slice_embedding(const ft__call *call)
 {
     ft__embedding e;
     int d, at;
-    e.small = ft__memory_shape(&call->output);
-    e.large = ft__memory_shape(&call->input[0]);
+    e.inner = ft__memory_shape(&call->output);
+    e.outer = ft__memory_shape(&call->input[0]);
     for (d = 0; d < FINETUNE_MAX_RANK; ++d) {
         at = ft__memory_axis(&call->output, d);
         e.start[at] = call->node->options.slice.start[d];

@@ -1,5 +1,6 @@
 #pragma once
 #include "interface/types.h"
+#include "platform/system.h"
 #include "platform/context.h"
 #include "kernels/elementary.h"
 #include "kernels/gemm.h"
@@ -55,13 +56,13 @@ FT__INLINE void ft__update_adam_body(const ft__update *u, size_t from, size_t to
     float correction2 = u->correction2;
     float decay_weight = o->optimizer == FT_ADAMW ? 1 - u->learning_rate * u->weight_decay : 1;
     float decay_gradient = o->optimizer == FT_ADAMW ? 0 : u->weight_decay;
-    float step = u->learning_rate / u->correction1 * correction2, small = eps * correction2;
+    float step = u->learning_rate / u->correction1 * correction2, tiny = eps * correction2;
     size_t i;
     for (i = from; i < to; ++i) {
         float g = gradient[i] * scale + decay_gradient * p[i];
         m[i] = beta1 * m[i] + (1 - beta1) * g;
         v[i] = beta2 * v[i] + (1 - beta2) * g * g;
-        p[i] = p[i] * decay_weight - step * m[i] / (sqrtf(v[i]) + small); /* one division */
+        p[i] = p[i] * decay_weight - step * m[i] / (sqrtf(v[i]) + tiny); /* one division */
         gradient[i] = 0;
     }
 }
@@ -80,7 +81,7 @@ FT__INLINE void ft__update_adam_body(const ft__update *u, size_t from, size_t to
         float decay_weight = decoupled ? 1 - u->learning_rate * u->weight_decay : 1;              \
         float decay_gradient = decoupled ? 0 : u->weight_decay;                                   \
         float step = u->learning_rate / u->correction1 * correction2;                             \
-        float small = o->eps * correction2;                                                       \
+        float tiny = o->eps * correction2;                                                       \
         tile##_vector zero = {0};                                                                 \
         for (; i + lanes <= to; i += lanes) {                                                     \
             tile##_vector w = *(const tile##_loose *)(const void *)(p + i);                       \
@@ -93,7 +94,7 @@ FT__INLINE void ft__update_adam_body(const ft__update *u, size_t from, size_t to
             w = w * decay_weight;                                                                 \
             FT__ROUNDED(w);                                                                       \
             *(tile##_loose *)(void *)(p + i)                                                      \
-                = w - step * first / (tile##_root(second) + small);                               \
+                = w - step * first / (tile##_root(second) + tiny);                               \
             *(tile##_loose *)(void *)(m + i) = first;                                             \
             *(tile##_loose *)(void *)(v + i) = second;                                            \
             *(tile##_loose *)(void *)(gradient + i) = zero;                                       \

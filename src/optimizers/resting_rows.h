@@ -49,7 +49,7 @@ FT__INLINE void ft__rest_block(const ft__resting *r, float *p, float *m, float *
             first[l] *= r->beta1;
             second[l] *= r->beta2;
             weight[l] = weight[l] * past->decay
-                - past->step * first[l] / (sqrtf(second[l]) + past->small);
+                - past->step * first[l] / (sqrtf(second[l]) + past->eps);
         }
         if (u % 8) continue;
         for (most = 0, l = 0; l < 16; ++l)

@@ -1,5 +1,6 @@
 #pragma once
 #include "interface/types.h"
+#include "platform/formatting.h"
 
 /* =============================================================================================
    [SECTION] platform/context: Checked sizes, allocator, errors
@@ -7,11 +8,9 @@
    keeps the first error. No other global or static state exists.
    ============================================================================================= */
 #if defined(__GNUC__)
-#define FT__PRINTF(text, first) __attribute__((format(printf, text, first)))
 #define FT__UNUSED __attribute__((unused))
 #define FT__RESTRICT __restrict__ /* C++ has not C99's word */
 #else
-#define FT__PRINTF(text, first)
 #define FT__UNUSED
 #define FT__RESTRICT
 #endif
@@ -49,7 +48,7 @@ static FT__PRINTF(3, 4) ft_status ft__fail(ft__context *c, ft_status status, con
     if (c->status != FT_OK) return c->status;
     c->status = status;
     va_start(arguments, format);
-    vsnprintf(c->text, sizeof c->text, format, arguments);
+    ft__vprint(c->text, sizeof c->text, format, arguments);
     va_end(arguments);
     return status;
 }
@@ -86,7 +85,7 @@ static FT__PRINTF(2, 3) void ft__log(const ft__context *c, const char *format, .
     va_list arguments;
     if (!c->desc.log) return;
     va_start(arguments, format);
-    vsnprintf(line, sizeof line, format, arguments);
+    ft__vprint(line, sizeof line, format, arguments);
     va_end(arguments);
     c->desc.log(c->desc.log_user, line);
 }

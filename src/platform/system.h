@@ -28,9 +28,16 @@
 #include <pthread.h>
 #endif
 
-/* For kernels/bf16 and kernels/convolution. */
-#if defined(__GNUC__) && !defined(FINETUNE_NO_SIMD) && (defined(__x86_64__) || defined(__i386__))
+/* Which vector instructions the kernels may use. None of them on an x86 that computes with its old
+   registers of 80 bits, as GCC's -m32 does by itself: bits would differ, and GCC takes no scalar of
+   that width into a vector. -m32 -msse2 -mfpmath=sse has them. */
+#if defined(__GNUC__) && !defined(FINETUNE_NO_SIMD)
+#if defined(__x86_64__) || (defined(__i386__) && __FLT_EVAL_METHOD__ == 0)
+#define FT__X86 1
 #include <immintrin.h>
+#elif defined(__aarch64__)
+#define FT__ARM 1
+#endif
 #endif
 #if defined(__x86_64__) && !defined(FINETUNE_NO_SIMD) \
     && (defined(__clang__) ? __clang_major__ >= 9 : defined(__GNUC__) && __GNUC__ >= 10)

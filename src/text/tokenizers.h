@@ -498,29 +498,29 @@ static void ft__encode(ft_tokenizer *t, const char *text, size_t bytes)
 
 /* GPT-2 writes a byte as a character that can be seen: itself where it is one, otherwise the next
    of those from U+0100 on. The unseen bytes are 0..32, 127..160 and 173. */
-static uint32_t ft__byte_letter(int byte)
+static uint32_t ft__byte_letter(int number)
 {
-    if (byte <= 32) return (uint32_t)(0x100 + byte);
-    if (byte >= 127 && byte <= 160) return (uint32_t)(0x100 + 33 + byte - 127);
-    return byte == 173 ? 0x100 + 67 : (uint32_t)byte;
+    if (number <= 32) return (uint32_t)(0x100 + number);
+    if (number >= 127 && number <= 160) return (uint32_t)(0x100 + 33 + number - 127);
+    return number == 173 ? 0x100 + 67 : (uint32_t)number;
 }
 
 static int ft__letter_byte(uint32_t code) /* -1: no byte is written so */
 {
     int n = code < 0x200 ? (int)code - 0x100 : 68;
-    int byte = n < 0 ? (int)code : n < 33 ? n : n < 67 ? n - 33 + 127 : 173;
-    return byte < 256 && ft__byte_letter(byte) == code ? byte : -1;
+    int number = n < 0 ? (int)code : n < 33 ? n : n < 67 ? n - 33 + 127 : 173;
+    return number < 256 && ft__byte_letter(number) == code ? number : -1;
 }
 
 static void ft__decode_bytes(ft__text *to, const char *piece, size_t bytes)
 {
-    int taken, byte;
+    int taken, number;
     char letter;
     for (; bytes > 0; piece += taken, bytes -= (size_t)taken) {
         uint32_t code = ft__utf8_read(piece, bytes, &taken);
-        byte = ft__letter_byte(code);
-        letter = (char)byte;
-        if (byte >= 0) ft__text_add_bytes(to, &letter, 1);
+        number = ft__letter_byte(code);
+        letter = (char)number;
+        if (number >= 0) ft__text_add_bytes(to, &letter, 1);
         else ft__text_add_bytes(to, piece, (size_t)taken);
     }
 }

@@ -1,5 +1,6 @@
 #pragma once
 #include "interface/types.h"
+#include "platform/formatting.h"
 #include "platform/context.h"
 #include "basics/random.h"
 #include "basics/strings.h"
@@ -287,7 +288,7 @@ static void ft__checkpoint_state(ft__fit *f, ft_file *file, ft__json *json)
     const char *settings = ft__json_string(json, ft__json_member(json, 0, "settings"));
     const char *stage = ft__json_string(json, ft__json_member(json, 0, "stage"));
     char want[20];
-    snprintf(want, sizeof want, "%016llx", (unsigned long long)f->settings);
+    ft__print(want, sizeof want, "%016llx", (unsigned long long)f->settings);
     if (!settings || !stage || strcmp(settings, want) != 0 || strcmp(stage, f->o.stage) != 0) {
         ft__fail(c, FT_INVALID, "%s: is the checkpoint of a run with other options, data or"
                  " network: remove it, or give the options of then", f->o.checkpoint);
