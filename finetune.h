@@ -3914,7 +3914,7 @@ FT__BF16_TARGET void ft__bf16_pair_avx512(const float *even, const float *odd, s
     }
 }
 
-/* Half 0 or 1 of a vector. With a mask of all: of the intrinsics without one GCC warns in C++, though
+/* Half 0 or 1 of a vector. With a mask of all: of the intrinsics without, GCC warns in C++, though
    what they leave undefined is never read. */
 #define FT__HALF(x, half) _mm512_maskz_extracti64x4_epi64(0xff, x, half)
 
