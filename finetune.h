@@ -6281,6 +6281,7 @@ struct ft_model {
     int length;             /* steps of its sequences */
     ft__plan *last_run;     /* the plan of the last run, whose values ft_get reads; NULL: none, or
                                its inputs were overwritten since */
+    ft__extent ran;         /* its size */
     bool gradients_wait;    /* some were added that no update has used */
     bool backward_done;     /* since the last forward run */
     ft__plan *plans[2];     /* evaluation, training */
@@ -17804,13 +17805,16 @@ static ft__call ft__make_call(ft_model *m, const ft__plan *plan, const ft__step 
 static ft__costs ft__costs_of(ft_model *m, const ft__node *node, ft__extent extent,
                               bool training)
 {
-    ft__tensor input[16];
+    ft__tensor few[16], *input = few;
     ft__costs costs = {0, 0, 0, 0};
     ft__call call;
     int i;
-    if (!ft__rows[node->op].costs || node->input_count > 16) return costs;
+    if (!ft__rows[node->op].costs) return costs;
+    if (node->input_count > 16)
+        input = (ft__tensor *)ft__allocate(&m->context, (size_t)node->input_count, sizeof *input);
+    if (!input) return costs;
     memset(&call, 0, sizeof call);
-    memset(input, 0, sizeof input);
+    memset(few, 0, sizeof few);
     for (i = 0; i < node->input_count; ++i) {
         input[i].shape = ft__with_extent(m->nodes[node->inputs[i] - 1].shape, extent);
         input[i].type = m->nodes[node->inputs[i] - 1].type;
@@ -17822,6 +17826,7 @@ static ft__costs ft__costs_of(ft_model *m, const ft__node *node, ft__extent exte
     call.output.shape = ft__with_extent(node->shape, extent);
     call.training = training;
     ft__rows[node->op].costs(&call, &costs);
+    if (input != few) ft__release(&m->context, input);
     if (m->context.device) costs.prepared = 0; /* a device reads weights as they are */
     return costs;
 }
@@ -18541,6 +18546,7 @@ static void ft__run_forward(ft_model *m, ft__plan *plan, int from, int to, int b
     bool in_steps = plan->training && !(how & FT__EVALUATING);
     int i;
     m->backward_done = false;
+    m->ran = ft__extent_of(m, batch);
     if (in_steps) m->trained_version += 1; /* statistics move */
     ft__catch_up_before(m, in_steps);
     for (i = from; i < to; ++i) {
@@ -18672,10 +18678,10 @@ static void ft__fill_input(ft_model *m, ft__node *node, const void *values, int 
     ft__is_fed(m, node, batch);
 }
 
-static void ft__read_value(ft_model *m, const ft__node *node, const float *value, int batch,
-                           float *to)
+static void ft__read_value(ft_model *m, const ft__node *node, const float *value,
+                           ft__extent size, float *to)
 {
-    ft_shape shape = ft__with_extent(node->shape, ft__extent_of(m, batch));
+    ft_shape shape = ft__with_extent(node->shape, size);
     ft__to_host(&m->context, value, ft__shape_count(&shape) * sizeof(float));
     if (ft__is_channels_last(node))
         ft__turn(&m->context, &shape, FT__TO_FIRST, value, to, false);
@@ -24260,16 +24266,17 @@ static bool ft__matches_text_classifier(const ft__network *network, const ft_fil
 /* Takes away a node that nothing reads, and then those of its leaves that nothing else reads. */
 static void ft__remove_unread(ft_model *m, int id)
 {
-    const ft__node *node = &m->nodes[id - 1];
-    int inputs[16], count = node->input_count < 16 ? node->input_count : 16, i, j;
+    ft__node *node = &m->nodes[id - 1];
+    int *inputs = node->inputs, count = node->input_count, i, j;
     for (i = 0; i < m->node_count; ++i)
         for (j = 0; j < m->nodes[i].input_count; ++j)
             if (m->nodes[i].inputs[j] == id) return;
-    for (i = 0; i < count; ++i) inputs[i] = node->inputs[i];
-    ft__release_node(&m->context, &m->nodes[id - 1]);
+    node->inputs = NULL; /* they are looked at when the node is gone */
+    ft__release_node(&m->context, node);
     for (i = 0; i < count; ++i)
         if (m->nodes[inputs[i] - 1].op && ft__is_leaf(&m->nodes[inputs[i] - 1]))
             ft__remove_unread(m, inputs[i]);
+    ft__release(&m->context, inputs);
 }
 
 /* Carried states go, lengths come: each text begins anew and ends at its own last step. */
@@ -26116,26 +26123,40 @@ static int ft__batch_length(const ft__loader *l, const ft__batch *batch)
     return longest > 0 && longest < l->length ? longest : l->length;
 }
 
+/* Cuts `count` samples [depth, batch_size, has] to the shape `wanted`, no dimension of which is
+   longer, in place: each row of the last dimension moves forward, over numbers already moved. */
+static void ft__cut_samples(float *values, int count, const ft_shape *has, const ft_shape *wanted)
+{
+    int at[FINETUNE_MAX_RANK] = {0}, last = wanted->rank - 1, d;
+    size_t sample = ft__shape_count(has), row = (size_t)wanted->size[last], from;
+    float *to = values;
+    while (at[0] < count) { /* at[0] is the sample, at[d + 1] its place in dimension d */
+        for (from = 0, d = 0; d < last; ++d)
+            from = from * (size_t)has->size[d] + (size_t)at[d + 1];
+        from = (size_t)at[0] * sample + from * (size_t)has->size[last];
+        memmove(to, values + from, row * sizeof *to);
+        to += row;
+        for (d = last; d > 0 && ++at[d] == wanted->size[d - 1]; --d) at[d] = 0;
+        if (d == 0) at[0] += 1;
+    }
+}
+
 /* Copies a batch into the inputs, whose memory was planned for batches of this size. Sequences are
-   cut to the run's length, which comes first in their shape. */
+   cut to the run's length, wherever FT_LENGTH stands in their shape. The batch's own memory is
+   written: it can be fed once. */
 static void ft__feed_batch(ft_model *m, const ft__loader *l, const ft__batch *batch)
 {
-    ft__extent one = {1, 1};
-    int s, i;
+    int s, d;
     m->batch = batch->count;
-    m->length = one.length = ft__batch_length(l, batch);
+    m->length = ft__batch_length(l, batch);
     for (s = 0; s < l->slot_count; ++s) {
         ft__node *node = &m->nodes[l->nodes[s].id - 1];
-        const unsigned char *from = (const unsigned char *)batch->values[s];
-        size_t row = ft__node_count_at(node, one);
-        if (m->length == l->length || !ft__has_length(node)) {
-            ft__fill_input(m, node, from, batch->count);
-            continue;
-        }
-        for (i = 0; i < batch->count; ++i)
-            memcpy(node->value + (size_t)i * row, from + (size_t)i * l->bytes[s],
-                   row * sizeof(float));
-        ft__is_fed(m, node, batch->count);
+        ft_shape wanted = l->slots[s].shape;
+        for (d = 0; d < wanted.rank; ++d)
+            if (node->shape.size[d + 1] == FT_LENGTH) wanted.size[d] = m->length;
+        if (m->length < l->length && ft__has_length(node))
+            ft__cut_samples((float *)batch->values[s], batch->count, &l->slots[s].shape, &wanted);
+        ft__fill_input(m, node, batch->values[s], batch->count);
     }
     memcpy(l->fed, batch->index, (size_t)batch->count * sizeof *l->fed);
     m->fed_samples = l->fed;
@@ -28592,31 +28613,15 @@ static uint64_t ft__fit_settings(const ft__fit *f)
 {
     const ft_fit_options *o = &f->o;
     const ft_optimizer_options *p = &o->optimizer;
-    double numbers[22] = {0};
+    const double numbers[] = {
+        (double)o->epochs, (double)o->batch_size, (double)o->schedule, (double)o->step_epochs,
+        (double)o->gamma, (double)o->warmup_epochs, (double)o->hold_back, (double)o->best,
+        (double)o->patience, (double)o->views, (double)o->augment, (double)p->optimizer,
+        (double)p->learning_rate, (double)p->momentum, (double)p->nesterov, (double)p->beta1,
+        (double)p->beta2, (double)p->eps, (double)p->weight_decay, (double)p->clip_norm,
+        (double)ft_data_count(f->data), (double)ft_data_classes(f->data)};
     uint64_t hash = f->m->context.desc.seed;
-    int n = 0, i;
-    numbers[n++] = o->epochs;
-    numbers[n++] = o->batch_size;
-    numbers[n++] = o->schedule;
-    numbers[n++] = o->step_epochs;
-    numbers[n++] = (double)o->gamma;
-    numbers[n++] = (double)o->warmup_epochs;
-    numbers[n++] = (double)o->hold_back;
-    numbers[n++] = o->best;
-    numbers[n++] = o->patience;
-    numbers[n++] = o->views;
-    numbers[n++] = o->augment;
-    numbers[n++] = p->optimizer;
-    numbers[n++] = (double)p->learning_rate;
-    numbers[n++] = (double)p->momentum;
-    numbers[n++] = p->nesterov;
-    numbers[n++] = (double)p->beta1;
-    numbers[n++] = (double)p->beta2;
-    numbers[n++] = (double)p->eps;
-    numbers[n++] = (double)p->weight_decay;
-    numbers[n++] = (double)p->clip_norm;
-    numbers[n++] = ft_data_count(f->data);
-    numbers[n++] = ft_data_classes(f->data);
+    int i;
     hash = ft__hash_bytes(hash, numbers, sizeof numbers);
     for (i = 0; i < ft_data_count(f->data); ++i) {
         const char *name = ft_data_name(f->data, i);
@@ -29188,6 +29193,7 @@ static ft_fit_result ft__fit_run(ft_model *m, ft_data *data, ft_fit_options opti
 {
     ft__context *c = &m->context;
     ft__fit f;
+    int length;
     memset(&f, 0, sizeof f);
     f.m = m;
     f.data = data;
@@ -29197,11 +29203,14 @@ static ft_fit_result ft__fit_run(ft_model *m, ft_data *data, ft_fit_options opti
     if (data) ft__fit_check_uses(c, data, &options);
     f.o = ft__fit_defaults(options);
     if (data && data->source.streams > 0) f.o.batch_size = data->source.streams;
+    length = m->length;
     if (ft__fit_prepare(&f) == FT_OK) {
         while (!f.at.done && !f.stopped && ft__ok(c)) ft__fit_epoch(&f);
         ft__fit_finish(&f);
     }
     m->fed_from = NULL;
+    m->length = length; /* of the last batch till here */
+    m->backward_done = true;
     ft__loader_destroy(f.loader);
     if (lent) *lent = f.cache;
     else ft__cache_release(c, &f.cache);
@@ -29436,7 +29445,8 @@ static void ft__thaw(ft_model *m, const int *layer, int layers, int open, bool o
         if (node->op != FT__OP_parameter) continue;
         node->frozen = layer[i] < layers - open;
         if (!own_factors)
-            node->learning_rate_factor = (float)pow(ft__layer_factor, layer[i] - (layers - 1));
+            node->learning_rate_factor =
+                (float)(1 / ft__power(ft__layer_factor, (uint64_t)(layers - 1 - layer[i])));
     }
     m->version += 1;
 }
@@ -29654,6 +29664,7 @@ static ft_evaluation ft__evaluate(ft_model *m, ft_data *data, ft_evaluate_option
 {
     ft__context *c = &m->context;
     int size = options.batch_size > 0 ? options.batch_size : 32, count, i, read = 0;
+    int length = m->length;
     ft_evaluation e;
     ft__score score = {0, 0, 0};
     ft__loader *loader = NULL;
@@ -29680,6 +29691,7 @@ static ft_evaluation ft__evaluate(ft_model *m, ft_data *data, ft_evaluate_option
     if (loader) ft__bucket(&data->source, samples, count, size, 0, samples + count);
     if (loader) read = ft__evaluate_samples(m, plan, loader, samples, &options, &score);
     m->fed_from = NULL;
+    m->length = length; /* of the last batch till here */
     ft__loader_destroy(loader);
     ft__release(c, samples);
     e.correct = (int)score.correct;
@@ -30318,15 +30330,23 @@ ft_time ft_node_time(const ft_model *m, ft_node node)
 
 const char *ft_architecture(const ft_model *m) { return m->architecture ? m->architecture : ""; }
 
-/* The memory that holds a node's value now, and how many numbers it has; NULL with an error. */
-static float *ft__value_of(ft_model *m, ft_node node, size_t *count)
+/* The memory that holds a node's value now, and its size; NULL with an error. */
+static float *ft__value_of(ft_model *m, ft_node node, const char *call, ft__extent *size)
 {
     const ft__node *found;
     ft__plan *plan = m->last_run;
-    if (!ft__check_node(m, node, "ft_get")) return NULL;
+    if (!ft__check_node(m, node, call)) return NULL;
     found = &m->nodes[node.id - 1];
-    *count = ft__node_count_at(found, ft__extent_of(m, m->batch));
-    if (ft__is_weight(found) || (ft__has_rows(found) && found->value)) return found->value;
+    *size = ft__extent_of(m, m->batch);
+    if (found->op == FT__OP_input && found->fed.batch > 0) *size = found->fed;
+    if (ft__is_weight(found)) return found->value;
+    if (ft__has_rows(found) && found->value && ft__holds(found->capacity, *size))
+        return found->value;
+    if (ft__has_rows(found)) {
+        ft__fail(&m->context, FT_INVALID, "%s: %s: nothing was fed to it yet", call, found->name);
+        return NULL;
+    }
+    *size = m->ran;
     if (plan && (node.id == m->output.id || node.id == m->loss.id))
         return plan->values[node.id - 1];
     ft__fail(&m->context, FT_INVALID, "%s: only parameters, inputs, the output and the loss keep"
@@ -30334,8 +30354,9 @@ static float *ft__value_of(ft_model *m, ft_node node, size_t *count)
     return NULL;
 }
 
-static ft_status ft__check_count(ft_model *m, ft_node node, size_t count, size_t want)
+static ft_status ft__check_count(ft_model *m, ft_node node, size_t count, ft__extent size)
 {
+    size_t want = ft__node_count_at(&m->nodes[node.id - 1], size);
     if (count == want) return m->context.status;
     return ft__fail(&m->context, FT_SHAPE, "%s: has %zu numbers, not %zu",
                     ft_node_name(m, node), want, count);
@@ -30343,24 +30364,26 @@ static ft_status ft__check_count(ft_model *m, ft_node node, size_t count, size_t
 
 ft_status ft_get(ft_model *m, ft_node node, float *to, size_t count)
 {
-    size_t want = 0;
-    const float *value = ft__value_of(m, node, &want);
-    if (!value || ft__check_count(m, node, count, want) != FT_OK
+    ft__extent size;
+    const float *value = ft__value_of(m, node, "ft_get", &size);
+    if (!value || ft__check_count(m, node, count, size) != FT_OK
         || !ft__given(&m->context, to, "ft_get: to")) return m->context.status;
     ft__catch_up(&m->context, &m->nodes[node.id - 1], NULL, 0);
-    ft__read_value(m, &m->nodes[node.id - 1], value, m->batch, to);
+    ft__read_value(m, &m->nodes[node.id - 1], value, size, to);
     return FT_OK;
 }
 
 ft_status ft_set(ft_model *m, ft_node node, const float *from, size_t count)
 {
-    size_t want = 0;
-    float *value = ft__value_of(m, node, &want);
-    if (!value || ft__check_count(m, node, count, want) != FT_OK
+    ft__extent size = ft__extent_of(m, m->batch);
+    bool rows = m && node.id && ft__get_node(m, node) && ft__has_rows(ft__get_node(m, node));
+    float *value = rows ? NULL : ft__value_of(m, node, "ft_set", &size);
+    if ((!rows && !value) || ft__check_count(m, node, count, size) != FT_OK
         || !ft__given(&m->context, from, "ft_set: from")) return m->context.status;
-    if (ft__has_rows(&m->nodes[node.id - 1]))
-        ft__fill_input(m, &m->nodes[node.id - 1], from, m->batch);
-    else {
+    if (rows) {
+        if (ft__plan_leaves(m, size, false) != FT_OK) return m->context.status;
+        ft__fill_input(m, &m->nodes[node.id - 1], from, size.batch);
+    } else {
         ft__host_takes_weights(&m->context, true);
         memcpy(value, from, count * sizeof *from);
     }
@@ -30376,7 +30399,7 @@ ft_status ft_get_gradient(ft_model *m, ft_node node, float *to, size_t count)
     if (!found->gradient)
         return ft__fail(&m->context, FT_INVALID, "%s: has no gradient: it is frozen, no parameter,"
                         " or no training step was run", found->name);
-    if (ft__check_count(m, node, count, ft__node_count_at(found, ft__one)) != FT_OK
+    if (ft__check_count(m, node, count, ft__one) != FT_OK
         || !ft__given(&m->context, to, "ft_get_gradient: to")) return m->context.status;
     ft__to_host(&m->context, found->gradient, count * sizeof *to);
     memcpy(to, found->gradient, count * sizeof *to);
@@ -30606,7 +30629,8 @@ ft_status ft_run_lengths(ft_model *m, const void *values, const int *lengths, in
     if (padded && padded->op == FT__OP_input) ft__is_fed(m, padded, batch);
     m->last_run = plan;
     ft__run_forward(m, plan, 0, plan->step_count, batch, FT__ONLY_OUTPUT);
-    ft__read_value(m, &m->nodes[m->output.id - 1], plan->values[m->output.id - 1], batch, logits);
+    ft__read_value(m, &m->nodes[m->output.id - 1], plan->values[m->output.id - 1],
+                   ft__extent_of(m, batch), logits);
     return FT_OK;
 }
 

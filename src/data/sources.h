@@ -1,4 +1,5 @@
 #pragma once
+#include "interface/requirements.h"
 #include "interface/types.h"
 #include "platform/system.h"
 #include "platform/context.h"
@@ -617,26 +618,40 @@ static int ft__batch_length(const ft__loader *l, const ft__batch *batch)
     return longest > 0 && longest < l->length ? longest : l->length;
 }
 
+/* Cuts `count` samples [depth, batch_size, has] to the shape `wanted`, no dimension of which is
+   longer, in place: each row of the last dimension moves forward, over numbers already moved. */
+static void ft__cut_samples(float *values, int count, const ft_shape *has, const ft_shape *wanted)
+{
+    int at[FINETUNE_MAX_RANK] = {0}, last = wanted->rank - 1, d;
+    size_t sample = ft__shape_count(has), row = (size_t)wanted->size[last], from;
+    float *to = values;
+    while (at[0] < count) { /* at[0] is the sample, at[d + 1] its place in dimension d */
+        for (from = 0, d = 0; d < last; ++d)
+            from = from * (size_t)has->size[d] + (size_t)at[d + 1];
+        from = (size_t)at[0] * sample + from * (size_t)has->size[last];
+        memmove(to, values + from, row * sizeof *to);
+        to += row;
+        for (d = last; d > 0 && ++at[d] == wanted->size[d - 1]; --d) at[d] = 0;
+        if (d == 0) at[0] += 1;
+    }
+}
+
 /* Copies a batch into the inputs, whose memory was planned for batches of this size. Sequences are
-   cut to the run's length, which comes first in their shape. */
+   cut to the run's length, wherever FT_LENGTH stands in their shape. The batch's own memory is
+   written: it can be fed once. */
 static void ft__feed_batch(ft_model *m, const ft__loader *l, const ft__batch *batch)
 {
-    ft__extent one = {1, 1};
-    int s, i;
+    int s, d;
     m->batch = batch->count;
-    m->length = one.length = ft__batch_length(l, batch);
+    m->length = ft__batch_length(l, batch);
     for (s = 0; s < l->slot_count; ++s) {
         ft__node *node = &m->nodes[l->nodes[s].id - 1];
-        const unsigned char *from = (const unsigned char *)batch->values[s];
-        size_t row = ft__node_count_at(node, one);
-        if (m->length == l->length || !ft__has_length(node)) {
-            ft__fill_input(m, node, from, batch->count);
-            continue;
-        }
-        for (i = 0; i < batch->count; ++i)
-            memcpy(node->value + (size_t)i * row, from + (size_t)i * l->bytes[s],
-                   row * sizeof(float));
-        ft__is_fed(m, node, batch->count);
+        ft_shape wanted = l->slots[s].shape;
+        for (d = 0; d < wanted.rank; ++d)
+            if (node->shape.size[d + 1] == FT_LENGTH) wanted.size[d] = m->length;
+        if (m->length < l->length && ft__has_length(node))
+            ft__cut_samples((float *)batch->values[s], batch->count, &l->slots[s].shape, &wanted);
+        ft__fill_input(m, node, batch->values[s], batch->count);
     }
     memcpy(l->fed, batch->index, (size_t)batch->count * sizeof *l->fed);
     m->fed_samples = l->fed;

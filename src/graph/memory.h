@@ -78,13 +78,16 @@ static ft__call ft__make_call(ft_model *m, const ft__plan *plan, const ft__step 
 static ft__costs ft__costs_of(ft_model *m, const ft__node *node, ft__extent extent,
                               bool training)
 {
-    ft__tensor input[16];
+    ft__tensor few[16], *input = few;
     ft__costs costs = {0, 0, 0, 0};
     ft__call call;
     int i;
-    if (!ft__rows[node->op].costs || node->input_count > 16) return costs;
+    if (!ft__rows[node->op].costs) return costs;
+    if (node->input_count > 16)
+        input = (ft__tensor *)ft__allocate(&m->context, (size_t)node->input_count, sizeof *input);
+    if (!input) return costs;
     memset(&call, 0, sizeof call);
-    memset(input, 0, sizeof input);
+    memset(few, 0, sizeof few);
     for (i = 0; i < node->input_count; ++i) {
         input[i].shape = ft__with_extent(m->nodes[node->inputs[i] - 1].shape, extent);
         input[i].type = m->nodes[node->inputs[i] - 1].type;
@@ -96,6 +99,7 @@ static ft__costs ft__costs_of(ft_model *m, const ft__node *node, ft__extent exte
     call.output.shape = ft__with_extent(node->shape, extent);
     call.training = training;
     ft__rows[node->op].costs(&call, &costs);
+    if (input != few) ft__release(&m->context, input);
     if (m->context.device) costs.prepared = 0; /* a device reads weights as they are */
     return costs;
 }

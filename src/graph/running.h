@@ -117,6 +117,7 @@ static void ft__run_forward(ft_model *m, ft__plan *plan, int from, int to, int b
     bool in_steps = plan->training && !(how & FT__EVALUATING);
     int i;
     m->backward_done = false;
+    m->ran = ft__extent_of(m, batch);
     if (in_steps) m->trained_version += 1; /* statistics move */
     ft__catch_up_before(m, in_steps);
     for (i = from; i < to; ++i) {
@@ -248,10 +249,10 @@ static void ft__fill_input(ft_model *m, ft__node *node, const void *values, int 
     ft__is_fed(m, node, batch);
 }
 
-static void ft__read_value(ft_model *m, const ft__node *node, const float *value, int batch,
-                           float *to)
+static void ft__read_value(ft_model *m, const ft__node *node, const float *value,
+                           ft__extent size, float *to)
 {
-    ft_shape shape = ft__with_extent(node->shape, ft__extent_of(m, batch));
+    ft_shape shape = ft__with_extent(node->shape, size);
     ft__to_host(&m->context, value, ft__shape_count(&shape) * sizeof(float));
     if (ft__is_channels_last(node))
         ft__turn(&m->context, &shape, FT__TO_FIRST, value, to, false);

@@ -176,16 +176,17 @@ static bool ft__matches_text_classifier(const ft__network *network, const ft_fil
 /* Takes away a node that nothing reads, and then those of its leaves that nothing else reads. */
 static void ft__remove_unread(ft_model *m, int id)
 {
-    const ft__node *node = &m->nodes[id - 1];
-    int inputs[16], count = node->input_count < 16 ? node->input_count : 16, i, j;
+    ft__node *node = &m->nodes[id - 1];
+    int *inputs = node->inputs, count = node->input_count, i, j;
     for (i = 0; i < m->node_count; ++i)
         for (j = 0; j < m->nodes[i].input_count; ++j)
             if (m->nodes[i].inputs[j] == id) return;
-    for (i = 0; i < count; ++i) inputs[i] = node->inputs[i];
-    ft__release_node(&m->context, &m->nodes[id - 1]);
+    node->inputs = NULL; /* they are looked at when the node is gone */
+    ft__release_node(&m->context, node);
     for (i = 0; i < count; ++i)
         if (m->nodes[inputs[i] - 1].op && ft__is_leaf(&m->nodes[inputs[i] - 1]))
             ft__remove_unread(m, inputs[i]);
+    ft__release(&m->context, inputs);
 }
 
 /* Carried states go, lengths come: each text begins anew and ends at its own last step. */

@@ -162,6 +162,7 @@ struct ft_model {
     int length;             /* steps of its sequences */
     ft__plan *last_run;     /* the plan of the last run, whose values ft_get reads; NULL: none, or
                                its inputs were overwritten since */
+    ft__extent ran;         /* its size */
     bool gradients_wait;    /* some were added that no update has used */
     bool backward_done;     /* since the last forward run */
     ft__plan *plans[2];     /* evaluation, training */

@@ -81,15 +81,23 @@ ft_time ft_node_time(const ft_model *m, ft_node node)
 
 const char *ft_architecture(const ft_model *m) { return m->architecture ? m->architecture : ""; }
 
-/* The memory that holds a node's value now, and how many numbers it has; NULL with an error. */
-static float *ft__value_of(ft_model *m, ft_node node, size_t *count)
+/* The memory that holds a node's value now, and its size; NULL with an error. */
+static float *ft__value_of(ft_model *m, ft_node node, const char *call, ft__extent *size)
 {
     const ft__node *found;
     ft__plan *plan = m->last_run;
-    if (!ft__check_node(m, node, "ft_get")) return NULL;
+    if (!ft__check_node(m, node, call)) return NULL;
     found = &m->nodes[node.id - 1];
-    *count = ft__node_count_at(found, ft__extent_of(m, m->batch));
-    if (ft__is_weight(found) || (ft__has_rows(found) && found->value)) return found->value;
+    *size = ft__extent_of(m, m->batch);
+    if (found->op == FT__OP_input && found->fed.batch > 0) *size = found->fed;
+    if (ft__is_weight(found)) return found->value;
+    if (ft__has_rows(found) && found->value && ft__holds(found->capacity, *size))
+        return found->value;
+    if (ft__has_rows(found)) {
+        ft__fail(&m->context, FT_INVALID, "%s: %s: nothing was fed to it yet", call, found->name);
+        return NULL;
+    }
+    *size = m->ran;
     if (plan && (node.id == m->output.id || node.id == m->loss.id))
         return plan->values[node.id - 1];
     ft__fail(&m->context, FT_INVALID, "%s: only parameters, inputs, the output and the loss keep"
@@ -97,8 +105,9 @@ static float *ft__value_of(ft_model *m, ft_node node, size_t *count)
     return NULL;
 }
 
-static ft_status ft__check_count(ft_model *m, ft_node node, size_t count, size_t want)
+static ft_status ft__check_count(ft_model *m, ft_node node, size_t count, ft__extent size)
 {
+    size_t want = ft__node_count_at(&m->nodes[node.id - 1], size);
     if (count == want) return m->context.status;
     return ft__fail(&m->context, FT_SHAPE, "%s: has %zu numbers, not %zu",
                     ft_node_name(m, node), want, count);
@@ -106,24 +115,26 @@ static ft_status ft__check_count(ft_model *m, ft_node node, size_t count, size_t
 
 ft_status ft_get(ft_model *m, ft_node node, float *to, size_t count)
 {
-    size_t want = 0;
-    const float *value = ft__value_of(m, node, &want);
-    if (!value || ft__check_count(m, node, count, want) != FT_OK
+    ft__extent size;
+    const float *value = ft__value_of(m, node, "ft_get", &size);
+    if (!value || ft__check_count(m, node, count, size) != FT_OK
         || !ft__given(&m->context, to, "ft_get: to")) return m->context.status;
     ft__catch_up(&m->context, &m->nodes[node.id - 1], NULL, 0);
-    ft__read_value(m, &m->nodes[node.id - 1], value, m->batch, to);
+    ft__read_value(m, &m->nodes[node.id - 1], value, size, to);
     return FT_OK;
 }
 
 ft_status ft_set(ft_model *m, ft_node node, const float *from, size_t count)
 {
-    size_t want = 0;
-    float *value = ft__value_of(m, node, &want);
-    if (!value || ft__check_count(m, node, count, want) != FT_OK
+    ft__extent size = ft__extent_of(m, m->batch);
+    bool rows = m && node.id && ft__get_node(m, node) && ft__has_rows(ft__get_node(m, node));
+    float *value = rows ? NULL : ft__value_of(m, node, "ft_set", &size);
+    if ((!rows && !value) || ft__check_count(m, node, count, size) != FT_OK
         || !ft__given(&m->context, from, "ft_set: from")) return m->context.status;
-    if (ft__has_rows(&m->nodes[node.id - 1]))
-        ft__fill_input(m, &m->nodes[node.id - 1], from, m->batch);
-    else {
+    if (rows) {
+        if (ft__plan_leaves(m, size, false) != FT_OK) return m->context.status;
+        ft__fill_input(m, &m->nodes[node.id - 1], from, size.batch);
+    } else {
         ft__host_takes_weights(&m->context, true);
         memcpy(value, from, count * sizeof *from);
     }
@@ -139,7 +150,7 @@ ft_status ft_get_gradient(ft_model *m, ft_node node, float *to, size_t count)
     if (!found->gradient)
         return ft__fail(&m->context, FT_INVALID, "%s: has no gradient: it is frozen, no parameter,"
                         " or no training step was run", found->name);
-    if (ft__check_count(m, node, count, ft__node_count_at(found, ft__one)) != FT_OK
+    if (ft__check_count(m, node, count, ft__one) != FT_OK
         || !ft__given(&m->context, to, "ft_get_gradient: to")) return m->context.status;
     ft__to_host(&m->context, found->gradient, count * sizeof *to);
     memcpy(to, found->gradient, count * sizeof *to);
@@ -369,7 +380,8 @@ ft_status ft_run_lengths(ft_model *m, const void *values, const int *lengths, in
     if (padded && padded->op == FT__OP_input) ft__is_fed(m, padded, batch);
     m->last_run = plan;
     ft__run_forward(m, plan, 0, plan->step_count, batch, FT__ONLY_OUTPUT);
-    ft__read_value(m, &m->nodes[m->output.id - 1], plan->values[m->output.id - 1], batch, logits);
+    ft__read_value(m, &m->nodes[m->output.id - 1], plan->values[m->output.id - 1],
+                   ft__extent_of(m, batch), logits);
     return FT_OK;
 }
 

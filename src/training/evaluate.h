@@ -86,6 +86,7 @@ static ft_evaluation ft__evaluate(ft_model *m, ft_data *data, ft_evaluate_option
 {
     ft__context *c = &m->context;
     int size = options.batch_size > 0 ? options.batch_size : 32, count, i, read = 0;
+    int length = m->length;
     ft_evaluation e;
     ft__score score = {0, 0, 0};
     ft__loader *loader = NULL;
@@ -112,6 +113,7 @@ static ft_evaluation ft__evaluate(ft_model *m, ft_data *data, ft_evaluate_option
     if (loader) ft__bucket(&data->source, samples, count, size, 0, samples + count);
     if (loader) read = ft__evaluate_samples(m, plan, loader, samples, &options, &score);
     m->fed_from = NULL;
+    m->length = length; /* of the last batch till here */
     ft__loader_destroy(loader);
     ft__release(c, samples);
     e.correct = (int)score.correct;

@@ -1,6 +1,7 @@
 #pragma once
 #include "interface/types.h"
 #include "platform/context.h"
+#include "basics/numbers.h"
 #include "nodes/nodes.h"
 #include "operators/table.h"
 #include "operators/recurrent.h"
@@ -55,7 +56,8 @@ static void ft__thaw(ft_model *m, const int *layer, int layers, int open, bool o
         if (node->op != FT__OP_parameter) continue;
         node->frozen = layer[i] < layers - open;
         if (!own_factors)
-            node->learning_rate_factor = (float)pow(ft__layer_factor, layer[i] - (layers - 1));
+            node->learning_rate_factor =
+                (float)(1 / ft__power(ft__layer_factor, (uint64_t)(layers - 1 - layer[i])));
     }
     m->version += 1;
 }

@@ -122,31 +122,15 @@ static uint64_t ft__fit_settings(const ft__fit *f)
 {
     const ft_fit_options *o = &f->o;
     const ft_optimizer_options *p = &o->optimizer;
-    double numbers[22] = {0};
+    const double numbers[] = {
+        (double)o->epochs, (double)o->batch_size, (double)o->schedule, (double)o->step_epochs,
+        (double)o->gamma, (double)o->warmup_epochs, (double)o->hold_back, (double)o->best,
+        (double)o->patience, (double)o->views, (double)o->augment, (double)p->optimizer,
+        (double)p->learning_rate, (double)p->momentum, (double)p->nesterov, (double)p->beta1,
+        (double)p->beta2, (double)p->eps, (double)p->weight_decay, (double)p->clip_norm,
+        (double)ft_data_count(f->data), (double)ft_data_classes(f->data)};
     uint64_t hash = f->m->context.desc.seed;
-    int n = 0, i;
-    numbers[n++] = o->epochs;
-    numbers[n++] = o->batch_size;
-    numbers[n++] = o->schedule;
-    numbers[n++] = o->step_epochs;
-    numbers[n++] = (double)o->gamma;
-    numbers[n++] = (double)o->warmup_epochs;
-    numbers[n++] = (double)o->hold_back;
-    numbers[n++] = o->best;
-    numbers[n++] = o->patience;
-    numbers[n++] = o->views;
-    numbers[n++] = o->augment;
-    numbers[n++] = p->optimizer;
-    numbers[n++] = (double)p->learning_rate;
-    numbers[n++] = (double)p->momentum;
-    numbers[n++] = p->nesterov;
-    numbers[n++] = (double)p->beta1;
-    numbers[n++] = (double)p->beta2;
-    numbers[n++] = (double)p->eps;
-    numbers[n++] = (double)p->weight_decay;
-    numbers[n++] = (double)p->clip_norm;
-    numbers[n++] = ft_data_count(f->data);
-    numbers[n++] = ft_data_classes(f->data);
+    int i;
     hash = ft__hash_bytes(hash, numbers, sizeof numbers);
     for (i = 0; i < ft_data_count(f->data); ++i) {
         const char *name = ft_data_name(f->data, i);
@@ -718,6 +702,7 @@ static ft_fit_result ft__fit_run(ft_model *m, ft_data *data, ft_fit_options opti
 {
     ft__context *c = &m->context;
     ft__fit f;
+    int length;
     memset(&f, 0, sizeof f);
     f.m = m;
     f.data = data;
@@ -727,11 +712,14 @@ static ft_fit_result ft__fit_run(ft_model *m, ft_data *data, ft_fit_options opti
     if (data) ft__fit_check_uses(c, data, &options);
     f.o = ft__fit_defaults(options);
     if (data && data->source.streams > 0) f.o.batch_size = data->source.streams;
+    length = m->length;
     if (ft__fit_prepare(&f) == FT_OK) {
         while (!f.at.done && !f.stopped && ft__ok(c)) ft__fit_epoch(&f);
         ft__fit_finish(&f);
     }
     m->fed_from = NULL;
+    m->length = length; /* of the last batch till here */
+    m->backward_done = true;
     ft__loader_destroy(f.loader);
     if (lent) *lent = f.cache;
     else ft__cache_release(c, &f.cache);
