@@ -139,6 +139,7 @@ extern "C" {
 #include "data/images.h"
 #include "data/sources.h"
 #include "data/image_folders.h"
+#include "data/tables.h"
 #include "data/texts.h"
 #include "data/text_streams.h"
 #include "training/metrics.h"

@@ -71,7 +71,7 @@ static void test_errors(void)
 {
     static const struct { const char *text, *format, *column, *says; } wrong[] = {
         {"", "tsv", NULL, "no texts"}, {"\n\n", "tsv", NULL, "no texts"},
-        {"a\t0\nb\n", "tsv", NULL, "record 2"}, {"a\t0\n", "tsv", "body", "body"},
+        {"a\t0\nb\n", "tsv", NULL, "line 2"}, {"a\t0\n", "tsv", "body", "body"},
         {"a\t0\n", "tsv", "7", "column 7"}, {"{\"text\":1}", "jsonl", NULL, "line 1"},
         {"{\"text\":\"a\"}", "jsonl", NULL, "label"}, {"{\"text\"", "jsonl", NULL, "line 1"}};
     size_t i;

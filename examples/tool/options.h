@@ -7,7 +7,7 @@ typedef struct options {
     int epochs, batch_size, threads, per_class, top, checkpoint_steps;
     int streams, steps, minimum_count, hidden, layers, worst, length, top_k;
     double learning_rate, temperature, top_p;
-    const char *text_column, *label_column, *vocabulary, *merges, *prompt;
+    const char *text_column, *label_column, *vocabulary, *merges, *prompt, *header;
     bool language_model, words, one_direction, greedy;
     unsigned long long seed;
     bool json, resume, flip, no_shift, allow_missing, allow_unexpected, quiet, times, check;
@@ -42,7 +42,10 @@ static const char usage_text[] =
     "         --cache FOLDER|none keep there for the next run what frozen layers make of the pictures,\n"
     "                             and the kernels compiled for a device (default: FINETUNE_CACHE, else\n"
     "                             finetune in XDG_CACHE_HOME or ~/.cache, where 2 GB are kept)\n"
-    "texts:   --text-column NAME|N --label-column NAME|N   (default: by name, else 1 and 2)\n"
+    "texts:   --text-column NAME|N --label-column NAME|N   (default: by usual names in the header;\n"
+    "                             without a header 1 and 2). Several text columns, NAME,NAME or given\n"
+    "                             several times, are joined by a space\n"
+    "         --header yes|no     the first line is a header, or is none\n"
     "         --worst N           mistakes to show after eval and --val (default 5)\n"
     "         --language-model    learn the texts of a table, not their labels\n"
     "         --streams N --steps N   of a language model (default 32 and 64)\n"
@@ -86,7 +89,7 @@ static const char *const fact_texts[] = {
 
 /* One row per option: where its value goes, how it is read, the verbs that it is for by their first
    letters (NULL: all), and what else it needs to have an effect: an option without any is a mistake.
-   How: 's' text, 'b' no value, and numbers 'n' from 1, 'i' from 0, 'u' from 0 with all 64 bits, 'f'
+   How: 's' text, 'l' a list (given again, the next with a comma between), 'b' no value, and numbers 'n' from 1, 'i' from 0, 'u' from 0 with all 64 bits, 'f'
    above 0. */
 typedef struct option_row {
     const char *name;
@@ -111,8 +114,9 @@ static const option_row option_rows[] = {
     {"--no-shift", 'b', AT(no_shift), "t", PICTURES},
     {"--resume", 'b', AT(resume), "t", 0},
     {"--checkpoint-steps", 'i', AT(checkpoint_steps), "t", 0},
-    {"--text-column", 's', AT(text_column), "te", TEXTS | TABLE},
+    {"--text-column", 'l', AT(text_column), "te", TEXTS | TABLE},
     {"--label-column", 's', AT(label_column), "te", TEXTS | TABLE | LABELLED},
+    {"--header", 's', AT(header), "te", TEXTS | TABLE},
     {"--worst", 'n', AT(worst), "te", SCORED | TEXTS | LABELLED},
     {"--language-model", 'b', AT(language_model), "te", TEXTS | NO_CLASSES},
     {"--streams", 'n', AT(streams), "te", STREAMS},
@@ -158,12 +162,24 @@ static bool read_number(const char *text, double *number)
     return *text && !*end;
 }
 
+/* A list's next value, behind those that were given before. */
+static const char *joined(const char *before, const char *value)
+{
+    static char list[4096];
+    if (!before) return value;
+    if (strlen(before) + strlen(value) + 2 > sizeof list) return NULL;
+    if (before != list) strcpy(list, before);
+    return strcat(strcat(list, ","), value);
+}
+
 static bool store(const option_row *row, options *o, const char *value)
 {
     void *to = (char *)o + row->to;
     double number = 0;
     if (row->kind == 's') *(const char **)to = value;
     if (row->kind == 's') return true;
+    if (row->kind == 'l') *(const char **)to = joined(*(const char **)to, value);
+    if (row->kind == 'l') return *(const char **)to != NULL;
     if (!read_number(value, &number)) return false;
     if (row->kind == 'f') *(double *)to = number;
     if (row->kind == 'f') return number > 0 && number <= 1e9;
@@ -257,6 +273,8 @@ static int parse(int count, char **words, options *o)
         if (!store(&option_rows[r], o, value)) return wrong_number(&option_rows[r], value);
     }
     if (o->threads > 1024) return usage("more than 1024 threads", "");
+    if (o->header && strcmp(o->header, "yes") != 0 && strcmp(o->header, "no") != 0)
+        return usage("--header is yes or no, not ", o->header);
     if (o->rename && !strchr(o->rename, '='))
         return usage("--rename wants FROM=TO, not ", o->rename);
     if (o->file_count > 0 && strcmp(o->verb, "predict") != 0 && strcmp(o->verb, "info") != 0)

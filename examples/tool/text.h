@@ -86,6 +86,11 @@ static void open_vocabulary(ft_model *m, const options *o)
     if (o->vocabulary) ft_set_tokenizer(m, ft_tokenizer_load(m, o->vocabulary, how));
 }
 
+static ft_table_header header_option(const options *o)
+{
+    return !o->header ? FT_HEADER_AUTO : !strcmp(o->header, "yes") ? FT_HEADER_YES : FT_HEADER_NO;
+}
+
 /* For evaluation the labels must be among the classes of `training`, or where that is NULL of the
    model. */
 static ft_data *open_texts(ft_model *m, const options *o, const char *path, bool evaluation,
@@ -96,7 +101,9 @@ static ft_data *open_texts(ft_model *m, const options *o, const char *path, bool
     memset(&texts, 0, sizeof texts);
     memset(&streams, 0, sizeof streams);
     if (wants_language_model(m, o)) {
-        streams.text_column = is_table(path) ? (o->text_column ? o->text_column : "1") : NULL;
+        streams.table = is_table(path);
+        streams.text_column = o->text_column;
+        streams.header = header_option(o);
         streams.streams = o->streams;
         streams.steps = o->steps;
         streams.vocabulary_kind = o->words ? FT_WORDS : FT_CHARACTERS;
@@ -105,6 +112,7 @@ static ft_data *open_texts(ft_model *m, const options *o, const char *path, bool
     }
     texts.text_column = o->text_column;
     texts.label_column = o->label_column;
+    texts.header = header_option(o);
     texts.match_classes = evaluation && !training;
     texts.classes_of = training;
     if (!evaluation) texts.per_class = o->per_class;

@@ -16,7 +16,7 @@ typedef struct ft__json_value {
     int next;           /* index of the value behind this one and all inside it */
     int count;          /* of members or elements */
     const char *key;    /* inside an object */
-    const char *text;   /* of a string */
+    const char *text;   /* of a string; of a number where it stands in what was read */
     double number;
     int64_t whole;      /* of a number without fraction and exponent */
 } ft__json_value;
@@ -132,6 +132,7 @@ static bool ft__json_read_number(ft__json_reader *r, ft__json_value *v)
     int64_t whole = 0;
     int exponent = 0, digits = 0, written = 0;
     v->kind = 'n';
+    v->text = r->at;
     v->integer = true;
     if (*r->at == '-') negative = (r->at += 1, true);
     for (; r->at < r->end && ((*r->at >= '0' && *r->at <= '9') || (*r->at == '.' && v->integer));
@@ -370,13 +371,17 @@ static void ft__json_add_text(ft__text *to, const char *text)
 /* Nine digits tell every float32 from its neighbours; what is not finite is written as null. */
 static void ft__json_add_float(ft__text *to, float value)
 {
-    char digits[32], *comma;
+    char digits[32], *point;
     if (!(value - value == 0)) {
         ft__text_add(to, "null");
         return;
     }
     snprintf(digits, sizeof digits, "%.9g", (double)value);
-    comma = strchr(digits, ',');
-    if (comma) *comma = '.'; /* in some locales */
+    point = digits + strspn(digits, "+-0123456789");
+    if (*point && *point != 'e') { /* in some locales it is another letter, of several bytes */
+        *point = '.';
+        memmove(point + 1, point + 1 + strcspn(point + 1, "0123456789"),
+                strlen(point + 1 + strcspn(point + 1, "0123456789")) + 1);
+    }
     ft__text_add(to, "%s", digits);
 }

@@ -119,15 +119,16 @@ static ft__texts *ft__streams_read(ft_model *m, const char *path, const ft_strea
     table.bytes = o->bytes;
     table.text_column = o->text_column;
     table.format = o->format;
+    table.header = o->header;
     table.unlabelled = true;
-    if (o->text_column) return ft__texts_read(m, path, &table);
+    if (o->text_column || o->table) return ft__texts_read(m, path, &table);
     t = (ft__texts *)ft__allocate(c, 1, sizeof *t);
     if (!t) return NULL;
-    t->context = t->letters.context = t->ids.context = c;
+    t->context = t->letters.context = t->ids.context = t->note.context = c;
     t->classes.context = t->classes.letters.context = c;
     if (!o->memory) content = ft__read_file(c, path, &bytes);
-    if (ft__ok(c)) ft__texts_add(t, content ? (const char *)content : (const char *)o->memory,
-                                 bytes, "");
+    if (ft__ok(c)) ft__read_text(t, path ? path : "(memory)", content
+                                 ? (const char *)content : (const char *)o->memory, bytes, "");
     ft__release(c, content);
     return t;
 }
@@ -143,12 +144,13 @@ ft_data *ft_text_streams(ft_model *m, const char *path, ft_stream_options option
     if (!m || !ft__ok(&m->context)) return NULL;
     c = &m->context;
     if (!options.memory && !ft__given(c, path, "ft_text_streams: the path")) return NULL;
-    if (options.format && !options.text_column) {
-        ft__fail(c, FT_INVALID, "ft_text_streams: format has no effect here: it is for a table: set"
-                 " text_column");
+    if ((options.format || options.header) && !options.text_column && !options.table) {
+        ft__fail(c, FT_INVALID, "ft_text_streams: %s has no effect here: it is for a table: set"
+                 " text_column or table", options.format ? "format" : "header");
         return NULL;
     }
     t = ft__streams_read(m, path, &options);
+    if (t && ft__ok(c)) ft__texts_say(t, path ? path : "(memory)", false);
     s = (ft__streams *)ft__allocate(c, 1, sizeof *s);
     memset(&source, 0, sizeof source);
     if (s) {

@@ -4,12 +4,13 @@
 #include "basics/random.h"
 #include "basics/strings.h"
 #include "basics/files.h"
-#include "basics/json.h"
 #include "basics/sorting.h"
 #include "basics/folders.h"
+#include "text/unicode.h"
 #include "text/tokenizers.h"
 #include "text/without_text.h"
 #include "data/sources.h"
+#include "data/tables.h"
 
 /* =============================================================================================
    [SECTION] data/texts: Texts
@@ -32,6 +33,8 @@ struct ft__texts {
     bool shuffle;           /* of views other than 0 */
     float *keep;            /* [pieces]: the share that stays in such a view; NULL: all */
     uint64_t seed;
+    ft__text note;          /* of a table: which columns they are from */
+    int not_utf8;           /* whole files that are texts, with other bytes in them */
 };
 
 static const char *ft__one_text(const ft__texts *t, int index)
@@ -42,7 +45,8 @@ static const char *ft__one_text(const ft__texts *t, int index)
 static void ft__texts_add(ft__texts *t, const char *text, size_t bytes, const char *label)
 {
     ft__context *c = t->context;
-    int class_index = ft__vocabulary_find(&t->classes, label, strlen(label));
+    int class_index = *label ? ft__vocabulary_find(&t->classes, label, strlen(label))
+                             : t->classes.count > 0 ? 0 : -1; /* no labels: one class */
     if (t->count == t->capacity) {
         int capacity = t->capacity < INT_MAX / 4 ? 2 * t->capacity + 256 : INT_MAX;
         size_t *start = (size_t *)ft__grow(c, t->start, (size_t)t->count, (size_t)capacity,
@@ -65,192 +69,29 @@ static void ft__texts_add(ft__texts *t, const char *text, size_t bytes, const ch
     t->count += 1;
 }
 
-/* ---- Tables: TSV, CSV (RFC 4180), JSON lines ---- */
-enum { FT__MOST_COLUMNS = 64 };
-
-typedef struct ft__table {
-    ft__texts *texts;
-    const char *path;
-    const char *at, *end;
-    char separator;         /* 0: JSON lines */
-    ft__text letters;       /* the fields of one record, a 0 behind each */
-    size_t fields[FT__MOST_COLUMNS];
-    int count;              /* of fields */
-    int text_column, label_column; /* from 0 */
-    int record;             /* from 1 */
-} ft__table;
-
-static const char *ft__field_text(const ft__table *table, int field)
+/* Adds a table's records. */
+static void ft__read_table(ft__texts *t, const char *path, const char *content, size_t bytes,
+                           const ft_text_options *o)
 {
-    return field < table->count ? table->letters.letters + table->fields[field] : "";
-}
-
-/* One field, from `at`; moves behind the separator. False: the record ends with it. */
-static bool ft__table_field(ft__table *table)
-{
-    bool quoted = table->separator == ',' && table->at < table->end && *table->at == '"';
-    size_t start = table->letters.count;
-    if (quoted) table->at += 1;
-    while (table->at < table->end) {
-        char letter = *table->at++;
-        if (quoted && letter == '"') {
-            quoted = table->at < table->end && *table->at == '"'; /* two are one inside */
-            if (!quoted) continue;
-            table->at += 1;
-        } else if (!quoted && (letter == table->separator || letter == '\n')) {
-            bool more = letter != '\n';
-            if (!more && table->letters.count > start
-                && table->letters.letters[table->letters.count - 1] == '\r')
-                table->letters.count -= 1;
-            ft__text_add_bytes(&table->letters, "", 1);
-            return more;
-        }
-        ft__text_add_bytes(&table->letters, &letter, 1);
-    }
-    ft__text_add_bytes(&table->letters, "", 1);
-    return false;
-}
-
-static bool ft__next_record(ft__table *table)
-{
-    bool more = true;
-    table->count = 0;
-    table->letters.count = 0;
-    if (table->at >= table->end || !ft__ok(table->texts->context)) return false;
-    table->record += 1;
-    while (more) {
-        if (table->count < FT__MOST_COLUMNS)
-            table->fields[table->count++] = table->letters.count;
-        more = ft__table_field(table) && ft__ok(table->texts->context);
-    }
-    return ft__ok(table->texts->context);
-}
-
-/* Is `wanted` a number of a column? From 1, as cut and awk count; -1: it is a name. */
-static int ft__column_number(const char *wanted)
-{
-    int number = 0, i;
-    for (i = 0; wanted[i] >= '0' && wanted[i] <= '9' && i < 3; ++i)
-        number = 10 * number + wanted[i] - '0';
-    return i > 0 && !wanted[i] && number > 0 ? number - 1 : -1;
-}
-
-static int ft__named_field(const ft__table *table, const char *const *names)
-{
-    int f, n;
-    for (n = 0; names[n]; ++n)
-        for (f = 0; f < table->count; ++f)
-            if (!strcmp(ft__field_text(table, f), names[n])) return f;
-    return -1;
-}
-
-/* Finds the columns; the first record is a header if a column is named in it. Without a header and
-   without options the first column is the text and the second the label. */
-static bool ft__find_columns(ft__table *table, const ft_text_options *o)
-{
-    static const char *const texts[] = {"text", "sentence", "review", "content", NULL};
-    static const char *const labels[] = {"label", "class", "category", "sentiment", "target", NULL};
-    const char *text[2] = {o->text_column, NULL}, *label[2] = {o->label_column, NULL};
-    int text_number = text[0] ? ft__column_number(text[0]) : -1;
-    int label_number = label[0] ? ft__column_number(label[0]) : -1;
-    int named_text = ft__named_field(table, text[0] ? text : texts);
-    int named_label = ft__named_field(table, label[0] ? label : labels);
-    bool header = named_text >= 0 && (named_label >= 0 || label_number >= 0 || !label[0]);
-    table->text_column = text_number >= 0 ? text_number : header ? named_text : 0;
-    table->label_column = label_number >= 0 ? label_number : named_label >= 0 ? named_label : 1;
-    if ((text[0] && text_number < 0 && named_text < 0)
-        || (label[0] && label_number < 0 && named_label < 0)) {
-        ft__fail(table->texts->context, FT_FORMAT, "%s: its first line has no column of the name"
-                 " %s", table->path, text[0] && text_number < 0 && named_text < 0 ? text[0]
-                                                                                 : label[0]);
-        return false;
-    }
-    return header && text_number < 0;
-}
-
-static void ft__read_table(ft__table *table, const ft_text_options *o)
-{
-    ft__context *c = table->texts->context;
-    bool first = true;
-    while (ft__next_record(table)) {
-        const char *text;
-        int last;
-        if (table->count == 1 && !*ft__field_text(table, 0)) continue; /* an empty line */
-        if (first && ft__find_columns(table, o)) {
-            first = false;
-            continue;
-        }
-        first = false;
-        last = table->text_column > table->label_column ? table->text_column : table->label_column;
-        if (o->unlabelled) last = table->text_column;
-        if (!ft__ok(c)) return;
-        if (last >= table->count) {
-            ft__fail(c, FT_FORMAT, "%s: record %d has %d columns, the text is in column %d and the"
-                     " label in %d", table->path, table->record, table->count,
-                     table->text_column + 1, table->label_column + 1);
-            return;
-        }
-        text = ft__field_text(table, table->text_column);
-        ft__texts_add(table->texts, text, strlen(text),
-                      o->unlabelled ? "" : ft__field_text(table, table->label_column));
-    }
-}
-
-/* A label that is a number or a truth value goes by how it is written. */
-static const char *ft__json_label(const ft__json *json, int value, char to[32])
-{
-    const char *text = ft__json_string(json, value);
-    double number = 0;
-    if (text) return text;
-    if (ft__json_double(json, value, &number)) snprintf(to, 32, "%.6g", number);
-    else if (ft__json_at(json, value, 't') || ft__json_at(json, value, 'f'))
-        snprintf(to, 32, "%s", ft__json_true(json, value) ? "true" : "false");
-    else return NULL;
-    return to;
-}
-
-static void ft__read_json_lines(ft__table *table, const ft_text_options *o)
-{
-    ft__context *c = table->texts->context;
-    const char *line;
-    size_t at = 0, bytes = (size_t)(table->end - table->at), count;
-    while (ft__next_line(table->at, bytes, &at, &line, &count) && ft__ok(c)) {
-        char written[32];
-        ft__json *json;
-        const char *text, *label;
-        table->record += 1;
-        if (count == 0) continue;
-        json = ft__json_parse(c, line, count);
-        text = json ? ft__json_string(json, ft__json_member(json, 0, o->text_column
-                                                            ? o->text_column : "text")) : NULL;
-        label = json ? ft__json_label(json, ft__json_member(json, 0, o->label_column
-                                                    ? o->label_column : "label"), written) : NULL;
-        if (o->unlabelled) label = "";
-        if (text && label) ft__texts_add(table->texts, text, strlen(text), label);
-        else ft__fail(c, FT_FORMAT, "%s: line %d is no JSON object with a text in \"%s\" and a"
-                      " label in \"%s\"", table->path, table->record,
-                      o->text_column ? o->text_column : "text",
-                      o->label_column ? o->label_column : "label");
-        ft__json_free(c, json);
-    }
-}
-
-static void ft__read_table_file(ft__texts *t, const char *path, const char *content, size_t bytes,
-                                const ft_text_options *o)
-{
-    const char *name = o->format ? o->format : path;
+    const char *text, *label;
     ft__table table;
-    memset(&table, 0, sizeof table);
-    table.texts = t;
-    table.path = path;
-    table.at = content;
-    table.end = content + bytes;
-    table.letters.context = t->context;
-    if (bytes >= 3 && memcmp(content, "\xef\xbb\xbf", 3) == 0) table.at += 3; /* a mark of UTF-8 */
-    table.separator = ft__ends_with(name, "csv") ? ',' : '\t';
-    if (ft__ends_with(name, "json") || ft__ends_with(name, "jsonl")) ft__read_json_lines(&table, o);
-    else ft__read_table(&table, o);
-    ft__release(t->context, table.letters.letters);
+    if (ft__table_open(&table, t->context, path, content, bytes, o)) {
+        while (ft__table_next(&table, &text, &label)) ft__texts_add(t, text, strlen(text), label);
+        if (table.note.letters)
+            ft__text_add_bytes(&t->note, table.note.letters, table.note.count);
+    }
+    ft__table_close(&table);
+}
+
+/* Adds a whole file as one text. */
+static void ft__read_text(ft__texts *t, const char *path, const char *content, size_t bytes,
+                          const char *label)
+{
+    char *owned;
+    if (!ft__as_utf8(t->context, path, &content, &bytes, &owned)) return;
+    if (!ft__utf8_valid(content, bytes)) t->not_utf8 += 1;
+    ft__texts_add(t, content, bytes, label);
+    ft__release(t->context, owned);
 }
 
 /* ---- Class folders ---- */
@@ -265,11 +106,7 @@ static void ft__read_class_files(ft__texts *t, const char *path, const char *lab
             char *file = entry->is_folder ? NULL : ft__join_path(c, path, entry->name);
             size_t bytes = 0;
             unsigned char *content = file ? ft__read_file(c, file, &bytes) : NULL;
-            const void *zero = content ? memchr(content, 0, bytes) : NULL;
-            if (zero)
-                ft__fail(c, FT_FORMAT, "%s: no text: byte %zu of it is zero", file,
-                         (size_t)((const unsigned char *)zero - content));
-            else if (content) ft__texts_add(t, (const char *)content, bytes, label);
+            if (content) ft__read_text(t, file, (const char *)content, bytes, label);
             ft__release(c, content);
             ft__release(c, file);
         }
@@ -471,7 +308,29 @@ static void ft__texts_release(void *user)
     ft__release(c, t->labels);
     ft__release(c, t->start);
     ft__release(c, t->letters.letters);
+    ft__release(c, t->note.letters);
     ft__release(c, t);
+}
+
+/* Says what was read: of a table its columns. */
+static void ft__texts_say(const ft__texts *t, const char *path, bool labelled)
+{
+    char names[200];
+    size_t at = 0;
+    int i;
+    names[0] = 0;
+    for (i = 0; labelled && i < t->classes.count && at < 100; ++i)
+        at += (size_t)snprintf(names + at, sizeof names - at, "%s%.40s", i ? ", " : " (",
+                               ft__piece_text(&t->classes, i));
+    if (at) snprintf(names + at, sizeof names - at, i < t->classes.count ? ", ...)" : ")");
+    if (labelled)
+        ft__log(t->context, "%s: %d texts of %d classes%s%s%s", path, t->count, t->classes.count,
+                names, t->note.count ? "; " : "", t->note.count ? t->note.letters : "");
+    else if (t->note.count)
+        ft__log(t->context, "%s: %d texts; %s", path, t->count, t->note.letters);
+    if (t->not_utf8)
+        ft__log(t->context, "%s: %d of the texts have bytes that are not UTF-8", path,
+                t->not_utf8);
 }
 
 /* Reads what the path, or the memory, holds; without classes sorted and without tokens. */
@@ -482,14 +341,14 @@ static ft__texts *ft__texts_read(ft_model *m, const char *path, const ft_text_op
     unsigned char *content;
     size_t bytes;
     if (!t) return NULL;
-    t->context = t->letters.context = t->ids.context = c;
+    t->context = t->letters.context = t->ids.context = t->note.context = c;
     t->classes.context = t->classes.letters.context = c;
     if (!path) path = "(memory)";
-    if (o->memory) ft__read_table_file(t, path, (const char *)o->memory, o->bytes, o);
+    if (o->memory) ft__read_table(t, path, (const char *)o->memory, o->bytes, o);
     else if (ft__is_folder(c, path)) ft__read_text_folder(t, path);
     else {
         content = ft__read_file(c, path, &bytes);
-        if (content) ft__read_table_file(t, path, (const char *)content, bytes, o);
+        if (content) ft__read_table(t, path, (const char *)content, bytes, o);
         ft__release(c, content);
     }
     if (t->count == 0) ft__fail(c, FT_FORMAT, "%s: no texts", path);
@@ -540,6 +399,7 @@ static ft_status ft__texts_check(ft__context *c, const char *path, const ft_text
         {"text_column", o->text_column != NULL, !folder, "a table, not a folder"},
         {"label_column", o->label_column != NULL, !folder, "a table, not a folder"},
         {"format", o->format != NULL, !folder, "a table, not a folder"},
+        {"header", o->header != FT_HEADER_AUTO, !folder, "a table, not a folder"},
         {"label_column", o->label_column != NULL, !o->unlabelled, "texts that are labelled"},
         {"match_classes", o->match_classes, !o->unlabelled, "texts that are labelled"},
         {"classes_of", o->classes_of != NULL, !o->unlabelled, "texts that are labelled"},
@@ -565,8 +425,7 @@ ft_data *ft_texts(ft_model *m, const char *path, ft_text_options options)
     if (!t) return NULL;
     if (ft__ok(c)) ft__sort_classes(m, t, path, &options);
     if (ft__ok(c) && options.per_class > 0) ft__keep_per_class(t, options.per_class, c->desc.seed);
-    if (ft__ok(c))
-        ft__log(c, "%s: %d texts of %d classes", path, t->count, t->classes.count);
+    if (ft__ok(c)) ft__texts_say(t, path, !options.unlabelled);
     tokenizer = ft__ok(c) ? ft__tokenizer_for(m, t, options.tokenizer, FT_WORDS,
                                               options.vocabulary) : NULL;
     if (tokenizer && tokenizer != m->tokenizer) ft_set_tokenizer(m, tokenizer);

@@ -443,10 +443,19 @@ typedef struct ft_array_options {
     const char *input, *labels; /* names of the nodes; default "input" and "labels". Values are
                                taken as they are: without the model's preprocessing */
 } ft_array_options;
+/* Is the first line of a .tsv or .csv a header? */
+typedef enum ft_table_header {
+    FT_HEADER_AUTO,         /* yes, if it has a column of a known name; refused, if that is not
+                               certain */
+    FT_HEADER_YES, FT_HEADER_NO
+} ft_table_header;
+
 typedef struct ft_text_options { /* of labelled texts */
-    const char *text_column, *label_column; /* names in the first line, or numbers from 1; default:
-                               "text", "sentence", ... and "label", "class", ...; where the first
-                               line names none of them, it is data: the text, then the label */
+    /* Names in the header, in any case, or numbers from 1; several text columns with commas between
+       them ("title,body") are joined by a space. Default: "text", "sentence", "review", ... and
+       "label", "class", "category", ...; without a header the first of two columns is the text.
+       The log says which columns were taken. */
+    const char *text_column, *label_column;
     const char *format;     /* "tsv", "csv" or "jsonl"; default: how the path ends, else TSV */
     ft_tokenizer *tokenizer;/* default: the model's; where it has none, the words of these texts
                                become it */
@@ -464,18 +473,22 @@ typedef struct ft_text_options { /* of labelled texts */
                                2013); one word always does. 0 (default): none is left out */
     const ft_data *classes_of; /* the labels must be among the classes of this data, which the
                                model is still to be trained on: as match_classes, but before */
+    ft_table_header header; /* of a .tsv or .csv */
 } ft_text_options;
 
 typedef struct ft_stream_options { /* of a text for a language model */
     int streams;            /* rows of a batch: the text is cut into as many; default 32 */
     int steps;              /* of each in a batch: how far back gradients reach; default 64 */
-    const char *text_column;/* of a table: its texts one after the other; default: a whole file */
+    const char *text_column;/* of a table: its texts one after the other, as in ft_text_options;
+                               default: a whole file, or with `table` the column that is found */
     const char *format;     /* as in ft_text_options */
     ft_tokenizer *tokenizer;/* as in ft_text_options */
     ft_tokenizer_kind vocabulary_kind; /* FT_CHARACTERS (default) or FT_WORDS, where one is built */
     ft_vocabulary_options vocabulary;
     const void *memory;     /* instead of a path */
     size_t bytes;
+    bool table;             /* a table, though no text_column is set */
+    ft_table_header header; /* of a .tsv or .csv */
 } ft_stream_options;
 
 /* ---- Training ---- */

@@ -1,0 +1,351 @@
+/* test_tables.c - tables as people have them: headers, quotes, encodings, labels. Every fault is an
+   error with its line; which columns were taken is said. */
+#include "check.h"
+#include "finetune.h"
+
+static char said[4096]; /* the log's lines */
+
+static void keep_line(void *user, const char *line)
+{
+    (void)user;
+    if (strlen(said) + strlen(line) + 2 < sizeof said) strcat(strcat(said, line), "\n");
+}
+
+static ft_model *new_model(void)
+{
+    ft_desc desc;
+    memset(&desc, 0, sizeof desc);
+    desc.threads = 1;
+    desc.log = keep_line;
+    said[0] = 0;
+    return ft_create(desc);
+}
+
+static ft_data *read_bytes(ft_model *m, const char *bytes, size_t count, const char *format,
+                           ft_text_options o)
+{
+    o.memory = bytes;
+    o.bytes = count;
+    o.format = format;
+    return ft_texts(m, NULL, o);
+}
+
+static ft_data *read_table(ft_model *m, const char *text, const char *format, ft_text_options o)
+{
+    return read_bytes(m, text, strlen(text), format, o);
+}
+
+/* The rows of a table that most cases here share: 8 texts, 2 classes. */
+#define ROWS(a, b) a "bread lovely" b "pos\n" a "bread awful" b "neg\n" a "soup warm" b "pos\n"     \
+    a "soup cold" b "neg\n" a "tea fine" b "pos\n" a "tea bad" b "neg\n" a "cake good" b "pos\n"    \
+    a "cake dull" b "neg\n"
+
+typedef struct right {
+    const char *table, *format, *text_column, *label_column;
+    ft_table_header header;
+    const char *says;
+} right;
+
+/* Each holds the texts and classes of ROWS, and the log says which columns they are from. */
+static void test_columns(void)
+{
+    static const right all[] = {
+        {"Text,Label\n" ROWS("", ","), "csv", NULL, NULL, FT_HEADER_AUTO,
+         "text from column 1 \"Text\", label from column 2 \"Label\"; line 1 is a header"},
+        {"tweet,LABEL\n" ROWS("", ","), "csv", NULL, NULL, FT_HEADER_AUTO, "column 1 \"tweet\""},
+        {"words,label\n" ROWS("", ","), "csv", NULL, NULL, FT_HEADER_AUTO, "column 1 \"words\""},
+        {"headline,topic\n" ROWS("", ","), "csv", NULL, NULL, FT_HEADER_AUTO, "label from column 2 \"topic\""},
+        {" text , label\n" ROWS("", ","), "csv", NULL, NULL, FT_HEADER_AUTO, "line 1 is a header"},
+        {"tweet,label\n" ROWS("", ","), "csv", "1", "label", FT_HEADER_AUTO, "line 1 is a header"},
+        {"Text,Label\n" ROWS("", ","), "csv", "1", "2", FT_HEADER_AUTO, "line 1 is a header"},
+        {"some,what\n" ROWS("", ","), "csv", "1", "2", FT_HEADER_YES, "line 1 is a header"},
+        {"some,what\n" ROWS("", ","), "csv", "SOME", NULL, FT_HEADER_AUTO, "label from column 2 \"what\""},
+        {"id\ttext\ttopic\n" ROWS("7\t", "\t"), "tsv", NULL, NULL, FT_HEADER_AUTO,
+         "text from column 2 \"text\", label from column 3 \"topic\""},
+        {"id\theadline\ttopic\n" ROWS("7\t", "\t"), "tsv", "headline", NULL, FT_HEADER_AUTO, "column 3"},
+        {ROWS("", "\t"), "tsv", NULL, NULL, FT_HEADER_AUTO,
+         "text from column 1, label from column 2; line 1 is no header"},
+        {ROWS("7\t", "\t"), "tsv", "2", "3", FT_HEADER_AUTO, "text from column 2, label from column 3"},
+        {ROWS("", "\t"), "tsv", "1", NULL, FT_HEADER_AUTO, "label from column 2"},
+        {ROWS("", "\t"), "tsv", NULL, "2", FT_HEADER_AUTO, "text from column 1"},
+        {"\xef\xbb\xbftext,label\n" ROWS("", ","), "csv", NULL, NULL, FT_HEADER_AUTO, "\"text\""},
+        {"\n\ntext,label\r\n\r\n" ROWS("", ","), "csv", NULL, NULL, FT_HEADER_AUTO, "line 3 is a header"}};
+    size_t i;
+    for (i = 0; i < sizeof all / sizeof all[0]; ++i) {
+        ft_model *m = new_model();
+        ft_text_options o;
+        ft_data *data;
+        memset(&o, 0, sizeof o);
+        o.text_column = all[i].text_column;
+        o.label_column = all[i].label_column;
+        o.header = all[i].header;
+        data = read_table(m, all[i].table, all[i].format, o);
+        CHECK(data, "table %zu: %s", i, ft_error_text(m));
+        CHECK(ft_data_count(data) == 8 && ft_data_classes(data) == 2, "table %zu: %d texts of %d classes",
+              i, ft_data_count(data), ft_data_classes(data));
+        CHECK(!strcmp(ft_data_name(data, 1), "bread awful") && ft_data_label(data, 1) == 0,
+              "table %zu: '%s'", i, ft_data_name(data, 1));
+        CHECK(data && !strcmp(ft_data_class_name(data, 0), "neg"), "table %zu", i);
+        CHECK(strstr(said, "8 texts of 2 classes (neg, pos); ") && strstr(said, all[i].says),
+              "table %zu: %s", i, said);
+        ft_destroy(m);
+    }
+}
+
+/* Data that looks like a header is data where its label stands on another line too. */
+static void test_data_like_a_header(void)
+{
+    ft_model *m = new_model();
+    ft_text_options o;
+    ft_data *data;
+    memset(&o, 0, sizeof o);
+    data = read_table(m, "review\tneg\nfine\tpos\nbad\tneg\ngood\tpos\ndull\tneg\n", "tsv", o);
+    CHECK(ft_data_count(data) == 5 && ft_data_classes(data) == 2, "%d: %s", ft_data_count(data), said);
+    o.header = FT_HEADER_NO;
+    data = read_table(m, "text\tlabel\nfine\tpos\nbad\tneg\n", "tsv", o);
+    CHECK(ft_data_count(data) == 3 && ft_data_classes(data) == 3, "%s", said);
+    ft_destroy(m);
+}
+
+typedef struct wrong {
+    const char *table, *format, *text_column, *label_column;
+    ft_table_header header;
+    const char *says;
+} wrong;
+
+/* What cannot be known, and what is damaged, is refused with the line. */
+static void test_faults(void)
+{
+    static const wrong all[] = {
+        {"text,label\nbread,\nsoup,neg\n", "csv", NULL, NULL, FT_HEADER_AUTO, "line 2: the label is empty"},
+        {"text,label\nbread,pos\nsoup,  \n", "csv", NULL, NULL, FT_HEADER_AUTO, "line 3: the label is empty"},
+        {"{\"text\":\"a\",\"label\":\"\"}\n", "jsonl", NULL, NULL, FT_HEADER_AUTO, "line 1: the label is empty"},
+        {"label,text\npos,good\nneg,\"bad\npos,fine\n", "csv", NULL, NULL, FT_HEADER_AUTO,
+         "line 3: the quote that opens here is never closed"},
+        {"text,label\n\"bad\nday,pos\n\"good\" day,neg\n", "csv", NULL, NULL, FT_HEADER_AUTO,
+         "line 4: text behind the closing quote of a field that opens on line 2"},
+        {"text,label\n\"one\ntwo\",pos\nthree\n", "csv", NULL, NULL, FT_HEADER_AUTO,
+         "line 4 has 1 columns, line 1 has 2: a text that holds a comma stands in quotes"},
+        {"text,label\ngood, really,pos\n", "csv", NULL, NULL, FT_HEADER_AUTO, "line 2 has 3 columns"},
+        {"text;label\ngood;pos\n", "csv", NULL, NULL, FT_HEADER_AUTO, "line 1 has 1 column, but a text and a"
+         " label are expected, with a comma between them"},
+        {"id,text,score\n1,good,2\n", "csv", NULL, NULL, FT_HEADER_AUTO,
+         "line 1 names id, text, score: which of them is the label? Set label_column (--label-column)"},
+        {"1\tgood\tpos\n2\tbad\tneg\n", "tsv", NULL, NULL, FT_HEADER_AUTO,
+         "names no column that is known: set text_column"},
+        {"text,label,label\na,b,c\n", "csv", NULL, "LABEL", FT_HEADER_AUTO, "several columns of the name LABEL"},
+        {"text,label\na,b\n", "csv", "body", NULL, FT_HEADER_AUTO, "line 1 has no column of the name body: text, label"},
+        {"text,label\na,b\n", "csv", "3", NULL, FT_HEADER_AUTO, "there is no column 3"},
+        {"text,label\na,b\n", "csv", "2", "2", FT_HEADER_AUTO, "column 2 cannot be both text and label"},
+        {"text,label\na,b\n", "csv", "text", NULL, FT_HEADER_NO, "header says that the first line is none"},
+        {"some,what\n" ROWS("", ","), "csv", NULL, NULL, FT_HEADER_AUTO,
+         "is line 1 a header? Its label, what, stands on no other line: set header (--header yes or no)"},
+        {"some,what\na,1\nb,2\nc,3\nd,4\n", "csv", "1", "2", FT_HEADER_AUTO, "is line 1 a header?"},
+        {"pos,a b\nneg,c d\npos,e f\nneg,g h\n", "csv", NULL, NULL, FT_HEADER_AUTO,
+         "Column 2 has 4 different values on 4 lines, column 1 has 2: set text_column and label_column"},
+        {"text,label\ncaf\xe9,pos\n", "csv", NULL, NULL, FT_HEADER_AUTO, "line 2: byte 0xe9 is not UTF-8"},
+        {"{\"text\":\"caf\xe9\",\"label\":\"pos\"}", "jsonl", NULL, NULL, FT_HEADER_AUTO, "byte 0xe9 is not UTF-8"},
+        {"{\"text\":\"a\",\"label\":\"\\ud800\"}", "jsonl", NULL, NULL, FT_HEADER_AUTO, "line 1 is not JSON"},
+        {"{\"text\":\"a\",\"label\":\"b\\u0000\"}", "jsonl", NULL, NULL, FT_HEADER_AUTO, "line 1 is not JSON"},
+        {"{\"text\":\"a\",\"label\":1}\n{\"text\":\"b\"}", "jsonl", NULL, NULL, FT_HEADER_AUTO, "line 2 has no \"label\""},
+        {"{\"text\":\"a\",\"label\":{\"id\":1}}", "jsonl", NULL, NULL, FT_HEADER_AUTO,
+         "line 1: \"label\" is an object; a string, a number, true or false is expected"},
+        {"{\"text\":[\"a\"],\"label\":1}", "jsonl", NULL, NULL, FT_HEADER_AUTO, "line 1: \"text\" is a list; a string is expected"},
+        {"{\"text\":\"a\",\"label\":null}", "jsonl", NULL, NULL, FT_HEADER_AUTO, "\"label\" is null"},
+        {"[{\"text\":\"a\",\"label\":1}]", "jsonl", NULL, NULL, FT_HEADER_AUTO, "line 1 is a list; JSON Lines has one object"},
+        {"{\"text\":\"a\",\"label\":1,\"label\":2}", "jsonl", "text", "label", FT_HEADER_AUTO,
+         "several columns of the name label"}};
+    size_t i;
+    ft_model *m = new_model();
+    for (i = 0; i < sizeof all / sizeof all[0]; ++i) {
+        ft_text_options o;
+        memset(&o, 0, sizeof o);
+        o.text_column = all[i].text_column;
+        o.label_column = all[i].label_column;
+        o.header = all[i].header;
+        CHECK(!read_table(m, all[i].table, all[i].format, o), "table %zu: %s", i, said);
+        CHECK(ft_error(m) && strstr(ft_error_text(m), all[i].says), "table %zu: %s", i, ft_error_text(m));
+        ft_clear_error(m);
+    }
+    ft_destroy(m);
+}
+
+/* ---- UTF-16, zero bytes ---- */
+
+/* `text` as UTF-16 behind its mark; the letters of it are ASCII but '~', which is U+1F35E, a pair. */
+static size_t to_utf16(const char *text, int high_first, char *to)
+{
+    static const unsigned pair[2] = {0xd83c, 0xdf5e};
+    size_t at = 0;
+    unsigned units[2];
+    int count, i;
+    for (; at == 0 || *text; text += at > 2 ? 1 : 0) {
+        count = at > 0 && *text == '~' ? 2 : 1;
+        for (i = 0; i < count; ++i)
+            units[i] = at == 0 ? 0xfeff : count == 2 ? pair[i] : (unsigned char)*text;
+        for (i = 0; i < count; ++i, at += 2) {
+            to[at + (size_t)!high_first] = (char)(units[i] >> 8);
+            to[at + (size_t)high_first] = (char)units[i];
+        }
+        if (at == 2) continue;
+    }
+    return at;
+}
+
+static void test_utf16(void)
+{
+    char bytes[2048];
+    int high_first;
+    for (high_first = 0; high_first < 2; ++high_first) {
+        ft_model *m = new_model();
+        ft_text_options o;
+        size_t count = to_utf16("text\tlabel\n~ bread\tpos\nsoup\tneg\n", high_first, bytes);
+        ft_data *data;
+        memset(&o, 0, sizeof o);
+        data = read_bytes(m, bytes, count, "tsv", o);
+        CHECK(ft_data_count(data) == 2 && ft_data_classes(data) == 2, "UTF-16: %s", ft_error_text(m));
+        CHECK(!strcmp(ft_data_name(data, 0), "\xf0\x9f\x8d\x9e bread"), "'%s'", ft_data_name(data, 0));
+        CHECK(!read_bytes(m, bytes, count - 1, "tsv", o) && strstr(ft_error_text(m), "damaged UTF-16"),
+              "half a letter: %s", ft_error_text(m));
+        ft_clear_error(m);
+        CHECK(!read_bytes(m, bytes + 2, count - 2, "tsv", o) && strstr(ft_error_text(m), "is zero, on line 1"),
+              "no mark: %s", ft_error_text(m));
+        ft_clear_error(m);
+        CHECK(!read_bytes(m, "text\tlabel\na\tb\nc\0c\td\n", 22, "tsv", o)
+              && strstr(ft_error_text(m), "is zero, on line 3"), "%s", ft_error_text(m));
+        ft_destroy(m);
+    }
+}
+
+/* ---- Labels ---- */
+
+/* The digits of a label stay as they are written. */
+static void test_numbers_as_labels(void)
+{
+    static const char *const names[] = {"0.1000000001", "0.1000000002", "12345678901234567890",
+                                        "12345678901234567891", "2", "2.0", "true"};
+    ft_model *m = new_model();
+    ft_text_options o;
+    ft_data *data;
+    int i;
+    memset(&o, 0, sizeof o);
+    data = read_table(m, "{\"text\":\"a\",\"label\":0.1000000001}\n{\"text\":\"b\",\"label\":0.1000000002}\n"
+                      "{\"text\":\"c\",\"label\":12345678901234567890}\n{\"text\":\"d\",\"label\":2}\n"
+                      "{\"text\":\"e\",\"label\": 12345678901234567891 }\n{\"text\":\"f\",\"label\":2.0}\n"
+                      "{\"text\":\"g\",\"label\":true}", "jsonl", o);
+    CHECK(ft_data_classes(data) == 7, "%d classes: %s", ft_data_classes(data), ft_error_text(m));
+    for (i = 0; data && i < 7; ++i)
+        CHECK(!strcmp(ft_data_class_name(data, i), names[i]), "class %d is %s", i, ft_data_class_name(data, i));
+    ft_destroy(m);
+}
+
+static void test_too_many_classes(void)
+{
+    ft_model *m = new_model();
+    ft_text_options o;
+    memset(&o, 0, sizeof o);
+    CHECK(read_table(m, "text,label\na,b c\nd,e f\na,h i\nj,k l\n", "csv", o) != NULL, "%s", ft_error_text(m));
+    CHECK(strstr(said, "warning: 4 classes in 4 texts"), "%s", said);
+    said[0] = 0;
+    CHECK(read_table(m, "text,label\n" ROWS("", ","), "csv", o) != NULL && !strstr(said, "warning"), "%s", said);
+    ft_destroy(m);
+}
+
+static void test_unlabelled(void)
+{
+    ft_model *m = new_model();
+    ft_text_options o;
+    ft_data *data;
+    memset(&o, 0, sizeof o);
+    o.unlabelled = true;
+    data = read_table(m, "a b\nc d\ne f\n", "tsv", o);
+    CHECK(ft_data_count(data) == 3 && ft_data_classes(data) == 1, "%d texts of %d classes",
+          ft_data_count(data), ft_data_classes(data));
+    ft_destroy(m);
+}
+
+/* ---- Several text columns ---- */
+
+static void test_joined(void)
+{
+    static const char *const formats[] = {"csv", "tsv", "jsonl"};
+    static const char *const tables[] = {
+        "id,title,body,label\n1,Tea,it is fine,pos\n2,Soup,cold,neg\n",
+        "id\ttitle\tbody\tlabel\n1\tTea\tit is fine\tpos\n2\tSoup\tcold\tneg\n",
+        "{\"title\":\"Tea\",\"body\":\"it is fine\",\"label\":\"pos\"}\n{\"label\":\"neg\",\"body\":\"cold\",\"title\":\"Soup\"}\n"};
+    int i;
+    for (i = 0; i < 3; ++i) {
+        ft_model *m = new_model();
+        ft_text_options o;
+        ft_data *data;
+        memset(&o, 0, sizeof o);
+        o.text_column = "title,body";
+        data = read_table(m, tables[i], formats[i], o);
+        CHECK(ft_data_count(data) == 2 && ft_data_classes(data) == 2, "%s", ft_error_text(m));
+        CHECK(!strcmp(ft_data_name(data, 0), "Tea it is fine"), "'%s'", ft_data_name(data, 0));
+        CHECK(strstr(said, "\"title\" and ") && strstr(said, "joined by a space"), "%s", said);
+        ft_destroy(m);
+    }
+}
+
+/* ---- Streams: the column that is called text, not the first one ---- */
+
+static void test_streams(void)
+{
+    static const char *const tables[] = {
+        "label,text\n" "pos,bread lovely\nneg,bread awful\n", "id,text,label\n1,bread lovely,pos\n2,bread awful,neg\n",
+        "TEXT,label\nbread lovely,pos\nbread awful,neg\n"};
+    int i;
+    for (i = 0; i < 4; ++i) {
+        ft_model *m = new_model();
+        ft_stream_options o;
+        ft_tokenizer *t;
+        memset(&o, 0, sizeof o);
+        o.table = true;
+        o.text_column = i == 3 ? "Text" : NULL;
+        o.memory = tables[i % 3];
+        o.bytes = strlen(tables[i % 3]);
+        o.format = "csv";
+        o.streams = 1;
+        o.vocabulary_kind = FT_WORDS;
+        CHECK(ft_text_streams(m, NULL, o) != NULL, "%s", ft_error_text(m));
+        t = ft_get_tokenizer(m);
+        CHECK(ft_tokenizer_count(t) == 6 && ft_tokenizer_find(t, "bread") >= 0
+              && ft_tokenizer_find(t, "pos") < 0, "table %d: %d pieces", i, ft_tokenizer_count(t));
+        CHECK(strstr(said, "2 texts; text from column"), "%s", said);
+        ft_destroy(m);
+    }
+}
+
+/* A text file is not cut at a zero byte. */
+static void test_streams_of_zeros(void)
+{
+    ft_model *m = new_model();
+    ft_stream_options o;
+    memset(&o, 0, sizeof o);
+    o.memory = "some text\0and more of it";
+    o.bytes = 24;
+    o.streams = 1;
+    CHECK(!ft_text_streams(m, NULL, o) && strstr(ft_error_text(m), "byte 9 of it is zero"), "%s",
+          ft_error_text(m));
+    ft_clear_error(m);
+    o.header = FT_HEADER_YES;
+    CHECK(!ft_text_streams(m, NULL, o) && strstr(ft_error_text(m), "header has no effect here"), "%s",
+          ft_error_text(m));
+    ft_destroy(m);
+}
+
+int main(void)
+{
+    test_columns();
+    test_data_like_a_header();
+    test_faults();
+    test_utf16();
+    test_numbers_as_labels();
+    test_too_many_classes();
+    test_unlabelled();
+    test_joined();
+    test_streams();
+    test_streams_of_zeros();
+    return check_done("test_tables");
+}

@@ -1,0 +1,82 @@
+#!/bin/sh
+# The command-line tool on tables as people have them, on names of classes and of files, and on output
+# that goes nowhere.
+passed=0 failed=0
+export FINETUNE_CACHE=none
+tool=$PWD/build/finetune
+work=build/tool_tables
+rm -rf $work
+mkdir -p $work
+cd $work || exit 1
+
+ok() { passed=$((passed + 1)); }
+bad() { failed=$((failed + 1)); echo "FAILED $*"; }
+says() { # says PATTERN COMMAND...: ends well, and what it prints holds the pattern
+    pattern=$1; shift
+    if "$@" >out.txt 2>err.txt && cat out.txt err.txt | grep -q -- "$pattern"; then ok
+    else bad "$pattern: $*"; tail -3 out.txt err.txt; fi
+}
+fails() { # fails STATUS WORD COMMAND...
+    want=$1 word=$2; shift 2
+    "$@" >out.txt 2>err.txt
+    status=$?
+    if [ $status -eq "$want" ] && grep '^finetune: ' err.txt | grep -q -- "$word"; then ok
+    else bad "status $status, wanted $want with \"$word\": $*"; head -3 err.txt; fi
+}
+train() { "$tool" train --epochs 1 --hidden 8 --out m.safetensors "$@"; }
+
+# ---- Columns: rows for 8 texts of 2 classes ----
+rows() { # rows BEFORE SEPARATOR
+    for text in 'bread lovely' 'bread awful' 'soup warm' 'soup cold' 'tea fine' 'tea bad' 'cake good' 'cake dull'; do
+        case $text in *y | *m | *e | *d) label=pos ;; *) label=neg ;; esac
+        case $text in *cold | *bad) label=neg ;; esac
+        echo "$1$text$2$label"
+    done
+}
+{ echo 'Text,Label'; rows '' ,; } >capitals.csv
+{ echo 'headline,topic'; rows '' ,; } >headline.csv
+{ echo 'id,title,words,label'; rows '7,' ',some,'; } >title.csv
+{ echo 'some,what'; rows '' ,; } >unknown.csv
+{ echo 'label	text'; rows '' '	' | awk -F'\t' '{ print $2 "\t" $1 }'; } >label_first.tsv
+says '8 texts of 2 classes (neg, pos); text from column 1 "Text", label from column 2 "Label"; line 1 is a header' train --data capitals.csv
+says '8 texts of 2 classes' train --data headline.csv
+says '8 texts of 2 classes' train --data capitals.csv --text-column 1 --label-column 2
+says '8 texts of 2 classes' train --data label_first.tsv
+says '"title" and column 3 "words", joined by a space' train --data title.csv --text-column title,words
+says '"title" and column 3 "words", joined by a space' train --data title.csv --text-column title --text-column words
+fails 1 'is line 1 a header?.*--header yes or no' train --data unknown.csv
+says '8 texts of 2 classes' train --data unknown.csv --header yes
+says '9 texts of 3 classes' train --data unknown.csv --header no
+fails 2 'header is yes or no, not maybe' train --data unknown.csv --header maybe
+fails 2 'header has no effect in predict' "$tool" predict --model m --header yes x
+
+# ---- What was learnt is evaluated by the same rules, and by its own column names ----
+train --data capitals.csv --quiet >out.txt
+says ' of 8 right' "$tool" eval --model m.safetensors --data label_first.tsv
+says ' of 8 right' "$tool" eval --model m.safetensors --data unknown.csv --header yes
+fails 1 "the class 'what' is none of the 2" "$tool" eval --model m.safetensors --data unknown.csv
+
+# ---- Faults, with the line ----
+printf 'text,label\nbread,\nsoup,neg\n' >empty.csv
+fails 1 'empty.csv: line 2: the label is empty' train --data empty.csv
+printf 'label,text\npos,good\nneg,"bad\npos,fine\n' >quote.csv
+fails 1 'quote.csv: line 3: the quote that opens here is never closed' train --data quote.csv
+printf 'text,label\ngood\0,pos\nbad,neg\n' >zero.csv
+fails 1 'zero.csv: no text: byte 15 of it is zero, on line 2' train --data zero.csv
+printf 'text,label\ngood, really,pos\n' >comma.csv
+fails 1 'comma.csv: line 2 has 3 columns, line 1 has 2' train --data comma.csv
+printf '{"text": "a", "label": 1}\n{"text": "b", "label": [2]}\n' >nested.jsonl
+fails 1 'nested.jsonl: line 2: "label" is a list' train --data nested.jsonl
+printf '\377\376t\0e\0x\0t\0\t\0l\0a\0b\0e\0l\0\n\0a\0\t\0y\0\n\0b\0\t\0n\0\n\0' >utf16.tsv
+says '2 texts of 2 classes (n, y)' train --data utf16.tsv
+
+# ---- A language model of a table learns its texts, whichever column they are in ----
+for file in label_first.tsv capitals.csv; do
+    says '8 texts; text from column' "$tool" train --data $file --language-model --words --streams 2 --steps 3 \
+        --hidden 8 --epochs 1 --out lm.safetensors
+    tr -d '\0' <lm.safetensors | grep -q bread && ok || bad "$file: bread is no word of it"
+    tr -d '\0' <lm.safetensors | grep -q '"pos\|"neg' && bad "$file: it learns the labels" || ok
+done
+
+echo "test_tool_tables: $passed passed, $failed failed, 0 skipped"
+[ $failed -eq 0 ]
