@@ -7,7 +7,7 @@
 # make digests    digests of what six networks are after three steps: the same before and after a change
 # make check-cl   kernels.cl is valid OpenCL C 1.2 by itself (needs clang)
 # make bench      times it beside other libraries (those that make bench-deps installs, if it was run)
-# make mutate     break the header on purpose, in many places, and see that a test notices
+# make mutate     break the source on purpose, in many places, and see that a test notices
 
 CFLAGS ?= -O2 -g
 FINETUNE_DATA ?= ../shared/data
