@@ -40,7 +40,7 @@
      [SECTION] kernels/gemm: Matrix multiplication
      [SECTION] kernels/bf16: bf16
      [SECTION] kernels/levels: A function for each instruction set
-     [SECTION] kernels/lanes: Loops over a fixed number of neighbours
+     [SECTION] kernels/lanes: Loops over blocks of a fixed length
      [SECTION] kernels/transpose: Channels last, and back
      [SECTION] kernels/column_sums: Sums over the rows of a matrix
      [SECTION] kernels/convolution: Convolution kernels
@@ -48,7 +48,7 @@
      [SECTION] kernels/winograd: Winograd's convolution
      [SECTION] kernels/softmax: Softmax of a line
      [SECTION] kernels/batch_norm: Batch norm: passes over rows
-     [SECTION] kernels/pooling: The largest of a window
+     [SECTION] kernels/pooling: Maximum of a window
      [SECTION] kernels/recurrent: Recurrent cells
      [SECTION] nodes/nodes: Nodes and parameters
      [SECTION] nodes/initialisers: Initialisers
@@ -2950,9 +2950,9 @@ static bool ft__listing_read(ft__context *c, ft__listing *listing, const char *p
 
 /* =============================================================================================
    [SECTION] kernels/elementary: Elementary functions
-   Own ones, so that bits do not depend on the system's libm. They have no branches, only choices
-   between two results that are both computed (ft__choose), and are always inlined: so compilers
-   turn loops over them into vector code. Relative errors stay below 2e-7; NaN gives NaN.
+   The library has its own, so that bits do not depend on the system's libm. They have no branches,
+   only selections between two computed results (ft__choose), and are always inlined, so that
+   compilers vectorise loops over them. Relative errors stay below 2e-7; NaN gives NaN.
    ============================================================================================= */
 #if defined(__GNUC__)
 #define FT__INLINE static inline __attribute__((always_inline))
@@ -2974,8 +2974,8 @@ FT__INLINE uint32_t ft__to_bits(float value)
     return bits;
 }
 
-/* condition ? yes : no, by masks: from a plain one compilers make a branch when one side costs
-   much, and then no vector code. */
+/* condition ? yes : no, by masks: compilers make ?: a branch when one side is expensive, and then
+   do not vectorise. */
 FT__INLINE float ft__choose(bool condition, float yes, float no)
 {
     uint32_t mask = 0u - (uint32_t)condition;
@@ -2990,16 +2990,16 @@ FT__INLINE float ft__clamp(float x, float low, float high)
     return high < above ? high : above;
 }
 
-/* `size`, which is not negative, with the sign of x. */
+/* Returns `size`, which is not negative, with the sign of x. */
 FT__INLINE float ft__with_sign(float size, float x)
 {
     return ft__from_bits(ft__to_bits(size) | (ft__to_bits(x) & 0x80000000u));
 }
 
-/* e^x - 1 and e^x, from x = n ln(2) + r with |r| <= ln(2)/2 and e^r - 1 by its Taylor polynomial of
-   degree 7, whose remainder is below 2^-26. n is found by adding 1.5 * 2^23, which rounds to an
-   integer; ln(2) is subtracted in two parts (Cody and Waite 1980). 2^n is made of two halves, for
-   it may lie outside of what one float holds while the result does not. */
+/* e^x - 1 and e^x: x = n ln(2) + r with |r| <= ln(2)/2, and e^r - 1 is its Taylor polynomial of
+   degree 7, whose remainder is below 2^-26. Adding 1.5 * 2^23 rounds to the integer n; ln(2) is
+   subtracted in two parts (Cody and Waite 1980). 2^n is the product of two factors, since it may
+   exceed a float's range although the result does not. */
 FT__INLINE float ft__exp_or_less_one(float x, bool less_one)
 {
     const float magic = 12582912.0f;
@@ -3024,13 +3024,13 @@ FT__INLINE float ft__exp_or_less_one(float x, bool less_one)
 
 FT__INLINE float ft__exp(float x) { return ft__exp_or_less_one(x, false); }
 
-/* e^x - 1 for x <= 0, without losing small x. */
+/* e^x - 1 for x <= 0, accurate for small x. */
 FT__INLINE float ft__expm1(float x) { return ft__exp_or_less_one(x, true); }
 
 /* log(x), x = 2^e * m with m in [sqrt(1/2), sqrt(2)) and f = m - 1: log(m) = 2 atanh(s),
    s = f / (2 + f), = 2 s + s R, R = 2/3 s^2 + 2/5 s^4 + ...; |s| < 0.172, so that five terms are
-   enough. 2 s is f - s f: then s, which is rounded, is in small terms only (fdlibm's arrangement).
-   `rest` is what x lost by rounding, as a share of x. */
+   enough. 2 s is computed as f - s f, so that s, which is rounded, is only in small terms (as in
+   fdlibm). `rest` is the rounding error of x, relative to x. */
 FT__INLINE float ft__ln_with_rest(float x, float rest)
 {
     float scaled = ft__choose(x < 1.17549435e-38f, x * 16777216.0f, x);
@@ -3052,7 +3052,7 @@ FT__INLINE float ft__ln_with_rest(float x, float rest)
 
 FT__INLINE float ft__ln(float x) { return ft__ln_with_rest(x, 0.0f); }
 
-/* log(1 + x) without losing small x. */
+/* log(1 + x), accurate for small x. */
 FT__INLINE float ft__log1p(float x)
 {
     float u = 1.0f + x;
@@ -3061,12 +3061,13 @@ FT__INLINE float ft__log1p(float x)
 
 FT__INLINE float ft__sigmoid(float x)
 {
-    float e = ft__exp(-ft__absolute(x)); /* 1 / (1 + e^-x), or e^x / (1 + e^x): never large */
+    float e = ft__exp(-ft__absolute(x)); /* 1 / (1 + e^-x), or e^x / (1 + e^x): e never overflows */
     return ft__choose(x < 0, e, 1.0f) / (1.0f + e);
 }
 
 /* (E - 1) / (E + 1), E = e^2x; near 0, where that loses digits, Lambert's continued fraction
-   x / (1 + z / (3 + z / (5 + z / (7 + z / (9 + z / 11))))), z = x^2. Odd to the bit. */
+   x / (1 + z / (3 + z / (5 + z / (7 + z / (9 + z / 11))))), z = x^2. tanh(-x) is exactly
+   -tanh(x). */
 FT__INLINE float ft__tanh(float x)
 {
     float a = ft__absolute(x), bound = ft__choose(a > 10.0f, 10.0f, a), z = bound * bound;
@@ -3085,8 +3086,8 @@ FT__INLINE float ft__softplus(float x)
 }
 
 /* Up to 0.8 the Taylor series (Abramowitz and Stegun 7.1.5), with a remainder below 2^-24; beyond,
-   1 - e^q(x), where q is the polynomial of degree 6 that comes closest to ln(1 - erf(x)) on
-   [0.8, 4] (own fit by Lawson's algorithm, weighted so that 1 - e^q is off by at most 2.6e-9). */
+   1 - e^q(x), where the polynomial q of degree 6 is the best fit to ln(1 - erf(x)) on [0.8, 4] (own
+   fit by Lawson's algorithm, weighted so that 1 - e^q is off by at most 2.6e-9). */
 FT__INLINE float ft__erf(float x)
 {
     float a = ft__absolute(x), bound = ft__choose(a > 4.0f, 4.0f, a), z = bound * bound;
@@ -3109,25 +3110,25 @@ FT__INLINE float ft__erf(float x)
 
 /* =============================================================================================
    [SECTION] kernels/gemm: Matrix multiplication
-   out [m, n] = a [m, k] b [k, n], as Goto and van de Geijn 2008: blocks of b are packed into panels
-   of as many columns as the micro-kernel has, and the micro-kernel keeps one tile of the result in
-   registers while it walks along k. The rows of a are read where they lie; only where neighbours
-   along k are not neighbours in memory (a transposed matrix) are they packed as well.
+   out [m, n] = a [m, k] b [k, n], after Goto and van de Geijn 2008: blocks of b are packed into
+   panels as wide as the micro-kernel, which keeps one tile of the result in registers while it
+   iterates over k. The rows of a are read in place; they are packed too only if they are not
+   contiguous along k (a transposed matrix).
 
    Every element of the result is summed over k in the same order, in blocks of FT__BLOCK_K, by the
-   same instructions, whatever the size of the tile that it is in. So its bits depend neither on m,
-   n, the place of the element, nor on how the work is parted among threads.
+   same instructions, whatever the size of its tile. So its bits do not depend on m, n, its position
+   or how the work is split among threads.
    ============================================================================================= */
 #define FT__BLOCK_K ((size_t)512)
 #define FT__BLOCK_M ((size_t)240) /* a multiple of every tile's rows: 4, 6, 8 */
 #define FT__BLOCK_N ((size_t)384) /* a multiple of every tile's columns: 8, 16, 32 */
-#define FT__TILE_ROWS 8           /* the most rows of a tile */
-#define FT__TILE_WIDEST 32        /* the most columns */
+#define FT__TILE_ROWS 8           /* maximum rows of a tile */
+#define FT__TILE_WIDEST 32        /* maximum columns */
 #define FT__TILE_MOST (FT__TILE_ROWS * FT__TILE_WIDEST)
 
-/* Asks for memory that is read soon, where a walk is too wide for the processor to foresee; or only
-   a while later, so that it had better not push anything out of the first cache. It may lie behind
-   the end. */
+/* Prefetch memory that is read soon, where the stride is too large for the hardware prefetcher.
+   FT__PREFETCH_LATER, for memory that is read later, should not evict anything from the L1 cache.
+   The address may be past the end of the buffer. */
 #ifdef __GNUC__
 #define FT__PREFETCH(p) __builtin_prefetch(p)
 #define FT__PREFETCH_LATER(p) __builtin_prefetch(p, 0, 2)
@@ -3155,24 +3156,25 @@ static ft__matrix ft__transposed(ft__matrix matrix)
     return matrix;
 }
 
-/* A micro-kernel: tile [rows, columns] = a b. Row i of `a` is gathered in `taps` stretches: number
-   p of stretch t is a[t * most + i][p * step], `most` the rows of the level's largest tile. A plain
-   matrix has one stretch; a convolution has one for each place of its kernel, which spares the copy
-   that im2col makes. `b` is packed: k numbers a tap, each a line of `columns`. The result goes to
-   `out`, or is added to it. Meanwhile soon[p * soon_step], which is wanted next, may be fetched. */
+/* A micro-kernel: tile [rows, columns] = a b. Row i of `a` consists of `taps` stretches: number p
+   of stretch t is a[t * most + i][p * step], where the level's largest tile has `most` rows. A
+   plain matrix has one stretch; a convolution has one for each kernel position, which saves the
+   copy that im2col makes. `b` is packed: k lines of `columns` numbers for each tap. The result is
+   written or added to `out`. Meanwhile soon[p * soon_step], which is needed next, may be
+   prefetched. */
 #define FT__TILE_PARAMETERS                                                                       \
     size_t taps, size_t k, const float *const *a, size_t step, const float *b, const float *soon, \
     size_t soon_step, float *out, size_t stride, bool accumulate
 typedef void (*ft__tile_function)(FT__TILE_PARAMETERS);
 
-/* The same of one stretch, where b is not packed: its lines lie `b_step` apart, and are copied to
-   `packed` on the way, for the tiles below. The plain form has none: it packs first. */
+/* The same for one stretch and an unpacked b: its lines are `b_step` apart and are copied to
+   `packed` along the way, for the tiles below. The plain level has none: it packs first. */
 #define FT__PACKING_TILE_PARAMETERS                                                               \
     size_t k, const float *const *a, size_t step, const float *b, ptrdiff_t b_step,               \
     float *packed, float *out, size_t stride, bool accumulate
 typedef void (*ft__packing_tile)(FT__PACKING_TILE_PARAMETERS);
 
-/* make(name, most, rows, ...) for all rows of a tile that has 4, 6 or 8 at most. */
+/* Expands make(name, most, rows, ...) for every row count of a tile of at most 4, 6 or 8 rows. */
 #define FT__TILES_4(make, name, most, ...)                                                        \
     make(name, most, 1, __VA_ARGS__) make(name, most, 2, __VA_ARGS__)                             \
     make(name, most, 3, __VA_ARGS__) make(name, most, 4, __VA_ARGS__)
@@ -3183,7 +3185,7 @@ typedef void (*ft__packing_tile)(FT__PACKING_TILE_PARAMETERS);
     FT__TILES_6(make, name, most, __VA_ARGS__)                                                    \
     make(name, most, 7, __VA_ARGS__) make(name, most, 8, __VA_ARGS__)
 
-/* The plain ones, and the tests' oracle for the others. */
+/* The plain micro-kernels, the tests' oracle for the others. */
 #define FT__TILE_PLAIN(name, most, rows, columns)                                                 \
     static void name##_##rows(FT__TILE_PARAMETERS)                                                \
     {                                                                                             \
@@ -3203,11 +3205,11 @@ FT__TILES_4(FT__TILE_PLAIN, ft__tile_plain, 4, 8)
 FT__TILES_4(FT__TILE_PLAIN, ft__tile_plain_narrow, 4, 4)
 
 #if defined(FT__X86) || defined(FT__ARM)
-/* One body of sums for every instruction set and kind of tile, `line` from one line of b to the
-   next, `meanwhile` done at each: rows x (2 vectors) sums stay in registers (8 x 2 of 32 with
-   AVX-512 and NEON, 6 x 2 of 16 with AVX2, 4 x 2 of 16 with SSE2), or fewer rows at an edge. With
-   AVX-512, 8 x 2 makes 0.98 of the processor's peak, and 14 x 2 less. Multiply and add are fused
-   where the set can, which -std=c99 would forbid: hence the pragmas. */
+/* One body of sums for every instruction set and kind of tile: lines of b are `line` apart, and
+   `meanwhile` runs at each. rows x (2 vectors) sums stay in registers (8 x 2 of 32 with AVX-512 and
+   NEON, 6 x 2 of 16 with AVX2, 4 x 2 of 16 with SSE2), or fewer rows at an edge. With AVX-512,
+   8 x 2 reaches 0.98 of the processor's peak, and 14 x 2 less. Multiply and add are fused if the
+   instruction set can; -std=c99 would forbid that: hence the pragmas. */
 #if defined(__clang__)
 #define FT__FUSED _Pragma("clang fp contract(fast)")
 #else
@@ -3307,8 +3309,8 @@ FT__TILES_8(FT__TILE, ft__tile_neon_narrow, 8, ft__tile_neon, , 4, 1)
 #endif
 #endif
 
-/* run[r - 1] makes a tile of r rows; narrow[r - 1] one of half as many columns; packing[r - 1],
-   NULL where there is none, takes b as it lies. */
+/* run[r - 1] computes a tile of r rows; narrow[r - 1] one of half as many columns; packing[r - 1],
+   which may be NULL, reads an unpacked b. */
 typedef struct ft__tile_row {
     const char *name;
     size_t rows, columns;
@@ -3320,7 +3322,7 @@ typedef struct ft__tile_row {
 #define FT__ROWS_8(name)                                                                          \
     {name##_1, name##_2, name##_3, name##_4, name##_5, name##_6, name##_7, name##_8}
 
-/* The slowest first. The numbers of the levels are the same in every build: files hold them. */
+/* Slowest first. The values are the same in every build, since files store them. */
 enum { FT__SIMD_NONE, FT__SIMD_SSE2, FT__SIMD_AVX2, FT__SIMD_AVX512, FT__SIMD_NEON,
        FT__SIMD_COUNT };
 
@@ -3357,7 +3359,7 @@ static bool ft__simd_available(int level)
     return true;
 }
 
-/* The level that ft_desc.simd names, or else the best. */
+/* Chooses the level that ft_desc.simd names, or the best one. */
 static ft_status ft__simd_choose(ft__context *c)
 {
     int level;
@@ -3386,10 +3388,10 @@ typedef float ft__loose_four __attribute__((vector_size(16), aligned(4), may_ali
 #define FT__PUT_FOUR(p) (*(ft__loose_four *)(void *)(p))
 #endif
 
-#define FT__PACK_AT_ONCE ((size_t)16) /* a stretch of k that stays in the first cache */
+#define FT__PACK_AT_ONCE ((size_t)16) /* a run of k that stays in the L1 cache */
 
-/* Four lines, `line` apart, of `k` neighbouring numbers each, as columns of a panel: number p of
-   them goes to row[p][0] to row[p][3]. */
+/* Packs four lines, `line` apart, of `k` contiguous numbers each, as columns of a panel: number p
+   of the four goes to row[p][at] to row[p][at + 3]. */
 static void ft__pack_four(const float *from, ptrdiff_t line, size_t k, float *const *row, size_t at)
 {
     size_t p = 0;
@@ -3412,8 +3414,8 @@ static void ft__pack_four(const float *from, ptrdiff_t line, size_t k, float *co
         for (i = 0; i < 4; ++i) row[p][at + (size_t)i] = from[i * line + (ptrdiff_t)p];
 }
 
-/* `lines` lines, `line` apart, of k <= FT__PACK_AT_ONCE neighbours, as columns of rows that are
-   `width` long: the rest is zero. */
+/* Packs `lines` lines, `line` apart, of k <= FT__PACK_AT_ONCE contiguous numbers, as columns of
+   rows that are `width` long; the rest of each row is zero. */
 static void ft__pack_lines(const float *from, ptrdiff_t line, size_t lines, size_t width, size_t k,
                            float *const *row)
 {
@@ -3423,7 +3425,7 @@ static void ft__pack_lines(const float *from, ptrdiff_t line, size_t lines, size
         for (p = 0; p < k; ++p) row[p][i] = i < lines ? from[(ptrdiff_t)(i * (size_t)line + p)] : 0;
 }
 
-/* The way back: to[i * line + p] += row[p][i], for k rows of `lines` numbers. */
+/* Adds the transpose: to[i * line + p] += row[p][i], for k rows of `lines` numbers. */
 static void ft__add_turned(const float *const *row, size_t k, size_t lines, float *to, size_t line)
 {
     size_t i, p, first = 0;
@@ -3448,9 +3450,9 @@ static void ft__add_turned(const float *const *row, size_t k, size_t lines, floa
         for (p = i < first ? k / 4 * 4 : 0; p < k; ++p) to[i * line + p] += row[p][i];
 }
 
-/* Copies k rows that are as long as a panel is wide: the sizes are spelled out, so that the
-   compiler makes each copy a few moves instead of a call. Processors do not see by themselves which
-   lines come next where the stride is large. */
+/* Copies k rows as long as a panel is wide. The sizes are spelled out, so that the compiler makes
+   each copy a few moves instead of a call. The rows are prefetched, since the hardware does not
+   predict a large stride. */
 static void ft__pack_rows(const float *from, ptrdiff_t stride, size_t width, size_t k, float *to)
 {
     for (; k > 0; --k, from += stride, to += width) {
@@ -3464,7 +3466,8 @@ static void ft__pack_rows(const float *from, ptrdiff_t stride, size_t width, siz
     }
 }
 
-/* One panel: `width` lines (the rest zero) of a matrix, element by element along k. */
+/* Packs one panel: `lines` lines of a matrix, then zeros up to `width` lines, number by number
+   along k. */
 static void ft__pack_panel(ft__matrix a, size_t lines, size_t width, size_t k, float *to)
 {
     size_t i, p, begin;
@@ -3491,14 +3494,14 @@ static void ft__pack_panel(ft__matrix a, size_t lines, size_t width, size_t k, f
 
 /* ---- Multiplying ---- */
 
-/* Columns of the panel that holds column j of n: whole, or half where that is enough. */
+/* Columns of the panel that holds column j of n: a whole tile's, or half if that is enough. */
 static size_t ft__panel_width(const ft__tile_row *tile, size_t n, size_t j)
 {
     return n - j <= tile->columns / 2 ? tile->columns / 2 : tile->columns;
 }
 
-/* One tile, `width` columns of b wide, of at most m rows. Where it sticks out of n columns, it is
-   made aside, and what fits is copied. */
+/* Computes one tile, `width` columns wide, of at most m rows. A tile that extends past n columns is
+   computed in a local array, and the columns inside are copied. */
 static void ft__gemm_tile(const ft__tile_row *tile, size_t m, size_t n, size_t taps, size_t k,
                           const float *const *a, size_t step, const float *b, size_t width,
                           const float *soon, size_t soon_step, float *out, size_t stride,
@@ -3521,7 +3524,7 @@ static void ft__gemm_tile(const ft__tile_row *tile, size_t m, size_t n, size_t t
     }
 }
 
-/* A product for ft__gemm_piece, and how ft__gemm_parallel parts it. */
+/* A product for ft__gemm_piece, and how ft__gemm_parallel splits it. */
 typedef struct ft__product {
     ft__context *context;
     size_t m, n, k, stride;
@@ -3531,19 +3534,19 @@ typedef struct ft__product {
     size_t high, wide;      /* of a piece */
 } ft__product;
 
-/* What is multiplied at once: rows [i, i + rows) and columns [j, j + columns) of the result, over
-   [p, p + depth) of k. */
+/* The block that is multiplied at once: rows [i, i + rows) and columns [j, j + columns) of the
+   result, over [p, p + depth) of k. */
 typedef struct ft__product_block { size_t i, rows, j, columns, p, depth; } ft__product_block;
 
-/* As many rows for each tile as make them nearly equal: 49 are 7 tiles of 7, not 6 of 8 and one of
-   a single row. */
+/* Rows per tile, so that tiles are nearly equal: 49 rows make 7 tiles of 7, not 6 of 8 and one of a
+   single row. */
 static size_t ft__gemm_rows(const ft__product *x, size_t rows)
 {
     size_t most = ft__tiles[x->context->simd].rows, tiles = (rows + most - 1) / most;
     return (rows + tiles - 1) / tiles;
 }
 
-/* Packs the rows of a tile, `down` rows into the block, unless they are lines in memory. */
+/* Packs the rows of the tile at row `down` of the block, unless they are contiguous in memory. */
 static void ft__gemm_pack_left(const ft__product *x, const ft__product_block *s, size_t down,
                                size_t rows, size_t step, float *left)
 {
@@ -3552,7 +3555,7 @@ static void ft__gemm_pack_left(const ft__product *x, const ft__product_block *s,
     if (part.column != 1) ft__pack_panel(part, rows, step, s->depth, left);
 }
 
-/* Packs the panel that begins `at` columns into the block. */
+/* Packs the panel at column `at` of the block. */
 static void ft__gemm_pack_right(const ft__product *x, const ft__product_block *s, size_t at,
                                 float *right)
 {
@@ -3563,9 +3566,9 @@ static void ft__gemm_pack_right(const ft__product *x, const ft__product_block *s
                    right);
 }
 
-/* The tile that begins `down` rows and `at` columns into the block. The first one of a panel packs
-   it into `right`, on its way where it can: a copy before it takes its own time, and 49 x 512 x
-   4608 took 1.09 times as long. */
+/* Computes the tile at row `down` and column `at` of the block. The first tile of a panel packs the
+   panel into `right`, while it multiplies if it can: with a separate copy, 49 x 512 x 4608 took
+   1.09 times as long. */
 static void ft__gemm_multiply(const ft__product *x, const ft__product_block *s, size_t down,
                               size_t rows, const float *left, size_t step, size_t at,
                               float *right, const float *soon)
@@ -3589,8 +3592,8 @@ static void ft__gemm_multiply(const ft__product *x, const ft__product_block *s, 
                   soon ? soon : right, soon ? (size_t)x->b.row : 0, out, x->stride, add);
 }
 
-/* The rows of b that are packed after the panel that begins `at` columns into the block; NULL where
-   there are none, or fewer, or they are not lines in memory. */
+/* Returns the rows of b that are packed after the panel at column `at` of the block; NULL if there
+   are none, or fewer, or they are not contiguous in memory. */
 static const float *ft__gemm_soon(const ft__product *x, const ft__product_block *s, size_t at,
                                   size_t width)
 {
@@ -3600,11 +3603,11 @@ static const float *ft__gemm_soon(const ft__product *x, const ft__product_block 
     return s->p + 2 * s->depth <= x->k ? row + (ptrdiff_t)s->depth * x->b.row : NULL;
 }
 
-/* Few rows: what lies in memory of a stays in the second cache, each panel of b is packed when it
-   is wanted, and by the last two tiles above it the next one is fetched into the second cache.
-   Without that 49 x 512 x 4608 took 1.4 times as long; 1.2 times where it went into the first. What
-   is asked for are the last numbers of both vectors: where lines begin inside of a vector, the
-   first ones came with the panel before. */
+/* Few rows: the rows of a stay in the L2 cache, and each panel of b is packed when it is needed.
+   The last two tiles of a panel prefetch the next panel into the L2 cache: without that, 49 x 512 x
+   4608 took 1.4 times as long, and 1.2 times when it went into the L1 cache. They prefetch the last
+   number of each vector: where a line starts inside a vector, its first numbers came with the panel
+   before. */
 static void ft__gemm_few(const ft__product *x, const ft__product_block *s, float *left,
                          float *right)
 {
@@ -3627,7 +3630,7 @@ static void ft__gemm_few(const ft__product *x, const ft__product_block *s, float
     }
 }
 
-/* Many rows: the packed block of b stays in the second cache, the rows of a tile in the first. */
+/* Many rows: the packed block of b stays in the L2 cache, the rows of a tile in the L1 cache. */
 static void ft__gemm_many(const ft__product *x, const ft__product_block *s, float *left,
                           float *right)
 {
@@ -3641,7 +3644,7 @@ static void ft__gemm_many(const ft__product *x, const ft__product_block *s, floa
     }
 }
 
-/* Numbers of scratch that one thread takes. */
+/* Numbers of scratch that one thread needs. */
 static size_t ft__gemm_scratch(size_t k)
 {
     return (k < FT__BLOCK_K ? k : FT__BLOCK_K) * (FT__BLOCK_M + FT__BLOCK_N);
@@ -3667,8 +3670,8 @@ static void ft__gemm_piece(const ft__product *x, size_t i, size_t rows, size_t j
 
 /* ---- On all threads ---- */
 
-/* Parts the result, down and across, so that the largest piece takes least. That is, in cycles for
-   each of k with AVX-512: to multiply, to pack b, to read a. */
+/* Splits the result, by rows and by columns, so that the largest piece costs least. The cost, in
+   cycles for each of k with AVX-512: to multiply, to pack b, to read a. */
 static void ft__product_parts(ft__product *x)
 {
     const ft__tile_row *tile = &ft__tiles[x->context->simd];
@@ -3701,7 +3704,7 @@ static void ft__product_slot(void *context, int slot)
     }
 }
 
-/* Numbers of workspace that ft__gemm_parallel takes for this k. */
+/* Numbers of workspace that ft__gemm_parallel needs for this k. */
 static size_t ft__gemm_workspace(const ft__context *c, size_t k)
 {
     return (size_t)c->threads * ft__gemm_scratch(k);
@@ -3730,17 +3733,17 @@ static void ft__gemm_parallel(ft__context *c, size_t m, size_t n, size_t k, ft__
 
 /* =============================================================================================
    [SECTION] kernels/bf16: bf16
-   bf16 (Kalamkar et al. 2019) is the upper half of a float: its range with 8 bits of precision. A
-   float is rounded to the nearest, ties to even; numbers below 2^-126 become zeros. Two
-   neighbours along k make a pair of 4 bytes, the first one lower, and a pair takes the place of a
-   float in all that gathers, packs and multiplies above: a matrix [m, k] becomes one of
-   [m, k / 2] pairs.
+   bf16 (Kalamkar et al. 2019) is the upper half of a float: it has a float's range and 8 bits of
+   precision. A float is rounded to the nearest, ties to even; numbers below 2^-126 become zero. Two
+   neighbours along k form a pair of 4 bytes, the first one lower, and a pair replaces a float in
+   all code above that gathers, packs and multiplies: a matrix [m, k] becomes one of [m, k / 2]
+   pairs.
 
-   A micro-kernel adds a pair's products to a float one after the other, the second one first, each
-   sum rounded to the nearest float and to zero below 2^-126. That is what vdpbf16ps of AVX512_BF16
-   does (found by comparing 128 million sums; the manual has the same), and what ft__bf16_step does
-   in plain C, bit for bit. The instruction makes twice as many multiply-adds as the float one:
-   507 against 254 GFLOP/s on one 4.1 GHz core.
+   A micro-kernel adds the products of a pair to a float one at a time, the second one first; each
+   sum is rounded to the nearest float, and to zero below 2^-126. vdpbf16ps of AVX512_BF16 does the
+   same (verified on 128 million sums; the manual agrees), and ft__bf16_step does it in plain C, bit
+   for bit. The instruction makes twice as many multiply-adds as the float one: 507 against 254
+   GFLOP/s on one 4.1 GHz core.
    ============================================================================================= */
 static uint32_t ft__bits(float value)
 {
@@ -3763,10 +3766,10 @@ static void ft__bf16_put_pair(uint32_t even, uint32_t odd, float *to)
     memcpy(to, &pair, sizeof pair);
 }
 
-/* What each set of functions has. `round`: count numbers to bf16. `pair`: a line of numbers above
-   another (NULL: zeros), as pairs. `pack_lines`: numbers [row, row + rows), at most 32, of `count`
-   lines of bf16, as panels of 8 rows along the lines: [panel][pair of lines][8]; a line that is
-   missing and rows beyond are zero. */
+/* One set of functions. `round` rounds count numbers to bf16. `pair` combines two lines of numbers
+   (odd NULL: zeros) into pairs. `pack_lines` packs numbers [row, row + rows), at most 32, of
+   `count` lines of bf16 as panels of 8 rows along the lines: [panel][pair of lines][8]; a missing
+   line and rows beyond are zero. */
 typedef struct ft__bf16_row {
     ft__tile_row tile;
     void (*round)(const float *from, size_t count, float *to);
@@ -3814,7 +3817,7 @@ static void ft__bf16_pack_lines_plain(const float *const *lines, size_t count, s
             }
 }
 
-/* In double both the product and, as far as it counts for a float, the sum are exact. */
+/* In double the product is exact, and so is the sum as far as it matters for a float. */
 static float ft__bf16_step(float sum, uint32_t a, uint32_t b)
 {
     float next = (float)((double)sum + (double)ft__from_bits(a << 16)
@@ -3822,7 +3825,7 @@ static float ft__bf16_step(float sum, uint32_t a, uint32_t b)
     return fabsf(next) < FLT_MIN ? 0.0f * next : next;
 }
 
-/* The tests' oracle for the instruction, with tiles as large, and what runs without it. */
+/* The tests' oracle for the instruction, with tiles as large; runs where that is missing. */
 static void ft__bf16_tile_plain_any(size_t rows, size_t columns, size_t taps, size_t k,
                                     const float *const *a, size_t step, const float *b, float *out,
                                     size_t stride, bool accumulate)
@@ -3910,7 +3913,7 @@ FT__BF16_TARGET void ft__bf16_round_avx512(const float *from, size_t count, floa
     }
 }
 
-/* Numbers 0, 16, 1, 17, ... of 32, from both halves of a vector. */
+/* Indices 0, 16, 1, 17, ...: interleave both halves of a vector of 32 numbers. */
 FT__BF16_TARGET __m512i ft__bf16_zip(void)
 {
     __m512i lane = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
@@ -3967,7 +3970,7 @@ FT__BF16_TARGET void ft__bf16_pack_lines_avx512(const float *const *lines, size_
 #endif
 #endif
 
-enum { FT__FLOAT32, FT__BF16_EMULATED, FT__BF16 }; /* ft__context.precision; files hold them */
+enum { FT__FLOAT32, FT__BF16_EMULATED, FT__BF16 }; /* ft__context.precision; stored in files */
 
 static const ft__bf16_row ft__bf16_rows[] = {
     {{"none", 0, 0, {NULL}, {NULL}, {NULL}}, NULL, NULL, NULL},
@@ -3994,7 +3997,7 @@ static bool ft__bf16_available(const ft__context *c)
 #endif
 }
 
-/* The precision that ft_desc.precision names. */
+/* Sets the precision that ft_desc.precision names. */
 static ft_status ft__precision_choose(ft__context *c)
 {
     const char *name = c->desc.precision;
@@ -4016,7 +4019,7 @@ static ft_status ft__precision_choose(ft__context *c)
    [SECTION] kernels/levels: A function for each instruction set
    ============================================================================================= */
 /* Makes one function for each instruction set from one body of plain loops, which the compiler
-   vectorises; name[context->simd] is the one to call. */
+   vectorises. Call it as name[context->simd]. */
 #ifdef FT__X86
 #define FT__LEVELS(name, parameters, body)                                                        \
     static void name##_plain parameters { body; }                                                 \
@@ -4031,9 +4034,9 @@ static ft_status ft__precision_choose(ft__context *c)
         name##_plain, name##_plain, name##_plain, name##_plain, name##_plain};
 #endif
 
-/* Before a loop none of whose turns reads what another one writes. Of more than a few pointers
-   compilers do not find that out, and make no vector code: an LSTM's training step of two layers of
-   256 took 1.5 times as long. */
+/* Put before a loop whose iterations are independent. With more than a few pointers compilers
+   cannot prove that and do not vectorise: a training step of a two-layer LSTM of 256 took 1.5 times
+   as long. */
 #if defined(__clang__)
 #define FT__TURNS_APART _Pragma("clang loop vectorize(assume_safety)")
 #elif defined(__GNUC__)
@@ -4043,11 +4046,11 @@ static ft_status ft__precision_choose(ft__context *c)
 #endif
 
 /* =============================================================================================
-   [SECTION] kernels/lanes: Loops over a fixed number of neighbours
+   [SECTION] kernels/lanes: Loops over blocks of a fixed length
    ============================================================================================= */
-/* Loops run over so many numbers at a time, copied aside: compilers make vector code of loops of a
-   known length over memory that cannot overlap, even with -O2. What is left at the end goes the
-   same way, so that a number's bits do not depend on its place. */
+/* Loops process this many numbers at a time, in local copies: compilers vectorise loops of a known
+   length over memory that cannot overlap, even with -O2. The remainder is processed the same way,
+   so that a number's bits do not depend on its position. */
 #define FT__LANES 32
 
 FT__INLINE void ft__load_lanes(float *lanes, const float *from, size_t count)
@@ -4073,7 +4076,7 @@ FT__INLINE void ft__store_lanes(float *to, const float *lanes, size_t count)
 typedef struct ft__turn_job {
     const float *from;
     float *to;
-    size_t channels, plane, strips; /* strips of a picture's pixels, one an index */
+    size_t channels, plane, strips; /* strips of a picture's pixels, one per index */
     int direction;
     bool add;
 } ft__turn_job;
@@ -4129,7 +4132,7 @@ static void ft__turn_strip(void *context, int index)
                       job->channels - begin < 16 ? job->channels - begin : 16);
 }
 
-/* Between [N, C, H, W] in that order and channels last. */
+/* Transposes from [N, C, H, W] to channels last, or back. */
 static void ft__turn(ft__context *c, const ft_shape *shape, int direction, const float *from,
                      float *to, bool add)
 {
@@ -4147,8 +4150,8 @@ static void ft__turn(ft__context *c, const ft_shape *shape, int direction, const
 /* =============================================================================================
    [SECTION] kernels/column_sums: Sums over the rows of a matrix
    ============================================================================================= */
-/* ---- Sums over the rows of [rows, columns], added to `to`: 64 rows at a time in float, those in
-   double ---- */
+/* ---- Adds the sums over the rows of [rows, columns] to `to`: 64 rows at a time in float, those
+   sums in double ---- */
 typedef struct ft__column_job { const float *from; float *to; size_t rows, columns; }
     ft__column_job;
 
@@ -4187,12 +4190,12 @@ static void ft__add_column_sums(ft__context *c, const float *from, size_t rows, 
 
 /* =============================================================================================
    [SECTION] kernels/convolution: Convolution kernels
-   Pictures lie in memory pixel after pixel, all channels of a pixel together ("channels last",
-   [N, H, W, C]). Then what a kernel sees at one of its places, a tap, is a stretch of `channels`
-   neighbouring numbers, and a convolution is a matrix product whose left rows are gathered by
-   pointers, one stretch a tap: no matrix of patches is written (Dukhan 2019, "The indirect
-   convolution algorithm"). Only where the channels are few (the picture itself) patches are copied
-   first. Depthwise convolutions have one channel to a kernel: loops over the channels of a pixel.
+   Pictures are stored pixel after pixel, all channels of a pixel together ("channels last",
+   [N, H, W, C]). Then a tap, one position of a kernel, reads a stretch of `channels` contiguous
+   numbers, and a convolution is a matrix product whose left rows are gathered by pointers, one
+   stretch per tap: no matrix of patches is written (Dukhan 2019, "The indirect convolution
+   algorithm"). Patches are copied first only if the channels are few (the picture itself).
+   Depthwise convolutions have one channel per kernel: loops over the channels of a pixel.
    ============================================================================================= */
 #if defined(__GNUC__) && !defined(__clang__) && !defined(FINETUNE_NO_SIMD)
 #pragma GCC push_options
@@ -4216,13 +4219,13 @@ typedef struct ft__walk {
     size_t pixel;           /* numbers of one pixel, all groups */
     size_t channels;        /* numbers of a stretch */
     int rows, columns;      /* of the grid */
-    int step[2];            /* how far two points of the grid lie apart in `from` */
+    int step[2];            /* distance of neighbouring points in `from` */
     int taps;
     const int *offset;      /* [taps][2]: where a tap reads, from the point: row and column */
-    const float *zeros;     /* at least `channels`: what lies outside */
+    const float *zeros;     /* at least `channels`: read outside the picture */
 } ft__walk;
 
-/* A point of the grids of all pictures, and the one after it: without divisions. */
+/* A point of the grids of all pictures; ft__point_next advances it without divisions. */
 typedef struct ft__point { size_t picture; int row, column; } ft__point;
 
 static ft__point ft__point_at(size_t index, int rows, int columns)
@@ -4244,11 +4247,11 @@ static void ft__point_next(ft__point *point, int rows, int columns)
     point->picture += 1;
 }
 
-#define FT__WALK_TILES ((size_t)8)     /* tiles whose pointers are made at once */
-#define FT__WALK_DEPTH ((size_t)1024)  /* numbers of a row in one go: panels stay in the cache */
+#define FT__WALK_TILES ((size_t)8)     /* tiles whose pointers are computed together */
+#define FT__WALK_DEPTH ((size_t)1024)  /* numbers of a row per pass: panels stay in the cache */
 
 /* Pointers for `count` points from `first` on: [tile][tap][row of the tile]. The last tile is
-   filled up with its last point. */
+   padded with its last point. */
 static void ft__walk_rows(const ft__walk *w, size_t first, size_t count, size_t tile_rows,
                           const float **table)
 {
@@ -4294,13 +4297,13 @@ static void ft__multiply_rows(const ft__tile_row *tile, const float *const *tabl
     }
 }
 
-/* The taps of a kernel that meet the picture at one place: rows [top, bottom) of them, columns
-   [left, right), of `line` in a row. */
+/* The taps of a kernel that are inside the picture at one position: rows [top, bottom) and columns
+   [left, right), with `line` taps per kernel row. */
 typedef struct ft__taps_met { int line, top, bottom, left, right; } ft__taps_met;
 
-/* ft__multiply_rows for a walk whose table has the taps inside only; `taps` is all of them. A row
-   of the kernel is a sum of its own, so that what the taps outside would add, zeros, can be left
-   out without a change in the bits. */
+/* ft__multiply_rows for a table that holds only the taps inside; `taps` counts all. Each kernel row
+   is summed separately, so that leaving out the taps outside, which would add zeros, does not
+   change the bits. */
 static void ft__multiply_inside(const ft__tile_row *tile, const float *const *table, size_t count,
                                 const ft__taps_met *in, size_t taps, size_t k,
                                 const float *packed, size_t n, float *out, size_t stride,
@@ -4330,8 +4333,8 @@ static void ft__multiply_inside(const ft__tile_row *tile, const float *const *ta
     }
 }
 
-/* Vectors of numbers, bounded as ft__clamp does it: NaN stays (the processor's maximum and minimum
-   give the second one then). */
+/* Clamps vectors as ft__clamp does: NaN stays (of two operands with a NaN, the processor's maximum
+   and minimum return the second). */
 #ifdef FT__X86
 #define FT__BOUND(name, attributes, tile, native, max, min)                                       \
     attributes FT__INLINE tile##_vector name(tile##_vector x, tile##_vector low,                  \
@@ -4343,7 +4346,7 @@ FT__BOUND(ft__tile_sse2_bound, __attribute__((target("sse2"))), ft__tile_sse2, _
           _mm_min_ps)
 FT__BOUND(ft__tile_avx2_bound, __attribute__((target("avx2,fma"))), ft__tile_avx2, __m256,
           _mm256_max_ps, _mm256_min_ps)
-/* The forms without a mask make g++ 12 warn of an undefined vector, which they do not read. */
+/* The unmasked intrinsics make g++ 12 warn of an undefined vector, which they do not read. */
 #define FT__MAX_512(a, b) _mm512_mask_max_ps(a, (__mmask16)-1, a, b)
 #define FT__MIN_512(a, b) _mm512_mask_min_ps(a, (__mmask16)-1, a, b)
 FT__BOUND(ft__tile_avx512_bound, __attribute__((target("avx512f"))), ft__tile_avx512, __m512,
@@ -4361,7 +4364,7 @@ FT__INLINE ft__tile_neon_vector ft__tile_neon_bound(ft__tile_neon_vector x,
 }
 #endif
 
-/* Square roots of vectors: compilers leave sqrtf scalar, for it may set errno. */
+/* Square roots of vectors: compilers leave sqrtf scalar, since it may set errno. */
 #ifdef FT__X86
 #define FT__ROOT(name, attributes, tile, native, root)                                            \
     attributes FT__INLINE tile##_vector name(tile##_vector x)                                     \
@@ -4374,20 +4377,20 @@ FT__ROOT(ft__tile_avx2_root, __attribute__((target("avx2,fma"))), ft__tile_avx2,
 #define FT__ROOT_512(a) _mm512_mask_sqrt_ps(a, (__mmask16)-1, a)
 FT__ROOT(ft__tile_avx512_root, __attribute__((target("avx512f"))), ft__tile_avx512, __m512,
          FT__ROOT_512)
-/* A product behind this is rounded: it is not fused with the sum or difference that it goes to. */
+/* Rounds a product: the compiler does not fuse it with the sum or difference that uses it. */
 #define FT__ROUNDED(vector) __asm__("" : "+x"(vector))
 #endif
 
-/* What comes after a product [count, columns]: y = clamp(y + bias), while y is in the cache. */
+/* Follows a product [count, columns] while y is in the cache: y = clamp(y + bias). */
 typedef struct ft__finish {
     float *y;
     size_t count, columns, stride;
-    const float *bias;      /* NULL: none */
+    const float *bias;      /* may be NULL */
     bool clamp;             /* to [low, high] */
     float low, high;
 } ft__finish;
 
-/* Columns from `at` on, one by one: the oracle of what follows. */
+/* Columns from `at` on, one by one: the oracle of the vector forms below. */
 static void ft__finish_plain(const ft__finish *f, size_t at)
 {
     size_t row, l;
@@ -4398,7 +4401,7 @@ static void ft__finish_plain(const ft__finish *f, size_t at)
         }
 }
 
-/* The same for vectors of columns; returns the first column that is left. */
+/* The same for vectors of columns; returns the first column not processed. */
 #define FT__FINISH(name, attributes, tile, lanes)                                                 \
     attributes static size_t name(const ft__finish *f, size_t at)                                 \
     {                                                                                             \
@@ -4438,10 +4441,10 @@ static void ft__finish_run(const ft__context *context, const ft__finish *f)
     ft__finish_plain(f, at);
 }
 
-/* A micro-kernel that makes rows [first, first + rows) and `vectors` vectors from `column` on
-   of a product, and finishes them while they are in registers: sums over 8 or 16 channels are so
-   short that a second pass over y is felt (MobileNet's 1x1 convolution of 8 to 16 channels: 0.083
-   to 0.053 ms, one thread, AVX-512). `b` is packed with `line` numbers to each line, as for the
+/* A micro-kernel that computes rows [first, first + rows) and `vectors` vectors from `column` on of
+   a product, and finishes them while they are in registers: sums over 8 or 16 channels are so short
+   that a second pass over y costs noticeable time (MobileNet's 1x1 convolution of 8 to 16 channels:
+   0.083 to 0.053 ms, one thread, AVX-512). `b` is packed with `line` numbers per line, as for the
    whole or the narrow tile. */
 typedef void (*ft__finished_tile)(size_t taps, size_t k, const float *const *a, const float *b,
                                   const ft__finish *f, size_t first, size_t column);
@@ -4497,9 +4500,9 @@ FT__FINISHED_TILE(ft__finished_neon_narrow, , ft__tile_neon, 4, 8, 1, 4, 8)
 FT__FINISHED_TILE(ft__finished_neon_row, , ft__tile_neon, 4, 1, 2, 8, 8)
 #endif
 
-/* By level: for whole, narrow and half of narrow tiles, and one row of a whole one, as a single
-   picture has it in linear layers (0.040 to 0.017 ms for MobileNet's, one thread, AVX-512). NULL:
-   none, the plain way is taken. */
+/* By level: for whole, narrow and half-narrow tiles, and for one row of a whole tile, which a
+   single picture needs in linear layers (0.040 to 0.017 ms for MobileNet's, one thread, AVX-512).
+   NULL: ft__multiply_rows runs instead. */
 static const struct ft__finished_row { ft__finished_tile whole, narrow, half, row; }
     ft__finished_tiles[FT__SIMD_COUNT] = {
         {NULL, NULL, NULL, NULL},
@@ -4518,7 +4521,7 @@ static const struct ft__finished_row { ft__finished_tile whole, narrow, half, ro
 #endif
 };
 
-/* The one for `columns` columns, or the first of them. */
+/* The micro-kernel for `columns` columns, or for the first of them; may be NULL. */
 static ft__finished_tile ft__finished_tile_for(const ft__context *context, size_t columns)
 {
     const struct ft__finished_row *row = &ft__finished_tiles[context->simd];
@@ -4555,8 +4558,8 @@ static void ft__multiply_and_finish(const ft__context *context, const float *con
     }
 }
 
-/* sum [rows, columns] = or += a^T b over `count` points, both read where they lie, `a_step` and
-   `b_step` from point to point: the weight gradient of 1 x 1 kernels, too short to pack for. */
+/* sums [rows, columns] = or += a^T b over `count` points, which are `a_step` and `b_step` apart and
+   are read in place: the weight gradient of 1 x 1 kernels, too short to pack for. */
 #define FT__OUTER(name, attributes, tile, lanes, rows, vectors)                                   \
     attributes static void name(size_t count, const float *a, size_t a_step, const float *b,      \
                                 size_t b_step, float *sums, size_t stride, bool accumulate)       \
@@ -4591,7 +4594,7 @@ FT__OUTER(ft__outer_avx512, __attribute__((target("avx512f"))), ft__tile_avx512,
 FT__OUTER(ft__outer_avx512_narrow, __attribute__((target("avx512f"))), ft__tile_avx512, 16, 8, 1)
 #endif
 
-/* By level: rows, and columns of the narrow one. 0: there is none. */
+/* By level: rows, and columns of the narrow kernel; 0: no such kernel. */
 static const struct ft__outer_row { size_t rows, narrow; ft__outer_function run[2]; }
     ft__outers[FT__SIMD_COUNT] = {
         {0, 0, {NULL, NULL}}, {0, 0, {NULL, NULL}},
@@ -4603,7 +4606,8 @@ static const struct ft__outer_row { size_t rows, narrow; ft__outer_function run[
 #endif
         {0, 0, {NULL, NULL}}};
 
-/* Its way back: dy is 0 where y lies on a bound. Without an upper one, infinity is none. */
+/* Backward of a clamp: dy becomes 0 where y is on a bound. Without `bounded` there is no upper
+   bound, not even infinity. */
 FT__INLINE void ft__clamp_back_body(const float *FT__RESTRICT y, float *FT__RESTRICT dy,
                                     size_t count, bool bounded, float high)
 {
@@ -4618,8 +4622,8 @@ FT__LEVELS(ft__clamp_back, (const float *y, float *dy, size_t count, bool bounde
            ft__clamp_back_body(y, dy, count, bounded, high))
 
 /* ---- Weights as right matrices: number [t * k + c][n] is weight[n * n_step + c * k_step + tap].
-   There is one matrix of all taps, t = tap, or each tap has its place: it is number `at` of the
-   `of` taps of a matrix that lies behind those of `ahead` taps. ---- */
+   Either one matrix holds all taps, with t = tap; or each tap has a place: it is tap `at` of the
+   `of` taps of a matrix that follows the matrices of `ahead` other taps. ---- */
 typedef struct ft__tap_place { int ahead, of, at; } ft__tap_place;
 
 typedef struct ft__weight_pack {
@@ -4636,7 +4640,7 @@ static size_t ft__packed_right(const ft__context *c, size_t n, size_t depth)
     return ft__pad_to(n, ft__tiles[c->simd].columns) * depth;
 }
 
-/* Where a tap's k lines begin in the panel of column j. */
+/* The start of a tap's k lines in the panel of column j. */
 static float *ft__packed_tap(const ft__weight_pack *w, int tap, size_t j, size_t width)
 {
     const ft__tap_place *place = w->place ? &w->place[tap] : NULL;
@@ -4645,9 +4649,9 @@ static float *ft__packed_tap(const ft__weight_pack *w, int tap, size_t j, size_t
     return w->to + (before + j * of + at * width) * w->k;
 }
 
-/* Columns of a panel that lie as `lines` lines of `k` neighbours: turned in a small square first,
-   since the rows of different taps, 2^n apart, fall on the same few places of the first cache. With
-   the weights asked for ahead, a step of the Keras CNN takes 5 % less. */
+/* Packs columns of a panel that are stored as `lines` lines of `k` contiguous numbers. They are
+   transposed in a small square first, since the rows of different taps, 2^n apart, map to the same
+   few sets of the L1 cache. With the weights prefetched, a step of the Keras CNN takes 5 % less. */
 static void ft__pack_square(const float *from, size_t line, size_t lines, size_t width, size_t k,
                             float *const *to)
 {
@@ -4662,8 +4666,8 @@ static void ft__pack_square(const float *from, size_t line, size_t lines, size_t
     }
 }
 
-/* A panel of weights that lie as one line of [channel][tap] for each column: these are turned in
-   blocks, so that a line of the cache is read once, not once a number. */
+/* Packs a panel of weights stored as one line of [channel][tap] for each column. They are
+   transposed in blocks, so that a cache line is read once, not once per number. */
 static void ft__pack_weight_lines(const ft__weight_pack *w, const float *from, size_t lines,
                                   size_t width, float *panel)
 {
@@ -4683,8 +4687,8 @@ static void ft__pack_weight_lines(const ft__weight_pack *w, const float *from, s
     }
 }
 
-/* A panel of weights with the sides changed: those of all taps are neighbours, and are read
-   together. */
+/* Packs a panel of weights with input and output channels swapped: the weights of all taps are
+   contiguous and are read together. */
 static void ft__pack_weight_taps(const ft__weight_pack *w, size_t j, size_t lines, size_t width)
 {
     float *row[FT__PACK_AT_ONCE];
@@ -4746,8 +4750,8 @@ static void ft__copy_numbers(float *to, const float *from, size_t count)
     for (; i < count; ++i) to[i] = from[i];
 }
 
-/* One row of a kernel over one line of the picture (NULL: outside): the neighbours that lie inside
-   are copied in one go where they are neighbours in memory too. */
+/* Copies one kernel row over one line of the picture (NULL: outside). The pixels inside are copied
+   together if they are contiguous in memory. */
 static void ft__patch_line(const ft__conv *g, const float *line, int x, float *to)
 {
     size_t c = (size_t)g->channels, pixel = c * g->groups, each;
@@ -4766,8 +4770,8 @@ static void ft__patch_line(const ft__conv *g, const float *line, int x, float *t
             *to++ = line && x >= 0 && x < g->width ? line[(size_t)x * pixel + each] : 0;
 }
 
-/* How many points from `at` on, `most` at the most, lie in one line of the grid and see only whole
-   rows of the kernel: 0 where the first of them sticks out of the picture. */
+/* How many points from `at` on, at most `most`, are in one line of the grid and have whole kernel
+   rows inside the picture; 0 if the first extends past its edge. */
 static size_t ft__few_whole(const ft__conv *g, const ft__point *at, size_t most)
 {
     int column = at->column * g->stride[1] - g->left, room = g->width - g->kernel[1] - column;
@@ -4777,8 +4781,8 @@ static size_t ft__few_whole(const ft__conv *g, const ft__point *at, size_t most)
     return (size_t)count < most ? (size_t)count : most;
 }
 
-/* Patches of the output pixels from `first` on, numbers in the order [tap][channel]: rows [count,
-   width] whose rest is zero. */
+/* Patches of the output pixels from `first` on, in the order [tap][channel]: rows [count, width]
+   padded with zeros. */
 static void ft__patches(const ft__conv *g, const float *x, size_t first, size_t count,
                         size_t width, float *to)
 {
@@ -4808,9 +4812,9 @@ static void ft__patches(const ft__conv *g, const float *x, size_t first, size_t 
     }
 }
 
-/* Pointers as ft__walk_rows makes them, with a row of the kernel for a stretch: its pixels are
-   neighbours in memory. Only those that stick out of the picture are copied, to `patches` [count,
-   k]. x1.7 on MobileNet's first convolution against copies of all (0.295 to 0.173 ms, one thread,
+/* Pointers as ft__walk_rows makes them, but with a whole kernel row as a stretch: its pixels are
+   contiguous in memory. Only rows that extend past the picture are copied, to `patches` [count, k].
+   1.7 times as fast on MobileNet's first convolution as copying all (0.295 to 0.173 ms, one thread,
    AVX-512). */
 static void ft__few_rows(const ft__conv *g, const float *x, size_t first, size_t count,
                          size_t tile_rows, const float *zeros, float *patches, const float **table)
@@ -4841,7 +4845,7 @@ static void ft__few_rows(const ft__conv *g, const float *x, size_t first, size_t
         at.column += (int)some - 1;
         ft__point_next(&at, g->out_height, g->out_width);
     }
-    for (; i % tile_rows > 0; ++i) /* the last tile is filled up with its last point */
+    for (; i % tile_rows > 0; ++i) /* pad the last tile with its last point */
         for (ky = 0; ky < taps; ++ky) {
             const float **to = table + i / tile_rows * tile + ky * tile_rows + i % tile_rows;
             *to = to[-1];
@@ -4853,8 +4857,8 @@ static void ft__few_rows(const ft__conv *g, const float *x, size_t first, size_t
 
 /* =============================================================================================
    [SECTION] kernels/depthwise: Depthwise kernels
-   y[c] = or += sum over rows and columns of a window of x[c] w[c], for `count` neighbours with
-   windows of one form. All three directions are that: forward and the input's gradient over the
+   y[c] = or += sum over rows and columns of a window of x[c] w[c], for `count` neighbouring windows
+   of the same shape. All three passes have this form: forward and the input's gradient sum over the
    kernel, the weight's gradient over the pixels.
    ============================================================================================= */
 #if defined(__GNUC__) && !defined(__clang__) && !defined(FINETUNE_NO_SIMD)
@@ -4864,19 +4868,19 @@ static void ft__few_rows(const ft__conv *g, const float *x, size_t first, size_t
 typedef struct ft__window_sum {
     const float *x, *w;
     float *y;
-    const float *bias;              /* NULL: none */
-    bool add;                       /* to what is in y, instead of starting from the bias */
-    bool clamp;                     /* the sums, to [low, high] */
+    const float *bias;              /* may be NULL */
+    bool add;                       /* to y, instead of starting from the bias */
+    bool clamp;                     /* clamp the sums to [low, high] */
     float low, high;
     size_t channels;
     int rows, columns, count;
     ptrdiff_t x_row, x_column, w_row, w_column;
     ptrdiff_t x_next, y_next;       /* from neighbour to neighbour */
     ptrdiff_t x_tap;                /* ft__nine_sums: from one row of the nine to the next */
-    size_t x_step, w_step, y_step;  /* from channel to channel: 1, or the outputs of a channel */
+    size_t x_step, w_step, y_step;  /* from channel to channel: 1, or outputs per channel */
 } ft__window_sum;
 
-/* Channels from `c` on, one by one: the oracle of what follows. */
+/* Channels from `c` on, one by one: the oracle of the vector forms below. */
 static void ft__window_sum_plain(const ft__window_sum *s, size_t c)
 {
     int n, r, i;
@@ -4893,8 +4897,8 @@ static void ft__window_sum_plain(const ft__window_sum *s, size_t c)
         }
 }
 
-/* Nine sums at once, y[tap] += sum over rows and columns of x[tap] w: the weight's gradient of a
-   kernel of 3 x 3, where all of it lies inside. Channels from `c` on, one by one: the oracle. */
+/* Nine sums at once, y[tap] += sum over rows and columns of x[tap] w: the weight gradient of a
+   3 x 3 kernel where all of its taps are inside. Channels from `c` on, one by one: the oracle. */
 static void ft__nine_sums_plain(const ft__window_sum *s, size_t c)
 {
     int tap, r, i;
@@ -4911,7 +4915,7 @@ static void ft__nine_sums_plain(const ft__window_sum *s, size_t c)
 }
 
 /* The same for a vector of channels of `many` neighbours at once: each weight is read once for all
-   of them, and their sums do not wait for each other. */
+   of them, and their sums do not depend on each other. */
 #define FT__WINDOW(name, attributes, tile, lanes)                                                 \
     attributes FT__INLINE void name##_block(const ft__window_sum *s, size_t c, int n, int many)   \
     {                                                                                             \
@@ -4938,9 +4942,9 @@ static void ft__nine_sums_plain(const ft__window_sum *s, size_t c)
             *(tile##_loose *)(void *)(y + j * s->y_next) = sum[j];                                \
         }                                                                                         \
     }                                                                                             \
-    /* Windows of 3 x 3: the weights stay in registers, the loops over them are spelled out.      \
-       `side` is 1 where a window's columns are the neighbours' first ones, -1 in the opposite    \
-       order, 0 elsewhere: what neighbours share is read once. */                                 \
+    /* Windows of 3 x 3: the weights stay in registers, the loops over them are unrolled. `side`  \
+       is 1 if columns have the same step as neighbours, -1 if its negative, else 0: unless 0,    \
+       inputs that neighbours share are read once. */                                             \
     attributes FT__INLINE void name##_nine(const ft__window_sum *s, size_t c,                     \
                                            const tile##_vector *w, int n, int many, int side)     \
     {                                                                                             \
@@ -5005,7 +5009,7 @@ static void ft__nine_sums_plain(const ft__window_sum *s, size_t c)
         }                                                                                         \
         return c;                                                                                 \
     }                                                                                             \
-    /* The nine sums in registers, from the first place to the last. */                           \
+    /* The nine sums stay in registers over all rows and columns. */                              \
     attributes static size_t name##_nine_sums(const ft__window_sum *s, size_t c)                  \
     {                                                                                             \
         FT__FUSED                                                                                 \
@@ -5074,16 +5078,17 @@ static void ft__nine_sums_run(const ft__context *context, const ft__window_sum *
 /* =============================================================================================
    [SECTION] kernels/winograd: Winograd's convolution
    F(4x4, 3x3) of Lavin and Gray 2016: a tile of 4x4 outputs of a 3x3 kernel with a stride of 1 is
-       y = A^T [(G g G^T) * (B^T d B)] A,   d the 6x6 inputs that it sees, * number by number,
-   36 multiplications instead of 144; the sums over channels become 36 matrix products. As the map
-   is linear in g and in d, the gradients are its transposes:
-       dx: the same with the kernel turned round,   dg = G^T [(B^T d B) * (A dy A^T)] G
-   The transforms work on neighbouring channels side by side. `lane` is one number, or a vector.
+       y = A^T [(G g G^T) * (B^T d B)] A,   d: the 6x6 inputs that it reads, *: elementwise,
+   with 36 multiplications instead of 144; the sums over channels become 36 matrix products. As the
+   map is linear in g and in d, the gradients are its transposes:
+       dx: the same with the kernel rotated by 180 degrees,   dg = G^T [(B^T d B) * (A dy A^T)] G
+   The transforms process neighbouring channels side by side. `lane` is one number, or a vector.
    ============================================================================================= */
 #define FT__TILE_INPUTS 36  /* 6x6 */
 
-/* Six numbers to six: B^T d, and four to six: A dy, and three to six: G g; the way back, six to
-   four: A^T m, and six to three: G^T m. `to` and `from` step by the distances given. */
+/* Six numbers to six (b): B^T d; four to six (a): A dy; three to six (g): G g; and back, six to
+   four (a_back): A^T m; six to three (g_back): G^T m. `from` and `to` are read and written with the
+   given steps. */
 #define FT__WINOGRAD_LINES(name, lane)                                                            \
     FT__INLINE void name##_b(const lane *d, int step, lane *to, int to_step)                      \
     {                                                                                             \
@@ -5138,8 +5143,7 @@ static void ft__nine_sums_run(const ft__context *context, const ft__window_sum *
         to[2 * to_step] = (sum2 - sum) * (1.0f / 6) + m[5 * step];                                \
     }
 
-/* Both directions of one block of channels, [rows][columns] to [rows][columns]: `in` and `out`
-   numbers a line. */
+/* Transforms the columns, then the rows of one block of channels: [in][in] to [out][out]. */
 #define FT__WINOGRAD_BOTH(name, line, lane, in, out)                                              \
     FT__INLINE void name(const lane *from, lane *to)                                              \
     {                                                                                             \
@@ -5149,13 +5153,13 @@ static void ft__nine_sums_run(const ft__context *context, const ft__window_sum *
         FT__UNROLL for (i = 0; i < out; ++i) line(half + i * in, 1, to + i * out, 1);             \
     }
 
-/* What the transforms work on. Pointers that are NULL stand for zeros, or are not written. */
+/* Arguments of the transforms. A NULL in `to` is not written. */
 typedef struct ft__winograd_tile {
     const float *from[FT__TILE_INPUTS];
-    const float *odd[16];       /* for pairs: the second ones */
+    const float *odd[16];       /* for pairs: inputs of the second ones */
     float *to[FT__TILE_INPUTS];
-    const float *add;           /* to what comes out: a bias; NULL: nothing */
-    bool accumulate;            /* add to what is there */
+    const float *add;           /* added to the result: a bias; may be NULL */
+    bool accumulate;            /* add to `to` instead of writing it */
     size_t channels;            /* a multiple of 16 */
 } ft__winograd_tile;
 
@@ -5248,24 +5252,24 @@ static const ft__winograd_row ft__winograds[FT__SIMD_COUNT] = {
 };
 
 /* ---- For products in bf16 ----
-   The same at other points. A tile of outputs is the product of two polynomials, of which values
-   are multiplied: above at 0, +-1, +-2 and infinity, here at 0, +-3/4, +-3/2 and infinity, where
-   rounded factors do less harm. Off from float32, root mean squares, in percent of what comes out,
-   in three layers of the pretrained ResNet-18 on photographs:
+   The same at other points. A tile of outputs is the product of two polynomials, computed by
+   multiplying their values at points: above 0, +-1, +-2 and infinity, here 0, +-3/4, +-3/2 and
+   infinity, where rounding the factors does less harm. Root mean square difference from float32,
+   in percent of the result, in three layers of the pretrained ResNet-18 on photographs:
                                        forward         dx                dW
        the plain form                0.14 0.09 0.18  0.16 0.19 0.08  0.24 0.21 0.16
        F(2x2, 3x3)                   0.22 0.15 0.48  0.29 0.35 0.24  0.38 0.34 0.26
        F(4x4, 3x3), 0, +-1, +-2      1.21 0.70 1.87  1.38 1.89 0.73  2.29 1.68 1.38
        F(4x4, 3x3), 0, +-3/4, +-3/2  0.57 0.36 1.14  0.78 0.98 0.46  1.14 0.88 0.88
-   and on noise 0.2, 0.4, 2.6 and 1.2. +-2/3 and +-3/2 are the best, by a twentieth; the fractions
-   here are exact. A ResNet-18's logits are off by 0.8 % of the largest (the plain form: 0.5,
-   PyTorch's autocast, which rounds what comes out as well: 0.6). Fine-tuned with five seeds on ten
-   pictures of each of twelve traffic signs, a ResNet-20 got 3510 of 3560 others right, and 3507 in
-   float32.
+   and on noise 0.2, 0.4, 2.6 and 1.2. The points +-2/3 and +-3/2 are best, by a twentieth; the
+   fractions here are exact. A ResNet-18's logits differ by 0.8 % of the largest (the plain form:
+   0.5; PyTorch's autocast, which rounds the outputs too: 0.6). Fine-tuned with five seeds on ten
+   pictures of each of twelve traffic signs, a ResNet-20 classified 3510 of 3560 others correctly,
+   and 3507 in float32.
 
-   The transforms are in float32, each product and sum rounded by itself, so that all machines have
-   the same bits. What they write is rounded to bf16: an input's channels as they follow each other;
-   weights as pairs of two channels, gradients as pairs of two tiles. */
+   The transforms are in float32, with each product and sum rounded separately, so that all machines
+   give the same bits. Their results are rounded to bf16: inputs channel by channel, weights as
+   pairs of two channels, gradients as pairs of two tiles. */
 #define FT__WINOGRAD_LINES_BF16(name, lane)                                                       \
     FT__INLINE void name##_b(const lane *d, int step, lane *to, int to_step)                      \
     {                                                                                             \
@@ -5326,7 +5330,7 @@ static const ft__winograd_row ft__winograds[FT__SIMD_COUNT] = {
         to[2 * to_step] = sum2 * (8.0f / 27) - sum * (8.0f / 27) + m[5 * step];                   \
     }
 
-/* Inputs: put(number, row, place in it). */
+/* Inputs: put(number, row, position in it). */
 #define FT__WINOGRAD_ROUNDED(name, attributes, lane, loose, lanes, put)                           \
     attributes static void name(const ft__winograd_tile *t)                                       \
     {                                                                                             \
@@ -5405,7 +5409,7 @@ FT__WINOGRAD_BF16(ft__winograd_bf16_avx512,
 #pragma GCC pop_options
 #endif
 
-/* What products are made by. `numbers`: how many one of a row holds, which takes 4 bytes. */
+/* The functions for products. `numbers`: how many numbers 4 bytes of a row hold. */
 typedef struct ft__winograd_kind {
     const ft__tile_row *tile;
     const ft__winograd_row *row;
@@ -5432,22 +5436,22 @@ static ft__winograd_kind ft__winograd_kind_of(const ft__context *c)
 }
 
 /* ---- Which convolutions, and in what memory ---- */
-#define FT__WINOGRAD_SHARED ((size_t)9 << 19)  /* numbers of a chunk that all work on */
-#define FT__WINOGRAD_LARGE ((size_t)128 * 128) /* weights above this are parted among threads, */
-#define FT__WINOGRAD_DEPTH ((size_t)128)       /* so many channels of a panel at a time */
-#define FT__WINOGRAD_APART ((size_t)16)        /* numbers between two of the 36 matrices */
+#define FT__WINOGRAD_SHARED ((size_t)9 << 19)  /* numbers of a chunk that all threads share */
+#define FT__WINOGRAD_LARGE ((size_t)128 * 128) /* above this, threads split the weights, and */
+#define FT__WINOGRAD_DEPTH ((size_t)128)       /* take so many channels of a panel at a time */
+#define FT__WINOGRAD_APART ((size_t)16)        /* gap between two of the 36 matrices */
 
-/* Numbers that 36 matrices take. They do not follow each other at once: a transform writes to the
-   same place of all of them, and at the distance of a power of two these would push each other out
-   of the cache. Backward of 128 channels at 28 x 28 in 15.5 instead of 16.8 ms, of 512 at 7 x 7 in
-   17.4 instead of 19.9 (16 pictures, two threads, AVX-512). */
+/* Numbers that 36 matrices occupy, with a gap after each: a transform writes to the same position
+   in all of them, and at a distance of a power of two they would evict each other from the cache.
+   Backward of 128 channels at 28 x 28 takes 15.5 instead of 16.8 ms, of 512 at 7 x 7 17.4 instead
+   of 19.9 (16 pictures, two threads, AVX-512). */
 static size_t ft__winograd_all(size_t numbers)
 {
     return FT__TILE_INPUTS * (numbers + FT__WINOGRAD_APART);
 }
 
-/* The gain in multiplications must make up for the transforms: 36 a tile against 9 an output. It
-   does not depend on the batch, so that a sample's bits do not either. */
+/* Whether the saved multiplications make up for the transforms: 36 per tile against 9 per output.
+   It must not depend on the batch, or a sample's bits would. */
 static bool ft__winograd_fits(const ft__conv *g)
 {
     size_t tiles = (size_t)((g->out_height + 3) / 4) * (size_t)((g->out_width + 3) / 4);
@@ -5456,7 +5460,8 @@ static bool ft__winograd_fits(const ft__conv *g)
         && g->channels % 16 == 0 && g->outputs % 16 == 0 && g->p >= 8 * tiles;
 }
 
-/* Numbers that a tile takes, transformed, before and after the products, in either direction. */
+/* Numbers that a transformed tile occupies before and after the products, in forward or dx,
+   whichever is more. */
 static size_t ft__winograd_numbers(const ft__context *c, const ft__conv *g)
 {
     size_t numbers = ft__winograd_kind_of(c).numbers;
@@ -5475,15 +5480,16 @@ static bool ft__winograd_local(const ft__conv *g)
     return (size_t)g->channels * (size_t)g->outputs <= FT__WINOGRAD_LARGE;
 }
 
-/* Tiles of a chunk that one thread works on, whose inputs stay in its cache: 16 where every thread
-   has many and a row is short. 8, 24 and 32 take as long in ResNet-18, 48 a twentieth longer. */
+/* Tiles of a chunk that one thread processes, whose inputs stay in its cache: 16 if every thread
+   has many tiles and rows are short. In ResNet-18, 8, 24 and 32 take as long, 48 a twentieth
+   more. */
 static size_t ft__winograd_own_chunk(const ft__context *c, const ft__conv *g)
 {
     size_t longest = ft__largest_of((size_t)g->channels, (size_t)g->outputs);
     return longest <= 256 && ft__winograd_tile_count(g) >= 64 * (size_t)c->threads ? 16 : 8;
 }
 
-/* Of one that all threads work on. */
+/* Tiles of a chunk that all threads share. */
 static size_t ft__winograd_chunk(const ft__context *c, const ft__conv *g)
 {
     size_t chunk = FT__WINOGRAD_SHARED / ft__winograd_numbers(c, g);
@@ -5502,9 +5508,9 @@ typedef struct ft__winograd {
     size_t channels, outputs;
     ft__winograd_kind kind;
     size_t k;                         /* numbers that hold a row's channels */
-    size_t v_step, m_step, m_row;     /* from one of the 36 to the next, and from row to row */
-    size_t across, in_picture, tiles; /* tiles in a line, in a picture, in all */
-    size_t chunk, first, count;       /* tiles that are worked on */
+    size_t v_step, m_step, m_row;     /* from one of the 36 to the next; from row to row */
+    size_t across, in_picture, tiles; /* tiles per line, per picture, in total */
+    size_t chunk, first, count;       /* tiles that are being processed */
     const float *zeros, *bias;
     float *v, *m;                     /* transformed: [36][chunk][k], [36][chunk][m_row] */
     bool accumulate;
@@ -5517,7 +5523,7 @@ static void ft__winograd_tiles(ft__winograd *w, size_t pictures)
     w->tiles = pictures * w->in_picture;
 }
 
-/* The pixels of a square of size x size that starts at (y, x) of a picture [height, width, pixel]:
+/* Pointers to the pixels of a square of size x size at (y, x) of a picture [height, width, pixel];
    `outside` for those beyond its edges. */
 static void ft__winograd_square(const float *picture, int height, int width, size_t pixel, int y,
                                 int x, int size, const float *outside, const float **at)
@@ -5529,7 +5535,7 @@ static void ft__winograd_square(const float *picture, int height, int width, siz
                 : picture + ((size_t)i * (size_t)width + (size_t)j) * pixel;
 }
 
-/* Where tile `index` starts in the result: picture, line and column. */
+/* The position of tile `index` in the result: picture, line and column. */
 static void ft__winograd_place(const ft__winograd *w, size_t index, size_t *picture, int *y, int *x)
 {
     *picture = index / w->in_picture;
@@ -5537,7 +5543,7 @@ static void ft__winograd_place(const ft__winograd *w, size_t index, size_t *pict
     *x = (int)(index % w->in_picture % w->across) * 4;
 }
 
-/* Transforms inputs of the tiles [first, first + count) into v, from its row `row` on. */
+/* Transforms the inputs of tiles [first, first + count) into v, starting at its row `row`. */
 static void ft__winograd_inputs(const ft__winograd *w, size_t first, size_t count, float *v,
                                 size_t row)
 {
@@ -5557,7 +5563,7 @@ static void ft__winograd_inputs(const ft__winograd *w, size_t first, size_t coun
     }
 }
 
-/* One panel of the columns; all are as wide as a tile of a matrix, but the last may be half. */
+/* One panel of columns. All are as wide as a tile of a matrix; the last may be half as wide. */
 typedef struct ft__winograd_panel { size_t column, columns, width; } ft__winograd_panel;
 
 static ft__winograd_panel ft__winograd_panel_of(const ft__winograd *w, size_t panel)
@@ -5571,7 +5577,7 @@ static ft__winograd_panel ft__winograd_panel_of(const ft__winograd *w, size_t pa
 }
 
 /* m = or += v times weights, for all 36 of a panel, summed over `k` numbers from `from` on.
-   `packed`: [36][k][width], `step` from one of the 36 to the next. */
+   `packed`: [36][k][width], with `step` between two of the 36. */
 static void ft__winograd_products(const ft__winograd *w, const float *v, float *m,
                                   ft__winograd_panel p, size_t from, size_t k, const float *packed,
                                   size_t step, size_t count)
@@ -5591,7 +5597,8 @@ static void ft__winograd_products(const ft__winograd *w, const float *v, float *
         }
 }
 
-/* Transforms back what lies in m from `row` on, into some channels of the result's pixels. */
+/* Transforms m, starting at its row `row`, back to channels [column, column + columns) of the
+   result's pixels. */
 static void ft__winograd_outputs(const ft__winograd *w, size_t first, size_t count, const float *m,
                                  size_t row, size_t column, size_t columns)
 {
@@ -5617,11 +5624,11 @@ static void ft__winograd_outputs(const ft__winograd *w, size_t first, size_t cou
    [SECTION] kernels/softmax: Softmax of a line
    ============================================================================================= */
 #if defined(__GNUC__) && !defined(__clang__) && !defined(FINETUNE_NO_SIMD)
-#pragma GCC push_options /* not fused: the bits are the same at each level */
+#pragma GCC push_options /* not fused: all levels give the same bits */
 #pragma GCC optimize("O3", "fp-contract=off")
 #endif
 
-/* The largest of a line. NaN is passed over unless it stands first. */
+/* The maximum of a line. NaN is ignored unless it is first. */
 FT__INLINE float ft__largest_body(const float *x, size_t count)
 {
     float lanes[FT__LANES], largest;
@@ -5638,7 +5645,7 @@ FT__INLINE float ft__largest_body(const float *x, size_t count)
 }
 
 /* y = e^(x - max) / sum, or its logarithm x - max - log(sum): the largest exponent is 0. The sum is
-   a double, so that it stays good for many classes. */
+   a double, so that it stays accurate for many classes. */
 FT__INLINE void ft__softmax_body(const float *x, float *y, size_t count, bool logarithm)
 {
     float largest = ft__largest_body(x, count), all;
@@ -5698,9 +5705,9 @@ typedef struct ft__norm_pass {
     bool fresh;
 } ft__norm_pass;
 
-/* Channels from `at` on, one by one: the rest of what vectors do below, and their oracle.
-   first = mean of a block, second = sum of (x - mean)^2: the sum of the differences corrects the
-   mean's own rounding. */
+/* Channels from `at` on, one by one: those that the vector forms below leave, and their oracle.
+   first = mean of a block, second = sum of (x - mean)^2; the sum of the differences corrects the
+   rounding of the mean. */
 FT__INLINE void ft__norm_block_body(const ft__norm_pass *p, size_t at)
 {
     float count = (float)p->count;
@@ -5737,7 +5744,7 @@ FT__INLINE void ft__norm_products_body(const ft__norm_pass *p, size_t at)
     }
 }
 
-/* y, kept within [low, high] */
+/* y, clamped to [low, high] */
 FT__INLINE void ft__norm_apply_body(const ft__norm_pass *p, size_t at)
 {
     size_t r, c;
@@ -5769,10 +5776,11 @@ FT__LEVELS(ft__norm_products_rest, (const ft__norm_pass *p, size_t at),
 FT__LEVELS(ft__norm_apply_rest, (const ft__norm_pass *p, size_t at), ft__norm_apply_body(p, at))
 FT__LEVELS(ft__norm_back_rest, (const ft__norm_pass *p, size_t at), ft__norm_back_body(p, at))
 
-/* The same for two vectors of channels, or one; each returns the first channel that is left. What
-   compilers made of loops over a known number of channels went through memory, and was scalar for
-   8. MobileNet's steps, with this, the 1 x 1 convolutions' weight gradients read in place and
-   depthwise windows that read what neighbours share once: 1.07 times as many (two threads). */
+/* The same for two vectors of channels, or one; each returns the first channel not processed. For
+   loops over a known number of channels compilers made code that went through memory, and scalar
+   code for 8. MobileNet makes 1.07 times as many steps (two threads) with this, the weight
+   gradients of 1 x 1 convolutions read in place, and depthwise windows that read shared inputs
+   once. */
 #define FT__NORM_LOAD(tile, from) (*(const tile##_loose *)(const void *)(from))
 #define FT__NORM_EACH(v, vectors) FT__UNROLL for (v = 0; v < vectors; ++v)
 #define FT__NORM(name, attributes, tile, lanes)                                                   \
@@ -5918,10 +5926,9 @@ FT__NORM_PASS(back)
 #endif
 
 /* =============================================================================================
-   [SECTION] kernels/pooling: The largest of a window
+   [SECTION] kernels/pooling: Maximum of a window
    ============================================================================================= */
-/* One window of a line of the output: pixels [top, bottom) x [left, right) of a picture, and the
-   channels there. */
+/* One window: pixels [top, bottom) x [left, right) of a picture, with all channels. */
 typedef struct ft__pool_place {
     const float *x;             /* the picture */
     int width, top, bottom, left, right;
@@ -5933,7 +5940,7 @@ typedef struct ft__pool_place {
 #pragma GCC optimize("O3")
 #endif
 
-/* The largest of a window, the first one where several are, and NaN where one is. */
+/* The maximum of a window and its pixel: the first if several are equal, NaN if there is one. */
 FT__INLINE void ft__max_window(const ft__pool_place *p, float *FT__RESTRICT y,
                                int32_t *FT__RESTRICT where)
 {
@@ -5966,9 +5973,9 @@ FT__LEVELS(ft__max_window_run, (const ft__pool_place *p, float *y, int32_t *wher
 
 /* =============================================================================================
    [SECTION] kernels/recurrent: Recurrent cells
-   One step of one sequence: `x` [gates, h] holds what the input and the state before add to each
-   gate, but for the GRU, where the state's part is in `add`; activated gates stay in x, from which
-   backward makes the gradients of the sums. Gates stand in PyTorch's order. Formulas:
+   One step of one sequence. `x` [gates, h] holds the contributions of the input and of the previous
+   state to each gate; the GRU has the state's in `add` instead. Activated gates stay in x; backward
+   replaces them by the gradients of the sums. Gates are in PyTorch's order. Formulas:
    torch.nn.LSTM, GRU and RNN; LSTM is Hochreiter and Schmidhuber 1997 with forget gates, GRU Cho et
    al. 2014.
    ============================================================================================= */
@@ -5982,10 +5989,10 @@ typedef struct ft__cell {   /* pointers to one sequence's rows; h numbers each, 
     float *x, *add;
     const float *bias;      /* [gates, h] */
     float *extra;           /* LSTM: the new cell; GRU: the state's part of the new gate */
-    const float *before;    /* the state before: LSTM the cell, GRU and RNN the hidden state */
-    float *state, *y;       /* the new hidden state, and where else it goes */
+    const float *before;    /* the previous state: LSTM the cell, GRU and RNN the hidden state */
+    float *state, *y;       /* the new hidden state, and its copy in the output */
     const float *dy;        /* backward: the gradient of y */
-    float *dh, *dc;         /* in what else the new state's gradient is, out the one before's */
+    float *dh, *dc;         /* in: the new state's gradient without dy; out: the previous one's */
 } ft__cell;
 
 /* i, f, o = sigmoid, g = tanh; c' = f c + i g; h' = o tanh(c') */
@@ -6042,7 +6049,7 @@ FT__INLINE void ft__gru_step_body(const ft__cell *s)
     }
 }
 
-/* The state's side differs from the input's in the new gate: its three gradients go to `add`. */
+/* In the new gate the state's gradient differs from the input's: the state's three go to `add`. */
 FT__INLINE void ft__gru_back_body(const ft__cell *s)
 {
     size_t h = s->h, j;
@@ -6104,7 +6111,7 @@ FT__INLINE void ft__rnn_relu_back_body(const ft__cell *s)
     }
 }
 
-/* Sums over the rows of the first FT__COLUMNS columns, or fewer where there are fewer. */
+/* Sums over the rows of the first FT__COLUMNS columns, or of all if there are fewer. */
 enum { FT__COLUMNS = 64 };
 typedef struct ft__columns { const float *from; size_t rows, stride, columns; } ft__columns;
 

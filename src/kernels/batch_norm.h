@@ -24,9 +24,9 @@ typedef struct ft__norm_pass {
     bool fresh;
 } ft__norm_pass;
 
-/* Channels from `at` on, one by one: the rest of what vectors do below, and their oracle.
-   first = mean of a block, second = sum of (x - mean)^2: the sum of the differences corrects the
-   mean's own rounding. */
+/* Channels from `at` on, one by one: those that the vector forms below leave, and their oracle.
+   first = mean of a block, second = sum of (x - mean)^2; the sum of the differences corrects the
+   rounding of the mean. */
 FT__INLINE void ft__norm_block_body(const ft__norm_pass *p, size_t at)
 {
     float count = (float)p->count;
@@ -63,7 +63,7 @@ FT__INLINE void ft__norm_products_body(const ft__norm_pass *p, size_t at)
     }
 }
 
-/* y, kept within [low, high] */
+/* y, clamped to [low, high] */
 FT__INLINE void ft__norm_apply_body(const ft__norm_pass *p, size_t at)
 {
     size_t r, c;
@@ -95,10 +95,11 @@ FT__LEVELS(ft__norm_products_rest, (const ft__norm_pass *p, size_t at),
 FT__LEVELS(ft__norm_apply_rest, (const ft__norm_pass *p, size_t at), ft__norm_apply_body(p, at))
 FT__LEVELS(ft__norm_back_rest, (const ft__norm_pass *p, size_t at), ft__norm_back_body(p, at))
 
-/* The same for two vectors of channels, or one; each returns the first channel that is left. What
-   compilers made of loops over a known number of channels went through memory, and was scalar for
-   8. MobileNet's steps, with this, the 1 x 1 convolutions' weight gradients read in place and
-   depthwise windows that read what neighbours share once: 1.07 times as many (two threads). */
+/* The same for two vectors of channels, or one; each returns the first channel not processed. For
+   loops over a known number of channels compilers made code that went through memory, and scalar
+   code for 8. MobileNet makes 1.07 times as many steps (two threads) with this, the weight
+   gradients of 1 x 1 convolutions read in place, and depthwise windows that read shared inputs
+   once. */
 #define FT__NORM_LOAD(tile, from) (*(const tile##_loose *)(const void *)(from))
 #define FT__NORM_EACH(v, vectors) FT__UNROLL for (v = 0; v < vectors; ++v)
 #define FT__NORM(name, attributes, tile, lanes)                                                   \

@@ -7,17 +7,17 @@
 
 /* =============================================================================================
    [SECTION] kernels/bf16: bf16
-   bf16 (Kalamkar et al. 2019) is the upper half of a float: its range with 8 bits of precision. A
-   float is rounded to the nearest, ties to even; numbers below 2^-126 become zeros. Two
-   neighbours along k make a pair of 4 bytes, the first one lower, and a pair takes the place of a
-   float in all that gathers, packs and multiplies above: a matrix [m, k] becomes one of
-   [m, k / 2] pairs.
+   bf16 (Kalamkar et al. 2019) is the upper half of a float: it has a float's range and 8 bits of
+   precision. A float is rounded to the nearest, ties to even; numbers below 2^-126 become zero. Two
+   neighbours along k form a pair of 4 bytes, the first one lower, and a pair replaces a float in
+   all code above that gathers, packs and multiplies: a matrix [m, k] becomes one of [m, k / 2]
+   pairs.
 
-   A micro-kernel adds a pair's products to a float one after the other, the second one first, each
-   sum rounded to the nearest float and to zero below 2^-126. That is what vdpbf16ps of AVX512_BF16
-   does (found by comparing 128 million sums; the manual has the same), and what ft__bf16_step does
-   in plain C, bit for bit. The instruction makes twice as many multiply-adds as the float one:
-   507 against 254 GFLOP/s on one 4.1 GHz core.
+   A micro-kernel adds the products of a pair to a float one at a time, the second one first; each
+   sum is rounded to the nearest float, and to zero below 2^-126. vdpbf16ps of AVX512_BF16 does the
+   same (verified on 128 million sums; the manual agrees), and ft__bf16_step does it in plain C, bit
+   for bit. The instruction makes twice as many multiply-adds as the float one: 507 against 254
+   GFLOP/s on one 4.1 GHz core.
    ============================================================================================= */
 static uint32_t ft__bits(float value)
 {
@@ -40,10 +40,10 @@ static void ft__bf16_put_pair(uint32_t even, uint32_t odd, float *to)
     memcpy(to, &pair, sizeof pair);
 }
 
-/* What each set of functions has. `round`: count numbers to bf16. `pair`: a line of numbers above
-   another (NULL: zeros), as pairs. `pack_lines`: numbers [row, row + rows), at most 32, of `count`
-   lines of bf16, as panels of 8 rows along the lines: [panel][pair of lines][8]; a line that is
-   missing and rows beyond are zero. */
+/* One set of functions. `round` rounds count numbers to bf16. `pair` combines two lines of numbers
+   (odd NULL: zeros) into pairs. `pack_lines` packs numbers [row, row + rows), at most 32, of
+   `count` lines of bf16 as panels of 8 rows along the lines: [panel][pair of lines][8]; a missing
+   line and rows beyond are zero. */
 typedef struct ft__bf16_row {
     ft__tile_row tile;
     void (*round)(const float *from, size_t count, float *to);
@@ -91,7 +91,7 @@ static void ft__bf16_pack_lines_plain(const float *const *lines, size_t count, s
             }
 }
 
-/* In double both the product and, as far as it counts for a float, the sum are exact. */
+/* In double the product is exact, and so is the sum as far as it matters for a float. */
 static float ft__bf16_step(float sum, uint32_t a, uint32_t b)
 {
     float next = (float)((double)sum + (double)ft__from_bits(a << 16)
@@ -99,7 +99,7 @@ static float ft__bf16_step(float sum, uint32_t a, uint32_t b)
     return fabsf(next) < FLT_MIN ? 0.0f * next : next;
 }
 
-/* The tests' oracle for the instruction, with tiles as large, and what runs without it. */
+/* The tests' oracle for the instruction, with tiles as large; runs where that is missing. */
 static void ft__bf16_tile_plain_any(size_t rows, size_t columns, size_t taps, size_t k,
                                     const float *const *a, size_t step, const float *b, float *out,
                                     size_t stride, bool accumulate)
@@ -187,7 +187,7 @@ FT__BF16_TARGET void ft__bf16_round_avx512(const float *from, size_t count, floa
     }
 }
 
-/* Numbers 0, 16, 1, 17, ... of 32, from both halves of a vector. */
+/* Indices 0, 16, 1, 17, ...: interleave both halves of a vector of 32 numbers. */
 FT__BF16_TARGET __m512i ft__bf16_zip(void)
 {
     __m512i lane = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
@@ -244,7 +244,7 @@ FT__BF16_TARGET void ft__bf16_pack_lines_avx512(const float *const *lines, size_
 #endif
 #endif
 
-enum { FT__FLOAT32, FT__BF16_EMULATED, FT__BF16 }; /* ft__context.precision; files hold them */
+enum { FT__FLOAT32, FT__BF16_EMULATED, FT__BF16 }; /* ft__context.precision; stored in files */
 
 static const ft__bf16_row ft__bf16_rows[] = {
     {{"none", 0, 0, {NULL}, {NULL}, {NULL}}, NULL, NULL, NULL},
@@ -271,7 +271,7 @@ static bool ft__bf16_available(const ft__context *c)
 #endif
 }
 
-/* The precision that ft_desc.precision names. */
+/* Sets the precision that ft_desc.precision names. */
 static ft_status ft__precision_choose(ft__context *c)
 {
     const char *name = c->desc.precision;

@@ -5,8 +5,8 @@
 /* =============================================================================================
    [SECTION] kernels/column_sums: Sums over the rows of a matrix
    ============================================================================================= */
-/* ---- Sums over the rows of [rows, columns], added to `to`: 64 rows at a time in float, those in
-   double ---- */
+/* ---- Adds the sums over the rows of [rows, columns] to `to`: 64 rows at a time in float, those
+   sums in double ---- */
 typedef struct ft__column_job { const float *from; float *to; size_t rows, columns; }
     ft__column_job;
 

@@ -9,12 +9,12 @@
 
 /* =============================================================================================
    [SECTION] kernels/convolution: Convolution kernels
-   Pictures lie in memory pixel after pixel, all channels of a pixel together ("channels last",
-   [N, H, W, C]). Then what a kernel sees at one of its places, a tap, is a stretch of `channels`
-   neighbouring numbers, and a convolution is a matrix product whose left rows are gathered by
-   pointers, one stretch a tap: no matrix of patches is written (Dukhan 2019, "The indirect
-   convolution algorithm"). Only where the channels are few (the picture itself) patches are copied
-   first. Depthwise convolutions have one channel to a kernel: loops over the channels of a pixel.
+   Pictures are stored pixel after pixel, all channels of a pixel together ("channels last",
+   [N, H, W, C]). Then a tap, one position of a kernel, reads a stretch of `channels` contiguous
+   numbers, and a convolution is a matrix product whose left rows are gathered by pointers, one
+   stretch per tap: no matrix of patches is written (Dukhan 2019, "The indirect convolution
+   algorithm"). Patches are copied first only if the channels are few (the picture itself).
+   Depthwise convolutions have one channel per kernel: loops over the channels of a pixel.
    ============================================================================================= */
 #if defined(__GNUC__) && !defined(__clang__) && !defined(FINETUNE_NO_SIMD)
 #pragma GCC push_options
@@ -38,13 +38,13 @@ typedef struct ft__walk {
     size_t pixel;           /* numbers of one pixel, all groups */
     size_t channels;        /* numbers of a stretch */
     int rows, columns;      /* of the grid */
-    int step[2];            /* how far two points of the grid lie apart in `from` */
+    int step[2];            /* distance of neighbouring points in `from` */
     int taps;
     const int *offset;      /* [taps][2]: where a tap reads, from the point: row and column */
-    const float *zeros;     /* at least `channels`: what lies outside */
+    const float *zeros;     /* at least `channels`: read outside the picture */
 } ft__walk;
 
-/* A point of the grids of all pictures, and the one after it: without divisions. */
+/* A point of the grids of all pictures; ft__point_next advances it without divisions. */
 typedef struct ft__point { size_t picture; int row, column; } ft__point;
 
 static ft__point ft__point_at(size_t index, int rows, int columns)
@@ -66,11 +66,11 @@ static void ft__point_next(ft__point *point, int rows, int columns)
     point->picture += 1;
 }
 
-#define FT__WALK_TILES ((size_t)8)     /* tiles whose pointers are made at once */
-#define FT__WALK_DEPTH ((size_t)1024)  /* numbers of a row in one go: panels stay in the cache */
+#define FT__WALK_TILES ((size_t)8)     /* tiles whose pointers are computed together */
+#define FT__WALK_DEPTH ((size_t)1024)  /* numbers of a row per pass: panels stay in the cache */
 
 /* Pointers for `count` points from `first` on: [tile][tap][row of the tile]. The last tile is
-   filled up with its last point. */
+   padded with its last point. */
 static void ft__walk_rows(const ft__walk *w, size_t first, size_t count, size_t tile_rows,
                           const float **table)
 {
@@ -116,13 +116,13 @@ static void ft__multiply_rows(const ft__tile_row *tile, const float *const *tabl
     }
 }
 
-/* The taps of a kernel that meet the picture at one place: rows [top, bottom) of them, columns
-   [left, right), of `line` in a row. */
+/* The taps of a kernel that are inside the picture at one position: rows [top, bottom) and columns
+   [left, right), with `line` taps per kernel row. */
 typedef struct ft__taps_met { int line, top, bottom, left, right; } ft__taps_met;
 
-/* ft__multiply_rows for a walk whose table has the taps inside only; `taps` is all of them. A row
-   of the kernel is a sum of its own, so that what the taps outside would add, zeros, can be left
-   out without a change in the bits. */
+/* ft__multiply_rows for a table that holds only the taps inside; `taps` counts all. Each kernel row
+   is summed separately, so that leaving out the taps outside, which would add zeros, does not
+   change the bits. */
 static void ft__multiply_inside(const ft__tile_row *tile, const float *const *table, size_t count,
                                 const ft__taps_met *in, size_t taps, size_t k,
                                 const float *packed, size_t n, float *out, size_t stride,
@@ -152,8 +152,8 @@ static void ft__multiply_inside(const ft__tile_row *tile, const float *const *ta
     }
 }
 
-/* Vectors of numbers, bounded as ft__clamp does it: NaN stays (the processor's maximum and minimum
-   give the second one then). */
+/* Clamps vectors as ft__clamp does: NaN stays (of two operands with a NaN, the processor's maximum
+   and minimum return the second). */
 #ifdef FT__X86
 #define FT__BOUND(name, attributes, tile, native, max, min)                                       \
     attributes FT__INLINE tile##_vector name(tile##_vector x, tile##_vector low,                  \
@@ -165,7 +165,7 @@ FT__BOUND(ft__tile_sse2_bound, __attribute__((target("sse2"))), ft__tile_sse2, _
           _mm_min_ps)
 FT__BOUND(ft__tile_avx2_bound, __attribute__((target("avx2,fma"))), ft__tile_avx2, __m256,
           _mm256_max_ps, _mm256_min_ps)
-/* The forms without a mask make g++ 12 warn of an undefined vector, which they do not read. */
+/* The unmasked intrinsics make g++ 12 warn of an undefined vector, which they do not read. */
 #define FT__MAX_512(a, b) _mm512_mask_max_ps(a, (__mmask16)-1, a, b)
 #define FT__MIN_512(a, b) _mm512_mask_min_ps(a, (__mmask16)-1, a, b)
 FT__BOUND(ft__tile_avx512_bound, __attribute__((target("avx512f"))), ft__tile_avx512, __m512,
@@ -183,7 +183,7 @@ FT__INLINE ft__tile_neon_vector ft__tile_neon_bound(ft__tile_neon_vector x,
 }
 #endif
 
-/* Square roots of vectors: compilers leave sqrtf scalar, for it may set errno. */
+/* Square roots of vectors: compilers leave sqrtf scalar, since it may set errno. */
 #ifdef FT__X86
 #define FT__ROOT(name, attributes, tile, native, root)                                            \
     attributes FT__INLINE tile##_vector name(tile##_vector x)                                     \
@@ -196,20 +196,20 @@ FT__ROOT(ft__tile_avx2_root, __attribute__((target("avx2,fma"))), ft__tile_avx2,
 #define FT__ROOT_512(a) _mm512_mask_sqrt_ps(a, (__mmask16)-1, a)
 FT__ROOT(ft__tile_avx512_root, __attribute__((target("avx512f"))), ft__tile_avx512, __m512,
          FT__ROOT_512)
-/* A product behind this is rounded: it is not fused with the sum or difference that it goes to. */
+/* Rounds a product: the compiler does not fuse it with the sum or difference that uses it. */
 #define FT__ROUNDED(vector) __asm__("" : "+x"(vector))
 #endif
 
-/* What comes after a product [count, columns]: y = clamp(y + bias), while y is in the cache. */
+/* Follows a product [count, columns] while y is in the cache: y = clamp(y + bias). */
 typedef struct ft__finish {
     float *y;
     size_t count, columns, stride;
-    const float *bias;      /* NULL: none */
+    const float *bias;      /* may be NULL */
     bool clamp;             /* to [low, high] */
     float low, high;
 } ft__finish;
 
-/* Columns from `at` on, one by one: the oracle of what follows. */
+/* Columns from `at` on, one by one: the oracle of the vector forms below. */
 static void ft__finish_plain(const ft__finish *f, size_t at)
 {
     size_t row, l;
@@ -220,7 +220,7 @@ static void ft__finish_plain(const ft__finish *f, size_t at)
         }
 }
 
-/* The same for vectors of columns; returns the first column that is left. */
+/* The same for vectors of columns; returns the first column not processed. */
 #define FT__FINISH(name, attributes, tile, lanes)                                                 \
     attributes static size_t name(const ft__finish *f, size_t at)                                 \
     {                                                                                             \
@@ -260,10 +260,10 @@ static void ft__finish_run(const ft__context *context, const ft__finish *f)
     ft__finish_plain(f, at);
 }
 
-/* A micro-kernel that makes rows [first, first + rows) and `vectors` vectors from `column` on
-   of a product, and finishes them while they are in registers: sums over 8 or 16 channels are so
-   short that a second pass over y is felt (MobileNet's 1x1 convolution of 8 to 16 channels: 0.083
-   to 0.053 ms, one thread, AVX-512). `b` is packed with `line` numbers to each line, as for the
+/* A micro-kernel that computes rows [first, first + rows) and `vectors` vectors from `column` on of
+   a product, and finishes them while they are in registers: sums over 8 or 16 channels are so short
+   that a second pass over y costs noticeable time (MobileNet's 1x1 convolution of 8 to 16 channels:
+   0.083 to 0.053 ms, one thread, AVX-512). `b` is packed with `line` numbers per line, as for the
    whole or the narrow tile. */
 typedef void (*ft__finished_tile)(size_t taps, size_t k, const float *const *a, const float *b,
                                   const ft__finish *f, size_t first, size_t column);
@@ -319,9 +319,9 @@ FT__FINISHED_TILE(ft__finished_neon_narrow, , ft__tile_neon, 4, 8, 1, 4, 8)
 FT__FINISHED_TILE(ft__finished_neon_row, , ft__tile_neon, 4, 1, 2, 8, 8)
 #endif
 
-/* By level: for whole, narrow and half of narrow tiles, and one row of a whole one, as a single
-   picture has it in linear layers (0.040 to 0.017 ms for MobileNet's, one thread, AVX-512). NULL:
-   none, the plain way is taken. */
+/* By level: for whole, narrow and half-narrow tiles, and for one row of a whole tile, which a
+   single picture needs in linear layers (0.040 to 0.017 ms for MobileNet's, one thread, AVX-512).
+   NULL: ft__multiply_rows runs instead. */
 static const struct ft__finished_row { ft__finished_tile whole, narrow, half, row; }
     ft__finished_tiles[FT__SIMD_COUNT] = {
         {NULL, NULL, NULL, NULL},
@@ -340,7 +340,7 @@ static const struct ft__finished_row { ft__finished_tile whole, narrow, half, ro
 #endif
 };
 
-/* The one for `columns` columns, or the first of them. */
+/* The micro-kernel for `columns` columns, or for the first of them; may be NULL. */
 static ft__finished_tile ft__finished_tile_for(const ft__context *context, size_t columns)
 {
     const struct ft__finished_row *row = &ft__finished_tiles[context->simd];
@@ -377,8 +377,8 @@ static void ft__multiply_and_finish(const ft__context *context, const float *con
     }
 }
 
-/* sum [rows, columns] = or += a^T b over `count` points, both read where they lie, `a_step` and
-   `b_step` from point to point: the weight gradient of 1 x 1 kernels, too short to pack for. */
+/* sums [rows, columns] = or += a^T b over `count` points, which are `a_step` and `b_step` apart and
+   are read in place: the weight gradient of 1 x 1 kernels, too short to pack for. */
 #define FT__OUTER(name, attributes, tile, lanes, rows, vectors)                                   \
     attributes static void name(size_t count, const float *a, size_t a_step, const float *b,      \
                                 size_t b_step, float *sums, size_t stride, bool accumulate)       \
@@ -413,7 +413,7 @@ FT__OUTER(ft__outer_avx512, __attribute__((target("avx512f"))), ft__tile_avx512,
 FT__OUTER(ft__outer_avx512_narrow, __attribute__((target("avx512f"))), ft__tile_avx512, 16, 8, 1)
 #endif
 
-/* By level: rows, and columns of the narrow one. 0: there is none. */
+/* By level: rows, and columns of the narrow kernel; 0: no such kernel. */
 static const struct ft__outer_row { size_t rows, narrow; ft__outer_function run[2]; }
     ft__outers[FT__SIMD_COUNT] = {
         {0, 0, {NULL, NULL}}, {0, 0, {NULL, NULL}},
@@ -425,7 +425,8 @@ static const struct ft__outer_row { size_t rows, narrow; ft__outer_function run[
 #endif
         {0, 0, {NULL, NULL}}};
 
-/* Its way back: dy is 0 where y lies on a bound. Without an upper one, infinity is none. */
+/* Backward of a clamp: dy becomes 0 where y is on a bound. Without `bounded` there is no upper
+   bound, not even infinity. */
 FT__INLINE void ft__clamp_back_body(const float *FT__RESTRICT y, float *FT__RESTRICT dy,
                                     size_t count, bool bounded, float high)
 {
@@ -440,8 +441,8 @@ FT__LEVELS(ft__clamp_back, (const float *y, float *dy, size_t count, bool bounde
            ft__clamp_back_body(y, dy, count, bounded, high))
 
 /* ---- Weights as right matrices: number [t * k + c][n] is weight[n * n_step + c * k_step + tap].
-   There is one matrix of all taps, t = tap, or each tap has its place: it is number `at` of the
-   `of` taps of a matrix that lies behind those of `ahead` taps. ---- */
+   Either one matrix holds all taps, with t = tap; or each tap has a place: it is tap `at` of the
+   `of` taps of a matrix that follows the matrices of `ahead` other taps. ---- */
 typedef struct ft__tap_place { int ahead, of, at; } ft__tap_place;
 
 typedef struct ft__weight_pack {
@@ -458,7 +459,7 @@ static size_t ft__packed_right(const ft__context *c, size_t n, size_t depth)
     return ft__pad_to(n, ft__tiles[c->simd].columns) * depth;
 }
 
-/* Where a tap's k lines begin in the panel of column j. */
+/* The start of a tap's k lines in the panel of column j. */
 static float *ft__packed_tap(const ft__weight_pack *w, int tap, size_t j, size_t width)
 {
     const ft__tap_place *place = w->place ? &w->place[tap] : NULL;
@@ -467,9 +468,9 @@ static float *ft__packed_tap(const ft__weight_pack *w, int tap, size_t j, size_t
     return w->to + (before + j * of + at * width) * w->k;
 }
 
-/* Columns of a panel that lie as `lines` lines of `k` neighbours: turned in a small square first,
-   since the rows of different taps, 2^n apart, fall on the same few places of the first cache. With
-   the weights asked for ahead, a step of the Keras CNN takes 5 % less. */
+/* Packs columns of a panel that are stored as `lines` lines of `k` contiguous numbers. They are
+   transposed in a small square first, since the rows of different taps, 2^n apart, map to the same
+   few sets of the L1 cache. With the weights prefetched, a step of the Keras CNN takes 5 % less. */
 static void ft__pack_square(const float *from, size_t line, size_t lines, size_t width, size_t k,
                             float *const *to)
 {
@@ -484,8 +485,8 @@ static void ft__pack_square(const float *from, size_t line, size_t lines, size_t
     }
 }
 
-/* A panel of weights that lie as one line of [channel][tap] for each column: these are turned in
-   blocks, so that a line of the cache is read once, not once a number. */
+/* Packs a panel of weights stored as one line of [channel][tap] for each column. They are
+   transposed in blocks, so that a cache line is read once, not once per number. */
 static void ft__pack_weight_lines(const ft__weight_pack *w, const float *from, size_t lines,
                                   size_t width, float *panel)
 {
@@ -505,8 +506,8 @@ static void ft__pack_weight_lines(const ft__weight_pack *w, const float *from, s
     }
 }
 
-/* A panel of weights with the sides changed: those of all taps are neighbours, and are read
-   together. */
+/* Packs a panel of weights with input and output channels swapped: the weights of all taps are
+   contiguous and are read together. */
 static void ft__pack_weight_taps(const ft__weight_pack *w, size_t j, size_t lines, size_t width)
 {
     float *row[FT__PACK_AT_ONCE];
@@ -568,8 +569,8 @@ static void ft__copy_numbers(float *to, const float *from, size_t count)
     for (; i < count; ++i) to[i] = from[i];
 }
 
-/* One row of a kernel over one line of the picture (NULL: outside): the neighbours that lie inside
-   are copied in one go where they are neighbours in memory too. */
+/* Copies one kernel row over one line of the picture (NULL: outside). The pixels inside are copied
+   together if they are contiguous in memory. */
 static void ft__patch_line(const ft__conv *g, const float *line, int x, float *to)
 {
     size_t c = (size_t)g->channels, pixel = c * g->groups, each;
@@ -588,8 +589,8 @@ static void ft__patch_line(const ft__conv *g, const float *line, int x, float *t
             *to++ = line && x >= 0 && x < g->width ? line[(size_t)x * pixel + each] : 0;
 }
 
-/* How many points from `at` on, `most` at the most, lie in one line of the grid and see only whole
-   rows of the kernel: 0 where the first of them sticks out of the picture. */
+/* How many points from `at` on, at most `most`, are in one line of the grid and have whole kernel
+   rows inside the picture; 0 if the first extends past its edge. */
 static size_t ft__few_whole(const ft__conv *g, const ft__point *at, size_t most)
 {
     int column = at->column * g->stride[1] - g->left, room = g->width - g->kernel[1] - column;
@@ -599,8 +600,8 @@ static size_t ft__few_whole(const ft__conv *g, const ft__point *at, size_t most)
     return (size_t)count < most ? (size_t)count : most;
 }
 
-/* Patches of the output pixels from `first` on, numbers in the order [tap][channel]: rows [count,
-   width] whose rest is zero. */
+/* Patches of the output pixels from `first` on, in the order [tap][channel]: rows [count, width]
+   padded with zeros. */
 static void ft__patches(const ft__conv *g, const float *x, size_t first, size_t count,
                         size_t width, float *to)
 {
@@ -630,9 +631,9 @@ static void ft__patches(const ft__conv *g, const float *x, size_t first, size_t 
     }
 }
 
-/* Pointers as ft__walk_rows makes them, with a row of the kernel for a stretch: its pixels are
-   neighbours in memory. Only those that stick out of the picture are copied, to `patches` [count,
-   k]. x1.7 on MobileNet's first convolution against copies of all (0.295 to 0.173 ms, one thread,
+/* Pointers as ft__walk_rows makes them, but with a whole kernel row as a stretch: its pixels are
+   contiguous in memory. Only rows that extend past the picture are copied, to `patches` [count, k].
+   1.7 times as fast on MobileNet's first convolution as copying all (0.295 to 0.173 ms, one thread,
    AVX-512). */
 static void ft__few_rows(const ft__conv *g, const float *x, size_t first, size_t count,
                          size_t tile_rows, const float *zeros, float *patches, const float **table)
@@ -663,7 +664,7 @@ static void ft__few_rows(const ft__conv *g, const float *x, size_t first, size_t
         at.column += (int)some - 1;
         ft__point_next(&at, g->out_height, g->out_width);
     }
-    for (; i % tile_rows > 0; ++i) /* the last tile is filled up with its last point */
+    for (; i % tile_rows > 0; ++i) /* pad the last tile with its last point */
         for (ky = 0; ky < taps; ++ky) {
             const float **to = table + i / tile_rows * tile + ky * tile_rows + i % tile_rows;
             *to = to[-1];

@@ -6,8 +6,8 @@
 
 /* =============================================================================================
    [SECTION] kernels/depthwise: Depthwise kernels
-   y[c] = or += sum over rows and columns of a window of x[c] w[c], for `count` neighbours with
-   windows of one form. All three directions are that: forward and the input's gradient over the
+   y[c] = or += sum over rows and columns of a window of x[c] w[c], for `count` neighbouring windows
+   of the same shape. All three passes have this form: forward and the input's gradient sum over the
    kernel, the weight's gradient over the pixels.
    ============================================================================================= */
 #if defined(__GNUC__) && !defined(__clang__) && !defined(FINETUNE_NO_SIMD)
@@ -17,19 +17,19 @@
 typedef struct ft__window_sum {
     const float *x, *w;
     float *y;
-    const float *bias;              /* NULL: none */
-    bool add;                       /* to what is in y, instead of starting from the bias */
-    bool clamp;                     /* the sums, to [low, high] */
+    const float *bias;              /* may be NULL */
+    bool add;                       /* to y, instead of starting from the bias */
+    bool clamp;                     /* clamp the sums to [low, high] */
     float low, high;
     size_t channels;
     int rows, columns, count;
     ptrdiff_t x_row, x_column, w_row, w_column;
     ptrdiff_t x_next, y_next;       /* from neighbour to neighbour */
     ptrdiff_t x_tap;                /* ft__nine_sums: from one row of the nine to the next */
-    size_t x_step, w_step, y_step;  /* from channel to channel: 1, or the outputs of a channel */
+    size_t x_step, w_step, y_step;  /* from channel to channel: 1, or outputs per channel */
 } ft__window_sum;
 
-/* Channels from `c` on, one by one: the oracle of what follows. */
+/* Channels from `c` on, one by one: the oracle of the vector forms below. */
 static void ft__window_sum_plain(const ft__window_sum *s, size_t c)
 {
     int n, r, i;
@@ -46,8 +46,8 @@ static void ft__window_sum_plain(const ft__window_sum *s, size_t c)
         }
 }
 
-/* Nine sums at once, y[tap] += sum over rows and columns of x[tap] w: the weight's gradient of a
-   kernel of 3 x 3, where all of it lies inside. Channels from `c` on, one by one: the oracle. */
+/* Nine sums at once, y[tap] += sum over rows and columns of x[tap] w: the weight gradient of a
+   3 x 3 kernel where all of its taps are inside. Channels from `c` on, one by one: the oracle. */
 static void ft__nine_sums_plain(const ft__window_sum *s, size_t c)
 {
     int tap, r, i;
@@ -64,7 +64,7 @@ static void ft__nine_sums_plain(const ft__window_sum *s, size_t c)
 }
 
 /* The same for a vector of channels of `many` neighbours at once: each weight is read once for all
-   of them, and their sums do not wait for each other. */
+   of them, and their sums do not depend on each other. */
 #define FT__WINDOW(name, attributes, tile, lanes)                                                 \
     attributes FT__INLINE void name##_block(const ft__window_sum *s, size_t c, int n, int many)   \
     {                                                                                             \
@@ -91,9 +91,9 @@ static void ft__nine_sums_plain(const ft__window_sum *s, size_t c)
             *(tile##_loose *)(void *)(y + j * s->y_next) = sum[j];                                \
         }                                                                                         \
     }                                                                                             \
-    /* Windows of 3 x 3: the weights stay in registers, the loops over them are spelled out.      \
-       `side` is 1 where a window's columns are the neighbours' first ones, -1 in the opposite    \
-       order, 0 elsewhere: what neighbours share is read once. */                                 \
+    /* Windows of 3 x 3: the weights stay in registers, the loops over them are unrolled. `side`  \
+       is 1 if columns have the same step as neighbours, -1 if its negative, else 0: unless 0,    \
+       inputs that neighbours share are read once. */                                             \
     attributes FT__INLINE void name##_nine(const ft__window_sum *s, size_t c,                     \
                                            const tile##_vector *w, int n, int many, int side)     \
     {                                                                                             \
@@ -158,7 +158,7 @@ static void ft__nine_sums_plain(const ft__window_sum *s, size_t c)
         }                                                                                         \
         return c;                                                                                 \
     }                                                                                             \
-    /* The nine sums in registers, from the first place to the last. */                           \
+    /* The nine sums stay in registers over all rows and columns. */                              \
     attributes static size_t name##_nine_sums(const ft__window_sum *s, size_t c)                  \
     {                                                                                             \
         FT__FUSED                                                                                 \

@@ -2,9 +2,9 @@
 
 /* =============================================================================================
    [SECTION] kernels/elementary: Elementary functions
-   Own ones, so that bits do not depend on the system's libm. They have no branches, only choices
-   between two results that are both computed (ft__choose), and are always inlined: so compilers
-   turn loops over them into vector code. Relative errors stay below 2e-7; NaN gives NaN.
+   The library has its own, so that bits do not depend on the system's libm. They have no branches,
+   only selections between two computed results (ft__choose), and are always inlined, so that
+   compilers vectorise loops over them. Relative errors stay below 2e-7; NaN gives NaN.
    ============================================================================================= */
 #if defined(__GNUC__)
 #define FT__INLINE static inline __attribute__((always_inline))
@@ -26,8 +26,8 @@ FT__INLINE uint32_t ft__to_bits(float value)
     return bits;
 }
 
-/* condition ? yes : no, by masks: from a plain one compilers make a branch when one side costs
-   much, and then no vector code. */
+/* condition ? yes : no, by masks: compilers make ?: a branch when one side is expensive, and then
+   do not vectorise. */
 FT__INLINE float ft__choose(bool condition, float yes, float no)
 {
     uint32_t mask = 0u - (uint32_t)condition;
@@ -42,16 +42,16 @@ FT__INLINE float ft__clamp(float x, float low, float high)
     return high < above ? high : above;
 }
 
-/* `size`, which is not negative, with the sign of x. */
+/* Returns `size`, which is not negative, with the sign of x. */
 FT__INLINE float ft__with_sign(float size, float x)
 {
     return ft__from_bits(ft__to_bits(size) | (ft__to_bits(x) & 0x80000000u));
 }
 
-/* e^x - 1 and e^x, from x = n ln(2) + r with |r| <= ln(2)/2 and e^r - 1 by its Taylor polynomial of
-   degree 7, whose remainder is below 2^-26. n is found by adding 1.5 * 2^23, which rounds to an
-   integer; ln(2) is subtracted in two parts (Cody and Waite 1980). 2^n is made of two halves, for
-   it may lie outside of what one float holds while the result does not. */
+/* e^x - 1 and e^x: x = n ln(2) + r with |r| <= ln(2)/2, and e^r - 1 is its Taylor polynomial of
+   degree 7, whose remainder is below 2^-26. Adding 1.5 * 2^23 rounds to the integer n; ln(2) is
+   subtracted in two parts (Cody and Waite 1980). 2^n is the product of two factors, since it may
+   exceed a float's range although the result does not. */
 FT__INLINE float ft__exp_or_less_one(float x, bool less_one)
 {
     const float magic = 12582912.0f;
@@ -76,13 +76,13 @@ FT__INLINE float ft__exp_or_less_one(float x, bool less_one)
 
 FT__INLINE float ft__exp(float x) { return ft__exp_or_less_one(x, false); }
 
-/* e^x - 1 for x <= 0, without losing small x. */
+/* e^x - 1 for x <= 0, accurate for small x. */
 FT__INLINE float ft__expm1(float x) { return ft__exp_or_less_one(x, true); }
 
 /* log(x), x = 2^e * m with m in [sqrt(1/2), sqrt(2)) and f = m - 1: log(m) = 2 atanh(s),
    s = f / (2 + f), = 2 s + s R, R = 2/3 s^2 + 2/5 s^4 + ...; |s| < 0.172, so that five terms are
-   enough. 2 s is f - s f: then s, which is rounded, is in small terms only (fdlibm's arrangement).
-   `rest` is what x lost by rounding, as a share of x. */
+   enough. 2 s is computed as f - s f, so that s, which is rounded, is only in small terms (as in
+   fdlibm). `rest` is the rounding error of x, relative to x. */
 FT__INLINE float ft__ln_with_rest(float x, float rest)
 {
     float scaled = ft__choose(x < 1.17549435e-38f, x * 16777216.0f, x);
@@ -104,7 +104,7 @@ FT__INLINE float ft__ln_with_rest(float x, float rest)
 
 FT__INLINE float ft__ln(float x) { return ft__ln_with_rest(x, 0.0f); }
 
-/* log(1 + x) without losing small x. */
+/* log(1 + x), accurate for small x. */
 FT__INLINE float ft__log1p(float x)
 {
     float u = 1.0f + x;
@@ -113,12 +113,13 @@ FT__INLINE float ft__log1p(float x)
 
 FT__INLINE float ft__sigmoid(float x)
 {
-    float e = ft__exp(-ft__absolute(x)); /* 1 / (1 + e^-x), or e^x / (1 + e^x): never large */
+    float e = ft__exp(-ft__absolute(x)); /* 1 / (1 + e^-x), or e^x / (1 + e^x): e never overflows */
     return ft__choose(x < 0, e, 1.0f) / (1.0f + e);
 }
 
 /* (E - 1) / (E + 1), E = e^2x; near 0, where that loses digits, Lambert's continued fraction
-   x / (1 + z / (3 + z / (5 + z / (7 + z / (9 + z / 11))))), z = x^2. Odd to the bit. */
+   x / (1 + z / (3 + z / (5 + z / (7 + z / (9 + z / 11))))), z = x^2. tanh(-x) is exactly
+   -tanh(x). */
 FT__INLINE float ft__tanh(float x)
 {
     float a = ft__absolute(x), bound = ft__choose(a > 10.0f, 10.0f, a), z = bound * bound;
@@ -137,8 +138,8 @@ FT__INLINE float ft__softplus(float x)
 }
 
 /* Up to 0.8 the Taylor series (Abramowitz and Stegun 7.1.5), with a remainder below 2^-24; beyond,
-   1 - e^q(x), where q is the polynomial of degree 6 that comes closest to ln(1 - erf(x)) on
-   [0.8, 4] (own fit by Lawson's algorithm, weighted so that 1 - e^q is off by at most 2.6e-9). */
+   1 - e^q(x), where the polynomial q of degree 6 is the best fit to ln(1 - erf(x)) on [0.8, 4] (own
+   fit by Lawson's algorithm, weighted so that 1 - e^q is off by at most 2.6e-9). */
 FT__INLINE float ft__erf(float x)
 {
     float a = ft__absolute(x), bound = ft__choose(a > 4.0f, 4.0f, a), z = bound * bound;

@@ -7,25 +7,25 @@
 
 /* =============================================================================================
    [SECTION] kernels/gemm: Matrix multiplication
-   out [m, n] = a [m, k] b [k, n], as Goto and van de Geijn 2008: blocks of b are packed into panels
-   of as many columns as the micro-kernel has, and the micro-kernel keeps one tile of the result in
-   registers while it walks along k. The rows of a are read where they lie; only where neighbours
-   along k are not neighbours in memory (a transposed matrix) are they packed as well.
+   out [m, n] = a [m, k] b [k, n], after Goto and van de Geijn 2008: blocks of b are packed into
+   panels as wide as the micro-kernel, which keeps one tile of the result in registers while it
+   iterates over k. The rows of a are read in place; they are packed too only if they are not
+   contiguous along k (a transposed matrix).
 
    Every element of the result is summed over k in the same order, in blocks of FT__BLOCK_K, by the
-   same instructions, whatever the size of the tile that it is in. So its bits depend neither on m,
-   n, the place of the element, nor on how the work is parted among threads.
+   same instructions, whatever the size of its tile. So its bits do not depend on m, n, its position
+   or how the work is split among threads.
    ============================================================================================= */
 #define FT__BLOCK_K ((size_t)512)
 #define FT__BLOCK_M ((size_t)240) /* a multiple of every tile's rows: 4, 6, 8 */
 #define FT__BLOCK_N ((size_t)384) /* a multiple of every tile's columns: 8, 16, 32 */
-#define FT__TILE_ROWS 8           /* the most rows of a tile */
-#define FT__TILE_WIDEST 32        /* the most columns */
+#define FT__TILE_ROWS 8           /* maximum rows of a tile */
+#define FT__TILE_WIDEST 32        /* maximum columns */
 #define FT__TILE_MOST (FT__TILE_ROWS * FT__TILE_WIDEST)
 
-/* Asks for memory that is read soon, where a walk is too wide for the processor to foresee; or only
-   a while later, so that it had better not push anything out of the first cache. It may lie behind
-   the end. */
+/* Prefetch memory that is read soon, where the stride is too large for the hardware prefetcher.
+   FT__PREFETCH_LATER, for memory that is read later, should not evict anything from the L1 cache.
+   The address may be past the end of the buffer. */
 #ifdef __GNUC__
 #define FT__PREFETCH(p) __builtin_prefetch(p)
 #define FT__PREFETCH_LATER(p) __builtin_prefetch(p, 0, 2)
@@ -53,24 +53,25 @@ static ft__matrix ft__transposed(ft__matrix matrix)
     return matrix;
 }
 
-/* A micro-kernel: tile [rows, columns] = a b. Row i of `a` is gathered in `taps` stretches: number
-   p of stretch t is a[t * most + i][p * step], `most` the rows of the level's largest tile. A plain
-   matrix has one stretch; a convolution has one for each place of its kernel, which spares the copy
-   that im2col makes. `b` is packed: k numbers a tap, each a line of `columns`. The result goes to
-   `out`, or is added to it. Meanwhile soon[p * soon_step], which is wanted next, may be fetched. */
+/* A micro-kernel: tile [rows, columns] = a b. Row i of `a` consists of `taps` stretches: number p
+   of stretch t is a[t * most + i][p * step], where the level's largest tile has `most` rows. A
+   plain matrix has one stretch; a convolution has one for each kernel position, which saves the
+   copy that im2col makes. `b` is packed: k lines of `columns` numbers for each tap. The result is
+   written or added to `out`. Meanwhile soon[p * soon_step], which is needed next, may be
+   prefetched. */
 #define FT__TILE_PARAMETERS                                                                       \
     size_t taps, size_t k, const float *const *a, size_t step, const float *b, const float *soon, \
     size_t soon_step, float *out, size_t stride, bool accumulate
 typedef void (*ft__tile_function)(FT__TILE_PARAMETERS);
 
-/* The same of one stretch, where b is not packed: its lines lie `b_step` apart, and are copied to
-   `packed` on the way, for the tiles below. The plain form has none: it packs first. */
+/* The same for one stretch and an unpacked b: its lines are `b_step` apart and are copied to
+   `packed` along the way, for the tiles below. The plain level has none: it packs first. */
 #define FT__PACKING_TILE_PARAMETERS                                                               \
     size_t k, const float *const *a, size_t step, const float *b, ptrdiff_t b_step,               \
     float *packed, float *out, size_t stride, bool accumulate
 typedef void (*ft__packing_tile)(FT__PACKING_TILE_PARAMETERS);
 
-/* make(name, most, rows, ...) for all rows of a tile that has 4, 6 or 8 at most. */
+/* Expands make(name, most, rows, ...) for every row count of a tile of at most 4, 6 or 8 rows. */
 #define FT__TILES_4(make, name, most, ...)                                                        \
     make(name, most, 1, __VA_ARGS__) make(name, most, 2, __VA_ARGS__)                             \
     make(name, most, 3, __VA_ARGS__) make(name, most, 4, __VA_ARGS__)
@@ -81,7 +82,7 @@ typedef void (*ft__packing_tile)(FT__PACKING_TILE_PARAMETERS);
     FT__TILES_6(make, name, most, __VA_ARGS__)                                                    \
     make(name, most, 7, __VA_ARGS__) make(name, most, 8, __VA_ARGS__)
 
-/* The plain ones, and the tests' oracle for the others. */
+/* The plain micro-kernels, the tests' oracle for the others. */
 #define FT__TILE_PLAIN(name, most, rows, columns)                                                 \
     static void name##_##rows(FT__TILE_PARAMETERS)                                                \
     {                                                                                             \
@@ -101,11 +102,11 @@ FT__TILES_4(FT__TILE_PLAIN, ft__tile_plain, 4, 8)
 FT__TILES_4(FT__TILE_PLAIN, ft__tile_plain_narrow, 4, 4)
 
 #if defined(FT__X86) || defined(FT__ARM)
-/* One body of sums for every instruction set and kind of tile, `line` from one line of b to the
-   next, `meanwhile` done at each: rows x (2 vectors) sums stay in registers (8 x 2 of 32 with
-   AVX-512 and NEON, 6 x 2 of 16 with AVX2, 4 x 2 of 16 with SSE2), or fewer rows at an edge. With
-   AVX-512, 8 x 2 makes 0.98 of the processor's peak, and 14 x 2 less. Multiply and add are fused
-   where the set can, which -std=c99 would forbid: hence the pragmas. */
+/* One body of sums for every instruction set and kind of tile: lines of b are `line` apart, and
+   `meanwhile` runs at each. rows x (2 vectors) sums stay in registers (8 x 2 of 32 with AVX-512 and
+   NEON, 6 x 2 of 16 with AVX2, 4 x 2 of 16 with SSE2), or fewer rows at an edge. With AVX-512,
+   8 x 2 reaches 0.98 of the processor's peak, and 14 x 2 less. Multiply and add are fused if the
+   instruction set can; -std=c99 would forbid that: hence the pragmas. */
 #if defined(__clang__)
 #define FT__FUSED _Pragma("clang fp contract(fast)")
 #else
@@ -205,8 +206,8 @@ FT__TILES_8(FT__TILE, ft__tile_neon_narrow, 8, ft__tile_neon, , 4, 1)
 #endif
 #endif
 
-/* run[r - 1] makes a tile of r rows; narrow[r - 1] one of half as many columns; packing[r - 1],
-   NULL where there is none, takes b as it lies. */
+/* run[r - 1] computes a tile of r rows; narrow[r - 1] one of half as many columns; packing[r - 1],
+   which may be NULL, reads an unpacked b. */
 typedef struct ft__tile_row {
     const char *name;
     size_t rows, columns;
@@ -218,7 +219,7 @@ typedef struct ft__tile_row {
 #define FT__ROWS_8(name)                                                                          \
     {name##_1, name##_2, name##_3, name##_4, name##_5, name##_6, name##_7, name##_8}
 
-/* The slowest first. The numbers of the levels are the same in every build: files hold them. */
+/* Slowest first. The values are the same in every build, since files store them. */
 enum { FT__SIMD_NONE, FT__SIMD_SSE2, FT__SIMD_AVX2, FT__SIMD_AVX512, FT__SIMD_NEON,
        FT__SIMD_COUNT };
 
@@ -255,7 +256,7 @@ static bool ft__simd_available(int level)
     return true;
 }
 
-/* The level that ft_desc.simd names, or else the best. */
+/* Chooses the level that ft_desc.simd names, or the best one. */
 static ft_status ft__simd_choose(ft__context *c)
 {
     int level;
@@ -284,10 +285,10 @@ typedef float ft__loose_four __attribute__((vector_size(16), aligned(4), may_ali
 #define FT__PUT_FOUR(p) (*(ft__loose_four *)(void *)(p))
 #endif
 
-#define FT__PACK_AT_ONCE ((size_t)16) /* a stretch of k that stays in the first cache */
+#define FT__PACK_AT_ONCE ((size_t)16) /* a run of k that stays in the L1 cache */
 
-/* Four lines, `line` apart, of `k` neighbouring numbers each, as columns of a panel: number p of
-   them goes to row[p][0] to row[p][3]. */
+/* Packs four lines, `line` apart, of `k` contiguous numbers each, as columns of a panel: number p
+   of the four goes to row[p][at] to row[p][at + 3]. */
 static void ft__pack_four(const float *from, ptrdiff_t line, size_t k, float *const *row, size_t at)
 {
     size_t p = 0;
@@ -310,8 +311,8 @@ static void ft__pack_four(const float *from, ptrdiff_t line, size_t k, float *co
         for (i = 0; i < 4; ++i) row[p][at + (size_t)i] = from[i * line + (ptrdiff_t)p];
 }
 
-/* `lines` lines, `line` apart, of k <= FT__PACK_AT_ONCE neighbours, as columns of rows that are
-   `width` long: the rest is zero. */
+/* Packs `lines` lines, `line` apart, of k <= FT__PACK_AT_ONCE contiguous numbers, as columns of
+   rows that are `width` long; the rest of each row is zero. */
 static void ft__pack_lines(const float *from, ptrdiff_t line, size_t lines, size_t width, size_t k,
                            float *const *row)
 {
@@ -321,7 +322,7 @@ static void ft__pack_lines(const float *from, ptrdiff_t line, size_t lines, size
         for (p = 0; p < k; ++p) row[p][i] = i < lines ? from[(ptrdiff_t)(i * (size_t)line + p)] : 0;
 }
 
-/* The way back: to[i * line + p] += row[p][i], for k rows of `lines` numbers. */
+/* Adds the transpose: to[i * line + p] += row[p][i], for k rows of `lines` numbers. */
 static void ft__add_turned(const float *const *row, size_t k, size_t lines, float *to, size_t line)
 {
     size_t i, p, first = 0;
@@ -346,9 +347,9 @@ static void ft__add_turned(const float *const *row, size_t k, size_t lines, floa
         for (p = i < first ? k / 4 * 4 : 0; p < k; ++p) to[i * line + p] += row[p][i];
 }
 
-/* Copies k rows that are as long as a panel is wide: the sizes are spelled out, so that the
-   compiler makes each copy a few moves instead of a call. Processors do not see by themselves which
-   lines come next where the stride is large. */
+/* Copies k rows as long as a panel is wide. The sizes are spelled out, so that the compiler makes
+   each copy a few moves instead of a call. The rows are prefetched, since the hardware does not
+   predict a large stride. */
 static void ft__pack_rows(const float *from, ptrdiff_t stride, size_t width, size_t k, float *to)
 {
     for (; k > 0; --k, from += stride, to += width) {
@@ -362,7 +363,8 @@ static void ft__pack_rows(const float *from, ptrdiff_t stride, size_t width, siz
     }
 }
 
-/* One panel: `width` lines (the rest zero) of a matrix, element by element along k. */
+/* Packs one panel: `lines` lines of a matrix, then zeros up to `width` lines, number by number
+   along k. */
 static void ft__pack_panel(ft__matrix a, size_t lines, size_t width, size_t k, float *to)
 {
     size_t i, p, begin;
@@ -389,14 +391,14 @@ static void ft__pack_panel(ft__matrix a, size_t lines, size_t width, size_t k, f
 
 /* ---- Multiplying ---- */
 
-/* Columns of the panel that holds column j of n: whole, or half where that is enough. */
+/* Columns of the panel that holds column j of n: a whole tile's, or half if that is enough. */
 static size_t ft__panel_width(const ft__tile_row *tile, size_t n, size_t j)
 {
     return n - j <= tile->columns / 2 ? tile->columns / 2 : tile->columns;
 }
 
-/* One tile, `width` columns of b wide, of at most m rows. Where it sticks out of n columns, it is
-   made aside, and what fits is copied. */
+/* Computes one tile, `width` columns wide, of at most m rows. A tile that extends past n columns is
+   computed in a local array, and the columns inside are copied. */
 static void ft__gemm_tile(const ft__tile_row *tile, size_t m, size_t n, size_t taps, size_t k,
                           const float *const *a, size_t step, const float *b, size_t width,
                           const float *soon, size_t soon_step, float *out, size_t stride,
@@ -419,7 +421,7 @@ static void ft__gemm_tile(const ft__tile_row *tile, size_t m, size_t n, size_t t
     }
 }
 
-/* A product for ft__gemm_piece, and how ft__gemm_parallel parts it. */
+/* A product for ft__gemm_piece, and how ft__gemm_parallel splits it. */
 typedef struct ft__product {
     ft__context *context;
     size_t m, n, k, stride;
@@ -429,19 +431,19 @@ typedef struct ft__product {
     size_t high, wide;      /* of a piece */
 } ft__product;
 
-/* What is multiplied at once: rows [i, i + rows) and columns [j, j + columns) of the result, over
-   [p, p + depth) of k. */
+/* The block that is multiplied at once: rows [i, i + rows) and columns [j, j + columns) of the
+   result, over [p, p + depth) of k. */
 typedef struct ft__product_block { size_t i, rows, j, columns, p, depth; } ft__product_block;
 
-/* As many rows for each tile as make them nearly equal: 49 are 7 tiles of 7, not 6 of 8 and one of
-   a single row. */
+/* Rows per tile, so that tiles are nearly equal: 49 rows make 7 tiles of 7, not 6 of 8 and one of a
+   single row. */
 static size_t ft__gemm_rows(const ft__product *x, size_t rows)
 {
     size_t most = ft__tiles[x->context->simd].rows, tiles = (rows + most - 1) / most;
     return (rows + tiles - 1) / tiles;
 }
 
-/* Packs the rows of a tile, `down` rows into the block, unless they are lines in memory. */
+/* Packs the rows of the tile at row `down` of the block, unless they are contiguous in memory. */
 static void ft__gemm_pack_left(const ft__product *x, const ft__product_block *s, size_t down,
                                size_t rows, size_t step, float *left)
 {
@@ -450,7 +452,7 @@ static void ft__gemm_pack_left(const ft__product *x, const ft__product_block *s,
     if (part.column != 1) ft__pack_panel(part, rows, step, s->depth, left);
 }
 
-/* Packs the panel that begins `at` columns into the block. */
+/* Packs the panel at column `at` of the block. */
 static void ft__gemm_pack_right(const ft__product *x, const ft__product_block *s, size_t at,
                                 float *right)
 {
@@ -461,9 +463,9 @@ static void ft__gemm_pack_right(const ft__product *x, const ft__product_block *s
                    right);
 }
 
-/* The tile that begins `down` rows and `at` columns into the block. The first one of a panel packs
-   it into `right`, on its way where it can: a copy before it takes its own time, and 49 x 512 x
-   4608 took 1.09 times as long. */
+/* Computes the tile at row `down` and column `at` of the block. The first tile of a panel packs the
+   panel into `right`, while it multiplies if it can: with a separate copy, 49 x 512 x 4608 took
+   1.09 times as long. */
 static void ft__gemm_multiply(const ft__product *x, const ft__product_block *s, size_t down,
                               size_t rows, const float *left, size_t step, size_t at,
                               float *right, const float *soon)
@@ -487,8 +489,8 @@ static void ft__gemm_multiply(const ft__product *x, const ft__product_block *s, 
                   soon ? soon : right, soon ? (size_t)x->b.row : 0, out, x->stride, add);
 }
 
-/* The rows of b that are packed after the panel that begins `at` columns into the block; NULL where
-   there are none, or fewer, or they are not lines in memory. */
+/* Returns the rows of b that are packed after the panel at column `at` of the block; NULL if there
+   are none, or fewer, or they are not contiguous in memory. */
 static const float *ft__gemm_soon(const ft__product *x, const ft__product_block *s, size_t at,
                                   size_t width)
 {
@@ -498,11 +500,11 @@ static const float *ft__gemm_soon(const ft__product *x, const ft__product_block 
     return s->p + 2 * s->depth <= x->k ? row + (ptrdiff_t)s->depth * x->b.row : NULL;
 }
 
-/* Few rows: what lies in memory of a stays in the second cache, each panel of b is packed when it
-   is wanted, and by the last two tiles above it the next one is fetched into the second cache.
-   Without that 49 x 512 x 4608 took 1.4 times as long; 1.2 times where it went into the first. What
-   is asked for are the last numbers of both vectors: where lines begin inside of a vector, the
-   first ones came with the panel before. */
+/* Few rows: the rows of a stay in the L2 cache, and each panel of b is packed when it is needed.
+   The last two tiles of a panel prefetch the next panel into the L2 cache: without that, 49 x 512 x
+   4608 took 1.4 times as long, and 1.2 times when it went into the L1 cache. They prefetch the last
+   number of each vector: where a line starts inside a vector, its first numbers came with the panel
+   before. */
 static void ft__gemm_few(const ft__product *x, const ft__product_block *s, float *left,
                          float *right)
 {
@@ -525,7 +527,7 @@ static void ft__gemm_few(const ft__product *x, const ft__product_block *s, float
     }
 }
 
-/* Many rows: the packed block of b stays in the second cache, the rows of a tile in the first. */
+/* Many rows: the packed block of b stays in the L2 cache, the rows of a tile in the L1 cache. */
 static void ft__gemm_many(const ft__product *x, const ft__product_block *s, float *left,
                           float *right)
 {
@@ -539,7 +541,7 @@ static void ft__gemm_many(const ft__product *x, const ft__product_block *s, floa
     }
 }
 
-/* Numbers of scratch that one thread takes. */
+/* Numbers of scratch that one thread needs. */
 static size_t ft__gemm_scratch(size_t k)
 {
     return (k < FT__BLOCK_K ? k : FT__BLOCK_K) * (FT__BLOCK_M + FT__BLOCK_N);
@@ -565,8 +567,8 @@ static void ft__gemm_piece(const ft__product *x, size_t i, size_t rows, size_t j
 
 /* ---- On all threads ---- */
 
-/* Parts the result, down and across, so that the largest piece takes least. That is, in cycles for
-   each of k with AVX-512: to multiply, to pack b, to read a. */
+/* Splits the result, by rows and by columns, so that the largest piece costs least. The cost, in
+   cycles for each of k with AVX-512: to multiply, to pack b, to read a. */
 static void ft__product_parts(ft__product *x)
 {
     const ft__tile_row *tile = &ft__tiles[x->context->simd];
@@ -599,7 +601,7 @@ static void ft__product_slot(void *context, int slot)
     }
 }
 
-/* Numbers of workspace that ft__gemm_parallel takes for this k. */
+/* Numbers of workspace that ft__gemm_parallel needs for this k. */
 static size_t ft__gemm_workspace(const ft__context *c, size_t k)
 {
     return (size_t)c->threads * ft__gemm_scratch(k);

@@ -2,11 +2,11 @@
 #include "kernels/elementary.h"
 
 /* =============================================================================================
-   [SECTION] kernels/lanes: Loops over a fixed number of neighbours
+   [SECTION] kernels/lanes: Loops over blocks of a fixed length
    ============================================================================================= */
-/* Loops run over so many numbers at a time, copied aside: compilers make vector code of loops of a
-   known length over memory that cannot overlap, even with -O2. What is left at the end goes the
-   same way, so that a number's bits do not depend on its place. */
+/* Loops process this many numbers at a time, in local copies: compilers vectorise loops of a known
+   length over memory that cannot overlap, even with -O2. The remainder is processed the same way,
+   so that a number's bits do not depend on its position. */
 #define FT__LANES 32
 
 FT__INLINE void ft__load_lanes(float *lanes, const float *from, size_t count)

@@ -6,7 +6,7 @@
    [SECTION] kernels/levels: A function for each instruction set
    ============================================================================================= */
 /* Makes one function for each instruction set from one body of plain loops, which the compiler
-   vectorises; name[context->simd] is the one to call. */
+   vectorises. Call it as name[context->simd]. */
 #ifdef FT__X86
 #define FT__LEVELS(name, parameters, body)                                                        \
     static void name##_plain parameters { body; }                                                 \
@@ -21,9 +21,9 @@
         name##_plain, name##_plain, name##_plain, name##_plain, name##_plain};
 #endif
 
-/* Before a loop none of whose turns reads what another one writes. Of more than a few pointers
-   compilers do not find that out, and make no vector code: an LSTM's training step of two layers of
-   256 took 1.5 times as long. */
+/* Put before a loop whose iterations are independent. With more than a few pointers compilers
+   cannot prove that and do not vectorise: a training step of a two-layer LSTM of 256 took 1.5 times
+   as long. */
 #if defined(__clang__)
 #define FT__TURNS_APART _Pragma("clang loop vectorize(assume_safety)")
 #elif defined(__GNUC__)

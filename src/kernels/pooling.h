@@ -4,10 +4,9 @@
 #include "kernels/levels.h"
 
 /* =============================================================================================
-   [SECTION] kernels/pooling: The largest of a window
+   [SECTION] kernels/pooling: Maximum of a window
    ============================================================================================= */
-/* One window of a line of the output: pixels [top, bottom) x [left, right) of a picture, and the
-   channels there. */
+/* One window: pixels [top, bottom) x [left, right) of a picture, with all channels. */
 typedef struct ft__pool_place {
     const float *x;             /* the picture */
     int width, top, bottom, left, right;
@@ -19,7 +18,7 @@ typedef struct ft__pool_place {
 #pragma GCC optimize("O3")
 #endif
 
-/* The largest of a window, the first one where several are, and NaN where one is. */
+/* The maximum of a window and its pixel: the first if several are equal, NaN if there is one. */
 FT__INLINE void ft__max_window(const ft__pool_place *p, float *FT__RESTRICT y,
                                int32_t *FT__RESTRICT where)
 {

@@ -5,9 +5,9 @@
 
 /* =============================================================================================
    [SECTION] kernels/recurrent: Recurrent cells
-   One step of one sequence: `x` [gates, h] holds what the input and the state before add to each
-   gate, but for the GRU, where the state's part is in `add`; activated gates stay in x, from which
-   backward makes the gradients of the sums. Gates stand in PyTorch's order. Formulas:
+   One step of one sequence. `x` [gates, h] holds the contributions of the input and of the previous
+   state to each gate; the GRU has the state's in `add` instead. Activated gates stay in x; backward
+   replaces them by the gradients of the sums. Gates are in PyTorch's order. Formulas:
    torch.nn.LSTM, GRU and RNN; LSTM is Hochreiter and Schmidhuber 1997 with forget gates, GRU Cho et
    al. 2014.
    ============================================================================================= */
@@ -21,10 +21,10 @@ typedef struct ft__cell {   /* pointers to one sequence's rows; h numbers each, 
     float *x, *add;
     const float *bias;      /* [gates, h] */
     float *extra;           /* LSTM: the new cell; GRU: the state's part of the new gate */
-    const float *before;    /* the state before: LSTM the cell, GRU and RNN the hidden state */
-    float *state, *y;       /* the new hidden state, and where else it goes */
+    const float *before;    /* the previous state: LSTM the cell, GRU and RNN the hidden state */
+    float *state, *y;       /* the new hidden state, and its copy in the output */
     const float *dy;        /* backward: the gradient of y */
-    float *dh, *dc;         /* in what else the new state's gradient is, out the one before's */
+    float *dh, *dc;         /* in: the new state's gradient without dy; out: the previous one's */
 } ft__cell;
 
 /* i, f, o = sigmoid, g = tanh; c' = f c + i g; h' = o tanh(c') */
@@ -81,7 +81,7 @@ FT__INLINE void ft__gru_step_body(const ft__cell *s)
     }
 }
 
-/* The state's side differs from the input's in the new gate: its three gradients go to `add`. */
+/* In the new gate the state's gradient differs from the input's: the state's three go to `add`. */
 FT__INLINE void ft__gru_back_body(const ft__cell *s)
 {
     size_t h = s->h, j;
@@ -143,7 +143,7 @@ FT__INLINE void ft__rnn_relu_back_body(const ft__cell *s)
     }
 }
 
-/* Sums over the rows of the first FT__COLUMNS columns, or fewer where there are fewer. */
+/* Sums over the rows of the first FT__COLUMNS columns, or of all if there are fewer. */
 enum { FT__COLUMNS = 64 };
 typedef struct ft__columns { const float *from; size_t rows, stride, columns; } ft__columns;
 

@@ -7,11 +7,11 @@
    [SECTION] kernels/softmax: Softmax of a line
    ============================================================================================= */
 #if defined(__GNUC__) && !defined(__clang__) && !defined(FINETUNE_NO_SIMD)
-#pragma GCC push_options /* not fused: the bits are the same at each level */
+#pragma GCC push_options /* not fused: all levels give the same bits */
 #pragma GCC optimize("O3", "fp-contract=off")
 #endif
 
-/* The largest of a line. NaN is passed over unless it stands first. */
+/* The maximum of a line. NaN is ignored unless it is first. */
 FT__INLINE float ft__largest_body(const float *x, size_t count)
 {
     float lanes[FT__LANES], largest;
@@ -28,7 +28,7 @@ FT__INLINE float ft__largest_body(const float *x, size_t count)
 }
 
 /* y = e^(x - max) / sum, or its logarithm x - max - log(sum): the largest exponent is 0. The sum is
-   a double, so that it stays good for many classes. */
+   a double, so that it stays accurate for many classes. */
 FT__INLINE void ft__softmax_body(const float *x, float *y, size_t count, bool logarithm)
 {
     float largest = ft__largest_body(x, count), all;

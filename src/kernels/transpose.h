@@ -13,7 +13,7 @@
 typedef struct ft__turn_job {
     const float *from;
     float *to;
-    size_t channels, plane, strips; /* strips of a picture's pixels, one an index */
+    size_t channels, plane, strips; /* strips of a picture's pixels, one per index */
     int direction;
     bool add;
 } ft__turn_job;
@@ -69,7 +69,7 @@ static void ft__turn_strip(void *context, int index)
                       job->channels - begin < 16 ? job->channels - begin : 16);
 }
 
-/* Between [N, C, H, W] in that order and channels last. */
+/* Transposes from [N, C, H, W] to channels last, or back. */
 static void ft__turn(ft__context *c, const ft_shape *shape, int direction, const float *from,
                      float *to, bool add)
 {

@@ -10,16 +10,17 @@
 /* =============================================================================================
    [SECTION] kernels/winograd: Winograd's convolution
    F(4x4, 3x3) of Lavin and Gray 2016: a tile of 4x4 outputs of a 3x3 kernel with a stride of 1 is
-       y = A^T [(G g G^T) * (B^T d B)] A,   d the 6x6 inputs that it sees, * number by number,
-   36 multiplications instead of 144; the sums over channels become 36 matrix products. As the map
-   is linear in g and in d, the gradients are its transposes:
-       dx: the same with the kernel turned round,   dg = G^T [(B^T d B) * (A dy A^T)] G
-   The transforms work on neighbouring channels side by side. `lane` is one number, or a vector.
+       y = A^T [(G g G^T) * (B^T d B)] A,   d: the 6x6 inputs that it reads, *: elementwise,
+   with 36 multiplications instead of 144; the sums over channels become 36 matrix products. As the
+   map is linear in g and in d, the gradients are its transposes:
+       dx: the same with the kernel rotated by 180 degrees,   dg = G^T [(B^T d B) * (A dy A^T)] G
+   The transforms process neighbouring channels side by side. `lane` is one number, or a vector.
    ============================================================================================= */
 #define FT__TILE_INPUTS 36  /* 6x6 */
 
-/* Six numbers to six: B^T d, and four to six: A dy, and three to six: G g; the way back, six to
-   four: A^T m, and six to three: G^T m. `to` and `from` step by the distances given. */
+/* Six numbers to six (b): B^T d; four to six (a): A dy; three to six (g): G g; and back, six to
+   four (a_back): A^T m; six to three (g_back): G^T m. `from` and `to` are read and written with the
+   given steps. */
 #define FT__WINOGRAD_LINES(name, lane)                                                            \
     FT__INLINE void name##_b(const lane *d, int step, lane *to, int to_step)                      \
     {                                                                                             \
@@ -74,8 +75,7 @@
         to[2 * to_step] = (sum2 - sum) * (1.0f / 6) + m[5 * step];                                \
     }
 
-/* Both directions of one block of channels, [rows][columns] to [rows][columns]: `in` and `out`
-   numbers a line. */
+/* Transforms the columns, then the rows of one block of channels: [in][in] to [out][out]. */
 #define FT__WINOGRAD_BOTH(name, line, lane, in, out)                                              \
     FT__INLINE void name(const lane *from, lane *to)                                              \
     {                                                                                             \
@@ -85,13 +85,13 @@
         FT__UNROLL for (i = 0; i < out; ++i) line(half + i * in, 1, to + i * out, 1);             \
     }
 
-/* What the transforms work on. Pointers that are NULL stand for zeros, or are not written. */
+/* Arguments of the transforms. A NULL in `to` is not written. */
 typedef struct ft__winograd_tile {
     const float *from[FT__TILE_INPUTS];
-    const float *odd[16];       /* for pairs: the second ones */
+    const float *odd[16];       /* for pairs: inputs of the second ones */
     float *to[FT__TILE_INPUTS];
-    const float *add;           /* to what comes out: a bias; NULL: nothing */
-    bool accumulate;            /* add to what is there */
+    const float *add;           /* added to the result: a bias; may be NULL */
+    bool accumulate;            /* add to `to` instead of writing it */
     size_t channels;            /* a multiple of 16 */
 } ft__winograd_tile;
 
@@ -184,24 +184,24 @@ static const ft__winograd_row ft__winograds[FT__SIMD_COUNT] = {
 };
 
 /* ---- For products in bf16 ----
-   The same at other points. A tile of outputs is the product of two polynomials, of which values
-   are multiplied: above at 0, +-1, +-2 and infinity, here at 0, +-3/4, +-3/2 and infinity, where
-   rounded factors do less harm. Off from float32, root mean squares, in percent of what comes out,
-   in three layers of the pretrained ResNet-18 on photographs:
+   The same at other points. A tile of outputs is the product of two polynomials, computed by
+   multiplying their values at points: above 0, +-1, +-2 and infinity, here 0, +-3/4, +-3/2 and
+   infinity, where rounding the factors does less harm. Root mean square difference from float32,
+   in percent of the result, in three layers of the pretrained ResNet-18 on photographs:
                                        forward         dx                dW
        the plain form                0.14 0.09 0.18  0.16 0.19 0.08  0.24 0.21 0.16
        F(2x2, 3x3)                   0.22 0.15 0.48  0.29 0.35 0.24  0.38 0.34 0.26
        F(4x4, 3x3), 0, +-1, +-2      1.21 0.70 1.87  1.38 1.89 0.73  2.29 1.68 1.38
        F(4x4, 3x3), 0, +-3/4, +-3/2  0.57 0.36 1.14  0.78 0.98 0.46  1.14 0.88 0.88
-   and on noise 0.2, 0.4, 2.6 and 1.2. +-2/3 and +-3/2 are the best, by a twentieth; the fractions
-   here are exact. A ResNet-18's logits are off by 0.8 % of the largest (the plain form: 0.5,
-   PyTorch's autocast, which rounds what comes out as well: 0.6). Fine-tuned with five seeds on ten
-   pictures of each of twelve traffic signs, a ResNet-20 got 3510 of 3560 others right, and 3507 in
-   float32.
+   and on noise 0.2, 0.4, 2.6 and 1.2. The points +-2/3 and +-3/2 are best, by a twentieth; the
+   fractions here are exact. A ResNet-18's logits differ by 0.8 % of the largest (the plain form:
+   0.5; PyTorch's autocast, which rounds the outputs too: 0.6). Fine-tuned with five seeds on ten
+   pictures of each of twelve traffic signs, a ResNet-20 classified 3510 of 3560 others correctly,
+   and 3507 in float32.
 
-   The transforms are in float32, each product and sum rounded by itself, so that all machines have
-   the same bits. What they write is rounded to bf16: an input's channels as they follow each other;
-   weights as pairs of two channels, gradients as pairs of two tiles. */
+   The transforms are in float32, with each product and sum rounded separately, so that all machines
+   give the same bits. Their results are rounded to bf16: inputs channel by channel, weights as
+   pairs of two channels, gradients as pairs of two tiles. */
 #define FT__WINOGRAD_LINES_BF16(name, lane)                                                       \
     FT__INLINE void name##_b(const lane *d, int step, lane *to, int to_step)                      \
     {                                                                                             \
@@ -262,7 +262,7 @@ static const ft__winograd_row ft__winograds[FT__SIMD_COUNT] = {
         to[2 * to_step] = sum2 * (8.0f / 27) - sum * (8.0f / 27) + m[5 * step];                   \
     }
 
-/* Inputs: put(number, row, place in it). */
+/* Inputs: put(number, row, position in it). */
 #define FT__WINOGRAD_ROUNDED(name, attributes, lane, loose, lanes, put)                           \
     attributes static void name(const ft__winograd_tile *t)                                       \
     {                                                                                             \
@@ -341,7 +341,7 @@ FT__WINOGRAD_BF16(ft__winograd_bf16_avx512,
 #pragma GCC pop_options
 #endif
 
-/* What products are made by. `numbers`: how many one of a row holds, which takes 4 bytes. */
+/* The functions for products. `numbers`: how many numbers 4 bytes of a row hold. */
 typedef struct ft__winograd_kind {
     const ft__tile_row *tile;
     const ft__winograd_row *row;
@@ -368,22 +368,22 @@ static ft__winograd_kind ft__winograd_kind_of(const ft__context *c)
 }
 
 /* ---- Which convolutions, and in what memory ---- */
-#define FT__WINOGRAD_SHARED ((size_t)9 << 19)  /* numbers of a chunk that all work on */
-#define FT__WINOGRAD_LARGE ((size_t)128 * 128) /* weights above this are parted among threads, */
-#define FT__WINOGRAD_DEPTH ((size_t)128)       /* so many channels of a panel at a time */
-#define FT__WINOGRAD_APART ((size_t)16)        /* numbers between two of the 36 matrices */
+#define FT__WINOGRAD_SHARED ((size_t)9 << 19)  /* numbers of a chunk that all threads share */
+#define FT__WINOGRAD_LARGE ((size_t)128 * 128) /* above this, threads split the weights, and */
+#define FT__WINOGRAD_DEPTH ((size_t)128)       /* take so many channels of a panel at a time */
+#define FT__WINOGRAD_APART ((size_t)16)        /* gap between two of the 36 matrices */
 
-/* Numbers that 36 matrices take. They do not follow each other at once: a transform writes to the
-   same place of all of them, and at the distance of a power of two these would push each other out
-   of the cache. Backward of 128 channels at 28 x 28 in 15.5 instead of 16.8 ms, of 512 at 7 x 7 in
-   17.4 instead of 19.9 (16 pictures, two threads, AVX-512). */
+/* Numbers that 36 matrices occupy, with a gap after each: a transform writes to the same position
+   in all of them, and at a distance of a power of two they would evict each other from the cache.
+   Backward of 128 channels at 28 x 28 takes 15.5 instead of 16.8 ms, of 512 at 7 x 7 17.4 instead
+   of 19.9 (16 pictures, two threads, AVX-512). */
 static size_t ft__winograd_all(size_t numbers)
 {
     return FT__TILE_INPUTS * (numbers + FT__WINOGRAD_APART);
 }
 
-/* The gain in multiplications must make up for the transforms: 36 a tile against 9 an output. It
-   does not depend on the batch, so that a sample's bits do not either. */
+/* Whether the saved multiplications make up for the transforms: 36 per tile against 9 per output.
+   It must not depend on the batch, or a sample's bits would. */
 static bool ft__winograd_fits(const ft__conv *g)
 {
     size_t tiles = (size_t)((g->out_height + 3) / 4) * (size_t)((g->out_width + 3) / 4);
@@ -392,7 +392,8 @@ static bool ft__winograd_fits(const ft__conv *g)
         && g->channels % 16 == 0 && g->outputs % 16 == 0 && g->p >= 8 * tiles;
 }
 
-/* Numbers that a tile takes, transformed, before and after the products, in either direction. */
+/* Numbers that a transformed tile occupies before and after the products, in forward or dx,
+   whichever is more. */
 static size_t ft__winograd_numbers(const ft__context *c, const ft__conv *g)
 {
     size_t numbers = ft__winograd_kind_of(c).numbers;
@@ -411,15 +412,16 @@ static bool ft__winograd_local(const ft__conv *g)
     return (size_t)g->channels * (size_t)g->outputs <= FT__WINOGRAD_LARGE;
 }
 
-/* Tiles of a chunk that one thread works on, whose inputs stay in its cache: 16 where every thread
-   has many and a row is short. 8, 24 and 32 take as long in ResNet-18, 48 a twentieth longer. */
+/* Tiles of a chunk that one thread processes, whose inputs stay in its cache: 16 if every thread
+   has many tiles and rows are short. In ResNet-18, 8, 24 and 32 take as long, 48 a twentieth
+   more. */
 static size_t ft__winograd_own_chunk(const ft__context *c, const ft__conv *g)
 {
     size_t longest = ft__largest_of((size_t)g->channels, (size_t)g->outputs);
     return longest <= 256 && ft__winograd_tile_count(g) >= 64 * (size_t)c->threads ? 16 : 8;
 }
 
-/* Of one that all threads work on. */
+/* Tiles of a chunk that all threads share. */
 static size_t ft__winograd_chunk(const ft__context *c, const ft__conv *g)
 {
     size_t chunk = FT__WINOGRAD_SHARED / ft__winograd_numbers(c, g);
@@ -438,9 +440,9 @@ typedef struct ft__winograd {
     size_t channels, outputs;
     ft__winograd_kind kind;
     size_t k;                         /* numbers that hold a row's channels */
-    size_t v_step, m_step, m_row;     /* from one of the 36 to the next, and from row to row */
-    size_t across, in_picture, tiles; /* tiles in a line, in a picture, in all */
-    size_t chunk, first, count;       /* tiles that are worked on */
+    size_t v_step, m_step, m_row;     /* from one of the 36 to the next; from row to row */
+    size_t across, in_picture, tiles; /* tiles per line, per picture, in total */
+    size_t chunk, first, count;       /* tiles that are being processed */
     const float *zeros, *bias;
     float *v, *m;                     /* transformed: [36][chunk][k], [36][chunk][m_row] */
     bool accumulate;
@@ -453,7 +455,7 @@ static void ft__winograd_tiles(ft__winograd *w, size_t pictures)
     w->tiles = pictures * w->in_picture;
 }
 
-/* The pixels of a square of size x size that starts at (y, x) of a picture [height, width, pixel]:
+/* Pointers to the pixels of a square of size x size at (y, x) of a picture [height, width, pixel];
    `outside` for those beyond its edges. */
 static void ft__winograd_square(const float *picture, int height, int width, size_t pixel, int y,
                                 int x, int size, const float *outside, const float **at)
@@ -465,7 +467,7 @@ static void ft__winograd_square(const float *picture, int height, int width, siz
                 : picture + ((size_t)i * (size_t)width + (size_t)j) * pixel;
 }
 
-/* Where tile `index` starts in the result: picture, line and column. */
+/* The position of tile `index` in the result: picture, line and column. */
 static void ft__winograd_place(const ft__winograd *w, size_t index, size_t *picture, int *y, int *x)
 {
     *picture = index / w->in_picture;
@@ -473,7 +475,7 @@ static void ft__winograd_place(const ft__winograd *w, size_t index, size_t *pict
     *x = (int)(index % w->in_picture % w->across) * 4;
 }
 
-/* Transforms inputs of the tiles [first, first + count) into v, from its row `row` on. */
+/* Transforms the inputs of tiles [first, first + count) into v, starting at its row `row`. */
 static void ft__winograd_inputs(const ft__winograd *w, size_t first, size_t count, float *v,
                                 size_t row)
 {
@@ -493,7 +495,7 @@ static void ft__winograd_inputs(const ft__winograd *w, size_t first, size_t coun
     }
 }
 
-/* One panel of the columns; all are as wide as a tile of a matrix, but the last may be half. */
+/* One panel of columns. All are as wide as a tile of a matrix; the last may be half as wide. */
 typedef struct ft__winograd_panel { size_t column, columns, width; } ft__winograd_panel;
 
 static ft__winograd_panel ft__winograd_panel_of(const ft__winograd *w, size_t panel)
@@ -507,7 +509,7 @@ static ft__winograd_panel ft__winograd_panel_of(const ft__winograd *w, size_t pa
 }
 
 /* m = or += v times weights, for all 36 of a panel, summed over `k` numbers from `from` on.
-   `packed`: [36][k][width], `step` from one of the 36 to the next. */
+   `packed`: [36][k][width], with `step` between two of the 36. */
 static void ft__winograd_products(const ft__winograd *w, const float *v, float *m,
                                   ft__winograd_panel p, size_t from, size_t k, const float *packed,
                                   size_t step, size_t count)
@@ -527,7 +529,8 @@ static void ft__winograd_products(const ft__winograd *w, const float *v, float *
         }
 }
 
-/* Transforms back what lies in m from `row` on, into some channels of the result's pixels. */
+/* Transforms m, starting at its row `row`, back to channels [column, column + columns) of the
+   result's pixels. */
 static void ft__winograd_outputs(const ft__winograd *w, size_t first, size_t count, const float *m,
                                  size_t row, size_t column, size_t columns)
 {
