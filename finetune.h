@@ -41,7 +41,7 @@
      [SECTION] kernels/bf16: bf16
      [SECTION] kernels/levels: A function for each instruction set
      [SECTION] kernels/lanes: Loops over blocks of a fixed length
-     [SECTION] kernels/transpose: Channels last, and back
+     [SECTION] kernels/transpose: To channels last and back
      [SECTION] kernels/column_sums: Sums over the rows of a matrix
      [SECTION] kernels/convolution: Convolution kernels
      [SECTION] kernels/depthwise: Depthwise kernels
@@ -53,7 +53,7 @@
      [SECTION] nodes/nodes: Nodes and parameters
      [SECTION] nodes/initialisers: Initialisers
      [SECTION] operators/table: The table of operators
-     [SECTION] operators/common: What many operators share
+     [SECTION] operators/common: Shared by many operators
      [SECTION] operators/activations: Activations
      [SECTION] operators/softmax: Softmax and log_softmax over one axis
      [SECTION] operators/dropout: Dropout
@@ -80,7 +80,7 @@
      [SECTION] operators/embedding: Embedding
      [SECTION] operators/step_pool: Pooling over steps
      [SECTION] operators/recurrent: Recurrent layers
-     [SECTION] operators/rows: The rows
+     [SECTION] operators/rows: The rows of the table
      [SECTION] optimizers/options: Options of optimisers
      [SECTION] optimizers/adam: Adam, AdamW and SGD: the step of one parameter
      [SECTION] optimizers/schedules: Schedules of the learning rate
@@ -3604,10 +3604,10 @@ static const float *ft__gemm_soon(const ft__product *x, const ft__product_block 
 }
 
 /* Few rows: the rows of a stay in the L2 cache, and each panel of b is packed when it is needed.
-   The last two tiles of a panel prefetch the next panel into the L2 cache: without that, 49 x 512 x
-   4608 took 1.4 times as long, and 1.2 times when it went into the L1 cache. They prefetch the last
-   number of each vector: where a line starts inside a vector, its first numbers came with the panel
-   before. */
+   The last two tiles of a panel prefetch the next panel into the L2 cache: without that,
+   49 x 512 x 4608 took 1.4 times as long, and 1.2 times when it went into the L1 cache. They
+   prefetch the last number of each vector: where a line starts inside a vector, its first numbers
+   came with the panel before. */
 static void ft__gemm_few(const ft__product *x, const ft__product_block *s, float *left,
                          float *right)
 {
@@ -4069,7 +4069,7 @@ FT__INLINE void ft__store_lanes(float *to, const float *lanes, size_t count)
 }
 
 /* =============================================================================================
-   [SECTION] kernels/transpose: Channels last, and back
+   [SECTION] kernels/transpose: To channels last and back
    Pictures are [N, C, H, W] to the user and [N, H, W, C] in memory.
    ============================================================================================= */
 /* to [samples, columns, rows] = or += from [samples, rows, columns] */
@@ -5777,8 +5777,8 @@ FT__LEVELS(ft__norm_apply_rest, (const ft__norm_pass *p, size_t at), ft__norm_ap
 FT__LEVELS(ft__norm_back_rest, (const ft__norm_pass *p, size_t at), ft__norm_back_body(p, at))
 
 /* The same for two vectors of channels, or one; each returns the first channel not processed. For
-   loops over a known number of channels compilers made code that went through memory, and scalar
-   code for 8. MobileNet makes 1.07 times as many steps (two threads) with this, the weight
+   loops over a known number of channels compilers generated code that went through memory, and
+   scalar code for 8. MobileNet makes 1.07 times as many steps (two threads) with this, the weight
    gradients of 1 x 1 convolutions read in place, and depthwise windows that read shared inputs
    once. */
 #define FT__NORM_LOAD(tile, from) (*(const tile##_loose *)(const void *)(from))
@@ -6391,32 +6391,32 @@ static void ft__initialise_node(ft_model *m, ft__node *node)
 
 /* =============================================================================================
    [SECTION] operators/table: The table of operators
-   The only list of them. A row: name; inputs, at least and at most; what backward reads of them
-   (X inputs, Y output) and what else it can do; and the functions:
-       shape      checks the inputs and gives the output's shape
+   The only list of operators. A row: name; minimum and maximum number of inputs; what backward
+   reads of them (X inputs, Y output) and what else it can do; and the functions:
+       shape      checks the inputs and sets the output's shape
        forward    computes output.value from input[i].value
-       backward   adds to input[i].gradient where that is not NULL; rows with FT__WRITES also
-                  honour input[0].fresh, and add, mul, matmul and layer_norm that of all inputs
+       backward   adds to input[i].gradient unless that is NULL; rows with FT__WRITES also honour
+                  input[0].fresh; add, mul, matmul and layer_norm honour it for all inputs
        costs      bytes to keep from forward to backward, bytes of scratch, bytes of prepared
                   weights, multiply-adds
        fields     which of the options a model file keeps
    ============================================================================================= */
 typedef struct ft__costs { size_t saved, workspace, prepared; uint64_t multiply_adds; } ft__costs;
 
-/* FUSES: forward applies call->fused to what it writes. IN_PLACE: the first input's gradient may
-   lie where the output's does. MASKS: backward knows from x where a fused relu or relu6 was flat,
+/* FUSES: forward applies call->fused to its output. IN_PLACE: the first input's gradient may share
+   memory with the output's. MASKS: backward computes from x where a fused relu or relu6 was flat,
    so that the output need not be kept. RESTORES: forward can run again from x and what it saved the
-   first time, for about the price of a copy. */
+   first time, at about the price of a copy. */
 enum {
     FT__READS_X = 1, FT__READS_Y = 2, FT__WRITES = 4, FT__FUSES = 8, FT__IN_PLACE = 16,
     FT__MASKS = 32, FT__RESTORES = 64,
-    FT__OF_X = FT__READS_X | FT__WRITES | FT__IN_PLACE, /* activations, by what their slope is of */
-    FT__OF_Y = FT__READS_Y | FT__WRITES | FT__IN_PLACE,
+    FT__OF_X = FT__READS_X | FT__WRITES | FT__IN_PLACE, /* activations whose slope is given by x */
+    FT__OF_Y = FT__READS_Y | FT__WRITES | FT__IN_PLACE, /* ... by y */
     FT__LAYER = FT__READS_X | FT__WRITES | FT__FUSES    /* layers that apply activations */
 };
 
-/* X(name, inputs at least, at most, backward reads, shape, forward, backward, costs, fields,
-   OpenCL entry: ft__cl_ENTRY_forward and _backward in devices/; none) */
+/* X(name, minimum inputs, maximum inputs, what backward reads, shape, forward, backward, costs,
+   fields, OpenCL entry: ft__cl_ENTRY_forward and _backward in devices/, or none) */
 #define FT__OPERATORS(X)                                                                          \
     X(none, 0, 0, 0, NULL, NULL, NULL, NULL, ft__no_fields, none)                                 \
     X(input, 0, 0, 0, NULL, NULL, NULL, NULL, ft__no_fields, none)                                \
@@ -6513,8 +6513,8 @@ enum {
     FT__OP_##name,
 enum { FT__OPERATORS(FT__OP_ENUM) FT__OP_COUNT };
 
-/* A shape rule gives the output's shape, with FT_BATCH where the inputs have it, or fails with a
-   line that names the node. */
+/* A shape rule sets the output's shape, with FT_BATCH where the inputs have it, or fails with a
+   message that names the node. */
 typedef ft_status (*ft__shape_rule)(ft__context *c, const ft__node *node, const ft__tensor *input,
                                     int input_count, ft_shape *output);
 typedef void (*ft__operator)(const ft__call *call);
@@ -6529,16 +6529,16 @@ typedef struct ft__row {
     const ft__field *fields;    /* ends with a NULL name */
 } ft__row;
 
-/* For the operators' functions: value pointers of input i, and a line about a wrong shape. */
+/* The values of input i. */
 static FT__UNUSED const float *ft__x(const ft__call *call, int i) { return call->input[i].value; }
 
 static const ft__field ft__no_fields[] = {{NULL, 0, 0, 0}};
 
 /* =============================================================================================
-   [SECTION] operators/common: What many operators share
-   Checks of inputs, an axis of a tensor, and where numbers lie in memory.
+   [SECTION] operators/common: Shared by many operators
+   Checks of inputs, an axis of a tensor, and the layout of numbers in memory.
    ============================================================================================= */
-/* Also flags "this input is not of numbers": labels cannot be computed with. */
+/* Fails if an input does not hold floats: operators cannot compute with labels. */
 static ft_status ft__want_numbers(ft__context *c, const ft__node *node, const ft__tensor *input,
                                   int count)
 {
@@ -6565,7 +6565,7 @@ static ft_status ft__same_shape(ft__context *c, const ft__node *node, const ft__
     return ft__want_numbers(c, node, input, input_count);
 }
 
-/* Sets a gradient to zero: where a row that may write adds after all. */
+/* Sets a gradient to zero, for an operator that may overwrite it but adds. */
 static void ft__zero_chunk(void *context, int index)
 {
     const ft__tensor *t = (const ft__tensor *)context;
@@ -6586,7 +6586,7 @@ static int ft__axis_of(const ft__node *node, int rank)
     return axis == 0 ? rank - 1 : axis < 0 ? axis + rank : axis;
 }
 
-/* The sizes of a tensor in the order in which they lie in memory; where an axis stands there. */
+/* The position of an axis in memory; a tensor's sizes in memory order. */
 static int ft__memory_axis(const ft__tensor *t, int axis)
 {
     static const int place[4] = {0, 3, 1, 2}; /* N, C, H, W in [N, H, W, C] */
@@ -6614,7 +6614,7 @@ static ft__axis ft__split_axis(const ft_shape *shape, int axis)
     return a;
 }
 
-/* Where a number that is at `i` of a sample, in the order that users see, lies in memory. */
+/* The index in memory of number `i` of a sample in the user's order. */
 static size_t ft__memory_place(const ft__tensor *t, size_t i)
 {
     size_t plane;
@@ -6623,7 +6623,7 @@ static size_t ft__memory_place(const ft__tensor *t, size_t i)
     return i % plane * (size_t)t->shape.size[1] + i / plane;
 }
 
-/* How far apart in memory the neighbours along each of the user's dimensions are. */
+/* The strides in memory of the user's dimensions. */
 static void ft__memory_steps(const ft__tensor *t, size_t *steps)
 {
     ft_shape shape = ft__memory_shape(t);
@@ -6699,7 +6699,7 @@ static void ft__activation_backward(const ft__call *call, ft__activation_slopes 
     ft__parallel(call->context, ft__chunks(ft__count(&call->output)), ft__activation_chunk, &run);
 }
 
-/* Makes NAME_values and NAME_slopes from two expressions: F of x, and D, dy/dx, of x or y (the same
+/* Makes NAME_values and NAME_slopes from two expressions: F in x, and D = dy/dx in x or y (the same
    variable twice: the table's row says which one is kept). `a` is the option that some have. */
 #define FT__ACTIVATION_LOOPS(name, option, F, D)                                                  \
     static void ft__##name##_values(const ft_activation_options *o, const float *from, float *to, \
@@ -6750,9 +6750,9 @@ static void ft__activation_backward(const ft__call *call, ft__activation_slopes 
         ft__activation_backward(call, ft__##name##_slopes, reads);                                \
     }
 
-/* GELU (Hendrycks and Gimpel 2016): x * Phi(x), Phi the normal distribution's; or the paper's
-   approximation by tanh(sqrt(2/pi) (x + 0.044715 x^3)). The derivatives by the product rule; what
-   belongs to the bell curve in them is 0 beyond 20, and would be inf * 0 for a huge x. */
+/* GELU (Hendrycks and Gimpel 2016): x * Phi(x), where Phi is the normal distribution function; or
+   the paper's approximation by tanh(sqrt(2/pi) (x + 0.044715 x^3)). The derivatives follow from the
+   product rule; their bell-curve term is 0 beyond 20, and would be inf * 0 for a huge x. */
 FT__INLINE float ft__gelu_tanh(float x)
 {
     return ft__tanh(0.797884561f * (x + 0.044715f * x * x * x));
@@ -6825,7 +6825,7 @@ FT__ACTIVATION(softsign, FT__READS_X)
 FT__ACTIVATION(gelu, FT__READS_X)
 FT__ACTIVATION(silu, FT__READS_X)
 
-/* The activations that a convolution or linear layer applies to its own output. */
+/* Whether a convolution or linear layer can apply the activation to its own output. */
 static bool ft__can_fuse(int op) { return op >= FT__OP_sigmoid && op <= FT__OP_silu; }
 
 static void ft__activate(int op, const ft__options *options, float *values, size_t count)
@@ -6840,7 +6840,7 @@ static void ft__activate(int op, const ft__options *options, float *values, size
     }
 }
 
-/* Whether it only keeps numbers within bounds, which kernels do while those are in registers. */
+/* Whether the activation only clamps, which kernels do while the numbers are in registers. */
 static bool ft__is_clamp(int op, float *low, float *high)
 {
     *low = 0;
@@ -6848,11 +6848,11 @@ static bool ft__is_clamp(int op, float *low, float *high)
     return op == FT__OP_relu || op == FT__OP_relu6;
 }
 
-/* Whether a layer that is trained may apply it: then only the output is kept. */
+/* Whether a layer may apply it in training too, where only the output is kept. */
 static bool ft__can_fuse_trained(int op) { return op >= FT__OP_sigmoid && op <= FT__OP_relu6; }
 
-/* Backward of an activation that a layer applied: its output's gradient becomes that of what the
-   activation got, in place. */
+/* Backward of an activation that a layer applied: replaces the gradient of its output by that of
+   its input, in place. */
 static void ft__activation_back_chunk(void *context, int index)
 {
     const ft__call *call = (const ft__call *)context;
@@ -6889,7 +6889,7 @@ static ft_status ft__softmax_shape(ft__context *c, const ft__node *node, const f
     return ft__want_numbers(c, node, input, input_count);
 }
 
-/* The same for numbers that are `stride` apart: the oracle of ft__softmax. */
+/* ft__softmax for numbers that are `stride` apart, and its oracle. */
 static void ft__softmax_line(const float *x, float *y, size_t count, size_t stride, bool logarithm)
 {
     float largest = x[0], all;
@@ -6923,7 +6923,7 @@ static void ft__softmax_line_backward(const float *y, const float *dy, float *dx
 typedef struct ft__softmax_job {
     const ft__call *call;
     ft__axis axis;
-    size_t lines;           /* of one index of the parallel loop */
+    size_t lines;           /* per index of the parallel loop */
     bool logarithm, backward;
 } ft__softmax_job;
 
@@ -6978,8 +6978,8 @@ static const ft__field ft__dropout_fields[] = {
     {"probability", offsetof(ft_dropout_options, probability), 1, 'f'},
     {"locked", offsetof(ft_dropout_options, locked), 1, 'b'}, {NULL, 0, 0, 0}};
 
-/* ---- Dropout (Srivastava et al. 2014), scaled in training as PyTorch does. The mask is a function
-   of the step's key and the position, so backward draws it again instead of keeping it. ---- */
+/* ---- Dropout (Srivastava et al. 2014), scaled in training as in PyTorch. The mask is a function
+   of the step's key and the position, so backward recomputes it instead of keeping it. ---- */
 static void ft__dropout_run(const ft__call *call, int index, bool backward)
 {
     float p = call->node->options.dropout.probability, scale;
@@ -7026,7 +7026,7 @@ static void ft__dropout_backward(const ft__call *call)
 /* =============================================================================================
    [SECTION] operators/convolution: Convolution
    x [N, C, H, W], weight [O, C / groups, h, w], bias [O]: shapes, and the form for kernels of one
-   channel. Those of more are in the parts conv2d_...
+   channel. The forms for more channels are in the parts conv2d_...
    ============================================================================================= */
 static const ft__field ft__conv2d_fields[] = {
     {"stride", offsetof(ft_conv2d_options, stride), 2, 'i'},
@@ -7041,7 +7041,7 @@ static int ft__or_one(const int pair[2], int i)
     return value ? value : 1;
 }
 
-/* Everything about the shapes; out_height or out_width below 1 means that they do not fit. */
+/* Computes all sizes; out_height or out_width below 1 means that the shapes do not fit. */
 static ft__conv ft__conv_of(const ft_conv2d_options *o, const ft_shape *x, const ft_shape *w)
 {
     bool uniform = !o->padding[1] && !o->padding[2] && !o->padding[3];
@@ -7134,9 +7134,9 @@ static ft__conv ft__conv_of_call(const ft__call *call)
     return ft__conv_of(&call->node->options.conv2d, &call->input[0].shape, &call->input[1].shape);
 }
 
-/* ---- Depthwise: one input channel to a kernel, `outputs` kernels to a channel. The weights are
+/* ---- Depthwise: one input channel per kernel, `outputs` kernels per channel. The weights are
    copied as [tap][output channel]; each output row, input row or picture is one index. ---- */
-#define FT__DEPTHWISE_WORK ((size_t)1 << 15) /* multiply-adds of an index: a few microseconds */
+#define FT__DEPTHWISE_WORK ((size_t)1 << 15) /* multiply-adds per index: a few microseconds */
 
 static size_t ft__depthwise_room(const ft__conv *g, bool training)
 {
@@ -7152,8 +7152,8 @@ static void ft__depthwise_weights(const ft__call *call, const ft__conv *g, float
             to[tap * channels + c] = call->input[1].value[c * g->k + tap];
 }
 
-/* The window sums of one output channel of each input channel, all where there is one. `x` and `y`
-   say on which side the channel of the input stands. */
+/* Window sums for one output channel of every input channel at a time. `x_is_input` and
+   `y_is_input` say whether x and y have input channels (else output channels). */
 static void ft__depthwise_run(const ft__call *call, const ft__conv *g, ft__window_sum s,
                               bool x_is_input, bool y_is_input)
 {
@@ -7172,7 +7172,7 @@ static void ft__depthwise_run(const ft__call *call, const ft__conv *g, ft__windo
     }
 }
 
-/* Places of a kernel of `count` that meet an input of `size` at `at`: [*first, *last). */
+/* The taps [*first, *last) of `count` inside an input of `size`, if the first tap is at `at`. */
 static void ft__taps_inside(int count, int dilation, int at, int size, int *first, int *last)
 {
     *first = at < 0 ? (-at + dilation - 1) / dilation : 0;
@@ -7181,15 +7181,15 @@ static void ft__taps_inside(int count, int dilation, int at, int size, int *firs
     if (*first > *last) *first = *last;
 }
 
-/* How many columns from `column` on meet the input in the same places: *left and *right, as
-   ft__taps_inside gives them. */
+/* How many columns from `column` on have the same taps inside: [*left, *right), as from
+   ft__taps_inside. */
 static int ft__depthwise_alike(const ft__conv *g, int column, int *left, int *right)
 {
     int x = column * g->stride[1] - g->left, count, next_left, next_right;
     int room = g->width - 1 - (g->kernel[1] - 1) * g->dilation[1] - x; /* to the right */
     ft__taps_inside(g->kernel[1], g->dilation[1], x, g->width, left, right);
     if (x >= 0 && room >= 0) {
-        count = room / g->stride[1] + 1; /* all that see a whole kernel */
+        count = room / g->stride[1] + 1; /* all that have the whole kernel inside */
         return count < g->out_width - column ? count : g->out_width - column;
     }
     for (count = 1; column + count < g->out_width; ++count) {
@@ -7234,7 +7234,7 @@ static void ft__depthwise_forward_row(const ft__call *call, const ft__conv *g, i
         ft__activate(call->fused, call->fused_options, to, (size_t)g->out_width * channels);
 }
 
-/* Rows of a result that an index of a parallel loop makes: less is not worth the hand-over. */
+/* Rows of a result per index of a parallel loop: fewer are not worth the dispatch. */
 static int ft__depthwise_band(const ft__conv *g, int width)
 {
     size_t row = (size_t)width * g->groups * (size_t)g->outputs * g->k;
@@ -7258,9 +7258,9 @@ static void ft__depthwise_forward(const ft__call *call, const ft__conv *g)
     ft__parallel_slots(call->context, ft__depthwise_forward_slot, (void *)(uintptr_t)call);
 }
 
-/* One direction of the taps that lead from an input place back to outputs: the first tap, how many,
-   the first tap's output; the next tap is `stride` further and its output one less, where the
-   dilation is 1. */
+/* The taps of one direction that link input position `at` to outputs: sets *tap to the first and
+   *place to its output, and returns how many. Without dilation, the next tap is `stride` further
+   and its output is one less. */
 static int ft__taps_back(int count, int stride, int at, int out, int *tap, int *place)
 {
     int first = at % stride, found = 0, i;
@@ -7294,7 +7294,7 @@ static void ft__depthwise_dilated(const ft__call *call, const ft__conv *g, const
     }
 }
 
-/* Sets pixels of dx that no tap leads to, `step` apart, to zero: where it is to be written. */
+/* Sets pixels of a fresh dx, `step` apart, to zero. */
 static void ft__depthwise_clear(const ft__conv *g, float *dx, int count, int step)
 {
     for (; count > 0; --count, dx += (size_t)step * g->groups)
@@ -7325,7 +7325,7 @@ static void ft__depthwise_input_row(const ft__call *call, ft__conv g, int index)
     s.y_next = stride * (ptrdiff_t)g.groups;
     s.w_column = stride * (ptrdiff_t)channels;
     s.w_row = (ptrdiff_t)g.stride[0] * g.kernel[1] * (ptrdiff_t)channels;
-    for (phase = 0; phase < stride; ++phase) /* columns of one phase meet the same taps */
+    for (phase = 0; phase < stride; ++phase) /* columns of one phase have the same taps */
         for (at = phase; at < g.width; at += s.count * stride) {
             int first = (at + g.left) % stride;
             int all = first < g.kernel[1] ? (g.kernel[1] - first + stride - 1) / stride : 0;
@@ -7360,8 +7360,8 @@ typedef struct ft__tap_sums {
 /* Output rows [row, last) and columns [column, end). */
 typedef struct ft__rectangle { int row, last, column, end; } ft__rectangle;
 
-/* Adds a part of the output to `count` taps from `tap` on to the right, or to all nine: none of
-   them reaches out of the input there. */
+/* Adds a part of the output to `count` taps in a row from `tap` on, or to all nine. All of them are
+   inside the input there. */
 static void ft__depthwise_weight_part(const ft__tap_sums *t, int tap, int count, ft__rectangle part)
 {
     const ft__conv *g = &t->g;
@@ -7390,10 +7390,10 @@ static void ft__depthwise_weight_part(const ft__tap_sums *t, int tap, int count,
     else ft__depthwise_run(t->call, g, s, true, false);
 }
 
-/* Kernels of 3 x 3, one to a channel: all nine taps where all lie inside, then the first and last
-   rows three taps at a time, then the first and last columns. Backward of MobileNet's at 112 x 112
-   x 8 with one tap after the other, each sum waiting for itself, and dx set to zero before it is
-   added to: 6.0 instead of 1.9 ms (16 pictures, one thread, AVX-512). */
+/* Kernels of 3 x 3, one per channel: all nine taps where all are inside, then the first and last
+   rows three taps at a time, then the first and last columns. Backward of MobileNet's at
+   112 x 112 x 8 took 6.0 instead of 1.9 ms with one tap after the other, each sum waiting for its
+   last addition, and with dx zeroed before it was added to (16 pictures, one thread, AVX-512). */
 static void ft__depthwise_weight_nine(const ft__tap_sums *t)
 {
     const ft__conv *g = &t->g;
@@ -7482,13 +7482,13 @@ static void ft__depthwise_backward(const ft__call *call, const ft__conv *g)
 
 /* =============================================================================================
    [SECTION] operators/conv2d_rows: Convolution by gathered rows
-   Every output pixel is a row of a matrix product (kernels/convolution): what the kernel sees
-   there, [taps, channels], times the weights as [taps * channels, O].
-       y = X W + bias,   dW = X^T dy,   dx = a convolution of dy with the kernel turned round
-   Forward and dx are parted by blocks of pixels, dW by its own rows: each number has one owner.
+   Every output pixel is a row of a matrix product (kernels/convolution): the inputs under the
+   kernel there, [taps, channels], times the weights as [taps * channels, O].
+       y = X W + bias,   dW = X^T dy,   dx = dy convolved with the kernel rotated by 180 degrees
+   Threads split forward and dx by blocks of pixels, dW by its rows: each number has one owner.
    ============================================================================================= */
 /* ---- Memory, and what every slot needs to know ---- */
-#define FT__WEIGHT_CHUNK ((size_t)512) /* pixels that dW is summed over in one go */
+#define FT__WEIGHT_CHUNK ((size_t)512) /* pixels per pass of dW's sums */
 #define FT__WEIGHT_TILES ((size_t)4)   /* tiles of dW's rows that are packed together */
 
 static bool ft__conv_is_depthwise(const ft__conv *g)
@@ -7496,7 +7496,7 @@ static bool ft__conv_is_depthwise(const ft__conv *g)
     return g->channels == 1 && g->groups > 1;
 }
 
-/* Places of a line of `out` outputs times taps of the kernel that meet the input. */
+/* The number of pairs, in one direction, of an output position and a tap inside the input. */
 static size_t ft__meetings(const ft__conv *g, int direction)
 {
     int i, first, last, size = direction ? g->width : g->height;
@@ -7510,8 +7510,8 @@ static size_t ft__meetings(const ft__conv *g, int direction)
     return found;
 }
 
-/* Whether so much of the kernel lies outside of the picture that it pays to leave that out (see
-   below). It does not depend on the batch, so that a sample's bits do not either. */
+/* Whether so many taps are outside the picture that skipping them pays (conv2d_small). It must not
+   depend on the batch, or a sample's bits would. */
 static bool ft__conv_is_small(const ft__conv *g)
 {
     size_t area = (size_t)g->kernel[0] * (size_t)g->kernel[1];
@@ -7520,7 +7520,7 @@ static bool ft__conv_is_small(const ft__conv *g)
         && 8 * ft__meetings(g, 0) * ft__meetings(g, 1) < 7 * area * g->p;
 }
 
-/* In numbers of 4 bytes: what all slots share, and what each has. */
+/* Sizes in numbers of 4 bytes: shared by all slots, and of each slot. */
 typedef struct ft__conv_room { size_t shared, zeros, lists, table, slot; } ft__conv_room;
 
 static size_t ft__conv_chunk(const ft__conv *g)
@@ -7528,8 +7528,8 @@ static size_t ft__conv_chunk(const ft__conv *g)
     return ft__least_of(FT__WEIGHT_CHUNK, g->batch * g->p);
 }
 
-/* dW is parted among threads by its rows; where it has few, by segments of the pixels instead, each
-   with sums of its own. How many does not depend on the threads: nor do the bits. */
+/* Threads split dW by its rows; if it has few, by segments of the pixels instead, each with
+   separate sums. Neither the number of segments nor the bits depend on the number of threads. */
 #define FT__WEIGHT_SEGMENTS ((size_t)16)
 
 static size_t ft__conv_segments(const ft__context *c, const ft__conv *g)
@@ -7548,8 +7548,8 @@ static bool ft__conv_by_channels(const ft__context *c, const ft__conv *g)
     return !ft__few_channels(g) && ft__conv_segments(c, g) == 1;
 }
 
-/* How many channels: 16 at least, as many as a line of the cache holds, and rather more of few taps
-   while there are pieces enough. */
+/* Channels of a piece: at least 16, as many as a cache line holds; more if taps are few, as long as
+   there are enough pieces. */
 static size_t ft__conv_piece_channels(const ft__context *c, const ft__conv *g)
 {
     size_t rows = ft__tiles[c->simd].rows, taps = (size_t)g->kernel[0] * (size_t)g->kernel[1];
@@ -7557,14 +7557,14 @@ static size_t ft__conv_piece_channels(const ft__context *c, const ft__conv *g)
     return ft__largest_of(tiles * rows, ft__pad_to(16, rows));
 }
 
-/* From one tile's rows of pixels to the next: not 2^n numbers, which share places of the cache. */
+/* Distance between the packed rows of two tiles: not 2^n numbers, which share cache sets. */
 static size_t ft__conv_panel_room(const ft__context *c, size_t pixels)
 {
     return ft__tiles[c->simd].rows * pixels + 16;
 }
 
-/* Patches that are no longer than a panel is wide are dW's right matrix, and dy is its left one,
-   which is read where it lies: nothing is packed. How wide; 0: they are the left one. */
+/* Patches that are no longer than a panel is wide are dW's right matrix, and dy is the left one,
+   read in place: nothing is packed. Returns the width; 0 if the patches are the left matrix. */
 static size_t ft__patch_width(const ft__context *c, const ft__conv *g)
 {
     const ft__tile_row *tile = &ft__tiles[c->simd];
@@ -7612,12 +7612,12 @@ typedef struct ft__conv_run {
     ft__conv_room room;
     const ft__tile_row *tile;
     float *shared, *slots;
-    int *tap_at;            /* of each tap that is used: its place in the kernel */
+    int *tap_at;            /* kernel position of each tap in use */
     ft__walk walk;
-    size_t group;           /* the one that is worked on, where they come one after another */
-    size_t parts;           /* into how many the columns of the result are parted */
+    size_t group;           /* the current one, if groups run one after another */
+    size_t parts;           /* number of parts of the result's columns */
     int phase[2];           /* dx with a stride: the first row and column of the grid */
-    ft__tap_place *place;   /* dx: of each tap's weights */
+    ft__tap_place *place;   /* dx: place of each tap's weights */
     const float *packed;    /* dx: the weights of the phase */
     size_t first, count;    /* dW: the chunk of pixels that is summed */
 } ft__conv_run;
@@ -7644,7 +7644,7 @@ static ft__conv_run ft__conv_start(const ft__call *call, const ft__conv *g)
     return run;
 }
 
-/* The walk of the input's pixels under the kernel, at the output's pixels. */
+/* Sets up the walk over the input's pixels under the kernel, at the output's pixels. */
 static void ft__conv_walk_input(ft__conv_run *run)
 {
     const ft__conv *g = &run->g;
@@ -7670,7 +7670,7 @@ static void ft__conv_walk_input(ft__conv_run *run)
 /* A piece of a result [points, columns]: a block of points and a part of the columns. */
 typedef struct ft__piece { size_t first, count, column, columns; } ft__piece;
 
-/* Few points (one small picture) are shared out by columns, so that all threads have work. */
+/* Few points (one small picture) are also split by columns, so that all threads have work. */
 static size_t ft__conv_parts(const ft__conv_run *run, size_t points, size_t columns)
 {
     size_t blocks = points / (FT__WALK_TILES * run->tile->rows) + 1;
@@ -7701,7 +7701,7 @@ static ft__piece ft__conv_piece(const ft__conv_run *run, size_t index, size_t po
 
 /* ---- Forward ---- */
 
-/* Gathers the rows of a piece: the number of stretches, and their length, as they come out. */
+/* Gathers the rows of a piece; *taps stretches of *k numbers each. */
 static void ft__conv_rows(const ft__conv_run *run, const ft__piece *piece, size_t group,
                           const float **table, size_t *taps, size_t *k)
 {
@@ -7750,7 +7750,7 @@ static void ft__conv_forward_slot(void *context, int slot)
     }
 }
 
-/* The weights as a right matrix of each group, unless that was done before. */
+/* Packs the weights of each group as a right matrix, unless that was done before. */
 static void ft__conv_pack_forward(ft__conv_run *run)
 {
     const ft__call *call = run->call;
@@ -7780,11 +7780,11 @@ static void ft__conv_forward(const ft__call *call, const ft__conv *g)
     ft__parallel_slots(call->context, ft__conv_forward_slot, &run);
 }
 
-/* ---- Backward: the input's gradient. Input row i gets something from the output rows o with
-   o * stride + tap * dilation - padding = i. With a stride, rows of the same rest (phase) have the
-   same taps: each phase is a walk over dy with a stride of 1. The weights of all phases are packed
-   in one go, each read once, and a fresh dx is written, not set to zero before: dx of ResNet-18's
-   layer4.0.conv1 takes 0.92 of the time (16 pictures, two threads, AVX-512). ---- */
+/* ---- Backward: the input's gradient. Input row i gets gradients from the output rows o with
+   o * stride + tap * dilation - padding = i. With a stride, rows with the same remainder (phase)
+   have the same taps: each phase is a walk over dy with a stride of 1. The weights of all phases
+   are packed in one pass, which reads each once, and a fresh dx is written, not zeroed before: dx
+   of ResNet-18's layer4.0.conv1 takes 0.92 of the time (16 pictures, two threads, AVX-512). ---- */
 
 static void ft__conv_walk_output(ft__conv_run *run, int phase_row, int phase_column)
 {
@@ -7813,8 +7813,8 @@ static void ft__conv_walk_output(ft__conv_run *run, int phase_row, int phase_col
     }
 }
 
-/* Adds rows [count, columns] to the pixels of dx that the points of the grid stand for, or writes
-   them where dx is fresh. NULL: zeros. */
+/* Adds rows [count, columns] to the pixels of dx at the grid's points, or writes them if dx is
+   fresh. `from` NULL: zeros. */
 static void ft__conv_scatter(const ft__conv_run *run, const ft__piece *piece, const float *from,
                              float *dx, size_t pixel)
 {
@@ -7874,14 +7874,14 @@ static void ft__conv_input_slot(void *context, int slot)
     }
 }
 
-/* The phases are the rows and columns of the input below the stride. */
+/* The number of phases: the rows, or columns, of the input below the stride. */
 static int ft__conv_phases(const ft__conv *g, int direction)
 {
     int size = direction ? g->width : g->height;
     return g->stride[direction] < size ? g->stride[direction] : size;
 }
 
-/* The weights of the group with the sides changed, phase after phase. */
+/* Packs the weights of the group with input and output channels swapped, phase by phase. */
 static void ft__conv_pack_backward(ft__conv_run *run)
 {
     const ft__conv *g = &run->g;
@@ -7899,7 +7899,7 @@ static void ft__conv_pack_backward(ft__conv_run *run)
             }
             ahead += run->walk.taps;
         }
-    for (i = 0; i < taps; ++i) { /* those of phases behind the input's edge are not used */
+    for (i = 0; i < taps; ++i) { /* those of phases past the input's edge are not used */
         if (run->place[i].of > 0) continue;
         run->place[i].ahead = ahead++;
         run->place[i].of = 1;
@@ -7947,8 +7947,8 @@ static void ft__conv_input_gradient(ft__conv_run *run)
 
 /* =============================================================================================
    [SECTION] operators/conv2d_rows_weight: The weight's gradient by gathered rows
-   Summed over chunks of pixels as [tap][channel][output], then turned into the weight's own order.
-   A piece is some channels of all taps. Where there would be too few, a piece is a segment of the
+   Summed over chunks of pixels as [tap][channel][output], then transposed into the weight's order.
+   A piece is some channels of all taps. If that makes too few pieces, a piece is a segment of the
    pixels instead, and its units are channels of a tap.
    ============================================================================================= */
 
@@ -7975,8 +7975,8 @@ static void ft__pack_pixels(const float *const *lines, size_t count, size_t row,
             ft__pack_pixel(lines[p] + row + begin, ft__least_of(width, rows - begin), width, to);
 }
 
-/* One unit over `count` pixels, from pixel `from` on of `depth` that dy has: adds to `sum` [rows,
-   outputs]. */
+/* One unit over `count` pixels, starting at pixel `from` of the `depth` that dy has: adds to `sum`
+   [rows, outputs], or writes it if `first`. */
 static void ft__conv_weight_unit(const ft__conv_run *run, size_t count, size_t rows,
                                  const float *packed, const float *dy, size_t depth, size_t from,
                                  float *sum, bool first)
@@ -7995,7 +7995,7 @@ static void ft__conv_weight_unit(const ft__conv_run *run, size_t count, size_t r
     }
 }
 
-/* The stretches of one tap at `count` pixels: of the patches where those are used. */
+/* Pointers to the stretches of one tap at `count` pixels, or to the patches if those are used. */
 static void ft__conv_lines(const ft__conv_run *run, size_t tap, size_t first, size_t count,
                            float *patches, const float **lines)
 {
@@ -8011,7 +8011,7 @@ static void ft__conv_lines(const ft__conv_run *run, size_t tap, size_t first, si
     }
 }
 
-/* Sums over the pixels [first, end) for the units that `unit`, `unit` + `step`, ... number. */
+/* Sums over the pixels [first, end) for the units `unit`, `unit` + `step`, ... */
 static void ft__conv_weight_sum(const ft__conv_run *run, float *scratch, size_t first, size_t end,
                                 size_t unit, size_t step, float *sum)
 {
@@ -8046,9 +8046,9 @@ static void ft__conv_weight_sum(const ft__conv_run *run, float *scratch, size_t 
     }
 }
 
-/* The same where the patches are the right matrix: sums [output][patch], units of a tile's outputs,
-   each summed in the same order as above. Backward of MobileNet's first convolution: 3.6 instead
-   of 10.2 ms (16 pictures, one thread, AVX-512). */
+/* The same if the patches are the right matrix: sums [output][patch], units of a tile's outputs,
+   each summed in the same order as above. Backward of MobileNet's first convolution takes 3.6
+   instead of 10.2 ms (16 pictures, one thread, AVX-512). */
 static void ft__conv_patch_sum(const ft__conv_run *run, float *scratch, size_t first, size_t end,
                                size_t unit, size_t step, float *sum)
 {
@@ -8071,7 +8071,8 @@ static void ft__conv_patch_sum(const ft__conv_run *run, float *scratch, size_t f
 
 #define FT__PLAIN_CHANNELS ((size_t)32) /* a multiple of the kernels' rows */
 
-/* Whether dW is a^T b of two matrices as they lie, whose sizes suit the kernels for that. */
+/* Whether dW is a^T b of two matrices read in place, with sizes that suit those kernels
+   (ft__outers). */
 static bool ft__conv_is_plain(const ft__context *c, const ft__conv *g)
 {
     const struct ft__outer_row *outer = &ft__outers[c->simd];
@@ -8081,9 +8082,9 @@ static bool ft__conv_is_plain(const ft__context *c, const ft__conv *g)
         && (size_t)g->outputs % outer->narrow == 0;
 }
 
-/* The sums of ft__conv_weight_sum for those, to the same bits, over points [first, end) for some
-   channels from `channel` on. Backward of MobileNet's first 1 x 1 convolution, 8 to 16 channels,
-   with packed factors: 4.1 instead of 2.0 ms (16 pictures, one thread, AVX-512). */
+/* The sums of ft__conv_weight_sum for such a dW, with the same bits, over points [first, end) for
+   some channels from `channel` on. Backward of MobileNet's first 1 x 1 convolution, 8 to 16
+   channels, took 4.1 instead of 2.0 ms with packed factors (16 pictures, one thread, AVX-512). */
 static void ft__conv_plain_sum(const ft__conv_run *run, size_t first, size_t end, size_t channel,
                                float *sum)
 {
@@ -8156,8 +8157,8 @@ static void ft__conv_weight_slot(void *context, int slot)
 
 /* ---- A piece: some channels of all taps ---- */
 
-/* Sums [tap][channel][output] of `channels` channels, in the cache, are added to `dw` [output][k],
-   in which they begin: outputs [first, end) of `outputs`. */
+/* Adds sums [tap][channel][output] of `channels` channels, while they are in the cache, to outputs
+   [first, end) of `outputs` in `dw` [output][k], which starts at the first of these channels. */
 static void ft__conv_turn_piece(const float *sum, size_t channels, size_t taps, size_t outputs,
                                 size_t first, size_t end, float *dw, size_t k)
 {
@@ -8173,7 +8174,7 @@ static void ft__conv_turn_piece(const float *sum, size_t channels, size_t taps, 
         }
 }
 
-/* Panel `index` of the chunk's dy as a right matrix. */
+/* Packs panel `index` of the chunk's dy as a right matrix. */
 static void ft__conv_pack_dy(void *context, int index)
 {
     const ft__conv_run *run = (const ft__conv_run *)context;
@@ -8185,8 +8186,8 @@ static void ft__conv_pack_dy(void *context, int index)
                    run->shared + outputs * run->g.k + j * run->count);
 }
 
-/* The pixels of a chunk, for channels [channel, channel + some): tile after tile of a tap's rows.
-   `lines`: [pixel][tap]. */
+/* Packs the pixels of a chunk, for channels [channel, channel + some), tile by tile of a tap's
+   rows. `lines`: [pixel][tap]. */
 static void ft__conv_pack_taps(const ft__conv_run *run, const float *const *lines, size_t channel,
                                size_t some, float *to)
 {
@@ -8202,8 +8203,8 @@ static void ft__conv_pack_taps(const ft__conv_run *run, const float *const *line
         }
 }
 
-/* Adds to sums [tap][some][outputs] in columns [column, end). Meanwhile the first tiles fetch the
-   panel of dy that is next. */
+/* Adds to sums [tap][some][outputs] in columns [column, end). Meanwhile the first tiles prefetch
+   the next panel of dy. */
 static void ft__conv_sum_piece(const ft__conv_run *run, const float *packed, size_t some,
                                size_t column, size_t end, float *sum)
 {
@@ -8257,8 +8258,8 @@ static void ft__conv_channels_slot(void *context, int slot)
     }
 }
 
-/* dW of ResNet-18's layer4.0.conv1 takes 0.92 of the time that it took in units of one tap, which
-   all threads packed dy for and whose sums were turned in the end; layer3.0.conv1's 0.97 (16
+/* With units of one tap, all threads packed dy and the sums were transposed at the end. Compared to
+   that, dW of ResNet-18's layer4.0.conv1 takes 0.92 of the time, layer3.0.conv1's 0.97 (16
    pictures, two threads, AVX-512). */
 static void ft__conv_sum_channels(ft__conv_run *run)
 {
@@ -8314,11 +8315,11 @@ static void ft__conv_weight_gradient(ft__conv_run *run)
 
 /* =============================================================================================
    [SECTION] operators/conv2d_small: Convolution of small pictures
-   A kernel of 3 x 3 over 2 x 2 pixels meets them with 4 of its 9 taps. The rows of a tile are the
-   same place of several pictures, which all see the same taps, and the others are left out. Where
-   the batch is too small for that, the rows are neighbours as above, but summed up in the same
-   order. A step of the Keras CNN, whose last convolution has 2 x 2 pixels: 19.2 instead of 21.5 ms
-   (32 pictures, two threads, AVX-512).
+   A kernel of 3 x 3 over 2 x 2 pixels has 4 of its 9 taps inside. Here the rows of a tile are the
+   same position in several pictures, where the same taps are inside; the other taps are skipped. If
+   the batch is too small for that, the rows are neighbours as in conv2d_rows, but summed in the
+   same order. A step of the Keras CNN, whose last convolution has 2 x 2 pixels, takes 19.2 instead
+   of 21.5 ms (32 pictures, two threads, AVX-512).
    ============================================================================================= */
 typedef struct ft__small {
     ft__conv_run run;
@@ -8345,8 +8346,8 @@ static ft__small ft__small_start(const ft__call *call, const ft__conv *g, bool b
     return s;
 }
 
-/* The taps of one direction that meet the picture at a point: [*first, *last), or all where none
-   does; `offset` lies `step` apart from tap to tap. */
+/* The taps of one direction that are inside the picture at a point: [*first, *last), or all if none
+   is. In `offset`, taps are `step` apart. */
 static void ft__small_range(const int *offset, int step, int count, int at, int size, int *first,
                             int *last)
 {
@@ -8374,7 +8375,7 @@ static ft__taps_met ft__small_inside(const ft__small *s, size_t place)
     return in;
 }
 
-/* Pointers for pictures [first, first + count) at one place: [tile][tap inside][row of it]. */
+/* Pointers for pictures [first, first + count) at one position: [tile][tap inside][tile's row]. */
 static void ft__small_rows(const ft__small *s, const ft__taps_met *in, size_t place,
                            size_t first, size_t count, const float **table)
 {
@@ -8396,8 +8397,8 @@ static void ft__small_rows(const ft__small *s, const ft__taps_met *in, size_t pl
         }
 }
 
-/* A piece: one panel of columns, and pictures at one place, or points. Those of a panel follow each
-   other, so that its weights stay in the cache. */
+/* A piece: one panel of columns, and pictures at one position, or points. The pieces of a panel
+   follow each other, so that its weights stay in the cache. */
 static void ft__small_slot(void *context, int slot)
 {
     const ft__small *s = (const ft__small *)context;
@@ -8450,8 +8451,8 @@ static void ft__small_input_gradient(const ft__call *call, const ft__conv *g)
     ft__parallel_slots(call->context, ft__small_slot, &s);
 }
 
-/* dW: a piece is some channels of all taps, summed over the pictures' places that a tap meets, and
-   turned into the weight's order while it is in the cache. */
+/* dW: a piece is some channels of all taps, summed over the positions where a tap is inside, and
+   transposed into the weight's order while it is in the cache. */
 #define FT__SMALL_CHANNELS ((size_t)16)
 
 static size_t ft__small_slot_room(const ft__conv *g)
@@ -8461,7 +8462,7 @@ static size_t ft__small_slot_room(const ft__conv *g)
         + ft__pad_to(area * FT__SMALL_CHANNELS * (size_t)g->outputs, 16);
 }
 
-/* Numbers of workspace for dW; forward and dx take less than the other forms'. */
+/* Numbers of workspace for dW; forward and dx need less than in the other forms. */
 static size_t ft__small_room(const ft__context *c, const ft__conv *g)
 {
     ft__conv_room room = ft__conv_room_of(c, g, true);
@@ -8470,7 +8471,7 @@ static size_t ft__small_room(const ft__context *c, const ft__conv *g)
         + (size_t)c->threads * ft__small_slot_room(g);
 }
 
-/* Panel `index` of dy as a right matrix: [place][picture]. */
+/* Packs panel `index` of dy as a right matrix: [position][picture]. */
 static void ft__small_pack_dy(void *context, int index)
 {
     const ft__conv_run *run = (const ft__conv_run *)context;
@@ -8484,7 +8485,7 @@ static void ft__small_pack_dy(void *context, int index)
                        run->slots + column * batch * p + place * batch * width);
 }
 
-/* The sum of one tap for `some` channels from `channel` on: over runs of places that it meets. */
+/* Sums one tap for `some` channels from `channel` on, over runs of positions where it is inside. */
 static void ft__small_weight_tap(const ft__conv_run *run, int tap, size_t channel, size_t some,
                                  float *packed, const float **lines, float *sum)
 {
@@ -8503,7 +8504,7 @@ static void ft__small_weight_tap(const ft__conv_run *run, int tap, size_t channe
                                                    + (size_t)(y * g->width + x))
                     * run->walk.channels;
         }
-        if (until == place) until += 1; /* the tap does not meet this one */
+        if (until == place) until += 1; /* the tap is outside at this one */
         if (count == 0) continue;
         ft__pack_pixels(lines, count, channel, some, run->tile->rows, packed);
         ft__conv_weight_unit(run, count, some, packed, run->slots, g->batch * g->p,
@@ -8549,13 +8550,13 @@ static void ft__small_weight_gradient(const ft__call *call, const ft__conv *g)
 
 /* =============================================================================================
    [SECTION] operators/conv2d_winograd: Convolution in Winograd's form
-   Forward and dx (kernels/winograd): transform, multiply, transform back. Where the weights fit
-   into a thread's cache, each thread does all three for a few tiles at a time; else all threads
-   take one of the three after the other, so that each reads a part of the weights only. In bf16 a
-   row of `channels` takes k = channels / 2 numbers, of 4 bytes, in what is transformed.
+   Forward and dx (kernels/winograd): transform, multiply, transform back. If the weights fit into a
+   thread's cache, each thread does all three for a few tiles at a time; otherwise all threads do
+   one of the three together, then the next, so that each reads only a part of the weights. In bf16
+   a transformed row of `channels` has k = channels / 2 numbers of 4 bytes.
    ============================================================================================= */
-/* Numbers of all weights, transformed; and, where they are too many, of a part that a thread makes,
-   uses and forgets: some channels of a panel. */
+/* Numbers of all transformed weights; and, if they are too many, of the part that a thread
+   transforms, uses and discards: some channels of a panel. */
 static size_t ft__winograd_right(ft__winograd_kind kind, size_t columns, size_t k)
 {
     size_t wide = kind.tile->columns;
@@ -8577,13 +8578,13 @@ typedef struct ft__winograd_run {
     const ft__call *call;
     const ft__conv *g;
     ft__winograd w;
-    bool backward;          /* dx: the weights change sides, and the kernel is turned round */
+    bool backward;          /* dx: channels swapped, kernel rotated by 180 degrees */
     float *packed;          /* transformed weights: [panel][36][k][width] */
     float *zeros, *slots;
-    size_t slot;            /* numbers of each slot */
+    size_t slot;            /* numbers per slot */
 } ft__winograd_run;
 
-/* Nine places of the kernel from channel `channel` to `lanes` outputs of a panel. */
+/* Packs the nine weights of the kernel from channel `channel` to `lanes` outputs of a panel. */
 static void ft__winograd_kernel(const ft__winograd_run *run, size_t output, size_t channel,
                                 size_t lanes, float *const *row)
 {
@@ -8594,8 +8595,8 @@ static void ft__winograd_kernel(const ft__winograd_run *run, size_t output, size
     ft__pack_lines(weight, (ptrdiff_t)n_step, lanes, lanes, 9, row);
 }
 
-/* Transforms weights: a panel's columns, `k` of the numbers of a row from `from` on, to
-   [36][k][width], `step` from one of the 36 to the next. */
+/* Transforms the weights of a panel's columns, `k` numbers of each row from `from` on, to
+   [36][k][width], with `step` between two of the 36. */
 static void ft__winograd_weights(const ft__winograd_run *run, ft__winograd_panel p, size_t from,
                                  size_t k, float *to, size_t step)
 {
@@ -8621,13 +8622,13 @@ static void ft__winograd_weights(const ft__winograd_run *run, ft__winograd_panel
         }
 }
 
-/* From one of a panel's 36 matrices to the next, where all channels are packed. */
+/* The step between two of a panel's 36 matrices if all channels are packed. */
 static size_t ft__winograd_right_step(const ft__winograd *w)
 {
     return w->k * w->kind.tile->columns + FT__WINOGRAD_APART;
 }
 
-/* All channels of a panel, to their place among the packed ones. */
+/* Transforms all channels of a panel to their place in the packed weights. */
 static void ft__winograd_pack_panel(void *context, int index)
 {
     const ft__winograd_run *run = (const ft__winograd_run *)context;
@@ -8637,7 +8638,7 @@ static void ft__winograd_pack_panel(void *context, int index)
                          run->packed + (size_t)index * FT__TILE_INPUTS * step, step);
 }
 
-/* The activation over the pixels of some tiles. */
+/* Applies the activation to the pixels of some tiles. */
 static void ft__winograd_activate(const ft__winograd_run *run, size_t first, size_t count)
 {
     const ft__winograd *w = &run->w;
@@ -8659,7 +8660,8 @@ static size_t ft__winograd_panels(const ft__winograd *w)
     return (w->outputs + columns - 1) / columns;
 }
 
-/* Products of a panel's columns for the tiles in v, by weights that are packed or made here. */
+/* Products of a panel's columns for the tiles in v, with weights packed before or transformed
+   here. */
 static void ft__winograd_panel_products(const ft__winograd_run *run, size_t panel, const float *v,
                                         float *m, size_t count, float *part)
 {
@@ -8679,7 +8681,7 @@ static void ft__winograd_panel_products(const ft__winograd_run *run, size_t pane
     }
 }
 
-/* Chunks of tiles that one thread works on alone. */
+/* Processes chunks of tiles on one thread. */
 static void ft__winograd_slot(void *context, int slot)
 {
     const ft__winograd_run *run = (const ft__winograd_run *)context;
@@ -8730,7 +8732,7 @@ static void ft__winograd_shared_out(void *context, int index)
     }
 }
 
-/* Sizes and places for forward or dx. */
+/* Sets sizes and pointers for forward or dx. */
 static ft__winograd_run ft__winograd_start(const ft__call *call, const ft__conv *g, bool backward)
 {
     size_t largest = ft__pad_to((size_t)(g->channels > g->outputs ? g->channels : g->outputs), 16);
@@ -8796,10 +8798,10 @@ static void ft__winograd_convolve(const ft__call *call, const ft__conv *g, bool 
     }
 }
 
-/* ---- The weight's gradient in that form: sums over the tiles of v^T times the transformed dy,
-   [36][channels][outputs], then back to kernels. Where these sums are larger than v and dy of all
-   tiles, a thread makes some channels' of them and turns those back at once ("whole"); else they
-   are summed over chunks of tiles and turned back at the end. ---- */
+/* ---- The weight's gradient in this form: sums over the tiles of v^T times the transformed dy,
+   [36][channels][outputs], which are transformed back to kernels. If these sums are larger than v
+   and dy of all tiles, a thread computes them for some channels and transforms those back at once
+   ("whole"); otherwise they are summed over chunks of tiles and transformed back last. ---- */
 typedef struct ft__winograd_sum {
     ft__winograd_run run;
     float *d;               /* of dy: right matrices [36][panels][depth][width] */
@@ -8818,13 +8820,13 @@ static size_t ft__winograd_sum_chunk(const ft__context *c, const ft__conv *g)
     return ft__winograd_whole(g) ? ft__winograd_tile_count(g) : ft__winograd_chunk(c, g);
 }
 
-/* What such a sum runs over: tiles, or pairs of them. */
+/* The length of such a sum: tiles, or pairs of them. */
 static size_t ft__winograd_depth(ft__winograd_kind kind, size_t tiles)
 {
     return (tiles + kind.numbers - 1) / kind.numbers;
 }
 
-/* Channels that a thread works on at a time. */
+/* Channels that a thread processes at a time. */
 static size_t ft__winograd_sum_rows(ft__winograd_kind kind)
 {
     return 2 * kind.numbers * kind.tile->rows;
@@ -8871,15 +8873,15 @@ static size_t ft__winograd_room(const ft__context *c, const ft__conv *g, bool tr
     return room + ft__pad_to(most, 16);
 }
 
-/* From one of the 36 right matrices to the next. */
+/* The step between two of the 36 right matrices. */
 static size_t ft__winograd_sum_step(const ft__winograd *w)
 {
     return ft__pad_to(w->outputs, w->kind.tile->columns) * ft__winograd_depth(w->kind, w->count)
         + FT__WINOGRAD_APART;
 }
 
-/* Transforms dy of tile `i` of a chunk, and of the next where numbers are pairs. Beyond the last
-   tile the last stands again: the inputs have zeros there. */
+/* Transforms dy of tile `i` of a chunk, and of the next one if numbers are pairs. Past the last
+   tile the last one is repeated: the inputs are zero there. */
 static void ft__winograd_sum_gradient(const ft__winograd_sum *s, size_t i, size_t end)
 {
     const ft__winograd *w = &s->run.w;
@@ -8919,8 +8921,8 @@ static void ft__winograd_sum_in(void *context, int index)
         ft__winograd_sum_gradient(s, i, at + count);
 }
 
-/* Turns sums of `rows` channels back into kernels and adds them to the gradient; `step` lies
-   between two of the 36. */
+/* Transforms sums of `rows` channels back to kernels and adds them to the gradient; `step` is the
+   distance between two of the 36. */
 static void ft__winograd_kernels(const ft__winograd_sum *s, const float *sum, size_t step,
                                  size_t channel, size_t rows)
 {
@@ -8942,7 +8944,7 @@ static void ft__winograd_kernels(const ft__winograd_sum *s, const float *sum, si
         }
 }
 
-/* A slot's scratch: packed rows of v^T, where they come from, and its own sums. */
+/* A slot's scratch: packed rows of v^T, pointers to their sources, and its own sums. */
 typedef struct ft__winograd_scratch { float *packed, *own; const float **lines; }
     ft__winograd_scratch;
 
@@ -8958,7 +8960,7 @@ static ft__winograd_scratch ft__winograd_scratch_of(const ft__winograd_sum *s, i
     return scratch;
 }
 
-/* Sums for number n of the 36, of some channels, over this chunk of tiles. */
+/* Sums matrix n of the 36, for some channels, over this chunk of tiles. */
 static void ft__winograd_sum_unit(const ft__winograd_sum *s, ft__winograd_scratch scratch, size_t n,
                                   size_t row, size_t rows, float *sum)
 {
@@ -8979,7 +8981,7 @@ static void ft__winograd_sum_unit(const ft__winograd_sum *s, ft__winograd_scratc
                          s->d + n * ft__winograd_sum_step(w), depth, 0, sum, w->first == 0);
 }
 
-/* Chunk by chunk, a slot makes whole sums for some of the 36. */
+/* For each chunk, a slot adds to all sums of some of the 36. */
 static void ft__winograd_sum_slot(void *context, int slot)
 {
     const ft__winograd_sum *s = (const ft__winograd_sum *)context;
@@ -8992,7 +8994,7 @@ static void ft__winograd_sum_slot(void *context, int slot)
                                   s->sum + n * w->m_step + row * w->outputs);
 }
 
-/* Over all tiles at once, a slot makes all 36 for some channels, and turns them back. */
+/* Over all tiles at once, a slot computes all 36 for some channels and transforms them back. */
 static void ft__winograd_whole_slot(void *context, int slot)
 {
     const ft__winograd_sum *s = (const ft__winograd_sum *)context;
@@ -9041,20 +9043,20 @@ static void ft__winograd_weight_gradient(const ft__call *call, const ft__conv *g
 
 /* =============================================================================================
    [SECTION] operators/conv2d_bf16: Convolution in bf16
-   With ft_desc.precision "bf16": x, dy and the weights are rounded to bf16, products summed in
-   float (kernels/bf16); what is stored and what comes out stay float32. Pairs are neighbouring
-   channels of a pixel in y and dx, neighbouring pixels in dW. All else is as in float32: a pair
-   takes the place of a number. It is used where float32 does not take Winograd's form, but for
-   grouped and depthwise convolutions and kernels of more than 64 places. In Winograd's form
-   (conv2d_winograd) the factors that are rounded are the transformed ones. On a processor with one
-   of these instructions a cycle, a step of ResNet-18 took two thirds of the time that it takes in
-   this section's form alone, and no layer was slower.
+   With ft_desc.precision "bf16": x, dy and the weights are rounded to bf16, and products are summed
+   in float (kernels/bf16); stored values and results stay float32. A pair is two neighbouring
+   channels of a pixel in y and dx, two neighbouring pixels in dW. Otherwise this works as in
+   float32, with a pair in place of a number. This form runs where float32 does not use Winograd's,
+   except for grouped and depthwise convolutions and kernels of more than 64 positions. Winograd's
+   form (conv2d_winograd) rounds the transformed factors. With it, on a processor with one of these
+   instructions per cycle, a step of ResNet-18 took two thirds of the time that it takes with the
+   form of this part alone, and no layer was slower.
 
-   Of a picture with few channels, a row of the kernel is one stretch, over lines that are padded
-   while they are rounded.
+   If a picture has few channels, a kernel row is one stretch, over lines that are padded while they
+   are rounded.
    ============================================================================================= */
 #define FT__BF16_PLACES ((size_t)64)
-#define FT__BF16_SMALL ((size_t)1 << 16) /* weights up to this have sums of their own a segment */
+#define FT__BF16_SMALL ((size_t)1 << 16) /* weights up to this have separate sums per segment */
 
 static bool ft__bf16_fits(const ft__context *c, const ft__conv *g)
 {
@@ -9062,8 +9064,8 @@ static bool ft__bf16_fits(const ft__context *c, const ft__conv *g)
         && (size_t)g->kernel[0] * (size_t)g->kernel[1] <= FT__BF16_PLACES;
 }
 
-/* How the input lies, rounded: lines of `columns` pixels of `pixel` pairs, `left` of them before
-   the picture's first. A kernel sees `taps` stretches of `stretch` pairs. */
+/* Layout of the rounded input: lines of `columns` pixels of `pixel` pairs, `left` of them before
+   the picture's first. A kernel reads `taps` stretches of `stretch` pairs. */
 typedef struct ft__bf16_form { bool few; size_t columns, pixel, left, taps, stretch; }
     ft__bf16_form;
 
@@ -9082,7 +9084,7 @@ static ft__bf16_form ft__bf16_form_of(const ft__conv *g)
     return f;
 }
 
-/* In numbers of 4 bytes, as they follow each other in the workspace. */
+/* Sizes in numbers of 4 bytes, in workspace order. */
 typedef struct ft__bf16_room { size_t zeros, lists, pairs, shared, table, slot; } ft__bf16_room;
 
 static size_t ft__bf16_packed(size_t columns, size_t depth)
@@ -9090,8 +9092,8 @@ static size_t ft__bf16_packed(size_t columns, size_t depth)
     return ft__pad_to(columns, 32) * depth;
 }
 
-/* dW is parted among threads by its rows, each packing all of dy; or, where it is small, by
-   segments of the pixels. */
+/* Threads split dW by its rows, each packing all of dy; or, if it is small, by segments of the
+   pixels. */
 static size_t ft__bf16_segments(const ft__conv *g)
 {
     ft__bf16_form f = ft__bf16_form_of(g);
@@ -9141,12 +9143,12 @@ static void ft__bf16_costs(const ft__context *c, const ft__conv *g, bool trainin
 }
 
 typedef struct ft__bf16_run {
-    ft__conv_run run;           /* the first: the slots of conv2d_rows take it */
+    ft__conv_run run;           /* must be first: the slots of conv2d_rows use it */
     ft__conv g;
     ft__bf16_form form;
     const ft__bf16_row *kind;
     float *pairs;
-    size_t columns;             /* of what is packed */
+    size_t columns;             /* of the matrix to pack */
     float *to;
 } ft__bf16_run;
 
@@ -9212,7 +9214,7 @@ static void ft__bf16_round_rows(const ft__bf16_run *r, const float *from, size_t
                  ft__bf16_round_chunk, &job);
 }
 
-/* A line of a picture with few channels, padded on both sides. */
+/* Rounds a line of a picture with few channels, padded on both sides. */
 static void ft__bf16_round_line(void *context, int index)
 {
     const ft__bf16_run *r = (const ft__bf16_run *)context;
@@ -9230,7 +9232,7 @@ static void ft__bf16_round_line(void *context, int index)
     }
 }
 
-/* Rounds the input, and makes the walk over it. */
+/* Rounds the input, and sets up the walk over it. */
 static void ft__bf16_input(ft__bf16_run *r)
 {
     const ft__conv *g = &r->g;
@@ -9255,7 +9257,7 @@ static void ft__bf16_input(ft__bf16_run *r)
 
 /* ---- Forward ---- */
 
-/* Sixteen channels of a panel of outputs, as [place of the kernel][pair of channels][output]. */
+/* Packs sixteen channels of a panel of outputs as [kernel position][pair of channels][output]. */
 static void ft__bf16_pack_some(const ft__bf16_run *r, size_t j, size_t c, size_t width,
                                float *panel)
 {
@@ -9308,7 +9310,8 @@ static void ft__bf16_forward(const ft__call *call, const ft__conv *g)
 
 /* ---- Backward: the input's gradient ---- */
 
-/* Weights of a panel of channels, as [tap][pair of outputs][channel], for the taps of a phase. */
+/* Packs the weights of a panel of channels as [tap][pair of outputs][channel], for the taps of a
+   phase. */
 static void ft__bf16_pack_back_panel(void *context, int index)
 {
     const ft__bf16_run *r = (const ft__bf16_run *)context;
@@ -9350,7 +9353,7 @@ static void ft__bf16_input_gradient(const ft__call *call, const ft__conv *g)
 
 /* ---- Backward: the weight's gradient, summed as [tap][number of a stretch][output] ---- */
 
-/* dy of `count` pixels: panels [pair of pixels][output]. */
+/* Packs dy of `count` pixels as panels [pair of pixels][output]. */
 static void ft__bf16_pack_pixels(const ft__bf16_run *r, const float *dy, size_t count, float *to)
 {
     size_t outputs = (size_t)r->g.outputs, j, p, width;
@@ -9366,7 +9369,7 @@ static void ft__bf16_pack_pixels(const ft__bf16_run *r, const float *dy, size_t 
     }
 }
 
-/* The stretches of one tap at `count` pixels, line after line of the output. */
+/* Pointers to the stretches of one tap at `count` pixels, line by line of the output. */
 static void ft__bf16_lines(const ft__bf16_run *r, size_t tap, size_t first, size_t count,
                            const float **lines)
 {
@@ -9388,7 +9391,7 @@ static void ft__bf16_lines(const ft__bf16_run *r, size_t tap, size_t first, size
     }
 }
 
-/* Sums over the pixels [first, end) for the units that `unit`, `unit` + `step`, ... number. */
+/* Sums over the pixels [first, end) for the units `unit`, `unit` + `step`, ... */
 static void ft__bf16_weight_sum(const ft__bf16_run *r, float *scratch, size_t first, size_t end,
                                 size_t unit, size_t step, float *sum)
 {
@@ -9425,8 +9428,8 @@ static void ft__bf16_weight_slot(void *context, int slot)
                                 1, r->run.shared + i * numbers);
 }
 
-/* Adds the sums of outputs [16 i, 16 i + 16) to the gradient: a place of the kernel has as many
-   rows as a pixel has numbers. */
+/* Adds the sums of outputs [16 i, 16 i + 16) to the gradient. A kernel position has as many rows as
+   a pixel has numbers. */
 static void ft__bf16_weight_turn(void *context, int index)
 {
     const ft__bf16_run *r = (const ft__bf16_run *)context;
@@ -9463,7 +9466,7 @@ static void ft__bf16_backward(const ft__call *call, const ft__conv *g)
 
 /* =============================================================================================
    [SECTION] operators/conv2d: The convolution operator
-   Which of the forms above runs is chosen by shape and precision.
+   Chooses one of the forms above by shape and precision.
    ============================================================================================= */
 
 static void ft__conv2d_costs(const ft__call *call, ft__costs *costs)
@@ -9523,11 +9526,11 @@ static void ft__conv2d_backward(const ft__call *call)
 
 /* =============================================================================================
    [SECTION] operators/conv1d: Convolution in one dimension
-   x [N, C, L], weight [O, C/groups, K]: what conv2d does with [N, C, 1, L] and [O, C/groups, 1, K],
-   so that it is called, on copies of x and y that have the channels last as it wants them.
+   x [N, C, L], weight [O, C/groups, K]: runs conv2d with [N, C, 1, L] and [O, C/groups, 1, K], on
+   copies of x and y with the channels last, as conv2d needs them.
    ============================================================================================= */
 
-/* The tensor with a height of 1; [N, C, L] and its copy's place in the workspace. */
+/* The tensor with a height of 1; `value` and `gradient` are its copy in the workspace, or NULL. */
 static ft__tensor ft__as_picture(const ft__tensor *t, float *value, float *gradient)
 {
     ft__tensor picture = *t;
@@ -9540,7 +9543,7 @@ static ft__tensor ft__as_picture(const ft__tensor *t, float *value, float *gradi
     return picture;
 }
 
-/* The call that conv2d gets; `input` has room for three. Workspace: x, dx, y, dy, then conv2d's. */
+/* The call for conv2d; `input` has room for three. Workspace: x, dx, y, dy, then conv2d's. */
 static ft__call ft__conv1d_as_conv2d(const ft__call *call, ft__tensor *input)
 {
     size_t x = ft__count(&call->input[0]), y = ft__count(&call->output);
@@ -9557,7 +9560,7 @@ static ft__call ft__conv1d_as_conv2d(const ft__call *call, ft__tensor *input)
     return flat;
 }
 
-/* The length may be FT_LENGTH where the output is as long as the input: stride 1, and padding that
+/* The length may be FT_LENGTH if the output is as long as the input: stride 1, and padding that
    makes up for the kernel. */
 static ft_status ft__conv1d_shape(ft__context *c, const ft__node *node, const ft__tensor *input,
                                   int input_count, ft_shape *output)
@@ -9668,8 +9671,7 @@ static ft__conv ft__linear_size(const ft__call *call)
                          (size_t)weight[0]);
 }
 
-/* Whether dx of few rows is made as ft__linear_input_slot does it; that does not depend on the
-   threads. */
+/* Whether dx of few rows uses ft__linear_input_slot; that does not depend on the threads. */
 static bool ft__linear_packs_late(const ft__call *call, const ft__conv *g)
 {
     return ft__tiles[call->context->simd].packing[0] && g->outputs >= 64 && g->channels >= 32;
@@ -9697,8 +9699,8 @@ static void ft__linear_costs(const ft__call *call, ft__costs *costs)
     costs->multiply_adds = (uint64_t)rows * in * out;
 }
 
-/* Few rows and weights that were not packed before: y^T = weight x^T, so that the weights are read
-   where they lie and x, which is less, is packed. The bits are those of the form above. An MLP's
+/* For few rows and weights that were not packed before: y^T = weight x^T, so that the weights are
+   read in place and x, which is smaller, is packed. The bits are those of the convolution. An MLP's
    step, 784 to 128 for 32 rows, takes 0.94 of the time (two threads, AVX-512). */
 static bool ft__linear_goes_across(const ft__call *call, const ft__conv *g)
 {
@@ -9709,7 +9711,7 @@ static bool ft__linear_goes_across(const ft__call *call, const ft__conv *g)
 
 typedef struct ft__across { const ft__call *call; ft__conv g; size_t parts, part; } ft__across;
 
-/* Packs numbers [part, 2 part) or the like of each of a panel's rows of x. */
+/* Packs `part` numbers, or those that are left, of each of a panel's rows of x. */
 static void ft__across_pack(void *context, int index)
 {
     const ft__across *run = (const ft__across *)context;
@@ -9770,9 +9772,9 @@ static void ft__linear_forward_rows(const ft__call *call)
     else ft__conv_forward(call, &g);
 }
 
-/* dx of few rows: the first tile of each panel of weights packs it on its way. The bits are those
-   of a convolution's dx. Backward, 512 to 1000 for 16 rows, takes 0.83 of the time (two threads,
-   AVX-512). */
+/* dx of few rows: the first tile of each panel of weights packs it while it multiplies. The bits
+   are those of a convolution's dx. Backward, 512 to 1000 for 16 rows, takes 0.83 of the time (two
+   threads, AVX-512). */
 static void ft__linear_input_slot(void *context, int slot)
 {
     const ft__call *call = (const ft__call *)context;
@@ -9827,9 +9829,9 @@ static void ft__linear_backward_rows(const ft__call *call)
     }
 }
 
-/* A tensor [N, C, H, W] that lies channels last is turned first, and what comes out is turned back:
-   linear sums over W. The call on the turned ones, which lie in the workspace; `input` has room for
-   three. */
+/* Linear sums over W: a tensor [N, C, H, W] with the channels last is transposed first, and the
+   result is transposed back. Returns the call on the transposed tensors, which are in the
+   workspace; `input` has room for three. */
 static ft__call ft__linear_turned_call(const ft__call *call, ft__tensor *input)
 {
     const ft__tensor *x = &call->input[0];
@@ -9877,10 +9879,10 @@ static void ft__linear_backward(const ft__call *call)
 
 /* =============================================================================================
    [SECTION] operators/batch_norm: Batch normalisation
-   Batch norm (Ioffe and Szegedy 2015) as PyTorch has it: x [N, C] or [N, C, H, W]; inputs x,
-   weight, bias, running_mean, running_var; in memory that is [rows, C] either way. In training each
-   channel is normalised by the batch's mean and biased variance, and the running ones move towards
-   the batch's (unbiased) ones:
+   Batch norm (Ioffe and Szegedy 2015) as in PyTorch: x [N, C] or [N, C, H, W]; inputs x, weight,
+   bias, running_mean, running_var; in memory x is [rows, C] either way. In training each channel is
+   normalised by the batch's mean and biased variance, and the running statistics move towards the
+   batch's mean and unbiased variance:
        y = (x - mean) * scale + bias, scale = weight / sqrt(var + eps)
    Backward in training, over the n values of a channel, with h = (x - mean) / sqrt(var + eps):
        dx = scale * (dy - sum(dy) / n - h * sum(dy h) / n), dweight = sum(dy h), dbias = sum(dy)
@@ -9912,9 +9914,9 @@ static ft_status ft__batch_norm_shape(ft__context *c, const ft__node *node,
     return ft__want_numbers(c, node, input, input_count);
 }
 
-/* ---- Statistics: of blocks of rows first, which a thread's cache holds; then the blocks' in
-   order, in double (Chan, Golub and LeVeque 1979) ---- */
-#define FT__NORM_BLOCK ((size_t)8192) /* numbers of a block */
+/* ---- Statistics: first of blocks of rows, which fit a thread's cache; then the blocks are
+   combined in order, in double (Chan, Golub and LeVeque 1979) ---- */
+#define FT__NORM_BLOCK ((size_t)8192) /* numbers per block */
 
 typedef struct ft__norm_size { size_t rows, channels, block, blocks; } ft__norm_size;
 
@@ -9929,8 +9931,8 @@ static ft__norm_size ft__norm_size_of(const ft__tensor *x)
     return s;
 }
 
-/* Kept from forward: mean and 1 / sqrt(var + eps) of each channel. Scratch: two numbers a block and
-   channel, and what the last pass multiplies and adds. */
+/* Kept from forward: mean and 1 / sqrt(var + eps) of each channel. Scratch: two numbers per block
+   and channel, and the factors and addends of the last pass. */
 static void ft__batch_norm_costs(const ft__call *call, ft__costs *costs)
 {
     ft__norm_size s = ft__norm_size_of(&call->input[0]);
@@ -9957,12 +9959,12 @@ static ft__norm_run ft__norm_start(const ft__call *call)
 #pragma GCC optimize("O3", "fp-contract=fast")
 #endif
 
-/* What the blocks' numbers come to, for 16 channels at once: one alone waits for its own sums and
+/* Totals over the blocks, for 16 channels at once: a single channel would wait for its own sums and
    divisions. */
 #define FT__NORM_AT_ONCE ((size_t)16)
 typedef struct ft__norm_totals { double first[16], second[16]; } ft__norm_totals;
 
-/* Adds the next block's mean and sum of squares to those of the `count` rows before it. */
+/* Combines the next block's mean and sum of squares with those of the `count` rows before it. */
 FT__INLINE void ft__norm_join(ft__norm_totals *to, const float *mean, const float *squares,
                               double count, double more, size_t channels)
 {
@@ -10043,8 +10045,8 @@ static ft__norm_pass ft__norm_pass_of(const ft__norm_run *run, int index)
     return p;
 }
 
-/* The first of two passes goes from the end, where what was written before is still in the cache,
-   and the second from the beginning, where the first ended. */
+/* The first of two passes runs from the end, where the numbers written last are still in the cache;
+   the second runs from the beginning, where the first ended. */
 static void ft__norm_statistics_block(void *context, int index)
 {
     const ft__norm_run *run = (const ft__norm_run *)context;
@@ -10052,8 +10054,8 @@ static void ft__norm_statistics_block(void *context, int index)
     ft__norm_block(run->call->context->simd, &p);
 }
 
-/* The running statistics move only by finite ones: a batch that ran away must not spoil them. One
-   value has no variance: running_var then stays. */
+/* Moves the running statistics, but only by finite ones: a batch that diverged must not spoil them.
+   One value has no variance: running_var then stays. */
 static void ft__move_running(const ft__call *call, size_t channel, double mean, double variance,
                              double count)
 {
@@ -10196,15 +10198,15 @@ static ft_status ft__layer_norm_shape(ft__context *c, const ft__node *node,
     return ft__want_numbers(c, node, input, input_count);
 }
 
-/* Rows in memory: neighbours of a row stand `inner` apart, and so many rows are interleaved (1,
-   but for tensors with the channels last). */
+/* Rows in memory: the numbers of a row are `inner` apart, and `inner` rows are interleaved (1,
+   except for tensors with the channels last). */
 static ft__axis ft__layer_norm_rows(const ft__call *call)
 {
     ft_shape shape = ft__memory_shape(&call->input[0]);
     return ft__split_axis(&shape, ft__memory_axis(&call->input[0], shape.rank - 1));
 }
 
-enum { FT__NORM_ROWS = 16 }; /* rows to a task; their sums for dweight and dbias are one partial */
+enum { FT__NORM_ROWS = 16 }; /* rows per task, whose sums for dweight and dbias are one partial */
 
 static size_t ft__layer_norm_tasks(const ft__axis *a)
 {
@@ -10306,8 +10308,8 @@ static void ft__layer_norm_backward(const ft__call *call)
 
 /* =============================================================================================
    [SECTION] operators/pooling: Pooling
-   Windows over [N, C, H, W], a pixel's channels together in memory; forward is parted by lines of
-   the output, backward by pictures, for windows may overlap.
+   Windows over [N, C, H, W], stored channels last. Threads split max_pool2d's forward by lines of
+   the output, the rest by pictures: in backward windows may overlap.
    ============================================================================================= */
 static const ft__field ft__pool2d_fields[] = {
     {"kernel", offsetof(ft_pool2d_options, kernel), 2, 'i'},
@@ -10318,8 +10320,8 @@ static const ft__field ft__pool2d_fields[] = {
     {"exclude_padding", offsetof(ft_pool2d_options, exclude_padding), 1, 'b'},
     {NULL, 0, 0, 0}};
 
-/* One direction (0 height, 1 width) of a window that slides: sizes with defaults filled in. `out`
-   is 0 when nothing fits. */
+/* One direction (0 height, 1 width) of a sliding window: sizes with defaults filled in. `out` is 0
+   if nothing fits. */
 typedef struct ft__window { int in, out, kernel, stride, before, after; } ft__window;
 
 static ft__window ft__pool_window(const ft_pool2d_options *o, const ft_shape *x, int direction)
@@ -10344,7 +10346,7 @@ static ft__window ft__pool_window(const ft_pool2d_options *o, const ft_shape *x,
         total = (int64_t)w.in + w.before + w.after - w.kernel;
         if (total < 0) return w;
         out = total / w.stride + 1;
-        /* PyTorch: a last window that is not whole counts if it starts inside or before. */
+        /* PyTorch: an incomplete last window counts if it starts inside or before. */
         if (o->ceil_mode && total % w.stride != 0 && out * w.stride < (int64_t)w.in + w.before)
             out += 1;
     }
@@ -10352,7 +10354,7 @@ static ft__window ft__pool_window(const ft_pool2d_options *o, const ft_shape *x,
     return w;
 }
 
-/* Sizes that keep every sum and product of them within an int: files can hold any. */
+/* Limits sizes, so that every sum and product of them fits an int: files can hold any. */
 static ft_status ft__pool2d_check(ft__context *c, const ft__node *node, const ft_shape *x)
 {
     const ft_pool2d_options *o = &node->options.pool2d;
@@ -10395,7 +10397,7 @@ static ft_status ft__pool2d_shape(ft__context *c, const ft__node *node, const ft
     return ft__want_numbers(c, node, input, input_count);
 }
 
-/* The part of window `at` that lies inside: [first, last). */
+/* The part [first, last) of window `at` that is inside. */
 static void ft__window_range(const ft__window *w, int at, int *first, int *last)
 {
     int start = at * w->stride - w->before;
@@ -10447,7 +10449,7 @@ static size_t ft__sample_numbers(const ft__tensor *t)
     return ft__count(t) / (size_t)t->shape.size[0];
 }
 
-/* Sends the gradient of every output of a picture to where its maximum was. */
+/* Adds the gradient of every output of a picture to the position of its maximum. */
 static void ft__max_back_picture(void *context, int picture)
 {
     const ft__call *call = (const ft__call *)context;
@@ -10469,8 +10471,8 @@ static void ft__max_pool2d_backward(const ft__call *call)
                      (void *)(uintptr_t)call);
 }
 
-/* What an average divides by: the window's size, with the padding that it covers (but not what
-   ceil_mode added beyond), or only the pixels inside. */
+/* The divisor of an average: the window's size, including the padding in it (but not what ceil_mode
+   added beyond), or only the pixels inside. */
 static float ft__pool_area(const ft_pool2d_options *o, const ft__window *h, const ft__window *w,
                            int row, int column)
 {
@@ -10486,7 +10488,7 @@ static float ft__pool_area(const ft_pool2d_options *o, const ft__window *h, cons
     return (float)(bottom - top) * (float)(right - left);
 }
 
-/* Averages one picture, or sends its gradient back. */
+/* Averages one picture, or propagates its gradient back. */
 static void ft__avg_pool_picture(const ft__call *call, int picture, bool backward)
 {
     const ft_pool2d_options *o = &call->node->options.pool2d;
@@ -10555,7 +10557,7 @@ static ft_status ft__global_pool_shape(ft__context *c, const ft__node *node,
     return ft__want_numbers(c, node, input, input_count);
 }
 
-/* Sums of 64 pixels at a time in float, those in double. */
+/* Sums 64 pixels at a time in float, and those sums in double. */
 static void ft__global_avg_picture(void *context, int picture)
 {
     const ft__call *call = (const ft__call *)context;
@@ -10643,8 +10645,8 @@ static const ft__field ft__reshape_fields[] = {
     {"rank", offsetof(ft__reshape_options, rank), 1, 'i'},
     {"size", offsetof(ft__reshape_options, size), FINETUNE_MAX_RANK, 'i'}, {NULL, 0, 0, 0}};
 
-/* The product of the sizes behind the first dimension, FT_LENGTH left out where `lengths` counts
-   those; 0 when it is more than an int holds. */
+/* The product of the sizes after the first dimension, or 0 if it exceeds an int. If `lengths` is
+   not NULL, dimensions of FT_LENGTH are skipped and counted in it. */
 static int ft__sample_size(const ft_shape *shape, int *lengths)
 {
     int64_t product = 1;
@@ -10702,8 +10704,8 @@ static ft_status ft__reshape_shape(ft__context *c, const ft__node *node, const f
     return ft__want_numbers(c, node, input, input_count);
 }
 
-/* The same numbers in another shape: they keep the order that users see. Between tensors with the
-   channels last and others that is a turn; between two of the former, number by number. */
+/* Copies the numbers in the user's order. Between a tensor with the channels last and another
+   layout that is a transpose; between two with the channels last it goes number by number. */
 static void ft__copy_run(const ft__call *call, bool backward)
 {
     const ft__tensor *x = &call->input[0], *y = &call->output;
@@ -10731,7 +10733,7 @@ static void ft__copy_backward(const ft__call *call) { ft__copy_run(call, true); 
 
 /* =============================================================================================
    [SECTION] operators/arithmetic: add and mul
-   b is repeated along sizes of 1 and along leading dimensions that it lacks.
+   b is broadcast along sizes of 1 and along leading dimensions that it lacks.
    ============================================================================================= */
 static ft_status ft__broadcast_shape(ft__context *c, const ft__node *node, const ft__tensor *input,
                                      int input_count, ft_shape *output)
@@ -10749,7 +10751,7 @@ static ft_status ft__broadcast_shape(ft__context *c, const ft__node *node, const
     return ft__want_numbers(c, node, input, input_count);
 }
 
-/* The sizes of a as they lie in memory, and how far b moves along each: 0 where it is repeated. */
+/* The sizes of a in memory order, and the stride of b along each: 0 where b is repeated. */
 typedef struct ft__strides { int rank; size_t size[FINETUNE_MAX_RANK], step[FINETUNE_MAX_RANK]; }
     ft__strides;
 
@@ -10774,7 +10776,7 @@ static ft__strides ft__broadcast_strides(const ft__tensor *a, const ft__tensor *
     return s;
 }
 
-/* Where in b the element lies that belongs to element i of a. */
+/* The index in b of the element that belongs to element i of a. */
 static size_t ft__broadcast_index(const ft__strides *s, size_t i)
 {
     size_t index = 0;
@@ -10786,7 +10788,8 @@ static size_t ft__broadcast_index(const ft__strides *s, size_t i)
     return index;
 }
 
-/* How many neighbours in a share one element of b (`repeated`), or have neighbours in b too. */
+/* The number of neighbours in a that share one element of b (`repeated`), or whose elements of b
+   are neighbours too. */
 static size_t ft__broadcast_stretch(const ft__strides *s, bool *repeated)
 {
     size_t stretch = 1;
@@ -10803,7 +10806,7 @@ static size_t ft__broadcast_stretch(const ft__strides *s, bool *repeated)
     return stretch;
 }
 
-/* The sum of dy, or of dy x: eight sums side by side in double, then those in order. */
+/* The sum of dy, or of dy x: eight partial sums in double, which are then added in order. */
 static double ft__sum_products(const float *dy, const float *x, size_t count)
 {
     double lanes[8] = {0};
@@ -10818,7 +10821,7 @@ static double ft__sum_products(const float *dy, const float *x, size_t count)
 typedef enum ft__broadcast_way { FT__BROADCAST_FORWARD, FT__BROADCAST_A, FT__BROADCAST_B }
     ft__broadcast_way;
 
-/* Elements [i, i + count) of a, with which either b[0] or b[0 .. count - 1] goes. */
+/* Elements [i, i + count) of a, with element j of b (`repeated`) or [j, j + count). */
 static void ft__broadcast_line(const ft__call *call, bool product, ft__broadcast_way way, size_t i,
                                size_t count, size_t j, bool repeated)
 {
@@ -10874,7 +10877,7 @@ static void ft__broadcast_chunk(void *context, int index)
                      end - start);
 }
 
-/* b's gradient, where b is repeated, is summed on one thread: its elements would have no owner. */
+/* If b is repeated, one thread sums its gradient: several would add to the same elements. */
 static void ft__broadcast(const ft__call *call, bool product, ft__broadcast_way way)
 {
     size_t count = ft__count(&call->input[0]);
@@ -10914,7 +10917,7 @@ static void ft__mul_backward(const ft__call *call)
 
 /* =============================================================================================
    [SECTION] operators/concat: concat
-   Inputs side by side along one axis.
+   Joins inputs along one axis.
    ============================================================================================= */
 static const ft__field ft__concat_fields[] = {
     {"axis", offsetof(ft__concat_options, axis), 1, 'i'}, {NULL, 0, 0, 0}};
@@ -10967,7 +10970,7 @@ static void ft__concat_backward(const ft__call *call) { ft__concat_run(call, tru
 
 /* =============================================================================================
    [SECTION] operators/pad_and_slice: pad and slice
-   Each is the other's derivative: a grid embedded into a larger one.
+   Each is the other's derivative: a grid that is embedded in a larger one.
    ============================================================================================= */
 static const ft__field ft__pad_fields[] = {
     {"before", offsetof(ft_pad_options, before), FINETUNE_MAX_RANK, 'i'},
@@ -10981,7 +10984,7 @@ static const ft__field ft__slice_fields[] = {
 typedef struct ft__embedding { ft_shape inner, outer; int start[FINETUNE_MAX_RANK];
                                int step[FINETUNE_MAX_RANK]; } ft__embedding;
 
-/* Calls for every line of the last dimension: where it starts in both. */
+/* The start in the larger tensor of line `line` (along the last dimension) of the smaller one. */
 static size_t ft__embedded_line(const ft__embedding *e, size_t line)
 {
     size_t index = 0, stride = (size_t)e->outer.size[e->outer.rank - 1];
@@ -11120,6 +11123,8 @@ static void ft__slice_backward(const ft__call *call)
 static const ft__field ft__permute_fields[] = {
     {"axes", offsetof(ft__permute_options, axes), FINETUNE_MAX_RANK, 'i'}, {NULL, 0, 0, 0}};
 
+/* ---- permute: y's dimension d is x's dimension axes[d]; the batch stays the first ---- */
+
 static ft_status ft__permute_shape(ft__context *c, const ft__node *node, const ft__tensor *input,
                                    int input_count, ft_shape *output)
 {
@@ -11140,7 +11145,7 @@ static ft_status ft__permute_shape(ft__context *c, const ft__node *node, const f
     return ft__want_numbers(c, node, input, input_count);
 }
 
-/* One sample. y is walked in the user's order. */
+/* One sample; iterates over y in the user's order. */
 static void ft__permute_sample(void *context, int sample)
 {
     const ft__either_way *run = (const ft__either_way *)context;
@@ -11175,15 +11180,15 @@ static void ft__permute_run_all(const ft__call *call, bool backward)
 static void ft__permute_forward(const ft__call *call) { ft__permute_run_all(call, false); }
 static void ft__permute_backward(const ft__call *call) { ft__permute_run_all(call, true); }
 
-/* ---- gather: y[n, .., k, .., rest] = x[n, .., index[n, .., k, ..], .., rest] along one axis.
-   PyTorch's gather where the index has as many dimensions as x; dimensions behind those of the
-   index are taken whole: an index [N, K] takes K rows of each sample of x [N, T, D]. ---- */
-
 /* =============================================================================================
    [SECTION] operators/gather: gather
    ============================================================================================= */
 static const ft__field ft__gather_fields[] = {
     {"axis", offsetof(ft__concat_options, axis), 1, 'i'}, {NULL, 0, 0, 0}};
+
+/* ---- gather: y[n, .., k, .., rest] = x[n, .., index[n, .., k, ..], .., rest] along one axis. This
+   is PyTorch's gather if the index has as many dimensions as x. Dimensions past those of the index
+   are copied whole: an index [N, K] takes K rows of each sample of x [N, T, D]. ---- */
 
 static ft_status ft__gather_shape(ft__context *c, const ft__node *node, const ft__tensor *input,
                                   int input_count, ft_shape *output)
@@ -11202,8 +11207,8 @@ static ft_status ft__gather_shape(ft__context *c, const ft__node *node, const ft
     return ft__want_numbers(c, node, input, input_count - 1);
 }
 
-/* One sample: places of the index that lie before the axis, along it, and behind it; then the rest
-   of x. A wrong index makes NaN, as a wrong label does. */
+/* One sample: positions in the index before the axis, along it and after it; then the rest of x. An
+   index out of range gives NaN, as a wrong label does. */
 static void ft__gather_sample(void *context, int sample)
 {
     const ft__either_way *run = (const ft__either_way *)context;
@@ -11250,19 +11255,17 @@ static void ft__gather_all(const ft__call *call, bool backward)
 static void ft__gather_along_forward(const ft__call *call) { ft__gather_all(call, false); }
 static void ft__gather_along_backward(const ft__call *call) { ft__gather_all(call, true); }
 
-/* ---- matmul: a [N, .., M, K], b [N, .., K, P] -> y [N, .., M, P], one product for each place of
-   the dimensions before the last two; either may lie transposed.
-       dA = dY B^T, dB = A^T dY, transposed where a or b is ---- */
-
 /* =============================================================================================
    [SECTION] operators/matmul: matmul
-   What sequences and attention are made of.
+   Batched matrix products, for sequences and attention.
    ============================================================================================= */
 static const ft__field ft__matmul_fields[] = {
     {"transpose_a", offsetof(ft_matmul_options, transpose_a), 1, 'b'},
     {"transpose_b", offsetof(ft_matmul_options, transpose_b), 1, 'b'}, {NULL, 0, 0, 0}};
 
-/* ---- permute: y's dimension d is x's dimension axes[d]; the batch stays the first ---- */
+/* ---- matmul: a [N, .., M, K], b [N, .., K, P] -> y [N, .., M, P], one product for each index of
+   the dimensions before the last two; a and b may be stored transposed.
+       dA = dY B^T, dB = A^T dY, transposed if a or b is ---- */
 
 static ft_status ft__matmul_shape(ft__context *c, const ft__node *node, const ft__tensor *input,
                                   int input_count, ft_shape *output)
@@ -11323,7 +11326,7 @@ static void ft__matmul_costs(const ft__call *call, ft__costs *costs)
     costs->multiply_adds = (uint64_t)run.count * run.m * run.k * run.p;
 }
 
-/* Product number i of y, da or db; the matrices as they stand in the formulas above. */
+/* Product number i of y, da or db, with the matrices as in the formulas above. */
 static void ft__matmul_product(const ft__matmul_run *run, size_t i, ft__matrix *left,
                                ft__matrix *right, float **to, size_t sizes[3], bool *add)
 {
@@ -11371,8 +11374,8 @@ static void ft__matmul_slot(void *context, int slot)
     }
 }
 
-/* A copy of one tensor in the user's order, in the next piece of the workspace; itself where it
-   lies so. */
+/* Returns a tensor in the user's order: a copy in the next piece of the workspace, or the tensor
+   itself if it is stored so. */
 static const float *ft__matmul_in_order(ft__matmul_run *run, const ft__tensor *t,
                                         const float *values)
 {
@@ -11420,12 +11423,12 @@ static void ft__matmul_backward(const ft__call *call)
 
 /* =============================================================================================
    [SECTION] operators/losses: Losses
-   Each is the mean over the batch, one number. Targets get no gradient (but for mse's).
+   Each is the mean over the batch, one number. Targets get no gradient, except mse's.
    ============================================================================================= */
 static const ft__field ft__loss_fields[] = {
     {"label_smoothing", offsetof(ft_loss_options, label_smoothing), 1, 'f'}, {NULL, 0, 0, 0}};
 
-/* What stands at padded places, and PyTorch's ignore_index: such a label does not count. */
+/* -1 at padded positions, and PyTorch's ignore_index, -100: such a label does not count. */
 static bool ft__is_ignored(int label) { return label == -1 || label == -100; }
 
 static void ft__one_number(ft_shape *output)
@@ -11463,7 +11466,7 @@ static ft_status ft__cross_entropy_shape(ft__context *c, const ft__node *node,
     return ft__want_numbers(c, node, input, 1);
 }
 
-/* Probabilities are kept for backward; each row's loss until all are added up. */
+/* Probabilities are kept for backward, and each row's loss until all are summed. */
 static void ft__cross_entropy_costs(const ft__call *call, ft__costs *costs)
 {
     costs->saved = ft__count(&call->input[0]) * sizeof(float);
@@ -11475,7 +11478,8 @@ static bool ft__is_class(int label, size_t classes)
     return label >= 0 && (size_t)label < classes;
 }
 
-/* The labels that count; a label that is no class makes the loss NaN, which ft_forward reports. */
+/* The number of labels that count; a label that is no class makes the loss NaN, which ft_forward
+   reports. */
 static float ft__counted_labels(const ft__call *call)
 {
     const int32_t *labels = ft__integers(&call->input[1]);
@@ -11485,10 +11489,10 @@ static float ft__counted_labels(const ft__call *call)
     return (float)counted;
 }
 
-/* Some rows of a loss; a row's bits do not depend on how many threads there are. */
+/* Some rows of a loss; a row's bits do not depend on the number of threads. */
 typedef struct ft__loss_job {
     const ft__call *call;
-    size_t rows, classes, part; /* part: rows of one index of the parallel loop */
+    size_t rows, classes, part; /* part: rows per index of the parallel loop */
     float scale;            /* backward */
 } ft__loss_job;
 
@@ -11690,9 +11694,9 @@ static void ft__mse_backward(const ft__call *call)
 static const ft__field ft__embedding_fields[] = {
     {"padding_index", offsetof(ft_embedding_options, padding_index), 1, 'i'},
     {"padded", offsetof(ft_embedding_options, padded), 1, 'b'}, {NULL, 0, 0, 0}};
-/* ---- embedding: ids [N] or [N, L], weight [V, E] -> [.., E]: y = weight[id]. An id of -1 stands
-   for "no word" and gives zeros; any other that is not in [0, V) gives NaN, which the loss shows.
-   dweight[id] += dy, but for padding_index. ---- */
+/* ---- embedding: ids [N] or [N, L], weight [V, E] -> [.., E]: y = weight[id]. An id of -1 means
+   "no word" and gives zeros; any other that is not in [0, V) gives NaN, which the loss shows.
+   dweight[id] += dy, except for padding_index. ---- */
 
 static ft_status ft__embedding_shape(ft__context *c, const ft__node *node, const ft__tensor *input,
                                      int input_count, ft_shape *output)
@@ -11729,7 +11733,7 @@ static void ft__embedding_forward(const ft__call *call)
     }
 }
 
-/* Work in proportion to the words in the batch; several places of one word add up in order. */
+/* The work is proportional to the words in the batch; repeated words add up in order. */
 static void ft__embedding_backward(const ft__call *call)
 {
     const ft_embedding_options *o = &call->node->options.embedding;
@@ -11746,10 +11750,6 @@ static void ft__embedding_backward(const ft__call *call)
     }
 }
 
-/* ---- step_pool: x [N, L, C], lengths [N] (all L where there are none) -> [N, C]: the mean, the
-   largest, or the last of the real steps; zeros where there is no step. `last` with
-   `bidirectional` takes the second half of C from step 0, where a reversed RNN ends. ---- */
-
 /* =============================================================================================
    [SECTION] operators/step_pool: Pooling over steps
    ============================================================================================= */
@@ -11757,6 +11757,9 @@ static const ft__field ft__step_pool_fields[] = {
     {"kind", offsetof(ft_step_pool_options, kind), 1, 'i'},
     {"bidirectional", offsetof(ft_step_pool_options, bidirectional), 1, 'b'}, {NULL, 0, 0, 0}};
 
+/* ---- step_pool: x [N, L, C], lengths [N] (all L if absent) -> [N, C]: the mean, the maximum, or
+   the last of the real steps; zeros if there is none. `last` with `bidirectional` takes the second
+   half of C from step 0, where a reversed RNN ends. ---- */
 
 static ft_status ft__step_pool_shape(ft__context *c, const ft__node *node, const ft__tensor *input,
                                      int input_count, ft_shape *output)
@@ -11781,14 +11784,14 @@ static ft_status ft__step_pool_shape(ft__context *c, const ft__node *node, const
     return ft__want_numbers(c, node, input, 1);
 }
 
-/* Where the largest was found. */
+/* The step of each maximum. */
 static void ft__step_pool_costs(const ft__call *call, ft__costs *costs)
 {
     if (call->node->options.step_pool.kind == FT_POOL_MAX)
         costs->saved = ft__count(&call->output) * sizeof(int32_t);
 }
 
-/* How many steps of a sample are real. */
+/* The number of real steps of a sample. */
 static size_t ft__steps_of(const ft__tensor *lengths, size_t sample, size_t most)
 {
     int32_t length;
@@ -11857,20 +11860,20 @@ static void ft__step_pool_backward(const ft__call *call)
 /* =============================================================================================
    [SECTION] operators/recurrent: Recurrent layers
    lstm, gru, rnn: one layer, one direction or both. Inputs: x [N, L, in]; per direction weight_ih
-   [G H, in], weight_hh [G H, H] and, if there are any, bias_ih and bias_hh [G H], with G = 4, 3, 1
-   gates; then, as the options say, lengths I32 [N], the first hidden state [N, D H] and the first
-   cell [N, D H]. Output [N, L, D H]; with D = 2, forward and reverse side by side; with `cells`
-   [N, L, 2 D H]: behind them the LSTM's cells in the same order.
+   [G H, in], weight_hh [G H, H] and, unless no_bias, bias_ih and bias_hh [G H], with G = 4, 3, 1
+   gates; then, depending on the options, lengths I32 [N], the initial hidden state [N, D H] and the
+   initial cell [N, D H]. Output [N, L, D H], with forward and reverse side by side if D = 2; with
+   `cells` [N, L, 2 D H]: the LSTM's cells follow in the same order.
 
-   As a packed sequence of PyTorch's: steps at or behind a sample's length give zeros and leave its
-   state alone; the reverse direction begins at its own last step.
+   As in PyTorch's packed sequences, steps at or past a sample's length give zeros and do not change
+   its state; the reverse direction starts at the sample's last step.
 
-   What the input adds to the gates is one product for a block of steps; only what the state adds is
-   made step by step, with weights packed once. Inside, rows are ordered [step][sample] in the order
-   in which steps are taken, so that every operand of every product is a plain matrix. Work is
-   parted by direction and by rows of samples: no thread waits for another within a block. Blocks of
-   steps have about FT__BLOCK_K rows: what is made of a block's gates, weight gradients and the
-   input's, is made while they are in the cache.
+   The input's contribution to the gates is one product per block of steps; only the state's
+   contribution is computed step by step, with weights packed once. Inside, rows are ordered
+   [step][sample], with steps in the order of processing, so that every operand of every product is
+   a plain matrix. Threads split the work by direction and by rows of samples: none waits for
+   another within a block. Blocks of steps have about FT__BLOCK_K rows: the gradients of the weights
+   and of the input are computed from a block's gates while those are in the cache.
    ============================================================================================= */
 static const ft__field ft__recurrent_fields[] = {
     {"hidden", offsetof(ft__recurrent_options, hidden), 1, 'i'},
@@ -11887,17 +11890,17 @@ static bool ft__is_recurrent(int op)
     return op == FT__OP_lstm || op == FT__OP_gru || op == FT__OP_rnn;
 }
 
-/* Sizes of a call, and where each input stands (0: it is not there). */
+/* Sizes of a call, and the index of each input (0: absent). */
 typedef struct ft__recurrent {
     const ft__call *call;
     const ft__recurrent_options *o;
     size_t n, steps, in, h, gates, directions;
-    int per_direction, lengths, hidden, cell; /* inputs: of one direction, and numbers of others */
+    int per_direction, lengths, hidden, cell; /* inputs: per direction, and indices of others */
     size_t width;           /* gates * h */
     size_t stride;          /* from row to row of the gates */
-    size_t block;           /* steps of a block */
+    size_t block;           /* steps per block */
     size_t rows;            /* steps * n */
-    size_t cells_at;        /* in a step of the output: where its cells begin; 0: it has none */
+    size_t cells_at;        /* in a step of the output: where its cells start; 0: no cells */
 } ft__recurrent;
 
 static ft__recurrent ft__recurrent_of(const ft__call *call)
@@ -11920,7 +11923,7 @@ static ft__recurrent ft__recurrent_of(const ft__call *call)
     if (o->initial) r.hidden = at++;
     if (o->initial && call->node->op == FT__OP_lstm) r.cell = at;
     r.width = r.gates * r.h;
-    r.stride = r.width % 64 ? r.width : r.width + 16; /* else columns share places of a cache */
+    r.stride = r.width % 64 ? r.width : r.width + 16; /* else columns share cache sets */
     r.block = r.n < FT__BLOCK_K ? FT__BLOCK_K / r.n : 1;
     if (r.block > r.steps) r.block = r.steps;
     r.rows = r.steps * r.n;
@@ -12004,9 +12007,9 @@ static ft_status ft__recurrent_shape(ft__context *c, const ft__node *node, const
     return ft__recurrent_check(c, &r, input_count);
 }
 
-/* ---- Memory. Kept for backward, of one direction: gates [steps, n, stride], hidden states
-   [steps + 1, n, H], the first being the initial one, and `extra`: the LSTM's cells likewise, or
-   the GRU's hidden part of the new gate, [steps, n, H]. ---- */
+/* ---- Memory. Kept for backward, per direction: gates [steps, n, stride], hidden states
+   [steps + 1, n, H], starting with the initial one, and `extra`: the LSTM's cells likewise, or the
+   GRU's hidden part of the new gate, [steps, n, H]. ---- */
 
 static float *ft__recurrent_gates(const ft__recurrent *r, size_t direction)
 {
@@ -12025,14 +12028,14 @@ static float *ft__recurrent_extra(const ft__recurrent *r, size_t direction)
     return ft__recurrent_states(r, direction) + (r->rows + r->n) * r->h;
 }
 
-/* Scratch: per direction, of the GRU what the state adds [n, G H], gradients of state and cell
-   [n, H] each, and a bias; once a block's inputs in the order of the steps [block * n, in], or
-   their gradients; the packed weights; room for products. Packed are weight_ih and weight_hh of
-   each direction, for backward the other way round. */
+/* Scratch: per direction, the state's contribution in a GRU [n, G H], gradients of state and cell
+   [n, H] each, and a bias; once, a block's inputs in the order of processing [block * n, in], or
+   their gradients; the packed weights; workspace for products. The packed weights are weight_ih,
+   then weight_hh of each direction; in backward weight_hh is first. */
 typedef struct ft__recurrent_room { size_t add, state, bias, inputs, packed, product; }
     ft__recurrent_room;
 
-#define FT__RECURRENT_ROWS ((size_t)128)    /* of a product that one thread takes at once */
+#define FT__RECURRENT_ROWS ((size_t)128)    /* of a product that one thread computes at once */
 
 static size_t ft__recurrent_packed_ih(const ft__recurrent *r)
 {
@@ -12087,10 +12090,10 @@ typedef struct ft__recurrent_run {
     ft__recurrent_room room;
     float *add, *dh, *dc, *bias, *inputs, *packed, *product;
     const float *ih, *hh;   /* packed weights of direction 0 */
-    size_t next;            /* from direction to direction of these */
-    size_t from, to;        /* the steps of the block at work */
-    size_t chunk, chunks;   /* rows of samples that a thread takes through all steps; how many */
-    size_t direction;       /* that the products over all steps are of */
+    size_t next;            /* distance between two directions of these */
+    size_t from, to;        /* steps of the current block */
+    size_t chunk, chunks;   /* rows of samples per thread; number of such chunks */
+    size_t direction;       /* of the products over a block's steps */
 } ft__recurrent_run;
 
 static ft__recurrent_run ft__recurrent_start(const ft__call *call)
@@ -12113,7 +12116,8 @@ static ft__recurrent_run ft__recurrent_start(const ft__call *call)
     return run;
 }
 
-/* A weight [rows, columns] as the right matrix of a product with its transpose, or with itself. */
+/* Packs a weight [rows, columns] as the right matrix of a product with its transpose, or with
+   itself. */
 static void ft__recurrent_pack(ft__context *c, const ft__tensor *weight, bool transposed, float *to)
 {
     size_t rows = (size_t)weight->shape.size[0], columns = (size_t)weight->shape.size[1];
@@ -12129,14 +12133,14 @@ static void ft__recurrent_pack(ft__context *c, const ft__tensor *weight, bool tr
     ft__pack_weights(c, &pack);
 }
 
-/* The step at which a sample is, that the `s`-th one takes in this direction. */
+/* The time of the `s`-th step that this direction processes. */
 static size_t ft__recurrent_time(const ft__recurrent *r, size_t direction, size_t s)
 {
     return direction ? r->steps - 1 - s : s;
 }
 
-/* out [count, n], its rows `apart`, = or += rows `from`, `stride` apart, of k numbers, times a
-   packed right matrix. */
+/* out [count, n], with rows `apart` apart, = or += rows `from` of k numbers, `stride` apart, times
+   a packed right matrix. */
 static void ft__recurrent_multiply(const ft__context *c, const float *from, size_t stride,
                                    size_t count, size_t k, const float *packed, size_t n,
                                    float *out, size_t apart, bool accumulate)
@@ -12157,7 +12161,7 @@ static void ft__recurrent_multiply(const ft__context *c, const float *from, size
 
 /* ---- Forward ---- */
 
-/* Rows of a block of steps that a thread takes at once, and how many such parts there are. */
+/* Rows of a block of steps that a thread processes at once, and the number of such parts. */
 static size_t ft__recurrent_part(const ft__recurrent *r)
 {
     size_t rows = ft__tiles[r->call->context->simd].rows;
@@ -12170,7 +12174,7 @@ static size_t ft__recurrent_parts(const ft__recurrent_run *run)
     return ((run->to - run->from) * run->r.n + part - 1) / part;
 }
 
-/* What the input adds to the gates, for some rows of a block of steps. */
+/* The input's contribution to the gates, for some rows of a block of steps. */
 static void ft__recurrent_project(void *context, int index)
 {
     const ft__recurrent_run *run = (const ft__recurrent_run *)context;
@@ -12190,7 +12194,7 @@ static void ft__recurrent_project(void *context, int index)
                       ft__recurrent_gates(r, direction) + first * r->stride, r->stride, false);
 }
 
-/* Where in the output a sample's `s`-th step of a direction lies. */
+/* The position in the output of a sample's `s`-th step in the order of this direction. */
 static size_t ft__recurrent_place(const ft__recurrent *r, size_t direction, size_t s,
                                   size_t sample)
 {
@@ -12223,7 +12227,7 @@ static ft__cell ft__recurrent_cell(const ft__recurrent_run *run, size_t directio
     return cell;
 }
 
-/* Whether the `s`-th step that this direction takes is a real one of the sample. */
+/* Whether the `s`-th step that this direction processes is a real one of the sample. */
 static bool ft__recurrent_real(const ft__recurrent *r, size_t direction, size_t s, size_t sample)
 {
     const ft__tensor *lengths = r->lengths ? &r->call->input[r->lengths] : NULL;
@@ -12250,8 +12254,8 @@ static void ft__recurrent_skip(const ft__recurrent *r, const ft__cell *cell)
     if (r->gates == 4) memcpy(cell->extra, cell->before, bytes);
 }
 
-/* What the state adds to the gates of some samples: to what the input adds, but for the GRU, whose
-   part goes aside, bias_hh of the new gate with it. */
+/* The state's contribution to the gates of some samples. It is added to the input's; the GRU's is
+   kept apart, with bias_hh of the new gate. */
 static void ft__recurrent_state_product(const ft__recurrent_run *run, size_t direction, size_t s,
                                         size_t first, size_t count)
 {
@@ -12292,7 +12296,8 @@ static void ft__recurrent_forward_unit(void *context, int index)
     }
 }
 
-/* The first states come from inputs [n, D H], or are zero; `back`: the last ones go there. */
+/* Copies the initial states from inputs [n, D H], or zeroes them; `back`: copies the last states to
+   the inputs. */
 static void ft__recurrent_ends(const ft__recurrent_run *run, bool back)
 {
     const ft__recurrent *r = &run->r;
@@ -12312,7 +12317,7 @@ static void ft__recurrent_ends(const ft__recurrent_run *run, bool back)
         }
 }
 
-/* bias_ih + bias_hh, but for the part that stands inside of the GRU's reset gate. */
+/* bias_ih + bias_hh, without the part that the GRU's reset gate multiplies. */
 static void ft__recurrent_bias(const ft__recurrent_run *run)
 {
     const ft__recurrent *r = &run->r;
@@ -12365,7 +12370,7 @@ static void ft__recurrent_back(const ft__recurrent *r, ft__cell *cell)
     else ft__rnn_back[simd](cell);
 }
 
-/* From a block's last step to its first: the gates become the gradients of their sums. */
+/* From a block's last step to its first: replaces the gates by the gradients of their sums. */
 static void ft__recurrent_backward_unit(void *context, int index)
 {
     const ft__recurrent_run *run = (const ft__recurrent_run *)context;
@@ -12398,7 +12403,7 @@ static void ft__recurrent_backward_unit(void *context, int index)
 typedef struct ft__recurrent_sum {
     const ft__context *context;
     ft__columns columns;
-    float *to[2];           /* the second may be NULL */
+    float *to[2];           /* either may be NULL */
 } ft__recurrent_sum;
 
 static void ft__recurrent_sum_columns(void *context, int index)
@@ -12416,7 +12421,7 @@ static void ft__recurrent_sum_columns(void *context, int index)
             job->to[which][begin + j] += sum[j];
 }
 
-/* to[j] += sum over rows of from[row * stride + j]; and to `other`, unless that is NULL. */
+/* to[j] += sum over rows of from[row * stride + j]; the same for `other`. Either may be NULL. */
 static void ft__recurrent_add_sums(ft__context *c, const float *from, size_t rows, size_t stride,
                                    size_t columns, float *to, float *other)
 {
@@ -12433,7 +12438,7 @@ static void ft__recurrent_add_sums(ft__context *c, const float *from, size_t row
                      ft__recurrent_sum_columns, &job);
 }
 
-/* to [out, in] += transposed d [rows, out] times x [rows, in], over a block's rows */
+/* to [out, in] += d^T x, with d [rows, out] and x [rows, in], over a block's rows */
 static void ft__recurrent_weight_sum(const ft__recurrent_run *run, const float *d, size_t stride,
                                      size_t out, const float *x, size_t in, float *to)
 {
@@ -12442,8 +12447,8 @@ static void ft__recurrent_weight_sum(const ft__recurrent_run *run, const float *
                       run->product);
 }
 
-/* What a block adds to the gradients of weight_hh and of the biases. Those of the biases are the
-   same but in the GRU's new gate: there bias_hh stands inside of the reset gate's product. */
+/* Adds a block's part to the gradients of weight_hh and of the biases. Both biases have the same
+   gradient, except in the GRU's new gate, where the reset gate multiplies bias_hh. */
 static void ft__recurrent_state_weights(const ft__recurrent_run *run, size_t d)
 {
     const ft__recurrent *r = &run->r;
@@ -12467,7 +12472,7 @@ static void ft__recurrent_state_weights(const ft__recurrent_run *run, size_t d)
         ft__recurrent_add_sums(c, extra, rows, r->h, r->h, bias_hh + shared, NULL);
 }
 
-/* A block's inputs in the order in which this direction takes the steps. */
+/* A block's inputs in the order in which this direction processes the steps. */
 static void ft__recurrent_gather(void *context, int step)
 {
     const ft__recurrent_run *run = (const ft__recurrent_run *)context;
@@ -12478,8 +12483,8 @@ static void ft__recurrent_gather(void *context, int step)
                r->call->input[0].value + (i * r->steps + t) * r->in, r->in * sizeof(float));
 }
 
-/* The gradient of the input, for some of a block's rows, made in that order and added where they
-   belong. */
+/* The gradient of the input, for some of a block's rows, computed in that order and added at their
+   positions. */
 static void ft__recurrent_input_rows(void *context, int index)
 {
     const ft__recurrent_run *run = (const ft__recurrent_run *)context;
@@ -12512,7 +12517,7 @@ static void ft__recurrent_input_side(ft__recurrent_run *run, size_t d)
         ft__parallel(c, (int)ft__recurrent_parts(run), ft__recurrent_input_rows, run);
 }
 
-/* The gradients of the first states. */
+/* Adds the gradients of the initial states. */
 static void ft__recurrent_first_states(const ft__recurrent_run *run)
 {
     const ft__recurrent *r = &run->r;
@@ -12558,7 +12563,7 @@ static void ft__recurrent_backward(const ft__call *call)
 }
 
 /* =============================================================================================
-   [SECTION] operators/rows: The rows
+   [SECTION] operators/rows: The rows of the table
    ============================================================================================= */
 #define FT__OP_ROW(name, low, high, reads, shape, forward, backward, costs, fields, device)       \
     {#name, low, high, reads, shape, forward, backward, costs, fields},

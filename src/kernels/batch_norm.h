@@ -96,8 +96,8 @@ FT__LEVELS(ft__norm_apply_rest, (const ft__norm_pass *p, size_t at), ft__norm_ap
 FT__LEVELS(ft__norm_back_rest, (const ft__norm_pass *p, size_t at), ft__norm_back_body(p, at))
 
 /* The same for two vectors of channels, or one; each returns the first channel not processed. For
-   loops over a known number of channels compilers made code that went through memory, and scalar
-   code for 8. MobileNet makes 1.07 times as many steps (two threads) with this, the weight
+   loops over a known number of channels compilers generated code that went through memory, and
+   scalar code for 8. MobileNet makes 1.07 times as many steps (two threads) with this, the weight
    gradients of 1 x 1 convolutions read in place, and depthwise windows that read shared inputs
    once. */
 #define FT__NORM_LOAD(tile, from) (*(const tile##_loose *)(const void *)(from))

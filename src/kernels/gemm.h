@@ -501,10 +501,10 @@ static const float *ft__gemm_soon(const ft__product *x, const ft__product_block 
 }
 
 /* Few rows: the rows of a stay in the L2 cache, and each panel of b is packed when it is needed.
-   The last two tiles of a panel prefetch the next panel into the L2 cache: without that, 49 x 512 x
-   4608 took 1.4 times as long, and 1.2 times when it went into the L1 cache. They prefetch the last
-   number of each vector: where a line starts inside a vector, its first numbers came with the panel
-   before. */
+   The last two tiles of a panel prefetch the next panel into the L2 cache: without that,
+   49 x 512 x 4608 took 1.4 times as long, and 1.2 times when it went into the L1 cache. They
+   prefetch the last number of each vector: where a line starts inside a vector, its first numbers
+   came with the panel before. */
 static void ft__gemm_few(const ft__product *x, const ft__product_block *s, float *left,
                          float *right)
 {

@@ -6,7 +6,7 @@
 #include "kernels/gemm.h"
 
 /* =============================================================================================
-   [SECTION] kernels/transpose: Channels last, and back
+   [SECTION] kernels/transpose: To channels last and back
    Pictures are [N, C, H, W] to the user and [N, H, W, C] in memory.
    ============================================================================================= */
 /* to [samples, columns, rows] = or += from [samples, rows, columns] */

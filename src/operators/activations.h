@@ -67,7 +67,7 @@ static void ft__activation_backward(const ft__call *call, ft__activation_slopes 
     ft__parallel(call->context, ft__chunks(ft__count(&call->output)), ft__activation_chunk, &run);
 }
 
-/* Makes NAME_values and NAME_slopes from two expressions: F of x, and D, dy/dx, of x or y (the same
+/* Makes NAME_values and NAME_slopes from two expressions: F in x, and D = dy/dx in x or y (the same
    variable twice: the table's row says which one is kept). `a` is the option that some have. */
 #define FT__ACTIVATION_LOOPS(name, option, F, D)                                                  \
     static void ft__##name##_values(const ft_activation_options *o, const float *from, float *to, \
@@ -118,9 +118,9 @@ static void ft__activation_backward(const ft__call *call, ft__activation_slopes 
         ft__activation_backward(call, ft__##name##_slopes, reads);                                \
     }
 
-/* GELU (Hendrycks and Gimpel 2016): x * Phi(x), Phi the normal distribution's; or the paper's
-   approximation by tanh(sqrt(2/pi) (x + 0.044715 x^3)). The derivatives by the product rule; what
-   belongs to the bell curve in them is 0 beyond 20, and would be inf * 0 for a huge x. */
+/* GELU (Hendrycks and Gimpel 2016): x * Phi(x), where Phi is the normal distribution function; or
+   the paper's approximation by tanh(sqrt(2/pi) (x + 0.044715 x^3)). The derivatives follow from the
+   product rule; their bell-curve term is 0 beyond 20, and would be inf * 0 for a huge x. */
 FT__INLINE float ft__gelu_tanh(float x)
 {
     return ft__tanh(0.797884561f * (x + 0.044715f * x * x * x));
@@ -193,7 +193,7 @@ FT__ACTIVATION(softsign, FT__READS_X)
 FT__ACTIVATION(gelu, FT__READS_X)
 FT__ACTIVATION(silu, FT__READS_X)
 
-/* The activations that a convolution or linear layer applies to its own output. */
+/* Whether a convolution or linear layer can apply the activation to its own output. */
 static bool ft__can_fuse(int op) { return op >= FT__OP_sigmoid && op <= FT__OP_silu; }
 
 static void ft__activate(int op, const ft__options *options, float *values, size_t count)
@@ -208,7 +208,7 @@ static void ft__activate(int op, const ft__options *options, float *values, size
     }
 }
 
-/* Whether it only keeps numbers within bounds, which kernels do while those are in registers. */
+/* Whether the activation only clamps, which kernels do while the numbers are in registers. */
 static bool ft__is_clamp(int op, float *low, float *high)
 {
     *low = 0;
@@ -216,11 +216,11 @@ static bool ft__is_clamp(int op, float *low, float *high)
     return op == FT__OP_relu || op == FT__OP_relu6;
 }
 
-/* Whether a layer that is trained may apply it: then only the output is kept. */
+/* Whether a layer may apply it in training too, where only the output is kept. */
 static bool ft__can_fuse_trained(int op) { return op >= FT__OP_sigmoid && op <= FT__OP_relu6; }
 
-/* Backward of an activation that a layer applied: its output's gradient becomes that of what the
-   activation got, in place. */
+/* Backward of an activation that a layer applied: replaces the gradient of its output by that of
+   its input, in place. */
 static void ft__activation_back_chunk(void *context, int index)
 {
     const ft__call *call = (const ft__call *)context;

@@ -9,7 +9,7 @@
 
 /* =============================================================================================
    [SECTION] operators/arithmetic: add and mul
-   b is repeated along sizes of 1 and along leading dimensions that it lacks.
+   b is broadcast along sizes of 1 and along leading dimensions that it lacks.
    ============================================================================================= */
 static ft_status ft__broadcast_shape(ft__context *c, const ft__node *node, const ft__tensor *input,
                                      int input_count, ft_shape *output)
@@ -27,7 +27,7 @@ static ft_status ft__broadcast_shape(ft__context *c, const ft__node *node, const
     return ft__want_numbers(c, node, input, input_count);
 }
 
-/* The sizes of a as they lie in memory, and how far b moves along each: 0 where it is repeated. */
+/* The sizes of a in memory order, and the stride of b along each: 0 where b is repeated. */
 typedef struct ft__strides { int rank; size_t size[FINETUNE_MAX_RANK], step[FINETUNE_MAX_RANK]; }
     ft__strides;
 
@@ -52,7 +52,7 @@ static ft__strides ft__broadcast_strides(const ft__tensor *a, const ft__tensor *
     return s;
 }
 
-/* Where in b the element lies that belongs to element i of a. */
+/* The index in b of the element that belongs to element i of a. */
 static size_t ft__broadcast_index(const ft__strides *s, size_t i)
 {
     size_t index = 0;
@@ -64,7 +64,8 @@ static size_t ft__broadcast_index(const ft__strides *s, size_t i)
     return index;
 }
 
-/* How many neighbours in a share one element of b (`repeated`), or have neighbours in b too. */
+/* The number of neighbours in a that share one element of b (`repeated`), or whose elements of b
+   are neighbours too. */
 static size_t ft__broadcast_stretch(const ft__strides *s, bool *repeated)
 {
     size_t stretch = 1;
@@ -81,7 +82,7 @@ static size_t ft__broadcast_stretch(const ft__strides *s, bool *repeated)
     return stretch;
 }
 
-/* The sum of dy, or of dy x: eight sums side by side in double, then those in order. */
+/* The sum of dy, or of dy x: eight partial sums in double, which are then added in order. */
 static double ft__sum_products(const float *dy, const float *x, size_t count)
 {
     double lanes[8] = {0};
@@ -96,7 +97,7 @@ static double ft__sum_products(const float *dy, const float *x, size_t count)
 typedef enum ft__broadcast_way { FT__BROADCAST_FORWARD, FT__BROADCAST_A, FT__BROADCAST_B }
     ft__broadcast_way;
 
-/* Elements [i, i + count) of a, with which either b[0] or b[0 .. count - 1] goes. */
+/* Elements [i, i + count) of a, with element j of b (`repeated`) or [j, j + count). */
 static void ft__broadcast_line(const ft__call *call, bool product, ft__broadcast_way way, size_t i,
                                size_t count, size_t j, bool repeated)
 {
@@ -152,7 +153,7 @@ static void ft__broadcast_chunk(void *context, int index)
                      end - start);
 }
 
-/* b's gradient, where b is repeated, is summed on one thread: its elements would have no owner. */
+/* If b is repeated, one thread sums its gradient: several would add to the same elements. */
 static void ft__broadcast(const ft__call *call, bool product, ft__broadcast_way way)
 {
     size_t count = ft__count(&call->input[0]);

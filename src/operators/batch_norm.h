@@ -12,10 +12,10 @@
 
 /* =============================================================================================
    [SECTION] operators/batch_norm: Batch normalisation
-   Batch norm (Ioffe and Szegedy 2015) as PyTorch has it: x [N, C] or [N, C, H, W]; inputs x,
-   weight, bias, running_mean, running_var; in memory that is [rows, C] either way. In training each
-   channel is normalised by the batch's mean and biased variance, and the running ones move towards
-   the batch's (unbiased) ones:
+   Batch norm (Ioffe and Szegedy 2015) as in PyTorch: x [N, C] or [N, C, H, W]; inputs x, weight,
+   bias, running_mean, running_var; in memory x is [rows, C] either way. In training each channel is
+   normalised by the batch's mean and biased variance, and the running statistics move towards the
+   batch's mean and unbiased variance:
        y = (x - mean) * scale + bias, scale = weight / sqrt(var + eps)
    Backward in training, over the n values of a channel, with h = (x - mean) / sqrt(var + eps):
        dx = scale * (dy - sum(dy) / n - h * sum(dy h) / n), dweight = sum(dy h), dbias = sum(dy)
@@ -47,9 +47,9 @@ static ft_status ft__batch_norm_shape(ft__context *c, const ft__node *node,
     return ft__want_numbers(c, node, input, input_count);
 }
 
-/* ---- Statistics: of blocks of rows first, which a thread's cache holds; then the blocks' in
-   order, in double (Chan, Golub and LeVeque 1979) ---- */
-#define FT__NORM_BLOCK ((size_t)8192) /* numbers of a block */
+/* ---- Statistics: first of blocks of rows, which fit a thread's cache; then the blocks are
+   combined in order, in double (Chan, Golub and LeVeque 1979) ---- */
+#define FT__NORM_BLOCK ((size_t)8192) /* numbers per block */
 
 typedef struct ft__norm_size { size_t rows, channels, block, blocks; } ft__norm_size;
 
@@ -64,8 +64,8 @@ static ft__norm_size ft__norm_size_of(const ft__tensor *x)
     return s;
 }
 
-/* Kept from forward: mean and 1 / sqrt(var + eps) of each channel. Scratch: two numbers a block and
-   channel, and what the last pass multiplies and adds. */
+/* Kept from forward: mean and 1 / sqrt(var + eps) of each channel. Scratch: two numbers per block
+   and channel, and the factors and addends of the last pass. */
 static void ft__batch_norm_costs(const ft__call *call, ft__costs *costs)
 {
     ft__norm_size s = ft__norm_size_of(&call->input[0]);
@@ -92,12 +92,12 @@ static ft__norm_run ft__norm_start(const ft__call *call)
 #pragma GCC optimize("O3", "fp-contract=fast")
 #endif
 
-/* What the blocks' numbers come to, for 16 channels at once: one alone waits for its own sums and
+/* Totals over the blocks, for 16 channels at once: a single channel would wait for its own sums and
    divisions. */
 #define FT__NORM_AT_ONCE ((size_t)16)
 typedef struct ft__norm_totals { double first[16], second[16]; } ft__norm_totals;
 
-/* Adds the next block's mean and sum of squares to those of the `count` rows before it. */
+/* Combines the next block's mean and sum of squares with those of the `count` rows before it. */
 FT__INLINE void ft__norm_join(ft__norm_totals *to, const float *mean, const float *squares,
                               double count, double more, size_t channels)
 {
@@ -178,8 +178,8 @@ static ft__norm_pass ft__norm_pass_of(const ft__norm_run *run, int index)
     return p;
 }
 
-/* The first of two passes goes from the end, where what was written before is still in the cache,
-   and the second from the beginning, where the first ended. */
+/* The first of two passes runs from the end, where the numbers written last are still in the cache;
+   the second runs from the beginning, where the first ended. */
 static void ft__norm_statistics_block(void *context, int index)
 {
     const ft__norm_run *run = (const ft__norm_run *)context;
@@ -187,8 +187,8 @@ static void ft__norm_statistics_block(void *context, int index)
     ft__norm_block(run->call->context->simd, &p);
 }
 
-/* The running statistics move only by finite ones: a batch that ran away must not spoil them. One
-   value has no variance: running_var then stays. */
+/* Moves the running statistics, but only by finite ones: a batch that diverged must not spoil them.
+   One value has no variance: running_var then stays. */
 static void ft__move_running(const ft__call *call, size_t channel, double mean, double variance,
                              double count)
 {

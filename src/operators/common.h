@@ -7,10 +7,10 @@
 #include "operators/table.h"
 
 /* =============================================================================================
-   [SECTION] operators/common: What many operators share
-   Checks of inputs, an axis of a tensor, and where numbers lie in memory.
+   [SECTION] operators/common: Shared by many operators
+   Checks of inputs, an axis of a tensor, and the layout of numbers in memory.
    ============================================================================================= */
-/* Also flags "this input is not of numbers": labels cannot be computed with. */
+/* Fails if an input does not hold floats: operators cannot compute with labels. */
 static ft_status ft__want_numbers(ft__context *c, const ft__node *node, const ft__tensor *input,
                                   int count)
 {
@@ -37,7 +37,7 @@ static ft_status ft__same_shape(ft__context *c, const ft__node *node, const ft__
     return ft__want_numbers(c, node, input, input_count);
 }
 
-/* Sets a gradient to zero: where a row that may write adds after all. */
+/* Sets a gradient to zero, for an operator that may overwrite it but adds. */
 static void ft__zero_chunk(void *context, int index)
 {
     const ft__tensor *t = (const ft__tensor *)context;
@@ -58,7 +58,7 @@ static int ft__axis_of(const ft__node *node, int rank)
     return axis == 0 ? rank - 1 : axis < 0 ? axis + rank : axis;
 }
 
-/* The sizes of a tensor in the order in which they lie in memory; where an axis stands there. */
+/* The position of an axis in memory; a tensor's sizes in memory order. */
 static int ft__memory_axis(const ft__tensor *t, int axis)
 {
     static const int place[4] = {0, 3, 1, 2}; /* N, C, H, W in [N, H, W, C] */
@@ -86,7 +86,7 @@ static ft__axis ft__split_axis(const ft_shape *shape, int axis)
     return a;
 }
 
-/* Where a number that is at `i` of a sample, in the order that users see, lies in memory. */
+/* The index in memory of number `i` of a sample in the user's order. */
 static size_t ft__memory_place(const ft__tensor *t, size_t i)
 {
     size_t plane;
@@ -95,7 +95,7 @@ static size_t ft__memory_place(const ft__tensor *t, size_t i)
     return i % plane * (size_t)t->shape.size[1] + i / plane;
 }
 
-/* How far apart in memory the neighbours along each of the user's dimensions are. */
+/* The strides in memory of the user's dimensions. */
 static void ft__memory_steps(const ft__tensor *t, size_t *steps)
 {
     ft_shape shape = ft__memory_shape(t);

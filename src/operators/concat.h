@@ -6,7 +6,7 @@
 
 /* =============================================================================================
    [SECTION] operators/concat: concat
-   Inputs side by side along one axis.
+   Joins inputs along one axis.
    ============================================================================================= */
 static const ft__field ft__concat_fields[] = {
     {"axis", offsetof(ft__concat_options, axis), 1, 'i'}, {NULL, 0, 0, 0}};

@@ -9,11 +9,11 @@
 
 /* =============================================================================================
    [SECTION] operators/conv1d: Convolution in one dimension
-   x [N, C, L], weight [O, C/groups, K]: what conv2d does with [N, C, 1, L] and [O, C/groups, 1, K],
-   so that it is called, on copies of x and y that have the channels last as it wants them.
+   x [N, C, L], weight [O, C/groups, K]: runs conv2d with [N, C, 1, L] and [O, C/groups, 1, K], on
+   copies of x and y with the channels last, as conv2d needs them.
    ============================================================================================= */
 
-/* The tensor with a height of 1; [N, C, L] and its copy's place in the workspace. */
+/* The tensor with a height of 1; `value` and `gradient` are its copy in the workspace, or NULL. */
 static ft__tensor ft__as_picture(const ft__tensor *t, float *value, float *gradient)
 {
     ft__tensor picture = *t;
@@ -26,7 +26,7 @@ static ft__tensor ft__as_picture(const ft__tensor *t, float *value, float *gradi
     return picture;
 }
 
-/* The call that conv2d gets; `input` has room for three. Workspace: x, dx, y, dy, then conv2d's. */
+/* The call for conv2d; `input` has room for three. Workspace: x, dx, y, dy, then conv2d's. */
 static ft__call ft__conv1d_as_conv2d(const ft__call *call, ft__tensor *input)
 {
     size_t x = ft__count(&call->input[0]), y = ft__count(&call->output);
@@ -43,7 +43,7 @@ static ft__call ft__conv1d_as_conv2d(const ft__call *call, ft__tensor *input)
     return flat;
 }
 
-/* The length may be FT_LENGTH where the output is as long as the input: stride 1, and padding that
+/* The length may be FT_LENGTH if the output is as long as the input: stride 1, and padding that
    makes up for the kernel. */
 static ft_status ft__conv1d_shape(ft__context *c, const ft__node *node, const ft__tensor *input,
                                   int input_count, ft_shape *output)

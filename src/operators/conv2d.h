@@ -14,7 +14,7 @@
 
 /* =============================================================================================
    [SECTION] operators/conv2d: The convolution operator
-   Which of the forms above runs is chosen by shape and precision.
+   Chooses one of the forms above by shape and precision.
    ============================================================================================= */
 
 static void ft__conv2d_costs(const ft__call *call, ft__costs *costs)

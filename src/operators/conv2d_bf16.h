@@ -12,20 +12,20 @@
 
 /* =============================================================================================
    [SECTION] operators/conv2d_bf16: Convolution in bf16
-   With ft_desc.precision "bf16": x, dy and the weights are rounded to bf16, products summed in
-   float (kernels/bf16); what is stored and what comes out stay float32. Pairs are neighbouring
-   channels of a pixel in y and dx, neighbouring pixels in dW. All else is as in float32: a pair
-   takes the place of a number. It is used where float32 does not take Winograd's form, but for
-   grouped and depthwise convolutions and kernels of more than 64 places. In Winograd's form
-   (conv2d_winograd) the factors that are rounded are the transformed ones. On a processor with one
-   of these instructions a cycle, a step of ResNet-18 took two thirds of the time that it takes in
-   this section's form alone, and no layer was slower.
+   With ft_desc.precision "bf16": x, dy and the weights are rounded to bf16, and products are summed
+   in float (kernels/bf16); stored values and results stay float32. A pair is two neighbouring
+   channels of a pixel in y and dx, two neighbouring pixels in dW. Otherwise this works as in
+   float32, with a pair in place of a number. This form runs where float32 does not use Winograd's,
+   except for grouped and depthwise convolutions and kernels of more than 64 positions. Winograd's
+   form (conv2d_winograd) rounds the transformed factors. With it, on a processor with one of these
+   instructions per cycle, a step of ResNet-18 took two thirds of the time that it takes with the
+   form of this part alone, and no layer was slower.
 
-   Of a picture with few channels, a row of the kernel is one stretch, over lines that are padded
-   while they are rounded.
+   If a picture has few channels, a kernel row is one stretch, over lines that are padded while they
+   are rounded.
    ============================================================================================= */
 #define FT__BF16_PLACES ((size_t)64)
-#define FT__BF16_SMALL ((size_t)1 << 16) /* weights up to this have sums of their own a segment */
+#define FT__BF16_SMALL ((size_t)1 << 16) /* weights up to this have separate sums per segment */
 
 static bool ft__bf16_fits(const ft__context *c, const ft__conv *g)
 {
@@ -33,8 +33,8 @@ static bool ft__bf16_fits(const ft__context *c, const ft__conv *g)
         && (size_t)g->kernel[0] * (size_t)g->kernel[1] <= FT__BF16_PLACES;
 }
 
-/* How the input lies, rounded: lines of `columns` pixels of `pixel` pairs, `left` of them before
-   the picture's first. A kernel sees `taps` stretches of `stretch` pairs. */
+/* Layout of the rounded input: lines of `columns` pixels of `pixel` pairs, `left` of them before
+   the picture's first. A kernel reads `taps` stretches of `stretch` pairs. */
 typedef struct ft__bf16_form { bool few; size_t columns, pixel, left, taps, stretch; }
     ft__bf16_form;
 
@@ -53,7 +53,7 @@ static ft__bf16_form ft__bf16_form_of(const ft__conv *g)
     return f;
 }
 
-/* In numbers of 4 bytes, as they follow each other in the workspace. */
+/* Sizes in numbers of 4 bytes, in workspace order. */
 typedef struct ft__bf16_room { size_t zeros, lists, pairs, shared, table, slot; } ft__bf16_room;
 
 static size_t ft__bf16_packed(size_t columns, size_t depth)
@@ -61,8 +61,8 @@ static size_t ft__bf16_packed(size_t columns, size_t depth)
     return ft__pad_to(columns, 32) * depth;
 }
 
-/* dW is parted among threads by its rows, each packing all of dy; or, where it is small, by
-   segments of the pixels. */
+/* Threads split dW by its rows, each packing all of dy; or, if it is small, by segments of the
+   pixels. */
 static size_t ft__bf16_segments(const ft__conv *g)
 {
     ft__bf16_form f = ft__bf16_form_of(g);
@@ -112,12 +112,12 @@ static void ft__bf16_costs(const ft__context *c, const ft__conv *g, bool trainin
 }
 
 typedef struct ft__bf16_run {
-    ft__conv_run run;           /* the first: the slots of conv2d_rows take it */
+    ft__conv_run run;           /* must be first: the slots of conv2d_rows use it */
     ft__conv g;
     ft__bf16_form form;
     const ft__bf16_row *kind;
     float *pairs;
-    size_t columns;             /* of what is packed */
+    size_t columns;             /* of the matrix to pack */
     float *to;
 } ft__bf16_run;
 
@@ -183,7 +183,7 @@ static void ft__bf16_round_rows(const ft__bf16_run *r, const float *from, size_t
                  ft__bf16_round_chunk, &job);
 }
 
-/* A line of a picture with few channels, padded on both sides. */
+/* Rounds a line of a picture with few channels, padded on both sides. */
 static void ft__bf16_round_line(void *context, int index)
 {
     const ft__bf16_run *r = (const ft__bf16_run *)context;
@@ -201,7 +201,7 @@ static void ft__bf16_round_line(void *context, int index)
     }
 }
 
-/* Rounds the input, and makes the walk over it. */
+/* Rounds the input, and sets up the walk over it. */
 static void ft__bf16_input(ft__bf16_run *r)
 {
     const ft__conv *g = &r->g;
@@ -226,7 +226,7 @@ static void ft__bf16_input(ft__bf16_run *r)
 
 /* ---- Forward ---- */
 
-/* Sixteen channels of a panel of outputs, as [place of the kernel][pair of channels][output]. */
+/* Packs sixteen channels of a panel of outputs as [kernel position][pair of channels][output]. */
 static void ft__bf16_pack_some(const ft__bf16_run *r, size_t j, size_t c, size_t width,
                                float *panel)
 {
@@ -279,7 +279,8 @@ static void ft__bf16_forward(const ft__call *call, const ft__conv *g)
 
 /* ---- Backward: the input's gradient ---- */
 
-/* Weights of a panel of channels, as [tap][pair of outputs][channel], for the taps of a phase. */
+/* Packs the weights of a panel of channels as [tap][pair of outputs][channel], for the taps of a
+   phase. */
 static void ft__bf16_pack_back_panel(void *context, int index)
 {
     const ft__bf16_run *r = (const ft__bf16_run *)context;
@@ -321,7 +322,7 @@ static void ft__bf16_input_gradient(const ft__call *call, const ft__conv *g)
 
 /* ---- Backward: the weight's gradient, summed as [tap][number of a stretch][output] ---- */
 
-/* dy of `count` pixels: panels [pair of pixels][output]. */
+/* Packs dy of `count` pixels as panels [pair of pixels][output]. */
 static void ft__bf16_pack_pixels(const ft__bf16_run *r, const float *dy, size_t count, float *to)
 {
     size_t outputs = (size_t)r->g.outputs, j, p, width;
@@ -337,7 +338,7 @@ static void ft__bf16_pack_pixels(const ft__bf16_run *r, const float *dy, size_t 
     }
 }
 
-/* The stretches of one tap at `count` pixels, line after line of the output. */
+/* Pointers to the stretches of one tap at `count` pixels, line by line of the output. */
 static void ft__bf16_lines(const ft__bf16_run *r, size_t tap, size_t first, size_t count,
                            const float **lines)
 {
@@ -359,7 +360,7 @@ static void ft__bf16_lines(const ft__bf16_run *r, size_t tap, size_t first, size
     }
 }
 
-/* Sums over the pixels [first, end) for the units that `unit`, `unit` + `step`, ... number. */
+/* Sums over the pixels [first, end) for the units `unit`, `unit` + `step`, ... */
 static void ft__bf16_weight_sum(const ft__bf16_run *r, float *scratch, size_t first, size_t end,
                                 size_t unit, size_t step, float *sum)
 {
@@ -396,8 +397,8 @@ static void ft__bf16_weight_slot(void *context, int slot)
                                 1, r->run.shared + i * numbers);
 }
 
-/* Adds the sums of outputs [16 i, 16 i + 16) to the gradient: a place of the kernel has as many
-   rows as a pixel has numbers. */
+/* Adds the sums of outputs [16 i, 16 i + 16) to the gradient. A kernel position has as many rows as
+   a pixel has numbers. */
 static void ft__bf16_weight_turn(void *context, int index)
 {
     const ft__bf16_run *r = (const ft__bf16_run *)context;

@@ -11,13 +11,13 @@
 
 /* =============================================================================================
    [SECTION] operators/conv2d_rows: Convolution by gathered rows
-   Every output pixel is a row of a matrix product (kernels/convolution): what the kernel sees
-   there, [taps, channels], times the weights as [taps * channels, O].
-       y = X W + bias,   dW = X^T dy,   dx = a convolution of dy with the kernel turned round
-   Forward and dx are parted by blocks of pixels, dW by its own rows: each number has one owner.
+   Every output pixel is a row of a matrix product (kernels/convolution): the inputs under the
+   kernel there, [taps, channels], times the weights as [taps * channels, O].
+       y = X W + bias,   dW = X^T dy,   dx = dy convolved with the kernel rotated by 180 degrees
+   Threads split forward and dx by blocks of pixels, dW by its rows: each number has one owner.
    ============================================================================================= */
 /* ---- Memory, and what every slot needs to know ---- */
-#define FT__WEIGHT_CHUNK ((size_t)512) /* pixels that dW is summed over in one go */
+#define FT__WEIGHT_CHUNK ((size_t)512) /* pixels per pass of dW's sums */
 #define FT__WEIGHT_TILES ((size_t)4)   /* tiles of dW's rows that are packed together */
 
 static bool ft__conv_is_depthwise(const ft__conv *g)
@@ -25,7 +25,7 @@ static bool ft__conv_is_depthwise(const ft__conv *g)
     return g->channels == 1 && g->groups > 1;
 }
 
-/* Places of a line of `out` outputs times taps of the kernel that meet the input. */
+/* The number of pairs, in one direction, of an output position and a tap inside the input. */
 static size_t ft__meetings(const ft__conv *g, int direction)
 {
     int i, first, last, size = direction ? g->width : g->height;
@@ -39,8 +39,8 @@ static size_t ft__meetings(const ft__conv *g, int direction)
     return found;
 }
 
-/* Whether so much of the kernel lies outside of the picture that it pays to leave that out (see
-   below). It does not depend on the batch, so that a sample's bits do not either. */
+/* Whether so many taps are outside the picture that skipping them pays (conv2d_small). It must not
+   depend on the batch, or a sample's bits would. */
 static bool ft__conv_is_small(const ft__conv *g)
 {
     size_t area = (size_t)g->kernel[0] * (size_t)g->kernel[1];
@@ -49,7 +49,7 @@ static bool ft__conv_is_small(const ft__conv *g)
         && 8 * ft__meetings(g, 0) * ft__meetings(g, 1) < 7 * area * g->p;
 }
 
-/* In numbers of 4 bytes: what all slots share, and what each has. */
+/* Sizes in numbers of 4 bytes: shared by all slots, and of each slot. */
 typedef struct ft__conv_room { size_t shared, zeros, lists, table, slot; } ft__conv_room;
 
 static size_t ft__conv_chunk(const ft__conv *g)
@@ -57,8 +57,8 @@ static size_t ft__conv_chunk(const ft__conv *g)
     return ft__least_of(FT__WEIGHT_CHUNK, g->batch * g->p);
 }
 
-/* dW is parted among threads by its rows; where it has few, by segments of the pixels instead, each
-   with sums of its own. How many does not depend on the threads: nor do the bits. */
+/* Threads split dW by its rows; if it has few, by segments of the pixels instead, each with
+   separate sums. Neither the number of segments nor the bits depend on the number of threads. */
 #define FT__WEIGHT_SEGMENTS ((size_t)16)
 
 static size_t ft__conv_segments(const ft__context *c, const ft__conv *g)
@@ -77,8 +77,8 @@ static bool ft__conv_by_channels(const ft__context *c, const ft__conv *g)
     return !ft__few_channels(g) && ft__conv_segments(c, g) == 1;
 }
 
-/* How many channels: 16 at least, as many as a line of the cache holds, and rather more of few taps
-   while there are pieces enough. */
+/* Channels of a piece: at least 16, as many as a cache line holds; more if taps are few, as long as
+   there are enough pieces. */
 static size_t ft__conv_piece_channels(const ft__context *c, const ft__conv *g)
 {
     size_t rows = ft__tiles[c->simd].rows, taps = (size_t)g->kernel[0] * (size_t)g->kernel[1];
@@ -86,14 +86,14 @@ static size_t ft__conv_piece_channels(const ft__context *c, const ft__conv *g)
     return ft__largest_of(tiles * rows, ft__pad_to(16, rows));
 }
 
-/* From one tile's rows of pixels to the next: not 2^n numbers, which share places of the cache. */
+/* Distance between the packed rows of two tiles: not 2^n numbers, which share cache sets. */
 static size_t ft__conv_panel_room(const ft__context *c, size_t pixels)
 {
     return ft__tiles[c->simd].rows * pixels + 16;
 }
 
-/* Patches that are no longer than a panel is wide are dW's right matrix, and dy is its left one,
-   which is read where it lies: nothing is packed. How wide; 0: they are the left one. */
+/* Patches that are no longer than a panel is wide are dW's right matrix, and dy is the left one,
+   read in place: nothing is packed. Returns the width; 0 if the patches are the left matrix. */
 static size_t ft__patch_width(const ft__context *c, const ft__conv *g)
 {
     const ft__tile_row *tile = &ft__tiles[c->simd];
@@ -141,12 +141,12 @@ typedef struct ft__conv_run {
     ft__conv_room room;
     const ft__tile_row *tile;
     float *shared, *slots;
-    int *tap_at;            /* of each tap that is used: its place in the kernel */
+    int *tap_at;            /* kernel position of each tap in use */
     ft__walk walk;
-    size_t group;           /* the one that is worked on, where they come one after another */
-    size_t parts;           /* into how many the columns of the result are parted */
+    size_t group;           /* the current one, if groups run one after another */
+    size_t parts;           /* number of parts of the result's columns */
     int phase[2];           /* dx with a stride: the first row and column of the grid */
-    ft__tap_place *place;   /* dx: of each tap's weights */
+    ft__tap_place *place;   /* dx: place of each tap's weights */
     const float *packed;    /* dx: the weights of the phase */
     size_t first, count;    /* dW: the chunk of pixels that is summed */
 } ft__conv_run;
@@ -173,7 +173,7 @@ static ft__conv_run ft__conv_start(const ft__call *call, const ft__conv *g)
     return run;
 }
 
-/* The walk of the input's pixels under the kernel, at the output's pixels. */
+/* Sets up the walk over the input's pixels under the kernel, at the output's pixels. */
 static void ft__conv_walk_input(ft__conv_run *run)
 {
     const ft__conv *g = &run->g;
@@ -199,7 +199,7 @@ static void ft__conv_walk_input(ft__conv_run *run)
 /* A piece of a result [points, columns]: a block of points and a part of the columns. */
 typedef struct ft__piece { size_t first, count, column, columns; } ft__piece;
 
-/* Few points (one small picture) are shared out by columns, so that all threads have work. */
+/* Few points (one small picture) are also split by columns, so that all threads have work. */
 static size_t ft__conv_parts(const ft__conv_run *run, size_t points, size_t columns)
 {
     size_t blocks = points / (FT__WALK_TILES * run->tile->rows) + 1;
@@ -230,7 +230,7 @@ static ft__piece ft__conv_piece(const ft__conv_run *run, size_t index, size_t po
 
 /* ---- Forward ---- */
 
-/* Gathers the rows of a piece: the number of stretches, and their length, as they come out. */
+/* Gathers the rows of a piece; *taps stretches of *k numbers each. */
 static void ft__conv_rows(const ft__conv_run *run, const ft__piece *piece, size_t group,
                           const float **table, size_t *taps, size_t *k)
 {
@@ -279,7 +279,7 @@ static void ft__conv_forward_slot(void *context, int slot)
     }
 }
 
-/* The weights as a right matrix of each group, unless that was done before. */
+/* Packs the weights of each group as a right matrix, unless that was done before. */
 static void ft__conv_pack_forward(ft__conv_run *run)
 {
     const ft__call *call = run->call;
@@ -309,11 +309,11 @@ static void ft__conv_forward(const ft__call *call, const ft__conv *g)
     ft__parallel_slots(call->context, ft__conv_forward_slot, &run);
 }
 
-/* ---- Backward: the input's gradient. Input row i gets something from the output rows o with
-   o * stride + tap * dilation - padding = i. With a stride, rows of the same rest (phase) have the
-   same taps: each phase is a walk over dy with a stride of 1. The weights of all phases are packed
-   in one go, each read once, and a fresh dx is written, not set to zero before: dx of ResNet-18's
-   layer4.0.conv1 takes 0.92 of the time (16 pictures, two threads, AVX-512). ---- */
+/* ---- Backward: the input's gradient. Input row i gets gradients from the output rows o with
+   o * stride + tap * dilation - padding = i. With a stride, rows with the same remainder (phase)
+   have the same taps: each phase is a walk over dy with a stride of 1. The weights of all phases
+   are packed in one pass, which reads each once, and a fresh dx is written, not zeroed before: dx
+   of ResNet-18's layer4.0.conv1 takes 0.92 of the time (16 pictures, two threads, AVX-512). ---- */
 
 static void ft__conv_walk_output(ft__conv_run *run, int phase_row, int phase_column)
 {
@@ -342,8 +342,8 @@ static void ft__conv_walk_output(ft__conv_run *run, int phase_row, int phase_col
     }
 }
 
-/* Adds rows [count, columns] to the pixels of dx that the points of the grid stand for, or writes
-   them where dx is fresh. NULL: zeros. */
+/* Adds rows [count, columns] to the pixels of dx at the grid's points, or writes them if dx is
+   fresh. `from` NULL: zeros. */
 static void ft__conv_scatter(const ft__conv_run *run, const ft__piece *piece, const float *from,
                              float *dx, size_t pixel)
 {
@@ -403,14 +403,14 @@ static void ft__conv_input_slot(void *context, int slot)
     }
 }
 
-/* The phases are the rows and columns of the input below the stride. */
+/* The number of phases: the rows, or columns, of the input below the stride. */
 static int ft__conv_phases(const ft__conv *g, int direction)
 {
     int size = direction ? g->width : g->height;
     return g->stride[direction] < size ? g->stride[direction] : size;
 }
 
-/* The weights of the group with the sides changed, phase after phase. */
+/* Packs the weights of the group with input and output channels swapped, phase by phase. */
 static void ft__conv_pack_backward(ft__conv_run *run)
 {
     const ft__conv *g = &run->g;
@@ -428,7 +428,7 @@ static void ft__conv_pack_backward(ft__conv_run *run)
             }
             ahead += run->walk.taps;
         }
-    for (i = 0; i < taps; ++i) { /* those of phases behind the input's edge are not used */
+    for (i = 0; i < taps; ++i) { /* those of phases past the input's edge are not used */
         if (run->place[i].of > 0) continue;
         run->place[i].ahead = ahead++;
         run->place[i].of = 1;

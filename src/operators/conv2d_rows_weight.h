@@ -9,8 +9,8 @@
 
 /* =============================================================================================
    [SECTION] operators/conv2d_rows_weight: The weight's gradient by gathered rows
-   Summed over chunks of pixels as [tap][channel][output], then turned into the weight's own order.
-   A piece is some channels of all taps. Where there would be too few, a piece is a segment of the
+   Summed over chunks of pixels as [tap][channel][output], then transposed into the weight's order.
+   A piece is some channels of all taps. If that makes too few pieces, a piece is a segment of the
    pixels instead, and its units are channels of a tap.
    ============================================================================================= */
 
@@ -37,8 +37,8 @@ static void ft__pack_pixels(const float *const *lines, size_t count, size_t row,
             ft__pack_pixel(lines[p] + row + begin, ft__least_of(width, rows - begin), width, to);
 }
 
-/* One unit over `count` pixels, from pixel `from` on of `depth` that dy has: adds to `sum` [rows,
-   outputs]. */
+/* One unit over `count` pixels, starting at pixel `from` of the `depth` that dy has: adds to `sum`
+   [rows, outputs], or writes it if `first`. */
 static void ft__conv_weight_unit(const ft__conv_run *run, size_t count, size_t rows,
                                  const float *packed, const float *dy, size_t depth, size_t from,
                                  float *sum, bool first)
@@ -57,7 +57,7 @@ static void ft__conv_weight_unit(const ft__conv_run *run, size_t count, size_t r
     }
 }
 
-/* The stretches of one tap at `count` pixels: of the patches where those are used. */
+/* Pointers to the stretches of one tap at `count` pixels, or to the patches if those are used. */
 static void ft__conv_lines(const ft__conv_run *run, size_t tap, size_t first, size_t count,
                            float *patches, const float **lines)
 {
@@ -73,7 +73,7 @@ static void ft__conv_lines(const ft__conv_run *run, size_t tap, size_t first, si
     }
 }
 
-/* Sums over the pixels [first, end) for the units that `unit`, `unit` + `step`, ... number. */
+/* Sums over the pixels [first, end) for the units `unit`, `unit` + `step`, ... */
 static void ft__conv_weight_sum(const ft__conv_run *run, float *scratch, size_t first, size_t end,
                                 size_t unit, size_t step, float *sum)
 {
@@ -108,9 +108,9 @@ static void ft__conv_weight_sum(const ft__conv_run *run, float *scratch, size_t 
     }
 }
 
-/* The same where the patches are the right matrix: sums [output][patch], units of a tile's outputs,
-   each summed in the same order as above. Backward of MobileNet's first convolution: 3.6 instead
-   of 10.2 ms (16 pictures, one thread, AVX-512). */
+/* The same if the patches are the right matrix: sums [output][patch], units of a tile's outputs,
+   each summed in the same order as above. Backward of MobileNet's first convolution takes 3.6
+   instead of 10.2 ms (16 pictures, one thread, AVX-512). */
 static void ft__conv_patch_sum(const ft__conv_run *run, float *scratch, size_t first, size_t end,
                                size_t unit, size_t step, float *sum)
 {
@@ -133,7 +133,8 @@ static void ft__conv_patch_sum(const ft__conv_run *run, float *scratch, size_t f
 
 #define FT__PLAIN_CHANNELS ((size_t)32) /* a multiple of the kernels' rows */
 
-/* Whether dW is a^T b of two matrices as they lie, whose sizes suit the kernels for that. */
+/* Whether dW is a^T b of two matrices read in place, with sizes that suit those kernels
+   (ft__outers). */
 static bool ft__conv_is_plain(const ft__context *c, const ft__conv *g)
 {
     const struct ft__outer_row *outer = &ft__outers[c->simd];
@@ -143,9 +144,9 @@ static bool ft__conv_is_plain(const ft__context *c, const ft__conv *g)
         && (size_t)g->outputs % outer->narrow == 0;
 }
 
-/* The sums of ft__conv_weight_sum for those, to the same bits, over points [first, end) for some
-   channels from `channel` on. Backward of MobileNet's first 1 x 1 convolution, 8 to 16 channels,
-   with packed factors: 4.1 instead of 2.0 ms (16 pictures, one thread, AVX-512). */
+/* The sums of ft__conv_weight_sum for such a dW, with the same bits, over points [first, end) for
+   some channels from `channel` on. Backward of MobileNet's first 1 x 1 convolution, 8 to 16
+   channels, took 4.1 instead of 2.0 ms with packed factors (16 pictures, one thread, AVX-512). */
 static void ft__conv_plain_sum(const ft__conv_run *run, size_t first, size_t end, size_t channel,
                                float *sum)
 {
@@ -218,8 +219,8 @@ static void ft__conv_weight_slot(void *context, int slot)
 
 /* ---- A piece: some channels of all taps ---- */
 
-/* Sums [tap][channel][output] of `channels` channels, in the cache, are added to `dw` [output][k],
-   in which they begin: outputs [first, end) of `outputs`. */
+/* Adds sums [tap][channel][output] of `channels` channels, while they are in the cache, to outputs
+   [first, end) of `outputs` in `dw` [output][k], which starts at the first of these channels. */
 static void ft__conv_turn_piece(const float *sum, size_t channels, size_t taps, size_t outputs,
                                 size_t first, size_t end, float *dw, size_t k)
 {
@@ -235,7 +236,7 @@ static void ft__conv_turn_piece(const float *sum, size_t channels, size_t taps, 
         }
 }
 
-/* Panel `index` of the chunk's dy as a right matrix. */
+/* Packs panel `index` of the chunk's dy as a right matrix. */
 static void ft__conv_pack_dy(void *context, int index)
 {
     const ft__conv_run *run = (const ft__conv_run *)context;
@@ -247,8 +248,8 @@ static void ft__conv_pack_dy(void *context, int index)
                    run->shared + outputs * run->g.k + j * run->count);
 }
 
-/* The pixels of a chunk, for channels [channel, channel + some): tile after tile of a tap's rows.
-   `lines`: [pixel][tap]. */
+/* Packs the pixels of a chunk, for channels [channel, channel + some), tile by tile of a tap's
+   rows. `lines`: [pixel][tap]. */
 static void ft__conv_pack_taps(const ft__conv_run *run, const float *const *lines, size_t channel,
                                size_t some, float *to)
 {
@@ -264,8 +265,8 @@ static void ft__conv_pack_taps(const ft__conv_run *run, const float *const *line
         }
 }
 
-/* Adds to sums [tap][some][outputs] in columns [column, end). Meanwhile the first tiles fetch the
-   panel of dy that is next. */
+/* Adds to sums [tap][some][outputs] in columns [column, end). Meanwhile the first tiles prefetch
+   the next panel of dy. */
 static void ft__conv_sum_piece(const ft__conv_run *run, const float *packed, size_t some,
                                size_t column, size_t end, float *sum)
 {
@@ -319,8 +320,8 @@ static void ft__conv_channels_slot(void *context, int slot)
     }
 }
 
-/* dW of ResNet-18's layer4.0.conv1 takes 0.92 of the time that it took in units of one tap, which
-   all threads packed dy for and whose sums were turned in the end; layer3.0.conv1's 0.97 (16
+/* With units of one tap, all threads packed dy and the sums were transposed at the end. Compared to
+   that, dW of ResNet-18's layer4.0.conv1 takes 0.92 of the time, layer3.0.conv1's 0.97 (16
    pictures, two threads, AVX-512). */
 static void ft__conv_sum_channels(ft__conv_run *run)
 {

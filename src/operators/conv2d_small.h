@@ -11,11 +11,11 @@
 
 /* =============================================================================================
    [SECTION] operators/conv2d_small: Convolution of small pictures
-   A kernel of 3 x 3 over 2 x 2 pixels meets them with 4 of its 9 taps. The rows of a tile are the
-   same place of several pictures, which all see the same taps, and the others are left out. Where
-   the batch is too small for that, the rows are neighbours as above, but summed up in the same
-   order. A step of the Keras CNN, whose last convolution has 2 x 2 pixels: 19.2 instead of 21.5 ms
-   (32 pictures, two threads, AVX-512).
+   A kernel of 3 x 3 over 2 x 2 pixels has 4 of its 9 taps inside. Here the rows of a tile are the
+   same position in several pictures, where the same taps are inside; the other taps are skipped. If
+   the batch is too small for that, the rows are neighbours as in conv2d_rows, but summed in the
+   same order. A step of the Keras CNN, whose last convolution has 2 x 2 pixels, takes 19.2 instead
+   of 21.5 ms (32 pictures, two threads, AVX-512).
    ============================================================================================= */
 typedef struct ft__small {
     ft__conv_run run;
@@ -42,8 +42,8 @@ static ft__small ft__small_start(const ft__call *call, const ft__conv *g, bool b
     return s;
 }
 
-/* The taps of one direction that meet the picture at a point: [*first, *last), or all where none
-   does; `offset` lies `step` apart from tap to tap. */
+/* The taps of one direction that are inside the picture at a point: [*first, *last), or all if none
+   is. In `offset`, taps are `step` apart. */
 static void ft__small_range(const int *offset, int step, int count, int at, int size, int *first,
                             int *last)
 {
@@ -71,7 +71,7 @@ static ft__taps_met ft__small_inside(const ft__small *s, size_t place)
     return in;
 }
 
-/* Pointers for pictures [first, first + count) at one place: [tile][tap inside][row of it]. */
+/* Pointers for pictures [first, first + count) at one position: [tile][tap inside][tile's row]. */
 static void ft__small_rows(const ft__small *s, const ft__taps_met *in, size_t place,
                            size_t first, size_t count, const float **table)
 {
@@ -93,8 +93,8 @@ static void ft__small_rows(const ft__small *s, const ft__taps_met *in, size_t pl
         }
 }
 
-/* A piece: one panel of columns, and pictures at one place, or points. Those of a panel follow each
-   other, so that its weights stay in the cache. */
+/* A piece: one panel of columns, and pictures at one position, or points. The pieces of a panel
+   follow each other, so that its weights stay in the cache. */
 static void ft__small_slot(void *context, int slot)
 {
     const ft__small *s = (const ft__small *)context;
@@ -147,8 +147,8 @@ static void ft__small_input_gradient(const ft__call *call, const ft__conv *g)
     ft__parallel_slots(call->context, ft__small_slot, &s);
 }
 
-/* dW: a piece is some channels of all taps, summed over the pictures' places that a tap meets, and
-   turned into the weight's order while it is in the cache. */
+/* dW: a piece is some channels of all taps, summed over the positions where a tap is inside, and
+   transposed into the weight's order while it is in the cache. */
 #define FT__SMALL_CHANNELS ((size_t)16)
 
 static size_t ft__small_slot_room(const ft__conv *g)
@@ -158,7 +158,7 @@ static size_t ft__small_slot_room(const ft__conv *g)
         + ft__pad_to(area * FT__SMALL_CHANNELS * (size_t)g->outputs, 16);
 }
 
-/* Numbers of workspace for dW; forward and dx take less than the other forms'. */
+/* Numbers of workspace for dW; forward and dx need less than in the other forms. */
 static size_t ft__small_room(const ft__context *c, const ft__conv *g)
 {
     ft__conv_room room = ft__conv_room_of(c, g, true);
@@ -167,7 +167,7 @@ static size_t ft__small_room(const ft__context *c, const ft__conv *g)
         + (size_t)c->threads * ft__small_slot_room(g);
 }
 
-/* Panel `index` of dy as a right matrix: [place][picture]. */
+/* Packs panel `index` of dy as a right matrix: [position][picture]. */
 static void ft__small_pack_dy(void *context, int index)
 {
     const ft__conv_run *run = (const ft__conv_run *)context;
@@ -181,7 +181,7 @@ static void ft__small_pack_dy(void *context, int index)
                        run->slots + column * batch * p + place * batch * width);
 }
 
-/* The sum of one tap for `some` channels from `channel` on: over runs of places that it meets. */
+/* Sums one tap for `some` channels from `channel` on, over runs of positions where it is inside. */
 static void ft__small_weight_tap(const ft__conv_run *run, int tap, size_t channel, size_t some,
                                  float *packed, const float **lines, float *sum)
 {
@@ -200,7 +200,7 @@ static void ft__small_weight_tap(const ft__conv_run *run, int tap, size_t channe
                                                    + (size_t)(y * g->width + x))
                     * run->walk.channels;
         }
-        if (until == place) until += 1; /* the tap does not meet this one */
+        if (until == place) until += 1; /* the tap is outside at this one */
         if (count == 0) continue;
         ft__pack_pixels(lines, count, channel, some, run->tile->rows, packed);
         ft__conv_weight_unit(run, count, some, packed, run->slots, g->batch * g->p,

@@ -13,13 +13,13 @@
 
 /* =============================================================================================
    [SECTION] operators/conv2d_winograd: Convolution in Winograd's form
-   Forward and dx (kernels/winograd): transform, multiply, transform back. Where the weights fit
-   into a thread's cache, each thread does all three for a few tiles at a time; else all threads
-   take one of the three after the other, so that each reads a part of the weights only. In bf16 a
-   row of `channels` takes k = channels / 2 numbers, of 4 bytes, in what is transformed.
+   Forward and dx (kernels/winograd): transform, multiply, transform back. If the weights fit into a
+   thread's cache, each thread does all three for a few tiles at a time; otherwise all threads do
+   one of the three together, then the next, so that each reads only a part of the weights. In bf16
+   a transformed row of `channels` has k = channels / 2 numbers of 4 bytes.
    ============================================================================================= */
-/* Numbers of all weights, transformed; and, where they are too many, of a part that a thread makes,
-   uses and forgets: some channels of a panel. */
+/* Numbers of all transformed weights; and, if they are too many, of the part that a thread
+   transforms, uses and discards: some channels of a panel. */
 static size_t ft__winograd_right(ft__winograd_kind kind, size_t columns, size_t k)
 {
     size_t wide = kind.tile->columns;
@@ -41,13 +41,13 @@ typedef struct ft__winograd_run {
     const ft__call *call;
     const ft__conv *g;
     ft__winograd w;
-    bool backward;          /* dx: the weights change sides, and the kernel is turned round */
+    bool backward;          /* dx: channels swapped, kernel rotated by 180 degrees */
     float *packed;          /* transformed weights: [panel][36][k][width] */
     float *zeros, *slots;
-    size_t slot;            /* numbers of each slot */
+    size_t slot;            /* numbers per slot */
 } ft__winograd_run;
 
-/* Nine places of the kernel from channel `channel` to `lanes` outputs of a panel. */
+/* Packs the nine weights of the kernel from channel `channel` to `lanes` outputs of a panel. */
 static void ft__winograd_kernel(const ft__winograd_run *run, size_t output, size_t channel,
                                 size_t lanes, float *const *row)
 {
@@ -58,8 +58,8 @@ static void ft__winograd_kernel(const ft__winograd_run *run, size_t output, size
     ft__pack_lines(weight, (ptrdiff_t)n_step, lanes, lanes, 9, row);
 }
 
-/* Transforms weights: a panel's columns, `k` of the numbers of a row from `from` on, to
-   [36][k][width], `step` from one of the 36 to the next. */
+/* Transforms the weights of a panel's columns, `k` numbers of each row from `from` on, to
+   [36][k][width], with `step` between two of the 36. */
 static void ft__winograd_weights(const ft__winograd_run *run, ft__winograd_panel p, size_t from,
                                  size_t k, float *to, size_t step)
 {
@@ -85,13 +85,13 @@ static void ft__winograd_weights(const ft__winograd_run *run, ft__winograd_panel
         }
 }
 
-/* From one of a panel's 36 matrices to the next, where all channels are packed. */
+/* The step between two of a panel's 36 matrices if all channels are packed. */
 static size_t ft__winograd_right_step(const ft__winograd *w)
 {
     return w->k * w->kind.tile->columns + FT__WINOGRAD_APART;
 }
 
-/* All channels of a panel, to their place among the packed ones. */
+/* Transforms all channels of a panel to their place in the packed weights. */
 static void ft__winograd_pack_panel(void *context, int index)
 {
     const ft__winograd_run *run = (const ft__winograd_run *)context;
@@ -101,7 +101,7 @@ static void ft__winograd_pack_panel(void *context, int index)
                          run->packed + (size_t)index * FT__TILE_INPUTS * step, step);
 }
 
-/* The activation over the pixels of some tiles. */
+/* Applies the activation to the pixels of some tiles. */
 static void ft__winograd_activate(const ft__winograd_run *run, size_t first, size_t count)
 {
     const ft__winograd *w = &run->w;
@@ -123,7 +123,8 @@ static size_t ft__winograd_panels(const ft__winograd *w)
     return (w->outputs + columns - 1) / columns;
 }
 
-/* Products of a panel's columns for the tiles in v, by weights that are packed or made here. */
+/* Products of a panel's columns for the tiles in v, with weights packed before or transformed
+   here. */
 static void ft__winograd_panel_products(const ft__winograd_run *run, size_t panel, const float *v,
                                         float *m, size_t count, float *part)
 {
@@ -143,7 +144,7 @@ static void ft__winograd_panel_products(const ft__winograd_run *run, size_t pane
     }
 }
 
-/* Chunks of tiles that one thread works on alone. */
+/* Processes chunks of tiles on one thread. */
 static void ft__winograd_slot(void *context, int slot)
 {
     const ft__winograd_run *run = (const ft__winograd_run *)context;
@@ -194,7 +195,7 @@ static void ft__winograd_shared_out(void *context, int index)
     }
 }
 
-/* Sizes and places for forward or dx. */
+/* Sets sizes and pointers for forward or dx. */
 static ft__winograd_run ft__winograd_start(const ft__call *call, const ft__conv *g, bool backward)
 {
     size_t largest = ft__pad_to((size_t)(g->channels > g->outputs ? g->channels : g->outputs), 16);
@@ -260,10 +261,10 @@ static void ft__winograd_convolve(const ft__call *call, const ft__conv *g, bool 
     }
 }
 
-/* ---- The weight's gradient in that form: sums over the tiles of v^T times the transformed dy,
-   [36][channels][outputs], then back to kernels. Where these sums are larger than v and dy of all
-   tiles, a thread makes some channels' of them and turns those back at once ("whole"); else they
-   are summed over chunks of tiles and turned back at the end. ---- */
+/* ---- The weight's gradient in this form: sums over the tiles of v^T times the transformed dy,
+   [36][channels][outputs], which are transformed back to kernels. If these sums are larger than v
+   and dy of all tiles, a thread computes them for some channels and transforms those back at once
+   ("whole"); otherwise they are summed over chunks of tiles and transformed back last. ---- */
 typedef struct ft__winograd_sum {
     ft__winograd_run run;
     float *d;               /* of dy: right matrices [36][panels][depth][width] */
@@ -282,13 +283,13 @@ static size_t ft__winograd_sum_chunk(const ft__context *c, const ft__conv *g)
     return ft__winograd_whole(g) ? ft__winograd_tile_count(g) : ft__winograd_chunk(c, g);
 }
 
-/* What such a sum runs over: tiles, or pairs of them. */
+/* The length of such a sum: tiles, or pairs of them. */
 static size_t ft__winograd_depth(ft__winograd_kind kind, size_t tiles)
 {
     return (tiles + kind.numbers - 1) / kind.numbers;
 }
 
-/* Channels that a thread works on at a time. */
+/* Channels that a thread processes at a time. */
 static size_t ft__winograd_sum_rows(ft__winograd_kind kind)
 {
     return 2 * kind.numbers * kind.tile->rows;
@@ -335,15 +336,15 @@ static size_t ft__winograd_room(const ft__context *c, const ft__conv *g, bool tr
     return room + ft__pad_to(most, 16);
 }
 
-/* From one of the 36 right matrices to the next. */
+/* The step between two of the 36 right matrices. */
 static size_t ft__winograd_sum_step(const ft__winograd *w)
 {
     return ft__pad_to(w->outputs, w->kind.tile->columns) * ft__winograd_depth(w->kind, w->count)
         + FT__WINOGRAD_APART;
 }
 
-/* Transforms dy of tile `i` of a chunk, and of the next where numbers are pairs. Beyond the last
-   tile the last stands again: the inputs have zeros there. */
+/* Transforms dy of tile `i` of a chunk, and of the next one if numbers are pairs. Past the last
+   tile the last one is repeated: the inputs are zero there. */
 static void ft__winograd_sum_gradient(const ft__winograd_sum *s, size_t i, size_t end)
 {
     const ft__winograd *w = &s->run.w;
@@ -383,8 +384,8 @@ static void ft__winograd_sum_in(void *context, int index)
         ft__winograd_sum_gradient(s, i, at + count);
 }
 
-/* Turns sums of `rows` channels back into kernels and adds them to the gradient; `step` lies
-   between two of the 36. */
+/* Transforms sums of `rows` channels back to kernels and adds them to the gradient; `step` is the
+   distance between two of the 36. */
 static void ft__winograd_kernels(const ft__winograd_sum *s, const float *sum, size_t step,
                                  size_t channel, size_t rows)
 {
@@ -406,7 +407,7 @@ static void ft__winograd_kernels(const ft__winograd_sum *s, const float *sum, si
         }
 }
 
-/* A slot's scratch: packed rows of v^T, where they come from, and its own sums. */
+/* A slot's scratch: packed rows of v^T, pointers to their sources, and its own sums. */
 typedef struct ft__winograd_scratch { float *packed, *own; const float **lines; }
     ft__winograd_scratch;
 
@@ -422,7 +423,7 @@ static ft__winograd_scratch ft__winograd_scratch_of(const ft__winograd_sum *s, i
     return scratch;
 }
 
-/* Sums for number n of the 36, of some channels, over this chunk of tiles. */
+/* Sums matrix n of the 36, for some channels, over this chunk of tiles. */
 static void ft__winograd_sum_unit(const ft__winograd_sum *s, ft__winograd_scratch scratch, size_t n,
                                   size_t row, size_t rows, float *sum)
 {
@@ -443,7 +444,7 @@ static void ft__winograd_sum_unit(const ft__winograd_sum *s, ft__winograd_scratc
                          s->d + n * ft__winograd_sum_step(w), depth, 0, sum, w->first == 0);
 }
 
-/* Chunk by chunk, a slot makes whole sums for some of the 36. */
+/* For each chunk, a slot adds to all sums of some of the 36. */
 static void ft__winograd_sum_slot(void *context, int slot)
 {
     const ft__winograd_sum *s = (const ft__winograd_sum *)context;
@@ -456,7 +457,7 @@ static void ft__winograd_sum_slot(void *context, int slot)
                                   s->sum + n * w->m_step + row * w->outputs);
 }
 
-/* Over all tiles at once, a slot makes all 36 for some channels, and turns them back. */
+/* Over all tiles at once, a slot computes all 36 for some channels and transforms them back. */
 static void ft__winograd_whole_slot(void *context, int slot)
 {
     const ft__winograd_sum *s = (const ft__winograd_sum *)context;

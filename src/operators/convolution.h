@@ -12,7 +12,7 @@
 /* =============================================================================================
    [SECTION] operators/convolution: Convolution
    x [N, C, H, W], weight [O, C / groups, h, w], bias [O]: shapes, and the form for kernels of one
-   channel. Those of more are in the parts conv2d_...
+   channel. The forms for more channels are in the parts conv2d_...
    ============================================================================================= */
 static const ft__field ft__conv2d_fields[] = {
     {"stride", offsetof(ft_conv2d_options, stride), 2, 'i'},
@@ -27,7 +27,7 @@ static int ft__or_one(const int pair[2], int i)
     return value ? value : 1;
 }
 
-/* Everything about the shapes; out_height or out_width below 1 means that they do not fit. */
+/* Computes all sizes; out_height or out_width below 1 means that the shapes do not fit. */
 static ft__conv ft__conv_of(const ft_conv2d_options *o, const ft_shape *x, const ft_shape *w)
 {
     bool uniform = !o->padding[1] && !o->padding[2] && !o->padding[3];
@@ -120,9 +120,9 @@ static ft__conv ft__conv_of_call(const ft__call *call)
     return ft__conv_of(&call->node->options.conv2d, &call->input[0].shape, &call->input[1].shape);
 }
 
-/* ---- Depthwise: one input channel to a kernel, `outputs` kernels to a channel. The weights are
+/* ---- Depthwise: one input channel per kernel, `outputs` kernels per channel. The weights are
    copied as [tap][output channel]; each output row, input row or picture is one index. ---- */
-#define FT__DEPTHWISE_WORK ((size_t)1 << 15) /* multiply-adds of an index: a few microseconds */
+#define FT__DEPTHWISE_WORK ((size_t)1 << 15) /* multiply-adds per index: a few microseconds */
 
 static size_t ft__depthwise_room(const ft__conv *g, bool training)
 {
@@ -138,8 +138,8 @@ static void ft__depthwise_weights(const ft__call *call, const ft__conv *g, float
             to[tap * channels + c] = call->input[1].value[c * g->k + tap];
 }
 
-/* The window sums of one output channel of each input channel, all where there is one. `x` and `y`
-   say on which side the channel of the input stands. */
+/* Window sums for one output channel of every input channel at a time. `x_is_input` and
+   `y_is_input` say whether x and y have input channels (else output channels). */
 static void ft__depthwise_run(const ft__call *call, const ft__conv *g, ft__window_sum s,
                               bool x_is_input, bool y_is_input)
 {
@@ -158,7 +158,7 @@ static void ft__depthwise_run(const ft__call *call, const ft__conv *g, ft__windo
     }
 }
 
-/* Places of a kernel of `count` that meet an input of `size` at `at`: [*first, *last). */
+/* The taps [*first, *last) of `count` inside an input of `size`, if the first tap is at `at`. */
 static void ft__taps_inside(int count, int dilation, int at, int size, int *first, int *last)
 {
     *first = at < 0 ? (-at + dilation - 1) / dilation : 0;
@@ -167,15 +167,15 @@ static void ft__taps_inside(int count, int dilation, int at, int size, int *firs
     if (*first > *last) *first = *last;
 }
 
-/* How many columns from `column` on meet the input in the same places: *left and *right, as
-   ft__taps_inside gives them. */
+/* How many columns from `column` on have the same taps inside: [*left, *right), as from
+   ft__taps_inside. */
 static int ft__depthwise_alike(const ft__conv *g, int column, int *left, int *right)
 {
     int x = column * g->stride[1] - g->left, count, next_left, next_right;
     int room = g->width - 1 - (g->kernel[1] - 1) * g->dilation[1] - x; /* to the right */
     ft__taps_inside(g->kernel[1], g->dilation[1], x, g->width, left, right);
     if (x >= 0 && room >= 0) {
-        count = room / g->stride[1] + 1; /* all that see a whole kernel */
+        count = room / g->stride[1] + 1; /* all that have the whole kernel inside */
         return count < g->out_width - column ? count : g->out_width - column;
     }
     for (count = 1; column + count < g->out_width; ++count) {
@@ -220,7 +220,7 @@ static void ft__depthwise_forward_row(const ft__call *call, const ft__conv *g, i
         ft__activate(call->fused, call->fused_options, to, (size_t)g->out_width * channels);
 }
 
-/* Rows of a result that an index of a parallel loop makes: less is not worth the hand-over. */
+/* Rows of a result per index of a parallel loop: fewer are not worth the dispatch. */
 static int ft__depthwise_band(const ft__conv *g, int width)
 {
     size_t row = (size_t)width * g->groups * (size_t)g->outputs * g->k;
@@ -244,9 +244,9 @@ static void ft__depthwise_forward(const ft__call *call, const ft__conv *g)
     ft__parallel_slots(call->context, ft__depthwise_forward_slot, (void *)(uintptr_t)call);
 }
 
-/* One direction of the taps that lead from an input place back to outputs: the first tap, how many,
-   the first tap's output; the next tap is `stride` further and its output one less, where the
-   dilation is 1. */
+/* The taps of one direction that link input position `at` to outputs: sets *tap to the first and
+   *place to its output, and returns how many. Without dilation, the next tap is `stride` further
+   and its output is one less. */
 static int ft__taps_back(int count, int stride, int at, int out, int *tap, int *place)
 {
     int first = at % stride, found = 0, i;
@@ -280,7 +280,7 @@ static void ft__depthwise_dilated(const ft__call *call, const ft__conv *g, const
     }
 }
 
-/* Sets pixels of dx that no tap leads to, `step` apart, to zero: where it is to be written. */
+/* Sets pixels of a fresh dx, `step` apart, to zero. */
 static void ft__depthwise_clear(const ft__conv *g, float *dx, int count, int step)
 {
     for (; count > 0; --count, dx += (size_t)step * g->groups)
@@ -311,7 +311,7 @@ static void ft__depthwise_input_row(const ft__call *call, ft__conv g, int index)
     s.y_next = stride * (ptrdiff_t)g.groups;
     s.w_column = stride * (ptrdiff_t)channels;
     s.w_row = (ptrdiff_t)g.stride[0] * g.kernel[1] * (ptrdiff_t)channels;
-    for (phase = 0; phase < stride; ++phase) /* columns of one phase meet the same taps */
+    for (phase = 0; phase < stride; ++phase) /* columns of one phase have the same taps */
         for (at = phase; at < g.width; at += s.count * stride) {
             int first = (at + g.left) % stride;
             int all = first < g.kernel[1] ? (g.kernel[1] - first + stride - 1) / stride : 0;
@@ -346,8 +346,8 @@ typedef struct ft__tap_sums {
 /* Output rows [row, last) and columns [column, end). */
 typedef struct ft__rectangle { int row, last, column, end; } ft__rectangle;
 
-/* Adds a part of the output to `count` taps from `tap` on to the right, or to all nine: none of
-   them reaches out of the input there. */
+/* Adds a part of the output to `count` taps in a row from `tap` on, or to all nine. All of them are
+   inside the input there. */
 static void ft__depthwise_weight_part(const ft__tap_sums *t, int tap, int count, ft__rectangle part)
 {
     const ft__conv *g = &t->g;
@@ -376,10 +376,10 @@ static void ft__depthwise_weight_part(const ft__tap_sums *t, int tap, int count,
     else ft__depthwise_run(t->call, g, s, true, false);
 }
 
-/* Kernels of 3 x 3, one to a channel: all nine taps where all lie inside, then the first and last
-   rows three taps at a time, then the first and last columns. Backward of MobileNet's at 112 x 112
-   x 8 with one tap after the other, each sum waiting for itself, and dx set to zero before it is
-   added to: 6.0 instead of 1.9 ms (16 pictures, one thread, AVX-512). */
+/* Kernels of 3 x 3, one per channel: all nine taps where all are inside, then the first and last
+   rows three taps at a time, then the first and last columns. Backward of MobileNet's at
+   112 x 112 x 8 took 6.0 instead of 1.9 ms with one tap after the other, each sum waiting for its
+   last addition, and with dx zeroed before it was added to (16 pictures, one thread, AVX-512). */
 static void ft__depthwise_weight_nine(const ft__tap_sums *t)
 {
     const ft__conv *g = &t->g;

@@ -12,8 +12,8 @@ static const ft__field ft__dropout_fields[] = {
     {"probability", offsetof(ft_dropout_options, probability), 1, 'f'},
     {"locked", offsetof(ft_dropout_options, locked), 1, 'b'}, {NULL, 0, 0, 0}};
 
-/* ---- Dropout (Srivastava et al. 2014), scaled in training as PyTorch does. The mask is a function
-   of the step's key and the position, so backward draws it again instead of keeping it. ---- */
+/* ---- Dropout (Srivastava et al. 2014), scaled in training as in PyTorch. The mask is a function
+   of the step's key and the position, so backward recomputes it instead of keeping it. ---- */
 static void ft__dropout_run(const ft__call *call, int index, bool backward)
 {
     float p = call->node->options.dropout.probability, scale;

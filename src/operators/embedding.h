@@ -11,9 +11,9 @@
 static const ft__field ft__embedding_fields[] = {
     {"padding_index", offsetof(ft_embedding_options, padding_index), 1, 'i'},
     {"padded", offsetof(ft_embedding_options, padded), 1, 'b'}, {NULL, 0, 0, 0}};
-/* ---- embedding: ids [N] or [N, L], weight [V, E] -> [.., E]: y = weight[id]. An id of -1 stands
-   for "no word" and gives zeros; any other that is not in [0, V) gives NaN, which the loss shows.
-   dweight[id] += dy, but for padding_index. ---- */
+/* ---- embedding: ids [N] or [N, L], weight [V, E] -> [.., E]: y = weight[id]. An id of -1 means
+   "no word" and gives zeros; any other that is not in [0, V) gives NaN, which the loss shows.
+   dweight[id] += dy, except for padding_index. ---- */
 
 static ft_status ft__embedding_shape(ft__context *c, const ft__node *node, const ft__tensor *input,
                                      int input_count, ft_shape *output)
@@ -50,7 +50,7 @@ static void ft__embedding_forward(const ft__call *call)
     }
 }
 
-/* Work in proportion to the words in the batch; several places of one word add up in order. */
+/* The work is proportional to the words in the batch; repeated words add up in order. */
 static void ft__embedding_backward(const ft__call *call)
 {
     const ft_embedding_options *o = &call->node->options.embedding;
@@ -66,7 +66,3 @@ static void ft__embedding_backward(const ft__call *call)
         for (j = 0; j < each; ++j) to[j] += dy[j];
     }
 }
-
-/* ---- step_pool: x [N, L, C], lengths [N] (all L where there are none) -> [N, C]: the mean, the
-   largest, or the last of the real steps; zeros where there is no step. `last` with
-   `bidirectional` takes the second half of C from step 0, where a reversed RNN ends. ---- */

@@ -12,6 +12,10 @@
 static const ft__field ft__gather_fields[] = {
     {"axis", offsetof(ft__concat_options, axis), 1, 'i'}, {NULL, 0, 0, 0}};
 
+/* ---- gather: y[n, .., k, .., rest] = x[n, .., index[n, .., k, ..], .., rest] along one axis. This
+   is PyTorch's gather if the index has as many dimensions as x. Dimensions past those of the index
+   are copied whole: an index [N, K] takes K rows of each sample of x [N, T, D]. ---- */
+
 static ft_status ft__gather_shape(ft__context *c, const ft__node *node, const ft__tensor *input,
                                   int input_count, ft_shape *output)
 {
@@ -29,8 +33,8 @@ static ft_status ft__gather_shape(ft__context *c, const ft__node *node, const ft
     return ft__want_numbers(c, node, input, input_count - 1);
 }
 
-/* One sample: places of the index that lie before the axis, along it, and behind it; then the rest
-   of x. A wrong index makes NaN, as a wrong label does. */
+/* One sample: positions in the index before the axis, along it and after it; then the rest of x. An
+   index out of range gives NaN, as a wrong label does. */
 static void ft__gather_sample(void *context, int sample)
 {
     const ft__either_way *run = (const ft__either_way *)context;
@@ -76,7 +80,3 @@ static void ft__gather_all(const ft__call *call, bool backward)
 
 static void ft__gather_along_forward(const ft__call *call) { ft__gather_all(call, false); }
 static void ft__gather_along_backward(const ft__call *call) { ft__gather_all(call, true); }
-
-/* ---- matmul: a [N, .., M, K], b [N, .., K, P] -> y [N, .., M, P], one product for each place of
-   the dimensions before the last two; either may lie transposed.
-       dA = dY B^T, dB = A^T dY, transposed where a or b is ---- */

@@ -33,15 +33,15 @@ static ft_status ft__layer_norm_shape(ft__context *c, const ft__node *node,
     return ft__want_numbers(c, node, input, input_count);
 }
 
-/* Rows in memory: neighbours of a row stand `inner` apart, and so many rows are interleaved (1,
-   but for tensors with the channels last). */
+/* Rows in memory: the numbers of a row are `inner` apart, and `inner` rows are interleaved (1,
+   except for tensors with the channels last). */
 static ft__axis ft__layer_norm_rows(const ft__call *call)
 {
     ft_shape shape = ft__memory_shape(&call->input[0]);
     return ft__split_axis(&shape, ft__memory_axis(&call->input[0], shape.rank - 1));
 }
 
-enum { FT__NORM_ROWS = 16 }; /* rows to a task; their sums for dweight and dbias are one partial */
+enum { FT__NORM_ROWS = 16 }; /* rows per task, whose sums for dweight and dbias are one partial */
 
 static size_t ft__layer_norm_tasks(const ft__axis *a)
 {

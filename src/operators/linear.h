@@ -58,8 +58,7 @@ static ft__conv ft__linear_size(const ft__call *call)
                          (size_t)weight[0]);
 }
 
-/* Whether dx of few rows is made as ft__linear_input_slot does it; that does not depend on the
-   threads. */
+/* Whether dx of few rows uses ft__linear_input_slot; that does not depend on the threads. */
 static bool ft__linear_packs_late(const ft__call *call, const ft__conv *g)
 {
     return ft__tiles[call->context->simd].packing[0] && g->outputs >= 64 && g->channels >= 32;
@@ -87,8 +86,8 @@ static void ft__linear_costs(const ft__call *call, ft__costs *costs)
     costs->multiply_adds = (uint64_t)rows * in * out;
 }
 
-/* Few rows and weights that were not packed before: y^T = weight x^T, so that the weights are read
-   where they lie and x, which is less, is packed. The bits are those of the form above. An MLP's
+/* For few rows and weights that were not packed before: y^T = weight x^T, so that the weights are
+   read in place and x, which is smaller, is packed. The bits are those of the convolution. An MLP's
    step, 784 to 128 for 32 rows, takes 0.94 of the time (two threads, AVX-512). */
 static bool ft__linear_goes_across(const ft__call *call, const ft__conv *g)
 {
@@ -99,7 +98,7 @@ static bool ft__linear_goes_across(const ft__call *call, const ft__conv *g)
 
 typedef struct ft__across { const ft__call *call; ft__conv g; size_t parts, part; } ft__across;
 
-/* Packs numbers [part, 2 part) or the like of each of a panel's rows of x. */
+/* Packs `part` numbers, or those that are left, of each of a panel's rows of x. */
 static void ft__across_pack(void *context, int index)
 {
     const ft__across *run = (const ft__across *)context;
@@ -160,9 +159,9 @@ static void ft__linear_forward_rows(const ft__call *call)
     else ft__conv_forward(call, &g);
 }
 
-/* dx of few rows: the first tile of each panel of weights packs it on its way. The bits are those
-   of a convolution's dx. Backward, 512 to 1000 for 16 rows, takes 0.83 of the time (two threads,
-   AVX-512). */
+/* dx of few rows: the first tile of each panel of weights packs it while it multiplies. The bits
+   are those of a convolution's dx. Backward, 512 to 1000 for 16 rows, takes 0.83 of the time (two
+   threads, AVX-512). */
 static void ft__linear_input_slot(void *context, int slot)
 {
     const ft__call *call = (const ft__call *)context;
@@ -217,9 +216,9 @@ static void ft__linear_backward_rows(const ft__call *call)
     }
 }
 
-/* A tensor [N, C, H, W] that lies channels last is turned first, and what comes out is turned back:
-   linear sums over W. The call on the turned ones, which lie in the workspace; `input` has room for
-   three. */
+/* Linear sums over W: a tensor [N, C, H, W] with the channels last is transposed first, and the
+   result is transposed back. Returns the call on the transposed tensors, which are in the
+   workspace; `input` has room for three. */
 static ft__call ft__linear_turned_call(const ft__call *call, ft__tensor *input)
 {
     const ft__tensor *x = &call->input[0];

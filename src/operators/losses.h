@@ -10,12 +10,12 @@
 
 /* =============================================================================================
    [SECTION] operators/losses: Losses
-   Each is the mean over the batch, one number. Targets get no gradient (but for mse's).
+   Each is the mean over the batch, one number. Targets get no gradient, except mse's.
    ============================================================================================= */
 static const ft__field ft__loss_fields[] = {
     {"label_smoothing", offsetof(ft_loss_options, label_smoothing), 1, 'f'}, {NULL, 0, 0, 0}};
 
-/* What stands at padded places, and PyTorch's ignore_index: such a label does not count. */
+/* -1 at padded positions, and PyTorch's ignore_index, -100: such a label does not count. */
 static bool ft__is_ignored(int label) { return label == -1 || label == -100; }
 
 static void ft__one_number(ft_shape *output)
@@ -53,7 +53,7 @@ static ft_status ft__cross_entropy_shape(ft__context *c, const ft__node *node,
     return ft__want_numbers(c, node, input, 1);
 }
 
-/* Probabilities are kept for backward; each row's loss until all are added up. */
+/* Probabilities are kept for backward, and each row's loss until all are summed. */
 static void ft__cross_entropy_costs(const ft__call *call, ft__costs *costs)
 {
     costs->saved = ft__count(&call->input[0]) * sizeof(float);
@@ -65,7 +65,8 @@ static bool ft__is_class(int label, size_t classes)
     return label >= 0 && (size_t)label < classes;
 }
 
-/* The labels that count; a label that is no class makes the loss NaN, which ft_forward reports. */
+/* The number of labels that count; a label that is no class makes the loss NaN, which ft_forward
+   reports. */
 static float ft__counted_labels(const ft__call *call)
 {
     const int32_t *labels = ft__integers(&call->input[1]);
@@ -75,10 +76,10 @@ static float ft__counted_labels(const ft__call *call)
     return (float)counted;
 }
 
-/* Some rows of a loss; a row's bits do not depend on how many threads there are. */
+/* Some rows of a loss; a row's bits do not depend on the number of threads. */
 typedef struct ft__loss_job {
     const ft__call *call;
-    size_t rows, classes, part; /* part: rows of one index of the parallel loop */
+    size_t rows, classes, part; /* part: rows per index of the parallel loop */
     float scale;            /* backward */
 } ft__loss_job;
 

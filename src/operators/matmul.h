@@ -11,13 +11,15 @@
 
 /* =============================================================================================
    [SECTION] operators/matmul: matmul
-   What sequences and attention are made of.
+   Batched matrix products, for sequences and attention.
    ============================================================================================= */
 static const ft__field ft__matmul_fields[] = {
     {"transpose_a", offsetof(ft_matmul_options, transpose_a), 1, 'b'},
     {"transpose_b", offsetof(ft_matmul_options, transpose_b), 1, 'b'}, {NULL, 0, 0, 0}};
 
-/* ---- permute: y's dimension d is x's dimension axes[d]; the batch stays the first ---- */
+/* ---- matmul: a [N, .., M, K], b [N, .., K, P] -> y [N, .., M, P], one product for each index of
+   the dimensions before the last two; a and b may be stored transposed.
+       dA = dY B^T, dB = A^T dY, transposed if a or b is ---- */
 
 static ft_status ft__matmul_shape(ft__context *c, const ft__node *node, const ft__tensor *input,
                                   int input_count, ft_shape *output)
@@ -78,7 +80,7 @@ static void ft__matmul_costs(const ft__call *call, ft__costs *costs)
     costs->multiply_adds = (uint64_t)run.count * run.m * run.k * run.p;
 }
 
-/* Product number i of y, da or db; the matrices as they stand in the formulas above. */
+/* Product number i of y, da or db, with the matrices as in the formulas above. */
 static void ft__matmul_product(const ft__matmul_run *run, size_t i, ft__matrix *left,
                                ft__matrix *right, float **to, size_t sizes[3], bool *add)
 {
@@ -126,8 +128,8 @@ static void ft__matmul_slot(void *context, int slot)
     }
 }
 
-/* A copy of one tensor in the user's order, in the next piece of the workspace; itself where it
-   lies so. */
+/* Returns a tensor in the user's order: a copy in the next piece of the workspace, or the tensor
+   itself if it is stored so. */
 static const float *ft__matmul_in_order(ft__matmul_run *run, const ft__tensor *t,
                                         const float *values)
 {

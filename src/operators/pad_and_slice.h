@@ -7,7 +7,7 @@
 
 /* =============================================================================================
    [SECTION] operators/pad_and_slice: pad and slice
-   Each is the other's derivative: a grid embedded into a larger one.
+   Each is the other's derivative: a grid that is embedded in a larger one.
    ============================================================================================= */
 static const ft__field ft__pad_fields[] = {
     {"before", offsetof(ft_pad_options, before), FINETUNE_MAX_RANK, 'i'},
@@ -21,7 +21,7 @@ static const ft__field ft__slice_fields[] = {
 typedef struct ft__embedding { ft_shape inner, outer; int start[FINETUNE_MAX_RANK];
                                int step[FINETUNE_MAX_RANK]; } ft__embedding;
 
-/* Calls for every line of the last dimension: where it starts in both. */
+/* The start in the larger tensor of line `line` (along the last dimension) of the smaller one. */
 static size_t ft__embedded_line(const ft__embedding *e, size_t line)
 {
     size_t index = 0, stride = (size_t)e->outer.size[e->outer.rank - 1];

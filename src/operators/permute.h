@@ -12,6 +12,8 @@
 static const ft__field ft__permute_fields[] = {
     {"axes", offsetof(ft__permute_options, axes), FINETUNE_MAX_RANK, 'i'}, {NULL, 0, 0, 0}};
 
+/* ---- permute: y's dimension d is x's dimension axes[d]; the batch stays the first ---- */
+
 static ft_status ft__permute_shape(ft__context *c, const ft__node *node, const ft__tensor *input,
                                    int input_count, ft_shape *output)
 {
@@ -32,7 +34,7 @@ static ft_status ft__permute_shape(ft__context *c, const ft__node *node, const f
     return ft__want_numbers(c, node, input, input_count);
 }
 
-/* One sample. y is walked in the user's order. */
+/* One sample; iterates over y in the user's order. */
 static void ft__permute_sample(void *context, int sample)
 {
     const ft__either_way *run = (const ft__either_way *)context;
@@ -66,7 +68,3 @@ static void ft__permute_run_all(const ft__call *call, bool backward)
 
 static void ft__permute_forward(const ft__call *call) { ft__permute_run_all(call, false); }
 static void ft__permute_backward(const ft__call *call) { ft__permute_run_all(call, true); }
-
-/* ---- gather: y[n, .., k, .., rest] = x[n, .., index[n, .., k, ..], .., rest] along one axis.
-   PyTorch's gather where the index has as many dimensions as x; dimensions behind those of the
-   index are taken whole: an index [N, K] takes K rows of each sample of x [N, T, D]. ---- */

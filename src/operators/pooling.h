@@ -9,8 +9,8 @@
 
 /* =============================================================================================
    [SECTION] operators/pooling: Pooling
-   Windows over [N, C, H, W], a pixel's channels together in memory; forward is parted by lines of
-   the output, backward by pictures, for windows may overlap.
+   Windows over [N, C, H, W], stored channels last. Threads split max_pool2d's forward by lines of
+   the output, the rest by pictures: in backward windows may overlap.
    ============================================================================================= */
 static const ft__field ft__pool2d_fields[] = {
     {"kernel", offsetof(ft_pool2d_options, kernel), 2, 'i'},
@@ -21,8 +21,8 @@ static const ft__field ft__pool2d_fields[] = {
     {"exclude_padding", offsetof(ft_pool2d_options, exclude_padding), 1, 'b'},
     {NULL, 0, 0, 0}};
 
-/* One direction (0 height, 1 width) of a window that slides: sizes with defaults filled in. `out`
-   is 0 when nothing fits. */
+/* One direction (0 height, 1 width) of a sliding window: sizes with defaults filled in. `out` is 0
+   if nothing fits. */
 typedef struct ft__window { int in, out, kernel, stride, before, after; } ft__window;
 
 static ft__window ft__pool_window(const ft_pool2d_options *o, const ft_shape *x, int direction)
@@ -47,7 +47,7 @@ static ft__window ft__pool_window(const ft_pool2d_options *o, const ft_shape *x,
         total = (int64_t)w.in + w.before + w.after - w.kernel;
         if (total < 0) return w;
         out = total / w.stride + 1;
-        /* PyTorch: a last window that is not whole counts if it starts inside or before. */
+        /* PyTorch: an incomplete last window counts if it starts inside or before. */
         if (o->ceil_mode && total % w.stride != 0 && out * w.stride < (int64_t)w.in + w.before)
             out += 1;
     }
@@ -55,7 +55,7 @@ static ft__window ft__pool_window(const ft_pool2d_options *o, const ft_shape *x,
     return w;
 }
 
-/* Sizes that keep every sum and product of them within an int: files can hold any. */
+/* Limits sizes, so that every sum and product of them fits an int: files can hold any. */
 static ft_status ft__pool2d_check(ft__context *c, const ft__node *node, const ft_shape *x)
 {
     const ft_pool2d_options *o = &node->options.pool2d;
@@ -98,7 +98,7 @@ static ft_status ft__pool2d_shape(ft__context *c, const ft__node *node, const ft
     return ft__want_numbers(c, node, input, input_count);
 }
 
-/* The part of window `at` that lies inside: [first, last). */
+/* The part [first, last) of window `at` that is inside. */
 static void ft__window_range(const ft__window *w, int at, int *first, int *last)
 {
     int start = at * w->stride - w->before;
@@ -150,7 +150,7 @@ static size_t ft__sample_numbers(const ft__tensor *t)
     return ft__count(t) / (size_t)t->shape.size[0];
 }
 
-/* Sends the gradient of every output of a picture to where its maximum was. */
+/* Adds the gradient of every output of a picture to the position of its maximum. */
 static void ft__max_back_picture(void *context, int picture)
 {
     const ft__call *call = (const ft__call *)context;
@@ -172,8 +172,8 @@ static void ft__max_pool2d_backward(const ft__call *call)
                      (void *)(uintptr_t)call);
 }
 
-/* What an average divides by: the window's size, with the padding that it covers (but not what
-   ceil_mode added beyond), or only the pixels inside. */
+/* The divisor of an average: the window's size, including the padding in it (but not what ceil_mode
+   added beyond), or only the pixels inside. */
 static float ft__pool_area(const ft_pool2d_options *o, const ft__window *h, const ft__window *w,
                            int row, int column)
 {
@@ -189,7 +189,7 @@ static float ft__pool_area(const ft_pool2d_options *o, const ft__window *h, cons
     return (float)(bottom - top) * (float)(right - left);
 }
 
-/* Averages one picture, or sends its gradient back. */
+/* Averages one picture, or propagates its gradient back. */
 static void ft__avg_pool_picture(const ft__call *call, int picture, bool backward)
 {
     const ft_pool2d_options *o = &call->node->options.pool2d;
@@ -258,7 +258,7 @@ static ft_status ft__global_pool_shape(ft__context *c, const ft__node *node,
     return ft__want_numbers(c, node, input, input_count);
 }
 
-/* Sums of 64 pixels at a time in float, those in double. */
+/* Sums 64 pixels at a time in float, and those sums in double. */
 static void ft__global_avg_picture(void *context, int picture)
 {
     const ft__call *call = (const ft__call *)context;

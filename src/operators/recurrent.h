@@ -13,20 +13,20 @@
 /* =============================================================================================
    [SECTION] operators/recurrent: Recurrent layers
    lstm, gru, rnn: one layer, one direction or both. Inputs: x [N, L, in]; per direction weight_ih
-   [G H, in], weight_hh [G H, H] and, if there are any, bias_ih and bias_hh [G H], with G = 4, 3, 1
-   gates; then, as the options say, lengths I32 [N], the first hidden state [N, D H] and the first
-   cell [N, D H]. Output [N, L, D H]; with D = 2, forward and reverse side by side; with `cells`
-   [N, L, 2 D H]: behind them the LSTM's cells in the same order.
+   [G H, in], weight_hh [G H, H] and, unless no_bias, bias_ih and bias_hh [G H], with G = 4, 3, 1
+   gates; then, depending on the options, lengths I32 [N], the initial hidden state [N, D H] and the
+   initial cell [N, D H]. Output [N, L, D H], with forward and reverse side by side if D = 2; with
+   `cells` [N, L, 2 D H]: the LSTM's cells follow in the same order.
 
-   As a packed sequence of PyTorch's: steps at or behind a sample's length give zeros and leave its
-   state alone; the reverse direction begins at its own last step.
+   As in PyTorch's packed sequences, steps at or past a sample's length give zeros and do not change
+   its state; the reverse direction starts at the sample's last step.
 
-   What the input adds to the gates is one product for a block of steps; only what the state adds is
-   made step by step, with weights packed once. Inside, rows are ordered [step][sample] in the order
-   in which steps are taken, so that every operand of every product is a plain matrix. Work is
-   parted by direction and by rows of samples: no thread waits for another within a block. Blocks of
-   steps have about FT__BLOCK_K rows: what is made of a block's gates, weight gradients and the
-   input's, is made while they are in the cache.
+   The input's contribution to the gates is one product per block of steps; only the state's
+   contribution is computed step by step, with weights packed once. Inside, rows are ordered
+   [step][sample], with steps in the order of processing, so that every operand of every product is
+   a plain matrix. Threads split the work by direction and by rows of samples: none waits for
+   another within a block. Blocks of steps have about FT__BLOCK_K rows: the gradients of the weights
+   and of the input are computed from a block's gates while those are in the cache.
    ============================================================================================= */
 static const ft__field ft__recurrent_fields[] = {
     {"hidden", offsetof(ft__recurrent_options, hidden), 1, 'i'},
@@ -43,17 +43,17 @@ static bool ft__is_recurrent(int op)
     return op == FT__OP_lstm || op == FT__OP_gru || op == FT__OP_rnn;
 }
 
-/* Sizes of a call, and where each input stands (0: it is not there). */
+/* Sizes of a call, and the index of each input (0: absent). */
 typedef struct ft__recurrent {
     const ft__call *call;
     const ft__recurrent_options *o;
     size_t n, steps, in, h, gates, directions;
-    int per_direction, lengths, hidden, cell; /* inputs: of one direction, and numbers of others */
+    int per_direction, lengths, hidden, cell; /* inputs: per direction, and indices of others */
     size_t width;           /* gates * h */
     size_t stride;          /* from row to row of the gates */
-    size_t block;           /* steps of a block */
+    size_t block;           /* steps per block */
     size_t rows;            /* steps * n */
-    size_t cells_at;        /* in a step of the output: where its cells begin; 0: it has none */
+    size_t cells_at;        /* in a step of the output: where its cells start; 0: no cells */
 } ft__recurrent;
 
 static ft__recurrent ft__recurrent_of(const ft__call *call)
@@ -76,7 +76,7 @@ static ft__recurrent ft__recurrent_of(const ft__call *call)
     if (o->initial) r.hidden = at++;
     if (o->initial && call->node->op == FT__OP_lstm) r.cell = at;
     r.width = r.gates * r.h;
-    r.stride = r.width % 64 ? r.width : r.width + 16; /* else columns share places of a cache */
+    r.stride = r.width % 64 ? r.width : r.width + 16; /* else columns share cache sets */
     r.block = r.n < FT__BLOCK_K ? FT__BLOCK_K / r.n : 1;
     if (r.block > r.steps) r.block = r.steps;
     r.rows = r.steps * r.n;
@@ -160,9 +160,9 @@ static ft_status ft__recurrent_shape(ft__context *c, const ft__node *node, const
     return ft__recurrent_check(c, &r, input_count);
 }
 
-/* ---- Memory. Kept for backward, of one direction: gates [steps, n, stride], hidden states
-   [steps + 1, n, H], the first being the initial one, and `extra`: the LSTM's cells likewise, or
-   the GRU's hidden part of the new gate, [steps, n, H]. ---- */
+/* ---- Memory. Kept for backward, per direction: gates [steps, n, stride], hidden states
+   [steps + 1, n, H], starting with the initial one, and `extra`: the LSTM's cells likewise, or the
+   GRU's hidden part of the new gate, [steps, n, H]. ---- */
 
 static float *ft__recurrent_gates(const ft__recurrent *r, size_t direction)
 {
@@ -181,14 +181,14 @@ static float *ft__recurrent_extra(const ft__recurrent *r, size_t direction)
     return ft__recurrent_states(r, direction) + (r->rows + r->n) * r->h;
 }
 
-/* Scratch: per direction, of the GRU what the state adds [n, G H], gradients of state and cell
-   [n, H] each, and a bias; once a block's inputs in the order of the steps [block * n, in], or
-   their gradients; the packed weights; room for products. Packed are weight_ih and weight_hh of
-   each direction, for backward the other way round. */
+/* Scratch: per direction, the state's contribution in a GRU [n, G H], gradients of state and cell
+   [n, H] each, and a bias; once, a block's inputs in the order of processing [block * n, in], or
+   their gradients; the packed weights; workspace for products. The packed weights are weight_ih,
+   then weight_hh of each direction; in backward weight_hh is first. */
 typedef struct ft__recurrent_room { size_t add, state, bias, inputs, packed, product; }
     ft__recurrent_room;
 
-#define FT__RECURRENT_ROWS ((size_t)128)    /* of a product that one thread takes at once */
+#define FT__RECURRENT_ROWS ((size_t)128)    /* of a product that one thread computes at once */
 
 static size_t ft__recurrent_packed_ih(const ft__recurrent *r)
 {
@@ -243,10 +243,10 @@ typedef struct ft__recurrent_run {
     ft__recurrent_room room;
     float *add, *dh, *dc, *bias, *inputs, *packed, *product;
     const float *ih, *hh;   /* packed weights of direction 0 */
-    size_t next;            /* from direction to direction of these */
-    size_t from, to;        /* the steps of the block at work */
-    size_t chunk, chunks;   /* rows of samples that a thread takes through all steps; how many */
-    size_t direction;       /* that the products over all steps are of */
+    size_t next;            /* distance between two directions of these */
+    size_t from, to;        /* steps of the current block */
+    size_t chunk, chunks;   /* rows of samples per thread; number of such chunks */
+    size_t direction;       /* of the products over a block's steps */
 } ft__recurrent_run;
 
 static ft__recurrent_run ft__recurrent_start(const ft__call *call)
@@ -269,7 +269,8 @@ static ft__recurrent_run ft__recurrent_start(const ft__call *call)
     return run;
 }
 
-/* A weight [rows, columns] as the right matrix of a product with its transpose, or with itself. */
+/* Packs a weight [rows, columns] as the right matrix of a product with its transpose, or with
+   itself. */
 static void ft__recurrent_pack(ft__context *c, const ft__tensor *weight, bool transposed, float *to)
 {
     size_t rows = (size_t)weight->shape.size[0], columns = (size_t)weight->shape.size[1];
@@ -285,14 +286,14 @@ static void ft__recurrent_pack(ft__context *c, const ft__tensor *weight, bool tr
     ft__pack_weights(c, &pack);
 }
 
-/* The step at which a sample is, that the `s`-th one takes in this direction. */
+/* The time of the `s`-th step that this direction processes. */
 static size_t ft__recurrent_time(const ft__recurrent *r, size_t direction, size_t s)
 {
     return direction ? r->steps - 1 - s : s;
 }
 
-/* out [count, n], its rows `apart`, = or += rows `from`, `stride` apart, of k numbers, times a
-   packed right matrix. */
+/* out [count, n], with rows `apart` apart, = or += rows `from` of k numbers, `stride` apart, times
+   a packed right matrix. */
 static void ft__recurrent_multiply(const ft__context *c, const float *from, size_t stride,
                                    size_t count, size_t k, const float *packed, size_t n,
                                    float *out, size_t apart, bool accumulate)
@@ -313,7 +314,7 @@ static void ft__recurrent_multiply(const ft__context *c, const float *from, size
 
 /* ---- Forward ---- */
 
-/* Rows of a block of steps that a thread takes at once, and how many such parts there are. */
+/* Rows of a block of steps that a thread processes at once, and the number of such parts. */
 static size_t ft__recurrent_part(const ft__recurrent *r)
 {
     size_t rows = ft__tiles[r->call->context->simd].rows;
@@ -326,7 +327,7 @@ static size_t ft__recurrent_parts(const ft__recurrent_run *run)
     return ((run->to - run->from) * run->r.n + part - 1) / part;
 }
 
-/* What the input adds to the gates, for some rows of a block of steps. */
+/* The input's contribution to the gates, for some rows of a block of steps. */
 static void ft__recurrent_project(void *context, int index)
 {
     const ft__recurrent_run *run = (const ft__recurrent_run *)context;
@@ -346,7 +347,7 @@ static void ft__recurrent_project(void *context, int index)
                       ft__recurrent_gates(r, direction) + first * r->stride, r->stride, false);
 }
 
-/* Where in the output a sample's `s`-th step of a direction lies. */
+/* The position in the output of a sample's `s`-th step in the order of this direction. */
 static size_t ft__recurrent_place(const ft__recurrent *r, size_t direction, size_t s,
                                   size_t sample)
 {
@@ -379,7 +380,7 @@ static ft__cell ft__recurrent_cell(const ft__recurrent_run *run, size_t directio
     return cell;
 }
 
-/* Whether the `s`-th step that this direction takes is a real one of the sample. */
+/* Whether the `s`-th step that this direction processes is a real one of the sample. */
 static bool ft__recurrent_real(const ft__recurrent *r, size_t direction, size_t s, size_t sample)
 {
     const ft__tensor *lengths = r->lengths ? &r->call->input[r->lengths] : NULL;
@@ -406,8 +407,8 @@ static void ft__recurrent_skip(const ft__recurrent *r, const ft__cell *cell)
     if (r->gates == 4) memcpy(cell->extra, cell->before, bytes);
 }
 
-/* What the state adds to the gates of some samples: to what the input adds, but for the GRU, whose
-   part goes aside, bias_hh of the new gate with it. */
+/* The state's contribution to the gates of some samples. It is added to the input's; the GRU's is
+   kept apart, with bias_hh of the new gate. */
 static void ft__recurrent_state_product(const ft__recurrent_run *run, size_t direction, size_t s,
                                         size_t first, size_t count)
 {
@@ -448,7 +449,8 @@ static void ft__recurrent_forward_unit(void *context, int index)
     }
 }
 
-/* The first states come from inputs [n, D H], or are zero; `back`: the last ones go there. */
+/* Copies the initial states from inputs [n, D H], or zeroes them; `back`: copies the last states to
+   the inputs. */
 static void ft__recurrent_ends(const ft__recurrent_run *run, bool back)
 {
     const ft__recurrent *r = &run->r;
@@ -468,7 +470,7 @@ static void ft__recurrent_ends(const ft__recurrent_run *run, bool back)
         }
 }
 
-/* bias_ih + bias_hh, but for the part that stands inside of the GRU's reset gate. */
+/* bias_ih + bias_hh, without the part that the GRU's reset gate multiplies. */
 static void ft__recurrent_bias(const ft__recurrent_run *run)
 {
     const ft__recurrent *r = &run->r;
@@ -521,7 +523,7 @@ static void ft__recurrent_back(const ft__recurrent *r, ft__cell *cell)
     else ft__rnn_back[simd](cell);
 }
 
-/* From a block's last step to its first: the gates become the gradients of their sums. */
+/* From a block's last step to its first: replaces the gates by the gradients of their sums. */
 static void ft__recurrent_backward_unit(void *context, int index)
 {
     const ft__recurrent_run *run = (const ft__recurrent_run *)context;
@@ -554,7 +556,7 @@ static void ft__recurrent_backward_unit(void *context, int index)
 typedef struct ft__recurrent_sum {
     const ft__context *context;
     ft__columns columns;
-    float *to[2];           /* the second may be NULL */
+    float *to[2];           /* either may be NULL */
 } ft__recurrent_sum;
 
 static void ft__recurrent_sum_columns(void *context, int index)
@@ -572,7 +574,7 @@ static void ft__recurrent_sum_columns(void *context, int index)
             job->to[which][begin + j] += sum[j];
 }
 
-/* to[j] += sum over rows of from[row * stride + j]; and to `other`, unless that is NULL. */
+/* to[j] += sum over rows of from[row * stride + j]; the same for `other`. Either may be NULL. */
 static void ft__recurrent_add_sums(ft__context *c, const float *from, size_t rows, size_t stride,
                                    size_t columns, float *to, float *other)
 {
@@ -589,7 +591,7 @@ static void ft__recurrent_add_sums(ft__context *c, const float *from, size_t row
                      ft__recurrent_sum_columns, &job);
 }
 
-/* to [out, in] += transposed d [rows, out] times x [rows, in], over a block's rows */
+/* to [out, in] += d^T x, with d [rows, out] and x [rows, in], over a block's rows */
 static void ft__recurrent_weight_sum(const ft__recurrent_run *run, const float *d, size_t stride,
                                      size_t out, const float *x, size_t in, float *to)
 {
@@ -598,8 +600,8 @@ static void ft__recurrent_weight_sum(const ft__recurrent_run *run, const float *
                       run->product);
 }
 
-/* What a block adds to the gradients of weight_hh and of the biases. Those of the biases are the
-   same but in the GRU's new gate: there bias_hh stands inside of the reset gate's product. */
+/* Adds a block's part to the gradients of weight_hh and of the biases. Both biases have the same
+   gradient, except in the GRU's new gate, where the reset gate multiplies bias_hh. */
 static void ft__recurrent_state_weights(const ft__recurrent_run *run, size_t d)
 {
     const ft__recurrent *r = &run->r;
@@ -623,7 +625,7 @@ static void ft__recurrent_state_weights(const ft__recurrent_run *run, size_t d)
         ft__recurrent_add_sums(c, extra, rows, r->h, r->h, bias_hh + shared, NULL);
 }
 
-/* A block's inputs in the order in which this direction takes the steps. */
+/* A block's inputs in the order in which this direction processes the steps. */
 static void ft__recurrent_gather(void *context, int step)
 {
     const ft__recurrent_run *run = (const ft__recurrent_run *)context;
@@ -634,8 +636,8 @@ static void ft__recurrent_gather(void *context, int step)
                r->call->input[0].value + (i * r->steps + t) * r->in, r->in * sizeof(float));
 }
 
-/* The gradient of the input, for some of a block's rows, made in that order and added where they
-   belong. */
+/* The gradient of the input, for some of a block's rows, computed in that order and added at their
+   positions. */
 static void ft__recurrent_input_rows(void *context, int index)
 {
     const ft__recurrent_run *run = (const ft__recurrent_run *)context;
@@ -668,7 +670,7 @@ static void ft__recurrent_input_side(ft__recurrent_run *run, size_t d)
         ft__parallel(c, (int)ft__recurrent_parts(run), ft__recurrent_input_rows, run);
 }
 
-/* The gradients of the first states. */
+/* Adds the gradients of the initial states. */
 static void ft__recurrent_first_states(const ft__recurrent_run *run)
 {
     const ft__recurrent *r = &run->r;

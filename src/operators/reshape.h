@@ -13,8 +13,8 @@ static const ft__field ft__reshape_fields[] = {
     {"rank", offsetof(ft__reshape_options, rank), 1, 'i'},
     {"size", offsetof(ft__reshape_options, size), FINETUNE_MAX_RANK, 'i'}, {NULL, 0, 0, 0}};
 
-/* The product of the sizes behind the first dimension, FT_LENGTH left out where `lengths` counts
-   those; 0 when it is more than an int holds. */
+/* The product of the sizes after the first dimension, or 0 if it exceeds an int. If `lengths` is
+   not NULL, dimensions of FT_LENGTH are skipped and counted in it. */
 static int ft__sample_size(const ft_shape *shape, int *lengths)
 {
     int64_t product = 1;
@@ -72,8 +72,8 @@ static ft_status ft__reshape_shape(ft__context *c, const ft__node *node, const f
     return ft__want_numbers(c, node, input, input_count);
 }
 
-/* The same numbers in another shape: they keep the order that users see. Between tensors with the
-   channels last and others that is a turn; between two of the former, number by number. */
+/* Copies the numbers in the user's order. Between a tensor with the channels last and another
+   layout that is a transpose; between two with the channels last it goes number by number. */
 static void ft__copy_run(const ft__call *call, bool backward)
 {
     const ft__tensor *x = &call->input[0], *y = &call->output;

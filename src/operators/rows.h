@@ -2,7 +2,7 @@
 #include "operators/table.h"
 
 /* =============================================================================================
-   [SECTION] operators/rows: The rows
+   [SECTION] operators/rows: The rows of the table
    ============================================================================================= */
 #define FT__OP_ROW(name, low, high, reads, shape, forward, backward, costs, fields, device)       \
     {#name, low, high, reads, shape, forward, backward, costs, fields},

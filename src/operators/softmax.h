@@ -21,7 +21,7 @@ static ft_status ft__softmax_shape(ft__context *c, const ft__node *node, const f
     return ft__want_numbers(c, node, input, input_count);
 }
 
-/* The same for numbers that are `stride` apart: the oracle of ft__softmax. */
+/* ft__softmax for numbers that are `stride` apart, and its oracle. */
 static void ft__softmax_line(const float *x, float *y, size_t count, size_t stride, bool logarithm)
 {
     float largest = x[0], all;
@@ -55,7 +55,7 @@ static void ft__softmax_line_backward(const float *y, const float *dy, float *dx
 typedef struct ft__softmax_job {
     const ft__call *call;
     ft__axis axis;
-    size_t lines;           /* of one index of the parallel loop */
+    size_t lines;           /* per index of the parallel loop */
     bool logarithm, backward;
 } ft__softmax_job;
 

@@ -13,6 +13,9 @@ static const ft__field ft__step_pool_fields[] = {
     {"kind", offsetof(ft_step_pool_options, kind), 1, 'i'},
     {"bidirectional", offsetof(ft_step_pool_options, bidirectional), 1, 'b'}, {NULL, 0, 0, 0}};
 
+/* ---- step_pool: x [N, L, C], lengths [N] (all L if absent) -> [N, C]: the mean, the maximum, or
+   the last of the real steps; zeros if there is none. `last` with `bidirectional` takes the second
+   half of C from step 0, where a reversed RNN ends. ---- */
 
 static ft_status ft__step_pool_shape(ft__context *c, const ft__node *node, const ft__tensor *input,
                                      int input_count, ft_shape *output)
@@ -37,14 +40,14 @@ static ft_status ft__step_pool_shape(ft__context *c, const ft__node *node, const
     return ft__want_numbers(c, node, input, 1);
 }
 
-/* Where the largest was found. */
+/* The step of each maximum. */
 static void ft__step_pool_costs(const ft__call *call, ft__costs *costs)
 {
     if (call->node->options.step_pool.kind == FT_POOL_MAX)
         costs->saved = ft__count(&call->output) * sizeof(int32_t);
 }
 
-/* How many steps of a sample are real. */
+/* The number of real steps of a sample. */
 static size_t ft__steps_of(const ft__tensor *lengths, size_t sample, size_t most)
 {
     int32_t length;

@@ -5,32 +5,32 @@
 
 /* =============================================================================================
    [SECTION] operators/table: The table of operators
-   The only list of them. A row: name; inputs, at least and at most; what backward reads of them
-   (X inputs, Y output) and what else it can do; and the functions:
-       shape      checks the inputs and gives the output's shape
+   The only list of operators. A row: name; minimum and maximum number of inputs; what backward
+   reads of them (X inputs, Y output) and what else it can do; and the functions:
+       shape      checks the inputs and sets the output's shape
        forward    computes output.value from input[i].value
-       backward   adds to input[i].gradient where that is not NULL; rows with FT__WRITES also
-                  honour input[0].fresh, and add, mul, matmul and layer_norm that of all inputs
+       backward   adds to input[i].gradient unless that is NULL; rows with FT__WRITES also honour
+                  input[0].fresh; add, mul, matmul and layer_norm honour it for all inputs
        costs      bytes to keep from forward to backward, bytes of scratch, bytes of prepared
                   weights, multiply-adds
        fields     which of the options a model file keeps
    ============================================================================================= */
 typedef struct ft__costs { size_t saved, workspace, prepared; uint64_t multiply_adds; } ft__costs;
 
-/* FUSES: forward applies call->fused to what it writes. IN_PLACE: the first input's gradient may
-   lie where the output's does. MASKS: backward knows from x where a fused relu or relu6 was flat,
+/* FUSES: forward applies call->fused to its output. IN_PLACE: the first input's gradient may share
+   memory with the output's. MASKS: backward computes from x where a fused relu or relu6 was flat,
    so that the output need not be kept. RESTORES: forward can run again from x and what it saved the
-   first time, for about the price of a copy. */
+   first time, at about the price of a copy. */
 enum {
     FT__READS_X = 1, FT__READS_Y = 2, FT__WRITES = 4, FT__FUSES = 8, FT__IN_PLACE = 16,
     FT__MASKS = 32, FT__RESTORES = 64,
-    FT__OF_X = FT__READS_X | FT__WRITES | FT__IN_PLACE, /* activations, by what their slope is of */
-    FT__OF_Y = FT__READS_Y | FT__WRITES | FT__IN_PLACE,
+    FT__OF_X = FT__READS_X | FT__WRITES | FT__IN_PLACE, /* activations whose slope is given by x */
+    FT__OF_Y = FT__READS_Y | FT__WRITES | FT__IN_PLACE, /* ... by y */
     FT__LAYER = FT__READS_X | FT__WRITES | FT__FUSES    /* layers that apply activations */
 };
 
-/* X(name, inputs at least, at most, backward reads, shape, forward, backward, costs, fields,
-   OpenCL entry: ft__cl_ENTRY_forward and _backward in devices/; none) */
+/* X(name, minimum inputs, maximum inputs, what backward reads, shape, forward, backward, costs,
+   fields, OpenCL entry: ft__cl_ENTRY_forward and _backward in devices/, or none) */
 #define FT__OPERATORS(X)                                                                          \
     X(none, 0, 0, 0, NULL, NULL, NULL, NULL, ft__no_fields, none)                                 \
     X(input, 0, 0, 0, NULL, NULL, NULL, NULL, ft__no_fields, none)                                \
@@ -127,8 +127,8 @@ enum {
     FT__OP_##name,
 enum { FT__OPERATORS(FT__OP_ENUM) FT__OP_COUNT };
 
-/* A shape rule gives the output's shape, with FT_BATCH where the inputs have it, or fails with a
-   line that names the node. */
+/* A shape rule sets the output's shape, with FT_BATCH where the inputs have it, or fails with a
+   message that names the node. */
 typedef ft_status (*ft__shape_rule)(ft__context *c, const ft__node *node, const ft__tensor *input,
                                     int input_count, ft_shape *output);
 typedef void (*ft__operator)(const ft__call *call);
@@ -143,7 +143,7 @@ typedef struct ft__row {
     const ft__field *fields;    /* ends with a NULL name */
 } ft__row;
 
-/* For the operators' functions: value pointers of input i, and a line about a wrong shape. */
+/* The values of input i. */
 static FT__UNUSED const float *ft__x(const ft__call *call, int i) { return call->input[i].value; }
 
 static const ft__field ft__no_fields[] = {{NULL, 0, 0, 0}};
