@@ -50,17 +50,18 @@ build/finetune: build/tool.o
 build/finetune.o: build/tool.o
 	$(OBJCOPY) --strip-debug --localize-symbol=main $< $@
 
-LINKED = build/test_networks
+LINKED = $(addprefix build/test_,accuracy cache fit formats memory networks sequences text_accuracy \
+    text_train weights)
 $(LINKED): build/%: tests/%.c build/finetune.o
 	$(CC) $(FLAGS) -MF $@.d -MT $@ -O1 -g1 $< build/finetune.o -o $@ $(LIBS)
 
-# Tests are compiled more than run: -O1 and -g1, behind the others' flags, take half of the seconds,
-# and the kernels ask for their own level. Where SIMD is not the point its kernels are left out, and
-# where little is computed -O0 does: 14, 8 and 3 seconds.
+# Tests of internals include the implementation (tests/internals.h). They are compiled more than run:
+# -O1 and -g1, behind the others' flags, take half of the seconds, and the kernels ask for their own
+# level. Where SIMD is not the point its kernels are left out, and where little is computed -O0 does.
 FOR_TESTS = -O1 -g1
 build/test_opencl_failures: FOR_TESTS = -O1 -g1 -DFINETUNE_NO_SIMD
-build/test_cache build/test_data build/test_formats build/test_text build/test_text_train \
-build/test_tokenizers: FOR_TESTS = -O0 -g1 -DFINETUNE_NO_SIMD
+build/test_data build/test_internals build/test_text build/test_tokenizers: \
+    FOR_TESTS = -O0 -g1 -DFINETUNE_NO_SIMD
 
 build/test_opencl build/test_opencl_failures build/test_tensor: build/%: tests/%.c | build
 	$(CC) $(FLAGS) $(FOR_TESTS) $(OPENCL) $< -o $@ $(LIBS)

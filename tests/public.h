@@ -64,17 +64,17 @@ static inline uint64_t fingerprint(ft_model *m)
     return hash;
 }
 
-/* ---- Memory: ft_desc.allocator with a `counted` as its user ---- */
-typedef struct counted {
+/* ---- Memory: ft_desc.allocator with a `memory_count` as its user ---- */
+typedef struct memory_count {
     size_t bytes, most;         /* now, and at the most so far */
     long calls, blocks;         /* of allocate; that are not released */
     long fail_at;               /* this call gives no memory; 0: none */
-} counted;
+} memory_count;
 
 /* malloc aligns less than asked: the pointer that it gave is kept just below ours. */
-static inline void *counted_allocate(void *user, size_t bytes, size_t alignment)
+static inline void *allocate_counted(void *user, size_t bytes, size_t alignment)
 {
-    counted *c = (counted *)user;
+    memory_count *c = (memory_count *)user;
     unsigned char *raw = NULL, *aligned;
     if (++c->calls != c->fail_at) raw = (unsigned char *)malloc(bytes + alignment + sizeof raw);
     if (!raw) return NULL;
@@ -87,9 +87,9 @@ static inline void *counted_allocate(void *user, size_t bytes, size_t alignment)
     return aligned;
 }
 
-static inline void counted_release(void *user, void *memory, size_t bytes)
+static inline void release_counted(void *user, void *memory, size_t bytes)
 {
-    counted *c = (counted *)user;
+    memory_count *c = (memory_count *)user;
     void *raw;
     memcpy(&raw, (unsigned char *)memory - sizeof raw, sizeof raw);
     free(raw);
@@ -97,9 +97,9 @@ static inline void counted_release(void *user, void *memory, size_t bytes)
     c->blocks -= 1;
 }
 
-static inline ft_allocator counting(counted *c)
+static inline ft_allocator counting(memory_count *c)
 {
-    ft_allocator allocator = {c, counted_allocate, counted_release};
+    ft_allocator allocator = {c, allocate_counted, release_counted};
     return allocator;
 }
 

@@ -4,11 +4,6 @@
      six seeds (one seed differs from the next by up to 6 points, so that three say too little);
      PyTorch's mean test accuracy is 0.498 and 0.501 */
 #include "check.h"
-
-#define STB_IMAGE_IMPLEMENTATION
-#include <stb/stb_image.h>
-
-#define FINETUNE_IMPLEMENTATION
 #include "finetune.h"
 
 static double train_keras_cnn(const char *data, bool adjusted, uint64_t seed)

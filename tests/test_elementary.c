@@ -1,8 +1,9 @@
 /* test_elementary.c - the bottom of the header: elementary functions against the system's in double
-   precision, random numbers, shuffling, globs, checked multiplication, and the thread pool. */
-#define FINETUNE_IMPLEMENTATION
-#include "finetune.h"
+   precision, the largest of some numbers, half floats, random numbers, shuffling, globs, JSON,
+   checked multiplication, and the thread pool. */
+#include "internals.h"
 #include "check.h"
+#include <locale.h>
 
 /* ---- Elementary functions ---- */
 
@@ -131,6 +132,59 @@ static void test_bounds(void)
     CHECK(out == 0, "tanh, erf, sigmoid or softplus leaves its bounds at %d places", out);
 }
 
+/* ---- The largest ---- */
+
+/* The first of the largest, as a plain search finds it. */
+static void test_guess(void)
+{
+    float x[70];
+    int count, at, level;
+    ft__context c;
+    memset(&c, 0, sizeof c);
+    for (level = 0; level < FT__SIMD_COUNT; ++level) {
+        c.simd = level;
+        if (!ft__simd_available(level)) {
+            skip_level(ft__tiles[level].name);
+            continue;
+        }
+        for (count = 1; count <= 70; count += 23)
+            for (at = 0; at < count; ++at) {
+                int i;
+                for (i = 0; i < count; ++i) x[i] = (float)(i * 5 % 7) - 9;
+                x[at] = x[count - 1] = -1;
+                CHECK(ft__guess(&c, x, count) == ft__largest(x, count), "%d of %d", at, count);
+                x[at] = ft__from_bits(0x7fc00000u);
+                CHECK(ft__guess(&c, x, count) == ft__largest(x, count), "NaN %d of %d", at, count);
+            }
+    }
+}
+
+/* ---- Half floats ---- */
+
+static void test_halves(void)
+{
+    static const struct { float value; uint32_t half, bfloat; } rows[] = {
+        {0, 0, 0}, {1, 0x3c00, 0x3f80}, {-2, 0xc000, 0xc000}, {65504, 0x7bff, 0x4780},
+        {65520, 0x7c00, 0x4780}, {5.9604645e-8f, 1, 0x3380}, {2.9802322e-8f, 0, 0x3300},
+        {2.9802326e-8f, 1, 0x3300}, {6.1035156e-5f, 0x400, 0x3880}, {1.00048828f, 0x3c00, 0x3f80},
+        {1.00146484f, 0x3c02, 0x3f80}, {1.00390625f, 0x3c04, 0x3f80}, {1.01171875f, 0x3c0c, 0x3f82}};
+    uint32_t h;
+    size_t i;
+    for (i = 0; i < sizeof rows / sizeof rows[0]; ++i) {
+        CHECK(ft__float_to_half(rows[i].value) == rows[i].half, "%g: half %x", (double)rows[i].value,
+              ft__float_to_half(rows[i].value));
+        CHECK(ft__float_to_bfloat(rows[i].value) == rows[i].bfloat, "%g: bfloat %x",
+              (double)rows[i].value, ft__float_to_bfloat(rows[i].value));
+    }
+    for (h = 0; h < 65536; ++h) { /* every half but NaN survives the way there and back */
+        float value = ft__half_to_float(h);
+        if (value == value && ft__float_to_half(value) != h) break;
+    }
+    CHECK(h == 65536, "half %x comes back as %x", h, ft__float_to_half(ft__half_to_float(h)));
+    CHECK(ft__half_to_float(0x7e00) != ft__half_to_float(0x7e00), "NaN stays NaN");
+    CHECK((ft__float_to_half(ft__from_bits(0x7fc00000u)) & 0x7fff) > 0x7c00, "NaN stays NaN");
+}
+
 /* ---- Random numbers ---- */
 
 static int bits_of(uint64_t x)
@@ -253,6 +307,58 @@ static void test_glob(void)
     CHECK(wrong == 0, "%d of 20000 random globs match wrongly", wrong);
 }
 
+/* ---- JSON ---- */
+
+static void test_json_floats(void)
+{
+    ft_desc desc = {.threads = 1};
+    ft_model *m = ft_create(desc);
+    unsigned state = 1;
+    int i, bad = 0;
+    for (i = 0; i < 20000; ++i) {
+        ft__text text = {.context = &m->context};
+        ft__json *json;
+        double back = 0;
+        float value;
+        state = state * 1664525u + 1013904223u;
+        value = ft__from_bits(state);
+        if (!(value - value == 0)) continue;
+        ft__json_add_float(&text, value);
+        json = ft__json_parse(&m->context, text.letters, text.count);
+        if (!json || !ft__json_double(json, 0, &back) || (float)back != value) bad += 1;
+        ft__json_free(&m->context, json);
+        ft__release(&m->context, text.letters);
+    }
+    CHECK(bad == 0, "%d of 20000 floats do not read back", bad);
+    ft_destroy(m);
+}
+
+static void test_json(void)
+{
+    static const char *const good[] = {"{}", "[]", " [1, -2.5e3, true, false, null, \"\\u00e9\"] ",
+                                       "{\"a\":{\"b\":[[],[{}]]}}", "\"\\ud83d\\ude00\"", "0"};
+    static const char *const bad[] = {"", "{", "[1,]", "{\"a\"}", "{\"a\":}", "[1 2]", "\"\\x\"",
+                                      "nul", "1e", "-", "{1:2}", "\"\\ud83d\"", "[]]", "\"\\u0000\""};
+    char deep[201];
+    ft_desc desc = {.threads = 1};
+    ft_model *m = ft_create(desc);
+    size_t i;
+    for (i = 0; i < sizeof good / sizeof good[0]; ++i) {
+        ft__json *json = ft__json_parse(&m->context, good[i], strlen(good[i]));
+        CHECK(json, "%s is JSON", good[i]);
+        ft__json_free(&m->context, json);
+    }
+    for (i = 0; i < sizeof bad / sizeof bad[0]; ++i) {
+        ft__json *json = ft__json_parse(&m->context, bad[i], strlen(bad[i]));
+        CHECK(!json, "%s is not JSON", bad[i]);
+        ft__json_free(&m->context, json);
+    }
+    memset(deep, '[', 200);
+    CHECK(!ft__json_parse(&m->context, deep, 200), "200 brackets are refused");
+    CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+    ft_destroy(m);
+}
+
 /* ---- Checked multiplication ---- */
 
 static void test_multiply(void)
@@ -346,9 +452,16 @@ int main(void)
     test_accuracy();
     test_special();
     test_bounds();
+    test_guess();
+    test_halves();
     test_random();
     test_shuffle();
     test_glob();
+    test_json();
+    test_json_floats();
+    if (setlocale(LC_NUMERIC, "de_DE.UTF-8") || setlocale(LC_NUMERIC, "fr_FR.UTF-8"))
+        test_json_floats();
+    else SKIP("no locale with a decimal comma is installed");
     test_multiply();
     test_threads();
     return check_done("elementary");

@@ -4,8 +4,6 @@
 
      build/test_text_accuracy [shakespeare|moved|scratch|few] */
 #include "check.h"
-
-#define FINETUNE_IMPLEMENTATION
 #include "finetune.h"
 
 static const char *data_path(const char *name)
