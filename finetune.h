@@ -1834,7 +1834,7 @@ static uint64_t ft__hash_bytes(uint64_t hash, const void *bytes, size_t count)
         hash = ft__mix(hash ^ word) + 0x9E3779B97F4A7C15u;
     }
     word = 0;
-    memcpy(&word, at, count);
+    if (count > 0) memcpy(&word, at, count); /* NULL, where there is nothing */
     return ft__mix(hash ^ word);
 }
 
@@ -21833,6 +21833,9 @@ static ft_status ft__read_graph(ft__graph_reader *r)
                                                                    "keras_initialisers"));
     output = ft__read_id(r, 0, "output");
     loss = ft__read_id(r, 0, "loss");
+    if ((output.id && ft__is_leaf(&m->nodes[output.id - 1]))
+        || (loss.id && ft__is_leaf(&m->nodes[loss.id - 1])))
+        return ft__graph_fault(r, "the output or the loss is", "no operator's");
     if (output.id) ft_set_output(m, output);
     if (loss.id) ft_set_loss(m, loss);
     if (architecture) ft__set_architecture(m, architecture);

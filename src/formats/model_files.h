@@ -460,6 +460,9 @@ static ft_status ft__read_graph(ft__graph_reader *r)
                                                                    "keras_initialisers"));
     output = ft__read_id(r, 0, "output");
     loss = ft__read_id(r, 0, "loss");
+    if ((output.id && ft__is_leaf(&m->nodes[output.id - 1]))
+        || (loss.id && ft__is_leaf(&m->nodes[loss.id - 1])))
+        return ft__graph_fault(r, "the output or the loss is", "no operator's");
     if (output.id) ft_set_output(m, output);
     if (loss.id) ft_set_loss(m, loss);
     if (architecture) ft__set_architecture(m, architecture);
