@@ -796,7 +796,8 @@ typedef struct ft_progress {
     int step, steps;        /* in this epoch, from 1 */
     int batch;              /* samples in this step; 0, as learning_rate, where epoch_done */
     const char *stage;      /* "head", "all", ... */
-    double loss, accuracy;  /* of the training samples of this epoch so far */
+    double loss, accuracy;  /* of the training samples of this epoch so far; accuracy -1: the loss
+                               has no class labels, as that of a regression */
     float learning_rate;
     bool epoch_done;
     double held_back_accuracy, held_back_loss; /* at the end of an epoch; negative: not measured */
@@ -834,7 +835,8 @@ typedef struct ft_digest { uint64_t frozen; int tensors; } ft_digest; /* of all 
 typedef struct ft_fit_result {
     int epochs;             /* that ran */
     int best_epoch;         /* from 0; -1: no choice was made */
-    double loss, accuracy;  /* of the training samples in the last epoch */
+    double loss, accuracy;  /* of the training samples in the last epoch; accuracy -1: the loss has
+                               no class labels (of ft_mse the loss itself is the metric) */
     double held_back_loss, held_back_accuracy; /* of the weights that were kept; negative: none */
     int held_back_correct, held_back_total;
     ft_digest before, after; /* equal, or the run would have failed */
@@ -877,8 +879,13 @@ typedef struct ft_evaluate_options {
 
 typedef struct ft_evaluation {
     int correct, total, skipped;
-    double accuracy, low, high; /* with its 95 % Wilson interval */
+    double accuracy, low, high; /* with its 95 % Wilson interval; all -1, and correct 0, where the
+                               loss has no class labels */
     double loss;            /* of a language model: nats a token; perplexity is exp of it */
+    bool regression;        /* the loss is ft_mse of the output and an input: */
+    double mse, r2;         /* mean squared error, and the coefficient of determination, 1 - mse /
+                               variance of the targets, the mean over the outputs (scikit-learn's
+                               r2_score); of constant targets 1 where mse is 0, else 0 */
 } ft_evaluation;
 
 typedef struct ft_prediction { int class_index; float probability; } ft_prediction;
@@ -1152,8 +1159,8 @@ FINETUNE_API uint64_t ft_node_multiply_adds(const ft_model *m, ft_node node); /*
 FINETUNE_API ft_time ft_node_time(const ft_model *m, ft_node node); /* with ft_desc.clock */
 FINETUNE_API const char *ft_architecture(const ft_model *m); /* "resnet18", or "" */
 /* Copies a parameter or buffer, or of the last run an input, the output or the loss, out or in:
-   `count` numbers, row-major, as many as the node has (of ints: their 4 bytes each). After ft_feed
-   there is no last run. */
+   `count` numbers, row-major, as many as the node has (of ints: their 4 bytes each); an input has
+   as many as were fed. After ft_feed there is no last run. */
 FINETUNE_API ft_status ft_get(ft_model *m, ft_node node, float *to, size_t count);
 FINETUNE_API ft_status ft_set(ft_model *m, ft_node node, const float *from, size_t count);
 /* The sum of what ft_backward added since the last ft_update; of trained parameters only. */
@@ -1268,7 +1275,8 @@ FINETUNE_API ft_finetune_result ft_finetune(ft_model *m, ft_data *data,
 /* Trains what is not frozen. After each epoch the weights and a batch's loss are looked at:
    FT_NOT_FINITE, with the weights of the last good epoch, where they ran away. */
 FINETUNE_API ft_fit_result ft_fit(ft_model *m, ft_data *data, ft_fit_options options);
-/* Accuracy with Wilson's interval (1927), and the mean loss, on all samples; changes no weight. */
+/* On all samples: accuracy with Wilson's interval (1927), of a regression mean squared error and
+   R2 instead, and the mean loss; changes no weight. */
 FINETUNE_API ft_evaluation ft_evaluate(ft_model *m, ft_data *data, ft_evaluate_options options);
 
 /* The same by hand:
@@ -1284,8 +1292,11 @@ FINETUNE_API ft_status ft_feed(ft_model *m, ft_node input, const void *values, i
    1 at first. A run may be shorter than the longest one so far: it costs accordingly. */
 FINETUNE_API ft_status ft_set_length(ft_model *m, int length);
 FINETUNE_API int ft_length(const ft_model *m);
-/* Runs the network on what was fed, with its loss, which it returns; 0 if there is none, or with an
-   error. FT_NOT_FINITE when it is NaN or infinite. */
+/* Runs the network on what was fed and returns its loss; 0 with an error, and where no loss is set.
+   With training false the labels, or whatever only the loss depends on, may be missing: the output
+   is computed all the same, for ft_get, and 0 is returned, where they were never fed or are those
+   of an earlier run of another batch size. FT_NOT_FINITE when the loss or, with training false, the
+   output or a weight is NaN or infinite. */
 FINETUNE_API float ft_forward(ft_model *m, bool training);
 /* After ft_forward(m, true), once: adds to the gradients, so that several batches can make one
    update. */
@@ -1304,7 +1315,8 @@ FINETUNE_API float ft_schedule_factor(ft_schedule schedule, int step, int steps,
 /* ---- Prediction ---- */
 
 /* One picture, as encoded bytes or as a path; the `count` most probable classes, best first.
-   Returns how many were written, 0 on error. */
+   Returns how many were written, 0 on error. FT_NOT_FINITE where a weight or the output is NaN or
+   infinite, here and in the functions below. */
 FINETUNE_API int ft_predict_file(ft_model *m, const char *path, ft_prediction *best, int count);
 FINETUNE_API int ft_predict_memory(ft_model *m, const void *bytes, size_t count_of_bytes,
                                    ft_prediction *best, int count);
@@ -1320,13 +1332,17 @@ FINETUNE_API int ft_predict_text(ft_model *m, const char *text, size_t bytes,
    the state of recurrent layers begins at zero and is left as it was at the end. The same options
    give the same text. Returns how many tokens were made, 0 on error. */
 FINETUNE_API int ft_generate(ft_model *m, ft_generate_options options);
-/* Any input: values [batch, the input's shape], float, or int32_t where the network's first input
-   is of token ids ("tokens") -> logits [batch, the output's shape]. An input "lengths" is filled
+/* Runs a network whose output depends on one input: values [batch, the input's shape], float, or
+   int32_t where the input is FT_I32 -> output [batch, the output's shape]. `count` is how many
+   numbers `output` has: batch times those of a sample, else FT_SHAPE. An input "lengths" is filled
    with ft_length(m), for every sample is whole; ft_run_lengths tells how many steps of each are
-   real. */
-FINETUNE_API ft_status ft_run(ft_model *m, const void *values, int batch, float *logits);
+   real, 0 to ft_length(m). Where the output depends on further inputs FT_INVALID: feed all of them
+   with ft_feed, call ft_forward(m, false), and read the output with ft_get. FT_NOT_FINITE where a
+   weight or the output is NaN or infinite (-infinity in the output is let through). */
+FINETUNE_API ft_status ft_run(ft_model *m, const void *values, int batch, float *output,
+                              size_t count);
 FINETUNE_API ft_status ft_run_lengths(ft_model *m, const void *values, const int *lengths,
-                                      int batch, float *logits);
+                                      int batch, float *output, size_t count);
 
 #ifdef __cplusplus
 }
@@ -6234,6 +6250,7 @@ typedef struct ft__node {
     float *value;           /* of parameters and buffers, and of inputs: what was fed */
     ft__extent capacity;    /* inputs: how many samples and steps fit ... */
     ft__extent fed;         /* ... and how many the value is of; batch 0: nothing was fed */
+    uint64_t fed_before;    /* inputs: the model's runs before that */
     /* Parameters and buffers only: */
     bool loaded;            /* its weights came from a file */
     ft_initialiser initialiser;
@@ -6308,6 +6325,9 @@ struct ft_model {
     ft__plan *last_run;     /* the plan of the last run, whose values ft_get reads; NULL: none, or
                                its inputs were overwritten since */
     ft__extent ran;         /* its size */
+    bool ran_loss;          /* it computed the loss too */
+    uint64_t runs;          /* made so far */
+    uint64_t finite[3];     /* the versions, plus one, of weights that were found to be finite */
     bool gradients_wait;    /* some were added that no update has used */
     bool backward_done;     /* since the last forward run */
     ft__plan *plans[2];     /* evaluation, training */
@@ -18578,6 +18598,8 @@ static void ft__run_forward(ft_model *m, ft__plan *plan, int from, int to, int b
     int i;
     m->backward_done = false;
     m->ran = ft__extent_of(m, batch);
+    m->ran_loss = !(how & FT__ONLY_OUTPUT);
+    m->runs += 1;
     if (in_steps) m->trained_version += 1; /* statistics move */
     ft__catch_up_before(m, in_steps);
     for (i = from; i < to; ++i) {
@@ -18672,20 +18694,50 @@ static void ft__run_backward(ft_model *m, ft__plan *plan, int batch)
     }
 }
 
-/* What a picture or ft_run's values are fed to: the first input of numbers or, where there is none,
-   "tokens", or else the first one. {0}: there is none. */
-static ft_node ft__main_input(const ft_model *m)
+/* Whether the output depends on an input. */
+static bool ft__output_reads(const ft_model *m, const ft__plan *plan, int id)
 {
-    ft_node first = {0}, numbers = {0}, tokens;
-    int i;
-    for (i = m->node_count - 1; i >= 0; --i) {
-        if (m->nodes[i].op != FT__OP_input) continue;
-        first.id = i + 1;
-        if (m->nodes[i].type == FT_F32) numbers.id = i + 1;
+    int i, j;
+    for (i = 0; i < plan->step_count; ++i) {
+        const ft__node *node = &m->nodes[plan->steps[i].id - 1];
+        for (j = 0; plan->steps[i].for_output && j < node->input_count; ++j)
+            if (node->inputs[j] == id) return true;
     }
-    if (numbers.id) return numbers;
-    tokens = ft__find_node(m, "tokens");
-    return tokens.id && m->nodes[tokens.id - 1].op == FT__OP_input ? tokens : first;
+    return id == m->output.id;
+}
+
+/* The input "lengths", of the steps that are real; NULL: there is none. */
+static ft__node *ft__lengths_input(const ft_model *m)
+{
+    ft__node *node = ft__get_node(m, ft__find_node(m, "lengths"));
+    return node && node->op == FT__OP_input && node->type == FT_I32 && node->shape.rank == 1
+        ? node : NULL;
+}
+
+/* The one input that a picture, a text or ft_run's values are fed to. What the output depends on
+   besides it and "lengths" would have to be fed too: {0} with an error. */
+static ft_node ft__main_input(ft_model *m, const ft__plan *plan, const char *call)
+{
+    const ft__node *lengths = ft__lengths_input(m);
+    ft_node found = {0}, none = {0};
+    int i;
+    for (i = 0; m->output.id && i < m->node_count; ++i) {
+        if (m->nodes[i].op != FT__OP_input || &m->nodes[i] == lengths
+            || !ft__output_reads(m, plan, i + 1)) continue;
+        if (found.id) {
+            ft__fail(&m->context, FT_INVALID, "%s feeds one input, but the output depends on"
+                     " \"%.100s\" and \"%.100s\": feed both with ft_feed, call ft_forward(m,"
+                     " false), and read the output with ft_get", call,
+                     m->nodes[found.id - 1].name, m->nodes[i].name);
+            return none;
+        }
+        found.id = i + 1;
+    }
+    if (m->output.id && ft__is_leaf(&m->nodes[m->output.id - 1])) found.id = 0;
+    if (!found.id)
+        ft__fail(&m->context, FT_INVALID, "%s: the model has no output (ft_set_output) that depends"
+                 " on an input", call);
+    return found;
 }
 
 /* After an input was written: what the last run computed is of other values, and maybe of another
@@ -18693,6 +18745,7 @@ static ft_node ft__main_input(const ft_model *m)
 static void ft__is_fed(ft_model *m, ft__node *node, int batch)
 {
     node->fed = ft__extent_of(m, batch);
+    node->fed_before = m->runs;
     m->fed_from = NULL;
     m->last_run = NULL;
     ft__host_fed(&m->context, node->value,
@@ -18731,6 +18784,29 @@ static ft_status ft__ready(ft_model *m, bool with_loss)
     return FT_OK;
 }
 
+/* Whether an input holds values for a run of this size. */
+static bool ft__fits_run(const ft_model *m, const ft__node *input)
+{
+    return input->fed.batch == m->batch
+        && (!ft__has_length(input) || input->fed.length == m->length);
+}
+
+/* Whether the loss can be computed: what only it depends on, the labels, was fed for a run of this
+   size. What was fed since the last run is meant for this one, and an error if it does not fit. */
+static bool ft__loss_is_fed(const ft_model *m, const ft__plan *plan)
+{
+    int i, j;
+    for (i = 0; i < plan->step_count; ++i) {
+        const ft__node *node = &m->nodes[plan->steps[i].id - 1];
+        for (j = 0; !plan->steps[i].for_output && j < node->input_count; ++j) {
+            const ft__node *input = &m->nodes[node->inputs[j] - 1];
+            if (input->op != FT__OP_input || ft__fits_run(m, input)) continue;
+            if (input->fed.batch == 0 || input->fed_before != m->runs) return false;
+        }
+    }
+    return true;
+}
+
 /* Inputs that are fed one by one may have been given different batches, or none. */
 static ft_status ft__check_fed(ft_model *m, const ft__node *input)
 {
@@ -18752,11 +18828,12 @@ static ft_status ft__check_fed(ft_model *m, const ft__node *input)
     return c->status;
 }
 
-static ft_status ft__check_inputs(ft_model *m, const ft__plan *plan)
+static ft_status ft__check_inputs(ft_model *m, const ft__plan *plan, bool with_loss)
 {
     int i, j;
     for (i = 0; i < plan->step_count; ++i) {
         const ft__node *node = &m->nodes[plan->steps[i].id - 1];
+        if (!with_loss && !plan->steps[i].for_output) continue;
         for (j = 0; j < node->input_count; ++j) {
             const ft__node *input = &m->nodes[node->inputs[j] - 1];
             if (input->op == FT__OP_input && ft__check_fed(m, input) != FT_OK) break;
@@ -18765,20 +18842,56 @@ static ft_status ft__check_inputs(ft_model *m, const ft__plan *plan)
     return m->context.status;
 }
 
+/* NaN in weights may vanish on the way to the output (relu makes it 0): they are looked at before
+   a run, once for each change of theirs; what training does to them is looked at when it is over. A
+   buffer may hold infinite numbers, as a mask does. */
+static ft_status ft__check_weights(ft_model *m, bool training)
+{
+    bool look = m->finite[0] != m->version + 1 || m->finite[1] != m->weights_version + 1
+        || (!training && !m->context.device && m->finite[2] != m->trained_version + 1);
+    int i;
+    for (i = 0; look && i < m->node_count; ++i) {
+        const ft__node *node = &m->nodes[i];
+        size_t count = ft__is_weight(node) ? ft__node_count_at(node, ft__one) : 0, k, bad = 0;
+        for (k = 0; k < count; ++k) {
+            float x = node->value[k];
+            bad += node->op == FT__OP_buffer ? x != x : !(x >= -FLT_MAX && x <= FLT_MAX);
+        }
+        if (bad)
+            return ft__fail(&m->context, FT_NOT_FINITE, "%s: %zu of its %zu numbers are NaN or"
+                            " infinite: the file that they came from is damaged, or the training"
+                            " that made them failed", node->name, bad, count);
+    }
+    m->finite[0] = m->version + 1;
+    m->finite[1] = m->weights_version + 1;
+    m->finite[2] = m->trained_version + 1;
+    return m->context.status;
+}
+
 /* Makes room for `batch` samples in the inputs and the plan; values may then be written. */
 static ft__plan *ft__begin(ft_model *m, int batch, bool training)
 {
     if (batch < 1) {
-        ft__fail(&m->context, FT_INVALID, "a batch of %d samples", batch);
+        ft__fail(&m->context, FT_INVALID, "a batch of %d samples: at least 1 is expected", batch);
         return NULL;
     }
-    if (ft__ready(m, training) != FT_OK) return NULL;
+    if (ft__ready(m, training) != FT_OK || ft__check_weights(m, training) != FT_OK) return NULL;
     m->batch = batch;
     return ft__plan_for(m, ft__extent_of(m, batch), training);
 }
 
+/* The words of the embedding that reads an input; 0: none does. */
+static int ft__words_of(const ft_model *m, const ft__node *input)
+{
+    int i, id = (int)(input - m->nodes) + 1;
+    for (i = 0; i < m->node_count; ++i)
+        if (m->nodes[i].op == FT__OP_embedding && m->nodes[i].inputs[0] == id)
+            return m->nodes[m->nodes[i].inputs[1] - 1].shape.size[0];
+    return 0;
+}
+
 /* Numbers at fault in what was fed to an input; `at`: which of them all. Labels are at fault where
-   they are no class of the loss that reads them. */
+   they are no class of the loss that reads them, ids where they are no word. */
 static bool ft__find_fault(const ft_model *m, const ft__node *input, size_t *at)
 {
     const ft__node *loss = m->loss.id ? &m->nodes[m->loss.id - 1] : NULL;
@@ -18787,9 +18900,12 @@ static bool ft__find_fault(const ft_model *m, const ft__node *input, size_t *at)
         && &m->nodes[loss->inputs[1] - 1] == input;
     size_t count = input->fed.batch > 0 ? ft__node_count_at(input, input->fed) : 0, i;
     const ft_shape *logits = is_label ? &m->nodes[loss->inputs[0] - 1].shape : NULL;
-    if (!input->value || (input->type != FT_F32 && !is_label)) return false;
+    int words = input->type == FT_I32 && !is_label ? ft__words_of(m, input) : 0;
+    if (!input->value || (input->type != FT_F32 && !is_label && !words)) return false;
     for (i = 0; i < count; ++i) {
         *at = i;
+        if (words && (labels[i] < -1 || labels[i] >= words)) return true;
+        if (words) continue;
         if (is_label && (labels[i] < 0 ? !ft__is_ignored(labels[i])
                                        : labels[i] >= logits->size[logits->rank - 1])) return true;
         if (!is_label && !(fabs((double)input->value[i]) <= (double)FLT_MAX)) return true;
@@ -18814,8 +18930,9 @@ static bool ft__blame_data(const ft_model *m, char *text, size_t size)
         if (from) sample = m->fed_samples[sample];
         if (from && from->name) name = from->name(from->user, sample);
         if (input->type == FT_I32)
-            snprintf(number, sizeof number, "%d, no class", ((const int *)(const void *)
-                                                             input->value)[at]);
+            snprintf(number, sizeof number, "%d, no %s", ((const int *)(const void *)
+                                                          input->value)[at],
+                     ft__words_of(m, input) ? "word" : "class");
         else snprintf(number, sizeof number, "%g", (double)input->value[at]);
         snprintf(text, size, "the data is at fault: \"%.60s\" of sample %d%s%s%.100s%s holds %s",
                  input->name, sample, from ? "" : " of the batch", name && *name ? " (" : "",
@@ -18823,6 +18940,25 @@ static bool ft__blame_data(const ft_model *m, char *text, size_t size)
         return true;
     }
     return false;
+}
+
+/* After a run for the output alone: it must be finite, but for -infinity, the logit of a class that
+   is ruled out. */
+static ft_status ft__check_output(ft_model *m, const ft__plan *plan, int batch, const char *call)
+{
+    const ft__node *output = &m->nodes[m->output.id - 1];
+    const float *value = plan->values[m->output.id - 1];
+    size_t count = ft__node_count_at(output, ft__extent_of(m, batch)), i;
+    char text[300];
+    if (ft__is_leaf(output) || !ft__ok(&m->context)) return m->context.status;
+    ft__to_host(&m->context, value, count * sizeof *value);
+    for (i = 0; i < count && value[i] <= FLT_MAX; ++i) {}
+    if (i == count) return m->context.status;
+    if (!ft__blame_data(m, text, sizeof text))
+        snprintf(text, sizeof text, "the input or the weights are far too large");
+    return ft__fail(&m->context, FT_NOT_FINITE, "%s: the output \"%.100s\" of sample %zu holds %g:"
+                    " %s", call, output->name, i / (count / (size_t)batch), (double)value[i],
+                    text);
 }
 
 static ft_status ft__loss_failed(ft_model *m, uint64_t step)
@@ -28580,6 +28716,82 @@ static size_t ft__scored_rows(const ft_model *m, int batch)
     return ft__node_count_at(labels, ft__extent_of(m, batch));
 }
 
+/* The share that was right; -1: the loss has no class labels. */
+static double ft__accuracy(const ft_model *m, const ft__score *score)
+{
+    if (!ft__scored_rows(m, 1)) return -1;
+    return score->total > 0 ? (double)score->correct / (double)score->total : 0;
+}
+
+/* ---- Regression ---- */
+typedef struct ft__regression { /* of `columns` numbers of each sample */
+    size_t columns;         /* 0: it is none */
+    double count;
+    double *mean, *spread, *error; /* [columns]: of the targets, their squared distances from the
+                               mean (Welford 1962), and the squared errors */
+} ft__regression;
+
+/* The targets that ft_mse holds the output itself against; NULL: that is not the loss. */
+static const ft__node *ft__targets_of(const ft_model *m)
+{
+    const ft__node *loss = ft__get_node(m, m->loss), *targets = NULL;
+    int i;
+    if (!loss || loss->op != FT__OP_mse || !m->output.id) return NULL;
+    for (i = 0; i < 2; ++i)
+        if (loss->inputs[i] == m->output.id) targets = &m->nodes[loss->inputs[1 - i] - 1];
+    return targets && targets->op == FT__OP_input && !ft__has_length(targets) ? targets : NULL;
+}
+
+static size_t ft__regression_bytes(const ft_model *m)
+{
+    const ft__node *targets = ft__targets_of(m);
+    return targets ? 3 * ft__node_count_at(targets, ft__one) * sizeof(double) + FT__ALIGNMENT : 0;
+}
+
+static void ft__regression_start(ft_model *m, ft__regression *r)
+{
+    const ft__node *targets = ft__targets_of(m);
+    memset(r, 0, sizeof *r);
+    if (!targets) return;
+    r->columns = ft__node_count_at(targets, ft__one);
+    r->mean = (double *)ft__allocate(&m->context, 3 * r->columns, sizeof(double));
+    r->spread = r->mean ? r->mean + r->columns : NULL;
+    r->error = r->mean ? r->spread + r->columns : NULL;
+    if (!r->mean) r->columns = 0;
+}
+
+/* Adds a batch that was just run. */
+static void ft__regression_add(const ft_model *m, const ft__plan *plan, int batch,
+                               ft__regression *r)
+{
+    const float *target = r->columns ? ft__targets_of(m)->value : NULL;
+    const float *output = plan->values[m->output.id ? m->output.id - 1 : 0];
+    size_t k;
+    int i;
+    for (i = 0; target && i < batch; ++i) {
+        r->count += 1;
+        for (k = 0; k < r->columns; ++k, ++target, ++output) {
+            double t = (double)*target, off = t - r->mean[k], wrong = (double)*output - t;
+            r->mean[k] += off / r->count;
+            r->spread[k] += off * (t - r->mean[k]);
+            r->error[k] += wrong * wrong;
+        }
+    }
+}
+
+static void ft__regression_end(ft_model *m, ft__regression *r, ft_evaluation *e)
+{
+    size_t k;
+    e->regression = r->columns > 0;
+    for (k = 0; k < r->columns && r->count > 0; ++k) {
+        double part = 1 / (double)r->columns;
+        e->mse += part * r->error[k] / r->count;
+        e->r2 += part * (r->spread[k] > 0 ? 1 - r->error[k] / r->spread[k]
+                                          : r->error[k] > 0 ? 0 : 1);
+    }
+    ft__release(&m->context, r->mean);
+}
+
 /* Adds a batch that was just run: its mean loss over the labels that count, and how many of them
    the output got right. Without labels each sample counts. */
 static void ft__score_batch(ft_model *m, const ft__plan *plan, int batch, float loss,
@@ -29445,11 +29657,6 @@ static float ft__fit_rate(const ft__fit *f)
                                   (double)f->o.gamma, warmup));
 }
 
-static double ft__share(int64_t part, int64_t whole)
-{
-    return whole > 0 ? (double)part / (double)whole : 0;
-}
-
 static void ft__fit_report(ft__fit *f, int step, int batch, float rate, bool epoch_done)
 {
     ft_progress p;
@@ -29463,12 +29670,12 @@ static void ft__fit_report(ft__fit *f, int step, int batch, float rate, bool epo
     p.batch = batch;
     p.stage = f->o.stage;
     p.loss = score->total ? score->loss / (double)score->total : 0;
-    p.accuracy = ft__share(score->correct, score->total);
+    p.accuracy = ft__accuracy(f->m, score);
     p.learning_rate = rate;
     p.epoch_done = epoch_done;
     p.held_back_accuracy = p.held_back_loss = -1;
     if (epoch_done && f->at.held.total > 0) {
-        p.held_back_accuracy = ft__share(f->at.held.correct, f->at.held.total);
+        p.held_back_accuracy = ft__accuracy(f->m, &f->at.held);
         p.held_back_loss = f->at.held.loss / (double)f->at.held.total;
     }
     if (!f->o.progress(f->o.progress_user, &p)) f->stopped = true;
@@ -29676,9 +29883,9 @@ static void ft__fit_finish(ft__fit *f)
     r->epochs = f->at.epoch;
     r->best_epoch = f->at.best.total > 0 ? f->at.best_epoch : -1;
     r->loss = f->at.last.total ? f->at.last.loss / (double)f->at.last.total : 0;
-    r->accuracy = ft__share(f->at.last.correct, f->at.last.total);
+    r->accuracy = ft__accuracy(f->m, &f->at.last);
     r->held_back_loss = held->total ? held->loss / (double)held->total : -1;
-    r->held_back_accuracy = held->total ? ft__share(held->correct, held->total) : -1;
+    r->held_back_accuracy = held->total ? ft__accuracy(f->m, held) : -1;
     r->held_back_correct = (int)held->correct;
     r->held_back_total = (int)held->total;
     r->after = ft__digest(f->m);
@@ -30219,7 +30426,8 @@ static void ft__tell_samples(ft_model *m, const ft__plan *plan, const ft__batch 
 
 /* Runs over the samples in this order; how many could be read. */
 static int ft__evaluate_samples(ft_model *m, ft__plan *plan, ft__loader *loader, int *samples,
-                                const ft_evaluate_options *o, ft__score *score)
+                                const ft_evaluate_options *o, ft__score *score,
+                                ft__regression *regression)
 {
     int count = ft_data_count(loader->data), read = 0;
     const ft__batch *batch;
@@ -30232,6 +30440,7 @@ static int ft__evaluate_samples(ft_model *m, ft__plan *plan, ft__loader *loader,
         m->last_run = plan;
         ft__run_forward(m, plan, 0, plan->step_count, batch->count, 0);
         ft__score_batch(m, plan, batch->count, ft__read_loss(m, plan), o->confusion, score);
+        ft__regression_add(m, plan, batch->count, regression);
         ft__tell_samples(m, plan, batch, o);
     }
     return read;
@@ -30266,6 +30475,7 @@ static ft_evaluation ft__evaluate(ft_model *m, ft_data *data, ft_evaluate_option
     int length = m->length;
     ft_evaluation e;
     ft__score score = {0, 0, 0};
+    ft__regression regression;
     ft__loader *loader = NULL;
     ft__plan *plan;
     int *samples;
@@ -30280,15 +30490,17 @@ static ft_evaluation ft__evaluate(ft_model *m, ft_data *data, ft_evaluate_option
     if (options.confusion)
         memset(options.confusion, 0, options.confusion_count * sizeof *options.confusion);
     m->reserve = ft__loader_bytes(m, data, size) + 3 * (size_t)count * sizeof *samples
-        + FT__ALIGNMENT;
+        + FT__ALIGNMENT + ft__regression_bytes(m);
     plan = ft__begin(m, size, false);
     m->reserve = 0;
     ft__data_decode(data);
     samples = (int *)ft__allocate(c, 3 * (size_t)count, sizeof *samples);
     if (plan && samples) loader = ft__loader_create(m, data, size);
+    ft__regression_start(m, &regression);
     for (i = 0; samples && i < count; ++i) samples[i] = i;
     if (loader) ft__bucket(&data->source, samples, count, size, 0, samples + count);
-    if (loader) read = ft__evaluate_samples(m, plan, loader, samples, &options, &score);
+    if (loader) read = ft__evaluate_samples(m, plan, loader, samples, &options, &score,
+                                            &regression);
     m->fed_from = NULL;
     m->length = length; /* of the last batch till here */
     ft__loader_destroy(loader);
@@ -30296,9 +30508,10 @@ static ft_evaluation ft__evaluate(ft_model *m, ft_data *data, ft_evaluate_option
     e.correct = (int)score.correct;
     e.total = (int)score.total;
     e.skipped = (data->folder ? data->folder->skipped : 0) + count - read;
-    e.accuracy = ft__share(score.correct, score.total);
+    e.accuracy = e.low = e.high = ft__accuracy(m, &score);
     e.loss = score.total ? score.loss / (double)score.total : 0;
-    ft__wilson(e.correct, e.total, &e.low, &e.high);
+    if (ft__scored_rows(m, 1)) ft__wilson(e.correct, e.total, &e.low, &e.high);
+    ft__regression_end(m, &regression, &e);
     return e;
 }
 
@@ -30311,6 +30524,11 @@ static int ft__best_classes(ft_model *m, const float *logits, ft_prediction *bes
     float largest = classes > 0 ? logits[ft__largest(logits, classes)] : 0;
     double sum = 0;
     for (i = 0; i < classes; ++i) sum += (double)ft__exp(logits[i] - largest);
+    if (classes > 0 && !(sum <= (double)classes)) {
+        ft__fail(&m->context, FT_NOT_FINITE, "%s: the output of no class is finite",
+                 m->nodes[m->output.id - 1].name);
+        return 0;
+    }
     for (i = 0; i < classes; ++i) {
         ft_prediction p;
         p.class_index = i;
@@ -30324,38 +30542,57 @@ static int ft__best_classes(ft_model *m, const float *logits, ft_prediction *bes
     return found;
 }
 
+/* Whether there is room for predictions, and a network that makes them. */
+static bool ft__can_predict(ft_model *m, const ft_prediction *best, int count, const char *call)
+{
+    ft__context *c = &m->context;
+    if (!ft__ok(c)) return false;
+    if (!best || count < 1)
+        ft__fail(c, FT_INVALID, "%s: best is %s and count %d: room for at least 1 prediction is"
+                 " expected", call, best ? "given" : "NULL", count);
+    else if (!m->output.id)
+        ft__fail(c, FT_INVALID, "%s: the model has no output: load or build a network first", call);
+    else if (ft_class_count(m) < 1)
+        ft__fail(c, FT_INVALID, "%s: the output \"%.100s\" is not [N, classes]: ft_run gives its"
+                 " numbers", call, m->nodes[m->output.id - 1].name);
+    return ft__ok(c);
+}
+
 /* Runs on one picture, and releases it; its logits stay in the plan. */
 static int ft__predict_picture(ft_model *m, ft__plan *plan, float *picture, ft_prediction *best,
-                               int count)
+                               int count, const char *call)
 {
     if (ft__ok(&m->context))
-        ft__fill_input(m, &m->nodes[ft__main_input(m).id - 1], picture, 1);
+        ft__fill_input(m, &m->nodes[ft__main_input(m, plan, call).id - 1], picture, 1);
     ft__release(&m->context, picture);
     if (!ft__ok(&m->context)) return 0;
     m->last_run = plan;
     ft__run_forward(m, plan, 0, plan->step_count, 1, FT__ONLY_OUTPUT);
-    ft__to_host(&m->context, plan->values[m->output.id - 1],
-                ft__node_count_at(&m->nodes[m->output.id - 1], ft__extent_of(m, 1))
-                * sizeof(float));
+    if (ft__check_output(m, plan, 1, call) != FT_OK) return 0;
     return ft__best_classes(m, plan->values[m->output.id - 1], best, count);
 }
 
 /* The plan, and memory for one picture as the model wants it, [C, H, W]; NULL with an error. */
-static ft__plan *ft__begin_picture(ft_model *m, float **picture)
+static ft__plan *ft__begin_picture(ft_model *m, float **picture, const ft_prediction *best,
+                                   int count, const char *call)
 {
-    ft__plan *plan = ft__begin(m, 1, false);
-    ft_node node = ft__main_input(m);
+    ft__context *c = &m->context;
+    ft__plan *plan;
+    ft_node node;
     const ft_preprocessing *p = &m->preprocessing;
+    if (!ft__can_predict(m, best, count, call)) return NULL;
+    plan = ft__begin(m, 1, false);
     if (!plan) return NULL;
-    if (!node.id || !m->output.id || p->width < 1
+    node = ft__main_input(m, plan, call);
+    if (!node.id) return NULL;
+    if (p->width < 1 || m->nodes[node.id - 1].type != FT_F32
         || ft__node_count_at(&m->nodes[node.id - 1], ft__one)
            != (size_t)p->width * (size_t)p->height * (size_t)p->channels) {
-        ft__fail(&m->context, FT_INVALID, "the model's input is no picture, or ft_set_preprocessing"
-                 " was not told its size");
+        ft__fail(c, FT_INVALID, "%s: the model's input is no picture, or ft_set_preprocessing was"
+                 " not told its size", call);
         return NULL;
     }
-    *picture = (float *)ft__allocate(&m->context,
-                                     ft__node_count_at(&m->nodes[node.id - 1], ft__one),
+    *picture = (float *)ft__allocate(c, ft__node_count_at(&m->nodes[node.id - 1], ft__one),
                                      sizeof **picture);
     return *picture ? plan : NULL;
 }
@@ -30366,39 +30603,49 @@ static ft__plan *ft__begin_picture(ft_model *m, float **picture)
 #ifndef FINETUNE_NO_TEXT
 
 /* Puts one sequence into the inputs of an evaluation plan; NULL with an error. */
-static ft__plan *ft__begin_tokens(ft_model *m, const int32_t *ids, int count)
+static ft__plan *ft__begin_tokens(ft_model *m, const int32_t *ids, int count, const char *call)
 {
-    ft_node tokens = ft__find_node(m, "tokens"), lengths = ft__find_node(m, "lengths");
+    ft_node tokens = ft__find_node(m, "tokens");
+    ft__node *lengths = ft__lengths_input(m);
     int32_t length = count;
     ft__plan *plan;
     if (!ft__ok(&m->context)) return NULL;
     if (!tokens.id || !m->output.id || !m->tokenizer) {
-        ft__fail(&m->context, FT_INVALID, "text needs a model with an input \"tokens\" and a"
-                 " tokeniser (ft_set_tokenizer)");
+        ft__fail(&m->context, FT_INVALID, "%s: text needs a model with an input \"tokens\" and a"
+                 " tokeniser (ft_set_tokenizer)", call);
         return NULL;
     }
-    ft_set_length(m, count);
+    m->length = count;
     plan = ft__begin(m, 1, false);
     if (!plan) return NULL;
+    if (ft__main_input(m, plan, call).id != tokens.id) {
+        ft__fail(&m->context, FT_INVALID, "%s: the output depends on an input that is not"
+                 " \"tokens\"", call);
+        return NULL;
+    }
     ft__fill_input(m, &m->nodes[tokens.id - 1], ids, 1);
-    if (lengths.id) ft__fill_input(m, &m->nodes[lengths.id - 1], &length, 1);
+    if (lengths) ft__fill_input(m, lengths, &length, 1);
     m->last_run = plan;
     return plan;
 }
 
 /* The logits of the last step of a run of `count` tokens. NULL with an error. */
-static const float *ft__next_logits(ft_model *m, const int32_t *ids, int count)
+static const float *ft__next_logits(ft_model *m, const int32_t *ids, int count, const char *call)
 {
-    ft__plan *plan = ft__begin_tokens(m, ids, count);
+    int before = m->length;
+    ft__plan *plan = ft__begin_tokens(m, ids, count, call);
     const ft__node *output;
     const float *logits;
-    size_t numbers;
-    if (!plan) return NULL;
-    ft__run_forward(m, plan, 0, plan->step_count, 1, FT__ONLY_OUTPUT);
+    size_t numbers = 0;
+    if (plan) {
+        ft__run_forward(m, plan, 0, plan->step_count, 1, FT__ONLY_OUTPUT);
+        ft__check_output(m, plan, 1, call);
+        numbers = ft__node_count_at(&m->nodes[m->output.id - 1], ft__extent_of(m, 1));
+    }
+    m->length = before;
+    if (!ft__ok(&m->context)) return NULL;
     output = &m->nodes[m->output.id - 1];
     logits = plan->values[m->output.id - 1];
-    numbers = ft__node_count_at(output, ft__extent_of(m, 1));
-    ft__to_host(&m->context, logits, numbers * sizeof *logits);
     return logits + numbers - (size_t)output->shape.size[output->shape.rank - 1];
 }
 
@@ -30409,16 +30656,17 @@ static int ft__predict_text(ft_model *m, const char *text, size_t bytes, ft_pred
     ft_tokens tokens = {NULL, 0};
     const float *logits;
     int32_t unknown = 0;
+    if (m->output.id && m->nodes[m->output.id - 1].shape.rank == 3)
+        ft__fail(&m->context, FT_INVALID, "ft_predict_text: the model predicts tokens, not classes;"
+                 " ft_generate goes on with a text");
+    if (!ft__can_predict(m, best, count, "ft_predict_text")) return 0;
     if (m->tokenizer) tokens = ft_tokenize(m->tokenizer, text, bytes, special);
     if (m->tokenizer && tokens.count == 0) { /* as ft_texts reads an empty text */
         unknown = m->tokenizer->unknown > 0 ? m->tokenizer->unknown : 0;
         tokens.ids = &unknown;
         tokens.count = 1;
     }
-    logits = ft__next_logits(m, tokens.ids, tokens.count);
-    if (logits && m->nodes[m->output.id - 1].shape.rank != 2)
-        ft__fail(&m->context, FT_INVALID, "ft_predict_text: the model predicts tokens, not classes;"
-                 " ft_generate goes on with a text");
+    logits = ft__next_logits(m, tokens.ids, tokens.count, "ft_predict_text");
     return ft__ok(&m->context) ? ft__best_classes(m, logits, best, count) : 0;
 }
 
@@ -30513,7 +30761,8 @@ static void ft__read_prompt(ft__generation *g)
         tokens.ids = &start;
         tokens.count = 1;
     }
-    if (ft__ok(&g->m->context)) g->logits = ft__next_logits(g->m, tokens.ids, tokens.count);
+    if (ft__ok(&g->m->context))
+        g->logits = ft__next_logits(g->m, tokens.ids, tokens.count, "ft_generate");
 }
 
 static int ft__generate(ft_model *m, ft_generate_options options)
@@ -30545,7 +30794,7 @@ static int ft__generate(ft_model *m, ft_generate_options options)
         int32_t id = ft__draw_token(&g, count);
         if (id == m->tokenizer->end && m->tokenizer->kind != FT_WORDS) break;
         ft__say_token(&g, id);
-        if (count + 1 < length) g.logits = ft__next_logits(m, &id, 1);
+        if (count + 1 < length) g.logits = ft__next_logits(m, &id, 1, "ft_generate");
     }
     ft__say_token(&g, -1);
     ft__release(c, g.text.letters);
@@ -30946,6 +31195,11 @@ static float *ft__value_of(ft_model *m, ft_node node, const char *call, ft__exte
         return NULL;
     }
     *size = m->ran;
+    if (plan && !m->ran_loss && node.id == m->loss.id && node.id != m->output.id) {
+        ft__fail(&m->context, FT_INVALID, "%s: %s: the last run computed no loss: its labels were"
+                 " not fed", call, found->name);
+        return NULL;
+    }
     if (plan && (node.id == m->output.id || node.id == m->loss.id))
         return plan->values[node.id - 1];
     ft__fail(&m->context, FT_INVALID, "%s: only parameters, inputs, the output and the loss keep"
@@ -31146,15 +31400,18 @@ ft_status ft_feed(ft_model *m, ft_node input, const void *values, int batch)
 float ft_forward(ft_model *m, bool training)
 {
     ft__plan *plan;
+    bool with_loss;
     if (!ft__ok(&m->context)) return 0;
     if (ft__ready(m, training) == FT_OK && m->batch < 1)
         ft__fail(&m->context, FT_INVALID, "no input was fed: call ft_feed");
     plan = ft__begin(m, m->batch, training);
-    if (!plan || ft__check_inputs(m, plan) != FT_OK) return 0;
+    with_loss = plan && (training || !m->output.id || ft__loss_is_fed(m, plan));
+    if (!plan || ft__check_inputs(m, plan, with_loss) != FT_OK) return 0;
     if (training) m->step += 1;
     m->last_run = plan;
-    ft__run_forward(m, plan, 0, plan->step_count, m->batch, 0);
-    return m->loss.id ? ft__read_loss(m, plan) : 0;
+    ft__run_forward(m, plan, 0, plan->step_count, m->batch, with_loss ? 0 : FT__ONLY_OUTPUT);
+    if (!training && m->output.id) ft__check_output(m, plan, m->batch, "ft_forward");
+    return m->loss.id && with_loss && ft__ok(&m->context) ? ft__read_loss(m, plan) : 0;
 }
 
 ft_status ft_backward(ft_model *m)
@@ -31208,52 +31465,75 @@ int ft_predict_text(ft_model *m, const char *text, size_t bytes, ft_prediction *
 
 int ft_generate(ft_model *m, ft_generate_options options) { return ft__generate(m, options); }
 
-ft_status ft_run_lengths(ft_model *m, const void *values, const int *lengths, int batch,
-                         float *logits)
+/* What ft_run and ft_run_lengths were given; NULL with an error. */
+static ft__plan *ft__begin_run(ft_model *m, const void *values, const int *lengths, int batch,
+                               const float *output, size_t count, const char *call)
 {
+    ft__context *c = &m->context;
     ft__plan *plan;
-    ft_node input = ft__main_input(m);
-    ft__node *padded;
+    size_t want;
     int i;
-    if (!ft__given(&m->context, values, "ft_run: values")
-        || !ft__given(&m->context, logits, "ft_run: logits")) return m->context.status;
+    if (!ft__given(c, values, "ft_run: values") || !ft__given(c, output, "ft_run: output"))
+        return NULL;
     plan = ft__begin(m, batch, false);
-    if (!plan) return m->context.status;
-    if (!input.id || !m->output.id)
-        return ft__fail(&m->context, FT_INVALID, "the model has no input or no output");
-    ft__fill_input(m, &m->nodes[input.id - 1], values, batch);
-    padded = ft__get_node(m, ft__find_node(m, "lengths"));
-    for (i = 0; padded && padded->op == FT__OP_input && padded->type == FT_I32 && i < batch; ++i)
-        ((int32_t *)(void *)padded->value)[i] = lengths ? lengths[i] : m->length;
-    if (padded && padded->op == FT__OP_input) ft__is_fed(m, padded, batch);
-    m->last_run = plan;
-    ft__run_forward(m, plan, 0, plan->step_count, batch, FT__ONLY_OUTPUT);
-    ft__read_value(m, &m->nodes[m->output.id - 1], plan->values[m->output.id - 1],
-                   ft__extent_of(m, batch), logits);
-    return FT_OK;
+    if (!plan || !ft__main_input(m, plan, call).id) return NULL;
+    want = ft__node_count_at(&m->nodes[m->output.id - 1], ft__extent_of(m, batch));
+    if (count != want)
+        ft__fail(c, FT_SHAPE, "%s: the output of %d samples has %zu numbers, not count = %zu", call,
+                 batch, want, count);
+    if (lengths && !ft__lengths_input(m))
+        ft__fail(c, FT_INVALID, "%s: lengths have no effect here: the network has no input"
+                 " \"lengths\", I32 [N]", call);
+    for (i = 0; lengths && i < batch; ++i)
+        if (lengths[i] < 0 || lengths[i] > m->length)
+            ft__fail(c, FT_INVALID, "%s: lengths[%d] is %d: 0 to %d is expected, the steps that"
+                     " ft_set_length says", call, i, lengths[i], m->length);
+    return ft__ok(c) ? plan : NULL;
 }
 
-ft_status ft_run(ft_model *m, const void *values, int batch, float *logits)
+ft_status ft_run_lengths(ft_model *m, const void *values, const int *lengths, int batch,
+                         float *output, size_t count)
 {
-    return ft_run_lengths(m, values, NULL, batch, logits);
+    const char *call = lengths ? "ft_run_lengths" : "ft_run";
+    ft__plan *plan = ft__begin_run(m, values, lengths, batch, output, count, call);
+    ft__node *padded;
+    int i;
+    if (!plan) return m->context.status;
+    ft__fill_input(m, &m->nodes[ft__main_input(m, plan, call).id - 1], values, batch);
+    padded = ft__lengths_input(m);
+    for (i = 0; padded && i < batch; ++i)
+        ((int32_t *)(void *)padded->value)[i] = lengths ? lengths[i] : m->length;
+    if (padded) ft__is_fed(m, padded, batch);
+    m->batch = batch;
+    m->last_run = plan;
+    ft__run_forward(m, plan, 0, plan->step_count, batch, FT__ONLY_OUTPUT);
+    if (ft__check_output(m, plan, batch, call) != FT_OK) return m->context.status;
+    ft__read_value(m, &m->nodes[m->output.id - 1], plan->values[m->output.id - 1],
+                   ft__extent_of(m, batch), output);
+    return m->context.status;
+}
+
+ft_status ft_run(ft_model *m, const void *values, int batch, float *output, size_t count)
+{
+    return ft_run_lengths(m, values, NULL, batch, output, count);
 }
 
 int ft_predict_memory(ft_model *m, const void *bytes, size_t count_of_bytes, ft_prediction *best,
                       int count)
 {
     float *picture;
-    ft__plan *plan = ft__begin_picture(m, &picture);
+    ft__plan *plan = ft__begin_picture(m, &picture, best, count, "ft_predict_memory");
     if (!plan) return 0;
     ft__given(&m->context, bytes, "ft_predict_memory: bytes");
     ft__encoded_to_input(&m->context, &m->preprocessing, bytes, count_of_bytes, "the picture",
                          picture);
-    return ft__predict_picture(m, plan, picture, best, count);
+    return ft__predict_picture(m, plan, picture, best, count, "ft_predict_memory");
 }
 
 int ft_predict_file(ft_model *m, const char *path, ft_prediction *best, int count)
 {
     float *picture;
-    ft__plan *plan = ft__begin_picture(m, &picture);
+    ft__plan *plan = ft__begin_picture(m, &picture, best, count, "ft_predict_file");
     unsigned char *bytes;
     size_t size = 0;
     if (!plan) return 0;
@@ -31261,18 +31541,18 @@ int ft_predict_file(ft_model *m, const char *path, ft_prediction *best, int coun
         ? ft__read_file(&m->context, path, &size) : NULL;
     if (bytes) ft__encoded_to_input(&m->context, &m->preprocessing, bytes, size, path, picture);
     ft__release(&m->context, bytes);
-    return ft__predict_picture(m, plan, picture, best, count);
+    return ft__predict_picture(m, plan, picture, best, count, "ft_predict_file");
 }
 
 int ft_predict_pixels(ft_model *m, const uint8_t *pixels, int width, int height, int channels,
                       ft_prediction *best, int count)
 {
     float *picture;
-    ft__plan *plan = ft__begin_picture(m, &picture);
+    ft__plan *plan = ft__begin_picture(m, &picture, best, count, "ft_predict_pixels");
     if (!plan) return 0;
     ft__pixels_to_input(&m->context, &m->preprocessing, pixels, width, height, channels,
                         "the pixels", picture);
-    return ft__predict_picture(m, plan, picture, best, count);
+    return ft__predict_picture(m, plan, picture, best, count, "ft_predict_pixels");
 }
 
 ft_evaluation ft_evaluate(ft_model *m, ft_data *data, ft_evaluate_options options)

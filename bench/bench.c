@@ -234,7 +234,8 @@ static void step(job *j)
         ft__gemm_parallel(&m->context, j->rows, j->columns, j->k, ft__rows_of(j->a, j->k),
                           ft__rows_of(j->b, j->columns), j->out, j->columns, false, j->workspace);
     } else if (!w->training) {
-        ft_run(m, j->values, w->batch, j->logits);
+        ft_run(m, j->values, w->batch, j->logits,
+               ft__node_count_at(ft__get_node(m, ft_output(m)), ft__extent_of(m, w->batch)));
         if (w->length) { /* the most probable character is the next input */
             int32_t next = ft__largest(j->logits, ft_node_shape(m, ft_output(m)).size[2]);
             memcpy(j->values, &next, sizeof next);
@@ -338,7 +339,7 @@ static int compare(ft_model *m, const work *w, const char *directory, size_t sam
     input = read_numbers(directory, "input.bin", sample * (size_t)w->batch);
     want = read_numbers(directory, "logits.bin", count);
     got = random_numbers(count);
-    ft_run(m, input, w->batch, got);
+    ft_run(m, input, w->batch, got, count);
     for (i = 0; i < count; ++i) {
         double off = fabs((double)got[i] - (double)want[i]);
         if (!(off <= worst)) worst = off;

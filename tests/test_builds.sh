@@ -33,7 +33,7 @@ int main(void)
     for (i = 0; i < 3 * 32 * 32; ++i) values[i] = (float)(i % 7) - 3.0f;
     m = ft_create(desc);
     ft_network(m, "resnet20", options);
-    ft_run(m, values, 1, logits);
+    ft_run(m, values, 1, logits, 10);
     status = ft_error(m) != FT_OK || !(logits[0] - logits[0] == 0);
     if (status) printf("%s\n", ft_error_text(m));
     ft_destroy(m);

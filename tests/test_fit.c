@@ -209,9 +209,9 @@ static void test_batch_independence(void)
     ft_model *m = new_model(desc);
     int i;
     ft_fit(m, new_data(m), quick(1));
-    ft_run(m, pictures, 7, together);
+    ft_run(m, pictures, 7, together, 7 * CLASSES);
     for (i = 0; i < 7; ++i) {
-        ft_run(m, pictures + i * PIXELS, 1, alone);
+        ft_run(m, pictures + i * PIXELS, 1, alone, CLASSES);
         CHECK(memcmp(alone, together + i * CLASSES, sizeof alone) == 0,
               "sample %d: its bits depend on the batch", i);
     }
@@ -301,9 +301,9 @@ static void test_not_finite(void)
     o.optimizer.learning_rate = 1e30f;
     ft_fit(m, new_data(m), o);
     CHECK(ft_error(m) == FT_NOT_FINITE, "%s", ft_error_text(m));
-    CHECK(ft_run(m, pictures, 1, logits) == FT_NOT_FINITE, "errors stick");
+    CHECK(ft_run(m, pictures, 1, logits, CLASSES) == FT_NOT_FINITE, "errors stick");
     ft_clear_error(m);
-    CHECK(ft_run(m, pictures, 1, logits) == FT_OK, "%s", ft_error_text(m));
+    CHECK(ft_run(m, pictures, 1, logits, CLASSES) == FT_OK, "%s", ft_error_text(m));
     for (i = 0; i < CLASSES; ++i)
         CHECK(fabs((double)logits[i]) < 1e6, "logit %g", (double)logits[i]);
     ft_destroy(m);
@@ -332,7 +332,7 @@ static void test_feeding(void)
     expect(m, FT_SHAPE, "input: 16 ", "labels: 8");
     feed(m, 8, 0);
     CHECK(ft_forward(m, true) > 0 && ft_error(m) == FT_OK, "8 of both: %s", ft_error_text(m));
-    ft_run(m, pictures, 4, logits);
+    ft_run(m, pictures, 4, logits, 4 * CLASSES);
     ft_forward(m, true);
     expect(m, FT_SHAPE, "input: 4 ", "labels: 8");
     /* What was computed from the values before is gone: it has another size. */
@@ -441,7 +441,7 @@ static void test_last_update(float rate, int epochs)
     ft_clear_error(m);
     e = ft_evaluate(m, new_data(m), (ft_evaluate_options){0});
     CHECK(ft_error(m) == FT_OK && e.loss < 10, "loss %g: %s", e.loss, ft_error_text(m));
-    CHECK(ft_run(m, pictures, 1, logits) == FT_OK, "%s", ft_error_text(m));
+    CHECK(ft_run(m, pictures, 1, logits, CLASSES) == FT_OK, "%s", ft_error_text(m));
     ft_destroy(m);
 }
 
@@ -454,10 +454,10 @@ static void test_null_pointers(void)
     ft_activation_options plain = {0};
     ft_finetune_options recipe = {0};
     ft_prediction best;
-    ft_run(m, NULL, 1, logits);
+    ft_run(m, NULL, 1, logits, CLASSES);
     expect(m, FT_INVALID, "ft_run", "values is NULL");
-    ft_run(m, pictures, 1, NULL);
-    expect(m, FT_INVALID, "ft_run", "logits is NULL");
+    ft_run(m, pictures, 1, NULL, CLASSES);
+    expect(m, FT_INVALID, "ft_run", "output is NULL");
     ft_feed(m, ft_find(m, "input"), NULL, 4);
     expect(m, FT_INVALID, "ft_feed", "NULL");
     ft_load(empty, NULL, (ft_load_options){0});
@@ -774,12 +774,12 @@ static void test_round_trip(void)
     ft_set_class_names(m, CLASSES, names);
     ft_freeze(m, "conv1*");
     ft_fit(m, new_data(m), quick(1));
-    ft_run(m, pictures, 4, before);
+    ft_run(m, pictures, 4, before, 4 * CLASSES);
     ft_save(m, "build/test_fit.safetensors", save);
     CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
     ft_load(again, "build/test_fit.safetensors", load);
     CHECK(ft_error(again) == FT_OK, "%s", ft_error_text(again));
-    ft_run(again, pictures, 4, after);
+    ft_run(again, pictures, 4, after, 4 * CLASSES);
     CHECK(memcmp(before, after, sizeof before) == 0, "a saved model gives other logits");
     ft_save(again, "build/test_fit_again.safetensors", save);
     file = ft_file_open(again, "build/test_fit_again.safetensors", load.weights);
@@ -812,7 +812,7 @@ static void test_surgery(void)
     CHECK(ft_swap_activations(m, "relu[12]", "silu", none) == 2, "two activations");
     CHECK(!strcmp(ft_node_operator(m, ft_find(m, "relu2")), "silu"), "the second is one");
     CHECK(!strcmp(ft_node_operator(m, ft_find(m, "relu3")), "relu"), "the third is not");
-    CHECK(ft_run(m, pictures, 1, logits) == FT_OK, "%s", ft_error_text(m));
+    CHECK(ft_run(m, pictures, 1, logits, 5) == FT_OK, "%s", ft_error_text(m));
     ft_fit(m, new_data(m), quick(1));
     CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
     ft_swap_activations(m, "relu1", "tangens", none);

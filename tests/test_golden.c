@@ -486,7 +486,7 @@ static void compare_logits(ft_model *m, ft_file *file, const network_case *c, co
 {
     size_t count;
     float *want = read_golden(file, "", key, &count), *got = (float *)calloc(count, sizeof *got);
-    ft_run(m, x, c->batch, got);
+    ft_run(m, x, c->batch, got, count);
     CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
     compare(c->golden, key, got, want, count, tolerance);
     free(got);
@@ -631,7 +631,8 @@ static void test_recurrent(const recurrent_case *c)
     lengths = read_golden(file, "", "lengths", &count);
     labels = read_golden(file, "", "labels", &count);
     for (i = 0; i < 2; ++i) {
-        ft_run_lengths(m, ids, (const int *)(const void *)lengths, SEQUENCES, logits);
+        ft_run_lengths(m, ids, (const int *)(const void *)lengths, SEQUENCES, logits,
+                       SEQUENCES * CLASSES);
         want = read_golden(file, prefix, keys[i], &count);
         compare(c->name, keys[i], logits, want, count, i ? of_ten_steps : of_network);
         free(want);

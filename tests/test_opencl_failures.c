@@ -112,7 +112,7 @@ static void train(ft_model *m, float *logits)
         ft_backward(m);
         ft_update(m, 1e-2f);
     }
-    ft_run(m, pictures, BATCH, logits);
+    ft_run(m, pictures, BATCH, logits, BATCH * CLASSES);
 }
 
 static bool finite(const float *x, int count)
@@ -157,7 +157,7 @@ static void run(ft_model *m, bool overlaps, float *logits)
     }
     overlap(m);
     fit(m, 2, NULL);
-    ft_run(m, pictures, BATCH, logits);
+    ft_run(m, pictures, BATCH, logits, BATCH * CLASSES);
 }
 
 /* ---- Every function, at several calls ---- */
@@ -187,7 +187,7 @@ static bool one_failure(const char *function, int at, int code, int forever, boo
         CHECK(strlen(ft_error_text(m)) > 20, "%s, call %d: %s", function, at, ft_error_text(m));
         ft_clear_error(m);
         CHECK(strstr(log_text, "is given up"), "%s, call %d: %s", function, at, log_text);
-        ft_run(m, pictures, BATCH, logits);
+        ft_run(m, pictures, BATCH, logits, BATCH * CLASSES);
         CHECK(ft_error(m) == FT_OK && finite(logits, BATCH * CLASSES),
               "%s, call %d: after ft_clear_error: %s", function, at, ft_error_text(m));
     }
@@ -277,7 +277,7 @@ static void test_lost_device(bool overlaps)
     fail_at(NULL, 0, 0, 0);
     whole = ft_create(fake_desc("opencl:0:0"));
     fit(whole, 1, NULL);
-    ft_run(whole, pictures, BATCH, before);
+    ft_run(whole, pictures, BATCH, before, BATCH * CLASSES);
     CHECK(ft_error(whole) == FT_OK, "%s", ft_error_text(whole));
     lost = ft_create(fake_desc("opencl:0:0"));
     if (overlaps) overlap(lost);
@@ -285,7 +285,7 @@ static void test_lost_device(bool overlaps)
     CHECK(fake->hits > 0 && ft_error(lost) == FT_DEVICE
           && strstr(ft_error_text(lost), "CL_OUT_OF_RESOURCES"), "%s", ft_error_text(lost));
     ft_clear_error(lost);
-    ft_run(lost, pictures, BATCH, after);
+    ft_run(lost, pictures, BATCH, after, BATCH * CLASSES);
     CHECK(ft_error(lost) == FT_OK && near(before, after, BATCH * CLASSES, 1e-5),
           "%s: the weights are not those of the epoch before: %g, not %g", ft_error_text(lost),
           (double)after[0], (double)before[0]);
@@ -645,7 +645,7 @@ static void test_choices_in_checkpoint(void)
         }
         CHECK(other == 0, "%d products run in other forms than before", other);
         ft_get(m, ft_find(m, "conv.weight"), weights[i], 4 * 27);
-        ft_run(m, pictures, BATCH, logits);
+        ft_run(m, pictures, BATCH, logits, BATCH * CLASSES);
         ft_destroy(m);
     }
     CHECK(!memcmp(weights[0], weights[1], sizeof weights[0]), "other bits when resumed");

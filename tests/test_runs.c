@@ -261,8 +261,261 @@ static void test_get_after_longer(void)
     ft_destroy(m);
 }
 
+/* ---- Several inputs, and no labels ---- */
+
+/* y = a + b, with a loss over "labels". */
+static ft_model *two_inputs(ft_node *a, ft_node *b)
+{
+    ft_model *m = new_model();
+    *a = input(m, "a", FT_F32, 2, 0, 0);
+    *b = input(m, "b", FT_F32, 2, 0, 0);
+    cross_entropy(m, ft_add(m, "sum", *a, *b));
+    return m;
+}
+
+static void test_two_inputs(void)
+{
+    ft_node a, b;
+    ft_model *m = two_inputs(&a, &b);
+    float x[4] = {1, 2, 3, 4}, y[4] = {10, 20, 30, 40}, got[4];
+    int labels[4] = {0, 1, 0, 1}, i;
+    ft_feed(m, b, y, 2);
+    CHECK(ft_run(m, x, 2, got, 4) != FT_OK, "ft_run took what was fed to b before");
+    expect(m, FT_INVALID, "ft_run of two inputs", "\"a\" and \"b\"");
+    ft_feed(m, a, x, 2);
+    ft_feed(m, b, y, 2);
+    CHECK(ft_forward(m, false) == 0 && ft_error(m) == FT_OK, "without labels: %s",
+          ft_error_text(m));
+    ft_get(m, ft_output(m), got, 4);
+    for (i = 0; i < 4; ++i) CHECK(CLOSE(got[i], x[i] + y[i], 0), "%d: %g", i, (double)got[i]);
+    ft_get(m, ft_loss(m), got, 1);
+    expect(m, FT_INVALID, "the loss of a run without labels", "labels");
+    ft_feed(m, ft_find(m, "labels"), labels, 2);
+    CHECK(ft_forward(m, false) > 0 && ft_error(m) == FT_OK, "with labels: %s", ft_error_text(m));
+    CHECK(ft_get(m, ft_loss(m), got, 1) == FT_OK, "%s", ft_error_text(m));
+    ft_feed(m, a, x, 1);
+    ft_feed(m, b, y, 1);
+    CHECK(ft_forward(m, false) == 0 && ft_error(m) == FT_OK, "labels of another batch before: %s",
+          ft_error_text(m));
+    ft_feed(m, ft_find(m, "labels"), labels, 2);
+    ft_feed(m, a, x, 1);
+    ft_forward(m, false);
+    expect(m, FT_SHAPE, "labels of another batch", "labels");
+    ft_feed(m, a, x, 2);
+    ft_forward(m, false);
+    expect(m, FT_SHAPE, "inputs of two batches", "same batch");
+    ft_feed(m, b, y, 2);
+    CHECK(ft_forward(m, true) > 0 && ft_error(m) == FT_OK, "%s", ft_error_text(m));
+    ft_destroy(m);
+    m = two_inputs(&a, &b);
+    ft_feed(m, a, x, 2);
+    ft_feed(m, b, y, 2);
+    ft_forward(m, true);
+    expect(m, FT_INVALID, "training without labels", "labels");
+    ft_destroy(m);
+}
+
+/* ft_run knows how large the caller's memory is; what only the loss reads is no input of it. */
+static void test_run_arguments(void)
+{
+    ft_model *m = new_model();
+    float x[6] = {1, 2, 3, 4, 5, 6}, got[4];
+    int lengths[2] = {1, 1};
+    cross_entropy(m, linear(m, "fc", input(m, "x", FT_F32, 3, 0, 0), 2));
+    CHECK(ft_run(m, x, 2, got, 4) == FT_OK, "%s", ft_error_text(m));
+    ft_run(m, x, 2, got, 2);
+    expect(m, FT_SHAPE, "too little room", "4 numbers");
+    ft_run(m, x, 0, got, 0);
+    expect(m, FT_INVALID, "no samples", "at least 1");
+    ft_run_lengths(m, x, lengths, 2, got, 4);
+    expect(m, FT_INVALID, "lengths of no sequences", "no input \"lengths\"");
+    ft_set_output(m, ft_find(m, "fc.weight"));
+    ft_run(m, x, 1, got, 2);
+    CHECK(ft_error(m) != FT_OK, "a parameter as output is run");
+    ft_destroy(m);
+}
+
+/* ---- Not finite ---- */
+
+enum { SIDE = 4 };
+
+static ft_model *pictures(void)
+{
+    ft_model *m = new_model();
+    ft_activation_options plain;
+    ft_preprocessing p;
+    ft_node x;
+    memset(&plain, 0, sizeof plain);
+    memset(&p, 0, sizeof p);
+    p.width = p.height = SIDE;
+    p.channels = 1;
+    p.std[0] = 1;
+    ft_set_preprocessing(m, p);
+    x = ft_flatten(m, "flat", input(m, "input", FT_F32, 1, SIDE, SIDE));
+    x = ft_activation(m, "relu", "relu", linear(m, "hidden", x, 5), plain);
+    cross_entropy(m, linear(m, "fc", x, 3));
+    return m;
+}
+
+/* A weight that is NaN: relu makes it 0, and all that follows is finite. */
+static void test_weights_not_finite(void)
+{
+    static const char *const names[] = {"hidden.weight", "fc.bias"};
+    static const float values[] = {NAN, INFINITY};
+    unsigned char pixels[SIDE * SIDE] = {0};
+    float weights[5 * SIDE * SIDE] = {0}, x[SIDE * SIDE] = {0}, got[3];
+    int labels[1] = {0}, i, k;
+    for (i = 0; i < 4; ++i) {
+        ft_model *m = pictures();
+        ft_prediction best[3];
+        ft_evaluate_options evaluate;
+        ft_fit_options fit;
+        ft_array_options arrays;
+        ft_data *data;
+        memset(&evaluate, 0, sizeof evaluate);
+        memset(&fit, 0, sizeof fit);
+        memset(&arrays, 0, sizeof arrays);
+        data = ft_arrays(m, 1, x, labels, arrays);
+        fit.epochs = 1;
+        CHECK(ft_predict_pixels(m, pixels, SIDE, SIDE, 1, best, 3) == 3, "%s", ft_error_text(m));
+        weights[1] = values[i / 2];
+        ft_set(m, ft_find(m, names[i % 2]), weights, i % 2 ? 3 : 5 * SIDE * SIDE);
+        for (k = 0; k < 5; ++k) {
+            if (k == 0) CHECK(ft_predict_pixels(m, pixels, SIDE, SIDE, 1, best, 3) == 0, "pixels");
+            if (k == 1) ft_run(m, x, 1, got, 3);
+            if (k == 2) ft_evaluate(m, data, evaluate);
+            if (k == 3) ft_fit(m, data, fit);
+            if (k == 4) {
+                ft_feed(m, ft_find(m, "input"), x, 1);
+                ft_forward(m, false);
+            }
+            expect(m, FT_NOT_FINITE, names[i % 2], names[i % 2]);
+        }
+        ft_destroy(m);
+    }
+}
+
+/* Weights that are finite, but an output that is not; and values that are not. */
+static void test_output_not_finite(void)
+{
+    unsigned char pixels[SIDE * SIDE];
+    float weights[3 * 5], hidden[5 * SIDE * SIDE], x[2 * SIDE * SIDE] = {0}, got[6];
+    ft_model *m = pictures();
+    ft_prediction best[3];
+    int i;
+    memset(pixels, 255, sizeof pixels);
+    for (i = 0; i < 15; ++i) weights[i] = 3e38f;
+    for (i = 0; i < 5 * SIDE * SIDE; ++i) hidden[i] = 1e3f;
+    x[SIDE * SIDE] = NAN;
+    ft_run(m, x, 2, got, 6);
+    CHECK(ft_error(m) == FT_OK || ft_error(m) == FT_NOT_FINITE, "%s", ft_error_text(m));
+    ft_clear_error(m);
+    ft_set(m, ft_find(m, "hidden.weight"), hidden, 5 * SIDE * SIDE);
+    ft_set(m, ft_find(m, "fc.weight"), weights, 15);
+    CHECK(ft_predict_pixels(m, pixels, SIDE, SIDE, 1, best, 3) == 0, "a class");
+    expect(m, FT_NOT_FINITE, "an infinite output", "\"fc\"");
+    for (i = 0; i < SIDE * SIDE; ++i) x[i] = 1;
+    ft_run(m, x, 1, got, 3);
+    expect(m, FT_NOT_FINITE, "ft_run", "\"fc\"");
+    ft_destroy(m);
+}
+
+/* Token ids that are no words are named, not hidden by what follows. */
+static void test_unknown_ids(void)
+{
+    ft_model *m = new_model();
+    ft_embedding_options o;
+    int ids[2] = {1, 9};
+    float got[4];
+    memset(&o, 0, sizeof o);
+    ft_set_output(m, ft_embedding(m, "words", input(m, "tokens", FT_I32, 0, 0, 0), 5, 2, o));
+    ft_run(m, ids, 2, got, 4);
+    expect(m, FT_NOT_FINITE, "id 9 of 5 words", "9, no word");
+    ids[1] = -1;
+    CHECK(ft_run(m, ids, 2, got, 4) == FT_OK && CLOSE(got[2], 0, 0), "%s", ft_error_text(m));
+    ft_destroy(m);
+}
+
+/* ---- Regression ---- */
+
+/* y = (2 x, 10 - x) of x = 0 .. 9, and the weights of (2.5 x, 10 - x). */
+static bool line_get(void *user, int index, int view, ft_slot *slots, int count)
+{
+    int k;
+    (void)user;
+    (void)view;
+    for (k = 0; k < count; ++k) {
+        float *to = (float *)slots[k].values;
+        if (strcmp(slots[k].name, "target") == 0) {
+            to[0] = 2 * (float)index;
+            to[1] = 10 - (float)index;
+        } else to[0] = (float)index;
+    }
+    return true;
+}
+
+static double seen_accuracy, seen_held_back;
+
+static bool see(void *user, const ft_progress *p)
+{
+    (void)user;
+    seen_accuracy = p->accuracy;
+    if (p->epoch_done) seen_held_back = p->held_back_accuracy;
+    return true;
+}
+
+static void test_regression(void)
+{
+    static const float weight[2] = {2.5f, -1}, bias[2] = {0, 10};
+    ft_model *m = new_model();
+    ft_node x = linear(m, "fc", input(m, "input", FT_F32, 1, 0, 0), 2);
+    ft_source source;
+    ft_evaluation e;
+    ft_evaluate_options evaluate;
+    ft_fit_options fit;
+    ft_fit_result r;
+    ft_data *data;
+    memset(&source, 0, sizeof source);
+    memset(&evaluate, 0, sizeof evaluate);
+    memset(&fit, 0, sizeof fit);
+    ft_set_output(m, x);
+    ft_set_loss(m, ft_mse(m, "loss", x, input(m, "target", FT_F32, 2, 0, 0)));
+    source.count = 10;
+    source.get = line_get;
+    data = ft_data_source(m, source);
+    ft_set(m, ft_find(m, "fc.weight"), weight, 2);
+    ft_set(m, ft_find(m, "fc.bias"), bias, 2);
+    evaluate.batch_size = 3;
+    e = ft_evaluate(m, data, evaluate);
+    /* squared errors: (x / 2)^2, mean 28.5 / 4, over two outputs; variance of 2 x: 4 * 8.25 */
+    CHECK(e.regression && CLOSE(e.mse, 28.5 / 8, 1e-6) && CLOSE(e.loss, 28.5 / 8, 1e-6), "mse %g,"
+          " loss %g", e.mse, e.loss);
+    CHECK(CLOSE(e.r2, (1 - (28.5 / 4) / 33 + 1) / 2, 1e-6), "R2 %g", e.r2);
+    CHECK(e.correct == 0 && e.total == 10 && e.accuracy < 0 && e.low < 0 && e.high < 0,
+          "accuracy %g (%g to %g), %d of %d", e.accuracy, e.low, e.high, e.correct, e.total);
+    fit.epochs = 3;
+    fit.batch_size = 5;
+    fit.hold_back = 0.2f;
+    fit.best = true;
+    fit.progress = see;
+    r = ft_fit(m, data, fit);
+    CHECK(r.accuracy < 0 && r.held_back_accuracy < 0 && r.loss > 0 && r.held_back_loss >= 0
+          && r.held_back_total == 2, "ft_fit: accuracy %g, held back %g", r.accuracy,
+          r.held_back_accuracy);
+    CHECK(seen_accuracy < 0 && seen_held_back < 0, "progress: %g, %g", seen_accuracy,
+          seen_held_back);
+    CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+    ft_destroy(m);
+}
+
 int main(void)
 {
+    test_regression();
+    test_two_inputs();
+    test_run_arguments();
+    test_weights_not_finite();
+    test_output_not_finite();
+    test_unknown_ids();
     test_cut_batches();
     test_length_stays();
     test_get_after_longer();

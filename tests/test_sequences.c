@@ -39,10 +39,10 @@ static void test_lengths(void)
     for (i = 0; i < 42; ++i) x[i] = value_at(i);
     CHECK(ft_length(m) == 1, "length %d", ft_length(m));
     ft_set_length(m, 7);
-    ft_run(m, x, 2, whole);
+    ft_run(m, x, 2, whole, 2 * 7 * 4);
     for (n = 1; n <= 4; ++n) { /* the first n steps of the first sequence */
         ft_set_length(m, n);
-        ft_run(m, x, 1, part);
+        ft_run(m, x, 1, part, (size_t)n * 4);
         CHECK(!memcmp(part, whole, (size_t)n * 4 * sizeof(float)), "%d steps", n);
     }
     CHECK(ft_node_shape(m, ft_output(m)).size[1] == FT_LENGTH, "the output has a length");
@@ -51,7 +51,7 @@ static void test_lengths(void)
     ft_load(again, temporary, load);
     ft_set_length(again, 7);
     memset(part, 0, sizeof part);
-    ft_run(again, x, 1, whole + 28);
+    ft_run(again, x, 1, whole + 28, 7 * 4);
     CHECK(ft_error(again) == FT_OK && !memcmp(whole, whole + 28, 28 * sizeof(float)),
           "a model file keeps the length: %s", ft_error_text(again));
     CHECK(ft_set_length(m, 0) == FT_INVALID, "no steps");
@@ -167,21 +167,21 @@ static void test_attention(void)
     int i, c, n;
     for (i = 0; i < 2 * STEPS * IN; ++i) x[i] = value_at(i);
     ft_set_length(m, STEPS);
-    ft_run(m, x, 2, both);
-    ft_run(m, x + STEPS * IN, 1, alone);
+    ft_run(m, x, 2, both, 2 * STEPS * OUT);
+    ft_run(m, x + STEPS * IN, 1, alone, STEPS * OUT);
     CHECK(!memcmp(alone, both + STEPS * OUT, sizeof alone), "alone as in a batch");
     CHECK(ft_save(m, temporary, (ft_save_options){.type = FT_F32}) == FT_OK, "%s",
           ft_error_text(m));
     again = ft_create((ft_desc){.threads = 1});
     ft_load(again, temporary, (ft_load_options){.architecture = NULL});
     ft_set_length(again, STEPS);
-    ft_run(again, x, 2, both);
+    ft_run(again, x, 2, both, 2 * STEPS * OUT);
     CHECK(ft_error(again) == FT_OK && !memcmp(alone, both + STEPS * OUT, sizeof alone),
           "the same from a file: %s", ft_error_text(again));
     ft_set_output(m, ft_find(m, "conv"));
     for (n = STEPS; n >= 4; --n) {
         ft_set_length(m, n);
-        ft_run(m, x, 1, conv[n < STEPS]);
+        ft_run(m, x, 1, conv[n < STEPS], (size_t)(OUT * n));
         for (c = 0; c < OUT; ++c)
             CHECK(!memcmp(conv[0] + c * STEPS, conv[n < STEPS] + c * n, (size_t)n * sizeof(float)),
                   "channel %d of %d steps", c, n);
@@ -257,7 +257,7 @@ static void test_padding(void)
             x = ft_concat(m, "pools", 3, pools, 1);
             ft_set_output(m, ft_linear(m, "head", x, OUT, (ft_linear_options){0}));
             ft_set_length(m, L);
-            ft_run_lengths(m, ids, lengths, N, together);
+            ft_run_lengths(m, ids, lengths, N, together, N * OUT);
             CHECK(ft_error(m) == FT_OK && together[0] != together[OUT], "%s: %s", layers[k].name,
                   ft_error_text(m));
             if (threads == 1) memcpy(first, together, sizeof first);
@@ -265,7 +265,7 @@ static void test_padding(void)
                   threads);
             for (n = 0; n < N; ++n) {
                 ft_set_length(m, lengths[n]);
-                ft_run(m, ids + n * L, 1, alone);
+                ft_run(m, ids + n * L, 1, alone, OUT);
                 CHECK(!memcmp(alone, together + n * OUT, sizeof alone), "%s: sentence %d alone",
                       layers[k].name, n);
             }
@@ -288,7 +288,7 @@ static void test_carried(void)
         ft_set_output(m, layers[k].make(m, "rnn", in, H, (ft_recurrent_options){
             .layers = 2, .carry = true}));
         ft_set_length(m, L);
-        ft_run(m, x, N, whole);
+        ft_run(m, x, N, whole, N * L * H);
         CHECK(ft_reset_state(m, "*") == (k == 0 ? 4 : 2), "%s: states", layers[k].name);
         for (i = 0; i < 4; ++i) {
             int steps = cuts[i + 1] - cuts[i];
@@ -296,7 +296,7 @@ static void test_carried(void)
             for (n = 0; n < N; ++n)
                 memcpy(piece + n * steps * IN, x + (n * L + cuts[i]) * IN,
                        (size_t)(steps * IN) * sizeof *x);
-            ft_run(m, piece, N, got);
+            ft_run(m, piece, N, got, (size_t)(N * steps * H));
             for (n = 0; n < N; ++n)
                 CHECK(!memcmp(got + n * steps * H, whole + (n * L + cuts[i]) * H,
                               (size_t)(steps * H) * sizeof *got),
@@ -307,10 +307,10 @@ static void test_carried(void)
             CHECK(!memcmp(state + n * H, whole + (n * L + L - 1) * H, H * sizeof *state),
                   "%s: the state is the last output", layers[k].name);
         ft_set_length(m, L);
-        ft_run(m, x, N, got);
+        ft_run(m, x, N, got, N * L * H);
         CHECK(memcmp(got, whole, sizeof whole) != 0, "%s: it went on", layers[k].name);
         ft_reset_state(m, "rnn.*");
-        ft_run(m, x, N, got);
+        ft_run(m, x, N, got, N * L * H);
         CHECK(!memcmp(got, whole, sizeof whole), "%s: reset", layers[k].name);
         CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
         ft_destroy(m);
@@ -565,12 +565,12 @@ static void test_file(void)
     for (i = 0; i < N * L * IN; ++i) x[i] = value_at(i);
     ft_set_output(m, ft_gru(m, "rnn", in, H, (ft_recurrent_options){.layers = 2, .carry = true}));
     ft_set_length(m, L);
-    ft_run(m, x, N, want);
+    ft_run(m, x, N, want, N * L * H);
     CHECK(ft_save(m, temporary, (ft_save_options){FT_F32}) == FT_OK, "%s", ft_error_text(m));
     again = ft_create((ft_desc){.threads = 2});
     ft_load(again, temporary, (ft_load_options){.architecture = NULL});
     ft_set_length(again, L);
-    ft_run(again, x, N, got);
+    ft_run(again, x, N, got, N * L * H);
     CHECK(ft_error(again) == FT_OK && !memcmp(got, want, sizeof want), "%s", ft_error_text(again));
     CHECK(ft_reset_state(again, "*") == 2, "carried states are in the file");
     ft_destroy(again);
@@ -609,16 +609,17 @@ static void test_networks(void)
     for (i = 0; i < sizeof rows / sizeof rows[0]; ++i) {
         ft_model *m = ft_create((ft_desc){.threads = 2, .seed = 4}), *again;
         int steps = rows[i].outputs == 20 ? NETWORK_L : 1;
+        const int *real = rows[i].outputs == 20 ? NULL : lengths; /* a language model has none */
         size_t bytes = (size_t)(NETWORK_N * steps * rows[i].outputs) * sizeof(float);
         ft_network(m, rows[i].name, rows[i].o);
         ft_set_length(m, NETWORK_L);
-        ft_run_lengths(m, ids, lengths, NETWORK_N, want);
+        ft_run_lengths(m, ids, real, NETWORK_N, want, bytes / sizeof(float));
         ft_save(m, temporary, (ft_save_options){FT_F32});
         CHECK(ft_error(m) == FT_OK, "%s: %s", rows[i].name, ft_error_text(m));
         again = ft_create((ft_desc){.threads = 1});
         ft_load(again, temporary, (ft_load_options){.architecture = rows[i].name});
         ft_set_length(again, NETWORK_L);
-        ft_run_lengths(again, ids, lengths, NETWORK_N, got);
+        ft_run_lengths(again, ids, real, NETWORK_N, got, bytes / sizeof(float));
         CHECK(ft_error(again) == FT_OK && !memcmp(want, got, bytes), "%s: %s", rows[i].name,
               ft_error_text(again));
         CHECK(!strcmp(ft_architecture(again), rows[i].name), "%s", ft_architecture(again));
@@ -732,12 +733,12 @@ static void test_to_classifier(void)
           && !ft_find(m, "lstm.hidden_l0").id && ft_find(m, "embedding.weight").id,
           "the head and the states are gone, the encoder is there");
     ft_set_length(m, NETWORK_L);
-    ft_run_lengths(m, ids, lengths, NETWORK_N, logits);
-    ft_run_lengths(m, ids, lengths, NETWORK_N, again_logits);
+    ft_run_lengths(m, ids, lengths, NETWORK_N, logits, NETWORK_N * CLASSES);
+    ft_run_lengths(m, ids, lengths, NETWORK_N, again_logits, NETWORK_N * CLASSES);
     CHECK(!memcmp(logits, again_logits, sizeof logits), "nothing is carried");
     for (i = 0; i < NETWORK_N; ++i) {
         ft_set_length(m, lengths[i]);
-        ft_run(m, ids + i * NETWORK_L, 1, again_logits);
+        ft_run(m, ids + i * NETWORK_L, 1, again_logits, CLASSES);
         CHECK(!memcmp(logits + i * CLASSES, again_logits, CLASSES * sizeof(float)),
               "sentence %d alone", i);
     }
@@ -752,12 +753,12 @@ static void test_to_classifier(void)
     }
     CHECK(losses[39] < 0.5f * losses[0], "loss %g, at first %g", (double)losses[39],
           (double)losses[0]);
-    ft_run_lengths(m, ids, lengths, NETWORK_N, logits);
+    ft_run_lengths(m, ids, lengths, NETWORK_N, logits, NETWORK_N * CLASSES);
     ft_save(m, temporary, (ft_save_options){FT_F32});
     again = ft_create((ft_desc){.threads = 1});
     ft_load(again, temporary, (ft_load_options){.architecture = NULL});
     ft_set_length(again, NETWORK_L);
-    ft_run_lengths(again, ids, lengths, NETWORK_N, again_logits);
+    ft_run_lengths(again, ids, lengths, NETWORK_N, again_logits, NETWORK_N * CLASSES);
     CHECK(ft_error(again) == FT_OK && !memcmp(logits, again_logits, sizeof logits), "file: %s",
           ft_error_text(again));
     CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));

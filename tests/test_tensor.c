@@ -127,7 +127,7 @@ static bool chosen(ft_model *m, float *error)
     ft_node in = ft_input(m, "input", picture);
     for (i = 0; i < sizeof x / sizeof x[0]; ++i) x[i] = (float)random_value(&state);
     ft_set_output(m, ft_conv2d(m, "conv", in, 12, conv));
-    ft_run(m, x, 2, y);
+    ft_run(m, x, 2, y, sizeof y / sizeof y[0]);
     CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
     count = ft_device_checks(m, checks, 4);
     *error = count > 0 ? checks[0].error : 1;

@@ -59,7 +59,7 @@ static void test_tensor(const char *weights, const char *key, int batch, double 
     float *want = wanted(file, key, count);
     double largest, worst;
     by_formula("input", x, pixels, -bound, bound);
-    ft_run(m, x, batch, got);
+    ft_run(m, x, batch, got, count);
     worst = worst_of(got, want, count, &largest);
     CHECK(ft_error(m) == FT_OK && worst <= 1e-4 * largest, "%s: off by %.3g of %.3g; %s", key,
           worst, largest, ft_error_text(m));

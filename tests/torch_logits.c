@@ -26,7 +26,7 @@ int main(int count, char **words)
     x = (float *)calloc(numbers, sizeof *x);
     y = (float *)calloc(classes, sizeof *y);
     ft_file_read_f32(file, ft_file_find(file, "input"), x, numbers);
-    ft_run(m, x, info.shape.size[0], y);
+    ft_run(m, x, info.shape.size[0], y, classes);
     if (count > 4) ft_save(m, words[4], (ft_save_options){0});
     if (ft_error(m)) return puts(ft_error_text(m)), 1;
     out = fopen(words[3], "wb");

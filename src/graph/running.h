@@ -118,6 +118,8 @@ static void ft__run_forward(ft_model *m, ft__plan *plan, int from, int to, int b
     int i;
     m->backward_done = false;
     m->ran = ft__extent_of(m, batch);
+    m->ran_loss = !(how & FT__ONLY_OUTPUT);
+    m->runs += 1;
     if (in_steps) m->trained_version += 1; /* statistics move */
     ft__catch_up_before(m, in_steps);
     for (i = from; i < to; ++i) {
@@ -212,20 +214,50 @@ static void ft__run_backward(ft_model *m, ft__plan *plan, int batch)
     }
 }
 
-/* What a picture or ft_run's values are fed to: the first input of numbers or, where there is none,
-   "tokens", or else the first one. {0}: there is none. */
-static ft_node ft__main_input(const ft_model *m)
+/* Whether the output depends on an input. */
+static bool ft__output_reads(const ft_model *m, const ft__plan *plan, int id)
 {
-    ft_node first = {0}, numbers = {0}, tokens;
-    int i;
-    for (i = m->node_count - 1; i >= 0; --i) {
-        if (m->nodes[i].op != FT__OP_input) continue;
-        first.id = i + 1;
-        if (m->nodes[i].type == FT_F32) numbers.id = i + 1;
+    int i, j;
+    for (i = 0; i < plan->step_count; ++i) {
+        const ft__node *node = &m->nodes[plan->steps[i].id - 1];
+        for (j = 0; plan->steps[i].for_output && j < node->input_count; ++j)
+            if (node->inputs[j] == id) return true;
     }
-    if (numbers.id) return numbers;
-    tokens = ft__find_node(m, "tokens");
-    return tokens.id && m->nodes[tokens.id - 1].op == FT__OP_input ? tokens : first;
+    return id == m->output.id;
+}
+
+/* The input "lengths", of the steps that are real; NULL: there is none. */
+static ft__node *ft__lengths_input(const ft_model *m)
+{
+    ft__node *node = ft__get_node(m, ft__find_node(m, "lengths"));
+    return node && node->op == FT__OP_input && node->type == FT_I32 && node->shape.rank == 1
+        ? node : NULL;
+}
+
+/* The one input that a picture, a text or ft_run's values are fed to. What the output depends on
+   besides it and "lengths" would have to be fed too: {0} with an error. */
+static ft_node ft__main_input(ft_model *m, const ft__plan *plan, const char *call)
+{
+    const ft__node *lengths = ft__lengths_input(m);
+    ft_node found = {0}, none = {0};
+    int i;
+    for (i = 0; m->output.id && i < m->node_count; ++i) {
+        if (m->nodes[i].op != FT__OP_input || &m->nodes[i] == lengths
+            || !ft__output_reads(m, plan, i + 1)) continue;
+        if (found.id) {
+            ft__fail(&m->context, FT_INVALID, "%s feeds one input, but the output depends on"
+                     " \"%.100s\" and \"%.100s\": feed both with ft_feed, call ft_forward(m,"
+                     " false), and read the output with ft_get", call,
+                     m->nodes[found.id - 1].name, m->nodes[i].name);
+            return none;
+        }
+        found.id = i + 1;
+    }
+    if (m->output.id && ft__is_leaf(&m->nodes[m->output.id - 1])) found.id = 0;
+    if (!found.id)
+        ft__fail(&m->context, FT_INVALID, "%s: the model has no output (ft_set_output) that depends"
+                 " on an input", call);
+    return found;
 }
 
 /* After an input was written: what the last run computed is of other values, and maybe of another
@@ -233,6 +265,7 @@ static ft_node ft__main_input(const ft_model *m)
 static void ft__is_fed(ft_model *m, ft__node *node, int batch)
 {
     node->fed = ft__extent_of(m, batch);
+    node->fed_before = m->runs;
     m->fed_from = NULL;
     m->last_run = NULL;
     ft__host_fed(&m->context, node->value,
@@ -271,6 +304,29 @@ static ft_status ft__ready(ft_model *m, bool with_loss)
     return FT_OK;
 }
 
+/* Whether an input holds values for a run of this size. */
+static bool ft__fits_run(const ft_model *m, const ft__node *input)
+{
+    return input->fed.batch == m->batch
+        && (!ft__has_length(input) || input->fed.length == m->length);
+}
+
+/* Whether the loss can be computed: what only it depends on, the labels, was fed for a run of this
+   size. What was fed since the last run is meant for this one, and an error if it does not fit. */
+static bool ft__loss_is_fed(const ft_model *m, const ft__plan *plan)
+{
+    int i, j;
+    for (i = 0; i < plan->step_count; ++i) {
+        const ft__node *node = &m->nodes[plan->steps[i].id - 1];
+        for (j = 0; !plan->steps[i].for_output && j < node->input_count; ++j) {
+            const ft__node *input = &m->nodes[node->inputs[j] - 1];
+            if (input->op != FT__OP_input || ft__fits_run(m, input)) continue;
+            if (input->fed.batch == 0 || input->fed_before != m->runs) return false;
+        }
+    }
+    return true;
+}
+
 /* Inputs that are fed one by one may have been given different batches, or none. */
 static ft_status ft__check_fed(ft_model *m, const ft__node *input)
 {
@@ -292,11 +348,12 @@ static ft_status ft__check_fed(ft_model *m, const ft__node *input)
     return c->status;
 }
 
-static ft_status ft__check_inputs(ft_model *m, const ft__plan *plan)
+static ft_status ft__check_inputs(ft_model *m, const ft__plan *plan, bool with_loss)
 {
     int i, j;
     for (i = 0; i < plan->step_count; ++i) {
         const ft__node *node = &m->nodes[plan->steps[i].id - 1];
+        if (!with_loss && !plan->steps[i].for_output) continue;
         for (j = 0; j < node->input_count; ++j) {
             const ft__node *input = &m->nodes[node->inputs[j] - 1];
             if (input->op == FT__OP_input && ft__check_fed(m, input) != FT_OK) break;
@@ -305,20 +362,56 @@ static ft_status ft__check_inputs(ft_model *m, const ft__plan *plan)
     return m->context.status;
 }
 
+/* NaN in weights may vanish on the way to the output (relu makes it 0): they are looked at before
+   a run, once for each change of theirs; what training does to them is looked at when it is over. A
+   buffer may hold infinite numbers, as a mask does. */
+static ft_status ft__check_weights(ft_model *m, bool training)
+{
+    bool look = m->finite[0] != m->version + 1 || m->finite[1] != m->weights_version + 1
+        || (!training && !m->context.device && m->finite[2] != m->trained_version + 1);
+    int i;
+    for (i = 0; look && i < m->node_count; ++i) {
+        const ft__node *node = &m->nodes[i];
+        size_t count = ft__is_weight(node) ? ft__node_count_at(node, ft__one) : 0, k, bad = 0;
+        for (k = 0; k < count; ++k) {
+            float x = node->value[k];
+            bad += node->op == FT__OP_buffer ? x != x : !(x >= -FLT_MAX && x <= FLT_MAX);
+        }
+        if (bad)
+            return ft__fail(&m->context, FT_NOT_FINITE, "%s: %zu of its %zu numbers are NaN or"
+                            " infinite: the file that they came from is damaged, or the training"
+                            " that made them failed", node->name, bad, count);
+    }
+    m->finite[0] = m->version + 1;
+    m->finite[1] = m->weights_version + 1;
+    m->finite[2] = m->trained_version + 1;
+    return m->context.status;
+}
+
 /* Makes room for `batch` samples in the inputs and the plan; values may then be written. */
 static ft__plan *ft__begin(ft_model *m, int batch, bool training)
 {
     if (batch < 1) {
-        ft__fail(&m->context, FT_INVALID, "a batch of %d samples", batch);
+        ft__fail(&m->context, FT_INVALID, "a batch of %d samples: at least 1 is expected", batch);
         return NULL;
     }
-    if (ft__ready(m, training) != FT_OK) return NULL;
+    if (ft__ready(m, training) != FT_OK || ft__check_weights(m, training) != FT_OK) return NULL;
     m->batch = batch;
     return ft__plan_for(m, ft__extent_of(m, batch), training);
 }
 
+/* The words of the embedding that reads an input; 0: none does. */
+static int ft__words_of(const ft_model *m, const ft__node *input)
+{
+    int i, id = (int)(input - m->nodes) + 1;
+    for (i = 0; i < m->node_count; ++i)
+        if (m->nodes[i].op == FT__OP_embedding && m->nodes[i].inputs[0] == id)
+            return m->nodes[m->nodes[i].inputs[1] - 1].shape.size[0];
+    return 0;
+}
+
 /* Numbers at fault in what was fed to an input; `at`: which of them all. Labels are at fault where
-   they are no class of the loss that reads them. */
+   they are no class of the loss that reads them, ids where they are no word. */
 static bool ft__find_fault(const ft_model *m, const ft__node *input, size_t *at)
 {
     const ft__node *loss = m->loss.id ? &m->nodes[m->loss.id - 1] : NULL;
@@ -327,9 +420,12 @@ static bool ft__find_fault(const ft_model *m, const ft__node *input, size_t *at)
         && &m->nodes[loss->inputs[1] - 1] == input;
     size_t count = input->fed.batch > 0 ? ft__node_count_at(input, input->fed) : 0, i;
     const ft_shape *logits = is_label ? &m->nodes[loss->inputs[0] - 1].shape : NULL;
-    if (!input->value || (input->type != FT_F32 && !is_label)) return false;
+    int words = input->type == FT_I32 && !is_label ? ft__words_of(m, input) : 0;
+    if (!input->value || (input->type != FT_F32 && !is_label && !words)) return false;
     for (i = 0; i < count; ++i) {
         *at = i;
+        if (words && (labels[i] < -1 || labels[i] >= words)) return true;
+        if (words) continue;
         if (is_label && (labels[i] < 0 ? !ft__is_ignored(labels[i])
                                        : labels[i] >= logits->size[logits->rank - 1])) return true;
         if (!is_label && !(fabs((double)input->value[i]) <= (double)FLT_MAX)) return true;
@@ -354,8 +450,9 @@ static bool ft__blame_data(const ft_model *m, char *text, size_t size)
         if (from) sample = m->fed_samples[sample];
         if (from && from->name) name = from->name(from->user, sample);
         if (input->type == FT_I32)
-            snprintf(number, sizeof number, "%d, no class", ((const int *)(const void *)
-                                                             input->value)[at]);
+            snprintf(number, sizeof number, "%d, no %s", ((const int *)(const void *)
+                                                          input->value)[at],
+                     ft__words_of(m, input) ? "word" : "class");
         else snprintf(number, sizeof number, "%g", (double)input->value[at]);
         snprintf(text, size, "the data is at fault: \"%.60s\" of sample %d%s%s%.100s%s holds %s",
                  input->name, sample, from ? "" : " of the batch", name && *name ? " (" : "",
@@ -363,6 +460,25 @@ static bool ft__blame_data(const ft_model *m, char *text, size_t size)
         return true;
     }
     return false;
+}
+
+/* After a run for the output alone: it must be finite, but for -infinity, the logit of a class that
+   is ruled out. */
+static ft_status ft__check_output(ft_model *m, const ft__plan *plan, int batch, const char *call)
+{
+    const ft__node *output = &m->nodes[m->output.id - 1];
+    const float *value = plan->values[m->output.id - 1];
+    size_t count = ft__node_count_at(output, ft__extent_of(m, batch)), i;
+    char text[300];
+    if (ft__is_leaf(output) || !ft__ok(&m->context)) return m->context.status;
+    ft__to_host(&m->context, value, count * sizeof *value);
+    for (i = 0; i < count && value[i] <= FLT_MAX; ++i) {}
+    if (i == count) return m->context.status;
+    if (!ft__blame_data(m, text, sizeof text))
+        snprintf(text, sizeof text, "the input or the weights are far too large");
+    return ft__fail(&m->context, FT_NOT_FINITE, "%s: the output \"%.100s\" of sample %zu holds %g:"
+                    " %s", call, output->name, i / (count / (size_t)batch), (double)value[i],
+                    text);
 }
 
 static ft_status ft__loss_failed(ft_model *m, uint64_t step)

@@ -251,8 +251,8 @@ FINETUNE_API uint64_t ft_node_multiply_adds(const ft_model *m, ft_node node); /*
 FINETUNE_API ft_time ft_node_time(const ft_model *m, ft_node node); /* with ft_desc.clock */
 FINETUNE_API const char *ft_architecture(const ft_model *m); /* "resnet18", or "" */
 /* Copies a parameter or buffer, or of the last run an input, the output or the loss, out or in:
-   `count` numbers, row-major, as many as the node has (of ints: their 4 bytes each). After ft_feed
-   there is no last run. */
+   `count` numbers, row-major, as many as the node has (of ints: their 4 bytes each); an input has
+   as many as were fed. After ft_feed there is no last run. */
 FINETUNE_API ft_status ft_get(ft_model *m, ft_node node, float *to, size_t count);
 FINETUNE_API ft_status ft_set(ft_model *m, ft_node node, const float *from, size_t count);
 /* The sum of what ft_backward added since the last ft_update; of trained parameters only. */
@@ -367,7 +367,8 @@ FINETUNE_API ft_finetune_result ft_finetune(ft_model *m, ft_data *data,
 /* Trains what is not frozen. After each epoch the weights and a batch's loss are looked at:
    FT_NOT_FINITE, with the weights of the last good epoch, where they ran away. */
 FINETUNE_API ft_fit_result ft_fit(ft_model *m, ft_data *data, ft_fit_options options);
-/* Accuracy with Wilson's interval (1927), and the mean loss, on all samples; changes no weight. */
+/* On all samples: accuracy with Wilson's interval (1927), of a regression mean squared error and
+   R2 instead, and the mean loss; changes no weight. */
 FINETUNE_API ft_evaluation ft_evaluate(ft_model *m, ft_data *data, ft_evaluate_options options);
 
 /* The same by hand:
@@ -383,8 +384,11 @@ FINETUNE_API ft_status ft_feed(ft_model *m, ft_node input, const void *values, i
    1 at first. A run may be shorter than the longest one so far: it costs accordingly. */
 FINETUNE_API ft_status ft_set_length(ft_model *m, int length);
 FINETUNE_API int ft_length(const ft_model *m);
-/* Runs the network on what was fed, with its loss, which it returns; 0 if there is none, or with an
-   error. FT_NOT_FINITE when it is NaN or infinite. */
+/* Runs the network on what was fed and returns its loss; 0 with an error, and where no loss is set.
+   With training false the labels, or whatever only the loss depends on, may be missing: the output
+   is computed all the same, for ft_get, and 0 is returned, where they were never fed or are those
+   of an earlier run of another batch size. FT_NOT_FINITE when the loss or, with training false, the
+   output or a weight is NaN or infinite. */
 FINETUNE_API float ft_forward(ft_model *m, bool training);
 /* After ft_forward(m, true), once: adds to the gradients, so that several batches can make one
    update. */
@@ -403,7 +407,8 @@ FINETUNE_API float ft_schedule_factor(ft_schedule schedule, int step, int steps,
 /* ---- Prediction ---- */
 
 /* One picture, as encoded bytes or as a path; the `count` most probable classes, best first.
-   Returns how many were written, 0 on error. */
+   Returns how many were written, 0 on error. FT_NOT_FINITE where a weight or the output is NaN or
+   infinite, here and in the functions below. */
 FINETUNE_API int ft_predict_file(ft_model *m, const char *path, ft_prediction *best, int count);
 FINETUNE_API int ft_predict_memory(ft_model *m, const void *bytes, size_t count_of_bytes,
                                    ft_prediction *best, int count);
@@ -419,10 +424,14 @@ FINETUNE_API int ft_predict_text(ft_model *m, const char *text, size_t bytes,
    the state of recurrent layers begins at zero and is left as it was at the end. The same options
    give the same text. Returns how many tokens were made, 0 on error. */
 FINETUNE_API int ft_generate(ft_model *m, ft_generate_options options);
-/* Any input: values [batch, the input's shape], float, or int32_t where the network's first input
-   is of token ids ("tokens") -> logits [batch, the output's shape]. An input "lengths" is filled
+/* Runs a network whose output depends on one input: values [batch, the input's shape], float, or
+   int32_t where the input is FT_I32 -> output [batch, the output's shape]. `count` is how many
+   numbers `output` has: batch times those of a sample, else FT_SHAPE. An input "lengths" is filled
    with ft_length(m), for every sample is whole; ft_run_lengths tells how many steps of each are
-   real. */
-FINETUNE_API ft_status ft_run(ft_model *m, const void *values, int batch, float *logits);
+   real, 0 to ft_length(m). Where the output depends on further inputs FT_INVALID: feed all of them
+   with ft_feed, call ft_forward(m, false), and read the output with ft_get. FT_NOT_FINITE where a
+   weight or the output is NaN or infinite (-infinity in the output is let through). */
+FINETUNE_API ft_status ft_run(ft_model *m, const void *values, int batch, float *output,
+                              size_t count);
 FINETUNE_API ft_status ft_run_lengths(ft_model *m, const void *values, const int *lengths,
-                                      int batch, float *logits);
+                                      int batch, float *output, size_t count);

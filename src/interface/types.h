@@ -522,7 +522,8 @@ typedef struct ft_progress {
     int step, steps;        /* in this epoch, from 1 */
     int batch;              /* samples in this step; 0, as learning_rate, where epoch_done */
     const char *stage;      /* "head", "all", ... */
-    double loss, accuracy;  /* of the training samples of this epoch so far */
+    double loss, accuracy;  /* of the training samples of this epoch so far; accuracy -1: the loss
+                               has no class labels, as that of a regression */
     float learning_rate;
     bool epoch_done;
     double held_back_accuracy, held_back_loss; /* at the end of an epoch; negative: not measured */
@@ -560,7 +561,8 @@ typedef struct ft_digest { uint64_t frozen; int tensors; } ft_digest; /* of all 
 typedef struct ft_fit_result {
     int epochs;             /* that ran */
     int best_epoch;         /* from 0; -1: no choice was made */
-    double loss, accuracy;  /* of the training samples in the last epoch */
+    double loss, accuracy;  /* of the training samples in the last epoch; accuracy -1: the loss has
+                               no class labels (of ft_mse the loss itself is the metric) */
     double held_back_loss, held_back_accuracy; /* of the weights that were kept; negative: none */
     int held_back_correct, held_back_total;
     ft_digest before, after; /* equal, or the run would have failed */
@@ -603,8 +605,13 @@ typedef struct ft_evaluate_options {
 
 typedef struct ft_evaluation {
     int correct, total, skipped;
-    double accuracy, low, high; /* with its 95 % Wilson interval */
+    double accuracy, low, high; /* with its 95 % Wilson interval; all -1, and correct 0, where the
+                               loss has no class labels */
     double loss;            /* of a language model: nats a token; perplexity is exp of it */
+    bool regression;        /* the loss is ft_mse of the output and an input: */
+    double mse, r2;         /* mean squared error, and the coefficient of determination, 1 - mse /
+                               variance of the targets, the mean over the outputs (scikit-learn's
+                               r2_score); of constant targets 1 where mse is 0, else 0 */
 } ft_evaluation;
 
 typedef struct ft_prediction { int class_index; float probability; } ft_prediction;

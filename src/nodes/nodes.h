@@ -89,6 +89,7 @@ typedef struct ft__node {
     float *value;           /* of parameters and buffers, and of inputs: what was fed */
     ft__extent capacity;    /* inputs: how many samples and steps fit ... */
     ft__extent fed;         /* ... and how many the value is of; batch 0: nothing was fed */
+    uint64_t fed_before;    /* inputs: the model's runs before that */
     /* Parameters and buffers only: */
     bool loaded;            /* its weights came from a file */
     ft_initialiser initialiser;
@@ -163,6 +164,9 @@ struct ft_model {
     ft__plan *last_run;     /* the plan of the last run, whose values ft_get reads; NULL: none, or
                                its inputs were overwritten since */
     ft__extent ran;         /* its size */
+    bool ran_loss;          /* it computed the loss too */
+    uint64_t runs;          /* made so far */
+    uint64_t finite[3];     /* the versions, plus one, of weights that were found to be finite */
     bool gradients_wait;    /* some were added that no update has used */
     bool backward_done;     /* since the last forward run */
     ft__plan *plans[2];     /* evaluation, training */

@@ -98,6 +98,11 @@ static float *ft__value_of(ft_model *m, ft_node node, const char *call, ft__exte
         return NULL;
     }
     *size = m->ran;
+    if (plan && !m->ran_loss && node.id == m->loss.id && node.id != m->output.id) {
+        ft__fail(&m->context, FT_INVALID, "%s: %s: the last run computed no loss: its labels were"
+                 " not fed", call, found->name);
+        return NULL;
+    }
     if (plan && (node.id == m->output.id || node.id == m->loss.id))
         return plan->values[node.id - 1];
     ft__fail(&m->context, FT_INVALID, "%s: only parameters, inputs, the output and the loss keep"
@@ -298,15 +303,18 @@ ft_status ft_feed(ft_model *m, ft_node input, const void *values, int batch)
 float ft_forward(ft_model *m, bool training)
 {
     ft__plan *plan;
+    bool with_loss;
     if (!ft__ok(&m->context)) return 0;
     if (ft__ready(m, training) == FT_OK && m->batch < 1)
         ft__fail(&m->context, FT_INVALID, "no input was fed: call ft_feed");
     plan = ft__begin(m, m->batch, training);
-    if (!plan || ft__check_inputs(m, plan) != FT_OK) return 0;
+    with_loss = plan && (training || !m->output.id || ft__loss_is_fed(m, plan));
+    if (!plan || ft__check_inputs(m, plan, with_loss) != FT_OK) return 0;
     if (training) m->step += 1;
     m->last_run = plan;
-    ft__run_forward(m, plan, 0, plan->step_count, m->batch, 0);
-    return m->loss.id ? ft__read_loss(m, plan) : 0;
+    ft__run_forward(m, plan, 0, plan->step_count, m->batch, with_loss ? 0 : FT__ONLY_OUTPUT);
+    if (!training && m->output.id) ft__check_output(m, plan, m->batch, "ft_forward");
+    return m->loss.id && with_loss && ft__ok(&m->context) ? ft__read_loss(m, plan) : 0;
 }
 
 ft_status ft_backward(ft_model *m)
@@ -360,52 +368,75 @@ int ft_predict_text(ft_model *m, const char *text, size_t bytes, ft_prediction *
 
 int ft_generate(ft_model *m, ft_generate_options options) { return ft__generate(m, options); }
 
-ft_status ft_run_lengths(ft_model *m, const void *values, const int *lengths, int batch,
-                         float *logits)
+/* What ft_run and ft_run_lengths were given; NULL with an error. */
+static ft__plan *ft__begin_run(ft_model *m, const void *values, const int *lengths, int batch,
+                               const float *output, size_t count, const char *call)
 {
+    ft__context *c = &m->context;
     ft__plan *plan;
-    ft_node input = ft__main_input(m);
-    ft__node *padded;
+    size_t want;
     int i;
-    if (!ft__given(&m->context, values, "ft_run: values")
-        || !ft__given(&m->context, logits, "ft_run: logits")) return m->context.status;
+    if (!ft__given(c, values, "ft_run: values") || !ft__given(c, output, "ft_run: output"))
+        return NULL;
     plan = ft__begin(m, batch, false);
-    if (!plan) return m->context.status;
-    if (!input.id || !m->output.id)
-        return ft__fail(&m->context, FT_INVALID, "the model has no input or no output");
-    ft__fill_input(m, &m->nodes[input.id - 1], values, batch);
-    padded = ft__get_node(m, ft__find_node(m, "lengths"));
-    for (i = 0; padded && padded->op == FT__OP_input && padded->type == FT_I32 && i < batch; ++i)
-        ((int32_t *)(void *)padded->value)[i] = lengths ? lengths[i] : m->length;
-    if (padded && padded->op == FT__OP_input) ft__is_fed(m, padded, batch);
-    m->last_run = plan;
-    ft__run_forward(m, plan, 0, plan->step_count, batch, FT__ONLY_OUTPUT);
-    ft__read_value(m, &m->nodes[m->output.id - 1], plan->values[m->output.id - 1],
-                   ft__extent_of(m, batch), logits);
-    return FT_OK;
+    if (!plan || !ft__main_input(m, plan, call).id) return NULL;
+    want = ft__node_count_at(&m->nodes[m->output.id - 1], ft__extent_of(m, batch));
+    if (count != want)
+        ft__fail(c, FT_SHAPE, "%s: the output of %d samples has %zu numbers, not count = %zu", call,
+                 batch, want, count);
+    if (lengths && !ft__lengths_input(m))
+        ft__fail(c, FT_INVALID, "%s: lengths have no effect here: the network has no input"
+                 " \"lengths\", I32 [N]", call);
+    for (i = 0; lengths && i < batch; ++i)
+        if (lengths[i] < 0 || lengths[i] > m->length)
+            ft__fail(c, FT_INVALID, "%s: lengths[%d] is %d: 0 to %d is expected, the steps that"
+                     " ft_set_length says", call, i, lengths[i], m->length);
+    return ft__ok(c) ? plan : NULL;
 }
 
-ft_status ft_run(ft_model *m, const void *values, int batch, float *logits)
+ft_status ft_run_lengths(ft_model *m, const void *values, const int *lengths, int batch,
+                         float *output, size_t count)
 {
-    return ft_run_lengths(m, values, NULL, batch, logits);
+    const char *call = lengths ? "ft_run_lengths" : "ft_run";
+    ft__plan *plan = ft__begin_run(m, values, lengths, batch, output, count, call);
+    ft__node *padded;
+    int i;
+    if (!plan) return m->context.status;
+    ft__fill_input(m, &m->nodes[ft__main_input(m, plan, call).id - 1], values, batch);
+    padded = ft__lengths_input(m);
+    for (i = 0; padded && i < batch; ++i)
+        ((int32_t *)(void *)padded->value)[i] = lengths ? lengths[i] : m->length;
+    if (padded) ft__is_fed(m, padded, batch);
+    m->batch = batch;
+    m->last_run = plan;
+    ft__run_forward(m, plan, 0, plan->step_count, batch, FT__ONLY_OUTPUT);
+    if (ft__check_output(m, plan, batch, call) != FT_OK) return m->context.status;
+    ft__read_value(m, &m->nodes[m->output.id - 1], plan->values[m->output.id - 1],
+                   ft__extent_of(m, batch), output);
+    return m->context.status;
+}
+
+ft_status ft_run(ft_model *m, const void *values, int batch, float *output, size_t count)
+{
+    return ft_run_lengths(m, values, NULL, batch, output, count);
 }
 
 int ft_predict_memory(ft_model *m, const void *bytes, size_t count_of_bytes, ft_prediction *best,
                       int count)
 {
     float *picture;
-    ft__plan *plan = ft__begin_picture(m, &picture);
+    ft__plan *plan = ft__begin_picture(m, &picture, best, count, "ft_predict_memory");
     if (!plan) return 0;
     ft__given(&m->context, bytes, "ft_predict_memory: bytes");
     ft__encoded_to_input(&m->context, &m->preprocessing, bytes, count_of_bytes, "the picture",
                          picture);
-    return ft__predict_picture(m, plan, picture, best, count);
+    return ft__predict_picture(m, plan, picture, best, count, "ft_predict_memory");
 }
 
 int ft_predict_file(ft_model *m, const char *path, ft_prediction *best, int count)
 {
     float *picture;
-    ft__plan *plan = ft__begin_picture(m, &picture);
+    ft__plan *plan = ft__begin_picture(m, &picture, best, count, "ft_predict_file");
     unsigned char *bytes;
     size_t size = 0;
     if (!plan) return 0;
@@ -413,18 +444,18 @@ int ft_predict_file(ft_model *m, const char *path, ft_prediction *best, int coun
         ? ft__read_file(&m->context, path, &size) : NULL;
     if (bytes) ft__encoded_to_input(&m->context, &m->preprocessing, bytes, size, path, picture);
     ft__release(&m->context, bytes);
-    return ft__predict_picture(m, plan, picture, best, count);
+    return ft__predict_picture(m, plan, picture, best, count, "ft_predict_file");
 }
 
 int ft_predict_pixels(ft_model *m, const uint8_t *pixels, int width, int height, int channels,
                       ft_prediction *best, int count)
 {
     float *picture;
-    ft__plan *plan = ft__begin_picture(m, &picture);
+    ft__plan *plan = ft__begin_picture(m, &picture, best, count, "ft_predict_pixels");
     if (!plan) return 0;
     ft__pixels_to_input(&m->context, &m->preprocessing, pixels, width, height, channels,
                         "the pixels", picture);
-    return ft__predict_picture(m, plan, picture, best, count);
+    return ft__predict_picture(m, plan, picture, best, count, "ft_predict_pixels");
 }
 
 ft_evaluation ft_evaluate(ft_model *m, ft_data *data, ft_evaluate_options options)

@@ -4,14 +4,12 @@
 #include "kernels/elementary.h"
 #include "nodes/nodes.h"
 #include "operators/table.h"
-#include "devices/opencl_memory.h"
 #include "graph/plan.h"
 #include "graph/running.h"
 #include "graph/settings.h"
 #include "data/sources.h"
 #include "data/image_folders.h"
 #include "training/metrics.h"
-#include "training/run.h"
 
 /* =============================================================================================
    [SECTION] training/evaluate: Evaluate and predict
@@ -42,7 +40,8 @@ static void ft__tell_samples(ft_model *m, const ft__plan *plan, const ft__batch 
 
 /* Runs over the samples in this order; how many could be read. */
 static int ft__evaluate_samples(ft_model *m, ft__plan *plan, ft__loader *loader, int *samples,
-                                const ft_evaluate_options *o, ft__score *score)
+                                const ft_evaluate_options *o, ft__score *score,
+                                ft__regression *regression)
 {
     int count = ft_data_count(loader->data), read = 0;
     const ft__batch *batch;
@@ -55,6 +54,7 @@ static int ft__evaluate_samples(ft_model *m, ft__plan *plan, ft__loader *loader,
         m->last_run = plan;
         ft__run_forward(m, plan, 0, plan->step_count, batch->count, 0);
         ft__score_batch(m, plan, batch->count, ft__read_loss(m, plan), o->confusion, score);
+        ft__regression_add(m, plan, batch->count, regression);
         ft__tell_samples(m, plan, batch, o);
     }
     return read;
@@ -89,6 +89,7 @@ static ft_evaluation ft__evaluate(ft_model *m, ft_data *data, ft_evaluate_option
     int length = m->length;
     ft_evaluation e;
     ft__score score = {0, 0, 0};
+    ft__regression regression;
     ft__loader *loader = NULL;
     ft__plan *plan;
     int *samples;
@@ -103,15 +104,17 @@ static ft_evaluation ft__evaluate(ft_model *m, ft_data *data, ft_evaluate_option
     if (options.confusion)
         memset(options.confusion, 0, options.confusion_count * sizeof *options.confusion);
     m->reserve = ft__loader_bytes(m, data, size) + 3 * (size_t)count * sizeof *samples
-        + FT__ALIGNMENT;
+        + FT__ALIGNMENT + ft__regression_bytes(m);
     plan = ft__begin(m, size, false);
     m->reserve = 0;
     ft__data_decode(data);
     samples = (int *)ft__allocate(c, 3 * (size_t)count, sizeof *samples);
     if (plan && samples) loader = ft__loader_create(m, data, size);
+    ft__regression_start(m, &regression);
     for (i = 0; samples && i < count; ++i) samples[i] = i;
     if (loader) ft__bucket(&data->source, samples, count, size, 0, samples + count);
-    if (loader) read = ft__evaluate_samples(m, plan, loader, samples, &options, &score);
+    if (loader) read = ft__evaluate_samples(m, plan, loader, samples, &options, &score,
+                                            &regression);
     m->fed_from = NULL;
     m->length = length; /* of the last batch till here */
     ft__loader_destroy(loader);
@@ -119,9 +122,10 @@ static ft_evaluation ft__evaluate(ft_model *m, ft_data *data, ft_evaluate_option
     e.correct = (int)score.correct;
     e.total = (int)score.total;
     e.skipped = (data->folder ? data->folder->skipped : 0) + count - read;
-    e.accuracy = ft__share(score.correct, score.total);
+    e.accuracy = e.low = e.high = ft__accuracy(m, &score);
     e.loss = score.total ? score.loss / (double)score.total : 0;
-    ft__wilson(e.correct, e.total, &e.low, &e.high);
+    if (ft__scored_rows(m, 1)) ft__wilson(e.correct, e.total, &e.low, &e.high);
+    ft__regression_end(m, &regression, &e);
     return e;
 }
 
@@ -134,6 +138,11 @@ static int ft__best_classes(ft_model *m, const float *logits, ft_prediction *bes
     float largest = classes > 0 ? logits[ft__largest(logits, classes)] : 0;
     double sum = 0;
     for (i = 0; i < classes; ++i) sum += (double)ft__exp(logits[i] - largest);
+    if (classes > 0 && !(sum <= (double)classes)) {
+        ft__fail(&m->context, FT_NOT_FINITE, "%s: the output of no class is finite",
+                 m->nodes[m->output.id - 1].name);
+        return 0;
+    }
     for (i = 0; i < classes; ++i) {
         ft_prediction p;
         p.class_index = i;
@@ -147,38 +156,57 @@ static int ft__best_classes(ft_model *m, const float *logits, ft_prediction *bes
     return found;
 }
 
+/* Whether there is room for predictions, and a network that makes them. */
+static bool ft__can_predict(ft_model *m, const ft_prediction *best, int count, const char *call)
+{
+    ft__context *c = &m->context;
+    if (!ft__ok(c)) return false;
+    if (!best || count < 1)
+        ft__fail(c, FT_INVALID, "%s: best is %s and count %d: room for at least 1 prediction is"
+                 " expected", call, best ? "given" : "NULL", count);
+    else if (!m->output.id)
+        ft__fail(c, FT_INVALID, "%s: the model has no output: load or build a network first", call);
+    else if (ft_class_count(m) < 1)
+        ft__fail(c, FT_INVALID, "%s: the output \"%.100s\" is not [N, classes]: ft_run gives its"
+                 " numbers", call, m->nodes[m->output.id - 1].name);
+    return ft__ok(c);
+}
+
 /* Runs on one picture, and releases it; its logits stay in the plan. */
 static int ft__predict_picture(ft_model *m, ft__plan *plan, float *picture, ft_prediction *best,
-                               int count)
+                               int count, const char *call)
 {
     if (ft__ok(&m->context))
-        ft__fill_input(m, &m->nodes[ft__main_input(m).id - 1], picture, 1);
+        ft__fill_input(m, &m->nodes[ft__main_input(m, plan, call).id - 1], picture, 1);
     ft__release(&m->context, picture);
     if (!ft__ok(&m->context)) return 0;
     m->last_run = plan;
     ft__run_forward(m, plan, 0, plan->step_count, 1, FT__ONLY_OUTPUT);
-    ft__to_host(&m->context, plan->values[m->output.id - 1],
-                ft__node_count_at(&m->nodes[m->output.id - 1], ft__extent_of(m, 1))
-                * sizeof(float));
+    if (ft__check_output(m, plan, 1, call) != FT_OK) return 0;
     return ft__best_classes(m, plan->values[m->output.id - 1], best, count);
 }
 
 /* The plan, and memory for one picture as the model wants it, [C, H, W]; NULL with an error. */
-static ft__plan *ft__begin_picture(ft_model *m, float **picture)
+static ft__plan *ft__begin_picture(ft_model *m, float **picture, const ft_prediction *best,
+                                   int count, const char *call)
 {
-    ft__plan *plan = ft__begin(m, 1, false);
-    ft_node node = ft__main_input(m);
+    ft__context *c = &m->context;
+    ft__plan *plan;
+    ft_node node;
     const ft_preprocessing *p = &m->preprocessing;
+    if (!ft__can_predict(m, best, count, call)) return NULL;
+    plan = ft__begin(m, 1, false);
     if (!plan) return NULL;
-    if (!node.id || !m->output.id || p->width < 1
+    node = ft__main_input(m, plan, call);
+    if (!node.id) return NULL;
+    if (p->width < 1 || m->nodes[node.id - 1].type != FT_F32
         || ft__node_count_at(&m->nodes[node.id - 1], ft__one)
            != (size_t)p->width * (size_t)p->height * (size_t)p->channels) {
-        ft__fail(&m->context, FT_INVALID, "the model's input is no picture, or ft_set_preprocessing"
-                 " was not told its size");
+        ft__fail(c, FT_INVALID, "%s: the model's input is no picture, or ft_set_preprocessing was"
+                 " not told its size", call);
         return NULL;
     }
-    *picture = (float *)ft__allocate(&m->context,
-                                     ft__node_count_at(&m->nodes[node.id - 1], ft__one),
+    *picture = (float *)ft__allocate(c, ft__node_count_at(&m->nodes[node.id - 1], ft__one),
                                      sizeof **picture);
     return *picture ? plan : NULL;
 }

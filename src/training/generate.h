@@ -6,7 +6,6 @@
 #include "basics/sorting.h"
 #include "kernels/elementary.h"
 #include "nodes/nodes.h"
-#include "devices/opencl_memory.h"
 #include "graph/plan.h"
 #include "graph/running.h"
 #include "graph/settings.h"
@@ -22,39 +21,49 @@
 #ifndef FINETUNE_NO_TEXT
 
 /* Puts one sequence into the inputs of an evaluation plan; NULL with an error. */
-static ft__plan *ft__begin_tokens(ft_model *m, const int32_t *ids, int count)
+static ft__plan *ft__begin_tokens(ft_model *m, const int32_t *ids, int count, const char *call)
 {
-    ft_node tokens = ft__find_node(m, "tokens"), lengths = ft__find_node(m, "lengths");
+    ft_node tokens = ft__find_node(m, "tokens");
+    ft__node *lengths = ft__lengths_input(m);
     int32_t length = count;
     ft__plan *plan;
     if (!ft__ok(&m->context)) return NULL;
     if (!tokens.id || !m->output.id || !m->tokenizer) {
-        ft__fail(&m->context, FT_INVALID, "text needs a model with an input \"tokens\" and a"
-                 " tokeniser (ft_set_tokenizer)");
+        ft__fail(&m->context, FT_INVALID, "%s: text needs a model with an input \"tokens\" and a"
+                 " tokeniser (ft_set_tokenizer)", call);
         return NULL;
     }
-    ft_set_length(m, count);
+    m->length = count;
     plan = ft__begin(m, 1, false);
     if (!plan) return NULL;
+    if (ft__main_input(m, plan, call).id != tokens.id) {
+        ft__fail(&m->context, FT_INVALID, "%s: the output depends on an input that is not"
+                 " \"tokens\"", call);
+        return NULL;
+    }
     ft__fill_input(m, &m->nodes[tokens.id - 1], ids, 1);
-    if (lengths.id) ft__fill_input(m, &m->nodes[lengths.id - 1], &length, 1);
+    if (lengths) ft__fill_input(m, lengths, &length, 1);
     m->last_run = plan;
     return plan;
 }
 
 /* The logits of the last step of a run of `count` tokens. NULL with an error. */
-static const float *ft__next_logits(ft_model *m, const int32_t *ids, int count)
+static const float *ft__next_logits(ft_model *m, const int32_t *ids, int count, const char *call)
 {
-    ft__plan *plan = ft__begin_tokens(m, ids, count);
+    int before = m->length;
+    ft__plan *plan = ft__begin_tokens(m, ids, count, call);
     const ft__node *output;
     const float *logits;
-    size_t numbers;
-    if (!plan) return NULL;
-    ft__run_forward(m, plan, 0, plan->step_count, 1, FT__ONLY_OUTPUT);
+    size_t numbers = 0;
+    if (plan) {
+        ft__run_forward(m, plan, 0, plan->step_count, 1, FT__ONLY_OUTPUT);
+        ft__check_output(m, plan, 1, call);
+        numbers = ft__node_count_at(&m->nodes[m->output.id - 1], ft__extent_of(m, 1));
+    }
+    m->length = before;
+    if (!ft__ok(&m->context)) return NULL;
     output = &m->nodes[m->output.id - 1];
     logits = plan->values[m->output.id - 1];
-    numbers = ft__node_count_at(output, ft__extent_of(m, 1));
-    ft__to_host(&m->context, logits, numbers * sizeof *logits);
     return logits + numbers - (size_t)output->shape.size[output->shape.rank - 1];
 }
 
@@ -65,16 +74,17 @@ static int ft__predict_text(ft_model *m, const char *text, size_t bytes, ft_pred
     ft_tokens tokens = {NULL, 0};
     const float *logits;
     int32_t unknown = 0;
+    if (m->output.id && m->nodes[m->output.id - 1].shape.rank == 3)
+        ft__fail(&m->context, FT_INVALID, "ft_predict_text: the model predicts tokens, not classes;"
+                 " ft_generate goes on with a text");
+    if (!ft__can_predict(m, best, count, "ft_predict_text")) return 0;
     if (m->tokenizer) tokens = ft_tokenize(m->tokenizer, text, bytes, special);
     if (m->tokenizer && tokens.count == 0) { /* as ft_texts reads an empty text */
         unknown = m->tokenizer->unknown > 0 ? m->tokenizer->unknown : 0;
         tokens.ids = &unknown;
         tokens.count = 1;
     }
-    logits = ft__next_logits(m, tokens.ids, tokens.count);
-    if (logits && m->nodes[m->output.id - 1].shape.rank != 2)
-        ft__fail(&m->context, FT_INVALID, "ft_predict_text: the model predicts tokens, not classes;"
-                 " ft_generate goes on with a text");
+    logits = ft__next_logits(m, tokens.ids, tokens.count, "ft_predict_text");
     return ft__ok(&m->context) ? ft__best_classes(m, logits, best, count) : 0;
 }
 
@@ -169,7 +179,8 @@ static void ft__read_prompt(ft__generation *g)
         tokens.ids = &start;
         tokens.count = 1;
     }
-    if (ft__ok(&g->m->context)) g->logits = ft__next_logits(g->m, tokens.ids, tokens.count);
+    if (ft__ok(&g->m->context))
+        g->logits = ft__next_logits(g->m, tokens.ids, tokens.count, "ft_generate");
 }
 
 static int ft__generate(ft_model *m, ft_generate_options options)
@@ -201,7 +212,7 @@ static int ft__generate(ft_model *m, ft_generate_options options)
         int32_t id = ft__draw_token(&g, count);
         if (id == m->tokenizer->end && m->tokenizer->kind != FT_WORDS) break;
         ft__say_token(&g, id);
-        if (count + 1 < length) g.logits = ft__next_logits(m, &id, 1);
+        if (count + 1 < length) g.logits = ft__next_logits(m, &id, 1, "ft_generate");
     }
     ft__say_token(&g, -1);
     ft__release(c, g.text.letters);

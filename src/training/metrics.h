@@ -3,6 +3,7 @@
 #include "platform/context.h"
 #include "kernels/softmax.h"
 #include "nodes/nodes.h"
+#include "operators/table.h"
 #include "operators/losses.h"
 #include "devices/opencl_memory.h"
 #include "graph/plan.h"
@@ -59,6 +60,82 @@ static size_t ft__scored_rows(const ft_model *m, int batch)
     const ft__node *labels = loss && loss->input_count > 1 ? &m->nodes[loss->inputs[1] - 1] : NULL;
     if (!labels || labels->type != FT_I32 || !output || output->shape.rank < 2) return 0;
     return ft__node_count_at(labels, ft__extent_of(m, batch));
+}
+
+/* The share that was right; -1: the loss has no class labels. */
+static double ft__accuracy(const ft_model *m, const ft__score *score)
+{
+    if (!ft__scored_rows(m, 1)) return -1;
+    return score->total > 0 ? (double)score->correct / (double)score->total : 0;
+}
+
+/* ---- Regression ---- */
+typedef struct ft__regression { /* of `columns` numbers of each sample */
+    size_t columns;         /* 0: it is none */
+    double count;
+    double *mean, *spread, *error; /* [columns]: of the targets, their squared distances from the
+                               mean (Welford 1962), and the squared errors */
+} ft__regression;
+
+/* The targets that ft_mse holds the output itself against; NULL: that is not the loss. */
+static const ft__node *ft__targets_of(const ft_model *m)
+{
+    const ft__node *loss = ft__get_node(m, m->loss), *targets = NULL;
+    int i;
+    if (!loss || loss->op != FT__OP_mse || !m->output.id) return NULL;
+    for (i = 0; i < 2; ++i)
+        if (loss->inputs[i] == m->output.id) targets = &m->nodes[loss->inputs[1 - i] - 1];
+    return targets && targets->op == FT__OP_input && !ft__has_length(targets) ? targets : NULL;
+}
+
+static size_t ft__regression_bytes(const ft_model *m)
+{
+    const ft__node *targets = ft__targets_of(m);
+    return targets ? 3 * ft__node_count_at(targets, ft__one) * sizeof(double) + FT__ALIGNMENT : 0;
+}
+
+static void ft__regression_start(ft_model *m, ft__regression *r)
+{
+    const ft__node *targets = ft__targets_of(m);
+    memset(r, 0, sizeof *r);
+    if (!targets) return;
+    r->columns = ft__node_count_at(targets, ft__one);
+    r->mean = (double *)ft__allocate(&m->context, 3 * r->columns, sizeof(double));
+    r->spread = r->mean ? r->mean + r->columns : NULL;
+    r->error = r->mean ? r->spread + r->columns : NULL;
+    if (!r->mean) r->columns = 0;
+}
+
+/* Adds a batch that was just run. */
+static void ft__regression_add(const ft_model *m, const ft__plan *plan, int batch,
+                               ft__regression *r)
+{
+    const float *target = r->columns ? ft__targets_of(m)->value : NULL;
+    const float *output = plan->values[m->output.id ? m->output.id - 1 : 0];
+    size_t k;
+    int i;
+    for (i = 0; target && i < batch; ++i) {
+        r->count += 1;
+        for (k = 0; k < r->columns; ++k, ++target, ++output) {
+            double t = (double)*target, off = t - r->mean[k], wrong = (double)*output - t;
+            r->mean[k] += off / r->count;
+            r->spread[k] += off * (t - r->mean[k]);
+            r->error[k] += wrong * wrong;
+        }
+    }
+}
+
+static void ft__regression_end(ft_model *m, ft__regression *r, ft_evaluation *e)
+{
+    size_t k;
+    e->regression = r->columns > 0;
+    for (k = 0; k < r->columns && r->count > 0; ++k) {
+        double part = 1 / (double)r->columns;
+        e->mse += part * r->error[k] / r->count;
+        e->r2 += part * (r->spread[k] > 0 ? 1 - r->error[k] / r->spread[k]
+                                          : r->error[k] > 0 ? 0 : 1);
+    }
+    ft__release(&m->context, r->mean);
 }
 
 /* Adds a batch that was just run: its mean loss over the labels that count, and how many of them

@@ -355,11 +355,6 @@ static float ft__fit_rate(const ft__fit *f)
                                   (double)f->o.gamma, warmup));
 }
 
-static double ft__share(int64_t part, int64_t whole)
-{
-    return whole > 0 ? (double)part / (double)whole : 0;
-}
-
 static void ft__fit_report(ft__fit *f, int step, int batch, float rate, bool epoch_done)
 {
     ft_progress p;
@@ -373,12 +368,12 @@ static void ft__fit_report(ft__fit *f, int step, int batch, float rate, bool epo
     p.batch = batch;
     p.stage = f->o.stage;
     p.loss = score->total ? score->loss / (double)score->total : 0;
-    p.accuracy = ft__share(score->correct, score->total);
+    p.accuracy = ft__accuracy(f->m, score);
     p.learning_rate = rate;
     p.epoch_done = epoch_done;
     p.held_back_accuracy = p.held_back_loss = -1;
     if (epoch_done && f->at.held.total > 0) {
-        p.held_back_accuracy = ft__share(f->at.held.correct, f->at.held.total);
+        p.held_back_accuracy = ft__accuracy(f->m, &f->at.held);
         p.held_back_loss = f->at.held.loss / (double)f->at.held.total;
     }
     if (!f->o.progress(f->o.progress_user, &p)) f->stopped = true;
@@ -586,9 +581,9 @@ static void ft__fit_finish(ft__fit *f)
     r->epochs = f->at.epoch;
     r->best_epoch = f->at.best.total > 0 ? f->at.best_epoch : -1;
     r->loss = f->at.last.total ? f->at.last.loss / (double)f->at.last.total : 0;
-    r->accuracy = ft__share(f->at.last.correct, f->at.last.total);
+    r->accuracy = ft__accuracy(f->m, &f->at.last);
     r->held_back_loss = held->total ? held->loss / (double)held->total : -1;
-    r->held_back_accuracy = held->total ? ft__share(held->correct, held->total) : -1;
+    r->held_back_accuracy = held->total ? ft__accuracy(f->m, held) : -1;
     r->held_back_correct = (int)held->correct;
     r->held_back_total = (int)held->total;
     r->after = ft__digest(f->m);
