@@ -734,7 +734,8 @@ typedef struct ft_text_options { /* of labelled texts */
     ft_tokenizer *tokenizer;/* default: the model's; where it has none, the words of these texts
                                become it */
     ft_vocabulary_options vocabulary; /* of those words */
-    int longest;            /* tokens that are kept of a text; default 512 */
+    int longest;            /* tokens that are kept of a text, as by ft_set_max_length; default:
+                               ft_max_length(m) */
     int per_class;          /* use only so many texts of each class, drawn by the seed; 0: all */
     bool match_classes;     /* the labels must be among the model's classes (for evaluation) */
     bool unlabelled;        /* there are no labels: all texts are of one class */
@@ -1230,6 +1231,10 @@ FINETUNE_API int ft_tokenizer_find(const ft_tokenizer *tokenizer, const char *pi
 /* The tokeniser that the model file carries, so that prediction needs one file. */
 FINETUNE_API ft_status ft_set_tokenizer(ft_model *m, ft_tokenizer *tokenizer);
 FINETUNE_API ft_tokenizer *ft_get_tokenizer(const ft_model *m); /* NULL: none */
+/* How many tokens of a text ft_texts keeps and ft_predict_text reads, at least 1; what is longer is
+   cut, and the log says so. Saved with the model. 512 at first. */
+FINETUNE_API ft_status ft_set_max_length(ft_model *m, int tokens);
+FINETUNE_API int ft_max_length(const ft_model *m);
 
 /* ---- Data; owned by the model, freed with it or by ft_data_free; NULL with an error ---- */
 
@@ -6336,6 +6341,7 @@ struct ft_model {
     ft_tokenizer *tokenizers; /* list of the tokenisers it owns */
     ft_tokenizer *tokenizer;  /* of its texts, one of the list; NULL: none */
     char *tokenizer_text;     /* JSON for the model file; NULL: none */
+    int max_length;           /* tokens that are read of a text; 0: the default */
 };
 
 static ft__node *ft__get_node(const ft_model *m, ft_node node)
@@ -19537,6 +19543,18 @@ ft_status ft_set_length(ft_model *m, int length)
 
 int ft_length(const ft_model *m) { return m->length; }
 
+ft_status ft_set_max_length(ft_model *m, int tokens)
+{
+    if (!m || !ft__ok(&m->context)) return m ? m->context.status : FT_INVALID;
+    if (tokens < 1)
+        return ft__fail(&m->context, FT_INVALID, "ft_set_max_length: %d tokens: at least 1 is"
+                        " expected", tokens);
+    m->max_length = tokens;
+    return FT_OK;
+}
+
+int ft_max_length(const ft_model *m) { return m && m->max_length > 0 ? m->max_length : 512; }
+
 int ft_reset_state(ft_model *m, const char *glob)
 {
     int i, count = 0;
@@ -21638,7 +21656,9 @@ static char *ft__graph_text(ft_model *m)
         if (number[m->order[at] - 1]) ft__text_add(&text, ",");
         ft__write_node(m, &text, node, number);
     }
-    ft__text_add(&text, "],\"output\":%d,\"loss\":%d,\"classes\":[",
+    ft__text_add(&text, "]");
+    if (m->max_length) ft__text_add(&text, ",\"max_length\":%d", m->max_length);
+    ft__text_add(&text, ",\"output\":%d,\"loss\":%d,\"classes\":[",
                  m->output.id ? number[m->output.id - 1] : -1,
                  m->loss.id ? number[m->loss.id - 1] : -1);
     for (i = 0; i < m->class_count; ++i) {
@@ -21955,7 +21975,7 @@ static ft_status ft__read_graph(ft__graph_reader *r)
     int classes = ft__json_member(r->json, 0, "classes");
     const char *architecture = ft__json_string(r->json,
                                                ft__json_member(r->json, 0, "architecture"));
-    int64_t format = 0;
+    int64_t format = 0, max_length = 0;
     ft_node output, loss;
     ft__json_int(r->json, ft__json_member(r->json, 0, "format"), &format);
     if (format != FT__FILE_FORMAT)
@@ -21976,6 +21996,10 @@ static ft_status ft__read_graph(ft__graph_reader *r)
     if (loss.id) ft_set_loss(m, loss);
     if (architecture) ft__set_architecture(m, architecture);
     ft__read_preprocessing(r, ft__json_member(r->json, 0, "preprocessing"));
+    if (ft__json_int(r->json, ft__json_member(r->json, 0, "max_length"), &max_length)) {
+        if (max_length < 1 || max_length > INT_MAX) return ft__graph_fault(r, "max_length", "");
+        m->max_length = (int)max_length;
+    }
     count = ft__json_count(r->json, classes);
     if (count > 0) {
         const char **names = (const char **)ft__allocate(c, (size_t)count, sizeof *names);
@@ -28205,22 +28229,27 @@ static ft_tokenizer *ft__tokenizer_for(ft_model *m, const ft__texts *t, ft_token
 }
 
 /* A text without tokens is one unknown piece, for a sequence has at least one step. */
-static void ft__tokenize_texts(ft__texts *t, ft_tokenizer *tokenizer, int longest)
+static void ft__tokenize_texts(ft__texts *t, ft_tokenizer *tokenizer, int longest,
+                               const char *path)
 {
     ft__context *c = t->context;
-    int i;
+    int i, cut = 0;
     t->ids_start = (size_t *)ft__allocate(c, (size_t)t->count + 1, sizeof *t->ids_start);
     for (i = 0; i < t->count && ft__ok(c); ++i) {
         const char *text = ft__one_text(t, i);
         ft_tokenize_options special = {true};
         ft_tokens tokens = ft_tokenize(tokenizer, text, strlen(text), special);
         int count = tokens.count < longest ? tokens.count : longest, k;
+        cut += tokens.count > longest;
         for (k = 0; k < count; ++k) ft__ids_add(&t->ids, tokens.ids[k]);
         if (count == 0) ft__ids_add(&t->ids, tokenizer->unknown > 0 ? tokenizer->unknown : 0);
         t->ids_start[i + 1] = t->ids.count;
         if (count > t->longest) t->longest = count;
     }
     if (t->longest < 1) t->longest = 1;
+    if (cut && ft__ok(c))
+        ft__log(c, "%s: %d of the texts are longer than %d tokens (max_length): the rest of them is"
+                " cut off", path, cut, longest);
 }
 
 /* ---- Views: words left out, and in another order ---- */
@@ -28389,10 +28418,11 @@ static void ft__keep_per_class(ft__texts *t, int most, uint64_t seed)
 }
 
 /* Makes the texts' tokens, and what their views are made from. */
-static void ft__texts_prepare(ft__texts *t, ft_tokenizer *tokenizer, const ft_text_options *o)
+static void ft__texts_prepare(ft__texts *t, ft_tokenizer *tokenizer, const ft_text_options *o,
+                              int max_length, const char *path)
 {
     bool changed = o->shuffle || o->subsample != 0;
-    ft__tokenize_texts(t, tokenizer, o->longest > 0 ? o->longest : 512);
+    ft__tokenize_texts(t, tokenizer, max_length, path);
     t->end = o->shuffle ? -1 : tokenizer->end; /* where a shuffled text ends says nothing */
     t->shuffle = o->shuffle;
     t->seed = t->context->desc.seed;
@@ -28439,7 +28469,8 @@ ft_data *ft_texts(ft_model *m, const char *path, ft_text_options options)
     tokenizer = ft__ok(c) ? ft__tokenizer_for(m, t, options.tokenizer, FT_WORDS,
                                               options.vocabulary) : NULL;
     if (tokenizer && tokenizer != m->tokenizer) ft_set_tokenizer(m, tokenizer);
-    if (tokenizer) ft__texts_prepare(t, tokenizer, &options);
+    if (options.longest) ft_set_max_length(m, options.longest);
+    if (tokenizer) ft__texts_prepare(t, tokenizer, &options, ft_max_length(m), path);
     memset(&source, 0, sizeof source);
     source.user = t;
     source.count = t->count;
@@ -30666,7 +30697,15 @@ static int ft__predict_text(ft_model *m, const char *text, size_t bytes, ft_pred
         tokens.ids = &unknown;
         tokens.count = 1;
     }
+    if (tokens.count > ft_max_length(m)) { /* as ft_texts cuts it */
+        ft__log(&m->context, "the text has %d tokens: only the first %d are read (max_length)",
+                tokens.count, ft_max_length(m));
+        tokens.count = ft_max_length(m);
+    }
     logits = ft__next_logits(m, tokens.ids, tokens.count, "ft_predict_text");
+    if (logits && m->nodes[m->output.id - 1].shape.rank != 2)
+        ft__fail(&m->context, FT_INVALID, "ft_predict_text: the model predicts tokens, not classes;"
+                 " ft_generate goes on with a text");
     return ft__ok(&m->context) ? ft__best_classes(m, logits, best, count) : 0;
 }
 
@@ -30886,6 +30925,7 @@ static void ft__clear_graph(ft_model *m)
     ft__release(c, m->tokenizer_text);
     m->tokenizer_text = NULL;
     m->tokenizer = NULL;
+    m->max_length = 0;
     ft__release_class_names(m);
     for (i = m->node_count - 1; i >= 0; --i) ft__release_node(c, &m->nodes[i]);
     ft__release(c, m->order);

@@ -260,7 +260,7 @@ static void test_damaged_model(void)
         bytes[at] = (unsigned char)letters[at % (sizeof letters - 1)];
         m = new_model();
         if (ft_load(m, NULL, load) == FT_OK && is_small(m))
-            ft_run(m, x, 1, y, (size_t)numbers_of(m, ft_output(m)));
+            ft_run(m, x, 1, y, numbers_of(m, ft_output(m)));
         CHECK(ft_error(m) == FT_OK || *ft_error_text(m), "byte %zu", at);
         ft_destroy(m);
         bytes[at] = kept;

@@ -335,8 +335,96 @@ static void test_streams_of_zeros(void)
     ft_destroy(m);
 }
 
+/* ---- The longest text: one length for training, evaluation and prediction ---- */
+
+static float probability_of(ft_model *m, const char *text, int class_index)
+{
+    ft_prediction best[2];
+    int count = ft_predict_text(m, text, strlen(text), best, 2);
+    return count < 2 ? -1 : best[0].class_index == class_index ? best[0].probability : best[1].probability;
+}
+
+static float scored; /* how probable the guess of the only sample is */
+static int guess;
+
+static void keep_score(void *user, const ft_sample_result *result)
+{
+    (void)user;
+    scored = result->probability;
+    guess = result->guess;
+}
+
+/* A table of one text of `count` words, good ones first. */
+static void long_table(char *to, int first, int count)
+{
+    int i;
+    strcpy(to, "text,label\n");
+    for (i = 0; i < count; ++i) strcat(to, i < first ? "good " : "bad ");
+    strcat(to, ",neg\n");
+}
+
+static void test_max_length(void)
+{
+    static char table[8192], text[8192];
+    const char *path = "build/max_length.safetensors";
+    ft_text_options o;
+    const char *const names[2] = {"neg", "pos"};
+    ft_evaluate_options how;
+    ft_network_options network;
+    ft_model *m = new_model();
+    ft_data *data;
+    int lengths[3] = {0, 7, 40}, i;
+    memset(&o, 0, sizeof o);
+    memset(&how, 0, sizeof how);
+    memset(&network, 0, sizeof network);
+    data = read_table(m, "text,label\ngood good,pos\nbad bad,neg\ngood good good,pos\nbad,neg\n", "csv", o);
+    network.words = ft_tokenizer_count(ft_get_tokenizer(m));
+    network.classes = ft_data_classes(data);
+    network.hidden = network.embedding = 8;
+    network.pooling = FT_POOL_ALL;
+    ft_network(m, "lstm_classifier", network);
+    CHECK(ft_max_length(m) == 512, "%d", ft_max_length(m));
+    how.sample = keep_score;
+    o.match_classes = true;
+    ft_set_class_names(m, 2, names);
+    for (i = 0; i < 3; ++i) {
+        int most = lengths[i] ? lengths[i] : 512;
+        long_table(table, most, most + 300);
+        memcpy(text, table + 11, strlen(table) - 11 - 5);
+        text[strlen(table) - 11 - 5] = 0;
+        said[0] = 0;
+        o.longest = lengths[i];
+        data = read_table(m, table, "csv", o);
+        CHECK(strstr(said, "1 of the texts are longer than") != NULL, "%s", said);
+        ft_evaluate(m, data, how);
+        said[0] = 0;
+        CHECK(probability_of(m, text, guess) == scored, "%d tokens: %g, evaluated as %g (%s)", most,
+              (double)probability_of(m, text, guess), (double)scored, ft_error_text(m));
+        CHECK(strstr(said, "tokens: only the first") != NULL, "%s", said);
+        text[strlen(text) - 300 * 4] = 0; /* what was cut off */
+        said[0] = 0;
+        CHECK(probability_of(m, text, guess) == scored && !*said, "the same text, cut: %s", said);
+    }
+    { /* it is kept in the model file */
+        ft_model *again = new_model();
+        ft_load_options load;
+        ft_save_options save;
+        memset(&load, 0, sizeof load);
+        memset(&save, 0, sizeof save);
+        ft_save(m, path, save);
+        ft_load(again, path, load);
+        CHECK(!ft_error(m) && !ft_error(again) && ft_max_length(again) == 40, "%d: %s", ft_max_length(again),
+              ft_error_text(again));
+        ft_destroy(again);
+        remove(path);
+    }
+    CHECK(ft_set_max_length(m, 0) == FT_INVALID && strstr(ft_error_text(m), "at least 1"), "%s", ft_error_text(m));
+    ft_destroy(m);
+}
+
 int main(void)
 {
+    test_max_length();
     test_columns();
     test_data_like_a_header();
     test_faults();

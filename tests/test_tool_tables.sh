@@ -78,5 +78,22 @@ for file in label_first.tsv capitals.csv; do
     tr -d '\0' <lm.safetensors | grep -q '"pos\|"neg' && bad "$file: it learns the labels" || ok
 done
 
+# ---- A long text is cut in prediction as in evaluation ----
+"$tool" train --data capitals.csv --hidden 8 --epochs 30 --seed 1 --quiet --out long.safetensors >out.txt
+{ awk 'BEGIN { for (i = 0; i < 512; ++i) printf "lovely "; for (i = 0; i < 900; ++i) printf "awful " }'; echo; } >long.txt
+{ echo 'text,label'; tr -d '\n' <long.txt; echo ,neg; } >long.csv
+for length in 512 20; do
+    "$tool" eval --model long.safetensors --data long.csv --json --max-length $length >out.txt 2>err.txt
+    grep -q "1 of the texts are longer than $length tokens" err.txt && ok || bad "eval does not say that it cuts"
+    want=$(sed 's/.*"guess": \("[a-z]*"\), "probability": \([0-9.]*\).*/\1 \2/' out.txt)
+    "$tool" predict --model long.safetensors --json --top 1 --max-length $length <long.txt >out.txt 2>err.txt
+    grep -q "the text has 1412 tokens: only the first $length are read" err.txt && ok || bad "predict does not say that it cuts"
+    got=$(sed 's/.*"class": \("[a-z]*"\), .*"probability": \([0-9.]*\).*/\1 \2/' out.txt)
+    [ -n "$got" ] && [ "$got" = "$want" ] && ok || bad "$length tokens: eval $want, predict $got"
+done
+fails 2 'max-length has no effect here' train --data label_first.tsv --language-model --max-length 3
+train --data capitals.csv --max-length 1 --quiet >out.txt
+says 'the text has 2 tokens: only the first 1 are read' "$tool" predict --model m.safetensors 'bread lovely'
+
 echo "test_tool_tables: $passed passed, $failed failed, 0 skipped"
 [ $failed -eq 0 ]

@@ -5,7 +5,7 @@ typedef struct options {
     const char *verb, *model, *data, *val, *out, *architecture, *freeze, *simd, *device, *rename;
     const char *type, *cache, *opencl_library, *precision;
     int epochs, batch_size, threads, per_class, top, checkpoint_steps;
-    int streams, steps, minimum_count, hidden, layers, worst, length, top_k;
+    int streams, steps, minimum_count, hidden, layers, worst, length, top_k, max_length;
     double learning_rate, temperature, top_p;
     const char *text_column, *label_column, *vocabulary, *merges, *prompt, *header;
     bool language_model, words, one_direction, greedy;
@@ -46,6 +46,8 @@ static const char usage_text[] =
     "                             without a header 1 and 2). Several text columns, NAME,NAME or given\n"
     "                             several times, are joined by a space\n"
     "         --header yes|no     the first line is a header, or is none\n"
+    "         --max-length N      tokens that are read of a text, by predict too (default: the\n"
+    "                             model's, 512 of a new one)\n"
     "         --worst N           mistakes to show after eval and --val (default 5)\n"
     "         --language-model    learn the texts of a table, not their labels\n"
     "         --streams N --steps N   of a language model (default 32 and 64)\n"
@@ -117,6 +119,7 @@ static const option_row option_rows[] = {
     {"--text-column", 'l', AT(text_column), "te", TEXTS | TABLE},
     {"--label-column", 's', AT(label_column), "te", TEXTS | TABLE | LABELLED},
     {"--header", 's', AT(header), "te", TEXTS | TABLE},
+    {"--max-length", 'n', AT(max_length), "tep", TEXTS | LABELLED},
     {"--worst", 'n', AT(worst), "te", SCORED | TEXTS | LABELLED},
     {"--language-model", 'b', AT(language_model), "te", TEXTS | NO_CLASSES},
     {"--streams", 'n', AT(streams), "te", STREAMS},

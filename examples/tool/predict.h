@@ -68,6 +68,7 @@ static int predict(const options *o)
     if (!(m = open_model(o))) return FAILED;
     if (ft_error(m)) return report(m);
     if (!suits_model(m, o)) return unsuited(m);
+    set_max_length(m, o);
     open_vocabulary(m, o);
     if (ft_error(m)) return report(m);
     if (o->file_count == 0 && !reads_text(m, o)) return usage("predict needs pictures", "");

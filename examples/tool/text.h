@@ -71,6 +71,11 @@ static bool suits_model(const ft_model *m, const options *o)
     return all_have_effect(o, ~(PICTURES - 1), facts);
 }
 
+static void set_max_length(ft_model *m, const options *o)
+{
+    if (o->max_length > 0) ft_set_max_length(m, o->max_length);
+}
+
 static int unsuited(ft_model *m)
 {
     ft_destroy(m);

@@ -134,6 +134,7 @@ static int train(const options *o)
     if (!(m = o->model ? open_model(o) : create(o))) return FAILED;
     if (ft_error(m)) return report(m);
     if (!suits_model(m, o)) return unsuited(m);
+    set_max_length(m, o);
     progress.samples_are = reads_text(m, o) ? "texts" : "images";
     if (o->resume && access(checkpoint, R_OK) != 0 && !o->quiet)
         fprintf(stderr, "%s is not there: the run starts anew\n", checkpoint);
@@ -172,6 +173,7 @@ static int evaluate(const options *o)
     if (!(m = open_model(o))) return FAILED;
     if (ft_error(m)) return report(m);
     if (!suits_model(m, o)) return unsuited(m);
+    set_max_length(m, o);
     open_vocabulary(m, o);
     score(m, o, reads_text(m, o) ? open_texts(m, o, o->data, true, NULL)
                                  : open_folder(m, o, o->data, true), &s);

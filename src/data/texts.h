@@ -6,6 +6,7 @@
 #include "basics/files.h"
 #include "basics/sorting.h"
 #include "basics/folders.h"
+#include "graph/settings.h"
 #include "text/unicode.h"
 #include "text/tokenizers.h"
 #include "text/without_text.h"
@@ -195,22 +196,27 @@ static ft_tokenizer *ft__tokenizer_for(ft_model *m, const ft__texts *t, ft_token
 }
 
 /* A text without tokens is one unknown piece, for a sequence has at least one step. */
-static void ft__tokenize_texts(ft__texts *t, ft_tokenizer *tokenizer, int longest)
+static void ft__tokenize_texts(ft__texts *t, ft_tokenizer *tokenizer, int longest,
+                               const char *path)
 {
     ft__context *c = t->context;
-    int i;
+    int i, cut = 0;
     t->ids_start = (size_t *)ft__allocate(c, (size_t)t->count + 1, sizeof *t->ids_start);
     for (i = 0; i < t->count && ft__ok(c); ++i) {
         const char *text = ft__one_text(t, i);
         ft_tokenize_options special = {true};
         ft_tokens tokens = ft_tokenize(tokenizer, text, strlen(text), special);
         int count = tokens.count < longest ? tokens.count : longest, k;
+        cut += tokens.count > longest;
         for (k = 0; k < count; ++k) ft__ids_add(&t->ids, tokens.ids[k]);
         if (count == 0) ft__ids_add(&t->ids, tokenizer->unknown > 0 ? tokenizer->unknown : 0);
         t->ids_start[i + 1] = t->ids.count;
         if (count > t->longest) t->longest = count;
     }
     if (t->longest < 1) t->longest = 1;
+    if (cut && ft__ok(c))
+        ft__log(c, "%s: %d of the texts are longer than %d tokens (max_length): the rest of them is"
+                " cut off", path, cut, longest);
 }
 
 /* ---- Views: words left out, and in another order ---- */
@@ -379,10 +385,11 @@ static void ft__keep_per_class(ft__texts *t, int most, uint64_t seed)
 }
 
 /* Makes the texts' tokens, and what their views are made from. */
-static void ft__texts_prepare(ft__texts *t, ft_tokenizer *tokenizer, const ft_text_options *o)
+static void ft__texts_prepare(ft__texts *t, ft_tokenizer *tokenizer, const ft_text_options *o,
+                              int max_length, const char *path)
 {
     bool changed = o->shuffle || o->subsample != 0;
-    ft__tokenize_texts(t, tokenizer, o->longest > 0 ? o->longest : 512);
+    ft__tokenize_texts(t, tokenizer, max_length, path);
     t->end = o->shuffle ? -1 : tokenizer->end; /* where a shuffled text ends says nothing */
     t->shuffle = o->shuffle;
     t->seed = t->context->desc.seed;
@@ -429,7 +436,8 @@ ft_data *ft_texts(ft_model *m, const char *path, ft_text_options options)
     tokenizer = ft__ok(c) ? ft__tokenizer_for(m, t, options.tokenizer, FT_WORDS,
                                               options.vocabulary) : NULL;
     if (tokenizer && tokenizer != m->tokenizer) ft_set_tokenizer(m, tokenizer);
-    if (tokenizer) ft__texts_prepare(t, tokenizer, &options);
+    if (options.longest) ft_set_max_length(m, options.longest);
+    if (tokenizer) ft__texts_prepare(t, tokenizer, &options, ft_max_length(m), path);
     memset(&source, 0, sizeof source);
     source.user = t;
     source.count = t->count;

@@ -129,7 +129,9 @@ static char *ft__graph_text(ft_model *m)
         if (number[m->order[at] - 1]) ft__text_add(&text, ",");
         ft__write_node(m, &text, node, number);
     }
-    ft__text_add(&text, "],\"output\":%d,\"loss\":%d,\"classes\":[",
+    ft__text_add(&text, "]");
+    if (m->max_length) ft__text_add(&text, ",\"max_length\":%d", m->max_length);
+    ft__text_add(&text, ",\"output\":%d,\"loss\":%d,\"classes\":[",
                  m->output.id ? number[m->output.id - 1] : -1,
                  m->loss.id ? number[m->loss.id - 1] : -1);
     for (i = 0; i < m->class_count; ++i) {
@@ -446,7 +448,7 @@ static ft_status ft__read_graph(ft__graph_reader *r)
     int classes = ft__json_member(r->json, 0, "classes");
     const char *architecture = ft__json_string(r->json,
                                                ft__json_member(r->json, 0, "architecture"));
-    int64_t format = 0;
+    int64_t format = 0, max_length = 0;
     ft_node output, loss;
     ft__json_int(r->json, ft__json_member(r->json, 0, "format"), &format);
     if (format != FT__FILE_FORMAT)
@@ -467,6 +469,10 @@ static ft_status ft__read_graph(ft__graph_reader *r)
     if (loss.id) ft_set_loss(m, loss);
     if (architecture) ft__set_architecture(m, architecture);
     ft__read_preprocessing(r, ft__json_member(r->json, 0, "preprocessing"));
+    if (ft__json_int(r->json, ft__json_member(r->json, 0, "max_length"), &max_length)) {
+        if (max_length < 1 || max_length > INT_MAX) return ft__graph_fault(r, "max_length", "");
+        m->max_length = (int)max_length;
+    }
     count = ft__json_count(r->json, classes);
     if (count > 0) {
         const char **names = (const char **)ft__allocate(c, (size_t)count, sizeof *names);

@@ -117,6 +117,18 @@ ft_status ft_set_length(ft_model *m, int length)
 
 int ft_length(const ft_model *m) { return m->length; }
 
+ft_status ft_set_max_length(ft_model *m, int tokens)
+{
+    if (!m || !ft__ok(&m->context)) return m ? m->context.status : FT_INVALID;
+    if (tokens < 1)
+        return ft__fail(&m->context, FT_INVALID, "ft_set_max_length: %d tokens: at least 1 is"
+                        " expected", tokens);
+    m->max_length = tokens;
+    return FT_OK;
+}
+
+int ft_max_length(const ft_model *m) { return m && m->max_length > 0 ? m->max_length : 512; }
+
 int ft_reset_state(ft_model *m, const char *glob)
 {
     int i, count = 0;

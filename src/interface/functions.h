@@ -322,6 +322,10 @@ FINETUNE_API int ft_tokenizer_find(const ft_tokenizer *tokenizer, const char *pi
 /* The tokeniser that the model file carries, so that prediction needs one file. */
 FINETUNE_API ft_status ft_set_tokenizer(ft_model *m, ft_tokenizer *tokenizer);
 FINETUNE_API ft_tokenizer *ft_get_tokenizer(const ft_model *m); /* NULL: none */
+/* How many tokens of a text ft_texts keeps and ft_predict_text reads, at least 1; what is longer is
+   cut, and the log says so. Saved with the model. 512 at first. */
+FINETUNE_API ft_status ft_set_max_length(ft_model *m, int tokens);
+FINETUNE_API int ft_max_length(const ft_model *m);
 
 /* ---- Data; owned by the model, freed with it or by ft_data_free; NULL with an error ---- */
 

@@ -460,7 +460,8 @@ typedef struct ft_text_options { /* of labelled texts */
     ft_tokenizer *tokenizer;/* default: the model's; where it has none, the words of these texts
                                become it */
     ft_vocabulary_options vocabulary; /* of those words */
-    int longest;            /* tokens that are kept of a text; default 512 */
+    int longest;            /* tokens that are kept of a text, as by ft_set_max_length; default:
+                               ft_max_length(m) */
     int per_class;          /* use only so many texts of each class, drawn by the seed; 0: all */
     bool match_classes;     /* the labels must be among the model's classes (for evaluation) */
     bool unlabelled;        /* there are no labels: all texts are of one class */

@@ -175,6 +175,7 @@ struct ft_model {
     ft_tokenizer *tokenizers; /* list of the tokenisers it owns */
     ft_tokenizer *tokenizer;  /* of its texts, one of the list; NULL: none */
     char *tokenizer_text;     /* JSON for the model file; NULL: none */
+    int max_length;           /* tokens that are read of a text; 0: the default */
 };
 
 static ft__node *ft__get_node(const ft_model *m, ft_node node)

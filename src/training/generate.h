@@ -84,7 +84,15 @@ static int ft__predict_text(ft_model *m, const char *text, size_t bytes, ft_pred
         tokens.ids = &unknown;
         tokens.count = 1;
     }
+    if (tokens.count > ft_max_length(m)) { /* as ft_texts cuts it */
+        ft__log(&m->context, "the text has %d tokens: only the first %d are read (max_length)",
+                tokens.count, ft_max_length(m));
+        tokens.count = ft_max_length(m);
+    }
     logits = ft__next_logits(m, tokens.ids, tokens.count, "ft_predict_text");
+    if (logits && m->nodes[m->output.id - 1].shape.rank != 2)
+        ft__fail(&m->context, FT_INVALID, "ft_predict_text: the model predicts tokens, not classes;"
+                 " ft_generate goes on with a text");
     return ft__ok(&m->context) ? ft__best_classes(m, logits, best, count) : 0;
 }
 
