@@ -706,10 +706,14 @@ typedef struct ft_image_folder_options {
     int per_class;          /* use only this many of each class, drawn by the seed; 0: all */
     ft_augmentation augmentation; /* of views other than 0; all zero: chosen by ft_finetune */
     size_t cache_bytes;     /* keep decoded pictures in memory up to this; default 512 MiB */
-    bool no_groups;         /* file names do not say which frames belong together */
+    bool no_groups;         /* never group files by name. Default: files NNNNN_MMMMM.* are frames
+                               MMMMM of tracks NNNNN, which are held back as a whole, if classes
+                               have two tracks or more on average; the log says so */
     bool match_classes;     /* the folder's classes must be among the model's (for evaluation) */
     const ft_data *classes_of; /* likewise among those of this data, which the model is still to be
                                trained on: what does not fit is noticed before the training */
+    bool group_by_name;     /* NUMBER_NUMBER.* are frames of tracks, however many digits and tracks
+                               there are */
 } ft_image_folder_options;
 
 typedef struct ft_array_options {
@@ -27180,28 +27184,61 @@ static void ft__folder_drop(ft__folder *folder)
 }
 
 /* Frames of one track are as good as copies of each other. Their names are two numbers, of the
-   track and of the frame: NNNNN_MMMMM.ppm. Eight digits are more likely a date. */
-static uint64_t ft__name_group(const char *name, int label, int index)
+   track and of the frame. How many digits the first one has, or 0. */
+static int ft__track_digits(const char *name, int *frame_digits)
 {
-    uint64_t key = ft__key(0, (uint64_t)label, 0, 0);
     size_t track = strspn(name, "0123456789"), frame;
-    if (track > 0 && track < 8 && name[track] == '_') {
-        frame = strspn(name + track + 1, "0123456789");
-        if (frame > 0 && name[track + 1 + frame] == '.') return ft__hash_bytes(key, name, track);
-    }
-    return ft__key(1, (uint64_t)index, 0, 0);
+    if (track == 0 || track > 20 || name[track] != '_') return 0;
+    frame = strspn(name + track + 1, "0123456789");
+    *frame_digits = (int)frame;
+    return frame > 0 && frame < 20 && name[track + 1 + frame] == '.' ? (int)track : 0;
 }
 
-/* How many groups there are; samples of one track follow each other. */
-static int ft__folder_find_groups(ft__folder *folder)
+static uint64_t ft__name_group(const char *name, int label, int index, bool any)
+{
+    int frame = 0, track = ft__track_digits(name, &frame);
+    if (!(any ? track > 0 : track == 5 && frame == 5)) return ft__key(1, (uint64_t)index, 0, 0);
+    return ft__hash_bytes(ft__key(0, (uint64_t)label, 0, 0), name, (size_t)track);
+}
+
+/* Gives each sample its group; how many there are. Samples of one track follow each other. */
+static int ft__folder_group_names(ft__folder *folder, bool any)
 {
     int i, groups = 0;
     for (i = 0; i < folder->count; ++i) {
         ft__sample *s = &folder->samples[i];
-        s->group = ft__name_group(strrchr(s->path, '/') + 1, s->label, i);
+        s->group = ft__name_group(strrchr(s->path, '/') + 1, s->label, i, any);
         if (i == 0 || s->group != folder->samples[i - 1].group) groups += 1;
     }
     return groups;
+}
+
+/* Finds out whether files are frames of tracks, and says so. NNNNN_MMMMM, five digits each, with
+   two tracks or more in the usual class, is how such sets are named; a year, a class or a date may
+   stand before other numbers, so that those are grouped only where the caller wants it. */
+static bool ft__folder_find_groups(ft__folder *folder, bool wanted, bool is_training)
+{
+    ft__context *c = folder->context;
+    int groups = ft__folder_group_names(folder, wanted), i, track, frame = 0;
+    const char *name;
+    if (groups < folder->count && (wanted || groups >= 2 * folder->class_count)) {
+        ft__log(c, "%s: by their names (%s) the %d pictures are frames of %d tracks, which are"
+                " never split (no_groups, --groups none: they are single pictures)", folder->path,
+                wanted ? "TRACK_FRAME" : "NNNNN_MMMMM", folder->count, groups);
+        return true;
+    }
+    if (wanted || !is_training
+        || (groups == folder->count
+            && ft__folder_group_names(folder, true) == folder->count)) return false;
+    for (i = 0; i < folder->count; ++i) {
+        name = strrchr(folder->samples[i].path, '/') + 1;
+        track = ft__track_digits(name, &frame);
+        if (track == 0 || track > 7) continue; /* eight digits are a date */
+        ft__log(c, "%s: names like %s may be of tracks and frames, or not: they are taken as single"
+                " pictures (group_by_name, --groups name: they are frames)", folder->path, name);
+        break;
+    }
+    return false;
 }
 
 /* Turns labels into those of other data or, where `of` is NULL, of the model. */
@@ -27237,7 +27274,7 @@ static void ft__folder_fill(ft__folder *folder, ft_model *m,
 {
     ft__context *c = folder->context;
     bool match = options->match_classes || options->classes_of;
-    int *work, cached = 0, known = 0, classes, i, groups;
+    int *work, cached = 0, known = 0, classes, i;
     ft__folder_scan(folder);
     classes = folder->class_count;
     if (ft__ok(c) && classes == 1 && !match)
@@ -27254,18 +27291,15 @@ static void ft__folder_fill(ft__folder *folder, ft_model *m,
     ft__folder_drop(folder);
     ft__folder_remember(folder);
     if (!ft__folder_fit_scratch(folder, false)) return;
-    groups = ft__folder_find_groups(folder);
     for (i = 0; i < folder->count; ++i) cached += folder->samples[i].picture != NULL;
     for (i = 0; i < folder->count; ++i) known += folder->samples[i].known;
     ft__log(c, "%s: %d pictures of %d classes; %d could not be read, %d are kept in memory%s",
             folder->path, folder->count, classes, folder->skipped, cached,
             known ? ", others are known" : "");
-    if (groups < folder->count && !options->no_groups)
-        ft__log(c, "%s: by their names (NNNNN_MMMMM) they are frames of %d tracks, which are never"
-                " split", folder->path, groups);
     source->count = folder->count;
     source->classes = folder->class_count;
-    source->group = options->no_groups ? NULL : ft__folder_group;
+    if (!options->no_groups && ft__folder_find_groups(folder, options->group_by_name, !match))
+        source->group = ft__folder_group;
 }
 
 /* Bytes for kept pictures: what was asked for, or a share of what the model may take. */
@@ -27296,6 +27330,9 @@ static bool ft__folder_check(ft_model *m, const char *path,
                  " %s; load or build a network first, or call ft_set_preprocessing", path, fault);
     fault = ft__augmentation_fault(&options->augmentation);
     if (fault) ft__fail(c, FT_INVALID, "%s: augmentation: %s", path, fault);
+    if (options->no_groups && options->group_by_name)
+        ft__fail(c, FT_INVALID, "%s: no_groups and group_by_name: only one of them can be set",
+                 path);
     if (options->match_classes && options->classes_of)
         ft__fail(c, FT_INVALID, "%s: match_classes and classes_of: the classes are to be those of"
                  " the model or of other data, not both", path);

@@ -2,6 +2,7 @@
    error with its line; which columns were taken is said. */
 #include "check.h"
 #include "finetune.h"
+#include <sys/stat.h>
 
 static char said[4096]; /* the log's lines */
 
@@ -422,8 +423,74 @@ static void test_max_length(void)
     ft_destroy(m);
 }
 
+/* ---- Pictures whose names are numbers: frames of tracks only where that is certain ---- */
+
+/* 2 classes of 6 pictures, named by `pattern` with i / per_track and i % per_track. */
+static void make_pictures(const char *pattern, int first, int per_track)
+{
+    char path[200];
+    int c, i, b;
+    mkdir("build/named", 0777);
+    for (c = 0; c < 2; ++c) {
+        snprintf(path, sizeof path, "build/named/%c", 'a' + c);
+        mkdir(path, 0777);
+        for (i = 0; i < 6; ++i) {
+            FILE *file;
+            int at = snprintf(path, sizeof path, "build/named/%c/", 'a' + c);
+            snprintf(path + at, sizeof path - (size_t)at, pattern, first + i / per_track, i % per_track);
+            file = fopen(path, "wb");
+            if (!file) continue;
+            fprintf(file, "P6 4 4 255\n");
+            for (b = 0; b < 48; ++b) fputc(20 * i + b + 90 * c, file);
+            fclose(file);
+        }
+    }
+}
+
+static void groups_are(const char *pattern, int first, int per_track, ft_image_folder_options o, const char *says)
+{
+    ft_model *m = new_model();
+    ft_preprocessing p;
+    memset(&p, 0, sizeof p);
+    p.width = p.height = 4;
+    p.channels = 3;
+    p.std[0] = p.std[1] = p.std[2] = 1;
+    ft_set_preprocessing(m, p);
+    if (system("rm -rf build/named") != 0) CHECK(false, "build/named");
+    make_pictures(pattern, first, per_track);
+    CHECK(ft_data_count(ft_image_folder(m, "build/named", o)) == 12, "%s", ft_error_text(m));
+    CHECK(says ? strstr(said, says) != NULL : !strstr(said, "track"), "%s: %s", pattern, said);
+    ft_destroy(m);
+}
+
+static void test_tracks(void)
+{
+    ft_image_folder_options o, none, name;
+    ft_model *m = new_model();
+    ft_preprocessing p = {4, 4, 1, 0, {0, 0, 0, 0}, {1, 1, 1, 1}};
+    memset(&o, 0, sizeof o);
+    none = name = o;
+    none.no_groups = true;
+    name.group_by_name = true;
+    groups_are("%05d_%05d.ppm", 0, 3, o, "(NNNNN_MMMMM) the 12 pictures are frames of 4 tracks");
+    groups_are("%05d_%05d.ppm", 0, 3, none, NULL);
+    groups_are("%04d_%04d.ppm", 2023, 6, o, "names like 2023_0000.ppm may be of tracks and frames, or not: they are"
+               " taken as single pictures");
+    groups_are("%05d_%05d.ppm", 7, 6, o, "names like 00007_00000.ppm may be"); /* one track a class: its number */
+    groups_are("%04d_%04d.ppm", 2023, 3, name, "(TRACK_FRAME) the 12 pictures are frames of 4 tracks");
+    groups_are("img%04d_%d.ppm", 1, 1, o, NULL);
+    groups_are("%08d_%06d.ppm", 20240607, 3, o, NULL); /* dates */
+    groups_are("%d_%d.ppm", 1, 1, o, NULL); /* each a track of its own */
+    ft_set_preprocessing(m, p);
+    none.group_by_name = true;
+    CHECK(!ft_image_folder(m, "build/named", none) && strstr(ft_error_text(m), "only one of them can be set"), "%s",
+          ft_error_text(m));
+    ft_destroy(m);
+}
+
 int main(void)
 {
+    test_tracks();
     test_max_length();
     test_columns();
     test_data_like_a_header();

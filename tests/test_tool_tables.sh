@@ -95,5 +95,8 @@ fails 2 'max-length has no effect here' train --data label_first.tsv --language-
 train --data capitals.csv --max-length 1 --quiet >out.txt
 says 'the text has 2 tokens: only the first 1 are read' "$tool" predict --model m.safetensors 'bread lovely'
 
+fails 2 'groups is auto, name or none, not tracks' train --data x --model m --groups tracks
+fails 2 'groups has no effect here: it is for pictures' train --data capitals.csv --groups none
+
 echo "test_tool_tables: $passed passed, $failed failed, 0 skipped"
 [ $failed -eq 0 ]

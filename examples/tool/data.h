@@ -132,5 +132,9 @@ static ft_data *open_folder(ft_model *m, const options *o, const char *path, boo
     memset(&folder, 0, sizeof folder);
     folder.match_classes = evaluation;
     if (!evaluation) folder.per_class = o->per_class;
+    if (!evaluation && o->groups) {
+        folder.no_groups = !strcmp(o->groups, "none");
+        folder.group_by_name = !strcmp(o->groups, "name");
+    }
     return ft_image_folder(m, path, folder);
 }

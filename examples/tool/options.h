@@ -7,7 +7,7 @@ typedef struct options {
     int epochs, batch_size, threads, per_class, top, checkpoint_steps;
     int streams, steps, minimum_count, hidden, layers, worst, length, top_k, max_length;
     double learning_rate, temperature, top_p;
-    const char *text_column, *label_column, *vocabulary, *merges, *prompt, *header;
+    const char *text_column, *label_column, *vocabulary, *merges, *prompt, *header, *groups;
     bool language_model, words, one_direction, greedy;
     unsigned long long seed;
     bool json, resume, flip, no_shift, allow_missing, allow_unexpected, quiet, times, check;
@@ -36,6 +36,8 @@ static const char usage_text[] =
     "         --batch-size N      --lr X\n"
     "         --per-class N       use only so many pictures of each class\n"
     "         --freeze GLOB       freeze exactly these (\"\" for nothing): no choice of stages\n"
+    "         --groups auto|name|none   pictures TRACK_FRAME.* are held back by whole tracks: where\n"
+    "                             that is certain (default), always, or never\n"
     "         --flip              pictures may be mirrored   --no-shift  nor moved a little\n"
     "         --resume            go on from FILE.checkpoint if it is there\n"
     "         --checkpoint-steps N\n"
@@ -112,6 +114,7 @@ static const option_row option_rows[] = {
     {"--lr", 'f', AT(learning_rate), "t", 0},
     {"--per-class", 'n', AT(per_class), "t", LABELLED},
     {"--freeze", 's', AT(freeze), "t", 0},
+    {"--groups", 's', AT(groups), "t", PICTURES},
     {"--flip", 'b', AT(flip), "t", PICTURES},
     {"--no-shift", 'b', AT(no_shift), "t", PICTURES},
     {"--resume", 'b', AT(resume), "t", 0},
@@ -276,6 +279,9 @@ static int parse(int count, char **words, options *o)
         if (!store(&option_rows[r], o, value)) return wrong_number(&option_rows[r], value);
     }
     if (o->threads > 1024) return usage("more than 1024 threads", "");
+    if (o->groups && strcmp(o->groups, "auto") != 0 && strcmp(o->groups, "name") != 0
+        && strcmp(o->groups, "none") != 0)
+        return usage("--groups is auto, name or none, not ", o->groups);
     if (o->header && strcmp(o->header, "yes") != 0 && strcmp(o->header, "no") != 0)
         return usage("--header is yes or no, not ", o->header);
     if (o->rename && !strchr(o->rename, '='))

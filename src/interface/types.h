@@ -432,10 +432,14 @@ typedef struct ft_image_folder_options {
     int per_class;          /* use only this many of each class, drawn by the seed; 0: all */
     ft_augmentation augmentation; /* of views other than 0; all zero: chosen by ft_finetune */
     size_t cache_bytes;     /* keep decoded pictures in memory up to this; default 512 MiB */
-    bool no_groups;         /* file names do not say which frames belong together */
+    bool no_groups;         /* never group files by name. Default: files NNNNN_MMMMM.* are frames
+                               MMMMM of tracks NNNNN, which are held back as a whole, if classes
+                               have two tracks or more on average; the log says so */
     bool match_classes;     /* the folder's classes must be among the model's (for evaluation) */
     const ft_data *classes_of; /* likewise among those of this data, which the model is still to be
                                trained on: what does not fit is noticed before the training */
+    bool group_by_name;     /* NUMBER_NUMBER.* are frames of tracks, however many digits and tracks
+                               there are */
 } ft_image_folder_options;
 
 typedef struct ft_array_options {
