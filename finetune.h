@@ -32,6 +32,7 @@
      [SECTION] basics/strings: Strings
      [SECTION] basics/arrays: Arrays that grow
      [SECTION] basics/files: Files
+     [SECTION] basics/saving: Writing a file whole or not at all
      [SECTION] basics/json: JSON
      [SECTION] basics/threads: Threads
      [SECTION] basics/sorting: Sorting
@@ -51,6 +52,7 @@
      [SECTION] kernels/pooling: Maximum of a window
      [SECTION] kernels/recurrent: Recurrent cells
      [SECTION] nodes/nodes: Nodes and parameters
+     [SECTION] nodes/names: Nodes by name
      [SECTION] nodes/initialisers: Initialisers
      [SECTION] operators/table: The table of operators
      [SECTION] operators/common: Shared by many operators
@@ -319,11 +321,20 @@ typedef struct ft_allocator {
     void (*release)(void *user, void *memory, size_t bytes);
 } ft_allocator;
 
+typedef enum ft_path_kind { /* what a path names, links followed */
+    FT_PATH_NONE,           /* nothing that is there */
+    FT_PATH_FILE,           /* a regular file */
+    FT_PATH_FOLDER,
+    FT_PATH_OTHER           /* a pipe, a socket, a device */
+} ft_path_kind;
+
 /* File operations; replace all or none. Paths are UTF-8. Called by several threads at once, each
    with a file of its own. */
 typedef struct ft_files {
     void *user;
-    void *(*open)(void *user, const char *path, bool write); /* NULL: it cannot be opened */
+    /* NULL: it cannot be opened. `write`: a new file; NULL if there is anything at the path, a link
+       too. Reading must not wait for a pipe's writer. */
+    void *(*open)(void *user, const char *path, bool write);
     int64_t (*size)(void *user, void *file);                 /* negative: unknown */
     size_t (*read)(void *user, void *file, uint64_t offset, void *to, size_t bytes);
     size_t (*write)(void *user, void *file, const void *from, size_t bytes); /* appends */
@@ -335,6 +346,9 @@ typedef struct ft_files {
     /* Calls each() for every entry of a folder, in any order; false: it is not a folder. */
     bool (*list)(void *user, const char *path,
                  void (*each)(void *context, const char *name, bool is_folder), void *context);
+    /* Optional, even where the others are replaced. Without it whatever rename() can replace is
+       replaced, be it a regular file or not. */
+    ft_path_kind (*kind)(void *user, const char *path);
 } ft_files;
 
 /* Data-parallel training; reserved: size must be 0 or 1 in this version. */
@@ -1136,7 +1150,8 @@ FINETUNE_API ft_node ft_binary_cross_entropy(ft_model *m, const char *name, ft_n
 FINETUNE_API ft_node ft_mse(ft_model *m, const char *name, ft_node x, ft_node target);
 
 /* Which nodes matter: the output that is predicted and saved, and the loss that is trained. A
-   network made by name or from a file has both (cross-entropy over the node "labels"). */
+   network made by name or from a file has both (cross-entropy over the node "labels"). An input or
+   a weight is neither: FT_INVALID. */
 FINETUNE_API void ft_set_output(ft_model *m, ft_node logits);
 FINETUNE_API void ft_set_loss(ft_model *m, ft_node loss);
 FINETUNE_API ft_node ft_output(const ft_model *m);
@@ -1384,6 +1399,11 @@ FINETUNE_API ft_status ft_run_lengths(ft_model *m, const void *values, const int
 #include <sys/stat.h>
 #include <unistd.h>
 #else
+#ifdef _WIN32
+#include <fcntl.h>
+#include <io.h>
+#include <sys/stat.h>
+#endif
 #define FINETUNE__POSIX 0
 #ifndef FINETUNE_NO_THREADS
 #define FINETUNE_NO_THREADS
@@ -2078,9 +2098,11 @@ int fsync(int descriptor);
 /* A descriptor is carried in the pointer, plus one so that it is never NULL. */
 static int ft__descriptor(void *file) { return (int)(intptr_t)file - 1; }
 
+/* O_EXCL makes the file or fails, where a link is too; O_NONBLOCK: opening a pipe does not wait. */
 static void *ft__posix_open(void *user, const char *path, bool write)
 {
-    int descriptor = write ? open(path, O_WRONLY | O_CREAT | O_TRUNC, 0666) : open(path, O_RDONLY);
+    int descriptor = write ? open(path, O_WRONLY | O_CREAT | O_EXCL, 0666)
+                           : open(path, O_RDONLY | O_NONBLOCK);
     (void)user;
     return descriptor < 0 ? NULL : (void *)(intptr_t)(descriptor + 1);
 }
@@ -2127,6 +2149,36 @@ static bool ft__posix_close(void *user, void *file)
     return close(ft__descriptor(file)) == 0 && synced;
 }
 
+static ft_path_kind ft__posix_kind(void *user, const char *path)
+{
+    struct stat status;
+    (void)user;
+    if (stat(path, &status) != 0) return FT_PATH_NONE;
+    return S_ISREG(status.st_mode) ? FT_PATH_FILE
+        : S_ISDIR(status.st_mode) ? FT_PATH_FOLDER : FT_PATH_OTHER;
+}
+
+/* Replaces `to`, then syncs its folder, so that the new name too is on the disk. A file system that
+   cannot sync a folder keeps its names in its own way. */
+static bool ft__posix_rename(void *user, const char *from, const char *to)
+{
+    const char *slash = strrchr(to, '/');
+    char folder[4096];
+    size_t length = slash ? (size_t)(slash - to) : 0;
+    int descriptor;
+    (void)user;
+    if (rename(from, to) != 0) return false;
+    if (length >= sizeof folder) return true;
+    snprintf(folder, sizeof folder, "%.*s", (int)length, to);
+    descriptor = open(length ? folder : slash ? "/" : ".", O_RDONLY);
+    if (descriptor < 0) return true;
+    (void)fsync(descriptor);
+    (void)close(descriptor);
+    return true;
+}
+
+static uint64_t ft__process_number(void) { return (uint64_t)getpid(); }
+
 static const void *ft__posix_map(void *user, void *file, size_t bytes)
 {
     void *memory = mmap(NULL, bytes, PROT_READ, MAP_PRIVATE, ft__descriptor(file), 0);
@@ -2160,23 +2212,101 @@ static bool ft__posix_list(void *user, const char *path,
     return true;
 }
 #else
+#ifdef _WIN32
+/* As <windows.h> declares them, which would bring macros along. */
+#ifdef __cplusplus
+extern "C" {
+#endif
+__declspec(dllimport) int __stdcall MoveFileExA(const char *from, const char *to,
+                                                unsigned long flags);
+__declspec(dllimport) unsigned long __stdcall GetFileAttributesA(const char *path);
+__declspec(dllimport) unsigned long __stdcall GetCurrentProcessId(void);
+#ifdef __cplusplus
+}
+#endif
+
+/* A new file, or NULL where there is one. */
+static FILE *ft__stdio_create(const char *path)
+{
+    int descriptor = _open(path, _O_WRONLY | _O_CREAT | _O_EXCL | _O_BINARY,
+                           _S_IREAD | _S_IWRITE);
+    FILE *file = descriptor < 0 ? NULL : _fdopen(descriptor, "wb");
+    if (descriptor >= 0 && !file) _close(descriptor);
+    return file;
+}
+
+static bool ft__stdio_sync(FILE *file)
+{
+    return fflush(file) == 0 && _commit(_fileno(file)) == 0;
+}
+
+static bool ft__stdio_seek(FILE *file, uint64_t offset, int from)
+{
+    return offset <= INT64_MAX && _fseeki64(file, (int64_t)offset, from) == 0;
+}
+
+static int64_t ft__stdio_tell(FILE *file) { return _ftelli64(file); }
+
+/* rename() of this system refuses where there is a file. 1: replace it; 8: write through. */
+static bool ft__stdio_rename(void *user, const char *from, const char *to)
+{
+    (void)user;
+    return MoveFileExA(from, to, 1 | 8) != 0;
+}
+
+static ft_path_kind ft__windows_kind(void *user, const char *path)
+{
+    unsigned long attributes = GetFileAttributesA(path);
+    (void)user;
+    if (attributes == 0xffffffffu) return FT_PATH_NONE;
+    if (attributes & 0x10u) return FT_PATH_FOLDER;
+    return attributes & 0x40u ? FT_PATH_OTHER : FT_PATH_FILE;
+}
+
+static uint64_t ft__process_number(void) { return GetCurrentProcessId(); }
+#else
+static FILE *ft__stdio_create(const char *path)
+{
+    FILE *there = fopen(path, "rb");
+    if (!there) return fopen(path, "wb");
+    fclose(there);
+    return NULL;
+}
+
+static bool ft__stdio_sync(FILE *file) { return file != NULL; } /* what C can do, fclose does */
+
+static bool ft__stdio_seek(FILE *file, uint64_t offset, int from)
+{
+    return offset <= LONG_MAX && fseek(file, (long)offset, from) == 0;
+}
+
+static int64_t ft__stdio_tell(FILE *file) { return ftell(file); }
+
+static bool ft__stdio_rename(void *user, const char *from, const char *to)
+{
+    (void)user;
+    return rename(from, to) == 0;
+}
+
+static uint64_t ft__process_number(void) { return 1; }
+#endif
+
 static void *ft__stdio_open(void *user, const char *path, bool write)
 {
     (void)user;
-    return fopen(path, write ? "wb" : "rb");
+    return write ? ft__stdio_create(path) : fopen(path, "rb");
 }
 
 static int64_t ft__stdio_size(void *user, void *file)
 {
     (void)user;
-    if (fseek((FILE *)file, 0, SEEK_END) != 0) return -1;
-    return (int64_t)ftell((FILE *)file);
+    return ft__stdio_seek((FILE *)file, 0, SEEK_END) ? ft__stdio_tell((FILE *)file) : -1;
 }
 
 static size_t ft__stdio_read(void *user, void *file, uint64_t offset, void *to, size_t bytes)
 {
     (void)user;
-    if (offset > LONG_MAX || fseek((FILE *)file, (long)offset, SEEK_SET) != 0) return 0;
+    if (!ft__stdio_seek((FILE *)file, offset, SEEK_SET)) return 0;
     return fread(to, 1, bytes, (FILE *)file);
 }
 
@@ -2186,18 +2316,14 @@ static size_t ft__stdio_write(void *user, void *file, const void *from, size_t b
     return fwrite(from, 1, bytes, (FILE *)file);
 }
 
+/* What comes of a file that was only read says nothing, and nobody asks. */
 static bool ft__stdio_close(void *user, void *file)
 {
+    bool synced = ft__stdio_sync((FILE *)file);
     (void)user;
-    return fclose((FILE *)file) == 0;
+    return fclose((FILE *)file) == 0 && synced;
 }
 #endif
-
-static bool ft__default_rename(void *user, const char *from, const char *to)
-{
-    (void)user;
-    return rename(from, to) == 0;
-}
 
 static bool ft__default_remove(void *user, const char *path)
 {
@@ -2215,6 +2341,8 @@ static ft_files ft__default_files(void)
     files.read = ft__posix_read;
     files.write = ft__posix_write;
     files.close = ft__posix_close;
+    files.rename = ft__posix_rename;
+    files.kind = ft__posix_kind;
     files.map = ft__posix_map;
     files.unmap = ft__posix_unmap;
     files.list = ft__posix_list;
@@ -2224,8 +2352,11 @@ static ft_files ft__default_files(void)
     files.read = ft__stdio_read;
     files.write = ft__stdio_write;
     files.close = ft__stdio_close;
+    files.rename = ft__stdio_rename;
+#ifdef _WIN32
+    files.kind = ft__windows_kind;
 #endif
-    files.rename = ft__default_rename;
+#endif
     files.remove = ft__default_remove;
     return files;
 }
@@ -2257,6 +2388,104 @@ static unsigned char *ft__read_file(ft__context *c, const char *path, size_t *by
 }
 
 /* =============================================================================================
+   [SECTION] basics/saving: Writing a file whole or not at all
+   Everything that this library writes goes through here: into a new file beside the path, under a
+   name of its own, which then takes the path's place at once. Another reader sees the old content
+   or the new one, never a part; two writers do not write into one file; a link that somebody laid
+   under the name is not followed. Nothing but a regular file is ever replaced.
+   ============================================================================================= */
+typedef struct ft__saving {
+    ft__context *context;
+    char *path, *aside;     /* owned; aside: where it is written until it is whole */
+    void *file;             /* NULL: not open */
+    bool written;           /* every write so far succeeded */
+    const char *why;        /* what failed, for a message; NULL: nothing */
+} ft__saving;
+
+static void ft__saving_free(ft__saving *s)
+{
+    if (!s->context) return;
+    ft__release(s->context, s->aside);
+    ft__release(s->context, s->path);
+    memset(s, 0, sizeof *s);
+}
+
+/* May a new file take this path? NULL: yes; else why not. */
+static const char *ft__not_replaceable(ft__context *c, const char *path)
+{
+    const ft_files *files = &c->desc.files;
+    ft_path_kind kind = files->kind ? files->kind(files->user, path) : FT_PATH_NONE;
+    if (kind == FT_PATH_FOLDER) return "cannot be written: it is a folder";
+    if (kind == FT_PATH_OTHER)
+        return "cannot be written: it is a pipe, a device or another special file, and only a"
+               " regular file is replaced";
+    return NULL;
+}
+
+/* Opens a new file aside. The names that are tried differ from process to process; that none is
+   taken twice is open()'s promise, not theirs. */
+static bool ft__saving_create(ft__saving *s)
+{
+    const ft_files *files = &s->context->desc.files;
+    uint64_t start = ft__mix((uint64_t)(uintptr_t)s ^ ft__mix(ft__process_number())), tries;
+    size_t length = strlen(s->path);
+    for (tries = 0; tries < 64 && !s->file; ++tries) {
+        uint64_t number = ft__mix(start + tries);
+        snprintf(s->aside + length, 32, ".%08lx.partial",
+                 (unsigned long)(number & 0xffffffffu));
+        s->file = files->open(files->user, s->aside, true);
+        if (!s->file && (!files->kind || files->kind(files->user, s->aside) == FT_PATH_NONE))
+            break; /* the name is free: there is another reason */
+    }
+    return s->file != NULL;
+}
+
+/* Begins a file that is to be at `path`; false, with s->why, where that cannot be. */
+static bool ft__saving_begin(ft__saving *s, ft__context *c, const char *path)
+{
+    memset(s, 0, sizeof *s);
+    s->context = c;
+    if (!ft__ok(c)) return false;
+    s->why = ft__not_replaceable(c, path);
+    if (s->why) return false;
+    s->path = ft__copy_text(c, path);
+    s->aside = (char *)ft__allocate(c, strlen(path) + 32, 1);
+    if (!ft__ok(c)) return false;
+    memcpy(s->aside, path, strlen(path));
+    s->written = ft__saving_create(s);
+    if (!s->file) s->why = "cannot be written: is its folder there, and may files be made in it?";
+    return s->written;
+}
+
+static bool ft__saving_write(ft__saving *s, const void *bytes, size_t count)
+{
+    const ft_files *files = &s->context->desc.files;
+    if (s->written && s->file && count > 0)
+        s->written = files->write(files->user, s->file, bytes, count) == count;
+    return s->file && s->written;
+}
+
+/* Puts the file in its place if all of it was written and `keep` says so; else nothing is left of
+   it, and what was at the path stays. False, with s->why, where it is not in its place. */
+static bool ft__saving_end(ft__saving *s, bool keep)
+{
+    const ft_files *files;
+    bool placed;
+    if (!s->context || !s->file) return false;
+    files = &s->context->desc.files;
+    placed = files->close(files->user, s->file) && s->written;
+    s->file = NULL;
+    if (!placed) s->why = "writing failed: is the disk full?";
+    if (placed && keep) s->why = ft__not_replaceable(s->context, s->path);
+    if (placed && keep && !s->why && !files->rename(files->user, s->aside, s->path))
+        s->why = "writing failed: what is there cannot be replaced (is it open elsewhere, or"
+                 " protected?)";
+    if (placed && keep && !s->why) return true;
+    files->remove(files->user, s->aside);
+    return false;
+}
+
+/* =============================================================================================
    [SECTION] basics/json: JSON
    A text becomes an array of values in the order in which they stand; a value knows how many lie
    inside it and where the next one begins. No recursion: a hostile file cannot exhaust the stack.
@@ -2266,13 +2495,16 @@ enum { FT__JSON_DEPTH = 64 };
 
 typedef struct ft__json_value {
     char kind;          /* 'o' object, 'a' array, 's' string, 'n' number, 't', 'f', '0' null */
-    bool integer;
+    bool integer;       /* a number without fraction and exponent */
     int next;           /* index of the value behind this one and all inside it */
-    int count;          /* of members or elements */
     const char *key;    /* inside an object */
-    const char *text;   /* of a string; of a number where it stands in what was read */
-    double number;
-    int64_t whole;      /* of a number without fraction and exponent */
+    const char *digits; /* of a number: where it stands in the text that was read */
+    union {
+        int count;          /* of members or elements */
+        const char *text;   /* of a string */
+        double number;      /* of a number, ... */
+        int64_t whole;      /* ... of an integer */
+    } is;
 } ft__json_value;
 
 typedef struct ft__json { ft__json_value *values; int count, capacity; char *letters; } ft__json;
@@ -2382,11 +2614,11 @@ static double ft__power_of_ten(int exponent)
 static bool ft__json_read_number(ft__json_reader *r, ft__json_value *v)
 {
     bool negative = false, overflow = false;
-    double mantissa = 0;
+    double mantissa = 0, number;
     int64_t whole = 0;
     int exponent = 0, digits = 0, written = 0;
     v->kind = 'n';
-    v->text = r->at;
+    v->digits = r->at;
     v->integer = true;
     if (*r->at == '-') negative = (r->at += 1, true);
     for (; r->at < r->end && ((*r->at >= '0' && *r->at <= '9') || (*r->at == '.' && v->integer));
@@ -2416,28 +2648,38 @@ static bool ft__json_read_number(ft__json_reader *r, ft__json_value *v)
     }
     if (exponent > 320) exponent = 320;
     if (exponent < -320) mantissa = exponent < -350 ? 0 : mantissa;
-    v->number = exponent < 0 ? mantissa / ft__power_of_ten(exponent)
-                             : mantissa * ft__power_of_ten(exponent);
-    if (negative) v->number = -v->number;
-    v->whole = negative ? -whole : whole;
-    if (overflow) v->integer = false;
+    number = exponent < 0 ? mantissa / ft__power_of_ten(exponent)
+                          : mantissa * ft__power_of_ten(exponent);
+    if (overflow || (negative && whole == 0)) v->integer = false; /* -0 too is a float's */
+    if (v->integer) v->is.whole = negative ? -whole : whole;
+    else v->is.number = negative ? -number : number;
     return true;
+}
+
+/* How many values a text holds at most: one behind each comma and each opening bracket. They may
+   take twice the bytes of the text, and what is usual besides; where they would be more, 0, and
+   *fault is where. */
+static int ft__json_most(const char *text, size_t count, size_t *fault)
+{
+    size_t most = ((size_t)16 << 20) / sizeof(ft__json_value), values = 1, i;
+    bool inside = false; /* a string */
+    most += count / sizeof(ft__json_value) * 2;
+    if (most > INT_MAX) most = INT_MAX;
+    for (i = 0; i < count; ++i) {
+        if (inside && text[i] == '\\') i += 1;
+        else if (text[i] == '"') inside = !inside;
+        else if (!inside && (text[i] == ',' || text[i] == '{' || text[i] == '[')) values += 1;
+        if (values <= most) continue;
+        *fault = i;
+        return 0;
+    }
+    return (int)values;
 }
 
 static ft__json_value *ft__json_add(ft__json_reader *r)
 {
     ft__json *j = r->json;
-    if (j->count == j->capacity) {
-        int capacity = j->capacity ? 2 * j->capacity : 64;
-        ft__json_value *grown;
-        if (capacity < 0) return NULL;
-        grown = (ft__json_value *)ft__grow(r->context, j->values, (size_t)j->count,
-                                           (size_t)capacity, sizeof *grown);
-        if (!grown) return NULL;
-        j->values = grown;
-        j->capacity = capacity;
-    }
-    return &j->values[j->count++];
+    return j->count < j->capacity ? &j->values[j->count++] : NULL;
 }
 
 static bool ft__json_word(ft__json_reader *r, const char *word)
@@ -2454,7 +2696,7 @@ static bool ft__json_scalar(ft__json_reader *r, ft__json_value *v)
     char l = *r->at;
     v->kind = l == '{' ? 'o' : l == '[' ? 'a' : l == '"' ? 's' : l == 'n' ? '0' : l;
     if (l == '{' || l == '[') return r->at += 1, true;
-    if (l == '"') return (v->text = ft__json_read_string(r)) != NULL;
+    if (l == '"') return (v->is.text = ft__json_read_string(r)) != NULL;
     if (l == 't') return ft__json_word(r, "true");
     if (l == 'f') return ft__json_word(r, "false");
     if (l == 'n') return ft__json_word(r, "null");
@@ -2479,7 +2721,7 @@ static int ft__json_read_one(ft__json_reader *r, int inside)
     v->key = key;
     v->next = index + 1;
     if (!ft__json_scalar(r, v)) return -1;
-    if (inside >= 0) r->json->values[inside].count += 1;
+    if (inside >= 0) r->json->values[inside].is.count += 1;
     return index;
 }
 
@@ -2493,7 +2735,7 @@ static bool ft__json_read_all(ft__json_reader *r)
         int index;
         ft__json_space(r);
         if (top && r->at < r->end && *r->at == (top->kind == 'o' ? '}' : ']')
-            && (first || top->count > 0)) {
+            && (first || top->is.count > 0)) {
             top->next = r->json->count;
             r->at += 1;
             depth -= 1;
@@ -2524,7 +2766,8 @@ static void ft__json_free(ft__context *c, ft__json *json)
     ft__release(c, json);
 }
 
-/* NULL when the text is not JSON (no error is set, `*fault` is the offset) or no memory is left. */
+/* NULL when the text is not JSON, or has more values than its size allows (no error is set,
+   `*fault` is the offset), or no memory is left. */
 static ft__json *ft__json_parse_at(ft__context *c, const char *text, size_t count, size_t *fault)
 {
     ft__json_reader r;
@@ -2532,15 +2775,19 @@ static ft__json *ft__json_parse_at(ft__context *c, const char *text, size_t coun
     memset(&r, 0, sizeof r);
     *fault = 0;
     if (!json) return NULL;
+    json->capacity = ft__json_most(text, count, fault);
+    if (json->capacity)
+        json->values = (ft__json_value *)ft__allocate(c, (size_t)json->capacity,
+                                                      sizeof *json->values);
     /* Each string loses its quotes, so the decoded ones, with their zeros, fit into as much. */
-    json->letters = (char *)ft__allocate(c, count + 1, 1);
+    if (json->values) json->letters = (char *)ft__allocate(c, count + 1, 1);
     r.context = c;
     r.json = json;
     r.at = text;
     r.end = text + count;
     r.to = json->letters;
     if (json->letters && ft__json_read_all(&r)) return json;
-    *fault = (size_t)(r.at - text);
+    if (json->capacity) *fault = (size_t)(r.at - text);
     ft__json_free(c, json);
     return NULL;
 }
@@ -2561,7 +2808,8 @@ static const ft__json_value *ft__json_at(const ft__json *j, int value, char kind
 
 static int ft__json_count(const ft__json *j, int value)
 {
-    return value >= 0 && value < j->count ? j->values[value].count : 0;
+    const ft__json_value *v = value >= 0 && value < j->count ? &j->values[value] : NULL;
+    return v && (v->kind == 'o' || v->kind == 'a') ? v->is.count : 0;
 }
 
 static int ft__json_member(const ft__json *j, int object, const char *key)
@@ -2585,13 +2833,13 @@ static int ft__json_element(const ft__json *j, int array, int index)
 static const char *ft__json_string(const ft__json *j, int value)
 {
     const ft__json_value *s = ft__json_at(j, value, 's');
-    return s ? s->text : NULL;
+    return s ? s->is.text : NULL;
 }
 
 static bool ft__json_double(const ft__json *j, int value, double *to)
 {
     const ft__json_value *n = ft__json_at(j, value, 'n');
-    if (n) *to = n->number;
+    if (n) *to = n->integer ? (double)n->is.whole : n->is.number;
     return n != NULL;
 }
 
@@ -2599,7 +2847,7 @@ static bool ft__json_int(const ft__json *j, int value, int64_t *to)
 {
     const ft__json_value *n = ft__json_at(j, value, 'n');
     if (!n || !n->integer) return false;
-    *to = n->whole;
+    *to = n->is.whole;
     return true;
 }
 
@@ -6269,6 +6517,7 @@ typedef struct ft__node {
     ft__resting *resting;   /* of an embedding's weight whose unused rows wait; else NULL */
     float *kept;            /* a copy of the value at the best, or last good, epoch of a fit */
     ft_time time;           /* spent in its operator so far */
+    int chained;            /* the next id of its chain in nodes/names; 0: none */
 } ft__node;
 
 /* One call of an operator's function. */
@@ -6308,6 +6557,8 @@ struct ft_model {
     ft__node *nodes;
     int node_count, node_capacity;
     int *order;             /* ids in the order of execution */
+    int *chains;            /* [chain_mask + 1], of nodes/names; NULL: there is no node yet */
+    size_t chain_mask;
     ft_node output, loss;
     ft_preprocessing preprocessing;
     char *architecture;     /* "" when it was built by hand */
@@ -6360,6 +6611,60 @@ static ft_status ft__set_architecture(ft_model *m, const char *name)
     ft__release(&m->context, m->architecture);
     m->architecture = copy;
     return FT_OK;
+}
+
+/* =============================================================================================
+   [SECTION] nodes/names: Nodes by name
+   A hash table with chains, so that a network of many nodes, which may come from a file, is built
+   in a time that grows as it does. Its seed is an address, so that whoever makes a file cannot
+   choose names of one chain.
+   ============================================================================================= */
+static int *ft__name_chain(const ft_model *m, const char *name)
+{
+    uint64_t hash = ft__hash_bytes((uint64_t)(uintptr_t)m, name, strlen(name));
+    return &m->chains[(size_t)ft__mix(hash) & m->chain_mask];
+}
+
+static ft_node ft__find_node(const ft_model *m, const char *name)
+{
+    ft_node node = {0};
+    if (!m->chains) return node;
+    node.id = *ft__name_chain(m, name);
+    while (node.id && strcmp(m->nodes[node.id - 1].name, name) != 0)
+        node.id = m->nodes[node.id - 1].chained;
+    return node;
+}
+
+static void ft__list_node(ft_model *m, int id)
+{
+    int *chain = ft__name_chain(m, m->nodes[id - 1].name);
+    m->nodes[id - 1].chained = *chain;
+    *chain = id;
+}
+
+/* A node that is taken out of the network loses its name before it is released. */
+static void ft__unlist_node(ft_model *m, int id)
+{
+    int *at = ft__name_chain(m, m->nodes[id - 1].name);
+    while (*at && *at != id) at = &m->nodes[*at - 1].chained;
+    if (*at) *at = m->nodes[id - 1].chained;
+}
+
+/* Room in the table for so many nodes. */
+static bool ft__grow_names(ft_model *m, int nodes)
+{
+    size_t size = 64;
+    int *chains, i;
+    while (size < (size_t)nodes) size *= 2;
+    if (m->chains && m->chain_mask + 1 >= size) return true;
+    chains = (int *)ft__allocate(&m->context, size, sizeof *chains);
+    if (!chains) return false;
+    ft__release(&m->context, m->chains);
+    m->chains = chains;
+    m->chain_mask = size - 1;
+    for (i = 0; i < m->node_count; ++i)
+        if (m->nodes[i].name) ft__list_node(m, i + 1);
+    return true;
 }
 
 /* =============================================================================================
@@ -14075,7 +14380,7 @@ enum { FT__PROGRAM_HEADER = 32, FT__MOST_PROGRAM = 1 << 28 };
 
 typedef struct ft__program_file {
     uint64_t made_from;
-    char path[1200], partial[1210];
+    char path[1200];
 } ft__program_file;
 
 /* One file a device and kind: another driver's or version's takes its place. */
@@ -14094,7 +14399,6 @@ static bool ft__program_file_make(ft__context *c, const ft__source *source, cons
                                          strlen(source->parts[i]));
     length = ft__print(file->path, sizeof file->path, "%s/opencl-%016llx.%s", c->desc.cache,
                       (unsigned long long)device, kind);
-    snprintf(file->partial, sizeof file->partial, "%s.partial", file->path);
     return length > 0 && (size_t)length < sizeof file->path;
 }
 
@@ -14143,23 +14447,21 @@ static unsigned char *ft__program_read(ft__context *c, const ft__program_file *f
     return NULL;
 }
 
-/* Writes it aside, then renames. What fails costs the next start time, and is no error. */
+/* What fails costs the next start time, and is no error. */
 static void ft__program_write(ft__context *c, const ft__program_file *file,
                               const unsigned char *binary, size_t bytes, const char *what)
 {
-    const ft_files *files = &c->desc.files;
     unsigned char header[FT__PROGRAM_HEADER];
-    void *to = binary ? files->open(files->user, file->partial, true) : NULL;
-    bool written = false;
-    if (to) {
+    ft__saving to;
+    if (!ft__ok(c)) return;
+    if (binary && ft__saving_begin(&to, c, file->path)) {
         ft__program_header(file, binary, bytes, header);
-        written = files->write(files->user, to, header, sizeof header) == sizeof header
-            && files->write(files->user, to, binary, bytes) == bytes;
-        written = files->close(files->user, to) && written;
-        written = written && files->rename(files->user, file->partial, file->path);
-        if (!written) files->remove(files->user, file->partial);
+        ft__saving_write(&to, header, sizeof header);
+        ft__saving_write(&to, binary, bytes);
+        if (ft__saving_end(&to, true)) what = NULL;
     }
-    if (!written) ft__log(c, "%s: %s cannot be kept there", file->path, what);
+    if (what) ft__log(c, "%s: %s cannot be kept there", file->path, what);
+    if (binary) ft__saving_free(&to);
 }
 
 /* The program that was kept; NULL: it is to be compiled. */
@@ -17356,15 +17658,6 @@ static bool ft__norm_frozen(const ft_model *m, const ft__node *norm)
 
 /* ---- Adding nodes ---- */
 
-static ft_node ft__find_node(const ft_model *m, const char *name)
-{
-    ft_node node = {0};
-    int i;
-    for (i = 0; i < m->node_count; ++i)
-        if (m->nodes[i].op != FT__OP_none && strcmp(m->nodes[i].name, name) == 0) node.id = i + 1;
-    return node;
-}
-
 /* ---- Names and patterns that nothing has ---- */
 
 static bool ft__is_any(const ft__node *node) { return node->op != FT__OP_none; }
@@ -17481,6 +17774,7 @@ static bool ft__grow_nodes(ft_model *m)
                             sizeof *order);
     if (!order) return false;
     m->order = order;
+    if (!ft__grow_names(m, capacity)) return false;
     m->node_capacity = capacity;
     return true;
 }
@@ -17543,6 +17837,7 @@ static ft_node ft__add_node(ft_model *m, int op, const char *name, const ft_node
     }
     m->order[m->node_count] = m->node_count + 1;
     result.id = ++m->node_count;
+    ft__list_node(m, result.id);
     m->version += 1;
     return result;
 }
@@ -19456,15 +19751,28 @@ static bool ft__check_node(ft_model *m, ft_node node, const char *what)
 {
     char why[400];
     if (!ft__ok(&m->context)) return false;
-    if (ft__get_node(m, node)) return true;
+    if (ft__get_node(m, node) && ft__is_any(ft__get_node(m, node))) return true;
     ft__fail(&m->context, FT_INVALID, "%s: node %d is not a node of this model%s", what, node.id,
              ft__why_none(m, node, why));
     return false;
 }
 
+/* Output and loss are values of a run: a tensor that no operator makes has none of its own. */
+static bool ft__check_computed(ft_model *m, ft_node node, const char *what)
+{
+    const ft__node *named;
+    if (!ft__check_node(m, node, what)) return false;
+    named = ft__get_node(m, node);
+    if (!ft__is_leaf(named)) return true;
+    ft__fail(&m->context, FT_INVALID, "%s: %.200s is %s: nothing computes it", what, named->name,
+             ft__is_weight(named) ? "a weight" : named->op == FT__OP_state ? "a state"
+                                                                           : "an input");
+    return false;
+}
+
 void ft_set_output(ft_model *m, ft_node logits)
 {
-    if (!ft__check_node(m, logits, "ft_set_output")) return;
+    if (!ft__check_computed(m, logits, "ft_set_output")) return;
     m->output = logits;
     m->version += 1;
 }
@@ -19472,7 +19780,7 @@ void ft_set_output(ft_model *m, ft_node logits)
 void ft_set_loss(ft_model *m, ft_node loss)
 {
     const ft__extent two = {2, 2};
-    if (!ft__check_node(m, loss, "ft_set_loss")) return;
+    if (!ft__check_computed(m, loss, "ft_set_loss")) return;
     if (ft__node_count_at(&m->nodes[loss.id - 1], two) != 1) {
         ft__fail(&m->context, FT_SHAPE, "%s: a loss is one number", m->nodes[loss.id - 1].name);
         return;
@@ -20470,65 +20778,48 @@ static void ft__safetensors_header(ft__text *text, const ft__write_tensor *tenso
     while (ft__ok(text->context) && text->count % 8) ft__text_add(text, " ");
 }
 
-static bool ft__write_bytes(ft__context *c, void *file, const void *bytes, size_t count)
-{
-    return c->desc.files.write(c->desc.files.user, file, bytes, count) == count;
-}
-
 /* In pieces, so that converting needs no memory of its own; little-endian on any machine. */
-static bool ft__write_tensor_data(ft__context *c, void *file, const ft__write_tensor *t)
+static bool ft__write_tensor_data(ft__saving *file, const ft__write_tensor *t)
 {
     unsigned char piece[8192];
     const float *from = (const float *)t->data;
     size_t count = ft__shape_count(&t->shape), i, used = 0;
     int b, bytes = ft__type_bytes[t->type];
     if (t->type != FT_F32 && t->type != FT_F16 && t->type != FT_BF16)
-        return ft__write_bytes(c, file, t->data, count * (size_t)bytes);
+        return ft__saving_write(file, t->data, count * (size_t)bytes);
     for (i = 0; i < count; ++i) {
         uint32_t bits = t->type == FT_F32 ? ft__to_bits(from[i])
             : t->type == FT_F16 ? ft__float_to_half(from[i]) : ft__float_to_bfloat(from[i]);
         for (b = 0; b < bytes; ++b) piece[used++] = (unsigned char)(bits >> (8 * b));
         if (used == sizeof piece || i + 1 == count) {
-            if (!ft__write_bytes(c, file, piece, used)) return false;
+            if (!ft__saving_write(file, piece, used)) return false;
             used = 0;
         }
     }
     return true;
 }
 
-/* Writes beside the path, syncs, renames: a reader sees the old file or the new one, whole. */
 static ft_status ft__safetensors_write(ft__context *c, const char *path,
                                        const ft__write_tensor *tensors, int count,
                                        const char *const *pairs, int pair_count)
 {
-    ft_files *files = &c->desc.files;
     unsigned char length[8];
-    ft__text header, partial;
-    void *file = NULL;
-    bool written = false;
+    ft__text header;
+    ft__saving file;
+    bool written;
     int i;
     memset(&header, 0, sizeof header);
-    memset(&partial, 0, sizeof partial);
-    header.context = partial.context = c;
+    header.context = c;
     ft__safetensors_header(&header, tensors, count, pairs, pair_count);
-    ft__text_add_bytes(&partial, path, strlen(path));
-    ft__text_add(&partial, ".partial");
-    if (ft__ok(c)) file = files->open(files->user, partial.letters, true);
-    if (ft__ok(c) && !file) ft__fail(c, FT_IO, "%s: cannot be written", path);
-    if (file) {
-        for (i = 0; i < 8; ++i) length[i] = (unsigned char)((uint64_t)header.count >> (8 * i));
-        written = ft__write_bytes(c, file, length, 8)
-            && ft__write_bytes(c, file, header.letters, header.count);
-        for (i = 0; written && i < count; ++i)
-            written = ft__write_tensor_data(c, file, &tensors[i]);
-        if (!files->close(files->user, file)) written = false;
-        if (written) written = files->rename(files->user, partial.letters, path);
-        if (!written) {
-            files->remove(files->user, partial.letters);
-            ft__fail(c, FT_IO, "%s: writing failed: is the disk full?", path);
-        }
-    }
-    ft__release(c, partial.letters);
+    written = ft__saving_begin(&file, c, path);
+    for (i = 0; i < 8; ++i) length[i] = (unsigned char)((uint64_t)header.count >> (8 * i));
+    if (written)
+        written = ft__saving_write(&file, length, 8)
+            && ft__saving_write(&file, header.letters, header.count);
+    for (i = 0; written && i < count; ++i) written = ft__write_tensor_data(&file, &tensors[i]);
+    if (!ft__saving_end(&file, true) && ft__ok(c))
+        ft__fail(c, FT_IO, "%s: %s", path, file.why);
+    ft__saving_free(&file);
     ft__release(c, header.letters);
     return c->status;
 }
@@ -21886,7 +22177,7 @@ static ft_node ft__read_leaf(ft__graph_reader *r, int node, int op, const char *
 static ft_node ft__read_operator(ft__graph_reader *r, int node, int op, const char *name)
 {
     const ft__field *field = ft__rows[op].fields;
-    int list = ft__json_member(r->json, node, "inputs"), count, i;
+    int list = ft__json_member(r->json, node, "inputs"), count, i, at;
     ft_node *inputs, made = {0};
     ft__options options;
     int64_t number;
@@ -21897,9 +22188,9 @@ static ft_node ft__read_operator(ft__graph_reader *r, int node, int op, const ch
     if (count < ft__rows[op].least_inputs || count > ft__rows[op].most_inputs)
         ft__graph_fault(r, "a wrong number of inputs of", name);
     inputs = (ft_node *)ft__allocate(&r->m->context, (size_t)count + 1, sizeof *inputs);
-    for (i = 0; inputs && i < count; ++i) {
-        if (ft__json_int(r->json, ft__json_element(r->json, list, i), &number) && number >= 0
-            && number < r->count) inputs[i].id = r->ids[number];
+    for (i = 0, at = list + 1; inputs && i < count; ++i, at = r->json->values[at].next) {
+        if (ft__json_int(r->json, at, &number) && number >= 0 && number < r->count)
+            inputs[i].id = r->ids[number];
         else ft__graph_fault(r, "an input that does not come before", name);
     }
     if (inputs) made = ft__add_node(r->m, op, name, inputs, count, &options);
@@ -21962,13 +22253,39 @@ static void ft__read_preprocessing(ft__graph_reader *r, int value)
     if (p.width > 0) ft_set_preprocessing(r->m, p);
 }
 
+/* The node that the network names as its output or loss; -1 or nothing: it has none. */
 static ft_node ft__read_id(ft__graph_reader *r, int root, const char *key)
 {
     ft_node node = {0};
-    int64_t number;
-    if (ft__json_int(r->json, ft__json_member(r->json, root, key), &number) && number >= 0
-        && number < r->count) node.id = r->ids[number];
+    int64_t number = -1;
+    int value = ft__json_member(r->json, root, key);
+    const ft__node *named;
+    if (value >= 0 && !ft__json_int(r->json, value, &number)) number = r->count;
+    if (number < -1 || number >= r->count)
+        ft__graph_fault(r, "no node has the number that is given for the", key);
+    if (number < 0 || number >= r->count) return node;
+    node.id = r->ids[number];
+    named = ft__get_node(r->m, node);
+    if (!ft__is_leaf(named)) return node;
+    ft__fail(&r->m->context, FT_FORMAT, "%s: damaged network description: the %s is %.200s, which"
+             " is an input or a weight: nothing computes it", r->path, key, named->name);
+    node.id = 0;
     return node;
+}
+
+static void ft__read_classes(ft__graph_reader *r, int list)
+{
+    ft__context *c = &r->m->context;
+    int count = ft__json_count(r->json, list), i, k = 0;
+    const char **names;
+    if (count == 0 || !ft__ok(c)) return;
+    names = (const char **)ft__allocate(c, (size_t)count, sizeof *names);
+    for (i = list + 1; names && i < r->json->values[list].next; i = r->json->values[i].next) {
+        const char *name = ft__json_string(r->json, i);
+        names[k++] = name ? name : "";
+    }
+    if (names) ft_set_class_names(r->m, count, names);
+    ft__release(c, (void *)(uintptr_t)names);
 }
 
 static ft_status ft__read_graph(ft__graph_reader *r)
@@ -21976,7 +22293,6 @@ static ft_status ft__read_graph(ft__graph_reader *r)
     ft_model *m = r->m;
     ft__context *c = &m->context;
     int nodes = ft__json_member(r->json, 0, "nodes"), count = ft__json_count(r->json, nodes), i;
-    int classes = ft__json_member(r->json, 0, "classes");
     const char *architecture = ft__json_string(r->json,
                                                ft__json_member(r->json, 0, "architecture"));
     int64_t format = 0, max_length = 0;
@@ -21985,9 +22301,9 @@ static ft_status ft__read_graph(ft__graph_reader *r)
     if (format != FT__FILE_FORMAT)
         return ft__fail(c, FT_FORMAT, "%s: a model file of format %lld; this version reads %d",
                         r->path, (long long)format, FT__FILE_FORMAT);
-    r->ids = (int *)ft__allocate(c, (size_t)(count < 0 ? 0 : count) + 1, sizeof *r->ids);
-    for (i = 0; ft__ok(c) && i < count; ++i)
-        ft__read_node(r, ft__json_element(r->json, nodes, i));
+    r->ids = (int *)ft__allocate(c, (size_t)count + 1, sizeof *r->ids);
+    for (i = nodes + 1; ft__ok(c) && nodes >= 0 && i < r->json->values[nodes].next;
+         i = r->json->values[i].next) ft__read_node(r, i);
     if (!ft__ok(c)) return c->status;
     m->keras_initialisers = ft__json_true(r->json, ft__json_member(r->json, 0,
                                                                    "keras_initialisers"));
@@ -22004,16 +22320,7 @@ static ft_status ft__read_graph(ft__graph_reader *r)
         if (max_length < 1 || max_length > INT_MAX) return ft__graph_fault(r, "max_length", "");
         m->max_length = (int)max_length;
     }
-    count = ft__json_count(r->json, classes);
-    if (count > 0) {
-        const char **names = (const char **)ft__allocate(c, (size_t)count, sizeof *names);
-        for (i = 0; names && i < count; ++i) {
-            names[i] = ft__json_string(r->json, ft__json_element(r->json, classes, i));
-            if (!names[i]) names[i] = "";
-        }
-        if (names) ft_set_class_names(m, count, names);
-        ft__release(c, (void *)(uintptr_t)names);
-    }
+    ft__read_classes(r, ft__json_member(r->json, 0, "classes"));
     return c->status;
 }
 
@@ -24470,6 +24777,7 @@ static void ft__remove_unread(ft_model *m, int id)
         for (j = 0; j < m->nodes[i].input_count; ++j)
             if (m->nodes[i].inputs[j] == id) return;
     node->inputs = NULL; /* they are looked at when the node is gone */
+    ft__unlist_node(m, id);
     ft__release_node(&m->context, node);
     for (i = 0; i < count; ++i)
         if (m->nodes[inputs[i] - 1].op && ft__is_leaf(&m->nodes[inputs[i] - 1]))
@@ -24696,7 +25004,10 @@ static const ft__network *ft__network_named(ft_model *m, const char *name)
 /* Half a network is none: after an error takes away what was added. */
 static void ft__remove_last_nodes(ft_model *m, int count)
 {
-    while (m->node_count > count) ft__release_node(&m->context, &m->nodes[--m->node_count]);
+    for (; m->node_count > count; m->node_count -= 1) {
+        ft__unlist_node(m, m->node_count);
+        ft__release_node(&m->context, &m->nodes[m->node_count - 1]);
+    }
     m->version += 1;
 }
 
@@ -24774,8 +25085,9 @@ enum { FT__ROWS_HEADER = 32, FT__ROW_HEADER = 16 };
 
 typedef struct ft__row_file {
     ft__context *context;
-    char *path, *partial;   /* written aside, then renamed */
+    char *path;
     void *file;             /* NULL: not open */
+    ft__saving saving;      /* of a new file, while it is written */
     uint64_t kind;          /* a hash of what all rows were made with */
     size_t row;             /* numbers in a row */
     uint64_t count;         /* rows */
@@ -24813,16 +25125,16 @@ static bool ft__rows_make(ft__row_file *f, ft__context *c, const char *name, uin
     f->kind = kind;
     f->row = row;
     f->path = (char *)ft__allocate(c, size, 1);
-    f->partial = (char *)ft__allocate(c, size, 1);
     if (!ft__ok(c)) return false;
     ft__print(f->path, size, "%s/%s-%016llx.rows", c->desc.cache, name, (unsigned long long)id);
-    snprintf(f->partial, size, "%s.partial", f->path);
     return row <= UINT32_MAX;
 }
 
 static void ft__rows_close(ft__row_file *f)
 {
-    if (f->file) f->context->desc.files.close(f->context->desc.files.user, f->file);
+    if (f->saving.file) ft__saving_end(&f->saving, false);
+    else if (f->file) f->context->desc.files.close(f->context->desc.files.user, f->file);
+    ft__saving_free(&f->saving);
     f->file = NULL;
 }
 
@@ -24830,7 +25142,6 @@ static void ft__rows_free(ft__row_file *f)
 {
     if (!f->context) return;
     ft__rows_close(f);
-    ft__release(f->context, f->partial);
     ft__release(f->context, f->path);
     memset(f, 0, sizeof *f);
 }
@@ -24876,43 +25187,44 @@ static bool ft__rows_read(const ft__row_file *f, uint64_t at, uint64_t key, floa
         && head[1] == ft__row_sum(f, key, to);
 }
 
-/* Starts a new file aside; false, with a line in the log, when that cannot be. */
+/* Starts a new file; false, with a line in the log, when that cannot be. */
 static bool ft__rows_create(ft__row_file *f)
 {
-    const ft_files *files = &f->context->desc.files;
     unsigned char header[FT__ROWS_HEADER];
     f->count = 0;
-    f->file = files->open(files->user, f->partial, true);
+    f->file = NULL;
     ft__rows_header(f, header);
-    if (f->file && files->write(files->user, f->file, header, sizeof header) == sizeof header)
+    if (ft__saving_begin(&f->saving, f->context, f->path)
+        && ft__saving_write(&f->saving, header, sizeof header)) {
+        f->file = f->saving.file;
         return true;
-    ft__log(f->context, "%s: cannot be written: nothing is kept for the next run", f->partial);
+    }
+    ft__log(f->context, "%s: %s: nothing is kept for the next run", f->path,
+            f->saving.why ? f->saving.why : "writing failed");
     ft__rows_close(f);
     return false;
 }
 
 static bool ft__rows_add(ft__row_file *f, uint64_t key, const float *values)
 {
-    const ft_files *files = &f->context->desc.files;
     uint64_t head[2];
-    size_t bytes = f->row * sizeof *values;
     head[0] = key;
     head[1] = ft__row_sum(f, key, values);
     f->count += 1;
-    return files->write(files->user, f->file, head, sizeof head) == sizeof head
-        && files->write(files->user, f->file, values, bytes) == bytes;
+    return ft__saving_write(&f->saving, head, sizeof head)
+        && ft__saving_write(&f->saving, values, f->row * sizeof *values);
 }
 
 /* Ends a new file and puts it in the place of the old one, if all rows were written. */
 static bool ft__rows_finish(ft__row_file *f, bool written)
 {
-    const ft_files *files = &f->context->desc.files;
-    written = files->close(files->user, f->file) && written;
+    bool placed = ft__saving_end(&f->saving, written);
+    if (!placed)
+        ft__log(f->context, "%s: %s: nothing is kept for the next run", f->path,
+                f->saving.why ? f->saving.why : "not all could be computed");
     f->file = NULL;
-    if (written && files->rename(files->user, f->partial, f->path)) return true;
-    files->remove(files->user, f->partial);
-    ft__log(f->context, "%s: cannot be written: nothing is kept for the next run", f->path);
-    return false;
+    ft__saving_free(&f->saving);
+    return placed;
 }
 
 /* ---- Which of the wanted keys a file has: a hash table of them; equal keys in a chain ---- */
@@ -27593,7 +27905,7 @@ static bool ft__json_field(ft__table *t, const ft__json *json, const char *key, 
         return true;
     }
     if (is_label && ft__json_at(json, value, 'n')) {
-        for (at = text = json->values[value].text; at < end && strchr("+-.0123456789eE", *at);)
+        for (at = text = json->values[value].digits; at < end && strchr("+-.0123456789eE", *at);)
             ++at;
         ft__text_add_bytes(&t->letters, text, (size_t)(at - text));
         ft__text_add_bytes(&t->letters, "", 1);
@@ -30965,8 +31277,10 @@ static void ft__clear_graph(ft_model *m)
     m->max_length = 0;
     ft__release_class_names(m);
     for (i = m->node_count - 1; i >= 0; --i) ft__release_node(c, &m->nodes[i]);
+    ft__release(c, m->chains);
     ft__release(c, m->order);
     ft__release(c, m->nodes);
+    m->chains = NULL;
     m->order = NULL;
     m->nodes = NULL;
     m->node_count = m->node_capacity = 0;

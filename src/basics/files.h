@@ -20,9 +20,11 @@ int fsync(int descriptor);
 /* A descriptor is carried in the pointer, plus one so that it is never NULL. */
 static int ft__descriptor(void *file) { return (int)(intptr_t)file - 1; }
 
+/* O_EXCL makes the file or fails, where a link is too; O_NONBLOCK: opening a pipe does not wait. */
 static void *ft__posix_open(void *user, const char *path, bool write)
 {
-    int descriptor = write ? open(path, O_WRONLY | O_CREAT | O_TRUNC, 0666) : open(path, O_RDONLY);
+    int descriptor = write ? open(path, O_WRONLY | O_CREAT | O_EXCL, 0666)
+                           : open(path, O_RDONLY | O_NONBLOCK);
     (void)user;
     return descriptor < 0 ? NULL : (void *)(intptr_t)(descriptor + 1);
 }
@@ -69,6 +71,36 @@ static bool ft__posix_close(void *user, void *file)
     return close(ft__descriptor(file)) == 0 && synced;
 }
 
+static ft_path_kind ft__posix_kind(void *user, const char *path)
+{
+    struct stat status;
+    (void)user;
+    if (stat(path, &status) != 0) return FT_PATH_NONE;
+    return S_ISREG(status.st_mode) ? FT_PATH_FILE
+        : S_ISDIR(status.st_mode) ? FT_PATH_FOLDER : FT_PATH_OTHER;
+}
+
+/* Replaces `to`, then syncs its folder, so that the new name too is on the disk. A file system that
+   cannot sync a folder keeps its names in its own way. */
+static bool ft__posix_rename(void *user, const char *from, const char *to)
+{
+    const char *slash = strrchr(to, '/');
+    char folder[4096];
+    size_t length = slash ? (size_t)(slash - to) : 0;
+    int descriptor;
+    (void)user;
+    if (rename(from, to) != 0) return false;
+    if (length >= sizeof folder) return true;
+    snprintf(folder, sizeof folder, "%.*s", (int)length, to);
+    descriptor = open(length ? folder : slash ? "/" : ".", O_RDONLY);
+    if (descriptor < 0) return true;
+    (void)fsync(descriptor);
+    (void)close(descriptor);
+    return true;
+}
+
+static uint64_t ft__process_number(void) { return (uint64_t)getpid(); }
+
 static const void *ft__posix_map(void *user, void *file, size_t bytes)
 {
     void *memory = mmap(NULL, bytes, PROT_READ, MAP_PRIVATE, ft__descriptor(file), 0);
@@ -102,23 +134,101 @@ static bool ft__posix_list(void *user, const char *path,
     return true;
 }
 #else
+#ifdef _WIN32
+/* As <windows.h> declares them, which would bring macros along. */
+#ifdef __cplusplus
+extern "C" {
+#endif
+__declspec(dllimport) int __stdcall MoveFileExA(const char *from, const char *to,
+                                                unsigned long flags);
+__declspec(dllimport) unsigned long __stdcall GetFileAttributesA(const char *path);
+__declspec(dllimport) unsigned long __stdcall GetCurrentProcessId(void);
+#ifdef __cplusplus
+}
+#endif
+
+/* A new file, or NULL where there is one. */
+static FILE *ft__stdio_create(const char *path)
+{
+    int descriptor = _open(path, _O_WRONLY | _O_CREAT | _O_EXCL | _O_BINARY,
+                           _S_IREAD | _S_IWRITE);
+    FILE *file = descriptor < 0 ? NULL : _fdopen(descriptor, "wb");
+    if (descriptor >= 0 && !file) _close(descriptor);
+    return file;
+}
+
+static bool ft__stdio_sync(FILE *file)
+{
+    return fflush(file) == 0 && _commit(_fileno(file)) == 0;
+}
+
+static bool ft__stdio_seek(FILE *file, uint64_t offset, int from)
+{
+    return offset <= INT64_MAX && _fseeki64(file, (int64_t)offset, from) == 0;
+}
+
+static int64_t ft__stdio_tell(FILE *file) { return _ftelli64(file); }
+
+/* rename() of this system refuses where there is a file. 1: replace it; 8: write through. */
+static bool ft__stdio_rename(void *user, const char *from, const char *to)
+{
+    (void)user;
+    return MoveFileExA(from, to, 1 | 8) != 0;
+}
+
+static ft_path_kind ft__windows_kind(void *user, const char *path)
+{
+    unsigned long attributes = GetFileAttributesA(path);
+    (void)user;
+    if (attributes == 0xffffffffu) return FT_PATH_NONE;
+    if (attributes & 0x10u) return FT_PATH_FOLDER;
+    return attributes & 0x40u ? FT_PATH_OTHER : FT_PATH_FILE;
+}
+
+static uint64_t ft__process_number(void) { return GetCurrentProcessId(); }
+#else
+static FILE *ft__stdio_create(const char *path)
+{
+    FILE *there = fopen(path, "rb");
+    if (!there) return fopen(path, "wb");
+    fclose(there);
+    return NULL;
+}
+
+static bool ft__stdio_sync(FILE *file) { return file != NULL; } /* what C can do, fclose does */
+
+static bool ft__stdio_seek(FILE *file, uint64_t offset, int from)
+{
+    return offset <= LONG_MAX && fseek(file, (long)offset, from) == 0;
+}
+
+static int64_t ft__stdio_tell(FILE *file) { return ftell(file); }
+
+static bool ft__stdio_rename(void *user, const char *from, const char *to)
+{
+    (void)user;
+    return rename(from, to) == 0;
+}
+
+static uint64_t ft__process_number(void) { return 1; }
+#endif
+
 static void *ft__stdio_open(void *user, const char *path, bool write)
 {
     (void)user;
-    return fopen(path, write ? "wb" : "rb");
+    return write ? ft__stdio_create(path) : fopen(path, "rb");
 }
 
 static int64_t ft__stdio_size(void *user, void *file)
 {
     (void)user;
-    if (fseek((FILE *)file, 0, SEEK_END) != 0) return -1;
-    return (int64_t)ftell((FILE *)file);
+    return ft__stdio_seek((FILE *)file, 0, SEEK_END) ? ft__stdio_tell((FILE *)file) : -1;
 }
 
 static size_t ft__stdio_read(void *user, void *file, uint64_t offset, void *to, size_t bytes)
 {
     (void)user;
-    if (offset > LONG_MAX || fseek((FILE *)file, (long)offset, SEEK_SET) != 0) return 0;
+    if (!ft__stdio_seek((FILE *)file, offset, SEEK_SET)) return 0;
     return fread(to, 1, bytes, (FILE *)file);
 }
 
@@ -128,18 +238,14 @@ static size_t ft__stdio_write(void *user, void *file, const void *from, size_t b
     return fwrite(from, 1, bytes, (FILE *)file);
 }
 
+/* What comes of a file that was only read says nothing, and nobody asks. */
 static bool ft__stdio_close(void *user, void *file)
 {
+    bool synced = ft__stdio_sync((FILE *)file);
     (void)user;
-    return fclose((FILE *)file) == 0;
+    return fclose((FILE *)file) == 0 && synced;
 }
 #endif
-
-static bool ft__default_rename(void *user, const char *from, const char *to)
-{
-    (void)user;
-    return rename(from, to) == 0;
-}
 
 static bool ft__default_remove(void *user, const char *path)
 {
@@ -157,6 +263,8 @@ static ft_files ft__default_files(void)
     files.read = ft__posix_read;
     files.write = ft__posix_write;
     files.close = ft__posix_close;
+    files.rename = ft__posix_rename;
+    files.kind = ft__posix_kind;
     files.map = ft__posix_map;
     files.unmap = ft__posix_unmap;
     files.list = ft__posix_list;
@@ -166,8 +274,11 @@ static ft_files ft__default_files(void)
     files.read = ft__stdio_read;
     files.write = ft__stdio_write;
     files.close = ft__stdio_close;
+    files.rename = ft__stdio_rename;
+#ifdef _WIN32
+    files.kind = ft__windows_kind;
 #endif
-    files.rename = ft__default_rename;
+#endif
     files.remove = ft__default_remove;
     return files;
 }

@@ -12,13 +12,16 @@ enum { FT__JSON_DEPTH = 64 };
 
 typedef struct ft__json_value {
     char kind;          /* 'o' object, 'a' array, 's' string, 'n' number, 't', 'f', '0' null */
-    bool integer;
+    bool integer;       /* a number without fraction and exponent */
     int next;           /* index of the value behind this one and all inside it */
-    int count;          /* of members or elements */
     const char *key;    /* inside an object */
-    const char *text;   /* of a string; of a number where it stands in what was read */
-    double number;
-    int64_t whole;      /* of a number without fraction and exponent */
+    const char *digits; /* of a number: where it stands in the text that was read */
+    union {
+        int count;          /* of members or elements */
+        const char *text;   /* of a string */
+        double number;      /* of a number, ... */
+        int64_t whole;      /* ... of an integer */
+    } is;
 } ft__json_value;
 
 typedef struct ft__json { ft__json_value *values; int count, capacity; char *letters; } ft__json;
@@ -128,11 +131,11 @@ static double ft__power_of_ten(int exponent)
 static bool ft__json_read_number(ft__json_reader *r, ft__json_value *v)
 {
     bool negative = false, overflow = false;
-    double mantissa = 0;
+    double mantissa = 0, number;
     int64_t whole = 0;
     int exponent = 0, digits = 0, written = 0;
     v->kind = 'n';
-    v->text = r->at;
+    v->digits = r->at;
     v->integer = true;
     if (*r->at == '-') negative = (r->at += 1, true);
     for (; r->at < r->end && ((*r->at >= '0' && *r->at <= '9') || (*r->at == '.' && v->integer));
@@ -162,28 +165,38 @@ static bool ft__json_read_number(ft__json_reader *r, ft__json_value *v)
     }
     if (exponent > 320) exponent = 320;
     if (exponent < -320) mantissa = exponent < -350 ? 0 : mantissa;
-    v->number = exponent < 0 ? mantissa / ft__power_of_ten(exponent)
-                             : mantissa * ft__power_of_ten(exponent);
-    if (negative) v->number = -v->number;
-    v->whole = negative ? -whole : whole;
-    if (overflow) v->integer = false;
+    number = exponent < 0 ? mantissa / ft__power_of_ten(exponent)
+                          : mantissa * ft__power_of_ten(exponent);
+    if (overflow || (negative && whole == 0)) v->integer = false; /* -0 too is a float's */
+    if (v->integer) v->is.whole = negative ? -whole : whole;
+    else v->is.number = negative ? -number : number;
     return true;
+}
+
+/* How many values a text holds at most: one behind each comma and each opening bracket. They may
+   take twice the bytes of the text, and what is usual besides; where they would be more, 0, and
+   *fault is where. */
+static int ft__json_most(const char *text, size_t count, size_t *fault)
+{
+    size_t most = ((size_t)16 << 20) / sizeof(ft__json_value), values = 1, i;
+    bool inside = false; /* a string */
+    most += count / sizeof(ft__json_value) * 2;
+    if (most > INT_MAX) most = INT_MAX;
+    for (i = 0; i < count; ++i) {
+        if (inside && text[i] == '\\') i += 1;
+        else if (text[i] == '"') inside = !inside;
+        else if (!inside && (text[i] == ',' || text[i] == '{' || text[i] == '[')) values += 1;
+        if (values <= most) continue;
+        *fault = i;
+        return 0;
+    }
+    return (int)values;
 }
 
 static ft__json_value *ft__json_add(ft__json_reader *r)
 {
     ft__json *j = r->json;
-    if (j->count == j->capacity) {
-        int capacity = j->capacity ? 2 * j->capacity : 64;
-        ft__json_value *grown;
-        if (capacity < 0) return NULL;
-        grown = (ft__json_value *)ft__grow(r->context, j->values, (size_t)j->count,
-                                           (size_t)capacity, sizeof *grown);
-        if (!grown) return NULL;
-        j->values = grown;
-        j->capacity = capacity;
-    }
-    return &j->values[j->count++];
+    return j->count < j->capacity ? &j->values[j->count++] : NULL;
 }
 
 static bool ft__json_word(ft__json_reader *r, const char *word)
@@ -200,7 +213,7 @@ static bool ft__json_scalar(ft__json_reader *r, ft__json_value *v)
     char l = *r->at;
     v->kind = l == '{' ? 'o' : l == '[' ? 'a' : l == '"' ? 's' : l == 'n' ? '0' : l;
     if (l == '{' || l == '[') return r->at += 1, true;
-    if (l == '"') return (v->text = ft__json_read_string(r)) != NULL;
+    if (l == '"') return (v->is.text = ft__json_read_string(r)) != NULL;
     if (l == 't') return ft__json_word(r, "true");
     if (l == 'f') return ft__json_word(r, "false");
     if (l == 'n') return ft__json_word(r, "null");
@@ -225,7 +238,7 @@ static int ft__json_read_one(ft__json_reader *r, int inside)
     v->key = key;
     v->next = index + 1;
     if (!ft__json_scalar(r, v)) return -1;
-    if (inside >= 0) r->json->values[inside].count += 1;
+    if (inside >= 0) r->json->values[inside].is.count += 1;
     return index;
 }
 
@@ -239,7 +252,7 @@ static bool ft__json_read_all(ft__json_reader *r)
         int index;
         ft__json_space(r);
         if (top && r->at < r->end && *r->at == (top->kind == 'o' ? '}' : ']')
-            && (first || top->count > 0)) {
+            && (first || top->is.count > 0)) {
             top->next = r->json->count;
             r->at += 1;
             depth -= 1;
@@ -270,7 +283,8 @@ static void ft__json_free(ft__context *c, ft__json *json)
     ft__release(c, json);
 }
 
-/* NULL when the text is not JSON (no error is set, `*fault` is the offset) or no memory is left. */
+/* NULL when the text is not JSON, or has more values than its size allows (no error is set,
+   `*fault` is the offset), or no memory is left. */
 static ft__json *ft__json_parse_at(ft__context *c, const char *text, size_t count, size_t *fault)
 {
     ft__json_reader r;
@@ -278,15 +292,19 @@ static ft__json *ft__json_parse_at(ft__context *c, const char *text, size_t coun
     memset(&r, 0, sizeof r);
     *fault = 0;
     if (!json) return NULL;
+    json->capacity = ft__json_most(text, count, fault);
+    if (json->capacity)
+        json->values = (ft__json_value *)ft__allocate(c, (size_t)json->capacity,
+                                                      sizeof *json->values);
     /* Each string loses its quotes, so the decoded ones, with their zeros, fit into as much. */
-    json->letters = (char *)ft__allocate(c, count + 1, 1);
+    if (json->values) json->letters = (char *)ft__allocate(c, count + 1, 1);
     r.context = c;
     r.json = json;
     r.at = text;
     r.end = text + count;
     r.to = json->letters;
     if (json->letters && ft__json_read_all(&r)) return json;
-    *fault = (size_t)(r.at - text);
+    if (json->capacity) *fault = (size_t)(r.at - text);
     ft__json_free(c, json);
     return NULL;
 }
@@ -307,7 +325,8 @@ static const ft__json_value *ft__json_at(const ft__json *j, int value, char kind
 
 static int ft__json_count(const ft__json *j, int value)
 {
-    return value >= 0 && value < j->count ? j->values[value].count : 0;
+    const ft__json_value *v = value >= 0 && value < j->count ? &j->values[value] : NULL;
+    return v && (v->kind == 'o' || v->kind == 'a') ? v->is.count : 0;
 }
 
 static int ft__json_member(const ft__json *j, int object, const char *key)
@@ -331,13 +350,13 @@ static int ft__json_element(const ft__json *j, int array, int index)
 static const char *ft__json_string(const ft__json *j, int value)
 {
     const ft__json_value *s = ft__json_at(j, value, 's');
-    return s ? s->text : NULL;
+    return s ? s->is.text : NULL;
 }
 
 static bool ft__json_double(const ft__json *j, int value, double *to)
 {
     const ft__json_value *n = ft__json_at(j, value, 'n');
-    if (n) *to = n->number;
+    if (n) *to = n->integer ? (double)n->is.whole : n->is.number;
     return n != NULL;
 }
 
@@ -345,7 +364,7 @@ static bool ft__json_int(const ft__json *j, int value, int64_t *to)
 {
     const ft__json_value *n = ft__json_at(j, value, 'n');
     if (!n || !n->integer) return false;
-    *to = n->whole;
+    *to = n->is.whole;
     return true;
 }
 

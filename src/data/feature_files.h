@@ -3,6 +3,7 @@
 #include "platform/formatting.h"
 #include "platform/context.h"
 #include "basics/random.h"
+#include "basics/saving.h"
 
 /* =============================================================================================
    [SECTION] data/feature_files: Files of rows
@@ -18,8 +19,9 @@ enum { FT__ROWS_HEADER = 32, FT__ROW_HEADER = 16 };
 
 typedef struct ft__row_file {
     ft__context *context;
-    char *path, *partial;   /* written aside, then renamed */
+    char *path;
     void *file;             /* NULL: not open */
+    ft__saving saving;      /* of a new file, while it is written */
     uint64_t kind;          /* a hash of what all rows were made with */
     size_t row;             /* numbers in a row */
     uint64_t count;         /* rows */
@@ -57,16 +59,16 @@ static bool ft__rows_make(ft__row_file *f, ft__context *c, const char *name, uin
     f->kind = kind;
     f->row = row;
     f->path = (char *)ft__allocate(c, size, 1);
-    f->partial = (char *)ft__allocate(c, size, 1);
     if (!ft__ok(c)) return false;
     ft__print(f->path, size, "%s/%s-%016llx.rows", c->desc.cache, name, (unsigned long long)id);
-    snprintf(f->partial, size, "%s.partial", f->path);
     return row <= UINT32_MAX;
 }
 
 static void ft__rows_close(ft__row_file *f)
 {
-    if (f->file) f->context->desc.files.close(f->context->desc.files.user, f->file);
+    if (f->saving.file) ft__saving_end(&f->saving, false);
+    else if (f->file) f->context->desc.files.close(f->context->desc.files.user, f->file);
+    ft__saving_free(&f->saving);
     f->file = NULL;
 }
 
@@ -74,7 +76,6 @@ static void ft__rows_free(ft__row_file *f)
 {
     if (!f->context) return;
     ft__rows_close(f);
-    ft__release(f->context, f->partial);
     ft__release(f->context, f->path);
     memset(f, 0, sizeof *f);
 }
@@ -120,43 +121,44 @@ static bool ft__rows_read(const ft__row_file *f, uint64_t at, uint64_t key, floa
         && head[1] == ft__row_sum(f, key, to);
 }
 
-/* Starts a new file aside; false, with a line in the log, when that cannot be. */
+/* Starts a new file; false, with a line in the log, when that cannot be. */
 static bool ft__rows_create(ft__row_file *f)
 {
-    const ft_files *files = &f->context->desc.files;
     unsigned char header[FT__ROWS_HEADER];
     f->count = 0;
-    f->file = files->open(files->user, f->partial, true);
+    f->file = NULL;
     ft__rows_header(f, header);
-    if (f->file && files->write(files->user, f->file, header, sizeof header) == sizeof header)
+    if (ft__saving_begin(&f->saving, f->context, f->path)
+        && ft__saving_write(&f->saving, header, sizeof header)) {
+        f->file = f->saving.file;
         return true;
-    ft__log(f->context, "%s: cannot be written: nothing is kept for the next run", f->partial);
+    }
+    ft__log(f->context, "%s: %s: nothing is kept for the next run", f->path,
+            f->saving.why ? f->saving.why : "writing failed");
     ft__rows_close(f);
     return false;
 }
 
 static bool ft__rows_add(ft__row_file *f, uint64_t key, const float *values)
 {
-    const ft_files *files = &f->context->desc.files;
     uint64_t head[2];
-    size_t bytes = f->row * sizeof *values;
     head[0] = key;
     head[1] = ft__row_sum(f, key, values);
     f->count += 1;
-    return files->write(files->user, f->file, head, sizeof head) == sizeof head
-        && files->write(files->user, f->file, values, bytes) == bytes;
+    return ft__saving_write(&f->saving, head, sizeof head)
+        && ft__saving_write(&f->saving, values, f->row * sizeof *values);
 }
 
 /* Ends a new file and puts it in the place of the old one, if all rows were written. */
 static bool ft__rows_finish(ft__row_file *f, bool written)
 {
-    const ft_files *files = &f->context->desc.files;
-    written = files->close(files->user, f->file) && written;
+    bool placed = ft__saving_end(&f->saving, written);
+    if (!placed)
+        ft__log(f->context, "%s: %s: nothing is kept for the next run", f->path,
+                f->saving.why ? f->saving.why : "not all could be computed");
     f->file = NULL;
-    if (written && files->rename(files->user, f->partial, f->path)) return true;
-    files->remove(files->user, f->partial);
-    ft__log(f->context, "%s: cannot be written: nothing is kept for the next run", f->path);
-    return false;
+    ft__saving_free(&f->saving);
+    return placed;
 }
 
 /* ---- Which of the wanted keys a file has: a hash table of them; equal keys in a chain ---- */

@@ -8,6 +8,7 @@
 #include "basics/threads.h"
 #include "basics/sorting.h"
 #include "nodes/nodes.h"
+#include "nodes/names.h"
 #include "operators/table.h"
 #include "graph/plan.h"
 #include "graph/running.h"

@@ -222,7 +222,7 @@ static bool ft__json_field(ft__table *t, const ft__json *json, const char *key, 
         return true;
     }
     if (is_label && ft__json_at(json, value, 'n')) {
-        for (at = text = json->values[value].text; at < end && strchr("+-.0123456789eE", *at);)
+        for (at = text = json->values[value].digits; at < end && strchr("+-.0123456789eE", *at);)
             ++at;
         ft__text_add_bytes(&t->letters, text, (size_t)(at - text));
         ft__text_add_bytes(&t->letters, "", 1);

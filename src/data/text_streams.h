@@ -6,6 +6,7 @@
 #include "basics/strings.h"
 #include "basics/files.h"
 #include "nodes/nodes.h"
+#include "nodes/names.h"
 #include "graph/plan.h"
 #include "text/tokenizers.h"
 #include "text/tokenizer_files.h"

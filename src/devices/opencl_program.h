@@ -4,6 +4,7 @@
 #include "platform/context.h"
 #include "basics/random.h"
 #include "basics/files.h"
+#include "basics/saving.h"
 #include "devices/opencl_library.h"
 #include "devices/opencl_memory.h"
 
@@ -174,7 +175,7 @@ enum { FT__PROGRAM_HEADER = 32, FT__MOST_PROGRAM = 1 << 28 };
 
 typedef struct ft__program_file {
     uint64_t made_from;
-    char path[1200], partial[1210];
+    char path[1200];
 } ft__program_file;
 
 /* One file a device and kind: another driver's or version's takes its place. */
@@ -193,7 +194,6 @@ static bool ft__program_file_make(ft__context *c, const ft__source *source, cons
                                          strlen(source->parts[i]));
     length = ft__print(file->path, sizeof file->path, "%s/opencl-%016llx.%s", c->desc.cache,
                       (unsigned long long)device, kind);
-    snprintf(file->partial, sizeof file->partial, "%s.partial", file->path);
     return length > 0 && (size_t)length < sizeof file->path;
 }
 
@@ -242,23 +242,21 @@ static unsigned char *ft__program_read(ft__context *c, const ft__program_file *f
     return NULL;
 }
 
-/* Writes it aside, then renames. What fails costs the next start time, and is no error. */
+/* What fails costs the next start time, and is no error. */
 static void ft__program_write(ft__context *c, const ft__program_file *file,
                               const unsigned char *binary, size_t bytes, const char *what)
 {
-    const ft_files *files = &c->desc.files;
     unsigned char header[FT__PROGRAM_HEADER];
-    void *to = binary ? files->open(files->user, file->partial, true) : NULL;
-    bool written = false;
-    if (to) {
+    ft__saving to;
+    if (!ft__ok(c)) return;
+    if (binary && ft__saving_begin(&to, c, file->path)) {
         ft__program_header(file, binary, bytes, header);
-        written = files->write(files->user, to, header, sizeof header) == sizeof header
-            && files->write(files->user, to, binary, bytes) == bytes;
-        written = files->close(files->user, to) && written;
-        written = written && files->rename(files->user, file->partial, file->path);
-        if (!written) files->remove(files->user, file->partial);
+        ft__saving_write(&to, header, sizeof header);
+        ft__saving_write(&to, binary, bytes);
+        if (ft__saving_end(&to, true)) what = NULL;
     }
-    if (!written) ft__log(c, "%s: %s cannot be kept there", file->path, what);
+    if (what) ft__log(c, "%s: %s cannot be kept there", file->path, what);
+    if (binary) ft__saving_free(&to);
 }
 
 /* The program that was kept; NULL: it is to be compiled. */

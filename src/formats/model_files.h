@@ -355,7 +355,7 @@ static ft_node ft__read_leaf(ft__graph_reader *r, int node, int op, const char *
 static ft_node ft__read_operator(ft__graph_reader *r, int node, int op, const char *name)
 {
     const ft__field *field = ft__rows[op].fields;
-    int list = ft__json_member(r->json, node, "inputs"), count, i;
+    int list = ft__json_member(r->json, node, "inputs"), count, i, at;
     ft_node *inputs, made = {0};
     ft__options options;
     int64_t number;
@@ -366,9 +366,9 @@ static ft_node ft__read_operator(ft__graph_reader *r, int node, int op, const ch
     if (count < ft__rows[op].least_inputs || count > ft__rows[op].most_inputs)
         ft__graph_fault(r, "a wrong number of inputs of", name);
     inputs = (ft_node *)ft__allocate(&r->m->context, (size_t)count + 1, sizeof *inputs);
-    for (i = 0; inputs && i < count; ++i) {
-        if (ft__json_int(r->json, ft__json_element(r->json, list, i), &number) && number >= 0
-            && number < r->count) inputs[i].id = r->ids[number];
+    for (i = 0, at = list + 1; inputs && i < count; ++i, at = r->json->values[at].next) {
+        if (ft__json_int(r->json, at, &number) && number >= 0 && number < r->count)
+            inputs[i].id = r->ids[number];
         else ft__graph_fault(r, "an input that does not come before", name);
     }
     if (inputs) made = ft__add_node(r->m, op, name, inputs, count, &options);
@@ -431,13 +431,39 @@ static void ft__read_preprocessing(ft__graph_reader *r, int value)
     if (p.width > 0) ft_set_preprocessing(r->m, p);
 }
 
+/* The node that the network names as its output or loss; -1 or nothing: it has none. */
 static ft_node ft__read_id(ft__graph_reader *r, int root, const char *key)
 {
     ft_node node = {0};
-    int64_t number;
-    if (ft__json_int(r->json, ft__json_member(r->json, root, key), &number) && number >= 0
-        && number < r->count) node.id = r->ids[number];
+    int64_t number = -1;
+    int value = ft__json_member(r->json, root, key);
+    const ft__node *named;
+    if (value >= 0 && !ft__json_int(r->json, value, &number)) number = r->count;
+    if (number < -1 || number >= r->count)
+        ft__graph_fault(r, "no node has the number that is given for the", key);
+    if (number < 0 || number >= r->count) return node;
+    node.id = r->ids[number];
+    named = ft__get_node(r->m, node);
+    if (!ft__is_leaf(named)) return node;
+    ft__fail(&r->m->context, FT_FORMAT, "%s: damaged network description: the %s is %.200s, which"
+             " is an input or a weight: nothing computes it", r->path, key, named->name);
+    node.id = 0;
     return node;
+}
+
+static void ft__read_classes(ft__graph_reader *r, int list)
+{
+    ft__context *c = &r->m->context;
+    int count = ft__json_count(r->json, list), i, k = 0;
+    const char **names;
+    if (count == 0 || !ft__ok(c)) return;
+    names = (const char **)ft__allocate(c, (size_t)count, sizeof *names);
+    for (i = list + 1; names && i < r->json->values[list].next; i = r->json->values[i].next) {
+        const char *name = ft__json_string(r->json, i);
+        names[k++] = name ? name : "";
+    }
+    if (names) ft_set_class_names(r->m, count, names);
+    ft__release(c, (void *)(uintptr_t)names);
 }
 
 static ft_status ft__read_graph(ft__graph_reader *r)
@@ -445,7 +471,6 @@ static ft_status ft__read_graph(ft__graph_reader *r)
     ft_model *m = r->m;
     ft__context *c = &m->context;
     int nodes = ft__json_member(r->json, 0, "nodes"), count = ft__json_count(r->json, nodes), i;
-    int classes = ft__json_member(r->json, 0, "classes");
     const char *architecture = ft__json_string(r->json,
                                                ft__json_member(r->json, 0, "architecture"));
     int64_t format = 0, max_length = 0;
@@ -454,9 +479,9 @@ static ft_status ft__read_graph(ft__graph_reader *r)
     if (format != FT__FILE_FORMAT)
         return ft__fail(c, FT_FORMAT, "%s: a model file of format %lld; this version reads %d",
                         r->path, (long long)format, FT__FILE_FORMAT);
-    r->ids = (int *)ft__allocate(c, (size_t)(count < 0 ? 0 : count) + 1, sizeof *r->ids);
-    for (i = 0; ft__ok(c) && i < count; ++i)
-        ft__read_node(r, ft__json_element(r->json, nodes, i));
+    r->ids = (int *)ft__allocate(c, (size_t)count + 1, sizeof *r->ids);
+    for (i = nodes + 1; ft__ok(c) && nodes >= 0 && i < r->json->values[nodes].next;
+         i = r->json->values[i].next) ft__read_node(r, i);
     if (!ft__ok(c)) return c->status;
     m->keras_initialisers = ft__json_true(r->json, ft__json_member(r->json, 0,
                                                                    "keras_initialisers"));
@@ -473,16 +498,7 @@ static ft_status ft__read_graph(ft__graph_reader *r)
         if (max_length < 1 || max_length > INT_MAX) return ft__graph_fault(r, "max_length", "");
         m->max_length = (int)max_length;
     }
-    count = ft__json_count(r->json, classes);
-    if (count > 0) {
-        const char **names = (const char **)ft__allocate(c, (size_t)count, sizeof *names);
-        for (i = 0; names && i < count; ++i) {
-            names[i] = ft__json_string(r->json, ft__json_element(r->json, classes, i));
-            if (!names[i]) names[i] = "";
-        }
-        if (names) ft_set_class_names(m, count, names);
-        ft__release(c, (void *)(uintptr_t)names);
-    }
+    ft__read_classes(r, ft__json_member(r->json, 0, "classes"));
     return c->status;
 }
 

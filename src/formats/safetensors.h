@@ -3,6 +3,7 @@
 #include "interface/types.h"
 #include "platform/context.h"
 #include "basics/strings.h"
+#include "basics/saving.h"
 #include "basics/json.h"
 #include "kernels/elementary.h"
 
@@ -231,65 +232,48 @@ static void ft__safetensors_header(ft__text *text, const ft__write_tensor *tenso
     while (ft__ok(text->context) && text->count % 8) ft__text_add(text, " ");
 }
 
-static bool ft__write_bytes(ft__context *c, void *file, const void *bytes, size_t count)
-{
-    return c->desc.files.write(c->desc.files.user, file, bytes, count) == count;
-}
-
 /* In pieces, so that converting needs no memory of its own; little-endian on any machine. */
-static bool ft__write_tensor_data(ft__context *c, void *file, const ft__write_tensor *t)
+static bool ft__write_tensor_data(ft__saving *file, const ft__write_tensor *t)
 {
     unsigned char piece[8192];
     const float *from = (const float *)t->data;
     size_t count = ft__shape_count(&t->shape), i, used = 0;
     int b, bytes = ft__type_bytes[t->type];
     if (t->type != FT_F32 && t->type != FT_F16 && t->type != FT_BF16)
-        return ft__write_bytes(c, file, t->data, count * (size_t)bytes);
+        return ft__saving_write(file, t->data, count * (size_t)bytes);
     for (i = 0; i < count; ++i) {
         uint32_t bits = t->type == FT_F32 ? ft__to_bits(from[i])
             : t->type == FT_F16 ? ft__float_to_half(from[i]) : ft__float_to_bfloat(from[i]);
         for (b = 0; b < bytes; ++b) piece[used++] = (unsigned char)(bits >> (8 * b));
         if (used == sizeof piece || i + 1 == count) {
-            if (!ft__write_bytes(c, file, piece, used)) return false;
+            if (!ft__saving_write(file, piece, used)) return false;
             used = 0;
         }
     }
     return true;
 }
 
-/* Writes beside the path, syncs, renames: a reader sees the old file or the new one, whole. */
 static ft_status ft__safetensors_write(ft__context *c, const char *path,
                                        const ft__write_tensor *tensors, int count,
                                        const char *const *pairs, int pair_count)
 {
-    ft_files *files = &c->desc.files;
     unsigned char length[8];
-    ft__text header, partial;
-    void *file = NULL;
-    bool written = false;
+    ft__text header;
+    ft__saving file;
+    bool written;
     int i;
     memset(&header, 0, sizeof header);
-    memset(&partial, 0, sizeof partial);
-    header.context = partial.context = c;
+    header.context = c;
     ft__safetensors_header(&header, tensors, count, pairs, pair_count);
-    ft__text_add_bytes(&partial, path, strlen(path));
-    ft__text_add(&partial, ".partial");
-    if (ft__ok(c)) file = files->open(files->user, partial.letters, true);
-    if (ft__ok(c) && !file) ft__fail(c, FT_IO, "%s: cannot be written", path);
-    if (file) {
-        for (i = 0; i < 8; ++i) length[i] = (unsigned char)((uint64_t)header.count >> (8 * i));
-        written = ft__write_bytes(c, file, length, 8)
-            && ft__write_bytes(c, file, header.letters, header.count);
-        for (i = 0; written && i < count; ++i)
-            written = ft__write_tensor_data(c, file, &tensors[i]);
-        if (!files->close(files->user, file)) written = false;
-        if (written) written = files->rename(files->user, partial.letters, path);
-        if (!written) {
-            files->remove(files->user, partial.letters);
-            ft__fail(c, FT_IO, "%s: writing failed: is the disk full?", path);
-        }
-    }
-    ft__release(c, partial.letters);
+    written = ft__saving_begin(&file, c, path);
+    for (i = 0; i < 8; ++i) length[i] = (unsigned char)((uint64_t)header.count >> (8 * i));
+    if (written)
+        written = ft__saving_write(&file, length, 8)
+            && ft__saving_write(&file, header.letters, header.count);
+    for (i = 0; written && i < count; ++i) written = ft__write_tensor_data(&file, &tensors[i]);
+    if (!ft__saving_end(&file, true) && ft__ok(c))
+        ft__fail(c, FT_IO, "%s: %s", path, file.why);
+    ft__saving_free(&file);
     ft__release(c, header.letters);
     return c->status;
 }

@@ -3,6 +3,7 @@
 #include "platform/context.h"
 #include "basics/strings.h"
 #include "nodes/nodes.h"
+#include "nodes/names.h"
 #include "devices/opencl_memory.h"
 #include "graph/plan.h"
 #include "formats/tensor_files.h"

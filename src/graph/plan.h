@@ -4,6 +4,7 @@
 #include "basics/random.h"
 #include "basics/strings.h"
 #include "nodes/nodes.h"
+#include "nodes/names.h"
 #include "nodes/initialisers.h"
 #include "operators/table.h"
 #include "operators/activations.h"
@@ -150,15 +151,6 @@ static bool ft__norm_frozen(const ft_model *m, const ft__node *norm)
 
 /* ---- Adding nodes ---- */
 
-static ft_node ft__find_node(const ft_model *m, const char *name)
-{
-    ft_node node = {0};
-    int i;
-    for (i = 0; i < m->node_count; ++i)
-        if (m->nodes[i].op != FT__OP_none && strcmp(m->nodes[i].name, name) == 0) node.id = i + 1;
-    return node;
-}
-
 /* ---- Names and patterns that nothing has ---- */
 
 static bool ft__is_any(const ft__node *node) { return node->op != FT__OP_none; }
@@ -275,6 +267,7 @@ static bool ft__grow_nodes(ft_model *m)
                             sizeof *order);
     if (!order) return false;
     m->order = order;
+    if (!ft__grow_names(m, capacity)) return false;
     m->node_capacity = capacity;
     return true;
 }
@@ -337,6 +330,7 @@ static ft_node ft__add_node(ft_model *m, int op, const char *name, const ft_node
     }
     m->order[m->node_count] = m->node_count + 1;
     result.id = ++m->node_count;
+    ft__list_node(m, result.id);
     m->version += 1;
     return result;
 }

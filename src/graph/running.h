@@ -3,6 +3,7 @@
 #include "platform/context.h"
 #include "kernels/transpose.h"
 #include "nodes/nodes.h"
+#include "nodes/names.h"
 #include "operators/table.h"
 #include "operators/losses.h"
 #include "operators/rows.h"

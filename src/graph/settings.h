@@ -3,6 +3,7 @@
 #include "platform/context.h"
 #include "basics/strings.h"
 #include "nodes/nodes.h"
+#include "nodes/names.h"
 #include "operators/table.h"
 #include "devices/opencl_memory.h"
 #include "graph/plan.h"
@@ -26,15 +27,28 @@ static bool ft__check_node(ft_model *m, ft_node node, const char *what)
 {
     char why[400];
     if (!ft__ok(&m->context)) return false;
-    if (ft__get_node(m, node)) return true;
+    if (ft__get_node(m, node) && ft__is_any(ft__get_node(m, node))) return true;
     ft__fail(&m->context, FT_INVALID, "%s: node %d is not a node of this model%s", what, node.id,
              ft__why_none(m, node, why));
     return false;
 }
 
+/* Output and loss are values of a run: a tensor that no operator makes has none of its own. */
+static bool ft__check_computed(ft_model *m, ft_node node, const char *what)
+{
+    const ft__node *named;
+    if (!ft__check_node(m, node, what)) return false;
+    named = ft__get_node(m, node);
+    if (!ft__is_leaf(named)) return true;
+    ft__fail(&m->context, FT_INVALID, "%s: %.200s is %s: nothing computes it", what, named->name,
+             ft__is_weight(named) ? "a weight" : named->op == FT__OP_state ? "a state"
+                                                                           : "an input");
+    return false;
+}
+
 void ft_set_output(ft_model *m, ft_node logits)
 {
-    if (!ft__check_node(m, logits, "ft_set_output")) return;
+    if (!ft__check_computed(m, logits, "ft_set_output")) return;
     m->output = logits;
     m->version += 1;
 }
@@ -42,7 +56,7 @@ void ft_set_output(ft_model *m, ft_node logits)
 void ft_set_loss(ft_model *m, ft_node loss)
 {
     const ft__extent two = {2, 2};
-    if (!ft__check_node(m, loss, "ft_set_loss")) return;
+    if (!ft__check_computed(m, loss, "ft_set_loss")) return;
     if (ft__node_count_at(&m->nodes[loss.id - 1], two) != 1) {
         ft__fail(&m->context, FT_SHAPE, "%s: a loss is one number", m->nodes[loss.id - 1].name);
         return;

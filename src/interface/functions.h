@@ -223,7 +223,8 @@ FINETUNE_API ft_node ft_binary_cross_entropy(ft_model *m, const char *name, ft_n
 FINETUNE_API ft_node ft_mse(ft_model *m, const char *name, ft_node x, ft_node target);
 
 /* Which nodes matter: the output that is predicted and saved, and the loss that is trained. A
-   network made by name or from a file has both (cross-entropy over the node "labels"). */
+   network made by name or from a file has both (cross-entropy over the node "labels"). An input or
+   a weight is neither: FT_INVALID. */
 FINETUNE_API void ft_set_output(ft_model *m, ft_node logits);
 FINETUNE_API void ft_set_loss(ft_model *m, ft_node loss);
 FINETUNE_API ft_node ft_output(const ft_model *m);

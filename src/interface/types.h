@@ -45,11 +45,20 @@ typedef struct ft_allocator {
     void (*release)(void *user, void *memory, size_t bytes);
 } ft_allocator;
 
+typedef enum ft_path_kind { /* what a path names, links followed */
+    FT_PATH_NONE,           /* nothing that is there */
+    FT_PATH_FILE,           /* a regular file */
+    FT_PATH_FOLDER,
+    FT_PATH_OTHER           /* a pipe, a socket, a device */
+} ft_path_kind;
+
 /* File operations; replace all or none. Paths are UTF-8. Called by several threads at once, each
    with a file of its own. */
 typedef struct ft_files {
     void *user;
-    void *(*open)(void *user, const char *path, bool write); /* NULL: it cannot be opened */
+    /* NULL: it cannot be opened. `write`: a new file; NULL if there is anything at the path, a link
+       too. Reading must not wait for a pipe's writer. */
+    void *(*open)(void *user, const char *path, bool write);
     int64_t (*size)(void *user, void *file);                 /* negative: unknown */
     size_t (*read)(void *user, void *file, uint64_t offset, void *to, size_t bytes);
     size_t (*write)(void *user, void *file, const void *from, size_t bytes); /* appends */
@@ -61,6 +70,9 @@ typedef struct ft_files {
     /* Calls each() for every entry of a folder, in any order; false: it is not a folder. */
     bool (*list)(void *user, const char *path,
                  void (*each)(void *context, const char *name, bool is_folder), void *context);
+    /* Optional, even where the others are replaced. Without it whatever rename() can replace is
+       replaced, be it a regular file or not. */
+    ft_path_kind (*kind)(void *user, const char *path);
 } ft_files;
 
 /* Data-parallel training; reserved: size must be 0 or 1 in this version. */

@@ -2,6 +2,7 @@
 #include "interface/types.h"
 #include "platform/context.h"
 #include "nodes/nodes.h"
+#include "nodes/names.h"
 #include "graph/plan.h"
 #include "formats/tensor_files.h"
 #include "formats/weights.h"
@@ -62,7 +63,10 @@ static const ft__network *ft__network_named(ft_model *m, const char *name)
 /* Half a network is none: after an error takes away what was added. */
 static void ft__remove_last_nodes(ft_model *m, int count)
 {
-    while (m->node_count > count) ft__release_node(&m->context, &m->nodes[--m->node_count]);
+    for (; m->node_count > count; m->node_count -= 1) {
+        ft__unlist_node(m, m->node_count);
+        ft__release_node(&m->context, &m->nodes[m->node_count - 1]);
+    }
     m->version += 1;
 }
 

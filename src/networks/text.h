@@ -2,6 +2,7 @@
 #include "interface/types.h"
 #include "platform/context.h"
 #include "nodes/nodes.h"
+#include "nodes/names.h"
 #include "operators/table.h"
 #include "operators/recurrent.h"
 #include "devices/opencl_memory.h"
@@ -182,6 +183,7 @@ static void ft__remove_unread(ft_model *m, int id)
         for (j = 0; j < m->nodes[i].input_count; ++j)
             if (m->nodes[i].inputs[j] == id) return;
     node->inputs = NULL; /* they are looked at when the node is gone */
+    ft__unlist_node(m, id);
     ft__release_node(&m->context, node);
     for (i = 0; i < count; ++i)
         if (m->nodes[inputs[i] - 1].op && ft__is_leaf(&m->nodes[inputs[i] - 1]))

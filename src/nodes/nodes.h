@@ -99,6 +99,7 @@ typedef struct ft__node {
     ft__resting *resting;   /* of an embedding's weight whose unused rows wait; else NULL */
     float *kept;            /* a copy of the value at the best, or last good, epoch of a fit */
     ft_time time;           /* spent in its operator so far */
+    int chained;            /* the next id of its chain in nodes/names; 0: none */
 } ft__node;
 
 /* One call of an operator's function. */
@@ -138,6 +139,8 @@ struct ft_model {
     ft__node *nodes;
     int node_count, node_capacity;
     int *order;             /* ids in the order of execution */
+    int *chains;            /* [chain_mask + 1], of nodes/names; NULL: there is no node yet */
+    size_t chain_mask;
     ft_node output, loss;
     ft_preprocessing preprocessing;
     char *architecture;     /* "" when it was built by hand */

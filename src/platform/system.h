@@ -19,6 +19,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #else
+#ifdef _WIN32
+#include <fcntl.h>
+#include <io.h>
+#include <sys/stat.h>
+#endif
 #define FINETUNE__POSIX 0
 #ifndef FINETUNE_NO_THREADS
 #define FINETUNE_NO_THREADS

@@ -89,8 +89,10 @@ static void ft__clear_graph(ft_model *m)
     m->max_length = 0;
     ft__release_class_names(m);
     for (i = m->node_count - 1; i >= 0; --i) ft__release_node(c, &m->nodes[i]);
+    ft__release(c, m->chains);
     ft__release(c, m->order);
     ft__release(c, m->nodes);
+    m->chains = NULL;
     m->order = NULL;
     m->nodes = NULL;
     m->node_count = m->node_capacity = 0;

@@ -6,6 +6,7 @@
 #include "basics/sorting.h"
 #include "kernels/elementary.h"
 #include "nodes/nodes.h"
+#include "nodes/names.h"
 #include "graph/plan.h"
 #include "graph/running.h"
 #include "graph/settings.h"

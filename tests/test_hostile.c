@@ -1,0 +1,287 @@
+/* test_hostile.c - files made to do harm, and unlucky ones: graphs that name what cannot be named,
+   numbers that promise more than the file holds, many of everything, pipes and devices, two writers
+   of one file. Each gets a clear error or works; memory and time follow the bytes that are there. */
+#include "check.h"
+#include "finetune.h"
+
+#include <stdint.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#define ROOT "build/hostile"
+
+static char logged[4096];
+
+static void keep_log(void *user, const char *line)
+{
+    (void)user;
+    snprintf(logged + strlen(logged), sizeof logged - strlen(logged), "%s\n", line);
+}
+
+static ft_model *new_model(void)
+{
+    ft_desc desc = {.threads = 1, .log = keep_log};
+    logged[0] = 0;
+    return ft_create(desc);
+}
+
+static double seconds(void) { return (double)clock() / CLOCKS_PER_SEC; }
+
+/* ---- Files made here ---- */
+
+typedef struct text { char *at; size_t count, capacity; } text;
+
+static void add_bytes(text *t, const void *bytes, size_t count)
+{
+    if (t->count + count + 1 > t->capacity) {
+        t->capacity = 2 * t->capacity + count + 1024;
+        t->at = (char *)realloc(t->at, t->capacity);
+    }
+    memcpy(t->at + t->count, bytes, count);
+    t->count += count;
+    t->at[t->count] = 0;
+}
+
+static void add(text *t, const char *letters) { add_bytes(t, letters, strlen(letters)); }
+
+static void add_number(text *t, uint64_t number, int bytes)
+{
+    for (; bytes > 0; --bytes, number >>= 8) {
+        unsigned char byte = (unsigned char)number;
+        add_bytes(t, &byte, 1);
+    }
+}
+
+/* A safetensors file of this header and so many bytes of data, all 0. */
+static text safetensors(const char *header, size_t data)
+{
+    text file = {0};
+    static const char zeros[4096];
+    add_number(&file, strlen(header), 8);
+    add(&file, header);
+    for (; data > 0; data -= data < sizeof zeros ? data : sizeof zeros)
+        add_bytes(&file, zeros, data < sizeof zeros ? data : sizeof zeros);
+    return file;
+}
+
+/* A model file's header: this network, and what tensors there are. */
+static text model_header(const char *nodes, int output, const char *tensors)
+{
+    text json = {0};
+    const char *at;
+    char number[24];
+    add(&json, "{\"__metadata__\":{\"finetune\":\"");
+    for (at = nodes; *at; ++at) {
+        if (*at == '"') add(&json, "\\");
+        add_bytes(&json, at, 1);
+    }
+    snprintf(number, sizeof number, "%d", output);
+    add(&json, ",\\\"output\\\":");
+    add(&json, number);
+    add(&json, "}\"}");
+    add(&json, tensors);
+    add(&json, "}");
+    return json;
+}
+
+#define NETWORK "{\"format\":1,\"architecture\":\"\",\"nodes\":["
+#define INPUT4 "{\"op\":\"input\",\"name\":\"input\",\"type\":\"F32\",\"shape\":[-1,4]}"
+#define REST ",\"loss\":-1,\"classes\":[],\"preprocessing\":{\"width\":0,\"height\":0," \
+    "\"channels\":0,\"resize\":0,\"mean\":[0,0,0,0],\"std\":[1,1,1,1]}"
+
+static ft_status load(ft_model *m, text file)
+{
+    ft_load_options options;
+    memset(&options, 0, sizeof options);
+    options.weights.memory = file.at;
+    options.weights.bytes = file.count;
+    return ft_load(m, NULL, options);
+}
+
+/* ---- A leaf as output or loss: an input or a weight, which no operator computes ---- */
+
+static void test_leaf(void)
+{
+    static const struct { const char *nodes, *tensors; int output; const char *word; } rows[] = {
+        {NETWORK INPUT4 "]" REST, "", 0, "output is input"},
+        {NETWORK INPUT4 ",{\"op\":\"parameter\",\"name\":\"w\",\"shape\":[4]}]" REST,
+         ",\"w\":{\"dtype\":\"F32\",\"shape\":[4],\"data_offsets\":[0,16]}", 1, "output is w"},
+        {NETWORK INPUT4 ",{\"op\":\"relu\",\"name\":\"r\",\"inputs\":[0]}]" REST, "", 2, "output"},
+        {NETWORK INPUT4 ",{\"op\":\"relu\",\"name\":\"r\",\"inputs\":[0]}]" REST, "", -2, "output"}};
+    size_t i;
+    ft_node input, weight;
+    ft_model *m = new_model();
+    for (i = 0; i < sizeof rows / sizeof rows[0]; ++i) {
+        text header = model_header(rows[i].nodes, rows[i].output, rows[i].tensors);
+        text file = safetensors(header.at, rows[i].tensors[0] ? 16 : 0);
+        CHECK(load(m, file) == FT_FORMAT && strstr(ft_error_text(m), rows[i].word), "row %d: %s",
+              (int)i, ft_error_text(m));
+        ft_clear_error(m);
+        free(header.at);
+        free(file.at);
+    }
+    input = ft_input(m, "input", (ft_input_options){.size = {4}});
+    weight = ft_parameter(m, "w", (ft_parameter_options){.size = {4}});
+    ft_set_output(m, input);
+    CHECK(ft_error(m) == FT_INVALID && strstr(ft_error_text(m), "input"), "%s", ft_error_text(m));
+    ft_clear_error(m);
+    ft_set_output(m, weight);
+    CHECK(ft_error(m) == FT_INVALID && strstr(ft_error_text(m), "w is a weight"), "%s",
+          ft_error_text(m));
+    ft_clear_error(m);
+    ft_set_loss(m, ft_parameter(m, "one", (ft_parameter_options){.size = {1}}));
+    CHECK(ft_error(m) == FT_INVALID, "a weight as loss");
+    ft_clear_error(m);
+    CHECK(ft_output(m).id == 0 && ft_loss(m).id == 0, "none was set");
+    ft_destroy(m);
+}
+
+/* ---- Writing ---- */
+
+static char *content_of(const char *path, size_t *bytes)
+{
+    FILE *file = fopen(path, "rb");
+    char *content = NULL;
+    *bytes = 0;
+    if (!file) return NULL;
+    fseek(file, 0, SEEK_END);
+    *bytes = (size_t)ftell(file);
+    rewind(file);
+    content = (char *)malloc(*bytes + 1);
+    if (fread(content, 1, *bytes, file) != *bytes) *bytes = 0;
+    fclose(file);
+    return content;
+}
+
+static void write_text(const char *path, const char *letters)
+{
+    FILE *file = fopen(path, "wb");
+    if (!file) return;
+    fputs(letters, file);
+    fclose(file);
+}
+
+/* Saves a model whose bytes depend on `which`, of about 4 MB. */
+static ft_status save(ft_model *m, const char *path, int which)
+{
+    ft_save_options options = {which ? FT_F16 : FT_F32};
+    if (!ft_find(m, "w").id)
+        ft_parameter(m, "w", (ft_parameter_options){.size = {1000, which ? 2000 : 1000}});
+    return ft_save(m, path, options);
+}
+
+static int files_in(const char *folder)
+{
+    char command[300], answer[32] = "";
+    FILE *pipe;
+    snprintf(command, sizeof command, "ls -A %s | wc -l", folder);
+    pipe = popen(command, "r");
+    if (pipe && !fgets(answer, sizeof answer, pipe)) answer[0] = 0;
+    if (pipe) pclose(pipe);
+    return atoi(answer);
+}
+
+/* Two processes that save into one path at once: one of the two contents, whole, whoever was last,
+   and both may say that they saved. */
+static void test_two_writers(void)
+{
+    static const char path[] = ROOT "/both.safetensors";
+    size_t bytes[3];
+    char *want[2], *got;
+    int round, which, status;
+    pid_t child[2];
+    for (which = 0; which < 2; ++which) {
+        ft_model *m = new_model();
+        CHECK(save(m, path, which) == FT_OK, "%s", ft_error_text(m));
+        want[which] = content_of(path, &bytes[which]);
+        ft_destroy(m);
+    }
+    for (round = 0; round < 8; ++round) {
+        remove(path);
+        for (which = 0; which < 2; ++which) {
+            child[which] = fork();
+            if (child[which] == 0) {
+                ft_model *m = new_model();
+                int times;
+                for (times = 0; times < 3; ++times) save(m, path, which);
+                _exit(ft_error(m) == FT_OK ? 0 : 1);
+            }
+        }
+        for (which = 0; which < 2; ++which) {
+            waitpid(child[which], &status, 0);
+            CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0, "writer %d: %d", which, status);
+        }
+        got = content_of(path, &bytes[2]);
+        CHECK(got && ((bytes[2] == bytes[0] && !memcmp(got, want[0], bytes[0]))
+                      || (bytes[2] == bytes[1] && !memcmp(got, want[1], bytes[1]))),
+              "round %d: mixed", round);
+        free(got);
+    }
+    remove(path);
+    CHECK(files_in(ROOT) == 0, "something is left");
+    free(want[0]);
+    free(want[1]);
+}
+
+/* What may not be replaced is still there, and the error says what it is. */
+static void test_special_targets(void)
+{
+    ft_model *m = new_model();
+    struct stat s;
+    size_t bytes;
+    char *text;
+    static const char *const names[] = {ROOT "/fifo", ROOT "/folder", ROOT "/link"};
+    int i;
+    mkfifo(names[0], 0600);
+    mkdir(names[1], 0700);
+    CHECK(symlink("/dev/null", names[2]) == 0, "a link to a device");
+    for (i = 0; i < 3; ++i) {
+        CHECK(save(m, names[i], 0) == FT_IO && strstr(ft_error_text(m), names[i])
+              && strstr(ft_error_text(m), i == 1 ? "a folder" : "a pipe, a device"), "%s",
+              ft_error_text(m));
+        ft_clear_error(m);
+    }
+    CHECK(stat(names[0], &s) == 0 && S_ISFIFO(s.st_mode), "the pipe is there");
+    CHECK(lstat(names[2], &s) == 0 && S_ISLNK(s.st_mode), "the link is there");
+    CHECK(files_in(ROOT) == 3, "something is left");
+    for (i = 0; i < 3; ++i) remove(names[i]);
+    /* A link to a regular file is replaced itself; what it led to stays. */
+    write_text(ROOT "/precious", "precious");
+    CHECK(symlink("precious", ROOT "/m.safetensors") == 0, "a link");
+    CHECK(symlink("precious", ROOT "/m.safetensors.partial") == 0, "a link where it wrote once");
+    CHECK(save(m, ROOT "/m.safetensors", 0) == FT_OK, "%s", ft_error_text(m));
+    text = content_of(ROOT "/precious", &bytes);
+    CHECK(text && bytes == 8, "what the link led to was written over");
+    CHECK(lstat(ROOT "/m.safetensors", &s) == 0 && S_ISREG(s.st_mode), "a file of its own");
+    free(text);
+    remove(ROOT "/precious");
+    remove(ROOT "/m.safetensors");
+    remove(ROOT "/m.safetensors.partial");
+    CHECK(save(m, ROOT "/no/such/m.safetensors", 0) == FT_IO
+          && strstr(ft_error_text(m), "is its folder there"), "%s", ft_error_text(m));
+    ft_destroy(m);
+}
+
+/* A pipe that nobody writes to is no model, and is not waited for. */
+static void test_pipe(void)
+{
+    ft_model *m = new_model();
+    mkfifo(ROOT "/pipe", 0600);
+    alarm(20);
+    CHECK(ft_load(m, ROOT "/pipe", (ft_load_options){0}) == FT_IO, "%s", ft_error_text(m));
+    alarm(0);
+    remove(ROOT "/pipe");
+    ft_destroy(m);
+}
+
+int main(void)
+{
+    CHECK(system("rm -rf " ROOT " && mkdir -p " ROOT) == 0, "a folder");
+    test_leaf();
+    test_two_writers();
+    test_special_targets();
+    test_pipe();
+    (void)seconds;
+    return check_done("test_hostile");
+}
