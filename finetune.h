@@ -27,7 +27,7 @@
      [SECTION] platform/system: The system's headers
      [SECTION] platform/formatting: printf's sizes and 64-bit numbers, the same everywhere
      [SECTION] platform/context: Checked sizes, allocator, errors
-     [SECTION] basics/numbers: Small sums with sizes
+     [SECTION] basics/numbers: Arithmetic on sizes, and powers
      [SECTION] basics/random: Random numbers
      [SECTION] basics/strings: Strings
      [SECTION] basics/arrays: Arrays that grow
@@ -1565,43 +1565,43 @@ static FT__PRINTF(3, 4) int ft__print(char *to, size_t size, const char *format,
 
 /* =============================================================================================
    [SECTION] platform/context: Checked sizes, allocator, errors
-   Everything that can fail for want of memory or of a file goes through an ft__context, which
-   keeps the first error. No other global or static state exists.
+   Every call that can run out of memory or fail on a file goes through an ft__context, which keeps
+   the first error. There is no global or static state.
    ============================================================================================= */
 #if defined(__GNUC__)
 #define FT__UNUSED __attribute__((unused))
-#define FT__RESTRICT __restrict__ /* C++ has not C99's word */
+#define FT__RESTRICT __restrict__ /* C++ lacks C99's restrict */
 #else
 #define FT__UNUSED
 #define FT__RESTRICT
 #endif
 
 #define FT__ALIGNMENT 64 /* bytes: a cache line, and the widest vector */
-#define FT__DEVICE_ALIGNMENT 512 /* the most that a part of an OpenCL buffer was seen to need */
+#define FT__DEVICE_ALIGNMENT 512 /* the most that an OpenCL sub-buffer was seen to need */
 
 typedef struct ft__pool ft__pool;
 
 typedef struct ft__context {
     ft_desc desc;       /* with every default filled in */
     ft_status status;   /* sticky: the first error ... */
-    char text[1024];    /* ... and its line */
+    char text[1024];    /* ... and its message */
     size_t bytes;       /* allocated now, by this model */
     size_t bytes_peak;
     size_t arena_used;
     int threads;
     int simd;           /* which micro-kernels: see kernels/gemm */
-    int precision;      /* of products: see kernels/bf16 */
+    int precision;      /* of matrix products: see kernels/bf16 */
     ft__pool *pool;     /* NULL: everything runs on the calling thread */
-    size_t taken[64][8]; /* pieces that were taken of each slot's part: see basics/threads; lines of
-                            the cache of their own */
+    size_t taken[64][8]; /* pieces taken from each slot's part (basics/threads); each counter has
+                            its own cache line */
     struct ft__device *device; /* NULL: the processor; see devices/ */
-    void (*forget)(struct ft__context *c, const void *memory, size_t bytes); /* when released */
+    void (*forget)(struct ft__context *c, const void *memory, size_t bytes); /* called on release */
 } ft__context;
 typedef struct ft__device ft__device;
 
 static bool ft__ok(const ft__context *c) { return c->status == FT_OK; }
 
-/* Keeps the first error only: what follows from it would hide the cause. */
+/* Keeps only the first error: later ones follow from it and would hide the cause. */
 static FT__PRINTF(3, 4) ft_status ft__fail(ft__context *c, ft_status status, const char *format,
                                            ...)
 {
@@ -1614,15 +1614,15 @@ static FT__PRINTF(3, 4) ft_status ft__fail(ft__context *c, ft_status status, con
     return status;
 }
 
-/* Whether a pointer that a caller passed is there; else FT_INVALID. */
+/* Sets FT_INVALID if the caller's pointer is NULL; returns whether there is no error. */
 static bool ft__given(ft__context *c, const void *pointer, const char *what)
 {
     if (!pointer) ft__fail(c, FT_INVALID, "%s is NULL", what);
     return ft__ok(c);
 }
 
-/* A field of an options struct that was set, and whether it does anything here: what does nothing
-   is a mistake of the caller's, and is said. */
+/* A field of an options struct: whether it is set, and whether it has an effect here. A field that
+   is set without effect is the caller's mistake, and an error. */
 typedef struct ft__field_use {
     const char *field;
     bool is_set, has_effect;
@@ -1660,7 +1660,7 @@ static bool ft__multiply(size_t a, size_t b, size_t *product)
 
 static void *ft__default_allocate(void *user, size_t bytes, size_t alignment)
 {
-    /* malloc aligns less than asked: the pointer that it gave is kept just below ours. */
+    /* calloc aligns less than requested: the pointer that it returned is stored just below ours. */
     unsigned char *raw, *aligned;
     (void)user;
     if (bytes > SIZE_MAX - alignment - sizeof(void *)) return NULL;
@@ -1681,8 +1681,8 @@ static void ft__default_release(void *user, void *memory, size_t bytes)
     free(raw);
 }
 
-/* The arena only grows, but gives the latest block back: enough for the order in which models are
-   built, and it needs no list. */
+/* The arena only grows, but can release the latest block: that suits the order in which models are
+   built, and needs no free list. */
 static void *ft__arena_allocate(ft__context *c, size_t bytes)
 {
     unsigned char *base = (unsigned char *)c->desc.arena, *start;
@@ -1695,7 +1695,7 @@ static void *ft__arena_allocate(ft__context *c, size_t bytes)
     return start;
 }
 
-/* What a stated budget leaves. The model itself is there even where that alone is more. */
+/* Bytes left of the memory budget; 0 if the model alone already exceeds it. */
 static size_t ft__room(const ft__context *c)
 {
     if (!c->desc.memory_budget) return SIZE_MAX;
@@ -1726,7 +1726,7 @@ static void *ft__allocate(ft__context *c, size_t count, size_t size)
         ft__fail(c, FT_MEMORY, "no memory for %zu bytes (%zu are in use)", bytes, c->bytes);
         return NULL;
     }
-    /* Pages that calloc takes fresh from the system are zero, and not there until they are used. */
+    /* Fresh pages from calloc are already zero, and take no memory until they are used. */
     if (c->desc.arena || c->desc.allocator.allocate != ft__default_allocate)
         memset(block, 0, bytes);
     memcpy(block, &bytes, sizeof bytes);
@@ -1749,7 +1749,7 @@ static void ft__release(ft__context *c, void *memory)
         c->arena_used -= bytes;
 }
 
-/* What the model may still allocate, as far as anybody said. */
+/* Bytes that the model may still allocate, by the budget and the arena. */
 static size_t ft__memory_left(const ft__context *c)
 {
     size_t left = ft__room(c);
@@ -1758,7 +1758,7 @@ static size_t ft__memory_left(const ft__context *c)
     return left;
 }
 
-/* Moves an array to a larger block; NULL (and the old block untouched) when there is no memory. */
+/* Moves an array to a larger block; if there is no memory, returns NULL and keeps the old block. */
 static void *ft__grow(ft__context *c, void *old, size_t old_count, size_t count, size_t size)
 {
     void *grown = ft__allocate(c, count, size);
@@ -1783,7 +1783,7 @@ static const int ft__type_bytes[] = {
     FINETUNE_TYPE_LIST(FT__TYPE_BYTES)
 };
 
-/* The number of elements; 0 with an error in the context when it does not fit into memory. */
+/* The number of elements; 0 if they do not fit into memory. */
 static size_t ft__shape_count(const ft_shape *shape)
 {
     size_t count = 1;
@@ -1814,7 +1814,7 @@ static const char *ft__shape_text(const ft_shape *shape, char text[80])
 }
 
 /* =============================================================================================
-   [SECTION] basics/numbers: Small sums with sizes
+   [SECTION] basics/numbers: Arithmetic on sizes, and powers
    ============================================================================================= */
 static size_t ft__pad_to(size_t count, size_t multiple)
 {
@@ -1833,8 +1833,8 @@ static double ft__power(double base, uint64_t exponent) /* by squaring: no libm,
 
 /* =============================================================================================
    [SECTION] basics/random: Random numbers
-   Counter-based: a number is a function of (seed, what it is for, index), so that it depends
-   neither on threads nor on what was drawn before, and a resumed run draws the same.
+   Counter-based: a number is a function of (seed, use, index), so it depends neither on threads nor
+   on earlier draws, and a resumed run draws the same numbers.
    The mixing is SplitMix64's finaliser (Steele, Lea, Flood 2014).
    ============================================================================================= */
 enum { /* what a key is for */
@@ -1870,7 +1870,7 @@ static float ft__uniform(uint64_t key, uint64_t index) /* [0, 1), 24 bits */
 
 static uint64_t ft__hash_bytes(uint64_t hash, const void *bytes, size_t count)
 {
-    /* Eight bytes a round: digests of whole networks are taken often. */
+    /* Eight bytes per round: digests of whole networks are computed often. */
     const unsigned char *at = (const unsigned char *)bytes;
     uint64_t word = 0;
     hash ^= count * 0x9E3779B97F4A7C15u;
@@ -1906,7 +1906,7 @@ static char *ft__copy_text(ft__context *c, const char *text)
     return copy;
 }
 
-/* What a class is called: its name, or where it has none its number. */
+/* A class's name, or its number if it has no name. */
 static const char *ft__name_or_number(const char *name, int number, char text[12])
 {
     if (name) return name;
@@ -1914,7 +1914,7 @@ static const char *ft__name_or_number(const char *name, int number, char text[12
     return text;
 }
 
-/* [a-z] or [!a-z]; returns the pattern behind it, or NULL when it does not match. */
+/* [a-z] or [!a-z]; returns the pattern after it, or NULL if it does not match. */
 static const char *ft__glob_set(const char *pattern, char letter)
 {
     bool inverted = *pattern == '!', found = false;
@@ -1932,7 +1932,7 @@ static const char *ft__glob_set(const char *pattern, char letter)
     return pattern + 1;
 }
 
-/* One pattern of `count` letters against a whole text. Linear apart from one remembered star. */
+/* Matches one pattern, up to `end`, against a whole text. Linear apart from one remembered star. */
 static bool ft__glob_one(const char *pattern, const char *end, const char *text)
 {
     const char *star = NULL, *star_text = NULL;
@@ -1958,7 +1958,7 @@ static bool ft__glob_one(const char *pattern, const char *end, const char *text)
     return true;
 }
 
-/* Several patterns may be parted by commas. */
+/* Commas separate several patterns. */
 static bool ft__glob(const char *patterns, const char *text)
 {
     while (patterns && *patterns) {
@@ -1970,8 +1970,7 @@ static bool ft__glob(const char *patterns, const char *text)
     return false;
 }
 
-/* The letter, ?, or [set] at `pattern` against one letter: is it the same, and where does the next
-   begin? */
+/* Whether the letter, ? or [set] at `pattern` matches this letter; *next: the pattern after it. */
 static bool ft__glob_letter(const char *pattern, const char *end, char letter, const char **next)
 {
     const char *close = *pattern == '[' ? (const char *)memchr(pattern, ']',
@@ -1981,12 +1980,12 @@ static bool ft__glob_letter(const char *pattern, const char *end, char letter, c
     return *pattern == '?' || *pattern == letter;
 }
 
-/* How many letters would have to be put in, left out, replaced or swapped with the next for one
-   pattern to match a text (Damerau 1964, Levenshtein 1966); what a star stands for costs nothing.
-   Of the text the first 127 letters count. */
+/* The number of letters to insert, delete, replace or swap with the next for one pattern to match a
+   text (Damerau 1964, Levenshtein 1966); what a star matches costs nothing. Only the first 127
+   letters of the text count. */
 static int ft__glob_distance(const char *pattern, const char *end, const char *text)
 {
-    int rows[3][128], count = 0, row, j; /* [letters of the pattern so far, of 3][of the text] */
+    int rows[3][128], count = 0, row, j; /* [letters of the pattern so far, % 3][of the text] */
     const char *next, *before = NULL;
     for (; count < 127 && text[count]; ++count) rows[0][count] = count;
     rows[0][count] = count;
@@ -2066,7 +2065,7 @@ static FT__UNUSED bool ft__next_line(const char *text, size_t bytes, size_t *at,
 /* =============================================================================================
    [SECTION] basics/arrays: Arrays that grow
    ============================================================================================= */
-/* A list of fixed-size things that grows. */
+/* An array of elements of `size` bytes. */
 typedef struct ft__pile { void *at; size_t count, capacity, size; } ft__pile;
 
 static FT__UNUSED void *ft__pile_add(ft__context *c, ft__pile *pile)
@@ -2095,7 +2094,7 @@ int fsync(int descriptor);
 }
 #endif
 
-/* A descriptor is carried in the pointer, plus one so that it is never NULL. */
+/* The pointer holds the descriptor plus one, so that it is never NULL. */
 static int ft__descriptor(void *file) { return (int)(intptr_t)file - 1; }
 
 /* O_EXCL makes the file or fails, where a link is too; O_NONBLOCK: opening a pipe does not wait. */
@@ -2361,7 +2360,7 @@ static ft_files ft__default_files(void)
     return files;
 }
 
-/* A whole file in memory (released by the caller); NULL with an error. */
+/* A whole file in memory, which the caller releases; NULL with an error. */
 static unsigned char *ft__read_file(ft__context *c, const char *path, size_t *bytes)
 {
     ft_files *files = &c->desc.files;
@@ -2487,9 +2486,9 @@ static bool ft__saving_end(ft__saving *s, bool keep)
 
 /* =============================================================================================
    [SECTION] basics/json: JSON
-   A text becomes an array of values in the order in which they stand; a value knows how many lie
-   inside it and where the next one begins. No recursion: a hostile file cannot exhaust the stack.
-   Numbers are read and written here, not by libc, whose decimal point depends on the locale.
+   A text is parsed into an array of values in the order of the text; a value holds the number of
+   its members and the index of the value after it. No recursion: a hostile file cannot exhaust the
+   stack. Numbers are read and written here, not by libc, whose decimal point depends on the locale.
    ============================================================================================= */
 enum { FT__JSON_DEPTH = 64 };
 
@@ -2556,7 +2555,7 @@ static void ft__json_utf8(ft__json_reader *r, uint32_t code)
     }
 }
 
-/* Behind a backslash. A decoded string is never longer than it was. */
+/* Decodes what follows a backslash. A decoded string is never longer than the encoded one. */
 static bool ft__json_escape(ft__json_reader *r)
 {
     static const char from[] = "\"\\/bfnrt", to[] = "\"\\/\b\f\n\r\t";
@@ -2609,8 +2608,8 @@ static double ft__power_of_ten(int exponent)
     return power;
 }
 
-/* Digits as an integer, then one exact power of ten: right to the last bit of a float32, which is
-   all that is read back. */
+/* Reads the digits as an integer and scales by one exact power of ten: correct to the last bit of a
+   float32, the only type that is read back. */
 static bool ft__json_read_number(ft__json_reader *r, ft__json_value *v)
 {
     bool negative = false, overflow = false;
@@ -2690,7 +2689,7 @@ static bool ft__json_word(ft__json_reader *r, const char *word)
     return true;
 }
 
-/* A value without what is inside it. */
+/* Reads a value; of an object or array only the bracket. */
 static bool ft__json_scalar(ft__json_reader *r, ft__json_value *v)
 {
     char l = *r->at;
@@ -2703,8 +2702,8 @@ static bool ft__json_scalar(ft__json_reader *r, ft__json_value *v)
     return ft__json_read_number(r, v);
 }
 
-/* One member or element of the open value `inside` (-1: the text itself); opens it if it can hold
-   more. Returns its index, or -1. */
+/* Reads one member or element of the open value `inside` (-1: the root). Returns its index, or -1
+   on a fault. */
 static int ft__json_read_one(ft__json_reader *r, int inside)
 {
     const char *key = NULL;
@@ -2725,7 +2724,7 @@ static int ft__json_read_one(ft__json_reader *r, int inside)
     return index;
 }
 
-/* Reads everything; on a fault r->at is where it was found. */
+/* Reads the whole text; on a fault r->at points to it. */
 static bool ft__json_read_all(ft__json_reader *r)
 {
     int open[FT__JSON_DEPTH], depth = 0;
@@ -2798,7 +2797,7 @@ static ft__json *ft__json_parse(ft__context *c, const char *text, size_t count)
     return ft__json_parse_at(c, text, count, &fault);
 }
 
-/* ---- Looking in; -1 as a value is "not there" and is accepted everywhere ---- */
+/* ---- Access; the value -1 means "not found" and is accepted everywhere ---- */
 
 static const ft__json_value *ft__json_at(const ft__json *j, int value, char kind)
 {
@@ -2870,7 +2869,7 @@ static void ft__json_add_text(ft__text *to, const char *text)
     ft__text_add_bytes(to, "\"", 1);
 }
 
-/* Nine digits tell every float32 from its neighbours; what is not finite is written as null. */
+/* Nine digits distinguish every float32; a value that is not finite is written as null. */
 static void ft__json_add_float(ft__text *to, float value)
 {
     char digits[32], *point;
@@ -2891,16 +2890,15 @@ static void ft__json_add_float(ft__text *to, float value)
 /* =============================================================================================
    [SECTION] basics/threads: Threads
    ft__parallel runs body(context, 0..count-1), each index once, in any order. What an index
-   computes never depends on which thread runs it or on how many there are, and no two indices add
-   to the same number: so the bits are the same for any number of threads.
+   computes never depends on which thread runs it or on the number of threads, and no two indices
+   add to the same number: so the bits are the same for any number of threads.
 
-   Threads take indices from a ticket: the number of the job above, the next index below. An index
-   is taken by moving the ticket on; that fails when somebody else was faster, or the job is over.
-   A job of an odd number lies in one place, of an even number in the other: so the next one is
-   written while threads may still look at the last one's, and starts with one store. What threads
-   write often lies in lines of the cache of its own, for a line that two of them write moves to and
-   fro between processors. A thread without work looks for some a short while, for the next operator
-   comes at once, and then sleeps.
+   The ticket packs (job << 32 | next index). A thread claims an index with a compare-and-swap,
+   which fails if another thread was faster or the job is over. Odd jobs use one slot, even jobs the
+   other: so the next job is written while threads may still read the last one, and one store starts
+   it. Data that threads write often has its own cache lines, as a line that two threads write moves
+   back and forth between processors. A thread without work spins for a short while, as the next
+   operator usually follows at once, and then sleeps.
    ============================================================================================= */
 typedef void (*ft__body)(void *context, int index);
 
@@ -2929,12 +2927,12 @@ struct ft__pool {
 #define FT__LOAD(x) __atomic_load_n(&(x), __ATOMIC_SEQ_CST)
 #define FT__STORE(x, value) __atomic_store_n(&(x), value, __ATOMIC_SEQ_CST)
 #define FT__ADD(x, value) __atomic_add_fetch(&(x), value, __ATOMIC_SEQ_CST)
-/* And what may be seen out of order: a job's fields, for who read another job's gets no index. */
+/* For a job's fields, in any order: a thread that read stale ones cannot claim an index. */
 #define FT__LOAD_LOOSE(x) __atomic_load_n(&(x), __ATOMIC_RELAXED)
 #define FT__STORE_LOOSE(x, value) __atomic_store_n(&(x), value, __ATOMIC_RELAXED)
 #define FT__LOOKS 2000 /* 20 to 50 microseconds */
 
-/* Takes and runs one index; false: none is left. */
+/* Claims and runs one index; returns false if none is left. */
 static bool ft__pool_take(ft__pool *pool)
 {
     uint64_t ticket = FT__LOAD(pool->ticket);
@@ -2986,7 +2984,7 @@ static void *ft__pool_thread(void *argument)
     return NULL;
 }
 
-/* The caller's part: opens the job, helps, and waits for the last index. */
+/* The calling thread's part: starts the job, helps, and waits for the last index. */
 static void ft__pool_run(ft__pool *pool, int count, ft__body body, void *context)
 {
     int looks = 0;
@@ -3022,8 +3020,8 @@ static int ft__processors(void)
 #endif
 }
 
-/* No more threads than processors: others would only take turns with those that have work (8 on 2
-   processors: an MLP's steps took 1.9 times as long). Work is cut for c->threads all the same. */
+/* No more threads than processors: more would only take time from those that have work (8 threads
+   on 2 processors: an MLP's steps took 1.9 times as long). Work is still split for c->threads. */
 static void ft__pool_create(ft__context *c)
 {
     ft__pool *pool;
@@ -3079,11 +3077,11 @@ static void ft__parallel(ft__context *c, int count, ft__body body, void *context
     for (i = 0; i < count; ++i) body(context, i);
 }
 
-/* Pieces [0, end) of one job for slots, as many as there are threads. Slot i takes the i-th part of
-   them, and then what others have left: so a thread that is interrupted takes fewer. The same part
-   each time: what a thread's slot wrote in one operator, it mostly reads in the next, from its own
-   cache (MobileNet's prediction, 2 threads: 1.2 times as fast as with pieces dealt out in turn).
-   ft__parallel_slots starts the slots; *share is 0 before the first piece. */
+/* Hands out the pieces [0, end) of one job to slots, one per thread. Slot i takes the i-th part
+   first, then what the others have left: so a thread that is interrupted takes fewer. The parts are
+   the same for every job: what a slot's thread wrote in one operator, it mostly reads in the next,
+   from its own cache (MobileNet's prediction, 2 threads: 1.2 times as fast as with pieces dealt out
+   in turn). ft__parallel_slots starts the slots; *share is 0 before the first piece. */
 static size_t ft__next_piece(ft__context *c, size_t end, int slot, int *share)
 {
     for (; *share < c->threads; ++*share) {
@@ -3111,13 +3109,13 @@ static void ft__parallel_slots(ft__context *c, ft__body slot, void *context)
     ft__parallel(c, c->threads, slot, context);
 }
 
-#define FT__CHUNK ((size_t)1 << 14) /* elements that one index of a parallel loop takes */
+#define FT__CHUNK ((size_t)1 << 14) /* elements per index of a parallel loop */
 
 static int ft__chunks(size_t count) { return (int)((count + FT__CHUNK - 1) / FT__CHUNK); }
 
 /* =============================================================================================
    [SECTION] basics/sorting: Sorting
-   Heap sort of indices (Williams 1964): n log n whatever the order was, without memory of its own.
+   Heap sort of indices (Williams 1964): n log n for any input, without extra memory.
    ============================================================================================= */
 typedef bool (*ft__less)(const void *context, int a, int b);
 
@@ -3134,7 +3132,7 @@ static void ft__sift_down(int *order, int root, int count, ft__less less, const 
     }
 }
 
-/* `less` must be a strict order in which no two are equal; order[] becomes 0..count-1 in it. */
+/* `less` must be a strict total order; order[] becomes 0..count-1, sorted by it. */
 static void ft__sort_order(int *order, int count, ft__less less, const void *context)
 {
     int i;
@@ -3150,7 +3148,7 @@ static void ft__sort_order(int *order, int count, ft__less less, const void *con
 
 /* =============================================================================================
    [SECTION] basics/folders: Folders
-   What is in a folder, in an order that does not depend on the file system, and paths in it.
+   Lists a folder in an order that does not depend on the file system, and joins paths.
    ============================================================================================= */
 static char *ft__join_path(ft__context *c, const char *folder, const char *name)
 {
@@ -3176,7 +3174,7 @@ static void ft__listing_add(void *user, const char *name, bool is_folder)
 {
     ft__listing *listing = (ft__listing *)user;
     if (name[0] == '.' || !strcmp(name, "__MACOSX") || !ft__ok(listing->context))
-        return; /* hidden, or what some archives bring along */
+        return; /* hidden, or added by some archivers */
     if (listing->count == listing->capacity) {
         int capacity = 2 * listing->capacity + 16;
         ft__entry *grown = (ft__entry *)ft__grow(listing->context, listing->entries,
@@ -6427,18 +6425,18 @@ FT__LEVELS(ft__sum_columns, (const ft__columns *s, float *to), ft__sum_columns_b
    A node is one tensor and the operator that makes it. Inputs, parameters, buffers and constants
    are nodes too: their operator computes nothing. Ids are positions in `nodes` plus one.
    ============================================================================================= */
-/* How large a run is, or the largest that there is room for. */
+/* The size of a run, or the largest size that there is room for. */
 typedef struct ft__extent { int batch, length; } ft__extent;
 
 static const ft__extent ft__one = {1, 1};
 
 typedef struct ft__tensor { /* what an operator sees of a node during a run */
     ft_shape shape;         /* with the run's batch and length filled in */
-    bool channels_last;     /* [N, C, H, W] that lies in memory as [N, H, W, C] */
+    bool channels_last;     /* [N, C, H, W], stored as [N, H, W, C] */
     ft_type type;
     float *value;
     float *gradient;        /* NULL: nobody needs it */
-    bool fresh;             /* nothing is in the gradient yet: backward writes instead of adding */
+    bool fresh;             /* the gradient is still empty: backward writes instead of adding */
 } ft__tensor;
 
 static int32_t *ft__integers(const ft__tensor *t) { return (int32_t *)(void *)t->value; }
@@ -6451,12 +6449,12 @@ typedef struct ft__permute_options { int axes[FINETUNE_MAX_RANK]; } ft__permute_
 typedef struct ft__recurrent_options { /* of one layer */
     int hidden;
     bool bidirectional, no_bias, relu;
-    bool lengths, initial;  /* such inputs are there */
+    bool lengths, initial;  /* whether it has these inputs */
     bool cells;             /* lstm: the output has the cells beside the hidden states */
-    bool carry;             /* the initial state is the model's: it is replaced by the last one */
+    bool carry;             /* the model keeps the state: the last one replaces the initial one */
 } ft__recurrent_options;
 
-typedef union ft__options { /* by operator; which fields a file keeps, the table's row says */
+typedef union ft__options { /* by operator; its row lists the fields that a file keeps */
     ft_conv2d_options conv2d;
     ft_batch_norm_options batch_norm;
     ft_pool2d_options pool2d;
@@ -6478,21 +6476,21 @@ typedef union ft__options { /* by operator; which fields a file keeps, the table
 /* What one update does to a row without a gradient (optimizers/resting_rows). */
 typedef struct ft__rest { float step, eps, decay; } ft__rest;
 
-/* Of an embedding's weight: which rows an update has to look at. */
+/* For an embedding's weight: the rows that an update must visit. */
 typedef struct ft__resting {
     uint64_t version;       /* of the graph that it was made for */
     uint32_t updates;       /* made so far */
-    bool moves;             /* rows without a gradient change too: Adam's */
+    bool moves;             /* rows without a gradient change too (Adam) */
     float beta1, beta2;
     int words, features;
-    uint32_t *done;         /* [words]: the updates that each row has seen */
-    int32_t *used;          /* [words]: rows with a gradient, in the order in which they came */
+    uint32_t *done;         /* [words]: updates applied to each row */
+    int32_t *used;          /* [words]: rows with a gradient, in order of arrival */
     int32_t *late;          /* [words]: rows to catch up, ... */
     uint32_t *since;        /* [words]: ... each from this update on */
     unsigned char *is_used; /* [words] */
-    double *squares;        /* [words / 16 + 1]: of the gradients of 16 rows each */
+    double *squares;        /* [words / 16 + 1]: sums of squared gradients, of 16 rows each */
     int used_count;
-    ft__rest *past;         /* [FT__PAST]: of the last updates, u in place u % FT__PAST */
+    ft__rest *past;         /* [FT__PAST]: the last updates, u at u % FT__PAST */
 } ft__resting;
 
 typedef struct ft__node {
@@ -6514,7 +6512,7 @@ typedef struct ft__node {
     int fan_in, fan_out;
     float learning_rate_factor, weight_decay; /* weight_decay < 0: the optimiser's */
     float *gradient, *moment1, *moment2;      /* while it is trained; else NULL */
-    ft__resting *resting;   /* of an embedding's weight whose unused rows wait; else NULL */
+    ft__resting *resting;   /* of an embedding's weight if its unused rows wait; else NULL */
     float *kept;            /* a copy of the value at the best, or last good, epoch of a fit */
     ft_time time;           /* spent in its operator so far */
     int chained;            /* the next id of its chain in nodes/names; 0: none */
@@ -6527,14 +6525,14 @@ typedef struct ft__call {
     const ft__tensor *input;
     int input_count;
     ft__tensor output;
-    void *saved;            /* kept from forward for backward: as many bytes as the row says */
-    float *workspace;       /* scratch: as many bytes as the row says */
-    float *prepared;        /* weights in the form that forward wants them, kept from call to call:
-                               as many bytes as the row says; NULL: they change in each step */
-    bool prepare;           /* they are to be made anew */
+    void *saved;            /* kept from forward for backward; the operator's row gives its size */
+    float *workspace;       /* scratch; the row gives its size */
+    float *prepared;        /* weights in the form that forward uses, kept across calls; the row
+                               gives the size; NULL: the weights change in each step */
+    bool prepare;           /* `prepared` must be recomputed */
     bool training;          /* batch statistics, dropout on */
-    bool again;             /* the second time in this step: what outlives the step stands still */
-    bool restore;           /* ... and `saved` is still there: FT__RESTORES */
+    bool again;             /* second run in this step: must not change what outlives the step */
+    bool restore;           /* ... and `saved` is still valid: FT__RESTORES */
     uint64_t random;        /* key for this node in this step */
     int length;             /* steps of this run's sequences */
     int fused;              /* an activation's operator to apply to the output, or FT__OP_none */
@@ -6561,22 +6559,22 @@ struct ft_model {
     size_t chain_mask;
     ft_node output, loss;
     ft_preprocessing preprocessing;
-    char *architecture;     /* "" when it was built by hand */
+    char *architecture;     /* "" if it was built by hand */
     char *cache;            /* ft_desc.cache */
-    size_t reserve;         /* bytes that a run will take besides its plan */
-    int moments;            /* that the optimiser keeps of each trained number */
+    size_t reserve;         /* bytes that a run needs besides its plan */
+    int moments;            /* values that the optimiser keeps per trained number */
     char *training;         /* JSON: the settings of the last fit; NULL: none */
-    ft__text notes;         /* what else the loaded file's __metadata__ said: a key, its text, the
-                               next key ..., a 0 behind each */
+    ft__text notes;         /* the other __metadata__ of the loaded file: a key, its text, the next
+                               key ..., each ending in a 0 */
     int note_count;         /* keys */
     char **class_names;
     int class_count;
     char not_found[100];    /* the last name that ft_find looked for and did not find */
     bool keras_initialisers;
-    bool values_follow;     /* parameters that are made get their values from a file afterwards */
+    bool values_follow;     /* new parameters get their values from a file later */
     uint64_t version;       /* counts changes of the graph or of what is frozen: plans are remade */
     uint64_t weights_version; /* counts changes of weights: folded copies are remade */
-    uint64_t trained_version; /* counts those by training, of what is not frozen */
+    uint64_t trained_version; /* counts changes by training, of what is not frozen */
     uint64_t step;          /* training steps made so far: part of the keys of dropout */
     int batch;              /* samples fed for the next run */
     const ft_source *fed_from; /* what they came from, and their indices there; NULL: fed by hand */
@@ -6670,11 +6668,11 @@ static bool ft__grow_names(ft_model *m, int nodes)
 /* =============================================================================================
    [SECTION] nodes/initialisers: Initialisers
    The values of a parameter are a function of (seed, its name, index): they depend neither on the
-   order in which a network is built nor on what else it has.
+   order in which a network is built nor on its other nodes.
    ============================================================================================= */
 
 /* A normal variate by Marsaglia's polar method: pairs of uniforms until one falls into the unit
-   circle. Each index has 32 tries of its own; that all fail happens once in 10^21. */
+   circle. Each index has its own 32 tries; all fail once in 10^21. */
 static float ft__normal(uint64_t key, uint64_t index)
 {
     int try_number;
@@ -6698,7 +6696,7 @@ static void ft__fans(const ft__node *node, float *in, float *out)
 }
 
 /* PyTorch draws weights and biases from U(-b, b), b = 1 / sqrt(fan_in), which is kaiming_uniform
-   with a = sqrt(5); Keras weights by Glorot and Bengio 2010, biases zero. */
+   with a = sqrt(5). Keras draws weights as Glorot and Bengio 2010 and sets biases to zero. */
 static ft_initialiser ft__initialiser_of(const ft_model *m, const ft__node *node)
 {
     if (node->initialiser != FT_INIT_DEFAULT) return node->initialiser;
@@ -12914,9 +12912,9 @@ typedef struct ft__update_part { ft__node *node; size_t from, to; double squares
 struct ft__optimizer {
     ft_optimizer_options options;
     uint64_t updates;           /* made so far */
-    struct ft__update_part *parts; /* all that is trained, in chunks */
+    struct ft__update_part *parts; /* all trained parameters, in chunks */
     int part_count, part_capacity;
-    uint64_t looked_at;         /* the graph's version, plus one, whose embeddings may rest */
+    uint64_t looked_at;         /* graph version + 1 whose embeddings were checked */
 };
 
 static ft_optimizer_options ft__optimizer_defaults(ft_optimizer_options o)
@@ -12928,7 +12926,7 @@ static ft_optimizer_options ft__optimizer_defaults(ft_optimizer_options o)
     return o;
 }
 
-/* Of options as they were given, before the defaults. */
+/* Checks options as given, before the defaults are filled in. */
 static ft_status ft__optimizer_check(ft__context *c, const char *call,
                                      const ft_optimizer_options *o)
 {
@@ -12958,9 +12956,9 @@ typedef struct ft__update {
 #pragma GCC optimize("O3", "fp-contract=fast")
 #endif
 
-/* Updates also set the gradient to zero for the next step.
-   SGD as PyTorch's: buffer = momentum * buffer + g, p -= lr * buffer (Nesterov: g + momentum *
-   buffer); weight decay is added to g. Sutskever et al. 2013 in the form that PyTorch documents. */
+/* Updates also set the gradient to zero for the next step. SGD as in PyTorch: buffer = momentum *
+   buffer + g, p -= lr * buffer (Nesterov: g + momentum * buffer); weight decay is added to g.
+   Sutskever et al. 2013 in the form that PyTorch documents. */
 FT__INLINE void ft__update_sgd_body(const ft__update *u, size_t from, size_t to)
 {
     float *p = u->node->value, *buffer = u->node->moment1;
@@ -13000,8 +12998,8 @@ FT__INLINE void ft__update_adam_body(const ft__update *u, size_t from, size_t to
     }
 }
 
-/* The same for vectors; returns the first number that is left. An MLP's step, most of which was
-   this in scalar form, takes 0.63 of the time; one of the Keras CNN 0.91 (AVX-512). */
+/* The same with vectors; returns the index of the first number left. Against the scalar form an
+   MLP's step, most of which was this, takes 0.63 of the time; the Keras CNN's 0.91 (AVX-512). */
 #define FT__ADAM(name, attributes, tile, lanes)                                                   \
     attributes static size_t name(const ft__update *u, size_t i, size_t to)                       \
     {                                                                                             \
@@ -13113,19 +13111,18 @@ static double ft__schedule(ft_schedule schedule, int step, int steps, int step_s
 
 /* =============================================================================================
    [SECTION] optimizers/resting_rows: Rows at rest
-   A batch uses a few hundred of an embedding's rows; an optimiser that goes through all of them
-   takes most of its time for the others. Where nothing but embeddings reads a weight, an update
-   looks at the rows with a gradient only. Plain SGD leaves the others as they are. Adam moves them
-   on by their moments, and AdamW's decay shrinks them; since a row's gradient is zero all the
-   while, its next values follow from its own and from the steps' sizes, which are kept: it is
-   caught up when a batch uses it again, and all rows are when anybody else reads the weight (a run
-   in evaluation form, a file, the caller). The same operations in the same order as if each step
-   had gone through all rows: when they are made changes no bit, so that a run ends with the same
-   bytes wherever it was interrupted.
+   A batch uses a few hundred of an embedding's rows; an optimiser that visits all rows spends most
+   of its time on the others. If only embeddings read a weight, an update visits only the rows with
+   a gradient. Plain SGD leaves the others unchanged. Adam moves them by their moments, and AdamW's
+   decay shrinks them. As their gradient is zero, those updates depend only on the row and on the
+   step sizes, which are kept. So a row is caught up when a batch uses it again, and all rows are
+   when anything else reads the weight (a run in evaluation form, a file, the caller). The
+   operations and their order are the same as if each step had visited all rows: when they run
+   changes no bit, so a run ends with the same bytes wherever it was interrupted.
    A whole step of an LSTM of 16 over 10,000 words of 128 and of 400 features, 32 texts of 19 words,
    Adam, one thread: 3.0 and 14.9 ms instead of 8.7 and 26.5 (the fastest of 280 steps).
    ============================================================================================= */
-#define FT__PAST ((uint32_t)1024) /* updates that a row can be behind; then all are caught up */
+#define FT__PAST ((uint32_t)1024) /* updates that a row may lag; then all are caught up */
 enum { FT__REST_ROWS = 16 };      /* rows that a thread takes at once */
 
 #if defined(__GNUC__) && !defined(__clang__) && !defined(FINETUNE_NO_SIMD)
@@ -13134,8 +13131,8 @@ enum { FT__REST_ROWS = 16 };      /* rows that a thread takes at once */
 #endif
 
 /* Adam's update with a gradient of zero, for the updates [from, to) and up to 16 numbers. Moments
-   that can move nothing any more become zero at every eighth update: a rule that looks at the
-   numbers alone, so that it does not matter in how many pieces the updates are made. */
+   too small to move anything become zero, at every eighth update: this rule depends only on the
+   numbers, so the result does not depend on how the updates are split. */
 FT__INLINE void ft__rest_block(const ft__resting *r, float *p, float *m, float *v, size_t count,
                                uint32_t from, uint32_t to)
 {
@@ -13201,7 +13198,7 @@ static void ft__rest_rows(void *context, int index)
         ft__rest_row[job->c->simd](job->node, (size_t)r->late[i], r->since[i]);
 }
 
-/* Catches up the rows of these ids, or, without any, all. */
+/* Catches up the rows of these ids, or all rows if `ids` is NULL. */
 static void ft__catch_up(ft__context *c, ft__node *node, const int32_t *ids, size_t count)
 {
     ft__resting *r = node->resting;
@@ -13217,19 +13214,19 @@ static void ft__catch_up(ft__context *c, ft__node *node, const int32_t *ids, siz
         if (row < 0 || row >= r->words || r->done[row] == r->updates) continue;
         r->late[job.count] = row;
         r->since[job.count++] = r->done[row];
-        r->done[row] = r->updates; /* a second place of the word finds it done */
+        r->done[row] = r->updates; /* so that a repeated id is skipped */
     }
     ft__parallel(c, (job.count + FT__REST_ROWS - 1) / FT__REST_ROWS, ft__rest_rows, &job);
 }
 
-/* All of a model's: before anybody but a training step's embedding looks at a weight. */
+/* Catches up the whole model, before anything but a training step's embedding reads a weight. */
 static void ft__catch_up_all(ft_model *m)
 {
     int i;
     for (i = 0; i < m->node_count; ++i) ft__catch_up(&m->context, &m->nodes[i], NULL, 0);
 }
 
-/* Rows that backward gave a gradient. */
+/* Notes the rows to which backward gave a gradient. */
 static void ft__use_rows(ft__resting *r, const int32_t *ids, size_t count)
 {
     size_t i;
@@ -13283,8 +13280,8 @@ static ft__resting *ft__resting_make(ft__context *c, int words, int features)
     return NULL;
 }
 
-/* Only embeddings read it, so that rows without a gradient are not looked at in a step. A device
-   goes through all of them: it has no list of those that a batch used. */
+/* Whether only embeddings read the weight, so that a step need not visit rows without a gradient. A
+   device visits all rows: it has no list of those that a batch used. */
 static bool ft__rows_can_rest(const ft_model *m, int id)
 {
     int i, j, readers = 0;
@@ -17521,17 +17518,17 @@ static void ft__set_numbers(ft__context *c, float *to, size_t count, float value
 
 /* =============================================================================================
    [SECTION] graph/plan: Graph: nodes and plan
-   Nodes are added in any order that the builder likes; m->order is the order of execution. A plan
-   fixes, for one purpose (evaluation or training) and a largest batch, which operators run, in
-   which form, and where each value lies: nothing is allocated in a step.
+   Nodes can be added in any order; m->order is the order of execution. For one purpose (evaluation
+   or training) and a largest batch, a plan fixes which operators run, in which form, and where each
+   value is in memory: nothing is allocated in a step.
 
-   Inference form: where nothing trainable comes before, batch norm is folded into the convolution
-   or linear layer before it, the activation behind is applied on the way, and no value is kept
-   longer than its last reader. Evaluation runs everything so; training runs the frozen prefix so.
+   Inference form, if nothing trainable comes before: batch norm is folded into the convolution or
+   linear layer before it, the activation after that is fused, and no value is kept longer than its
+   last reader. Evaluation runs everything in this form, training the frozen prefix.
    ============================================================================================= */
 typedef struct ft__step {   /* one call of an operator */
     int id;                 /* the node whose operator is called */
-    int output;             /* the node whose value it makes: id, or the end of what was fused */
+    int output;             /* the node whose value it computes: id, or the last fused one */
     int norm;               /* batch norm folded into it; 0: none */
     int activation;         /* activation applied to the result; 0: none */
     float *weight, *bias;   /* the folded ones */
@@ -17539,43 +17536,43 @@ typedef struct ft__step {   /* one call of an operator */
     uint64_t prepared_for;  /* the version of the weights that both were made from */
     bool trained;           /* depends on something trainable: backward runs through it */
     int part;               /* of the trained steps; see graph/memory */
-    bool again;             /* its value is dropped after forward and made again for backward */
-    int alone;              /* again: not with its part, but just before backward of this step less
-                               one, by an operator that restores; 0: with its part */
-    int moment_again, moment_back; /* when that is, and when backward runs; forward: its index */
-    float *values[2];       /* again: where its value lies the first and the second time */
+    bool again;             /* its value is dropped after forward and recomputed for backward */
+    int alone;              /* again: 0: with its part; else just before backward of step `alone` -
+                               1, by an operator that restores */
+    int moment_again, moment_back; /* of that and of backward; of forward: its index */
+    float *values[2];       /* again: its value, the first and the second time */
     void *saved[2];
     bool for_output;        /* needed for the model's output (else only for the loss) */
 } ft__step;
 
-/* A stretch of the run, in steps, during which a block of memory is in use; see ft__place. */
+/* A block of memory and the moments, first to last, at which it is in use; see ft__place. */
 typedef struct ft__block { size_t bytes, offset; int first, last; void **pointer; } ft__block;
 
 struct ft__plan {
     bool training;
-    ft__extent most;        /* that it can run */
+    ft__extent most;        /* the largest run */
     uint64_t version;       /* m->version that it was made for */
     ft__step *steps;
     int step_count;
     int first_trained;      /* the steps before this one are the frozen prefix */
-    float **values;         /* per node, [id - 1]; those of leaves lie in the node */
+    float **values;         /* per node, [id - 1]; leaves keep theirs in the node */
     float **gradients;
     void **saved;
     int *last_reader;       /* per node: the last trained step that reads it; -1: none */
-    int *shares;            /* per node: the node in whose memory its gradient lies */
+    int *shares;            /* per node: the node whose memory its gradient uses */
     char *trained;          /* per node: depends on something trainable */
     ft__tensor *inputs;     /* scratch for one call */
     void *memory, *workspace, *weights; /* `weights`: folded and prepared ones */
     size_t memory_bytes, workspace_bytes, weight_bytes;
-    size_t memory_whole;    /* memory_bytes if nothing ran again */
-    int parts;              /* that they were cut into for that; 0: nothing runs again */
-    size_t room;            /* that a stated budget leaves for memory_bytes */
-    size_t beside, taken;   /* what the model holds besides, and what the plan does in all */
+    size_t memory_whole;    /* memory_bytes if nothing were recomputed */
+    int parts;              /* of the trained steps, to save memory; 0: nothing is recomputed */
+    size_t room;            /* that the budget leaves for memory_bytes */
+    size_t beside, taken;   /* bytes that the model holds besides, and that the plan holds */
 };
 
 static bool ft__is_leaf(const ft__node *node) { return node->op <= FT__OP_state; }
 
-/* What is fed, and what goes from run to run: a row for each sample. */
+/* Inputs, and states that go from run to run, have a row for each sample. */
 static bool ft__has_rows(const ft__node *node)
 {
     return node->op == FT__OP_input || node->op == FT__OP_state;
@@ -17587,8 +17584,7 @@ static bool ft__is_weight(const ft__node *node)
     return node->op == FT__OP_parameter || node->op == FT__OP_buffer;
 }
 
-/* Pictures and feature maps lie in memory with a pixel's channels together; whoever feeds or reads
-   them from outside sees [N, C, H, W]. */
+/* Pictures and feature maps are channels-last in memory; users feed and read [N, C, H, W]. */
 static bool ft__is_channels_last(const ft__node *node)
 {
     return node->shape.rank == 4 && node->type == FT_F32 && !ft__is_weight(node);
@@ -17638,7 +17634,7 @@ static ft__extent ft__larger(ft__extent a, ft__extent b)
     return a;
 }
 
-/* Whether two nodes have as many numbers as each other in every run. */
+/* Whether two nodes have the same number of elements in every run. */
 static bool ft__same_count(const ft__node *a, const ft__node *b)
 {
     static const ft__extent extents[] = {{1, 1}, {2, 1}, {1, 2}};
@@ -17648,8 +17644,8 @@ static bool ft__same_count(const ft__node *a, const ft__node *b)
     return true;
 }
 
-/* A batch norm runs in evaluation form, in training too, when its weight and bias are frozen or
-   its statistics are: a frozen layer whose statistics drift is not frozen. */
+/* A batch norm runs in evaluation form, even in training, if its weight and bias or its statistics
+   are frozen: a frozen layer whose statistics drift is not frozen. */
 static bool ft__norm_frozen(const ft_model *m, const ft__node *norm)
 {
     return (m->nodes[norm->inputs[1] - 1].frozen && m->nodes[norm->inputs[2] - 1].frozen)
@@ -17668,8 +17664,8 @@ static bool ft__can_freeze(const ft__node *node)
     return ft__is_weight(node) || node->op == FT__OP_dropout;
 }
 
-/* What was meant, of the nodes that count: " (the nearest name is ...)", or "" where nothing is
-   near. The name of a layer means its parameters: the pattern with a star. */
+/* Suggests a name among the nodes that count: " (the nearest name is ...)", or "" if none is near.
+   The name of a layer means its parameters: the pattern with a star. */
 static void ft__nearest_name(const ft_model *m, const char *pattern, const char *end,
                              bool (*counts)(const ft__node *), char *text, size_t size)
 {
@@ -17692,8 +17688,8 @@ static void ft__nearest_name(const ft_model *m, const char *pattern, const char 
     }
 }
 
-/* Of patterns parted by commas the first that matches no node that counts; false: there is none. A
-   star alone means "all that there is", which may be nothing. */
+/* Finds the first of the comma-separated patterns that matches no node that counts; false if each
+   has a match. A star alone means "all that there is", which may be nothing. */
 static bool ft__unmatched(const ft_model *m, const char *patterns, bool (*counts)(const ft__node *),
                           char *text, size_t size)
 {
@@ -17715,7 +17711,7 @@ static bool ft__unmatched(const ft_model *m, const char *patterns, bool (*counts
     return false;
 }
 
-/* No error, for a pattern may be meant for networks that have it and others; but it is said. */
+/* Only logs it: a pattern may be meant for several networks, some of which do not match it. */
 static void ft__say_unmatched(ft_model *m, const char *call, const char *patterns,
                               bool (*counts)(const ft__node *))
 {
@@ -17725,7 +17721,7 @@ static void ft__say_unmatched(ft_model *m, const char *call, const char *pattern
         ft__log(&m->context, "%s: %s", call, text);
 }
 
-/* What may be behind a node that is none: a name that ft_find did not find. */
+/* Why a node may be {0}: ft_find did not find its name. */
 static const char *ft__why_none(const ft_model *m, ft_node node, char text[400])
 {
     char nearest[200];
@@ -17792,7 +17788,7 @@ static void ft__release_node(ft__context *c, ft__node *node)
     memset(node, 0, sizeof *node);
 }
 
-/* Appends a node; {0} with an error when its inputs do not fit or its name is taken. */
+/* Appends a node; {0} with an error if its inputs do not fit or its name is taken. */
 static ft_node ft__add_node(ft_model *m, int op, const char *name, const ft_node *inputs,
                             int count, const ft__options *options)
 {
@@ -17844,7 +17840,7 @@ static ft_node ft__add_node(ft_model *m, int op, const char *name, const ft_node
 
 /* ---- Surgery and freezing ---- */
 
-/* Shapes after a change, in the order of execution. */
+/* Recomputes the shapes after a change, in the order of execution. */
 static ft_status ft__infer_all(ft_model *m)
 {
     int at;
@@ -17883,7 +17879,7 @@ static int ft__set_frozen(ft_model *m, const char *glob, bool frozen)
     return count;
 }
 
-/* A buffer is frozen too when the batch norm that it belongs to runs in evaluation form. */
+/* A buffer also counts as frozen if its batch norm runs in evaluation form. */
 static bool ft__node_is_frozen(const ft_model *m, const ft__node *node)
 {
     int id = (int)(node - m->nodes) + 1, i;
@@ -17896,7 +17892,7 @@ static bool ft__node_is_frozen(const ft_model *m, const ft__node *node)
     return false;
 }
 
-/* A hash over names and bytes of all that is frozen. */
+/* A hash of the names and bytes of all that is frozen. */
 static ft_digest ft__digest(ft_model *m)
 {
     ft_digest digest = {0, 0};
@@ -17913,7 +17909,7 @@ static ft_digest ft__digest(ft_model *m)
     return digest;
 }
 
-/* The last linear layer before the output; NULL: there is none. */
+/* The last linear layer before the output, or NULL. */
 static ft__node *ft__head(ft_model *m)
 {
     ft__node *node = ft__get_node(m, m->output);
@@ -18006,7 +18002,7 @@ static void ft__mark_needed(const ft_model *m, int target, char mark, char *need
     }
 }
 
-/* The only node that reads `id`, or 0 when there are none or several. */
+/* The only node that reads `id`, or 0 if no node or several do. */
 static int ft__only_reader(const ft_model *m, const char *needed, int id)
 {
     int found = 0, i, j;
@@ -18022,7 +18018,7 @@ static int ft__only_reader(const ft_model *m, const char *needed, int id)
     return found;
 }
 
-/* Whether a step's own backward sees to the activation that it applied. */
+/* Whether a step's own backward handles the activation that it applied. */
 static bool ft__masks(const ft_model *m, const ft__step *step)
 {
     int op = step->activation ? m->nodes[step->activation - 1].op : FT__OP_none;
@@ -18030,8 +18026,7 @@ static bool ft__masks(const ft_model *m, const ft__step *step)
         && (op == FT__OP_relu || op == FT__OP_relu6);
 }
 
-/* Extends a step over what follows it and nothing else reads: a batch norm, where nothing is
-   trained, and an activation. */
+/* Fuses the step's only readers into it: a batch norm, if nothing is trained, and an activation. */
 static void ft__fuse(const ft_model *m, const ft__plan *plan, const char *needed, ft__step *step)
 {
     int op = m->nodes[step->id - 1].op, next;
@@ -18069,8 +18064,8 @@ static void ft__add_steps(const ft_model *m, ft__plan *plan, const char *needed,
     }
 }
 
-/* Lists the steps: first the frozen prefix, then what depends on something trainable. A fused
-   step comes where its first node stood, and only that node's inputs are read: still in order. */
+/* Lists the steps: first the frozen prefix, then what depends on something trainable. A fused step
+   takes the place of its first node and reads only that node's inputs: so the order still holds. */
 static void ft__plan_steps(ft_model *m, ft__plan *plan)
 {
     ft__context *c = &m->context;
@@ -18097,16 +18092,16 @@ static void ft__plan_steps(ft_model *m, ft__plan *plan)
 
 /* =============================================================================================
    [SECTION] graph/memory: Graph: memory
-   A step's value lies in the plan's memory from the moment that makes it to the last that reads it:
-   steps run forward in their order, then backward in the opposite one. Where a stated budget leaves
-   too little for that, the trained steps are cut into parts, at places that few values cross; what
-   is made and read inside of a part is dropped after forward, and the part runs forward again just
-   before its own backward (Chen et al. 2016, "Training deep nets with sublinear memory cost"). The
-   bits are the same: dropout's numbers are a function of (seed, step, node), and a batch norm's
+   A value has a place in the plan's memory from the moment that computes it to the last that reads
+   it: steps run forward in their order, then backward in the reverse one. If a budget leaves too
+   little memory for that, the trained steps are cut into parts, at places that few values cross.
+   The values made and read inside a part are dropped after forward, and the part runs forward again
+   just before its own backward (Chen et al. 2016, "Training deep nets with sublinear memory cost").
+   The bits are the same: dropout's numbers are a function of (seed, step, node), and a batch norm's
    running statistics move only the first time.
    ============================================================================================= */
 
-/* The call of a step, for a batch; value pointers are filled in where they are known. */
+/* The call of a step, for a batch; value pointers are filled in if they are known. */
 static ft__call ft__make_call(ft_model *m, const ft__plan *plan, const ft__step *step,
                               ft__extent extent, bool backward)
 {
@@ -18157,7 +18152,7 @@ static ft__call ft__make_call(ft_model *m, const ft__plan *plan, const ft__step 
     return call;
 }
 
-/* What an operator will need for a batch; no values are touched. */
+/* The memory that an operator needs for a batch; touches no values. */
 static ft__costs ft__costs_of(ft_model *m, const ft__node *node, ft__extent extent,
                               bool training)
 {
@@ -18188,7 +18183,7 @@ static ft__costs ft__costs_of(ft_model *m, const ft__node *node, ft__extent exte
 }
 
 /* Gives every block an offset such that blocks in use at the same time do not overlap: largest
-   first, each as low as it fits. Returns the bytes that all take together. */
+   first, each as low as it fits. Returns the total bytes. */
 static size_t ft__place(ft__block *blocks, int count)
 {
     size_t total = 0;
@@ -18202,7 +18197,7 @@ static size_t ft__place(ft__block *blocks, int count)
         ft__block *block = &blocks[i];
         bool moved = true;
         block->offset = 0;
-        while (moved) { /* up past whatever is in the way, until nothing is */
+        while (moved) { /* move up past overlapping blocks until there are none */
             moved = false;
             for (j = 0; j < i; ++j) {
                 ft__block *other = &blocks[j];
@@ -18223,16 +18218,15 @@ static size_t ft__round_up(size_t bytes)
     return (bytes + FT__DEVICE_ALIGNMENT - 1) / FT__DEVICE_ALIGNMENT * FT__DEVICE_ALIGNMENT;
 }
 
-/* Whether backward of a step needs its output: to know an activation's slope, its own or one that
-   it applied. */
+/* Whether a step's backward needs its output: for the slope of its own or a fused activation. */
 static bool ft__keeps_output(const ft_model *m, const ft__step *step)
 {
     int reads = ft__rows[m->nodes[step->id - 1].op].reads;
     return (reads & FT__READS_Y) || (step->activation && !ft__masks(m, step));
 }
 
-/* The moments of backward, and of what runs again before it: part after part from the end. The loss
-   gets its gradient at moment step_count. Returns the last moment. */
+/* Sets the moments of backward and of the recomputation before it: part by part from the end. The
+   loss gets its gradient at moment step_count. Returns the last moment. */
 static int ft__plan_moments(ft__plan *plan)
 {
     int moment = plan->step_count, end = plan->step_count, first, i, j;
@@ -18253,8 +18247,8 @@ static int ft__plan_moments(ft__plan *plan)
     return moment;
 }
 
-/* The last moment at which the value that step `made_by` makes is read; of a step that runs again,
-   the first or the second time. */
+/* The last moment that reads the value of step `made_by`: of a step that runs again, its first
+   value or its `second` one. */
 static int ft__last_use(const ft_model *m, const ft__plan *plan, int made_by, bool second)
 {
     const ft__step *maker = &plan->steps[made_by];
@@ -18283,8 +18277,8 @@ static bool ft__has_gradient(const ft_model *m, const ft__plan *plan, int id)
     return plan->trained[id - 1] && (plan->last_reader[id - 1] >= 0 || id == m->loss.id);
 }
 
-/* A gradient may take the memory of the gradient that it is made from, where the operator works in
-   place and is the first to write it: from the end, so that chains share one block. */
+/* A gradient may use the memory of the gradient from which it is computed, if the operator works in
+   place and is the first to write it. Goes from the end, so that chains share one block. */
 static void ft__plan_shares(const ft_model *m, ft__plan *plan)
 {
     int i, j;
@@ -18313,15 +18307,15 @@ static int ft__add_block(ft__block *blocks, int count, size_t bytes, int first, 
     return count + 1;
 }
 
-/* The gradient of what step `made_by` makes, from the moment at which its last reader's backward
-   writes it. */
+/* The gradient of step `made_by`'s value, in use from the moment at which its last reader's
+   backward writes it. */
 static int ft__gradient_block(const ft_model *m, ft__plan *plan, int made_by, ft__block *blocks,
                               int count)
 {
     int id = plan->steps[made_by].output, reader = plan->last_reader[id - 1], i;
     int last = plan->steps[made_by].moment_back;
     if (!ft__has_gradient(m, plan, id) || plan->shares[id - 1] != id) return count;
-    for (i = 0; i < made_by; ++i) /* the earliest of those that share it is done last */
+    for (i = 0; i < made_by; ++i) /* the earliest of those that share it finishes last */
         if (plan->shares[plan->steps[i].output - 1] == id && plan->steps[i].moment_back > last)
             last = plan->steps[i].moment_back;
     return ft__add_block(blocks, count,
@@ -18330,8 +18324,8 @@ static int ft__gradient_block(const ft_model *m, ft__plan *plan, int made_by, ft
                          (void **)(void *)&plan->gradients[id - 1]);
 }
 
-/* Values, gradients and what operators save; five blocks of a step at the most. Parameters' live
-   outside of the plan. */
+/* Lists values, gradients and what operators save: at most five blocks per step. Those of
+   parameters are outside the plan. */
 static int ft__list_blocks(ft_model *m, ft__plan *plan, ft__block *blocks)
 {
     int count = 0, i;
@@ -18364,9 +18358,9 @@ static int ft__list_blocks(ft_model *m, ft__plan *plan, ft__block *blocks)
     return count;
 }
 
-/* ---- What is made again in backward ---- */
+/* ---- What backward recomputes ---- */
 
-/* The number of values made before step `at` that a trained step from there on reads. */
+/* The number of values made before step `at` that it or a later trained step reads. */
 static int ft__crossing(const ft_model *m, const ft__plan *plan, int at)
 {
     int crossing = 0, i, j, k;
@@ -18382,14 +18376,14 @@ static int ft__crossing(const ft_model *m, const ft__plan *plan, int at)
     return crossing;
 }
 
-/* Whether the operator replaces a state that outlives the step: it cannot run twice in one. */
+/* Whether the operator replaces a state that outlives the step: it must not run twice in one. */
 static bool ft__carries(const ft__node *node)
 {
     return ft__is_recurrent(node->op) && node->options.recurrent.carry;
 }
 
-/* Marks the steps of a part whose values are to be made again: those that only steps of the part
-   read, and that its backward, or another step that runs again, needs. */
+/* Marks the step if its value is recomputed: only steps of its part read it, and its own backward,
+   a reader's, or a reader that runs again needs it. */
 static void ft__mark_again(ft_model *m, ft__plan *plan, int at)
 {
     ft__step *step = &plan->steps[at];
@@ -18410,10 +18404,10 @@ static void ft__mark_again(ft_model *m, ft__plan *plan, int at)
     step->again = wanted;
 }
 
-/* Values that are never kept: those that an operator restores for about the price of a copy, and
-   that are multiplied in backward: the batch norms between two convolutions. ResNet-18 takes 453 MB
-   for 16 pictures instead of 498, a MobileNet of width 0.25 takes 108 instead of 183, and neither
-   more time: what is not kept need not go to memory and come back. */
+/* Values that are always recomputed: their operator restores them at about the cost of a copy, and
+   backward multiplies them. These are the batch norms between two convolutions. For 16 pictures
+   ResNet-18 takes 453 MB instead of 498, a MobileNet of width 0.25 takes 108 instead of 183.
+   Neither takes more time: values that are not kept need not go to memory and back. */
 static void ft__plan_alone(ft_model *m, ft__plan *plan)
 {
     int at, i, j;
@@ -18439,8 +18433,8 @@ static void ft__plan_alone(ft_model *m, ft__plan *plan)
     }
 }
 
-/* Cuts the trained steps into about so many parts of like size, where no more than `most` values
-   cross; the last part's backward follows at once, so nothing of it is dropped. */
+/* Cuts the trained steps into about `parts` parts of similar size, where at most `most` values
+   cross. The last part's backward follows at once, so nothing of it is dropped. */
 static void ft__plan_parts(ft_model *m, ft__plan *plan, int parts, int most, const int *crossing)
 {
     size_t all = 0, passed = 0;
@@ -18461,8 +18455,8 @@ static void ft__plan_parts(ft_model *m, ft__plan *plan, int parts, int most, con
     ft__plan_alone(m, plan);
 }
 
-/* Places all blocks such that the plan takes no more than `room`: with as few parts as do, cut
-   where one value crosses, or else two or three. Returns how many blocks there are. */
+/* Places all blocks so that the plan fits into `room`, with the fewest parts, cut where one value
+   crosses, or else two or three. Returns the number of blocks. */
 static int ft__plan_fit(ft_model *m, ft__plan *plan, ft__block *blocks, size_t room)
 {
     int count, parts, i;
@@ -18485,11 +18479,11 @@ static int ft__plan_fit(ft_model *m, ft__plan *plan, ft__block *blocks, size_t r
             if (plan->memory_bytes < least) least = plan->memory_bytes;
         }
     ft__release(&m->context, crossing);
-    if (plan->memory_bytes > room) plan->memory_bytes = least; /* to be told, and refused */
+    if (plan->memory_bytes > room) plan->memory_bytes = least; /* for the error that refuses it */
     return count;
 }
 
-/* Gives the next block of the plan's weights; before they are allocated, only counts. */
+/* Returns the next block of the plan's weights; until they are allocated, only counts. */
 static float *ft__plan_weight(ft__plan *plan, size_t bytes)
 {
     size_t at = plan->weight_bytes;
@@ -18497,8 +18491,8 @@ static float *ft__plan_weight(ft__plan *plan, size_t bytes)
     return plan->weights ? (float *)(void *)((char *)plan->weights + at) : NULL;
 }
 
-/* Prepared and folded weights of the steps that are not trained. Folded ones that are only made to
-   be prepared share one place. */
+/* Prepared and folded weights of the steps that are not trained. Folded ones that are only input of
+   the preparation share one block. */
 static void ft__plan_weights(ft_model *m, ft__plan *plan)
 {
     size_t passing = 0;
@@ -18549,10 +18543,10 @@ static int ft__most_inputs(const ft_model *m)
 
 #define FT__UPDATE_CHUNK ((size_t)1 << 14) /* numbers that a thread updates at a time */
 
-/* What the optimiser keeps of each trained number: AdamW comes where none is set. */
+/* Values that the optimiser keeps per trained number; AdamW's if none is set. */
 static int ft__moments(const ft_model *m) { return m->optimizer ? m->moments : 2; }
 
-/* Bytes besides the plan's that a run takes and that are not there yet. */
+/* Bytes besides the plan's that a run needs and that are not allocated yet. */
 static size_t ft__besides_plan(const ft_model *m, ft__extent most, bool training)
 {
     size_t bytes = m->reserve + (size_t)m->node_count * FT__ALIGNMENT;
@@ -18578,7 +18572,7 @@ static size_t ft__not_on_device(const ft_model *m, const float *host, size_t byt
     return host && ft__copy_of(m->context.device, host) ? 0 : bytes;
 }
 
-/* Whether a step reads a weight as it is, and not folded with others. */
+/* Whether a step reads a weight itself, not a folded copy. */
 static bool ft__plan_reads(const ft_model *m, const ft__plan *plan, int id)
 {
     int i, j;
@@ -18590,8 +18584,8 @@ static bool ft__plan_reads(const ft_model *m, const ft__plan *plan, int id)
     return false;
 }
 
-/* What the products of the plan leave to each other on the device: weights in another order, and
-   the sums that a weight's gradient is made of. */
+/* What the plan's products pass on in device memory: reordered weights, and partial sums of the
+   gradients of weights. */
 static size_t ft__device_passing(const ft_model *m, const ft__plan *plan)
 {
     size_t packed = 0, sums = 0, slice;
@@ -18613,7 +18607,7 @@ static size_t ft__device_passing(const ft_model *m, const ft__plan *plan)
 }
 #endif
 
-/* Bytes that a run takes on the device besides the plan's two buffers and what is there already. */
+/* Bytes that a run needs on the device besides the plan's two buffers and what is there already. */
 static size_t ft__device_besides(const ft_model *m, const ft__plan *plan)
 {
     size_t bytes = 0;
@@ -18623,7 +18617,7 @@ static size_t ft__device_besides(const ft_model *m, const ft__plan *plan)
     for (i = 0; d && i < m->node_count; ++i) {
         const ft__node *node = &m->nodes[i];
         size_t each = ft__node_count_at(node, plan->most) * sizeof(float);
-        if (node->op == FT__OP_input) /* both buffers, and both in pinned memory */
+        if (node->op == FT__OP_input) /* two buffers, and two in pinned memory */
             bytes += (d->overlaps ? 4 : 1) * ft__not_on_device(m, node->value, each);
         if (ft__is_weight(node) && ft__plan_reads(m, plan, i + 1))
             bytes += ft__not_on_device(m, node->value, each);
@@ -18640,8 +18634,8 @@ static size_t ft__device_besides(const ft_model *m, const ft__plan *plan)
     return bytes;
 }
 
-/* What comparing an operator of the plan with the processor takes for a while: two samples with
-   their gradients, on the host three times at most, and on the device. */
+/* Temporary memory to compare an operator of the plan with the processor: two samples with their
+   gradients, at most three times on the host, and on the device. */
 static size_t ft__trial_bytes(const ft_model *m, const ft__plan *plan)
 {
     size_t most = 0, bytes;
@@ -18658,8 +18652,8 @@ static size_t ft__trial_bytes(const ft_model *m, const ft__plan *plan)
     return 4 * most * sizeof(float);
 }
 
-/* What the plan's values may take; SIZE_MAX: as much as they like. The plan that it replaces is
-   gone by then. On a device all that the plan has lies there too. */
+/* Bytes that the plan's values may take; SIZE_MAX: no limit. The plan that it replaces is released
+   by then. On a device all of the plan is there too. */
 static size_t ft__plan_room(const ft_model *m, const ft__plan *plan)
 {
     size_t left = ft__memory_left(&m->context), other, places = m->context.device ? 2 : 1;
@@ -18672,7 +18666,7 @@ static size_t ft__plan_room(const ft_model *m, const ft__plan *plan)
     return left > other ? (left - other) / places : 0;
 }
 
-/* What the model holds at the most when it runs the plan. */
+/* The most bytes that the model holds when it runs the plan. */
 static size_t ft__plan_total(const ft_model *m, const ft__plan *plan)
 {
     size_t places = m->context.device ? 2 : 1;
@@ -18690,7 +18684,7 @@ static void ft__plan_refuse(ft_model *m, const ft__plan *plan, size_t room)
              ft__plan_total(m, plan));
 }
 
-/* Takes the plan's memory, if it fits into what a stated budget leaves. */
+/* Allocates the plan's memory, if it fits into the budget. */
 static void ft__plan_allocate(ft_model *m, ft__plan *plan, const ft__block *blocks, int count,
                               size_t room)
 {
@@ -18717,7 +18711,7 @@ static void ft__plan_allocate(ft_model *m, ft__plan *plan, const ft__block *bloc
     if (ft__ok(c)) ft__plan_weights(m, plan);
 }
 
-/* Makes a plan; `measure` stops before the large memory is taken, to tell its bytes only. */
+/* Makes a plan; with `measure`, stops before the large allocations and only computes its bytes. */
 static ft__plan *ft__plan_make(ft_model *m, ft__extent most, bool training, bool measure)
 {
     ft__context *c = &m->context;
@@ -18757,7 +18751,7 @@ static ft__plan *ft__plan_make(ft_model *m, ft__extent most, bool training, bool
     return NULL;
 }
 
-/* Gradient memory of what is trained, and room for a run of this size in every input. */
+/* Allocates the gradients of trained parameters, and room for a run of this size in every input. */
 static ft_status ft__plan_leaves(ft_model *m, ft__extent extent, bool training)
 {
     ft__context *c = &m->context;
@@ -18783,7 +18777,8 @@ static ft_status ft__plan_leaves(ft_model *m, ft__extent extent, bool training)
     return c->status;
 }
 
-/* The plan for a purpose, made anew when the graph, what is frozen, or the run outgrew it. */
+/* The plan for evaluation or training, remade if the graph or what is frozen has changed, or if the
+   run does not fit into it. */
 static ft__plan *ft__plan_for(ft_model *m, ft__extent extent, bool training)
 {
     ft__plan *plan = m->plans[training];
@@ -18829,14 +18824,14 @@ static void ft__fold(const ft_model *m, const ft__step *step)
     }
 }
 
-/* What a step's folded and prepared weights were made from: training moves those that are not
-   frozen; loading, surgery and the like any. */
+/* The version of the weights from which a step's folded and prepared ones are made: training
+   changes those that are not frozen; loading, surgery and the like may change any. */
 static uint64_t ft__weights_of_step(const ft_model *m, const ft__step *step)
 {
     const ft__node *node = &m->nodes[step->id - 1];
     bool moving = false;
     int input;
-    for (input = 1; input < node->input_count; ++input) /* but those that are fed */
+    for (input = 1; input < node->input_count; ++input) /* except inputs that are fed */
         moving = moving || !(ft__has_rows(&m->nodes[node->inputs[input] - 1])
                              || m->nodes[node->inputs[input] - 1].frozen);
     if (step->norm) {
@@ -18852,7 +18847,7 @@ static uint64_t ft__weights_of_step(const ft_model *m, const ft__step *step)
 
 enum { FT__ONLY_OUTPUT = 1, FT__EVALUATING = 2 };
 
-/* Which of its two places the value of a step that runs again lies in. */
+/* Selects the first or second value of a step that runs again. */
 static void ft__use_values(ft__plan *plan, const ft__step *step, int time)
 {
     plan->values[step->output - 1] = step->values[time];
@@ -18869,8 +18864,8 @@ static void ft__run_step_again(ft_model *m, ft__plan *plan, ft__step *step, int 
     ft__run_operator(&call, false);
 }
 
-/* Before backward of step `end`: makes the part's dropped values again, if it is the last of its
-   part, and then those that are made alone. */
+/* Before backward of step `end`: recomputes the part's dropped values, if it is the last of its
+   part, and then those that are recomputed alone. */
 static void ft__run_again(ft_model *m, ft__plan *plan, int end, int batch)
 {
     bool last = end + 1 == plan->step_count || plan->steps[end + 1].part != plan->steps[end].part;
@@ -18884,7 +18879,8 @@ static void ft__run_again(ft_model *m, ft__plan *plan, int end, int batch)
         if (plan->steps[i].alone == end + 1) ft__run_step_again(m, plan, &plan->steps[i], batch);
 }
 
-/* Before a run: its embeddings catch up what they read; any other operator may read any row. */
+/* Before a run: catches up all rows, as any operator may read any row; but in a training step of
+   the same graph each embedding catches up only the rows that it reads. */
 static void ft__catch_up_before(ft_model *m, bool in_steps)
 {
     int i;
@@ -18895,8 +18891,8 @@ static void ft__catch_up_before(ft_model *m, bool in_steps)
     }
 }
 
-/* Runs steps [from, to) forward on `batch` samples: without the loss where there are no labels,
-   and in evaluation form where a plan for training is used to measure. */
+/* Runs steps [from, to) forward on `batch` samples: without the loss if there are no labels, and in
+   evaluation form if a plan for training is used to measure. */
 static void ft__run_forward(ft_model *m, ft__plan *plan, int from, int to, int batch, int how)
 {
     bool in_steps = plan->training && !(how & FT__EVALUATING);
@@ -18935,8 +18931,8 @@ static void ft__run_forward(ft_model *m, ft__plan *plan, int from, int to, int b
     }
 }
 
-/* Whether an operator's backward on the processor writes an input's gradient where it is fresh. A
-   layer adds to those of its weights, which may be made by other operators. */
+/* Whether an operator's backward on the processor writes an input's gradient if it is fresh. A
+   layer adds to the gradients of its weights, which other operators may have written. */
 static bool ft__writes_gradient(int op, int input)
 {
     if (!(ft__rows[op].reads & FT__WRITES)) return false;
@@ -18944,8 +18940,8 @@ static bool ft__writes_gradient(int op, int input)
         || op == FT__OP_layer_norm;
 }
 
-/* The first to add to a gradient is the last reader, for backward runs from the end: it may write
-   instead, or the gradient is set to zero before. Parameters' are zeroed by the update. */
+/* Backward runs from the end, so the last reader is the first to add to a gradient: it may write it
+   instead, else the gradient is set to zero before. The update zeroes those of parameters. */
 static void ft__fresh_gradients(ft_model *m, const ft__plan *plan, int at, int batch, bool runs,
                                 bool on_device)
 {
@@ -19045,8 +19041,7 @@ static ft_node ft__main_input(ft_model *m, const ft__plan *plan, const char *cal
     return found;
 }
 
-/* After an input was written: what the last run computed is of other values, and maybe of another
-   size. */
+/* After an input was written: the last run had other values, and maybe another size. */
 static void ft__is_fed(ft_model *m, ft__node *node, int batch)
 {
     node->fed = ft__extent_of(m, batch);
@@ -19057,7 +19052,7 @@ static void ft__is_fed(ft_model *m, ft__node *node, int batch)
                  ft__node_count_at(node, node->fed) * sizeof(float));
 }
 
-/* Between the order that users see, [N, C, H, W], and what lies in memory. */
+/* Copies values in the order that users see, [N, C, H, W], to the order in memory. */
 static void ft__fill_input(ft_model *m, ft__node *node, const void *values, int batch)
 {
     ft_shape shape = ft__with_extent(node->shape, ft__extent_of(m, batch));
@@ -19218,8 +19213,8 @@ static bool ft__find_fault(const ft_model *m, const ft__node *input, size_t *at)
     return false;
 }
 
-/* Whether it is the data that makes a run's numbers not finite, and which sample: then no learning
-   rate helps. Looked for after the loss, or what frozen layers made, was found not to be finite. */
+/* Whether the data make a run's numbers not finite, and which sample does: then no learning rate
+   helps. Called after the loss, or what frozen layers made, was not finite. */
 static bool ft__blame_data(const ft_model *m, char *text, size_t size)
 {
     size_t at = 0, each;
@@ -19277,7 +19272,7 @@ static ft_status ft__loss_failed(ft_model *m, uint64_t step)
                     (unsigned long long)step);
 }
 
-/* The value of the loss in the last run; an error when it is not finite. */
+/* The value of the loss in the last run; an error if it is not finite. */
 static float ft__read_loss(ft_model *m, const ft__plan *plan)
 {
     float loss;
@@ -19289,9 +19284,9 @@ static float ft__read_loss(ft_model *m, const ft__plan *plan)
 
 /* =============================================================================================
    [SECTION] graph/updating: Graph: an update of the weights
-   What is frozen has no gradient, no state of an optimiser, and sees no weight decay.
+   What is frozen has no gradient, no optimiser state and no weight decay.
    ============================================================================================= */
-/* Starts an optimiser anew: no momentum, no updates made. */
+/* Starts a new optimiser: no momentum, no updates made. */
 static ft_status ft__set_optimizer(ft_model *m, ft_optimizer_options options)
 {
     ft__context *c = &m->context;
@@ -19329,9 +19324,9 @@ static bool ft__is_trained(const ft__node *node)
     return node->op == FT__OP_parameter && !node->frozen && node->gradient;
 }
 
-/* ---- Embeddings whose unused rows rest (resting_rows) ---- */
+/* ---- Embeddings whose unused rows rest (optimizers/resting_rows) ---- */
 
-/* Plain SGD moves nothing without a gradient. Adam does, in a way that can be made up for later,
+/* Plain SGD moves nothing without a gradient. Adam does, but those updates can be applied later,
    unless weight decay is part of the gradient. */
 static bool ft__optimizer_lets_rest(const ft__optimizer *o, const ft__node *node)
 {
@@ -19340,7 +19335,7 @@ static bool ft__optimizer_lets_rest(const ft__optimizer *o, const ft__node *node
     return o->options.optimizer == FT_ADAMW || decay == 0;
 }
 
-/* A new one knows of no gradient that waits for an update: all rows are looked at once. */
+/* A new list does not know which rows have gradients that wait: if any wait, it lists all rows. */
 static void ft__begin_resting(ft_model *m, ft__node *node)
 {
     const ft__optimizer *o = m->optimizer;
@@ -19374,12 +19369,12 @@ static void ft__resting_prepare(ft_model *m, int id)
     if (!node->resting) return;
     node->resting->version = m->version;
     if (node->resting->updates == (uint32_t)o->updates) return;
-    node->resting->updates = (uint32_t)o->updates; /* from a checkpoint, in which none is behind */
+    node->resting->updates = (uint32_t)o->updates; /* from a checkpoint, where no row lags */
     for (row = 0; row < node->resting->words; ++row)
         node->resting->done[row] = node->resting->updates;
 }
 
-/* Lists all that is trained, in chunks that the threads take. */
+/* Lists all trained parameters, in chunks for the threads. */
 static ft_status ft__optimizer_parts(ft_model *m)
 {
     ft__context *c = &m->context;
@@ -19409,7 +19404,7 @@ static ft_status ft__optimizer_parts(ft_model *m)
     return c->status;
 }
 
-/* Memory of the optimiser for what is trained, made before the first step. */
+/* Allocates the optimiser's state for all trained parameters, before the first step. */
 static ft_status ft__optimizer_prepare(ft_model *m)
 {
     ft__context *c = &m->context;
@@ -19430,7 +19425,7 @@ static ft_status ft__optimizer_prepare(ft_model *m)
     return ft__ok(c) ? ft__optimizer_parts(m) : c->status;
 }
 
-/* The norm of all gradients together; not finite when any of them is not. */
+/* The norm of all gradients together; not finite if any of them is not. */
 static void ft__squares_slot(void *context, int slot)
 {
     ft_model *m = (ft_model *)context;
@@ -19508,8 +19503,8 @@ static void ft__update_numbers(const ft_model *m, const ft__update *u, size_t fr
     ft__update_adam[simd](u, from, to);
 }
 
-/* The same part of them for a thread each time, so that what it writes here is in its cache when it
-   writes it again; quarters, so that a few chunks are shared out evenly. */
+/* A thread gets the same part each time, so that what it writes here is in its cache when it writes
+   it again; in quarters, so that a few chunks are shared evenly. */
 static void ft__update_slot(void *context, int slot)
 {
     const ft__update_job *job = (const ft__update_job *)context;
@@ -19537,7 +19532,7 @@ static void ft__update_of_rows(void *context, int index)
     }
 }
 
-/* An error that says so; the weights were left alone. */
+/* Reports that gradients are not finite; the weights are unchanged. */
 static ft_status ft__gradients_failed(ft_model *m, uint64_t step, float learning_rate)
 {
     return ft__fail(&m->context, FT_NOT_FINITE, "step %llu: the gradients are not finite; the"
@@ -19545,7 +19540,7 @@ static ft_status ft__gradients_failed(ft_model *m, uint64_t step, float learning
                     " may help)", (unsigned long long)step, (double)learning_rate);
 }
 
-/* The rows with a gradient; what the step does to the others is noted. */
+/* Updates the rows with a gradient, and records what the step does to the others. */
 static void ft__update_resting(ft_model *m, const ft__update *all, ft__node *node)
 {
     ft__resting *r = node->resting;
@@ -19564,7 +19559,7 @@ static void ft__update_resting(ft_model *m, const ft__update *all, ft__node *nod
 }
 
 #ifdef FINETUNE_OPENCL
-/* Sums the squares of all gradients up in parts; how many there are. */
+/* Sums the squares of all gradients in parts; returns the number of parts. */
 static size_t ft__device_all_squares(ft_model *m, cl_mem *sums)
 {
     size_t parts = 0, at = 0, count, blocks;
@@ -19583,7 +19578,7 @@ static size_t ft__device_all_squares(ft_model *m, cl_mem *sums)
     return parts;
 }
 
-/* Counts on the device which of the labels that were fed the output got right. */
+/* Finds on the device which of the fed labels the output got right. */
 static cl_mem ft__device_hits(ft_model *m, const ft__plan *plan, size_t rows)
 {
     const ft__node *loss = &m->nodes[m->loss.id - 1], *output = &m->nodes[m->output.id - 1];
@@ -19599,8 +19594,8 @@ static cl_mem ft__device_hits(ft_model *m, const ft__plan *plan, size_t rows)
     return hits;
 }
 
-/* What the step has to tell, and whether its update may happen: of the last run's loss and `rows`
-   rows of its output, unless `plan` is NULL. */
+/* Makes the step's report (ft__news), which decides whether its update happens. It includes the
+   last run's loss and `rows` rows of its output, unless `plan` is NULL. */
 static void ft__device_guard(ft_model *m, const ft__plan *plan, size_t rows)
 {
     ft__context *c = &m->context;
@@ -19654,7 +19649,7 @@ static void ft__device_update(ft_model *m, const ft__update *update)
 }
 #endif
 
-/* The numbers of one more update. */
+/* The constants of the next update. */
 static ft__update ft__next_update(ft_model *m, float learning_rate)
 {
     ft__optimizer *o = m->optimizer;
@@ -19673,7 +19668,7 @@ static ft__update ft__next_update(ft_model *m, float learning_rate)
 }
 
 #ifdef FINETUNE_OPENCL
-/* Queues an update, which the device does if all is finite; `plan` and `rows` as above. */
+/* Queues an update, which the device applies if all is finite; `plan` and `rows` as above. */
 static ft_status ft__device_step(ft_model *m, float learning_rate, const ft__plan *plan,
                                  size_t rows)
 {
@@ -19686,7 +19681,7 @@ static ft_status ft__device_step(ft_model *m, float learning_rate, const ft__pla
     return m->context.status;
 }
 
-/* Says what was wrong with a step, if anything: then no update has happened since. */
+/* Reports what was wrong with a step, if anything: then no update has happened since. */
 static ft_status ft__check_news(ft_model *m, const ft__news *news, uint64_t step,
                                 float learning_rate)
 {
@@ -19734,10 +19729,10 @@ static ft_status ft__optimizer_step(ft_model *m, float learning_rate)
 
 /* =============================================================================================
    [SECTION] graph/settings: Graph: output, loss, classes, length and state
-   What a model knows of its nodes, and what the parts that build and read networks set.
+   What a model knows about its nodes; the parts that build and read networks set it.
    ============================================================================================= */
-/* A name that is looked for in vain may be a question, or a slip of the pen: it is kept, to be told
-   where the {0} is used. That is no change of the model that a caller could see. */
+/* A failed lookup may be a question or a typo: the name is kept, so that the error where the {0} is
+   used can suggest the nearest one. Callers cannot see that change of the model. */
 ft_node ft_find(const ft_model *m, const char *name)
 {
     ft_node node = ft__find_node(m, name ? name : "");
@@ -19841,7 +19836,7 @@ int ft_class_count(const ft_model *m)
     return output && output->shape.rank == 2 ? output->shape.size[1] : 0;
 }
 
-/* ---- Looking at it ---- */
+/* ---- Length and state ---- */
 
 ft_status ft_set_length(ft_model *m, int length)
 {
@@ -19961,7 +19956,7 @@ static int ft__size_of(ft_model *m, const char *name, ft_node x, int dimension)
     return 0;
 }
 
-/* weight and bias of a layer, given or made, behind x in the list of inputs */
+/* Appends a layer's weight and bias, given or made here, to its inputs, after x. */
 static int ft__weight_inputs(ft_model *m, const char *name, ft_node *inputs, ft_node weight,
                              ft_node bias, bool no_bias, ft_parameter_options options)
 {
@@ -20286,7 +20281,7 @@ ft_node ft_embedding(ft_model *m, const char *name, ft_node ids, int words, int 
     return ft__add_node(m, FT__OP_embedding, name, inputs, 2, &o);
 }
 
-/* The last, the largest and the mean, each a node of its own. */
+/* The last, the maximum and the mean, each as a separate node. */
 static ft_node ft__step_pool_all(ft_model *m, const char *name, ft_node x, ft_node lengths,
                                  ft_step_pool_options options)
 {
@@ -20316,7 +20311,7 @@ ft_node ft_step_pool(ft_model *m, const char *name, ft_node x, ft_node lengths,
     return ft__add_node(m, FT__OP_step_pool, name, inputs, lengths.id ? 2 : 1, &o);
 }
 
-/* A state of the model: a row of zeros for each sample, at first. */
+/* A state of the model: one row per sample, initially zero. */
 static ft_node ft__carried_state(ft_model *m, const char *layer, const char *part, int number,
                                  int features)
 {
@@ -20333,7 +20328,7 @@ static ft_node ft__carried_state(ft_model *m, const char *layer, const char *par
     return node;
 }
 
-/* Dropout of a layer's input or weight, as a node of its own. */
+/* Dropout of a layer's input or weight, as a separate node. */
 static ft_node ft__recurrent_dropout(ft_model *m, const char *layer, const char *part,
                                      const char *suffix, ft_node x, float probability, bool locked)
 {
@@ -20347,7 +20342,7 @@ static ft_node ft__recurrent_dropout(ft_model *m, const char *layer, const char 
     return ft_dropout(m, name, x, drop);
 }
 
-/* Weights and biases of one layer, behind inputs[0]; returns how many inputs there are. */
+/* Puts the weights and biases of one layer after inputs[0]; returns the number of inputs. */
 static int ft__recurrent_parameters(ft_model *m, const char *name, int layer, int gates, int in,
                                     int hidden, const ft_recurrent_options *options,
                                     ft_node *inputs)
@@ -20373,7 +20368,7 @@ static int ft__recurrent_parameters(ft_model *m, const char *name, int layer, in
     return count;
 }
 
-/* The first state of a layer: carried by the model, or its part of the caller's node. */
+/* The initial state of a layer: carried by the model, or a slice of the caller's node. */
 static ft_node ft__first_state(ft_model *m, const char *name, int layer, int features, bool cell,
                                const ft_recurrent_options *options)
 {
@@ -20390,7 +20385,7 @@ static ft_node ft__first_state(ft_model *m, const char *name, int layer, int fea
     return ft_slice(m, slice, given, part);
 }
 
-/* Of [N, L, hidden states and cells]: `features` from one of them on. */
+/* A half of [N, L, hidden states and cells]: the first if `from` is 0, else from `from` on. */
 static ft_node ft__states_part(ft_model *m, const char *name, ft_node both, int from)
 {
     ft_slice_options part;
@@ -20441,8 +20436,8 @@ static ft_node ft__recurrent_layer(ft_model *m, int op, const char *name, ft_nod
     return ft__states_part(m, below, x, 0);
 }
 
-/* What PyTorch returns beside the output: the states behind each sample's last real step, of all
-   layers side by side. */
+/* The final state that PyTorch returns beside the output: the states after each sample's last real
+   step, of all layers side by side. */
 static void ft__final_state(ft_model *m, const char *name, int layers, bool cell,
                             const ft_recurrent_options *options)
 {
@@ -20456,7 +20451,7 @@ static void ft__final_state(ft_model *m, const char *name, int layers, bool cell
         char suffix[32] = "";
         if (layers > 1) snprintf(suffix, sizeof suffix, "_l%d", layer);
         snprintf(to, sizeof to, "%s.%s%s", name, cell ? "c_n" : "h_n", suffix);
-        if (layer == layers - 1) suffix[0] = 0; /* the last layer has the name itself */
+        if (layer == layers - 1) suffix[0] = 0; /* the last layer has the plain name */
         snprintf(from, sizeof from, "%s%s%s", name, suffix, cell ? ".cells" : "");
         x[layer] = ft_step_pool(m, to, ft_find(m, from), options->lengths, last);
     }
@@ -20503,7 +20498,7 @@ ft_node ft_rnn(ft_model *m, const char *name, ft_node x, int hidden, ft_recurren
 
 static bool ft__is_activation(int op) { return op >= FT__OP_sigmoid && op <= FT__OP_log_softmax; }
 
-/* The operator of an activation's name; FT__OP_none with an error for any other. */
+/* The operator of this activation; FT__OP_none with an error if the name is unknown. */
 static int ft__activation_named(ft_model *m, const char *kind)
 {
     int op;
@@ -24244,8 +24239,8 @@ ft_tokenizer *ft_get_tokenizer(const ft_model *m)
 
 /* =============================================================================================
    [SECTION] networks/images: Ready-made networks for pictures
-   Each with the names that its published weights use. They are built with the public functions, so
-   this section is also how to build a network by hand.
+   Each uses the names of its published weights. They are built with the public functions, so this
+   part also shows how to build a network by hand.
    ============================================================================================= */
 typedef struct ft__builder {
     ft_model *m;
@@ -24254,13 +24249,13 @@ typedef struct ft__builder {
     bool bottleneck;
 } ft__builder;
 
-/* A row of the table of networks. What several families share is marked FT__UNUSED: a build may
-   have left out all that need it. */
+/* A row of the table of networks. Functions that several families share are FT__UNUSED: a build may
+   leave out all families that use them. */
 typedef struct ft__network ft__network;
 struct ft__network {
     const char *name;
     ft_node (*build)(ft__builder *b);
-    /* Does the file hold its weights? Then also how many classes, channels, and how wide. */
+    /* Does the file hold its weights? If so, sets classes, channels and width too. */
     bool (*matches)(const ft__network *network, const ft_file *file, const char *rename,
                     ft_network_options *o);
     int classes, image_size;
@@ -24268,7 +24263,7 @@ struct ft__network {
     int blocks[4];
 };
 
-/* The tensor of a file that goes by this name after renaming; index, or -1. */
+/* The index of the tensor that has this name after renaming, or -1. */
 static int ft__find_renamed(const ft_file *file, const char *rename, const char *wanted)
 {
     char name[512];
@@ -24287,7 +24282,7 @@ static int ft__size_in_file(const ft_file *file, const char *rename, const char 
     return d < info.shape.rank ? info.shape.size[d] : 0;
 }
 
-/* Classes and channels by the shapes of a classifier's last and first layer; false: not there. */
+/* Sets classes and channels from the shapes of the last and first layer; false without them. */
 static FT__UNUSED bool ft__size_classifier(const ft_file *file, const char *rename,
                                            const char *first, const char *last,
                                            ft_network_options *o)
@@ -24297,7 +24292,7 @@ static FT__UNUSED bool ft__size_classifier(const ft_file *file, const char *rena
     return o->classes > 0 && o->channels > 0;
 }
 
-/* "prefix.part", in one of a few buffers that the caller lends. */
+/* "prefix.part", written to the caller's buffer. */
 static FT__UNUSED const char *ft__part(char *buffer, const char *prefix, const char *part)
 {
     snprintf(buffer, 128, "%s%s%s", prefix, *prefix ? "." : "", part);
@@ -24343,7 +24338,7 @@ static const float ft__imagenet_mean[] = {0.485f, 0.456f, 0.406f};
 static const float ft__imagenet_std[] = {0.229f, 0.224f, 0.225f};
 static const float ft__halves[] = {0.5f, 0.5f, 0.5f};
 
-/* The picture's shorter side before the centre is cut out: 256 for 224, and in that proportion. */
+/* The picture's shorter side before the centre crop: 256 for 224, and in that proportion. */
 static FT__UNUSED int ft__resize_for(int image_size) { return (image_size * 256 + 112) / 224; }
 
 static FT__UNUSED ft_node ft__relu(ft__builder *b, const char *name, ft_node x)
@@ -24355,7 +24350,7 @@ static FT__UNUSED ft_node ft__relu(ft__builder *b, const char *name, ft_node x)
 
 /* ---- ResNets: He et al. 2015, with torchvision's names (stride in the 3x3 convolution) ---- */
 #ifndef FINETUNE_NO_RESNET
-/* Convolution without bias, and the batch norm behind it. */
+/* Convolution without bias, then batch norm. */
 static ft_node ft__conv_norm(ft__builder *b, const char *conv, const char *norm, ft_node x,
                              int channels, int kernel, int stride)
 {
@@ -24435,7 +24430,7 @@ static ft_node ft__build_resnet(ft__builder *b)
                           ft__resize_for(b->o.image_size), ft__imagenet_mean, ft__imagenet_std);
 }
 
-/* Does the file hold a ResNet of just these blocks? */
+/* Does the file hold a ResNet of exactly these blocks? */
 static bool ft__has_blocks(const ft_file *file, const char *rename, const ft__network *network)
 {
     char name[64];
@@ -24551,8 +24546,8 @@ static ft_node ft__build_mobilenet(ft__builder *b)
                           ft__resize_for(b->o.image_size), ft__halves, ft__halves);
 }
 
-/* The widest layer tells the width: floor(floor(1024 w) c / 1024) = floor(c w) for every power of
-   two c below 1024, so all narrower layers come out as they are in the file. */
+/* The widest layer gives the width: floor(floor(1024 w) c / 1024) = floor(c w) for every power of
+   two c below 1024, so all narrower layers get the sizes that they have in the file. */
 static bool ft__matches_mobilenet(const ft__network *network, const ft_file *file,
                                   const char *rename, ft_network_options *o)
 {
@@ -24610,10 +24605,9 @@ static bool ft__matches_keras_cnn(const ft__network *network, const ft_file *fil
 
 /* =============================================================================================
    [SECTION] networks/text: Networks over text
-   Inputs: "tokens" I32 [N, L], classifiers "lengths" I32 [N] as well, and "labels": [N, L], the
-   next tokens, of a language model, [N] of a classifier. Parameters: "embedding.weight", "lstm.*"
-   or "gru.*" as PyTorch calls them, and the head "fc", "decoder" or, of the character network,
-   "out".
+   Inputs: "tokens" I32 [N, L]; for classifiers also "lengths" I32 [N]; and "labels": for a language
+   model the next tokens, [N, L], for a classifier [N]. Parameters: "embedding.weight", "lstm.*" or
+   "gru.*" as PyTorch calls them, and the head "fc", "decoder" or, in the character network, "out".
    ============================================================================================= */
 #ifndef FINETUNE_NO_RECURRENT
 static ft_node ft__tokens_input(ft_model *m, const char *name, bool steps)
@@ -24635,7 +24629,7 @@ static ft_node ft__text_dropout(ft_model *m, const char *name, ft_node x, float 
     return probability > 0 ? ft_dropout(m, name, x, o) : x;
 }
 
-/* Words to the outputs of the last layer. */
+/* From words to the outputs of the last layer. */
 static ft_node ft__encoder(ft__builder *b, bool gru, bool carry, ft_node lengths)
 {
     const ft_network_options *o = &b->o;
@@ -24718,7 +24712,7 @@ static ft_node ft__text_classifier(ft__builder *b, bool gru)
 static ft_node ft__build_lstm_classifier(ft__builder *b) { return ft__text_classifier(b, false); }
 static ft_node ft__build_gru_classifier(ft__builder *b) { return ft__text_classifier(b, true); }
 
-/* Sizes by the shapes in a file; false: it holds no such layers behind an embedding. */
+/* Sets sizes from the shapes in a file; false if it has no such layers after an embedding. */
 static bool ft__size_encoder(const ft_file *file, const char *rename, const char *layer, int gates,
                              ft_network_options *o)
 {
@@ -24768,7 +24762,7 @@ static bool ft__matches_text_classifier(const ft__network *network, const ft_fil
 
 /* ---- A language model becomes a classifier (Howard and Ruder 2018, ULMFiT) ---- */
 
-/* Takes away a node that nothing reads, and then those of its leaves that nothing else reads. */
+/* Removes a node that nothing reads, and then those of its leaves that nothing else reads. */
 static void ft__remove_unread(ft_model *m, int id)
 {
     ft__node *node = &m->nodes[id - 1];
@@ -24785,7 +24779,7 @@ static void ft__remove_unread(ft_model *m, int id)
     ft__release(&m->context, inputs);
 }
 
-/* Carried states go, lengths come: each text begins anew and ends at its own last step. */
+/* Replaces carried states by lengths: each text starts from zero and ends at its own last step. */
 static void ft__uncarry(ft_model *m, ft__node *node, int lengths)
 {
     ft__recurrent_options *o = &node->options.recurrent;
@@ -24800,7 +24794,7 @@ static void ft__uncarry(ft_model *m, ft__node *node, int lengths)
 }
 
 #ifndef FINETUNE_NO_TEXT
-/* The words' embedding, [words, features], which may go through a dropout of words; NULL: none. */
+/* The embedding's weight, [words, features], maybe behind a dropout of words; or NULL. */
 static ft__node *ft__word_weight(ft_model *m)
 {
     int i, id;
@@ -24813,7 +24807,7 @@ static ft__node *ft__word_weight(ft_model *m)
     return NULL;
 }
 
-/* Rows behind those of a weight [rows, columns], each the mean of those that there are. */
+/* Appends rows to a weight [rows, columns], each the mean of the existing ones. */
 static ft_status ft__add_mean_rows(ft_model *m, ft__node *weight, int more)
 {
     ft__context *c = &m->context;
@@ -24847,7 +24841,7 @@ static ft_status ft__check_new_words(ft_model *m, const ft_tokenizer *from)
                     " model, which has one too, and an embedding of its %d words", words);
 }
 
-/* A vocabulary of words with those of another that it lacks behind its own. */
+/* A vocabulary of words, with the words of another that it lacks appended. */
 static ft_tokenizer *ft__tokenizer_with(const ft_tokenizer *t, const ft_tokenizer *other)
 {
     ft_tokenizer *both = ft__tokenizer_make(t->model, t->kind);
@@ -24870,7 +24864,7 @@ static ft_tokenizer *ft__tokenizer_with(const ft_tokenizer *t, const ft_tokenize
     return ft__tokenizer_finish(both, "new words");
 }
 
-/* Takes in the words of another vocabulary: the model's tokeniser and its embedding grow. */
+/* Adds the words of another vocabulary: the model's tokeniser and its embedding grow. */
 static void ft__add_words(ft_model *m, const ft_tokenizer *from)
 {
     ft_tokenizer *grown = ft__tokenizer_with(m->tokenizer, from);
@@ -24892,7 +24886,7 @@ static void ft__add_words(ft_model *m, const ft_tokenizer *from)
 }
 #endif
 
-/* The layers of an encoder can only take lengths that come before them. */
+/* Moves lengths to the front: an encoder's layers can only read what comes before them. */
 static void ft__move_first(ft_model *m, int id)
 {
     int at = m->node_count - 1;
@@ -25001,7 +24995,7 @@ static const ft__network *ft__network_named(ft_model *m, const char *name)
     return NULL;
 }
 
-/* Half a network is none: after an error takes away what was added. */
+/* After an error removes the nodes that were added: half a network is useless. */
 static void ft__remove_last_nodes(ft_model *m, int count)
 {
     for (; m->node_count > count; m->node_count -= 1) {
@@ -25045,8 +25039,8 @@ ft_node ft_network(ft_model *m, const char *name, ft_network_options options)
     return none;
 }
 
-/* Which network a weights file holds, by its names and shapes; where *name is given, only how many
-   classes and channels, and how wide, if it is that one. */
+/* Finds which network a weights file holds, by its names and shapes, and its classes, channels and
+   width; if *name is given, only these, if it is that network. */
 static ft_status ft__recognise(ft_model *m, ft_file *file, const char *rename, const char **name,
                                ft_network_options *options)
 {

@@ -4,7 +4,7 @@
 /* =============================================================================================
    [SECTION] basics/arrays: Arrays that grow
    ============================================================================================= */
-/* A list of fixed-size things that grows. */
+/* An array of elements of `size` bytes. */
 typedef struct ft__pile { void *at; size_t count, capacity, size; } ft__pile;
 
 static FT__UNUSED void *ft__pile_add(ft__context *c, ft__pile *pile)

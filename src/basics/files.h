@@ -17,7 +17,7 @@ int fsync(int descriptor);
 }
 #endif
 
-/* A descriptor is carried in the pointer, plus one so that it is never NULL. */
+/* The pointer holds the descriptor plus one, so that it is never NULL. */
 static int ft__descriptor(void *file) { return (int)(intptr_t)file - 1; }
 
 /* O_EXCL makes the file or fails, where a link is too; O_NONBLOCK: opening a pipe does not wait. */
@@ -283,7 +283,7 @@ static ft_files ft__default_files(void)
     return files;
 }
 
-/* A whole file in memory (released by the caller); NULL with an error. */
+/* A whole file in memory, which the caller releases; NULL with an error. */
 static unsigned char *ft__read_file(ft__context *c, const char *path, size_t *bytes)
 {
     ft_files *files = &c->desc.files;

@@ -6,7 +6,7 @@
 
 /* =============================================================================================
    [SECTION] basics/folders: Folders
-   What is in a folder, in an order that does not depend on the file system, and paths in it.
+   Lists a folder in an order that does not depend on the file system, and joins paths.
    ============================================================================================= */
 static char *ft__join_path(ft__context *c, const char *folder, const char *name)
 {
@@ -32,7 +32,7 @@ static void ft__listing_add(void *user, const char *name, bool is_folder)
 {
     ft__listing *listing = (ft__listing *)user;
     if (name[0] == '.' || !strcmp(name, "__MACOSX") || !ft__ok(listing->context))
-        return; /* hidden, or what some archives bring along */
+        return; /* hidden, or added by some archivers */
     if (listing->count == listing->capacity) {
         int capacity = 2 * listing->capacity + 16;
         ft__entry *grown = (ft__entry *)ft__grow(listing->context, listing->entries,

@@ -4,9 +4,9 @@
 
 /* =============================================================================================
    [SECTION] basics/json: JSON
-   A text becomes an array of values in the order in which they stand; a value knows how many lie
-   inside it and where the next one begins. No recursion: a hostile file cannot exhaust the stack.
-   Numbers are read and written here, not by libc, whose decimal point depends on the locale.
+   A text is parsed into an array of values in the order of the text; a value holds the number of
+   its members and the index of the value after it. No recursion: a hostile file cannot exhaust the
+   stack. Numbers are read and written here, not by libc, whose decimal point depends on the locale.
    ============================================================================================= */
 enum { FT__JSON_DEPTH = 64 };
 
@@ -73,7 +73,7 @@ static void ft__json_utf8(ft__json_reader *r, uint32_t code)
     }
 }
 
-/* Behind a backslash. A decoded string is never longer than it was. */
+/* Decodes what follows a backslash. A decoded string is never longer than the encoded one. */
 static bool ft__json_escape(ft__json_reader *r)
 {
     static const char from[] = "\"\\/bfnrt", to[] = "\"\\/\b\f\n\r\t";
@@ -126,8 +126,8 @@ static double ft__power_of_ten(int exponent)
     return power;
 }
 
-/* Digits as an integer, then one exact power of ten: right to the last bit of a float32, which is
-   all that is read back. */
+/* Reads the digits as an integer and scales by one exact power of ten: correct to the last bit of a
+   float32, the only type that is read back. */
 static bool ft__json_read_number(ft__json_reader *r, ft__json_value *v)
 {
     bool negative = false, overflow = false;
@@ -207,7 +207,7 @@ static bool ft__json_word(ft__json_reader *r, const char *word)
     return true;
 }
 
-/* A value without what is inside it. */
+/* Reads a value; of an object or array only the bracket. */
 static bool ft__json_scalar(ft__json_reader *r, ft__json_value *v)
 {
     char l = *r->at;
@@ -220,8 +220,8 @@ static bool ft__json_scalar(ft__json_reader *r, ft__json_value *v)
     return ft__json_read_number(r, v);
 }
 
-/* One member or element of the open value `inside` (-1: the text itself); opens it if it can hold
-   more. Returns its index, or -1. */
+/* Reads one member or element of the open value `inside` (-1: the root). Returns its index, or -1
+   on a fault. */
 static int ft__json_read_one(ft__json_reader *r, int inside)
 {
     const char *key = NULL;
@@ -242,7 +242,7 @@ static int ft__json_read_one(ft__json_reader *r, int inside)
     return index;
 }
 
-/* Reads everything; on a fault r->at is where it was found. */
+/* Reads the whole text; on a fault r->at points to it. */
 static bool ft__json_read_all(ft__json_reader *r)
 {
     int open[FT__JSON_DEPTH], depth = 0;
@@ -315,7 +315,7 @@ static ft__json *ft__json_parse(ft__context *c, const char *text, size_t count)
     return ft__json_parse_at(c, text, count, &fault);
 }
 
-/* ---- Looking in; -1 as a value is "not there" and is accepted everywhere ---- */
+/* ---- Access; the value -1 means "not found" and is accepted everywhere ---- */
 
 static const ft__json_value *ft__json_at(const ft__json *j, int value, char kind)
 {
@@ -387,7 +387,7 @@ static void ft__json_add_text(ft__text *to, const char *text)
     ft__text_add_bytes(to, "\"", 1);
 }
 
-/* Nine digits tell every float32 from its neighbours; what is not finite is written as null. */
+/* Nine digits distinguish every float32; a value that is not finite is written as null. */
 static void ft__json_add_float(ft__text *to, float value)
 {
     char digits[32], *point;

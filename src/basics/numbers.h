@@ -1,7 +1,7 @@
 #pragma once
 
 /* =============================================================================================
-   [SECTION] basics/numbers: Small sums with sizes
+   [SECTION] basics/numbers: Arithmetic on sizes, and powers
    ============================================================================================= */
 static size_t ft__pad_to(size_t count, size_t multiple)
 {

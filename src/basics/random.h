@@ -2,8 +2,8 @@
 
 /* =============================================================================================
    [SECTION] basics/random: Random numbers
-   Counter-based: a number is a function of (seed, what it is for, index), so that it depends
-   neither on threads nor on what was drawn before, and a resumed run draws the same.
+   Counter-based: a number is a function of (seed, use, index), so it depends neither on threads nor
+   on earlier draws, and a resumed run draws the same numbers.
    The mixing is SplitMix64's finaliser (Steele, Lea, Flood 2014).
    ============================================================================================= */
 enum { /* what a key is for */
@@ -39,7 +39,7 @@ static float ft__uniform(uint64_t key, uint64_t index) /* [0, 1), 24 bits */
 
 static uint64_t ft__hash_bytes(uint64_t hash, const void *bytes, size_t count)
 {
-    /* Eight bytes a round: digests of whole networks are taken often. */
+    /* Eight bytes per round: digests of whole networks are computed often. */
     const unsigned char *at = (const unsigned char *)bytes;
     uint64_t word = 0;
     hash ^= count * 0x9E3779B97F4A7C15u;

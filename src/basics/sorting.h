@@ -2,7 +2,7 @@
 
 /* =============================================================================================
    [SECTION] basics/sorting: Sorting
-   Heap sort of indices (Williams 1964): n log n whatever the order was, without memory of its own.
+   Heap sort of indices (Williams 1964): n log n for any input, without extra memory.
    ============================================================================================= */
 typedef bool (*ft__less)(const void *context, int a, int b);
 
@@ -19,7 +19,7 @@ static void ft__sift_down(int *order, int root, int count, ft__less less, const 
     }
 }
 
-/* `less` must be a strict order in which no two are equal; order[] becomes 0..count-1 in it. */
+/* `less` must be a strict total order; order[] becomes 0..count-1, sorted by it. */
 static void ft__sort_order(int *order, int count, ft__less less, const void *context)
 {
     int i;

@@ -13,7 +13,7 @@ static char *ft__copy_text(ft__context *c, const char *text)
     return copy;
 }
 
-/* What a class is called: its name, or where it has none its number. */
+/* A class's name, or its number if it has no name. */
 static const char *ft__name_or_number(const char *name, int number, char text[12])
 {
     if (name) return name;
@@ -21,7 +21,7 @@ static const char *ft__name_or_number(const char *name, int number, char text[12
     return text;
 }
 
-/* [a-z] or [!a-z]; returns the pattern behind it, or NULL when it does not match. */
+/* [a-z] or [!a-z]; returns the pattern after it, or NULL if it does not match. */
 static const char *ft__glob_set(const char *pattern, char letter)
 {
     bool inverted = *pattern == '!', found = false;
@@ -39,7 +39,7 @@ static const char *ft__glob_set(const char *pattern, char letter)
     return pattern + 1;
 }
 
-/* One pattern of `count` letters against a whole text. Linear apart from one remembered star. */
+/* Matches one pattern, up to `end`, against a whole text. Linear apart from one remembered star. */
 static bool ft__glob_one(const char *pattern, const char *end, const char *text)
 {
     const char *star = NULL, *star_text = NULL;
@@ -65,7 +65,7 @@ static bool ft__glob_one(const char *pattern, const char *end, const char *text)
     return true;
 }
 
-/* Several patterns may be parted by commas. */
+/* Commas separate several patterns. */
 static bool ft__glob(const char *patterns, const char *text)
 {
     while (patterns && *patterns) {
@@ -77,8 +77,7 @@ static bool ft__glob(const char *patterns, const char *text)
     return false;
 }
 
-/* The letter, ?, or [set] at `pattern` against one letter: is it the same, and where does the next
-   begin? */
+/* Whether the letter, ? or [set] at `pattern` matches this letter; *next: the pattern after it. */
 static bool ft__glob_letter(const char *pattern, const char *end, char letter, const char **next)
 {
     const char *close = *pattern == '[' ? (const char *)memchr(pattern, ']',
@@ -88,12 +87,12 @@ static bool ft__glob_letter(const char *pattern, const char *end, char letter, c
     return *pattern == '?' || *pattern == letter;
 }
 
-/* How many letters would have to be put in, left out, replaced or swapped with the next for one
-   pattern to match a text (Damerau 1964, Levenshtein 1966); what a star stands for costs nothing.
-   Of the text the first 127 letters count. */
+/* The number of letters to insert, delete, replace or swap with the next for one pattern to match a
+   text (Damerau 1964, Levenshtein 1966); what a star matches costs nothing. Only the first 127
+   letters of the text count. */
 static int ft__glob_distance(const char *pattern, const char *end, const char *text)
 {
-    int rows[3][128], count = 0, row, j; /* [letters of the pattern so far, of 3][of the text] */
+    int rows[3][128], count = 0, row, j; /* [letters of the pattern so far, % 3][of the text] */
     const char *next, *before = NULL;
     for (; count < 127 && text[count]; ++count) rows[0][count] = count;
     rows[0][count] = count;

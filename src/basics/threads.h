@@ -5,16 +5,15 @@
 /* =============================================================================================
    [SECTION] basics/threads: Threads
    ft__parallel runs body(context, 0..count-1), each index once, in any order. What an index
-   computes never depends on which thread runs it or on how many there are, and no two indices add
-   to the same number: so the bits are the same for any number of threads.
+   computes never depends on which thread runs it or on the number of threads, and no two indices
+   add to the same number: so the bits are the same for any number of threads.
 
-   Threads take indices from a ticket: the number of the job above, the next index below. An index
-   is taken by moving the ticket on; that fails when somebody else was faster, or the job is over.
-   A job of an odd number lies in one place, of an even number in the other: so the next one is
-   written while threads may still look at the last one's, and starts with one store. What threads
-   write often lies in lines of the cache of its own, for a line that two of them write moves to and
-   fro between processors. A thread without work looks for some a short while, for the next operator
-   comes at once, and then sleeps.
+   The ticket packs (job << 32 | next index). A thread claims an index with a compare-and-swap,
+   which fails if another thread was faster or the job is over. Odd jobs use one slot, even jobs the
+   other: so the next job is written while threads may still read the last one, and one store starts
+   it. Data that threads write often has its own cache lines, as a line that two threads write moves
+   back and forth between processors. A thread without work spins for a short while, as the next
+   operator usually follows at once, and then sleeps.
    ============================================================================================= */
 typedef void (*ft__body)(void *context, int index);
 
@@ -43,12 +42,12 @@ struct ft__pool {
 #define FT__LOAD(x) __atomic_load_n(&(x), __ATOMIC_SEQ_CST)
 #define FT__STORE(x, value) __atomic_store_n(&(x), value, __ATOMIC_SEQ_CST)
 #define FT__ADD(x, value) __atomic_add_fetch(&(x), value, __ATOMIC_SEQ_CST)
-/* And what may be seen out of order: a job's fields, for who read another job's gets no index. */
+/* For a job's fields, in any order: a thread that read stale ones cannot claim an index. */
 #define FT__LOAD_LOOSE(x) __atomic_load_n(&(x), __ATOMIC_RELAXED)
 #define FT__STORE_LOOSE(x, value) __atomic_store_n(&(x), value, __ATOMIC_RELAXED)
 #define FT__LOOKS 2000 /* 20 to 50 microseconds */
 
-/* Takes and runs one index; false: none is left. */
+/* Claims and runs one index; returns false if none is left. */
 static bool ft__pool_take(ft__pool *pool)
 {
     uint64_t ticket = FT__LOAD(pool->ticket);
@@ -100,7 +99,7 @@ static void *ft__pool_thread(void *argument)
     return NULL;
 }
 
-/* The caller's part: opens the job, helps, and waits for the last index. */
+/* The calling thread's part: starts the job, helps, and waits for the last index. */
 static void ft__pool_run(ft__pool *pool, int count, ft__body body, void *context)
 {
     int looks = 0;
@@ -136,8 +135,8 @@ static int ft__processors(void)
 #endif
 }
 
-/* No more threads than processors: others would only take turns with those that have work (8 on 2
-   processors: an MLP's steps took 1.9 times as long). Work is cut for c->threads all the same. */
+/* No more threads than processors: more would only take time from those that have work (8 threads
+   on 2 processors: an MLP's steps took 1.9 times as long). Work is still split for c->threads. */
 static void ft__pool_create(ft__context *c)
 {
     ft__pool *pool;
@@ -193,11 +192,11 @@ static void ft__parallel(ft__context *c, int count, ft__body body, void *context
     for (i = 0; i < count; ++i) body(context, i);
 }
 
-/* Pieces [0, end) of one job for slots, as many as there are threads. Slot i takes the i-th part of
-   them, and then what others have left: so a thread that is interrupted takes fewer. The same part
-   each time: what a thread's slot wrote in one operator, it mostly reads in the next, from its own
-   cache (MobileNet's prediction, 2 threads: 1.2 times as fast as with pieces dealt out in turn).
-   ft__parallel_slots starts the slots; *share is 0 before the first piece. */
+/* Hands out the pieces [0, end) of one job to slots, one per thread. Slot i takes the i-th part
+   first, then what the others have left: so a thread that is interrupted takes fewer. The parts are
+   the same for every job: what a slot's thread wrote in one operator, it mostly reads in the next,
+   from its own cache (MobileNet's prediction, 2 threads: 1.2 times as fast as with pieces dealt out
+   in turn). ft__parallel_slots starts the slots; *share is 0 before the first piece. */
 static size_t ft__next_piece(ft__context *c, size_t end, int slot, int *share)
 {
     for (; *share < c->threads; ++*share) {
@@ -225,6 +224,6 @@ static void ft__parallel_slots(ft__context *c, ft__body slot, void *context)
     ft__parallel(c, c->threads, slot, context);
 }
 
-#define FT__CHUNK ((size_t)1 << 14) /* elements that one index of a parallel loop takes */
+#define FT__CHUNK ((size_t)1 << 14) /* elements per index of a parallel loop */
 
 static int ft__chunks(size_t count) { return (int)((count + FT__CHUNK - 1) / FT__CHUNK); }

@@ -88,7 +88,7 @@ static int ft__size_of(ft_model *m, const char *name, ft_node x, int dimension)
     return 0;
 }
 
-/* weight and bias of a layer, given or made, behind x in the list of inputs */
+/* Appends a layer's weight and bias, given or made here, to its inputs, after x. */
 static int ft__weight_inputs(ft_model *m, const char *name, ft_node *inputs, ft_node weight,
                              ft_node bias, bool no_bias, ft_parameter_options options)
 {
@@ -413,7 +413,7 @@ ft_node ft_embedding(ft_model *m, const char *name, ft_node ids, int words, int 
     return ft__add_node(m, FT__OP_embedding, name, inputs, 2, &o);
 }
 
-/* The last, the largest and the mean, each a node of its own. */
+/* The last, the maximum and the mean, each as a separate node. */
 static ft_node ft__step_pool_all(ft_model *m, const char *name, ft_node x, ft_node lengths,
                                  ft_step_pool_options options)
 {
@@ -443,7 +443,7 @@ ft_node ft_step_pool(ft_model *m, const char *name, ft_node x, ft_node lengths,
     return ft__add_node(m, FT__OP_step_pool, name, inputs, lengths.id ? 2 : 1, &o);
 }
 
-/* A state of the model: a row of zeros for each sample, at first. */
+/* A state of the model: one row per sample, initially zero. */
 static ft_node ft__carried_state(ft_model *m, const char *layer, const char *part, int number,
                                  int features)
 {
@@ -460,7 +460,7 @@ static ft_node ft__carried_state(ft_model *m, const char *layer, const char *par
     return node;
 }
 
-/* Dropout of a layer's input or weight, as a node of its own. */
+/* Dropout of a layer's input or weight, as a separate node. */
 static ft_node ft__recurrent_dropout(ft_model *m, const char *layer, const char *part,
                                      const char *suffix, ft_node x, float probability, bool locked)
 {
@@ -474,7 +474,7 @@ static ft_node ft__recurrent_dropout(ft_model *m, const char *layer, const char 
     return ft_dropout(m, name, x, drop);
 }
 
-/* Weights and biases of one layer, behind inputs[0]; returns how many inputs there are. */
+/* Puts the weights and biases of one layer after inputs[0]; returns the number of inputs. */
 static int ft__recurrent_parameters(ft_model *m, const char *name, int layer, int gates, int in,
                                     int hidden, const ft_recurrent_options *options,
                                     ft_node *inputs)
@@ -500,7 +500,7 @@ static int ft__recurrent_parameters(ft_model *m, const char *name, int layer, in
     return count;
 }
 
-/* The first state of a layer: carried by the model, or its part of the caller's node. */
+/* The initial state of a layer: carried by the model, or a slice of the caller's node. */
 static ft_node ft__first_state(ft_model *m, const char *name, int layer, int features, bool cell,
                                const ft_recurrent_options *options)
 {
@@ -517,7 +517,7 @@ static ft_node ft__first_state(ft_model *m, const char *name, int layer, int fea
     return ft_slice(m, slice, given, part);
 }
 
-/* Of [N, L, hidden states and cells]: `features` from one of them on. */
+/* A half of [N, L, hidden states and cells]: the first if `from` is 0, else from `from` on. */
 static ft_node ft__states_part(ft_model *m, const char *name, ft_node both, int from)
 {
     ft_slice_options part;
@@ -568,8 +568,8 @@ static ft_node ft__recurrent_layer(ft_model *m, int op, const char *name, ft_nod
     return ft__states_part(m, below, x, 0);
 }
 
-/* What PyTorch returns beside the output: the states behind each sample's last real step, of all
-   layers side by side. */
+/* The final state that PyTorch returns beside the output: the states after each sample's last real
+   step, of all layers side by side. */
 static void ft__final_state(ft_model *m, const char *name, int layers, bool cell,
                             const ft_recurrent_options *options)
 {
@@ -583,7 +583,7 @@ static void ft__final_state(ft_model *m, const char *name, int layers, bool cell
         char suffix[32] = "";
         if (layers > 1) snprintf(suffix, sizeof suffix, "_l%d", layer);
         snprintf(to, sizeof to, "%s.%s%s", name, cell ? "c_n" : "h_n", suffix);
-        if (layer == layers - 1) suffix[0] = 0; /* the last layer has the name itself */
+        if (layer == layers - 1) suffix[0] = 0; /* the last layer has the plain name */
         snprintf(from, sizeof from, "%s%s%s", name, suffix, cell ? ".cells" : "");
         x[layer] = ft_step_pool(m, to, ft_find(m, from), options->lengths, last);
     }
@@ -630,7 +630,7 @@ ft_node ft_rnn(ft_model *m, const char *name, ft_node x, int hidden, ft_recurren
 
 static bool ft__is_activation(int op) { return op >= FT__OP_sigmoid && op <= FT__OP_log_softmax; }
 
-/* The operator of an activation's name; FT__OP_none with an error for any other. */
+/* The operator of this activation; FT__OP_none with an error if the name is unknown. */
 static int ft__activation_named(ft_model *m, const char *kind)
 {
     int op;

@@ -14,16 +14,16 @@
 
 /* =============================================================================================
    [SECTION] graph/memory: Graph: memory
-   A step's value lies in the plan's memory from the moment that makes it to the last that reads it:
-   steps run forward in their order, then backward in the opposite one. Where a stated budget leaves
-   too little for that, the trained steps are cut into parts, at places that few values cross; what
-   is made and read inside of a part is dropped after forward, and the part runs forward again just
-   before its own backward (Chen et al. 2016, "Training deep nets with sublinear memory cost"). The
-   bits are the same: dropout's numbers are a function of (seed, step, node), and a batch norm's
+   A value has a place in the plan's memory from the moment that computes it to the last that reads
+   it: steps run forward in their order, then backward in the reverse one. If a budget leaves too
+   little memory for that, the trained steps are cut into parts, at places that few values cross.
+   The values made and read inside a part are dropped after forward, and the part runs forward again
+   just before its own backward (Chen et al. 2016, "Training deep nets with sublinear memory cost").
+   The bits are the same: dropout's numbers are a function of (seed, step, node), and a batch norm's
    running statistics move only the first time.
    ============================================================================================= */
 
-/* The call of a step, for a batch; value pointers are filled in where they are known. */
+/* The call of a step, for a batch; value pointers are filled in if they are known. */
 static ft__call ft__make_call(ft_model *m, const ft__plan *plan, const ft__step *step,
                               ft__extent extent, bool backward)
 {
@@ -74,7 +74,7 @@ static ft__call ft__make_call(ft_model *m, const ft__plan *plan, const ft__step 
     return call;
 }
 
-/* What an operator will need for a batch; no values are touched. */
+/* The memory that an operator needs for a batch; touches no values. */
 static ft__costs ft__costs_of(ft_model *m, const ft__node *node, ft__extent extent,
                               bool training)
 {
@@ -105,7 +105,7 @@ static ft__costs ft__costs_of(ft_model *m, const ft__node *node, ft__extent exte
 }
 
 /* Gives every block an offset such that blocks in use at the same time do not overlap: largest
-   first, each as low as it fits. Returns the bytes that all take together. */
+   first, each as low as it fits. Returns the total bytes. */
 static size_t ft__place(ft__block *blocks, int count)
 {
     size_t total = 0;
@@ -119,7 +119,7 @@ static size_t ft__place(ft__block *blocks, int count)
         ft__block *block = &blocks[i];
         bool moved = true;
         block->offset = 0;
-        while (moved) { /* up past whatever is in the way, until nothing is */
+        while (moved) { /* move up past overlapping blocks until there are none */
             moved = false;
             for (j = 0; j < i; ++j) {
                 ft__block *other = &blocks[j];
@@ -140,16 +140,15 @@ static size_t ft__round_up(size_t bytes)
     return (bytes + FT__DEVICE_ALIGNMENT - 1) / FT__DEVICE_ALIGNMENT * FT__DEVICE_ALIGNMENT;
 }
 
-/* Whether backward of a step needs its output: to know an activation's slope, its own or one that
-   it applied. */
+/* Whether a step's backward needs its output: for the slope of its own or a fused activation. */
 static bool ft__keeps_output(const ft_model *m, const ft__step *step)
 {
     int reads = ft__rows[m->nodes[step->id - 1].op].reads;
     return (reads & FT__READS_Y) || (step->activation && !ft__masks(m, step));
 }
 
-/* The moments of backward, and of what runs again before it: part after part from the end. The loss
-   gets its gradient at moment step_count. Returns the last moment. */
+/* Sets the moments of backward and of the recomputation before it: part by part from the end. The
+   loss gets its gradient at moment step_count. Returns the last moment. */
 static int ft__plan_moments(ft__plan *plan)
 {
     int moment = plan->step_count, end = plan->step_count, first, i, j;
@@ -170,8 +169,8 @@ static int ft__plan_moments(ft__plan *plan)
     return moment;
 }
 
-/* The last moment at which the value that step `made_by` makes is read; of a step that runs again,
-   the first or the second time. */
+/* The last moment that reads the value of step `made_by`: of a step that runs again, its first
+   value or its `second` one. */
 static int ft__last_use(const ft_model *m, const ft__plan *plan, int made_by, bool second)
 {
     const ft__step *maker = &plan->steps[made_by];
@@ -200,8 +199,8 @@ static bool ft__has_gradient(const ft_model *m, const ft__plan *plan, int id)
     return plan->trained[id - 1] && (plan->last_reader[id - 1] >= 0 || id == m->loss.id);
 }
 
-/* A gradient may take the memory of the gradient that it is made from, where the operator works in
-   place and is the first to write it: from the end, so that chains share one block. */
+/* A gradient may use the memory of the gradient from which it is computed, if the operator works in
+   place and is the first to write it. Goes from the end, so that chains share one block. */
 static void ft__plan_shares(const ft_model *m, ft__plan *plan)
 {
     int i, j;
@@ -230,15 +229,15 @@ static int ft__add_block(ft__block *blocks, int count, size_t bytes, int first, 
     return count + 1;
 }
 
-/* The gradient of what step `made_by` makes, from the moment at which its last reader's backward
-   writes it. */
+/* The gradient of step `made_by`'s value, in use from the moment at which its last reader's
+   backward writes it. */
 static int ft__gradient_block(const ft_model *m, ft__plan *plan, int made_by, ft__block *blocks,
                               int count)
 {
     int id = plan->steps[made_by].output, reader = plan->last_reader[id - 1], i;
     int last = plan->steps[made_by].moment_back;
     if (!ft__has_gradient(m, plan, id) || plan->shares[id - 1] != id) return count;
-    for (i = 0; i < made_by; ++i) /* the earliest of those that share it is done last */
+    for (i = 0; i < made_by; ++i) /* the earliest of those that share it finishes last */
         if (plan->shares[plan->steps[i].output - 1] == id && plan->steps[i].moment_back > last)
             last = plan->steps[i].moment_back;
     return ft__add_block(blocks, count,
@@ -247,8 +246,8 @@ static int ft__gradient_block(const ft_model *m, ft__plan *plan, int made_by, ft
                          (void **)(void *)&plan->gradients[id - 1]);
 }
 
-/* Values, gradients and what operators save; five blocks of a step at the most. Parameters' live
-   outside of the plan. */
+/* Lists values, gradients and what operators save: at most five blocks per step. Those of
+   parameters are outside the plan. */
 static int ft__list_blocks(ft_model *m, ft__plan *plan, ft__block *blocks)
 {
     int count = 0, i;
@@ -281,9 +280,9 @@ static int ft__list_blocks(ft_model *m, ft__plan *plan, ft__block *blocks)
     return count;
 }
 
-/* ---- What is made again in backward ---- */
+/* ---- What backward recomputes ---- */
 
-/* The number of values made before step `at` that a trained step from there on reads. */
+/* The number of values made before step `at` that it or a later trained step reads. */
 static int ft__crossing(const ft_model *m, const ft__plan *plan, int at)
 {
     int crossing = 0, i, j, k;
@@ -299,14 +298,14 @@ static int ft__crossing(const ft_model *m, const ft__plan *plan, int at)
     return crossing;
 }
 
-/* Whether the operator replaces a state that outlives the step: it cannot run twice in one. */
+/* Whether the operator replaces a state that outlives the step: it must not run twice in one. */
 static bool ft__carries(const ft__node *node)
 {
     return ft__is_recurrent(node->op) && node->options.recurrent.carry;
 }
 
-/* Marks the steps of a part whose values are to be made again: those that only steps of the part
-   read, and that its backward, or another step that runs again, needs. */
+/* Marks the step if its value is recomputed: only steps of its part read it, and its own backward,
+   a reader's, or a reader that runs again needs it. */
 static void ft__mark_again(ft_model *m, ft__plan *plan, int at)
 {
     ft__step *step = &plan->steps[at];
@@ -327,10 +326,10 @@ static void ft__mark_again(ft_model *m, ft__plan *plan, int at)
     step->again = wanted;
 }
 
-/* Values that are never kept: those that an operator restores for about the price of a copy, and
-   that are multiplied in backward: the batch norms between two convolutions. ResNet-18 takes 453 MB
-   for 16 pictures instead of 498, a MobileNet of width 0.25 takes 108 instead of 183, and neither
-   more time: what is not kept need not go to memory and come back. */
+/* Values that are always recomputed: their operator restores them at about the cost of a copy, and
+   backward multiplies them. These are the batch norms between two convolutions. For 16 pictures
+   ResNet-18 takes 453 MB instead of 498, a MobileNet of width 0.25 takes 108 instead of 183.
+   Neither takes more time: values that are not kept need not go to memory and back. */
 static void ft__plan_alone(ft_model *m, ft__plan *plan)
 {
     int at, i, j;
@@ -356,8 +355,8 @@ static void ft__plan_alone(ft_model *m, ft__plan *plan)
     }
 }
 
-/* Cuts the trained steps into about so many parts of like size, where no more than `most` values
-   cross; the last part's backward follows at once, so nothing of it is dropped. */
+/* Cuts the trained steps into about `parts` parts of similar size, where at most `most` values
+   cross. The last part's backward follows at once, so nothing of it is dropped. */
 static void ft__plan_parts(ft_model *m, ft__plan *plan, int parts, int most, const int *crossing)
 {
     size_t all = 0, passed = 0;
@@ -378,8 +377,8 @@ static void ft__plan_parts(ft_model *m, ft__plan *plan, int parts, int most, con
     ft__plan_alone(m, plan);
 }
 
-/* Places all blocks such that the plan takes no more than `room`: with as few parts as do, cut
-   where one value crosses, or else two or three. Returns how many blocks there are. */
+/* Places all blocks so that the plan fits into `room`, with the fewest parts, cut where one value
+   crosses, or else two or three. Returns the number of blocks. */
 static int ft__plan_fit(ft_model *m, ft__plan *plan, ft__block *blocks, size_t room)
 {
     int count, parts, i;
@@ -402,11 +401,11 @@ static int ft__plan_fit(ft_model *m, ft__plan *plan, ft__block *blocks, size_t r
             if (plan->memory_bytes < least) least = plan->memory_bytes;
         }
     ft__release(&m->context, crossing);
-    if (plan->memory_bytes > room) plan->memory_bytes = least; /* to be told, and refused */
+    if (plan->memory_bytes > room) plan->memory_bytes = least; /* for the error that refuses it */
     return count;
 }
 
-/* Gives the next block of the plan's weights; before they are allocated, only counts. */
+/* Returns the next block of the plan's weights; until they are allocated, only counts. */
 static float *ft__plan_weight(ft__plan *plan, size_t bytes)
 {
     size_t at = plan->weight_bytes;
@@ -414,8 +413,8 @@ static float *ft__plan_weight(ft__plan *plan, size_t bytes)
     return plan->weights ? (float *)(void *)((char *)plan->weights + at) : NULL;
 }
 
-/* Prepared and folded weights of the steps that are not trained. Folded ones that are only made to
-   be prepared share one place. */
+/* Prepared and folded weights of the steps that are not trained. Folded ones that are only input of
+   the preparation share one block. */
 static void ft__plan_weights(ft_model *m, ft__plan *plan)
 {
     size_t passing = 0;
@@ -466,10 +465,10 @@ static int ft__most_inputs(const ft_model *m)
 
 #define FT__UPDATE_CHUNK ((size_t)1 << 14) /* numbers that a thread updates at a time */
 
-/* What the optimiser keeps of each trained number: AdamW comes where none is set. */
+/* Values that the optimiser keeps per trained number; AdamW's if none is set. */
 static int ft__moments(const ft_model *m) { return m->optimizer ? m->moments : 2; }
 
-/* Bytes besides the plan's that a run takes and that are not there yet. */
+/* Bytes besides the plan's that a run needs and that are not allocated yet. */
 static size_t ft__besides_plan(const ft_model *m, ft__extent most, bool training)
 {
     size_t bytes = m->reserve + (size_t)m->node_count * FT__ALIGNMENT;
@@ -495,7 +494,7 @@ static size_t ft__not_on_device(const ft_model *m, const float *host, size_t byt
     return host && ft__copy_of(m->context.device, host) ? 0 : bytes;
 }
 
-/* Whether a step reads a weight as it is, and not folded with others. */
+/* Whether a step reads a weight itself, not a folded copy. */
 static bool ft__plan_reads(const ft_model *m, const ft__plan *plan, int id)
 {
     int i, j;
@@ -507,8 +506,8 @@ static bool ft__plan_reads(const ft_model *m, const ft__plan *plan, int id)
     return false;
 }
 
-/* What the products of the plan leave to each other on the device: weights in another order, and
-   the sums that a weight's gradient is made of. */
+/* What the plan's products pass on in device memory: reordered weights, and partial sums of the
+   gradients of weights. */
 static size_t ft__device_passing(const ft_model *m, const ft__plan *plan)
 {
     size_t packed = 0, sums = 0, slice;
@@ -530,7 +529,7 @@ static size_t ft__device_passing(const ft_model *m, const ft__plan *plan)
 }
 #endif
 
-/* Bytes that a run takes on the device besides the plan's two buffers and what is there already. */
+/* Bytes that a run needs on the device besides the plan's two buffers and what is there already. */
 static size_t ft__device_besides(const ft_model *m, const ft__plan *plan)
 {
     size_t bytes = 0;
@@ -540,7 +539,7 @@ static size_t ft__device_besides(const ft_model *m, const ft__plan *plan)
     for (i = 0; d && i < m->node_count; ++i) {
         const ft__node *node = &m->nodes[i];
         size_t each = ft__node_count_at(node, plan->most) * sizeof(float);
-        if (node->op == FT__OP_input) /* both buffers, and both in pinned memory */
+        if (node->op == FT__OP_input) /* two buffers, and two in pinned memory */
             bytes += (d->overlaps ? 4 : 1) * ft__not_on_device(m, node->value, each);
         if (ft__is_weight(node) && ft__plan_reads(m, plan, i + 1))
             bytes += ft__not_on_device(m, node->value, each);
@@ -557,8 +556,8 @@ static size_t ft__device_besides(const ft_model *m, const ft__plan *plan)
     return bytes;
 }
 
-/* What comparing an operator of the plan with the processor takes for a while: two samples with
-   their gradients, on the host three times at most, and on the device. */
+/* Temporary memory to compare an operator of the plan with the processor: two samples with their
+   gradients, at most three times on the host, and on the device. */
 static size_t ft__trial_bytes(const ft_model *m, const ft__plan *plan)
 {
     size_t most = 0, bytes;
@@ -575,8 +574,8 @@ static size_t ft__trial_bytes(const ft_model *m, const ft__plan *plan)
     return 4 * most * sizeof(float);
 }
 
-/* What the plan's values may take; SIZE_MAX: as much as they like. The plan that it replaces is
-   gone by then. On a device all that the plan has lies there too. */
+/* Bytes that the plan's values may take; SIZE_MAX: no limit. The plan that it replaces is released
+   by then. On a device all of the plan is there too. */
 static size_t ft__plan_room(const ft_model *m, const ft__plan *plan)
 {
     size_t left = ft__memory_left(&m->context), other, places = m->context.device ? 2 : 1;
@@ -589,7 +588,7 @@ static size_t ft__plan_room(const ft_model *m, const ft__plan *plan)
     return left > other ? (left - other) / places : 0;
 }
 
-/* What the model holds at the most when it runs the plan. */
+/* The most bytes that the model holds when it runs the plan. */
 static size_t ft__plan_total(const ft_model *m, const ft__plan *plan)
 {
     size_t places = m->context.device ? 2 : 1;
@@ -607,7 +606,7 @@ static void ft__plan_refuse(ft_model *m, const ft__plan *plan, size_t room)
              ft__plan_total(m, plan));
 }
 
-/* Takes the plan's memory, if it fits into what a stated budget leaves. */
+/* Allocates the plan's memory, if it fits into the budget. */
 static void ft__plan_allocate(ft_model *m, ft__plan *plan, const ft__block *blocks, int count,
                               size_t room)
 {
@@ -634,7 +633,7 @@ static void ft__plan_allocate(ft_model *m, ft__plan *plan, const ft__block *bloc
     if (ft__ok(c)) ft__plan_weights(m, plan);
 }
 
-/* Makes a plan; `measure` stops before the large memory is taken, to tell its bytes only. */
+/* Makes a plan; with `measure`, stops before the large allocations and only computes its bytes. */
 static ft__plan *ft__plan_make(ft_model *m, ft__extent most, bool training, bool measure)
 {
     ft__context *c = &m->context;
@@ -674,7 +673,7 @@ static ft__plan *ft__plan_make(ft_model *m, ft__extent most, bool training, bool
     return NULL;
 }
 
-/* Gradient memory of what is trained, and room for a run of this size in every input. */
+/* Allocates the gradients of trained parameters, and room for a run of this size in every input. */
 static ft_status ft__plan_leaves(ft_model *m, ft__extent extent, bool training)
 {
     ft__context *c = &m->context;
@@ -700,7 +699,8 @@ static ft_status ft__plan_leaves(ft_model *m, ft__extent extent, bool training)
     return c->status;
 }
 
-/* The plan for a purpose, made anew when the graph, what is frozen, or the run outgrew it. */
+/* The plan for evaluation or training, remade if the graph or what is frozen has changed, or if the
+   run does not fit into it. */
 static ft__plan *ft__plan_for(ft_model *m, ft__extent extent, bool training)
 {
     ft__plan *plan = m->plans[training];

@@ -14,17 +14,17 @@
 
 /* =============================================================================================
    [SECTION] graph/plan: Graph: nodes and plan
-   Nodes are added in any order that the builder likes; m->order is the order of execution. A plan
-   fixes, for one purpose (evaluation or training) and a largest batch, which operators run, in
-   which form, and where each value lies: nothing is allocated in a step.
+   Nodes can be added in any order; m->order is the order of execution. For one purpose (evaluation
+   or training) and a largest batch, a plan fixes which operators run, in which form, and where each
+   value is in memory: nothing is allocated in a step.
 
-   Inference form: where nothing trainable comes before, batch norm is folded into the convolution
-   or linear layer before it, the activation behind is applied on the way, and no value is kept
-   longer than its last reader. Evaluation runs everything so; training runs the frozen prefix so.
+   Inference form, if nothing trainable comes before: batch norm is folded into the convolution or
+   linear layer before it, the activation after that is fused, and no value is kept longer than its
+   last reader. Evaluation runs everything in this form, training the frozen prefix.
    ============================================================================================= */
 typedef struct ft__step {   /* one call of an operator */
     int id;                 /* the node whose operator is called */
-    int output;             /* the node whose value it makes: id, or the end of what was fused */
+    int output;             /* the node whose value it computes: id, or the last fused one */
     int norm;               /* batch norm folded into it; 0: none */
     int activation;         /* activation applied to the result; 0: none */
     float *weight, *bias;   /* the folded ones */
@@ -32,43 +32,43 @@ typedef struct ft__step {   /* one call of an operator */
     uint64_t prepared_for;  /* the version of the weights that both were made from */
     bool trained;           /* depends on something trainable: backward runs through it */
     int part;               /* of the trained steps; see graph/memory */
-    bool again;             /* its value is dropped after forward and made again for backward */
-    int alone;              /* again: not with its part, but just before backward of this step less
-                               one, by an operator that restores; 0: with its part */
-    int moment_again, moment_back; /* when that is, and when backward runs; forward: its index */
-    float *values[2];       /* again: where its value lies the first and the second time */
+    bool again;             /* its value is dropped after forward and recomputed for backward */
+    int alone;              /* again: 0: with its part; else just before backward of step `alone` -
+                               1, by an operator that restores */
+    int moment_again, moment_back; /* of that and of backward; of forward: its index */
+    float *values[2];       /* again: its value, the first and the second time */
     void *saved[2];
     bool for_output;        /* needed for the model's output (else only for the loss) */
 } ft__step;
 
-/* A stretch of the run, in steps, during which a block of memory is in use; see ft__place. */
+/* A block of memory and the moments, first to last, at which it is in use; see ft__place. */
 typedef struct ft__block { size_t bytes, offset; int first, last; void **pointer; } ft__block;
 
 struct ft__plan {
     bool training;
-    ft__extent most;        /* that it can run */
+    ft__extent most;        /* the largest run */
     uint64_t version;       /* m->version that it was made for */
     ft__step *steps;
     int step_count;
     int first_trained;      /* the steps before this one are the frozen prefix */
-    float **values;         /* per node, [id - 1]; those of leaves lie in the node */
+    float **values;         /* per node, [id - 1]; leaves keep theirs in the node */
     float **gradients;
     void **saved;
     int *last_reader;       /* per node: the last trained step that reads it; -1: none */
-    int *shares;            /* per node: the node in whose memory its gradient lies */
+    int *shares;            /* per node: the node whose memory its gradient uses */
     char *trained;          /* per node: depends on something trainable */
     ft__tensor *inputs;     /* scratch for one call */
     void *memory, *workspace, *weights; /* `weights`: folded and prepared ones */
     size_t memory_bytes, workspace_bytes, weight_bytes;
-    size_t memory_whole;    /* memory_bytes if nothing ran again */
-    int parts;              /* that they were cut into for that; 0: nothing runs again */
-    size_t room;            /* that a stated budget leaves for memory_bytes */
-    size_t beside, taken;   /* what the model holds besides, and what the plan does in all */
+    size_t memory_whole;    /* memory_bytes if nothing were recomputed */
+    int parts;              /* of the trained steps, to save memory; 0: nothing is recomputed */
+    size_t room;            /* that the budget leaves for memory_bytes */
+    size_t beside, taken;   /* bytes that the model holds besides, and that the plan holds */
 };
 
 static bool ft__is_leaf(const ft__node *node) { return node->op <= FT__OP_state; }
 
-/* What is fed, and what goes from run to run: a row for each sample. */
+/* Inputs, and states that go from run to run, have a row for each sample. */
 static bool ft__has_rows(const ft__node *node)
 {
     return node->op == FT__OP_input || node->op == FT__OP_state;
@@ -80,8 +80,7 @@ static bool ft__is_weight(const ft__node *node)
     return node->op == FT__OP_parameter || node->op == FT__OP_buffer;
 }
 
-/* Pictures and feature maps lie in memory with a pixel's channels together; whoever feeds or reads
-   them from outside sees [N, C, H, W]. */
+/* Pictures and feature maps are channels-last in memory; users feed and read [N, C, H, W]. */
 static bool ft__is_channels_last(const ft__node *node)
 {
     return node->shape.rank == 4 && node->type == FT_F32 && !ft__is_weight(node);
@@ -131,7 +130,7 @@ static ft__extent ft__larger(ft__extent a, ft__extent b)
     return a;
 }
 
-/* Whether two nodes have as many numbers as each other in every run. */
+/* Whether two nodes have the same number of elements in every run. */
 static bool ft__same_count(const ft__node *a, const ft__node *b)
 {
     static const ft__extent extents[] = {{1, 1}, {2, 1}, {1, 2}};
@@ -141,8 +140,8 @@ static bool ft__same_count(const ft__node *a, const ft__node *b)
     return true;
 }
 
-/* A batch norm runs in evaluation form, in training too, when its weight and bias are frozen or
-   its statistics are: a frozen layer whose statistics drift is not frozen. */
+/* A batch norm runs in evaluation form, even in training, if its weight and bias or its statistics
+   are frozen: a frozen layer whose statistics drift is not frozen. */
 static bool ft__norm_frozen(const ft_model *m, const ft__node *norm)
 {
     return (m->nodes[norm->inputs[1] - 1].frozen && m->nodes[norm->inputs[2] - 1].frozen)
@@ -161,8 +160,8 @@ static bool ft__can_freeze(const ft__node *node)
     return ft__is_weight(node) || node->op == FT__OP_dropout;
 }
 
-/* What was meant, of the nodes that count: " (the nearest name is ...)", or "" where nothing is
-   near. The name of a layer means its parameters: the pattern with a star. */
+/* Suggests a name among the nodes that count: " (the nearest name is ...)", or "" if none is near.
+   The name of a layer means its parameters: the pattern with a star. */
 static void ft__nearest_name(const ft_model *m, const char *pattern, const char *end,
                              bool (*counts)(const ft__node *), char *text, size_t size)
 {
@@ -185,8 +184,8 @@ static void ft__nearest_name(const ft_model *m, const char *pattern, const char 
     }
 }
 
-/* Of patterns parted by commas the first that matches no node that counts; false: there is none. A
-   star alone means "all that there is", which may be nothing. */
+/* Finds the first of the comma-separated patterns that matches no node that counts; false if each
+   has a match. A star alone means "all that there is", which may be nothing. */
 static bool ft__unmatched(const ft_model *m, const char *patterns, bool (*counts)(const ft__node *),
                           char *text, size_t size)
 {
@@ -208,7 +207,7 @@ static bool ft__unmatched(const ft_model *m, const char *patterns, bool (*counts
     return false;
 }
 
-/* No error, for a pattern may be meant for networks that have it and others; but it is said. */
+/* Only logs it: a pattern may be meant for several networks, some of which do not match it. */
 static void ft__say_unmatched(ft_model *m, const char *call, const char *patterns,
                               bool (*counts)(const ft__node *))
 {
@@ -218,7 +217,7 @@ static void ft__say_unmatched(ft_model *m, const char *call, const char *pattern
         ft__log(&m->context, "%s: %s", call, text);
 }
 
-/* What may be behind a node that is none: a name that ft_find did not find. */
+/* Why a node may be {0}: ft_find did not find its name. */
 static const char *ft__why_none(const ft_model *m, ft_node node, char text[400])
 {
     char nearest[200];
@@ -285,7 +284,7 @@ static void ft__release_node(ft__context *c, ft__node *node)
     memset(node, 0, sizeof *node);
 }
 
-/* Appends a node; {0} with an error when its inputs do not fit or its name is taken. */
+/* Appends a node; {0} with an error if its inputs do not fit or its name is taken. */
 static ft_node ft__add_node(ft_model *m, int op, const char *name, const ft_node *inputs,
                             int count, const ft__options *options)
 {
@@ -337,7 +336,7 @@ static ft_node ft__add_node(ft_model *m, int op, const char *name, const ft_node
 
 /* ---- Surgery and freezing ---- */
 
-/* Shapes after a change, in the order of execution. */
+/* Recomputes the shapes after a change, in the order of execution. */
 static ft_status ft__infer_all(ft_model *m)
 {
     int at;
@@ -376,7 +375,7 @@ static int ft__set_frozen(ft_model *m, const char *glob, bool frozen)
     return count;
 }
 
-/* A buffer is frozen too when the batch norm that it belongs to runs in evaluation form. */
+/* A buffer also counts as frozen if its batch norm runs in evaluation form. */
 static bool ft__node_is_frozen(const ft_model *m, const ft__node *node)
 {
     int id = (int)(node - m->nodes) + 1, i;
@@ -389,7 +388,7 @@ static bool ft__node_is_frozen(const ft_model *m, const ft__node *node)
     return false;
 }
 
-/* A hash over names and bytes of all that is frozen. */
+/* A hash of the names and bytes of all that is frozen. */
 static ft_digest ft__digest(ft_model *m)
 {
     ft_digest digest = {0, 0};
@@ -406,7 +405,7 @@ static ft_digest ft__digest(ft_model *m)
     return digest;
 }
 
-/* The last linear layer before the output; NULL: there is none. */
+/* The last linear layer before the output, or NULL. */
 static ft__node *ft__head(ft_model *m)
 {
     ft__node *node = ft__get_node(m, m->output);
@@ -499,7 +498,7 @@ static void ft__mark_needed(const ft_model *m, int target, char mark, char *need
     }
 }
 
-/* The only node that reads `id`, or 0 when there are none or several. */
+/* The only node that reads `id`, or 0 if no node or several do. */
 static int ft__only_reader(const ft_model *m, const char *needed, int id)
 {
     int found = 0, i, j;
@@ -515,7 +514,7 @@ static int ft__only_reader(const ft_model *m, const char *needed, int id)
     return found;
 }
 
-/* Whether a step's own backward sees to the activation that it applied. */
+/* Whether a step's own backward handles the activation that it applied. */
 static bool ft__masks(const ft_model *m, const ft__step *step)
 {
     int op = step->activation ? m->nodes[step->activation - 1].op : FT__OP_none;
@@ -523,8 +522,7 @@ static bool ft__masks(const ft_model *m, const ft__step *step)
         && (op == FT__OP_relu || op == FT__OP_relu6);
 }
 
-/* Extends a step over what follows it and nothing else reads: a batch norm, where nothing is
-   trained, and an activation. */
+/* Fuses the step's only readers into it: a batch norm, if nothing is trained, and an activation. */
 static void ft__fuse(const ft_model *m, const ft__plan *plan, const char *needed, ft__step *step)
 {
     int op = m->nodes[step->id - 1].op, next;
@@ -562,8 +560,8 @@ static void ft__add_steps(const ft_model *m, ft__plan *plan, const char *needed,
     }
 }
 
-/* Lists the steps: first the frozen prefix, then what depends on something trainable. A fused
-   step comes where its first node stood, and only that node's inputs are read: still in order. */
+/* Lists the steps: first the frozen prefix, then what depends on something trainable. A fused step
+   takes the place of its first node and reads only that node's inputs: so the order still holds. */
 static void ft__plan_steps(ft_model *m, ft__plan *plan)
 {
     ft__context *c = &m->context;

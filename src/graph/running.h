@@ -45,14 +45,14 @@ static void ft__fold(const ft_model *m, const ft__step *step)
     }
 }
 
-/* What a step's folded and prepared weights were made from: training moves those that are not
-   frozen; loading, surgery and the like any. */
+/* The version of the weights from which a step's folded and prepared ones are made: training
+   changes those that are not frozen; loading, surgery and the like may change any. */
 static uint64_t ft__weights_of_step(const ft_model *m, const ft__step *step)
 {
     const ft__node *node = &m->nodes[step->id - 1];
     bool moving = false;
     int input;
-    for (input = 1; input < node->input_count; ++input) /* but those that are fed */
+    for (input = 1; input < node->input_count; ++input) /* except inputs that are fed */
         moving = moving || !(ft__has_rows(&m->nodes[node->inputs[input] - 1])
                              || m->nodes[node->inputs[input] - 1].frozen);
     if (step->norm) {
@@ -68,7 +68,7 @@ static uint64_t ft__weights_of_step(const ft_model *m, const ft__step *step)
 
 enum { FT__ONLY_OUTPUT = 1, FT__EVALUATING = 2 };
 
-/* Which of its two places the value of a step that runs again lies in. */
+/* Selects the first or second value of a step that runs again. */
 static void ft__use_values(ft__plan *plan, const ft__step *step, int time)
 {
     plan->values[step->output - 1] = step->values[time];
@@ -85,8 +85,8 @@ static void ft__run_step_again(ft_model *m, ft__plan *plan, ft__step *step, int 
     ft__run_operator(&call, false);
 }
 
-/* Before backward of step `end`: makes the part's dropped values again, if it is the last of its
-   part, and then those that are made alone. */
+/* Before backward of step `end`: recomputes the part's dropped values, if it is the last of its
+   part, and then those that are recomputed alone. */
 static void ft__run_again(ft_model *m, ft__plan *plan, int end, int batch)
 {
     bool last = end + 1 == plan->step_count || plan->steps[end + 1].part != plan->steps[end].part;
@@ -100,7 +100,8 @@ static void ft__run_again(ft_model *m, ft__plan *plan, int end, int batch)
         if (plan->steps[i].alone == end + 1) ft__run_step_again(m, plan, &plan->steps[i], batch);
 }
 
-/* Before a run: its embeddings catch up what they read; any other operator may read any row. */
+/* Before a run: catches up all rows, as any operator may read any row; but in a training step of
+   the same graph each embedding catches up only the rows that it reads. */
 static void ft__catch_up_before(ft_model *m, bool in_steps)
 {
     int i;
@@ -111,8 +112,8 @@ static void ft__catch_up_before(ft_model *m, bool in_steps)
     }
 }
 
-/* Runs steps [from, to) forward on `batch` samples: without the loss where there are no labels,
-   and in evaluation form where a plan for training is used to measure. */
+/* Runs steps [from, to) forward on `batch` samples: without the loss if there are no labels, and in
+   evaluation form if a plan for training is used to measure. */
 static void ft__run_forward(ft_model *m, ft__plan *plan, int from, int to, int batch, int how)
 {
     bool in_steps = plan->training && !(how & FT__EVALUATING);
@@ -151,8 +152,8 @@ static void ft__run_forward(ft_model *m, ft__plan *plan, int from, int to, int b
     }
 }
 
-/* Whether an operator's backward on the processor writes an input's gradient where it is fresh. A
-   layer adds to those of its weights, which may be made by other operators. */
+/* Whether an operator's backward on the processor writes an input's gradient if it is fresh. A
+   layer adds to the gradients of its weights, which other operators may have written. */
 static bool ft__writes_gradient(int op, int input)
 {
     if (!(ft__rows[op].reads & FT__WRITES)) return false;
@@ -160,8 +161,8 @@ static bool ft__writes_gradient(int op, int input)
         || op == FT__OP_layer_norm;
 }
 
-/* The first to add to a gradient is the last reader, for backward runs from the end: it may write
-   instead, or the gradient is set to zero before. Parameters' are zeroed by the update. */
+/* Backward runs from the end, so the last reader is the first to add to a gradient: it may write it
+   instead, else the gradient is set to zero before. The update zeroes those of parameters. */
 static void ft__fresh_gradients(ft_model *m, const ft__plan *plan, int at, int batch, bool runs,
                                 bool on_device)
 {
@@ -261,8 +262,7 @@ static ft_node ft__main_input(ft_model *m, const ft__plan *plan, const char *cal
     return found;
 }
 
-/* After an input was written: what the last run computed is of other values, and maybe of another
-   size. */
+/* After an input was written: the last run had other values, and maybe another size. */
 static void ft__is_fed(ft_model *m, ft__node *node, int batch)
 {
     node->fed = ft__extent_of(m, batch);
@@ -273,7 +273,7 @@ static void ft__is_fed(ft_model *m, ft__node *node, int batch)
                  ft__node_count_at(node, node->fed) * sizeof(float));
 }
 
-/* Between the order that users see, [N, C, H, W], and what lies in memory. */
+/* Copies values in the order that users see, [N, C, H, W], to the order in memory. */
 static void ft__fill_input(ft_model *m, ft__node *node, const void *values, int batch)
 {
     ft_shape shape = ft__with_extent(node->shape, ft__extent_of(m, batch));
@@ -434,8 +434,8 @@ static bool ft__find_fault(const ft_model *m, const ft__node *input, size_t *at)
     return false;
 }
 
-/* Whether it is the data that makes a run's numbers not finite, and which sample: then no learning
-   rate helps. Looked for after the loss, or what frozen layers made, was found not to be finite. */
+/* Whether the data make a run's numbers not finite, and which sample does: then no learning rate
+   helps. Called after the loss, or what frozen layers made, was not finite. */
 static bool ft__blame_data(const ft_model *m, char *text, size_t size)
 {
     size_t at = 0, each;
@@ -493,7 +493,7 @@ static ft_status ft__loss_failed(ft_model *m, uint64_t step)
                     (unsigned long long)step);
 }
 
-/* The value of the loss in the last run; an error when it is not finite. */
+/* The value of the loss in the last run; an error if it is not finite. */
 static float ft__read_loss(ft_model *m, const ft__plan *plan)
 {
     float loss;

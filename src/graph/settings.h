@@ -10,10 +10,10 @@
 
 /* =============================================================================================
    [SECTION] graph/settings: Graph: output, loss, classes, length and state
-   What a model knows of its nodes, and what the parts that build and read networks set.
+   What a model knows about its nodes; the parts that build and read networks set it.
    ============================================================================================= */
-/* A name that is looked for in vain may be a question, or a slip of the pen: it is kept, to be told
-   where the {0} is used. That is no change of the model that a caller could see. */
+/* A failed lookup may be a question or a typo: the name is kept, so that the error where the {0} is
+   used can suggest the nearest one. Callers cannot see that change of the model. */
 ft_node ft_find(const ft_model *m, const char *name)
 {
     ft_node node = ft__find_node(m, name ? name : "");
@@ -117,7 +117,7 @@ int ft_class_count(const ft_model *m)
     return output && output->shape.rank == 2 ? output->shape.size[1] : 0;
 }
 
-/* ---- Looking at it ---- */
+/* ---- Length and state ---- */
 
 ft_status ft_set_length(ft_model *m, int length)
 {

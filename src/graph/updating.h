@@ -19,9 +19,9 @@
 
 /* =============================================================================================
    [SECTION] graph/updating: Graph: an update of the weights
-   What is frozen has no gradient, no state of an optimiser, and sees no weight decay.
+   What is frozen has no gradient, no optimiser state and no weight decay.
    ============================================================================================= */
-/* Starts an optimiser anew: no momentum, no updates made. */
+/* Starts a new optimiser: no momentum, no updates made. */
 static ft_status ft__set_optimizer(ft_model *m, ft_optimizer_options options)
 {
     ft__context *c = &m->context;
@@ -59,9 +59,9 @@ static bool ft__is_trained(const ft__node *node)
     return node->op == FT__OP_parameter && !node->frozen && node->gradient;
 }
 
-/* ---- Embeddings whose unused rows rest (resting_rows) ---- */
+/* ---- Embeddings whose unused rows rest (optimizers/resting_rows) ---- */
 
-/* Plain SGD moves nothing without a gradient. Adam does, in a way that can be made up for later,
+/* Plain SGD moves nothing without a gradient. Adam does, but those updates can be applied later,
    unless weight decay is part of the gradient. */
 static bool ft__optimizer_lets_rest(const ft__optimizer *o, const ft__node *node)
 {
@@ -70,7 +70,7 @@ static bool ft__optimizer_lets_rest(const ft__optimizer *o, const ft__node *node
     return o->options.optimizer == FT_ADAMW || decay == 0;
 }
 
-/* A new one knows of no gradient that waits for an update: all rows are looked at once. */
+/* A new list does not know which rows have gradients that wait: if any wait, it lists all rows. */
 static void ft__begin_resting(ft_model *m, ft__node *node)
 {
     const ft__optimizer *o = m->optimizer;
@@ -104,12 +104,12 @@ static void ft__resting_prepare(ft_model *m, int id)
     if (!node->resting) return;
     node->resting->version = m->version;
     if (node->resting->updates == (uint32_t)o->updates) return;
-    node->resting->updates = (uint32_t)o->updates; /* from a checkpoint, in which none is behind */
+    node->resting->updates = (uint32_t)o->updates; /* from a checkpoint, where no row lags */
     for (row = 0; row < node->resting->words; ++row)
         node->resting->done[row] = node->resting->updates;
 }
 
-/* Lists all that is trained, in chunks that the threads take. */
+/* Lists all trained parameters, in chunks for the threads. */
 static ft_status ft__optimizer_parts(ft_model *m)
 {
     ft__context *c = &m->context;
@@ -139,7 +139,7 @@ static ft_status ft__optimizer_parts(ft_model *m)
     return c->status;
 }
 
-/* Memory of the optimiser for what is trained, made before the first step. */
+/* Allocates the optimiser's state for all trained parameters, before the first step. */
 static ft_status ft__optimizer_prepare(ft_model *m)
 {
     ft__context *c = &m->context;
@@ -160,7 +160,7 @@ static ft_status ft__optimizer_prepare(ft_model *m)
     return ft__ok(c) ? ft__optimizer_parts(m) : c->status;
 }
 
-/* The norm of all gradients together; not finite when any of them is not. */
+/* The norm of all gradients together; not finite if any of them is not. */
 static void ft__squares_slot(void *context, int slot)
 {
     ft_model *m = (ft_model *)context;
@@ -238,8 +238,8 @@ static void ft__update_numbers(const ft_model *m, const ft__update *u, size_t fr
     ft__update_adam[simd](u, from, to);
 }
 
-/* The same part of them for a thread each time, so that what it writes here is in its cache when it
-   writes it again; quarters, so that a few chunks are shared out evenly. */
+/* A thread gets the same part each time, so that what it writes here is in its cache when it writes
+   it again; in quarters, so that a few chunks are shared evenly. */
 static void ft__update_slot(void *context, int slot)
 {
     const ft__update_job *job = (const ft__update_job *)context;
@@ -267,7 +267,7 @@ static void ft__update_of_rows(void *context, int index)
     }
 }
 
-/* An error that says so; the weights were left alone. */
+/* Reports that gradients are not finite; the weights are unchanged. */
 static ft_status ft__gradients_failed(ft_model *m, uint64_t step, float learning_rate)
 {
     return ft__fail(&m->context, FT_NOT_FINITE, "step %llu: the gradients are not finite; the"
@@ -275,7 +275,7 @@ static ft_status ft__gradients_failed(ft_model *m, uint64_t step, float learning
                     " may help)", (unsigned long long)step, (double)learning_rate);
 }
 
-/* The rows with a gradient; what the step does to the others is noted. */
+/* Updates the rows with a gradient, and records what the step does to the others. */
 static void ft__update_resting(ft_model *m, const ft__update *all, ft__node *node)
 {
     ft__resting *r = node->resting;
@@ -294,7 +294,7 @@ static void ft__update_resting(ft_model *m, const ft__update *all, ft__node *nod
 }
 
 #ifdef FINETUNE_OPENCL
-/* Sums the squares of all gradients up in parts; how many there are. */
+/* Sums the squares of all gradients in parts; returns the number of parts. */
 static size_t ft__device_all_squares(ft_model *m, cl_mem *sums)
 {
     size_t parts = 0, at = 0, count, blocks;
@@ -313,7 +313,7 @@ static size_t ft__device_all_squares(ft_model *m, cl_mem *sums)
     return parts;
 }
 
-/* Counts on the device which of the labels that were fed the output got right. */
+/* Finds on the device which of the fed labels the output got right. */
 static cl_mem ft__device_hits(ft_model *m, const ft__plan *plan, size_t rows)
 {
     const ft__node *loss = &m->nodes[m->loss.id - 1], *output = &m->nodes[m->output.id - 1];
@@ -329,8 +329,8 @@ static cl_mem ft__device_hits(ft_model *m, const ft__plan *plan, size_t rows)
     return hits;
 }
 
-/* What the step has to tell, and whether its update may happen: of the last run's loss and `rows`
-   rows of its output, unless `plan` is NULL. */
+/* Makes the step's report (ft__news), which decides whether its update happens. It includes the
+   last run's loss and `rows` rows of its output, unless `plan` is NULL. */
 static void ft__device_guard(ft_model *m, const ft__plan *plan, size_t rows)
 {
     ft__context *c = &m->context;
@@ -384,7 +384,7 @@ static void ft__device_update(ft_model *m, const ft__update *update)
 }
 #endif
 
-/* The numbers of one more update. */
+/* The constants of the next update. */
 static ft__update ft__next_update(ft_model *m, float learning_rate)
 {
     ft__optimizer *o = m->optimizer;
@@ -403,7 +403,7 @@ static ft__update ft__next_update(ft_model *m, float learning_rate)
 }
 
 #ifdef FINETUNE_OPENCL
-/* Queues an update, which the device does if all is finite; `plan` and `rows` as above. */
+/* Queues an update, which the device applies if all is finite; `plan` and `rows` as above. */
 static ft_status ft__device_step(ft_model *m, float learning_rate, const ft__plan *plan,
                                  size_t rows)
 {
@@ -416,7 +416,7 @@ static ft_status ft__device_step(ft_model *m, float learning_rate, const ft__pla
     return m->context.status;
 }
 
-/* Says what was wrong with a step, if anything: then no update has happened since. */
+/* Reports what was wrong with a step, if anything: then no update has happened since. */
 static ft_status ft__check_news(ft_model *m, const ft__news *news, uint64_t step,
                                 float learning_rate)
 {

@@ -8,8 +8,8 @@
 
 /* =============================================================================================
    [SECTION] networks/images: Ready-made networks for pictures
-   Each with the names that its published weights use. They are built with the public functions, so
-   this section is also how to build a network by hand.
+   Each uses the names of its published weights. They are built with the public functions, so this
+   part also shows how to build a network by hand.
    ============================================================================================= */
 typedef struct ft__builder {
     ft_model *m;
@@ -18,13 +18,13 @@ typedef struct ft__builder {
     bool bottleneck;
 } ft__builder;
 
-/* A row of the table of networks. What several families share is marked FT__UNUSED: a build may
-   have left out all that need it. */
+/* A row of the table of networks. Functions that several families share are FT__UNUSED: a build may
+   leave out all families that use them. */
 typedef struct ft__network ft__network;
 struct ft__network {
     const char *name;
     ft_node (*build)(ft__builder *b);
-    /* Does the file hold its weights? Then also how many classes, channels, and how wide. */
+    /* Does the file hold its weights? If so, sets classes, channels and width too. */
     bool (*matches)(const ft__network *network, const ft_file *file, const char *rename,
                     ft_network_options *o);
     int classes, image_size;
@@ -32,7 +32,7 @@ struct ft__network {
     int blocks[4];
 };
 
-/* The tensor of a file that goes by this name after renaming; index, or -1. */
+/* The index of the tensor that has this name after renaming, or -1. */
 static int ft__find_renamed(const ft_file *file, const char *rename, const char *wanted)
 {
     char name[512];
@@ -51,7 +51,7 @@ static int ft__size_in_file(const ft_file *file, const char *rename, const char 
     return d < info.shape.rank ? info.shape.size[d] : 0;
 }
 
-/* Classes and channels by the shapes of a classifier's last and first layer; false: not there. */
+/* Sets classes and channels from the shapes of the last and first layer; false without them. */
 static FT__UNUSED bool ft__size_classifier(const ft_file *file, const char *rename,
                                            const char *first, const char *last,
                                            ft_network_options *o)
@@ -61,7 +61,7 @@ static FT__UNUSED bool ft__size_classifier(const ft_file *file, const char *rena
     return o->classes > 0 && o->channels > 0;
 }
 
-/* "prefix.part", in one of a few buffers that the caller lends. */
+/* "prefix.part", written to the caller's buffer. */
 static FT__UNUSED const char *ft__part(char *buffer, const char *prefix, const char *part)
 {
     snprintf(buffer, 128, "%s%s%s", prefix, *prefix ? "." : "", part);
@@ -107,7 +107,7 @@ static const float ft__imagenet_mean[] = {0.485f, 0.456f, 0.406f};
 static const float ft__imagenet_std[] = {0.229f, 0.224f, 0.225f};
 static const float ft__halves[] = {0.5f, 0.5f, 0.5f};
 
-/* The picture's shorter side before the centre is cut out: 256 for 224, and in that proportion. */
+/* The picture's shorter side before the centre crop: 256 for 224, and in that proportion. */
 static FT__UNUSED int ft__resize_for(int image_size) { return (image_size * 256 + 112) / 224; }
 
 static FT__UNUSED ft_node ft__relu(ft__builder *b, const char *name, ft_node x)
@@ -119,7 +119,7 @@ static FT__UNUSED ft_node ft__relu(ft__builder *b, const char *name, ft_node x)
 
 /* ---- ResNets: He et al. 2015, with torchvision's names (stride in the 3x3 convolution) ---- */
 #ifndef FINETUNE_NO_RESNET
-/* Convolution without bias, and the batch norm behind it. */
+/* Convolution without bias, then batch norm. */
 static ft_node ft__conv_norm(ft__builder *b, const char *conv, const char *norm, ft_node x,
                              int channels, int kernel, int stride)
 {
@@ -199,7 +199,7 @@ static ft_node ft__build_resnet(ft__builder *b)
                           ft__resize_for(b->o.image_size), ft__imagenet_mean, ft__imagenet_std);
 }
 
-/* Does the file hold a ResNet of just these blocks? */
+/* Does the file hold a ResNet of exactly these blocks? */
 static bool ft__has_blocks(const ft_file *file, const char *rename, const ft__network *network)
 {
     char name[64];
@@ -315,8 +315,8 @@ static ft_node ft__build_mobilenet(ft__builder *b)
                           ft__resize_for(b->o.image_size), ft__halves, ft__halves);
 }
 
-/* The widest layer tells the width: floor(floor(1024 w) c / 1024) = floor(c w) for every power of
-   two c below 1024, so all narrower layers come out as they are in the file. */
+/* The widest layer gives the width: floor(floor(1024 w) c / 1024) = floor(c w) for every power of
+   two c below 1024, so all narrower layers get the sizes that they have in the file. */
 static bool ft__matches_mobilenet(const ft__network *network, const ft_file *file,
                                   const char *rename, ft_network_options *o)
 {

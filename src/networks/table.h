@@ -60,7 +60,7 @@ static const ft__network *ft__network_named(ft_model *m, const char *name)
     return NULL;
 }
 
-/* Half a network is none: after an error takes away what was added. */
+/* After an error removes the nodes that were added: half a network is useless. */
 static void ft__remove_last_nodes(ft_model *m, int count)
 {
     for (; m->node_count > count; m->node_count -= 1) {
@@ -104,8 +104,8 @@ ft_node ft_network(ft_model *m, const char *name, ft_network_options options)
     return none;
 }
 
-/* Which network a weights file holds, by its names and shapes; where *name is given, only how many
-   classes and channels, and how wide, if it is that one. */
+/* Finds which network a weights file holds, by its names and shapes, and its classes, channels and
+   width; if *name is given, only these, if it is that network. */
 static ft_status ft__recognise(ft_model *m, ft_file *file, const char *rename, const char **name,
                                ft_network_options *options)
 {

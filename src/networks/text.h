@@ -16,10 +16,9 @@
 
 /* =============================================================================================
    [SECTION] networks/text: Networks over text
-   Inputs: "tokens" I32 [N, L], classifiers "lengths" I32 [N] as well, and "labels": [N, L], the
-   next tokens, of a language model, [N] of a classifier. Parameters: "embedding.weight", "lstm.*"
-   or "gru.*" as PyTorch calls them, and the head "fc", "decoder" or, of the character network,
-   "out".
+   Inputs: "tokens" I32 [N, L]; for classifiers also "lengths" I32 [N]; and "labels": for a language
+   model the next tokens, [N, L], for a classifier [N]. Parameters: "embedding.weight", "lstm.*" or
+   "gru.*" as PyTorch calls them, and the head "fc", "decoder" or, in the character network, "out".
    ============================================================================================= */
 #ifndef FINETUNE_NO_RECURRENT
 static ft_node ft__tokens_input(ft_model *m, const char *name, bool steps)
@@ -41,7 +40,7 @@ static ft_node ft__text_dropout(ft_model *m, const char *name, ft_node x, float 
     return probability > 0 ? ft_dropout(m, name, x, o) : x;
 }
 
-/* Words to the outputs of the last layer. */
+/* From words to the outputs of the last layer. */
 static ft_node ft__encoder(ft__builder *b, bool gru, bool carry, ft_node lengths)
 {
     const ft_network_options *o = &b->o;
@@ -124,7 +123,7 @@ static ft_node ft__text_classifier(ft__builder *b, bool gru)
 static ft_node ft__build_lstm_classifier(ft__builder *b) { return ft__text_classifier(b, false); }
 static ft_node ft__build_gru_classifier(ft__builder *b) { return ft__text_classifier(b, true); }
 
-/* Sizes by the shapes in a file; false: it holds no such layers behind an embedding. */
+/* Sets sizes from the shapes in a file; false if it has no such layers after an embedding. */
 static bool ft__size_encoder(const ft_file *file, const char *rename, const char *layer, int gates,
                              ft_network_options *o)
 {
@@ -174,7 +173,7 @@ static bool ft__matches_text_classifier(const ft__network *network, const ft_fil
 
 /* ---- A language model becomes a classifier (Howard and Ruder 2018, ULMFiT) ---- */
 
-/* Takes away a node that nothing reads, and then those of its leaves that nothing else reads. */
+/* Removes a node that nothing reads, and then those of its leaves that nothing else reads. */
 static void ft__remove_unread(ft_model *m, int id)
 {
     ft__node *node = &m->nodes[id - 1];
@@ -191,7 +190,7 @@ static void ft__remove_unread(ft_model *m, int id)
     ft__release(&m->context, inputs);
 }
 
-/* Carried states go, lengths come: each text begins anew and ends at its own last step. */
+/* Replaces carried states by lengths: each text starts from zero and ends at its own last step. */
 static void ft__uncarry(ft_model *m, ft__node *node, int lengths)
 {
     ft__recurrent_options *o = &node->options.recurrent;
@@ -206,7 +205,7 @@ static void ft__uncarry(ft_model *m, ft__node *node, int lengths)
 }
 
 #ifndef FINETUNE_NO_TEXT
-/* The words' embedding, [words, features], which may go through a dropout of words; NULL: none. */
+/* The embedding's weight, [words, features], maybe behind a dropout of words; or NULL. */
 static ft__node *ft__word_weight(ft_model *m)
 {
     int i, id;
@@ -219,7 +218,7 @@ static ft__node *ft__word_weight(ft_model *m)
     return NULL;
 }
 
-/* Rows behind those of a weight [rows, columns], each the mean of those that there are. */
+/* Appends rows to a weight [rows, columns], each the mean of the existing ones. */
 static ft_status ft__add_mean_rows(ft_model *m, ft__node *weight, int more)
 {
     ft__context *c = &m->context;
@@ -253,7 +252,7 @@ static ft_status ft__check_new_words(ft_model *m, const ft_tokenizer *from)
                     " model, which has one too, and an embedding of its %d words", words);
 }
 
-/* A vocabulary of words with those of another that it lacks behind its own. */
+/* A vocabulary of words, with the words of another that it lacks appended. */
 static ft_tokenizer *ft__tokenizer_with(const ft_tokenizer *t, const ft_tokenizer *other)
 {
     ft_tokenizer *both = ft__tokenizer_make(t->model, t->kind);
@@ -276,7 +275,7 @@ static ft_tokenizer *ft__tokenizer_with(const ft_tokenizer *t, const ft_tokenize
     return ft__tokenizer_finish(both, "new words");
 }
 
-/* Takes in the words of another vocabulary: the model's tokeniser and its embedding grow. */
+/* Adds the words of another vocabulary: the model's tokeniser and its embedding grow. */
 static void ft__add_words(ft_model *m, const ft_tokenizer *from)
 {
     ft_tokenizer *grown = ft__tokenizer_with(m->tokenizer, from);
@@ -298,7 +297,7 @@ static void ft__add_words(ft_model *m, const ft_tokenizer *from)
 }
 #endif
 
-/* The layers of an encoder can only take lengths that come before them. */
+/* Moves lengths to the front: an encoder's layers can only read what comes before them. */
 static void ft__move_first(ft_model *m, int id)
 {
     int at = m->node_count - 1;

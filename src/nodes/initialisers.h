@@ -8,11 +8,11 @@
 /* =============================================================================================
    [SECTION] nodes/initialisers: Initialisers
    The values of a parameter are a function of (seed, its name, index): they depend neither on the
-   order in which a network is built nor on what else it has.
+   order in which a network is built nor on its other nodes.
    ============================================================================================= */
 
 /* A normal variate by Marsaglia's polar method: pairs of uniforms until one falls into the unit
-   circle. Each index has 32 tries of its own; that all fail happens once in 10^21. */
+   circle. Each index has its own 32 tries; all fail once in 10^21. */
 static float ft__normal(uint64_t key, uint64_t index)
 {
     int try_number;
@@ -36,7 +36,7 @@ static void ft__fans(const ft__node *node, float *in, float *out)
 }
 
 /* PyTorch draws weights and biases from U(-b, b), b = 1 / sqrt(fan_in), which is kaiming_uniform
-   with a = sqrt(5); Keras weights by Glorot and Bengio 2010, biases zero. */
+   with a = sqrt(5). Keras draws weights as Glorot and Bengio 2010 and sets biases to zero. */
 static ft_initialiser ft__initialiser_of(const ft_model *m, const ft__node *node)
 {
     if (node->initialiser != FT_INIT_DEFAULT) return node->initialiser;

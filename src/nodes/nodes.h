@@ -9,18 +9,18 @@
    A node is one tensor and the operator that makes it. Inputs, parameters, buffers and constants
    are nodes too: their operator computes nothing. Ids are positions in `nodes` plus one.
    ============================================================================================= */
-/* How large a run is, or the largest that there is room for. */
+/* The size of a run, or the largest size that there is room for. */
 typedef struct ft__extent { int batch, length; } ft__extent;
 
 static const ft__extent ft__one = {1, 1};
 
 typedef struct ft__tensor { /* what an operator sees of a node during a run */
     ft_shape shape;         /* with the run's batch and length filled in */
-    bool channels_last;     /* [N, C, H, W] that lies in memory as [N, H, W, C] */
+    bool channels_last;     /* [N, C, H, W], stored as [N, H, W, C] */
     ft_type type;
     float *value;
     float *gradient;        /* NULL: nobody needs it */
-    bool fresh;             /* nothing is in the gradient yet: backward writes instead of adding */
+    bool fresh;             /* the gradient is still empty: backward writes instead of adding */
 } ft__tensor;
 
 static int32_t *ft__integers(const ft__tensor *t) { return (int32_t *)(void *)t->value; }
@@ -33,12 +33,12 @@ typedef struct ft__permute_options { int axes[FINETUNE_MAX_RANK]; } ft__permute_
 typedef struct ft__recurrent_options { /* of one layer */
     int hidden;
     bool bidirectional, no_bias, relu;
-    bool lengths, initial;  /* such inputs are there */
+    bool lengths, initial;  /* whether it has these inputs */
     bool cells;             /* lstm: the output has the cells beside the hidden states */
-    bool carry;             /* the initial state is the model's: it is replaced by the last one */
+    bool carry;             /* the model keeps the state: the last one replaces the initial one */
 } ft__recurrent_options;
 
-typedef union ft__options { /* by operator; which fields a file keeps, the table's row says */
+typedef union ft__options { /* by operator; its row lists the fields that a file keeps */
     ft_conv2d_options conv2d;
     ft_batch_norm_options batch_norm;
     ft_pool2d_options pool2d;
@@ -60,21 +60,21 @@ typedef union ft__options { /* by operator; which fields a file keeps, the table
 /* What one update does to a row without a gradient (optimizers/resting_rows). */
 typedef struct ft__rest { float step, eps, decay; } ft__rest;
 
-/* Of an embedding's weight: which rows an update has to look at. */
+/* For an embedding's weight: the rows that an update must visit. */
 typedef struct ft__resting {
     uint64_t version;       /* of the graph that it was made for */
     uint32_t updates;       /* made so far */
-    bool moves;             /* rows without a gradient change too: Adam's */
+    bool moves;             /* rows without a gradient change too (Adam) */
     float beta1, beta2;
     int words, features;
-    uint32_t *done;         /* [words]: the updates that each row has seen */
-    int32_t *used;          /* [words]: rows with a gradient, in the order in which they came */
+    uint32_t *done;         /* [words]: updates applied to each row */
+    int32_t *used;          /* [words]: rows with a gradient, in order of arrival */
     int32_t *late;          /* [words]: rows to catch up, ... */
     uint32_t *since;        /* [words]: ... each from this update on */
     unsigned char *is_used; /* [words] */
-    double *squares;        /* [words / 16 + 1]: of the gradients of 16 rows each */
+    double *squares;        /* [words / 16 + 1]: sums of squared gradients, of 16 rows each */
     int used_count;
-    ft__rest *past;         /* [FT__PAST]: of the last updates, u in place u % FT__PAST */
+    ft__rest *past;         /* [FT__PAST]: the last updates, u at u % FT__PAST */
 } ft__resting;
 
 typedef struct ft__node {
@@ -96,7 +96,7 @@ typedef struct ft__node {
     int fan_in, fan_out;
     float learning_rate_factor, weight_decay; /* weight_decay < 0: the optimiser's */
     float *gradient, *moment1, *moment2;      /* while it is trained; else NULL */
-    ft__resting *resting;   /* of an embedding's weight whose unused rows wait; else NULL */
+    ft__resting *resting;   /* of an embedding's weight if its unused rows wait; else NULL */
     float *kept;            /* a copy of the value at the best, or last good, epoch of a fit */
     ft_time time;           /* spent in its operator so far */
     int chained;            /* the next id of its chain in nodes/names; 0: none */
@@ -109,14 +109,14 @@ typedef struct ft__call {
     const ft__tensor *input;
     int input_count;
     ft__tensor output;
-    void *saved;            /* kept from forward for backward: as many bytes as the row says */
-    float *workspace;       /* scratch: as many bytes as the row says */
-    float *prepared;        /* weights in the form that forward wants them, kept from call to call:
-                               as many bytes as the row says; NULL: they change in each step */
-    bool prepare;           /* they are to be made anew */
+    void *saved;            /* kept from forward for backward; the operator's row gives its size */
+    float *workspace;       /* scratch; the row gives its size */
+    float *prepared;        /* weights in the form that forward uses, kept across calls; the row
+                               gives the size; NULL: the weights change in each step */
+    bool prepare;           /* `prepared` must be recomputed */
     bool training;          /* batch statistics, dropout on */
-    bool again;             /* the second time in this step: what outlives the step stands still */
-    bool restore;           /* ... and `saved` is still there: FT__RESTORES */
+    bool again;             /* second run in this step: must not change what outlives the step */
+    bool restore;           /* ... and `saved` is still valid: FT__RESTORES */
     uint64_t random;        /* key for this node in this step */
     int length;             /* steps of this run's sequences */
     int fused;              /* an activation's operator to apply to the output, or FT__OP_none */
@@ -143,22 +143,22 @@ struct ft_model {
     size_t chain_mask;
     ft_node output, loss;
     ft_preprocessing preprocessing;
-    char *architecture;     /* "" when it was built by hand */
+    char *architecture;     /* "" if it was built by hand */
     char *cache;            /* ft_desc.cache */
-    size_t reserve;         /* bytes that a run will take besides its plan */
-    int moments;            /* that the optimiser keeps of each trained number */
+    size_t reserve;         /* bytes that a run needs besides its plan */
+    int moments;            /* values that the optimiser keeps per trained number */
     char *training;         /* JSON: the settings of the last fit; NULL: none */
-    ft__text notes;         /* what else the loaded file's __metadata__ said: a key, its text, the
-                               next key ..., a 0 behind each */
+    ft__text notes;         /* the other __metadata__ of the loaded file: a key, its text, the next
+                               key ..., each ending in a 0 */
     int note_count;         /* keys */
     char **class_names;
     int class_count;
     char not_found[100];    /* the last name that ft_find looked for and did not find */
     bool keras_initialisers;
-    bool values_follow;     /* parameters that are made get their values from a file afterwards */
+    bool values_follow;     /* new parameters get their values from a file later */
     uint64_t version;       /* counts changes of the graph or of what is frozen: plans are remade */
     uint64_t weights_version; /* counts changes of weights: folded copies are remade */
-    uint64_t trained_version; /* counts those by training, of what is not frozen */
+    uint64_t trained_version; /* counts changes by training, of what is not frozen */
     uint64_t step;          /* training steps made so far: part of the keys of dropout */
     int batch;              /* samples fed for the next run */
     const ft_source *fed_from; /* what they came from, and their indices there; NULL: fed by hand */

@@ -25,9 +25,9 @@ typedef struct ft__update {
 #pragma GCC optimize("O3", "fp-contract=fast")
 #endif
 
-/* Updates also set the gradient to zero for the next step.
-   SGD as PyTorch's: buffer = momentum * buffer + g, p -= lr * buffer (Nesterov: g + momentum *
-   buffer); weight decay is added to g. Sutskever et al. 2013 in the form that PyTorch documents. */
+/* Updates also set the gradient to zero for the next step. SGD as in PyTorch: buffer = momentum *
+   buffer + g, p -= lr * buffer (Nesterov: g + momentum * buffer); weight decay is added to g.
+   Sutskever et al. 2013 in the form that PyTorch documents. */
 FT__INLINE void ft__update_sgd_body(const ft__update *u, size_t from, size_t to)
 {
     float *p = u->node->value, *buffer = u->node->moment1;
@@ -67,8 +67,8 @@ FT__INLINE void ft__update_adam_body(const ft__update *u, size_t from, size_t to
     }
 }
 
-/* The same for vectors; returns the first number that is left. An MLP's step, most of which was
-   this in scalar form, takes 0.63 of the time; one of the Keras CNN 0.91 (AVX-512). */
+/* The same with vectors; returns the index of the first number left. Against the scalar form an
+   MLP's step, most of which was this, takes 0.63 of the time; the Keras CNN's 0.91 (AVX-512). */
 #define FT__ADAM(name, attributes, tile, lanes)                                                   \
     attributes static size_t name(const ft__update *u, size_t i, size_t to)                       \
     {                                                                                             \

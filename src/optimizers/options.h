@@ -13,9 +13,9 @@ typedef struct ft__update_part { ft__node *node; size_t from, to; double squares
 struct ft__optimizer {
     ft_optimizer_options options;
     uint64_t updates;           /* made so far */
-    struct ft__update_part *parts; /* all that is trained, in chunks */
+    struct ft__update_part *parts; /* all trained parameters, in chunks */
     int part_count, part_capacity;
-    uint64_t looked_at;         /* the graph's version, plus one, whose embeddings may rest */
+    uint64_t looked_at;         /* graph version + 1 whose embeddings were checked */
 };
 
 static ft_optimizer_options ft__optimizer_defaults(ft_optimizer_options o)
@@ -27,7 +27,7 @@ static ft_optimizer_options ft__optimizer_defaults(ft_optimizer_options o)
     return o;
 }
 
-/* Of options as they were given, before the defaults. */
+/* Checks options as given, before the defaults are filled in. */
 static ft_status ft__optimizer_check(ft__context *c, const char *call,
                                      const ft_optimizer_options *o)
 {

@@ -9,19 +9,18 @@
 
 /* =============================================================================================
    [SECTION] optimizers/resting_rows: Rows at rest
-   A batch uses a few hundred of an embedding's rows; an optimiser that goes through all of them
-   takes most of its time for the others. Where nothing but embeddings reads a weight, an update
-   looks at the rows with a gradient only. Plain SGD leaves the others as they are. Adam moves them
-   on by their moments, and AdamW's decay shrinks them; since a row's gradient is zero all the
-   while, its next values follow from its own and from the steps' sizes, which are kept: it is
-   caught up when a batch uses it again, and all rows are when anybody else reads the weight (a run
-   in evaluation form, a file, the caller). The same operations in the same order as if each step
-   had gone through all rows: when they are made changes no bit, so that a run ends with the same
-   bytes wherever it was interrupted.
+   A batch uses a few hundred of an embedding's rows; an optimiser that visits all rows spends most
+   of its time on the others. If only embeddings read a weight, an update visits only the rows with
+   a gradient. Plain SGD leaves the others unchanged. Adam moves them by their moments, and AdamW's
+   decay shrinks them. As their gradient is zero, those updates depend only on the row and on the
+   step sizes, which are kept. So a row is caught up when a batch uses it again, and all rows are
+   when anything else reads the weight (a run in evaluation form, a file, the caller). The
+   operations and their order are the same as if each step had visited all rows: when they run
+   changes no bit, so a run ends with the same bytes wherever it was interrupted.
    A whole step of an LSTM of 16 over 10,000 words of 128 and of 400 features, 32 texts of 19 words,
    Adam, one thread: 3.0 and 14.9 ms instead of 8.7 and 26.5 (the fastest of 280 steps).
    ============================================================================================= */
-#define FT__PAST ((uint32_t)1024) /* updates that a row can be behind; then all are caught up */
+#define FT__PAST ((uint32_t)1024) /* updates that a row may lag; then all are caught up */
 enum { FT__REST_ROWS = 16 };      /* rows that a thread takes at once */
 
 #if defined(__GNUC__) && !defined(__clang__) && !defined(FINETUNE_NO_SIMD)
@@ -30,8 +29,8 @@ enum { FT__REST_ROWS = 16 };      /* rows that a thread takes at once */
 #endif
 
 /* Adam's update with a gradient of zero, for the updates [from, to) and up to 16 numbers. Moments
-   that can move nothing any more become zero at every eighth update: a rule that looks at the
-   numbers alone, so that it does not matter in how many pieces the updates are made. */
+   too small to move anything become zero, at every eighth update: this rule depends only on the
+   numbers, so the result does not depend on how the updates are split. */
 FT__INLINE void ft__rest_block(const ft__resting *r, float *p, float *m, float *v, size_t count,
                                uint32_t from, uint32_t to)
 {
@@ -97,7 +96,7 @@ static void ft__rest_rows(void *context, int index)
         ft__rest_row[job->c->simd](job->node, (size_t)r->late[i], r->since[i]);
 }
 
-/* Catches up the rows of these ids, or, without any, all. */
+/* Catches up the rows of these ids, or all rows if `ids` is NULL. */
 static void ft__catch_up(ft__context *c, ft__node *node, const int32_t *ids, size_t count)
 {
     ft__resting *r = node->resting;
@@ -113,19 +112,19 @@ static void ft__catch_up(ft__context *c, ft__node *node, const int32_t *ids, siz
         if (row < 0 || row >= r->words || r->done[row] == r->updates) continue;
         r->late[job.count] = row;
         r->since[job.count++] = r->done[row];
-        r->done[row] = r->updates; /* a second place of the word finds it done */
+        r->done[row] = r->updates; /* so that a repeated id is skipped */
     }
     ft__parallel(c, (job.count + FT__REST_ROWS - 1) / FT__REST_ROWS, ft__rest_rows, &job);
 }
 
-/* All of a model's: before anybody but a training step's embedding looks at a weight. */
+/* Catches up the whole model, before anything but a training step's embedding reads a weight. */
 static void ft__catch_up_all(ft_model *m)
 {
     int i;
     for (i = 0; i < m->node_count; ++i) ft__catch_up(&m->context, &m->nodes[i], NULL, 0);
 }
 
-/* Rows that backward gave a gradient. */
+/* Notes the rows to which backward gave a gradient. */
 static void ft__use_rows(ft__resting *r, const int32_t *ids, size_t count)
 {
     size_t i;
@@ -179,8 +178,8 @@ static ft__resting *ft__resting_make(ft__context *c, int words, int features)
     return NULL;
 }
 
-/* Only embeddings read it, so that rows without a gradient are not looked at in a step. A device
-   goes through all of them: it has no list of those that a batch used. */
+/* Whether only embeddings read the weight, so that a step need not visit rows without a gradient. A
+   device visits all rows: it has no list of those that a batch used. */
 static bool ft__rows_can_rest(const ft_model *m, int id)
 {
     int i, j, readers = 0;

@@ -4,43 +4,43 @@
 
 /* =============================================================================================
    [SECTION] platform/context: Checked sizes, allocator, errors
-   Everything that can fail for want of memory or of a file goes through an ft__context, which
-   keeps the first error. No other global or static state exists.
+   Every call that can run out of memory or fail on a file goes through an ft__context, which keeps
+   the first error. There is no global or static state.
    ============================================================================================= */
 #if defined(__GNUC__)
 #define FT__UNUSED __attribute__((unused))
-#define FT__RESTRICT __restrict__ /* C++ has not C99's word */
+#define FT__RESTRICT __restrict__ /* C++ lacks C99's restrict */
 #else
 #define FT__UNUSED
 #define FT__RESTRICT
 #endif
 
 #define FT__ALIGNMENT 64 /* bytes: a cache line, and the widest vector */
-#define FT__DEVICE_ALIGNMENT 512 /* the most that a part of an OpenCL buffer was seen to need */
+#define FT__DEVICE_ALIGNMENT 512 /* the most that an OpenCL sub-buffer was seen to need */
 
 typedef struct ft__pool ft__pool;
 
 typedef struct ft__context {
     ft_desc desc;       /* with every default filled in */
     ft_status status;   /* sticky: the first error ... */
-    char text[1024];    /* ... and its line */
+    char text[1024];    /* ... and its message */
     size_t bytes;       /* allocated now, by this model */
     size_t bytes_peak;
     size_t arena_used;
     int threads;
     int simd;           /* which micro-kernels: see kernels/gemm */
-    int precision;      /* of products: see kernels/bf16 */
+    int precision;      /* of matrix products: see kernels/bf16 */
     ft__pool *pool;     /* NULL: everything runs on the calling thread */
-    size_t taken[64][8]; /* pieces that were taken of each slot's part: see basics/threads; lines of
-                            the cache of their own */
+    size_t taken[64][8]; /* pieces taken from each slot's part (basics/threads); each counter has
+                            its own cache line */
     struct ft__device *device; /* NULL: the processor; see devices/ */
-    void (*forget)(struct ft__context *c, const void *memory, size_t bytes); /* when released */
+    void (*forget)(struct ft__context *c, const void *memory, size_t bytes); /* called on release */
 } ft__context;
 typedef struct ft__device ft__device;
 
 static bool ft__ok(const ft__context *c) { return c->status == FT_OK; }
 
-/* Keeps the first error only: what follows from it would hide the cause. */
+/* Keeps only the first error: later ones follow from it and would hide the cause. */
 static FT__PRINTF(3, 4) ft_status ft__fail(ft__context *c, ft_status status, const char *format,
                                            ...)
 {
@@ -53,15 +53,15 @@ static FT__PRINTF(3, 4) ft_status ft__fail(ft__context *c, ft_status status, con
     return status;
 }
 
-/* Whether a pointer that a caller passed is there; else FT_INVALID. */
+/* Sets FT_INVALID if the caller's pointer is NULL; returns whether there is no error. */
 static bool ft__given(ft__context *c, const void *pointer, const char *what)
 {
     if (!pointer) ft__fail(c, FT_INVALID, "%s is NULL", what);
     return ft__ok(c);
 }
 
-/* A field of an options struct that was set, and whether it does anything here: what does nothing
-   is a mistake of the caller's, and is said. */
+/* A field of an options struct: whether it is set, and whether it has an effect here. A field that
+   is set without effect is the caller's mistake, and an error. */
 typedef struct ft__field_use {
     const char *field;
     bool is_set, has_effect;
@@ -99,7 +99,7 @@ static bool ft__multiply(size_t a, size_t b, size_t *product)
 
 static void *ft__default_allocate(void *user, size_t bytes, size_t alignment)
 {
-    /* malloc aligns less than asked: the pointer that it gave is kept just below ours. */
+    /* calloc aligns less than requested: the pointer that it returned is stored just below ours. */
     unsigned char *raw, *aligned;
     (void)user;
     if (bytes > SIZE_MAX - alignment - sizeof(void *)) return NULL;
@@ -120,8 +120,8 @@ static void ft__default_release(void *user, void *memory, size_t bytes)
     free(raw);
 }
 
-/* The arena only grows, but gives the latest block back: enough for the order in which models are
-   built, and it needs no list. */
+/* The arena only grows, but can release the latest block: that suits the order in which models are
+   built, and needs no free list. */
 static void *ft__arena_allocate(ft__context *c, size_t bytes)
 {
     unsigned char *base = (unsigned char *)c->desc.arena, *start;
@@ -134,7 +134,7 @@ static void *ft__arena_allocate(ft__context *c, size_t bytes)
     return start;
 }
 
-/* What a stated budget leaves. The model itself is there even where that alone is more. */
+/* Bytes left of the memory budget; 0 if the model alone already exceeds it. */
 static size_t ft__room(const ft__context *c)
 {
     if (!c->desc.memory_budget) return SIZE_MAX;
@@ -165,7 +165,7 @@ static void *ft__allocate(ft__context *c, size_t count, size_t size)
         ft__fail(c, FT_MEMORY, "no memory for %zu bytes (%zu are in use)", bytes, c->bytes);
         return NULL;
     }
-    /* Pages that calloc takes fresh from the system are zero, and not there until they are used. */
+    /* Fresh pages from calloc are already zero, and take no memory until they are used. */
     if (c->desc.arena || c->desc.allocator.allocate != ft__default_allocate)
         memset(block, 0, bytes);
     memcpy(block, &bytes, sizeof bytes);
@@ -188,7 +188,7 @@ static void ft__release(ft__context *c, void *memory)
         c->arena_used -= bytes;
 }
 
-/* What the model may still allocate, as far as anybody said. */
+/* Bytes that the model may still allocate, by the budget and the arena. */
 static size_t ft__memory_left(const ft__context *c)
 {
     size_t left = ft__room(c);
@@ -197,7 +197,7 @@ static size_t ft__memory_left(const ft__context *c)
     return left;
 }
 
-/* Moves an array to a larger block; NULL (and the old block untouched) when there is no memory. */
+/* Moves an array to a larger block; if there is no memory, returns NULL and keeps the old block. */
 static void *ft__grow(ft__context *c, void *old, size_t old_count, size_t count, size_t size)
 {
     void *grown = ft__allocate(c, count, size);
@@ -222,7 +222,7 @@ static const int ft__type_bytes[] = {
     FINETUNE_TYPE_LIST(FT__TYPE_BYTES)
 };
 
-/* The number of elements; 0 with an error in the context when it does not fit into memory. */
+/* The number of elements; 0 if they do not fit into memory. */
 static size_t ft__shape_count(const ft_shape *shape)
 {
     size_t count = 1;
