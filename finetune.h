@@ -13298,9 +13298,9 @@ static bool ft__rows_can_rest(const ft_model *m, int id)
 
 /* =============================================================================================
    [SECTION] devices/opencl_library: OpenCL: the library
-   The loader (libOpenCL.so.1 and the like) is opened when a device is asked for: a program that was
-   built with FINETUNE_OPENCL starts where there is none. So is CLBlast, a library of matrix
-   products. Without FINETUNE_OPENCL the parts opencl_... are empty.
+   The loader (libOpenCL.so.1 and the like) is opened only when a device is requested: a program
+   built with FINETUNE_OPENCL also starts without it. So is CLBlast, a library of matrix products.
+   Without FINETUNE_OPENCL the parts opencl_... are empty.
    ============================================================================================= */
 #ifdef FINETUNE_OPENCL
 #ifndef CL_TARGET_OPENCL_VERSION
@@ -13401,7 +13401,7 @@ static void ft__library_close(void *library)
 #endif
 }
 
-/* Copies a function's address to `*to`, whatever its type; false: the library has none. */
+/* Copies a function's address to `*to`, whatever its type; false if the library lacks it. */
 static bool ft__library_find(void *library, const char *name, void *to)
 {
 #if defined(_WIN32)
@@ -13409,7 +13409,7 @@ static bool ft__library_find(void *library, const char *name, void *to)
     memcpy(to, &found, sizeof found);
     return found != NULL;
 #elif FINETUNE__POSIX
-    void *found = dlsym(library, name); /* ISO C knows no cast from this to a function */
+    void *found = dlsym(library, name); /* ISO C has no cast from this to a function */
     memcpy(to, &found, sizeof found);
     return found != NULL;
 #else
@@ -13420,7 +13420,7 @@ static bool ft__library_find(void *library, const char *name, void *to)
 #endif
 }
 
-/* Opens the loader; false, with a line in `why`, where it or one of its functions is missing. */
+/* Opens the loader; false, with a line in `why`, if it or one of its functions is missing. */
 static bool ft__cl_open(ft__cl *cl, const char *path, char *why, size_t size)
 {
 #if defined(_WIN32)
@@ -13512,7 +13512,7 @@ static int ft__cl_list(const ft__cl *cl, ft__cl_place *places, int most)
 
 static const char ft__no_devices[] = "OpenCL is here, but no device: no driver is installed";
 
-/* A text about a device, "" when the driver does not tell. */
+/* A text about a device, or "" if the driver has none. */
 static void ft__cl_text(const ft__cl *cl, cl_device_id device, cl_device_info what, char *text,
                         size_t size)
 {
@@ -13583,7 +13583,7 @@ static bool ft__cl_choose(const ft__cl *cl, const char *wish, ft__cl_place *chos
     return false;
 }
 
-/* ---- CLBlast: its product of matrices and that of many at once, if the library is there ---- */
+/* ---- CLBlast: its matrix product and its batched one, if the library is there ---- */
 typedef int (*ft__clblast_gemm)(int layout, int a_transposed, int b_transposed, size_t m, size_t n,
                                 size_t k, float alpha, cl_mem a, size_t a_at, size_t a_step,
                                 cl_mem b, size_t b_at, size_t b_step, float beta, cl_mem out,
@@ -13602,14 +13602,14 @@ enum { FT__CLBLAST_ROWS = 101, FT__CLBLAST_PLAIN = 111, FT__CLBLAST_TRANSPOSED =
 /* =============================================================================================
    [SECTION] devices/opencl_memory: OpenCL: memory
    Every operator reads and writes host memory by pointer; on a device each such pointer has a
-   buffer that stands for it. Which of the two is newer is known, and values move only when the
-   other side wants them: in a training step that runs on the device altogether, the batch goes up
-   and a few numbers come down. Values, gradients and what is kept for backward lie in one large
-   buffer, where the plan says; parameters, their gradients and moments have buffers of their own.
+   buffer. The device knows which of the two is newer and copies values only when the other side
+   needs them: in a training step that runs on the device altogether, the batch is uploaded and a
+   few numbers are downloaded. Values, gradients and what is kept for backward share one large
+   buffer, at the plan's offsets; parameters, their gradients and moments have their own buffers.
 
-   On a GPU neither waits for the other (`overlaps`): the next batch goes up by a queue of its own
-   while a step runs, out of pinned memory, into the other one of two buffers; and what a step has
-   to tell comes down while the next one runs. Device and host then do the same in the same order.
+   On a GPU neither waits for the other (`overlaps`): while a step runs, a second queue uploads the
+   next batch from pinned memory into the other one of two buffers; and a step's report is
+   downloaded while the next step runs. Device and host still do the same in the same order.
    ============================================================================================= */
 #ifdef FINETUNE_OPENCL
 
@@ -13632,17 +13632,17 @@ typedef struct ft__copy {   /* of host memory on the device */
     size_t bytes;
     cl_mem buffer;
     int newest;             /* FT__HOST, FT__DEVICE or both */
-    bool planned;           /* lies in a plan's buffer */
+    bool planned;           /* part of a plan's buffer */
 } ft__copy;
 
 typedef struct ft__planned { const char *host; size_t bytes; cl_mem buffer; } ft__planned;
 
-typedef struct ft__upload { /* of what is fed: host memory whose values go up beside a step */
+typedef struct ft__upload { /* of an input: host memory whose values are uploaded beside a step */
     const char *host;       /* NULL: this one is free */
-    size_t bytes;           /* 0: there is no memory for it yet */
-    cl_mem pinned[2];       /* memory of the host that the device can read by itself, ... */
-    void *mapped[2];        /* ... and where it lies */
-    cl_mem buffer[2];       /* on the device; NULL where it lies in a plan's buffer */
+    size_t bytes;           /* 0: not allocated yet */
+    cl_mem pinned[2];       /* host memory that the device can read by itself, ... */
+    void *mapped[2];        /* ... and its address */
+    cl_mem buffer[2];       /* on the device; NULL if it is part of a plan's buffer */
     cl_event sent[2];       /* when pinned[i] may be written again */
     cl_event used[2];       /* when buffer[i] may be */
     int turn;
@@ -13650,12 +13650,12 @@ typedef struct ft__upload { /* of what is fed: host memory whose values go up be
 
 enum { FT__MOST_UPLOADS = 16 };
 
-/* What a step has to tell; kernels.cl's step_guard writes it. */
+/* A step's report; kernels.cl's step_guard writes it. */
 typedef struct ft__news { float loss, scale; cl_int wrong, counted, right; } ft__news;
 enum { FT__LOSS_IS_WRONG = 1, FT__GRADIENTS_ARE_WRONG = 2 }; /* `wrong` */
 
-/* Sizes of the tiled products: kernels.cl's TILE_GROUP, TILE_Y, TILE_X, TILE_DEPTH. The first is
-   what is used before any was tried; tried are they in this order. */
+/* Sizes of the tiled products: kernels.cl's TILE_GROUP, TILE_Y, TILE_X, TILE_DEPTH. They are tried
+   in this order; the first is used until then. */
 typedef struct ft__tile { int group, y, x, depth; } ft__tile;
 static const ft__tile ft__cl_tiles[] = {{16, 4, 4, 16}, {16, 8, 8, 8}, {16, 8, 4, 16},
                                         {8, 4, 4, 16}, {8, 8, 8, 8}, {16, 2, 4, 16}};
@@ -13664,12 +13664,12 @@ enum { FT__TILE_COUNT = (int)(sizeof ft__cl_tiles / sizeof ft__cl_tiles[0]) };
 enum { FT__SCRATCH_PACKED, FT__SCRATCH_SUMS, FT__SCRATCH_TERMS, FT__SCRATCH_SQUARES,
        FT__SCRATCH_HITS, FT__SCRATCH_STEP, FT__SCRATCH_SIDE,
        FT__SCRATCH_INPUTS, FT__SCRATCH_COUNT };
-/* Of the matrix products; the others have one form, whatever this says. */
+/* The forms of the matrix products; other operators have one form and ignore this. */
 enum { FT__FORM_PROCESSOR = -1, FT__FORM_PLAIN, FT__FORM_TILED, FT__FORM_WIDE, FT__FORM_CLBLAST,
        FT__FORM_BLOCK, FT__FORM_TENSOR, FT__FORM_WINOGRAD, FT__FORM_COUNT };
 enum { FT__TENSOR_NONE, FT__TENSOR_TF32, FT__TENSOR_BF16 }; /* what FT__FORM_TENSOR rounds to */
 
-/* What was found out about an operator with certain shapes. */
+/* The verdict on an operator with certain shapes. */
 typedef struct ft__verdict {
     uint64_t key;
     int op, form;
@@ -13684,7 +13684,7 @@ struct ft__device {
     ft__cl cl;
     ft__cl_place place;
     char name[128], driver[64];
-    int tile;               /* of ft__cl_tiles, that the products run with ... */
+    int tile;               /* in ft__cl_tiles: the one that the products run with ... */
     bool tuned;             /* ... for good */
     cl_program tile_program; /* their kernels; NULL: those of `program` */
     cl_context context;
@@ -13700,12 +13700,12 @@ struct ft__device {
     bool overlaps;          /* uploads and news do not wait: on a GPU, and in tests */
     cl_command_queue second; /* for uploads; NULL until the first one */
     ft__upload uploads[FT__MOST_UPLOADS];
-    cl_mem news, news_pinned; /* an ft__news, and two of them in pinned memory, ... */
-    ft__news *news_mapped;  /* ... mapped, by turns */
+    cl_mem news, news_pinned; /* an ft__news; two of them in pinned memory, ... */
+    ft__news *news_mapped;  /* ... mapped, used in turn */
     cl_event news_sent[2];
-    size_t bytes;           /* taken on the device */
+    size_t bytes;           /* allocated on the device */
     char build_options[200];
-    bool is_nvidias;        /* and its compiler takes that company's options */
+    bool is_nvidias;        /* and its compiler accepts that company's options */
     int tensor;             /* FT__TENSOR_NONE: there are no tensor cores, or they are not wanted */
     int form;               /* of the operator that runs now ... */
     int usual_form;         /* ... and before anything is known about it */
@@ -13717,7 +13717,7 @@ struct ft__device {
     char said[FT__OP_COUNT]; /* operators whose fall-back was logged */
     bool unchecked;         /* for tests: kernels are not compared before they are used */
     bool checking;          /* a comparison is under way */
-    bool lost;              /* a call failed: what lies on the device is not to be trusted */
+    bool lost;              /* a call failed: the device's contents cannot be trusted */
 };
 
 static ft_status ft__cl_failed(ft__context *c, const char *function, const char *what, cl_int code)
@@ -13728,7 +13728,7 @@ static ft_status ft__cl_failed(ft__context *c, const char *function, const char 
                     what, ft__cl_error_name(code), (int)code);
 }
 
-/* What the device holds counts as the model's, as memory of the host does. */
+/* Memory of the device counts as the model's, as host memory does. */
 static void ft__cl_count(ft__context *c, size_t bytes, bool taken)
 {
     c->device->bytes += taken ? bytes : 0 - bytes;
@@ -13736,8 +13736,8 @@ static void ft__cl_count(ft__context *c, size_t bytes, bool taken)
     if (c->bytes > c->bytes_peak) c->bytes_peak = c->bytes;
 }
 
-/* A buffer, or NULL with an error that names the bytes wanted and there. `flags`: besides read and
-   write. */
+/* A buffer, or NULL with an error that names the bytes requested and available. `flags`: besides
+   read and write. */
 static cl_mem ft__cl_buffer_like(ft__context *c, size_t bytes, cl_mem_flags flags)
 {
     ft__device *d = c->device;
@@ -13758,7 +13758,7 @@ static cl_mem ft__cl_buffer_like(ft__context *c, size_t bytes, cl_mem_flags flag
         ft__cl_count(c, bytes, true);
         return buffer;
     }
-    d->lost = true; /* the step ends in its middle: some weights may have moved, others not */
+    d->lost = true; /* the step stopped halfway: some weights may have changed, others not */
     whole = ft__cl_number(&d->cl, d->place.device, CL_DEVICE_GLOBAL_MEM_SIZE);
     largest = ft__cl_number(&d->cl, d->place.device, CL_DEVICE_MAX_MEM_ALLOC_SIZE);
     ft__fail(c, FT_MEMORY, "%s: no memory for %zu bytes: %zu are taken of %llu, and one piece may"
@@ -13772,7 +13772,7 @@ static cl_mem ft__cl_buffer(ft__context *c, size_t bytes)
     return ft__cl_buffer_like(c, bytes, 0);
 }
 
-/* An error unless the code is CL_SUCCESS. */
+/* Sets an error unless the code is CL_SUCCESS. */
 static bool ft__cl_did(ft__context *c, const char *function, cl_int code)
 {
     if (code != CL_SUCCESS) ft__cl_failed(c, function, "", code);
@@ -13781,7 +13781,7 @@ static bool ft__cl_did(ft__context *c, const char *function, cl_int code)
 
 /* ---- Pinned memory and events ---- */
 
-/* Memory of the host that the device reaches without the processor: made, and mapped for good. */
+/* Allocates host memory that the device accesses by itself, and keeps it mapped. */
 static void *ft__pin(ft__context *c, size_t bytes, cl_mem *buffer)
 {
     ft__device *d = c->device;
@@ -13811,7 +13811,7 @@ static void ft__event_drop(ft__device *d, cl_event *event)
     *event = NULL;
 }
 
-/* Waits until it has happened, if it was asked for. */
+/* Waits for the event, if there is one, and releases it. */
 static void ft__event_wait(ft__context *c, cl_event *event)
 {
     ft__device *d = c->device;
@@ -13821,7 +13821,7 @@ static void ft__event_wait(ft__context *c, cl_event *event)
 
 /* ---- Uploads beside a step ---- */
 
-/* The one for this host memory; `make`: a free one is taken where there is none. */
+/* The upload of this host memory; with `make`, a free one if there is none yet. */
 static ft__upload *ft__upload_of(ft__device *d, const void *host, bool make)
 {
     ft__upload *empty = NULL;
@@ -13834,7 +13834,7 @@ static ft__upload *ft__upload_of(ft__device *d, const void *host, bool make)
     return make ? empty : NULL;
 }
 
-/* Memory for so many bytes, for a copy whose buffer becomes the first of two. */
+/* Allocates an upload for a copy, whose buffer becomes the first of two. */
 static void ft__upload_make(ft__context *c, ft__upload *u, const ft__copy *copy)
 {
     ft__device *d = c->device;
@@ -13853,7 +13853,7 @@ static void ft__upload_make(ft__context *c, ft__upload *u, const ft__copy *copy)
     for (i = 0; i < 2; ++i) u->mapped[i] = ft__pin(c, u->bytes, &u->pinned[i]);
 }
 
-/* Gives all back; the copy must not use its buffer any more. */
+/* Releases everything; the copy must not use its buffer any more. */
 static void ft__upload_free(ft__context *c, ft__upload *u)
 {
     ft__device *d = c->device;
@@ -13870,8 +13870,8 @@ static void ft__upload_free(ft__context *c, ft__upload *u)
     memset(u, 0, sizeof *u);
 }
 
-/* By the second queue into the buffer that the running step does not read. It may have been read
-   by the step before, so the write waits for `used`; what is queued from now on waits for it. */
+/* Uploads by the second queue into the buffer that the running step does not read. The step before
+   may have read it, so the write waits for `used`, and what is queued later for the write. */
 static bool ft__upload_send(ft__context *c, ft__upload *u, size_t bytes)
 {
     ft__device *d = c->device;
@@ -13906,7 +13906,7 @@ static ft__copy *ft__copy_of(const ft__device *d, const void *host)
     return at < d->copy_count && d->copies[at].host == (const char *)host ? &d->copies[at] : NULL;
 }
 
-/* The part of a plan's buffer that stands for `host`, or a buffer of its own. */
+/* The part of a plan's buffer for `host`, or a separate buffer. */
 static cl_mem ft__copy_buffer(ft__context *c, const void *host, size_t bytes, bool *planned)
 {
     ft__device *d = c->device;
@@ -13968,21 +13968,21 @@ static void ft__copy_down(ft__context *c, ft__copy *copy, size_t bytes)
     ft__device *d = c->device;
     cl_int code;
     if (copy->newest & FT__HOST) return;
-    if (!copy->planned) bytes = copy->bytes; /* whole: of a part, the rest would pass for new */
+    if (!copy->planned) bytes = copy->bytes; /* whole: else the rest would pass for new */
     code = d->cl.clEnqueueReadBuffer(d->queue, copy->buffer, CL_TRUE, 0, bytes,
                                      (void *)(uintptr_t)copy->host, 0, NULL, NULL);
     if (code != CL_SUCCESS) ft__cl_failed(c, "clEnqueueReadBuffer", "", code);
     copy->newest = FT__HOST | FT__DEVICE;
 }
 
-/* Called for every block of host memory that is released: drops what stood for it. */
+/* Called for every block of host memory that is released: drops its buffers. */
 static void ft__device_forget(ft__context *c, const void *memory, size_t bytes)
 {
     ft__device *d = c->device;
     int from = ft__copy_place(d, memory), to, i;
     size_t p;
     to = ft__copy_place(d, (const void *)((uintptr_t)memory + bytes));
-    for (i = 0; i < FT__MOST_UPLOADS; ++i) /* noted, and never wanted on the device */
+    for (i = 0; i < FT__MOST_UPLOADS; ++i) /* noted, but never read on the device */
         if (d->uploads[i].host && !d->uploads[i].bytes
             && (uintptr_t)d->uploads[i].host - (uintptr_t)memory < bytes)
             d->uploads[i].host = NULL;
@@ -14009,7 +14009,7 @@ static void ft__device_forget(ft__context *c, const void *memory, size_t bytes)
     }
 }
 
-/* The buffer that stands for host memory, for a kernel that reads it, writes it, or both. */
+/* The buffer for this host memory, for a kernel that reads it, writes it, or both. */
 static cl_mem ft__on_device(ft__context *c, const void *host, size_t bytes, int access)
 {
     ft__device *d = c->device;
@@ -14017,7 +14017,7 @@ static cl_mem ft__on_device(ft__context *c, const void *host, size_t bytes, int 
     cl_int code;
     if (!ft__ok(c)) return NULL;
     copy = ft__copy_of(d, host);
-    if (copy && !copy->planned && copy->bytes < bytes) { /* it stood for a smaller batch */
+    if (copy && !copy->planned && copy->bytes < bytes) { /* it was made for a smaller batch */
         bool fed = ft__upload_of(d, host, false) != NULL;
         ft__copy_down(c, copy, copy->bytes);
         ft__device_forget(c, host, 1);
@@ -14040,9 +14040,9 @@ static cl_mem ft__on_device(ft__context *c, const void *host, size_t bytes, int 
     return copy->buffer;
 }
 
-/* ---- News: what a step has to tell ---- */
+/* ---- News: a step's report ---- */
 
-/* Nothing is wrong, or no longer. */
+/* Clears the report: nothing is wrong. */
 static void ft__news_reset(ft__context *c)
 {
     ft__device *d = c->device;
@@ -14055,8 +14055,7 @@ static void ft__news_reset(ft__context *c)
         d->queue, d->news, CL_TRUE, 0, sizeof none, &none, 0, NULL, NULL));
 }
 
-/* Lets them come down as soon as all that is queued by now is done. Two can be under way, by turns
-   0 and 1. */
+/* Starts the report's download after all that is queued so far. Turns 0 and 1 may be in flight. */
 static void ft__news_ask(ft__context *c, int turn)
 {
     ft__device *d = c->device;
@@ -14071,7 +14070,7 @@ static void ft__news_ask(ft__context *c, int turn)
         ft__cl_did(c, "clFlush", d->cl.clFlush(d->queue));
 }
 
-/* Those that were asked for; where nothing overlaps, those of all that is queued. */
+/* The report of this turn; if nothing overlaps, that of all that is queued. */
 static ft__news ft__news_get(ft__context *c, int turn)
 {
     ft__device *d = c->device;
@@ -14086,7 +14085,7 @@ static ft__news ft__news_get(ft__context *c, int turn)
     return news;
 }
 
-/* Scratch memory of the device: what a kernel leaves to the next one. */
+/* Scratch memory of the device: what a kernel passes to the next one. */
 static cl_mem ft__device_scratch(ft__context *c, int which, size_t bytes)
 {
     ft__device *d = c->device;
@@ -14103,7 +14102,7 @@ static cl_mem ft__device_scratch(ft__context *c, int which, size_t bytes)
 }
 #endif /* FINETUNE_OPENCL */
 
-/* ---- What the other sections call; nothing to do without a device ---- */
+/* ---- For other parts; without a device there is nothing to do ---- */
 
 /* Brings host memory up to date before it is read there. */
 static void ft__to_host(ft__context *c, const void *host, size_t bytes)
@@ -14118,7 +14117,7 @@ static void ft__to_host(ft__context *c, const void *host, size_t bytes)
 #endif
 }
 
-/* Host memory was written: what stands for it on the device is old. */
+/* Host memory was written: its copy on the device is outdated. */
 static void ft__host_wrote(ft__context *c, const void *host)
 {
 #ifdef FINETUNE_OPENCL
@@ -14130,8 +14129,8 @@ static void ft__host_wrote(ft__context *c, const void *host)
 #endif
 }
 
-/* Before parameters, gradients or moments are read on the host: brings them all up to date there;
-   where they are written too, lets the device fetch them anew. */
+/* Before the host reads parameters, gradients or moments: downloads all of them; if it also
+   `writes` them, the device uploads them again. */
 static void ft__host_takes_weights(ft__context *c, bool writes)
 {
 #ifdef FINETUNE_OPENCL
@@ -14151,8 +14150,8 @@ static void ft__host_takes_weights(ft__context *c, bool writes)
 #endif
 }
 
-/* The same where the device will want all of it soon: it goes up now, beside the step that runs.
-   The first time it is only noted: whether the device wants it, and how much, is not known yet. */
+/* The same if the device will read all of it soon: uploads it now, beside the running step. The
+   first call only notes it: whether the device reads it, and how much, is not known yet. */
 static void ft__host_fed(ft__context *c, const void *host, size_t bytes)
 {
 #ifdef FINETUNE_OPENCL
@@ -14166,7 +14165,7 @@ static void ft__host_fed(ft__context *c, const void *host, size_t bytes)
     ft__event_wait(c, &u->sent[u->turn]);
     if (!ft__ok(c)) return;
     memcpy(u->mapped[u->turn], host, bytes);
-    if (copy->planned) /* there is one place for it, which the running step may read */
+    if (copy->planned) /* it has one buffer, which the running step may read */
         ft__cl_did(c, "clEnqueueWriteBuffer", d->cl.clEnqueueWriteBuffer(
             d->queue, copy->buffer, CL_FALSE, 0, bytes, u->mapped[u->turn], 0, NULL,
             &u->sent[u->turn]));
@@ -14178,7 +14177,7 @@ static void ft__host_fed(ft__context *c, const void *host, size_t bytes)
 #endif
 }
 
-/* Whether a call failed since the device was opened: the weights on it may be half of a step's. */
+/* Whether a call failed since the device was opened: its weights may be those of half a step. */
 static bool ft__device_is_lost(const ft__context *c)
 {
 #ifdef FINETUNE_OPENCL
@@ -14189,7 +14188,7 @@ static bool ft__device_is_lost(const ft__context *c)
 #endif
 }
 
-/* The device gets one buffer for a plan's memory, in which everything lies as on the host. */
+/* Gives the device one buffer for a plan's memory, with the same offsets as on the host. */
 static void ft__device_plan(ft__context *c, const void *host, size_t bytes)
 {
 #ifdef FINETUNE_OPENCL
@@ -14212,15 +14211,15 @@ static void ft__device_plan(ft__context *c, const void *host, size_t bytes)
 
 /* =============================================================================================
    [SECTION] devices/opencl_program: OpenCL: the program
-   kernels.cl, which was compiled in as text, or the file ft_desc.kernels_path, is compiled by the
-   driver when a device is opened. With ft_desc.cache what it made of it is kept there for the next
-   start, in a file of the library's own, in the machine's byte order:
+   When a device is opened, the driver compiles kernels.cl, which was compiled in as text, or the
+   file ft_desc.kernels_path. With ft_desc.cache the binary is kept there for the next start, in the
+   library's own format, in the machine's byte order:
        "ftprog1\0"; a hash of device, driver, options and source, the binary's bytes, and a hash of
        those two and of the binary, uint64 each; the binary
-   The sizes of the tiled products are tried when the first is met (opencl_dispatch). With other
-   sizes than usual those kernels are a program of their own, kept beside the other one; what was
-   chosen is kept in a third file of the same form, whose "binary" is the four sizes.
-   A file that was made for anything else, or is damaged, is made anew, with a line in the log.
+   The sizes of the tiled products are tried before the first one runs (opencl_dispatch). With sizes
+   other than the first these kernels are a separate program, kept beside the main one; the choice
+   is kept in a third file of the same form, whose "binary" is the four sizes.
+   A file that was made for anything else, or is damaged, is replaced, with a line in the log.
    ============================================================================================= */
 #ifdef FINETUNE_OPENCL
 typedef struct ft__kernel_text { int line; const char *name, *text; } ft__kernel_text;
@@ -14249,7 +14248,7 @@ typedef struct ft__source {
     char *file;             /* the text of ft_desc.kernels_path; NULL: the chunks compiled in */
 } ft__source;
 
-/* Whether the tiled products need this chunk: themselves, and what they call. */
+/* Whether the program of the tiled products needs this chunk: the products, and what they call. */
 static bool ft__chunk_is_of_tiles(int chunk)
 {
     return chunk == FT__KERNEL_activations || chunk == FT__KERNEL_gather
@@ -14282,9 +14281,9 @@ static bool ft__source_make(ft__context *c, ft__source *source, bool of_tiles)
     return true;
 }
 
-/* What the compiler is told: the widest numbers that the device has, and the sizes of tiles. */
+/* The compiler's options: the device's widest floating-point type, and the sizes of tiles. */
 static void ft__build_options(ft__device *d, int tile)
-{   /* 128 registers are so many that two work-groups of 256 can run at once */
+{   /* with 128 registers two work-groups of 256 can run at once */
 #ifdef FINETUNE_EMULATE_MMA
     const char *tensor = " -DFINETUNE_MMA -DFINETUNE_EMULATE_MMA";
 #else
@@ -14307,7 +14306,7 @@ static int ft__line_of_error(const char *at)
     return 0;
 }
 
-/* The chunk in which a line lies: its name, and the line where it begins. */
+/* The chunk that contains a line: its name, and the line where it begins. */
 static void ft__chunk_at(const ft__source *source, int line, char name[64], int *first)
 {
     const char *at = source->file;
@@ -14326,7 +14325,7 @@ static void ft__chunk_at(const ft__source *source, int line, char name[64], int 
     }
 }
 
-/* The driver's log from the first error on, with its kernel in front. */
+/* Reports the driver's log from the first error on, with its kernel in front. */
 static void ft__build_failed(ft__context *c, const ft__source *source, cl_program program,
                              cl_int code)
 {
@@ -14357,7 +14356,7 @@ static cl_program ft__program_of_source(ft__context *c, const ft__source *source
 {
     ft__device *d = c->device;
     cl_int code = CL_SUCCESS;
-    const char *parts[3 * FT__CHUNK_COUNT]; /* OpenCL wants a pointer to what is not const */
+    const char *parts[3 * FT__CHUNK_COUNT]; /* OpenCL wants a pointer to non-const */
     cl_program program;
     memcpy(parts, source->parts, sizeof parts);
     program = d->cl.clCreateProgramWithSource(d->context, source->count, parts, NULL, &code);
@@ -14380,7 +14379,7 @@ typedef struct ft__program_file {
     char path[1200];
 } ft__program_file;
 
-/* One file a device and kind: another driver's or version's takes its place. */
+/* One file per device and kind: another driver's or version's replaces it. */
 static bool ft__program_file_make(ft__context *c, const ft__source *source, const char *kind,
                                   ft__program_file *file)
 {
@@ -14410,7 +14409,7 @@ static void ft__program_header(const ft__program_file *file, const unsigned char
     memcpy(header + 8, numbers, sizeof numbers);
 }
 
-/* The file's bytes, or NULL: there is none, or it cannot be read. */
+/* The file's bytes, or NULL if there is no file or it cannot be read. */
 static unsigned char *ft__program_bytes(ft__context *c, const char *path, size_t *bytes)
 {
     const ft_files *files = &c->desc.files;
@@ -14427,8 +14426,8 @@ static unsigned char *ft__program_bytes(ft__context *c, const char *path, size_t
     return content;
 }
 
-/* The bytes that a sound file holds after its header, which lies before them; NULL: there is none,
-   or none to be trusted, and `what` is done, as the log says. */
+/* The bytes after the header of a valid file; the header is just before them. NULL if the file is
+   missing or invalid: then `what` happens, as the log says. */
 static unsigned char *ft__program_read(ft__context *c, const ft__program_file *file,
                                        size_t *bytes, const char *what)
 {
@@ -14461,7 +14460,7 @@ static void ft__program_write(ft__context *c, const ft__program_file *file,
     if (binary) ft__saving_free(&to);
 }
 
-/* The program that was kept; NULL: it is to be compiled. */
+/* The program that was kept, or NULL if it must be compiled. */
 static cl_program ft__program_of_file(ft__context *c, const ft__program_file *file)
 {
     ft__device *d = c->device;
@@ -14502,8 +14501,8 @@ static void ft__program_keep(ft__context *c, const ft__program_file *file, cl_pr
     ft__release(c, binary);
 }
 
-/* The whole program, with the usual sizes of tiles, or the tiled products alone with others. For a
-   trial it is neither looked for nor kept in the folder. */
+/* The whole program, with the first sizes of tiles, or only the tiled products with other sizes. A
+   trial's is neither read from the folder nor kept there. */
 static cl_program ft__program_build(ft__context *c, int tile, bool trial)
 {
     cl_program program = NULL;
@@ -14522,7 +14521,7 @@ static cl_program ft__program_build(ft__context *c, int tile, bool trial)
     return program;
 }
 
-/* The file of the tile that was chosen: of all kernels, for any may have been compared with it. */
+/* The file of the chosen tile: it depends on all kernels, as any may have been compared with it. */
 static bool ft__tile_file(ft__context *c, ft__program_file *file)
 {
     ft__source source;
@@ -14574,13 +14573,13 @@ static void ft__tile_keep(ft__context *c)
 
 /* =============================================================================================
    [SECTION] devices/opencl_kernels: OpenCL: kernels
-   Kernels are started by name: ft__start, their arguments, ft__go.
+   A kernel is launched by name: ft__start, its arguments in order, ft__go.
    ============================================================================================= */
 #ifdef FINETUNE_OPENCL
 
 enum { FT__MOST_KERNELS = 256 };
 
-/* ---- Starting a kernel: ft__start, its arguments in order, ft__go ---- */
+/* ---- Launching a kernel ---- */
 typedef struct ft__launch {
     ft__context *context;
     const char *name;
@@ -14636,7 +14635,7 @@ static void ft__pass_int(ft__launch *l, size_t value)
     ft__pass(l, &number, sizeof number);
 }
 
-/* Host memory of so many numbers; NULL becomes a buffer that is never looked at. */
+/* Passes the buffer of `count` numbers of host memory; for NULL, a buffer that is never read. */
 static void ft__pass_memory(ft__launch *l, const void *host, size_t count, int access)
 {
     ft__context *c = l->context;
@@ -14644,7 +14643,7 @@ static void ft__pass_memory(ft__launch *l, const void *host, size_t count, int a
                             : c->device->none);
 }
 
-/* Runs it over at least so many work-items, in groups of `group` (and 1 in further dimensions). */
+/* Launches over at least x * y * z work-items, in groups of group_x * group_y * 1. */
 static void ft__go_grid(ft__launch *l, size_t x, size_t y, size_t z, size_t group_x,
                         size_t group_y)
 {
@@ -14662,7 +14661,7 @@ static void ft__go_grid(ft__launch *l, size_t x, size_t y, size_t z, size_t grou
     if (code != CL_SUCCESS) ft__cl_failed(l->context, "clEnqueueNDRangeKernel", l->name, code);
 }
 
-/* The same for a tiled product of so many columns and rows, or rows in several parts. */
+/* The same for a tiled product of so many columns and rows, the rows `parts` times. */
 static void ft__go_tiles(ft__launch *l, size_t columns, size_t rows, size_t parts, size_t z)
 {
     const ft__tile *t = &ft__cl_tiles[l->context->device->tile];
@@ -14684,8 +14683,8 @@ static void ft__device_fill(ft__context *c, float *host, size_t count, float val
 
 /* ---- Opening and closing ---- */
 
-/* CLBlast keeps the programs that it compiled until the process ends; some drivers are gone by
-   then, and the process would end with a crash. */
+/* CLBlast keeps its compiled programs until the process ends; some drivers are unloaded by then,
+   and the process would crash. */
 static void ft__clblast_close(ft__device *d)
 {
     int (*clear)(void) = NULL;
@@ -14723,7 +14722,7 @@ static void ft__device_close(ft__context *c)
     ft__release(c, d);
 }
 
-/* NVIDIA's devices tell their compute capability; from 8.0 on their tensor cores take tf32 and
+/* NVIDIA's devices report their compute capability; from 8.0 on their tensor cores support tf32 and
    bf16. Under FINETUNE_EMULATE_MMA, for tests, any device has such cores. */
 static void ft__tensor_choose(ft__context *c)
 {
@@ -14764,14 +14763,14 @@ static ft_status ft__device_start(ft__context *c)
     if (!d->context || code != CL_SUCCESS) return ft__cl_failed(c, "clCreateContext", "", code);
     d->queue = d->cl.clCreateCommandQueue(d->context, d->place.device, 0, &code);
     if (!d->queue || code != CL_SUCCESS) return ft__cl_failed(c, "clCreateCommandQueue", "", code);
-    d->overlaps = !d->place.is_processor; /* there it would wait for itself */
+    d->overlaps = !d->place.is_processor; /* a processor would wait for itself */
     d->none = ft__cl_buffer(c, 16);
     ft__news_reset(c);
     if (ft__ok(c)) d->program = ft__program_build(c, 0, false);
     return c->status;
 }
 
-/* Takes another program for the tiled products, made for this tile; NULL: the usual one. */
+/* Uses another program, made for this tile, for the tiled products; NULL: the main program. */
 static void ft__take_tile(ft__context *c, int tile, cl_program program)
 {
     ft__device *d = c->device;
@@ -14785,19 +14784,19 @@ static void ft__take_tile(ft__context *c, int tile, cl_program program)
     d->tile = tile;
 }
 
-/* What fails while things are tried out is no error of the run: the log has it. */
+/* An error in a trial is not an error of the run: it is only logged. */
 static bool ft__forgive(ft__context *c, const char *what)
 {
     if (ft__ok(c)) return true;
     ft__log(c, "%s: %s", what, c->text);
     c->status = FT_OK;
     c->text[0] = 0;
-    c->device->lost = false; /* nothing but memory of the trial was at stake */
+    c->device->lost = false; /* only memory of the trial was at risk */
     return false;
 }
 
-/* Compiles for this tile, or finds it compiled; false, with a line in the log: it stays as it was.
-   A trial's program is not kept. */
+/* Compiles for this tile, or loads the kept program; on an error logs it, changes nothing and
+   returns false. A trial's program is not kept. */
 static bool ft__use_tile(ft__context *c, int tile, bool trial)
 {
     cl_program program = tile > 0 ? ft__program_build(c, tile, trial) : NULL;
@@ -14817,8 +14816,8 @@ static void ft__device_find_clblast(ft__context *c)
 }
 #endif /* FINETUNE_OPENCL */
 
-/* Opens what ft_desc.device names. "auto" stays on the processor, with a line in the log, where
-   there is no GPU or it does not work; any other wish is an error then. */
+/* Opens the device that ft_desc.device names. If there is no GPU or it does not work, "auto" stays
+   on the processor, with a line in the log; any other name is then an error. */
 static void ft__device_open(ft__context *c)
 {
     const char *wish = c->desc.device;
@@ -14860,8 +14859,8 @@ static void ft__device_open(ft__context *c)
 #endif
 }
 
-/* What products are rounded to on the device's tensor cores: FT__TENSOR_TF32 and so on; 0: they are
-   not used. */
+/* The type to which the device's tensor cores round products: FT__TENSOR_TF32 and so on; 0: they
+   are not used. */
 static int ft__tensor_type(const ft__context *c)
 {
 #ifdef FINETUNE_OPENCL
@@ -14872,7 +14871,7 @@ static int ft__tensor_type(const ft__context *c)
 #endif
 }
 
-/* Says, in one line, where the precision that was asked for is not to be had. */
+/* Logs one line if the requested precision is not available. */
 static void ft__precision_say(ft__context *c)
 {
     const char *wish = c->desc.precision ? c->desc.precision : "";
@@ -14886,8 +14885,8 @@ static void ft__precision_say(ft__context *c)
 
 /* =============================================================================================
    [SECTION] devices/opencl_operators: OpenCL: operators
-   What operators/ does on the processor: the same inputs, options and results, and the same layout.
-   Each function starts kernels of kernels.cl and waits for nothing.
+   The operators of operators/, with the same inputs, options, results and layout. Each function
+   launches kernels of kernels.cl and waits for nothing.
    ============================================================================================= */
 #ifdef FINETUNE_OPENCL
 static size_t ft__blocks_of(size_t count, size_t block) { return (count + block - 1) / block; }
@@ -14900,7 +14899,7 @@ static float *ft__started(const ft__call *call, int i)
     return t->gradient;
 }
 
-/* The buffers that stand for a tensor's numbers. */
+/* The buffer of a tensor's numbers. */
 static cl_mem ft__cl_numbers(ft__context *c, const float *host, size_t count, int access)
 {
     return ft__on_device(c, host, count * sizeof(float), access);
@@ -14934,7 +14933,7 @@ static void ft__pass_value(ft__launch *l, const ft__tensor *t)
 
 /* ---- Activations ---- */
 
-/* The kernels' number of an activation, -1 for none, and its one option. */
+/* An activation's number in kernels.cl, -1 for no activation, and its one option. */
 static int ft__kernel_activation(int op) { return ft__can_fuse(op) ? op - FT__OP_sigmoid : -1; }
 
 static float ft__kernel_option(int op, const ft_activation_options *o)
@@ -15120,7 +15119,7 @@ static size_t ft__gather_rows(const ft__gather *g)
     return (size_t)g->pictures * (size_t)g->rows_y * (size_t)g->rows_x;
 }
 
-/* weight [O][C][t] as the right matrix [group][t, c][n]; backward n and c change places. */
+/* weight [O][C][t] as the right matrix [group][t, c][n]; backward swaps n and c. */
 static cl_mem ft__cl_pack(ft__context *context, const ft__tensor *weight, const ft__gather *g,
                           bool backward)
 {
@@ -15129,7 +15128,7 @@ static cl_mem ft__cl_pack(ft__context *context, const ft__tensor *weight, const 
     size_t count = groups * taps * channels * (size_t)g->wide;
     cl_mem packed;
     ft__launch l;
-    if (backward && taps == 1 && g->wide == g->n) /* it lies so already */
+    if (backward && taps == 1 && g->wide == g->n) /* it has this layout already */
         return ft__on_device(context, weight->value, count * sizeof(float), FT__READ);
     packed = ft__device_scratch(context, FT__SCRATCH_PACKED, count * sizeof(float));
     l = ft__start(context, "pack_weight");
@@ -15147,8 +15146,8 @@ static cl_mem ft__cl_pack(ft__context *context, const ft__tensor *weight, const 
     return packed;
 }
 
-/* The form of a product by our kernels: large tiles read whole fours of each matrix, left of
-   `depth` numbers a pixel, right of `n`. */
+/* The form of a product by our kernels: large tiles read each matrix by whole fours, on the left of
+   `channels` numbers per pixel, on the right of `n`. */
 static int ft__own_form(const ft__device *d, const ft__gather *g, int n)
 {
     int form = d->form == FT__FORM_WINOGRAD && !d->place.is_processor ? FT__FORM_BLOCK : d->form;
@@ -15158,7 +15157,7 @@ static int ft__own_form(const ft__device *d, const ft__gather *g, int n)
     return form == FT__FORM_CLBLAST || form == FT__FORM_WINOGRAD ? d->usual_form : form;
 }
 
-/* A product's kernel: of those that gather, or of those of the weight's gradient. */
+/* The name of a product's kernel: one that gathers, or one for the weight's gradient. */
 static const char *ft__product_kernel(const ft__device *d, int form, bool weight)
 {
     static const char *const names[2][FT__FORM_COUNT] = {
@@ -15188,8 +15187,8 @@ static void ft__cl_gather(ft__context *context, const ft__gather *g, int form, c
     else ft__go_grid(&l, ft__blocks_of(n, 16), ft__blocks_of(rows, 8), groups, 1, 1);
 }
 
-/* Slices into which the rows of a weight's gradient are parted: enough to keep a device busy, few
-   enough that their sums stay small. */
+/* The number of slices into which the rows of a weight's gradient are cut: enough to keep a device
+   busy, few enough that their sums stay small. */
 static size_t ft__slices_of(size_t rows, size_t count, size_t *slice_rows)
 {
     size_t slices = ft__blocks_of(rows, 256), most = ((size_t)1 << 22) / count + 1;
@@ -15213,7 +15212,7 @@ static void ft__cl_weight_sum(ft__context *context, cl_mem partial, float *to, s
     ft__go(&l, count);
 }
 
-/* g: as forward; `to` gets the gradient added. */
+/* Adds the gradient to `to`; g as forward. */
 static void ft__cl_weight_gradient(ft__context *context, const ft__gather *g, cl_mem in, cl_mem dy,
                                    float *to)
 {
@@ -15238,7 +15237,7 @@ static void ft__cl_weight_gradient(ft__context *context, const ft__gather *g, cl
     ft__cl_weight_sum(context, partial, to, count, slices, taps, channels, n);
 }
 
-/* A bias's gradient: `to` gets the sums of the columns of dy [rows, n], which begins at `at`. */
+/* A bias's gradient: adds the column sums of dy [rows, n], which begins at `at`, to `to`. */
 static void ft__cl_bias_gradient(ft__context *context, cl_mem dy, size_t at, size_t rows, size_t n,
                                  float *to)
 {
@@ -15300,7 +15299,7 @@ static void ft__cl_depthwise_weight(const ft__call *call, const ft__conv *c)
                       outputs);
 }
 
-/* ---- By CLBlast: where each row reads one pixel, the product is one of plain matrices ---- */
+/* ---- CLBlast: if each row reads one pixel, this is a plain matrix product ---- */
 
 static bool ft__conv_is_product(const ft__conv *c)
 {
@@ -15308,7 +15307,7 @@ static bool ft__conv_is_product(const ft__conv *c)
         && c->stride[1] == 1 && c->out_height == c->height && c->out_width == c->width;
 }
 
-/* A matrix, row after row, in a buffer; transposed: the product takes it the other way round. */
+/* A matrix in a buffer, row by row; transposed: the product uses its transpose. */
 typedef struct ft__cl_matrix { cl_mem buffer; size_t at; bool transposed; } ft__cl_matrix;
 
 static ft__cl_matrix ft__cl_matrix_of(cl_mem buffer, size_t at, bool transposed)
@@ -15320,7 +15319,7 @@ static ft__cl_matrix ft__cl_matrix_of(cl_mem buffer, size_t at, bool transposed)
     return matrix;
 }
 
-/* out [m, n] = a [m, k] times b [k, n], or added to it; transposed ones lie as [k, m], [n, k]. */
+/* out [m, n] = or += a [m, k] times b [k, n]; transposed ones are stored as [k, m], [n, k]. */
 static void ft__cl_gemm(ft__context *c, ft__cl_matrix a, ft__cl_matrix b, ft__cl_matrix out,
                         size_t m, size_t n, size_t k, bool add)
 {
@@ -15355,8 +15354,8 @@ static void ft__clblast_forward(const ft__call *call, const ft__conv *c)
     ft__go(&l, count);
 }
 
-/* The products of rows, by CLBlast or by the own kernels: x [rows, in] and y [rows, out] may begin
-   inside of a buffer, and the sizes say the rest. y = x weight^T: */
+/* Products of rows, by CLBlast or our own kernels: x [rows, in] and y [rows, out] may begin inside
+   a buffer, and `size` gives the rest. y = x weight^T */
 static void ft__cl_rows_forward(ft__context *c, const ft__conv *size, ft__cl_matrix x,
                                 const ft__tensor *weight, ft__cl_matrix y)
 {
@@ -15370,7 +15369,7 @@ static void ft__cl_rows_forward(ft__context *c, const ft__conv *size, ft__cl_mat
                        ft__cl_pack(c, weight, &g, false), NULL, y.buffer);
 }
 
-/* dx = dy weight, or added to it */
+/* dx = or += dy weight */
 static void ft__cl_rows_input(ft__context *c, const ft__conv *size, ft__cl_matrix dy,
                               const ft__tensor *weight, cl_mem dx, bool add)
 {
@@ -15424,10 +15423,10 @@ typedef struct ft__winograd_device { /* kernels.cl's struct winograd, field by f
     cl_float a;
 } ft__winograd_device;
 
-/* Numbers that the transformed inputs, or outputs, of the tiles worked on at a time may be. */
+/* The most numbers of transformed inputs, or outputs, of the tiles computed at a time. */
 #define FT__WINOGRAD_DEVICE_MOST ((size_t)1 << 26)
 
-/* Any padding of the gradient's convolution, 2 - top and so on, must be one too. */
+/* The padding of the gradient's convolution, 2 - top and so on, must not be negative. */
 static bool ft__winograd_suits(const ft__conv *c)
 {
     return c->kernel[0] == 3 && c->kernel[1] == 3 && c->stride[0] == 1 && c->stride[1] == 1
@@ -15454,7 +15453,7 @@ static ft__winograd_device ft__winograd_direction(const ft__conv *c, bool backwa
     return w;
 }
 
-/* The 36 products: a group each, a tile a pixel. */
+/* The 36 products: one group each, one pixel per tile. */
 static ft__gather ft__winograd_gather(const ft__winograd_device *w)
 {
     ft__gather g;
@@ -15490,7 +15489,7 @@ static cl_mem ft__winograd_pack(const ft__call *call, const ft__winograd_device 
     return packed;
 }
 
-/* Inputs to v, or, with `back`, m to outputs. */
+/* Transforms inputs to v or, with `back`, m to outputs. */
 static void ft__winograd_transform(const ft__call *call, bool back, cl_mem from, const float *bias,
                                    cl_mem to, const ft__winograd_device *w)
 {
@@ -15502,7 +15501,7 @@ static void ft__winograd_transform(const ft__call *call, bool back, cl_mem from,
     ft__go(&l, (size_t)w->count * (size_t)(back ? w->n : w->channels));
 }
 
-/* All tiles of `in` to `out`, so many at a time as memory is given to. */
+/* Computes all tiles of `out` from `in`, as many at a time as the scratch memory holds. */
 static void ft__winograd_run_device(const ft__call *call, ft__winograd_device w, size_t batch,
                                     cl_mem in, cl_mem packed, const float *bias, cl_mem out)
 {
@@ -15651,7 +15650,7 @@ static void ft__cl_norm_statistics(const ft__call *call, cl_mem blocks)
     ft__go(&l, s.channels);
 }
 
-/* The arguments that passes over the numbers share. */
+/* The arguments shared by the passes over the numbers. */
 static void ft__pass_norm(ft__launch *l, const ft__call *call, bool backward)
 {
     size_t channels = (size_t)call->input[0].shape.size[1];
@@ -15889,7 +15888,7 @@ static void ft__cl_embed(const ft__call *call, const ft__embedding *e, bool to_l
     ft__go(&l, count);
 }
 
-/* Both pad and slice, forward and backward: x and y are the smaller and the larger tensor. */
+/* Pad and slice, forward and backward: of x and y one is the smaller and one the larger tensor. */
 static void ft__cl_embed_run(const ft__call *call, const ft__embedding *e, bool x_is_small,
                              bool backward)
 {
@@ -15999,7 +15998,7 @@ static void ft__cl_broadcast_backward(const ft__call *call)
 
 /* ---- Losses ---- */
 
-/* loss = the sum of `each` over `divisor`, or, where it is 0, over how many count. */
+/* loss = the sum of `each` over `divisor` or, if that is 0, over the number of those that count. */
 static void ft__cl_loss_mean(const ft__call *call, cl_mem each, size_t count, size_t divisor)
 {
     ft__launch l = ft__start(call->context, "loss_mean");
@@ -16083,7 +16082,7 @@ static void ft__cl_pair_loss_backward(const ft__call *call)
 
 /* ---- The gradients' norm ---- */
 
-/* Sums that the squares of so many numbers are added up to; each takes every parts-th number. */
+/* The number of partial sums for so many squares; each adds every parts-th number. */
 static size_t ft__squares_parts(size_t count)
 {
     size_t parts = ft__blocks_of(count, 64);
@@ -16105,12 +16104,12 @@ static void ft__device_squares(ft__context *c, const float *x, size_t count, cl_
 
 /* =============================================================================================
    [SECTION] devices/opencl_sequences: OpenCL: operators on sequences
-   Each from the formulas in operators/, over the same layout in memory.
+   Each has the formulas of operators/ and the same layout in memory.
    ============================================================================================= */
 #ifdef FINETUNE_OPENCL
 /* ---- permute, gather, layer_norm, matmul, conv1d ---- */
 
-/* `to` gets what `from` has at the places of a grid; back, the other way round. */
+/* Copies `from` at the places of a grid to `to`; backward, the reverse. */
 static void ft__cl_permute(ft__context *c, const ft__grid *grid, const float *from, float *to,
                            size_t count, bool backward, bool add)
 {
@@ -16269,8 +16268,8 @@ typedef struct ft__kernel_product {
     ft__kernel_matrix a, b, out;
 } ft__kernel_product;
 
-/* How a tensor's matrices lie; `transposed`: taken the other way round. Dimensions between the
-   first and the last two are one, `inner`: with the channels last there is just one of them. */
+/* The strides of a tensor's matrices, or of their transposes. The dimensions between the first and
+   the last two count as one, `inner`: channels-last tensors have just one of them. */
 static ft__kernel_matrix ft__kernel_matrix_of(const ft__tensor *t, bool transposed)
 {
     size_t steps[FINETUNE_MAX_RANK];
@@ -16292,8 +16291,8 @@ static ft__kernel_matrix ft__kernel_flip(ft__kernel_matrix x)
     return x;
 }
 
-/* How CLBlast is told where a matrix's rows begin: `step` apart, or its columns' where they are
-   what lies side by side. A matrix of one column has both, and its rows may be too close. */
+/* The leading dimension for CLBlast: `step` is the distance of rows, or of columns if a column is
+   contiguous (transposed). A matrix of one column is both, and its rows may be too close. */
 static bool ft__lies_transposed(const ft__kernel_matrix *x, int columns, size_t *step)
 {
     bool transposed = x->column != 1 || x->row < columns;
@@ -16301,9 +16300,9 @@ static bool ft__lies_transposed(const ft__kernel_matrix *x, int columns, size_t 
     return transposed;
 }
 
-/* All products at once by CLBlast: each matrix follows the one before, for they do not lie with the
-   channels last. It writes rows only: the transposed of out is B^T A^T. On PoCL 16 products of
-   [128, 64] and [64, 128] take 4.5 ms, by the kernel 18.6. */
+/* All products in one call of CLBlast: each matrix follows the one before, as they are not
+   channels-last. It writes rows only: a transposed out is computed as B^T A^T. On PoCL 16 products
+   of [128, 64] and [64, 128] take 4.5 ms, by the kernel 18.6. */
 static void ft__clblast_matmul(ft__context *c, ft__kernel_product p, cl_mem a, cl_mem b, cl_mem out,
                                size_t count, bool add)
 {
@@ -16358,7 +16357,7 @@ static void ft__cl_matmul(const ft__call *call, const ft__kernel_product *p, con
     ft__go_grid(&l, (size_t)p->n, (size_t)p->m, count, 16, 16);
 }
 
-/* y = A B; the matrices are A [m, k], B [k, p] and y [m, p] however they lie. */
+/* y = A B; the matrices are A [m, k], B [k, p] and y [m, p] in any layout. */
 static ft__kernel_product ft__kernel_product_of(const ft__call *call)
 {
     const ft_matmul_options *o = &call->node->options.matmul;
@@ -16406,7 +16405,7 @@ static void ft__cl_matmul_backward(const ft__call *call)
                       ft__count(b), !b->fresh);
 }
 
-/* [N, C, L] to [N, L, C], or back; L may be H and W. */
+/* Transposes [N, C, L] to [N, L, C], or back; L may be H and W. */
 static void ft__cl_turn(ft__context *c, const ft_shape *shape, int direction, const float *from,
                         float *to, bool add)
 {
@@ -16503,7 +16502,7 @@ static void ft__cl_embedding_forward(const ft__call *call)
     ft__go(&l, count);
 }
 
-#define FT__EMBEDDING_BLOCK ((size_t)64) /* places whose gradients are summed at once */
+#define FT__EMBEDDING_BLOCK ((size_t)64) /* places whose gradients are summed together */
 
 static void ft__cl_embedding_backward(const ft__call *call)
 {
@@ -16580,8 +16579,8 @@ static void ft__cl_step_pool_backward(const ft__call *call) { ft__cl_step_pool_r
    [SECTION] devices/opencl_recurrent: OpenCL: recurrent layers
    As on the processor (operators/recurrent), what the input adds to the gates is one product for
    all steps, and so are the gradients of the weights and of the input; a step is a product with
-   the state and a kernel for the cells. Here a sample's steps lie together, as x and y do: then
-   none of the large products has to reorder its rows, and CLBlast can do them.
+   the state and a kernel for the cells. Here a sample's steps are contiguous, as in x and y: so
+   none of the large products has to reorder its rows, and CLBlast can compute them.
    ============================================================================================= */
 #ifdef FINETUNE_OPENCL
 
@@ -16624,7 +16623,7 @@ static size_t ft__recurrent_kept(const ft__call *call)
     return costs.saved / sizeof(float);
 }
 
-/* A pass over a call; one direction is at work at a time. */
+/* A pass over a call, one direction at a time. */
 typedef struct ft__cl_recurrent {
     ft__recurrent r;
     ft__context *context;
@@ -16635,8 +16634,8 @@ typedef struct ft__cl_recurrent {
     int form;
 } ft__cl_recurrent;
 
-/* On a GPU a step's product is made by the plain kernel: with few rows the tiles would be few and
-   half empty, and a step lasts as long as one of them. */
+/* On a GPU the plain kernel computes a step's product: with few rows the tiles would be few and
+   half empty, and a step takes as long as one of them. */
 static ft__cl_recurrent ft__cl_recurrent_start(const ft__call *call, int access)
 {
     ft__context *c = call->context;
@@ -16653,7 +16652,7 @@ static ft__cl_recurrent ft__cl_recurrent_start(const ft__call *call, int access)
     return run;
 }
 
-/* The `s`-th step of this direction is at work. */
+/* Moves to the `s`-th step of this direction. */
 static void ft__cl_recurrent_take(ft__cl_recurrent *run, size_t s)
 {
     const ft__recurrent *r = &run->r;
@@ -16662,7 +16661,7 @@ static void ft__cl_recurrent_take(ft__cl_recurrent *run, size_t s)
     run->product.off_x = run->k.t;
 }
 
-/* Rows of one step of all samples, from `at` on in a buffer where each has all of its steps. */
+/* Selects the rows of one step of all samples: the buffer has, from `at` on, all steps of each. */
 static void ft__cl_recurrent_product(ft__cl_recurrent *run, ft__gather g, cl_int at)
 {
     run->product = g;
@@ -16713,8 +16712,8 @@ static void ft__cl_recurrent_step(ft__cl_recurrent *run, cl_mem packed)
     ft__go(&l, r->n * r->h);
 }
 
-/* to [n, D h], this direction's part, = or += from [n, h] at `at`: last states, or gradients of the
-   first ones. */
+/* to [n, D h], this direction's part, = or += from [n, h] at `at`: final states, or gradients of
+   the initial ones. */
 static void ft__cl_recurrent_end(const ft__cl_recurrent *run, cl_mem from, cl_int at, float *to,
                                  bool add)
 {
@@ -16784,7 +16783,7 @@ static void ft__cl_recurrent_back(ft__cl_recurrent *run, cl_mem packed, bool end
     ft__cl_gather(run->context, &run->product, run->form, run->side, packed, NULL, run->step);
 }
 
-/* What needs the gradients of all steps' gates. `side`: those on the state's side. */
+/* Computes what needs the gradients of all steps' gates. `side`: those on the state's side. */
 static void ft__cl_recurrent_gradients(const ft__cl_recurrent *run, ft__cl_matrix side)
 {
     const ft__recurrent *r = &run->r;
@@ -16844,8 +16843,8 @@ static void ft__cl_recurrent_backward(const ft__call *call)
 
 /* =============================================================================================
    [SECTION] devices/opencl_dispatch: OpenCL: where an operator runs
-   On the device where that has kernels for it, else on the processor: values then come down, and
-   what was made goes up when the device wants it.
+   On the device if it has kernels for the operator, else on the processor: its inputs are then
+   downloaded, and its results are uploaded when the device needs them.
    ============================================================================================= */
 
 #ifdef FINETUNE_OPENCL
@@ -16858,7 +16857,7 @@ typedef struct ft__device_row { ft__operator forward, backward; } ft__device_row
     {ft__cl_##device##_forward, ft__cl_##device##_backward},
 static const ft__device_row ft__device_rows[] = {FT__OPERATORS(FT__DEVICE_ROW)};
 
-static const size_t ft__most_on_device = (size_t)1 << 30; /* kernels count with int */
+static const size_t ft__most_on_device = (size_t)1 << 30; /* kernels index with int */
 
 static bool ft__has_kernels(const ft__call *call)
 {
@@ -16870,7 +16869,7 @@ static bool ft__has_kernels(const ft__call *call)
     return ft__count(&call->output) <= ft__most_on_device;
 }
 
-/* The processor may read all that an operator sees. */
+/* Brings all that an operator may read up to date on the host. */
 static void ft__call_to_host(const ft__call *call, bool backward)
 {
     ft__context *c = call->context;
@@ -16886,8 +16885,8 @@ static void ft__call_to_host(const ft__call *call, bool backward)
     ft__to_host(c, call->output.gradient, ft__count(&call->output) * sizeof(float));
 }
 
-/* The processor wrote the results: the output, or gradients; and any input may be a statistic or a
-   state that forward moves. */
+/* Marks what the processor wrote: the output or the gradients, and any input, as it may be a
+   statistic or a state that forward changes. */
 static void ft__call_wrote(const ft__call *call, bool backward)
 {
     int i;
@@ -16902,7 +16901,7 @@ static void ft__call_wrote(const ft__call *call, bool backward)
 /* ---- The check: before an operator's kernels are used for a shape, they are compared with the
    processor on two samples of random numbers, and, with ft_desc.clock, timed ---- */
 
-typedef struct ft__trial {  /* an operator with memory of its own */
+typedef struct ft__trial {  /* an operator with its own memory */
     ft__call call;
     ft__tensor input[12];
     void *blocks[32];
@@ -16915,7 +16914,7 @@ static bool ft__is_layer(int op)
         || op == FT__OP_batch_norm || op == FT__OP_layer_norm || op == FT__OP_embedding;
 }
 
-/* Whether an input has a row for each sample; weights have not, whatever their first size is. */
+/* Whether an input has a row for each sample; weights do not, whatever their first size is. */
 static bool ft__has_samples(const ft__call *call, int input)
 {
     const ft_shape *x = &call->input[0].shape, *shape = &call->input[input].shape;
@@ -16929,7 +16928,7 @@ static bool ft__has_samples(const ft__call *call, int input)
     return (op != FT__OP_add && op != FT__OP_mul) || shape->rank == x->rank;
 }
 
-/* Lengths in a power of two are judged together, or a text would be judged anew at every length. */
+/* Lengths between two powers of two share a verdict, or every length would need a trial. */
 static int ft__length_class(int length)
 {
     int bits = 0;
@@ -16937,7 +16936,7 @@ static int ft__length_class(int length)
     return -bits;
 }
 
-/* What the verdict depends on: the operator, its options, and all shapes but the batch. */
+/* The key of a verdict: the operator, its options, and all shapes but the batch. */
 static uint64_t ft__call_key(const ft__call *call)
 {
     uint64_t key = ft__hash_bytes(0, &call->node->options, sizeof call->node->options);
@@ -16972,7 +16971,7 @@ static void ft__trial_fill(float *to, size_t count, uint64_t use, float low)
     for (i = 0; to && i < count; ++i) to[i] = low + (1 - low) * ft__uniform(key, i);
 }
 
-/* Labels, words, places or lengths: what is right for the operator, and not all the same. */
+/* Fills in labels, words, indices or lengths: valid for the operator, and not all the same. */
 static void ft__trial_integers(const ft__call *call, ft__tensor *x)
 {
     const int *of_x = call->input[0].shape.size, *of_weight = call->input[1].shape.size;
@@ -16981,12 +16980,12 @@ static void ft__trial_integers(const ft__call *call, ft__tensor *x)
     most = (size_t)(op == FT__OP_embedding ? of_weight[0] : op == FT__OP_cross_entropy
                     ? of_x[last] : op == FT__OP_gather
                     ? of_x[call->node->options.concat.axis] : of_x[1] + 1);
-    for (k = 0; x->value && k < count; ++k) /* of lengths the first is a whole one */
+    for (k = 0; x->value && k < count; ++k) /* the first of lengths is the full one */
         ft__integers(x)[k] = (int32_t)((k * 7 + most - 1) % most);
 }
 
-/* The verdict on two samples stands for any batch; but a recurrent layer's steps wait for each
-   other, so that with two samples on a GPU only the waiting would be timed. */
+/* A verdict on two samples holds for any batch, except of a recurrent layer: its steps wait for
+   each other, so that with two samples on a GPU only the waiting would be timed. */
 static int ft__trial_samples(const ft__call *call)
 {
     const ft__device *d = call->context->device;
@@ -16996,7 +16995,7 @@ static int ft__trial_samples(const ft__call *call)
     return batch < few ? batch : few;
 }
 
-/* Makes a call of the same operator on at most so many samples. */
+/* Makes a call of the same operator on at most `most` samples. */
 static bool ft__trial_of(ft__trial *t, const ft__call *call, int most)
 {
     ft__context *c = call->context;
@@ -17014,7 +17013,7 @@ static bool ft__trial_of(ft__trial *t, const ft__call *call, int most)
         ft__tensor *x = &t->input[i];
         *x = call->input[i];
         if (ft__has_samples(call, i)) x->shape.size[0] = few;
-        carried = (i >= 3 && op == FT__OP_batch_norm) /* forward moves it: a state */
+        carried = (i >= 3 && op == FT__OP_batch_norm) /* forward changes it: a state */
             || (ft__is_recurrent(op) && call->node->options.recurrent.carry && i > 0
                 && ft__has_samples(call, i));
         count = ft__count(x);
@@ -17049,7 +17048,7 @@ static void ft__trial_free(ft__trial *t)
     while (t->block_count > 0) ft__release(t->call.context, t->blocks[--t->block_count]);
 }
 
-/* Forward and backward, in one form; the seconds that they took. */
+/* Runs forward and backward in one form; returns the seconds that they took. */
 static double ft__trial_run(const ft__trial *t, int form)
 {
     const ft__call *call = &t->call;
@@ -17071,7 +17070,7 @@ static double ft__trial_run(const ft__trial *t, int form)
     return desc->clock ? desc->clock(desc->clock_user) - start : 0;
 }
 
-/* What the device is held against: the processor's results in float32, whatever the precision. */
+/* The reference for the device: the processor's results in float32, whatever the precision. */
 static bool ft__trial_exact(ft__trial *t, const ft__call *call)
 {
     ft__context *c = call->context;
@@ -17095,7 +17094,7 @@ static float ft__apart(const float *a, const float *b, size_t count)
         if (d > apart) apart = d;
         if (fabs((double)a[i]) > (double)largest) largest = (float)fabs((double)a[i]);
     }
-    return apart / (largest > 1e-3f ? largest : 1e-3f); /* of nothing, 1e-6 is rounding */
+    return apart / (largest > 1e-3f ? largest : 1e-3f); /* near 0, 1e-6 is rounding */
 }
 
 static float ft__trial_error(const ft__trial *host, const ft__trial *device)
@@ -17119,7 +17118,7 @@ static float ft__trial_error(const ft__trial *host, const ft__trial *device)
     return ft__ok(c) ? worst : 1e9f;
 }
 
-/* CLBlast's product is tried too where the operator is a plain one. */
+/* CLBlast is tried too if the operator is a plain product. */
 static bool ft__form_fits(const ft__call *call, int form)
 {
     const ft__device *d = call->context->device;
@@ -17141,7 +17140,7 @@ static bool ft__form_fits(const ft__call *call, int form)
     return form == FT__FORM_CLBLAST && d->gemm && ft__conv_is_product(&c);
 }
 
-/* Errors of a trial are no errors of the run: the form is left out. */
+/* An error in a trial is not an error of the run: the form is left out. */
 static float ft__try_form(const ft__call *call, const ft__trial *host, int form, double *seconds)
 {
     ft__context *c = call->context;
@@ -17162,7 +17161,7 @@ static float ft__try_form(const ft__call *call, const ft__trial *host, int form,
     return error;
 }
 
-/* The processor's seconds, as the device's are taken: the better of two runs after a first one. */
+/* The processor's seconds, measured like the device's: the faster of two runs after a first one. */
 static double ft__host_seconds(const ft__call *call)
 {
     ft__trial trial;
@@ -17178,16 +17177,16 @@ static double ft__host_seconds(const ft__call *call)
     return best;
 }
 
-/* What is more than rounding, relative to the largest value: a hundred times what float32 makes of
-   it, a few times what factors of 11 or 8 bits make. */
+/* The largest error that counts as rounding, relative to the largest value: a hundred times that of
+   float32, a few times that of factors of 11 or 8 bits. */
 static float ft__wrong(const ft__device *d, int form)
 {
     if (form != FT__FORM_TENSOR) return 1e-3f;
     return d->tensor == FT__TENSOR_TF32 ? 4e-3f : 32e-3f;
 }
 
-/* Tries every form that fits and keeps the first that is right, or, with a clock, the fastest. A
-   device that is a processor was asked for by name: there the kernels may be slower. */
+/* Tries every form that fits and keeps the first correct one or, with a clock, the fastest. A
+   device that is a processor was requested by name: its kernels may be slower than the host. */
 static void ft__judge(const ft__call *call, ft__verdict *v)
 {
     static const int forms[] = {FT__FORM_TENSOR, FT__FORM_TILED, FT__FORM_WIDE, FT__FORM_BLOCK,
@@ -17225,11 +17224,11 @@ static void ft__judge(const ft__call *call, ft__verdict *v)
     }
 }
 
-/* ---- Tuning: which sizes of tiles suit the device. Each is tried in forward and backward of one
-   convolution, 3 x 3, 64 to 128 channels, as the middle of a ResNet has them: compared with the
-   processor on two samples, then timed on a batch. What bounds it: no other one is begun when
-   FT__TUNING_SECONDS are over, and one costs a small program's compilation and six such
-   runs; then the best is compiled once more, to be kept. ---- */
+/* ---- Tuning: finds the sizes of tiles that suit the device. Each is tried in forward and backward
+   of one convolution, 3 x 3, 64 to 128 channels, as in the middle of a ResNet: compared with the
+   processor on two samples, then timed on a batch. The cost is bounded: no other one is begun after
+   FT__TUNING_SECONDS, and one costs a small program's compilation and six such runs; then the best
+   is compiled once more, to be kept. ---- */
 
 #define FT__TUNING_SECONDS 1.0
 
@@ -17265,7 +17264,7 @@ static void ft__tuning_make(ft__context *c, ft__tuning *t)
     t->call.training = true;
 }
 
-/* Seconds of the better of two runs, after a first one; 1e9: it cannot run. */
+/* Seconds of the faster of two runs, after a first one; 1e9: it cannot run. */
 static double ft__tile_seconds(const ft__tuning *t)
 {
     ft__context *c = t->call.context;
@@ -17281,7 +17280,7 @@ static double ft__tile_seconds(const ft__tuning *t)
     return ft__forgive(c, "tiled products") ? best : 1e9;
 }
 
-/* Tries them out and uses the fastest of those that are right. */
+/* Tries the sizes and uses the fastest correct one. */
 static void ft__tune(ft__context *c)
 {
     ft__device *d = c->device;
@@ -17312,8 +17311,7 @@ static void ft__tune(ft__context *c)
             (int)FT__TILE_COUNT, d->tile);
 }
 
-/* Before the first tiled product: the sizes that an earlier run chose, or, with a clock, those that
-   are found out now. */
+/* Before the first tiled product: uses an earlier run's sizes or, with a clock, finds them now. */
 static void ft__tune_once(ft__context *c)
 {
     ft__device *d = c->device;
@@ -17342,7 +17340,7 @@ static const ft__verdict *ft__add_verdict(ft__context *c, const ft__verdict *v)
     return &d->verdicts[d->verdict_count++];
 }
 
-/* What is known about an operator; found out when it is met for the first time. */
+/* The verdict on an operator; the first call makes it. */
 static const ft__verdict *ft__verdict_of(const ft__call *call)
 {
     ft__context *c = call->context;
@@ -17393,7 +17391,7 @@ static bool ft__runs_on_device(const ft__call *call)
 #endif
 }
 
-/* Calls an operator's forward or backward, where it runs. */
+/* Runs an operator's forward or backward on the device or on the processor. */
 static void ft__run_operator(const ft__call *call, bool backward)
 {
     const ft__row *row = &ft__rows[call->node->op];
@@ -17414,7 +17412,7 @@ static void ft__run_operator(const ft__call *call, bool backward)
 #endif
 }
 
-/* The gradient of an operator's output becomes that of what its fused activation got. */
+/* Turns the gradient of an operator's output into that of its fused activation's input. */
 static void ft__run_activation_back(const ft__call *call)
 {
 #ifdef FINETUNE_OPENCL
@@ -17429,7 +17427,7 @@ static void ft__run_activation_back(const ft__call *call)
     ft__host_wrote(call->context, call->output.gradient);
 }
 
-/* What was chosen, for a checkpoint: `,"device":NAME,"tile":[sizes],"choices":[key,form,...]`. */
+/* The choices, for a checkpoint: `,"device":NAME,"tile":[sizes],"choices":[key,form,...]`. */
 static void ft__device_add_choices(const ft__context *c, ft__text *text)
 {
 #ifdef FINETUNE_OPENCL
@@ -17471,8 +17469,8 @@ static void ft__device_read_tile(ft__context *c, ft__json *json, const char *pat
 }
 #endif
 
-/* A run goes on with the choices of its checkpoint, so that its bits stay the same. On another
-   device they are made anew, and the log says so. */
+/* A resumed run uses the choices of its checkpoint, so that its bits stay the same. On another
+   device they are made again, and the log says so. */
 static void ft__device_read_choices(ft__context *c, ft__json *json, const char *path)
 {
     const char *name = ft__json_string(json, ft__json_member(json, 0, "device"));
@@ -22341,10 +22339,10 @@ static ft_status ft__load_graph(ft_model *m, ft_file *file, const char *path)
 
 /* =============================================================================================
    [SECTION] text/unicode: Unicode
-   Texts are UTF-8; what is not valid is taken byte by byte, so that every text can be read. The
-   tables hold what tokenisers ask of a code point: its class, the letter without its accents, and
-   the small letter. tests/golden/make_unicode.py prints them, from Unicode 14; code points that
-   were not assigned then count as their neighbours do.
+   Texts are UTF-8; invalid bytes are read one by one, so that every text can be read. The tables
+   hold what tokenisers need of a code point: its class, the letter without its accents, and the
+   lower case. tests/golden/make_unicode.py prints them, from Unicode 14; code points that it does
+   not assign have the values of their neighbours.
    ============================================================================================= */
 #ifndef FINETUNE_NO_TEXT
 enum { /* classes, by Unicode's general category */
@@ -22352,7 +22350,7 @@ enum { /* classes, by Unicode's general category */
     FT__MARK /* Mn: an accent that stands over or under the letter before it */,
     FT__CONTROL /* Cc, Cf, Co */
 };
-enum { FT__INVALID = 0xfffd }; /* stands for a byte that is not UTF-8 */
+enum { FT__INVALID = 0xfffd }; /* the result for a byte that is not UTF-8 */
 
 typedef struct ft__unicode_run { uint32_t from, count, step, to; } ft__unicode_run;
 
@@ -22644,7 +22642,7 @@ static const ft__unicode_run ft__unicode_lower[] = {
 };
 
 /* The code point at text[0..bytes), bytes > 0, and how many bytes it takes; a byte that is not part
-   of valid UTF-8 (overlong forms and surrogates are not) is FT__INVALID and takes one. */
+   of valid UTF-8 (overlong forms and surrogates are invalid) is FT__INVALID and takes one. */
 static uint32_t ft__utf8_read(const char *text, size_t bytes, int *taken)
 {
     const unsigned char *at = (const unsigned char *)text;
@@ -22664,7 +22662,7 @@ static uint32_t ft__utf8_read(const char *text, size_t bytes, int *taken)
     return code;
 }
 
-static int ft__utf8_write(uint32_t code, char to[4]) /* how many bytes */
+static int ft__utf8_write(uint32_t code, char to[4]) /* returns the number of bytes */
 {
     int count = code < 0x80 ? 1 : code < 0x800 ? 2 : code < 0x10000 ? 3 : 4, i;
     for (i = count - 1; i > 0; --i, code >>= 6) to[i] = (char)(0x80 | (code & 0x3f));
@@ -22723,8 +22721,8 @@ static uint32_t ft__unicode_to_lower(uint32_t code)
                            (int)(sizeof ft__unicode_lower / sizeof ft__unicode_lower[0]));
 }
 
-/* The letter without its accents, as canonical decomposition and leaving the marks out give it. A
-   Hangul syllable becomes its two or three letters (the Unicode Standard, 3.12). How many. */
+/* The letter without its accents: canonical decomposition without the marks. A Hangul syllable
+   becomes its two or three letters (the Unicode Standard, 3.12). Returns the number of letters. */
 static int ft__unicode_base(uint32_t code, uint32_t to[3])
 {
     to[0] = code;
@@ -22754,17 +22752,17 @@ static bool ft__unicode_ideograph(uint32_t code)
 
 /* =============================================================================================
    [SECTION] text/tokenizers: Tokenisers
-   A tokeniser turns a text into the ids of its pieces, and back. Five kinds:
+   A tokeniser converts a text to the ids of its pieces, and back. Five kinds:
      characters    a character is a piece
-     words         BERT's basic tokeniser, or what stands between spaces; rare words are <unk>
+     words         BERT's basic tokeniser, or splitting at spaces; rare words are <unk>
      WordPiece     BERT's basic tokeniser, then each word as the longest pieces from the left (Wu et
                    al. 2016; Devlin et al. 2018)
-     byte BPE      the text's bytes, then pairs merged in the order of their ranks, inside of what
-                   GPT-2's pattern takes for words (Sennrich et al. 2016; Radford et al. 2019)
-     scored BPE    characters, or bytes where a character is no piece, then pairs merged, the
-                   highest score first (SentencePiece's BPE as llama2.c reads it)
-   All take time in proportion to n log n, whatever the text is. A text is only text: "[SEP]" in it
-   is five characters, never the piece that ends a sentence.
+     byte BPE      the text's bytes, then pairs merged in the order of their ranks, inside the words
+                   of GPT-2's pattern (Sennrich et al. 2016; Radford et al. 2019)
+     scored BPE    characters, or bytes if a character is no piece, then pairs merged, the highest
+                   score first (SentencePiece's BPE as llama2.c reads it)
+   All take time in proportion to n log n for any text. A text is only text: "[SEP]" in it is five
+   characters, never the piece that ends a sentence.
    ============================================================================================= */
 #ifndef FINETUNE_NO_TEXT
 
@@ -22828,8 +22826,7 @@ static void ft__vocabulary_grow(ft__vocabulary *v)
     }
 }
 
-/* A new piece behind the others, which takes the place of an equal one in the table. An empty one
-   has an id but cannot be found. */
+/* Appends a piece, which replaces an equal one in the table. An empty one has only an id. */
 static void ft__vocabulary_add(ft__vocabulary *v, const char *bytes, size_t count)
 {
     ft__context *c = v->context;
@@ -22878,14 +22875,14 @@ struct ft_tokenizer {
     ft_tokenizer_kind kind;
     ft__vocabulary pieces;
     size_t longest_piece;   /* in bytes */
-    char *special;          /* [pieces]: 1 for what stands for no text, as [SEP] */
+    char *special;          /* [pieces]: 1 if it represents no text, like [SEP] */
     int unknown, padding, begin, end;       /* ids; -1: there is none */
     int before[FT__MOST_AROUND], before_count; /* ids put before a text on request ... */
-    int after[FT__MOST_AROUND], after_count;   /* ... and behind it */
+    int after[FT__MOST_AROUND], after_count;   /* ... and after it */
     /* Words and WordPiece: */
     bool lower, strip_accents, split_ideographs, clean, spaces_only;
     int longest_word;       /* in characters: longer ones are unknown */
-    char prefix[16];        /* of pieces that go on a word: "##" */
+    char prefix[16];        /* of pieces that continue a word: "##" */
     /* Both kinds of BPE: */
     bool space_first;       /* a space is put before the text */
     int byte_id[256];       /* the piece of a byte; -1: none */
@@ -22907,8 +22904,8 @@ struct ft_tokenizer {
 static bool ft__is_special(const ft_tokenizer *t, int id) { return t->special && t->special[id]; }
 
 /* ---- BERT's basic tokeniser ----
-   Control characters are left out, ideographs stand alone, accents go, letters become small; then
-   words end at spaces, and punctuation stands alone. */
+   Control characters are dropped, each ideograph is a word, accents are removed, letters become
+   lower case; then words end at spaces, and each punctuation mark is a word. */
 static void ft__emit_word(ft_tokenizer *t, void (*each)(ft_tokenizer *, const char *, size_t))
 {
     if (t->word.count > 0) each(t, t->word.letters, t->word.count);
@@ -22964,7 +22961,7 @@ static void ft__whole_word(ft_tokenizer *t, const char *word, size_t bytes)
     if (id >= 0) ft__ids_add(&t->ids, id);
 }
 
-/* The longest piece at `word`, not longer than it and than any piece; -1: none. */
+/* The longest piece that `word` starts with, *taken bytes of it; -1 if there is none. */
 static int ft__longest_piece(ft_tokenizer *t, const char *word, size_t bytes, bool first,
                              size_t *taken)
 {
@@ -22990,7 +22987,7 @@ static void ft__word_pieces(ft_tokenizer *t, const char *word, size_t bytes)
     }
     for (; at < bytes; at += taken) {
         int id = ft__longest_piece(t, word + at, bytes - at, at == 0, &taken);
-        if (id < 0) { /* a word is known as a whole or not at all */
+        if (id < 0) { /* if one part is unknown, the whole word is */
             t->ids.count = before;
             ft__ids_add(&t->ids, t->unknown);
             return;
@@ -23009,9 +23006,9 @@ static void ft__characters(ft_tokenizer *t, const char *text, size_t bytes)
 }
 
 /* ---- Byte-pair encoding ----
-   The symbols of a word are a list; a heap holds the pairs that can be merged, the best first. A
-   merge makes two new pairs and leaves old ones in the heap that no longer fit, which are passed
-   over when they come up: n symbols take n log n. */
+   The symbols of a word are a linked list; a heap holds the pairs that can be merged, the best
+   first. A merge makes two new pairs; old ones that no longer fit stay in the heap and are skipped
+   when they come up: n symbols take n log n. */
 static size_t ft__merge_slot(const ft_tokenizer *t, int left, int right)
 {
     uint64_t pair = (uint64_t)(uint32_t)left << 32 | (uint32_t)right;
@@ -23022,7 +23019,7 @@ static size_t ft__merge_slot(const ft_tokenizer *t, int left, int right)
     return slot;
 }
 
-/* The piece that two make when they are joined; -1: none. */
+/* The piece that two pieces form together; -1 if there is none. */
 static int ft__joined(ft_tokenizer *t, int left, int right)
 {
     const ft__vocabulary *v = &t->pieces;
@@ -23032,7 +23029,7 @@ static int ft__joined(ft_tokenizer *t, int left, int right)
     return ft__ok(v->context) ? ft__vocabulary_find(v, t->word.letters, t->word.count) : -1;
 }
 
-/* What a pair merges into, and how urgent it is (0: most); false: it does not merge. */
+/* What a pair merges into, and its priority (0: the highest); false if it does not merge. */
 static bool ft__merge_of(ft_tokenizer *t, int left, int right, ft__candidate *to)
 {
     size_t a = ft__piece_bytes(&t->pieces, left), b = ft__piece_bytes(&t->pieces, right);
@@ -23152,12 +23149,12 @@ static void ft__merge_bytes(ft_tokenizer *t, const char *word, size_t bytes)
     ft__merge_symbols(t, count);
 }
 
-/* How GPT-2's pattern sees a character: L, N, space, or anything else. */
+/* The class of a character in GPT-2's pattern: L, N, space, or anything else. */
 static int ft__gpt2_class(uint32_t code, int taken)
 {
     int k;
     if (code == FT__INVALID && taken == 1) return FT__OTHER;
-    if (ft__unicode_space(code)) return FT__CONTROL; /* stands for "space" here */
+    if (ft__unicode_space(code)) return FT__CONTROL; /* means "space" here */
     k = ft__unicode_class(code);
     return k == FT__LETTER || k == FT__NUMBER ? k : FT__OTHER;
 }
@@ -23173,7 +23170,7 @@ static size_t ft__gpt2_run(const char *text, size_t at, size_t bytes, int wanted
     return at;
 }
 
-/* Where the word that begins at `at` ends, as GPT-2's pattern has it:
+/* The end of the word that begins at `at`, by GPT-2's pattern:
        's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+               */
 static size_t ft__gpt2_word(const char *text, size_t at, size_t bytes)
 {
@@ -23190,7 +23187,7 @@ static size_t ft__gpt2_word(const char *text, size_t at, size_t bytes)
     k = ft__gpt2_class(code, taken);
     if (k != FT__CONTROL) return ft__gpt2_run(text, first, bytes, k, &last);
     end = ft__gpt2_run(text, at, bytes, FT__CONTROL, &last);
-    return end == bytes || last == at ? end : last; /* the last space belongs to what follows */
+    return end == bytes || last == at ? end : last; /* the last space belongs to the next word */
 }
 
 static void ft__byte_bpe(ft_tokenizer *t, const char *text, size_t bytes)
@@ -23252,7 +23249,7 @@ static uint32_t ft__byte_letter(int number)
     return number == 173 ? 0x100 + 67 : (uint32_t)number;
 }
 
-static int ft__letter_byte(uint32_t code) /* -1: no byte is written so */
+static int ft__letter_byte(uint32_t code) /* -1: no byte has this character */
 {
     int n = code < 0x200 ? (int)code - 0x100 : 68;
     int number = n < 0 ? (int)code : n < 33 ? n : n < 67 ? n - 33 + 127 : 173;
@@ -23272,7 +23269,7 @@ static void ft__decode_bytes(ft__text *to, const char *piece, size_t bytes)
     }
 }
 
-/* Adds what a piece says to a text; `first`: nothing was said before it. */
+/* Appends a piece's text; `first`: no text precedes it. */
 static void ft__decode_piece(const ft_tokenizer *t, int id, bool first, ft__text *to)
 {
     const char *piece = ft__piece_text(&t->pieces, id);
@@ -23325,8 +23322,8 @@ static void ft__tokenizer_release(ft_tokenizer *t)
 
 /* =============================================================================================
    [SECTION] text/tokenizer_files: Tokeniser files
-   Reads the vocabularies that others write, builds one from texts, and keeps a model's own in its
-   file. What kind a file is, its content says.
+   Reads the vocabularies of other tools, builds one from texts, and keeps a model's own in its
+   file. The content of a file tells its kind.
    ============================================================================================= */
 #ifndef FINETUNE_NO_TEXT
 static const char *const ft__tokenizer_kinds[] = {"characters", "words", "wordpiece", "byte_bpe",
@@ -23361,7 +23358,7 @@ static int ft__first_piece(const ft_tokenizer *t, const char *const *names, int 
     return id;
 }
 
-/* Pieces that stand for no text, by the names that they go by. The unknown one is shown. */
+/* Finds the pieces that represent no text, by their usual names. The unknown piece is shown. */
 static void ft__find_special(ft_tokenizer *t)
 {
     static const char *const names[] = {"[PAD]", "<pad>", "[CLS]", "[SEP]", "[MASK]", "<mask>",
@@ -23380,7 +23377,7 @@ static void ft__find_special(ft_tokenizer *t)
     if (t->unknown >= 0) t->special[t->unknown] = 0;
 }
 
-/* Ranks of scored BPE: equal scores have one rank, for then the left pair is first. */
+/* Ranks of scored BPE: equal scores share a rank, as the left pair then merges first. */
 typedef struct ft__by_score { const float *scores; } ft__by_score;
 
 static bool ft__score_less(const void *context, int a, int b)
@@ -23419,8 +23416,8 @@ static void ft__find_bytes(ft_tokenizer *t)
     }
 }
 
-/* Checks and completes a tokeniser whose pieces are in, and gives it to the model; NULL, and it is
-   released, with an error. */
+/* Checks and completes a tokeniser that has its pieces, and gives it to the model; on an error
+   releases it and returns NULL. */
 static ft_tokenizer *ft__tokenizer_finish(ft_tokenizer *t, const char *path)
 {
     ft__context *c = t->ids.context;
@@ -23539,7 +23536,7 @@ static void ft__read_characters(ft_tokenizer *t, const ft__json *json, const cha
     t->unknown = ft__find_piece(t, "<unk>");
 }
 
-/* Notes in value_of[id] where the piece of that id stands: {"piece": id, ...} or, with `listed`,
+/* Sets value_of[id] to the value with the piece of that id: {"piece": id, ...} or, with `listed`,
    [{"id": id, "content": "piece"}, ...]. Returns the largest id; value_of may be NULL. */
 static int64_t ft__ids_in_json(const ft__json *json, int from, bool listed, int *value_of)
 {
@@ -23575,7 +23572,7 @@ static void ft__read_vocab_json(ft_tokenizer *t, const ft__json *json, int vocab
         ft__ids_in_json(json, added, true, value_of);
     }
     for (id = 0; ft__ok(c) && id <= most; ++id) {
-        const ft__json_value *v = &json->values[value_of[id]]; /* 0 is the root: a hole */
+        const ft__json_value *v = &json->values[value_of[id]]; /* 0 is the root: no such id */
         const char *piece = value_of[id] ? v->key : "";
         if (v->kind == 'o' && value_of[id]) {
             piece = ft__json_string(json, ft__json_member(json, value_of[id], "content"));
@@ -23592,8 +23589,8 @@ static int32_t ft__little_int(const unsigned char *at)
                      | (uint32_t)at[3] << 24);
 }
 
-/* int32 longest piece, then per piece: float32 score, int32 bytes, the bytes. How many; -1: it is
-   no such file. With `t`, reads them into it. */
+/* The file: int32 longest piece, then per piece: float32 score, int32 bytes, the bytes. Returns the
+   number of pieces, or -1 if it is another file. With `t`, reads them into it. */
 static int ft__read_scored(ft_tokenizer *t, const unsigned char *file, size_t bytes)
 {
     size_t at = 4;
@@ -23637,7 +23634,7 @@ static ft_tokenizer *ft__load_scored(ft_model *m, const unsigned char *file, siz
 
 /* ---- Hugging Face's tokenizer.json ---- */
 
-/* Is the part `key` of the root of this type? An absent one or null is of type "". */
+/* Is the member `key` of the root of this type? If absent or null it is of type "". */
 static bool ft__part_is(const ft__json *json, const char *key, const char *type)
 {
     int part = ft__json_member(json, 0, key);
@@ -24011,7 +24008,7 @@ static void ft__count_characters(ft_tokenizer *t, const char *text, size_t bytes
     }
 }
 
-/* Keeps what was seen often enough, the most frequent first, behind the special pieces. */
+/* Keeps the words seen often enough, the most frequent first, after the special pieces. */
 static void ft__keep_frequent(ft_tokenizer *t, ft_vocabulary_options o)
 {
     static const char *const first[] = {"<pad>", "<unk>", "<eos>"};
@@ -24147,7 +24144,7 @@ ft_tokenizer *ft_get_tokenizer(const ft_model *m) { return m ? m->tokenizer : NU
 
 /* =============================================================================================
    [SECTION] text/without_text: Without text
-   What FINETUNE_NO_TEXT leaves of the functions over tokenisers: that they are not there.
+   With FINETUNE_NO_TEXT the functions on tokenisers only report that they are left out.
    ============================================================================================= */
 #ifdef FINETUNE_NO_TEXT
 static void ft__no_text(ft_model *m)
@@ -24175,7 +24172,7 @@ ft_tokenizer *ft_tokenizer_build(ft_model *m, ft_tokenizer_kind kind, const char
     return NULL;
 }
 
-/* There is no tokeniser that these could be asked of. */
+/* There is no tokeniser to call these with. */
 void ft_tokenizer_free(ft_tokenizer *t) { (void)t; }
 
 ft_tokens ft_tokenize(ft_tokenizer *t, const char *text, size_t bytes, ft_tokenize_options options)

@@ -1,21 +1,21 @@
 /* kernels.cl - every OpenCL kernel of finetune.h, which includes this file as text. OpenCL C 1.2,
    valid by itself (make check-cl).
 
-   A chunk is FINETUNE_CL(name, code): at most 4,095 letters once comments are gone, for that is how
-   long a string of C may be, and without lines that start with #, for it is a macro's argument.
-   FINETUNE_LINE tells the line at which the chunk begins.
+   A chunk is FINETUNE_CL(name, code): at most 4,095 letters without comments, as long as a string
+   of C may be, and without lines that start with #, as it is a macro's argument. FINETUNE_LINE
+   gives the line at which the chunk begins.
 
-   Feature maps lie with a pixel's channels together, [N, H, W, C]; weights as [O, I, H, W]. A
-   kernel that runs over `count` numbers is started for more, and the rest return at once. No kernel
-   adds atomically: each number has one owner, who adds in a fixed order, so that the bits are
-   always the same. `fresh`: nothing is in a gradient yet, so it is written, not added to. */
+   Feature maps are channels-last in memory, [N, H, W, C]; weights are [O, I, H, W]. A kernel over
+   `count` numbers is launched for more, and the rest return at once. No kernel adds atomically:
+   each number has one owner, who adds in a fixed order, so that the bits are always the same.
+   `fresh`: the gradient is still empty, so it is written, not added to. */
 #ifndef FINETUNE_CL
 #define FINETUNE_CL(name, ...) __VA_ARGS__
 #define FINETUNE_LINE
-#ifndef WIDEST /* what few sums are taken in: the library says double where the device has it */
+#ifndef WIDEST /* type of a few sums; the library sets double if the device has it */
 #define WIDEST float
 #endif
-#ifndef TILE_GROUP /* of the tiled products; the library says what suits the device */
+#ifndef TILE_GROUP /* of the tiled products; the library sets what suits the device */
 #define TILE_GROUP 16
 #define TILE_Y 4
 #define TILE_X 4
@@ -23,9 +23,9 @@
 #endif
 #endif
 
-/* ---- Activations: one function and one slope each, as in operators/activations; the order is
-   that of the table of operators. a: the slope of leaky_relu, alpha of elu, or whether gelu is the
-   one with tanh ---- */
+/* ---- Activations: one function and one slope each, as in operators/activations, in the order of
+   the table of operators. a: the slope of leaky_relu, alpha of elu, or whether gelu is the form
+   with tanh ---- */
 FINETUNE_LINE FINETUNE_CL(activations,
 enum { NO_ACTIVATION = -1, SIGMOID, TANH, RELU, RELU6, LEAKY_RELU, ELU, SOFTPLUS, SOFTSIGN, GELU,
        SILU };
@@ -39,7 +39,7 @@ float gelu(float x, float by_tanh)
     return 0.5f * x * (1.0f + erf(0.707106781f * x));
 }
 
-/* What belongs to the bell curve is 0 beyond 20, and would be inf * 0 for a huge x. */
+/* Beyond 20 the term of the bell curve is 0; it would be inf * 0 for a huge x. */
 float gelu_slope(float x, float by_tanh)
 {
     float bound = fabs(x) > 20.0f ? 20.0f : x;
@@ -118,8 +118,8 @@ __kernel void fill(__global float *x, int count, float value)
 )
 
 /* y = 0 with the probability p, else x * scale; or, with `add`, y += that. The random numbers are
-   those of basics/random: a function of the key and the place. Locked, the steps of a sample have
-   one mask: `each` numbers a step, `sample` a sample; else both are 1. */
+   those of basics/random: a function of the key and the index. If locked, the steps of a sample
+   share one mask: `each` numbers per step, `sample` per sample; else both are 1. */
 FINETUNE_LINE FINETUNE_CL(dropout,
 ulong mix(ulong z)
 {
@@ -141,7 +141,7 @@ __kernel void dropout(__global const float *x, __global float *y, int count, ulo
 }
 )
 
-/* Softmax along an axis: x is [outer, size, inner], one work-item a line.
+/* Softmax along an axis: x is [outer, size, inner], one work-item per line.
        y = exp(x - max) / sum(exp(x - max)), or its logarithm */
 FINETUNE_LINE FINETUNE_CL(softmax_forward,
 __kernel void softmax_forward(__global const float *x, __global float *y, int lines, int size,
@@ -189,15 +189,15 @@ __kernel void softmax_backward(__global const float *y, __global const float *dy
 
        out[row][n] = sum over taps t and channels c of in[source(row, t)][c] * packed[t, c][n]
 
-   A row is a pixel of the picture that is made, [rows_y, rows_x] per picture; a tap one of the
-   kernel's places. Per direction, place p of a row and tap t read from
-       source = (p * mul + off + t * tap) / div, where that is whole and inside, else zero
+   A row is a pixel of the result, [rows_y, rows_x] per picture; a tap is a position in the kernel.
+   In each direction, position p of a row and tap t read from
+       source = (p * mul + off + t * tap) / div, if that is whole and inside, else zero
    - forward: mul = stride, off = -padding, tap = dilation, div = 1
    - input gradient: mul = 1, off = padding, tap = -dilation, div = stride
    - linear: one tap, one pixel. ---- */
 
-/* packed[g][t, c][n] = weight[g * g_step + n * n_step + c * c_step + t], columns filled up with
-   zeros to `wide` */
+/* packed[g][t, c][n] = weight[g * g_step + n * n_step + c * c_step + t], columns padded with zeros
+   to a width of `wide` */
 FINETUNE_LINE FINETUNE_CL(pack_weight,
 __kernel void pack_weight(__global const float *weight, __global float *packed, int groups,
                           int taps, int channels, int n, int wide, int g_step, int n_step,
@@ -214,14 +214,14 @@ FINETUNE_LINE FINETUNE_CL(gather,
 typedef struct gather {
     int pictures, rows_y, rows_x, in_y, in_x, taps_y, taps_x, mul_y, mul_x, off_y, off_x;
     int tap_y, tap_x, div_y, div_x;
-    int in_pixel, channels;     /* numbers of a pixel of `in`, and of its groups */
+    int in_pixel, channels;     /* numbers per pixel of `in`, and per group */
     int out_pixel, n, wide;     /* the same of `out`; columns of `packed` */
     int groups, has_bias, add, op;
-    int in_at, out_at;          /* where they begin in their buffers */
+    int in_at, out_at;          /* offsets in their buffers */
     float a;
 } gather;
 
-/* The pixel that place (y, x) of picture n reads at tap (ty, tx); -1: none, it is zero. */
+/* The pixel that position (y, x) of picture n reads at tap (ty, tx); -1: no pixel, so zero. */
 int source_at(const gather *g, int n, int y, int x, int ty, int tx)
 {
     y = y * g->mul_y + g->off_y + ty * g->tap_y;
@@ -245,7 +245,7 @@ int source_of(const gather *g, int row, int tap)
                      tap % g->taps_x);
 }
 
-/* What becomes of a sum on its way out. */
+/* Stores or adds a sum, after bias and activation. */
 void put(const gather *g, __global const float *bias, __global float *out, int row, int group,
          int n, float sum)
 {
@@ -256,7 +256,7 @@ void put(const gather *g, __global const float *bias, __global float *out, int r
 }
 )
 
-/* The plain one: a work-item makes one number. */
+/* The plain form: one work-item per number. */
 FINETUNE_LINE FINETUNE_CL(gather_plain,
 __kernel void gather_plain(__global const float *in, __global const float *packed,
                            __global const float *bias, __global float *out, gather g)
@@ -276,10 +276,10 @@ __kernel void gather_plain(__global const float *in, __global const float *packe
 }
 )
 
-/* For GPUs: TILE_GROUP x TILE_GROUP work-items make a tile of the result, TILE_Y x TILE_X numbers
-   each. Per step of TILE_DEPTH channels the group brings a piece of the left and a piece of the
-   right matrix into local memory, where every number is read as often as the tile is wide or high.
-   Which sizes suit a device is found out there; a number's sum has the same order with all. */
+/* For GPUs: TILE_GROUP x TILE_GROUP work-items compute a tile of the result, TILE_Y x TILE_X
+   numbers each. Per step of TILE_DEPTH channels the group copies a piece of the left and of the
+   right matrix to local memory, where every number is read as often as the tile is wide or high.
+   The sizes are tuned for each device; they do not change the order of a number's sum. */
 FINETUNE_LINE FINETUNE_CL(gather_tiled,
 /* A work-item's part of such a step: every TILE_GROUP-th row of `left` [TILE_DEPTH][step] times
    every TILE_GROUP-th column of `right`. */
@@ -330,18 +330,18 @@ void gather_tiled(__global const float *in, __global const float *packed,
 }
 )
 
-/* For large products on GPUs: 256 work-items make a tile of 128 x 128 numbers, 8 x 8 each, from 8
-   steps of depth at a time, k = (tap, channel). While one pair of pieces in local memory is
-   multiplied, the next one is on its way in registers to the other pair. Every read of local memory
-   brings four numbers, and the 32 items that run side by side read 4 different fours on the left,
-   8 on the right: four times fewer reads per product than in gather_tiled. LEFT_STEP: a row of the
-   left piece, longer than 128 so that the 32 who write a column meet 32 banks. */
+/* For large products on GPUs: 256 work-items compute a tile of 128 x 128 numbers, 8 x 8 each, in
+   steps of 8 in depth, k = (tap, channel). While one pair of pieces in local memory is multiplied,
+   the next one is loaded through registers into the other pair. Every read of local memory brings
+   four numbers, and the 32 items that run side by side read 4 different fours on the left, 8 on the
+   right: four times fewer reads per product than in gather_tiled. LEFT_STEP: a row of the left
+   piece, longer than 128 numbers so that the 32 items that write a column use 32 banks. */
 FINETUNE_LINE FINETUNE_CL(block,
 enum { LEFT_STEP = 33, RIGHT_STEP = 32, LEFT_FOURS = 8 * LEFT_STEP, RIGHT_FOURS = 8 * RIGHT_STEP,
        BLOCK_FOURS = 2 * (LEFT_FOURS + RIGHT_FOURS) };
 
-/* What a work-item reads of the left matrix: a row's place (n is a picture, or beyond the last
-   one), and the tap and channel where it is; pixel: that of the tap, -1 for zeros. */
+/* What a work-item reads of the left matrix: the row's position (n is a picture, or beyond the last
+   one), its tap and channel; pixel: that of the tap, -1 for zeros. */
 typedef struct reader { int n, y, x, tap_y, tap_x, c, pixel; } reader;
 
 void reader_find(const gather *g, reader *r)
@@ -368,9 +368,9 @@ reader reader_start(const gather *g, int row, int k)
     return r;
 }
 
-/* On in depth. Most moves stay in their tap, without a division; the row's place is computed anew
-   for the others, so that registers need not hold it meanwhile: with it they would be over 128, and
-   one work-group at a time would run where two can. */
+/* Moves on in depth. Most moves stay in their tap, without a division; the others recompute the
+   row's position, so that it needs no registers: with it they would be over 128, and one work-group
+   at a time would run instead of two. */
 void reader_move(const gather *g, reader *r, int row, int by)
 {
     r->c += by;
@@ -383,7 +383,7 @@ void reader_move(const gather *g, reader *r, int row, int by)
     reader_find(g, r);
 }
 
-/* Down to a later row. */
+/* Moves down to a later row. */
 void reader_descend(const gather *g, reader *r, int by)
 {
     r->x += by;
@@ -406,8 +406,8 @@ float4 read_row(const gather *g, __global const float *in, int group, const read
                                      + group * g->channels + r->c);
 }
 
-/* Where in the tile an item's numbers begin: rows 0 to 3 and 16 to 19 from there, columns 0 to 3
-   and 32 to 35. */
+/* Where in the tile an item's numbers begin: it has rows 0 to 3 and 16 to 19 from there, columns 0
+   to 3 and 32 to 35. */
 int block_row(int item) { return item / 64 * 32 + item % 32 / 8 * 4; }
 int block_column(int item) { return item / 32 % 2 * 64 + item % 8 * 4; }
 
@@ -440,8 +440,8 @@ void stage_row(__local float4 *to, float8 sum)
     to[8] = sum.hi;
 }
 
-/* Lines 32 pass to 32 pass + 31 of the tile, as [32][128] in local memory: so all 256 items can
-   write them out, side by side, in a loop that is short. */
+/* Copies lines 32 pass to 32 pass + 31 of the tile to local memory, [32][128], so that all 256
+   items can write them out, side by side, in a short loop. */
 void block_stage(__local float4 *room, const float8 *sum, int item, int pass)
 {
     __local float4 *to = room + block_row(item) % 32 * 32 + block_column(item) / 4;
@@ -457,7 +457,7 @@ void block_stage(__local float4 *room, const float8 *sum, int item, int pass)
 )
 
 FINETUNE_LINE FINETUNE_CL(gather_block,
-/* A column of the left piece is written: [k][row]. */
+/* Writes a column of the left piece, [k][row]. */
 void turn_left(__local float4 *left, float4 v, int row, int k)
 {
     __local float *to = (__local float *)left + k * 4 * LEFT_STEP + row;
@@ -467,7 +467,7 @@ void turn_left(__local float4 *left, float4 v, int row, int k)
     to[12 * LEFT_STEP] = v.w;
 }
 
-/* Four of a row of the right matrix, [k][column]; zeros beyond its end. */
+/* Four numbers of a row of the right matrix, [k][column]; zeros beyond its end. */
 float4 read_packed(const gather *g, __global const float *packed, int k, int depth, int column)
 {
     return k < depth && column < g->wide
@@ -512,8 +512,8 @@ void gather_block(__global const float *in, __global const float *packed,
 }
 )
 
-/* For processors: a work-item makes 8 rows of 16 columns in vector registers; nothing is copied
-   aside, for the cache does that. Rows that read nothing at a tap read zeros by a factor of 0. */
+/* For processors: a work-item computes 8 rows of 16 columns in vector registers, without copies to
+   local memory, as the cache does that. Rows that read nothing at a tap are skipped. */
 FINETUNE_LINE FINETUNE_CL(gather_wide,
 __kernel void gather_wide(__global const float *in, __global const float *packed,
                           __global const float *bias, __global float *out, gather g)
@@ -572,7 +572,7 @@ __kernel void gather_wide(__global const float *in, __global const float *packed
 }
 )
 
-/* y = f(y + bias): what a matrix product of CLBlast's leaves to do */
+/* y = f(y + bias), after a matrix product of CLBlast */
 FINETUNE_LINE FINETUNE_CL(bias_activation,
 __kernel void bias_activation(__global const float *bias, __global float *y, int count, int n,
                               int has_bias, int op, float a)
@@ -584,8 +584,8 @@ __kernel void bias_activation(__global const float *bias, __global float *y, int
 
 /* ---- The weight's gradient:
        dweight[o][c][t] += sum over rows of in[source(row, t)][c] dy[row][o]
-   The rows are parted into slices, whose sums go to partial[slice][g][t, c][o] first: a layer has
-   few weights and very many pixels. Here `in` is the layer's input, n its outputs. ---- */
+   The rows are cut into slices, whose sums go to partial[slice][g][t, c][o] first: a layer has few
+   weights and very many pixels. Here `in` is the layer's input, n its outputs. ---- */
 
 FINETUNE_LINE FINETUNE_CL(weight_plain,
 __kernel void weight_plain(__global const float *in, __global const float *dy,
@@ -610,7 +610,7 @@ __kernel void weight_plain(__global const float *in, __global const float *dy,
 }
 )
 
-/* For GPUs, tiles as in gather_tiled: channels of one tap x outputs, TILE_DEPTH rows a step. */
+/* For GPUs, tiles as in gather_tiled: channels of one tap x outputs, TILE_DEPTH rows per step. */
 FINETUNE_LINE FINETUNE_CL(weight_tiled,
 __kernel __attribute__((reqd_work_group_size(TILE_GROUP, TILE_GROUP, 1)))
 void weight_tiled(__global const float *in, __global const float *dy, __global float *partial,
@@ -652,7 +652,7 @@ void weight_tiled(__global const float *in, __global const float *dy, __global f
 }
 )
 
-/* For large ones, tiles as in gather_block: 128 (tap, channel) x 128 outputs, 8 rows a step. */
+/* For large ones, tiles as in gather_block: 128 (tap, channel) x 128 outputs, 8 rows per step. */
 FINETUNE_LINE FINETUNE_CL(weight_block,
 float4 read_outputs(const gather *g, __global const float *dy, int group, int row, int end, int o)
 {
@@ -700,8 +700,8 @@ void weight_block(__global const float *in, __global const float *dy, __global f
 }
 )
 
-/* For processors: 8 channels of one tap x 16 outputs in vector registers. Outputs that are not
-   there are computed from their neighbours and left out. */
+/* For processors: 8 channels of one tap x 16 outputs in vector registers. Those beyond the last one
+   are computed from their neighbours and not stored. */
 FINETUNE_LINE FINETUNE_CL(weight_wide,
 __kernel void weight_wide(__global const float *in, __global const float *dy,
                           __global float *partial, gather g, int slice_rows)
@@ -770,7 +770,7 @@ __kernel void weight_sum(__global const float *partial, __global float *dweight,
 )
 
 /* partial[block][n] = sums over blocks of rows of x [rows, n], which begins at `at`; then to[n] +=
-   those in order */
+   these in order */
 FINETUNE_LINE FINETUNE_CL(column_sums,
 __kernel void column_sums(__global const float *x, __global float *partial, int at, int rows,
                           int n, int block)
@@ -794,9 +794,10 @@ __kernel void column_sums_end(__global const float *partial, __global float *to,
 
 /* ---- Products on the tensor cores of NVIDIA's GPUs, from compute capability 8.0 on, for
    ft_desc.precision "tf32" and "bf16"; only a program for such a device has them. The factors are
-   rounded to 11 or 8 bits, the sums are float32. 32 work-items make one product of a 16 x 8 matrix
-   together; each holds some numbers of it, a word is a tf32 number or two neighbours in depth in
-   bf16. Of item `lane`, as in the manual of PTX, "Matrix Fragments for mma.m16n8k8" and m16n8k16:
+   rounded to 11 or 8 bits, the sums are float32. 32 work-items together compute one product of a
+   16 x 8 matrix; each holds some numbers of it. A word is a tf32 number, or two bf16 numbers that
+   are neighbours in depth. Item `lane` has, by the manual of PTX, "Matrix Fragments for
+   mma.m16n8k8" and m16n8k16:
        left    x, y, z, w: rows lane / 4 and that + 8, at word lane % 4, then at that + 4
        right   x, y: words lane % 4 and that + 4, column lane / 4
        sum     x, y: row lane / 4, columns lane % 4 * 2 and that + 1; z, w: the same of row + 8
@@ -869,9 +870,9 @@ float4 mma_bf16_16x8x16(__local uint *exchange, float4 sum, uint4 left, uint2 ri
 )
 #else
 FINETUNE_LINE FINETUNE_CL(mma,
-enum { MMA_ROOM = 1 }; /* what the emulation exchanges */
+enum { MMA_ROOM = 1 }; /* only the emulation uses it */
 
-/* Rounded to the nearest, halves away from zero. */
+/* Rounds to the nearest, halves away from zero. */
 uint to_tf32(float x)
 {
     uint bits;
@@ -879,7 +880,7 @@ uint to_tf32(float x)
     return bits;
 }
 
-/* Rounded to the nearest, halves to even; the first in the lower half. */
+/* Rounds to the nearest, halves to even; the first is the lower half. */
 uint to_bf16_pair(float first, float second)
 {
     uint bits;
@@ -913,10 +914,10 @@ float4 mma_bf16_16x8x16(__local uint *exchange, float4 sum, uint4 left, uint2 ri
 )
 #endif
 
-/* 256 work-items, 8 times 32, make a tile of 128 x 128 numbers from 16 steps of depth at a time: 16
-   words in tf32, 8 in bf16. Each 32 make 64 x 32 of them, 4 x 4 products of 16 x 8. As in
-   gather_block, what comes next is on its way in registers meanwhile. The lengths of rows in local
-   memory are such that the 32 read from 32 banks. */
+/* 256 work-items, 8 times 32, compute a tile of 128 x 128 numbers in steps of 16 in depth: 16 words
+   in tf32, 8 in bf16. Each 32 compute 64 x 32 numbers, 4 x 4 products of 16 x 8. As in
+   gather_block, registers load the next step meanwhile. The lengths of rows in local memory are
+   such that the 32 read from 32 banks. */
 FINETUNE_LINE FINETUNE_CL(tensor,
 enum { TF32, BF16, TENSOR_COLUMNS = 136, STAGE_COLUMNS = 136,
        TF32_ROW = 20, BF16_ROW = 12, TF32_LEFT = 128 * TF32_ROW, BF16_LEFT = 128 * BF16_ROW,
@@ -940,7 +941,7 @@ void tensor_put_row(__local uint *to, fours v, int type)
                                        to_bf16_pair(v.second.z, v.second.w));
 }
 
-/* Four columns of two steps of depth, which are those that tensor_depth names. */
+/* Four columns of the two steps of depth that tensor_depth names. */
 void tensor_put_columns(__local uint *to, fours v, int item, int type)
 {
     to += item / 32 * TENSOR_COLUMNS + item % 32 * 4;
@@ -973,7 +974,7 @@ uint2 tensor_right(__local const uint *from)
     return (uint2)(from[0], from[4 * TENSOR_COLUMNS]);
 }
 
-/* Sums have names of their own or constant places, so that they stay in registers where a compiler
+/* Sums have separate names or constant indices, so that they stay in registers even if a compiler
    does not unroll. */
 __attribute__((always_inline))
 void tensor_line(__local uint *exchange, float4 *sum, uint4 a, uint2 b0, uint2 b1, uint2 b2,
@@ -1032,8 +1033,8 @@ void tensor_stage_one(__local float *to, float4 sum)
     *(__local float2 *)(to + 8 * STAGE_COLUMNS) = sum.hi;
 }
 
-/* As block_stage: lines of the tile in local memory, [32][STAGE_COLUMNS]; of each half of
-   the tile the 16 lines of products in `sum`; tensor_row says which lines of the tile they are. */
+/* Like block_stage: copies lines of the tile to local memory, [32][STAGE_COLUMNS]: of each half of
+   the tile the 16 lines of products in `sum`; tensor_row tells which lines of the tile they are. */
 __attribute__((always_inline))
 void tensor_stage(__local float *room, const float4 *sum)
 {
@@ -1052,7 +1053,7 @@ int tensor_row(int line, int part) { return line / 16 * 64 + part * 16 + line % 
 )
 
 FINETUNE_LINE FINETUNE_CL(gather_tensor,
-/* Eight steps of depth of a row; the reader goes on to the next sixteen. */
+/* Reads eight steps of depth of a row; moves the reader to the next sixteen. */
 fours tensor_read_row(const gather *g, __global const float *in, int group, int row, reader *r)
 {
     fours v;
@@ -1142,7 +1143,7 @@ void gather_bf16(__global const float *in, __global const float *packed,
 
 /* The weight's gradient: left [row of pixels][tap, channel], right [row of pixels][output]. */
 FINETUNE_LINE FINETUNE_CL(weight_tensor,
-/* Rows r and r + tensor_second, and on to 16 rows below. */
+/* Reads rows r and r + tensor_second; moves the reader 16 rows down. */
 fours tensor_read_pixels(const gather *g, __global const float *in, int group, int row, int end,
                          reader *r, int type)
 {
@@ -1216,7 +1217,7 @@ __kernel __attribute__((reqd_work_group_size(256, 1, 1)))
 void weight_tf32(__global const float *in, __global const float *dy, __global float *partial,
                  gather g, int slice_rows)
 {
-    __local uint4 room[TF32_RIGHT]; /* two of two pieces */
+    __local uint4 room[TF32_RIGHT]; /* two pairs of pieces */
     __local uint exchange[MMA_ROOM];
     weight_tensor(in, dy, partial, &g, slice_rows, (__local uint *)room, exchange, TF32);
 }
@@ -1232,16 +1233,16 @@ void weight_bf16(__global const float *in, __global const float *dy, __global fl
 )
 #endif
 
-/* ---- Winograd's convolution, F(4x4, 3x3), as in kernels/winograd: 3 x 3 kernels with a
-   stride of 1. Inputs and weights are transformed, 36 products of matrices made by a gathering
-   kernel, one a group, and the outputs transformed back. v is [tile][36][channels], m
-   [tile][36][n]. The input's gradient is the same of dy, with the kernel turned round. Six numbers
-   of a line are named one by one, so that they stay in registers where a compiler does not unroll.
+/* ---- Winograd's convolution, F(4x4, 3x3), as in kernels/winograd: 3 x 3 kernels with a stride of
+   1. Inputs and weights are transformed, a gathering kernel computes 36 products of matrices, one
+   per group, and the outputs are transformed back. v is [tile][36][channels], m [tile][36][n]. The
+   input's gradient is the same of dy, with the kernel's taps in reverse. The six numbers of a line
+   are separate variables, so that they stay in registers even if a compiler does not unroll.
    ---- */
 FINETUNE_LINE FINETUNE_CL(winograd,
 typedef struct winograd {
     int height, width, out_height, out_width, top, left, channels, n;
-    int across, down, first, count; /* tiles in a line, lines of them; those that are worked on */
+    int across, down, first, count; /* tiles per line, lines of tiles; the tiles of this run */
     int has_bias, add, op;
     float a;
 } winograd;
@@ -1281,7 +1282,7 @@ void winograd_a(float m0, float m1, float m2, float m3, float m4, float m5, floa
     to[3 * step] = rest + 8.0f * rest2 + m5;
 }
 
-/* Six numbers side by side, on to where each of the 36 has its place. */
+/* Writes six neighbouring numbers to their places among the 36. */
 void winograd_out(const float *line, __global float *to, size_t step)
 {
     to[0] = line[0];
@@ -1301,7 +1302,7 @@ float winograd_pixel(const winograd *w, __global const float *in, int y, int x)
 
 void winograd_column(const winograd *w, __global const float *in, int y, int x, float *to)
 {
-    if (x < 0 || x >= w->width) y = w->height; /* outside, all of it */
+    if (x < 0 || x >= w->width) y = w->height; /* all of it is outside */
     winograd_b(winograd_pixel(w, in, y, x), winograd_pixel(w, in, y + 1, x),
                winograd_pixel(w, in, y + 2, x), winograd_pixel(w, in, y + 3, x),
                winograd_pixel(w, in, y + 4, x), winograd_pixel(w, in, y + 5, x), to, 6);
@@ -1340,8 +1341,8 @@ __kernel void winograd_input(__global const float *in, __global float *v, winogr
 }
 )
 
-/* packed[36][c][n] = G g G^T of weight[n * n_step + c * c_step + tap], columns filled up to `wide`
-   with zeros; turned: the taps in reverse */
+/* packed[36][c][n] = G g G^T of weight[n * n_step + c * c_step + tap], columns padded with zeros to
+   `wide`; turned: the taps in reverse */
 FINETUNE_LINE FINETUNE_CL(winograd_weight,
 void winograd_weight_row(const float *t, __global float *to, size_t step)
 {
@@ -1377,7 +1378,7 @@ __kernel void winograd_weight(__global const float *weight, __global float *pack
 }
 )
 
-/* y = f(A^T m A + bias), or that is added to y; one output channel of a tile */
+/* y = f(A^T m A + bias), or y += that; one output channel of a tile */
 FINETUNE_LINE FINETUNE_CL(winograd_output,
 void winograd_up(__global const float *m, size_t step, float *to)
 {
@@ -1428,8 +1429,8 @@ __kernel void winograd_output(__global const float *m, __global const float *bia
 }
 )
 
-/* ---- Depthwise convolution: output channel o reads input channel o / times alone;
-   weight [o][1][t]. One work-item a number. ---- */
+/* ---- Depthwise convolution: output channel o reads input channel o / times alone; weight
+   [o][1][t]. One work-item per number. ---- */
 
 FINETUNE_LINE FINETUNE_CL(depthwise_forward,
 __kernel void depthwise_forward(__global const float *x, __global const float *weight,
@@ -1448,7 +1449,7 @@ __kernel void depthwise_forward(__global const float *x, __global const float *w
 }
 )
 
-/* Here `in` is dy and a row a pixel of dx. */
+/* Here `in` is dy, and a row is a pixel of dx. */
 FINETUNE_LINE FINETUNE_CL(depthwise_input,
 __kernel void depthwise_input(__global const float *dy, __global const float *weight,
                               __global float *dx, gather g)
@@ -1486,7 +1487,7 @@ __kernel void depthwise_weight(__global const float *x, __global const float *dy
 )
 
 /* ---- Batch norm over x [rows, channels], as in operators/batch_norm: statistics of blocks of
-   rows, those of all blocks in order, and a pass over the numbers. ---- */
+   rows, then of all blocks in order, then a pass over the numbers. ---- */
 
 /* blocks[b][0][c] = the mean of a block's rows, blocks[b][1][c] = the sum of (x - mean)^2 */
 FINETUNE_LINE FINETUNE_CL(norm_block,
@@ -1507,8 +1508,8 @@ __kernel void norm_block(__global const float *x, __global float *blocks, int ro
 }
 )
 
-/* saved = mean and 1 / sqrt(var + eps) per channel: of the batch in training, where the running
-   ones move too, else the running ones. Blocks are joined as Chan, Golub and LeVeque do (1979). */
+/* saved = mean and 1 / sqrt(var + eps) per channel: the batch's in training, which also updates the
+   running ones, else the running ones. Blocks are merged as in Chan, Golub and LeVeque (1979). */
 FINETUNE_LINE FINETUNE_CL(norm_statistics,
 __kernel void norm_statistics(__global const float *blocks, __global float *saved,
                               __global float *running_mean, __global float *running_var, int rows,
@@ -1558,7 +1559,7 @@ __kernel void norm_apply(__global const float *x, __global const float *saved,
 }
 )
 
-/* dy is 0 where a fused relu or relu6 was flat, which is known from x. */
+/* dy is 0 where a fused relu or relu6 was flat, which x tells. */
 FINETUNE_LINE FINETUNE_CL(norm_sums,
 float norm_dy(float dy, float y, int op)
 {
@@ -1630,8 +1631,8 @@ __kernel void norm_back(__global const float *x, __global const float *dy,
 }
 )
 
-/* ---- Pooling: windows over [N, in_y, in_x, C]; one work-item a number of the output, or,
-   backward, of the input, which gathers from the windows that it lies in. ---- */
+/* ---- Pooling: windows over [N, in_y, in_x, C]; one work-item per number of the output or,
+   backward, of the input, which gathers from the windows that contain it. ---- */
 FINETUNE_LINE FINETUNE_CL(pooling,
 typedef struct pool {
     int pictures, channels, in_y, in_x, out_y, out_x, kernel_y, kernel_x, stride_y, stride_x;
@@ -1661,7 +1662,7 @@ float pool_area(const pool *p, int oy, int ox)
 }
 )
 
-/* The largest of a window, the first where several are, NaN where one is; and where it was. */
+/* The maximum of a window and its place; the first of several, or NaN if there is one. */
 FINETUNE_LINE FINETUNE_CL(max_pool_forward,
 __kernel void max_pool_forward(__global const float *x, __global float *y, __global int *where,
                                pool p)
@@ -1730,7 +1731,7 @@ __kernel void avg_pool_forward(__global const float *x, __global float *y, pool 
 
 /* ---- Shapes ---- */
 
-/* Where number i of a sample, counted as users see it, lies in memory. */
+/* The place in memory of number i of a sample, in the order that users see. */
 FINETUNE_LINE FINETUNE_CL(reshape,
 int memory_place(int i, int plane, int channels) { return i % plane * channels + i / plane; }
 
@@ -1761,7 +1762,8 @@ __kernel void copy_blocks(__global const float *from, __global float *to, int co
 }
 )
 
-/* ---- add, mul: a has the sizes `size`; b moves by `step` along each, 0 where it repeats ---- */
+/* ---- add, mul: a has the sizes `size`; b moves by `step` along each, 0 where b is broadcast
+   ---- */
 FINETUNE_LINE FINETUNE_CL(broadcast,
 int place_in(const int *size, const int *step, int i)
 {
@@ -1796,9 +1798,8 @@ __kernel void broadcast_left(__global const float *b, __global const float *dy, 
 }
 )
 
-/* db[j] (+)= the sum of dy, or dy a, over the places where b[j] was used. Those are found by
-   counting along the dimensions in which b is repeated: `repeats` of them. `kept` are the sizes of
-   the dimensions along which b moves, 1 for the others. */
+/* db[j] (+)= the sum of dy, or dy a, over the places where b[j] was used. They are enumerated along
+   the dimensions in which b is broadcast: `repeats` of them. */
 FINETUNE_LINE FINETUNE_CL(broadcast_right,
 __kernel void broadcast_right(__global const float *a, __global const float *dy,
                               __global float *db, int count, grid g, int repeats, int product,
@@ -1821,8 +1822,8 @@ __kernel void broadcast_right(__global const float *a, __global const float *dy,
 }
 )
 
-/* permute: number i of y, which has the sizes g.size as it lies in memory, is x's number
-   place_in(i); back, dx's place_in(i) (+)= dy's i. Each number is met once. */
+/* permute: y[i] = x[place_in(i)], where y has the sizes g.size as in memory; backward:
+   dx[place_in(i)] (+)= dy[i]. Each number is visited once. */
 FINETUNE_LINE FINETUNE_CL(permute,
 __kernel void permute(__global const float *from, __global float *to, int count, grid g,
                       int backward, int add)
@@ -1836,9 +1837,9 @@ __kernel void permute(__global const float *from, __global float *to, int count,
 }
 )
 
-/* gather along one axis: y[.., k, ..] = x[.., index[.., k, ..], ..]. `size`: y's (forward) or x's
-   (backward) sizes as users count them; how far x, y and the index move along each; `limit`: x's
-   size along the axis, `many`: the index's. A wrong index makes NaN. */
+/* gather along one axis: y[.., k, ..] = x[.., index[.., k, ..], ..]. `size`: the sizes of y
+   (forward) or x (backward) in the order that users see; x, y, index: their strides along each;
+   `limit`: x's size along the axis, `many`: the index's. A wrong index gives NaN. */
 FINETUNE_LINE FINETUNE_CL(gather_along,
 typedef struct gathering { int size[6], x[6], y[6], index[6], axis, limit, many; } gathering;
 
@@ -1858,7 +1859,7 @@ __kernel void gather_along_forward(__global const float *x, __global const int *
     y[to] = wanted < 0 || wanted >= g.limit ? NAN : x[from + wanted * g.x[g.axis]];
 }
 
-/* dx[i] (+)= dy wherever the index names i; looked for in order, so that the sum has one order */
+/* dx[i] (+)= dy wherever the index is i; searched in order, so that the sum has a fixed order */
 __kernel void gather_along_backward(__global const int *index, __global const float *dy,
                                     __global float *dx, int count, gathering g, int fresh)
 {
@@ -1881,7 +1882,7 @@ __kernel void gather_along_backward(__global const int *index, __global const fl
 }
 )
 
-/* layer_norm: rows of `size` numbers that stand `inner` apart; saved: mean and 1 / deviation of
+/* layer_norm: rows of `size` numbers with a stride of `inner`; saved: mean and r = 1 / deviation of
    each row. With h = (x - mean) r and g = dy weight: dx = r (g - mean(g) - h mean(g h)) */
 FINETUNE_LINE FINETUNE_CL(layer_norm,
 __kernel void layer_norm_forward(__global const float *x, __global const float *weight,
@@ -1945,10 +1946,9 @@ __kernel void layer_norm_weight(__global const float *x, __global const float *s
 }
 )
 
-/* matmul: out [m, n] (+)= a [m, k] b [k, n] for every place of the dimensions before: number
-   z = (outer, inner) of `products`. How far each matrix moves per outer and inner place, row and
-   column says how it lies, transposed or with the channels last. A work-group makes a tile of
-   16 x 16 from tiles of both in local memory. */
+/* matmul: out [m, n] (+)= a [m, k] b [k, n] for every index z = (outer, inner) of the dimensions
+   before. Strides per outer index, inner index, row and column describe each matrix, transposed or
+   channels-last. A work-group computes a 16 x 16 tile from tiles of both in local memory. */
 FINETUNE_LINE FINETUNE_CL(matmul,
 typedef struct matrix { int outer, inner, row, column; } matrix;
 typedef struct product { int m, n, k, inner; matrix a, b, out; } product;
@@ -1985,8 +1985,7 @@ void matmul(__global const float *a, __global const float *b, __global float *ou
 }
 )
 
-/* pad and slice: number (i0, i1, ...) of the smaller tensor lies at start + i * step of the
-   larger */
+/* pad and slice: number (i0, i1, ...) of the smaller tensor is at start + i * step of the larger */
 FINETUNE_LINE FINETUNE_CL(embed,
 typedef struct embedding { int small[6], large[6], start[6], step[6]; } embedding;
 
@@ -2008,7 +2007,7 @@ __kernel void embed(__global const float *from, __global float *to, int count, e
 
 /* ---- Embedding and pooling over steps, as in operators/embedding ---- */
 
-/* y[place] = weight[ids[place]], `each` numbers; -1: zeros, any other wrong word: NaN */
+/* y[place] = weight[ids[place]], `each` numbers; -1: zeros, any other invalid word: NaN */
 FINETUNE_LINE FINETUNE_CL(embedding,
 __kernel void embedding_forward(__global const int *ids, __global const float *weight,
                                 __global float *y, int count, int words, int each)
@@ -2020,8 +2019,8 @@ __kernel void embedding_forward(__global const int *ids, __global const float *w
 }
 )
 
-/* The weight's gradient sums dy over the places of each word in two stages, so that no chain of
-   sums is long and none needs an atomic: over the places in a block of them, then over the blocks.
+/* The weight's gradient sums dy over the places of each word in two stages: within blocks of
+   places, then over the blocks. So no chain of sums is long, and none needs an atomic.
    links[place]: the next place of its word in the block; the first in a later block; and whether it
    is the word's first of the block (1), or of all (2). */
 FINETUNE_LINE FINETUNE_CL(embedding_backward,
@@ -2074,7 +2073,7 @@ __kernel void embedding_backward(__global const int *ids, __global const word_li
 }
 )
 
-/* x [N, steps, features] -> [N, features]: `where` keeps the step of the largest */
+/* x [N, steps, features] -> [N, features]: `where` keeps the step of the maximum */
 FINETUNE_LINE FINETUNE_CL(step_pool,
 enum { POOL_LAST, POOL_MEAN, POOL_MAX };
 
@@ -2128,7 +2127,7 @@ __kernel void step_pool_backward(__global const float *dy, __global const int *l
 )
 
 /* ---- Recurrent layers, as in kernels/recurrent and operators/recurrent; one direction at a time.
-   What is kept lies as the input does, a sample's steps together: gates [n, steps, gates h]; the
+   `kept` has the layout of the input, a sample's steps together: gates [n, steps, gates h]; the
    hidden states before each step [n, steps, h], and the last ones [n, h]; the LSTM's cells
    likewise, or the state's part of the GRU's new gate. ---- */
 FINETUNE_LINE FINETUNE_CL(recurrent,
@@ -2137,9 +2136,9 @@ typedef struct recurrent {
     int relu, has_lengths, has_bias, has_first;
     int gates_at, states_at, last_at, extra_at, last_extra_at;
     int outputs, output_at;     /* numbers of a step of y, and the first of this direction's */
-    int cells_at;               /* where a step of y has its cells too; 0: nowhere */
-    int features;               /* hidden numbers of all directions: of a row of first states */
-    int t, next;                /* the step that is taken, and the one after it, or -1 */
+    int cells_at;               /* offset of the cells in a step of y; 0: no cells */
+    int features;               /* hidden numbers of all directions: a row of initial states */
+    int t, next;                /* this step and the one after it, or -1 */
 } recurrent;
 
 int is_real(const recurrent *r, __global const int *lengths, int sample)
@@ -2147,14 +2146,14 @@ int is_real(const recurrent *r, __global const int *lengths, int sample)
     return !r->has_lengths || r->t < lengths[sample];
 }
 
-/* Where in what is kept hidden number j of a sample is, that step t leaves behind. */
+/* The index in `kept` of hidden number j of a sample after step t. */
 int state_after(const recurrent *r, int sample, int j, int at, int last_at)
 {
     return r->next < 0 ? last_at + sample * r->h + j
                        : at + (sample * r->steps + r->next) * r->h + j;
 }
 
-/* The states before the first step: given, or zero. */
+/* The initial states: given, or zero. */
 __kernel void recurrent_begin(__global float *kept, __global const float *hidden,
                               __global const float *cell, recurrent r)
 {
@@ -2167,7 +2166,7 @@ __kernel void recurrent_begin(__global float *kept, __global const float *hidden
 )
 
 /* A step of every sample: `kept` has what the input adds to the gates, `add` [n, gates h] what the
-   state adds. A padded step leaves the state alone, and its output is zero. */
+   state adds. A padded step does not change the state, and its output is zero. */
 FINETUNE_LINE FINETUNE_CL(recurrent_step,
 __kernel void recurrent_step(__global float *kept, __global const float *add,
                              __global const float *bias_ih, __global const float *bias_hh,
@@ -2208,10 +2207,10 @@ __kernel void recurrent_step(__global float *kept, __global const float *add,
 }
 )
 
-/* The same step backward: the gates become the gradients of their sums. `d`: in, the gradients of
-   the state [n, h] and of the cell [n, h] behind the step, 0 behind the last one (`end`); out, those
-   before it, but for what comes through the gates. The GRU's gates get another gradient from the
-   state's side than from the input's: it goes to `side`. */
+/* The same step backward: replaces the gates by the gradients of their sums. `d`: the gradients of
+   the state [n, h] and of the cell [n, h], on entry after the step, 0 after the last one (`end`);
+   on return before it, but without what comes through the gates. The GRU's gates have another
+   gradient on the state's side than on the input's: it goes to `side`. */
 FINETUNE_LINE FINETUNE_CL(recurrent_back,
 __kernel void recurrent_back(__global float *kept, __global float *side, __global float *d,
                              __global const float *dy, __global const int *lengths, recurrent r,
@@ -2259,7 +2258,7 @@ __kernel void recurrent_back(__global float *kept, __global float *side, __globa
 )
 
 /* ---- Losses: the mean over the batch. Each sample's (or block's) share goes to `each` first, and
-   one work-item adds those up. ---- */
+   one work-item sums them. ---- */
 
 /* p = softmax(x) [N, classes], kept for backward; each[n] = -sum q log p, q as in operators/losses;
    each[N + n] = whether the label counts */
@@ -2391,8 +2390,8 @@ __kernel void pair_loss_backward(__global const float *x, __global const float *
 }
 )
 
-/* How many labels the output got right: of each row of logits whether its label counts (1), and
-   whether it is the largest's (2), the first of equals. */
+/* Which labels the output got right: for each row of logits, whether its label counts (1), and
+   whether it is that of the maximum (2), the first of equals. */
 FINETUNE_LINE FINETUNE_CL(score_rows,
 __kernel void score_rows(__global const float *logits, __global const int *labels,
                          __global int *hits, int rows, int classes)
@@ -2406,15 +2405,15 @@ __kernel void score_rows(__global const float *logits, __global const int *label
 }
 )
 
-/* ---- Optimisers, as in optimizers/; gradients become zero for the next step. Where step_guard says
-   that a step is not finite the weights stay as they are. ---- */
+/* ---- Optimisers, as in optimizers/; gradients become zero for the next step. If step_guard finds
+   a step not finite, the weights do not change. ---- */
 
-/* What a step has to tell, and whether it counts: from the sums of the gradients' squares, the loss
-   (if it has_loss) and the hits of score_rows.
+/* A step's report, and whether it counts: from the sums of the gradients' squares, the loss (if
+   has_loss) and the hits of score_rows.
        news: [0] loss, [1] factor of the gradients (clip / norm, at most 1), both float;
-             [2] 1: a loss is not finite, 2: a gradient; it stays, so that nothing moves any more
+             [2] 1: a loss is not finite, 2: a gradient; it stays, so that no later update happens
              [3] labels that count, [4] those that are right
-   One group; each work-item adds every 256th number, then halves are added up. */
+   One group: each work-item adds every 256th number, then pairs of sums are added in a tree. */
 FINETUNE_LINE FINETUNE_CL(step_guard,
 typedef WIDEST widest;
 

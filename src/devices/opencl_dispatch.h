@@ -22,8 +22,8 @@
 
 /* =============================================================================================
    [SECTION] devices/opencl_dispatch: OpenCL: where an operator runs
-   On the device where that has kernels for it, else on the processor: values then come down, and
-   what was made goes up when the device wants it.
+   On the device if it has kernels for the operator, else on the processor: its inputs are then
+   downloaded, and its results are uploaded when the device needs them.
    ============================================================================================= */
 
 #ifdef FINETUNE_OPENCL
@@ -36,7 +36,7 @@ typedef struct ft__device_row { ft__operator forward, backward; } ft__device_row
     {ft__cl_##device##_forward, ft__cl_##device##_backward},
 static const ft__device_row ft__device_rows[] = {FT__OPERATORS(FT__DEVICE_ROW)};
 
-static const size_t ft__most_on_device = (size_t)1 << 30; /* kernels count with int */
+static const size_t ft__most_on_device = (size_t)1 << 30; /* kernels index with int */
 
 static bool ft__has_kernels(const ft__call *call)
 {
@@ -48,7 +48,7 @@ static bool ft__has_kernels(const ft__call *call)
     return ft__count(&call->output) <= ft__most_on_device;
 }
 
-/* The processor may read all that an operator sees. */
+/* Brings all that an operator may read up to date on the host. */
 static void ft__call_to_host(const ft__call *call, bool backward)
 {
     ft__context *c = call->context;
@@ -64,8 +64,8 @@ static void ft__call_to_host(const ft__call *call, bool backward)
     ft__to_host(c, call->output.gradient, ft__count(&call->output) * sizeof(float));
 }
 
-/* The processor wrote the results: the output, or gradients; and any input may be a statistic or a
-   state that forward moves. */
+/* Marks what the processor wrote: the output or the gradients, and any input, as it may be a
+   statistic or a state that forward changes. */
 static void ft__call_wrote(const ft__call *call, bool backward)
 {
     int i;
@@ -80,7 +80,7 @@ static void ft__call_wrote(const ft__call *call, bool backward)
 /* ---- The check: before an operator's kernels are used for a shape, they are compared with the
    processor on two samples of random numbers, and, with ft_desc.clock, timed ---- */
 
-typedef struct ft__trial {  /* an operator with memory of its own */
+typedef struct ft__trial {  /* an operator with its own memory */
     ft__call call;
     ft__tensor input[12];
     void *blocks[32];
@@ -93,7 +93,7 @@ static bool ft__is_layer(int op)
         || op == FT__OP_batch_norm || op == FT__OP_layer_norm || op == FT__OP_embedding;
 }
 
-/* Whether an input has a row for each sample; weights have not, whatever their first size is. */
+/* Whether an input has a row for each sample; weights do not, whatever their first size is. */
 static bool ft__has_samples(const ft__call *call, int input)
 {
     const ft_shape *x = &call->input[0].shape, *shape = &call->input[input].shape;
@@ -107,7 +107,7 @@ static bool ft__has_samples(const ft__call *call, int input)
     return (op != FT__OP_add && op != FT__OP_mul) || shape->rank == x->rank;
 }
 
-/* Lengths in a power of two are judged together, or a text would be judged anew at every length. */
+/* Lengths between two powers of two share a verdict, or every length would need a trial. */
 static int ft__length_class(int length)
 {
     int bits = 0;
@@ -115,7 +115,7 @@ static int ft__length_class(int length)
     return -bits;
 }
 
-/* What the verdict depends on: the operator, its options, and all shapes but the batch. */
+/* The key of a verdict: the operator, its options, and all shapes but the batch. */
 static uint64_t ft__call_key(const ft__call *call)
 {
     uint64_t key = ft__hash_bytes(0, &call->node->options, sizeof call->node->options);
@@ -150,7 +150,7 @@ static void ft__trial_fill(float *to, size_t count, uint64_t use, float low)
     for (i = 0; to && i < count; ++i) to[i] = low + (1 - low) * ft__uniform(key, i);
 }
 
-/* Labels, words, places or lengths: what is right for the operator, and not all the same. */
+/* Fills in labels, words, indices or lengths: valid for the operator, and not all the same. */
 static void ft__trial_integers(const ft__call *call, ft__tensor *x)
 {
     const int *of_x = call->input[0].shape.size, *of_weight = call->input[1].shape.size;
@@ -159,12 +159,12 @@ static void ft__trial_integers(const ft__call *call, ft__tensor *x)
     most = (size_t)(op == FT__OP_embedding ? of_weight[0] : op == FT__OP_cross_entropy
                     ? of_x[last] : op == FT__OP_gather
                     ? of_x[call->node->options.concat.axis] : of_x[1] + 1);
-    for (k = 0; x->value && k < count; ++k) /* of lengths the first is a whole one */
+    for (k = 0; x->value && k < count; ++k) /* the first of lengths is the full one */
         ft__integers(x)[k] = (int32_t)((k * 7 + most - 1) % most);
 }
 
-/* The verdict on two samples stands for any batch; but a recurrent layer's steps wait for each
-   other, so that with two samples on a GPU only the waiting would be timed. */
+/* A verdict on two samples holds for any batch, except of a recurrent layer: its steps wait for
+   each other, so that with two samples on a GPU only the waiting would be timed. */
 static int ft__trial_samples(const ft__call *call)
 {
     const ft__device *d = call->context->device;
@@ -174,7 +174,7 @@ static int ft__trial_samples(const ft__call *call)
     return batch < few ? batch : few;
 }
 
-/* Makes a call of the same operator on at most so many samples. */
+/* Makes a call of the same operator on at most `most` samples. */
 static bool ft__trial_of(ft__trial *t, const ft__call *call, int most)
 {
     ft__context *c = call->context;
@@ -192,7 +192,7 @@ static bool ft__trial_of(ft__trial *t, const ft__call *call, int most)
         ft__tensor *x = &t->input[i];
         *x = call->input[i];
         if (ft__has_samples(call, i)) x->shape.size[0] = few;
-        carried = (i >= 3 && op == FT__OP_batch_norm) /* forward moves it: a state */
+        carried = (i >= 3 && op == FT__OP_batch_norm) /* forward changes it: a state */
             || (ft__is_recurrent(op) && call->node->options.recurrent.carry && i > 0
                 && ft__has_samples(call, i));
         count = ft__count(x);
@@ -227,7 +227,7 @@ static void ft__trial_free(ft__trial *t)
     while (t->block_count > 0) ft__release(t->call.context, t->blocks[--t->block_count]);
 }
 
-/* Forward and backward, in one form; the seconds that they took. */
+/* Runs forward and backward in one form; returns the seconds that they took. */
 static double ft__trial_run(const ft__trial *t, int form)
 {
     const ft__call *call = &t->call;
@@ -249,7 +249,7 @@ static double ft__trial_run(const ft__trial *t, int form)
     return desc->clock ? desc->clock(desc->clock_user) - start : 0;
 }
 
-/* What the device is held against: the processor's results in float32, whatever the precision. */
+/* The reference for the device: the processor's results in float32, whatever the precision. */
 static bool ft__trial_exact(ft__trial *t, const ft__call *call)
 {
     ft__context *c = call->context;
@@ -273,7 +273,7 @@ static float ft__apart(const float *a, const float *b, size_t count)
         if (d > apart) apart = d;
         if (fabs((double)a[i]) > (double)largest) largest = (float)fabs((double)a[i]);
     }
-    return apart / (largest > 1e-3f ? largest : 1e-3f); /* of nothing, 1e-6 is rounding */
+    return apart / (largest > 1e-3f ? largest : 1e-3f); /* near 0, 1e-6 is rounding */
 }
 
 static float ft__trial_error(const ft__trial *host, const ft__trial *device)
@@ -297,7 +297,7 @@ static float ft__trial_error(const ft__trial *host, const ft__trial *device)
     return ft__ok(c) ? worst : 1e9f;
 }
 
-/* CLBlast's product is tried too where the operator is a plain one. */
+/* CLBlast is tried too if the operator is a plain product. */
 static bool ft__form_fits(const ft__call *call, int form)
 {
     const ft__device *d = call->context->device;
@@ -319,7 +319,7 @@ static bool ft__form_fits(const ft__call *call, int form)
     return form == FT__FORM_CLBLAST && d->gemm && ft__conv_is_product(&c);
 }
 
-/* Errors of a trial are no errors of the run: the form is left out. */
+/* An error in a trial is not an error of the run: the form is left out. */
 static float ft__try_form(const ft__call *call, const ft__trial *host, int form, double *seconds)
 {
     ft__context *c = call->context;
@@ -340,7 +340,7 @@ static float ft__try_form(const ft__call *call, const ft__trial *host, int form,
     return error;
 }
 
-/* The processor's seconds, as the device's are taken: the better of two runs after a first one. */
+/* The processor's seconds, measured like the device's: the faster of two runs after a first one. */
 static double ft__host_seconds(const ft__call *call)
 {
     ft__trial trial;
@@ -356,16 +356,16 @@ static double ft__host_seconds(const ft__call *call)
     return best;
 }
 
-/* What is more than rounding, relative to the largest value: a hundred times what float32 makes of
-   it, a few times what factors of 11 or 8 bits make. */
+/* The largest error that counts as rounding, relative to the largest value: a hundred times that of
+   float32, a few times that of factors of 11 or 8 bits. */
 static float ft__wrong(const ft__device *d, int form)
 {
     if (form != FT__FORM_TENSOR) return 1e-3f;
     return d->tensor == FT__TENSOR_TF32 ? 4e-3f : 32e-3f;
 }
 
-/* Tries every form that fits and keeps the first that is right, or, with a clock, the fastest. A
-   device that is a processor was asked for by name: there the kernels may be slower. */
+/* Tries every form that fits and keeps the first correct one or, with a clock, the fastest. A
+   device that is a processor was requested by name: its kernels may be slower than the host. */
 static void ft__judge(const ft__call *call, ft__verdict *v)
 {
     static const int forms[] = {FT__FORM_TENSOR, FT__FORM_TILED, FT__FORM_WIDE, FT__FORM_BLOCK,
@@ -403,11 +403,11 @@ static void ft__judge(const ft__call *call, ft__verdict *v)
     }
 }
 
-/* ---- Tuning: which sizes of tiles suit the device. Each is tried in forward and backward of one
-   convolution, 3 x 3, 64 to 128 channels, as the middle of a ResNet has them: compared with the
-   processor on two samples, then timed on a batch. What bounds it: no other one is begun when
-   FT__TUNING_SECONDS are over, and one costs a small program's compilation and six such
-   runs; then the best is compiled once more, to be kept. ---- */
+/* ---- Tuning: finds the sizes of tiles that suit the device. Each is tried in forward and backward
+   of one convolution, 3 x 3, 64 to 128 channels, as in the middle of a ResNet: compared with the
+   processor on two samples, then timed on a batch. The cost is bounded: no other one is begun after
+   FT__TUNING_SECONDS, and one costs a small program's compilation and six such runs; then the best
+   is compiled once more, to be kept. ---- */
 
 #define FT__TUNING_SECONDS 1.0
 
@@ -443,7 +443,7 @@ static void ft__tuning_make(ft__context *c, ft__tuning *t)
     t->call.training = true;
 }
 
-/* Seconds of the better of two runs, after a first one; 1e9: it cannot run. */
+/* Seconds of the faster of two runs, after a first one; 1e9: it cannot run. */
 static double ft__tile_seconds(const ft__tuning *t)
 {
     ft__context *c = t->call.context;
@@ -459,7 +459,7 @@ static double ft__tile_seconds(const ft__tuning *t)
     return ft__forgive(c, "tiled products") ? best : 1e9;
 }
 
-/* Tries them out and uses the fastest of those that are right. */
+/* Tries the sizes and uses the fastest correct one. */
 static void ft__tune(ft__context *c)
 {
     ft__device *d = c->device;
@@ -490,8 +490,7 @@ static void ft__tune(ft__context *c)
             (int)FT__TILE_COUNT, d->tile);
 }
 
-/* Before the first tiled product: the sizes that an earlier run chose, or, with a clock, those that
-   are found out now. */
+/* Before the first tiled product: uses an earlier run's sizes or, with a clock, finds them now. */
 static void ft__tune_once(ft__context *c)
 {
     ft__device *d = c->device;
@@ -520,7 +519,7 @@ static const ft__verdict *ft__add_verdict(ft__context *c, const ft__verdict *v)
     return &d->verdicts[d->verdict_count++];
 }
 
-/* What is known about an operator; found out when it is met for the first time. */
+/* The verdict on an operator; the first call makes it. */
 static const ft__verdict *ft__verdict_of(const ft__call *call)
 {
     ft__context *c = call->context;
@@ -571,7 +570,7 @@ static bool ft__runs_on_device(const ft__call *call)
 #endif
 }
 
-/* Calls an operator's forward or backward, where it runs. */
+/* Runs an operator's forward or backward on the device or on the processor. */
 static void ft__run_operator(const ft__call *call, bool backward)
 {
     const ft__row *row = &ft__rows[call->node->op];
@@ -592,7 +591,7 @@ static void ft__run_operator(const ft__call *call, bool backward)
 #endif
 }
 
-/* The gradient of an operator's output becomes that of what its fused activation got. */
+/* Turns the gradient of an operator's output into that of its fused activation's input. */
 static void ft__run_activation_back(const ft__call *call)
 {
 #ifdef FINETUNE_OPENCL
@@ -607,7 +606,7 @@ static void ft__run_activation_back(const ft__call *call)
     ft__host_wrote(call->context, call->output.gradient);
 }
 
-/* What was chosen, for a checkpoint: `,"device":NAME,"tile":[sizes],"choices":[key,form,...]`. */
+/* The choices, for a checkpoint: `,"device":NAME,"tile":[sizes],"choices":[key,form,...]`. */
 static void ft__device_add_choices(const ft__context *c, ft__text *text)
 {
 #ifdef FINETUNE_OPENCL
@@ -649,8 +648,8 @@ static void ft__device_read_tile(ft__context *c, ft__json *json, const char *pat
 }
 #endif
 
-/* A run goes on with the choices of its checkpoint, so that its bits stay the same. On another
-   device they are made anew, and the log says so. */
+/* A resumed run uses the choices of its checkpoint, so that its bits stay the same. On another
+   device they are made again, and the log says so. */
 static void ft__device_read_choices(ft__context *c, ft__json *json, const char *path)
 {
     const char *name = ft__json_string(json, ft__json_member(json, 0, "device"));

@@ -8,13 +8,13 @@
 
 /* =============================================================================================
    [SECTION] devices/opencl_kernels: OpenCL: kernels
-   Kernels are started by name: ft__start, their arguments, ft__go.
+   A kernel is launched by name: ft__start, its arguments in order, ft__go.
    ============================================================================================= */
 #ifdef FINETUNE_OPENCL
 
 enum { FT__MOST_KERNELS = 256 };
 
-/* ---- Starting a kernel: ft__start, its arguments in order, ft__go ---- */
+/* ---- Launching a kernel ---- */
 typedef struct ft__launch {
     ft__context *context;
     const char *name;
@@ -70,7 +70,7 @@ static void ft__pass_int(ft__launch *l, size_t value)
     ft__pass(l, &number, sizeof number);
 }
 
-/* Host memory of so many numbers; NULL becomes a buffer that is never looked at. */
+/* Passes the buffer of `count` numbers of host memory; for NULL, a buffer that is never read. */
 static void ft__pass_memory(ft__launch *l, const void *host, size_t count, int access)
 {
     ft__context *c = l->context;
@@ -78,7 +78,7 @@ static void ft__pass_memory(ft__launch *l, const void *host, size_t count, int a
                             : c->device->none);
 }
 
-/* Runs it over at least so many work-items, in groups of `group` (and 1 in further dimensions). */
+/* Launches over at least x * y * z work-items, in groups of group_x * group_y * 1. */
 static void ft__go_grid(ft__launch *l, size_t x, size_t y, size_t z, size_t group_x,
                         size_t group_y)
 {
@@ -96,7 +96,7 @@ static void ft__go_grid(ft__launch *l, size_t x, size_t y, size_t z, size_t grou
     if (code != CL_SUCCESS) ft__cl_failed(l->context, "clEnqueueNDRangeKernel", l->name, code);
 }
 
-/* The same for a tiled product of so many columns and rows, or rows in several parts. */
+/* The same for a tiled product of so many columns and rows, the rows `parts` times. */
 static void ft__go_tiles(ft__launch *l, size_t columns, size_t rows, size_t parts, size_t z)
 {
     const ft__tile *t = &ft__cl_tiles[l->context->device->tile];
@@ -118,8 +118,8 @@ static void ft__device_fill(ft__context *c, float *host, size_t count, float val
 
 /* ---- Opening and closing ---- */
 
-/* CLBlast keeps the programs that it compiled until the process ends; some drivers are gone by
-   then, and the process would end with a crash. */
+/* CLBlast keeps its compiled programs until the process ends; some drivers are unloaded by then,
+   and the process would crash. */
 static void ft__clblast_close(ft__device *d)
 {
     int (*clear)(void) = NULL;
@@ -157,7 +157,7 @@ static void ft__device_close(ft__context *c)
     ft__release(c, d);
 }
 
-/* NVIDIA's devices tell their compute capability; from 8.0 on their tensor cores take tf32 and
+/* NVIDIA's devices report their compute capability; from 8.0 on their tensor cores support tf32 and
    bf16. Under FINETUNE_EMULATE_MMA, for tests, any device has such cores. */
 static void ft__tensor_choose(ft__context *c)
 {
@@ -198,14 +198,14 @@ static ft_status ft__device_start(ft__context *c)
     if (!d->context || code != CL_SUCCESS) return ft__cl_failed(c, "clCreateContext", "", code);
     d->queue = d->cl.clCreateCommandQueue(d->context, d->place.device, 0, &code);
     if (!d->queue || code != CL_SUCCESS) return ft__cl_failed(c, "clCreateCommandQueue", "", code);
-    d->overlaps = !d->place.is_processor; /* there it would wait for itself */
+    d->overlaps = !d->place.is_processor; /* a processor would wait for itself */
     d->none = ft__cl_buffer(c, 16);
     ft__news_reset(c);
     if (ft__ok(c)) d->program = ft__program_build(c, 0, false);
     return c->status;
 }
 
-/* Takes another program for the tiled products, made for this tile; NULL: the usual one. */
+/* Uses another program, made for this tile, for the tiled products; NULL: the main program. */
 static void ft__take_tile(ft__context *c, int tile, cl_program program)
 {
     ft__device *d = c->device;
@@ -219,19 +219,19 @@ static void ft__take_tile(ft__context *c, int tile, cl_program program)
     d->tile = tile;
 }
 
-/* What fails while things are tried out is no error of the run: the log has it. */
+/* An error in a trial is not an error of the run: it is only logged. */
 static bool ft__forgive(ft__context *c, const char *what)
 {
     if (ft__ok(c)) return true;
     ft__log(c, "%s: %s", what, c->text);
     c->status = FT_OK;
     c->text[0] = 0;
-    c->device->lost = false; /* nothing but memory of the trial was at stake */
+    c->device->lost = false; /* only memory of the trial was at risk */
     return false;
 }
 
-/* Compiles for this tile, or finds it compiled; false, with a line in the log: it stays as it was.
-   A trial's program is not kept. */
+/* Compiles for this tile, or loads the kept program; on an error logs it, changes nothing and
+   returns false. A trial's program is not kept. */
 static bool ft__use_tile(ft__context *c, int tile, bool trial)
 {
     cl_program program = tile > 0 ? ft__program_build(c, tile, trial) : NULL;
@@ -251,8 +251,8 @@ static void ft__device_find_clblast(ft__context *c)
 }
 #endif /* FINETUNE_OPENCL */
 
-/* Opens what ft_desc.device names. "auto" stays on the processor, with a line in the log, where
-   there is no GPU or it does not work; any other wish is an error then. */
+/* Opens the device that ft_desc.device names. If there is no GPU or it does not work, "auto" stays
+   on the processor, with a line in the log; any other name is then an error. */
 static void ft__device_open(ft__context *c)
 {
     const char *wish = c->desc.device;
@@ -294,8 +294,8 @@ static void ft__device_open(ft__context *c)
 #endif
 }
 
-/* What products are rounded to on the device's tensor cores: FT__TENSOR_TF32 and so on; 0: they are
-   not used. */
+/* The type to which the device's tensor cores round products: FT__TENSOR_TF32 and so on; 0: they
+   are not used. */
 static int ft__tensor_type(const ft__context *c)
 {
 #ifdef FINETUNE_OPENCL
@@ -306,7 +306,7 @@ static int ft__tensor_type(const ft__context *c)
 #endif
 }
 
-/* Says, in one line, where the precision that was asked for is not to be had. */
+/* Logs one line if the requested precision is not available. */
 static void ft__precision_say(ft__context *c)
 {
     const char *wish = c->desc.precision ? c->desc.precision : "";

@@ -4,9 +4,9 @@
 
 /* =============================================================================================
    [SECTION] devices/opencl_library: OpenCL: the library
-   The loader (libOpenCL.so.1 and the like) is opened when a device is asked for: a program that was
-   built with FINETUNE_OPENCL starts where there is none. So is CLBlast, a library of matrix
-   products. Without FINETUNE_OPENCL the parts opencl_... are empty.
+   The loader (libOpenCL.so.1 and the like) is opened only when a device is requested: a program
+   built with FINETUNE_OPENCL also starts without it. So is CLBlast, a library of matrix products.
+   Without FINETUNE_OPENCL the parts opencl_... are empty.
    ============================================================================================= */
 #ifdef FINETUNE_OPENCL
 #ifndef CL_TARGET_OPENCL_VERSION
@@ -107,7 +107,7 @@ static void ft__library_close(void *library)
 #endif
 }
 
-/* Copies a function's address to `*to`, whatever its type; false: the library has none. */
+/* Copies a function's address to `*to`, whatever its type; false if the library lacks it. */
 static bool ft__library_find(void *library, const char *name, void *to)
 {
 #if defined(_WIN32)
@@ -115,7 +115,7 @@ static bool ft__library_find(void *library, const char *name, void *to)
     memcpy(to, &found, sizeof found);
     return found != NULL;
 #elif FINETUNE__POSIX
-    void *found = dlsym(library, name); /* ISO C knows no cast from this to a function */
+    void *found = dlsym(library, name); /* ISO C has no cast from this to a function */
     memcpy(to, &found, sizeof found);
     return found != NULL;
 #else
@@ -126,7 +126,7 @@ static bool ft__library_find(void *library, const char *name, void *to)
 #endif
 }
 
-/* Opens the loader; false, with a line in `why`, where it or one of its functions is missing. */
+/* Opens the loader; false, with a line in `why`, if it or one of its functions is missing. */
 static bool ft__cl_open(ft__cl *cl, const char *path, char *why, size_t size)
 {
 #if defined(_WIN32)
@@ -218,7 +218,7 @@ static int ft__cl_list(const ft__cl *cl, ft__cl_place *places, int most)
 
 static const char ft__no_devices[] = "OpenCL is here, but no device: no driver is installed";
 
-/* A text about a device, "" when the driver does not tell. */
+/* A text about a device, or "" if the driver has none. */
 static void ft__cl_text(const ft__cl *cl, cl_device_id device, cl_device_info what, char *text,
                         size_t size)
 {
@@ -289,7 +289,7 @@ static bool ft__cl_choose(const ft__cl *cl, const char *wish, ft__cl_place *chos
     return false;
 }
 
-/* ---- CLBlast: its product of matrices and that of many at once, if the library is there ---- */
+/* ---- CLBlast: its matrix product and its batched one, if the library is there ---- */
 typedef int (*ft__clblast_gemm)(int layout, int a_transposed, int b_transposed, size_t m, size_t n,
                                 size_t k, float alpha, cl_mem a, size_t a_at, size_t a_step,
                                 cl_mem b, size_t b_at, size_t b_step, float beta, cl_mem out,

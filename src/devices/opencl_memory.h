@@ -8,14 +8,14 @@
 /* =============================================================================================
    [SECTION] devices/opencl_memory: OpenCL: memory
    Every operator reads and writes host memory by pointer; on a device each such pointer has a
-   buffer that stands for it. Which of the two is newer is known, and values move only when the
-   other side wants them: in a training step that runs on the device altogether, the batch goes up
-   and a few numbers come down. Values, gradients and what is kept for backward lie in one large
-   buffer, where the plan says; parameters, their gradients and moments have buffers of their own.
+   buffer. The device knows which of the two is newer and copies values only when the other side
+   needs them: in a training step that runs on the device altogether, the batch is uploaded and a
+   few numbers are downloaded. Values, gradients and what is kept for backward share one large
+   buffer, at the plan's offsets; parameters, their gradients and moments have their own buffers.
 
-   On a GPU neither waits for the other (`overlaps`): the next batch goes up by a queue of its own
-   while a step runs, out of pinned memory, into the other one of two buffers; and what a step has
-   to tell comes down while the next one runs. Device and host then do the same in the same order.
+   On a GPU neither waits for the other (`overlaps`): while a step runs, a second queue uploads the
+   next batch from pinned memory into the other one of two buffers; and a step's report is
+   downloaded while the next step runs. Device and host still do the same in the same order.
    ============================================================================================= */
 #ifdef FINETUNE_OPENCL
 
@@ -38,17 +38,17 @@ typedef struct ft__copy {   /* of host memory on the device */
     size_t bytes;
     cl_mem buffer;
     int newest;             /* FT__HOST, FT__DEVICE or both */
-    bool planned;           /* lies in a plan's buffer */
+    bool planned;           /* part of a plan's buffer */
 } ft__copy;
 
 typedef struct ft__planned { const char *host; size_t bytes; cl_mem buffer; } ft__planned;
 
-typedef struct ft__upload { /* of what is fed: host memory whose values go up beside a step */
+typedef struct ft__upload { /* of an input: host memory whose values are uploaded beside a step */
     const char *host;       /* NULL: this one is free */
-    size_t bytes;           /* 0: there is no memory for it yet */
-    cl_mem pinned[2];       /* memory of the host that the device can read by itself, ... */
-    void *mapped[2];        /* ... and where it lies */
-    cl_mem buffer[2];       /* on the device; NULL where it lies in a plan's buffer */
+    size_t bytes;           /* 0: not allocated yet */
+    cl_mem pinned[2];       /* host memory that the device can read by itself, ... */
+    void *mapped[2];        /* ... and its address */
+    cl_mem buffer[2];       /* on the device; NULL if it is part of a plan's buffer */
     cl_event sent[2];       /* when pinned[i] may be written again */
     cl_event used[2];       /* when buffer[i] may be */
     int turn;
@@ -56,12 +56,12 @@ typedef struct ft__upload { /* of what is fed: host memory whose values go up be
 
 enum { FT__MOST_UPLOADS = 16 };
 
-/* What a step has to tell; kernels.cl's step_guard writes it. */
+/* A step's report; kernels.cl's step_guard writes it. */
 typedef struct ft__news { float loss, scale; cl_int wrong, counted, right; } ft__news;
 enum { FT__LOSS_IS_WRONG = 1, FT__GRADIENTS_ARE_WRONG = 2 }; /* `wrong` */
 
-/* Sizes of the tiled products: kernels.cl's TILE_GROUP, TILE_Y, TILE_X, TILE_DEPTH. The first is
-   what is used before any was tried; tried are they in this order. */
+/* Sizes of the tiled products: kernels.cl's TILE_GROUP, TILE_Y, TILE_X, TILE_DEPTH. They are tried
+   in this order; the first is used until then. */
 typedef struct ft__tile { int group, y, x, depth; } ft__tile;
 static const ft__tile ft__cl_tiles[] = {{16, 4, 4, 16}, {16, 8, 8, 8}, {16, 8, 4, 16},
                                         {8, 4, 4, 16}, {8, 8, 8, 8}, {16, 2, 4, 16}};
@@ -70,12 +70,12 @@ enum { FT__TILE_COUNT = (int)(sizeof ft__cl_tiles / sizeof ft__cl_tiles[0]) };
 enum { FT__SCRATCH_PACKED, FT__SCRATCH_SUMS, FT__SCRATCH_TERMS, FT__SCRATCH_SQUARES,
        FT__SCRATCH_HITS, FT__SCRATCH_STEP, FT__SCRATCH_SIDE,
        FT__SCRATCH_INPUTS, FT__SCRATCH_COUNT };
-/* Of the matrix products; the others have one form, whatever this says. */
+/* The forms of the matrix products; other operators have one form and ignore this. */
 enum { FT__FORM_PROCESSOR = -1, FT__FORM_PLAIN, FT__FORM_TILED, FT__FORM_WIDE, FT__FORM_CLBLAST,
        FT__FORM_BLOCK, FT__FORM_TENSOR, FT__FORM_WINOGRAD, FT__FORM_COUNT };
 enum { FT__TENSOR_NONE, FT__TENSOR_TF32, FT__TENSOR_BF16 }; /* what FT__FORM_TENSOR rounds to */
 
-/* What was found out about an operator with certain shapes. */
+/* The verdict on an operator with certain shapes. */
 typedef struct ft__verdict {
     uint64_t key;
     int op, form;
@@ -90,7 +90,7 @@ struct ft__device {
     ft__cl cl;
     ft__cl_place place;
     char name[128], driver[64];
-    int tile;               /* of ft__cl_tiles, that the products run with ... */
+    int tile;               /* in ft__cl_tiles: the one that the products run with ... */
     bool tuned;             /* ... for good */
     cl_program tile_program; /* their kernels; NULL: those of `program` */
     cl_context context;
@@ -106,12 +106,12 @@ struct ft__device {
     bool overlaps;          /* uploads and news do not wait: on a GPU, and in tests */
     cl_command_queue second; /* for uploads; NULL until the first one */
     ft__upload uploads[FT__MOST_UPLOADS];
-    cl_mem news, news_pinned; /* an ft__news, and two of them in pinned memory, ... */
-    ft__news *news_mapped;  /* ... mapped, by turns */
+    cl_mem news, news_pinned; /* an ft__news; two of them in pinned memory, ... */
+    ft__news *news_mapped;  /* ... mapped, used in turn */
     cl_event news_sent[2];
-    size_t bytes;           /* taken on the device */
+    size_t bytes;           /* allocated on the device */
     char build_options[200];
-    bool is_nvidias;        /* and its compiler takes that company's options */
+    bool is_nvidias;        /* and its compiler accepts that company's options */
     int tensor;             /* FT__TENSOR_NONE: there are no tensor cores, or they are not wanted */
     int form;               /* of the operator that runs now ... */
     int usual_form;         /* ... and before anything is known about it */
@@ -123,7 +123,7 @@ struct ft__device {
     char said[FT__OP_COUNT]; /* operators whose fall-back was logged */
     bool unchecked;         /* for tests: kernels are not compared before they are used */
     bool checking;          /* a comparison is under way */
-    bool lost;              /* a call failed: what lies on the device is not to be trusted */
+    bool lost;              /* a call failed: the device's contents cannot be trusted */
 };
 
 static ft_status ft__cl_failed(ft__context *c, const char *function, const char *what, cl_int code)
@@ -134,7 +134,7 @@ static ft_status ft__cl_failed(ft__context *c, const char *function, const char 
                     what, ft__cl_error_name(code), (int)code);
 }
 
-/* What the device holds counts as the model's, as memory of the host does. */
+/* Memory of the device counts as the model's, as host memory does. */
 static void ft__cl_count(ft__context *c, size_t bytes, bool taken)
 {
     c->device->bytes += taken ? bytes : 0 - bytes;
@@ -142,8 +142,8 @@ static void ft__cl_count(ft__context *c, size_t bytes, bool taken)
     if (c->bytes > c->bytes_peak) c->bytes_peak = c->bytes;
 }
 
-/* A buffer, or NULL with an error that names the bytes wanted and there. `flags`: besides read and
-   write. */
+/* A buffer, or NULL with an error that names the bytes requested and available. `flags`: besides
+   read and write. */
 static cl_mem ft__cl_buffer_like(ft__context *c, size_t bytes, cl_mem_flags flags)
 {
     ft__device *d = c->device;
@@ -164,7 +164,7 @@ static cl_mem ft__cl_buffer_like(ft__context *c, size_t bytes, cl_mem_flags flag
         ft__cl_count(c, bytes, true);
         return buffer;
     }
-    d->lost = true; /* the step ends in its middle: some weights may have moved, others not */
+    d->lost = true; /* the step stopped halfway: some weights may have changed, others not */
     whole = ft__cl_number(&d->cl, d->place.device, CL_DEVICE_GLOBAL_MEM_SIZE);
     largest = ft__cl_number(&d->cl, d->place.device, CL_DEVICE_MAX_MEM_ALLOC_SIZE);
     ft__fail(c, FT_MEMORY, "%s: no memory for %zu bytes: %zu are taken of %llu, and one piece may"
@@ -178,7 +178,7 @@ static cl_mem ft__cl_buffer(ft__context *c, size_t bytes)
     return ft__cl_buffer_like(c, bytes, 0);
 }
 
-/* An error unless the code is CL_SUCCESS. */
+/* Sets an error unless the code is CL_SUCCESS. */
 static bool ft__cl_did(ft__context *c, const char *function, cl_int code)
 {
     if (code != CL_SUCCESS) ft__cl_failed(c, function, "", code);
@@ -187,7 +187,7 @@ static bool ft__cl_did(ft__context *c, const char *function, cl_int code)
 
 /* ---- Pinned memory and events ---- */
 
-/* Memory of the host that the device reaches without the processor: made, and mapped for good. */
+/* Allocates host memory that the device accesses by itself, and keeps it mapped. */
 static void *ft__pin(ft__context *c, size_t bytes, cl_mem *buffer)
 {
     ft__device *d = c->device;
@@ -217,7 +217,7 @@ static void ft__event_drop(ft__device *d, cl_event *event)
     *event = NULL;
 }
 
-/* Waits until it has happened, if it was asked for. */
+/* Waits for the event, if there is one, and releases it. */
 static void ft__event_wait(ft__context *c, cl_event *event)
 {
     ft__device *d = c->device;
@@ -227,7 +227,7 @@ static void ft__event_wait(ft__context *c, cl_event *event)
 
 /* ---- Uploads beside a step ---- */
 
-/* The one for this host memory; `make`: a free one is taken where there is none. */
+/* The upload of this host memory; with `make`, a free one if there is none yet. */
 static ft__upload *ft__upload_of(ft__device *d, const void *host, bool make)
 {
     ft__upload *empty = NULL;
@@ -240,7 +240,7 @@ static ft__upload *ft__upload_of(ft__device *d, const void *host, bool make)
     return make ? empty : NULL;
 }
 
-/* Memory for so many bytes, for a copy whose buffer becomes the first of two. */
+/* Allocates an upload for a copy, whose buffer becomes the first of two. */
 static void ft__upload_make(ft__context *c, ft__upload *u, const ft__copy *copy)
 {
     ft__device *d = c->device;
@@ -259,7 +259,7 @@ static void ft__upload_make(ft__context *c, ft__upload *u, const ft__copy *copy)
     for (i = 0; i < 2; ++i) u->mapped[i] = ft__pin(c, u->bytes, &u->pinned[i]);
 }
 
-/* Gives all back; the copy must not use its buffer any more. */
+/* Releases everything; the copy must not use its buffer any more. */
 static void ft__upload_free(ft__context *c, ft__upload *u)
 {
     ft__device *d = c->device;
@@ -276,8 +276,8 @@ static void ft__upload_free(ft__context *c, ft__upload *u)
     memset(u, 0, sizeof *u);
 }
 
-/* By the second queue into the buffer that the running step does not read. It may have been read
-   by the step before, so the write waits for `used`; what is queued from now on waits for it. */
+/* Uploads by the second queue into the buffer that the running step does not read. The step before
+   may have read it, so the write waits for `used`, and what is queued later for the write. */
 static bool ft__upload_send(ft__context *c, ft__upload *u, size_t bytes)
 {
     ft__device *d = c->device;
@@ -312,7 +312,7 @@ static ft__copy *ft__copy_of(const ft__device *d, const void *host)
     return at < d->copy_count && d->copies[at].host == (const char *)host ? &d->copies[at] : NULL;
 }
 
-/* The part of a plan's buffer that stands for `host`, or a buffer of its own. */
+/* The part of a plan's buffer for `host`, or a separate buffer. */
 static cl_mem ft__copy_buffer(ft__context *c, const void *host, size_t bytes, bool *planned)
 {
     ft__device *d = c->device;
@@ -374,21 +374,21 @@ static void ft__copy_down(ft__context *c, ft__copy *copy, size_t bytes)
     ft__device *d = c->device;
     cl_int code;
     if (copy->newest & FT__HOST) return;
-    if (!copy->planned) bytes = copy->bytes; /* whole: of a part, the rest would pass for new */
+    if (!copy->planned) bytes = copy->bytes; /* whole: else the rest would pass for new */
     code = d->cl.clEnqueueReadBuffer(d->queue, copy->buffer, CL_TRUE, 0, bytes,
                                      (void *)(uintptr_t)copy->host, 0, NULL, NULL);
     if (code != CL_SUCCESS) ft__cl_failed(c, "clEnqueueReadBuffer", "", code);
     copy->newest = FT__HOST | FT__DEVICE;
 }
 
-/* Called for every block of host memory that is released: drops what stood for it. */
+/* Called for every block of host memory that is released: drops its buffers. */
 static void ft__device_forget(ft__context *c, const void *memory, size_t bytes)
 {
     ft__device *d = c->device;
     int from = ft__copy_place(d, memory), to, i;
     size_t p;
     to = ft__copy_place(d, (const void *)((uintptr_t)memory + bytes));
-    for (i = 0; i < FT__MOST_UPLOADS; ++i) /* noted, and never wanted on the device */
+    for (i = 0; i < FT__MOST_UPLOADS; ++i) /* noted, but never read on the device */
         if (d->uploads[i].host && !d->uploads[i].bytes
             && (uintptr_t)d->uploads[i].host - (uintptr_t)memory < bytes)
             d->uploads[i].host = NULL;
@@ -415,7 +415,7 @@ static void ft__device_forget(ft__context *c, const void *memory, size_t bytes)
     }
 }
 
-/* The buffer that stands for host memory, for a kernel that reads it, writes it, or both. */
+/* The buffer for this host memory, for a kernel that reads it, writes it, or both. */
 static cl_mem ft__on_device(ft__context *c, const void *host, size_t bytes, int access)
 {
     ft__device *d = c->device;
@@ -423,7 +423,7 @@ static cl_mem ft__on_device(ft__context *c, const void *host, size_t bytes, int 
     cl_int code;
     if (!ft__ok(c)) return NULL;
     copy = ft__copy_of(d, host);
-    if (copy && !copy->planned && copy->bytes < bytes) { /* it stood for a smaller batch */
+    if (copy && !copy->planned && copy->bytes < bytes) { /* it was made for a smaller batch */
         bool fed = ft__upload_of(d, host, false) != NULL;
         ft__copy_down(c, copy, copy->bytes);
         ft__device_forget(c, host, 1);
@@ -446,9 +446,9 @@ static cl_mem ft__on_device(ft__context *c, const void *host, size_t bytes, int 
     return copy->buffer;
 }
 
-/* ---- News: what a step has to tell ---- */
+/* ---- News: a step's report ---- */
 
-/* Nothing is wrong, or no longer. */
+/* Clears the report: nothing is wrong. */
 static void ft__news_reset(ft__context *c)
 {
     ft__device *d = c->device;
@@ -461,8 +461,7 @@ static void ft__news_reset(ft__context *c)
         d->queue, d->news, CL_TRUE, 0, sizeof none, &none, 0, NULL, NULL));
 }
 
-/* Lets them come down as soon as all that is queued by now is done. Two can be under way, by turns
-   0 and 1. */
+/* Starts the report's download after all that is queued so far. Turns 0 and 1 may be in flight. */
 static void ft__news_ask(ft__context *c, int turn)
 {
     ft__device *d = c->device;
@@ -477,7 +476,7 @@ static void ft__news_ask(ft__context *c, int turn)
         ft__cl_did(c, "clFlush", d->cl.clFlush(d->queue));
 }
 
-/* Those that were asked for; where nothing overlaps, those of all that is queued. */
+/* The report of this turn; if nothing overlaps, that of all that is queued. */
 static ft__news ft__news_get(ft__context *c, int turn)
 {
     ft__device *d = c->device;
@@ -492,7 +491,7 @@ static ft__news ft__news_get(ft__context *c, int turn)
     return news;
 }
 
-/* Scratch memory of the device: what a kernel leaves to the next one. */
+/* Scratch memory of the device: what a kernel passes to the next one. */
 static cl_mem ft__device_scratch(ft__context *c, int which, size_t bytes)
 {
     ft__device *d = c->device;
@@ -509,7 +508,7 @@ static cl_mem ft__device_scratch(ft__context *c, int which, size_t bytes)
 }
 #endif /* FINETUNE_OPENCL */
 
-/* ---- What the other sections call; nothing to do without a device ---- */
+/* ---- For other parts; without a device there is nothing to do ---- */
 
 /* Brings host memory up to date before it is read there. */
 static void ft__to_host(ft__context *c, const void *host, size_t bytes)
@@ -524,7 +523,7 @@ static void ft__to_host(ft__context *c, const void *host, size_t bytes)
 #endif
 }
 
-/* Host memory was written: what stands for it on the device is old. */
+/* Host memory was written: its copy on the device is outdated. */
 static void ft__host_wrote(ft__context *c, const void *host)
 {
 #ifdef FINETUNE_OPENCL
@@ -536,8 +535,8 @@ static void ft__host_wrote(ft__context *c, const void *host)
 #endif
 }
 
-/* Before parameters, gradients or moments are read on the host: brings them all up to date there;
-   where they are written too, lets the device fetch them anew. */
+/* Before the host reads parameters, gradients or moments: downloads all of them; if it also
+   `writes` them, the device uploads them again. */
 static void ft__host_takes_weights(ft__context *c, bool writes)
 {
 #ifdef FINETUNE_OPENCL
@@ -557,8 +556,8 @@ static void ft__host_takes_weights(ft__context *c, bool writes)
 #endif
 }
 
-/* The same where the device will want all of it soon: it goes up now, beside the step that runs.
-   The first time it is only noted: whether the device wants it, and how much, is not known yet. */
+/* The same if the device will read all of it soon: uploads it now, beside the running step. The
+   first call only notes it: whether the device reads it, and how much, is not known yet. */
 static void ft__host_fed(ft__context *c, const void *host, size_t bytes)
 {
 #ifdef FINETUNE_OPENCL
@@ -572,7 +571,7 @@ static void ft__host_fed(ft__context *c, const void *host, size_t bytes)
     ft__event_wait(c, &u->sent[u->turn]);
     if (!ft__ok(c)) return;
     memcpy(u->mapped[u->turn], host, bytes);
-    if (copy->planned) /* there is one place for it, which the running step may read */
+    if (copy->planned) /* it has one buffer, which the running step may read */
         ft__cl_did(c, "clEnqueueWriteBuffer", d->cl.clEnqueueWriteBuffer(
             d->queue, copy->buffer, CL_FALSE, 0, bytes, u->mapped[u->turn], 0, NULL,
             &u->sent[u->turn]));
@@ -584,7 +583,7 @@ static void ft__host_fed(ft__context *c, const void *host, size_t bytes)
 #endif
 }
 
-/* Whether a call failed since the device was opened: the weights on it may be half of a step's. */
+/* Whether a call failed since the device was opened: its weights may be those of half a step. */
 static bool ft__device_is_lost(const ft__context *c)
 {
 #ifdef FINETUNE_OPENCL
@@ -595,7 +594,7 @@ static bool ft__device_is_lost(const ft__context *c)
 #endif
 }
 
-/* The device gets one buffer for a plan's memory, in which everything lies as on the host. */
+/* Gives the device one buffer for a plan's memory, with the same offsets as on the host. */
 static void ft__device_plan(ft__context *c, const void *host, size_t bytes)
 {
 #ifdef FINETUNE_OPENCL

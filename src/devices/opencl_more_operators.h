@@ -173,7 +173,7 @@ static void ft__cl_embed(const ft__call *call, const ft__embedding *e, bool to_l
     ft__go(&l, count);
 }
 
-/* Both pad and slice, forward and backward: x and y are the smaller and the larger tensor. */
+/* Pad and slice, forward and backward: of x and y one is the smaller and one the larger tensor. */
 static void ft__cl_embed_run(const ft__call *call, const ft__embedding *e, bool x_is_small,
                              bool backward)
 {
@@ -283,7 +283,7 @@ static void ft__cl_broadcast_backward(const ft__call *call)
 
 /* ---- Losses ---- */
 
-/* loss = the sum of `each` over `divisor`, or, where it is 0, over how many count. */
+/* loss = the sum of `each` over `divisor` or, if that is 0, over the number of those that count. */
 static void ft__cl_loss_mean(const ft__call *call, cl_mem each, size_t count, size_t divisor)
 {
     ft__launch l = ft__start(call->context, "loss_mean");
@@ -367,7 +367,7 @@ static void ft__cl_pair_loss_backward(const ft__call *call)
 
 /* ---- The gradients' norm ---- */
 
-/* Sums that the squares of so many numbers are added up to; each takes every parts-th number. */
+/* The number of partial sums for so many squares; each adds every parts-th number. */
 static size_t ft__squares_parts(size_t count)
 {
     size_t parts = ft__blocks_of(count, 64);

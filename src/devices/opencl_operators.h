@@ -17,8 +17,8 @@
 
 /* =============================================================================================
    [SECTION] devices/opencl_operators: OpenCL: operators
-   What operators/ does on the processor: the same inputs, options and results, and the same layout.
-   Each function starts kernels of kernels.cl and waits for nothing.
+   The operators of operators/, with the same inputs, options, results and layout. Each function
+   launches kernels of kernels.cl and waits for nothing.
    ============================================================================================= */
 #ifdef FINETUNE_OPENCL
 static size_t ft__blocks_of(size_t count, size_t block) { return (count + block - 1) / block; }
@@ -31,7 +31,7 @@ static float *ft__started(const ft__call *call, int i)
     return t->gradient;
 }
 
-/* The buffers that stand for a tensor's numbers. */
+/* The buffer of a tensor's numbers. */
 static cl_mem ft__cl_numbers(ft__context *c, const float *host, size_t count, int access)
 {
     return ft__on_device(c, host, count * sizeof(float), access);
@@ -65,7 +65,7 @@ static void ft__pass_value(ft__launch *l, const ft__tensor *t)
 
 /* ---- Activations ---- */
 
-/* The kernels' number of an activation, -1 for none, and its one option. */
+/* An activation's number in kernels.cl, -1 for no activation, and its one option. */
 static int ft__kernel_activation(int op) { return ft__can_fuse(op) ? op - FT__OP_sigmoid : -1; }
 
 static float ft__kernel_option(int op, const ft_activation_options *o)
@@ -251,7 +251,7 @@ static size_t ft__gather_rows(const ft__gather *g)
     return (size_t)g->pictures * (size_t)g->rows_y * (size_t)g->rows_x;
 }
 
-/* weight [O][C][t] as the right matrix [group][t, c][n]; backward n and c change places. */
+/* weight [O][C][t] as the right matrix [group][t, c][n]; backward swaps n and c. */
 static cl_mem ft__cl_pack(ft__context *context, const ft__tensor *weight, const ft__gather *g,
                           bool backward)
 {
@@ -260,7 +260,7 @@ static cl_mem ft__cl_pack(ft__context *context, const ft__tensor *weight, const 
     size_t count = groups * taps * channels * (size_t)g->wide;
     cl_mem packed;
     ft__launch l;
-    if (backward && taps == 1 && g->wide == g->n) /* it lies so already */
+    if (backward && taps == 1 && g->wide == g->n) /* it has this layout already */
         return ft__on_device(context, weight->value, count * sizeof(float), FT__READ);
     packed = ft__device_scratch(context, FT__SCRATCH_PACKED, count * sizeof(float));
     l = ft__start(context, "pack_weight");
@@ -278,8 +278,8 @@ static cl_mem ft__cl_pack(ft__context *context, const ft__tensor *weight, const 
     return packed;
 }
 
-/* The form of a product by our kernels: large tiles read whole fours of each matrix, left of
-   `depth` numbers a pixel, right of `n`. */
+/* The form of a product by our kernels: large tiles read each matrix by whole fours, on the left of
+   `channels` numbers per pixel, on the right of `n`. */
 static int ft__own_form(const ft__device *d, const ft__gather *g, int n)
 {
     int form = d->form == FT__FORM_WINOGRAD && !d->place.is_processor ? FT__FORM_BLOCK : d->form;
@@ -289,7 +289,7 @@ static int ft__own_form(const ft__device *d, const ft__gather *g, int n)
     return form == FT__FORM_CLBLAST || form == FT__FORM_WINOGRAD ? d->usual_form : form;
 }
 
-/* A product's kernel: of those that gather, or of those of the weight's gradient. */
+/* The name of a product's kernel: one that gathers, or one for the weight's gradient. */
 static const char *ft__product_kernel(const ft__device *d, int form, bool weight)
 {
     static const char *const names[2][FT__FORM_COUNT] = {
@@ -319,8 +319,8 @@ static void ft__cl_gather(ft__context *context, const ft__gather *g, int form, c
     else ft__go_grid(&l, ft__blocks_of(n, 16), ft__blocks_of(rows, 8), groups, 1, 1);
 }
 
-/* Slices into which the rows of a weight's gradient are parted: enough to keep a device busy, few
-   enough that their sums stay small. */
+/* The number of slices into which the rows of a weight's gradient are cut: enough to keep a device
+   busy, few enough that their sums stay small. */
 static size_t ft__slices_of(size_t rows, size_t count, size_t *slice_rows)
 {
     size_t slices = ft__blocks_of(rows, 256), most = ((size_t)1 << 22) / count + 1;
@@ -344,7 +344,7 @@ static void ft__cl_weight_sum(ft__context *context, cl_mem partial, float *to, s
     ft__go(&l, count);
 }
 
-/* g: as forward; `to` gets the gradient added. */
+/* Adds the gradient to `to`; g as forward. */
 static void ft__cl_weight_gradient(ft__context *context, const ft__gather *g, cl_mem in, cl_mem dy,
                                    float *to)
 {
@@ -369,7 +369,7 @@ static void ft__cl_weight_gradient(ft__context *context, const ft__gather *g, cl
     ft__cl_weight_sum(context, partial, to, count, slices, taps, channels, n);
 }
 
-/* A bias's gradient: `to` gets the sums of the columns of dy [rows, n], which begins at `at`. */
+/* A bias's gradient: adds the column sums of dy [rows, n], which begins at `at`, to `to`. */
 static void ft__cl_bias_gradient(ft__context *context, cl_mem dy, size_t at, size_t rows, size_t n,
                                  float *to)
 {
@@ -431,7 +431,7 @@ static void ft__cl_depthwise_weight(const ft__call *call, const ft__conv *c)
                       outputs);
 }
 
-/* ---- By CLBlast: where each row reads one pixel, the product is one of plain matrices ---- */
+/* ---- CLBlast: if each row reads one pixel, this is a plain matrix product ---- */
 
 static bool ft__conv_is_product(const ft__conv *c)
 {
@@ -439,7 +439,7 @@ static bool ft__conv_is_product(const ft__conv *c)
         && c->stride[1] == 1 && c->out_height == c->height && c->out_width == c->width;
 }
 
-/* A matrix, row after row, in a buffer; transposed: the product takes it the other way round. */
+/* A matrix in a buffer, row by row; transposed: the product uses its transpose. */
 typedef struct ft__cl_matrix { cl_mem buffer; size_t at; bool transposed; } ft__cl_matrix;
 
 static ft__cl_matrix ft__cl_matrix_of(cl_mem buffer, size_t at, bool transposed)
@@ -451,7 +451,7 @@ static ft__cl_matrix ft__cl_matrix_of(cl_mem buffer, size_t at, bool transposed)
     return matrix;
 }
 
-/* out [m, n] = a [m, k] times b [k, n], or added to it; transposed ones lie as [k, m], [n, k]. */
+/* out [m, n] = or += a [m, k] times b [k, n]; transposed ones are stored as [k, m], [n, k]. */
 static void ft__cl_gemm(ft__context *c, ft__cl_matrix a, ft__cl_matrix b, ft__cl_matrix out,
                         size_t m, size_t n, size_t k, bool add)
 {
@@ -486,8 +486,8 @@ static void ft__clblast_forward(const ft__call *call, const ft__conv *c)
     ft__go(&l, count);
 }
 
-/* The products of rows, by CLBlast or by the own kernels: x [rows, in] and y [rows, out] may begin
-   inside of a buffer, and the sizes say the rest. y = x weight^T: */
+/* Products of rows, by CLBlast or our own kernels: x [rows, in] and y [rows, out] may begin inside
+   a buffer, and `size` gives the rest. y = x weight^T */
 static void ft__cl_rows_forward(ft__context *c, const ft__conv *size, ft__cl_matrix x,
                                 const ft__tensor *weight, ft__cl_matrix y)
 {
@@ -501,7 +501,7 @@ static void ft__cl_rows_forward(ft__context *c, const ft__conv *size, ft__cl_mat
                        ft__cl_pack(c, weight, &g, false), NULL, y.buffer);
 }
 
-/* dx = dy weight, or added to it */
+/* dx = or += dy weight */
 static void ft__cl_rows_input(ft__context *c, const ft__conv *size, ft__cl_matrix dy,
                               const ft__tensor *weight, cl_mem dx, bool add)
 {
@@ -555,10 +555,10 @@ typedef struct ft__winograd_device { /* kernels.cl's struct winograd, field by f
     cl_float a;
 } ft__winograd_device;
 
-/* Numbers that the transformed inputs, or outputs, of the tiles worked on at a time may be. */
+/* The most numbers of transformed inputs, or outputs, of the tiles computed at a time. */
 #define FT__WINOGRAD_DEVICE_MOST ((size_t)1 << 26)
 
-/* Any padding of the gradient's convolution, 2 - top and so on, must be one too. */
+/* The padding of the gradient's convolution, 2 - top and so on, must not be negative. */
 static bool ft__winograd_suits(const ft__conv *c)
 {
     return c->kernel[0] == 3 && c->kernel[1] == 3 && c->stride[0] == 1 && c->stride[1] == 1
@@ -585,7 +585,7 @@ static ft__winograd_device ft__winograd_direction(const ft__conv *c, bool backwa
     return w;
 }
 
-/* The 36 products: a group each, a tile a pixel. */
+/* The 36 products: one group each, one pixel per tile. */
 static ft__gather ft__winograd_gather(const ft__winograd_device *w)
 {
     ft__gather g;
@@ -621,7 +621,7 @@ static cl_mem ft__winograd_pack(const ft__call *call, const ft__winograd_device 
     return packed;
 }
 
-/* Inputs to v, or, with `back`, m to outputs. */
+/* Transforms inputs to v or, with `back`, m to outputs. */
 static void ft__winograd_transform(const ft__call *call, bool back, cl_mem from, const float *bias,
                                    cl_mem to, const ft__winograd_device *w)
 {
@@ -633,7 +633,7 @@ static void ft__winograd_transform(const ft__call *call, bool back, cl_mem from,
     ft__go(&l, (size_t)w->count * (size_t)(back ? w->n : w->channels));
 }
 
-/* All tiles of `in` to `out`, so many at a time as memory is given to. */
+/* Computes all tiles of `out` from `in`, as many at a time as the scratch memory holds. */
 static void ft__winograd_run_device(const ft__call *call, ft__winograd_device w, size_t batch,
                                     cl_mem in, cl_mem packed, const float *bias, cl_mem out)
 {
@@ -782,7 +782,7 @@ static void ft__cl_norm_statistics(const ft__call *call, cl_mem blocks)
     ft__go(&l, s.channels);
 }
 
-/* The arguments that passes over the numbers share. */
+/* The arguments shared by the passes over the numbers. */
 static void ft__pass_norm(ft__launch *l, const ft__call *call, bool backward)
 {
     size_t channels = (size_t)call->input[0].shape.size[1];

@@ -10,15 +10,15 @@
 
 /* =============================================================================================
    [SECTION] devices/opencl_program: OpenCL: the program
-   kernels.cl, which was compiled in as text, or the file ft_desc.kernels_path, is compiled by the
-   driver when a device is opened. With ft_desc.cache what it made of it is kept there for the next
-   start, in a file of the library's own, in the machine's byte order:
+   When a device is opened, the driver compiles kernels.cl, which was compiled in as text, or the
+   file ft_desc.kernels_path. With ft_desc.cache the binary is kept there for the next start, in the
+   library's own format, in the machine's byte order:
        "ftprog1\0"; a hash of device, driver, options and source, the binary's bytes, and a hash of
        those two and of the binary, uint64 each; the binary
-   The sizes of the tiled products are tried when the first is met (opencl_dispatch). With other
-   sizes than usual those kernels are a program of their own, kept beside the other one; what was
-   chosen is kept in a third file of the same form, whose "binary" is the four sizes.
-   A file that was made for anything else, or is damaged, is made anew, with a line in the log.
+   The sizes of the tiled products are tried before the first one runs (opencl_dispatch). With sizes
+   other than the first these kernels are a separate program, kept beside the main one; the choice
+   is kept in a third file of the same form, whose "binary" is the four sizes.
+   A file that was made for anything else, or is damaged, is replaced, with a line in the log.
    ============================================================================================= */
 #ifdef FINETUNE_OPENCL
 typedef struct ft__kernel_text { int line; const char *name, *text; } ft__kernel_text;
@@ -47,7 +47,7 @@ typedef struct ft__source {
     char *file;             /* the text of ft_desc.kernels_path; NULL: the chunks compiled in */
 } ft__source;
 
-/* Whether the tiled products need this chunk: themselves, and what they call. */
+/* Whether the program of the tiled products needs this chunk: the products, and what they call. */
 static bool ft__chunk_is_of_tiles(int chunk)
 {
     return chunk == FT__KERNEL_activations || chunk == FT__KERNEL_gather
@@ -80,9 +80,9 @@ static bool ft__source_make(ft__context *c, ft__source *source, bool of_tiles)
     return true;
 }
 
-/* What the compiler is told: the widest numbers that the device has, and the sizes of tiles. */
+/* The compiler's options: the device's widest floating-point type, and the sizes of tiles. */
 static void ft__build_options(ft__device *d, int tile)
-{   /* 128 registers are so many that two work-groups of 256 can run at once */
+{   /* with 128 registers two work-groups of 256 can run at once */
 #ifdef FINETUNE_EMULATE_MMA
     const char *tensor = " -DFINETUNE_MMA -DFINETUNE_EMULATE_MMA";
 #else
@@ -105,7 +105,7 @@ static int ft__line_of_error(const char *at)
     return 0;
 }
 
-/* The chunk in which a line lies: its name, and the line where it begins. */
+/* The chunk that contains a line: its name, and the line where it begins. */
 static void ft__chunk_at(const ft__source *source, int line, char name[64], int *first)
 {
     const char *at = source->file;
@@ -124,7 +124,7 @@ static void ft__chunk_at(const ft__source *source, int line, char name[64], int 
     }
 }
 
-/* The driver's log from the first error on, with its kernel in front. */
+/* Reports the driver's log from the first error on, with its kernel in front. */
 static void ft__build_failed(ft__context *c, const ft__source *source, cl_program program,
                              cl_int code)
 {
@@ -155,7 +155,7 @@ static cl_program ft__program_of_source(ft__context *c, const ft__source *source
 {
     ft__device *d = c->device;
     cl_int code = CL_SUCCESS;
-    const char *parts[3 * FT__CHUNK_COUNT]; /* OpenCL wants a pointer to what is not const */
+    const char *parts[3 * FT__CHUNK_COUNT]; /* OpenCL wants a pointer to non-const */
     cl_program program;
     memcpy(parts, source->parts, sizeof parts);
     program = d->cl.clCreateProgramWithSource(d->context, source->count, parts, NULL, &code);
@@ -178,7 +178,7 @@ typedef struct ft__program_file {
     char path[1200];
 } ft__program_file;
 
-/* One file a device and kind: another driver's or version's takes its place. */
+/* One file per device and kind: another driver's or version's replaces it. */
 static bool ft__program_file_make(ft__context *c, const ft__source *source, const char *kind,
                                   ft__program_file *file)
 {
@@ -208,7 +208,7 @@ static void ft__program_header(const ft__program_file *file, const unsigned char
     memcpy(header + 8, numbers, sizeof numbers);
 }
 
-/* The file's bytes, or NULL: there is none, or it cannot be read. */
+/* The file's bytes, or NULL if there is no file or it cannot be read. */
 static unsigned char *ft__program_bytes(ft__context *c, const char *path, size_t *bytes)
 {
     const ft_files *files = &c->desc.files;
@@ -225,8 +225,8 @@ static unsigned char *ft__program_bytes(ft__context *c, const char *path, size_t
     return content;
 }
 
-/* The bytes that a sound file holds after its header, which lies before them; NULL: there is none,
-   or none to be trusted, and `what` is done, as the log says. */
+/* The bytes after the header of a valid file; the header is just before them. NULL if the file is
+   missing or invalid: then `what` happens, as the log says. */
 static unsigned char *ft__program_read(ft__context *c, const ft__program_file *file,
                                        size_t *bytes, const char *what)
 {
@@ -259,7 +259,7 @@ static void ft__program_write(ft__context *c, const ft__program_file *file,
     if (binary) ft__saving_free(&to);
 }
 
-/* The program that was kept; NULL: it is to be compiled. */
+/* The program that was kept, or NULL if it must be compiled. */
 static cl_program ft__program_of_file(ft__context *c, const ft__program_file *file)
 {
     ft__device *d = c->device;
@@ -300,8 +300,8 @@ static void ft__program_keep(ft__context *c, const ft__program_file *file, cl_pr
     ft__release(c, binary);
 }
 
-/* The whole program, with the usual sizes of tiles, or the tiled products alone with others. For a
-   trial it is neither looked for nor kept in the folder. */
+/* The whole program, with the first sizes of tiles, or only the tiled products with other sizes. A
+   trial's is neither read from the folder nor kept there. */
 static cl_program ft__program_build(ft__context *c, int tile, bool trial)
 {
     cl_program program = NULL;
@@ -320,7 +320,7 @@ static cl_program ft__program_build(ft__context *c, int tile, bool trial)
     return program;
 }
 
-/* The file of the tile that was chosen: of all kernels, for any may have been compared with it. */
+/* The file of the chosen tile: it depends on all kernels, as any may have been compared with it. */
 static bool ft__tile_file(ft__context *c, ft__program_file *file)
 {
     ft__source source;

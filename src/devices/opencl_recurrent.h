@@ -14,8 +14,8 @@
    [SECTION] devices/opencl_recurrent: OpenCL: recurrent layers
    As on the processor (operators/recurrent), what the input adds to the gates is one product for
    all steps, and so are the gradients of the weights and of the input; a step is a product with
-   the state and a kernel for the cells. Here a sample's steps lie together, as x and y do: then
-   none of the large products has to reorder its rows, and CLBlast can do them.
+   the state and a kernel for the cells. Here a sample's steps are contiguous, as in x and y: so
+   none of the large products has to reorder its rows, and CLBlast can compute them.
    ============================================================================================= */
 #ifdef FINETUNE_OPENCL
 
@@ -58,7 +58,7 @@ static size_t ft__recurrent_kept(const ft__call *call)
     return costs.saved / sizeof(float);
 }
 
-/* A pass over a call; one direction is at work at a time. */
+/* A pass over a call, one direction at a time. */
 typedef struct ft__cl_recurrent {
     ft__recurrent r;
     ft__context *context;
@@ -69,8 +69,8 @@ typedef struct ft__cl_recurrent {
     int form;
 } ft__cl_recurrent;
 
-/* On a GPU a step's product is made by the plain kernel: with few rows the tiles would be few and
-   half empty, and a step lasts as long as one of them. */
+/* On a GPU the plain kernel computes a step's product: with few rows the tiles would be few and
+   half empty, and a step takes as long as one of them. */
 static ft__cl_recurrent ft__cl_recurrent_start(const ft__call *call, int access)
 {
     ft__context *c = call->context;
@@ -87,7 +87,7 @@ static ft__cl_recurrent ft__cl_recurrent_start(const ft__call *call, int access)
     return run;
 }
 
-/* The `s`-th step of this direction is at work. */
+/* Moves to the `s`-th step of this direction. */
 static void ft__cl_recurrent_take(ft__cl_recurrent *run, size_t s)
 {
     const ft__recurrent *r = &run->r;
@@ -96,7 +96,7 @@ static void ft__cl_recurrent_take(ft__cl_recurrent *run, size_t s)
     run->product.off_x = run->k.t;
 }
 
-/* Rows of one step of all samples, from `at` on in a buffer where each has all of its steps. */
+/* Selects the rows of one step of all samples: the buffer has, from `at` on, all steps of each. */
 static void ft__cl_recurrent_product(ft__cl_recurrent *run, ft__gather g, cl_int at)
 {
     run->product = g;
@@ -147,8 +147,8 @@ static void ft__cl_recurrent_step(ft__cl_recurrent *run, cl_mem packed)
     ft__go(&l, r->n * r->h);
 }
 
-/* to [n, D h], this direction's part, = or += from [n, h] at `at`: last states, or gradients of the
-   first ones. */
+/* to [n, D h], this direction's part, = or += from [n, h] at `at`: final states, or gradients of
+   the initial ones. */
 static void ft__cl_recurrent_end(const ft__cl_recurrent *run, cl_mem from, cl_int at, float *to,
                                  bool add)
 {
@@ -218,7 +218,7 @@ static void ft__cl_recurrent_back(ft__cl_recurrent *run, cl_mem packed, bool end
     ft__cl_gather(run->context, &run->product, run->form, run->side, packed, NULL, run->step);
 }
 
-/* What needs the gradients of all steps' gates. `side`: those on the state's side. */
+/* Computes what needs the gradients of all steps' gates. `side`: those on the state's side. */
 static void ft__cl_recurrent_gradients(const ft__cl_recurrent *run, ft__cl_matrix side)
 {
     const ft__recurrent *r = &run->r;

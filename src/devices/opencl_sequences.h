@@ -18,12 +18,12 @@
 
 /* =============================================================================================
    [SECTION] devices/opencl_sequences: OpenCL: operators on sequences
-   Each from the formulas in operators/, over the same layout in memory.
+   Each has the formulas of operators/ and the same layout in memory.
    ============================================================================================= */
 #ifdef FINETUNE_OPENCL
 /* ---- permute, gather, layer_norm, matmul, conv1d ---- */
 
-/* `to` gets what `from` has at the places of a grid; back, the other way round. */
+/* Copies `from` at the places of a grid to `to`; backward, the reverse. */
 static void ft__cl_permute(ft__context *c, const ft__grid *grid, const float *from, float *to,
                            size_t count, bool backward, bool add)
 {
@@ -182,8 +182,8 @@ typedef struct ft__kernel_product {
     ft__kernel_matrix a, b, out;
 } ft__kernel_product;
 
-/* How a tensor's matrices lie; `transposed`: taken the other way round. Dimensions between the
-   first and the last two are one, `inner`: with the channels last there is just one of them. */
+/* The strides of a tensor's matrices, or of their transposes. The dimensions between the first and
+   the last two count as one, `inner`: channels-last tensors have just one of them. */
 static ft__kernel_matrix ft__kernel_matrix_of(const ft__tensor *t, bool transposed)
 {
     size_t steps[FINETUNE_MAX_RANK];
@@ -205,8 +205,8 @@ static ft__kernel_matrix ft__kernel_flip(ft__kernel_matrix x)
     return x;
 }
 
-/* How CLBlast is told where a matrix's rows begin: `step` apart, or its columns' where they are
-   what lies side by side. A matrix of one column has both, and its rows may be too close. */
+/* The leading dimension for CLBlast: `step` is the distance of rows, or of columns if a column is
+   contiguous (transposed). A matrix of one column is both, and its rows may be too close. */
 static bool ft__lies_transposed(const ft__kernel_matrix *x, int columns, size_t *step)
 {
     bool transposed = x->column != 1 || x->row < columns;
@@ -214,9 +214,9 @@ static bool ft__lies_transposed(const ft__kernel_matrix *x, int columns, size_t 
     return transposed;
 }
 
-/* All products at once by CLBlast: each matrix follows the one before, for they do not lie with the
-   channels last. It writes rows only: the transposed of out is B^T A^T. On PoCL 16 products of
-   [128, 64] and [64, 128] take 4.5 ms, by the kernel 18.6. */
+/* All products in one call of CLBlast: each matrix follows the one before, as they are not
+   channels-last. It writes rows only: a transposed out is computed as B^T A^T. On PoCL 16 products
+   of [128, 64] and [64, 128] take 4.5 ms, by the kernel 18.6. */
 static void ft__clblast_matmul(ft__context *c, ft__kernel_product p, cl_mem a, cl_mem b, cl_mem out,
                                size_t count, bool add)
 {
@@ -271,7 +271,7 @@ static void ft__cl_matmul(const ft__call *call, const ft__kernel_product *p, con
     ft__go_grid(&l, (size_t)p->n, (size_t)p->m, count, 16, 16);
 }
 
-/* y = A B; the matrices are A [m, k], B [k, p] and y [m, p] however they lie. */
+/* y = A B; the matrices are A [m, k], B [k, p] and y [m, p] in any layout. */
 static ft__kernel_product ft__kernel_product_of(const ft__call *call)
 {
     const ft_matmul_options *o = &call->node->options.matmul;
@@ -319,7 +319,7 @@ static void ft__cl_matmul_backward(const ft__call *call)
                       ft__count(b), !b->fresh);
 }
 
-/* [N, C, L] to [N, L, C], or back; L may be H and W. */
+/* Transposes [N, C, L] to [N, L, C], or back; L may be H and W. */
 static void ft__cl_turn(ft__context *c, const ft_shape *shape, int direction, const float *from,
                         float *to, bool add)
 {
@@ -416,7 +416,7 @@ static void ft__cl_embedding_forward(const ft__call *call)
     ft__go(&l, count);
 }
 
-#define FT__EMBEDDING_BLOCK ((size_t)64) /* places whose gradients are summed at once */
+#define FT__EMBEDDING_BLOCK ((size_t)64) /* places whose gradients are summed together */
 
 static void ft__cl_embedding_backward(const ft__call *call)
 {

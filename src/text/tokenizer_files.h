@@ -10,8 +10,8 @@
 
 /* =============================================================================================
    [SECTION] text/tokenizer_files: Tokeniser files
-   Reads the vocabularies that others write, builds one from texts, and keeps a model's own in its
-   file. What kind a file is, its content says.
+   Reads the vocabularies of other tools, builds one from texts, and keeps a model's own in its
+   file. The content of a file tells its kind.
    ============================================================================================= */
 #ifndef FINETUNE_NO_TEXT
 static const char *const ft__tokenizer_kinds[] = {"characters", "words", "wordpiece", "byte_bpe",
@@ -46,7 +46,7 @@ static int ft__first_piece(const ft_tokenizer *t, const char *const *names, int 
     return id;
 }
 
-/* Pieces that stand for no text, by the names that they go by. The unknown one is shown. */
+/* Finds the pieces that represent no text, by their usual names. The unknown piece is shown. */
 static void ft__find_special(ft_tokenizer *t)
 {
     static const char *const names[] = {"[PAD]", "<pad>", "[CLS]", "[SEP]", "[MASK]", "<mask>",
@@ -65,7 +65,7 @@ static void ft__find_special(ft_tokenizer *t)
     if (t->unknown >= 0) t->special[t->unknown] = 0;
 }
 
-/* Ranks of scored BPE: equal scores have one rank, for then the left pair is first. */
+/* Ranks of scored BPE: equal scores share a rank, as the left pair then merges first. */
 typedef struct ft__by_score { const float *scores; } ft__by_score;
 
 static bool ft__score_less(const void *context, int a, int b)
@@ -104,8 +104,8 @@ static void ft__find_bytes(ft_tokenizer *t)
     }
 }
 
-/* Checks and completes a tokeniser whose pieces are in, and gives it to the model; NULL, and it is
-   released, with an error. */
+/* Checks and completes a tokeniser that has its pieces, and gives it to the model; on an error
+   releases it and returns NULL. */
 static ft_tokenizer *ft__tokenizer_finish(ft_tokenizer *t, const char *path)
 {
     ft__context *c = t->ids.context;
@@ -224,7 +224,7 @@ static void ft__read_characters(ft_tokenizer *t, const ft__json *json, const cha
     t->unknown = ft__find_piece(t, "<unk>");
 }
 
-/* Notes in value_of[id] where the piece of that id stands: {"piece": id, ...} or, with `listed`,
+/* Sets value_of[id] to the value with the piece of that id: {"piece": id, ...} or, with `listed`,
    [{"id": id, "content": "piece"}, ...]. Returns the largest id; value_of may be NULL. */
 static int64_t ft__ids_in_json(const ft__json *json, int from, bool listed, int *value_of)
 {
@@ -260,7 +260,7 @@ static void ft__read_vocab_json(ft_tokenizer *t, const ft__json *json, int vocab
         ft__ids_in_json(json, added, true, value_of);
     }
     for (id = 0; ft__ok(c) && id <= most; ++id) {
-        const ft__json_value *v = &json->values[value_of[id]]; /* 0 is the root: a hole */
+        const ft__json_value *v = &json->values[value_of[id]]; /* 0 is the root: no such id */
         const char *piece = value_of[id] ? v->key : "";
         if (v->kind == 'o' && value_of[id]) {
             piece = ft__json_string(json, ft__json_member(json, value_of[id], "content"));
@@ -277,8 +277,8 @@ static int32_t ft__little_int(const unsigned char *at)
                      | (uint32_t)at[3] << 24);
 }
 
-/* int32 longest piece, then per piece: float32 score, int32 bytes, the bytes. How many; -1: it is
-   no such file. With `t`, reads them into it. */
+/* The file: int32 longest piece, then per piece: float32 score, int32 bytes, the bytes. Returns the
+   number of pieces, or -1 if it is another file. With `t`, reads them into it. */
 static int ft__read_scored(ft_tokenizer *t, const unsigned char *file, size_t bytes)
 {
     size_t at = 4;
@@ -322,7 +322,7 @@ static ft_tokenizer *ft__load_scored(ft_model *m, const unsigned char *file, siz
 
 /* ---- Hugging Face's tokenizer.json ---- */
 
-/* Is the part `key` of the root of this type? An absent one or null is of type "". */
+/* Is the member `key` of the root of this type? If absent or null it is of type "". */
 static bool ft__part_is(const ft__json *json, const char *key, const char *type)
 {
     int part = ft__json_member(json, 0, key);
@@ -696,7 +696,7 @@ static void ft__count_characters(ft_tokenizer *t, const char *text, size_t bytes
     }
 }
 
-/* Keeps what was seen often enough, the most frequent first, behind the special pieces. */
+/* Keeps the words seen often enough, the most frequent first, after the special pieces. */
 static void ft__keep_frequent(ft_tokenizer *t, ft_vocabulary_options o)
 {
     static const char *const first[] = {"<pad>", "<unk>", "<eos>"};

@@ -7,17 +7,17 @@
 
 /* =============================================================================================
    [SECTION] text/tokenizers: Tokenisers
-   A tokeniser turns a text into the ids of its pieces, and back. Five kinds:
+   A tokeniser converts a text to the ids of its pieces, and back. Five kinds:
      characters    a character is a piece
-     words         BERT's basic tokeniser, or what stands between spaces; rare words are <unk>
+     words         BERT's basic tokeniser, or splitting at spaces; rare words are <unk>
      WordPiece     BERT's basic tokeniser, then each word as the longest pieces from the left (Wu et
                    al. 2016; Devlin et al. 2018)
-     byte BPE      the text's bytes, then pairs merged in the order of their ranks, inside of what
-                   GPT-2's pattern takes for words (Sennrich et al. 2016; Radford et al. 2019)
-     scored BPE    characters, or bytes where a character is no piece, then pairs merged, the
-                   highest score first (SentencePiece's BPE as llama2.c reads it)
-   All take time in proportion to n log n, whatever the text is. A text is only text: "[SEP]" in it
-   is five characters, never the piece that ends a sentence.
+     byte BPE      the text's bytes, then pairs merged in the order of their ranks, inside the words
+                   of GPT-2's pattern (Sennrich et al. 2016; Radford et al. 2019)
+     scored BPE    characters, or bytes if a character is no piece, then pairs merged, the highest
+                   score first (SentencePiece's BPE as llama2.c reads it)
+   All take time in proportion to n log n for any text. A text is only text: "[SEP]" in it is five
+   characters, never the piece that ends a sentence.
    ============================================================================================= */
 #ifndef FINETUNE_NO_TEXT
 
@@ -81,8 +81,7 @@ static void ft__vocabulary_grow(ft__vocabulary *v)
     }
 }
 
-/* A new piece behind the others, which takes the place of an equal one in the table. An empty one
-   has an id but cannot be found. */
+/* Appends a piece, which replaces an equal one in the table. An empty one has only an id. */
 static void ft__vocabulary_add(ft__vocabulary *v, const char *bytes, size_t count)
 {
     ft__context *c = v->context;
@@ -131,14 +130,14 @@ struct ft_tokenizer {
     ft_tokenizer_kind kind;
     ft__vocabulary pieces;
     size_t longest_piece;   /* in bytes */
-    char *special;          /* [pieces]: 1 for what stands for no text, as [SEP] */
+    char *special;          /* [pieces]: 1 if it represents no text, like [SEP] */
     int unknown, padding, begin, end;       /* ids; -1: there is none */
     int before[FT__MOST_AROUND], before_count; /* ids put before a text on request ... */
-    int after[FT__MOST_AROUND], after_count;   /* ... and behind it */
+    int after[FT__MOST_AROUND], after_count;   /* ... and after it */
     /* Words and WordPiece: */
     bool lower, strip_accents, split_ideographs, clean, spaces_only;
     int longest_word;       /* in characters: longer ones are unknown */
-    char prefix[16];        /* of pieces that go on a word: "##" */
+    char prefix[16];        /* of pieces that continue a word: "##" */
     /* Both kinds of BPE: */
     bool space_first;       /* a space is put before the text */
     int byte_id[256];       /* the piece of a byte; -1: none */
@@ -160,8 +159,8 @@ struct ft_tokenizer {
 static bool ft__is_special(const ft_tokenizer *t, int id) { return t->special && t->special[id]; }
 
 /* ---- BERT's basic tokeniser ----
-   Control characters are left out, ideographs stand alone, accents go, letters become small; then
-   words end at spaces, and punctuation stands alone. */
+   Control characters are dropped, each ideograph is a word, accents are removed, letters become
+   lower case; then words end at spaces, and each punctuation mark is a word. */
 static void ft__emit_word(ft_tokenizer *t, void (*each)(ft_tokenizer *, const char *, size_t))
 {
     if (t->word.count > 0) each(t, t->word.letters, t->word.count);
@@ -217,7 +216,7 @@ static void ft__whole_word(ft_tokenizer *t, const char *word, size_t bytes)
     if (id >= 0) ft__ids_add(&t->ids, id);
 }
 
-/* The longest piece at `word`, not longer than it and than any piece; -1: none. */
+/* The longest piece that `word` starts with, *taken bytes of it; -1 if there is none. */
 static int ft__longest_piece(ft_tokenizer *t, const char *word, size_t bytes, bool first,
                              size_t *taken)
 {
@@ -243,7 +242,7 @@ static void ft__word_pieces(ft_tokenizer *t, const char *word, size_t bytes)
     }
     for (; at < bytes; at += taken) {
         int id = ft__longest_piece(t, word + at, bytes - at, at == 0, &taken);
-        if (id < 0) { /* a word is known as a whole or not at all */
+        if (id < 0) { /* if one part is unknown, the whole word is */
             t->ids.count = before;
             ft__ids_add(&t->ids, t->unknown);
             return;
@@ -262,9 +261,9 @@ static void ft__characters(ft_tokenizer *t, const char *text, size_t bytes)
 }
 
 /* ---- Byte-pair encoding ----
-   The symbols of a word are a list; a heap holds the pairs that can be merged, the best first. A
-   merge makes two new pairs and leaves old ones in the heap that no longer fit, which are passed
-   over when they come up: n symbols take n log n. */
+   The symbols of a word are a linked list; a heap holds the pairs that can be merged, the best
+   first. A merge makes two new pairs; old ones that no longer fit stay in the heap and are skipped
+   when they come up: n symbols take n log n. */
 static size_t ft__merge_slot(const ft_tokenizer *t, int left, int right)
 {
     uint64_t pair = (uint64_t)(uint32_t)left << 32 | (uint32_t)right;
@@ -275,7 +274,7 @@ static size_t ft__merge_slot(const ft_tokenizer *t, int left, int right)
     return slot;
 }
 
-/* The piece that two make when they are joined; -1: none. */
+/* The piece that two pieces form together; -1 if there is none. */
 static int ft__joined(ft_tokenizer *t, int left, int right)
 {
     const ft__vocabulary *v = &t->pieces;
@@ -285,7 +284,7 @@ static int ft__joined(ft_tokenizer *t, int left, int right)
     return ft__ok(v->context) ? ft__vocabulary_find(v, t->word.letters, t->word.count) : -1;
 }
 
-/* What a pair merges into, and how urgent it is (0: most); false: it does not merge. */
+/* What a pair merges into, and its priority (0: the highest); false if it does not merge. */
 static bool ft__merge_of(ft_tokenizer *t, int left, int right, ft__candidate *to)
 {
     size_t a = ft__piece_bytes(&t->pieces, left), b = ft__piece_bytes(&t->pieces, right);
@@ -405,12 +404,12 @@ static void ft__merge_bytes(ft_tokenizer *t, const char *word, size_t bytes)
     ft__merge_symbols(t, count);
 }
 
-/* How GPT-2's pattern sees a character: L, N, space, or anything else. */
+/* The class of a character in GPT-2's pattern: L, N, space, or anything else. */
 static int ft__gpt2_class(uint32_t code, int taken)
 {
     int k;
     if (code == FT__INVALID && taken == 1) return FT__OTHER;
-    if (ft__unicode_space(code)) return FT__CONTROL; /* stands for "space" here */
+    if (ft__unicode_space(code)) return FT__CONTROL; /* means "space" here */
     k = ft__unicode_class(code);
     return k == FT__LETTER || k == FT__NUMBER ? k : FT__OTHER;
 }
@@ -426,7 +425,7 @@ static size_t ft__gpt2_run(const char *text, size_t at, size_t bytes, int wanted
     return at;
 }
 
-/* Where the word that begins at `at` ends, as GPT-2's pattern has it:
+/* The end of the word that begins at `at`, by GPT-2's pattern:
        's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+               */
 static size_t ft__gpt2_word(const char *text, size_t at, size_t bytes)
 {
@@ -443,7 +442,7 @@ static size_t ft__gpt2_word(const char *text, size_t at, size_t bytes)
     k = ft__gpt2_class(code, taken);
     if (k != FT__CONTROL) return ft__gpt2_run(text, first, bytes, k, &last);
     end = ft__gpt2_run(text, at, bytes, FT__CONTROL, &last);
-    return end == bytes || last == at ? end : last; /* the last space belongs to what follows */
+    return end == bytes || last == at ? end : last; /* the last space belongs to the next word */
 }
 
 static void ft__byte_bpe(ft_tokenizer *t, const char *text, size_t bytes)
@@ -505,7 +504,7 @@ static uint32_t ft__byte_letter(int number)
     return number == 173 ? 0x100 + 67 : (uint32_t)number;
 }
 
-static int ft__letter_byte(uint32_t code) /* -1: no byte is written so */
+static int ft__letter_byte(uint32_t code) /* -1: no byte has this character */
 {
     int n = code < 0x200 ? (int)code - 0x100 : 68;
     int number = n < 0 ? (int)code : n < 33 ? n : n < 67 ? n - 33 + 127 : 173;
@@ -525,7 +524,7 @@ static void ft__decode_bytes(ft__text *to, const char *piece, size_t bytes)
     }
 }
 
-/* Adds what a piece says to a text; `first`: nothing was said before it. */
+/* Appends a piece's text; `first`: no text precedes it. */
 static void ft__decode_piece(const ft_tokenizer *t, int id, bool first, ft__text *to)
 {
     const char *piece = ft__piece_text(&t->pieces, id);

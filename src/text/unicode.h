@@ -2,10 +2,10 @@
 
 /* =============================================================================================
    [SECTION] text/unicode: Unicode
-   Texts are UTF-8; what is not valid is taken byte by byte, so that every text can be read. The
-   tables hold what tokenisers ask of a code point: its class, the letter without its accents, and
-   the small letter. tests/golden/make_unicode.py prints them, from Unicode 14; code points that
-   were not assigned then count as their neighbours do.
+   Texts are UTF-8; invalid bytes are read one by one, so that every text can be read. The tables
+   hold what tokenisers need of a code point: its class, the letter without its accents, and the
+   lower case. tests/golden/make_unicode.py prints them, from Unicode 14; code points that it does
+   not assign have the values of their neighbours.
    ============================================================================================= */
 #ifndef FINETUNE_NO_TEXT
 enum { /* classes, by Unicode's general category */
@@ -13,7 +13,7 @@ enum { /* classes, by Unicode's general category */
     FT__MARK /* Mn: an accent that stands over or under the letter before it */,
     FT__CONTROL /* Cc, Cf, Co */
 };
-enum { FT__INVALID = 0xfffd }; /* stands for a byte that is not UTF-8 */
+enum { FT__INVALID = 0xfffd }; /* the result for a byte that is not UTF-8 */
 
 typedef struct ft__unicode_run { uint32_t from, count, step, to; } ft__unicode_run;
 
@@ -305,7 +305,7 @@ static const ft__unicode_run ft__unicode_lower[] = {
 };
 
 /* The code point at text[0..bytes), bytes > 0, and how many bytes it takes; a byte that is not part
-   of valid UTF-8 (overlong forms and surrogates are not) is FT__INVALID and takes one. */
+   of valid UTF-8 (overlong forms and surrogates are invalid) is FT__INVALID and takes one. */
 static uint32_t ft__utf8_read(const char *text, size_t bytes, int *taken)
 {
     const unsigned char *at = (const unsigned char *)text;
@@ -325,7 +325,7 @@ static uint32_t ft__utf8_read(const char *text, size_t bytes, int *taken)
     return code;
 }
 
-static int ft__utf8_write(uint32_t code, char to[4]) /* how many bytes */
+static int ft__utf8_write(uint32_t code, char to[4]) /* returns the number of bytes */
 {
     int count = code < 0x80 ? 1 : code < 0x800 ? 2 : code < 0x10000 ? 3 : 4, i;
     for (i = count - 1; i > 0; --i, code >>= 6) to[i] = (char)(0x80 | (code & 0x3f));
@@ -384,8 +384,8 @@ static uint32_t ft__unicode_to_lower(uint32_t code)
                            (int)(sizeof ft__unicode_lower / sizeof ft__unicode_lower[0]));
 }
 
-/* The letter without its accents, as canonical decomposition and leaving the marks out give it. A
-   Hangul syllable becomes its two or three letters (the Unicode Standard, 3.12). How many. */
+/* The letter without its accents: canonical decomposition without the marks. A Hangul syllable
+   becomes its two or three letters (the Unicode Standard, 3.12). Returns the number of letters. */
 static int ft__unicode_base(uint32_t code, uint32_t to[3])
 {
     to[0] = code;

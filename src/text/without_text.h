@@ -4,7 +4,7 @@
 
 /* =============================================================================================
    [SECTION] text/without_text: Without text
-   What FINETUNE_NO_TEXT leaves of the functions over tokenisers: that they are not there.
+   With FINETUNE_NO_TEXT the functions on tokenisers only report that they are left out.
    ============================================================================================= */
 #ifdef FINETUNE_NO_TEXT
 static void ft__no_text(ft_model *m)
@@ -32,7 +32,7 @@ ft_tokenizer *ft_tokenizer_build(ft_model *m, ft_tokenizer_kind kind, const char
     return NULL;
 }
 
-/* There is no tokeniser that these could be asked of. */
+/* There is no tokeniser to call these with. */
 void ft_tokenizer_free(ft_tokenizer *t) { (void)t; }
 
 ft_tokens ft_tokenize(ft_tokenizer *t, const char *text, size_t bytes, ft_tokenize_options options)
