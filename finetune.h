@@ -2082,8 +2082,8 @@ static FT__UNUSED void *ft__pile_add(ft__context *c, ft__pile *pile)
 
 /* =============================================================================================
    [SECTION] basics/files: Files
-   The default operations: POSIX calls where they exist (declared here where strict C99 hides them),
-   stdio elsewhere.
+   The default operations: POSIX calls if the system has them (declared here, as strict C99 hides
+   some), stdio otherwise.
    ============================================================================================= */
 #if FINETUNE__POSIX
 #ifdef __cplusplus
@@ -3080,8 +3080,8 @@ static void ft__parallel(ft__context *c, int count, ft__body body, void *context
 /* Hands out the pieces [0, end) of one job to slots, one per thread. Slot i takes the i-th part
    first, then what the others have left: so a thread that is interrupted takes fewer. The parts are
    the same for every job: what a slot's thread wrote in one operator, it mostly reads in the next,
-   from its own cache (MobileNet's prediction, 2 threads: 1.2 times as fast as with pieces dealt out
-   in turn). ft__parallel_slots starts the slots; *share is 0 before the first piece. */
+   from its own cache. (MobileNet's prediction, 2 threads: 1.2 times as fast as with pieces dealt
+   out in turn.) ft__parallel_slots starts the slots; *share is 0 before the first piece. */
 static size_t ft__next_piece(ft__context *c, size_t end, int slot, int *share)
 {
     for (; *share < c->threads; ++*share) {
@@ -6497,7 +6497,7 @@ typedef struct ft__node {
     int op;                 /* FT__OP_conv2d, ... */
     char *name;
     ft_type type;
-    ft_shape shape;         /* FT_BATCH and FT_LENGTH where those go */
+    ft_shape shape;         /* may contain FT_BATCH and FT_LENGTH */
     int *inputs;            /* ids */
     int input_count;
     ft__options options;
@@ -13603,8 +13603,8 @@ enum { FT__CLBLAST_ROWS = 101, FT__CLBLAST_PLAIN = 111, FT__CLBLAST_TRANSPOSED =
    [SECTION] devices/opencl_memory: OpenCL: memory
    Every operator reads and writes host memory by pointer; on a device each such pointer has a
    buffer. The device knows which of the two is newer and copies values only when the other side
-   needs them: in a training step that runs on the device altogether, the batch is uploaded and a
-   few numbers are downloaded. Values, gradients and what is kept for backward share one large
+   needs them. In a training step that runs entirely on the device, the batch is uploaded and a few
+   numbers are downloaded. Values, gradients and what is kept for backward share one large
    buffer, at the plan's offsets; parameters, their gradients and moments have their own buffers.
 
    On a GPU neither waits for the other (`overlaps`): while a step runs, a second queue uploads the
@@ -14298,7 +14298,7 @@ static void ft__build_options(ft__device *d, int tile)
 
 /* ---- A build that fails ---- */
 
-/* The line in a compiler's "FILE:LINE:COLUMN: error: ..."; 0: there is none. */
+/* The line in a compiler's "FILE:LINE:COLUMN: error: ...", or 0. */
 static int ft__line_of_error(const char *at)
 {
     for (; *at && *at != '\n'; ++at)
@@ -14661,7 +14661,7 @@ static void ft__go_grid(ft__launch *l, size_t x, size_t y, size_t z, size_t grou
     if (code != CL_SUCCESS) ft__cl_failed(l->context, "clEnqueueNDRangeKernel", l->name, code);
 }
 
-/* The same for a tiled product of so many columns and rows, the rows `parts` times. */
+/* The same for a tiled product of `columns` and `rows`, the rows `parts` times. */
 static void ft__go_tiles(ft__launch *l, size_t columns, size_t rows, size_t parts, size_t z)
 {
     const ft__tile *t = &ft__cl_tiles[l->context->device->tile];
@@ -16843,7 +16843,7 @@ static void ft__cl_recurrent_backward(const ft__call *call)
 
 /* =============================================================================================
    [SECTION] devices/opencl_dispatch: OpenCL: where an operator runs
-   On the device if it has kernels for the operator, else on the processor: its inputs are then
+   On the device if it has kernels for the operator, else on the processor. Then its inputs are
    downloaded, and its results are uploaded when the device needs them.
    ============================================================================================= */
 
@@ -17530,7 +17530,7 @@ typedef struct ft__step {   /* one call of an operator */
     int norm;               /* batch norm folded into it; 0: none */
     int activation;         /* activation applied to the result; 0: none */
     float *weight, *bias;   /* the folded ones */
-    float *prepared;        /* weights as the operator wants them; NULL: it prepares none */
+    float *prepared;        /* weights in the form that the operator uses; NULL: it prepares none */
     uint64_t prepared_for;  /* the version of the weights that both were made from */
     bool trained;           /* depends on something trainable: backward runs through it */
     int part;               /* of the trained steps; see graph/memory */
@@ -18181,7 +18181,7 @@ static ft__costs ft__costs_of(ft_model *m, const ft__node *node, ft__extent exte
 }
 
 /* Gives every block an offset such that blocks in use at the same time do not overlap: largest
-   first, each as low as it fits. Returns the total bytes. */
+   first, each as low as it fits. Returns the bytes that hold all of them. */
 static size_t ft__place(ft__block *blocks, int count)
 {
     size_t total = 0;
@@ -22769,7 +22769,7 @@ static bool ft__unicode_ideograph(uint32_t code)
 /* ---- Vocabulary: pieces, their ids, and a table that finds them ---- */
 typedef struct ft__vocabulary {
     ft__context *context;
-    ft__text letters;       /* all pieces, a 0 behind each */
+    ft__text letters;       /* all pieces, each ending in a 0 */
     size_t *start;          /* [count + 1]: of each piece in letters */
     int count, capacity;
     int *table;             /* [slots]: id + 1; 0: free. A power of two, at least half free */

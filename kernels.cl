@@ -68,7 +68,7 @@ float activate(int op, float a, float x)
     }
 }
 
-/* dy/dx: of the output y for the first four, else of the input x */
+/* dy/dx as a function of the output y for the first four, else of the input x */
 float slope_of(int op, float a, float v)
 {
     float s;
@@ -1641,7 +1641,7 @@ typedef struct pool {
     int fresh;
 } pool;
 
-/* [first, last) of window `at` that lies inside */
+/* [first, last): the part of window `at` that is inside */
 int pool_first(int at, int stride, int before) { return max(at * stride - before, 0); }
 int pool_last(int at, int stride, int before, int kernel_size, int in)
 {
@@ -1762,8 +1762,7 @@ __kernel void copy_blocks(__global const float *from, __global float *to, int co
 }
 )
 
-/* ---- add, mul: a has the sizes `size`; b moves by `step` along each, 0 where b is broadcast
-   ---- */
+/* ---- add, mul: a has the sizes `size`; b moves by `step` along each, 0 where broadcast ---- */
 FINETUNE_LINE FINETUNE_CL(broadcast,
 int place_in(const int *size, const int *step, int i)
 {

@@ -5,8 +5,8 @@
 
 /* =============================================================================================
    [SECTION] basics/files: Files
-   The default operations: POSIX calls where they exist (declared here where strict C99 hides them),
-   stdio elsewhere.
+   The default operations: POSIX calls if the system has them (declared here, as strict C99 hides
+   some), stdio otherwise.
    ============================================================================================= */
 #if FINETUNE__POSIX
 #ifdef __cplusplus

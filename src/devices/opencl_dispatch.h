@@ -22,7 +22,7 @@
 
 /* =============================================================================================
    [SECTION] devices/opencl_dispatch: OpenCL: where an operator runs
-   On the device if it has kernels for the operator, else on the processor: its inputs are then
+   On the device if it has kernels for the operator, else on the processor. Then its inputs are
    downloaded, and its results are uploaded when the device needs them.
    ============================================================================================= */
 

@@ -96,7 +96,7 @@ static void ft__go_grid(ft__launch *l, size_t x, size_t y, size_t z, size_t grou
     if (code != CL_SUCCESS) ft__cl_failed(l->context, "clEnqueueNDRangeKernel", l->name, code);
 }
 
-/* The same for a tiled product of so many columns and rows, the rows `parts` times. */
+/* The same for a tiled product of `columns` and `rows`, the rows `parts` times. */
 static void ft__go_tiles(ft__launch *l, size_t columns, size_t rows, size_t parts, size_t z)
 {
     const ft__tile *t = &ft__cl_tiles[l->context->device->tile];

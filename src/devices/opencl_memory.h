@@ -9,8 +9,8 @@
    [SECTION] devices/opencl_memory: OpenCL: memory
    Every operator reads and writes host memory by pointer; on a device each such pointer has a
    buffer. The device knows which of the two is newer and copies values only when the other side
-   needs them: in a training step that runs on the device altogether, the batch is uploaded and a
-   few numbers are downloaded. Values, gradients and what is kept for backward share one large
+   needs them. In a training step that runs entirely on the device, the batch is uploaded and a few
+   numbers are downloaded. Values, gradients and what is kept for backward share one large
    buffer, at the plan's offsets; parameters, their gradients and moments have their own buffers.
 
    On a GPU neither waits for the other (`overlaps`): while a step runs, a second queue uploads the

@@ -97,7 +97,7 @@ static void ft__build_options(ft__device *d, int tile)
 
 /* ---- A build that fails ---- */
 
-/* The line in a compiler's "FILE:LINE:COLUMN: error: ..."; 0: there is none. */
+/* The line in a compiler's "FILE:LINE:COLUMN: error: ...", or 0. */
 static int ft__line_of_error(const char *at)
 {
     for (; *at && *at != '\n'; ++at)

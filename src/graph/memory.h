@@ -105,7 +105,7 @@ static ft__costs ft__costs_of(ft_model *m, const ft__node *node, ft__extent exte
 }
 
 /* Gives every block an offset such that blocks in use at the same time do not overlap: largest
-   first, each as low as it fits. Returns the total bytes. */
+   first, each as low as it fits. Returns the bytes that hold all of them. */
 static size_t ft__place(ft__block *blocks, int count)
 {
     size_t total = 0;

@@ -28,7 +28,7 @@ typedef struct ft__step {   /* one call of an operator */
     int norm;               /* batch norm folded into it; 0: none */
     int activation;         /* activation applied to the result; 0: none */
     float *weight, *bias;   /* the folded ones */
-    float *prepared;        /* weights as the operator wants them; NULL: it prepares none */
+    float *prepared;        /* weights in the form that the operator uses; NULL: it prepares none */
     uint64_t prepared_for;  /* the version of the weights that both were made from */
     bool trained;           /* depends on something trainable: backward runs through it */
     int part;               /* of the trained steps; see graph/memory */

@@ -81,7 +81,7 @@ typedef struct ft__node {
     int op;                 /* FT__OP_conv2d, ... */
     char *name;
     ft_type type;
-    ft_shape shape;         /* FT_BATCH and FT_LENGTH where those go */
+    ft_shape shape;         /* may contain FT_BATCH and FT_LENGTH */
     int *inputs;            /* ids */
     int input_count;
     ft__options options;

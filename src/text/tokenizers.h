@@ -24,7 +24,7 @@
 /* ---- Vocabulary: pieces, their ids, and a table that finds them ---- */
 typedef struct ft__vocabulary {
     ft__context *context;
-    ft__text letters;       /* all pieces, a 0 behind each */
+    ft__text letters;       /* all pieces, each ending in a 0 */
     size_t *start;          /* [count + 1]: of each piece in letters */
     int count, capacity;
     int *table;             /* [slots]: id + 1; 0: free. A power of two, at least half free */
