@@ -50,8 +50,8 @@ build/finetune: build/tool.o
 build/finetune.o: build/tool.o
 	$(OBJCOPY) --strip-debug --localize-symbol=main $< $@
 
-LINKED = $(addprefix build/test_,accuracy cache fit formats memory networks sequences text_accuracy \
-    text_train weights)
+LINKED = $(patsubst tests/%.c,build/%,$(shell grep -L 'internals.h\|FINETUNE_IMPLEMENTATION\|test_operators.c' \
+    tests/test_*.c))
 $(LINKED): build/%: tests/%.c build/finetune.o
 	$(CC) $(FLAGS) -MF $@.d -MT $@ -O1 -g1 $< build/finetune.o -o $@ $(LIBS)
 
