@@ -519,5 +519,5 @@ int main(void)
     test_cut_batches();
     test_length_stays();
     test_get_after_longer();
-    return check_done("runs");
+    return check_done("test_runs");
 }
