@@ -1413,9 +1413,9 @@ FINETUNE_API ft_status ft_run_lengths(ft_model *m, const void *values, const int
 #include <pthread.h>
 #endif
 
-/* Which vector instructions the kernels may use. None of them on an x86 that computes with its old
-   registers of 80 bits, as GCC's -m32 does by itself: bits would differ, and GCC takes no scalar of
-   that width into a vector. -m32 -msse2 -mfpmath=sse has them. */
+/* The vector instructions that the kernels may use. No x86 build that computes in the old 80-bit
+   registers, GCC's default with -m32, uses any: bits would differ, and GCC puts no scalar of that
+   width into a vector. With -m32 -msse2 -mfpmath=sse there are vector instructions. */
 #if defined(__GNUC__) && !defined(FINETUNE_NO_SIMD)
 #if defined(__x86_64__) || (defined(__i386__) && __FLT_EVAL_METHOD__ == 0)
 #define FT__X86 1
@@ -1436,8 +1436,8 @@ extern "C" {
 /* =============================================================================================
    [SECTION] platform/formatting: printf's sizes and 64-bit numbers, the same everywhere
    ============================================================================================= */
-/* C99's formats, which GCC for Windows must be told: "printf" there means those of an old library
-   of Microsoft's, without %zu and %llu. */
+/* GCC for Windows needs the name gnu_printf for C99's formats: "printf" means those of Microsoft's
+   old library there, without %zu and %llu. */
 #if defined(__GNUC__) && !defined(__clang__)
 #define FT__PRINTF(text, first) __attribute__((format(gnu_printf, text, first)))
 #elif defined(__GNUC__)
@@ -1446,7 +1446,7 @@ extern "C" {
 #define FT__PRINTF(text, first)
 #endif
 
-/* Where the next letters go. As with snprintf, `count` grows on when there is no more room. */
+/* The output so far. As with snprintf, `count` grows even if there is no more room. */
 typedef struct ft__printed { char *to; size_t size, count; } ft__printed;
 
 static void ft__print_letter(ft__printed *out, char letter)
@@ -1471,7 +1471,7 @@ static void ft__print_number(ft__printed *out, uint64_t size, bool negative, cha
     while (count > 0) ft__print_letter(out, text[--count]);
 }
 
-/* Texts and doubles, by snprintf itself. */
+/* Texts and doubles go through snprintf itself. */
 static void ft__print_text(ft__printed *out, int width, int precision, const char *text)
 {
     size_t left = out->size > out->count ? out->size - out->count : 0;
@@ -1502,9 +1502,9 @@ static int ft__print_width(const char **format, int given)
     return width;
 }
 
-/* vsnprintf as C99 has it, with the flag 0 and the conversions d u x X c s e f g. Microsoft's older
-   library and newlib-nano do not know %zu and %llu: they print the letters, and the second then
-   takes the number for the next argument, a pointer perhaps. So numbers become digits here. */
+/* C99's vsnprintf with the flag 0 and the conversions d u x X c s e f g. Microsoft's older library
+   and newlib-nano do not know %zu and %llu: they print the letters, and the second then uses the
+   number as the next argument, perhaps a pointer. So numbers are converted here. */
 static FT__PRINTF(3, 0) int ft__vprint(char *to, size_t size, const char *format,
                                        va_list arguments)
 {
@@ -1545,14 +1545,14 @@ static FT__PRINTF(3, 0) int ft__vprint(char *to, size_t size, const char *format
         case 'e': case 'f': case 'g':
             ft__print_double(&out, width, precision, *format, va_arg(arguments, double));
             break;
-        default: --format; /* nothing else is used; the end of the text is the end */
+        default: --format; /* nothing else is used; stops at the end of the text */
         }
     }
     if (size > 0) to[out.count < size ? out.count : size - 1] = 0;
     return (int)out.count;
 }
 
-/* snprintf, so. */
+/* snprintf by ft__vprint. */
 static FT__PRINTF(3, 4) int ft__print(char *to, size_t size, const char *format, ...)
 {
     va_list arguments;
@@ -1879,7 +1879,7 @@ static uint64_t ft__hash_bytes(uint64_t hash, const void *bytes, size_t count)
         hash = ft__mix(hash ^ word) + 0x9E3779B97F4A7C15u;
     }
     word = 0;
-    if (count > 0) memcpy(&word, at, count); /* NULL, where there is nothing */
+    if (count > 0) memcpy(&word, at, count); /* `at` may be NULL for no bytes */
     return ft__mix(hash ^ word);
 }
 
@@ -2048,7 +2048,7 @@ static bool ft__ends_with(const char *text, const char *end)
     return a >= b && strcmp(text + a - b, end) == 0;
 }
 
-/* The next line of a text, without its end; *at moves behind it. False: that was the last. */
+/* The next line, without its line end; moves *at past it. Returns false after the last line. */
 static FT__UNUSED bool ft__next_line(const char *text, size_t bytes, size_t *at,
                                      const char **line, size_t *count)
 {
@@ -2097,7 +2097,8 @@ int fsync(int descriptor);
 /* The pointer holds the descriptor plus one, so that it is never NULL. */
 static int ft__descriptor(void *file) { return (int)(intptr_t)file - 1; }
 
-/* O_EXCL makes the file or fails, where a link is too; O_NONBLOCK: opening a pipe does not wait. */
+/* O_EXCL creates the file, or fails if even a link is there; with O_NONBLOCK, opening a pipe does
+   not wait. */
 static void *ft__posix_open(void *user, const char *path, bool write)
 {
     int descriptor = write ? open(path, O_WRONLY | O_CREAT | O_EXCL, 0666)
@@ -2157,8 +2158,8 @@ static ft_path_kind ft__posix_kind(void *user, const char *path)
         : S_ISDIR(status.st_mode) ? FT_PATH_FOLDER : FT_PATH_OTHER;
 }
 
-/* Replaces `to`, then syncs its folder, so that the new name too is on the disk. A file system that
-   cannot sync a folder keeps its names in its own way. */
+/* Replaces `to`, then syncs its folder, so that the new name is on the disk too. A file system that
+   cannot sync a folder has its own way to keep names. */
 static bool ft__posix_rename(void *user, const char *from, const char *to)
 {
     const char *slash = strrchr(to, '/');
@@ -2212,7 +2213,7 @@ static bool ft__posix_list(void *user, const char *path,
 }
 #else
 #ifdef _WIN32
-/* As <windows.h> declares them, which would bring macros along. */
+/* Declared as in <windows.h>, whose macros are not wanted here. */
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -2224,7 +2225,7 @@ __declspec(dllimport) unsigned long __stdcall GetCurrentProcessId(void);
 }
 #endif
 
-/* A new file, or NULL where there is one. */
+/* Creates a file; NULL if it exists. */
 static FILE *ft__stdio_create(const char *path)
 {
     int descriptor = _open(path, _O_WRONLY | _O_CREAT | _O_EXCL | _O_BINARY,
@@ -2246,7 +2247,7 @@ static bool ft__stdio_seek(FILE *file, uint64_t offset, int from)
 
 static int64_t ft__stdio_tell(FILE *file) { return _ftelli64(file); }
 
-/* rename() of this system refuses where there is a file. 1: replace it; 8: write through. */
+/* This system's rename() fails if `to` exists. 1: replace it; 8: write through. */
 static bool ft__stdio_rename(void *user, const char *from, const char *to)
 {
     (void)user;
@@ -2272,7 +2273,7 @@ static FILE *ft__stdio_create(const char *path)
     return NULL;
 }
 
-static bool ft__stdio_sync(FILE *file) { return file != NULL; } /* what C can do, fclose does */
+static bool ft__stdio_sync(FILE *file) { return file != NULL; } /* fclose does what C can do */
 
 static bool ft__stdio_seek(FILE *file, uint64_t offset, int from)
 {
@@ -2315,7 +2316,7 @@ static size_t ft__stdio_write(void *user, void *file, const void *from, size_t b
     return fwrite(from, 1, bytes, (FILE *)file);
 }
 
-/* What comes of a file that was only read says nothing, and nobody asks. */
+/* For a file that was only read the result means nothing, and no caller uses it. */
 static bool ft__stdio_close(void *user, void *file)
 {
     bool synced = ft__stdio_sync((FILE *)file);
@@ -2388,17 +2389,17 @@ static unsigned char *ft__read_file(ft__context *c, const char *path, size_t *by
 
 /* =============================================================================================
    [SECTION] basics/saving: Writing a file whole or not at all
-   Everything that this library writes goes through here: into a new file beside the path, under a
-   name of its own, which then takes the path's place at once. Another reader sees the old content
-   or the new one, never a part; two writers do not write into one file; a link that somebody laid
-   under the name is not followed. Nothing but a regular file is ever replaced.
+   This part writes every file of the library: a new file beside the path, under a unique name, then
+   replaces the path in one operation. Another reader sees the old content or the new one, never a
+   part; two writers do not write into one file; a link that somebody placed under the name is not
+   followed. Only a regular file is ever replaced.
    ============================================================================================= */
 typedef struct ft__saving {
     ft__context *context;
-    char *path, *aside;     /* owned; aside: where it is written until it is whole */
+    char *path, *aside;     /* owned; aside: the file until it is complete */
     void *file;             /* NULL: not open */
     bool written;           /* every write so far succeeded */
-    const char *why;        /* what failed, for a message; NULL: nothing */
+    const char *why;        /* what failed, for a message; NULL: nothing failed */
 } ft__saving;
 
 static void ft__saving_free(ft__saving *s)
@@ -2409,7 +2410,7 @@ static void ft__saving_free(ft__saving *s)
     memset(s, 0, sizeof *s);
 }
 
-/* May a new file take this path? NULL: yes; else why not. */
+/* NULL if a new file may take this path; else the reason why not. */
 static const char *ft__not_replaceable(ft__context *c, const char *path)
 {
     const ft_files *files = &c->desc.files;
@@ -2421,8 +2422,8 @@ static const char *ft__not_replaceable(ft__context *c, const char *path)
     return NULL;
 }
 
-/* Opens a new file aside. The names that are tried differ from process to process; that none is
-   taken twice is open()'s promise, not theirs. */
+/* Opens a new file beside the path. Processes try different names; but it is open() that guarantees
+   that no name is used twice. */
 static bool ft__saving_create(ft__saving *s)
 {
     const ft_files *files = &s->context->desc.files;
@@ -2434,12 +2435,12 @@ static bool ft__saving_create(ft__saving *s)
                  (unsigned long)(number & 0xffffffffu));
         s->file = files->open(files->user, s->aside, true);
         if (!s->file && (!files->kind || files->kind(files->user, s->aside) == FT_PATH_NONE))
-            break; /* the name is free: there is another reason */
+            break; /* the name is free: open failed for another reason */
     }
     return s->file != NULL;
 }
 
-/* Begins a file that is to be at `path`; false, with s->why, where that cannot be. */
+/* Begins a file for `path`; if that is not possible, sets s->why and returns false. */
 static bool ft__saving_begin(ft__saving *s, ft__context *c, const char *path)
 {
     memset(s, 0, sizeof *s);
@@ -2464,8 +2465,8 @@ static bool ft__saving_write(ft__saving *s, const void *bytes, size_t count)
     return s->file && s->written;
 }
 
-/* Puts the file in its place if all of it was written and `keep` says so; else nothing is left of
-   it, and what was at the path stays. False, with s->why, where it is not in its place. */
+/* Moves the file to its path if all of it was written and `keep` is true; else removes it and
+   leaves the path as it was. If the file is not in its place, sets s->why and returns false. */
 static bool ft__saving_end(ft__saving *s, bool keep)
 {
     const ft_files *files;
@@ -2495,9 +2496,9 @@ enum { FT__JSON_DEPTH = 64 };
 typedef struct ft__json_value {
     char kind;          /* 'o' object, 'a' array, 's' string, 'n' number, 't', 'f', '0' null */
     bool integer;       /* a number without fraction and exponent */
-    int next;           /* index of the value behind this one and all inside it */
+    int next;           /* index of the value after this one and its contents */
     const char *key;    /* inside an object */
-    const char *digits; /* of a number: where it stands in the text that was read */
+    const char *digits; /* of a number: its place in the text that was read */
     union {
         int count;          /* of members or elements */
         const char *text;   /* of a string */
@@ -2649,15 +2650,15 @@ static bool ft__json_read_number(ft__json_reader *r, ft__json_value *v)
     if (exponent < -320) mantissa = exponent < -350 ? 0 : mantissa;
     number = exponent < 0 ? mantissa / ft__power_of_ten(exponent)
                           : mantissa * ft__power_of_ten(exponent);
-    if (overflow || (negative && whole == 0)) v->integer = false; /* -0 too is a float's */
+    if (overflow || (negative && whole == 0)) v->integer = false; /* -0 is a float too */
     if (v->integer) v->is.whole = negative ? -whole : whole;
     else v->is.number = negative ? -number : number;
     return true;
 }
 
-/* How many values a text holds at most: one behind each comma and each opening bracket. They may
-   take twice the bytes of the text, and what is usual besides; where they would be more, 0, and
-   *fault is where. */
+/* The most values that a text may hold: one after each comma and each opening bracket. They may
+   take twice the bytes of the text plus a usual amount; if they would take more, returns 0, and
+   *fault is the place. */
 static int ft__json_most(const char *text, size_t count, size_t *fault)
 {
     size_t most = ((size_t)16 << 20) / sizeof(ft__json_value), values = 1, i;
@@ -2765,8 +2766,8 @@ static void ft__json_free(ft__context *c, ft__json *json)
     ft__release(c, json);
 }
 
-/* NULL when the text is not JSON, or has more values than its size allows (no error is set,
-   `*fault` is the offset), or no memory is left. */
+/* NULL if the text is not JSON or has more values than its size allows (no error is set, `*fault`
+   is the offset), or if memory runs out. */
 static ft__json *ft__json_parse_at(ft__context *c, const char *text, size_t count, size_t *fault)
 {
     ft__json_reader r;
@@ -2778,7 +2779,7 @@ static ft__json *ft__json_parse_at(ft__context *c, const char *text, size_t coun
     if (json->capacity)
         json->values = (ft__json_value *)ft__allocate(c, (size_t)json->capacity,
                                                       sizeof *json->values);
-    /* Each string loses its quotes, so the decoded ones, with their zeros, fit into as much. */
+    /* Decoding drops each string's quotes, so the strings and their final 0s need no more bytes. */
     if (json->values) json->letters = (char *)ft__allocate(c, count + 1, 1);
     r.context = c;
     r.json = json;
@@ -2879,7 +2880,7 @@ static void ft__json_add_float(ft__text *to, float value)
     }
     snprintf(digits, sizeof digits, "%.9g", (double)value);
     point = digits + strspn(digits, "+-0123456789");
-    if (*point && *point != 'e') { /* in some locales it is another letter, of several bytes */
+    if (*point && *point != 'e') { /* in some locales another character, maybe of several bytes */
         *point = '.';
         memmove(point + 1, point + 1 + strcspn(point + 1, "0123456789"),
                 strlen(point + 1 + strcspn(point + 1, "0123456789")) + 1);
@@ -2903,7 +2904,7 @@ static void ft__json_add_float(ft__text *to, float value)
 typedef void (*ft__body)(void *context, int index);
 
 #ifndef FINETUNE_NO_THREADS
-/* Aligned to its size also where a 32-bit ABI aligns it to 4: else atomics may cross a line. */
+/* Aligned to its size, even if a 32-bit ABI aligns it to 4: else atomics may cross a cache line. */
 typedef uint64_t ft__counter __attribute__((aligned(8)));
 
 struct ft__pool {
@@ -6504,7 +6505,7 @@ typedef struct ft__node {
     bool frozen;            /* parameters, buffers, and dropout */
     float *value;           /* of parameters and buffers, and of inputs: what was fed */
     ft__extent capacity;    /* inputs: how many samples and steps fit ... */
-    ft__extent fed;         /* ... and how many the value is of; batch 0: nothing was fed */
+    ft__extent fed;         /* ... and how many were fed; batch 0: nothing was fed */
     uint64_t fed_before;    /* inputs: the model's runs before that */
     /* Parameters and buffers only: */
     bool loaded;            /* its weights came from a file */
@@ -6515,7 +6516,7 @@ typedef struct ft__node {
     ft__resting *resting;   /* of an embedding's weight if its unused rows wait; else NULL */
     float *kept;            /* a copy of the value at the best, or last good, epoch of a fit */
     ft_time time;           /* spent in its operator so far */
-    int chained;            /* the next id of its chain in nodes/names; 0: none */
+    int chained;            /* the next id of its chain in nodes/names; 0: the end */
 } ft__node;
 
 /* One call of an operator's function. */
@@ -6555,7 +6556,7 @@ struct ft_model {
     ft__node *nodes;
     int node_count, node_capacity;
     int *order;             /* ids in the order of execution */
-    int *chains;            /* [chain_mask + 1], of nodes/names; NULL: there is no node yet */
+    int *chains;            /* [chain_mask + 1], of nodes/names; NULL: no node yet */
     size_t chain_mask;
     ft_node output, loss;
     ft_preprocessing preprocessing;
@@ -6580,12 +6581,12 @@ struct ft_model {
     const ft_source *fed_from; /* what they came from, and their indices there; NULL: fed by hand */
     const int *fed_samples;
     int length;             /* steps of its sequences */
-    ft__plan *last_run;     /* the plan of the last run, whose values ft_get reads; NULL: none, or
-                               its inputs were overwritten since */
+    ft__plan *last_run;     /* the last run's plan, whose values ft_get reads; NULL: no run, or its
+                               inputs were overwritten since */
     ft__extent ran;         /* its size */
     bool ran_loss;          /* it computed the loss too */
     uint64_t runs;          /* made so far */
-    uint64_t finite[3];     /* the versions, plus one, of weights that were found to be finite */
+    uint64_t finite[3];     /* the versions + 1 of weights that were found to be finite */
     bool gradients_wait;    /* some were added that no update has used */
     bool backward_done;     /* since the last forward run */
     ft__plan *plans[2];     /* evaluation, training */
@@ -6594,7 +6595,7 @@ struct ft_model {
     ft_tokenizer *tokenizers; /* list of the tokenisers it owns */
     ft_tokenizer *tokenizer;  /* of its texts, one of the list; NULL: none */
     char *tokenizer_text;     /* JSON for the model file; NULL: none */
-    int max_length;           /* tokens that are read of a text; 0: the default */
+    int max_length;           /* the most tokens read of a text; 0: the default */
 };
 
 static ft__node *ft__get_node(const ft_model *m, ft_node node)
@@ -6613,9 +6614,9 @@ static ft_status ft__set_architecture(ft_model *m, const char *name)
 
 /* =============================================================================================
    [SECTION] nodes/names: Nodes by name
-   A hash table with chains, so that a network of many nodes, which may come from a file, is built
-   in a time that grows as it does. Its seed is an address, so that whoever makes a file cannot
-   choose names of one chain.
+   A hash table with chains, so that the time to build a network of many nodes, which may come from
+   a file, is proportional to its size. Its seed is an address, so that the author of a file cannot
+   choose names that share a chain.
    ============================================================================================= */
 static int *ft__name_chain(const ft_model *m, const char *name)
 {
@@ -6640,7 +6641,7 @@ static void ft__list_node(ft_model *m, int id)
     *chain = id;
 }
 
-/* A node that is taken out of the network loses its name before it is released. */
+/* Call it before a node that was removed from the network is released. */
 static void ft__unlist_node(ft_model *m, int id)
 {
     int *at = ft__name_chain(m, m->nodes[id - 1].name);
@@ -6648,7 +6649,7 @@ static void ft__unlist_node(ft_model *m, int id)
     if (*at) *at = m->nodes[id - 1].chained;
 }
 
-/* Room in the table for so many nodes. */
+/* Makes room in the table for so many nodes. */
 static bool ft__grow_names(ft_model *m, int nodes)
 {
     size_t size = 64;
@@ -14443,7 +14444,7 @@ static unsigned char *ft__program_read(ft__context *c, const ft__program_file *f
     return NULL;
 }
 
-/* What fails costs the next start time, and is no error. */
+/* A failure is no error: it only slows the next start. */
 static void ft__program_write(ft__context *c, const ft__program_file *file,
                               const unsigned char *binary, size_t bytes, const char *what)
 {
@@ -17238,7 +17239,7 @@ static void ft__tuning_make(ft__context *c, ft__tuning *t)
 {
     static const int sizes[3][4] = {{32, 64, 28, 28}, {128, 64, 3, 3}, {128, 0, 0, 0}};
     static char name[] = "tuning";
-    bool quick = c->device->place.is_processor; /* in tests: there each run takes seconds else */
+    bool quick = c->device->place.is_processor; /* in tests, where each run would take seconds */
     int i;
     memset(t, 0, sizeof *t);
     t->node.op = FT__OP_conv2d;
@@ -17652,7 +17653,7 @@ static bool ft__norm_frozen(const ft_model *m, const ft__node *norm)
 
 /* ---- Adding nodes ---- */
 
-/* ---- Names and patterns that nothing has ---- */
+/* ---- Names and patterns without a match ---- */
 
 static bool ft__is_any(const ft__node *node) { return node->op != FT__OP_none; }
 static bool ft__is_parameter(const ft__node *node) { return node->op == FT__OP_parameter; }
@@ -18899,7 +18900,7 @@ static void ft__run_forward(ft_model *m, ft__plan *plan, int from, int to, int b
     m->ran = ft__extent_of(m, batch);
     m->ran_loss = !(how & FT__ONLY_OUTPUT);
     m->runs += 1;
-    if (in_steps) m->trained_version += 1; /* statistics move */
+    if (in_steps) m->trained_version += 1; /* statistics change */
     ft__catch_up_before(m, in_steps);
     for (i = from; i < to; ++i) {
         ft__step *step = &plan->steps[i];
@@ -19005,7 +19006,7 @@ static bool ft__output_reads(const ft_model *m, const ft__plan *plan, int id)
     return id == m->output.id;
 }
 
-/* The input "lengths", of the steps that are real; NULL: there is none. */
+/* The input "lengths", of the real steps, or NULL. */
 static ft__node *ft__lengths_input(const ft_model *m)
 {
     ft__node *node = ft__get_node(m, ft__find_node(m, "lengths"));
@@ -19013,8 +19014,8 @@ static ft__node *ft__lengths_input(const ft_model *m)
         ? node : NULL;
 }
 
-/* The one input that a picture, a text or ft_run's values are fed to. What the output depends on
-   besides it and "lengths" would have to be fed too: {0} with an error. */
+/* The one input for a picture, a text or ft_run's values. If the output depends on another input
+   besides it and "lengths", which would have to be fed too: {0} with an error. */
 static ft_node ft__main_input(ft_model *m, const ft__plan *plan, const char *call)
 {
     const ft__node *lengths = ft__lengths_input(m);
@@ -19089,8 +19090,8 @@ static bool ft__fits_run(const ft_model *m, const ft__node *input)
         && (!ft__has_length(input) || input->fed.length == m->length);
 }
 
-/* Whether the loss can be computed: what only it depends on, the labels, was fed for a run of this
-   size. What was fed since the last run is meant for this one, and an error if it does not fit. */
+/* Whether the loss can be computed: the inputs that only it reads, the labels, were fed for a run
+   of this size. An input fed since the last run is for this one: an error if it does not fit. */
 static bool ft__loss_is_fed(const ft_model *m, const ft__plan *plan)
 {
     int i, j;
@@ -19105,7 +19106,7 @@ static bool ft__loss_is_fed(const ft_model *m, const ft__plan *plan)
     return true;
 }
 
-/* Inputs that are fed one by one may have been given different batches, or none. */
+/* Inputs that are fed one by one may have different batches, or may not have been fed. */
 static ft_status ft__check_fed(ft_model *m, const ft__node *input)
 {
     ft__context *c = &m->context;
@@ -19140,9 +19141,9 @@ static ft_status ft__check_inputs(ft_model *m, const ft__plan *plan, bool with_l
     return m->context.status;
 }
 
-/* NaN in weights may vanish on the way to the output (relu makes it 0): they are looked at before
-   a run, once for each change of theirs; what training does to them is looked at when it is over. A
-   buffer may hold infinite numbers, as a mask does. */
+/* NaN in weights may vanish on the way to the output (relu makes it 0), so weights are checked
+   before a run, once after each change; those that training changes, when it is over. A buffer may
+   hold infinite numbers, as a mask does. */
 static ft_status ft__check_weights(ft_model *m, bool training)
 {
     bool look = m->finite[0] != m->version + 1 || m->finite[1] != m->weights_version + 1
@@ -19178,7 +19179,7 @@ static ft__plan *ft__begin(ft_model *m, int batch, bool training)
     return ft__plan_for(m, ft__extent_of(m, batch), training);
 }
 
-/* The words of the embedding that reads an input; 0: none does. */
+/* The number of words of the embedding that reads an input, or 0. */
 static int ft__words_of(const ft_model *m, const ft__node *input)
 {
     int i, id = (int)(input - m->nodes) + 1;
@@ -19188,8 +19189,8 @@ static int ft__words_of(const ft_model *m, const ft__node *input)
     return 0;
 }
 
-/* Numbers at fault in what was fed to an input; `at`: which of them all. Labels are at fault where
-   they are no class of the loss that reads them, ids where they are no word. */
+/* Finds a fault in what was fed to an input, and its index `at`: a number that is not finite, a
+   label that is no class of the loss that reads it, or an id that is no word. */
 static bool ft__find_fault(const ft_model *m, const ft__node *input, size_t *at)
 {
     const ft__node *loss = m->loss.id ? &m->nodes[m->loss.id - 1] : NULL;
@@ -19240,8 +19241,8 @@ static bool ft__blame_data(const ft_model *m, char *text, size_t size)
     return false;
 }
 
-/* After a run for the output alone: it must be finite, but for -infinity, the logit of a class that
-   is ruled out. */
+/* After a run for the output alone: it must be finite, except for -infinity, the logit of a class
+   that is ruled out. */
 static ft_status ft__check_output(ft_model *m, const ft__plan *plan, int batch, const char *call)
 {
     const ft__node *output = &m->nodes[m->output.id - 1];
@@ -19750,7 +19751,7 @@ static bool ft__check_node(ft_model *m, ft_node node, const char *what)
     return false;
 }
 
-/* Output and loss are values of a run: a tensor that no operator makes has none of its own. */
+/* Output and loss must be computed by a run: a tensor that no operator makes is not. */
 static bool ft__check_computed(ft_model *m, ft_node node, const char *what)
 {
     const ft__node *named;
@@ -23240,8 +23241,8 @@ static void ft__encode(ft_tokenizer *t, const char *text, size_t bytes)
 
 /* ---- Ids to text ---- */
 
-/* GPT-2 writes a byte as a character that can be seen: itself where it is one, otherwise the next
-   of those from U+0100 on. The unseen bytes are 0..32, 127..160 and 173. */
+/* GPT-2 writes each byte as a visible character: itself if it is one, else the next one from U+0100
+   on. The invisible bytes are 0..32, 127..160 and 173. */
 static uint32_t ft__byte_letter(int number)
 {
     if (number <= 32) return (uint32_t)(0x100 + number);
@@ -24767,7 +24768,7 @@ static void ft__remove_unread(ft_model *m, int id)
     for (i = 0; i < m->node_count; ++i)
         for (j = 0; j < m->nodes[i].input_count; ++j)
             if (m->nodes[i].inputs[j] == id) return;
-    node->inputs = NULL; /* they are looked at when the node is gone */
+    node->inputs = NULL; /* still needed after the node is released */
     ft__unlist_node(m, id);
     ft__release_node(&m->context, node);
     for (i = 0; i < count; ++i)

@@ -20,7 +20,8 @@ int fsync(int descriptor);
 /* The pointer holds the descriptor plus one, so that it is never NULL. */
 static int ft__descriptor(void *file) { return (int)(intptr_t)file - 1; }
 
-/* O_EXCL makes the file or fails, where a link is too; O_NONBLOCK: opening a pipe does not wait. */
+/* O_EXCL creates the file, or fails if even a link is there; with O_NONBLOCK, opening a pipe does
+   not wait. */
 static void *ft__posix_open(void *user, const char *path, bool write)
 {
     int descriptor = write ? open(path, O_WRONLY | O_CREAT | O_EXCL, 0666)
@@ -80,8 +81,8 @@ static ft_path_kind ft__posix_kind(void *user, const char *path)
         : S_ISDIR(status.st_mode) ? FT_PATH_FOLDER : FT_PATH_OTHER;
 }
 
-/* Replaces `to`, then syncs its folder, so that the new name too is on the disk. A file system that
-   cannot sync a folder keeps its names in its own way. */
+/* Replaces `to`, then syncs its folder, so that the new name is on the disk too. A file system that
+   cannot sync a folder has its own way to keep names. */
 static bool ft__posix_rename(void *user, const char *from, const char *to)
 {
     const char *slash = strrchr(to, '/');
@@ -135,7 +136,7 @@ static bool ft__posix_list(void *user, const char *path,
 }
 #else
 #ifdef _WIN32
-/* As <windows.h> declares them, which would bring macros along. */
+/* Declared as in <windows.h>, whose macros are not wanted here. */
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -147,7 +148,7 @@ __declspec(dllimport) unsigned long __stdcall GetCurrentProcessId(void);
 }
 #endif
 
-/* A new file, or NULL where there is one. */
+/* Creates a file; NULL if it exists. */
 static FILE *ft__stdio_create(const char *path)
 {
     int descriptor = _open(path, _O_WRONLY | _O_CREAT | _O_EXCL | _O_BINARY,
@@ -169,7 +170,7 @@ static bool ft__stdio_seek(FILE *file, uint64_t offset, int from)
 
 static int64_t ft__stdio_tell(FILE *file) { return _ftelli64(file); }
 
-/* rename() of this system refuses where there is a file. 1: replace it; 8: write through. */
+/* This system's rename() fails if `to` exists. 1: replace it; 8: write through. */
 static bool ft__stdio_rename(void *user, const char *from, const char *to)
 {
     (void)user;
@@ -195,7 +196,7 @@ static FILE *ft__stdio_create(const char *path)
     return NULL;
 }
 
-static bool ft__stdio_sync(FILE *file) { return file != NULL; } /* what C can do, fclose does */
+static bool ft__stdio_sync(FILE *file) { return file != NULL; } /* fclose does what C can do */
 
 static bool ft__stdio_seek(FILE *file, uint64_t offset, int from)
 {
@@ -238,7 +239,7 @@ static size_t ft__stdio_write(void *user, void *file, const void *from, size_t b
     return fwrite(from, 1, bytes, (FILE *)file);
 }
 
-/* What comes of a file that was only read says nothing, and nobody asks. */
+/* For a file that was only read the result means nothing, and no caller uses it. */
 static bool ft__stdio_close(void *user, void *file)
 {
     bool synced = ft__stdio_sync((FILE *)file);

@@ -13,9 +13,9 @@ enum { FT__JSON_DEPTH = 64 };
 typedef struct ft__json_value {
     char kind;          /* 'o' object, 'a' array, 's' string, 'n' number, 't', 'f', '0' null */
     bool integer;       /* a number without fraction and exponent */
-    int next;           /* index of the value behind this one and all inside it */
+    int next;           /* index of the value after this one and its contents */
     const char *key;    /* inside an object */
-    const char *digits; /* of a number: where it stands in the text that was read */
+    const char *digits; /* of a number: its place in the text that was read */
     union {
         int count;          /* of members or elements */
         const char *text;   /* of a string */
@@ -167,15 +167,15 @@ static bool ft__json_read_number(ft__json_reader *r, ft__json_value *v)
     if (exponent < -320) mantissa = exponent < -350 ? 0 : mantissa;
     number = exponent < 0 ? mantissa / ft__power_of_ten(exponent)
                           : mantissa * ft__power_of_ten(exponent);
-    if (overflow || (negative && whole == 0)) v->integer = false; /* -0 too is a float's */
+    if (overflow || (negative && whole == 0)) v->integer = false; /* -0 is a float too */
     if (v->integer) v->is.whole = negative ? -whole : whole;
     else v->is.number = negative ? -number : number;
     return true;
 }
 
-/* How many values a text holds at most: one behind each comma and each opening bracket. They may
-   take twice the bytes of the text, and what is usual besides; where they would be more, 0, and
-   *fault is where. */
+/* The most values that a text may hold: one after each comma and each opening bracket. They may
+   take twice the bytes of the text plus a usual amount; if they would take more, returns 0, and
+   *fault is the place. */
 static int ft__json_most(const char *text, size_t count, size_t *fault)
 {
     size_t most = ((size_t)16 << 20) / sizeof(ft__json_value), values = 1, i;
@@ -283,8 +283,8 @@ static void ft__json_free(ft__context *c, ft__json *json)
     ft__release(c, json);
 }
 
-/* NULL when the text is not JSON, or has more values than its size allows (no error is set,
-   `*fault` is the offset), or no memory is left. */
+/* NULL if the text is not JSON or has more values than its size allows (no error is set, `*fault`
+   is the offset), or if memory runs out. */
 static ft__json *ft__json_parse_at(ft__context *c, const char *text, size_t count, size_t *fault)
 {
     ft__json_reader r;
@@ -296,7 +296,7 @@ static ft__json *ft__json_parse_at(ft__context *c, const char *text, size_t coun
     if (json->capacity)
         json->values = (ft__json_value *)ft__allocate(c, (size_t)json->capacity,
                                                       sizeof *json->values);
-    /* Each string loses its quotes, so the decoded ones, with their zeros, fit into as much. */
+    /* Decoding drops each string's quotes, so the strings and their final 0s need no more bytes. */
     if (json->values) json->letters = (char *)ft__allocate(c, count + 1, 1);
     r.context = c;
     r.json = json;
@@ -397,7 +397,7 @@ static void ft__json_add_float(ft__text *to, float value)
     }
     snprintf(digits, sizeof digits, "%.9g", (double)value);
     point = digits + strspn(digits, "+-0123456789");
-    if (*point && *point != 'e') { /* in some locales it is another letter, of several bytes */
+    if (*point && *point != 'e') { /* in some locales another character, maybe of several bytes */
         *point = '.';
         memmove(point + 1, point + 1 + strcspn(point + 1, "0123456789"),
                 strlen(point + 1 + strcspn(point + 1, "0123456789")) + 1);

@@ -48,7 +48,7 @@ static uint64_t ft__hash_bytes(uint64_t hash, const void *bytes, size_t count)
         hash = ft__mix(hash ^ word) + 0x9E3779B97F4A7C15u;
     }
     word = 0;
-    if (count > 0) memcpy(&word, at, count); /* NULL, where there is nothing */
+    if (count > 0) memcpy(&word, at, count); /* `at` may be NULL for no bytes */
     return ft__mix(hash ^ word);
 }
 

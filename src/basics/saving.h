@@ -7,17 +7,17 @@
 
 /* =============================================================================================
    [SECTION] basics/saving: Writing a file whole or not at all
-   Everything that this library writes goes through here: into a new file beside the path, under a
-   name of its own, which then takes the path's place at once. Another reader sees the old content
-   or the new one, never a part; two writers do not write into one file; a link that somebody laid
-   under the name is not followed. Nothing but a regular file is ever replaced.
+   This part writes every file of the library: a new file beside the path, under a unique name, then
+   replaces the path in one operation. Another reader sees the old content or the new one, never a
+   part; two writers do not write into one file; a link that somebody placed under the name is not
+   followed. Only a regular file is ever replaced.
    ============================================================================================= */
 typedef struct ft__saving {
     ft__context *context;
-    char *path, *aside;     /* owned; aside: where it is written until it is whole */
+    char *path, *aside;     /* owned; aside: the file until it is complete */
     void *file;             /* NULL: not open */
     bool written;           /* every write so far succeeded */
-    const char *why;        /* what failed, for a message; NULL: nothing */
+    const char *why;        /* what failed, for a message; NULL: nothing failed */
 } ft__saving;
 
 static void ft__saving_free(ft__saving *s)
@@ -28,7 +28,7 @@ static void ft__saving_free(ft__saving *s)
     memset(s, 0, sizeof *s);
 }
 
-/* May a new file take this path? NULL: yes; else why not. */
+/* NULL if a new file may take this path; else the reason why not. */
 static const char *ft__not_replaceable(ft__context *c, const char *path)
 {
     const ft_files *files = &c->desc.files;
@@ -40,8 +40,8 @@ static const char *ft__not_replaceable(ft__context *c, const char *path)
     return NULL;
 }
 
-/* Opens a new file aside. The names that are tried differ from process to process; that none is
-   taken twice is open()'s promise, not theirs. */
+/* Opens a new file beside the path. Processes try different names; but it is open() that guarantees
+   that no name is used twice. */
 static bool ft__saving_create(ft__saving *s)
 {
     const ft_files *files = &s->context->desc.files;
@@ -53,12 +53,12 @@ static bool ft__saving_create(ft__saving *s)
                  (unsigned long)(number & 0xffffffffu));
         s->file = files->open(files->user, s->aside, true);
         if (!s->file && (!files->kind || files->kind(files->user, s->aside) == FT_PATH_NONE))
-            break; /* the name is free: there is another reason */
+            break; /* the name is free: open failed for another reason */
     }
     return s->file != NULL;
 }
 
-/* Begins a file that is to be at `path`; false, with s->why, where that cannot be. */
+/* Begins a file for `path`; if that is not possible, sets s->why and returns false. */
 static bool ft__saving_begin(ft__saving *s, ft__context *c, const char *path)
 {
     memset(s, 0, sizeof *s);
@@ -83,8 +83,8 @@ static bool ft__saving_write(ft__saving *s, const void *bytes, size_t count)
     return s->file && s->written;
 }
 
-/* Puts the file in its place if all of it was written and `keep` says so; else nothing is left of
-   it, and what was at the path stays. False, with s->why, where it is not in its place. */
+/* Moves the file to its path if all of it was written and `keep` is true; else removes it and
+   leaves the path as it was. If the file is not in its place, sets s->why and returns false. */
 static bool ft__saving_end(ft__saving *s, bool keep)
 {
     const ft_files *files;

@@ -155,7 +155,7 @@ static bool ft__ends_with(const char *text, const char *end)
     return a >= b && strcmp(text + a - b, end) == 0;
 }
 
-/* The next line of a text, without its end; *at moves behind it. False: that was the last. */
+/* The next line, without its line end; moves *at past it. Returns false after the last line. */
 static FT__UNUSED bool ft__next_line(const char *text, size_t bytes, size_t *at,
                                      const char **line, size_t *count)
 {

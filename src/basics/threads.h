@@ -18,7 +18,7 @@
 typedef void (*ft__body)(void *context, int index);
 
 #ifndef FINETUNE_NO_THREADS
-/* Aligned to its size also where a 32-bit ABI aligns it to 4: else atomics may cross a line. */
+/* Aligned to its size, even if a 32-bit ABI aligns it to 4: else atomics may cross a cache line. */
 typedef uint64_t ft__counter __attribute__((aligned(8)));
 
 struct ft__pool {

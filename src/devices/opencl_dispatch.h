@@ -417,7 +417,7 @@ static void ft__tuning_make(ft__context *c, ft__tuning *t)
 {
     static const int sizes[3][4] = {{32, 64, 28, 28}, {128, 64, 3, 3}, {128, 0, 0, 0}};
     static char name[] = "tuning";
-    bool quick = c->device->place.is_processor; /* in tests: there each run takes seconds else */
+    bool quick = c->device->place.is_processor; /* in tests, where each run would take seconds */
     int i;
     memset(t, 0, sizeof *t);
     t->node.op = FT__OP_conv2d;

@@ -242,7 +242,7 @@ static unsigned char *ft__program_read(ft__context *c, const ft__program_file *f
     return NULL;
 }
 
-/* What fails costs the next start time, and is no error. */
+/* A failure is no error: it only slows the next start. */
 static void ft__program_write(ft__context *c, const ft__program_file *file,
                               const unsigned char *binary, size_t bytes, const char *what)
 {

@@ -150,7 +150,7 @@ static bool ft__norm_frozen(const ft_model *m, const ft__node *norm)
 
 /* ---- Adding nodes ---- */
 
-/* ---- Names and patterns that nothing has ---- */
+/* ---- Names and patterns without a match ---- */
 
 static bool ft__is_any(const ft__node *node) { return node->op != FT__OP_none; }
 static bool ft__is_parameter(const ft__node *node) { return node->op == FT__OP_parameter; }

@@ -122,7 +122,7 @@ static void ft__run_forward(ft_model *m, ft__plan *plan, int from, int to, int b
     m->ran = ft__extent_of(m, batch);
     m->ran_loss = !(how & FT__ONLY_OUTPUT);
     m->runs += 1;
-    if (in_steps) m->trained_version += 1; /* statistics move */
+    if (in_steps) m->trained_version += 1; /* statistics change */
     ft__catch_up_before(m, in_steps);
     for (i = from; i < to; ++i) {
         ft__step *step = &plan->steps[i];
@@ -228,7 +228,7 @@ static bool ft__output_reads(const ft_model *m, const ft__plan *plan, int id)
     return id == m->output.id;
 }
 
-/* The input "lengths", of the steps that are real; NULL: there is none. */
+/* The input "lengths", of the real steps, or NULL. */
 static ft__node *ft__lengths_input(const ft_model *m)
 {
     ft__node *node = ft__get_node(m, ft__find_node(m, "lengths"));
@@ -236,8 +236,8 @@ static ft__node *ft__lengths_input(const ft_model *m)
         ? node : NULL;
 }
 
-/* The one input that a picture, a text or ft_run's values are fed to. What the output depends on
-   besides it and "lengths" would have to be fed too: {0} with an error. */
+/* The one input for a picture, a text or ft_run's values. If the output depends on another input
+   besides it and "lengths", which would have to be fed too: {0} with an error. */
 static ft_node ft__main_input(ft_model *m, const ft__plan *plan, const char *call)
 {
     const ft__node *lengths = ft__lengths_input(m);
@@ -312,8 +312,8 @@ static bool ft__fits_run(const ft_model *m, const ft__node *input)
         && (!ft__has_length(input) || input->fed.length == m->length);
 }
 
-/* Whether the loss can be computed: what only it depends on, the labels, was fed for a run of this
-   size. What was fed since the last run is meant for this one, and an error if it does not fit. */
+/* Whether the loss can be computed: the inputs that only it reads, the labels, were fed for a run
+   of this size. An input fed since the last run is for this one: an error if it does not fit. */
 static bool ft__loss_is_fed(const ft_model *m, const ft__plan *plan)
 {
     int i, j;
@@ -328,7 +328,7 @@ static bool ft__loss_is_fed(const ft_model *m, const ft__plan *plan)
     return true;
 }
 
-/* Inputs that are fed one by one may have been given different batches, or none. */
+/* Inputs that are fed one by one may have different batches, or may not have been fed. */
 static ft_status ft__check_fed(ft_model *m, const ft__node *input)
 {
     ft__context *c = &m->context;
@@ -363,9 +363,9 @@ static ft_status ft__check_inputs(ft_model *m, const ft__plan *plan, bool with_l
     return m->context.status;
 }
 
-/* NaN in weights may vanish on the way to the output (relu makes it 0): they are looked at before
-   a run, once for each change of theirs; what training does to them is looked at when it is over. A
-   buffer may hold infinite numbers, as a mask does. */
+/* NaN in weights may vanish on the way to the output (relu makes it 0), so weights are checked
+   before a run, once after each change; those that training changes, when it is over. A buffer may
+   hold infinite numbers, as a mask does. */
 static ft_status ft__check_weights(ft_model *m, bool training)
 {
     bool look = m->finite[0] != m->version + 1 || m->finite[1] != m->weights_version + 1
@@ -401,7 +401,7 @@ static ft__plan *ft__begin(ft_model *m, int batch, bool training)
     return ft__plan_for(m, ft__extent_of(m, batch), training);
 }
 
-/* The words of the embedding that reads an input; 0: none does. */
+/* The number of words of the embedding that reads an input, or 0. */
 static int ft__words_of(const ft_model *m, const ft__node *input)
 {
     int i, id = (int)(input - m->nodes) + 1;
@@ -411,8 +411,8 @@ static int ft__words_of(const ft_model *m, const ft__node *input)
     return 0;
 }
 
-/* Numbers at fault in what was fed to an input; `at`: which of them all. Labels are at fault where
-   they are no class of the loss that reads them, ids where they are no word. */
+/* Finds a fault in what was fed to an input, and its index `at`: a number that is not finite, a
+   label that is no class of the loss that reads it, or an id that is no word. */
 static bool ft__find_fault(const ft_model *m, const ft__node *input, size_t *at)
 {
     const ft__node *loss = m->loss.id ? &m->nodes[m->loss.id - 1] : NULL;
@@ -463,8 +463,8 @@ static bool ft__blame_data(const ft_model *m, char *text, size_t size)
     return false;
 }
 
-/* After a run for the output alone: it must be finite, but for -infinity, the logit of a class that
-   is ruled out. */
+/* After a run for the output alone: it must be finite, except for -infinity, the logit of a class
+   that is ruled out. */
 static ft_status ft__check_output(ft_model *m, const ft__plan *plan, int batch, const char *call)
 {
     const ft__node *output = &m->nodes[m->output.id - 1];

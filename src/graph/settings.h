@@ -33,7 +33,7 @@ static bool ft__check_node(ft_model *m, ft_node node, const char *what)
     return false;
 }
 
-/* Output and loss are values of a run: a tensor that no operator makes has none of its own. */
+/* Output and loss must be computed by a run: a tensor that no operator makes is not. */
 static bool ft__check_computed(ft_model *m, ft_node node, const char *what)
 {
     const ft__node *named;

@@ -181,7 +181,7 @@ static void ft__remove_unread(ft_model *m, int id)
     for (i = 0; i < m->node_count; ++i)
         for (j = 0; j < m->nodes[i].input_count; ++j)
             if (m->nodes[i].inputs[j] == id) return;
-    node->inputs = NULL; /* they are looked at when the node is gone */
+    node->inputs = NULL; /* still needed after the node is released */
     ft__unlist_node(m, id);
     ft__release_node(&m->context, node);
     for (i = 0; i < count; ++i)

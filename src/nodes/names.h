@@ -5,9 +5,9 @@
 
 /* =============================================================================================
    [SECTION] nodes/names: Nodes by name
-   A hash table with chains, so that a network of many nodes, which may come from a file, is built
-   in a time that grows as it does. Its seed is an address, so that whoever makes a file cannot
-   choose names of one chain.
+   A hash table with chains, so that the time to build a network of many nodes, which may come from
+   a file, is proportional to its size. Its seed is an address, so that the author of a file cannot
+   choose names that share a chain.
    ============================================================================================= */
 static int *ft__name_chain(const ft_model *m, const char *name)
 {
@@ -32,7 +32,7 @@ static void ft__list_node(ft_model *m, int id)
     *chain = id;
 }
 
-/* A node that is taken out of the network loses its name before it is released. */
+/* Call it before a node that was removed from the network is released. */
 static void ft__unlist_node(ft_model *m, int id)
 {
     int *at = ft__name_chain(m, m->nodes[id - 1].name);
@@ -40,7 +40,7 @@ static void ft__unlist_node(ft_model *m, int id)
     if (*at) *at = m->nodes[id - 1].chained;
 }
 
-/* Room in the table for so many nodes. */
+/* Makes room in the table for so many nodes. */
 static bool ft__grow_names(ft_model *m, int nodes)
 {
     size_t size = 64;

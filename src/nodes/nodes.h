@@ -88,7 +88,7 @@ typedef struct ft__node {
     bool frozen;            /* parameters, buffers, and dropout */
     float *value;           /* of parameters and buffers, and of inputs: what was fed */
     ft__extent capacity;    /* inputs: how many samples and steps fit ... */
-    ft__extent fed;         /* ... and how many the value is of; batch 0: nothing was fed */
+    ft__extent fed;         /* ... and how many were fed; batch 0: nothing was fed */
     uint64_t fed_before;    /* inputs: the model's runs before that */
     /* Parameters and buffers only: */
     bool loaded;            /* its weights came from a file */
@@ -99,7 +99,7 @@ typedef struct ft__node {
     ft__resting *resting;   /* of an embedding's weight if its unused rows wait; else NULL */
     float *kept;            /* a copy of the value at the best, or last good, epoch of a fit */
     ft_time time;           /* spent in its operator so far */
-    int chained;            /* the next id of its chain in nodes/names; 0: none */
+    int chained;            /* the next id of its chain in nodes/names; 0: the end */
 } ft__node;
 
 /* One call of an operator's function. */
@@ -139,7 +139,7 @@ struct ft_model {
     ft__node *nodes;
     int node_count, node_capacity;
     int *order;             /* ids in the order of execution */
-    int *chains;            /* [chain_mask + 1], of nodes/names; NULL: there is no node yet */
+    int *chains;            /* [chain_mask + 1], of nodes/names; NULL: no node yet */
     size_t chain_mask;
     ft_node output, loss;
     ft_preprocessing preprocessing;
@@ -164,12 +164,12 @@ struct ft_model {
     const ft_source *fed_from; /* what they came from, and their indices there; NULL: fed by hand */
     const int *fed_samples;
     int length;             /* steps of its sequences */
-    ft__plan *last_run;     /* the plan of the last run, whose values ft_get reads; NULL: none, or
-                               its inputs were overwritten since */
+    ft__plan *last_run;     /* the last run's plan, whose values ft_get reads; NULL: no run, or its
+                               inputs were overwritten since */
     ft__extent ran;         /* its size */
     bool ran_loss;          /* it computed the loss too */
     uint64_t runs;          /* made so far */
-    uint64_t finite[3];     /* the versions, plus one, of weights that were found to be finite */
+    uint64_t finite[3];     /* the versions + 1 of weights that were found to be finite */
     bool gradients_wait;    /* some were added that no update has used */
     bool backward_done;     /* since the last forward run */
     ft__plan *plans[2];     /* evaluation, training */
@@ -178,7 +178,7 @@ struct ft_model {
     ft_tokenizer *tokenizers; /* list of the tokenisers it owns */
     ft_tokenizer *tokenizer;  /* of its texts, one of the list; NULL: none */
     char *tokenizer_text;     /* JSON for the model file; NULL: none */
-    int max_length;           /* tokens that are read of a text; 0: the default */
+    int max_length;           /* the most tokens read of a text; 0: the default */
 };
 
 static ft__node *ft__get_node(const ft_model *m, ft_node node)

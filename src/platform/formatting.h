@@ -3,8 +3,8 @@
 /* =============================================================================================
    [SECTION] platform/formatting: printf's sizes and 64-bit numbers, the same everywhere
    ============================================================================================= */
-/* C99's formats, which GCC for Windows must be told: "printf" there means those of an old library
-   of Microsoft's, without %zu and %llu. */
+/* GCC for Windows needs the name gnu_printf for C99's formats: "printf" means those of Microsoft's
+   old library there, without %zu and %llu. */
 #if defined(__GNUC__) && !defined(__clang__)
 #define FT__PRINTF(text, first) __attribute__((format(gnu_printf, text, first)))
 #elif defined(__GNUC__)
@@ -13,7 +13,7 @@
 #define FT__PRINTF(text, first)
 #endif
 
-/* Where the next letters go. As with snprintf, `count` grows on when there is no more room. */
+/* The output so far. As with snprintf, `count` grows even if there is no more room. */
 typedef struct ft__printed { char *to; size_t size, count; } ft__printed;
 
 static void ft__print_letter(ft__printed *out, char letter)
@@ -38,7 +38,7 @@ static void ft__print_number(ft__printed *out, uint64_t size, bool negative, cha
     while (count > 0) ft__print_letter(out, text[--count]);
 }
 
-/* Texts and doubles, by snprintf itself. */
+/* Texts and doubles go through snprintf itself. */
 static void ft__print_text(ft__printed *out, int width, int precision, const char *text)
 {
     size_t left = out->size > out->count ? out->size - out->count : 0;
@@ -69,9 +69,9 @@ static int ft__print_width(const char **format, int given)
     return width;
 }
 
-/* vsnprintf as C99 has it, with the flag 0 and the conversions d u x X c s e f g. Microsoft's older
-   library and newlib-nano do not know %zu and %llu: they print the letters, and the second then
-   takes the number for the next argument, a pointer perhaps. So numbers become digits here. */
+/* C99's vsnprintf with the flag 0 and the conversions d u x X c s e f g. Microsoft's older library
+   and newlib-nano do not know %zu and %llu: they print the letters, and the second then uses the
+   number as the next argument, perhaps a pointer. So numbers are converted here. */
 static FT__PRINTF(3, 0) int ft__vprint(char *to, size_t size, const char *format,
                                        va_list arguments)
 {
@@ -112,14 +112,14 @@ static FT__PRINTF(3, 0) int ft__vprint(char *to, size_t size, const char *format
         case 'e': case 'f': case 'g':
             ft__print_double(&out, width, precision, *format, va_arg(arguments, double));
             break;
-        default: --format; /* nothing else is used; the end of the text is the end */
+        default: --format; /* nothing else is used; stops at the end of the text */
         }
     }
     if (size > 0) to[out.count < size ? out.count : size - 1] = 0;
     return (int)out.count;
 }
 
-/* snprintf, so. */
+/* snprintf by ft__vprint. */
 static FT__PRINTF(3, 4) int ft__print(char *to, size_t size, const char *format, ...)
 {
     va_list arguments;

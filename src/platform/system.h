@@ -33,9 +33,9 @@
 #include <pthread.h>
 #endif
 
-/* Which vector instructions the kernels may use. None of them on an x86 that computes with its old
-   registers of 80 bits, as GCC's -m32 does by itself: bits would differ, and GCC takes no scalar of
-   that width into a vector. -m32 -msse2 -mfpmath=sse has them. */
+/* The vector instructions that the kernels may use. No x86 build that computes in the old 80-bit
+   registers, GCC's default with -m32, uses any: bits would differ, and GCC puts no scalar of that
+   width into a vector. With -m32 -msse2 -mfpmath=sse there are vector instructions. */
 #if defined(__GNUC__) && !defined(FINETUNE_NO_SIMD)
 #if defined(__x86_64__) || (defined(__i386__) && __FLT_EVAL_METHOD__ == 0)
 #define FT__X86 1

@@ -495,8 +495,8 @@ static void ft__encode(ft_tokenizer *t, const char *text, size_t bytes)
 
 /* ---- Ids to text ---- */
 
-/* GPT-2 writes a byte as a character that can be seen: itself where it is one, otherwise the next
-   of those from U+0100 on. The unseen bytes are 0..32, 127..160 and 173. */
+/* GPT-2 writes each byte as a visible character: itself if it is one, else the next one from U+0100
+   on. The invisible bytes are 0..32, 127..160 and 173. */
 static uint32_t ft__byte_letter(int number)
 {
     if (number <= 32) return (uint32_t)(0x100 + number);
