@@ -185,8 +185,9 @@
      The loop by hand keeps no copy of the weights: ft_update refuses gradients that are not finite,
      but it cannot undo steps at a learning rate that was too high. Save and restore weights
      yourself with ft_get and ft_set.
-     A NULL model, for which there was no memory at all, is accepted by ft_error, ft_error_text,
-     ft_clear_error and ft_destroy only.
+     Every function accepts a NULL model, which means that there was no memory for one: it does
+     nothing and returns FT_MEMORY, NULL, {0} or 0. A NULL file, data source or tokeniser, which a
+     failed call returned, is accepted too; a call that needs one is FT_INVALID.
      An option that has no effect where it is set (momentum with Adam) is an error too, FT_INVALID.
      If a pattern matches nothing, the log suggests the nearest name. If ft_find finds nothing, the
      error raised where its {0} is used does.
@@ -6598,9 +6599,14 @@ struct ft_model {
     int max_length;           /* the most tokens read of a text; 0: the default */
 };
 
+/* Whether calls on a model do anything: there is one, and it had no error. A NULL model is one that
+   there was no memory for. */
+static bool ft__usable(const ft_model *m) { return m && ft__ok(&m->context); }
+static ft_status ft__status_of(const ft_model *m) { return m ? m->context.status : FT_MEMORY; }
+
 static ft__node *ft__get_node(const ft_model *m, ft_node node)
 {
-    return node.id > 0 && node.id <= m->node_count ? &m->nodes[node.id - 1] : NULL;
+    return m && node.id > 0 && node.id <= m->node_count ? &m->nodes[node.id - 1] : NULL;
 }
 
 static ft_status ft__set_architecture(ft_model *m, const char *name)
@@ -6627,7 +6633,7 @@ static int *ft__name_chain(const ft_model *m, const char *name)
 static ft_node ft__find_node(const ft_model *m, const char *name)
 {
     ft_node node = {0};
-    if (!m->chains) return node;
+    if (!m || !m->chains) return node;
     node.id = *ft__name_chain(m, name);
     while (node.id && strcmp(m->nodes[node.id - 1].name, name) != 0)
         node.id = m->nodes[node.id - 1].chained;
@@ -17715,7 +17721,7 @@ static void ft__say_unmatched(ft_model *m, const char *call, const char *pattern
                               bool (*counts)(const ft__node *))
 {
     char text[400];
-    if (ft__ok(&m->context) && m->node_count > 0
+    if (ft__usable(m) && m->node_count > 0
         && ft__unmatched(m, patterns, counts, text, sizeof text))
         ft__log(&m->context, "%s: %s", call, text);
 }
@@ -17791,12 +17797,14 @@ static void ft__release_node(ft__context *c, ft__node *node)
 static ft_node ft__add_node(ft_model *m, int op, const char *name, const ft_node *inputs,
                             int count, const ft__options *options)
 {
-    ft__context *c = &m->context;
+    ft__context *c;
     ft_node result = {0};
     ft__node *node;
     char made_up[32], why[400];
     int i;
-    if (!ft__ok(c)) return result;
+    if (!ft__usable(m)) return result;
+    c = &m->context;
+    if (count > 0 && !ft__given(c, inputs, "the list of a layer's inputs")) return result;
     if (!name || !*name) {
         snprintf(made_up, sizeof made_up, "%s_%d", ft__rows[op].name, m->node_count + 1);
         name = made_up;
@@ -17865,6 +17873,7 @@ static void ft__release_training(ft__context *c, ft__node *node)
 static int ft__set_frozen(ft_model *m, const char *glob, bool frozen)
 {
     int i, count = 0;
+    if (!ft__usable(m)) return 0;
     ft__catch_up_all(m);
     for (i = 0; ft__ok(&m->context) && i < m->node_count; ++i) {
         ft__node *node = &m->nodes[i];
@@ -17896,6 +17905,7 @@ static ft_digest ft__digest(ft_model *m)
 {
     ft_digest digest = {0, 0};
     int i;
+    if (!m) return digest;
     ft__host_takes_weights(&m->context, false);
     for (i = 0; i < m->node_count; ++i) {
         const ft__node *node = &m->nodes[i];
@@ -17950,7 +17960,7 @@ static ft_status ft__replace_head(ft_model *m, int classes)
 {
     ft__node *head;
     int i;
-    if (!ft__ok(&m->context)) return m->context.status;
+    if (!ft__usable(m)) return ft__status_of(m);
     head = ft__head(m);
     if (!head)
         return ft__fail(&m->context, FT_INVALID, "no linear layer leads to the output: there is no"
@@ -19074,8 +19084,9 @@ static void ft__read_value(ft_model *m, const ft__node *node, const float *value
 /* Checks everything that a run needs, so that the operators need not. */
 static ft_status ft__ready(ft_model *m, bool with_loss)
 {
-    ft__context *c = &m->context;
-    if (!ft__ok(c)) return c->status;
+    ft__context *c;
+    if (!ft__usable(m)) return ft__status_of(m);
+    c = &m->context;
     if (with_loss && !m->loss.id)
         return ft__fail(c, FT_INVALID, "the model has no loss: call ft_set_loss");
     if (!m->output.id && !m->loss.id)
@@ -19736,7 +19747,7 @@ ft_node ft_find(const ft_model *m, const char *name)
 {
     ft_node node = ft__find_node(m, name ? name : "");
     ft_model *noted = (ft_model *)(uintptr_t)m;
-    if (!node.id)
+    if (m && !node.id)
         snprintf(noted->not_found, sizeof noted->not_found, "%.99s", name ? name : "NULL");
     return node;
 }
@@ -19744,7 +19755,7 @@ ft_node ft_find(const ft_model *m, const char *name)
 static bool ft__check_node(ft_model *m, ft_node node, const char *what)
 {
     char why[400];
-    if (!ft__ok(&m->context)) return false;
+    if (!ft__usable(m)) return false;
     if (ft__get_node(m, node) && ft__is_any(ft__get_node(m, node))) return true;
     ft__fail(&m->context, FT_INVALID, "%s: node %d is not a node of this model%s", what, node.id,
              ft__why_none(m, node, why));
@@ -19783,13 +19794,22 @@ void ft_set_loss(ft_model *m, ft_node loss)
     m->version += 1;
 }
 
-ft_node ft_output(const ft_model *m) { return m->output; }
-ft_node ft_loss(const ft_model *m) { return m->loss; }
+ft_node ft_output(const ft_model *m)
+{
+    ft_node none = {0};
+    return m ? m->output : none;
+}
+
+ft_node ft_loss(const ft_model *m)
+{
+    ft_node none = {0};
+    return m ? m->loss : none;
+}
 
 void ft_set_preprocessing(ft_model *m, ft_preprocessing preprocessing)
 {
     int i;
-    if (!ft__ok(&m->context)) return;
+    if (!ft__usable(m)) return;
     for (i = 0; i < preprocessing.channels && i < 4; ++i)
         if (!(preprocessing.std[i] > 0)) {
             ft__fail(&m->context, FT_INVALID, "preprocessing: std of channel %d is not above 0",
@@ -19799,14 +19819,20 @@ void ft_set_preprocessing(ft_model *m, ft_preprocessing preprocessing)
     m->preprocessing = preprocessing;
 }
 
-ft_preprocessing ft_get_preprocessing(const ft_model *m) { return m->preprocessing; }
+ft_preprocessing ft_get_preprocessing(const ft_model *m)
+{
+    ft_preprocessing none;
+    memset(&none, 0, sizeof none);
+    return m ? m->preprocessing : none;
+}
 
 void ft_set_class_names(ft_model *m, int count, const char *const *names)
 {
-    ft__context *c = &m->context;
+    ft__context *c;
     char number[12];
     int i;
-    if (!ft__ok(c)) return;
+    if (!ft__usable(m)) return;
+    c = &m->context;
     if (count < 0 || (count > 0 && !names)) {
         ft__fail(c, FT_INVALID, "ft_set_class_names: %d names%s", count, names ? "" : ", NULL");
         return;
@@ -19826,12 +19852,12 @@ void ft_set_class_names(ft_model *m, int count, const char *const *names)
 
 const char *ft_class_name(const ft_model *m, int index)
 {
-    return index >= 0 && index < m->class_count ? m->class_names[index] : NULL;
+    return m && index >= 0 && index < m->class_count ? m->class_names[index] : NULL;
 }
 
 int ft_class_count(const ft_model *m)
 {
-    const ft__node *output = ft__get_node(m, m->output);
+    const ft__node *output = m ? ft__get_node(m, m->output) : NULL;
     return output && output->shape.rank == 2 ? output->shape.size[1] : 0;
 }
 
@@ -19839,7 +19865,7 @@ int ft_class_count(const ft_model *m)
 
 ft_status ft_set_length(ft_model *m, int length)
 {
-    if (!ft__ok(&m->context)) return m->context.status;
+    if (!ft__usable(m)) return ft__status_of(m);
     if (length < 1)
         return ft__fail(&m->context, FT_INVALID, "ft_set_length: %d steps", length);
     if (m->length != length) m->last_run = NULL; /* its values have another shape */
@@ -19847,7 +19873,7 @@ ft_status ft_set_length(ft_model *m, int length)
     return FT_OK;
 }
 
-int ft_length(const ft_model *m) { return m->length; }
+int ft_length(const ft_model *m) { return m ? m->length : 1; }
 
 ft_status ft_set_max_length(ft_model *m, int tokens)
 {
@@ -19865,7 +19891,7 @@ int ft_reset_state(ft_model *m, const char *glob)
 {
     int i, count = 0;
     ft__say_unmatched(m, "ft_reset_state", glob, ft__is_state);
-    for (i = 0; ft__ok(&m->context) && i < m->node_count; ++i) {
+    for (i = 0; ft__usable(m) && i < m->node_count; ++i) {
         ft__node *node = &m->nodes[i];
         if (node->op != FT__OP_state || !ft__glob(glob, node->name)) continue;
         count += 1;
@@ -19903,7 +19929,7 @@ ft_node ft_input(ft_model *m, const char *name, ft_input_options options)
 /* One rule for every parameter: its memory, initial values and fans. */
 ft_node ft_parameter(ft_model *m, const char *name, ft_parameter_options options)
 {
-    ft__context *c = &m->context;
+    ft__context *c = m ? &m->context : NULL;
     ft_node node = ft__add_node(m, options.buffer ? FT__OP_buffer : FT__OP_parameter, name, NULL, 0,
                                 NULL);
     ft__node *made = ft__get_node(m, node);
@@ -19930,7 +19956,7 @@ static ft_node ft__layer_parameter(ft_model *m, const char *layer, const char *p
 {
     char name[512];
     ft_node none = {0};
-    if (!ft__ok(&m->context)) return none;
+    if (!ft__usable(m)) return none;
     if (!layer || !*layer) {
         ft__fail(&m->context, FT_INVALID, "a layer with parameters needs a name");
         return none;
@@ -19983,14 +20009,14 @@ ft_node ft_conv2d(ft_model *m, const char *name, ft_node x, int out_channels,
     ft_parameter_options p;
     ft__options o;
     int count, groups = options.groups ? options.groups : 1, channels;
-    if (!ft__ok(&m->context)) return none;
+    if (!ft__usable(m)) return none;
     channels = ft__size_of(m, name, x, 1);
     memset(&p, 0, sizeof p);
     memset(&o, 0, sizeof o);
     if (groups < 1 || channels % groups != 0)
         ft__fail(&m->context, FT_SHAPE, "%s: %d channels cannot be parted into %d groups", name,
                  channels, groups);
-    if (!ft__ok(&m->context)) return none;
+    if (!ft__usable(m)) return none;
     p.size[0] = out_channels;
     p.size[1] = channels / groups;
     p.size[2] = ft__pair(options.kernel, 0, 0);
@@ -20016,7 +20042,7 @@ ft_node ft_conv1d(ft_model *m, const char *name, ft_node x, int out_channels,
     ft_parameter_options p;
     ft__options o;
     int count, groups = options.groups ? options.groups : 1, channels, i;
-    if (!ft__ok(&m->context)) return none;
+    if (!ft__usable(m)) return none;
     channels = ft__size_of(m, name, x, 1);
     memset(&p, 0, sizeof p);
     memset(&o, 0, sizeof o);
@@ -20024,7 +20050,7 @@ ft_node ft_conv1d(ft_model *m, const char *name, ft_node x, int out_channels,
         ft__fail(&m->context, FT_INVALID, "%s: %d channels into %d groups, %d out_channels, kernel"
                  " %d: the groups must divide, the others be above 0", name, channels, groups,
                  out_channels, options.kernel);
-    if (!ft__ok(&m->context)) return none;
+    if (!ft__usable(m)) return none;
     p.size[0] = out_channels;
     p.size[1] = channels / groups;
     p.size[2] = options.kernel;
@@ -20052,14 +20078,14 @@ ft_node ft_linear(ft_model *m, const char *name, ft_node x, int out_features,
     ft_node inputs[3], none = {0};
     ft_parameter_options p;
     int count;
-    if (!ft__ok(&m->context)) return none;
+    if (!ft__usable(m)) return none;
     memset(&p, 0, sizeof p);
     p.size[0] = out_features;
     p.size[1] = p.fan_in = ft__size_of(m, name, x, -1);
     p.fan_out = out_features;
     p.initialiser = options.initialiser;
     if (out_features < 1) ft__fail(&m->context, FT_INVALID, "%s: needs outputs", name);
-    if (!ft__ok(&m->context)) return none;
+    if (!ft__usable(m)) return none;
     inputs[0] = x;
     count = ft__weight_inputs(m, name, inputs, options.weight, options.bias, options.no_bias, p);
     return ft__add_node(m, FT__OP_linear, name, inputs, count, NULL);
@@ -20072,7 +20098,7 @@ ft_node ft_batch_norm(ft_model *m, const char *name, ft_node x, ft_batch_norm_op
     ft_parameter_options p;
     ft__options o;
     int i;
-    if (!ft__ok(&m->context)) return none;
+    if (!ft__usable(m)) return none;
     memset(&p, 0, sizeof p);
     memset(&o, 0, sizeof o);
     o.batch_norm = options;
@@ -20091,12 +20117,12 @@ ft_node ft_layer_norm(ft_model *m, const char *name, ft_node x, ft_layer_norm_op
     ft_node inputs[3], none = {0};
     ft_parameter_options p;
     ft__options o;
-    if (!ft__ok(&m->context)) return none;
+    if (!ft__usable(m)) return none;
     memset(&p, 0, sizeof p);
     memset(&o, 0, sizeof o);
     o.layer_norm = options;
     p.size[0] = ft__size_of(m, name, x, -1);
-    if (!ft__ok(&m->context)) return none;
+    if (!ft__usable(m)) return none;
     p.initialiser = FT_INIT_ONES;
     inputs[0] = x;
     inputs[1] = ft__layer_parameter(m, name, "weight", p);
@@ -20159,12 +20185,13 @@ ft_node ft_reshape(ft_model *m, const char *name, ft_node x, int rank, const int
     ft_node none = {0};
     int d;
     memset(&o, 0, sizeof o);
-    if (!ft__ok(&m->context)) return none;
+    if (!ft__usable(m)) return none;
     if (rank < 0 || rank >= FINETUNE_MAX_RANK) {
         ft__fail(&m->context, FT_INVALID, "%s: %d dimensions; up to %d are possible", name, rank,
                  FINETUNE_MAX_RANK - 1);
         return none;
     }
+    if (rank > 0 && !ft__given(&m->context, size, "ft_reshape: size")) return none;
     o.reshape.rank = rank;
     for (d = 0; d < rank; ++d) o.reshape.size[d] = size[d];
     return ft__add_node(m, FT__OP_reshape, name, &x, 1, &o);
@@ -20209,7 +20236,7 @@ ft_node ft_permute(ft_model *m, const char *name, ft_node x, int rank, const int
     const ft__node *from = ft__get_node(m, x);
     ft_node none = {0};
     ft__options o;
-    if (!ft__ok(&m->context)) return none;
+    if (!ft__usable(m)) return none;
     memset(&o, 0, sizeof o);
     if (!axes || !from || rank != from->shape.rank) {
         ft__fail(&m->context, FT_INVALID, "%s: %d axes for a node of %d dimensions", name, rank,
@@ -20262,7 +20289,7 @@ ft_node ft_embedding(ft_model *m, const char *name, ft_node ids, int words, int 
     int i;
     memset(&p, 0, sizeof p);
     memset(&o, 0, sizeof o);
-    if (!ft__ok(&m->context)) return none;
+    if (!ft__usable(m)) return none;
     if (words < 1 || features < 1)
         ft__fail(&m->context, FT_INVALID, "%s: %d words of %d features", name, words, features);
     p.size[0] = words;
@@ -20425,7 +20452,7 @@ static ft_node ft__recurrent_layer(ft_model *m, int op, const char *name, ft_nod
         inputs[count++] = ft__first_state(m, name, layer, features, false, options);
     if (o.recurrent.initial && op == FT__OP_lstm)
         inputs[count++] = ft__first_state(m, name, layer, features, true, options);
-    if (!ft__ok(&m->context)) return none;
+    if (!ft__usable(m)) return none;
     if (layer == layers - 1) snprintf(below, sizeof below, "%s", name);
     if (!o.recurrent.cells) return ft__add_node(m, op, below, inputs, count, &o);
     snprintf(both, sizeof both, "%s.states", below);
@@ -20463,7 +20490,7 @@ static ft_node ft__recurrent_stack(ft_model *m, int op, const char *name, ft_nod
 {
     int layers = options.layers ? options.layers : 1, layer;
     ft_node none = {0};
-    if (!ft__ok(&m->context)) return none;
+    if (!ft__usable(m)) return none;
     if (hidden < 1 || hidden > 1 << 24 || layers < 1 || layers > FT__MOST_RECURRENT)
         ft__fail(&m->context, FT_INVALID, "%s: %d layers of %d hidden numbers", name, layers,
                  hidden);
@@ -20501,7 +20528,8 @@ static bool ft__is_activation(int op) { return op >= FT__OP_sigmoid && op <= FT_
 static int ft__activation_named(ft_model *m, const char *kind)
 {
     int op;
-    if (!ft__given(&m->context, kind, "the kind of an activation")) return FT__OP_none;
+    if (!ft__usable(m) || !ft__given(&m->context, kind, "the kind of an activation"))
+        return FT__OP_none;
     for (op = FT__OP_sigmoid; op <= FT__OP_log_softmax; ++op)
         if (strcmp(ft__rows[op].name, kind) == 0) return op;
     ft__fail(&m->context, FT_INVALID, "%s: no activation of this name; there are sigmoid, tanh,"
@@ -21549,10 +21577,11 @@ static ft_status ft__file_bytes(ft_file *file, ft_weights_options options)
 
 ft_file *ft_file_open(ft_model *m, const char *path, ft_weights_options options)
 {
-    ft__context *c = &m->context;
+    ft__context *c;
     ft_file *file;
+    if (!ft__usable(m)) return NULL;
+    c = &m->context;
     if (!options.memory && !ft__given(c, path, "the path of the file to be opened")) return NULL;
-    if (!ft__ok(c)) return NULL;
     file = (ft_file *)ft__allocate(c, 1, sizeof *file);
     if (!file) return NULL;
     file->context = c;
@@ -21591,38 +21620,41 @@ void ft_file_close(ft_file *file)
     ft__release(c, file);
 }
 
-int ft_file_count(const ft_file *file) { return file->count; }
+int ft_file_count(const ft_file *file) { return file ? file->count : 0; }
 
 ft_tensor_info ft_file_tensor(const ft_file *file, int index)
 {
     ft_tensor_info none;
     memset(&none, 0, sizeof none);
-    return index >= 0 && index < file->count ? file->tensors[index] : none;
+    return file && index >= 0 && index < file->count ? file->tensors[index] : none;
 }
 
 int ft_file_find(const ft_file *file, const char *name)
 {
     int i;
-    for (i = 0; i < file->count; ++i)
+    for (i = 0; file && name && i < file->count; ++i)
         if (strcmp(file->tensors[i].name, name) == 0) return i;
     return -1;
 }
 
 const char *ft_file_metadata(const ft_file *file, const char *key)
 {
-    if (!file->json) return NULL;
+    if (!file || !file->json || !key) return NULL;
     return ft__json_string(file->json, ft__json_member(file->json,
                                                        ft__json_member(file->json, 0,
                                                                        "__metadata__"), key));
 }
 
-static ft_status ft__file_check(ft_file *file, int index, size_t want, size_t given,
-                                const char *unit)
+static ft_status ft__file_check(ft_file *file, int index, const void *to, size_t want,
+                                size_t given, const char *unit)
 {
-    ft__context *c = file->context;
+    ft__context *c;
+    if (!file) return FT_INVALID; /* no file could be opened: its model has that error */
+    c = file->context;
     if (!ft__ok(c)) return c->status;
     if (index < 0 || index >= file->count)
         return ft__fail(c, FT_INVALID, "%s: has no tensor %d", file->path, index);
+    if (!ft__given(c, to, "where a tensor is to be read to")) return c->status;
     if (want != given)
         return ft__fail(c, FT_SHAPE, "%s: tensor %.200s has %zu %s, not %zu", file->path,
                         file->tensors[index].name, want, unit, given);
@@ -21664,10 +21696,12 @@ ft_status ft_file_read_f32(ft_file *file, int index, float *to, size_t count)
 {
     ft_tensor_info t = ft_file_tensor(file, index);
     bool plain = ft__is_row_major(&t);
-    const unsigned char *from = file->bytes + t.offset;
+    const unsigned char *from;
     size_t i, bytes = (size_t)ft__type_bytes[t.type];
-    if (ft__file_check(file, index, ft__shape_count(&t.shape), count, "numbers") != FT_OK)
-        return file->context->status;
+    ft_status status = ft__file_check(file, index, to, ft__shape_count(&t.shape), count,
+                                      "numbers");
+    if (status != FT_OK) return status;
+    from = file->bytes + t.offset;
     if (plain && t.type == FT_F32 && ft__host_is_little_endian()) {
         memcpy(to, from, count * sizeof *to);
         return FT_OK;
@@ -21682,8 +21716,8 @@ ft_status ft_file_read(ft_file *file, int index, void *to, size_t bytes)
 {
     ft_tensor_info t = ft_file_tensor(file, index);
     size_t size = (size_t)ft__type_bytes[t.type], count = ft__shape_count(&t.shape), i;
-    if (ft__file_check(file, index, count * size, bytes, "bytes") != FT_OK)
-        return file->context->status;
+    ft_status status = ft__file_check(file, index, to, count * size, bytes, "bytes");
+    if (status != FT_OK) return status;
     for (i = 0; i < count; ++i)
         memcpy((unsigned char *)to + i * size, file->bytes + ft__element_offset(&t, i), size);
     return FT_OK;
@@ -23622,7 +23656,7 @@ static ft_tokenizer *ft__load_scored(ft_model *m, const unsigned char *file, siz
     if (!t) return NULL;
     t->scores = (float *)ft__allocate(&m->context, (size_t)count, sizeof *t->scores);
     t->special = (char *)ft__allocate(&m->context, (size_t)count + 3, 1);
-    if (!ft__ok(&m->context)) return t;
+    if (!ft__usable(m)) return t;
     ft__read_scored(t, file, bytes);
     memset(t->special + 1, 1, 2);
     t->unknown = 0;
@@ -23965,7 +23999,7 @@ ft_tokenizer *ft_tokenizer_load(ft_model *m, const char *path, ft_tokenizer_opti
     unsigned char *content;
     ft_tokenizer *t;
     size_t bytes;
-    if (!m || !ft__ok(&m->context)) return NULL;
+    if (!ft__usable(m)) return NULL;
     c = &m->context;
     if (!options.memory && !ft__given(c, path, "ft_tokenizer_load: the path")) return NULL;
     if (!path) path = "(memory)";
@@ -24041,12 +24075,14 @@ ft_tokenizer *ft_tokenizer_build(ft_model *m, ft_tokenizer_kind kind, const char
 {
     ft_tokenizer *t;
     int i;
-    if (!m || !ft__ok(&m->context)) return NULL;
+    if (!ft__usable(m)) return NULL;
     if ((kind != FT_CHARACTERS && kind != FT_WORDS) || !texts || count < 1) {
         ft__fail(&m->context, FT_INVALID, "ft_tokenizer_build: FT_CHARACTERS or FT_WORDS, from at"
                  " least one text, is expected");
         return NULL;
     }
+    for (i = 0; i < count; ++i)
+        if (!ft__given(&m->context, texts[i], "ft_tokenizer_build: one of the texts")) return NULL;
     t = ft__tokenizer_make(m, kind);
     if (!t) return NULL;
     t->lower = t->strip_accents = !options.cased;
@@ -24096,6 +24132,7 @@ const char *ft_detokenize(ft_tokenizer *t, const int32_t *ids, int count, size_t
     int i;
     if (bytes) *bytes = 0;
     if (!t || !ft__ok(t->ids.context)) return "";
+    if (count > 0 && !ft__given(t->ids.context, ids, "ft_detokenize: ids")) return "";
     t->text.count = 0;
     ft__text_add_bytes(&t->text, "", 0);
     for (i = 0; i < count; ++i) {
@@ -24112,7 +24149,11 @@ const char *ft_detokenize(ft_tokenizer *t, const int32_t *ids, int count, size_t
     return t->text.letters;
 }
 
-ft_tokenizer_kind ft_tokenizer_kind_of(const ft_tokenizer *t) { return t->kind; }
+ft_tokenizer_kind ft_tokenizer_kind_of(const ft_tokenizer *t)
+{
+    return t ? t->kind : FT_CHARACTERS;
+}
+
 int ft_tokenizer_count(const ft_tokenizer *t) { return t ? t->pieces.count : 0; }
 
 const char *ft_tokenizer_piece(const ft_tokenizer *t, int id)
@@ -24122,17 +24163,17 @@ const char *ft_tokenizer_piece(const ft_tokenizer *t, int id)
 
 int ft_tokenizer_find(const ft_tokenizer *t, const char *piece)
 {
-    return t ? ft__find_piece(t, piece) : -1;
+    return t && piece ? ft__find_piece(t, piece) : -1;
 }
 
 ft_status ft_set_tokenizer(ft_model *m, ft_tokenizer *t)
 {
     char *text;
-    if (!ft__ok(&m->context)) return m->context.status;
+    if (!ft__usable(m)) return ft__status_of(m);
     if (t && t->model != m)
         return ft__fail(&m->context, FT_INVALID, "ft_set_tokenizer: it belongs to another model");
     text = t ? ft__tokenizer_text(t) : NULL;
-    if (!ft__ok(&m->context)) return m->context.status;
+    if (!ft__usable(m)) return ft__status_of(m);
     ft__release(&m->context, m->tokenizer_text);
     m->tokenizer_text = text;
     m->tokenizer = t;
@@ -24150,7 +24191,7 @@ ft_tokenizer *ft_get_tokenizer(const ft_model *m) { return m ? m->tokenizer : NU
 #ifdef FINETUNE_NO_TEXT
 static void ft__no_text(ft_model *m)
 {
-    if (m && ft__ok(&m->context))
+    if (ft__usable(m))
         ft__fail(&m->context, FT_UNSUPPORTED, "text: left out of this build (FINETUNE_NO_TEXT)");
 }
 
@@ -24225,7 +24266,7 @@ ft_status ft_set_tokenizer(ft_model *m, ft_tokenizer *t)
 {
     (void)t;
     ft__no_text(m);
-    return m->context.status;
+    return m ? m->context.status : FT_MEMORY;
 }
 
 ft_tokenizer *ft_get_tokenizer(const ft_model *m)
@@ -24900,15 +24941,16 @@ ft_status ft_language_model_to_classifier(ft_model *m, int classes,
 #ifdef FINETUNE_NO_RECURRENT
     (void)classes;
     (void)options;
+    if (!ft__usable(m)) return ft__status_of(m);
     return ft__fail(&m->context, FT_UNSUPPORTED, "built with FINETUNE_NO_RECURRENT");
 #else
-    ft__node *head = ft__ok(&m->context) ? ft__head(m) : NULL;
+    ft__node *head = ft__usable(m) ? ft__head(m) : NULL;
     ft_linear_options linear;
     ft_activation_options none;
     ft_step_pool_options pool;
     ft_node x, lengths;
     int i, layers = 0;
-    if (!ft__ok(&m->context)) return m->context.status;
+    if (!ft__usable(m)) return ft__status_of(m);
     for (i = 0; i < m->node_count; ++i) layers += ft__is_recurrent(m->nodes[i].op);
     if (!head || !layers || head->shape.rank != 3 || classes < 1 || ft_find(m, "lengths").id)
         return ft__fail(&m->context, FT_INVALID, "ft_language_model_to_classifier: wants a network"
@@ -25006,10 +25048,15 @@ static void ft__remove_last_nodes(ft_model *m, int count)
 ft_node ft_network(ft_model *m, const char *name, ft_network_options options)
 {
     const ft__network *network = NULL;
-    int nodes = m->node_count;
-    bool keras = m->keras_initialisers;
-    ft_node none = {0}, output, old_output = m->output, old_loss = m->loss;
+    int nodes;
+    bool keras;
+    ft_node none = {0}, output, old_output, old_loss;
     ft__builder b;
+    if (!ft__usable(m)) return none;
+    nodes = m->node_count;
+    keras = m->keras_initialisers;
+    old_output = m->output;
+    old_loss = m->loss;
     if (ft__given(&m->context, name, "ft_network: the name")) network = ft__network_named(m, name);
     if (!network) return none;
     memset(&b, 0, sizeof b);
@@ -25045,7 +25092,7 @@ static ft_status ft__recognise(ft_model *m, ft_file *file, const char *rename, c
     char names[256];
     ft__list first;
     int i;
-    if (!ft__ok(&m->context)) return m->context.status;
+    if (!ft__usable(m)) return ft__status_of(m);
     for (i = 0; i < FT__NETWORKS; ++i) {
         ft_network_options o = *options;
         if (*name && strcmp(*name, ft__networks[i].name) != 0) continue;
@@ -26043,7 +26090,7 @@ ft_data *ft_data_source(ft_model *m, ft_source source)
 {
     ft_data *data;
     unsigned char *left_out;
-    if (!m) return NULL;
+    if (!ft__usable(m)) return NULL;
     if (!source.get)
         ft__fail(&m->context, FT_INVALID, "ft_data_source: get is NULL");
     if (source.count < 1 || source.classes < 0 || source.streams < 0)
@@ -26229,7 +26276,7 @@ ft_data *ft_arrays(ft_model *m, int count, const float *values, const int *label
     ft__arrays *arrays;
     ft_source source;
     ft_data *data;
-    if (!m || !ft__ok(&m->context)) return NULL;
+    if (!ft__usable(m)) return NULL;
     c = &m->context;
     memset(&source, 0, sizeof source);
     if (!values || count < 1 || options.classes < 0) {
@@ -27650,7 +27697,7 @@ ft_data *ft_image_folder(ft_model *m, const char *path, ft_image_folder_options 
     ft_source source;
     ft_data *data = NULL;
     size_t length;
-    if (!m || !ft__given(&m->context, path, "ft_image_folder: the path")
+    if (!ft__usable(m) || !ft__given(&m->context, path, "ft_image_folder: the path")
         || !ft__folder_check(m, path, &options)) return NULL;
     c = &m->context;
     folder = (ft__folder *)ft__allocate(c, 1, sizeof *folder);
@@ -28797,7 +28844,7 @@ ft_data *ft_texts(ft_model *m, const char *path, ft_text_options options)
     ft_tokenizer *tokenizer;
     ft_source source;
     ft_data *data = NULL;
-    if (!m || !ft__ok(&m->context)) return NULL;
+    if (!ft__usable(m)) return NULL;
     c = &m->context;
     if (!options.memory && !ft__given(c, path, "ft_texts: the path")) return NULL;
     if (!path) path = "(memory)";
@@ -28974,7 +29021,7 @@ ft_data *ft_text_streams(ft_model *m, const char *path, ft_stream_options option
     ft_tokenizer *tokenizer = NULL;
     ft_source source;
     ft_data *data = NULL;
-    if (!m || !ft__ok(&m->context)) return NULL;
+    if (!ft__usable(m)) return NULL;
     c = &m->context;
     if (!options.memory && !ft__given(c, path, "ft_text_streams: the path")) return NULL;
     if ((options.format || options.header) && !options.text_column && !options.table) {
@@ -30117,7 +30164,7 @@ static void ft__fit_step(ft__fit *f, int batch)
     }
 #endif
     loss = ft__read_loss(m, f->plan);
-    if (!ft__ok(&m->context)) return;
+    if (!ft__usable(m)) return;
     ft__score_batch(m, f->plan, batch, loss, NULL, &f->at.score);
     ft__run_backward(m, f->plan, batch);
     if (ft__optimizer_step(m, rate) == FT_OK) ft__fit_report(f, f->at.step + 1, batch, rate, false);
@@ -30369,10 +30416,11 @@ static ft_status ft__fit_prepare(ft__fit *f)
 static ft_fit_result ft__fit_run(ft_model *m, ft_data *data, ft_fit_options options,
                                  const char *note, bool resume, ft__cache *lent)
 {
-    ft__context *c = &m->context;
+    ft__context *c = m ? &m->context : NULL;
     ft__fit f;
     int length;
     memset(&f, 0, sizeof f);
+    if (!ft__usable(m)) return f.result;
     f.m = m;
     f.data = data;
     f.note = note;
@@ -30743,7 +30791,7 @@ static ft_finetune_result ft__finetune(ft_model *m, ft_data *data, ft_finetune_o
     r.m = m;
     r.data = data;
     r.o = options;
-    if (!ft__given(&m->context, data, "ft_finetune: the data")
+    if (!ft__usable(m) || !ft__given(&m->context, data, "ft_finetune: the data")
         || ft__recipe_check(&m->context, data, &options) != FT_OK) return r.result;
     if (options.epochs < 0 || options.batch_size < 0 || !(options.learning_rate >= 0)) {
         ft__fail(&m->context, FT_INVALID, "ft_finetune: %d epochs, batches of %d, learning rate %g:"
@@ -30842,9 +30890,9 @@ static ft_status ft__evaluate_check(ft_model *m, const ft_data *data,
 
 static ft_evaluation ft__evaluate(ft_model *m, ft_data *data, ft_evaluate_options options)
 {
-    ft__context *c = &m->context;
+    ft__context *c = m ? &m->context : NULL;
     int size = options.batch_size > 0 ? options.batch_size : 32, count, i, read = 0;
-    int length = m->length;
+    int length = ft_length(m);
     ft_evaluation e;
     ft__score score = {0, 0, 0};
     ft__regression regression;
@@ -30852,8 +30900,9 @@ static ft_evaluation ft__evaluate(ft_model *m, ft_data *data, ft_evaluate_option
     ft__plan *plan;
     int *samples;
     memset(&e, 0, sizeof e);
-    if (!ft__given(c, data, "ft_evaluate: the data") || ft__ready(m, true) != FT_OK
-        || ft__check_classes(m, data) != FT_OK || ft__evaluate_check(m, data, &options) != FT_OK)
+    if (!ft__usable(m) || !ft__given(c, data, "ft_evaluate: the data")
+        || ft__ready(m, true) != FT_OK || ft__check_classes(m, data) != FT_OK
+        || ft__evaluate_check(m, data, &options) != FT_OK)
         return e;
     count = ft_data_count(data);
     if (data->source.streams > 0) size = data->source.streams;
@@ -30917,8 +30966,9 @@ static int ft__best_classes(ft_model *m, const float *logits, ft_prediction *bes
 /* Whether there is room for predictions, and a network that makes them. */
 static bool ft__can_predict(ft_model *m, const ft_prediction *best, int count, const char *call)
 {
-    ft__context *c = &m->context;
-    if (!ft__ok(c)) return false;
+    ft__context *c;
+    if (!ft__usable(m)) return false;
+    c = &m->context;
     if (!best || count < 1)
         ft__fail(c, FT_INVALID, "%s: best is %s and count %d: room for at least 1 prediction is"
                  " expected", call, best ? "given" : "NULL", count);
@@ -30937,7 +30987,7 @@ static int ft__predict_picture(ft_model *m, ft__plan *plan, float *picture, ft_p
     if (ft__ok(&m->context))
         ft__fill_input(m, &m->nodes[ft__main_input(m, plan, call).id - 1], picture, 1);
     ft__release(&m->context, picture);
-    if (!ft__ok(&m->context)) return 0;
+    if (!ft__usable(m)) return 0;
     m->last_run = plan;
     ft__run_forward(m, plan, 0, plan->step_count, 1, FT__ONLY_OUTPUT);
     if (ft__check_output(m, plan, 1, call) != FT_OK) return 0;
@@ -30948,13 +30998,15 @@ static int ft__predict_picture(ft_model *m, ft__plan *plan, float *picture, ft_p
 static ft__plan *ft__begin_picture(ft_model *m, float **picture, const ft_prediction *best,
                                    int count, const char *call)
 {
-    ft__context *c = &m->context;
+    ft__context *c;
     ft__plan *plan;
     ft_node node;
-    const ft_preprocessing *p = &m->preprocessing;
+    const ft_preprocessing *p;
     if (!ft__can_predict(m, best, count, call)) return NULL;
     plan = ft__begin(m, 1, false);
     if (!plan) return NULL;
+    c = &m->context;
+    p = &m->preprocessing;
     node = ft__main_input(m, plan, call);
     if (!node.id) return NULL;
     if (p->width < 1 || m->nodes[node.id - 1].type != FT_F32
@@ -30981,7 +31033,7 @@ static ft__plan *ft__begin_tokens(ft_model *m, const int32_t *ids, int count, co
     ft__node *lengths = ft__lengths_input(m);
     int32_t length = count;
     ft__plan *plan;
-    if (!ft__ok(&m->context)) return NULL;
+    if (!ft__usable(m)) return NULL;
     if (!tokens.id || !m->output.id || !m->tokenizer) {
         ft__fail(&m->context, FT_INVALID, "%s: text needs a model with an input \"tokens\" and a"
                  " tokeniser (ft_set_tokenizer)", call);
@@ -31015,7 +31067,7 @@ static const float *ft__next_logits(ft_model *m, const int32_t *ids, int count, 
         numbers = ft__node_count_at(&m->nodes[m->output.id - 1], ft__extent_of(m, 1));
     }
     m->length = before;
-    if (!ft__ok(&m->context)) return NULL;
+    if (!ft__usable(m)) return NULL;
     output = &m->nodes[m->output.id - 1];
     logits = plan->values[m->output.id - 1];
     return logits + numbers - (size_t)output->shape.size[output->shape.rank - 1];
@@ -31028,6 +31080,7 @@ static int ft__predict_text(ft_model *m, const char *text, size_t bytes, ft_pred
     ft_tokens tokens = {NULL, 0};
     const float *logits;
     int32_t unknown = 0;
+    if (!ft__usable(m) || !ft__given(&m->context, text, "ft_predict_text: the text")) return 0;
     if (m->output.id && m->nodes[m->output.id - 1].shape.rank == 3)
         ft__fail(&m->context, FT_INVALID, "ft_predict_text: the model predicts tokens, not classes;"
                  " ft_generate goes on with a text");
@@ -31147,8 +31200,8 @@ static void ft__read_prompt(ft__generation *g)
 
 static int ft__generate(ft_model *m, ft_generate_options options)
 {
-    ft__context *c = &m->context;
-    const ft__node *output = ft__get_node(m, m->output);
+    ft__context *c;
+    const ft__node *output;
     ft__generation g;
     int count = 0, length = options.length > 0 ? options.length : 200;
     const ft__field_use uses[] = {
@@ -31156,7 +31209,10 @@ static int ft__generate(ft_model *m, ft_generate_options options)
         {"top_k", options.top_k > 0, !options.greedy, "tokens drawn, not greedy"},
         {"top_p", options.top_p > 0, !options.greedy, "tokens drawn, not greedy"}};
     memset(&g, 0, sizeof g);
-    if (!ft__ok(c) || ft__check_uses(c, "ft_generate", uses, 3) != FT_OK) return 0;
+    if (!ft__usable(m)) return 0;
+    c = &m->context;
+    output = ft__get_node(m, m->output);
+    if (ft__check_uses(c, "ft_generate", uses, 3) != FT_OK) return 0;
     if (!m->tokenizer || !output || output->shape.rank != 3) {
         ft__fail(c, FT_INVALID, "ft_generate needs a language model, whose output is [N, L,"
                  " tokens], and its tokeniser");
@@ -31342,7 +31398,8 @@ int ft_devices(ft_model *m, ft_device_info *devices, int most)
 #ifdef FINETUNE_OPENCL
     char why[300];
     int count;
-    if (!m || !ft__ok(&m->context)) return 0;
+    if (!ft__usable(m)) return 0;
+    if (!devices) most = 0;
     count = ft__cl_describe(m->context.desc.opencl_library, devices, most, why, sizeof why);
     if (count == 0) ft__log(&m->context, "%s", why);
     return count;
@@ -31378,6 +31435,7 @@ int ft_device_checks(const ft_model *m, ft_device_check *checks, int most)
 #ifdef FINETUNE_OPENCL
     const ft__device *d = m ? m->context.device : NULL;
     int op;
+    if (!checks) most = 0;
     for (; d && count < d->verdict_count; ++count)
         if (count < most) checks[count] = ft__check_of(&d->verdicts[count]);
     for (op = FT__OP_buffer + 1; d && op < FT__OP_COUNT; ++op) {
@@ -31447,9 +31505,10 @@ static ft_status ft__load_opened(ft_model *m, ft_file *file, const char *path,
 
 ft_status ft_load(ft_model *m, const char *path, ft_load_options options)
 {
-    ft__context *c = &m->context;
+    ft__context *c;
     ft_file *file;
-    if (!ft__ok(c)) return c->status;
+    if (!ft__usable(m)) return ft__status_of(m);
+    c = &m->context;
     if (m->node_count > 0)
         return ft__fail(c, FT_INVALID, "ft_load: the model has a network already; ft_load_weights"
                         " loads into it");
@@ -31465,7 +31524,7 @@ ft_status ft_load(ft_model *m, const char *path, ft_load_options options)
 ft_status ft_load_weights(ft_model *m, const char *path, ft_weights_options options)
 {
     ft_file *file;
-    if (!ft__ok(&m->context)) return m->context.status;
+    if (!ft__usable(m)) return ft__status_of(m);
     file = ft_file_open(m, path, options);
     if (!file) return m->context.status;
     ft__say_unused_rules(file, options.rename);
@@ -31490,7 +31549,9 @@ const char *ft_other_format(const char *path)
 
 ft_status ft_save(ft_model *m, const char *path, ft_save_options options)
 {
-    ft__context *c = &m->context;
+    ft__context *c;
+    if (!ft__usable(m)) return ft__status_of(m);
+    c = &m->context;
     if (!ft__given(c, path, "ft_save: the path")) return c->status;
     if (ft_other_format(path))
         return ft__fail(c, FT_UNSUPPORTED, "%s: a name for a file of %s, but only safetensors can"
@@ -31508,7 +31569,7 @@ ft_status ft_save(ft_model *m, const char *path, ft_save_options options)
    ============================================================================================= */
 /* ---- Which nodes matter ---- */
 
-int ft_node_count(const ft_model *m) { return m->node_count; }
+int ft_node_count(const ft_model *m) { return m ? m->node_count : 0; }
 
 const char *ft_node_name(const ft_model *m, ft_node node)
 {
@@ -31535,7 +31596,7 @@ int ft_node_inputs(const ft_model *m, ft_node node, ft_node *inputs, int most)
     const ft__node *found = ft__get_node(m, node);
     int i;
     if (!found) return 0;
-    for (i = 0; i < found->input_count && i < most; ++i) inputs[i].id = found->inputs[i];
+    for (i = 0; inputs && i < found->input_count && i < most; ++i) inputs[i].id = found->inputs[i];
     return found->input_count;
 }
 
@@ -31559,14 +31620,18 @@ ft_time ft_node_time(const ft_model *m, ft_node node)
     return found ? found->time : none;
 }
 
-const char *ft_architecture(const ft_model *m) { return m->architecture ? m->architecture : ""; }
+const char *ft_architecture(const ft_model *m)
+{
+    return m && m->architecture ? m->architecture : "";
+}
 
 /* The memory that holds a node's value now, and its size; NULL with an error. */
 static float *ft__value_of(ft_model *m, ft_node node, const char *call, ft__extent *size)
 {
     const ft__node *found;
-    ft__plan *plan = m->last_run;
+    ft__plan *plan;
     if (!ft__check_node(m, node, call)) return NULL;
+    plan = m->last_run;
     found = &m->nodes[node.id - 1];
     *size = ft__extent_of(m, m->batch);
     if (found->op == FT__OP_input && found->fed.batch > 0) *size = found->fed;
@@ -31593,7 +31658,7 @@ static float *ft__value_of(ft_model *m, ft_node node, const char *call, ft__exte
 static ft_status ft__check_count(ft_model *m, ft_node node, size_t count, ft__extent size)
 {
     size_t want = ft__node_count_at(&m->nodes[node.id - 1], size);
-    if (count == want) return m->context.status;
+    if (count == want) return ft__status_of(m);
     return ft__fail(&m->context, FT_SHAPE, "%s: has %zu numbers, not %zu",
                     ft_node_name(m, node), want, count);
 }
@@ -31603,7 +31668,7 @@ ft_status ft_get(ft_model *m, ft_node node, float *to, size_t count)
     ft__extent size;
     const float *value = ft__value_of(m, node, "ft_get", &size);
     if (!value || ft__check_count(m, node, count, size) != FT_OK
-        || !ft__given(&m->context, to, "ft_get: to")) return m->context.status;
+        || !ft__given(&m->context, to, "ft_get: to")) return ft__status_of(m);
     ft__catch_up(&m->context, &m->nodes[node.id - 1], NULL, 0);
     ft__read_value(m, &m->nodes[node.id - 1], value, size, to);
     return FT_OK;
@@ -31611,13 +31676,14 @@ ft_status ft_get(ft_model *m, ft_node node, float *to, size_t count)
 
 ft_status ft_set(ft_model *m, ft_node node, const float *from, size_t count)
 {
-    ft__extent size = ft__extent_of(m, m->batch);
-    bool rows = m && node.id && ft__get_node(m, node) && ft__has_rows(ft__get_node(m, node));
+    ft__extent size = ft__one;
+    bool rows = ft__get_node(m, node) && ft__has_rows(ft__get_node(m, node));
     float *value = rows ? NULL : ft__value_of(m, node, "ft_set", &size);
-    if ((!rows && !value) || ft__check_count(m, node, count, size) != FT_OK
-        || !ft__given(&m->context, from, "ft_set: from")) return m->context.status;
+    if (rows) size = ft__extent_of(m, m->batch);
+    if (!ft__usable(m) || (!rows && !value) || ft__check_count(m, node, count, size) != FT_OK
+        || !ft__given(&m->context, from, "ft_set: from")) return ft__status_of(m);
     if (rows) {
-        if (ft__plan_leaves(m, size, false) != FT_OK) return m->context.status;
+        if (ft__plan_leaves(m, size, false) != FT_OK) return ft__status_of(m);
         ft__fill_input(m, &m->nodes[node.id - 1], from, size.batch);
     } else {
         ft__host_takes_weights(&m->context, true);
@@ -31630,13 +31696,13 @@ ft_status ft_set(ft_model *m, ft_node node, const float *from, size_t count)
 ft_status ft_get_gradient(ft_model *m, ft_node node, float *to, size_t count)
 {
     const ft__node *found;
-    if (!ft__check_node(m, node, "ft_get_gradient")) return m->context.status;
+    if (!ft__check_node(m, node, "ft_get_gradient")) return ft__status_of(m);
     found = &m->nodes[node.id - 1];
     if (!found->gradient)
         return ft__fail(&m->context, FT_INVALID, "%s: has no gradient: it is frozen, no parameter,"
                         " or no training step was run", found->name);
     if (ft__check_count(m, node, count, ft__one) != FT_OK
-        || !ft__given(&m->context, to, "ft_get_gradient: to")) return m->context.status;
+        || !ft__given(&m->context, to, "ft_get_gradient: to")) return ft__status_of(m);
     ft__to_host(&m->context, found->gradient, count * sizeof *to);
     memcpy(to, found->gradient, count * sizeof *to);
     return FT_OK;
@@ -31698,7 +31764,7 @@ int ft_swap_activations(ft_model *m, const char *glob, const char *kind,
                         ft_activation_options options)
 {
     int op, i, count = 0;
-    if (!ft__ok(&m->context)) return 0;
+    if (!ft__usable(m)) return 0;
     ft__say_unmatched(m, "ft_swap_activations", glob, ft__has_activation);
     op = ft__activation_named(m, kind);
     for (i = 0; ft__ok(&m->context) && i < m->node_count; ++i) {
@@ -31718,7 +31784,7 @@ int ft_swap_activations(ft_model *m, const char *glob, const char *kind,
 static int ft__set_rule(ft_model *m, const char *glob, const float *factor, const float *decay)
 {
     int i, count = 0;
-    for (i = 0; ft__ok(&m->context) && i < m->node_count; ++i) {
+    for (i = 0; ft__usable(m) && i < m->node_count; ++i) {
         ft__node *node = &m->nodes[i];
         if (node->op != FT__OP_parameter || !ft__glob(glob, node->name)) continue;
         if (factor) node->learning_rate_factor = *factor;
@@ -31743,6 +31809,7 @@ int ft_set_weight_decay(ft_model *m, const char *glob, float weight_decay)
 int ft_initialise(ft_model *m, const char *glob, ft_initialiser initialiser)
 {
     int i, count = 0;
+    if (!ft__usable(m)) return 0;
     ft__say_unmatched(m, "ft_initialise", glob, ft__is_weight);
     ft__host_takes_weights(&m->context, true);
     for (i = 0; ft__ok(&m->context) && i < m->node_count; ++i) {
@@ -31761,20 +31828,21 @@ int ft_initialise(ft_model *m, const char *glob, ft_initialiser initialiser)
 
 ft_status ft_set_optimizer(ft_model *m, ft_optimizer_options options)
 {
+    if (!ft__usable(m)) return ft__status_of(m);
     ft__optimizer_check(&m->context, "ft_set_optimizer", &options);
     return ft__set_optimizer(m, options);
 }
 
 ft_status ft_feed(ft_model *m, ft_node input, const void *values, int batch)
 {
-    if (!ft__check_node(m, input, "ft_feed")) return m->context.status;
+    if (!ft__check_node(m, input, "ft_feed")) return ft__status_of(m);
     if (m->nodes[input.id - 1].op != FT__OP_input)
         return ft__fail(&m->context, FT_INVALID, "%s: is no input", m->nodes[input.id - 1].name);
     if (batch < 1)
         return ft__fail(&m->context, FT_INVALID, "%s: a batch of %d", ft_node_name(m, input),
                         batch);
-    if (!ft__given(&m->context, values, "ft_feed: values")) return m->context.status;
-    if (ft__plan_leaves(m, ft__extent_of(m, batch), false) != FT_OK) return m->context.status;
+    if (!ft__given(&m->context, values, "ft_feed: values")) return ft__status_of(m);
+    if (ft__plan_leaves(m, ft__extent_of(m, batch), false) != FT_OK) return ft__status_of(m);
     ft__fill_input(m, &m->nodes[input.id - 1], values, batch);
     m->batch = batch;
     return FT_OK;
@@ -31784,7 +31852,7 @@ float ft_forward(ft_model *m, bool training)
 {
     ft__plan *plan;
     bool with_loss;
-    if (!ft__ok(&m->context)) return 0;
+    if (!ft__usable(m)) return 0;
     if (ft__ready(m, training) == FT_OK && m->batch < 1)
         ft__fail(&m->context, FT_INVALID, "no input was fed: call ft_feed");
     plan = ft__begin(m, m->batch, training);
@@ -31799,8 +31867,9 @@ float ft_forward(ft_model *m, bool training)
 
 ft_status ft_backward(ft_model *m)
 {
-    ft__plan *plan = m->last_run;
-    if (!ft__ok(&m->context)) return m->context.status;
+    ft__plan *plan;
+    if (!ft__usable(m)) return ft__status_of(m);
+    plan = m->last_run;
     if (!plan || !plan->training || m->backward_done)
         return ft__fail(&m->context, FT_INVALID, "ft_backward comes after ft_forward(m, true), and"
                         " once: its gradients are where the values were");
@@ -31814,8 +31883,8 @@ ft_status ft_update(ft_model *m, float learning_rate)
 {
     ft_optimizer_options defaults;
     memset(&defaults, 0, sizeof defaults);
-    if (ft__ok(&m->context) && !m->optimizer) ft__set_optimizer(m, defaults);
-    if (!ft__ok(&m->context)) return m->context.status;
+    if (ft__usable(m) && !m->optimizer) ft__set_optimizer(m, defaults);
+    if (!ft__usable(m)) return ft__status_of(m);
     if (!m->gradients_wait)
         return ft__fail(&m->context, FT_INVALID, "ft_update comes after ft_backward");
     return ft__optimizer_step(m, learning_rate);
@@ -31852,10 +31921,12 @@ int ft_generate(ft_model *m, ft_generate_options options) { return ft__generate(
 static ft__plan *ft__begin_run(ft_model *m, const void *values, const int *lengths, int batch,
                                const float *output, size_t count, const char *call)
 {
-    ft__context *c = &m->context;
+    ft__context *c;
     ft__plan *plan;
     size_t want;
     int i;
+    if (!ft__usable(m)) return NULL;
+    c = &m->context;
     if (!ft__given(c, values, "ft_run: values") || !ft__given(c, output, "ft_run: output"))
         return NULL;
     plan = ft__begin(m, batch, false);
@@ -31881,7 +31952,7 @@ ft_status ft_run_lengths(ft_model *m, const void *values, const int *lengths, in
     ft__plan *plan = ft__begin_run(m, values, lengths, batch, output, count, call);
     ft__node *padded;
     int i;
-    if (!plan) return m->context.status;
+    if (!plan) return ft__status_of(m);
     ft__fill_input(m, &m->nodes[ft__main_input(m, plan, call).id - 1], values, batch);
     padded = ft__lengths_input(m);
     for (i = 0; padded && i < batch; ++i)
@@ -31890,10 +31961,10 @@ ft_status ft_run_lengths(ft_model *m, const void *values, const int *lengths, in
     m->batch = batch;
     m->last_run = plan;
     ft__run_forward(m, plan, 0, plan->step_count, batch, FT__ONLY_OUTPUT);
-    if (ft__check_output(m, plan, batch, call) != FT_OK) return m->context.status;
+    if (ft__check_output(m, plan, batch, call) != FT_OK) return ft__status_of(m);
     ft__read_value(m, &m->nodes[m->output.id - 1], plan->values[m->output.id - 1],
                    ft__extent_of(m, batch), output);
-    return m->context.status;
+    return ft__status_of(m);
 }
 
 ft_status ft_run(ft_model *m, const void *values, int batch, float *output, size_t count)

@@ -827,7 +827,7 @@ ft_data *ft_image_folder(ft_model *m, const char *path, ft_image_folder_options 
     ft_source source;
     ft_data *data = NULL;
     size_t length;
-    if (!m || !ft__given(&m->context, path, "ft_image_folder: the path")
+    if (!ft__usable(m) || !ft__given(&m->context, path, "ft_image_folder: the path")
         || !ft__folder_check(m, path, &options)) return NULL;
     c = &m->context;
     folder = (ft__folder *)ft__allocate(c, 1, sizeof *folder);

@@ -37,7 +37,7 @@ ft_data *ft_data_source(ft_model *m, ft_source source)
 {
     ft_data *data;
     unsigned char *left_out;
-    if (!m) return NULL;
+    if (!ft__usable(m)) return NULL;
     if (!source.get)
         ft__fail(&m->context, FT_INVALID, "ft_data_source: get is NULL");
     if (source.count < 1 || source.classes < 0 || source.streams < 0)
@@ -223,7 +223,7 @@ ft_data *ft_arrays(ft_model *m, int count, const float *values, const int *label
     ft__arrays *arrays;
     ft_source source;
     ft_data *data;
-    if (!m || !ft__ok(&m->context)) return NULL;
+    if (!ft__usable(m)) return NULL;
     c = &m->context;
     memset(&source, 0, sizeof source);
     if (!values || count < 1 || options.classes < 0) {

@@ -142,7 +142,7 @@ ft_data *ft_text_streams(ft_model *m, const char *path, ft_stream_options option
     ft_tokenizer *tokenizer = NULL;
     ft_source source;
     ft_data *data = NULL;
-    if (!m || !ft__ok(&m->context)) return NULL;
+    if (!ft__usable(m)) return NULL;
     c = &m->context;
     if (!options.memory && !ft__given(c, path, "ft_text_streams: the path")) return NULL;
     if ((options.format || options.header) && !options.text_column && !options.table) {

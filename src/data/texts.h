@@ -6,6 +6,7 @@
 #include "basics/files.h"
 #include "basics/sorting.h"
 #include "basics/folders.h"
+#include "nodes/nodes.h"
 #include "graph/settings.h"
 #include "text/unicode.h"
 #include "text/tokenizers.h"
@@ -423,7 +424,7 @@ ft_data *ft_texts(ft_model *m, const char *path, ft_text_options options)
     ft_tokenizer *tokenizer;
     ft_source source;
     ft_data *data = NULL;
-    if (!m || !ft__ok(&m->context)) return NULL;
+    if (!ft__usable(m)) return NULL;
     c = &m->context;
     if (!options.memory && !ft__given(c, path, "ft_texts: the path")) return NULL;
     if (!path) path = "(memory)";

@@ -4,6 +4,7 @@
 #include "basics/strings.h"
 #include "basics/files.h"
 #include "basics/json.h"
+#include "nodes/nodes.h"
 #include "formats/safetensors.h"
 #include "formats/pytorch.h"
 
@@ -43,10 +44,11 @@ static ft_status ft__file_bytes(ft_file *file, ft_weights_options options)
 
 ft_file *ft_file_open(ft_model *m, const char *path, ft_weights_options options)
 {
-    ft__context *c = &m->context;
+    ft__context *c;
     ft_file *file;
+    if (!ft__usable(m)) return NULL;
+    c = &m->context;
     if (!options.memory && !ft__given(c, path, "the path of the file to be opened")) return NULL;
-    if (!ft__ok(c)) return NULL;
     file = (ft_file *)ft__allocate(c, 1, sizeof *file);
     if (!file) return NULL;
     file->context = c;
@@ -85,38 +87,41 @@ void ft_file_close(ft_file *file)
     ft__release(c, file);
 }
 
-int ft_file_count(const ft_file *file) { return file->count; }
+int ft_file_count(const ft_file *file) { return file ? file->count : 0; }
 
 ft_tensor_info ft_file_tensor(const ft_file *file, int index)
 {
     ft_tensor_info none;
     memset(&none, 0, sizeof none);
-    return index >= 0 && index < file->count ? file->tensors[index] : none;
+    return file && index >= 0 && index < file->count ? file->tensors[index] : none;
 }
 
 int ft_file_find(const ft_file *file, const char *name)
 {
     int i;
-    for (i = 0; i < file->count; ++i)
+    for (i = 0; file && name && i < file->count; ++i)
         if (strcmp(file->tensors[i].name, name) == 0) return i;
     return -1;
 }
 
 const char *ft_file_metadata(const ft_file *file, const char *key)
 {
-    if (!file->json) return NULL;
+    if (!file || !file->json || !key) return NULL;
     return ft__json_string(file->json, ft__json_member(file->json,
                                                        ft__json_member(file->json, 0,
                                                                        "__metadata__"), key));
 }
 
-static ft_status ft__file_check(ft_file *file, int index, size_t want, size_t given,
-                                const char *unit)
+static ft_status ft__file_check(ft_file *file, int index, const void *to, size_t want,
+                                size_t given, const char *unit)
 {
-    ft__context *c = file->context;
+    ft__context *c;
+    if (!file) return FT_INVALID; /* no file could be opened: its model has that error */
+    c = file->context;
     if (!ft__ok(c)) return c->status;
     if (index < 0 || index >= file->count)
         return ft__fail(c, FT_INVALID, "%s: has no tensor %d", file->path, index);
+    if (!ft__given(c, to, "where a tensor is to be read to")) return c->status;
     if (want != given)
         return ft__fail(c, FT_SHAPE, "%s: tensor %.200s has %zu %s, not %zu", file->path,
                         file->tensors[index].name, want, unit, given);
@@ -158,10 +163,12 @@ ft_status ft_file_read_f32(ft_file *file, int index, float *to, size_t count)
 {
     ft_tensor_info t = ft_file_tensor(file, index);
     bool plain = ft__is_row_major(&t);
-    const unsigned char *from = file->bytes + t.offset;
+    const unsigned char *from;
     size_t i, bytes = (size_t)ft__type_bytes[t.type];
-    if (ft__file_check(file, index, ft__shape_count(&t.shape), count, "numbers") != FT_OK)
-        return file->context->status;
+    ft_status status = ft__file_check(file, index, to, ft__shape_count(&t.shape), count,
+                                      "numbers");
+    if (status != FT_OK) return status;
+    from = file->bytes + t.offset;
     if (plain && t.type == FT_F32 && ft__host_is_little_endian()) {
         memcpy(to, from, count * sizeof *to);
         return FT_OK;
@@ -176,8 +183,8 @@ ft_status ft_file_read(ft_file *file, int index, void *to, size_t bytes)
 {
     ft_tensor_info t = ft_file_tensor(file, index);
     size_t size = (size_t)ft__type_bytes[t.type], count = ft__shape_count(&t.shape), i;
-    if (ft__file_check(file, index, count * size, bytes, "bytes") != FT_OK)
-        return file->context->status;
+    ft_status status = ft__file_check(file, index, to, count * size, bytes, "bytes");
+    if (status != FT_OK) return status;
     for (i = 0; i < count; ++i)
         memcpy((unsigned char *)to + i * size, file->bytes + ft__element_offset(&t, i), size);
     return FT_OK;

@@ -36,7 +36,7 @@ ft_node ft_input(ft_model *m, const char *name, ft_input_options options)
 /* One rule for every parameter: its memory, initial values and fans. */
 ft_node ft_parameter(ft_model *m, const char *name, ft_parameter_options options)
 {
-    ft__context *c = &m->context;
+    ft__context *c = m ? &m->context : NULL;
     ft_node node = ft__add_node(m, options.buffer ? FT__OP_buffer : FT__OP_parameter, name, NULL, 0,
                                 NULL);
     ft__node *made = ft__get_node(m, node);
@@ -63,7 +63,7 @@ static ft_node ft__layer_parameter(ft_model *m, const char *layer, const char *p
 {
     char name[512];
     ft_node none = {0};
-    if (!ft__ok(&m->context)) return none;
+    if (!ft__usable(m)) return none;
     if (!layer || !*layer) {
         ft__fail(&m->context, FT_INVALID, "a layer with parameters needs a name");
         return none;
@@ -116,14 +116,14 @@ ft_node ft_conv2d(ft_model *m, const char *name, ft_node x, int out_channels,
     ft_parameter_options p;
     ft__options o;
     int count, groups = options.groups ? options.groups : 1, channels;
-    if (!ft__ok(&m->context)) return none;
+    if (!ft__usable(m)) return none;
     channels = ft__size_of(m, name, x, 1);
     memset(&p, 0, sizeof p);
     memset(&o, 0, sizeof o);
     if (groups < 1 || channels % groups != 0)
         ft__fail(&m->context, FT_SHAPE, "%s: %d channels cannot be parted into %d groups", name,
                  channels, groups);
-    if (!ft__ok(&m->context)) return none;
+    if (!ft__usable(m)) return none;
     p.size[0] = out_channels;
     p.size[1] = channels / groups;
     p.size[2] = ft__pair(options.kernel, 0, 0);
@@ -149,7 +149,7 @@ ft_node ft_conv1d(ft_model *m, const char *name, ft_node x, int out_channels,
     ft_parameter_options p;
     ft__options o;
     int count, groups = options.groups ? options.groups : 1, channels, i;
-    if (!ft__ok(&m->context)) return none;
+    if (!ft__usable(m)) return none;
     channels = ft__size_of(m, name, x, 1);
     memset(&p, 0, sizeof p);
     memset(&o, 0, sizeof o);
@@ -157,7 +157,7 @@ ft_node ft_conv1d(ft_model *m, const char *name, ft_node x, int out_channels,
         ft__fail(&m->context, FT_INVALID, "%s: %d channels into %d groups, %d out_channels, kernel"
                  " %d: the groups must divide, the others be above 0", name, channels, groups,
                  out_channels, options.kernel);
-    if (!ft__ok(&m->context)) return none;
+    if (!ft__usable(m)) return none;
     p.size[0] = out_channels;
     p.size[1] = channels / groups;
     p.size[2] = options.kernel;
@@ -185,14 +185,14 @@ ft_node ft_linear(ft_model *m, const char *name, ft_node x, int out_features,
     ft_node inputs[3], none = {0};
     ft_parameter_options p;
     int count;
-    if (!ft__ok(&m->context)) return none;
+    if (!ft__usable(m)) return none;
     memset(&p, 0, sizeof p);
     p.size[0] = out_features;
     p.size[1] = p.fan_in = ft__size_of(m, name, x, -1);
     p.fan_out = out_features;
     p.initialiser = options.initialiser;
     if (out_features < 1) ft__fail(&m->context, FT_INVALID, "%s: needs outputs", name);
-    if (!ft__ok(&m->context)) return none;
+    if (!ft__usable(m)) return none;
     inputs[0] = x;
     count = ft__weight_inputs(m, name, inputs, options.weight, options.bias, options.no_bias, p);
     return ft__add_node(m, FT__OP_linear, name, inputs, count, NULL);
@@ -205,7 +205,7 @@ ft_node ft_batch_norm(ft_model *m, const char *name, ft_node x, ft_batch_norm_op
     ft_parameter_options p;
     ft__options o;
     int i;
-    if (!ft__ok(&m->context)) return none;
+    if (!ft__usable(m)) return none;
     memset(&p, 0, sizeof p);
     memset(&o, 0, sizeof o);
     o.batch_norm = options;
@@ -224,12 +224,12 @@ ft_node ft_layer_norm(ft_model *m, const char *name, ft_node x, ft_layer_norm_op
     ft_node inputs[3], none = {0};
     ft_parameter_options p;
     ft__options o;
-    if (!ft__ok(&m->context)) return none;
+    if (!ft__usable(m)) return none;
     memset(&p, 0, sizeof p);
     memset(&o, 0, sizeof o);
     o.layer_norm = options;
     p.size[0] = ft__size_of(m, name, x, -1);
-    if (!ft__ok(&m->context)) return none;
+    if (!ft__usable(m)) return none;
     p.initialiser = FT_INIT_ONES;
     inputs[0] = x;
     inputs[1] = ft__layer_parameter(m, name, "weight", p);
@@ -292,12 +292,13 @@ ft_node ft_reshape(ft_model *m, const char *name, ft_node x, int rank, const int
     ft_node none = {0};
     int d;
     memset(&o, 0, sizeof o);
-    if (!ft__ok(&m->context)) return none;
+    if (!ft__usable(m)) return none;
     if (rank < 0 || rank >= FINETUNE_MAX_RANK) {
         ft__fail(&m->context, FT_INVALID, "%s: %d dimensions; up to %d are possible", name, rank,
                  FINETUNE_MAX_RANK - 1);
         return none;
     }
+    if (rank > 0 && !ft__given(&m->context, size, "ft_reshape: size")) return none;
     o.reshape.rank = rank;
     for (d = 0; d < rank; ++d) o.reshape.size[d] = size[d];
     return ft__add_node(m, FT__OP_reshape, name, &x, 1, &o);
@@ -342,7 +343,7 @@ ft_node ft_permute(ft_model *m, const char *name, ft_node x, int rank, const int
     const ft__node *from = ft__get_node(m, x);
     ft_node none = {0};
     ft__options o;
-    if (!ft__ok(&m->context)) return none;
+    if (!ft__usable(m)) return none;
     memset(&o, 0, sizeof o);
     if (!axes || !from || rank != from->shape.rank) {
         ft__fail(&m->context, FT_INVALID, "%s: %d axes for a node of %d dimensions", name, rank,
@@ -395,7 +396,7 @@ ft_node ft_embedding(ft_model *m, const char *name, ft_node ids, int words, int 
     int i;
     memset(&p, 0, sizeof p);
     memset(&o, 0, sizeof o);
-    if (!ft__ok(&m->context)) return none;
+    if (!ft__usable(m)) return none;
     if (words < 1 || features < 1)
         ft__fail(&m->context, FT_INVALID, "%s: %d words of %d features", name, words, features);
     p.size[0] = words;
@@ -558,7 +559,7 @@ static ft_node ft__recurrent_layer(ft_model *m, int op, const char *name, ft_nod
         inputs[count++] = ft__first_state(m, name, layer, features, false, options);
     if (o.recurrent.initial && op == FT__OP_lstm)
         inputs[count++] = ft__first_state(m, name, layer, features, true, options);
-    if (!ft__ok(&m->context)) return none;
+    if (!ft__usable(m)) return none;
     if (layer == layers - 1) snprintf(below, sizeof below, "%s", name);
     if (!o.recurrent.cells) return ft__add_node(m, op, below, inputs, count, &o);
     snprintf(both, sizeof both, "%s.states", below);
@@ -596,7 +597,7 @@ static ft_node ft__recurrent_stack(ft_model *m, int op, const char *name, ft_nod
 {
     int layers = options.layers ? options.layers : 1, layer;
     ft_node none = {0};
-    if (!ft__ok(&m->context)) return none;
+    if (!ft__usable(m)) return none;
     if (hidden < 1 || hidden > 1 << 24 || layers < 1 || layers > FT__MOST_RECURRENT)
         ft__fail(&m->context, FT_INVALID, "%s: %d layers of %d hidden numbers", name, layers,
                  hidden);
@@ -634,7 +635,8 @@ static bool ft__is_activation(int op) { return op >= FT__OP_sigmoid && op <= FT_
 static int ft__activation_named(ft_model *m, const char *kind)
 {
     int op;
-    if (!ft__given(&m->context, kind, "the kind of an activation")) return FT__OP_none;
+    if (!ft__usable(m) || !ft__given(&m->context, kind, "the kind of an activation"))
+        return FT__OP_none;
     for (op = FT__OP_sigmoid; op <= FT__OP_log_softmax; ++op)
         if (strcmp(ft__rows[op].name, kind) == 0) return op;
     ft__fail(&m->context, FT_INVALID, "%s: no activation of this name; there are sigmoid, tanh,"

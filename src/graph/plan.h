@@ -212,7 +212,7 @@ static void ft__say_unmatched(ft_model *m, const char *call, const char *pattern
                               bool (*counts)(const ft__node *))
 {
     char text[400];
-    if (ft__ok(&m->context) && m->node_count > 0
+    if (ft__usable(m) && m->node_count > 0
         && ft__unmatched(m, patterns, counts, text, sizeof text))
         ft__log(&m->context, "%s: %s", call, text);
 }
@@ -288,12 +288,14 @@ static void ft__release_node(ft__context *c, ft__node *node)
 static ft_node ft__add_node(ft_model *m, int op, const char *name, const ft_node *inputs,
                             int count, const ft__options *options)
 {
-    ft__context *c = &m->context;
+    ft__context *c;
     ft_node result = {0};
     ft__node *node;
     char made_up[32], why[400];
     int i;
-    if (!ft__ok(c)) return result;
+    if (!ft__usable(m)) return result;
+    c = &m->context;
+    if (count > 0 && !ft__given(c, inputs, "the list of a layer's inputs")) return result;
     if (!name || !*name) {
         snprintf(made_up, sizeof made_up, "%s_%d", ft__rows[op].name, m->node_count + 1);
         name = made_up;
@@ -362,6 +364,7 @@ static void ft__release_training(ft__context *c, ft__node *node)
 static int ft__set_frozen(ft_model *m, const char *glob, bool frozen)
 {
     int i, count = 0;
+    if (!ft__usable(m)) return 0;
     ft__catch_up_all(m);
     for (i = 0; ft__ok(&m->context) && i < m->node_count; ++i) {
         ft__node *node = &m->nodes[i];
@@ -393,6 +396,7 @@ static ft_digest ft__digest(ft_model *m)
 {
     ft_digest digest = {0, 0};
     int i;
+    if (!m) return digest;
     ft__host_takes_weights(&m->context, false);
     for (i = 0; i < m->node_count; ++i) {
         const ft__node *node = &m->nodes[i];
@@ -447,7 +451,7 @@ static ft_status ft__replace_head(ft_model *m, int classes)
 {
     ft__node *head;
     int i;
-    if (!ft__ok(&m->context)) return m->context.status;
+    if (!ft__usable(m)) return ft__status_of(m);
     head = ft__head(m);
     if (!head)
         return ft__fail(&m->context, FT_INVALID, "no linear layer leads to the output: there is no"

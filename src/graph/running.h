@@ -296,8 +296,9 @@ static void ft__read_value(ft_model *m, const ft__node *node, const float *value
 /* Checks everything that a run needs, so that the operators need not. */
 static ft_status ft__ready(ft_model *m, bool with_loss)
 {
-    ft__context *c = &m->context;
-    if (!ft__ok(c)) return c->status;
+    ft__context *c;
+    if (!ft__usable(m)) return ft__status_of(m);
+    c = &m->context;
     if (with_loss && !m->loss.id)
         return ft__fail(c, FT_INVALID, "the model has no loss: call ft_set_loss");
     if (!m->output.id && !m->loss.id)

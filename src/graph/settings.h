@@ -18,7 +18,7 @@ ft_node ft_find(const ft_model *m, const char *name)
 {
     ft_node node = ft__find_node(m, name ? name : "");
     ft_model *noted = (ft_model *)(uintptr_t)m;
-    if (!node.id)
+    if (m && !node.id)
         snprintf(noted->not_found, sizeof noted->not_found, "%.99s", name ? name : "NULL");
     return node;
 }
@@ -26,7 +26,7 @@ ft_node ft_find(const ft_model *m, const char *name)
 static bool ft__check_node(ft_model *m, ft_node node, const char *what)
 {
     char why[400];
-    if (!ft__ok(&m->context)) return false;
+    if (!ft__usable(m)) return false;
     if (ft__get_node(m, node) && ft__is_any(ft__get_node(m, node))) return true;
     ft__fail(&m->context, FT_INVALID, "%s: node %d is not a node of this model%s", what, node.id,
              ft__why_none(m, node, why));
@@ -65,13 +65,22 @@ void ft_set_loss(ft_model *m, ft_node loss)
     m->version += 1;
 }
 
-ft_node ft_output(const ft_model *m) { return m->output; }
-ft_node ft_loss(const ft_model *m) { return m->loss; }
+ft_node ft_output(const ft_model *m)
+{
+    ft_node none = {0};
+    return m ? m->output : none;
+}
+
+ft_node ft_loss(const ft_model *m)
+{
+    ft_node none = {0};
+    return m ? m->loss : none;
+}
 
 void ft_set_preprocessing(ft_model *m, ft_preprocessing preprocessing)
 {
     int i;
-    if (!ft__ok(&m->context)) return;
+    if (!ft__usable(m)) return;
     for (i = 0; i < preprocessing.channels && i < 4; ++i)
         if (!(preprocessing.std[i] > 0)) {
             ft__fail(&m->context, FT_INVALID, "preprocessing: std of channel %d is not above 0",
@@ -81,14 +90,20 @@ void ft_set_preprocessing(ft_model *m, ft_preprocessing preprocessing)
     m->preprocessing = preprocessing;
 }
 
-ft_preprocessing ft_get_preprocessing(const ft_model *m) { return m->preprocessing; }
+ft_preprocessing ft_get_preprocessing(const ft_model *m)
+{
+    ft_preprocessing none;
+    memset(&none, 0, sizeof none);
+    return m ? m->preprocessing : none;
+}
 
 void ft_set_class_names(ft_model *m, int count, const char *const *names)
 {
-    ft__context *c = &m->context;
+    ft__context *c;
     char number[12];
     int i;
-    if (!ft__ok(c)) return;
+    if (!ft__usable(m)) return;
+    c = &m->context;
     if (count < 0 || (count > 0 && !names)) {
         ft__fail(c, FT_INVALID, "ft_set_class_names: %d names%s", count, names ? "" : ", NULL");
         return;
@@ -108,12 +123,12 @@ void ft_set_class_names(ft_model *m, int count, const char *const *names)
 
 const char *ft_class_name(const ft_model *m, int index)
 {
-    return index >= 0 && index < m->class_count ? m->class_names[index] : NULL;
+    return m && index >= 0 && index < m->class_count ? m->class_names[index] : NULL;
 }
 
 int ft_class_count(const ft_model *m)
 {
-    const ft__node *output = ft__get_node(m, m->output);
+    const ft__node *output = m ? ft__get_node(m, m->output) : NULL;
     return output && output->shape.rank == 2 ? output->shape.size[1] : 0;
 }
 
@@ -121,7 +136,7 @@ int ft_class_count(const ft_model *m)
 
 ft_status ft_set_length(ft_model *m, int length)
 {
-    if (!ft__ok(&m->context)) return m->context.status;
+    if (!ft__usable(m)) return ft__status_of(m);
     if (length < 1)
         return ft__fail(&m->context, FT_INVALID, "ft_set_length: %d steps", length);
     if (m->length != length) m->last_run = NULL; /* its values have another shape */
@@ -129,7 +144,7 @@ ft_status ft_set_length(ft_model *m, int length)
     return FT_OK;
 }
 
-int ft_length(const ft_model *m) { return m->length; }
+int ft_length(const ft_model *m) { return m ? m->length : 1; }
 
 ft_status ft_set_max_length(ft_model *m, int tokens)
 {
@@ -147,7 +162,7 @@ int ft_reset_state(ft_model *m, const char *glob)
 {
     int i, count = 0;
     ft__say_unmatched(m, "ft_reset_state", glob, ft__is_state);
-    for (i = 0; ft__ok(&m->context) && i < m->node_count; ++i) {
+    for (i = 0; ft__usable(m) && i < m->node_count; ++i) {
         ft__node *node = &m->nodes[i];
         if (node->op != FT__OP_state || !ft__glob(glob, node->name)) continue;
         count += 1;

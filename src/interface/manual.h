@@ -51,8 +51,9 @@
      The loop by hand keeps no copy of the weights: ft_update refuses gradients that are not finite,
      but it cannot undo steps at a learning rate that was too high. Save and restore weights
      yourself with ft_get and ft_set.
-     A NULL model, for which there was no memory at all, is accepted by ft_error, ft_error_text,
-     ft_clear_error and ft_destroy only.
+     Every function accepts a NULL model, which means that there was no memory for one: it does
+     nothing and returns FT_MEMORY, NULL, {0} or 0. A NULL file, data source or tokeniser, which a
+     failed call returned, is accepted too; a call that needs one is FT_INVALID.
      An option that has no effect where it is set (momentum with Adam) is an error too, FT_INVALID.
      If a pattern matches nothing, the log suggests the nearest name. If ft_find finds nothing, the
      error raised where its {0} is used does.

@@ -73,10 +73,15 @@ static void ft__remove_last_nodes(ft_model *m, int count)
 ft_node ft_network(ft_model *m, const char *name, ft_network_options options)
 {
     const ft__network *network = NULL;
-    int nodes = m->node_count;
-    bool keras = m->keras_initialisers;
-    ft_node none = {0}, output, old_output = m->output, old_loss = m->loss;
+    int nodes;
+    bool keras;
+    ft_node none = {0}, output, old_output, old_loss;
     ft__builder b;
+    if (!ft__usable(m)) return none;
+    nodes = m->node_count;
+    keras = m->keras_initialisers;
+    old_output = m->output;
+    old_loss = m->loss;
     if (ft__given(&m->context, name, "ft_network: the name")) network = ft__network_named(m, name);
     if (!network) return none;
     memset(&b, 0, sizeof b);
@@ -112,7 +117,7 @@ static ft_status ft__recognise(ft_model *m, ft_file *file, const char *rename, c
     char names[256];
     ft__list first;
     int i;
-    if (!ft__ok(&m->context)) return m->context.status;
+    if (!ft__usable(m)) return ft__status_of(m);
     for (i = 0; i < FT__NETWORKS; ++i) {
         ft_network_options o = *options;
         if (*name && strcmp(*name, ft__networks[i].name) != 0) continue;

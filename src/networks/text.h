@@ -313,15 +313,16 @@ ft_status ft_language_model_to_classifier(ft_model *m, int classes,
 #ifdef FINETUNE_NO_RECURRENT
     (void)classes;
     (void)options;
+    if (!ft__usable(m)) return ft__status_of(m);
     return ft__fail(&m->context, FT_UNSUPPORTED, "built with FINETUNE_NO_RECURRENT");
 #else
-    ft__node *head = ft__ok(&m->context) ? ft__head(m) : NULL;
+    ft__node *head = ft__usable(m) ? ft__head(m) : NULL;
     ft_linear_options linear;
     ft_activation_options none;
     ft_step_pool_options pool;
     ft_node x, lengths;
     int i, layers = 0;
-    if (!ft__ok(&m->context)) return m->context.status;
+    if (!ft__usable(m)) return ft__status_of(m);
     for (i = 0; i < m->node_count; ++i) layers += ft__is_recurrent(m->nodes[i].op);
     if (!head || !layers || head->shape.rank != 3 || classes < 1 || ft_find(m, "lengths").id)
         return ft__fail(&m->context, FT_INVALID, "ft_language_model_to_classifier: wants a network"

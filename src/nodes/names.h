@@ -18,7 +18,7 @@ static int *ft__name_chain(const ft_model *m, const char *name)
 static ft_node ft__find_node(const ft_model *m, const char *name)
 {
     ft_node node = {0};
-    if (!m->chains) return node;
+    if (!m || !m->chains) return node;
     node.id = *ft__name_chain(m, name);
     while (node.id && strcmp(m->nodes[node.id - 1].name, name) != 0)
         node.id = m->nodes[node.id - 1].chained;

@@ -181,9 +181,14 @@ struct ft_model {
     int max_length;           /* the most tokens read of a text; 0: the default */
 };
 
+/* Whether calls on a model do anything: there is one, and it had no error. A NULL model is one that
+   there was no memory for. */
+static bool ft__usable(const ft_model *m) { return m && ft__ok(&m->context); }
+static ft_status ft__status_of(const ft_model *m) { return m ? m->context.status : FT_MEMORY; }
+
 static ft__node *ft__get_node(const ft_model *m, ft_node node)
 {
-    return node.id > 0 && node.id <= m->node_count ? &m->nodes[node.id - 1] : NULL;
+    return m && node.id > 0 && node.id <= m->node_count ? &m->nodes[node.id - 1] : NULL;
 }
 
 static ft_status ft__set_architecture(ft_model *m, const char *name)

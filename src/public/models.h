@@ -162,7 +162,8 @@ int ft_devices(ft_model *m, ft_device_info *devices, int most)
 #ifdef FINETUNE_OPENCL
     char why[300];
     int count;
-    if (!m || !ft__ok(&m->context)) return 0;
+    if (!ft__usable(m)) return 0;
+    if (!devices) most = 0;
     count = ft__cl_describe(m->context.desc.opencl_library, devices, most, why, sizeof why);
     if (count == 0) ft__log(&m->context, "%s", why);
     return count;
@@ -198,6 +199,7 @@ int ft_device_checks(const ft_model *m, ft_device_check *checks, int most)
 #ifdef FINETUNE_OPENCL
     const ft__device *d = m ? m->context.device : NULL;
     int op;
+    if (!checks) most = 0;
     for (; d && count < d->verdict_count; ++count)
         if (count < most) checks[count] = ft__check_of(&d->verdicts[count]);
     for (op = FT__OP_buffer + 1; d && op < FT__OP_COUNT; ++op) {
@@ -267,9 +269,10 @@ static ft_status ft__load_opened(ft_model *m, ft_file *file, const char *path,
 
 ft_status ft_load(ft_model *m, const char *path, ft_load_options options)
 {
-    ft__context *c = &m->context;
+    ft__context *c;
     ft_file *file;
-    if (!ft__ok(c)) return c->status;
+    if (!ft__usable(m)) return ft__status_of(m);
+    c = &m->context;
     if (m->node_count > 0)
         return ft__fail(c, FT_INVALID, "ft_load: the model has a network already; ft_load_weights"
                         " loads into it");
@@ -285,7 +288,7 @@ ft_status ft_load(ft_model *m, const char *path, ft_load_options options)
 ft_status ft_load_weights(ft_model *m, const char *path, ft_weights_options options)
 {
     ft_file *file;
-    if (!ft__ok(&m->context)) return m->context.status;
+    if (!ft__usable(m)) return ft__status_of(m);
     file = ft_file_open(m, path, options);
     if (!file) return m->context.status;
     ft__say_unused_rules(file, options.rename);
@@ -310,7 +313,9 @@ const char *ft_other_format(const char *path)
 
 ft_status ft_save(ft_model *m, const char *path, ft_save_options options)
 {
-    ft__context *c = &m->context;
+    ft__context *c;
+    if (!ft__usable(m)) return ft__status_of(m);
+    c = &m->context;
     if (!ft__given(c, path, "ft_save: the path")) return c->status;
     if (ft_other_format(path))
         return ft__fail(c, FT_UNSUPPORTED, "%s: a name for a file of %s, but only safetensors can"

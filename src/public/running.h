@@ -28,7 +28,7 @@
    ============================================================================================= */
 /* ---- Which nodes matter ---- */
 
-int ft_node_count(const ft_model *m) { return m->node_count; }
+int ft_node_count(const ft_model *m) { return m ? m->node_count : 0; }
 
 const char *ft_node_name(const ft_model *m, ft_node node)
 {
@@ -55,7 +55,7 @@ int ft_node_inputs(const ft_model *m, ft_node node, ft_node *inputs, int most)
     const ft__node *found = ft__get_node(m, node);
     int i;
     if (!found) return 0;
-    for (i = 0; i < found->input_count && i < most; ++i) inputs[i].id = found->inputs[i];
+    for (i = 0; inputs && i < found->input_count && i < most; ++i) inputs[i].id = found->inputs[i];
     return found->input_count;
 }
 
@@ -79,14 +79,18 @@ ft_time ft_node_time(const ft_model *m, ft_node node)
     return found ? found->time : none;
 }
 
-const char *ft_architecture(const ft_model *m) { return m->architecture ? m->architecture : ""; }
+const char *ft_architecture(const ft_model *m)
+{
+    return m && m->architecture ? m->architecture : "";
+}
 
 /* The memory that holds a node's value now, and its size; NULL with an error. */
 static float *ft__value_of(ft_model *m, ft_node node, const char *call, ft__extent *size)
 {
     const ft__node *found;
-    ft__plan *plan = m->last_run;
+    ft__plan *plan;
     if (!ft__check_node(m, node, call)) return NULL;
+    plan = m->last_run;
     found = &m->nodes[node.id - 1];
     *size = ft__extent_of(m, m->batch);
     if (found->op == FT__OP_input && found->fed.batch > 0) *size = found->fed;
@@ -113,7 +117,7 @@ static float *ft__value_of(ft_model *m, ft_node node, const char *call, ft__exte
 static ft_status ft__check_count(ft_model *m, ft_node node, size_t count, ft__extent size)
 {
     size_t want = ft__node_count_at(&m->nodes[node.id - 1], size);
-    if (count == want) return m->context.status;
+    if (count == want) return ft__status_of(m);
     return ft__fail(&m->context, FT_SHAPE, "%s: has %zu numbers, not %zu",
                     ft_node_name(m, node), want, count);
 }
@@ -123,7 +127,7 @@ ft_status ft_get(ft_model *m, ft_node node, float *to, size_t count)
     ft__extent size;
     const float *value = ft__value_of(m, node, "ft_get", &size);
     if (!value || ft__check_count(m, node, count, size) != FT_OK
-        || !ft__given(&m->context, to, "ft_get: to")) return m->context.status;
+        || !ft__given(&m->context, to, "ft_get: to")) return ft__status_of(m);
     ft__catch_up(&m->context, &m->nodes[node.id - 1], NULL, 0);
     ft__read_value(m, &m->nodes[node.id - 1], value, size, to);
     return FT_OK;
@@ -131,13 +135,14 @@ ft_status ft_get(ft_model *m, ft_node node, float *to, size_t count)
 
 ft_status ft_set(ft_model *m, ft_node node, const float *from, size_t count)
 {
-    ft__extent size = ft__extent_of(m, m->batch);
-    bool rows = m && node.id && ft__get_node(m, node) && ft__has_rows(ft__get_node(m, node));
+    ft__extent size = ft__one;
+    bool rows = ft__get_node(m, node) && ft__has_rows(ft__get_node(m, node));
     float *value = rows ? NULL : ft__value_of(m, node, "ft_set", &size);
-    if ((!rows && !value) || ft__check_count(m, node, count, size) != FT_OK
-        || !ft__given(&m->context, from, "ft_set: from")) return m->context.status;
+    if (rows) size = ft__extent_of(m, m->batch);
+    if (!ft__usable(m) || (!rows && !value) || ft__check_count(m, node, count, size) != FT_OK
+        || !ft__given(&m->context, from, "ft_set: from")) return ft__status_of(m);
     if (rows) {
-        if (ft__plan_leaves(m, size, false) != FT_OK) return m->context.status;
+        if (ft__plan_leaves(m, size, false) != FT_OK) return ft__status_of(m);
         ft__fill_input(m, &m->nodes[node.id - 1], from, size.batch);
     } else {
         ft__host_takes_weights(&m->context, true);
@@ -150,13 +155,13 @@ ft_status ft_set(ft_model *m, ft_node node, const float *from, size_t count)
 ft_status ft_get_gradient(ft_model *m, ft_node node, float *to, size_t count)
 {
     const ft__node *found;
-    if (!ft__check_node(m, node, "ft_get_gradient")) return m->context.status;
+    if (!ft__check_node(m, node, "ft_get_gradient")) return ft__status_of(m);
     found = &m->nodes[node.id - 1];
     if (!found->gradient)
         return ft__fail(&m->context, FT_INVALID, "%s: has no gradient: it is frozen, no parameter,"
                         " or no training step was run", found->name);
     if (ft__check_count(m, node, count, ft__one) != FT_OK
-        || !ft__given(&m->context, to, "ft_get_gradient: to")) return m->context.status;
+        || !ft__given(&m->context, to, "ft_get_gradient: to")) return ft__status_of(m);
     ft__to_host(&m->context, found->gradient, count * sizeof *to);
     memcpy(to, found->gradient, count * sizeof *to);
     return FT_OK;
@@ -218,7 +223,7 @@ int ft_swap_activations(ft_model *m, const char *glob, const char *kind,
                         ft_activation_options options)
 {
     int op, i, count = 0;
-    if (!ft__ok(&m->context)) return 0;
+    if (!ft__usable(m)) return 0;
     ft__say_unmatched(m, "ft_swap_activations", glob, ft__has_activation);
     op = ft__activation_named(m, kind);
     for (i = 0; ft__ok(&m->context) && i < m->node_count; ++i) {
@@ -238,7 +243,7 @@ int ft_swap_activations(ft_model *m, const char *glob, const char *kind,
 static int ft__set_rule(ft_model *m, const char *glob, const float *factor, const float *decay)
 {
     int i, count = 0;
-    for (i = 0; ft__ok(&m->context) && i < m->node_count; ++i) {
+    for (i = 0; ft__usable(m) && i < m->node_count; ++i) {
         ft__node *node = &m->nodes[i];
         if (node->op != FT__OP_parameter || !ft__glob(glob, node->name)) continue;
         if (factor) node->learning_rate_factor = *factor;
@@ -263,6 +268,7 @@ int ft_set_weight_decay(ft_model *m, const char *glob, float weight_decay)
 int ft_initialise(ft_model *m, const char *glob, ft_initialiser initialiser)
 {
     int i, count = 0;
+    if (!ft__usable(m)) return 0;
     ft__say_unmatched(m, "ft_initialise", glob, ft__is_weight);
     ft__host_takes_weights(&m->context, true);
     for (i = 0; ft__ok(&m->context) && i < m->node_count; ++i) {
@@ -281,20 +287,21 @@ int ft_initialise(ft_model *m, const char *glob, ft_initialiser initialiser)
 
 ft_status ft_set_optimizer(ft_model *m, ft_optimizer_options options)
 {
+    if (!ft__usable(m)) return ft__status_of(m);
     ft__optimizer_check(&m->context, "ft_set_optimizer", &options);
     return ft__set_optimizer(m, options);
 }
 
 ft_status ft_feed(ft_model *m, ft_node input, const void *values, int batch)
 {
-    if (!ft__check_node(m, input, "ft_feed")) return m->context.status;
+    if (!ft__check_node(m, input, "ft_feed")) return ft__status_of(m);
     if (m->nodes[input.id - 1].op != FT__OP_input)
         return ft__fail(&m->context, FT_INVALID, "%s: is no input", m->nodes[input.id - 1].name);
     if (batch < 1)
         return ft__fail(&m->context, FT_INVALID, "%s: a batch of %d", ft_node_name(m, input),
                         batch);
-    if (!ft__given(&m->context, values, "ft_feed: values")) return m->context.status;
-    if (ft__plan_leaves(m, ft__extent_of(m, batch), false) != FT_OK) return m->context.status;
+    if (!ft__given(&m->context, values, "ft_feed: values")) return ft__status_of(m);
+    if (ft__plan_leaves(m, ft__extent_of(m, batch), false) != FT_OK) return ft__status_of(m);
     ft__fill_input(m, &m->nodes[input.id - 1], values, batch);
     m->batch = batch;
     return FT_OK;
@@ -304,7 +311,7 @@ float ft_forward(ft_model *m, bool training)
 {
     ft__plan *plan;
     bool with_loss;
-    if (!ft__ok(&m->context)) return 0;
+    if (!ft__usable(m)) return 0;
     if (ft__ready(m, training) == FT_OK && m->batch < 1)
         ft__fail(&m->context, FT_INVALID, "no input was fed: call ft_feed");
     plan = ft__begin(m, m->batch, training);
@@ -319,8 +326,9 @@ float ft_forward(ft_model *m, bool training)
 
 ft_status ft_backward(ft_model *m)
 {
-    ft__plan *plan = m->last_run;
-    if (!ft__ok(&m->context)) return m->context.status;
+    ft__plan *plan;
+    if (!ft__usable(m)) return ft__status_of(m);
+    plan = m->last_run;
     if (!plan || !plan->training || m->backward_done)
         return ft__fail(&m->context, FT_INVALID, "ft_backward comes after ft_forward(m, true), and"
                         " once: its gradients are where the values were");
@@ -334,8 +342,8 @@ ft_status ft_update(ft_model *m, float learning_rate)
 {
     ft_optimizer_options defaults;
     memset(&defaults, 0, sizeof defaults);
-    if (ft__ok(&m->context) && !m->optimizer) ft__set_optimizer(m, defaults);
-    if (!ft__ok(&m->context)) return m->context.status;
+    if (ft__usable(m) && !m->optimizer) ft__set_optimizer(m, defaults);
+    if (!ft__usable(m)) return ft__status_of(m);
     if (!m->gradients_wait)
         return ft__fail(&m->context, FT_INVALID, "ft_update comes after ft_backward");
     return ft__optimizer_step(m, learning_rate);
@@ -372,10 +380,12 @@ int ft_generate(ft_model *m, ft_generate_options options) { return ft__generate(
 static ft__plan *ft__begin_run(ft_model *m, const void *values, const int *lengths, int batch,
                                const float *output, size_t count, const char *call)
 {
-    ft__context *c = &m->context;
+    ft__context *c;
     ft__plan *plan;
     size_t want;
     int i;
+    if (!ft__usable(m)) return NULL;
+    c = &m->context;
     if (!ft__given(c, values, "ft_run: values") || !ft__given(c, output, "ft_run: output"))
         return NULL;
     plan = ft__begin(m, batch, false);
@@ -401,7 +411,7 @@ ft_status ft_run_lengths(ft_model *m, const void *values, const int *lengths, in
     ft__plan *plan = ft__begin_run(m, values, lengths, batch, output, count, call);
     ft__node *padded;
     int i;
-    if (!plan) return m->context.status;
+    if (!plan) return ft__status_of(m);
     ft__fill_input(m, &m->nodes[ft__main_input(m, plan, call).id - 1], values, batch);
     padded = ft__lengths_input(m);
     for (i = 0; padded && i < batch; ++i)
@@ -410,10 +420,10 @@ ft_status ft_run_lengths(ft_model *m, const void *values, const int *lengths, in
     m->batch = batch;
     m->last_run = plan;
     ft__run_forward(m, plan, 0, plan->step_count, batch, FT__ONLY_OUTPUT);
-    if (ft__check_output(m, plan, batch, call) != FT_OK) return m->context.status;
+    if (ft__check_output(m, plan, batch, call) != FT_OK) return ft__status_of(m);
     ft__read_value(m, &m->nodes[m->output.id - 1], plan->values[m->output.id - 1],
                    ft__extent_of(m, batch), output);
-    return m->context.status;
+    return ft__status_of(m);
 }
 
 ft_status ft_run(ft_model *m, const void *values, int batch, float *output, size_t count)

@@ -5,6 +5,7 @@
 #include "basics/files.h"
 #include "basics/json.h"
 #include "basics/sorting.h"
+#include "nodes/nodes.h"
 #include "text/unicode.h"
 #include "text/tokenizers.h"
 
@@ -309,7 +310,7 @@ static ft_tokenizer *ft__load_scored(ft_model *m, const unsigned char *file, siz
     if (!t) return NULL;
     t->scores = (float *)ft__allocate(&m->context, (size_t)count, sizeof *t->scores);
     t->special = (char *)ft__allocate(&m->context, (size_t)count + 3, 1);
-    if (!ft__ok(&m->context)) return t;
+    if (!ft__usable(m)) return t;
     ft__read_scored(t, file, bytes);
     memset(t->special + 1, 1, 2);
     t->unknown = 0;
@@ -652,7 +653,7 @@ ft_tokenizer *ft_tokenizer_load(ft_model *m, const char *path, ft_tokenizer_opti
     unsigned char *content;
     ft_tokenizer *t;
     size_t bytes;
-    if (!m || !ft__ok(&m->context)) return NULL;
+    if (!ft__usable(m)) return NULL;
     c = &m->context;
     if (!options.memory && !ft__given(c, path, "ft_tokenizer_load: the path")) return NULL;
     if (!path) path = "(memory)";
@@ -728,12 +729,14 @@ ft_tokenizer *ft_tokenizer_build(ft_model *m, ft_tokenizer_kind kind, const char
 {
     ft_tokenizer *t;
     int i;
-    if (!m || !ft__ok(&m->context)) return NULL;
+    if (!ft__usable(m)) return NULL;
     if ((kind != FT_CHARACTERS && kind != FT_WORDS) || !texts || count < 1) {
         ft__fail(&m->context, FT_INVALID, "ft_tokenizer_build: FT_CHARACTERS or FT_WORDS, from at"
                  " least one text, is expected");
         return NULL;
     }
+    for (i = 0; i < count; ++i)
+        if (!ft__given(&m->context, texts[i], "ft_tokenizer_build: one of the texts")) return NULL;
     t = ft__tokenizer_make(m, kind);
     if (!t) return NULL;
     t->lower = t->strip_accents = !options.cased;
@@ -783,6 +786,7 @@ const char *ft_detokenize(ft_tokenizer *t, const int32_t *ids, int count, size_t
     int i;
     if (bytes) *bytes = 0;
     if (!t || !ft__ok(t->ids.context)) return "";
+    if (count > 0 && !ft__given(t->ids.context, ids, "ft_detokenize: ids")) return "";
     t->text.count = 0;
     ft__text_add_bytes(&t->text, "", 0);
     for (i = 0; i < count; ++i) {
@@ -799,7 +803,11 @@ const char *ft_detokenize(ft_tokenizer *t, const int32_t *ids, int count, size_t
     return t->text.letters;
 }
 
-ft_tokenizer_kind ft_tokenizer_kind_of(const ft_tokenizer *t) { return t->kind; }
+ft_tokenizer_kind ft_tokenizer_kind_of(const ft_tokenizer *t)
+{
+    return t ? t->kind : FT_CHARACTERS;
+}
+
 int ft_tokenizer_count(const ft_tokenizer *t) { return t ? t->pieces.count : 0; }
 
 const char *ft_tokenizer_piece(const ft_tokenizer *t, int id)
@@ -809,17 +817,17 @@ const char *ft_tokenizer_piece(const ft_tokenizer *t, int id)
 
 int ft_tokenizer_find(const ft_tokenizer *t, const char *piece)
 {
-    return t ? ft__find_piece(t, piece) : -1;
+    return t && piece ? ft__find_piece(t, piece) : -1;
 }
 
 ft_status ft_set_tokenizer(ft_model *m, ft_tokenizer *t)
 {
     char *text;
-    if (!ft__ok(&m->context)) return m->context.status;
+    if (!ft__usable(m)) return ft__status_of(m);
     if (t && t->model != m)
         return ft__fail(&m->context, FT_INVALID, "ft_set_tokenizer: it belongs to another model");
     text = t ? ft__tokenizer_text(t) : NULL;
-    if (!ft__ok(&m->context)) return m->context.status;
+    if (!ft__usable(m)) return ft__status_of(m);
     ft__release(&m->context, m->tokenizer_text);
     m->tokenizer_text = text;
     m->tokenizer = t;

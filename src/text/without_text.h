@@ -1,6 +1,7 @@
 #pragma once
 #include "interface/types.h"
 #include "platform/context.h"
+#include "nodes/nodes.h"
 
 /* =============================================================================================
    [SECTION] text/without_text: Without text
@@ -9,7 +10,7 @@
 #ifdef FINETUNE_NO_TEXT
 static void ft__no_text(ft_model *m)
 {
-    if (m && ft__ok(&m->context))
+    if (ft__usable(m))
         ft__fail(&m->context, FT_UNSUPPORTED, "text: left out of this build (FINETUNE_NO_TEXT)");
 }
 
@@ -84,7 +85,7 @@ ft_status ft_set_tokenizer(ft_model *m, ft_tokenizer *t)
 {
     (void)t;
     ft__no_text(m);
-    return m->context.status;
+    return m ? m->context.status : FT_MEMORY;
 }
 
 ft_tokenizer *ft_get_tokenizer(const ft_model *m)

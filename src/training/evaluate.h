@@ -84,9 +84,9 @@ static ft_status ft__evaluate_check(ft_model *m, const ft_data *data,
 
 static ft_evaluation ft__evaluate(ft_model *m, ft_data *data, ft_evaluate_options options)
 {
-    ft__context *c = &m->context;
+    ft__context *c = m ? &m->context : NULL;
     int size = options.batch_size > 0 ? options.batch_size : 32, count, i, read = 0;
-    int length = m->length;
+    int length = ft_length(m);
     ft_evaluation e;
     ft__score score = {0, 0, 0};
     ft__regression regression;
@@ -94,8 +94,9 @@ static ft_evaluation ft__evaluate(ft_model *m, ft_data *data, ft_evaluate_option
     ft__plan *plan;
     int *samples;
     memset(&e, 0, sizeof e);
-    if (!ft__given(c, data, "ft_evaluate: the data") || ft__ready(m, true) != FT_OK
-        || ft__check_classes(m, data) != FT_OK || ft__evaluate_check(m, data, &options) != FT_OK)
+    if (!ft__usable(m) || !ft__given(c, data, "ft_evaluate: the data")
+        || ft__ready(m, true) != FT_OK || ft__check_classes(m, data) != FT_OK
+        || ft__evaluate_check(m, data, &options) != FT_OK)
         return e;
     count = ft_data_count(data);
     if (data->source.streams > 0) size = data->source.streams;
@@ -159,8 +160,9 @@ static int ft__best_classes(ft_model *m, const float *logits, ft_prediction *bes
 /* Whether there is room for predictions, and a network that makes them. */
 static bool ft__can_predict(ft_model *m, const ft_prediction *best, int count, const char *call)
 {
-    ft__context *c = &m->context;
-    if (!ft__ok(c)) return false;
+    ft__context *c;
+    if (!ft__usable(m)) return false;
+    c = &m->context;
     if (!best || count < 1)
         ft__fail(c, FT_INVALID, "%s: best is %s and count %d: room for at least 1 prediction is"
                  " expected", call, best ? "given" : "NULL", count);
@@ -179,7 +181,7 @@ static int ft__predict_picture(ft_model *m, ft__plan *plan, float *picture, ft_p
     if (ft__ok(&m->context))
         ft__fill_input(m, &m->nodes[ft__main_input(m, plan, call).id - 1], picture, 1);
     ft__release(&m->context, picture);
-    if (!ft__ok(&m->context)) return 0;
+    if (!ft__usable(m)) return 0;
     m->last_run = plan;
     ft__run_forward(m, plan, 0, plan->step_count, 1, FT__ONLY_OUTPUT);
     if (ft__check_output(m, plan, 1, call) != FT_OK) return 0;
@@ -190,13 +192,15 @@ static int ft__predict_picture(ft_model *m, ft__plan *plan, float *picture, ft_p
 static ft__plan *ft__begin_picture(ft_model *m, float **picture, const ft_prediction *best,
                                    int count, const char *call)
 {
-    ft__context *c = &m->context;
+    ft__context *c;
     ft__plan *plan;
     ft_node node;
-    const ft_preprocessing *p = &m->preprocessing;
+    const ft_preprocessing *p;
     if (!ft__can_predict(m, best, count, call)) return NULL;
     plan = ft__begin(m, 1, false);
     if (!plan) return NULL;
+    c = &m->context;
+    p = &m->preprocessing;
     node = ft__main_input(m, plan, call);
     if (!node.id) return NULL;
     if (p->width < 1 || m->nodes[node.id - 1].type != FT_F32

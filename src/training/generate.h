@@ -28,7 +28,7 @@ static ft__plan *ft__begin_tokens(ft_model *m, const int32_t *ids, int count, co
     ft__node *lengths = ft__lengths_input(m);
     int32_t length = count;
     ft__plan *plan;
-    if (!ft__ok(&m->context)) return NULL;
+    if (!ft__usable(m)) return NULL;
     if (!tokens.id || !m->output.id || !m->tokenizer) {
         ft__fail(&m->context, FT_INVALID, "%s: text needs a model with an input \"tokens\" and a"
                  " tokeniser (ft_set_tokenizer)", call);
@@ -62,7 +62,7 @@ static const float *ft__next_logits(ft_model *m, const int32_t *ids, int count, 
         numbers = ft__node_count_at(&m->nodes[m->output.id - 1], ft__extent_of(m, 1));
     }
     m->length = before;
-    if (!ft__ok(&m->context)) return NULL;
+    if (!ft__usable(m)) return NULL;
     output = &m->nodes[m->output.id - 1];
     logits = plan->values[m->output.id - 1];
     return logits + numbers - (size_t)output->shape.size[output->shape.rank - 1];
@@ -75,6 +75,7 @@ static int ft__predict_text(ft_model *m, const char *text, size_t bytes, ft_pred
     ft_tokens tokens = {NULL, 0};
     const float *logits;
     int32_t unknown = 0;
+    if (!ft__usable(m) || !ft__given(&m->context, text, "ft_predict_text: the text")) return 0;
     if (m->output.id && m->nodes[m->output.id - 1].shape.rank == 3)
         ft__fail(&m->context, FT_INVALID, "ft_predict_text: the model predicts tokens, not classes;"
                  " ft_generate goes on with a text");
@@ -194,8 +195,8 @@ static void ft__read_prompt(ft__generation *g)
 
 static int ft__generate(ft_model *m, ft_generate_options options)
 {
-    ft__context *c = &m->context;
-    const ft__node *output = ft__get_node(m, m->output);
+    ft__context *c;
+    const ft__node *output;
     ft__generation g;
     int count = 0, length = options.length > 0 ? options.length : 200;
     const ft__field_use uses[] = {
@@ -203,7 +204,10 @@ static int ft__generate(ft_model *m, ft_generate_options options)
         {"top_k", options.top_k > 0, !options.greedy, "tokens drawn, not greedy"},
         {"top_p", options.top_p > 0, !options.greedy, "tokens drawn, not greedy"}};
     memset(&g, 0, sizeof g);
-    if (!ft__ok(c) || ft__check_uses(c, "ft_generate", uses, 3) != FT_OK) return 0;
+    if (!ft__usable(m)) return 0;
+    c = &m->context;
+    output = ft__get_node(m, m->output);
+    if (ft__check_uses(c, "ft_generate", uses, 3) != FT_OK) return 0;
     if (!m->tokenizer || !output || output->shape.rank != 3) {
         ft__fail(c, FT_INVALID, "ft_generate needs a language model, whose output is [N, L,"
                  " tokens], and its tokeniser");

@@ -176,7 +176,7 @@ static ft_finetune_result ft__finetune(ft_model *m, ft_data *data, ft_finetune_o
     r.m = m;
     r.data = data;
     r.o = options;
-    if (!ft__given(&m->context, data, "ft_finetune: the data")
+    if (!ft__usable(m) || !ft__given(&m->context, data, "ft_finetune: the data")
         || ft__recipe_check(&m->context, data, &options) != FT_OK) return r.result;
     if (options.epochs < 0 || options.batch_size < 0 || !(options.learning_rate >= 0)) {
         ft__fail(&m->context, FT_INVALID, "ft_finetune: %d epochs, batches of %d, learning rate %g:"

@@ -443,7 +443,7 @@ static void ft__fit_step(ft__fit *f, int batch)
     }
 #endif
     loss = ft__read_loss(m, f->plan);
-    if (!ft__ok(&m->context)) return;
+    if (!ft__usable(m)) return;
     ft__score_batch(m, f->plan, batch, loss, NULL, &f->at.score);
     ft__run_backward(m, f->plan, batch);
     if (ft__optimizer_step(m, rate) == FT_OK) ft__fit_report(f, f->at.step + 1, batch, rate, false);
@@ -695,10 +695,11 @@ static ft_status ft__fit_prepare(ft__fit *f)
 static ft_fit_result ft__fit_run(ft_model *m, ft_data *data, ft_fit_options options,
                                  const char *note, bool resume, ft__cache *lent)
 {
-    ft__context *c = &m->context;
+    ft__context *c = m ? &m->context : NULL;
     ft__fit f;
     int length;
     memset(&f, 0, sizeof f);
+    if (!ft__usable(m)) return f.result;
     f.m = m;
     f.data = data;
     f.note = note;

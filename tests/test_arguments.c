@@ -1,0 +1,343 @@
+/* test_arguments.c - wrong arguments through the public interface: NULL for every object, numbers
+   that are not finite or out of range, and objects of another model. None may crash; where there is
+   a model to keep it, each is an error. */
+#include "check.h"
+
+#include "finetune.h"
+
+static ft_model *new_model(void)
+{
+    ft_desc desc;
+    memset(&desc, 0, sizeof desc);
+    desc.threads = 1;
+    return ft_create(desc);
+}
+
+/* A small network; x becomes the node of its linear layer. */
+static ft_model *network(ft_node *x)
+{
+    ft_model *m = new_model();
+    ft_input_options in;
+    ft_linear_options linear;
+    ft_loss_options loss;
+    memset(&in, 0, sizeof in);
+    memset(&linear, 0, sizeof linear);
+    memset(&loss, 0, sizeof loss);
+    in.size[0] = 3;
+    *x = ft_linear(m, "fc", ft_input(m, "input", in), 2, linear);
+    in.type = FT_I32;
+    in.size[0] = 0;
+    ft_set_output(m, *x);
+    ft_set_loss(m, ft_cross_entropy(m, "loss", *x, ft_input(m, "labels", in), loss));
+    return m;
+}
+
+/* ---- NULL ---- */
+
+static const char *what; /* the call that `which` means */
+
+#define TRY(expression)                                                                          \
+    do {                                                                                         \
+        if (which == at++) {                                                                     \
+            what = #expression;                                                                  \
+            if (make) expression;                                                                \
+            return true;                                                                         \
+        }                                                                                        \
+    } while (0)
+
+/* Every function that takes a pointer to an object, by its number: the model `m`, a node, and NULL
+   for every other pointer. Sizes are 1, options zero. False: there are no more. */
+static bool call(int which, ft_model *m, ft_node x, bool make)
+{
+    int at = 0;
+    static struct {
+        ft_load_options load_options;
+        ft_network_options network_options;
+        ft_language_model_to_classifier_options language_model_to_classifier_options;
+        ft_weights_options weights_options;
+        ft_save_options save_options;
+        ft_input_options input_options;
+        ft_parameter_options parameter_options;
+        ft_conv2d_options conv2d_options;
+        ft_conv1d_options conv1d_options;
+        ft_linear_options linear_options;
+        ft_batch_norm_options batch_norm_options;
+        ft_layer_norm_options layer_norm_options;
+        ft_pool2d_options pool2d_options;
+        ft_pad_options pad_options;
+        ft_slice_options slice_options;
+        ft_matmul_options matmul_options;
+        ft_embedding_options embedding_options;
+        ft_recurrent_options recurrent_options;
+        ft_step_pool_options step_pool_options;
+        ft_dropout_options dropout_options;
+        ft_activation_options activation_options;
+        ft_loss_options loss_options;
+        ft_preprocessing preprocessing;
+        ft_tokenizer_options tokenizer_options;
+        ft_vocabulary_options vocabulary_options;
+        ft_tokenize_options tokenize_options;
+        ft_source source;
+        ft_image_folder_options image_folder_options;
+        ft_array_options array_options;
+        ft_text_options text_options;
+        ft_stream_options stream_options;
+        ft_finetune_options finetune_options;
+        ft_fit_options fit_options;
+        ft_evaluate_options evaluate_options;
+        ft_optimizer_options optimizer_options;
+        ft_generate_options generate_options;
+    } o; /* all zero */
+    TRY(ft_error(m));
+    TRY(ft_error_text(m));
+    TRY(ft_clear_error(m));
+    TRY(ft_devices(m, NULL, 1));
+    TRY(ft_device_checks(m, NULL, 1));
+    TRY(ft_load(m, NULL, o.load_options));
+    TRY(ft_network(m, NULL, o.network_options));
+    TRY(ft_language_model_to_classifier(m, 1, o.language_model_to_classifier_options));
+    TRY(ft_load_weights(m, NULL, o.weights_options));
+    TRY(ft_save(m, NULL, o.save_options));
+    TRY(ft_other_format(NULL));
+    TRY(ft_file_open(m, NULL, o.weights_options));
+    TRY(ft_file_close(NULL));
+    TRY(ft_file_count(NULL));
+    TRY(ft_file_tensor(NULL, 1));
+    TRY(ft_file_find(NULL, NULL));
+    TRY(ft_file_metadata(NULL, NULL));
+    TRY(ft_file_read_f32(NULL, 1, NULL, 1));
+    TRY(ft_file_read(NULL, 1, NULL, 1));
+    TRY(ft_input(m, NULL, o.input_options));
+    TRY(ft_parameter(m, NULL, o.parameter_options));
+    TRY(ft_conv2d(m, NULL, x, 1, o.conv2d_options));
+    TRY(ft_conv1d(m, NULL, x, 1, o.conv1d_options));
+    TRY(ft_linear(m, NULL, x, 1, o.linear_options));
+    TRY(ft_batch_norm(m, NULL, x, o.batch_norm_options));
+    TRY(ft_layer_norm(m, NULL, x, o.layer_norm_options));
+    TRY(ft_max_pool2d(m, NULL, x, o.pool2d_options));
+    TRY(ft_avg_pool2d(m, NULL, x, o.pool2d_options));
+    TRY(ft_global_avg_pool(m, NULL, x));
+    TRY(ft_global_max_pool(m, NULL, x));
+    TRY(ft_flatten(m, NULL, x));
+    TRY(ft_reshape(m, NULL, x, 1, NULL));
+    TRY(ft_add(m, NULL, x, x));
+    TRY(ft_mul(m, NULL, x, x));
+    TRY(ft_concat(m, NULL, 1, NULL, 1));
+    TRY(ft_pad(m, NULL, x, o.pad_options));
+    TRY(ft_slice(m, NULL, x, o.slice_options));
+    TRY(ft_permute(m, NULL, x, 1, NULL));
+    TRY(ft_gather(m, NULL, x, x, 1));
+    TRY(ft_matmul(m, NULL, x, x, o.matmul_options));
+    TRY(ft_embedding(m, NULL, x, 1, 1, o.embedding_options));
+    TRY(ft_lstm(m, NULL, x, 1, o.recurrent_options));
+    TRY(ft_gru(m, NULL, x, 1, o.recurrent_options));
+    TRY(ft_rnn(m, NULL, x, 1, o.recurrent_options));
+    TRY(ft_step_pool(m, NULL, x, x, o.step_pool_options));
+    TRY(ft_dropout(m, NULL, x, o.dropout_options));
+    TRY(ft_activation(m, NULL, NULL, x, o.activation_options));
+    TRY(ft_cross_entropy(m, NULL, x, x, o.loss_options));
+    TRY(ft_soft_cross_entropy(m, NULL, x, x));
+    TRY(ft_binary_cross_entropy(m, NULL, x, x));
+    TRY(ft_mse(m, NULL, x, x));
+    TRY(ft_set_output(m, x));
+    TRY(ft_set_loss(m, x));
+    TRY(ft_output(m));
+    TRY(ft_loss(m));
+    TRY(ft_set_preprocessing(m, o.preprocessing));
+    TRY(ft_get_preprocessing(m));
+    TRY(ft_set_class_names(m, 1, NULL));
+    TRY(ft_class_name(m, 1));
+    TRY(ft_class_count(m));
+    TRY(ft_find(m, NULL));
+    TRY(ft_node_count(m));
+    TRY(ft_node_name(m, x));
+    TRY(ft_node_operator(m, x));
+    TRY(ft_node_shape(m, x));
+    TRY(ft_node_inputs(m, x, NULL, 1));
+    TRY(ft_node_frozen(m, x));
+    TRY(ft_node_multiply_adds(m, x));
+    TRY(ft_node_time(m, x));
+    TRY(ft_architecture(m));
+    TRY(ft_get(m, x, NULL, 1));
+    TRY(ft_set(m, x, NULL, 1));
+    TRY(ft_get_gradient(m, x, NULL, 1));
+    TRY(ft_plan(m, 1, false));
+    TRY(ft_freeze(m, NULL));
+    TRY(ft_unfreeze(m, NULL));
+    TRY(ft_frozen_digest(m));
+    TRY(ft_replace_head(m, 1));
+    TRY(ft_swap_activations(m, NULL, NULL, o.activation_options));
+    TRY(ft_scale_learning_rate(m, NULL, 1));
+    TRY(ft_set_weight_decay(m, NULL, 1));
+    TRY(ft_initialise(m, NULL, FT_INIT_ZEROS));
+    TRY(ft_tokenizer_load(m, NULL, o.tokenizer_options));
+    TRY(ft_tokenizer_build(m, FT_WORDS, NULL, 1, o.vocabulary_options));
+    TRY(ft_tokenizer_free(NULL));
+    TRY(ft_tokenize(NULL, NULL, 1, o.tokenize_options));
+    TRY(ft_detokenize(NULL, NULL, 1, NULL));
+    TRY(ft_tokenizer_kind_of(NULL));
+    TRY(ft_tokenizer_count(NULL));
+    TRY(ft_tokenizer_piece(NULL, 1));
+    TRY(ft_tokenizer_find(NULL, NULL));
+    TRY(ft_set_tokenizer(m, NULL));
+    TRY(ft_get_tokenizer(m));
+    TRY(ft_data_source(m, o.source));
+    TRY(ft_image_folder(m, NULL, o.image_folder_options));
+    TRY(ft_arrays(m, 1, NULL, NULL, o.array_options));
+    TRY(ft_texts(m, NULL, o.text_options));
+    TRY(ft_text_streams(m, NULL, o.stream_options));
+    TRY(ft_data_free(NULL));
+    TRY(ft_data_count(NULL));
+    TRY(ft_data_classes(NULL));
+    TRY(ft_data_class_name(NULL, 1));
+    TRY(ft_data_name(NULL, 1));
+    TRY(ft_data_label(NULL, 1));
+    TRY(ft_data_skipped(NULL));
+    TRY(ft_finetune(m, NULL, o.finetune_options));
+    TRY(ft_fit(m, NULL, o.fit_options));
+    TRY(ft_evaluate(m, NULL, o.evaluate_options));
+    TRY(ft_set_optimizer(m, o.optimizer_options));
+    TRY(ft_feed(m, x, NULL, 1));
+    TRY(ft_set_length(m, 1));
+    TRY(ft_length(m));
+    TRY(ft_forward(m, false));
+    TRY(ft_backward(m));
+    TRY(ft_update(m, 1));
+    TRY(ft_reset_state(m, NULL));
+    TRY(ft_predict_file(m, NULL, NULL, 1));
+    TRY(ft_predict_memory(m, NULL, 1, NULL, 1));
+    TRY(ft_predict_pixels(m, NULL, 1, 1, 1, NULL, 1));
+    TRY(ft_predict_text(m, NULL, 1, NULL, 1));
+    TRY(ft_generate(m, o.generate_options));
+    TRY(ft_run(m, NULL, 1, NULL, 1));
+    TRY(ft_run_lengths(m, NULL, NULL, 1, NULL, 1));
+    return false;
+}
+
+/* Whether the header's own list of functions has one that the list above lacks. */
+static void test_list_is_whole(void)
+{
+    static const char *const others[] = {"ft_create", "ft_destroy", "ft_status_name",
+                                         "ft_schedule_factor"}; /* no object to be NULL */
+    FILE *file = fopen("finetune.h", "r");
+    char line[300], name[80];
+    ft_node none = {0};
+    int found = 0;
+    if (!file) {
+        SKIP("finetune.h is not here");
+        return;
+    }
+    while (fgets(line, sizeof line, file) && !strstr(line, "Stop here unless")) {
+        const char *at = strncmp(line, "FINETUNE_API ", 13) ? NULL : strchr(line, '(');
+        size_t bytes = 0;
+        bool listed = false;
+        int which, i;
+        if (!at) continue;
+        while (at - bytes > line && (at[-1 - (long)bytes] == '_'
+                                     || strchr("abcdefghijklmnopqrstuvwxyz0123456789",
+                                               at[-1 - (long)bytes]))) ++bytes;
+        snprintf(name, sizeof name, "%.*s(", (int)bytes, at - bytes);
+        found += 1;
+        for (which = 0; !listed && call(which, NULL, none, false); ++which)
+            listed = strncmp(what, name, strlen(name)) == 0;
+        for (i = 0; !listed && i < 4; ++i) listed = strncmp(others[i], name, bytes) == 0;
+        CHECK(listed, "%s is not tried with NULL", name);
+    }
+    fclose(file);
+    CHECK(found > 100, "%d functions found", found);
+}
+
+/* In a process of its own: 0 it returned, 1 it left an error, -1 it crashed. */
+static int try_call(int which, int kind)
+{
+    int status = 0;
+    pid_t child;
+    fflush(stdout);
+    child = fork();
+    if (child == 0) {
+        ft_node x = {0};
+        ft_model *m = kind == 0 ? NULL : kind == 1 ? new_model() : network(&x);
+        call(which, m, x, true);
+        _exit(m && ft_error(m) ? 11 : 10);
+    }
+    if (child < 0 || waitpid(child, &status, 0) != child || !WIFEXITED(status)) return -1;
+    return WEXITSTATUS(status) == 10 || WEXITSTATUS(status) == 11 ? WEXITSTATUS(status) - 10 : -1;
+}
+
+static void test_null(void)
+{
+    static const char *const kinds[] = {"without a model", "with an empty model", "with a network"};
+    static const char *const errors[] = { /* a network must have an error then */
+        "ft_load", "ft_network", "ft_load_weights", "ft_save", "ft_file_open", "ft_reshape",
+        "ft_concat", "ft_permute", "ft_activation", "ft_get", "ft_set", "ft_get_gradient",
+        "ft_tokenizer_load", "ft_tokenizer_build", "ft_data_source", "ft_image_folder", "ft_arrays",
+        "ft_texts", "ft_text_streams", "ft_finetune", "ft_fit", "ft_evaluate", "ft_feed",
+        "ft_swap_activations", "ft_predict_file", "ft_predict_memory", "ft_predict_pixels",
+        "ft_predict_text", "ft_run", "ft_run_lengths"};
+    const size_t count = sizeof errors / sizeof errors[0];
+    ft_node none = {0};
+    int which, kind;
+    size_t i;
+    for (which = 0; call(which, NULL, none, false); ++which)
+        for (kind = 0; kind < 3; ++kind) {
+            int result = try_call(which, kind);
+            CHECK(result >= 0, "%s crashes %s", what, kinds[kind]);
+            for (i = 0; kind == 2 && i < count; ++i)
+                if (strncmp(what, errors[i], strlen(errors[i])) == 0
+                    && what[strlen(errors[i])] == '(')
+                    CHECK(result == 1, "%s leaves no error", what);
+        }
+}
+
+static void *no_memory(void *user, size_t bytes, size_t alignment)
+{
+    (void)user;
+    (void)bytes;
+    (void)alignment;
+    return NULL;
+}
+
+static void release(void *user, void *memory, size_t bytes)
+{
+    (void)user;
+    (void)memory;
+    (void)bytes;
+}
+
+/* The program at the top of finetune.h, where there is no memory for a model. */
+static void test_first_program(void)
+{
+    ft_desc desc;
+    ft_load_options load;
+    ft_image_folder_options folder;
+    ft_finetune_options finetune;
+    ft_save_options save;
+    ft_finetune_result r;
+    ft_model *m;
+    ft_data *photos;
+    memset(&desc, 0, sizeof desc);
+    memset(&load, 0, sizeof load);
+    memset(&folder, 0, sizeof folder);
+    memset(&finetune, 0, sizeof finetune);
+    memset(&save, 0, sizeof save);
+    desc.allocator.allocate = no_memory;
+    desc.allocator.release = release;
+    m = ft_create(desc);
+    CHECK(m == NULL, "a model without memory");
+    CHECK(ft_load(m, "resnet18.safetensors", load) == FT_MEMORY, "ft_load");
+    photos = ft_image_folder(m, "photos", folder);
+    CHECK(photos == NULL, "ft_image_folder");
+    r = ft_finetune(m, photos, finetune);
+    CHECK(r.choice[0] == 0 && r.fit.epochs == 0, "ft_finetune: %s", r.choice);
+    CHECK(ft_save(m, "mine.safetensors", save) == FT_MEMORY, "ft_save");
+    CHECK(ft_error(m) == FT_MEMORY && *ft_error_text(m), "%s", ft_error_text(m));
+    ft_destroy(m);
+}
+
+int main(void)
+{
+    test_list_is_whole();
+    test_null();
+    test_first_program();
+    return check_done("arguments");
+}
