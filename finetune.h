@@ -1824,6 +1824,10 @@ static size_t ft__pad_to(size_t count, size_t multiple)
 static size_t ft__least_of(size_t a, size_t b) { return a < b ? a : b; }
 static size_t ft__largest_of(size_t a, size_t b) { return a > b ? a : b; }
 
+/* A number that an option takes: finite, and 0 or more. */
+static bool ft__not_negative(float x) { return x >= 0 && x <= FLT_MAX; }
+static bool ft__is_finite(float x) { return x >= -FLT_MAX && x <= FLT_MAX; }
+
 static double ft__power(double base, uint64_t exponent) /* by squaring: no libm, same bits */
 {
     double result = 1;
@@ -10246,7 +10250,7 @@ static ft_status ft__batch_norm_shape(ft__context *c, const ft__node *node,
         if (input[i].shape.rank != 1 || input[i].shape.size[0] != x->size[1])
             return ft__fail(c, FT_SHAPE, "%s: input has %d channels, parameter %d is %s",
                             node->name, x->size[1], i, ft__shape_text(&input[i].shape, text));
-    if (!(node->options.batch_norm.eps >= 0) || !(node->options.batch_norm.momentum >= 0)
+    if (!ft__not_negative(node->options.batch_norm.eps) || !(node->options.batch_norm.momentum >= 0)
         || node->options.batch_norm.momentum > 1)
         return ft__fail(c, FT_INVALID, "%s: eps %g, wants 0 or more; momentum %g, wants 0 to 1",
                         node->name, (double)node->options.batch_norm.eps,
@@ -10535,6 +10539,9 @@ static ft_status ft__layer_norm_shape(ft__context *c, const ft__node *node,
         if (input[i].shape.rank != 1 || input[i].shape.size[0] != x->size[x->rank - 1])
             return ft__fail(c, FT_SHAPE, "%s: %s does not fit rows of %d", node->name,
                             ft__shape_text(&input[i].shape, text), x->size[x->rank - 1]);
+    if (!ft__not_negative(node->options.layer_norm.eps))
+        return ft__fail(c, FT_INVALID, "%s: eps %g, wants 0 or more", node->name,
+                        (double)node->options.layer_norm.eps);
     return ft__want_numbers(c, node, input, input_count);
 }
 
@@ -17804,7 +17811,9 @@ static ft_node ft__add_node(ft_model *m, int op, const char *name, const ft_node
     int i;
     if (!ft__usable(m)) return result;
     c = &m->context;
+    if (count < 0) ft__fail(c, FT_INVALID, "%s: %d inputs", name ? name : "a layer", count);
     if (count > 0 && !ft__given(c, inputs, "the list of a layer's inputs")) return result;
+    if (!ft__ok(c)) return result;
     if (!name || !*name) {
         snprintf(made_up, sizeof made_up, "%s_%d", ft__rows[op].name, m->node_count + 1);
         name = made_up;
@@ -19305,13 +19314,17 @@ static ft_status ft__set_optimizer(ft_model *m, ft_optimizer_options options)
     if ((unsigned)options.optimizer > FT_SGD)
         return ft__fail(c, FT_INVALID, "optimizer %d: there are FT_ADAMW, FT_ADAM, FT_SGD",
                         (int)options.optimizer);
-    if (!(options.learning_rate >= 0) || !(options.momentum >= 0) || !(options.weight_decay >= 0)
+    if (!ft__not_negative(options.learning_rate) || !ft__not_negative(options.momentum)
+        || !ft__not_negative(options.weight_decay)
         || !(options.beta1 >= 0 && options.beta1 < 1 && options.beta2 >= 0 && options.beta2 < 1))
         return ft__fail(c, FT_INVALID, "learning rate %g, momentum %g, weight decay %g, betas %g"
-                        " and %g: none may be negative, betas are below 1",
+                        " and %g: finite numbers from 0 on are expected, betas below 1",
                         (double)options.learning_rate, (double)options.momentum,
                         (double)options.weight_decay, (double)options.beta1,
                         (double)options.beta2);
+    if (!ft__not_negative(options.eps) || !ft__not_negative(options.clip_norm))
+        return ft__fail(c, FT_INVALID, "eps %g, clip_norm %g: finite numbers from 0 on are"
+                        " expected", (double)options.eps, (double)options.clip_norm);
     ft__catch_up_all(m);
     if (!m->optimizer) m->optimizer = (ft__optimizer *)ft__allocate(c, 1, sizeof *m->optimizer);
     if (!m->optimizer) return c->status;
@@ -19811,9 +19824,11 @@ void ft_set_preprocessing(ft_model *m, ft_preprocessing preprocessing)
     int i;
     if (!ft__usable(m)) return;
     for (i = 0; i < preprocessing.channels && i < 4; ++i)
-        if (!(preprocessing.std[i] > 0)) {
-            ft__fail(&m->context, FT_INVALID, "preprocessing: std of channel %d is not above 0",
-                     i);
+        if (!(preprocessing.std[i] > 0 && preprocessing.std[i] <= FLT_MAX)
+            || !ft__is_finite(preprocessing.mean[i])) {
+            ft__fail(&m->context, FT_INVALID, "preprocessing: channel %d has mean %g and std %g:"
+                     " mean must be finite, std finite and above 0", i,
+                     (double)preprocessing.mean[i], (double)preprocessing.std[i]);
             return;
         }
     m->preprocessing = preprocessing;
@@ -19942,6 +19957,10 @@ ft_node ft_parameter(ft_model *m, const char *name, ft_parameter_options options
     count = ft__shape_count(&made->shape);
     if (count == 0 || made->shape.rank == 0)
         ft__fail(c, FT_INVALID, "%s: a parameter needs sizes above 0 that fit into memory", name);
+    if ((unsigned)options.initialiser > FT_INIT_ONES || options.fan_in < 0 || options.fan_out < 0)
+        ft__fail(c, FT_INVALID, "%s: initialiser %d, fan_in %d, fan_out %d: FT_INIT_DEFAULT to"
+                 " FT_INIT_ONES, and numbers from 0 on, are expected", name,
+                 (int)options.initialiser, options.fan_in, options.fan_out);
     made->value = (float *)ft__allocate(c, count, sizeof(float));
     made->initialiser = options.initialiser;
     made->fan_in = options.fan_in;
@@ -20360,7 +20379,7 @@ static ft_node ft__recurrent_dropout(ft_model *m, const char *layer, const char 
 {
     char name[512];
     ft_dropout_options drop;
-    if (!(probability > 0)) return x;
+    if (probability == 0) return x;
     memset(&drop, 0, sizeof drop);
     drop.probability = probability;
     drop.locked = locked;
@@ -20538,11 +20557,19 @@ static int ft__activation_named(ft_model *m, const char *kind)
     return FT__OP_none;
 }
 
+static void ft__check_activation(ft_model *m, const char *kind, const ft_activation_options *o)
+{
+    if (ft__usable(m) && !(ft__is_finite(o->slope) && ft__is_finite(o->alpha)))
+        ft__fail(&m->context, FT_INVALID, "%s: slope %g, alpha %g: finite numbers are expected",
+                 kind, (double)o->slope, (double)o->alpha);
+}
+
 ft_node ft_activation(ft_model *m, const char *kind, const char *name, ft_node x,
                       ft_activation_options options)
 {
     int op = ft__activation_named(m, kind);
     ft__options o;
+    ft__check_activation(m, kind, &options);
     memset(&o, 0, sizeof o);
     o.activation = options;
     return ft__add_node(m, op, name, &x, 1, &o);
@@ -24665,7 +24692,7 @@ static ft_node ft__text_dropout(ft_model *m, const char *name, ft_node x, float 
     memset(&o, 0, sizeof o);
     o.probability = probability;
     o.locked = locked;
-    return probability > 0 ? ft_dropout(m, name, x, o) : x;
+    return probability == 0 ? x : ft_dropout(m, name, x, o);
 }
 
 /* From words to the outputs of the last layer. */
@@ -27684,6 +27711,9 @@ static bool ft__folder_check(ft_model *m, const char *path,
     if (options->no_groups && options->group_by_name)
         ft__fail(c, FT_INVALID, "%s: no_groups and group_by_name: only one of them can be set",
                  path);
+    if (options->per_class < 0)
+        ft__fail(c, FT_INVALID, "%s: per_class %d: a number from 0 on is expected", path,
+                 options->per_class);
     if (options->match_classes && options->classes_of)
         ft__fail(c, FT_INVALID, "%s: match_classes and classes_of: the classes are to be those of"
                  " the model or of other data, not both", path);
@@ -28606,6 +28636,11 @@ static ft_tokenizer *ft__tokenizer_for(ft_model *m, const ft__texts *t, ft_token
 {
     const char **texts;
     int i;
+    if (given && given->model != m) {
+        ft__fail(&m->context, FT_INVALID, "the tokeniser belongs to another model: load it with"
+                 " this one");
+        return NULL;
+    }
     if (given) return given;
     if (m->tokenizer) return m->tokenizer;
     texts = (const char **)ft__allocate(&m->context, (size_t)t->count + 1, sizeof *texts);
@@ -28834,6 +28869,10 @@ static ft_status ft__texts_check(ft__context *c, const char *path, const ft_text
         {"match_classes", o->match_classes, !o->classes_of, "the model's classes, where classes_of"
          " names no others"},
         {"bytes", o->bytes > 0, o->memory != NULL, "memory"}};
+    if (o->longest < 0 || o->per_class < 0 || !ft__not_negative(o->subsample))
+        return ft__fail(c, FT_INVALID, "%s: longest %d, per_class %d, subsample %g: finite numbers"
+                        " from 0 on are expected", path, o->longest, o->per_class,
+                        (double)o->subsample);
     return ft__check_uses(c, path, uses, sizeof uses / sizeof uses[0]);
 }
 
@@ -29024,6 +29063,13 @@ ft_data *ft_text_streams(ft_model *m, const char *path, ft_stream_options option
     if (!ft__usable(m)) return NULL;
     c = &m->context;
     if (!options.memory && !ft__given(c, path, "ft_text_streams: the path")) return NULL;
+    if (options.streams < 0 || options.steps < 0 || options.vocabulary.minimum_count < 0
+        || options.vocabulary.most < 0) {
+        ft__fail(c, FT_INVALID, "ft_text_streams: %d streams of %d steps, minimum_count %d, most"
+                 " %d: numbers from 0 on are expected", options.streams, options.steps,
+                 options.vocabulary.minimum_count, options.vocabulary.most);
+        return NULL;
+    }
     if ((options.format || options.header) && !options.text_column && !options.table) {
         ft__fail(c, FT_INVALID, "ft_text_streams: %s has no effect here: it is for a table: set"
                  " text_column or table", options.format ? "format" : "header");
@@ -29244,6 +29290,9 @@ static ft_status ft__check_classes(ft_model *m, const ft_data *data)
 {
     const ft__node *output = ft__get_node(m, m->output);
     int has = ft_data_classes(data);
+    if (data->model != m)
+        return ft__fail(&m->context, FT_INVALID, "the data belongs to another model: make it with"
+                        " this one");
     if (ft__streams_check(m, data) != FT_OK || !output || output->shape.rank != 2 || has == 0)
         return m->context.status;
     if (has > output->shape.size[1])
@@ -30367,9 +30416,10 @@ static ft_status ft__fit_check_options(const ft__fit *f)
         return ft__fail(c, FT_INVALID, "ft_fit: %d epochs, batch_size %d, patience %d, views %d,"
                         " checkpoint_steps %d: none may be negative", o->epochs, o->batch_size,
                         o->patience, o->views, o->checkpoint_steps);
-    if (o->step_epochs < 0 || !(o->gamma >= 0) || !(o->warmup_epochs >= 0))
-        return ft__fail(c, FT_INVALID, "ft_fit: step_epochs %d, gamma %g, warmup_epochs %g: none"
-                        " may be negative", o->step_epochs, (double)o->gamma,
+    if (o->step_epochs < 0 || !ft__not_negative(o->gamma)
+        || !(o->warmup_epochs >= 0 && o->warmup_epochs <= 1e6f))
+        return ft__fail(c, FT_INVALID, "ft_fit: step_epochs %d, gamma %g, warmup_epochs %g: finite"
+                        " numbers from 0 on are expected", o->step_epochs, (double)o->gamma,
                         (double)o->warmup_epochs);
     if (f->data->source.streams > 0 && o->hold_back > 0)
         return ft__fail(c, FT_INVALID, "ft_fit: of streams nothing can be held back: evaluate on"
@@ -30793,9 +30843,9 @@ static ft_finetune_result ft__finetune(ft_model *m, ft_data *data, ft_finetune_o
     r.o = options;
     if (!ft__usable(m) || !ft__given(&m->context, data, "ft_finetune: the data")
         || ft__recipe_check(&m->context, data, &options) != FT_OK) return r.result;
-    if (options.epochs < 0 || options.batch_size < 0 || !(options.learning_rate >= 0)) {
+    if (options.epochs < 0 || options.batch_size < 0 || !ft__not_negative(options.learning_rate)) {
         ft__fail(&m->context, FT_INVALID, "ft_finetune: %d epochs, batches of %d, learning rate %g:"
-                 " none may be negative", options.epochs, options.batch_size,
+                 " finite numbers from 0 on are expected", options.epochs, options.batch_size,
                  (double)options.learning_rate);
         return r.result;
     }
@@ -31205,14 +31255,21 @@ static int ft__generate(ft_model *m, ft_generate_options options)
     ft__generation g;
     int count = 0, length = options.length > 0 ? options.length : 200;
     const ft__field_use uses[] = {
-        {"temperature", options.temperature > 0, !options.greedy, "tokens drawn, not greedy"},
-        {"top_k", options.top_k > 0, !options.greedy, "tokens drawn, not greedy"},
-        {"top_p", options.top_p > 0, !options.greedy, "tokens drawn, not greedy"}};
+        {"temperature", options.temperature != 0, !options.greedy, "tokens drawn, not greedy"},
+        {"top_k", options.top_k != 0, !options.greedy, "tokens drawn, not greedy"},
+        {"top_p", options.top_p != 0, !options.greedy, "tokens drawn, not greedy"}};
     memset(&g, 0, sizeof g);
     if (!ft__usable(m)) return 0;
     c = &m->context;
     output = ft__get_node(m, m->output);
     if (ft__check_uses(c, "ft_generate", uses, 3) != FT_OK) return 0;
+    if (!ft__not_negative(options.temperature) || options.top_k < 0 || options.length < 0
+        || !(options.top_p >= 0 && options.top_p <= 1)) {
+        ft__fail(c, FT_INVALID, "ft_generate: temperature %g, top_k %d, top_p %g, length %d: finite"
+                 " numbers from 0 on are expected, top_p to 1", (double)options.temperature,
+                 options.top_k, (double)options.top_p, options.length);
+        return 0;
+    }
     if (!m->tokenizer || !output || output->shape.rank != 3) {
         ft__fail(c, FT_INVALID, "ft_generate needs a language model, whose output is [N, L,"
                  " tokens], and its tokeniser");
@@ -31265,13 +31322,28 @@ static int ft__generate(ft_model *m, ft_generate_options options)
 
 /* ---- A model ---- */
 
+/* What is given by halves; NULL: nothing is. */
+static const char *ft__desc_fault(const ft_desc *d)
+{
+    const ft_files *f = &d->files;
+    int files = (f->open != NULL) + (f->size != NULL) + (f->read != NULL) + (f->write != NULL)
+        + (f->close != NULL) + (f->rename != NULL) + (f->remove != NULL) + (f->map != NULL)
+        + (f->unmap != NULL) + (f->list != NULL);
+    if (!d->allocator.allocate != !d->allocator.release)
+        return "allocator: allocate and release are given both or neither";
+    if (files != 0 && files != 10) return "files: all of its functions are given or none";
+    return !d->arena != !d->arena_bytes ? "arena and arena_bytes are given both or neither" : NULL;
+}
+
 static ft_desc ft__desc_defaults(ft_desc desc)
 {
-    if (!desc.allocator.allocate) {
+    if (!desc.allocator.allocate || !desc.allocator.release) {
+        desc.allocator.user = NULL;
         desc.allocator.allocate = ft__default_allocate;
         desc.allocator.release = ft__default_release;
     }
-    if (!desc.files.open) desc.files = ft__default_files();
+    if (ft__desc_fault(&desc) || !desc.files.open) desc.files = ft__default_files();
+    if (!desc.arena_bytes) desc.arena = NULL;
     return desc;
 }
 
@@ -31290,6 +31362,8 @@ ft_model *ft_create(ft_desc desc)
     m->moments = 2; /* AdamW's */
     start.threads = desc.threads > 0 ? desc.threads : ft__processors();
     m->context.threads = start.threads > 64 ? 64 : start.threads;
+    if (ft__desc_fault(&desc))
+        ft__fail(&m->context, FT_INVALID, "ft_create: %s", ft__desc_fault(&desc));
     if (desc.communication.size > 1)
         ft__fail(&m->context, FT_UNSUPPORTED, "communication.size is %d: this version trains on"
                  " one process", desc.communication.size);
@@ -31715,6 +31789,11 @@ ft_plan_bytes ft_plan(ft_model *m, int batch_size, bool training)
     int i;
     memset(&bytes, 0, sizeof bytes);
     if (ft__ready(m, training) != FT_OK) return bytes;
+    if (batch_size < 1) {
+        ft__fail(&m->context, FT_INVALID, "ft_plan: a batch of %d samples: at least 1 is expected",
+                 batch_size);
+        return bytes;
+    }
     plan = ft__plan_make(m, ft__extent_of(m, batch_size), training, true);
     if (!plan) return bytes;
     for (i = 0; i < m->node_count; ++i) {
@@ -31767,6 +31846,7 @@ int ft_swap_activations(ft_model *m, const char *glob, const char *kind,
     if (!ft__usable(m)) return 0;
     ft__say_unmatched(m, "ft_swap_activations", glob, ft__has_activation);
     op = ft__activation_named(m, kind);
+    ft__check_activation(m, kind, &options);
     for (i = 0; ft__ok(&m->context) && i < m->node_count; ++i) {
         ft__node *node = &m->nodes[i];
         if (!ft__is_activation(node->op) || !ft__glob(glob, node->name)) continue;
@@ -31796,12 +31876,18 @@ static int ft__set_rule(ft_model *m, const char *glob, const float *factor, cons
 
 int ft_scale_learning_rate(ft_model *m, const char *glob, float factor)
 {
+    if (ft__usable(m) && !ft__not_negative(factor))
+        ft__fail(&m->context, FT_INVALID, "ft_scale_learning_rate: factor %g: a finite number from"
+                 " 0 on is expected", (double)factor);
     ft__say_unmatched(m, "ft_scale_learning_rate", glob, ft__is_parameter);
     return ft__set_rule(m, glob, &factor, NULL);
 }
 
 int ft_set_weight_decay(ft_model *m, const char *glob, float weight_decay)
 {
+    if (ft__usable(m) && !ft__is_finite(weight_decay))
+        ft__fail(&m->context, FT_INVALID, "ft_set_weight_decay: %g: a finite number is expected",
+                 (double)weight_decay);
     ft__say_unmatched(m, "ft_set_weight_decay", glob, ft__is_parameter);
     return ft__set_rule(m, glob, NULL, &weight_decay);
 }
@@ -31810,6 +31896,11 @@ int ft_initialise(ft_model *m, const char *glob, ft_initialiser initialiser)
 {
     int i, count = 0;
     if (!ft__usable(m)) return 0;
+    if ((unsigned)initialiser > FT_INIT_ONES) {
+        ft__fail(&m->context, FT_INVALID, "ft_initialise: initialiser %d: FT_INIT_DEFAULT to"
+                 " FT_INIT_ONES are expected", (int)initialiser);
+        return 0;
+    }
     ft__say_unmatched(m, "ft_initialise", glob, ft__is_weight);
     ft__host_takes_weights(&m->context, true);
     for (i = 0; ft__ok(&m->context) && i < m->node_count; ++i) {
@@ -31885,6 +31976,9 @@ ft_status ft_update(ft_model *m, float learning_rate)
     memset(&defaults, 0, sizeof defaults);
     if (ft__usable(m) && !m->optimizer) ft__set_optimizer(m, defaults);
     if (!ft__usable(m)) return ft__status_of(m);
+    if (!ft__not_negative(learning_rate))
+        return ft__fail(&m->context, FT_INVALID, "ft_update: learning_rate %g: a finite number from"
+                        " 0 on is expected", (double)learning_rate);
     if (!m->gradients_wait)
         return ft__fail(&m->context, FT_INVALID, "ft_update comes after ft_backward");
     return ft__optimizer_step(m, learning_rate);

@@ -3,6 +3,8 @@
    a model to keep it, each is an error. */
 #include "check.h"
 
+#include <limits.h>
+
 #include "finetune.h"
 
 static ft_model *new_model(void)
@@ -334,8 +336,316 @@ static void test_first_program(void)
     ft_destroy(m);
 }
 
+/* ---- Numbers ---- */
+
+/* The error of the last call is that an argument is wrong, with these words; the model lives on. */
+static void refused(ft_model *m, const char *words)
+{
+    CHECK(ft_error(m) == FT_INVALID && strstr(ft_error_text(m), words), "%s: %s (%s)", words,
+          ft_error_text(m), ft_status_name(ft_error(m)));
+    ft_clear_error(m);
+}
+
+static const float bad[] = {NAN, INFINITY, -1}; /* where a number from 0 on is expected */
+enum { BAD = 3 };
+
+static void test_rates(void)
+{
+    float values[3] = {1, 2, 3}, before[6], after[6];
+    int labels[1] = {1}, i;
+    ft_node x;
+    ft_model *m = network(&x);
+    ft_get(m, ft_find(m, "fc.weight"), before, 6);
+    for (i = 0; i < BAD; ++i) {
+        ft_feed(m, ft_find(m, "input"), values, 1);
+        ft_feed(m, ft_find(m, "labels"), labels, 1);
+        ft_forward(m, true);
+        ft_backward(m);
+        ft_update(m, bad[i]);
+        refused(m, "learning_rate");
+        ft_scale_learning_rate(m, "*", bad[i]);
+        refused(m, "factor");
+        if (i < 2) {
+            ft_set_weight_decay(m, "*", bad[i]);
+            refused(m, "ft_set_weight_decay");
+        }
+    }
+    ft_get(m, ft_find(m, "fc.weight"), after, 6);
+    CHECK(memcmp(before, after, sizeof before) == 0, "weights moved");
+    ft_initialise(m, "*", (ft_initialiser)99);
+    refused(m, "initialiser 99");
+    ft_plan(m, 0, false);
+    refused(m, "at least 1");
+    ft_concat(m, "c", -1, &x, 1);
+    refused(m, "-1 inputs");
+    ft_destroy(m);
+}
+
+static void test_training_options(void)
+{
+    float values[6] = {1, 2, 3, 4, 5, 6};
+    int labels[2] = {0, 1}, i, k;
+    ft_node x;
+    ft_model *m = network(&x);
+    ft_array_options arrays;
+    ft_data *data;
+    memset(&arrays, 0, sizeof arrays);
+    data = ft_arrays(m, 2, values, labels, arrays);
+    for (i = 0; i < BAD; ++i)
+        for (k = 0; k < 6; ++k) {
+            static const char *const words[] = {"learning rate", "weight decay", "eps",
+                                                "clip_norm", "warmup_epochs", "gamma"};
+            ft_fit_options fit;
+            memset(&fit, 0, sizeof fit);
+            fit.epochs = 1;
+            if (k == 0) fit.optimizer.learning_rate = bad[i];
+            if (k == 1) fit.optimizer.weight_decay = bad[i];
+            if (k == 2) fit.optimizer.eps = bad[i];
+            if (k == 3) fit.optimizer.clip_norm = bad[i];
+            if (k == 4) fit.warmup_epochs = bad[i];
+            if (k == 5) fit.gamma = bad[i];
+            if (k == 5) fit.schedule = FT_STEP;
+            ft_fit(m, data, fit);
+            refused(m, words[k]);
+            if (k > 3) continue;
+            ft_set_optimizer(m, fit.optimizer);
+            refused(m, words[k]);
+        }
+    for (i = 0; i < BAD; ++i) {
+        ft_finetune_options finetune;
+        memset(&finetune, 0, sizeof finetune);
+        finetune.learning_rate = bad[i];
+        ft_finetune(m, data, finetune);
+        refused(m, "learning rate");
+    }
+    ft_destroy(m);
+}
+
+static void test_layer_options(void)
+{
+    int i;
+    ft_node x;
+    ft_model *m = network(&x);
+    for (i = 0; i < BAD; ++i) {
+        ft_dropout_options dropout;
+        ft_layer_norm_options layer;
+        ft_batch_norm_options batch;
+        ft_activation_options activation;
+        ft_recurrent_options recurrent;
+        ft_network_options network_options;
+        ft_loss_options loss;
+        ft_preprocessing p;
+        ft_input_options in;
+        ft_node steps;
+        memset(&dropout, 0, sizeof dropout);
+        memset(&layer, 0, sizeof layer);
+        memset(&batch, 0, sizeof batch);
+        memset(&activation, 0, sizeof activation);
+        memset(&recurrent, 0, sizeof recurrent);
+        memset(&network_options, 0, sizeof network_options);
+        memset(&loss, 0, sizeof loss);
+        memset(&p, 0, sizeof p);
+        memset(&in, 0, sizeof in);
+        dropout.probability = layer.eps = batch.eps = loss.label_smoothing = bad[i];
+        ft_dropout(m, "drop", x, dropout);
+        refused(m, "probability");
+        ft_layer_norm(m, i == 0 ? "ln0" : i == 1 ? "ln1" : "ln2", x, layer);
+        refused(m, "eps");
+        ft_batch_norm(m, i == 0 ? "bn0" : i == 1 ? "bn1" : "bn2", x, batch);
+        refused(m, "eps");
+        ft_cross_entropy(m, "ce", x, ft_find(m, "labels"), loss);
+        refused(m, "label_smoothing");
+        if (i < 2) {
+            activation.slope = bad[i];
+            ft_activation(m, "leaky_relu", "leak", x, activation);
+            refused(m, "slope");
+            activation.slope = 0;
+            activation.alpha = bad[i];
+            ft_activation(m, "elu", "elu", x, activation);
+            refused(m, "alpha");
+        }
+        in.size[0] = FT_LENGTH;
+        in.size[1] = 2;
+        steps = ft_input(m, i == 0 ? "s0" : i == 1 ? "s1" : "s2", in);
+        recurrent.weight_drop = bad[i];
+        ft_gru(m, i == 0 ? "gru0" : i == 1 ? "gru1" : "gru2", steps, 2, recurrent);
+        refused(m, "probability");
+        recurrent.weight_drop = 0;
+        recurrent.dropout = bad[i];
+        recurrent.layers = 2;
+        ft_gru(m, i == 0 ? "gru3" : i == 1 ? "gru4" : "gru5", steps, 2, recurrent);
+        refused(m, "probability");
+        p.width = p.height = p.channels = 1;
+        p.std[0] = bad[i];
+        ft_set_preprocessing(m, p);
+        refused(m, "std");
+        p.std[0] = 1;
+        p.mean[0] = bad[i];
+        ft_set_preprocessing(m, p);
+        if (i < 2) refused(m, "mean");
+        network_options.dropout = bad[i];
+        {
+            ft_model *text = new_model();
+            ft_network(text, "lstm_classifier", network_options);
+            refused(text, "probability");
+            network_options.dropout = 0;
+            network_options.width = bad[i];
+            ft_network(text, "mobilenet_v1", network_options);
+            refused(text, "width");
+            ft_destroy(text);
+        }
+    }
+    ft_destroy(m);
+}
+
+static void test_generation(void)
+{
+    static const char *const texts[] = {"some letters"};
+    ft_model *m = new_model();
+    ft_network_options options;
+    ft_vocabulary_options vocabulary;
+    ft_generate_options generate;
+    int i, k;
+    memset(&options, 0, sizeof options);
+    memset(&vocabulary, 0, sizeof vocabulary);
+    ft_set_tokenizer(m, ft_tokenizer_build(m, FT_CHARACTERS, texts, 1, vocabulary));
+    options.words = ft_tokenizer_count(ft_get_tokenizer(m));
+    options.hidden = 4;
+    ft_network(m, "char_rnn", options);
+    for (i = 0; i < BAD; ++i)
+        for (k = 0; k < 2; ++k) {
+            memset(&generate, 0, sizeof generate);
+            if (k == 0) generate.temperature = bad[i];
+            if (k == 1) generate.top_p = bad[i];
+            CHECK(ft_generate(m, generate) == 0, "tokens");
+            refused(m, k == 0 ? "temperature" : "top_p");
+        }
+    memset(&generate, 0, sizeof generate);
+    generate.top_k = -1;
+    ft_generate(m, generate);
+    refused(m, "top_k -1");
+    generate.top_k = 0;
+    generate.length = -1;
+    ft_generate(m, generate);
+    refused(m, "length -1");
+    generate.length = 3;
+    CHECK(ft_generate(m, generate) == 3 && ft_error(m) == FT_OK && ft_length(m) == 1, "%s",
+          ft_error_text(m));
+    ft_destroy(m);
+}
+
+/* ---- Ids, and objects of another model ---- */
+
+static void test_ids(void)
+{
+    static const int ids[] = {0, -1, 999, INT_MAX};
+    float values[8];
+    size_t i;
+    ft_node x;
+    ft_model *m = network(&x);
+    for (i = 0; i < sizeof ids / sizeof ids[0]; ++i) {
+        ft_node node = {0};
+        node.id = ids[i];
+        ft_set_output(m, node);
+        refused(m, "is not a node");
+        ft_set_loss(m, node);
+        refused(m, "is not a node");
+        ft_feed(m, node, values, 1);
+        refused(m, "is not a node");
+        ft_get(m, node, values, 1);
+        refused(m, "is not a node");
+        ft_set(m, node, values, 1);
+        refused(m, "is not a node");
+        ft_get_gradient(m, node, values, 1);
+        refused(m, "is not a node");
+        ft_add(m, "sum", x, node);
+        refused(m, "is not a node");
+        CHECK(*ft_node_name(m, node) == 0 && *ft_node_operator(m, node) == 0
+              && ft_node_shape(m, node).rank == 0 && ft_node_inputs(m, node, &x, 1) == 0
+              && !ft_node_frozen(m, node) && ft_node_multiply_adds(m, node) == 0
+              && CLOSE(ft_node_time(m, node).forward, 0, 0), "node %d", ids[i]);
+        CHECK(i == 0 || ft_class_name(m, ids[i]) == NULL, "class %d", ids[i]);
+    }
+    CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+    ft_destroy(m);
+}
+
+static void test_other_models(void)
+{
+    static const char *const texts[] = {"a few words"};
+    float values[6] = {1, 2, 3, 4, 5, 6};
+    int labels[2] = {0, 1};
+    ft_node x;
+    ft_model *m = network(&x), *other = network(&x);
+    ft_array_options arrays;
+    ft_fit_options fit;
+    ft_evaluate_options evaluate;
+    ft_finetune_options finetune;
+    ft_vocabulary_options vocabulary;
+    ft_text_options text;
+    ft_stream_options streams;
+    ft_data *data;
+    ft_tokenizer *t;
+    memset(&arrays, 0, sizeof arrays);
+    memset(&fit, 0, sizeof fit);
+    memset(&evaluate, 0, sizeof evaluate);
+    memset(&finetune, 0, sizeof finetune);
+    memset(&vocabulary, 0, sizeof vocabulary);
+    memset(&text, 0, sizeof text);
+    memset(&streams, 0, sizeof streams);
+    data = ft_arrays(other, 2, values, labels, arrays);
+    t = ft_tokenizer_build(other, FT_WORDS, texts, 1, vocabulary);
+    ft_fit(m, data, fit);
+    refused(m, "another model");
+    ft_evaluate(m, data, evaluate);
+    refused(m, "another model");
+    ft_finetune(m, data, finetune);
+    refused(m, "another model");
+    ft_set_tokenizer(m, t);
+    refused(m, "another model");
+    text.memory = "text\tlabel\na b\tx\nc d\ty\n";
+    text.bytes = strlen((const char *)text.memory);
+    text.tokenizer = t;
+    CHECK(ft_texts(m, NULL, text) == NULL, "texts");
+    refused(m, "another model");
+    streams.memory = "a few words";
+    streams.bytes = 11;
+    streams.tokenizer = t;
+    CHECK(ft_text_streams(m, NULL, streams) == NULL, "streams");
+    refused(m, "another model");
+    CHECK(ft_error(other) == FT_OK, "%s", ft_error_text(other));
+    ft_destroy(m);
+    ft_destroy(other);
+}
+
+/* What ft_desc takes only as a whole. */
+static void test_halves(void)
+{
+    char arena[64];
+    int i;
+    for (i = 0; i < 3; ++i) {
+        ft_desc desc;
+        ft_model *m;
+        memset(&desc, 0, sizeof desc);
+        if (i == 0) desc.allocator.allocate = no_memory;
+        if (i == 1) desc.arena = arena;
+        if (i == 2) desc.arena_bytes = 1 << 20;
+        m = ft_create(desc);
+        CHECK(m != NULL, "%d", i);
+        refused(m, "both or neither");
+        ft_destroy(m);
+    }
+}
+
 int main(void)
 {
+    test_rates();
+    test_training_options();
+    test_layer_options();
+    test_generation();
+    test_ids();
+    test_other_models();
+    test_halves();
     test_list_is_whole();
     test_null();
     test_first_program();

@@ -814,6 +814,9 @@ static bool ft__folder_check(ft_model *m, const char *path,
     if (options->no_groups && options->group_by_name)
         ft__fail(c, FT_INVALID, "%s: no_groups and group_by_name: only one of them can be set",
                  path);
+    if (options->per_class < 0)
+        ft__fail(c, FT_INVALID, "%s: per_class %d: a number from 0 on is expected", path,
+                 options->per_class);
     if (options->match_classes && options->classes_of)
         ft__fail(c, FT_INVALID, "%s: match_classes and classes_of: the classes are to be those of"
                  " the model or of other data, not both", path);

@@ -145,6 +145,13 @@ ft_data *ft_text_streams(ft_model *m, const char *path, ft_stream_options option
     if (!ft__usable(m)) return NULL;
     c = &m->context;
     if (!options.memory && !ft__given(c, path, "ft_text_streams: the path")) return NULL;
+    if (options.streams < 0 || options.steps < 0 || options.vocabulary.minimum_count < 0
+        || options.vocabulary.most < 0) {
+        ft__fail(c, FT_INVALID, "ft_text_streams: %d streams of %d steps, minimum_count %d, most"
+                 " %d: numbers from 0 on are expected", options.streams, options.steps,
+                 options.vocabulary.minimum_count, options.vocabulary.most);
+        return NULL;
+    }
     if ((options.format || options.header) && !options.text_column && !options.table) {
         ft__fail(c, FT_INVALID, "ft_text_streams: %s has no effect here: it is for a table: set"
                  " text_column or table", options.format ? "format" : "header");

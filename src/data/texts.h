@@ -1,6 +1,7 @@
 #pragma once
 #include "interface/types.h"
 #include "platform/context.h"
+#include "basics/numbers.h"
 #include "basics/random.h"
 #include "basics/strings.h"
 #include "basics/files.h"
@@ -186,6 +187,11 @@ static ft_tokenizer *ft__tokenizer_for(ft_model *m, const ft__texts *t, ft_token
 {
     const char **texts;
     int i;
+    if (given && given->model != m) {
+        ft__fail(&m->context, FT_INVALID, "the tokeniser belongs to another model: load it with"
+                 " this one");
+        return NULL;
+    }
     if (given) return given;
     if (m->tokenizer) return m->tokenizer;
     texts = (const char **)ft__allocate(&m->context, (size_t)t->count + 1, sizeof *texts);
@@ -414,6 +420,10 @@ static ft_status ft__texts_check(ft__context *c, const char *path, const ft_text
         {"match_classes", o->match_classes, !o->classes_of, "the model's classes, where classes_of"
          " names no others"},
         {"bytes", o->bytes > 0, o->memory != NULL, "memory"}};
+    if (o->longest < 0 || o->per_class < 0 || !ft__not_negative(o->subsample))
+        return ft__fail(c, FT_INVALID, "%s: longest %d, per_class %d, subsample %g: finite numbers"
+                        " from 0 on are expected", path, o->longest, o->per_class,
+                        (double)o->subsample);
     return ft__check_uses(c, path, uses, sizeof uses / sizeof uses[0]);
 }
 

@@ -2,6 +2,7 @@
 #include "interface/requirements.h"
 #include "interface/types.h"
 #include "platform/context.h"
+#include "basics/numbers.h"
 #include "nodes/nodes.h"
 #include "nodes/initialisers.h"
 #include "operators/table.h"
@@ -49,6 +50,10 @@ ft_node ft_parameter(ft_model *m, const char *name, ft_parameter_options options
     count = ft__shape_count(&made->shape);
     if (count == 0 || made->shape.rank == 0)
         ft__fail(c, FT_INVALID, "%s: a parameter needs sizes above 0 that fit into memory", name);
+    if ((unsigned)options.initialiser > FT_INIT_ONES || options.fan_in < 0 || options.fan_out < 0)
+        ft__fail(c, FT_INVALID, "%s: initialiser %d, fan_in %d, fan_out %d: FT_INIT_DEFAULT to"
+                 " FT_INIT_ONES, and numbers from 0 on, are expected", name,
+                 (int)options.initialiser, options.fan_in, options.fan_out);
     made->value = (float *)ft__allocate(c, count, sizeof(float));
     made->initialiser = options.initialiser;
     made->fan_in = options.fan_in;
@@ -467,7 +472,7 @@ static ft_node ft__recurrent_dropout(ft_model *m, const char *layer, const char 
 {
     char name[512];
     ft_dropout_options drop;
-    if (!(probability > 0)) return x;
+    if (probability == 0) return x;
     memset(&drop, 0, sizeof drop);
     drop.probability = probability;
     drop.locked = locked;
@@ -645,11 +650,19 @@ static int ft__activation_named(ft_model *m, const char *kind)
     return FT__OP_none;
 }
 
+static void ft__check_activation(ft_model *m, const char *kind, const ft_activation_options *o)
+{
+    if (ft__usable(m) && !(ft__is_finite(o->slope) && ft__is_finite(o->alpha)))
+        ft__fail(&m->context, FT_INVALID, "%s: slope %g, alpha %g: finite numbers are expected",
+                 kind, (double)o->slope, (double)o->alpha);
+}
+
 ft_node ft_activation(ft_model *m, const char *kind, const char *name, ft_node x,
                       ft_activation_options options)
 {
     int op = ft__activation_named(m, kind);
     ft__options o;
+    ft__check_activation(m, kind, &options);
     memset(&o, 0, sizeof o);
     o.activation = options;
     return ft__add_node(m, op, name, &x, 1, &o);

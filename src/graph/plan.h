@@ -295,7 +295,9 @@ static ft_node ft__add_node(ft_model *m, int op, const char *name, const ft_node
     int i;
     if (!ft__usable(m)) return result;
     c = &m->context;
+    if (count < 0) ft__fail(c, FT_INVALID, "%s: %d inputs", name ? name : "a layer", count);
     if (count > 0 && !ft__given(c, inputs, "the list of a layer's inputs")) return result;
+    if (!ft__ok(c)) return result;
     if (!name || !*name) {
         snprintf(made_up, sizeof made_up, "%s_%d", ft__rows[op].name, m->node_count + 1);
         name = made_up;

@@ -1,6 +1,7 @@
 #pragma once
 #include "interface/types.h"
 #include "platform/context.h"
+#include "basics/numbers.h"
 #include "basics/strings.h"
 #include "nodes/nodes.h"
 #include "nodes/names.h"
@@ -82,9 +83,11 @@ void ft_set_preprocessing(ft_model *m, ft_preprocessing preprocessing)
     int i;
     if (!ft__usable(m)) return;
     for (i = 0; i < preprocessing.channels && i < 4; ++i)
-        if (!(preprocessing.std[i] > 0)) {
-            ft__fail(&m->context, FT_INVALID, "preprocessing: std of channel %d is not above 0",
-                     i);
+        if (!(preprocessing.std[i] > 0 && preprocessing.std[i] <= FLT_MAX)
+            || !ft__is_finite(preprocessing.mean[i])) {
+            ft__fail(&m->context, FT_INVALID, "preprocessing: channel %d has mean %g and std %g:"
+                     " mean must be finite, std finite and above 0", i,
+                     (double)preprocessing.mean[i], (double)preprocessing.std[i]);
             return;
         }
     m->preprocessing = preprocessing;

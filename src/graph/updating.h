@@ -30,13 +30,17 @@ static ft_status ft__set_optimizer(ft_model *m, ft_optimizer_options options)
     if ((unsigned)options.optimizer > FT_SGD)
         return ft__fail(c, FT_INVALID, "optimizer %d: there are FT_ADAMW, FT_ADAM, FT_SGD",
                         (int)options.optimizer);
-    if (!(options.learning_rate >= 0) || !(options.momentum >= 0) || !(options.weight_decay >= 0)
+    if (!ft__not_negative(options.learning_rate) || !ft__not_negative(options.momentum)
+        || !ft__not_negative(options.weight_decay)
         || !(options.beta1 >= 0 && options.beta1 < 1 && options.beta2 >= 0 && options.beta2 < 1))
         return ft__fail(c, FT_INVALID, "learning rate %g, momentum %g, weight decay %g, betas %g"
-                        " and %g: none may be negative, betas are below 1",
+                        " and %g: finite numbers from 0 on are expected, betas below 1",
                         (double)options.learning_rate, (double)options.momentum,
                         (double)options.weight_decay, (double)options.beta1,
                         (double)options.beta2);
+    if (!ft__not_negative(options.eps) || !ft__not_negative(options.clip_norm))
+        return ft__fail(c, FT_INVALID, "eps %g, clip_norm %g: finite numbers from 0 on are"
+                        " expected", (double)options.eps, (double)options.clip_norm);
     ft__catch_up_all(m);
     if (!m->optimizer) m->optimizer = (ft__optimizer *)ft__allocate(c, 1, sizeof *m->optimizer);
     if (!m->optimizer) return c->status;

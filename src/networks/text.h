@@ -37,7 +37,7 @@ static ft_node ft__text_dropout(ft_model *m, const char *name, ft_node x, float 
     memset(&o, 0, sizeof o);
     o.probability = probability;
     o.locked = locked;
-    return probability > 0 ? ft_dropout(m, name, x, o) : x;
+    return probability == 0 ? x : ft_dropout(m, name, x, o);
 }
 
 /* From words to the outputs of the last layer. */

@@ -1,6 +1,7 @@
 #pragma once
 #include "interface/types.h"
 #include "platform/context.h"
+#include "basics/numbers.h"
 #include "basics/threads.h"
 #include "kernels/elementary.h"
 #include "kernels/levels.h"
@@ -39,7 +40,7 @@ static ft_status ft__batch_norm_shape(ft__context *c, const ft__node *node,
         if (input[i].shape.rank != 1 || input[i].shape.size[0] != x->size[1])
             return ft__fail(c, FT_SHAPE, "%s: input has %d channels, parameter %d is %s",
                             node->name, x->size[1], i, ft__shape_text(&input[i].shape, text));
-    if (!(node->options.batch_norm.eps >= 0) || !(node->options.batch_norm.momentum >= 0)
+    if (!ft__not_negative(node->options.batch_norm.eps) || !(node->options.batch_norm.momentum >= 0)
         || node->options.batch_norm.momentum > 1)
         return ft__fail(c, FT_INVALID, "%s: eps %g, wants 0 or more; momentum %g, wants 0 to 1",
                         node->name, (double)node->options.batch_norm.eps,

@@ -1,6 +1,7 @@
 #pragma once
 #include "interface/types.h"
 #include "platform/context.h"
+#include "basics/numbers.h"
 #include "basics/threads.h"
 #include "nodes/nodes.h"
 #include "operators/table.h"
@@ -30,6 +31,9 @@ static ft_status ft__layer_norm_shape(ft__context *c, const ft__node *node,
         if (input[i].shape.rank != 1 || input[i].shape.size[0] != x->size[x->rank - 1])
             return ft__fail(c, FT_SHAPE, "%s: %s does not fit rows of %d", node->name,
                             ft__shape_text(&input[i].shape, text), x->size[x->rank - 1]);
+    if (!ft__not_negative(node->options.layer_norm.eps))
+        return ft__fail(c, FT_INVALID, "%s: eps %g, wants 0 or more", node->name,
+                        (double)node->options.layer_norm.eps);
     return ft__want_numbers(c, node, input, input_count);
 }
 

@@ -29,13 +29,28 @@
 
 /* ---- A model ---- */
 
+/* What is given by halves; NULL: nothing is. */
+static const char *ft__desc_fault(const ft_desc *d)
+{
+    const ft_files *f = &d->files;
+    int files = (f->open != NULL) + (f->size != NULL) + (f->read != NULL) + (f->write != NULL)
+        + (f->close != NULL) + (f->rename != NULL) + (f->remove != NULL) + (f->map != NULL)
+        + (f->unmap != NULL) + (f->list != NULL);
+    if (!d->allocator.allocate != !d->allocator.release)
+        return "allocator: allocate and release are given both or neither";
+    if (files != 0 && files != 10) return "files: all of its functions are given or none";
+    return !d->arena != !d->arena_bytes ? "arena and arena_bytes are given both or neither" : NULL;
+}
+
 static ft_desc ft__desc_defaults(ft_desc desc)
 {
-    if (!desc.allocator.allocate) {
+    if (!desc.allocator.allocate || !desc.allocator.release) {
+        desc.allocator.user = NULL;
         desc.allocator.allocate = ft__default_allocate;
         desc.allocator.release = ft__default_release;
     }
-    if (!desc.files.open) desc.files = ft__default_files();
+    if (ft__desc_fault(&desc) || !desc.files.open) desc.files = ft__default_files();
+    if (!desc.arena_bytes) desc.arena = NULL;
     return desc;
 }
 
@@ -54,6 +69,8 @@ ft_model *ft_create(ft_desc desc)
     m->moments = 2; /* AdamW's */
     start.threads = desc.threads > 0 ? desc.threads : ft__processors();
     m->context.threads = start.threads > 64 ? 64 : start.threads;
+    if (ft__desc_fault(&desc))
+        ft__fail(&m->context, FT_INVALID, "ft_create: %s", ft__desc_fault(&desc));
     if (desc.communication.size > 1)
         ft__fail(&m->context, FT_UNSUPPORTED, "communication.size is %d: this version trains on"
                  " one process", desc.communication.size);

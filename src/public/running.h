@@ -1,6 +1,7 @@
 #pragma once
 #include "interface/types.h"
 #include "platform/context.h"
+#include "basics/numbers.h"
 #include "basics/strings.h"
 #include "basics/files.h"
 #include "nodes/nodes.h"
@@ -174,6 +175,11 @@ ft_plan_bytes ft_plan(ft_model *m, int batch_size, bool training)
     int i;
     memset(&bytes, 0, sizeof bytes);
     if (ft__ready(m, training) != FT_OK) return bytes;
+    if (batch_size < 1) {
+        ft__fail(&m->context, FT_INVALID, "ft_plan: a batch of %d samples: at least 1 is expected",
+                 batch_size);
+        return bytes;
+    }
     plan = ft__plan_make(m, ft__extent_of(m, batch_size), training, true);
     if (!plan) return bytes;
     for (i = 0; i < m->node_count; ++i) {
@@ -226,6 +232,7 @@ int ft_swap_activations(ft_model *m, const char *glob, const char *kind,
     if (!ft__usable(m)) return 0;
     ft__say_unmatched(m, "ft_swap_activations", glob, ft__has_activation);
     op = ft__activation_named(m, kind);
+    ft__check_activation(m, kind, &options);
     for (i = 0; ft__ok(&m->context) && i < m->node_count; ++i) {
         ft__node *node = &m->nodes[i];
         if (!ft__is_activation(node->op) || !ft__glob(glob, node->name)) continue;
@@ -255,12 +262,18 @@ static int ft__set_rule(ft_model *m, const char *glob, const float *factor, cons
 
 int ft_scale_learning_rate(ft_model *m, const char *glob, float factor)
 {
+    if (ft__usable(m) && !ft__not_negative(factor))
+        ft__fail(&m->context, FT_INVALID, "ft_scale_learning_rate: factor %g: a finite number from"
+                 " 0 on is expected", (double)factor);
     ft__say_unmatched(m, "ft_scale_learning_rate", glob, ft__is_parameter);
     return ft__set_rule(m, glob, &factor, NULL);
 }
 
 int ft_set_weight_decay(ft_model *m, const char *glob, float weight_decay)
 {
+    if (ft__usable(m) && !ft__is_finite(weight_decay))
+        ft__fail(&m->context, FT_INVALID, "ft_set_weight_decay: %g: a finite number is expected",
+                 (double)weight_decay);
     ft__say_unmatched(m, "ft_set_weight_decay", glob, ft__is_parameter);
     return ft__set_rule(m, glob, NULL, &weight_decay);
 }
@@ -269,6 +282,11 @@ int ft_initialise(ft_model *m, const char *glob, ft_initialiser initialiser)
 {
     int i, count = 0;
     if (!ft__usable(m)) return 0;
+    if ((unsigned)initialiser > FT_INIT_ONES) {
+        ft__fail(&m->context, FT_INVALID, "ft_initialise: initialiser %d: FT_INIT_DEFAULT to"
+                 " FT_INIT_ONES are expected", (int)initialiser);
+        return 0;
+    }
     ft__say_unmatched(m, "ft_initialise", glob, ft__is_weight);
     ft__host_takes_weights(&m->context, true);
     for (i = 0; ft__ok(&m->context) && i < m->node_count; ++i) {
@@ -344,6 +362,9 @@ ft_status ft_update(ft_model *m, float learning_rate)
     memset(&defaults, 0, sizeof defaults);
     if (ft__usable(m) && !m->optimizer) ft__set_optimizer(m, defaults);
     if (!ft__usable(m)) return ft__status_of(m);
+    if (!ft__not_negative(learning_rate))
+        return ft__fail(&m->context, FT_INVALID, "ft_update: learning_rate %g: a finite number from"
+                        " 0 on is expected", (double)learning_rate);
     if (!m->gradients_wait)
         return ft__fail(&m->context, FT_INVALID, "ft_update comes after ft_backward");
     return ft__optimizer_step(m, learning_rate);

@@ -1,6 +1,7 @@
 #pragma once
 #include "interface/types.h"
 #include "platform/context.h"
+#include "basics/numbers.h"
 #include "basics/random.h"
 #include "basics/strings.h"
 #include "basics/sorting.h"
@@ -200,14 +201,21 @@ static int ft__generate(ft_model *m, ft_generate_options options)
     ft__generation g;
     int count = 0, length = options.length > 0 ? options.length : 200;
     const ft__field_use uses[] = {
-        {"temperature", options.temperature > 0, !options.greedy, "tokens drawn, not greedy"},
-        {"top_k", options.top_k > 0, !options.greedy, "tokens drawn, not greedy"},
-        {"top_p", options.top_p > 0, !options.greedy, "tokens drawn, not greedy"}};
+        {"temperature", options.temperature != 0, !options.greedy, "tokens drawn, not greedy"},
+        {"top_k", options.top_k != 0, !options.greedy, "tokens drawn, not greedy"},
+        {"top_p", options.top_p != 0, !options.greedy, "tokens drawn, not greedy"}};
     memset(&g, 0, sizeof g);
     if (!ft__usable(m)) return 0;
     c = &m->context;
     output = ft__get_node(m, m->output);
     if (ft__check_uses(c, "ft_generate", uses, 3) != FT_OK) return 0;
+    if (!ft__not_negative(options.temperature) || options.top_k < 0 || options.length < 0
+        || !(options.top_p >= 0 && options.top_p <= 1)) {
+        ft__fail(c, FT_INVALID, "ft_generate: temperature %g, top_k %d, top_p %g, length %d: finite"
+                 " numbers from 0 on are expected, top_p to 1", (double)options.temperature,
+                 options.top_k, (double)options.top_p, options.length);
+        return 0;
+    }
     if (!m->tokenizer || !output || output->shape.rank != 3) {
         ft__fail(c, FT_INVALID, "ft_generate needs a language model, whose output is [N, L,"
                  " tokens], and its tokeniser");

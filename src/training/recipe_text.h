@@ -178,9 +178,9 @@ static ft_finetune_result ft__finetune(ft_model *m, ft_data *data, ft_finetune_o
     r.o = options;
     if (!ft__usable(m) || !ft__given(&m->context, data, "ft_finetune: the data")
         || ft__recipe_check(&m->context, data, &options) != FT_OK) return r.result;
-    if (options.epochs < 0 || options.batch_size < 0 || !(options.learning_rate >= 0)) {
+    if (options.epochs < 0 || options.batch_size < 0 || !ft__not_negative(options.learning_rate)) {
         ft__fail(&m->context, FT_INVALID, "ft_finetune: %d epochs, batches of %d, learning rate %g:"
-                 " none may be negative", options.epochs, options.batch_size,
+                 " finite numbers from 0 on are expected", options.epochs, options.batch_size,
                  (double)options.learning_rate);
         return r.result;
     }

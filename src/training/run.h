@@ -2,6 +2,7 @@
 #include "interface/types.h"
 #include "platform/formatting.h"
 #include "platform/context.h"
+#include "basics/numbers.h"
 #include "basics/random.h"
 #include "basics/strings.h"
 #include "basics/json.h"
@@ -646,9 +647,10 @@ static ft_status ft__fit_check_options(const ft__fit *f)
         return ft__fail(c, FT_INVALID, "ft_fit: %d epochs, batch_size %d, patience %d, views %d,"
                         " checkpoint_steps %d: none may be negative", o->epochs, o->batch_size,
                         o->patience, o->views, o->checkpoint_steps);
-    if (o->step_epochs < 0 || !(o->gamma >= 0) || !(o->warmup_epochs >= 0))
-        return ft__fail(c, FT_INVALID, "ft_fit: step_epochs %d, gamma %g, warmup_epochs %g: none"
-                        " may be negative", o->step_epochs, (double)o->gamma,
+    if (o->step_epochs < 0 || !ft__not_negative(o->gamma)
+        || !(o->warmup_epochs >= 0 && o->warmup_epochs <= 1e6f))
+        return ft__fail(c, FT_INVALID, "ft_fit: step_epochs %d, gamma %g, warmup_epochs %g: finite"
+                        " numbers from 0 on are expected", o->step_epochs, (double)o->gamma,
                         (double)o->warmup_epochs);
     if (f->data->source.streams > 0 && o->hold_back > 0)
         return ft__fail(c, FT_INVALID, "ft_fit: of streams nothing can be held back: evaluate on"
