@@ -123,6 +123,7 @@
      [SECTION] data/text_streams: Streams of text
      [SECTION] training/metrics: Metrics
      [SECTION] training/fit: Fit
+     [SECTION] training/resume: What a checkpoint must agree with
      [SECTION] training/run: The run
      [SECTION] training/recipe: The default recipe
      [SECTION] training/recipe_text: The recipe for text
@@ -21904,7 +21905,8 @@ static const char ft__graph_key[] = "finetune";
 static const char ft__checkpoint_key[] = "checkpoint";
 static const char ft__training_key[] = "training";
 static const char ft__tokenizer_key[] = "tokenizer";
-enum { FT__FILE_FORMAT = 1 };
+static const char ft__checksum_key[] = "checksum"; /* of a checkpoint */
+enum { FT__FILE_FORMAT = 1, FT__CHECKPOINT_FORMAT = 2 };
 
 /* ---- Writing ---- */
 
@@ -22072,7 +22074,7 @@ static void ft__add_notes(const ft_model *m, const char **pairs, int *count)
 static void ft__keep_notes(ft_model *m, const ft_file *file)
 {
     static const char *const own[] = {"format", ft__graph_key, ft__training_key, ft__tokenizer_key,
-                                      ft__checkpoint_key};
+                                      ft__checkpoint_key, ft__checksum_key};
     const ft__json *j = file->json;
     int list = j ? ft__json_member(j, 0, "__metadata__") : -1;
     const ft__json_value *all = j ? ft__json_at(j, list, 'o') : NULL;
@@ -22089,6 +22091,73 @@ static void ft__keep_notes(ft_model *m, const ft_file *file)
     }
 }
 
+/* ---- A checkpoint's checksum: of its texts, and of the names and bytes of its tensors ---- */
+
+static uint64_t ft__checksum_texts(const char *graph, const char *training, const char *tokenizer,
+                                   const char *checkpoint)
+{
+    const char *texts[4];
+    uint64_t sum = FT__CHECKPOINT_FORMAT;
+    int i;
+    texts[0] = graph;
+    texts[1] = training;
+    texts[2] = tokenizer;
+    texts[3] = checkpoint;
+    for (i = 0; i < 4; ++i)
+        sum = ft__hash_bytes(sum, texts[i] ? texts[i] : "", texts[i] ? strlen(texts[i]) : 0);
+    return sum;
+}
+
+/* As it stands in a file: little-endian, in pieces. */
+static uint64_t ft__checksum_floats(uint64_t sum, const float *values, size_t count)
+{
+    unsigned char piece[1024];
+    size_t i, used = 0;
+    for (i = 0; i < count; ++i) {
+        uint32_t bits = ft__to_bits(values[i]);
+        int b;
+        for (b = 0; b < 4; ++b) piece[used++] = (unsigned char)(bits >> (8 * b));
+        if (used < sizeof piece && i + 1 < count) continue;
+        sum = ft__hash_bytes(sum, piece, used);
+        used = 0;
+    }
+    return sum;
+}
+
+static uint64_t ft__checksum_bytes(uint64_t sum, const unsigned char *bytes, uint64_t count)
+{
+    uint64_t at, piece;
+    for (at = 0; at < count; at += piece) {
+        piece = count - at < 1024 ? count - at : 1024;
+        sum = ft__hash_bytes(sum, bytes + at, (size_t)piece);
+    }
+    return sum;
+}
+
+static void ft__checksum_text(uint64_t sum, char text[20])
+{
+    snprintf(text, 20, "%08lx%08lx", (unsigned long)(sum >> 32),
+             (unsigned long)(sum & 0xffffffffu));
+}
+
+static bool ft__checkpoint_is_sound(const ft_file *file)
+{
+    const char *has = ft_file_metadata(file, ft__checksum_key);
+    uint64_t sum = ft__checksum_texts(ft_file_metadata(file, ft__graph_key),
+                                      ft_file_metadata(file, ft__training_key),
+                                      ft_file_metadata(file, ft__tokenizer_key),
+                                      ft_file_metadata(file, ft__checkpoint_key));
+    char want[20];
+    int i;
+    for (i = 0; i < file->count; ++i) {
+        const ft_tensor_info *t = &file->tensors[i];
+        sum = ft__hash_bytes(sum, t->name, strlen(t->name));
+        sum = ft__checksum_bytes(sum, file->bytes + t->offset, t->bytes);
+    }
+    ft__checksum_text(sum, want);
+    return has && !strcmp(has, want);
+}
+
 /* Writes the model; with `checkpoint`, the state of training too, and that text. */
 static ft_status ft__write_model(ft_model *m, const char *path, ft_type type,
                                  const char *checkpoint, bool kept)
@@ -22098,9 +22167,11 @@ static ft_status ft__write_model(ft_model *m, const char *path, ft_type type,
     ft__write_tensor *tensors = (ft__write_tensor *)ft__allocate(c, most, sizeof *tensors);
     char **names = (char **)ft__allocate(c, most, sizeof *names);
     char *graph = ft__graph_text(m);
-    const char **metadata = (const char **)ft__allocate(c, 8 + 2 * (size_t)m->note_count,
+    const char **metadata = (const char **)ft__allocate(c, 10 + 2 * (size_t)m->note_count,
                                                         sizeof *metadata);
     int count = 0, pairs = 0, at, i;
+    char checksum[20];
+    uint64_t sum = ft__checksum_texts(graph, m->training, m->tokenizer_text, checkpoint);
     ft__host_takes_weights(c, false);
     for (at = 0; ft__ok(c) && at < m->node_count; ++at) {
         ft__node *node = &m->nodes[m->order[at] - 1];
@@ -22120,6 +22191,13 @@ static ft_status ft__write_model(ft_model *m, const char *path, ft_type type,
         ft__add_text_pair(metadata, &pairs, ft__training_key, m->training);
         ft__add_text_pair(metadata, &pairs, ft__tokenizer_key, m->tokenizer_text);
         ft__add_text_pair(metadata, &pairs, ft__checkpoint_key, checkpoint);
+        for (i = 0; checkpoint && i < count; ++i) {
+            sum = ft__hash_bytes(sum, tensors[i].name, strlen(tensors[i].name));
+            sum = ft__checksum_floats(sum, (const float *)tensors[i].data,
+                                      ft__shape_count(&tensors[i].shape));
+        }
+        ft__checksum_text(sum, checksum);
+        ft__add_text_pair(metadata, &pairs, ft__checksum_key, checkpoint ? checksum : NULL);
         ft__add_notes(m, metadata, &pairs);
     }
     if (ft__ok(c)) ft__safetensors_write(c, path, tensors, count, metadata, pairs);
@@ -26927,7 +27005,7 @@ typedef struct ft__sample {
     uint8_t *picture;       /* resized, the network's channels; NULL: decoded when asked for */
     bool examined;
     bool known;             /* ft_desc.cache says that it can be read: not decoded so far */
-    uint64_t digest;        /* of the file's bytes; 0: not taken, for nothing is kept */
+    uint64_t digest;        /* of the file's bytes */
     const char *fault;      /* why it cannot be read; NULL: it can */
 } ft__sample;
 
@@ -27317,6 +27395,9 @@ static void ft__examine_pixels(void *context, int part)
         ft__sample *s = &e->folder->samples[e->wanted[i]];
         if (!s->fault)
             s->fault = ft__sample_load(e->folder, s, &e->folder->scratch[part], s->picture);
+        if (!s->fault && !s->digest)
+            s->digest = ft__hash_bytes(s->bytes, e->folder->scratch[part].file,
+                                       (size_t)s->bytes);
     }
 }
 
@@ -29330,6 +29411,13 @@ typedef struct ft__place_in_run { /* everything that a checkpoint says of where 
     bool done;
 } ft__place_in_run;
 
+typedef struct ft__data_state { /* what the samples are: see training/resume */
+    uint64_t classes;       /* a hash of their names */
+    uint64_t content;       /* of the samples in their order ... */
+    uint64_t any_order;     /* ... and in any */
+    uint64_t labels, groups;
+} ft__data_state;
+
 typedef struct ft__sent_step { /* a step on a device whose news is awaited */
     bool on;
     int batch, step;        /* its samples; its number in the epoch, from 1 */
@@ -29352,6 +29440,7 @@ typedef struct ft__fit {
     int steps;              /* in an epoch */
     const char *note;       /* carried in the checkpoint for whoever runs several fits in a row */
     uint64_t settings;      /* a hash of what must be equal for a checkpoint to be continued */
+    ft__data_state data_state; /* likewise */
     ft__place_in_run at;
     ft__sent_step sent;
     ft_fit_result result;
@@ -29794,6 +29883,159 @@ static ft_status ft__cache_fill(ft__fit *f)
 }
 
 /* =============================================================================================
+   [SECTION] training/resume: What a checkpoint must agree with
+   A run goes on only from a checkpoint of the same options and data. The checkpoint says what they
+   were; the first difference is refused, and named. Threads, device and paths may change.
+   ============================================================================================= */
+typedef struct ft__run_option { const char *name; double value; } ft__run_option;
+
+enum { FT__MOST_RUN_OPTIONS = 24 };
+
+static int ft__run_options(const ft__fit *f, ft__run_option to[FT__MOST_RUN_OPTIONS])
+{
+    const ft_fit_options *o = &f->o;
+    const ft_optimizer_options *p = &o->optimizer;
+    const ft__run_option all[] = {
+        {"epochs", (double)o->epochs}, {"batch_size", (double)o->batch_size},
+        {"schedule", (double)o->schedule}, {"step_epochs", (double)o->step_epochs},
+        {"gamma", (double)o->gamma}, {"warmup_epochs", (double)o->warmup_epochs},
+        {"hold_back", (double)o->hold_back}, {"best", (double)o->best},
+        {"patience", (double)o->patience}, {"views", (double)o->views},
+        {"augment", (double)o->augment}, {"optimizer", (double)p->optimizer},
+        {"learning_rate", (double)p->learning_rate}, {"momentum", (double)p->momentum},
+        {"nesterov", (double)p->nesterov}, {"beta1", (double)p->beta1},
+        {"beta2", (double)p->beta2}, {"eps", (double)p->eps},
+        {"weight_decay", (double)p->weight_decay}, {"clip_norm", (double)p->clip_norm},
+        {"max_length", (double)ft_max_length(f->m)}};
+    int count = (int)(sizeof all / sizeof all[0]);
+    memcpy(to, all, sizeof all);
+    return count;
+}
+
+/* ---- The data ---- */
+/* What a sample is made from: a file's name and bytes, a text, an array's numbers; of other sources
+   what their digest() or else their name() says. */
+static uint64_t ft__sample_state(const ft__fit *f, int index)
+{
+    const ft_source *source = &f->data->source;
+    const char *name = ft_data_name(f->data, index);
+    uint64_t hash = ft__hash_bytes(1, name, strlen(name));
+    if (f->data->folder)
+        return ft__key(hash, f->data->folder->samples[index].digest, 0, 0);
+    if (source->get == ft__arrays_get) {
+        const ft__arrays *arrays = (const ft__arrays *)source->user;
+        const ft__node *input = ft__get_node(f->m, ft__find_node(f->m, arrays->input_name));
+        size_t count = input ? ft__node_count_at(input, ft__extent_of(f->m, 1)) : 0;
+        return ft__hash_bytes(hash, arrays->values + (size_t)index * count,
+                              count * sizeof *arrays->values);
+    }
+    return source->digest ? ft__key(hash, source->digest(source->user, index, 0), 0, 0) : hash;
+}
+
+static ft__data_state ft__data_state_of(const ft__fit *f)
+{
+    const ft_source *source = &f->data->source;
+    ft__data_state s;
+    int i;
+    memset(&s, 0, sizeof s);
+    for (i = 0; i < source->classes; ++i) {
+        const char *name = ft_data_class_name(f->data, i);
+        s.classes = ft__hash_bytes(s.classes, name ? name : "", name ? strlen(name) : 0);
+    }
+    for (i = 0; i < source->count; ++i) {
+        uint64_t sample = ft__sample_state(f, i);
+        s.content = ft__key(s.content, sample, 0, 0);
+        s.any_order += ft__mix(sample);
+        s.labels = ft__key(s.labels, (uint64_t)(int64_t)ft_data_label(f->data, i), 0, 0);
+        if (source->group)
+            s.groups = ft__key(s.groups, source->group(source->user, i), 0, 0);
+    }
+    return s;
+}
+
+/* ---- In the checkpoint ---- */
+
+static void ft__add_hash(ft__text *text, const char *key, uint64_t hash)
+{
+    ft__text_add(text, ",\"%s\":\"%08lx%08lx\"", key, (unsigned long)(hash >> 32),
+                 (unsigned long)(hash & 0xffffffffu));
+}
+
+static bool ft__same_hash(const ft__json *json, int object, const char *key, uint64_t hash)
+{
+    const char *has = ft__json_string(json, ft__json_member(json, object, key));
+    char want[20];
+    snprintf(want, sizeof want, "%08lx%08lx", (unsigned long)(hash >> 32),
+             (unsigned long)(hash & 0xffffffffu));
+    return has && !strcmp(has, want);
+}
+
+static void ft__resume_write(const ft__fit *f, ft__text *text)
+{
+    ft__run_option options[FT__MOST_RUN_OPTIONS];
+    int count = ft__run_options(f, options), i;
+    ft__add_hash(text, "seed", f->m->context.desc.seed);
+    ft__text_add(text, ",\"options\":{");
+    for (i = 0; i < count; ++i) {
+        ft__text_add(text, "%s\"%s\":", i ? "," : "", options[i].name);
+        ft__json_add_float(text, (float)options[i].value);
+    }
+    ft__text_add(text, "},\"data\":{\"samples\":%d", ft_data_count(f->data));
+    ft__add_hash(text, "classes", f->data_state.classes);
+    ft__add_hash(text, "content", f->data_state.content);
+    ft__add_hash(text, "any_order", f->data_state.any_order);
+    ft__add_hash(text, "labels", f->data_state.labels);
+    ft__add_hash(text, "groups", f->data_state.groups);
+    ft__text_add(text, "}");
+}
+
+/* The first difference of the data, for a message; NULL: none. */
+static const char *ft__data_differs(const ft__fit *f, const ft__json *json, char text[100])
+{
+    const ft__data_state *s = &f->data_state;
+    int data = ft__json_member(json, 0, "data");
+    int64_t samples = -1;
+    ft__json_int(json, ft__json_member(json, data, "samples"), &samples);
+    if (samples != ft_data_count(f->data)) {
+        ft__print(text, 100, "%lld samples then, %d now", (long long)samples,
+                 ft_data_count(f->data));
+        return text;
+    }
+    if (!ft__same_hash(json, data, "classes", s->classes)) return "the classes differ";
+    if (!ft__same_hash(json, data, "any_order", s->any_order))
+        return "the content of samples differs";
+    if (!ft__same_hash(json, data, "content", s->content))
+        return "the samples are in another order";
+    if (!ft__same_hash(json, data, "labels", s->labels)) return "the labels differ";
+    return ft__same_hash(json, data, "groups", s->groups) ? NULL : "samples are grouped otherwise";
+}
+
+/* Refuses the checkpoint of a run with other options or data. */
+static ft_status ft__resume_check(const ft__fit *f, const ft__json *json)
+{
+    ft__context *c = &f->m->context;
+    ft__run_option options[FT__MOST_RUN_OPTIONS];
+    int count = ft__run_options(f, options), list = ft__json_member(json, 0, "options"), i;
+    char text[100];
+    const char *what = ft__data_differs(f, json, text);
+    if (what)
+        return ft__fail(c, FT_INVALID, "%s: is the checkpoint of a run with other data (%s): remove"
+                        " it, or give the data of then", f->o.checkpoint, what);
+    for (i = 0; i < count; ++i) {
+        double was = -1;
+        ft__json_double(json, ft__json_member(json, list, options[i].name), &was);
+        if ((float)was == (float)options[i].value) continue;
+        return ft__fail(c, FT_INVALID, "%s: is the checkpoint of a run with other options (%s was"
+                        " %g, is %g): remove it, or give the options of then", f->o.checkpoint,
+                        options[i].name, was, options[i].value);
+    }
+    if (!ft__same_hash(json, 0, "seed", c->desc.seed))
+        return ft__fail(c, FT_INVALID, "%s: is the checkpoint of a run with another seed: remove"
+                        " it, or give that seed", f->o.checkpoint);
+    return FT_OK;
+}
+
+/* =============================================================================================
    [SECTION] training/run: The run
    Batches from the loader or the cache, checkpoints, and the loop over steps and epochs.
    ============================================================================================= */
@@ -29941,6 +30183,8 @@ static ft_status ft__checkpoint_write(ft__fit *f)
     ft__json_add_text(&text, f->o.stage);
     ft__text_add(&text, ",\"note\":");
     ft__json_add_text(&text, f->note);
+    ft__text_add(&text, ",\"format\":%d", FT__CHECKPOINT_FORMAT);
+    ft__resume_write(f, &text);
     ft__text_add(&text, ",\"settings\":\"%016llx\",\"frozen\":\"%016llx\"",
                  (unsigned long long)f->settings, (unsigned long long)f->result.before.frozen);
     ft__text_add(&text, ",\"simd\":%d,\"epoch\":%d,\"step\":%d,\"done\":%s,\"best_epoch\":%d",
@@ -29971,6 +30215,7 @@ static bool ft__checkpoint_open(ft_model *m, const char *path, ft_file **file, f
 {
     ft_weights_options options;
     const char *text;
+    int64_t format = 1; /* said nothing of its format */
     memset(&options, 0, sizeof options);
     *file = NULL;
     *json = NULL;
@@ -29980,27 +30225,48 @@ static bool ft__checkpoint_open(ft_model *m, const char *path, ft_file **file, f
     text = ft_file_metadata(*file, ft__checkpoint_key);
     if (!text) ft__fail(&m->context, FT_FORMAT, "%s: a file, but not a checkpoint", path);
     else *json = ft__json_parse(&m->context, text, strlen(text));
-    if (*json) return true;
+    if (*json && ft__json_int(*json, ft__json_member(*json, 0, "format"), &format)
+        && format == FT__CHECKPOINT_FORMAT) {
+        if (ft__checkpoint_is_sound(*file)) return true;
+        ft__fail(&m->context, FT_FORMAT, "%s: a damaged checkpoint: its checksum does not match",
+                 path);
+    }
+    if (*json)
+        ft__fail(&m->context, FT_FORMAT, "%s: a checkpoint of format %lld; this version reads %d:"
+                 " remove it, or go on with the version that wrote it", path, (long long)format,
+                 FT__CHECKPOINT_FORMAT);
     ft__fail(&m->context, FT_FORMAT, "%s: a damaged checkpoint", path);
+    ft__json_free(&m->context, *json);
+    *json = NULL;
     ft_file_close(*file);
     return false;
 }
 
-static int64_t ft__checkpoint_number(ft__json *json, const char *key)
+/* A counter from `least` to `most`; anything else is an error. */
+static int64_t ft__checkpoint_number(const ft__fit *f, const ft__json *json, const char *key,
+                                     int64_t least, int64_t most)
 {
-    int64_t number = 0;
-    ft__json_int(json, ft__json_member(json, 0, key), &number);
-    return number;
+    int64_t number = least - 1;
+    if (ft__json_int(json, ft__json_member(json, 0, key), &number) && number >= least
+        && number <= most) return number;
+    ft__fail(&f->m->context, FT_FORMAT, "%s: a damaged checkpoint: \"%s\" is not a number from %lld"
+             " to %lld", f->o.checkpoint, key, (long long)least, (long long)most);
+    return least;
 }
 
-static void ft__checkpoint_score(ft__json *json, const char *key, ft__score *score)
+static void ft__checkpoint_score(const ft__fit *f, const ft__json *json, const char *key,
+                                 ft__score *score)
 {
     int list = ft__json_member(json, 0, key);
     int64_t bits = 0;
-    ft__json_int(json, ft__json_element(json, list, 0), &bits);
+    bool read = ft__json_int(json, ft__json_element(json, list, 0), &bits)
+        && ft__json_int(json, ft__json_element(json, list, 1), &score->correct)
+        && ft__json_int(json, ft__json_element(json, list, 2), &score->total);
     memcpy(&score->loss, &bits, sizeof bits);
-    ft__json_int(json, ft__json_element(json, list, 1), &score->correct);
-    ft__json_int(json, ft__json_element(json, list, 2), &score->total);
+    if (!read || score->correct < 0 || score->total < score->correct
+        || !(score->loss - score->loss == 0))
+        ft__fail(&f->m->context, FT_FORMAT, "%s: a damaged checkpoint: \"%s\" is no score",
+                 f->o.checkpoint, key);
 }
 
 static void ft__checkpoint_tensor(ft__fit *f, ft_file *file, const char *name, float *to,
@@ -30043,27 +30309,27 @@ static void ft__checkpoint_state(ft__fit *f, ft_file *file, ft__json *json)
     const char *stage = ft__json_string(json, ft__json_member(json, 0, "stage"));
     char want[20];
     ft__print(want, sizeof want, "%016llx", (unsigned long long)f->settings);
+    if (ft__resume_check(f, json) != FT_OK) return;
     if (!settings || !stage || strcmp(settings, want) != 0 || strcmp(stage, f->o.stage) != 0) {
-        ft__fail(c, FT_INVALID, "%s: is the checkpoint of a run with other options, data or"
-                 " network: remove it, or give the options of then", f->o.checkpoint);
+        ft__fail(c, FT_INVALID, "%s: is the checkpoint of a run with another network, other frozen"
+                 " layers, precision or stage: remove it, or give those of then",
+                 f->o.checkpoint);
         return;
     }
-    if (ft__checkpoint_number(json, "simd") != c->simd)
+    if (ft__checkpoint_number(f, json, "simd", 0, INT_MAX) != c->simd)
         ft__log(c, "%s was written on a processor with other SIMD instructions: the run goes on,"
                 " but its last bits will differ", f->o.checkpoint);
     ft__device_read_choices(c, json, f->o.checkpoint);
-    at->epoch = (int)ft__checkpoint_number(json, "epoch");
-    at->step = (int)ft__checkpoint_number(json, "step");
-    at->best_epoch = (int)ft__checkpoint_number(json, "best_epoch");
+    at->epoch = (int)ft__checkpoint_number(f, json, "epoch", 0, f->o.epochs);
+    at->step = (int)ft__checkpoint_number(f, json, "step", 0, f->steps);
+    at->best_epoch = (int)ft__checkpoint_number(f, json, "best_epoch", -1, f->o.epochs);
     at->done = ft__json_true(json, ft__json_member(json, 0, "done"));
-    f->m->step = (uint64_t)ft__checkpoint_number(json, "steps_made");
-    f->m->optimizer->updates = (uint64_t)ft__checkpoint_number(json, "updates");
-    ft__checkpoint_score(json, "score", &at->score);
-    ft__checkpoint_score(json, "last", &at->last);
-    ft__checkpoint_score(json, "best", &at->best);
-    ft__checkpoint_score(json, "held", &at->held);
-    if (at->epoch < 0 || at->step < 0 || at->epoch > f->o.epochs || at->step > f->steps)
-        ft__fail(c, FT_FORMAT, "%s: a damaged checkpoint", f->o.checkpoint);
+    f->m->step = (uint64_t)ft__checkpoint_number(f, json, "steps_made", 0, INT64_MAX);
+    f->m->optimizer->updates = (uint64_t)ft__checkpoint_number(f, json, "updates", 0, INT64_MAX);
+    ft__checkpoint_score(f, json, "score", &at->score);
+    ft__checkpoint_score(f, json, "last", &at->last);
+    ft__checkpoint_score(f, json, "best", &at->best);
+    ft__checkpoint_score(f, json, "held", &at->held);
     ft__checkpoint_tensors(f, file);
     if (ft__ok(c)) f->result.before = ft__digest(f->m);
 }
@@ -30453,6 +30719,7 @@ static ft_status ft__fit_prepare(ft__fit *f)
     ft__zero_gradients(m);
     ft__keep_weights(m, false);
     f->settings = ft__fit_settings(f);
+    if (f->o.checkpoint) f->data_state = ft__data_state_of(f);
     if (f->o.checkpoint && f->resume) ft__checkpoint_read(f);
     if (f->at.done || !ft__ok(c)) return c->status;
     if (f->cache.on) return c->status; /* lent, and full */

@@ -146,6 +146,7 @@ extern "C" {
 #include "data/text_streams.h"
 #include "training/metrics.h"
 #include "training/fit.h"
+#include "training/resume.h"
 #include "training/run.h"
 #include "training/recipe.h"
 #include "training/recipe_text.h"

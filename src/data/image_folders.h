@@ -30,7 +30,7 @@ typedef struct ft__sample {
     uint8_t *picture;       /* resized, the network's channels; NULL: decoded when asked for */
     bool examined;
     bool known;             /* ft_desc.cache says that it can be read: not decoded so far */
-    uint64_t digest;        /* of the file's bytes; 0: not taken, for nothing is kept */
+    uint64_t digest;        /* of the file's bytes */
     const char *fault;      /* why it cannot be read; NULL: it can */
 } ft__sample;
 
@@ -420,6 +420,9 @@ static void ft__examine_pixels(void *context, int part)
         ft__sample *s = &e->folder->samples[e->wanted[i]];
         if (!s->fault)
             s->fault = ft__sample_load(e->folder, s, &e->folder->scratch[part], s->picture);
+        if (!s->fault && !s->digest)
+            s->digest = ft__hash_bytes(s->bytes, e->folder->scratch[part].file,
+                                       (size_t)s->bytes);
     }
 }
 

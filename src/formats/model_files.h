@@ -2,8 +2,10 @@
 #include "interface/requirements.h"
 #include "interface/types.h"
 #include "platform/context.h"
+#include "basics/random.h"
 #include "basics/strings.h"
 #include "basics/json.h"
+#include "kernels/elementary.h"
 #include "nodes/nodes.h"
 #include "operators/table.h"
 #include "operators/rows.h"
@@ -27,7 +29,8 @@ static const char ft__graph_key[] = "finetune";
 static const char ft__checkpoint_key[] = "checkpoint";
 static const char ft__training_key[] = "training";
 static const char ft__tokenizer_key[] = "tokenizer";
-enum { FT__FILE_FORMAT = 1 };
+static const char ft__checksum_key[] = "checksum"; /* of a checkpoint */
+enum { FT__FILE_FORMAT = 1, FT__CHECKPOINT_FORMAT = 2 };
 
 /* ---- Writing ---- */
 
@@ -195,7 +198,7 @@ static void ft__add_notes(const ft_model *m, const char **pairs, int *count)
 static void ft__keep_notes(ft_model *m, const ft_file *file)
 {
     static const char *const own[] = {"format", ft__graph_key, ft__training_key, ft__tokenizer_key,
-                                      ft__checkpoint_key};
+                                      ft__checkpoint_key, ft__checksum_key};
     const ft__json *j = file->json;
     int list = j ? ft__json_member(j, 0, "__metadata__") : -1;
     const ft__json_value *all = j ? ft__json_at(j, list, 'o') : NULL;
@@ -212,6 +215,73 @@ static void ft__keep_notes(ft_model *m, const ft_file *file)
     }
 }
 
+/* ---- A checkpoint's checksum: of its texts, and of the names and bytes of its tensors ---- */
+
+static uint64_t ft__checksum_texts(const char *graph, const char *training, const char *tokenizer,
+                                   const char *checkpoint)
+{
+    const char *texts[4];
+    uint64_t sum = FT__CHECKPOINT_FORMAT;
+    int i;
+    texts[0] = graph;
+    texts[1] = training;
+    texts[2] = tokenizer;
+    texts[3] = checkpoint;
+    for (i = 0; i < 4; ++i)
+        sum = ft__hash_bytes(sum, texts[i] ? texts[i] : "", texts[i] ? strlen(texts[i]) : 0);
+    return sum;
+}
+
+/* As it stands in a file: little-endian, in pieces. */
+static uint64_t ft__checksum_floats(uint64_t sum, const float *values, size_t count)
+{
+    unsigned char piece[1024];
+    size_t i, used = 0;
+    for (i = 0; i < count; ++i) {
+        uint32_t bits = ft__to_bits(values[i]);
+        int b;
+        for (b = 0; b < 4; ++b) piece[used++] = (unsigned char)(bits >> (8 * b));
+        if (used < sizeof piece && i + 1 < count) continue;
+        sum = ft__hash_bytes(sum, piece, used);
+        used = 0;
+    }
+    return sum;
+}
+
+static uint64_t ft__checksum_bytes(uint64_t sum, const unsigned char *bytes, uint64_t count)
+{
+    uint64_t at, piece;
+    for (at = 0; at < count; at += piece) {
+        piece = count - at < 1024 ? count - at : 1024;
+        sum = ft__hash_bytes(sum, bytes + at, (size_t)piece);
+    }
+    return sum;
+}
+
+static void ft__checksum_text(uint64_t sum, char text[20])
+{
+    snprintf(text, 20, "%08lx%08lx", (unsigned long)(sum >> 32),
+             (unsigned long)(sum & 0xffffffffu));
+}
+
+static bool ft__checkpoint_is_sound(const ft_file *file)
+{
+    const char *has = ft_file_metadata(file, ft__checksum_key);
+    uint64_t sum = ft__checksum_texts(ft_file_metadata(file, ft__graph_key),
+                                      ft_file_metadata(file, ft__training_key),
+                                      ft_file_metadata(file, ft__tokenizer_key),
+                                      ft_file_metadata(file, ft__checkpoint_key));
+    char want[20];
+    int i;
+    for (i = 0; i < file->count; ++i) {
+        const ft_tensor_info *t = &file->tensors[i];
+        sum = ft__hash_bytes(sum, t->name, strlen(t->name));
+        sum = ft__checksum_bytes(sum, file->bytes + t->offset, t->bytes);
+    }
+    ft__checksum_text(sum, want);
+    return has && !strcmp(has, want);
+}
+
 /* Writes the model; with `checkpoint`, the state of training too, and that text. */
 static ft_status ft__write_model(ft_model *m, const char *path, ft_type type,
                                  const char *checkpoint, bool kept)
@@ -221,9 +291,11 @@ static ft_status ft__write_model(ft_model *m, const char *path, ft_type type,
     ft__write_tensor *tensors = (ft__write_tensor *)ft__allocate(c, most, sizeof *tensors);
     char **names = (char **)ft__allocate(c, most, sizeof *names);
     char *graph = ft__graph_text(m);
-    const char **metadata = (const char **)ft__allocate(c, 8 + 2 * (size_t)m->note_count,
+    const char **metadata = (const char **)ft__allocate(c, 10 + 2 * (size_t)m->note_count,
                                                         sizeof *metadata);
     int count = 0, pairs = 0, at, i;
+    char checksum[20];
+    uint64_t sum = ft__checksum_texts(graph, m->training, m->tokenizer_text, checkpoint);
     ft__host_takes_weights(c, false);
     for (at = 0; ft__ok(c) && at < m->node_count; ++at) {
         ft__node *node = &m->nodes[m->order[at] - 1];
@@ -243,6 +315,13 @@ static ft_status ft__write_model(ft_model *m, const char *path, ft_type type,
         ft__add_text_pair(metadata, &pairs, ft__training_key, m->training);
         ft__add_text_pair(metadata, &pairs, ft__tokenizer_key, m->tokenizer_text);
         ft__add_text_pair(metadata, &pairs, ft__checkpoint_key, checkpoint);
+        for (i = 0; checkpoint && i < count; ++i) {
+            sum = ft__hash_bytes(sum, tensors[i].name, strlen(tensors[i].name));
+            sum = ft__checksum_floats(sum, (const float *)tensors[i].data,
+                                      ft__shape_count(&tensors[i].shape));
+        }
+        ft__checksum_text(sum, checksum);
+        ft__add_text_pair(metadata, &pairs, ft__checksum_key, checkpoint ? checksum : NULL);
         ft__add_notes(m, metadata, &pairs);
     }
     if (ft__ok(c)) ft__safetensors_write(c, path, tensors, count, metadata, pairs);

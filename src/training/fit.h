@@ -48,6 +48,13 @@ typedef struct ft__place_in_run { /* everything that a checkpoint says of where 
     bool done;
 } ft__place_in_run;
 
+typedef struct ft__data_state { /* what the samples are: see training/resume */
+    uint64_t classes;       /* a hash of their names */
+    uint64_t content;       /* of the samples in their order ... */
+    uint64_t any_order;     /* ... and in any */
+    uint64_t labels, groups;
+} ft__data_state;
+
 typedef struct ft__sent_step { /* a step on a device whose news is awaited */
     bool on;
     int batch, step;        /* its samples; its number in the epoch, from 1 */
@@ -70,6 +77,7 @@ typedef struct ft__fit {
     int steps;              /* in an epoch */
     const char *note;       /* carried in the checkpoint for whoever runs several fits in a row */
     uint64_t settings;      /* a hash of what must be equal for a checkpoint to be continued */
+    ft__data_state data_state; /* likewise */
     ft__place_in_run at;
     ft__sent_step sent;
     ft_fit_result result;

@@ -23,6 +23,7 @@
 #include "data/sources.h"
 #include "training/metrics.h"
 #include "training/fit.h"
+#include "training/resume.h"
 
 /* =============================================================================================
    [SECTION] training/run: The run
@@ -172,6 +173,8 @@ static ft_status ft__checkpoint_write(ft__fit *f)
     ft__json_add_text(&text, f->o.stage);
     ft__text_add(&text, ",\"note\":");
     ft__json_add_text(&text, f->note);
+    ft__text_add(&text, ",\"format\":%d", FT__CHECKPOINT_FORMAT);
+    ft__resume_write(f, &text);
     ft__text_add(&text, ",\"settings\":\"%016llx\",\"frozen\":\"%016llx\"",
                  (unsigned long long)f->settings, (unsigned long long)f->result.before.frozen);
     ft__text_add(&text, ",\"simd\":%d,\"epoch\":%d,\"step\":%d,\"done\":%s,\"best_epoch\":%d",
@@ -202,6 +205,7 @@ static bool ft__checkpoint_open(ft_model *m, const char *path, ft_file **file, f
 {
     ft_weights_options options;
     const char *text;
+    int64_t format = 1; /* said nothing of its format */
     memset(&options, 0, sizeof options);
     *file = NULL;
     *json = NULL;
@@ -211,27 +215,48 @@ static bool ft__checkpoint_open(ft_model *m, const char *path, ft_file **file, f
     text = ft_file_metadata(*file, ft__checkpoint_key);
     if (!text) ft__fail(&m->context, FT_FORMAT, "%s: a file, but not a checkpoint", path);
     else *json = ft__json_parse(&m->context, text, strlen(text));
-    if (*json) return true;
+    if (*json && ft__json_int(*json, ft__json_member(*json, 0, "format"), &format)
+        && format == FT__CHECKPOINT_FORMAT) {
+        if (ft__checkpoint_is_sound(*file)) return true;
+        ft__fail(&m->context, FT_FORMAT, "%s: a damaged checkpoint: its checksum does not match",
+                 path);
+    }
+    if (*json)
+        ft__fail(&m->context, FT_FORMAT, "%s: a checkpoint of format %lld; this version reads %d:"
+                 " remove it, or go on with the version that wrote it", path, (long long)format,
+                 FT__CHECKPOINT_FORMAT);
     ft__fail(&m->context, FT_FORMAT, "%s: a damaged checkpoint", path);
+    ft__json_free(&m->context, *json);
+    *json = NULL;
     ft_file_close(*file);
     return false;
 }
 
-static int64_t ft__checkpoint_number(ft__json *json, const char *key)
+/* A counter from `least` to `most`; anything else is an error. */
+static int64_t ft__checkpoint_number(const ft__fit *f, const ft__json *json, const char *key,
+                                     int64_t least, int64_t most)
 {
-    int64_t number = 0;
-    ft__json_int(json, ft__json_member(json, 0, key), &number);
-    return number;
+    int64_t number = least - 1;
+    if (ft__json_int(json, ft__json_member(json, 0, key), &number) && number >= least
+        && number <= most) return number;
+    ft__fail(&f->m->context, FT_FORMAT, "%s: a damaged checkpoint: \"%s\" is not a number from %lld"
+             " to %lld", f->o.checkpoint, key, (long long)least, (long long)most);
+    return least;
 }
 
-static void ft__checkpoint_score(ft__json *json, const char *key, ft__score *score)
+static void ft__checkpoint_score(const ft__fit *f, const ft__json *json, const char *key,
+                                 ft__score *score)
 {
     int list = ft__json_member(json, 0, key);
     int64_t bits = 0;
-    ft__json_int(json, ft__json_element(json, list, 0), &bits);
+    bool read = ft__json_int(json, ft__json_element(json, list, 0), &bits)
+        && ft__json_int(json, ft__json_element(json, list, 1), &score->correct)
+        && ft__json_int(json, ft__json_element(json, list, 2), &score->total);
     memcpy(&score->loss, &bits, sizeof bits);
-    ft__json_int(json, ft__json_element(json, list, 1), &score->correct);
-    ft__json_int(json, ft__json_element(json, list, 2), &score->total);
+    if (!read || score->correct < 0 || score->total < score->correct
+        || !(score->loss - score->loss == 0))
+        ft__fail(&f->m->context, FT_FORMAT, "%s: a damaged checkpoint: \"%s\" is no score",
+                 f->o.checkpoint, key);
 }
 
 static void ft__checkpoint_tensor(ft__fit *f, ft_file *file, const char *name, float *to,
@@ -274,27 +299,27 @@ static void ft__checkpoint_state(ft__fit *f, ft_file *file, ft__json *json)
     const char *stage = ft__json_string(json, ft__json_member(json, 0, "stage"));
     char want[20];
     ft__print(want, sizeof want, "%016llx", (unsigned long long)f->settings);
+    if (ft__resume_check(f, json) != FT_OK) return;
     if (!settings || !stage || strcmp(settings, want) != 0 || strcmp(stage, f->o.stage) != 0) {
-        ft__fail(c, FT_INVALID, "%s: is the checkpoint of a run with other options, data or"
-                 " network: remove it, or give the options of then", f->o.checkpoint);
+        ft__fail(c, FT_INVALID, "%s: is the checkpoint of a run with another network, other frozen"
+                 " layers, precision or stage: remove it, or give those of then",
+                 f->o.checkpoint);
         return;
     }
-    if (ft__checkpoint_number(json, "simd") != c->simd)
+    if (ft__checkpoint_number(f, json, "simd", 0, INT_MAX) != c->simd)
         ft__log(c, "%s was written on a processor with other SIMD instructions: the run goes on,"
                 " but its last bits will differ", f->o.checkpoint);
     ft__device_read_choices(c, json, f->o.checkpoint);
-    at->epoch = (int)ft__checkpoint_number(json, "epoch");
-    at->step = (int)ft__checkpoint_number(json, "step");
-    at->best_epoch = (int)ft__checkpoint_number(json, "best_epoch");
+    at->epoch = (int)ft__checkpoint_number(f, json, "epoch", 0, f->o.epochs);
+    at->step = (int)ft__checkpoint_number(f, json, "step", 0, f->steps);
+    at->best_epoch = (int)ft__checkpoint_number(f, json, "best_epoch", -1, f->o.epochs);
     at->done = ft__json_true(json, ft__json_member(json, 0, "done"));
-    f->m->step = (uint64_t)ft__checkpoint_number(json, "steps_made");
-    f->m->optimizer->updates = (uint64_t)ft__checkpoint_number(json, "updates");
-    ft__checkpoint_score(json, "score", &at->score);
-    ft__checkpoint_score(json, "last", &at->last);
-    ft__checkpoint_score(json, "best", &at->best);
-    ft__checkpoint_score(json, "held", &at->held);
-    if (at->epoch < 0 || at->step < 0 || at->epoch > f->o.epochs || at->step > f->steps)
-        ft__fail(c, FT_FORMAT, "%s: a damaged checkpoint", f->o.checkpoint);
+    f->m->step = (uint64_t)ft__checkpoint_number(f, json, "steps_made", 0, INT64_MAX);
+    f->m->optimizer->updates = (uint64_t)ft__checkpoint_number(f, json, "updates", 0, INT64_MAX);
+    ft__checkpoint_score(f, json, "score", &at->score);
+    ft__checkpoint_score(f, json, "last", &at->last);
+    ft__checkpoint_score(f, json, "best", &at->best);
+    ft__checkpoint_score(f, json, "held", &at->held);
     ft__checkpoint_tensors(f, file);
     if (ft__ok(c)) f->result.before = ft__digest(f->m);
 }
@@ -684,6 +709,7 @@ static ft_status ft__fit_prepare(ft__fit *f)
     ft__zero_gradients(m);
     ft__keep_weights(m, false);
     f->settings = ft__fit_settings(f);
+    if (f->o.checkpoint) f->data_state = ft__data_state_of(f);
     if (f->o.checkpoint && f->resume) ft__checkpoint_read(f);
     if (f->at.done || !ft__ok(c)) return c->status;
     if (f->cache.on) return c->status; /* lent, and full */

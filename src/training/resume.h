@@ -1,0 +1,166 @@
+#pragma once
+#include "interface/types.h"
+#include "platform/formatting.h"
+#include "platform/context.h"
+#include "basics/random.h"
+#include "basics/strings.h"
+#include "basics/json.h"
+#include "nodes/nodes.h"
+#include "nodes/names.h"
+#include "graph/plan.h"
+#include "graph/settings.h"
+#include "data/sources.h"
+#include "training/fit.h"
+
+/* =============================================================================================
+   [SECTION] training/resume: What a checkpoint must agree with
+   A run goes on only from a checkpoint of the same options and data. The checkpoint says what they
+   were; the first difference is refused, and named. Threads, device and paths may change.
+   ============================================================================================= */
+typedef struct ft__run_option { const char *name; double value; } ft__run_option;
+
+enum { FT__MOST_RUN_OPTIONS = 24 };
+
+static int ft__run_options(const ft__fit *f, ft__run_option to[FT__MOST_RUN_OPTIONS])
+{
+    const ft_fit_options *o = &f->o;
+    const ft_optimizer_options *p = &o->optimizer;
+    const ft__run_option all[] = {
+        {"epochs", (double)o->epochs}, {"batch_size", (double)o->batch_size},
+        {"schedule", (double)o->schedule}, {"step_epochs", (double)o->step_epochs},
+        {"gamma", (double)o->gamma}, {"warmup_epochs", (double)o->warmup_epochs},
+        {"hold_back", (double)o->hold_back}, {"best", (double)o->best},
+        {"patience", (double)o->patience}, {"views", (double)o->views},
+        {"augment", (double)o->augment}, {"optimizer", (double)p->optimizer},
+        {"learning_rate", (double)p->learning_rate}, {"momentum", (double)p->momentum},
+        {"nesterov", (double)p->nesterov}, {"beta1", (double)p->beta1},
+        {"beta2", (double)p->beta2}, {"eps", (double)p->eps},
+        {"weight_decay", (double)p->weight_decay}, {"clip_norm", (double)p->clip_norm},
+        {"max_length", (double)ft_max_length(f->m)}};
+    int count = (int)(sizeof all / sizeof all[0]);
+    memcpy(to, all, sizeof all);
+    return count;
+}
+
+/* ---- The data ---- */
+/* What a sample is made from: a file's name and bytes, a text, an array's numbers; of other sources
+   what their digest() or else their name() says. */
+static uint64_t ft__sample_state(const ft__fit *f, int index)
+{
+    const ft_source *source = &f->data->source;
+    const char *name = ft_data_name(f->data, index);
+    uint64_t hash = ft__hash_bytes(1, name, strlen(name));
+    if (f->data->folder)
+        return ft__key(hash, f->data->folder->samples[index].digest, 0, 0);
+    if (source->get == ft__arrays_get) {
+        const ft__arrays *arrays = (const ft__arrays *)source->user;
+        const ft__node *input = ft__get_node(f->m, ft__find_node(f->m, arrays->input_name));
+        size_t count = input ? ft__node_count_at(input, ft__extent_of(f->m, 1)) : 0;
+        return ft__hash_bytes(hash, arrays->values + (size_t)index * count,
+                              count * sizeof *arrays->values);
+    }
+    return source->digest ? ft__key(hash, source->digest(source->user, index, 0), 0, 0) : hash;
+}
+
+static ft__data_state ft__data_state_of(const ft__fit *f)
+{
+    const ft_source *source = &f->data->source;
+    ft__data_state s;
+    int i;
+    memset(&s, 0, sizeof s);
+    for (i = 0; i < source->classes; ++i) {
+        const char *name = ft_data_class_name(f->data, i);
+        s.classes = ft__hash_bytes(s.classes, name ? name : "", name ? strlen(name) : 0);
+    }
+    for (i = 0; i < source->count; ++i) {
+        uint64_t sample = ft__sample_state(f, i);
+        s.content = ft__key(s.content, sample, 0, 0);
+        s.any_order += ft__mix(sample);
+        s.labels = ft__key(s.labels, (uint64_t)(int64_t)ft_data_label(f->data, i), 0, 0);
+        if (source->group)
+            s.groups = ft__key(s.groups, source->group(source->user, i), 0, 0);
+    }
+    return s;
+}
+
+/* ---- In the checkpoint ---- */
+
+static void ft__add_hash(ft__text *text, const char *key, uint64_t hash)
+{
+    ft__text_add(text, ",\"%s\":\"%08lx%08lx\"", key, (unsigned long)(hash >> 32),
+                 (unsigned long)(hash & 0xffffffffu));
+}
+
+static bool ft__same_hash(const ft__json *json, int object, const char *key, uint64_t hash)
+{
+    const char *has = ft__json_string(json, ft__json_member(json, object, key));
+    char want[20];
+    snprintf(want, sizeof want, "%08lx%08lx", (unsigned long)(hash >> 32),
+             (unsigned long)(hash & 0xffffffffu));
+    return has && !strcmp(has, want);
+}
+
+static void ft__resume_write(const ft__fit *f, ft__text *text)
+{
+    ft__run_option options[FT__MOST_RUN_OPTIONS];
+    int count = ft__run_options(f, options), i;
+    ft__add_hash(text, "seed", f->m->context.desc.seed);
+    ft__text_add(text, ",\"options\":{");
+    for (i = 0; i < count; ++i) {
+        ft__text_add(text, "%s\"%s\":", i ? "," : "", options[i].name);
+        ft__json_add_float(text, (float)options[i].value);
+    }
+    ft__text_add(text, "},\"data\":{\"samples\":%d", ft_data_count(f->data));
+    ft__add_hash(text, "classes", f->data_state.classes);
+    ft__add_hash(text, "content", f->data_state.content);
+    ft__add_hash(text, "any_order", f->data_state.any_order);
+    ft__add_hash(text, "labels", f->data_state.labels);
+    ft__add_hash(text, "groups", f->data_state.groups);
+    ft__text_add(text, "}");
+}
+
+/* The first difference of the data, for a message; NULL: none. */
+static const char *ft__data_differs(const ft__fit *f, const ft__json *json, char text[100])
+{
+    const ft__data_state *s = &f->data_state;
+    int data = ft__json_member(json, 0, "data");
+    int64_t samples = -1;
+    ft__json_int(json, ft__json_member(json, data, "samples"), &samples);
+    if (samples != ft_data_count(f->data)) {
+        ft__print(text, 100, "%lld samples then, %d now", (long long)samples,
+                 ft_data_count(f->data));
+        return text;
+    }
+    if (!ft__same_hash(json, data, "classes", s->classes)) return "the classes differ";
+    if (!ft__same_hash(json, data, "any_order", s->any_order))
+        return "the content of samples differs";
+    if (!ft__same_hash(json, data, "content", s->content))
+        return "the samples are in another order";
+    if (!ft__same_hash(json, data, "labels", s->labels)) return "the labels differ";
+    return ft__same_hash(json, data, "groups", s->groups) ? NULL : "samples are grouped otherwise";
+}
+
+/* Refuses the checkpoint of a run with other options or data. */
+static ft_status ft__resume_check(const ft__fit *f, const ft__json *json)
+{
+    ft__context *c = &f->m->context;
+    ft__run_option options[FT__MOST_RUN_OPTIONS];
+    int count = ft__run_options(f, options), list = ft__json_member(json, 0, "options"), i;
+    char text[100];
+    const char *what = ft__data_differs(f, json, text);
+    if (what)
+        return ft__fail(c, FT_INVALID, "%s: is the checkpoint of a run with other data (%s): remove"
+                        " it, or give the data of then", f->o.checkpoint, what);
+    for (i = 0; i < count; ++i) {
+        double was = -1;
+        ft__json_double(json, ft__json_member(json, list, options[i].name), &was);
+        if ((float)was == (float)options[i].value) continue;
+        return ft__fail(c, FT_INVALID, "%s: is the checkpoint of a run with other options (%s was"
+                        " %g, is %g): remove it, or give the options of then", f->o.checkpoint,
+                        options[i].name, was, options[i].value);
+    }
+    if (!ft__same_hash(json, 0, "seed", c->desc.seed))
+        return ft__fail(c, FT_INVALID, "%s: is the checkpoint of a run with another seed: remove"
+                        " it, or give that seed", f->o.checkpoint);
+    return FT_OK;
+}
