@@ -330,8 +330,8 @@ typedef enum ft_path_kind { /* what a path names, links followed */
     FT_PATH_OTHER           /* a pipe, a socket, a device */
 } ft_path_kind;
 
-/* File operations; replace all or none. Paths are UTF-8. Called by several threads at once, each
-   with a file of its own. */
+/* File operations. Replace all of the first seven or none. Paths are UTF-8. Several threads may
+   call them at once, each with a file of its own. */
 typedef struct ft_files {
     void *user;
     /* NULL: it cannot be opened. `write`: a new file; NULL if there is anything at the path, a link
@@ -343,9 +343,10 @@ typedef struct ft_files {
     bool (*close)(void *user, void *file);   /* a written file reaches the disk before `true` */
     bool (*rename)(void *user, const char *from, const char *to); /* replaces `to` at once */
     bool (*remove)(void *user, const char *path);
-    const void *(*map)(void *user, void *file, size_t bytes);     /* NULL: cannot be mapped */
+    /* Optional, both or neither. map returns NULL if the file cannot be mapped. */
+    const void *(*map)(void *user, void *file, size_t bytes);
     void (*unmap)(void *user, const void *memory, size_t bytes);
-    /* Calls each() for every entry of a folder, in any order; false: it is not a folder. */
+    /* Optional. Calls each() for every entry of a folder, in any order; false: not a folder. */
     bool (*list)(void *user, const char *path,
                  void (*each)(void *context, const char *name, bool is_folder), void *context);
     /* Optional, even where the others are replaced. Without it whatever rename() can replace is
@@ -3217,7 +3218,7 @@ static bool ft__listing_read(ft__context *c, ft__listing *listing, const char *p
     const ft_files *files = &c->desc.files;
     memset(listing, 0, sizeof *listing);
     listing->context = c;
-    if (!files->list(files->user, path, ft__listing_add, listing))
+    if (!files->list || !files->list(files->user, path, ft__listing_add, listing))
         ft__fail(c, FT_IO, "%s: no such folder (pictures come from one that has a folder for each"
                  " class)", path);
     listing->order = (int *)ft__allocate(c, (size_t)listing->count + 1, sizeof(int));
@@ -31594,11 +31595,14 @@ static const char *ft__desc_fault(const ft_desc *d)
 {
     const ft_files *f = &d->files;
     int files = (f->open != NULL) + (f->size != NULL) + (f->read != NULL) + (f->write != NULL)
-        + (f->close != NULL) + (f->rename != NULL) + (f->remove != NULL) + (f->map != NULL)
-        + (f->unmap != NULL) + (f->list != NULL);
+        + (f->close != NULL) + (f->rename != NULL) + (f->remove != NULL);
+    bool others = f->map || f->unmap || f->list || f->kind;
     if (!d->allocator.allocate != !d->allocator.release)
         return "allocator: allocate and release are given both or neither";
-    if (files != 0 && files != 10) return "files: all of its functions are given or none";
+    if (files != 7 && (files != 0 || others))
+        return "files: open, size, read, write, close, rename and remove are given all or none, and"
+               " the others only with them";
+    if (!f->map != !f->unmap) return "files: map and unmap are given both or neither";
     return !d->arena != !d->arena_bytes ? "arena and arena_bytes are given both or neither" : NULL;
 }
 

@@ -202,6 +202,8 @@ static bool call(int which, ft_model *m, ft_node x, bool make)
     TRY(ft_feed(m, x, NULL, 1));
     TRY(ft_set_length(m, 1));
     TRY(ft_length(m));
+    TRY(ft_set_max_length(m, 8));
+    TRY(ft_max_length(m));
     TRY(ft_forward(m, false));
     TRY(ft_backward(m));
     TRY(ft_update(m, 1));
@@ -649,5 +651,5 @@ int main(void)
     test_list_is_whole();
     test_null();
     test_first_program();
-    return check_done("arguments");
+    return check_done("test_arguments");
 }

@@ -1,6 +1,7 @@
 /* test_hostile.c - files made to do harm, and unlucky ones: graphs that name what cannot be named,
    numbers that promise more than the file holds, many of everything, pipes and devices, two writers
    of one file. Each gets a clear error or works; memory and time follow the bytes that are there. */
+#define _POSIX_C_SOURCE 200809L /* symlink */
 #include "check.h"
 #include "finetune.h"
 
@@ -230,7 +231,7 @@ static void test_special_targets(void)
     ft_model *m = new_model();
     struct stat s;
     size_t bytes;
-    char *text;
+    char *content;
     static const char *const names[] = {ROOT "/fifo", ROOT "/folder", ROOT "/link"};
     int i;
     mkfifo(names[0], 0600);
@@ -251,10 +252,10 @@ static void test_special_targets(void)
     CHECK(symlink("precious", ROOT "/m.safetensors") == 0, "a link");
     CHECK(symlink("precious", ROOT "/m.safetensors.partial") == 0, "a link where it wrote once");
     CHECK(save(m, ROOT "/m.safetensors", 0) == FT_OK, "%s", ft_error_text(m));
-    text = content_of(ROOT "/precious", &bytes);
-    CHECK(text && bytes == 8, "what the link led to was written over");
+    content = content_of(ROOT "/precious", &bytes);
+    CHECK(content && bytes == 8, "what the link led to was written over");
     CHECK(lstat(ROOT "/m.safetensors", &s) == 0 && S_ISREG(s.st_mode), "a file of its own");
-    free(text);
+    free(content);
     remove(ROOT "/precious");
     remove(ROOT "/m.safetensors");
     remove(ROOT "/m.safetensors.partial");

@@ -68,7 +68,7 @@ static bool ft__listing_read(ft__context *c, ft__listing *listing, const char *p
     const ft_files *files = &c->desc.files;
     memset(listing, 0, sizeof *listing);
     listing->context = c;
-    if (!files->list(files->user, path, ft__listing_add, listing))
+    if (!files->list || !files->list(files->user, path, ft__listing_add, listing))
         ft__fail(c, FT_IO, "%s: no such folder (pictures come from one that has a folder for each"
                  " class)", path);
     listing->order = (int *)ft__allocate(c, (size_t)listing->count + 1, sizeof(int));

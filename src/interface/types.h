@@ -52,8 +52,8 @@ typedef enum ft_path_kind { /* what a path names, links followed */
     FT_PATH_OTHER           /* a pipe, a socket, a device */
 } ft_path_kind;
 
-/* File operations; replace all or none. Paths are UTF-8. Called by several threads at once, each
-   with a file of its own. */
+/* File operations. Replace all of the first seven or none. Paths are UTF-8. Several threads may
+   call them at once, each with a file of its own. */
 typedef struct ft_files {
     void *user;
     /* NULL: it cannot be opened. `write`: a new file; NULL if there is anything at the path, a link
@@ -65,9 +65,10 @@ typedef struct ft_files {
     bool (*close)(void *user, void *file);   /* a written file reaches the disk before `true` */
     bool (*rename)(void *user, const char *from, const char *to); /* replaces `to` at once */
     bool (*remove)(void *user, const char *path);
-    const void *(*map)(void *user, void *file, size_t bytes);     /* NULL: cannot be mapped */
+    /* Optional, both or neither. map returns NULL if the file cannot be mapped. */
+    const void *(*map)(void *user, void *file, size_t bytes);
     void (*unmap)(void *user, const void *memory, size_t bytes);
-    /* Calls each() for every entry of a folder, in any order; false: it is not a folder. */
+    /* Optional. Calls each() for every entry of a folder, in any order; false: not a folder. */
     bool (*list)(void *user, const char *path,
                  void (*each)(void *context, const char *name, bool is_folder), void *context);
     /* Optional, even where the others are replaced. Without it whatever rename() can replace is

@@ -34,11 +34,14 @@ static const char *ft__desc_fault(const ft_desc *d)
 {
     const ft_files *f = &d->files;
     int files = (f->open != NULL) + (f->size != NULL) + (f->read != NULL) + (f->write != NULL)
-        + (f->close != NULL) + (f->rename != NULL) + (f->remove != NULL) + (f->map != NULL)
-        + (f->unmap != NULL) + (f->list != NULL);
+        + (f->close != NULL) + (f->rename != NULL) + (f->remove != NULL);
+    bool others = f->map || f->unmap || f->list || f->kind;
     if (!d->allocator.allocate != !d->allocator.release)
         return "allocator: allocate and release are given both or neither";
-    if (files != 0 && files != 10) return "files: all of its functions are given or none";
+    if (files != 7 && (files != 0 || others))
+        return "files: open, size, read, write, close, rename and remove are given all or none, and"
+               " the others only with them";
+    if (!f->map != !f->unmap) return "files: map and unmap are given both or neither";
     return !d->arena != !d->arena_bytes ? "arena and arena_bytes are given both or neither" : NULL;
 }
 
