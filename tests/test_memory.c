@@ -116,6 +116,14 @@ static void test_fit_budgets(void)
     CHECK(runs > 1, "%d fits made values again", runs);
 }
 
+/* How many numbers ft_run gives. */
+static size_t outputs_of(const ft_model *m, int batch)
+{
+    size_t count = (size_t)batch * numbers_of(m, ft_output(m));
+    ft_shape shape = ft_node_shape(m, ft_output(m));
+    return shape.size[1] == FT_LENGTH ? count * (size_t)ft_length(m) : count;
+}
+
 /* What ft_plan tells is enough as a budget, to train and to predict; with less, it tells the least
    that would do, and that is enough. */
 static void test_plan_as_budget(const char *network, int side, int batch, bool training)
@@ -155,7 +163,7 @@ static void test_plan_as_budget(const char *network, int side, int batch, bool t
             ft_forward(m, true);
             ft_backward(m);
             ft_update(m, 1e-3f);
-        } else if (i != 2) ft_run(m, values, batch, logits, (size_t)(batch) * numbers_of(m, ft_output(m)));
+        } else if (i != 2) ft_run(m, values, batch, logits, outputs_of(m, batch));
         CHECK(ft_error(m) == status, "%s, %d, budget %zu: the run says \"%s\"", network, i,
               desc.memory_budget, ft_error_text(m));
         CHECK(i == 2 || taken.most <= plan.total, "%s: told %zu, taken %zu", network, plan.total,
@@ -190,7 +198,7 @@ static void test_told_figures(const char *network, int batch, int length, const 
             ft_freeze(m, freeze);
             input = ft_find(m, "input");
             if (round == 0) told = ft_plan(m, batch, run == 3).total;
-            if (run == 0) ft_run(m, values, batch, logits, (size_t)(batch) * numbers_of(m, ft_output(m)));
+            if (run == 0) ft_run(m, values, batch, logits, outputs_of(m, batch));
             if (run == 1) {
                 ft_feed(m, input, values, batch);
                 ft_feed(m, ft_find(m, "labels"), of_class, batch);
