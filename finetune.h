@@ -216,9 +216,11 @@
    MEMORY
      Nothing is allocated in a training step after the first. ft_plan returns the memory that a run
      will need. ft_desc.memory_budget is kept: values that do not fit are dropped and computed again
-     in backward, to the same bits. If even that does not fit, the error is FT_MEMORY. A device's
-     memory counts too, and nothing is computed again there. All memory of the host can come from
-     your allocator or from one block (ft_desc.arena).
+     in backward, and weights are prepared in each run instead of once, to the same bits. If even
+     that does not fit, the error is FT_MEMORY. A budget that was enough to train is enough to
+     predict, with batches no larger: of the two plans only one is kept then. A device's memory
+     counts too, and nothing is computed again there. All memory of the host can come from your
+     allocator or from one block (ft_desc.arena).
 
    FORMATS
      read    safetensors (all types; F16, BF16 and integers become float32); PyTorch's .pt and .pth
@@ -827,8 +829,9 @@ typedef struct ft_progress {
 
 typedef struct ft_fit_options {
     int epochs;             /* default 10 */
-    int batch_size;         /* default 32. The last batch of an epoch has what is left; one sample
-                               alone is left out, of which batch norm could take no variance */
+    int batch_size;         /* default 32; at most as many as there are to train on. The last batch
+                               of an epoch has what is left; one sample alone is left out, of which
+                               batch norm could take no variance */
     ft_optimizer_options optimizer;
     ft_schedule schedule;
     int step_epochs;        /* FT_STEP: default 10 */
@@ -867,10 +870,10 @@ typedef struct ft_fit_result {
 } ft_fit_result;
 
 typedef struct ft_finetune_options {
-    int epochs;             /* of the last stage; default: chosen */
+    int epochs;             /* of each stage, the trial too; default: chosen */
     int batch_size;         /* default: 16 of fewer than 300 samples (texts: 1,000), else 32; of
-                               a new head alone 32 */
-    float learning_rate;    /* default: chosen per stage */
+                               a new head alone, and in the trial, 32 */
+    float learning_rate;    /* of the trial and of the last stage; default: chosen per stage */
     const char *freeze;     /* glob: freeze exactly this and skip the choice of a stage */
     const char *checkpoint;
     int checkpoint_steps;
@@ -6597,6 +6600,7 @@ struct ft_model {
     bool gradients_wait;    /* some were added that no update has used */
     bool backward_done;     /* since the last forward run */
     ft__plan *plans[2];     /* evaluation, training */
+    ft__plan *in_use;       /* that of a run which calls the user back: it is not given up */
     ft__optimizer *optimizer;
     ft_data *data;          /* list of the data sources it owns */
     ft_tokenizer *tokenizers; /* list of the tokenisers it owns */
@@ -17547,6 +17551,8 @@ typedef struct ft__step {   /* one call of an operator */
     int activation;         /* activation applied to the result; 0: none */
     float *weight, *bias;   /* the folded ones */
     float *prepared;        /* weights in the form that the operator uses; NULL: it prepares none */
+    bool anew;              /* both are made in each run, to save memory: folded weights in one
+                               place for all such steps, prepared ones by the operator */
     uint64_t prepared_for;  /* the version of the weights that both were made from */
     bool trained;           /* depends on something trainable: backward runs through it */
     int part;               /* of the trained steps; see graph/memory */
@@ -17580,6 +17586,7 @@ struct ft__plan {
     size_t memory_bytes, workspace_bytes, weight_bytes;
     size_t memory_whole;    /* memory_bytes if nothing were recomputed */
     int parts;              /* of the trained steps, to save memory; 0: nothing is recomputed */
+    bool gives_up;          /* the other plan is released before this one is allocated */
     size_t room;            /* that the budget leaves for memory_bytes */
     size_t beside, taken;   /* bytes that the model holds besides, and that the plan holds */
 };
@@ -18475,17 +18482,22 @@ static void ft__plan_parts(ft_model *m, ft__plan *plan, int parts, int most, con
     ft__plan_alone(m, plan);
 }
 
-/* Places all blocks so that the plan fits into `room`, with the fewest parts, cut where one value
-   crosses, or else two or three. Returns the number of blocks. */
-static int ft__plan_fit(ft_model *m, ft__plan *plan, ft__block *blocks, size_t room)
+/* Places all blocks so that the plan fits into `room`, with the fewest parts (with `cut`), cut where
+   one value crosses, or else two or three. Returns the number of blocks. */
+static int ft__plan_fit(ft_model *m, ft__plan *plan, ft__block *blocks, size_t room, bool cut)
 {
     int count, parts, i;
     int trained = plan->step_count - plan->first_trained, most, *crossing;
     size_t least;
+    plan->parts = 0;
+    for (i = 0; i < plan->step_count; ++i) {
+        plan->steps[i].again = false;
+        plan->steps[i].alone = plan->steps[i].part = 0;
+    }
     if (plan->training && !m->context.device) ft__plan_alone(m, plan);
     count = ft__list_blocks(m, plan, blocks);
     plan->memory_bytes = plan->memory_whole = ft__place(blocks, count);
-    if (!plan->training || m->context.device || plan->memory_bytes <= room) return count;
+    if (!cut || !plan->training || m->context.device || plan->memory_bytes <= room) return count;
     least = plan->memory_bytes;
     crossing = (int *)ft__allocate(&m->context, (size_t)plan->step_count + 1, sizeof *crossing);
     for (i = plan->first_trained; crossing && i < plan->step_count; ++i)
@@ -18523,7 +18535,7 @@ static void ft__plan_weights(ft_model *m, ft__plan *plan)
         const ft__node *node = &m->nodes[plan->steps[i].id - 1];
         ft__costs costs = ft__costs_of(m, node, plan->most, false);
         size_t bytes;
-        if (!plan->steps[i].norm || !costs.prepared) continue;
+        if (!plan->steps[i].norm || (!costs.prepared && !plan->steps[i].anew)) continue;
         bytes = ft__node_count_at(&m->nodes[node->inputs[1] - 1], ft__one) * sizeof(float);
         if (bytes > passing) passing = bytes;
     }
@@ -18533,10 +18545,11 @@ static void ft__plan_weights(ft_model *m, ft__plan *plan)
         const ft__node *node = &m->nodes[step->id - 1];
         ft__costs costs = ft__costs_of(m, node, plan->most, false);
         step->prepared_for = ~(uint64_t)0;
-        if (costs.prepared && !step->trained)
+        step->prepared = NULL;
+        if (costs.prepared && !step->trained && !step->anew)
             step->prepared = ft__plan_weight(plan, costs.prepared);
         if (!step->norm) continue;
-        step->weight = costs.prepared ? shared : ft__plan_weight(
+        step->weight = costs.prepared || step->anew ? shared : ft__plan_weight(
             plan, ft__node_count_at(&m->nodes[node->inputs[1] - 1], ft__one) * sizeof(float));
         step->bias = ft__plan_weight(plan, (size_t)m->nodes[node->inputs[1] - 1].shape.size[0]
                                      * sizeof(float));
@@ -18569,7 +18582,7 @@ static int ft__moments(const ft_model *m) { return m->optimizer ? m->moments : 2
 /* Bytes besides the plan's that a run needs and that are not allocated yet. */
 static size_t ft__besides_plan(const ft_model *m, ft__extent most, bool training)
 {
-    size_t bytes = m->reserve + (size_t)m->node_count * FT__ALIGNMENT;
+    size_t bytes = m->reserve + (size_t)m->node_count * FT__ALIGNMENT, parts = 0, has = 0;
     int i;
     for (i = 0; i < m->node_count; ++i) {
         const ft__node *node = &m->nodes[i];
@@ -18579,11 +18592,12 @@ static size_t ft__besides_plan(const ft_model *m, ft__extent most, bool training
         if (!node->gradient) bytes += each;
         if (ft__moments(m) > 0 && !node->moment1) bytes += each;
         if (ft__moments(m) > 1 && !node->moment2) bytes += each;
-        bytes += (each / sizeof(float) / FT__UPDATE_CHUNK + 1) * sizeof(ft__update_part);
+        parts += each / sizeof(float) / FT__UPDATE_CHUNK + 1;
         if (!node->resting && ft__rows_can_rest(m, i + 1))
             bytes += ft__resting_bytes((size_t)node->shape.size[0]);
     }
-    return bytes;
+    if (m->optimizer) has = (size_t)m->optimizer->part_capacity;
+    return bytes + (parts > has ? parts - has : 0) * sizeof(ft__update_part);
 }
 
 #ifdef FINETUNE_OPENCL
@@ -18672,14 +18686,20 @@ static size_t ft__trial_bytes(const ft_model *m, const ft__plan *plan)
     return 4 * most * sizeof(float);
 }
 
+/* Bytes of the plans that are released before this one is allocated. */
+static size_t ft__plan_replaces(const ft_model *m, const ft__plan *plan)
+{
+    const ft__plan *old = m->plans[plan->training], *other = m->plans[!plan->training];
+    return (old ? old->taken : 0) + (plan->gives_up ? other->taken : 0);
+}
+
 /* Bytes that the plan's values may take; SIZE_MAX: no limit. The plan that it replaces is released
    by then. On a device all of the plan is there too. */
 static size_t ft__plan_room(const ft_model *m, const ft__plan *plan)
 {
     size_t left = ft__memory_left(&m->context), other, places = m->context.device ? 2 : 1;
-    const ft__plan *old = m->plans[plan->training];
     if (left == SIZE_MAX) return left;
-    if (old) left += old->taken;
+    left += ft__plan_replaces(m, plan);
     other = ft__besides_plan(m, plan->most, plan->training) + plan->workspace_bytes
         + places * plan->weight_bytes + 4 * FT__ALIGNMENT + ft__device_besides(m, plan)
         + ft__trial_bytes(m, plan);
@@ -18704,13 +18724,62 @@ static void ft__plan_refuse(ft_model *m, const ft__plan *plan, size_t room)
              ft__plan_total(m, plan));
 }
 
+/* Of the steps whose weights are folded or prepared once, makes the one with the most bytes of them
+   do it in each run. false: none is left. */
+static bool ft__plan_drop_weights(ft_model *m, ft__plan *plan)
+{
+    size_t most = 0, bytes;
+    int i, found = -1;
+    for (i = 0; i < plan->step_count && !m->context.device; ++i) {
+        const ft__step *step = &plan->steps[i];
+        const ft__node *node = &m->nodes[step->id - 1];
+        if (step->anew || step->trained) continue;
+        bytes = ft__costs_of(m, node, plan->most, false).prepared;
+        if (!bytes && step->norm)
+            bytes = ft__node_count_at(&m->nodes[node->inputs[1] - 1], ft__one) * sizeof(float);
+        if (bytes <= most) continue;
+        most = bytes;
+        found = i;
+    }
+    if (found >= 0) plan->steps[found].anew = true;
+    return found >= 0;
+}
+
+/* Places the plan in what the budget leaves. If that is too little, these are given up, in this
+   order: the plan for the other purpose, which is made again when it is needed; values that are kept
+   for backward; weights that are prepared once for all runs. Returns the number of blocks. */
+static int ft__plan_choose(ft_model *m, ft__plan *plan, ft__block *blocks)
+{
+    const ft__plan *other = m->plans[!plan->training];
+    bool spare = other && other != m->in_use;
+    int count;
+    plan->room = ft__plan_room(m, plan);
+    count = ft__plan_fit(m, plan, blocks, plan->room, !spare);
+    if (spare && plan->memory_bytes > plan->room) {
+        plan->gives_up = true;
+        plan->room = ft__plan_room(m, plan);
+        count = ft__plan_fit(m, plan, blocks, plan->room, true);
+    }
+    while (plan->memory_bytes > plan->room && ft__ok(&m->context)
+           && ft__plan_drop_weights(m, plan)) {
+        while (plan->training && ft__plan_drop_weights(m, plan)) {}
+        ft__plan_weights(m, plan);
+        plan->room = ft__plan_room(m, plan);
+        if (plan->training) count = ft__plan_fit(m, plan, blocks, plan->room, true);
+    }
+    return count;
+}
+
 /* Allocates the plan's memory, if it fits into the budget. */
 static void ft__plan_allocate(ft_model *m, ft__plan *plan, const ft__block *blocks, int count,
                               size_t room)
 {
     ft__context *c = &m->context;
-    int i, again = 0;
-    for (i = 0; i < plan->step_count; ++i) again += plan->steps[i].again;
+    int i, again = 0, anew = 0;
+    for (i = 0; i < plan->step_count; ++i) {
+        again += plan->steps[i].again;
+        anew += plan->steps[i].anew;
+    }
     if (plan->memory_bytes > room) {
         ft__plan_refuse(m, plan, room);
         return;
@@ -18719,6 +18788,9 @@ static void ft__plan_allocate(ft_model *m, ft__plan *plan, const ft__block *bloc
         ft__log(c, "the budget leaves %zu MB for values that would take %zu: %d of %d are made"
                 " again in backward, and they take %zu", room >> 20, plan->memory_whole >> 20,
                 again, plan->step_count, plan->memory_bytes >> 20);
+    if (anew)
+        ft__log(c, "the budget leaves too little for prepared weights: %d of %d operators prepare"
+                " theirs in each run", anew, plan->step_count);
     plan->workspace = ft__allocate(c, plan->workspace_bytes, 1);
     plan->memory = ft__allocate(c, plan->memory_bytes, 1);
     plan->weights = ft__allocate(c, plan->weight_bytes, 1);
@@ -18731,14 +18803,34 @@ static void ft__plan_allocate(ft_model *m, ft__plan *plan, const ft__block *bloc
     if (ft__ok(c)) ft__plan_weights(m, plan);
 }
 
+/* Releases the plan for the other purpose; it is made again when it is next needed. */
+static void ft__give_up_plan(ft_model *m, bool training)
+{
+    if (m->last_run == m->plans[training]) m->last_run = NULL;
+    ft__plan_free(&m->context, m->plans[training]);
+    m->plans[training] = NULL;
+}
+
+/* Bytes that making a plan takes, besides the memory that it plans. */
+static size_t ft__plan_lists(const ft_model *m)
+{
+    size_t each = sizeof(ft__step) + 5 * sizeof(ft__block) + 3 * sizeof(void *) + 4 * sizeof(int);
+    return sizeof(ft__plan) + ((size_t)m->node_count + 2) * each
+        + (size_t)ft__most_inputs(m) * sizeof(ft__tensor) + 16 * 2 * FT__ALIGNMENT;
+}
+
 /* Makes a plan; with `measure`, stops before the large allocations and only computes its bytes. */
 static ft__plan *ft__plan_make(ft_model *m, ft__extent most, bool training, bool measure)
 {
     ft__context *c = &m->context;
-    size_t nodes = (size_t)m->node_count + 1, before = c->bytes;
-    ft__plan *plan = (ft__plan *)ft__allocate(c, 1, sizeof *plan);
+    size_t nodes = (size_t)m->node_count + 1, before;
+    ft__plan *plan;
     ft__block *blocks = NULL;
     int count;
+    if (m->plans[!training] && m->plans[!training] != m->in_use
+        && ft__memory_left(c) < ft__plan_lists(m)) ft__give_up_plan(m, !training);
+    before = c->bytes;
+    plan = (ft__plan *)ft__allocate(c, 1, sizeof *plan);
     if (!plan) return NULL;
     plan->training = training;
     plan->most = most;
@@ -18759,9 +18851,13 @@ static ft__plan *ft__plan_make(ft_model *m, ft__extent most, bool training, bool
         ft__plan_shares(m, plan);
         ft__plan_weights(m, plan);
         ft__list_blocks(m, plan, blocks); /* the workspace */
-        plan->room = ft__plan_room(m, plan);
-        plan->beside = c->bytes - (m->plans[training] ? m->plans[training]->taken : 0);
-        count = ft__plan_fit(m, plan, blocks, plan->room);
+        count = ft__plan_choose(m, plan, blocks);
+        plan->beside = c->bytes - ft__plan_replaces(m, plan);
+        if (plan->gives_up && !measure && ft__ok(c)) {
+            before -= m->plans[!training]->taken;
+            ft__give_up_plan(m, !training);
+            plan->gives_up = false;
+        }
         if (!measure && ft__ok(c)) ft__plan_allocate(m, plan, blocks, count, plan->room);
     }
     ft__release(c, blocks);
@@ -18934,7 +19030,7 @@ static void ft__run_forward(ft_model *m, ft__plan *plan, int from, int to, int b
         start = ft__clock(&m->context);
         if (step->weight || step->prepared) {
             uint64_t now = ft__weights_of_step(m, step);
-            call.prepare = step->prepared_for != now;
+            call.prepare = step->anew || step->prepared_for != now;
             if (call.prepare && step->norm) {
                 ft__host_takes_weights(&m->context, false);
                 ft__fold(m, step);
@@ -26187,6 +26283,7 @@ struct ft_data {
     ft_data *next;          /* in the model's list */
     ft_source source;
     ft__folder *folder;     /* NULL: not an image folder */
+    const char *fills;      /* inputs that get() fills, parted by commas; NULL: only it knows */
     unsigned char *left_out; /* of each sample: get() could not read it, and the log has said so */
     int left_out_count;
 };
@@ -26691,6 +26788,7 @@ static ft__loader *ft__loader_make(ft__context *c, ft_data *data, const ft_slot 
                                    int slot_count, int batch_size, int depth)
 {
     ft__loader *l;
+    int s;
     if (!ft__ok(c)) return NULL;
     if (!data || slot_count < 1 || slot_count > FT__MOST_SLOTS || batch_size < 1 || depth < 1
         || batch_size > INT_MAX / depth) {
@@ -26700,6 +26798,11 @@ static ft__loader *ft__loader_make(ft__context *c, ft_data *data, const ft_slot 
         return NULL;
     }
     ft__arrays_check(c, &data->source, slots, slot_count);
+    for (s = 0; data->fills && s < slot_count; ++s)
+        if (!ft__glob(data->fills, slots[s].name))
+            ft__fail(c, FT_INVALID, "the network has an input \"%.100s\", which this data does not"
+                     " fill: it has %s (ft_data_source takes data of your own)", slots[s].name,
+                     data->fills);
     l = (ft__loader *)ft__allocate(c, 1, sizeof *l);
     if (!l) return NULL;
     l->context = c;
@@ -27836,6 +27939,7 @@ ft_data *ft_image_folder(ft_model *m, const char *path, ft_image_folder_options 
     source.digest = ft__folder_digest;
     if (ft__ok(c)) ft__folder_fill(folder, m, &options, &source);
     if (ft__ok(c)) data = ft_data_source(m, source);
+    if (data) data->fills = "input,labels";
     if (data) data->folder = folder;
     else ft__folder_release(folder);
     return data;
@@ -28991,7 +29095,8 @@ ft_data *ft_texts(ft_model *m, const char *path, ft_text_options options)
     source.length = ft__texts_length;
     source.release = ft__texts_release;
     if (ft__ok(c)) data = ft_data_source(m, source);
-    if (!data) ft__texts_release(t);
+    if (data) data->fills = "tokens,lengths,labels";
+    else ft__texts_release(t);
     return data;
 }
 
@@ -29181,7 +29286,8 @@ ft_data *ft_text_streams(ft_model *m, const char *path, ft_stream_options option
         source.release = ft__streams_release;
         data = ft_data_source(m, source);
     }
-    if (!data && s) ft__streams_release(s);
+    if (data) data->fills = "tokens,lengths,labels";
+    else if (s) ft__streams_release(s);
     return data;
 }
 
@@ -29477,7 +29583,7 @@ static ft_fit_options ft__fit_defaults(ft_fit_options o)
 static ft_status ft__fit_samples(ft__fit *f)
 {
     ft__context *c = &f->m->context;
-    int count = ft_data_count(f->data), i;
+    int count = ft_data_count(f->data), most, i;
     int *part = (int *)ft__allocate(c, (size_t)count + 1, sizeof *part);
     f->train = (int *)ft__allocate(c, (size_t)count + 1, sizeof *f->train);
     f->held = (int *)ft__allocate(c, (size_t)count + 1, sizeof *f->held);
@@ -29493,6 +29599,8 @@ static ft_status ft__fit_samples(ft__fit *f)
     ft__release(c, part);
     if (ft__ok(c) && f->train_count == 0)
         ft__fail(c, FT_INVALID, "no samples are left to train on");
+    most = f->train_count > f->held_count ? f->train_count : f->held_count;
+    if (f->data->source.streams == 0 && f->o.batch_size > most && most > 0) f->o.batch_size = most;
     f->steps = (f->train_count + f->o.batch_size - 1) / f->o.batch_size;
     /* A last batch of one sample gives batch norm nothing to take a variance of: it is left out. */
     if (f->steps > 1 && f->train_count % f->o.batch_size == 1) f->steps -= 1;
@@ -30708,6 +30816,7 @@ static ft_status ft__fit_prepare(ft__fit *f)
     f->plan = ft__begin(m, f->o.batch_size, true);
     m->reserve = 0;
     if (!f->plan) return c->status;
+    m->in_use = f->plan;
     if (f->plan->first_trained == f->plan->step_count)
         return ft__fail(c, FT_INVALID, "nothing to train: all parameters are frozen");
     m->last_run = f->plan;
@@ -30737,8 +30846,10 @@ static ft_fit_result ft__fit_run(ft_model *m, ft_data *data, ft_fit_options opti
     ft__context *c = m ? &m->context : NULL;
     ft__fit f;
     int length;
+    ft__plan *in_use;
     memset(&f, 0, sizeof f);
     if (!ft__usable(m)) return f.result;
+    in_use = m->in_use;
     f.m = m;
     f.data = data;
     f.note = note;
@@ -30753,6 +30864,7 @@ static ft_fit_result ft__fit_run(ft_model *m, ft_data *data, ft_fit_options opti
         ft__fit_finish(&f);
     }
     m->fed_from = NULL;
+    m->in_use = in_use;
     m->length = length; /* of the last batch till here */
     m->backward_done = true;
     ft__loader_destroy(f.loader);
@@ -30785,6 +30897,8 @@ typedef struct ft__recipe {
     ft_finetune_options o;
     ft_finetune_result result;
     int start;              /* the stage to begin with */
+    bool keeps_head;        /* the model had a head for these classes before */
+    float *head[2];         /* its weight and bias before the trial */
     bool deeper;            /* the trial says: train the layers below the head too */
     ft__cache features;     /* of the frozen network: for the trial, and for the head after it */
 } ft__recipe;
@@ -30806,7 +30920,8 @@ static ft_status ft__recipe_head(ft__recipe *r)
     ft_model *m = r->m;
     const char **names;
     int count = ft_data_classes(r->data), i;
-    if (ft__same_classes(m, r->data)) return m->context.status;
+    r->keeps_head = ft__same_classes(m, r->data);
+    if (r->keeps_head) return m->context.status;
     if (ft__replace_head(m, count) != FT_OK) return m->context.status;
     names = (const char **)ft__allocate(&m->context, (size_t)count, sizeof *names);
     if (!names) return m->context.status;
@@ -30826,14 +30941,25 @@ static void ft__freeze_to_head(ft_model *m)
         m->nodes[head->inputs[i] - 1].frozen = false;
 }
 
-static void ft__redraw_head(ft_model *m)
+/* Keeps a copy of the head's weights and bias, or puts it back: what the trial made of them is gone
+   then, and a model that has a head for these classes goes on from it. */
+static void ft__keep_head(ft__recipe *r, bool back)
 {
+    ft_model *m = r->m;
     ft__node *head = ft__head(m);
     int i;
-    ft__host_takes_weights(&m->context, true);
-    for (i = 1; head && i < head->input_count; ++i)
-        ft__initialise_node(m, &m->nodes[head->inputs[i] - 1]);
-    m->weights_version += 1;
+    ft__host_takes_weights(&m->context, back);
+    for (i = 1; head && i < head->input_count && i < 3; ++i) {
+        ft__node *node = &m->nodes[head->inputs[i] - 1];
+        size_t count = ft__node_count_at(node, ft__one);
+        if (!back) r->head[i - 1] = (float *)ft__allocate(&m->context, count, sizeof(float));
+        if (!r->head[i - 1]) continue;
+        memcpy(back ? node->value : r->head[i - 1], back ? r->head[i - 1] : node->value,
+               count * sizeof(float));
+        if (back) ft__release(&m->context, r->head[i - 1]);
+        if (back) r->head[i - 1] = NULL;
+    }
+    if (back) m->weights_version += 1;
 }
 
 /* Pictures of most things may be moved a little; whether they may be mirrored (a photo: yes, a
@@ -30863,7 +30989,6 @@ static ft_fit_options ft__recipe_options(const ft__recipe *r, int stage)
         o.batch_size = 32;
         o.optimizer.learning_rate = 2e-3f;
         o.hold_back = stage == FT__TRIAL ? 0.2f : 0.0f;
-        if (stage == FT__TRIAL || r->deeper) return o;
     } else {
         /* Small sets need more rounds to take the same number of steps. */
         o.epochs = samples < 300 ? 60 : samples < 1000 ? 40 : samples < 5000 ? 30 : 15;
@@ -30874,7 +30999,8 @@ static ft_fit_options ft__recipe_options(const ft__recipe *r, int stage)
     }
     if (r->o.epochs > 0) o.epochs = r->o.epochs;
     if (r->o.batch_size > 0) o.batch_size = r->o.batch_size;
-    if (r->o.learning_rate > 0) o.optimizer.learning_rate = r->o.learning_rate;
+    if (r->o.learning_rate > 0 && (stage != FT__HEAD || !r->deeper))
+        o.optimizer.learning_rate = r->o.learning_rate;
     return o;
 }
 
@@ -30896,10 +31022,12 @@ static void ft__recipe_choose(ft__recipe *r)
     r->deeper = trial->held_back_total > 0 && right < ft__enough;
     if (trial->held_back_total == 0)
         snprintf(r->result.choice, sizeof r->result.choice, "head only: too few samples to hold any"
-                 " back, so nothing tells whether training more than a new head is worth it");
+                 " back, so nothing tells whether training more than %s head is worth it",
+                 r->keeps_head ? "the" : "a new");
     else snprintf(r->result.choice, sizeof r->result.choice,
-             "%s: a new head on frozen features got %.1f %% of %d held-back images right%s",
-             r->deeper ? "all layers" : "head only", 100 * right, trial->held_back_total,
+             "%s: %s head on frozen features got %.1f %% of %d held-back %s right%s",
+             r->deeper ? "all layers" : "head only", r->keeps_head ? "the model's own" : "a new",
+             100 * right, trial->held_back_total, r->data->folder ? "images" : "samples",
              r->deeper ? ", so the layers below are trained too" : "");
 }
 
@@ -30936,9 +31064,12 @@ static void ft__recipe_stages(ft__recipe *r)
 {
     r->start = ft__recipe_resume(r);
     if (r->start == FT__TRIAL) {
-        if (!ft__recipe_stage(r, FT__TRIAL)) return;
-        ft__recipe_choose(r);
-        ft__redraw_head(r->m);
+        bool tried;
+        ft__keep_head(r, false);
+        tried = ft__recipe_stage(r, FT__TRIAL);
+        if (tried) ft__recipe_choose(r);
+        ft__keep_head(r, tried || !ft__ok(&r->m->context));
+        if (!tried) return;
         ft__log(&r->m->context, "%s", r->result.choice);
     } else r->deeper = strncmp(r->result.choice, "all", 3) == 0;
     if (r->start <= FT__HEAD && !ft__recipe_stage(r, FT__HEAD)) return;
@@ -31215,7 +31346,7 @@ static ft_evaluation ft__evaluate(ft_model *m, ft_data *data, ft_evaluate_option
     ft__score score = {0, 0, 0};
     ft__regression regression;
     ft__loader *loader = NULL;
-    ft__plan *plan;
+    ft__plan *plan, *in_use;
     int *samples;
     memset(&e, 0, sizeof e);
     if (!ft__usable(m) || !ft__given(c, data, "ft_evaluate: the data")
@@ -31232,6 +31363,8 @@ static ft_evaluation ft__evaluate(ft_model *m, ft_data *data, ft_evaluate_option
         + FT__ALIGNMENT + ft__regression_bytes(m);
     plan = ft__begin(m, size, false);
     m->reserve = 0;
+    in_use = m->in_use;
+    m->in_use = plan;
     ft__data_decode(data);
     samples = (int *)ft__allocate(c, 3 * (size_t)count, sizeof *samples);
     if (plan && samples) loader = ft__loader_create(m, data, size);
@@ -31241,6 +31374,7 @@ static ft_evaluation ft__evaluate(ft_model *m, ft_data *data, ft_evaluate_option
     if (loader) read = ft__evaluate_samples(m, plan, loader, samples, &options, &score,
                                             &regression);
     m->fed_from = NULL;
+    m->in_use = in_use;
     m->length = length; /* of the last batch till here */
     ft__loader_destroy(loader);
     ft__release(c, samples);

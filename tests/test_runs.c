@@ -3,6 +3,8 @@
    finite, and the metric of regression. */
 #include "check.h"
 
+#include <limits.h>
+
 #include "finetune.h"
 
 /* The error that is wanted, with these words in its text; the model is usable again afterwards. */
@@ -335,6 +337,30 @@ static void test_run_arguments(void)
     ft_destroy(m);
 }
 
+/* Data that does not know an input leaves it empty: that is said before the run. */
+static void test_unfilled(void)
+{
+    ft_model *m = new_model();
+    ft_embedding_options o;
+    ft_text_options text;
+    ft_fit_options fit;
+    ft_node x, lengths = {0};
+    ft_step_pool_options pool;
+    memset(&o, 0, sizeof o);
+    memset(&text, 0, sizeof text);
+    memset(&fit, 0, sizeof fit);
+    memset(&pool, 0, sizeof pool);
+    x = ft_embedding(m, "words", input(m, "tokens", FT_I32, FT_LENGTH, 0, 0), 20, 2, o);
+    x = ft_add(m, "sum", ft_step_pool(m, "pool", x, lengths, pool),
+               input(m, "age", FT_F32, 2, 0, 0));
+    cross_entropy(m, x);
+    text.memory = "text\tlabel\na b\tx\nc d\ty\n";
+    text.bytes = strlen((const char *)text.memory);
+    ft_fit(m, ft_texts(m, NULL, text), fit);
+    expect(m, FT_INVALID, "an input that texts do not fill", "\"age\"");
+    ft_destroy(m);
+}
+
 /* ---- Not finite ---- */
 
 enum { SIDE = 4 };
@@ -508,11 +534,253 @@ static void test_regression(void)
     ft_destroy(m);
 }
 
+/* ---- Budgets ---- */
+
+static ft_model *in_budget(const char *network, size_t budget)
+{
+    ft_desc desc;
+    ft_network_options o;
+    ft_model *m;
+    memset(&desc, 0, sizeof desc);
+    memset(&o, 0, sizeof o);
+    desc.threads = 2;
+    desc.seed = 5;
+    desc.memory_budget = budget;
+    m = ft_create(desc);
+    ft_network(m, network, o);
+    return m;
+}
+
+/* The least budget that ft_plan accepts, to within 1 KB. */
+static size_t least_budget(const char *network, int batch, bool training, size_t *total)
+{
+    size_t low = 0, high;
+    ft_model *m = in_budget(network, 0);
+    *total = high = ft_plan(m, batch, training).total;
+    ft_destroy(m);
+    while (high - low > 1024) {
+        size_t middle = low + (high - low) / 2;
+        m = in_budget(network, middle);
+        ft_plan(m, batch, training);
+        if (ft_error(m)) low = middle;
+        else high = middle;
+        ft_destroy(m);
+    }
+    return high;
+}
+
+static float numbers[2 * 3 * 32 * 32];
+
+/* Where a budget leaves no room for prepared weights, they are prepared in each run: most of what
+   the prediction of one picture takes, and the same bits. */
+static void test_least_plan(void)
+{
+    static const char *const networks[] = {"resnet20", "keras_cnn"};
+    size_t i, k;
+    for (k = 0; k < sizeof numbers / sizeof *numbers; ++k) numbers[k] = (float)(k % 13) / 7 - 1;
+    for (i = 0; i < 2; ++i) {
+        size_t total, least = least_budget(networks[i], 1, false, &total);
+        float want[3][10], got[3][10];
+        int round, run;
+        CHECK(2 * least < total + total / 10, "%s: %zu bytes at the least, %zu with room",
+              networks[i], least, total);
+        for (round = 0; round < 4; ++round) { /* without; with all, the half, none of the room */
+            size_t budget = round == 0 ? 0 : round == 1 ? total : round == 2 ? (total + least) / 2
+                : least;
+            ft_model *m = in_budget(networks[i], budget);
+            for (run = 0; run < 3; ++run) {
+                if (run == 2) { /* other weights: they are prepared anew in any plan */
+                    ft_initialise(m, "*", FT_INIT_XAVIER_UNIFORM);
+                }
+                ft_run(m, numbers, 1, got[run], 10);
+            }
+            CHECK(ft_error(m) == FT_OK, "%s in %zu: %s", networks[i], budget, ft_error_text(m));
+            if (round == 0) memcpy(want, got, sizeof want);
+            CHECK(memcmp(want, got, sizeof want) == 0, "%s in %zu: other bits", networks[i],
+                  budget);
+            ft_destroy(m);
+        }
+    }
+}
+
+/* The least that training takes is enough for a prediction after it, and to train on. */
+static void test_training_budget(void)
+{
+    static const char *const networks[] = {"resnet20", "keras_cnn"};
+    int labels[2] = {0, 1}, step;
+    size_t i, total;
+    for (i = 0; i < 2; ++i) {
+        size_t least = least_budget(networks[i], 2, true, &total);
+        ft_model *m = in_budget(networks[i], least);
+        float got[20];
+        for (step = 0; step < 2; ++step) {
+            ft_feed(m, ft_find(m, "input"), numbers, 2);
+            ft_feed(m, ft_find(m, "labels"), labels, 2);
+            ft_forward(m, true);
+            ft_backward(m);
+            ft_update(m, 1e-3f);
+            CHECK(ft_error(m) == FT_OK, "%s trains in %zu of %zu: %s", networks[i], least, total,
+                  ft_error_text(m));
+            ft_run(m, numbers, 2, got, 20);
+            CHECK(ft_error(m) == FT_OK, "%s predicts in %zu: %s", networks[i], least,
+                  ft_error_text(m));
+        }
+        ft_destroy(m);
+    }
+}
+
+static ft_model *called;
+static ft_data *called_data;
+static size_t called_runs;
+
+static bool predict_meanwhile(void *user, const ft_progress *p)
+{
+    float got[20];
+    ft_evaluate_options o;
+    (void)user;
+    (void)p;
+    memset(&o, 0, sizeof o);
+    o.batch_size = 2;
+    ft_evaluate(called, called_data, o);
+    ft_run(called, numbers, 2, got, 20);
+    if (ft_error(called) == FT_OK) called_runs += 1;
+    ft_clear_error(called); /* no room: the plan of the training stays */
+    return true;
+}
+
+/* ft_fit and ft_evaluate in turns, and a prediction while a training goes on: its plan stays. */
+static void test_fit_budget(void)
+{
+    size_t total, budget = least_budget("resnet20", 2, true, &total);
+    int labels[2] = {0, 1}, round;
+    bool trained = false;
+    for (round = 0; round < 8 && !trained; ++round, budget += budget / 8) {
+        ft_model *m = in_budget("resnet20", budget);
+        ft_array_options arrays;
+        ft_fit_options fit;
+        ft_evaluate_options evaluate;
+        ft_data *data;
+        memset(&arrays, 0, sizeof arrays);
+        memset(&fit, 0, sizeof fit);
+        memset(&evaluate, 0, sizeof evaluate);
+        data = ft_arrays(m, 2, numbers, labels, arrays);
+        fit.epochs = 1;
+        ft_fit(m, data, fit);
+        trained = ft_error(m) == FT_OK;
+        if (trained) {
+            ft_evaluate(m, data, evaluate);
+            CHECK(ft_error(m) == FT_OK, "evaluates in %zu: %s", budget, ft_error_text(m));
+            called = m;
+            called_data = data;
+            fit.progress = predict_meanwhile;
+            ft_fit(m, data, fit);
+            CHECK(ft_error(m) == FT_OK, "trains on in %zu: %s", budget, ft_error_text(m));
+        }
+        ft_destroy(m);
+    }
+    CHECK(trained, "no budget up to %zu was enough", budget);
+}
+
+/* ---- Batches larger than the data, and the recipe ---- */
+
+static size_t recipe_most;
+static int recipe_epochs[3];
+
+static bool see_recipe(void *user, const ft_progress *p)
+{
+    (void)user;
+    if ((size_t)p->batch > recipe_most) recipe_most = (size_t)p->batch;
+    recipe_epochs[strcmp(p->stage, "trial") == 0 ? 0 : strcmp(p->stage, "head") == 0 ? 1 : 2] =
+        p->epochs;
+    return true;
+}
+
+/* Twelve samples, of which no batch has more: memory for so many is taken. */
+static void test_large_batch(void)
+{
+    enum { SAMPLES_OF_ALL = 12 };
+    float x[SAMPLES_OF_ALL * SIDE * SIDE];
+    int labels[SAMPLES_OF_ALL], i;
+    for (i = 0; i < SAMPLES_OF_ALL * SIDE * SIDE; ++i) x[i] = (float)(i % 7);
+    for (i = 0; i < SAMPLES_OF_ALL; ++i) labels[i] = i % 3;
+    for (i = 0; i < 2; ++i) {
+        ft_model *m;
+        ft_desc desc;
+        ft_fit_options fit;
+        ft_array_options arrays;
+        ft_evaluate_options evaluate;
+        memset(&desc, 0, sizeof desc);
+        memset(&fit, 0, sizeof fit);
+        memset(&arrays, 0, sizeof arrays);
+        memset(&evaluate, 0, sizeof evaluate);
+        desc.threads = 1;
+        desc.memory_budget = 4 << 20;
+        m = ft_create(desc);
+        cross_entropy(m, linear(m, "fc", ft_flatten(m, "flat", input(m, "input", FT_F32, 1, SIDE,
+                                                                     SIDE)), 3));
+        fit.epochs = 1;
+        fit.batch_size = evaluate.batch_size = i ? INT_MAX : 100000;
+        fit.hold_back = i ? 0.25f : 0;
+        fit.progress = see_recipe;
+        recipe_most = 0;
+        ft_fit(m, ft_arrays(m, SAMPLES_OF_ALL, x, labels, arrays), fit);
+        CHECK(ft_error(m) == FT_OK && recipe_most == (i ? 9 : 12), "%zu in a batch; %s",
+              recipe_most, ft_error_text(m));
+        ft_evaluate(m, ft_arrays(m, SAMPLES_OF_ALL, x, labels, arrays), evaluate);
+        CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+        ft_destroy(m);
+    }
+}
+
+/* What ft_finetune is told of batches and epochs holds in the trial too; samples that are no images
+   are not called so; and a head for these classes is gone on from, not drawn anew. */
+static void test_recipe(void)
+{
+    enum { ALL = 60 };
+    static float x[ALL * SIDE * SIDE];
+    int labels[ALL], i;
+    float bias[3], before[3] = {5, -3, 1};
+    ft_model *m = pictures();
+    ft_finetune_options o;
+    ft_finetune_result r;
+    ft_array_options arrays;
+    ft_data *data;
+    memset(&o, 0, sizeof o);
+    memset(&arrays, 0, sizeof arrays);
+    for (i = 0; i < ALL; ++i) labels[i] = i % 3;
+    for (i = 0; i < ALL * SIDE * SIDE; ++i)
+        x[i] = (float)((i / (SIDE * SIDE)) % 3) + (float)(i % 5) / 10;
+    data = ft_arrays(m, ALL, x, labels, arrays);
+    o.epochs = 2;
+    o.batch_size = 4;
+    o.progress = see_recipe;
+    recipe_most = 0;
+    r = ft_finetune(m, data, o);
+    CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+    CHECK(recipe_most == 4 && recipe_epochs[0] == 2 && recipe_epochs[1] == 2, "batches of %zu, %d"
+          " epochs of the trial, %d of the head", recipe_most, recipe_epochs[0], recipe_epochs[1]);
+    CHECK(strstr(r.choice, "held-back samples") && strstr(r.choice, "a new head"), "%s", r.choice);
+    ft_set(m, ft_find(m, "fc.bias"), before, 3);
+    o.learning_rate = 1e-12f;
+    r = ft_finetune(m, data, o);
+    ft_get(m, ft_find(m, "fc.bias"), bias, 3);
+    CHECK(strstr(r.choice, "the model's own head"), "%s", r.choice);
+    for (i = 0; i < 3; ++i)
+        CHECK(CLOSE(bias[i], before[i], 0.5), "bias %d: %g", i, (double)bias[i]);
+    ft_destroy(m);
+}
+
 int main(void)
 {
+    test_least_plan();
+    test_training_budget();
+    test_fit_budget();
+    test_large_batch();
+    test_recipe();
     test_regression();
     test_two_inputs();
     test_run_arguments();
+    test_unfilled();
     test_weights_not_finite();
     test_output_not_finite();
     test_unknown_ids();

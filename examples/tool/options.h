@@ -32,7 +32,7 @@ static const char usage_text[] =
     "TEXTS: a .tsv, .csv or .jsonl, or a folder of .txt files for each class, to classify;\n"
     "a .txt for a language model.\n"
     "\n"
-    "train:   --epochs N          of the last stage (default: chosen by the size of the data)\n"
+    "train:   --epochs N          of each stage (default: chosen by the size of the data)\n"
     "         --batch-size N      --lr X\n"
     "         --per-class N       use only so many pictures of each class\n"
     "         --freeze GLOB       freeze exactly these (\"\" for nothing): no choice of stages\n"

@@ -860,6 +860,7 @@ ft_data *ft_image_folder(ft_model *m, const char *path, ft_image_folder_options 
     source.digest = ft__folder_digest;
     if (ft__ok(c)) ft__folder_fill(folder, m, &options, &source);
     if (ft__ok(c)) data = ft_data_source(m, source);
+    if (data) data->fills = "input,labels";
     if (data) data->folder = folder;
     else ft__folder_release(folder);
     return data;

@@ -28,6 +28,7 @@ struct ft_data {
     ft_data *next;          /* in the model's list */
     ft_source source;
     ft__folder *folder;     /* NULL: not an image folder */
+    const char *fills;      /* inputs that get() fills, parted by commas; NULL: only it knows */
     unsigned char *left_out; /* of each sample: get() could not read it, and the log has said so */
     int left_out_count;
 };
@@ -532,6 +533,7 @@ static ft__loader *ft__loader_make(ft__context *c, ft_data *data, const ft_slot 
                                    int slot_count, int batch_size, int depth)
 {
     ft__loader *l;
+    int s;
     if (!ft__ok(c)) return NULL;
     if (!data || slot_count < 1 || slot_count > FT__MOST_SLOTS || batch_size < 1 || depth < 1
         || batch_size > INT_MAX / depth) {
@@ -541,6 +543,11 @@ static ft__loader *ft__loader_make(ft__context *c, ft_data *data, const ft_slot 
         return NULL;
     }
     ft__arrays_check(c, &data->source, slots, slot_count);
+    for (s = 0; data->fills && s < slot_count; ++s)
+        if (!ft__glob(data->fills, slots[s].name))
+            ft__fail(c, FT_INVALID, "the network has an input \"%.100s\", which this data does not"
+                     " fill: it has %s (ft_data_source takes data of your own)", slots[s].name,
+                     data->fills);
     l = (ft__loader *)ft__allocate(c, 1, sizeof *l);
     if (!l) return NULL;
     l->context = c;

@@ -181,7 +181,8 @@ ft_data *ft_text_streams(ft_model *m, const char *path, ft_stream_options option
         source.release = ft__streams_release;
         data = ft_data_source(m, source);
     }
-    if (!data && s) ft__streams_release(s);
+    if (data) data->fills = "tokens,lengths,labels";
+    else if (s) ft__streams_release(s);
     return data;
 }
 

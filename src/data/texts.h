@@ -460,7 +460,8 @@ ft_data *ft_texts(ft_model *m, const char *path, ft_text_options options)
     source.length = ft__texts_length;
     source.release = ft__texts_release;
     if (ft__ok(c)) data = ft_data_source(m, source);
-    if (!data) ft__texts_release(t);
+    if (data) data->fills = "tokens,lengths,labels";
+    else ft__texts_release(t);
     return data;
 }
 

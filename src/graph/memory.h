@@ -377,17 +377,22 @@ static void ft__plan_parts(ft_model *m, ft__plan *plan, int parts, int most, con
     ft__plan_alone(m, plan);
 }
 
-/* Places all blocks so that the plan fits into `room`, with the fewest parts, cut where one value
-   crosses, or else two or three. Returns the number of blocks. */
-static int ft__plan_fit(ft_model *m, ft__plan *plan, ft__block *blocks, size_t room)
+/* Places all blocks so that the plan fits into `room`, with the fewest parts (with `cut`), cut where
+   one value crosses, or else two or three. Returns the number of blocks. */
+static int ft__plan_fit(ft_model *m, ft__plan *plan, ft__block *blocks, size_t room, bool cut)
 {
     int count, parts, i;
     int trained = plan->step_count - plan->first_trained, most, *crossing;
     size_t least;
+    plan->parts = 0;
+    for (i = 0; i < plan->step_count; ++i) {
+        plan->steps[i].again = false;
+        plan->steps[i].alone = plan->steps[i].part = 0;
+    }
     if (plan->training && !m->context.device) ft__plan_alone(m, plan);
     count = ft__list_blocks(m, plan, blocks);
     plan->memory_bytes = plan->memory_whole = ft__place(blocks, count);
-    if (!plan->training || m->context.device || plan->memory_bytes <= room) return count;
+    if (!cut || !plan->training || m->context.device || plan->memory_bytes <= room) return count;
     least = plan->memory_bytes;
     crossing = (int *)ft__allocate(&m->context, (size_t)plan->step_count + 1, sizeof *crossing);
     for (i = plan->first_trained; crossing && i < plan->step_count; ++i)
@@ -425,7 +430,7 @@ static void ft__plan_weights(ft_model *m, ft__plan *plan)
         const ft__node *node = &m->nodes[plan->steps[i].id - 1];
         ft__costs costs = ft__costs_of(m, node, plan->most, false);
         size_t bytes;
-        if (!plan->steps[i].norm || !costs.prepared) continue;
+        if (!plan->steps[i].norm || (!costs.prepared && !plan->steps[i].anew)) continue;
         bytes = ft__node_count_at(&m->nodes[node->inputs[1] - 1], ft__one) * sizeof(float);
         if (bytes > passing) passing = bytes;
     }
@@ -435,10 +440,11 @@ static void ft__plan_weights(ft_model *m, ft__plan *plan)
         const ft__node *node = &m->nodes[step->id - 1];
         ft__costs costs = ft__costs_of(m, node, plan->most, false);
         step->prepared_for = ~(uint64_t)0;
-        if (costs.prepared && !step->trained)
+        step->prepared = NULL;
+        if (costs.prepared && !step->trained && !step->anew)
             step->prepared = ft__plan_weight(plan, costs.prepared);
         if (!step->norm) continue;
-        step->weight = costs.prepared ? shared : ft__plan_weight(
+        step->weight = costs.prepared || step->anew ? shared : ft__plan_weight(
             plan, ft__node_count_at(&m->nodes[node->inputs[1] - 1], ft__one) * sizeof(float));
         step->bias = ft__plan_weight(plan, (size_t)m->nodes[node->inputs[1] - 1].shape.size[0]
                                      * sizeof(float));
@@ -471,7 +477,7 @@ static int ft__moments(const ft_model *m) { return m->optimizer ? m->moments : 2
 /* Bytes besides the plan's that a run needs and that are not allocated yet. */
 static size_t ft__besides_plan(const ft_model *m, ft__extent most, bool training)
 {
-    size_t bytes = m->reserve + (size_t)m->node_count * FT__ALIGNMENT;
+    size_t bytes = m->reserve + (size_t)m->node_count * FT__ALIGNMENT, parts = 0, has = 0;
     int i;
     for (i = 0; i < m->node_count; ++i) {
         const ft__node *node = &m->nodes[i];
@@ -481,11 +487,12 @@ static size_t ft__besides_plan(const ft_model *m, ft__extent most, bool training
         if (!node->gradient) bytes += each;
         if (ft__moments(m) > 0 && !node->moment1) bytes += each;
         if (ft__moments(m) > 1 && !node->moment2) bytes += each;
-        bytes += (each / sizeof(float) / FT__UPDATE_CHUNK + 1) * sizeof(ft__update_part);
+        parts += each / sizeof(float) / FT__UPDATE_CHUNK + 1;
         if (!node->resting && ft__rows_can_rest(m, i + 1))
             bytes += ft__resting_bytes((size_t)node->shape.size[0]);
     }
-    return bytes;
+    if (m->optimizer) has = (size_t)m->optimizer->part_capacity;
+    return bytes + (parts > has ? parts - has : 0) * sizeof(ft__update_part);
 }
 
 #ifdef FINETUNE_OPENCL
@@ -574,14 +581,20 @@ static size_t ft__trial_bytes(const ft_model *m, const ft__plan *plan)
     return 4 * most * sizeof(float);
 }
 
+/* Bytes of the plans that are released before this one is allocated. */
+static size_t ft__plan_replaces(const ft_model *m, const ft__plan *plan)
+{
+    const ft__plan *old = m->plans[plan->training], *other = m->plans[!plan->training];
+    return (old ? old->taken : 0) + (plan->gives_up ? other->taken : 0);
+}
+
 /* Bytes that the plan's values may take; SIZE_MAX: no limit. The plan that it replaces is released
    by then. On a device all of the plan is there too. */
 static size_t ft__plan_room(const ft_model *m, const ft__plan *plan)
 {
     size_t left = ft__memory_left(&m->context), other, places = m->context.device ? 2 : 1;
-    const ft__plan *old = m->plans[plan->training];
     if (left == SIZE_MAX) return left;
-    if (old) left += old->taken;
+    left += ft__plan_replaces(m, plan);
     other = ft__besides_plan(m, plan->most, plan->training) + plan->workspace_bytes
         + places * plan->weight_bytes + 4 * FT__ALIGNMENT + ft__device_besides(m, plan)
         + ft__trial_bytes(m, plan);
@@ -606,13 +619,62 @@ static void ft__plan_refuse(ft_model *m, const ft__plan *plan, size_t room)
              ft__plan_total(m, plan));
 }
 
+/* Of the steps whose weights are folded or prepared once, makes the one with the most bytes of them
+   do it in each run. false: none is left. */
+static bool ft__plan_drop_weights(ft_model *m, ft__plan *plan)
+{
+    size_t most = 0, bytes;
+    int i, found = -1;
+    for (i = 0; i < plan->step_count && !m->context.device; ++i) {
+        const ft__step *step = &plan->steps[i];
+        const ft__node *node = &m->nodes[step->id - 1];
+        if (step->anew || step->trained) continue;
+        bytes = ft__costs_of(m, node, plan->most, false).prepared;
+        if (!bytes && step->norm)
+            bytes = ft__node_count_at(&m->nodes[node->inputs[1] - 1], ft__one) * sizeof(float);
+        if (bytes <= most) continue;
+        most = bytes;
+        found = i;
+    }
+    if (found >= 0) plan->steps[found].anew = true;
+    return found >= 0;
+}
+
+/* Places the plan in what the budget leaves. If that is too little, these are given up, in this
+   order: the plan for the other purpose, which is made again when it is needed; values that are kept
+   for backward; weights that are prepared once for all runs. Returns the number of blocks. */
+static int ft__plan_choose(ft_model *m, ft__plan *plan, ft__block *blocks)
+{
+    const ft__plan *other = m->plans[!plan->training];
+    bool spare = other && other != m->in_use;
+    int count;
+    plan->room = ft__plan_room(m, plan);
+    count = ft__plan_fit(m, plan, blocks, plan->room, !spare);
+    if (spare && plan->memory_bytes > plan->room) {
+        plan->gives_up = true;
+        plan->room = ft__plan_room(m, plan);
+        count = ft__plan_fit(m, plan, blocks, plan->room, true);
+    }
+    while (plan->memory_bytes > plan->room && ft__ok(&m->context)
+           && ft__plan_drop_weights(m, plan)) {
+        while (plan->training && ft__plan_drop_weights(m, plan)) {}
+        ft__plan_weights(m, plan);
+        plan->room = ft__plan_room(m, plan);
+        if (plan->training) count = ft__plan_fit(m, plan, blocks, plan->room, true);
+    }
+    return count;
+}
+
 /* Allocates the plan's memory, if it fits into the budget. */
 static void ft__plan_allocate(ft_model *m, ft__plan *plan, const ft__block *blocks, int count,
                               size_t room)
 {
     ft__context *c = &m->context;
-    int i, again = 0;
-    for (i = 0; i < plan->step_count; ++i) again += plan->steps[i].again;
+    int i, again = 0, anew = 0;
+    for (i = 0; i < plan->step_count; ++i) {
+        again += plan->steps[i].again;
+        anew += plan->steps[i].anew;
+    }
     if (plan->memory_bytes > room) {
         ft__plan_refuse(m, plan, room);
         return;
@@ -621,6 +683,9 @@ static void ft__plan_allocate(ft_model *m, ft__plan *plan, const ft__block *bloc
         ft__log(c, "the budget leaves %zu MB for values that would take %zu: %d of %d are made"
                 " again in backward, and they take %zu", room >> 20, plan->memory_whole >> 20,
                 again, plan->step_count, plan->memory_bytes >> 20);
+    if (anew)
+        ft__log(c, "the budget leaves too little for prepared weights: %d of %d operators prepare"
+                " theirs in each run", anew, plan->step_count);
     plan->workspace = ft__allocate(c, plan->workspace_bytes, 1);
     plan->memory = ft__allocate(c, plan->memory_bytes, 1);
     plan->weights = ft__allocate(c, plan->weight_bytes, 1);
@@ -633,14 +698,34 @@ static void ft__plan_allocate(ft_model *m, ft__plan *plan, const ft__block *bloc
     if (ft__ok(c)) ft__plan_weights(m, plan);
 }
 
+/* Releases the plan for the other purpose; it is made again when it is next needed. */
+static void ft__give_up_plan(ft_model *m, bool training)
+{
+    if (m->last_run == m->plans[training]) m->last_run = NULL;
+    ft__plan_free(&m->context, m->plans[training]);
+    m->plans[training] = NULL;
+}
+
+/* Bytes that making a plan takes, besides the memory that it plans. */
+static size_t ft__plan_lists(const ft_model *m)
+{
+    size_t each = sizeof(ft__step) + 5 * sizeof(ft__block) + 3 * sizeof(void *) + 4 * sizeof(int);
+    return sizeof(ft__plan) + ((size_t)m->node_count + 2) * each
+        + (size_t)ft__most_inputs(m) * sizeof(ft__tensor) + 16 * 2 * FT__ALIGNMENT;
+}
+
 /* Makes a plan; with `measure`, stops before the large allocations and only computes its bytes. */
 static ft__plan *ft__plan_make(ft_model *m, ft__extent most, bool training, bool measure)
 {
     ft__context *c = &m->context;
-    size_t nodes = (size_t)m->node_count + 1, before = c->bytes;
-    ft__plan *plan = (ft__plan *)ft__allocate(c, 1, sizeof *plan);
+    size_t nodes = (size_t)m->node_count + 1, before;
+    ft__plan *plan;
     ft__block *blocks = NULL;
     int count;
+    if (m->plans[!training] && m->plans[!training] != m->in_use
+        && ft__memory_left(c) < ft__plan_lists(m)) ft__give_up_plan(m, !training);
+    before = c->bytes;
+    plan = (ft__plan *)ft__allocate(c, 1, sizeof *plan);
     if (!plan) return NULL;
     plan->training = training;
     plan->most = most;
@@ -661,9 +746,13 @@ static ft__plan *ft__plan_make(ft_model *m, ft__extent most, bool training, bool
         ft__plan_shares(m, plan);
         ft__plan_weights(m, plan);
         ft__list_blocks(m, plan, blocks); /* the workspace */
-        plan->room = ft__plan_room(m, plan);
-        plan->beside = c->bytes - (m->plans[training] ? m->plans[training]->taken : 0);
-        count = ft__plan_fit(m, plan, blocks, plan->room);
+        count = ft__plan_choose(m, plan, blocks);
+        plan->beside = c->bytes - ft__plan_replaces(m, plan);
+        if (plan->gives_up && !measure && ft__ok(c)) {
+            before -= m->plans[!training]->taken;
+            ft__give_up_plan(m, !training);
+            plan->gives_up = false;
+        }
         if (!measure && ft__ok(c)) ft__plan_allocate(m, plan, blocks, count, plan->room);
     }
     ft__release(c, blocks);

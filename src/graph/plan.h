@@ -29,6 +29,8 @@ typedef struct ft__step {   /* one call of an operator */
     int activation;         /* activation applied to the result; 0: none */
     float *weight, *bias;   /* the folded ones */
     float *prepared;        /* weights in the form that the operator uses; NULL: it prepares none */
+    bool anew;              /* both are made in each run, to save memory: folded weights in one
+                               place for all such steps, prepared ones by the operator */
     uint64_t prepared_for;  /* the version of the weights that both were made from */
     bool trained;           /* depends on something trainable: backward runs through it */
     int part;               /* of the trained steps; see graph/memory */
@@ -62,6 +64,7 @@ struct ft__plan {
     size_t memory_bytes, workspace_bytes, weight_bytes;
     size_t memory_whole;    /* memory_bytes if nothing were recomputed */
     int parts;              /* of the trained steps, to save memory; 0: nothing is recomputed */
+    bool gives_up;          /* the other plan is released before this one is allocated */
     size_t room;            /* that the budget leaves for memory_bytes */
     size_t beside, taken;   /* bytes that the model holds besides, and that the plan holds */
 };

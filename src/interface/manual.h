@@ -81,9 +81,11 @@
    MEMORY
      Nothing is allocated in a training step after the first. ft_plan returns the memory that a run
      will need. ft_desc.memory_budget is kept: values that do not fit are dropped and computed again
-     in backward, to the same bits. If even that does not fit, the error is FT_MEMORY. A device's
-     memory counts too, and nothing is computed again there. All memory of the host can come from
-     your allocator or from one block (ft_desc.arena).
+     in backward, and weights are prepared in each run instead of once, to the same bits. If even
+     that does not fit, the error is FT_MEMORY. A budget that was enough to train is enough to
+     predict, with batches no larger: of the two plans only one is kept then. A device's memory
+     counts too, and nothing is computed again there. All memory of the host can come from your
+     allocator or from one block (ft_desc.arena).
 
    FORMATS
      read    safetensors (all types; F16, BF16 and integers become float32); PyTorch's .pt and .pth

@@ -549,8 +549,9 @@ typedef struct ft_progress {
 
 typedef struct ft_fit_options {
     int epochs;             /* default 10 */
-    int batch_size;         /* default 32. The last batch of an epoch has what is left; one sample
-                               alone is left out, of which batch norm could take no variance */
+    int batch_size;         /* default 32; at most as many as there are to train on. The last batch
+                               of an epoch has what is left; one sample alone is left out, of which
+                               batch norm could take no variance */
     ft_optimizer_options optimizer;
     ft_schedule schedule;
     int step_epochs;        /* FT_STEP: default 10 */
@@ -589,10 +590,10 @@ typedef struct ft_fit_result {
 } ft_fit_result;
 
 typedef struct ft_finetune_options {
-    int epochs;             /* of the last stage; default: chosen */
+    int epochs;             /* of each stage, the trial too; default: chosen */
     int batch_size;         /* default: 16 of fewer than 300 samples (texts: 1,000), else 32; of
-                               a new head alone 32 */
-    float learning_rate;    /* default: chosen per stage */
+                               a new head alone, and in the trial, 32 */
+    float learning_rate;    /* of the trial and of the last stage; default: chosen per stage */
     const char *freeze;     /* glob: freeze exactly this and skip the choice of a stage */
     const char *checkpoint;
     int checkpoint_steps;

@@ -173,6 +173,7 @@ struct ft_model {
     bool gradients_wait;    /* some were added that no update has used */
     bool backward_done;     /* since the last forward run */
     ft__plan *plans[2];     /* evaluation, training */
+    ft__plan *in_use;       /* that of a run which calls the user back: it is not given up */
     ft__optimizer *optimizer;
     ft_data *data;          /* list of the data sources it owns */
     ft_tokenizer *tokenizers; /* list of the tokenisers it owns */

@@ -91,7 +91,7 @@ static ft_evaluation ft__evaluate(ft_model *m, ft_data *data, ft_evaluate_option
     ft__score score = {0, 0, 0};
     ft__regression regression;
     ft__loader *loader = NULL;
-    ft__plan *plan;
+    ft__plan *plan, *in_use;
     int *samples;
     memset(&e, 0, sizeof e);
     if (!ft__usable(m) || !ft__given(c, data, "ft_evaluate: the data")
@@ -108,6 +108,8 @@ static ft_evaluation ft__evaluate(ft_model *m, ft_data *data, ft_evaluate_option
         + FT__ALIGNMENT + ft__regression_bytes(m);
     plan = ft__begin(m, size, false);
     m->reserve = 0;
+    in_use = m->in_use;
+    m->in_use = plan;
     ft__data_decode(data);
     samples = (int *)ft__allocate(c, 3 * (size_t)count, sizeof *samples);
     if (plan && samples) loader = ft__loader_create(m, data, size);
@@ -117,6 +119,7 @@ static ft_evaluation ft__evaluate(ft_model *m, ft_data *data, ft_evaluate_option
     if (loader) read = ft__evaluate_samples(m, plan, loader, samples, &options, &score,
                                             &regression);
     m->fed_from = NULL;
+    m->in_use = in_use;
     m->length = length; /* of the last batch till here */
     ft__loader_destroy(loader);
     ft__release(c, samples);

@@ -113,7 +113,7 @@ static ft_fit_options ft__fit_defaults(ft_fit_options o)
 static ft_status ft__fit_samples(ft__fit *f)
 {
     ft__context *c = &f->m->context;
-    int count = ft_data_count(f->data), i;
+    int count = ft_data_count(f->data), most, i;
     int *part = (int *)ft__allocate(c, (size_t)count + 1, sizeof *part);
     f->train = (int *)ft__allocate(c, (size_t)count + 1, sizeof *f->train);
     f->held = (int *)ft__allocate(c, (size_t)count + 1, sizeof *f->held);
@@ -129,6 +129,8 @@ static ft_status ft__fit_samples(ft__fit *f)
     ft__release(c, part);
     if (ft__ok(c) && f->train_count == 0)
         ft__fail(c, FT_INVALID, "no samples are left to train on");
+    most = f->train_count > f->held_count ? f->train_count : f->held_count;
+    if (f->data->source.streams == 0 && f->o.batch_size > most && most > 0) f->o.batch_size = most;
     f->steps = (f->train_count + f->o.batch_size - 1) / f->o.batch_size;
     /* A last batch of one sample gives batch norm nothing to take a variance of: it is left out. */
     if (f->steps > 1 && f->train_count % f->o.batch_size == 1) f->steps -= 1;

@@ -3,7 +3,6 @@
 #include "platform/context.h"
 #include "basics/strings.h"
 #include "nodes/nodes.h"
-#include "nodes/initialisers.h"
 #include "devices/opencl_memory.h"
 #include "graph/plan.h"
 #include "graph/settings.h"
@@ -31,6 +30,8 @@ typedef struct ft__recipe {
     ft_finetune_options o;
     ft_finetune_result result;
     int start;              /* the stage to begin with */
+    bool keeps_head;        /* the model had a head for these classes before */
+    float *head[2];         /* its weight and bias before the trial */
     bool deeper;            /* the trial says: train the layers below the head too */
     ft__cache features;     /* of the frozen network: for the trial, and for the head after it */
 } ft__recipe;
@@ -52,7 +53,8 @@ static ft_status ft__recipe_head(ft__recipe *r)
     ft_model *m = r->m;
     const char **names;
     int count = ft_data_classes(r->data), i;
-    if (ft__same_classes(m, r->data)) return m->context.status;
+    r->keeps_head = ft__same_classes(m, r->data);
+    if (r->keeps_head) return m->context.status;
     if (ft__replace_head(m, count) != FT_OK) return m->context.status;
     names = (const char **)ft__allocate(&m->context, (size_t)count, sizeof *names);
     if (!names) return m->context.status;
@@ -72,14 +74,25 @@ static void ft__freeze_to_head(ft_model *m)
         m->nodes[head->inputs[i] - 1].frozen = false;
 }
 
-static void ft__redraw_head(ft_model *m)
+/* Keeps a copy of the head's weights and bias, or puts it back: what the trial made of them is gone
+   then, and a model that has a head for these classes goes on from it. */
+static void ft__keep_head(ft__recipe *r, bool back)
 {
+    ft_model *m = r->m;
     ft__node *head = ft__head(m);
     int i;
-    ft__host_takes_weights(&m->context, true);
-    for (i = 1; head && i < head->input_count; ++i)
-        ft__initialise_node(m, &m->nodes[head->inputs[i] - 1]);
-    m->weights_version += 1;
+    ft__host_takes_weights(&m->context, back);
+    for (i = 1; head && i < head->input_count && i < 3; ++i) {
+        ft__node *node = &m->nodes[head->inputs[i] - 1];
+        size_t count = ft__node_count_at(node, ft__one);
+        if (!back) r->head[i - 1] = (float *)ft__allocate(&m->context, count, sizeof(float));
+        if (!r->head[i - 1]) continue;
+        memcpy(back ? node->value : r->head[i - 1], back ? r->head[i - 1] : node->value,
+               count * sizeof(float));
+        if (back) ft__release(&m->context, r->head[i - 1]);
+        if (back) r->head[i - 1] = NULL;
+    }
+    if (back) m->weights_version += 1;
 }
 
 /* Pictures of most things may be moved a little; whether they may be mirrored (a photo: yes, a
@@ -109,7 +122,6 @@ static ft_fit_options ft__recipe_options(const ft__recipe *r, int stage)
         o.batch_size = 32;
         o.optimizer.learning_rate = 2e-3f;
         o.hold_back = stage == FT__TRIAL ? 0.2f : 0.0f;
-        if (stage == FT__TRIAL || r->deeper) return o;
     } else {
         /* Small sets need more rounds to take the same number of steps. */
         o.epochs = samples < 300 ? 60 : samples < 1000 ? 40 : samples < 5000 ? 30 : 15;
@@ -120,7 +132,8 @@ static ft_fit_options ft__recipe_options(const ft__recipe *r, int stage)
     }
     if (r->o.epochs > 0) o.epochs = r->o.epochs;
     if (r->o.batch_size > 0) o.batch_size = r->o.batch_size;
-    if (r->o.learning_rate > 0) o.optimizer.learning_rate = r->o.learning_rate;
+    if (r->o.learning_rate > 0 && (stage != FT__HEAD || !r->deeper))
+        o.optimizer.learning_rate = r->o.learning_rate;
     return o;
 }
 
@@ -142,10 +155,12 @@ static void ft__recipe_choose(ft__recipe *r)
     r->deeper = trial->held_back_total > 0 && right < ft__enough;
     if (trial->held_back_total == 0)
         snprintf(r->result.choice, sizeof r->result.choice, "head only: too few samples to hold any"
-                 " back, so nothing tells whether training more than a new head is worth it");
+                 " back, so nothing tells whether training more than %s head is worth it",
+                 r->keeps_head ? "the" : "a new");
     else snprintf(r->result.choice, sizeof r->result.choice,
-             "%s: a new head on frozen features got %.1f %% of %d held-back images right%s",
-             r->deeper ? "all layers" : "head only", 100 * right, trial->held_back_total,
+             "%s: %s head on frozen features got %.1f %% of %d held-back %s right%s",
+             r->deeper ? "all layers" : "head only", r->keeps_head ? "the model's own" : "a new",
+             100 * right, trial->held_back_total, r->data->folder ? "images" : "samples",
              r->deeper ? ", so the layers below are trained too" : "");
 }
 
@@ -182,9 +197,12 @@ static void ft__recipe_stages(ft__recipe *r)
 {
     r->start = ft__recipe_resume(r);
     if (r->start == FT__TRIAL) {
-        if (!ft__recipe_stage(r, FT__TRIAL)) return;
-        ft__recipe_choose(r);
-        ft__redraw_head(r->m);
+        bool tried;
+        ft__keep_head(r, false);
+        tried = ft__recipe_stage(r, FT__TRIAL);
+        if (tried) ft__recipe_choose(r);
+        ft__keep_head(r, tried || !ft__ok(&r->m->context));
+        if (!tried) return;
         ft__log(&r->m->context, "%s", r->result.choice);
     } else r->deeper = strncmp(r->result.choice, "all", 3) == 0;
     if (r->start <= FT__HEAD && !ft__recipe_stage(r, FT__HEAD)) return;

@@ -697,6 +697,7 @@ static ft_status ft__fit_prepare(ft__fit *f)
     f->plan = ft__begin(m, f->o.batch_size, true);
     m->reserve = 0;
     if (!f->plan) return c->status;
+    m->in_use = f->plan;
     if (f->plan->first_trained == f->plan->step_count)
         return ft__fail(c, FT_INVALID, "nothing to train: all parameters are frozen");
     m->last_run = f->plan;
@@ -726,8 +727,10 @@ static ft_fit_result ft__fit_run(ft_model *m, ft_data *data, ft_fit_options opti
     ft__context *c = m ? &m->context : NULL;
     ft__fit f;
     int length;
+    ft__plan *in_use;
     memset(&f, 0, sizeof f);
     if (!ft__usable(m)) return f.result;
+    in_use = m->in_use;
     f.m = m;
     f.data = data;
     f.note = note;
@@ -742,6 +745,7 @@ static ft_fit_result ft__fit_run(ft_model *m, ft_data *data, ft_fit_options opti
         ft__fit_finish(&f);
     }
     m->fed_from = NULL;
+    m->in_use = in_use;
     m->length = length; /* of the last batch till here */
     m->backward_done = true;
     ft__loader_destroy(f.loader);
