@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -48,6 +49,7 @@ static double seconds_now(void)
 #include "tool/options.h"
 #include "tool/report.h"
 #include "tool/cache.h"
+#include "tool/labels.h"
 #include "tool/data.h"
 #include "tool/text.h"
 #include "tool/train.h"
@@ -68,6 +70,7 @@ static int convert(const options *o)
     else if (o->type && strcmp(o->type, "f32") != 0) return usage("--type is f32, f16 or bf16", "");
     if (!can_write(o->out, o->model)) return FAILED;
     if (!(m = open_model(o))) return FAILED;
+    if (o->labels && !name_classes(m, o)) return failed(m);
     ft_save(m, o->out, save);
     if (ft_error(m)) return report(m);
     if (o->json) {
@@ -87,6 +90,16 @@ static bool asks_for_help(int count, char **words)
     return !strcmp(words[1], "help");
 }
 
+/* What was printed may have gone nowhere: a full disk, a closed descriptor. */
+static bool output_is_written(void)
+{
+    errno = 0;
+    if (fflush(stdout) == 0 && !ferror(stdout)) return true;
+    fprintf(stderr, "finetune: standard output: cannot be written%s%s\n", errno ? ": " : "",
+            errno ? strerror(errno) : "");
+    return false;
+}
+
 int main(int count, char **words)
 {
     static const struct { const char *name; int (*run)(const options *); } verbs[] = {
@@ -102,11 +115,11 @@ int main(int count, char **words)
     memset(&action, 0, sizeof action);
     if (count < 2 || asks_for_help(count, words)) {
         fputs(usage_text, count < 2 ? stderr : stdout);
-        return count < 2 ? USAGE : DONE;
+        return count < 2 ? USAGE : output_is_written() ? DONE : FAILED;
     }
     if (!strcmp(words[1], "--version")) {
         printf("finetune %s\n", FINETUNE_VERSION);
-        return DONE;
+        return output_is_written() ? DONE : FAILED;
     }
     o.verb = words[1];
     o.files = (char **)calloc((size_t)count, sizeof *o.files);
@@ -120,7 +133,7 @@ int main(int count, char **words)
     for (v = 0; v < VERBS && strcmp(verbs[v].name, o.verb) != 0; ++v) {}
     status = v == VERBS ? usage("no such verb: ", o.verb) : parse(count, words, &o);
     if (status == DONE) status = verbs[v].run(&o);
-    if (fflush(stdout) != 0) status = FAILED;
+    if (!output_is_written()) status = FAILED;
     free(o.files);
     return status;
 }

@@ -220,9 +220,9 @@ fails 1 'freeze: "lyaer\*" matches no name (the nearest name is layer' "$tool" t
 
 # ---- What info tells: 269,722 is the published number of this ResNet-20's parameters; a head of two
 # classes has 130 instead of 650, and all others were frozen.
-"$tool" info base.safetensors >out.txt && grep -q "^  parameters  269722 in 59 tensors, 1.1 MB; none is frozen" out.txt &&
+"$tool" info base.safetensors >out.txt && grep -q "^  parameters  269.7 k (269722) in 59 tensors, 1.1 MB; none is frozen" out.txt &&
     grep -q "^  missing     class names" out.txt && ok || bad "info: $(tail -8 out.txt)"
-"$tool" info without.safetensors >out.txt && grep -q "^  parameters  269202 in 59 tensors, 1.1 MB; 269072 in 57 of them are frozen" out.txt &&
+"$tool" info without.safetensors >out.txt && grep -q "^  parameters  269.2 k (269202) in 59 tensors, 1.1 MB; 269.1 k (269072) in 57 of them are frozen" out.txt &&
     grep -q "^layer1.0.conv1 .* 2304 .* frozen$" out.txt && grep -q "^linear .* 130 *128 *$" out.txt && ! grep -q missing out.txt && ok ||
     bad "info of what is frozen: $(tail -8 out.txt)"
 

@@ -1,7 +1,7 @@
 #!/bin/sh
 # The command-line tool on tables as people have them, on names of classes and of files, and on output
 # that goes nowhere.
-passed=0 failed=0
+passed=0 failed=0 skipped=0
 export FINETUNE_CACHE=none
 tool=$PWD/build/finetune
 work=build/tool_tables
@@ -14,7 +14,7 @@ bad() { failed=$((failed + 1)); echo "FAILED $*"; }
 says() { # says PATTERN COMMAND...: ends well, and what it prints holds the pattern
     pattern=$1; shift
     if "$@" >out.txt 2>err.txt && cat out.txt err.txt | grep -q -- "$pattern"; then ok
-    else bad "$pattern: $*"; tail -3 out.txt err.txt; fi
+    else bad "$pattern: $*"; cat out.txt err.txt | tail -n 3; fi
 }
 fails() { # fails STATUS WORD COMMAND...
     want=$1 word=$2; shift 2
@@ -95,8 +95,94 @@ fails 2 'max-length has no effect here' train --data label_first.tsv --language-
 train --data capitals.csv --max-length 1 --quiet >out.txt
 says 'the text has 2 tokens: only the first 1 are read' "$tool" predict --model m.safetensors 'bread lovely'
 
+# ---- Names of classes: a network without any, and what --labels makes of it ----
+cat >net.c <<'EOF'
+#define FINETUNE_NO_SIMD
+#define FINETUNE_IMPLEMENTATION
+#include "finetune.h"
+int main(void)
+{
+    ft_desc desc;
+    ft_network_options network;
+    ft_save_options save;
+    ft_model *m;
+    memset(&desc, 0, sizeof desc);
+    memset(&network, 0, sizeof network);
+    memset(&save, 0, sizeof save);
+    m = ft_create(desc);
+    network.classes = 3;
+    ft_network(m, "resnet20", network);
+    ft_save(m, "unnamed.safetensors", save);
+    return ft_error(m);
+}
+EOF
+${CC:-cc} -std=c99 -O0 -I../.. net.c -o net -lm -pthread && ./net || bad "no network without names"
+{ printf 'P6 32 32 255\n'; head -c 3072 /dev/zero | tr '\0' '@'; } >one.ppm
+says 'class [012]' "$tool" predict --model unnamed.safetensors one.ppm
+grep -q 'unnamed.safetensors has no names for its 3 classes: they are numbers (--labels FILE names them)' err.txt && ok ||
+    bad "missing names are not said"
+says 'missing     class names .*--labels' "$tool" info unnamed.safetensors
+printf 'n01\ttench, Tinca tinca\nn02\tcrane\nn03\tcrane, big bird\n' >ids.txt
+printf '\357\273\277one \r\ntwo words, and more\r\nthree\r\n\r\n' >plain.txt
+says 'tench [0-9.]* %' "$tool" predict --model unnamed.safetensors --labels ids.txt one.ppm
+grep -q 'crane (n02) ' out.txt && grep -q 'crane (n03) ' out.txt && ! grep -q 'no names' err.txt && ok || bad "$(cat out.txt err.txt)"
+says 'two words, and more [0-9.]* %' "$tool" predict --model unnamed.safetensors --labels plain.txt one.ppm
+grep -q 'one [0-9]' out.txt && grep -q 'three [0-9]' out.txt && ok || bad "$(cat out.txt)"
+says 'written' "$tool" convert --model unnamed.safetensors --labels ids.txt --out named.safetensors
+says 'output      3 classes: tench, crane (n02), crane (n03)$' "$tool" info named.safetensors
+printf 'a\nb\n' >few.txt
+printf 'a\nb\na\n' >twice.txt
+printf 'a\n\nb\nc\n' >hole.txt
+printf 'a\nb\0\nc\n' >zero.txt
+printf 'a\nb\377\nc\n' >latin.txt
+fails 1 'few.txt: 2 names, but the model has 3 classes' "$tool" predict --model unnamed.safetensors --labels few.txt one.ppm
+fails 1 'twice.txt: line 3: the name of another class' "$tool" predict --model unnamed.safetensors --labels twice.txt one.ppm
+fails 1 'hole.txt: line 2: it is empty' "$tool" convert --model unnamed.safetensors --labels hole.txt --out x.safetensors
+fails 1 'zero.txt: it holds a zero byte' "$tool" predict --model unnamed.safetensors --labels zero.txt one.ppm
+fails 1 'latin.txt: it is not UTF-8' "$tool" predict --model unnamed.safetensors --labels latin.txt one.ppm
+fails 1 'nothing.txt: there is no such file' "$tool" predict --model unnamed.safetensors --labels nothing.txt one.ppm
+fails 1 'few.txt: the model has no classes to be named' "$tool" convert --model lm.safetensors --labels few.txt --out x.safetensors
+for class in one three 'two words, and more'; do
+    mkdir -p "photos/$class"
+    for i in 1 2 3 4; do
+        { printf 'P6 32 32 255\n'; tail -c +$((5000 * i + ${#class})) "$tool" | head -c 3072; } >"photos/$class/$i.ppm"
+    done
+done
+says ' of 12 right' "$tool" eval --model unnamed.safetensors --data photos
+grep -q 'has no names for its 3 classes' err.txt && ok || bad "eval does not say that names are missing"
+printf 'one\nthree\ntwo words, and more\n' >sorted.txt
+says 'written' "$tool" train --model unnamed.safetensors --labels sorted.txt --data photos --freeze 'layer*' --epochs 1 --out kept.safetensors
+says 'output      3 classes: one, three, two words, and more$' "$tool" info kept.safetensors
+fails 2 "labels has no effect here: the data has 3 classes of its own (the first is 'one')" \
+    "$tool" train --model unnamed.safetensors --labels ids.txt --data photos --epochs 1 --out x.safetensors
+
+# ---- Output and input that go nowhere, or come from nowhere ----
+train --data capitals.csv --quiet >out.txt
+fails 1 'standard input: cannot be read' "$tool" predict --model m.safetensors <&-
+fails 1 'standard input: cannot be read' "$tool" predict --model m.safetensors <.
+says 'standard input is empty' "$tool" predict --model m.safetensors </dev/null
+printf 'bread\0 awful\nbread lovely\n' >zeros.txt
+fails 1 'standard input: line 1 holds a zero byte' "$tool" predict --model m.safetensors <zeros.txt
+grep -q '^bread lovely: ' out.txt && ok || bad "the lines behind it get no answer"
+if [ -c /dev/full ]; then
+    for verb in 'predict --model m.safetensors bread' 'info m.safetensors' 'eval --model m.safetensors --data capitals.csv' --help --version; do
+        "$tool" $verb >/dev/full 2>err.txt
+        [ $? -eq 1 ] && grep -q '^finetune: standard output: cannot be written' err.txt && ok || bad "$verb: $(cat err.txt)"
+    done
+else skipped=$((skipped + 1)); echo "skipped: there is no /dev/full"; fi
+
+# ---- The progress line is not wider than the terminal ----
+if command -v script >/dev/null && script -qec true /dev/null >/dev/null 2>&1; then
+    for columns in 80 60 30; do
+        script -qec "stty cols $columns; $tool train --data capitals.csv --epochs 60 --hidden 64 --out m.safetensors" /dev/null |
+            tr '\r' '\n' | sed 's/\x1b.*//' | grep '[0-9]/60' >lines.txt
+        awk -v most=$columns 'length($0) >= most { bad = 1 } END { exit bad || NR == 0 }' lines.txt && ok ||
+            bad "$columns columns: $(awk '{ print length($0) ": " $0 }' lines.txt | head -2)"
+    done
+else skipped=$((skipped + 1)); echo "skipped: script(1) is not there"; fi
+
 fails 2 'groups is auto, name or none, not tracks' train --data x --model m --groups tracks
 fails 2 'groups has no effect here: it is for pictures' train --data capitals.csv --groups none
 
-echo "test_tool_tables: $passed passed, $failed failed, 0 skipped"
+echo "test_tool_tables: $passed passed, $failed failed, $skipped skipped"
 [ $failed -eq 0 ]

@@ -39,7 +39,7 @@ grep -q 'output      2 classes: bad, good$' $work/out.txt && grep -q 'memory .* 
     ! grep -q missing $work/out.txt && ok || bad "info of texts"
 # What the layers have, in their column, is what is told of all.
 layers=$(awk '/^\(N/ { exit } NR > 1 { sum += substr($0, 66, 12) } END { print sum }' $work/out.txt)
-grep -q "^  parameters  $layers in 11 tensors, .* none is frozen" $work/out.txt && ok || bad "info: $layers parameters in layers"
+grep -q "^  parameters  [0-9.]* k ($layers) in 11 tensors, .* none is frozen" $work/out.txt && ok || bad "info: $layers parameters in layers"
 says '"architecture": .*"length": 128, "missing": \[\]}' $tool info --model $work/reviews.safetensors --json
 fails '--times has no effect here: it is for pictures' $tool info --model $work/reviews.safetensors --times
 

@@ -42,7 +42,7 @@ static void look_for_missing(const ft_model *m, facts *f)
 {
     int count = 0;
     if (ft_class_count(m) > 0 && !ft_class_name(m, 0))
-        f->missing[count++] = "class names (predictions are numbers)";
+        f->missing[count++] = "class names (predictions are numbers; --labels FILE names them)";
     if (f->text && !ft_get_tokenizer(m)) f->missing[count++] = "a vocabulary (--vocabulary names one)";
     if (!f->text && ft_get_preprocessing(m).channels == 0)
         f->missing[count++] = "preprocessing (pictures cannot be read)";
@@ -74,6 +74,18 @@ static facts facts_of(ft_model *m, int batch)
     if (ft_loss(m).id) f.train = ft_plan(m, batch, true).total;
     look_for_missing(m, &f);
     return f;
+}
+
+/* A number as people write it: "640", "11.2 M", "1.8 G". */
+static const char *short_number(unsigned long long number, char text[24])
+{
+    static const char units[] = " kMGTPE";
+    double value = (double)number;
+    int unit = 0;
+    for (; value >= 999.95 && unit < 6; value /= 1000) unit += 1;
+    if (unit == 0) snprintf(text, 24, "%llu", number);
+    else snprintf(text, 24, "%.1f %c", value, units[unit]);
+    return text;
 }
 
 /* A number, or nothing where it is 0. */
@@ -139,7 +151,7 @@ static void print_info(ft_model *m, const facts *f)
                                         "scored BPE"};
     ft_tokenizer *tokenizer = ft_get_tokenizer(m);
     ft_preprocessing p = ft_get_preprocessing(m);
-    char shape[80];
+    char shape[80], text[24];
     int i;
     print_layers(m);
     printf("%s\n", *ft_architecture(m) ? ft_architecture(m) : "network");
@@ -150,12 +162,14 @@ static void print_info(ft_model *m, const facts *f)
         printf(", %d pieces: %s", ft_tokenizer_count(tokenizer), kinds[ft_tokenizer_kind_of(tokenizer)]);
     printf("\n");
     print_output(m);
-    printf("  parameters  %llu in %d tensors, %.1f MB; ", f->parameters, f->tensors,
-           4e-6 * (double)f->parameters);
-    if (f->frozen) printf("%llu in %d of them are frozen\n", f->frozen, f->frozen_tensors);
+    printf("  parameters  %s (%llu) in %d tensors, %.1f MB; ", short_number(f->parameters, text),
+           f->parameters, f->tensors, 4e-6 * (double)f->parameters);
+    if (f->frozen) printf("%s (%llu) in %d of them are frozen\n", short_number(f->frozen, text),
+                          f->frozen, f->frozen_tensors);
     else printf("none is frozen\n");
-    if (f->buffers) printf("  statistics  %llu numbers, of batch norms\n", f->buffers);
-    printf("  work        %llu multiply-adds a %s\n", f->multiply_adds, f->text ? "token" : "picture");
+    if (f->buffers) printf("  statistics  %s numbers, of batch norms\n", short_number(f->buffers, text));
+    printf("  work        %s multiply-adds a %s\n", short_number(f->multiply_adds, text),
+           f->text ? "token" : "picture");
     printf("  memory      %.1f MB to predict one %s", 1e-6 * (double)f->predict,
            f->text ? "text" : "picture");
     if (f->text) printf(" of %d tokens", INFO_LENGTH);

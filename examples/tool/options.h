@@ -7,7 +7,7 @@ typedef struct options {
     int epochs, batch_size, threads, per_class, top, checkpoint_steps;
     int streams, steps, minimum_count, hidden, layers, worst, length, top_k, max_length;
     double learning_rate, temperature, top_p;
-    const char *text_column, *label_column, *vocabulary, *merges, *prompt, *header, *groups;
+    const char *text_column, *label_column, *vocabulary, *merges, *prompt, *header, *groups, *labels;
     bool language_model, words, one_direction, greedy;
     unsigned long long seed;
     bool json, resume, flip, no_shift, allow_missing, allow_unexpected, quiet, times, check;
@@ -60,6 +60,8 @@ static const char usage_text[] =
     "predict: --top N             classes to print (default 3)\n"
     "info:    --times             milliseconds of each operator in a training step of a batch\n"
     "devices: --check             compare and time every operator on each (or on --device's)\n"
+    "names:   --labels FILE       of the model's classes, one a line, or as ImageNet's lists have them\n"
+    "                             (id, tab, names); convert, train: kept in the file that is written\n"
     "all:     --arch NAME         when the weights' names do not tell the network\n"
     "         --rename A=B,...    leading parts of names in the weights file to replace\n"
     "         --allow-missing --allow-unexpected   weights that do not match\n"
@@ -144,6 +146,7 @@ static const option_row option_rows[] = {
     {"--times", 'b', AT(times), "i", LINES | PICTURES},
     {"--type", 's', AT(type), "c", 0},
     {"--check", 'b', AT(check), "d", 0},
+    {"--labels", 's', AT(labels), "tepc", MODEL},
     {"--arch", 's', AT(architecture), "tepgic", MODEL},
     {"--rename", 's', AT(rename), "tepgic", MODEL},
     {"--allow-missing", 'b', AT(allow_missing), "tepgic", MODEL},

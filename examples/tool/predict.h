@@ -51,12 +51,22 @@ static int predict_lines(ft_model *m, const options *o)
     char *line = NULL;
     size_t size = 0;
     ssize_t count;
+    long number = 0;
     int status = DONE;
-    while ((count = getline(&line, &size, stdin)) >= 0) {
-        if (count > 0 && line[count - 1] == '\n') line[count - 1] = 0;
-        if (predict_one(m, o, line) != DONE) status = FAILED;
+    while ((errno = 0, count = getline(&line, &size, stdin)) >= 0) {
+        number += 1;
+        if (count > 0 && line[count - 1] == '\n') line[--count] = 0;
+        if (strlen(line) != (size_t)count) {
+            fprintf(stderr, "finetune: standard input: line %ld holds a zero byte: it is no text\n", number);
+            status = FAILED;
+        } else if (predict_one(m, o, line) != DONE) status = FAILED;
     }
     free(line);
+    if (ferror(stdin) || !feof(stdin)) {
+        fprintf(stderr, "finetune: standard input: cannot be read: %s\n", errno ? strerror(errno) : "no memory");
+        return FAILED;
+    }
+    if (number == 0 && !o->quiet) fprintf(stderr, "finetune: standard input is empty: there is no text to predict\n");
     return status;
 }
 
@@ -69,6 +79,7 @@ static int predict(const options *o)
     if (ft_error(m)) return report(m);
     if (!suits_model(m, o)) return unsuited(m);
     set_max_length(m, o);
+    if (!name_classes(m, o)) return failed(m);
     open_vocabulary(m, o);
     if (ft_error(m)) return report(m);
     if (o->file_count == 0 && !reads_text(m, o)) return usage("predict needs pictures", "");

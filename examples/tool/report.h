@@ -16,17 +16,69 @@ typedef struct progress_state {
     long images;            /* in this stage */
 } progress_state;
 
+/* Columns of the terminal; 80 where it does not say. */
+static int terminal_width(void)
+{
+    const char *columns = getenv("COLUMNS");
+    struct winsize size;
+    int width = columns ? atoi(columns) : 0;
+    if (ioctl(2, TIOCGWINSZ, &size) == 0 && size.ws_col > 0) width = size.ws_col;
+    return width > 0 ? width : 80;
+}
+
+/* "40 s", "12 min", "1.5 h" */
+static const char *duration_text(double seconds, char text[24])
+{
+    if (seconds < 120) snprintf(text, 24, "%.0f s", seconds);
+    else if (seconds < 7200) snprintf(text, 24, "%.0f min", seconds / 60);
+    else snprintf(text, 24, "%.1f h", seconds / 3600);
+    return text;
+}
+
+/* What a line says, in its order. Where it would be wider than the terminal the first one and the
+   rate are written shorter; then the least important are left out. */
+enum { PLACE, LOSS, RIGHT, HELD, RATE, LEFT, PARTS };
+
+static void join_parts(char parts[PARTS][96], int width, char *line)
+{
+    static const int least[] = {RATE, HELD, RIGHT, LEFT, LOSS};
+    size_t length = 0, l;
+    int i;
+    for (i = 0; i < PARTS; ++i) length += strlen(parts[i]);
+    for (l = 0; l < sizeof least / sizeof least[0] && length > (size_t)width; ++l) {
+        length -= strlen(parts[least[l]]);
+        parts[least[l]][0] = 0;
+    }
+    line[0] = 0;
+    for (i = 0; i < PARTS; ++i) strcat(line, parts[i]);
+    if (strlen(line) > (size_t)width) line[width] = 0;
+}
+
+/* A line that is written over must not be wider than the terminal, or it would leave a trail. */
 static void print_progress(progress_state *s, const ft_progress *p, double now)
 {
     double rate = now > s->start ? (double)s->images / (now - s->start) : 0;
     double done = p->epoch + (double)p->step / (p->steps > 0 ? p->steps : 1);
     double left = done > 0 ? (now - s->start) / done * (p->epochs - done) : 0;
-    fprintf(stderr, "%s%s: epoch %d/%d step %d/%d  loss %.4f  right %.1f %%",
-            s->terminal ? "\r" : "", p->stage, p->epoch + 1, p->epochs, p->step, p->steps, p->loss, 100 * p->accuracy);
+    char parts[PARTS][96], line[PARTS * 96], time[24];
+    int width = s->terminal ? terminal_width() - 1 : (int)sizeof line - 1, i;
+    size_t length = 0;
+    memset(parts, 0, sizeof parts);
+    snprintf(parts[PLACE], 96, "%s: epoch %d/%d step %d/%d", p->stage, p->epoch + 1, p->epochs, p->step,
+             p->steps);
+    snprintf(parts[LOSS], 96, "  loss %.4f", p->loss);
+    snprintf(parts[RIGHT], 96, "  right %.1f %%", 100 * p->accuracy);
     if (p->held_back_accuracy >= 0)
-        fprintf(stderr, "  held back %.1f %%", 100 * p->held_back_accuracy);
-    fprintf(stderr, "  %.0f %s/s  %.0f s left%s", rate, s->samples_are,
-            left, s->terminal ? "\033[K" : "\n");
+        snprintf(parts[HELD], 96, "  held back %.1f %%", 100 * p->held_back_accuracy);
+    snprintf(parts[RATE], 96, "  %.0f %s/s", rate, s->samples_are);
+    snprintf(parts[LEFT], 96, "  %s left", duration_text(left, time));
+    for (i = 0; i < PARTS; ++i) length += strlen(parts[i]);
+    if (length > (size_t)width) {
+        snprintf(parts[PLACE], 96, "%s %d/%d, %d/%d", p->stage, p->epoch + 1, p->epochs, p->step, p->steps);
+        snprintf(parts[RATE], 96, "  %.0f/s", rate);
+    }
+    join_parts(parts, width, line);
+    fprintf(stderr, "%s%s%s", s->terminal ? "\r" : "", line, s->terminal ? "\033[K" : "\n");
     s->line_open = s->terminal;
     s->last = now;
 }
@@ -51,6 +103,13 @@ static bool on_progress(void *user, const ft_progress *p)
     return !interrupted;
 }
 
+/* After what was said already. */
+static int failed(ft_model *m)
+{
+    ft_destroy(m);
+    return FAILED;
+}
+
 static int report(ft_model *m)
 {
     fprintf(stderr, "finetune: %s\n", ft_error_text(m));
@@ -58,7 +117,6 @@ static int report(ft_model *m)
     return FAILED;
 }
 
-/* A text as JSON: quotes, backslashes and control characters escaped. */
 /* Bytes of the character of UTF-8 that begins here; 0: what is here is none. Overlong forms and
    halves of pairs are none (RFC 3629). */
 static int utf8_bytes(const unsigned char *at)

@@ -135,12 +135,17 @@ static int train(const options *o)
     if (ft_error(m)) return report(m);
     if (!suits_model(m, o)) return unsuited(m);
     set_max_length(m, o);
+    if (o->labels && !name_classes(m, o)) return failed(m);
     progress.samples_are = reads_text(m, o) ? "texts" : "images";
     if (o->resume && access(checkpoint, R_OK) != 0 && !o->quiet)
         fprintf(stderr, "%s is not there: the run starts anew\n", checkpoint);
     snprintf(earlier, sizeof earlier, "%s.earlier", checkpoint);
     if (!o->resume) set_aside(o, checkpoint, earlier);
     open_training(m, o, &data, &val);
+    if (!keeps_labels(m, o, data)) {
+        if (!o->resume) bring_back(checkpoint, earlier, true);
+        return unsuited(m);
+    }
     result = ft_finetune(m, data, train_options(o, checkpoint, &progress));
     if (progress.line_open) fprintf(stderr, "\n");
     if (!o->resume) bring_back(checkpoint, earlier, ft_error(m) != FT_OK);
@@ -174,6 +179,7 @@ static int evaluate(const options *o)
     if (ft_error(m)) return report(m);
     if (!suits_model(m, o)) return unsuited(m);
     set_max_length(m, o);
+    if (!name_classes(m, o)) return failed(m);
     open_vocabulary(m, o);
     score(m, o, reads_text(m, o) ? open_texts(m, o, o->data, true, NULL)
                                  : open_folder(m, o, o->data, true), &s);
