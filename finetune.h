@@ -116,6 +116,10 @@
      [SECTION] networks/table: The table of networks, and recognition
      [SECTION] data/feature_files: Files of rows
      [SECTION] data/images: Images
+     [SECTION] data/image_headers: Image headers
+     [SECTION] data/image_rows: BMP, PPM, PGM and GIF
+     [SECTION] data/image_damage: Damaged JPEG and PNG files
+     [SECTION] data/image_files: Image files
      [SECTION] data/sources: Data sources
      [SECTION] data/image_folders: Image folders
      [SECTION] data/tables: Tables
@@ -228,6 +232,12 @@
              vocabularies: vocab.txt, vocab.json with merges.txt, tokenizer.json of WordPiece and
              of byte-level BPE, llama2.c's tokenizer.bin
      write   safetensors: weights under their own names, the network's description in __metadata__
+     images  JPEG, PNG, BMP, GIF (its first frame), and binary PPM and PGM. Samples are those of
+             Pillow's convert("RGB"), of JPEG within the rounding of decoders: alpha is dropped,
+             CMYK converted, 16 bits cut to 8. EXIF's orientation is applied, as viewers do it and
+             ImageOps.exif_transpose does; torchvision's ImageFolder does not. Refused, with the
+             reason: damaged files, 16-bit grey, compressed BMP, plain (ASCII) PPM and PGM,
+             pictures of more than 2^27 pixels, files above 256 MiB.
 
    CONFIGURATION, before the #include
      FINETUNE_IMPLEMENTATION   in exactly one file: compiles the library
@@ -2107,13 +2117,18 @@ int fsync(int descriptor);
 /* The pointer holds the descriptor plus one, so that it is never NULL. */
 static int ft__descriptor(void *file) { return (int)(intptr_t)file - 1; }
 
-/* O_EXCL creates the file, or fails if even a link is there; with O_NONBLOCK, opening a pipe does
-   not wait. */
+/* For reading, regular files only: a FIFO without a writer would block for ever, one with a writer
+   would lose bytes, and opening a device can do anything. O_NONBLOCK is for a FIFO that takes the
+   file's place in between; ft__posix_size refuses it. For writing, O_EXCL creates the file, or fails
+   if even a link is there. */
 static void *ft__posix_open(void *user, const char *path, bool write)
 {
-    int descriptor = write ? open(path, O_WRONLY | O_CREAT | O_EXCL, 0666)
-                           : open(path, O_RDONLY | O_NONBLOCK);
+    struct stat status;
+    int descriptor = -1;
     (void)user;
+    if (write) descriptor = open(path, O_WRONLY | O_CREAT | O_EXCL, 0666);
+    else if (stat(path, &status) == 0 && S_ISREG(status.st_mode))
+        descriptor = open(path, O_RDONLY | O_NONBLOCK);
     return descriptor < 0 ? NULL : (void *)(intptr_t)(descriptor + 1);
 }
 
@@ -2215,8 +2230,9 @@ static bool ft__posix_list(void *user, const char *path,
         struct stat status;
         int length = snprintf(inner, sizeof inner, "%s/%s", path, entry->d_name);
         if (!strcmp(entry->d_name, ".") || !strcmp(entry->d_name, "..")) continue;
-        if (length < 0 || (size_t)length >= sizeof inner || stat(inner, &status) != 0) continue;
-        each(context, entry->d_name, S_ISDIR(status.st_mode) != 0);
+        /* What has no status (a link to nowhere) is named too: opening it fails. */
+        each(context, entry->d_name, length > 0 && (size_t)length < sizeof inner
+                                     && stat(inner, &status) == 0 && S_ISDIR(status.st_mode));
     }
     closedir(folder);
     return true;
@@ -2371,6 +2387,9 @@ static ft_files ft__default_files(void)
     return files;
 }
 
+static const char ft__not_opened[] = "cannot be opened (not there, not allowed, or not a regular"
+                                     " file)";
+
 /* A whole file in memory, which the caller releases; NULL with an error. */
 static unsigned char *ft__read_file(ft__context *c, const char *path, size_t *bytes)
 {
@@ -2381,7 +2400,7 @@ static unsigned char *ft__read_file(ft__context *c, const char *path, size_t *by
     if (!ft__ok(c)) return NULL;
     file = files->open(files->user, path, false);
     if (!file) {
-        ft__fail(c, FT_IO, "%s: cannot be opened", path);
+        ft__fail(c, FT_IO, "%s: %s", path, ft__not_opened);
         return NULL;
     }
     size = files->size(files->user, file);
@@ -18482,8 +18501,8 @@ static void ft__plan_parts(ft_model *m, ft__plan *plan, int parts, int most, con
     ft__plan_alone(m, plan);
 }
 
-/* Places all blocks so that the plan fits into `room`, with the fewest parts (with `cut`), cut where
-   one value crosses, or else two or three. Returns the number of blocks. */
+/* Places all blocks so that the plan fits into `room`, with the fewest parts (with `cut`), cut
+   where one value crosses, or else two or three. Returns the number of blocks. */
 static int ft__plan_fit(ft_model *m, ft__plan *plan, ft__block *blocks, size_t room, bool cut)
 {
     int count, parts, i;
@@ -18746,8 +18765,8 @@ static bool ft__plan_drop_weights(ft_model *m, ft__plan *plan)
 }
 
 /* Places the plan in what the budget leaves. If that is too little, these are given up, in this
-   order: the plan for the other purpose, which is made again when it is needed; values that are kept
-   for backward; weights that are prepared once for all runs. Returns the number of blocks. */
+   order: the plan for the other purpose, which is made again when it is needed; values that are
+   kept for backward; weights that are prepared once for all runs. Returns the number of blocks. */
 static int ft__plan_choose(ft_model *m, ft__plan *plan, ft__block *blocks)
 {
     const ft__plan *other = m->plans[!plan->training];
@@ -25520,13 +25539,13 @@ static int ft__key_find(const ft__key_table *table, uint64_t key)
 
 /* =============================================================================================
    [SECTION] data/images: Images
-   A picture is rows of 8-bit samples, channels interleaved. It is decoded by stb_image, turned
-   into the network's channels, resized exactly as Pillow does it, and cut out as torchvision does
-   it; only then do its samples become floats. What is kept in memory between epochs is the resized
-   8-bit picture, and augmented views are cut from that one too, so that a view's numbers do not
-   depend on whether the picture was kept or decoded again.
-   The functions here may run on any thread: they allocate nothing but what stb_image takes from
-   malloc, and get their workspaces from the caller.
+   A picture is rows of 8-bit samples, channels interleaved. It is turned into the network's
+   channels, resized exactly as Pillow does it, and cut out as torchvision does it; only then do
+   its samples become floats. What is kept in memory between epochs is the resized 8-bit picture,
+   and augmented views are cut from that one too, so that a view's numbers do not depend on
+   whether the picture was kept or decoded again.
+   The functions here may run on any thread: they allocate nothing and get their workspaces from
+   the caller.
    ============================================================================================= */
 #define FT__MOST_PIXELS ((uint64_t)1 << 27)         /* of a picture; more is not worth its memory */
 #define FT__MOST_RESIZED_PIXELS ((uint64_t)1 << 26)
@@ -25949,27 +25968,605 @@ static void ft__view_to_tensor(const ft_preprocessing *p, const uint8_t *picture
                          to);
 }
 
-/* ---- Decoding ---- */
-typedef struct ft__picture {
-    uint8_t *pixels;  /* stb_image's memory: ft__picture_free */
-    int width, height, channels;
-} ft__picture;
-
+/* =============================================================================================
+   [SECTION] data/image_headers: Image headers
+   What a picture file says of itself before its pixels: format, sides, orientation, and how much
+   memory decoding takes. All of it is checked before anything is allocated for the pixels.
+   ============================================================================================= */
 static const char ft__odd_sides[] = "its width or height is not what the library takes";
 
 #ifdef STBI_VERSION
-static uint32_t ft__bytes_to_number(const unsigned char *bytes, int count) /* low byte first */
+static const char ft__ends_early[] = "the file ends before the picture does";
+static const char ft__damaged_header[] = "damaged header";
+static const char ft__too_few_bytes[] = "damaged: too few bytes for so many pixels";
+static const char ft__grey_16[] = "16-bit grey: save it with 8 bits per sample";
+
+enum { FT__NO_TRANSFORM = -1, FT__START_BYTES = 1024 };
+
+/* What the header says. `data` is where the pixels of a BMP or PNM begin, and a JPEG's first scan:
+   there goes an Adobe marker with `transform` if stb_image needs one to see the colours. */
+typedef struct ft__image_header {
+    char format;            /* J(PEG), (P)NG, B(MP), G(IF), or N: binary PPM and PGM */
+    int width, height;      /* as stored */
+    int orientation;        /* EXIF's: 1 is upright, 5 to 8 swap the sides */
+    int transform;
+    bool progressive;
+    size_t data;
+    size_t memory;          /* bytes that decoding allocates, at most */
+    uint32_t bits, masks[3], colours, palette, palette_entry; /* BMP */
+    bool top_down;
+    uint32_t largest;       /* of a sample of a PNM */
+} ft__image_header;
+
+/* A file in memory, or one that is read where it is asked for. */
+typedef struct ft__bytes {
+    const unsigned char *memory; /* NULL: read from the file */
+    uint64_t count;
+    const ft_files *files;
+    void *file;
+} ft__bytes;
+
+static bool ft__bytes_get(const ft__bytes *from, uint64_t offset, unsigned char *to, size_t count)
+{
+    if (offset > from->count || count > from->count - offset) return false;
+    if (!from->memory)
+        return from->files->read(from->files->user, from->file, offset, to, count) == count;
+    memcpy(to, from->memory + offset, count);
+    return true;
+}
+
+static uint32_t ft__low_first(const unsigned char *bytes, int count)
 {
     uint32_t number = 0;
     while (count-- > 0) number = number << 8 | bytes[count];
     return number;
 }
 
-static const char ft__ends_early[] = "the file ends before the picture does";
+static uint32_t ft__high_first(const unsigned char *bytes, int count)
+{
+    uint32_t number = 0;
+    while (count-- > 0) number = number << 8 | *bytes++;
+    return number;
+}
 
-/* stb_image gives a picture even when a file ends early, with grey or undefined pixels in the rest
-   of it, and its version 2.27 trusts a few numbers that it should not. So files are looked through
-   here first. Each function returns NULL for a file that is whole. */
+static bool ft__starts_with(const unsigned char *bytes, size_t count, const char *start,
+                            size_t length)
+{
+    return count >= length && memcmp(bytes, start, length) == 0;
+}
+
+/* ---- EXIF: a TIFF directory, of which only the orientation matters ---- */
+static int ft__exif_orientation(const ft__bytes *from, uint64_t at, uint64_t count)
+{
+    unsigned char entry[12];
+    uint32_t (*number)(const unsigned char *bytes, int count);
+    uint32_t entries, i, offset;
+    if (count < 14 || !ft__bytes_get(from, at, entry, 8)) return 1;
+    if (!memcmp(entry, "II*\0", 4)) number = ft__low_first;
+    else if (!memcmp(entry, "MM\0*", 4)) number = ft__high_first;
+    else return 1;
+    offset = number(entry + 4, 4);
+    if (offset > count - 2 || !ft__bytes_get(from, at + offset, entry, 2)) return 1;
+    entries = number(entry, 2);
+    for (i = 0; i < entries && 12 * (uint64_t)(i + 1) + 2 <= count - offset; ++i) {
+        if (!ft__bytes_get(from, at + offset + 2 + 12 * (uint64_t)i, entry, 12)) return 1;
+        if (number(entry, 2) != 0x0112) continue;
+        offset = number(entry + 2, 2) == 3 ? number(entry + 8, 2) : 1; /* 3: a 16-bit number */
+        return offset >= 1 && offset <= 8 ? (int)offset : 1;
+    }
+    return 1;
+}
+
+/* ---- JPEG ---- */
+typedef struct ft__jpeg_marks {
+    bool jfif, adobe;
+    int transform;          /* Adobe's */
+    int components;
+    unsigned char ids[4];
+} ft__jpeg_marks;
+
+/* libjpeg's rules for which colours the components are, against stb_image's. FT__NO_TRANSFORM:
+   stb_image comes to the same by itself. Four components are CMYK without an Adobe marker, and
+   YCCK with any transform but 0; stb_image knows them only with the marker, and with 0 or 2. */
+static const char *ft__jpeg_colours(const ft__jpeg_marks *marks, ft__image_header *h)
+{
+    bool named_rgb = marks->components == 3 && !memcmp(marks->ids, "RGB", 3);
+    if (marks->components == 4 && (!marks->adobe || (marks->transform != 0
+                                                     && marks->transform != 2)))
+        h->transform = marks->adobe ? 2 : 0;
+    if (named_rgb && (marks->jfif || (marks->adobe && marks->transform != 0)))
+        return "its colours are named R, G and B, but a marker says that they are not";
+    if (marks->components != 1 && marks->components < 3)
+        return "a JPEG of two components";
+    return NULL;
+}
+
+static void ft__jpeg_application(const ft__bytes *from, int marker, uint64_t at, size_t length,
+                                 ft__jpeg_marks *marks, ft__image_header *h)
+{
+    unsigned char start[12];
+    size_t count = length < sizeof start ? length : sizeof start;
+    if (!ft__bytes_get(from, at, start, count)) return;
+    if (marker == 0xE0 && length >= 12 && !memcmp(start, "JFIF", 5)) marks->jfif = true;
+    if (marker == 0xE1 && length > 6 && !memcmp(start, "Exif\0\0", 6))
+        h->orientation = ft__exif_orientation(from, at + 6, length - 6);
+    if (marker == 0xEE && length >= 12 && !memcmp(start, "Adobe", 5)) {
+        marks->adobe = true;
+        marks->transform = start[11];
+    }
+}
+
+/* Up to the first scan. */
+static const char *ft__jpeg_header(const ft__bytes *from, ft__image_header *h)
+{
+    ft__jpeg_marks marks;
+    unsigned char b[24];
+    uint64_t at = 2;
+    memset(&marks, 0, sizeof marks);
+    while (ft__bytes_get(from, at, b, 4)) {
+        size_t length = ft__high_first(b + 2, 2);
+        int marker = b[1];
+        if (b[0] != 0xFF || marker == 0xFF || marker <= 1 || (marker >= 0xD0 && marker <= 0xD8)) {
+            at += b[0] != 0xFF || marker == 0xFF ? 1 : 2;
+            continue;
+        }
+        if (length < 2) return "damaged: a segment of no length";
+        if (marker == 0xDA) break;
+        if (marker >= 0xE0) ft__jpeg_application(from, marker, at + 4, length - 2, &marks, h);
+        if (marker >= 0xC0 && marker <= 0xCF && marker != 0xC4 && marker != 0xC8
+            && marker != 0xCC) {
+            int i;
+            if (length < 11 || length > 22 || !ft__bytes_get(from, at + 4, b, length - 2)
+                || length != 8 + 3 * (size_t)b[5]) return ft__damaged_header;
+            h->progressive = marker == 0xC2;
+            h->height = (int)ft__high_first(b + 1, 2);
+            h->width = (int)ft__high_first(b + 3, 2);
+            marks.components = b[5];
+            for (i = 0; i < b[5] && i < 4; ++i) marks.ids[i] = b[6 + 3 * i];
+        }
+        at += 2 + length;
+    }
+    h->data = (size_t)at;
+    if (!ft__bytes_get(from, at, b, 2) || !marks.components) return ft__ends_early;
+    /* Each 8 x 8 pixels take a bit at least. */
+    if ((uint64_t)h->width * (uint64_t)h->height / 512 > from->count) return ft__too_few_bytes;
+    h->memory = (size_t)h->width * (size_t)h->height
+                * (3 + (h->progressive ? 3 : 1) * (size_t)marks.components);
+    return ft__jpeg_colours(&marks, h);
+}
+
+/* ---- PNG: chunks up to the first one of pixels ---- */
+static const char *ft__png_header(const ft__bytes *from, ft__image_header *h)
+{
+    static const int samples[7] = {1, 0, 3, 1, 2, 0, 4}; /* of a colour type */
+    unsigned char b[33];
+    uint64_t at = 33, row, raw;
+    if (!ft__bytes_get(from, 0, b, 33)) return ft__ends_early;
+    if (ft__high_first(b + 8, 4) != 13 || memcmp(b + 12, "IHDR", 4) != 0 || b[16] & 0x80
+        || b[20] & 0x80 || b[25] > 6 || !samples[b[25]] || b[24] > 16) return ft__damaged_header;
+    h->width = (int)ft__high_first(b + 16, 4);
+    h->height = (int)ft__high_first(b + 20, 4);
+    if (b[25] == 0 && b[24] == 16) return ft__grey_16; /* Pillow clips it to white */
+    row = ((uint64_t)h->width * (uint64_t)samples[b[25]] * b[24] + 7) / 8 + 1;
+    if (h->height > 0 && row > UINT64_MAX / 8 / (uint64_t)h->height) return ft__odd_sides;
+    raw = row * (uint64_t)h->height;
+    if (raw / 1032 > from->count) return ft__too_few_bytes; /* no code of deflate packs better */
+    h->memory = (size_t)(raw + (b[24] == 16 ? 8u : 4u) * (uint64_t)h->width
+                         * (uint64_t)h->height + 2 * from->count);
+    while (ft__bytes_get(from, at, b, 8) && memcmp(b + 4, "IDAT", 4) != 0) {
+        uint64_t length = ft__high_first(b, 4);
+        if (!memcmp(b + 4, "eXIf", 4))
+            h->orientation = ft__exif_orientation(from, at + 8, length);
+        at += 12 + length;
+    }
+    return NULL;
+}
+
+/* ---- BMP: the layouts that Pillow reads, without run lengths ---- */
+static const char *ft__bmp_colours(const ft__bytes *from, const unsigned char *b,
+                                   uint32_t compression, uint32_t used, ft__image_header *h)
+{
+    static const uint32_t rgb[3] = {0xFF0000, 0xFF00, 0xFF}, rgb555[3] = {0x7C00, 0x3E0, 0x1F};
+    uint32_t size = ft__low_first(b + 14, 4);
+    int i;
+    memcpy(h->masks, h->bits == 16 ? rgb555 : rgb, sizeof rgb);
+    h->palette = 14 + size;
+    h->colours = used ? used : h->bits <= 8 ? (uint32_t)1 << h->bits : 0;
+    if (compression == 1 || compression == 2) return "a compressed BMP";
+    if (compression != 0 && compression != 3) return ft__damaged_header;
+    if (compression == 3) {
+        if (h->bits < 16) return ft__damaged_header;
+        for (i = 0; i < 3; ++i) h->masks[i] = ft__low_first(b + 54 + 4 * i, 4);
+        if (h->bits == 32 && !h->masks[0] && !h->masks[1] && !h->masks[2])
+            memcpy(h->masks, rgb, sizeof rgb);
+    }
+    if (h->bits > 8) return NULL;
+    if (h->colours > 256) return ft__damaged_header;
+    if (!h->data) h->data = h->palette + (size_t)h->palette_entry * h->colours;
+    if (h->palette + (size_t)h->palette_entry * h->colours > from->count) return ft__ends_early;
+    if (h->data == h->palette) h->data += (size_t)h->palette_entry * h->colours;
+    return NULL;
+}
+
+static const char *ft__bmp_header(const ft__bytes *from, const unsigned char *b, size_t count,
+                                  ft__image_header *h)
+{
+    uint32_t size, width, height, compression = 0, used = 0;
+    const char *fault;
+    uint64_t row;
+    if (count < 26) return "the file ends inside its header";
+    size = ft__low_first(b + 14, 4);
+    if (size != 12 && size != 40 && size != 52 && size != 56 && size != 64 && size != 108
+        && size != 124) return ft__damaged_header;
+    if (count < 14 + size || (size > 12 && count < 66)) return "the file ends inside its header";
+    width = ft__low_first(b + 18, size == 12 ? 2 : 4);
+    height = ft__low_first(b + (size == 12 ? 20 : 22), size == 12 ? 2 : 4);
+    h->bits = ft__low_first(b + (size == 12 ? 24 : 28), 2);
+    h->palette_entry = size == 12 ? 3 : 4;
+    if (size > 12) {
+        compression = ft__low_first(b + 30, 4);
+        used = ft__low_first(b + 46, 4);
+        h->top_down = height >> 31;
+        if (h->top_down) height = 0 - height;
+    }
+    if (width > INT32_MAX || height > INT32_MAX || (h->bits != 1 && h->bits != 4 && h->bits != 8
+        && h->bits != 16 && h->bits != 24 && h->bits != 32)) return ft__damaged_header;
+    h->width = (int)width;
+    h->height = (int)height;
+    h->data = ft__low_first(b + 10, 4);
+    fault = ft__bmp_colours(from, b, compression, used, h);
+    if (fault) return fault;
+    if (!h->data) h->data = 14 + (size_t)size + (compression == 3 && size == 40 ? 12 : 0);
+    row = ((uint64_t)width * h->bits + 31) / 32 * 4;
+    if (h->data > from->count) return ft__ends_early;
+    if (row && (from->count - h->data) / row < height) return ft__ends_early;
+    h->memory = 3 * (size_t)width * (size_t)height;
+    return NULL;
+}
+
+/* ---- P5 or P6, width, height, largest value, one space, samples; # starts a comment ---- */
+static const char *ft__pnm_header(const ft__bytes *from, const unsigned char *b, size_t count,
+                                  ft__image_header *h)
+{
+    uint64_t number[3] = {0, 0, 0}, need;
+    size_t at = 2;
+    int i;
+    for (i = 0; i < 3; ++i) {
+        while (at < count && (b[at] <= ' ' || b[at] == '#'))
+            if (b[at++] == '#')
+                while (at < count && b[at] != '\n' && b[at] != '\r') ++at;
+        if (at >= count || b[at] < '0' || b[at] > '9') return ft__damaged_header;
+        while (at < count && b[at] >= '0' && b[at] <= '9' && number[i] < INT32_MAX)
+            number[i] = number[i] * 10 + (uint64_t)(b[at++] - '0');
+    }
+    if (number[0] - 1 >= FT__MOST_PIXELS || number[1] - 1 >= FT__MOST_PIXELS
+        || number[0] * number[1] > FT__MOST_PIXELS) return ft__odd_sides;
+    if (at >= count || b[at] > ' ' || number[2] - 1 >= 65535) return ft__damaged_header;
+    if (number[2] > 255) return "more than 8 bits per sample";
+    h->width = (int)number[0];
+    h->height = (int)number[1];
+    h->largest = (uint32_t)number[2];
+    h->colours = b[1] == '6' ? 3 : 1;
+    h->data = at + 1;
+    need = number[0] * number[1] * h->colours;
+    h->memory = 3 * (size_t)(number[0] * number[1]);
+    return from->count < h->data + need ? ft__ends_early : NULL;
+}
+
+static const char *ft__gif_header(const ft__bytes *from, const unsigned char *b, size_t count,
+                                  ft__image_header *h)
+{
+    if (count < 13) return ft__ends_early;
+    h->width = (int)ft__low_first(b + 6, 2);
+    h->height = (int)ft__low_first(b + 8, 2);
+    /* A code of 12 bits stands for 4096 pixels at most; what no frame covers costs nothing. */
+    if ((uint64_t)h->width * (uint64_t)h->height / 4096 > from->count) return ft__too_few_bytes;
+    h->memory = 3 * (size_t)h->width * (size_t)h->height;
+    return NULL;
+}
+
+/* Only formats named here are read. */
+static char ft__image_format(const unsigned char *b, size_t count)
+{
+    if (ft__starts_with(b, count, "\xFF\xD8\xFF", 3)) return 'J';
+    if (ft__starts_with(b, count, "\x89PNG\r\n\x1A\n", 8)) return 'P';
+    if (ft__starts_with(b, count, "BM", 2)) return 'B';
+    if (ft__starts_with(b, count, "GIF8", 4)) return 'G';
+    if (ft__starts_with(b, count, "P5", 2) || ft__starts_with(b, count, "P6", 2)) return 'N';
+    return 0;
+}
+
+/* NULL, or why the file cannot be read; then the header is of no use. */
+static const char *ft__image_header_read(const ft__bytes *from, ft__image_header *h)
+{
+    unsigned char start[FT__START_BYTES];
+    size_t count = from->count < sizeof start ? (size_t)from->count : sizeof start;
+    const char *fault = NULL;
+    memset(h, 0, sizeof *h);
+    h->orientation = 1;
+    h->transform = FT__NO_TRANSFORM;
+    if (from->count == 0) return "the file is empty";
+    if (from->count > FT__MOST_FILE_BYTES) return "the file is too large";
+    if (!ft__bytes_get(from, 0, start, count)) return "reading it failed";
+    h->format = ft__image_format(start, count);
+    if (h->format == 'J') fault = ft__jpeg_header(from, h);
+    else if (h->format == 'P') fault = ft__png_header(from, h);
+    else if (h->format == 'B') fault = ft__bmp_header(from, start, count, h);
+    else if (h->format == 'G') fault = ft__gif_header(from, start, count, h);
+    else if (h->format == 'N') fault = ft__pnm_header(from, start, count, h);
+    else return "not a JPEG, PNG, BMP, GIF, or binary PPM or PGM";
+    if (fault) return fault;
+    if (h->width < 1 || h->height < 1
+        || (uint64_t)h->width * (uint64_t)h->height > FT__MOST_PIXELS) return ft__odd_sides;
+    if (h->orientation > 1) h->memory += 3 * (size_t)h->width * (size_t)h->height;
+    return NULL;
+}
+#endif
+
+/* =============================================================================================
+   [SECTION] data/image_rows: BMP, PPM, PGM and GIF
+   Formats that are little more than rows of samples are decoded here, to the same samples as
+   Pillow's convert("RGB"): stb_image reads several of their forms otherwise. Of a GIF the first
+   frame counts; what it leaves free, or has as transparent, shows as Pillow shows it.
+   Each decoder fills width * height * 3 bytes and returns NULL, or what is wrong.
+   ============================================================================================= */
+#ifdef STBI_VERSION
+
+/* ---- BMP ---- */
+
+/* A pixel's field of 5, 6 or 8 bits as 8 bits, rounded down as Pillow does it. */
+static uint8_t ft__masked(uint32_t pixel, uint32_t mask)
+{
+    while (!(mask & 1)) {
+        mask >>= 1;
+        pixel >>= 1;
+    }
+    return (uint8_t)((pixel & mask) * 255 / mask);
+}
+
+static bool ft__bmp_masks_known(const ft__image_header *h)
+{
+    int i;
+    for (i = 0; i < 3; ++i) {
+        uint32_t mask = h->masks[i];
+        if (!mask || (h->bits < 32 && mask >> h->bits)) return false;
+        while (!(mask & 1)) mask >>= 1;
+        if (mask != 0x1F && mask != 0x3F && mask != 0xFF) return false;
+    }
+    return true;
+}
+
+static const char *ft__decode_bmp(const unsigned char *b, const ft__image_header *h, uint8_t *to)
+{
+    size_t row = ((size_t)h->width * h->bits + 31) / 32 * 4;
+    int x, y;
+    if (h->bits > 8 && !ft__bmp_masks_known(h)) return "a BMP of unknown colour masks";
+    for (y = 0; y < h->height; ++y) {
+        const unsigned char *at = b + h->data + row * (size_t)(h->top_down ? y : h->height - 1 - y);
+        for (x = 0; x < h->width; ++x, to += 3) {
+            uint32_t pixel, bit = (uint32_t)x * h->bits;
+            if (h->bits > 8) {
+                pixel = ft__low_first(at + (size_t)x * (h->bits / 8), (int)h->bits / 8);
+                to[0] = ft__masked(pixel, h->masks[0]);
+                to[1] = ft__masked(pixel, h->masks[1]);
+                to[2] = ft__masked(pixel, h->masks[2]);
+                continue;
+            }
+            pixel = (uint32_t)at[bit / 8] >> (8 - h->bits - bit % 8) & ((1u << h->bits) - 1);
+            if (pixel < h->colours) {
+                const unsigned char *entry = b + h->palette + h->palette_entry * pixel;
+                to[0] = entry[2];
+                to[1] = entry[1];
+                to[2] = entry[0];
+            } else to[0] = to[1] = to[2] = 0;
+        }
+    }
+    return NULL;
+}
+
+/* ---- PPM and PGM ---- */
+
+/* value / largest * 255, halves to the even number, as Python rounds them. */
+static uint8_t ft__scaled(uint32_t value, uint32_t largest)
+{
+    double exact = (double)value / (double)largest * 255;
+    int down = (int)exact;
+    double rest = exact - down;
+    if (exact >= 255) return 255;
+    return (uint8_t)(rest > 0.5 || (rest == 0.5 && down % 2) ? down + 1 : down);
+}
+
+static const char *ft__decode_pnm(const unsigned char *b, const ft__image_header *h, uint8_t *to)
+{
+    size_t pixels = (size_t)h->width * (size_t)h->height, i;
+    const unsigned char *at = b + h->data;
+    uint32_t channel;
+    uint8_t scaled[256];
+    if (h->largest == 255 && h->colours == 3) {
+        memcpy(to, at, 3 * pixels);
+        return NULL;
+    }
+    for (i = 0; i < 256; ++i) scaled[i] = ft__scaled((uint32_t)i, h->largest);
+    for (i = 0; i < pixels; ++i, to += 3)
+        for (channel = 0; channel < 3; ++channel) {
+            to[channel] = scaled[*at];
+            if (channel == 2 || h->colours == 3) at += 1;
+        }
+    return NULL;
+}
+
+/* ---- GIF ---- */
+typedef struct ft__gif {
+    const unsigned char *at, *end; /* in the data of a frame, which lies in blocks of up to 255 */
+    size_t block;                  /* bytes left in this one */
+    uint32_t bits;
+    int bit_count;
+    int left, top, width, height;  /* of the frame */
+    bool interlaced;
+    int background;                /* index of what the frame leaves free */
+    uint8_t colours[256][3];
+} ft__gif;
+
+/* The next code of so many bits, or -1. */
+static int ft__gif_code(ft__gif *g, int bits)
+{
+    int code;
+    while (g->bit_count < bits) {
+        if (!g->block) {
+            if (g->at >= g->end || !*g->at) return -1;
+            g->block = *g->at++;
+        }
+        if (g->at >= g->end) return -1;
+        g->bits |= (uint32_t)*g->at++ << g->bit_count;
+        g->bit_count += 8;
+        g->block -= 1;
+    }
+    code = (int)(g->bits & ((1u << bits) - 1));
+    g->bits >>= bits;
+    g->bit_count -= bits;
+    return code;
+}
+
+/* A palette of 2 << (flags & 7) entries; the rest is black, as in Pillow. */
+static const unsigned char *ft__gif_palette(ft__gif *g, const unsigned char *at,
+                                            const unsigned char *end, int flags)
+{
+    size_t bytes = (size_t)3 << ((flags & 7) + 1);
+    if ((size_t)(end - at) < bytes) return end;
+    memset(g->colours, 0, sizeof g->colours);
+    memcpy(g->colours, at, bytes);
+    return at + bytes;
+}
+
+/* Blocks up to the data of the first frame. */
+static const char *ft__gif_frame(ft__gif *g, const unsigned char *b, size_t count,
+                                 const ft__image_header *h)
+{
+    const unsigned char *at = b + 13, *end = b + count;
+    int i;
+    for (i = 0; i < 256; ++i) memset(g->colours[i], i, 3); /* without a palette: grey */
+    if (b[10] & 0x80) at = ft__gif_palette(g, at, end, b[10]);
+    while (at < end && *at != 0x2C) {
+        if (*at != 0x21) return *at == 0x3B ? "a GIF without a picture"
+                                            : "damaged: an unknown block";
+        if (end - at < 2) return ft__ends_early;
+        if (at[1] == 0xF9 && end - at > 6 && at[2] >= 4 && at[3] & 1) g->background = at[6];
+        for (at += 2; at < end && *at; ) {
+            if ((size_t)(end - at) <= *at) return ft__ends_early;
+            at += 1 + (size_t)*at;
+        }
+        if (at < end) at += 1;
+    }
+    if (end - at < 11) return ft__ends_early;
+    g->left = (int)ft__low_first(at + 1, 2);
+    g->top = (int)ft__low_first(at + 3, 2);
+    g->width = (int)ft__low_first(at + 5, 2);
+    g->height = (int)ft__low_first(at + 7, 2);
+    g->interlaced = at[9] & 0x40;
+    if (g->width < 1 || g->height < 1 || g->left + g->width > h->width
+        || g->top + g->height > h->height) return "damaged: its first frame lies outside of it";
+    if (at[9] & 0x80) at = ft__gif_palette(g, at + 10, end, at[9]);
+    else at += 10;
+    g->at = at++;
+    g->end = end;
+    while (at < end && *at) at = (size_t)(end - at) > *at ? at + 1 + (size_t)*at : end;
+    return at < end ? NULL : ft__ends_early;
+}
+
+/* The row that the frame's row number y in the file is: of interlaced ones every eighth comes
+   first, then those between, those between these, and so on. */
+static int ft__gif_row(const ft__gif *g, int y)
+{
+    static const int first[4] = {0, 4, 2, 1}, step[4] = {8, 8, 4, 2};
+    int pass;
+    for (pass = 0; g->interlaced && pass < 4; ++pass) {
+        int rows = (g->height - first[pass] + step[pass] - 1) / step[pass];
+        if (y < rows) return first[pass] + y * step[pass];
+        y -= rows;
+    }
+    return y;
+}
+
+static void ft__gif_put(const ft__gif *g, const ft__image_header *h, size_t pixel, int index,
+                        uint8_t *to)
+{
+    size_t x = pixel % (size_t)g->width, y = pixel / (size_t)g->width;
+    size_t row = (size_t)(g->top + ft__gif_row(g, (int)y));
+    memcpy(to + 3 * (row * (size_t)h->width + (size_t)g->left + x), g->colours[index], 3);
+}
+
+/* LZW (GIF89a, appendix F): a code stands for an index, or for an earlier code's string and one
+   index more. A string is put down from its end. */
+static const char *ft__gif_pixels(ft__gif *g, const ft__image_header *h, uint8_t *to)
+{
+    uint16_t prefix[4096];
+    uint16_t length[4096];
+    uint8_t last[4096], first[4096];
+    size_t done = 0, all = (size_t)g->width * (size_t)g->height;
+    int smallest = *g->at++, clear, next, bits, old = -1, code, i;
+    if (smallest < 2 || smallest > 8) return ft__damaged_header;
+    clear = 1 << smallest;
+    for (i = 0; i < clear; ++i) {
+        prefix[i] = 0;
+        length[i] = 1;
+        first[i] = last[i] = (uint8_t)i;
+    }
+    next = clear + 2;
+    bits = smallest + 1;
+    while (done < all) {
+        size_t at, string;
+        code = ft__gif_code(g, bits);
+        if (code < 0 || code == clear + 1) return ft__ends_early;
+        if (code == clear) {
+            next = clear + 2;
+            bits = smallest + 1;
+            old = -1;
+            continue;
+        }
+        if (code > next || (code >= clear && code < clear + 2) || (old < 0 && code >= clear)
+            || (code == next && (old < 0 || next > 4095))) return "damaged: an unknown code";
+        if (old >= 0 && next < 4096) {
+            prefix[next] = (uint16_t)old;
+            length[next] = (uint16_t)(length[old] + 1);
+            first[next] = first[old];
+            last[next] = first[code == next ? old : code];
+            next += 1;
+            if (next == 1 << bits && bits < 12) bits += 1;
+        }
+        string = length[code];
+        for (i = code, at = done + string; at > done; i = prefix[i])
+            if (--at < all) ft__gif_put(g, h, at, last[i], to);
+        done += string;
+        old = code;
+    }
+    return NULL;
+}
+
+static const char *ft__decode_gif(const unsigned char *b, size_t count, const ft__image_header *h,
+                                  uint8_t *to)
+{
+    size_t pixels = (size_t)h->width * (size_t)h->height, i;
+    ft__gif g;
+    const char *fault;
+    memset(&g, 0, sizeof g);
+    fault = ft__gif_frame(&g, b, count, h);
+    if (fault) return fault;
+    if ((size_t)g.width * (size_t)g.height < pixels)
+        for (i = 0; i < pixels; ++i) memcpy(to + 3 * i, g.colours[g.background], 3);
+    return ft__gif_pixels(&g, h, to);
+}
+#endif
+
+/* =============================================================================================
+   [SECTION] data/image_damage: Damaged JPEG and PNG files
+   stb_image gives a picture even for damaged files, with grey or undefined pixels in the rest of
+   it, looks at no checksum, and trusts a few numbers that it should not. So files are looked
+   through here first. Each function returns NULL for a file that is whole.
+   ============================================================================================= */
+#ifdef STBI_VERSION
+
+/* ---- JPEG, quickly: before every decoding ---- */
+enum { FT__MOST_SCANS = 256 }; /* each costs as much as the picture is large; encoders make 10 */
 
 /* A segment of Huffman tables: a byte of kind, 16 counts, as many values; at most 256 of them. */
 static bool ft__jpeg_tables(const unsigned char *bytes, size_t count)
@@ -25991,6 +26588,7 @@ static bool ft__jpeg_tables(const unsigned char *bytes, size_t count)
 static const char *ft__jpeg_fault(const unsigned char *bytes, size_t count)
 {
     size_t at = 2;
+    int scans = 0;
     while (at + 1 < count) {
         int marker = bytes[at + 1];
         size_t length;
@@ -26007,105 +26605,387 @@ static const char *ft__jpeg_fault(const unsigned char *bytes, size_t count)
         if (length > count - at) break;
         if (marker == 0xC4 && !ft__jpeg_tables(bytes + at + 2, length - 2))
             return "damaged: a Huffman table";
+        if (marker == 0xDA && ++scans > FT__MOST_SCANS) return "damaged: more than 256 scans";
         at += length;
     }
     return ft__ends_early;
 }
 
-static const char *ft__bmp_fault(const unsigned char *bytes, size_t count)
+/* ---- JPEG, code by code: once ----
+   Every scan is read as a decoder reads it, without computing a pixel (ITU-T T.81, annexes F and
+   G). Its codes must be whole, and as many as the picture has blocks: not fewer, and nothing but
+   padding after them. The corrections of progressive scans (of AC coefficients that an earlier
+   scan began) depend on all that came before, and are passed over. */
+static const char ft__jpeg_bad_code[] = "damaged: a code that stands for nothing";
+static const char ft__jpeg_no_code[] = "damaged: its data ends before the last block";
+static const char ft__jpeg_more_data[] = "damaged: its data goes on after the last block";
+static const char ft__jpeg_no_restart[] = "damaged: a restart marker is missing";
+
+typedef struct ft__jpeg_codes {
+    bool there;
+    uint16_t quick[512];    /* by the next 9 bits: length << 8 | value; 0: longer */
+    int32_t end[18];        /* behind the last code of so many bits, moved to 16 bits */
+    int32_t offset[17];     /* from a code of so many bits to its value's place */
+    uint8_t values[256];
+} ft__jpeg_codes;
+
+typedef struct ft__jpeg_part { int across, down, quantum, dc, ac; bool seen; } ft__jpeg_part;
+
+typedef struct ft__jpeg_walk {
+    const unsigned char *bytes;
+    size_t count, at;
+    uint64_t bits;          /* the next, from the top */
+    int bit_count;
+    ft__jpeg_codes codes[2][4]; /* DC, AC */
+    ft__jpeg_part parts[4];
+    int ids[4], part_count, width, height, most_across, most_down, restart;
+    int scan[4], scan_count, first, last, high; /* of the scan: which parts; which coefficients */
+    int skip;               /* blocks that a code said are empty */
+    bool progressive, quantum_there[4];
+    const char *fault;
+} ft__jpeg_walk;
+
+static void ft__jpeg_fill(ft__jpeg_walk *w)
 {
-    uint64_t width, height, bits, need;
-    bool old; /* OS/2's header has shorter fields */
-    if (count < 34) return "the file ends inside its header";
-    old = ft__bytes_to_number(bytes + 14, 4) == 12;
-    width = ft__bytes_to_number(bytes + 18, old ? 2 : 4);
-    height = ft__bytes_to_number(bytes + (old ? 20 : 22), old ? 2 : 4);
-    bits = ft__bytes_to_number(bytes + (old ? 24 : 28), 2);
-    if (!old && height > INT32_MAX) height = ((uint64_t)1 << 32) - height; /* top row first */
-    if (width > INT32_MAX || bits > 32) return "damaged header";
-    if (!old && bytes[30] != 0 && bytes[30] != 3) return "a compressed BMP";
-    need = (width * bits + 31) / 32 * 4; /* bytes of a row */
-    if (count < ft__bytes_to_number(bytes + 10, 4)) return ft__ends_early;
-    if (need && (count - ft__bytes_to_number(bytes + 10, 4)) / need < height)
-        return ft__ends_early;
+    while (w->bit_count <= 56 && w->at < w->count) {
+        unsigned char byte = w->bytes[w->at];
+        if (byte == 0xFF) {
+            if (w->at + 1 >= w->count || w->bytes[w->at + 1] != 0) return; /* a marker */
+            w->at += 1;
+        }
+        w->at += 1;
+        w->bits |= (uint64_t)byte << (56 - w->bit_count);
+        w->bit_count += 8;
+    }
+}
+
+static void ft__jpeg_drop(ft__jpeg_walk *w, int count)
+{
+    if (count > w->bit_count) ft__jpeg_fill(w);
+    if (count > w->bit_count) {
+        w->fault = ft__jpeg_no_code;
+        return;
+    }
+    w->bits = count < 64 ? w->bits << count : 0;
+    w->bit_count -= count;
+}
+
+static int ft__jpeg_number(ft__jpeg_walk *w, int count)
+{
+    int number;
+    if (!count) return 0;
+    if (count > w->bit_count) ft__jpeg_fill(w);
+    number = (int)(w->bits >> (64 - count));
+    ft__jpeg_drop(w, count);
+    return number;
+}
+
+static int ft__jpeg_symbol(ft__jpeg_walk *w, const ft__jpeg_codes *codes)
+{
+    int32_t next;
+    int bits;
+    if (w->bit_count < 16) ft__jpeg_fill(w);
+    next = codes->quick[w->bits >> 55];
+    if (next) {
+        ft__jpeg_drop(w, next >> 8);
+        return next & 255;
+    }
+    next = (int32_t)(w->bits >> 48);
+    for (bits = 1; bits <= 16 && next >= codes->end[bits]; ++bits) {}
+    if (bits > 16) {
+        w->fault = w->bit_count < 16 ? ft__jpeg_no_code : ft__jpeg_bad_code;
+        return 0;
+    }
+    ft__jpeg_drop(w, bits);
+    return codes->values[((next >> (16 - bits)) + codes->offset[bits]) & 255];
+}
+
+/* The tables of a segment: codes of each length are numbers that count up. */
+static void ft__jpeg_read_codes(ft__jpeg_walk *w, const unsigned char *at, size_t count)
+{
+    size_t used = 0;
+    while (count - used >= 17 && !w->fault) {
+        const unsigned char *counts = at + used, *values = counts + 17;
+        ft__jpeg_codes *codes = &w->codes[counts[0] >> 4 & 1][counts[0] & 3];
+        int32_t code = 0;
+        int bits, i, value = 0;
+        memset(codes, 0, sizeof *codes);
+        for (bits = 1; bits <= 16; ++bits) {
+            codes->offset[bits] = value - code;
+            for (i = 0; i < counts[bits]; ++i, ++code, ++value) {
+                int low = code << (9 - (bits < 9 ? bits : 9)), k;
+                codes->values[value] = values[value];
+                for (k = 0; bits <= 9 && k < 1 << (9 - bits) && low + k < 512; ++k)
+                    codes->quick[low + k] = (uint16_t)(bits << 8 | values[value]);
+            }
+            if (code > (int32_t)1 << bits) w->fault = "damaged: a Huffman table";
+            codes->end[bits] = code << (16 - bits);
+            code <<= 1;
+        }
+        codes->there = true;
+        used += 17 + (size_t)value;
+    }
+}
+
+/* Quantisation tables: a byte of precision and number, then 64 steps of 1 or 2 bytes. */
+static void ft__jpeg_read_quanta(ft__jpeg_walk *w, const unsigned char *at, size_t count)
+{
+    while (count > 0) {
+        size_t bytes = at[0] >> 4 ? 129 : 65;
+        if (at[0] >> 4 > 1 || (at[0] & 15) > 3 || bytes > count) {
+            w->fault = "damaged: a quantisation table";
+            return;
+        }
+        w->quantum_there[at[0] & 3] = true;
+        at += bytes;
+        count -= bytes;
+    }
+}
+
+static const char *ft__jpeg_frame(ft__jpeg_walk *w, const unsigned char *at, size_t count)
+{
+    int i;
+    if (count < 6 || count != 6 + 3 * (size_t)at[5] || w->part_count) return ft__damaged_header;
+    w->height = (int)ft__high_first(at + 1, 2);
+    w->width = (int)ft__high_first(at + 3, 2);
+    w->part_count = at[5];
+    if (w->part_count < 1 || w->part_count > 4) return ft__damaged_header;
+    for (i = 0; i < w->part_count; ++i) {
+        ft__jpeg_part *part = &w->parts[i];
+        w->ids[i] = at[6 + 3 * i];
+        part->across = at[7 + 3 * i] >> 4;
+        part->down = at[7 + 3 * i] & 15;
+        part->quantum = at[8 + 3 * i] & 3;
+        if (part->across < 1 || part->across > 4 || part->down < 1 || part->down > 4)
+            return ft__damaged_header;
+        if (part->across > w->most_across) w->most_across = part->across;
+        if (part->down > w->most_down) w->most_down = part->down;
+    }
     return NULL;
 }
 
-/* Blocks up to the end of the first picture. */
-static const char *ft__gif_fault(const unsigned char *bytes, size_t count)
+/* What a scan's header says: which parts, by which tables, which coefficients. */
+static const char *ft__jpeg_scan_header(ft__jpeg_walk *w, const unsigned char *at, size_t count)
 {
-    size_t at = 13;
-    if (count > 10 && bytes[10] & 0x80) at += (size_t)3 << ((bytes[10] & 7) + 1);
-    while (at < count && bytes[at] != 0x3B) {
-        bool picture = bytes[at] == 0x2C;
-        if (!picture && bytes[at] != 0x21) return "damaged: an unknown block";
-        if (picture) {
-            if (at + 9 >= count) break;
-            if (bytes[at + 9] & 0x80) at += (size_t)3 << ((bytes[at + 9] & 7) + 1);
-            at += 11;
-        } else at += 2;
-        while (at < count && bytes[at] != 0) at += 1 + (size_t)bytes[at];
-        if (at >= count) break;
-        if (picture) return NULL;
-        at += 1;
+    int i, p;
+    if (count < 1 || at[0] < 1 || at[0] > 4 || count != 4 + 2 * (size_t)at[0] || !w->part_count)
+        return ft__damaged_header;
+    w->scan_count = at[0];
+    w->first = at[1 + 2 * at[0]];
+    w->last = at[2 + 2 * at[0]];
+    w->high = at[3 + 2 * at[0]] >> 4;
+    if (w->first > w->last || w->last > 63 || (w->progressive && w->first && w->scan_count > 1))
+        return ft__damaged_header;
+    for (i = 0; i < w->scan_count; ++i) {
+        bool dc = w->first == 0 && !w->high, ac = !w->progressive || (w->first > 0 && !w->high);
+        for (p = 0; p < w->part_count && w->ids[p] != at[1 + 2 * i]; ++p) {}
+        if (p == w->part_count) return ft__damaged_header;
+        w->scan[i] = p;
+        w->parts[p].dc = at[2 + 2 * i] >> 4 & 3;
+        w->parts[p].ac = at[2 + 2 * i] & 3;
+        w->parts[p].seen = w->parts[p].seen || w->first == 0;
+        if (!w->quantum_there[w->parts[p].quantum]
+            || (dc && !w->codes[0][w->parts[p].dc].there)
+            || (ac && !w->codes[1][w->parts[p].ac].there)) return "damaged: a table is missing";
+    }
+    return NULL;
+}
+
+static void ft__jpeg_dc(ft__jpeg_walk *w, const ft__jpeg_part *part)
+{
+    int bits = ft__jpeg_symbol(w, &w->codes[0][part->dc]);
+    if (bits > 16) w->fault = ft__jpeg_bad_code;
+    else ft__jpeg_drop(w, bits);
+}
+
+/* Runs of zeros and the coefficients behind them, up to an end of block, or of many. */
+static void ft__jpeg_ac(ft__jpeg_walk *w, const ft__jpeg_part *part, int first, int last)
+{
+    int k = first;
+    if (w->skip > 0) {
+        w->skip -= 1;
+        return;
+    }
+    while (k <= last && !w->fault) {
+        int symbol = ft__jpeg_symbol(w, &w->codes[1][part->ac]), run = symbol >> 4;
+        if (symbol & 15) {
+            k += run + 1;
+            if (k > last + 1) w->fault = ft__jpeg_bad_code;
+            else ft__jpeg_drop(w, symbol & 15);
+        } else if (run == 15) k += 16;
+        else {
+            w->skip = w->progressive ? (1 << run) - 1 + ft__jpeg_number(w, run) : 0;
+            return;
+        }
+    }
+}
+
+static void ft__jpeg_block(ft__jpeg_walk *w, const ft__jpeg_part *part)
+{
+    if (!w->progressive) {
+        ft__jpeg_dc(w, part);
+        ft__jpeg_ac(w, part, 1, 63);
+    } else if (w->first > 0) ft__jpeg_ac(w, part, w->first, w->last);
+    else if (w->high) ft__jpeg_drop(w, 1);
+    else ft__jpeg_dc(w, part);
+}
+
+/* Behind the codes of a scan or interval: less than a byte is left of them, and padding at most. */
+static void ft__jpeg_align(ft__jpeg_walk *w)
+{
+    ft__jpeg_fill(w);
+    if (w->bit_count % 8) ft__jpeg_drop(w, w->bit_count % 8);
+    while (w->bit_count >= 8 && !w->fault) {
+        int byte = (int)(w->bits >> 56);
+        if (byte != 0 && byte != 0xFF) w->fault = ft__jpeg_more_data;
+        ft__jpeg_drop(w, 8);
+        ft__jpeg_fill(w);
+    }
+    w->skip = 0;
+}
+
+static void ft__jpeg_restart(ft__jpeg_walk *w, int number)
+{
+    ft__jpeg_align(w);
+    while (w->at + 1 < w->count && w->bytes[w->at] == 0xFF && w->bytes[w->at + 1] == 0xFF)
+        w->at += 1;
+    if (w->fault) return;
+    if (w->at + 1 >= w->count || w->bytes[w->at] != 0xFF
+        || w->bytes[w->at + 1] != 0xD0 + number % 8) w->fault = ft__jpeg_no_restart;
+    w->at += 2;
+}
+
+static int ft__rounded_up(int count, int by) { return (count + by - 1) / by; }
+
+/* Of several parts each unit has across * down blocks; of one alone just those with pixels. */
+static void ft__jpeg_scan(ft__jpeg_walk *w)
+{
+    const ft__jpeg_part *one = &w->parts[w->scan[0]];
+    bool alone = w->scan_count == 1;
+    int64_t units, unit;
+    int i, k, across = w->width, down = w->height;
+    if (alone) {
+        across = ft__rounded_up(w->width * one->across, w->most_across);
+        down = ft__rounded_up(w->height * one->down, w->most_down);
+    }
+    units = (int64_t)ft__rounded_up(across, alone ? 8 : 8 * w->most_across)
+            * ft__rounded_up(down, alone ? 8 : 8 * w->most_down);
+    w->bits = 0;
+    w->bit_count = w->skip = 0;
+    for (unit = 0; unit < units && !w->fault; ++unit) {
+        if (w->restart && unit && unit % w->restart == 0)
+            ft__jpeg_restart(w, (int)((unit / w->restart - 1) % 8));
+        for (i = 0; i < w->scan_count; ++i) {
+            const ft__jpeg_part *part = &w->parts[w->scan[i]];
+            for (k = 0; k < (alone ? 1 : part->across * part->down) && !w->fault; ++k)
+                ft__jpeg_block(w, part);
+        }
+    }
+    if (!w->fault) ft__jpeg_align(w);
+}
+
+static void ft__jpeg_segment(ft__jpeg_walk *w, int marker, const unsigned char *at, size_t count)
+{
+    if (marker == 0xC4) ft__jpeg_read_codes(w, at, count);
+    if (marker == 0xDB) ft__jpeg_read_quanta(w, at, count);
+    if (marker == 0xDD && count >= 2) w->restart = (int)ft__high_first(at, 2);
+    if (marker == 0xC0 || marker == 0xC1 || marker == 0xC2) {
+        w->progressive = marker == 0xC2;
+        w->fault = ft__jpeg_frame(w, at, count);
+    }
+    if (marker != 0xDA) return;
+    w->fault = ft__jpeg_scan_header(w, at, count);
+    if (!w->fault && !(w->first > 0 && w->high)) ft__jpeg_scan(w);
+}
+
+/* The file has passed ft__jpeg_fault. */
+static const char *ft__jpeg_damage(const unsigned char *bytes, size_t count)
+{
+    ft__jpeg_walk w;
+    int i;
+    memset(&w, 0, sizeof w);
+    w.bytes = bytes;
+    w.count = count;
+    w.at = 2;
+    while (w.at + 3 < count && !w.fault) {
+        int marker = bytes[w.at + 1];
+        size_t start = w.at + 4, length;
+        if (bytes[w.at] != 0xFF || marker == 0xFF) {
+            w.at += 1;
+            continue;
+        }
+        if (marker == 0xD9) break;
+        w.at += 2;
+        if (marker <= 1 || (marker >= 0xD0 && marker <= 0xD8)) continue;
+        length = ft__high_first(bytes + w.at, 2);
+        if (length < 2 || length > count - w.at) return ft__ends_early;
+        w.at += length;
+        ft__jpeg_segment(&w, marker, bytes + start, length - 2);
+    }
+    for (i = 0; i < w.part_count && !w.fault; ++i)
+        if (!w.parts[i].seen) w.fault = "damaged: it lacks one of its colours";
+    return w.fault;
+}
+
+/* ---- PNG ---- */
+static uint32_t ft__crc(const unsigned char *bytes, size_t count)
+{
+    static const uint32_t table[16] = {
+        0x00000000, 0x1DB71064, 0x3B6E20C8, 0x26D930AC, 0x76DC4190, 0x6B6B51F4, 0x4DB26158,
+        0x5005713C, 0xEDB88320, 0xF00F9344, 0xD6D6A3E8, 0xCB61B38C, 0x9B64C2B0, 0x86D3D2D4,
+        0xA00AE278, 0xBDBDF21C};
+    uint32_t crc = 0xFFFFFFFF;
+    for (; count > 0; --count) {
+        crc ^= *bytes++;
+        crc = crc >> 4 ^ table[crc & 15];
+        crc = crc >> 4 ^ table[crc & 15];
+    }
+    return ~crc;
+}
+
+/* Chunks of stated length, up to IEND; with `checksums`, each with the right one. */
+static const char *ft__png_fault(const unsigned char *bytes, size_t count, bool checksums)
+{
+    size_t at = 8;
+    bool pixels = false;
+    while (count - at >= 12) {
+        size_t length = ft__high_first(bytes + at, 4);
+        const unsigned char *kind = bytes + at + 4;
+        if (length > count - at - 12) break;
+        if (checksums && ft__crc(kind, length + 4) != ft__high_first(kind + 4 + length, 4))
+            return "damaged: a checksum is wrong";
+        if (!memcmp(kind, "IEND", 4)) return pixels ? NULL : "damaged: it has no pixels";
+        if (!memcmp(kind, "IDAT", 4)) pixels = true;
+        if (!memcmp(kind, "PLTE", 4) && (length > 768 || length % 3)) return ft__damaged_header;
+        at += 12 + length;
     }
     return ft__ends_early;
 }
+#endif
 
-/* P5 or P6, width, height, largest value, one space, then the samples; # starts a comment. */
-static const char *ft__pnm_fault(const unsigned char *bytes, size_t count)
-{
-    uint64_t number[3] = {0, 0, 0}, need;
-    size_t at = 2;
-    int i;
-    for (i = 0; i < 3; ++i) {
-        while (at < count && (bytes[at] <= ' ' || bytes[at] == '#'))
-            if (bytes[at++] == '#')
-                while (at < count && bytes[at] != '\n' && bytes[at] != '\r') ++at;
-        if (at >= count || bytes[at] < '0' || bytes[at] > '9') return "damaged header";
-        while (at < count && bytes[at] >= '0' && bytes[at] <= '9' && number[i] < INT32_MAX)
-            number[i] = number[i] * 10 + (uint64_t)(bytes[at++] - '0');
-    }
-    if (number[0] - 1 >= FT__MOST_PIXELS || number[1] - 1 >= FT__MOST_PIXELS
-        || number[0] * number[1] > FT__MOST_PIXELS) return ft__odd_sides;
-    /* stb_image 2.27 reads past its own memory when such samples change their channels. */
-    if (number[2] > 255) return "more than 8 bits a sample";
-    need = (bytes[1] == '6' ? 3 : 1) * number[0] * number[1];
-    return count - at < 1 + need ? ft__ends_early : NULL;
-}
+/* =============================================================================================
+   [SECTION] data/image_files: Image files
+   JPEG and PNG are decoded by stb_image, the rest by data/image_rows. Samples are those of Pillow's
+   convert("RGB"), of JPEG up to rounding; what would differ is refused. EXIF's orientation is
+   applied, as every viewer does.
+   The functions may run on any thread. They take memory from malloc, as stb_image does, in step
+   with what the header says, and never before that was found to be plausible.
+   ============================================================================================= */
+typedef struct ft__picture {
+    uint8_t *pixels;  /* ft__picture_free */
+    int width, height, channels;
+    bool by_stb;      /* stb_image's memory, not malloc's */
+} ft__picture;
 
-static bool ft__starts_with(const unsigned char *bytes, size_t count, const char *start,
-                            size_t length)
-{
-    return count >= length && memcmp(bytes, start, length) == 0;
-}
+/* What is known of a file before its pixels are decoded. */
+typedef struct ft__picture_facts {
+    int width, height; /* upright */
+    bool turned;       /* stored otherwise */
+    uint64_t bytes;    /* of the file */
+    size_t memory;     /* that decoding takes */
+} ft__picture_facts;
 
-/* Only formats named here reach stb_image: its other readers accept almost anything. */
-static char ft__picture_kind(const unsigned char *bytes, size_t count)
-{
-    if (count == 0) return 0;
-    if (ft__starts_with(bytes, count, "\xFF\xD8\xFF", 3)) return 'J';
-    if (ft__starts_with(bytes, count, "\x89PNG\r\n\x1A\n", 8)) return 'P';
-    if (ft__starts_with(bytes, count, "BM", 2)) return 'B';
-    if (ft__starts_with(bytes, count, "GIF8", 4)) return 'G';
-    if (ft__starts_with(bytes, count, "P5", 2) || ft__starts_with(bytes, count, "P6", 2))
-        return 'N';
-    return 0;
-}
-
-static const char ft__odd_kind[] = "not a JPEG, PNG, BMP, PPM, PGM or GIF";
-
-static const char *ft__picture_fault(const unsigned char *bytes, size_t count)
-{
-    char kind = ft__picture_kind(bytes, count);
-    if (!kind) return count ? ft__odd_kind : "the file is empty";
-    if (kind == 'J') return ft__jpeg_fault(bytes, count);
-    if (kind == 'B') return ft__bmp_fault(bytes, count);
-    if (kind == 'G') return ft__gif_fault(bytes, count);
-    if (kind == 'N') return ft__pnm_fault(bytes, count);
-    return NULL; /* stb_image itself finds PNGs that end early */
-}
-
+#ifdef STBI_VERSION
 static const char *ft__stb_reason(void)
 {
     const char *reason = stbi_failure_reason(); /* a literal of stb_image */
@@ -26114,87 +26994,269 @@ static const char *ft__stb_reason(void)
 
 static void ft__picture_free(ft__picture *picture)
 {
-    if (picture->pixels) stbi_image_free(picture->pixels);
+    if (picture->by_stb && picture->pixels) stbi_image_free(picture->pixels);
+    else free(picture->pixels);
     memset(picture, 0, sizeof *picture);
 }
 
-/* Encoded bytes -> a picture of `channels` (1 or 3). NULL, or why there is none. */
-static const char *ft__decode(const unsigned char *bytes, size_t count, int channels,
-                              ft__picture *picture)
+/* ---- stb_image, shown a file with something put in ---- */
+typedef struct ft__spliced {
+    const unsigned char *part[5];
+    size_t count[5];
+    int now, parts;
+    size_t at;
+} ft__spliced;
+
+static int ft__spliced_read(void *user, char *to, int count)
 {
-    const char *fault = ft__picture_fault(bytes, count);
-    int width = 0, height = 0, had = 0;
-    memset(picture, 0, sizeof *picture);
-    if (fault) return fault;
-    if (count > FT__MOST_FILE_BYTES) return "the file is too large";
-    if (!stbi_info_from_memory(bytes, (int)count, &width, &height, &had)) return ft__stb_reason();
-    if (width < 1 || height < 1 || (uint64_t)width * (uint64_t)height > FT__MOST_PIXELS)
-        return ft__odd_sides;
-    /* stb_image's grey is not Pillow's: colours become grey here. */
-    picture->channels = channels == 1 && had < 3 ? 1 : 3;
-    picture->pixels = stbi_load_from_memory(bytes, (int)count, &picture->width, &picture->height,
-                                            &had, picture->channels);
-    if (!picture->pixels) return ft__stb_reason();
-    if (picture->width != width || picture->height != height) {
-        ft__picture_free(picture);
-        return "damaged: its sides are stated twice, and differ";
+    ft__spliced *s = (ft__spliced *)user;
+    size_t done = 0;
+    while (s->now < s->parts && done < (size_t)count) {
+        size_t left = s->count[s->now] - s->at, some = (size_t)count - done;
+        if (some > left) some = left;
+        if (some) memcpy(to + done, s->part[s->now] + s->at, some);
+        done += some;
+        s->at += some;
+        if (s->at < s->count[s->now]) break;
+        s->now += 1;
+        s->at = 0;
     }
-    if (channels != picture->channels)
-        ft__convert_channels(picture->pixels, picture->channels,
-                             (size_t)width * (size_t)height, picture->pixels, channels);
+    return (int)done;
+}
+
+static void ft__spliced_skip(void *user, int count)
+{
+    ft__spliced *s = (ft__spliced *)user;
+    while (count < 0) { /* stb_image gives back what it has read too far */
+        size_t back = (size_t)-(int64_t)count;
+        if (back <= s->at) {
+            s->at -= back;
+            return;
+        }
+        if (!s->now) return;
+        count += (int)s->at;
+        s->at = s->count[--s->now];
+    }
+    while (count > 0 && s->now < s->parts) {
+        size_t left = s->count[s->now] - s->at;
+        if ((size_t)count < left) {
+            s->at += (size_t)count;
+            return;
+        }
+        count -= (int)left;
+        s->now += 1;
+        s->at = 0;
+    }
+}
+
+static int ft__spliced_end(void *user)
+{
+    const ft__spliced *s = (const ft__spliced *)user;
+    return s->now >= s->parts;
+}
+
+static void ft__spliced_add(ft__spliced *s, const unsigned char *bytes, size_t count)
+{
+    if (!count) return;
+    s->part[s->parts] = bytes;
+    s->count[s->parts++] = count;
+}
+
+/* Where a palette is, if it has fewer colours than pixels can name: stb_image leaves the others
+   undefined, and Pillow has them black. 0: no such palette. */
+static size_t ft__short_palette(const unsigned char *bytes, size_t count)
+{
+    size_t at = 8;
+    if (bytes[25] != 3) return 0;
+    while (count - at >= 12 && memcmp(bytes + at + 4, "IDAT", 4) != 0) {
+        size_t length = ft__high_first(bytes + at, 4);
+        if (length > count - at - 12) return 0;
+        if (!memcmp(bytes + at + 4, "PLTE", 4))
+            return length < (size_t)3 << bytes[24] ? at : 0;
+        at += 12 + length;
+    }
+    return 0;
+}
+
+static void ft__splice_file(ft__spliced *s, const unsigned char *bytes, size_t count,
+                            const ft__image_header *h, unsigned char adobe[16])
+{
+    static const unsigned char long_palette[8] = {0, 0, 3, 0, 'P', 'L', 'T', 'E'};
+    static const unsigned char black[768] = {0};
+    size_t palette = h->format == 'P' ? ft__short_palette(bytes, count) : 0, length;
+    memset(s, 0, sizeof *s);
+    if (h->transform != FT__NO_TRANSFORM) {
+        memcpy(adobe, "\xFF\xEE\0\x0E" "Adobe\0\x64\0\0\0\0\0", 16);
+        adobe[15] = (unsigned char)h->transform;
+        ft__spliced_add(s, bytes, h->data);
+        ft__spliced_add(s, adobe, 16);
+        ft__spliced_add(s, bytes + h->data, count - h->data);
+    } else if (palette) {
+        length = ft__high_first(bytes + palette, 4);
+        ft__spliced_add(s, bytes, palette);
+        ft__spliced_add(s, long_palette, sizeof long_palette);
+        ft__spliced_add(s, bytes + palette + 8, length);
+        ft__spliced_add(s, black, sizeof black - length);
+        ft__spliced_add(s, bytes + palette + 8 + length, count - palette - 8 - length);
+    }
+}
+
+static const char *ft__decode_by_stb(const unsigned char *bytes, size_t count,
+                                     const ft__image_header *h, ft__picture *picture)
+{
+    static const stbi_io_callbacks callbacks = {ft__spliced_read, ft__spliced_skip,
+                                                ft__spliced_end};
+    unsigned char adobe[16];
+    int width = 0, height = 0, had;
+    ft__spliced s;
+    ft__splice_file(&s, bytes, count, h, adobe);
+    if (s.parts) picture->pixels = stbi_load_from_callbacks(&callbacks, &s, &width, &height, &had,
+                                                            3);
+    else picture->pixels = stbi_load_from_memory(bytes, (int)count, &width, &height, &had, 3);
+    picture->by_stb = true;
+    if (!picture->pixels) return ft__stb_reason();
+    if (width != h->width || height != h->height)
+        return "damaged: its sides are stated twice, and differ";
+    return NULL;
+}
+
+/* ---- Upright ---- */
+
+/* Where the pixel (x, y) of the upright picture is stored, by EXIF's orientation. */
+static size_t ft__stored_at(const ft__image_header *h, int x, int y)
+{
+    int swap, right = h->width - 1, bottom = h->height - 1;
+    if (h->orientation > 4) {
+        swap = x;
+        x = y;
+        y = swap;
+    }
+    if (h->orientation == 2 || h->orientation == 3 || h->orientation > 6) x = right - x;
+    if (h->orientation == 3 || h->orientation == 4 || h->orientation == 6 || h->orientation == 7)
+        y = bottom - y;
+    return (size_t)y * (size_t)h->width + (size_t)x;
+}
+
+static const char *ft__make_upright(const ft__image_header *h, ft__picture *picture)
+{
+    ft__picture upright;
+    uint8_t *to;
+    int x, y;
+    upright.width = h->orientation > 4 ? h->height : h->width;
+    upright.height = h->orientation > 4 ? h->width : h->height;
+    upright.channels = 3;
+    upright.by_stb = false;
+    upright.pixels = to = (uint8_t *)malloc(3 * (size_t)h->width * (size_t)h->height);
+    if (!to) return "no memory for its pixels";
+    for (y = 0; y < upright.height; ++y)
+        for (x = 0; x < upright.width; ++x, to += 3)
+            memcpy(to, picture->pixels + 3 * ft__stored_at(h, x, y), 3);
+    ft__picture_free(picture);
+    *picture = upright;
+    return NULL;
+}
+
+/* ---- Decoding ---- */
+
+/* Whether the bytes are whole, as far as that is quickly seen; the decoders here see it all. */
+static const char *ft__picture_fault(const unsigned char *bytes, size_t count)
+{
+    char format = ft__image_format(bytes, count);
+    if (format == 'J') return ft__jpeg_fault(bytes, count);
+    return format == 'P' ? ft__png_fault(bytes, count, false) : NULL;
+}
+
+/* Whether they are, code by code. */
+static const char *ft__picture_damage(const unsigned char *bytes, size_t count)
+{
+    char format = ft__image_format(bytes, count);
+    if (format == 'J') return ft__jpeg_damage(bytes, count);
+    return format == 'P' ? ft__png_fault(bytes, count, true) : NULL;
+}
+
+/* Bytes that were decoded before -> an upright picture of `channels` (1 or 3). NULL, or why there
+   is none. */
+static const char *ft__decode_again(const unsigned char *bytes, size_t count, int channels,
+                                    ft__picture *picture)
+{
+    ft__bytes from = {bytes, count, NULL, NULL};
+    ft__image_header h;
+    const char *fault = ft__image_header_read(&from, &h);
+    memset(picture, 0, sizeof *picture);
+    if (!fault) fault = ft__picture_fault(bytes, count);
+    if (fault) return fault;
+    picture->width = h.width;
+    picture->height = h.height;
+    picture->channels = 3;
+    if (h.format == 'J' || h.format == 'P') fault = ft__decode_by_stb(bytes, count, &h, picture);
+    else {
+        picture->pixels = (uint8_t *)malloc(3 * (size_t)h.width * (size_t)h.height);
+        if (!picture->pixels) return "no memory for its pixels";
+        if (h.format == 'B') fault = ft__decode_bmp(bytes, &h, picture->pixels);
+        if (h.format == 'G') fault = ft__decode_gif(bytes, count, &h, picture->pixels);
+        if (h.format == 'N') fault = ft__decode_pnm(bytes, &h, picture->pixels);
+    }
+    if (!fault && h.orientation > 1) fault = ft__make_upright(&h, picture);
+    if (fault) {
+        ft__picture_free(picture);
+        return fault;
+    }
+    if (channels != 3) /* stb_image's grey is not Pillow's */
+        ft__convert_channels(picture->pixels, 3, (size_t)h.width * (size_t)h.height,
+                             picture->pixels, channels);
     picture->channels = channels;
     return NULL;
 }
 
-/* The bytes of a file as stb_image asks for them when it needs only the header. */
-typedef struct ft__stream { const ft_files *files; void *file; uint64_t at, bytes; } ft__stream;
-
-static int ft__stream_read(void *user, char *to, int count)
+/* The same of bytes that are new: damage that stb_image would not see is looked for. */
+static const char *ft__decode(const unsigned char *bytes, size_t count, int channels,
+                              ft__picture *picture)
 {
-    ft__stream *stream = (ft__stream *)user;
-    size_t got = count > 0 ? stream->files->read(stream->files->user, stream->file, stream->at, to,
-                                                 (size_t)count) : 0;
-    stream->at += got;
-    return (int)got;
+    ft__bytes from = {bytes, count, NULL, NULL};
+    ft__image_header h;
+    const char *fault = ft__image_header_read(&from, &h);
+    memset(picture, 0, sizeof *picture);
+    if (!fault) fault = ft__picture_fault(bytes, count);
+    if (!fault) fault = ft__picture_damage(bytes, count);
+    return fault ? fault : ft__decode_again(bytes, count, channels, picture);
 }
 
-static void ft__stream_skip(void *user, int count)
+/* NULL, or why the file is not read. */
+static const char *ft__header_facts(const ft__bytes *from, ft__picture_facts *facts)
 {
-    ft__stream *stream = (ft__stream *)user;
-    if (count < 0 && stream->at < (uint64_t)-(int64_t)count) stream->at = 0;
-    else stream->at += (uint64_t)(int64_t)count;
-}
-
-static int ft__stream_end(void *user)
-{
-    ft__stream *stream = (ft__stream *)user;
-    return stream->at >= stream->bytes;
-}
-
-/* The sides of a picture, and the bytes of its file. NULL, or why it has none. */
-static const char *ft__picture_info(const ft_files *files, const char *path, int *width,
-                                    int *height, uint64_t *bytes)
-{
-    stbi_io_callbacks callbacks = {ft__stream_read, ft__stream_skip, ft__stream_end};
-    ft__stream stream;
-    const char *fault = NULL;
-    unsigned char start[8];
-    int64_t size;
-    int channels;
-    memset(&stream, 0, sizeof stream);
-    stream.files = files;
-    stream.file = files->open(files->user, path, false);
-    if (!stream.file) return "cannot be opened";
-    size = files->size(files->user, stream.file);
-    *bytes = stream.bytes = size < 0 ? 0 : (uint64_t)size;
-    if (size <= 0) fault = size < 0 ? "not a file" : "the file is empty";
-    else if ((uint64_t)size > FT__MOST_FILE_BYTES) fault = "the file is too large";
-    else if (!ft__picture_kind(start, files->read(files->user, stream.file, 0, start,
-                                                  sizeof start))) fault = ft__odd_kind;
-    else if (!stbi_info_from_callbacks(&callbacks, &stream, width, height, &channels))
-        fault = ft__stb_reason();
-    files->close(files->user, stream.file);
+    ft__image_header h;
+    const char *fault = ft__image_header_read(from, &h);
+    facts->bytes = from->count;
+    facts->width = h.orientation > 4 ? h.height : h.width;
+    facts->height = h.orientation > 4 ? h.width : h.height;
+    facts->turned = h.orientation > 1;
+    facts->memory = h.memory;
     return fault;
+}
+
+static const char *ft__picture_info(const ft_files *files, const char *path,
+                                    ft__picture_facts *facts)
+{
+    const char *fault = NULL;
+    ft__bytes from;
+    int64_t size;
+    memset(facts, 0, sizeof *facts);
+    memset(&from, 0, sizeof from);
+    from.files = files;
+    from.file = files->open(files->user, path, false);
+    if (!from.file) return ft__not_opened;
+    size = files->size(files->user, from.file);
+    from.count = size < 0 ? 0 : (uint64_t)size;
+    if (size < 0) fault = "not a file";
+    else fault = ft__header_facts(&from, facts);
+    files->close(files->user, from.file);
+    return fault;
+}
+
+static const char *ft__memory_facts(const void *bytes, size_t count, ft__picture_facts *facts)
+{
+    ft__bytes from = {(const unsigned char *)bytes, count, NULL, NULL};
+    return ft__header_facts(&from, facts);
 }
 
 static const char *ft__decode_missing(void) { return NULL; }
@@ -26205,16 +27267,26 @@ static const char *ft__decode_missing(void)
            " implementation of finetune.h";
 }
 static void ft__picture_free(ft__picture *picture) { memset(picture, 0, sizeof *picture); }
-static const char *ft__decode(const unsigned char *bytes, size_t count, int channels,
-                              ft__picture *picture)
+static const char *ft__decode_again(const unsigned char *bytes, size_t count, int channels,
+                                    ft__picture *picture)
 {
     (void)bytes, (void)count, (void)channels, (void)picture;
     return ft__decode_missing();
 }
-static const char *ft__picture_info(const ft_files *files, const char *path, int *width,
-                                    int *height, uint64_t *bytes)
+static const char *ft__decode(const unsigned char *bytes, size_t count, int channels,
+                              ft__picture *picture)
 {
-    (void)files, (void)path, (void)width, (void)height, (void)bytes;
+    return ft__decode_again(bytes, count, channels, picture);
+}
+static const char *ft__picture_info(const ft_files *files, const char *path,
+                                    ft__picture_facts *facts)
+{
+    (void)files, (void)path, (void)facts;
+    return ft__decode_missing();
+}
+static const char *ft__memory_facts(const void *bytes, size_t count, ft__picture_facts *facts)
+{
+    (void)bytes, (void)count, (void)facts;
     return ft__decode_missing();
 }
 #endif
@@ -26250,15 +27322,24 @@ static bool ft__pixels_to_input(ft__context *c, const ft_preprocessing *p, const
 static bool ft__encoded_to_input(ft__context *c, const ft_preprocessing *p, const void *bytes,
                                  size_t count, const char *what, float *to)
 {
+    ft__picture_facts facts;
     ft__picture picture;
-    const char *fault = ft__preprocessing_fault(p);
+    int channels = ft__preprocessing_fault(p) ? 3 : p->channels;
+    const char *fault;
     bool done;
     if (!ft__ok(c)) return false;
     if (ft__decode_missing()) {
         ft__fail(c, FT_UNSUPPORTED, "%s: %s", what, ft__decode_missing());
         return false;
     }
-    fault = ft__decode((const unsigned char *)bytes, count, fault ? 3 : p->channels, &picture);
+    fault = bytes ? ft__memory_facts(bytes, count, &facts) : "the file is empty";
+    if (!fault && facts.memory > ft__room(c)) {
+        ft__fail(c, FT_MEMORY, "%s: %d x %d pixels need %zu bytes to be decoded, and the memory"
+                 " budget of %zu leaves %zu", what, facts.width, facts.height, facts.memory,
+                 c->desc.memory_budget, ft__room(c));
+        return false;
+    }
+    if (!fault) fault = ft__decode((const unsigned char *)bytes, count, channels, &picture);
     if (fault) {
         ft__fail(c, FT_FORMAT, "%s: cannot be read as a picture: %s", what, fault);
         return false;
@@ -27105,9 +28186,11 @@ typedef struct ft__sample {
     ft__geometry geometry;  /* of what preprocessing keeps */
     int width, height;      /* of the file's picture */
     uint64_t bytes;         /* of the file */
+    size_t memory;          /* that decoding it takes */
     uint64_t group;
     uint8_t *picture;       /* resized, the network's channels; NULL: decoded when asked for */
     bool examined;
+    bool turned;            /* EXIF says that it is stored turned or mirrored */
     bool known;             /* ft_desc.cache says that it can be read: not decoded so far */
     uint64_t digest;        /* of the file's bytes */
     const char *fault;      /* why it cannot be read; NULL: it can */
@@ -27241,7 +28324,7 @@ static const char *ft__sample_bytes(const ft__folder *folder, const ft__sample *
     void *file = files->open(files->user, sample->path, false);
     const char *fault = NULL;
     int64_t size;
-    if (!file) return "cannot be opened";
+    if (!file) return ft__not_opened;
     size = files->size(files->user, file);
     if (size < 0 || (uint64_t)size != sample->bytes || sample->bytes > folder->file_bytes)
         fault = "the file has changed";
@@ -27252,13 +28335,15 @@ static const char *ft__sample_bytes(const ft__folder *folder, const ft__sample *
 }
 
 /* Decodes and resizes into `to`; where that is NULL, finds out only whether it could. */
-static const char *ft__sample_load(const ft__folder *folder, const ft__sample *sample,
+static const char *ft__sample_load(const ft__folder *folder, const ft__sample *sample, bool first,
                                    ft__scratch *scratch, uint8_t *to)
 {
     const ft_preprocessing *p = &folder->preprocessing;
     ft__picture picture;
     const char *fault = ft__sample_bytes(folder, sample, scratch->file);
-    if (!fault) fault = ft__decode(scratch->file, (size_t)sample->bytes, p->channels, &picture);
+    if (!fault)
+        fault = (first ? ft__decode : ft__decode_again)(scratch->file, (size_t)sample->bytes,
+                                                        p->channels, &picture);
     if (fault) return fault;
     if (picture.width != sample->width || picture.height != sample->height)
         fault = "the file has changed";
@@ -27284,7 +28369,7 @@ static bool ft__sample_input(ft__folder *folder, int index, int view_number, flo
         if (!scratch) return false;
     }
     if (!picture) {
-        read = ft__sample_load(folder, sample, scratch, scratch->picture) == NULL;
+        read = ft__sample_load(folder, sample, false, scratch, scratch->picture) == NULL;
         picture = scratch->picture;
     }
     if (read)
@@ -27483,9 +28568,16 @@ static void ft__examine_header(void *context, int part)
     int i;
     for (i = part; i < e->count; i += e->parts) {
         ft__sample *s = &e->folder->samples[e->wanted[i]];
+        ft__picture_facts facts;
         s->examined = true;
-        s->fault = ft__picture_info(&e->folder->context->desc.files, s->path, &s->width,
-                                    &s->height, &s->bytes);
+        s->fault = ft__picture_info(&e->folder->context->desc.files, s->path, &facts);
+        s->width = facts.width;
+        s->height = facts.height;
+        s->bytes = facts.bytes;
+        s->memory = facts.memory;
+        s->turned = facts.turned;
+        if (!s->fault && s->memory > ft__room(e->folder->context))
+            s->fault = "decoding its pixels takes more memory than ft_desc.memory_budget leaves";
         if (!s->fault && !ft__geometry_of(&e->folder->preprocessing, s->width, s->height,
                                           &s->geometry)) s->fault = ft__odd_sides;
     }
@@ -27498,7 +28590,8 @@ static void ft__examine_pixels(void *context, int part)
     for (i = part; i < e->count; i += e->parts) {
         ft__sample *s = &e->folder->samples[e->wanted[i]];
         if (!s->fault)
-            s->fault = ft__sample_load(e->folder, s, &e->folder->scratch[part], s->picture);
+            s->fault = ft__sample_load(e->folder, s, true, &e->folder->scratch[part],
+                                       s->picture);
         if (!s->fault && !s->digest)
             s->digest = ft__hash_bytes(s->bytes, e->folder->scratch[part].file,
                                        (size_t)s->bytes);
@@ -27578,7 +28671,7 @@ static void ft__examine_bytes(void *context, int part)
 /* A folder's file of known pictures: under a picture's digest, its sides. */
 static bool ft__folder_known_file(const ft__folder *folder, ft__row_file *file)
 {
-    uint64_t kind = ft__hash_bytes((uint64_t)folder->preprocessing.channels, "pictures 1", 10);
+    uint64_t kind = ft__hash_bytes((uint64_t)folder->preprocessing.channels, "pictures 2", 10);
     return ft__rows_make(file, folder->context, "pictures",
                          ft__hash_bytes(0, folder->path, strlen(folder->path)), kind, 2);
 }

@@ -20,13 +20,18 @@ int fsync(int descriptor);
 /* The pointer holds the descriptor plus one, so that it is never NULL. */
 static int ft__descriptor(void *file) { return (int)(intptr_t)file - 1; }
 
-/* O_EXCL creates the file, or fails if even a link is there; with O_NONBLOCK, opening a pipe does
-   not wait. */
+/* For reading, regular files only: a FIFO without a writer would block for ever, one with a writer
+   would lose bytes, and opening a device can do anything. O_NONBLOCK is for a FIFO that takes the
+   file's place in between; ft__posix_size refuses it. For writing, O_EXCL creates the file, or fails
+   if even a link is there. */
 static void *ft__posix_open(void *user, const char *path, bool write)
 {
-    int descriptor = write ? open(path, O_WRONLY | O_CREAT | O_EXCL, 0666)
-                           : open(path, O_RDONLY | O_NONBLOCK);
+    struct stat status;
+    int descriptor = -1;
     (void)user;
+    if (write) descriptor = open(path, O_WRONLY | O_CREAT | O_EXCL, 0666);
+    else if (stat(path, &status) == 0 && S_ISREG(status.st_mode))
+        descriptor = open(path, O_RDONLY | O_NONBLOCK);
     return descriptor < 0 ? NULL : (void *)(intptr_t)(descriptor + 1);
 }
 
@@ -128,8 +133,9 @@ static bool ft__posix_list(void *user, const char *path,
         struct stat status;
         int length = snprintf(inner, sizeof inner, "%s/%s", path, entry->d_name);
         if (!strcmp(entry->d_name, ".") || !strcmp(entry->d_name, "..")) continue;
-        if (length < 0 || (size_t)length >= sizeof inner || stat(inner, &status) != 0) continue;
-        each(context, entry->d_name, S_ISDIR(status.st_mode) != 0);
+        /* What has no status (a link to nowhere) is named too: opening it fails. */
+        each(context, entry->d_name, length > 0 && (size_t)length < sizeof inner
+                                     && stat(inner, &status) == 0 && S_ISDIR(status.st_mode));
     }
     closedir(folder);
     return true;
@@ -284,6 +290,9 @@ static ft_files ft__default_files(void)
     return files;
 }
 
+static const char ft__not_opened[] = "cannot be opened (not there, not allowed, or not a regular"
+                                     " file)";
+
 /* A whole file in memory, which the caller releases; NULL with an error. */
 static unsigned char *ft__read_file(ft__context *c, const char *path, size_t *bytes)
 {
@@ -294,7 +303,7 @@ static unsigned char *ft__read_file(ft__context *c, const char *path, size_t *by
     if (!ft__ok(c)) return NULL;
     file = files->open(files->user, path, false);
     if (!file) {
-        ft__fail(c, FT_IO, "%s: cannot be opened", path);
+        ft__fail(c, FT_IO, "%s: %s", path, ft__not_opened);
         return NULL;
     }
     size = files->size(files->user, file);

@@ -4,11 +4,14 @@
 #include "platform/context.h"
 #include "basics/random.h"
 #include "basics/strings.h"
+#include "basics/files.h"
 #include "basics/threads.h"
 #include "basics/folders.h"
 #include "nodes/nodes.h"
 #include "data/feature_files.h"
 #include "data/images.h"
+#include "data/image_headers.h"
+#include "data/image_files.h"
 #include "data/sources.h"
 
 /* =============================================================================================
@@ -26,9 +29,11 @@ typedef struct ft__sample {
     ft__geometry geometry;  /* of what preprocessing keeps */
     int width, height;      /* of the file's picture */
     uint64_t bytes;         /* of the file */
+    size_t memory;          /* that decoding it takes */
     uint64_t group;
     uint8_t *picture;       /* resized, the network's channels; NULL: decoded when asked for */
     bool examined;
+    bool turned;            /* EXIF says that it is stored turned or mirrored */
     bool known;             /* ft_desc.cache says that it can be read: not decoded so far */
     uint64_t digest;        /* of the file's bytes */
     const char *fault;      /* why it cannot be read; NULL: it can */
@@ -162,7 +167,7 @@ static const char *ft__sample_bytes(const ft__folder *folder, const ft__sample *
     void *file = files->open(files->user, sample->path, false);
     const char *fault = NULL;
     int64_t size;
-    if (!file) return "cannot be opened";
+    if (!file) return ft__not_opened;
     size = files->size(files->user, file);
     if (size < 0 || (uint64_t)size != sample->bytes || sample->bytes > folder->file_bytes)
         fault = "the file has changed";
@@ -173,13 +178,15 @@ static const char *ft__sample_bytes(const ft__folder *folder, const ft__sample *
 }
 
 /* Decodes and resizes into `to`; where that is NULL, finds out only whether it could. */
-static const char *ft__sample_load(const ft__folder *folder, const ft__sample *sample,
+static const char *ft__sample_load(const ft__folder *folder, const ft__sample *sample, bool first,
                                    ft__scratch *scratch, uint8_t *to)
 {
     const ft_preprocessing *p = &folder->preprocessing;
     ft__picture picture;
     const char *fault = ft__sample_bytes(folder, sample, scratch->file);
-    if (!fault) fault = ft__decode(scratch->file, (size_t)sample->bytes, p->channels, &picture);
+    if (!fault)
+        fault = (first ? ft__decode : ft__decode_again)(scratch->file, (size_t)sample->bytes,
+                                                        p->channels, &picture);
     if (fault) return fault;
     if (picture.width != sample->width || picture.height != sample->height)
         fault = "the file has changed";
@@ -205,7 +212,7 @@ static bool ft__sample_input(ft__folder *folder, int index, int view_number, flo
         if (!scratch) return false;
     }
     if (!picture) {
-        read = ft__sample_load(folder, sample, scratch, scratch->picture) == NULL;
+        read = ft__sample_load(folder, sample, false, scratch, scratch->picture) == NULL;
         picture = scratch->picture;
     }
     if (read)
@@ -404,9 +411,16 @@ static void ft__examine_header(void *context, int part)
     int i;
     for (i = part; i < e->count; i += e->parts) {
         ft__sample *s = &e->folder->samples[e->wanted[i]];
+        ft__picture_facts facts;
         s->examined = true;
-        s->fault = ft__picture_info(&e->folder->context->desc.files, s->path, &s->width,
-                                    &s->height, &s->bytes);
+        s->fault = ft__picture_info(&e->folder->context->desc.files, s->path, &facts);
+        s->width = facts.width;
+        s->height = facts.height;
+        s->bytes = facts.bytes;
+        s->memory = facts.memory;
+        s->turned = facts.turned;
+        if (!s->fault && s->memory > ft__room(e->folder->context))
+            s->fault = "decoding its pixels takes more memory than ft_desc.memory_budget leaves";
         if (!s->fault && !ft__geometry_of(&e->folder->preprocessing, s->width, s->height,
                                           &s->geometry)) s->fault = ft__odd_sides;
     }
@@ -419,7 +433,8 @@ static void ft__examine_pixels(void *context, int part)
     for (i = part; i < e->count; i += e->parts) {
         ft__sample *s = &e->folder->samples[e->wanted[i]];
         if (!s->fault)
-            s->fault = ft__sample_load(e->folder, s, &e->folder->scratch[part], s->picture);
+            s->fault = ft__sample_load(e->folder, s, true, &e->folder->scratch[part],
+                                       s->picture);
         if (!s->fault && !s->digest)
             s->digest = ft__hash_bytes(s->bytes, e->folder->scratch[part].file,
                                        (size_t)s->bytes);
@@ -499,7 +514,7 @@ static void ft__examine_bytes(void *context, int part)
 /* A folder's file of known pictures: under a picture's digest, its sides. */
 static bool ft__folder_known_file(const ft__folder *folder, ft__row_file *file)
 {
-    uint64_t kind = ft__hash_bytes((uint64_t)folder->preprocessing.channels, "pictures 1", 10);
+    uint64_t kind = ft__hash_bytes((uint64_t)folder->preprocessing.channels, "pictures 2", 10);
     return ft__rows_make(file, folder->context, "pictures",
                          ft__hash_bytes(0, folder->path, strlen(folder->path)), kind, 2);
 }

@@ -377,8 +377,8 @@ static void ft__plan_parts(ft_model *m, ft__plan *plan, int parts, int most, con
     ft__plan_alone(m, plan);
 }
 
-/* Places all blocks so that the plan fits into `room`, with the fewest parts (with `cut`), cut where
-   one value crosses, or else two or three. Returns the number of blocks. */
+/* Places all blocks so that the plan fits into `room`, with the fewest parts (with `cut`), cut
+   where one value crosses, or else two or three. Returns the number of blocks. */
 static int ft__plan_fit(ft_model *m, ft__plan *plan, ft__block *blocks, size_t room, bool cut)
 {
     int count, parts, i;
@@ -641,8 +641,8 @@ static bool ft__plan_drop_weights(ft_model *m, ft__plan *plan)
 }
 
 /* Places the plan in what the budget leaves. If that is too little, these are given up, in this
-   order: the plan for the other purpose, which is made again when it is needed; values that are kept
-   for backward; weights that are prepared once for all runs. Returns the number of blocks. */
+   order: the plan for the other purpose, which is made again when it is needed; values that are
+   kept for backward; weights that are prepared once for all runs. Returns the number of blocks. */
 static int ft__plan_choose(ft_model *m, ft__plan *plan, ft__block *blocks)
 {
     const ft__plan *other = m->plans[!plan->training];

@@ -93,6 +93,12 @@
              vocabularies: vocab.txt, vocab.json with merges.txt, tokenizer.json of WordPiece and
              of byte-level BPE, llama2.c's tokenizer.bin
      write   safetensors: weights under their own names, the network's description in __metadata__
+     images  JPEG, PNG, BMP, GIF (its first frame), and binary PPM and PGM. Samples are those of
+             Pillow's convert("RGB"), of JPEG within the rounding of decoders: alpha is dropped,
+             CMYK converted, 16 bits cut to 8. EXIF's orientation is applied, as viewers do it and
+             ImageOps.exif_transpose does; torchvision's ImageFolder does not. Refused, with the
+             reason: damaged files, 16-bit grey, compressed BMP, plain (ASCII) PPM and PGM,
+             pictures of more than 2^27 pixels, files above 256 MiB.
 
    CONFIGURATION, before the #include
      FINETUNE_IMPLEMENTATION   in exactly one file: compiles the library

@@ -18,7 +18,7 @@
 #include "graph/updating.h"
 #include "graph/settings.h"
 #include "graph/building.h"
-#include "data/images.h"
+#include "data/image_files.h"
 #include "training/run.h"
 #include "training/recipe_text.h"
 #include "training/evaluate.h"

@@ -1,0 +1,408 @@
+#pragma once
+#include "data/image_headers.h"
+
+/* =============================================================================================
+   [SECTION] data/image_damage: Damaged JPEG and PNG files
+   stb_image gives a picture even for damaged files, with grey or undefined pixels in the rest of
+   it, looks at no checksum, and trusts a few numbers that it should not. So files are looked
+   through here first. Each function returns NULL for a file that is whole.
+   ============================================================================================= */
+#ifdef STBI_VERSION
+
+/* ---- JPEG, quickly: before every decoding ---- */
+enum { FT__MOST_SCANS = 256 }; /* each costs as much as the picture is large; encoders make 10 */
+
+/* A segment of Huffman tables: a byte of kind, 16 counts, as many values; at most 256 of them. */
+static bool ft__jpeg_tables(const unsigned char *bytes, size_t count)
+{
+    size_t at = 0;
+    while (at < count) {
+        size_t values = 0;
+        int i;
+        if (count - at < 17) return false;
+        for (i = 1; i <= 16; ++i) values += bytes[at + (size_t)i];
+        if (values > 256 || values > count - at - 17) return false;
+        at += 17 + values;
+    }
+    return true;
+}
+
+/* Segments of stated length, and compressed data in which 0xFF comes before 0, a restart number or
+   the next segment, up to the end marker. */
+static const char *ft__jpeg_fault(const unsigned char *bytes, size_t count)
+{
+    size_t at = 2;
+    int scans = 0;
+    while (at + 1 < count) {
+        int marker = bytes[at + 1];
+        size_t length;
+        if (bytes[at] != 0xFF || marker == 0xFF) {
+            at += 1;
+            continue;
+        }
+        if (marker == 0xD9) return NULL;
+        at += 2;
+        if (marker <= 1 || (marker >= 0xD0 && marker <= 0xD8)) continue;
+        if (count - at < 2) break;
+        length = (size_t)bytes[at] << 8 | bytes[at + 1];
+        if (length < 2) return "damaged: a segment of no length";
+        if (length > count - at) break;
+        if (marker == 0xC4 && !ft__jpeg_tables(bytes + at + 2, length - 2))
+            return "damaged: a Huffman table";
+        if (marker == 0xDA && ++scans > FT__MOST_SCANS) return "damaged: more than 256 scans";
+        at += length;
+    }
+    return ft__ends_early;
+}
+
+/* ---- JPEG, code by code: once ----
+   Every scan is read as a decoder reads it, without computing a pixel (ITU-T T.81, annexes F and
+   G). Its codes must be whole, and as many as the picture has blocks: not fewer, and nothing but
+   padding after them. The corrections of progressive scans (of AC coefficients that an earlier
+   scan began) depend on all that came before, and are passed over. */
+static const char ft__jpeg_bad_code[] = "damaged: a code that stands for nothing";
+static const char ft__jpeg_no_code[] = "damaged: its data ends before the last block";
+static const char ft__jpeg_more_data[] = "damaged: its data goes on after the last block";
+static const char ft__jpeg_no_restart[] = "damaged: a restart marker is missing";
+
+typedef struct ft__jpeg_codes {
+    bool there;
+    uint16_t quick[512];    /* by the next 9 bits: length << 8 | value; 0: longer */
+    int32_t end[18];        /* behind the last code of so many bits, moved to 16 bits */
+    int32_t offset[17];     /* from a code of so many bits to its value's place */
+    uint8_t values[256];
+} ft__jpeg_codes;
+
+typedef struct ft__jpeg_part { int across, down, quantum, dc, ac; bool seen; } ft__jpeg_part;
+
+typedef struct ft__jpeg_walk {
+    const unsigned char *bytes;
+    size_t count, at;
+    uint64_t bits;          /* the next, from the top */
+    int bit_count;
+    ft__jpeg_codes codes[2][4]; /* DC, AC */
+    ft__jpeg_part parts[4];
+    int ids[4], part_count, width, height, most_across, most_down, restart;
+    int scan[4], scan_count, first, last, high; /* of the scan: which parts; which coefficients */
+    int skip;               /* blocks that a code said are empty */
+    bool progressive, quantum_there[4];
+    const char *fault;
+} ft__jpeg_walk;
+
+static void ft__jpeg_fill(ft__jpeg_walk *w)
+{
+    while (w->bit_count <= 56 && w->at < w->count) {
+        unsigned char byte = w->bytes[w->at];
+        if (byte == 0xFF) {
+            if (w->at + 1 >= w->count || w->bytes[w->at + 1] != 0) return; /* a marker */
+            w->at += 1;
+        }
+        w->at += 1;
+        w->bits |= (uint64_t)byte << (56 - w->bit_count);
+        w->bit_count += 8;
+    }
+}
+
+static void ft__jpeg_drop(ft__jpeg_walk *w, int count)
+{
+    if (count > w->bit_count) ft__jpeg_fill(w);
+    if (count > w->bit_count) {
+        w->fault = ft__jpeg_no_code;
+        return;
+    }
+    w->bits = count < 64 ? w->bits << count : 0;
+    w->bit_count -= count;
+}
+
+static int ft__jpeg_number(ft__jpeg_walk *w, int count)
+{
+    int number;
+    if (!count) return 0;
+    if (count > w->bit_count) ft__jpeg_fill(w);
+    number = (int)(w->bits >> (64 - count));
+    ft__jpeg_drop(w, count);
+    return number;
+}
+
+static int ft__jpeg_symbol(ft__jpeg_walk *w, const ft__jpeg_codes *codes)
+{
+    int32_t next;
+    int bits;
+    if (w->bit_count < 16) ft__jpeg_fill(w);
+    next = codes->quick[w->bits >> 55];
+    if (next) {
+        ft__jpeg_drop(w, next >> 8);
+        return next & 255;
+    }
+    next = (int32_t)(w->bits >> 48);
+    for (bits = 1; bits <= 16 && next >= codes->end[bits]; ++bits) {}
+    if (bits > 16) {
+        w->fault = w->bit_count < 16 ? ft__jpeg_no_code : ft__jpeg_bad_code;
+        return 0;
+    }
+    ft__jpeg_drop(w, bits);
+    return codes->values[((next >> (16 - bits)) + codes->offset[bits]) & 255];
+}
+
+/* The tables of a segment: codes of each length are numbers that count up. */
+static void ft__jpeg_read_codes(ft__jpeg_walk *w, const unsigned char *at, size_t count)
+{
+    size_t used = 0;
+    while (count - used >= 17 && !w->fault) {
+        const unsigned char *counts = at + used, *values = counts + 17;
+        ft__jpeg_codes *codes = &w->codes[counts[0] >> 4 & 1][counts[0] & 3];
+        int32_t code = 0;
+        int bits, i, value = 0;
+        memset(codes, 0, sizeof *codes);
+        for (bits = 1; bits <= 16; ++bits) {
+            codes->offset[bits] = value - code;
+            for (i = 0; i < counts[bits]; ++i, ++code, ++value) {
+                int low = code << (9 - (bits < 9 ? bits : 9)), k;
+                codes->values[value] = values[value];
+                for (k = 0; bits <= 9 && k < 1 << (9 - bits) && low + k < 512; ++k)
+                    codes->quick[low + k] = (uint16_t)(bits << 8 | values[value]);
+            }
+            if (code > (int32_t)1 << bits) w->fault = "damaged: a Huffman table";
+            codes->end[bits] = code << (16 - bits);
+            code <<= 1;
+        }
+        codes->there = true;
+        used += 17 + (size_t)value;
+    }
+}
+
+/* Quantisation tables: a byte of precision and number, then 64 steps of 1 or 2 bytes. */
+static void ft__jpeg_read_quanta(ft__jpeg_walk *w, const unsigned char *at, size_t count)
+{
+    while (count > 0) {
+        size_t bytes = at[0] >> 4 ? 129 : 65;
+        if (at[0] >> 4 > 1 || (at[0] & 15) > 3 || bytes > count) {
+            w->fault = "damaged: a quantisation table";
+            return;
+        }
+        w->quantum_there[at[0] & 3] = true;
+        at += bytes;
+        count -= bytes;
+    }
+}
+
+static const char *ft__jpeg_frame(ft__jpeg_walk *w, const unsigned char *at, size_t count)
+{
+    int i;
+    if (count < 6 || count != 6 + 3 * (size_t)at[5] || w->part_count) return ft__damaged_header;
+    w->height = (int)ft__high_first(at + 1, 2);
+    w->width = (int)ft__high_first(at + 3, 2);
+    w->part_count = at[5];
+    if (w->part_count < 1 || w->part_count > 4) return ft__damaged_header;
+    for (i = 0; i < w->part_count; ++i) {
+        ft__jpeg_part *part = &w->parts[i];
+        w->ids[i] = at[6 + 3 * i];
+        part->across = at[7 + 3 * i] >> 4;
+        part->down = at[7 + 3 * i] & 15;
+        part->quantum = at[8 + 3 * i] & 3;
+        if (part->across < 1 || part->across > 4 || part->down < 1 || part->down > 4)
+            return ft__damaged_header;
+        if (part->across > w->most_across) w->most_across = part->across;
+        if (part->down > w->most_down) w->most_down = part->down;
+    }
+    return NULL;
+}
+
+/* What a scan's header says: which parts, by which tables, which coefficients. */
+static const char *ft__jpeg_scan_header(ft__jpeg_walk *w, const unsigned char *at, size_t count)
+{
+    int i, p;
+    if (count < 1 || at[0] < 1 || at[0] > 4 || count != 4 + 2 * (size_t)at[0] || !w->part_count)
+        return ft__damaged_header;
+    w->scan_count = at[0];
+    w->first = at[1 + 2 * at[0]];
+    w->last = at[2 + 2 * at[0]];
+    w->high = at[3 + 2 * at[0]] >> 4;
+    if (w->first > w->last || w->last > 63 || (w->progressive && w->first && w->scan_count > 1))
+        return ft__damaged_header;
+    for (i = 0; i < w->scan_count; ++i) {
+        bool dc = w->first == 0 && !w->high, ac = !w->progressive || (w->first > 0 && !w->high);
+        for (p = 0; p < w->part_count && w->ids[p] != at[1 + 2 * i]; ++p) {}
+        if (p == w->part_count) return ft__damaged_header;
+        w->scan[i] = p;
+        w->parts[p].dc = at[2 + 2 * i] >> 4 & 3;
+        w->parts[p].ac = at[2 + 2 * i] & 3;
+        w->parts[p].seen = w->parts[p].seen || w->first == 0;
+        if (!w->quantum_there[w->parts[p].quantum]
+            || (dc && !w->codes[0][w->parts[p].dc].there)
+            || (ac && !w->codes[1][w->parts[p].ac].there)) return "damaged: a table is missing";
+    }
+    return NULL;
+}
+
+static void ft__jpeg_dc(ft__jpeg_walk *w, const ft__jpeg_part *part)
+{
+    int bits = ft__jpeg_symbol(w, &w->codes[0][part->dc]);
+    if (bits > 16) w->fault = ft__jpeg_bad_code;
+    else ft__jpeg_drop(w, bits);
+}
+
+/* Runs of zeros and the coefficients behind them, up to an end of block, or of many. */
+static void ft__jpeg_ac(ft__jpeg_walk *w, const ft__jpeg_part *part, int first, int last)
+{
+    int k = first;
+    if (w->skip > 0) {
+        w->skip -= 1;
+        return;
+    }
+    while (k <= last && !w->fault) {
+        int symbol = ft__jpeg_symbol(w, &w->codes[1][part->ac]), run = symbol >> 4;
+        if (symbol & 15) {
+            k += run + 1;
+            if (k > last + 1) w->fault = ft__jpeg_bad_code;
+            else ft__jpeg_drop(w, symbol & 15);
+        } else if (run == 15) k += 16;
+        else {
+            w->skip = w->progressive ? (1 << run) - 1 + ft__jpeg_number(w, run) : 0;
+            return;
+        }
+    }
+}
+
+static void ft__jpeg_block(ft__jpeg_walk *w, const ft__jpeg_part *part)
+{
+    if (!w->progressive) {
+        ft__jpeg_dc(w, part);
+        ft__jpeg_ac(w, part, 1, 63);
+    } else if (w->first > 0) ft__jpeg_ac(w, part, w->first, w->last);
+    else if (w->high) ft__jpeg_drop(w, 1);
+    else ft__jpeg_dc(w, part);
+}
+
+/* Behind the codes of a scan or interval: less than a byte is left of them, and padding at most. */
+static void ft__jpeg_align(ft__jpeg_walk *w)
+{
+    ft__jpeg_fill(w);
+    if (w->bit_count % 8) ft__jpeg_drop(w, w->bit_count % 8);
+    while (w->bit_count >= 8 && !w->fault) {
+        int byte = (int)(w->bits >> 56);
+        if (byte != 0 && byte != 0xFF) w->fault = ft__jpeg_more_data;
+        ft__jpeg_drop(w, 8);
+        ft__jpeg_fill(w);
+    }
+    w->skip = 0;
+}
+
+static void ft__jpeg_restart(ft__jpeg_walk *w, int number)
+{
+    ft__jpeg_align(w);
+    while (w->at + 1 < w->count && w->bytes[w->at] == 0xFF && w->bytes[w->at + 1] == 0xFF)
+        w->at += 1;
+    if (w->fault) return;
+    if (w->at + 1 >= w->count || w->bytes[w->at] != 0xFF
+        || w->bytes[w->at + 1] != 0xD0 + number % 8) w->fault = ft__jpeg_no_restart;
+    w->at += 2;
+}
+
+static int ft__rounded_up(int count, int by) { return (count + by - 1) / by; }
+
+/* Of several parts each unit has across * down blocks; of one alone just those with pixels. */
+static void ft__jpeg_scan(ft__jpeg_walk *w)
+{
+    const ft__jpeg_part *one = &w->parts[w->scan[0]];
+    bool alone = w->scan_count == 1;
+    int64_t units, unit;
+    int i, k, across = w->width, down = w->height;
+    if (alone) {
+        across = ft__rounded_up(w->width * one->across, w->most_across);
+        down = ft__rounded_up(w->height * one->down, w->most_down);
+    }
+    units = (int64_t)ft__rounded_up(across, alone ? 8 : 8 * w->most_across)
+            * ft__rounded_up(down, alone ? 8 : 8 * w->most_down);
+    w->bits = 0;
+    w->bit_count = w->skip = 0;
+    for (unit = 0; unit < units && !w->fault; ++unit) {
+        if (w->restart && unit && unit % w->restart == 0)
+            ft__jpeg_restart(w, (int)((unit / w->restart - 1) % 8));
+        for (i = 0; i < w->scan_count; ++i) {
+            const ft__jpeg_part *part = &w->parts[w->scan[i]];
+            for (k = 0; k < (alone ? 1 : part->across * part->down) && !w->fault; ++k)
+                ft__jpeg_block(w, part);
+        }
+    }
+    if (!w->fault) ft__jpeg_align(w);
+}
+
+static void ft__jpeg_segment(ft__jpeg_walk *w, int marker, const unsigned char *at, size_t count)
+{
+    if (marker == 0xC4) ft__jpeg_read_codes(w, at, count);
+    if (marker == 0xDB) ft__jpeg_read_quanta(w, at, count);
+    if (marker == 0xDD && count >= 2) w->restart = (int)ft__high_first(at, 2);
+    if (marker == 0xC0 || marker == 0xC1 || marker == 0xC2) {
+        w->progressive = marker == 0xC2;
+        w->fault = ft__jpeg_frame(w, at, count);
+    }
+    if (marker != 0xDA) return;
+    w->fault = ft__jpeg_scan_header(w, at, count);
+    if (!w->fault && !(w->first > 0 && w->high)) ft__jpeg_scan(w);
+}
+
+/* The file has passed ft__jpeg_fault. */
+static const char *ft__jpeg_damage(const unsigned char *bytes, size_t count)
+{
+    ft__jpeg_walk w;
+    int i;
+    memset(&w, 0, sizeof w);
+    w.bytes = bytes;
+    w.count = count;
+    w.at = 2;
+    while (w.at + 3 < count && !w.fault) {
+        int marker = bytes[w.at + 1];
+        size_t start = w.at + 4, length;
+        if (bytes[w.at] != 0xFF || marker == 0xFF) {
+            w.at += 1;
+            continue;
+        }
+        if (marker == 0xD9) break;
+        w.at += 2;
+        if (marker <= 1 || (marker >= 0xD0 && marker <= 0xD8)) continue;
+        length = ft__high_first(bytes + w.at, 2);
+        if (length < 2 || length > count - w.at) return ft__ends_early;
+        w.at += length;
+        ft__jpeg_segment(&w, marker, bytes + start, length - 2);
+    }
+    for (i = 0; i < w.part_count && !w.fault; ++i)
+        if (!w.parts[i].seen) w.fault = "damaged: it lacks one of its colours";
+    return w.fault;
+}
+
+/* ---- PNG ---- */
+static uint32_t ft__crc(const unsigned char *bytes, size_t count)
+{
+    static const uint32_t table[16] = {
+        0x00000000, 0x1DB71064, 0x3B6E20C8, 0x26D930AC, 0x76DC4190, 0x6B6B51F4, 0x4DB26158,
+        0x5005713C, 0xEDB88320, 0xF00F9344, 0xD6D6A3E8, 0xCB61B38C, 0x9B64C2B0, 0x86D3D2D4,
+        0xA00AE278, 0xBDBDF21C};
+    uint32_t crc = 0xFFFFFFFF;
+    for (; count > 0; --count) {
+        crc ^= *bytes++;
+        crc = crc >> 4 ^ table[crc & 15];
+        crc = crc >> 4 ^ table[crc & 15];
+    }
+    return ~crc;
+}
+
+/* Chunks of stated length, up to IEND; with `checksums`, each with the right one. */
+static const char *ft__png_fault(const unsigned char *bytes, size_t count, bool checksums)
+{
+    size_t at = 8;
+    bool pixels = false;
+    while (count - at >= 12) {
+        size_t length = ft__high_first(bytes + at, 4);
+        const unsigned char *kind = bytes + at + 4;
+        if (length > count - at - 12) break;
+        if (checksums && ft__crc(kind, length + 4) != ft__high_first(kind + 4 + length, 4))
+            return "damaged: a checksum is wrong";
+        if (!memcmp(kind, "IEND", 4)) return pixels ? NULL : "damaged: it has no pixels";
+        if (!memcmp(kind, "IDAT", 4)) pixels = true;
+        if (!memcmp(kind, "PLTE", 4) && (length > 768 || length % 3)) return ft__damaged_header;
+        at += 12 + length;
+    }
+    return ft__ends_early;
+}
+#endif
