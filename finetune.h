@@ -2119,8 +2119,8 @@ static int ft__descriptor(void *file) { return (int)(intptr_t)file - 1; }
 
 /* For reading, regular files only: a FIFO without a writer would block for ever, one with a writer
    would lose bytes, and opening a device can do anything. O_NONBLOCK is for a FIFO that takes the
-   file's place in between; ft__posix_size refuses it. For writing, O_EXCL creates the file, or fails
-   if even a link is there. */
+   file's place in between; ft__posix_size refuses it. For writing, O_EXCL creates the file, or
+   fails if even a link is there. */
 static void *ft__posix_open(void *user, const char *path, bool write)
 {
     struct stat status;
@@ -3199,6 +3199,22 @@ typedef struct ft__listing {
     int *order;             /* by name, bytewise */
     int count, capacity;
 } ft__listing;
+
+/* What is not read, for one line in the log: how many, and the first. */
+typedef struct ft__left_out { int count; const char *first; } ft__left_out;
+
+static void ft__count_left_out(ft__left_out *left_out, const char *name)
+{
+    if (left_out->count++ == 0) left_out->first = name;
+}
+
+static void ft__log_left_out(const ft__context *c, const char *path, const ft__left_out *left_out,
+                             const char *what)
+{
+    if (left_out->count)
+        ft__log(c, "%s: %d %s left out, the first is %s", path, left_out->count, what,
+                left_out->first);
+}
 
 static void ft__listing_add(void *user, const char *name, bool is_folder)
 {
@@ -27452,16 +27468,6 @@ static const char *ft__known_class(const ft_model *m, const ft_data *of, int i, 
     return ft__name_or_number(of ? ft_data_class_name(of, i) : m->class_names[i], i, number);
 }
 
-static int ft__find_class(const ft_model *m, const ft_data *of, const char *name) /* -1: none */
-{
-    char number[12];
-    int i;
-    for (i = 0; i < ft__known_classes(m, of); ++i)
-        if (!strcmp(ft__known_class(m, of, i, number), name)) return i;
-    return -1;
-}
-
-/* `what` is a label of the file or folder `path`. */
 static void ft__unknown_class(ft_model *m, const ft_data *of, const char *path, const char *what)
 {
     char number[12];
@@ -27469,6 +27475,39 @@ static void ft__unknown_class(ft_model *m, const ft_data *of, const char *path, 
     ft__fail(&m->context, FT_INVALID, "%s: the class '%s' is none of the %d of the %s%s%s%s", path,
              what, count, of ? "training data" : "model", count ? " (the first is '" : "",
              count ? ft__known_class(m, of, 0, number) : "", count ? "')" : "");
+}
+
+/* Where names of classes are among those of other data or, where `of` is NULL, of the model: an
+   array to be released. NULL with an error, of the first name that is none of them. */
+static int *ft__match_classes(ft_model *m, const ft_data *of, const char *path,
+                              const char *const *names, int count)
+{
+    ft__context *c = &m->context;
+    int known = ft__known_classes(m, of), i, at;
+    uint64_t *keys = (uint64_t *)ft__allocate(c, (size_t)known + 1, sizeof *keys);
+    int *place = (int *)ft__allocate(c, (size_t)count + 1, sizeof *place);
+    ft__key_table table;
+    char number[12];
+    memset(&table, 0, sizeof table);
+    for (i = 0; keys && i < known; ++i) {
+        const char *name = ft__known_class(m, of, i, number);
+        keys[i] = ft__hash_bytes(1, name, strlen(name)) | 1;
+    }
+    if (ft__ok(c) && ft__key_table_make(c, &table, keys, known))
+        for (i = 0; i < count && ft__ok(c); ++i) {
+            place[i] = -1;
+            at = ft__key_find(&table, ft__hash_bytes(1, names[i], strlen(names[i])) | 1);
+            for (; at >= 0; at = table.next[at]) /* the first of that name comes last */
+                if (!strcmp(ft__known_class(m, of, at, number), names[i])) place[i] = at;
+            if (place[i] < 0) ft__unknown_class(m, of, path, names[i]);
+        }
+    ft__key_table_free(c, &table);
+    ft__release(c, keys);
+    if (!ft__ok(c)) {
+        ft__release(c, place);
+        place = NULL;
+    }
+    return place;
 }
 
 /* ---- Arrays ---- */
@@ -28254,7 +28293,8 @@ static void ft__scratch_free(ft__folder *folder)
 
 /* One per thread that may call get(): the loader's and the model's own; fewer when they are
    large. A thread that finds none waits for one. */
-static bool ft__scratch_make(ft__folder *folder, size_t file, size_t picture, size_t workspace)
+static bool ft__scratch_make(ft__folder *folder, size_t file, size_t picture, size_t workspace,
+                             size_t decoding)
 {
     ft__context *c = folder->context;
     size_t all = file + picture + workspace + 1, most = (size_t)1 << 28;
@@ -28265,6 +28305,9 @@ static bool ft__scratch_make(ft__folder *folder, size_t file, size_t picture, si
     ft__scratch_free(folder);
     if (most > ft__memory_left(c) / 8) most = ft__memory_left(c) / 8;
     if ((size_t)count > most / all) count = most / all ? (int)(most / all) : 1;
+    /* What decoders take from malloc counts against a budget that was stated. */
+    most = c->desc.memory_budget ? ft__room(c) / (all + decoding) : SIZE_MAX;
+    if ((size_t)count > most) count = most ? (int)most : 1;
     folder->scratch = (ft__scratch *)ft__allocate(c, (size_t)count, sizeof *folder->scratch);
     for (i = 0; i < count && ft__ok(c); ++i) {
         ft__scratch *scratch = &folder->scratch[i];
@@ -28490,23 +28533,27 @@ static void ft__folder_add_file(ft__folder *folder, const char *class_path, cons
 /* The files of the class that was added last. */
 static void ft__folder_scan_class(ft__folder *folder, const char *path)
 {
+    ft__context *c = folder->context;
+    ft__left_out inner = {0, NULL}, other = {0, NULL};
     ft__listing listing;
-    const char *inner = NULL, *other = NULL;
-    int before = folder->count, others = 0, i;
-    if (ft__listing_read(folder->context, &listing, path)) {
+    int before = folder->count, i;
+    if (ft__listing_read(c, &listing, path)) {
         for (i = 0; i < listing.count; ++i) {
             const ft__entry *entry = &listing.entries[listing.order[i]];
-            if (entry->is_folder) inner = entry->name;
+            if (entry->is_folder) ft__count_left_out(&inner, entry->name);
             else if (ft__is_picture(entry->name)) ft__folder_add_file(folder, path, entry->name);
-            else if (others++ == 0) other = entry->name;
+            else ft__count_left_out(&other, entry->name);
         }
         if (folder->count == before)
-            ft__fail(folder->context, FT_IO, "%s: this class has no pictures (JPEG, PNG, BMP,"
-                     " PPM, PGM or GIF)%s%s%s", path, inner ? "; it holds a folder, " : "",
-                     inner ? inner : "", inner ? ": is that where the classes are?" : "");
-        else if (others)
-            ft__log(folder->context, "%s: %d files of other kinds are left out, the first is %s",
-                    path, others, other);
+            ft__fail(c, FT_IO, "%s: this class has no pictures (JPEG, PNG, BMP, PPM, PGM or"
+                     " GIF)%s%s%s", path, inner.count ? "; it holds a folder, " : "",
+                     inner.count ? inner.first : "",
+                     inner.count ? ": is that where the classes are?" : "");
+        else {
+            ft__log_left_out(c, path, &other, "files of other kinds are");
+            ft__log_left_out(c, path, &inner,
+                             "folders inside this class are, with their pictures,");
+        }
     }
     ft__listing_free(&listing);
 }
@@ -28529,9 +28576,9 @@ static void ft__folder_add_class(ft__folder *folder, const char *name)
 static void ft__folder_scan(ft__folder *folder)
 {
     ft__context *c = folder->context;
+    ft__left_out loose = {0, NULL}, other = {0, NULL};
     ft__listing listing;
-    const char *loose = NULL;
-    int i, loose_count = 0;
+    int i;
     if (ft__listing_read(c, &listing, folder->path)) {
         for (i = 0; i < listing.count && ft__ok(c); ++i) {
             const ft__entry *entry = &listing.entries[listing.order[i]];
@@ -28540,17 +28587,21 @@ static void ft__folder_scan(ft__folder *folder)
                 ft__folder_add_class(folder, entry->name);
                 if (ft__ok(c)) ft__folder_scan_class(folder, path);
                 ft__release(c, path);
-            } else if (ft__is_picture(entry->name) && loose_count++ == 0) loose = entry->name;
+            } else
+                ft__count_left_out(ft__is_picture(entry->name) ? &loose : &other, entry->name);
         }
-        if (folder->class_count == 0 && loose)
+        if (folder->class_count == 0 && loose.count)
             ft__fail(c, FT_IO, "%s: its %d pictures lie directly in it; each class needs a folder"
-                     " of its own, as %s/CLASS/%s", folder->path, loose_count, folder->path, loose);
+                     " of its own, as %s/CLASS/%s", folder->path, loose.count, folder->path,
+                     loose.first);
         else if (folder->class_count == 0)
             ft__fail(c, FT_IO, "%s: no folders in it; each class needs one, as %s/CLASS/any.jpg",
                      folder->path, folder->path);
-        else if (loose)
-            ft__log(c, "%s: %d pictures directly in it belong to no class and are left out, the"
-                    " first is %s", folder->path, loose_count, loose);
+        else {
+            ft__log_left_out(c, folder->path, &loose, "pictures directly in it belong to no class"
+                             " and are");
+            ft__log_left_out(c, folder->path, &other, "files directly in it are");
+        }
     }
     ft__listing_free(&listing);
 }
@@ -28608,7 +28659,7 @@ static size_t ft__sample_picture_bytes(const ft__folder *folder, const ft__sampl
 static bool ft__folder_fit_scratch(ft__folder *folder, bool opening)
 {
     const ft_preprocessing *p = &folder->preprocessing;
-    size_t file = 0, picture = 0, workspace = 1;
+    size_t file = 0, picture = 0, workspace = 1, decoding = 0;
     int i;
     for (i = 0; i < folder->count; ++i) {
         const ft__sample *s = &folder->samples[i];
@@ -28621,10 +28672,11 @@ static bool ft__folder_fit_scratch(ft__folder *folder, bool opening)
                                       s->geometry.height, FT__BILINEAR);
         if (resize > workspace) workspace = resize;
         if (s->bytes > file) file = (size_t)s->bytes;
+        if (s->memory > decoding) decoding = s->memory;
         if (!s->picture && ft__sample_picture_bytes(folder, s) > picture)
             picture = ft__sample_picture_bytes(folder, s);
     }
-    return ft__scratch_make(folder, file, picture, workspace);
+    return ft__scratch_make(folder, file, picture, workspace, decoding);
 }
 
 /* Decodes the wanted samples; those that fit stay in memory. */
@@ -28901,7 +28953,7 @@ static bool ft__folder_find_groups(ft__folder *folder, bool wanted, bool is_trai
 static void ft__folder_match_classes(ft__folder *folder, ft_model *m, const ft_data *of)
 {
     ft__context *c = folder->context;
-    int folder_count = folder->class_count, count = ft__known_classes(m, of), i;
+    int folder_count = folder->class_count, count = ft__known_classes(m, of), *place, i;
     char **names, number[12];
     const ft__node *output = ft__get_node(m, m->output);
     bool named = of || m->class_names;
@@ -28914,11 +28966,11 @@ static void ft__folder_match_classes(ft__folder *folder, ft_model *m, const ft_d
     names = (char **)ft__allocate(c, (size_t)count + 1, sizeof *names);
     for (i = 0; i < count && ft__ok(c); ++i)
         names[i] = ft__copy_text(c, ft__known_class(m, of, i, number));
-    for (i = 0; i < folder->count && ft__ok(c); ++i) {
-        const char *name = folder->class_names[folder->samples[i].label];
-        folder->samples[i].label = ft__find_class(m, of, name);
-        if (folder->samples[i].label < 0) ft__unknown_class(m, of, folder->path, name);
-    }
+    place = ft__match_classes(m, of, folder->path, (const char *const *)folder->class_names,
+                              folder_count);
+    for (i = 0; i < folder->count && place; ++i)
+        folder->samples[i].label = place[folder->samples[i].label];
+    ft__release(c, place);
     for (i = 0; i < folder_count; ++i) ft__release(c, folder->class_names[i]);
     ft__release(c, folder->class_names);
     folder->class_names = names;
@@ -28930,7 +28982,7 @@ static void ft__folder_fill(ft__folder *folder, ft_model *m,
 {
     ft__context *c = folder->context;
     bool match = options->match_classes || options->classes_of;
-    int *work, cached = 0, known = 0, classes, i;
+    int *work, cached = 0, known = 0, turned = 0, classes, i;
     ft__folder_scan(folder);
     classes = folder->class_count;
     if (ft__ok(c) && classes == 1 && !match)
@@ -28949,9 +29001,13 @@ static void ft__folder_fill(ft__folder *folder, ft_model *m,
     if (!ft__folder_fit_scratch(folder, false)) return;
     for (i = 0; i < folder->count; ++i) cached += folder->samples[i].picture != NULL;
     for (i = 0; i < folder->count; ++i) known += folder->samples[i].known;
+    for (i = 0; i < folder->count; ++i) turned += folder->samples[i].turned;
     ft__log(c, "%s: %d pictures of %d classes; %d could not be read, %d are kept in memory%s",
             folder->path, folder->count, classes, folder->skipped, cached,
             known ? ", others are known" : "");
+    if (turned)
+        ft__log(c, "%s: %d pictures are stored turned or mirrored; they are set upright, as their"
+                " EXIF orientation says", folder->path, turned);
     source->count = folder->count;
     source->classes = folder->class_count;
     if (!options->no_groups && ft__folder_find_groups(folder, options->group_by_name, !match))
@@ -29829,8 +29885,9 @@ static void ft__read_text(ft__texts *t, const char *path, const char *content, s
 static void ft__read_class_files(ft__texts *t, const char *path, const char *label)
 {
     ft__context *c = t->context;
+    ft__left_out inner = {0, NULL};
     ft__listing listing;
-    int i;
+    int before = t->count, i;
     if (ft__listing_read(c, &listing, path))
         for (i = 0; i < listing.count && ft__ok(c); ++i) {
             const ft__entry *entry = &listing.entries[listing.order[i]];
@@ -29840,13 +29897,20 @@ static void ft__read_class_files(ft__texts *t, const char *path, const char *lab
             if (content) ft__read_text(t, file, (const char *)content, bytes, label);
             ft__release(c, content);
             ft__release(c, file);
+            if (entry->is_folder) ft__count_left_out(&inner, entry->name);
         }
+    if (ft__ok(c) && t->count == before)
+        ft__fail(c, FT_IO, "%s: this class has no texts%s%s%s", path,
+                 inner.count ? "; it holds a folder, " : "", inner.count ? inner.first : "",
+                 inner.count ? ": is that where the classes are?" : "");
+    ft__log_left_out(c, path, &inner, "folders inside this class are, with their texts,");
     ft__listing_free(&listing);
 }
 
 static void ft__read_text_folder(ft__texts *t, const char *path)
 {
     ft__context *c = t->context;
+    ft__left_out loose = {0, NULL};
     ft__listing listing;
     int i;
     if (ft__listing_read(c, &listing, path))
@@ -29854,8 +29918,10 @@ static void ft__read_text_folder(ft__texts *t, const char *path)
             const ft__entry *entry = &listing.entries[listing.order[i]];
             char *inner = entry->is_folder ? ft__join_path(c, path, entry->name) : NULL;
             if (inner) ft__read_class_files(t, inner, entry->name);
+            else ft__count_left_out(&loose, entry->name);
             ft__release(c, inner);
         }
+    ft__log_left_out(c, path, &loose, "files directly in it belong to no class and are");
     ft__listing_free(&listing);
 }
 
@@ -29886,23 +29952,28 @@ static void ft__sort_classes(ft_model *m, ft__texts *t, const char *path, const 
     ft__context *c = t->context;
     ft__vocabulary found = t->classes;
     bool match = o->match_classes || o->classes_of;
-    int *order = (int *)ft__allocate(c, 2 * (size_t)found.count + 1, sizeof *order), i;
-    int *place = order ? order + found.count : NULL;
+    int *order = (int *)ft__allocate(c, (size_t)found.count + 1, sizeof *order), *place = NULL, i;
+    const char **names;
     char number[12];
     memset(&t->classes, 0, sizeof t->classes);
     t->classes.context = t->classes.letters.context = c;
     if (order) ft__sort_order(order, found.count, ft__class_less, &found);
-    for (i = 0; order && i < found.count; ++i) {
-        const char *name = ft__piece_text(&found, order[i]);
-        place[order[i]] = match ? ft__find_class(m, o->classes_of, name) : i;
-        if (place[order[i]] < 0) ft__unknown_class(m, o->classes_of, path, name);
-        if (!match) ft__vocabulary_add(&t->classes, name, strlen(name));
+    names = (const char **)ft__allocate(c, (size_t)found.count + 1, sizeof *names);
+    for (i = 0; names && i < found.count; ++i) names[i] = ft__piece_text(&found, i);
+    if (names && match)
+        place = ft__match_classes(m, o->classes_of, path, names, found.count);
+    else place = (int *)ft__allocate(c, (size_t)found.count + 1, sizeof *place);
+    for (i = 0; place && !match && i < found.count; ++i) {
+        place[order[i]] = i;
+        ft__vocabulary_add(&t->classes, names[order[i]], strlen(names[order[i]]));
     }
     for (i = 0; match && i < ft__known_classes(m, o->classes_of); ++i) {
         const char *name = ft__known_class(m, o->classes_of, i, number);
         ft__vocabulary_add(&t->classes, name, strlen(name));
     }
     for (i = 0; ft__ok(c) && i < t->count; ++i) t->labels[i] = place[t->labels[i]];
+    ft__release(c, place);
+    ft__release(c, (void *)(uintptr_t)names);
     ft__release(c, order);
     ft__vocabulary_release(&found);
 }

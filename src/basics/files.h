@@ -22,8 +22,8 @@ static int ft__descriptor(void *file) { return (int)(intptr_t)file - 1; }
 
 /* For reading, regular files only: a FIFO without a writer would block for ever, one with a writer
    would lose bytes, and opening a device can do anything. O_NONBLOCK is for a FIFO that takes the
-   file's place in between; ft__posix_size refuses it. For writing, O_EXCL creates the file, or fails
-   if even a link is there. */
+   file's place in between; ft__posix_size refuses it. For writing, O_EXCL creates the file, or
+   fails if even a link is there. */
 static void *ft__posix_open(void *user, const char *path, bool write)
 {
     struct stat status;

@@ -28,6 +28,22 @@ typedef struct ft__listing {
     int count, capacity;
 } ft__listing;
 
+/* What is not read, for one line in the log: how many, and the first. */
+typedef struct ft__left_out { int count; const char *first; } ft__left_out;
+
+static void ft__count_left_out(ft__left_out *left_out, const char *name)
+{
+    if (left_out->count++ == 0) left_out->first = name;
+}
+
+static void ft__log_left_out(const ft__context *c, const char *path, const ft__left_out *left_out,
+                             const char *what)
+{
+    if (left_out->count)
+        ft__log(c, "%s: %d %s left out, the first is %s", path, left_out->count, what,
+                left_out->first);
+}
+
 static void ft__listing_add(void *user, const char *name, bool is_folder)
 {
     ft__listing *listing = (ft__listing *)user;

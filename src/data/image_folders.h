@@ -97,7 +97,8 @@ static void ft__scratch_free(ft__folder *folder)
 
 /* One per thread that may call get(): the loader's and the model's own; fewer when they are
    large. A thread that finds none waits for one. */
-static bool ft__scratch_make(ft__folder *folder, size_t file, size_t picture, size_t workspace)
+static bool ft__scratch_make(ft__folder *folder, size_t file, size_t picture, size_t workspace,
+                             size_t decoding)
 {
     ft__context *c = folder->context;
     size_t all = file + picture + workspace + 1, most = (size_t)1 << 28;
@@ -108,6 +109,9 @@ static bool ft__scratch_make(ft__folder *folder, size_t file, size_t picture, si
     ft__scratch_free(folder);
     if (most > ft__memory_left(c) / 8) most = ft__memory_left(c) / 8;
     if ((size_t)count > most / all) count = most / all ? (int)(most / all) : 1;
+    /* What decoders take from malloc counts against a budget that was stated. */
+    most = c->desc.memory_budget ? ft__room(c) / (all + decoding) : SIZE_MAX;
+    if ((size_t)count > most) count = most ? (int)most : 1;
     folder->scratch = (ft__scratch *)ft__allocate(c, (size_t)count, sizeof *folder->scratch);
     for (i = 0; i < count && ft__ok(c); ++i) {
         ft__scratch *scratch = &folder->scratch[i];
@@ -333,23 +337,27 @@ static void ft__folder_add_file(ft__folder *folder, const char *class_path, cons
 /* The files of the class that was added last. */
 static void ft__folder_scan_class(ft__folder *folder, const char *path)
 {
+    ft__context *c = folder->context;
+    ft__left_out inner = {0, NULL}, other = {0, NULL};
     ft__listing listing;
-    const char *inner = NULL, *other = NULL;
-    int before = folder->count, others = 0, i;
-    if (ft__listing_read(folder->context, &listing, path)) {
+    int before = folder->count, i;
+    if (ft__listing_read(c, &listing, path)) {
         for (i = 0; i < listing.count; ++i) {
             const ft__entry *entry = &listing.entries[listing.order[i]];
-            if (entry->is_folder) inner = entry->name;
+            if (entry->is_folder) ft__count_left_out(&inner, entry->name);
             else if (ft__is_picture(entry->name)) ft__folder_add_file(folder, path, entry->name);
-            else if (others++ == 0) other = entry->name;
+            else ft__count_left_out(&other, entry->name);
         }
         if (folder->count == before)
-            ft__fail(folder->context, FT_IO, "%s: this class has no pictures (JPEG, PNG, BMP,"
-                     " PPM, PGM or GIF)%s%s%s", path, inner ? "; it holds a folder, " : "",
-                     inner ? inner : "", inner ? ": is that where the classes are?" : "");
-        else if (others)
-            ft__log(folder->context, "%s: %d files of other kinds are left out, the first is %s",
-                    path, others, other);
+            ft__fail(c, FT_IO, "%s: this class has no pictures (JPEG, PNG, BMP, PPM, PGM or"
+                     " GIF)%s%s%s", path, inner.count ? "; it holds a folder, " : "",
+                     inner.count ? inner.first : "",
+                     inner.count ? ": is that where the classes are?" : "");
+        else {
+            ft__log_left_out(c, path, &other, "files of other kinds are");
+            ft__log_left_out(c, path, &inner,
+                             "folders inside this class are, with their pictures,");
+        }
     }
     ft__listing_free(&listing);
 }
@@ -372,9 +380,9 @@ static void ft__folder_add_class(ft__folder *folder, const char *name)
 static void ft__folder_scan(ft__folder *folder)
 {
     ft__context *c = folder->context;
+    ft__left_out loose = {0, NULL}, other = {0, NULL};
     ft__listing listing;
-    const char *loose = NULL;
-    int i, loose_count = 0;
+    int i;
     if (ft__listing_read(c, &listing, folder->path)) {
         for (i = 0; i < listing.count && ft__ok(c); ++i) {
             const ft__entry *entry = &listing.entries[listing.order[i]];
@@ -383,17 +391,21 @@ static void ft__folder_scan(ft__folder *folder)
                 ft__folder_add_class(folder, entry->name);
                 if (ft__ok(c)) ft__folder_scan_class(folder, path);
                 ft__release(c, path);
-            } else if (ft__is_picture(entry->name) && loose_count++ == 0) loose = entry->name;
+            } else
+                ft__count_left_out(ft__is_picture(entry->name) ? &loose : &other, entry->name);
         }
-        if (folder->class_count == 0 && loose)
+        if (folder->class_count == 0 && loose.count)
             ft__fail(c, FT_IO, "%s: its %d pictures lie directly in it; each class needs a folder"
-                     " of its own, as %s/CLASS/%s", folder->path, loose_count, folder->path, loose);
+                     " of its own, as %s/CLASS/%s", folder->path, loose.count, folder->path,
+                     loose.first);
         else if (folder->class_count == 0)
             ft__fail(c, FT_IO, "%s: no folders in it; each class needs one, as %s/CLASS/any.jpg",
                      folder->path, folder->path);
-        else if (loose)
-            ft__log(c, "%s: %d pictures directly in it belong to no class and are left out, the"
-                    " first is %s", folder->path, loose_count, loose);
+        else {
+            ft__log_left_out(c, folder->path, &loose, "pictures directly in it belong to no class"
+                             " and are");
+            ft__log_left_out(c, folder->path, &other, "files directly in it are");
+        }
     }
     ft__listing_free(&listing);
 }
@@ -451,7 +463,7 @@ static size_t ft__sample_picture_bytes(const ft__folder *folder, const ft__sampl
 static bool ft__folder_fit_scratch(ft__folder *folder, bool opening)
 {
     const ft_preprocessing *p = &folder->preprocessing;
-    size_t file = 0, picture = 0, workspace = 1;
+    size_t file = 0, picture = 0, workspace = 1, decoding = 0;
     int i;
     for (i = 0; i < folder->count; ++i) {
         const ft__sample *s = &folder->samples[i];
@@ -464,10 +476,11 @@ static bool ft__folder_fit_scratch(ft__folder *folder, bool opening)
                                       s->geometry.height, FT__BILINEAR);
         if (resize > workspace) workspace = resize;
         if (s->bytes > file) file = (size_t)s->bytes;
+        if (s->memory > decoding) decoding = s->memory;
         if (!s->picture && ft__sample_picture_bytes(folder, s) > picture)
             picture = ft__sample_picture_bytes(folder, s);
     }
-    return ft__scratch_make(folder, file, picture, workspace);
+    return ft__scratch_make(folder, file, picture, workspace, decoding);
 }
 
 /* Decodes the wanted samples; those that fit stay in memory. */
@@ -744,7 +757,7 @@ static bool ft__folder_find_groups(ft__folder *folder, bool wanted, bool is_trai
 static void ft__folder_match_classes(ft__folder *folder, ft_model *m, const ft_data *of)
 {
     ft__context *c = folder->context;
-    int folder_count = folder->class_count, count = ft__known_classes(m, of), i;
+    int folder_count = folder->class_count, count = ft__known_classes(m, of), *place, i;
     char **names, number[12];
     const ft__node *output = ft__get_node(m, m->output);
     bool named = of || m->class_names;
@@ -757,11 +770,11 @@ static void ft__folder_match_classes(ft__folder *folder, ft_model *m, const ft_d
     names = (char **)ft__allocate(c, (size_t)count + 1, sizeof *names);
     for (i = 0; i < count && ft__ok(c); ++i)
         names[i] = ft__copy_text(c, ft__known_class(m, of, i, number));
-    for (i = 0; i < folder->count && ft__ok(c); ++i) {
-        const char *name = folder->class_names[folder->samples[i].label];
-        folder->samples[i].label = ft__find_class(m, of, name);
-        if (folder->samples[i].label < 0) ft__unknown_class(m, of, folder->path, name);
-    }
+    place = ft__match_classes(m, of, folder->path, (const char *const *)folder->class_names,
+                              folder_count);
+    for (i = 0; i < folder->count && place; ++i)
+        folder->samples[i].label = place[folder->samples[i].label];
+    ft__release(c, place);
     for (i = 0; i < folder_count; ++i) ft__release(c, folder->class_names[i]);
     ft__release(c, folder->class_names);
     folder->class_names = names;
@@ -773,7 +786,7 @@ static void ft__folder_fill(ft__folder *folder, ft_model *m,
 {
     ft__context *c = folder->context;
     bool match = options->match_classes || options->classes_of;
-    int *work, cached = 0, known = 0, classes, i;
+    int *work, cached = 0, known = 0, turned = 0, classes, i;
     ft__folder_scan(folder);
     classes = folder->class_count;
     if (ft__ok(c) && classes == 1 && !match)
@@ -792,9 +805,13 @@ static void ft__folder_fill(ft__folder *folder, ft_model *m,
     if (!ft__folder_fit_scratch(folder, false)) return;
     for (i = 0; i < folder->count; ++i) cached += folder->samples[i].picture != NULL;
     for (i = 0; i < folder->count; ++i) known += folder->samples[i].known;
+    for (i = 0; i < folder->count; ++i) turned += folder->samples[i].turned;
     ft__log(c, "%s: %d pictures of %d classes; %d could not be read, %d are kept in memory%s",
             folder->path, folder->count, classes, folder->skipped, cached,
             known ? ", others are known" : "");
+    if (turned)
+        ft__log(c, "%s: %d pictures are stored turned or mirrored; they are set upright, as their"
+                " EXIF orientation says", folder->path, turned);
     source->count = folder->count;
     source->classes = folder->class_count;
     if (!options->no_groups && ft__folder_find_groups(folder, options->group_by_name, !match))

@@ -13,6 +13,7 @@
 #include "graph/plan.h"
 #include "graph/running.h"
 #include "graph/settings.h"
+#include "data/feature_files.h"
 
 /* =============================================================================================
    [SECTION] data/sources: Data sources
@@ -116,16 +117,6 @@ static const char *ft__known_class(const ft_model *m, const ft_data *of, int i, 
     return ft__name_or_number(of ? ft_data_class_name(of, i) : m->class_names[i], i, number);
 }
 
-static int ft__find_class(const ft_model *m, const ft_data *of, const char *name) /* -1: none */
-{
-    char number[12];
-    int i;
-    for (i = 0; i < ft__known_classes(m, of); ++i)
-        if (!strcmp(ft__known_class(m, of, i, number), name)) return i;
-    return -1;
-}
-
-/* `what` is a label of the file or folder `path`. */
 static void ft__unknown_class(ft_model *m, const ft_data *of, const char *path, const char *what)
 {
     char number[12];
@@ -133,6 +124,39 @@ static void ft__unknown_class(ft_model *m, const ft_data *of, const char *path, 
     ft__fail(&m->context, FT_INVALID, "%s: the class '%s' is none of the %d of the %s%s%s%s", path,
              what, count, of ? "training data" : "model", count ? " (the first is '" : "",
              count ? ft__known_class(m, of, 0, number) : "", count ? "')" : "");
+}
+
+/* Where names of classes are among those of other data or, where `of` is NULL, of the model: an
+   array to be released. NULL with an error, of the first name that is none of them. */
+static int *ft__match_classes(ft_model *m, const ft_data *of, const char *path,
+                              const char *const *names, int count)
+{
+    ft__context *c = &m->context;
+    int known = ft__known_classes(m, of), i, at;
+    uint64_t *keys = (uint64_t *)ft__allocate(c, (size_t)known + 1, sizeof *keys);
+    int *place = (int *)ft__allocate(c, (size_t)count + 1, sizeof *place);
+    ft__key_table table;
+    char number[12];
+    memset(&table, 0, sizeof table);
+    for (i = 0; keys && i < known; ++i) {
+        const char *name = ft__known_class(m, of, i, number);
+        keys[i] = ft__hash_bytes(1, name, strlen(name)) | 1;
+    }
+    if (ft__ok(c) && ft__key_table_make(c, &table, keys, known))
+        for (i = 0; i < count && ft__ok(c); ++i) {
+            place[i] = -1;
+            at = ft__key_find(&table, ft__hash_bytes(1, names[i], strlen(names[i])) | 1);
+            for (; at >= 0; at = table.next[at]) /* the first of that name comes last */
+                if (!strcmp(ft__known_class(m, of, at, number), names[i])) place[i] = at;
+            if (place[i] < 0) ft__unknown_class(m, of, path, names[i]);
+        }
+    ft__key_table_free(c, &table);
+    ft__release(c, keys);
+    if (!ft__ok(c)) {
+        ft__release(c, place);
+        place = NULL;
+    }
+    return place;
 }
 
 /* ---- Arrays ---- */

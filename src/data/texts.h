@@ -101,8 +101,9 @@ static void ft__read_text(ft__texts *t, const char *path, const char *content, s
 static void ft__read_class_files(ft__texts *t, const char *path, const char *label)
 {
     ft__context *c = t->context;
+    ft__left_out inner = {0, NULL};
     ft__listing listing;
-    int i;
+    int before = t->count, i;
     if (ft__listing_read(c, &listing, path))
         for (i = 0; i < listing.count && ft__ok(c); ++i) {
             const ft__entry *entry = &listing.entries[listing.order[i]];
@@ -112,13 +113,20 @@ static void ft__read_class_files(ft__texts *t, const char *path, const char *lab
             if (content) ft__read_text(t, file, (const char *)content, bytes, label);
             ft__release(c, content);
             ft__release(c, file);
+            if (entry->is_folder) ft__count_left_out(&inner, entry->name);
         }
+    if (ft__ok(c) && t->count == before)
+        ft__fail(c, FT_IO, "%s: this class has no texts%s%s%s", path,
+                 inner.count ? "; it holds a folder, " : "", inner.count ? inner.first : "",
+                 inner.count ? ": is that where the classes are?" : "");
+    ft__log_left_out(c, path, &inner, "folders inside this class are, with their texts,");
     ft__listing_free(&listing);
 }
 
 static void ft__read_text_folder(ft__texts *t, const char *path)
 {
     ft__context *c = t->context;
+    ft__left_out loose = {0, NULL};
     ft__listing listing;
     int i;
     if (ft__listing_read(c, &listing, path))
@@ -126,8 +134,10 @@ static void ft__read_text_folder(ft__texts *t, const char *path)
             const ft__entry *entry = &listing.entries[listing.order[i]];
             char *inner = entry->is_folder ? ft__join_path(c, path, entry->name) : NULL;
             if (inner) ft__read_class_files(t, inner, entry->name);
+            else ft__count_left_out(&loose, entry->name);
             ft__release(c, inner);
         }
+    ft__log_left_out(c, path, &loose, "files directly in it belong to no class and are");
     ft__listing_free(&listing);
 }
 
@@ -158,23 +168,28 @@ static void ft__sort_classes(ft_model *m, ft__texts *t, const char *path, const 
     ft__context *c = t->context;
     ft__vocabulary found = t->classes;
     bool match = o->match_classes || o->classes_of;
-    int *order = (int *)ft__allocate(c, 2 * (size_t)found.count + 1, sizeof *order), i;
-    int *place = order ? order + found.count : NULL;
+    int *order = (int *)ft__allocate(c, (size_t)found.count + 1, sizeof *order), *place = NULL, i;
+    const char **names;
     char number[12];
     memset(&t->classes, 0, sizeof t->classes);
     t->classes.context = t->classes.letters.context = c;
     if (order) ft__sort_order(order, found.count, ft__class_less, &found);
-    for (i = 0; order && i < found.count; ++i) {
-        const char *name = ft__piece_text(&found, order[i]);
-        place[order[i]] = match ? ft__find_class(m, o->classes_of, name) : i;
-        if (place[order[i]] < 0) ft__unknown_class(m, o->classes_of, path, name);
-        if (!match) ft__vocabulary_add(&t->classes, name, strlen(name));
+    names = (const char **)ft__allocate(c, (size_t)found.count + 1, sizeof *names);
+    for (i = 0; names && i < found.count; ++i) names[i] = ft__piece_text(&found, i);
+    if (names && match)
+        place = ft__match_classes(m, o->classes_of, path, names, found.count);
+    else place = (int *)ft__allocate(c, (size_t)found.count + 1, sizeof *place);
+    for (i = 0; place && !match && i < found.count; ++i) {
+        place[order[i]] = i;
+        ft__vocabulary_add(&t->classes, names[order[i]], strlen(names[order[i]]));
     }
     for (i = 0; match && i < ft__known_classes(m, o->classes_of); ++i) {
         const char *name = ft__known_class(m, o->classes_of, i, number);
         ft__vocabulary_add(&t->classes, name, strlen(name));
     }
     for (i = 0; ft__ok(c) && i < t->count; ++i) t->labels[i] = place[t->labels[i]];
+    ft__release(c, place);
+    ft__release(c, (void *)(uintptr_t)names);
     ft__release(c, order);
     ft__vocabulary_release(&found);
 }
