@@ -103,7 +103,8 @@
      [SECTION] graph/settings: Graph: output, loss, classes, length and state
      [SECTION] graph/building: Graph: building
      [SECTION] formats/safetensors: safetensors
-     [SECTION] formats/pytorch: PyTorch's zip files
+     [SECTION] formats/pytorch: PyTorch's zip files and pickles
+     [SECTION] formats/checkpoints: PyTorch's files as people save them
      [SECTION] formats/tensor_files: Tensor files
      [SECTION] formats/weights: Loading weights by name
      [SECTION] formats/model_files: Model files and checkpoints
@@ -309,10 +310,11 @@ extern "C" {
 #define FINETUNE__STATUS_ENUM(name, text) FT_##name,
 typedef enum ft_status { FINETUNE_STATUS_LIST(FINETUNE__STATUS_ENUM) FT_STATUS_COUNT } ft_status;
 
-/* Element types. Nodes hold F32 (or I32 for labels and indices); files may hold any of them. */
+/* Element types. Nodes hold F32 (or I32 for labels and indices); files may hold any of them. OTHER:
+   a tensor that is listed but cannot be read as numbers (quantized, sparse, complex, ...). */
 #define FINETUNE_TYPE_LIST(X)                                                                    \
     X(F32, 4) X(I32, 4) X(F16, 2) X(BF16, 2) X(F64, 8) X(I64, 8) X(I16, 2) X(I8, 1) X(U8, 1)     \
-    X(BOOL, 1)
+    X(BOOL, 1) X(U16, 2) X(U32, 4) X(U64, 8) X(F8_E4M3, 1) X(F8_E5M2, 1) X(OTHER, 0)
 #define FINETUNE__TYPE_ENUM(name, bytes) FT_##name,
 typedef enum ft_type { FINETUNE_TYPE_LIST(FINETUNE__TYPE_ENUM) FT_TYPE_COUNT } ft_type;
 
@@ -638,6 +640,9 @@ typedef struct ft_weights_options {
     bool allow_unexpected;  /* tensors that the network lacks are passed over */
     bool allow_mismatched;  /* tensors of another shape are passed over (a new head) */
     bool map;               /* map the file instead of reading it; it must not shrink meanwhile */
+    const char *state_dict; /* PyTorch's checkpoints: the key of the weights, "model_ema" or
+                               "a.b" for one inside another; default: the usual names, and where
+                               averaged weights lie beside, not those; the log says so */
 } ft_weights_options;
 
 typedef struct ft_load_options {
@@ -657,6 +662,7 @@ typedef struct ft_tensor_info { /* one tensor of a file; pointers live as long a
     uint64_t offset;        /* of its first byte in the file */
     uint64_t bytes;
     int64_t stride[FINETUNE_MAX_RANK]; /* in elements; row-major unless PyTorch stored a view */
+    const char *type_name;  /* as the file calls it; tells what FT_OTHER is */
 } ft_tensor_info;
 
 /* ---- Text ---- */
@@ -1028,8 +1034,8 @@ FINETUNE_API ft_tensor_info ft_file_tensor(const ft_file *file, int index);
 FINETUNE_API int ft_file_find(const ft_file *file, const char *name); /* index; -1: none */
 /* The text of __metadata__'s entry `key`; NULL: none. */
 FINETUNE_API const char *ft_file_metadata(const ft_file *file, const char *key);
-/* Reads a tensor as float32 (any type) or as it is stored, row-major; `count` and `bytes` must be
-   the tensor's own, else FT_SHAPE. */
+/* Reads a tensor as float32 (any type but FT_OTHER, which is FT_UNSUPPORTED) or as it is stored,
+   row-major; `count` and `bytes` must be the tensor's own, else FT_SHAPE. */
 FINETUNE_API ft_status ft_file_read_f32(ft_file *file, int index, float *to, size_t count);
 FINETUNE_API ft_status ft_file_read(ft_file *file, int index, void *to, size_t bytes);
 
@@ -20751,21 +20757,68 @@ struct ft_file {
     ft__json *json;             /* safetensors: names and metadata lie here */
     ft_tensor_info *tensors;
     int count, capacity;
-    char **names;               /* PyTorch: as many as tensors, owned */
+    int *by_name;               /* [count]: their order by name */
+    char *letters;              /* PyTorch: the names, owned */
+    const char *state_dict;     /* PyTorch: ft_weights_options.state_dict */
+    char prefix[128];           /* what all names begin with, and ... */
+    size_t skip;                /* ... how much of that is passed over: see formats/weights */
 };
+
+static bool ft__file_reserve(ft_file *file, int capacity)
+{
+    ft_tensor_info *grown;
+    if (capacity <= file->capacity) return true;
+    grown = (ft_tensor_info *)ft__grow(file->context, file->tensors, (size_t)file->count,
+                                       (size_t)capacity, sizeof *grown);
+    if (!grown) return false;
+    file->tensors = grown;
+    file->capacity = capacity;
+    return true;
+}
 
 static ft_tensor_info *ft__file_add(ft_file *file)
 {
-    ft_tensor_info *grown;
-    int capacity = file->capacity ? 2 * file->capacity : 64;
-    if (file->count == file->capacity) {
-        grown = (ft_tensor_info *)ft__grow(file->context, file->tensors, (size_t)file->count,
-                                           (size_t)capacity, sizeof *grown);
-        if (!grown) return NULL;
-        file->tensors = grown;
-        file->capacity = capacity;
-    }
+    if (file->count == file->capacity
+        && !ft__file_reserve(file, file->capacity ? 2 * file->capacity : 64)) return NULL;
     return &file->tensors[file->count++];
+}
+
+static bool ft__name_less(const void *context, int a, int b)
+{
+    const ft_tensor_info *tensors = (const ft_tensor_info *)context;
+    int order = strcmp(tensors[a].name, tensors[b].name);
+    return order < 0 || (order == 0 && a < b);
+}
+
+/* Sorts the tensors by name; two of one name are an error. */
+static ft_status ft__file_index(ft_file *file)
+{
+    ft__context *c = file->context;
+    int i;
+    if (!ft__ok(c)) return c->status;
+    ft__release(c, file->by_name);
+    file->by_name = (int *)ft__allocate(c, (size_t)file->count + 1, sizeof *file->by_name);
+    if (!file->by_name) return c->status;
+    ft__sort_order(file->by_name, file->count, ft__name_less, file->tensors);
+    for (i = 1; i < file->count; ++i)
+        if (strcmp(file->tensors[file->by_name[i - 1]].name,
+                   file->tensors[file->by_name[i]].name) == 0)
+            return ft__fail(c, FT_FORMAT, "%s: two tensors are called %.200s", file->path,
+                            file->tensors[file->by_name[i]].name);
+    return c->status;
+}
+
+static int ft__find_tensor(const ft_file *file, const char *name)
+{
+    int low = 0, high = file->by_name ? file->count : 0;
+    while (low < high) {
+        int middle = low + (high - low) / 2;
+        int order = strcmp(file->tensors[file->by_name[middle]].name, name);
+        if (order == 0) return file->by_name[middle];
+        if (order < 0) low = middle + 1;
+        else high = middle;
+    }
+    return -1;
 }
 
 static uint64_t ft__little_endian(const unsigned char *bytes, int count)
@@ -20789,9 +20842,9 @@ static void ft__row_major(ft_tensor_info *info)
 static int ft__type_named(const char *name)
 {
     int t;
-    for (t = 0; name && t < FT_TYPE_COUNT; ++t)
+    for (t = 0; name && t < FT_OTHER; ++t)
         if (strcmp(name, ft__type_names[t]) == 0) return t;
-    return -1;
+    return FT_OTHER;
 }
 
 /* One entry of the header; `data` is where the data begins in the file. */
@@ -20799,7 +20852,8 @@ static ft_status ft__safetensors_entry(ft_file *file, int entry, uint64_t data)
 {
     const ft__json *j = file->json;
     const char *name = j->values[entry].key;
-    int type = ft__type_named(ft__json_string(j, ft__json_member(j, entry, "dtype")));
+    const char *type_name = ft__json_string(j, ft__json_member(j, entry, "dtype"));
+    int type = ft__type_named(type_name);
     int shape = ft__json_member(j, entry, "shape"), d;
     int offsets = ft__json_member(j, entry, "data_offsets");
     int64_t begin = -1, end = -1, size = 0;
@@ -20808,10 +20862,11 @@ static ft_status ft__safetensors_entry(ft_file *file, int entry, uint64_t data)
     if (!info) return file->context->status;
     memset(info, 0, sizeof *info);
     info->name = name;
-    if (type < 0)
-        return ft__fail(file->context, FT_FORMAT, "%s: tensor %.200s: an unknown dtype", file->path,
+    if (!type_name)
+        return ft__fail(file->context, FT_FORMAT, "%s: tensor %.200s: it has no dtype", file->path,
                         name);
     info->type = (ft_type)type;
+    info->type_name = type_name;
     info->shape.rank = ft__json_count(j, shape);
     if (!ft__json_at(j, shape, 'a') || info->shape.rank > FINETUNE_MAX_RANK)
         return ft__fail(file->context, FT_FORMAT, "%s: tensor %.200s: %d dimensions, at most %d can"
@@ -20825,8 +20880,8 @@ static ft_status ft__safetensors_entry(ft_file *file, int entry, uint64_t data)
     }
     ft__json_int(j, ft__json_element(j, offsets, 0), &begin);
     ft__json_int(j, ft__json_element(j, offsets, 1), &end);
-    if (begin < 0 || end < begin || (uint64_t)end > file->size - data
-        || (uint64_t)(end - begin) != (uint64_t)elements * (uint64_t)ft__type_bytes[type])
+    if (begin < 0 || end < begin || (uint64_t)end > file->size - data || (type != FT_OTHER
+        && (uint64_t)(end - begin) != (uint64_t)elements * (uint64_t)ft__type_bytes[type]))
         return ft__fail(file->context, FT_FORMAT, "%s: tensor %.200s: its bytes %lld to %lld do not"
                         " fit its shape or the file's %llu bytes", file->path, name,
                         (long long)begin, (long long)end, (unsigned long long)file->size);
@@ -20835,6 +20890,67 @@ static ft_status ft__safetensors_entry(ft_file *file, int entry, uint64_t data)
     ft__row_major(info);
     return FT_OK;
 }
+
+static bool ft__data_less(const void *context, int a, int b)
+{
+    const ft_tensor_info *tensors = (const ft_tensor_info *)context;
+    if (tensors[a].offset != tensors[b].offset) return tensors[a].offset < tensors[b].offset;
+    if (tensors[a].bytes != tensors[b].bytes) return tensors[a].bytes < tensors[b].bytes;
+    return a < b;
+}
+
+/* The data is the tensors', one behind the other: no byte belongs to two of them or to none. */
+static ft_status ft__safetensors_layout(ft_file *file, uint64_t data)
+{
+    ft__context *c = file->context;
+    int *order = (int *)ft__allocate(c, (size_t)file->count + 1, sizeof *order), i;
+    uint64_t end = data;
+    const char *before = "the header";
+    if (!order) return c->status;
+    ft__sort_order(order, file->count, ft__data_less, file->tensors);
+    for (i = 0; ft__ok(c) && i < file->count; ++i) {
+        const ft_tensor_info *t = &file->tensors[order[i]];
+        if (t->offset < end)
+            ft__fail(c, FT_FORMAT, "%s: tensor %.200s overlaps %.200s: its data begins at byte"
+                     " %llu, the other's ends at %llu", file->path, t->name, before,
+                     (unsigned long long)t->offset, (unsigned long long)end);
+        if (t->offset > end)
+            ft__fail(c, FT_FORMAT, "%s: %llu bytes between %.200s and tensor %.200s belong to no"
+                     " tensor", file->path, (unsigned long long)(t->offset - end), before,
+                     t->name);
+        end = t->offset + t->bytes;
+        before = t->name;
+    }
+    if (end != file->size)
+        ft__fail(c, FT_FORMAT, "%s: the %llu bytes behind the last tensor, %.200s, belong to no"
+                 " tensor", file->path, (unsigned long long)(file->size - end), before);
+    ft__release(c, order);
+    return c->status;
+}
+
+/* Where two parameters share their weights, safetensors' save_model writes one of them and says in
+   the metadata which other name it has: {"other": "name"}. It is listed under both. */
+static ft_status ft__safetensors_shared(ft_file *file)
+{
+    const ft__json *j = file->json;
+    int list = ft__json_member(j, 0, "__metadata__"), entry, more = file->count;
+    const ft__json_value *all = ft__json_at(j, list, 'o');
+    for (entry = list + 1; all && entry < all->next; entry = j->values[entry].next) {
+        const char *name = j->values[entry].key, *same = ft__json_string(j, entry);
+        int index = same ? ft__find_tensor(file, same) : -1;
+        ft_tensor_info *added;
+        if (index < 0 || ft__find_tensor(file, name) >= 0) continue;
+        if (more == file->count && !ft__file_reserve(file, file->count + all->is.count)) break;
+        added = &file->tensors[more++];
+        *added = file->tensors[index];
+        added->name = name;
+    }
+    if (more == file->count) return file->context->status;
+    file->count = more;
+    return ft__file_index(file);
+}
+
+enum { FT__MOST_HEADER = 100000000 }; /* bytes, as in the format's own reader */
 
 static ft_status ft__safetensors_read(ft_file *file)
 {
@@ -20849,16 +20965,22 @@ static ft_status ft__safetensors_read(ft_file *file)
         return ft__fail(c, FT_FORMAT, "%s: neither safetensors (a header of %llu bytes does not fit"
                         " its %llu) nor PyTorch's zip", file->path, (unsigned long long)header,
                         (unsigned long long)file->size);
+    if (header > FT__MOST_HEADER)
+        return ft__fail(c, FT_FORMAT, "%s: a header of %llu bytes; at most %d are read",
+                        file->path, (unsigned long long)header, FT__MOST_HEADER);
     file->json = ft__json_parse_at(c, (const char *)file->bytes + 8, (size_t)header, &fault);
     if (!file->json)
         return ft__fail(c, FT_FORMAT, "%s: the header is not JSON at offset %zu", file->path,
                         fault + 8);
     if (!ft__json_at(file->json, 0, 'o'))
         return ft__fail(c, FT_FORMAT, "%s: the header is no JSON object", file->path);
+    if (!ft__file_reserve(file, ft__json_count(file->json, 0))) return c->status;
     for (entry = 1; entry < file->json->count; entry = file->json->values[entry].next)
         if (strcmp(file->json->values[entry].key, "__metadata__") != 0
             && ft__safetensors_entry(file, entry, header + 8) != FT_OK) break;
-    return c->status;
+    if (!ft__ok(c) || ft__safetensors_layout(file, header + 8) != FT_OK
+        || ft__file_index(file) != FT_OK) return c->status;
+    return ft__safetensors_shared(file);
 }
 
 /* ---- Numbers of other types ---- */
@@ -20897,6 +21019,17 @@ static uint32_t ft__float_to_bfloat(float value)
     return (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16;
 }
 
+/* Eight bits (Micikevicius et al. 2022): E5M2 is the upper half of a half; E4M3 has no infinity,
+   and its subnormals are multiples of 2^-9. */
+static float ft__e4m3_to_float(uint32_t bits)
+{
+    uint32_t sign = (bits & 0x80u) << 24, exponent = bits >> 3 & 15u, fraction = bits & 7u;
+    float small = (float)fraction * (1.0f / 512.0f);
+    if (exponent == 15 && fraction == 7) return ft__from_bits(sign | 0x7fc00000u);
+    if (exponent) return ft__from_bits(sign | (exponent + 120) << 23 | fraction << 20);
+    return sign ? -small : small;
+}
+
 static float ft__read_element(const unsigned char *at, ft_type type)
 {
     uint64_t bits = ft__little_endian(at, ft__type_bytes[type]);
@@ -20913,6 +21046,9 @@ static float ft__read_element(const unsigned char *at, ft_type type)
     case FT_I32: return (float)(bits < 0x80000000u ? whole : whole - 0x100000000);
     case FT_I16: return (float)(bits < 0x8000u ? whole : whole - 0x10000);
     case FT_I8: return (float)(bits < 0x80u ? whole : whole - 0x100);
+    case FT_U64: return (float)bits;
+    case FT_F8_E4M3: return ft__e4m3_to_float((uint32_t)bits);
+    case FT_F8_E5M2: return ft__half_to_float((uint32_t)bits << 8);
     default: return (float)whole;
     }
 }
@@ -21007,18 +21143,27 @@ static ft_status ft__safetensors_write(ft__context *c, const char *path,
 }
 
 /* =============================================================================================
-   [SECTION] formats/pytorch: PyTorch's zip files
+   [SECTION] formats/pytorch: PyTorch's zip files and pickles
    torch.save writes a zip archive, nothing compressed, with the bytes of each storage in an entry
    "NAME/data/KEY" and a pickle "NAME/data.pkl" that says which tensor lies where in which storage.
    A pickle is a program; here a small machine runs the few opcodes that torch.save uses, and
    "calls" only rebuild a tensor or make a dictionary. Every other call gives an opaque value,
-   which is passed over: nothing is executed.
+   which is passed over: nothing is executed. What the machine may hold grows with the file.
    ============================================================================================= */
 #ifndef FINETUNE_NO_PYTORCH
-typedef struct ft__zip_entry { const char *name; size_t length; uint64_t offset, size; }
-    ft__zip_entry;
+typedef struct ft__zip_entry {
+    const char *name;       /* behind the archive's own folder */
+    size_t length;
+    uint64_t offset, size;
+    bool packed;            /* it cannot be read */
+} ft__zip_entry;
 
-typedef struct ft__zip { ft_file *file; ft__zip_entry *entries; int count; } ft__zip;
+typedef struct ft__zip {
+    ft_file *file;
+    ft__zip_entry *entries;
+    int count;
+    int *order;             /* [count]: by name */
+} ft__zip;
 
 static ft_status ft__zip_fault(ft_file *file, const char *what, uint64_t offset)
 {
@@ -21084,9 +21229,7 @@ static ft_status ft__zip_read_entry(ft__zip *zip, uint64_t *at)
     uint64_t packed, name, extra, comment, local, *wide[3];
     if (!ft__zip_has(file, *at, 46) || ft__zip_number(file, *at, 4) != 0x02014b50)
         return ft__zip_fault(file, "no directory entry", *at);
-    if (ft__zip_number(file, *at + 10, 2) != 0)
-        return ft__fail(file->context, FT_UNSUPPORTED, "%s: a compressed entry at offset %llu;"
-                        " torch.save writes none", file->path, (unsigned long long)*at);
+    entry->packed = ft__zip_number(file, *at + 10, 2) != 0;
     packed = ft__zip_number(file, *at + 20, 4);
     entry->size = ft__zip_number(file, *at + 24, 4);
     local = ft__zip_number(file, *at + 42, 4);
@@ -21099,6 +21242,7 @@ static ft_status ft__zip_read_entry(ft__zip *zip, uint64_t *at)
     if (!ft__zip_has(file, *at + 46, name + extra + comment)
         || !ft__zip_far(file, *at + 46 + name, extra, wide))
         return ft__zip_fault(file, "a directory entry that does not fit", *at);
+    if (entry->packed) entry->size = packed;
     if (!ft__zip_has(file, local, 30) || ft__zip_number(file, local, 4) != 0x04034b50)
         return ft__zip_fault(file, "no local header", local);
     entry->offset = local + 30 + ft__zip_number(file, local + 26, 2)
@@ -21107,22 +21251,56 @@ static ft_status ft__zip_read_entry(ft__zip *zip, uint64_t *at)
         return ft__zip_fault(file, "an entry longer than the file", local);
     entry->name = (const char *)file->bytes + *at + 46;
     entry->length = (size_t)name;
+    while (entry->length > 0 && entry->name[0] != '/') entry->length -= 1, entry->name += 1;
+    if (entry->length > 0) entry->length -= 1, entry->name += 1;
     zip->count += 1;
     *at += 46 + name + extra + comment;
     return FT_OK;
 }
 
-/* The entry whose name, behind the archive's own folder, is this. */
+/* < 0, 0, > 0 as the one text is before, the same as, or behind the other. */
+static int ft__text_order(const char *a, size_t a_length, const char *b, size_t b_length)
+{
+    int order = memcmp(a, b, a_length < b_length ? a_length : b_length);
+    if (order != 0) return order;
+    return a_length < b_length ? -1 : a_length > b_length;
+}
+
+static bool ft__zip_less(const void *context, int a, int b)
+{
+    const ft__zip_entry *entries = (const ft__zip_entry *)context;
+    int order = ft__text_order(entries[a].name, entries[a].length, entries[b].name,
+                               entries[b].length);
+    return order < 0 || (order == 0 && a < b);
+}
+
+static bool ft__zip_sort(ft__zip *zip)
+{
+    ft__context *c = zip->file->context;
+    if (ft__ok(c)) zip->order = (int *)ft__allocate(c, (size_t)zip->count + 1, sizeof(int));
+    if (ft__ok(c)) ft__sort_order(zip->order, zip->count, ft__zip_less, zip->entries);
+    return ft__ok(c);
+}
+
+/* The first entry that is not before this name; `count` where all are. */
+static int ft__zip_from(const ft__zip *zip, const char *name, size_t length)
+{
+    int low = 0, high = zip->count;
+    while (low < high) {
+        int middle = low + (high - low) / 2;
+        const ft__zip_entry *e = &zip->entries[zip->order[middle]];
+        if (ft__text_order(e->name, e->length, name, length) < 0) low = middle + 1;
+        else high = middle;
+    }
+    return low;
+}
+
+/* The entry whose name, behind the archive's own folder, is this; NULL: there is none. */
 static const ft__zip_entry *ft__zip_find(const ft__zip *zip, const char *name, size_t length)
 {
-    int i;
-    for (i = 0; i < zip->count; ++i) {
-        const ft__zip_entry *e = &zip->entries[i];
-        if (e->length > length && e->name[e->length - length - 1] == '/'
-            && memcmp(e->name + e->length - length, name, length) == 0
-            && !memchr(e->name, '/', e->length - length - 1)) return e;
-    }
-    return NULL;
+    int at = ft__zip_from(zip, name, length);
+    const ft__zip_entry *e = at < zip->count ? &zip->entries[zip->order[at]] : NULL;
+    return e && ft__text_order(e->name, e->length, name, length) == 0 ? e : NULL;
 }
 
 /* ---- The pickle machine ---- */
@@ -21132,32 +21310,68 @@ typedef enum ft__pickle_kind {
     FT__P_STORAGE, FT__P_TENSOR
 } ft__pickle_kind;
 
-typedef enum ft__callable { FT__CALL_DICT, FT__CALL_TENSOR, FT__CALL_PARAMETER, FT__CALL_STORAGE }
-    ft__callable;
+typedef enum ft__callable {
+    FT__CALL_DICT,
+    FT__CALL_TENSOR,        /* (storage, offset, size, stride, ...) */
+    FT__CALL_TYPED_TENSOR,  /* likewise, the seventh argument is the type */
+    FT__CALL_OTHER_TENSOR,  /* one that is listed, but cannot be read */
+    FT__CALL_FIRST,         /* gives its first argument: a parameter is its tensor */
+    FT__CALL_CALL,          /* (function, class, arguments, ...) */
+    FT__CALL_STORAGE, FT__CALL_TYPE /* not called, but named */
+} ft__callable;
 
 typedef struct ft__pickle_value {
-    ft__pickle_kind kind;
-    int64_t number;         /* of an int; a callable's ft__callable; a storage's first byte */
-    int type;               /* of a storage or tensor: ft_type, or -1 */
-    const char *text;       /* of a text */
-    size_t length;          /* of a text; bytes of a storage */
-    int first, last, count; /* of a tuple, list or dict: items; a dict's alternate key, value */
-    int tensor;             /* of a tensor: its index among the tensors that were rebuilt */
+    unsigned char kind;     /* ft__pickle_kind */
+    signed char type;       /* of a callable, storage or tensor: ft_type; -1: of none */
+    bool seen;              /* while dictionaries of tensors are looked for */
+    int first, last, count; /* of a tuple, list or dict: items; a dict's alternate key, value; count
+                               of a class of storages: bytes of an element */
+    int64_t number;         /* of an int; a callable's ft__callable; where in the file a text
+                               stands; of a storage, tensor: its index among them */
+    size_t length;          /* of a text */
 } ft__pickle_value;
 
 typedef struct ft__pickle_item { int value, next; } ft__pickle_item;
 
+typedef struct ft__storage {
+    int key;                /* a value: a text */
+    int type;               /* ft_type; FT_OTHER: of a kind that is not known; -1: of bytes */
+    int width;              /* bytes of an element; 0: not known */
+    bool found;             /* and where: */
+    uint64_t offset, bytes;
+    int64_t skipped;        /* elements, of a view of older files */
+} ft__storage;
+
+typedef struct ft__pickled_tensor { /* as it was described: unchecked */
+    int storage;            /* -1: none */
+    int type;               /* ft_type */
+    const char *type_name;
+    int rank;
+    int64_t offset, size[FINETUNE_MAX_RANK], stride[FINETUNE_MAX_RANK];
+} ft__pickled_tensor;
+
 typedef struct ft__pickle {
     ft_file *file;
     ft__context *context;
-    const ft__zip *zip;
     uint64_t at, end;       /* in the file */
-    ft__pile values, items, stack, memo, tensors;
+    ft__pile values, items, stack, memo, storages, tensors;
+    uint64_t repeated;      /* bytes of tensors that are larger than what is stored of them */
 } ft__pickle;
+
+enum { /* values that are there from the start, so that they take no memory */
+    FT__PICKLE_OPAQUE, FT__PICKLE_FALSE, FT__PICKLE_TRUE, FT__PICKLE_MARK, FT__PICKLE_EMPTY,
+    FT__PICKLE_BYTE,                             /* the first of 256 ints */
+    FT__PICKLE_CONSTANTS = FT__PICKLE_BYTE + 256
+};
 
 static ft__pickle_value *ft__pickle_at(const ft__pickle *p, int value)
 {
     return (ft__pickle_value *)p->values.at + value;
+}
+
+static const char *ft__pickle_letters(const ft__pickle *p, const ft__pickle_value *text)
+{
+    return (const char *)p->file->bytes + text->number;
 }
 
 static ft_status ft__pickle_fault(ft__pickle *p, const char *what)
@@ -21165,17 +21379,55 @@ static ft_status ft__pickle_fault(ft__pickle *p, const char *what)
     return ft__zip_fault(p->file, what, p->at);
 }
 
+static ft__pickle_value *ft__pickle_new(ft__pickle *p, ft__pickle_kind kind)
+{
+    ft__pickle_value *value = (ft__pickle_value *)ft__pile_add(p->context, &p->values);
+    if (!value) return NULL;
+    memset(value, 0, sizeof *value);
+    value->kind = (unsigned char)kind;
+    value->type = -1;
+    value->first = value->last = -1;
+    return value;
+}
+
+static void ft__pickle_put(ft__pickle *p, int value)
+{
+    int *top = (int *)ft__pile_add(p->context, &p->stack);
+    if (top) *top = value;
+}
+
 /* Pushes a new value; NULL with an error when there is no memory. */
 static ft__pickle_value *ft__pickle_push(ft__pickle *p, ft__pickle_kind kind)
 {
-    ft__pickle_value *value = (ft__pickle_value *)ft__pile_add(p->context, &p->values);
-    int *top = (int *)ft__pile_add(p->context, &p->stack);
-    if (!value || !top) return NULL;
-    memset(value, 0, sizeof *value);
-    value->kind = kind;
-    value->first = value->last = -1;
-    *top = (int)p->values.count - 1;
-    return value;
+    if (!ft__pickle_new(p, kind)) return NULL;
+    ft__pickle_put(p, (int)p->values.count - 1);
+    return ft__ok(p->context) ? ft__pickle_at(p, (int)p->values.count - 1) : NULL;
+}
+
+static void ft__pickle_constants(ft__pickle *p)
+{
+    static const ft__pickle_kind kinds[] = {FT__P_OPAQUE, FT__P_OPAQUE, FT__P_OPAQUE, FT__P_MARK,
+                                            FT__P_TUPLE};
+    int i;
+    for (i = 0; ft__ok(p->context) && i < FT__PICKLE_CONSTANTS; ++i) {
+        ft__pickle_value *v = ft__pickle_new(p, i < FT__PICKLE_BYTE ? kinds[i] : FT__P_INT);
+        if (v) v->number = i < FT__PICKLE_BYTE ? i == FT__PICKLE_TRUE : i - FT__PICKLE_BYTE;
+    }
+}
+
+/* What the machine holds may be as large as the file, and 16 MiB besides: more than any pickle of
+   torch.save's, whose file holds the tensors too. */
+static bool ft__pickle_fits(ft__pickle *p)
+{
+    uint64_t bytes = (uint64_t)p->values.count * sizeof(ft__pickle_value)
+        + (uint64_t)p->items.count * sizeof(ft__pickle_item)
+        + ((uint64_t)p->stack.count + p->memo.count) * sizeof(int)
+        + (uint64_t)p->storages.count * sizeof(ft__storage)
+        + (uint64_t)p->tensors.count * sizeof(ft__pickled_tensor);
+    if (bytes > p->file->size + ((uint64_t)16 << 20) || p->values.count > INT_MAX / 2
+        || p->items.count > INT_MAX / 2)
+        ft__pickle_fault(p, "a pickle that makes more values than its size allows");
+    return ft__ok(p->context);
 }
 
 static int ft__pickle_pop(ft__pickle *p)
@@ -21193,6 +21445,10 @@ static void ft__pickle_append(ft__pickle *p, int container, int value)
     ft__pickle_value *v = ft__pickle_at(p, container);
     int index = (int)p->items.count - 1;
     if (!item) return;
+    if ((v->kind != FT__P_TUPLE && v->kind != FT__P_DICT) || container == FT__PICKLE_EMPTY) {
+        p->items.count -= 1; /* of an object of another kind nothing is kept */
+        return;
+    }
     item->value = value;
     item->next = -1;
     if (v->last >= 0) ((ft__pickle_item *)p->items.at)[v->last].next = index;
@@ -21210,7 +21466,7 @@ static int ft__pickle_item_of(const ft__pickle *p, int container, int index)
 }
 
 /* Everything above the last mark, in order, appended to `container`; the mark goes too. */
-static void ft__pickle_from_mark(ft__pickle *p, int container, size_t *bottom)
+static void ft__pickle_from_mark(ft__pickle *p, int container)
 {
     const int *stack = (const int *)p->stack.at;
     size_t mark = p->stack.count, i;
@@ -21222,21 +21478,16 @@ static void ft__pickle_from_mark(ft__pickle *p, int container, size_t *bottom)
     for (i = mark; container >= 0 && ft__ok(p->context) && i < p->stack.count; ++i)
         ft__pickle_append(p, container, stack[i]);
     p->stack.count = mark - 1;
-    if (bottom) *bottom = mark - 1;
 }
 
 /* Makes a tuple or dict (lists are tuples here) of what lies above the mark. */
 static void ft__pickle_collect(ft__pickle *p, ft__pickle_kind kind)
 {
-    ft__pickle_value *made = (ft__pickle_value *)ft__pile_add(p->context, &p->values);
-    int index = (int)p->values.count - 1, *top;
-    if (!made) return;
-    memset(made, 0, sizeof *made);
-    made->kind = kind;
-    made->first = made->last = -1;
-    ft__pickle_from_mark(p, index, NULL);
-    top = (int *)ft__pile_add(p->context, &p->stack);
-    if (top) *top = index;
+    int index;
+    if (!ft__pickle_new(p, kind)) return;
+    index = (int)p->values.count - 1;
+    ft__pickle_from_mark(p, index);
+    ft__pickle_put(p, index);
 }
 
 /* Adds what lies above the mark (or the top `count` values) to the list or dict below. */
@@ -21276,79 +21527,129 @@ static void ft__pickle_remember(ft__pickle *p, uint64_t index)
 
 static void ft__pickle_recall(ft__pickle *p, uint64_t index)
 {
-    int *top;
-    if (index >= p->memo.count || ((int *)p->memo.at)[index] < 0) {
+    if (index >= p->memo.count || ((int *)p->memo.at)[index] < 0)
         ft__pickle_fault(p, "a pickle that recalls what it never had");
-        return;
-    }
-    top = (int *)ft__pile_add(p->context, &p->stack);
-    if (top) *top = ((int *)p->memo.at)[index];
+    else ft__pickle_put(p, ((int *)p->memo.at)[index]);
 }
 
-static const struct { const char *name; int type; } ft__storages[] = {
-    {"FloatStorage", FT_F32}, {"HalfStorage", FT_F16}, {"BFloat16Storage", FT_BF16},
-    {"DoubleStorage", FT_F64}, {"LongStorage", FT_I64}, {"IntStorage", FT_I32},
-    {"ShortStorage", FT_I16}, {"CharStorage", FT_I8}, {"ByteStorage", FT_U8},
-    {"BoolStorage", FT_BOOL}};
+typedef struct ft__torch_name { const char *name; int value, width; } ft__torch_name;
+
+static const ft__torch_name ft__storages[] = { /* of the module torch, and of torch.storage */
+    {"FloatStorage", FT_F32, 0}, {"HalfStorage", FT_F16, 0}, {"BFloat16Storage", FT_BF16, 0},
+    {"DoubleStorage", FT_F64, 0}, {"LongStorage", FT_I64, 0}, {"IntStorage", FT_I32, 0},
+    {"ShortStorage", FT_I16, 0}, {"CharStorage", FT_I8, 0}, {"ByteStorage", FT_U8, 0},
+    {"BoolStorage", FT_BOOL, 0}, {"UntypedStorage", -1, 1}, {"ComplexFloatStorage", FT_OTHER, 8},
+    {"ComplexDoubleStorage", FT_OTHER, 16}, {"QInt8Storage", FT_OTHER, 1},
+    {"QUInt8Storage", FT_OTHER, 1},
+    {"QInt32Storage", FT_OTHER, 4}, {"QUInt4x2Storage", FT_OTHER, 0},
+    {"QUInt2x4Storage", FT_OTHER, 0},
+    {NULL, 0, 0}};
+
+static const ft__torch_name ft__torch_types[] = { /* of the module torch */
+    {"float32", FT_F32, 0}, {"float16", FT_F16, 0}, {"bfloat16", FT_BF16, 0},
+    {"float64", FT_F64, 0},
+    {"int64", FT_I64, 0}, {"int32", FT_I32, 0}, {"int16", FT_I16, 0}, {"int8", FT_I8, 0},
+    {"uint8", FT_U8, 0},
+    {"bool", FT_BOOL, 0}, {"uint16", FT_U16, 0}, {"uint32", FT_U32, 0}, {"uint64", FT_U64, 0},
+    {"float8_e4m3fn", FT_F8_E4M3, 0}, {"float8_e5m2", FT_F8_E5M2, 0},
+    {"float8_e4m3fnuz", FT_OTHER, 0},
+    {"float8_e5m2fnuz", FT_OTHER, 0}, {"float8_e8m0fnu", FT_OTHER, 0}, {"complex32", FT_OTHER, 0},
+    {"complex64", FT_OTHER, 0}, {"complex128", FT_OTHER, 0}, {NULL, 0, 0}};
+
+static const ft__torch_name ft__rebuilders[] = { /* of the module torch._utils */
+    {"_rebuild_tensor", FT__CALL_TENSOR, 0}, {"_rebuild_tensor_v2", FT__CALL_TENSOR, 0},
+    {"_rebuild_tensor_v3", FT__CALL_TYPED_TENSOR, 0}, {"_rebuild_parameter", FT__CALL_FIRST, 0},
+    {"_rebuild_parameter_with_state", FT__CALL_FIRST, 0},
+    {"_rebuild_qtensor", FT__CALL_OTHER_TENSOR, 0},
+    {"_rebuild_sparse_tensor", FT__CALL_OTHER_TENSOR, 0},
+    {"_rebuild_sparse_csr_tensor", FT__CALL_OTHER_TENSOR, 0},
+    {"_rebuild_nested_tensor", FT__CALL_OTHER_TENSOR, 0},
+    {"_rebuild_meta_tensor_no_storage", FT__CALL_OTHER_TENSOR, 0},
+    {"_rebuild_wrapper_subclass", FT__CALL_OTHER_TENSOR, 0},
+    {"_rebuild_device_tensor_from_numpy", FT__CALL_OTHER_TENSOR, 0},
+    {"_rebuild_device_tensor_from_cpu_tensor", FT__CALL_FIRST, 0}, {NULL, 0, 0}};
 
 static bool ft__text_is(const char *text, size_t length, const char *wanted)
 {
     return strlen(wanted) == length && memcmp(text, wanted, length) == 0;
 }
 
+static const ft__torch_name *ft__torch_named(const ft__torch_name *row, const char *name,
+                                             size_t length)
+{
+    while (row->name && !ft__text_is(name, length, row->name)) ++row;
+    return row->name ? row : NULL;
+}
+
 /* A global by module and name: known ones become callables, all others opaque. */
 static void ft__pickle_global(ft__pickle *p, const char *module, size_t module_length,
                               const char *name, size_t length)
 {
-    ft__pickle_value *v = ft__pickle_push(p, FT__P_OPAQUE);
-    bool utils = ft__text_is(module, module_length, "torch._utils");
-    size_t s;
-    if (!v) return;
-    v->type = -1;
-    if (ft__text_is(module, module_length, "collections") && ft__text_is(name, length,
-                                                                         "OrderedDict"))
-        v->number = FT__CALL_DICT;
-    else if (utils && ft__text_is(name, length, "_rebuild_tensor_v2")) v->number = FT__CALL_TENSOR;
-    else if (utils && ft__text_is(name, length, "_rebuild_parameter"))
-        v->number = FT__CALL_PARAMETER;
-    else {
-        if (!ft__text_is(module, module_length, "torch")) return;
-        for (s = 0; s < sizeof ft__storages / sizeof ft__storages[0]; ++s)
-            if (ft__text_is(name, length, ft__storages[s].name)) v->type = ft__storages[s].type;
-        if (v->type < 0) return;
-        v->number = FT__CALL_STORAGE;
+    bool torch = ft__text_is(module, module_length, "torch");
+    const ft__torch_name *row = NULL;
+    int call = -1, type = -1;
+    ft__pickle_value *v;
+    if (ft__text_is(module, module_length, "collections")
+        && ft__text_is(name, length, "OrderedDict")) call = FT__CALL_DICT;
+    if (ft__text_is(module, module_length, "torch._tensor")
+        && ft__text_is(name, length, "_rebuild_from_type_v2")) call = FT__CALL_CALL;
+    if (ft__text_is(module, module_length, "torch._utils")
+        && (row = ft__torch_named(ft__rebuilders, name, length)) != NULL) call = row->value;
+    if ((torch || ft__text_is(module, module_length, "torch.storage"))
+        && (row = ft__torch_named(ft__storages, name, length)) != NULL) {
+        call = FT__CALL_STORAGE;
+        type = row->value;
     }
-    v->kind = FT__P_CALLABLE;
+    if (torch && call < 0 && (row = ft__torch_named(ft__torch_types, name, length)) != NULL) {
+        call = FT__CALL_TYPE;
+        type = row->value;
+    }
+    if (call < 0) {
+        ft__pickle_put(p, FT__PICKLE_OPAQUE);
+        return;
+    }
+    if (!(v = ft__pickle_push(p, FT__P_CALLABLE))) return;
+    v->number = call;
+    v->type = (signed char)type;
+    if (call == FT__CALL_STORAGE && row)
+        v->count = row->width ? row->width : ft__type_bytes[row->value];
 }
 
-/* ("storage", its class, key, place, count) stands for the bytes of an entry. */
+/* ("storage", its class, key, place, count) stands for the bytes of an entry; older files have a
+   sixth: None, or (key, offset, count) of a view into the storage. ("module", class, ...) is a
+   class with its source. */
 static void ft__pickle_storage(ft__pickle *p)
 {
-    int tuple = ft__pickle_pop(p), kind, key;
-    const ft__zip_entry *entry = NULL;
-    char name[256];
-    ft__pickle_value *v, *k, *t;
+    int tuple = ft__pickle_pop(p), count, view;
+    const ft__pickle_value *kind, *type;
+    ft__pickle_value *v;
+    ft__storage *made;
     if (tuple < 0) return;
-    if (ft__pickle_at(p, tuple)->kind != FT__P_TUPLE || ft__pickle_at(p, tuple)->count != 5) {
+    count = ft__pickle_at(p, tuple)->kind == FT__P_TUPLE ? ft__pickle_at(p, tuple)->count : 0;
+    kind = count > 0 ? ft__pickle_at(p, ft__pickle_item_of(p, tuple, 0)) : NULL;
+    if (kind && kind->kind == FT__P_TEXT
+        && ft__text_is(ft__pickle_letters(p, kind), kind->length, "module")) {
+        ft__pickle_put(p, FT__PICKLE_OPAQUE);
+        return;
+    }
+    if (count < 5 || count > 6
+        || ft__pickle_at(p, ft__pickle_item_of(p, tuple, 2))->kind != FT__P_TEXT) {
         ft__pickle_fault(p, "an unknown kind of stored thing");
         return;
     }
-    kind = ft__pickle_item_of(p, tuple, 1);
-    key = ft__pickle_item_of(p, tuple, 2);
-    if (!(v = ft__pickle_push(p, FT__P_STORAGE))) return;
-    t = ft__pickle_at(p, kind);
-    k = ft__pickle_at(p, key);
-    v->type = t->kind == FT__P_CALLABLE && t->number == FT__CALL_STORAGE ? t->type : -1;
-    if (k->kind == FT__P_TEXT && k->length < 200) {
-        int length = snprintf(name, sizeof name, "data/%.*s", (int)k->length, k->text);
-        entry = ft__zip_find(p->zip, name, (size_t)length);
-    }
-    if (!entry) {
-        ft__pickle_fault(p, "a tensor whose data is not in the file");
-        return;
-    }
-    v->number = (int64_t)entry->offset;
-    v->length = (size_t)entry->size;
+    made = (ft__storage *)ft__pile_add(p->context, &p->storages);
+    v = ft__pickle_push(p, FT__P_STORAGE);
+    if (!made || !v) return;
+    v->number = (int64_t)p->storages.count - 1;
+    memset(made, 0, sizeof *made);
+    type = ft__pickle_at(p, ft__pickle_item_of(p, tuple, 1));
+    made->type = FT_OTHER;
+    if (type->kind == FT__P_CALLABLE && type->number == FT__CALL_STORAGE) made->type = type->type;
+    made->width = type->kind == FT__P_CALLABLE ? type->count : 0;
+    made->key = ft__pickle_item_of(p, tuple, 2);
+    view = count == 6 ? ft__pickle_item_of(p, tuple, 5) : FT__PICKLE_OPAQUE;
+    if (ft__pickle_at(p, view)->kind == FT__P_TUPLE && ft__pickle_at(p, view)->count == 3)
+        made->skipped = ft__pickle_at(p, ft__pickle_item_of(p, view, 1))->number;
 }
 
 static bool ft__pickle_sizes(const ft__pickle *p, int tuple, int64_t *to, int count)
@@ -21362,75 +21663,95 @@ static bool ft__pickle_sizes(const ft__pickle *p, int tuple, int64_t *to, int co
     return true;
 }
 
-/* _rebuild_tensor_v2(storage, offset, size, stride, ...): false when that does not fit. */
-static bool ft__pickle_tensor(ft__pickle *p, int arguments, ft_tensor_info *info)
+/* (storage, offset, size, stride, ...) as it is said; false: those are no such arguments. */
+static bool ft__pickle_describe(const ft__pickle *p, int arguments, ft__pickled_tensor *t)
 {
     const ft__pickle_value *storage, *offset, *size, *stride;
-    int64_t sizes[FINETUNE_MAX_RANK], strides[FINETUNE_MAX_RANK], last;
-    size_t elements = 1, width;
-    int d;
-    if (ft__pickle_at(p, arguments)->count < 4) return false;
+    int all = ft__pickle_at(p, arguments)->kind == FT__P_TUPLE
+        ? ft__pickle_at(p, arguments)->count : 0;
+    if (all < 4) return false;
     storage = ft__pickle_at(p, ft__pickle_item_of(p, arguments, 0));
     offset = ft__pickle_at(p, ft__pickle_item_of(p, arguments, 1));
     size = ft__pickle_at(p, ft__pickle_item_of(p, arguments, 2));
     stride = ft__pickle_at(p, ft__pickle_item_of(p, arguments, 3));
-    if (storage->kind != FT__P_STORAGE || storage->type < 0 || offset->kind != FT__P_INT
-        || offset->number < 0 || size->kind != FT__P_TUPLE || stride->kind != FT__P_TUPLE
+    if (storage->kind != FT__P_STORAGE || offset->kind != FT__P_INT || offset->number < 0
+        || size->kind != FT__P_TUPLE || stride->kind != FT__P_TUPLE
         || size->count != stride->count || size->count > FINETUNE_MAX_RANK) return false;
-    memset(info, 0, sizeof *info);
-    info->shape.rank = size->count;
-    if (!ft__pickle_sizes(p, ft__pickle_item_of(p, arguments, 2), sizes, size->count)
-        || !ft__pickle_sizes(p, ft__pickle_item_of(p, arguments, 3), strides, size->count))
-        return false;
-    width = (size_t)ft__type_bytes[storage->type];
-    last = offset->number;
-    for (d = 0; d < size->count; ++d) {
-        if (sizes[d] > INT_MAX || !ft__multiply(elements, (size_t)sizes[d], &elements))
-            return false;
-        info->shape.size[d] = (int)sizes[d];
-        info->stride[d] = strides[d];
+    t->storage = (int)storage->number;
+    t->type = ((ft__storage *)p->storages.at)[t->storage].type;
+    t->offset = offset->number;
+    t->rank = size->count;
+    return ft__pickle_sizes(p, ft__pickle_item_of(p, arguments, 2), t->size, t->rank)
+        && ft__pickle_sizes(p, ft__pickle_item_of(p, arguments, 3), t->stride, t->rank);
+}
+
+/* A tensor is kept as it was described, and checked when it is wanted: one that nobody needs may be
+   of any kind. */
+static void ft__pickle_tensor(ft__pickle *p, int call, int arguments)
+{
+    ft__pickled_tensor *t = (ft__pickled_tensor *)ft__pile_add(p->context, &p->tensors);
+    ft__pickle_value *v;
+    bool fits;
+    if (!t) return;
+    memset(t, 0, sizeof *t);
+    t->storage = -1;
+    fits = ft__pickle_describe(p, arguments, t);
+    if (fits && call == FT__CALL_TYPED_TENSOR && ft__pickle_at(p, arguments)->count > 6) {
+        const ft__pickle_value *type = ft__pickle_at(p, ft__pickle_item_of(p, arguments, 6));
+        t->type = FT_OTHER;
+        if (type->kind == FT__P_CALLABLE && type->number == FT__CALL_TYPE) t->type = type->type;
     }
-    if (elements > SIZE_MAX / 16 || last > (int64_t)storage->length) return false;
-    for (d = 0; elements > 0 && d < size->count; ++d) {
-        int64_t room = (int64_t)storage->length;
-        if (sizes[d] == 1 || strides[d] == 0) continue;
-        if (strides[d] > room || sizes[d] - 1 > room / strides[d]) return false;
-        last += (sizes[d] - 1) * strides[d];
+    if (!fits || t->type < 0 || call == FT__CALL_OTHER_TENSOR) t->type = FT_OTHER;
+    if (!fits) t->storage = -1;
+    t->type_name = t->type != FT_OTHER ? ft__type_names[t->type]
+        : !fits ? "a sparse or other special tensor" : "quantized, complex or of another type";
+    if ((v = ft__pickle_push(p, FT__P_TENSOR)) != NULL) v->number = (int64_t)p->tensors.count - 1;
+}
+
+/* OrderedDict(), or, by Python 2, OrderedDict([[key, value], ...]). */
+static void ft__pickle_dict(ft__pickle *p, int arguments)
+{
+    int pairs = arguments < 0 ? -1 : ft__pickle_item_of(p, arguments, 0), dict, item;
+    if (!ft__pickle_push(p, FT__P_DICT)) return;
+    dict = (int)p->values.count - 1;
+    item = pairs < 0 || ft__pickle_at(p, pairs)->kind != FT__P_TUPLE
+        ? -1 : ft__pickle_at(p, pairs)->first;
+    for (; ft__ok(p->context) && item >= 0; item = ((ft__pickle_item *)p->items.at)[item].next) {
+        int pair = ((ft__pickle_item *)p->items.at)[item].value;
+        if (ft__pickle_at(p, pair)->kind != FT__P_TUPLE || ft__pickle_at(p, pair)->count != 2)
+            continue;
+        ft__pickle_append(p, dict, ft__pickle_item_of(p, pair, 0));
+        ft__pickle_append(p, dict, ft__pickle_item_of(p, pair, 1));
     }
-    if (elements > 0 && (uint64_t)last >= storage->length / width) return false;
-    info->type = (ft_type)storage->type;
-    info->offset = (uint64_t)storage->number + (uint64_t)offset->number * width;
-    info->bytes = (uint64_t)elements * width;
-    return true;
+}
+
+/* function(arguments), as far as it is known here; else an opaque value. */
+static void ft__pickle_apply(ft__pickle *p, int function, int arguments)
+{
+    int call = ft__pickle_at(p, function)->kind == FT__P_CALLABLE
+        ? (int)ft__pickle_at(p, function)->number : -1;
+    int count = ft__pickle_at(p, arguments)->kind == FT__P_TUPLE
+        ? ft__pickle_at(p, arguments)->count : 0;
+    if (call == FT__CALL_CALL && count >= 3) { /* once: what it calls is no such call itself */
+        function = ft__pickle_item_of(p, arguments, 0);
+        arguments = ft__pickle_item_of(p, arguments, 2);
+        call = ft__pickle_at(p, function)->kind == FT__P_CALLABLE
+            ? (int)ft__pickle_at(p, function)->number : -1;
+        count = ft__pickle_at(p, arguments)->kind == FT__P_TUPLE
+            ? ft__pickle_at(p, arguments)->count : 0;
+    }
+    if (call == FT__CALL_FIRST && count > 0)
+        ft__pickle_put(p, ft__pickle_item_of(p, arguments, 0));
+    else if (call == FT__CALL_DICT) ft__pickle_dict(p, count ? arguments : -1);
+    else if (call == FT__CALL_TENSOR || call == FT__CALL_TYPED_TENSOR
+             || call == FT__CALL_OTHER_TENSOR) ft__pickle_tensor(p, call, arguments);
+    else ft__pickle_put(p, FT__PICKLE_OPAQUE);
 }
 
 static void ft__pickle_call(ft__pickle *p)
 {
     int arguments = ft__pickle_pop(p), function = arguments < 0 ? -1 : ft__pickle_pop(p);
-    ft__pickle_value *v, f;
-    ft_tensor_info info, *added;
-    if (function < 0) return;
-    f = *ft__pickle_at(p, function);
-    if (f.kind == FT__P_CALLABLE && f.number == FT__CALL_PARAMETER
-        && ft__pickle_at(p, arguments)->count > 0) { /* the tensor that it wraps */
-        int inner = ft__pickle_item_of(p, arguments, 0), *top;
-        top = (int *)ft__pile_add(p->context, &p->stack);
-        if (top) *top = inner;
-        return;
-    }
-    v = ft__pickle_push(p, FT__P_OPAQUE);
-    if (!v || f.kind != FT__P_CALLABLE) return;
-    if (f.number == FT__CALL_DICT) v->kind = FT__P_DICT;
-    if (f.number != FT__CALL_TENSOR) return;
-    if (!ft__pickle_tensor(p, arguments, &info)) {
-        ft__pickle_fault(p, "a tensor that does not fit its data");
-        return;
-    }
-    added = (ft_tensor_info *)ft__pile_add(p->context, &p->tensors);
-    if (!added) return;
-    *added = info;
-    v->kind = FT__P_TENSOR;
-    v->tensor = (int)p->tensors.count - 1;
+    if (function >= 0) ft__pickle_apply(p, function, arguments);
 }
 
 static uint64_t ft__pickle_read(ft__pickle *p, int bytes)
@@ -21455,7 +21776,7 @@ static void ft__pickle_text(ft__pickle *p, int length_bytes)
         return;
     }
     if (!(v = ft__pickle_push(p, FT__P_TEXT))) return;
-    v->text = (const char *)p->file->bytes + p->at;
+    v->number = (int64_t)p->at;
     v->length = (size_t)length;
     p->at += length;
 }
@@ -21463,7 +21784,12 @@ static void ft__pickle_text(ft__pickle *p, int length_bytes)
 static void ft__pickle_int(ft__pickle *p, int bytes, bool is_signed)
 {
     uint64_t bits = ft__pickle_read(p, bytes);
-    ft__pickle_value *v = ft__pickle_push(p, FT__P_INT);
+    ft__pickle_value *v;
+    if (bits < 256 && !(is_signed && bytes == 1 && bits > 127)) {
+        ft__pickle_put(p, FT__PICKLE_BYTE + (int)bits);
+        return;
+    }
+    v = ft__pickle_push(p, FT__P_INT);
     if (is_signed && bytes > 0 && bytes < 8 && (bits >> (8 * bytes - 1) & 1))
         bits |= ~(uint64_t)0 << (8 * bytes);
     if (v) v->number = (int64_t)bits;
@@ -21497,7 +21823,8 @@ static void ft__pickle_stack_global(ft__pickle *p)
     n = *ft__pickle_at(p, name);
     m = *ft__pickle_at(p, module);
     if (n.kind != FT__P_TEXT || m.kind != FT__P_TEXT) ft__pickle_fault(p, "a nameless global");
-    else ft__pickle_global(p, m.text, m.length, n.text, n.length);
+    else ft__pickle_global(p, ft__pickle_letters(p, &m), m.length, ft__pickle_letters(p, &n),
+                           n.length);
 }
 
 static void ft__pickle_small_tuple(ft__pickle *p, int count)
@@ -21509,14 +21836,14 @@ static void ft__pickle_small_tuple(ft__pickle *p, int count)
 }
 
 /* A long integer of so many bytes; those that do not fit into 64 bits are no sizes: opaque. */
-static void ft__pickle_long(ft__pickle *p)
+static void ft__pickle_long(ft__pickle *p, int length_bytes)
 {
-    uint64_t bytes = ft__pickle_read(p, 1);
+    uint64_t bytes = ft__pickle_read(p, length_bytes);
     if (bytes <= 8) ft__pickle_int(p, (int)bytes, true);
     else if (bytes > p->end - p->at) ft__pickle_fault(p, "a number longer than the pickle");
     else {
         p->at += bytes;
-        ft__pickle_push(p, FT__P_OPAQUE);
+        ft__pickle_put(p, FT__PICKLE_OPAQUE);
     }
 }
 
@@ -21527,10 +21854,11 @@ static bool ft__pickle_step(ft__pickle *p)
     switch (opcode) {
     case 0x80: ft__pickle_read(p, 1); break;                    /* PROTO */
     case 0x95: ft__pickle_read(p, 8); break;                    /* FRAME */
-    case '(': ft__pickle_push(p, FT__P_MARK); break;
-    case ')': case ']': case 0x8f: ft__pickle_push(p, FT__P_TUPLE); break; /* also list, set */
+    case '(': ft__pickle_put(p, FT__PICKLE_MARK); break;
+    case ')': ft__pickle_put(p, FT__PICKLE_EMPTY); break;
+    case ']': case 0x8f: ft__pickle_push(p, FT__P_TUPLE); break; /* a list, a set */
     case '}': ft__pickle_push(p, FT__P_DICT); break;
-    case 't': case 'l': ft__pickle_collect(p, FT__P_TUPLE); break;
+    case 't': case 'l': case 0x91: ft__pickle_collect(p, FT__P_TUPLE); break;
     case 'd': ft__pickle_collect(p, FT__P_DICT); break;
     case 0x85: case 0x86: case 0x87: ft__pickle_small_tuple(p, (int)opcode - 0x84); break;
     case 'a': ft__pickle_extend(p, 1); break;
@@ -21538,7 +21866,7 @@ static bool ft__pickle_step(ft__pickle *p)
     case 'e': case 'u': case 0x90: ft__pickle_extend(p, 0); break;
     case 'X': case 'T': case 'B': ft__pickle_text(p, 4); break;
     case 0x8c: case 'U': case 'C': ft__pickle_text(p, 1); break;
-    case 0x8d: case 0x8e: ft__pickle_text(p, 8); break;
+    case 0x8d: case 0x8e: case 0x96: ft__pickle_text(p, 8); break;
     case 'q': ft__pickle_remember(p, ft__pickle_read(p, 1)); break;
     case 'r': ft__pickle_remember(p, ft__pickle_read(p, 4)); break;
     case 0x94: ft__pickle_remember(p, p->memo.count); break;
@@ -21547,150 +21875,521 @@ static bool ft__pickle_step(ft__pickle *p)
     case 'K': ft__pickle_int(p, 1, false); break;
     case 'M': ft__pickle_int(p, 2, false); break;
     case 'J': ft__pickle_int(p, 4, true); break;
-    case 0x8a: ft__pickle_long(p); break;
-    case 'G': ft__pickle_read(p, 8); ft__pickle_push(p, FT__P_OPAQUE); break;
-    case 'N': case 0x88: case 0x89: ft__pickle_push(p, FT__P_OPAQUE); break;
+    case 0x8a: ft__pickle_long(p, 1); break;
+    case 0x8b: ft__pickle_long(p, 4); break;
+    case 'G': ft__pickle_read(p, 8); ft__pickle_put(p, FT__PICKLE_OPAQUE); break;
+    case 'N': ft__pickle_put(p, FT__PICKLE_OPAQUE); break;
+    case 0x88: ft__pickle_put(p, FT__PICKLE_TRUE); break;
+    case 0x89: ft__pickle_put(p, FT__PICKLE_FALSE); break;
     case 'c': ft__pickle_global_lines(p); break;
     case 0x93: ft__pickle_stack_global(p); break;
     case 'R': case 0x81: ft__pickle_call(p); break;
+    case 0x92: ft__pickle_pop(p); ft__pickle_call(p); break;    /* with named arguments */
     case 'b': case '0': ft__pickle_pop(p); break;               /* an object's state is dropped */
-    case '1': ft__pickle_from_mark(p, -1, NULL); break;
+    case '1': ft__pickle_from_mark(p, -1); break;
     case 'Q': ft__pickle_storage(p); break;
     case '.': return false;
     default: ft__pickle_fault(p, "an opcode that torch.save does not write");
     }
-    return ft__ok(p->context);
+    return ft__pickle_fits(p);
 }
 
-/* ---- From the pickle's value to a list of tensors ---- */
-
-static int ft__pickle_tensors_in(const ft__pickle *p, int dict)
+/* Runs the pickle at p->at to its end, and returns the value that it leaves; -1 with an error. */
+static int ft__pickle_run(ft__pickle *p)
 {
-    int item, count = 0;
-    if (dict < 0 || ft__pickle_at(p, dict)->kind != FT__P_DICT) return 0;
-    for (item = ft__pickle_at(p, dict)->first; item >= 0;
-         item = ((ft__pickle_item *)p->items.at)[item].next) {
-        const ft__pickle_item *i = (const ft__pickle_item *)p->items.at + item;
-        if (ft__pickle_at(p, i->value)->kind == FT__P_TENSOR) count += 1;
-    }
-    return count;
+    p->stack.count = 0;
+    p->memo.count = 0;
+    while (ft__pickle_step(p)) {}
+    return ft__ok(p->context) ? ft__pickle_pop(p) : -1;
 }
 
-/* The dict of tensors: the value itself, or, in a checkpoint, the one under a usual name, or the
-   one with the most tensors. */
-static int ft__pickle_state_dict(const ft__pickle *p, int root)
+static void ft__pickle_begin(ft__pickle *p, ft_file *file)
 {
-    static const char *const usual[] = {"state_dict", "model", "model_state_dict", "net",
-                                        "weights", "params"};
-    int best = root, most = ft__pickle_tensors_in(p, root), item;
-    size_t u;
-    if (most > 0 || ft__pickle_at(p, root)->kind != FT__P_DICT) return root;
-    for (item = ft__pickle_at(p, root)->first; item >= 0;) {
-        const ft__pickle_item *key = (const ft__pickle_item *)p->items.at + item, *value;
-        const ft__pickle_value *name = ft__pickle_at(p, key->value);
-        if (key->next < 0) break;
-        value = (const ft__pickle_item *)p->items.at + key->next;
-        for (u = 0; name->kind == FT__P_TEXT && u < sizeof usual / sizeof usual[0]; ++u)
-            if (ft__text_is(name->text, name->length, usual[u])
-                && ft__pickle_tensors_in(p, value->value) > 0) return value->value;
-        if (ft__pickle_tensors_in(p, value->value) > most) {
-            most = ft__pickle_tensors_in(p, value->value);
-            best = value->value;
-        }
-        item = value->next;
-    }
-    return best;
-}
-
-static ft_status ft__pickle_list(ft__pickle *p, int dict)
-{
-    ft_file *file = p->file;
-    int item, count = ft__pickle_tensors_in(p, dict);
-    if (count == 0)
-        return ft__fail(p->context, FT_FORMAT, "%s: holds no dictionary of tensors: save the"
-                        " state_dict, not the module", file->path);
-    file->names = (char **)ft__allocate(p->context, (size_t)count, sizeof *file->names);
-    for (item = ft__pickle_at(p, dict)->first; file->names && item >= 0;) {
-        const ft__pickle_item *key = (const ft__pickle_item *)p->items.at + item, *value;
-        const ft__pickle_value *name = ft__pickle_at(p, key->value);
-        ft_tensor_info *info;
-        char text[512];
-        if (key->next < 0) break;
-        value = (const ft__pickle_item *)p->items.at + key->next;
-        item = value->next;
-        if (ft__pickle_at(p, value->value)->kind != FT__P_TENSOR) continue;
-        if (name->kind != FT__P_TEXT || name->length >= sizeof text)
-            return ft__pickle_fault(p, "a tensor without a usable name");
-        snprintf(text, sizeof text, "%.*s", (int)name->length, name->text);
-        info = ft__file_add(file);
-        if (!info) break;
-        *info = ((ft_tensor_info *)p->tensors.at)[ft__pickle_at(p, value->value)->tensor];
-        info->name = file->names[file->count - 1] = ft__copy_text(p->context, text);
-        if (!info->name) file->count -= 1;
-    }
-    return p->context->status;
-}
-
-/* torch.nn.DataParallel puts "module." before every name. */
-static void ft__strip_module(ft_file *file)
-{
-    int i;
-    for (i = 0; i < file->count; ++i)
-        if (strncmp(file->tensors[i].name, "module.", 7) != 0) return;
-    for (i = 0; i < file->count; ++i) file->tensors[i].name += 7;
-}
-
-static void ft__pickle_run(ft__pickle *p)
-{
-    ft__context *c = p->context;
+    memset(p, 0, sizeof *p);
+    p->file = file;
+    p->context = file->context;
     p->values.size = sizeof(ft__pickle_value);
     p->items.size = sizeof(ft__pickle_item);
     p->stack.size = p->memo.size = sizeof(int);
-    p->tensors.size = sizeof(ft_tensor_info);
-    while (ft__pickle_step(p)) {}
-    if (ft__ok(c)) {
-        int root = ft__pickle_pop(p);
-        if (root >= 0) ft__pickle_list(p, ft__pickle_state_dict(p, root));
-    }
-    if (ft__ok(c)) ft__strip_module(p->file);
+    p->storages.size = sizeof(ft__storage);
+    p->tensors.size = sizeof(ft__pickled_tensor);
+    ft__pickle_constants(p);
+}
+
+static void ft__pickle_end(ft__pickle *p)
+{
+    ft__context *c = p->context;
     ft__release(c, p->tensors.at);
+    ft__release(c, p->storages.at);
     ft__release(c, p->memo.at);
     ft__release(c, p->stack.at);
     ft__release(c, p->items.at);
     ft__release(c, p->values.at);
 }
+#endif
+
+/* =============================================================================================
+   [SECTION] formats/checkpoints: PyTorch's files as people save them
+   A file of torch.save holds a state_dict, or a dictionary in which one lies beside an epoch, an
+   optimiser and numbers, sometimes beside a second one of averaged weights. Before PyTorch 1.6 it
+   was no zip file but five pickles (a magic number, a version, the machine, the object, the keys of
+   its storages), then each storage: its count of elements, and the elements.
+   ============================================================================================= */
+#ifndef FINETUNE_NO_PYTORCH
+enum { FT__MOST_CANDIDATES = 32 };
+
+/* A dictionary that holds tensors. */
+typedef struct ft__weight_set {
+    char name[80];          /* its keys from the file's object on, parted by dots; "": that one */
+    int dict, depth, tensors;
+    bool averaged;          /* by its name */
+} ft__weight_set;
+
+typedef struct ft__weight_sets { ft__weight_set all[FT__MOST_CANDIDATES]; int count; }
+    ft__weight_sets;
+
+static int ft__pickle_tensors_in(const ft__pickle *p, int dict)
+{
+    int item = ft__pickle_at(p, dict)->first, count = 0;
+    while (item >= 0) {
+        const ft__pickle_item *key = (const ft__pickle_item *)p->items.at + item, *value;
+        if (key->next < 0) break;
+        value = (const ft__pickle_item *)p->items.at + key->next;
+        count += ft__pickle_at(p, value->value)->kind == FT__P_TENSOR;
+        item = value->next;
+    }
+    return count;
+}
+
+/* "ema" as a word of a name, "averaged", "swa", "shadow". */
+static bool ft__name_is_averaged(const char *name)
+{
+    static const char *const words[] = {"ema", "swa", "averaged", "shadow", "average"};
+    size_t w, k;
+    const char *at;
+    for (at = name; *at; ++at) {
+        if (at > name && at[-1] != '_' && at[-1] != '.' && at[-1] != '-') continue;
+        for (w = 0; w < sizeof words / sizeof words[0]; ++w) {
+            for (k = 0; words[w][k] && (at[k] | 32) == words[w][k]; ++k) {}
+            if (!words[w][k] && (!at[k] || at[k] == '_' || at[k] == '.' || at[k] == '-'))
+                return true;
+        }
+    }
+    return false;
+}
+
+/* Lists a dictionary if it has tensors, or if others may be found in it. */
+static void ft__candidate_add(ft__pickle *p, ft__weight_sets *list, int dict, int depth,
+                              const char *inside, const char *key, int length)
+{
+    ft__pickle_value *v = ft__pickle_at(p, dict);
+    ft__weight_set *c = &list->all[list->count];
+    if (v->kind != FT__P_DICT || v->seen || list->count == FT__MOST_CANDIDATES) return;
+    v->seen = true;
+    c->dict = dict;
+    c->depth = depth;
+    c->tensors = ft__pickle_tensors_in(p, dict);
+    snprintf(c->name, sizeof c->name, "%s%s%.*s", inside, *inside ? "." : "", length, key);
+    c->averaged = ft__name_is_averaged(c->name);
+    list->count += 1;
+}
+
+/* The dictionaries that the file's object holds, itself the first, three levels deep. */
+static void ft__find_candidates(ft__pickle *p, int root, ft__weight_sets *list)
+{
+    int at;
+    memset(list, 0, sizeof *list);
+    ft__candidate_add(p, list, root, 0, "", "", 0);
+    for (at = 0; at < list->count; ++at) {
+        int item = ft__pickle_at(p, list->all[at].dict)->first;
+        while (item >= 0 && list->all[at].depth < 3) {
+            const ft__pickle_item *key = (const ft__pickle_item *)p->items.at + item, *value;
+            const ft__pickle_value *name = ft__pickle_at(p, key->value);
+            const char *letters = ft__pickle_letters(p, name);
+            if (key->next < 0) break;
+            value = (const ft__pickle_item *)p->items.at + key->next;
+            item = value->next;
+            if (name->kind != FT__P_TEXT || name->length > 40
+                || (name->length >= 5 && memcmp(letters, "optim", 5) == 0)) continue;
+            ft__candidate_add(p, list, value->value, list->all[at].depth + 1, list->all[at].name,
+                              letters, (int)name->length);
+        }
+    }
+}
+
+/* The usual names of a state_dict in a checkpoint, the first that is there. */
+static const ft__weight_set *ft__usual_candidate(const ft__weight_sets *list)
+{
+    static const char *const usual[] = {"state_dict", "model_state_dict", "model", "net",
+                                        "weights", "params", "model_state", "network", "module"};
+    size_t u;
+    int i;
+    for (u = 0; u < sizeof usual / sizeof usual[0]; ++u)
+        for (i = 1; i < list->count; ++i) {
+            const char *dot = strrchr(list->all[i].name, '.');
+            if (strcmp(dot ? dot + 1 : list->all[i].name, usual[u]) == 0 && !list->all[i].averaged
+                && list->all[i].tensors > 0 && list->all[i].tensors >= list->all[0].tensors)
+                return &list->all[i];
+        }
+    return NULL;
+}
+
+/* Which of them are the weights: that of a usual name, else the one with the most tensors, and
+   averaged ones only where there are no others. NULL: there are none. */
+static const ft__weight_set *ft__best_candidate(const ft__weight_sets *list)
+{
+    const ft__weight_set *best = ft__usual_candidate(list);
+    int averaged, i;
+    for (averaged = 0; !best && averaged < 2; ++averaged)
+        for (i = 0; i < list->count; ++i) {
+            const ft__weight_set *c = &list->all[i];
+            if (c->tensors > (best ? best->tensors : 0) && c->averaged == (averaged == 1)) best = c;
+        }
+    return best;
+}
+
+/* What else could be meant: at least half as many tensors. Those of the file's own object are then
+   no weights, but a count and the state of random numbers. */
+static int ft__list_candidates(const ft__weight_sets *list, const ft__weight_set *best,
+                               bool averaged, char *text, size_t size)
+{
+    int i, count = 0;
+    size_t at = 0;
+    text[0] = 0;
+    for (i = 1; i < list->count && at < size; ++i) {
+        const ft__weight_set *c = &list->all[i];
+        if (c == best || !c->tensors || 2 * c->tensors < best->tensors) continue;
+        if (c->averaged && !averaged) continue;
+        at += (size_t)snprintf(text + at, size - at, "%s%s (%d tensors)", count ? ", " : "",
+                               c->name, c->tensors);
+        count += 1;
+    }
+    return count;
+}
+
+/* The candidate that was asked for, or the best; NULL with an error. */
+static const ft__weight_set *ft__choose_candidate(ft__pickle *p, const ft__weight_sets *list)
+{
+    ft_file *file = p->file;
+    const ft__weight_set *best = ft__best_candidate(list);
+    const char *name = file->state_dict;
+    char others[400];
+    int i;
+    for (i = 0; name && i < list->count; ++i)
+        if (list->all[i].tensors > 0 && strcmp(list->all[i].name, name) == 0)
+            return &list->all[i];
+    if (!best)
+        ft__fail(p->context, FT_FORMAT, "%s: holds no dictionary of tensors: in PyTorch, save"
+                 " model.state_dict(), not the model", file->path);
+    else if (name) {
+        ft__list_candidates(list, best, true, others, sizeof others);
+        ft__fail(p->context, FT_INVALID, "%s: state_dict: it has no weights under \"%.80s\"; it has"
+                 " %s (%d tensors)%s%s", file->path, name, *best->name ? best->name : "them at its"
+                 " top", best->tensors, *others ? ", " : "", others);
+    } else if (!*best->name || best == ft__usual_candidate(list) || best->averaged
+               || !ft__list_candidates(list, best, false, others, sizeof others)) {
+        if (ft__list_candidates(list, best, true, others, sizeof others))
+            ft__log(p->context, "%s: the weights of \"%s\" are taken; it also holds %s: the option"
+                    " state_dict (--state-dict) names another", file->path, best->name, others);
+        return best;
+    } else
+        ft__fail(p->context, FT_INVALID, "%s: holds weights under several names: %s (%d tensors),"
+                 " %s: say which by the option state_dict (--state-dict)", file->path, best->name,
+                 best->tensors, others);
+    return NULL;
+}
+
+/* ---- Tensors ---- */
+
+/* Whether the elements of a tensor lie in its storage; fills in the rest of *info. */
+static bool ft__pickle_place(ft__pickle *p, const ft__pickled_tensor *t, ft_tensor_info *info)
+{
+    const ft__storage *s = (const ft__storage *)p->storages.at + t->storage;
+    uint64_t width = (uint64_t)ft__type_bytes[t->type], stored = s->bytes / width;
+    int64_t room = (int64_t)s->bytes, last = t->offset;
+    size_t elements = 1;
+    int d;
+    if (t->offset > room || s->skipped < 0 || s->skipped > room) return false;
+    last += s->skipped;
+    info->offset = s->offset + (uint64_t)last * width;
+    for (d = 0; d < t->rank; ++d)
+        if (t->size[d] > INT_MAX || !ft__multiply(elements, (size_t)t->size[d], &elements))
+            return false;
+    if (elements > SIZE_MAX / 16) return false;
+    for (d = 0; elements > 0 && d < t->rank; ++d) {
+        if (t->size[d] == 1 || t->stride[d] == 0) continue;
+        if (t->stride[d] > room || t->size[d] - 1 > room / t->stride[d]) return false;
+        last += (t->size[d] - 1) * t->stride[d];
+    }
+    if (elements > 0 && (uint64_t)last >= stored) return false;
+    info->bytes = (uint64_t)elements * width;
+    /* A tensor that repeats what is stored (stride 0) may be larger, but not by any amount. */
+    if (elements > stored) p->repeated += info->bytes;
+    return p->repeated <= p->file->size;
+}
+
+static ft_status ft__pickle_info(ft__pickle *p, const ft__pickled_tensor *t, const char *name,
+                                 ft_tensor_info *info)
+{
+    int d;
+    memset(info, 0, sizeof *info);
+    info->name = name;
+    info->type = (ft_type)t->type;
+    info->type_name = t->type_name;
+    info->shape.rank = t->rank;
+    for (d = 0; d < t->rank; ++d) {
+        info->shape.size[d] = t->size[d] > INT_MAX ? INT_MAX : (int)t->size[d];
+        info->stride[d] = t->stride[d];
+    }
+    if (t->type == FT_OTHER) return p->context->status;
+    if (!((const ft__storage *)p->storages.at)[t->storage].found)
+        return ft__fail(p->context, FT_FORMAT, "%s: damaged PyTorch file: the data of tensor %.200s"
+                        " is not in it", p->file->path, name);
+    if (!ft__pickle_place(p, t, info))
+        return ft__fail(p->context, FT_FORMAT, "%s: damaged PyTorch file: tensor %.200s does not"
+                        " fit its data", p->file->path, name);
+    return p->context->status;
+}
+
+/* Lists the tensors of a dictionary in its order, their names in one block. */
+static ft_status ft__pickle_list(ft__pickle *p, const ft__weight_set *from)
+{
+    ft_file *file = p->file;
+    int item = ft__pickle_at(p, from->dict)->first, pass;
+    size_t letters = 0;
+    if ((uint64_t)from->tensors * sizeof(ft_tensor_info) > file->size + ((uint64_t)16 << 20))
+        return ft__pickle_fault(p, "a pickle of more tensors than its size allows");
+    for (pass = 0; pass < 2; ++pass, item = ft__pickle_at(p, from->dict)->first) {
+        if (pass && !(file->letters = (char *)ft__allocate(p->context, letters + 1, 1))) break;
+        if (pass && !ft__file_reserve(file, from->tensors)) break;
+        for (letters = 0; ft__ok(p->context) && item >= 0;) {
+            const ft__pickle_item *key = (const ft__pickle_item *)p->items.at + item, *value;
+            const ft__pickle_value *name = ft__pickle_at(p, key->value), *v;
+            if (key->next < 0) break;
+            value = (const ft__pickle_item *)p->items.at + key->next;
+            item = value->next;
+            v = ft__pickle_at(p, value->value);
+            if (v->kind != FT__P_TENSOR) continue;
+            if (name->kind != FT__P_TEXT || name->length > 500)
+                return ft__pickle_fault(p, "a tensor without a usable name");
+            if (pass) {
+                char *to = file->letters + letters;
+                memcpy(to, ft__pickle_letters(p, name), name->length);
+                ft__pickle_info(p, (ft__pickled_tensor *)p->tensors.at + v->number, to,
+                                ft__file_add(file));
+            }
+            letters += name->length + 1;
+        }
+    }
+    return p->context->status;
+}
+
+/* torch.nn.DataParallel puts "module." before every name. What swa_utils counts has none. */
+static void ft__strip_module(ft_file *file)
+{
+    int i;
+    for (i = 0; i < file->count; ++i)
+        if (strncmp(file->tensors[i].name, "module.", 7) != 0
+            && strcmp(file->tensors[i].name, "n_averaged") != 0) return;
+    for (i = 0; i < file->count; ++i)
+        if (file->tensors[i].name[0] == 'm') file->tensors[i].name += 7;
+}
+
+/* From the object that the file holds to the list of tensors. */
+static ft_status ft__pickle_finish(ft__pickle *p, int root)
+{
+    ft__weight_sets candidates;
+    const ft__weight_set *chosen;
+    if (root < 0 || !ft__ok(p->context)) return p->context->status;
+    ft__find_candidates(p, root, &candidates);
+    chosen = ft__choose_candidate(p, &candidates);
+    if (chosen) ft__pickle_list(p, chosen);
+    if (ft__ok(p->context)) ft__strip_module(p->file);
+    return ft__file_index(p->file);
+}
+
+/* ---- Zip files ---- */
+
+static void ft__zip_storages(ft__pickle *p, const ft__zip *zip)
+{
+    size_t i;
+    for (i = 0; i < p->storages.count; ++i) {
+        ft__storage *s = (ft__storage *)p->storages.at + i;
+        const ft__pickle_value *key = ft__pickle_at(p, s->key);
+        const ft__zip_entry *entry = NULL;
+        char name[256];
+        if (key->length < 200) {
+            int length = snprintf(name, sizeof name, "data/%.*s", (int)key->length,
+                                  ft__pickle_letters(p, key));
+            entry = ft__zip_find(zip, name, (size_t)length);
+        }
+        if (!entry || entry->packed) continue;
+        s->found = true;
+        s->offset = entry->offset;
+        s->bytes = entry->size;
+    }
+}
+
+/* torch.jit.save's archives have a folder "code/", torch.save's have none. */
+static ft_status ft__zip_check(const ft__zip *zip)
+{
+    ft_file *file = zip->file;
+    ft__context *c = file->context;
+    const ft__zip_entry *pickle = ft__zip_find(zip, "data.pkl", 8);
+    const ft__zip_entry *order = ft__zip_find(zip, "byteorder", 9);
+    int code = ft__zip_from(zip, "code/", 5);
+    if (code < zip->count && zip->entries[zip->order[code]].length > 5
+        && memcmp(zip->entries[zip->order[code]].name, "code/", 5) == 0)
+        return ft__fail(c, FT_UNSUPPORTED, "%s: a TorchScript archive (torch.jit.save), which holds"
+                        " a program: in PyTorch, torch.save(torch.jit.load(path).state_dict(),"
+                        " \"weights.pth\") writes its weights", file->path);
+    if (!pickle)
+        return ft__fail(c, FT_FORMAT, "%s: a zip file, but not one of torch.save: it has no"
+                        " data.pkl", file->path);
+    if (pickle->packed)
+        return ft__fail(c, FT_UNSUPPORTED, "%s: its data.pkl is compressed, which torch.save never"
+                        " does: unpack the archive and pack it anew without compression",
+                        file->path);
+    if (order && !ft__text_is((const char *)file->bytes + order->offset, (size_t)order->size,
+                              "little"))
+        ft__fail(c, FT_UNSUPPORTED, "%s: written on a big-endian machine", file->path);
+    return c->status;
+}
 
 static ft_status ft__pytorch_read(ft_file *file)
 {
     ft__context *c = file->context;
-    const ft__zip_entry *pickle, *order;
     uint64_t at = 0, count = 0, i;
     ft__pickle p;
     ft__zip zip;
     memset(&zip, 0, sizeof zip);
-    memset(&p, 0, sizeof p);
     zip.file = file;
     if (!ft__zip_directory(file, &at, &count) || count > file->size / 46)
         return ft__zip_fault(file, "no zip directory", file->size);
     zip.entries = (ft__zip_entry *)ft__allocate(c, (size_t)count + 1, sizeof *zip.entries);
     for (i = 0; ft__ok(c) && i < count; ++i) ft__zip_read_entry(&zip, &at);
-    pickle = ft__zip_find(&zip, "data.pkl", 8);
-    order = ft__zip_find(&zip, "byteorder", 9);
-    if (ft__ok(c) && !pickle)
-        ft__fail(c, FT_FORMAT, "%s: a zip file, but not one of torch.save: it has no data.pkl",
-                 file->path);
-    if (ft__ok(c) && order && !ft__text_is((const char *)file->bytes + order->offset,
-                                           (size_t)order->size, "little"))
-        ft__fail(c, FT_UNSUPPORTED, "%s: written on a big-endian machine", file->path);
-    if (ft__ok(c)) {
-        p.file = file;
-        p.context = c;
-        p.zip = &zip;
+    if (ft__zip_sort(&zip) && ft__zip_check(&zip) == FT_OK) {
+        const ft__zip_entry *pickle = ft__zip_find(&zip, "data.pkl", 8);
+        int root;
+        ft__pickle_begin(&p, file);
         p.at = pickle->offset;
         p.end = pickle->offset + pickle->size;
-        ft__pickle_run(&p);
+        root = ft__pickle_run(&p);
+        if (ft__ok(c)) ft__zip_storages(&p, &zip);
+        ft__pickle_finish(&p, root);
+        ft__pickle_end(&p);
     }
+    ft__release(c, zip.order);
     ft__release(c, zip.entries);
+    return c->status;
+}
+
+/* ---- Files of before 1.6 ---- */
+
+static bool ft__storage_less(const void *context, int a, int b)
+{
+    const ft__pickle *p = (const ft__pickle *)context;
+    const ft__storage *storages = (const ft__storage *)p->storages.at;
+    const ft__pickle_value *k = ft__pickle_at(p, storages[a].key);
+    const ft__pickle_value *l = ft__pickle_at(p, storages[b].key);
+    int order = ft__text_order(ft__pickle_letters(p, k), k->length, ft__pickle_letters(p, l),
+                               l->length);
+    return order < 0 || (order == 0 && a < b);
+}
+
+/* Notes where the storages of one key lie, which may be several: each tensor names its own. Returns
+   the bytes of an element; 0: nobody names it. */
+static uint64_t ft__legacy_storage(ft__pickle *p, const int *order, const ft__pickle_value *key,
+                                   uint64_t offset, uint64_t count)
+{
+    ft__storage *storages = (ft__storage *)p->storages.at;
+    int low = 0, high = (int)p->storages.count;
+    uint64_t width = 0;
+    while (low < high) {
+        int middle = low + (high - low) / 2;
+        const ft__pickle_value *k = ft__pickle_at(p, storages[order[middle]].key);
+        if (ft__text_order(ft__pickle_letters(p, k), k->length, ft__pickle_letters(p, key),
+                           key->length) < 0) low = middle + 1;
+        else high = middle;
+    }
+    for (; low < (int)p->storages.count; ++low) {
+        ft__storage *s = &storages[order[low]];
+        const ft__pickle_value *k = ft__pickle_at(p, s->key);
+        if (ft__text_order(ft__pickle_letters(p, k), k->length, ft__pickle_letters(p, key),
+                           key->length) != 0 || s->found) break;
+        if (width == 0) width = (uint64_t)s->width;
+        s->found = true;
+        s->offset = offset;
+        s->bytes = count * width;
+    }
+    return width;
+}
+
+/* The storages stand in the order of the list of keys, behind it. */
+static ft_status ft__legacy_storages(ft__pickle *p, int keys)
+{
+    ft__context *c = p->context;
+    int *order, item;
+    if (keys < 0 || !ft__ok(c)) return c->status;
+    order = (int *)ft__allocate(c, p->storages.count + 1, sizeof *order);
+    if (order) ft__sort_order(order, (int)p->storages.count, ft__storage_less, p);
+    for (item = ft__pickle_at(p, keys)->first; ft__ok(c) && item >= 0;
+         item = ((ft__pickle_item *)p->items.at)[item].next) {
+        int value = ((ft__pickle_item *)p->items.at)[item].value;
+        const ft__pickle_value *key = ft__pickle_at(p, value);
+        uint64_t count = ft__pickle_read(p, 8), width;
+        if (!ft__ok(c)) break;
+        if (key->kind != FT__P_TEXT || count > p->file->size) {
+            ft__pickle_fault(p, "a storage of a wrong size");
+            break;
+        }
+        width = ft__legacy_storage(p, order, key, p->at, count);
+        if (width == 0) ft__pickle_fault(p, "a storage of an unknown type");
+        else if (count > (p->end - p->at) / width)
+            ft__pickle_fault(p, "a storage longer than the file");
+        else p->at += count * width;
+    }
+    ft__release(c, order);
+    return c->status;
+}
+
+/* Was it written on a little-endian machine? `about` is a dictionary. */
+static bool ft__legacy_is_little(const ft__pickle *p, int about)
+{
+    int item = ft__pickle_at(p, about)->first;
+    while (item >= 0) {
+        const ft__pickle_item *key = (const ft__pickle_item *)p->items.at + item, *value;
+        const ft__pickle_value *name = ft__pickle_at(p, key->value);
+        if (key->next < 0) break;
+        value = (const ft__pickle_item *)p->items.at + key->next;
+        if (name->kind == FT__P_TEXT
+            && ft__text_is(ft__pickle_letters(p, name), name->length, "little_endian"))
+            return value->value != FT__PICKLE_FALSE;
+        item = value->next;
+    }
+    return true;
+}
+
+static ft_status ft__pytorch_read_legacy(ft_file *file)
+{
+    ft__context *c = file->context;
+    ft__pickle p;
+    int version, about, root = -1, keys = -1;
+    ft__pickle_begin(&p, file);
+    p.end = file->size;
+    ft__pickle_run(&p); /* the magic number */
+    version = ft__pickle_run(&p);
+    if (ft__ok(c) && (ft__pickle_at(&p, version)->kind != FT__P_INT
+                      || ft__pickle_at(&p, version)->number != 1001))
+        ft__pickle_fault(&p, "another version than 1001 of the format of before PyTorch 1.6");
+    about = ft__ok(c) ? ft__pickle_run(&p) : -1;
+    if (ft__ok(c) && !ft__legacy_is_little(&p, about))
+        ft__fail(c, FT_UNSUPPORTED, "%s: written on a big-endian machine", file->path);
+    if (ft__ok(c)) root = ft__pickle_run(&p);
+    if (ft__ok(c)) keys = ft__pickle_run(&p);
+    ft__legacy_storages(&p, keys);
+    ft__pickle_finish(&p, root);
+    ft__pickle_end(&p);
     return c->status;
 }
 #else
@@ -21699,6 +22398,8 @@ static ft_status ft__pytorch_read(ft_file *file)
     return ft__fail(file->context, FT_UNSUPPORTED, "%s: a file of PyTorch's: the reader was"
                     " left out of this build (FINETUNE_NO_PYTORCH)", file->path);
 }
+
+static ft_status ft__pytorch_read_legacy(ft_file *file) { return ft__pytorch_read(file); }
 #endif
 
 /* =============================================================================================
@@ -21748,10 +22449,14 @@ ft_file *ft_file_open(ft_model *m, const char *path, ft_weights_options options)
     file->path = ft__copy_text(c, path ? path : "(memory)");
     if (file->path) ft__file_bytes(file, options);
     if (ft__ok(c)) {
+        static const char magic[] = "\x80\2\x8a\nl\xfc\x9c\x46\xf9 j\xa8P\x19.";
+        file->state_dict = options.state_dict;
         if (file->size > 4 && memcmp(file->bytes, "PK\3\4", 4) == 0) ft__pytorch_read(file);
-        else if (file->size > 4 && memcmp(file->bytes, "\x80\2\x8a\n", 4) == 0)
-            ft__fail(c, FT_UNSUPPORTED, "%s: in the form that torch.save wrote before 1.6: load it"
-                     " in PyTorch and save it again", file->path);
+        else if (file->size > 15 && memcmp(file->bytes, magic, 15) == 0)
+            ft__pytorch_read_legacy(file);
+        else if (options.state_dict)
+            ft__fail(c, FT_INVALID, "%s: state_dict has no effect: it is for checkpoints that"
+                     " torch.save wrote", file->path);
         else ft__safetensors_read(file);
     }
     if (ft__ok(c)) return file;
@@ -21763,12 +22468,11 @@ void ft_file_close(ft_file *file)
 {
     ft__context *c;
     ft_files *files;
-    int i;
     if (!file) return;
     c = file->context;
     files = &c->desc.files;
-    for (i = file->count - 1; file->names && i >= 0; --i) ft__release(c, file->names[i]);
-    ft__release(c, file->names);
+    ft__release(c, file->letters);
+    ft__release(c, file->by_name);
     ft__release(c, file->tensors);
     ft__json_free(c, file->json);
     if (file->mapped) {
@@ -21791,10 +22495,7 @@ ft_tensor_info ft_file_tensor(const ft_file *file, int index)
 
 int ft_file_find(const ft_file *file, const char *name)
 {
-    int i;
-    for (i = 0; file && name && i < file->count; ++i)
-        if (strcmp(file->tensors[i].name, name) == 0) return i;
-    return -1;
+    return file && name ? ft__find_tensor(file, name) : -1;
 }
 
 const char *ft_file_metadata(const ft_file *file, const char *key)
@@ -21861,6 +22562,9 @@ ft_status ft_file_read_f32(ft_file *file, int index, float *to, size_t count)
     ft_status status = ft__file_check(file, index, to, ft__shape_count(&t.shape), count,
                                       "numbers");
     if (status != FT_OK) return status;
+    if (t.type == FT_OTHER)
+        return ft__fail(file->context, FT_UNSUPPORTED, "%s: tensor %.200s is of the type %.60s,"
+                        " which cannot be read as numbers", file->path, t.name, t.type_name);
     from = file->bytes + t.offset;
     if (plain && t.type == FT_F32 && ft__host_is_little_endian()) {
         memcpy(to, from, count * sizeof *to);
@@ -21876,8 +22580,15 @@ ft_status ft_file_read(ft_file *file, int index, void *to, size_t bytes)
 {
     ft_tensor_info t = ft_file_tensor(file, index);
     size_t size = (size_t)ft__type_bytes[t.type], count = ft__shape_count(&t.shape), i;
-    ft_status status = ft__file_check(file, index, to, count * size, bytes, "bytes");
+    ft_status status;
+    if (t.type == FT_OTHER) count = (size_t)t.bytes;
+    status = ft__file_check(file, index, to, t.type == FT_OTHER ? count : count * size, bytes,
+                            "bytes");
     if (status != FT_OK) return status;
+    if (t.type == FT_OTHER) {
+        if (count > 0) memcpy(to, file->bytes + t.offset, count);
+        return FT_OK;
+    }
     for (i = 0; i < count; ++i)
         memcpy((unsigned char *)to + i * size, file->bytes + ft__element_offset(&t, i), size);
     return FT_OK;
@@ -21888,6 +22599,59 @@ ft_status ft_file_read(ft_file *file, int index, void *to, size_t bytes)
    A weight is loaded when the file has a tensor of its name and shape. Everything else is listed:
    silence here is how half-loaded networks come about.
    ============================================================================================= */
+
+/* ---- Prefixes: DataParallel puts "module." before every name, torch.compile "_orig_mod.", and a
+   program whatever it calls the network in its own. What all names share tells nothing, so it is
+   passed over where the names fit the network without it. ---- */
+
+/* Not of the network: what optimisers and averages count. */
+static bool ft__is_count(const char *name)
+{
+    return strcmp(name, "n_averaged") == 0 || strcmp(name, "num_updates") == 0;
+}
+
+/* The words with their dots that all names begin with: file->prefix. */
+static void ft__find_prefix(ft_file *file)
+{
+    const char *first = NULL;
+    size_t length = 0, k;
+    int i;
+    for (i = 0; i < file->count; ++i) {
+        const char *name = file->tensors[i].name;
+        if (ft__is_count(name)) continue;
+        if (!first) {
+            first = name;
+            length = strlen(name) < sizeof file->prefix - 1 ? strlen(name)
+                                                            : sizeof file->prefix - 1;
+        }
+        for (k = 0; k < length && name[k] == first[k]; ++k) {}
+        length = k;
+    }
+    while (length > 0 && first[length - 1] != '.') length -= 1;
+    if (length > 0) memcpy(file->prefix, first, length);
+    file->prefix[length] = 0;
+    file->skip = 0;
+}
+
+/* The next longer part of the prefix, to its next dot; 0: there is none. */
+static size_t ft__next_prefix(const ft_file *file, size_t skip)
+{
+    const char *dot = strchr(file->prefix + skip, '.');
+    return dot ? (size_t)(dot - file->prefix) + 1 : 0;
+}
+
+static const char *ft__shown_name(const ft_file *file, int index)
+{
+    const char *name = file->tensors[index].name;
+    return strncmp(name, file->prefix, file->skip) == 0 ? name + file->skip : name;
+}
+
+static void ft__say_prefix(const ft_file *file)
+{
+    if (file->skip)
+        ft__log(file->context, "%s: all names begin with \"%.*s\", which is passed over",
+                file->path, (int)file->skip, file->prefix);
+}
 
 /* "from=to,from=to" applied to the leading part of a file's name, the first rule that fits. */
 static void ft__renamed(const char *rules, const char *name, char *to, size_t size)
@@ -21916,8 +22680,12 @@ static void ft__say_unused_rules(ft_file *file, const char *rules)
         if (!end) end = rules + strlen(rules);
         equals = (const char *)memchr(rules, '=', (size_t)(end - rules));
         from = (size_t)((equals ? equals : end) - rules);
-        for (i = 0; equals && i < file->count; ++i)
-            if (strncmp(file->tensors[i].name, rules, from) == 0) break;
+        for (i = 0; equals && i < file->count; ++i) {
+            size_t skip = 0;
+            while (strncmp(file->tensors[i].name + skip, rules, from) != 0
+                   && (skip = ft__next_prefix(file, skip)) > 0) {}
+            if (strncmp(file->tensors[i].name + skip, rules, from) == 0) break;
+        }
         if (!equals || i == file->count)
             ft__log(file->context, "%s: rename %.*s: no name in it begins with \"%.*s\"%s%.100s",
                     file->path, (int)(end - rules), rules, (int)from, rules,
@@ -21951,31 +22719,112 @@ static bool ft__same_sizes(const ft_shape *a, const ft_shape *b)
 /* PyTorch counts batches seen by a batch norm; with a set momentum nothing depends on it. */
 static bool ft__is_counter(const char *name) { return ft__ends_with(name, "num_batches_tracked"); }
 
+/* The weight that a tensor of the file is for; NULL: none. */
+static ft__node *ft__node_for(const ft_model *m, const ft_file *file, int index, const char *rename)
+{
+    char name[512];
+    ft__node *node;
+    ft__renamed(rename, ft__shown_name(file, index), name, sizeof name);
+    node = ft__get_node(m, ft__find_node(m, name));
+    return node && ft__is_weight(node) ? node : NULL;
+}
+
+/* As much of the prefix is passed over as makes the most names fit. */
+static void ft__choose_prefix(const ft_model *m, ft_file *file, const char *rename)
+{
+    size_t skip = 0, best = file->skip;
+    int most = -1, i, count;
+    if (file->skip) return; /* the network was recognised by it */
+    do {
+        file->skip = skip;
+        for (i = count = 0; i < file->count; ++i)
+            count += ft__node_for(m, file, i, rename) != NULL;
+        if (count > most) {
+            most = count;
+            best = skip;
+        }
+        skip = ft__next_prefix(file, skip);
+    } while (skip && most < file->count);
+    file->skip = best;
+    ft__say_prefix(file);
+}
+
+static bool ft__same_data(const ft_tensor_info *a, const ft_tensor_info *b)
+{
+    return a->bytes > 0 && a->offset == b->offset && a->bytes == b->bytes
+        && ft__same_sizes(&a->shape, &b->shape)
+        && memcmp(a->stride, b->stride, sizeof a->stride) == 0;
+}
+
+/* Marks in tied[] the tensors that the network has no node for, but whose data is that of a tensor
+   that it has one for: one weight under two names, as a state_dict lists tied weights. */
+static void ft__mark_tied(const ft_model *m, ft_file *file, const char *rename, char *tied)
+{
+    ft__context *c = file->context;
+    int *order = (int *)ft__allocate(c, (size_t)file->count + 1, sizeof *order), from, to, i;
+    if (!order) return;
+    ft__sort_order(order, file->count, ft__data_less, file->tensors);
+    for (from = 0; from < file->count; from = to) {
+        const ft_tensor_info *first = &file->tensors[order[from]];
+        bool wanted = false;
+        for (to = from; to < file->count && ft__same_data(first, &file->tensors[order[to]]); ++to)
+            wanted = wanted || ft__node_for(m, file, order[to], rename);
+        if (to == from) to += 1;
+        for (i = from; wanted && to > from + 1 && i < to; ++i)
+            tied[order[i]] = !ft__node_for(m, file, order[i], rename);
+    }
+    ft__release(c, order);
+}
+
 static void ft__load_one(ft_model *m, ft_file *file, int index, ft_weights_options options,
                          ft__list *unexpected, ft__list *mismatched)
 {
     ft_tensor_info info = ft_file_tensor(file, index);
     char name[512], detail[176], has[80], wants[80];
-    ft_node found;
-    ft__node *node;
-    ft__renamed(options.rename, info.name, name, sizeof name);
-    found = ft__find_node(m, name);
-    node = ft__get_node(m, found);
-    if (!node || !ft__is_weight(node)) {
-        if (!ft__is_counter(name))
+    ft__node *node = ft__node_for(m, file, index, options.rename);
+    if (!node) {
+        ft__renamed(options.rename, ft__shown_name(file, index), name, sizeof name);
+        if (!ft__is_counter(name) && !ft__is_count(name))
             ft__list_add(unexpected, name, ft__shape_text(&info.shape, has));
         return;
     }
     if (!ft__same_sizes(&info.shape, &node->shape)) {
         snprintf(detail, sizeof detail, "%s instead of %s", ft__shape_text(&info.shape, has),
                  ft__shape_text(&node->shape, wants));
-        ft__list_add(mismatched, name, detail);
+        ft__list_add(mismatched, node->name, detail);
         return;
     }
     if (node->loaded)
-        ft__fail(&m->context, FT_MISMATCH, "%s: two tensors of the file go by this name", name);
+        ft__fail(&m->context, FT_MISMATCH, "%s: two tensors of the file go by this name",
+                 node->name);
     if (ft_file_read_f32(file, index, node->value, ft__node_count_at(node, ft__one)) == FT_OK)
         node->loaded = true;
+}
+
+/* Whether `name` is a longer name's end, behind a dot; then how long the rest is. */
+static size_t ft__before_end(const char *longer, const char *name)
+{
+    size_t a = strlen(longer), b = strlen(name);
+    return a > b + 1 && longer[a - b - 1] == '.' && strcmp(longer + a - b, name) == 0 ? a - b : 0;
+}
+
+/* Where a weight's name is in the file behind another prefix: the rule that would take it. */
+static const char *ft__suggest_rename(const ft_model *m, const ft_file *file, char text[400])
+{
+    int i, k;
+    text[0] = 0;
+    for (k = 0; k < m->node_count; ++k)
+        if (ft__is_weight(&m->nodes[k]) && !m->nodes[k].loaded) break;
+    for (i = 0; k < m->node_count && i < file->count; ++i) {
+        const char *has = file->tensors[i].name, *wants = m->nodes[k].name;
+        size_t more = ft__before_end(has, wants), less = ft__before_end(wants, has);
+        if (!more && !less) continue;
+        snprintf(text, 400, "; %.100s is in it as %.100s: rename \"%.*s=%.*s\" would take it",
+                 wants, has, (int)(more > 60 ? 60 : more), has, (int)(less > 60 ? 60 : less),
+                 wants);
+        break;
+    }
+    return text;
 }
 
 static void ft__log_allowed(const ft__context *c, const char *path, const char *what,
@@ -21992,15 +22841,19 @@ static ft_status ft__load_weights(ft_model *m, ft_file *file, const char *path,
 {
     ft__context *c = &m->context;
     ft__list missing, unexpected, mismatched;
-    char wants[80];
+    char wants[80], suggested[400], *tied;
     int i;
     memset(&missing, 0, sizeof missing);
     memset(&unexpected, 0, sizeof unexpected);
     memset(&mismatched, 0, sizeof mismatched);
     ft__host_takes_weights(c, true);
     for (i = 0; i < m->node_count; ++i) m->nodes[i].loaded = false;
+    ft__choose_prefix(m, file, options.rename);
+    tied = (char *)ft__allocate(c, (size_t)file->count + 1, 1);
+    if (tied) ft__mark_tied(m, file, options.rename, tied);
     for (i = 0; i < ft_file_count(file) && ft__ok(c); ++i)
-        ft__load_one(m, file, i, options, &unexpected, &mismatched);
+        if (!tied[i]) ft__load_one(m, file, i, options, &unexpected, &mismatched);
+    ft__release(c, tied);
     for (i = 0; i < m->node_count; ++i) {
         const ft__node *node = &m->nodes[i];
         if (ft__is_weight(node) && !node->loaded)
@@ -22013,8 +22866,9 @@ static ft_status ft__load_weights(ft_model *m, ft_file *file, const char *path,
                         mismatched.count > 8 ? ", ..." : "");
     if (missing.count - (options.allow_mismatched ? mismatched.count : 0) > 0
         && !options.allow_missing)
-        return ft__fail(c, FT_MISMATCH, "%s: lacks %d tensors of the network: %s%s", path,
-                        missing.count, missing.text, missing.count > 8 ? ", ..." : "");
+        return ft__fail(c, FT_MISMATCH, "%s: lacks %d tensors of the network: %s%s%s", path,
+                        missing.count, missing.text, missing.count > 8 ? ", ..." : "",
+                        ft__suggest_rename(m, file, suggested));
     if (unexpected.count && !options.allow_unexpected)
         return ft__fail(c, FT_MISMATCH, "%s: has %d tensors that the network lacks: %s%s", path,
                         unexpected.count, unexpected.text, unexpected.count > 8 ? ", ..." : "");
@@ -22431,6 +23285,8 @@ static ft_node ft__read_leaf(ft__graph_reader *r, int node, int op, const char *
         return none;
     }
     info = ft_file_tensor(r->file, index);
+    if (info.type == FT_OTHER)
+        ft__graph_fault(r, "a tensor that cannot be read as numbers:", name);
     if (!ft__same_sizes(&info.shape, &leaf->shape)) {
         ft__graph_fault(r, "the stored tensor has another shape:", name);
         return none;
@@ -24544,8 +25400,12 @@ static int ft__find_renamed(const ft_file *file, const char *rename, const char 
 {
     char name[512];
     int i;
+    if (!rename || !*rename) {
+        snprintf(name, sizeof name, "%.*s%s", (int)file->skip, file->prefix, wanted);
+        return ft_file_find(file, name);
+    }
     for (i = 0; i < ft_file_count(file); ++i) {
-        ft__renamed(rename, ft_file_tensor(file, i).name, name, sizeof name);
+        ft__renamed(rename, ft__shown_name(file, i), name, sizeof name);
         if (strcmp(name, wanted) == 0) return i;
     }
     return -1;
@@ -24555,7 +25415,8 @@ static int ft__size_in_file(const ft_file *file, const char *rename, const char 
 {
     int index = ft__find_renamed(file, rename, name);
     ft_tensor_info info = ft_file_tensor(file, index < 0 ? -1 : index);
-    return d < info.shape.rank ? info.shape.size[d] : 0;
+    /* A network is built after tensors whose numbers are in the file, not after mere sizes. */
+    return d < info.shape.rank && info.bytes > 0 ? info.shape.size[d] : 0;
 }
 
 /* Sets classes and channels from the shapes of the last and first layer; false without them. */
@@ -25018,7 +25879,10 @@ static bool ft__matches_lstm_lm(const ft__network *network, const ft_file *file,
                                 const char *rename, ft_network_options *o)
 {
     (void)network;
-    o->tied = ft__find_renamed(file, rename, "decoder.weight") < 0;
+    int decoder = ft__find_renamed(file, rename, "decoder.weight");
+    int embedding = ft__find_renamed(file, rename, "embedding.weight");
+    o->tied = decoder < 0 || (embedding >= 0 && ft__same_data(&file->tensors[decoder],
+                                                              &file->tensors[embedding]));
     return ft__size_encoder(file, rename, "lstm", 4, o) && !o->bidirectional
         && ft__size_in_file(file, rename, "decoder.bias", 0) == o->words;
 }
@@ -25330,14 +26194,18 @@ static ft_status ft__recognise(ft_model *m, ft_file *file, const char *rename, c
     ft__list first;
     int i;
     if (!ft__usable(m)) return ft__status_of(m);
-    for (i = 0; i < FT__NETWORKS; ++i) {
-        ft_network_options o = *options;
-        if (*name && strcmp(*name, ft__networks[i].name) != 0) continue;
-        if (!ft__networks[i].matches(&ft__networks[i], file, rename, &o)) continue;
-        *name = ft__networks[i].name;
-        *options = o;
-        return FT_OK;
-    }
+    do {
+        for (i = 0; i < FT__NETWORKS; ++i) {
+            ft_network_options o = *options;
+            if (*name && strcmp(*name, ft__networks[i].name) != 0) continue;
+            if (!ft__networks[i].matches(&ft__networks[i], file, rename, &o)) continue;
+            *name = ft__networks[i].name;
+            *options = o;
+            ft__say_prefix(file);
+            return FT_OK;
+        }
+        file->skip = ft__next_prefix(file, file->skip);
+    } while (file->skip);
     if (*name) return FT_OK; /* loading will list what does not fit */
     memset(&first, 0, sizeof first);
     for (i = 0; i < ft_file_count(file) && i < 4; ++i)
@@ -33157,6 +34025,7 @@ ft_status ft_load(ft_model *m, const char *path, ft_load_options options)
                         " loads into it");
     file = ft_file_open(m, path, options.weights);
     if (!file) return c->status;
+    ft__find_prefix(file);
     ft__say_unused_rules(file, options.weights.rename);
     ft__load_opened(m, file, file->path, options);
     ft_file_close(file);
@@ -33170,6 +34039,7 @@ ft_status ft_load_weights(ft_model *m, const char *path, ft_weights_options opti
     if (!ft__usable(m)) return ft__status_of(m);
     file = ft_file_open(m, path, options);
     if (!file) return m->context.status;
+    ft__find_prefix(file);
     ft__say_unused_rules(file, options.rename);
     ft__load_weights(m, file, file->path, options);
     ft_file_close(file);

@@ -127,6 +127,7 @@ extern "C" {
 #include "graph/building.h"
 #include "formats/safetensors.h"
 #include "formats/pytorch.h"
+#include "formats/checkpoints.h"
 #include "formats/tensor_files.h"
 #include "formats/weights.h"
 #include "formats/model_files.h"

@@ -415,7 +415,8 @@ static void test_matching(void)
 int main(void)
 {
     static const char *const damaged[] = {"plain.safetensors", "plain.pt", "checkpoint.pt",
-                                          "views.pt", "protocol5.pt", "evil.pt"};
+                                          "views.pt", "protocol5.pt", "evil.pt", "legacy.pt",
+                                          "ckpt_legacy.pt", "ckpt_ema.pt"};
     size_t i;
     quick = getenv("FINETUNE_QUICK") != NULL;
     test_real("plain.pt", 1);
@@ -428,7 +429,7 @@ int main(void)
     test_real("protocol5.pt", 1);
     test_real("plain.safetensors", 6);
     test_values();
-    test_refused("legacy.pt", "before 1.6");
+    test_real("legacy.pt", 1);
     test_notes();
     test_names();
     test_evil();

@@ -423,6 +423,8 @@ static ft_node ft__read_leaf(ft__graph_reader *r, int node, int op, const char *
         return none;
     }
     info = ft_file_tensor(r->file, index);
+    if (info.type == FT_OTHER)
+        ft__graph_fault(r, "a tensor that cannot be read as numbers:", name);
     if (!ft__same_sizes(&info.shape, &leaf->shape)) {
         ft__graph_fault(r, "the stored tensor has another shape:", name);
         return none;

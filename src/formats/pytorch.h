@@ -2,23 +2,32 @@
 #include "interface/requirements.h"
 #include "interface/types.h"
 #include "platform/context.h"
-#include "basics/strings.h"
 #include "basics/arrays.h"
+#include "basics/sorting.h"
 #include "formats/safetensors.h"
 
 /* =============================================================================================
-   [SECTION] formats/pytorch: PyTorch's zip files
+   [SECTION] formats/pytorch: PyTorch's zip files and pickles
    torch.save writes a zip archive, nothing compressed, with the bytes of each storage in an entry
    "NAME/data/KEY" and a pickle "NAME/data.pkl" that says which tensor lies where in which storage.
    A pickle is a program; here a small machine runs the few opcodes that torch.save uses, and
    "calls" only rebuild a tensor or make a dictionary. Every other call gives an opaque value,
-   which is passed over: nothing is executed.
+   which is passed over: nothing is executed. What the machine may hold grows with the file.
    ============================================================================================= */
 #ifndef FINETUNE_NO_PYTORCH
-typedef struct ft__zip_entry { const char *name; size_t length; uint64_t offset, size; }
-    ft__zip_entry;
+typedef struct ft__zip_entry {
+    const char *name;       /* behind the archive's own folder */
+    size_t length;
+    uint64_t offset, size;
+    bool packed;            /* it cannot be read */
+} ft__zip_entry;
 
-typedef struct ft__zip { ft_file *file; ft__zip_entry *entries; int count; } ft__zip;
+typedef struct ft__zip {
+    ft_file *file;
+    ft__zip_entry *entries;
+    int count;
+    int *order;             /* [count]: by name */
+} ft__zip;
 
 static ft_status ft__zip_fault(ft_file *file, const char *what, uint64_t offset)
 {
@@ -84,9 +93,7 @@ static ft_status ft__zip_read_entry(ft__zip *zip, uint64_t *at)
     uint64_t packed, name, extra, comment, local, *wide[3];
     if (!ft__zip_has(file, *at, 46) || ft__zip_number(file, *at, 4) != 0x02014b50)
         return ft__zip_fault(file, "no directory entry", *at);
-    if (ft__zip_number(file, *at + 10, 2) != 0)
-        return ft__fail(file->context, FT_UNSUPPORTED, "%s: a compressed entry at offset %llu;"
-                        " torch.save writes none", file->path, (unsigned long long)*at);
+    entry->packed = ft__zip_number(file, *at + 10, 2) != 0;
     packed = ft__zip_number(file, *at + 20, 4);
     entry->size = ft__zip_number(file, *at + 24, 4);
     local = ft__zip_number(file, *at + 42, 4);
@@ -99,6 +106,7 @@ static ft_status ft__zip_read_entry(ft__zip *zip, uint64_t *at)
     if (!ft__zip_has(file, *at + 46, name + extra + comment)
         || !ft__zip_far(file, *at + 46 + name, extra, wide))
         return ft__zip_fault(file, "a directory entry that does not fit", *at);
+    if (entry->packed) entry->size = packed;
     if (!ft__zip_has(file, local, 30) || ft__zip_number(file, local, 4) != 0x04034b50)
         return ft__zip_fault(file, "no local header", local);
     entry->offset = local + 30 + ft__zip_number(file, local + 26, 2)
@@ -107,22 +115,56 @@ static ft_status ft__zip_read_entry(ft__zip *zip, uint64_t *at)
         return ft__zip_fault(file, "an entry longer than the file", local);
     entry->name = (const char *)file->bytes + *at + 46;
     entry->length = (size_t)name;
+    while (entry->length > 0 && entry->name[0] != '/') entry->length -= 1, entry->name += 1;
+    if (entry->length > 0) entry->length -= 1, entry->name += 1;
     zip->count += 1;
     *at += 46 + name + extra + comment;
     return FT_OK;
 }
 
-/* The entry whose name, behind the archive's own folder, is this. */
+/* < 0, 0, > 0 as the one text is before, the same as, or behind the other. */
+static int ft__text_order(const char *a, size_t a_length, const char *b, size_t b_length)
+{
+    int order = memcmp(a, b, a_length < b_length ? a_length : b_length);
+    if (order != 0) return order;
+    return a_length < b_length ? -1 : a_length > b_length;
+}
+
+static bool ft__zip_less(const void *context, int a, int b)
+{
+    const ft__zip_entry *entries = (const ft__zip_entry *)context;
+    int order = ft__text_order(entries[a].name, entries[a].length, entries[b].name,
+                               entries[b].length);
+    return order < 0 || (order == 0 && a < b);
+}
+
+static bool ft__zip_sort(ft__zip *zip)
+{
+    ft__context *c = zip->file->context;
+    if (ft__ok(c)) zip->order = (int *)ft__allocate(c, (size_t)zip->count + 1, sizeof(int));
+    if (ft__ok(c)) ft__sort_order(zip->order, zip->count, ft__zip_less, zip->entries);
+    return ft__ok(c);
+}
+
+/* The first entry that is not before this name; `count` where all are. */
+static int ft__zip_from(const ft__zip *zip, const char *name, size_t length)
+{
+    int low = 0, high = zip->count;
+    while (low < high) {
+        int middle = low + (high - low) / 2;
+        const ft__zip_entry *e = &zip->entries[zip->order[middle]];
+        if (ft__text_order(e->name, e->length, name, length) < 0) low = middle + 1;
+        else high = middle;
+    }
+    return low;
+}
+
+/* The entry whose name, behind the archive's own folder, is this; NULL: there is none. */
 static const ft__zip_entry *ft__zip_find(const ft__zip *zip, const char *name, size_t length)
 {
-    int i;
-    for (i = 0; i < zip->count; ++i) {
-        const ft__zip_entry *e = &zip->entries[i];
-        if (e->length > length && e->name[e->length - length - 1] == '/'
-            && memcmp(e->name + e->length - length, name, length) == 0
-            && !memchr(e->name, '/', e->length - length - 1)) return e;
-    }
-    return NULL;
+    int at = ft__zip_from(zip, name, length);
+    const ft__zip_entry *e = at < zip->count ? &zip->entries[zip->order[at]] : NULL;
+    return e && ft__text_order(e->name, e->length, name, length) == 0 ? e : NULL;
 }
 
 /* ---- The pickle machine ---- */
@@ -132,32 +174,68 @@ typedef enum ft__pickle_kind {
     FT__P_STORAGE, FT__P_TENSOR
 } ft__pickle_kind;
 
-typedef enum ft__callable { FT__CALL_DICT, FT__CALL_TENSOR, FT__CALL_PARAMETER, FT__CALL_STORAGE }
-    ft__callable;
+typedef enum ft__callable {
+    FT__CALL_DICT,
+    FT__CALL_TENSOR,        /* (storage, offset, size, stride, ...) */
+    FT__CALL_TYPED_TENSOR,  /* likewise, the seventh argument is the type */
+    FT__CALL_OTHER_TENSOR,  /* one that is listed, but cannot be read */
+    FT__CALL_FIRST,         /* gives its first argument: a parameter is its tensor */
+    FT__CALL_CALL,          /* (function, class, arguments, ...) */
+    FT__CALL_STORAGE, FT__CALL_TYPE /* not called, but named */
+} ft__callable;
 
 typedef struct ft__pickle_value {
-    ft__pickle_kind kind;
-    int64_t number;         /* of an int; a callable's ft__callable; a storage's first byte */
-    int type;               /* of a storage or tensor: ft_type, or -1 */
-    const char *text;       /* of a text */
-    size_t length;          /* of a text; bytes of a storage */
-    int first, last, count; /* of a tuple, list or dict: items; a dict's alternate key, value */
-    int tensor;             /* of a tensor: its index among the tensors that were rebuilt */
+    unsigned char kind;     /* ft__pickle_kind */
+    signed char type;       /* of a callable, storage or tensor: ft_type; -1: of none */
+    bool seen;              /* while dictionaries of tensors are looked for */
+    int first, last, count; /* of a tuple, list or dict: items; a dict's alternate key, value; count
+                               of a class of storages: bytes of an element */
+    int64_t number;         /* of an int; a callable's ft__callable; where in the file a text
+                               stands; of a storage, tensor: its index among them */
+    size_t length;          /* of a text */
 } ft__pickle_value;
 
 typedef struct ft__pickle_item { int value, next; } ft__pickle_item;
 
+typedef struct ft__storage {
+    int key;                /* a value: a text */
+    int type;               /* ft_type; FT_OTHER: of a kind that is not known; -1: of bytes */
+    int width;              /* bytes of an element; 0: not known */
+    bool found;             /* and where: */
+    uint64_t offset, bytes;
+    int64_t skipped;        /* elements, of a view of older files */
+} ft__storage;
+
+typedef struct ft__pickled_tensor { /* as it was described: unchecked */
+    int storage;            /* -1: none */
+    int type;               /* ft_type */
+    const char *type_name;
+    int rank;
+    int64_t offset, size[FINETUNE_MAX_RANK], stride[FINETUNE_MAX_RANK];
+} ft__pickled_tensor;
+
 typedef struct ft__pickle {
     ft_file *file;
     ft__context *context;
-    const ft__zip *zip;
     uint64_t at, end;       /* in the file */
-    ft__pile values, items, stack, memo, tensors;
+    ft__pile values, items, stack, memo, storages, tensors;
+    uint64_t repeated;      /* bytes of tensors that are larger than what is stored of them */
 } ft__pickle;
+
+enum { /* values that are there from the start, so that they take no memory */
+    FT__PICKLE_OPAQUE, FT__PICKLE_FALSE, FT__PICKLE_TRUE, FT__PICKLE_MARK, FT__PICKLE_EMPTY,
+    FT__PICKLE_BYTE,                             /* the first of 256 ints */
+    FT__PICKLE_CONSTANTS = FT__PICKLE_BYTE + 256
+};
 
 static ft__pickle_value *ft__pickle_at(const ft__pickle *p, int value)
 {
     return (ft__pickle_value *)p->values.at + value;
+}
+
+static const char *ft__pickle_letters(const ft__pickle *p, const ft__pickle_value *text)
+{
+    return (const char *)p->file->bytes + text->number;
 }
 
 static ft_status ft__pickle_fault(ft__pickle *p, const char *what)
@@ -165,17 +243,55 @@ static ft_status ft__pickle_fault(ft__pickle *p, const char *what)
     return ft__zip_fault(p->file, what, p->at);
 }
 
+static ft__pickle_value *ft__pickle_new(ft__pickle *p, ft__pickle_kind kind)
+{
+    ft__pickle_value *value = (ft__pickle_value *)ft__pile_add(p->context, &p->values);
+    if (!value) return NULL;
+    memset(value, 0, sizeof *value);
+    value->kind = (unsigned char)kind;
+    value->type = -1;
+    value->first = value->last = -1;
+    return value;
+}
+
+static void ft__pickle_put(ft__pickle *p, int value)
+{
+    int *top = (int *)ft__pile_add(p->context, &p->stack);
+    if (top) *top = value;
+}
+
 /* Pushes a new value; NULL with an error when there is no memory. */
 static ft__pickle_value *ft__pickle_push(ft__pickle *p, ft__pickle_kind kind)
 {
-    ft__pickle_value *value = (ft__pickle_value *)ft__pile_add(p->context, &p->values);
-    int *top = (int *)ft__pile_add(p->context, &p->stack);
-    if (!value || !top) return NULL;
-    memset(value, 0, sizeof *value);
-    value->kind = kind;
-    value->first = value->last = -1;
-    *top = (int)p->values.count - 1;
-    return value;
+    if (!ft__pickle_new(p, kind)) return NULL;
+    ft__pickle_put(p, (int)p->values.count - 1);
+    return ft__ok(p->context) ? ft__pickle_at(p, (int)p->values.count - 1) : NULL;
+}
+
+static void ft__pickle_constants(ft__pickle *p)
+{
+    static const ft__pickle_kind kinds[] = {FT__P_OPAQUE, FT__P_OPAQUE, FT__P_OPAQUE, FT__P_MARK,
+                                            FT__P_TUPLE};
+    int i;
+    for (i = 0; ft__ok(p->context) && i < FT__PICKLE_CONSTANTS; ++i) {
+        ft__pickle_value *v = ft__pickle_new(p, i < FT__PICKLE_BYTE ? kinds[i] : FT__P_INT);
+        if (v) v->number = i < FT__PICKLE_BYTE ? i == FT__PICKLE_TRUE : i - FT__PICKLE_BYTE;
+    }
+}
+
+/* What the machine holds may be as large as the file, and 16 MiB besides: more than any pickle of
+   torch.save's, whose file holds the tensors too. */
+static bool ft__pickle_fits(ft__pickle *p)
+{
+    uint64_t bytes = (uint64_t)p->values.count * sizeof(ft__pickle_value)
+        + (uint64_t)p->items.count * sizeof(ft__pickle_item)
+        + ((uint64_t)p->stack.count + p->memo.count) * sizeof(int)
+        + (uint64_t)p->storages.count * sizeof(ft__storage)
+        + (uint64_t)p->tensors.count * sizeof(ft__pickled_tensor);
+    if (bytes > p->file->size + ((uint64_t)16 << 20) || p->values.count > INT_MAX / 2
+        || p->items.count > INT_MAX / 2)
+        ft__pickle_fault(p, "a pickle that makes more values than its size allows");
+    return ft__ok(p->context);
 }
 
 static int ft__pickle_pop(ft__pickle *p)
@@ -193,6 +309,10 @@ static void ft__pickle_append(ft__pickle *p, int container, int value)
     ft__pickle_value *v = ft__pickle_at(p, container);
     int index = (int)p->items.count - 1;
     if (!item) return;
+    if ((v->kind != FT__P_TUPLE && v->kind != FT__P_DICT) || container == FT__PICKLE_EMPTY) {
+        p->items.count -= 1; /* of an object of another kind nothing is kept */
+        return;
+    }
     item->value = value;
     item->next = -1;
     if (v->last >= 0) ((ft__pickle_item *)p->items.at)[v->last].next = index;
@@ -210,7 +330,7 @@ static int ft__pickle_item_of(const ft__pickle *p, int container, int index)
 }
 
 /* Everything above the last mark, in order, appended to `container`; the mark goes too. */
-static void ft__pickle_from_mark(ft__pickle *p, int container, size_t *bottom)
+static void ft__pickle_from_mark(ft__pickle *p, int container)
 {
     const int *stack = (const int *)p->stack.at;
     size_t mark = p->stack.count, i;
@@ -222,21 +342,16 @@ static void ft__pickle_from_mark(ft__pickle *p, int container, size_t *bottom)
     for (i = mark; container >= 0 && ft__ok(p->context) && i < p->stack.count; ++i)
         ft__pickle_append(p, container, stack[i]);
     p->stack.count = mark - 1;
-    if (bottom) *bottom = mark - 1;
 }
 
 /* Makes a tuple or dict (lists are tuples here) of what lies above the mark. */
 static void ft__pickle_collect(ft__pickle *p, ft__pickle_kind kind)
 {
-    ft__pickle_value *made = (ft__pickle_value *)ft__pile_add(p->context, &p->values);
-    int index = (int)p->values.count - 1, *top;
-    if (!made) return;
-    memset(made, 0, sizeof *made);
-    made->kind = kind;
-    made->first = made->last = -1;
-    ft__pickle_from_mark(p, index, NULL);
-    top = (int *)ft__pile_add(p->context, &p->stack);
-    if (top) *top = index;
+    int index;
+    if (!ft__pickle_new(p, kind)) return;
+    index = (int)p->values.count - 1;
+    ft__pickle_from_mark(p, index);
+    ft__pickle_put(p, index);
 }
 
 /* Adds what lies above the mark (or the top `count` values) to the list or dict below. */
@@ -276,79 +391,129 @@ static void ft__pickle_remember(ft__pickle *p, uint64_t index)
 
 static void ft__pickle_recall(ft__pickle *p, uint64_t index)
 {
-    int *top;
-    if (index >= p->memo.count || ((int *)p->memo.at)[index] < 0) {
+    if (index >= p->memo.count || ((int *)p->memo.at)[index] < 0)
         ft__pickle_fault(p, "a pickle that recalls what it never had");
-        return;
-    }
-    top = (int *)ft__pile_add(p->context, &p->stack);
-    if (top) *top = ((int *)p->memo.at)[index];
+    else ft__pickle_put(p, ((int *)p->memo.at)[index]);
 }
 
-static const struct { const char *name; int type; } ft__storages[] = {
-    {"FloatStorage", FT_F32}, {"HalfStorage", FT_F16}, {"BFloat16Storage", FT_BF16},
-    {"DoubleStorage", FT_F64}, {"LongStorage", FT_I64}, {"IntStorage", FT_I32},
-    {"ShortStorage", FT_I16}, {"CharStorage", FT_I8}, {"ByteStorage", FT_U8},
-    {"BoolStorage", FT_BOOL}};
+typedef struct ft__torch_name { const char *name; int value, width; } ft__torch_name;
+
+static const ft__torch_name ft__storages[] = { /* of the module torch, and of torch.storage */
+    {"FloatStorage", FT_F32, 0}, {"HalfStorage", FT_F16, 0}, {"BFloat16Storage", FT_BF16, 0},
+    {"DoubleStorage", FT_F64, 0}, {"LongStorage", FT_I64, 0}, {"IntStorage", FT_I32, 0},
+    {"ShortStorage", FT_I16, 0}, {"CharStorage", FT_I8, 0}, {"ByteStorage", FT_U8, 0},
+    {"BoolStorage", FT_BOOL, 0}, {"UntypedStorage", -1, 1}, {"ComplexFloatStorage", FT_OTHER, 8},
+    {"ComplexDoubleStorage", FT_OTHER, 16}, {"QInt8Storage", FT_OTHER, 1},
+    {"QUInt8Storage", FT_OTHER, 1},
+    {"QInt32Storage", FT_OTHER, 4}, {"QUInt4x2Storage", FT_OTHER, 0},
+    {"QUInt2x4Storage", FT_OTHER, 0},
+    {NULL, 0, 0}};
+
+static const ft__torch_name ft__torch_types[] = { /* of the module torch */
+    {"float32", FT_F32, 0}, {"float16", FT_F16, 0}, {"bfloat16", FT_BF16, 0},
+    {"float64", FT_F64, 0},
+    {"int64", FT_I64, 0}, {"int32", FT_I32, 0}, {"int16", FT_I16, 0}, {"int8", FT_I8, 0},
+    {"uint8", FT_U8, 0},
+    {"bool", FT_BOOL, 0}, {"uint16", FT_U16, 0}, {"uint32", FT_U32, 0}, {"uint64", FT_U64, 0},
+    {"float8_e4m3fn", FT_F8_E4M3, 0}, {"float8_e5m2", FT_F8_E5M2, 0},
+    {"float8_e4m3fnuz", FT_OTHER, 0},
+    {"float8_e5m2fnuz", FT_OTHER, 0}, {"float8_e8m0fnu", FT_OTHER, 0}, {"complex32", FT_OTHER, 0},
+    {"complex64", FT_OTHER, 0}, {"complex128", FT_OTHER, 0}, {NULL, 0, 0}};
+
+static const ft__torch_name ft__rebuilders[] = { /* of the module torch._utils */
+    {"_rebuild_tensor", FT__CALL_TENSOR, 0}, {"_rebuild_tensor_v2", FT__CALL_TENSOR, 0},
+    {"_rebuild_tensor_v3", FT__CALL_TYPED_TENSOR, 0}, {"_rebuild_parameter", FT__CALL_FIRST, 0},
+    {"_rebuild_parameter_with_state", FT__CALL_FIRST, 0},
+    {"_rebuild_qtensor", FT__CALL_OTHER_TENSOR, 0},
+    {"_rebuild_sparse_tensor", FT__CALL_OTHER_TENSOR, 0},
+    {"_rebuild_sparse_csr_tensor", FT__CALL_OTHER_TENSOR, 0},
+    {"_rebuild_nested_tensor", FT__CALL_OTHER_TENSOR, 0},
+    {"_rebuild_meta_tensor_no_storage", FT__CALL_OTHER_TENSOR, 0},
+    {"_rebuild_wrapper_subclass", FT__CALL_OTHER_TENSOR, 0},
+    {"_rebuild_device_tensor_from_numpy", FT__CALL_OTHER_TENSOR, 0},
+    {"_rebuild_device_tensor_from_cpu_tensor", FT__CALL_FIRST, 0}, {NULL, 0, 0}};
 
 static bool ft__text_is(const char *text, size_t length, const char *wanted)
 {
     return strlen(wanted) == length && memcmp(text, wanted, length) == 0;
 }
 
+static const ft__torch_name *ft__torch_named(const ft__torch_name *row, const char *name,
+                                             size_t length)
+{
+    while (row->name && !ft__text_is(name, length, row->name)) ++row;
+    return row->name ? row : NULL;
+}
+
 /* A global by module and name: known ones become callables, all others opaque. */
 static void ft__pickle_global(ft__pickle *p, const char *module, size_t module_length,
                               const char *name, size_t length)
 {
-    ft__pickle_value *v = ft__pickle_push(p, FT__P_OPAQUE);
-    bool utils = ft__text_is(module, module_length, "torch._utils");
-    size_t s;
-    if (!v) return;
-    v->type = -1;
-    if (ft__text_is(module, module_length, "collections") && ft__text_is(name, length,
-                                                                         "OrderedDict"))
-        v->number = FT__CALL_DICT;
-    else if (utils && ft__text_is(name, length, "_rebuild_tensor_v2")) v->number = FT__CALL_TENSOR;
-    else if (utils && ft__text_is(name, length, "_rebuild_parameter"))
-        v->number = FT__CALL_PARAMETER;
-    else {
-        if (!ft__text_is(module, module_length, "torch")) return;
-        for (s = 0; s < sizeof ft__storages / sizeof ft__storages[0]; ++s)
-            if (ft__text_is(name, length, ft__storages[s].name)) v->type = ft__storages[s].type;
-        if (v->type < 0) return;
-        v->number = FT__CALL_STORAGE;
+    bool torch = ft__text_is(module, module_length, "torch");
+    const ft__torch_name *row = NULL;
+    int call = -1, type = -1;
+    ft__pickle_value *v;
+    if (ft__text_is(module, module_length, "collections")
+        && ft__text_is(name, length, "OrderedDict")) call = FT__CALL_DICT;
+    if (ft__text_is(module, module_length, "torch._tensor")
+        && ft__text_is(name, length, "_rebuild_from_type_v2")) call = FT__CALL_CALL;
+    if (ft__text_is(module, module_length, "torch._utils")
+        && (row = ft__torch_named(ft__rebuilders, name, length)) != NULL) call = row->value;
+    if ((torch || ft__text_is(module, module_length, "torch.storage"))
+        && (row = ft__torch_named(ft__storages, name, length)) != NULL) {
+        call = FT__CALL_STORAGE;
+        type = row->value;
     }
-    v->kind = FT__P_CALLABLE;
+    if (torch && call < 0 && (row = ft__torch_named(ft__torch_types, name, length)) != NULL) {
+        call = FT__CALL_TYPE;
+        type = row->value;
+    }
+    if (call < 0) {
+        ft__pickle_put(p, FT__PICKLE_OPAQUE);
+        return;
+    }
+    if (!(v = ft__pickle_push(p, FT__P_CALLABLE))) return;
+    v->number = call;
+    v->type = (signed char)type;
+    if (call == FT__CALL_STORAGE && row)
+        v->count = row->width ? row->width : ft__type_bytes[row->value];
 }
 
-/* ("storage", its class, key, place, count) stands for the bytes of an entry. */
+/* ("storage", its class, key, place, count) stands for the bytes of an entry; older files have a
+   sixth: None, or (key, offset, count) of a view into the storage. ("module", class, ...) is a
+   class with its source. */
 static void ft__pickle_storage(ft__pickle *p)
 {
-    int tuple = ft__pickle_pop(p), kind, key;
-    const ft__zip_entry *entry = NULL;
-    char name[256];
-    ft__pickle_value *v, *k, *t;
+    int tuple = ft__pickle_pop(p), count, view;
+    const ft__pickle_value *kind, *type;
+    ft__pickle_value *v;
+    ft__storage *made;
     if (tuple < 0) return;
-    if (ft__pickle_at(p, tuple)->kind != FT__P_TUPLE || ft__pickle_at(p, tuple)->count != 5) {
+    count = ft__pickle_at(p, tuple)->kind == FT__P_TUPLE ? ft__pickle_at(p, tuple)->count : 0;
+    kind = count > 0 ? ft__pickle_at(p, ft__pickle_item_of(p, tuple, 0)) : NULL;
+    if (kind && kind->kind == FT__P_TEXT
+        && ft__text_is(ft__pickle_letters(p, kind), kind->length, "module")) {
+        ft__pickle_put(p, FT__PICKLE_OPAQUE);
+        return;
+    }
+    if (count < 5 || count > 6
+        || ft__pickle_at(p, ft__pickle_item_of(p, tuple, 2))->kind != FT__P_TEXT) {
         ft__pickle_fault(p, "an unknown kind of stored thing");
         return;
     }
-    kind = ft__pickle_item_of(p, tuple, 1);
-    key = ft__pickle_item_of(p, tuple, 2);
-    if (!(v = ft__pickle_push(p, FT__P_STORAGE))) return;
-    t = ft__pickle_at(p, kind);
-    k = ft__pickle_at(p, key);
-    v->type = t->kind == FT__P_CALLABLE && t->number == FT__CALL_STORAGE ? t->type : -1;
-    if (k->kind == FT__P_TEXT && k->length < 200) {
-        int length = snprintf(name, sizeof name, "data/%.*s", (int)k->length, k->text);
-        entry = ft__zip_find(p->zip, name, (size_t)length);
-    }
-    if (!entry) {
-        ft__pickle_fault(p, "a tensor whose data is not in the file");
-        return;
-    }
-    v->number = (int64_t)entry->offset;
-    v->length = (size_t)entry->size;
+    made = (ft__storage *)ft__pile_add(p->context, &p->storages);
+    v = ft__pickle_push(p, FT__P_STORAGE);
+    if (!made || !v) return;
+    v->number = (int64_t)p->storages.count - 1;
+    memset(made, 0, sizeof *made);
+    type = ft__pickle_at(p, ft__pickle_item_of(p, tuple, 1));
+    made->type = FT_OTHER;
+    if (type->kind == FT__P_CALLABLE && type->number == FT__CALL_STORAGE) made->type = type->type;
+    made->width = type->kind == FT__P_CALLABLE ? type->count : 0;
+    made->key = ft__pickle_item_of(p, tuple, 2);
+    view = count == 6 ? ft__pickle_item_of(p, tuple, 5) : FT__PICKLE_OPAQUE;
+    if (ft__pickle_at(p, view)->kind == FT__P_TUPLE && ft__pickle_at(p, view)->count == 3)
+        made->skipped = ft__pickle_at(p, ft__pickle_item_of(p, view, 1))->number;
 }
 
 static bool ft__pickle_sizes(const ft__pickle *p, int tuple, int64_t *to, int count)
@@ -362,75 +527,95 @@ static bool ft__pickle_sizes(const ft__pickle *p, int tuple, int64_t *to, int co
     return true;
 }
 
-/* _rebuild_tensor_v2(storage, offset, size, stride, ...): false when that does not fit. */
-static bool ft__pickle_tensor(ft__pickle *p, int arguments, ft_tensor_info *info)
+/* (storage, offset, size, stride, ...) as it is said; false: those are no such arguments. */
+static bool ft__pickle_describe(const ft__pickle *p, int arguments, ft__pickled_tensor *t)
 {
     const ft__pickle_value *storage, *offset, *size, *stride;
-    int64_t sizes[FINETUNE_MAX_RANK], strides[FINETUNE_MAX_RANK], last;
-    size_t elements = 1, width;
-    int d;
-    if (ft__pickle_at(p, arguments)->count < 4) return false;
+    int all = ft__pickle_at(p, arguments)->kind == FT__P_TUPLE
+        ? ft__pickle_at(p, arguments)->count : 0;
+    if (all < 4) return false;
     storage = ft__pickle_at(p, ft__pickle_item_of(p, arguments, 0));
     offset = ft__pickle_at(p, ft__pickle_item_of(p, arguments, 1));
     size = ft__pickle_at(p, ft__pickle_item_of(p, arguments, 2));
     stride = ft__pickle_at(p, ft__pickle_item_of(p, arguments, 3));
-    if (storage->kind != FT__P_STORAGE || storage->type < 0 || offset->kind != FT__P_INT
-        || offset->number < 0 || size->kind != FT__P_TUPLE || stride->kind != FT__P_TUPLE
+    if (storage->kind != FT__P_STORAGE || offset->kind != FT__P_INT || offset->number < 0
+        || size->kind != FT__P_TUPLE || stride->kind != FT__P_TUPLE
         || size->count != stride->count || size->count > FINETUNE_MAX_RANK) return false;
-    memset(info, 0, sizeof *info);
-    info->shape.rank = size->count;
-    if (!ft__pickle_sizes(p, ft__pickle_item_of(p, arguments, 2), sizes, size->count)
-        || !ft__pickle_sizes(p, ft__pickle_item_of(p, arguments, 3), strides, size->count))
-        return false;
-    width = (size_t)ft__type_bytes[storage->type];
-    last = offset->number;
-    for (d = 0; d < size->count; ++d) {
-        if (sizes[d] > INT_MAX || !ft__multiply(elements, (size_t)sizes[d], &elements))
-            return false;
-        info->shape.size[d] = (int)sizes[d];
-        info->stride[d] = strides[d];
+    t->storage = (int)storage->number;
+    t->type = ((ft__storage *)p->storages.at)[t->storage].type;
+    t->offset = offset->number;
+    t->rank = size->count;
+    return ft__pickle_sizes(p, ft__pickle_item_of(p, arguments, 2), t->size, t->rank)
+        && ft__pickle_sizes(p, ft__pickle_item_of(p, arguments, 3), t->stride, t->rank);
+}
+
+/* A tensor is kept as it was described, and checked when it is wanted: one that nobody needs may be
+   of any kind. */
+static void ft__pickle_tensor(ft__pickle *p, int call, int arguments)
+{
+    ft__pickled_tensor *t = (ft__pickled_tensor *)ft__pile_add(p->context, &p->tensors);
+    ft__pickle_value *v;
+    bool fits;
+    if (!t) return;
+    memset(t, 0, sizeof *t);
+    t->storage = -1;
+    fits = ft__pickle_describe(p, arguments, t);
+    if (fits && call == FT__CALL_TYPED_TENSOR && ft__pickle_at(p, arguments)->count > 6) {
+        const ft__pickle_value *type = ft__pickle_at(p, ft__pickle_item_of(p, arguments, 6));
+        t->type = FT_OTHER;
+        if (type->kind == FT__P_CALLABLE && type->number == FT__CALL_TYPE) t->type = type->type;
     }
-    if (elements > SIZE_MAX / 16 || last > (int64_t)storage->length) return false;
-    for (d = 0; elements > 0 && d < size->count; ++d) {
-        int64_t room = (int64_t)storage->length;
-        if (sizes[d] == 1 || strides[d] == 0) continue;
-        if (strides[d] > room || sizes[d] - 1 > room / strides[d]) return false;
-        last += (sizes[d] - 1) * strides[d];
+    if (!fits || t->type < 0 || call == FT__CALL_OTHER_TENSOR) t->type = FT_OTHER;
+    if (!fits) t->storage = -1;
+    t->type_name = t->type != FT_OTHER ? ft__type_names[t->type]
+        : !fits ? "a sparse or other special tensor" : "quantized, complex or of another type";
+    if ((v = ft__pickle_push(p, FT__P_TENSOR)) != NULL) v->number = (int64_t)p->tensors.count - 1;
+}
+
+/* OrderedDict(), or, by Python 2, OrderedDict([[key, value], ...]). */
+static void ft__pickle_dict(ft__pickle *p, int arguments)
+{
+    int pairs = arguments < 0 ? -1 : ft__pickle_item_of(p, arguments, 0), dict, item;
+    if (!ft__pickle_push(p, FT__P_DICT)) return;
+    dict = (int)p->values.count - 1;
+    item = pairs < 0 || ft__pickle_at(p, pairs)->kind != FT__P_TUPLE
+        ? -1 : ft__pickle_at(p, pairs)->first;
+    for (; ft__ok(p->context) && item >= 0; item = ((ft__pickle_item *)p->items.at)[item].next) {
+        int pair = ((ft__pickle_item *)p->items.at)[item].value;
+        if (ft__pickle_at(p, pair)->kind != FT__P_TUPLE || ft__pickle_at(p, pair)->count != 2)
+            continue;
+        ft__pickle_append(p, dict, ft__pickle_item_of(p, pair, 0));
+        ft__pickle_append(p, dict, ft__pickle_item_of(p, pair, 1));
     }
-    if (elements > 0 && (uint64_t)last >= storage->length / width) return false;
-    info->type = (ft_type)storage->type;
-    info->offset = (uint64_t)storage->number + (uint64_t)offset->number * width;
-    info->bytes = (uint64_t)elements * width;
-    return true;
+}
+
+/* function(arguments), as far as it is known here; else an opaque value. */
+static void ft__pickle_apply(ft__pickle *p, int function, int arguments)
+{
+    int call = ft__pickle_at(p, function)->kind == FT__P_CALLABLE
+        ? (int)ft__pickle_at(p, function)->number : -1;
+    int count = ft__pickle_at(p, arguments)->kind == FT__P_TUPLE
+        ? ft__pickle_at(p, arguments)->count : 0;
+    if (call == FT__CALL_CALL && count >= 3) { /* once: what it calls is no such call itself */
+        function = ft__pickle_item_of(p, arguments, 0);
+        arguments = ft__pickle_item_of(p, arguments, 2);
+        call = ft__pickle_at(p, function)->kind == FT__P_CALLABLE
+            ? (int)ft__pickle_at(p, function)->number : -1;
+        count = ft__pickle_at(p, arguments)->kind == FT__P_TUPLE
+            ? ft__pickle_at(p, arguments)->count : 0;
+    }
+    if (call == FT__CALL_FIRST && count > 0)
+        ft__pickle_put(p, ft__pickle_item_of(p, arguments, 0));
+    else if (call == FT__CALL_DICT) ft__pickle_dict(p, count ? arguments : -1);
+    else if (call == FT__CALL_TENSOR || call == FT__CALL_TYPED_TENSOR
+             || call == FT__CALL_OTHER_TENSOR) ft__pickle_tensor(p, call, arguments);
+    else ft__pickle_put(p, FT__PICKLE_OPAQUE);
 }
 
 static void ft__pickle_call(ft__pickle *p)
 {
     int arguments = ft__pickle_pop(p), function = arguments < 0 ? -1 : ft__pickle_pop(p);
-    ft__pickle_value *v, f;
-    ft_tensor_info info, *added;
-    if (function < 0) return;
-    f = *ft__pickle_at(p, function);
-    if (f.kind == FT__P_CALLABLE && f.number == FT__CALL_PARAMETER
-        && ft__pickle_at(p, arguments)->count > 0) { /* the tensor that it wraps */
-        int inner = ft__pickle_item_of(p, arguments, 0), *top;
-        top = (int *)ft__pile_add(p->context, &p->stack);
-        if (top) *top = inner;
-        return;
-    }
-    v = ft__pickle_push(p, FT__P_OPAQUE);
-    if (!v || f.kind != FT__P_CALLABLE) return;
-    if (f.number == FT__CALL_DICT) v->kind = FT__P_DICT;
-    if (f.number != FT__CALL_TENSOR) return;
-    if (!ft__pickle_tensor(p, arguments, &info)) {
-        ft__pickle_fault(p, "a tensor that does not fit its data");
-        return;
-    }
-    added = (ft_tensor_info *)ft__pile_add(p->context, &p->tensors);
-    if (!added) return;
-    *added = info;
-    v->kind = FT__P_TENSOR;
-    v->tensor = (int)p->tensors.count - 1;
+    if (function >= 0) ft__pickle_apply(p, function, arguments);
 }
 
 static uint64_t ft__pickle_read(ft__pickle *p, int bytes)
@@ -455,7 +640,7 @@ static void ft__pickle_text(ft__pickle *p, int length_bytes)
         return;
     }
     if (!(v = ft__pickle_push(p, FT__P_TEXT))) return;
-    v->text = (const char *)p->file->bytes + p->at;
+    v->number = (int64_t)p->at;
     v->length = (size_t)length;
     p->at += length;
 }
@@ -463,7 +648,12 @@ static void ft__pickle_text(ft__pickle *p, int length_bytes)
 static void ft__pickle_int(ft__pickle *p, int bytes, bool is_signed)
 {
     uint64_t bits = ft__pickle_read(p, bytes);
-    ft__pickle_value *v = ft__pickle_push(p, FT__P_INT);
+    ft__pickle_value *v;
+    if (bits < 256 && !(is_signed && bytes == 1 && bits > 127)) {
+        ft__pickle_put(p, FT__PICKLE_BYTE + (int)bits);
+        return;
+    }
+    v = ft__pickle_push(p, FT__P_INT);
     if (is_signed && bytes > 0 && bytes < 8 && (bits >> (8 * bytes - 1) & 1))
         bits |= ~(uint64_t)0 << (8 * bytes);
     if (v) v->number = (int64_t)bits;
@@ -497,7 +687,8 @@ static void ft__pickle_stack_global(ft__pickle *p)
     n = *ft__pickle_at(p, name);
     m = *ft__pickle_at(p, module);
     if (n.kind != FT__P_TEXT || m.kind != FT__P_TEXT) ft__pickle_fault(p, "a nameless global");
-    else ft__pickle_global(p, m.text, m.length, n.text, n.length);
+    else ft__pickle_global(p, ft__pickle_letters(p, &m), m.length, ft__pickle_letters(p, &n),
+                           n.length);
 }
 
 static void ft__pickle_small_tuple(ft__pickle *p, int count)
@@ -509,14 +700,14 @@ static void ft__pickle_small_tuple(ft__pickle *p, int count)
 }
 
 /* A long integer of so many bytes; those that do not fit into 64 bits are no sizes: opaque. */
-static void ft__pickle_long(ft__pickle *p)
+static void ft__pickle_long(ft__pickle *p, int length_bytes)
 {
-    uint64_t bytes = ft__pickle_read(p, 1);
+    uint64_t bytes = ft__pickle_read(p, length_bytes);
     if (bytes <= 8) ft__pickle_int(p, (int)bytes, true);
     else if (bytes > p->end - p->at) ft__pickle_fault(p, "a number longer than the pickle");
     else {
         p->at += bytes;
-        ft__pickle_push(p, FT__P_OPAQUE);
+        ft__pickle_put(p, FT__PICKLE_OPAQUE);
     }
 }
 
@@ -527,10 +718,11 @@ static bool ft__pickle_step(ft__pickle *p)
     switch (opcode) {
     case 0x80: ft__pickle_read(p, 1); break;                    /* PROTO */
     case 0x95: ft__pickle_read(p, 8); break;                    /* FRAME */
-    case '(': ft__pickle_push(p, FT__P_MARK); break;
-    case ')': case ']': case 0x8f: ft__pickle_push(p, FT__P_TUPLE); break; /* also list, set */
+    case '(': ft__pickle_put(p, FT__PICKLE_MARK); break;
+    case ')': ft__pickle_put(p, FT__PICKLE_EMPTY); break;
+    case ']': case 0x8f: ft__pickle_push(p, FT__P_TUPLE); break; /* a list, a set */
     case '}': ft__pickle_push(p, FT__P_DICT); break;
-    case 't': case 'l': ft__pickle_collect(p, FT__P_TUPLE); break;
+    case 't': case 'l': case 0x91: ft__pickle_collect(p, FT__P_TUPLE); break;
     case 'd': ft__pickle_collect(p, FT__P_DICT); break;
     case 0x85: case 0x86: case 0x87: ft__pickle_small_tuple(p, (int)opcode - 0x84); break;
     case 'a': ft__pickle_extend(p, 1); break;
@@ -538,7 +730,7 @@ static bool ft__pickle_step(ft__pickle *p)
     case 'e': case 'u': case 0x90: ft__pickle_extend(p, 0); break;
     case 'X': case 'T': case 'B': ft__pickle_text(p, 4); break;
     case 0x8c: case 'U': case 'C': ft__pickle_text(p, 1); break;
-    case 0x8d: case 0x8e: ft__pickle_text(p, 8); break;
+    case 0x8d: case 0x8e: case 0x96: ft__pickle_text(p, 8); break;
     case 'q': ft__pickle_remember(p, ft__pickle_read(p, 1)); break;
     case 'r': ft__pickle_remember(p, ft__pickle_read(p, 4)); break;
     case 0x94: ft__pickle_remember(p, p->memo.count); break;
@@ -547,156 +739,55 @@ static bool ft__pickle_step(ft__pickle *p)
     case 'K': ft__pickle_int(p, 1, false); break;
     case 'M': ft__pickle_int(p, 2, false); break;
     case 'J': ft__pickle_int(p, 4, true); break;
-    case 0x8a: ft__pickle_long(p); break;
-    case 'G': ft__pickle_read(p, 8); ft__pickle_push(p, FT__P_OPAQUE); break;
-    case 'N': case 0x88: case 0x89: ft__pickle_push(p, FT__P_OPAQUE); break;
+    case 0x8a: ft__pickle_long(p, 1); break;
+    case 0x8b: ft__pickle_long(p, 4); break;
+    case 'G': ft__pickle_read(p, 8); ft__pickle_put(p, FT__PICKLE_OPAQUE); break;
+    case 'N': ft__pickle_put(p, FT__PICKLE_OPAQUE); break;
+    case 0x88: ft__pickle_put(p, FT__PICKLE_TRUE); break;
+    case 0x89: ft__pickle_put(p, FT__PICKLE_FALSE); break;
     case 'c': ft__pickle_global_lines(p); break;
     case 0x93: ft__pickle_stack_global(p); break;
     case 'R': case 0x81: ft__pickle_call(p); break;
+    case 0x92: ft__pickle_pop(p); ft__pickle_call(p); break;    /* with named arguments */
     case 'b': case '0': ft__pickle_pop(p); break;               /* an object's state is dropped */
-    case '1': ft__pickle_from_mark(p, -1, NULL); break;
+    case '1': ft__pickle_from_mark(p, -1); break;
     case 'Q': ft__pickle_storage(p); break;
     case '.': return false;
     default: ft__pickle_fault(p, "an opcode that torch.save does not write");
     }
-    return ft__ok(p->context);
+    return ft__pickle_fits(p);
 }
 
-/* ---- From the pickle's value to a list of tensors ---- */
-
-static int ft__pickle_tensors_in(const ft__pickle *p, int dict)
+/* Runs the pickle at p->at to its end, and returns the value that it leaves; -1 with an error. */
+static int ft__pickle_run(ft__pickle *p)
 {
-    int item, count = 0;
-    if (dict < 0 || ft__pickle_at(p, dict)->kind != FT__P_DICT) return 0;
-    for (item = ft__pickle_at(p, dict)->first; item >= 0;
-         item = ((ft__pickle_item *)p->items.at)[item].next) {
-        const ft__pickle_item *i = (const ft__pickle_item *)p->items.at + item;
-        if (ft__pickle_at(p, i->value)->kind == FT__P_TENSOR) count += 1;
-    }
-    return count;
+    p->stack.count = 0;
+    p->memo.count = 0;
+    while (ft__pickle_step(p)) {}
+    return ft__ok(p->context) ? ft__pickle_pop(p) : -1;
 }
 
-/* The dict of tensors: the value itself, or, in a checkpoint, the one under a usual name, or the
-   one with the most tensors. */
-static int ft__pickle_state_dict(const ft__pickle *p, int root)
+static void ft__pickle_begin(ft__pickle *p, ft_file *file)
 {
-    static const char *const usual[] = {"state_dict", "model", "model_state_dict", "net",
-                                        "weights", "params"};
-    int best = root, most = ft__pickle_tensors_in(p, root), item;
-    size_t u;
-    if (most > 0 || ft__pickle_at(p, root)->kind != FT__P_DICT) return root;
-    for (item = ft__pickle_at(p, root)->first; item >= 0;) {
-        const ft__pickle_item *key = (const ft__pickle_item *)p->items.at + item, *value;
-        const ft__pickle_value *name = ft__pickle_at(p, key->value);
-        if (key->next < 0) break;
-        value = (const ft__pickle_item *)p->items.at + key->next;
-        for (u = 0; name->kind == FT__P_TEXT && u < sizeof usual / sizeof usual[0]; ++u)
-            if (ft__text_is(name->text, name->length, usual[u])
-                && ft__pickle_tensors_in(p, value->value) > 0) return value->value;
-        if (ft__pickle_tensors_in(p, value->value) > most) {
-            most = ft__pickle_tensors_in(p, value->value);
-            best = value->value;
-        }
-        item = value->next;
-    }
-    return best;
-}
-
-static ft_status ft__pickle_list(ft__pickle *p, int dict)
-{
-    ft_file *file = p->file;
-    int item, count = ft__pickle_tensors_in(p, dict);
-    if (count == 0)
-        return ft__fail(p->context, FT_FORMAT, "%s: holds no dictionary of tensors: save the"
-                        " state_dict, not the module", file->path);
-    file->names = (char **)ft__allocate(p->context, (size_t)count, sizeof *file->names);
-    for (item = ft__pickle_at(p, dict)->first; file->names && item >= 0;) {
-        const ft__pickle_item *key = (const ft__pickle_item *)p->items.at + item, *value;
-        const ft__pickle_value *name = ft__pickle_at(p, key->value);
-        ft_tensor_info *info;
-        char text[512];
-        if (key->next < 0) break;
-        value = (const ft__pickle_item *)p->items.at + key->next;
-        item = value->next;
-        if (ft__pickle_at(p, value->value)->kind != FT__P_TENSOR) continue;
-        if (name->kind != FT__P_TEXT || name->length >= sizeof text)
-            return ft__pickle_fault(p, "a tensor without a usable name");
-        snprintf(text, sizeof text, "%.*s", (int)name->length, name->text);
-        info = ft__file_add(file);
-        if (!info) break;
-        *info = ((ft_tensor_info *)p->tensors.at)[ft__pickle_at(p, value->value)->tensor];
-        info->name = file->names[file->count - 1] = ft__copy_text(p->context, text);
-        if (!info->name) file->count -= 1;
-    }
-    return p->context->status;
-}
-
-/* torch.nn.DataParallel puts "module." before every name. */
-static void ft__strip_module(ft_file *file)
-{
-    int i;
-    for (i = 0; i < file->count; ++i)
-        if (strncmp(file->tensors[i].name, "module.", 7) != 0) return;
-    for (i = 0; i < file->count; ++i) file->tensors[i].name += 7;
-}
-
-static void ft__pickle_run(ft__pickle *p)
-{
-    ft__context *c = p->context;
+    memset(p, 0, sizeof *p);
+    p->file = file;
+    p->context = file->context;
     p->values.size = sizeof(ft__pickle_value);
     p->items.size = sizeof(ft__pickle_item);
     p->stack.size = p->memo.size = sizeof(int);
-    p->tensors.size = sizeof(ft_tensor_info);
-    while (ft__pickle_step(p)) {}
-    if (ft__ok(c)) {
-        int root = ft__pickle_pop(p);
-        if (root >= 0) ft__pickle_list(p, ft__pickle_state_dict(p, root));
-    }
-    if (ft__ok(c)) ft__strip_module(p->file);
+    p->storages.size = sizeof(ft__storage);
+    p->tensors.size = sizeof(ft__pickled_tensor);
+    ft__pickle_constants(p);
+}
+
+static void ft__pickle_end(ft__pickle *p)
+{
+    ft__context *c = p->context;
     ft__release(c, p->tensors.at);
+    ft__release(c, p->storages.at);
     ft__release(c, p->memo.at);
     ft__release(c, p->stack.at);
     ft__release(c, p->items.at);
     ft__release(c, p->values.at);
-}
-
-static ft_status ft__pytorch_read(ft_file *file)
-{
-    ft__context *c = file->context;
-    const ft__zip_entry *pickle, *order;
-    uint64_t at = 0, count = 0, i;
-    ft__pickle p;
-    ft__zip zip;
-    memset(&zip, 0, sizeof zip);
-    memset(&p, 0, sizeof p);
-    zip.file = file;
-    if (!ft__zip_directory(file, &at, &count) || count > file->size / 46)
-        return ft__zip_fault(file, "no zip directory", file->size);
-    zip.entries = (ft__zip_entry *)ft__allocate(c, (size_t)count + 1, sizeof *zip.entries);
-    for (i = 0; ft__ok(c) && i < count; ++i) ft__zip_read_entry(&zip, &at);
-    pickle = ft__zip_find(&zip, "data.pkl", 8);
-    order = ft__zip_find(&zip, "byteorder", 9);
-    if (ft__ok(c) && !pickle)
-        ft__fail(c, FT_FORMAT, "%s: a zip file, but not one of torch.save: it has no data.pkl",
-                 file->path);
-    if (ft__ok(c) && order && !ft__text_is((const char *)file->bytes + order->offset,
-                                           (size_t)order->size, "little"))
-        ft__fail(c, FT_UNSUPPORTED, "%s: written on a big-endian machine", file->path);
-    if (ft__ok(c)) {
-        p.file = file;
-        p.context = c;
-        p.zip = &zip;
-        p.at = pickle->offset;
-        p.end = pickle->offset + pickle->size;
-        ft__pickle_run(&p);
-    }
-    ft__release(c, zip.entries);
-    return c->status;
-}
-#else
-static ft_status ft__pytorch_read(ft_file *file)
-{
-    return ft__fail(file->context, FT_UNSUPPORTED, "%s: a file of PyTorch's: the reader was"
-                    " left out of this build (FINETUNE_NO_PYTORCH)", file->path);
 }
 #endif

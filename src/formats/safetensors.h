@@ -5,6 +5,7 @@
 #include "basics/strings.h"
 #include "basics/saving.h"
 #include "basics/json.h"
+#include "basics/sorting.h"
 #include "kernels/elementary.h"
 
 /* =============================================================================================
@@ -23,21 +24,68 @@ struct ft_file {
     ft__json *json;             /* safetensors: names and metadata lie here */
     ft_tensor_info *tensors;
     int count, capacity;
-    char **names;               /* PyTorch: as many as tensors, owned */
+    int *by_name;               /* [count]: their order by name */
+    char *letters;              /* PyTorch: the names, owned */
+    const char *state_dict;     /* PyTorch: ft_weights_options.state_dict */
+    char prefix[128];           /* what all names begin with, and ... */
+    size_t skip;                /* ... how much of that is passed over: see formats/weights */
 };
+
+static bool ft__file_reserve(ft_file *file, int capacity)
+{
+    ft_tensor_info *grown;
+    if (capacity <= file->capacity) return true;
+    grown = (ft_tensor_info *)ft__grow(file->context, file->tensors, (size_t)file->count,
+                                       (size_t)capacity, sizeof *grown);
+    if (!grown) return false;
+    file->tensors = grown;
+    file->capacity = capacity;
+    return true;
+}
 
 static ft_tensor_info *ft__file_add(ft_file *file)
 {
-    ft_tensor_info *grown;
-    int capacity = file->capacity ? 2 * file->capacity : 64;
-    if (file->count == file->capacity) {
-        grown = (ft_tensor_info *)ft__grow(file->context, file->tensors, (size_t)file->count,
-                                           (size_t)capacity, sizeof *grown);
-        if (!grown) return NULL;
-        file->tensors = grown;
-        file->capacity = capacity;
-    }
+    if (file->count == file->capacity
+        && !ft__file_reserve(file, file->capacity ? 2 * file->capacity : 64)) return NULL;
     return &file->tensors[file->count++];
+}
+
+static bool ft__name_less(const void *context, int a, int b)
+{
+    const ft_tensor_info *tensors = (const ft_tensor_info *)context;
+    int order = strcmp(tensors[a].name, tensors[b].name);
+    return order < 0 || (order == 0 && a < b);
+}
+
+/* Sorts the tensors by name; two of one name are an error. */
+static ft_status ft__file_index(ft_file *file)
+{
+    ft__context *c = file->context;
+    int i;
+    if (!ft__ok(c)) return c->status;
+    ft__release(c, file->by_name);
+    file->by_name = (int *)ft__allocate(c, (size_t)file->count + 1, sizeof *file->by_name);
+    if (!file->by_name) return c->status;
+    ft__sort_order(file->by_name, file->count, ft__name_less, file->tensors);
+    for (i = 1; i < file->count; ++i)
+        if (strcmp(file->tensors[file->by_name[i - 1]].name,
+                   file->tensors[file->by_name[i]].name) == 0)
+            return ft__fail(c, FT_FORMAT, "%s: two tensors are called %.200s", file->path,
+                            file->tensors[file->by_name[i]].name);
+    return c->status;
+}
+
+static int ft__find_tensor(const ft_file *file, const char *name)
+{
+    int low = 0, high = file->by_name ? file->count : 0;
+    while (low < high) {
+        int middle = low + (high - low) / 2;
+        int order = strcmp(file->tensors[file->by_name[middle]].name, name);
+        if (order == 0) return file->by_name[middle];
+        if (order < 0) low = middle + 1;
+        else high = middle;
+    }
+    return -1;
 }
 
 static uint64_t ft__little_endian(const unsigned char *bytes, int count)
@@ -61,9 +109,9 @@ static void ft__row_major(ft_tensor_info *info)
 static int ft__type_named(const char *name)
 {
     int t;
-    for (t = 0; name && t < FT_TYPE_COUNT; ++t)
+    for (t = 0; name && t < FT_OTHER; ++t)
         if (strcmp(name, ft__type_names[t]) == 0) return t;
-    return -1;
+    return FT_OTHER;
 }
 
 /* One entry of the header; `data` is where the data begins in the file. */
@@ -71,7 +119,8 @@ static ft_status ft__safetensors_entry(ft_file *file, int entry, uint64_t data)
 {
     const ft__json *j = file->json;
     const char *name = j->values[entry].key;
-    int type = ft__type_named(ft__json_string(j, ft__json_member(j, entry, "dtype")));
+    const char *type_name = ft__json_string(j, ft__json_member(j, entry, "dtype"));
+    int type = ft__type_named(type_name);
     int shape = ft__json_member(j, entry, "shape"), d;
     int offsets = ft__json_member(j, entry, "data_offsets");
     int64_t begin = -1, end = -1, size = 0;
@@ -80,10 +129,11 @@ static ft_status ft__safetensors_entry(ft_file *file, int entry, uint64_t data)
     if (!info) return file->context->status;
     memset(info, 0, sizeof *info);
     info->name = name;
-    if (type < 0)
-        return ft__fail(file->context, FT_FORMAT, "%s: tensor %.200s: an unknown dtype", file->path,
+    if (!type_name)
+        return ft__fail(file->context, FT_FORMAT, "%s: tensor %.200s: it has no dtype", file->path,
                         name);
     info->type = (ft_type)type;
+    info->type_name = type_name;
     info->shape.rank = ft__json_count(j, shape);
     if (!ft__json_at(j, shape, 'a') || info->shape.rank > FINETUNE_MAX_RANK)
         return ft__fail(file->context, FT_FORMAT, "%s: tensor %.200s: %d dimensions, at most %d can"
@@ -97,8 +147,8 @@ static ft_status ft__safetensors_entry(ft_file *file, int entry, uint64_t data)
     }
     ft__json_int(j, ft__json_element(j, offsets, 0), &begin);
     ft__json_int(j, ft__json_element(j, offsets, 1), &end);
-    if (begin < 0 || end < begin || (uint64_t)end > file->size - data
-        || (uint64_t)(end - begin) != (uint64_t)elements * (uint64_t)ft__type_bytes[type])
+    if (begin < 0 || end < begin || (uint64_t)end > file->size - data || (type != FT_OTHER
+        && (uint64_t)(end - begin) != (uint64_t)elements * (uint64_t)ft__type_bytes[type]))
         return ft__fail(file->context, FT_FORMAT, "%s: tensor %.200s: its bytes %lld to %lld do not"
                         " fit its shape or the file's %llu bytes", file->path, name,
                         (long long)begin, (long long)end, (unsigned long long)file->size);
@@ -107,6 +157,67 @@ static ft_status ft__safetensors_entry(ft_file *file, int entry, uint64_t data)
     ft__row_major(info);
     return FT_OK;
 }
+
+static bool ft__data_less(const void *context, int a, int b)
+{
+    const ft_tensor_info *tensors = (const ft_tensor_info *)context;
+    if (tensors[a].offset != tensors[b].offset) return tensors[a].offset < tensors[b].offset;
+    if (tensors[a].bytes != tensors[b].bytes) return tensors[a].bytes < tensors[b].bytes;
+    return a < b;
+}
+
+/* The data is the tensors', one behind the other: no byte belongs to two of them or to none. */
+static ft_status ft__safetensors_layout(ft_file *file, uint64_t data)
+{
+    ft__context *c = file->context;
+    int *order = (int *)ft__allocate(c, (size_t)file->count + 1, sizeof *order), i;
+    uint64_t end = data;
+    const char *before = "the header";
+    if (!order) return c->status;
+    ft__sort_order(order, file->count, ft__data_less, file->tensors);
+    for (i = 0; ft__ok(c) && i < file->count; ++i) {
+        const ft_tensor_info *t = &file->tensors[order[i]];
+        if (t->offset < end)
+            ft__fail(c, FT_FORMAT, "%s: tensor %.200s overlaps %.200s: its data begins at byte"
+                     " %llu, the other's ends at %llu", file->path, t->name, before,
+                     (unsigned long long)t->offset, (unsigned long long)end);
+        if (t->offset > end)
+            ft__fail(c, FT_FORMAT, "%s: %llu bytes between %.200s and tensor %.200s belong to no"
+                     " tensor", file->path, (unsigned long long)(t->offset - end), before,
+                     t->name);
+        end = t->offset + t->bytes;
+        before = t->name;
+    }
+    if (end != file->size)
+        ft__fail(c, FT_FORMAT, "%s: the %llu bytes behind the last tensor, %.200s, belong to no"
+                 " tensor", file->path, (unsigned long long)(file->size - end), before);
+    ft__release(c, order);
+    return c->status;
+}
+
+/* Where two parameters share their weights, safetensors' save_model writes one of them and says in
+   the metadata which other name it has: {"other": "name"}. It is listed under both. */
+static ft_status ft__safetensors_shared(ft_file *file)
+{
+    const ft__json *j = file->json;
+    int list = ft__json_member(j, 0, "__metadata__"), entry, more = file->count;
+    const ft__json_value *all = ft__json_at(j, list, 'o');
+    for (entry = list + 1; all && entry < all->next; entry = j->values[entry].next) {
+        const char *name = j->values[entry].key, *same = ft__json_string(j, entry);
+        int index = same ? ft__find_tensor(file, same) : -1;
+        ft_tensor_info *added;
+        if (index < 0 || ft__find_tensor(file, name) >= 0) continue;
+        if (more == file->count && !ft__file_reserve(file, file->count + all->is.count)) break;
+        added = &file->tensors[more++];
+        *added = file->tensors[index];
+        added->name = name;
+    }
+    if (more == file->count) return file->context->status;
+    file->count = more;
+    return ft__file_index(file);
+}
+
+enum { FT__MOST_HEADER = 100000000 }; /* bytes, as in the format's own reader */
 
 static ft_status ft__safetensors_read(ft_file *file)
 {
@@ -121,16 +232,22 @@ static ft_status ft__safetensors_read(ft_file *file)
         return ft__fail(c, FT_FORMAT, "%s: neither safetensors (a header of %llu bytes does not fit"
                         " its %llu) nor PyTorch's zip", file->path, (unsigned long long)header,
                         (unsigned long long)file->size);
+    if (header > FT__MOST_HEADER)
+        return ft__fail(c, FT_FORMAT, "%s: a header of %llu bytes; at most %d are read",
+                        file->path, (unsigned long long)header, FT__MOST_HEADER);
     file->json = ft__json_parse_at(c, (const char *)file->bytes + 8, (size_t)header, &fault);
     if (!file->json)
         return ft__fail(c, FT_FORMAT, "%s: the header is not JSON at offset %zu", file->path,
                         fault + 8);
     if (!ft__json_at(file->json, 0, 'o'))
         return ft__fail(c, FT_FORMAT, "%s: the header is no JSON object", file->path);
+    if (!ft__file_reserve(file, ft__json_count(file->json, 0))) return c->status;
     for (entry = 1; entry < file->json->count; entry = file->json->values[entry].next)
         if (strcmp(file->json->values[entry].key, "__metadata__") != 0
             && ft__safetensors_entry(file, entry, header + 8) != FT_OK) break;
-    return c->status;
+    if (!ft__ok(c) || ft__safetensors_layout(file, header + 8) != FT_OK
+        || ft__file_index(file) != FT_OK) return c->status;
+    return ft__safetensors_shared(file);
 }
 
 /* ---- Numbers of other types ---- */
@@ -169,6 +286,17 @@ static uint32_t ft__float_to_bfloat(float value)
     return (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16;
 }
 
+/* Eight bits (Micikevicius et al. 2022): E5M2 is the upper half of a half; E4M3 has no infinity,
+   and its subnormals are multiples of 2^-9. */
+static float ft__e4m3_to_float(uint32_t bits)
+{
+    uint32_t sign = (bits & 0x80u) << 24, exponent = bits >> 3 & 15u, fraction = bits & 7u;
+    float small = (float)fraction * (1.0f / 512.0f);
+    if (exponent == 15 && fraction == 7) return ft__from_bits(sign | 0x7fc00000u);
+    if (exponent) return ft__from_bits(sign | (exponent + 120) << 23 | fraction << 20);
+    return sign ? -small : small;
+}
+
 static float ft__read_element(const unsigned char *at, ft_type type)
 {
     uint64_t bits = ft__little_endian(at, ft__type_bytes[type]);
@@ -185,6 +313,9 @@ static float ft__read_element(const unsigned char *at, ft_type type)
     case FT_I32: return (float)(bits < 0x80000000u ? whole : whole - 0x100000000);
     case FT_I16: return (float)(bits < 0x8000u ? whole : whole - 0x10000);
     case FT_I8: return (float)(bits < 0x80u ? whole : whole - 0x100);
+    case FT_U64: return (float)bits;
+    case FT_F8_E4M3: return ft__e4m3_to_float((uint32_t)bits);
+    case FT_F8_E5M2: return ft__half_to_float((uint32_t)bits << 8);
     default: return (float)whole;
     }
 }

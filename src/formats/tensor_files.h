@@ -6,7 +6,7 @@
 #include "basics/json.h"
 #include "nodes/nodes.h"
 #include "formats/safetensors.h"
-#include "formats/pytorch.h"
+#include "formats/checkpoints.h"
 
 /* =============================================================================================
    [SECTION] formats/tensor_files: Tensor files
@@ -55,10 +55,14 @@ ft_file *ft_file_open(ft_model *m, const char *path, ft_weights_options options)
     file->path = ft__copy_text(c, path ? path : "(memory)");
     if (file->path) ft__file_bytes(file, options);
     if (ft__ok(c)) {
+        static const char magic[] = "\x80\2\x8a\nl\xfc\x9c\x46\xf9 j\xa8P\x19.";
+        file->state_dict = options.state_dict;
         if (file->size > 4 && memcmp(file->bytes, "PK\3\4", 4) == 0) ft__pytorch_read(file);
-        else if (file->size > 4 && memcmp(file->bytes, "\x80\2\x8a\n", 4) == 0)
-            ft__fail(c, FT_UNSUPPORTED, "%s: in the form that torch.save wrote before 1.6: load it"
-                     " in PyTorch and save it again", file->path);
+        else if (file->size > 15 && memcmp(file->bytes, magic, 15) == 0)
+            ft__pytorch_read_legacy(file);
+        else if (options.state_dict)
+            ft__fail(c, FT_INVALID, "%s: state_dict has no effect: it is for checkpoints that"
+                     " torch.save wrote", file->path);
         else ft__safetensors_read(file);
     }
     if (ft__ok(c)) return file;
@@ -70,12 +74,11 @@ void ft_file_close(ft_file *file)
 {
     ft__context *c;
     ft_files *files;
-    int i;
     if (!file) return;
     c = file->context;
     files = &c->desc.files;
-    for (i = file->count - 1; file->names && i >= 0; --i) ft__release(c, file->names[i]);
-    ft__release(c, file->names);
+    ft__release(c, file->letters);
+    ft__release(c, file->by_name);
     ft__release(c, file->tensors);
     ft__json_free(c, file->json);
     if (file->mapped) {
@@ -98,10 +101,7 @@ ft_tensor_info ft_file_tensor(const ft_file *file, int index)
 
 int ft_file_find(const ft_file *file, const char *name)
 {
-    int i;
-    for (i = 0; file && name && i < file->count; ++i)
-        if (strcmp(file->tensors[i].name, name) == 0) return i;
-    return -1;
+    return file && name ? ft__find_tensor(file, name) : -1;
 }
 
 const char *ft_file_metadata(const ft_file *file, const char *key)
@@ -168,6 +168,9 @@ ft_status ft_file_read_f32(ft_file *file, int index, float *to, size_t count)
     ft_status status = ft__file_check(file, index, to, ft__shape_count(&t.shape), count,
                                       "numbers");
     if (status != FT_OK) return status;
+    if (t.type == FT_OTHER)
+        return ft__fail(file->context, FT_UNSUPPORTED, "%s: tensor %.200s is of the type %.60s,"
+                        " which cannot be read as numbers", file->path, t.name, t.type_name);
     from = file->bytes + t.offset;
     if (plain && t.type == FT_F32 && ft__host_is_little_endian()) {
         memcpy(to, from, count * sizeof *to);
@@ -183,8 +186,15 @@ ft_status ft_file_read(ft_file *file, int index, void *to, size_t bytes)
 {
     ft_tensor_info t = ft_file_tensor(file, index);
     size_t size = (size_t)ft__type_bytes[t.type], count = ft__shape_count(&t.shape), i;
-    ft_status status = ft__file_check(file, index, to, count * size, bytes, "bytes");
+    ft_status status;
+    if (t.type == FT_OTHER) count = (size_t)t.bytes;
+    status = ft__file_check(file, index, to, t.type == FT_OTHER ? count : count * size, bytes,
+                            "bytes");
     if (status != FT_OK) return status;
+    if (t.type == FT_OTHER) {
+        if (count > 0) memcpy(to, file->bytes + t.offset, count);
+        return FT_OK;
+    }
     for (i = 0; i < count; ++i)
         memcpy((unsigned char *)to + i * size, file->bytes + ft__element_offset(&t, i), size);
     return FT_OK;

@@ -85,8 +85,8 @@ FINETUNE_API ft_tensor_info ft_file_tensor(const ft_file *file, int index);
 FINETUNE_API int ft_file_find(const ft_file *file, const char *name); /* index; -1: none */
 /* The text of __metadata__'s entry `key`; NULL: none. */
 FINETUNE_API const char *ft_file_metadata(const ft_file *file, const char *key);
-/* Reads a tensor as float32 (any type) or as it is stored, row-major; `count` and `bytes` must be
-   the tensor's own, else FT_SHAPE. */
+/* Reads a tensor as float32 (any type but FT_OTHER, which is FT_UNSUPPORTED) or as it is stored,
+   row-major; `count` and `bytes` must be the tensor's own, else FT_SHAPE. */
 FINETUNE_API ft_status ft_file_read_f32(ft_file *file, int index, float *to, size_t count);
 FINETUNE_API ft_status ft_file_read(ft_file *file, int index, void *to, size_t bytes);
 

@@ -19,10 +19,11 @@
 #define FINETUNE__STATUS_ENUM(name, text) FT_##name,
 typedef enum ft_status { FINETUNE_STATUS_LIST(FINETUNE__STATUS_ENUM) FT_STATUS_COUNT } ft_status;
 
-/* Element types. Nodes hold F32 (or I32 for labels and indices); files may hold any of them. */
+/* Element types. Nodes hold F32 (or I32 for labels and indices); files may hold any of them. OTHER:
+   a tensor that is listed but cannot be read as numbers (quantized, sparse, complex, ...). */
 #define FINETUNE_TYPE_LIST(X)                                                                    \
     X(F32, 4) X(I32, 4) X(F16, 2) X(BF16, 2) X(F64, 8) X(I64, 8) X(I16, 2) X(I8, 1) X(U8, 1)     \
-    X(BOOL, 1)
+    X(BOOL, 1) X(U16, 2) X(U32, 4) X(U64, 8) X(F8_E4M3, 1) X(F8_E5M2, 1) X(OTHER, 0)
 #define FINETUNE__TYPE_ENUM(name, bytes) FT_##name,
 typedef enum ft_type { FINETUNE_TYPE_LIST(FINETUNE__TYPE_ENUM) FT_TYPE_COUNT } ft_type;
 
@@ -348,6 +349,9 @@ typedef struct ft_weights_options {
     bool allow_unexpected;  /* tensors that the network lacks are passed over */
     bool allow_mismatched;  /* tensors of another shape are passed over (a new head) */
     bool map;               /* map the file instead of reading it; it must not shrink meanwhile */
+    const char *state_dict; /* PyTorch's checkpoints: the key of the weights, "model_ema" or
+                               "a.b" for one inside another; default: the usual names, and where
+                               averaged weights lie beside, not those; the log says so */
 } ft_weights_options;
 
 typedef struct ft_load_options {
@@ -367,6 +371,7 @@ typedef struct ft_tensor_info { /* one tensor of a file; pointers live as long a
     uint64_t offset;        /* of its first byte in the file */
     uint64_t bytes;
     int64_t stride[FINETUNE_MAX_RANK]; /* in elements; row-major unless PyTorch stored a view */
+    const char *type_name;  /* as the file calls it; tells what FT_OTHER is */
 } ft_tensor_info;
 
 /* ---- Text ---- */

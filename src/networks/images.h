@@ -37,8 +37,12 @@ static int ft__find_renamed(const ft_file *file, const char *rename, const char 
 {
     char name[512];
     int i;
+    if (!rename || !*rename) {
+        snprintf(name, sizeof name, "%.*s%s", (int)file->skip, file->prefix, wanted);
+        return ft_file_find(file, name);
+    }
     for (i = 0; i < ft_file_count(file); ++i) {
-        ft__renamed(rename, ft_file_tensor(file, i).name, name, sizeof name);
+        ft__renamed(rename, ft__shown_name(file, i), name, sizeof name);
         if (strcmp(name, wanted) == 0) return i;
     }
     return -1;
@@ -48,7 +52,8 @@ static int ft__size_in_file(const ft_file *file, const char *rename, const char 
 {
     int index = ft__find_renamed(file, rename, name);
     ft_tensor_info info = ft_file_tensor(file, index < 0 ? -1 : index);
-    return d < info.shape.rank ? info.shape.size[d] : 0;
+    /* A network is built after tensors whose numbers are in the file, not after mere sizes. */
+    return d < info.shape.rank && info.bytes > 0 ? info.shape.size[d] : 0;
 }
 
 /* Sets classes and channels from the shapes of the last and first layer; false without them. */

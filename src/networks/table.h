@@ -118,14 +118,18 @@ static ft_status ft__recognise(ft_model *m, ft_file *file, const char *rename, c
     ft__list first;
     int i;
     if (!ft__usable(m)) return ft__status_of(m);
-    for (i = 0; i < FT__NETWORKS; ++i) {
-        ft_network_options o = *options;
-        if (*name && strcmp(*name, ft__networks[i].name) != 0) continue;
-        if (!ft__networks[i].matches(&ft__networks[i], file, rename, &o)) continue;
-        *name = ft__networks[i].name;
-        *options = o;
-        return FT_OK;
-    }
+    do {
+        for (i = 0; i < FT__NETWORKS; ++i) {
+            ft_network_options o = *options;
+            if (*name && strcmp(*name, ft__networks[i].name) != 0) continue;
+            if (!ft__networks[i].matches(&ft__networks[i], file, rename, &o)) continue;
+            *name = ft__networks[i].name;
+            *options = o;
+            ft__say_prefix(file);
+            return FT_OK;
+        }
+        file->skip = ft__next_prefix(file, file->skip);
+    } while (file->skip);
     if (*name) return FT_OK; /* loading will list what does not fit */
     memset(&first, 0, sizeof first);
     for (i = 0; i < ft_file_count(file) && i < 4; ++i)

@@ -9,6 +9,7 @@
 #include "graph/plan.h"
 #include "graph/settings.h"
 #include "graph/building.h"
+#include "formats/weights.h"
 #include "text/tokenizers.h"
 #include "text/tokenizer_files.h"
 #include "text/without_text.h"
@@ -153,7 +154,10 @@ static bool ft__matches_lstm_lm(const ft__network *network, const ft_file *file,
                                 const char *rename, ft_network_options *o)
 {
     (void)network;
-    o->tied = ft__find_renamed(file, rename, "decoder.weight") < 0;
+    int decoder = ft__find_renamed(file, rename, "decoder.weight");
+    int embedding = ft__find_renamed(file, rename, "embedding.weight");
+    o->tied = decoder < 0 || (embedding >= 0 && ft__same_data(&file->tensors[decoder],
+                                                              &file->tensors[embedding]));
     return ft__size_encoder(file, rename, "lstm", 4, o) && !o->bidirectional
         && ft__size_in_file(file, rename, "decoder.bias", 0) == o->words;
 }

@@ -298,6 +298,7 @@ ft_status ft_load(ft_model *m, const char *path, ft_load_options options)
                         " loads into it");
     file = ft_file_open(m, path, options.weights);
     if (!file) return c->status;
+    ft__find_prefix(file);
     ft__say_unused_rules(file, options.weights.rename);
     ft__load_opened(m, file, file->path, options);
     ft_file_close(file);
@@ -311,6 +312,7 @@ ft_status ft_load_weights(ft_model *m, const char *path, ft_weights_options opti
     if (!ft__usable(m)) return ft__status_of(m);
     file = ft_file_open(m, path, options);
     if (!file) return m->context.status;
+    ft__find_prefix(file);
     ft__say_unused_rules(file, options.rename);
     ft__load_weights(m, file, file->path, options);
     ft_file_close(file);
