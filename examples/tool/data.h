@@ -65,6 +65,7 @@ static ft_model *open_model(const options *o)
     if (!m) return NULL;
     load.architecture = o->architecture;
     load.weights.rename = o->rename;
+    load.weights.state_dict = o->state_dict;
     load.weights.allow_missing = o->allow_missing;
     load.weights.allow_unexpected = o->allow_unexpected;
     ft_load(m, o->model, load);

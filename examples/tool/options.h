@@ -3,6 +3,7 @@
 
 typedef struct options {
     const char *verb, *model, *data, *val, *out, *architecture, *freeze, *simd, *device, *rename;
+    const char *state_dict;
     const char *type, *cache, *opencl_library, *precision;
     int epochs, batch_size, threads, per_class, top, checkpoint_steps;
     int streams, steps, minimum_count, hidden, layers, worst, length, top_k, max_length;
@@ -64,6 +65,7 @@ static const char usage_text[] =
     "                             (id, tab, names); convert, train: kept in the file that is written\n"
     "all:     --arch NAME         when the weights' names do not tell the network\n"
     "         --rename A=B,...    leading parts of names in the weights file to replace\n"
+    "         --state-dict KEY    the weights of a PyTorch checkpoint to load, as model_ema\n"
     "         --allow-missing --allow-unexpected   weights that do not match\n"
     "         --seed N --threads N --simd none|sse2|avx2|avx512|neon\n"
     "         --precision float32|tf32|bf16|bf16_emulated (of the products)\n"
@@ -149,6 +151,7 @@ static const option_row option_rows[] = {
     {"--labels", 's', AT(labels), "tepc", MODEL},
     {"--arch", 's', AT(architecture), "tepgic", MODEL},
     {"--rename", 's', AT(rename), "tepgic", MODEL},
+    {"--state-dict", 's', AT(state_dict), "tepgic", MODEL},
     {"--allow-missing", 'b', AT(allow_missing), "tepgic", MODEL},
     {"--allow-unexpected", 'b', AT(allow_unexpected), "tepgic", MODEL},
     {"--seed", 'u', AT(seed), NULL, 0},
