@@ -656,14 +656,18 @@ static const char *repeat_text(const problem *p, int number)
     return text;
 }
 
+/* Of gradients of more than 6,000 numbers a sample of 1,000 to 2,000 is compared, evenly spread, at odd
+   steps, so that every row, column and channel is met. */
+static size_t sample_of(size_t count) { return count <= 6000 ? 1 : (count / 2000 + 1) | 1; }
+
 static void compare(const problem *p, int number, const char *what, const float *got,
                     const double *want, size_t count)
 {
     double largest = 0;
-    size_t i, bad = 0, at = 0;
-    for (i = 0; i < count; ++i)
+    size_t i, bad = 0, at = 0, step = strncmp(what, "gradient", 8) == 0 ? sample_of(count) : 1;
+    for (i = 0; i < count; i += step)
         if (fabs(want[i]) > largest) largest = fabs(want[i]);
-    for (i = 0; i < count; ++i)
+    for (i = 0; i < count; i += step)
         if (!(fabs((double)got[i] - want[i]) <= tolerance * largest + 1e-7)) {
             if (!bad) at = i;
             bad += 1;
@@ -685,7 +689,7 @@ static reach reach_of(const problem *p, int i, size_t k)
     return to;
 }
 
-/* d(sum r y)/dx[i][k] by central differences of the oracle */
+/* d(sum r y)/dx[i][k] by central differences of the oracle; of a sample, where there are many */
 static void numeric_gradient(const problem *p, oracle f, const double *r, int i, double *to)
 {
     size_t count = count_of(&p->shape[i]), outputs = count_of(&p->out), k, j;
@@ -693,7 +697,7 @@ static void numeric_gradient(const problem *p, oracle f, const double *r, int i,
     double *low = (double *)calloc(outputs, sizeof(double));
     problem one = *p;
     const double h = 1e-5;
-    for (k = 0; k < count; ++k) {
+    for (k = 0; k < count; k += sample_of(count)) {
         double kept = p->x[i][k], sum = 0;
         reach near;
         if (f == oracle_conv2d) {
@@ -752,7 +756,7 @@ static void check_gradients(ft__context *c, problem *p, oracle f, int op, int nu
     for (i = 0; i < p->inputs; ++i) {
         size_t count = count_of(&p->shape[i]);
         char what[32];
-        if (!has_gradient(p, i) || count > 6000) continue;
+        if (!has_gradient(p, i)) continue;
         snprintf(what, sizeof what, "gradient %d", i);
         compare(p, number, what, first->gradient[i].at, expected_gradient(p, f, r, i), count);
     }

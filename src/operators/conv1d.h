@@ -32,13 +32,15 @@ static ft__call ft__conv1d_as_conv2d(const ft__call *call, ft__tensor *input)
     size_t x = ft__count(&call->input[0]), y = ft__count(&call->output);
     float *at = call->workspace;
     ft__call flat = *call;
-    input[0] = ft__as_picture(&call->input[0], at, call->input[0].gradient ? at + x : NULL);
+    input[0] = ft__as_picture(&call->input[0], at,
+                              at && call->input[0].gradient ? at + x : NULL);
     input[0].channels_last = input[0].fresh = true;
     input[1] = ft__as_picture(&call->input[1], NULL, NULL);
     if (call->input_count > 2) input[2] = call->input[2];
     flat.input = input;
+    /* No gradient where there is none: conv2d's workspace was planned by that. */
     flat.output = ft__as_picture(&call->output, at ? at + 2 * x : NULL,
-                                 at ? at + 2 * x + y : NULL);
+                                 at && call->output.gradient ? at + 2 * x + y : NULL);
     flat.workspace = at ? at + 2 * (x + y) : NULL;
     return flat;
 }
