@@ -59,12 +59,16 @@ $(LINKED): build/%: tests/%.c build/finetune.o
 # -O1 and -g1, behind the others' flags, take half of the seconds, and the kernels ask for their own
 # level. Where SIMD is not the point its kernels are left out, and where little is computed -O0 does.
 FOR_TESTS = -O1 -g1
-build/test_opencl_failures: FOR_TESTS = -O1 -g1 -DFINETUNE_NO_SIMD
-build/test_data build/test_internals build/test_text build/test_tokenizers: \
+build/test_tensor: FOR_TESTS = -O1 -g1 -DFINETUNE_NO_SIMD
+build/test_data build/test_internals build/test_opencl_failures build/test_text build/test_tokenizers: \
     FOR_TESTS = -O0 -g1 -DFINETUNE_NO_SIMD
 
 build/test_opencl build/test_opencl_failures build/test_tensor: build/%: tests/%.c | build
 	$(CC) $(FLAGS) $(FOR_TESTS) $(OPENCL) $< -o $@ $(LIBS)
+
+# One program by two names.
+build/test_operators: build/test_opencl
+	ln -f $< $@
 
 # A loader that fails when it is told to.
 build/fake_opencl.so: tests/fake_opencl.c | build

@@ -5,8 +5,7 @@
 
 #include "check.h"
 
-#define FINETUNE_IMPLEMENTATION
-#include "finetune.h"
+#include "internals.h"
 
 #define ROOT "build/data_files"
 #define KAEFER "k\xC3\xA4" "fer" /* UTF-8 */

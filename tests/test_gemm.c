@@ -5,8 +5,7 @@
    so that every sum is exact in any order, and results must be EQUAL; a second pass with fractions
    is held to a tolerance. What must not depend on threads, partition, batch or neighbours is
    compared bit by bit. All buffers lie between sentinels, and scratch starts as NaN. */
-#define FINETUNE_IMPLEMENTATION
-#include "finetune.h"
+#include "internals.h"
 #include "check.h"
 #include "layout.h"
 

@@ -4,8 +4,7 @@
 #include "check.h"
 #include "formula.h"
 
-#define FINETUNE_IMPLEMENTATION
-#include "finetune.h"
+#include "internals.h"
 #include "layout.h"
 
 static const double of_operator = 1e-5, of_network = 1e-4, of_ten_steps = 1e-3;

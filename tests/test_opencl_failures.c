@@ -5,8 +5,7 @@
    nothing is left behind. The loader is tests/fake_opencl.c. */
 #include "check.h"
 
-#define FINETUNE_IMPLEMENTATION
-#include "finetune.h"
+#include "internals.h"
 
 #ifdef FINETUNE_OPENCL
 #include <sys/stat.h>

@@ -1,13 +1,13 @@
 /* test_operators.c - operators against naive double loops written here: forward directly, gradients
    by central differences of the same loops, the loss being sum(r * y) with random r.
        build/test_operators [OPERATOR [CASE]]     repeats some alone
+   The program is compiled with test_opencl.c.
    Around every buffer stand sentinels; gradients hold something before, and are NULL in turn; the
    bits must be the same for 1, 2 and 5 threads, and a sample's the same alone as in a batch.
    Goldens of PyTorch (test_golden.c) hold the same operators from another side. */
 #include "check.h"
 
-#define FINETUNE_IMPLEMENTATION
-#include "finetune.h"
+#include "internals.h"
 #include "layout.h"
 
 static double tolerance = 1e-5;

@@ -2,8 +2,7 @@
 #include "check.h"
 #include <sys/stat.h>
 
-#define FINETUNE_IMPLEMENTATION
-#include "finetune.h"
+#include "internals.h"
 
 static ft_model *new_model(uint64_t seed)
 {

@@ -4,8 +4,7 @@
      build/test_tokenizers --ids TOKENIZER < TEXT     prints the ids of each line (test-long) */
 #include "check.h"
 
-#define FINETUNE_IMPLEMENTATION
-#include "finetune.h"
+#include "internals.h"
 
 static const char folder[] = "tests/golden/tokenizers/";
 
