@@ -90,12 +90,14 @@ demo: deps
 	@build/demo
 
 test: deps check
-	@$(MAKE) --no-print-directory -j2 all $(filter-out $(LONG_TESTS),$(TESTS))
-	@sh tests/run.sh
+	@start=$$(date +%s) && \
+	    $(MAKE) --no-print-directory -j2 all $(filter-out $(LONG_TESTS),$(TESTS)) && \
+	    COMPILED=$$(($$(date +%s) - start)) sh tests/run.sh
 
 test-long: deps
-	@$(MAKE) --no-print-directory -j2 all $(TESTS) $(EXAMPLES)
-	@LONG=1 PYTHON="$(PYTHON)" sh tests/run.sh
+	@start=$$(date +%s) && \
+	    $(MAKE) --no-print-directory -j2 all $(TESTS) $(EXAMPLES) && \
+	    COMPILED=$$(($$(date +%s) - start)) LONG=1 PYTHON="$(PYTHON)" sh tests/run.sh
 
 check:
 	@sh tests/check_header.sh

@@ -2,6 +2,7 @@
 # Runs every test program, then every test script, two at a time, shows what each says, and adds up
 # their last lines, which read "NAME: N passed, N failed, N skipped". One that ends without such a
 # line counts as failed. Programs and scripts are two rounds, for scripts run some programs again.
+# At the end: where the time went. COMPILED: the seconds that compiling took.
 passed=0 failed=0 skipped=0
 mkdir -p build/output
 rm -f build/output/*
@@ -48,9 +49,16 @@ longest_first() { # TEST...: what takes minutes begins first, for none of it sho
 programs=$(for test in build/test_*; do case $test in *.d | *.so) ;; *) echo "$test" ;; esac; done)
 programs=$(longest_first $programs)
 scripts=$(longest_first tests/test_*.sh)
+start=$(date +%s)
 run $programs
+between=$(date +%s)
 count $programs
 run $scripts
+end=$(date +%s)
 count $scripts
+slowest=$(for file in build/output/*.seconds; do echo "$(cat "$file") $(basename "$file" .seconds)"; done |
+    sort -rn | head -5 | awk '{ printf "%s%s %s s", (NR > 1 ? ", " : ""), $2, $1 }')
+echo "time: ${COMPILED:+compile $COMPILED s, }programs $((between - start)) s, scripts $((end - between)) s"
+echo "slowest: $slowest"
 echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" -eq 0 ]
