@@ -50,8 +50,8 @@ build/finetune: build/tool.o
 build/finetune.o: build/tool.o
 	$(OBJCOPY) --strip-debug --localize-symbol=main $< $@
 
-LINKED = $(patsubst tests/%.c,build/%,$(shell grep -L 'internals.h\|FINETUNE_IMPLEMENTATION\|test_operators.c' \
-    tests/test_*.c))
+LINKED = $(patsubst tests/%.c,build/%,$(shell grep -L \
+    '^.include "internals.h"\|^.include "test_operators.c"\|FINETUNE_IMPLEMENTATION' tests/test_*.c))
 $(LINKED): build/%: tests/%.c build/finetune.o
 	$(CC) $(FLAGS) -MF $@.d -MT $@ -O1 -g1 $< build/finetune.o -o $@ $(LIBS)
 
