@@ -295,7 +295,7 @@ extern "C" {
 /* =============================================================================================
    [SECTION] interface/types: Types and options
    ============================================================================================= */
-/* What can go wrong: name, and what it means. ft_error_text() says where and with which values. */
+/* Status codes and their meaning. ft_error_text() says where it happened and with which values. */
 #define FINETUNE_STATUS_LIST(X)                                                                  \
     X(OK, "no error")                                                                            \
     X(INVALID, "a wrong argument, or a call out of order")                                       \
@@ -318,38 +318,40 @@ typedef enum ft_status { FINETUNE_STATUS_LIST(FINETUNE__STATUS_ENUM) FT_STATUS_C
 #define FINETUNE__TYPE_ENUM(name, bytes) FT_##name,
 typedef enum ft_type { FINETUNE_TYPE_LIST(FINETUNE__TYPE_ENUM) FT_TYPE_COUNT } ft_type;
 
-/* As sizes: "as many samples as the batch holds", "as many steps as the run's sequences have". */
+/* As sizes in a shape: the batch's number of samples, and the run's number of steps. */
 enum { FT_BATCH = -1, FT_LENGTH = -2 };
 
 typedef struct ft_shape { int rank; int size[FINETUNE_MAX_RANK]; } ft_shape;
-typedef struct ft_node { int id; } ft_node; /* {0} is "failed", and is accepted everywhere */
+typedef struct ft_node { int id; } ft_node; /* {0} means "failed"; every function accepts it */
 typedef struct ft_model ft_model;
 typedef struct ft_data ft_data;
 typedef struct ft_file ft_file; /* an opened file of tensors */
 
-/* ---- What the host program may want to own; all zero is a good default ---- */
+/* ---- What the host program may want to own; all zero is a good default ----
+   Options are structs, passed by value. Set the fields that you need and leave the others zero.
+   In C: (ft_desc){.seed = 1}; in C++20: ft_desc{.seed = 1}; before: ft_desc d{}; d.seed = 1; */
 
-/* Both or neither. allocate: `alignment` is a power of two, NULL means "no memory". Called by the
-   thread that uses the model, never by the library's own threads. */
+/* Set both functions or neither. allocate() returns NULL if there is no memory; `alignment` is a
+   power of two. The thread that uses the model calls them, never the library's own threads. */
 typedef struct ft_allocator {
     void *user;
     void *(*allocate)(void *user, size_t bytes, size_t alignment);
     void (*release)(void *user, void *memory, size_t bytes);
 } ft_allocator;
 
-typedef enum ft_path_kind { /* what a path names, links followed */
-    FT_PATH_NONE,           /* nothing that is there */
+typedef enum ft_path_kind { /* what is at a path; links are followed */
+    FT_PATH_NONE,           /* nothing */
     FT_PATH_FILE,           /* a regular file */
     FT_PATH_FOLDER,
     FT_PATH_OTHER           /* a pipe, a socket, a device */
 } ft_path_kind;
 
 /* File operations. Replace all of the first seven or none. Paths are UTF-8. Several threads may
-   call them at once, each with a file of its own. */
+   call them at once, each with its own file. */
 typedef struct ft_files {
     void *user;
-    /* NULL: it cannot be opened. `write`: a new file; NULL if there is anything at the path, a link
-       too. Reading must not wait for a pipe's writer. */
+    /* Returns NULL if the file cannot be opened. `write` creates a new file: NULL if anything is at
+       the path, even a link. Opening a pipe to read must not wait for its writer. */
     void *(*open)(void *user, const char *path, bool write);
     int64_t (*size)(void *user, void *file);                 /* negative: unknown */
     size_t (*read)(void *user, void *file, uint64_t offset, void *to, size_t bytes);
@@ -363,8 +365,8 @@ typedef struct ft_files {
     /* Optional. Calls each() for every entry of a folder, in any order; false: not a folder. */
     bool (*list)(void *user, const char *path,
                  void (*each)(void *context, const char *name, bool is_folder), void *context);
-    /* Optional, even where the others are replaced. Without it whatever rename() can replace is
-       replaced, be it a regular file or not. */
+    /* Optional, even if the others are replaced. Without it a save replaces whatever rename() can
+       replace, regular file or not. */
     ft_path_kind (*kind)(void *user, const char *path);
 } ft_files;
 
@@ -379,73 +381,73 @@ typedef struct ft_communication {
 
 typedef struct ft_desc {
     uint64_t seed;                /* of every random choice: weights, order, augmentation */
-    int threads;                  /* 0: one per processor; more than those run no faster */
-    size_t memory_budget;         /* bytes that the model may hold in all, on its device too; 0: no
-                                     limit */
+    int threads;                  /* 0: one per processor; more are not faster; at most 64 */
+    size_t memory_budget;         /* most bytes that the model may hold, its device's included; 0:
+                                     no limit */
     ft_allocator allocator;       /* default: malloc */
-    void *arena;                  /* or: one fixed block that everything is taken from ... */
+    void *arena;                  /* or: one fixed block for all allocations ... */
     size_t arena_bytes;           /* ... and its size */
     ft_files files;               /* default: the operating system's */
-    void (*log)(void *user, const char *line); /* what the library has to say; default: nothing */
+    void (*log)(void *user, const char *line); /* gets the library's messages; default: dropped */
     void *log_user;
     /* The app's own threads: calls body(context, i) for i in 0..count-1, in any order, and returns
        when all are done. Default: the library's thread pool. */
     void (*parallel_for)(void *user, void (*body)(void *context, int index), void *context,
                          int count);
     void *parallel_user;
-    /* Seconds from any start. Given, it is asked before and after every operator, and ft_node_time
-       tells what each took. */
+    /* Returns seconds since any fixed moment. If set, it is called before and after every operator,
+       and ft_node_time returns the time that each operator took. */
     double (*clock)(void *user);
     void *clock_user;
     const char *device;           /* NULL or "cpu"; with FINETUNE_OPENCL also "gpu" (the first one),
-                                     "opencl:P:D" (device D of platform P), and "auto": a GPU if
-                                     there is one that works, else the processor */
-    const char *simd;             /* NULL: the best that the processor has; or one of
-                                     "none", "sse2", "avx2", "avx512", "neon" */
+                                     "opencl:P:D" (device D of platform P), or "auto" (a GPU if one
+                                     works, else the CPU) */
+    const char *simd;             /* NULL: the best that the CPU has; or one of "none", "sse2",
+                                     "avx2", "avx512", "neon" */
     ft_communication communication;
     const char *opencl_library;   /* the OpenCL loader's path; default: the system's */
     const char *clblast_library;  /* likewise */
     const char *kernels_path;     /* compile this kernels.cl instead of the one built in */
-    /* A folder, which must exist, for what took long to compute and may be wanted by the next run:
-       the outputs of frozen layers, and which pictures can be read. Nothing is taken from it but
-       what was made from the same weights, preprocessing and bytes of files. The kernels that a
-       driver compiled are kept there too, so no stranger may write to it. NULL: none. */
+    /* An existing folder that keeps slow results for the next run: the outputs of frozen layers,
+       and which pictures can be read. An entry is used only if it was made from the same weights,
+       preprocessing and file bytes. Kernels that a driver compiled are kept there too, so nobody
+       whom you do not trust may write to it. NULL: no cache. */
     const char *cache;
-    /* Of the products in convolutions and linear layers: NULL or "float32"; "bf16": factors rounded
-       to bf16 and summed in float32, where the processor has AVX512_BF16 (else FT_UNSUPPORTED) or
-       the device tensor cores (else a line in the log, and float32); "tf32": factors rounded to 11
-       bits by such a device, float32 elsewhere; "bf16_emulated": bf16's bits without the
-       processor's instruction, slowly. Weights, activations, losses, statistics and the optimiser
-       are float32 in all of them. */
+    /* Precision of the products in convolutions and linear layers: NULL or "float32"; "bf16":
+       factors rounded to bf16, sums in float32. It needs AVX512_BF16 on the CPU (else
+       FT_UNSUPPORTED) or a device with tensor cores (else float32, and a line in the log).
+       "tf32": such a device rounds factors to 11 bits; float32 elsewhere. "bf16_emulated": bf16's
+       bits without the CPU's instruction, slowly. Weights, activations, losses, statistics and the
+       optimiser are always float32. */
     const char *precision;
 } ft_desc;
 
 /* One OpenCL device of this machine. */
 typedef struct ft_device_info {
-    char device[32];              /* what ft_desc.device takes: "opencl:0:1" */
-    char name[128], platform[128], driver[64]; /* as the driver tells; driver: its version */
+    char device[32];              /* a value for ft_desc.device: "opencl:0:1" */
+    char name[128], platform[128], driver[64]; /* as the driver reports; driver: its version */
     uint64_t memory;              /* bytes */
     int compute_units;
-    bool is_processor;            /* the machine's own: "gpu" and "auto" pass it by */
+    bool is_processor;            /* the machine's CPU: "gpu" and "auto" skip it */
 } ft_device_info;
 
-/* What was found out about an operator on ft_desc.device. */
+/* The result of checking an operator on ft_desc.device. */
 typedef struct ft_device_check {
     const char *op;
-    char shape[48];               /* of its first input; "": there is no kernel for it */
-    const char *choice;           /* "processor", "kernel", "CLBlast", or which form of our matrix
+    char shape[48];               /* of its first input; "": the operator has no kernel */
+    const char *choice;           /* "processor", "kernel", "CLBlast", or the form of our matrix
                                      product: "plain", "tiled", "wide", "block",
                                      "Winograd", or "tensor" (ft_desc.precision) */
     float error;                  /* of value and gradients, relative to the largest */
-    double device_seconds, host_seconds; /* forward and backward of a sample; 0: no ft_desc.clock */
+    double device_seconds, host_seconds; /* forward and backward of the sample; 0: no clock */
 } ft_device_check;
 
 /* ---- Building a network ---- */
 
 typedef enum ft_initialiser {
-    FT_INIT_DEFAULT,          /* PyTorch's, or Keras' where ft_network_options says so */
-    FT_INIT_KAIMING_UNIFORM,  /* U(-b, b), b = 1/sqrt(fan_in): what PyTorch's layers draw by
-                                 kaiming_uniform_ with a = sqrt(5), weights and biases */
+    FT_INIT_DEFAULT,          /* PyTorch's; Keras' if ft_network_options.keras_initialisers */
+    FT_INIT_KAIMING_UNIFORM,  /* U(-b, b), b = 1/sqrt(fan_in): PyTorch's layers, weights and biases
+                                 (its kaiming_uniform_ with a = sqrt(5)) */
     FT_INIT_KAIMING_NORMAL,   /* torchvision's ResNets: variance 2/fan_out (He et al. 2015) */
     FT_INIT_XAVIER_UNIFORM,   /* Keras' layers: U(-b, b), b = sqrt(6/(fan_in + fan_out)) (Glorot and
                                  Bengio 2010) */
@@ -458,15 +460,15 @@ typedef struct ft_time { double forward, backward; } ft_time;
 
 typedef struct ft_input_options {
     ft_type type; /* FT_F32 or FT_I32 */
-    int size[FINETUNE_MAX_RANK - 1]; /* of one sample, e.g. {3, 224, 224}, or {FT_LENGTH, 64}: as
-                                        many steps as ft_set_length says; all zero: one number */
+    int size[FINETUNE_MAX_RANK - 1]; /* of one sample, e.g. {3, 224, 224}, or {FT_LENGTH, 64} with
+                                        ft_set_length's number of steps; all zero: one number */
 } ft_input_options;
 
 typedef struct ft_parameter_options {
     int size[FINETUNE_MAX_RANK];
     ft_initialiser initialiser;
     int fan_in, fan_out; /* 0: from the shape, as for weights [out, in, ...] */
-    bool buffer;         /* state that is saved but never trained, as running_mean */
+    bool buffer;         /* saved but never trained, like running_mean */
 } ft_parameter_options;
 
 /* Pairs are height, width; a second value of 0 means "same as the first".
@@ -476,7 +478,7 @@ typedef struct ft_conv2d_options {
     int stride[2];          /* default 1 */
     int padding[4];         /* default 0 */
     int dilation[2];        /* default 1 */
-    int groups;             /* default 1; = in_channels is a depthwise convolution */
+    int groups;             /* default 1; in_channels groups make a depthwise convolution */
     bool same;              /* TensorFlow's SAME: output = ceil(input / stride), the odd row and
                                column of padding at the bottom and right; padding is ignored */
     bool no_bias;
@@ -492,8 +494,8 @@ typedef struct ft_linear_options {
 
 typedef struct ft_batch_norm_options {
     float eps;              /* default 1e-5 */
-    float momentum;         /* default 0.1: running = 0.9 * running + 0.1 * batch; the variance that
-                               is taken into running_var is the unbiased one, as PyTorch's */
+    float momentum;         /* default 0.1: running = 0.9 * running + 0.1 * batch. running_var gets
+                               the unbiased variance, as in PyTorch */
 } ft_batch_norm_options;
 
 typedef struct ft_conv1d_options {
@@ -502,8 +504,8 @@ typedef struct ft_conv1d_options {
     int padding[2];         /* {p} is p on both sides, otherwise before, after */
     int dilation;           /* default 1 */
     int groups;             /* default 1 */
-    bool same;              /* output as long as ceil(input / stride), as in ft_conv2d_options */
-    bool causal;            /* pads before only, so that no step sees a later one */
+    bool same;              /* output length = ceil(input / stride), as in ft_conv2d_options */
+    bool causal;            /* pads only before, so that no step sees a later one */
     bool no_bias;
     ft_node weight, bias;   /* as in ft_conv2d_options; weight is [out, in / groups, kernel] */
     ft_initialiser initialiser;
@@ -514,7 +516,7 @@ typedef struct ft_layer_norm_options {
 } ft_layer_norm_options;
 
 typedef struct ft_matmul_options {
-    bool transpose_a, transpose_b; /* take the last two dimensions the other way round */
+    bool transpose_a, transpose_b; /* exchange its last two dimensions */
 } ft_matmul_options;
 
 typedef struct ft_pool2d_options {
@@ -523,12 +525,12 @@ typedef struct ft_pool2d_options {
     int padding[4];         /* default 0 */
     bool same;              /* as in ft_conv2d_options */
     bool ceil_mode;         /* keep a last window that starts inside but ends outside */
-    bool exclude_padding;   /* average only: divide by the pixels inside, as Keras does (and as with
-                               `same`); otherwise padding counts as zeros, as in PyTorch */
+    bool exclude_padding;   /* average only: divide by the number of pixels inside, as Keras does
+                               and as `same` does; otherwise padding counts as zeros (PyTorch) */
 } ft_pool2d_options;
 
 typedef struct ft_dropout_options {
-    float probability;      /* of a zero; default 0.5 */
+    float probability;      /* that a number becomes zero; default 0.5 */
     bool locked;            /* one mask for all of dimension 1: the steps of [N, L, C] (Gal and
                                Ghahramani 2016), or a word's features in a weight [V, E] */
 } ft_dropout_options;
@@ -536,7 +538,7 @@ typedef struct ft_dropout_options {
 typedef struct ft_activation_options {
     float slope;            /* leaky_relu: default 0.01 */
     float alpha;            /* elu: default 1 */
-    int axis;               /* softmax, log_softmax: 0 means the last one; 1 the channels */
+    int axis;               /* softmax, log_softmax: 0 is the last axis, 1 the channels */
     bool tanh_approximation;/* gelu */
 } ft_activation_options;
 
@@ -551,83 +553,83 @@ typedef struct ft_slice_options { /* x[start:stop:step] in every dimension but t
 } ft_slice_options;
 
 typedef struct ft_embedding_options {
-    int padding_index;      /* this word gets no gradient, and starts as zeros; with `padded` */
+    int padding_index;      /* if `padded`: this word starts as zeros and gets no gradient */
     bool padded;
     ft_node weight;         /* use this node [words, features] instead of making one */
 } ft_embedding_options;
 
 typedef enum ft_step_pooling {
     FT_POOL_LAST, FT_POOL_MEAN, FT_POOL_MAX,
-    FT_POOL_ALL             /* last, largest and mean side by side, as ULMFiT's head takes them */
+    FT_POOL_ALL             /* last, maximum and mean side by side, as in ULMFiT's head */
 } ft_step_pooling;
 typedef struct ft_step_pool_options {
     ft_step_pooling kind;
-    bool bidirectional;     /* FT_POOL_LAST: the second half of the features is of a reversed RNN,
-                               which ends at the first step */
+    bool bidirectional;     /* FT_POOL_LAST: the second half of the features is from a reversed RNN,
+                               whose last step is the first one */
 } ft_step_pool_options;
 
-/* Of ft_lstm, ft_gru and ft_rnn. */
+/* For ft_lstm, ft_gru and ft_rnn. */
 typedef struct ft_recurrent_options {
     int layers;             /* default 1 */
     bool bidirectional;
     bool no_bias;
     bool relu;              /* ft_rnn: relu instead of tanh */
-    float dropout;          /* between layers, not behind the last; default 0 */
+    float dropout;          /* between layers, not after the last; default 0 */
     bool locked;            /* one dropout mask for all steps (Gal and Ghahramani 2016) */
     float weight_drop;      /* dropout of weight_hh (Merity et al. 2017); default 0 */
-    bool carry;             /* a batch goes on where the one before ended: the state is kept in the
-                               model as "<name>.hidden_l0" and so on, until ft_reset_state */
-    ft_node lengths;        /* I32 [N]: steps behind are padding; default: there is none */
-    ft_node hidden, cell;   /* first states [N, layers * directions * features], instead of zeros;
-                               of layer 0 forward, layer 0 reverse, layer 1 ... */
+    bool carry;             /* a batch continues where the previous one ended: the model keeps the
+                               state as "<name>.hidden_l0" and so on, until ft_reset_state */
+    ft_node lengths;        /* I32 [N]: later steps are padding; default: all steps are real */
+    ft_node hidden, cell;   /* initial states [N, layers * directions * features]; default: zeros.
+                               Order: layer 0 forward, layer 0 reverse, layer 1 ... */
     bool final_states;      /* makes nodes of the last states, in the same order: "<name>.h_n" and,
-                               of ft_lstm, "<name>.c_n", which ft_find gives */
+                               for ft_lstm, "<name>.c_n"; ft_find returns them */
 } ft_recurrent_options;
 
 typedef struct ft_loss_options {
-    float label_smoothing;  /* s in [0, 1], default 0: the target is 1 - s for the label, plus
+    float label_smoothing;  /* s in [0, 1], default 0. The target is 1 - s for the label, plus
                                s / classes for every class (Szegedy et al. 2016) */
 } ft_loss_options;
 
 typedef struct ft_network_options {
-    int classes;            /* default: what the network is usually published with */
-    int image_size;         /* default: likewise (224, or 32 for the CIFAR networks) */
+    int classes;            /* default: as the network is usually published */
+    int image_size;         /* default: the same (224, or 32 for the CIFAR networks) */
     int channels;           /* of the image; default 3 */
     float width;            /* mobilenet_v1: default 1 */
     bool adjusted;          /* keras_cnn: a dense layer of 256 instead of 1024 */
     bool keras_initialisers;
-    /* Of networks over text: */
+    /* For networks that read text: */
     int words;              /* in the vocabulary; default 10000, char_rnn: 65 */
     int embedding;          /* features of a word; default 128, lstm_lm: 256 */
-    int hidden;             /* numbers of a layer's state; default 256, char_rnn: 128 */
-    int layers;             /* default 1 of a classifier, 2 of a language model */
+    int hidden;             /* features of a layer's state; default 256, char_rnn: 128 */
+    int layers;             /* default 1 for a classifier, 2 for a language model */
     bool bidirectional;     /* classifiers */
     ft_step_pooling pooling;/* classifiers: default the last step */
-    bool tied;              /* lstm_lm: the decoder's weight is the embedding's; needs hidden =
+    bool tied;              /* lstm_lm: the decoder's weight is the embedding's; needs hidden ==
                                embedding */
-    float dropout;          /* locked, behind the embedding and each layer; default 0 */
+    float dropout;          /* locked, after the embedding and each layer; default 0 */
 } ft_network_options;
 
-typedef struct ft_tokenizer ft_tokenizer; /* turns a text into numbers, and back */
+typedef struct ft_tokenizer ft_tokenizer; /* converts text to numbers and back */
 
 typedef struct ft_language_model_to_classifier_options {
-    int hidden;             /* a linear layer of so many numbers and a relu before the last one;
-                               default: there is none */
+    int hidden;             /* adds a linear layer of this size and a relu before the last layer;
+                               default: neither */
     float dropout;          /* before each of the head's linear layers; default 0 */
-    ft_tokenizer *new_words;/* a vocabulary of FT_WORDS of this model, of the texts to classify:
-                               words in it that the model's lacks are put behind those of the
-                               model's, which has a tokeniser of its own from then on; each begins
-                               as the mean of the embedding's rows. Default: they stay unknown */
+    ft_tokenizer *new_words;/* an FT_WORDS vocabulary of this model, built from the target texts.
+                               Words that the model's vocabulary lacks are appended to it (to a new
+                               tokeniser of the model), each starting as the mean of the
+                               embedding's rows. Default: such words stay unknown */
 } ft_language_model_to_classifier_options;
 
 /* How a picture becomes the network's input; stored in the model file. */
 typedef struct ft_preprocessing {
     int width, height, channels; /* of the network's input */
-    int resize;             /* the shorter side first becomes this (Pillow's antialiased bilinear),
-                               then the centre is cut out; 0: both sides are resized to fit */
-    float mean[4], std[4];  /* (pixel / 255 - mean) / std per channel: in units of 0..1, as
-                               torchvision's Normalize. mean: default 0; std has no default: above
-                               0, or ft_set_preprocessing refuses it */
+    int resize;             /* the shorter side is first resized to this (Pillow's antialiased
+                               bilinear), then the centre is cut out; 0: both sides are resized */
+    float mean[4], std[4];  /* (pixel / 255 - mean) / std per channel, in units of 0..1, as in
+                               torchvision's Normalize. mean: default 0. std has no default:
+                               ft_set_preprocessing refuses one that is not above 0 */
 } ft_preprocessing;
 
 /* ---- Files ---- */
@@ -635,10 +637,10 @@ typedef struct ft_preprocessing {
 typedef struct ft_weights_options {
     const void *memory;     /* load from here instead of from a path ... */
     size_t bytes;
-    const char *rename;     /* "from=to,from=to": a leading part of names in the file to replace */
+    const char *rename;     /* "from=to,from=to": replaces prefixes of the names in the file */
     bool allow_missing;     /* parameters that the file lacks keep their values */
-    bool allow_unexpected;  /* tensors that the network lacks are passed over */
-    bool allow_mismatched;  /* tensors of another shape are passed over (a new head) */
+    bool allow_unexpected;  /* skip tensors that the network lacks */
+    bool allow_mismatched;  /* skip tensors of another shape (a new head) */
     bool map;               /* map the file instead of reading it; it must not shrink meanwhile */
     const char *state_dict; /* PyTorch's checkpoints: the key of the weights, "model_ema" or
                                "a.b" for one inside another; default: the usual names, and where
@@ -668,9 +670,9 @@ typedef struct ft_tensor_info { /* one tensor of a file; pointers live as long a
 /* ---- Text ---- */
 
 typedef enum ft_tokenizer_kind {
-    FT_CHARACTERS,          /* a character is a piece */
-    FT_WORDS,               /* words as BERT parts them, rare ones are "<unk>" */
-    FT_WORDPIECE,           /* BERT's: the longest pieces of each word, "##" before those inside */
+    FT_CHARACTERS,          /* one piece per character */
+    FT_WORDS,               /* words, split as BERT does; rare ones are "<unk>" */
+    FT_WORDPIECE,           /* BERT's: the longest pieces of each word, "##" before inner ones */
     FT_BYTE_BPE,            /* GPT-2's: merged bytes */
     FT_SCORED_BPE           /* SentencePiece's BPE, as in llama2.c */
 } ft_tokenizer_kind;
@@ -678,39 +680,39 @@ typedef enum ft_tokenizer_kind {
 typedef struct ft_tokenizer_options {
     const void *memory;     /* load from here instead of from a path ... */
     size_t bytes;
-    const char *merges;     /* of a vocab.json: its merges.txt; default: the one beside it */
-    const void *merges_memory; /* or the text of it */
+    const char *merges;     /* for a vocab.json: its merges.txt; default: the one beside it */
+    const void *merges_memory; /* or its text */
     size_t merges_bytes;
-    bool cased;             /* of a vocab.txt: capitals and accents are kept */
+    bool cased;             /* for a vocab.txt: keep capitals and accents */
 } ft_tokenizer_options;
 
-typedef struct ft_vocabulary_options { /* of a tokeniser that is built from texts */
-    int minimum_count;      /* rarer words or characters are left out; default 1 */
-    int most;               /* pieces at most; 0: no limit */
-    bool cased;             /* words: capitals and accents are kept */
-    bool spaces_only;       /* words: they end at spaces only, punctuation does not stand alone */
+typedef struct ft_vocabulary_options { /* for a tokeniser that is built from texts */
+    int minimum_count;      /* leaves out rarer words or characters; default 1 */
+    int most;               /* maximum number of pieces; 0: no limit */
+    bool cased;             /* words: keep capitals and accents */
+    bool spaces_only;       /* words: split at spaces only, not at punctuation */
 } ft_vocabulary_options;
 
 typedef struct ft_tokenize_options {
-    bool special;           /* with what the kind puts around a text: [CLS] ... [SEP], or BOS */
+    bool special;           /* add what the kind puts around a text: [CLS] ... [SEP], or BOS */
 } ft_tokenize_options;
 
 typedef struct ft_tokens { const int32_t *ids; int count; } ft_tokens;
 
 /* ---- Data ---- */
 
-/* Where a data source is to put one tensor of one sample. */
+/* Where a data source writes one tensor of one sample. */
 typedef struct ft_slot {
     const char *name;       /* of the input node: "input", "labels", ... */
     ft_type type;
     ft_shape shape;         /* of one sample, without the batch */
     void *values;           /* row-major */
-    int length;             /* to be set by sequences: how many steps are real */
+    int length;             /* the source sets it for sequences: how many steps are real */
 } ft_slot;
 
-/* A source of samples, read at random. get() fills the slots that it knows and returns false for a
-   sample that cannot be read (it is then left out). `view` 0 is the plain sample; others are
-   augmented, and depend on (seed, index, view) alone. Called by several threads at once. */
+/* A source of samples with random access. get() fills the slots that it knows and returns false if
+   the sample cannot be read (it is then left out). View 0 is the plain sample. Other views are
+   augmented and depend only on (seed, index, view). Several threads call get() at once. */
 typedef struct ft_source {
     void *user;
     int count;
@@ -721,87 +723,87 @@ typedef struct ft_source {
                                                      together and must not be split */
     const char *(*name)(void *user, int index);   /* optional: e.g. the file's name */
     const char *(*class_name)(void *user, int c); /* optional */
-    void (*release)(void *user);                  /* optional: called once, with the ft_data */
-    /* Optional: a hash of all that get() makes this view from, the label among it. Without it
-       nothing of this source is kept in ft_desc.cache. */
+    void (*release)(void *user);                  /* optional: called once, when the ft_data ends */
+    /* Optional: a hash of everything that get() makes this view from, the label included. Without
+       it ft_desc.cache keeps nothing of this source. */
     uint64_t (*digest)(void *user, int index, int view);
     int (*length)(void *user, int index);         /* sequences: the steps of a sample */
-    int streams;                       /* 0: samples are apart. Otherwise sample i + streams goes on
-                                          where sample i ends: they are read in their order, so
-                                          many to a batch, and state is carried between */
+    int streams;                       /* 0: samples are independent. Otherwise sample i + streams
+                                          continues sample i: they are read in order, `streams` to
+                                          a batch, and state is carried from batch to batch */
 } ft_source;
 
 typedef struct ft_augmentation {
-    float shift;            /* up to this share of width and height in each direction */
-    float scale;            /* random resized crop: down to this share of the area; 0: none */
-    bool flip;              /* mirrored left to right in half of the views */
+    float shift;            /* at most this share of width and height, in each direction */
+    float scale;            /* random resized crop, at least this share of the area; 0: no crop */
+    bool flip;              /* mirror half of the views left to right */
 } ft_augmentation;
 
 typedef struct ft_image_folder_options {
-    int per_class;          /* use only this many of each class, drawn by the seed; 0: all */
+    int per_class;          /* use only this many per class, drawn by the seed; 0: all */
     ft_augmentation augmentation; /* of views other than 0; all zero: chosen by ft_finetune */
-    size_t cache_bytes;     /* keep decoded pictures in memory up to this; default 512 MiB */
+    size_t cache_bytes;     /* most memory for decoded pictures; default 512 MiB */
     bool no_groups;         /* never group files by name. Default: files NNNNN_MMMMM.* are frames
-                               MMMMM of tracks NNNNN, which are held back as a whole, if classes
-                               have two tracks or more on average; the log says so */
+                               MMMMM of tracks NNNNN if classes have two tracks or more on average;
+                               tracks are held back as a whole, and the log says so */
     bool match_classes;     /* the folder's classes must be among the model's (for evaluation) */
-    const ft_data *classes_of; /* likewise among those of this data, which the model is still to be
-                               trained on: what does not fit is noticed before the training */
-    bool group_by_name;     /* NUMBER_NUMBER.* are frames of tracks, however many digits and tracks
-                               there are */
+    const ft_data *classes_of; /* the classes must be among those of this data. For a model that is
+                               not trained on it yet: finds a mismatch before the training */
+    bool group_by_name;     /* NUMBER_NUMBER.* are frames of tracks, with any number of digits and
+                               of tracks */
 } ft_image_folder_options;
 
 typedef struct ft_array_options {
-    int classes;            /* labels are below it; 0: the largest label plus one */
+    int classes;            /* labels must be below it; 0: the largest label plus one */
     const char *input, *labels; /* names of the nodes; default "input" and "labels". Values are
-                               taken as they are: without the model's preprocessing */
+                               used as they are: the model's preprocessing is not applied */
 } ft_array_options;
 /* Is the first line of a .tsv or .csv a header? */
 typedef enum ft_table_header {
-    FT_HEADER_AUTO,         /* yes, if it has a column of a known name; refused, if that is not
-                               certain */
+    FT_HEADER_AUTO,         /* yes if it has a column of a known name; an error if that is
+                               uncertain */
     FT_HEADER_YES, FT_HEADER_NO
 } ft_table_header;
 
-typedef struct ft_text_options { /* of labelled texts */
-    /* Names in the header, in any case, or numbers from 1; several text columns with commas between
-       them ("title,body") are joined by a space. Default: "text", "sentence", "review", ... and
+typedef struct ft_text_options { /* for labelled texts */
+    /* Names in the header (case is ignored) or numbers from 1. Several text columns, separated by
+       commas ("title,body"), are joined by a space. Default: "text", "sentence", "review", ... and
        "label", "class", "category", ...; without a header the first of two columns is the text.
-       The log says which columns were taken. */
+       The log says which columns were chosen. */
     const char *text_column, *label_column;
-    const char *format;     /* "tsv", "csv" or "jsonl"; default: how the path ends, else TSV */
-    ft_tokenizer *tokenizer;/* default: the model's; where it has none, the words of these texts
-                               become it */
-    ft_vocabulary_options vocabulary; /* of those words */
-    int longest;            /* tokens that are kept of a text, as by ft_set_max_length; default:
+    const char *format;     /* "tsv", "csv" or "jsonl"; default: from the path's end, else TSV */
+    ft_tokenizer *tokenizer;/* default: the model's; if it has none, one is built from the words of
+                               these texts and becomes the model's */
+    ft_vocabulary_options vocabulary; /* for that one */
+    int longest;            /* keep this many tokens of a text, as ft_set_max_length does; default:
                                ft_max_length(m) */
-    int per_class;          /* use only so many texts of each class, drawn by the seed; 0: all */
+    int per_class;          /* use only this many per class, drawn by the seed; 0: all */
     bool match_classes;     /* the labels must be among the model's classes (for evaluation) */
     bool unlabelled;        /* there are no labels: all texts are of one class */
     const void *memory;     /* a table in memory instead of a path */
     size_t bytes;
-    /* Of views other than 0, which ft_fit_options.augment trains on; both want FT_WORDS: */
-    bool shuffle;           /* the words are in another order, drawn for each view */
-    float subsample;        /* words that are more than this share of all words, say 1e-3, are left
-                               out at random: of share f, sqrt(subsample / f) remain (Mikolov et al.
-                               2013); one word always does. 0 (default): none is left out */
-    const ft_data *classes_of; /* the labels must be among the classes of this data, which the
-                               model is still to be trained on: as match_classes, but before */
+    /* For views other than 0, which ft_fit_options.augment trains on; both need FT_WORDS: */
+    bool shuffle;           /* puts the words in another order, drawn for each view */
+    float subsample;        /* drops words at random whose share f of all words is larger, say than
+                               1e-3: sqrt(subsample / f) of them remain (Mikolov et al. 2013), and
+                               at least one word of a text. 0 (default): drops none */
+    const ft_data *classes_of; /* as match_classes, but among the classes of this data, which the
+                               model is not trained on yet */
     ft_table_header header; /* of a .tsv or .csv */
 } ft_text_options;
 
-typedef struct ft_stream_options { /* of a text for a language model */
-    int streams;            /* rows of a batch: the text is cut into as many; default 32 */
-    int steps;              /* of each in a batch: how far back gradients reach; default 64 */
-    const char *text_column;/* of a table: its texts one after the other, as in ft_text_options;
-                               default: a whole file, or with `table` the column that is found */
+typedef struct ft_stream_options { /* for one text and a language model */
+    int streams;            /* rows of a batch: the text is cut into this many; default 32 */
+    int steps;              /* of a row in a batch: how far gradients reach back; default 64 */
+    const char *text_column;/* of a table: joins its texts, as in ft_text_options. Default: a whole
+                               file; with `table`, the column that is found */
     const char *format;     /* as in ft_text_options */
     ft_tokenizer *tokenizer;/* as in ft_text_options */
-    ft_tokenizer_kind vocabulary_kind; /* FT_CHARACTERS (default) or FT_WORDS, where one is built */
+    ft_tokenizer_kind vocabulary_kind; /* of one that is built: FT_CHARACTERS (default), FT_WORDS */
     ft_vocabulary_options vocabulary;
     const void *memory;     /* instead of a path */
     size_t bytes;
-    bool table;             /* a table, though no text_column is set */
+    bool table;             /* the file is a table, even if text_column is not set */
     ft_table_header header; /* of a .tsv or .csv */
 } ft_stream_options;
 
@@ -812,7 +814,7 @@ typedef enum ft_schedule {
     FT_CONSTANT,
     FT_STEP,       /* times gamma after every step_epochs epochs */
     FT_COSINE,     /* to 0 at the end (Loshchilov and Hutter 2017, without restarts) */
-    FT_ONE_CYCLE   /* up from 1/25 over the first 30 %, then down to 1/25/10^4, in cosine pieces:
+    FT_ONE_CYCLE   /* up from 1/25 over the first 30 %, then down to 1/25/10^4, both as cosines:
                       Smith and Topin 2018 with the defaults of PyTorch's OneCycleLR */
 } ft_schedule;
 
@@ -820,24 +822,24 @@ typedef enum ft_schedule {
    2013, in the form that PyTorch documents. */
 typedef struct ft_optimizer_options {
     ft_optimizer optimizer; /* default AdamW */
-    float learning_rate;    /* of ft_fit, before its schedule; default 1e-3 (SGD: 1e-2). In the loop
-                               by hand ft_update is given the rate, and this one is not used */
+    float learning_rate;    /* for ft_fit, before its schedule; default 1e-3 (SGD: 1e-2). In the
+                               loop by hand ft_update's argument is used instead */
     float momentum;         /* SGD: default 0 */
-    bool nesterov;          /* SGD with momentum: looks ahead */
+    bool nesterov;          /* SGD with momentum: Nesterov's form, which looks ahead */
     float beta1, beta2;     /* default 0.9, 0.999 */
     float eps;              /* default 1e-8 */
     float weight_decay;     /* default 0; AdamW's is decoupled from the gradient */
-    float clip_norm;        /* gradients whose norm, over all of them, is larger are scaled down to
-                               it (Pascanu et al. 2013); 0: never */
+    float clip_norm;        /* scales the gradients down if their norm, over all of them, is larger
+                               (Pascanu et al. 2013); 0: never */
 } ft_optimizer_options;
 
 typedef struct ft_progress {
-    int epoch, epochs;      /* from 0; of how many */
-    int step, steps;        /* in this epoch, from 1 */
-    int batch;              /* samples in this step; 0, as learning_rate, where epoch_done */
+    int epoch, epochs;      /* from 0; how many in all */
+    int step, steps;        /* in this epoch, from 1; how many in all */
+    int batch;              /* samples in this step; 0, like learning_rate, if epoch_done */
     const char *stage;      /* "head", "all", ... */
-    double loss, accuracy;  /* of the training samples of this epoch so far; accuracy -1: the loss
-                               has no class labels, as that of a regression */
+    double loss, accuracy;  /* on the training samples of this epoch so far; accuracy -1: the loss
+                               has no class labels, as in a regression */
     float learning_rate;
     bool epoch_done;
     double held_back_accuracy, held_back_loss; /* at the end of an epoch; negative: not measured */
@@ -845,28 +847,28 @@ typedef struct ft_progress {
 
 typedef struct ft_fit_options {
     int epochs;             /* default 10 */
-    int batch_size;         /* default 32; at most as many as there are to train on. The last batch
-                               of an epoch has what is left; one sample alone is left out, of which
-                               batch norm could take no variance */
+    int batch_size;         /* default 32, or all samples if there are fewer. An epoch's last batch
+                               may be smaller; a last batch of one sample is dropped, since batch
+                               norm needs two */
     ft_optimizer_options optimizer;
     ft_schedule schedule;
     int step_epochs;        /* FT_STEP: default 10 */
     float gamma;            /* FT_STEP: default 0.1 */
-    float warmup_epochs;    /* linear, from 0; default none */
+    float warmup_epochs;    /* linear, from 0; default 0 */
     float hold_back;        /* share of the data that is not trained on but measured after each
                                epoch, split by class and group; default 0 */
     bool best;              /* end with the weights of the best held-back epoch, not the last */
-    int patience;           /* stop after so many epochs without a better held-back one; 0: never */
-    bool no_cache;          /* compute the frozen prefix anew at each step */
+    int patience;           /* stop after this many epochs without a better one; 0: never */
+    bool no_cache;          /* recompute the frozen prefix at each step */
     int views;              /* augmented views per sample for the cached prefix; default 8 */
     bool augment;           /* train on augmented views (the data says which) */
-    size_t cache_bytes;     /* memory for the outputs of the frozen prefix; default 1 GiB. More is
-                               read from ft_desc.cache, or without one computed in each epoch */
+    size_t cache_bytes;     /* memory for the outputs of the frozen prefix; default 1 GiB. The rest
+                               is read from ft_desc.cache or, without one, recomputed each epoch */
     const char *checkpoint; /* a file that a killed run continues from; NULL: none */
-    int checkpoint_steps;   /* write it every so many steps, besides every epoch; 0: no */
+    int checkpoint_steps;   /* write it also every this many steps; 0: at each epoch only */
     const char *stage;      /* a name for progress and checkpoint */
-    /* Called after each step and each epoch; false stops the run. A GPU is by then at the next
-       step, which is still made, counted and kept when the run is stopped. */
+    /* Called after each step and each epoch; false stops the run. On a GPU the next step is already
+       running then: it is finished, counted and kept. */
     bool (*progress)(void *user, const ft_progress *progress);
     void *progress_user;
 } ft_fit_options;
@@ -875,20 +877,20 @@ typedef struct ft_digest { uint64_t frozen; int tensors; } ft_digest; /* of all 
 
 typedef struct ft_fit_result {
     int epochs;             /* that ran */
-    int best_epoch;         /* from 0; -1: no choice was made */
-    double loss, accuracy;  /* of the training samples in the last epoch; accuracy -1: the loss has
-                               no class labels (of ft_mse the loss itself is the metric) */
+    int best_epoch;         /* from 0; -1: no epoch was chosen */
+    double loss, accuracy;  /* on the training samples in the last epoch; accuracy -1: the loss has
+                               no class labels (for ft_mse the loss itself is the metric) */
     double held_back_loss, held_back_accuracy; /* of the weights that were kept; negative: none */
     int held_back_correct, held_back_total;
-    ft_digest before, after; /* equal, or the run would have failed */
-    bool stopped;           /* by the progress function; the weights are as of that step, a GPU's
-                               as of the next */
+    ft_digest before, after; /* of frozen bytes; always equal, otherwise ft_fit fails */
+    bool stopped;           /* by the progress function; the weights are as of that step, on a GPU
+                               as of the next one */
 } ft_fit_result;
 
 typedef struct ft_finetune_options {
-    int epochs;             /* of each stage, the trial too; default: chosen */
-    int batch_size;         /* default: 16 of fewer than 300 samples (texts: 1,000), else 32; of
-                               a new head alone, and in the trial, 32 */
+    int epochs;             /* of each stage, the trial included; default: chosen */
+    int batch_size;         /* default: 16 for fewer than 300 samples (texts: 1,000), else 32; for a
+                               new head alone, and in the trial, 32 */
     float learning_rate;    /* of the trial and of the last stage; default: chosen per stage */
     const char *freeze;     /* glob: freeze exactly this and skip the choice of a stage */
     const char *checkpoint;
@@ -904,50 +906,51 @@ typedef struct ft_finetune_result {
 } ft_finetune_result;
 
 typedef struct ft_sample_result {
-    int index, label, guess; /* of the sample in the data; its class; the most probable one ... */
-    float probability;      /* ... and how probable the network takes it to be */
+    int index, label, guess; /* the sample's index in the data, its class, and the most probable
+                               class ... */
+    float probability;      /* ... with its probability */
 } ft_sample_result;
 
 typedef struct ft_evaluate_options {
     int batch_size;         /* default 32 */
-    int *confusion;         /* [true class][predicted], ft_class_count(m) squared numbers, though
-                               the data may have fewer classes; or NULL */
+    int *confusion;         /* [true class][predicted class], ft_class_count(m) squared numbers even
+                               if the data has fewer classes; or NULL */
     void (*sample)(void *user, const ft_sample_result *result); /* called for each; or NULL */
     void *sample_user;
-    size_t confusion_count; /* how many numbers confusion has: any other than ft_class_count(m)
-                               squared is FT_SHAPE */
+    size_t confusion_count; /* how many numbers confusion has; FT_SHAPE if it is not
+                               ft_class_count(m) squared */
 } ft_evaluate_options;
 
 typedef struct ft_evaluation {
     int correct, total, skipped;
-    double accuracy, low, high; /* with its 95 % Wilson interval; all -1, and correct 0, where the
-                               loss has no class labels */
-    double loss;            /* of a language model: nats a token; perplexity is exp of it */
+    double accuracy, low, high; /* with its 95 % Wilson interval. If the loss has no class labels,
+                               all three are -1 and correct is 0 */
+    double loss;            /* of a language model: nats per token; perplexity is its exp */
     bool regression;        /* the loss is ft_mse of the output and an input: */
-    double mse, r2;         /* mean squared error, and the coefficient of determination, 1 - mse /
-                               variance of the targets, the mean over the outputs (scikit-learn's
-                               r2_score); of constant targets 1 where mse is 0, else 0 */
+    double mse, r2;         /* mean squared error; coefficient of determination, 1 - mse / variance
+                               of the targets, averaged over the outputs (scikit-learn's r2_score).
+                               For constant targets r2 is 1 if mse is 0, else 0 */
 } ft_evaluation;
 
 typedef struct ft_prediction { int class_index; float probability; } ft_prediction;
 
 typedef struct ft_generate_options {
-    const char *prompt;     /* the text to go on with; default: a new line, or the start */
-    int length;             /* tokens at most; default 200 */
-    float temperature;      /* logits are divided by it; default 1 */
+    const char *prompt;     /* the text to continue; default: a new line, or the start token */
+    int length;             /* maximum number of tokens; default 200 */
+    float temperature;      /* divides the logits; default 1 */
     bool greedy;            /* always the most probable token */
-    int top_k;              /* only the most probable so many; 0: all */
-    float top_p;            /* only the most probable that make up this share; 0: all */
+    int top_k;              /* choose among this many of the most probable; 0: all */
+    float top_p;            /* choose among the most probable that make up this share; 0: all */
     uint64_t seed;
-    bool (*piece)(void *user, const char *text, size_t bytes); /* each piece of text, in whole
-                               characters, as it comes; false ends it */
+    bool (*piece)(void *user, const char *text, size_t bytes); /* gets each piece of text, in whole
+                               characters, as it is generated; false stops */
     void *piece_user;
 } ft_generate_options;
 
-typedef struct ft_plan_bytes { /* what a run will take, told before it */
+typedef struct ft_plan_bytes { /* the memory that a run will need */
     size_t parameters, gradients, optimizer, activations, workspace, total;
-    size_t other;                 /* in total: the graph, names, lists, and what else is there */
-    size_t device;                /* in total: on ft_desc.device, and not there yet */
+    size_t other;                 /* in total: the graph, names, lists and everything else */
+    size_t device;                /* in total: on ft_desc.device, and not allocated yet */
 } ft_plan_bytes;
 
 /* =============================================================================================
@@ -960,114 +963,117 @@ typedef struct ft_plan_bytes { /* what a run will take, told before it */
 
 /* ---- A model ---- */
 
-/* Makes an empty model that owns all that is made with it. NULL only when there is no memory; what
-   else is wrong with `desc` is the model's first error. */
+/* Creates an empty model, which owns everything made with it. Returns NULL only if there is no
+   memory; any other fault of `desc` is the model's first error. */
 FINETUNE_API ft_model *ft_create(ft_desc desc);
-FINETUNE_API void ft_destroy(ft_model *m); /* NULL is fine */
+FINETUNE_API void ft_destroy(ft_model *m);
 
-/* The first error since the start (or since ft_clear_error), FT_OK when there was none. After an
-   error every call that works on the model does nothing but return the same status. ft_error(NULL)
-   is FT_MEMORY: what ft_create's NULL means. */
+/* Returns the first error since the start (or since ft_clear_error), FT_OK if there was none. After
+   an error every call on the model does nothing but return the same status. ft_error(NULL) is
+   FT_MEMORY, since ft_create returns NULL without memory. */
 FINETUNE_API ft_status ft_error(const ft_model *m);
-FINETUNE_API const char *ft_error_text(const ft_model *m); /* "" when there was none */
-/* Forgets the error. An ft_fit that ended with one has returned to the weights of its last good
-   epoch where they were not finite, so that prediction works again. A device that failed is given
-   up, and the processor goes on: outside of ft_fit with the weights as they were when they were
+FINETUNE_API const char *ft_error_text(const ft_model *m); /* "" if there was no error */
+/* Clears the error. If an ft_fit ended with weights that are not finite, those of its last good
+   epoch are back, and prediction works again. After a device failure the model continues on the
+   CPU, in ft_fit with the weights of the last good epoch, elsewhere with the weights as they were
    last loaded, read or saved. */
 FINETUNE_API void ft_clear_error(ft_model *m);
 FINETUNE_API const char *ft_status_name(ft_status status);
 
 /* Lists the machine's OpenCL devices, whatever ft_desc.device is: writes up to `most` of them and
-   returns how many there are. 0, with the reason in the log, where there are none. */
+   returns how many there are. If there are none, returns 0 and logs the reason. */
 FINETUNE_API int ft_devices(ft_model *m, ft_device_info *devices, int most);
 
-/* The comparisons with the processor that this model has made on its device, each when an operator
-   was first met, and then the operators that have no kernels: writes up to `most`, returns how many
-   there are. 0 where the model runs on the processor. */
+/* Lists how this model's operators compared with the CPU on its device (each is compared when it is
+   first used), then the operators without kernels. Writes up to `most` and returns how many there
+   are; 0 if the model runs on the CPU. */
 FINETUNE_API int ft_device_checks(const ft_model *m, ft_device_check *checks, int most);
 
 /* ---- A network from a file, or by name ---- */
 
-/* Loads a model file, or recognises a published network by the names and shapes of its weights,
-   builds it and loads them. .safetensors, and PyTorch's .pt/.pth. The model must be empty, and is
-   empty again after an error: FT_IO, FT_FORMAT, or FT_MISMATCH, which lists what does not fit. */
+/* Loads a model file, or the weights of a published network, which it recognises by their names and
+   shapes and builds: .safetensors, or PyTorch's .pt/.pth. The model must be empty, and is empty
+   again after an error: FT_IO, FT_FORMAT, or FT_MISMATCH, which lists what does not fit. */
 FINETUNE_API ft_status ft_load(ft_model *m, const char *path, ft_load_options options);
 
-/* Builds "resnet18", "resnet34", "resnet50" (torchvision's names), "resnet20", "resnet32",
-   "resnet44", "resnet56" (for CIFAR, option A shortcuts; all of He et al. 2016), "mobilenet_v1"
-   (Howard et al. 2017) or "keras_cnn" with random weights, over the inputs "input" [N, channels,
-   size, size] and "labels" [N], with their loss. Returns the logits, [N, classes]; {0} with an
-   error. Over text: "lstm_classifier" and
-   "gru_classifier" (inputs "tokens" [N, L] and "lengths" [N], logits [N, classes]), and the
-   language models "char_rnn" and "lstm_lm" (logits [N, L, words]; their state is carried from run
-   to run until ft_reset_state). */
+/* Builds a network with random weights and its loss; returns the logits, or {0} with an error.
+   Of pictures, with inputs "input" [N, channels, size, size] and "labels" [N], logits [N, classes]:
+     "resnet18", "resnet34", "resnet50"  as in torchvision (He et al. 2016)
+     "resnet20", "resnet32", "resnet44", "resnet56"  for CIFAR, option A shortcuts (the same paper)
+     "mobilenet_v1"  Howard et al. 2017
+     "keras_cnn"
+   Of text, with the input "tokens" [N, L]:
+     "lstm_classifier", "gru_classifier"  with the input "lengths" [N]; logits [N, classes]
+     "char_rnn", "lstm_lm"  language models, logits [N, L, words]; their state is carried from run
+                            to run until ft_reset_state */
 FINETUNE_API ft_node ft_network(ft_model *m, const char *name, ft_network_options options);
 
-/* Turns a language model (recurrent layers, and a linear layer over each step) into a classifier of
-   texts as ULMFiT does: the layers are kept, without carried states; the last, largest and mean of
-   their outputs over the real steps, side by side, go into a new head, "fc". Inputs are "tokens",
-   "lengths" and "labels". Howard and Ruder 2018. */
+/* Makes a text classifier of a language model (recurrent layers, and a linear layer over each
+   step), as ULMFiT does (Howard and Ruder 2018). The layers stay, without carried states. The last,
+   maximum and mean of their outputs over the real steps, side by side, go into a new head, "fc".
+   Inputs are "tokens", "lengths" and "labels". */
 FINETUNE_API ft_status ft_language_model_to_classifier(
     ft_model *m, int classes, ft_language_model_to_classifier_options options);
 
-/* Reads weights into parameters of the same names. What does not match is listed in the error,
-   FT_MISMATCH, unless the options allow it; shapes must be equal. */
+/* Reads weights into parameters of the same names and shapes. FT_MISMATCH lists all that do not
+   match, unless the options allow it. */
 FINETUNE_API ft_status ft_load_weights(ft_model *m, const char *path, ft_weights_options options);
 
-/* Writes weights, graph, class names, preprocessing and tokeniser, all that prediction needs, and
-   what is frozen, which ft_load freezes again. It is written beside `path` and renamed, so that no
-   half a file is left. FT_IO where that fails. What the file that was loaded had besides in its
-   __metadata__ (a source, a licence) is written again. FT_UNSUPPORTED where the path ends as
-   another format's files do (ft_other_format). */
+/* Writes all that prediction needs (weights, graph, class names, preprocessing, tokeniser) and what
+   is frozen, which ft_load freezes again. Other entries of the loaded file's __metadata__ (a
+   source, a licence) are kept. The file is written beside `path` and then renamed, so that no half
+   file is left; FT_IO if that fails. FT_UNSUPPORTED if the path ends like another format's files
+   (ft_other_format). */
 FINETUNE_API ft_status ft_save(ft_model *m, const char *path, ft_save_options options);
-/* Whose format a file would be taken for by the end of its name ("PyTorch" of .pt, "ONNX" of
-   .onnx), though ft_save writes safetensors only; NULL: nobody's, and ft_save takes the name. To be
-   asked before hours of training. */
+/* Returns the format that the end of a path suggests ("PyTorch" for .pt, "ONNX" for .onnx), which
+   ft_save cannot write: it writes safetensors only. NULL: ft_save accepts the path. Check it before
+   hours of training. */
 FINETUNE_API const char *ft_other_format(const char *path);
 
-/* ---- Tensors of a file, whatever they are for ----
-   NULL with an error; ft_file_close ends it, and all that was asked of it is gone then. */
+/* ---- Tensors of any file ----
+   ft_file_open returns NULL with an error. ft_file_close frees the file and all pointers that its
+   functions returned. */
 FINETUNE_API ft_file *ft_file_open(ft_model *m, const char *path, ft_weights_options options);
 FINETUNE_API void ft_file_close(ft_file *file);
 FINETUNE_API int ft_file_count(const ft_file *file);
 FINETUNE_API ft_tensor_info ft_file_tensor(const ft_file *file, int index);
 FINETUNE_API int ft_file_find(const ft_file *file, const char *name); /* index; -1: none */
-/* The text of __metadata__'s entry `key`; NULL: none. */
+/* Returns the text of the entry `key` of __metadata__; NULL if there is none. */
 FINETUNE_API const char *ft_file_metadata(const ft_file *file, const char *key);
-/* Reads a tensor as float32 (any type but FT_OTHER, which is FT_UNSUPPORTED) or as it is stored,
-   row-major; `count` and `bytes` must be the tensor's own, else FT_SHAPE. */
+/* Read a tensor, row-major, as float32 (from any type but FT_OTHER, which is FT_UNSUPPORTED) or as
+   it is stored. `count` and `bytes` must be those of the tensor, else FT_SHAPE. */
 FINETUNE_API ft_status ft_file_read_f32(ft_file *file, int index, float *to, size_t count);
 FINETUNE_API ft_status ft_file_read(ft_file *file, int index, void *to, size_t bytes);
 
-/* ---- Building: each returns the node of its result, {0} with an error ----
-   `name` is the layer's name, which no other node has; NULL: one is made up, but for layers with
-   parameters, which are called "<name>.weight" and so on. N is the batch. Shapes that do not fit
-   are FT_SHAPE, options that make no sense FT_INVALID, and the text names the layer. */
+/* ---- Building: each function returns the node of its result, {0} with an error ----
+   `name` must differ from all other nodes' names. It may be NULL, for a generated one, except for
+   layers with parameters, which are called "<name>.weight" and so on. N is the batch. FT_SHAPE:
+   shapes that do not fit. FT_INVALID: options that make no sense. The text names the layer. */
 
-/* What is fed: [N, size...] of float32, or of int32 for labels and token ids. */
+/* An input: [N, size...] of float32, or of int32 for labels and token ids. */
 FINETUNE_API ft_node ft_input(ft_model *m, const char *name, ft_input_options options);
-/* A tensor without a batch that is trained, or kept as a buffer; drawn from the model's seed and
-   its name, or loaded by it. */
+/* A tensor without a batch that is trained, or kept as a buffer. Its first values are drawn from
+   the model's seed and its name; weights are loaded into it by its name. */
 FINETUNE_API ft_node ft_parameter(ft_model *m, const char *name, ft_parameter_options options);
 
 /* x [N, C, H, W] -> [N, out_channels, H', W'], H' = (H + padding - dilation*(kernel-1) - 1)/stride
-   + 1, rounded down, padding being that of both sides; W' likewise. "<name>.weight" is
-   [out_channels, C/groups, kernel, kernel], ".bias" [out_channels]. A cross-correlation, as
-   everybody's. */
+   + 1, rounded down, with the padding of both sides; W' likewise. "<name>.weight" is
+   [out_channels, C/groups, kernel, kernel], ".bias" [out_channels]. It is a cross-correlation, as
+   in other libraries. */
 FINETUNE_API ft_node ft_conv2d(ft_model *m, const char *name, ft_node x, int out_channels,
                                ft_conv2d_options options);
-/* x [N, C, L] -> [N, out_channels, L'], as conv2d does with a height of 1; weight
-   [out_channels, C/groups, kernel]. L may be FT_LENGTH where L' is the same: stride 1, and padding
-   that adds up to dilation * (kernel - 1). Steps behind a sample's own length count as they are. */
+/* x [N, C, L] -> [N, out_channels, L'], like conv2d with a height of 1; weight
+   [out_channels, C/groups, kernel]. L may be FT_LENGTH if L' is the same: stride 1, and padding
+   that adds up to dilation * (kernel - 1). Steps after a sample's length are used as they are. */
 FINETUNE_API ft_node ft_conv1d(ft_model *m, const char *name, ft_node x, int out_channels,
                                ft_conv1d_options options);
 /* x [..., in] -> [..., out_features]: y = x weight^T + bias; "<name>.weight" is [out_features, in],
    ".bias" [out_features]. */
 FINETUNE_API ft_node ft_linear(ft_model *m, const char *name, ft_node x, int out_features,
                                ft_linear_options options);
-/* x [N, C] or [N, C, H, W]: y = (x - mean) / sqrt(var + eps) * weight + bias per channel; the
-   batch's mean and (biased) variance in training, the running ones in evaluation or when frozen.
-   "<name>.weight" and ".bias" are trained, ".running_mean" and ".running_var" buffers, all [C].
+/* x [N, C] or [N, C, H, W]: y = (x - mean) / sqrt(var + eps) * weight + bias per channel. Training
+   uses the batch's mean and (biased) variance; evaluation, or a frozen layer, the running ones.
+   "<name>.weight" and ".bias" are trained, ".running_mean" and ".running_var" are buffers, all [C].
    Ioffe and Szegedy 2015. */
 FINETUNE_API ft_node ft_batch_norm(ft_model *m, const char *name, ft_node x,
                                    ft_batch_norm_options options);
@@ -1075,73 +1081,74 @@ FINETUNE_API ft_node ft_batch_norm(ft_model *m, const char *name, ft_node x,
    of D; "<name>.weight" and ".bias" are [D]. Ba, Kiros and Hinton 2016. */
 FINETUNE_API ft_node ft_layer_norm(ft_model *m, const char *name, ft_node x,
                                    ft_layer_norm_options options);
-/* x [N, C, H, W] -> [N, C, H', W'], sizes as conv2d's: the largest, or the mean, of each window.
-   Padding is never the largest. */
+/* x [N, C, H, W] -> [N, C, H', W'], sizes as in conv2d: the maximum, or the mean, of each window.
+   Padding is never the maximum. */
 FINETUNE_API ft_node ft_max_pool2d(ft_model *m, const char *name, ft_node x,
                                    ft_pool2d_options options);
 FINETUNE_API ft_node ft_avg_pool2d(ft_model *m, const char *name, ft_node x,
                                    ft_pool2d_options options);
-/* x [N, C, H, W] -> [N, C, 1, 1]. */
+/* x [N, C, H, W] -> [N, C, 1, 1]: the mean, or the maximum, of each channel. */
 FINETUNE_API ft_node ft_global_avg_pool(ft_model *m, const char *name, ft_node x);
 FINETUNE_API ft_node ft_global_max_pool(ft_model *m, const char *name, ft_node x);
 FINETUNE_API ft_node ft_flatten(ft_model *m, const char *name, ft_node x); /* [N, rest] */
-/* `size` of one sample, without the batch; one of them may be -1: what is left. */
+/* `size` is a sample's shape, without the batch; one size may be -1: the rest. */
 FINETUNE_API ft_node ft_reshape(ft_model *m, const char *name, ft_node x, int rank,
                                 const int *size);
-/* a + b, a * b, element by element; the result has a's shape. A size of 1 (or a missing leading
-   one) in b is repeated. */
+/* a + b, a * b, element by element; the result has a's shape. In b a size of 1, or a missing
+   leading dimension, is repeated. */
 FINETUNE_API ft_node ft_add(ft_model *m, const char *name, ft_node a, ft_node b);
 FINETUNE_API ft_node ft_mul(ft_model *m, const char *name, ft_node a, ft_node b);
-/* One behind the other along `axis` >= 1; the other sizes are the same in all. */
+/* Joins tensors along `axis` >= 1; their other sizes must be equal. */
 FINETUNE_API ft_node ft_concat(ft_model *m, const char *name, int count, const ft_node *x,
                                int axis);
+/* Adds zeros around x; not along the batch or FT_LENGTH. */
 FINETUNE_API ft_node ft_pad(ft_model *m, const char *name, ft_node x, ft_pad_options options);
 FINETUNE_API ft_node ft_slice(ft_model *m, const char *name, ft_node x, ft_slice_options options);
-/* y's dimension d is x's dimension axes[d], for all of x's dimensions (`rank`); axes[0] is 0: the
-   batch stays the first. PyTorch's permute; with two axes exchanged its transpose. */
+/* y's dimension d is x's dimension axes[d], for all `rank` dimensions of x; axes[0] must be 0: the
+   batch stays first. This is PyTorch's permute, and its transpose if two axes are exchanged. */
 FINETUNE_API ft_node ft_permute(ft_model *m, const char *name, ft_node x, int rank,
                                 const int *axes);
-/* Takes elements along `axis` >= 1 by number: y[n, k, ...] = x[n, index[n, k], ...] for axis 1.
-   `index` is I32 and has x's sizes but for that axis, as PyTorch's gather wants it; or it has
-   fewer dimensions, and those behind are taken whole, so that [N, K] takes K rows of x [N, T, D]. A
-   number outside of x gives NaN. */
+/* Takes elements along `axis` >= 1 by index: y[n, k, ...] = x[n, index[n, k], ...] for axis 1.
+   `index` is I32 and has x's sizes except along that axis, as in PyTorch's gather. Or it has fewer
+   dimensions, and x's last ones are copied whole: [N, K] takes K rows of x [N, T, D]. An index
+   outside x gives NaN. */
 FINETUNE_API ft_node ft_gather(ft_model *m, const char *name, ft_node x, ft_node index, int axis);
-/* a [N, .., M, K] b [N, .., K, P] -> [N, .., M, P]: a product for each place of the dimensions
-   before the last two, which are the same in both; at least 3 dimensions. */
+/* a [N, .., M, K] b [N, .., K, P] -> [N, .., M, P]: a matrix product for each index of the other
+   dimensions, which are the same in both; at least 3 dimensions. */
 FINETUNE_API ft_node ft_matmul(ft_model *m, const char *name, ft_node a, ft_node b,
                                ft_matmul_options options);
 /* ids I32 [N] or [N, L] -> [N, features] or [N, L, features]: rows of "<name>.weight" [words,
-   features], at first drawn from N(0, 1) as PyTorch does. An id of -1 gives zeros. */
+   features], initially drawn from N(0, 1) as in PyTorch. An id of -1 gives zeros. */
 FINETUNE_API ft_node ft_embedding(ft_model *m, const char *name, ft_node ids, int words,
                                   int features, ft_embedding_options options);
-/* x [N, L, in] -> [N, L, directions * hidden]: every step's output of the last layer, forward and
-   reverse side by side. Parameters as PyTorch's: "<name>.weight_ih_l0" [4 * hidden, in] (gates i,
-   f, g, o), "weight_hh_l0", "bias_ih_l0", "bias_hh_l0", "weight_ih_l0_reverse" ..., U(-b, b) with
-   b = 1/sqrt(hidden). The layers below the last are nodes "<name>_l0" and so on, so that each can
-   be frozen. With options.final_states PyTorch's h_n and c_n are there too, as "<name>.h_n" and
-   "<name>.c_n" [N, layers * directions * hidden]: behind each sample's last real step, and of the
-   reverse direction behind its first (a sample without a real step has zeros there). They can be
-   the first states of another layer, or be trained on. A carried state is "<name>.hidden_l0" [N,
-   directions * hidden] and "<name>.cell_l0". Hochreiter and Schmidhuber 1997. */
+/* x [N, L, in] -> [N, L, directions * hidden]: the last layer's output at every step, forward and
+   reverse side by side. Parameters are PyTorch's: "<name>.weight_ih_l0" [4 * hidden, in] (gates i,
+   f, g, o), "weight_hh_l0", "bias_ih_l0", "bias_hh_l0", "weight_ih_l0_reverse" ..., drawn from
+   U(-b, b), b = 1/sqrt(hidden). Lower layers are nodes "<name>_l0" and so on, so that each can be
+   frozen. options.final_states adds PyTorch's h_n and c_n, "<name>.h_n" and "<name>.c_n" [N, layers
+   * directions * hidden]: the states after each sample's last real step, or in reverse after its
+   first one; zeros for a sample without a real step. They can be another layer's initial states,
+   or be trained on. A carried state is "<name>.hidden_l0" [N, directions * hidden] and
+   "<name>.cell_l0". Hochreiter and Schmidhuber 1997. */
 FINETUNE_API ft_node ft_lstm(ft_model *m, const char *name, ft_node x, int hidden,
                              ft_recurrent_options options);
-/* Likewise with gates r, z, n (Cho et al. 2014, PyTorch's form of it), and with none: tanh. */
+/* The same with gates r, z, n (Cho et al. 2014, in PyTorch's form), and without gates: tanh. */
 FINETUNE_API ft_node ft_gru(ft_model *m, const char *name, ft_node x, int hidden,
                             ft_recurrent_options options);
 FINETUNE_API ft_node ft_rnn(ft_model *m, const char *name, ft_node x, int hidden,
                             ft_recurrent_options options);
-/* x [N, L, C] -> [N, C]: the last, the mean, or the largest of the real steps, or [N, 3 C]: all
-   three, of the nodes "<name>_last", "<name>_max" and "<name>_mean" (Howard and Ruder 2018).
-   lengths I32 [N], or {0}: all steps are real. */
+/* x [N, L, C] -> [N, C]: the last, the mean, or the maximum of the real steps; or [N, 3 C]: all
+   three, from the nodes "<name>_last", "<name>_max" and "<name>_mean" (Howard and Ruder 2018).
+   lengths is I32 [N], or {0}: all steps are real. */
 FINETUNE_API ft_node ft_step_pool(ft_model *m, const char *name, ft_node x, ft_node lengths,
                                   ft_step_pool_options options);
-/* Zero with the probability p, else x / (1 - p); in evaluation, or frozen, x itself (Srivastava et
-   al. 2014). What is zero is a function of the seed, the step and the place. Over a weight
-   it is weight drop or, locked, embedding dropout (Merity et al. 2017): give its node as the
+/* Zero with probability p, else x / (1 - p); in evaluation, or if frozen, x itself (Srivastava et
+   al. 2014). The seed, the step and the position determine which elements are zero. Applied to a
+   weight it is weight drop or, locked, embedding dropout (Merity et al. 2017): pass its node as the
    layer's weight. */
 FINETUNE_API ft_node ft_dropout(ft_model *m, const char *name, ft_node x,
                                 ft_dropout_options options);
-/* Of each element, y has x's shape; `kind` is one of
+/* Applied to each element; y has x's shape. `kind` is one of
      "sigmoid"     1 / (1 + exp(-x))             "tanh"        (exp(2x) - 1) / (exp(2x) + 1)
      "relu"        max(x, 0): Nair and Hinton 2010
      "relu6"       min(max(x, 0), 6): Krizhevsky 2010
@@ -1149,20 +1156,19 @@ FINETUNE_API ft_node ft_dropout(ft_model *m, const char *name, ft_node x,
      "elu"         x, or alpha * (exp(x) - 1) below 0: Clevert et al. 2016
      "softplus"    log(1 + exp(x)): Dugas et al. 2001
      "softsign"    x / (1 + |x|): Bergstra et al. 2009
-     "gelu"        x * Phi(x), Phi the normal distribution's: Hendrycks and Gimpel 2016
+     "gelu"        x * Phi(x), Phi of the normal distribution: Hendrycks and Gimpel 2016
      "silu"        x * sigmoid(x): Elfwing et al. 2017
      "softmax"     exp(x) / sum of exp(x) over an axis: Bridle 1990; "log_softmax": its logarithm */
 FINETUNE_API ft_node ft_activation(ft_model *m, const char *kind, const char *name, ft_node x,
                                    ft_activation_options options);
-/* Losses: one number, shape [1], as PyTorch's with reduction="mean"; logits, not probabilities, so
-   that large ones are exact. A batch with nothing to take the mean of gives NaN.
+/* Losses: one number, shape [1], as in PyTorch with reduction="mean". They take logits, not
+   probabilities, so that large ones are exact. If a batch has nothing to average, the loss is NaN.
    Cross-entropy, -log(softmax(logits)[label]): logits [N, classes] and labels [N], or [N, L,
-   classes] and [N, L]; labels of -1 (padding) and of -100 (PyTorch's ignore_index) are left out,
-   and the mean is over the others. Any other label that is no class makes the loss NaN, and the
-   run FT_NOT_FINITE. */
+   classes] and [N, L]. Labels of -1 (padding) and -100 (PyTorch's ignore_index) are left out of the
+   mean. Any other label that is not a class makes the loss NaN, and the run FT_NOT_FINITE. */
 FINETUNE_API ft_node ft_cross_entropy(ft_model *m, const char *name, ft_node logits,
                                       ft_node labels /* I32 */, ft_loss_options options);
-/* The same against probabilities, -sum(target * log(softmax(logits))): the mean over N. */
+/* The same with probabilities as targets, -sum(target * log(softmax(logits))): the mean over N. */
 FINETUNE_API ft_node ft_soft_cross_entropy(ft_model *m, const char *name, ft_node logits,
                                            ft_node targets /* F32 [N, classes] */);
 /* -(t log(sigmoid(x)) + (1 - t) log(1 - sigmoid(x))), t in [0, 1]: the mean over all elements. */
@@ -1171,133 +1177,131 @@ FINETUNE_API ft_node ft_binary_cross_entropy(ft_model *m, const char *name, ft_n
 /* (x - target)^2: the mean over all elements. */
 FINETUNE_API ft_node ft_mse(ft_model *m, const char *name, ft_node x, ft_node target);
 
-/* Which nodes matter: the output that is predicted and saved, and the loss that is trained. A
-   network made by name or from a file has both (cross-entropy over the node "labels"). An input or
-   a weight is neither: FT_INVALID. */
+/* The output is what prediction returns, and the loss is what training minimises. A network made
+   by name or from a file has both (cross-entropy over the node "labels"). FT_INVALID for an input
+   or a weight. */
 FINETUNE_API void ft_set_output(ft_model *m, ft_node logits);
 FINETUNE_API void ft_set_loss(ft_model *m, ft_node loss);
 FINETUNE_API ft_node ft_output(const ft_model *m);
 FINETUNE_API ft_node ft_loss(const ft_model *m);
 FINETUNE_API void ft_set_preprocessing(ft_model *m, ft_preprocessing preprocessing);
 FINETUNE_API ft_preprocessing ft_get_preprocessing(const ft_model *m);
-/* What the classes are called, in the order of the labels: as many as the output has, and none
-   forgets them; the names are copied, and saved with the model. One that is NULL becomes the
-   class's number. */
+/* Class names in the order of the labels: as many as the output has classes; 0 removes them. They
+   are copied, and saved with the model. A NULL name becomes the class's number. */
 FINETUNE_API void ft_set_class_names(ft_model *m, int count, const char *const *names);
 FINETUNE_API const char *ft_class_name(const ft_model *m, int index); /* NULL: none */
-FINETUNE_API int ft_class_count(const ft_model *m); /* of the output [N, classes]; else 0 */
+FINETUNE_API int ft_class_count(const ft_model *m); /* if the output is [N, classes]; else 0 */
 
 /* ---- Looking at it ---- */
-/* {0}: none of that name. Where that is used as a node, the error says which name was not found. */
+/* {0} if no node has the name; an error where that {0} is used says which name was not found. */
 FINETUNE_API ft_node ft_find(const ft_model *m, const char *name);
 FINETUNE_API int ft_node_count(const ft_model *m);                 /* ids are 1..count */
 FINETUNE_API const char *ft_node_name(const ft_model *m, ft_node node);
 FINETUNE_API const char *ft_node_operator(const ft_model *m, ft_node node); /* "conv2d", ... */
-FINETUNE_API ft_shape ft_node_shape(const ft_model *m, ft_node node);
-/* Above: FT_BATCH and FT_LENGTH stay as they are. */
+FINETUNE_API ft_shape ft_node_shape(const ft_model *m, ft_node node); /* with FT_BATCH, FT_LENGTH */
+/* Writes up to `most` of the node's inputs and returns how many there are. */
 FINETUNE_API int ft_node_inputs(const ft_model *m, ft_node node, ft_node *inputs, int most);
 FINETUNE_API bool ft_node_frozen(const ft_model *m, ft_node node);
-FINETUNE_API uint64_t ft_node_multiply_adds(const ft_model *m, ft_node node); /* a sample */
+FINETUNE_API uint64_t ft_node_multiply_adds(const ft_model *m, ft_node node); /* per sample */
 FINETUNE_API ft_time ft_node_time(const ft_model *m, ft_node node); /* with ft_desc.clock */
 FINETUNE_API const char *ft_architecture(const ft_model *m); /* "resnet18", or "" */
-/* Copies a parameter or buffer, or of the last run an input, the output or the loss, out or in:
-   `count` numbers, row-major, as many as the node has (of ints: their 4 bytes each); an input has
-   as many as were fed. After ft_feed there is no last run. */
+/* Copy a node's numbers out or in, row-major: of a parameter, a buffer, an input, or the last run's
+   output or loss (after ft_feed there is no last run). `count` must be the node's (an input's: as
+   many as were fed), else FT_SHAPE. Ints are copied as their 4 bytes each. */
 FINETUNE_API ft_status ft_get(ft_model *m, ft_node node, float *to, size_t count);
 FINETUNE_API ft_status ft_set(ft_model *m, ft_node node, const float *from, size_t count);
-/* The sum of what ft_backward added since the last ft_update; of trained parameters only. */
+/* Copies the gradient that ft_backward added up since the last ft_update; trained parameters only.
+   `count` is the parameter's. */
 FINETUNE_API ft_status ft_get_gradient(ft_model *m, ft_node node, float *to, size_t count);
-/* What the model will hold at the most while it trains by hand (ft_forward, ft_backward, ft_update)
-   or predicts (ft_run) with batches of this size: a memory_budget of `total` bytes is enough,
-   without an optimiser set for AdamW's too. Where the budget that was stated is too small, the
-   error FT_MEMORY says so, and `total` is the least that would do. Data sources, the batches that
-   ft_fit and ft_evaluate load ahead, the weights that ft_fit keeps aside, and a picture that is
-   being decoded come on top: where they find no room, the error says how much is needed. */
+/* Returns the most memory that the model will hold while it trains by hand (ft_forward,
+   ft_backward, ft_update) or predicts (ft_run) with batches of this size. A memory_budget of
+   `total` bytes is enough; if no optimiser is set, also for AdamW's state. If the model's budget is
+   too small, the error is FT_MEMORY, and `total` is the smallest that is enough. Not included: data
+   sources, batches that ft_fit and ft_evaluate load ahead, ft_fit's copy of the weights, and a
+   picture being decoded. If they find no room, the error says how much is needed. */
 FINETUNE_API ft_plan_bytes ft_plan(ft_model *m, int batch_size, bool training);
 
 /* ---- Adjusting it ----
-   Globs match whole names: * ? [a-z] [!a-z], and several parted by commas. "bn1" matches no
-   parameter, "bn1*" the four of that layer. Each returns how many matched; 0 is no error, but a
-   pattern that matches nothing is named in the log, with the nearest name that there is. */
+   Globs match whole names: * ? [a-z] [!a-z]; several are separated by commas. "bn1" matches no
+   parameter, "bn1*" the four of that layer. Each function returns how many matched. 0 is no error,
+   but the log names a pattern that matches nothing, and suggests the nearest name. */
 
 /* Parameters, buffers and dropouts. Frozen ones lose gradient and optimiser state. */
 FINETUNE_API int ft_freeze(ft_model *m, const char *glob);
 FINETUNE_API int ft_unfreeze(ft_model *m, const char *glob);
 FINETUNE_API ft_digest ft_frozen_digest(ft_model *m);
-/* Gives the last linear layer before the output `classes` outputs and fresh, unfrozen weights,
-   under its name; the names of the old classes are dropped. FT_INVALID where there is no such
-   layer. */
+/* Gives the last linear layer before the output `classes` outputs and new, unfrozen weights under
+   its old name, and removes the old class names. FT_INVALID if there is no such layer. */
 FINETUNE_API ft_status ft_replace_head(ft_model *m, int classes);
-/* Turns the activations whose names match into `kind`. */
+/* Changes the activations whose names match to `kind`. */
 FINETUNE_API int ft_swap_activations(ft_model *m, const char *glob, const char *kind,
                                      ft_activation_options options);
-/* Of the parameters that match: a factor on the learning rate, and a weight decay instead of the
+/* For the parameters that match: a factor on the learning rate, and a weight decay instead of the
    optimiser's; negative: the optimiser's again. */
 FINETUNE_API int ft_scale_learning_rate(ft_model *m, const char *glob, float factor);
 FINETUNE_API int ft_set_weight_decay(ft_model *m, const char *glob, float weight_decay);
-/* Draws the weights anew, from the model's seed. */
+/* Draws the weights again, from the model's seed. */
 FINETUNE_API int ft_initialise(ft_model *m, const char *glob, ft_initialiser initialiser);
 
-/* ---- Text; tokenisers are owned by the model, freed with it or by ft_tokenizer_free ---- */
+/* ---- Text; the model owns its tokenisers until ft_destroy or ft_tokenizer_free ---- */
 
-/* Loads a tokeniser; which kind it is, the content says:
-     vocab.txt        WordPiece (Devlin et al. 2018), one piece a line, "[UNK]" among them
+/* Loads a tokeniser; the content decides of which kind it is:
+     vocab.txt        WordPiece (Devlin et al. 2018), one piece per line, "[UNK]" among them
      vocab.json       byte-level BPE (Radford et al. 2019), with merges.txt beside it
      tokenizer.json   Hugging Face's, of these two kinds
-     a JSON list      of characters: each is its index
+     a JSON list      of characters; the index of each is its id
      tok512.bin       llama2.c's: int32 longest piece, then float32 score, int32 bytes, the bytes
-   NULL with an error. */
+   Returns NULL with an error. */
 FINETUNE_API ft_tokenizer *ft_tokenizer_load(ft_model *m, const char *path,
                                              ft_tokenizer_options options);
-/* Makes a vocabulary of FT_WORDS or FT_CHARACTERS from `count` texts, the most frequent first;
-   words have "<pad>", "<unk>" and "<eos>" before them. */
+/* Builds an FT_WORDS or FT_CHARACTERS vocabulary from `count` texts, the most frequent pieces
+   first; in FT_WORDS after "<pad>", "<unk>" and "<eos>". Returns NULL with an error. */
 FINETUNE_API ft_tokenizer *ft_tokenizer_build(ft_model *m, ft_tokenizer_kind kind,
                                               const char *const *texts, int count,
                                               ft_vocabulary_options options);
 FINETUNE_API void ft_tokenizer_free(ft_tokenizer *tokenizer);
-/* The ids of a text of so many bytes of UTF-8; they stay until the tokeniser is used again.
-   What is not UTF-8 is unknown to FT_WORDS and FT_WORDPIECE, and bytes to the kinds of BPE;
-   FT_CHARACTERS without "<unk>" leaves out what is not in the vocabulary. No text is read as a
+/* Returns the ids of a text of `bytes` bytes of UTF-8; they are valid until the tokeniser is used
+   again. What is not UTF-8 is unknown to FT_WORDS and FT_WORDPIECE, and bytes to both kinds of BPE.
+   FT_CHARACTERS without "<unk>" leaves out what the vocabulary lacks. No part of a text becomes a
    special piece. {NULL, 0} with an error. */
 FINETUNE_API ft_tokens ft_tokenize(ft_tokenizer *tokenizer, const char *text, size_t bytes,
                                    ft_tokenize_options options);
-/* The text of ids, special pieces left out, ends with a 0 and stays until the tokeniser is used
-   again; *bytes (or NULL) is how long it is. */
+/* Returns the text of ids without special pieces, ending in a 0 and valid until the tokeniser is
+   used again, and its length in *bytes (or NULL). "" with an error. */
 FINETUNE_API const char *ft_detokenize(ft_tokenizer *tokenizer, const int32_t *ids, int count,
                                        size_t *bytes);
 FINETUNE_API ft_tokenizer_kind ft_tokenizer_kind_of(const ft_tokenizer *tokenizer);
 FINETUNE_API int ft_tokenizer_count(const ft_tokenizer *tokenizer); /* of pieces */
 FINETUNE_API const char *ft_tokenizer_piece(const ft_tokenizer *tokenizer, int id); /* NULL: none */
 FINETUNE_API int ft_tokenizer_find(const ft_tokenizer *tokenizer, const char *piece); /* or -1 */
-/* The tokeniser that the model file carries, so that prediction needs one file. */
+/* Sets the tokeniser that is saved with the model, so that prediction needs one file. */
 FINETUNE_API ft_status ft_set_tokenizer(ft_model *m, ft_tokenizer *tokenizer);
 FINETUNE_API ft_tokenizer *ft_get_tokenizer(const ft_model *m); /* NULL: none */
-/* How many tokens of a text ft_texts keeps and ft_predict_text reads, at least 1; what is longer is
-   cut, and the log says so. Saved with the model. 512 at first. */
+/* How many tokens of a text ft_texts keeps and ft_predict_text reads, at least 1; default 512. The
+   rest is cut, and the log says so. Saved with the model. */
 FINETUNE_API ft_status ft_set_max_length(ft_model *m, int tokens);
 FINETUNE_API int ft_max_length(const ft_model *m);
 
-/* ---- Data; owned by the model, freed with it or by ft_data_free; NULL with an error ---- */
+/* ---- Data; the model owns it until ft_destroy or ft_data_free; NULL with an error ---- */
 
-/* Samples by functions of the caller's, which must live as long. */
+/* Samples from your functions, which must stay valid as long as the data. */
 FINETUNE_API ft_data *ft_data_source(ft_model *m, ft_source source);
 /* PATH/CLASS/anything.jpg|png|bmp|ppm|pgm|gif; classes in the order of their names. */
 FINETUNE_API ft_data *ft_image_folder(ft_model *m, const char *path,
                                       ft_image_folder_options options);
-/* `count` samples in the caller's memory, which must live as long: values are
-   [count, the input's shape], labels [count], from 0 on; NULL: none. */
+/* `count` samples in your memory, which must stay valid as long as the data: values [count, the
+   input's shape], and labels [count] from 0, or NULL without labels. */
 FINETUNE_API ft_data *ft_arrays(ft_model *m, int count, const float *values, const int *labels,
                                 ft_array_options options);
-/* Labelled texts: a table (.tsv, .csv as RFC 4180 has it, .jsonl: an object a line), or a folder
+/* Labelled texts: a table (.tsv, .csv by RFC 4180, .jsonl with an object per line) or a folder
    PATH/CLASS/files, one text each. Classes are in the order of their names. Fills the inputs
-   "tokens" I32 [FT_LENGTH], "lengths" I32 and "labels" I32. Batches hold texts of like length.
-   Where "labels" is [FT_LENGTH], a language model is to learn each text by itself: the label of a
-   word is the word after it, of the last one the end piece; without one, or with .shuffle, it is
-   -1. A model that is to learn which words stand together, not their order, takes .shuffle and
-   .subsample. */
+   "tokens" I32 [FT_LENGTH], "lengths" I32 and "labels" I32. Batches hold texts of similar length.
+   If "labels" is [FT_LENGTH], a language model learns each text by itself: a word's label is the
+   next word, the last word's the end piece; without an end piece, or with .shuffle, it is -1. Use
+   .shuffle and .subsample for a model that learns which words occur together, not their order. */
 FINETUNE_API ft_data *ft_texts(ft_model *m, const char *path, ft_text_options options);
-/* A text as parallel streams for a language model; a recurrent network's state is carried from a
-   batch to the next. Fills "tokens" and "labels" I32 [FT_LENGTH], and "lengths". The batch size of
+/* One text as parallel streams for a language model; a recurrent network's state is carried from
+   batch to batch. Fills "tokens" and "labels" I32 [FT_LENGTH], and "lengths". The batch size of
    ft_fit and ft_evaluate is the number of streams. */
 FINETUNE_API ft_data *ft_text_streams(ft_model *m, const char *path, ft_stream_options options);
 FINETUNE_API void ft_data_free(ft_data *data);
@@ -1306,85 +1310,84 @@ FINETUNE_API int ft_data_classes(const ft_data *data);
 FINETUNE_API const char *ft_data_class_name(const ft_data *data, int c); /* NULL: none */
 FINETUNE_API const char *ft_data_name(const ft_data *data, int index);   /* "": none */
 FINETUNE_API int ft_data_label(const ft_data *data, int index);          /* -1: none */
-/* Samples that could not be read so far, each counted, and named in the log, once: a folder's when
-   it is opened, a source's when get() says so. */
+/* The number of samples that could not be read so far, each counted and logged once: those of a
+   folder when it is opened, those of a source when get() returns false. */
 FINETUNE_API int ft_data_skipped(const ft_data *data);
 
 /* ---- Training ---- */
 
-/* The default recipe: a new head for the data's classes, trained on frozen features; deeper layers
-   too where that is not enough by a held-back part of the data (where nothing can be held back,
-   the head alone). At least 2 classes. A model that has the data's classes keeps its head. What
-   ft_freeze did is replaced by its own choice, or by options.freeze. */
+/* The default recipe: trains a new head for the data's classes on frozen features. If too few of
+   the held-back samples are then right, trains deeper layers too; if nothing can be held back, the
+   head alone. At least 2 classes. A model that has the data's classes already keeps its head. This
+   choice, or options.freeze, replaces what ft_freeze did. */
 FINETUNE_API ft_finetune_result ft_finetune(ft_model *m, ft_data *data,
                                             ft_finetune_options options);
-/* Trains what is not frozen. After each epoch the weights and a batch's loss are looked at:
-   FT_NOT_FINITE, with the weights of the last good epoch, where they ran away. */
+/* Trains whatever is not frozen. After each epoch it checks the weights and a batch's loss: if they
+   are not finite, it fails with FT_NOT_FINITE and the weights of the last good epoch. */
 FINETUNE_API ft_fit_result ft_fit(ft_model *m, ft_data *data, ft_fit_options options);
-/* On all samples: accuracy with Wilson's interval (1927), of a regression mean squared error and
-   R2 instead, and the mean loss; changes no weight. */
+/* Measures all samples: the mean loss, and accuracy with its Wilson interval (1927) or, for a
+   regression, mean squared error and R2. Changes no weight. */
 FINETUNE_API ft_evaluation ft_evaluate(ft_model *m, ft_data *data, ft_evaluate_options options);
 
-/* The same by hand:
+/* The training loop by hand:
        ft_set_optimizer(m, options);                  (optional: else AdamW with its defaults)
        for (...) { ft_feed(m, input, x, batch); ft_feed(m, labels, y, batch);
                    loss = ft_forward(m, true); ft_backward(m); ft_update(m, learning_rate); }   */
 FINETUNE_API ft_status ft_set_optimizer(ft_model *m, ft_optimizer_options options);
-/* Copies values [batch, the input's shape] in: float, or int32_t where the input is FT_I32. All
-   inputs of a run need the same batch: FT_SHAPE from ft_forward otherwise. They stay until they are
-   fed again. */
+/* Copies in values [batch, the input's shape]: float, or int32_t if the input is FT_I32. They stay
+   until the input is fed again. All inputs of a run need the same batch, else ft_forward fails with
+   FT_SHAPE. */
 FINETUNE_API ft_status ft_feed(ft_model *m, ft_node input, const void *values, int batch);
-/* How many steps FT_LENGTH stands for from now on: set it before ft_feed, ft_run, ft_plan, ft_fit.
-   1 at first. A run may be shorter than the longest one so far: it costs accordingly. */
+/* Sets the number of steps of FT_LENGTH from now on; call it before ft_feed, ft_run, ft_plan,
+   ft_fit. Default 1. A run that is shorter than the longest one so far costs less accordingly. */
 FINETUNE_API ft_status ft_set_length(ft_model *m, int length);
 FINETUNE_API int ft_length(const ft_model *m);
-/* Runs the network on what was fed and returns its loss; 0 with an error, and where no loss is set.
-   With training false the labels, or whatever only the loss depends on, may be missing: the output
-   is computed all the same, for ft_get, and 0 is returned, where they were never fed or are those
-   of an earlier run of another batch size. FT_NOT_FINITE when the loss or, with training false, the
-   output or a weight is NaN or infinite. */
+/* Runs the network on what was fed and returns its loss; 0 with an error, or if no loss is set.
+   With training false, labels and other inputs that only the loss needs may be missing (never fed,
+   or fed for a run of another batch size): it computes the output, for ft_get, and returns 0.
+   FT_NOT_FINITE if the loss or, with training false, the output or a weight is NaN or infinite. */
 FINETUNE_API float ft_forward(ft_model *m, bool training);
-/* After ft_forward(m, true), once: adds to the gradients, so that several batches can make one
-   update. */
+/* Call it once after ft_forward(m, true). It adds to the gradients, so that several batches can
+   make one update. */
 FINETUNE_API ft_status ft_backward(ft_model *m);
-/* One step of the optimiser at this rate, which a schedule may change from step to step; then the
-   gradients are zero. Gradients that are not finite are FT_NOT_FINITE: dropped, they change
-   nothing. */
+/* One optimiser step at this rate, which you may change from step to step; then sets the gradients
+   to zero. If a gradient is not finite, it drops them all, changes nothing, and fails with
+   FT_NOT_FINITE. */
 FINETUNE_API ft_status ft_update(ft_model *m, float learning_rate);
-/* Sets the carried states whose names match to zero: a new sequence begins. Returns how many. */
+/* Sets the carried states whose names match to zero, for a new sequence. Returns how many. */
 FINETUNE_API int ft_reset_state(ft_model *m, const char *glob);
-/* The factor on the learning rate at a step (from 0) of a schedule of so many steps, the first
-   `warmup` of which rise linearly; FT_STEP multiplies by gamma after each step_size steps. */
+/* Returns the factor on the learning rate at `step` (from 0) of `steps`, the first `warmup` of
+   which rise linearly. FT_STEP multiplies by gamma after each step_size steps. */
 FINETUNE_API float ft_schedule_factor(ft_schedule schedule, int step, int steps, int step_size,
                                       float gamma, int warmup);
 
 /* ---- Prediction ---- */
 
-/* One picture, as encoded bytes or as a path; the `count` most probable classes, best first.
-   Returns how many were written, 0 on error. FT_NOT_FINITE where a weight or the output is NaN or
-   infinite, here and in the functions below. */
+/* Classify one picture, from a path or from encoded bytes: write the `count` most probable classes,
+   best first, and return how many were written, 0 on error. FT_NOT_FINITE if a weight or the output
+   is NaN or infinite, here and in the functions below. */
 FINETUNE_API int ft_predict_file(ft_model *m, const char *path, ft_prediction *best, int count);
 FINETUNE_API int ft_predict_memory(ft_model *m, const void *bytes, size_t count_of_bytes,
                                    ft_prediction *best, int count);
 /* `pixels`: rows of 8-bit grey (1 channel), grey and alpha (2), RGB (3) or RGBA (4), without gaps.
-   They become the network's channels: grey is repeated, colour made grey by ITU-R 601's luma (as
-   Pillow's convert("L")), alpha dropped; then resized as ft_preprocessing says. */
+   They are converted to the network's channels: grey is repeated, colour becomes grey by ITU-R
+   601's luma (Pillow's convert("L")), alpha is dropped. Then ft_preprocessing resizes them. */
 FINETUNE_API int ft_predict_pixels(ft_model *m, const uint8_t *pixels, int width, int height,
                                    int channels, ft_prediction *best, int count);
-/* A text of so many bytes of UTF-8, by the model's tokeniser; as ft_predict_file. */
+/* Classifies a text of `bytes` bytes of UTF-8, with the model's tokeniser; as ft_predict_file. */
 FINETUNE_API int ft_predict_text(ft_model *m, const char *text, size_t bytes,
                                  ft_prediction *best, int count);
-/* Goes on with a text, token by token, each drawn from what the language model says of the next;
-   the state of recurrent layers begins at zero and is left as it was at the end. The same options
-   give the same text. Returns how many tokens were made, 0 on error. */
+/* Continues a text token by token, each drawn from the language model's prediction. The states of
+   recurrent layers start at zero, and after it are those of the text's end. The same options give
+   the same text. Returns the number of tokens generated, 0 on error. */
 FINETUNE_API int ft_generate(ft_model *m, ft_generate_options options);
-/* Runs a network whose output depends on one input: values [batch, the input's shape], float, or
-   int32_t where the input is FT_I32 -> output [batch, the output's shape]. `count` is how many
-   numbers `output` has: batch times those of a sample, else FT_SHAPE. An input "lengths" is filled
-   with ft_length(m), for every sample is whole; ft_run_lengths tells how many steps of each are
-   real, 0 to ft_length(m). Where the output depends on further inputs FT_INVALID: feed all of them
-   with ft_feed, call ft_forward(m, false), and read the output with ft_get. FT_NOT_FINITE where a
-   weight or the output is NaN or infinite (-infinity in the output is let through). */
+/* Run a network whose output depends on one input: values [batch, the input's shape], float, or
+   int32_t if the input is FT_I32 -> output [batch, the output's shape]. `count` is the size of
+   `output` in numbers, which must be the batch's, else FT_SHAPE. ft_run sets an input "lengths" to
+   ft_length(m), since all steps are real; ft_run_lengths sets each sample's number of real steps, 0
+   to ft_length(m). FT_INVALID if the output depends on more inputs: feed them all with ft_feed,
+   call ft_forward(m, false), and read the output with ft_get. FT_NOT_FINITE if a weight or the
+   output is NaN or infinite (-infinity in the output is allowed). */
 FINETUNE_API ft_status ft_run(ft_model *m, const void *values, int batch, float *output,
                               size_t count);
 FINETUNE_API ft_status ft_run_lengths(ft_model *m, const void *values, const int *lengths,
