@@ -20749,17 +20749,17 @@ ft_node ft_mse(ft_model *m, const char *name, ft_node x, ft_node target)
 /* =============================================================================================
    [SECTION] formats/safetensors: safetensors
    Eight bytes of header length (little-endian), a JSON header {name: {dtype, shape, data_offsets},
-   __metadata__: {key: text}}, then the data. Every number is checked before it is used. The ft_file
-   made here serves PyTorch's files too: they fill in the same list of tensors.
+   __metadata__: {key: text}}, then the data. Every number is checked before it is used. PyTorch's
+   files become the same ft_file: their reader fills in the same list of tensors.
    ============================================================================================= */
 struct ft_file {
     ft__context *context;
     char *path;                 /* for messages */
-    const unsigned char *bytes; /* of the whole file */
+    const unsigned char *bytes; /* the whole file */
     uint64_t size;
-    unsigned char *owned;       /* the same, when it was read; NULL when mapped or the caller's */
+    unsigned char *owned;       /* `bytes` if read into memory; NULL if mapped or the caller's */
     void *mapped;               /* the handle of a mapped file; else NULL */
-    ft__json *json;             /* safetensors: names and metadata lie here */
+    ft__json *json;             /* safetensors: owns the names and metadata */
     ft_tensor_info *tensors;
     int count, capacity;
     int *by_name;               /* [count]: their order by name */
@@ -20852,7 +20852,7 @@ static int ft__type_named(const char *name)
     return FT_OTHER;
 }
 
-/* One entry of the header; `data` is where the data begins in the file. */
+/* Reads one entry of the header; the data begins at offset `data` of the file. */
 static ft_status ft__safetensors_entry(ft_file *file, int entry, uint64_t data)
 {
     const ft__json *j = file->json;
@@ -21001,14 +21001,14 @@ static float ft__half_to_float(uint32_t half)
     return sign ? -subnormal : subnormal;
 }
 
-/* Rounds to nearest, ties to even, as both conversions do. */
+/* Rounds to nearest, ties to even, like ft__float_to_bfloat. */
 static uint32_t ft__float_to_half(float value)
 {
     uint32_t bits = ft__to_bits(value), sign = bits >> 16 & 0x8000u, size = bits & 0x7fffffffu;
     uint32_t shift, fraction, rest, half;
     if (size > 0x7f800000u) return sign | 0x7e00u;
     if (size >= 0x47800000u) return sign | 0x7c00u;     /* 65536 and more */
-    if (size < 0x33000000u) return sign;                /* below half of the smallest */
+    if (size < 0x33000000u) return sign;                /* below half the smallest subnormal */
     fraction = (size & 0x7fffffu) | 0x800000u;
     shift = size < 0x38800000u ? 126u - (size >> 23) : 13u;
     half = fraction >> shift;
@@ -21062,7 +21062,7 @@ static float ft__read_element(const unsigned char *at, ft_type type)
 
 typedef struct ft__write_tensor {
     const char *name;
-    ft_type type;           /* F32, F16, BF16: from float32; others: the bytes as they are */
+    ft_type type;           /* F32, F16, BF16: converted from float32; others: bytes as they are */
     ft_shape shape;
     const void *data;
 } ft__write_tensor;
@@ -21101,7 +21101,7 @@ static void ft__safetensors_header(ft__text *text, const ft__write_tensor *tenso
     while (ft__ok(text->context) && text->count % 8) ft__text_add(text, " ");
 }
 
-/* In pieces, so that converting needs no memory of its own; little-endian on any machine. */
+/* Written in pieces, so that converting allocates nothing; little-endian on any machine. */
 static bool ft__write_tensor_data(ft__saving *file, const ft__write_tensor *t)
 {
     unsigned char piece[8192];
@@ -21186,8 +21186,8 @@ static bool ft__zip_has(const ft_file *file, uint64_t offset, uint64_t bytes)
     return offset <= file->size && bytes <= file->size - offset;
 }
 
-/* Where the central directory begins and how many entries it has; 64-bit values where the short
-   ones are full. */
+/* Finds where the central directory begins and how many entries it has; takes the 64-bit values if
+   the short ones are at their maximum. */
 static bool ft__zip_directory(const ft_file *file, uint64_t *begin, uint64_t *count)
 {
     uint64_t end = file->size < 22 ? 0 : file->size - 22, back, wide;
@@ -21205,7 +21205,7 @@ static bool ft__zip_directory(const ft_file *file, uint64_t *begin, uint64_t *co
     return true;
 }
 
-/* Sizes and offset that did not fit into 32 bits stand, in this order, in the extra field 1. */
+/* Sizes and offset that do not fit into 32 bits are in the extra field 1, in this order. */
 static bool ft__zip_far(const ft_file *file, uint64_t at, uint64_t bytes, uint64_t *values[3])
 {
     uint64_t end = at + bytes;
@@ -21226,7 +21226,7 @@ static bool ft__zip_far(const ft_file *file, uint64_t at, uint64_t bytes, uint64
     return true;
 }
 
-/* One entry of the directory at *at, which moves behind it. */
+/* Reads the directory entry at *at and moves *at past it. */
 static ft_status ft__zip_read_entry(ft__zip *zip, uint64_t *at)
 {
     ft_file *file = zip->file;
@@ -21462,7 +21462,7 @@ static void ft__pickle_append(ft__pickle *p, int container, int value)
     v->count += 1;
 }
 
-/* The value of item `index` of a container; -1: there is none. */
+/* Returns the value of item `index` of a container, or -1 if there is none. */
 static int ft__pickle_item_of(const ft__pickle *p, int container, int index)
 {
     int item = ft__pickle_at(p, container)->first;
@@ -21485,7 +21485,7 @@ static void ft__pickle_from_mark(ft__pickle *p, int container)
     p->stack.count = mark - 1;
 }
 
-/* Makes a tuple or dict (lists are tuples here) of what lies above the mark. */
+/* Makes a tuple or dict (lists are tuples here) of the values above the mark. */
 static void ft__pickle_collect(ft__pickle *p, ft__pickle_kind kind)
 {
     int index;
@@ -21495,7 +21495,7 @@ static void ft__pickle_collect(ft__pickle *p, ft__pickle_kind kind)
     ft__pickle_put(p, index);
 }
 
-/* Adds what lies above the mark (or the top `count` values) to the list or dict below. */
+/* Adds the values above the mark (or the top `count` values) to the list or dict below them. */
 static void ft__pickle_extend(ft__pickle *p, int count)
 {
     const int *stack = (const int *)p->stack.at;
@@ -21852,7 +21852,7 @@ static void ft__pickle_long(ft__pickle *p, int length_bytes)
     }
 }
 
-/* One opcode; false at STOP or on an error. */
+/* Runs one opcode; returns false at STOP or on an error. */
 static bool ft__pickle_step(ft__pickle *p)
 {
     unsigned opcode = (unsigned)ft__pickle_read(p, 1);
@@ -22411,7 +22411,7 @@ static ft_status ft__pytorch_read_legacy(ft_file *file) { return ft__pytorch_rea
    [SECTION] formats/tensor_files: Tensor files
    ============================================================================================= */
 
-/* Gets the bytes: the caller's, mapped when asked for, or read into memory. */
+/* Gets the bytes: the caller's, mapped if asked for, or read into memory. */
 static ft_status ft__file_bytes(ft_file *file, ft_weights_options options)
 {
     ft__context *c = file->context;
@@ -22515,7 +22515,7 @@ static ft_status ft__file_check(ft_file *file, int index, const void *to, size_t
                                 size_t given, const char *unit)
 {
     ft__context *c;
-    if (!file) return FT_INVALID; /* no file could be opened: its model has that error */
+    if (!file) return FT_INVALID; /* ft_file_open failed: its model has the error */
     c = file->context;
     if (!ft__ok(c)) return c->status;
     if (index < 0 || index >= file->count)
@@ -22527,7 +22527,7 @@ static ft_status ft__file_check(ft_file *file, int index, const void *to, size_t
     return FT_OK;
 }
 
-/* Where in the file element `i`, counted row by row, lies. */
+/* The offset in the file of element `i`, counted row by row. */
 static uint64_t ft__element_offset(const ft_tensor_info *t, size_t i)
 {
     int64_t at = 0;
@@ -22539,7 +22539,7 @@ static uint64_t ft__element_offset(const ft_tensor_info *t, size_t i)
     return t->offset + (uint64_t)at * (uint64_t)ft__type_bytes[t->type];
 }
 
-/* Do the elements stand one behind the other? Only PyTorch's views do not. */
+/* Are the elements contiguous? Only in PyTorch's views they are not. */
 static bool ft__is_row_major(const ft_tensor_info *t)
 {
     ft_tensor_info plain = *t;
@@ -22601,8 +22601,8 @@ ft_status ft_file_read(ft_file *file, int index, void *to, size_t bytes)
 
 /* =============================================================================================
    [SECTION] formats/weights: Loading weights by name
-   A weight is loaded when the file has a tensor of its name and shape. Everything else is listed:
-   silence here is how half-loaded networks come about.
+   A weight is loaded if the file has a tensor of its name and shape. Everything else is listed: a
+   mismatch passed over in silence would leave the network half loaded.
    ============================================================================================= */
 
 /* ---- Prefixes: DataParallel puts "module." before every name, torch.compile "_orig_mod.", and a
@@ -22674,8 +22674,8 @@ static void ft__renamed(const char *rules, const char *name, char *to, size_t si
     snprintf(to, size, "%s", name);
 }
 
-/* Rules that no name in the file fits, or that have no "=": they may be meant for other files too,
-   so it is no error, but it is said. */
+/* Logs the rules that match no name in the file or have no "=". It is no error: they may be meant
+   for other files too. */
 static void ft__say_unused_rules(ft_file *file, const char *rules)
 {
     while (rules && *rules) {
@@ -22699,7 +22699,7 @@ static void ft__say_unused_rules(ft_file *file, const char *rules)
     }
 }
 
-/* Collects up to so many offenders for one line of error. */
+/* Collects names that do not fit, as many as one error line holds. */
 typedef struct ft__list { char text[640]; size_t used; int count; } ft__list;
 
 static void ft__list_add(ft__list *list, const char *name, const char *detail)
@@ -22721,7 +22721,7 @@ static bool ft__same_sizes(const ft_shape *a, const ft_shape *b)
     return true;
 }
 
-/* PyTorch counts batches seen by a batch norm; with a set momentum nothing depends on it. */
+/* PyTorch counts the batches that a batch norm saw; with a set momentum the count has no effect. */
 static bool ft__is_counter(const char *name) { return ft__ends_with(name, "num_batches_tracked"); }
 
 /* The weight that a tensor of the file is for; NULL: none. */
@@ -22885,12 +22885,12 @@ static ft_status ft__load_weights(ft_model *m, ft_file *file, const char *path,
 
 /* =============================================================================================
    [SECTION] formats/model_files: Model files and checkpoints
-   safetensors with the weights under their own names; __metadata__'s entry "finetune" holds the
-   graph, class names and preprocessing as JSON, so that prediction needs one file; "training" the
-   settings of the last fit. A checkpoint is
-   the same file with optimiser state added, and an entry "checkpoint" that says where the run is.
-   Nodes are written in the order of execution and numbered by it: the bytes of a file depend on
-   the network, not on the order in which it was put together.
+   safetensors with the weights under their own names. The entry "finetune" of __metadata__ holds
+   the graph, class names and preprocessing as JSON, so that prediction needs one file; the entry
+   "training" holds the settings of the last fit. A checkpoint is the same file with optimiser state
+   added, and an entry "checkpoint" that says how far the run is.
+   Nodes are written and numbered in the order of execution, so that a file's bytes depend on the
+   network, not on the order in which it was built.
    ============================================================================================= */
 static const char ft__graph_key[] = "finetune";
 static const char ft__checkpoint_key[] = "checkpoint";
@@ -22976,7 +22976,7 @@ static void ft__write_preprocessing(ft__text *text, const ft_preprocessing *p)
     ft__text_add(text, "]}");
 }
 
-/* The graph as JSON; released by the caller. NULL with an error. */
+/* Returns the graph as JSON, for the caller to release; NULL with an error. */
 static char *ft__graph_text(ft_model *m)
 {
     ft__context *c = &m->context;
@@ -23017,7 +23017,7 @@ static char *ft__graph_text(ft_model *m)
     return NULL;
 }
 
-/* One tensor of the file that is being written; `label` goes before the name. */
+/* Adds one tensor to the file being written; `label` goes before the name. */
 static void ft__add_tensor(ft__context *c, ft__write_tensor *tensors, int *count, char **names,
                            const ft__node *node, const char *label, const float *value,
                            ft_type type)
@@ -23049,7 +23049,7 @@ static void ft__add_text_pair(const char **pairs, int *count, const char *key, c
     *count += 1;
 }
 
-/* What the loaded file said of itself: its source, its licence. */
+/* Adds the loaded file's own notes: its source, its licence. */
 static void ft__add_notes(const ft_model *m, const char **pairs, int *count)
 {
     const char *key = m->notes.letters;
@@ -23061,7 +23061,7 @@ static void ft__add_notes(const ft_model *m, const char **pairs, int *count)
     }
 }
 
-/* Keeps for ft_save what the file says besides what is written here anyway. */
+/* Keeps, for ft_save, the file's metadata that ft_save does not write itself. */
 static void ft__keep_notes(ft_model *m, const ft_file *file)
 {
     static const char *const own[] = {"format", ft__graph_key, ft__training_key, ft__tokenizer_key,
@@ -23099,7 +23099,7 @@ static uint64_t ft__checksum_texts(const char *graph, const char *training, cons
     return sum;
 }
 
-/* As it stands in a file: little-endian, in pieces. */
+/* As in the file: little-endian, in pieces. */
 static uint64_t ft__checksum_floats(uint64_t sum, const float *values, size_t count)
 {
     unsigned char piece[1024];
@@ -23149,7 +23149,7 @@ static bool ft__checkpoint_is_sound(const ft_file *file)
     return has && !strcmp(has, want);
 }
 
-/* Writes the model; with `checkpoint`, the state of training too, and that text. */
+/* Writes the model; with `checkpoint`, also that text and the state of training. */
 static ft_status ft__write_model(ft_model *m, const char *path, ft_type type,
                                  const char *checkpoint, bool kept)
 {
@@ -23166,7 +23166,7 @@ static ft_status ft__write_model(ft_model *m, const char *path, ft_type type,
     ft__host_takes_weights(c, false);
     for (at = 0; ft__ok(c) && at < m->node_count; ++at) {
         ft__node *node = &m->nodes[m->order[at] - 1];
-        if (checkpoint && node->op == FT__OP_state) { /* so a stream goes on in its middle */
+        if (checkpoint && node->op == FT__OP_state) { /* so that a stream can resume midway */
             ft__add_tensor(c, tensors, &count, names, node, "", node->value, FT_F32);
             if (ft__ok(c)) tensors[count - 1].shape = ft__with_extent(node->shape,
                                                                       ft__extent_of(m, m->batch));
@@ -23217,7 +23217,7 @@ static ft_status ft__graph_fault(ft__graph_reader *r, const char *what, const ch
                     what, where);
 }
 
-/* Reads up to `most` integers of a list; their count, -1 when it is no such list. */
+/* Reads up to `most` integers of a list; returns their count, or -1 if it is not such a list. */
 static int ft__read_sizes(const ft__graph_reader *r, int list, int *sizes, int most)
 {
     int count = ft__json_count(r->json, list), i;
@@ -23283,7 +23283,7 @@ static ft_node ft__read_leaf(ft__graph_reader *r, int node, int op, const char *
         leaf->shape.size[0] = FT_BATCH;
         return made;
     }
-    /* Memory is taken only for what the file really has. */
+    /* Allocate only for tensors that the file really has. */
     index = ft_file_find(r->file, name);
     if (index < 0) {
         ft__fail(c, FT_FORMAT, "%s: lacks the weight %s", r->path, name);
@@ -23379,7 +23379,7 @@ static void ft__read_preprocessing(ft__graph_reader *r, int value)
     if (p.width > 0) ft_set_preprocessing(r->m, p);
 }
 
-/* The node that the network names as its output or loss; -1 or nothing: it has none. */
+/* The node that the file names as output or loss; if it is -1 or missing, there is none. */
 static ft_node ft__read_id(ft__graph_reader *r, int root, const char *key)
 {
     ft_node node = {0};
@@ -33761,7 +33761,7 @@ static int ft__generate(ft_model *m, ft_generate_options options)
 
 /* ---- A model ---- */
 
-/* What is given by halves; NULL: nothing is. */
+/* Returns what is only half set, or NULL. */
 static const char *ft__desc_fault(const ft_desc *d)
 {
     const ft_files *f = &d->files;
@@ -33795,7 +33795,7 @@ ft_model *ft_create(ft_desc desc)
     ft_model *m;
     memset(&start, 0, sizeof start);
     start.desc = ft__desc_defaults(desc);
-    start.desc.memory_budget = 0; /* too small a one is an error of the next block, in this one */
+    start.desc.memory_budget = 0; /* if it is too small, the next block fails, with this model */
     m = (ft_model *)ft__allocate(&start, 1, sizeof *m);
     if (!m) return NULL;
     m->context = start;
@@ -33819,7 +33819,7 @@ ft_model *ft_create(ft_desc desc)
     return m;
 }
 
-/* Everything but the context, in the reverse of the order in which it is made. */
+/* Frees everything but the context, in the reverse of the order of creation. */
 static void ft__clear_graph(ft_model *m)
 {
     ft__context *c = &m->context;
@@ -33864,7 +33864,7 @@ void ft_destroy(ft_model *m)
     ft__device_close(&m->context);
 #endif
     ft__pool_destroy(&m->context);
-    end = m->context; /* the block that holds the model is released from outside of it */
+    end = m->context; /* a copy, since the model's own block is released last */
     ft__release(&end, m);
 }
 
@@ -33875,8 +33875,8 @@ const char *ft_error_text(const ft_model *m)
     return m ? m->context.text : "no memory for a model";
 }
 
-/* After a failure of the device the processor goes on, with the numbers that it has: what lay on
-   the device may be half of a step's. */
+/* After a device failure the CPU continues with the host's copy of the weights: those on the device
+   may be from the middle of a step. */
 static void ft__give_up_device(ft_model *m)
 {
 #ifdef FINETUNE_OPENCL
@@ -33973,11 +33973,11 @@ int ft_device_checks(const ft_model *m, ft_device_check *checks, int most)
 
 /* ---- A network from a file, or by name ---- */
 
-/* The tokeniser that the file carries, if it does. */
+/* Loads the file's tokeniser, if it has one. */
 static void ft__load_tokenizer(ft_model *m, const ft_file *file, const char *path)
 {
     const char *text = ft_file_metadata(file, ft__tokenizer_key);
-#ifdef FINETUNE_NO_TEXT /* it is kept for the file that the model is saved to */
+#ifdef FINETUNE_NO_TEXT /* keep its text, so that ft_save writes it again */
     (void)path;
     ft__release(&m->context, m->tokenizer_text);
     m->tokenizer_text = text ? ft__copy_text(&m->context, text) : NULL;
@@ -33990,7 +33990,7 @@ static void ft__load_tokenizer(ft_model *m, const ft_file *file, const char *pat
 #endif
 }
 
-/* Builds what the file describes or what its weights are recognised as, then loads them. */
+/* Builds the network that the file describes, or that its weights are recognised as; loads them. */
 static ft_status ft__load_opened(ft_model *m, ft_file *file, const char *path,
                                  ft_load_options options)
 {
@@ -34012,7 +34012,7 @@ static ft_status ft__load_opened(ft_model *m, ft_file *file, const char *path,
     ft__load_tokenizer(m, file, path);
     ft__keep_notes(m, file);
     if (ft__load_weights(m, file, path, options.weights) != FT_OK) return c->status;
-    for (i = 0; i < m->node_count; ++i) /* what the file did not have, where that is allowed */
+    for (i = 0; i < m->node_count; ++i) /* weights that the file lacks, if that is allowed */
         if (ft__is_weight(&m->nodes[i]) && !m->nodes[i].loaded)
             ft__initialise_node(m, &m->nodes[i]);
     if (classes > 0 && classes != ft_class_count(m)) ft__replace_head(m, classes);
@@ -34034,7 +34034,7 @@ ft_status ft_load(ft_model *m, const char *path, ft_load_options options)
     ft__say_unused_rules(file, options.weights.rename);
     ft__load_opened(m, file, file->path, options);
     ft_file_close(file);
-    if (!ft__ok(c)) ft__clear_graph(m); /* half a network is none */
+    if (!ft__ok(c)) ft__clear_graph(m); /* leave no half-built network */
     return c->status;
 }
 
@@ -34304,7 +34304,7 @@ int ft_swap_activations(ft_model *m, const char *glob, const char *kind,
     return count;
 }
 
-/* Sets a factor or decay of every matching parameter. */
+/* Sets the factor or the decay of every matching parameter. */
 static int ft__set_rule(ft_model *m, const char *glob, const float *factor, const float *decay)
 {
     int i, count = 0;
@@ -34351,7 +34351,7 @@ int ft_initialise(ft_model *m, const char *glob, ft_initialiser initialiser)
         ft__node *node = &m->nodes[i];
         if (!ft__is_weight(node) || !ft__glob(glob, node->name)) continue;
         if (initialiser != FT_INIT_DEFAULT && node->op == FT__OP_parameter)
-            node->initialiser = initialiser; /* a running variance starts at 1, whatever is asked */
+            node->initialiser = initialiser; /* not of a buffer: a running variance starts at 1 */
         ft__initialise_node(m, node);
         count += 1;
     }
@@ -34455,7 +34455,7 @@ int ft_predict_text(ft_model *m, const char *text, size_t bytes, ft_prediction *
 
 int ft_generate(ft_model *m, ft_generate_options options) { return ft__generate(m, options); }
 
-/* What ft_run and ft_run_lengths were given; NULL with an error. */
+/* Checks the arguments of ft_run and ft_run_lengths; returns NULL with an error. */
 static ft__plan *ft__begin_run(ft_model *m, const void *values, const int *lengths, int batch,
                                const float *output, size_t count, const char *call)
 {

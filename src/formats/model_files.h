@@ -18,12 +18,12 @@
 
 /* =============================================================================================
    [SECTION] formats/model_files: Model files and checkpoints
-   safetensors with the weights under their own names; __metadata__'s entry "finetune" holds the
-   graph, class names and preprocessing as JSON, so that prediction needs one file; "training" the
-   settings of the last fit. A checkpoint is
-   the same file with optimiser state added, and an entry "checkpoint" that says where the run is.
-   Nodes are written in the order of execution and numbered by it: the bytes of a file depend on
-   the network, not on the order in which it was put together.
+   safetensors with the weights under their own names. The entry "finetune" of __metadata__ holds
+   the graph, class names and preprocessing as JSON, so that prediction needs one file; the entry
+   "training" holds the settings of the last fit. A checkpoint is the same file with optimiser state
+   added, and an entry "checkpoint" that says how far the run is.
+   Nodes are written and numbered in the order of execution, so that a file's bytes depend on the
+   network, not on the order in which it was built.
    ============================================================================================= */
 static const char ft__graph_key[] = "finetune";
 static const char ft__checkpoint_key[] = "checkpoint";
@@ -109,7 +109,7 @@ static void ft__write_preprocessing(ft__text *text, const ft_preprocessing *p)
     ft__text_add(text, "]}");
 }
 
-/* The graph as JSON; released by the caller. NULL with an error. */
+/* Returns the graph as JSON, for the caller to release; NULL with an error. */
 static char *ft__graph_text(ft_model *m)
 {
     ft__context *c = &m->context;
@@ -150,7 +150,7 @@ static char *ft__graph_text(ft_model *m)
     return NULL;
 }
 
-/* One tensor of the file that is being written; `label` goes before the name. */
+/* Adds one tensor to the file being written; `label` goes before the name. */
 static void ft__add_tensor(ft__context *c, ft__write_tensor *tensors, int *count, char **names,
                            const ft__node *node, const char *label, const float *value,
                            ft_type type)
@@ -182,7 +182,7 @@ static void ft__add_text_pair(const char **pairs, int *count, const char *key, c
     *count += 1;
 }
 
-/* What the loaded file said of itself: its source, its licence. */
+/* Adds the loaded file's own notes: its source, its licence. */
 static void ft__add_notes(const ft_model *m, const char **pairs, int *count)
 {
     const char *key = m->notes.letters;
@@ -194,7 +194,7 @@ static void ft__add_notes(const ft_model *m, const char **pairs, int *count)
     }
 }
 
-/* Keeps for ft_save what the file says besides what is written here anyway. */
+/* Keeps, for ft_save, the file's metadata that ft_save does not write itself. */
 static void ft__keep_notes(ft_model *m, const ft_file *file)
 {
     static const char *const own[] = {"format", ft__graph_key, ft__training_key, ft__tokenizer_key,
@@ -232,7 +232,7 @@ static uint64_t ft__checksum_texts(const char *graph, const char *training, cons
     return sum;
 }
 
-/* As it stands in a file: little-endian, in pieces. */
+/* As in the file: little-endian, in pieces. */
 static uint64_t ft__checksum_floats(uint64_t sum, const float *values, size_t count)
 {
     unsigned char piece[1024];
@@ -282,7 +282,7 @@ static bool ft__checkpoint_is_sound(const ft_file *file)
     return has && !strcmp(has, want);
 }
 
-/* Writes the model; with `checkpoint`, the state of training too, and that text. */
+/* Writes the model; with `checkpoint`, also that text and the state of training. */
 static ft_status ft__write_model(ft_model *m, const char *path, ft_type type,
                                  const char *checkpoint, bool kept)
 {
@@ -299,7 +299,7 @@ static ft_status ft__write_model(ft_model *m, const char *path, ft_type type,
     ft__host_takes_weights(c, false);
     for (at = 0; ft__ok(c) && at < m->node_count; ++at) {
         ft__node *node = &m->nodes[m->order[at] - 1];
-        if (checkpoint && node->op == FT__OP_state) { /* so a stream goes on in its middle */
+        if (checkpoint && node->op == FT__OP_state) { /* so that a stream can resume midway */
             ft__add_tensor(c, tensors, &count, names, node, "", node->value, FT_F32);
             if (ft__ok(c)) tensors[count - 1].shape = ft__with_extent(node->shape,
                                                                       ft__extent_of(m, m->batch));
@@ -350,7 +350,7 @@ static ft_status ft__graph_fault(ft__graph_reader *r, const char *what, const ch
                     what, where);
 }
 
-/* Reads up to `most` integers of a list; their count, -1 when it is no such list. */
+/* Reads up to `most` integers of a list; returns their count, or -1 if it is not such a list. */
 static int ft__read_sizes(const ft__graph_reader *r, int list, int *sizes, int most)
 {
     int count = ft__json_count(r->json, list), i;
@@ -416,7 +416,7 @@ static ft_node ft__read_leaf(ft__graph_reader *r, int node, int op, const char *
         leaf->shape.size[0] = FT_BATCH;
         return made;
     }
-    /* Memory is taken only for what the file really has. */
+    /* Allocate only for tensors that the file really has. */
     index = ft_file_find(r->file, name);
     if (index < 0) {
         ft__fail(c, FT_FORMAT, "%s: lacks the weight %s", r->path, name);
@@ -512,7 +512,7 @@ static void ft__read_preprocessing(ft__graph_reader *r, int value)
     if (p.width > 0) ft_set_preprocessing(r->m, p);
 }
 
-/* The node that the network names as its output or loss; -1 or nothing: it has none. */
+/* The node that the file names as output or loss; if it is -1 or missing, there is none. */
 static ft_node ft__read_id(ft__graph_reader *r, int root, const char *key)
 {
     ft_node node = {0};

@@ -45,8 +45,8 @@ static bool ft__zip_has(const ft_file *file, uint64_t offset, uint64_t bytes)
     return offset <= file->size && bytes <= file->size - offset;
 }
 
-/* Where the central directory begins and how many entries it has; 64-bit values where the short
-   ones are full. */
+/* Finds where the central directory begins and how many entries it has; takes the 64-bit values if
+   the short ones are at their maximum. */
 static bool ft__zip_directory(const ft_file *file, uint64_t *begin, uint64_t *count)
 {
     uint64_t end = file->size < 22 ? 0 : file->size - 22, back, wide;
@@ -64,7 +64,7 @@ static bool ft__zip_directory(const ft_file *file, uint64_t *begin, uint64_t *co
     return true;
 }
 
-/* Sizes and offset that did not fit into 32 bits stand, in this order, in the extra field 1. */
+/* Sizes and offset that do not fit into 32 bits are in the extra field 1, in this order. */
 static bool ft__zip_far(const ft_file *file, uint64_t at, uint64_t bytes, uint64_t *values[3])
 {
     uint64_t end = at + bytes;
@@ -85,7 +85,7 @@ static bool ft__zip_far(const ft_file *file, uint64_t at, uint64_t bytes, uint64
     return true;
 }
 
-/* One entry of the directory at *at, which moves behind it. */
+/* Reads the directory entry at *at and moves *at past it. */
 static ft_status ft__zip_read_entry(ft__zip *zip, uint64_t *at)
 {
     ft_file *file = zip->file;
@@ -321,7 +321,7 @@ static void ft__pickle_append(ft__pickle *p, int container, int value)
     v->count += 1;
 }
 
-/* The value of item `index` of a container; -1: there is none. */
+/* Returns the value of item `index` of a container, or -1 if there is none. */
 static int ft__pickle_item_of(const ft__pickle *p, int container, int index)
 {
     int item = ft__pickle_at(p, container)->first;
@@ -344,7 +344,7 @@ static void ft__pickle_from_mark(ft__pickle *p, int container)
     p->stack.count = mark - 1;
 }
 
-/* Makes a tuple or dict (lists are tuples here) of what lies above the mark. */
+/* Makes a tuple or dict (lists are tuples here) of the values above the mark. */
 static void ft__pickle_collect(ft__pickle *p, ft__pickle_kind kind)
 {
     int index;
@@ -354,7 +354,7 @@ static void ft__pickle_collect(ft__pickle *p, ft__pickle_kind kind)
     ft__pickle_put(p, index);
 }
 
-/* Adds what lies above the mark (or the top `count` values) to the list or dict below. */
+/* Adds the values above the mark (or the top `count` values) to the list or dict below them. */
 static void ft__pickle_extend(ft__pickle *p, int count)
 {
     const int *stack = (const int *)p->stack.at;
@@ -711,7 +711,7 @@ static void ft__pickle_long(ft__pickle *p, int length_bytes)
     }
 }
 
-/* One opcode; false at STOP or on an error. */
+/* Runs one opcode; returns false at STOP or on an error. */
 static bool ft__pickle_step(ft__pickle *p)
 {
     unsigned opcode = (unsigned)ft__pickle_read(p, 1);

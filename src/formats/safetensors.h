@@ -11,17 +11,17 @@
 /* =============================================================================================
    [SECTION] formats/safetensors: safetensors
    Eight bytes of header length (little-endian), a JSON header {name: {dtype, shape, data_offsets},
-   __metadata__: {key: text}}, then the data. Every number is checked before it is used. The ft_file
-   made here serves PyTorch's files too: they fill in the same list of tensors.
+   __metadata__: {key: text}}, then the data. Every number is checked before it is used. PyTorch's
+   files become the same ft_file: their reader fills in the same list of tensors.
    ============================================================================================= */
 struct ft_file {
     ft__context *context;
     char *path;                 /* for messages */
-    const unsigned char *bytes; /* of the whole file */
+    const unsigned char *bytes; /* the whole file */
     uint64_t size;
-    unsigned char *owned;       /* the same, when it was read; NULL when mapped or the caller's */
+    unsigned char *owned;       /* `bytes` if read into memory; NULL if mapped or the caller's */
     void *mapped;               /* the handle of a mapped file; else NULL */
-    ft__json *json;             /* safetensors: names and metadata lie here */
+    ft__json *json;             /* safetensors: owns the names and metadata */
     ft_tensor_info *tensors;
     int count, capacity;
     int *by_name;               /* [count]: their order by name */
@@ -114,7 +114,7 @@ static int ft__type_named(const char *name)
     return FT_OTHER;
 }
 
-/* One entry of the header; `data` is where the data begins in the file. */
+/* Reads one entry of the header; the data begins at offset `data` of the file. */
 static ft_status ft__safetensors_entry(ft_file *file, int entry, uint64_t data)
 {
     const ft__json *j = file->json;
@@ -263,14 +263,14 @@ static float ft__half_to_float(uint32_t half)
     return sign ? -subnormal : subnormal;
 }
 
-/* Rounds to nearest, ties to even, as both conversions do. */
+/* Rounds to nearest, ties to even, like ft__float_to_bfloat. */
 static uint32_t ft__float_to_half(float value)
 {
     uint32_t bits = ft__to_bits(value), sign = bits >> 16 & 0x8000u, size = bits & 0x7fffffffu;
     uint32_t shift, fraction, rest, half;
     if (size > 0x7f800000u) return sign | 0x7e00u;
     if (size >= 0x47800000u) return sign | 0x7c00u;     /* 65536 and more */
-    if (size < 0x33000000u) return sign;                /* below half of the smallest */
+    if (size < 0x33000000u) return sign;                /* below half the smallest subnormal */
     fraction = (size & 0x7fffffu) | 0x800000u;
     shift = size < 0x38800000u ? 126u - (size >> 23) : 13u;
     half = fraction >> shift;
@@ -324,7 +324,7 @@ static float ft__read_element(const unsigned char *at, ft_type type)
 
 typedef struct ft__write_tensor {
     const char *name;
-    ft_type type;           /* F32, F16, BF16: from float32; others: the bytes as they are */
+    ft_type type;           /* F32, F16, BF16: converted from float32; others: bytes as they are */
     ft_shape shape;
     const void *data;
 } ft__write_tensor;
@@ -363,7 +363,7 @@ static void ft__safetensors_header(ft__text *text, const ft__write_tensor *tenso
     while (ft__ok(text->context) && text->count % 8) ft__text_add(text, " ");
 }
 
-/* In pieces, so that converting needs no memory of its own; little-endian on any machine. */
+/* Written in pieces, so that converting allocates nothing; little-endian on any machine. */
 static bool ft__write_tensor_data(ft__saving *file, const ft__write_tensor *t)
 {
     unsigned char piece[8192];

@@ -12,7 +12,7 @@
    [SECTION] formats/tensor_files: Tensor files
    ============================================================================================= */
 
-/* Gets the bytes: the caller's, mapped when asked for, or read into memory. */
+/* Gets the bytes: the caller's, mapped if asked for, or read into memory. */
 static ft_status ft__file_bytes(ft_file *file, ft_weights_options options)
 {
     ft__context *c = file->context;
@@ -116,7 +116,7 @@ static ft_status ft__file_check(ft_file *file, int index, const void *to, size_t
                                 size_t given, const char *unit)
 {
     ft__context *c;
-    if (!file) return FT_INVALID; /* no file could be opened: its model has that error */
+    if (!file) return FT_INVALID; /* ft_file_open failed: its model has the error */
     c = file->context;
     if (!ft__ok(c)) return c->status;
     if (index < 0 || index >= file->count)
@@ -128,7 +128,7 @@ static ft_status ft__file_check(ft_file *file, int index, const void *to, size_t
     return FT_OK;
 }
 
-/* Where in the file element `i`, counted row by row, lies. */
+/* The offset in the file of element `i`, counted row by row. */
 static uint64_t ft__element_offset(const ft_tensor_info *t, size_t i)
 {
     int64_t at = 0;
@@ -140,7 +140,7 @@ static uint64_t ft__element_offset(const ft_tensor_info *t, size_t i)
     return t->offset + (uint64_t)at * (uint64_t)ft__type_bytes[t->type];
 }
 
-/* Do the elements stand one behind the other? Only PyTorch's views do not. */
+/* Are the elements contiguous? Only in PyTorch's views they are not. */
 static bool ft__is_row_major(const ft_tensor_info *t)
 {
     ft_tensor_info plain = *t;

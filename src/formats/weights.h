@@ -12,8 +12,8 @@
 
 /* =============================================================================================
    [SECTION] formats/weights: Loading weights by name
-   A weight is loaded when the file has a tensor of its name and shape. Everything else is listed:
-   silence here is how half-loaded networks come about.
+   A weight is loaded if the file has a tensor of its name and shape. Everything else is listed: a
+   mismatch passed over in silence would leave the network half loaded.
    ============================================================================================= */
 
 /* ---- Prefixes: DataParallel puts "module." before every name, torch.compile "_orig_mod.", and a
@@ -85,8 +85,8 @@ static void ft__renamed(const char *rules, const char *name, char *to, size_t si
     snprintf(to, size, "%s", name);
 }
 
-/* Rules that no name in the file fits, or that have no "=": they may be meant for other files too,
-   so it is no error, but it is said. */
+/* Logs the rules that match no name in the file or have no "=". It is no error: they may be meant
+   for other files too. */
 static void ft__say_unused_rules(ft_file *file, const char *rules)
 {
     while (rules && *rules) {
@@ -110,7 +110,7 @@ static void ft__say_unused_rules(ft_file *file, const char *rules)
     }
 }
 
-/* Collects up to so many offenders for one line of error. */
+/* Collects names that do not fit, as many as one error line holds. */
 typedef struct ft__list { char text[640]; size_t used; int count; } ft__list;
 
 static void ft__list_add(ft__list *list, const char *name, const char *detail)
@@ -132,7 +132,7 @@ static bool ft__same_sizes(const ft_shape *a, const ft_shape *b)
     return true;
 }
 
-/* PyTorch counts batches seen by a batch norm; with a set momentum nothing depends on it. */
+/* PyTorch counts the batches that a batch norm saw; with a set momentum the count has no effect. */
 static bool ft__is_counter(const char *name) { return ft__ends_with(name, "num_batches_tracked"); }
 
 /* The weight that a tensor of the file is for; NULL: none. */

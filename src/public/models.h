@@ -29,7 +29,7 @@
 
 /* ---- A model ---- */
 
-/* What is given by halves; NULL: nothing is. */
+/* Returns what is only half set, or NULL. */
 static const char *ft__desc_fault(const ft_desc *d)
 {
     const ft_files *f = &d->files;
@@ -63,7 +63,7 @@ ft_model *ft_create(ft_desc desc)
     ft_model *m;
     memset(&start, 0, sizeof start);
     start.desc = ft__desc_defaults(desc);
-    start.desc.memory_budget = 0; /* too small a one is an error of the next block, in this one */
+    start.desc.memory_budget = 0; /* if it is too small, the next block fails, with this model */
     m = (ft_model *)ft__allocate(&start, 1, sizeof *m);
     if (!m) return NULL;
     m->context = start;
@@ -87,7 +87,7 @@ ft_model *ft_create(ft_desc desc)
     return m;
 }
 
-/* Everything but the context, in the reverse of the order in which it is made. */
+/* Frees everything but the context, in the reverse of the order of creation. */
 static void ft__clear_graph(ft_model *m)
 {
     ft__context *c = &m->context;
@@ -132,7 +132,7 @@ void ft_destroy(ft_model *m)
     ft__device_close(&m->context);
 #endif
     ft__pool_destroy(&m->context);
-    end = m->context; /* the block that holds the model is released from outside of it */
+    end = m->context; /* a copy, since the model's own block is released last */
     ft__release(&end, m);
 }
 
@@ -143,8 +143,8 @@ const char *ft_error_text(const ft_model *m)
     return m ? m->context.text : "no memory for a model";
 }
 
-/* After a failure of the device the processor goes on, with the numbers that it has: what lay on
-   the device may be half of a step's. */
+/* After a device failure the CPU continues with the host's copy of the weights: those on the device
+   may be from the middle of a step. */
 static void ft__give_up_device(ft_model *m)
 {
 #ifdef FINETUNE_OPENCL
@@ -241,11 +241,11 @@ int ft_device_checks(const ft_model *m, ft_device_check *checks, int most)
 
 /* ---- A network from a file, or by name ---- */
 
-/* The tokeniser that the file carries, if it does. */
+/* Loads the file's tokeniser, if it has one. */
 static void ft__load_tokenizer(ft_model *m, const ft_file *file, const char *path)
 {
     const char *text = ft_file_metadata(file, ft__tokenizer_key);
-#ifdef FINETUNE_NO_TEXT /* it is kept for the file that the model is saved to */
+#ifdef FINETUNE_NO_TEXT /* keep its text, so that ft_save writes it again */
     (void)path;
     ft__release(&m->context, m->tokenizer_text);
     m->tokenizer_text = text ? ft__copy_text(&m->context, text) : NULL;
@@ -258,7 +258,7 @@ static void ft__load_tokenizer(ft_model *m, const ft_file *file, const char *pat
 #endif
 }
 
-/* Builds what the file describes or what its weights are recognised as, then loads them. */
+/* Builds the network that the file describes, or that its weights are recognised as; loads them. */
 static ft_status ft__load_opened(ft_model *m, ft_file *file, const char *path,
                                  ft_load_options options)
 {
@@ -280,7 +280,7 @@ static ft_status ft__load_opened(ft_model *m, ft_file *file, const char *path,
     ft__load_tokenizer(m, file, path);
     ft__keep_notes(m, file);
     if (ft__load_weights(m, file, path, options.weights) != FT_OK) return c->status;
-    for (i = 0; i < m->node_count; ++i) /* what the file did not have, where that is allowed */
+    for (i = 0; i < m->node_count; ++i) /* weights that the file lacks, if that is allowed */
         if (ft__is_weight(&m->nodes[i]) && !m->nodes[i].loaded)
             ft__initialise_node(m, &m->nodes[i]);
     if (classes > 0 && classes != ft_class_count(m)) ft__replace_head(m, classes);
@@ -302,7 +302,7 @@ ft_status ft_load(ft_model *m, const char *path, ft_load_options options)
     ft__say_unused_rules(file, options.weights.rename);
     ft__load_opened(m, file, file->path, options);
     ft_file_close(file);
-    if (!ft__ok(c)) ft__clear_graph(m); /* half a network is none */
+    if (!ft__ok(c)) ft__clear_graph(m); /* leave no half-built network */
     return c->status;
 }
 

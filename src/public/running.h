@@ -246,7 +246,7 @@ int ft_swap_activations(ft_model *m, const char *glob, const char *kind,
     return count;
 }
 
-/* Sets a factor or decay of every matching parameter. */
+/* Sets the factor or the decay of every matching parameter. */
 static int ft__set_rule(ft_model *m, const char *glob, const float *factor, const float *decay)
 {
     int i, count = 0;
@@ -293,7 +293,7 @@ int ft_initialise(ft_model *m, const char *glob, ft_initialiser initialiser)
         ft__node *node = &m->nodes[i];
         if (!ft__is_weight(node) || !ft__glob(glob, node->name)) continue;
         if (initialiser != FT_INIT_DEFAULT && node->op == FT__OP_parameter)
-            node->initialiser = initialiser; /* a running variance starts at 1, whatever is asked */
+            node->initialiser = initialiser; /* not of a buffer: a running variance starts at 1 */
         ft__initialise_node(m, node);
         count += 1;
     }
@@ -397,7 +397,7 @@ int ft_predict_text(ft_model *m, const char *text, size_t bytes, ft_prediction *
 
 int ft_generate(ft_model *m, ft_generate_options options) { return ft__generate(m, options); }
 
-/* What ft_run and ft_run_lengths were given; NULL with an error. */
+/* Checks the arguments of ft_run and ft_run_lengths; returns NULL with an error. */
 static ft__plan *ft__begin_run(ft_model *m, const void *values, const int *lengths, int batch,
                                const float *output, size_t count, const char *call)
 {
