@@ -115,7 +115,7 @@
      [SECTION] networks/images: Ready-made networks for pictures
      [SECTION] networks/text: Networks over text
      [SECTION] networks/table: The table of networks, and recognition
-     [SECTION] data/feature_files: Files of rows
+     [SECTION] data/feature_files: Files of cached rows
      [SECTION] data/images: Images
      [SECTION] data/image_headers: Image headers
      [SECTION] data/image_rows: BMP, PPM, PGM and GIF
@@ -26221,14 +26221,13 @@ static ft_status ft__recognise(ft_model *m, ft_file *file, const char *rename, c
 }
 
 /* =============================================================================================
-   [SECTION] data/feature_files: Files of rows
-   What took long to compute and may be wanted by the next run, in the folder ft_desc.cache: rows
-   of numbers under 64-bit keys, hashes of what each was made from. The files are the library's
-   own, in the machine's byte order, and hold nothing that could not be made anew: whatever is wrong
-   with one (cut, flipped, of another version or network) costs time and a line in the log, and is
-   never an error.
-       "ftrows1\0"; 0x01020304 and the numbers in a row, uint32 both; kind and a checksum, uint64
-       for each row: its key and a checksum of it, uint64 both; its numbers, float32
+   [SECTION] data/feature_files: Files of cached rows
+   Slow results for the next run, in the folder ft_desc.cache: rows of numbers under 64-bit keys,
+   which are hashes of all that a row was made from. The format is the library's own, in the
+   machine's byte order. Every row can be recomputed, so a fault in a file (cut, flipped, of another
+   version or network) costs time and a line in the log, and is never an error.
+       "ftrows1\0"; 0x01020304 and the numbers in a row, both uint32; kind and a checksum, uint64
+       for each row: its key and its checksum, both uint64; its numbers, float32
    ============================================================================================= */
 enum { FT__ROWS_HEADER = 32, FT__ROW_HEADER = 16 };
 
@@ -26237,7 +26236,7 @@ typedef struct ft__row_file {
     char *path;
     void *file;             /* NULL: not open */
     ft__saving saving;      /* of a new file, while it is written */
-    uint64_t kind;          /* a hash of what all rows were made with */
+    uint64_t kind;          /* a hash of the settings that all rows were made with */
     size_t row;             /* numbers in a row */
     uint64_t count;         /* rows */
 } ft__row_file;
@@ -26264,7 +26263,7 @@ static uint64_t ft__row_bytes(const ft__row_file *f)
     return FT__ROW_HEADER + (uint64_t)f->row * sizeof(float);
 }
 
-/* CACHE/NAME-ID.rows, for rows of so many numbers; false with an error when there is no memory. */
+/* Prepares CACHE/NAME-ID.rows for rows of `row` numbers; false with an error without memory. */
 static bool ft__rows_make(ft__row_file *f, ft__context *c, const char *name, uint64_t id,
                           uint64_t kind, size_t row)
 {
@@ -26295,7 +26294,7 @@ static void ft__rows_free(ft__row_file *f)
     memset(f, 0, sizeof *f);
 }
 
-/* Opens it for reading; false when there is none, or none that can be trusted. */
+/* Opens it for reading; returns false if there is none, or if it cannot be trusted. */
 static bool ft__rows_open(ft__row_file *f)
 {
     const ft_files *files = &f->context->desc.files;
@@ -26324,7 +26323,7 @@ static bool ft__rows_key(const ft__row_file *f, uint64_t at, uint64_t *key)
                        sizeof *key) == sizeof *key;
 }
 
-/* Reads the numbers of row `at`; false when they are not those that were written under the key. */
+/* Reads the numbers of row `at`; false if they are not those that were written under the key. */
 static bool ft__rows_read(const ft__row_file *f, uint64_t at, uint64_t key, float *to)
 {
     const ft_files *files = &f->context->desc.files;
@@ -26336,7 +26335,7 @@ static bool ft__rows_read(const ft__row_file *f, uint64_t at, uint64_t key, floa
         && head[1] == ft__row_sum(f, key, to);
 }
 
-/* Starts a new file; false, with a line in the log, when that cannot be. */
+/* Starts a new file; if it cannot, returns false and logs why. */
 static bool ft__rows_create(ft__row_file *f)
 {
     unsigned char header[FT__ROWS_HEADER];
@@ -26364,7 +26363,7 @@ static bool ft__rows_add(ft__row_file *f, uint64_t key, const float *values)
         && ft__saving_write(&f->saving, values, f->row * sizeof *values);
 }
 
-/* Ends a new file and puts it in the place of the old one, if all rows were written. */
+/* Ends a new file and, if all rows were written, replaces the old one with it. */
 static bool ft__rows_finish(ft__row_file *f, bool written)
 {
     bool placed = ft__saving_end(&f->saving, written);
@@ -26376,11 +26375,11 @@ static bool ft__rows_finish(ft__row_file *f, bool written)
     return placed;
 }
 
-/* ---- Which of the wanted keys a file has: a hash table of them; equal keys in a chain ---- */
+/* ---- Which wanted keys does a file have? A hash table of them; equal keys form a chain ---- */
 typedef struct ft__key_table {
     const uint64_t *keys;   /* [count]; 0: not wanted */
     int *first;             /* [mask + 1], the index of a key plus one */
-    int *next;              /* [count], of the same key; -1: none */
+    int *next;              /* [count], the next index with the same key; -1: none */
     size_t mask;
 } ft__key_table;
 
@@ -26420,7 +26419,7 @@ static bool ft__key_table_make(ft__context *c, ft__key_table *table, const uint6
     return ft__ok(c);
 }
 
-/* The first index with this key, -1: it is not wanted. */
+/* Returns the first index with this key, or -1 if it is not wanted. */
 static int ft__key_find(const ft__key_table *table, uint64_t key)
 {
     return key ? table->first[ft__key_place(table, key)] - 1 : -1;
@@ -26436,16 +26435,16 @@ static int ft__key_find(const ft__key_table *table, uint64_t key)
    The functions here may run on any thread: they allocate nothing and get their workspaces from
    the caller.
    ============================================================================================= */
-#define FT__MOST_PIXELS ((uint64_t)1 << 27)         /* of a picture; more is not worth its memory */
+#define FT__MOST_PIXELS ((uint64_t)1 << 27)         /* of a picture; more costs too much memory */
 #define FT__MOST_RESIZED_PIXELS ((uint64_t)1 << 26)
 #define FT__MOST_FILE_BYTES ((uint64_t)1 << 28)
 #define FT__MOST_SIDE_RATIO 256                     /* longer side / shorter side */
 
 /* ---- Resizing: Pillow's Image.resize (src/libImaging/Resample.c), bit for bit ----
-   Each output sample is a weighted mean of the input samples under a filter that is stretched by
-   the scale when shrinking (that is the antialiasing). Weights are rounded to 22 fractional bits.
-   Rows are resized first, their result rounded to 8 bits, then columns; columns first, since
-   Pillow 13, where the height loses more than twice as many samples as the width. */
+   Each output sample is a weighted mean of input samples. To shrink, the filter is stretched by the
+   scale, which is the antialiasing. Weights are rounded to 22 fractional bits. Rows are resized
+   first, their result is rounded to 8 bits, then columns. Columns are first, since Pillow 13, if
+   the height loses more than twice as many samples as the width. */
 typedef enum ft__filter { FT__BILINEAR, FT__BICUBIC } ft__filter;
 
 enum { FT__WEIGHT_BITS = 32 - 8 - 2 };
@@ -26462,14 +26461,14 @@ static double ft__filter_value(ft__filter filter, double x)
     return 0.0;
 }
 
-/* The most input samples that one output sample looks at. */
+/* The maximum number of input samples that one output sample reads. */
 static int ft__filter_taps(ft__filter filter, int from, int to)
 {
     double scale = (double)from / to;
     return (int)ceil(ft__filter_support(filter) * (scale < 1.0 ? 1.0 : scale)) * 2 + 1;
 }
 
-/* One side's weights: for output i, count[i] of them from weight[i * taps] on, for the input
+/* The weights along one side: output i has count[i] of them from weight[i * taps] on, for the input
    samples from first[i] on. */
 static void ft__filter_weights(ft__filter filter, int from, int to, int32_t *first,
                                int32_t *count, int32_t *weight)
@@ -26495,7 +26494,7 @@ static void ft__filter_weights(ft__filter filter, int from, int to, int32_t *fir
     }
 }
 
-/* Bytes that ft__resize needs; never less for a larger input. 0: more than memory can hold. */
+/* Bytes that ft__resize needs; never less for a larger input. 0: does not fit in memory. */
 static size_t ft__resize_workspace(int channels, int from_width, int from_height, int width,
                                    int height, ft__filter filter)
 {
@@ -26539,7 +26538,7 @@ static void ft__resize_row(const uint8_t *from, int channels, uint8_t *to, int w
     }
 }
 
-/* The width of `rows` rows; `weights` has room for width * (taps + 2) numbers. */
+/* Resizes the width of `rows` rows; `weights` has room for width * (taps + 2) numbers. */
 static void ft__resize_across(const uint8_t *from, size_t row_bytes, int from_width, int rows,
                               int channels, uint8_t *to, int width, ft__filter filter,
                               int32_t *weights)
@@ -26571,7 +26570,7 @@ static void ft__resize_column(const uint8_t *from, size_t row_bytes, size_t byte
     }
 }
 
-/* The height of rows of `bytes` samples. */
+/* Resizes the height; rows have `bytes` samples. */
 static void ft__resize_down(const uint8_t *from, size_t row_bytes, int from_height, size_t bytes,
                             uint8_t *to, int height, ft__filter filter, int32_t *weights)
 {
@@ -26584,8 +26583,8 @@ static void ft__resize_down(const uint8_t *from, size_t row_bytes, int from_heig
                           to + (size_t)y * bytes, count[y], weight + (size_t)y * taps);
 }
 
-/* 1 to 4 channels; `row_bytes` lie between the rows of `from`, so that it may be a part of a larger
-   picture. The workspace is aligned for int32_t. */
+/* Resizes 1 to 4 channels. Rows of `from` are `row_bytes` apart, so that it may be a part of a
+   larger picture. The workspace is aligned for int32_t. */
 static void ft__resize(const uint8_t *from, size_t row_bytes, int from_width, int from_height,
                        int channels, uint8_t *to, int width, int height, ft__filter filter,
                        void *workspace)
@@ -26620,8 +26619,8 @@ static void ft__resize(const uint8_t *from, size_t row_bytes, int from_width, in
 
 /* ---- Channels ---- */
 
-/* Grey is 1 channel, grey and alpha 2, RGB 3, RGB and alpha 4; alpha is dropped, as Pillow's
-   convert("RGB") does. In place when channels do not become more. */
+/* Grey is 1 channel, grey and alpha 2, RGB 3, RGB and alpha 4. Alpha is dropped, as in Pillow's
+   convert("RGB"). May work in place if the number of channels does not grow. */
 static void ft__convert_channels(const uint8_t *from, int from_channels, size_t pixels,
                                  uint8_t *to, int channels)
 {
@@ -26630,7 +26629,7 @@ static void ft__convert_channels(const uint8_t *from, int from_channels, size_t 
     for (i = 0; i < pixels; ++i, from += from_channels, to += channels) {
         int r = from[0], g = from_grey ? r : from[1], b = from_grey ? r : from[2];
         if (channels == 1) {
-            /* ITU-R 601 luma, in 16 fractional bits as Pillow's convert("L"). */
+            /* ITU-R 601 luma, in 16 fractional bits as in Pillow's convert("L"). */
             to[0] = from_grey ? (uint8_t)r
                               : (uint8_t)((r * 19595 + g * 38470 + b * 7471 + 0x8000) >> 16);
             continue;
@@ -26644,18 +26643,18 @@ static void ft__convert_channels(const uint8_t *from, int from_channels, size_t 
 /* ---- Geometry: torchvision's Resize and CenterCrop ---- */
 typedef struct ft__geometry {
     int width, height; /* of the resized picture */
-    int left, top;     /* of the network's window in it; negative where it is larger */
+    int left, top;     /* of the network's window in it; negative if the window is larger */
 } ft__geometry;
 
 static int ft__centre(int size, int window)
 {
-    /* Python's int(round((size - window) / 2.0)): halves go to the even number. */
+    /* Python's int(round((size - window) / 2.0)): halves round to the even number. */
     int half = (size - window) / 2;
     if (size < window) return -((window - size) / 2);
     return half + ((size - window) % 2 && half % 2 ? 1 : 0);
 }
 
-/* False for pictures whose sides the library does not take. */
+/* Returns false if the library does not support the picture's sides. */
 static bool ft__geometry_of(const ft_preprocessing *p, int width, int height, ft__geometry *g)
 {
     int64_t shorter = width < height ? width : height;
@@ -26675,7 +26674,7 @@ static bool ft__geometry_of(const ft_preprocessing *p, int width, int height, ft
     return true;
 }
 
-/* NULL, or what is wrong with the numbers. */
+/* Returns what is wrong with the numbers, or NULL. */
 static const char *ft__preprocessing_fault(const ft_preprocessing *p)
 {
     if (p->channels != 1 && p->channels != 3) return "channels must be 1 or 3";
@@ -26687,8 +26686,8 @@ static const char *ft__preprocessing_fault(const ft_preprocessing *p)
 
 /* ---- From samples to the network's numbers ---- */
 
-/* Where position i of a side comes from: itself, or mirrored at the edge (which is not repeated);
-   -1 (a zero) when the side is shorter than the window, as CenterCrop pads. */
+/* The position that i of a side is read from: i itself, or mirrored at the edge (which is not
+   repeated); -1 (a zero) if the side is shorter than the window, as CenterCrop pads. */
 static int ft__inside(int i, int size, int window)
 {
     int period = 2 * (size - 1);
@@ -26701,7 +26700,7 @@ static int ft__inside(int i, int size, int window)
 }
 
 /* The window at (left, top) of a picture -> [channels, height, width], each sample
-   (value / 255 - mean) / std in float, as torchvision's ToTensor and Normalize round it. */
+   (value / 255 - mean) / std in float, rounded as in torchvision's ToTensor and Normalize. */
 static void ft__window_to_tensor(const ft_preprocessing *p, const uint8_t *picture, int width,
                                  int height, int left, int top, bool flip, float *to)
 {
@@ -26723,8 +26722,8 @@ static void ft__window_to_tensor(const ft_preprocessing *p, const uint8_t *pictu
     }
 }
 
-/* Turns a whole picture into the network's numbers: the plain view. `workspace` is as large as
-   ft__pixels_workspace says (0: the picture's sides cannot be taken). */
+/* Converts a whole picture to the network's numbers: the plain view. `workspace` has the size that
+   ft__pixels_workspace returns (0: the picture's sides are not supported). */
 static size_t ft__pixels_workspace(const ft_preprocessing *p, int width, int height)
 {
     ft__geometry g;
@@ -26752,9 +26751,9 @@ static void ft__pixels_to_tensor(const ft_preprocessing *p, const uint8_t *pixel
     ft__window_to_tensor(p, resized, g.width, g.height, g.left, g.top, false, to);
 }
 
-/* ---- Augmentation: a function of (seed, index, view) alone ---- */
+/* ---- Augmentation: a function of (seed, index, view) only ---- */
 typedef struct ft__view {
-    int crop_left, crop_top, crop_width, crop_height; /* of the resized picture; width 0: none */
+    int crop_left, crop_top, crop_width, crop_height; /* of the resized picture; width 0: no crop */
     int shift_x, shift_y;                             /* of the window, in pixels */
     bool flip;
 } ft__view;
@@ -26769,8 +26768,8 @@ static double ft__small_exp(double x)
 }
 
 /* torchvision's RandomResizedCrop.get_params: an area in [scale, 1] of the picture's, an aspect
-   ratio between 3/4 and 4/3 evenly on a logarithmic scale; after ten tries that do not fit, the
-   largest crop in the middle that does. */
+   ratio uniform in 3/4 to 4/3 on a logarithmic scale. After ten tries that do not fit it takes the
+   largest central crop that does. */
 static void ft__draw_crop(float scale, uint64_t key, int width, int height, ft__view *view)
 {
     const double log_ratio = 0.28768207245178090; /* log(4/3) */
@@ -26805,7 +26804,7 @@ static int ft__draw_shift(float share, int size, uint64_t key, uint64_t at)
     return most > 0 ? (int)(ft__random(key, at) % (uint64_t)(2 * most + 1)) - most : 0;
 }
 
-/* `width` and `height` are the resized picture's. */
+/* `width` and `height` are those of the resized picture. */
 static void ft__draw_view(const ft_augmentation *a, const ft_preprocessing *p, uint64_t seed,
                           int index, int view_number, int width, int height, ft__view *view)
 {
@@ -26818,7 +26817,7 @@ static void ft__draw_view(const ft_augmentation *a, const ft_preprocessing *p, u
     if (a->scale > 0.0f && a->scale < 1.0f) ft__draw_crop(a->scale, key, width, height, view);
 }
 
-/* NULL, or what is wrong with the numbers. */
+/* Returns what is wrong with the numbers, or NULL. */
 static const char *ft__augmentation_fault(const ft_augmentation *a)
 {
     if (!(a->shift >= 0.0f && a->shift <= 1.0f)) return "shift must be 0 to 1";
@@ -26826,7 +26825,7 @@ static const char *ft__augmentation_fault(const ft_augmentation *a)
     return NULL;
 }
 
-/* Bytes that ft__view_to_tensor needs for pictures whose resized form is at most so large. */
+/* Bytes that ft__view_to_tensor needs for pictures whose resized form is at most this large. */
 static size_t ft__view_workspace(const ft_preprocessing *p, int width, int height)
 {
     size_t resize = ft__resize_workspace(p->channels, width, height, p->width, p->height,
@@ -26835,7 +26834,7 @@ static size_t ft__view_workspace(const ft_preprocessing *p, int width, int heigh
     return resize ? resize + picture : 0;
 }
 
-/* One view of a resized picture. Shifts past the picture's edge mirror what lies inside it. */
+/* One view of a resized picture. Shifts past the picture's edge mirror the pixels inside it. */
 static void ft__view_to_tensor(const ft_preprocessing *p, const uint8_t *picture,
                                const ft__geometry *g, const ft__view *view, void *workspace,
                                float *to)
@@ -28241,8 +28240,8 @@ static bool ft__encoded_to_input(ft__context *c, const ft_preprocessing *p, cons
 
 /* =============================================================================================
    [SECTION] data/sources: Data sources
-   An ft_data is a source of samples that a model owns. Here are arrays in the caller's memory, the
-   split into training and held-back samples, and the loader that fills batches ahead of the
+   An ft_data is a source of samples that a model owns. This part has arrays in the caller's memory,
+   the split into training and held-back samples, and the loader, which fills batches ahead of the
    training step.
    ============================================================================================= */
 typedef struct ft__folder ft__folder;
@@ -28298,7 +28297,7 @@ void ft_data_free(ft_data *data)
     ft__release(&data->model->context, data);
 }
 
-/* The batch of streams has a row for each. */
+/* With streams the batch size must be their number: a row for each. */
 static const char ft__samples_apart[] = "samples that are apart: ft_stream_options.streams is"
                                         " the batch of streams";
 static bool ft__takes_batch_size(const ft_data *data, int batch_size)
@@ -28329,8 +28328,8 @@ int ft_data_label(const ft_data *data, int index) /* -1: none */
     return data->source.label(data->source.user, index);
 }
 
-/* The classes that a set for evaluation is to have: of other data or, where that is NULL, of the
-   model. */
+/* The number of classes that a set for evaluation must have: those of other data or, if that is
+   NULL, of the model. */
 static int ft__known_classes(const ft_model *m, const ft_data *of)
 {
     return of ? ft_data_classes(of) : m->class_count;
@@ -28409,7 +28408,7 @@ static bool ft__arrays_get(void *user, int index, int view, ft_slot *slots, int 
     return true;
 }
 
-/* What get() would leave empty is an error before it is asked: wrong names of nodes. */
+/* Wrong node names are an error before get() is called, which would leave those inputs empty. */
 static void ft__arrays_check(ft__context *c, const ft_source *source, const ft_slot *slots,
                              int slot_count)
 {
@@ -28425,7 +28424,7 @@ static void ft__arrays_check(ft__context *c, const ft_source *source, const ft_s
     }
 }
 
-/* Has the network no use for labels, where the data is arrays without any? */
+/* An error if the network reads labels and the arrays have none. */
 static ft_status ft__arrays_check_labels(ft_model *m, const ft_data *data, const char *call)
 {
     const ft__arrays *arrays = (const ft__arrays *)data->source.user;
@@ -28449,7 +28448,7 @@ static void ft__arrays_release(void *user)
     ft__release(arrays->context, arrays);
 }
 
-/* The number of classes; 0 with an error when a label is none. */
+/* Returns the number of classes; 0 with an error if a label is out of range. */
 static int ft__arrays_classes(ft__context *c, int count, const int *labels, int classes)
 {
     int i, most = 0;
@@ -28504,9 +28503,9 @@ ft_data *ft_arrays(ft_model *m, int count, const float *values, const int *label
 /* ---- Split ---- */
 typedef struct ft__splitting {
     uint64_t *group;        /* of each sample */
-    int *stratum;           /* its class; of a whole group the class of its first sample */
+    int *stratum;           /* its class; for a whole group the class of its first sample */
     int *order;             /* of the samples: by stratum, then by group */
-    int *start, *drawn;     /* groups of one stratum: where they start in order[], and a drawing */
+    int *start, *drawn;     /* groups of one stratum: where they start in order[]; a drawn order */
 } ft__splitting;
 
 static bool ft__group_less(const void *context, int a, int b)
@@ -28523,8 +28522,8 @@ static bool ft__stratum_less(const void *context, int a, int b)
     return ft__group_less(context, a, b);
 }
 
-/* Groups of order[first..end), one stratum: some are held back, in a drawn order, each where it
-   brings the number held back nearer to the share; never none, never all. */
+/* Holds back groups of order[first..end), one stratum. In a drawn order it takes each group that
+   brings the number held back nearer to the share; at least one group and never all. */
 static void ft__split_stratum(const ft__splitting *s, int first, int end, double share,
                               uint64_t key, int *part)
 {
@@ -28548,8 +28547,8 @@ static void ft__split_stratum(const ft__splitting *s, int first, int end, double
         for (i = s->start[smallest]; i < s->start[smallest + 1]; ++i) part[s->order[i]] = 1;
 }
 
-/* Where groups reach over classes, a class may have been held back as a whole: one of its groups
-   returns to training. */
+/* If groups span classes, a whole class may have been held back: one of its groups returns to
+   training. */
 static void ft__split_repair(const ft__splitting *s, const ft_data *data, int *part)
 {
     int count = data->source.count, c, i, k;
@@ -28566,8 +28565,8 @@ static void ft__split_repair(const ft__splitting *s, const ft_data *data, int *p
     }
 }
 
-/* part[i] becomes 0 (training) or 1 (held back): about the share `hold_back` of every class, whole
-   groups only. Every class keeps a group in training and, where it has two, one held back. */
+/* Sets part[i] to 0 (training) or 1 (held back): about the share `hold_back` of every class, in
+   whole groups. Every class keeps a group in training and, if it has two, one held back. */
 static bool ft__split(ft_data *data, float hold_back, uint64_t seed, int *part)
 {
     ft__context *c = &data->model->context;
@@ -28611,39 +28610,39 @@ static bool ft__split(ft_data *data, float hold_back, uint64_t seed, int *part)
 }
 
 /* ---- Loader: fills batches ahead of the step that uses them ----
-   A ring of `depth` batches. Samples are taken one by one in their order, by the background threads
-   and by the thread that waits for a batch, and each is written to its own place, so what a batch
-   holds does not depend on who filled it. */
+   A ring of `depth` batches. Background threads, and the thread that waits for a batch, take
+   samples one by one in order. Each sample has a fixed place, so a batch's content does not depend
+   on which thread filled it. */
 enum { FT__MOST_SLOTS = 8, FT__BATCHES_AHEAD = 3 };
 
 typedef struct ft__batch {
     int count;              /* samples that could be read; may be 0 */
-    int first;              /* position in the order of the first one, and ... */
-    int wanted;             /* ... how many were to be read */
+    int first;              /* position of the first one in the order, and ... */
+    int wanted;             /* ... the number of samples to be read */
     const int *index;       /* [count], of the samples in the data */
     void *values[FT__MOST_SLOTS];    /* per slot: [count, its shape] */
-    int *lengths[FT__MOST_SLOTS];    /* per slot: [count], what the source set */
+    int *lengths[FT__MOST_SLOTS];    /* per slot: [count], as the source set them */
 } ft__batch;
 
 typedef struct ft__loader {
     ft__context *context;
     ft_data *data;
     ft_slot slots[FT__MOST_SLOTS];
-    ft_node nodes[FT__MOST_SLOTS];          /* the model's inputs that they are for */
+    ft_node nodes[FT__MOST_SLOTS];          /* the model's inputs that the slots fill */
     size_t bytes[FT__MOST_SLOTS];           /* of one sample */
     unsigned char *values[FT__MOST_SLOTS];  /* [depth, batch_size, bytes] */
     int *lengths[FT__MOST_SLOTS];           /* [depth, batch_size] */
     int slot_count, batch_size, depth;
-    int length;             /* steps that the slots of sequences have room for */
+    int length;             /* the number of steps that slots of sequences have room for */
     int *index;             /* [depth, batch_size] */
-    int *fed;               /* [batch_size]: of the batch that was last copied into the inputs */
-    bool *read;             /* [depth, batch_size]: get() said so */
+    int *fed;               /* [batch_size]: samples last copied into the inputs */
+    bool *read;             /* [depth, batch_size]: get() returned true */
     int *missing;           /* [depth]: samples of this batch that are not done */
     int *order, *views;     /* [samples of the data] */
     int count;              /* of order[], in this run */
     int taken;              /* samples that some thread has begun */
     int running;            /* begun and not done */
-    int released;           /* batches that were given back: the number of the next one */
+    int released;           /* batches that were returned; also the next batch's number */
     bool held;              /* the caller has a batch */
     bool quit;
     int skipped;            /* samples left out since ft__loader_start */
@@ -28656,7 +28655,7 @@ typedef struct ft__loader {
 #endif
 } ft__loader;
 
-/* Sample i of the order, into its place; without the mutex. */
+/* Reads sample i of the order into its place; call it without the mutex. */
 static void ft__loader_fill(ft__loader *l, int i)
 {
     const ft_source *source = &l->data->source;
@@ -28708,7 +28707,7 @@ static void *ft__loader_thread(void *argument)
 }
 #endif
 
-/* Ends what is under way; the rest of the order is forgotten. */
+/* Waits for the samples in progress and drops the rest of the order. */
 static void ft__loader_stop(ft__loader *l)
 {
 #ifndef FINETUNE_NO_THREADS
@@ -28774,9 +28773,9 @@ static void ft__loader_allocate(ft__loader *l)
     l->views = (int *)ft__allocate(c, (size_t)l->data->source.count, sizeof(int));
 }
 
-/* `slots`: name, type and shape of one sample of what is wanted (the names must live as long).
-   All memory is taken here. Background threads: as many as the model has, none where that is one or
-   where the app brings its own. NULL with an error. */
+/* `slots`: name, type and shape of one sample of each input (the names must live as long). All
+   memory is allocated here. There are as many background threads as the model has; none if that is
+   one, or if the app brings its own. NULL with an error. */
 static ft__loader *ft__loader_make(ft__context *c, ft_data *data, const ft_slot *slots,
                                    int slot_count, int batch_size, int depth)
 {
@@ -28820,7 +28819,7 @@ static ft__loader *ft__loader_make(ft__context *c, ft_data *data, const ft_slot 
     return NULL;
 }
 
-/* Bytes that the loader below will take. */
+/* Bytes that the loader below will allocate. */
 static size_t ft__loader_bytes(const ft_model *m, const ft_data *data, int batch_size)
 {
     size_t places = FT__BATCHES_AHEAD * (size_t)batch_size, each, i;
@@ -28835,7 +28834,7 @@ static size_t ft__loader_bytes(const ft_model *m, const ft_data *data, int batch
     return bytes;
 }
 
-/* A loader of all inputs of a model. */
+/* Makes a loader for all inputs of a model. */
 static ft__loader *ft__loader_create(ft_model *m, ft_data *data, int batch_size)
 {
     ft_slot slots[FT__MOST_SLOTS];
@@ -28864,7 +28863,7 @@ static ft__loader *ft__loader_create(ft_model *m, ft_data *data, int batch_size)
     return l;
 }
 
-/* The steps of the longest sample of a batch, as the source said; else all there is room for. */
+/* The steps of the batch's longest sample, if the source set lengths; else the slots' size. */
 static int ft__batch_length(const ft__loader *l, const ft__batch *batch)
 {
     int s, i, longest = 0;
@@ -28874,8 +28873,8 @@ static int ft__batch_length(const ft__loader *l, const ft__batch *batch)
     return longest > 0 && longest < l->length ? longest : l->length;
 }
 
-/* Cuts `count` samples [depth, batch_size, has] to the shape `wanted`, no dimension of which is
-   longer, in place: each row of the last dimension moves forward, over numbers already moved. */
+/* Cuts `count` samples [depth, batch_size, has] in place to the shape `wanted`, which is not longer
+   in any dimension: each row of the last dimension moves forward, over numbers already moved. */
 static void ft__cut_samples(float *values, int count, const ft_shape *has, const ft_shape *wanted)
 {
     int at[FINETUNE_MAX_RANK] = {0}, last = wanted->rank - 1, d;
@@ -28893,8 +28892,8 @@ static void ft__cut_samples(float *values, int count, const ft_shape *has, const
 }
 
 /* Copies a batch into the inputs, whose memory was planned for batches of this size. Sequences are
-   cut to the run's length, wherever FT_LENGTH stands in their shape. The batch's own memory is
-   written: it can be fed once. */
+   cut to the run's length in each dimension that is FT_LENGTH. This overwrites the batch's own
+   memory, so a batch can be fed once. */
 static void ft__feed_batch(ft_model *m, const ft__loader *l, const ft__batch *batch)
 {
     int s, d;
@@ -28914,8 +28913,8 @@ static void ft__feed_batch(ft_model *m, const ft__loader *l, const ft__batch *ba
     m->fed_from = &l->data->source;
 }
 
-/* Batches of order[0..count), each sample once at most, with views[i] of sample order[i] (NULL:
-   view 0). Both arrays are copied. What the loader was at before is forgotten. */
+/* Starts batches of order[0..count), each sample at most once, with views[i] of sample order[i]
+   (NULL: view 0). Both arrays are copied. Any earlier order is dropped. */
 static void ft__loader_start(ft__loader *l, const int *order, const int *views, int count)
 {
     size_t bytes = (size_t)count * sizeof(int);
@@ -28941,7 +28940,7 @@ static void ft__loader_start(ft__loader *l, const int *order, const int *views, 
 #endif
 }
 
-/* Gives the batch back, so that its place is filled anew. */
+/* Returns the batch, so that its place is filled again. */
 static void ft__loader_release(ft__loader *l)
 {
     if (!l->held) return;
@@ -28963,7 +28962,7 @@ static void ft__loader_body(void *context, int index)
     ft__loader_fill(l, l->released * l->batch_size + index);
 }
 
-/* Until the batch with the number l->released is filled. */
+/* Waits until batch number l->released is filled. */
 static void ft__loader_wait(ft__loader *l, int wanted)
 {
     int place = l->released % l->depth;
@@ -28971,7 +28970,7 @@ static void ft__loader_wait(ft__loader *l, int wanted)
 #ifndef FINETUNE_NO_THREADS
         ft__parallel(l->context, wanted, ft__loader_body, l);
 #else
-        int i; /* without mutexes get() must not meet itself on the app's threads */
+        int i; /* without mutexes only one thread may call get(), so not the app's threads */
         for (i = 0; i < wanted; ++i) ft__loader_body(l, i);
 #endif
         l->taken += wanted;
@@ -28988,7 +28987,7 @@ static void ft__loader_wait(ft__loader *l, int wanted)
 #endif
 }
 
-/* A sample that cannot be read is named once, however often it is asked for. */
+/* A sample that cannot be read is logged once, however often it is requested. */
 static void ft__leave_out(ft__loader *l, int sample)
 {
     l->skipped += 1;
@@ -28999,7 +28998,7 @@ static void ft__leave_out(ft__loader *l, int sample)
             ft_data_name(l->data, sample), sample);
 }
 
-/* The next batch; it stays until ft__loader_release or the next call. NULL: that was the last. */
+/* Returns the next batch, valid until ft__loader_release or the next call; NULL after the last. */
 static const ft__batch *ft__loader_next(ft__loader *l)
 {
     int row, s, kept, wanted, first;
@@ -29034,7 +29033,7 @@ static const ft__batch *ft__loader_next(ft__loader *l)
 
 /* ---- Sequences ---- */
 
-/* Plans that are made from now on have room for the longest sample. */
+/* Plans made from now on have room for the longest sample. */
 static void ft__set_longest(ft_model *m, const ft_data *data)
 {
     const ft_source *source = &data->source;
@@ -29057,9 +29056,9 @@ static bool ft__shorter(const void *context, int a, int b)
     return la != lb ? la < lb : a < b;
 }
 
-/* Puts samples of like length into the same batch, so that little is padded: what was shuffled is
-   sorted by length within pools of 50 batches, and the batches, but for the last one, which may be
-   smaller, are shuffled again (Khomenko et al. 2016). `work` has room for 2 * count. */
+/* Puts samples of similar length into the same batch, so that little is padded. The shuffled
+   samples are sorted by length within pools of 50 batches. Then the batches are shuffled again,
+   except the last, which may be smaller (Khomenko et al. 2016). `work` has room for 2 * count. */
 static void ft__bucket(const ft_source *source, int *order, int count, int batch, uint64_t key,
                        int *work)
 {
@@ -29086,21 +29085,21 @@ static void ft__bucket(const ft_source *source, int *order, int count, int batch
 /* =============================================================================================
    [SECTION] data/image_folders: Image folders
    PATH/CLASS/files. Every file is decoded once when the folder is opened, so that broken ones are
-   known and named before training starts; resized pictures stay in memory while they fit, others
-   are decoded again when asked for.
-   Threads: get() may run on several at once, so it allocates nothing, takes its workspace from a
-   pool made beforehand, and only reads what was set up when the folder was opened. The functions
-   in ft_files are then called by several threads too, each with a file of its own.
+   reported before training starts. Resized pictures stay in memory while they fit; the others are
+   decoded again at each use.
+   Threads: get() may run on several at once. It allocates nothing, takes its workspace from a pool
+   made beforehand, and only reads what was set up when the folder was opened. So the functions in
+   ft_files are called by several threads too, each with its own file.
    ============================================================================================= */
 typedef struct ft__sample {
     char *path;             /* PATH/CLASS/NAME */
     int label;
-    ft__geometry geometry;  /* of what preprocessing keeps */
+    ft__geometry geometry;  /* of the part that preprocessing keeps */
     int width, height;      /* of the file's picture */
     uint64_t bytes;         /* of the file */
     size_t memory;          /* that decoding it takes */
     uint64_t group;
-    uint8_t *picture;       /* resized, the network's channels; NULL: decoded when asked for */
+    uint8_t *picture;       /* resized, the network's channels; NULL: decoded at each use */
     bool examined;
     bool turned;            /* EXIF says that it is stored turned or mirrored */
     bool known;             /* ft_desc.cache says that it can be read: not decoded so far */
@@ -29131,7 +29130,7 @@ struct ft__folder {
     int scratch_count;
     size_t file_bytes, picture_bytes, workspace_bytes; /* of each scratch */
 #ifndef FINETUNE_NO_THREADS
-    pthread_mutex_t mutex;  /* over `taken` */
+    pthread_mutex_t mutex;  /* protects `taken` */
     pthread_cond_t given_back;
 #endif
 };
@@ -29142,7 +29141,7 @@ int ft_data_skipped(const ft_data *data)
     return data->left_out_count + (data->folder ? data->folder->skipped : 0);
 }
 
-/* For the default recipe, where the folder's options say nothing. */
+/* For the default recipe, if the folder's options set no augmentation. */
 static void ft__data_augment(ft_data *data, ft_augmentation augmentation)
 {
     const char *fault = ft__augmentation_fault(&augmentation);
@@ -29150,7 +29149,7 @@ static void ft__data_augment(ft_data *data, ft_augmentation augmentation)
     else if (data->folder) data->folder->augmentation = augmentation;
 }
 
-/* -- Scratch: made on the model's thread; taken and given back by any -- */
+/* -- Scratch: allocated on the model's thread; any thread borrows and returns it -- */
 
 static void ft__scratch_free(ft__folder *folder)
 {
@@ -29403,7 +29402,7 @@ static void ft__folder_add_file(ft__folder *folder, const char *class_path, cons
     if (sample->path) folder->count += 1;
 }
 
-/* The files of the class that was added last. */
+/* Adds the files of the class that was added last. */
 static void ft__folder_scan_class(ft__folder *folder, const char *path)
 {
     ft__context *c = folder->context;
@@ -29528,7 +29527,7 @@ static size_t ft__sample_picture_bytes(const ft__folder *folder, const ft__sampl
            * (size_t)folder->preprocessing.channels;
 }
 
-/* Scratch for every sample: of those that are kept, or of those about to be examined. */
+/* Makes scratch large enough for every sample: for those kept or, if `opening`, all examined. */
 static bool ft__folder_fit_scratch(ft__folder *folder, bool opening)
 {
     const ft_preprocessing *p = &folder->preprocessing;
@@ -29593,7 +29592,7 @@ static void ft__examine_bytes(void *context, int part)
     }
 }
 
-/* A folder's file of known pictures: under a picture's digest, its sides. */
+/* The folder's file of readable pictures: the key is a picture's digest, the row its sides. */
 static bool ft__folder_known_file(const ft__folder *folder, ft__row_file *file)
 {
     uint64_t kind = ft__hash_bytes((uint64_t)folder->preprocessing.channels, "pictures 2", 10);
@@ -29601,7 +29600,7 @@ static bool ft__folder_known_file(const ft__folder *folder, ft__row_file *file)
                          ft__hash_bytes(0, folder->path, strlen(folder->path)), kind, 2);
 }
 
-/* Takes digests of the wanted samples, and marks those that are known to be readable. */
+/* Computes digests of the wanted samples and marks those that are known to be readable. */
 static void ft__folder_recognise(ft__folder *folder, const int *wanted, int count)
 {
     ft__context *c = folder->context;
@@ -29636,7 +29635,7 @@ static void ft__folder_recognise(ft__folder *folder, const int *wanted, int coun
     ft__release(c, keys);
 }
 
-/* Writes down which pictures can be read, where that was not known. */
+/* Saves which pictures can be read, if the file does not know all of them yet. */
 static void ft__folder_remember(ft__folder *folder)
 {
     ft__row_file file;
@@ -29656,7 +29655,7 @@ static void ft__folder_remember(ft__folder *folder)
     ft__rows_free(&file);
 }
 
-/* Decodes what was only recognised so far: somebody is about to ask for the pictures. */
+/* Decodes the pictures that were only recognised so far, just before they are used. */
 static void ft__data_decode(ft_data *data)
 {
     ft__folder *folder = data->folder;
@@ -29694,8 +29693,8 @@ static void ft__folder_examine(ft__folder *folder, const int *wanted, int count)
     ft__release(c, unknown);
 }
 
-/* Where each class starts in the samples, which are in the order of the classes; starts[classes]
-   is their number. */
+/* Sets starts[c] to the first sample of class c (samples are in the order of the classes), and
+   starts[classes] to their number. */
 static void ft__folder_class_starts(const ft__folder *folder, int *starts)
 {
     int i, c = 0;
@@ -29712,9 +29711,9 @@ static int ft__folder_readable(const ft__folder *folder, int first, int end)
     return readable;
 }
 
-/* The first `limit` readable ones of each class in a drawn order: a broken one is replaced by the
-   next in that order, so examining goes on until nothing is wanted. `work` holds 2 * count +
-   2 * classes + 1 numbers. */
+/* Examines the first `limit` readable samples of each class, in a drawn order. A broken one is
+   replaced by the next in that order, so this repeats until no more are wanted. `work` holds
+   2 * count + 2 * classes + 1 numbers. */
 static void ft__folder_examine_drawn(ft__folder *folder, int classes, int limit, int *work)
 {
     int *drawn = work, *wanted = drawn + folder->count, *starts = wanted + folder->count;
@@ -29744,7 +29743,7 @@ static void ft__folder_examine_drawn(ft__folder *folder, int classes, int limit,
     }
 }
 
-/* Keeps what was examined and can be read, in the order of the names; counts and names the rest. */
+/* Keeps the samples that can be read, in the order of the names; counts and logs the others. */
 static void ft__folder_drop(ft__folder *folder)
 {
     int i, kept = 0;
@@ -29764,8 +29763,8 @@ static void ft__folder_drop(ft__folder *folder)
     folder->count = kept;
 }
 
-/* Frames of one track are as good as copies of each other. Their names are two numbers, of the
-   track and of the frame. How many digits the first one has, or 0. */
+/* Frames of one track are nearly copies of each other. Their names are two numbers, of the track
+   and of the frame. Returns the number of digits of the track's, or 0. */
 static int ft__track_digits(const char *name, int *frame_digits)
 {
     size_t track = strspn(name, "0123456789"), frame;
@@ -29782,7 +29781,7 @@ static uint64_t ft__name_group(const char *name, int label, int index, bool any)
     return ft__hash_bytes(ft__key(0, (uint64_t)label, 0, 0), name, (size_t)track);
 }
 
-/* Gives each sample its group; how many there are. Samples of one track follow each other. */
+/* Gives each sample its group and returns the number of groups. A track's samples are adjacent. */
 static int ft__folder_group_names(ft__folder *folder, bool any)
 {
     int i, groups = 0;
@@ -29794,9 +29793,9 @@ static int ft__folder_group_names(ft__folder *folder, bool any)
     return groups;
 }
 
-/* Finds out whether files are frames of tracks, and says so. NNNNN_MMMMM, five digits each, with
-   two tracks or more in the usual class, is how such sets are named; a year, a class or a date may
-   stand before other numbers, so that those are grouped only where the caller wants it. */
+/* Decides whether files are frames of tracks, and logs it. Sets of tracks usually have names
+   NNNNN_MMMMM, five digits each, and two tracks or more per class. Other numbers may also be a
+   year, a class or a date, so those are grouped only if the caller asks for it. */
 static bool ft__folder_find_groups(ft__folder *folder, bool wanted, bool is_training)
 {
     ft__context *c = folder->context;
@@ -29822,7 +29821,7 @@ static bool ft__folder_find_groups(ft__folder *folder, bool wanted, bool is_trai
     return false;
 }
 
-/* Turns labels into those of other data or, where `of` is NULL, of the model. */
+/* Changes labels to those of other data or, if `of` is NULL, of the model. */
 static void ft__folder_match_classes(ft__folder *folder, ft_model *m, const ft_data *of)
 {
     ft__context *c = folder->context;
@@ -29887,7 +29886,7 @@ static void ft__folder_fill(ft__folder *folder, ft_model *m,
         source->group = ft__folder_group;
 }
 
-/* Bytes for kept pictures: what was asked for, or a share of what the model may take. */
+/* Bytes for kept pictures: as asked, or a share of the memory that the model may use. */
 static size_t ft__folder_cache(const ft__context *c, size_t asked)
 {
     size_t cache = (size_t)512 << 20, left = ft__memory_left(c);
@@ -29969,10 +29968,10 @@ ft_data *ft_image_folder(ft_model *m, const char *path, ft_image_folder_options 
 
 /* =============================================================================================
    [SECTION] data/tables: Tables
-   Records of text and label from TSV, CSV (RFC 4180) or JSON Lines. A table is read through once
-   before a record of it is used: every fault has a line number, and whether the first line is a
-   header is decided from all labels. What is not certain is refused, with what to set.
-   In TSV a quote is a letter like others; in CSV a field that begins with one ends with one.
+   Records of text and label from TSV, CSV (RFC 4180) or JSON Lines. The whole table is read once
+   before any record is used, so that every fault has a line number, and all labels decide whether
+   the first line is a header. If that is uncertain, it is an error that says which option to set.
+   In TSV a quote is an ordinary letter; in CSV a field that begins with one ends with one.
    ============================================================================================= */
 #ifndef FINETUNE_NO_TEXT
 enum { FT__MOST_COLUMNS = 1024, FT__MOST_TEXT_COLUMNS = 16 };
@@ -29981,20 +29980,20 @@ typedef struct ft__table {
     ft__context *context;
     const char *path;
     const char *start, *at, *end; /* UTF-8, without a byte order mark */
-    char *owned;            /* what start points to, where it was made of UTF-16 */
+    char *owned;            /* the memory of `start`, if converted from UTF-16 */
     char separator;         /* 0: JSON Lines */
     char line_end;
-    int line, next_line;    /* where the record began, and where the next one does; from 1 */
-    ft__text letters;       /* the fields of one record, a 0 behind each */
+    int line, next_line;    /* the first line of this record and of the next one; from 1 */
+    ft__text letters;       /* the fields of one record, a 0 after each */
     size_t fields[FT__MOST_COLUMNS];
     int count;              /* of fields */
     int columns, first_line;/* of the first record */
-    const char *text_column, *label_column; /* as asked for; or NULL */
+    const char *text_column, *label_column; /* from the options; or NULL */
     bool unlabelled, header;/* header: the first record is one */
     int text[FT__MOST_TEXT_COLUMNS], texts, label; /* which fields; label -1: none */
-    ft__text keys;          /* JSON: what the fields are called, a 0 behind each */
+    ft__text keys;          /* JSON: the fields' names, a 0 after each */
     ft__text joined;        /* of several text columns */
-    ft__text note;          /* says which columns were taken */
+    ft__text note;          /* says which columns were chosen */
 } ft__table;
 
 /* ---- Bytes to UTF-8 ---- */
@@ -30007,12 +30006,12 @@ static int ft__line_of(const char *text, const char *at, char line_end)
     return line;
 }
 
-/* UTF-16 with its byte order mark, as Excel saves "Unicode text", as UTF-8, for the caller to
-   release; NULL with an error. */
+/* Converts UTF-16 with its byte order mark, as Excel saves "Unicode text", to UTF-8, which the
+   caller releases; NULL with an error. */
 static char *ft__from_utf16(ft__context *c, const char *path, const unsigned char *bytes,
                             size_t count, size_t *made)
 {
-    int high = bytes[0] == 0xfe ? 0 : 1; /* which byte of a unit is the upper one */
+    int high = bytes[0] == 0xfe ? 0 : 1; /* which byte of a unit is the high one */
     char *to = (char *)ft__allocate(c, 3 * (count / 2) + 4, 1);
     size_t i, at = 0;
     for (i = 2; to && i + 1 < count; i += 2) {
@@ -30038,8 +30037,8 @@ static char *ft__from_utf16(ft__context *c, const char *path, const unsigned cha
     return to;
 }
 
-/* Points *text to UTF-8: the bytes behind a mark, or *owned, made of UTF-16. False with an error,
-   for a zero byte too: texts end with one in memory. */
+/* Points *text to UTF-8: the bytes after a byte order mark, or *owned, converted from UTF-16. False
+   with an error; a zero byte is one, since texts in memory end with a 0. */
 static bool ft__as_utf8(ft__context *c, const char *path, const char **text, size_t *bytes,
                         char **owned)
 {
@@ -30093,7 +30092,7 @@ static void ft__rewind(ft__table *t)
     t->next_line = 1;
 }
 
-/* Whether a quoted field that opened on `line` ends as it should. */
+/* Does a quoted field that opened on `line` end correctly? */
 static bool ft__quote_closed(ft__table *t, bool quoted, int line)
 {
     if (quoted)
@@ -30107,7 +30106,7 @@ static bool ft__quote_closed(ft__table *t, bool quoted, int line)
     return ft__ok(t->context);
 }
 
-/* One field, from `at`; moves behind the separator. False: the record ends with it. */
+/* Reads one field from `at` and moves past the separator. False: the record ends with it. */
 static bool ft__table_field(ft__table *t)
 {
     bool quoted = t->separator == ',' && t->at < t->end && *t->at == '"', was_quoted = quoted;
@@ -30117,7 +30116,7 @@ static bool ft__table_field(ft__table *t)
         char letter = *t->at++;
         if (letter == t->line_end) t->next_line += 1;
         if (quoted && letter == '"') {
-            quoted = t->at < t->end && *t->at == '"'; /* two are one inside */
+            quoted = t->at < t->end && *t->at == '"'; /* a doubled quote is one quote inside */
             if (!quoted && !ft__quote_closed(t, false, line)) return false;
             if (!quoted) continue;
             t->at += 1;
@@ -30151,7 +30150,7 @@ static bool ft__next_line_record(ft__table *t)
             t->fields[t->count++] = t->letters.count;
             more = ft__table_field(t);
         }
-    } while (ft__ok(c) && t->count == 1 && t->letters.count <= 1); /* an empty line */
+    } while (ft__ok(c) && t->count == 1 && t->letters.count <= 1); /* skip empty lines */
     if (t->columns == 0) {
         t->columns = t->count;
         t->first_line = t->line;
@@ -30170,8 +30169,8 @@ static const char *ft__json_kind(const ft__json *json, int value)
         : kind == 's' ? "a string" : kind == '0' ? "null" : "true or false";
 }
 
-/* Adds a value as a field: a text is a string; a label may be a number too, which goes by how it is
-   written, digit by digit, or a truth value. */
+/* Adds a value as a field. A text must be a string. A label may also be a number, with its digits
+   as written, or a truth value. */
 static bool ft__json_field(ft__table *t, const ft__json *json, const char *key, bool is_label,
                            const char *end)
 {
@@ -30201,7 +30200,7 @@ static bool ft__json_field(ft__table *t, const ft__json *json, const char *key, 
     return false;
 }
 
-/* The members of the first object, as the names of columns. */
+/* The keys of the first object are the names of the columns. */
 static void ft__json_names(ft__table *t, const ft__json *json)
 {
     const ft__json_value *object = ft__json_at(json, 0, 'o');
@@ -30213,7 +30212,7 @@ static void ft__json_names(ft__table *t, const ft__json *json)
     }
 }
 
-/* The next object: its texts, then its label; before the columns are chosen its keys. */
+/* Reads the next object: its texts, then its label; before the columns are chosen, its keys. */
 static bool ft__next_json_record(ft__table *t)
 {
     ft__context *c = t->context;
@@ -30262,7 +30261,7 @@ static char ft__lower(char letter)
     return letter >= 'A' && letter <= 'Z' ? (char)(letter - 'A' + 'a') : letter;
 }
 
-/* Is it the same name, spaces around it and, with `any_case`, capitals aside? */
+/* Compares names; ignores spaces around the field and, with `any_case`, the case. */
 static bool ft__same_name(const char *field, const char *name, size_t bytes, bool any_case)
 {
     size_t count = strlen(field), i;
@@ -30275,7 +30274,7 @@ static bool ft__same_name(const char *field, const char *name, size_t bytes, boo
     return true;
 }
 
-/* The column of this name: an exact one before one in other capitals. -1: none; -2: several. */
+/* The column of this name: an exact match before one in another case. -1: none; -2: several. */
 static int ft__named_column(const ft__table *t, const char *name, size_t bytes)
 {
     int any_case, f, found = -1;
@@ -30295,7 +30294,7 @@ static int ft__known_column(const ft__table *t, const char *const *names)
     return -1;
 }
 
-/* The fields of the first record, for a message. */
+/* Lists the fields of the first record, for a message. */
 static const char *ft__column_list(const ft__table *t, char list[200])
 {
     size_t at = 0;
@@ -30308,8 +30307,8 @@ static const char *ft__column_list(const ft__table *t, char list[200])
     return list;
 }
 
-/* A column as it was asked for: its number from 1, as cut and awk count, or its name. Sets *named.
-   -1 with an error. */
+/* The column that an option asks for: its number from 1, as in cut and awk, or its name. Sets
+   *named for a name. -1 with an error. */
 static int ft__wanted_column(ft__table *t, const char *wanted, size_t bytes, bool *named)
 {
     char list[200];
@@ -30331,11 +30330,11 @@ static int ft__wanted_column(ft__table *t, const char *wanted, size_t bytes, boo
     return column < 0 ? -1 : column;
 }
 
-/* text_column: one, or several with commas between them. */
+/* text_column: one, or several separated by commas. */
 static bool ft__wanted_texts(ft__table *t, bool *named)
 {
     const char *at = t->text_column;
-    if (ft__named_column(t, at, strlen(at)) >= 0) { /* its name may hold a comma */
+    if (ft__named_column(t, at, strlen(at)) >= 0) { /* the name itself may contain a comma */
         t->text[t->texts++] = ft__named_column(t, at, strlen(at));
         *named = true;
         return true;
@@ -30362,7 +30361,7 @@ static bool ft__is_text_column(const ft__table *t, int column)
     return false;
 }
 
-/* The one column that is left besides `taken` and the texts; -1: none or several. */
+/* The only column besides `taken` and the texts; -1: none or several. */
 static int ft__other_column(const ft__table *t, int taken)
 {
     int f, found = -1;
@@ -30387,8 +30386,8 @@ static bool ft__which_column(ft__table *t, const char *what)
     return false;
 }
 
-/* Finds the columns by the first record. With `header` AUTO it is a header if a column is named by
-   the options, or bears a name that is usual; t->header says so. */
+/* Chooses the columns from the first record. With FT_HEADER_AUTO it is a header if the options name
+   a column, or if it has a usual name; t->header says so. */
 static bool ft__choose_columns(ft__table *t, ft_table_header header)
 {
     bool named = false;
@@ -30429,7 +30428,7 @@ static bool ft__choose_columns(ft__table *t, ft_table_header header)
     return false;
 }
 
-/* JSON: the records that follow have just these fields, in this order. */
+/* JSON: later records are read as these keys, in this order. */
 static void ft__choose_keys(ft__table *t)
 {
     int i;
@@ -30467,12 +30466,12 @@ static void ft__note_columns(ft__table *t)
 }
 
 /* ---- Reading it through ---- */
-typedef struct ft__values { /* what a column holds */
+typedef struct ft__values { /* the values of a column */
     ft__vocabulary values;
-    int *times;             /* of each value: records that have it */
+    int *times;             /* of each value: how many records have it */
     int capacity, records;
     int first;              /* the first record's value; -1: empty */
-    bool numbers;           /* all others are numbers */
+    bool numbers;           /* all other values are numbers */
 } ft__values;
 
 static void ft__values_add(ft__context *c, ft__values *v, const char *value)
@@ -30495,8 +30494,8 @@ static void ft__values_add(ft__context *c, ft__values *v, const char *value)
     if (id != v->first && value[strspn(value, "+-.0123456789")]) v->numbers = false;
 }
 
-/* Counts what a column holds from the first record on, where it is the label: it may not be empty
-   then. Checks every record. False with an error. */
+/* Counts the values of a column from the first record on; in the label column none may be empty.
+   Checks every record. False with an error. */
 static bool ft__read_through(ft__table *t, int column, ft__values *v)
 {
     bool is_label = column == t->label;
@@ -30526,8 +30525,8 @@ static void ft__values_free(ft__context *c, ft__values *v)
     ft__vocabulary_release(&v->values);
 }
 
-/* A first line that names no known column, but whose label stands nowhere else while all other
-   labels repeat, or are numbers and it is not, may be a header: nobody but the user can know. */
+/* A first line may be a header, although it names no known column: if its label occurs on no other
+   line while all other labels repeat, or if only its label is not a number. Only the user knows. */
 static bool ft__may_be_header(const ft__values *v)
 {
     const char *first;
@@ -30540,8 +30539,8 @@ static bool ft__may_be_header(const ft__values *v)
     return true;
 }
 
-/* The label column was chosen by its place: it is the text's, if it is the other column that
-   repeats. */
+/* The label column was chosen by position: it may be the text's instead, if only the other column
+   repeats its values. */
 static bool ft__columns_swapped(ft__table *t, const ft__values *labels)
 {
     ft__values other;
@@ -30558,7 +30557,7 @@ static bool ft__columns_swapped(ft__table *t, const ft__values *labels)
     return swapped;
 }
 
-/* Back to the first record, and the columns from it. */
+/* Returns to the first record and chooses the columns from it. */
 static bool ft__first_record(ft__table *t, ft_table_header header)
 {
     ft__rewind(t);
@@ -30571,14 +30570,14 @@ static bool ft__first_record(ft__table *t, ft_table_header header)
     return ft__ok(t->context);
 }
 
-/* Whether the options name a column, so that there must be a header. */
+/* Do the options name a column, so that there must be a header? */
 static bool ft__names_column(const ft__table *t)
 {
     return (t->text_column && t->text_column[strspn(t->text_column, "0123456789,")])
         || (t->label_column && t->label_column[strspn(t->label_column, "0123456789")]);
 }
 
-/* Is the first line a header after all, or not? False with an error, or where labels are to be
+/* Decides whether the first line is a header. Returns false with an error, or if the labels must be
    counted again. */
 static bool ft__header_settled(ft__table *t, const ft__values *labels, bool known_classes)
 {
@@ -30594,7 +30593,7 @@ static bool ft__header_settled(ft__table *t, const ft__values *labels, bool know
     return false;
 }
 
-/* Looks at every record, and decides. */
+/* Reads every record and decides on the header and the columns. */
 static void ft__table_check(ft__table *t, ft_table_header header, bool known_classes)
 {
     ft__context *c = t->context;
@@ -30618,8 +30617,8 @@ static void ft__table_check(ft__table *t, ft_table_header header, bool known_cla
 
 /* ---- Reading it ---- */
 
-/* Opens a table whose bytes stay where they are meanwhile; false with an error. An empty table is
-   none. `known_classes`: the labels will be compared with a list. */
+/* Opens a table, whose bytes must stay in place; false with an error. An empty table is no error.
+   `known_classes`: the labels will be compared with a list. */
 static bool ft__table_open(ft__table *t, ft__context *c, const char *path, const char *bytes,
                            size_t count, const ft_text_options *o)
 {
@@ -30644,7 +30643,7 @@ static bool ft__table_open(ft__table *t, ft__context *c, const char *path, const
     return ft__ok(c);
 }
 
-/* The next record's text and label ("" where there are none). False: that was the last. */
+/* Reads the next record's text and label ("" without labels). False after the last record. */
 static bool ft__table_next(ft__table *t, const char **text, const char **label)
 {
     int i;
@@ -30675,26 +30674,26 @@ static void ft__table_close(ft__table *t)
 /* =============================================================================================
    [SECTION] data/texts: Texts
    Labelled texts, from a table (TSV, CSV, JSON lines) or from PATH/CLASS/files. They are read and
-   turned into tokens when they are opened; get() copies. It fills "tokens" [L], padded with zeros,
-   "lengths" [] and "labels" [], or [L]: the next tokens, padded with -1.
+   converted to tokens when they are opened; get() only copies. It fills "tokens" [L], padded with
+   zeros, "lengths" [], and "labels" [] or [L]: the next tokens, padded with -1.
    ============================================================================================= */
 #ifndef FINETUNE_NO_TEXT
 struct ft__texts {
     ft__context *context;
-    ft__text letters;       /* all texts, a 0 behind each */
+    ft__text letters;       /* all texts, a 0 after each */
     size_t *start;          /* [count]: in letters */
     int *labels;            /* [count] */
     int count, capacity;
     ft__vocabulary classes;
     ft__ids ids;            /* the tokens of all texts */
     size_t *ids_start;      /* [count + 1]: in ids */
-    int longest;            /* tokens of the longest */
+    int longest;            /* tokens of the longest text */
     int end;                /* the label of a text's last token; -1: none */
     bool shuffle;           /* of views other than 0 */
-    float *keep;            /* [pieces]: the share that stays in such a view; NULL: all */
+    float *keep;            /* [pieces]: the share that such a view keeps; NULL: all */
     uint64_t seed;
-    ft__text note;          /* of a table: which columns they are from */
-    int not_utf8;           /* whole files that are texts, with other bytes in them */
+    ft__text note;          /* of a table: the columns that were chosen */
+    int not_utf8;           /* files (one text each) that contain invalid UTF-8 */
 };
 
 static const char *ft__one_text(const ft__texts *t, int index)
@@ -30818,7 +30817,7 @@ static bool ft__class_less(const void *context, int a, int b)
     return strcmp(ft__piece_text(v, a), ft__piece_text(v, b)) < 0;
 }
 
-/* Labels become indices of the classes in the order of their names; where they are to match, of the
+/* Changes labels to indices of the classes in the order of their names; to match, to indices of the
    classes of the model or of other data. */
 static void ft__sort_classes(ft_model *m, ft__texts *t, const char *path, const ft_text_options *o)
 {
@@ -30853,7 +30852,7 @@ static void ft__sort_classes(ft_model *m, ft__texts *t, const char *path, const 
 
 /* ---- Tokens ---- */
 
-/* The model's tokeniser; where it has none, the words of these texts become it. */
+/* The model's tokeniser; if it has none, one is built from the words of these texts. */
 static ft_tokenizer *ft__tokenizer_for(ft_model *m, const ft__texts *t, ft_tokenizer *given,
                                        ft_tokenizer_kind kind, ft_vocabulary_options vocabulary)
 {
@@ -30874,7 +30873,7 @@ static ft_tokenizer *ft__tokenizer_for(ft_model *m, const ft__texts *t, ft_token
     return given;
 }
 
-/* A text without tokens is one unknown piece, for a sequence has at least one step. */
+/* A text without tokens becomes one unknown piece, since a sequence has at least one step. */
 static void ft__tokenize_texts(ft__texts *t, ft_tokenizer *tokenizer, int longest,
                                const char *path)
 {
@@ -30898,9 +30897,9 @@ static void ft__tokenize_texts(ft__texts *t, ft_tokenizer *tokenizer, int longes
                 " cut off", path, cut, longest);
 }
 
-/* ---- Views: words left out, and in another order ---- */
+/* ---- Views: words left out, or in another order ---- */
 
-/* What share of each piece stays (Mikolov et al. 2013): frequent words say least about a text. */
+/* The share of each piece that is kept (Mikolov et al. 2013): frequent words say least. */
 static void ft__subsample(ft__texts *t, int pieces, float share)
 {
     float *keep = (float *)ft__allocate(t->context, (size_t)pieces + 1, sizeof *keep);
@@ -30915,7 +30914,7 @@ static void ft__subsample(ft__texts *t, int pieces, float share)
     }
 }
 
-/* A view's tokens, into `to` where it is not NULL; returns how many, at least 1. */
+/* Writes a view's tokens to `to`, unless it is NULL; returns how many, at least 1. */
 static int ft__texts_view(const ft__texts *t, int index, int view, int32_t *to)
 {
     const int32_t *ids = t->ids.values + t->ids_start[index];
@@ -30997,7 +30996,7 @@ static void ft__texts_release(void *user)
     ft__release(c, t);
 }
 
-/* Says what was read: of a table its columns. */
+/* Logs what was read; for a table also its columns. */
 static void ft__texts_say(const ft__texts *t, const char *path, bool labelled)
 {
     char names[200];
@@ -31018,7 +31017,7 @@ static void ft__texts_say(const ft__texts *t, const char *path, bool labelled)
                 t->not_utf8);
 }
 
-/* Reads what the path, or the memory, holds; without classes sorted and without tokens. */
+/* Reads the path or the memory; the classes are not sorted and the tokens not made yet. */
 static ft__texts *ft__texts_read(ft_model *m, const char *path, const ft_text_options *o)
 {
     ft__context *c = &m->context;
@@ -31040,7 +31039,7 @@ static ft__texts *ft__texts_read(ft_model *m, const char *path, const ft_text_op
     return t;
 }
 
-/* Keeps `most` of each class, drawn by the seed; the order of the file stays. */
+/* Keeps `most` texts of each class, drawn by the seed, in the order of the file. */
 static void ft__keep_per_class(ft__texts *t, int most, uint64_t seed)
 {
     ft__context *c = t->context;
@@ -31063,13 +31062,13 @@ static void ft__keep_per_class(ft__texts *t, int most, uint64_t seed)
     ft__release(c, order);
 }
 
-/* Makes the texts' tokens, and what their views are made from. */
+/* Makes the texts' tokens, and what their views need. */
 static void ft__texts_prepare(ft__texts *t, ft_tokenizer *tokenizer, const ft_text_options *o,
                               int max_length, const char *path)
 {
     bool changed = o->shuffle || o->subsample != 0;
     ft__tokenize_texts(t, tokenizer, max_length, path);
-    t->end = o->shuffle ? -1 : tokenizer->end; /* where a shuffled text ends says nothing */
+    t->end = o->shuffle ? -1 : tokenizer->end; /* the end of a shuffled text means nothing */
     t->shuffle = o->shuffle;
     t->seed = t->context->desc.seed;
     if (changed && (tokenizer->kind != FT_WORDS || !(o->subsample >= 0 && o->subsample <= 1)))
@@ -31137,7 +31136,7 @@ ft_data *ft_texts(ft_model *m, const char *path, ft_text_options options)
     return data;
 }
 
-/* Whether, if they are texts, they have other views. */
+/* Is the data texts that have other views? */
 static bool ft__text_has_views(const ft_data *data)
 {
     const ft__texts *t = (const ft__texts *)data->source.user;
@@ -31158,18 +31157,18 @@ ft_data *ft_texts(ft_model *m, const char *path, ft_text_options options)
 
 /* =============================================================================================
    [SECTION] data/text_streams: Streams of text
-   For language models: a text is cut into as many streams of equal length as a batch has rows; each
-   batch holds the next steps of all of them, and the state that a recurrent network is left in
-   after one is carried into the next (Zaremba et al. 2014; truncated back-propagation, Williams
-   and Peng 1990). The label of a step is the token after it.
+   For language models. A text is cut into as many streams of equal length as a batch has rows. Each
+   batch holds the next steps of all streams, and a recurrent network's state is carried from batch
+   to batch (Zaremba et al. 2014; truncated back-propagation, Williams and Peng 1990). The label of
+   a step is the next token.
    ============================================================================================= */
 #ifndef FINETUNE_NO_TEXT
 typedef struct ft__streams {
     ft__context *context;
     ft__ids ids;
     int rows, steps;
-    size_t each;            /* steps of a stream in all */
-    char name[40];          /* says what the tokens are: runs on other texts are told apart by it */
+    size_t each;            /* total steps of a stream */
+    char name[40];          /* number and hash of the tokens, to tell runs on other texts apart */
 } ft__streams;
 
 static int ft__streams_length(void *user, int index)
@@ -31214,8 +31213,8 @@ static void ft__streams_release(void *user)
     ft__release(c, s);
 }
 
-/* Adds the tokens of a text: words line by line with the end piece behind each line, since a
-   vocabulary of words has no piece for the end of a line; other kinds as it stands. */
+/* Adds the tokens of a text. Words are added line by line, with the end piece after each line,
+   since a vocabulary of words has no piece for a line's end. Other kinds take the text as it is. */
 static void ft__streams_add(ft__streams *s, ft_tokenizer *t, const char *text, size_t bytes)
 {
     ft_tokenize_options plain = {false};
@@ -31249,7 +31248,7 @@ static void ft__streams_fill(ft__streams *s, ft_tokenizer *tokenizer, const ft__
              ft__hash_bytes(0, s->ids.values, s->ids.count * sizeof *s->ids.values));
 }
 
-/* The texts to cut: a column of a table, or a whole file as one. */
+/* Reads the texts to cut: a column of a table, or a whole file as one. */
 static ft__texts *ft__streams_read(ft_model *m, const char *path, const ft_stream_options *o)
 {
     ft_text_options table;
@@ -31328,7 +31327,7 @@ ft_data *ft_text_streams(ft_model *m, const char *path, ft_stream_options option
     return data;
 }
 
-/* A network that sorts whole texts has no use for the label of each token. */
+/* An error if the network classifies whole texts: it cannot use a label for each token. */
 static ft_status ft__streams_check(ft_model *m, const ft_data *data)
 {
     const ft__node *labels = ft__get_node(m, ft__find_node(m, "labels"));

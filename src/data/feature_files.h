@@ -6,14 +6,13 @@
 #include "basics/saving.h"
 
 /* =============================================================================================
-   [SECTION] data/feature_files: Files of rows
-   What took long to compute and may be wanted by the next run, in the folder ft_desc.cache: rows
-   of numbers under 64-bit keys, hashes of what each was made from. The files are the library's
-   own, in the machine's byte order, and hold nothing that could not be made anew: whatever is wrong
-   with one (cut, flipped, of another version or network) costs time and a line in the log, and is
-   never an error.
-       "ftrows1\0"; 0x01020304 and the numbers in a row, uint32 both; kind and a checksum, uint64
-       for each row: its key and a checksum of it, uint64 both; its numbers, float32
+   [SECTION] data/feature_files: Files of cached rows
+   Slow results for the next run, in the folder ft_desc.cache: rows of numbers under 64-bit keys,
+   which are hashes of all that a row was made from. The format is the library's own, in the
+   machine's byte order. Every row can be recomputed, so a fault in a file (cut, flipped, of another
+   version or network) costs time and a line in the log, and is never an error.
+       "ftrows1\0"; 0x01020304 and the numbers in a row, both uint32; kind and a checksum, uint64
+       for each row: its key and its checksum, both uint64; its numbers, float32
    ============================================================================================= */
 enum { FT__ROWS_HEADER = 32, FT__ROW_HEADER = 16 };
 
@@ -22,7 +21,7 @@ typedef struct ft__row_file {
     char *path;
     void *file;             /* NULL: not open */
     ft__saving saving;      /* of a new file, while it is written */
-    uint64_t kind;          /* a hash of what all rows were made with */
+    uint64_t kind;          /* a hash of the settings that all rows were made with */
     size_t row;             /* numbers in a row */
     uint64_t count;         /* rows */
 } ft__row_file;
@@ -49,7 +48,7 @@ static uint64_t ft__row_bytes(const ft__row_file *f)
     return FT__ROW_HEADER + (uint64_t)f->row * sizeof(float);
 }
 
-/* CACHE/NAME-ID.rows, for rows of so many numbers; false with an error when there is no memory. */
+/* Prepares CACHE/NAME-ID.rows for rows of `row` numbers; false with an error without memory. */
 static bool ft__rows_make(ft__row_file *f, ft__context *c, const char *name, uint64_t id,
                           uint64_t kind, size_t row)
 {
@@ -80,7 +79,7 @@ static void ft__rows_free(ft__row_file *f)
     memset(f, 0, sizeof *f);
 }
 
-/* Opens it for reading; false when there is none, or none that can be trusted. */
+/* Opens it for reading; returns false if there is none, or if it cannot be trusted. */
 static bool ft__rows_open(ft__row_file *f)
 {
     const ft_files *files = &f->context->desc.files;
@@ -109,7 +108,7 @@ static bool ft__rows_key(const ft__row_file *f, uint64_t at, uint64_t *key)
                        sizeof *key) == sizeof *key;
 }
 
-/* Reads the numbers of row `at`; false when they are not those that were written under the key. */
+/* Reads the numbers of row `at`; false if they are not those that were written under the key. */
 static bool ft__rows_read(const ft__row_file *f, uint64_t at, uint64_t key, float *to)
 {
     const ft_files *files = &f->context->desc.files;
@@ -121,7 +120,7 @@ static bool ft__rows_read(const ft__row_file *f, uint64_t at, uint64_t key, floa
         && head[1] == ft__row_sum(f, key, to);
 }
 
-/* Starts a new file; false, with a line in the log, when that cannot be. */
+/* Starts a new file; if it cannot, returns false and logs why. */
 static bool ft__rows_create(ft__row_file *f)
 {
     unsigned char header[FT__ROWS_HEADER];
@@ -149,7 +148,7 @@ static bool ft__rows_add(ft__row_file *f, uint64_t key, const float *values)
         && ft__saving_write(&f->saving, values, f->row * sizeof *values);
 }
 
-/* Ends a new file and puts it in the place of the old one, if all rows were written. */
+/* Ends a new file and, if all rows were written, replaces the old one with it. */
 static bool ft__rows_finish(ft__row_file *f, bool written)
 {
     bool placed = ft__saving_end(&f->saving, written);
@@ -161,11 +160,11 @@ static bool ft__rows_finish(ft__row_file *f, bool written)
     return placed;
 }
 
-/* ---- Which of the wanted keys a file has: a hash table of them; equal keys in a chain ---- */
+/* ---- Which wanted keys does a file have? A hash table of them; equal keys form a chain ---- */
 typedef struct ft__key_table {
     const uint64_t *keys;   /* [count]; 0: not wanted */
     int *first;             /* [mask + 1], the index of a key plus one */
-    int *next;              /* [count], of the same key; -1: none */
+    int *next;              /* [count], the next index with the same key; -1: none */
     size_t mask;
 } ft__key_table;
 
@@ -205,7 +204,7 @@ static bool ft__key_table_make(ft__context *c, ft__key_table *table, const uint6
     return ft__ok(c);
 }
 
-/* The first index with this key, -1: it is not wanted. */
+/* Returns the first index with this key, or -1 if it is not wanted. */
 static int ft__key_find(const ft__key_table *table, uint64_t key)
 {
     return key ? table->first[ft__key_place(table, key)] - 1 : -1;

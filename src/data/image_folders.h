@@ -17,21 +17,21 @@
 /* =============================================================================================
    [SECTION] data/image_folders: Image folders
    PATH/CLASS/files. Every file is decoded once when the folder is opened, so that broken ones are
-   known and named before training starts; resized pictures stay in memory while they fit, others
-   are decoded again when asked for.
-   Threads: get() may run on several at once, so it allocates nothing, takes its workspace from a
-   pool made beforehand, and only reads what was set up when the folder was opened. The functions
-   in ft_files are then called by several threads too, each with a file of its own.
+   reported before training starts. Resized pictures stay in memory while they fit; the others are
+   decoded again at each use.
+   Threads: get() may run on several at once. It allocates nothing, takes its workspace from a pool
+   made beforehand, and only reads what was set up when the folder was opened. So the functions in
+   ft_files are called by several threads too, each with its own file.
    ============================================================================================= */
 typedef struct ft__sample {
     char *path;             /* PATH/CLASS/NAME */
     int label;
-    ft__geometry geometry;  /* of what preprocessing keeps */
+    ft__geometry geometry;  /* of the part that preprocessing keeps */
     int width, height;      /* of the file's picture */
     uint64_t bytes;         /* of the file */
     size_t memory;          /* that decoding it takes */
     uint64_t group;
-    uint8_t *picture;       /* resized, the network's channels; NULL: decoded when asked for */
+    uint8_t *picture;       /* resized, the network's channels; NULL: decoded at each use */
     bool examined;
     bool turned;            /* EXIF says that it is stored turned or mirrored */
     bool known;             /* ft_desc.cache says that it can be read: not decoded so far */
@@ -62,7 +62,7 @@ struct ft__folder {
     int scratch_count;
     size_t file_bytes, picture_bytes, workspace_bytes; /* of each scratch */
 #ifndef FINETUNE_NO_THREADS
-    pthread_mutex_t mutex;  /* over `taken` */
+    pthread_mutex_t mutex;  /* protects `taken` */
     pthread_cond_t given_back;
 #endif
 };
@@ -73,7 +73,7 @@ int ft_data_skipped(const ft_data *data)
     return data->left_out_count + (data->folder ? data->folder->skipped : 0);
 }
 
-/* For the default recipe, where the folder's options say nothing. */
+/* For the default recipe, if the folder's options set no augmentation. */
 static void ft__data_augment(ft_data *data, ft_augmentation augmentation)
 {
     const char *fault = ft__augmentation_fault(&augmentation);
@@ -81,7 +81,7 @@ static void ft__data_augment(ft_data *data, ft_augmentation augmentation)
     else if (data->folder) data->folder->augmentation = augmentation;
 }
 
-/* -- Scratch: made on the model's thread; taken and given back by any -- */
+/* -- Scratch: allocated on the model's thread; any thread borrows and returns it -- */
 
 static void ft__scratch_free(ft__folder *folder)
 {
@@ -334,7 +334,7 @@ static void ft__folder_add_file(ft__folder *folder, const char *class_path, cons
     if (sample->path) folder->count += 1;
 }
 
-/* The files of the class that was added last. */
+/* Adds the files of the class that was added last. */
 static void ft__folder_scan_class(ft__folder *folder, const char *path)
 {
     ft__context *c = folder->context;
@@ -459,7 +459,7 @@ static size_t ft__sample_picture_bytes(const ft__folder *folder, const ft__sampl
            * (size_t)folder->preprocessing.channels;
 }
 
-/* Scratch for every sample: of those that are kept, or of those about to be examined. */
+/* Makes scratch large enough for every sample: for those kept or, if `opening`, all examined. */
 static bool ft__folder_fit_scratch(ft__folder *folder, bool opening)
 {
     const ft_preprocessing *p = &folder->preprocessing;
@@ -524,7 +524,7 @@ static void ft__examine_bytes(void *context, int part)
     }
 }
 
-/* A folder's file of known pictures: under a picture's digest, its sides. */
+/* The folder's file of readable pictures: the key is a picture's digest, the row its sides. */
 static bool ft__folder_known_file(const ft__folder *folder, ft__row_file *file)
 {
     uint64_t kind = ft__hash_bytes((uint64_t)folder->preprocessing.channels, "pictures 2", 10);
@@ -532,7 +532,7 @@ static bool ft__folder_known_file(const ft__folder *folder, ft__row_file *file)
                          ft__hash_bytes(0, folder->path, strlen(folder->path)), kind, 2);
 }
 
-/* Takes digests of the wanted samples, and marks those that are known to be readable. */
+/* Computes digests of the wanted samples and marks those that are known to be readable. */
 static void ft__folder_recognise(ft__folder *folder, const int *wanted, int count)
 {
     ft__context *c = folder->context;
@@ -567,7 +567,7 @@ static void ft__folder_recognise(ft__folder *folder, const int *wanted, int coun
     ft__release(c, keys);
 }
 
-/* Writes down which pictures can be read, where that was not known. */
+/* Saves which pictures can be read, if the file does not know all of them yet. */
 static void ft__folder_remember(ft__folder *folder)
 {
     ft__row_file file;
@@ -587,7 +587,7 @@ static void ft__folder_remember(ft__folder *folder)
     ft__rows_free(&file);
 }
 
-/* Decodes what was only recognised so far: somebody is about to ask for the pictures. */
+/* Decodes the pictures that were only recognised so far, just before they are used. */
 static void ft__data_decode(ft_data *data)
 {
     ft__folder *folder = data->folder;
@@ -625,8 +625,8 @@ static void ft__folder_examine(ft__folder *folder, const int *wanted, int count)
     ft__release(c, unknown);
 }
 
-/* Where each class starts in the samples, which are in the order of the classes; starts[classes]
-   is their number. */
+/* Sets starts[c] to the first sample of class c (samples are in the order of the classes), and
+   starts[classes] to their number. */
 static void ft__folder_class_starts(const ft__folder *folder, int *starts)
 {
     int i, c = 0;
@@ -643,9 +643,9 @@ static int ft__folder_readable(const ft__folder *folder, int first, int end)
     return readable;
 }
 
-/* The first `limit` readable ones of each class in a drawn order: a broken one is replaced by the
-   next in that order, so examining goes on until nothing is wanted. `work` holds 2 * count +
-   2 * classes + 1 numbers. */
+/* Examines the first `limit` readable samples of each class, in a drawn order. A broken one is
+   replaced by the next in that order, so this repeats until no more are wanted. `work` holds
+   2 * count + 2 * classes + 1 numbers. */
 static void ft__folder_examine_drawn(ft__folder *folder, int classes, int limit, int *work)
 {
     int *drawn = work, *wanted = drawn + folder->count, *starts = wanted + folder->count;
@@ -675,7 +675,7 @@ static void ft__folder_examine_drawn(ft__folder *folder, int classes, int limit,
     }
 }
 
-/* Keeps what was examined and can be read, in the order of the names; counts and names the rest. */
+/* Keeps the samples that can be read, in the order of the names; counts and logs the others. */
 static void ft__folder_drop(ft__folder *folder)
 {
     int i, kept = 0;
@@ -695,8 +695,8 @@ static void ft__folder_drop(ft__folder *folder)
     folder->count = kept;
 }
 
-/* Frames of one track are as good as copies of each other. Their names are two numbers, of the
-   track and of the frame. How many digits the first one has, or 0. */
+/* Frames of one track are nearly copies of each other. Their names are two numbers, of the track
+   and of the frame. Returns the number of digits of the track's, or 0. */
 static int ft__track_digits(const char *name, int *frame_digits)
 {
     size_t track = strspn(name, "0123456789"), frame;
@@ -713,7 +713,7 @@ static uint64_t ft__name_group(const char *name, int label, int index, bool any)
     return ft__hash_bytes(ft__key(0, (uint64_t)label, 0, 0), name, (size_t)track);
 }
 
-/* Gives each sample its group; how many there are. Samples of one track follow each other. */
+/* Gives each sample its group and returns the number of groups. A track's samples are adjacent. */
 static int ft__folder_group_names(ft__folder *folder, bool any)
 {
     int i, groups = 0;
@@ -725,9 +725,9 @@ static int ft__folder_group_names(ft__folder *folder, bool any)
     return groups;
 }
 
-/* Finds out whether files are frames of tracks, and says so. NNNNN_MMMMM, five digits each, with
-   two tracks or more in the usual class, is how such sets are named; a year, a class or a date may
-   stand before other numbers, so that those are grouped only where the caller wants it. */
+/* Decides whether files are frames of tracks, and logs it. Sets of tracks usually have names
+   NNNNN_MMMMM, five digits each, and two tracks or more per class. Other numbers may also be a
+   year, a class or a date, so those are grouped only if the caller asks for it. */
 static bool ft__folder_find_groups(ft__folder *folder, bool wanted, bool is_training)
 {
     ft__context *c = folder->context;
@@ -753,7 +753,7 @@ static bool ft__folder_find_groups(ft__folder *folder, bool wanted, bool is_trai
     return false;
 }
 
-/* Turns labels into those of other data or, where `of` is NULL, of the model. */
+/* Changes labels to those of other data or, if `of` is NULL, of the model. */
 static void ft__folder_match_classes(ft__folder *folder, ft_model *m, const ft_data *of)
 {
     ft__context *c = folder->context;
@@ -818,7 +818,7 @@ static void ft__folder_fill(ft__folder *folder, ft_model *m,
         source->group = ft__folder_group;
 }
 
-/* Bytes for kept pictures: what was asked for, or a share of what the model may take. */
+/* Bytes for kept pictures: as asked, or a share of the memory that the model may use. */
 static size_t ft__folder_cache(const ft__context *c, size_t asked)
 {
     size_t cache = (size_t)512 << 20, left = ft__memory_left(c);

@@ -13,16 +13,16 @@
    The functions here may run on any thread: they allocate nothing and get their workspaces from
    the caller.
    ============================================================================================= */
-#define FT__MOST_PIXELS ((uint64_t)1 << 27)         /* of a picture; more is not worth its memory */
+#define FT__MOST_PIXELS ((uint64_t)1 << 27)         /* of a picture; more costs too much memory */
 #define FT__MOST_RESIZED_PIXELS ((uint64_t)1 << 26)
 #define FT__MOST_FILE_BYTES ((uint64_t)1 << 28)
 #define FT__MOST_SIDE_RATIO 256                     /* longer side / shorter side */
 
 /* ---- Resizing: Pillow's Image.resize (src/libImaging/Resample.c), bit for bit ----
-   Each output sample is a weighted mean of the input samples under a filter that is stretched by
-   the scale when shrinking (that is the antialiasing). Weights are rounded to 22 fractional bits.
-   Rows are resized first, their result rounded to 8 bits, then columns; columns first, since
-   Pillow 13, where the height loses more than twice as many samples as the width. */
+   Each output sample is a weighted mean of input samples. To shrink, the filter is stretched by the
+   scale, which is the antialiasing. Weights are rounded to 22 fractional bits. Rows are resized
+   first, their result is rounded to 8 bits, then columns. Columns are first, since Pillow 13, if
+   the height loses more than twice as many samples as the width. */
 typedef enum ft__filter { FT__BILINEAR, FT__BICUBIC } ft__filter;
 
 enum { FT__WEIGHT_BITS = 32 - 8 - 2 };
@@ -39,14 +39,14 @@ static double ft__filter_value(ft__filter filter, double x)
     return 0.0;
 }
 
-/* The most input samples that one output sample looks at. */
+/* The maximum number of input samples that one output sample reads. */
 static int ft__filter_taps(ft__filter filter, int from, int to)
 {
     double scale = (double)from / to;
     return (int)ceil(ft__filter_support(filter) * (scale < 1.0 ? 1.0 : scale)) * 2 + 1;
 }
 
-/* One side's weights: for output i, count[i] of them from weight[i * taps] on, for the input
+/* The weights along one side: output i has count[i] of them from weight[i * taps] on, for the input
    samples from first[i] on. */
 static void ft__filter_weights(ft__filter filter, int from, int to, int32_t *first,
                                int32_t *count, int32_t *weight)
@@ -72,7 +72,7 @@ static void ft__filter_weights(ft__filter filter, int from, int to, int32_t *fir
     }
 }
 
-/* Bytes that ft__resize needs; never less for a larger input. 0: more than memory can hold. */
+/* Bytes that ft__resize needs; never less for a larger input. 0: does not fit in memory. */
 static size_t ft__resize_workspace(int channels, int from_width, int from_height, int width,
                                    int height, ft__filter filter)
 {
@@ -116,7 +116,7 @@ static void ft__resize_row(const uint8_t *from, int channels, uint8_t *to, int w
     }
 }
 
-/* The width of `rows` rows; `weights` has room for width * (taps + 2) numbers. */
+/* Resizes the width of `rows` rows; `weights` has room for width * (taps + 2) numbers. */
 static void ft__resize_across(const uint8_t *from, size_t row_bytes, int from_width, int rows,
                               int channels, uint8_t *to, int width, ft__filter filter,
                               int32_t *weights)
@@ -148,7 +148,7 @@ static void ft__resize_column(const uint8_t *from, size_t row_bytes, size_t byte
     }
 }
 
-/* The height of rows of `bytes` samples. */
+/* Resizes the height; rows have `bytes` samples. */
 static void ft__resize_down(const uint8_t *from, size_t row_bytes, int from_height, size_t bytes,
                             uint8_t *to, int height, ft__filter filter, int32_t *weights)
 {
@@ -161,8 +161,8 @@ static void ft__resize_down(const uint8_t *from, size_t row_bytes, int from_heig
                           to + (size_t)y * bytes, count[y], weight + (size_t)y * taps);
 }
 
-/* 1 to 4 channels; `row_bytes` lie between the rows of `from`, so that it may be a part of a larger
-   picture. The workspace is aligned for int32_t. */
+/* Resizes 1 to 4 channels. Rows of `from` are `row_bytes` apart, so that it may be a part of a
+   larger picture. The workspace is aligned for int32_t. */
 static void ft__resize(const uint8_t *from, size_t row_bytes, int from_width, int from_height,
                        int channels, uint8_t *to, int width, int height, ft__filter filter,
                        void *workspace)
@@ -197,8 +197,8 @@ static void ft__resize(const uint8_t *from, size_t row_bytes, int from_width, in
 
 /* ---- Channels ---- */
 
-/* Grey is 1 channel, grey and alpha 2, RGB 3, RGB and alpha 4; alpha is dropped, as Pillow's
-   convert("RGB") does. In place when channels do not become more. */
+/* Grey is 1 channel, grey and alpha 2, RGB 3, RGB and alpha 4. Alpha is dropped, as in Pillow's
+   convert("RGB"). May work in place if the number of channels does not grow. */
 static void ft__convert_channels(const uint8_t *from, int from_channels, size_t pixels,
                                  uint8_t *to, int channels)
 {
@@ -207,7 +207,7 @@ static void ft__convert_channels(const uint8_t *from, int from_channels, size_t 
     for (i = 0; i < pixels; ++i, from += from_channels, to += channels) {
         int r = from[0], g = from_grey ? r : from[1], b = from_grey ? r : from[2];
         if (channels == 1) {
-            /* ITU-R 601 luma, in 16 fractional bits as Pillow's convert("L"). */
+            /* ITU-R 601 luma, in 16 fractional bits as in Pillow's convert("L"). */
             to[0] = from_grey ? (uint8_t)r
                               : (uint8_t)((r * 19595 + g * 38470 + b * 7471 + 0x8000) >> 16);
             continue;
@@ -221,18 +221,18 @@ static void ft__convert_channels(const uint8_t *from, int from_channels, size_t 
 /* ---- Geometry: torchvision's Resize and CenterCrop ---- */
 typedef struct ft__geometry {
     int width, height; /* of the resized picture */
-    int left, top;     /* of the network's window in it; negative where it is larger */
+    int left, top;     /* of the network's window in it; negative if the window is larger */
 } ft__geometry;
 
 static int ft__centre(int size, int window)
 {
-    /* Python's int(round((size - window) / 2.0)): halves go to the even number. */
+    /* Python's int(round((size - window) / 2.0)): halves round to the even number. */
     int half = (size - window) / 2;
     if (size < window) return -((window - size) / 2);
     return half + ((size - window) % 2 && half % 2 ? 1 : 0);
 }
 
-/* False for pictures whose sides the library does not take. */
+/* Returns false if the library does not support the picture's sides. */
 static bool ft__geometry_of(const ft_preprocessing *p, int width, int height, ft__geometry *g)
 {
     int64_t shorter = width < height ? width : height;
@@ -252,7 +252,7 @@ static bool ft__geometry_of(const ft_preprocessing *p, int width, int height, ft
     return true;
 }
 
-/* NULL, or what is wrong with the numbers. */
+/* Returns what is wrong with the numbers, or NULL. */
 static const char *ft__preprocessing_fault(const ft_preprocessing *p)
 {
     if (p->channels != 1 && p->channels != 3) return "channels must be 1 or 3";
@@ -264,8 +264,8 @@ static const char *ft__preprocessing_fault(const ft_preprocessing *p)
 
 /* ---- From samples to the network's numbers ---- */
 
-/* Where position i of a side comes from: itself, or mirrored at the edge (which is not repeated);
-   -1 (a zero) when the side is shorter than the window, as CenterCrop pads. */
+/* The position that i of a side is read from: i itself, or mirrored at the edge (which is not
+   repeated); -1 (a zero) if the side is shorter than the window, as CenterCrop pads. */
 static int ft__inside(int i, int size, int window)
 {
     int period = 2 * (size - 1);
@@ -278,7 +278,7 @@ static int ft__inside(int i, int size, int window)
 }
 
 /* The window at (left, top) of a picture -> [channels, height, width], each sample
-   (value / 255 - mean) / std in float, as torchvision's ToTensor and Normalize round it. */
+   (value / 255 - mean) / std in float, rounded as in torchvision's ToTensor and Normalize. */
 static void ft__window_to_tensor(const ft_preprocessing *p, const uint8_t *picture, int width,
                                  int height, int left, int top, bool flip, float *to)
 {
@@ -300,8 +300,8 @@ static void ft__window_to_tensor(const ft_preprocessing *p, const uint8_t *pictu
     }
 }
 
-/* Turns a whole picture into the network's numbers: the plain view. `workspace` is as large as
-   ft__pixels_workspace says (0: the picture's sides cannot be taken). */
+/* Converts a whole picture to the network's numbers: the plain view. `workspace` has the size that
+   ft__pixels_workspace returns (0: the picture's sides are not supported). */
 static size_t ft__pixels_workspace(const ft_preprocessing *p, int width, int height)
 {
     ft__geometry g;
@@ -329,9 +329,9 @@ static void ft__pixels_to_tensor(const ft_preprocessing *p, const uint8_t *pixel
     ft__window_to_tensor(p, resized, g.width, g.height, g.left, g.top, false, to);
 }
 
-/* ---- Augmentation: a function of (seed, index, view) alone ---- */
+/* ---- Augmentation: a function of (seed, index, view) only ---- */
 typedef struct ft__view {
-    int crop_left, crop_top, crop_width, crop_height; /* of the resized picture; width 0: none */
+    int crop_left, crop_top, crop_width, crop_height; /* of the resized picture; width 0: no crop */
     int shift_x, shift_y;                             /* of the window, in pixels */
     bool flip;
 } ft__view;
@@ -346,8 +346,8 @@ static double ft__small_exp(double x)
 }
 
 /* torchvision's RandomResizedCrop.get_params: an area in [scale, 1] of the picture's, an aspect
-   ratio between 3/4 and 4/3 evenly on a logarithmic scale; after ten tries that do not fit, the
-   largest crop in the middle that does. */
+   ratio uniform in 3/4 to 4/3 on a logarithmic scale. After ten tries that do not fit it takes the
+   largest central crop that does. */
 static void ft__draw_crop(float scale, uint64_t key, int width, int height, ft__view *view)
 {
     const double log_ratio = 0.28768207245178090; /* log(4/3) */
@@ -382,7 +382,7 @@ static int ft__draw_shift(float share, int size, uint64_t key, uint64_t at)
     return most > 0 ? (int)(ft__random(key, at) % (uint64_t)(2 * most + 1)) - most : 0;
 }
 
-/* `width` and `height` are the resized picture's. */
+/* `width` and `height` are those of the resized picture. */
 static void ft__draw_view(const ft_augmentation *a, const ft_preprocessing *p, uint64_t seed,
                           int index, int view_number, int width, int height, ft__view *view)
 {
@@ -395,7 +395,7 @@ static void ft__draw_view(const ft_augmentation *a, const ft_preprocessing *p, u
     if (a->scale > 0.0f && a->scale < 1.0f) ft__draw_crop(a->scale, key, width, height, view);
 }
 
-/* NULL, or what is wrong with the numbers. */
+/* Returns what is wrong with the numbers, or NULL. */
 static const char *ft__augmentation_fault(const ft_augmentation *a)
 {
     if (!(a->shift >= 0.0f && a->shift <= 1.0f)) return "shift must be 0 to 1";
@@ -403,7 +403,7 @@ static const char *ft__augmentation_fault(const ft_augmentation *a)
     return NULL;
 }
 
-/* Bytes that ft__view_to_tensor needs for pictures whose resized form is at most so large. */
+/* Bytes that ft__view_to_tensor needs for pictures whose resized form is at most this large. */
 static size_t ft__view_workspace(const ft_preprocessing *p, int width, int height)
 {
     size_t resize = ft__resize_workspace(p->channels, width, height, p->width, p->height,
@@ -412,7 +412,7 @@ static size_t ft__view_workspace(const ft_preprocessing *p, int width, int heigh
     return resize ? resize + picture : 0;
 }
 
-/* One view of a resized picture. Shifts past the picture's edge mirror what lies inside it. */
+/* One view of a resized picture. Shifts past the picture's edge mirror the pixels inside it. */
 static void ft__view_to_tensor(const ft_preprocessing *p, const uint8_t *picture,
                                const ft__geometry *g, const ft__view *view, void *workspace,
                                float *to)

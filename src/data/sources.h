@@ -17,8 +17,8 @@
 
 /* =============================================================================================
    [SECTION] data/sources: Data sources
-   An ft_data is a source of samples that a model owns. Here are arrays in the caller's memory, the
-   split into training and held-back samples, and the loader that fills batches ahead of the
+   An ft_data is a source of samples that a model owns. This part has arrays in the caller's memory,
+   the split into training and held-back samples, and the loader, which fills batches ahead of the
    training step.
    ============================================================================================= */
 typedef struct ft__folder ft__folder;
@@ -74,7 +74,7 @@ void ft_data_free(ft_data *data)
     ft__release(&data->model->context, data);
 }
 
-/* The batch of streams has a row for each. */
+/* With streams the batch size must be their number: a row for each. */
 static const char ft__samples_apart[] = "samples that are apart: ft_stream_options.streams is"
                                         " the batch of streams";
 static bool ft__takes_batch_size(const ft_data *data, int batch_size)
@@ -105,8 +105,8 @@ int ft_data_label(const ft_data *data, int index) /* -1: none */
     return data->source.label(data->source.user, index);
 }
 
-/* The classes that a set for evaluation is to have: of other data or, where that is NULL, of the
-   model. */
+/* The number of classes that a set for evaluation must have: those of other data or, if that is
+   NULL, of the model. */
 static int ft__known_classes(const ft_model *m, const ft_data *of)
 {
     return of ? ft_data_classes(of) : m->class_count;
@@ -185,7 +185,7 @@ static bool ft__arrays_get(void *user, int index, int view, ft_slot *slots, int 
     return true;
 }
 
-/* What get() would leave empty is an error before it is asked: wrong names of nodes. */
+/* Wrong node names are an error before get() is called, which would leave those inputs empty. */
 static void ft__arrays_check(ft__context *c, const ft_source *source, const ft_slot *slots,
                              int slot_count)
 {
@@ -201,7 +201,7 @@ static void ft__arrays_check(ft__context *c, const ft_source *source, const ft_s
     }
 }
 
-/* Has the network no use for labels, where the data is arrays without any? */
+/* An error if the network reads labels and the arrays have none. */
 static ft_status ft__arrays_check_labels(ft_model *m, const ft_data *data, const char *call)
 {
     const ft__arrays *arrays = (const ft__arrays *)data->source.user;
@@ -225,7 +225,7 @@ static void ft__arrays_release(void *user)
     ft__release(arrays->context, arrays);
 }
 
-/* The number of classes; 0 with an error when a label is none. */
+/* Returns the number of classes; 0 with an error if a label is out of range. */
 static int ft__arrays_classes(ft__context *c, int count, const int *labels, int classes)
 {
     int i, most = 0;
@@ -280,9 +280,9 @@ ft_data *ft_arrays(ft_model *m, int count, const float *values, const int *label
 /* ---- Split ---- */
 typedef struct ft__splitting {
     uint64_t *group;        /* of each sample */
-    int *stratum;           /* its class; of a whole group the class of its first sample */
+    int *stratum;           /* its class; for a whole group the class of its first sample */
     int *order;             /* of the samples: by stratum, then by group */
-    int *start, *drawn;     /* groups of one stratum: where they start in order[], and a drawing */
+    int *start, *drawn;     /* groups of one stratum: where they start in order[]; a drawn order */
 } ft__splitting;
 
 static bool ft__group_less(const void *context, int a, int b)
@@ -299,8 +299,8 @@ static bool ft__stratum_less(const void *context, int a, int b)
     return ft__group_less(context, a, b);
 }
 
-/* Groups of order[first..end), one stratum: some are held back, in a drawn order, each where it
-   brings the number held back nearer to the share; never none, never all. */
+/* Holds back groups of order[first..end), one stratum. In a drawn order it takes each group that
+   brings the number held back nearer to the share; at least one group and never all. */
 static void ft__split_stratum(const ft__splitting *s, int first, int end, double share,
                               uint64_t key, int *part)
 {
@@ -324,8 +324,8 @@ static void ft__split_stratum(const ft__splitting *s, int first, int end, double
         for (i = s->start[smallest]; i < s->start[smallest + 1]; ++i) part[s->order[i]] = 1;
 }
 
-/* Where groups reach over classes, a class may have been held back as a whole: one of its groups
-   returns to training. */
+/* If groups span classes, a whole class may have been held back: one of its groups returns to
+   training. */
 static void ft__split_repair(const ft__splitting *s, const ft_data *data, int *part)
 {
     int count = data->source.count, c, i, k;
@@ -342,8 +342,8 @@ static void ft__split_repair(const ft__splitting *s, const ft_data *data, int *p
     }
 }
 
-/* part[i] becomes 0 (training) or 1 (held back): about the share `hold_back` of every class, whole
-   groups only. Every class keeps a group in training and, where it has two, one held back. */
+/* Sets part[i] to 0 (training) or 1 (held back): about the share `hold_back` of every class, in
+   whole groups. Every class keeps a group in training and, if it has two, one held back. */
 static bool ft__split(ft_data *data, float hold_back, uint64_t seed, int *part)
 {
     ft__context *c = &data->model->context;
@@ -387,39 +387,39 @@ static bool ft__split(ft_data *data, float hold_back, uint64_t seed, int *part)
 }
 
 /* ---- Loader: fills batches ahead of the step that uses them ----
-   A ring of `depth` batches. Samples are taken one by one in their order, by the background threads
-   and by the thread that waits for a batch, and each is written to its own place, so what a batch
-   holds does not depend on who filled it. */
+   A ring of `depth` batches. Background threads, and the thread that waits for a batch, take
+   samples one by one in order. Each sample has a fixed place, so a batch's content does not depend
+   on which thread filled it. */
 enum { FT__MOST_SLOTS = 8, FT__BATCHES_AHEAD = 3 };
 
 typedef struct ft__batch {
     int count;              /* samples that could be read; may be 0 */
-    int first;              /* position in the order of the first one, and ... */
-    int wanted;             /* ... how many were to be read */
+    int first;              /* position of the first one in the order, and ... */
+    int wanted;             /* ... the number of samples to be read */
     const int *index;       /* [count], of the samples in the data */
     void *values[FT__MOST_SLOTS];    /* per slot: [count, its shape] */
-    int *lengths[FT__MOST_SLOTS];    /* per slot: [count], what the source set */
+    int *lengths[FT__MOST_SLOTS];    /* per slot: [count], as the source set them */
 } ft__batch;
 
 typedef struct ft__loader {
     ft__context *context;
     ft_data *data;
     ft_slot slots[FT__MOST_SLOTS];
-    ft_node nodes[FT__MOST_SLOTS];          /* the model's inputs that they are for */
+    ft_node nodes[FT__MOST_SLOTS];          /* the model's inputs that the slots fill */
     size_t bytes[FT__MOST_SLOTS];           /* of one sample */
     unsigned char *values[FT__MOST_SLOTS];  /* [depth, batch_size, bytes] */
     int *lengths[FT__MOST_SLOTS];           /* [depth, batch_size] */
     int slot_count, batch_size, depth;
-    int length;             /* steps that the slots of sequences have room for */
+    int length;             /* the number of steps that slots of sequences have room for */
     int *index;             /* [depth, batch_size] */
-    int *fed;               /* [batch_size]: of the batch that was last copied into the inputs */
-    bool *read;             /* [depth, batch_size]: get() said so */
+    int *fed;               /* [batch_size]: samples last copied into the inputs */
+    bool *read;             /* [depth, batch_size]: get() returned true */
     int *missing;           /* [depth]: samples of this batch that are not done */
     int *order, *views;     /* [samples of the data] */
     int count;              /* of order[], in this run */
     int taken;              /* samples that some thread has begun */
     int running;            /* begun and not done */
-    int released;           /* batches that were given back: the number of the next one */
+    int released;           /* batches that were returned; also the next batch's number */
     bool held;              /* the caller has a batch */
     bool quit;
     int skipped;            /* samples left out since ft__loader_start */
@@ -432,7 +432,7 @@ typedef struct ft__loader {
 #endif
 } ft__loader;
 
-/* Sample i of the order, into its place; without the mutex. */
+/* Reads sample i of the order into its place; call it without the mutex. */
 static void ft__loader_fill(ft__loader *l, int i)
 {
     const ft_source *source = &l->data->source;
@@ -484,7 +484,7 @@ static void *ft__loader_thread(void *argument)
 }
 #endif
 
-/* Ends what is under way; the rest of the order is forgotten. */
+/* Waits for the samples in progress and drops the rest of the order. */
 static void ft__loader_stop(ft__loader *l)
 {
 #ifndef FINETUNE_NO_THREADS
@@ -550,9 +550,9 @@ static void ft__loader_allocate(ft__loader *l)
     l->views = (int *)ft__allocate(c, (size_t)l->data->source.count, sizeof(int));
 }
 
-/* `slots`: name, type and shape of one sample of what is wanted (the names must live as long).
-   All memory is taken here. Background threads: as many as the model has, none where that is one or
-   where the app brings its own. NULL with an error. */
+/* `slots`: name, type and shape of one sample of each input (the names must live as long). All
+   memory is allocated here. There are as many background threads as the model has; none if that is
+   one, or if the app brings its own. NULL with an error. */
 static ft__loader *ft__loader_make(ft__context *c, ft_data *data, const ft_slot *slots,
                                    int slot_count, int batch_size, int depth)
 {
@@ -596,7 +596,7 @@ static ft__loader *ft__loader_make(ft__context *c, ft_data *data, const ft_slot 
     return NULL;
 }
 
-/* Bytes that the loader below will take. */
+/* Bytes that the loader below will allocate. */
 static size_t ft__loader_bytes(const ft_model *m, const ft_data *data, int batch_size)
 {
     size_t places = FT__BATCHES_AHEAD * (size_t)batch_size, each, i;
@@ -611,7 +611,7 @@ static size_t ft__loader_bytes(const ft_model *m, const ft_data *data, int batch
     return bytes;
 }
 
-/* A loader of all inputs of a model. */
+/* Makes a loader for all inputs of a model. */
 static ft__loader *ft__loader_create(ft_model *m, ft_data *data, int batch_size)
 {
     ft_slot slots[FT__MOST_SLOTS];
@@ -640,7 +640,7 @@ static ft__loader *ft__loader_create(ft_model *m, ft_data *data, int batch_size)
     return l;
 }
 
-/* The steps of the longest sample of a batch, as the source said; else all there is room for. */
+/* The steps of the batch's longest sample, if the source set lengths; else the slots' size. */
 static int ft__batch_length(const ft__loader *l, const ft__batch *batch)
 {
     int s, i, longest = 0;
@@ -650,8 +650,8 @@ static int ft__batch_length(const ft__loader *l, const ft__batch *batch)
     return longest > 0 && longest < l->length ? longest : l->length;
 }
 
-/* Cuts `count` samples [depth, batch_size, has] to the shape `wanted`, no dimension of which is
-   longer, in place: each row of the last dimension moves forward, over numbers already moved. */
+/* Cuts `count` samples [depth, batch_size, has] in place to the shape `wanted`, which is not longer
+   in any dimension: each row of the last dimension moves forward, over numbers already moved. */
 static void ft__cut_samples(float *values, int count, const ft_shape *has, const ft_shape *wanted)
 {
     int at[FINETUNE_MAX_RANK] = {0}, last = wanted->rank - 1, d;
@@ -669,8 +669,8 @@ static void ft__cut_samples(float *values, int count, const ft_shape *has, const
 }
 
 /* Copies a batch into the inputs, whose memory was planned for batches of this size. Sequences are
-   cut to the run's length, wherever FT_LENGTH stands in their shape. The batch's own memory is
-   written: it can be fed once. */
+   cut to the run's length in each dimension that is FT_LENGTH. This overwrites the batch's own
+   memory, so a batch can be fed once. */
 static void ft__feed_batch(ft_model *m, const ft__loader *l, const ft__batch *batch)
 {
     int s, d;
@@ -690,8 +690,8 @@ static void ft__feed_batch(ft_model *m, const ft__loader *l, const ft__batch *ba
     m->fed_from = &l->data->source;
 }
 
-/* Batches of order[0..count), each sample once at most, with views[i] of sample order[i] (NULL:
-   view 0). Both arrays are copied. What the loader was at before is forgotten. */
+/* Starts batches of order[0..count), each sample at most once, with views[i] of sample order[i]
+   (NULL: view 0). Both arrays are copied. Any earlier order is dropped. */
 static void ft__loader_start(ft__loader *l, const int *order, const int *views, int count)
 {
     size_t bytes = (size_t)count * sizeof(int);
@@ -717,7 +717,7 @@ static void ft__loader_start(ft__loader *l, const int *order, const int *views, 
 #endif
 }
 
-/* Gives the batch back, so that its place is filled anew. */
+/* Returns the batch, so that its place is filled again. */
 static void ft__loader_release(ft__loader *l)
 {
     if (!l->held) return;
@@ -739,7 +739,7 @@ static void ft__loader_body(void *context, int index)
     ft__loader_fill(l, l->released * l->batch_size + index);
 }
 
-/* Until the batch with the number l->released is filled. */
+/* Waits until batch number l->released is filled. */
 static void ft__loader_wait(ft__loader *l, int wanted)
 {
     int place = l->released % l->depth;
@@ -747,7 +747,7 @@ static void ft__loader_wait(ft__loader *l, int wanted)
 #ifndef FINETUNE_NO_THREADS
         ft__parallel(l->context, wanted, ft__loader_body, l);
 #else
-        int i; /* without mutexes get() must not meet itself on the app's threads */
+        int i; /* without mutexes only one thread may call get(), so not the app's threads */
         for (i = 0; i < wanted; ++i) ft__loader_body(l, i);
 #endif
         l->taken += wanted;
@@ -764,7 +764,7 @@ static void ft__loader_wait(ft__loader *l, int wanted)
 #endif
 }
 
-/* A sample that cannot be read is named once, however often it is asked for. */
+/* A sample that cannot be read is logged once, however often it is requested. */
 static void ft__leave_out(ft__loader *l, int sample)
 {
     l->skipped += 1;
@@ -775,7 +775,7 @@ static void ft__leave_out(ft__loader *l, int sample)
             ft_data_name(l->data, sample), sample);
 }
 
-/* The next batch; it stays until ft__loader_release or the next call. NULL: that was the last. */
+/* Returns the next batch, valid until ft__loader_release or the next call; NULL after the last. */
 static const ft__batch *ft__loader_next(ft__loader *l)
 {
     int row, s, kept, wanted, first;
@@ -810,7 +810,7 @@ static const ft__batch *ft__loader_next(ft__loader *l)
 
 /* ---- Sequences ---- */
 
-/* Plans that are made from now on have room for the longest sample. */
+/* Plans made from now on have room for the longest sample. */
 static void ft__set_longest(ft_model *m, const ft_data *data)
 {
     const ft_source *source = &data->source;
@@ -833,9 +833,9 @@ static bool ft__shorter(const void *context, int a, int b)
     return la != lb ? la < lb : a < b;
 }
 
-/* Puts samples of like length into the same batch, so that little is padded: what was shuffled is
-   sorted by length within pools of 50 batches, and the batches, but for the last one, which may be
-   smaller, are shuffled again (Khomenko et al. 2016). `work` has room for 2 * count. */
+/* Puts samples of similar length into the same batch, so that little is padded. The shuffled
+   samples are sorted by length within pools of 50 batches. Then the batches are shuffled again,
+   except the last, which may be smaller (Khomenko et al. 2016). `work` has room for 2 * count. */
 static void ft__bucket(const ft_source *source, int *order, int count, int batch, uint64_t key,
                        int *work)
 {

@@ -9,10 +9,10 @@
 
 /* =============================================================================================
    [SECTION] data/tables: Tables
-   Records of text and label from TSV, CSV (RFC 4180) or JSON Lines. A table is read through once
-   before a record of it is used: every fault has a line number, and whether the first line is a
-   header is decided from all labels. What is not certain is refused, with what to set.
-   In TSV a quote is a letter like others; in CSV a field that begins with one ends with one.
+   Records of text and label from TSV, CSV (RFC 4180) or JSON Lines. The whole table is read once
+   before any record is used, so that every fault has a line number, and all labels decide whether
+   the first line is a header. If that is uncertain, it is an error that says which option to set.
+   In TSV a quote is an ordinary letter; in CSV a field that begins with one ends with one.
    ============================================================================================= */
 #ifndef FINETUNE_NO_TEXT
 enum { FT__MOST_COLUMNS = 1024, FT__MOST_TEXT_COLUMNS = 16 };
@@ -21,20 +21,20 @@ typedef struct ft__table {
     ft__context *context;
     const char *path;
     const char *start, *at, *end; /* UTF-8, without a byte order mark */
-    char *owned;            /* what start points to, where it was made of UTF-16 */
+    char *owned;            /* the memory of `start`, if converted from UTF-16 */
     char separator;         /* 0: JSON Lines */
     char line_end;
-    int line, next_line;    /* where the record began, and where the next one does; from 1 */
-    ft__text letters;       /* the fields of one record, a 0 behind each */
+    int line, next_line;    /* the first line of this record and of the next one; from 1 */
+    ft__text letters;       /* the fields of one record, a 0 after each */
     size_t fields[FT__MOST_COLUMNS];
     int count;              /* of fields */
     int columns, first_line;/* of the first record */
-    const char *text_column, *label_column; /* as asked for; or NULL */
+    const char *text_column, *label_column; /* from the options; or NULL */
     bool unlabelled, header;/* header: the first record is one */
     int text[FT__MOST_TEXT_COLUMNS], texts, label; /* which fields; label -1: none */
-    ft__text keys;          /* JSON: what the fields are called, a 0 behind each */
+    ft__text keys;          /* JSON: the fields' names, a 0 after each */
     ft__text joined;        /* of several text columns */
-    ft__text note;          /* says which columns were taken */
+    ft__text note;          /* says which columns were chosen */
 } ft__table;
 
 /* ---- Bytes to UTF-8 ---- */
@@ -47,12 +47,12 @@ static int ft__line_of(const char *text, const char *at, char line_end)
     return line;
 }
 
-/* UTF-16 with its byte order mark, as Excel saves "Unicode text", as UTF-8, for the caller to
-   release; NULL with an error. */
+/* Converts UTF-16 with its byte order mark, as Excel saves "Unicode text", to UTF-8, which the
+   caller releases; NULL with an error. */
 static char *ft__from_utf16(ft__context *c, const char *path, const unsigned char *bytes,
                             size_t count, size_t *made)
 {
-    int high = bytes[0] == 0xfe ? 0 : 1; /* which byte of a unit is the upper one */
+    int high = bytes[0] == 0xfe ? 0 : 1; /* which byte of a unit is the high one */
     char *to = (char *)ft__allocate(c, 3 * (count / 2) + 4, 1);
     size_t i, at = 0;
     for (i = 2; to && i + 1 < count; i += 2) {
@@ -78,8 +78,8 @@ static char *ft__from_utf16(ft__context *c, const char *path, const unsigned cha
     return to;
 }
 
-/* Points *text to UTF-8: the bytes behind a mark, or *owned, made of UTF-16. False with an error,
-   for a zero byte too: texts end with one in memory. */
+/* Points *text to UTF-8: the bytes after a byte order mark, or *owned, converted from UTF-16. False
+   with an error; a zero byte is one, since texts in memory end with a 0. */
 static bool ft__as_utf8(ft__context *c, const char *path, const char **text, size_t *bytes,
                         char **owned)
 {
@@ -133,7 +133,7 @@ static void ft__rewind(ft__table *t)
     t->next_line = 1;
 }
 
-/* Whether a quoted field that opened on `line` ends as it should. */
+/* Does a quoted field that opened on `line` end correctly? */
 static bool ft__quote_closed(ft__table *t, bool quoted, int line)
 {
     if (quoted)
@@ -147,7 +147,7 @@ static bool ft__quote_closed(ft__table *t, bool quoted, int line)
     return ft__ok(t->context);
 }
 
-/* One field, from `at`; moves behind the separator. False: the record ends with it. */
+/* Reads one field from `at` and moves past the separator. False: the record ends with it. */
 static bool ft__table_field(ft__table *t)
 {
     bool quoted = t->separator == ',' && t->at < t->end && *t->at == '"', was_quoted = quoted;
@@ -157,7 +157,7 @@ static bool ft__table_field(ft__table *t)
         char letter = *t->at++;
         if (letter == t->line_end) t->next_line += 1;
         if (quoted && letter == '"') {
-            quoted = t->at < t->end && *t->at == '"'; /* two are one inside */
+            quoted = t->at < t->end && *t->at == '"'; /* a doubled quote is one quote inside */
             if (!quoted && !ft__quote_closed(t, false, line)) return false;
             if (!quoted) continue;
             t->at += 1;
@@ -191,7 +191,7 @@ static bool ft__next_line_record(ft__table *t)
             t->fields[t->count++] = t->letters.count;
             more = ft__table_field(t);
         }
-    } while (ft__ok(c) && t->count == 1 && t->letters.count <= 1); /* an empty line */
+    } while (ft__ok(c) && t->count == 1 && t->letters.count <= 1); /* skip empty lines */
     if (t->columns == 0) {
         t->columns = t->count;
         t->first_line = t->line;
@@ -210,8 +210,8 @@ static const char *ft__json_kind(const ft__json *json, int value)
         : kind == 's' ? "a string" : kind == '0' ? "null" : "true or false";
 }
 
-/* Adds a value as a field: a text is a string; a label may be a number too, which goes by how it is
-   written, digit by digit, or a truth value. */
+/* Adds a value as a field. A text must be a string. A label may also be a number, with its digits
+   as written, or a truth value. */
 static bool ft__json_field(ft__table *t, const ft__json *json, const char *key, bool is_label,
                            const char *end)
 {
@@ -241,7 +241,7 @@ static bool ft__json_field(ft__table *t, const ft__json *json, const char *key, 
     return false;
 }
 
-/* The members of the first object, as the names of columns. */
+/* The keys of the first object are the names of the columns. */
 static void ft__json_names(ft__table *t, const ft__json *json)
 {
     const ft__json_value *object = ft__json_at(json, 0, 'o');
@@ -253,7 +253,7 @@ static void ft__json_names(ft__table *t, const ft__json *json)
     }
 }
 
-/* The next object: its texts, then its label; before the columns are chosen its keys. */
+/* Reads the next object: its texts, then its label; before the columns are chosen, its keys. */
 static bool ft__next_json_record(ft__table *t)
 {
     ft__context *c = t->context;
@@ -302,7 +302,7 @@ static char ft__lower(char letter)
     return letter >= 'A' && letter <= 'Z' ? (char)(letter - 'A' + 'a') : letter;
 }
 
-/* Is it the same name, spaces around it and, with `any_case`, capitals aside? */
+/* Compares names; ignores spaces around the field and, with `any_case`, the case. */
 static bool ft__same_name(const char *field, const char *name, size_t bytes, bool any_case)
 {
     size_t count = strlen(field), i;
@@ -315,7 +315,7 @@ static bool ft__same_name(const char *field, const char *name, size_t bytes, boo
     return true;
 }
 
-/* The column of this name: an exact one before one in other capitals. -1: none; -2: several. */
+/* The column of this name: an exact match before one in another case. -1: none; -2: several. */
 static int ft__named_column(const ft__table *t, const char *name, size_t bytes)
 {
     int any_case, f, found = -1;
@@ -335,7 +335,7 @@ static int ft__known_column(const ft__table *t, const char *const *names)
     return -1;
 }
 
-/* The fields of the first record, for a message. */
+/* Lists the fields of the first record, for a message. */
 static const char *ft__column_list(const ft__table *t, char list[200])
 {
     size_t at = 0;
@@ -348,8 +348,8 @@ static const char *ft__column_list(const ft__table *t, char list[200])
     return list;
 }
 
-/* A column as it was asked for: its number from 1, as cut and awk count, or its name. Sets *named.
-   -1 with an error. */
+/* The column that an option asks for: its number from 1, as in cut and awk, or its name. Sets
+   *named for a name. -1 with an error. */
 static int ft__wanted_column(ft__table *t, const char *wanted, size_t bytes, bool *named)
 {
     char list[200];
@@ -371,11 +371,11 @@ static int ft__wanted_column(ft__table *t, const char *wanted, size_t bytes, boo
     return column < 0 ? -1 : column;
 }
 
-/* text_column: one, or several with commas between them. */
+/* text_column: one, or several separated by commas. */
 static bool ft__wanted_texts(ft__table *t, bool *named)
 {
     const char *at = t->text_column;
-    if (ft__named_column(t, at, strlen(at)) >= 0) { /* its name may hold a comma */
+    if (ft__named_column(t, at, strlen(at)) >= 0) { /* the name itself may contain a comma */
         t->text[t->texts++] = ft__named_column(t, at, strlen(at));
         *named = true;
         return true;
@@ -402,7 +402,7 @@ static bool ft__is_text_column(const ft__table *t, int column)
     return false;
 }
 
-/* The one column that is left besides `taken` and the texts; -1: none or several. */
+/* The only column besides `taken` and the texts; -1: none or several. */
 static int ft__other_column(const ft__table *t, int taken)
 {
     int f, found = -1;
@@ -427,8 +427,8 @@ static bool ft__which_column(ft__table *t, const char *what)
     return false;
 }
 
-/* Finds the columns by the first record. With `header` AUTO it is a header if a column is named by
-   the options, or bears a name that is usual; t->header says so. */
+/* Chooses the columns from the first record. With FT_HEADER_AUTO it is a header if the options name
+   a column, or if it has a usual name; t->header says so. */
 static bool ft__choose_columns(ft__table *t, ft_table_header header)
 {
     bool named = false;
@@ -469,7 +469,7 @@ static bool ft__choose_columns(ft__table *t, ft_table_header header)
     return false;
 }
 
-/* JSON: the records that follow have just these fields, in this order. */
+/* JSON: later records are read as these keys, in this order. */
 static void ft__choose_keys(ft__table *t)
 {
     int i;
@@ -507,12 +507,12 @@ static void ft__note_columns(ft__table *t)
 }
 
 /* ---- Reading it through ---- */
-typedef struct ft__values { /* what a column holds */
+typedef struct ft__values { /* the values of a column */
     ft__vocabulary values;
-    int *times;             /* of each value: records that have it */
+    int *times;             /* of each value: how many records have it */
     int capacity, records;
     int first;              /* the first record's value; -1: empty */
-    bool numbers;           /* all others are numbers */
+    bool numbers;           /* all other values are numbers */
 } ft__values;
 
 static void ft__values_add(ft__context *c, ft__values *v, const char *value)
@@ -535,8 +535,8 @@ static void ft__values_add(ft__context *c, ft__values *v, const char *value)
     if (id != v->first && value[strspn(value, "+-.0123456789")]) v->numbers = false;
 }
 
-/* Counts what a column holds from the first record on, where it is the label: it may not be empty
-   then. Checks every record. False with an error. */
+/* Counts the values of a column from the first record on; in the label column none may be empty.
+   Checks every record. False with an error. */
 static bool ft__read_through(ft__table *t, int column, ft__values *v)
 {
     bool is_label = column == t->label;
@@ -566,8 +566,8 @@ static void ft__values_free(ft__context *c, ft__values *v)
     ft__vocabulary_release(&v->values);
 }
 
-/* A first line that names no known column, but whose label stands nowhere else while all other
-   labels repeat, or are numbers and it is not, may be a header: nobody but the user can know. */
+/* A first line may be a header, although it names no known column: if its label occurs on no other
+   line while all other labels repeat, or if only its label is not a number. Only the user knows. */
 static bool ft__may_be_header(const ft__values *v)
 {
     const char *first;
@@ -580,8 +580,8 @@ static bool ft__may_be_header(const ft__values *v)
     return true;
 }
 
-/* The label column was chosen by its place: it is the text's, if it is the other column that
-   repeats. */
+/* The label column was chosen by position: it may be the text's instead, if only the other column
+   repeats its values. */
 static bool ft__columns_swapped(ft__table *t, const ft__values *labels)
 {
     ft__values other;
@@ -598,7 +598,7 @@ static bool ft__columns_swapped(ft__table *t, const ft__values *labels)
     return swapped;
 }
 
-/* Back to the first record, and the columns from it. */
+/* Returns to the first record and chooses the columns from it. */
 static bool ft__first_record(ft__table *t, ft_table_header header)
 {
     ft__rewind(t);
@@ -611,14 +611,14 @@ static bool ft__first_record(ft__table *t, ft_table_header header)
     return ft__ok(t->context);
 }
 
-/* Whether the options name a column, so that there must be a header. */
+/* Do the options name a column, so that there must be a header? */
 static bool ft__names_column(const ft__table *t)
 {
     return (t->text_column && t->text_column[strspn(t->text_column, "0123456789,")])
         || (t->label_column && t->label_column[strspn(t->label_column, "0123456789")]);
 }
 
-/* Is the first line a header after all, or not? False with an error, or where labels are to be
+/* Decides whether the first line is a header. Returns false with an error, or if the labels must be
    counted again. */
 static bool ft__header_settled(ft__table *t, const ft__values *labels, bool known_classes)
 {
@@ -634,7 +634,7 @@ static bool ft__header_settled(ft__table *t, const ft__values *labels, bool know
     return false;
 }
 
-/* Looks at every record, and decides. */
+/* Reads every record and decides on the header and the columns. */
 static void ft__table_check(ft__table *t, ft_table_header header, bool known_classes)
 {
     ft__context *c = t->context;
@@ -658,8 +658,8 @@ static void ft__table_check(ft__table *t, ft_table_header header, bool known_cla
 
 /* ---- Reading it ---- */
 
-/* Opens a table whose bytes stay where they are meanwhile; false with an error. An empty table is
-   none. `known_classes`: the labels will be compared with a list. */
+/* Opens a table, whose bytes must stay in place; false with an error. An empty table is no error.
+   `known_classes`: the labels will be compared with a list. */
 static bool ft__table_open(ft__table *t, ft__context *c, const char *path, const char *bytes,
                            size_t count, const ft_text_options *o)
 {
@@ -684,7 +684,7 @@ static bool ft__table_open(ft__table *t, ft__context *c, const char *path, const
     return ft__ok(c);
 }
 
-/* The next record's text and label ("" where there are none). False: that was the last. */
+/* Reads the next record's text and label ("" without labels). False after the last record. */
 static bool ft__table_next(ft__table *t, const char **text, const char **label)
 {
     int i;

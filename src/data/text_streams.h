@@ -16,18 +16,18 @@
 
 /* =============================================================================================
    [SECTION] data/text_streams: Streams of text
-   For language models: a text is cut into as many streams of equal length as a batch has rows; each
-   batch holds the next steps of all of them, and the state that a recurrent network is left in
-   after one is carried into the next (Zaremba et al. 2014; truncated back-propagation, Williams
-   and Peng 1990). The label of a step is the token after it.
+   For language models. A text is cut into as many streams of equal length as a batch has rows. Each
+   batch holds the next steps of all streams, and a recurrent network's state is carried from batch
+   to batch (Zaremba et al. 2014; truncated back-propagation, Williams and Peng 1990). The label of
+   a step is the next token.
    ============================================================================================= */
 #ifndef FINETUNE_NO_TEXT
 typedef struct ft__streams {
     ft__context *context;
     ft__ids ids;
     int rows, steps;
-    size_t each;            /* steps of a stream in all */
-    char name[40];          /* says what the tokens are: runs on other texts are told apart by it */
+    size_t each;            /* total steps of a stream */
+    char name[40];          /* number and hash of the tokens, to tell runs on other texts apart */
 } ft__streams;
 
 static int ft__streams_length(void *user, int index)
@@ -72,8 +72,8 @@ static void ft__streams_release(void *user)
     ft__release(c, s);
 }
 
-/* Adds the tokens of a text: words line by line with the end piece behind each line, since a
-   vocabulary of words has no piece for the end of a line; other kinds as it stands. */
+/* Adds the tokens of a text. Words are added line by line, with the end piece after each line,
+   since a vocabulary of words has no piece for a line's end. Other kinds take the text as it is. */
 static void ft__streams_add(ft__streams *s, ft_tokenizer *t, const char *text, size_t bytes)
 {
     ft_tokenize_options plain = {false};
@@ -107,7 +107,7 @@ static void ft__streams_fill(ft__streams *s, ft_tokenizer *tokenizer, const ft__
              ft__hash_bytes(0, s->ids.values, s->ids.count * sizeof *s->ids.values));
 }
 
-/* The texts to cut: a column of a table, or a whole file as one. */
+/* Reads the texts to cut: a column of a table, or a whole file as one. */
 static ft__texts *ft__streams_read(ft_model *m, const char *path, const ft_stream_options *o)
 {
     ft_text_options table;
@@ -186,7 +186,7 @@ ft_data *ft_text_streams(ft_model *m, const char *path, ft_stream_options option
     return data;
 }
 
-/* A network that sorts whole texts has no use for the label of each token. */
+/* An error if the network classifies whole texts: it cannot use a label for each token. */
 static ft_status ft__streams_check(ft_model *m, const ft_data *data)
 {
     const ft__node *labels = ft__get_node(m, ft__find_node(m, "labels"));

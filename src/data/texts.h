@@ -18,26 +18,26 @@
 /* =============================================================================================
    [SECTION] data/texts: Texts
    Labelled texts, from a table (TSV, CSV, JSON lines) or from PATH/CLASS/files. They are read and
-   turned into tokens when they are opened; get() copies. It fills "tokens" [L], padded with zeros,
-   "lengths" [] and "labels" [], or [L]: the next tokens, padded with -1.
+   converted to tokens when they are opened; get() only copies. It fills "tokens" [L], padded with
+   zeros, "lengths" [], and "labels" [] or [L]: the next tokens, padded with -1.
    ============================================================================================= */
 #ifndef FINETUNE_NO_TEXT
 struct ft__texts {
     ft__context *context;
-    ft__text letters;       /* all texts, a 0 behind each */
+    ft__text letters;       /* all texts, a 0 after each */
     size_t *start;          /* [count]: in letters */
     int *labels;            /* [count] */
     int count, capacity;
     ft__vocabulary classes;
     ft__ids ids;            /* the tokens of all texts */
     size_t *ids_start;      /* [count + 1]: in ids */
-    int longest;            /* tokens of the longest */
+    int longest;            /* tokens of the longest text */
     int end;                /* the label of a text's last token; -1: none */
     bool shuffle;           /* of views other than 0 */
-    float *keep;            /* [pieces]: the share that stays in such a view; NULL: all */
+    float *keep;            /* [pieces]: the share that such a view keeps; NULL: all */
     uint64_t seed;
-    ft__text note;          /* of a table: which columns they are from */
-    int not_utf8;           /* whole files that are texts, with other bytes in them */
+    ft__text note;          /* of a table: the columns that were chosen */
+    int not_utf8;           /* files (one text each) that contain invalid UTF-8 */
 };
 
 static const char *ft__one_text(const ft__texts *t, int index)
@@ -161,7 +161,7 @@ static bool ft__class_less(const void *context, int a, int b)
     return strcmp(ft__piece_text(v, a), ft__piece_text(v, b)) < 0;
 }
 
-/* Labels become indices of the classes in the order of their names; where they are to match, of the
+/* Changes labels to indices of the classes in the order of their names; to match, to indices of the
    classes of the model or of other data. */
 static void ft__sort_classes(ft_model *m, ft__texts *t, const char *path, const ft_text_options *o)
 {
@@ -196,7 +196,7 @@ static void ft__sort_classes(ft_model *m, ft__texts *t, const char *path, const 
 
 /* ---- Tokens ---- */
 
-/* The model's tokeniser; where it has none, the words of these texts become it. */
+/* The model's tokeniser; if it has none, one is built from the words of these texts. */
 static ft_tokenizer *ft__tokenizer_for(ft_model *m, const ft__texts *t, ft_tokenizer *given,
                                        ft_tokenizer_kind kind, ft_vocabulary_options vocabulary)
 {
@@ -217,7 +217,7 @@ static ft_tokenizer *ft__tokenizer_for(ft_model *m, const ft__texts *t, ft_token
     return given;
 }
 
-/* A text without tokens is one unknown piece, for a sequence has at least one step. */
+/* A text without tokens becomes one unknown piece, since a sequence has at least one step. */
 static void ft__tokenize_texts(ft__texts *t, ft_tokenizer *tokenizer, int longest,
                                const char *path)
 {
@@ -241,9 +241,9 @@ static void ft__tokenize_texts(ft__texts *t, ft_tokenizer *tokenizer, int longes
                 " cut off", path, cut, longest);
 }
 
-/* ---- Views: words left out, and in another order ---- */
+/* ---- Views: words left out, or in another order ---- */
 
-/* What share of each piece stays (Mikolov et al. 2013): frequent words say least about a text. */
+/* The share of each piece that is kept (Mikolov et al. 2013): frequent words say least. */
 static void ft__subsample(ft__texts *t, int pieces, float share)
 {
     float *keep = (float *)ft__allocate(t->context, (size_t)pieces + 1, sizeof *keep);
@@ -258,7 +258,7 @@ static void ft__subsample(ft__texts *t, int pieces, float share)
     }
 }
 
-/* A view's tokens, into `to` where it is not NULL; returns how many, at least 1. */
+/* Writes a view's tokens to `to`, unless it is NULL; returns how many, at least 1. */
 static int ft__texts_view(const ft__texts *t, int index, int view, int32_t *to)
 {
     const int32_t *ids = t->ids.values + t->ids_start[index];
@@ -340,7 +340,7 @@ static void ft__texts_release(void *user)
     ft__release(c, t);
 }
 
-/* Says what was read: of a table its columns. */
+/* Logs what was read; for a table also its columns. */
 static void ft__texts_say(const ft__texts *t, const char *path, bool labelled)
 {
     char names[200];
@@ -361,7 +361,7 @@ static void ft__texts_say(const ft__texts *t, const char *path, bool labelled)
                 t->not_utf8);
 }
 
-/* Reads what the path, or the memory, holds; without classes sorted and without tokens. */
+/* Reads the path or the memory; the classes are not sorted and the tokens not made yet. */
 static ft__texts *ft__texts_read(ft_model *m, const char *path, const ft_text_options *o)
 {
     ft__context *c = &m->context;
@@ -383,7 +383,7 @@ static ft__texts *ft__texts_read(ft_model *m, const char *path, const ft_text_op
     return t;
 }
 
-/* Keeps `most` of each class, drawn by the seed; the order of the file stays. */
+/* Keeps `most` texts of each class, drawn by the seed, in the order of the file. */
 static void ft__keep_per_class(ft__texts *t, int most, uint64_t seed)
 {
     ft__context *c = t->context;
@@ -406,13 +406,13 @@ static void ft__keep_per_class(ft__texts *t, int most, uint64_t seed)
     ft__release(c, order);
 }
 
-/* Makes the texts' tokens, and what their views are made from. */
+/* Makes the texts' tokens, and what their views need. */
 static void ft__texts_prepare(ft__texts *t, ft_tokenizer *tokenizer, const ft_text_options *o,
                               int max_length, const char *path)
 {
     bool changed = o->shuffle || o->subsample != 0;
     ft__tokenize_texts(t, tokenizer, max_length, path);
-    t->end = o->shuffle ? -1 : tokenizer->end; /* where a shuffled text ends says nothing */
+    t->end = o->shuffle ? -1 : tokenizer->end; /* the end of a shuffled text means nothing */
     t->shuffle = o->shuffle;
     t->seed = t->context->desc.seed;
     if (changed && (tokenizer->kind != FT_WORDS || !(o->subsample >= 0 && o->subsample <= 1)))
@@ -480,7 +480,7 @@ ft_data *ft_texts(ft_model *m, const char *path, ft_text_options options)
     return data;
 }
 
-/* Whether, if they are texts, they have other views. */
+/* Is the data texts that have other views? */
 static bool ft__text_has_views(const ft_data *data)
 {
     const ft__texts *t = (const ft__texts *)data->source.user;
