@@ -31357,8 +31357,8 @@ ft_data *ft_text_streams(ft_model *m, const char *path, ft_stream_options option
    [SECTION] training/metrics: Metrics
    ============================================================================================= */
 
-/* Wilson 1927: the interval in which the true share lies with 95 % confidence, from `correct` of
-   `total`; unlike the usual plus-or-minus it stays within [0, 1] and is right for small sets. */
+/* Wilson 1927: the interval that contains the true share with 95 % confidence, from `correct` of
+   `total`. Unlike the usual plus-or-minus it stays within [0, 1] and is right for small sets. */
 static void ft__wilson(int correct, int total, double *low, double *high)
 {
     const double z = 1.959963984540054; /* the normal distribution's 97.5 % quantile */
@@ -31373,7 +31373,7 @@ static void ft__wilson(int correct, int total, double *low, double *high)
     *high = middle + half < 1 ? middle + half : 1;
 }
 
-/* The first of the largest of `count` scores. */
+/* The index of the first of the largest of `count` scores. */
 static int ft__largest(const float *scores, int count)
 {
     int best = 0, i;
@@ -31382,20 +31382,20 @@ static int ft__largest(const float *scores, int count)
     return best;
 }
 
-/* The same, with vectors: the largest is found first, then where it stands. */
+/* The same with vectors: finds the maximum first, then its index. */
 static int ft__guess(const ft__context *c, const float *scores, int count)
 {
     float largest;
     int i = 0;
     ft__find_largest[c->simd](scores, (size_t)count, &largest);
     while (i + 1 < count && scores[i] != largest) ++i;
-    return scores[i] == largest ? i : 0; /* NaN stands first */
+    return scores[i] == largest ? i : 0; /* no maximum with NaN: the first */
 }
 
-/* Sums over samples; what an epoch or an evaluation reports. */
+/* Sums over samples, for the report of an epoch or an evaluation. */
 typedef struct ft__score { double loss; int64_t correct, total; } ft__score;
 
-/* The labels that a batch of the output's rows is held against; 0: there are none. */
+/* The number of labels that a batch of the output is compared with; 0: there are none. */
 static size_t ft__scored_rows(const ft_model *m, int batch)
 {
     const ft__node *output = m->output.id ? &m->nodes[m->output.id - 1] : NULL;
@@ -31405,7 +31405,7 @@ static size_t ft__scored_rows(const ft_model *m, int batch)
     return ft__node_count_at(labels, ft__extent_of(m, batch));
 }
 
-/* The share that was right; -1: the loss has no class labels. */
+/* The share of correct predictions; -1: the loss has no class labels. */
 static double ft__accuracy(const ft_model *m, const ft__score *score)
 {
     if (!ft__scored_rows(m, 1)) return -1;
@@ -31414,13 +31414,13 @@ static double ft__accuracy(const ft_model *m, const ft__score *score)
 
 /* ---- Regression ---- */
 typedef struct ft__regression { /* of `columns` numbers of each sample */
-    size_t columns;         /* 0: it is none */
+    size_t columns;         /* 0: not a regression */
     double count;
-    double *mean, *spread, *error; /* [columns]: of the targets, their squared distances from the
-                               mean (Welford 1962), and the squared errors */
+    double *mean, *spread, *error; /* [columns]: the targets' mean, their summed squared distances
+                               from it (Welford 1962), and the summed squared errors */
 } ft__regression;
 
-/* The targets that ft_mse holds the output itself against; NULL: that is not the loss. */
+/* The targets, if the loss is ft_mse of the output and an input; else NULL. */
 static const ft__node *ft__targets_of(const ft_model *m)
 {
     const ft__node *loss = ft__get_node(m, m->loss), *targets = NULL;
@@ -31481,7 +31481,7 @@ static void ft__regression_end(ft_model *m, ft__regression *r, ft_evaluation *e)
     ft__release(&m->context, r->mean);
 }
 
-/* Adds a batch that was just run: its mean loss over the labels that count, and how many of them
+/* Adds a batch that was just run: its mean loss times the labels that count, and how many of them
    the output got right. Without labels each sample counts. */
 static void ft__score_batch(ft_model *m, const ft__plan *plan, int batch, float loss,
                             int *confusion, ft__score *score)
@@ -31509,7 +31509,7 @@ static void ft__score_batch(ft_model *m, const ft__plan *plan, int batch, float 
     score->total += counted;
 }
 
-/* The classes of data and model must be the same number before they meet. */
+/* Data and model must have the same number of classes. */
 static ft_status ft__check_classes(ft_model *m, const ft_data *data)
 {
     const ft__node *output = ft__get_node(m, m->output);
@@ -31527,24 +31527,24 @@ static ft_status ft__check_classes(ft_model *m, const ft_data *data)
 
 /* =============================================================================================
    [SECTION] training/fit: Fit
-   One run: its samples, and the cache of the frozen prefix. The order of an epoch is a function of
-   (seed, epoch), a sample's view of (sample, epoch), so that a run that goes on from a checkpoint
-   sees what the run left alone would have seen.
+   One run: its samples, and the cache of the frozen prefix. An epoch's order depends only on (seed,
+   epoch), a sample's view only on (sample, epoch). So a run that continues from a checkpoint reads
+   the same data as one that was never interrupted.
    ============================================================================================= */
 typedef struct ft__cache {  /* outputs of the frozen prefix, one row per (sample, view) */
-    int *nodes;             /* what the trained steps read from before them; labels too */
+    int *nodes;             /* earlier nodes that the trained steps read, labels included */
     int node_count;
     size_t row;             /* numbers in a row */
     int views;
     float *values;          /* [sample of the data][view][row]; on disk: of one row */
-    int *record;            /* [sample][view]: 1 + its place in the file; 0: it cannot be read */
-    int rows;               /* samples * views, the plain one among them */
-    uint64_t *keys;         /* [sample][view], where rows are kept; 0: not wanted */
+    int *record;            /* [sample][view]: 1 + its place in the file; 0: missing, or unreadable */
+    int rows;               /* samples * views, the plain one included */
+    uint64_t *keys;         /* [sample][view], if rows are kept on disk; 0: not wanted */
     ft__row_file file;
     bool on, on_disk, damaged;
 } ft__cache;
 
-typedef struct ft__place_in_run { /* everything that a checkpoint says of where a run stands */
+typedef struct ft__place_in_run { /* how far a run is; a checkpoint stores it */
     int epoch, step;        /* the next to be done */
     ft__score score;        /* of this epoch so far */
     ft__score last;         /* of the last whole epoch */
@@ -31554,20 +31554,20 @@ typedef struct ft__place_in_run { /* everything that a checkpoint says of where 
     bool done;
 } ft__place_in_run;
 
-typedef struct ft__data_state { /* what the samples are: see training/resume */
-    uint64_t classes;       /* a hash of their names */
+typedef struct ft__data_state { /* hashes of the data: see training/resume */
+    uint64_t classes;       /* of their names */
     uint64_t content;       /* of the samples in their order ... */
-    uint64_t any_order;     /* ... and in any */
+    uint64_t any_order;     /* ... and in any order */
     uint64_t labels, groups;
 } ft__data_state;
 
-typedef struct ft__sent_step { /* a step on a device whose news is awaited */
+typedef struct ft__sent_step { /* a step on a device whose results (ft__news) are awaited */
     bool on;
     int batch, step;        /* its samples; its number in the epoch, from 1 */
-    int turn;               /* of the news */
+    int turn;               /* of the results */
     bool has_labels;
     float rate;
-    uint64_t number;        /* of all the model's steps */
+    uint64_t number;        /* among all steps of the model */
 } ft__sent_step;
 
 typedef struct ft__fit {
@@ -31581,18 +31581,18 @@ typedef struct ft__fit {
     int *work;              /* [2 * samples], for ft__bucket */
     int train_count, held_count;
     int steps;              /* in an epoch */
-    const char *note;       /* carried in the checkpoint for whoever runs several fits in a row */
-    uint64_t settings;      /* a hash of what must be equal for a checkpoint to be continued */
-    ft__data_state data_state; /* likewise */
+    const char *note;       /* stored in the checkpoint, for a caller that runs several fits */
+    uint64_t settings;      /* a hash of what must be the same to continue from a checkpoint */
+    ft__data_state data_state; /* the same for the data */
     ft__place_in_run at;
     ft__sent_step sent;
     ft_fit_result result;
-    bool resume;            /* from the checkpoint, if there is one; else it is written over */
+    bool resume;            /* from the checkpoint, if there is one; else it is overwritten */
     bool stopped;
 } ft__fit;
 
-/* Whether views other than 0 differ from it, as far as that is known: a source of the caller's may
-   do with them what it likes. */
+/* Do views other than 0 differ from it? Assumed for a caller's source, whose get() may do anything
+   with them. */
 static bool ft__has_views(const ft_data *data)
 {
     const ft_augmentation *a = data->folder ? &data->folder->augmentation : NULL;
@@ -31607,7 +31607,7 @@ static ft_fit_options ft__fit_defaults(ft_fit_options o)
     if (o.step_epochs == 0) o.step_epochs = 10;
     if (o.gamma == 0) o.gamma = 0.1f;
     if (o.views == 0) o.views = 8;
-    if (o.views > o.epochs) o.views = o.epochs; /* an epoch uses one */
+    if (o.views > o.epochs) o.views = o.epochs; /* each epoch uses one */
     if (o.cache_bytes == 0) o.cache_bytes = (size_t)1 << 30;
     if (!o.stage) o.stage = "fit";
     o.optimizer = ft__optimizer_defaults(o.optimizer);
@@ -31638,7 +31638,7 @@ static ft_status ft__fit_samples(ft__fit *f)
     most = f->train_count > f->held_count ? f->train_count : f->held_count;
     if (f->data->source.streams == 0 && f->o.batch_size > most && most > 0) f->o.batch_size = most;
     f->steps = (f->train_count + f->o.batch_size - 1) / f->o.batch_size;
-    /* A last batch of one sample gives batch norm nothing to take a variance of: it is left out. */
+    /* A last batch of one sample is dropped: batch norm needs two for a variance. */
     if (f->steps > 1 && f->train_count % f->o.batch_size == 1) f->steps -= 1;
     return c->status;
 }
@@ -31653,23 +31653,23 @@ static bool ft__cache_lists(const ft__cache *cache, int id)
     return false;
 }
 
-/* Whether outputs of the frozen prefix are kept for the next run: not a device's, whose bits are
-   not this processor's. */
+/* Are outputs of the frozen prefix kept for the next run? Not a device's: its bits differ from the
+   CPU's. */
 static bool ft__keeps_rows(const ft__fit *f)
 {
     const ft__context *c = &f->m->context;
     return c->desc.cache && !c->device && f->data->source.digest;
 }
 
-/* Finds what crosses from the frozen prefix into the trained steps, and decides whether keeping it
-   pays: not when the prefix is empty, when views never repeat, or when it would not fit. */
+/* Finds the values that pass from the frozen prefix to the trained steps, and decides whether to
+   keep them: not if the prefix is empty, if views never repeat, or if they would not fit. */
 static ft_status ft__cache_plan(ft__fit *f)
 {
     ft_model *m = f->m;
     ft__context *c = &m->context;
     ft__cache *cache = &f->cache;
     size_t bytes = 0, rows = (size_t)ft_data_count(f->data), left = ft__memory_left(c);
-    size_t loader = ft__loader_bytes(m, f->data, f->o.batch_size); /* which fills the cache */
+    size_t loader = ft__loader_bytes(m, f->data, f->o.batch_size); /* it fills the cache */
     int i, j;
     left = left > loader ? left - loader : 0;
     if (f->o.no_cache || f->plan->first_trained == 0) return c->status;
@@ -31709,7 +31709,7 @@ static size_t ft__cache_row(const ft__fit *f, int sample, int view)
     return (size_t)sample * (size_t)views + (size_t)(f->o.augment ? view : 0);
 }
 
-/* ---- Keys: what the outputs of the frozen layers are made from ---- */
+/* ---- Keys: hashes of everything that the outputs of the frozen layers depend on ---- */
 typedef struct ft__prefix_hash { const ft__fit *f; uint64_t *steps; } ft__prefix_hash;
 
 static uint64_t ft__hash_node(const ft__fit *f, uint64_t hash, int id, ft__text *text)
@@ -31732,7 +31732,7 @@ static uint64_t ft__hash_node(const ft__fit *f, uint64_t hash, int id, ft__text 
     return hash;
 }
 
-/* The weights of one step, on any thread. */
+/* Hashes the weights of one step, on any thread. */
 static void ft__hash_weights(void *context, int step)
 {
     const ft__prefix_hash *p = (const ft__prefix_hash *)context;
@@ -31752,7 +31752,7 @@ static void ft__hash_weights(void *context, int step)
     }
 }
 
-/* A hash of the frozen prefix: its operators, options and weights, and how they are computed. */
+/* Hashes the frozen prefix: its operators, options and weights, and how they are computed. */
 static uint64_t ft__prefix_key(const ft__fit *f)
 {
     ft__context *c = &f->m->context;
@@ -31790,7 +31790,7 @@ static void ft__cache_keys(ft__fit *f, const int *samples, int count, int view)
 
 /* ---- Rows from the last run, and for the next ---- */
 
-/* Takes from the file what is wanted and sound. Returns how many rows. */
+/* Reads the rows that are wanted and sound from the file; returns how many. */
 static int ft__cache_load(ft__fit *f)
 {
     ft__cache *cache = &f->cache;
@@ -31821,7 +31821,7 @@ static int ft__cache_load(ft__fit *f)
     return taken;
 }
 
-/* Begins the new file of a cache on disk, with what was found in the old one. */
+/* Begins the new file of a cache on disk with the rows found in the old one. */
 static bool ft__cache_begin_file(ft__fit *f)
 {
     ft__cache *cache = &f->cache;
@@ -31840,7 +31840,7 @@ static bool ft__cache_begin_file(ft__fit *f)
     return written;
 }
 
-/* Writes a cache in memory down. */
+/* Writes a cache in memory to the file. */
 static void ft__cache_write(ft__fit *f)
 {
     ft__cache *cache = &f->cache;
@@ -31855,7 +31855,7 @@ static void ft__cache_write(ft__fit *f)
     ft__rows_finish(&cache->file, written);
 }
 
-/* The memory of a node's value in the plan, and how many numbers a sample has. */
+/* Returns the memory of a node's value in the plan; *count is how many numbers a sample has. */
 static float *ft__boundary(const ft__fit *f, int id, size_t *count)
 {
     const ft__node *node = &f->m->nodes[id - 1];
@@ -31863,7 +31863,7 @@ static float *ft__boundary(const ft__fit *f, int id, size_t *count)
     return ft__is_leaf(node) ? node->value : f->plan->values[id - 1];
 }
 
-/* What the frozen layers made of a sample is not finite: no training can mend that. */
+/* Fails: the frozen layers' output for a sample is not finite, which training cannot repair. */
 static bool ft__cache_refuse(ft__fit *f, int node, int slot)
 {
     char text[300];
@@ -31875,7 +31875,7 @@ static bool ft__cache_refuse(ft__fit *f, int node, int slot)
     return false;
 }
 
-/* Copies place `slot` of the plan's batch to a row of the cache; false: the disk is full, or there
+/* Copies sample `slot` of the plan's batch to a row of the cache. False: the disk is full, or there
    is an error. */
 static bool ft__cache_put(ft__fit *f, size_t row, int slot)
 {
@@ -31897,7 +31897,7 @@ static bool ft__cache_put(ft__fit *f, size_t row, int slot)
     return true;
 }
 
-/* And back. What lies on the disk is checked each time. */
+/* Copies it back. Rows on disk are checked each time. */
 static void ft__cache_get(ft__fit *f, size_t row, int slot)
 {
     const ft__cache *cache = &f->cache;
@@ -31916,7 +31916,7 @@ static void ft__cache_get(ft__fit *f, size_t row, int slot)
 
 /* ---- Filling it ---- */
 
-/* After rows were copied to the plan's batch. */
+/* Call it after copying rows to the plan's batch. */
 static void ft__cache_got(ft__fit *f, int batch)
 {
     int i;
@@ -31927,7 +31927,7 @@ static void ft__cache_got(ft__fit *f, int batch)
     }
 }
 
-/* Before rows are copied from the plan's batch: they may be on a device. */
+/* Call it before copying rows from the plan's batch: they may be on a device. */
 static void ft__cache_fetch(ft__fit *f, int batch)
 {
     int i;
@@ -31938,8 +31938,8 @@ static void ft__cache_fetch(ft__fit *f, int batch)
     }
 }
 
-/* Runs the frozen prefix over the samples whose rows of this view are missing; false: they could
-   not be put away. */
+/* Runs the frozen prefix over the samples whose rows of this view are missing. False: they could
+   not be stored. */
 static bool ft__cache_fill_view(ft__fit *f, const int *samples, int count, int view)
 {
     const ft__batch *batch;
@@ -31975,7 +31975,7 @@ static void ft__cache_release(ft__context *c, ft__cache *cache)
     memset(cache, 0, sizeof *cache);
 }
 
-/* What feeds the plan with samples: only where some must go through the frozen prefix. */
+/* Makes the loader; needed only if some samples must go through the frozen prefix. */
 static ft_status ft__fit_loader(ft__fit *f)
 {
     ft__data_decode(f->data);
@@ -31983,7 +31983,7 @@ static ft_status ft__fit_loader(ft__fit *f)
     return f->m->context.status;
 }
 
-/* Finds the file of the last run, and what it has. */
+/* Finds the last run's file, and which rows it has. */
 static int ft__cache_find(ft__fit *f)
 {
     ft__context *c = &f->m->context;
@@ -32029,8 +32029,8 @@ static ft_status ft__cache_fill(ft__fit *f)
 
 /* =============================================================================================
    [SECTION] training/resume: What a checkpoint must agree with
-   A run goes on only from a checkpoint of the same options and data. The checkpoint says what they
-   were; the first difference is refused, and named. Threads, device and paths may change.
+   A run continues only from a checkpoint of the same options and data, which the checkpoint
+   contains. The first difference is an error that names it. Threads, device and paths may change.
    ============================================================================================= */
 typedef struct ft__run_option { const char *name; double value; } ft__run_option;
 
@@ -32058,8 +32058,8 @@ static int ft__run_options(const ft__fit *f, ft__run_option to[FT__MOST_RUN_OPTI
 }
 
 /* ---- The data ---- */
-/* What a sample is made from: a file's name and bytes, a text, an array's numbers; of other sources
-   what their digest() or else their name() says. */
+/* Hashes what a sample is made from: a file's name and bytes, a text, an array's numbers; for other
+   sources the result of digest(), or else of name(). */
 static uint64_t ft__sample_state(const ft__fit *f, int index)
 {
     const ft_source *source = &f->data->source;
@@ -32134,7 +32134,7 @@ static void ft__resume_write(const ft__fit *f, ft__text *text)
     ft__text_add(text, "}");
 }
 
-/* The first difference of the data, for a message; NULL: none. */
+/* Describes the first difference of the data, for a message; NULL: none. */
 static const char *ft__data_differs(const ft__fit *f, const ft__json *json, char text[100])
 {
     const ft__data_state *s = &f->data_state;
@@ -32155,7 +32155,7 @@ static const char *ft__data_differs(const ft__fit *f, const ft__json *json, char
     return ft__same_hash(json, data, "groups", s->groups) ? NULL : "samples are grouped otherwise";
 }
 
-/* Refuses the checkpoint of a run with other options or data. */
+/* An error if the checkpoint is from a run with other options or data. */
 static ft_status ft__resume_check(const ft__fit *f, const ft__json *json)
 {
     ft__context *c = &f->m->context;
@@ -32187,8 +32187,8 @@ static ft_status ft__resume_check(const ft__fit *f, const ft__json *json)
 
 /* ---- Batches ---- */
 
-/* Puts the next batch of a list of samples into the plan, by the loader or from the cache; returns
-   how many samples it has, -1 at the end of the list. `*at` counts the samples handed out. */
+/* Puts the next batch of a list of samples into the plan, from the loader or the cache; returns its
+   number of samples, -1 at the end of the list. `*at` counts the samples used so far. */
 static int ft__fit_batch(ft__fit *f, const int *samples, const int *views, int count, int *at)
 {
     const ft__batch *batch;
@@ -32221,7 +32221,7 @@ static void ft__fit_start(ft__fit *f, const int *samples, const int *views, int 
         ft__loader_start(f->loader, samples + from, views + from, count - from);
 }
 
-/* The order and views of an epoch. */
+/* Draws the order and the views of an epoch. */
 static void ft__fit_order(ft__fit *f, int epoch)
 {
     const ft_source *source = &f->data->source;
@@ -32238,15 +32238,15 @@ static void ft__fit_order(ft__fit *f, int epoch)
     }
 }
 
-/* ---- Weights kept aside ---- */
+/* ---- Copies of the weights ---- */
 
-/* What training changes: trained parameters, and the statistics of batch norms that are trained. */
+/* Does training change it? Trained parameters, and the statistics of batch norms being trained. */
 static bool ft__changes(const ft_model *m, const ft__node *node)
 {
     return ft__is_weight(node) && !ft__node_is_frozen(m, node);
 }
 
-/* Copies all that changes aside, or back. */
+/* Copies everything that training changes to the kept copy, or back. */
 static ft_status ft__keep_weights(ft_model *m, bool back)
 {
     int i;
@@ -32273,8 +32273,8 @@ static uint64_t ft__hash_number(uint64_t hash, double number)
     return ft__hash_bytes(hash, &number, sizeof number);
 }
 
-/* What must be the same for a run to be continued: its options, its data, its network, and what is
-   frozen. Threads, device and file names may change. */
+/* A hash of what must be the same to continue a run: its options, its data, its network, and what
+   is frozen. Threads, device and file names may change. */
 static uint64_t ft__fit_settings(const ft__fit *f)
 {
     const ft_fit_options *o = &f->o;
@@ -32307,7 +32307,7 @@ static uint64_t ft__fit_settings(const ft__fit *f)
     return hash;
 }
 
-/* Sums are doubles: written as the integers that have their bits, so that none is lost. */
+/* Sums are doubles; they are written as the integers with the same bits, so that none is lost. */
 static void ft__write_score(ft__text *text, const char *key, const ft__score *score)
 {
     int64_t bits;
@@ -32355,12 +32355,12 @@ static bool ft__file_exists(const ft__context *c, const char *path)
     return file != NULL;
 }
 
-/* Opens a checkpoint and its description; false, without an error, when there is none. */
+/* Opens a checkpoint and its description; returns false without an error if there is none. */
 static bool ft__checkpoint_open(ft_model *m, const char *path, ft_file **file, ft__json **json)
 {
     ft_weights_options options;
     const char *text;
-    int64_t format = 1; /* said nothing of its format */
+    int64_t format = 1; /* format 1 did not store it */
     memset(&options, 0, sizeof options);
     *file = NULL;
     *json = NULL;
@@ -32387,7 +32387,7 @@ static bool ft__checkpoint_open(ft_model *m, const char *path, ft_file **file, f
     return false;
 }
 
-/* A counter from `least` to `most`; anything else is an error. */
+/* Reads a counter from `least` to `most`; anything else is an error. */
 static int64_t ft__checkpoint_number(const ft__fit *f, const ft__json *json, const char *key,
                                      int64_t least, int64_t most)
 {
@@ -32422,7 +32422,7 @@ static void ft__checkpoint_tensor(ft__fit *f, ft_file *file, const char *name, f
     else ft_file_read_f32(file, index, to, count);
 }
 
-/* Weights, then moments and kept weights by their labels; the states of streams. */
+/* Reads weights, then moments and kept weights by their labels, and the states of streams. */
 static ft_status ft__checkpoint_tensors(ft__fit *f, ft_file *file)
 {
     ft_model *m = f->m;
@@ -32479,7 +32479,7 @@ static void ft__checkpoint_state(ft__fit *f, ft_file *file, ft__json *json)
     if (ft__ok(c)) f->result.before = ft__digest(f->m);
 }
 
-/* Goes on where the checkpoint says, if there is one. */
+/* Continues from the checkpoint, if there is one. */
 static ft_status ft__checkpoint_read(ft__fit *f)
 {
     ft_file *file;
@@ -32491,7 +32491,7 @@ static ft_status ft__checkpoint_read(ft__fit *f)
     return f->m->context.status;
 }
 
-/* The stage and note of a checkpoint; false when there is none. */
+/* Reads the stage and note of a checkpoint; returns false if there is none. */
 static bool ft__checkpoint_peek(ft_model *m, const char *path, char *stage, size_t stage_size,
                                 char *note, size_t note_size)
 {
@@ -32560,8 +32560,8 @@ static void ft__fit_report(ft__fit *f, int step, int batch, float rate, bool epo
     if (!f->o.progress(f->o.progress_user, &p)) f->stopped = true;
 }
 
-/* Waits for what the last step on a device has to tell, if that is still to come: counts it, and
-   reports it, as is done at once on the processor. */
+/* Waits for the results of the last step on a device, if they are still to come, then counts and
+   reports them, which on the CPU happens at once. */
 static void ft__fit_catch_up(ft__fit *f)
 {
 #ifdef FINETUNE_OPENCL
@@ -32584,8 +32584,8 @@ static void ft__fit_catch_up(ft__fit *f)
 }
 
 #ifdef FINETUNE_OPENCL
-/* A step on a device: queued, and what it has to tell asked for; then that of the step before is
-   waited for, while this one runs. So a step is reported when the next one has begun. */
+/* Queues a step on a device and requests its results. Then waits for the results of the previous
+   step, while this one runs. So a step is reported when the next one has begun. */
 static void ft__fit_send(ft__fit *f, int batch, float rate)
 {
     ft_model *m = f->m;
@@ -32608,7 +32608,7 @@ static void ft__fit_send(ft__fit *f, int batch, float rate)
 }
 #endif
 
-/* One step of training on `batch` samples that lie in the plan. */
+/* One step of training on the `batch` samples in the plan. */
 static void ft__fit_step(ft__fit *f, int batch)
 {
     ft_model *m = f->m;
@@ -32644,8 +32644,8 @@ static bool ft__better(const ft__score *a, const ft__score *b)
     return a->loss < b->loss;
 }
 
-/* The square of a product of two weights beyond 1e15, as a variance is, is beyond all floats: such
-   weights are as good as infinite, though the batch that is looked at may not show it. */
+/* Beyond 1e15 the square of a product of two weights, as in a variance, overflows a float. Such
+   weights are as good as infinite, even if the batch that is checked does not show it. */
 static bool ft__all_usable(const ft__node *node)
 {
     float most = node->op == FT__OP_parameter ? 1e15f : FLT_MAX;
@@ -32655,9 +32655,9 @@ static bool ft__all_usable(const ft__node *node)
     return true;
 }
 
-/* An update may ruin the weights, and batch norm hides in training what evaluation shows: before
-   they count as those of a good epoch, the weights and the loss of a batch are looked at. Held-back
-   samples are measured anyway; streams are not, for their state would move on. */
+/* An update may ruin the weights, and in training batch norm hides what evaluation shows. So the
+   weights and the loss of a batch are checked before they count as a good epoch's. Held-back
+   samples are measured anyway; streams are not checked, since their state would change. */
 static ft_status ft__fit_check(ft__fit *f)
 {
     ft_model *m = f->m;
@@ -32679,7 +32679,7 @@ static ft_status ft__fit_check(ft__fit *f)
     return m->context.status;
 }
 
-/* What follows the last step of an epoch: measure, keep, decide whether to go on. */
+/* After the last step of an epoch: measures, keeps the weights, and decides whether to continue. */
 static void ft__fit_epoch_done(ft__fit *f)
 {
     ft__place_in_run *at = &f->at;
@@ -32722,12 +32722,12 @@ static void ft__fit_epoch(ft__fit *f)
     if (f->stopped || !ft__ok(&f->m->context)) return;
     ft__fit_epoch_done(f);
     if (ft__ok(&f->m->context)) ft__fit_report(f, f->steps, 0, 0, true);
-    /* From the cache an epoch takes less time than a checkpoint: the last one's is enough. */
+    /* With the cache an epoch is faster than a checkpoint: write one only at the end. */
     if (f->o.checkpoint && ft__ok(&f->m->context) && (f->at.done || !f->cache.on))
         ft__checkpoint_write(f);
 }
 
-/* What a model file says of how it was trained: no time, path or number of threads. */
+/* Writes the metadata on the training: no time, path or number of threads. */
 static void ft__fit_describe(ft__fit *f)
 {
     static const char *const optimizers[] = {"adamw", "adam", "sgd"};
@@ -32774,12 +32774,12 @@ static void ft__fit_finish(ft__fit *f)
     r->stopped = f->stopped;
     if (f->stopped && f->o.checkpoint) ft__checkpoint_write(f);
     else ft__fit_describe(f);
-    /* The error may be numbers that ran away, or a device's: prediction goes on with the last good
-       epoch. */
+    /* If the numbers were not finite or a device failed, prediction continues with the weights of
+       the last good epoch. */
     if (c->status == FT_NOT_FINITE || ft__device_is_lost(c)) ft__keep_weights(f->m, true);
 }
 
-/* What a run takes besides the plan: weights kept aside, and batches loaded ahead. */
+/* Memory that a run needs besides the plan: kept weights, and batches loaded ahead. */
 static size_t ft__fit_reserve(const ft__fit *f)
 {
     const ft_model *m = f->m;
@@ -32793,7 +32793,7 @@ static size_t ft__fit_reserve(const ft__fit *f)
     return bytes;
 }
 
-/* Of options as they were given, before the defaults: which of them does nothing. */
+/* Checks the options as given, before the defaults: each must have an effect. */
 static ft_status ft__fit_check_uses(ft__context *c, const ft_data *data, const ft_fit_options *o)
 {
     bool held = o->hold_back != 0, step = o->schedule == FT_STEP;
@@ -32838,7 +32838,7 @@ static ft_status ft__fit_check_options(const ft__fit *f)
     return c->status;
 }
 
-/* Everything that the loop needs, in the order in which it can fail. */
+/* Prepares everything that the loop needs, in the order in which it can fail. */
 static ft_status ft__fit_prepare(ft__fit *f)
 {
     ft_model *m = f->m;
@@ -32868,14 +32868,14 @@ static ft_status ft__fit_prepare(ft__fit *f)
     if (f->o.checkpoint) f->data_state = ft__data_state_of(f);
     if (f->o.checkpoint && f->resume) ft__checkpoint_read(f);
     if (f->at.done || !ft__ok(c)) return c->status;
-    if (f->cache.on) return c->status; /* lent, and full */
+    if (f->cache.on) return c->status; /* lent, and already filled */
     ft__cache_plan(f);
     ft__cache_fill(f);
     return f->cache.on || f->loader ? c->status : ft__fit_loader(f);
 }
 
-/* `lent` is a cache that outlives the run, for the next one with the same data and the same layers
-   frozen; NULL: the run has its own. */
+/* `lent` is a cache that outlives the run, for the next one with the same data and the same frozen
+   layers; NULL: the run has its own. */
 static ft_fit_result ft__fit_run(ft_model *m, ft_data *data, ft_fit_options options,
                                  const char *note, bool resume, ft__cache *lent)
 {
@@ -32916,16 +32916,16 @@ static ft_fit_result ft__fit_run(ft_model *m, ft_data *data, ft_fit_options opti
 
 /* =============================================================================================
    [SECTION] training/recipe: The default recipe
-   A new head on frozen features is fast, hard to overfit, and often all that is needed. Whether it
-   is enough is measured on a held-back fifth of the training data ("trial"); then the head is
-   trained on all of it ("head"), and, where the trial left too many errors, all layers after it
-   ("all"): first the head, so that its random start does not tear the features apart (Kumar et
-   al. 2022). Nothing here ever sees the data that the result is scored on.
+   A new head on frozen features is fast, hard to overfit, and often enough. A held-back fifth of
+   the training data shows whether it is ("trial"). Then the head is trained on all data ("head")
+   and, if the trial left too many errors, all layers after it ("all"). The head comes first, so
+   that its random start does not spoil the features (Kumar et al. 2022). None of this sees the data
+   that the result is scored on.
    ============================================================================================= */
 enum { FT__TRIAL, FT__HEAD, FT__ALL, FT__STAGES };
 static const char *const ft__stage_names[] = {"trial", "head", "all"};
 
-static const double ft__enough = 0.9; /* right in the trial: the head alone will do */
+static const double ft__enough = 0.9; /* share right in the trial: then the head is enough */
 
 typedef struct ft__recipe {
     ft_model *m;
@@ -32998,8 +32998,8 @@ static void ft__keep_head(ft__recipe *r, bool back)
     if (back) m->weights_version += 1;
 }
 
-/* Pictures of most things may be moved a little; whether they may be mirrored (a photo: yes, a
-   letter or a traffic sign: no) only the user knows. */
+/* Pictures of most things may be shifted a little. Only the user knows whether they may be mirrored
+   (a photo may, a letter or a traffic sign may not). */
 static void ft__recipe_augmentation(ft_data *data, ft_augmentation wanted)
 {
     const ft_augmentation *has = data->folder ? &data->folder->augmentation : NULL;
@@ -33026,7 +33026,7 @@ static ft_fit_options ft__recipe_options(const ft__recipe *r, int stage)
         o.optimizer.learning_rate = 2e-3f;
         o.hold_back = stage == FT__TRIAL ? 0.2f : 0.0f;
     } else {
-        /* Small sets need more rounds to take the same number of steps. */
+        /* Small sets need more epochs for the same number of steps. */
         o.epochs = samples < 300 ? 60 : samples < 1000 ? 40 : samples < 5000 ? 30 : 15;
         o.batch_size = samples < 300 ? 16 : 32;
         o.optimizer.learning_rate = 2e-3f;
@@ -33040,7 +33040,7 @@ static ft_fit_options ft__recipe_options(const ft__recipe *r, int stage)
     return o;
 }
 
-/* Only the stage that a checkpoint names goes on from it; those after it begin. */
+/* Only the stage that a checkpoint names continues from it; later stages start new. */
 static bool ft__recipe_stage(ft__recipe *r, int stage)
 {
     ft_model *m = r->m;
@@ -33067,7 +33067,7 @@ static void ft__recipe_choose(ft__recipe *r)
              r->deeper ? ", so the layers below are trained too" : "");
 }
 
-/* With a freeze given there is nothing to choose. */
+/* If options.freeze is given, there is nothing to choose. */
 static void ft__recipe_frozen(ft__recipe *r, ft_fit_options o)
 {
     char text[400];
@@ -33082,7 +33082,7 @@ static void ft__recipe_frozen(ft__recipe *r, ft_fit_options o)
     r->result.fit = ft__fit_run(r->m, r->data, o, r->result.choice, true, NULL);
 }
 
-/* Where a checkpoint left off: the stage to start with. Its note is the choice. */
+/* Finds the stage to start with in the checkpoint, whose note is the choice. */
 static int ft__recipe_resume(ft__recipe *r)
 {
     char stage[32];
@@ -33095,7 +33095,7 @@ static int ft__recipe_resume(ft__recipe *r)
     return FT__TRIAL;
 }
 
-/* The stages in their order, from the one that a checkpoint names. */
+/* Runs the stages in order, from the one that a checkpoint names. */
 static void ft__recipe_stages(ft__recipe *r)
 {
     r->start = ft__recipe_resume(r);
@@ -33115,12 +33115,11 @@ static void ft__recipe_stages(ft__recipe *r)
 
 /* =============================================================================================
    [SECTION] training/recipe_text: The recipe for text
-   A language model, and a classifier whose weights are drawn at random, are trained as they are,
-   all layers at once. A classifier whose layers were trained on other text before is thawed layer
-   by layer from its head down, as ULMFiT does (Howard and Ruder 2018): what was learnt is not torn
-   apart by a head that begins at random; and the further a layer is from the head, the smaller its
-   learning rate, by 2.6 a layer. Gradients are clipped (Pascanu et al. 2013), for those of
-   recurrent layers may be large now and then.
+   A language model, or a classifier with random weights, is trained as it is, all layers at once. A
+   classifier whose layers were pretrained on other text is unfrozen layer by layer from the head
+   down, as in ULMFiT (Howard and Ruder 2018), so that a random head does not spoil what they
+   learnt. The learning rate falls by a factor of 2.6 with each layer below the head. Gradients are
+   clipped (Pascanu et al. 2013), since those of recurrent layers may be large now and then.
    ============================================================================================= */
 #ifndef FINETUNE_NO_TEXT
 enum { FT__MOST_LAYERS = 8 };
@@ -33128,8 +33127,8 @@ static const char *const ft__thaw_names[FT__MOST_LAYERS] = {"head", "top 2", "to
                                                             "top 5", "top 6", "top 7", "all"};
 static const double ft__layer_factor = 2.6;
 
-/* layer[id - 1] of each parameter: 0 for the embedding, then one for each recurrent layer, and the
-   last for what follows them. Returns how many there are. */
+/* Sets layer[id - 1] of each parameter: 0 for the embedding, then one for each recurrent layer, and
+   the last for what follows them. Returns the number of layers. */
 static int ft__text_layers(const ft_model *m, int *layer)
 {
     int count = 0, last = 0, at, i;
@@ -33140,13 +33139,13 @@ static int ft__text_layers(const ft_model *m, int *layer)
             if (m->nodes[node->inputs[i] - 1].op == FT__OP_parameter)
                 layer[node->inputs[i] - 1] = ft__is_recurrent(node->op) ? count : -count - 1;
     }
-    for (i = 0; i < m->node_count; ++i) /* what comes behind the last recurrent layer is the head */
+    for (i = 0; i < m->node_count; ++i) /* the head: all after the last recurrent layer */
         if (layer[i] < 0) layer[i] = -layer[i] - 1 < last ? -layer[i] - 1 : last + 1;
     return last + 2;
 }
 
-/* Thaws the `open` layers nearest to the head. Rates fall with the distance from it, unless the
-   caller has set factors of their own. */
+/* Unfreezes the `open` layers nearest to the head. Learning rates fall with the distance from it,
+   unless the caller has set factors. */
 static void ft__thaw(ft_model *m, const int *layer, int layers, int open, bool own_factors)
 {
     int i;
@@ -33189,7 +33188,7 @@ static const char *ft__thaw_name(int open, int layers)
     return ft__thaw_names[open < layers && open < FT__MOST_LAYERS ? open - 1 : FT__MOST_LAYERS - 1];
 }
 
-/* How many layers are open in the stage that a checkpoint names; 1 without one. */
+/* The number of unfrozen layers in the stage that a checkpoint names; 1 without a checkpoint. */
 static int ft__thaw_resume(ft__recipe *r, int layers)
 {
     char stage[32];
@@ -33202,7 +33201,7 @@ static int ft__thaw_resume(ft__recipe *r, int layers)
     return layers;
 }
 
-/* Head, then a layer more in each stage, a short while each, then all. */
+/* Trains the head, then one layer more in each short stage, then all. */
 static void ft__recipe_thaw(ft__recipe *r, const int *layer, int layers)
 {
     ft_model *m = r->m;
@@ -33225,7 +33224,7 @@ static void ft__recipe_thaw(ft__recipe *r, const int *layer, int layers)
     for (i = 0; i < m->node_count && !own_factors; ++i) m->nodes[i].learning_rate_factor = 1;
 }
 
-/* Were the layers under the head trained before, here or by whoever wrote the file? */
+/* Were the layers below the head trained before, here or by the file's author? */
 static bool ft__is_pretrained(const ft_model *m, const int *layer, int layers)
 {
     int i;
@@ -33306,7 +33305,7 @@ static ft_finetune_result ft__finetune(ft_model *m, ft_data *data, ft_finetune_o
    [SECTION] training/evaluate: Evaluate and predict
    ============================================================================================= */
 
-/* Tells the caller what the network made of each sample of a batch that was just run. */
+/* Calls options.sample with the prediction for each sample of the batch that was just run. */
 static void ft__tell_samples(ft_model *m, const ft__plan *plan, const ft__batch *batch,
                              const ft_evaluate_options *o)
 {
@@ -33329,7 +33328,7 @@ static void ft__tell_samples(ft_model *m, const ft__plan *plan, const ft__batch 
     }
 }
 
-/* Runs over the samples in this order; how many could be read. */
+/* Runs the samples in this order; returns how many could be read. */
 static int ft__evaluate_samples(ft_model *m, ft__plan *plan, ft__loader *loader, int *samples,
                                 const ft_evaluate_options *o, ft__score *score,
                                 ft__regression *regression)
@@ -33424,8 +33423,8 @@ static ft_evaluation ft__evaluate(ft_model *m, ft_data *data, ft_evaluate_option
     return e;
 }
 
-/* Probabilities of one row of logits, and the best `count` of them, best first; of equals the
-   first. The output may be probabilities already (a softmax): they are taken as they are. */
+/* Computes probabilities from one row of logits and returns the best `count`, best first; of equal
+   ones the lower class first. If the output is probabilities already (a softmax), it uses those. */
 static int ft__best_classes(ft_model *m, const float *logits, ft_prediction *best, int count)
 {
     int classes = ft_class_count(m), i, j, found = 0;
@@ -33451,7 +33450,7 @@ static int ft__best_classes(ft_model *m, const float *logits, ft_prediction *bes
     return found;
 }
 
-/* Whether there is room for predictions, and a network that makes them. */
+/* Checks that there is room for predictions and a network that can make them. */
 static bool ft__can_predict(ft_model *m, const ft_prediction *best, int count, const char *call)
 {
     ft__context *c;
@@ -33482,7 +33481,8 @@ static int ft__predict_picture(ft_model *m, ft__plan *plan, float *picture, ft_p
     return ft__best_classes(m, plan->values[m->output.id - 1], best, count);
 }
 
-/* The plan, and memory for one picture as the model wants it, [C, H, W]; NULL with an error. */
+/* Returns the plan, and memory for one picture in the input's shape, [C, H, W]; NULL with an
+   error. */
 static ft__plan *ft__begin_picture(ft_model *m, float **picture, const ft_prediction *best,
                                    int count, const char *call)
 {
@@ -33574,12 +33574,12 @@ static int ft__predict_text(ft_model *m, const char *text, size_t bytes, ft_pred
                  " ft_generate goes on with a text");
     if (!ft__can_predict(m, best, count, "ft_predict_text")) return 0;
     if (m->tokenizer) tokens = ft_tokenize(m->tokenizer, text, bytes, special);
-    if (m->tokenizer && tokens.count == 0) { /* as ft_texts reads an empty text */
+    if (m->tokenizer && tokens.count == 0) { /* an empty text, as in ft_texts */
         unknown = m->tokenizer->unknown > 0 ? m->tokenizer->unknown : 0;
         tokens.ids = &unknown;
         tokens.count = 1;
     }
-    if (tokens.count > ft_max_length(m)) { /* as ft_texts cuts it */
+    if (tokens.count > ft_max_length(m)) { /* cut as in ft_texts */
         ft__log(&m->context, "the text has %d tokens: only the first %d are read (max_length)",
                 tokens.count, ft_max_length(m));
         tokens.count = ft_max_length(m);
@@ -33597,10 +33597,10 @@ typedef struct ft__generation {
     ft_generate_options o;
     int classes;
     int *order;             /* [classes]: by logit, the largest first */
-    float *weights;         /* [classes]: not yet divided by their sum */
+    float *weights;         /* [classes]: not divided by their sum yet */
     const float *logits;
-    ft__text text;          /* what was generated and not yet handed out */
-    bool first;             /* nothing has been said yet: a word needs no space before it */
+    ft__text text;          /* generated, but not passed to the caller yet */
+    bool first;             /* no text so far: a word needs no space before it */
     bool stopped;
 } ft__generation;
 
@@ -33610,8 +33610,8 @@ static bool ft__larger_logit(const void *context, int a, int b)
     return logits[a] != logits[b] ? logits[a] > logits[b] : a < b;
 }
 
-/* Draws a token: the softmax of logits / temperature, of the top_k largest, of those that make up
-   the share top_p (Holtzman et al. 2020). */
+/* Draws a token from the softmax of logits / temperature, limited to the top_k largest and to those
+   that make up the share top_p (Holtzman et al. 2020). */
 static int ft__draw_token(ft__generation *g, int step)
 {
     uint64_t key = ft__key(g->o.seed, 0, 0, FT__USE_GENERATE);
@@ -33636,7 +33636,7 @@ static int ft__draw_token(ft__generation *g, int step)
     return g->order[i];
 }
 
-/* How many bytes of a text are whole characters: a piece may end inside of one. */
+/* The number of bytes that are whole characters: a piece may end inside a character. */
 static size_t ft__whole_characters(const char *text, size_t bytes)
 {
     size_t back, need;
@@ -33649,7 +33649,7 @@ static size_t ft__whole_characters(const char *text, size_t bytes)
     return bytes;
 }
 
-/* Hands out what a token says; at the end (-1) what is left. */
+/* Passes a token's text to the caller; at the end (-1) the rest. */
 static void ft__say_token(ft__generation *g, int id)
 {
     const ft_tokenizer *t = g->m->tokenizer;
@@ -33665,7 +33665,7 @@ static void ft__say_token(ft__generation *g, int id)
     g->text.count -= whole;
 }
 
-/* Reads the prompt; without one a line's end, or the first piece, stands before the text. */
+/* Runs the prompt; if it is empty, the start or end token, a new line, or the first piece. */
 static void ft__read_prompt(ft__generation *g)
 {
     ft_tokenizer *t = g->m->tokenizer;

@@ -15,7 +15,7 @@
    [SECTION] training/evaluate: Evaluate and predict
    ============================================================================================= */
 
-/* Tells the caller what the network made of each sample of a batch that was just run. */
+/* Calls options.sample with the prediction for each sample of the batch that was just run. */
 static void ft__tell_samples(ft_model *m, const ft__plan *plan, const ft__batch *batch,
                              const ft_evaluate_options *o)
 {
@@ -38,7 +38,7 @@ static void ft__tell_samples(ft_model *m, const ft__plan *plan, const ft__batch 
     }
 }
 
-/* Runs over the samples in this order; how many could be read. */
+/* Runs the samples in this order; returns how many could be read. */
 static int ft__evaluate_samples(ft_model *m, ft__plan *plan, ft__loader *loader, int *samples,
                                 const ft_evaluate_options *o, ft__score *score,
                                 ft__regression *regression)
@@ -133,8 +133,8 @@ static ft_evaluation ft__evaluate(ft_model *m, ft_data *data, ft_evaluate_option
     return e;
 }
 
-/* Probabilities of one row of logits, and the best `count` of them, best first; of equals the
-   first. The output may be probabilities already (a softmax): they are taken as they are. */
+/* Computes probabilities from one row of logits and returns the best `count`, best first; of equal
+   ones the lower class first. If the output is probabilities already (a softmax), it uses those. */
 static int ft__best_classes(ft_model *m, const float *logits, ft_prediction *best, int count)
 {
     int classes = ft_class_count(m), i, j, found = 0;
@@ -160,7 +160,7 @@ static int ft__best_classes(ft_model *m, const float *logits, ft_prediction *bes
     return found;
 }
 
-/* Whether there is room for predictions, and a network that makes them. */
+/* Checks that there is room for predictions and a network that can make them. */
 static bool ft__can_predict(ft_model *m, const ft_prediction *best, int count, const char *call)
 {
     ft__context *c;
@@ -191,7 +191,8 @@ static int ft__predict_picture(ft_model *m, ft__plan *plan, float *picture, ft_p
     return ft__best_classes(m, plan->values[m->output.id - 1], best, count);
 }
 
-/* The plan, and memory for one picture as the model wants it, [C, H, W]; NULL with an error. */
+/* Returns the plan, and memory for one picture in the input's shape, [C, H, W]; NULL with an
+   error. */
 static ft__plan *ft__begin_picture(ft_model *m, float **picture, const ft_prediction *best,
                                    int count, const char *call)
 {

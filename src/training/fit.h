@@ -21,24 +21,24 @@
 
 /* =============================================================================================
    [SECTION] training/fit: Fit
-   One run: its samples, and the cache of the frozen prefix. The order of an epoch is a function of
-   (seed, epoch), a sample's view of (sample, epoch), so that a run that goes on from a checkpoint
-   sees what the run left alone would have seen.
+   One run: its samples, and the cache of the frozen prefix. An epoch's order depends only on (seed,
+   epoch), a sample's view only on (sample, epoch). So a run that continues from a checkpoint reads
+   the same data as one that was never interrupted.
    ============================================================================================= */
 typedef struct ft__cache {  /* outputs of the frozen prefix, one row per (sample, view) */
-    int *nodes;             /* what the trained steps read from before them; labels too */
+    int *nodes;             /* earlier nodes that the trained steps read, labels included */
     int node_count;
     size_t row;             /* numbers in a row */
     int views;
     float *values;          /* [sample of the data][view][row]; on disk: of one row */
-    int *record;            /* [sample][view]: 1 + its place in the file; 0: it cannot be read */
-    int rows;               /* samples * views, the plain one among them */
-    uint64_t *keys;         /* [sample][view], where rows are kept; 0: not wanted */
+    int *record;            /* [sample][view]: 1 + its place in the file; 0: missing, or unreadable */
+    int rows;               /* samples * views, the plain one included */
+    uint64_t *keys;         /* [sample][view], if rows are kept on disk; 0: not wanted */
     ft__row_file file;
     bool on, on_disk, damaged;
 } ft__cache;
 
-typedef struct ft__place_in_run { /* everything that a checkpoint says of where a run stands */
+typedef struct ft__place_in_run { /* how far a run is; a checkpoint stores it */
     int epoch, step;        /* the next to be done */
     ft__score score;        /* of this epoch so far */
     ft__score last;         /* of the last whole epoch */
@@ -48,20 +48,20 @@ typedef struct ft__place_in_run { /* everything that a checkpoint says of where 
     bool done;
 } ft__place_in_run;
 
-typedef struct ft__data_state { /* what the samples are: see training/resume */
-    uint64_t classes;       /* a hash of their names */
+typedef struct ft__data_state { /* hashes of the data: see training/resume */
+    uint64_t classes;       /* of their names */
     uint64_t content;       /* of the samples in their order ... */
-    uint64_t any_order;     /* ... and in any */
+    uint64_t any_order;     /* ... and in any order */
     uint64_t labels, groups;
 } ft__data_state;
 
-typedef struct ft__sent_step { /* a step on a device whose news is awaited */
+typedef struct ft__sent_step { /* a step on a device whose results (ft__news) are awaited */
     bool on;
     int batch, step;        /* its samples; its number in the epoch, from 1 */
-    int turn;               /* of the news */
+    int turn;               /* of the results */
     bool has_labels;
     float rate;
-    uint64_t number;        /* of all the model's steps */
+    uint64_t number;        /* among all steps of the model */
 } ft__sent_step;
 
 typedef struct ft__fit {
@@ -75,18 +75,18 @@ typedef struct ft__fit {
     int *work;              /* [2 * samples], for ft__bucket */
     int train_count, held_count;
     int steps;              /* in an epoch */
-    const char *note;       /* carried in the checkpoint for whoever runs several fits in a row */
-    uint64_t settings;      /* a hash of what must be equal for a checkpoint to be continued */
-    ft__data_state data_state; /* likewise */
+    const char *note;       /* stored in the checkpoint, for a caller that runs several fits */
+    uint64_t settings;      /* a hash of what must be the same to continue from a checkpoint */
+    ft__data_state data_state; /* the same for the data */
     ft__place_in_run at;
     ft__sent_step sent;
     ft_fit_result result;
-    bool resume;            /* from the checkpoint, if there is one; else it is written over */
+    bool resume;            /* from the checkpoint, if there is one; else it is overwritten */
     bool stopped;
 } ft__fit;
 
-/* Whether views other than 0 differ from it, as far as that is known: a source of the caller's may
-   do with them what it likes. */
+/* Do views other than 0 differ from it? Assumed for a caller's source, whose get() may do anything
+   with them. */
 static bool ft__has_views(const ft_data *data)
 {
     const ft_augmentation *a = data->folder ? &data->folder->augmentation : NULL;
@@ -101,7 +101,7 @@ static ft_fit_options ft__fit_defaults(ft_fit_options o)
     if (o.step_epochs == 0) o.step_epochs = 10;
     if (o.gamma == 0) o.gamma = 0.1f;
     if (o.views == 0) o.views = 8;
-    if (o.views > o.epochs) o.views = o.epochs; /* an epoch uses one */
+    if (o.views > o.epochs) o.views = o.epochs; /* each epoch uses one */
     if (o.cache_bytes == 0) o.cache_bytes = (size_t)1 << 30;
     if (!o.stage) o.stage = "fit";
     o.optimizer = ft__optimizer_defaults(o.optimizer);
@@ -132,7 +132,7 @@ static ft_status ft__fit_samples(ft__fit *f)
     most = f->train_count > f->held_count ? f->train_count : f->held_count;
     if (f->data->source.streams == 0 && f->o.batch_size > most && most > 0) f->o.batch_size = most;
     f->steps = (f->train_count + f->o.batch_size - 1) / f->o.batch_size;
-    /* A last batch of one sample gives batch norm nothing to take a variance of: it is left out. */
+    /* A last batch of one sample is dropped: batch norm needs two for a variance. */
     if (f->steps > 1 && f->train_count % f->o.batch_size == 1) f->steps -= 1;
     return c->status;
 }
@@ -147,23 +147,23 @@ static bool ft__cache_lists(const ft__cache *cache, int id)
     return false;
 }
 
-/* Whether outputs of the frozen prefix are kept for the next run: not a device's, whose bits are
-   not this processor's. */
+/* Are outputs of the frozen prefix kept for the next run? Not a device's: its bits differ from the
+   CPU's. */
 static bool ft__keeps_rows(const ft__fit *f)
 {
     const ft__context *c = &f->m->context;
     return c->desc.cache && !c->device && f->data->source.digest;
 }
 
-/* Finds what crosses from the frozen prefix into the trained steps, and decides whether keeping it
-   pays: not when the prefix is empty, when views never repeat, or when it would not fit. */
+/* Finds the values that pass from the frozen prefix to the trained steps, and decides whether to
+   keep them: not if the prefix is empty, if views never repeat, or if they would not fit. */
 static ft_status ft__cache_plan(ft__fit *f)
 {
     ft_model *m = f->m;
     ft__context *c = &m->context;
     ft__cache *cache = &f->cache;
     size_t bytes = 0, rows = (size_t)ft_data_count(f->data), left = ft__memory_left(c);
-    size_t loader = ft__loader_bytes(m, f->data, f->o.batch_size); /* which fills the cache */
+    size_t loader = ft__loader_bytes(m, f->data, f->o.batch_size); /* it fills the cache */
     int i, j;
     left = left > loader ? left - loader : 0;
     if (f->o.no_cache || f->plan->first_trained == 0) return c->status;
@@ -203,7 +203,7 @@ static size_t ft__cache_row(const ft__fit *f, int sample, int view)
     return (size_t)sample * (size_t)views + (size_t)(f->o.augment ? view : 0);
 }
 
-/* ---- Keys: what the outputs of the frozen layers are made from ---- */
+/* ---- Keys: hashes of everything that the outputs of the frozen layers depend on ---- */
 typedef struct ft__prefix_hash { const ft__fit *f; uint64_t *steps; } ft__prefix_hash;
 
 static uint64_t ft__hash_node(const ft__fit *f, uint64_t hash, int id, ft__text *text)
@@ -226,7 +226,7 @@ static uint64_t ft__hash_node(const ft__fit *f, uint64_t hash, int id, ft__text 
     return hash;
 }
 
-/* The weights of one step, on any thread. */
+/* Hashes the weights of one step, on any thread. */
 static void ft__hash_weights(void *context, int step)
 {
     const ft__prefix_hash *p = (const ft__prefix_hash *)context;
@@ -246,7 +246,7 @@ static void ft__hash_weights(void *context, int step)
     }
 }
 
-/* A hash of the frozen prefix: its operators, options and weights, and how they are computed. */
+/* Hashes the frozen prefix: its operators, options and weights, and how they are computed. */
 static uint64_t ft__prefix_key(const ft__fit *f)
 {
     ft__context *c = &f->m->context;
@@ -284,7 +284,7 @@ static void ft__cache_keys(ft__fit *f, const int *samples, int count, int view)
 
 /* ---- Rows from the last run, and for the next ---- */
 
-/* Takes from the file what is wanted and sound. Returns how many rows. */
+/* Reads the rows that are wanted and sound from the file; returns how many. */
 static int ft__cache_load(ft__fit *f)
 {
     ft__cache *cache = &f->cache;
@@ -315,7 +315,7 @@ static int ft__cache_load(ft__fit *f)
     return taken;
 }
 
-/* Begins the new file of a cache on disk, with what was found in the old one. */
+/* Begins the new file of a cache on disk with the rows found in the old one. */
 static bool ft__cache_begin_file(ft__fit *f)
 {
     ft__cache *cache = &f->cache;
@@ -334,7 +334,7 @@ static bool ft__cache_begin_file(ft__fit *f)
     return written;
 }
 
-/* Writes a cache in memory down. */
+/* Writes a cache in memory to the file. */
 static void ft__cache_write(ft__fit *f)
 {
     ft__cache *cache = &f->cache;
@@ -349,7 +349,7 @@ static void ft__cache_write(ft__fit *f)
     ft__rows_finish(&cache->file, written);
 }
 
-/* The memory of a node's value in the plan, and how many numbers a sample has. */
+/* Returns the memory of a node's value in the plan; *count is how many numbers a sample has. */
 static float *ft__boundary(const ft__fit *f, int id, size_t *count)
 {
     const ft__node *node = &f->m->nodes[id - 1];
@@ -357,7 +357,7 @@ static float *ft__boundary(const ft__fit *f, int id, size_t *count)
     return ft__is_leaf(node) ? node->value : f->plan->values[id - 1];
 }
 
-/* What the frozen layers made of a sample is not finite: no training can mend that. */
+/* Fails: the frozen layers' output for a sample is not finite, which training cannot repair. */
 static bool ft__cache_refuse(ft__fit *f, int node, int slot)
 {
     char text[300];
@@ -369,7 +369,7 @@ static bool ft__cache_refuse(ft__fit *f, int node, int slot)
     return false;
 }
 
-/* Copies place `slot` of the plan's batch to a row of the cache; false: the disk is full, or there
+/* Copies sample `slot` of the plan's batch to a row of the cache. False: the disk is full, or there
    is an error. */
 static bool ft__cache_put(ft__fit *f, size_t row, int slot)
 {
@@ -391,7 +391,7 @@ static bool ft__cache_put(ft__fit *f, size_t row, int slot)
     return true;
 }
 
-/* And back. What lies on the disk is checked each time. */
+/* Copies it back. Rows on disk are checked each time. */
 static void ft__cache_get(ft__fit *f, size_t row, int slot)
 {
     const ft__cache *cache = &f->cache;
@@ -410,7 +410,7 @@ static void ft__cache_get(ft__fit *f, size_t row, int slot)
 
 /* ---- Filling it ---- */
 
-/* After rows were copied to the plan's batch. */
+/* Call it after copying rows to the plan's batch. */
 static void ft__cache_got(ft__fit *f, int batch)
 {
     int i;
@@ -421,7 +421,7 @@ static void ft__cache_got(ft__fit *f, int batch)
     }
 }
 
-/* Before rows are copied from the plan's batch: they may be on a device. */
+/* Call it before copying rows from the plan's batch: they may be on a device. */
 static void ft__cache_fetch(ft__fit *f, int batch)
 {
     int i;
@@ -432,8 +432,8 @@ static void ft__cache_fetch(ft__fit *f, int batch)
     }
 }
 
-/* Runs the frozen prefix over the samples whose rows of this view are missing; false: they could
-   not be put away. */
+/* Runs the frozen prefix over the samples whose rows of this view are missing. False: they could
+   not be stored. */
 static bool ft__cache_fill_view(ft__fit *f, const int *samples, int count, int view)
 {
     const ft__batch *batch;
@@ -469,7 +469,7 @@ static void ft__cache_release(ft__context *c, ft__cache *cache)
     memset(cache, 0, sizeof *cache);
 }
 
-/* What feeds the plan with samples: only where some must go through the frozen prefix. */
+/* Makes the loader; needed only if some samples must go through the frozen prefix. */
 static ft_status ft__fit_loader(ft__fit *f)
 {
     ft__data_decode(f->data);
@@ -477,7 +477,7 @@ static ft_status ft__fit_loader(ft__fit *f)
     return f->m->context.status;
 }
 
-/* Finds the file of the last run, and what it has. */
+/* Finds the last run's file, and which rows it has. */
 static int ft__cache_find(ft__fit *f)
 {
     ft__context *c = &f->m->context;

@@ -82,12 +82,12 @@ static int ft__predict_text(ft_model *m, const char *text, size_t bytes, ft_pred
                  " ft_generate goes on with a text");
     if (!ft__can_predict(m, best, count, "ft_predict_text")) return 0;
     if (m->tokenizer) tokens = ft_tokenize(m->tokenizer, text, bytes, special);
-    if (m->tokenizer && tokens.count == 0) { /* as ft_texts reads an empty text */
+    if (m->tokenizer && tokens.count == 0) { /* an empty text, as in ft_texts */
         unknown = m->tokenizer->unknown > 0 ? m->tokenizer->unknown : 0;
         tokens.ids = &unknown;
         tokens.count = 1;
     }
-    if (tokens.count > ft_max_length(m)) { /* as ft_texts cuts it */
+    if (tokens.count > ft_max_length(m)) { /* cut as in ft_texts */
         ft__log(&m->context, "the text has %d tokens: only the first %d are read (max_length)",
                 tokens.count, ft_max_length(m));
         tokens.count = ft_max_length(m);
@@ -105,10 +105,10 @@ typedef struct ft__generation {
     ft_generate_options o;
     int classes;
     int *order;             /* [classes]: by logit, the largest first */
-    float *weights;         /* [classes]: not yet divided by their sum */
+    float *weights;         /* [classes]: not divided by their sum yet */
     const float *logits;
-    ft__text text;          /* what was generated and not yet handed out */
-    bool first;             /* nothing has been said yet: a word needs no space before it */
+    ft__text text;          /* generated, but not passed to the caller yet */
+    bool first;             /* no text so far: a word needs no space before it */
     bool stopped;
 } ft__generation;
 
@@ -118,8 +118,8 @@ static bool ft__larger_logit(const void *context, int a, int b)
     return logits[a] != logits[b] ? logits[a] > logits[b] : a < b;
 }
 
-/* Draws a token: the softmax of logits / temperature, of the top_k largest, of those that make up
-   the share top_p (Holtzman et al. 2020). */
+/* Draws a token from the softmax of logits / temperature, limited to the top_k largest and to those
+   that make up the share top_p (Holtzman et al. 2020). */
 static int ft__draw_token(ft__generation *g, int step)
 {
     uint64_t key = ft__key(g->o.seed, 0, 0, FT__USE_GENERATE);
@@ -144,7 +144,7 @@ static int ft__draw_token(ft__generation *g, int step)
     return g->order[i];
 }
 
-/* How many bytes of a text are whole characters: a piece may end inside of one. */
+/* The number of bytes that are whole characters: a piece may end inside a character. */
 static size_t ft__whole_characters(const char *text, size_t bytes)
 {
     size_t back, need;
@@ -157,7 +157,7 @@ static size_t ft__whole_characters(const char *text, size_t bytes)
     return bytes;
 }
 
-/* Hands out what a token says; at the end (-1) what is left. */
+/* Passes a token's text to the caller; at the end (-1) the rest. */
 static void ft__say_token(ft__generation *g, int id)
 {
     const ft_tokenizer *t = g->m->tokenizer;
@@ -173,7 +173,7 @@ static void ft__say_token(ft__generation *g, int id)
     g->text.count -= whole;
 }
 
-/* Reads the prompt; without one a line's end, or the first piece, stands before the text. */
+/* Runs the prompt; if it is empty, the start or end token, a new line, or the first piece. */
 static void ft__read_prompt(ft__generation *g)
 {
     ft_tokenizer *t = g->m->tokenizer;

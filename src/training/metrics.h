@@ -14,8 +14,8 @@
    [SECTION] training/metrics: Metrics
    ============================================================================================= */
 
-/* Wilson 1927: the interval in which the true share lies with 95 % confidence, from `correct` of
-   `total`; unlike the usual plus-or-minus it stays within [0, 1] and is right for small sets. */
+/* Wilson 1927: the interval that contains the true share with 95 % confidence, from `correct` of
+   `total`. Unlike the usual plus-or-minus it stays within [0, 1] and is right for small sets. */
 static void ft__wilson(int correct, int total, double *low, double *high)
 {
     const double z = 1.959963984540054; /* the normal distribution's 97.5 % quantile */
@@ -30,7 +30,7 @@ static void ft__wilson(int correct, int total, double *low, double *high)
     *high = middle + half < 1 ? middle + half : 1;
 }
 
-/* The first of the largest of `count` scores. */
+/* The index of the first of the largest of `count` scores. */
 static int ft__largest(const float *scores, int count)
 {
     int best = 0, i;
@@ -39,20 +39,20 @@ static int ft__largest(const float *scores, int count)
     return best;
 }
 
-/* The same, with vectors: the largest is found first, then where it stands. */
+/* The same with vectors: finds the maximum first, then its index. */
 static int ft__guess(const ft__context *c, const float *scores, int count)
 {
     float largest;
     int i = 0;
     ft__find_largest[c->simd](scores, (size_t)count, &largest);
     while (i + 1 < count && scores[i] != largest) ++i;
-    return scores[i] == largest ? i : 0; /* NaN stands first */
+    return scores[i] == largest ? i : 0; /* no maximum with NaN: the first */
 }
 
-/* Sums over samples; what an epoch or an evaluation reports. */
+/* Sums over samples, for the report of an epoch or an evaluation. */
 typedef struct ft__score { double loss; int64_t correct, total; } ft__score;
 
-/* The labels that a batch of the output's rows is held against; 0: there are none. */
+/* The number of labels that a batch of the output is compared with; 0: there are none. */
 static size_t ft__scored_rows(const ft_model *m, int batch)
 {
     const ft__node *output = m->output.id ? &m->nodes[m->output.id - 1] : NULL;
@@ -62,7 +62,7 @@ static size_t ft__scored_rows(const ft_model *m, int batch)
     return ft__node_count_at(labels, ft__extent_of(m, batch));
 }
 
-/* The share that was right; -1: the loss has no class labels. */
+/* The share of correct predictions; -1: the loss has no class labels. */
 static double ft__accuracy(const ft_model *m, const ft__score *score)
 {
     if (!ft__scored_rows(m, 1)) return -1;
@@ -71,13 +71,13 @@ static double ft__accuracy(const ft_model *m, const ft__score *score)
 
 /* ---- Regression ---- */
 typedef struct ft__regression { /* of `columns` numbers of each sample */
-    size_t columns;         /* 0: it is none */
+    size_t columns;         /* 0: not a regression */
     double count;
-    double *mean, *spread, *error; /* [columns]: of the targets, their squared distances from the
-                               mean (Welford 1962), and the squared errors */
+    double *mean, *spread, *error; /* [columns]: the targets' mean, their summed squared distances
+                               from it (Welford 1962), and the summed squared errors */
 } ft__regression;
 
-/* The targets that ft_mse holds the output itself against; NULL: that is not the loss. */
+/* The targets, if the loss is ft_mse of the output and an input; else NULL. */
 static const ft__node *ft__targets_of(const ft_model *m)
 {
     const ft__node *loss = ft__get_node(m, m->loss), *targets = NULL;
@@ -138,7 +138,7 @@ static void ft__regression_end(ft_model *m, ft__regression *r, ft_evaluation *e)
     ft__release(&m->context, r->mean);
 }
 
-/* Adds a batch that was just run: its mean loss over the labels that count, and how many of them
+/* Adds a batch that was just run: its mean loss times the labels that count, and how many of them
    the output got right. Without labels each sample counts. */
 static void ft__score_batch(ft_model *m, const ft__plan *plan, int batch, float loss,
                             int *confusion, ft__score *score)
@@ -166,7 +166,7 @@ static void ft__score_batch(ft_model *m, const ft__plan *plan, int batch, float 
     score->total += counted;
 }
 
-/* The classes of data and model must be the same number before they meet. */
+/* Data and model must have the same number of classes. */
 static ft_status ft__check_classes(ft_model *m, const ft_data *data)
 {
     const ft__node *output = ft__get_node(m, m->output);

@@ -13,16 +13,16 @@
 
 /* =============================================================================================
    [SECTION] training/recipe: The default recipe
-   A new head on frozen features is fast, hard to overfit, and often all that is needed. Whether it
-   is enough is measured on a held-back fifth of the training data ("trial"); then the head is
-   trained on all of it ("head"), and, where the trial left too many errors, all layers after it
-   ("all"): first the head, so that its random start does not tear the features apart (Kumar et
-   al. 2022). Nothing here ever sees the data that the result is scored on.
+   A new head on frozen features is fast, hard to overfit, and often enough. A held-back fifth of
+   the training data shows whether it is ("trial"). Then the head is trained on all data ("head")
+   and, if the trial left too many errors, all layers after it ("all"). The head comes first, so
+   that its random start does not spoil the features (Kumar et al. 2022). None of this sees the data
+   that the result is scored on.
    ============================================================================================= */
 enum { FT__TRIAL, FT__HEAD, FT__ALL, FT__STAGES };
 static const char *const ft__stage_names[] = {"trial", "head", "all"};
 
-static const double ft__enough = 0.9; /* right in the trial: the head alone will do */
+static const double ft__enough = 0.9; /* share right in the trial: then the head is enough */
 
 typedef struct ft__recipe {
     ft_model *m;
@@ -95,8 +95,8 @@ static void ft__keep_head(ft__recipe *r, bool back)
     if (back) m->weights_version += 1;
 }
 
-/* Pictures of most things may be moved a little; whether they may be mirrored (a photo: yes, a
-   letter or a traffic sign: no) only the user knows. */
+/* Pictures of most things may be shifted a little. Only the user knows whether they may be mirrored
+   (a photo may, a letter or a traffic sign may not). */
 static void ft__recipe_augmentation(ft_data *data, ft_augmentation wanted)
 {
     const ft_augmentation *has = data->folder ? &data->folder->augmentation : NULL;
@@ -123,7 +123,7 @@ static ft_fit_options ft__recipe_options(const ft__recipe *r, int stage)
         o.optimizer.learning_rate = 2e-3f;
         o.hold_back = stage == FT__TRIAL ? 0.2f : 0.0f;
     } else {
-        /* Small sets need more rounds to take the same number of steps. */
+        /* Small sets need more epochs for the same number of steps. */
         o.epochs = samples < 300 ? 60 : samples < 1000 ? 40 : samples < 5000 ? 30 : 15;
         o.batch_size = samples < 300 ? 16 : 32;
         o.optimizer.learning_rate = 2e-3f;
@@ -137,7 +137,7 @@ static ft_fit_options ft__recipe_options(const ft__recipe *r, int stage)
     return o;
 }
 
-/* Only the stage that a checkpoint names goes on from it; those after it begin. */
+/* Only the stage that a checkpoint names continues from it; later stages start new. */
 static bool ft__recipe_stage(ft__recipe *r, int stage)
 {
     ft_model *m = r->m;
@@ -164,7 +164,7 @@ static void ft__recipe_choose(ft__recipe *r)
              r->deeper ? ", so the layers below are trained too" : "");
 }
 
-/* With a freeze given there is nothing to choose. */
+/* If options.freeze is given, there is nothing to choose. */
 static void ft__recipe_frozen(ft__recipe *r, ft_fit_options o)
 {
     char text[400];
@@ -179,7 +179,7 @@ static void ft__recipe_frozen(ft__recipe *r, ft_fit_options o)
     r->result.fit = ft__fit_run(r->m, r->data, o, r->result.choice, true, NULL);
 }
 
-/* Where a checkpoint left off: the stage to start with. Its note is the choice. */
+/* Finds the stage to start with in the checkpoint, whose note is the choice. */
 static int ft__recipe_resume(ft__recipe *r)
 {
     char stage[32];
@@ -192,7 +192,7 @@ static int ft__recipe_resume(ft__recipe *r)
     return FT__TRIAL;
 }
 
-/* The stages in their order, from the one that a checkpoint names. */
+/* Runs the stages in order, from the one that a checkpoint names. */
 static void ft__recipe_stages(ft__recipe *r)
 {
     r->start = ft__recipe_resume(r);

@@ -15,12 +15,11 @@
 
 /* =============================================================================================
    [SECTION] training/recipe_text: The recipe for text
-   A language model, and a classifier whose weights are drawn at random, are trained as they are,
-   all layers at once. A classifier whose layers were trained on other text before is thawed layer
-   by layer from its head down, as ULMFiT does (Howard and Ruder 2018): what was learnt is not torn
-   apart by a head that begins at random; and the further a layer is from the head, the smaller its
-   learning rate, by 2.6 a layer. Gradients are clipped (Pascanu et al. 2013), for those of
-   recurrent layers may be large now and then.
+   A language model, or a classifier with random weights, is trained as it is, all layers at once. A
+   classifier whose layers were pretrained on other text is unfrozen layer by layer from the head
+   down, as in ULMFiT (Howard and Ruder 2018), so that a random head does not spoil what they
+   learnt. The learning rate falls by a factor of 2.6 with each layer below the head. Gradients are
+   clipped (Pascanu et al. 2013), since those of recurrent layers may be large now and then.
    ============================================================================================= */
 #ifndef FINETUNE_NO_TEXT
 enum { FT__MOST_LAYERS = 8 };
@@ -28,8 +27,8 @@ static const char *const ft__thaw_names[FT__MOST_LAYERS] = {"head", "top 2", "to
                                                             "top 5", "top 6", "top 7", "all"};
 static const double ft__layer_factor = 2.6;
 
-/* layer[id - 1] of each parameter: 0 for the embedding, then one for each recurrent layer, and the
-   last for what follows them. Returns how many there are. */
+/* Sets layer[id - 1] of each parameter: 0 for the embedding, then one for each recurrent layer, and
+   the last for what follows them. Returns the number of layers. */
 static int ft__text_layers(const ft_model *m, int *layer)
 {
     int count = 0, last = 0, at, i;
@@ -40,13 +39,13 @@ static int ft__text_layers(const ft_model *m, int *layer)
             if (m->nodes[node->inputs[i] - 1].op == FT__OP_parameter)
                 layer[node->inputs[i] - 1] = ft__is_recurrent(node->op) ? count : -count - 1;
     }
-    for (i = 0; i < m->node_count; ++i) /* what comes behind the last recurrent layer is the head */
+    for (i = 0; i < m->node_count; ++i) /* the head: all after the last recurrent layer */
         if (layer[i] < 0) layer[i] = -layer[i] - 1 < last ? -layer[i] - 1 : last + 1;
     return last + 2;
 }
 
-/* Thaws the `open` layers nearest to the head. Rates fall with the distance from it, unless the
-   caller has set factors of their own. */
+/* Unfreezes the `open` layers nearest to the head. Learning rates fall with the distance from it,
+   unless the caller has set factors. */
 static void ft__thaw(ft_model *m, const int *layer, int layers, int open, bool own_factors)
 {
     int i;
@@ -89,7 +88,7 @@ static const char *ft__thaw_name(int open, int layers)
     return ft__thaw_names[open < layers && open < FT__MOST_LAYERS ? open - 1 : FT__MOST_LAYERS - 1];
 }
 
-/* How many layers are open in the stage that a checkpoint names; 1 without one. */
+/* The number of unfrozen layers in the stage that a checkpoint names; 1 without a checkpoint. */
 static int ft__thaw_resume(ft__recipe *r, int layers)
 {
     char stage[32];
@@ -102,7 +101,7 @@ static int ft__thaw_resume(ft__recipe *r, int layers)
     return layers;
 }
 
-/* Head, then a layer more in each stage, a short while each, then all. */
+/* Trains the head, then one layer more in each short stage, then all. */
 static void ft__recipe_thaw(ft__recipe *r, const int *layer, int layers)
 {
     ft_model *m = r->m;
@@ -125,7 +124,7 @@ static void ft__recipe_thaw(ft__recipe *r, const int *layer, int layers)
     for (i = 0; i < m->node_count && !own_factors; ++i) m->nodes[i].learning_rate_factor = 1;
 }
 
-/* Were the layers under the head trained before, here or by whoever wrote the file? */
+/* Were the layers below the head trained before, here or by the file's author? */
 static bool ft__is_pretrained(const ft_model *m, const int *layer, int layers)
 {
     int i;

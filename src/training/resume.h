@@ -14,8 +14,8 @@
 
 /* =============================================================================================
    [SECTION] training/resume: What a checkpoint must agree with
-   A run goes on only from a checkpoint of the same options and data. The checkpoint says what they
-   were; the first difference is refused, and named. Threads, device and paths may change.
+   A run continues only from a checkpoint of the same options and data, which the checkpoint
+   contains. The first difference is an error that names it. Threads, device and paths may change.
    ============================================================================================= */
 typedef struct ft__run_option { const char *name; double value; } ft__run_option;
 
@@ -43,8 +43,8 @@ static int ft__run_options(const ft__fit *f, ft__run_option to[FT__MOST_RUN_OPTI
 }
 
 /* ---- The data ---- */
-/* What a sample is made from: a file's name and bytes, a text, an array's numbers; of other sources
-   what their digest() or else their name() says. */
+/* Hashes what a sample is made from: a file's name and bytes, a text, an array's numbers; for other
+   sources the result of digest(), or else of name(). */
 static uint64_t ft__sample_state(const ft__fit *f, int index)
 {
     const ft_source *source = &f->data->source;
@@ -119,7 +119,7 @@ static void ft__resume_write(const ft__fit *f, ft__text *text)
     ft__text_add(text, "}");
 }
 
-/* The first difference of the data, for a message; NULL: none. */
+/* Describes the first difference of the data, for a message; NULL: none. */
 static const char *ft__data_differs(const ft__fit *f, const ft__json *json, char text[100])
 {
     const ft__data_state *s = &f->data_state;
@@ -140,7 +140,7 @@ static const char *ft__data_differs(const ft__fit *f, const ft__json *json, char
     return ft__same_hash(json, data, "groups", s->groups) ? NULL : "samples are grouped otherwise";
 }
 
-/* Refuses the checkpoint of a run with other options or data. */
+/* An error if the checkpoint is from a run with other options or data. */
 static ft_status ft__resume_check(const ft__fit *f, const ft__json *json)
 {
     ft__context *c = &f->m->context;

@@ -32,8 +32,8 @@
 
 /* ---- Batches ---- */
 
-/* Puts the next batch of a list of samples into the plan, by the loader or from the cache; returns
-   how many samples it has, -1 at the end of the list. `*at` counts the samples handed out. */
+/* Puts the next batch of a list of samples into the plan, from the loader or the cache; returns its
+   number of samples, -1 at the end of the list. `*at` counts the samples used so far. */
 static int ft__fit_batch(ft__fit *f, const int *samples, const int *views, int count, int *at)
 {
     const ft__batch *batch;
@@ -66,7 +66,7 @@ static void ft__fit_start(ft__fit *f, const int *samples, const int *views, int 
         ft__loader_start(f->loader, samples + from, views + from, count - from);
 }
 
-/* The order and views of an epoch. */
+/* Draws the order and the views of an epoch. */
 static void ft__fit_order(ft__fit *f, int epoch)
 {
     const ft_source *source = &f->data->source;
@@ -83,15 +83,15 @@ static void ft__fit_order(ft__fit *f, int epoch)
     }
 }
 
-/* ---- Weights kept aside ---- */
+/* ---- Copies of the weights ---- */
 
-/* What training changes: trained parameters, and the statistics of batch norms that are trained. */
+/* Does training change it? Trained parameters, and the statistics of batch norms being trained. */
 static bool ft__changes(const ft_model *m, const ft__node *node)
 {
     return ft__is_weight(node) && !ft__node_is_frozen(m, node);
 }
 
-/* Copies all that changes aside, or back. */
+/* Copies everything that training changes to the kept copy, or back. */
 static ft_status ft__keep_weights(ft_model *m, bool back)
 {
     int i;
@@ -118,8 +118,8 @@ static uint64_t ft__hash_number(uint64_t hash, double number)
     return ft__hash_bytes(hash, &number, sizeof number);
 }
 
-/* What must be the same for a run to be continued: its options, its data, its network, and what is
-   frozen. Threads, device and file names may change. */
+/* A hash of what must be the same to continue a run: its options, its data, its network, and what
+   is frozen. Threads, device and file names may change. */
 static uint64_t ft__fit_settings(const ft__fit *f)
 {
     const ft_fit_options *o = &f->o;
@@ -152,7 +152,7 @@ static uint64_t ft__fit_settings(const ft__fit *f)
     return hash;
 }
 
-/* Sums are doubles: written as the integers that have their bits, so that none is lost. */
+/* Sums are doubles; they are written as the integers with the same bits, so that none is lost. */
 static void ft__write_score(ft__text *text, const char *key, const ft__score *score)
 {
     int64_t bits;
@@ -200,12 +200,12 @@ static bool ft__file_exists(const ft__context *c, const char *path)
     return file != NULL;
 }
 
-/* Opens a checkpoint and its description; false, without an error, when there is none. */
+/* Opens a checkpoint and its description; returns false without an error if there is none. */
 static bool ft__checkpoint_open(ft_model *m, const char *path, ft_file **file, ft__json **json)
 {
     ft_weights_options options;
     const char *text;
-    int64_t format = 1; /* said nothing of its format */
+    int64_t format = 1; /* format 1 did not store it */
     memset(&options, 0, sizeof options);
     *file = NULL;
     *json = NULL;
@@ -232,7 +232,7 @@ static bool ft__checkpoint_open(ft_model *m, const char *path, ft_file **file, f
     return false;
 }
 
-/* A counter from `least` to `most`; anything else is an error. */
+/* Reads a counter from `least` to `most`; anything else is an error. */
 static int64_t ft__checkpoint_number(const ft__fit *f, const ft__json *json, const char *key,
                                      int64_t least, int64_t most)
 {
@@ -267,7 +267,7 @@ static void ft__checkpoint_tensor(ft__fit *f, ft_file *file, const char *name, f
     else ft_file_read_f32(file, index, to, count);
 }
 
-/* Weights, then moments and kept weights by their labels; the states of streams. */
+/* Reads weights, then moments and kept weights by their labels, and the states of streams. */
 static ft_status ft__checkpoint_tensors(ft__fit *f, ft_file *file)
 {
     ft_model *m = f->m;
@@ -324,7 +324,7 @@ static void ft__checkpoint_state(ft__fit *f, ft_file *file, ft__json *json)
     if (ft__ok(c)) f->result.before = ft__digest(f->m);
 }
 
-/* Goes on where the checkpoint says, if there is one. */
+/* Continues from the checkpoint, if there is one. */
 static ft_status ft__checkpoint_read(ft__fit *f)
 {
     ft_file *file;
@@ -336,7 +336,7 @@ static ft_status ft__checkpoint_read(ft__fit *f)
     return f->m->context.status;
 }
 
-/* The stage and note of a checkpoint; false when there is none. */
+/* Reads the stage and note of a checkpoint; returns false if there is none. */
 static bool ft__checkpoint_peek(ft_model *m, const char *path, char *stage, size_t stage_size,
                                 char *note, size_t note_size)
 {
@@ -405,8 +405,8 @@ static void ft__fit_report(ft__fit *f, int step, int batch, float rate, bool epo
     if (!f->o.progress(f->o.progress_user, &p)) f->stopped = true;
 }
 
-/* Waits for what the last step on a device has to tell, if that is still to come: counts it, and
-   reports it, as is done at once on the processor. */
+/* Waits for the results of the last step on a device, if they are still to come, then counts and
+   reports them, which on the CPU happens at once. */
 static void ft__fit_catch_up(ft__fit *f)
 {
 #ifdef FINETUNE_OPENCL
@@ -429,8 +429,8 @@ static void ft__fit_catch_up(ft__fit *f)
 }
 
 #ifdef FINETUNE_OPENCL
-/* A step on a device: queued, and what it has to tell asked for; then that of the step before is
-   waited for, while this one runs. So a step is reported when the next one has begun. */
+/* Queues a step on a device and requests its results. Then waits for the results of the previous
+   step, while this one runs. So a step is reported when the next one has begun. */
 static void ft__fit_send(ft__fit *f, int batch, float rate)
 {
     ft_model *m = f->m;
@@ -453,7 +453,7 @@ static void ft__fit_send(ft__fit *f, int batch, float rate)
 }
 #endif
 
-/* One step of training on `batch` samples that lie in the plan. */
+/* One step of training on the `batch` samples in the plan. */
 static void ft__fit_step(ft__fit *f, int batch)
 {
     ft_model *m = f->m;
@@ -489,8 +489,8 @@ static bool ft__better(const ft__score *a, const ft__score *b)
     return a->loss < b->loss;
 }
 
-/* The square of a product of two weights beyond 1e15, as a variance is, is beyond all floats: such
-   weights are as good as infinite, though the batch that is looked at may not show it. */
+/* Beyond 1e15 the square of a product of two weights, as in a variance, overflows a float. Such
+   weights are as good as infinite, even if the batch that is checked does not show it. */
 static bool ft__all_usable(const ft__node *node)
 {
     float most = node->op == FT__OP_parameter ? 1e15f : FLT_MAX;
@@ -500,9 +500,9 @@ static bool ft__all_usable(const ft__node *node)
     return true;
 }
 
-/* An update may ruin the weights, and batch norm hides in training what evaluation shows: before
-   they count as those of a good epoch, the weights and the loss of a batch are looked at. Held-back
-   samples are measured anyway; streams are not, for their state would move on. */
+/* An update may ruin the weights, and in training batch norm hides what evaluation shows. So the
+   weights and the loss of a batch are checked before they count as a good epoch's. Held-back
+   samples are measured anyway; streams are not checked, since their state would change. */
 static ft_status ft__fit_check(ft__fit *f)
 {
     ft_model *m = f->m;
@@ -524,7 +524,7 @@ static ft_status ft__fit_check(ft__fit *f)
     return m->context.status;
 }
 
-/* What follows the last step of an epoch: measure, keep, decide whether to go on. */
+/* After the last step of an epoch: measures, keeps the weights, and decides whether to continue. */
 static void ft__fit_epoch_done(ft__fit *f)
 {
     ft__place_in_run *at = &f->at;
@@ -567,12 +567,12 @@ static void ft__fit_epoch(ft__fit *f)
     if (f->stopped || !ft__ok(&f->m->context)) return;
     ft__fit_epoch_done(f);
     if (ft__ok(&f->m->context)) ft__fit_report(f, f->steps, 0, 0, true);
-    /* From the cache an epoch takes less time than a checkpoint: the last one's is enough. */
+    /* With the cache an epoch is faster than a checkpoint: write one only at the end. */
     if (f->o.checkpoint && ft__ok(&f->m->context) && (f->at.done || !f->cache.on))
         ft__checkpoint_write(f);
 }
 
-/* What a model file says of how it was trained: no time, path or number of threads. */
+/* Writes the metadata on the training: no time, path or number of threads. */
 static void ft__fit_describe(ft__fit *f)
 {
     static const char *const optimizers[] = {"adamw", "adam", "sgd"};
@@ -619,12 +619,12 @@ static void ft__fit_finish(ft__fit *f)
     r->stopped = f->stopped;
     if (f->stopped && f->o.checkpoint) ft__checkpoint_write(f);
     else ft__fit_describe(f);
-    /* The error may be numbers that ran away, or a device's: prediction goes on with the last good
-       epoch. */
+    /* If the numbers were not finite or a device failed, prediction continues with the weights of
+       the last good epoch. */
     if (c->status == FT_NOT_FINITE || ft__device_is_lost(c)) ft__keep_weights(f->m, true);
 }
 
-/* What a run takes besides the plan: weights kept aside, and batches loaded ahead. */
+/* Memory that a run needs besides the plan: kept weights, and batches loaded ahead. */
 static size_t ft__fit_reserve(const ft__fit *f)
 {
     const ft_model *m = f->m;
@@ -638,7 +638,7 @@ static size_t ft__fit_reserve(const ft__fit *f)
     return bytes;
 }
 
-/* Of options as they were given, before the defaults: which of them does nothing. */
+/* Checks the options as given, before the defaults: each must have an effect. */
 static ft_status ft__fit_check_uses(ft__context *c, const ft_data *data, const ft_fit_options *o)
 {
     bool held = o->hold_back != 0, step = o->schedule == FT_STEP;
@@ -683,7 +683,7 @@ static ft_status ft__fit_check_options(const ft__fit *f)
     return c->status;
 }
 
-/* Everything that the loop needs, in the order in which it can fail. */
+/* Prepares everything that the loop needs, in the order in which it can fail. */
 static ft_status ft__fit_prepare(ft__fit *f)
 {
     ft_model *m = f->m;
@@ -713,14 +713,14 @@ static ft_status ft__fit_prepare(ft__fit *f)
     if (f->o.checkpoint) f->data_state = ft__data_state_of(f);
     if (f->o.checkpoint && f->resume) ft__checkpoint_read(f);
     if (f->at.done || !ft__ok(c)) return c->status;
-    if (f->cache.on) return c->status; /* lent, and full */
+    if (f->cache.on) return c->status; /* lent, and already filled */
     ft__cache_plan(f);
     ft__cache_fill(f);
     return f->cache.on || f->loader ? c->status : ft__fit_loader(f);
 }
 
-/* `lent` is a cache that outlives the run, for the next one with the same data and the same layers
-   frozen; NULL: the run has its own. */
+/* `lent` is a cache that outlives the run, for the next one with the same data and the same frozen
+   layers; NULL: the run has its own. */
 static ft_fit_result ft__fit_run(ft_model *m, ft_data *data, ft_fit_options options,
                                  const char *note, bool resume, ft__cache *lent)
 {
