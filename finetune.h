@@ -18528,7 +18528,7 @@ static void ft__plan_parts(ft_model *m, ft__plan *plan, int parts, int most, con
     ft__plan_alone(m, plan);
 }
 
-/* Places all blocks so that the plan fits into `room`, with the fewest parts (with `cut`), cut
+/* Places all blocks so that the plan fits into `room`, with `cut` in the fewest parts, cut
    where one value crosses, or else two or three. Returns the number of blocks. */
 static int ft__plan_fit(ft_model *m, ft__plan *plan, ft__block *blocks, size_t room, bool cut)
 {
@@ -31537,7 +31537,7 @@ typedef struct ft__cache {  /* outputs of the frozen prefix, one row per (sample
     size_t row;             /* numbers in a row */
     int views;
     float *values;          /* [sample of the data][view][row]; on disk: of one row */
-    int *record;            /* [sample][view]: 1 + its place in the file; 0: missing, or unreadable */
+    int *record;            /* [sample][view]: 1 + its place in the file; 0: missing, unreadable */
     int rows;               /* samples * views, the plain one included */
     uint64_t *keys;         /* [sample][view], if rows are kept on disk; 0: not wanted */
     ft__row_file file;

@@ -377,7 +377,7 @@ static void ft__plan_parts(ft_model *m, ft__plan *plan, int parts, int most, con
     ft__plan_alone(m, plan);
 }
 
-/* Places all blocks so that the plan fits into `room`, with the fewest parts (with `cut`), cut
+/* Places all blocks so that the plan fits into `room`, with `cut` in the fewest parts, cut
    where one value crosses, or else two or three. Returns the number of blocks. */
 static int ft__plan_fit(ft_model *m, ft__plan *plan, ft__block *blocks, size_t room, bool cut)
 {

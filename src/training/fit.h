@@ -31,7 +31,7 @@ typedef struct ft__cache {  /* outputs of the frozen prefix, one row per (sample
     size_t row;             /* numbers in a row */
     int views;
     float *values;          /* [sample of the data][view][row]; on disk: of one row */
-    int *record;            /* [sample][view]: 1 + its place in the file; 0: missing, or unreadable */
+    int *record;            /* [sample][view]: 1 + its place in the file; 0: missing, unreadable */
     int rows;               /* samples * views, the plain one included */
     uint64_t *keys;         /* [sample][view], if rows are kept on disk; 0: not wanted */
     ft__row_file file;
