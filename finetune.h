@@ -26,6 +26,7 @@
      [SECTION] interface/functions: Functions
      [SECTION] platform/system: The system's headers
      [SECTION] platform/formatting: printf's sizes and 64-bit numbers, the same everywhere
+     [SECTION] platform/utf8: UTF-8
      [SECTION] platform/context: Checked sizes, allocator, errors
      [SECTION] basics/numbers: Arithmetic on sizes, and powers
      [SECTION] basics/random: Random numbers
@@ -1589,6 +1590,77 @@ static FT__PRINTF(3, 4) int ft__print(char *to, size_t size, const char *format,
 }
 
 /* =============================================================================================
+   [SECTION] platform/utf8: UTF-8
+   Reading it, and names that came from a file or folder: they may be no UTF-8, and may hold what a
+   terminal obeys.
+   ============================================================================================= */
+enum { FT__INVALID = 0xfffd }; /* stands for a byte that is not UTF-8 */
+
+/* The code point at text[0..bytes), bytes > 0, and how many bytes it takes; a byte that is not part
+   of valid UTF-8 (overlong forms and surrogates are not) is FT__INVALID and takes one. */
+static uint32_t ft__utf8_read(const char *text, size_t bytes, int *taken)
+{
+    const unsigned char *at = (const unsigned char *)text;
+    static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
+    int count = at[0] < 0x80 ? 1 : at[0] < 0xc2 ? 0 : at[0] < 0xe0 ? 2 : at[0] < 0xf0 ? 3
+        : at[0] < 0xf5 ? 4 : 0, i;
+    uint32_t code = count == 1 ? at[0] : at[0] & (0x7fu >> count);
+    *taken = 1;
+    if (count == 0 || (size_t)count > bytes) return FT__INVALID;
+    for (i = 1; i < count; ++i) {
+        if ((at[i] & 0xc0) != 0x80) return FT__INVALID;
+        code = code << 6 | (at[i] & 0x3fu);
+    }
+    if (code < least[count] || code > 0x10ffff || (code >= 0xd800 && code < 0xe000))
+        return FT__INVALID;
+    *taken = count;
+    return code;
+}
+
+static bool ft__utf8_valid(const char *text, size_t bytes)
+{
+    int taken;
+    for (; bytes > 0; text += taken, bytes -= (size_t)taken)
+        if (ft__utf8_read(text, bytes, &taken) == FT__INVALID && taken == 1) return false;
+    return true;
+}
+
+/* Whether a code point does something other than stand on its line: controls, ends of lines, and
+   marks that turn the direction of what follows. */
+static bool ft__is_control(uint32_t code)
+{
+    return code < 0x20 || (code >= 0x7f && code < 0xa0) || code == 0x200e || code == 0x200f
+           || (code >= 0x2028 && code <= 0x202e) || (code >= 0x2066 && code <= 0x2069);
+}
+
+/* Copies a text to memory of `room` bytes, as UTF-8: a byte that is none becomes \xE9, as Python
+   writes it. With `line`, so that it can stand on a line of a log or terminal too: controls become
+   \x1B or \u202E. What does not fit is left out. Returns the bytes, without the 0 at the end. */
+static size_t ft__clean_text(const char *text, bool line, char *to, size_t room)
+{
+    size_t bytes = strlen(text), count = 0;
+    int taken;
+    for (; bytes > 0; text += taken, bytes -= (size_t)taken) {
+        uint32_t code = ft__utf8_read(text, bytes, &taken);
+        bool invalid = code == FT__INVALID && taken == 1;
+        const char *from = text;
+        char escaped[12];
+        int more = taken;
+        if (invalid) code = (unsigned char)*text;
+        if (invalid || (line && ft__is_control(code))) {
+            more = snprintf(escaped, sizeof escaped, code < 0x100 ? "\\x%02X" : "\\u%04X",
+                            (unsigned)code);
+            from = escaped;
+        }
+        if (count + (size_t)more + 1 > room) break;
+        memcpy(to + count, from, (size_t)more);
+        count += (size_t)more;
+    }
+    to[count] = 0;
+    return count;
+}
+
+/* =============================================================================================
    [SECTION] platform/context: Checked sizes, allocator, errors
    Every call that can run out of memory or fail on a file goes through an ft__context, which keeps
    the first error. There is no global or static state.
@@ -1626,16 +1698,19 @@ typedef struct ft__device ft__device;
 
 static bool ft__ok(const ft__context *c) { return c->status == FT_OK; }
 
-/* Keeps only the first error: later ones follow from it and would hide the cause. */
+/* Keeps only the first error: later ones follow from it and would hide the cause. Names in errors
+   and in the log come from files: nothing in them may reach a terminal but text. */
 static FT__PRINTF(3, 4) ft_status ft__fail(ft__context *c, ft_status status, const char *format,
                                            ...)
 {
+    char line[1024];
     va_list arguments;
     if (c->status != FT_OK) return c->status;
     c->status = status;
     va_start(arguments, format);
-    ft__vprint(c->text, sizeof c->text, format, arguments);
+    ft__vprint(line, sizeof line, format, arguments);
     va_end(arguments);
+    ft__clean_text(line, true, c->text, sizeof c->text);
     return status;
 }
 
@@ -1667,13 +1742,14 @@ static ft_status ft__check_uses(ft__context *c, const char *call, const ft__fiel
 
 static FT__PRINTF(2, 3) void ft__log(const ft__context *c, const char *format, ...)
 {
-    char line[1024];
+    char line[1024], clean[1024];
     va_list arguments;
     if (!c->desc.log) return;
     va_start(arguments, format);
     ft__vprint(line, sizeof line, format, arguments);
     va_end(arguments);
-    c->desc.log(c->desc.log_user, line);
+    ft__clean_text(line, true, clean, sizeof clean);
+    c->desc.log(c->desc.log_user, clean);
 }
 
 static bool ft__multiply(size_t a, size_t b, size_t *product)
@@ -1932,6 +2008,17 @@ static char *ft__copy_text(ft__context *c, const char *text)
     size_t bytes = strlen(text) + 1;
     char *copy = (char *)ft__allocate(c, bytes, 1);
     if (copy) memcpy(copy, text, bytes);
+    return copy;
+}
+
+/* A name as model files can hold it: UTF-8. */
+static char *ft__copy_name(ft__context *c, const char *name)
+{
+    size_t room = strlen(name) + 1;
+    char *copy;
+    if (!ft__utf8_valid(name, room - 1)) room = 4 * room; /* a byte becomes 4 at most */
+    copy = (char *)ft__allocate(c, room, 1);
+    if (copy) ft__clean_text(name, false, copy, room);
     return copy;
 }
 
@@ -2896,14 +2983,18 @@ static bool ft__json_true(const ft__json *j, int value)
 
 /* ---- Writing ---- */
 
+/* A byte that is not UTF-8 becomes \xE9, for JSON is UTF-8. */
 static void ft__json_add_text(ft__text *to, const char *text)
 {
-    const char *at;
+    size_t bytes = strlen(text);
+    int taken;
     ft__text_add_bytes(to, "\"", 1);
-    for (at = text; *at; ++at) {
-        if (*at == '"' || *at == '\\') ft__text_add(to, "\\%c", *at);
-        else if ((unsigned char)*at < 0x20) ft__text_add(to, "\\u%04x", (unsigned)*at);
-        else ft__text_add_bytes(to, at, 1);
+    for (; bytes > 0; text += taken, bytes -= (size_t)taken) {
+        bool invalid = ft__utf8_read(text, bytes, &taken) == FT__INVALID && taken == 1;
+        if (*text == '"' || *text == '\\') ft__text_add(to, "\\%c", *text);
+        else if (invalid) ft__text_add(to, "\\\\x%02X", (unsigned)(unsigned char)*text);
+        else if ((unsigned char)*text < 0x20) ft__text_add(to, "\\u%04x", (unsigned)*text);
+        else ft__text_add_bytes(to, text, (size_t)taken);
     }
     ft__text_add_bytes(to, "\"", 1);
 }
@@ -20004,7 +20095,7 @@ void ft_set_class_names(ft_model *m, int count, const char *const *names)
     ft__release_class_names(m);
     m->class_names = (char **)ft__allocate(c, (size_t)count + 1, sizeof *m->class_names);
     for (i = 0; ft__ok(c) && i < count; ++i) {
-        m->class_names[i] = ft__copy_text(c, ft__name_or_number(names[i], i, number));
+        m->class_names[i] = ft__copy_name(c, ft__name_or_number(names[i], i, number));
         if (m->class_names[i]) m->class_count = i + 1;
     }
 }
@@ -23483,7 +23574,6 @@ enum { /* classes, by Unicode's general category */
     FT__MARK /* Mn: an accent that stands over or under the letter before it */,
     FT__CONTROL /* Cc, Cf, Co */
 };
-enum { FT__INVALID = 0xfffd }; /* the result for a byte that is not UTF-8 */
 
 typedef struct ft__unicode_run { uint32_t from, count, step, to; } ft__unicode_run;
 
@@ -23774,41 +23864,12 @@ static const ft__unicode_run ft__unicode_lower[] = {
     {93760,32,1,93792}, {125184,34,1,125218},
 };
 
-/* The code point at text[0..bytes), bytes > 0, and how many bytes it takes; a byte that is not part
-   of valid UTF-8 (overlong forms and surrogates are invalid) is FT__INVALID and takes one. */
-static uint32_t ft__utf8_read(const char *text, size_t bytes, int *taken)
-{
-    const unsigned char *at = (const unsigned char *)text;
-    static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
-    int count = at[0] < 0x80 ? 1 : at[0] < 0xc2 ? 0 : at[0] < 0xe0 ? 2 : at[0] < 0xf0 ? 3
-        : at[0] < 0xf5 ? 4 : 0, i;
-    uint32_t code = count == 1 ? at[0] : at[0] & (0x7fu >> count);
-    *taken = 1;
-    if (count == 0 || (size_t)count > bytes) return FT__INVALID;
-    for (i = 1; i < count; ++i) {
-        if ((at[i] & 0xc0) != 0x80) return FT__INVALID;
-        code = code << 6 | (at[i] & 0x3fu);
-    }
-    if (code < least[count] || code > 0x10ffff || (code >= 0xd800 && code < 0xe000))
-        return FT__INVALID;
-    *taken = count;
-    return code;
-}
-
 static int ft__utf8_write(uint32_t code, char to[4]) /* returns the number of bytes */
 {
     int count = code < 0x80 ? 1 : code < 0x800 ? 2 : code < 0x10000 ? 3 : 4, i;
     for (i = count - 1; i > 0; --i, code >>= 6) to[i] = (char)(0x80 | (code & 0x3f));
     to[0] = (char)(count == 1 ? code : (0xf00u >> count & 0xff) | code);
     return count;
-}
-
-static bool ft__utf8_valid(const char *text, size_t bytes)
-{
-    int taken;
-    for (; bytes > 0; text += taken, bytes -= (size_t)taken)
-        if (ft__utf8_read(text, bytes, &taken) == FT__INVALID && taken == 1) return false;
-    return true;
 }
 
 static int ft__unicode_class(uint32_t code)
@@ -29441,8 +29502,12 @@ static void ft__folder_add_class(ft__folder *folder, const char *name)
         folder->class_names = grown;
         folder->class_capacity = capacity;
     }
-    folder->class_names[folder->class_count] = ft__copy_text(c, name);
-    if (ft__ok(c)) folder->class_count += 1;
+    folder->class_names[folder->class_count] = ft__copy_name(c, name);
+    if (!ft__ok(c)) return;
+    if (strcmp(folder->class_names[folder->class_count], name) != 0)
+        ft__log(c, "%s/%s: the name of this folder is not UTF-8; its class is called by this text",
+                folder->path, name);
+    folder->class_count += 1;
 }
 
 static void ft__folder_scan(ft__folder *folder)
@@ -30789,8 +30854,13 @@ static void ft__read_text_folder(ft__texts *t, const char *path)
         for (i = 0; i < listing.count && ft__ok(c); ++i) {
             const ft__entry *entry = &listing.entries[listing.order[i]];
             char *inner = entry->is_folder ? ft__join_path(c, path, entry->name) : NULL;
-            if (inner) ft__read_class_files(t, inner, entry->name);
-            else ft__count_left_out(&loose, entry->name);
+            char *label = inner ? ft__copy_name(c, entry->name) : NULL;
+            if (label) ft__read_class_files(t, inner, label);
+            if (label && strcmp(label, entry->name) != 0)
+                ft__log(c, "%s: the name of this folder is not UTF-8; its class is called by this"
+                        " text", inner);
+            if (!inner) ft__count_left_out(&loose, entry->name);
+            ft__release(c, label);
             ft__release(c, inner);
         }
     ft__log_left_out(c, path, &loose, "files directly in it belong to no class and are");
@@ -30825,17 +30895,17 @@ static void ft__sort_classes(ft_model *m, ft__texts *t, const char *path, const 
     ft__vocabulary found = t->classes;
     bool match = o->match_classes || o->classes_of;
     int *order = (int *)ft__allocate(c, (size_t)found.count + 1, sizeof *order), *place = NULL, i;
-    const char **names;
-    char number[12];
+    char **names, number[12];
     memset(&t->classes, 0, sizeof t->classes);
     t->classes.context = t->classes.letters.context = c;
     if (order) ft__sort_order(order, found.count, ft__class_less, &found);
-    names = (const char **)ft__allocate(c, (size_t)found.count + 1, sizeof *names);
-    for (i = 0; names && i < found.count; ++i) names[i] = ft__piece_text(&found, i);
-    if (names && match)
-        place = ft__match_classes(m, o->classes_of, path, names, found.count);
+    names = (char **)ft__allocate(c, (size_t)found.count + 1, sizeof *names);
+    for (i = 0; names && i < found.count; ++i) /* as the model will have them */
+        names[i] = ft__copy_name(c, ft__piece_text(&found, i));
+    if (ft__ok(c) && match)
+        place = ft__match_classes(m, o->classes_of, path, (const char *const *)names, found.count);
     else place = (int *)ft__allocate(c, (size_t)found.count + 1, sizeof *place);
-    for (i = 0; place && !match && i < found.count; ++i) {
+    for (i = 0; ft__ok(c) && !match && i < found.count; ++i) {
         place[order[i]] = i;
         ft__vocabulary_add(&t->classes, names[order[i]], strlen(names[order[i]]));
     }
@@ -30845,7 +30915,8 @@ static void ft__sort_classes(ft_model *m, ft__texts *t, const char *path, const 
     }
     for (i = 0; ft__ok(c) && i < t->count; ++i) t->labels[i] = place[t->labels[i]];
     ft__release(c, place);
-    ft__release(c, (void *)(uintptr_t)names);
+    for (i = 0; names && i < found.count; ++i) ft__release(c, names[i]);
+    ft__release(c, names);
     ft__release(c, order);
     ft__vocabulary_release(&found);
 }

@@ -49,6 +49,7 @@ extern "C" {
 extern "C" {
 #endif
 #include "platform/formatting.h"
+#include "platform/utf8.h"
 #include "platform/context.h"
 #include "basics/numbers.h"
 #include "basics/random.h"

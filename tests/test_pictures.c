@@ -126,11 +126,302 @@ static void test_files(ft_file *file)
     CHECK(pictures == 79 && refused == 21, "%d and %d files are in " GOLDEN, pictures, refused);
 }
 
+/* ---- Memory ---- */
+
+/* 3000 x 3000 pixels of one bit. */
+static unsigned char *large_bmp(size_t *bytes)
+{
+    static const unsigned char header[] = {
+        'B', 'M', 0, 0, 0, 0, 0, 0, 0, 0, 62, 0, 0, 0, 40, 0, 0, 0, 0xB8, 11, 0, 0, 0xB8, 11, 0, 0,
+        1, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+        0, 0, 0, 0, 255, 255, 255, 0};
+    unsigned char *to;
+    *bytes = sizeof header + 3000 * 376;
+    to = (unsigned char *)calloc(1, *bytes);
+    memcpy(to, header, sizeof header);
+    return to;
+}
+
+static void write_file(const char *path, const void *bytes, size_t count)
+{
+    FILE *file = fopen(path, "wb");
+    CHECK(file && fwrite(bytes, 1, count, file) == count && fclose(file) == 0, "%s", path);
+}
+
+static void write_ppm(const char *path, int value)
+{
+    unsigned char bytes[11 + 12];
+    memcpy(bytes, "P6\n2 2\n255\n", 11);
+    memset(bytes + 11, value, 12);
+    write_file(path, bytes, sizeof bytes);
+}
+
+static void make_folder(const char *path)
+{
+    CHECK(mkdir(path, 0777) == 0, "%s", path);
+}
+
+/* What a small file makes a decoder allocate counts against the budget, before it is allocated. */
+static void test_budget(void)
+{
+    ft_prediction best;
+    size_t bytes;
+    unsigned char *bmp = large_bmp(&bytes);
+    ft_model *m = mirror(4, 4, (size_t)16 << 20);
+    ft_data *data;
+    CHECK(ft_predict_memory(m, bmp, bytes, &best, 1) == 0 && ft_error(m) == FT_MEMORY
+          && strstr(ft_error_text(m), "the picture: 3000 x 3000 pixels"), "%s", ft_error_text(m));
+    ft_destroy(m);
+    m = mirror(4, 4, (size_t)160 << 20);
+    CHECK(ft_predict_memory(m, bmp, bytes, &best, 1) == 1, "%s", ft_error_text(m));
+    ft_destroy(m);
+    make_folder(ROOT "/large");
+    make_folder(ROOT "/large/a");
+    make_folder(ROOT "/large/b");
+    write_ppm(ROOT "/large/a/1.ppm", 1);
+    write_ppm(ROOT "/large/b/1.ppm", 2);
+    write_file(ROOT "/large/b/large.bmp", bmp, bytes);
+    m = mirror(4, 4, (size_t)16 << 20);
+    data = ft_image_folder(m, ROOT "/large", (ft_image_folder_options){0});
+    CHECK(ft_data_count(data) == 2 && ft_data_skipped(data) == 1
+          && strstr(log_text, "large.bmp: left out: decoding its pixels takes more memory"),
+          "%s\n%s", ft_error_text(m), log_text);
+    ft_destroy(m);
+    free(bmp);
+}
+
+/* ---- Folders ---- */
+
+/* Nothing in a folder is passed over without a line that counts and names it. */
+static void test_folders(void)
+{
+    static const char *const lines[] = {
+        ROOT "/tree/a: 2 folders inside this class are, with their pictures, left out, the first is"
+        " inner\n",
+        ROOT "/tree/a: 2 files of other kinds are left out, the first is notes.txt\n",
+        ROOT "/tree: 1 pictures directly in it belong to no class and are left out, the first is"
+        " loose.ppm\n",
+        ROOT "/tree: 1 files directly in it are left out, the first is readme\n",
+        "gone.ppm: left out: cannot be opened (not there, not allowed, or not a regular file)\n",
+        "pipe.ppm: left out: cannot be opened (not there, not allowed, or not a regular file)\n",
+        "closed.ppm: left out: ",
+        "tree: 3 pictures are stored turned or mirrored; they are set upright"};
+    ft_model *m = mirror(4, 4, 0);
+    ft_file *file = ft_file_open(m, GOLDEN, (ft_weights_options){0});
+    ft_data *data;
+    size_t i, bytes;
+    make_folder(ROOT "/tree");
+    make_folder(ROOT "/tree/a");
+    make_folder(ROOT "/tree/a/inner");
+    make_folder(ROOT "/tree/b");
+    write_ppm(ROOT "/tree/a/1.ppm", 10);
+    write_ppm(ROOT "/tree/a/inner/2.ppm", 20);
+    write_ppm(ROOT "/tree/b/1.ppm", 30);
+    write_ppm(ROOT "/tree/b/closed.ppm", 30);
+    write_ppm(ROOT "/tree/loose.ppm", 40);
+    write_file(ROOT "/tree/readme", "", 0);
+    write_file(ROOT "/tree/a/notes.txt", "x", 1);
+    for (i = 6; i < 9; ++i) {
+        char name[64], path[96];
+        unsigned char *jpeg;
+        snprintf(name, sizeof name, "file/orientation%d.jpg", (int)i);
+        snprintf(path, sizeof path, ROOT "/tree/b/%s", name + 5);
+        jpeg = tensor(file, name, &bytes, NULL);
+        write_file(path, jpeg, bytes);
+        free(jpeg);
+    }
+    ft_file_close(file);
+    CHECK(symlink("1.ppm", ROOT "/tree/a/link.ppm") == 0
+          && symlink("../b", ROOT "/tree/a/other_class") == 0
+          && symlink("nowhere", ROOT "/tree/a/gone.ppm") == 0
+          && symlink("a", ROOT "/tree/c") == 0
+          && mkfifo(ROOT "/tree/b/pipe.ppm", 0666) == 0
+          && mkfifo(ROOT "/tree/a/pipe", 0666) == 0, "links and pipes");
+    chmod(ROOT "/tree/b/closed.ppm", 0);
+    data = ft_image_folder(m, ROOT "/tree", (ft_image_folder_options){0});
+    CHECK(data != NULL, "%s", ft_error_text(m));
+    /* a: 1.ppm, link.ppm; b: 1.ppm and three JPEG; c, a link, has what a has. */
+    /* The administrator can read closed.ppm too. */
+    CHECK(ft_data_count(data) == 8 + (geteuid() == 0)
+          && ft_data_skipped(data) == 4 - (geteuid() == 0), "%d pictures, %d left out:\n%s",
+          ft_data_count(data), ft_data_skipped(data), log_text);
+    for (i = 0; i < sizeof lines / sizeof *lines; ++i)
+        if (!strstr(lines[i], "closed") || geteuid() != 0)
+            CHECK(strstr(log_text, lines[i]) != NULL, "no \"%s\" in:\n%s", lines[i], log_text);
+    ft_destroy(m);
+}
+
+static void test_text_folders(void)
+{
+    ft_model *m;
+    ft_data *data;
+    make_folder(ROOT "/texts");
+    make_folder(ROOT "/texts/neg");
+    make_folder(ROOT "/texts/pos");
+    make_folder(ROOT "/texts/pos/more");
+    write_file(ROOT "/texts/neg/1.txt", "bad", 3);
+    write_file(ROOT "/texts/pos/1.txt", "nice", 4);
+    write_file(ROOT "/texts/pos/more/2.txt", "nice", 4);
+    write_file(ROOT "/texts/readme", "x", 1);
+    m = mirror(1, 1, 0);
+    data = ft_texts(m, ROOT "/texts", (ft_text_options){0});
+    CHECK(ft_data_count(data) == 2
+          && strstr(log_text, ROOT "/texts/pos: 1 folders inside this class are, with their texts,"
+                    " left out, the first is more\n")
+          && strstr(log_text, ROOT "/texts: 1 files directly in it belong to no class and are left"
+                    " out, the first is readme\n"), "%s\n%s", ft_error_text(m), log_text);
+    ft_destroy(m);
+    make_folder(ROOT "/texts/unsure");
+    m = mirror(1, 1, 0);
+    data = ft_texts(m, ROOT "/texts", (ft_text_options){0});
+    CHECK(!data && strstr(ft_error_text(m), "/texts/unsure: this class has no texts"), "%s",
+          ft_error_text(m));
+    ft_destroy(m);
+}
+
+/* ---- Pipes and devices: no reader opens them, so none waits and nothing in them is lost ---- */
+typedef void reader(ft_model *m, const char *path);
+
+static void read_model(ft_model *m, const char *path) { ft_load(m, path, (ft_load_options){0}); }
+static void read_weights(ft_model *m, const char *path)
+{
+    ft_load_weights(m, path, (ft_weights_options){0});
+}
+static void read_tensors(ft_model *m, const char *path)
+{
+    ft_file_open(m, path, (ft_weights_options){0});
+}
+static void read_tokenizer(ft_model *m, const char *path)
+{
+    ft_tokenizer_load(m, path, (ft_tokenizer_options){0});
+}
+static void read_texts(ft_model *m, const char *path) { ft_texts(m, path, (ft_text_options){0}); }
+static void read_streams(ft_model *m, const char *path)
+{
+    ft_text_streams(m, path, (ft_stream_options){0});
+}
+static void read_picture(ft_model *m, const char *path)
+{
+    ft_prediction best;
+    ft_predict_file(m, path, &best, 1);
+}
+static void read_folder(ft_model *m, const char *path)
+{
+    ft_image_folder(m, path, (ft_image_folder_options){0});
+}
+
+static void test_pipes(void)
+{
+    static reader *const readers[] = {read_model, read_weights, read_tensors, read_tokenizer,
+                                      read_texts, read_streams, read_picture, read_folder};
+    static const char *const paths[] = {ROOT "/pipe", "/dev/zero"};
+    int pipe_end, got;
+    char back[8];
+    size_t r, p;
+    CHECK(mkfifo(ROOT "/pipe", 0666) == 0, "a pipe");
+    pipe_end = open(ROOT "/pipe", O_RDWR | O_NONBLOCK);
+    CHECK(pipe_end >= 0 && write(pipe_end, "stays", 5) == 5, "a pipe with something in it");
+    for (r = 0; r < sizeof readers / sizeof *readers; ++r)
+        for (p = 0; p < sizeof paths / sizeof *paths; ++p) {
+            ft_model *m = r == 0 ? ft_create((ft_desc){0}) : mirror(4, 4, 0);
+            readers[r](m, paths[p]);
+            CHECK(ft_error(m) == FT_IO && strstr(ft_error_text(m), paths[p]), "%d of %s: %d, %s",
+                  (int)r, paths[p], (int)ft_error(m), ft_error_text(m));
+            ft_destroy(m);
+        }
+    got = (int)read(pipe_end, back, sizeof back);
+    CHECK(got == 5, "%d of the 5 bytes are still in the pipe", got);
+    close(pipe_end);
+}
+
+/* ---- Names ---- */
+
+/* Names that are not UTF-8 or that a terminal would obey: in every line they are escaped, and a
+   model file stays UTF-8. */
+static void test_names(void)
+{
+    static const char escapes[] = "b\x1b[31m", latin[] = "caf\xe9", table[] = ROOT "/names.tsv";
+    char path[200];
+    ft_file *file;
+    const char *metadata;
+    ft_model *m = mirror(2, 2, 0);
+    ft_data *data;
+    const char *names[12] = {latin, escapes, "a\xe2\x80\xae" "b", "", "\xf0\x9f\x98\x80", "5", "6",
+                             "7", "8", "9", "10", "\xed\xa0\x80"};
+    make_folder(ROOT "/names");
+    snprintf(path, sizeof path, ROOT "/names/%s", latin);
+    make_folder(path);
+    snprintf(path, sizeof path, ROOT "/names/%s/1.ppm", latin);
+    write_ppm(path, 1);
+    snprintf(path, sizeof path, ROOT "/names/%s", escapes);
+    make_folder(path);
+    snprintf(path, sizeof path, ROOT "/names/%s/\x1b]0;x\x07.ppm", escapes);
+    write_file(path, "P6", 2);
+    snprintf(path, sizeof path, ROOT "/names/%s/2.ppm", escapes);
+    write_ppm(path, 2);
+    data = ft_image_folder(m, ROOT "/names", (ft_image_folder_options){0});
+    CHECK(ft_data_count(data) == 2 && ft_data_skipped(data) == 1, "%s", ft_error_text(m));
+    CHECK(data && !strcmp(ft_data_class_name(data, 0), escapes)
+          && !strcmp(ft_data_class_name(data, 1), "caf\\xE9"), "names of classes");
+    CHECK(!strpbrk(log_text, "\x1b\x07\xe9") && strstr(log_text, "names/b\\x1B[31m/\\x1B]0;x\\x07.ppm")
+          && strstr(log_text, "caf\\xE9: the name of this folder is not UTF-8"), "%s", log_text);
+    ft_set_class_names(m, 12, names);
+    CHECK(ft_save(m, ROOT "/names.safetensors", (ft_save_options){0}) == FT_OK, "%s",
+          ft_error_text(m));
+    ft_destroy(m);
+    m = mirror(1, 1, 0);
+    file = ft_file_open(m, ROOT "/names.safetensors", (ft_weights_options){0});
+    metadata = file ? ft_file_metadata(file, "finetune") : NULL;
+    CHECK(metadata && strstr(metadata, "\"caf\\\\xE9\",\"b\\u001b[31m\",\"a\xe2\x80\xae" "b\",\"\","
+                             "\"\xf0\x9f\x98\x80\"") && strstr(metadata, "\"\\\\xED\\\\xA0\\\\x80\""),
+          "%.400s", metadata ? metadata : ft_error_text(m));
+    ft_file_close(file);
+    ft_destroy(m);
+    m = ft_create((ft_desc){0});
+    ft_load(m, "no\x1b[2J\nsuch\xff.pth", (ft_load_options){0});
+    CHECK(strstr(ft_error_text(m), "no\\x1B[2J\\x0Asuch\\xFF.pth") != NULL, "%s", ft_error_text(m));
+    ft_destroy(m);
+    write_file(table, "good\tcaf\xe9\nbad\tx\n", 16);
+    m = mirror(1, 1, 0);
+    data = ft_texts(m, table, (ft_text_options){0});
+    CHECK(data == NULL || !strcmp(ft_data_class_name(data, 0), "caf\\xE9"), "%s",
+          data ? ft_data_class_name(data, 0) : "");
+    ft_destroy(m);
+}
+
+/* ---- Time ---- */
+
+/* Of very many classes each is found at once among those of other data: by looking through them
+   this would take minutes. */
+static void test_many_classes(void)
+{
+    enum { CLASSES = 60000 };
+    char *table = (char *)malloc(CLASSES * 16), *at = table;
+    ft_text_options o;
+    ft_model *m = mirror(1, 1, 0);
+    ft_data *first, *second;
+    int i;
+    for (i = 0; i < CLASSES; ++i) at += sprintf(at, "w\tc%d\n", i);
+    memset(&o, 0, sizeof o);
+    o.memory = table;
+    o.bytes = (size_t)(at - table);
+    first = ft_texts(m, NULL, o);
+    o.classes_of = first;
+    second = ft_texts(m, NULL, o);
+    CHECK(ft_data_classes(second) == CLASSES && ft_data_label(second, 7) == ft_data_label(first, 7),
+          "%s", ft_error_text(m));
+    ft_destroy(m);
+    free(table);
+}
+
 int main(void)
 {
     ft_weights_options options;
-    ft_model *m = mirror(1, 1, 0);
+    ft_model *m;
     ft_file *file;
+    alarm(120); /* what waits for ever fails */
+    CHECK(system("chmod -R u+rw " ROOT " 2>/dev/null; rm -rf " ROOT "; mkdir -p " ROOT) == 0, ROOT);
+    m = mirror(1, 1, 0);
     memset(&options, 0, sizeof options);
     file = ft_file_open(m, GOLDEN, options);
     CHECK(file != NULL, "%s", ft_error_text(m));
@@ -139,5 +430,11 @@ int main(void)
         ft_file_close(file);
     }
     ft_destroy(m);
+    test_budget();
+    test_folders();
+    test_text_folders();
+    test_pipes();
+    test_names();
+    test_many_classes();
     return check_done("pictures");
 }

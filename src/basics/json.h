@@ -1,4 +1,5 @@
 #pragma once
+#include "platform/utf8.h"
 #include "platform/context.h"
 #include "basics/strings.h"
 
@@ -375,14 +376,18 @@ static bool ft__json_true(const ft__json *j, int value)
 
 /* ---- Writing ---- */
 
+/* A byte that is not UTF-8 becomes \xE9, for JSON is UTF-8. */
 static void ft__json_add_text(ft__text *to, const char *text)
 {
-    const char *at;
+    size_t bytes = strlen(text);
+    int taken;
     ft__text_add_bytes(to, "\"", 1);
-    for (at = text; *at; ++at) {
-        if (*at == '"' || *at == '\\') ft__text_add(to, "\\%c", *at);
-        else if ((unsigned char)*at < 0x20) ft__text_add(to, "\\u%04x", (unsigned)*at);
-        else ft__text_add_bytes(to, at, 1);
+    for (; bytes > 0; text += taken, bytes -= (size_t)taken) {
+        bool invalid = ft__utf8_read(text, bytes, &taken) == FT__INVALID && taken == 1;
+        if (*text == '"' || *text == '\\') ft__text_add(to, "\\%c", *text);
+        else if (invalid) ft__text_add(to, "\\\\x%02X", (unsigned)(unsigned char)*text);
+        else if ((unsigned char)*text < 0x20) ft__text_add(to, "\\u%04x", (unsigned)*text);
+        else ft__text_add_bytes(to, text, (size_t)taken);
     }
     ft__text_add_bytes(to, "\"", 1);
 }

@@ -1,5 +1,6 @@
 #pragma once
 #include "platform/formatting.h"
+#include "platform/utf8.h"
 #include "platform/context.h"
 
 /* =============================================================================================
@@ -10,6 +11,17 @@ static char *ft__copy_text(ft__context *c, const char *text)
     size_t bytes = strlen(text) + 1;
     char *copy = (char *)ft__allocate(c, bytes, 1);
     if (copy) memcpy(copy, text, bytes);
+    return copy;
+}
+
+/* A name as model files can hold it: UTF-8. */
+static char *ft__copy_name(ft__context *c, const char *name)
+{
+    size_t room = strlen(name) + 1;
+    char *copy;
+    if (!ft__utf8_valid(name, room - 1)) room = 4 * room; /* a byte becomes 4 at most */
+    copy = (char *)ft__allocate(c, room, 1);
+    if (copy) ft__clean_text(name, false, copy, room);
     return copy;
 }
 

@@ -373,8 +373,12 @@ static void ft__folder_add_class(ft__folder *folder, const char *name)
         folder->class_names = grown;
         folder->class_capacity = capacity;
     }
-    folder->class_names[folder->class_count] = ft__copy_text(c, name);
-    if (ft__ok(c)) folder->class_count += 1;
+    folder->class_names[folder->class_count] = ft__copy_name(c, name);
+    if (!ft__ok(c)) return;
+    if (strcmp(folder->class_names[folder->class_count], name) != 0)
+        ft__log(c, "%s/%s: the name of this folder is not UTF-8; its class is called by this text",
+                folder->path, name);
+    folder->class_count += 1;
 }
 
 static void ft__folder_scan(ft__folder *folder)

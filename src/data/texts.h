@@ -1,5 +1,6 @@
 #pragma once
 #include "interface/types.h"
+#include "platform/utf8.h"
 #include "platform/context.h"
 #include "basics/numbers.h"
 #include "basics/random.h"
@@ -9,7 +10,6 @@
 #include "basics/folders.h"
 #include "nodes/nodes.h"
 #include "graph/settings.h"
-#include "text/unicode.h"
 #include "text/tokenizers.h"
 #include "text/without_text.h"
 #include "data/sources.h"
@@ -133,8 +133,13 @@ static void ft__read_text_folder(ft__texts *t, const char *path)
         for (i = 0; i < listing.count && ft__ok(c); ++i) {
             const ft__entry *entry = &listing.entries[listing.order[i]];
             char *inner = entry->is_folder ? ft__join_path(c, path, entry->name) : NULL;
-            if (inner) ft__read_class_files(t, inner, entry->name);
-            else ft__count_left_out(&loose, entry->name);
+            char *label = inner ? ft__copy_name(c, entry->name) : NULL;
+            if (label) ft__read_class_files(t, inner, label);
+            if (label && strcmp(label, entry->name) != 0)
+                ft__log(c, "%s: the name of this folder is not UTF-8; its class is called by this"
+                        " text", inner);
+            if (!inner) ft__count_left_out(&loose, entry->name);
+            ft__release(c, label);
             ft__release(c, inner);
         }
     ft__log_left_out(c, path, &loose, "files directly in it belong to no class and are");
@@ -169,17 +174,17 @@ static void ft__sort_classes(ft_model *m, ft__texts *t, const char *path, const 
     ft__vocabulary found = t->classes;
     bool match = o->match_classes || o->classes_of;
     int *order = (int *)ft__allocate(c, (size_t)found.count + 1, sizeof *order), *place = NULL, i;
-    const char **names;
-    char number[12];
+    char **names, number[12];
     memset(&t->classes, 0, sizeof t->classes);
     t->classes.context = t->classes.letters.context = c;
     if (order) ft__sort_order(order, found.count, ft__class_less, &found);
-    names = (const char **)ft__allocate(c, (size_t)found.count + 1, sizeof *names);
-    for (i = 0; names && i < found.count; ++i) names[i] = ft__piece_text(&found, i);
-    if (names && match)
-        place = ft__match_classes(m, o->classes_of, path, names, found.count);
+    names = (char **)ft__allocate(c, (size_t)found.count + 1, sizeof *names);
+    for (i = 0; names && i < found.count; ++i) /* as the model will have them */
+        names[i] = ft__copy_name(c, ft__piece_text(&found, i));
+    if (ft__ok(c) && match)
+        place = ft__match_classes(m, o->classes_of, path, (const char *const *)names, found.count);
     else place = (int *)ft__allocate(c, (size_t)found.count + 1, sizeof *place);
-    for (i = 0; place && !match && i < found.count; ++i) {
+    for (i = 0; ft__ok(c) && !match && i < found.count; ++i) {
         place[order[i]] = i;
         ft__vocabulary_add(&t->classes, names[order[i]], strlen(names[order[i]]));
     }
@@ -189,7 +194,8 @@ static void ft__sort_classes(ft_model *m, ft__texts *t, const char *path, const 
     }
     for (i = 0; ft__ok(c) && i < t->count; ++i) t->labels[i] = place[t->labels[i]];
     ft__release(c, place);
-    ft__release(c, (void *)(uintptr_t)names);
+    for (i = 0; names && i < found.count; ++i) ft__release(c, names[i]);
+    ft__release(c, names);
     ft__release(c, order);
     ft__vocabulary_release(&found);
 }

@@ -119,7 +119,7 @@ void ft_set_class_names(ft_model *m, int count, const char *const *names)
     ft__release_class_names(m);
     m->class_names = (char **)ft__allocate(c, (size_t)count + 1, sizeof *m->class_names);
     for (i = 0; ft__ok(c) && i < count; ++i) {
-        m->class_names[i] = ft__copy_text(c, ft__name_or_number(names[i], i, number));
+        m->class_names[i] = ft__copy_name(c, ft__name_or_number(names[i], i, number));
         if (m->class_names[i]) m->class_count = i + 1;
     }
 }

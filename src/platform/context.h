@@ -1,6 +1,7 @@
 #pragma once
 #include "interface/types.h"
 #include "platform/formatting.h"
+#include "platform/utf8.h"
 
 /* =============================================================================================
    [SECTION] platform/context: Checked sizes, allocator, errors
@@ -40,16 +41,19 @@ typedef struct ft__device ft__device;
 
 static bool ft__ok(const ft__context *c) { return c->status == FT_OK; }
 
-/* Keeps only the first error: later ones follow from it and would hide the cause. */
+/* Keeps only the first error: later ones follow from it and would hide the cause. Names in errors
+   and in the log come from files: nothing in them may reach a terminal but text. */
 static FT__PRINTF(3, 4) ft_status ft__fail(ft__context *c, ft_status status, const char *format,
                                            ...)
 {
+    char line[1024];
     va_list arguments;
     if (c->status != FT_OK) return c->status;
     c->status = status;
     va_start(arguments, format);
-    ft__vprint(c->text, sizeof c->text, format, arguments);
+    ft__vprint(line, sizeof line, format, arguments);
     va_end(arguments);
+    ft__clean_text(line, true, c->text, sizeof c->text);
     return status;
 }
 
@@ -81,13 +85,14 @@ static ft_status ft__check_uses(ft__context *c, const char *call, const ft__fiel
 
 static FT__PRINTF(2, 3) void ft__log(const ft__context *c, const char *format, ...)
 {
-    char line[1024];
+    char line[1024], clean[1024];
     va_list arguments;
     if (!c->desc.log) return;
     va_start(arguments, format);
     ft__vprint(line, sizeof line, format, arguments);
     va_end(arguments);
-    c->desc.log(c->desc.log_user, line);
+    ft__clean_text(line, true, clean, sizeof clean);
+    c->desc.log(c->desc.log_user, clean);
 }
 
 static bool ft__multiply(size_t a, size_t b, size_t *product)

@@ -1,5 +1,6 @@
 #pragma once
 #include "interface/types.h"
+#include "platform/utf8.h"
 #include "platform/context.h"
 #include "basics/random.h"
 #include "basics/strings.h"

@@ -13,7 +13,6 @@ enum { /* classes, by Unicode's general category */
     FT__MARK /* Mn: an accent that stands over or under the letter before it */,
     FT__CONTROL /* Cc, Cf, Co */
 };
-enum { FT__INVALID = 0xfffd }; /* the result for a byte that is not UTF-8 */
 
 typedef struct ft__unicode_run { uint32_t from, count, step, to; } ft__unicode_run;
 
@@ -304,41 +303,12 @@ static const ft__unicode_run ft__unicode_lower[] = {
     {93760,32,1,93792}, {125184,34,1,125218},
 };
 
-/* The code point at text[0..bytes), bytes > 0, and how many bytes it takes; a byte that is not part
-   of valid UTF-8 (overlong forms and surrogates are invalid) is FT__INVALID and takes one. */
-static uint32_t ft__utf8_read(const char *text, size_t bytes, int *taken)
-{
-    const unsigned char *at = (const unsigned char *)text;
-    static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
-    int count = at[0] < 0x80 ? 1 : at[0] < 0xc2 ? 0 : at[0] < 0xe0 ? 2 : at[0] < 0xf0 ? 3
-        : at[0] < 0xf5 ? 4 : 0, i;
-    uint32_t code = count == 1 ? at[0] : at[0] & (0x7fu >> count);
-    *taken = 1;
-    if (count == 0 || (size_t)count > bytes) return FT__INVALID;
-    for (i = 1; i < count; ++i) {
-        if ((at[i] & 0xc0) != 0x80) return FT__INVALID;
-        code = code << 6 | (at[i] & 0x3fu);
-    }
-    if (code < least[count] || code > 0x10ffff || (code >= 0xd800 && code < 0xe000))
-        return FT__INVALID;
-    *taken = count;
-    return code;
-}
-
 static int ft__utf8_write(uint32_t code, char to[4]) /* returns the number of bytes */
 {
     int count = code < 0x80 ? 1 : code < 0x800 ? 2 : code < 0x10000 ? 3 : 4, i;
     for (i = count - 1; i > 0; --i, code >>= 6) to[i] = (char)(0x80 | (code & 0x3f));
     to[0] = (char)(count == 1 ? code : (0xf00u >> count & 0xff) | code);
     return count;
-}
-
-static bool ft__utf8_valid(const char *text, size_t bytes)
-{
-    int taken;
-    for (; bytes > 0; text += taken, bytes -= (size_t)taken)
-        if (ft__utf8_read(text, bytes, &taken) == FT__INVALID && taken == 1) return false;
-    return true;
 }
 
 static int ft__unicode_class(uint32_t code)
