@@ -123,6 +123,7 @@
      [SECTION] data/image_damage: Damaged JPEG and PNG files
      [SECTION] data/image_files: Image files
      [SECTION] data/sources: Data sources
+     [SECTION] data/image_samples: Pictures of a folder: reading one
      [SECTION] data/image_folders: Image folders
      [SECTION] data/tables: Tables
      [SECTION] data/texts: Texts
@@ -29144,13 +29145,8 @@ static void ft__bucket(const ft_source *source, int *order, int count, int batch
 }
 
 /* =============================================================================================
-   [SECTION] data/image_folders: Image folders
-   PATH/CLASS/files. Every file is decoded once when the folder is opened, so that broken ones are
-   reported before training starts. Resized pictures stay in memory while they fit; the others are
-   decoded again at each use.
-   Threads: get() may run on several at once. It allocates nothing, takes its workspace from a pool
-   made beforehand, and only reads what was set up when the folder was opened. So the functions in
-   ft_files are called by several threads too, each with its own file.
+   [SECTION] data/image_samples: Pictures of a folder: reading one
+   What an image folder knows of each picture, and how any thread gets one as the network's input.
    ============================================================================================= */
 typedef struct ft__sample {
     char *path;             /* PATH/CLASS/NAME */
@@ -29355,6 +29351,15 @@ static bool ft__sample_input(ft__folder *folder, int index, int view_number, flo
     return read;
 }
 
+/* =============================================================================================
+   [SECTION] data/image_folders: Image folders
+   PATH/CLASS/files. Every file is decoded once when the folder is opened, so that broken ones are
+   reported before training starts. Resized pictures stay in memory while they fit; the others are
+   decoded again at each use.
+   Threads: get() may run on several at once. It allocates nothing, takes its workspace from a pool
+   made beforehand, and only reads what was set up when the folder was opened. So the functions in
+   ft_files are called by several threads too, each with its own file.
+   ============================================================================================= */
 static bool ft__folder_get(void *user, int index, int view, ft_slot *slots, int slot_count)
 {
     ft__folder *folder = (ft__folder *)user;

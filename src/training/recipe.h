@@ -7,7 +7,7 @@
 #include "graph/plan.h"
 #include "graph/settings.h"
 #include "data/sources.h"
-#include "data/image_folders.h"
+#include "data/image_samples.h"
 #include "training/fit.h"
 #include "training/run.h"
 
