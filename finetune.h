@@ -17718,6 +17718,8 @@ struct ft__plan {
     void **saved;
     int *last_reader;       /* per node: the last trained step that reads it; -1: none */
     int *shares;            /* per node: the node whose memory its gradient uses */
+    int *readers, *reader_end; /* while it is made: the steps that read each node, node after node,
+                                  and where each node's end */
     char *trained;          /* per node: depends on something trainable */
     ft__tensor *inputs;     /* scratch for one call */
     void *memory, *workspace, *weights; /* `weights`: folded and prepared ones */
@@ -18140,6 +18142,8 @@ static void ft__plan_free(ft__context *c, ft__plan *plan)
     ft__release(c, plan->weights);
     ft__release(c, plan->inputs);
     ft__release(c, plan->trained);
+    ft__release(c, plan->reader_end);
+    ft__release(c, plan->readers);
     ft__release(c, plan->last_reader);
     ft__release(c, plan->shares);
     ft__release(c, plan->saved);
@@ -18167,20 +18171,22 @@ static void ft__mark_needed(const ft_model *m, int target, char mark, char *need
     }
 }
 
-/* The only node that reads `id`, or 0 if no node or several do. */
-static int ft__only_reader(const ft_model *m, const char *needed, int id)
+/* Per node the one needed node that reads it; 0: none does, -1: it is read more than once. */
+static void ft__sole_readers(const ft_model *m, const char *needed, int *sole)
 {
-    int found = 0, i, j;
-    if (id == m->output.id || id == m->loss.id) return 0;
-    for (i = 0; i < m->node_count; ++i) {
-        if (!needed[i]) continue;
-        for (j = 0; j < m->nodes[i].input_count; ++j) {
-            if (m->nodes[i].inputs[j] != id) continue;
-            if (found) return 0;
-            found = i + 1;
+    int i, j;
+    for (i = 0; i < m->node_count; ++i)
+        for (j = 0; needed[i] && j < m->nodes[i].input_count; ++j) {
+            int input = m->nodes[i].inputs[j] - 1;
+            sole[input] = sole[input] ? -1 : i + 1;
         }
-    }
-    return found;
+}
+
+/* The only node that reads this one; 0: there are more, or none. */
+static int ft__only_reader(const ft_model *m, const int *sole, int id)
+{
+    if (id == m->output.id || id == m->loss.id || sole[id - 1] < 0) return 0;
+    return sole[id - 1];
 }
 
 /* Whether a step's own backward handles the activation that it applied. */
@@ -18192,25 +18198,25 @@ static bool ft__masks(const ft_model *m, const ft__step *step)
 }
 
 /* Fuses the step's only readers into it: a batch norm, if nothing is trained, and an activation. */
-static void ft__fuse(const ft_model *m, const ft__plan *plan, const char *needed, ft__step *step)
+static void ft__fuse(const ft_model *m, const ft__plan *plan, const int *sole, ft__step *step)
 {
     int op = m->nodes[step->id - 1].op, next;
     bool trained = plan->trained[step->id - 1] != 0;
     if (!(ft__rows[op].reads & FT__FUSES)) return;
-    next = ft__only_reader(m, needed, step->output);
+    next = ft__only_reader(m, sole, step->output);
     if (next && !trained && (op == FT__OP_conv2d || op == FT__OP_linear)
         && m->nodes[next - 1].op == FT__OP_batch_norm && !plan->trained[next - 1]
         && m->nodes[next - 1].inputs[0] == step->output) {
         step->norm = step->output = next;
-        next = ft__only_reader(m, needed, step->output);
+        next = ft__only_reader(m, sole, step->output);
     }
     if (next && (trained ? ft__can_fuse_trained(m->nodes[next - 1].op)
                          : !plan->trained[next - 1] && ft__can_fuse(m->nodes[next - 1].op)))
         step->activation = step->output = next;
 }
 
-static void ft__add_steps(const ft_model *m, ft__plan *plan, const char *needed, char *done,
-                          bool trained)
+static void ft__add_steps(const ft_model *m, ft__plan *plan, const char *needed, const int *sole,
+                          char *done, bool trained)
 {
     int at;
     for (at = 0; at < m->node_count; ++at) {
@@ -18221,7 +18227,7 @@ static void ft__add_steps(const ft_model *m, ft__plan *plan, const char *needed,
         memset(step, 0, sizeof *step);
         step->id = step->output = id;
         step->trained = trained;
-        ft__fuse(m, plan, needed, step);
+        ft__fuse(m, plan, sole, step);
         done[step->id - 1] = done[step->output - 1] = 1;
         if (step->norm) done[step->norm - 1] = 1;
         step->for_output = (needed[step->output - 1] & FT__FOR_OUTPUT) != 0;
@@ -18236,10 +18242,11 @@ static void ft__plan_steps(ft_model *m, ft__plan *plan)
     ft__context *c = &m->context;
     char *needed = (char *)ft__allocate(c, (size_t)m->node_count, 1);
     char *done = (char *)ft__allocate(c, (size_t)m->node_count, 1);
-    int at, i;
-    if (needed && done) {
+    int *sole = (int *)ft__allocate(c, (size_t)m->node_count, sizeof *sole), at, i;
+    if (needed && done && sole) {
         ft__mark_needed(m, m->output.id, FT__FOR_OUTPUT, needed);
         ft__mark_needed(m, m->loss.id, FT__FOR_LOSS, needed);
+        ft__sole_readers(m, needed, sole);
         for (at = 0; plan->training && at < m->node_count; ++at) {
             const ft__node *node = &m->nodes[m->order[at] - 1];
             bool trained = node->op == FT__OP_parameter && !node->frozen;
@@ -18247,10 +18254,11 @@ static void ft__plan_steps(ft_model *m, ft__plan *plan)
                 if (plan->trained[node->inputs[i] - 1]) trained = true;
             plan->trained[m->order[at] - 1] = trained;
         }
-        ft__add_steps(m, plan, needed, done, false);
+        ft__add_steps(m, plan, needed, sole, done, false);
         plan->first_trained = plan->step_count;
-        ft__add_steps(m, plan, needed, done, true);
+        ft__add_steps(m, plan, needed, sole, done, true);
     }
+    ft__release(c, sole);
     ft__release(c, done);
     ft__release(c, needed);
 }
@@ -18412,25 +18420,29 @@ static int ft__plan_moments(ft__plan *plan)
     return moment;
 }
 
+/* The steps that read a node: those from *from to before the returned place of plan->readers. */
+static int ft__readers_of(const ft__plan *plan, int id, int *from)
+{
+    *from = id > 1 ? plan->reader_end[id - 2] : 0;
+    return plan->reader_end[id - 1];
+}
+
 /* The last moment that reads the value of step `made_by`: of a step that runs again, its first
    value or its `second` one. */
 static int ft__last_use(const ft_model *m, const ft__plan *plan, int made_by, bool second)
 {
     const ft__step *maker = &plan->steps[made_by];
-    int id = maker->output, last = second ? maker->moment_again : made_by, i, j;
+    int id = maker->output, last = second ? maker->moment_again : made_by, from, end;
     bool backward = second || !maker->again;
     if (id == m->output.id || id == m->loss.id) return INT_MAX;
-    for (i = 0; i < plan->step_count; ++i) {
-        const ft__step *step = &plan->steps[i];
+    for (end = ft__readers_of(plan, id, &from); from < end; ++from) {
+        const ft__step *step = &plan->steps[plan->readers[from]];
         const ft__node *reader = &m->nodes[step->id - 1];
-        for (j = 0; j < reader->input_count; ++j) {
-            if (reader->inputs[j] != id) continue;
-            if (i > last) last = i;
-            if (backward && step->again && step->moment_again > last) last = step->moment_again;
-            if (backward && step->trained && (ft__rows[reader->op].reads & FT__READS_X)
-                && step->moment_back > last)
-                last = step->moment_back;
-        }
+        if (plan->readers[from] > last) last = plan->readers[from];
+        if (backward && step->again && step->moment_again > last) last = step->moment_again;
+        if (backward && step->trained && (ft__rows[reader->op].reads & FT__READS_X)
+            && step->moment_back > last)
+            last = step->moment_back;
     }
     if (backward && maker->trained && ft__keeps_output(m, maker) && maker->moment_back > last)
         last = maker->moment_back;
@@ -18554,17 +18566,15 @@ static void ft__mark_again(ft_model *m, ft__plan *plan, int at)
     ft__step *step = &plan->steps[at];
     bool wanted = ft__keeps_output(m, step)
         || ft__costs_of(m, &m->nodes[step->id - 1], plan->most, true).saved > 0;
-    int i, j;
+    int from, end;
     step->again = false;
     if (step->output == m->output.id || step->output == m->loss.id) return;
     if (ft__carries(&m->nodes[step->id - 1])) return;
-    for (i = at + 1; i < plan->step_count; ++i) {
-        const ft__node *reader = &m->nodes[plan->steps[i].id - 1];
-        for (j = 0; j < reader->input_count; ++j) {
-            if (reader->inputs[j] != step->output) continue;
-            if (plan->steps[i].part != step->part) return;
-            if ((ft__rows[reader->op].reads & FT__READS_X) || plan->steps[i].again) wanted = true;
-        }
+    for (end = ft__readers_of(plan, step->output, &from); from < end; ++from) {
+        const ft__step *reader = &plan->steps[plan->readers[from]];
+        if (reader->part != step->part) return;
+        if ((ft__rows[m->nodes[reader->id - 1].op].reads & FT__READS_X) || reader->again)
+            wanted = true;
     }
     step->again = wanted;
 }
@@ -18575,22 +18585,20 @@ static void ft__mark_again(ft_model *m, ft__plan *plan, int at)
    Neither takes more time: values that are not kept need not go to memory and back. */
 static void ft__plan_alone(ft_model *m, ft__plan *plan)
 {
-    int at, i, j;
+    int at, from, end;
     for (at = plan->first_trained; at < plan->step_count; ++at) {
         ft__step *step = &plan->steps[at];
         bool same_part = true, multiplies = false;
         int last = 0;
         if (step->again || step->output == m->output.id || step->output == m->loss.id
             || !(ft__rows[m->nodes[step->id - 1].op].reads & FT__RESTORES)) continue;
-        for (i = at + 1; i < plan->step_count; ++i) {
-            const ft__node *reader = &m->nodes[plan->steps[i].id - 1];
-            for (j = 0; j < reader->input_count; ++j) {
-                if (reader->inputs[j] != step->output) continue;
-                if (plan->steps[i].part != step->part) same_part = false;
-                if (!(ft__rows[reader->op].reads & FT__READS_X)) continue;
-                if (ft__costs_of(m, reader, plan->most, true).multiply_adds > 0) multiplies = true;
-                last = i + 1;
-            }
+        for (end = ft__readers_of(plan, step->output, &from); from < end; ++from) {
+            const ft__step *read = &plan->steps[plan->readers[from]];
+            const ft__node *reader = &m->nodes[read->id - 1];
+            if (read->part != step->part) same_part = false;
+            if (!(ft__rows[reader->op].reads & FT__READS_X)) continue;
+            if (ft__costs_of(m, reader, plan->most, true).multiply_adds > 0) multiplies = true;
+            last = plan->readers[from] + 1;
         }
         if (!multiplies || !same_part) continue;
         step->again = true;
@@ -18694,14 +18702,30 @@ static void ft__plan_weights(ft_model *m, ft__plan *plan)
     }
 }
 
-static void ft__plan_readers(const ft_model *m, ft__plan *plan)
+/* Lists the steps that read each node, in order. A step that reads a node twice is there twice. */
+static void ft__plan_readers(ft_model *m, ft__plan *plan)
 {
-    int i, j;
+    int i, j, count = 0;
     for (i = 0; i < m->node_count; ++i) plan->last_reader[i] = -1;
-    for (i = plan->first_trained; i < plan->step_count; ++i) {
+    for (i = 0; i < plan->step_count; ++i) {
         const ft__node *node = &m->nodes[plan->steps[i].id - 1];
-        for (j = 0; j < node->input_count; ++j) plan->last_reader[node->inputs[j] - 1] = i;
+        count += node->input_count;
+        for (j = 0; j < node->input_count; ++j) {
+            plan->reader_end[node->inputs[j] - 1] += 1;
+            if (i >= plan->first_trained) plan->last_reader[node->inputs[j] - 1] = i;
+        }
     }
+    plan->readers = (int *)ft__allocate(&m->context, (size_t)count + 1, sizeof *plan->readers);
+    if (!plan->readers) return;
+    for (i = 1; i < m->node_count; ++i) plan->reader_end[i] += plan->reader_end[i - 1];
+    for (i = plan->step_count - 1; i >= 0; --i) { /* each end moves to the begin, ... */
+        const ft__node *node = &m->nodes[plan->steps[i].id - 1];
+        for (j = 0; j < node->input_count; ++j)
+            plan->readers[--plan->reader_end[node->inputs[j] - 1]] = i;
+    }
+    for (i = 1; i < m->node_count; ++i) /* ... which is where the one before ends */
+        plan->reader_end[i - 1] = plan->reader_end[i];
+    if (m->node_count) plan->reader_end[m->node_count - 1] = count;
 }
 
 static int ft__most_inputs(const ft_model *m)
@@ -18979,13 +19003,14 @@ static ft__plan *ft__plan_make(ft_model *m, ft__extent most, bool training, bool
     plan->saved = (void **)ft__allocate(c, nodes, sizeof *plan->saved);
     plan->last_reader = (int *)ft__allocate(c, nodes, sizeof *plan->last_reader);
     plan->shares = (int *)ft__allocate(c, nodes, sizeof *plan->shares);
+    plan->reader_end = (int *)ft__allocate(c, nodes, sizeof *plan->reader_end);
     plan->trained = (char *)ft__allocate(c, nodes, 1);
     plan->inputs = (ft__tensor *)ft__allocate(c, (size_t)ft__most_inputs(m),
                                               sizeof *plan->inputs);
     if (ft__ok(c)) ft__plan_steps(m, plan);
     if (ft__ok(c)) blocks = (ft__block *)ft__allocate(c, 5 * nodes, sizeof *blocks);
+    if (ft__ok(c)) ft__plan_readers(m, plan);
     if (ft__ok(c)) {
-        ft__plan_readers(m, plan);
         ft__plan_shares(m, plan);
         ft__plan_weights(m, plan);
         ft__list_blocks(m, plan, blocks); /* the workspace */
@@ -18999,6 +19024,9 @@ static ft__plan *ft__plan_make(ft_model *m, ft__extent most, bool training, bool
         if (!measure && ft__ok(c)) ft__plan_allocate(m, plan, blocks, count, plan->room);
     }
     ft__release(c, blocks);
+    ft__release(c, plan->reader_end);
+    ft__release(c, plan->readers);
+    plan->reader_end = plan->readers = NULL;
     plan->taken = c->bytes - before;
     if (ft__ok(c)) return plan;
     ft__plan_free(c, plan);
@@ -22229,6 +22257,7 @@ static ft_status ft__pickle_info(ft__pickle *p, const ft__pickled_tensor *t, con
                                  ft_tensor_info *info)
 {
     int d;
+    if (!info) return p->context->status;
     memset(info, 0, sizeof *info);
     info->name = name;
     info->type = (ft_type)t->type;

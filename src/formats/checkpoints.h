@@ -209,6 +209,7 @@ static ft_status ft__pickle_info(ft__pickle *p, const ft__pickled_tensor *t, con
                                  ft_tensor_info *info)
 {
     int d;
+    if (!info) return p->context->status;
     memset(info, 0, sizeof *info);
     info->name = name;
     info->type = (ft_type)t->type;

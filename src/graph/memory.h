@@ -169,25 +169,29 @@ static int ft__plan_moments(ft__plan *plan)
     return moment;
 }
 
+/* The steps that read a node: those from *from to before the returned place of plan->readers. */
+static int ft__readers_of(const ft__plan *plan, int id, int *from)
+{
+    *from = id > 1 ? plan->reader_end[id - 2] : 0;
+    return plan->reader_end[id - 1];
+}
+
 /* The last moment that reads the value of step `made_by`: of a step that runs again, its first
    value or its `second` one. */
 static int ft__last_use(const ft_model *m, const ft__plan *plan, int made_by, bool second)
 {
     const ft__step *maker = &plan->steps[made_by];
-    int id = maker->output, last = second ? maker->moment_again : made_by, i, j;
+    int id = maker->output, last = second ? maker->moment_again : made_by, from, end;
     bool backward = second || !maker->again;
     if (id == m->output.id || id == m->loss.id) return INT_MAX;
-    for (i = 0; i < plan->step_count; ++i) {
-        const ft__step *step = &plan->steps[i];
+    for (end = ft__readers_of(plan, id, &from); from < end; ++from) {
+        const ft__step *step = &plan->steps[plan->readers[from]];
         const ft__node *reader = &m->nodes[step->id - 1];
-        for (j = 0; j < reader->input_count; ++j) {
-            if (reader->inputs[j] != id) continue;
-            if (i > last) last = i;
-            if (backward && step->again && step->moment_again > last) last = step->moment_again;
-            if (backward && step->trained && (ft__rows[reader->op].reads & FT__READS_X)
-                && step->moment_back > last)
-                last = step->moment_back;
-        }
+        if (plan->readers[from] > last) last = plan->readers[from];
+        if (backward && step->again && step->moment_again > last) last = step->moment_again;
+        if (backward && step->trained && (ft__rows[reader->op].reads & FT__READS_X)
+            && step->moment_back > last)
+            last = step->moment_back;
     }
     if (backward && maker->trained && ft__keeps_output(m, maker) && maker->moment_back > last)
         last = maker->moment_back;
@@ -311,17 +315,15 @@ static void ft__mark_again(ft_model *m, ft__plan *plan, int at)
     ft__step *step = &plan->steps[at];
     bool wanted = ft__keeps_output(m, step)
         || ft__costs_of(m, &m->nodes[step->id - 1], plan->most, true).saved > 0;
-    int i, j;
+    int from, end;
     step->again = false;
     if (step->output == m->output.id || step->output == m->loss.id) return;
     if (ft__carries(&m->nodes[step->id - 1])) return;
-    for (i = at + 1; i < plan->step_count; ++i) {
-        const ft__node *reader = &m->nodes[plan->steps[i].id - 1];
-        for (j = 0; j < reader->input_count; ++j) {
-            if (reader->inputs[j] != step->output) continue;
-            if (plan->steps[i].part != step->part) return;
-            if ((ft__rows[reader->op].reads & FT__READS_X) || plan->steps[i].again) wanted = true;
-        }
+    for (end = ft__readers_of(plan, step->output, &from); from < end; ++from) {
+        const ft__step *reader = &plan->steps[plan->readers[from]];
+        if (reader->part != step->part) return;
+        if ((ft__rows[m->nodes[reader->id - 1].op].reads & FT__READS_X) || reader->again)
+            wanted = true;
     }
     step->again = wanted;
 }
@@ -332,22 +334,20 @@ static void ft__mark_again(ft_model *m, ft__plan *plan, int at)
    Neither takes more time: values that are not kept need not go to memory and back. */
 static void ft__plan_alone(ft_model *m, ft__plan *plan)
 {
-    int at, i, j;
+    int at, from, end;
     for (at = plan->first_trained; at < plan->step_count; ++at) {
         ft__step *step = &plan->steps[at];
         bool same_part = true, multiplies = false;
         int last = 0;
         if (step->again || step->output == m->output.id || step->output == m->loss.id
             || !(ft__rows[m->nodes[step->id - 1].op].reads & FT__RESTORES)) continue;
-        for (i = at + 1; i < plan->step_count; ++i) {
-            const ft__node *reader = &m->nodes[plan->steps[i].id - 1];
-            for (j = 0; j < reader->input_count; ++j) {
-                if (reader->inputs[j] != step->output) continue;
-                if (plan->steps[i].part != step->part) same_part = false;
-                if (!(ft__rows[reader->op].reads & FT__READS_X)) continue;
-                if (ft__costs_of(m, reader, plan->most, true).multiply_adds > 0) multiplies = true;
-                last = i + 1;
-            }
+        for (end = ft__readers_of(plan, step->output, &from); from < end; ++from) {
+            const ft__step *read = &plan->steps[plan->readers[from]];
+            const ft__node *reader = &m->nodes[read->id - 1];
+            if (read->part != step->part) same_part = false;
+            if (!(ft__rows[reader->op].reads & FT__READS_X)) continue;
+            if (ft__costs_of(m, reader, plan->most, true).multiply_adds > 0) multiplies = true;
+            last = plan->readers[from] + 1;
         }
         if (!multiplies || !same_part) continue;
         step->again = true;
@@ -451,14 +451,30 @@ static void ft__plan_weights(ft_model *m, ft__plan *plan)
     }
 }
 
-static void ft__plan_readers(const ft_model *m, ft__plan *plan)
+/* Lists the steps that read each node, in order. A step that reads a node twice is there twice. */
+static void ft__plan_readers(ft_model *m, ft__plan *plan)
 {
-    int i, j;
+    int i, j, count = 0;
     for (i = 0; i < m->node_count; ++i) plan->last_reader[i] = -1;
-    for (i = plan->first_trained; i < plan->step_count; ++i) {
+    for (i = 0; i < plan->step_count; ++i) {
         const ft__node *node = &m->nodes[plan->steps[i].id - 1];
-        for (j = 0; j < node->input_count; ++j) plan->last_reader[node->inputs[j] - 1] = i;
+        count += node->input_count;
+        for (j = 0; j < node->input_count; ++j) {
+            plan->reader_end[node->inputs[j] - 1] += 1;
+            if (i >= plan->first_trained) plan->last_reader[node->inputs[j] - 1] = i;
+        }
     }
+    plan->readers = (int *)ft__allocate(&m->context, (size_t)count + 1, sizeof *plan->readers);
+    if (!plan->readers) return;
+    for (i = 1; i < m->node_count; ++i) plan->reader_end[i] += plan->reader_end[i - 1];
+    for (i = plan->step_count - 1; i >= 0; --i) { /* each end moves to the begin, ... */
+        const ft__node *node = &m->nodes[plan->steps[i].id - 1];
+        for (j = 0; j < node->input_count; ++j)
+            plan->readers[--plan->reader_end[node->inputs[j] - 1]] = i;
+    }
+    for (i = 1; i < m->node_count; ++i) /* ... which is where the one before ends */
+        plan->reader_end[i - 1] = plan->reader_end[i];
+    if (m->node_count) plan->reader_end[m->node_count - 1] = count;
 }
 
 static int ft__most_inputs(const ft_model *m)
@@ -736,13 +752,14 @@ static ft__plan *ft__plan_make(ft_model *m, ft__extent most, bool training, bool
     plan->saved = (void **)ft__allocate(c, nodes, sizeof *plan->saved);
     plan->last_reader = (int *)ft__allocate(c, nodes, sizeof *plan->last_reader);
     plan->shares = (int *)ft__allocate(c, nodes, sizeof *plan->shares);
+    plan->reader_end = (int *)ft__allocate(c, nodes, sizeof *plan->reader_end);
     plan->trained = (char *)ft__allocate(c, nodes, 1);
     plan->inputs = (ft__tensor *)ft__allocate(c, (size_t)ft__most_inputs(m),
                                               sizeof *plan->inputs);
     if (ft__ok(c)) ft__plan_steps(m, plan);
     if (ft__ok(c)) blocks = (ft__block *)ft__allocate(c, 5 * nodes, sizeof *blocks);
+    if (ft__ok(c)) ft__plan_readers(m, plan);
     if (ft__ok(c)) {
-        ft__plan_readers(m, plan);
         ft__plan_shares(m, plan);
         ft__plan_weights(m, plan);
         ft__list_blocks(m, plan, blocks); /* the workspace */
@@ -756,6 +773,9 @@ static ft__plan *ft__plan_make(ft_model *m, ft__extent most, bool training, bool
         if (!measure && ft__ok(c)) ft__plan_allocate(m, plan, blocks, count, plan->room);
     }
     ft__release(c, blocks);
+    ft__release(c, plan->reader_end);
+    ft__release(c, plan->readers);
+    plan->reader_end = plan->readers = NULL;
     plan->taken = c->bytes - before;
     if (ft__ok(c)) return plan;
     ft__plan_free(c, plan);

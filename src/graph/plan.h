@@ -58,6 +58,8 @@ struct ft__plan {
     void **saved;
     int *last_reader;       /* per node: the last trained step that reads it; -1: none */
     int *shares;            /* per node: the node whose memory its gradient uses */
+    int *readers, *reader_end; /* while it is made: the steps that read each node, node after node,
+                                  and where each node's end */
     char *trained;          /* per node: depends on something trainable */
     ft__tensor *inputs;     /* scratch for one call */
     void *memory, *workspace, *weights; /* `weights`: folded and prepared ones */
@@ -480,6 +482,8 @@ static void ft__plan_free(ft__context *c, ft__plan *plan)
     ft__release(c, plan->weights);
     ft__release(c, plan->inputs);
     ft__release(c, plan->trained);
+    ft__release(c, plan->reader_end);
+    ft__release(c, plan->readers);
     ft__release(c, plan->last_reader);
     ft__release(c, plan->shares);
     ft__release(c, plan->saved);
@@ -507,20 +511,22 @@ static void ft__mark_needed(const ft_model *m, int target, char mark, char *need
     }
 }
 
-/* The only node that reads `id`, or 0 if no node or several do. */
-static int ft__only_reader(const ft_model *m, const char *needed, int id)
+/* Per node the one needed node that reads it; 0: none does, -1: it is read more than once. */
+static void ft__sole_readers(const ft_model *m, const char *needed, int *sole)
 {
-    int found = 0, i, j;
-    if (id == m->output.id || id == m->loss.id) return 0;
-    for (i = 0; i < m->node_count; ++i) {
-        if (!needed[i]) continue;
-        for (j = 0; j < m->nodes[i].input_count; ++j) {
-            if (m->nodes[i].inputs[j] != id) continue;
-            if (found) return 0;
-            found = i + 1;
+    int i, j;
+    for (i = 0; i < m->node_count; ++i)
+        for (j = 0; needed[i] && j < m->nodes[i].input_count; ++j) {
+            int input = m->nodes[i].inputs[j] - 1;
+            sole[input] = sole[input] ? -1 : i + 1;
         }
-    }
-    return found;
+}
+
+/* The only node that reads this one; 0: there are more, or none. */
+static int ft__only_reader(const ft_model *m, const int *sole, int id)
+{
+    if (id == m->output.id || id == m->loss.id || sole[id - 1] < 0) return 0;
+    return sole[id - 1];
 }
 
 /* Whether a step's own backward handles the activation that it applied. */
@@ -532,25 +538,25 @@ static bool ft__masks(const ft_model *m, const ft__step *step)
 }
 
 /* Fuses the step's only readers into it: a batch norm, if nothing is trained, and an activation. */
-static void ft__fuse(const ft_model *m, const ft__plan *plan, const char *needed, ft__step *step)
+static void ft__fuse(const ft_model *m, const ft__plan *plan, const int *sole, ft__step *step)
 {
     int op = m->nodes[step->id - 1].op, next;
     bool trained = plan->trained[step->id - 1] != 0;
     if (!(ft__rows[op].reads & FT__FUSES)) return;
-    next = ft__only_reader(m, needed, step->output);
+    next = ft__only_reader(m, sole, step->output);
     if (next && !trained && (op == FT__OP_conv2d || op == FT__OP_linear)
         && m->nodes[next - 1].op == FT__OP_batch_norm && !plan->trained[next - 1]
         && m->nodes[next - 1].inputs[0] == step->output) {
         step->norm = step->output = next;
-        next = ft__only_reader(m, needed, step->output);
+        next = ft__only_reader(m, sole, step->output);
     }
     if (next && (trained ? ft__can_fuse_trained(m->nodes[next - 1].op)
                          : !plan->trained[next - 1] && ft__can_fuse(m->nodes[next - 1].op)))
         step->activation = step->output = next;
 }
 
-static void ft__add_steps(const ft_model *m, ft__plan *plan, const char *needed, char *done,
-                          bool trained)
+static void ft__add_steps(const ft_model *m, ft__plan *plan, const char *needed, const int *sole,
+                          char *done, bool trained)
 {
     int at;
     for (at = 0; at < m->node_count; ++at) {
@@ -561,7 +567,7 @@ static void ft__add_steps(const ft_model *m, ft__plan *plan, const char *needed,
         memset(step, 0, sizeof *step);
         step->id = step->output = id;
         step->trained = trained;
-        ft__fuse(m, plan, needed, step);
+        ft__fuse(m, plan, sole, step);
         done[step->id - 1] = done[step->output - 1] = 1;
         if (step->norm) done[step->norm - 1] = 1;
         step->for_output = (needed[step->output - 1] & FT__FOR_OUTPUT) != 0;
@@ -576,10 +582,11 @@ static void ft__plan_steps(ft_model *m, ft__plan *plan)
     ft__context *c = &m->context;
     char *needed = (char *)ft__allocate(c, (size_t)m->node_count, 1);
     char *done = (char *)ft__allocate(c, (size_t)m->node_count, 1);
-    int at, i;
-    if (needed && done) {
+    int *sole = (int *)ft__allocate(c, (size_t)m->node_count, sizeof *sole), at, i;
+    if (needed && done && sole) {
         ft__mark_needed(m, m->output.id, FT__FOR_OUTPUT, needed);
         ft__mark_needed(m, m->loss.id, FT__FOR_LOSS, needed);
+        ft__sole_readers(m, needed, sole);
         for (at = 0; plan->training && at < m->node_count; ++at) {
             const ft__node *node = &m->nodes[m->order[at] - 1];
             bool trained = node->op == FT__OP_parameter && !node->frozen;
@@ -587,10 +594,11 @@ static void ft__plan_steps(ft_model *m, ft__plan *plan)
                 if (plan->trained[node->inputs[i] - 1]) trained = true;
             plan->trained[m->order[at] - 1] = trained;
         }
-        ft__add_steps(m, plan, needed, done, false);
+        ft__add_steps(m, plan, needed, sole, done, false);
         plan->first_trained = plan->step_count;
-        ft__add_steps(m, plan, needed, done, true);
+        ft__add_steps(m, plan, needed, sole, done, true);
     }
+    ft__release(c, sole);
     ft__release(c, done);
     ft__release(c, needed);
 }
