@@ -5,6 +5,7 @@
 
    What plain loops and vectors give differs by rounding: 2e-4 of the largest number of an array;
    the largest difference seen is 3e-5. */
+#define _POSIX_C_SOURCE 200112L /* posix_memalign */
 #include "check.h"
 #include "finetune.h"
 
@@ -279,6 +280,48 @@ static double compare(const results *got, const results *want, double tolerance,
     return worst;
 }
 
+/* Recurrent layers take rows of the input, steps times samples, in blocks of 126 or 128, as the level's
+   tile has it: one row less than a block, just as many, and one more give each sample the bits that it
+   has alone. */
+static void test_row_blocks(const char *level)
+{
+    enum { IN = 3, H = 4, MOST_SAMPLES = 130 };
+    static const int counts[] = {63, 64, 119, 120, 121, 125, 126, 127, 128, 129};
+    static float x[MOST_SAMPLES * IN], alone[MOST_SAMPLES * H], y[MOST_SAMPLES * H];
+    static ft_node (*const makers[])(ft_model *, const char *, ft_node, int, ft_recurrent_options) = {
+        ft_lstm, ft_gru, ft_rnn};
+    size_t k, i;
+    for (i = 0; i < MOST_SAMPLES * IN; ++i) x[i] = (float)(i * 31 % 17) / 8 - 1;
+    for (k = 0; k < 3; ++k) {
+        ft_desc desc;
+        ft_input_options in;
+        ft_recurrent_options none;
+        ft_model *m;
+        memset(&desc, 0, sizeof desc);
+        memset(&in, 0, sizeof in);
+        memset(&none, 0, sizeof none);
+        desc.simd = level;
+        desc.threads = 1;
+        desc.allocator.allocate = allocate;
+        desc.allocator.release = release;
+        in.size[0] = FT_LENGTH;
+        in.size[1] = IN;
+        m = ft_create(desc);
+        ft_set_output(m, makers[k](m, "layer", ft_input(m, "input", in), H, none));
+        ft_set_length(m, 1);
+        for (i = 0; i < MOST_SAMPLES; ++i) ft_run(m, x + i * IN, 1, alone + i * H, H);
+        for (i = 0; i < sizeof counts / sizeof counts[0]; ++i) {
+            size_t numbers = (size_t)counts[i] * H;
+            memset(y, 0, sizeof y);
+            ft_run(m, x, counts[i], y, numbers);
+            CHECK(!memcmp(y, alone, numbers * sizeof *y), "layer %d at %s: %d samples", (int)k, level,
+                  counts[i]);
+        }
+        CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+        ft_destroy(m);
+    }
+}
+
 int main(void)
 {
     static const char *const levels[] = {"sse2", "avx2", "avx512", "neon"};
@@ -291,6 +334,7 @@ int main(void)
     for (l = 0; l < sizeof levels / sizeof levels[0]; ++l) {
         if (!compute(&cases[0], levels[l], NULL, 1, &got)) continue;
         ++found;
+        test_row_blocks(levels[l]);
         for (i = 0; i < sizeof cases / sizeof cases[0]; ++i)
             for (batch = first; batch <= 6; batch += 5) {
                 double apart;
@@ -303,6 +347,7 @@ int main(void)
                 if (apart > worst) worst = apart;
             }
     }
+    test_row_blocks("none");
     if (!found) SKIP("no vector instructions here, or a build without them");
     for (i = 0; i < sizeof cases / sizeof cases[0]; ++i) /* bf16 by instructions, and without */
         if (strcmp(cases[i].layer, "conv2d") == 0 || strcmp(cases[i].layer, "linear") == 0) {

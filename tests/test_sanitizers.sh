@@ -1,9 +1,10 @@
 #!/bin/sh
-# Whole training runs under AddressSanitizer and UndefinedBehaviorSanitizer, and those in several
-# threads under ThreadSanitizer; the other tests run without them, for speed. At -O0, where every
-# access that is written is made and watched: the compiler takes 10 seconds, at -O1 25, and the runs
-# are short. With the kernels for SIMD it takes 45, at -O1 86: they are in the library that tests of
-# public functions link.
+# Whole training runs, every reader and every SIMD kernel under AddressSanitizer and
+# UndefinedBehaviorSanitizer, and runs in several threads under ThreadSanitizer; the other tests run
+# without them, for speed. At -O0, where every access that is written is made and watched: the
+# compiler takes 10 seconds, at -O1 25, and the runs are short. With the kernels for SIMD it takes 45,
+# at -O1 86: they are in the library that tests of public functions link. LONG=1: clang's sanitizers
+# too, which see more, and a minute for each reader.
 passed=0 failed=0 skipped=0
 out=build/sanitizers
 mkdir -p $out
@@ -14,23 +15,45 @@ try() {
     if "$@" >$out/log.txt 2>&1; then passed=$((passed + 1))
     else failed=$((failed + 1)); echo "FAILED $name: $*"; head -20 $out/log.txt; fi
 }
-printf '#define FINETUNE_IMPLEMENTATION\n#include "finetune.h"\n' >$out/library.c
 skip() { skipped=$((skipped + 1)); echo "skipped: $1"; }
 
-if echo 'int main(void){return 0;}' | ${CC:-cc} -fsanitize=address,undefined -x c - -o $out/asan 2>/dev/null && $out/asan; then
-    watched="-O0 -g1 -fsanitize=address,undefined -fno-sanitize-recover=all"
-    try "the library under ASan and UBSan builds" ${CC:-cc} -std=c99 $watched -I. -c $out/library.c -o $out/library.o
-    for test in test_fit test_formats test_data; do
-        [ $test = test_data ] && library=-DFINETUNE_NO_SIMD || library=$out/library.o
-        try "$test under ASan and UBSan builds" ${CC:-cc} -std=c99 $watched $library -I. tests/$test.c -o $out/$test -lm -pthread
-        try "$test under ASan and UBSan" env FINETUNE_QUICK=1 $out/$test
+# tests/fuzz/driver.c looks at what an input reaches; other programs need not.
+printf 'void __sanitizer_cov_trace_pc(void);\nvoid __sanitizer_cov_trace_pc(void) {}\n' >$out/unseen.c
+watch() { # COMPILER FLAGS...: the readers, the kernels and whole runs
+    compiler=$1; shift
+    try "the library under $compiler's sanitizers builds" $compiler -std=c99 "$@" -fsanitize-coverage=trace-pc -I. -c tests/fuzz/library.c -o $out/library.o
+    for test in test_fit test_formats test_levels; do
+        try "$test under $compiler's sanitizers builds" $compiler -std=c99 "$@" -I. tests/$test.c $out/library.o $out/unseen.c -o $out/$test -lm -pthread
+        try "$test under $compiler's sanitizers" env FINETUNE_QUICK=1 $out/$test
     done
+    try "the fuzzer builds" $compiler -std=c99 "$@" -I. tests/fuzz/driver.c tests/fuzz/mutate.c tests/fuzz/targets.c $out/library.o -o $out/fuzz -lm -pthread
+    for target in $($out/fuzz); do
+        case $target in
+        graph) runs=250 ;; safetensors | picture) runs=500 ;; checkpoint) runs=700 ;; *) runs=2000 ;;
+        esac
+        [ -n "$LONG" ] && stop="-seconds 60 -seed $(date +%s)" || stop="-runs $runs"
+        # What brought it down stays in NAME.input: `fuzz TARGET -runs 0 NAME.input` shows it again.
+        try "$target on changed files" env ASAN_OPTIONS=max_allocation_size_mb=512 $out/fuzz "$target" $stop -input "$out/$target.input" $(ls -d tests/fuzz/corpus/"$target"/* $([ "$target" = pytorch ] && ls tests/golden/formats/*.pt) 2>/dev/null)
+    done
+}
+
+sanitizers="-g1 -fsanitize=address,undefined -fno-sanitize-recover=all"
+works() { echo 'int main(void){return 0;}' | "$@" -x c - -o $out/works 2>/dev/null && $out/works; }
+if works ${CC:-cc} $sanitizers; then
+    watch ${CC:-cc} -O0 $sanitizers
+    try "test_data under ASan and UBSan builds" ${CC:-cc} -std=c99 -O0 $sanitizers -DFINETUNE_NO_SIMD -I. tests/test_data.c -o $out/test_data -lm -pthread
+    try "test_data under ASan and UBSan" env FINETUNE_QUICK=1 $out/test_data
     if [ -e build/fake_opencl.so ]; then # what drivers leak is theirs
-        try "test_opencl_failures under ASan and UBSan builds" ${CC:-cc} -std=c99 $watched -DFINETUNE_NO_SIMD -DFINETUNE_OPENCL -I. tests/test_opencl_failures.c -o $out/test_opencl_failures -lm -pthread
+        try "test_opencl_failures under ASan and UBSan builds" ${CC:-cc} -std=c99 -O0 $sanitizers -DFINETUNE_NO_SIMD -DFINETUNE_OPENCL -I. tests/test_opencl_failures.c -o $out/test_opencl_failures -lm -pthread
         try "test_opencl_failures under ASan and UBSan" env ASAN_OPTIONS=detect_leaks=0 $out/test_opencl_failures
     else skip "built without OpenCL's headers"; fi
 else skip "the sanitizers' run-time libraries are not installed"; fi
-if echo 'int main(void){return 0;}' | ${CC:-cc} -fsanitize=thread -x c - -o $out/tsan 2>/dev/null && $out/tsan; then
+if [ -n "$LONG" ]; then
+    if works clang $sanitizers; then watch clang -O1 $sanitizers
+    else skip "clang or its sanitizers are not installed"; fi
+fi
+if works ${CC:-cc} -fsanitize=thread; then
+    printf '#define FINETUNE_IMPLEMENTATION\n#include "finetune.h"\n' >$out/library.c
     try "test_fit under TSan builds" ${CC:-cc} -std=c99 -O1 -g1 -DFINETUNE_NO_SIMD -fsanitize=thread -I. tests/test_fit.c $out/library.c -o $out/test_fit_threads -lm -pthread
     try "test_fit under TSan" $out/test_fit_threads threads
 else skip "ThreadSanitizer's run-time library is not installed"; fi

@@ -1,0 +1,99 @@
+/* test_edges.c - limits that only a mutant crossed: the ranks that locked dropout takes, and batches of
+   which no sample can be read. */
+#include "check.h"
+#include "finetune.h"
+
+/* Over [N, L, C] a feature is dropped in all steps; [V, E] are a weight's words. */
+static void test_locked_ranks(void)
+{
+    static const struct { int size[5]; bool fits; } shapes[] = {
+        {{0}, false}, {{4}, true}, {{3, 4}, true}, {{2, 3, 4}, false}, {{2, 2, 3, 4}, false}};
+    size_t i;
+    for (i = 0; i < sizeof shapes / sizeof shapes[0]; ++i) {
+        ft_model *m = ft_create((ft_desc){.threads = 1});
+        ft_input_options in = {.type = FT_F32};
+        memcpy(in.size, shapes[i].size, sizeof in.size);
+        ft_dropout(m, "drop", ft_input(m, "input", in),
+                   (ft_dropout_options){.probability = 0.5f, .locked = true});
+        CHECK(ft_error(m) == (shapes[i].fits ? FT_OK : FT_SHAPE), "shape %d: %s", (int)i,
+              ft_error_text(m));
+        ft_clear_error(m);
+        ft_dropout(m, "free", ft_input(m, "other", in), (ft_dropout_options){.probability = 0.5f});
+        CHECK(ft_error(m) == FT_OK, "not locked, shape %d: %s", (int)i, ft_error_text(m));
+        ft_destroy(m);
+    }
+}
+
+/* ---- Batches without samples ---- */
+
+enum { COUNT = 64, SIDE = 4 };
+
+typedef struct source { int readable; } source; /* samples below it */
+
+static bool get(void *user, int index, int view, ft_slot *slots, int count)
+{
+    const source *s = (const source *)user;
+    int i, k;
+    (void)view;
+    if (index >= s->readable) return false;
+    for (i = 0; i < count; ++i) {
+        if (strcmp(slots[i].name, "labels") == 0) *(int32_t *)slots[i].values = index % 2;
+        else for (k = 0; k < 3 * SIDE * SIDE; ++k)
+            ((float *)slots[i].values)[k] = (float)((index * 7 + k * 3) % 11) / 5 - 1;
+    }
+    return true;
+}
+
+static ft_model *make(bool frozen)
+{
+    ft_model *m = ft_create((ft_desc){.threads = 2, .seed = 6});
+    ft_node x = ft_input(m, "input", (ft_input_options){.size = {3, SIDE, SIDE}});
+    x = ft_conv2d(m, "conv", x, 8, (ft_conv2d_options){.kernel = {3}, .padding = {1, 1, 1, 1}});
+    x = ft_batch_norm(m, "bn", x, (ft_batch_norm_options){0});
+    x = ft_linear(m, "fc", ft_flatten(m, NULL, x), 2, (ft_linear_options){0});
+    ft_set_output(m, x);
+    ft_set_loss(m, ft_cross_entropy(m, "loss", x,
+                                    ft_input(m, "labels", (ft_input_options){.type = FT_I32}),
+                                    (ft_loss_options){0}));
+    if (frozen) ft_freeze(m, "conv*,bn*");
+    return m;
+}
+
+static bool count_steps(void *user, const ft_progress *p)
+{
+    if (!p->epoch_done) *(int *)user += p->batch;
+    return true;
+}
+
+/* Most batches of 4 hold no sample that can be read: those make no step, whether the layers below are
+   frozen, their outputs kept or not, and the loss is that of the others. */
+static void test_empty_batches(void)
+{
+    int form;
+    for (form = 0; form < 3; ++form) {
+        source s = {.readable = 8};
+        ft_model *m = make(form > 0);
+        ft_data *data = ft_data_source(m, (ft_source){.user = &s, .count = COUNT, .classes = 2,
+                                                      .get = get});
+        int seen = 0;
+        ft_fit_result r = ft_fit(m, data, (ft_fit_options){.epochs = 3, .batch_size = 4,
+                                                           .no_cache = form == 1,
+                                                           .progress = count_steps,
+                                                           .progress_user = &seen});
+        ft_evaluation e;
+        CHECK(ft_error(m) == FT_OK && r.epochs == 3, "form %d: %s", form, ft_error_text(m));
+        CHECK(seen > 0 && seen <= 3 * 8, "form %d: %d samples were trained on", form, seen);
+        CHECK(r.loss > 0 && r.loss < 10, "form %d: a loss of %g", form, r.loss);
+        e = ft_evaluate(m, data, (ft_evaluate_options){.batch_size = 4});
+        CHECK(e.total == 8 && e.skipped == COUNT - 8, "form %d: %d of %d, %d left out: %s", form, e.correct,
+              e.total, e.skipped, ft_error_text(m));
+        ft_destroy(m);
+    }
+}
+
+int main(void)
+{
+    test_locked_ranks();
+    test_empty_batches();
+    return check_done("test_edges");
+}
