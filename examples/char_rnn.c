@@ -1,12 +1,12 @@
-/* char_rnn.c - a character model moves to another author.
+/* char_rnn.c - a character model learns a second author.
 
-   A language model reads characters and says which one comes next. One that has read one author knows
-   much that holds for another too: letters, words, where a sentence ends. Here a small LSTM first
-   learns sentences about a harbour (examples/text/harbour.txt), then those of a cook (kitchen.txt), of
-   which there are few; beside it the same network learns the cook from scratch, for as many steps.
+   A language model reads characters and predicts the next one. A model of one author knows much
+   that holds for another too: letters, words, where a sentence ends. Here a small LSTM first learns
+   sentences about a harbour (examples/text/harbour.txt), then the few sentences of a cook
+   (kitchen.txt). For comparison the same network learns the cook from scratch in as many steps.
 
      build/char_rnn
-     build/char_rnn WEIGHTS VOCABULARY TEXT     pretrained weights, as charrnn_shakespeare's are:
+     build/char_rnn WEIGHTS VOCABULARY TEXT     pretrained weights, such as charrnn_shakespeare's:
                                                 embedding, lstm, out; TEXT is plain, or a .tsv */
 #include <math.h>
 #include <stdio.h>
@@ -17,7 +17,7 @@
 
 static const char pretrained[] = "build/char_rnn.safetensors";
 
-/* Embedding, two LSTM layers whose state is carried from batch to batch, a score for each character. */
+/* Embedding, two LSTM layers whose state is carried between batches, a logit for each character. */
 static void build(ft_model *m, int size)
 {
     ft_input_options steps = {.type = FT_I32, .size = {FT_LENGTH}};
@@ -53,7 +53,7 @@ static ft_data *open_text(ft_model *m, const char *path)
                                                         .text_column = table ? "1" : NULL});
 }
 
-/* The vocabulary must hold the characters of both authors, so it is made from both. */
+/* The vocabulary must hold the characters of both authors, so it is built from both texts. */
 static void make_vocabulary(ft_model *m)
 {
     static char texts[2][1 << 16];
@@ -69,7 +69,7 @@ static void make_vocabulary(ft_model *m)
     ft_set_tokenizer(m, ft_tokenizer_build(m, FT_CHARACTERS, both, 2, (ft_vocabulary_options){0}));
 }
 
-/* What somebody else would have done, and published. */
+/* Makes the pretrained model, which you would otherwise download. */
 static int pretrain(void)
 {
     ft_model *m = ft_create((ft_desc){.seed = 1});
@@ -84,7 +84,7 @@ static int pretrain(void)
     return ft_error(m) ? (ft_destroy(m), 1) : (ft_destroy(m), 0);
 }
 
-/* Learns the new author; returns the loss on what was learnt last, in nats a character. */
+/* Learns the new author; returns the loss on the text learnt last, in nats per character. */
 static double learn(const char *weights, const char *vocabulary, const char *text, bool scratch)
 {
     ft_model *m = ft_create((ft_desc){.seed = 2});

@@ -1,10 +1,10 @@
-/* demo.c - what fine-tuning is good for, in under a minute (make demo).
+/* demo.c - shows in under a minute what fine-tuning is good for (make demo).
 
-   A small network was pretrained on Latin letters (examples/demo/base.safetensors). Here are ten
-   Georgian letters, ten pictures of each: too few to learn from scratch. Three networks are trained
-   on them and scored on 400 pictures, in other fonts, that none has seen:
+   A small network was pretrained on Latin letters (examples/demo/base.safetensors). The task is ten
+   Georgian letters with ten pictures of each: too few to learn from scratch. Three networks are
+   trained on them and scored on 400 pictures in other fonts, which none of them has seen:
      from scratch   the same network with random weights
-     head only      the pretrained network, frozen, under a new last layer
+     head only      the pretrained network, frozen, with a new last layer
      fine-tuned     the default recipe, ft_finetune */
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,7 +24,7 @@ static const char mine[] = "build/demo.safetensors";
 static ft_fit_options training(enum way way)
 {
     ft_fit_options o = {.epochs = 30, .batch_size = 16, .schedule = FT_ONE_CYCLE};
-    o.augment = way == FROM_SCRATCH; /* every advantage: small shifts, as the recipe has */
+    o.augment = way == FROM_SCRATCH; /* every advantage: small shifts, as in the recipe */
     o.optimizer.learning_rate = way == FROM_SCRATCH ? 0.005f : 0.01f;
     o.optimizer.weight_decay = 0.01f;
     return o;

@@ -6,8 +6,8 @@
      finetune train --data sentences.tsv --out mine.safetensors
      finetune generate --model mine.safetensors --prompt "Once"
 
-   Everything is done by finetune.h; this file and its parts
-   in examples/tool read options, print, and catch Ctrl-C. */
+   finetune.h does the work. This file and its parts in examples/tool read options, print, and
+   handle Ctrl-C. */
 #define _POSIX_C_SOURCE 200809L
 #include <dirent.h>
 #include <errno.h>
@@ -129,7 +129,7 @@ int main(int count, char **words)
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
     action.sa_handler = SIG_IGN;
-    sigaction(SIGXFSZ, &action, NULL); /* a file over the limit is an error of the write */
+    sigaction(SIGXFSZ, &action, NULL); /* writing a file over the limit then fails */
     for (v = 0; v < VERBS && strcmp(verbs[v].name, o.verb) != 0; ++v) {}
     status = v == VERBS ? usage("no such verb: ", o.verb) : parse(count, words, &o);
     if (status == DONE) status = verbs[v].run(&o);

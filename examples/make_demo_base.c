@@ -1,9 +1,9 @@
-/* make_demo_base.c - pretrains the base network of the demonstration, from scratch, on a folder of
+/* make_demo_base.c - pretrains the base network of the demonstration from scratch, on a folder of
    pictures that make_demo_images.c drew, and saves it in half precision:
 
      build/make_demo_base FOLDER OUT.safetensors [EPOCHS]
 
-   This is also how to train a network of one's own with ft_fit. */
+   It also shows how to train your own network with ft_fit. */
 #include <stdio.h>
 #include <stdlib.h>
 

@@ -1,11 +1,11 @@
-/* make_demo_images.c - draws the small pictures of the demonstration: letters from free fonts, turned,
-   sheared, bent, blurred and put on uneven ground.
+/* make_demo_images.c - draws the small pictures of the demonstration: letters from free fonts,
+   rotated, sheared, bent, blurred, and on an uneven background.
 
      build/make_demo_images base OUT N SEED FONT.ttf...   Latin letters and digits, N of each
      build/make_demo_images task OUT N SEED FONT.ttf...   ten Georgian letters, N of each
 
-   Writes OUT/CLASS/NNN.png, 24x24, grey. The second set is in examples/demo; the first, on which the
-   base network there was pretrained (make_demo_base.c), is made anew when it is wanted. */
+   Writes OUT/CLASS/NNN.png, 24x24, grey. The second set is in examples/demo. The first set, on
+   which make_demo_base.c pretrains the base network, is not stored: run this program for it. */
 #include <math.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -18,17 +18,17 @@
 #define STB_IMAGE_WRITE_IMPLEMENTATION
 #include <stb/stb_image_write.h>
 
-enum { SIDE = 24, LARGE = 96, FINE = 3 }; /* pixels of a picture, of a drawn letter; samples each */
+enum { SIDE = 24, LARGE = 96, FINE = 3 }; /* sides: picture, drawn letter; samples per pixel side */
 
 typedef struct letter { int code; const char *name; } letter;
 
-/* Those that look alike in some font (O and 0, l and I, S and s) are left out. */
+/* Characters that look alike in some font (O and 0, l and I, S and s) are left out. */
 static const char latin[] = "ABCDEFGHJKLMNPRTUXYZabdefghmnqrt23456789";
 static const letter georgian[] = {
     {0x10D0, "ani"}, {0x10D1, "bani"}, {0x10D2, "gani"}, {0x10D3, "doni"}, {0x10D4, "eni"},
     {0x10D5, "vini"}, {0x10D6, "zeni"}, {0x10D7, "tani"}, {0x10D8, "ini"}, {0x10D9, "kani"}};
 
-/* xorshift64*: the pictures are the same wherever they are made */
+/* xorshift64*: the pictures are the same on every machine */
 static uint64_t state;
 
 static double uniform(double low, double high)
@@ -39,7 +39,7 @@ static double uniform(double low, double high)
     return low + (high - low) * (double)((state * 0x2545F4914F6CDD1Du) >> 40) / 16777216.0;
 }
 
-/* The letter, white on black, in the middle of LARGE x LARGE. */
+/* Draws the letter, white on black, in the middle of LARGE x LARGE pixels. */
 static int draw(const stbtt_fontinfo *font, int code, unsigned char *large)
 {
     int left, top, right, bottom, glyph = stbtt_FindGlyphIndex(font, code);
@@ -61,7 +61,7 @@ static double sample(const unsigned char *large, double x, double y)
     return large[iy * LARGE + ix] / 255.0;
 }
 
-/* What a picture does to its letter. */
+/* How a picture distorts its letter. */
 typedef struct distortion {
     double a, b, c, d, x, y;        /* position in the letter = matrix * position + shift */
     double bend[4], wave[4];        /* sines added to both coordinates */
@@ -127,7 +127,7 @@ static int load_font(const char *path, stbtt_fontinfo *font)
     fseek(file, 0, SEEK_END);
     size = ftell(file);
     rewind(file);
-    bytes = (unsigned char *)malloc((size_t)size); /* the font uses it to the end */
+    bytes = (unsigned char *)malloc((size_t)size); /* the font uses it until the program ends */
     got = bytes ? fread(bytes, 1, (size_t)size, file) : 0;
     fclose(file);
     return got == (size_t)size && stbtt_InitFont(font, bytes, stbtt_GetFontOffsetForIndex(bytes, 0));
@@ -174,7 +174,7 @@ int main(int count, char **words)
     for (i = 0; done && !task && latin[i]; ++i) {
         char name[8];
         letter l;
-        /* lower case apart from upper case on file systems that do not tell them apart */
+        /* file systems that ignore case must still separate lower from upper case */
         snprintf(name, sizeof name, "%s%c", latin[i] >= 'a' ? "small_" : "", latin[i]);
         l.code = latin[i];
         l.name = name;

@@ -1,8 +1,10 @@
-/* make_texts.c - writes the small texts of examples/text, from a grammar: build/make_texts examples/text
+/* make_texts.c - writes the small texts of examples/text from a grammar:
+
+     build/make_texts examples/text
 
      harbour.txt   sentences about a harbour, for a first language model
-     kitchen.txt   another author: instructions of a cook
-     reviews.tsv   opinions with the labels "good" and "bad"; reviews_test.tsv: others, from the same
+     kitchen.txt   another author: a cook's instructions
+     reviews.tsv   opinions with the labels "good" and "bad"; reviews_test.tsv: others from the same
                    grammar, none of which is in reviews.tsv */
 #include <stdint.h>
 #include <stdio.h>
@@ -16,7 +18,7 @@ static unsigned draw(unsigned count)
     return (unsigned)(state >> 33) % count;
 }
 
-/* A word of a list whose words are parted by "|". */
+/* Picks a word of a list whose words are separated by "|". */
 static const char *pick(const char *list)
 {
     static char words[16][64];
@@ -62,7 +64,7 @@ static void kitchen(FILE *file)
         fprintf(file, "%s %s %s %s.\n", pick(verb), pick(number), pick(what), pick(how));
 }
 
-/* Opinions agree with themselves: that is what a language model can learn without labels. */
+/* An opinion's words are all good or all bad: a language model can learn that without labels. */
 static int review(char *to, size_t size)
 {
     static const char *const words[2] = {

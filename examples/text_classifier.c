@@ -1,9 +1,10 @@
-/* text_classifier.c - what texts without labels are good for (ULMFiT, Howard and Ruder 2018).
+/* text_classifier.c - what unlabelled texts are good for (ULMFiT, Howard and Ruder 2018).
 
-   Labels are dear, text is not. A language model first reads all texts of examples/text/reviews.tsv
-   without their labels. Then its embedding and LSTM are put under a new head, and 24 texts with labels
-   teach that the rest: first the head, then one layer more at a time. Beside it the same network
-   learns from the 24 labels alone. Both are scored on 300 texts that neither has seen.
+   Labels are expensive, text is not. A language model first reads all texts of
+   examples/text/reviews.tsv without their labels. Then its embedding and LSTM get a new head, and
+   24 labelled texts train the rest: first the head, then one more layer at a time. For comparison
+   the same network learns from the 24 labels alone. Both are scored on 300 texts that neither has
+   seen.
 
      build/text_classifier
      build/text_classifier TRAIN.tsv TEST.tsv LABELS     your own: text, tab, label; how many per class */
@@ -23,7 +24,7 @@ static ft_node integers(ft_model *m, const char *name, int length)
     return ft_input(m, name, (ft_input_options){.type = FT_I32, .size = {length}});
 }
 
-/* What both networks share: their layers have the same names, so weights load by name. */
+/* The layers that both networks share; they have the same names, so weights load by name. */
 static ft_node encoder(ft_model *m, ft_node lengths)
 {
     int words = ft_tokenizer_count(ft_get_tokenizer(m));
@@ -40,7 +41,7 @@ static void finish(ft_model *m, ft_node logits, ft_node labels)
     ft_set_loss(m, ft_cross_entropy(m, "loss", logits, labels, (ft_loss_options){0}));
 }
 
-/* Reads the texts, and learns which word comes next. */
+/* Reads the texts and learns to predict the next word. */
 static bool read_texts(const char *path)
 {
     ft_model *m = ft_create((ft_desc){.seed = 1});
@@ -60,7 +61,7 @@ static bool read_texts(const char *path)
     return none.id == 0;
 }
 
-/* The tokeniser of the language model, so that a word has the same number in both. */
+/* Uses the language model's tokeniser, so that a word has the same id in both networks. */
 static void take_tokenizer(ft_model *m)
 {
     ft_file *file = ft_file_open(m, language_model, (ft_weights_options){0});
@@ -79,7 +80,7 @@ static void note_worst(void *user, const ft_sample_result *r)
     if (r->guess != r->label && r->probability > m->worst.probability) m->worst = *r;
 }
 
-/* Learns from a few labels, with or without what the language model learnt; the share it gets right. */
+/* Learns from a few labels, with or without the language model's weights; returns the accuracy. */
 static double classify(const char *train, const char *test, int labels, bool pretrained)
 {
     static const char *const names[] = {"last", "mean", "max"};

@@ -1,4 +1,4 @@
-/* branches.h - a network of test_memory.c, whose values can be made again in backward. */
+/* branches.h - a network for test_memory.c, whose values can be recomputed in backward. */
 #ifndef BRANCHES_H
 #define BRANCHES_H
 
@@ -8,10 +8,10 @@
 
 enum { SIDE = 12, PIXELS = 3 * SIDE * SIDE };
 
-/* Two branches and a sum, thrice, with everything that keeps something for backward or that moves
-   state: batch norm, dropout, pooling, several activations; and skips over a part. `width`: channels;
-   from 32 on batch norms before convolutions are not kept. `with_state`: there is an LSTM, at a width
-   of 8, whose state is carried from step to step. */
+/* Three times two branches and a sum, with everything that keeps values for backward or has state:
+   batch norm, dropout, pooling, several activations; and skip connections. `width`: channels; from
+   32 on, batch norms before convolutions are not kept. `with_state` adds an LSTM, at a width of 8,
+   whose state is carried from step to step. */
 static inline void build_branches(ft_model *m, int width, bool with_state)
 {
     ft_input_options picture = {.size = {3, SIDE, SIDE}}, label = {.type = FT_I32};
@@ -21,7 +21,7 @@ static inline void build_branches(ft_model *m, int width, bool with_state)
     ft_linear_options linear = {.no_bias = false};
     ft_activation_options none = {.slope = 0};
     ft_recurrent_options carried = {.carry = true};
-    const int steps[] = {36, 32}, maps[] = {8, SIDE, SIDE}; /* of a width of 8 */
+    const int steps[] = {36, 32}, maps[] = {8, SIDE, SIDE}; /* for a width of 8 */
     ft_dropout_options drop = {.probability = 0.25f};
     ft_loss_options loss = {.label_smoothing = 0};
     static const char *const kinds[] = {"relu", "gelu", "tanh", "sigmoid", "silu", "relu6"};

@@ -1,4 +1,4 @@
-/* check.h - what every test program here uses: counted checks that never stop at the first failure.
+/* check.h - counted checks for every test program; none stops at the first failure.
    The last line of a program is "NAME: N passed, N failed, N skipped"; `make test` adds them up. */
 #ifndef CHECK_H
 #define CHECK_H
@@ -33,8 +33,8 @@ static long check_passed, check_failed, check_skipped;
         printf("%s:%d: skipped: %s\n", __FILE__, __LINE__, why);                                 \
     } while (0)
 
-/* A SIMD level that this processor lacks, or that was not compiled: counted, unless it belongs to
-   another family of processors. */
+/* Counts a SIMD level that this CPU lacks, or that was not compiled, as skipped, unless it belongs
+   to another family of CPUs. */
 static inline void skip_level(const char *level)
 {
 #if defined(__x86_64__) || defined(__i386__)
@@ -49,7 +49,7 @@ static inline void skip_level(const char *level)
     if (strstr(family, level)) SKIP(why);
 }
 
-/* Written so that NaN on either side is a failure. */
+/* Written so that NaN on either side fails. */
 #define CLOSE(got, want, tolerance) (fabs((double)(got) - (double)(want)) <= (double)(tolerance))
 
 static int check_done(const char *name)
@@ -59,8 +59,8 @@ static int check_done(const char *name)
     return check_failed ? 1 : 0;
 }
 
-/* Whether a call comes back at all, tried in a process of its own: a driver may abort (PoCL does where
-   there is no /sys), and that is nothing that a test here could mend. */
+/* Does a call return at all? Tried in a child process: a driver may abort (PoCL does if there is no
+   /sys), which no test here could prevent. */
 static inline bool check_survives(void (*call)(void))
 {
     int status = 0;

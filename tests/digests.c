@@ -1,13 +1,13 @@
-/* digests.c - shows whether a change of finetune.h changed any bit of what it computes.
+/* digests.c - shows whether a change of finetune.h changed any bit of its results.
 
      make digests               prints the lines
-     build/digests [THREADS]    likewise with so many threads (2), which makes no difference
+     build/digests [THREADS]    the same with this many threads (default 2), which makes no difference
 
-   Six networks, one of them twice, are trained for a few steps on made-up data, with the best SIMD
-   level of the processor and with plain C. A line has a network's name, the level, and a digest: of
-   all weights and statistics after the training, or of the logits that the network then gives. A
-   change that must not change bits leaves every line as it was: keep the lines from before it and
-   compare. They depend on the machine and the compiler, so none are stored. */
+   Six networks, one of them twice, are trained for a few steps on made-up data, with the CPU's best
+   SIMD level and with plain C. A line has a network's name, the level, and a digest: of all weights
+   and statistics after the training, or of the logits that the network then computes. A change that
+   must not change bits leaves every line as it was: keep the earlier lines and compare. They depend
+   on the machine and the compiler, so none are stored. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

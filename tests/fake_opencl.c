@@ -1,5 +1,5 @@
 /* fake_opencl.c - an OpenCL loader for test_opencl_failures.c: forwards every call to the real one,
-   counts what was made and not released, and fails the n-th call of a chosen function. */
+   counts objects that are not released, and fails the n-th call of a chosen function. */
 #define CL_TARGET_OPENCL_VERSION 120
 #define CL_USE_DEPRECATED_OPENCL_1_2_APIS
 #include <CL/cl.h>

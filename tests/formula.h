@@ -1,4 +1,4 @@
-/* formula.h - the values that make_goldens.py makes by its function `formula`, bit for bit. */
+/* formula.h - the values of the function `formula` in make_goldens.py, bit for bit. */
 #ifndef FORMULA_H
 #define FORMULA_H
 

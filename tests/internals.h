@@ -1,6 +1,6 @@
-/* internals.h - the implementation itself, for programs that test what only it sees. Its public
-   functions are static in them, so that the compiler leaves out what a program does not reach: that
-   takes test_elementary.c from 12 seconds to 3. */
+/* internals.h - the implementation, for tests of what only it can see. The public functions are
+   static here, so that the compiler drops those that a program does not use: test_elementary.c then
+   compiles in 3 seconds instead of 12. */
 #ifndef INTERNALS_H
 #define INTERNALS_H
 

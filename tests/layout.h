@@ -1,5 +1,5 @@
-/* layout.h - where the numbers of a picture lie: tests count [N, C, H, W] row by row, the operators
-   get [N, H, W, C]. Written apart from the header's own, from the definition. */
+/* layout.h - the order of a picture's numbers: tests count [N, C, H, W] row by row, the operators
+   get [N, H, W, C]. Written from the definition, independently of the header. */
 #ifndef LAYOUT_H
 #define LAYOUT_H
 
@@ -8,7 +8,7 @@
 
 #include "finetune.h"
 
-/* The place in memory of number k of a tensor of this shape. */
+/* The index in memory of number k of a tensor of this shape. */
 static inline size_t place_of(const ft_shape *s, bool channels_last, size_t k)
 {
     size_t c, h, w, C, H, W;
@@ -22,7 +22,7 @@ static inline size_t place_of(const ft_shape *s, bool channels_last, size_t k)
     return ((k / (W * H * C) * H + h) * W + w) * C + c;
 }
 
-/* Brings values that lie channels last into the order of the tests, or the other way. */
+/* Converts values from channels-last memory to the order of the tests, or back. */
 static inline void reorder(float *values, const ft_shape *s, bool channels_last, bool to_memory)
 {
     size_t count = 1, k;

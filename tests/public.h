@@ -1,12 +1,12 @@
-/* public.h - for tests of the public functions, which link the library as the tool has it instead of
-   compiling it: what they look at a model with, an allocator that counts, a file of weights alone. */
+/* public.h - for tests of the public functions, which link the library as the tool does instead of
+   compiling it: functions to inspect a model, an allocator that counts, a file of weights only. */
 #ifndef PUBLIC_H
 #define PUBLIC_H
 
 #include "check.h"
 #include "finetune.h"
 
-/* How many numbers a node has of one sample, of one step. */
+/* How many numbers a node has for one sample of one step. */
 static inline size_t numbers_of(const ft_model *m, ft_node node)
 {
     ft_shape shape = ft_node_shape(m, node);
@@ -22,13 +22,13 @@ static inline bool is_parameter(const ft_model *m, ft_node node)
     return strcmp(ft_node_operator(m, node), "parameter") == 0;
 }
 
-/* A parameter, or a buffer such as a batch norm's statistics. */
+/* Is it a parameter, or a buffer such as a batch norm's statistics? */
 static inline bool is_weight(const ft_model *m, ft_node node)
 {
     return is_parameter(m, node) || strcmp(ft_node_operator(m, node), "buffer") == 0;
 }
 
-/* The values of a parameter or buffer, to be freed by the caller. */
+/* Returns the values of a parameter or buffer, for the caller to free. */
 static inline float *weight_of(ft_model *m, ft_node node)
 {
     size_t count = numbers_of(m, node);
@@ -66,12 +66,12 @@ static inline uint64_t fingerprint(ft_model *m)
 
 /* ---- Memory: ft_desc.allocator with a `memory_count` as its user ---- */
 typedef struct memory_count {
-    size_t bytes, most;         /* now, and at the most so far */
-    long calls, blocks;         /* of allocate; that are not released */
-    long fail_at;               /* this call gives no memory; 0: none */
+    size_t bytes, most;         /* allocated now; the maximum so far */
+    long calls, blocks;         /* calls of allocate; blocks not released yet */
+    long fail_at;               /* this call returns NULL; 0: no call does */
 } memory_count;
 
-/* malloc aligns less than asked: the pointer that it gave is kept just below ours. */
+/* malloc's alignment is smaller: its pointer is kept just below ours. */
 static inline void *allocate_counted(void *user, size_t bytes, size_t alignment)
 {
     memory_count *c = (memory_count *)user;
@@ -103,14 +103,14 @@ static inline ft_allocator counting(memory_count *c)
     return allocator;
 }
 
-/* ---- A file of weights alone ---- */
+/* ---- A file of weights only ---- */
 
 static inline bool is_written(const ft_model *m, ft_node node, bool parameters_only)
 {
     return parameters_only ? is_parameter(m, node) : is_weight(m, node);
 }
 
-/* Says which tensors there are, and where; padded to a multiple of 8 bytes. */
+/* Writes the names, shapes and places of the tensors; padded to a multiple of 8 bytes. */
 static inline void write_header(const ft_model *m, FILE *file, bool parameters_only,
                                 const char *metadata)
 {
@@ -134,7 +134,7 @@ static inline void write_header(const ft_model *m, FILE *file, bool parameters_o
 }
 
 /* Writes a model's weights, or only its parameters, as safetensors of BF16 (the upper half of each
-   number), as a published file has them: without the network. `metadata` is JSON, or NULL. */
+   number) without the network, like a published file. `metadata` is JSON, or NULL. */
 static inline void write_weights(ft_model *m, const char *path, bool parameters_only,
                                  const char *metadata)
 {

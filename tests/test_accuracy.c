@@ -1,8 +1,8 @@
-/* test_accuracy.c - figures that users will see, against PyTorch's on the same files. They take
+/* test_accuracy.c - accuracies that users will see, against PyTorch's on the same files. They take
    minutes: LONG=1 (make test-long) runs them.
      keras_cnn and its adjusted form on cifar10_png: 10 epochs, Adam with Keras' defaults, batch 32,
-     six seeds (one seed differs from the next by up to 6 points, so that three say too little);
-     PyTorch's mean test accuracy is 0.498 and 0.501 */
+     six seeds (seeds differ by up to 6 points, so three are too few); PyTorch's mean test accuracy
+     is 0.498 and 0.501 */
 #include "check.h"
 #include "finetune.h"
 

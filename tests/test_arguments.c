@@ -1,6 +1,6 @@
 /* test_arguments.c - wrong arguments through the public interface: NULL for every object, numbers
-   that are not finite or out of range, and objects of another model. None may crash; where there is
-   a model to keep it, each is an error. */
+   that are not finite or out of range, and objects of another model. None may crash; each is an
+   error if there is a model to store it. */
 #include "check.h"
 
 #include <limits.h>

@@ -1,6 +1,6 @@
-/* test_cache.c - outputs of the frozen layers that are kept for the next run (ft_desc.cache): the
-   same bits with and without, nothing asked of the data when all is there, and no trust in a file
-   that was made from something else, cut, or changed in any byte. */
+/* test_cache.c - outputs of frozen layers that are kept for the next run (ft_desc.cache): the same
+   bits with and without them, no sample read if all of them are there, and no use of a file that
+   was made from something else, cut, or changed in any byte. */
 #include "public.h"
 
 #include <dirent.h>

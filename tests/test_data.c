@@ -1,4 +1,4 @@
-/* test_data.c - pictures and where they come from: resizing against Pillow, preprocessing against
+/* test_data.c - pictures and their sources: resizing against Pillow, preprocessing against
    torchvision, decoding and damaged files, folders, the split, augmentation, the loader. */
 #define STB_IMAGE_IMPLEMENTATION
 #include <stb/stb_image.h>

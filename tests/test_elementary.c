@@ -1,6 +1,6 @@
-/* test_elementary.c - the bottom of the header: elementary functions against the system's in double
-   precision, the largest of some numbers, half floats, random numbers, shuffling, globs, JSON,
-   checked multiplication, and the thread pool. */
+/* test_elementary.c - the lowest parts of the header: elementary functions against the system's in
+   double precision, the maximum of some numbers, half floats, random numbers, shuffling, globs,
+   JSON, checked multiplication, and the thread pool. */
 #include "internals.h"
 #include "check.h"
 #include <locale.h>

@@ -1,6 +1,6 @@
-/* test_fit.c - what the words mean: frozen, frozen prefix, inference form, deterministic, resume;
-   and what may go wrong in a run: NaN, no memory, a budget, a caller that stops it.
-       build/test_fit threads     only the runs in several threads, for a watcher of those */
+/* test_fit.c - what the manual promises: frozen, frozen prefix, inference form, deterministic,
+   resume; and what may go wrong in a run: NaN, no memory, a budget, a caller that stops it.
+       build/test_fit threads     only the runs with several threads, for a thread sanitizer */
 #include "public.h"
 
 enum { SAMPLES = 90, CLASSES = 3, SIDE = 8, PIXELS = 2 * SIDE * SIDE };

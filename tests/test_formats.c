@@ -1,5 +1,5 @@
-/* test_formats.c - files are hostile: real ones are read right, and cut or damaged ones end in a
-   clear error or in sensible tensors, never in a crash. Run it under ASan to mean it. */
+/* test_formats.c - hostile files: real ones are read correctly; cut or damaged ones give a clear
+   error or sensible tensors, never a crash. Run it under ASan for a full test. */
 #include <dirent.h>
 #include "public.h"
 

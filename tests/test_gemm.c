@@ -1,10 +1,10 @@
-/* test_gemm.c - matrix multiplication (6.2), and the convolution kernels, linear and conv2d that
-   stand on it (6.3, 8.2, 8.3), at every SIMD level that this processor has.
+/* test_gemm.c - matrix multiplication (kernels/gemm), and what uses it (kernels/convolution,
+   operators/conv2d, operators/linear), at every SIMD level that this CPU has.
 
-   Oracle: naive loops in double, written here from the definitions. Inputs are small whole numbers,
-   so that every sum is exact in any order, and results must be EQUAL; a second pass with fractions
-   is held to a tolerance. What must not depend on threads, partition, batch or neighbours is
-   compared bit by bit. All buffers lie between sentinels, and scratch starts as NaN. */
+   The reference is naive loops in double, written here from the definitions. Inputs are small whole
+   numbers, so that every sum is exact in any order and results must be EQUAL; a second pass with
+   fractions has a tolerance. What must not depend on threads, partition, batch or neighbours is
+   compared bit by bit. All buffers are between sentinels, and scratch starts as NaN. */
 #include "internals.h"
 #include "check.h"
 #include "layout.h"

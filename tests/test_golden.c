@@ -1,6 +1,7 @@
-/* test_golden.c - the same as PyTorch: every operator, every optimiser over ten steps, schedules, a
-   CNN and two ResNets, against files that tests/golden/make_goldens.py made with PyTorch.
-       build/test_golden [CASE]       runs one operator's case alone */
+/* test_golden.c - the same results as PyTorch: every operator, every optimiser over ten steps,
+   schedules, a CNN and two ResNets, against files that tests/golden/make_goldens.py made with
+   PyTorch.
+       build/test_golden [CASE]       runs one operator's case only */
 #include "check.h"
 #include "formula.h"
 

@@ -1,6 +1,6 @@
-/* test_hostile.c - files made to do harm, and unlucky ones: graphs that name what cannot be named,
-   numbers that promise more than the file holds, many of everything, pipes and devices, two writers
-   of one file. Each gets a clear error or works; memory and time follow the bytes that are there. */
+/* test_hostile.c - malicious and unlucky files: graphs with references to missing nodes, numbers
+   that promise more than the file holds, many of everything, pipes and devices, two writers of one
+   file. Each gives a clear error or works; memory and time depend on the bytes that are there. */
 #define _POSIX_C_SOURCE 200809L /* symlink */
 #include "check.h"
 #include "finetune.h"

@@ -1,6 +1,6 @@
-/* test_internals.c - what public functions promise and only the implementation shows: frozen layers
-   hold no gradient and no optimiser state, which values are not kept, embeddings whose rows rest, and
-   a head that stays. */
+/* test_internals.c - promises of public functions that only the implementation can show: frozen
+   layers hold no gradient and no optimiser state, some values are not kept, rows of embeddings
+   without a gradient are not updated yet, and a head stays. */
 #include "check.h"
 #include "internals.h"
 #include "branches.h"

@@ -1,5 +1,5 @@
-/* test_memory.c - what a stated budget does: values are made again in backward, to the same bits,
-   or the run is refused; and ft_plan, which tells before a run what it will take. */
+/* test_memory.c - a memory budget: values are recomputed in backward, to the same bits, or the run
+   is refused; and ft_plan, which returns the memory that a run will need. */
 #include "public.h"
 #include "branches.h"
 

@@ -1,5 +1,5 @@
-/* test_networks.c - ready-made networks: as many parameters as published, recognised again from
-   their weights alone, and initial values as PyTorch's and Keras' defaults have them. */
+/* test_networks.c - ready-made networks: the published number of parameters, recognition from
+   weights alone, and initial values as PyTorch's and Keras' defaults draw them. */
 #include "public.h"
 
 static ft_model *build(const char *name, ft_network_options options, uint64_t seed)

@@ -1,11 +1,11 @@
 /* test_opencl.c - the training step on an OpenCL device: every case of test_operators.c against its
-   naive loops, in each form of the matrix products; whole training steps against the processor's;
-   and kernels made wrong on purpose. What fails around them is in test_opencl_failures.c.
-       build/test_opencl [--brief] [OPERATOR [CASE]]     repeats some alone; briefly: each once
+   naive loops, in each form of the matrix products; whole training steps against the CPU's; and
+   kernels broken on purpose. Failures of OpenCL itself are in test_opencl_failures.c.
+       build/test_opencl [--brief] [OPERATOR [CASE]]     repeats some alone; --brief: each once
        build/test_opencl --fits     all but the operators
-   The device is the first that OpenCL knows: PoCL, which runs kernels on the processor, will do.
-   The program has the tests of test_operators.c too, and is them where it is called so: the compiler
-   would take 10 seconds for the same once more. */
+   It uses OpenCL's first device: PoCL, which runs kernels on the CPU, is enough.
+   The program contains the tests of test_operators.c too, and runs those if it is called by that
+   name: a second program with the same tests would take 10 seconds more to compile. */
 #define main operators_main
 #include "test_operators.c"
 #undef main

@@ -1,8 +1,8 @@
-/* test_opencl_failures.c - what can go wrong with an OpenCL device: every function of the loader
-   fails in turn, at several calls; there is no loader, or one that lacks functions; the device is
-   lost in the middle of a fit; kernels do not compile; memory runs out; and what was compiled and
-   kept is damaged. Always an error that says what, or the processor goes on; never a crash, and
-   nothing is left behind. The loader is tests/fake_opencl.c. */
+/* test_opencl_failures.c - failures of an OpenCL device: every function of the loader fails in
+   turn, at several calls; there is no loader, or one that lacks functions; the device is lost in
+   the middle of a fit; kernels do not compile; memory runs out; and kept compiled kernels are
+   damaged. Each gives an error that says what failed, or the CPU continues; nothing crashes or
+   leaks. The loader is tests/fake_opencl.c. */
 #include "check.h"
 
 #include "internals.h"

@@ -1,10 +1,10 @@
 /* test_operators.c - operators against naive double loops written here: forward directly, gradients
-   by central differences of the same loops, the loss being sum(r * y) with random r.
+   by central differences of the same loops; the loss is sum(r * y) with random r.
        build/test_operators [OPERATOR [CASE]]     repeats some alone
-   The program is compiled with test_opencl.c.
-   Around every buffer stand sentinels; gradients hold something before, and are NULL in turn; the
-   bits must be the same for 1, 2 and 5 threads, and a sample's the same alone as in a batch.
-   Goldens of PyTorch (test_golden.c) hold the same operators from another side. */
+   This file is compiled with test_opencl.c.
+   Every buffer is between sentinels. Gradients are not zero before, and each is NULL in turn. The
+   bits must be the same with 1, 2 and 5 threads, and for a sample alone as in a batch.
+   PyTorch's goldens (test_golden.c) test the same operators independently. */
 #include "check.h"
 
 #include "internals.h"

@@ -1,5 +1,5 @@
-/* test_resume.c - a run goes on only from a checkpoint of the same data and options, which is whole:
-   every difference is refused, and named. */
+/* test_resume.c - a run continues only from an undamaged checkpoint of the same data and options:
+   every difference is an error that names it. */
 #include "check.h"
 #include "finetune.h"
 #include <sys/stat.h>

@@ -1,5 +1,5 @@
-/* test_runs.c - runs through the public interface: what a batch of sequences of different lengths
-   feeds, what a run leaves behind, networks of several inputs, weights and outputs that are not
+/* test_runs.c - runs through the public interface: how batches of sequences of different lengths
+   are fed, what a run leaves behind, networks of several inputs, weights and outputs that are not
    finite, and the metric of regression. */
 #include "check.h"
 

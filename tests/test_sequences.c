@@ -1,5 +1,5 @@
-/* test_sequences.c - networks over sequences: lengths that differ from run to run, padding, state
-   that is carried, networks made by name. The operators themselves are in test_operators.c. */
+/* test_sequences.c - networks over sequences: lengths that differ from run to run, padding, carried
+   state, networks made by name. The operators themselves are in test_operators.c. */
 #include "check.h"
 #include "finetune.h"
 

@@ -1,5 +1,5 @@
 /* test_tables.c - tables as people have them: headers, quotes, encodings, labels. Every fault is an
-   error with its line; which columns were taken is said. */
+   error with its line; the log says which columns were chosen. */
 #include "check.h"
 #include "finetune.h"
 #include <sys/stat.h>

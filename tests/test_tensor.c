@@ -1,10 +1,10 @@
 /* test_tensor.c - products on tensor cores (ft_desc.precision "tf32" and "bf16" on a device), with
    the matrix instructions emulated in local memory: the tiles, fragments and edges are those that a
-   GPU runs. Every case of the operator suite whose channels suit, with numbers that tf32 and bf16
-   hold exactly, so that the tolerance is that of float32; then the rounding of other numbers, bit
-   for bit against rounding done here; and what is said where there are no such cores.
+   GPU runs. Every case of test_operators.c with suitable channels runs with numbers that tf32 and
+   bf16 hold exactly, so the tolerance is that of float32. Then the rounding of other numbers is
+   compared bit for bit with rounding done here. Without such cores the log must say so.
        build/test_tensor [OPERATOR [CASE]]     repeats some alone; --brief: one case of each kernel
-   That the instructions are right ones, NVIDIA's assembler tells (test_ptx.sh). */
+   NVIDIA's assembler checks that the instructions themselves are valid (test_ptx.sh). */
 #define FINETUNE_EMULATE_MMA
 #define main operators_main
 #include "test_operators.c"

@@ -1,4 +1,4 @@
-/* test_text.c - texts as data: tables, class folders, streams; batches of like length. */
+/* test_text.c - texts as data: tables, class folders, streams; batches of similar length. */
 #include "check.h"
 #include <sys/stat.h>
 

@@ -1,6 +1,6 @@
-/* test_text_accuracy.c - recurrent networks learn from text: with LONG=1 and the data there, on
-   sst2, beside the figures that tests/text_reference.py gives for the same network in PyTorch. (In
-   `make test` the examples do the same on made-up sentences: test_tool_text.sh.)
+/* test_text_accuracy.c - recurrent networks learn from text: on sst2, against the accuracies that
+   tests/text_reference.py measures for the same network in PyTorch. It needs LONG=1 and the data.
+   (In `make test` the examples do the same on made-up sentences: test_tool_text.sh.)
 
      build/test_text_accuracy [shakespeare|moved|scratch|few] */
 #include "check.h"

@@ -1,5 +1,5 @@
 /* test_text_train.c - recurrent networks on text from end to end: prediction from one file, padding
-   that nobody sees, generation, and a run that is killed in the middle of a stream. */
+   that changes nothing, generation, and a run that is killed in the middle of a stream. */
 #define _POSIX_C_SOURCE 200809L
 #include "public.h"
 #include <signal.h>

@@ -1,5 +1,5 @@
-/* test_tokenizers.c - texts become the ids that Hugging Face's tokenizers gives (goldens made by
-   tests/golden/make_tokenizers.py), and texts again; hostile texts and files do no harm.
+/* test_tokenizers.c - texts give the same ids as Hugging Face's tokenizers (goldens made by
+   tests/golden/make_tokenizers.py), and ids give texts again; hostile texts and files do no harm.
 
      build/test_tokenizers --ids TOKENIZER < TEXT     prints the ids of each line (test-long) */
 #include "check.h"

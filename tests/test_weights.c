@@ -1,5 +1,5 @@
-/* test_weights.c - real weights give PyTorch's logits: from tensors, from a PNG through the whole
-   path, and from JPEGs, whose decoders differ. The weights are in FINETUNE_DATA; PyTorch's side is
+/* test_weights.c - real weights give PyTorch's logits: from tensors, from a PNG through all steps,
+   and from JPEGs, whose decoders differ. The weights are in FINETUNE_DATA; PyTorch's results are in
    tests/golden/reference.safetensors, made by make_reference.py. */
 #include "check.h"
 #include "finetune.h"

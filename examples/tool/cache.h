@@ -1,17 +1,17 @@
-/* cache.h - the folder where a run leaves what the next one may use: what frozen layers made of the
-   pictures, which pictures can be read, and kernels that an OpenCL driver compiled.
+/* cache.h - the folder where a run keeps results for the next one: outputs of frozen layers, which
+   pictures can be read, and kernels that an OpenCL driver compiled.
    Part of examples/finetune.c. */
 
-static const long long most_cached = 2LL << 30; /* bytes in the folder that is the tool's own */
+static const long long most_cached = 2LL << 30; /* most bytes in the tool's own folder */
 
-/* Whether it is a folder that this user alone may write to: compiled kernels are run. */
+/* Is it a folder that only this user may write to? Compiled kernels from it are run. */
 static bool is_own_folder(const char *path)
 {
     struct stat s;
     return stat(path, &s) == 0 && S_ISDIR(s.st_mode) && s.st_uid == geteuid() && !(s.st_mode & 022);
 }
 
-/* Looks through the folder: the bytes in it, and the file that was written longest ago. */
+/* Scans the folder: returns the bytes in it, and finds the file that was written longest ago. */
 static long long look_through(const char *folder, char oldest[1300])
 {
     DIR *open = opendir(folder);
@@ -33,13 +33,13 @@ static long long look_through(const char *folder, char oldest[1300])
     return bytes;
 }
 
-/* The tool's own folder, made if need be, and kept below its size; NULL: there can be none. */
+/* The tool's own folder, created if needed and kept below its size; NULL if there can be none. */
 static const char *own_cache(void)
 {
     static char folder[1024];
     const char *base = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
     char oldest[1300];
-    bool given = base && base[0] == '/'; /* others are to be ignored, says its specification */
+    bool given = base && base[0] == '/'; /* the XDG specification ignores relative paths */
     if (!given && (!home || home[0] != '/')) return NULL;
     if (strlen(given ? base : home) > 900) return NULL;
     if (given) snprintf(folder, sizeof folder, "%s", base);
@@ -52,13 +52,13 @@ static const char *own_cache(void)
     return folder;
 }
 
-/* What ft_desc.cache is to be: --cache's folder, else FINETUNE_CACHE's, else the tool's own, where
-   something is to be kept; "none": nothing. */
+/* The value for ft_desc.cache: --cache's folder, else FINETUNE_CACHE's, else, if something is to be
+   kept, the tool's own; "none" means no folder. */
 static const char *cache_folder(const options *o, bool keeps)
 {
     const char *folder = o->cache ? o->cache : getenv("FINETUNE_CACHE");
     if (!folder || !*folder) return keeps ? own_cache() : NULL;
     if (!strcmp(folder, "none")) return NULL;
-    mkdir(folder, 0777); /* it may be there */
+    mkdir(folder, 0777); /* it may exist already */
     return folder;
 }

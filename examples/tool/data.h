@@ -7,9 +7,9 @@ static double clock_of_operators(void *user)
     return seconds_now();
 }
 
-/* Whether OpenCL can be asked for its devices at all, tried in a process of its own: some drivers end
-   the one that they are in (PoCL does where there is no /sys). It is asked once, before there are
-   threads, for a process with threads cannot be copied safely. */
+/* Can OpenCL list its devices at all? This is tried in a child process, since some drivers end
+   their process (PoCL does if there is no /sys). It is tried once, before there are threads, since
+   a process with threads cannot be forked safely. */
 static bool opencl_survives(const options *o)
 {
     static int answer = -1;
@@ -21,7 +21,7 @@ static bool opencl_survives(const options *o)
         ft_device_info first;
         ft_desc desc;
         int nowhere = open("/dev/null", O_WRONLY);
-        dup2(nowhere, 1); /* what the driver says before it goes, the parent says better */
+        dup2(nowhere, 1); /* the parent's message is better than the driver's */
         dup2(nowhere, 2);
         memset(&desc, 0, sizeof desc);
         desc.threads = 1;
@@ -50,7 +50,7 @@ static ft_model *create(const options *o)
     desc.precision = o->precision;
     desc.log = print_log;
     desc.log_user = (void *)(uintptr_t)o;
-    /* On a device the fastest of what is right is chosen, so it is timed. */
+    /* On a device the fastest of the correct kernels is chosen, so kernels are timed. */
     if (o->times || o->check || desc.device) desc.clock = clock_of_operators;
     m = ft_create(desc);
     if (!m) fprintf(stderr, "finetune: no memory\n");
@@ -72,8 +72,8 @@ static ft_model *open_model(const options *o)
     return m;
 }
 
-/* Asked before hours of work: may the result be written there? Says why not. `model`: the file that
-   is read meanwhile and must not be replaced; NULL: none. */
+/* Checked before hours of work: can the result be written there? Prints why not. `model`: the file
+   that is being read and must not be replaced; NULL: none. */
 static bool can_write(const char *out, const char *model)
 {
     const char *slash = strrchr(out, '/');
@@ -101,8 +101,8 @@ static bool can_read(const char *path)
     return false;
 }
 
-/* Asked before hours of work, of --val: is there a folder for each class, but where it is text, and
-   has each one of the same name in `data`, where that is a folder too? Says what is wrong. */
+/* Checked before hours of work, for --val. Unless it is text, it must have a folder for each class;
+   if `data` is a folder too, each must also exist there. Prints what is wrong. */
 static bool same_folders(const char *data, const char *path, bool text)
 {
     DIR *folder = opendir(path);

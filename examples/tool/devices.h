@@ -1,4 +1,4 @@
-/* devices.h - what --device may name, and, with --check, how well each operator runs there.
+/* devices.h - lists the devices for --device; --check shows how well each operator runs there.
    Part of examples/finetune.c. */
 
 enum { MOST_DEVICES = 32, CHECK_BATCH = 8, CHECK_CLASSES = 10, CHECK_WORDS = 12 };
@@ -67,7 +67,7 @@ static ft_node check_text(ft_model *m)
     return ft_step_pool(m, "step_pool", ft_rnn(m, "rnn", x, 64, recurrent), all, pool);
 }
 
-/* A network in which every operator that has kernels occurs; returns its features, [N, 64]. */
+/* A network that contains every operator with kernels; returns its features, [N, 64]. */
 static ft_node check_features(ft_model *m, ft_node x)
 {
     static const char *const kinds[] = {"sigmoid", "tanh", "relu", "relu6", "leaky_relu", "elu",
@@ -167,7 +167,7 @@ static void print_check(const ft_device_check *c, bool json, bool first)
                 1e3 * c->device_seconds, 1e3 * c->host_seconds, c->choice);
 }
 
-/* One step of training on a device, and what was found out before it. */
+/* Runs one training step on a device and prints the results of the checks before it. */
 static int check_device(const options *o, const char *device)
 {
     static float pictures[CHECK_BATCH * 16 * 32 * 32], targets[CHECK_BATCH * CHECK_CLASSES];
@@ -215,7 +215,7 @@ static int devices(const options *o)
     if (o->check) plain.device = NULL;
     if (!(m = create(&plain))) return FAILED;
     if (!o->json) printf("cpu: %ld processors\n", processors);
-    fflush(stdout); /* before the line of the log that says why there are no others */
+    fflush(stdout); /* before the log line that says why there are no others */
     count = asks ? ft_devices(m, list, MOST_DEVICES) : 0;
     if (count > MOST_DEVICES) count = MOST_DEVICES;
     if (o->json && (!o->check || count == 0)) print_devices_json(list, count, processors);

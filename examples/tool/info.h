@@ -3,15 +3,15 @@
 
 enum { INFO_LENGTH = 128, SHOWN_CLASSES = 12, MOST_MISSING = 4 };
 
-/* What is told of a model: every parameter once, though several layers may read it. */
+/* What info prints of a model. Every parameter is counted once, even if several layers read it. */
 typedef struct facts {
     unsigned long long parameters, frozen, buffers, multiply_adds;
     int tensors, frozen_tensors;
-    bool text;              /* multiply-adds are a token's; memory is that of INFO_LENGTH tokens */
+    bool text;              /* multiply-adds per token; memory for INFO_LENGTH tokens */
     int batch;
-    size_t predict, train;  /* bytes; train: 0 where there is no loss */
+    size_t predict, train;  /* bytes; train is 0 without a loss */
     ft_node input;
-    const char *missing[MOST_MISSING + 1]; /* in the file; a NULL behind the last */
+    const char *missing[MOST_MISSING + 1]; /* in the file; a NULL after the last */
 } facts;
 
 static unsigned long long numbers_in(ft_shape shape)
@@ -88,7 +88,7 @@ static const char *short_number(unsigned long long number, char text[24])
     return text;
 }
 
-/* A number, or nothing where it is 0. */
+/* A number, or "" for 0. */
 static const char *number_text(unsigned long long number, char text[24])
 {
     text[0] = 0;
@@ -96,7 +96,7 @@ static const char *number_text(unsigned long long number, char text[24])
     return text;
 }
 
-/* One line of the table: a node that computes, with the parameters that it reads. */
+/* Prints one line of the table: a node that computes, with the parameters that it reads. */
 static void print_layer(const ft_model *m, ft_node node)
 {
     ft_node inputs[32];
@@ -198,7 +198,7 @@ static void print_info_json(const ft_model *m, const facts *f)
     printf("]}\n");
 }
 
-/* Steps of training on grey pictures: one to warm up, then five that count. */
+/* Times training steps on grey pictures: one warm-up step, then five that count. */
 static void print_times(ft_model *m, int batch)
 {
     enum { STEPS = 5 };

@@ -1,4 +1,4 @@
-/* options.h - what the tool's command line says.
+/* options.h - the tool's command line.
    Part of examples/finetune.c. */
 
 typedef struct options {
@@ -79,8 +79,8 @@ static int usage(const char *problem, const char *what)
     return USAGE;
 }
 
-/* What a run must be for an option to have an effect. Those from PICTURES on are known when the model
-   is open. */
+/* Conditions that an option may need to have an effect. Those from PICTURES on are known once the
+   model is open. */
 enum {
     MODEL = 1, NEW = 2, VOCABULARY = 4, SCORED = 8, DRAWN = 16, LINES = 32, DEVICE = 64, CHECKED = 128,
     PICTURES = 256, TEXTS = 512, LABELLED = 1024, STREAMS = 2048, TABLE = 4096, NEW_WORDS = 8192,
@@ -95,10 +95,10 @@ static const char *const fact_texts[] = {
     "a vocabulary that is made of these texts: here is one already",
     "a new network or a language model: this one sorts texts into classes"};
 
-/* One row per option: where its value goes, how it is read, the verbs that it is for by their first
-   letters (NULL: all), and what else it needs to have an effect: an option without any is a mistake.
-   How: 's' text, 'l' a list (given again, the next with a comma between), 'b' no value, and numbers 'n' from 1, 'i' from 0, 'u' from 0 with all 64 bits, 'f'
-   above 0. */
+/* One row per option: where its value goes, how it is read, its verbs by their first letters (NULL:
+   all), and the conditions that it needs. An option without any effect is an error. How: 's' text,
+   'l' a list (if given again, the next value is joined by a comma), 'b' no value, and numbers: 'n'
+   from 1, 'i' from 0, 'u' from 0 with all 64 bits, 'f' above 0. */
 typedef struct option_row {
     const char *name;
     char kind;
@@ -174,7 +174,7 @@ static bool read_number(const char *text, double *number)
     return *text && !*end;
 }
 
-/* A list's next value, behind those that were given before. */
+/* Appends a list's next value to those that were given before. */
 static const char *joined(const char *before, const char *value)
 {
     static char list[4096];
@@ -212,8 +212,8 @@ static int wrong_number(const option_row *row, const char *value)
     return usage("not a proper number after ", text);
 }
 
-/* Whether all options that were given have an effect, as far as it is known (a set of facts) which of
-   those facts are true; says which has none. */
+/* Do all options have an effect? `known` is the set of conditions that are decided so far, and
+   `are_true` those of them that hold. Prints an option that has none. */
 static bool all_have_effect(const options *o, int known, int are_true)
 {
     char text[300];
@@ -230,7 +230,7 @@ static bool all_have_effect(const options *o, int known, int are_true)
     return true;
 }
 
-/* Whether every option is one of the verb's, and has an effect as far as the command line tells. */
+/* Are all options among the verb's, with an effect as far as the command line shows? */
 static bool options_fit(const options *o)
 {
     static const char *const verbs[] = {"train", "eval", "predict", "generate", "info", "convert",

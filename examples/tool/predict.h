@@ -40,12 +40,12 @@ static int predict_one(ft_model *m, const options *o, const char *what)
         print_prediction(m, o, what, best, count);
         return DONE;
     }
-    fprintf(stderr, "finetune: %s\n", ft_error_text(m)); /* one must not hide the others */
+    fprintf(stderr, "finetune: %s\n", ft_error_text(m)); /* then go on with the others */
     ft_clear_error(m);
     return FAILED;
 }
 
-/* Each line of standard input. */
+/* Predicts each line of standard input. */
 static int predict_lines(ft_model *m, const options *o)
 {
     char *line = NULL;

@@ -10,7 +10,7 @@ static void print_log(void *user, const char *line)
 typedef struct progress_state {
     const options *o;
     bool terminal, line_open;
-    double start, last;     /* of this stage; of the last line printed */
+    double start, last;     /* of this stage; of the last printed line */
     char stage[32];
     const char *samples_are; /* "images" or "texts" */
     long images;            /* in this stage */
@@ -96,7 +96,7 @@ static bool on_progress(void *user, const ft_progress *p)
         s->images = 0;
     }
     s->images += p->batch;
-    /* A terminal gets a line that is written over, a file one line for an epoch at the most. */
+    /* A terminal has one line that is rewritten, a file gets at most one line per epoch. */
     last = p->epoch_done && p->epoch + 1 == p->epochs;
     due = s->terminal ? now - s->last > 0.1 : p->epoch_done && now - s->last > 2;
     if (!s->o->quiet && (due || last)) print_progress(s, p, now);
@@ -117,8 +117,8 @@ static int report(ft_model *m)
     return FAILED;
 }
 
-/* Bytes of the character of UTF-8 that begins here; 0: what is here is none. Overlong forms and
-   halves of pairs are none (RFC 3629). */
+/* Bytes of the UTF-8 character that begins here, 0 if none does. Overlong forms and halves of
+   surrogate pairs are not characters (RFC 3629). */
 static int utf8_bytes(const unsigned char *at)
 {
     int more = *at < 0x80 ? 0 : *at >= 0xc2 && *at < 0xe0 ? 1 : *at >= 0xe0 && *at < 0xf0 ? 2
@@ -130,7 +130,8 @@ static int utf8_bytes(const unsigned char *at)
     return more + 1;
 }
 
-/* As a string of JSON; a byte that is no UTF-8 becomes U+FFFD, as decoders have it. */
+/* Prints a JSON string: escapes quotes, backslashes and control characters; a byte that is not
+   UTF-8 becomes U+FFFD, as in decoders. */
 static void print_json_text(const char *text)
 {
     const unsigned char *at = (const unsigned char *)text;

@@ -1,4 +1,4 @@
-/* text.h - what the verbs do with text: data, networks, the worst mistakes, generate.
+/* text.h - the verbs' work on text: data, networks, the worst mistakes, generate.
    Part of examples/finetune.c. */
 
 static bool ends_with(const char *text, const char *end)
@@ -12,7 +12,7 @@ static bool is_table(const char *path)
     return ends_with(path, ".tsv") || ends_with(path, ".csv") || ends_with(path, ".jsonl");
 }
 
-/* A folder whose folders hold files that end in .txt? The first file that is found decides. */
+/* Is it a folder of folders with files that end in .txt? The first file found decides. */
 static bool is_text_folder(const char *path)
 {
     DIR *outer = opendir(path), *inner;
@@ -45,7 +45,7 @@ static bool reads_text(const ft_model *m, const options *o)
         || (!o->model && o->data && (o->words || is_text(o->data)));
 }
 
-/* Language models give scores for each step: [N, L, tokens]. */
+/* Language models have logits for each step: [N, L, tokens]. */
 static bool is_language_model(const ft_model *m)
 {
     return ft_output(m).id != 0 && ft_node_shape(m, ft_output(m)).rank == 3;
@@ -57,8 +57,8 @@ static bool wants_language_model(const ft_model *m, const options *o)
                                           : ends_with(o->data, ".txt"));
 }
 
-/* Whether all options have an effect with this model, or with the one that is to be built; says which
-   has none. */
+/* Do all options have an effect with this model, or with the one that is to be built? Prints one
+   that has none. */
 static bool suits_model(const ft_model *m, const options *o)
 {
     bool streams = o->data && reads_text(m, o) && wants_language_model(m, o);
@@ -82,7 +82,7 @@ static int unsuited(ft_model *m)
     return USAGE;
 }
 
-/* The vocabulary that --vocabulary names, for weights that came without one. */
+/* Opens --vocabulary, for weights that came without one. */
 static void open_vocabulary(ft_model *m, const options *o)
 {
     ft_tokenizer_options how;
@@ -96,7 +96,7 @@ static ft_table_header header_option(const options *o)
     return !o->header ? FT_HEADER_AUTO : !strcmp(o->header, "yes") ? FT_HEADER_YES : FT_HEADER_NO;
 }
 
-/* For evaluation the labels must be among the classes of `training`, or where that is NULL of the
+/* For evaluation the labels must be among the classes of `training` or, if that is NULL, of the
    model. */
 static ft_data *open_texts(ft_model *m, const options *o, const char *path, bool evaluation,
                            const ft_data *training)
@@ -127,7 +127,7 @@ static ft_data *open_texts(ft_model *m, const options *o, const char *path, bool
 
 /* ---- Networks ---- */
 
-/* For a model that begins at random. A classifier looks at the last, largest and mean step. */
+/* Builds a model with random weights. A classifier reads the last, maximum and mean step. */
 static void build_text_network(ft_model *m, const options *o, const ft_data *data)
 {
     bool language_model = wants_language_model(m, o);
@@ -144,8 +144,8 @@ static void build_text_network(ft_model *m, const options *o, const ft_data *dat
     ft_network(m, language_model ? "lstm_lm" : "lstm_classifier", network);
 }
 
-/* The data of a model that reads text, which is built where there is none, and gets the head of a
-   classifier where a language model is to learn classes. */
+/* Opens the data of a model that reads text. Builds the model if there is none, and gives a
+   language model a classifier's head if it is to learn classes. */
 static ft_data *open_text_training(ft_model *m, const options *o)
 {
     ft_language_model_to_classifier_options head;
@@ -165,7 +165,7 @@ enum { MOST_MISTAKES = 100 };
 
 typedef struct mistakes {
     int most, count;
-    ft_sample_result worst[MOST_MISTAKES]; /* the surest of what is wrong first */
+    ft_sample_result worst[MOST_MISTAKES]; /* the most confident mistake first */
 } mistakes;
 
 static void note_mistake(void *user, const ft_sample_result *result)
@@ -210,7 +210,7 @@ static bool print_piece(void *user, const char *text, size_t bytes)
 {
     printed *p = (printed *)user;
     char *grown;
-    if (!p->json) { /* as it comes */
+    if (!p->json) { /* print it at once */
         fwrite(text, 1, bytes, stdout);
         return fflush(stdout) == 0 && !interrupted;
     }

@@ -19,12 +19,12 @@ static ft_finetune_options train_options(const options *o, const char *checkpoin
     return f;
 }
 
-/* What a set that was not trained on says: the figures and, of texts, the worst mistakes. */
+/* The results on a set that was not trained on: figures and, for texts, the worst mistakes. */
 typedef struct scored {
     ft_evaluation result;
     ft_data *data;
     mistakes mistakes;
-    bool classes;           /* else it is a language model: perplexity instead of a share */
+    bool classes;           /* false: a language model, with perplexity instead of accuracy */
 } scored;
 
 static void score(ft_model *m, const options *o, ft_data *data, scored *s)
@@ -84,9 +84,9 @@ static void print_trained(const options *o, const ft_finetune_result *r, const s
     printf("}\n");
 }
 
-/* The model, its data and, of texts, those of --val: what is wrong with their labels is said before
-   hours of work. Pictures are looked at when they are scored, for they take memory until then; the
-   names of their folders were compared. */
+/* Opens the model, its data and, for texts, those of --val, so that errors in their labels show up
+   before hours of work. Pictures of --val are opened when they are scored, since they take memory
+   until then; the names of their folders were compared already. */
 static void open_training(ft_model *m, const options *o, ft_data **data, ft_data **val)
 {
     *val = NULL;
@@ -94,8 +94,9 @@ static void open_training(ft_model *m, const options *o, ft_data **data, ft_data
     if (o->val && reads_text(m, o) && !ft_error(m)) *val = open_texts(m, o, o->val, true, *data);
 }
 
-/* The checkpoint of an earlier run must not be taken for this one's. It is lost only when this run
-   has one of its own or has ended: it may be for a typo that this run does not go on from it. */
+/* Moves an earlier run's checkpoint aside, so that it is not taken for this run's. It is deleted
+   only when this run has its own or has ended: a typo may be why this run does not continue from
+   it. */
 static void set_aside(const options *o, const char *checkpoint, const char *earlier)
 {
     if (rename(checkpoint, earlier) == 0 && !o->quiet)
