@@ -105,7 +105,7 @@
      [SECTION] graph/building: Graph: building
      [SECTION] formats/safetensors: safetensors
      [SECTION] formats/pytorch: PyTorch's zip files and pickles
-     [SECTION] formats/checkpoints: PyTorch's files as people save them
+     [SECTION] formats/checkpoints: PyTorch's checkpoints
      [SECTION] formats/tensor_files: Tensor files
      [SECTION] formats/weights: Loading weights by name
      [SECTION] formats/model_files: Model files and checkpoints
@@ -20885,8 +20885,8 @@ struct ft_file {
     int *by_name;               /* [count]: their order by name */
     char *letters;              /* PyTorch: the names, owned */
     const char *state_dict;     /* PyTorch: ft_weights_options.state_dict */
-    char prefix[128];           /* what all names begin with, and ... */
-    size_t skip;                /* ... how much of that is passed over: see formats/weights */
+    char prefix[128];           /* that all names share, and ... */
+    size_t skip;                /* ... how much of it is skipped: see formats/weights */
 };
 
 static bool ft__file_reserve(ft_file *file, int capacity)
@@ -20915,7 +20915,7 @@ static bool ft__name_less(const void *context, int a, int b)
     return order < 0 || (order == 0 && a < b);
 }
 
-/* Sorts the tensors by name; two of one name are an error. */
+/* Sorts the tensors by name; two with the same name are an error. */
 static ft_status ft__file_index(ft_file *file)
 {
     ft__context *c = file->context;
@@ -21024,7 +21024,7 @@ static bool ft__data_less(const void *context, int a, int b)
     return a < b;
 }
 
-/* The data is the tensors', one behind the other: no byte belongs to two of them or to none. */
+/* The tensors' data must be contiguous: no byte belongs to two tensors or to none. */
 static ft_status ft__safetensors_layout(ft_file *file, uint64_t data)
 {
     ft__context *c = file->context;
@@ -21053,8 +21053,8 @@ static ft_status ft__safetensors_layout(ft_file *file, uint64_t data)
     return c->status;
 }
 
-/* Where two parameters share their weights, safetensors' save_model writes one of them and says in
-   the metadata which other name it has: {"other": "name"}. It is listed under both. */
+/* If two parameters share their weights, safetensors' save_model writes one of them, and its other
+   name in the metadata: {"other": "name"}. Both names are listed. */
 static ft_status ft__safetensors_shared(ft_file *file)
 {
     const ft__json *j = file->json;
@@ -21075,7 +21075,7 @@ static ft_status ft__safetensors_shared(ft_file *file)
     return ft__file_index(file);
 }
 
-enum { FT__MOST_HEADER = 100000000 }; /* bytes, as in the format's own reader */
+enum { FT__MOST_HEADER = 100000000 }; /* bytes, as in the reference reader */
 
 static ft_status ft__safetensors_read(ft_file *file)
 {
@@ -21269,18 +21269,18 @@ static ft_status ft__safetensors_write(ft__context *c, const char *path,
 
 /* =============================================================================================
    [SECTION] formats/pytorch: PyTorch's zip files and pickles
-   torch.save writes a zip archive, nothing compressed, with the bytes of each storage in an entry
-   "NAME/data/KEY" and a pickle "NAME/data.pkl" that says which tensor lies where in which storage.
-   A pickle is a program; here a small machine runs the few opcodes that torch.save uses, and
-   "calls" only rebuild a tensor or make a dictionary. Every other call gives an opaque value,
-   which is passed over: nothing is executed. What the machine may hold grows with the file.
+   torch.save writes an uncompressed zip archive. Each storage's bytes are an entry "NAME/data/KEY";
+   a pickle "NAME/data.pkl" says at which offset of which storage each tensor begins. A pickle is a
+   program. This reader runs only the opcodes that torch.save uses, and its "calls" only rebuild a
+   tensor or make a dictionary. Any other call gives an opaque value, which is skipped: nothing is
+   executed. The memory for its values is limited by the file's size.
    ============================================================================================= */
 #ifndef FINETUNE_NO_PYTORCH
 typedef struct ft__zip_entry {
-    const char *name;       /* behind the archive's own folder */
+    const char *name;       /* after the archive's own folder */
     size_t length;
     uint64_t offset, size;
-    bool packed;            /* it cannot be read */
+    bool packed;            /* compressed: it cannot be read */
 } ft__zip_entry;
 
 typedef struct ft__zip {
@@ -21383,7 +21383,7 @@ static ft_status ft__zip_read_entry(ft__zip *zip, uint64_t *at)
     return FT_OK;
 }
 
-/* < 0, 0, > 0 as the one text is before, the same as, or behind the other. */
+/* Compares two texts: < 0, 0 or > 0 if a is before, equal to, or after b. */
 static int ft__text_order(const char *a, size_t a_length, const char *b, size_t b_length)
 {
     int order = memcmp(a, b, a_length < b_length ? a_length : b_length);
@@ -21407,7 +21407,7 @@ static bool ft__zip_sort(ft__zip *zip)
     return ft__ok(c);
 }
 
-/* The first entry that is not before this name; `count` where all are. */
+/* Returns the first entry that is not before this name; `count` if all are before it. */
 static int ft__zip_from(const ft__zip *zip, const char *name, size_t length)
 {
     int low = 0, high = zip->count;
@@ -21420,7 +21420,7 @@ static int ft__zip_from(const ft__zip *zip, const char *name, size_t length)
     return low;
 }
 
-/* The entry whose name, behind the archive's own folder, is this; NULL: there is none. */
+/* Finds the entry with this name, which follows the name of the archive's folder; NULL: none. */
 static const ft__zip_entry *ft__zip_find(const ft__zip *zip, const char *name, size_t length)
 {
     int at = ft__zip_from(zip, name, length);
@@ -21438,36 +21438,36 @@ typedef enum ft__pickle_kind {
 typedef enum ft__callable {
     FT__CALL_DICT,
     FT__CALL_TENSOR,        /* (storage, offset, size, stride, ...) */
-    FT__CALL_TYPED_TENSOR,  /* likewise, the seventh argument is the type */
-    FT__CALL_OTHER_TENSOR,  /* one that is listed, but cannot be read */
-    FT__CALL_FIRST,         /* gives its first argument: a parameter is its tensor */
+    FT__CALL_TYPED_TENSOR,  /* the same; the seventh argument is the type */
+    FT__CALL_OTHER_TENSOR,  /* a tensor that is listed, but cannot be read */
+    FT__CALL_FIRST,         /* returns its first argument: a parameter is its tensor */
     FT__CALL_CALL,          /* (function, class, arguments, ...) */
-    FT__CALL_STORAGE, FT__CALL_TYPE /* not called, but named */
+    FT__CALL_STORAGE, FT__CALL_TYPE /* never called, only named */
 } ft__callable;
 
 typedef struct ft__pickle_value {
     unsigned char kind;     /* ft__pickle_kind */
-    signed char type;       /* of a callable, storage or tensor: ft_type; -1: of none */
-    bool seen;              /* while dictionaries of tensors are looked for */
-    int first, last, count; /* of a tuple, list or dict: items; a dict's alternate key, value; count
-                               of a class of storages: bytes of an element */
-    int64_t number;         /* of an int; a callable's ft__callable; where in the file a text
-                               stands; of a storage, tensor: its index among them */
+    signed char type;       /* of a callable, storage or tensor: ft_type; -1: none */
+    bool seen;              /* by the search for dictionaries of tensors */
+    int first, last, count; /* items of a tuple, list or dict; a dict's alternate key, value; count
+                               of a storage class: bytes of an element */
+    int64_t number;         /* an int's value; a callable's ft__callable; a text's place in the
+                               file; a storage's or tensor's index among them */
     size_t length;          /* of a text */
 } ft__pickle_value;
 
 typedef struct ft__pickle_item { int value, next; } ft__pickle_item;
 
 typedef struct ft__storage {
-    int key;                /* a value: a text */
-    int type;               /* ft_type; FT_OTHER: of a kind that is not known; -1: of bytes */
-    int width;              /* bytes of an element; 0: not known */
-    bool found;             /* and where: */
+    int key;                /* a value that is a text */
+    int type;               /* ft_type; FT_OTHER: of an unknown kind; -1: of bytes */
+    int width;              /* bytes of an element; 0: unknown */
+    bool found;             /* then also: */
     uint64_t offset, bytes;
-    int64_t skipped;        /* elements, of a view of older files */
+    int64_t skipped;        /* elements before a view, in older files */
 } ft__storage;
 
-typedef struct ft__pickled_tensor { /* as it was described: unchecked */
+typedef struct ft__pickled_tensor { /* as the pickle describes it: unchecked */
     int storage;            /* -1: none */
     int type;               /* ft_type */
     const char *type_name;
@@ -21480,10 +21480,10 @@ typedef struct ft__pickle {
     ft__context *context;
     uint64_t at, end;       /* in the file */
     ft__pile values, items, stack, memo, storages, tensors;
-    uint64_t repeated;      /* bytes of tensors that are larger than what is stored of them */
+    uint64_t repeated;      /* bytes of tensors that are larger than their storages */
 } ft__pickle;
 
-enum { /* values that are there from the start, so that they take no memory */
+enum { /* values that exist from the start, so that they take no memory */
     FT__PICKLE_OPAQUE, FT__PICKLE_FALSE, FT__PICKLE_TRUE, FT__PICKLE_MARK, FT__PICKLE_EMPTY,
     FT__PICKLE_BYTE,                             /* the first of 256 ints */
     FT__PICKLE_CONSTANTS = FT__PICKLE_BYTE + 256
@@ -21521,7 +21521,7 @@ static void ft__pickle_put(ft__pickle *p, int value)
     if (top) *top = value;
 }
 
-/* Pushes a new value; NULL with an error when there is no memory. */
+/* Pushes a new value; returns NULL with an error if there is no memory. */
 static ft__pickle_value *ft__pickle_push(ft__pickle *p, ft__pickle_kind kind)
 {
     if (!ft__pickle_new(p, kind)) return NULL;
@@ -21540,8 +21540,8 @@ static void ft__pickle_constants(ft__pickle *p)
     }
 }
 
-/* What the machine holds may be as large as the file, and 16 MiB besides: more than any pickle of
-   torch.save's, whose file holds the tensors too. */
+/* The values may take as much memory as the file is large, and 16 MiB more: no pickle of torch.save
+   needs that, since its file holds the tensors too. */
 static bool ft__pickle_fits(ft__pickle *p)
 {
     uint64_t bytes = (uint64_t)p->values.count * sizeof(ft__pickle_value)
@@ -21571,7 +21571,7 @@ static void ft__pickle_append(ft__pickle *p, int container, int value)
     int index = (int)p->items.count - 1;
     if (!item) return;
     if ((v->kind != FT__P_TUPLE && v->kind != FT__P_DICT) || container == FT__PICKLE_EMPTY) {
-        p->items.count -= 1; /* of an object of another kind nothing is kept */
+        p->items.count -= 1; /* items of other kinds of objects are dropped */
         return;
     }
     item->value = value;
@@ -21590,7 +21590,7 @@ static int ft__pickle_item_of(const ft__pickle *p, int container, int index)
     return item < 0 ? -1 : ((ft__pickle_item *)p->items.at)[item].value;
 }
 
-/* Everything above the last mark, in order, appended to `container`; the mark goes too. */
+/* Appends everything above the last mark to `container`, in order, and removes the mark. */
 static void ft__pickle_from_mark(ft__pickle *p, int container)
 {
     const int *stack = (const int *)p->stack.at;
@@ -21740,9 +21740,9 @@ static void ft__pickle_global(ft__pickle *p, const char *module, size_t module_l
         v->count = row->width ? row->width : ft__type_bytes[row->value];
 }
 
-/* ("storage", its class, key, place, count) stands for the bytes of an entry; older files have a
-   sixth: None, or (key, offset, count) of a view into the storage. ("module", class, ...) is a
-   class with its source. */
+/* ("storage", its class, key, place, count) refers to the bytes of an entry. In older files there
+   is a sixth item: None, or (key, offset, count) of a view into the storage. ("module", class, ...)
+   is a class with its source. */
 static void ft__pickle_storage(ft__pickle *p)
 {
     int tuple = ft__pickle_pop(p), count, view;
@@ -21788,7 +21788,8 @@ static bool ft__pickle_sizes(const ft__pickle *p, int tuple, int64_t *to, int co
     return true;
 }
 
-/* (storage, offset, size, stride, ...) as it is said; false: those are no such arguments. */
+/* Reads (storage, offset, size, stride, ...); returns false if the arguments are not of that form.
+   */
 static bool ft__pickle_describe(const ft__pickle *p, int arguments, ft__pickled_tensor *t)
 {
     const ft__pickle_value *storage, *offset, *size, *stride;
@@ -21810,8 +21811,8 @@ static bool ft__pickle_describe(const ft__pickle *p, int arguments, ft__pickled_
         && ft__pickle_sizes(p, ft__pickle_item_of(p, arguments, 3), t->stride, t->rank);
 }
 
-/* A tensor is kept as it was described, and checked when it is wanted: one that nobody needs may be
-   of any kind. */
+/* Keeps a tensor as the pickle describes it. It is checked only when it is needed: one that nobody
+   needs may be of any kind. */
 static void ft__pickle_tensor(ft__pickle *p, int call, int arguments)
 {
     ft__pickled_tensor *t = (ft__pickled_tensor *)ft__pile_add(p->context, &p->tensors);
@@ -21833,7 +21834,7 @@ static void ft__pickle_tensor(ft__pickle *p, int call, int arguments)
     if ((v = ft__pickle_push(p, FT__P_TENSOR)) != NULL) v->number = (int64_t)p->tensors.count - 1;
 }
 
-/* OrderedDict(), or, by Python 2, OrderedDict([[key, value], ...]). */
+/* OrderedDict() or, from Python 2, OrderedDict([[key, value], ...]). */
 static void ft__pickle_dict(ft__pickle *p, int arguments)
 {
     int pairs = arguments < 0 ? -1 : ft__pickle_item_of(p, arguments, 0), dict, item;
@@ -21850,14 +21851,14 @@ static void ft__pickle_dict(ft__pickle *p, int arguments)
     }
 }
 
-/* function(arguments), as far as it is known here; else an opaque value. */
+/* function(arguments) if the function is known here; else an opaque value. */
 static void ft__pickle_apply(ft__pickle *p, int function, int arguments)
 {
     int call = ft__pickle_at(p, function)->kind == FT__P_CALLABLE
         ? (int)ft__pickle_at(p, function)->number : -1;
     int count = ft__pickle_at(p, arguments)->kind == FT__P_TUPLE
         ? ft__pickle_at(p, arguments)->count : 0;
-    if (call == FT__CALL_CALL && count >= 3) { /* once: what it calls is no such call itself */
+    if (call == FT__CALL_CALL && count >= 3) { /* only once: the inner call must be another */
         function = ft__pickle_item_of(p, arguments, 0);
         arguments = ft__pickle_item_of(p, arguments, 2);
         call = ft__pickle_at(p, function)->kind == FT__P_CALLABLE
@@ -21960,7 +21961,7 @@ static void ft__pickle_small_tuple(ft__pickle *p, int count)
     for (i = 0; i < count; ++i) ft__pickle_append(p, (int)p->values.count - 1, items[i]);
 }
 
-/* A long integer of so many bytes; those that do not fit into 64 bits are no sizes: opaque. */
+/* A long integer of a given number of bytes; one beyond 64 bits is not a size, so it is opaque. */
 static void ft__pickle_long(ft__pickle *p, int length_bytes)
 {
     uint64_t bytes = ft__pickle_read(p, length_bytes);
@@ -22019,7 +22020,7 @@ static bool ft__pickle_step(ft__pickle *p)
     return ft__pickle_fits(p);
 }
 
-/* Runs the pickle at p->at to its end, and returns the value that it leaves; -1 with an error. */
+/* Runs the pickle at p->at to its end and returns its value; -1 with an error. */
 static int ft__pickle_run(ft__pickle *p)
 {
     p->stack.count = 0;
@@ -22054,20 +22055,20 @@ static void ft__pickle_end(ft__pickle *p)
 #endif
 
 /* =============================================================================================
-   [SECTION] formats/checkpoints: PyTorch's files as people save them
-   A file of torch.save holds a state_dict, or a dictionary in which one lies beside an epoch, an
-   optimiser and numbers, sometimes beside a second one of averaged weights. Before PyTorch 1.6 it
-   was no zip file but five pickles (a magic number, a version, the machine, the object, the keys of
-   its storages), then each storage: its count of elements, and the elements.
+   [SECTION] formats/checkpoints: PyTorch's checkpoints
+   A file of torch.save holds a state_dict, or a dictionary that has one beside an epoch, an
+   optimiser and numbers, and sometimes a second one of averaged weights. Before PyTorch 1.6 it was
+   not a zip file but five pickles (a magic number, a version, the machine, the object, the keys of
+   its storages), then each storage: its number of elements, and the elements.
    ============================================================================================= */
 #ifndef FINETUNE_NO_PYTORCH
 enum { FT__MOST_CANDIDATES = 32 };
 
 /* A dictionary that holds tensors. */
 typedef struct ft__weight_set {
-    char name[80];          /* its keys from the file's object on, parted by dots; "": that one */
+    char name[80];          /* its keys from the file's object on, joined by dots; "": the object */
     int dict, depth, tensors;
-    bool averaged;          /* by its name */
+    bool averaged;          /* judging by its name */
 } ft__weight_set;
 
 typedef struct ft__weight_sets { ft__weight_set all[FT__MOST_CANDIDATES]; int count; }
@@ -22103,7 +22104,7 @@ static bool ft__name_is_averaged(const char *name)
     return false;
 }
 
-/* Lists a dictionary if it has tensors, or if others may be found in it. */
+/* Lists a dictionary: it may have tensors, or hold others that do. */
 static void ft__candidate_add(ft__pickle *p, ft__weight_sets *list, int dict, int depth,
                               const char *inside, const char *key, int length)
 {
@@ -22119,7 +22120,7 @@ static void ft__candidate_add(ft__pickle *p, ft__weight_sets *list, int dict, in
     list->count += 1;
 }
 
-/* The dictionaries that the file's object holds, itself the first, three levels deep. */
+/* Lists the dictionaries of the file's object, itself first, down to three levels. */
 static void ft__find_candidates(ft__pickle *p, int root, ft__weight_sets *list)
 {
     int at;
@@ -22142,7 +22143,7 @@ static void ft__find_candidates(ft__pickle *p, int root, ft__weight_sets *list)
     }
 }
 
-/* The usual names of a state_dict in a checkpoint, the first that is there. */
+/* Returns the candidate with the first of the usual names of a state_dict; NULL: none. */
 static const ft__weight_set *ft__usual_candidate(const ft__weight_sets *list)
 {
     static const char *const usual[] = {"state_dict", "model_state_dict", "model", "net",
@@ -22159,8 +22160,8 @@ static const ft__weight_set *ft__usual_candidate(const ft__weight_sets *list)
     return NULL;
 }
 
-/* Which of them are the weights: that of a usual name, else the one with the most tensors, and
-   averaged ones only where there are no others. NULL: there are none. */
+/* Chooses the weights: the candidate with a usual name, else the one with the most tensors,
+   averaged ones only if there are no others. NULL: there are none. */
 static const ft__weight_set *ft__best_candidate(const ft__weight_sets *list)
 {
     const ft__weight_set *best = ft__usual_candidate(list);
@@ -22173,8 +22174,8 @@ static const ft__weight_set *ft__best_candidate(const ft__weight_sets *list)
     return best;
 }
 
-/* What else could be meant: at least half as many tensors. Those of the file's own object are then
-   no weights, but a count and the state of random numbers. */
+/* Lists other candidates that could be meant: those with at least half as many tensors. Tensors of
+   the file's own object are then not weights, but a count and the state of random numbers. */
 static int ft__list_candidates(const ft__weight_sets *list, const ft__weight_set *best,
                                bool averaged, char *text, size_t size)
 {
@@ -22192,7 +22193,7 @@ static int ft__list_candidates(const ft__weight_sets *list, const ft__weight_set
     return count;
 }
 
-/* The candidate that was asked for, or the best; NULL with an error. */
+/* Returns the candidate that was asked for, or the best; NULL with an error. */
 static const ft__weight_set *ft__choose_candidate(ft__pickle *p, const ft__weight_sets *list)
 {
     ft_file *file = p->file;
@@ -22226,7 +22227,7 @@ static const ft__weight_set *ft__choose_candidate(ft__pickle *p, const ft__weigh
 
 /* ---- Tensors ---- */
 
-/* Whether the elements of a tensor lie in its storage; fills in the rest of *info. */
+/* Are the elements of a tensor inside its storage? Fills in the rest of *info. */
 static bool ft__pickle_place(ft__pickle *p, const ft__pickled_tensor *t, ft_tensor_info *info)
 {
     const ft__storage *s = (const ft__storage *)p->storages.at + t->storage;
@@ -22248,7 +22249,7 @@ static bool ft__pickle_place(ft__pickle *p, const ft__pickled_tensor *t, ft_tens
     }
     if (elements > 0 && (uint64_t)last >= stored) return false;
     info->bytes = (uint64_t)elements * width;
-    /* A tensor that repeats what is stored (stride 0) may be larger, but not by any amount. */
+    /* A tensor that repeats its storage (stride 0) may be larger than it, within a limit. */
     if (elements > stored) p->repeated += info->bytes;
     return p->repeated <= p->file->size;
 }
@@ -22277,7 +22278,7 @@ static ft_status ft__pickle_info(ft__pickle *p, const ft__pickled_tensor *t, con
     return p->context->status;
 }
 
-/* Lists the tensors of a dictionary in its order, their names in one block. */
+/* Lists the tensors of a dictionary in its order, with their names in one block. */
 static ft_status ft__pickle_list(ft__pickle *p, const ft__weight_set *from)
 {
     ft_file *file = p->file;
@@ -22310,7 +22311,7 @@ static ft_status ft__pickle_list(ft__pickle *p, const ft__weight_set *from)
     return p->context->status;
 }
 
-/* torch.nn.DataParallel puts "module." before every name. What swa_utils counts has none. */
+/* torch.nn.DataParallel puts "module." before every name, but not before swa_utils' counters. */
 static void ft__strip_module(ft_file *file)
 {
     int i;
@@ -22321,7 +22322,7 @@ static void ft__strip_module(ft_file *file)
         if (file->tensors[i].name[0] == 'm') file->tensors[i].name += 7;
 }
 
-/* From the object that the file holds to the list of tensors. */
+/* Makes the list of tensors from the file's object. */
 static ft_status ft__pickle_finish(ft__pickle *p, int root)
 {
     ft__weight_sets candidates;
@@ -22356,7 +22357,7 @@ static void ft__zip_storages(ft__pickle *p, const ft__zip *zip)
     }
 }
 
-/* torch.jit.save's archives have a folder "code/", torch.save's have none. */
+/* Archives of torch.jit.save have a folder "code/", those of torch.save do not. */
 static ft_status ft__zip_check(const ft__zip *zip)
 {
     ft_file *file = zip->file;
@@ -22410,7 +22411,7 @@ static ft_status ft__pytorch_read(ft_file *file)
     return c->status;
 }
 
-/* ---- Files of before 1.6 ---- */
+/* ---- Files from before 1.6 ---- */
 
 static bool ft__storage_less(const void *context, int a, int b)
 {
@@ -22423,8 +22424,8 @@ static bool ft__storage_less(const void *context, int a, int b)
     return order < 0 || (order == 0 && a < b);
 }
 
-/* Notes where the storages of one key lie, which may be several: each tensor names its own. Returns
-   the bytes of an element; 0: nobody names it. */
+/* Notes where the storages of one key are; there may be several, since each tensor has its own.
+   Returns the bytes of an element; 0: no tensor uses the key. */
 static uint64_t ft__legacy_storage(ft__pickle *p, const int *order, const ft__pickle_value *key,
                                    uint64_t offset, uint64_t count)
 {
@@ -22451,7 +22452,7 @@ static uint64_t ft__legacy_storage(ft__pickle *p, const int *order, const ft__pi
     return width;
 }
 
-/* The storages stand in the order of the list of keys, behind it. */
+/* The storages follow the list of keys, in its order. */
 static ft_status ft__legacy_storages(ft__pickle *p, int keys)
 {
     ft__context *c = p->context;
@@ -22727,16 +22728,16 @@ ft_status ft_file_read(ft_file *file, int index, void *to, size_t bytes)
    ============================================================================================= */
 
 /* ---- Prefixes: DataParallel puts "module." before every name, torch.compile "_orig_mod.", and a
-   program whatever it calls the network in its own. What all names share tells nothing, so it is
-   passed over where the names fit the network without it. ---- */
+   program its own name for the network. A prefix that all names share is skipped if the names then
+   match the network. ---- */
 
-/* Not of the network: what optimisers and averages count. */
+/* Not a weight: a counter of an optimiser or of averaged weights. */
 static bool ft__is_count(const char *name)
 {
     return strcmp(name, "n_averaged") == 0 || strcmp(name, "num_updates") == 0;
 }
 
-/* The words with their dots that all names begin with: file->prefix. */
+/* Sets file->prefix: the words, with their dots, that all names begin with. */
 static void ft__find_prefix(ft_file *file)
 {
     const char *first = NULL;
@@ -22759,7 +22760,7 @@ static void ft__find_prefix(ft_file *file)
     file->skip = 0;
 }
 
-/* The next longer part of the prefix, to its next dot; 0: there is none. */
+/* Returns the length of the prefix up to its next dot; 0: there is none. */
 static size_t ft__next_prefix(const ft_file *file, size_t skip)
 {
     const char *dot = strchr(file->prefix + skip, '.');
@@ -22779,7 +22780,7 @@ static void ft__say_prefix(const ft_file *file)
                 file->path, (int)file->skip, file->prefix);
 }
 
-/* "from=to,from=to" applied to the leading part of a file's name, the first rule that fits. */
+/* Applies "from=to,from=to" to the prefix of a file's name: the first rule that matches. */
 static void ft__renamed(const char *rules, const char *name, char *to, size_t size)
 {
     while (rules && *rules) {
@@ -22845,7 +22846,7 @@ static bool ft__same_sizes(const ft_shape *a, const ft_shape *b)
 /* PyTorch counts the batches that a batch norm saw; with a set momentum the count has no effect. */
 static bool ft__is_counter(const char *name) { return ft__ends_with(name, "num_batches_tracked"); }
 
-/* The weight that a tensor of the file is for; NULL: none. */
+/* Returns the weight that a tensor of the file belongs to; NULL: none. */
 static ft__node *ft__node_for(const ft_model *m, const ft_file *file, int index, const char *rename)
 {
     char name[512];
@@ -22855,12 +22856,12 @@ static ft__node *ft__node_for(const ft_model *m, const ft_file *file, int index,
     return node && ft__is_weight(node) ? node : NULL;
 }
 
-/* As much of the prefix is passed over as makes the most names fit. */
+/* Skips as much of the prefix as makes the most names match. */
 static void ft__choose_prefix(const ft_model *m, ft_file *file, const char *rename)
 {
     size_t skip = 0, best = file->skip;
     int most = -1, i, count;
-    if (file->skip) return; /* the network was recognised by it */
+    if (file->skip) return; /* chosen when the network was recognised */
     do {
         file->skip = skip;
         for (i = count = 0; i < file->count; ++i)
@@ -22882,8 +22883,8 @@ static bool ft__same_data(const ft_tensor_info *a, const ft_tensor_info *b)
         && memcmp(a->stride, b->stride, sizeof a->stride) == 0;
 }
 
-/* Marks in tied[] the tensors that the network has no node for, but whose data is that of a tensor
-   that it has one for: one weight under two names, as a state_dict lists tied weights. */
+/* Marks in tied[] the tensors without a node in the network whose data is that of a tensor with
+   one: one weight under two names, as a state_dict lists tied weights. */
 static void ft__mark_tied(const ft_model *m, ft_file *file, const char *rename, char *tied)
 {
     ft__context *c = file->context;
@@ -22927,14 +22928,15 @@ static void ft__load_one(ft_model *m, ft_file *file, int index, ft_weights_optio
         node->loaded = true;
 }
 
-/* Whether `name` is a longer name's end, behind a dot; then how long the rest is. */
+/* If `name` is the end of a longer name, after a dot, returns the length before that dot; else 0.
+   */
 static size_t ft__before_end(const char *longer, const char *name)
 {
     size_t a = strlen(longer), b = strlen(name);
     return a > b + 1 && longer[a - b - 1] == '.' && strcmp(longer + a - b, name) == 0 ? a - b : 0;
 }
 
-/* Where a weight's name is in the file behind another prefix: the rule that would take it. */
+/* If the file has a weight's name after another prefix, suggests the rule that would match it. */
 static const char *ft__suggest_rename(const ft_model *m, const ft_file *file, char text[400])
 {
     int i, k;
@@ -26518,11 +26520,11 @@ static int ft__key_find(const ft__key_table *table, uint64_t key)
 
 /* =============================================================================================
    [SECTION] data/images: Images
-   A picture is rows of 8-bit samples, channels interleaved. It is turned into the network's
-   channels, resized exactly as Pillow does it, and cut out as torchvision does it; only then do
-   its samples become floats. What is kept in memory between epochs is the resized 8-bit picture,
-   and augmented views are cut from that one too, so that a view's numbers do not depend on
-   whether the picture was kept or decoded again.
+   A picture is rows of 8-bit samples, channels interleaved. It is converted to the network's
+   channels, resized exactly as in Pillow, and cropped as in torchvision; only then do its samples
+   become floats. The resized 8-bit picture is kept in memory between epochs. Augmented views are
+   cut from it too, so that a view's numbers do not depend on whether the picture was kept or
+   decoded again.
    The functions here may run on any thread: they allocate nothing and get their workspaces from
    the caller.
    ============================================================================================= */
@@ -26949,8 +26951,8 @@ static void ft__view_to_tensor(const ft_preprocessing *p, const uint8_t *picture
 
 /* =============================================================================================
    [SECTION] data/image_headers: Image headers
-   What a picture file says of itself before its pixels: format, sides, orientation, and how much
-   memory decoding takes. All of it is checked before anything is allocated for the pixels.
+   What a picture file says before its pixels: format, sides, orientation, and how much memory
+   decoding needs. All of it is checked before anything is allocated for the pixels.
    ============================================================================================= */
 static const char ft__odd_sides[] = "its width or height is not what the library takes";
 
@@ -26962,8 +26964,8 @@ static const char ft__grey_16[] = "16-bit grey: save it with 8 bits per sample";
 
 enum { FT__NO_TRANSFORM = -1, FT__START_BYTES = 1024 };
 
-/* What the header says. `data` is where the pixels of a BMP or PNM begin, and a JPEG's first scan:
-   there goes an Adobe marker with `transform` if stb_image needs one to see the colours. */
+/* The header's contents. `data` is where the pixels of a BMP or PNM begin, or a JPEG's first scan:
+   if stb_image needs an Adobe marker for the colours, one with `transform` is inserted there. */
 typedef struct ft__image_header {
     char format;            /* J(PEG), (P)NG, B(MP), G(IF), or N: binary PPM and PGM */
     int width, height;      /* as stored */
@@ -26971,13 +26973,13 @@ typedef struct ft__image_header {
     int transform;
     bool progressive;
     size_t data;
-    size_t memory;          /* bytes that decoding allocates, at most */
+    size_t memory;          /* maximum bytes that decoding allocates */
     uint32_t bits, masks[3], colours, palette, palette_entry; /* BMP */
     bool top_down;
-    uint32_t largest;       /* of a sample of a PNM */
+    uint32_t largest;       /* maximum sample of a PNM */
 } ft__image_header;
 
-/* A file in memory, or one that is read where it is asked for. */
+/* A file in memory, or one from which only the requested bytes are read. */
 typedef struct ft__bytes {
     const unsigned char *memory; /* NULL: read from the file */
     uint64_t count;
@@ -27039,14 +27041,14 @@ static int ft__exif_orientation(const ft__bytes *from, uint64_t at, uint64_t cou
 /* ---- JPEG ---- */
 typedef struct ft__jpeg_marks {
     bool jfif, adobe;
-    int transform;          /* Adobe's */
+    int transform;          /* the Adobe marker's */
     int components;
     unsigned char ids[4];
 } ft__jpeg_marks;
 
-/* libjpeg's rules for which colours the components are, against stb_image's. FT__NO_TRANSFORM:
-   stb_image comes to the same by itself. Four components are CMYK without an Adobe marker, and
-   YCCK with any transform but 0; stb_image knows them only with the marker, and with 0 or 2. */
+/* Applies libjpeg's rules for the components' colours if stb_image's differ; FT__NO_TRANSFORM: they
+   do not. Four components are CMYK without an Adobe marker, and YCCK with any transform but 0;
+   stb_image handles them only with the marker, and with 0 or 2. */
 static const char *ft__jpeg_colours(const ft__jpeg_marks *marks, ft__image_header *h)
 {
     bool named_rgb = marks->components == 3 && !memcmp(marks->ids, "RGB", 3);
@@ -27075,7 +27077,7 @@ static void ft__jpeg_application(const ft__bytes *from, int marker, uint64_t at,
     }
 }
 
-/* Up to the first scan. */
+/* Reads up to the first scan. */
 static const char *ft__jpeg_header(const ft__bytes *from, ft__image_header *h)
 {
     ft__jpeg_marks marks;
@@ -27107,17 +27109,17 @@ static const char *ft__jpeg_header(const ft__bytes *from, ft__image_header *h)
     }
     h->data = (size_t)at;
     if (!ft__bytes_get(from, at, b, 2) || !marks.components) return ft__ends_early;
-    /* Each 8 x 8 pixels take a bit at least. */
+    /* Each 8 x 8 pixels take at least one bit. */
     if ((uint64_t)h->width * (uint64_t)h->height / 512 > from->count) return ft__too_few_bytes;
     h->memory = (size_t)h->width * (size_t)h->height
                 * (3 + (h->progressive ? 3 : 1) * (size_t)marks.components);
     return ft__jpeg_colours(&marks, h);
 }
 
-/* ---- PNG: chunks up to the first one of pixels ---- */
+/* ---- PNG: chunks up to the first one with pixels ---- */
 static const char *ft__png_header(const ft__bytes *from, ft__image_header *h)
 {
-    static const int samples[7] = {1, 0, 3, 1, 2, 0, 4}; /* of a colour type */
+    static const int samples[7] = {1, 0, 3, 1, 2, 0, 4}; /* by colour type */
     unsigned char b[33];
     uint64_t at = 33, row, raw;
     if (!ft__bytes_get(from, 0, b, 33)) return ft__ends_early;
@@ -27129,7 +27131,7 @@ static const char *ft__png_header(const ft__bytes *from, ft__image_header *h)
     row = ((uint64_t)h->width * (uint64_t)samples[b[25]] * b[24] + 7) / 8 + 1;
     if (h->height > 0 && row > UINT64_MAX / 8 / (uint64_t)h->height) return ft__odd_sides;
     raw = row * (uint64_t)h->height;
-    if (raw / 1032 > from->count) return ft__too_few_bytes; /* no code of deflate packs better */
+    if (raw / 1032 > from->count) return ft__too_few_bytes; /* deflate's best ratio */
     h->memory = (size_t)(raw + (b[24] == 16 ? 8u : 4u) * (uint64_t)h->width
                          * (uint64_t)h->height + 2 * from->count);
     while (ft__bytes_get(from, at, b, 8) && memcmp(b + 4, "IDAT", 4) != 0) {
@@ -27238,7 +27240,7 @@ static const char *ft__gif_header(const ft__bytes *from, const unsigned char *b,
     if (count < 13) return ft__ends_early;
     h->width = (int)ft__low_first(b + 6, 2);
     h->height = (int)ft__low_first(b + 8, 2);
-    /* A code of 12 bits stands for 4096 pixels at most; what no frame covers costs nothing. */
+    /* A code of 12 bits gives at most 4096 pixels; pixels outside the frame cost nothing. */
     if ((uint64_t)h->width * (uint64_t)h->height / 4096 > from->count) return ft__too_few_bytes;
     h->memory = 3 * (size_t)h->width * (size_t)h->height;
     return NULL;
@@ -27255,7 +27257,7 @@ static char ft__image_format(const unsigned char *b, size_t count)
     return 0;
 }
 
-/* NULL, or why the file cannot be read; then the header is of no use. */
+/* Returns NULL, or why the file cannot be read; the header must not be used then. */
 static const char *ft__image_header_read(const ft__bytes *from, ft__image_header *h)
 {
     unsigned char start[FT__START_BYTES];
@@ -27285,15 +27287,15 @@ static const char *ft__image_header_read(const ft__bytes *from, ft__image_header
 /* =============================================================================================
    [SECTION] data/image_rows: BMP, PPM, PGM and GIF
    Formats that are little more than rows of samples are decoded here, to the same samples as
-   Pillow's convert("RGB"): stb_image reads several of their forms otherwise. Of a GIF the first
-   frame counts; what it leaves free, or has as transparent, shows as Pillow shows it.
+   Pillow's convert("RGB"): stb_image reads several of their forms differently. Of a GIF only the
+   first frame is decoded; pixels outside it, or transparent, look as in Pillow.
    Each decoder fills width * height * 3 bytes and returns NULL, or what is wrong.
    ============================================================================================= */
 #ifdef STBI_VERSION
 
 /* ---- BMP ---- */
 
-/* A pixel's field of 5, 6 or 8 bits as 8 bits, rounded down as Pillow does it. */
+/* Expands a pixel's field of 5, 6 or 8 bits to 8 bits, rounded down as in Pillow. */
 static uint8_t ft__masked(uint32_t pixel, uint32_t mask)
 {
     while (!(mask & 1)) {
@@ -27345,7 +27347,7 @@ static const char *ft__decode_bmp(const unsigned char *b, const ft__image_header
 
 /* ---- PPM and PGM ---- */
 
-/* value / largest * 255, halves to the even number, as Python rounds them. */
+/* value / largest * 255; halves round to the even number, as in Python. */
 static uint8_t ft__scaled(uint32_t value, uint32_t largest)
 {
     double exact = (double)value / (double)largest * 255;
@@ -27376,17 +27378,17 @@ static const char *ft__decode_pnm(const unsigned char *b, const ft__image_header
 
 /* ---- GIF ---- */
 typedef struct ft__gif {
-    const unsigned char *at, *end; /* in the data of a frame, which lies in blocks of up to 255 */
-    size_t block;                  /* bytes left in this one */
+    const unsigned char *at, *end; /* in a frame's data, which is in blocks of up to 255 bytes */
+    size_t block;                  /* bytes left in this block */
     uint32_t bits;
     int bit_count;
     int left, top, width, height;  /* of the frame */
     bool interlaced;
-    int background;                /* index of what the frame leaves free */
+    int background;                /* colour index of pixels outside the frame */
     uint8_t colours[256][3];
 } ft__gif;
 
-/* The next code of so many bits, or -1. */
+/* Returns the next code of `bits` bits, or -1. */
 static int ft__gif_code(ft__gif *g, int bits)
 {
     int code;
@@ -27406,7 +27408,7 @@ static int ft__gif_code(ft__gif *g, int bits)
     return code;
 }
 
-/* A palette of 2 << (flags & 7) entries; the rest is black, as in Pillow. */
+/* Reads a palette of 2 << (flags & 7) entries; the other colours are black, as in Pillow. */
 static const unsigned char *ft__gif_palette(ft__gif *g, const unsigned char *at,
                                             const unsigned char *end, int flags)
 {
@@ -27417,7 +27419,7 @@ static const unsigned char *ft__gif_palette(ft__gif *g, const unsigned char *at,
     return at + bytes;
 }
 
-/* Blocks up to the data of the first frame. */
+/* Reads blocks up to the data of the first frame. */
 static const char *ft__gif_frame(ft__gif *g, const unsigned char *b, size_t count,
                                  const ft__image_header *h)
 {
@@ -27452,8 +27454,8 @@ static const char *ft__gif_frame(ft__gif *g, const unsigned char *b, size_t coun
     return at < end ? NULL : ft__ends_early;
 }
 
-/* The row that the frame's row number y in the file is: of interlaced ones every eighth comes
-   first, then those between, those between these, and so on. */
+/* The frame's row that is stored as row y. In an interlaced frame every eighth row comes first,
+   then the rows halfway between, and so on. */
 static int ft__gif_row(const ft__gif *g, int y)
 {
     static const int first[4] = {0, 4, 2, 1}, step[4] = {8, 8, 4, 2};
@@ -27474,8 +27476,8 @@ static void ft__gif_put(const ft__gif *g, const ft__image_header *h, size_t pixe
     memcpy(to + 3 * (row * (size_t)h->width + (size_t)g->left + x), g->colours[index], 3);
 }
 
-/* LZW (GIF89a, appendix F): a code stands for an index, or for an earlier code's string and one
-   index more. A string is put down from its end. */
+/* LZW (GIF89a, appendix F): a code means an index, or an earlier code's string and one more index.
+   A string is written from its end. */
 static const char *ft__gif_pixels(ft__gif *g, const ft__image_header *h, uint8_t *to)
 {
     uint16_t prefix[4096];
@@ -27538,16 +27540,16 @@ static const char *ft__decode_gif(const unsigned char *b, size_t count, const ft
 
 /* =============================================================================================
    [SECTION] data/image_damage: Damaged JPEG and PNG files
-   stb_image gives a picture even for damaged files, with grey or undefined pixels in the rest of
-   it, looks at no checksum, and trusts a few numbers that it should not. So files are looked
-   through here first. Each function returns NULL for a file that is whole.
+   stb_image returns a picture even for damaged files, with the rest of it grey or undefined. It
+   checks no checksum, and trusts a few numbers that it should not. So files are checked here first.
+   Each function returns NULL for a file that is complete.
    ============================================================================================= */
 #ifdef STBI_VERSION
 
 /* ---- JPEG, quickly: before every decoding ---- */
-enum { FT__MOST_SCANS = 256 }; /* each costs as much as the picture is large; encoders make 10 */
+enum { FT__MOST_SCANS = 256 }; /* a scan takes as long as the picture is large; encoders make 10 */
 
-/* A segment of Huffman tables: a byte of kind, 16 counts, as many values; at most 256 of them. */
+/* A segment of Huffman tables: a byte of kind, 16 counts, and their values, at most 256. */
 static bool ft__jpeg_tables(const unsigned char *bytes, size_t count)
 {
     size_t at = 0;
@@ -27562,8 +27564,8 @@ static bool ft__jpeg_tables(const unsigned char *bytes, size_t count)
     return true;
 }
 
-/* Segments of stated length, and compressed data in which 0xFF comes before 0, a restart number or
-   the next segment, up to the end marker. */
+/* Segments of stated length, then compressed data in which 0xFF precedes 0, a restart number or the
+   next segment, up to the end marker. */
 static const char *ft__jpeg_fault(const unsigned char *bytes, size_t count)
 {
     size_t at = 2;
@@ -27591,10 +27593,10 @@ static const char *ft__jpeg_fault(const unsigned char *bytes, size_t count)
 }
 
 /* ---- JPEG, code by code: once ----
-   Every scan is read as a decoder reads it, without computing a pixel (ITU-T T.81, annexes F and
-   G). Its codes must be whole, and as many as the picture has blocks: not fewer, and nothing but
-   padding after them. The corrections of progressive scans (of AC coefficients that an earlier
-   scan began) depend on all that came before, and are passed over. */
+   This reads every scan as a decoder does, without computing a pixel (ITU-T T.81, annexes F and G).
+   Its codes must be complete, and as many as the picture has blocks; only padding may follow them.
+   The refinements of progressive scans (of AC coefficients from an earlier scan) are skipped, since
+   they depend on all earlier scans. */
 static const char ft__jpeg_bad_code[] = "damaged: a code that stands for nothing";
 static const char ft__jpeg_no_code[] = "damaged: its data ends before the last block";
 static const char ft__jpeg_more_data[] = "damaged: its data goes on after the last block";
@@ -27602,9 +27604,9 @@ static const char ft__jpeg_no_restart[] = "damaged: a restart marker is missing"
 
 typedef struct ft__jpeg_codes {
     bool there;
-    uint16_t quick[512];    /* by the next 9 bits: length << 8 | value; 0: longer */
-    int32_t end[18];        /* behind the last code of so many bits, moved to 16 bits */
-    int32_t offset[17];     /* from a code of so many bits to its value's place */
+    uint16_t quick[512];    /* by the next 9 bits: length << 8 | value; 0: a longer code */
+    int32_t end[18];        /* by length: one past the last such code, shifted to 16 bits */
+    int32_t offset[17];     /* by length: add it to a code for the index of its value */
     uint8_t values[256];
 } ft__jpeg_codes;
 
@@ -27613,13 +27615,13 @@ typedef struct ft__jpeg_part { int across, down, quantum, dc, ac; bool seen; } f
 typedef struct ft__jpeg_walk {
     const unsigned char *bytes;
     size_t count, at;
-    uint64_t bits;          /* the next, from the top */
+    uint64_t bits;          /* the next bits, the first on top */
     int bit_count;
     ft__jpeg_codes codes[2][4]; /* DC, AC */
     ft__jpeg_part parts[4];
     int ids[4], part_count, width, height, most_across, most_down, restart;
-    int scan[4], scan_count, first, last, high; /* of the scan: which parts; which coefficients */
-    int skip;               /* blocks that a code said are empty */
+    int scan[4], scan_count, first, last, high; /* the scan's parts and range of coefficients */
+    int skip;               /* blocks that an end-of-band code left empty */
     bool progressive, quantum_there[4];
     const char *fault;
 } ft__jpeg_walk;
@@ -27679,7 +27681,7 @@ static int ft__jpeg_symbol(ft__jpeg_walk *w, const ft__jpeg_codes *codes)
     return codes->values[((next >> (16 - bits)) + codes->offset[bits]) & 255];
 }
 
-/* The tables of a segment: codes of each length are numbers that count up. */
+/* Reads a segment's tables: the codes of each length are consecutive numbers. */
 static void ft__jpeg_read_codes(ft__jpeg_walk *w, const unsigned char *at, size_t count)
 {
     size_t used = 0;
@@ -27743,7 +27745,7 @@ static const char *ft__jpeg_frame(ft__jpeg_walk *w, const unsigned char *at, siz
     return NULL;
 }
 
-/* What a scan's header says: which parts, by which tables, which coefficients. */
+/* Reads a scan's header: its parts, their tables, and its range of coefficients. */
 static const char *ft__jpeg_scan_header(ft__jpeg_walk *w, const unsigned char *at, size_t count)
 {
     int i, p;
@@ -27777,7 +27779,7 @@ static void ft__jpeg_dc(ft__jpeg_walk *w, const ft__jpeg_part *part)
     else ft__jpeg_drop(w, bits);
 }
 
-/* Runs of zeros and the coefficients behind them, up to an end of block, or of many. */
+/* Reads runs of zeros and their coefficients up to the end of this block, or of many blocks. */
 static void ft__jpeg_ac(ft__jpeg_walk *w, const ft__jpeg_part *part, int first, int last)
 {
     int k = first;
@@ -27809,7 +27811,7 @@ static void ft__jpeg_block(ft__jpeg_walk *w, const ft__jpeg_part *part)
     else ft__jpeg_dc(w, part);
 }
 
-/* Behind the codes of a scan or interval: less than a byte is left of them, and padding at most. */
+/* Ends a scan or interval: after its codes there may be less than a byte, then only padding. */
 static void ft__jpeg_align(ft__jpeg_walk *w)
 {
     ft__jpeg_fill(w);
@@ -27836,7 +27838,8 @@ static void ft__jpeg_restart(ft__jpeg_walk *w, int number)
 
 static int ft__rounded_up(int count, int by) { return (count + by - 1) / by; }
 
-/* Of several parts each unit has across * down blocks; of one alone just those with pixels. */
+/* In a scan of several parts each unit has across * down blocks; of one part, blocks with pixels.
+   */
 static void ft__jpeg_scan(ft__jpeg_walk *w)
 {
     const ft__jpeg_part *one = &w->parts[w->scan[0]];
@@ -27877,7 +27880,7 @@ static void ft__jpeg_segment(ft__jpeg_walk *w, int marker, const unsigned char *
     if (!w->fault && !(w->first > 0 && w->high)) ft__jpeg_scan(w);
 }
 
-/* The file has passed ft__jpeg_fault. */
+/* Call it for a file that has passed ft__jpeg_fault. */
 static const char *ft__jpeg_damage(const unsigned char *bytes, size_t count)
 {
     ft__jpeg_walk w;
@@ -27922,7 +27925,7 @@ static uint32_t ft__crc(const unsigned char *bytes, size_t count)
     return ~crc;
 }
 
-/* Chunks of stated length, up to IEND; with `checksums`, each with the right one. */
+/* Chunks of stated length, up to IEND; with `checksums`, each checksum must be right. */
 static const char *ft__png_fault(const unsigned char *bytes, size_t count, bool checksums)
 {
     size_t at = 8;
@@ -27944,11 +27947,11 @@ static const char *ft__png_fault(const unsigned char *bytes, size_t count, bool 
 
 /* =============================================================================================
    [SECTION] data/image_files: Image files
-   JPEG and PNG are decoded by stb_image, the rest by data/image_rows. Samples are those of Pillow's
-   convert("RGB"), of JPEG up to rounding; what would differ is refused. EXIF's orientation is
-   applied, as every viewer does.
-   The functions may run on any thread. They take memory from malloc, as stb_image does, in step
-   with what the header says, and never before that was found to be plausible.
+   stb_image decodes JPEG and PNG, data/image_rows the rest. Samples are those of Pillow's
+   convert("RGB"), for JPEG up to rounding; files that would differ are refused. EXIF's orientation
+   is applied, as in every viewer.
+   The functions may run on any thread. Like stb_image they allocate with malloc, as much as the
+   header requires, and only after the header was found plausible.
    ============================================================================================= */
 typedef struct ft__picture {
     uint8_t *pixels;  /* ft__picture_free */
@@ -27956,12 +27959,12 @@ typedef struct ft__picture {
     bool by_stb;      /* stb_image's memory, not malloc's */
 } ft__picture;
 
-/* What is known of a file before its pixels are decoded. */
+/* What the header tells of a file before its pixels are decoded. */
 typedef struct ft__picture_facts {
-    int width, height; /* upright */
-    bool turned;       /* stored otherwise */
+    int width, height; /* of the upright picture */
+    bool turned;       /* stored rotated or mirrored */
     uint64_t bytes;    /* of the file */
-    size_t memory;     /* that decoding takes */
+    size_t memory;     /* that decoding allocates */
 } ft__picture_facts;
 
 #ifdef STBI_VERSION
@@ -27978,7 +27981,7 @@ static void ft__picture_free(ft__picture *picture)
     memset(picture, 0, sizeof *picture);
 }
 
-/* ---- stb_image, shown a file with something put in ---- */
+/* ---- A file with bytes inserted, for stb_image ---- */
 typedef struct ft__spliced {
     const unsigned char *part[5];
     size_t count[5];
@@ -28006,7 +28009,7 @@ static int ft__spliced_read(void *user, char *to, int count)
 static void ft__spliced_skip(void *user, int count)
 {
     ft__spliced *s = (ft__spliced *)user;
-    while (count < 0) { /* stb_image gives back what it has read too far */
+    while (count < 0) { /* stb_image returns bytes that it read ahead */
         size_t back = (size_t)-(int64_t)count;
         if (back <= s->at) {
             s->at -= back;
@@ -28041,8 +28044,8 @@ static void ft__spliced_add(ft__spliced *s, const unsigned char *bytes, size_t c
     s->count[s->parts++] = count;
 }
 
-/* Where a palette is, if it has fewer colours than pixels can name: stb_image leaves the others
-   undefined, and Pillow has them black. 0: no such palette. */
+/* Finds a palette with fewer colours than the pixels' bits allow: stb_image leaves the other
+   colours undefined, in Pillow they are black. 0: no such palette. */
 static size_t ft__short_palette(const unsigned char *bytes, size_t count)
 {
     size_t at = 8;
@@ -28101,7 +28104,7 @@ static const char *ft__decode_by_stb(const unsigned char *bytes, size_t count,
 
 /* ---- Upright ---- */
 
-/* Where the pixel (x, y) of the upright picture is stored, by EXIF's orientation. */
+/* The index at which the upright picture's pixel (x, y) is stored, by EXIF's orientation. */
 static size_t ft__stored_at(const ft__image_header *h, int x, int y)
 {
     int swap, right = h->width - 1, bottom = h->height - 1;
@@ -28137,7 +28140,7 @@ static const char *ft__make_upright(const ft__image_header *h, ft__picture *pict
 
 /* ---- Decoding ---- */
 
-/* Whether the bytes are whole, as far as that is quickly seen; the decoders here see it all. */
+/* Are the bytes complete? Only a quick check; our own decoders check all of it themselves. */
 static const char *ft__picture_fault(const unsigned char *bytes, size_t count)
 {
     char format = ft__image_format(bytes, count);
@@ -28145,7 +28148,7 @@ static const char *ft__picture_fault(const unsigned char *bytes, size_t count)
     return format == 'P' ? ft__png_fault(bytes, count, false) : NULL;
 }
 
-/* Whether they are, code by code. */
+/* The same check code by code. */
 static const char *ft__picture_damage(const unsigned char *bytes, size_t count)
 {
     char format = ft__image_format(bytes, count);
@@ -28153,8 +28156,8 @@ static const char *ft__picture_damage(const unsigned char *bytes, size_t count)
     return format == 'P' ? ft__png_fault(bytes, count, true) : NULL;
 }
 
-/* Bytes that were decoded before -> an upright picture of `channels` (1 or 3). NULL, or why there
-   is none. */
+/* Decodes bytes that were decoded before to an upright picture of `channels` (1 or 3). Returns
+   NULL, or why it cannot. */
 static const char *ft__decode_again(const unsigned char *bytes, size_t count, int channels,
                                     ft__picture *picture)
 {
@@ -28180,14 +28183,14 @@ static const char *ft__decode_again(const unsigned char *bytes, size_t count, in
         ft__picture_free(picture);
         return fault;
     }
-    if (channels != 3) /* stb_image's grey is not Pillow's */
+    if (channels != 3) /* stb_image's grey differs from Pillow's */
         ft__convert_channels(picture->pixels, 3, (size_t)h.width * (size_t)h.height,
                              picture->pixels, channels);
     picture->channels = channels;
     return NULL;
 }
 
-/* The same of bytes that are new: damage that stb_image would not see is looked for. */
+/* The same for new bytes: also looks for damage that stb_image would not notice. */
 static const char *ft__decode(const unsigned char *bytes, size_t count, int channels,
                               ft__picture *picture)
 {
@@ -28200,7 +28203,7 @@ static const char *ft__decode(const unsigned char *bytes, size_t count, int chan
     return fault ? fault : ft__decode_again(bytes, count, channels, picture);
 }
 
-/* NULL, or why the file is not read. */
+/* Returns NULL, or why the file is not read. */
 static const char *ft__header_facts(const ft__bytes *from, ft__picture_facts *facts)
 {
     ft__image_header h;
@@ -28343,7 +28346,7 @@ struct ft_data {
     ft_data *next;          /* in the model's list */
     ft_source source;
     ft__folder *folder;     /* NULL: not an image folder */
-    const char *fills;      /* inputs that get() fills, parted by commas; NULL: only it knows */
+    const char *fills;      /* inputs that get() fills, separated by commas; NULL: unknown */
     unsigned char *left_out; /* of each sample: get() could not read it, and the log has said so */
     int left_out_count;
 };
@@ -28440,8 +28443,8 @@ static void ft__unknown_class(ft_model *m, const ft_data *of, const char *path, 
              count ? ft__known_class(m, of, 0, number) : "", count ? "')" : "");
 }
 
-/* Where names of classes are among those of other data or, where `of` is NULL, of the model: an
-   array to be released. NULL with an error, of the first name that is none of them. */
+/* Finds class names among those of other data or, if `of` is NULL, of the model. Returns an array
+   of indices, to be released; NULL with an error that names the first unknown class. */
 static int *ft__match_classes(ft_model *m, const ft_data *of, const char *path,
                               const char *const *names, int count)
 {
@@ -28460,7 +28463,7 @@ static int *ft__match_classes(ft_model *m, const ft_data *of, const char *path,
         for (i = 0; i < count && ft__ok(c); ++i) {
             place[i] = -1;
             at = ft__key_find(&table, ft__hash_bytes(1, names[i], strlen(names[i])) | 1);
-            for (; at >= 0; at = table.next[at]) /* the first of that name comes last */
+            for (; at >= 0; at = table.next[at]) /* the last match is the first of that name */
                 if (!strcmp(ft__known_class(m, of, at, number), names[i])) place[i] = at;
             if (place[i] < 0) ft__unknown_class(m, of, path, names[i]);
         }
@@ -29175,7 +29178,7 @@ static void ft__bucket(const ft_source *source, int *order, int count, int batch
 
 /* =============================================================================================
    [SECTION] data/image_samples: Pictures of a folder: reading one
-   What an image folder knows of each picture, and how any thread gets one as the network's input.
+   What an image folder knows of each picture, and how any thread reads one as the network's input.
    ============================================================================================= */
 typedef struct ft__sample {
     char *path;             /* PATH/CLASS/NAME */
@@ -29183,11 +29186,11 @@ typedef struct ft__sample {
     ft__geometry geometry;  /* of the part that preprocessing keeps */
     int width, height;      /* of the file's picture */
     uint64_t bytes;         /* of the file */
-    size_t memory;          /* that decoding it takes */
+    size_t memory;          /* that decoding it allocates */
     uint64_t group;
     uint8_t *picture;       /* resized, the network's channels; NULL: decoded at each use */
     bool examined;
-    bool turned;            /* EXIF says that it is stored turned or mirrored */
+    bool turned;            /* EXIF says that it is stored rotated or mirrored */
     bool known;             /* ft_desc.cache says that it can be read: not decoded so far */
     uint64_t digest;        /* of the file's bytes */
     const char *fault;      /* why it cannot be read; NULL: it can */
@@ -29249,8 +29252,8 @@ static void ft__scratch_free(ft__folder *folder)
     folder->scratch = NULL;
 }
 
-/* One per thread that may call get(): the loader's and the model's own; fewer when they are
-   large. A thread that finds none waits for one. */
+/* One for each thread that may call get(): the loader's and the model's own; fewer if they are
+   large. A thread that finds none free waits for one. */
 static bool ft__scratch_make(ft__folder *folder, size_t file, size_t picture, size_t workspace,
                              size_t decoding)
 {
@@ -29263,7 +29266,7 @@ static bool ft__scratch_make(ft__folder *folder, size_t file, size_t picture, si
     ft__scratch_free(folder);
     if (most > ft__memory_left(c) / 8) most = ft__memory_left(c) / 8;
     if ((size_t)count > most / all) count = most / all ? (int)(most / all) : 1;
-    /* What decoders take from malloc counts against a budget that was stated. */
+    /* What decoders allocate with malloc counts against the memory budget. */
     most = c->desc.memory_budget ? ft__room(c) / (all + decoding) : SIZE_MAX;
     if ((size_t)count > most) count = most ? (int)most : 1;
     folder->scratch = (ft__scratch *)ft__allocate(c, (size_t)count, sizeof *folder->scratch);
@@ -29335,7 +29338,7 @@ static const char *ft__sample_bytes(const ft__folder *folder, const ft__sample *
     return fault;
 }
 
-/* Decodes and resizes into `to`; where that is NULL, finds out only whether it could. */
+/* Decodes and resizes into `to`; if `to` is NULL, only finds out whether it could. */
 static const char *ft__sample_load(const ft__folder *folder, const ft__sample *sample, bool first,
                                    ft__scratch *scratch, uint8_t *to)
 {
@@ -30934,7 +30937,7 @@ static void ft__sort_classes(ft_model *m, ft__texts *t, const char *path, const 
     t->classes.context = t->classes.letters.context = c;
     if (order) ft__sort_order(order, found.count, ft__class_less, &found);
     names = (char **)ft__allocate(c, (size_t)found.count + 1, sizeof *names);
-    for (i = 0; names && i < found.count; ++i) /* as the model will have them */
+    for (i = 0; names && i < found.count; ++i) /* as the model will store them */
         names[i] = ft__copy_name(c, ft__piece_text(&found, i));
     if (ft__ok(c) && match)
         place = ft__match_classes(m, o->classes_of, path, (const char *const *)names, found.count);
@@ -33006,7 +33009,7 @@ static ft_fit_result ft__fit_run(ft_model *m, ft_data *data, ft_fit_options opti
     }
     m->fed_from = NULL;
     m->in_use = in_use;
-    m->length = length; /* of the last batch till here */
+    m->length = length; /* until here it was the last batch's */
     m->backward_done = true;
     ft__loader_destroy(f.loader);
     if (lent) *lent = f.cache;
@@ -33040,8 +33043,8 @@ typedef struct ft__recipe {
     int start;              /* the stage to begin with */
     bool keeps_head;        /* the model had a head for these classes before */
     float *head[2];         /* its weight and bias before the trial */
-    bool deeper;            /* the trial says: train the layers below the head too */
-    ft__cache features;     /* of the frozen network: for the trial, and for the head after it */
+    bool deeper;            /* after the trial: train the layers below the head too */
+    ft__cache features;     /* of the frozen network: for the trial, then for the head */
 } ft__recipe;
 
 static bool ft__same_classes(const ft_model *m, const ft_data *data)
@@ -33082,8 +33085,8 @@ static void ft__freeze_to_head(ft_model *m)
         m->nodes[head->inputs[i] - 1].frozen = false;
 }
 
-/* Keeps a copy of the head's weights and bias, or puts it back: what the trial made of them is gone
-   then, and a model that has a head for these classes goes on from it. */
+/* Copies the head's weights and bias, or restores them, which undoes the trial: training of a model
+   that had a head for these classes continues from that head. */
 static void ft__keep_head(ft__recipe *r, bool back)
 {
     ft_model *m = r->m;
@@ -33515,7 +33518,7 @@ static ft_evaluation ft__evaluate(ft_model *m, ft_data *data, ft_evaluate_option
                                             &regression);
     m->fed_from = NULL;
     m->in_use = in_use;
-    m->length = length; /* of the last batch till here */
+    m->length = length; /* until here it was the last batch's */
     ft__loader_destroy(loader);
     ft__release(c, samples);
     e.correct = (int)score.correct;

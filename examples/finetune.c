@@ -90,7 +90,7 @@ static bool asks_for_help(int count, char **words)
     return !strcmp(words[1], "help");
 }
 
-/* What was printed may have gone nowhere: a full disk, a closed descriptor. */
+/* Was all output written? The disk may be full, or the descriptor closed. */
 static bool output_is_written(void)
 {
     errno = 0;

@@ -1,7 +1,7 @@
-/* test_attention.c - self-attention against naive loops in double written here: outputs, the loss, and
-   each parameter's gradient by central differences of those loops. Once over sequences of any length
-   behind a causal convolution and a layer norm, once with several heads, where matrices are products
-   of rank 4. */
+/* test_attention.c - self-attention against naive loops in double written here: outputs, the loss,
+   and each parameter's gradient by central differences of those loops. It is tested over sequences
+   of any length after a causal convolution and a layer norm, and with several heads, where matrices
+   are products of rank 4. */
 #include "check.h"
 #include "finetune.h"
 

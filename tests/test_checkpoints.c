@@ -1,7 +1,7 @@
-/* test_checkpoints.c - weights as people save them: beside an optimiser and numbers, averaged ones
-   beside the raw ones, behind a prefix, tied, with attributes, among tensors of unusual types, in the
-   format of before PyTorch 1.6; overlaps and holes refused. The files are made by
-   tests/golden/make_checkpoints.py. */
+/* test_checkpoints.c - weights as people save them: with an optimiser and numbers, averaged ones
+   with the raw ones, with a prefix, tied, with attributes, among tensors of unusual types, in the
+   format from before PyTorch 1.6; overlaps and holes are refused. tests/golden/make_checkpoints.py
+   made the files. */
 #include "check.h"
 #include "finetune.h"
 

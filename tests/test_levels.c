@@ -1,9 +1,9 @@
-/* test_levels.c - layers of many shapes at every level of instructions that the processor has,
-   forward, backward, updated and in inference form, against the plain loops. Public functions only,
-   and an allocator whose blocks end where they were asked to: under AddressSanitizer
-   (tests/test_sanitizers.sh) no kernel reads or writes a byte behind them.
+/* test_levels.c - layers of many shapes at every SIMD level that the CPU has, forward, backward,
+   updated and in inference form, against the plain loops. It uses public functions only, and an
+   allocator whose blocks end exactly at their size: under AddressSanitizer
+   (tests/test_sanitizers.sh) no kernel reads or writes a byte after them.
 
-   What plain loops and vectors give differs by rounding: 2e-4 of the largest number of an array;
+   Plain loops and vectors differ by rounding: 2e-4 of the largest number of an array is allowed;
    the largest difference seen is 3e-5. */
 #define _POSIX_C_SOURCE 200112L /* posix_memalign */
 #include "check.h"

@@ -1,5 +1,5 @@
-/* test_pictures.c - picture files and folders as users have them: forms that decoders disagree
-   about, against Pillow; damaged files, small files of huge pictures, orientation; folders in
+/* test_pictures.c - picture files and folders as users have them: forms that decoders read
+   differently, against Pillow; damaged files, small files of huge pictures, orientation; folders in
    folders, links, pipes, names that are not UTF-8. tests/golden/make_pictures.py made the files. */
 #include "check.h"
 

@@ -1,5 +1,5 @@
-/* test_prediction.c - ft_predict_pixels and ft_predict_memory against the arithmetic written here: what a
-   pixel becomes, how channels are matched, and the softmax of the classes, largest first. */
+/* test_prediction.c - ft_predict_pixels and ft_predict_memory against arithmetic written here: how
+   a pixel is converted, how channels are matched, and the softmax of the classes, best first. */
 #include "check.h"
 #include "finetune.h"
 

@@ -1,6 +1,6 @@
-/* test_zip.c - PyTorch files that no golden is large enough to be: zip64, whose sizes and offsets stand
-   in extra fields, and a pickle of 300 tensors, whose memo has numbers of four bytes. The files are
-   written here, as Python's pickle and PyTorch's writer write them. */
+/* test_zip.c - PyTorch files that are too large for goldens: zip64, with sizes and offsets in extra
+   fields, and a pickle of 300 tensors, whose memo has numbers of four bytes. The files are written
+   here in the same way as by Python's pickle and PyTorch's writer. */
 #include "check.h"
 #include "finetune.h"
 

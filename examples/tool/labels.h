@@ -1,10 +1,10 @@
-/* labels.h - names of classes from a file, for networks that came without.
+/* labels.h - class names from a file, for networks without them.
    Part of examples/finetune.c. */
 
 typedef struct label_list {
     const char *path;
     char *content;
-    char **names, **owned;  /* owned: names that were made, NULL where the content holds them */
+    char **names, **owned;  /* owned: allocated names; NULL for those that point into content */
     int count;
 } label_list;
 
@@ -17,7 +17,7 @@ static void free_labels(label_list *l)
     free(l->content);
 }
 
-/* Says what is wrong with a line (from 1; 0: with the file). */
+/* Prints what is wrong with a line (from 1; 0: with the file). */
 static bool label_fault(const label_list *l, int line, const char *what)
 {
     fprintf(stderr, "finetune: --labels %s: ", l->path);
@@ -26,7 +26,7 @@ static bool label_fault(const label_list *l, int line, const char *what)
     return false;
 }
 
-/* The whole file, a 0 behind it. */
+/* Reads the whole file and adds a 0. */
 static bool read_labels(label_list *l)
 {
     enum { MOST = 1 << 26 };
@@ -49,7 +49,7 @@ static bool read_labels(label_list *l)
     return true;
 }
 
-/* Cuts the content into lines without spaces at their ends. */
+/* Splits the content into lines and removes spaces at their ends. */
 static bool cut_labels(label_list *l)
 {
     char *at = l->content + (strncmp(l->content, "\xef\xbb\xbf", 3) ? 0 : 3), *end, *next;
@@ -75,8 +75,8 @@ static bool cut_labels(label_list *l)
     return true;
 }
 
-/* Lines of an id, a tab and names with commas between them, as ImageNet's: the first of the names;
-   where it is another class's too, with the id. */
+/* Lines of an id, a tab and names separated by commas, as ImageNet's: takes the first name, with
+   the id if another class has it too. */
 static bool names_behind_ids(label_list *l)
 {
     int i, j;
@@ -111,7 +111,7 @@ static bool labels_fit(const ft_model *m, const label_list *l)
     return true;
 }
 
-/* Gives the classes the names of --labels; says so where predictions will have none. */
+/* Gives the classes the names of --labels; prints if predictions will have none. */
 static bool name_classes(ft_model *m, const options *o)
 {
     label_list l;
@@ -138,7 +138,7 @@ static bool name_classes(ft_model *m, const options *o)
     return named;
 }
 
-/* Of --labels in train: does the network keep them, since the data has these classes? */
+/* For --labels in train: does the network keep them, since the data has these classes? */
 static bool keeps_labels(const ft_model *m, const options *o, const ft_data *data)
 {
     int count = ft_data_classes(data), i;

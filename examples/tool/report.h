@@ -16,7 +16,7 @@ typedef struct progress_state {
     long images;            /* in this stage */
 } progress_state;
 
-/* Columns of the terminal; 80 where it does not say. */
+/* Columns of the terminal; 80 if unknown. */
 static int terminal_width(void)
 {
     const char *columns = getenv("COLUMNS");
@@ -35,8 +35,8 @@ static const char *duration_text(double seconds, char text[24])
     return text;
 }
 
-/* What a line says, in its order. Where it would be wider than the terminal the first one and the
-   rate are written shorter; then the least important are left out. */
+/* The parts of a line, in order. If it is wider than the terminal, the first part and the rate are
+   shortened; then the least important parts are left out. */
 enum { PLACE, LOSS, RIGHT, HELD, RATE, LEFT, PARTS };
 
 static void join_parts(char parts[PARTS][96], int width, char *line)
@@ -54,7 +54,7 @@ static void join_parts(char parts[PARTS][96], int width, char *line)
     if (strlen(line) > (size_t)width) line[width] = 0;
 }
 
-/* A line that is written over must not be wider than the terminal, or it would leave a trail. */
+/* A line that is rewritten must not be wider than the terminal, or its old parts would stay. */
 static void print_progress(progress_state *s, const ft_progress *p, double now)
 {
     double rate = now > s->start ? (double)s->images / (now - s->start) : 0;
@@ -103,7 +103,7 @@ static bool on_progress(void *user, const ft_progress *p)
     return !interrupted;
 }
 
-/* After what was said already. */
+/* Fails after an error that was printed already. */
 static int failed(ft_model *m)
 {
     ft_destroy(m);

@@ -3,16 +3,16 @@
 
 /* =============================================================================================
    [SECTION] data/image_damage: Damaged JPEG and PNG files
-   stb_image gives a picture even for damaged files, with grey or undefined pixels in the rest of
-   it, looks at no checksum, and trusts a few numbers that it should not. So files are looked
-   through here first. Each function returns NULL for a file that is whole.
+   stb_image returns a picture even for damaged files, with the rest of it grey or undefined. It
+   checks no checksum, and trusts a few numbers that it should not. So files are checked here first.
+   Each function returns NULL for a file that is complete.
    ============================================================================================= */
 #ifdef STBI_VERSION
 
 /* ---- JPEG, quickly: before every decoding ---- */
-enum { FT__MOST_SCANS = 256 }; /* each costs as much as the picture is large; encoders make 10 */
+enum { FT__MOST_SCANS = 256 }; /* a scan takes as long as the picture is large; encoders make 10 */
 
-/* A segment of Huffman tables: a byte of kind, 16 counts, as many values; at most 256 of them. */
+/* A segment of Huffman tables: a byte of kind, 16 counts, and their values, at most 256. */
 static bool ft__jpeg_tables(const unsigned char *bytes, size_t count)
 {
     size_t at = 0;
@@ -27,8 +27,8 @@ static bool ft__jpeg_tables(const unsigned char *bytes, size_t count)
     return true;
 }
 
-/* Segments of stated length, and compressed data in which 0xFF comes before 0, a restart number or
-   the next segment, up to the end marker. */
+/* Segments of stated length, then compressed data in which 0xFF precedes 0, a restart number or the
+   next segment, up to the end marker. */
 static const char *ft__jpeg_fault(const unsigned char *bytes, size_t count)
 {
     size_t at = 2;
@@ -56,10 +56,10 @@ static const char *ft__jpeg_fault(const unsigned char *bytes, size_t count)
 }
 
 /* ---- JPEG, code by code: once ----
-   Every scan is read as a decoder reads it, without computing a pixel (ITU-T T.81, annexes F and
-   G). Its codes must be whole, and as many as the picture has blocks: not fewer, and nothing but
-   padding after them. The corrections of progressive scans (of AC coefficients that an earlier
-   scan began) depend on all that came before, and are passed over. */
+   This reads every scan as a decoder does, without computing a pixel (ITU-T T.81, annexes F and G).
+   Its codes must be complete, and as many as the picture has blocks; only padding may follow them.
+   The refinements of progressive scans (of AC coefficients from an earlier scan) are skipped, since
+   they depend on all earlier scans. */
 static const char ft__jpeg_bad_code[] = "damaged: a code that stands for nothing";
 static const char ft__jpeg_no_code[] = "damaged: its data ends before the last block";
 static const char ft__jpeg_more_data[] = "damaged: its data goes on after the last block";
@@ -67,9 +67,9 @@ static const char ft__jpeg_no_restart[] = "damaged: a restart marker is missing"
 
 typedef struct ft__jpeg_codes {
     bool there;
-    uint16_t quick[512];    /* by the next 9 bits: length << 8 | value; 0: longer */
-    int32_t end[18];        /* behind the last code of so many bits, moved to 16 bits */
-    int32_t offset[17];     /* from a code of so many bits to its value's place */
+    uint16_t quick[512];    /* by the next 9 bits: length << 8 | value; 0: a longer code */
+    int32_t end[18];        /* by length: one past the last such code, shifted to 16 bits */
+    int32_t offset[17];     /* by length: add it to a code for the index of its value */
     uint8_t values[256];
 } ft__jpeg_codes;
 
@@ -78,13 +78,13 @@ typedef struct ft__jpeg_part { int across, down, quantum, dc, ac; bool seen; } f
 typedef struct ft__jpeg_walk {
     const unsigned char *bytes;
     size_t count, at;
-    uint64_t bits;          /* the next, from the top */
+    uint64_t bits;          /* the next bits, the first on top */
     int bit_count;
     ft__jpeg_codes codes[2][4]; /* DC, AC */
     ft__jpeg_part parts[4];
     int ids[4], part_count, width, height, most_across, most_down, restart;
-    int scan[4], scan_count, first, last, high; /* of the scan: which parts; which coefficients */
-    int skip;               /* blocks that a code said are empty */
+    int scan[4], scan_count, first, last, high; /* the scan's parts and range of coefficients */
+    int skip;               /* blocks that an end-of-band code left empty */
     bool progressive, quantum_there[4];
     const char *fault;
 } ft__jpeg_walk;
@@ -144,7 +144,7 @@ static int ft__jpeg_symbol(ft__jpeg_walk *w, const ft__jpeg_codes *codes)
     return codes->values[((next >> (16 - bits)) + codes->offset[bits]) & 255];
 }
 
-/* The tables of a segment: codes of each length are numbers that count up. */
+/* Reads a segment's tables: the codes of each length are consecutive numbers. */
 static void ft__jpeg_read_codes(ft__jpeg_walk *w, const unsigned char *at, size_t count)
 {
     size_t used = 0;
@@ -208,7 +208,7 @@ static const char *ft__jpeg_frame(ft__jpeg_walk *w, const unsigned char *at, siz
     return NULL;
 }
 
-/* What a scan's header says: which parts, by which tables, which coefficients. */
+/* Reads a scan's header: its parts, their tables, and its range of coefficients. */
 static const char *ft__jpeg_scan_header(ft__jpeg_walk *w, const unsigned char *at, size_t count)
 {
     int i, p;
@@ -242,7 +242,7 @@ static void ft__jpeg_dc(ft__jpeg_walk *w, const ft__jpeg_part *part)
     else ft__jpeg_drop(w, bits);
 }
 
-/* Runs of zeros and the coefficients behind them, up to an end of block, or of many. */
+/* Reads runs of zeros and their coefficients up to the end of this block, or of many blocks. */
 static void ft__jpeg_ac(ft__jpeg_walk *w, const ft__jpeg_part *part, int first, int last)
 {
     int k = first;
@@ -274,7 +274,7 @@ static void ft__jpeg_block(ft__jpeg_walk *w, const ft__jpeg_part *part)
     else ft__jpeg_dc(w, part);
 }
 
-/* Behind the codes of a scan or interval: less than a byte is left of them, and padding at most. */
+/* Ends a scan or interval: after its codes there may be less than a byte, then only padding. */
 static void ft__jpeg_align(ft__jpeg_walk *w)
 {
     ft__jpeg_fill(w);
@@ -301,7 +301,8 @@ static void ft__jpeg_restart(ft__jpeg_walk *w, int number)
 
 static int ft__rounded_up(int count, int by) { return (count + by - 1) / by; }
 
-/* Of several parts each unit has across * down blocks; of one alone just those with pixels. */
+/* In a scan of several parts each unit has across * down blocks; of one part, blocks with pixels.
+   */
 static void ft__jpeg_scan(ft__jpeg_walk *w)
 {
     const ft__jpeg_part *one = &w->parts[w->scan[0]];
@@ -342,7 +343,7 @@ static void ft__jpeg_segment(ft__jpeg_walk *w, int marker, const unsigned char *
     if (!w->fault && !(w->first > 0 && w->high)) ft__jpeg_scan(w);
 }
 
-/* The file has passed ft__jpeg_fault. */
+/* Call it for a file that has passed ft__jpeg_fault. */
 static const char *ft__jpeg_damage(const unsigned char *bytes, size_t count)
 {
     ft__jpeg_walk w;
@@ -387,7 +388,7 @@ static uint32_t ft__crc(const unsigned char *bytes, size_t count)
     return ~crc;
 }
 
-/* Chunks of stated length, up to IEND; with `checksums`, each with the right one. */
+/* Chunks of stated length, up to IEND; with `checksums`, each checksum must be right. */
 static const char *ft__png_fault(const unsigned char *bytes, size_t count, bool checksums)
 {
     size_t at = 8;

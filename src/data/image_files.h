@@ -9,11 +9,11 @@
 
 /* =============================================================================================
    [SECTION] data/image_files: Image files
-   JPEG and PNG are decoded by stb_image, the rest by data/image_rows. Samples are those of Pillow's
-   convert("RGB"), of JPEG up to rounding; what would differ is refused. EXIF's orientation is
-   applied, as every viewer does.
-   The functions may run on any thread. They take memory from malloc, as stb_image does, in step
-   with what the header says, and never before that was found to be plausible.
+   stb_image decodes JPEG and PNG, data/image_rows the rest. Samples are those of Pillow's
+   convert("RGB"), for JPEG up to rounding; files that would differ are refused. EXIF's orientation
+   is applied, as in every viewer.
+   The functions may run on any thread. Like stb_image they allocate with malloc, as much as the
+   header requires, and only after the header was found plausible.
    ============================================================================================= */
 typedef struct ft__picture {
     uint8_t *pixels;  /* ft__picture_free */
@@ -21,12 +21,12 @@ typedef struct ft__picture {
     bool by_stb;      /* stb_image's memory, not malloc's */
 } ft__picture;
 
-/* What is known of a file before its pixels are decoded. */
+/* What the header tells of a file before its pixels are decoded. */
 typedef struct ft__picture_facts {
-    int width, height; /* upright */
-    bool turned;       /* stored otherwise */
+    int width, height; /* of the upright picture */
+    bool turned;       /* stored rotated or mirrored */
     uint64_t bytes;    /* of the file */
-    size_t memory;     /* that decoding takes */
+    size_t memory;     /* that decoding allocates */
 } ft__picture_facts;
 
 #ifdef STBI_VERSION
@@ -43,7 +43,7 @@ static void ft__picture_free(ft__picture *picture)
     memset(picture, 0, sizeof *picture);
 }
 
-/* ---- stb_image, shown a file with something put in ---- */
+/* ---- A file with bytes inserted, for stb_image ---- */
 typedef struct ft__spliced {
     const unsigned char *part[5];
     size_t count[5];
@@ -71,7 +71,7 @@ static int ft__spliced_read(void *user, char *to, int count)
 static void ft__spliced_skip(void *user, int count)
 {
     ft__spliced *s = (ft__spliced *)user;
-    while (count < 0) { /* stb_image gives back what it has read too far */
+    while (count < 0) { /* stb_image returns bytes that it read ahead */
         size_t back = (size_t)-(int64_t)count;
         if (back <= s->at) {
             s->at -= back;
@@ -106,8 +106,8 @@ static void ft__spliced_add(ft__spliced *s, const unsigned char *bytes, size_t c
     s->count[s->parts++] = count;
 }
 
-/* Where a palette is, if it has fewer colours than pixels can name: stb_image leaves the others
-   undefined, and Pillow has them black. 0: no such palette. */
+/* Finds a palette with fewer colours than the pixels' bits allow: stb_image leaves the other
+   colours undefined, in Pillow they are black. 0: no such palette. */
 static size_t ft__short_palette(const unsigned char *bytes, size_t count)
 {
     size_t at = 8;
@@ -166,7 +166,7 @@ static const char *ft__decode_by_stb(const unsigned char *bytes, size_t count,
 
 /* ---- Upright ---- */
 
-/* Where the pixel (x, y) of the upright picture is stored, by EXIF's orientation. */
+/* The index at which the upright picture's pixel (x, y) is stored, by EXIF's orientation. */
 static size_t ft__stored_at(const ft__image_header *h, int x, int y)
 {
     int swap, right = h->width - 1, bottom = h->height - 1;
@@ -202,7 +202,7 @@ static const char *ft__make_upright(const ft__image_header *h, ft__picture *pict
 
 /* ---- Decoding ---- */
 
-/* Whether the bytes are whole, as far as that is quickly seen; the decoders here see it all. */
+/* Are the bytes complete? Only a quick check; our own decoders check all of it themselves. */
 static const char *ft__picture_fault(const unsigned char *bytes, size_t count)
 {
     char format = ft__image_format(bytes, count);
@@ -210,7 +210,7 @@ static const char *ft__picture_fault(const unsigned char *bytes, size_t count)
     return format == 'P' ? ft__png_fault(bytes, count, false) : NULL;
 }
 
-/* Whether they are, code by code. */
+/* The same check code by code. */
 static const char *ft__picture_damage(const unsigned char *bytes, size_t count)
 {
     char format = ft__image_format(bytes, count);
@@ -218,8 +218,8 @@ static const char *ft__picture_damage(const unsigned char *bytes, size_t count)
     return format == 'P' ? ft__png_fault(bytes, count, true) : NULL;
 }
 
-/* Bytes that were decoded before -> an upright picture of `channels` (1 or 3). NULL, or why there
-   is none. */
+/* Decodes bytes that were decoded before to an upright picture of `channels` (1 or 3). Returns
+   NULL, or why it cannot. */
 static const char *ft__decode_again(const unsigned char *bytes, size_t count, int channels,
                                     ft__picture *picture)
 {
@@ -245,14 +245,14 @@ static const char *ft__decode_again(const unsigned char *bytes, size_t count, in
         ft__picture_free(picture);
         return fault;
     }
-    if (channels != 3) /* stb_image's grey is not Pillow's */
+    if (channels != 3) /* stb_image's grey differs from Pillow's */
         ft__convert_channels(picture->pixels, 3, (size_t)h.width * (size_t)h.height,
                              picture->pixels, channels);
     picture->channels = channels;
     return NULL;
 }
 
-/* The same of bytes that are new: damage that stb_image would not see is looked for. */
+/* The same for new bytes: also looks for damage that stb_image would not notice. */
 static const char *ft__decode(const unsigned char *bytes, size_t count, int channels,
                               ft__picture *picture)
 {
@@ -265,7 +265,7 @@ static const char *ft__decode(const unsigned char *bytes, size_t count, int chan
     return fault ? fault : ft__decode_again(bytes, count, channels, picture);
 }
 
-/* NULL, or why the file is not read. */
+/* Returns NULL, or why the file is not read. */
 static const char *ft__header_facts(const ft__bytes *from, ft__picture_facts *facts)
 {
     ft__image_header h;

@@ -4,8 +4,8 @@
 
 /* =============================================================================================
    [SECTION] data/image_headers: Image headers
-   What a picture file says of itself before its pixels: format, sides, orientation, and how much
-   memory decoding takes. All of it is checked before anything is allocated for the pixels.
+   What a picture file says before its pixels: format, sides, orientation, and how much memory
+   decoding needs. All of it is checked before anything is allocated for the pixels.
    ============================================================================================= */
 static const char ft__odd_sides[] = "its width or height is not what the library takes";
 
@@ -17,8 +17,8 @@ static const char ft__grey_16[] = "16-bit grey: save it with 8 bits per sample";
 
 enum { FT__NO_TRANSFORM = -1, FT__START_BYTES = 1024 };
 
-/* What the header says. `data` is where the pixels of a BMP or PNM begin, and a JPEG's first scan:
-   there goes an Adobe marker with `transform` if stb_image needs one to see the colours. */
+/* The header's contents. `data` is where the pixels of a BMP or PNM begin, or a JPEG's first scan:
+   if stb_image needs an Adobe marker for the colours, one with `transform` is inserted there. */
 typedef struct ft__image_header {
     char format;            /* J(PEG), (P)NG, B(MP), G(IF), or N: binary PPM and PGM */
     int width, height;      /* as stored */
@@ -26,13 +26,13 @@ typedef struct ft__image_header {
     int transform;
     bool progressive;
     size_t data;
-    size_t memory;          /* bytes that decoding allocates, at most */
+    size_t memory;          /* maximum bytes that decoding allocates */
     uint32_t bits, masks[3], colours, palette, palette_entry; /* BMP */
     bool top_down;
-    uint32_t largest;       /* of a sample of a PNM */
+    uint32_t largest;       /* maximum sample of a PNM */
 } ft__image_header;
 
-/* A file in memory, or one that is read where it is asked for. */
+/* A file in memory, or one from which only the requested bytes are read. */
 typedef struct ft__bytes {
     const unsigned char *memory; /* NULL: read from the file */
     uint64_t count;
@@ -94,14 +94,14 @@ static int ft__exif_orientation(const ft__bytes *from, uint64_t at, uint64_t cou
 /* ---- JPEG ---- */
 typedef struct ft__jpeg_marks {
     bool jfif, adobe;
-    int transform;          /* Adobe's */
+    int transform;          /* the Adobe marker's */
     int components;
     unsigned char ids[4];
 } ft__jpeg_marks;
 
-/* libjpeg's rules for which colours the components are, against stb_image's. FT__NO_TRANSFORM:
-   stb_image comes to the same by itself. Four components are CMYK without an Adobe marker, and
-   YCCK with any transform but 0; stb_image knows them only with the marker, and with 0 or 2. */
+/* Applies libjpeg's rules for the components' colours if stb_image's differ; FT__NO_TRANSFORM: they
+   do not. Four components are CMYK without an Adobe marker, and YCCK with any transform but 0;
+   stb_image handles them only with the marker, and with 0 or 2. */
 static const char *ft__jpeg_colours(const ft__jpeg_marks *marks, ft__image_header *h)
 {
     bool named_rgb = marks->components == 3 && !memcmp(marks->ids, "RGB", 3);
@@ -130,7 +130,7 @@ static void ft__jpeg_application(const ft__bytes *from, int marker, uint64_t at,
     }
 }
 
-/* Up to the first scan. */
+/* Reads up to the first scan. */
 static const char *ft__jpeg_header(const ft__bytes *from, ft__image_header *h)
 {
     ft__jpeg_marks marks;
@@ -162,17 +162,17 @@ static const char *ft__jpeg_header(const ft__bytes *from, ft__image_header *h)
     }
     h->data = (size_t)at;
     if (!ft__bytes_get(from, at, b, 2) || !marks.components) return ft__ends_early;
-    /* Each 8 x 8 pixels take a bit at least. */
+    /* Each 8 x 8 pixels take at least one bit. */
     if ((uint64_t)h->width * (uint64_t)h->height / 512 > from->count) return ft__too_few_bytes;
     h->memory = (size_t)h->width * (size_t)h->height
                 * (3 + (h->progressive ? 3 : 1) * (size_t)marks.components);
     return ft__jpeg_colours(&marks, h);
 }
 
-/* ---- PNG: chunks up to the first one of pixels ---- */
+/* ---- PNG: chunks up to the first one with pixels ---- */
 static const char *ft__png_header(const ft__bytes *from, ft__image_header *h)
 {
-    static const int samples[7] = {1, 0, 3, 1, 2, 0, 4}; /* of a colour type */
+    static const int samples[7] = {1, 0, 3, 1, 2, 0, 4}; /* by colour type */
     unsigned char b[33];
     uint64_t at = 33, row, raw;
     if (!ft__bytes_get(from, 0, b, 33)) return ft__ends_early;
@@ -184,7 +184,7 @@ static const char *ft__png_header(const ft__bytes *from, ft__image_header *h)
     row = ((uint64_t)h->width * (uint64_t)samples[b[25]] * b[24] + 7) / 8 + 1;
     if (h->height > 0 && row > UINT64_MAX / 8 / (uint64_t)h->height) return ft__odd_sides;
     raw = row * (uint64_t)h->height;
-    if (raw / 1032 > from->count) return ft__too_few_bytes; /* no code of deflate packs better */
+    if (raw / 1032 > from->count) return ft__too_few_bytes; /* deflate's best ratio */
     h->memory = (size_t)(raw + (b[24] == 16 ? 8u : 4u) * (uint64_t)h->width
                          * (uint64_t)h->height + 2 * from->count);
     while (ft__bytes_get(from, at, b, 8) && memcmp(b + 4, "IDAT", 4) != 0) {
@@ -293,7 +293,7 @@ static const char *ft__gif_header(const ft__bytes *from, const unsigned char *b,
     if (count < 13) return ft__ends_early;
     h->width = (int)ft__low_first(b + 6, 2);
     h->height = (int)ft__low_first(b + 8, 2);
-    /* A code of 12 bits stands for 4096 pixels at most; what no frame covers costs nothing. */
+    /* A code of 12 bits gives at most 4096 pixels; pixels outside the frame cost nothing. */
     if ((uint64_t)h->width * (uint64_t)h->height / 4096 > from->count) return ft__too_few_bytes;
     h->memory = 3 * (size_t)h->width * (size_t)h->height;
     return NULL;
@@ -310,7 +310,7 @@ static char ft__image_format(const unsigned char *b, size_t count)
     return 0;
 }
 
-/* NULL, or why the file cannot be read; then the header is of no use. */
+/* Returns NULL, or why the file cannot be read; the header must not be used then. */
 static const char *ft__image_header_read(const ft__bytes *from, ft__image_header *h)
 {
     unsigned char start[FT__START_BYTES];

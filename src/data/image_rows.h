@@ -4,15 +4,15 @@
 /* =============================================================================================
    [SECTION] data/image_rows: BMP, PPM, PGM and GIF
    Formats that are little more than rows of samples are decoded here, to the same samples as
-   Pillow's convert("RGB"): stb_image reads several of their forms otherwise. Of a GIF the first
-   frame counts; what it leaves free, or has as transparent, shows as Pillow shows it.
+   Pillow's convert("RGB"): stb_image reads several of their forms differently. Of a GIF only the
+   first frame is decoded; pixels outside it, or transparent, look as in Pillow.
    Each decoder fills width * height * 3 bytes and returns NULL, or what is wrong.
    ============================================================================================= */
 #ifdef STBI_VERSION
 
 /* ---- BMP ---- */
 
-/* A pixel's field of 5, 6 or 8 bits as 8 bits, rounded down as Pillow does it. */
+/* Expands a pixel's field of 5, 6 or 8 bits to 8 bits, rounded down as in Pillow. */
 static uint8_t ft__masked(uint32_t pixel, uint32_t mask)
 {
     while (!(mask & 1)) {
@@ -64,7 +64,7 @@ static const char *ft__decode_bmp(const unsigned char *b, const ft__image_header
 
 /* ---- PPM and PGM ---- */
 
-/* value / largest * 255, halves to the even number, as Python rounds them. */
+/* value / largest * 255; halves round to the even number, as in Python. */
 static uint8_t ft__scaled(uint32_t value, uint32_t largest)
 {
     double exact = (double)value / (double)largest * 255;
@@ -95,17 +95,17 @@ static const char *ft__decode_pnm(const unsigned char *b, const ft__image_header
 
 /* ---- GIF ---- */
 typedef struct ft__gif {
-    const unsigned char *at, *end; /* in the data of a frame, which lies in blocks of up to 255 */
-    size_t block;                  /* bytes left in this one */
+    const unsigned char *at, *end; /* in a frame's data, which is in blocks of up to 255 bytes */
+    size_t block;                  /* bytes left in this block */
     uint32_t bits;
     int bit_count;
     int left, top, width, height;  /* of the frame */
     bool interlaced;
-    int background;                /* index of what the frame leaves free */
+    int background;                /* colour index of pixels outside the frame */
     uint8_t colours[256][3];
 } ft__gif;
 
-/* The next code of so many bits, or -1. */
+/* Returns the next code of `bits` bits, or -1. */
 static int ft__gif_code(ft__gif *g, int bits)
 {
     int code;
@@ -125,7 +125,7 @@ static int ft__gif_code(ft__gif *g, int bits)
     return code;
 }
 
-/* A palette of 2 << (flags & 7) entries; the rest is black, as in Pillow. */
+/* Reads a palette of 2 << (flags & 7) entries; the other colours are black, as in Pillow. */
 static const unsigned char *ft__gif_palette(ft__gif *g, const unsigned char *at,
                                             const unsigned char *end, int flags)
 {
@@ -136,7 +136,7 @@ static const unsigned char *ft__gif_palette(ft__gif *g, const unsigned char *at,
     return at + bytes;
 }
 
-/* Blocks up to the data of the first frame. */
+/* Reads blocks up to the data of the first frame. */
 static const char *ft__gif_frame(ft__gif *g, const unsigned char *b, size_t count,
                                  const ft__image_header *h)
 {
@@ -171,8 +171,8 @@ static const char *ft__gif_frame(ft__gif *g, const unsigned char *b, size_t coun
     return at < end ? NULL : ft__ends_early;
 }
 
-/* The row that the frame's row number y in the file is: of interlaced ones every eighth comes
-   first, then those between, those between these, and so on. */
+/* The frame's row that is stored as row y. In an interlaced frame every eighth row comes first,
+   then the rows halfway between, and so on. */
 static int ft__gif_row(const ft__gif *g, int y)
 {
     static const int first[4] = {0, 4, 2, 1}, step[4] = {8, 8, 4, 2};
@@ -193,8 +193,8 @@ static void ft__gif_put(const ft__gif *g, const ft__image_header *h, size_t pixe
     memcpy(to + 3 * (row * (size_t)h->width + (size_t)g->left + x), g->colours[index], 3);
 }
 
-/* LZW (GIF89a, appendix F): a code stands for an index, or for an earlier code's string and one
-   index more. A string is put down from its end. */
+/* LZW (GIF89a, appendix F): a code means an index, or an earlier code's string and one more index.
+   A string is written from its end. */
 static const char *ft__gif_pixels(ft__gif *g, const ft__image_header *h, uint8_t *to)
 {
     uint16_t prefix[4096];

@@ -9,7 +9,7 @@
 
 /* =============================================================================================
    [SECTION] data/image_samples: Pictures of a folder: reading one
-   What an image folder knows of each picture, and how any thread gets one as the network's input.
+   What an image folder knows of each picture, and how any thread reads one as the network's input.
    ============================================================================================= */
 typedef struct ft__sample {
     char *path;             /* PATH/CLASS/NAME */
@@ -17,11 +17,11 @@ typedef struct ft__sample {
     ft__geometry geometry;  /* of the part that preprocessing keeps */
     int width, height;      /* of the file's picture */
     uint64_t bytes;         /* of the file */
-    size_t memory;          /* that decoding it takes */
+    size_t memory;          /* that decoding it allocates */
     uint64_t group;
     uint8_t *picture;       /* resized, the network's channels; NULL: decoded at each use */
     bool examined;
-    bool turned;            /* EXIF says that it is stored turned or mirrored */
+    bool turned;            /* EXIF says that it is stored rotated or mirrored */
     bool known;             /* ft_desc.cache says that it can be read: not decoded so far */
     uint64_t digest;        /* of the file's bytes */
     const char *fault;      /* why it cannot be read; NULL: it can */
@@ -83,8 +83,8 @@ static void ft__scratch_free(ft__folder *folder)
     folder->scratch = NULL;
 }
 
-/* One per thread that may call get(): the loader's and the model's own; fewer when they are
-   large. A thread that finds none waits for one. */
+/* One for each thread that may call get(): the loader's and the model's own; fewer if they are
+   large. A thread that finds none free waits for one. */
 static bool ft__scratch_make(ft__folder *folder, size_t file, size_t picture, size_t workspace,
                              size_t decoding)
 {
@@ -97,7 +97,7 @@ static bool ft__scratch_make(ft__folder *folder, size_t file, size_t picture, si
     ft__scratch_free(folder);
     if (most > ft__memory_left(c) / 8) most = ft__memory_left(c) / 8;
     if ((size_t)count > most / all) count = most / all ? (int)(most / all) : 1;
-    /* What decoders take from malloc counts against a budget that was stated. */
+    /* What decoders allocate with malloc counts against the memory budget. */
     most = c->desc.memory_budget ? ft__room(c) / (all + decoding) : SIZE_MAX;
     if ((size_t)count > most) count = most ? (int)most : 1;
     folder->scratch = (ft__scratch *)ft__allocate(c, (size_t)count, sizeof *folder->scratch);
@@ -169,7 +169,7 @@ static const char *ft__sample_bytes(const ft__folder *folder, const ft__sample *
     return fault;
 }
 
-/* Decodes and resizes into `to`; where that is NULL, finds out only whether it could. */
+/* Decodes and resizes into `to`; if `to` is NULL, only finds out whether it could. */
 static const char *ft__sample_load(const ft__folder *folder, const ft__sample *sample, bool first,
                                    ft__scratch *scratch, uint8_t *to)
 {

@@ -5,11 +5,11 @@
 
 /* =============================================================================================
    [SECTION] data/images: Images
-   A picture is rows of 8-bit samples, channels interleaved. It is turned into the network's
-   channels, resized exactly as Pillow does it, and cut out as torchvision does it; only then do
-   its samples become floats. What is kept in memory between epochs is the resized 8-bit picture,
-   and augmented views are cut from that one too, so that a view's numbers do not depend on
-   whether the picture was kept or decoded again.
+   A picture is rows of 8-bit samples, channels interleaved. It is converted to the network's
+   channels, resized exactly as in Pillow, and cropped as in torchvision; only then do its samples
+   become floats. The resized 8-bit picture is kept in memory between epochs. Augmented views are
+   cut from it too, so that a view's numbers do not depend on whether the picture was kept or
+   decoded again.
    The functions here may run on any thread: they allocate nothing and get their workspaces from
    the caller.
    ============================================================================================= */

@@ -29,7 +29,7 @@ struct ft_data {
     ft_data *next;          /* in the model's list */
     ft_source source;
     ft__folder *folder;     /* NULL: not an image folder */
-    const char *fills;      /* inputs that get() fills, parted by commas; NULL: only it knows */
+    const char *fills;      /* inputs that get() fills, separated by commas; NULL: unknown */
     unsigned char *left_out; /* of each sample: get() could not read it, and the log has said so */
     int left_out_count;
 };
@@ -126,8 +126,8 @@ static void ft__unknown_class(ft_model *m, const ft_data *of, const char *path, 
              count ? ft__known_class(m, of, 0, number) : "", count ? "')" : "");
 }
 
-/* Where names of classes are among those of other data or, where `of` is NULL, of the model: an
-   array to be released. NULL with an error, of the first name that is none of them. */
+/* Finds class names among those of other data or, if `of` is NULL, of the model. Returns an array
+   of indices, to be released; NULL with an error that names the first unknown class. */
 static int *ft__match_classes(ft_model *m, const ft_data *of, const char *path,
                               const char *const *names, int count)
 {
@@ -146,7 +146,7 @@ static int *ft__match_classes(ft_model *m, const ft_data *of, const char *path,
         for (i = 0; i < count && ft__ok(c); ++i) {
             place[i] = -1;
             at = ft__key_find(&table, ft__hash_bytes(1, names[i], strlen(names[i])) | 1);
-            for (; at >= 0; at = table.next[at]) /* the first of that name comes last */
+            for (; at >= 0; at = table.next[at]) /* the last match is the first of that name */
                 if (!strcmp(ft__known_class(m, of, at, number), names[i])) place[i] = at;
             if (place[i] < 0) ft__unknown_class(m, of, path, names[i]);
         }

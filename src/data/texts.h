@@ -179,7 +179,7 @@ static void ft__sort_classes(ft_model *m, ft__texts *t, const char *path, const 
     t->classes.context = t->classes.letters.context = c;
     if (order) ft__sort_order(order, found.count, ft__class_less, &found);
     names = (char **)ft__allocate(c, (size_t)found.count + 1, sizeof *names);
-    for (i = 0; names && i < found.count; ++i) /* as the model will have them */
+    for (i = 0; names && i < found.count; ++i) /* as the model will store them */
         names[i] = ft__copy_name(c, ft__piece_text(&found, i));
     if (ft__ok(c) && match)
         place = ft__match_classes(m, o->classes_of, path, (const char *const *)names, found.count);

@@ -6,20 +6,20 @@
 #include "formats/pytorch.h"
 
 /* =============================================================================================
-   [SECTION] formats/checkpoints: PyTorch's files as people save them
-   A file of torch.save holds a state_dict, or a dictionary in which one lies beside an epoch, an
-   optimiser and numbers, sometimes beside a second one of averaged weights. Before PyTorch 1.6 it
-   was no zip file but five pickles (a magic number, a version, the machine, the object, the keys of
-   its storages), then each storage: its count of elements, and the elements.
+   [SECTION] formats/checkpoints: PyTorch's checkpoints
+   A file of torch.save holds a state_dict, or a dictionary that has one beside an epoch, an
+   optimiser and numbers, and sometimes a second one of averaged weights. Before PyTorch 1.6 it was
+   not a zip file but five pickles (a magic number, a version, the machine, the object, the keys of
+   its storages), then each storage: its number of elements, and the elements.
    ============================================================================================= */
 #ifndef FINETUNE_NO_PYTORCH
 enum { FT__MOST_CANDIDATES = 32 };
 
 /* A dictionary that holds tensors. */
 typedef struct ft__weight_set {
-    char name[80];          /* its keys from the file's object on, parted by dots; "": that one */
+    char name[80];          /* its keys from the file's object on, joined by dots; "": the object */
     int dict, depth, tensors;
-    bool averaged;          /* by its name */
+    bool averaged;          /* judging by its name */
 } ft__weight_set;
 
 typedef struct ft__weight_sets { ft__weight_set all[FT__MOST_CANDIDATES]; int count; }
@@ -55,7 +55,7 @@ static bool ft__name_is_averaged(const char *name)
     return false;
 }
 
-/* Lists a dictionary if it has tensors, or if others may be found in it. */
+/* Lists a dictionary: it may have tensors, or hold others that do. */
 static void ft__candidate_add(ft__pickle *p, ft__weight_sets *list, int dict, int depth,
                               const char *inside, const char *key, int length)
 {
@@ -71,7 +71,7 @@ static void ft__candidate_add(ft__pickle *p, ft__weight_sets *list, int dict, in
     list->count += 1;
 }
 
-/* The dictionaries that the file's object holds, itself the first, three levels deep. */
+/* Lists the dictionaries of the file's object, itself first, down to three levels. */
 static void ft__find_candidates(ft__pickle *p, int root, ft__weight_sets *list)
 {
     int at;
@@ -94,7 +94,7 @@ static void ft__find_candidates(ft__pickle *p, int root, ft__weight_sets *list)
     }
 }
 
-/* The usual names of a state_dict in a checkpoint, the first that is there. */
+/* Returns the candidate with the first of the usual names of a state_dict; NULL: none. */
 static const ft__weight_set *ft__usual_candidate(const ft__weight_sets *list)
 {
     static const char *const usual[] = {"state_dict", "model_state_dict", "model", "net",
@@ -111,8 +111,8 @@ static const ft__weight_set *ft__usual_candidate(const ft__weight_sets *list)
     return NULL;
 }
 
-/* Which of them are the weights: that of a usual name, else the one with the most tensors, and
-   averaged ones only where there are no others. NULL: there are none. */
+/* Chooses the weights: the candidate with a usual name, else the one with the most tensors,
+   averaged ones only if there are no others. NULL: there are none. */
 static const ft__weight_set *ft__best_candidate(const ft__weight_sets *list)
 {
     const ft__weight_set *best = ft__usual_candidate(list);
@@ -125,8 +125,8 @@ static const ft__weight_set *ft__best_candidate(const ft__weight_sets *list)
     return best;
 }
 
-/* What else could be meant: at least half as many tensors. Those of the file's own object are then
-   no weights, but a count and the state of random numbers. */
+/* Lists other candidates that could be meant: those with at least half as many tensors. Tensors of
+   the file's own object are then not weights, but a count and the state of random numbers. */
 static int ft__list_candidates(const ft__weight_sets *list, const ft__weight_set *best,
                                bool averaged, char *text, size_t size)
 {
@@ -144,7 +144,7 @@ static int ft__list_candidates(const ft__weight_sets *list, const ft__weight_set
     return count;
 }
 
-/* The candidate that was asked for, or the best; NULL with an error. */
+/* Returns the candidate that was asked for, or the best; NULL with an error. */
 static const ft__weight_set *ft__choose_candidate(ft__pickle *p, const ft__weight_sets *list)
 {
     ft_file *file = p->file;
@@ -178,7 +178,7 @@ static const ft__weight_set *ft__choose_candidate(ft__pickle *p, const ft__weigh
 
 /* ---- Tensors ---- */
 
-/* Whether the elements of a tensor lie in its storage; fills in the rest of *info. */
+/* Are the elements of a tensor inside its storage? Fills in the rest of *info. */
 static bool ft__pickle_place(ft__pickle *p, const ft__pickled_tensor *t, ft_tensor_info *info)
 {
     const ft__storage *s = (const ft__storage *)p->storages.at + t->storage;
@@ -200,7 +200,7 @@ static bool ft__pickle_place(ft__pickle *p, const ft__pickled_tensor *t, ft_tens
     }
     if (elements > 0 && (uint64_t)last >= stored) return false;
     info->bytes = (uint64_t)elements * width;
-    /* A tensor that repeats what is stored (stride 0) may be larger, but not by any amount. */
+    /* A tensor that repeats its storage (stride 0) may be larger than it, within a limit. */
     if (elements > stored) p->repeated += info->bytes;
     return p->repeated <= p->file->size;
 }
@@ -229,7 +229,7 @@ static ft_status ft__pickle_info(ft__pickle *p, const ft__pickled_tensor *t, con
     return p->context->status;
 }
 
-/* Lists the tensors of a dictionary in its order, their names in one block. */
+/* Lists the tensors of a dictionary in its order, with their names in one block. */
 static ft_status ft__pickle_list(ft__pickle *p, const ft__weight_set *from)
 {
     ft_file *file = p->file;
@@ -262,7 +262,7 @@ static ft_status ft__pickle_list(ft__pickle *p, const ft__weight_set *from)
     return p->context->status;
 }
 
-/* torch.nn.DataParallel puts "module." before every name. What swa_utils counts has none. */
+/* torch.nn.DataParallel puts "module." before every name, but not before swa_utils' counters. */
 static void ft__strip_module(ft_file *file)
 {
     int i;
@@ -273,7 +273,7 @@ static void ft__strip_module(ft_file *file)
         if (file->tensors[i].name[0] == 'm') file->tensors[i].name += 7;
 }
 
-/* From the object that the file holds to the list of tensors. */
+/* Makes the list of tensors from the file's object. */
 static ft_status ft__pickle_finish(ft__pickle *p, int root)
 {
     ft__weight_sets candidates;
@@ -308,7 +308,7 @@ static void ft__zip_storages(ft__pickle *p, const ft__zip *zip)
     }
 }
 
-/* torch.jit.save's archives have a folder "code/", torch.save's have none. */
+/* Archives of torch.jit.save have a folder "code/", those of torch.save do not. */
 static ft_status ft__zip_check(const ft__zip *zip)
 {
     ft_file *file = zip->file;
@@ -362,7 +362,7 @@ static ft_status ft__pytorch_read(ft_file *file)
     return c->status;
 }
 
-/* ---- Files of before 1.6 ---- */
+/* ---- Files from before 1.6 ---- */
 
 static bool ft__storage_less(const void *context, int a, int b)
 {
@@ -375,8 +375,8 @@ static bool ft__storage_less(const void *context, int a, int b)
     return order < 0 || (order == 0 && a < b);
 }
 
-/* Notes where the storages of one key lie, which may be several: each tensor names its own. Returns
-   the bytes of an element; 0: nobody names it. */
+/* Notes where the storages of one key are; there may be several, since each tensor has its own.
+   Returns the bytes of an element; 0: no tensor uses the key. */
 static uint64_t ft__legacy_storage(ft__pickle *p, const int *order, const ft__pickle_value *key,
                                    uint64_t offset, uint64_t count)
 {
@@ -403,7 +403,7 @@ static uint64_t ft__legacy_storage(ft__pickle *p, const int *order, const ft__pi
     return width;
 }
 
-/* The storages stand in the order of the list of keys, behind it. */
+/* The storages follow the list of keys, in its order. */
 static ft_status ft__legacy_storages(ft__pickle *p, int keys)
 {
     ft__context *c = p->context;

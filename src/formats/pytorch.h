@@ -8,18 +8,18 @@
 
 /* =============================================================================================
    [SECTION] formats/pytorch: PyTorch's zip files and pickles
-   torch.save writes a zip archive, nothing compressed, with the bytes of each storage in an entry
-   "NAME/data/KEY" and a pickle "NAME/data.pkl" that says which tensor lies where in which storage.
-   A pickle is a program; here a small machine runs the few opcodes that torch.save uses, and
-   "calls" only rebuild a tensor or make a dictionary. Every other call gives an opaque value,
-   which is passed over: nothing is executed. What the machine may hold grows with the file.
+   torch.save writes an uncompressed zip archive. Each storage's bytes are an entry "NAME/data/KEY";
+   a pickle "NAME/data.pkl" says at which offset of which storage each tensor begins. A pickle is a
+   program. This reader runs only the opcodes that torch.save uses, and its "calls" only rebuild a
+   tensor or make a dictionary. Any other call gives an opaque value, which is skipped: nothing is
+   executed. The memory for its values is limited by the file's size.
    ============================================================================================= */
 #ifndef FINETUNE_NO_PYTORCH
 typedef struct ft__zip_entry {
-    const char *name;       /* behind the archive's own folder */
+    const char *name;       /* after the archive's own folder */
     size_t length;
     uint64_t offset, size;
-    bool packed;            /* it cannot be read */
+    bool packed;            /* compressed: it cannot be read */
 } ft__zip_entry;
 
 typedef struct ft__zip {
@@ -122,7 +122,7 @@ static ft_status ft__zip_read_entry(ft__zip *zip, uint64_t *at)
     return FT_OK;
 }
 
-/* < 0, 0, > 0 as the one text is before, the same as, or behind the other. */
+/* Compares two texts: < 0, 0 or > 0 if a is before, equal to, or after b. */
 static int ft__text_order(const char *a, size_t a_length, const char *b, size_t b_length)
 {
     int order = memcmp(a, b, a_length < b_length ? a_length : b_length);
@@ -146,7 +146,7 @@ static bool ft__zip_sort(ft__zip *zip)
     return ft__ok(c);
 }
 
-/* The first entry that is not before this name; `count` where all are. */
+/* Returns the first entry that is not before this name; `count` if all are before it. */
 static int ft__zip_from(const ft__zip *zip, const char *name, size_t length)
 {
     int low = 0, high = zip->count;
@@ -159,7 +159,7 @@ static int ft__zip_from(const ft__zip *zip, const char *name, size_t length)
     return low;
 }
 
-/* The entry whose name, behind the archive's own folder, is this; NULL: there is none. */
+/* Finds the entry with this name, which follows the name of the archive's folder; NULL: none. */
 static const ft__zip_entry *ft__zip_find(const ft__zip *zip, const char *name, size_t length)
 {
     int at = ft__zip_from(zip, name, length);
@@ -177,36 +177,36 @@ typedef enum ft__pickle_kind {
 typedef enum ft__callable {
     FT__CALL_DICT,
     FT__CALL_TENSOR,        /* (storage, offset, size, stride, ...) */
-    FT__CALL_TYPED_TENSOR,  /* likewise, the seventh argument is the type */
-    FT__CALL_OTHER_TENSOR,  /* one that is listed, but cannot be read */
-    FT__CALL_FIRST,         /* gives its first argument: a parameter is its tensor */
+    FT__CALL_TYPED_TENSOR,  /* the same; the seventh argument is the type */
+    FT__CALL_OTHER_TENSOR,  /* a tensor that is listed, but cannot be read */
+    FT__CALL_FIRST,         /* returns its first argument: a parameter is its tensor */
     FT__CALL_CALL,          /* (function, class, arguments, ...) */
-    FT__CALL_STORAGE, FT__CALL_TYPE /* not called, but named */
+    FT__CALL_STORAGE, FT__CALL_TYPE /* never called, only named */
 } ft__callable;
 
 typedef struct ft__pickle_value {
     unsigned char kind;     /* ft__pickle_kind */
-    signed char type;       /* of a callable, storage or tensor: ft_type; -1: of none */
-    bool seen;              /* while dictionaries of tensors are looked for */
-    int first, last, count; /* of a tuple, list or dict: items; a dict's alternate key, value; count
-                               of a class of storages: bytes of an element */
-    int64_t number;         /* of an int; a callable's ft__callable; where in the file a text
-                               stands; of a storage, tensor: its index among them */
+    signed char type;       /* of a callable, storage or tensor: ft_type; -1: none */
+    bool seen;              /* by the search for dictionaries of tensors */
+    int first, last, count; /* items of a tuple, list or dict; a dict's alternate key, value; count
+                               of a storage class: bytes of an element */
+    int64_t number;         /* an int's value; a callable's ft__callable; a text's place in the
+                               file; a storage's or tensor's index among them */
     size_t length;          /* of a text */
 } ft__pickle_value;
 
 typedef struct ft__pickle_item { int value, next; } ft__pickle_item;
 
 typedef struct ft__storage {
-    int key;                /* a value: a text */
-    int type;               /* ft_type; FT_OTHER: of a kind that is not known; -1: of bytes */
-    int width;              /* bytes of an element; 0: not known */
-    bool found;             /* and where: */
+    int key;                /* a value that is a text */
+    int type;               /* ft_type; FT_OTHER: of an unknown kind; -1: of bytes */
+    int width;              /* bytes of an element; 0: unknown */
+    bool found;             /* then also: */
     uint64_t offset, bytes;
-    int64_t skipped;        /* elements, of a view of older files */
+    int64_t skipped;        /* elements before a view, in older files */
 } ft__storage;
 
-typedef struct ft__pickled_tensor { /* as it was described: unchecked */
+typedef struct ft__pickled_tensor { /* as the pickle describes it: unchecked */
     int storage;            /* -1: none */
     int type;               /* ft_type */
     const char *type_name;
@@ -219,10 +219,10 @@ typedef struct ft__pickle {
     ft__context *context;
     uint64_t at, end;       /* in the file */
     ft__pile values, items, stack, memo, storages, tensors;
-    uint64_t repeated;      /* bytes of tensors that are larger than what is stored of them */
+    uint64_t repeated;      /* bytes of tensors that are larger than their storages */
 } ft__pickle;
 
-enum { /* values that are there from the start, so that they take no memory */
+enum { /* values that exist from the start, so that they take no memory */
     FT__PICKLE_OPAQUE, FT__PICKLE_FALSE, FT__PICKLE_TRUE, FT__PICKLE_MARK, FT__PICKLE_EMPTY,
     FT__PICKLE_BYTE,                             /* the first of 256 ints */
     FT__PICKLE_CONSTANTS = FT__PICKLE_BYTE + 256
@@ -260,7 +260,7 @@ static void ft__pickle_put(ft__pickle *p, int value)
     if (top) *top = value;
 }
 
-/* Pushes a new value; NULL with an error when there is no memory. */
+/* Pushes a new value; returns NULL with an error if there is no memory. */
 static ft__pickle_value *ft__pickle_push(ft__pickle *p, ft__pickle_kind kind)
 {
     if (!ft__pickle_new(p, kind)) return NULL;
@@ -279,8 +279,8 @@ static void ft__pickle_constants(ft__pickle *p)
     }
 }
 
-/* What the machine holds may be as large as the file, and 16 MiB besides: more than any pickle of
-   torch.save's, whose file holds the tensors too. */
+/* The values may take as much memory as the file is large, and 16 MiB more: no pickle of torch.save
+   needs that, since its file holds the tensors too. */
 static bool ft__pickle_fits(ft__pickle *p)
 {
     uint64_t bytes = (uint64_t)p->values.count * sizeof(ft__pickle_value)
@@ -310,7 +310,7 @@ static void ft__pickle_append(ft__pickle *p, int container, int value)
     int index = (int)p->items.count - 1;
     if (!item) return;
     if ((v->kind != FT__P_TUPLE && v->kind != FT__P_DICT) || container == FT__PICKLE_EMPTY) {
-        p->items.count -= 1; /* of an object of another kind nothing is kept */
+        p->items.count -= 1; /* items of other kinds of objects are dropped */
         return;
     }
     item->value = value;
@@ -329,7 +329,7 @@ static int ft__pickle_item_of(const ft__pickle *p, int container, int index)
     return item < 0 ? -1 : ((ft__pickle_item *)p->items.at)[item].value;
 }
 
-/* Everything above the last mark, in order, appended to `container`; the mark goes too. */
+/* Appends everything above the last mark to `container`, in order, and removes the mark. */
 static void ft__pickle_from_mark(ft__pickle *p, int container)
 {
     const int *stack = (const int *)p->stack.at;
@@ -479,9 +479,9 @@ static void ft__pickle_global(ft__pickle *p, const char *module, size_t module_l
         v->count = row->width ? row->width : ft__type_bytes[row->value];
 }
 
-/* ("storage", its class, key, place, count) stands for the bytes of an entry; older files have a
-   sixth: None, or (key, offset, count) of a view into the storage. ("module", class, ...) is a
-   class with its source. */
+/* ("storage", its class, key, place, count) refers to the bytes of an entry. In older files there
+   is a sixth item: None, or (key, offset, count) of a view into the storage. ("module", class, ...)
+   is a class with its source. */
 static void ft__pickle_storage(ft__pickle *p)
 {
     int tuple = ft__pickle_pop(p), count, view;
@@ -527,7 +527,8 @@ static bool ft__pickle_sizes(const ft__pickle *p, int tuple, int64_t *to, int co
     return true;
 }
 
-/* (storage, offset, size, stride, ...) as it is said; false: those are no such arguments. */
+/* Reads (storage, offset, size, stride, ...); returns false if the arguments are not of that form.
+   */
 static bool ft__pickle_describe(const ft__pickle *p, int arguments, ft__pickled_tensor *t)
 {
     const ft__pickle_value *storage, *offset, *size, *stride;
@@ -549,8 +550,8 @@ static bool ft__pickle_describe(const ft__pickle *p, int arguments, ft__pickled_
         && ft__pickle_sizes(p, ft__pickle_item_of(p, arguments, 3), t->stride, t->rank);
 }
 
-/* A tensor is kept as it was described, and checked when it is wanted: one that nobody needs may be
-   of any kind. */
+/* Keeps a tensor as the pickle describes it. It is checked only when it is needed: one that nobody
+   needs may be of any kind. */
 static void ft__pickle_tensor(ft__pickle *p, int call, int arguments)
 {
     ft__pickled_tensor *t = (ft__pickled_tensor *)ft__pile_add(p->context, &p->tensors);
@@ -572,7 +573,7 @@ static void ft__pickle_tensor(ft__pickle *p, int call, int arguments)
     if ((v = ft__pickle_push(p, FT__P_TENSOR)) != NULL) v->number = (int64_t)p->tensors.count - 1;
 }
 
-/* OrderedDict(), or, by Python 2, OrderedDict([[key, value], ...]). */
+/* OrderedDict() or, from Python 2, OrderedDict([[key, value], ...]). */
 static void ft__pickle_dict(ft__pickle *p, int arguments)
 {
     int pairs = arguments < 0 ? -1 : ft__pickle_item_of(p, arguments, 0), dict, item;
@@ -589,14 +590,14 @@ static void ft__pickle_dict(ft__pickle *p, int arguments)
     }
 }
 
-/* function(arguments), as far as it is known here; else an opaque value. */
+/* function(arguments) if the function is known here; else an opaque value. */
 static void ft__pickle_apply(ft__pickle *p, int function, int arguments)
 {
     int call = ft__pickle_at(p, function)->kind == FT__P_CALLABLE
         ? (int)ft__pickle_at(p, function)->number : -1;
     int count = ft__pickle_at(p, arguments)->kind == FT__P_TUPLE
         ? ft__pickle_at(p, arguments)->count : 0;
-    if (call == FT__CALL_CALL && count >= 3) { /* once: what it calls is no such call itself */
+    if (call == FT__CALL_CALL && count >= 3) { /* only once: the inner call must be another */
         function = ft__pickle_item_of(p, arguments, 0);
         arguments = ft__pickle_item_of(p, arguments, 2);
         call = ft__pickle_at(p, function)->kind == FT__P_CALLABLE
@@ -699,7 +700,7 @@ static void ft__pickle_small_tuple(ft__pickle *p, int count)
     for (i = 0; i < count; ++i) ft__pickle_append(p, (int)p->values.count - 1, items[i]);
 }
 
-/* A long integer of so many bytes; those that do not fit into 64 bits are no sizes: opaque. */
+/* A long integer of a given number of bytes; one beyond 64 bits is not a size, so it is opaque. */
 static void ft__pickle_long(ft__pickle *p, int length_bytes)
 {
     uint64_t bytes = ft__pickle_read(p, length_bytes);
@@ -758,7 +759,7 @@ static bool ft__pickle_step(ft__pickle *p)
     return ft__pickle_fits(p);
 }
 
-/* Runs the pickle at p->at to its end, and returns the value that it leaves; -1 with an error. */
+/* Runs the pickle at p->at to its end and returns its value; -1 with an error. */
 static int ft__pickle_run(ft__pickle *p)
 {
     p->stack.count = 0;

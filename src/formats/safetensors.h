@@ -27,8 +27,8 @@ struct ft_file {
     int *by_name;               /* [count]: their order by name */
     char *letters;              /* PyTorch: the names, owned */
     const char *state_dict;     /* PyTorch: ft_weights_options.state_dict */
-    char prefix[128];           /* what all names begin with, and ... */
-    size_t skip;                /* ... how much of that is passed over: see formats/weights */
+    char prefix[128];           /* that all names share, and ... */
+    size_t skip;                /* ... how much of it is skipped: see formats/weights */
 };
 
 static bool ft__file_reserve(ft_file *file, int capacity)
@@ -57,7 +57,7 @@ static bool ft__name_less(const void *context, int a, int b)
     return order < 0 || (order == 0 && a < b);
 }
 
-/* Sorts the tensors by name; two of one name are an error. */
+/* Sorts the tensors by name; two with the same name are an error. */
 static ft_status ft__file_index(ft_file *file)
 {
     ft__context *c = file->context;
@@ -166,7 +166,7 @@ static bool ft__data_less(const void *context, int a, int b)
     return a < b;
 }
 
-/* The data is the tensors', one behind the other: no byte belongs to two of them or to none. */
+/* The tensors' data must be contiguous: no byte belongs to two tensors or to none. */
 static ft_status ft__safetensors_layout(ft_file *file, uint64_t data)
 {
     ft__context *c = file->context;
@@ -195,8 +195,8 @@ static ft_status ft__safetensors_layout(ft_file *file, uint64_t data)
     return c->status;
 }
 
-/* Where two parameters share their weights, safetensors' save_model writes one of them and says in
-   the metadata which other name it has: {"other": "name"}. It is listed under both. */
+/* If two parameters share their weights, safetensors' save_model writes one of them, and its other
+   name in the metadata: {"other": "name"}. Both names are listed. */
 static ft_status ft__safetensors_shared(ft_file *file)
 {
     const ft__json *j = file->json;
@@ -217,7 +217,7 @@ static ft_status ft__safetensors_shared(ft_file *file)
     return ft__file_index(file);
 }
 
-enum { FT__MOST_HEADER = 100000000 }; /* bytes, as in the format's own reader */
+enum { FT__MOST_HEADER = 100000000 }; /* bytes, as in the reference reader */
 
 static ft_status ft__safetensors_read(ft_file *file)
 {

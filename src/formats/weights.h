@@ -17,16 +17,16 @@
    ============================================================================================= */
 
 /* ---- Prefixes: DataParallel puts "module." before every name, torch.compile "_orig_mod.", and a
-   program whatever it calls the network in its own. What all names share tells nothing, so it is
-   passed over where the names fit the network without it. ---- */
+   program its own name for the network. A prefix that all names share is skipped if the names then
+   match the network. ---- */
 
-/* Not of the network: what optimisers and averages count. */
+/* Not a weight: a counter of an optimiser or of averaged weights. */
 static bool ft__is_count(const char *name)
 {
     return strcmp(name, "n_averaged") == 0 || strcmp(name, "num_updates") == 0;
 }
 
-/* The words with their dots that all names begin with: file->prefix. */
+/* Sets file->prefix: the words, with their dots, that all names begin with. */
 static void ft__find_prefix(ft_file *file)
 {
     const char *first = NULL;
@@ -49,7 +49,7 @@ static void ft__find_prefix(ft_file *file)
     file->skip = 0;
 }
 
-/* The next longer part of the prefix, to its next dot; 0: there is none. */
+/* Returns the length of the prefix up to its next dot; 0: there is none. */
 static size_t ft__next_prefix(const ft_file *file, size_t skip)
 {
     const char *dot = strchr(file->prefix + skip, '.');
@@ -69,7 +69,7 @@ static void ft__say_prefix(const ft_file *file)
                 file->path, (int)file->skip, file->prefix);
 }
 
-/* "from=to,from=to" applied to the leading part of a file's name, the first rule that fits. */
+/* Applies "from=to,from=to" to the prefix of a file's name: the first rule that matches. */
 static void ft__renamed(const char *rules, const char *name, char *to, size_t size)
 {
     while (rules && *rules) {
@@ -135,7 +135,7 @@ static bool ft__same_sizes(const ft_shape *a, const ft_shape *b)
 /* PyTorch counts the batches that a batch norm saw; with a set momentum the count has no effect. */
 static bool ft__is_counter(const char *name) { return ft__ends_with(name, "num_batches_tracked"); }
 
-/* The weight that a tensor of the file is for; NULL: none. */
+/* Returns the weight that a tensor of the file belongs to; NULL: none. */
 static ft__node *ft__node_for(const ft_model *m, const ft_file *file, int index, const char *rename)
 {
     char name[512];
@@ -145,12 +145,12 @@ static ft__node *ft__node_for(const ft_model *m, const ft_file *file, int index,
     return node && ft__is_weight(node) ? node : NULL;
 }
 
-/* As much of the prefix is passed over as makes the most names fit. */
+/* Skips as much of the prefix as makes the most names match. */
 static void ft__choose_prefix(const ft_model *m, ft_file *file, const char *rename)
 {
     size_t skip = 0, best = file->skip;
     int most = -1, i, count;
-    if (file->skip) return; /* the network was recognised by it */
+    if (file->skip) return; /* chosen when the network was recognised */
     do {
         file->skip = skip;
         for (i = count = 0; i < file->count; ++i)
@@ -172,8 +172,8 @@ static bool ft__same_data(const ft_tensor_info *a, const ft_tensor_info *b)
         && memcmp(a->stride, b->stride, sizeof a->stride) == 0;
 }
 
-/* Marks in tied[] the tensors that the network has no node for, but whose data is that of a tensor
-   that it has one for: one weight under two names, as a state_dict lists tied weights. */
+/* Marks in tied[] the tensors without a node in the network whose data is that of a tensor with
+   one: one weight under two names, as a state_dict lists tied weights. */
 static void ft__mark_tied(const ft_model *m, ft_file *file, const char *rename, char *tied)
 {
     ft__context *c = file->context;
@@ -217,14 +217,15 @@ static void ft__load_one(ft_model *m, ft_file *file, int index, ft_weights_optio
         node->loaded = true;
 }
 
-/* Whether `name` is a longer name's end, behind a dot; then how long the rest is. */
+/* If `name` is the end of a longer name, after a dot, returns the length before that dot; else 0.
+   */
 static size_t ft__before_end(const char *longer, const char *name)
 {
     size_t a = strlen(longer), b = strlen(name);
     return a > b + 1 && longer[a - b - 1] == '.' && strcmp(longer + a - b, name) == 0 ? a - b : 0;
 }
 
-/* Where a weight's name is in the file behind another prefix: the rule that would take it. */
+/* If the file has a weight's name after another prefix, suggests the rule that would match it. */
 static const char *ft__suggest_rename(const ft_model *m, const ft_file *file, char text[400])
 {
     int i, k;

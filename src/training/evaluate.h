@@ -120,7 +120,7 @@ static ft_evaluation ft__evaluate(ft_model *m, ft_data *data, ft_evaluate_option
                                             &regression);
     m->fed_from = NULL;
     m->in_use = in_use;
-    m->length = length; /* of the last batch till here */
+    m->length = length; /* until here it was the last batch's */
     ft__loader_destroy(loader);
     ft__release(c, samples);
     e.correct = (int)score.correct;

@@ -32,8 +32,8 @@ typedef struct ft__recipe {
     int start;              /* the stage to begin with */
     bool keeps_head;        /* the model had a head for these classes before */
     float *head[2];         /* its weight and bias before the trial */
-    bool deeper;            /* the trial says: train the layers below the head too */
-    ft__cache features;     /* of the frozen network: for the trial, and for the head after it */
+    bool deeper;            /* after the trial: train the layers below the head too */
+    ft__cache features;     /* of the frozen network: for the trial, then for the head */
 } ft__recipe;
 
 static bool ft__same_classes(const ft_model *m, const ft_data *data)
@@ -74,8 +74,8 @@ static void ft__freeze_to_head(ft_model *m)
         m->nodes[head->inputs[i] - 1].frozen = false;
 }
 
-/* Keeps a copy of the head's weights and bias, or puts it back: what the trial made of them is gone
-   then, and a model that has a head for these classes goes on from it. */
+/* Copies the head's weights and bias, or restores them, which undoes the trial: training of a model
+   that had a head for these classes continues from that head. */
 static void ft__keep_head(ft__recipe *r, bool back)
 {
     ft_model *m = r->m;

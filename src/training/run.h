@@ -746,7 +746,7 @@ static ft_fit_result ft__fit_run(ft_model *m, ft_data *data, ft_fit_options opti
     }
     m->fed_from = NULL;
     m->in_use = in_use;
-    m->length = length; /* of the last batch till here */
+    m->length = length; /* until here it was the last batch's */
     m->backward_done = true;
     ft__loader_destroy(f.loader);
     if (lent) *lent = f.cache;
