@@ -28263,12 +28263,14 @@ static const char *ft__decode(const unsigned char *bytes, size_t count, int chan
 static const char *ft__picture_info(const ft_files *files, const char *path,
                                     ft__picture_facts *facts)
 {
-    (void)files, (void)path, (void)facts;
+    (void)files, (void)path;
+    memset(facts, 0, sizeof *facts);
     return ft__decode_missing();
 }
 static const char *ft__memory_facts(const void *bytes, size_t count, ft__picture_facts *facts)
 {
-    (void)bytes, (void)count, (void)facts;
+    (void)bytes, (void)count;
+    memset(facts, 0, sizeof *facts);
     return ft__decode_missing();
 }
 #endif
