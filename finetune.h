@@ -729,7 +729,8 @@ typedef struct ft_source {
     /* Optional: a hash of everything that get() makes this view from, the label included. Without
        it ft_desc.cache keeps nothing of this source. */
     uint64_t (*digest)(void *user, int index, int view);
-    int (*length)(void *user, int index);         /* sequences: the steps of a sample */
+    int (*length)(void *user, int index);         /* optional: the steps of a sequence; without it
+                                                     slots have room for ft_length(m) steps */
     int streams;                       /* 0: samples are independent. Otherwise sample i + streams
                                           continues sample i: they are read in order, `streams` to
                                           a batch, and state is carried from batch to batch */
@@ -1341,7 +1342,9 @@ FINETUNE_API ft_status ft_set_optimizer(ft_model *m, ft_optimizer_options option
    FT_SHAPE. */
 FINETUNE_API ft_status ft_feed(ft_model *m, ft_node input, const void *values, int batch);
 /* Sets the number of steps of FT_LENGTH from now on; call it before ft_feed, ft_run, ft_plan,
-   ft_fit. Default 1. A run that is shorter than the longest one so far costs less accordingly. */
+   ft_fit. Default 1. A run that is shorter than the longest one so far costs less accordingly.
+   ft_fit, ft_evaluate, ft_predict_text and ft_generate use the lengths of their samples, and leave
+   this one unchanged. */
 FINETUNE_API ft_status ft_set_length(ft_model *m, int length);
 FINETUNE_API int ft_length(const ft_model *m);
 /* Runs the network on what was fed and returns its loss; 0 with an error, or if no loss is set.
@@ -19066,6 +19069,12 @@ static ft__plan *ft__plan_for(ft_model *m, ft__extent extent, bool training)
     ft__plan *plan = m->plans[training];
     if (ft__plan_leaves(m, extent, training) != FT_OK) return NULL;
     if (plan && plan->version == m->version && ft__holds(plan->most, extent)) return plan;
+    if (plan && plan == m->in_use) {
+        ft__fail(&m->context, FT_INVALID, "a call inside a callback of ft_fit or ft_evaluate would"
+                 " replace the plan that is in use: the network was changed, or its batch of %d"
+                 " samples is larger than the run's %d", extent.batch, plan->most.batch);
+        return NULL;
+    }
     if (plan && plan->version == m->version) extent = ft__larger(plan->most, extent);
     if (m->last_run == plan) m->last_run = NULL;
     ft__plan_free(&m->context, plan);
@@ -28942,7 +28951,8 @@ static ft__loader *ft__loader_create(ft_model *m, ft_data *data, int batch_size)
         const ft__node *node = &m->nodes[i];
         if (node->op != FT__OP_input) continue;
         if (count == FT__MOST_SLOTS) {
-            ft__fail(&m->context, FT_UNSUPPORTED, "%s: more than %d inputs", node->name, count);
+            ft__fail(&m->context, FT_UNSUPPORTED, "%s: a data source fills at most %d inputs, and"
+                     " the network has more: feed them by hand (ft_feed)", node->name, count);
             return NULL;
         }
         slots[count].name = node->name;

@@ -337,6 +337,45 @@ static void test_run_arguments(void)
     ft_destroy(m);
 }
 
+/* More inputs than a data source fills are refused; by hand any number of them works. */
+static void test_many_inputs(void)
+{
+    enum { MANY = 20 };
+    ft_model *m = new_model();
+    ft_node x[MANY];
+    sequences s;
+    ft_source source;
+    ft_fit_options fit;
+    float value[2], got[2 * MANY];
+    char name[8];
+    int i;
+    memset(&s, 0, sizeof s);
+    memset(&source, 0, sizeof source);
+    memset(&fit, 0, sizeof fit);
+    for (i = 0; i < MANY; ++i) {
+        snprintf(name, sizeof name, "x%d", i);
+        x[i] = input(m, name, FT_F32, 2, 0, 0);
+    }
+    cross_entropy(m, linear(m, "fc", ft_concat(m, "all", MANY, x, 1), 2));
+    ft_set_output(m, ft_find(m, "all"));
+    for (i = 0; i < MANY; ++i) {
+        value[0] = (float)i;
+        value[1] = (float)-i;
+        ft_feed(m, x[i], value, 1);
+    }
+    ft_forward(m, false);
+    ft_get(m, ft_output(m), got, 2 * MANY);
+    CHECK(ft_error(m) == FT_OK && CLOSE(got[2 * 17], 17, 0) && CLOSE(got[39], -19, 0), "%s",
+          ft_error_text(m));
+    source.user = &s;
+    source.count = 2;
+    source.classes = 2;
+    source.get = sequence_get;
+    ft_fit(m, ft_data_source(m, source), fit);
+    expect(m, FT_UNSUPPORTED, "a source of 20 inputs", "at most 8 inputs");
+    ft_destroy(m);
+}
+
 /* Data that does not know an input leaves it empty: that is said before the run. */
 static void test_unfilled(void)
 {
@@ -444,6 +483,48 @@ static void test_output_not_finite(void)
     ft_run(m, x, 1, got, 3);
     expect(m, FT_NOT_FINITE, "ft_run", "\"fc\"");
     ft_destroy(m);
+}
+
+/* A language model and a classifier of texts with a weight that is NaN. */
+static void test_texts_not_finite(void)
+{
+    static const char *const networks[] = {"char_rnn", "gru_classifier"};
+    static const char *const texts[] = {"some letters"};
+    static const float bad[4] = {0, NAN, 0, 0};
+    int i;
+    for (i = 0; i < 2; ++i) {
+        ft_model *m = new_model();
+        ft_network_options options;
+        ft_vocabulary_options vocabulary;
+        ft_generate_options generate;
+        ft_prediction best;
+        ft_node bias;
+        memset(&options, 0, sizeof options);
+        memset(&vocabulary, 0, sizeof vocabulary);
+        memset(&generate, 0, sizeof generate);
+        ft_set_tokenizer(m, ft_tokenizer_build(m, FT_CHARACTERS, texts, 1, vocabulary));
+        options.words = ft_tokenizer_count(ft_get_tokenizer(m));
+        options.hidden = options.embedding = 4;
+        options.layers = 1;
+        ft_network(m, networks[i], options);
+        generate.length = 2;
+        ft_set_length(m, 7);
+        if (i) CHECK(ft_predict_text(m, "some", 4, &best, 1) == 1, "%s", ft_error_text(m));
+        else CHECK(ft_generate(m, generate) == 2, "%s", ft_error_text(m));
+        CHECK(ft_length(m) == 7, "%s leaves the length %d", networks[i], ft_length(m));
+        bias = ft_find(m, i ? "gru.bias_hh_l0" : "lstm.bias_hh_l0");
+        {
+            float numbers_of[16];
+            size_t count = i ? 12 : 16;
+            memset(numbers_of, 0, sizeof numbers_of);
+            memcpy(numbers_of, bad, sizeof bad);
+            CHECK(ft_set(m, bias, numbers_of, count) == FT_OK, "%s", ft_error_text(m));
+        }
+        if (i) CHECK(ft_predict_text(m, "some", 4, &best, 1) == 0, "a class");
+        else CHECK(ft_generate(m, generate) == 0, "tokens");
+        expect(m, FT_NOT_FINITE, networks[i], "bias_hh_l0");
+        ft_destroy(m);
+    }
 }
 
 /* Token ids that are no words are named, not hidden by what follows. */
@@ -681,6 +762,37 @@ static void test_fit_budget(void)
     CHECK(trained, "no budget up to %zu was enough", budget);
 }
 
+static bool train_meanwhile(void *user, const ft_progress *p)
+{
+    ft_fit_options o;
+    (void)user;
+    (void)p;
+    memset(&o, 0, sizeof o);
+    o.epochs = 1;
+    ft_freeze(called, "fc.bias");
+    ft_fit(called, called_data, o);
+    return true;
+}
+
+/* A call from inside a callback may not pull the run's memory away from under it. */
+static void test_call_inside(void)
+{
+    float x[3 * SIDE * SIDE] = {0};
+    int labels[3] = {0, 1, 2};
+    ft_array_options arrays;
+    ft_fit_options fit;
+    memset(&arrays, 0, sizeof arrays);
+    memset(&fit, 0, sizeof fit);
+    called = pictures();
+    called_data = ft_arrays(called, 3, x, labels, arrays);
+    fit.epochs = 2;
+    fit.batch_size = 2;
+    fit.progress = train_meanwhile;
+    ft_fit(called, called_data, fit);
+    expect(called, FT_INVALID, "ft_fit inside ft_fit", "callback");
+    ft_destroy(called);
+}
+
 /* ---- Batches larger than the data, and the recipe ---- */
 
 static size_t recipe_most;
@@ -781,6 +893,9 @@ int main(void)
     test_two_inputs();
     test_run_arguments();
     test_unfilled();
+    test_many_inputs();
+    test_texts_not_finite();
+    test_call_inside();
     test_weights_not_finite();
     test_output_not_finite();
     test_unknown_ids();

@@ -623,7 +623,8 @@ static ft__loader *ft__loader_create(ft_model *m, ft_data *data, int batch_size)
         const ft__node *node = &m->nodes[i];
         if (node->op != FT__OP_input) continue;
         if (count == FT__MOST_SLOTS) {
-            ft__fail(&m->context, FT_UNSUPPORTED, "%s: more than %d inputs", node->name, count);
+            ft__fail(&m->context, FT_UNSUPPORTED, "%s: a data source fills at most %d inputs, and"
+                     " the network has more: feed them by hand (ft_feed)", node->name, count);
             return NULL;
         }
         slots[count].name = node->name;

@@ -815,6 +815,12 @@ static ft__plan *ft__plan_for(ft_model *m, ft__extent extent, bool training)
     ft__plan *plan = m->plans[training];
     if (ft__plan_leaves(m, extent, training) != FT_OK) return NULL;
     if (plan && plan->version == m->version && ft__holds(plan->most, extent)) return plan;
+    if (plan && plan == m->in_use) {
+        ft__fail(&m->context, FT_INVALID, "a call inside a callback of ft_fit or ft_evaluate would"
+                 " replace the plan that is in use: the network was changed, or its batch of %d"
+                 " samples is larger than the run's %d", extent.batch, plan->most.batch);
+        return NULL;
+    }
     if (plan && plan->version == m->version) extent = ft__larger(plan->most, extent);
     if (m->last_run == plan) m->last_run = NULL;
     ft__plan_free(&m->context, plan);

@@ -387,7 +387,9 @@ FINETUNE_API ft_status ft_set_optimizer(ft_model *m, ft_optimizer_options option
    FT_SHAPE. */
 FINETUNE_API ft_status ft_feed(ft_model *m, ft_node input, const void *values, int batch);
 /* Sets the number of steps of FT_LENGTH from now on; call it before ft_feed, ft_run, ft_plan,
-   ft_fit. Default 1. A run that is shorter than the longest one so far costs less accordingly. */
+   ft_fit. Default 1. A run that is shorter than the longest one so far costs less accordingly.
+   ft_fit, ft_evaluate, ft_predict_text and ft_generate use the lengths of their samples, and leave
+   this one unchanged. */
 FINETUNE_API ft_status ft_set_length(ft_model *m, int length);
 FINETUNE_API int ft_length(const ft_model *m);
 /* Runs the network on what was fed and returns its loss; 0 with an error, or if no loss is set.

@@ -436,7 +436,8 @@ typedef struct ft_source {
     /* Optional: a hash of everything that get() makes this view from, the label included. Without
        it ft_desc.cache keeps nothing of this source. */
     uint64_t (*digest)(void *user, int index, int view);
-    int (*length)(void *user, int index);         /* sequences: the steps of a sample */
+    int (*length)(void *user, int index);         /* optional: the steps of a sequence; without it
+                                                     slots have room for ft_length(m) steps */
     int streams;                       /* 0: samples are independent. Otherwise sample i + streams
                                           continues sample i: they are read in order, `streams` to
                                           a batch, and state is carried from batch to batch */
