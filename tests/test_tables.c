@@ -154,6 +154,8 @@ static void test_faults(void)
         {"{\"text\":[\"a\"],\"label\":1}", "jsonl", NULL, NULL, FT_HEADER_AUTO, "line 1: \"text\" is a list; a string is expected"},
         {"{\"text\":\"a\",\"label\":null}", "jsonl", NULL, NULL, FT_HEADER_AUTO, "\"label\" is null"},
         {"[{\"text\":\"a\",\"label\":1}]", "jsonl", NULL, NULL, FT_HEADER_AUTO, "line 1 is a list; JSON Lines has one object"},
+        {"{\"text\":\"a\",\"label\":1}\n{\"text\":\"a\",\"label\":1,\"label\":2}", "jsonl", NULL, NULL,
+         FT_HEADER_AUTO, "line 2 has \"label\" twice"},
         {"{\"text\":\"a\",\"label\":1,\"label\":2}", "jsonl", "text", "label", FT_HEADER_AUTO,
          "several columns of the name label"}};
     size_t i;
@@ -214,6 +216,10 @@ static void test_utf16(void)
         ft_clear_error(m);
         CHECK(!read_bytes(m, "text\tlabel\na\tb\nc\0c\td\n", 22, "tsv", o)
               && strstr(ft_error_text(m), "is zero, on line 3"), "%s", ft_error_text(m));
+        ft_clear_error(m);
+        memset(bytes + count - 8, 0, 2); /* a letter of value zero */
+        CHECK(!read_bytes(m, bytes, count, "tsv", o) && strstr(ft_error_text(m), "is zero, on line 3"), "%s",
+              ft_error_text(m));
         ft_destroy(m);
     }
 }
@@ -247,6 +253,9 @@ static void test_too_many_classes(void)
     memset(&o, 0, sizeof o);
     CHECK(read_table(m, "text,label\na,b c\nd,e f\na,h i\nj,k l\n", "csv", o) != NULL, "%s", ft_error_text(m));
     CHECK(strstr(said, "warning: 4 classes in 4 texts"), "%s", said);
+    said[0] = 0;
+    CHECK(read_table(m, "text,label\n" ROWS("", ",") "x, POS\n", "csv", o) != NULL
+          && strstr(said, "the labels \"pos\" and \" POS\" are two classes"), "%s", said);
     said[0] = 0;
     CHECK(read_table(m, "text,label\n" ROWS("", ","), "csv", o) != NULL && !strstr(said, "warning"), "%s", said);
     ft_destroy(m);

@@ -98,7 +98,7 @@ static bool ft__as_utf8(ft__context *c, const char *path, const char **text, siz
     zero = *bytes ? memchr(*text, 0, *bytes) : NULL;
     if (!zero) return true;
     ft__fail(c, FT_FORMAT, "%s: no text: byte %llu of it is zero, on line %d%s", path,
-             (unsigned long long)((const char *)zero - (const char *)b),
+             (unsigned long long)((const char *)zero - (*owned ? *owned : (const char *)b)),
              ft__line_of(*text, (const char *)zero, '\n'),
              *owned ? "" : " (UTF-16 needs its byte order mark)");
     ft__release(c, *owned);
@@ -155,7 +155,13 @@ static bool ft__table_field(ft__table *t)
     int line = t->next_line;
     if (quoted) t->at += 1;
     while (t->at < t->end) {
-        char letter = *t->at++;
+        const char *from = t->at;
+        char letter;
+        while (t->at < t->end && *t->at != '"' && *t->at != t->separator && *t->at != '\n'
+               && *t->at != '\r') t->at += 1;
+        if (t->at > from) ft__text_add_bytes(&t->letters, from, (size_t)(t->at - from));
+        if (t->at == t->end) break;
+        letter = *t->at++;
         if (letter == t->line_end) t->next_line += 1;
         if (quoted && letter == '"') {
             quoted = t->at < t->end && *t->at == '"'; /* a doubled quote is one quote inside */
@@ -216,8 +222,15 @@ static const char *ft__json_kind(const ft__json *json, int value)
 static bool ft__json_field(ft__table *t, const ft__json *json, const char *key, bool is_label,
                            const char *end)
 {
-    int value = ft__json_member(json, 0, key);
+    int value = ft__json_member(json, 0, key), i;
     const char *text = ft__json_string(json, value), *at;
+    for (i = value < 0 ? INT_MAX : json->values[value].next; i < json->values[0].next;
+         i = json->values[i].next)
+        if (!strcmp(json->values[i].key, key)) {
+            ft__fail(t->context, FT_FORMAT, "%s: line %d has \"%.100s\" twice", t->path, t->line,
+                     key);
+            return false;
+        }
     if (text) {
         ft__text_add_bytes(&t->letters, text, strlen(text) + 1);
         return true;
@@ -612,6 +625,23 @@ static bool ft__first_record(ft__table *t, ft_table_header header)
     return ft__ok(t->context);
 }
 
+/* Labels that differ in capitals or spaces only are other classes, but seldom meant to be. */
+static void ft__warn_of_like_labels(const ft__table *t, const ft__values *v)
+{
+    int i, j;
+    for (i = t->header && t->separator ? 1 : 0; i < v->values.count && v->values.count < 1000; ++i)
+        for (j = i + 1; j < v->values.count; ++j) {
+            const char *a = ft__piece_text(&v->values, i), *b = ft__piece_text(&v->values, j);
+            size_t bytes = strlen(b);
+            for (; bytes > 0 && *b == ' '; --bytes) b += 1;
+            while (bytes > 0 && b[bytes - 1] == ' ') --bytes;
+            if (!ft__same_name(a, b, bytes, true)) continue;
+            ft__log(t->context, "%s: warning: the labels \"%.60s\" and \"%.60s\" are two classes",
+                    t->path, a, ft__piece_text(&v->values, j));
+            return;
+        }
+}
+
 /* Do the options name a column, so that there must be a header? */
 static bool ft__names_column(const ft__table *t)
 {
@@ -651,9 +681,12 @@ static void ft__table_check(ft__table *t, ft_table_header header, bool known_cla
     records = labels.records - (t->header && t->separator ? 1 : 0);
     classes = labels.values.count - (t->header && t->separator ? 1 : 0);
     if (ft__ok(c) && t->label >= 0 && !known_classes && !ft__columns_swapped(t, &labels)
-        && ft__ok(c) && records >= 4 && 2 * classes > records)
-        ft__log(c, "%s: warning: %d classes in %d texts: is that the column of the labels? (%s)",
-                t->path, classes, records, t->note.letters);
+        && ft__ok(c)) {
+        ft__warn_of_like_labels(t, &labels);
+        if (records >= 4 && 2 * classes > records)
+            ft__log(c, "%s: warning: %d classes in %d texts: is that the column of the labels?"
+                    " (%s)", t->path, classes, records, t->note.letters);
+    }
     ft__values_free(c, &labels);
 }
 

@@ -342,7 +342,9 @@ FINETUNE_API ft_data *ft_image_folder(ft_model *m, const char *path,
 FINETUNE_API ft_data *ft_arrays(ft_model *m, int count, const float *values, const int *labels,
                                 ft_array_options options);
 /* Labelled texts: a table (.tsv, .csv by RFC 4180, .jsonl with an object per line) or a folder
-   PATH/CLASS/files, one text each. Classes are in the order of their names. Fills the inputs
+   PATH/CLASS/files, one text each. Text is UTF-8, or UTF-16 with a byte order mark. A table is
+   checked first: a record with another number of columns, an empty label or a quote that is never
+   closed is FT_FORMAT, with its line. Classes are in the order of their names. Fills the inputs
    "tokens" I32 [FT_LENGTH], "lengths" I32 and "labels" I32. Batches hold texts of similar length.
    If "labels" is [FT_LENGTH], a language model learns each text by itself: a word's label is the
    next word, the last word's the end piece; without an end piece, or with .shuffle, it is -1. Use

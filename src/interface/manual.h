@@ -76,7 +76,8 @@
    DETERMINISM
      The same machine, SIMD level and seed give the same bits with any number of threads. A sample's
      prediction does not depend on the batch that it is in. A run that was killed and is started
-     again with the same options and its checkpoint ends with the same bytes.
+     again with the same options and its checkpoint ends with the same bytes. Other data
+     (content, labels or order), other options or a damaged checkpoint are an error that says so.
 
    MEMORY
      Nothing is allocated in a training step after the first. ft_plan returns the memory that a run

@@ -434,7 +434,8 @@ typedef struct ft_source {
     const char *(*class_name)(void *user, int c); /* optional */
     void (*release)(void *user);                  /* optional: called once, when the ft_data ends */
     /* Optional: a hash of everything that get() makes this view from, the label included. Without
-       it ft_desc.cache keeps nothing of this source. */
+       it ft_desc.cache keeps nothing of this source, and a resumed run checks its samples by
+       name and label only. */
     uint64_t (*digest)(void *user, int index, int view);
     int (*length)(void *user, int index);         /* optional: the steps of a sequence; without it
                                                      slots have room for ft_length(m) steps */
