@@ -3316,12 +3316,14 @@ static void ft__count_left_out(ft__left_out *left_out, const char *name)
     if (left_out->count++ == 0) left_out->first = name;
 }
 
+/* `one` and `many` name what it is: "a: 2 folders inside this class left out: old and others" */
 static void ft__log_left_out(const ft__context *c, const char *path, const ft__left_out *left_out,
-                             const char *what)
+                             const char *one, const char *many)
 {
     if (left_out->count)
-        ft__log(c, "%s: %d %s left out, the first is %s", path, left_out->count, what,
-                left_out->first);
+        ft__log(c, "%s: %d %s left out: %s%s", path, left_out->count,
+                left_out->count > 1 ? many : one, left_out->first,
+                left_out->count > 1 ? " and others" : "");
 }
 
 static void ft__listing_add(void *user, const char *name, bool is_folder)
@@ -29536,9 +29538,9 @@ static void ft__folder_scan_class(ft__folder *folder, const char *path)
                      inner.count ? inner.first : "",
                      inner.count ? ": is that where the classes are?" : "");
         else {
-            ft__log_left_out(c, path, &other, "files of other kinds are");
-            ft__log_left_out(c, path, &inner,
-                             "folders inside this class are, with their pictures,");
+            ft__log_left_out(c, path, &other, "file of another kind", "files of other kinds");
+            ft__log_left_out(c, path, &inner, "folder inside this class, with its pictures,",
+                             "folders inside this class, with their pictures,");
         }
     }
     ft__listing_free(&listing);
@@ -29588,9 +29590,10 @@ static void ft__folder_scan(ft__folder *folder)
             ft__fail(c, FT_IO, "%s: no folders in it; each class needs one, as %s/CLASS/any.jpg",
                      folder->path, folder->path);
         else {
-            ft__log_left_out(c, folder->path, &loose, "pictures directly in it belong to no class"
-                             " and are");
-            ft__log_left_out(c, folder->path, &other, "files directly in it are");
+            ft__log_left_out(c, folder->path, &loose, "picture that is in no class",
+                             "pictures that are in no class");
+            ft__log_left_out(c, folder->path, &other, "file that is in no class",
+                             "files that are in no class");
         }
     }
     ft__listing_free(&listing);
@@ -29996,7 +29999,7 @@ static void ft__folder_fill(ft__folder *folder, ft_model *m,
             folder->path, folder->count, classes, folder->skipped, cached,
             known ? ", others are known" : "");
     if (turned)
-        ft__log(c, "%s: %d pictures are stored turned or mirrored; they are set upright, as their"
+        ft__log(c, "%s: %d of them are stored turned or mirrored; they are set upright, as their"
                 " EXIF orientation says", folder->path, turned);
     source->count = folder->count;
     source->classes = folder->class_count;
@@ -30926,7 +30929,8 @@ static void ft__read_class_files(ft__texts *t, const char *path, const char *lab
         ft__fail(c, FT_IO, "%s: this class has no texts%s%s%s", path,
                  inner.count ? "; it holds a folder, " : "", inner.count ? inner.first : "",
                  inner.count ? ": is that where the classes are?" : "");
-    ft__log_left_out(c, path, &inner, "folders inside this class are, with their texts,");
+    ft__log_left_out(c, path, &inner, "folder inside this class, with its texts,",
+                     "folders inside this class, with their texts,");
     ft__listing_free(&listing);
 }
 
@@ -30949,7 +30953,7 @@ static void ft__read_text_folder(ft__texts *t, const char *path)
             ft__release(c, label);
             ft__release(c, inner);
         }
-    ft__log_left_out(c, path, &loose, "files directly in it belong to no class and are");
+    ft__log_left_out(c, path, &loose, "file that is in no class", "files that are in no class");
     ft__listing_free(&listing);
 }
 

@@ -196,16 +196,15 @@ static void test_budget(void)
 static void test_folders(void)
 {
     static const char *const lines[] = {
-        ROOT "/tree/a: 2 folders inside this class are, with their pictures, left out, the first is"
-        " inner\n",
-        ROOT "/tree/a: 2 files of other kinds are left out, the first is notes.txt\n",
-        ROOT "/tree: 1 pictures directly in it belong to no class and are left out, the first is"
-        " loose.ppm\n",
-        ROOT "/tree: 1 files directly in it are left out, the first is readme\n",
+        ROOT "/tree/a: 2 folders inside this class, with their pictures, left out: inner and"
+        " others\n",
+        ROOT "/tree/a: 2 files of other kinds left out: notes.txt and others\n",
+        ROOT "/tree: 1 picture that is in no class left out: loose.ppm\n",
+        ROOT "/tree: 1 file that is in no class left out: readme\n",
         "gone.ppm: left out: cannot be opened (not there, not allowed, or not a regular file)\n",
         "pipe.ppm: left out: cannot be opened (not there, not allowed, or not a regular file)\n",
         "closed.ppm: left out: ",
-        "tree: 3 pictures are stored turned or mirrored; they are set upright"};
+        "tree: 3 of them are stored turned or mirrored; they are set upright"};
     ft_model *m = mirror(4, 4, 0);
     ft_file *file = ft_file_open(m, GOLDEN, (ft_weights_options){0});
     ft_data *data;
@@ -266,10 +265,9 @@ static void test_text_folders(void)
     m = mirror(1, 1, 0);
     data = ft_texts(m, ROOT "/texts", (ft_text_options){0});
     CHECK(ft_data_count(data) == 2
-          && strstr(log_text, ROOT "/texts/pos: 1 folders inside this class are, with their texts,"
-                    " left out, the first is more\n")
-          && strstr(log_text, ROOT "/texts: 1 files directly in it belong to no class and are left"
-                    " out, the first is readme\n"), "%s\n%s", ft_error_text(m), log_text);
+          && strstr(log_text, ROOT "/texts/pos: 1 folder inside this class, with its texts, left"
+                    " out: more\n")
+          && strstr(log_text, ROOT "/texts: 1 file that is in no class left out: readme\n"), "%s\n%s", ft_error_text(m), log_text);
     ft_destroy(m);
     make_folder(ROOT "/texts/unsure");
     m = mirror(1, 1, 0);

@@ -44,6 +44,7 @@ static ft_model *create(const options *o)
     desc.seed = o->seed;
     desc.threads = o->threads;
     desc.simd = o->simd;
+    desc.memory_budget = o->memory_budget;
     if (o->device && strcmp(o->device, "cpu") != 0 && opencl_survives(o)) desc.device = o->device;
     desc.cache = cache_folder(o, desc.device || !strcmp(o->verb, "train"));
     desc.opencl_library = o->opencl_library;
@@ -118,7 +119,7 @@ static bool same_folders(const char *data, const char *path, bool text)
         snprintf(name, sizeof name, "%s/%s", data, entry->d_name);
         same = !compare || access(name, F_OK) == 0;
         if (!same) fprintf(stderr, "finetune: %s/%s: %s has no class of this name\n", path,
-                           entry->d_name, data);
+                           shown(entry->d_name), data);
     }
     if (folder) closedir(folder);
     if (!found && !text)

@@ -108,7 +108,7 @@ static void print_layer(const ft_model *m, ft_node node)
         parameters += numbers_in(ft_node_shape(m, inputs[i]));
         if (ft_node_frozen(m, inputs[i])) frozen += numbers_in(ft_node_shape(m, inputs[i]));
     }
-    printf("%-28s %-16s %-18s %12s %14s %s\n", ft_node_name(m, node), ft_node_operator(m, node),
+    printf("%-28s %-16s %-18s %12s %14s %s\n", shown(ft_node_name(m, node)), ft_node_operator(m, node),
            shape_text(ft_node_shape(m, node), 0, shape), number_text(parameters, has),
            number_text(ft_node_multiply_adds(m, node), takes),
            !parameters ? "" : frozen == parameters ? "frozen" : frozen ? "partly frozen" : "");
@@ -140,7 +140,7 @@ static void print_output(const ft_model *m)
     else {
         printf("  output      %d classes", classes);
         for (i = 0; ft_class_name(m, i) && i < SHOWN_CLASSES; ++i)
-            printf("%s%s", i ? ", " : ": ", ft_class_name(m, i));
+            printf("%s%s", i ? ", " : ": ", shown(ft_class_name(m, i)));
         printf("%s\n", ft_class_name(m, SHOWN_CLASSES) ? ", ..." : "");
     }
 }
@@ -154,7 +154,7 @@ static void print_info(ft_model *m, const facts *f)
     char shape[80], text[24];
     int i;
     print_layers(m);
-    printf("%s\n", *ft_architecture(m) ? ft_architecture(m) : "network");
+    printf("%s\n", *ft_architecture(m) ? shown(ft_architecture(m)) : "network");
     if (f->text) printf("  input       text");
     else printf("  input       %s", shape_text(ft_node_shape(m, f->input), 1, shape));
     if (!f->text && p.channels > 0) printf(" (channels x height x width of a picture)");
@@ -228,7 +228,7 @@ static void print_times(ft_model *m, int batch)
     for (node.id = 1; before && !ft_error(m) && node.id <= ft_node_count(m); ++node.id) {
         ft_time t = ft_node_time(m, node);
         if (t.forward > 0)
-            printf("%-28s %-16s %12.3f %12.3f\n", ft_node_name(m, node),
+            printf("%-28s %-16s %12.3f %12.3f\n", shown(ft_node_name(m, node)),
                    ft_node_operator(m, node), 1e3 * (t.forward - before[node.id].forward) / STEPS,
                    1e3 * (t.backward - before[node.id].backward) / STEPS);
     }

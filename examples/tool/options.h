@@ -11,6 +11,7 @@ typedef struct options {
     const char *text_column, *label_column, *vocabulary, *merges, *prompt, *header, *groups, *labels;
     bool language_model, words, one_direction, greedy;
     unsigned long long seed;
+    size_t memory_budget;
     bool json, resume, flip, no_shift, allow_missing, allow_unexpected, quiet, times, check;
     char **files;
     int file_count;
@@ -68,6 +69,8 @@ static const char usage_text[] =
     "         --state-dict KEY    the weights of a PyTorch checkpoint to load, as model_ema\n"
     "         --allow-missing --allow-unexpected   weights that do not match\n"
     "         --seed N --threads N --simd none|sse2|avx2|avx512|neon\n"
+    "         --memory-budget N   bytes to train, score or predict with, as 500M or 2G (GB is 10^9,\n"
+    "                             G and GiB are 2^30)\n"
     "         --precision float32|tf32|bf16|bf16_emulated (of the products)\n"
     "         --device cpu|gpu|auto|opencl:PLATFORM:DEVICE   (auto: a GPU if one works)\n"
     "         --opencl-library FILE   the loader, if it is not where the system looks\n"
@@ -98,7 +101,7 @@ static const char *const fact_texts[] = {
 /* One row per option: where its value goes, how it is read, its verbs by their first letters (NULL:
    all), and the conditions that it needs. An option without any effect is an error. How: 's' text,
    'l' a list (if given again, the next value is joined by a comma), 'b' no value, and numbers: 'n'
-   from 1, 'i' from 0, 'u' from 0 with all 64 bits, 'f' above 0. */
+   from 1, 'i' from 0, 'u' from 0 with all 64 bits, 'f' above 0, 'm' bytes. */
 typedef struct option_row {
     const char *name;
     char kind;
@@ -156,6 +159,7 @@ static const option_row option_rows[] = {
     {"--allow-unexpected", 'b', AT(allow_unexpected), "tepgic", MODEL},
     {"--seed", 'u', AT(seed), NULL, 0},
     {"--threads", 'i', AT(threads), NULL, 0},
+    {"--memory-budget", 'm', AT(memory_budget), "tepg", 0},
     {"--simd", 's', AT(simd), NULL, 0},
     {"--precision", 's', AT(precision), NULL, 0},
     {"--cache", 's', AT(cache), NULL, 0},
@@ -184,6 +188,27 @@ static const char *joined(const char *before, const char *value)
     return strcat(strcat(list, ","), value);
 }
 
+/* Bytes as people write them: 1000000, 500M, 1.5G, 512MiB, 2GB. A letter alone or with iB is a power
+   of 1024; with B it is a power of 1000. */
+static bool read_bytes(const char *text, size_t *bytes)
+{
+    static const char letters[] = "KMGT";
+    char *end;
+    const char *letter;
+    double number = strtod(text, &end);
+    int power;
+    if (end == text || !(number > 0) || strspn(text, "0123456789.") != (size_t)(end - text)) return false;
+    letter = *end ? strchr(letters, *end & ~0x20) : NULL;
+    if (letter) {
+        double unit = end[1] == 'B' || end[1] == 'b' ? 1000 : 1024;
+        for (power = (int)(letter - letters) + 1; power > 0; --power) number *= unit;
+        end += end[1] == 'i' && (end[2] == 'B' || end[2] == 'b') ? 3 : unit == 1000 ? 2 : 1;
+    } else if (*end == 'B') end += 1;
+    if (*end || number < 1 || number >= (double)(SIZE_MAX / 2)) return false;
+    *bytes = (size_t)number;
+    return true;
+}
+
 static bool store(const option_row *row, options *o, const char *value)
 {
     void *to = (char *)o + row->to;
@@ -192,6 +217,7 @@ static bool store(const option_row *row, options *o, const char *value)
     if (row->kind == 's') return true;
     if (row->kind == 'l') *(const char **)to = joined(*(const char **)to, value);
     if (row->kind == 'l') return *(const char **)to != NULL;
+    if (row->kind == 'm') return read_bytes(value, (size_t *)to);
     if (!read_number(value, &number)) return false;
     if (row->kind == 'f') *(double *)to = number;
     if (row->kind == 'f') return number > 0 && number <= 1e9;
@@ -207,8 +233,8 @@ static int wrong_number(const option_row *row, const char *value)
 {
     char text[200];
     snprintf(text, sizeof text, "%s: %.100s (wanted: %s)", row->name, value,
-             row->kind == 'f' ? "a number above 0" : row->kind == 'n' ? "a whole number from 1"
-                                                                       : "a whole number from 0");
+             row->kind == 'm' ? "bytes, as 500M or 2G" : row->kind == 'f' ? "a number above 0"
+             : row->kind == 'n' ? "a whole number from 1" : "a whole number from 0");
     return usage("not a proper number after ", text);
 }
 

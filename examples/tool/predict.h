@@ -5,7 +5,7 @@ static void print_class(const ft_model *m, int index, bool json)
 {
     const char *name = ft_class_name(m, index);
     if (json && name) print_json_text(name);
-    else if (name) printf("%s", name);
+    else if (name) printf("%s", shown(name));
     else printf(json ? "\"class %d\"" : "class %d", index);
 }
 
@@ -17,7 +17,10 @@ static void print_prediction(const ft_model *m, const options *o, const char *wh
         printf("{\"%s\": ", reads_text(m, o) ? "text" : "file");
         print_json_text(what);
         printf(", \"predictions\": [");
-    } else printf("%s:", what);
+    } else {
+        print_text(stdout, what, false);
+        printf(":");
+    }
     for (i = 0; i < count; ++i) {
         printf(o->json ? (i ? ", {\"class\": " : "{\"class\": ") : (i ? ", " : " "));
         print_class(m, best[i].class_index, o->json);

@@ -130,6 +130,51 @@ static int utf8_bytes(const unsigned char *at)
     return more + 1;
 }
 
+/* Whether the character does something to a terminal other than to stand there: controls, ends of
+   lines, and marks that turn the direction of what follows. */
+static bool is_control(const unsigned char *at, int bytes)
+{
+    if (bytes == 1) return *at < 0x20 || *at == 0x7f;
+    if (bytes == 2) return *at == 0xc2 && at[1] < 0xa0;
+    if (bytes != 3 || *at != 0xe2) return false;
+    return at[1] == 0x80 ? at[2] == 0x8e || at[2] == 0x8f || (at[2] >= 0xa8 && at[2] <= 0xae)
+                         : at[1] == 0x81 && at[2] >= 0xa6 && at[2] <= 0xa9;
+}
+
+/* Writes a text that came from a file: what a terminal would obey, and what is not UTF-8, is written
+   as \x1B, byte by byte. With `lines`, its ends of lines and tabs stay. */
+static void print_text(FILE *to, const char *text, bool lines)
+{
+    const unsigned char *at = (const unsigned char *)text;
+    while (*at) {
+        int bytes = utf8_bytes(at), i;
+        bool plain = bytes && (!is_control(at, bytes) || (lines && (*at == '\n' || *at == '\t')));
+        if (bytes == 0) bytes = 1;
+        for (i = 0; i < bytes; ++i) fprintf(to, plain ? "%c" : "\\x%02X", at[i]);
+        at += bytes;
+    }
+}
+
+/* The same of a name, for a line; valid for the next three calls. The end of a long one is left out. */
+static const char *shown(const char *name)
+{
+    static char texts[4][1024];
+    static int turn;
+    char *text = texts[turn++ & 3];
+    const unsigned char *at = (const unsigned char *)(name ? name : "");
+    size_t count = 0;
+    while (*at && count < sizeof texts[0] - 32) {
+        int bytes = utf8_bytes(at), i;
+        bool plain = bytes && !is_control(at, bytes);
+        if (bytes == 0) bytes = 1;
+        for (i = 0; i < bytes; ++i)
+            count += (size_t)snprintf(text + count, 8, plain ? "%c" : "\\x%02X", at[i]);
+        at += bytes;
+    }
+    text[count] = 0;
+    return text;
+}
+
 /* Prints a JSON string: escapes quotes, backslashes and control characters; a byte that is not
    UTF-8 becomes U+FFFD, as in decoders. */
 static void print_json_text(const char *text)

@@ -187,9 +187,9 @@ static void print_mistakes(const ft_data *data, const mistakes *all, bool json)
     for (i = 0; i < all->count; ++i) {
         const ft_sample_result *r = &all->worst[i];
         if (!json) {
-            printf("  %s, taken for %s (%.1f %%): %.300s\n", ft_data_class_name(data, r->label),
-                   ft_data_class_name(data, r->guess), 100 * (double)r->probability,
-                   ft_data_name(data, r->index));
+            printf("  %s, taken for %s (%.1f %%): %.300s\n", shown(ft_data_class_name(data, r->label)),
+                   shown(ft_data_class_name(data, r->guess)), 100 * (double)r->probability,
+                   shown(ft_data_name(data, r->index)));
             continue;
         }
         printf("%s{\"text\": ", i ? ", " : "");
@@ -211,7 +211,7 @@ static bool print_piece(void *user, const char *text, size_t bytes)
     printed *p = (printed *)user;
     char *grown;
     if (!p->json) { /* print it at once */
-        fwrite(text, 1, bytes, stdout);
+        print_text(stdout, text, true);
         return fflush(stdout) == 0 && !interrupted;
     }
     grown = (char *)realloc(p->text, p->bytes + bytes + 1);
@@ -244,7 +244,7 @@ static int generate(const options *o)
     how.seed = o->seed;
     how.piece = print_piece;
     how.piece_user = &p;
-    if (o->prompt && !o->json) printf("%s", o->prompt);
+    if (o->prompt && !o->json) print_text(stdout, o->prompt, true);
     count = ft_generate(m, how);
     if (ft_error(m)) return report(m);
     if (o->json) {

@@ -62,7 +62,7 @@ static void print_trained(const options *o, const ft_finetune_result *r, const s
                           double seconds)
 {
     if (!o->json) {
-        printf("%s\n", r->choice);
+        printf("%s\n", shown(r->choice));
         if (o->val) print_score(s);
         printf("%s written, %.1f s", o->out, seconds);
         if (r->fit.before.tensors > 0)

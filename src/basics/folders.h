@@ -36,12 +36,14 @@ static void ft__count_left_out(ft__left_out *left_out, const char *name)
     if (left_out->count++ == 0) left_out->first = name;
 }
 
+/* `one` and `many` name what it is: "a: 2 folders inside this class left out: old and others" */
 static void ft__log_left_out(const ft__context *c, const char *path, const ft__left_out *left_out,
-                             const char *what)
+                             const char *one, const char *many)
 {
     if (left_out->count)
-        ft__log(c, "%s: %d %s left out, the first is %s", path, left_out->count, what,
-                left_out->first);
+        ft__log(c, "%s: %d %s left out: %s%s", path, left_out->count,
+                left_out->count > 1 ? many : one, left_out->first,
+                left_out->count > 1 ? " and others" : "");
 }
 
 static void ft__listing_add(void *user, const char *name, bool is_folder)

@@ -151,9 +151,9 @@ static void ft__folder_scan_class(ft__folder *folder, const char *path)
                      inner.count ? inner.first : "",
                      inner.count ? ": is that where the classes are?" : "");
         else {
-            ft__log_left_out(c, path, &other, "files of other kinds are");
-            ft__log_left_out(c, path, &inner,
-                             "folders inside this class are, with their pictures,");
+            ft__log_left_out(c, path, &other, "file of another kind", "files of other kinds");
+            ft__log_left_out(c, path, &inner, "folder inside this class, with its pictures,",
+                             "folders inside this class, with their pictures,");
         }
     }
     ft__listing_free(&listing);
@@ -203,9 +203,10 @@ static void ft__folder_scan(ft__folder *folder)
             ft__fail(c, FT_IO, "%s: no folders in it; each class needs one, as %s/CLASS/any.jpg",
                      folder->path, folder->path);
         else {
-            ft__log_left_out(c, folder->path, &loose, "pictures directly in it belong to no class"
-                             " and are");
-            ft__log_left_out(c, folder->path, &other, "files directly in it are");
+            ft__log_left_out(c, folder->path, &loose, "picture that is in no class",
+                             "pictures that are in no class");
+            ft__log_left_out(c, folder->path, &other, "file that is in no class",
+                             "files that are in no class");
         }
     }
     ft__listing_free(&listing);
@@ -611,7 +612,7 @@ static void ft__folder_fill(ft__folder *folder, ft_model *m,
             folder->path, folder->count, classes, folder->skipped, cached,
             known ? ", others are known" : "");
     if (turned)
-        ft__log(c, "%s: %d pictures are stored turned or mirrored; they are set upright, as their"
+        ft__log(c, "%s: %d of them are stored turned or mirrored; they are set upright, as their"
                 " EXIF orientation says", folder->path, turned);
     source->count = folder->count;
     source->classes = folder->class_count;

@@ -119,7 +119,8 @@ static void ft__read_class_files(ft__texts *t, const char *path, const char *lab
         ft__fail(c, FT_IO, "%s: this class has no texts%s%s%s", path,
                  inner.count ? "; it holds a folder, " : "", inner.count ? inner.first : "",
                  inner.count ? ": is that where the classes are?" : "");
-    ft__log_left_out(c, path, &inner, "folders inside this class are, with their texts,");
+    ft__log_left_out(c, path, &inner, "folder inside this class, with its texts,",
+                     "folders inside this class, with their texts,");
     ft__listing_free(&listing);
 }
 
@@ -142,7 +143,7 @@ static void ft__read_text_folder(ft__texts *t, const char *path)
             ft__release(c, label);
             ft__release(c, inner);
         }
-    ft__log_left_out(c, path, &loose, "files directly in it belong to no class and are");
+    ft__log_left_out(c, path, &loose, "file that is in no class", "files that are in no class");
     ft__listing_free(&listing);
 }
 

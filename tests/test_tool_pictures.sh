@@ -1,0 +1,154 @@
+#!/bin/sh
+# The command-line tool over picture folders as people have them: what is left out is said in a line,
+# pipes make nothing wait, names reach a terminal as text, and --memory-budget is kept.
+passed=0 failed=0 skipped=0
+tool=$PWD/build/finetune
+work=$PWD/build/tool_pictures
+golden=$PWD/tests/golden/pictures.safetensors
+export FINETUNE_CACHE=none
+chmod -R u+rwx "$work" 2>/dev/null
+rm -rf "$work"
+mkdir -p "$work"
+cd "$work" || exit 1
+
+ok() { passed=$((passed + 1)); }
+bad() { failed=$((failed + 1)); echo "FAILED $*"; }
+
+# says WORDS COMMAND...: succeeds, and what it prints holds WORDS
+says() {
+    words=$1; shift
+    timeout 60 "$@" >out.txt 2>&1
+    status=$?
+    [ $status -eq 0 ] && grep -qF -- "$words" out.txt && ok || { bad "status $status, wanted \"$words\": $*"; head -5 out.txt; }
+}
+
+# fails STATUS WORDS COMMAND...: ends with that status, and says WORDS in one line
+fails() {
+    want=$1 words=$2; shift 2
+    timeout 60 "$@" >out.txt 2>err.txt
+    status=$?
+    lines=$(grep -c '^finetune: ' err.txt)
+    [ $status -eq "$want" ] && grep -qF -- "$words" err.txt && { [ "$lines" -eq 1 ] || [ "$want" -eq 2 ]; } && ok ||
+        { bad "status $status, wanted $want with \"$words\": $*"; head -3 err.txt; }
+}
+
+plain() { # no byte in what came that a terminal would obey
+    LC_ALL=C tr -d '\n\40-\176\200-\377' <"$1" | grep -q . && bad "control characters in $1 ($2)" || ok
+}
+
+# ---- A network of two classes with names that a terminal would obey; pictures ----
+cat >base.c <<'END'
+#include <stdio.h>
+#include <stdlib.h>
+#include "finetune.h"
+static void file_of(ft_file *file, const char *name)
+{
+    ft_tensor_info info = ft_file_tensor(file, ft_file_find(file, name));
+    void *bytes = malloc((size_t)info.bytes);
+    FILE *to = fopen(name + 5, "wb");
+    ft_file_read(file, ft_file_find(file, name), bytes, (size_t)info.bytes);
+    if (to) fwrite(bytes, 1, (size_t)info.bytes, to);
+    if (to) fclose(to);
+    free(bytes);
+}
+int main(int count, char **words)
+{
+    const char *names[2] = {"\x1b[2J\x1b]0;title\x07 stop", "ca\xff" "fe\x9b 1"};
+    ft_input_options in = {.size = {3, 8, 8}};
+    ft_conv2d_options conv = {.kernel = {3, 3}};
+    ft_preprocessing p = {.width = 8, .height = 8, .channels = 3, .std = {1, 1, 1}};
+    ft_model *m = ft_create((ft_desc){0});
+    ft_file *file = ft_file_open(m, words[count - 1], (ft_weights_options){0});
+    ft_node x = ft_conv2d(m, "conv\x1b[31m", ft_input(m, "input", in), 4, conv);
+    x = ft_linear(m, "head", ft_flatten(m, "flat", ft_global_avg_pool(m, "pool", x)), 2,
+                  (ft_linear_options){0});
+    ft_set_output(m, x);
+    ft_set_loss(m, ft_cross_entropy(m, "loss", x, ft_input(m, "labels", (ft_input_options){FT_I32}),
+                                    (ft_loss_options){0}));
+    ft_set_preprocessing(m, p);
+    ft_set_class_names(m, 2, names);
+    ft_save(m, "base.safetensors", (ft_save_options){0});
+    file_of(file, "file/cmyk.jpg");
+    file_of(file, "file/cmyk_unmarked.jpg");
+    file_of(file, "file/orientation1.jpg");
+    file_of(file, "file/orientation6.jpg");
+    if (ft_error(m)) fprintf(stderr, "%s\n", ft_error_text(m));
+    return ft_error(m);
+}
+END
+if [ -f ../finetune.o ]; then with=../finetune.o; else with="-DFINETUNE_IMPLEMENTATION -DFINETUNE_NO_SIMD"; fi
+${CC:-cc} -std=c99 -I../.. base.c $with -o base -lm -pthread && ./base "$golden" && ok || bad "a base network"
+value() { awk "BEGIN { for (i = 0; i < 4; ++i) for (c = 0; c < 3; ++c) printf \"\\\\\\\\%03o\", ($1 + 40 * i + 30 * c) % 256 }"; }
+ppm() { { printf 'P6\n2 2\n255\n'; printf "$(value "$2" | sed 's/\\\\/\\/g')"; } >"$1"; }
+mkdir -p photos/a/inner photos/b
+for n in 1 2 3 4 5 6; do
+    ppm photos/a/$n.ppm $((3 * n))
+    ppm photos/b/$n.ppm $((100 + 3 * n))
+done
+ppm photos/a/inner/7.ppm 9
+
+# ---- Pictures ----
+"$tool" predict --model base.safetensors --json cmyk.jpg cmyk_unmarked.jpg orientation1.jpg orientation6.jpg >out.txt 2>err.txt
+[ "$(sed 's/"file": "[^"]*"//' out.txt | sed -n '1p;2p' | uniq | wc -l)" -eq 1 ] && [ "$(wc -l <out.txt)" -eq 4 ] && ok ||
+    bad "CMYK with and without its marker: $(cat out.txt err.txt)"
+
+# ---- Folders ----
+says "photos/a: 1 folder inside this class, with its pictures, left out: inner" \
+    "$tool" train --model base.safetensors --data photos --epochs 1 --out m.safetensors
+mkfifo photos/a/pipe.ppm photos/pipe pipe
+ln -s nowhere photos/b/gone.ppm
+says "pipe.ppm: left out: cannot be opened (not there, not allowed, or not a regular file)" \
+    "$tool" train --model base.safetensors --data photos --epochs 1 --out m.safetensors
+grep -qF "photos: 1 file that is in no class left out: pipe" out.txt &&
+    grep -qF "gone.ppm: left out: cannot be opened" out.txt && grep -q "12 pictures of 2 classes; 2 could not be read" out.txt &&
+    ok || bad "a pipe and a link to nowhere: $(cat out.txt)"
+rm photos/a/pipe.ppm photos/pipe photos/b/gone.ppm
+for reader in "info --model" "convert --out x.safetensors --model" "predict --model base.safetensors" "eval --model base.safetensors --data"; do
+    fails 1 "pipe" "$tool" $reader pipe
+done
+fails 1 "pipe" "$tool" train --model base.safetensors --data pipe --out m.safetensors
+fails 2 "pipe" "$tool" train --data pipe --out m.safetensors
+
+# ---- Names ----
+esc=$(printf '\033')
+says '\x1B[2J\x1B]0;title\x07 stop' "$tool" predict --model base.safetensors photos/a/1.ppm
+plain out.txt predict
+grep -qF 'ca\xFFfe\x9B 1' out.txt && ok || bad "bytes that are not UTF-8: $(cat -v out.txt)"
+says 'conv\x1B[31m' "$tool" info --model base.safetensors
+plain out.txt info
+cp photos/a/1.ppm "${esc}[31m.ppm"
+says '\x1B[31m.ppm:' "$tool" predict --model base.safetensors "${esc}[31m.ppm"
+plain out.txt "predict, of a file name"
+mkdir -p "names/${esc}c" "names/$(printf 'caf\351')"
+cp photos/a/*.ppm "names/${esc}c/" && cp photos/b/*.ppm "names/$(printf 'caf\351')/"
+says 'caf\xE9: the name of this folder is not UTF-8' "$tool" train --model base.safetensors --data names --epochs 1 --out names.safetensors
+plain out.txt train
+says "of 12 right" "$tool" eval --model names.safetensors --data names
+says 'caf\xE9' "$tool" predict --model names.safetensors photos/b/1.ppm
+printf 'text\tlabel\nfine day\t\033[31mgood\ndull day\tbad\nfine\t\033[31mgood\ndull\tbad\n' >texts.tsv
+says '\x1B[31mgood' "$tool" train --data texts.tsv --val texts.tsv --epochs 1 --hidden 4 --lr 0.00000001 --worst 9 --out t.safetensors
+plain out.txt "train, of texts"
+tail -c +9 names.safetensors | head -c "$(od -An -tu4 -N4 names.safetensors | tr -d ' ')" >header.txt
+plain header.txt "the JSON of a model file"
+LC_ALL=C grep -q 'caf.xE9' header.txt && ok || bad "the class café is not in the model file: $(head -c 300 header.txt)"
+
+# ---- --memory-budget ----
+for wrong in 5X -1 0 nan 1e6 M 5.5.5M 99999999999T; do
+    fails 2 "after --memory-budget: $wrong (wanted: bytes, as 500M or 2G)" "$tool" predict --model base.safetensors --memory-budget $wrong photos/a/1.ppm
+done
+fails 2 "memory-budget has no effect in info" "$tool" info --model base.safetensors --memory-budget 1G
+for enough in 50M 50m 50MB 50MiB 0.05G 51200K 52428800 52428800B; do
+    says "photos/a/1.ppm: " "$tool" predict --model base.safetensors --memory-budget $enough photos/a/1.ppm
+done
+fails 1 "the memory budget of 2048 bytes is used up" "$tool" predict --model base.safetensors --memory-budget 2K photos/a/1.ppm
+fails 1 "the memory budget of 2000 bytes is used up" "$tool" eval --model base.safetensors --memory-budget 2KB --data photos
+fails 1 "memory budget of 20480 bytes" "$tool" train --model base.safetensors --memory-budget 20KiB --data photos --epochs 1 --out n.safetensors
+[ ! -e n.safetensors ] && ok || bad "a model that there was no memory for"
+{ printf 'BM\0\0\0\0\0\0\0\0\076\0\0\0\050\0\0\0\270\013\0\0\270\013\0\0\01\0\01\0'; head -c 24 /dev/zero
+  printf '\0\0\0\0\377\377\377\0'; head -c 1128000 /dev/zero; } >large.bmp
+fails 1 "large.bmp: 3000 x 3000 pixels need" "$tool" predict --model base.safetensors --memory-budget 10M large.bmp
+cp large.bmp photos/b/
+says "large.bmp: left out: decoding its pixels takes more memory" \
+    "$tool" train --model base.safetensors --data photos --memory-budget 10M --epochs 1 --out m.safetensors
+echo "test_tool_pictures: $passed passed, $failed failed, $skipped skipped"
+[ $failed -eq 0 ]
