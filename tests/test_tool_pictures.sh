@@ -130,7 +130,7 @@ says '\x1B[31mgood' "$tool" train --data texts.tsv --val texts.tsv --epochs 1 --
 plain out.txt "train, of texts"
 tail -c +9 names.safetensors | head -c "$(od -An -tu4 -N4 names.safetensors | tr -d ' ')" >header.txt
 plain header.txt "the JSON of a model file"
-LC_ALL=C grep -q 'caf.xE9' header.txt && ok || bad "the class café is not in the model file: $(head -c 300 header.txt)"
+LC_ALL=C grep -q 'caf\\*xE9' header.txt && ok || bad "the class caf\xE9 is not in the model file: $(head -c 300 header.txt)"
 
 # ---- --memory-budget ----
 for wrong in 5X -1 0 nan 1e6 M 5.5.5M 99999999999T; do
