@@ -138,6 +138,193 @@ static void test_leaf(void)
     ft_destroy(m);
 }
 
+/* A loss that nothing trained leads to: there are no gradients, and nothing is written. */
+static void test_loss_of_nothing(void)
+{
+    static const float x[8] = {1, 2, 3, 4, 5, 6, 7, 8};
+    ft_model *m = new_model();
+    ft_node input = ft_input(m, "input", (ft_input_options){.size = {4}});
+    ft_node goal = ft_input(m, "goal", (ft_input_options){.size = {4}});
+    ft_set_output(m, ft_linear(m, "fc", input, 2, (ft_linear_options){0}));
+    ft_set_loss(m, ft_mse(m, "loss", input, goal));
+    ft_feed(m, input, x, 2);
+    ft_feed(m, goal, x, 2);
+    ft_forward(m, true);
+    ft_backward(m);
+    ft_update(m, 0.1f);
+    CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+    ft_destroy(m);
+}
+
+/* ---- Numbers that promise more than the file holds, and many of everything ---- */
+
+/* Opening `file` as a network takes at most this long and 64 MiB + 4 times its bytes. Called in a
+   process of its own: what a process took at the most never falls. Exits 0, or 1 where it is
+   refused with a text, 2 where it took too much memory, 3 too long. */
+static void open_bounded(text file, double most_seconds)
+{
+    struct rusage before, after;
+    ft_model *m = new_model();
+    double start = seconds();
+    int code;
+    getrusage(RUSAGE_SELF, &before);
+    code = load(m, file) != FT_OK;
+    getrusage(RUSAGE_SELF, &after);
+    if (code && !*ft_error_text(m)) code = 4;
+    if ((size_t)(after.ru_maxrss - before.ru_maxrss) * 1024 > ((size_t)64 << 20) + 3 * file.count)
+        code = 2; /* the file's own bytes are the fourth */
+    if (seconds() - start > most_seconds) code = 3;
+    _exit(code);
+}
+
+static void bounded(const char *what, text file, int expected)
+{
+    int status = 0;
+    pid_t child = fork();
+    if (child == 0) open_bounded(file, 3);
+    waitpid(child, &status, 0);
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == expected, "%s (%zu bytes): %d", what,
+          file.count, WIFEXITED(status) ? WEXITSTATUS(status) : -1);
+    free(file.at);
+}
+
+static text repeated(const char *before, const char *format, int count, const char *after)
+{
+    text t = {0};
+    char piece[200];
+    int i;
+    add(&t, before);
+    for (i = 0; i < count; ++i) {
+        snprintf(piece, sizeof piece, format, i, i);
+        add(&t, piece);
+    }
+    add(&t, after);
+    return t;
+}
+
+static void many(const char *what, text header, int expected)
+{
+    bounded(what, safetensors(header.at, 0), expected);
+    free(header.at);
+}
+
+/* A network of many nodes or class names, as its model file has it. */
+static void many_in_graph(const char *what, text nodes, int output)
+{
+    text header = model_header(nodes.at, output, "");
+    many(what, header, 0);
+    free(nodes.at);
+}
+
+/* A zip file of these two entries, stored; `data` may be empty. */
+static text zip_file(text pickle, size_t data)
+{
+    static const char *const names[] = {"a/data.pkl", "a/data/0"};
+    size_t sizes[2], at[2], begin;
+    text zip = {0}, zeros = {0};
+    int i;
+    while (zeros.count < data) add_number(&zeros, 0, 1);
+    sizes[0] = pickle.count;
+    sizes[1] = zeros.count;
+    for (i = 0; i < 2; ++i) {
+        at[i] = zip.count;
+        add_number(&zip, 0x04034b50, 4);
+        add_number(&zip, 0, 14);
+        add_number(&zip, sizes[i], 4);
+        add_number(&zip, sizes[i], 4);
+        add_number(&zip, strlen(names[i]), 4);
+        add(&zip, names[i]);
+        if (sizes[i]) add_bytes(&zip, i ? zeros.at : pickle.at, sizes[i]);
+    }
+    begin = zip.count;
+    for (i = 0; i < 2; ++i) {
+        add_number(&zip, 0x02014b50, 4);
+        add_number(&zip, 0, 16);
+        add_number(&zip, sizes[i], 4);
+        add_number(&zip, sizes[i], 4);
+        add_number(&zip, strlen(names[i]), 2);
+        add_number(&zip, 0, 12);
+        add_number(&zip, at[i], 4);
+        add(&zip, names[i]);
+    }
+    at[0] = zip.count - begin;
+    add_number(&zip, 0x06054b50, 4);
+    add_number(&zip, 0, 4);
+    add_number(&zip, 2, 2);
+    add_number(&zip, 2, 2);
+    add_number(&zip, at[0], 4);
+    add_number(&zip, begin, 4);
+    add_number(&zip, 0, 2);
+    free(zeros.at);
+    free(pickle.at);
+    return zip;
+}
+
+static text pickle_of(const char *before, size_t before_bytes, const char *piece, size_t bytes,
+                      int times, const char *after)
+{
+    text t = {0};
+    add_bytes(&t, before, before_bytes);
+    for (; times > 0; --times) add_bytes(&t, piece, bytes);
+    add(&t, after);
+    return t;
+}
+
+/* A state_dict of one weight whose shape is [`rows`, 3] over 64 bytes, by a stride of 0. */
+static text wide_tensor(uint64_t rows)
+{
+    text t = {0};
+    add(&t, "\x80\x02}(X");
+    add_number(&t, 9, 4);
+    add(&t, "fc.weightctorch._utils\n_rebuild_tensor_v2\n((X");
+    add_number(&t, 7, 4);
+    add(&t, "storagectorch\nFloatStorage\nX");
+    add_number(&t, 1, 4);
+    add(&t, "0X");
+    add_number(&t, 3, 4);
+    add(&t, "cpuK\x10tQ");
+    add_bytes(&t, "K\0(J", 4);
+    add_number(&t, rows, 4);
+    add_bytes(&t, "K\x03tK\0K\0\x86\x89}tRu.", 15);
+    return t;
+}
+
+static void test_many(void)
+{
+    ft_model *m = new_model();
+    text file;
+    ft_load_options options;
+    many("a header of 100,000 tensors",
+         repeated("{", "\"t%d\":{\"dtype\":\"F32\",\"shape\":[0],\"data_offsets\":[0,0]},", 100000,
+                  "\"u\":{\"dtype\":\"F32\",\"shape\":[0],\"data_offsets\":[0,0]}}"), 1);
+    many("a header of 3,000,000 values", repeated("{\"a\":[", "0,%.0d", 3000000, "0]}"), 1);
+    many_in_graph("5,000 nodes",
+                  repeated(NETWORK INPUT4, ",{\"op\":\"relu\",\"name\":\"r%d\",\"inputs\":[%d]}",
+                           5000, "]" REST), 5000);
+    file = repeated(NETWORK "{\"op\":\"input\",\"name\":\"input\",\"type\":\"F32\","
+                    "\"shape\":[-1,50000]},{\"op\":\"relu\",\"name\":\"r\",\"inputs\":[0]}],"
+                    "\"loss\":-1,\"classes\":[", "\"c%d\",", 49999, "\"last\"],"
+                    "\"preprocessing\":{\"width\":0,\"height\":0,\"channels\":0,\"resize\":0,"
+                    "\"mean\":[0,0,0,0],\"std\":[1,1,1,1]}");
+    many_in_graph("50,000 class names", file, 1);
+    bounded("a pickle of 60,000 references to 60,000 items",
+            zip_file(pickle_of("\x80\x02}q\x01(K\x01K\x01u0}(", 15, "K\x01h\x01", 4, 60000, "u."), 0),
+            1);
+    bounded("a pickle of 4,000,000 lists", zip_file(pickle_of("\x80\x02", 2, "]", 1, 4000000, "."), 0),
+            1);
+    bounded("a pickle of 4,000,000 marks", zip_file(pickle_of("\x80\x02", 2, "(", 1, 4000000, "."), 0),
+            1);
+    memset(&options, 0, sizeof options);
+    file = zip_file(wide_tensor(1u << 30), 64);
+    options.weights.memory = file.at;
+    options.weights.bytes = file.count;
+    ft_linear(m, "fc", ft_input(m, "x", (ft_input_options){.size = {3}}), 2, (ft_linear_options){0});
+    CHECK(ft_load_weights(m, NULL, options.weights) == FT_FORMAT
+          && strstr(ft_error_text(m), "fc.weight"), "%s", ft_error_text(m));
+    free(file.at);
+    ft_destroy(m);
+}
+
 /* ---- Writing ---- */
 
 static char *content_of(const char *path, size_t *bytes)
@@ -280,9 +467,10 @@ int main(void)
 {
     CHECK(system("rm -rf " ROOT " && mkdir -p " ROOT) == 0, "a folder");
     test_leaf();
+    test_loss_of_nothing();
+    test_many();
     test_two_writers();
     test_special_targets();
     test_pipe();
-    (void)seconds;
     return check_done("test_hostile");
 }

@@ -196,6 +196,7 @@ static void ft__run_backward(ft_model *m, ft__plan *plan, int batch)
 {
     int i;
     m->gradients_wait = m->backward_done = true;
+    if (!plan->gradients[m->loss.id - 1]) return; /* nothing that is trained leads to the loss */
     ft__set_numbers(&m->context, plan->gradients[m->loss.id - 1], 1, 1.0f);
     for (i = plan->step_count - 1; i >= plan->first_trained; --i) {
         const ft__step *step = &plan->steps[i];
