@@ -85,7 +85,7 @@ static ft_model *new_model(const char *cache, float first_weight)
     ft_get(m, ft_find(m, "conv.weight"), weights, 36);
     if (first_weight != 0) weights[0] = first_weight;
     ft_set(m, ft_find(m, "conv.weight"), weights, 36);
-    ft_freeze(m, "*,!");
+    ft_freeze(m, "*");
     ft_unfreeze(m, "fc.*");
     return m;
 }

@@ -33,7 +33,7 @@ typedef struct ft__picture_facts {
 static const char *ft__stb_reason(void)
 {
     const char *reason = stbi_failure_reason(); /* a literal of stb_image */
-    return reason ? reason : "stb_image cannot read it";
+    return reason && *reason ? reason : "stb_image cannot read it";
 }
 
 static void ft__picture_free(ft__picture *picture)
