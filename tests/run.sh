@@ -1,7 +1,7 @@
 #!/bin/sh
 # Runs every test program, then every test script, two at a time, shows what each says, and adds up
 # their last lines, which read "NAME: N passed, N failed, N skipped". One that ends without such a
-# line counts as failed. Programs and scripts are two rounds, for scripts run some programs again.
+# line counts as failed, and so do more skips than what is missing here explains (most_skips). Programs and scripts are two rounds, for scripts run some programs again.
 # At the end: where the time went. COMPILED: the seconds that compiling took.
 passed=0 failed=0 skipped=0
 mkdir -p build/output
@@ -56,6 +56,52 @@ count $programs
 run $scripts
 end=$(date +%s)
 count $scripts
+# How many tests may be skipped with what is installed here. Counted on Debian 12, x86-64 with
+# AVX512_BF16, from the tests' own lines ("skipped: ..."), with all that a line names and then without
+# it: each line below says how many more there are without it. A new skip belongs here.
+most_skips() {
+    most=0
+    without() { # COUNT COMMAND...: so many more, if the command fails
+        more=$1; shift
+        "$@" >/dev/null 2>&1 || most=$((most + more))
+    }
+    has() { command -v "$1"; }
+    links() { echo 'int main(void) { return 0; }' | "$@" -x c - -o build/output/links; }
+    flag() { grep -qw "$1" /proc/cpuinfo; }
+    torch() { [ -n "$LONG" ] && ${PYTHON:-python3} -c 'import torch, torchvision, safetensors'; }
+    tokenizers() { [ -n "$LONG" ] && ${PYTHON:-python3} -c 'import tokenizers'; }
+    comma() { locale -a | grep -qE '^(de|fr|es|it|nl|pt)_'; }
+    without 1 torch
+    without 1 tokenizers
+    without 2 [ -n "$LONG" ]            # test_accuracy, test_text_accuracy, if an earlier run made them
+    without 1 comma                     # test_elementary
+    without 1 has ptxas                 # test_ptx
+    without 1 [ "$(id -u)" -eq 0 ]      # test_tool
+    without 3 has g++                   # test_builds
+    without 5 has clang                 # test_builds 2, test_kernels, test_ptx, with LONG=1 test_sanitizers
+    without 1 links gcc -m32            # test_builds
+    without 1 links clang -m32
+    without 2 has x86_64-w64-mingw32-gcc
+    without 1 ls /usr/lib/wine/wine64 /usr/bin/wine64
+    without 1 ls /usr/include/freetype2/ft2build.h
+    without 8 ls /usr/include/CL/cl.h   # test_builds, test_kernels, test_opencl*, test_sanitizers, ...
+    without 5 ls /etc/OpenCL/vendors/*.icd # test_opencl*, test_tensor, test_tool
+    without 1 has oclgrind              # test_kernels
+    without 2 links ${CC:-cc} -fsanitize=address,undefined
+    without 1 links ${CC:-cc} -fsanitize=thread
+    without 12 ls "${FINETUNE_DATA:-../shared/data}/README.md"
+    without 3 flag avx512_bf16          # test_gemm 2, test_levels
+    without 12 flag avx512f             # test_elementary, test_gemm, test_golden, test_networks, ...
+    without 12 flag avx2
+    rm -f build/output/links
+    echo $most
+}
+most=$(most_skips)
+if [ "$skipped" -gt "$most" ]; then
+    echo "tests/run.sh: $skipped tests were skipped; what is missing here explains at most $most:"
+    grep -h 'skipped: ' build/output/*.txt
+    failed=$((failed + 1))
+fi
 slowest=$(for file in build/output/*.seconds; do echo "$(cat "$file") $(basename "$file" .seconds)"; done |
     sort -rn | head -5 | awk '{ printf "%s%s %s s", (NR > 1 ? ", " : ""), $2, $1 }')
 echo "time: ${COMPILED:+compile $COMPILED s, }programs $((between - start)) s, scripts $((end - between)) s"
