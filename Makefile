@@ -7,6 +7,7 @@
 # make digests    digests of what six networks are after three steps: the same before and after a change
 # make check-cl   kernels.cl is valid OpenCL C 1.2 by itself (needs clang)
 # make bench      times it beside other libraries (those that make bench-deps installs, if it was run)
+# make coverage   which lines and branches the tests reach, and the largest gaps (some 10 minutes)
 # make mutate     break the source on purpose, in many places, and see that a test notices
 
 CFLAGS ?= -O2 -g
@@ -127,6 +128,9 @@ bench-deps:
 	$(PYTHON) -m pip install torch torchvision safetensors numpy onnx onnxruntime openvino
 	@sh tests/deps.sh bench
 
+coverage: deps header
+	@sh tests/coverage.sh
+
 mutate: deps
 	@sh tests/mutate.sh
 
@@ -134,4 +138,4 @@ clean:
 	rm -rf build
 
 -include $(wildcard build/*.d)
-.PHONY: all header deps demo test test-long check digests check-cl bench bench-deps mutate clean
+.PHONY: all header deps demo test test-long check digests check-cl bench bench-deps coverage mutate clean
