@@ -1,5 +1,5 @@
-/* test_edges.c - limits that only a mutant crossed: the ranks that locked dropout takes, and batches of
-   which no sample can be read. */
+/* test_edges.c - limits that only a mutant or a fuzzer crossed: the ranks that locked dropout takes,
+   batches of which no sample can be read, ids of a vocabulary. */
 #include "check.h"
 #include "finetune.h"
 
@@ -91,8 +91,33 @@ static void test_empty_batches(void)
     }
 }
 
+/* A vocabulary's ids are checked in both of its lists before memory is taken for the largest: one that
+   is no number in the first list let an id of the second say how much, and one before it lay behind. */
+static void test_vocabulary_ids(void)
+{
+    static const char *const ids[][2] = {{"15", "33"}, {"0", "1000000"}, {"15", "-1"}, {"-1", "3"}};
+    static const char *const last[] = {"1e-9", "\"2\"", "null", "-1", "[]", "0.5"};
+    size_t i, k;
+    for (i = 0; i < 4; ++i)
+        for (k = 0; k < sizeof last / sizeof last[0]; ++k) {
+            char text[400];
+            ft_model *m = ft_create((ft_desc){.threads = 1});
+            int bytes = snprintf(text, sizeof text,
+                "{\"added_tokens\":[{\"id\":%s,\"content\":\"[UNK]\",\"special\":true}],\"normalizer\":"
+                "{\"type\":\"BertNormalizer\"},\"pre_tokenizer\":{\"type\":\"BertPreTokenizer\"},"
+                "\"model\":{\"type\":\"WordPiece\",\"unk_token\":\"[UNK]\",\"vocab\":{\"[UNK]\":%s,"
+                "\"a\":1,\"b\":%s}}}", ids[i][0], ids[i][1], last[k]);
+            ft_tokenizer *t = ft_tokenizer_load(m, "tokenizer.json", (ft_tokenizer_options){
+                .memory = text, .bytes = (size_t)bytes});
+            CHECK(!t && ft_error(m) == FT_FORMAT && strstr(ft_error_text(m), "ids from 0 on"),
+                  "ids %s and %s, then %s: %s", ids[i][0], ids[i][1], last[k], ft_error_text(m));
+            ft_destroy(m);
+        }
+}
+
 int main(void)
 {
+    test_vocabulary_ids();
     test_locked_ranks();
     test_empty_batches();
     return check_done("test_edges");

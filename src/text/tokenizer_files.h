@@ -227,7 +227,8 @@ static void ft__read_characters(ft_tokenizer *t, const ft__json *json, const cha
 }
 
 /* Sets value_of[id] to the value with the piece of that id: {"piece": id, ...} or, with `listed`,
-   [{"id": id, "content": "piece"}, ...]. Returns the largest id; value_of may be NULL. */
+   [{"id": id, "content": "piece"}, ...]. Returns the largest id, -1 if there is none, -2 if something
+   else is there; value_of may be NULL. */
 static int64_t ft__ids_in_json(const ft__json *json, int from, bool listed, int *value_of)
 {
     int64_t largest = -1, id;
@@ -248,9 +249,10 @@ static void ft__read_vocab_json(ft_tokenizer *t, const ft__json *json, int vocab
     int64_t most = ft__ids_in_json(json, vocab, false, NULL);
     int64_t most_added = ft__ids_in_json(json, added, true, NULL), id;
     int64_t members = ft__json_count(json, vocab) + ft__json_count(json, added);
+    bool wrong = most == -2 || most_added == -2; /* in one of the two is something else */
     int *value_of;
     if (most_added > most) most = most_added;
-    if (!ft__json_at(json, vocab, 'o') || most < 0 || most_added == -2
+    if (!ft__json_at(json, vocab, 'o') || wrong || most < 0
         || most > 2 * members + 1024) {
         ft__fail(c, FT_FORMAT, "%s: a vocabulary is {\"piece\": id, ...} with ids from 0 on", path);
         return;

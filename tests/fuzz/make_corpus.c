@@ -179,6 +179,10 @@ static void texts(void)
              "\"pre_tokenizer\":{\"type\":\"BertPreTokenizer\"},\"model\":{\"type\":\"WordPiece\","
              "\"unk_token\":\"[UNK]\",\"continuing_subword_prefix\":\"##\",\"vocab\":{\"[UNK]\":0,\"a\":1,"
              "\"##b\":2}}}");
+    put_text("tokenizer", "wrong_id.json", /* 33 was written behind the memory for 15 ids */
+             "{\"added_tokens\":[{\"id\":15,\"content\":\"[UNK]\"}],\"normalizer\":{\"type\":"
+             "\"BertNormalizer\"},\"pre_tokenizer\":{\"type\":\"BertPreTokenizer\"},\"model\":{\"type\":"
+             "\"WordPiece\",\"unk_token\":\"[UNK]\",\"vocab\":{\"[UNK]\":33,\"a\":1,\"##b\":1e-9}}}");
     put_text("tokenizer", "bpe.json", "{\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false},"
              "\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":1,\"ab\":2},\"merges\":[\"a b\"]}}");
     put_text("tokenize", "words", "\x30The low, lowest.\n7 caf\xc3\xa9s \xf0\x9f\x98\x80 \xe4\xbd\xa0");
