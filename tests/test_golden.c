@@ -631,8 +631,9 @@ static void test_recurrent(const recurrent_case *c)
     lengths = read_golden(file, "", "lengths", &count);
     labels = read_golden(file, "", "labels", &count);
     for (i = 0; i < 2; ++i) {
-        ft_run_lengths(m, ids, (const int *)(const void *)lengths, SEQUENCES, logits,
-                       SEQUENCES * CLASSES);
+        if (!c->packed) ft_run(m, ids, SEQUENCES, logits, SEQUENCES * CLASSES);
+        else ft_run_lengths(m, ids, (const int *)(const void *)lengths, SEQUENCES, logits,
+                            SEQUENCES * CLASSES);
         want = read_golden(file, prefix, keys[i], &count);
         compare(c->name, keys[i], logits, want, count, i ? of_ten_steps : of_network);
         free(want);
