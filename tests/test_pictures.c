@@ -1,6 +1,7 @@
 /* test_pictures.c - picture files and folders as users have them: forms that decoders read
    differently, against Pillow; damaged files, small files of huge pictures, orientation; folders in
    folders, links, pipes, names that are not UTF-8. tests/golden/make_pictures.py made the files. */
+#define _DEFAULT_SOURCE /* symlink, mknod */
 #include "check.h"
 
 #include "finetune.h"

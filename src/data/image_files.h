@@ -314,7 +314,8 @@ static void ft__picture_free(ft__picture *picture) { memset(picture, 0, sizeof *
 static const char *ft__decode_again(const unsigned char *bytes, size_t count, int channels,
                                     ft__picture *picture)
 {
-    (void)bytes, (void)count, (void)channels, (void)picture;
+    (void)bytes, (void)count, (void)channels;
+    memset(picture, 0, sizeof *picture);
     return ft__decode_missing();
 }
 static const char *ft__decode(const unsigned char *bytes, size_t count, int channels,

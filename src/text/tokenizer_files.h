@@ -227,8 +227,8 @@ static void ft__read_characters(ft_tokenizer *t, const ft__json *json, const cha
 }
 
 /* Sets value_of[id] to the value with the piece of that id: {"piece": id, ...} or, with `listed`,
-   [{"id": id, "content": "piece"}, ...]. Returns the largest id, -1 if there is none, -2 if there is
-   something else; value_of may be NULL. */
+   [{"id": id, "content": "piece"}, ...]. value_of may be NULL. Returns the largest id, -1 if there
+   is none, -2 if there is something else. */
 static int64_t ft__ids_in_json(const ft__json *json, int from, bool listed, int *value_of)
 {
     int64_t largest = -1, id;
