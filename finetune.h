@@ -998,8 +998,8 @@ FINETUNE_API int ft_device_checks(const ft_model *m, ft_device_check *checks, in
 
 /* Loads a model file, or the weights of a published network, which it recognises by their names and
    shapes and builds: .safetensors, or PyTorch's .pt/.pth of any version, holding a state_dict or a
-   checkpoint that has one. A prefix that all names share ("module.") is skipped if the rest fits; the
-   log says so. The model must be empty, and is empty again after an error: FT_IO, FT_FORMAT,
+   checkpoint that has one. A prefix that all names share ("module.") is skipped if the rest fits;
+   the log says so. The model must be empty, and is empty again after an error: FT_IO, FT_FORMAT,
    FT_MISMATCH, which lists what does not fit, or FT_INVALID if a checkpoint holds weights under
    several names: choose with weights.state_dict. */
 FINETUNE_API ft_status ft_load(ft_model *m, const char *path, ft_load_options options);
@@ -1030,9 +1030,9 @@ FINETUNE_API ft_status ft_load_weights(ft_model *m, const char *path, ft_weights
 
 /* Writes all that prediction needs (weights, graph, class names, preprocessing, tokeniser) and what
    is frozen, which ft_load freezes again. Other entries of the loaded file's __metadata__ (a
-   source, a licence) are kept. The file is written beside `path` under a name of its own, synced and
-   renamed, so that no half file is left, even if another process saves there. FT_IO if that fails,
-   or if something other than a regular file is at `path`. FT_UNSUPPORTED if the path ends like
+   source, a licence) are kept. The file is written beside `path` under a name of its own, synced
+   and renamed, so that no half file is left, even if another process saves there. FT_IO if that
+   fails, or if something other than a regular file is at `path`. FT_UNSUPPORTED if the path ends like
    another format's files (ft_other_format). */
 FINETUNE_API ft_status ft_save(ft_model *m, const char *path, ft_save_options options);
 /* Returns the format that the end of a path suggests ("PyTorch" for .pt, "ONNX" for .onnx), which

@@ -350,12 +350,12 @@ static void write_text(const char *path, const char *letters)
     fclose(file);
 }
 
-/* Saves a model whose bytes depend on `which`, of about 4 MB. */
+/* Saves a model whose bytes depend on `which`, of about 1 MB. */
 static ft_status save(ft_model *m, const char *path, int which)
 {
     ft_save_options options = {which ? FT_F16 : FT_F32};
     if (!ft_find(m, "w").id)
-        ft_parameter(m, "w", (ft_parameter_options){.size = {1000, which ? 2000 : 1000}});
+        ft_parameter(m, "w", (ft_parameter_options){.size = {500, which ? 1000 : 500}});
     return ft_save(m, path, options);
 }
 
@@ -385,7 +385,7 @@ static void test_two_writers(void)
         want[which] = content_of(path, &bytes[which]);
         ft_destroy(m);
     }
-    for (round = 0; round < 8; ++round) {
+    for (round = 0; round < 4; ++round) {
         remove(path);
         for (which = 0; which < 2; ++which) {
             child[which] = fork();

@@ -1,0 +1,50 @@
+#!/bin/sh
+# The tool with files as people have them: checkpoints that hold several sets of weights, targets that
+# may not be replaced, a full disk, two processes that write one file.
+passed=0 failed=0 skipped=0
+tool=$PWD/build/finetune
+formats=$PWD/tests/golden/formats
+work=$PWD/build/tool_files
+export FINETUNE_CACHE=none
+rm -rf "$work"
+mkdir -p "$work"
+cd "$work" || exit 1
+
+ok() { passed=$((passed + 1)); }
+bad() { failed=$((failed + 1)); echo "FAILED $*"; }
+
+# fails WORD COMMAND...: status 1, and WORD in the one line on stderr
+fails() {
+    word=$1; shift
+    "$@" >out.txt 2>err.txt
+    status=$?
+    if [ $status -eq 1 ] && grep -q -- "$word" err.txt && [ "$(grep -c '^finetune: ' err.txt)" -eq 1 ]; then ok
+    else bad "status $status, wanted 1 with \"$word\": $*"; head -3 err.txt; fi
+}
+
+fails "generator (2 tensors), discriminator (2 tensors).*--state-dict" "$tool" info --model "$formats/ckpt_two.pt"
+fails "no weights under \"ema\"" "$tool" info --model "$formats/ckpt_two.pt" --state-dict ema
+fails "state_dict has no effect" "$tool" info --model "$formats/ckpt_tied.safetensors" --state-dict model
+fails "TorchScript" "$tool" info --model "$formats/ckpt_script.pt"
+for model in ckpt_tied.pt ckpt_tied.safetensors; do
+    "$tool" info --model "$formats/$model" >out.txt 2>err.txt && grep -q "^lstm_lm" out.txt && ok || bad "$model: $(cat err.txt)"
+done
+
+base=$formats/ckpt_tied.safetensors
+mkfifo pipe.safetensors
+fails "pipe.safetensors: cannot be opened\|pipe.safetensors: not a" "$tool" info --model pipe.safetensors
+fails "pipe.safetensors: .*a pipe, a device" "$tool" convert --model "$base" --out pipe.safetensors
+[ -p pipe.safetensors ] && ok || bad "the pipe was replaced"
+full() { (trap '' XFSZ; ulimit -f 1; "$tool" convert --model "$base" --out full.safetensors); }
+fails "full.safetensors: writing failed: is the disk full" full
+[ -z "$(ls | grep '^full')" ] && ok || bad "half a file on a full disk"
+for type in f32 f16; do "$tool" convert --model "$base" --type $type --out $type.safetensors --quiet || bad "$type"; done
+for round in 1 2 3 4 5; do
+    "$tool" convert --model "$base" --type f32 --out both.safetensors --quiet & first=$!
+    "$tool" convert --model "$base" --type f16 --out both.safetensors --quiet && wait $first && ok || bad "a writer failed"
+    cmp -s both.safetensors f32.safetensors || cmp -s both.safetensors f16.safetensors && ok || bad "round $round: mixed"
+done
+[ -z "$(ls | grep partial)" ] && ok || bad "something is left: $(ls)"
+
+echo "test_tool_files: $passed passed, $failed failed, $skipped skipped"
+[ $failed -eq 0 ]
