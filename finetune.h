@@ -1024,16 +1024,16 @@ FINETUNE_API ft_status ft_language_model_to_classifier(
     ft_model *m, int classes, ft_language_model_to_classifier_options options);
 
 /* Reads weights into parameters of the same names and shapes. FT_MISMATCH lists all that do not
-   match, unless the options allow it. Checkpoints and prefixes are read as in ft_load. A second name
-   for the data of a loaded weight (tied weights) is no mismatch. */
+   match, unless the options allow it. Checkpoints and prefixes are read as in ft_load. A second
+   name for the data of a loaded weight (tied weights) is no mismatch. */
 FINETUNE_API ft_status ft_load_weights(ft_model *m, const char *path, ft_weights_options options);
 
 /* Writes all that prediction needs (weights, graph, class names, preprocessing, tokeniser) and what
    is frozen, which ft_load freezes again. Other entries of the loaded file's __metadata__ (a
    source, a licence) are kept. The file is written beside `path` under a name of its own, synced
    and renamed, so that no half file is left, even if another process saves there. FT_IO if that
-   fails, or if something other than a regular file is at `path`. FT_UNSUPPORTED if the path ends like
-   another format's files (ft_other_format). */
+   fails, or if something other than a regular file is at `path`. FT_UNSUPPORTED if the path ends
+   like another format's files (ft_other_format). */
 FINETUNE_API ft_status ft_save(ft_model *m, const char *path, ft_save_options options);
 /* Returns the format that the end of a path suggests ("PyTorch" for .pt, "ONNX" for .onnx), which
    ft_save cannot write: it writes safetensors only. NULL: ft_save accepts the path. Check it before

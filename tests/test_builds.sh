@@ -151,23 +151,77 @@ END
 try "ft__print" ${CC:-cc} -std=c99 $warnings -DFINETUNE_NO_SIMD -O0 -I. $out/print.c -o $out/print -lm -pthread
 try "ft__print prints what snprintf does" $out/print
 
+# LONG=1: the main programs in another way than make test has them.
+round() { # NAME COMPILER FLAGS...
+    name=$1; shift
+    try "$name: the library" "$@" -std=c99 -I. -c tests/fuzz/library.c -o $out/library.o
+    for test in attention cache data edges elementary fit formats gemm golden levels memory networks \
+        operators prediction sequences text text_train tokenizers weights zip; do
+        grep -q 'internals.h\|FINETUNE_IMPLEMENTATION\|test_operators.c' tests/test_$test.c && own= || own=$out/library.o
+        try "$name: test_$test builds" "$@" -std=c99 -I. tests/test_$test.c $own -o $out/round -lm -pthread
+        try "$name: test_$test" env FINETUNE_CACHE=none $out/round
+    done
+}
+if [ -n "$LONG" ]; then # as users compile it
+    for compiler in gcc clang; do have $compiler && round "$compiler -O2" $compiler -O2 -g1; done
+fi
+
 # 32 bits: the code is read; LONG=1 runs the tests, too. GCC takes no SIMD here by itself, for it
 # computes in the old registers of 80 bits.
 for compiler in gcc clang; do
-    if have $compiler && echo '#include <stdio.h>
-int main(void) { return 0; }' | $compiler -m32 -x c - -o $out/small 2>/dev/null; then
+    if have $compiler && echo 'int main(void) { return 0; }' | $compiler -m32 -x c - -o $out/small 2>/dev/null; then
         for more in -std=c99 "-std=c99 -msse2 -mfpmath=sse" "-x c++ -std=c++11"; do
             [ -n "$LONG" ] || [ "$more" = -std=c99 ] || continue
             try "$compiler -m32 $more" $compiler -m32 $more $warnings $opencl -I. -fsyntax-only $out/use.c
         done
-        [ -n "$LONG" ] || continue
-        for test in cache data elementary fit formats gemm golden memory networks operators sequences \
-            text text_train tokenizers weights; do
-            try "$compiler -m32: test_$test builds" $compiler -m32 -std=c99 $warnings -O1 -g1 -I. tests/test_$test.c -o $out/test32 -lm -pthread
-            try "$compiler -m32: test_$test" $out/test32
-        done
+        [ -n "$LONG" ] && round "$compiler -m32" $compiler -m32 -O1 -g1
     else skip "$compiler -m32 cannot link: its libraries are not installed"; fi
 done
+
+# Windows' programs, built by mingw and run by Wine.
+wine=
+for place in wine64 wine /usr/lib/wine/wine64; do have $place && { wine=$place; break; }; done
+if [ -n "$LONG" ] && have $mingw; then
+    cat >$out/files.c <<'END'
+#define FINETUNE_IMPLEMENTATION
+#include "finetune.h"
+/* Builds, saves twice over the same name, which Windows' rename() refuses, and loads. */
+int main(int count, char **word)
+{
+    ft_desc desc;
+    ft_network_options network;
+    ft_save_options save;
+    ft_load_options load;
+    ft_model *m[2];
+    float values[3 * 32 * 32] = {1, 2, 3}, logits[2][10];
+    int i, status;
+    memset(&desc, 0, sizeof desc);
+    memset(&network, 0, sizeof network);
+    memset(&save, 0, sizeof save);
+    memset(&load, 0, sizeof load);
+    if (count < 2) return 2;
+    m[0] = ft_create(desc);
+    m[1] = ft_create(desc);
+    ft_network(m[0], "resnet20", network);
+    ft_save(m[0], word[1], save);
+    ft_save(m[0], word[1], save);
+    ft_load(m[1], word[1], load);
+    for (i = 0; i < 2; ++i) ft_run(m[i], values, 1, logits[i], 10);
+    status = ft_error(m[0]) || ft_error(m[1]) || memcmp(logits[0], logits[1], sizeof logits[0]);
+    if (status) printf("%s\n%s\n", ft_error_text(m[0]), ft_error_text(m[1]));
+    ft_destroy(m[0]);
+    ft_destroy(m[1]);
+    return status;
+}
+END
+    try "mingw builds another" $mingw -std=c99 $warnings -O1 -DFINETUNE_NO_SIMD -I. $out/files.c -o $out/files.exe
+    try "mingw builds a program" $mingw -std=c99 $warnings -O1 -I. $out/use.c -o $out/use.exe
+    if [ -n "$wine" ]; then
+        export WINEPREFIX="$PWD/$out/wine" WINEDEBUG=-all
+        try "a program runs in Wine" $wine $out/use.exe
+        try "a model is saved there twice and read again" sh -c "$wine $out/files.exe $out/saved.safetensors"
+    else skip "Wine is not installed"; fi
+fi
 
 # What was left out says so; what was not still works (use.c builds a ResNet by name).
 cat >$out/without.c <<'END'

@@ -294,11 +294,13 @@ else
     "$tool" train --model "$data/weights/resnet18_imagenet.safetensors" --data "$data/images/ants_bees/train" \
         --val "$data/images/ants_bees/val" --seed 1 --out ants.safetensors --json >out.txt 2>err.txt
     right=$(sed -n 's/.*"correct": \([0-9]*\).*/\1/p' out.txt)
-    [ "${right:-0}" -ge 141 ] && ok || bad "ants and bees: $(cat out.txt err.txt)"
+    # 145 of 153 here (seed 1, AVX-512); other levels of instructions round otherwise
+    [ "${right:-0}" -ge 143 ] && ok || bad "ants and bees: $(cat out.txt err.txt)"
     "$tool" train --model "$data/weights/resnet20_cifar10.safetensors" --data "$data/images/traffic_signs_12/train" \
         --val "$data/images/traffic_signs_12/test" --per-class 10 --seed 1 --out signs.safetensors --json >out.txt 2>err.txt
     right=$(sed -n 's/.*"correct": \([0-9]*\).*/\1/p' out.txt)
-    [ "${right:-0}" -ge 663 ] && ok || bad "ten pictures of each sign: $(cat out.txt err.txt)"
+    # 706 of 712 here; 700 to 706 with other seeds
+    [ "${right:-0}" -ge 696 ] && ok || bad "ten pictures of each sign: $(cat out.txt err.txt)"
 fi
 echo "test_tool: $passed passed, $failed failed, $skipped skipped"
 [ $failed -eq 0 ]
