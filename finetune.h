@@ -5609,8 +5609,9 @@ typedef struct ft__winograd_tile {
                 x[i] = *(const loose *)(const void *)(t->from[i] + c);                            \
             name##_block(x, y);                                                                   \
             FT__UNROLL for (i = 0; i < out; ++i) {                                                \
-                loose *to = (loose *)(void *)(t->to[i] + c);                                      \
-                if (!t->to[i]) continue;                                                          \
+                loose *to = (loose *)(void *)t->to[i];                                            \
+                if (!to) continue;                                                                \
+                to = (loose *)(void *)(t->to[i] + c);                                             \
                 if (t->add) y[i] += *(const loose *)(const void *)(t->add + c);                   \
                 if (t->accumulate) y[i] += *to;                                                   \
                 *to = y[i];                                                                       \
@@ -27932,7 +27933,184 @@ static const char *ft__jpeg_damage(const unsigned char *bytes, size_t count)
     return w.fault;
 }
 
-/* ---- PNG ---- */
+/* ---- PNG: how much its data inflates to, and its checksums ----
+   stb_image makes room for whatever the data inflates to, which can be a thousand times its size.
+   So it is counted first (RFC 1951), without being written anywhere. */
+typedef struct ft__inflate_codes {
+    uint16_t quick[512];    /* by the next 9 bits: length << 9 | symbol; 0: longer */
+    uint16_t counts[16];    /* of codes of so many bits */
+    uint16_t symbols[288];  /* in the order of their codes */
+} ft__inflate_codes;
+
+typedef struct ft__inflate {
+    const unsigned char *bytes; /* the file */
+    size_t count, at, left; /* `left` bytes of a chunk from `at` on */
+    uint64_t bits;          /* the next, from the bottom */
+    int bit_count;
+    uint64_t total;         /* bytes that were made */
+    ft__inflate_codes codes, distances;
+    bool damaged;
+} ft__inflate;
+
+static bool ft__inflate_chunk(ft__inflate *z) /* to the next byte of an IDAT, if there is one */
+{
+    while (!z->left) {
+        if (z->count - z->at < 16) return false;
+        z->at += 4; /* the checksum */
+        if (memcmp(z->bytes + z->at + 4, "IDAT", 4) != 0) return false;
+        z->left = ft__high_first(z->bytes + z->at, 4);
+        z->at += 8;
+        if (z->left > z->count - z->at) return false;
+    }
+    return true;
+}
+
+static void ft__inflate_fill(ft__inflate *z)
+{
+    while (z->bit_count <= 56 && ft__inflate_chunk(z)) {
+        z->bits |= (uint64_t)z->bytes[z->at++] << z->bit_count;
+        z->left -= 1;
+        z->bit_count += 8;
+    }
+}
+
+static void ft__inflate_drop(ft__inflate *z, int count)
+{
+    if (count > z->bit_count) z->damaged = true;
+    else {
+        z->bits >>= count;
+        z->bit_count -= count;
+    }
+}
+
+static int ft__inflate_number(ft__inflate *z, int count)
+{
+    int number;
+    if (z->bit_count < count) ft__inflate_fill(z);
+    number = (int)(z->bits & (((uint64_t)1 << count) - 1));
+    ft__inflate_drop(z, count);
+    return number;
+}
+
+/* Codes of each length are numbers that count up; their bits come from the top. */
+static void ft__inflate_make(ft__inflate_codes *codes, const uint8_t *lengths, int count)
+{
+    int first[16], next = 0, code = 0, bits, i, k;
+    memset(codes, 0, sizeof *codes);
+    for (i = 0; i < count; ++i) codes->counts[lengths[i]] += 1;
+    codes->counts[0] = 0;
+    for (bits = 1; bits < 16; ++bits) {
+        for (i = 0; i < count; ++i)
+            if (lengths[i] == bits) codes->symbols[next++] = (uint16_t)i;
+        first[bits] = next - codes->counts[bits];
+        for (k = 0; bits <= 9 && k < codes->counts[bits] && code + k < 1 << bits; ++k) {
+            int reversed = 0, at;
+            for (at = 0; at < bits; ++at) reversed |= ((code + k) >> at & 1) << (bits - 1 - at);
+            for (; reversed < 512; reversed += 1 << bits)
+                codes->quick[reversed] = (uint16_t)(bits << 9 | codes->symbols[first[bits] + k]);
+        }
+        code = (code + codes->counts[bits]) << 1;
+    }
+}
+
+static int ft__inflate_symbol(ft__inflate *z, const ft__inflate_codes *codes)
+{
+    int quick, code = 0, first = 0, index = 0, bits;
+    if (z->bit_count < 15) ft__inflate_fill(z);
+    quick = codes->quick[z->bits & 511];
+    if (quick) {
+        ft__inflate_drop(z, quick >> 9);
+        return quick & 511;
+    }
+    for (bits = 1; bits < 16; ++bits) {
+        int count = codes->counts[bits];
+        code |= (int)(z->bits >> (bits - 1) & 1);
+        if (code - count < first) {
+            ft__inflate_drop(z, bits);
+            return codes->symbols[index + code - first];
+        }
+        index += count;
+        first = (first + count) << 1;
+        code <<= 1;
+    }
+    z->damaged = true;
+    return 0;
+}
+
+static void ft__inflate_tables(ft__inflate *z, bool dynamic)
+{
+    static const uint8_t order[19] = {16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1,
+                                      15};
+    uint8_t lengths[320];
+    int literals = 288, distances = 30, count = 0, i, all, symbol, value;
+    memset(lengths, 0, sizeof lengths);
+    if (!dynamic) {
+        for (i = 0; i < 288; ++i)
+            lengths[i] = (uint8_t)(i < 144 ? 8 : i < 256 ? 9 : i < 280 ? 7 : 8);
+        memset(lengths + 288, 5, 30);
+    } else {
+        literals = 257 + ft__inflate_number(z, 5);
+        distances = 1 + ft__inflate_number(z, 5);
+        all = 4 + ft__inflate_number(z, 4);
+        for (i = 0; i < all; ++i) lengths[order[i]] = (uint8_t)ft__inflate_number(z, 3);
+        ft__inflate_make(&z->codes, lengths, 19);
+        all = literals + distances;
+        memset(lengths, 0, sizeof lengths);
+        if (literals > 286) z->damaged = true;
+        while (count < all && !z->damaged) {
+            symbol = ft__inflate_symbol(z, &z->codes);
+            value = symbol < 16 ? symbol : symbol == 16 && count ? lengths[count - 1] : 0;
+            i = symbol < 16 ? 1 : symbol == 16 ? 3 + ft__inflate_number(z, 2)
+                : symbol == 17 ? 3 + ft__inflate_number(z, 3) : 11 + ft__inflate_number(z, 7);
+            if (i > all - count) z->damaged = true;
+            for (; i > 0 && !z->damaged; --i) lengths[count++] = (uint8_t)value;
+        }
+    }
+    if (z->damaged) return;
+    ft__inflate_make(&z->codes, lengths, literals);
+    ft__inflate_make(&z->distances, lengths + literals, distances);
+}
+
+static void ft__inflate_stored(ft__inflate *z)
+{
+    int bytes;
+    ft__inflate_drop(z, z->bit_count % 8);
+    bytes = ft__inflate_number(z, 16);
+    ft__inflate_number(z, 16);
+    z->total += (uint64_t)bytes;
+    for (; bytes > 0 && !z->damaged; --bytes) ft__inflate_number(z, 8);
+}
+
+/* Whether the data ends, as deflate has it, and makes at most so many bytes. */
+static bool ft__inflates_within(ft__inflate *z, uint64_t most)
+{
+    bool last = false;
+    int kind, symbol, extra;
+    ft__inflate_number(z, 16); /* zlib's header */
+    while (!last && !z->damaged && z->total <= most) {
+        last = ft__inflate_number(z, 1);
+        kind = ft__inflate_number(z, 2);
+        if (kind == 3) z->damaged = true;
+        if (kind == 0) ft__inflate_stored(z);
+        if (kind == 0 || kind == 3) continue;
+        ft__inflate_tables(z, kind == 2);
+        for (symbol = 0; symbol != 256 && !z->damaged && z->total <= most; ) {
+            symbol = ft__inflate_symbol(z, &z->codes);
+            if (symbol < 256) z->total += 1;
+            if (symbol <= 256) continue;
+            symbol -= 257;
+            extra = symbol < 8 || symbol > 27 ? 0 : symbol / 4 - 1;
+            z->total += (uint64_t)(symbol > 27 ? 258 : symbol < 8 ? 3 + symbol
+                                   : 3 + ((4 + symbol % 4) << extra));
+            z->total += (uint64_t)ft__inflate_number(z, extra);
+            symbol = ft__inflate_symbol(z, &z->distances);
+            ft__inflate_number(z, symbol < 2 ? 0 : symbol / 2 - 1);
+            symbol = 0;
+        }
+    }
+    return !z->damaged && z->total <= most;
+}
+
 static uint32_t ft__crc(const unsigned char *bytes, size_t count)
 {
     static const uint32_t table[16] = {
@@ -27948,8 +28126,8 @@ static uint32_t ft__crc(const unsigned char *bytes, size_t count)
     return ~crc;
 }
 
-/* Chunks of stated length, up to IEND; with `checksums`, each checksum must be right. */
-static const char *ft__png_fault(const unsigned char *bytes, size_t count, bool checksums)
+/* Chunks of stated length, up to IEND. */
+static const char *ft__png_fault(const unsigned char *bytes, size_t count)
 {
     size_t at = 8;
     bool pixels = false;
@@ -27957,14 +28135,32 @@ static const char *ft__png_fault(const unsigned char *bytes, size_t count, bool 
         size_t length = ft__high_first(bytes + at, 4);
         const unsigned char *kind = bytes + at + 4;
         if (length > count - at - 12) break;
-        if (checksums && ft__crc(kind, length + 4) != ft__high_first(kind + 4 + length, 4))
-            return "damaged: a checksum is wrong";
         if (!memcmp(kind, "IEND", 4)) return pixels ? NULL : "damaged: it has no pixels";
         if (!memcmp(kind, "IDAT", 4)) pixels = true;
         if (!memcmp(kind, "PLTE", 4) && (length > 768 || length % 3)) return ft__damaged_header;
         at += 12 + length;
     }
     return ft__ends_early;
+}
+
+/* The file has passed ft__png_fault. `decoded`: bytes that decoding is known to take. */
+static const char *ft__png_damage(const unsigned char *bytes, size_t count, size_t decoded)
+{
+    size_t at = 8, length;
+    ft__inflate z;
+    memset(&z, 0, sizeof z);
+    z.bytes = bytes;
+    z.count = count;
+    do {
+        const unsigned char *kind = bytes + at + 4;
+        length = ft__high_first(bytes + at, 4);
+        if (ft__crc(kind, length + 4) != ft__high_first(kind + 4 + length, 4))
+            return "damaged: a checksum is wrong";
+        if (!z.at && !memcmp(kind, "IDAT", 4)) z.at = at - 4;
+        at += 12 + length;
+    } while (memcmp(bytes + at - length - 8, "IEND", 4) != 0);
+    return ft__inflates_within(&z, (uint64_t)decoded + 65536) ? NULL
+        : "damaged: its data inflates to something else than its pixels";
 }
 #endif
 
@@ -28168,15 +28364,15 @@ static const char *ft__picture_fault(const unsigned char *bytes, size_t count)
 {
     char format = ft__image_format(bytes, count);
     if (format == 'J') return ft__jpeg_fault(bytes, count);
-    return format == 'P' ? ft__png_fault(bytes, count, false) : NULL;
+    return format == 'P' ? ft__png_fault(bytes, count) : NULL;
 }
 
 /* The same check code by code. */
-static const char *ft__picture_damage(const unsigned char *bytes, size_t count)
+static const char *ft__picture_damage(const unsigned char *bytes, size_t count,
+                                      const ft__image_header *h)
 {
-    char format = ft__image_format(bytes, count);
-    if (format == 'J') return ft__jpeg_damage(bytes, count);
-    return format == 'P' ? ft__png_fault(bytes, count, true) : NULL;
+    if (h->format == 'J') return ft__jpeg_damage(bytes, count);
+    return h->format == 'P' ? ft__png_damage(bytes, count, h->memory) : NULL;
 }
 
 /* Decodes bytes that were decoded before to an upright picture of `channels` (1 or 3). Returns
@@ -28222,7 +28418,7 @@ static const char *ft__decode(const unsigned char *bytes, size_t count, int chan
     const char *fault = ft__image_header_read(&from, &h);
     memset(picture, 0, sizeof *picture);
     if (!fault) fault = ft__picture_fault(bytes, count);
-    if (!fault) fault = ft__picture_damage(bytes, count);
+    if (!fault) fault = ft__picture_damage(bytes, count, &h);
     return fault ? fault : ft__decode_again(bytes, count, channels, picture);
 }
 

@@ -207,15 +207,15 @@ static const char *ft__picture_fault(const unsigned char *bytes, size_t count)
 {
     char format = ft__image_format(bytes, count);
     if (format == 'J') return ft__jpeg_fault(bytes, count);
-    return format == 'P' ? ft__png_fault(bytes, count, false) : NULL;
+    return format == 'P' ? ft__png_fault(bytes, count) : NULL;
 }
 
 /* The same check code by code. */
-static const char *ft__picture_damage(const unsigned char *bytes, size_t count)
+static const char *ft__picture_damage(const unsigned char *bytes, size_t count,
+                                      const ft__image_header *h)
 {
-    char format = ft__image_format(bytes, count);
-    if (format == 'J') return ft__jpeg_damage(bytes, count);
-    return format == 'P' ? ft__png_fault(bytes, count, true) : NULL;
+    if (h->format == 'J') return ft__jpeg_damage(bytes, count);
+    return h->format == 'P' ? ft__png_damage(bytes, count, h->memory) : NULL;
 }
 
 /* Decodes bytes that were decoded before to an upright picture of `channels` (1 or 3). Returns
@@ -261,7 +261,7 @@ static const char *ft__decode(const unsigned char *bytes, size_t count, int chan
     const char *fault = ft__image_header_read(&from, &h);
     memset(picture, 0, sizeof *picture);
     if (!fault) fault = ft__picture_fault(bytes, count);
-    if (!fault) fault = ft__picture_damage(bytes, count);
+    if (!fault) fault = ft__picture_damage(bytes, count, &h);
     return fault ? fault : ft__decode_again(bytes, count, channels, picture);
 }
 

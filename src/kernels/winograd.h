@@ -109,8 +109,9 @@ typedef struct ft__winograd_tile {
                 x[i] = *(const loose *)(const void *)(t->from[i] + c);                            \
             name##_block(x, y);                                                                   \
             FT__UNROLL for (i = 0; i < out; ++i) {                                                \
-                loose *to = (loose *)(void *)(t->to[i] + c);                                      \
-                if (!t->to[i]) continue;                                                          \
+                loose *to = (loose *)(void *)t->to[i];                                            \
+                if (!to) continue;                                                                \
+                to = (loose *)(void *)(t->to[i] + c);                                             \
                 if (t->add) y[i] += *(const loose *)(const void *)(t->add + c);                   \
                 if (t->accumulate) y[i] += *to;                                                   \
                 *to = y[i];                                                                       \

@@ -68,6 +68,7 @@ accept("orientation6.png", saved(RGB, "PNG", exif=exif))
 good = bytearray(saved(RGB, "PNG"))
 at = good.index(b"IDAT") + 20
 refuse("flipped.png", good[:at] + bytes([good[at] ^ 4]) + good[at + 1:])
+refuse("inflates.png", png(2, 8, [three.tobytes() for three in noise[:, :, :3]] + [bytes(400000)]))
 refuse("no_pixels.png", good[:33] + chunk(b"IEND", b""))
 refuse("apple.png", good[:8] + chunk(b"CgBI", b"\0\0\0\0") + good[8:])
 refuse("60000x60000.png", good[:8] + chunk(b"IHDR", struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0)) + good[33:])
@@ -144,7 +145,6 @@ refuse("short.gif", gif)
 
 # ---- JPEG ----
 plain = saved(RGB, "JPEG", quality=95, subsampling=0)
-refuse_rgb = bytearray(plain)
 accept("plain.jpg", plain)
 accept("progressive.jpg", saved(RGB, "JPEG", quality=95, subsampling=0, progressive=True))
 accept("restarts.jpg", saved(RGB, "JPEG", quality=95, subsampling=0, restart_marker_blocks=1))
