@@ -302,8 +302,8 @@ extern "C" {
 #define FINETUNE_STATUS_LIST(X)                                                                  \
     X(OK, "no error")                                                                            \
     X(INVALID, "a wrong argument, or a call out of order")                                       \
-    X(SHAPE, "tensors that do not fit each other")                                               \
-    X(MEMORY, "out of memory, or over the stated budget")                                        \
+    X(SHAPE, "tensors whose shapes do not match")                                                \
+    X(MEMORY, "out of memory, or over the memory budget")                                        \
     X(IO, "a file or folder that cannot be read or written")                                     \
     X(FORMAT, "a file whose content is damaged or of an unknown kind")                           \
     X(MISMATCH, "weights that do not match the network by name or shape")                        \
@@ -1823,14 +1823,14 @@ static void *ft__allocate(ft__context *c, size_t count, size_t size)
     unsigned char *block = NULL;
     if (!ft__ok(c)) return NULL;
     if (!ft__multiply(count, size, &bytes) || bytes > SIZE_MAX / 2) {
-        ft__fail(c, FT_MEMORY, "%zu elements of %zu bytes are more than memory can hold", count,
+        ft__fail(c, FT_MEMORY, "%zu elements of %zu bytes do not fit into memory", count,
                  size);
         return NULL;
     }
     bytes += FT__ALIGNMENT;
     if (bytes > ft__room(c)) {
-        ft__fail(c, FT_MEMORY, "the memory budget of %zu bytes is used up: %zu are taken, %zu more"
-                 " are wanted", c->desc.memory_budget, c->bytes, bytes);
+        ft__fail(c, FT_MEMORY, "the memory budget of %zu bytes is used up: %zu are in use, %zu more"
+                 " are needed", c->desc.memory_budget, c->bytes, bytes);
         return NULL;
     }
     if (c->desc.arena) block = (unsigned char *)ft__arena_allocate(c, bytes);
@@ -2496,7 +2496,7 @@ static ft_files ft__default_files(void)
     return files;
 }
 
-static const char ft__not_opened[] = "cannot be opened (not there, not allowed, or not a regular"
+static const char ft__not_opened[] = "cannot be opened (not found, no permission, or not a regular"
                                      " file)";
 
 /* A whole file in memory, which the caller releases; NULL with an error. */
@@ -2513,10 +2513,11 @@ static unsigned char *ft__read_file(ft__context *c, const char *path, size_t *by
         return NULL;
     }
     size = files->size(files->user, file);
-    if (size < 0 || (uint64_t)size > SIZE_MAX / 2) ft__fail(c, FT_IO, "%s: not a file", path);
+    if (size < 0 || (uint64_t)size > SIZE_MAX / 2) ft__fail(c, FT_IO, "%s: not a regular file",
+                                                            path);
     else content = (unsigned char *)ft__allocate(c, (size_t)size + 1, 1);
     if (content && files->read(files->user, file, 0, content, (size_t)size) != (size_t)size) {
-        ft__fail(c, FT_IO, "%s: reading its %lld bytes failed", path, (long long)size);
+        ft__fail(c, FT_IO, "%s: cannot read its %lld bytes", path, (long long)size);
         ft__release(c, content);
         content = NULL;
     }
@@ -2555,8 +2556,8 @@ static const char *ft__not_replaceable(ft__context *c, const char *path)
     ft_path_kind kind = files->kind ? files->kind(files->user, path) : FT_PATH_NONE;
     if (kind == FT_PATH_FOLDER) return "cannot be written: it is a folder";
     if (kind == FT_PATH_OTHER)
-        return "cannot be written: it is a pipe, a device or another special file, and only a"
-               " regular file is replaced";
+        return "cannot be written: it is a pipe, a device or another special file; only a regular"
+               " file can be replaced";
     return NULL;
 }
 
@@ -2591,7 +2592,7 @@ static bool ft__saving_begin(ft__saving *s, ft__context *c, const char *path)
     if (!ft__ok(c)) return false;
     memcpy(s->aside, path, strlen(path));
     s->written = ft__saving_create(s);
-    if (!s->file) s->why = "cannot be written: is its folder there, and may files be made in it?";
+    if (!s->file) s->why = "cannot be written: does its folder exist, and is it writable?";
     return s->written;
 }
 
@@ -2616,7 +2617,7 @@ static bool ft__saving_end(ft__saving *s, bool keep)
     if (!placed) s->why = "writing failed: is the disk full?";
     if (placed && keep) s->why = ft__not_replaceable(s->context, s->path);
     if (placed && keep && !s->why && !files->rename(files->user, s->aside, s->path))
-        s->why = "writing failed: what is there cannot be replaced (is it open elsewhere, or"
+        s->why = "writing failed: the existing file cannot be replaced (is it open elsewhere, or"
                  " protected?)";
     if (placed && keep && !s->why) return true;
     files->remove(files->user, s->aside);
@@ -3326,7 +3327,7 @@ static void ft__log_left_out(const ft__context *c, const char *path, const ft__l
                              const char *one, const char *many)
 {
     if (left_out->count)
-        ft__log(c, "%s: %d %s left out: %s%s", path, left_out->count,
+        ft__log(c, "%s: skipped %d %s: %s%s", path, left_out->count,
                 left_out->count > 1 ? many : one, left_out->first,
                 left_out->count > 1 ? " and others" : "");
 }
@@ -3372,8 +3373,8 @@ static bool ft__listing_read(ft__context *c, ft__listing *listing, const char *p
     memset(listing, 0, sizeof *listing);
     listing->context = c;
     if (!files->list || !files->list(files->user, path, ft__listing_add, listing))
-        ft__fail(c, FT_IO, "%s: no such folder (pictures come from one that has a folder for each"
-                 " class)", path);
+        ft__fail(c, FT_IO, "%s: folder not found (pictures must be in a folder that has one folder"
+                 " per class)", path);
     listing->order = (int *)ft__allocate(c, (size_t)listing->count + 1, sizeof(int));
     if (ft__ok(c))
         ft__sort_order(listing->order, listing->count, ft__entry_less, listing->entries);
@@ -3803,10 +3804,10 @@ static ft_status ft__simd_choose(ft__context *c)
             return c->status;
         }
         if (named)
-            return ft__fail(c, FT_UNSUPPORTED, "simd %s: not in this processor or build",
+            return ft__fail(c, FT_UNSUPPORTED, "simd %s: not supported by this CPU or build",
                             c->desc.simd);
     }
-    return ft__fail(c, FT_INVALID, "simd %s: there are none, sse2, avx2, avx512, neon",
+    return ft__fail(c, FT_INVALID, "simd %s: it must be none, sse2, avx2, avx512 or neon",
                     c->desc.simd);
 }
 
@@ -4437,12 +4438,12 @@ static ft_status ft__precision_choose(ft__context *c)
     if (!name || strcmp(name, "float32") == 0 || strcmp(name, "tf32") == 0) return c->status;
     if (strcmp(name, "bf16_emulated") == 0) c->precision = FT__BF16_EMULATED;
     else if (strcmp(name, "bf16") != 0)
-        return ft__fail(c, FT_INVALID, "precision %s: there are float32, tf32, bf16,"
+        return ft__fail(c, FT_INVALID, "precision %s: it must be float32, tf32, bf16 or"
                         " bf16_emulated", name);
     else if (ft__bf16_available(c)) c->precision = FT__BF16;
     else if (!c->desc.device || strcmp(c->desc.device, "cpu") == 0)
-        return ft__fail(c, FT_UNSUPPORTED, "precision bf16 wants AVX512_BF16, in this processor,"
-                        " in this build and in ft_desc.simd (now %s); bf16_emulated runs anywhere,"
+        return ft__fail(c, FT_UNSUPPORTED, "precision bf16 needs AVX512_BF16 in this CPU, in this"
+                        " build and in ft_desc.simd (now %s); bf16_emulated runs anywhere, but"
                         " slowly", ft__tiles[c->simd].name);
     return c->status;
 }
@@ -7046,7 +7047,7 @@ static ft_status ft__want_numbers(ft__context *c, const ft__node *node, const ft
     int i;
     for (i = 0; i < count; ++i)
         if (input[i].type != FT_F32)
-            return ft__fail(c, FT_SHAPE, "%s: input %d holds %s, not F32", node->name, i + 1,
+            return ft__fail(c, FT_SHAPE, "%s: input %d is %s, but must be F32", node->name, i + 1,
                             ft__type_names[input[i].type]);
     return FT_OK;
 }
@@ -7058,10 +7059,10 @@ static ft_status ft__same_shape(ft__context *c, const ft__node *node, const ft__
     *output = input[0].shape;
     if (node->op == FT__OP_dropout && node->options.dropout.locked
         && (output->rank < 2 || output->rank > 3))
-        return ft__fail(c, FT_SHAPE, "%s: locked dropout wants [N, L, C] or a weight [V, E]",
-                        node->name);
+        return ft__fail(c, FT_SHAPE, "%s: locked dropout needs an input [N, L, C] or a weight [V,"
+                        " E]", node->name);
     if (node->op == FT__OP_dropout && !(p >= 0 && p <= 1))
-        return ft__fail(c, FT_INVALID, "%s: a probability of %g, wants 0 to 1", node->name,
+        return ft__fail(c, FT_INVALID, "%s: probability is %g; it must be 0 to 1", node->name,
                         (double)p);
     return ft__want_numbers(c, node, input, input_count);
 }
@@ -7385,8 +7386,8 @@ static ft_status ft__softmax_shape(ft__context *c, const ft__node *node, const f
     int axis = ft__axis_of(node, input[0].shape.rank);
     *output = input[0].shape;
     if (axis < 1 || axis >= input[0].shape.rank)
-        return ft__fail(c, FT_SHAPE, "%s: axis %d of %d dimensions", node->name, axis,
-                        input[0].shape.rank);
+        return ft__fail(c, FT_SHAPE, "%s: axis is %d; it must be at least 1 and below %d",
+                        node->name, axis, input[0].shape.rank);
     return ft__want_numbers(c, node, input, input_count);
 }
 
@@ -7608,14 +7609,15 @@ static ft_status ft__conv2d_shape(ft__context *c, const ft__node *node, const ft
     *output = *x;
     if (ft__conv2d_options_check(c, node) != FT_OK) return c->status;
     if (x->rank != 4 || w->rank != 4)
-        return ft__fail(c, FT_SHAPE, "%s: wants [N, C, H, W] and a weight of 4 dimensions, has %s"
-                        " and %s", node->name, ft__shape_text(x, text), ft__shape_text(w, other));
+        return ft__fail(c, FT_SHAPE, "%s: expected an input [N, C, H, W] and a weight of 4"
+                        " dimensions, not %s and %s", node->name, ft__shape_text(x, text),
+                        ft__shape_text(w, other));
     if (x->size[1] % groups != 0 || w->size[0] % groups != 0)
         return ft__fail(c, FT_SHAPE, "%s: %d groups do not divide %d input and %d output channels",
                         node->name, groups, x->size[1], w->size[0]);
     if (x->size[1] / groups != w->size[1])
-        return ft__fail(c, FT_SHAPE, "%s: input has %d channels, weight wants %d (times %d groups)",
-                        node->name, x->size[1], w->size[1], groups);
+        return ft__fail(c, FT_SHAPE, "%s: input has %d channels, but the weight is for %d (times %d"
+                        " groups)", node->name, x->size[1], w->size[1], groups);
     if (input_count > 2 && (input[2].shape.rank != 1 || input[2].shape.size[0] != w->size[0]))
         return ft__fail(c, FT_SHAPE, "%s: bias %s does not fit weight %s", node->name,
                         ft__shape_text(&input[2].shape, text), ft__shape_text(w, other));
@@ -10075,8 +10077,8 @@ static ft_status ft__conv1d_shape(ft__context *c, const ft__node *node, const ft
     char text[80], other[80];
     *output = input[0].shape;
     if (input[0].shape.rank != 3 || input[1].shape.rank != 3)
-        return ft__fail(c, FT_SHAPE, "%s: wants [N, C, L] and a weight of 3 dimensions, has %s and"
-                        " %s", node->name, ft__shape_text(&input[0].shape, text),
+        return ft__fail(c, FT_SHAPE, "%s: expected an input [N, C, L] and a weight of 3 dimensions,"
+                        " not %s and %s", node->name, ft__shape_text(&input[0].shape, text),
                         ft__shape_text(&input[1].shape, other));
     run_time = input[0].shape.size[2] == FT_LENGTH;
     if (run_time && (ft__or_one(o->stride, 1) != 1
@@ -10403,16 +10405,16 @@ static ft_status ft__batch_norm_shape(ft__context *c, const ft__node *node,
     int i;
     *output = *x;
     if (x->rank != 2 && x->rank != 4)
-        return ft__fail(c, FT_SHAPE, "%s: wants [N, C] or [N, C, H, W], its input is %s",
+        return ft__fail(c, FT_SHAPE, "%s: expected an input [N, C] or [N, C, H, W], not %s",
                         node->name, ft__shape_text(x, text));
     for (i = 1; i < 5; ++i)
         if (input[i].shape.rank != 1 || input[i].shape.size[0] != x->size[1])
-            return ft__fail(c, FT_SHAPE, "%s: input has %d channels, parameter %d is %s",
+            return ft__fail(c, FT_SHAPE, "%s: input has %d channels, but parameter %d is %s",
                             node->name, x->size[1], i, ft__shape_text(&input[i].shape, text));
     if (!ft__not_negative(node->options.batch_norm.eps) || !(node->options.batch_norm.momentum >= 0)
         || node->options.batch_norm.momentum > 1)
-        return ft__fail(c, FT_INVALID, "%s: eps %g, wants 0 or more; momentum %g, wants 0 to 1",
-                        node->name, (double)node->options.batch_norm.eps,
+        return ft__fail(c, FT_INVALID, "%s: eps is %g and must be 0 or more; momentum is %g and"
+                        " must be 0 to 1", node->name, (double)node->options.batch_norm.eps,
                         (double)node->options.batch_norm.momentum);
     return ft__want_numbers(c, node, input, input_count);
 }
@@ -10692,14 +10694,14 @@ static ft_status ft__layer_norm_shape(ft__context *c, const ft__node *node,
     int i;
     *output = *x;
     if (x->rank < 2 || x->size[x->rank - 1] < 1)
-        return ft__fail(c, FT_SHAPE, "%s: wants [..., D] with a fixed D, has %s", node->name,
-                        ft__shape_text(x, text));
+        return ft__fail(c, FT_SHAPE, "%s: expected an input [..., D] with a fixed D, not %s",
+                        node->name, ft__shape_text(x, text));
     for (i = 1; i < input_count; ++i)
         if (input[i].shape.rank != 1 || input[i].shape.size[0] != x->size[x->rank - 1])
             return ft__fail(c, FT_SHAPE, "%s: %s does not fit rows of %d", node->name,
                             ft__shape_text(&input[i].shape, text), x->size[x->rank - 1]);
     if (!ft__not_negative(node->options.layer_norm.eps))
-        return ft__fail(c, FT_INVALID, "%s: eps %g, wants 0 or more", node->name,
+        return ft__fail(c, FT_INVALID, "%s: eps is %g; it must be 0 or more", node->name,
                         (double)node->options.layer_norm.eps);
     return ft__want_numbers(c, node, input, input_count);
 }
@@ -10885,7 +10887,7 @@ static ft_status ft__pool2d_shape(ft__context *c, const ft__node *node, const ft
     char text[80];
     int i;
     if (x->rank != 4)
-        return ft__fail(c, FT_SHAPE, "%s: wants [N, C, H, W], its input is %s", node->name,
+        return ft__fail(c, FT_SHAPE, "%s: expected an input [N, C, H, W], not %s", node->name,
                         ft__shape_text(x, text));
     if (ft__pool2d_check(c, node, x) != FT_OK) return c->status;
     *output = *x;
@@ -11053,7 +11055,7 @@ static ft_status ft__global_pool_shape(ft__context *c, const ft__node *node,
 {
     char text[80];
     if (input[0].shape.rank != 4)
-        return ft__fail(c, FT_SHAPE, "%s: wants [N, C, H, W], its input is %s", node->name,
+        return ft__fail(c, FT_SHAPE, "%s: expected an input [N, C, H, W], not %s", node->name,
                         ft__shape_text(&input[0].shape, text));
     *output = input[0].shape;
     if ((int64_t)output->size[2] * output->size[3] > 1 << 30)
@@ -11190,7 +11192,8 @@ static ft_status ft__reshape_shape(ft__context *c, const ft__node *node, const f
     int64_t known = 1;
     memset(output, 0, sizeof *output);
     if (o->rank < 0 || o->rank >= FINETUNE_MAX_RANK || input[0].shape.rank < 1)
-        return ft__fail(c, FT_SHAPE, "%s: a shape of %d dimensions", node->name, o->rank);
+        return ft__fail(c, FT_SHAPE, "%s: a shape of %d dimensions is not supported", node->name,
+                        o->rank);
     output->rank = o->rank + 1;
     output->size[0] = input[0].shape.size[0];
     for (d = 0; d < o->rank; ++d) {
@@ -11252,7 +11255,7 @@ static ft_status ft__broadcast_shape(ft__context *c, const ft__node *node, const
     for (d = 0; fits && d < b->rank; ++d)
         fits = b->size[d] == 1 || b->size[d] == a->size[d + skip];
     if (!fits)
-        return ft__fail(c, FT_SHAPE, "%s: %s does not repeat to %s", node->name,
+        return ft__fail(c, FT_SHAPE, "%s: %s cannot be broadcast to %s", node->name,
                         ft__shape_text(b, right), ft__shape_text(a, left));
     return ft__want_numbers(c, node, input, input_count);
 }
@@ -11435,16 +11438,16 @@ static ft_status ft__concat_shape(ft__context *c, const ft__node *node, const ft
     char text[80];
     *output = input[0].shape;
     if (axis < 1 || axis >= output->rank || output->size[axis] < 1)
-        return ft__fail(c, FT_SHAPE, "%s: axis %d of %s", node->name, axis,
-                        ft__shape_text(output, text));
+        return ft__fail(c, FT_SHAPE, "%s: axis %d is not possible for an input of %s", node->name,
+                        axis, ft__shape_text(output, text));
     for (i = 1; i < input_count; ++i) {
         bool fits = input[i].shape.rank == output->rank;
         for (d = 0; fits && d < output->rank; ++d)
             fits = d == axis ? input[i].shape.size[d] > 0
                              : input[i].shape.size[d] == output->size[d];
         if (!fits || output->size[axis] > INT_MAX - input[i].shape.size[axis])
-            return ft__fail(c, FT_SHAPE, "%s: input %d, %s, does not fit the first but for axis %d",
-                            node->name, i + 1, ft__shape_text(&input[i].shape, text), axis);
+            return ft__fail(c, FT_SHAPE, "%s: input %d, %s, must equal the first in all axes but"
+                            " %d", node->name, i + 1, ft__shape_text(&input[i].shape, text), axis);
         output->size[axis] += input[i].shape.size[axis];
     }
     return ft__want_numbers(c, node, input, input_count);
@@ -11534,10 +11537,10 @@ static ft_status ft__pad_shape(ft__context *c, const ft__node *node, const ft__t
         if (o->before[d] < 0 || o->after[d] < 0 || (!fixed && (o->before[d] || o->after[d]))
             || (d == 0 && (o->before[0] || o->after[0]))
             || o->before[d] > 1 << 24 || o->after[d] > 1 << 24)
-            return ft__fail(c, FT_SHAPE, "%s: padding %d and %d of dimension %d", node->name,
-                            o->before[d], o->after[d], d);
+            return ft__fail(c, FT_SHAPE, "%s: padding %d and %d is not possible for dimension %d",
+                            node->name, o->before[d], o->after[d], d);
         if (fixed && output->size[d] > INT_MAX - o->before[d] - o->after[d])
-            return ft__fail(c, FT_SHAPE, "%s: dimension %d grows too large", node->name, d);
+            return ft__fail(c, FT_SHAPE, "%s: dimension %d becomes too large", node->name, d);
         if (fixed) output->size[d] += o->before[d] + o->after[d];
     }
     return ft__want_numbers(c, node, input, input_count);
@@ -11588,8 +11591,8 @@ static ft_status ft__slice_shape(ft__context *c, const ft__node *node, const ft_
         int step = o->step[d] ? o->step[d] : 1, stop = ft__slice_stop(o, &input[0].shape, d);
         if (output->size[d] == FT_LENGTH && !o->start[d] && !o->stop[d] && step == 1) continue;
         if (o->start[d] < 0 || step < 1 || stop <= o->start[d])
-            return ft__fail(c, FT_SHAPE, "%s: start %d, stop %d, step %d of dimension %d, which"
-                            " has %d", node->name, o->start[d], stop, step, d,
+            return ft__fail(c, FT_SHAPE, "%s: start %d, stop %d, step %d are not possible for"
+                            " dimension %d of size %d", node->name, o->start[d], stop, step, d,
                             input[0].shape.size[d]);
         output->size[d] = (stop - o->start[d] - 1) / step + 1;
     }
@@ -11642,9 +11645,9 @@ static ft_status ft__permute_shape(ft__context *c, const ft__node *node, const f
     for (d = 0; d < output->rank; ++d) {
         if (axes[d] < 0 || axes[d] >= output->rank || (axes[d] == 0) != (d == 0)
             || seen >> axes[d] & 1)
-            return ft__fail(c, FT_SHAPE, "%s: axis %d of %s goes to place %d: the axes must be a"
-                            " permutation that leaves the batch, 0, the first", node->name,
-                            axes[d], ft__shape_text(&input[0].shape, text), d);
+            return ft__fail(c, FT_SHAPE, "%s: axis %d of %s is moved to place %d: the axes must be"
+                            " a permutation that keeps the batch, 0, first", node->name, axes[d],
+                            ft__shape_text(&input[0].shape, text), d);
         seen |= 1u << axes[d];
         output->size[d] = input[0].shape.size[axes[d]];
     }
@@ -11707,7 +11710,7 @@ static ft_status ft__gather_shape(ft__context *c, const ft__node *node, const ft
     for (d = 0; fits && d < index->rank; ++d) fits = d == axis || index->size[d] == x->size[d];
     if (!fits || input[1].type != FT_I32)
         return ft__fail(c, FT_SHAPE, "%s: along axis %d, %s cannot be gathered by an index %s: the"
-                        " index holds I32 and has x's sizes but for that axis", node->name, axis,
+                        " index must be I32 and have x's sizes in all other axes", node->name, axis,
                         ft__shape_text(x, text), ft__shape_text(index, other));
     output->size[axis] = index->size[axis];
     return ft__want_numbers(c, node, input, input_count - 1);
@@ -11785,9 +11788,10 @@ static ft_status ft__matmul_shape(ft__context *c, const ft__node *node, const ft
     for (d = 0; fits && d < last - 1; ++d) fits = a->size[d] == b->size[d];
     if (!fits || a->size[o->transpose_a ? last - 1 : last]
                  != b->size[o->transpose_b ? last : last - 1])
-        return ft__fail(c, FT_SHAPE, "%s: %s%s times %s%s: wants [N, .., M, K] and [N, .., K, P]",
-                        node->name, ft__shape_text(a, text), o->transpose_a ? " transposed" : "",
-                        ft__shape_text(b, other), o->transpose_b ? " transposed" : "");
+        return ft__fail(c, FT_SHAPE, "%s: %s%s times %s%s: expected [N, .., M, K] times [N, .., K,"
+                        " P]", node->name, ft__shape_text(a, text),
+                        o->transpose_a ? " transposed" : "", ft__shape_text(b, other),
+                        o->transpose_b ? " transposed" : "");
     output->size[last - 1] = a->size[o->transpose_a ? last : last - 1];
     output->size[last] = b->size[o->transpose_b ? last - 1 : last];
     return ft__want_numbers(c, node, input, input_count);
@@ -11955,18 +11959,18 @@ static ft_status ft__cross_entropy_shape(ft__context *c, const ft__node *node,
     (void)input_count;
     ft__one_number(output);
     if (!(smoothing >= 0 && smoothing <= 1))
-        return ft__fail(c, FT_INVALID, "%s: label_smoothing %g, wants 0 to 1", node->name,
+        return ft__fail(c, FT_INVALID, "%s: label_smoothing is %g; it must be 0 to 1", node->name,
                         (double)smoothing);
     if (input[1].type != FT_I32)
-        return ft__fail(c, FT_SHAPE, "%s: labels hold %s, not I32", node->name,
+        return ft__fail(c, FT_SHAPE, "%s: the labels are %s, but must be I32", node->name,
                         ft__type_names[input[1].type]);
     fits = (rank == 2 || rank == 3) && input[1].shape.rank == rank - 1
         && input[0].shape.size[rank - 1] > 0;
     for (d = 0; fits && d < rank - 1; ++d)
         fits = input[0].shape.size[d] == input[1].shape.size[d];
     if (!fits)
-        return ft__fail(c, FT_SHAPE, "%s: wants logits [N, classes] and labels [N], or [N, L,"
-                        " classes] and [N, L], has %s and %s", node->name,
+        return ft__fail(c, FT_SHAPE, "%s: expected logits [N, classes] and labels [N], or [N, L,"
+                        " classes] and [N, L], not %s and %s", node->name,
                         ft__shape_text(&input[0].shape, text),
                         ft__shape_text(&input[1].shape, other));
     return ft__want_numbers(c, node, input, 1);
@@ -12093,7 +12097,7 @@ static ft_status ft__pair_loss_shape(ft__context *c, const ft__node *node, const
     for (d = 0; same && d < input[0].shape.rank; ++d)
         same = input[0].shape.size[d] == input[1].shape.size[d];
     if (!same)
-        return ft__fail(c, FT_SHAPE, "%s: the target %s has not the shape of %s", node->name,
+        return ft__fail(c, FT_SHAPE, "%s: target shape %s does not match %s", node->name,
                         ft__shape_text(&input[1].shape, other),
                         ft__shape_text(&input[0].shape, text));
     return ft__want_numbers(c, node, input, input_count);
@@ -12105,7 +12109,7 @@ static ft_status ft__soft_cross_entropy_shape(ft__context *c, const ft__node *no
 {
     char text[80];
     if (input[0].shape.rank != 2)
-        return ft__fail(c, FT_SHAPE, "%s: wants logits [N, classes], has %s", node->name,
+        return ft__fail(c, FT_SHAPE, "%s: expected logits [N, classes], not %s", node->name,
                         ft__shape_text(&input[0].shape, text));
     return ft__pair_loss_shape(c, node, input, input_count, output);
 }
@@ -12213,14 +12217,14 @@ static ft_status ft__embedding_shape(ft__context *c, const ft__node *node, const
     (void)input_count;
     *output = *ids;
     if (input[0].type != FT_I32)
-        return ft__fail(c, FT_SHAPE, "%s: ids hold %s, not I32", node->name,
+        return ft__fail(c, FT_SHAPE, "%s: the ids are %s, but must be I32", node->name,
                         ft__type_names[input[0].type]);
     if (ids->rank < 1 || ids->rank > 2 || w->rank != 2)
-        return ft__fail(c, FT_SHAPE, "%s: wants ids [N] or [N, L] and weight [V, E], has %s and %s",
-                        node->name, ft__shape_text(ids, text), ft__shape_text(w, other));
+        return ft__fail(c, FT_SHAPE, "%s: expected ids [N] or [N, L] and a weight [V, E], not %s"
+                        " and %s", node->name, ft__shape_text(ids, text), ft__shape_text(w, other));
     if (o->padded && (o->padding_index < 0 || o->padding_index >= w->size[0]))
-        return ft__fail(c, FT_INVALID, "%s: padding_index %d of %d words", node->name,
-                        o->padding_index, w->size[0]);
+        return ft__fail(c, FT_INVALID, "%s: padding_index is %d; it must be at least 0 and below"
+                        " %d", node->name, o->padding_index, w->size[0]);
     output->size[output->rank++] = w->size[1];
     return ft__want_numbers(c, node, input + 1, 1);
 }
@@ -12274,15 +12278,15 @@ static ft_status ft__step_pool_shape(ft__context *c, const ft__node *node, const
     char text[80];
     memset(output, 0, sizeof *output);
     if (x->rank != 3)
-        return ft__fail(c, FT_SHAPE, "%s: wants [N, L, C], has %s", node->name,
+        return ft__fail(c, FT_SHAPE, "%s: expected an input [N, L, C], not %s", node->name,
                         ft__shape_text(x, text));
     if ((unsigned)node->options.step_pool.kind > FT_POOL_MAX)
-        return ft__fail(c, FT_INVALID, "%s: pooling %d: there are FT_POOL_LAST, FT_POOL_MEAN,"
-                        " FT_POOL_MAX and FT_POOL_ALL", node->name,
+        return ft__fail(c, FT_INVALID, "%s: pooling %d: it must be FT_POOL_LAST, FT_POOL_MEAN,"
+                        " FT_POOL_MAX or FT_POOL_ALL", node->name,
                         (int)node->options.step_pool.kind);
     if (input_count > 1 && (input[1].type != FT_I32 || input[1].shape.rank != 1
                             || input[1].shape.size[0] != x->size[0]))
-        return ft__fail(c, FT_SHAPE, "%s: lengths are I32 [N], not %s", node->name,
+        return ft__fail(c, FT_SHAPE, "%s: lengths must be I32 [N], not %s", node->name,
                         ft__shape_text(&input[1].shape, text));
     output->rank = 2;
     output->size[0] = x->size[0];
@@ -12458,31 +12462,31 @@ static ft_status ft__recurrent_check(ft__context *c, const ft__recurrent *r, int
         + (r->cell > 0), d, wide = (int)r->width, features = r->o->hidden * (int)r->directions;
     char text[80];
     if (input_count != wanted)
-        return ft__fail(c, FT_SHAPE, "%s: has %d inputs, wants %d", name, input_count, wanted);
+        return ft__fail(c, FT_SHAPE, "%s: has %d inputs; expected %d", name, input_count, wanted);
     for (d = 0; d < (int)r->directions; ++d) {
         const ft__tensor *w = ft__recurrent_weight(r, (size_t)d, 0);
         if (!ft__has_sizes(&w[0], 2, wide, (int)r->in) || !ft__has_sizes(&w[1], 2, wide,
                                                                          r->o->hidden))
-            return ft__fail(c, FT_SHAPE, "%s: weights of %d inputs and %d hidden numbers are"
+            return ft__fail(c, FT_SHAPE, "%s: weights for %d inputs and a hidden size of %d must be"
                             " [%d, %d] and [%d, %d]; weight_ih is %s", name, (int)r->in,
                             r->o->hidden, wide, (int)r->in, wide, r->o->hidden,
                             ft__shape_text(&w[0].shape, text));
         if (!r->o->no_bias && (!ft__has_sizes(&w[2], 1, wide, 0)
                                || !ft__has_sizes(&w[3], 1, wide, 0)))
-            return ft__fail(c, FT_SHAPE, "%s: biases are [%d], not %s", name, wide,
+            return ft__fail(c, FT_SHAPE, "%s: biases must be [%d], not %s", name, wide,
                             ft__shape_text(&w[2].shape, text));
     }
     if (r->lengths && (input[r->lengths].type != FT_I32
                        || !ft__has_sizes(&input[r->lengths], 1, input[0].shape.size[0], 0)))
-        return ft__fail(c, FT_SHAPE, "%s: lengths are I32 [N], not %s", name,
+        return ft__fail(c, FT_SHAPE, "%s: lengths must be I32 [N], not %s", name,
                         ft__shape_text(&input[r->lengths].shape, text));
     for (d = r->hidden; d > 0 && d < wanted; ++d)
         if (!ft__has_sizes(&input[d], 2, input[0].shape.size[0], features))
-            return ft__fail(c, FT_SHAPE, "%s: the first state is [N, %d], not %s", name, features,
-                            ft__shape_text(&input[d].shape, text));
+            return ft__fail(c, FT_SHAPE, "%s: the first state must be [N, %d], not %s", name,
+                            features, ft__shape_text(&input[d].shape, text));
     for (d = 0; d < wanted; ++d)
         if (d != r->lengths && input[d].type != FT_F32)
-            return ft__fail(c, FT_SHAPE, "%s: input %d holds %s, not F32", name, d + 1,
+            return ft__fail(c, FT_SHAPE, "%s: input %d is %s, but must be F32", name, d + 1,
                             ft__type_names[input[d].type]);
     return FT_OK;
 }
@@ -12497,12 +12501,13 @@ static ft_status ft__recurrent_shape(ft__context *c, const ft__node *node, const
     ft__call call;
     *output = *x;
     if (x->rank != 3 || x->size[2] < 1)
-        return ft__fail(c, FT_SHAPE, "%s: wants [N, L, in], has %s", node->name,
+        return ft__fail(c, FT_SHAPE, "%s: expected an input [N, L, in], not %s", node->name,
                         ft__shape_text(x, text));
     if (hidden < 1 || hidden > 1 << 24)
-        return ft__fail(c, FT_INVALID, "%s: %d hidden numbers", node->name, hidden);
+        return ft__fail(c, FT_INVALID, "%s: a hidden size of %d is not supported", node->name,
+                        hidden);
     if (node->options.recurrent.carry && !node->options.recurrent.initial)
-        return ft__fail(c, FT_INVALID, "%s: carries a state that it does not have", node->name);
+        return ft__fail(c, FT_INVALID, "%s: carry needs a first state", node->name);
     if (node->options.recurrent.cells && node->op != FT__OP_lstm)
         return ft__fail(c, FT_INVALID, "%s: only an LSTM has cells", node->name);
     memset(&call, 0, sizeof call);
@@ -13606,12 +13611,12 @@ static bool ft__cl_open(ft__cl *cl, const char *path, char *why, size_t size)
     memset(cl, 0, sizeof *cl);
     cl->library = ft__library_open(name);
     if (!cl->library) {
-        snprintf(why, size, "there is no OpenCL here (%s cannot be opened)", name);
+        snprintf(why, size, "OpenCL was not found (%s cannot be opened)", name);
         return false;
     }
 #define FT__CL_FIND(result, function, parameters)                                                \
     if (!ft__library_find(cl->library, #function, (void *)&cl->function)) {                      \
-        snprintf(why, size, "%s lacks %s", name, #function);                                     \
+        snprintf(why, size, "%s has no function %s", name, #function);                           \
         ft__library_close(cl->library);                                                          \
         memset(cl, 0, sizeof *cl);                                                               \
         return false;                                                                            \
@@ -13683,7 +13688,7 @@ static int ft__cl_list(const ft__cl *cl, ft__cl_place *places, int most)
     return count;
 }
 
-static const char ft__no_devices[] = "OpenCL is here, but no device: no driver is installed";
+static const char ft__no_devices[] = "OpenCL was found, but no device: no driver is installed";
 
 /* A text about a device, or "" if the driver has none. */
 static void ft__cl_text(const ft__cl *cl, cl_device_id device, cl_device_info what, char *text,
@@ -13739,7 +13744,7 @@ static bool ft__cl_choose(const ft__cl *cl, const char *wish, ft__cl_place *chos
     int count = ft__cl_list(cl, places, FT__MOST_DEVICES * 2), platform = -1, device = -1, i;
     bool named = strncmp(wish, "opencl:", 7) == 0;
     if (named && sscanf(wish + 7, "%d:%d", &platform, &device) != 2) {
-        snprintf(why, size, "it is not of the form opencl:PLATFORM:DEVICE, as opencl:0:0");
+        snprintf(why, size, "the form must be opencl:PLATFORM:DEVICE, such as opencl:0:0");
         return false;
     }
     for (i = 0; i < count; ++i) {
@@ -13750,9 +13755,9 @@ static bool ft__cl_choose(const ft__cl *cl, const char *wish, ft__cl_place *chos
         return true;
     }
     if (count == 0) snprintf(why, size, "%s", ft__no_devices);
-    else if (named) snprintf(why, size, "there is no such device among the %d that OpenCL knows",
+    else if (named) snprintf(why, size, "not found among the %d devices that OpenCL has",
                              count);
-    else snprintf(why, size, "OpenCL knows no GPU here, only the processor itself");
+    else snprintf(why, size, "OpenCL has no GPU here, only the CPU itself");
     return false;
 }
 
@@ -13920,9 +13925,9 @@ static cl_mem ft__cl_buffer_like(ft__context *c, size_t bytes, cl_mem_flags flag
     if (!ft__ok(c)) return NULL;
     if (bytes > ft__room(c)) {
         d->lost = true;
-        ft__fail(c, FT_MEMORY, "%s: the memory budget of %zu bytes is used up: %zu are taken, %zu"
-                 " of them there, %zu more are wanted there", d->name, c->desc.memory_budget,
-                 c->bytes, d->bytes, bytes);
+        ft__fail(c, FT_MEMORY, "%s: the memory budget of %zu bytes is used up: %zu are in use, %zu"
+                 " of them on the device; %zu more are needed there", d->name,
+                 c->desc.memory_budget, c->bytes, d->bytes, bytes);
         return NULL;
     }
     buffer = d->cl.clCreateBuffer(d->context, CL_MEM_READ_WRITE | flags, bytes < 16 ? 16 : bytes,
@@ -13934,8 +13939,8 @@ static cl_mem ft__cl_buffer_like(ft__context *c, size_t bytes, cl_mem_flags flag
     d->lost = true; /* the step stopped halfway: some weights may have changed, others not */
     whole = ft__cl_number(&d->cl, d->place.device, CL_DEVICE_GLOBAL_MEM_SIZE);
     largest = ft__cl_number(&d->cl, d->place.device, CL_DEVICE_MAX_MEM_ALLOC_SIZE);
-    ft__fail(c, FT_MEMORY, "%s: no memory for %zu bytes: %zu are taken of %llu, and one piece may"
-             " have %llu (%s, %d)", d->name, bytes, d->bytes, (unsigned long long)whole,
+    ft__fail(c, FT_MEMORY, "%s: no memory for %zu bytes: %zu of %llu are in use, and one buffer has"
+             " at most %llu (%s, %d)", d->name, bytes, d->bytes, (unsigned long long)whole,
              (unsigned long long)largest, ft__cl_error_name(code), (int)code);
     return NULL;
 }
@@ -14516,7 +14521,7 @@ static void ft__build_failed(ft__context *c, const ft__source *source, cl_progra
     ft__chunk_at(source, line, name, &first);
     d->lost = true;
     if (line > 0)
-        ft__fail(c, FT_DEVICE, "%s cannot build kernel %s, which begins at line %d of %s%s: %.700s",
+        ft__fail(c, FT_DEVICE, "%s cannot build kernel %s, which starts at line %d of %s%s: %.700s",
                  d->name, name, first, path, source->file ? ""
                  : " (ft_desc.kernels_path gives the true line)", at);
     else
@@ -14629,7 +14634,7 @@ static void ft__program_write(ft__context *c, const ft__program_file *file,
         ft__saving_write(&to, binary, bytes);
         if (ft__saving_end(&to, true)) what = NULL;
     }
-    if (what) ft__log(c, "%s: %s cannot be kept there", file->path, what);
+    if (what) ft__log(c, "%s: %s cannot be saved there", file->path, what);
     if (binary) ft__saving_free(&to);
 }
 
@@ -14638,7 +14643,7 @@ static cl_program ft__program_of_file(ft__context *c, const ft__program_file *fi
 {
     ft__device *d = c->device;
     size_t bytes = 0;
-    unsigned char *content = ft__program_read(c, file, &bytes, "the kernels are compiled anew");
+    unsigned char *content = ft__program_read(c, file, &bytes, "the kernels are compiled again");
     const unsigned char *binary = content;
     cl_int code = CL_SUCCESS, loaded = CL_SUCCESS;
     cl_program program;
@@ -14651,8 +14656,8 @@ static cl_program ft__program_of_file(ft__context *c, const ft__program_file *fi
         d->cl.clReleaseProgram(program);
         program = NULL;
     }
-    ft__log(c, program ? "%s: the compiled kernels are taken from it"
-                       : "%s: the driver refuses it: the kernels are compiled anew", file->path);
+    ft__log(c, program ? "%s: the compiled kernels are loaded from it"
+                       : "%s: the driver refuses it: the kernels are compiled again", file->path);
     ft__release(c, content - FT__PROGRAM_HEADER);
     return program;
 }
@@ -14724,13 +14729,13 @@ static int ft__tile_kept(ft__context *c)
     ft__tile tile;
     int found = -1;
     if (ft__tile_file(c, &file))
-        content = ft__program_read(c, &file, &bytes, "tiles are chosen anew");
+        content = ft__program_read(c, &file, &bytes, "the tile sizes are chosen again");
     if (!content) return -1;
     if (bytes == sizeof tile) {
         memcpy(&tile, content, sizeof tile);
         found = ft__tile_of(&tile);
     }
-    if (found >= 0) ft__log(c, "%s: the tiles of an earlier run are used", file.path);
+    if (found >= 0) ft__log(c, "%s: the tile sizes of an earlier run are used", file.path);
     ft__release(c, content - FT__PROGRAM_HEADER);
     return found;
 }
@@ -14740,7 +14745,7 @@ static void ft__tile_keep(ft__context *c)
     ft__program_file file;
     unsigned char sizes[sizeof(ft__tile)];
     memcpy(sizes, &ft__cl_tiles[c->device->tile], sizeof sizes);
-    if (ft__tile_file(c, &file)) ft__program_write(c, &file, sizes, sizeof sizes, "the tiles");
+    if (ft__tile_file(c, &file)) ft__program_write(c, &file, sizes, sizeof sizes, "the tile sizes");
 }
 #endif /* FINETUNE_OPENCL */
 
@@ -14930,8 +14935,8 @@ static ft_status ft__device_start(ft__context *c)
     d->form = d->usual_form = d->place.is_processor ? FT__FORM_WIDE : FT__FORM_TILED;
     if (ft__cl_number(&d->cl, d->place.device, CL_DEVICE_MEM_BASE_ADDR_ALIGN)
         > 8 * FT__DEVICE_ALIGNMENT)
-        return ft__fail(c, FT_DEVICE, "%s: buffers must be aligned to more than %d bytes", d->name,
-                        FT__DEVICE_ALIGNMENT);
+        return ft__fail(c, FT_DEVICE, "%s: needs buffers aligned to more than %d bytes, which is"
+                        " not supported", d->name, FT__DEVICE_ALIGNMENT);
     d->context = d->cl.clCreateContext(properties, 1, &d->place.device, NULL, NULL, &code);
     if (!d->context || code != CL_SUCCESS) return ft__cl_failed(c, "clCreateContext", "", code);
     d->queue = d->cl.clCreateCommandQueue(d->context, d->place.device, 0, &code);
@@ -15000,8 +15005,8 @@ static void ft__device_open(ft__context *c)
     bool found;
     if (!wish || strcmp(wish, "cpu") == 0 || !ft__ok(c)) return;
     if (strcmp(wish, "auto") != 0 && strcmp(wish, "gpu") != 0 && strncmp(wish, "opencl:", 7) != 0) {
-        ft__fail(c, FT_UNSUPPORTED, "device %s: there are cpu, gpu, auto and opencl:PLATFORM:"
-                 "DEVICE", wish);
+        ft__fail(c, FT_UNSUPPORTED, "device %s: the device must be cpu, gpu, auto or"
+                 " opencl:PLATFORM:DEVICE", wish);
         return;
     }
     d = c->device = (ft__device *)ft__allocate(c, 1, sizeof *d);
@@ -15020,13 +15025,12 @@ static void ft__device_open(ft__context *c)
         c->status = FT_OK;
     }
     ft__device_close(c);
-    if (strcmp(wish, "auto") == 0) ft__log(c, "device auto: the processor is used: %s", why);
+    if (strcmp(wish, "auto") == 0) ft__log(c, "device auto: the CPU is used: %s", why);
     else ft__fail(c, found ? FT_DEVICE : FT_UNSUPPORTED, "device %s: %s", wish, why);
 #else
     if (!wish || strcmp(wish, "cpu") == 0) return;
     if (strcmp(wish, "auto") == 0)
-        ft__log(c, "device auto: the processor is used: this build is without OpenCL"
-                " (FINETUNE_OPENCL)");
+        ft__log(c, "device auto: the CPU is used: this build is without OpenCL (FINETUNE_OPENCL)");
     else ft__fail(c, FT_UNSUPPORTED, "device %s: this build is without OpenCL (FINETUNE_OPENCL)",
                   wish);
 #endif
@@ -15051,9 +15055,9 @@ static void ft__precision_say(ft__context *c)
     bool on_processor = strcmp(wish, "bf16") == 0 && c->precision == FT__BF16 && !c->device;
     if (strcmp(wish, "bf16") != 0 && strcmp(wish, "tf32") != 0) return;
     if (ft__ok(c) && !ft__tensor_type(c) && !on_processor)
-        ft__log(c, "precision %s wants a GPU of NVIDIA's, of compute capability 8.0 or more, by"
-                " OpenCL: products on %s are float32", wish,
-                c->device ? "this device" : "the processor");
+        ft__log(c, "precision %s needs an NVIDIA GPU of compute capability 8.0 or more, used"
+                " through OpenCL: products on %s are float32", wish,
+                c->device ? "this device" : "the CPU");
 }
 
 /* =============================================================================================
@@ -17379,9 +17383,9 @@ static void ft__judge(const ft__call *call, ft__verdict *v)
         error = ft__try_form(call, &host, forms[i], &seconds);
         if (error > worst) worst = error;
         if (!(error <= ft__wrong(d, forms[i])))
-            ft__log(c, "%s (%s): form %d of its kernels is wrong on %s, by %.3g of the largest"
-                    " value", ft__rows[v->op].name, call->node->name, forms[i], d->name,
-                    (double)error);
+            ft__log(c, "%s (%s): variant %d of its kernels gives wrong results on %s: the error is"
+                    " %.3g of the largest value", ft__rows[v->op].name, call->node->name, forms[i],
+                    d->name, (double)error);
         else if (v->form < 0 || seconds < best) {
             v->form = forms[i];
             v->error = error;
@@ -17391,7 +17395,7 @@ static void ft__judge(const ft__call *call, ft__verdict *v)
     ft__trial_free(&host);
     if (v->form < 0) v->error = worst;
     if (v->form >= 0 && c->desc.clock && !d->place.is_processor && best > v->host_seconds) {
-        ft__log(c, "%s (%s) is slower on %s: %.3g s for two samples, the processor takes %.3g",
+        ft__log(c, "%s (%s) is slower on %s: %.3g s for two samples, the CPU needs %.3g",
                 ft__rows[v->op].name, call->node->name, d->name, best, v->host_seconds);
         v->form = FT__FORM_PROCESSOR;
     }
@@ -17469,8 +17473,8 @@ static void ft__tune(ft__context *c)
         if (!ft__use_tile(c, tile, true)) continue;
         error = ft__try_form(&t.call, &host, FT__FORM_TILED, &seconds);
         if (!(error <= ft__wrong(d, FT__FORM_TILED))) {
-            ft__log(c, "tiles %d of the products are wrong on %s, by %.3g of the largest value",
-                    tile, d->name, (double)error);
+            ft__log(c, "tile size %d of the matrix products gives wrong results on %s: the error is"
+                    " %.3g of the largest value", tile, d->name, (double)error);
             continue;
         }
         seconds = ft__tile_seconds(&t);
@@ -17480,8 +17484,8 @@ static void ft__tune(ft__context *c)
     ft__trial_free(&host);
     if (!ft__forgive(c, "tiled products") || !ft__use_tile(c, fastest, false))
         ft__take_tile(c, 0, NULL);
-    ft__log(c, "tiled products on %s: %d of %d tiles were tried, number %d is used", d->name, tile,
-            (int)FT__TILE_COUNT, d->tile);
+    ft__log(c, "tiled products on %s: %d of %d tile sizes were tried, number %d is used", d->name,
+            tile, (int)FT__TILE_COUNT, d->tile);
 }
 
 /* Before the first tiled product: uses an earlier run's sizes or, with a clock, finds them now. */
@@ -17541,8 +17545,8 @@ static void ft__say_fall_back(ft__context *c, const ft__node *node)
     bool none = !ft__device_rows[node->op].forward;
     if (c->device->said[node->op]) return;
     c->device->said[node->op] = 1;
-    ft__log(c, "%s (%s) runs on the processor: %s", ft__rows[node->op].name, node->name,
-            none ? "there is no kernel for it" : "its kernels do not suit this device or shape");
+    ft__log(c, "%s (%s) runs on the CPU: %s", ft__rows[node->op].name, node->name,
+            none ? "it has no kernel" : "its kernels do not support this device or shape");
 }
 #endif
 
@@ -17637,8 +17641,8 @@ static void ft__device_read_tile(ft__context *c, ft__json *json, const char *pat
     tile = ft__tile_of(&t);
     c->device->tuned = true;
     if (tile < 0 || (tile != c->device->tile && !ft__use_tile(c, tile, false)))
-        ft__log(c, "%s: its tiles of products are not to be had here: the run goes on, but its last"
-                " bits may differ", path);
+        ft__log(c, "%s: its tile sizes are not available here: the run continues, but its last bits"
+                " may differ", path);
 }
 #endif
 
@@ -17669,8 +17673,8 @@ static void ft__device_read_choices(ft__context *c, ft__json *json, const char *
     if (!d == !name) return;
 #endif
     if (name || c->device)
-        ft__log(c, "%s was written on %s: the run goes on, but its last bits will differ", path,
-                name ? name : "the processor");
+        ft__log(c, "%s was written on %s: the run continues, but its last bits will differ", path,
+                name ? name : "the CPU");
 }
 
 /* Sets numbers to one value, on the side where they will be read. */
@@ -17905,7 +17909,7 @@ static const char *ft__why_none(const ft_model *m, ft_node node, char text[400])
     if (node.id || !m->not_found[0]) return text;
     ft__nearest_name(m, m->not_found, m->not_found + strlen(m->not_found), ft__is_any, nearest,
                      sizeof nearest);
-    snprintf(text, 400, ": ft_find found none called \"%s\"%s", m->not_found, nearest);
+    snprintf(text, 400, ": ft_find found no node named \"%s\"%s", m->not_found, nearest);
     return text;
 }
 
@@ -17975,7 +17979,8 @@ static ft_node ft__add_node(ft_model *m, int op, const char *name, const ft_node
     int i;
     if (!ft__usable(m)) return result;
     c = &m->context;
-    if (count < 0) ft__fail(c, FT_INVALID, "%s: %d inputs", name ? name : "a layer", count);
+    if (count < 0) ft__fail(c, FT_INVALID, "%s: %d inputs: the number must not be negative",
+                            name ? name : "a layer", count);
     if (count > 0 && !ft__given(c, inputs, "the list of a layer's inputs")) return result;
     if (!ft__ok(c)) return result;
     if (!name || !*name) {
@@ -17983,7 +17988,7 @@ static ft_node ft__add_node(ft_model *m, int op, const char *name, const ft_node
         name = made_up;
     }
     if (ft__find_node(m, name).id) {
-        ft__fail(c, FT_INVALID, "%s: the network has a node of this name already", name);
+        ft__fail(c, FT_INVALID, "%s: the network already has a node of this name", name);
         return result;
     }
     for (i = 0; i < count; ++i) {
@@ -18139,7 +18144,8 @@ static ft_status ft__replace_head(ft_model *m, int classes)
         return ft__fail(&m->context, FT_INVALID, "no linear layer leads to the output: there is no"
                         " head to replace");
     if (classes < 1)
-        return ft__fail(&m->context, FT_INVALID, "%s: a head of %d classes", head->name, classes);
+        return ft__fail(&m->context, FT_INVALID, "%s: a head of %d classes: at least 1 is expected",
+                        head->name, classes);
     for (i = 1; i < head->input_count; ++i)
         ft__resize_parameter(m, &m->nodes[head->inputs[i] - 1], classes);
     ft__release_class_names(m); /* they were the old head's */
@@ -18894,11 +18900,11 @@ static size_t ft__plan_total(const ft_model *m, const ft__plan *plan)
 
 static void ft__plan_refuse(ft_model *m, const ft__plan *plan, size_t room)
 {
-    ft__fail(&m->context, FT_MEMORY, "batches of %d take %zu bytes of values%s, and the budget"
-             " leaves %zu of %zu for them: a smaller batch or a larger memory_budget, of %zu, is"
-             " needed", plan->most.batch, plan->memory_bytes, plan->parts ? " at the least, with"
-             " most made again in backward" : "", room, m->context.desc.memory_budget,
-             ft__plan_total(m, plan));
+    ft__fail(&m->context, FT_MEMORY, "a batch of %d needs %zu bytes of values%s, but the memory"
+             " budget leaves %zu of %zu for them: use a smaller batch, or a memory_budget of %zu",
+             plan->most.batch, plan->memory_bytes,
+             plan->parts ? " even with most recomputed in backward" : "", room,
+             m->context.desc.memory_budget, ft__plan_total(m, plan));
 }
 
 /* Of the steps whose weights are folded or prepared once, makes the one with the most bytes of them
@@ -18962,12 +18968,12 @@ static void ft__plan_allocate(ft_model *m, ft__plan *plan, const ft__block *bloc
         return;
     }
     if (plan->parts)
-        ft__log(c, "the budget leaves %zu MB for values that would take %zu: %d of %d are made"
-                " again in backward, and they take %zu", room >> 20, plan->memory_whole >> 20,
+        ft__log(c, "the memory budget leaves %zu MB for values that would need %zu: %d of %d are"
+                " recomputed in backward, so they need %zu", room >> 20, plan->memory_whole >> 20,
                 again, plan->step_count, plan->memory_bytes >> 20);
     if (anew)
-        ft__log(c, "the budget leaves too little for prepared weights: %d of %d operators prepare"
-                " theirs in each run", anew, plan->step_count);
+        ft__log(c, "the memory budget leaves too little for prepared weights: %d of %d operators"
+                " prepare theirs in each run", anew, plan->step_count);
     plan->workspace = ft__allocate(c, plan->workspace_bytes, 1);
     plan->memory = ft__allocate(c, plan->memory_bytes, 1);
     plan->weights = ft__allocate(c, plan->weight_bytes, 1);
@@ -19425,10 +19431,10 @@ static ft_status ft__check_fed(ft_model *m, const ft__node *input)
         if (m->nodes[i].op == FT__OP_input && m->nodes[i].fed.batch == m->batch)
             other = m->nodes[i].name;
     if (input->fed.batch != m->batch)
-        return ft__fail(c, FT_SHAPE, "the inputs of a run need the same batch: %s: %d samples, %s:"
-                        " %d samples", input->name, input->fed.batch, other, m->batch);
+        return ft__fail(c, FT_SHAPE, "the inputs of a run must have the same batch: %s has %d"
+                        " samples, %s has %d", input->name, input->fed.batch, other, m->batch);
     if (ft__has_length(input) && input->fed.length != m->length)
-        return ft__fail(c, FT_SHAPE, "%s: was fed with %d steps, and ft_set_length says %d: feed it"
+        return ft__fail(c, FT_SHAPE, "%s: was fed with %d steps, but ft_set_length says %d: feed it"
                         " after ft_set_length", input->name, input->fed.length, m->length);
     return c->status;
 }
@@ -19464,8 +19470,8 @@ static ft_status ft__check_weights(ft_model *m, bool training)
         }
         if (bad)
             return ft__fail(&m->context, FT_NOT_FINITE, "%s: %zu of its %zu numbers are NaN or"
-                            " infinite: the file that they came from is damaged, or the training"
-                            " that made them failed", node->name, bad, count);
+                            " infinite: the file that they were loaded from is damaged, or the"
+                            " training failed", node->name, bad, count);
     }
     m->finite[0] = m->version + 1;
     m->finite[1] = m->weights_version + 1;
@@ -19535,11 +19541,11 @@ static bool ft__blame_data(const ft_model *m, char *text, size_t size)
         if (from) sample = m->fed_samples[sample];
         if (from && from->name) name = from->name(from->user, sample);
         if (input->type == FT_I32)
-            snprintf(number, sizeof number, "%d, no %s", ((const int *)(const void *)
-                                                          input->value)[at],
+            snprintf(number, sizeof number, "%d, not a %s",
+                     ((const int *)(const void *)input->value)[at],
                      ft__words_of(m, input) ? "word" : "class");
         else snprintf(number, sizeof number, "%g", (double)input->value[at]);
-        snprintf(text, size, "the data is at fault: \"%.60s\" of sample %d%s%s%.100s%s holds %s",
+        snprintf(text, size, "the data is wrong: \"%.60s\" of sample %d%s%s%.100s%s is %s",
                  input->name, sample, from ? "" : " of the batch", name && *name ? " (" : "",
                  name ? name : "", name && *name ? ")" : "", number);
         return true;
@@ -19561,9 +19567,8 @@ static ft_status ft__check_output(ft_model *m, const ft__plan *plan, int batch, 
     if (i == count) return m->context.status;
     if (!ft__blame_data(m, text, sizeof text))
         snprintf(text, sizeof text, "the input or the weights are far too large");
-    return ft__fail(&m->context, FT_NOT_FINITE, "%s: the output \"%.100s\" of sample %zu holds %g:"
-                    " %s", call, output->name, i / (count / (size_t)batch), (double)value[i],
-                    text);
+    return ft__fail(&m->context, FT_NOT_FINITE, "%s: the output \"%.100s\" of sample %zu is %g: %s",
+                    call, output->name, i / (count / (size_t)batch), (double)value[i], text);
 }
 
 static ft_status ft__loss_failed(ft_model *m, uint64_t step)
@@ -19598,19 +19603,18 @@ static ft_status ft__set_optimizer(ft_model *m, ft_optimizer_options options)
     int i;
     if (!ft__ok(c)) return c->status;
     if ((unsigned)options.optimizer > FT_SGD)
-        return ft__fail(c, FT_INVALID, "optimizer %d: there are FT_ADAMW, FT_ADAM, FT_SGD",
+        return ft__fail(c, FT_INVALID, "optimizer %d: it must be FT_ADAMW, FT_ADAM or FT_SGD",
                         (int)options.optimizer);
     if (!ft__not_negative(options.learning_rate) || !ft__not_negative(options.momentum)
         || !ft__not_negative(options.weight_decay)
         || !(options.beta1 >= 0 && options.beta1 < 1 && options.beta2 >= 0 && options.beta2 < 1))
         return ft__fail(c, FT_INVALID, "learning rate %g, momentum %g, weight decay %g, betas %g"
-                        " and %g: finite numbers from 0 on are expected, betas below 1",
+                        " and %g: each must be finite and not negative, betas below 1",
                         (double)options.learning_rate, (double)options.momentum,
-                        (double)options.weight_decay, (double)options.beta1,
-                        (double)options.beta2);
+                        (double)options.weight_decay, (double)options.beta1, (double)options.beta2);
     if (!ft__not_negative(options.eps) || !ft__not_negative(options.clip_norm))
-        return ft__fail(c, FT_INVALID, "eps %g, clip_norm %g: finite numbers from 0 on are"
-                        " expected", (double)options.eps, (double)options.clip_norm);
+        return ft__fail(c, FT_INVALID, "eps %g, clip_norm %g: each must be finite and not negative",
+                        (double)options.eps, (double)options.clip_norm);
     ft__catch_up_all(m);
     if (!m->optimizer) m->optimizer = (ft__optimizer *)ft__allocate(c, 1, sizeof *m->optimizer);
     if (!m->optimizer) return c->status;
@@ -19845,8 +19849,8 @@ static void ft__update_of_rows(void *context, int index)
 static ft_status ft__gradients_failed(ft_model *m, uint64_t step, float learning_rate)
 {
     return ft__fail(&m->context, FT_NOT_FINITE, "step %llu: the gradients are not finite; the"
-                    " weights are left as they were (a smaller learning rate than %g, or clip_norm,"
-                    " may help)", (unsigned long long)step, (double)learning_rate);
+                    " weights were not changed (a smaller learning rate than %g, or clip_norm, may"
+                    " help)", (unsigned long long)step, (double)learning_rate);
 }
 
 /* Updates the rows with a gradient, and records what the step does to the others. */
@@ -20086,7 +20090,8 @@ void ft_set_loss(ft_model *m, ft_node loss)
     const ft__extent two = {2, 2};
     if (!ft__check_computed(m, loss, "ft_set_loss")) return;
     if (ft__node_count_at(&m->nodes[loss.id - 1], two) != 1) {
-        ft__fail(&m->context, FT_SHAPE, "%s: a loss is one number", m->nodes[loss.id - 1].name);
+        ft__fail(&m->context, FT_SHAPE, "%s: a loss must be one number",
+                 m->nodes[loss.id - 1].name);
         return;
     }
     m->loss = loss;
@@ -20168,7 +20173,8 @@ ft_status ft_set_length(ft_model *m, int length)
 {
     if (!ft__usable(m)) return ft__status_of(m);
     if (length < 1)
-        return ft__fail(&m->context, FT_INVALID, "ft_set_length: %d steps", length);
+        return ft__fail(&m->context, FT_INVALID, "ft_set_length: %d steps: at least 1 is expected",
+                        length);
     if (m->length != length) m->last_run = NULL; /* its values have another shape */
     m->length = length;
     return FT_OK;
@@ -20223,7 +20229,8 @@ ft_node ft_input(ft_model *m, const char *name, ft_input_options options)
         made->shape.size[made->shape.rank++] = options.size[d];
     }
     if (options.type != FT_F32 && options.type != FT_I32)
-        ft__fail(&m->context, FT_INVALID, "%s: an input is FT_F32 or FT_I32", name);
+        ft__fail(&m->context, FT_INVALID, "%s: the type of an input must be FT_F32 or FT_I32",
+                 name);
     return node;
 }
 
@@ -20244,8 +20251,8 @@ ft_node ft_parameter(ft_model *m, const char *name, ft_parameter_options options
     if (count == 0 || made->shape.rank == 0)
         ft__fail(c, FT_INVALID, "%s: a parameter needs sizes above 0 that fit into memory", name);
     if ((unsigned)options.initialiser > FT_INIT_ONES || options.fan_in < 0 || options.fan_out < 0)
-        ft__fail(c, FT_INVALID, "%s: initialiser %d, fan_in %d, fan_out %d: FT_INIT_DEFAULT to"
-                 " FT_INIT_ONES, and numbers from 0 on, are expected", name,
+        ft__fail(c, FT_INVALID, "%s: initialiser %d, fan_in %d, fan_out %d: the first must be"
+                 " FT_INIT_DEFAULT to FT_INIT_ONES, the others not negative", name,
                  (int)options.initialiser, options.fan_in, options.fan_out);
     made->value = (float *)ft__allocate(c, count, sizeof(float));
     made->initialiser = options.initialiser;
@@ -20319,7 +20326,7 @@ ft_node ft_conv2d(ft_model *m, const char *name, ft_node x, int out_channels,
     memset(&p, 0, sizeof p);
     memset(&o, 0, sizeof o);
     if (groups < 1 || channels % groups != 0)
-        ft__fail(&m->context, FT_SHAPE, "%s: %d channels cannot be parted into %d groups", name,
+        ft__fail(&m->context, FT_SHAPE, "%s: %d channels cannot be divided into %d groups", name,
                  channels, groups);
     if (!ft__usable(m)) return none;
     p.size[0] = out_channels;
@@ -20330,7 +20337,7 @@ ft_node ft_conv2d(ft_model *m, const char *name, ft_node x, int out_channels,
     p.fan_in = p.size[1] * p.size[2] * p.size[3];
     p.fan_out = out_channels * p.size[2] * p.size[3];
     if (out_channels < 1 || p.size[2] < 1 || p.size[3] < 1) {
-        ft__fail(&m->context, FT_INVALID, "%s: needs out_channels and a kernel above 0", name);
+        ft__fail(&m->context, FT_INVALID, "%s: out_channels and kernel must be above 0", name);
         return none;
     }
     inputs[0] = x;
@@ -20352,9 +20359,9 @@ ft_node ft_conv1d(ft_model *m, const char *name, ft_node x, int out_channels,
     memset(&p, 0, sizeof p);
     memset(&o, 0, sizeof o);
     if (groups < 1 || channels % groups != 0 || out_channels < 1 || options.kernel < 1)
-        ft__fail(&m->context, FT_INVALID, "%s: %d channels into %d groups, %d out_channels, kernel"
-                 " %d: the groups must divide, the others be above 0", name, channels, groups,
-                 out_channels, options.kernel);
+        ft__fail(&m->context, FT_INVALID, "%s: %d channels in %d groups, %d out_channels, kernel"
+                 " %d: the groups must divide the channels, the others must be above 0", name,
+                 channels, groups, out_channels, options.kernel);
     if (!ft__usable(m)) return none;
     p.size[0] = out_channels;
     p.size[1] = channels / groups;
@@ -20389,7 +20396,8 @@ ft_node ft_linear(ft_model *m, const char *name, ft_node x, int out_features,
     p.size[1] = p.fan_in = ft__size_of(m, name, x, -1);
     p.fan_out = out_features;
     p.initialiser = options.initialiser;
-    if (out_features < 1) ft__fail(&m->context, FT_INVALID, "%s: needs outputs", name);
+    if (out_features < 1) ft__fail(&m->context, FT_INVALID, "%s: out_features must be above 0",
+                                   name);
     if (!ft__usable(m)) return none;
     inputs[0] = x;
     count = ft__weight_inputs(m, name, inputs, options.weight, options.bias, options.no_bias, p);
@@ -20492,8 +20500,8 @@ ft_node ft_reshape(ft_model *m, const char *name, ft_node x, int rank, const int
     memset(&o, 0, sizeof o);
     if (!ft__usable(m)) return none;
     if (rank < 0 || rank >= FINETUNE_MAX_RANK) {
-        ft__fail(&m->context, FT_INVALID, "%s: %d dimensions; up to %d are possible", name, rank,
-                 FINETUNE_MAX_RANK - 1);
+        ft__fail(&m->context, FT_INVALID, "%s: has %d dimensions; at most %d are supported", name,
+                 rank, FINETUNE_MAX_RANK - 1);
         return none;
     }
     if (rank > 0 && !ft__given(&m->context, size, "ft_reshape: size")) return none;
@@ -20596,7 +20604,8 @@ ft_node ft_embedding(ft_model *m, const char *name, ft_node ids, int words, int 
     memset(&o, 0, sizeof o);
     if (!ft__usable(m)) return none;
     if (words < 1 || features < 1)
-        ft__fail(&m->context, FT_INVALID, "%s: %d words of %d features", name, words, features);
+        ft__fail(&m->context, FT_INVALID, "%s: %d words of %d features: both must be above 0", name,
+                 words, features);
     p.size[0] = words;
     p.size[1] = features;
     p.initialiser = FT_INIT_KAIMING_NORMAL;
@@ -20797,14 +20806,14 @@ static ft_node ft__recurrent_stack(ft_model *m, int op, const char *name, ft_nod
     ft_node none = {0};
     if (!ft__usable(m)) return none;
     if (hidden < 1 || hidden > 1 << 24 || layers < 1 || layers > FT__MOST_RECURRENT)
-        ft__fail(&m->context, FT_INVALID, "%s: %d layers of %d hidden numbers", name, layers,
-                 hidden);
+        ft__fail(&m->context, FT_INVALID, "%s: %d layers with a hidden size of %d are not"
+                 " supported", name, layers, hidden);
     if (options.carry && (options.bidirectional || options.hidden.id || options.cell.id))
-        ft__fail(&m->context, FT_INVALID, "%s: a carried state goes forward only, and is the first"
-                 " state itself", name);
+        ft__fail(&m->context, FT_INVALID, "%s: carry cannot be combined with bidirectional or with"
+                 " a first state", name);
     if (op == FT__OP_lstm ? (options.hidden.id != 0) != (options.cell.id != 0) : options.cell.id)
-        ft__fail(&m->context, FT_INVALID, "%s: an LSTM has both a first hidden state and a first"
-                 " cell, others have no cell", name);
+        ft__fail(&m->context, FT_INVALID, "%s: an LSTM needs both a first hidden state and a first"
+                 " cell, or neither; other layers have no cell", name);
     for (layer = 0; ft__ok(&m->context) && layer < layers; ++layer)
         x = ft__recurrent_layer(m, op, name, x, layer, hidden, &options);
     if (options.final_states) ft__final_state(m, name, layers, false, &options);
@@ -20837,7 +20846,7 @@ static int ft__activation_named(ft_model *m, const char *kind)
         return FT__OP_none;
     for (op = FT__OP_sigmoid; op <= FT__OP_log_softmax; ++op)
         if (strcmp(ft__rows[op].name, kind) == 0) return op;
-    ft__fail(&m->context, FT_INVALID, "%s: no activation of this name; there are sigmoid, tanh,"
+    ft__fail(&m->context, FT_INVALID, "%s: unknown activation; it must be one of sigmoid, tanh,"
              " relu, relu6, leaky_relu, elu, softplus, softsign, gelu, silu, softmax, log_softmax",
              kind);
     return FT__OP_none;
@@ -20846,7 +20855,7 @@ static int ft__activation_named(ft_model *m, const char *kind)
 static void ft__check_activation(ft_model *m, const char *kind, const ft_activation_options *o)
 {
     if (ft__usable(m) && !(ft__is_finite(o->slope) && ft__is_finite(o->alpha)))
-        ft__fail(&m->context, FT_INVALID, "%s: slope %g, alpha %g: finite numbers are expected",
+        ft__fail(&m->context, FT_INVALID, "%s: slope %g, alpha %g: both must be finite",
                  kind, (double)o->slope, (double)o->alpha);
 }
 
@@ -20950,7 +20959,7 @@ static ft_status ft__file_index(ft_file *file)
     for (i = 1; i < file->count; ++i)
         if (strcmp(file->tensors[file->by_name[i - 1]].name,
                    file->tensors[file->by_name[i]].name) == 0)
-            return ft__fail(c, FT_FORMAT, "%s: two tensors are called %.200s", file->path,
+            return ft__fail(c, FT_FORMAT, "%s: two tensors are named %.200s", file->path,
                             file->tensors[file->by_name[i]].name);
     return c->status;
 }
@@ -21010,18 +21019,18 @@ static ft_status ft__safetensors_entry(ft_file *file, int entry, uint64_t data)
     memset(info, 0, sizeof *info);
     info->name = name;
     if (!type_name)
-        return ft__fail(file->context, FT_FORMAT, "%s: tensor %.200s: it has no dtype", file->path,
+        return ft__fail(file->context, FT_FORMAT, "%s: tensor %.200s: has no dtype", file->path,
                         name);
     info->type = (ft_type)type;
     info->type_name = type_name;
     info->shape.rank = ft__json_count(j, shape);
     if (!ft__json_at(j, shape, 'a') || info->shape.rank > FINETUNE_MAX_RANK)
-        return ft__fail(file->context, FT_FORMAT, "%s: tensor %.200s: %d dimensions, at most %d can"
-                        " be read", file->path, name, info->shape.rank, FINETUNE_MAX_RANK);
+        return ft__fail(file->context, FT_FORMAT, "%s: tensor %.200s: has %d dimensions; at most %d"
+                        " are supported", file->path, name, info->shape.rank, FINETUNE_MAX_RANK);
     for (d = 0; d < info->shape.rank; ++d) {
         if (!ft__json_int(j, ft__json_element(j, shape, d), &size) || size < 0 || size > INT_MAX
             || !ft__multiply(elements, (size_t)size, &elements) || elements > SIZE_MAX / 16)
-            return ft__fail(file->context, FT_FORMAT, "%s: tensor %.200s: a wrong shape",
+            return ft__fail(file->context, FT_FORMAT, "%s: tensor %.200s: has a wrong shape",
                             file->path, name);
         info->shape.size[d] = (int)size;
     }
@@ -21069,7 +21078,7 @@ static ft_status ft__safetensors_layout(ft_file *file, uint64_t data)
         before = t->name;
     }
     if (end != file->size)
-        ft__fail(c, FT_FORMAT, "%s: the %llu bytes behind the last tensor, %.200s, belong to no"
+        ft__fail(c, FT_FORMAT, "%s: the %llu bytes after the last tensor, %.200s, belong to no"
                  " tensor", file->path, (unsigned long long)(file->size - end), before);
     ft__release(c, order);
     return c->status;
@@ -21105,22 +21114,22 @@ static ft_status ft__safetensors_read(ft_file *file)
     uint64_t header;
     size_t fault;
     int entry;
-    if (file->size < 8) return ft__fail(c, FT_FORMAT, "%s: only %llu bytes: neither safetensors nor"
-                                        " PyTorch", file->path, (unsigned long long)file->size);
+    if (file->size < 8) return ft__fail(c, FT_FORMAT, "%s: has only %llu bytes: neither safetensors"
+                                        " nor PyTorch", file->path, (unsigned long long)file->size);
     header = ft__little_endian(file->bytes, 8);
     if (header > file->size - 8 || file->size < 10 || file->bytes[8] != '{')
         return ft__fail(c, FT_FORMAT, "%s: neither safetensors (a header of %llu bytes does not fit"
-                        " its %llu) nor PyTorch's zip", file->path, (unsigned long long)header,
-                        (unsigned long long)file->size);
+                        " in its %llu bytes) nor a PyTorch zip file", file->path,
+                        (unsigned long long)header, (unsigned long long)file->size);
     if (header > FT__MOST_HEADER)
-        return ft__fail(c, FT_FORMAT, "%s: a header of %llu bytes; at most %d are read",
+        return ft__fail(c, FT_FORMAT, "%s: the header has %llu bytes; at most %d are supported",
                         file->path, (unsigned long long)header, FT__MOST_HEADER);
     file->json = ft__json_parse_at(c, (const char *)file->bytes + 8, (size_t)header, &fault);
     if (!file->json)
         return ft__fail(c, FT_FORMAT, "%s: the header is not JSON at offset %zu", file->path,
                         fault + 8);
     if (!ft__json_at(file->json, 0, 'o'))
-        return ft__fail(c, FT_FORMAT, "%s: the header is no JSON object", file->path);
+        return ft__fail(c, FT_FORMAT, "%s: the header is not a JSON object", file->path);
     if (!ft__file_reserve(file, ft__json_count(file->json, 0))) return c->status;
     for (entry = 1; entry < file->json->count; entry = file->json->values[entry].next)
         if (strcmp(file->json->values[entry].key, "__metadata__") != 0
@@ -21580,7 +21589,7 @@ static bool ft__pickle_fits(ft__pickle *p)
 static int ft__pickle_pop(ft__pickle *p)
 {
     if (p->stack.count == 0) {
-        ft__pickle_fault(p, "a pickle that takes from an empty stack");
+        ft__pickle_fault(p, "a pickle that reads from an empty stack");
         return -1;
     }
     return ((int *)p->stack.at)[--p->stack.count];
@@ -21781,7 +21790,7 @@ static void ft__pickle_storage(ft__pickle *p)
     }
     if (count < 5 || count > 6
         || ft__pickle_at(p, ft__pickle_item_of(p, tuple, 2))->kind != FT__P_TEXT) {
-        ft__pickle_fault(p, "an unknown kind of stored thing");
+        ft__pickle_fault(p, "an unknown kind of stored object");
         return;
     }
     made = (ft__storage *)ft__pile_add(p->context, &p->storages);
@@ -21953,7 +21962,7 @@ static void ft__pickle_global_lines(ft__pickle *p)
         const unsigned char *start = p->file->bytes + p->at;
         const void *end = memchr(start, '\n', (size_t)(p->end - p->at));
         if (!end) {
-            ft__pickle_fault(p, "a name without an end");
+            ft__pickle_fault(p, "a name that does not end");
             return;
         }
         line[i] = (const char *)start;
@@ -22227,22 +22236,24 @@ static const ft__weight_set *ft__choose_candidate(ft__pickle *p, const ft__weigh
         if (list->all[i].tensors > 0 && strcmp(list->all[i].name, name) == 0)
             return &list->all[i];
     if (!best)
-        ft__fail(p->context, FT_FORMAT, "%s: holds no dictionary of tensors: in PyTorch, save"
+        ft__fail(p->context, FT_FORMAT, "%s: has no dictionary of tensors: in PyTorch, save"
                  " model.state_dict(), not the model", file->path);
     else if (name) {
         ft__list_candidates(list, best, true, others, sizeof others);
-        ft__fail(p->context, FT_INVALID, "%s: state_dict: it has no weights under \"%.80s\"; it has"
-                 " %s (%d tensors)%s%s", file->path, name, *best->name ? best->name : "them at its"
-                 " top", best->tensors, *others ? ", " : "", others);
+        ft__fail(p->context, FT_INVALID, "%s: state_dict: the file has no weights under \"%.80s\";"
+                 " it has %s (%d tensors)%s%s", file->path, name,
+                 *best->name ? best->name : "weights at the top level", best->tensors,
+                 *others ? ", " : "", others);
     } else if (!*best->name || best == ft__usual_candidate(list) || best->averaged
                || !ft__list_candidates(list, best, false, others, sizeof others)) {
         if (ft__list_candidates(list, best, true, others, sizeof others))
-            ft__log(p->context, "%s: the weights of \"%s\" are taken; it also holds %s: the option"
-                    " state_dict (--state-dict) names another", file->path, best->name, others);
+            ft__log(p->context, "%s: the weights of \"%s\" are loaded; the file also has %s: choose"
+                    " another with the option state_dict (--state-dict)", file->path, best->name,
+                    others);
         return best;
     } else
-        ft__fail(p->context, FT_INVALID, "%s: holds weights under several names: %s (%d tensors),"
-                 " %s: say which by the option state_dict (--state-dict)", file->path, best->name,
+        ft__fail(p->context, FT_INVALID, "%s: has weights under several names: %s (%d tensors), %s:"
+                 " choose with the option state_dict (--state-dict)", file->path, best->name,
                  best->tensors, others);
     return NULL;
 }
@@ -22293,7 +22304,7 @@ static ft_status ft__pickle_info(ft__pickle *p, const ft__pickled_tensor *t, con
     if (t->type == FT_OTHER) return p->context->status;
     if (!((const ft__storage *)p->storages.at)[t->storage].found)
         return ft__fail(p->context, FT_FORMAT, "%s: damaged PyTorch file: the data of tensor %.200s"
-                        " is not in it", p->file->path, name);
+                        " is missing", p->file->path, name);
     if (!ft__pickle_place(p, t, info))
         return ft__fail(p->context, FT_FORMAT, "%s: damaged PyTorch file: tensor %.200s does not"
                         " fit its data", p->file->path, name);
@@ -22307,7 +22318,7 @@ static ft_status ft__pickle_list(ft__pickle *p, const ft__weight_set *from)
     int item = ft__pickle_at(p, from->dict)->first, pass;
     size_t letters = 0;
     if ((uint64_t)from->tensors * sizeof(ft_tensor_info) > file->size + ((uint64_t)16 << 20))
-        return ft__pickle_fault(p, "a pickle of more tensors than its size allows");
+        return ft__pickle_fault(p, "a pickle with more tensors than its size allows");
     for (pass = 0; pass < 2; ++pass, item = ft__pickle_at(p, from->dict)->first) {
         if (pass && !(file->letters = (char *)ft__allocate(p->context, letters + 1, 1))) break;
         if (pass && !ft__file_reserve(file, from->tensors)) break;
@@ -22389,19 +22400,21 @@ static ft_status ft__zip_check(const ft__zip *zip)
     int code = ft__zip_from(zip, "code/", 5);
     if (code < zip->count && zip->entries[zip->order[code]].length > 5
         && memcmp(zip->entries[zip->order[code]].name, "code/", 5) == 0)
-        return ft__fail(c, FT_UNSUPPORTED, "%s: a TorchScript archive (torch.jit.save), which holds"
-                        " a program: in PyTorch, torch.save(torch.jit.load(path).state_dict(),"
-                        " \"weights.pth\") writes its weights", file->path);
+        return ft__fail(c, FT_UNSUPPORTED, "%s: a TorchScript archive (torch.jit.save), which"
+                        " contains a program: in PyTorch,"
+                        " torch.save(torch.jit.load(path).state_dict(), \"weights.pth\") writes its"
+                        " weights", file->path);
     if (!pickle)
-        return ft__fail(c, FT_FORMAT, "%s: a zip file, but not one of torch.save: it has no"
+        return ft__fail(c, FT_FORMAT, "%s: a zip file, but not written by torch.save: it has no"
                         " data.pkl", file->path);
     if (pickle->packed)
         return ft__fail(c, FT_UNSUPPORTED, "%s: its data.pkl is compressed, which torch.save never"
-                        " does: unpack the archive and pack it anew without compression",
+                        " does: unpack the archive and pack it again without compression",
                         file->path);
     if (order && !ft__text_is((const char *)file->bytes + order->offset, (size_t)order->size,
                               "little"))
-        ft__fail(c, FT_UNSUPPORTED, "%s: written on a big-endian machine", file->path);
+        ft__fail(c, FT_UNSUPPORTED, "%s: was written on a big-endian machine, which is not"
+                 " supported", file->path);
     return c->status;
 }
 
@@ -22489,7 +22502,7 @@ static ft_status ft__legacy_storages(ft__pickle *p, int keys)
         uint64_t count = ft__pickle_read(p, 8), width;
         if (!ft__ok(c)) break;
         if (key->kind != FT__P_TEXT || count > p->file->size) {
-            ft__pickle_fault(p, "a storage of a wrong size");
+            ft__pickle_fault(p, "a storage with a wrong size");
             break;
         }
         width = ft__legacy_storage(p, order, key, p->at, count);
@@ -22530,10 +22543,11 @@ static ft_status ft__pytorch_read_legacy(ft_file *file)
     version = ft__pickle_run(&p);
     if (ft__ok(c) && (ft__pickle_at(&p, version)->kind != FT__P_INT
                       || ft__pickle_at(&p, version)->number != 1001))
-        ft__pickle_fault(&p, "another version than 1001 of the format of before PyTorch 1.6");
+        ft__pickle_fault(&p, "a version other than 1001 of the format before PyTorch 1.6");
     about = ft__ok(c) ? ft__pickle_run(&p) : -1;
     if (ft__ok(c) && !ft__legacy_is_little(&p, about))
-        ft__fail(c, FT_UNSUPPORTED, "%s: written on a big-endian machine", file->path);
+        ft__fail(c, FT_UNSUPPORTED, "%s: was written on a big-endian machine, which is not"
+                 " supported", file->path);
     if (ft__ok(c)) root = ft__pickle_run(&p);
     if (ft__ok(c)) keys = ft__pickle_run(&p);
     ft__legacy_storages(&p, keys);
@@ -22544,8 +22558,8 @@ static ft_status ft__pytorch_read_legacy(ft_file *file)
 #else
 static ft_status ft__pytorch_read(ft_file *file)
 {
-    return ft__fail(file->context, FT_UNSUPPORTED, "%s: a file of PyTorch's: the reader was"
-                    " left out of this build (FINETUNE_NO_PYTORCH)", file->path);
+    return ft__fail(file->context, FT_UNSUPPORTED, "%s: a PyTorch file, which this build cannot"
+                    " read (FINETUNE_NO_PYTORCH)", file->path);
 }
 
 static ft_status ft__pytorch_read_legacy(ft_file *file) { return ft__pytorch_read(file); }
@@ -22663,8 +22677,8 @@ static ft_status ft__file_check(ft_file *file, int index, const void *to, size_t
     c = file->context;
     if (!ft__ok(c)) return c->status;
     if (index < 0 || index >= file->count)
-        return ft__fail(c, FT_INVALID, "%s: has no tensor %d", file->path, index);
-    if (!ft__given(c, to, "where a tensor is to be read to")) return c->status;
+        return ft__fail(c, FT_INVALID, "%s: tensor %d was not found", file->path, index);
+    if (!ft__given(c, to, "the destination of a tensor")) return c->status;
     if (want != given)
         return ft__fail(c, FT_SHAPE, "%s: tensor %.200s has %zu %s, not %zu", file->path,
                         file->tensors[index].name, want, unit, given);
@@ -22798,7 +22812,7 @@ static const char *ft__shown_name(const ft_file *file, int index)
 static void ft__say_prefix(const ft_file *file)
 {
     if (file->skip)
-        ft__log(file->context, "%s: all names begin with \"%.*s\", which is passed over",
+        ft__log(file->context, "%s: all names begin with \"%.*s\", which is ignored",
                 file->path, (int)file->skip, file->prefix);
 }
 
@@ -22944,7 +22958,7 @@ static void ft__load_one(ft_model *m, ft_file *file, int index, ft_weights_optio
         return;
     }
     if (node->loaded)
-        ft__fail(&m->context, FT_MISMATCH, "%s: two tensors of the file go by this name",
+        ft__fail(&m->context, FT_MISMATCH, "%s: two tensors of the file have this name",
                  node->name);
     if (ft_file_read_f32(file, index, node->value, ft__node_count_at(node, ft__one)) == FT_OK)
         node->loaded = true;
@@ -22969,7 +22983,7 @@ static const char *ft__suggest_rename(const ft_model *m, const ft_file *file, ch
         const char *has = file->tensors[i].name, *wants = m->nodes[k].name;
         size_t more = ft__before_end(has, wants), less = ft__before_end(wants, has);
         if (!more && !less) continue;
-        snprintf(text, 400, "; %.100s is in it as %.100s: rename \"%.*s=%.*s\" would take it",
+        snprintf(text, 400, "; the file has %.100s as %.100s: rename \"%.*s=%.*s\" would match it",
                  wants, has, (int)(more > 60 ? 60 : more), has, (int)(less > 60 ? 60 : less),
                  wants);
         break;
@@ -23011,19 +23025,19 @@ static ft_status ft__load_weights(ft_model *m, ft_file *file, const char *path,
     }
     m->weights_version += 1;
     if (mismatched.count && !options.allow_mismatched)
-        return ft__fail(c, FT_MISMATCH, "%s: %d tensors have another shape than the network's: %s"
-                        "%s", path, mismatched.count, mismatched.text,
+        return ft__fail(c, FT_MISMATCH, "%s: %d tensors have another shape than in the network:"
+                        " %s%s", path, mismatched.count, mismatched.text,
                         mismatched.count > 8 ? ", ..." : "");
     if (missing.count - (options.allow_mismatched ? mismatched.count : 0) > 0
         && !options.allow_missing)
-        return ft__fail(c, FT_MISMATCH, "%s: lacks %d tensors of the network: %s%s%s", path,
+        return ft__fail(c, FT_MISMATCH, "%s: %d tensors of the network are missing: %s%s%s", path,
                         missing.count, missing.text, missing.count > 8 ? ", ..." : "",
                         ft__suggest_rename(m, file, suggested));
     if (unexpected.count && !options.allow_unexpected)
-        return ft__fail(c, FT_MISMATCH, "%s: has %d tensors that the network lacks: %s%s", path,
+        return ft__fail(c, FT_MISMATCH, "%s: %d tensors are not in the network: %s%s", path,
                         unexpected.count, unexpected.text, unexpected.count > 8 ? ", ..." : "");
-    ft__log_allowed(c, path, "tensors of another shape are left out", &mismatched);
-    ft__log_allowed(c, path, "parameters are not in it", &missing);
+    ft__log_allowed(c, path, "tensors of another shape are skipped", &mismatched);
+    ft__log_allowed(c, path, "tensors of the network are missing", &missing);
     ft__log_allowed(c, path, "tensors are not in the network", &unexpected);
     return c->status;
 }
@@ -23421,7 +23435,7 @@ static ft_node ft__read_leaf(ft__graph_reader *r, int node, int op, const char *
             leaf->shape.rank = -1;
     if (leaf->shape.rank < 1) {
         leaf->shape.rank = 0;
-        ft__graph_fault(r, "a wrong shape of", name);
+        ft__graph_fault(r, "wrong shape of", name);
         return none;
     }
     if (op == FT__OP_input || op == FT__OP_state) {
@@ -23431,7 +23445,7 @@ static ft_node ft__read_leaf(ft__graph_reader *r, int node, int op, const char *
     /* Allocate only for tensors that the file really has. */
     index = ft_file_find(r->file, name);
     if (index < 0) {
-        ft__fail(c, FT_FORMAT, "%s: lacks the weight %s", r->path, name);
+        ft__fail(c, FT_FORMAT, "%s: the weight %s is missing", r->path, name);
         return none;
     }
     info = ft_file_tensor(r->file, index);
@@ -23457,12 +23471,12 @@ static ft_node ft__read_operator(ft__graph_reader *r, int node, int op, const ch
         if (!ft__read_field(r, node, field, &options)) ft__graph_fault(r, field->name, name);
     count = list < 0 ? 0 : ft__json_count(r->json, list);
     if (count < ft__rows[op].least_inputs || count > ft__rows[op].most_inputs)
-        ft__graph_fault(r, "a wrong number of inputs of", name);
+        ft__graph_fault(r, "wrong number of inputs of", name);
     inputs = (ft_node *)ft__allocate(&r->m->context, (size_t)count + 1, sizeof *inputs);
     for (i = 0, at = list + 1; inputs && i < count; ++i, at = r->json->values[at].next) {
         if (ft__json_int(r->json, at, &number) && number >= 0 && number < r->count)
             inputs[i].id = r->ids[number];
-        else ft__graph_fault(r, "an input that does not come before", name);
+        else ft__graph_fault(r, "an input does not come before", name);
     }
     if (inputs) made = ft__add_node(r->m, op, name, inputs, count, &options);
     ft__release(&r->m->context, inputs);
@@ -23533,7 +23547,7 @@ static ft_node ft__read_id(ft__graph_reader *r, int root, const char *key)
     const ft__node *named;
     if (value >= 0 && !ft__json_int(r->json, value, &number)) number = r->count;
     if (number < -1 || number >= r->count)
-        ft__graph_fault(r, "no node has the number that is given for the", key);
+        ft__graph_fault(r, "no node has the number given for the", key);
     if (number < 0 || number >= r->count) return node;
     node.id = r->ids[number];
     named = ft__get_node(r->m, node);
@@ -23570,8 +23584,8 @@ static ft_status ft__read_graph(ft__graph_reader *r)
     ft_node output, loss;
     ft__json_int(r->json, ft__json_member(r->json, 0, "format"), &format);
     if (format != FT__FILE_FORMAT)
-        return ft__fail(c, FT_FORMAT, "%s: a model file of format %lld; this version reads %d",
-                        r->path, (long long)format, FT__FILE_FORMAT);
+        return ft__fail(c, FT_FORMAT, "%s: a model file of format %lld, but this version reads"
+                        " format %d", r->path, (long long)format, FT__FILE_FORMAT);
     r->ids = (int *)ft__allocate(c, (size_t)count + 1, sizeof *r->ids);
     for (i = nodes + 1; ft__ok(c) && nodes >= 0 && i < r->json->values[nodes].next;
          i = r->json->values[i].next) ft__read_node(r, i);
@@ -23582,7 +23596,7 @@ static ft_status ft__read_graph(ft__graph_reader *r)
     loss = ft__read_id(r, 0, "loss");
     if ((output.id && ft__is_leaf(&m->nodes[output.id - 1]))
         || (loss.id && ft__is_leaf(&m->nodes[loss.id - 1])))
-        return ft__graph_fault(r, "the output or the loss is", "no operator's");
+        return ft__graph_fault(r, "the output or the loss is not computed by", "an operator");
     if (output.id) ft_set_output(m, output);
     if (loss.id) ft_set_loss(m, loss);
     if (architecture) ft__set_architecture(m, architecture);
@@ -24078,7 +24092,8 @@ static void ft__vocabulary_grow(ft__vocabulary *v)
 static void ft__vocabulary_add(ft__vocabulary *v, const char *bytes, size_t count)
 {
     ft__context *c = v->context;
-    if (v->count >= 1 << 26) ft__fail(c, FT_FORMAT, "a vocabulary of more than %d pieces", 1 << 26);
+    if (v->count >= 1 << 26) ft__fail(c, FT_FORMAT, "a vocabulary of more than %d pieces is not"
+                                      " supported", 1 << 26);
     if (ft__ok(c)) ft__vocabulary_grow(v);
     ft__text_add_bytes(&v->letters, bytes, count);
     ft__text_add_bytes(&v->letters, "", 1);
@@ -24371,7 +24386,7 @@ static void ft__merge_symbols(ft_tokenizer *t, int count)
 static bool ft__symbols_fit(ft_tokenizer *t, size_t count)
 {
     if (count > INT_MAX / 4) ft__fail(t->ids.context, FT_INVALID, "a text of %zu bytes is too long"
-                                      " to be tokenised at once", count);
+                                      " to tokenise at once", count);
     if (ft__ok(t->ids.context) && count > t->symbol_capacity) {
         size_t capacity = 2 * count;
         ft__symbol *grown = (ft__symbol *)ft__grow(t->ids.context, t->symbols, 0, capacity,
@@ -24659,7 +24674,7 @@ static void ft__find_bytes(ft_tokenizer *t)
         else count = ft__utf8_write(ft__byte_letter(b), piece);
         t->byte_id[b] = ft__vocabulary_find(&t->pieces, piece, (size_t)count);
         if (t->kind == FT_SCORED_BPE && t->byte_id[b] < 0)
-            ft__fail(t->ids.context, FT_FORMAT, "the vocabulary lacks the piece %s of a byte",
+            ft__fail(t->ids.context, FT_FORMAT, "the vocabulary has no piece %s for this byte",
                      piece);
     }
 }
@@ -24670,7 +24685,7 @@ static ft_tokenizer *ft__tokenizer_finish(ft_tokenizer *t, const char *path)
 {
     ft__context *c = t->ids.context;
     int id;
-    if (ft__ok(c) && t->pieces.count == 0) ft__fail(c, FT_FORMAT, "%s: no pieces", path);
+    if (ft__ok(c) && t->pieces.count == 0) ft__fail(c, FT_FORMAT, "%s: has no pieces", path);
     for (id = 0; ft__ok(c) && id < t->pieces.count; ++id) {
         size_t bytes = ft__piece_bytes(&t->pieces, id);
         if (bytes > t->longest_piece) t->longest_piece = bytes;
@@ -24679,7 +24694,7 @@ static ft_tokenizer *ft__tokenizer_finish(ft_tokenizer *t, const char *path)
             ft__fail(c, FT_FORMAT, "%s: piece %d is not UTF-8 text", path, id);
     }
     if (ft__ok(c) && (t->kind == FT_WORDPIECE || t->kind == FT_WORDS) && t->unknown < 0)
-        ft__fail(c, FT_FORMAT, "%s: there is no piece for unknown words", path);
+        ft__fail(c, FT_FORMAT, "%s: has no piece for unknown words", path);
     if (ft__ok(c) && !t->special) t->special = (char *)ft__allocate(c, (size_t)t->pieces.count, 1);
     if (ft__ok(c)) ft__find_special(t);
     if (ft__ok(c) && (t->kind == FT_BYTE_BPE || t->kind == FT_SCORED_BPE)) ft__find_bytes(t);
@@ -24712,8 +24727,8 @@ static void ft__merge_add(ft_tokenizer *t, int left, int right, const char *path
     if (!ft__ok(c)) return;
     result = left >= 0 && right >= 0 ? ft__joined(t, left, right) : -1;
     if (result < 0) {
-        ft__fail(c, FT_FORMAT, "%s: merge %d: it, or what it makes, is not in the vocabulary", path,
-                 t->merge_count);
+        ft__fail(c, FT_FORMAT, "%s: merge %d: its pieces or its result are not in the vocabulary",
+                 path, t->merge_count);
         return;
     }
     merge = &t->merges[ft__merge_slot(t, left, right)];
@@ -24732,7 +24747,7 @@ static void ft__merge_add_text(ft_tokenizer *t, const char *text, size_t bytes, 
     const char *space = (const char *)memchr(text, ' ', bytes);
     size_t left = space ? (size_t)(space - text) : 0;
     if (!space) {
-        ft__fail(t->ids.context, FT_FORMAT, "%s: merge %d is not two pieces with a space between",
+        ft__fail(t->ids.context, FT_FORMAT, "%s: merge %d is not two pieces separated by a space",
                  path, t->merge_count);
         return;
     }
@@ -24812,7 +24827,8 @@ static void ft__read_vocab_json(ft_tokenizer *t, const ft__json *json, int vocab
     if (most_added > most) most = most_added;
     if (!ft__json_at(json, vocab, 'o') || wrong || most < 0
         || most > 2 * members + 1024) {
-        ft__fail(c, FT_FORMAT, "%s: a vocabulary is {\"piece\": id, ...} with ids from 0 on", path);
+        ft__fail(c, FT_FORMAT, "%s: a vocabulary must be {\"piece\": id, ...} with ids from 0",
+                 path);
         return;
     }
     value_of = (int *)ft__allocate(c, (size_t)most + 1, sizeof *value_of);
@@ -24856,7 +24872,7 @@ static int ft__read_scored(ft_tokenizer *t, const unsigned char *file, size_t by
             bits = (uint32_t)ft__little_int(file + at);
             memcpy(&t->scores[count], &bits, sizeof bits);
             if (!(fabs((double)t->scores[count]) < 1e30))
-                ft__fail(t->ids.context, FT_FORMAT, "piece %d: its score is no number", count);
+                ft__fail(t->ids.context, FT_FORMAT, "piece %d: its score is not a number", count);
             ft__vocabulary_add(&t->pieces, (const char *)file + at + 8, (size_t)length);
         }
         at += 8 + (size_t)length;
@@ -24982,12 +24998,12 @@ static ft_tokenizer *ft__load_hf(ft_model *m, const ft__json *json, const char *
     ft_tokenizer *t;
     if (!type) type = ft__json_member(json, model, "merges") >= 0 ? "BPE" : "WordPiece";
     if (!(words && !strcmp(type, "WordPiece")) && !(bytes && !strcmp(type, "BPE"))) {
-        ft__fail(c, FT_UNSUPPORTED, "%s: a tokenizer.json of WordPiece with BERT's normaliser, or"
-                 " of BPE on bytes with GPT-2's pattern is expected, not this %s", path, type);
+        ft__fail(c, FT_UNSUPPORTED, "%s: expected a tokenizer.json of WordPiece with BERT's"
+                 " normaliser, or of BPE on bytes with GPT-2's pattern, not this %s", path, type);
         return NULL;
     }
     if (!ft__known_post_processor(json)) {
-        ft__fail(c, FT_UNSUPPORTED, "%s: an unknown post_processor", path);
+        ft__fail(c, FT_UNSUPPORTED, "%s: this post_processor is not supported", path);
         return NULL;
     }
     t = ft__tokenizer_make(m, words ? FT_WORDPIECE : FT_BYTE_BPE);
@@ -25056,7 +25072,7 @@ static int ft__own_number(ft_tokenizer *t, const ft__json *json, int value, int 
     int64_t number = INT64_MIN;
     ft__json_int(json, value, &number);
     if (number >= least && number <= most) return (int)number;
-    ft__fail(t->ids.context, FT_FORMAT, "%s: a damaged tokeniser", path);
+    ft__fail(t->ids.context, FT_FORMAT, "%s: damaged tokeniser", path);
     return least;
 }
 
@@ -25126,7 +25142,7 @@ static ft_tokenizer *ft__load_own(ft_model *m, const ft__json *json, const char 
     ft_tokenizer *t;
     while (kind && k < FT__TOKENIZER_KINDS && strcmp(kind, ft__tokenizer_kinds[k]) != 0) ++k;
     if (!kind || k == FT__TOKENIZER_KINDS) {
-        ft__fail(&m->context, FT_FORMAT, "%s: a tokeniser of an unknown kind", path);
+        ft__fail(&m->context, FT_FORMAT, "%s: unknown kind of tokeniser", path);
         return NULL;
     }
     t = ft__tokenizer_make(m, (ft_tokenizer_kind)k);
@@ -25164,7 +25180,7 @@ static void ft__read_merges_beside(ft_tokenizer *t, const char *path,
         ft__text_add_bytes(&beside, "merges.txt", strlen("merges.txt"));
         merges = beside.letters;
     }
-    if (!merges) ft__fail(c, FT_INVALID, "%s: a vocabulary of BPE needs its merges.txt", path);
+    if (!merges) ft__fail(c, FT_INVALID, "%s: a BPE vocabulary needs its merges.txt", path);
     content = ft__ok(c) ? ft__read_file(c, merges, &bytes) : NULL;
     if (content) ft__read_merges(t, (const char *)content, bytes, merges);
     ft__release(c, content);
@@ -25292,8 +25308,8 @@ ft_tokenizer *ft_tokenizer_build(ft_model *m, ft_tokenizer_kind kind, const char
     int i;
     if (!ft__usable(m)) return NULL;
     if ((kind != FT_CHARACTERS && kind != FT_WORDS) || !texts || count < 1) {
-        ft__fail(&m->context, FT_INVALID, "ft_tokenizer_build: FT_CHARACTERS or FT_WORDS, from at"
-                 " least one text, is expected");
+        ft__fail(&m->context, FT_INVALID, "ft_tokenizer_build: the kind must be FT_CHARACTERS or"
+                 " FT_WORDS, and at least 1 text is needed");
         return NULL;
     }
     for (i = 0; i < count; ++i)
@@ -25386,7 +25402,8 @@ ft_status ft_set_tokenizer(ft_model *m, ft_tokenizer *t)
     char *text;
     if (!ft__usable(m)) return ft__status_of(m);
     if (t && t->model != m)
-        return ft__fail(&m->context, FT_INVALID, "ft_set_tokenizer: it belongs to another model");
+        return ft__fail(&m->context, FT_INVALID, "ft_set_tokenizer: the tokeniser belongs to"
+                        " another model");
     text = t ? ft__tokenizer_text(t) : NULL;
     if (!ft__usable(m)) return ft__status_of(m);
     ft__release(&m->context, m->tokenizer_text);
@@ -25407,7 +25424,8 @@ ft_tokenizer *ft_get_tokenizer(const ft_model *m) { return m ? m->tokenizer : NU
 static void ft__no_text(ft_model *m)
 {
     if (ft__usable(m))
-        ft__fail(&m->context, FT_UNSUPPORTED, "text: left out of this build (FINETUNE_NO_TEXT)");
+        ft__fail(&m->context, FT_UNSUPPORTED,
+                 "text is not supported by this build (FINETUNE_NO_TEXT)");
 }
 
 ft_tokenizer *ft_tokenizer_load(ft_model *m, const char *path, ft_tokenizer_options options)
@@ -26099,8 +26117,8 @@ static ft_status ft__check_new_words(ft_model *m, const ft_tokenizer *from)
     int words = m->tokenizer ? m->tokenizer->pieces.count : 0;
     if (from->model == m && from->kind == FT_WORDS && m->tokenizer
         && m->tokenizer->kind == FT_WORDS && weight && weight->shape.size[0] == words) return FT_OK;
-    return ft__fail(&m->context, FT_INVALID, "new words: wants a vocabulary of FT_WORDS of this"
-                    " model, which has one too, and an embedding of its %d words", words);
+    return ft__fail(&m->context, FT_INVALID, "new words: both vocabularies must be FT_WORDS and"
+                    " belong to this model, whose embedding must have its %d words", words);
 }
 
 /* A vocabulary of words, with the words of another that it lacks appended. */
@@ -26176,7 +26194,7 @@ ft_status ft_language_model_to_classifier(ft_model *m, int classes,
     if (!ft__usable(m)) return ft__status_of(m);
     for (i = 0; i < m->node_count; ++i) layers += ft__is_recurrent(m->nodes[i].op);
     if (!head || !layers || head->shape.rank != 3 || classes < 1 || ft_find(m, "lengths").id)
-        return ft__fail(&m->context, FT_INVALID, "ft_language_model_to_classifier: wants a network"
+        return ft__fail(&m->context, FT_INVALID, "ft_language_model_to_classifier: needs a network"
                         " of recurrent layers with a linear layer over each step, without"
                         " \"lengths\", and classes above 0 (%d)", classes);
     if (options.new_words && ft__check_new_words(m, options.new_words) != FT_OK)
@@ -26253,7 +26271,7 @@ static const ft__network *ft__network_named(ft_model *m, const char *name)
     int i;
     for (i = 0; i < FT__NETWORKS; ++i)
         if (name && strcmp(ft__networks[i].name, name) == 0) return &ft__networks[i];
-    ft__fail(&m->context, FT_INVALID, "%s: no network of this name; there are %s",
+    ft__fail(&m->context, FT_INVALID, "%s: unknown network; it must be one of %s",
              name ? name : "(none)", ft__network_names(names, sizeof names));
     return NULL;
 }
@@ -26292,7 +26310,8 @@ ft_node ft_network(ft_model *m, const char *name, ft_network_options options)
     if (b.o.classes < 1 || b.o.image_size < 1 || b.o.image_size > 1 << 20 || b.o.channels < 1
         || b.o.channels > 4 || !(b.o.width > 0 && b.o.width < 100)) {
         ft__fail(&m->context, FT_INVALID, "%s: %d classes, images of %d pixels, %d channels, width"
-                 " %g", name, b.o.classes, b.o.image_size, b.o.channels, (double)b.o.width);
+                 " %g are not supported", name, b.o.classes, b.o.image_size, b.o.channels,
+                 (double)b.o.width);
         return none;
     }
     b.bottleneck = network->bottleneck;
@@ -26332,9 +26351,9 @@ static ft_status ft__recognise(ft_model *m, ft_file *file, const char *rename, c
     memset(&first, 0, sizeof first);
     for (i = 0; i < ft_file_count(file) && i < 4; ++i)
         ft__list_add(&first, ft_file_tensor(file, i).name, "");
-    return ft__fail(&m->context, FT_UNSUPPORTED, "%s: not the weights of a network that is known by"
-                    " name (%s); it has %d tensors: %s ...", file->path,
-                    ft__network_names(names, sizeof names), ft_file_count(file), first.text);
+    return ft__fail(&m->context, FT_UNSUPPORTED, "%s: not the weights of a known network (%s); it"
+                    " has %d tensors: %s ...", file->path, ft__network_names(names, sizeof names),
+                    ft_file_count(file), first.text);
 }
 
 /* =============================================================================================
@@ -26428,7 +26447,7 @@ static bool ft__rows_open(ft__row_file *f)
         f->count = ((uint64_t)size - FT__ROWS_HEADER) / ft__row_bytes(f);
         return true;
     }
-    ft__log(f->context, "%s: made from something else, or damaged: it is made anew", f->path);
+    ft__log(f->context, "%s: does not fit this run, or is damaged: it is computed again", f->path);
     ft__rows_close(f);
     return false;
 }
@@ -26464,7 +26483,7 @@ static bool ft__rows_create(ft__row_file *f)
         f->file = f->saving.file;
         return true;
     }
-    ft__log(f->context, "%s: %s: nothing is kept for the next run", f->path,
+    ft__log(f->context, "%s: %s: nothing is saved for the next run", f->path,
             f->saving.why ? f->saving.why : "writing failed");
     ft__rows_close(f);
     return false;
@@ -26485,8 +26504,8 @@ static bool ft__rows_finish(ft__row_file *f, bool written)
 {
     bool placed = ft__saving_end(&f->saving, written);
     if (!placed)
-        ft__log(f->context, "%s: %s: nothing is kept for the next run", f->path,
-                f->saving.why ? f->saving.why : "not all could be computed");
+        ft__log(f->context, "%s: %s: nothing is saved for the next run", f->path,
+                f->saving.why ? f->saving.why : "not everything could be computed");
     f->file = NULL;
     ft__saving_free(&f->saving);
     return placed;
@@ -26978,13 +26997,13 @@ static void ft__view_to_tensor(const ft_preprocessing *p, const uint8_t *picture
    What a picture file says before its pixels: format, sides, orientation, and how much memory
    decoding needs. All of it is checked before anything is allocated for the pixels.
    ============================================================================================= */
-static const char ft__odd_sides[] = "its width or height is not what the library takes";
+static const char ft__odd_sides[] = "its width or height is not supported";
 
 #ifdef STBI_VERSION
 static const char ft__ends_early[] = "the file ends before the picture does";
 static const char ft__damaged_header[] = "damaged header";
 static const char ft__too_few_bytes[] = "damaged: too few bytes for so many pixels";
-static const char ft__grey_16[] = "16-bit grey: save it with 8 bits per sample";
+static const char ft__grey_16[] = "16-bit grey is not supported: save it with 8 bits per sample";
 
 enum { FT__NO_TRANSFORM = -1, FT__START_BYTES = 1024 };
 
@@ -27080,9 +27099,9 @@ static const char *ft__jpeg_colours(const ft__jpeg_marks *marks, ft__image_heade
                                                      && marks->transform != 2)))
         h->transform = marks->adobe ? 2 : 0;
     if (named_rgb && (marks->jfif || (marks->adobe && marks->transform != 0)))
-        return "its colours are named R, G and B, but a marker says that they are not";
+        return "its colours are named R, G and B, but a marker says that they are others";
     if (marks->components != 1 && marks->components < 3)
-        return "a JPEG of two components";
+        return "a JPEG with two components is not supported";
     return NULL;
 }
 
@@ -27115,7 +27134,7 @@ static const char *ft__jpeg_header(const ft__bytes *from, ft__image_header *h)
             at += b[0] != 0xFF || marker == 0xFF ? 1 : 2;
             continue;
         }
-        if (length < 2) return "damaged: a segment of no length";
+        if (length < 2) return "damaged: a segment is too short";
         if (marker == 0xDA) break;
         if (marker >= 0xE0) ft__jpeg_application(from, marker, at + 4, length - 2, &marks, h);
         if (marker >= 0xC0 && marker <= 0xCF && marker != 0xC4 && marker != 0xC8
@@ -27177,7 +27196,7 @@ static const char *ft__bmp_colours(const ft__bytes *from, const unsigned char *b
     memcpy(h->masks, h->bits == 16 ? rgb555 : rgb, sizeof rgb);
     h->palette = 14 + size;
     h->colours = used ? used : h->bits <= 8 ? (uint32_t)1 << h->bits : 0;
-    if (compression == 1 || compression == 2) return "a compressed BMP";
+    if (compression == 1 || compression == 2) return "a compressed BMP is not supported";
     if (compression != 0 && compression != 3) return ft__damaged_header;
     if (compression == 3) {
         if (h->bits < 16) return ft__damaged_header;
@@ -27247,7 +27266,7 @@ static const char *ft__pnm_header(const ft__bytes *from, const unsigned char *b,
     if (number[0] - 1 >= FT__MOST_PIXELS || number[1] - 1 >= FT__MOST_PIXELS
         || number[0] * number[1] > FT__MOST_PIXELS) return ft__odd_sides;
     if (at >= count || b[at] > ' ' || number[2] - 1 >= 65535) return ft__damaged_header;
-    if (number[2] > 255) return "more than 8 bits per sample";
+    if (number[2] > 255) return "more than 8 bits per sample are not supported";
     h->width = (int)number[0];
     h->height = (int)number[1];
     h->largest = (uint32_t)number[2];
@@ -27345,7 +27364,8 @@ static const char *ft__decode_bmp(const unsigned char *b, const ft__image_header
 {
     size_t row = ((size_t)h->width * h->bits + 31) / 32 * 4;
     int x, y;
-    if (h->bits > 8 && !ft__bmp_masks_known(h)) return "a BMP of unknown colour masks";
+    if (h->bits > 8 && !ft__bmp_masks_known(h))
+        return "a BMP with unknown colour masks is not supported";
     for (y = 0; y < h->height; ++y) {
         const unsigned char *at = b + h->data + row * (size_t)(h->top_down ? y : h->height - 1 - y);
         for (x = 0; x < h->width; ++x, to += 3) {
@@ -27469,7 +27489,8 @@ static const char *ft__gif_frame(ft__gif *g, const unsigned char *b, size_t coun
     g->height = (int)ft__low_first(at + 7, 2);
     g->interlaced = at[9] & 0x40;
     if (g->width < 1 || g->height < 1 || g->left + g->width > h->width
-        || g->top + g->height > h->height) return "damaged: its first frame lies outside of it";
+        || g->top + g->height > h->height)
+        return "damaged: its first frame is not inside the picture";
     if (at[9] & 0x80) at = ft__gif_palette(g, at + 10, end, at[9]);
     else at += 10;
     g->at = at++;
@@ -27606,10 +27627,10 @@ static const char *ft__jpeg_fault(const unsigned char *bytes, size_t count)
         if (marker <= 1 || (marker >= 0xD0 && marker <= 0xD8)) continue;
         if (count - at < 2) break;
         length = (size_t)bytes[at] << 8 | bytes[at + 1];
-        if (length < 2) return "damaged: a segment of no length";
+        if (length < 2) return "damaged: a segment is too short";
         if (length > count - at) break;
         if (marker == 0xC4 && !ft__jpeg_tables(bytes + at + 2, length - 2))
-            return "damaged: a Huffman table";
+            return "damaged: a Huffman table is wrong";
         if (marker == 0xDA && ++scans > FT__MOST_SCANS) return "damaged: more than 256 scans";
         at += length;
     }
@@ -27621,9 +27642,9 @@ static const char *ft__jpeg_fault(const unsigned char *bytes, size_t count)
    Its codes must be complete, and as many as the picture has blocks; only padding may follow them.
    The refinements of progressive scans (of AC coefficients from an earlier scan) are skipped, since
    they depend on all earlier scans. */
-static const char ft__jpeg_bad_code[] = "damaged: a code that stands for nothing";
+static const char ft__jpeg_bad_code[] = "damaged: an unknown Huffman code";
 static const char ft__jpeg_no_code[] = "damaged: its data ends before the last block";
-static const char ft__jpeg_more_data[] = "damaged: its data goes on after the last block";
+static const char ft__jpeg_more_data[] = "damaged: there is data after the last block";
 static const char ft__jpeg_no_restart[] = "damaged: a restart marker is missing";
 
 typedef struct ft__jpeg_codes {
@@ -27723,7 +27744,7 @@ static void ft__jpeg_read_codes(ft__jpeg_walk *w, const unsigned char *at, size_
                 for (k = 0; bits <= 9 && k < 1 << (9 - bits) && low + k < 512; ++k)
                     codes->quick[low + k] = (uint16_t)(bits << 8 | values[value]);
             }
-            if (code > (int32_t)1 << bits) w->fault = "damaged: a Huffman table";
+            if (code > (int32_t)1 << bits) w->fault = "damaged: a Huffman table is wrong";
             codes->end[bits] = code << (16 - bits);
             code <<= 1;
         }
@@ -27738,7 +27759,7 @@ static void ft__jpeg_read_quanta(ft__jpeg_walk *w, const unsigned char *at, size
     while (count > 0) {
         size_t bytes = at[0] >> 4 ? 129 : 65;
         if (at[0] >> 4 > 1 || (at[0] & 15) > 3 || bytes > count) {
-            w->fault = "damaged: a quantisation table";
+            w->fault = "damaged: a quantisation table is wrong";
             return;
         }
         w->quantum_there[at[0] & 3] = true;
@@ -27929,7 +27950,7 @@ static const char *ft__jpeg_damage(const unsigned char *bytes, size_t count)
         ft__jpeg_segment(&w, marker, bytes + start, length - 2);
     }
     for (i = 0; i < w.part_count && !w.fault; ++i)
-        if (!w.parts[i].seen) w.fault = "damaged: it lacks one of its colours";
+        if (!w.parts[i].seen) w.fault = "damaged: one of its colours is missing";
     return w.fault;
 }
 
@@ -28317,7 +28338,7 @@ static const char *ft__decode_by_stb(const unsigned char *bytes, size_t count,
     picture->by_stb = true;
     if (!picture->pixels) return ft__stb_reason();
     if (width != h->width || height != h->height)
-        return "damaged: its sides are stated twice, and differ";
+        return "damaged: its width and height are given twice, and differ";
     return NULL;
 }
 
@@ -28348,7 +28369,7 @@ static const char *ft__make_upright(const ft__image_header *h, ft__picture *pict
     upright.channels = 3;
     upright.by_stb = false;
     upright.pixels = to = (uint8_t *)malloc(3 * (size_t)h->width * (size_t)h->height);
-    if (!to) return "no memory for its pixels";
+    if (!to) return "not enough memory for its pixels";
     for (y = 0; y < upright.height; ++y)
         for (x = 0; x < upright.width; ++x, to += 3)
             memcpy(to, picture->pixels + 3 * ft__stored_at(h, x, y), 3);
@@ -28392,7 +28413,7 @@ static const char *ft__decode_again(const unsigned char *bytes, size_t count, in
     if (h.format == 'J' || h.format == 'P') fault = ft__decode_by_stb(bytes, count, &h, picture);
     else {
         picture->pixels = (uint8_t *)malloc(3 * (size_t)h.width * (size_t)h.height);
-        if (!picture->pixels) return "no memory for its pixels";
+        if (!picture->pixels) return "not enough memory for its pixels";
         if (h.format == 'B') fault = ft__decode_bmp(bytes, &h, picture->pixels);
         if (h.format == 'G') fault = ft__decode_gif(bytes, count, &h, picture->pixels);
         if (h.format == 'N') fault = ft__decode_pnm(bytes, &h, picture->pixels);
@@ -28448,7 +28469,7 @@ static const char *ft__picture_info(const ft_files *files, const char *path,
     if (!from.file) return ft__not_opened;
     size = files->size(files->user, from.file);
     from.count = size < 0 ? 0 : (uint64_t)size;
-    if (size < 0) fault = "not a file";
+    if (size < 0) fault = "not a regular file";
     else fault = ft__header_facts(&from, facts);
     files->close(files->user, from.file);
     return fault;
@@ -28464,7 +28485,7 @@ static const char *ft__decode_missing(void) { return NULL; }
 #else
 static const char *ft__decode_missing(void)
 {
-    return "this program reads no picture files: #include <stb/stb_image.h> before the"
+    return "this program cannot read picture files: #include <stb/stb_image.h> before the"
            " implementation of finetune.h";
 }
 static void ft__picture_free(ft__picture *picture) { memset(picture, 0, sizeof *picture); }
@@ -28512,7 +28533,7 @@ static bool ft__pixels_to_input(ft__context *c, const ft_preprocessing *p, const
     }
     bytes = width > 0 && height > 0 ? ft__pixels_workspace(p, width, height) : 0;
     if (!bytes || channels < 1 || channels > 4 || !pixels) {
-        ft__fail(c, FT_INVALID, "%s: %d x %d pixels of %d channels cannot be taken", what, width,
+        ft__fail(c, FT_INVALID, "%s: %d x %d pixels of %d channels are not supported", what, width,
                  height, channels);
         return false;
     }
@@ -28538,8 +28559,8 @@ static bool ft__encoded_to_input(ft__context *c, const ft_preprocessing *p, cons
     }
     fault = bytes ? ft__memory_facts(bytes, count, &facts) : "the file is empty";
     if (!fault && facts.memory > ft__room(c)) {
-        ft__fail(c, FT_MEMORY, "%s: %d x %d pixels need %zu bytes to be decoded, and the memory"
-                 " budget of %zu leaves %zu", what, facts.width, facts.height, facts.memory,
+        ft__fail(c, FT_MEMORY, "%s: decoding %d x %d pixels needs %zu bytes, but the memory budget"
+                 " of %zu leaves only %zu", what, facts.width, facts.height, facts.memory,
                  c->desc.memory_budget, ft__room(c));
         return false;
     }
@@ -28614,8 +28635,8 @@ void ft_data_free(ft_data *data)
 }
 
 /* With streams the batch size must be their number: a row for each. */
-static const char ft__samples_apart[] = "samples that are apart: ft_stream_options.streams is"
-                                        " the batch of streams";
+static const char ft__samples_apart[] = "single samples; for streams the batch size is"
+                                        " ft_stream_options.streams";
 static bool ft__takes_batch_size(const ft_data *data, int batch_size)
 {
     return data->source.streams == 0 || data->source.streams == batch_size;
@@ -28660,9 +28681,10 @@ static void ft__unknown_class(ft_model *m, const ft_data *of, const char *path, 
 {
     char number[12];
     int count = ft__known_classes(m, of);
-    ft__fail(&m->context, FT_INVALID, "%s: the class '%s' is none of the %d of the %s%s%s%s", path,
-             what, count, of ? "training data" : "model", count ? " (the first is '" : "",
-             count ? ft__known_class(m, of, 0, number) : "", count ? "')" : "");
+    ft__fail(&m->context, FT_INVALID, "%s: the class '%s' is not one of the %d classes of the"
+             " %s%s%s%s", path, what, count, of ? "training data" : "model",
+             count ? " (the first is '" : "", count ? ft__known_class(m, of, 0, number) : "",
+             count ? "')" : "");
 }
 
 /* Finds class names among those of other data or, if `of` is NULL, of the model. Returns an array
@@ -28734,8 +28756,8 @@ static void ft__arrays_check(ft__context *c, const ft_source *source, const ft_s
     for (s = 0; s < slot_count; ++s) {
         bool values = slots[s].type == FT_F32;
         if (!strcmp(slots[s].name, values ? arrays->input_name : arrays->labels_name)) continue;
-        ft__fail(c, FT_INVALID, "arrays: the network's %s are \"%s\", but the arrays are for \"%s\""
-                 ": see ft_array_options", values ? "values" : "labels", slots[s].name,
+        ft__fail(c, FT_INVALID, "arrays: the network reads its %s from \"%s\", but the arrays fill"
+                 " \"%s\": see ft_array_options", values ? "values" : "labels", slots[s].name,
                  values ? arrays->input_name : arrays->labels_name);
     }
 }
@@ -28771,8 +28793,8 @@ static int ft__arrays_classes(ft__context *c, int count, const int *labels, int 
     if (!labels) return 0;
     for (i = 0; i < count; ++i) {
         if (labels[i] < 0 || (classes > 0 && labels[i] >= classes) || labels[i] == INT_MAX) {
-            ft__fail(c, FT_INVALID, "arrays: labels[%d] is %d: a class is a number from 0 on, below"
-                     " %d", i, labels[i], classes > 0 ? classes : INT_MAX);
+            ft__fail(c, FT_INVALID, "arrays: labels[%d] is %d; it must be at least 0 and below %d",
+                     i, labels[i], classes > 0 ? classes : INT_MAX);
             return 0;
         }
         if (labels[i] >= most) most = labels[i] + 1;
@@ -28791,13 +28813,13 @@ ft_data *ft_arrays(ft_model *m, int count, const float *values, const int *label
     c = &m->context;
     memset(&source, 0, sizeof source);
     if (!values || count < 1 || options.classes < 0) {
-        ft__fail(c, FT_INVALID, "arrays: values must not be NULL, count (%d) at least 1, and"
-                 " classes (%d) not negative", count, options.classes);
+        ft__fail(c, FT_INVALID, "arrays: values must not be NULL, count (%d) must be at least 1,"
+                 " and classes (%d) must not be negative", count, options.classes);
         return NULL;
     }
     if (options.classes > 0 && !labels)
-        ft__fail(c, FT_INVALID, "arrays: classes has no effect here: it is for labels, and they"
-                 " are NULL");
+        ft__fail(c, FT_INVALID, "arrays: classes has no effect here: it is for labels, which are"
+                 " NULL");
     source.classes = ft__arrays_classes(c, count, labels, options.classes);
     arrays = (ft__arrays *)ft__allocate(c, 1, sizeof *arrays);
     if (!arrays) return NULL;
@@ -28892,7 +28914,7 @@ static bool ft__split(ft_data *data, float hold_back, uint64_t seed, int *part)
     int i, first, *work;
     memset(part, 0, count * sizeof *part);
     if (!(hold_back >= 0.0f && hold_back < 1.0f))
-        ft__fail(c, FT_INVALID, "hold_back is %g: a share from 0 to below 1 is expected",
+        ft__fail(c, FT_INVALID, "hold_back is %g; it must be at least 0 and below 1",
                  (double)hold_back);
     if (!ft__ok(c) || hold_back == 0.0f) return ft__ok(c);
     s.group = (uint64_t *)ft__allocate(c, count, sizeof(uint64_t));
@@ -29100,17 +29122,16 @@ static ft__loader *ft__loader_make(ft__context *c, ft_data *data, const ft_slot 
     if (!ft__ok(c)) return NULL;
     if (!data || slot_count < 1 || slot_count > FT__MOST_SLOTS || batch_size < 1 || depth < 1
         || batch_size > INT_MAX / depth) {
-        ft__fail(c, FT_INVALID, "batches of %d samples with %d tensors each, %d ahead: at least 1"
-                 " of each is expected, and at most %d tensors", batch_size, slot_count, depth,
+        ft__fail(c, FT_INVALID, "batches of %d samples with %d tensors each, %d ahead: each must be"
+                 " at least 1, and at most %d tensors are supported", batch_size, slot_count, depth,
                  (int)FT__MOST_SLOTS);
         return NULL;
     }
     ft__arrays_check(c, &data->source, slots, slot_count);
     for (s = 0; data->fills && s < slot_count; ++s)
         if (!ft__glob(data->fills, slots[s].name))
-            ft__fail(c, FT_INVALID, "the network has an input \"%.100s\", which this data does not"
-                     " fill: it has %s (ft_data_source takes data of your own)", slots[s].name,
-                     data->fills);
+            ft__fail(c, FT_INVALID, "the network has an input \"%.100s\", but this data fills only"
+                     " %s (use ft_data_source for data of your own)", slots[s].name, data->fills);
     l = (ft__loader *)ft__allocate(c, 1, sizeof *l);
     if (!l) return NULL;
     l->context = c;
@@ -29162,8 +29183,8 @@ static ft__loader *ft__loader_create(ft_model *m, ft_data *data, int batch_size)
         const ft__node *node = &m->nodes[i];
         if (node->op != FT__OP_input) continue;
         if (count == FT__MOST_SLOTS) {
-            ft__fail(&m->context, FT_UNSUPPORTED, "%s: a data source fills at most %d inputs, and"
-                     " the network has more: feed them by hand (ft_feed)", node->name, count);
+            ft__fail(&m->context, FT_UNSUPPORTED, "%s: a data source fills at most %d inputs, but"
+                     " the network has more: feed them with ft_feed", node->name, count);
             return NULL;
         }
         slots[count].name = node->name;
@@ -29238,7 +29259,7 @@ static void ft__loader_start(ft__loader *l, const int *order, const int *views, 
     int b;
     ft__loader_stop(l);
     if (count < 0 || count > l->data->source.count) {
-        ft__fail(l->context, FT_INVALID, "the loader is to load %d of %d samples", count,
+        ft__fail(l->context, FT_INVALID, "the loader cannot load %d of %d samples", count,
                  l->data->source.count);
         return;
     }
@@ -29311,7 +29332,7 @@ static void ft__leave_out(ft__loader *l, int sample)
     if (l->data->left_out[sample]) return;
     l->data->left_out[sample] = 1;
     l->data->left_out_count += 1;
-    ft__log(l->context, "%s (sample %d) cannot be read and is left out",
+    ft__log(l->context, "%s (sample %d) cannot be read and is skipped",
             ft_data_name(l->data, sample), sample);
 }
 
@@ -29739,13 +29760,13 @@ static void ft__folder_scan_class(ft__folder *folder, const char *path)
         }
         if (folder->count == before)
             ft__fail(c, FT_IO, "%s: this class has no pictures (JPEG, PNG, BMP, PPM, PGM or"
-                     " GIF)%s%s%s", path, inner.count ? "; it holds a folder, " : "",
+                     " GIF)%s%s%s", path, inner.count ? "; it contains the folder " : "",
                      inner.count ? inner.first : "",
-                     inner.count ? ": is that where the classes are?" : "");
+                     inner.count ? ": are the classes in there?" : "");
         else {
             ft__log_left_out(c, path, &other, "file of another kind", "files of other kinds");
-            ft__log_left_out(c, path, &inner, "folder inside this class, with its pictures,",
-                             "folders inside this class, with their pictures,");
+            ft__log_left_out(c, path, &inner, "folder inside this class, with its pictures",
+                             "folders inside this class, with their pictures");
         }
     }
     ft__listing_free(&listing);
@@ -29765,8 +29786,8 @@ static void ft__folder_add_class(ft__folder *folder, const char *name)
     folder->class_names[folder->class_count] = ft__copy_name(c, name);
     if (!ft__ok(c)) return;
     if (strcmp(folder->class_names[folder->class_count], name) != 0)
-        ft__log(c, "%s/%s: the name of this folder is not UTF-8; its class is called by this text",
-                folder->path, name);
+        ft__log(c, "%s/%s: the name of this folder is not UTF-8; its class is named as printed"
+                " here", folder->path, name);
     folder->class_count += 1;
 }
 
@@ -29788,17 +29809,17 @@ static void ft__folder_scan(ft__folder *folder)
                 ft__count_left_out(ft__is_picture(entry->name) ? &loose : &other, entry->name);
         }
         if (folder->class_count == 0 && loose.count)
-            ft__fail(c, FT_IO, "%s: its %d pictures lie directly in it; each class needs a folder"
-                     " of its own, as %s/CLASS/%s", folder->path, loose.count, folder->path,
+            ft__fail(c, FT_IO, "%s: its %d pictures are in no class folder; each class needs its"
+                     " own folder, such as %s/CLASS/%s", folder->path, loose.count, folder->path,
                      loose.first);
         else if (folder->class_count == 0)
-            ft__fail(c, FT_IO, "%s: no folders in it; each class needs one, as %s/CLASS/any.jpg",
-                     folder->path, folder->path);
+            ft__fail(c, FT_IO, "%s: has no folders in it; each class needs one, such as"
+                     " %s/CLASS/any.jpg", folder->path, folder->path);
         else {
-            ft__log_left_out(c, folder->path, &loose, "picture that is in no class",
-                             "pictures that are in no class");
-            ft__log_left_out(c, folder->path, &other, "file that is in no class",
-                             "files that are in no class");
+            ft__log_left_out(c, folder->path, &loose, "picture outside the class folders",
+                             "pictures outside the class folders");
+            ft__log_left_out(c, folder->path, &other, "file outside the class folders",
+                             "files outside the class folders");
         }
     }
     ft__listing_free(&listing);
@@ -29826,7 +29847,7 @@ static void ft__examine_header(void *context, int part)
         s->memory = facts.memory;
         s->turned = facts.turned;
         if (!s->fault && s->memory > ft__room(e->folder->context))
-            s->fault = "decoding its pixels takes more memory than ft_desc.memory_budget leaves";
+            s->fault = "decoding its pixels needs more memory than ft_desc.memory_budget leaves";
         if (!s->fault && !ft__geometry_of(&e->folder->preprocessing, s->width, s->height,
                                           &s->geometry)) s->fault = ft__odd_sides;
     }
@@ -30081,7 +30102,7 @@ static void ft__folder_drop(ft__folder *folder)
             continue;
         }
         if (s.examined) {
-            ft__log(folder->context, "%s: left out: %s", s.path, s.fault);
+            ft__log(folder->context, "%s: skipped: %s", s.path, s.fault);
             folder->skipped += 1;
         }
         ft__release(folder->context, s.path);
@@ -30128,8 +30149,8 @@ static bool ft__folder_find_groups(ft__folder *folder, bool wanted, bool is_trai
     int groups = ft__folder_group_names(folder, wanted), i, track, frame = 0;
     const char *name;
     if (groups < folder->count && (wanted || groups >= 2 * folder->class_count)) {
-        ft__log(c, "%s: by their names (%s) the %d pictures are frames of %d tracks, which are"
-                " never split (no_groups, --groups none: they are single pictures)", folder->path,
+        ft__log(c, "%s: by their names (%s) the %d pictures are frames of %d tracks; no track is"
+                " split (if they are single pictures: no_groups, --groups none)", folder->path,
                 wanted ? "TRACK_FRAME" : "NNNNN_MMMMM", folder->count, groups);
         return true;
     }
@@ -30140,8 +30161,8 @@ static bool ft__folder_find_groups(ft__folder *folder, bool wanted, bool is_trai
         name = strrchr(folder->samples[i].path, '/') + 1;
         track = ft__track_digits(name, &frame);
         if (track == 0 || track > 7) continue; /* eight digits are a date */
-        ft__log(c, "%s: names like %s may be of tracks and frames, or not: they are taken as single"
-                " pictures (group_by_name, --groups name: they are frames)", folder->path, name);
+        ft__log(c, "%s: names like %s may mean a track and a frame: they are used as single"
+                " pictures (if they are frames: group_by_name, --groups name)", folder->path, name);
         break;
     }
     return false;
@@ -30158,7 +30179,7 @@ static void ft__folder_match_classes(ft__folder *folder, ft_model *m, const ft_d
     if (count == 0 && output && output->shape.rank > 0)
         count = output->shape.size[output->shape.rank - 1];
     if (!named && count != folder_count)
-        ft__fail(c, FT_INVALID, "%s: it has %d classes, but the model has %d, without names",
+        ft__fail(c, FT_INVALID, "%s: has %d classes, but the model has %d, without names",
                  folder->path, folder_count, count);
     if (!ft__ok(c) || !named) return;
     names = (char **)ft__allocate(c, (size_t)count + 1, sizeof *names);
@@ -30184,7 +30205,7 @@ static void ft__folder_fill(ft__folder *folder, ft_model *m,
     ft__folder_scan(folder);
     classes = folder->class_count;
     if (ft__ok(c) && classes == 1 && !match)
-        ft__fail(c, FT_IO, "%s: it has one class only, %s; two or more are needed to tell apart",
+        ft__fail(c, FT_IO, "%s: has only one class, %s; at least 2 are needed",
                  folder->path, folder->class_names[0]);
     if (ft__ok(c) && match) ft__folder_match_classes(folder, m, options->classes_of);
     work = (int *)ft__allocate(c, 2 * (size_t)folder->count + 2 * (size_t)classes + 1,
@@ -30202,10 +30223,10 @@ static void ft__folder_fill(ft__folder *folder, ft_model *m,
     for (i = 0; i < folder->count; ++i) turned += folder->samples[i].turned;
     ft__log(c, "%s: %d pictures of %d classes; %d could not be read, %d are kept in memory%s",
             folder->path, folder->count, classes, folder->skipped, cached,
-            known ? ", others are known" : "");
+            known ? ", others were checked in an earlier run" : "");
     if (turned)
-        ft__log(c, "%s: %d of them are stored turned or mirrored; they are set upright, as their"
-                " EXIF orientation says", folder->path, turned);
+        ft__log(c, "%s: %d of them are rotated or mirrored, as their EXIF orientation says",
+                folder->path, turned);
     source->count = folder->count;
     source->classes = folder->class_count;
     if (!options->no_groups && ft__folder_find_groups(folder, options->group_by_name, !match))
@@ -30226,29 +30247,29 @@ static bool ft__folder_check(ft_model *m, const char *path,
     ft__context *c = &m->context;
     const char *fault;
     if (!path || options->per_class < 0) {
-        ft__fail(c, FT_INVALID, "image folder: the path must not be NULL, per_class (%d) not"
-                 " negative", options->per_class);
+        ft__fail(c, FT_INVALID, "image folder: the path must not be NULL, and per_class (%d) must"
+                 " not be negative", options->per_class);
         return false;
     }
     if (ft__decode_missing()) ft__fail(c, FT_UNSUPPORTED, "%s: %s", path, ft__decode_missing());
     if (!c->desc.files.list)
-        ft__fail(c, FT_UNSUPPORTED, "%s: folders cannot be listed here: set ft_desc.files.list",
+        ft__fail(c, FT_UNSUPPORTED, "%s: this system cannot list folders: set ft_desc.files.list",
                  path);
     fault = ft__preprocessing_fault(&m->preprocessing);
     if (fault)
-        ft__fail(c, FT_INVALID, "%s: the model's preprocessing does not say what a picture becomes:"
-                 " %s; load or build a network first, or call ft_set_preprocessing", path, fault);
+        ft__fail(c, FT_INVALID, "%s: the model's preprocessing is not usable: %s; load or build a"
+                 " network first, or call ft_set_preprocessing", path, fault);
     fault = ft__augmentation_fault(&options->augmentation);
     if (fault) ft__fail(c, FT_INVALID, "%s: augmentation: %s", path, fault);
     if (options->no_groups && options->group_by_name)
-        ft__fail(c, FT_INVALID, "%s: no_groups and group_by_name: only one of them can be set",
+        ft__fail(c, FT_INVALID, "%s: no_groups and group_by_name must not both be set",
                  path);
     if (options->per_class < 0)
-        ft__fail(c, FT_INVALID, "%s: per_class %d: a number from 0 on is expected", path,
+        ft__fail(c, FT_INVALID, "%s: per_class is %d; it must not be negative", path,
                  options->per_class);
     if (options->match_classes && options->classes_of)
-        ft__fail(c, FT_INVALID, "%s: match_classes and classes_of: the classes are to be those of"
-                 " the model or of other data, not both", path);
+        ft__fail(c, FT_INVALID, "%s: match_classes and classes_of must not both be set: the classes"
+                 " are those of the model or of other data", path);
     return ft__ok(c);
 }
 
@@ -30354,7 +30375,7 @@ static char *ft__from_utf16(ft__context *c, const char *path, const unsigned cha
         at += (size_t)ft__utf8_write(code, to + at);
     }
     if (to && i < count) {
-        ft__fail(c, FT_FORMAT, "%s: damaged UTF-16: byte %llu begins no character", path,
+        ft__fail(c, FT_FORMAT, "%s: damaged UTF-16: no character begins at byte %llu", path,
                  (unsigned long long)i);
         ft__release(c, to);
         to = NULL;
@@ -30381,7 +30402,7 @@ static bool ft__as_utf8(ft__context *c, const char *path, const char **text, siz
     if (!ft__ok(c)) return false;
     zero = *bytes ? memchr(*text, 0, *bytes) : NULL;
     if (!zero) return true;
-    ft__fail(c, FT_FORMAT, "%s: no text: byte %llu of it is zero, on line %d%s", path,
+    ft__fail(c, FT_FORMAT, "%s: not a text: its byte %llu is zero, on line %d%s", path,
              (unsigned long long)((const char *)zero - (*owned ? *owned : (const char *)b)),
              ft__line_of(*text, (const char *)zero, '\n'),
              *owned ? "" : " (UTF-16 needs its byte order mark)");
@@ -30426,9 +30447,9 @@ static bool ft__quote_closed(ft__table *t, bool quoted, int line)
                  t->path, line);
     else if (t->at < t->end && *t->at != t->separator && *t->at != t->line_end
              && !(*t->at == '\r' && (t->at + 1 == t->end || t->at[1] == t->line_end)))
-        ft__fail(t->context, FT_FORMAT, "%s: line %d: text behind the closing quote of a field"
-                 " that opens on line %d; a quote inside of a quoted field is written twice",
-                 t->path, t->next_line, line);
+        ft__fail(t->context, FT_FORMAT, "%s: line %d: there is text after the closing quote of a"
+                 " field that opens on line %d; write a quote inside a quoted field twice", t->path,
+                 t->next_line, line);
     return ft__ok(t->context);
 }
 
@@ -30490,7 +30511,7 @@ static bool ft__next_line_record(ft__table *t)
     if (ft__ok(c) && t->count != t->columns)
         ft__fail(c, FT_FORMAT, "%s: line %d has %d columns, line %d has %d%s", t->path, t->line,
                  t->count, t->first_line, t->columns, t->separator == ','
-                 ? ": a text that holds a comma stands in quotes" : "");
+                 ? ": put a text that contains a comma in quotes" : "");
     return ft__ok(c);
 }
 
@@ -30569,11 +30590,11 @@ static bool ft__next_json_record(ft__table *t)
     } while ((size_t)i == count);
     json = ft__json_parse_at(c, line, count, &fault);
     if (ft__ok(c) && !json)
-        ft__fail(c, FT_FORMAT, "%s: line %d is not JSON: a fault at byte %llu of it", t->path,
+        ft__fail(c, FT_FORMAT, "%s: line %d is not JSON: error at byte %llu of the line", t->path,
                  t->line, (unsigned long long)fault);
     else if (ft__ok(c) && !ft__json_at(json, 0, 'o'))
-        ft__fail(c, FT_FORMAT, "%s: line %d is %s; JSON Lines has one object on each line", t->path,
-                 t->line, ft__json_kind(json, 0));
+        ft__fail(c, FT_FORMAT, "%s: line %d is %s; in JSON Lines each line must be an object",
+                 t->path, t->line, ft__json_kind(json, 0));
     if (ft__ok(c) && keys == 0) ft__json_names(t, json);
     for (i = 0; ft__ok(c) && i < keys; ++i, key += strlen(key) + 1) {
         t->fields[t->count++] = t->letters.count;
@@ -30657,13 +30678,13 @@ static int ft__wanted_column(ft__table *t, const char *wanted, size_t bytes, boo
         number = 10 * number + wanted[i] - '0';
     if (bytes > 0 && i == bytes && t->separator) {
         if (number >= 1 && number <= t->count) return number - 1;
-        ft__fail(t->context, FT_FORMAT, "%s: line %d has %d column%s, there is no column %d",
+        ft__fail(t->context, FT_FORMAT, "%s: line %d has %d column%s; column %d was not found",
                  t->path, t->line, t->count, t->count == 1 ? "" : "s", number);
         return -1;
     }
     column = ft__named_column(t, wanted, bytes);
     if (column >= 0) *named = true;
-    else ft__fail(t->context, FT_FORMAT, "%s: line %d has %s of the name %.*s: %s", t->path,
+    else ft__fail(t->context, FT_FORMAT, "%s: line %d has %s named %.*s: %s", t->path,
                   t->line, column == -1 ? "no column" : "several columns", (int)bytes, wanted,
                   ft__column_list(t, list));
     return column < 0 ? -1 : column;
@@ -30682,8 +30703,8 @@ static bool ft__wanted_texts(ft__table *t, bool *named)
         size_t bytes = strcspn(at, ",");
         int column;
         if (t->texts == FT__MOST_TEXT_COLUMNS)
-            ft__fail(t->context, FT_INVALID, "%s: more than %d text columns", t->path,
-                     FT__MOST_TEXT_COLUMNS);
+            ft__fail(t->context, FT_INVALID, "%s: more than %d text columns are not supported",
+                     t->path, FT__MOST_TEXT_COLUMNS);
         column = ft__ok(t->context) ? ft__wanted_column(t, at, bytes, named) : -1;
         if (column < 0) return false;
         t->text[t->texts++] = column;
@@ -30717,11 +30738,11 @@ static bool ft__which_column(ft__table *t, const char *what)
     char list[200];
     ft__column_list(t, list);
     if (t->header)
-        ft__fail(t->context, FT_FORMAT, "%s: line %d names %s: which of them is the %s? Set"
+        ft__fail(t->context, FT_FORMAT, "%s: line %d has the columns %s: which is the %s? Set"
                  " %s_column (--%s-column)", t->path, t->line, list, what, what, what);
-    else ft__fail(t->context, FT_FORMAT, "%s: line %d (%s) names no column that is known: set"
-                  " %s_column (--%s-column) to the number of the %s's", t->path, t->line, list,
-                  what, what, what);
+    else ft__fail(t->context, FT_FORMAT, "%s: line %d (%s) has no known column name: set %s_column"
+                  " (--%s-column) to the number of the %s column", t->path, t->line, list, what,
+                  what, what);
     return false;
 }
 
@@ -30739,8 +30760,8 @@ static bool ft__choose_columns(ft__table *t, ft_table_header header)
         t->label = ft__wanted_column(t, t->label_column, strlen(t->label_column), &named);
     if (!ft__ok(t->context)) return false;
     if (named && header == FT_HEADER_NO) {
-        ft__fail(t->context, FT_INVALID, "%s: a column is named, but header says that the first"
-                 " line is none: give its number", t->path);
+        ft__fail(t->context, FT_INVALID, "%s: a column is given by name, but header says that there"
+                 " is no header line: give its number", t->path);
         return false;
     }
     t->header = named || header == FT_HEADER_YES || t->separator == 0
@@ -30756,8 +30777,8 @@ static bool ft__choose_columns(ft__table *t, ft_table_header header)
     if (t->label < 0 && !t->unlabelled) t->label = ft__other_column(t, -1);
     if (t->unlabelled) t->label = -1;
     else if (t->count == 1 && t->separator) {
-        ft__fail(t->context, FT_FORMAT, "%s: line %d has 1 column, but a text and a label are"
-                 " expected, with a %s between them", t->path, t->line,
+        ft__fail(t->context, FT_FORMAT, "%s: line %d has only 1 column; a text and a label are"
+                 " expected, separated by a %s", t->path, t->line,
                  t->separator == ',' ? "comma" : "tab");
         return false;
     } else if (t->label < 0) return ft__which_column(t, "label");
@@ -30800,7 +30821,7 @@ static void ft__note_columns(ft__table *t)
     if (t->texts > 1) ft__text_add(&t->note, ", joined by a space");
     if (t->label >= 0) ft__note_column(t, ", label from ", t->label);
     if (t->separator)
-        ft__text_add(&t->note, t->header ? "; line %d is a header" : "; line %d is no header",
+        ft__text_add(&t->note, t->header ? "; line %d is a header" : "; line %d is not a header",
                      t->first_line);
 }
 
@@ -30920,8 +30941,8 @@ static void ft__warn_of_like_labels(const ft__table *t, const ft__values *v)
             for (; bytes > 0 && *b == ' '; --bytes) b += 1;
             while (bytes > 0 && b[bytes - 1] == ' ') --bytes;
             if (!ft__same_name(a, b, bytes, true)) continue;
-            ft__log(t->context, "%s: warning: the labels \"%.60s\" and \"%.60s\" are two classes",
-                    t->path, a, ft__piece_text(&v->values, j));
+            ft__log(t->context, "%s: warning: the labels \"%.60s\" and \"%.60s\" are two different"
+                    " classes", t->path, a, ft__piece_text(&v->values, j));
             return;
         }
 }
@@ -30943,7 +30964,7 @@ static bool ft__header_settled(ft__table *t, const ft__values *labels, bool know
         return false;
     }
     if (t->header || known_classes || !ft__may_be_header(labels)) return true;
-    ft__fail(t->context, FT_FORMAT, "%s: is line %d a header? Its label, %.60s, stands on no other"
+    ft__fail(t->context, FT_FORMAT, "%s: is line %d a header? Its label, %.60s, is on no other"
              " line: set header (--header yes or no)", t->path, t->first_line,
              ft__piece_text(&labels->values, labels->first));
     return false;
@@ -30968,8 +30989,8 @@ static void ft__table_check(ft__table *t, ft_table_header header, bool known_cla
         && ft__ok(c)) {
         ft__warn_of_like_labels(t, &labels);
         if (records >= 4 && 2 * classes > records)
-            ft__log(c, "%s: warning: %d classes in %d texts: is that the column of the labels?"
-                    " (%s)", t->path, classes, records, t->note.letters);
+            ft__log(c, "%s: warning: %d classes in %d texts: is this the label column? (%s)",
+                    t->path, classes, records, t->note.letters);
     }
     ft__values_free(c, &labels);
 }
@@ -31132,10 +31153,10 @@ static void ft__read_class_files(ft__texts *t, const char *path, const char *lab
         }
     if (ft__ok(c) && t->count == before)
         ft__fail(c, FT_IO, "%s: this class has no texts%s%s%s", path,
-                 inner.count ? "; it holds a folder, " : "", inner.count ? inner.first : "",
-                 inner.count ? ": is that where the classes are?" : "");
-    ft__log_left_out(c, path, &inner, "folder inside this class, with its texts,",
-                     "folders inside this class, with their texts,");
+                 inner.count ? "; it contains the folder " : "", inner.count ? inner.first : "",
+                 inner.count ? ": are the classes in there?" : "");
+    ft__log_left_out(c, path, &inner, "folder inside this class, with its texts",
+                     "folders inside this class, with their texts");
     ft__listing_free(&listing);
 }
 
@@ -31152,13 +31173,14 @@ static void ft__read_text_folder(ft__texts *t, const char *path)
             char *label = inner ? ft__copy_name(c, entry->name) : NULL;
             if (label) ft__read_class_files(t, inner, label);
             if (label && strcmp(label, entry->name) != 0)
-                ft__log(c, "%s: the name of this folder is not UTF-8; its class is called by this"
-                        " text", inner);
+                ft__log(c, "%s: the name of this folder is not UTF-8; its class is named as printed"
+                        " here", inner);
             if (!inner) ft__count_left_out(&loose, entry->name);
             ft__release(c, label);
             ft__release(c, inner);
         }
-    ft__log_left_out(c, path, &loose, "file that is in no class", "files that are in no class");
+    ft__log_left_out(c, path, &loose, "file outside the class folders",
+                     "files outside the class folders");
     ft__listing_free(&listing);
 }
 
@@ -31226,7 +31248,7 @@ static ft_tokenizer *ft__tokenizer_for(ft_model *m, const ft__texts *t, ft_token
     int i;
     if (given && given->model != m) {
         ft__fail(&m->context, FT_INVALID, "the tokeniser belongs to another model: load it with"
-                 " this one");
+                 " this model");
         return NULL;
     }
     if (given) return given;
@@ -31259,8 +31281,8 @@ static void ft__tokenize_texts(ft__texts *t, ft_tokenizer *tokenizer, int longes
     }
     if (t->longest < 1) t->longest = 1;
     if (cut && ft__ok(c))
-        ft__log(c, "%s: %d of the texts are longer than %d tokens (max_length): the rest of them is"
-                " cut off", path, cut, longest);
+        ft__log(c, "%s: %d of the texts are longer than %d tokens (max_length): their ends are cut"
+                " off", path, cut, longest);
 }
 
 /* ---- Views: words left out, or in another order ---- */
@@ -31401,7 +31423,7 @@ static ft__texts *ft__texts_read(ft_model *m, const char *path, const ft_text_op
         if (content) ft__read_table(t, path, (const char *)content, bytes, o);
         ft__release(c, content);
     }
-    if (t->count == 0) ft__fail(c, FT_FORMAT, "%s: no texts", path);
+    if (t->count == 0) ft__fail(c, FT_FORMAT, "%s: has no texts", path);
     return t;
 }
 
@@ -31438,8 +31460,8 @@ static void ft__texts_prepare(ft__texts *t, ft_tokenizer *tokenizer, const ft_te
     t->shuffle = o->shuffle;
     t->seed = t->context->desc.seed;
     if (changed && (tokenizer->kind != FT_WORDS || !(o->subsample >= 0 && o->subsample <= 1)))
-        ft__fail(t->context, FT_INVALID, "ft_texts: shuffle and subsample want a vocabulary of"
-                 " FT_WORDS, and a share from 0 to 1 (%g)", (double)o->subsample);
+        ft__fail(t->context, FT_INVALID, "ft_texts: shuffle and subsample need an FT_WORDS"
+                 " vocabulary, and subsample (%g) must be from 0 to 1", (double)o->subsample);
     else if (o->subsample > 0) ft__subsample(t, tokenizer->pieces.count, o->subsample);
 }
 
@@ -31451,15 +31473,15 @@ static ft_status ft__texts_check(ft__context *c, const char *path, const ft_text
         {"label_column", o->label_column != NULL, !folder, "a table, not a folder"},
         {"format", o->format != NULL, !folder, "a table, not a folder"},
         {"header", o->header != FT_HEADER_AUTO, !folder, "a table, not a folder"},
-        {"label_column", o->label_column != NULL, !o->unlabelled, "texts that are labelled"},
-        {"match_classes", o->match_classes, !o->unlabelled, "texts that are labelled"},
-        {"classes_of", o->classes_of != NULL, !o->unlabelled, "texts that are labelled"},
-        {"match_classes", o->match_classes, !o->classes_of, "the model's classes, where classes_of"
-         " names no others"},
+        {"label_column", o->label_column != NULL, !o->unlabelled, "labelled texts"},
+        {"match_classes", o->match_classes, !o->unlabelled, "labelled texts"},
+        {"classes_of", o->classes_of != NULL, !o->unlabelled, "labelled texts"},
+        {"match_classes", o->match_classes, !o->classes_of, "the model's classes, but"
+         " classes_of is set"},
         {"bytes", o->bytes > 0, o->memory != NULL, "memory"}};
     if (o->longest < 0 || o->per_class < 0 || !ft__not_negative(o->subsample))
-        return ft__fail(c, FT_INVALID, "%s: longest %d, per_class %d, subsample %g: finite numbers"
-                        " from 0 on are expected", path, o->longest, o->per_class,
+        return ft__fail(c, FT_INVALID, "%s: longest %d, per_class %d, subsample %g: each must be"
+                        " finite and not negative", path, o->longest, o->per_class,
                         (double)o->subsample);
     return ft__check_uses(c, path, uses, sizeof uses / sizeof uses[0]);
 }
@@ -31608,7 +31630,7 @@ static void ft__streams_fill(ft__streams *s, ft_tokenizer *tokenizer, const ft__
     if (!ft__ok(s->context)) return;
     s->each = s->ids.count > 0 ? (s->ids.count - 1) / (size_t)s->rows : 0;
     if (s->each < 1 || s->each / (size_t)s->steps >= (size_t)(INT_MAX / s->rows - 1))
-        ft__fail(s->context, FT_INVALID, "%s: %zu tokens cannot be cut into %d streams", path,
+        ft__fail(s->context, FT_INVALID, "%s: %zu tokens cannot be divided into %d streams", path,
                  s->ids.count, s->rows);
     ft__print(s->name, sizeof s->name, "%zu tokens %016llx", s->ids.count, (unsigned long long)
              ft__hash_bytes(0, s->ids.values, s->ids.count * sizeof *s->ids.values));
@@ -31655,7 +31677,7 @@ ft_data *ft_text_streams(ft_model *m, const char *path, ft_stream_options option
     if (options.streams < 0 || options.steps < 0 || options.vocabulary.minimum_count < 0
         || options.vocabulary.most < 0) {
         ft__fail(c, FT_INVALID, "ft_text_streams: %d streams of %d steps, minimum_count %d, most"
-                 " %d: numbers from 0 on are expected", options.streams, options.steps,
+                 " %d: none may be negative", options.streams, options.steps,
                  options.vocabulary.minimum_count, options.vocabulary.most);
         return NULL;
     }
@@ -31698,8 +31720,8 @@ static ft_status ft__streams_check(ft_model *m, const ft_data *data)
 {
     const ft__node *labels = ft__get_node(m, ft__find_node(m, "labels"));
     if (data->source.get == ft__streams_get && labels && !ft__has_length(labels))
-        return ft__fail(&m->context, FT_SHAPE, "ft_text_streams is for language models: the labels"
-                        " of this network are one for each text, not for each token");
+        return ft__fail(&m->context, FT_SHAPE, "ft_text_streams is for language models: this"
+                        " network has one label per text, not per token");
     return m->context.status;
 }
 
@@ -31881,13 +31903,13 @@ static ft_status ft__check_classes(ft_model *m, const ft_data *data)
     const ft__node *output = ft__get_node(m, m->output);
     int has = ft_data_classes(data);
     if (data->model != m)
-        return ft__fail(&m->context, FT_INVALID, "the data belongs to another model: make it with"
-                        " this one");
+        return ft__fail(&m->context, FT_INVALID, "the data belongs to another model: create it with"
+                        " this model");
     if (ft__streams_check(m, data) != FT_OK || !output || output->shape.rank != 2 || has == 0)
         return m->context.status;
     if (has > output->shape.size[1])
-        return ft__fail(&m->context, FT_SHAPE, "the data has %d classes, the network's output %d:"
-                        " call ft_replace_head", has, output->shape.size[1]);
+        return ft__fail(&m->context, FT_SHAPE, "the data has %d classes, but the network's output"
+                        " has %d: call ft_replace_head", has, output->shape.size[1]);
     return FT_OK;
 }
 
@@ -32057,7 +32079,7 @@ static ft_status ft__cache_plan(ft__fit *f)
     cache->on_disk = !ft__multiply(rows, cache->row * sizeof(float), &bytes)
         || bytes > f->o.cache_bytes || bytes > left / 2;
     if (rows > INT_MAX / 4 || (cache->on_disk && !ft__keeps_rows(f))) {
-        ft__log(c, "the outputs of the frozen layers would take %zu MB: they are computed anew in"
+        ft__log(c, "the outputs of the frozen layers would need %zu MB: they are computed again in"
                 " each epoch", bytes >> 20);
         return c->status;
     }
@@ -32171,7 +32193,7 @@ static int ft__cache_load(ft__fit *f)
         to = cache->values + (cache->on_disk ? 0 : (size_t)row * cache->row);
         if (!ft__rows_read(&cache->file, at, key, to)) {
             if (!cache->damaged)
-                ft__log(&f->m->context, "%s: damaged: what is missing is made anew",
+                ft__log(&f->m->context, "%s: damaged: what is missing is computed again",
                         cache->file.path);
             cache->damaged = true;
             continue;
@@ -32234,7 +32256,7 @@ static bool ft__cache_refuse(ft__fit *f, int node, int slot)
 {
     char text[300];
     if (!ft__blame_data(f->m, text, sizeof text))
-        snprintf(text, sizeof text, "%.100s makes of sample %d (%.100s) what is not finite",
+        snprintf(text, sizeof text, "the output of %.100s for sample %d (%.100s) is not finite",
                  f->m->nodes[node - 1].name, f->m->fed_samples[slot],
                  ft_data_name(f->data, f->m->fed_samples[slot]));
     ft__fail(&f->m->context, FT_NOT_FINITE, "the frozen layers: %s", text);
@@ -32271,7 +32293,8 @@ static void ft__cache_get(ft__fit *f, size_t row, int slot)
     int i;
     if (cache->on_disk && !ft__rows_read(&cache->file, (uint64_t)cache->record[row] - 1,
                                          cache->keys[row], cache->values))
-        ft__fail(&f->m->context, FT_IO, "%s: changed while it was in use", cache->file.path);
+        ft__fail(&f->m->context, FT_IO, "%s: the file changed while it was in use",
+                 cache->file.path);
     for (i = 0; i < cache->node_count; ++i) {
         size_t count;
         float *value = ft__boundary(f, cache->nodes[i], &count);
@@ -32365,7 +32388,7 @@ static int ft__cache_find(ft__fit *f)
         ft__cache_keys(f, f->train, f->train_count, view);
     if (ft__rows_make(&cache->file, c, "features", id, ft__prefix_key(f), cache->row))
         taken = ft__cache_load(f);
-    if (taken) ft__log(c, "%s: %d outputs of the frozen layers are those of an earlier run",
+    if (taken) ft__log(c, "%s: %d outputs of the frozen layers are reused from an earlier run",
                        cache->file.path, taken);
     return taken;
 }
@@ -32388,7 +32411,7 @@ static ft_status ft__cache_fill(ft__fit *f)
     if (!cache->on_disk || !ft__ok(c)) return c->status;
     if (cache->file.file) put = ft__rows_finish(&cache->file, put);
     if (put && ft__rows_open(&cache->file)) return c->status;
-    ft__log(c, "the outputs of the frozen layers are computed anew in each epoch");
+    ft__log(c, "the outputs of the frozen layers are computed again in each epoch");
     cache->on = false;
     return c->status;
 }
@@ -32508,17 +32531,18 @@ static const char *ft__data_differs(const ft__fit *f, const ft__json *json, char
     int64_t samples = -1;
     ft__json_int(json, ft__json_member(json, data, "samples"), &samples);
     if (samples != ft_data_count(f->data)) {
-        ft__print(text, 100, "%lld samples then, %d now", (long long)samples,
+        ft__print(text, 100, "it had %lld samples, now %d", (long long)samples,
                  ft_data_count(f->data));
         return text;
     }
     if (!ft__same_hash(json, data, "classes", s->classes)) return "the classes differ";
     if (!ft__same_hash(json, data, "any_order", s->any_order))
-        return "the content of samples differs";
+        return "the content of the samples differs";
     if (!ft__same_hash(json, data, "content", s->content))
-        return "the samples are in another order";
+        return "the samples have another order";
     if (!ft__same_hash(json, data, "labels", s->labels)) return "the labels differ";
-    return ft__same_hash(json, data, "groups", s->groups) ? NULL : "samples are grouped otherwise";
+    if (!ft__same_hash(json, data, "groups", s->groups)) return "the groups of the samples differ";
+    return NULL;
 }
 
 /* An error if the checkpoint is from a run with other options or data. */
@@ -32531,18 +32555,18 @@ static ft_status ft__resume_check(const ft__fit *f, const ft__json *json)
     const char *what = ft__data_differs(f, json, text);
     if (what)
         return ft__fail(c, FT_INVALID, "%s: is the checkpoint of a run with other data (%s): remove"
-                        " it, or give the data of then", f->o.checkpoint, what);
+                        " it, or use the same data", f->o.checkpoint, what);
     for (i = 0; i < count; ++i) {
         double was = -1;
         ft__json_double(json, ft__json_member(json, list, options[i].name), &was);
         if ((float)was == (float)options[i].value) continue;
         return ft__fail(c, FT_INVALID, "%s: is the checkpoint of a run with other options (%s was"
-                        " %g, is %g): remove it, or give the options of then", f->o.checkpoint,
+                        " %g, now %g): remove it, or use the same options", f->o.checkpoint,
                         options[i].name, was, options[i].value);
     }
     if (!ft__same_hash(json, 0, "seed", c->desc.seed))
         return ft__fail(c, FT_INVALID, "%s: is the checkpoint of a run with another seed: remove"
-                        " it, or give that seed", f->o.checkpoint);
+                        " it, or use the same seed", f->o.checkpoint);
     return FT_OK;
 }
 
@@ -32739,14 +32763,14 @@ static bool ft__checkpoint_open(ft_model *m, const char *path, ft_file **file, f
     if (*json && ft__json_int(*json, ft__json_member(*json, 0, "format"), &format)
         && format == FT__CHECKPOINT_FORMAT) {
         if (ft__checkpoint_is_sound(*file)) return true;
-        ft__fail(&m->context, FT_FORMAT, "%s: a damaged checkpoint: its checksum does not match",
+        ft__fail(&m->context, FT_FORMAT, "%s: damaged checkpoint: its checksum does not match",
                  path);
     }
     if (*json)
-        ft__fail(&m->context, FT_FORMAT, "%s: a checkpoint of format %lld; this version reads %d:"
-                 " remove it, or go on with the version that wrote it", path, (long long)format,
-                 FT__CHECKPOINT_FORMAT);
-    ft__fail(&m->context, FT_FORMAT, "%s: a damaged checkpoint", path);
+        ft__fail(&m->context, FT_FORMAT, "%s: a checkpoint of format %lld, but this version reads"
+                 " format %d: remove it, or continue with the version that wrote it", path,
+                 (long long)format, FT__CHECKPOINT_FORMAT);
+    ft__fail(&m->context, FT_FORMAT, "%s: damaged checkpoint", path);
     ft__json_free(&m->context, *json);
     *json = NULL;
     ft_file_close(*file);
@@ -32760,7 +32784,7 @@ static int64_t ft__checkpoint_number(const ft__fit *f, const ft__json *json, con
     int64_t number = least - 1;
     if (ft__json_int(json, ft__json_member(json, 0, key), &number) && number >= least
         && number <= most) return number;
-    ft__fail(&f->m->context, FT_FORMAT, "%s: a damaged checkpoint: \"%s\" is not a number from %lld"
+    ft__fail(&f->m->context, FT_FORMAT, "%s: damaged checkpoint: \"%s\" is not a number from %lld"
              " to %lld", f->o.checkpoint, key, (long long)least, (long long)most);
     return least;
 }
@@ -32776,7 +32800,7 @@ static void ft__checkpoint_score(const ft__fit *f, const ft__json *json, const c
     memcpy(&score->loss, &bits, sizeof bits);
     if (!read || score->correct < 0 || score->total < score->correct
         || !(score->loss - score->loss == 0))
-        ft__fail(&f->m->context, FT_FORMAT, "%s: a damaged checkpoint: \"%s\" is no score",
+        ft__fail(&f->m->context, FT_FORMAT, "%s: damaged checkpoint: \"%s\" is not a score",
                  f->o.checkpoint, key);
 }
 
@@ -32784,7 +32808,8 @@ static void ft__checkpoint_tensor(ft__fit *f, ft_file *file, const char *name, f
                                   size_t count)
 {
     int index = ft_file_find(file, name);
-    if (index < 0) ft__fail(&f->m->context, FT_FORMAT, "%s: lacks %s", f->o.checkpoint, name);
+    if (index < 0) ft__fail(&f->m->context, FT_FORMAT, "%s: damaged checkpoint: %s is missing",
+                            f->o.checkpoint, name);
     else ft_file_read_f32(file, index, to, count);
 }
 
@@ -32822,14 +32847,13 @@ static void ft__checkpoint_state(ft__fit *f, ft_file *file, ft__json *json)
     ft__print(want, sizeof want, "%016llx", (unsigned long long)f->settings);
     if (ft__resume_check(f, json) != FT_OK) return;
     if (!settings || !stage || strcmp(settings, want) != 0 || strcmp(stage, f->o.stage) != 0) {
-        ft__fail(c, FT_INVALID, "%s: is the checkpoint of a run with another network, other frozen"
-                 " layers, precision or stage: remove it, or give those of then",
-                 f->o.checkpoint);
+        ft__fail(c, FT_INVALID, "%s: is the checkpoint of a run with another network, precision,"
+                 " stage or other frozen layers: remove it, or use the same", f->o.checkpoint);
         return;
     }
     if (ft__checkpoint_number(f, json, "simd", 0, INT_MAX) != c->simd)
-        ft__log(c, "%s was written on a processor with other SIMD instructions: the run goes on,"
-                " but its last bits will differ", f->o.checkpoint);
+        ft__log(c, "%s was written with other SIMD instructions: the run continues, but its last"
+                " bits will differ", f->o.checkpoint);
     ft__device_read_choices(c, json, f->o.checkpoint);
     at->epoch = (int)ft__checkpoint_number(f, json, "epoch", 0, f->o.epochs);
     at->step = (int)ft__checkpoint_number(f, json, "step", 0, f->steps);
@@ -33032,8 +33056,8 @@ static ft_status ft__fit_check(ft__fit *f)
     for (i = 0; i < m->node_count; ++i)
         if (ft__changes(m, &m->nodes[i]) && !ft__all_usable(&m->nodes[i]))
             return ft__fail(&m->context, FT_NOT_FINITE, "epoch %d: %s has numbers that are not"
-                            " finite, or near it (a smaller learning rate may help)", f->at.epoch,
-                            m->nodes[i].name);
+                            " finite, or almost too large (a smaller learning rate may help)",
+                            f->at.epoch, m->nodes[i].name);
     if (f->held_count > 0 || f->data->source.streams > 0) return m->context.status;
     ft__fit_start(f, f->order, f->views, 0, count);
     count = ft__fit_batch(f, f->order, f->views, count, &at);
@@ -33168,8 +33192,8 @@ static ft_status ft__fit_check_uses(ft__context *c, const ft_data *data, const f
         {"gamma", o->gamma > 0, step, "FT_STEP"},
         {"best", o->best, held, "held-back samples (hold_back)"},
         {"patience", o->patience > 0, held, "held-back samples (hold_back)"},
-        {"views", o->views > 0, o->augment && !o->no_cache, "augment, without no_cache"},
-        {"cache_bytes", o->cache_bytes > 0, !o->no_cache, "a cache, without no_cache"},
+        {"views", o->views > 0, o->augment && !o->no_cache, "augment without no_cache"},
+        {"cache_bytes", o->cache_bytes > 0, !o->no_cache, "a cache, but no_cache is set"},
         {"checkpoint_steps", o->checkpoint_steps > 0, o->checkpoint != NULL, "checkpoint"},
         {"batch_size", o->batch_size > 0, ft__takes_batch_size(data, o->batch_size),
          ft__samples_apart}};
@@ -33185,9 +33209,9 @@ static ft_status ft__fit_check_options(const ft__fit *f)
     const ft_fit_options *o = &f->o;
     if (ft__arrays_check_labels(f->m, f->data, "ft_fit") != FT_OK) return c->status;
     if ((unsigned)o->schedule > FT_ONE_CYCLE || !(o->hold_back >= 0 && o->hold_back < 1))
-        return ft__fail(c, FT_INVALID, "ft_fit: schedule %d, hold_back %g: a schedule is"
-                        " FT_CONSTANT to FT_ONE_CYCLE, a share in [0, 1)", (int)o->schedule,
-                        (double)o->hold_back);
+        return ft__fail(c, FT_INVALID, "ft_fit: schedule %d, hold_back %g: the schedule must be"
+                        " FT_CONSTANT to FT_ONE_CYCLE, and hold_back at least 0 and below 1",
+                        (int)o->schedule, (double)o->hold_back);
     if (o->epochs < 0 || o->batch_size < 0 || o->patience < 0 || o->views < 0
         || o->checkpoint_steps < 0)
         return ft__fail(c, FT_INVALID, "ft_fit: %d epochs, batch_size %d, patience %d, views %d,"
@@ -33195,12 +33219,12 @@ static ft_status ft__fit_check_options(const ft__fit *f)
                         o->patience, o->views, o->checkpoint_steps);
     if (o->step_epochs < 0 || !ft__not_negative(o->gamma)
         || !(o->warmup_epochs >= 0 && o->warmup_epochs <= 1e6f))
-        return ft__fail(c, FT_INVALID, "ft_fit: step_epochs %d, gamma %g, warmup_epochs %g: finite"
-                        " numbers from 0 on are expected", o->step_epochs, (double)o->gamma,
+        return ft__fail(c, FT_INVALID, "ft_fit: step_epochs %d, gamma %g, warmup_epochs %g: each"
+                        " must be finite and not negative", o->step_epochs, (double)o->gamma,
                         (double)o->warmup_epochs);
     if (f->data->source.streams > 0 && o->hold_back > 0)
-        return ft__fail(c, FT_INVALID, "ft_fit: of streams nothing can be held back: evaluate on"
-                        " another text");
+        return ft__fail(c, FT_INVALID, "ft_fit: hold_back does not work with text streams: evaluate"
+                        " on another text");
     return c->status;
 }
 
@@ -33423,8 +33447,8 @@ static void ft__recipe_choose(ft__recipe *r)
     double right = trial->held_back_accuracy;
     r->deeper = trial->held_back_total > 0 && right < ft__enough;
     if (trial->held_back_total == 0)
-        snprintf(r->result.choice, sizeof r->result.choice, "head only: too few samples to hold any"
-                 " back, so nothing tells whether training more than %s head is worth it",
+        snprintf(r->result.choice, sizeof r->result.choice, "head only: there are too few samples"
+                 " to hold any back and check whether training more than %s head helps",
                  r->keeps_head ? "the" : "a new");
     else snprintf(r->result.choice, sizeof r->result.choice,
              "%s: %s head on frozen features got %.1f %% of %d held-back %s right%s",
@@ -33442,7 +33466,7 @@ static void ft__recipe_frozen(ft__recipe *r, ft_fit_options o)
         ft__fail(&r->m->context, FT_INVALID, "freeze: %s", text);
     ft__set_frozen(r->m, "*", false);
     count = ft__set_frozen(r->m, r->o.freeze, true);
-    snprintf(r->result.choice, sizeof r->result.choice, "as asked: %.100s frozen (%d tensors)",
+    snprintf(r->result.choice, sizeof r->result.choice, "as requested: %.100s frozen (%d tensors)",
              *r->o.freeze ? r->o.freeze : "nothing", count);
     if (!ft__ok(&r->m->context)) return;
     r->result.fit = ft__fit_run(r->m, r->data, o, r->result.choice, true, NULL);
@@ -33576,8 +33600,8 @@ static void ft__recipe_thaw(ft__recipe *r, const int *layer, int layers)
     for (i = 0; i < m->node_count; ++i)
         own_factors = own_factors || (m->nodes[i].op == FT__OP_parameter
                                       && m->nodes[i].learning_rate_factor != 1);
-    snprintf(r->result.choice, sizeof r->result.choice, "thawed layer by layer from the head down"
-             " (%d layers), learning rates smaller by 2.6 a layer", layers);
+    snprintf(r->result.choice, sizeof r->result.choice, "unfrozen layer by layer from the head down"
+             " (%d layers), each with a learning rate 2.6 times smaller", layers);
     for (open = first; open <= layers && ft__ok(&m->context); ++open) {
         ft_fit_options o = ft__text_options(r, true, false);
         int steps = (ft_data_count(r->data) + o.batch_size - 1) / o.batch_size;
@@ -33612,7 +33636,7 @@ static void ft__recipe_text(ft__recipe *r)
     else {
         ft__set_frozen(m, "*", false);
         snprintf(r->result.choice, sizeof r->result.choice, "all layers at once: %s",
-                 stream ? "a language model" : "they begin at random");
+                 stream ? "a language model" : "they start from random weights");
         r->result.fit = ft__fit_run(m, r->data, ft__text_options(r, false, stream),
                                     r->result.choice, true, NULL);
     }
@@ -33629,7 +33653,7 @@ static ft_status ft__recipe_check(ft__context *c, const ft_data *data, const ft_
     const ft__field_use uses[] = {
         {"augmentation", a->shift != 0 || a->scale != 0 || a->flip,
          own && !(own->shift > 0 || own->scale > 0 || own->flip),
-         "an image folder that has none of its own"},
+         "an image folder without its own augmentation"},
         {"checkpoint_steps", o->checkpoint_steps > 0, o->checkpoint != NULL, "checkpoint"}};
     return ft__check_uses(c, "ft_finetune", uses, sizeof uses / sizeof uses[0]);
 }
@@ -33645,7 +33669,7 @@ static ft_finetune_result ft__finetune(ft_model *m, ft_data *data, ft_finetune_o
         || ft__recipe_check(&m->context, data, &options) != FT_OK) return r.result;
     if (options.epochs < 0 || options.batch_size < 0 || !ft__not_negative(options.learning_rate)) {
         ft__fail(&m->context, FT_INVALID, "ft_finetune: %d epochs, batches of %d, learning rate %g:"
-                 " finite numbers from 0 on are expected", options.epochs, options.batch_size,
+                 " each must be finite and not negative", options.epochs, options.batch_size,
                  (double)options.learning_rate);
         return r.result;
     }
@@ -33722,18 +33746,19 @@ static ft_status ft__evaluate_check(ft_model *m, const ft_data *data,
     ft__context *c = &m->context;
     size_t classes = (size_t)ft_class_count(m);
     const ft__field_use uses[] = {
-        {"confusion", o->confusion != NULL, classes > 0, "a model that tells classes"},
+        {"confusion", o->confusion != NULL, classes > 0, "a model that predicts classes"},
         {"confusion_count", o->confusion_count > 0, o->confusion != NULL, "confusion"},
-        {"sample", o->sample != NULL, classes > 0, "a model that tells classes"},
+        {"sample", o->sample != NULL, classes > 0, "a model that predicts classes"},
         {"batch_size", o->batch_size > 0, ft__takes_batch_size(data, o->batch_size),
          ft__samples_apart}};
     if (ft__check_uses(c, "ft_evaluate", uses, sizeof uses / sizeof uses[0]) != FT_OK
         || ft__arrays_check_labels(m, data, "ft_evaluate") != FT_OK) return c->status;
     if (o->batch_size < 0)
-        return ft__fail(c, FT_INVALID, "ft_evaluate: batch_size %d: want 1 or more", o->batch_size);
+        return ft__fail(c, FT_INVALID, "ft_evaluate: batch_size is %d; it must not be negative",
+                        o->batch_size);
     if (o->confusion && o->confusion_count != classes * classes)
-        return ft__fail(c, FT_SHAPE, "ft_evaluate: confusion has confusion_count = %zu numbers, not"
-                        " %zu: the model's %zu classes, squared", o->confusion_count,
+        return ft__fail(c, FT_SHAPE, "ft_evaluate: confusion_count is %zu, but confusion needs %zu"
+                        " numbers: the model's %zu classes, squared", o->confusion_count,
                         classes * classes, classes);
     return c->status;
 }
@@ -33799,7 +33824,7 @@ static int ft__best_classes(ft_model *m, const float *logits, ft_prediction *bes
     double sum = 0;
     for (i = 0; i < classes; ++i) sum += (double)ft__exp(logits[i] - largest);
     if (classes > 0 && !(sum <= (double)classes)) {
-        ft__fail(&m->context, FT_NOT_FINITE, "%s: the output of no class is finite",
+        ft__fail(&m->context, FT_NOT_FINITE, "%s: no class has a finite output",
                  m->nodes[m->output.id - 1].name);
         return 0;
     }
@@ -33823,13 +33848,13 @@ static bool ft__can_predict(ft_model *m, const ft_prediction *best, int count, c
     if (!ft__usable(m)) return false;
     c = &m->context;
     if (!best || count < 1)
-        ft__fail(c, FT_INVALID, "%s: best is %s and count %d: room for at least 1 prediction is"
-                 " expected", call, best ? "given" : "NULL", count);
+        ft__fail(c, FT_INVALID, "%s: best is %s and count is %d: there must be room for at least 1"
+                 " prediction", call, best ? "given" : "NULL", count);
     else if (!m->output.id)
         ft__fail(c, FT_INVALID, "%s: the model has no output: load or build a network first", call);
     else if (ft_class_count(m) < 1)
-        ft__fail(c, FT_INVALID, "%s: the output \"%.100s\" is not [N, classes]: ft_run gives its"
-                 " numbers", call, m->nodes[m->output.id - 1].name);
+        ft__fail(c, FT_INVALID, "%s: the output \"%.100s\" is not [N, classes]: use ft_run to get"
+                 " its numbers", call, m->nodes[m->output.id - 1].name);
     return ft__ok(c);
 }
 
@@ -33866,8 +33891,8 @@ static ft__plan *ft__begin_picture(ft_model *m, float **picture, const ft_predic
     if (p->width < 1 || m->nodes[node.id - 1].type != FT_F32
         || ft__node_count_at(&m->nodes[node.id - 1], ft__one)
            != (size_t)p->width * (size_t)p->height * (size_t)p->channels) {
-        ft__fail(c, FT_INVALID, "%s: the model's input is no picture, or ft_set_preprocessing was"
-                 " not told its size", call);
+        ft__fail(c, FT_INVALID, "%s: the model's input is not a picture, or not of the size given"
+                 " to ft_set_preprocessing", call);
         return NULL;
     }
     *picture = (float *)ft__allocate(c, ft__node_count_at(&m->nodes[node.id - 1], ft__one),
@@ -33897,7 +33922,7 @@ static ft__plan *ft__begin_tokens(ft_model *m, const int32_t *ids, int count, co
     plan = ft__begin(m, 1, false);
     if (!plan) return NULL;
     if (ft__main_input(m, plan, call).id != tokens.id) {
-        ft__fail(&m->context, FT_INVALID, "%s: the output depends on an input that is not"
+        ft__fail(&m->context, FT_INVALID, "%s: the output depends on an input other than"
                  " \"tokens\"", call);
         return NULL;
     }
@@ -33937,7 +33962,7 @@ static int ft__predict_text(ft_model *m, const char *text, size_t bytes, ft_pred
     if (!ft__usable(m) || !ft__given(&m->context, text, "ft_predict_text: the text")) return 0;
     if (m->output.id && m->nodes[m->output.id - 1].shape.rank == 3)
         ft__fail(&m->context, FT_INVALID, "ft_predict_text: the model predicts tokens, not classes;"
-                 " ft_generate goes on with a text");
+                 " use ft_generate to continue a text");
     if (!ft__can_predict(m, best, count, "ft_predict_text")) return 0;
     if (m->tokenizer) tokens = ft_tokenize(m->tokenizer, text, bytes, special);
     if (m->tokenizer && tokens.count == 0) { /* an empty text, as in ft_texts */
@@ -33953,7 +33978,7 @@ static int ft__predict_text(ft_model *m, const char *text, size_t bytes, ft_pred
     logits = ft__next_logits(m, tokens.ids, tokens.count, "ft_predict_text");
     if (logits && m->nodes[m->output.id - 1].shape.rank != 2)
         ft__fail(&m->context, FT_INVALID, "ft_predict_text: the model predicts tokens, not classes;"
-                 " ft_generate goes on with a text");
+                 " use ft_generate to continue a text");
     return ft__ok(&m->context) ? ft__best_classes(m, logits, best, count) : 0;
 }
 
@@ -34059,9 +34084,9 @@ static int ft__generate(ft_model *m, ft_generate_options options)
     ft__generation g;
     int count = 0, length = options.length > 0 ? options.length : 200;
     const ft__field_use uses[] = {
-        {"temperature", options.temperature != 0, !options.greedy, "tokens drawn, not greedy"},
-        {"top_k", options.top_k != 0, !options.greedy, "tokens drawn, not greedy"},
-        {"top_p", options.top_p != 0, !options.greedy, "tokens drawn, not greedy"}};
+        {"temperature", options.temperature != 0, !options.greedy, "random tokens, not greedy"},
+        {"top_k", options.top_k != 0, !options.greedy, "random tokens, not greedy"},
+        {"top_p", options.top_p != 0, !options.greedy, "random tokens, not greedy"}};
     memset(&g, 0, sizeof g);
     if (!ft__usable(m)) return 0;
     c = &m->context;
@@ -34069,14 +34094,14 @@ static int ft__generate(ft_model *m, ft_generate_options options)
     if (ft__check_uses(c, "ft_generate", uses, 3) != FT_OK) return 0;
     if (!ft__not_negative(options.temperature) || options.top_k < 0 || options.length < 0
         || !(options.top_p >= 0 && options.top_p <= 1)) {
-        ft__fail(c, FT_INVALID, "ft_generate: temperature %g, top_k %d, top_p %g, length %d: finite"
-                 " numbers from 0 on are expected, top_p to 1", (double)options.temperature,
+        ft__fail(c, FT_INVALID, "ft_generate: temperature %g, top_k %d, top_p %g, length %d: each"
+                 " must be finite and not negative, top_p at most 1", (double)options.temperature,
                  options.top_k, (double)options.top_p, options.length);
         return 0;
     }
     if (!m->tokenizer || !output || output->shape.rank != 3) {
-        ft__fail(c, FT_INVALID, "ft_generate needs a language model, whose output is [N, L,"
-                 " tokens], and its tokeniser");
+        ft__fail(c, FT_INVALID, "ft_generate needs a language model with an output [N, L, tokens],"
+                 " and its tokeniser");
         return 0;
     }
     g.m = m;
@@ -34134,12 +34159,12 @@ static const char *ft__desc_fault(const ft_desc *d)
         + (f->close != NULL) + (f->rename != NULL) + (f->remove != NULL);
     bool others = f->map || f->unmap || f->list || f->kind;
     if (!d->allocator.allocate != !d->allocator.release)
-        return "allocator: allocate and release are given both or neither";
+        return "allocator: set both allocate and release, or neither";
     if (files != 7 && (files != 0 || others))
-        return "files: open, size, read, write, close, rename and remove are given all or none, and"
+        return "files: set all of open, size, read, write, close, rename and remove, or none; set"
                " the others only with them";
-    if (!f->map != !f->unmap) return "files: map and unmap are given both or neither";
-    return !d->arena != !d->arena_bytes ? "arena and arena_bytes are given both or neither" : NULL;
+    if (!f->map != !f->unmap) return "files: set both map and unmap, or neither";
+    return !d->arena != !d->arena_bytes ? "set both arena and arena_bytes, or neither" : NULL;
 }
 
 static ft_desc ft__desc_defaults(ft_desc desc)
@@ -34172,8 +34197,8 @@ ft_model *ft_create(ft_desc desc)
     if (ft__desc_fault(&desc))
         ft__fail(&m->context, FT_INVALID, "ft_create: %s", ft__desc_fault(&desc));
     if (desc.communication.size > 1)
-        ft__fail(&m->context, FT_UNSUPPORTED, "communication.size is %d: this version trains on"
-                 " one process", desc.communication.size);
+        ft__fail(&m->context, FT_UNSUPPORTED, "communication.size is %d, but this version trains in"
+                 " one process only", desc.communication.size);
     ft__simd_choose(&m->context);
     ft__precision_choose(&m->context);
     ft__pool_create(&m->context);
@@ -34248,7 +34273,7 @@ static void ft__give_up_device(ft_model *m)
     ft__context *c = &m->context;
     int i;
     if (!ft__device_is_lost(c)) return;
-    ft__log(c, "%s is given up: the processor goes on", c->device->name);
+    ft__log(c, "%s is no longer used: the model continues on the CPU", c->device->name);
     ft__device_close(c);
     m->version += 1;
     m->weights_version += 1;
@@ -34365,8 +34390,7 @@ static ft_status ft__load_opened(ft_model *m, ft_file *file, const char *path,
     int classes = options.network.classes, i;
     if (ft_file_metadata(file, ft__checkpoint_key))
         return ft__fail(c, FT_FORMAT, "%s: a checkpoint of a run that has not ended, not a model:"
-                        " the run goes on from it with ft_fit_options.checkpoint, or --resume",
-                        path);
+                        " continue the run with ft_fit_options.checkpoint, or --resume", path);
     m->values_follow = true;
     if (!name && ft_file_metadata(file, ft__graph_key)) ft__load_graph(m, file, path);
     else {
@@ -34391,8 +34415,8 @@ ft_status ft_load(ft_model *m, const char *path, ft_load_options options)
     if (!ft__usable(m)) return ft__status_of(m);
     c = &m->context;
     if (m->node_count > 0)
-        return ft__fail(c, FT_INVALID, "ft_load: the model has a network already; ft_load_weights"
-                        " loads into it");
+        return ft__fail(c, FT_INVALID, "ft_load: the model already has a network; use"
+                        " ft_load_weights to load weights into it");
     file = ft_file_open(m, path, options.weights);
     if (!file) return c->status;
     ft__find_prefix(file);
@@ -34437,13 +34461,14 @@ ft_status ft_save(ft_model *m, const char *path, ft_save_options options)
     c = &m->context;
     if (!ft__given(c, path, "ft_save: the path")) return c->status;
     if (ft_other_format(path))
-        return ft__fail(c, FT_UNSUPPORTED, "%s: a name for a file of %s, but only safetensors can"
-                        " be written: name it .safetensors", path, ft_other_format(path));
+        return ft__fail(c, FT_UNSUPPORTED, "%s: this is the name of a %s file, but only safetensors"
+                        " can be written: name it .safetensors", path, ft_other_format(path));
     if (m->node_count == 0)
         return ft__fail(c, FT_INVALID, "%s: the model is empty: load or build a network first",
                         path);
     if (options.type != FT_F32 && options.type != FT_F16 && options.type != FT_BF16)
-        return ft__fail(c, FT_INVALID, "%s: weights are saved as FT_F32, FT_F16 or FT_BF16", path);
+        return ft__fail(c, FT_INVALID, "%s: the type of saved weights must be FT_F32, FT_F16 or"
+                        " FT_BF16", path);
     return ft__write_model(m, path, options.type, NULL, false);
 }
 
@@ -34582,8 +34607,8 @@ ft_status ft_get_gradient(ft_model *m, ft_node node, float *to, size_t count)
     if (!ft__check_node(m, node, "ft_get_gradient")) return ft__status_of(m);
     found = &m->nodes[node.id - 1];
     if (!found->gradient)
-        return ft__fail(&m->context, FT_INVALID, "%s: has no gradient: it is frozen, no parameter,"
-                        " or no training step was run", found->name);
+        return ft__fail(&m->context, FT_INVALID, "%s: has no gradient: it is frozen or not a"
+                        " parameter, or no training step was run", found->name);
     if (ft__check_count(m, node, count, ft__one) != FT_OK
         || !ft__given(&m->context, to, "ft_get_gradient: to")) return ft__status_of(m);
     ft__to_host(&m->context, found->gradient, count * sizeof *to);
@@ -34686,8 +34711,8 @@ static int ft__set_rule(ft_model *m, const char *glob, const float *factor, cons
 int ft_scale_learning_rate(ft_model *m, const char *glob, float factor)
 {
     if (ft__usable(m) && !ft__not_negative(factor))
-        ft__fail(&m->context, FT_INVALID, "ft_scale_learning_rate: factor %g: a finite number from"
-                 " 0 on is expected", (double)factor);
+        ft__fail(&m->context, FT_INVALID, "ft_scale_learning_rate: factor is %g; it must be finite"
+                 " and not negative", (double)factor);
     ft__say_unmatched(m, "ft_scale_learning_rate", glob, ft__is_parameter);
     return ft__set_rule(m, glob, &factor, NULL);
 }
@@ -34695,7 +34720,7 @@ int ft_scale_learning_rate(ft_model *m, const char *glob, float factor)
 int ft_set_weight_decay(ft_model *m, const char *glob, float weight_decay)
 {
     if (ft__usable(m) && !ft__is_finite(weight_decay))
-        ft__fail(&m->context, FT_INVALID, "ft_set_weight_decay: %g: a finite number is expected",
+        ft__fail(&m->context, FT_INVALID, "ft_set_weight_decay: %g: it must be finite",
                  (double)weight_decay);
     ft__say_unmatched(m, "ft_set_weight_decay", glob, ft__is_parameter);
     return ft__set_rule(m, glob, NULL, &weight_decay);
@@ -34706,8 +34731,8 @@ int ft_initialise(ft_model *m, const char *glob, ft_initialiser initialiser)
     int i, count = 0;
     if (!ft__usable(m)) return 0;
     if ((unsigned)initialiser > FT_INIT_ONES) {
-        ft__fail(&m->context, FT_INVALID, "ft_initialise: initialiser %d: FT_INIT_DEFAULT to"
-                 " FT_INIT_ONES are expected", (int)initialiser);
+        ft__fail(&m->context, FT_INVALID, "ft_initialise: initialiser %d: it must be"
+                 " FT_INIT_DEFAULT to FT_INIT_ONES", (int)initialiser);
         return 0;
     }
     ft__say_unmatched(m, "ft_initialise", glob, ft__is_weight);
@@ -34737,10 +34762,11 @@ ft_status ft_feed(ft_model *m, ft_node input, const void *values, int batch)
 {
     if (!ft__check_node(m, input, "ft_feed")) return ft__status_of(m);
     if (m->nodes[input.id - 1].op != FT__OP_input)
-        return ft__fail(&m->context, FT_INVALID, "%s: is no input", m->nodes[input.id - 1].name);
+        return ft__fail(&m->context, FT_INVALID, "%s: is not an input",
+                        m->nodes[input.id - 1].name);
     if (batch < 1)
-        return ft__fail(&m->context, FT_INVALID, "%s: a batch of %d", ft_node_name(m, input),
-                        batch);
+        return ft__fail(&m->context, FT_INVALID, "%s: a batch of %d samples: at least 1 is"
+                        " expected", ft_node_name(m, input), batch);
     if (!ft__given(&m->context, values, "ft_feed: values")) return ft__status_of(m);
     if (ft__plan_leaves(m, ft__extent_of(m, batch), false) != FT_OK) return ft__status_of(m);
     ft__fill_input(m, &m->nodes[input.id - 1], values, batch);
@@ -34771,8 +34797,8 @@ ft_status ft_backward(ft_model *m)
     if (!ft__usable(m)) return ft__status_of(m);
     plan = m->last_run;
     if (!plan || !plan->training || m->backward_done)
-        return ft__fail(&m->context, FT_INVALID, "ft_backward comes after ft_forward(m, true), and"
-                        " once: its gradients are where the values were");
+        return ft__fail(&m->context, FT_INVALID, "ft_backward must be called after ft_forward(m,"
+                        " true), and only once: its gradients replace the values");
     if (plan->first_trained == plan->step_count)
         return ft__fail(&m->context, FT_INVALID, "nothing to train: all parameters are frozen");
     ft__run_backward(m, plan, m->batch);
@@ -34786,10 +34812,10 @@ ft_status ft_update(ft_model *m, float learning_rate)
     if (ft__usable(m) && !m->optimizer) ft__set_optimizer(m, defaults);
     if (!ft__usable(m)) return ft__status_of(m);
     if (!ft__not_negative(learning_rate))
-        return ft__fail(&m->context, FT_INVALID, "ft_update: learning_rate %g: a finite number from"
-                        " 0 on is expected", (double)learning_rate);
+        return ft__fail(&m->context, FT_INVALID, "ft_update: learning_rate is %g; it must be finite"
+                        " and not negative", (double)learning_rate);
     if (!m->gradients_wait)
-        return ft__fail(&m->context, FT_INVALID, "ft_update comes after ft_backward");
+        return ft__fail(&m->context, FT_INVALID, "ft_update must be called after ft_backward");
     return ft__optimizer_step(m, learning_rate);
 }
 
@@ -34843,7 +34869,7 @@ static ft__plan *ft__begin_run(ft_model *m, const void *values, const int *lengt
                  " \"lengths\", I32 [N]", call);
     for (i = 0; lengths && i < batch; ++i)
         if (lengths[i] < 0 || lengths[i] > m->length)
-            ft__fail(c, FT_INVALID, "%s: lengths[%d] is %d: 0 to %d is expected, the steps that"
+            ft__fail(c, FT_INVALID, "%s: lengths[%d] is %d; it must be 0 to %d, the steps that"
                      " ft_set_length says", call, i, lengths[i], m->length);
     return ft__ok(c) ? plan : NULL;
 }

@@ -67,7 +67,7 @@ static int convert(const options *o)
     if (!o->model || !o->out) return usage("convert needs --model and --out", "");
     if (o->type && !strcmp(o->type, "f16")) save.type = FT_F16;
     else if (o->type && !strcmp(o->type, "bf16")) save.type = FT_BF16;
-    else if (o->type && strcmp(o->type, "f32") != 0) return usage("--type is f32, f16 or bf16", "");
+    else if (o->type && strcmp(o->type, "f32") != 0) return usage("--type must be f32, f16 or bf16", "");
     if (!can_write(o->out, o->model)) return FAILED;
     if (!(m = open_model(o))) return FAILED;
     if (o->labels && !name_classes(m, o)) return failed(m);
@@ -131,7 +131,7 @@ int main(int count, char **words)
     action.sa_handler = SIG_IGN;
     sigaction(SIGXFSZ, &action, NULL); /* writing a file over the limit then fails */
     for (v = 0; v < VERBS && strcmp(verbs[v].name, o.verb) != 0; ++v) {}
-    status = v == VERBS ? usage("no such verb: ", o.verb) : parse(count, words, &o);
+    status = v == VERBS ? usage("unknown verb: ", o.verb) : parse(count, words, &o);
     if (status == DONE) status = verbs[v].run(&o);
     if (!output_is_written()) status = FAILED;
     free(o.files);

@@ -110,7 +110,7 @@ static double classify(const char *train, const char *test, int labels, bool pre
            pretrained ? "after the language model" : "from scratch", ft_data_count(few), e.correct,
            e.total, 100 * e.low, 100 * e.high);
     if (worst.worst.probability > 0)
-        printf("  its worst mistake: \"%s\" is %s, taken for %s\n",
+        printf("  its worst mistake: \"%s\" is %s, predicted as %s\n",
                ft_data_name(unseen, worst.worst.index), ft_data_class_name(unseen, worst.worst.label),
                ft_data_class_name(unseen, worst.worst.guess));
     if (ft_error(m)) puts(ft_error_text(m));

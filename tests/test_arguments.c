@@ -634,7 +634,8 @@ static void test_halves(void)
         if (i == 2) desc.arena_bytes = 1 << 20;
         m = ft_create(desc);
         CHECK(m != NULL, "%d", i);
-        refused(m, "both or neither");
+        refused(m, i == 0 ? "set both allocate and release, or neither"
+                      : "set both arena and arena_bytes, or neither");
         ft_destroy(m);
     }
 }

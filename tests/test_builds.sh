@@ -259,10 +259,10 @@ left_out() { # MACRO NAME STATUS TEXT: with the macro, loading or building NAME 
     fi
 }
 left_out FINETUNE_NO_PYTORCH tests/golden/formats/plain.pt 8 FINETUNE_NO_PYTORCH
-left_out FINETUNE_NO_RESNET resnet18 1 "there are mobilenet_v1, keras_cnn"
-left_out FINETUNE_NO_MOBILENET mobilenet_v1 1 "no network of this name"
-left_out FINETUNE_NO_KERAS_CNN keras_cnn 1 "no network of this name"
-left_out FINETUNE_NO_RECURRENT lstm_classifier 1 "no network of this name"
+left_out FINETUNE_NO_RESNET resnet18 1 "it must be one of mobilenet_v1, keras_cnn"
+left_out FINETUNE_NO_MOBILENET mobilenet_v1 1 "unknown network"
+left_out FINETUNE_NO_KERAS_CNN keras_cnn 1 "unknown network"
+left_out FINETUNE_NO_RECURRENT lstm_classifier 1 "unknown network"
 left_out FINETUNE_NO_TEXT examples/text/reviews.tsv 8 FINETUNE_NO_TEXT
 
 # Half a configuration must be refused, not compiled.

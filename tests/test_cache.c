@@ -16,7 +16,7 @@ typedef struct pictures {
 } pictures;
 
 static pictures data;
-static int lines;           /* in the log that say "anew" */
+static int lines;           /* in the log that say "computed again" */
 
 static void make_pictures(void)
 {
@@ -59,7 +59,7 @@ static uint64_t digest(void *user, int index, int view)
 static void count_lines(void *user, const char *line)
 {
     (void)user;
-    if (strstr(line, "anew")) lines += 1;
+    if (strstr(line, "computed again")) lines += 1;
 }
 
 static ft_model *new_model(const char *cache, float first_weight)

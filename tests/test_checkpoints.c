@@ -75,7 +75,7 @@ static void test_pytorch(void)
     ft_weights_options plain = {0}, other = {0}, named = {0}, unexpected = {.allow_unexpected = true};
     loads("ckpt_beside.pt", plain, 0, NULL);
     loads("ckpt_nested.pt", plain, 0, NULL);
-    loads("ckpt_ema.pt", plain, 0, "\"model\" are taken; it also holds model_ema");
+    loads("ckpt_ema.pt", plain, 0, "\"model\" are loaded; the file also has model_ema");
     other.state_dict = "model_ema";
     loads("ckpt_ema.pt", other, 100, NULL);
     loads("ckpt_ema_only.pt", plain, 0, NULL);
@@ -87,11 +87,11 @@ static void test_pytorch(void)
     loads("ckpt_wrapped.pt", plain, 0, "\"backbone.encoder.\"");
     loads("ckpt_attributes.pt", plain, 0, NULL);
     loads("ckpt_types.pt", unexpected, 0, "sparse");
-    refuses("ckpt_types.pt", plain, FT_MISMATCH, "has 10 tensors that the network lacks");
+    refuses("ckpt_types.pt", plain, FT_MISMATCH, "10 tensors are not in the network");
     refuses("ckpt_module.pt", plain, FT_FORMAT, "state_dict()");
     refuses("ckpt_legacy_module.pt", plain, FT_FORMAT, "state_dict()");
     refuses("ckpt_script.pt", plain, FT_UNSUPPORTED, "TorchScript");
-    refuses("ckpt_partly.pt", plain, FT_MISMATCH, "rename \"backbone.=\" would take it");
+    refuses("ckpt_partly.pt", plain, FT_MISMATCH, "rename \"backbone.=\" would match it");
 }
 
 static void test_safetensors(void)
@@ -124,7 +124,7 @@ static void test_prefix(void)
         ft_destroy(m);
         m = small_network("net.fc");
         CHECK(ft_load_weights(m, FORMATS "ckpt_beside.pt", (ft_weights_options){0}) == FT_MISMATCH
-              && strstr(ft_error_text(m), "rename \"=net.\" would take it"), "%s",
+              && strstr(ft_error_text(m), "rename \"=net.\" would match it"), "%s",
               ft_error_text(m));
         ft_destroy(m);
     }
@@ -246,7 +246,7 @@ static void test_layout(void)
     layout("{" T("a", "F32", "1", "4", "8") "}", 8, "4 bytes between the header and tensor a");
     layout("{" T("a", "F32", "1", "0", "4") "," T("b", "F32", "1", "8", "12") "}", 12,
            "4 bytes between a and tensor b");
-    layout("{" T("a", "F32", "1", "0", "4") "}", 8, "4 bytes behind the last tensor, a");
+    layout("{" T("a", "F32", "1", "0", "4") "}", 8, "4 bytes after the last tensor, a");
     layout("{" T("a", "F32", "0", "0", "0") "," T("b", "F32", "0,3", "0", "0") "}", 0, NULL);
     layout("{" T("a", "F32", "1", "0", "4") "," T("a", "F32", "1", "4", "8") "}", 8, "two tensors");
     layout("{" T("a", "F4", "3", "0", "2") "}", 2, NULL);

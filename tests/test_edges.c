@@ -109,7 +109,7 @@ static void test_vocabulary_ids(void)
                 "\"a\":1,\"b\":%s}}}", ids[i][0], ids[i][1], last[k]);
             ft_tokenizer *t = ft_tokenizer_load(m, "tokenizer.json", (ft_tokenizer_options){
                 .memory = text, .bytes = (size_t)bytes});
-            CHECK(!t && ft_error(m) == FT_FORMAT && strstr(ft_error_text(m), "ids from 0 on"),
+            CHECK(!t && ft_error(m) == FT_FORMAT && strstr(ft_error_text(m), "with ids from 0"),
                   "ids %s and %s, then %s: %s", ids[i][0], ids[i][1], last[k], ft_error_text(m));
             ft_destroy(m);
         }

@@ -329,12 +329,12 @@ static void test_feeding(void)
     expect(m, FT_INVALID, "labels", "ft_feed");
     feed(m, 16, 8);
     ft_forward(m, true);
-    expect(m, FT_SHAPE, "input: 16 ", "labels: 8");
+    expect(m, FT_SHAPE, "input has 16 ", "labels has 8");
     feed(m, 8, 0);
     CHECK(ft_forward(m, true) > 0 && ft_error(m) == FT_OK, "8 of both: %s", ft_error_text(m));
     ft_run(m, pictures, 4, logits, 4 * CLASSES);
     ft_forward(m, true);
-    expect(m, FT_SHAPE, "input: 4 ", "labels: 8");
+    expect(m, FT_SHAPE, "input has 4 ", "labels has 8");
     /* What was computed from the values before is gone: it has another size. */
     feed(m, 8, 8);
     ft_forward(m, true);
@@ -857,7 +857,7 @@ static void test_options_without_effect(void)
 {
     static const char *const says[] = {
         "step_epochs has no effect here: it is for FT_STEP", "gamma", "views has no effect here: it is"
-        " for augment", "views has no effect here: it is for augment, without no_cache", "cache_bytes",
+        " for augment", "views has no effect here: it is for augment without no_cache", "cache_bytes",
         "checkpoint_steps has no effect here: it is for checkpoint", "momentum has no effect here: it is"
         " for FT_SGD", "nesterov has no effect here: it is for FT_SGD with momentum", "nesterov",
         "beta1", "beta2", "eps has no effect here: it is for FT_ADAMW and FT_ADAM"};
@@ -943,11 +943,11 @@ static void test_data_not_finite(void)
             if (round < 2) ft_fit(m, data, o);
             else ft_evaluate(m, data, (ft_evaluate_options){.batch_size = 4});
             CHECK(!strstr(ft_error_text(m), "learning rate"), "%s", ft_error_text(m));
-            expect(m, FT_NOT_FINITE, "\"input\" of sample 5 holds", i == 1 || i == 2 ? "inf" : "nan");
+            expect(m, FT_NOT_FINITE, "\"input\" of sample 5 is", i == 1 || i == 2 ? "inf" : "nan");
             ft_feed(m, ft_find(m, "input"), pictures + 4 * PIXELS, 3);
             ft_feed(m, ft_find(m, "labels"), labels, 3);
             ft_forward(m, true);
-            expect(m, FT_NOT_FINITE, "\"input\" of sample 1 of the batch holds", "the data");
+            expect(m, FT_NOT_FINITE, "\"input\" of sample 1 of the batch is", "the data");
             pictures[5 * PIXELS + 7] = kept;
             ft_destroy(m);
         }
@@ -962,11 +962,11 @@ static void test_labels_not_a_class(void)
     ft_feed(m, ft_find(m, "input"), pictures, 3);
     ft_feed(m, ft_find(m, "labels"), wrong, 3);
     ft_forward(m, true);
-    expect(m, FT_NOT_FINITE, "\"labels\" of sample 1 of the batch", "no class");
+    expect(m, FT_NOT_FINITE, "\"labels\" of sample 1 of the batch", "not a class");
     wrong[1] = -100;
     ft_feed(m, ft_find(m, "labels"), wrong, 3);
     ft_forward(m, true);
-    expect(m, FT_NOT_FINITE, "\"labels\" of sample 2 of the batch", "-2, no class");
+    expect(m, FT_NOT_FINITE, "\"labels\" of sample 2 of the batch", "-2, not a class");
     ft_destroy(m);
 }
 
@@ -1010,7 +1010,7 @@ static void test_names(void)
     ft_feed(m, ft_find(m, "imput"), pictures, 1);
     expect(m, FT_INVALID, "\"imput\"", "nearest name is input");
     ft_get(m, ft_find(m, "fc2.wieght"), (float[1]){0}, 1);
-    expect(m, FT_INVALID, "ft_find found none called \"fc2.wieght\"", "nearest name is fc2.weight");
+    expect(m, FT_INVALID, "ft_find found no node named \"fc2.wieght\"", "nearest name is fc2.weight");
     ft_linear(m, "more", ft_find(m, "fc1x"), 3, (ft_linear_options){0});
     expect(m, FT_INVALID, "more: its input is not a node", "fc1x");
     ft_add(m, "sum", ft_find(m, "fc1"), ft_find(m, "fc9"));
@@ -1023,8 +1023,8 @@ static void test_names(void)
 static void test_wrong_arrays(void)
 {
     static const ft_array_options wrong[] = {{.input = "x"}, {.labels = "label"}};
-    static const char *const says[] = {"values are \"input\", but the arrays are for \"x\"",
-                                       "labels are \"labels\", but the arrays are for \"label\""};
+    static const char *const says[] = {"values from \"input\", but the arrays fill \"x\"",
+                                       "labels from \"labels\", but the arrays fill \"label\""};
     ft_desc desc = {.seed = 9};
     ft_evaluate_options o = {.batch_size = 4};
     ft_model *m = new_model(desc);
@@ -1045,7 +1045,7 @@ static void test_wrong_arrays(void)
     ft_clear_error(m);
     o.batch_size = -1;
     ft_evaluate(m, ft_arrays(m, 6, pictures, labels, (ft_array_options){0}), o);
-    CHECK(ft_error(m) == FT_INVALID && strstr(ft_error_text(m), "batch_size -1"), "%s",
+    CHECK(ft_error(m) == FT_INVALID && strstr(ft_error_text(m), "batch_size is -1"), "%s",
           ft_error_text(m));
     ft_destroy(m);
 }

@@ -924,7 +924,7 @@ static void test_refusals(void)
 {
     static const refusal refusals[] = {
         {{1, 3, 8, 8, 4, {3, 3}, {0, 0}, {0, 0, 0, 0}, {0, 0}, 0, false, {0, 0}, {0, 0}}, 1,
-         "input has 3 channels, weight wants 1"},
+         "input has 3 channels, but the weight is for 1"},
         {{1, 4, 8, 8, 4, {3, 3}, {0, 0}, {0, 0, 0, 0}, {0, 0}, 3, false, {0, 0}, {0, 0}}, 1,
          "3 groups do not divide"},
         {{1, 4, 8, 8, 6, {3, 3}, {0, 0}, {0, 0, 0, 0}, {0, 0}, 4, false, {0, 0}, {0, 0}}, 1,

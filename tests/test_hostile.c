@@ -447,7 +447,7 @@ static void test_special_targets(void)
     remove(ROOT "/m.safetensors");
     remove(ROOT "/m.safetensors.partial");
     CHECK(save(m, ROOT "/no/such/m.safetensors", 0) == FT_IO
-          && strstr(ft_error_text(m), "is its folder there"), "%s", ft_error_text(m));
+          && strstr(ft_error_text(m), "does its folder exist"), "%s", ft_error_text(m));
     ft_destroy(m);
 }
 

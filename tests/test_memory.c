@@ -7,7 +7,7 @@ enum { BATCH = 8, STEPS = 4 };
 
 static float pictures[BATCH * PIXELS];
 static int labels[BATCH];
-static int again;           /* values that the log says are made again */
+static int again;           /* values that the log says are recomputed */
 static bool with_state;     /* see branches.h */
 static int width = 8;
 
@@ -15,7 +15,7 @@ static void read_log(void *user, const char *line)
 {
     const char *at = strstr(line, ": ");
     (void)user;
-    if (strstr(line, "made again in backward") && at) again = atoi(at + 2);
+    if (strstr(line, "recomputed in backward") && at) again = atoi(at + 2);
 }
 
 typedef struct outcome { uint64_t bits; size_t peak; ft_status status; int again; } outcome;
@@ -152,7 +152,7 @@ static void test_plan_as_budget(const char *network, int side, int batch, bool t
               desc.memory_budget, ft_error_text(m));
         if (i == 2) {
             char least[32];
-            snprintf(least, sizeof least, "of %zu, is needed", plan.total);
+            snprintf(least, sizeof least, "memory_budget of %zu", plan.total);
             CHECK(strstr(ft_error_text(m), least), "%s", ft_error_text(m));
             CHECK(plan.total > desc.memory_budget && plan.total <= told, "%zu", plan.total);
         }
@@ -208,8 +208,8 @@ static void test_told_figures(const char *network, int batch, int length, const 
             if (run > 1) data = ft_arrays(m, 16, values, of_class, (ft_array_options){.classes = 4});
             if (run == 2) ft_evaluate(m, data, (ft_evaluate_options){.batch_size = batch});
             if (run == 3) ft_fit(m, data, (ft_fit_options){.epochs = 1, .batch_size = batch});
-            least = strstr(ft_error_text(m), "memory_budget, of ");
-            if (run > 1 && round == 1 && least) told = strtoull(least + 18, NULL, 10);
+            least = strstr(ft_error_text(m), "memory_budget of ");
+            if (run > 1 && round == 1 && least) told = strtoull(least + 17, NULL, 10);
             else CHECK(ft_error(m) == FT_OK, "%s, %s, %zu bytes: %s", network, runs[run], told,
                        ft_error_text(m));
             CHECK(!round || taken.most <= desc.memory_budget, "%s: %zu, %zu taken", network,

@@ -279,7 +279,7 @@ static void test_steps(lesson l)
     if (l.kind != STREAMS) l.options.classes = 5;
     processor = train("cpu", &l, here);
     device = train("opencl:0:0", &l, there);
-    CHECK(!was_said("runs on the processor"), "%s leaves the device: %s", l.network, lines[1]);
+    CHECK(!was_said("runs on the CPU"), "%s leaves the device: %s", l.network, lines[1]);
     for (i = 0; i < 3; ++i)
         CHECK(CLOSE(here[i], there[i], 1e-4), "%s, step %d: loss %g, not %g", l.network, i,
               (double)there[i], (double)here[i]);
@@ -610,26 +610,26 @@ static void test_wrong_kernels(void)
 {
     static const struct { const char *from, *to, *word; bool text; } wrong[] = {
         {"case SOFTPLUS: return sigmoid(v);", "case SOFTPLUS: return 0.9f * sigmoid(v);",
-         "softplus (soft) runs on the processor", false},
+         "softplus (soft) runs on the CPU", false},
         {"case SOFTPLUS: return (x > 0.0f ? x : 0.0f) + log1p(exp(-fabs(x)));",
-         "case SOFTPLUS: return NAN;", "softplus (soft) runs on the processor", false},
-        {"s5 += from[5][c] * w;", "s5 -= from[5][c] * w;", "conv2d (conv): form 2", false},
+         "case SOFTPLUS: return NAN;", "softplus (soft) runs on the CPU", false},
+        {"s5 += from[5][c] * w;", "s5 -= from[5][c] * w;", "conv2d (conv): variant 2", false},
         {"dx[i] += scale * (p[i] - smoothing / (float)classes", "dx[i] += scale * (p[i] - 0.01f",
-         "cross_entropy (loss) runs on the processor", false},
-        {"sum += x[at + row * n + i];", "sum += x[i];", "conv2d (conv) runs on the processor",
+         "cross_entropy (loss) runs on the CPU", false},
+        {"sum += x[at + row * n + i];", "sum += x[i];", "conv2d (conv) runs on the CPU",
          false},
         {"sum += dy[at * each + i % each]", "sum = dy[at * each + i % each]",
-         "embedding (words) runs on the processor", true},
+         "embedding (words) runs on the CPU", true},
         {"sum += sums[at * each + i % each]", "sum = sums[at * each + i % each]",
-         "embedding (words) runs on the processor", true},
-        {"v / (float)real : v;", "v / (float)p.steps : v;", "step_pool (pool) runs on the processor",
+         "embedding (words) runs on the CPU", true},
+        {"v / (float)real : v;", "v / (float)p.steps : v;", "step_pool (pool) runs on the CPU",
          true},
-        {"state = x[3] * tanh(extra);", "state = x[3] * extra;", "lstm (lstm) runs on the processor",
+        {"state = x[3] * tanh(extra);", "state = x[3] * extra;", "lstm (lstm) runs on the CPU",
          true},
-        {"dc *= x[1];", "dc *= x[0];", "lstm (lstm) runs on the processor", true},
-        {"r->t < lengths[sample];", "r->t <= lengths[sample];", "lstm (lstm) runs on the processor",
+        {"dc *= x[1];", "dc *= x[0];", "lstm (lstm) runs on the CPU", true},
+        {"r->t < lengths[sample];", "r->t <= lengths[sample];", "lstm (lstm) runs on the CPU",
          true},
-        {"gate[2 * r.h] * x[0];", "gate[2 * r.h];", "gru (gru) runs on the processor", true},
+        {"gate[2 * r.h] * x[0];", "gate[2 * r.h];", "gru (gru) runs on the CPU", true},
     };
     float want[2][108], got[108];
     size_t i, k;

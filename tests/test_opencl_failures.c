@@ -185,7 +185,7 @@ static bool one_failure(const char *function, int at, int code, int forever, boo
               "%s, call %d: %s", function, at, ft_status_name(status));
         CHECK(strlen(ft_error_text(m)) > 20, "%s, call %d: %s", function, at, ft_error_text(m));
         ft_clear_error(m);
-        CHECK(strstr(log_text, "is given up"), "%s, call %d: %s", function, at, log_text);
+        CHECK(strstr(log_text, "is no longer used"), "%s, call %d: %s", function, at, log_text);
         ft_run(m, pictures, BATCH, logits, BATCH * CLASSES);
         CHECK(ft_error(m) == FT_OK && finite(logits, BATCH * CLASSES),
               "%s, call %d: after ft_clear_error: %s", function, at, ft_error_text(m));
@@ -237,7 +237,7 @@ static void test_no_library(void)
 {
     float logits[BATCH * CLASSES];
     const char *const libraries[] = {"/nowhere/libOpenCL.so", "libm.so.6"};
-    const char *const words[] = {"cannot be opened", "lacks clGetPlatformIDs"};
+    const char *const words[] = {"cannot be opened", "has no function clGetPlatformIDs"};
     int i;
     for (i = 0; i < 2; ++i) {
         ft_desc desc = fake_desc("opencl:0:0");
@@ -250,7 +250,7 @@ static void test_no_library(void)
         desc.device = "auto";
         log_text[0] = 0;
         m = ft_create(desc);
-        CHECK(strstr(log_text, "the processor is used") && strstr(log_text, words[i]), "%s",
+        CHECK(strstr(log_text, "the CPU is used") && strstr(log_text, words[i]), "%s",
               log_text);
         train(m, logits);
         CHECK(ft_error(m) == FT_OK && near(logits, wanted[0], BATCH * CLASSES, 1e-3), "%s",
@@ -334,7 +334,7 @@ static void test_build_errors(void)
     fake->broken = "fill";
     m = ft_create(desc);
     CHECK(ft_error(m) == FT_DEVICE && strstr(ft_error_text(m), "cannot build kernel fill, which "
-          "begins at line") && strstr(ft_error_text(m), "no_such_type"), "%s", ft_error_text(m));
+          "starts at line") && strstr(ft_error_text(m), "no_such_type"), "%s", ft_error_text(m));
     ft_destroy(m);
     fake->broken = NULL;
     while (from && to && fgets(line, sizeof line, from)) {
@@ -347,7 +347,7 @@ static void test_build_errors(void)
     if (to) fclose(to);
     desc.kernels_path = "build/broken.cl";
     m = ft_create(desc);
-    snprintf(place, sizeof place, "softmax_forward, which begins at line %d", first);
+    snprintf(place, sizeof place, "softmax_forward, which starts at line %d", first);
     CHECK(ft_error(m) == FT_DEVICE && strstr(ft_error_text(m), place), "%s; wanted %s",
           ft_error_text(m), place);
     snprintf(place, sizeof place, "kernels.cl:%d:", first + 3);
@@ -427,7 +427,7 @@ static void damage(const unsigned char *whole, long bytes, long flip)
 
 static void test_kept_programs(void)
 {
-    static const char used[] = "are taken from it", anew[] = "compiled anew";
+    static const char used[] = "are loaded from it", anew[] = "compiled again";
     static unsigned char whole[1 << 24];
     long bytes, places[9], i;
     FILE *file;
@@ -466,7 +466,7 @@ static void test_kept_programs(void)
     fail_at(NULL, 0, 0, 0);
     remove(kept_path);
     fail_at("clGetProgramInfo", 1, CL_OUT_OF_HOST_MEMORY, 0);
-    start_kept("cannot be kept", "no binary to be had", true);
+    start_kept("cannot be saved", "no binary to be had", true);
     fail_at(NULL, 0, 0, 0);
 }
 
@@ -549,15 +549,15 @@ static void spoil_kept(const char *ending, long bytes)
 
 static void test_tiles_kept(void)
 {
-    static const char cache[] = "build/programs", anew[] = "tiles are chosen anew";
+    static const char cache[] = "build/programs", anew[] = "the tile sizes are chosen again";
     tile_clock clock;
     int i, seen = 0;
     list_program(cache);
     remove(kept_as("tile"));
     remove(kept_as("tiles"));
     use_tiles("no clock", tiled(&clock, -1, 0, NULL, NULL), 0, NULL);
-    use_tiles("tried", tiled(&clock, 3, 1e-3, cache, NULL), 3, "6 of 6 tiles were tried");
-    use_tiles("kept", tiled(&clock, -1, 0, cache, NULL), 3, "tiles of an earlier run are used");
+    use_tiles("tried", tiled(&clock, 3, 1e-3, cache, NULL), 3, "6 of 6 tile sizes were tried");
+    use_tiles("kept", tiled(&clock, -1, 0, cache, NULL), 3, "tile sizes of an earlier run are used");
     use_tiles("kept", tiled(&clock, 1, 1e-3, cache, NULL), 3, ".tiles: the compiled kernels are");
     spoil_kept("tile", 0);
     use_tiles("a flipped bit", tiled(&clock, 1, SLOW, cache, NULL), 1, anew);
@@ -567,7 +567,7 @@ static void test_tiles_kept(void)
     spoil_kept("tile", 0);
     use_tiles("anew", tiled(&clock, 1, SLOW, cache, NULL), 1, anew);
     spoil_kept("tiles", 100);
-    use_tiles("a cut program", tiled(&clock, -1, 0, cache, NULL), 1, "compiled anew");
+    use_tiles("a cut program", tiled(&clock, -1, 0, cache, NULL), 1, "compiled again");
     use_tiles("another source", tiled(&clock, -1, 0, cache, "kernels.cl"), 0, anew);
     use_tiles("slow", tiled(&clock, 1, 1, NULL, NULL), 0, NULL);
     for (i = 0; i < TILES; ++i) seen += clock.seen[i] > 0;
@@ -661,13 +661,13 @@ static void test_stale_programs(void)
     desc.kernels_path = "kernels.cl"; /* another text: true lines */
     log_text[0] = 0;
     m = ft_create(desc);
-    CHECK(ft_error(m) == FT_OK && strstr(log_text, "compiled anew"), "another source: %s",
+    CHECK(ft_error(m) == FT_OK && strstr(log_text, "compiled again"), "another source: %s",
           log_text);
     ft_destroy(m);
     desc.cache = "build/no/such/folder";
     log_text[0] = 0;
     m = ft_create(desc);
-    CHECK(ft_error(m) == FT_OK && strstr(log_text, "cannot be kept"), "%s: %s", ft_error_text(m),
+    CHECK(ft_error(m) == FT_OK && strstr(log_text, "cannot be saved"), "%s: %s", ft_error_text(m),
           log_text);
     ft_destroy(m);
 }

@@ -171,7 +171,7 @@ static void test_budget(void)
     ft_model *m = mirror(4, 4, (size_t)16 << 20);
     ft_data *data;
     CHECK(ft_predict_memory(m, bmp, bytes, &best, 1) == 0 && ft_error(m) == FT_MEMORY
-          && strstr(ft_error_text(m), "the picture: 3000 x 3000 pixels"), "%s", ft_error_text(m));
+          && strstr(ft_error_text(m), "the picture: decoding 3000 x 3000 pixels"), "%s", ft_error_text(m));
     ft_destroy(m);
     m = mirror(4, 4, (size_t)160 << 20);
     CHECK(ft_predict_memory(m, bmp, bytes, &best, 1) == 1, "%s", ft_error_text(m));
@@ -185,7 +185,7 @@ static void test_budget(void)
     m = mirror(4, 4, (size_t)16 << 20);
     data = ft_image_folder(m, ROOT "/large", (ft_image_folder_options){0});
     CHECK(ft_data_count(data) == 2 && ft_data_skipped(data) == 1
-          && strstr(log_text, "large.bmp: left out: decoding its pixels takes more memory"),
+          && strstr(log_text, "large.bmp: skipped: decoding its pixels needs more memory"),
           "%s\n%s", ft_error_text(m), log_text);
     ft_destroy(m);
     free(bmp);
@@ -197,15 +197,15 @@ static void test_budget(void)
 static void test_folders(void)
 {
     static const char *const lines[] = {
-        ROOT "/tree/a: 2 folders inside this class, with their pictures, left out: inner and"
+        ROOT "/tree/a: skipped 2 folders inside this class, with their pictures: inner and"
         " others\n",
-        ROOT "/tree/a: 2 files of other kinds left out: notes.txt and others\n",
-        ROOT "/tree: 1 picture that is in no class left out: loose.ppm\n",
-        ROOT "/tree: 1 file that is in no class left out: readme\n",
-        "gone.ppm: left out: cannot be opened (not there, not allowed, or not a regular file)\n",
-        "pipe.ppm: left out: cannot be opened (not there, not allowed, or not a regular file)\n",
-        "closed.ppm: left out: ",
-        "tree: 3 of them are stored turned or mirrored; they are set upright"};
+        ROOT "/tree/a: skipped 2 files of other kinds: notes.txt and others\n",
+        ROOT "/tree: skipped 1 picture outside the class folders: loose.ppm\n",
+        ROOT "/tree: skipped 1 file outside the class folders: readme\n",
+        "gone.ppm: skipped: cannot be opened (not found, no permission, or not a regular file)\n",
+        "pipe.ppm: skipped: cannot be opened (not found, no permission, or not a regular file)\n",
+        "closed.ppm: skipped: ",
+        "tree: 3 of them are rotated or mirrored, as their EXIF orientation says"};
     ft_model *m = mirror(4, 4, 0);
     ft_file *file = ft_file_open(m, GOLDEN, (ft_weights_options){0});
     ft_data *data;
@@ -266,9 +266,9 @@ static void test_text_folders(void)
     m = mirror(1, 1, 0);
     data = ft_texts(m, ROOT "/texts", (ft_text_options){0});
     CHECK(ft_data_count(data) == 2
-          && strstr(log_text, ROOT "/texts/pos: 1 folder inside this class, with its texts, left"
-                    " out: more\n")
-          && strstr(log_text, ROOT "/texts: 1 file that is in no class left out: readme\n"), "%s\n%s", ft_error_text(m), log_text);
+          && strstr(log_text, ROOT "/texts/pos: skipped 1 folder inside this class, with its"
+                    " texts: more\n")
+          && strstr(log_text, ROOT "/texts: skipped 1 file outside the class folders: readme\n"), "%s\n%s", ft_error_text(m), log_text);
     ft_destroy(m);
     make_folder(ROOT "/texts/unsure");
     m = mirror(1, 1, 0);

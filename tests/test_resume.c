@@ -80,13 +80,13 @@ static void test_texts(void)
     static const texts begun = {A B C D A B C D, 7, 4, 9, 0.01f, NULL};
     static const texts all[] = {
         {A B C D A B C "d a\tx\n", 7, 4, 9, 0.01f, "a run with other data (the labels differ)"},
-        {A B C D A B C "d b\ty\n", 7, 4, 9, 0.01f, "other data (the content of samples differs)"},
-        {B A C D A B C D, 7, 4, 9, 0.01f, "other data (the samples are in another order)"},
-        {A B C D A B C, 7, 4, 9, 0.01f, "other data (8 samples then, 7 now)"},
+        {A B C D A B C "d b\ty\n", 7, 4, 9, 0.01f, "other data (the content of the samples differs)"},
+        {B A C D A B C D, 7, 4, 9, 0.01f, "other data (the samples have another order)"},
+        {A B C D A B C, 7, 4, 9, 0.01f, "other data (it had 8 samples, now 7)"},
         {"a b\tx\nb c\tz\nc d e\tx\nd a\tz\n" "a b\tx\nb c\tz\nc d e\tx\nd a\tz\n", 7, 4, 9, 0.01f,
          "other data (the classes differ)"},
-        {A B C D A B C D, 7, 4, 9, 0.02f, "other options (learning_rate was 0.01, is 0.02)"},
-        {A B C D A B C D, 7, 4, 2, 0.01f, "other options (max_length was 9, is 2)"},
+        {A B C D A B C D, 7, 4, 9, 0.02f, "other options (learning_rate was 0.01, now 0.02)"},
+        {A B C D A B C D, 7, 4, 2, 0.01f, "other options (max_length was 9, now 2)"},
         {A B C D A B C D, 8, 4, 9, 0.01f, "another seed"},
         {A B C D A B C D, 7, 4, 9, 0.01f, NULL}};
     size_t i;
@@ -144,8 +144,8 @@ static void test_arrays(void)
             values[3 + i] = swap;
         }
         goes_on(m, array_data(m, values, labels, 3), 0.01f, change == 0 ? NULL
-                : change == 1 ? "the content of samples differs" : change == 2 ? "the labels differ"
-                : "the samples are in another order");
+                : change == 1 ? "the content of the samples differs" : change == 2 ? "the labels differ"
+                : "the samples have another order");
     }
     { /* other layers are frozen */
         ft_model *m = new_model(1);
@@ -156,7 +156,7 @@ static void test_arrays(void)
         m = new_model(1);
         data = array_data(m, values, labels, 3);
         ft_freeze(m, "head.bias");
-        goes_on(m, data, 0.01f, "another network, other frozen layers");
+        goes_on(m, data, 0.01f, "another network, precision, stage or other frozen layers");
     }
 }
 
@@ -218,7 +218,7 @@ static void test_pictures(void)
         ft_destroy(m);
         make_pictures(changed);
         m = new_model(1);
-        goes_on(m, picture_data(m), 0.01f, changed ? "other data (the content of samples differs)" : NULL);
+        goes_on(m, picture_data(m), 0.01f, changed ? "other data (the content of the samples differs)" : NULL);
     }
 }
 
@@ -323,9 +323,9 @@ static void test_damage(void)
         {"\\\"step\\\":1", "\\\"step\\\":7", "\"step\" is not a number from 0 to 3"},
         {"\\\"updates\\\":", "\\\"Updates\\\":", "\"updates\" is not a number from 0"},
         {"\\\"best_epoch\\\":-1", "\\\"best_epoch\\\":-2", "\"best_epoch\" is not a number from -1 to 3"},
-        {"\\\"last\\\":[", "\\\"Last\\\":[", "\"last\" is no score"},
-        {"\\\"format\\\":2,\\\"seed", "\\\"format\\\":1,\\\"seed", "a checkpoint of format 1; this version reads 2"},
-        {"\\\"format\\\":2,\\\"seed", "\\\"formaT\\\":2,\\\"seed", "a checkpoint of format 1; this version reads 2"}};
+        {"\\\"last\\\":[", "\\\"Last\\\":[", "\"last\" is not a score"},
+        {"\\\"format\\\":2,\\\"seed", "\\\"format\\\":1,\\\"seed", "a checkpoint of format 1, but this version reads format 2"},
+        {"\\\"format\\\":2,\\\"seed", "\\\"formaT\\\":2,\\\"seed", "a checkpoint of format 1, but this version reads format 2"}};
     float values[36];
     int labels[12], i;
     size_t k;

@@ -537,7 +537,7 @@ static void test_unknown_ids(void)
     memset(&o, 0, sizeof o);
     ft_set_output(m, ft_embedding(m, "words", input(m, "tokens", FT_I32, 0, 0, 0), 5, 2, o));
     ft_run(m, ids, 2, got, 4);
-    expect(m, FT_NOT_FINITE, "id 9 of 5 words", "9, no word");
+    expect(m, FT_NOT_FINITE, "id 9 of 5 words", "9, not a word");
     ids[1] = -1;
     CHECK(ft_run(m, ids, 2, got, 4) == FT_OK && CLOSE(got[2], 0, 0), "%s", ft_error_text(m));
     ft_destroy(m);

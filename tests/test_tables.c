@@ -65,7 +65,7 @@ static void test_columns(void)
          "text from column 2 \"text\", label from column 3 \"topic\""},
         {"id\theadline\ttopic\n" ROWS("7\t", "\t"), "tsv", "headline", NULL, FT_HEADER_AUTO, "column 3"},
         {ROWS("", "\t"), "tsv", NULL, NULL, FT_HEADER_AUTO,
-         "text from column 1, label from column 2; line 1 is no header"},
+         "text from column 1, label from column 2; line 1 is not a header"},
         {ROWS("7\t", "\t"), "tsv", "2", "3", FT_HEADER_AUTO, "text from column 2, label from column 3"},
         {ROWS("", "\t"), "tsv", "1", NULL, FT_HEADER_AUTO, "label from column 2"},
         {ROWS("", "\t"), "tsv", NULL, "2", FT_HEADER_AUTO, "text from column 1"},
@@ -124,23 +124,23 @@ static void test_faults(void)
         {"label,text\npos,good\nneg,\"bad\npos,fine\n", "csv", NULL, NULL, FT_HEADER_AUTO,
          "line 3: the quote that opens here is never closed"},
         {"text,label\n\"bad\nday,pos\n\"good\" day,neg\n", "csv", NULL, NULL, FT_HEADER_AUTO,
-         "line 4: text behind the closing quote of a field that opens on line 2"},
+         "line 4: there is text after the closing quote of a field that opens on line 2"},
         {"text,label\n\"one\ntwo\",pos\nthree\n", "csv", NULL, NULL, FT_HEADER_AUTO,
-         "line 4 has 1 columns, line 1 has 2: a text that holds a comma stands in quotes"},
+         "line 4 has 1 columns, line 1 has 2: put a text that contains a comma in quotes"},
         {"text,label\ngood, really,pos\n", "csv", NULL, NULL, FT_HEADER_AUTO, "line 2 has 3 columns"},
-        {"text;label\ngood;pos\n", "csv", NULL, NULL, FT_HEADER_AUTO, "line 1 has 1 column, but a text and a"
-         " label are expected, with a comma between them"},
+        {"text;label\ngood;pos\n", "csv", NULL, NULL, FT_HEADER_AUTO, "line 1 has only 1 column; a text and a"
+         " label are expected, separated by a comma"},
         {"id,text,score\n1,good,2\n", "csv", NULL, NULL, FT_HEADER_AUTO,
-         "line 1 names id, text, score: which of them is the label? Set label_column (--label-column)"},
+         "line 1 has the columns id, text, score: which is the label? Set label_column (--label-column)"},
         {"1\tgood\tpos\n2\tbad\tneg\n", "tsv", NULL, NULL, FT_HEADER_AUTO,
-         "names no column that is known: set text_column"},
-        {"text,label,label\na,b,c\n", "csv", NULL, "LABEL", FT_HEADER_AUTO, "several columns of the name LABEL"},
-        {"text,label\na,b\n", "csv", "body", NULL, FT_HEADER_AUTO, "line 1 has no column of the name body: text, label"},
-        {"text,label\na,b\n", "csv", "3", NULL, FT_HEADER_AUTO, "there is no column 3"},
+         "has no known column name: set text_column"},
+        {"text,label,label\na,b,c\n", "csv", NULL, "LABEL", FT_HEADER_AUTO, "several columns named LABEL"},
+        {"text,label\na,b\n", "csv", "body", NULL, FT_HEADER_AUTO, "line 1 has no column named body: text, label"},
+        {"text,label\na,b\n", "csv", "3", NULL, FT_HEADER_AUTO, "column 3 was not found"},
         {"text,label\na,b\n", "csv", "2", "2", FT_HEADER_AUTO, "column 2 cannot be both text and label"},
-        {"text,label\na,b\n", "csv", "text", NULL, FT_HEADER_NO, "header says that the first line is none"},
+        {"text,label\na,b\n", "csv", "text", NULL, FT_HEADER_NO, "header says that there is no header line"},
         {"some,what\n" ROWS("", ","), "csv", NULL, NULL, FT_HEADER_AUTO,
-         "is line 1 a header? Its label, what, stands on no other line: set header (--header yes or no)"},
+         "is line 1 a header? Its label, what, is on no other line: set header (--header yes or no)"},
         {"some,what\na,1\nb,2\nc,3\nd,4\n", "csv", "1", "2", FT_HEADER_AUTO, "is line 1 a header?"},
         {"pos,a b\nneg,c d\npos,e f\nneg,g h\n", "csv", NULL, NULL, FT_HEADER_AUTO,
          "Column 2 has 4 different values on 4 lines, column 1 has 2: set text_column and label_column"},
@@ -153,11 +153,11 @@ static void test_faults(void)
          "line 1: \"label\" is an object; a string, a number, true or false is expected"},
         {"{\"text\":[\"a\"],\"label\":1}", "jsonl", NULL, NULL, FT_HEADER_AUTO, "line 1: \"text\" is a list; a string is expected"},
         {"{\"text\":\"a\",\"label\":null}", "jsonl", NULL, NULL, FT_HEADER_AUTO, "\"label\" is null"},
-        {"[{\"text\":\"a\",\"label\":1}]", "jsonl", NULL, NULL, FT_HEADER_AUTO, "line 1 is a list; JSON Lines has one object"},
+        {"[{\"text\":\"a\",\"label\":1}]", "jsonl", NULL, NULL, FT_HEADER_AUTO, "line 1 is a list; in JSON Lines each line must be an object"},
         {"{\"text\":\"a\",\"label\":1}\n{\"text\":\"a\",\"label\":1,\"label\":2}", "jsonl", NULL, NULL,
          FT_HEADER_AUTO, "line 2 has \"label\" twice"},
         {"{\"text\":\"a\",\"label\":1,\"label\":2}", "jsonl", "text", "label", FT_HEADER_AUTO,
-         "several columns of the name label"}};
+         "several columns named label"}};
     size_t i;
     ft_model *m = new_model();
     for (i = 0; i < sizeof all / sizeof all[0]; ++i) {
@@ -255,7 +255,7 @@ static void test_too_many_classes(void)
     CHECK(strstr(said, "warning: 4 classes in 4 texts"), "%s", said);
     said[0] = 0;
     CHECK(read_table(m, "text,label\n" ROWS("", ",") "x, POS\n", "csv", o) != NULL
-          && strstr(said, "the labels \"pos\" and \" POS\" are two classes"), "%s", said);
+          && strstr(said, "the labels \"pos\" and \" POS\" are two different classes"), "%s", said);
     said[0] = 0;
     CHECK(read_table(m, "text,label\n" ROWS("", ","), "csv", o) != NULL && !strstr(said, "warning"), "%s", said);
     ft_destroy(m);
@@ -336,7 +336,7 @@ static void test_streams_of_zeros(void)
     o.memory = "some text\0and more of it";
     o.bytes = 24;
     o.streams = 1;
-    CHECK(!ft_text_streams(m, NULL, o) && strstr(ft_error_text(m), "byte 9 of it is zero"), "%s",
+    CHECK(!ft_text_streams(m, NULL, o) && strstr(ft_error_text(m), "its byte 9 is zero"), "%s",
           ft_error_text(m));
     ft_clear_error(m);
     o.header = FT_HEADER_YES;
@@ -483,16 +483,16 @@ static void test_tracks(void)
     name.group_by_name = true;
     groups_are("%05d_%05d.ppm", 0, 3, o, "(NNNNN_MMMMM) the 12 pictures are frames of 4 tracks");
     groups_are("%05d_%05d.ppm", 0, 3, none, NULL);
-    groups_are("%04d_%04d.ppm", 2023, 6, o, "names like 2023_0000.ppm may be of tracks and frames, or not: they are"
-               " taken as single pictures");
-    groups_are("%05d_%05d.ppm", 7, 6, o, "names like 00007_00000.ppm may be"); /* one track a class: its number */
+    groups_are("%04d_%04d.ppm", 2023, 6, o, "names like 2023_0000.ppm may mean a track and a frame: they are used"
+               " as single pictures");
+    groups_are("%05d_%05d.ppm", 7, 6, o, "names like 00007_00000.ppm may mean"); /* one track a class: its number */
     groups_are("%04d_%04d.ppm", 2023, 3, name, "(TRACK_FRAME) the 12 pictures are frames of 4 tracks");
     groups_are("img%04d_%d.ppm", 1, 1, o, NULL);
     groups_are("%08d_%06d.ppm", 20240607, 3, o, NULL); /* dates */
     groups_are("%d_%d.ppm", 1, 1, o, NULL); /* each a track of its own */
     ft_set_preprocessing(m, p);
     none.group_by_name = true;
-    CHECK(!ft_image_folder(m, "build/named", none) && strstr(ft_error_text(m), "only one of them can be set"), "%s",
+    CHECK(!ft_image_folder(m, "build/named", none) && strstr(ft_error_text(m), "must not both be set"), "%s",
           ft_error_text(m));
     ft_destroy(m);
 }

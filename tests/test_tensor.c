@@ -157,7 +157,7 @@ static void test_precision(const char *precision, int bits, float least, bool br
 static void test_elsewhere(void)
 {
     ft_model *m = on(NULL, "tf32");
-    CHECK(ft_error(m) == FT_OK && strstr(said, "precision tf32 wants a GPU"), "%s", said);
+    CHECK(ft_error(m) == FT_OK && strstr(said, "precision tf32 needs an NVIDIA GPU"), "%s", said);
     ft_destroy(m);
     m = on("opencl:0:0", NULL);
     CHECK(ft_error(m) == FT_OK && !said[0] && !ft__tensor_type(&m->context), "%s", said);

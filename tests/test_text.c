@@ -86,8 +86,7 @@ static void test_errors(void)
     CHECK(ft_error(m) == FT_IO, "%s", ft_error_text(m));
     ft_clear_error(m);
     CHECK(!table(m, "a\ty\n", "tsv", (ft_text_options){.unlabelled = true, .label_column = "2"})
-          && strstr(ft_error_text(m), "label_column has no effect here: it is for texts that are"
-                    " labelled"), "%s", ft_error_text(m));
+          && strstr(ft_error_text(m), "label_column has no effect here: it is for labelled texts"), "%s", ft_error_text(m));
     ft_clear_error(m);
     CHECK(!ft_texts(m, "tests", (ft_text_options){.text_column = "1"})
           && strstr(ft_error_text(m), "text_column has no effect here: it is for a table"), "%s",
@@ -103,7 +102,7 @@ static void test_errors(void)
           "the classes of other data: %s", ft_error_text(m));
     CHECK(!table(m, "a\tw\n", "tsv", (ft_text_options){
           .classes_of = table(m, "a\tz\nb\ty\n", "tsv", (ft_text_options){0})})
-          && strstr(ft_error_text(m), "'w' is none of the 2 of the training data"), "%s",
+          && strstr(ft_error_text(m), "'w' is not one of the 2 classes of the training data"), "%s",
           ft_error_text(m));
     ft_clear_error(m);
     CHECK(ft_data_label(table(m, "a\ty\n", "tsv", (ft_text_options){.match_classes = true}), 0) == 1,
@@ -143,7 +142,7 @@ static void test_folder(void)
     CHECK(file && fwrite("a picture, and zeros", 1, 21, file) == 21, "a file with a zero");
     if (file) fclose(file);
     CHECK(!ft_texts(m, "build/texts", (ft_text_options){0}) && ft_error(m) == FT_FORMAT
-          && strstr(ft_error_text(m), "picture.jpg: no text: byte 20 of it is zero"), "%s",
+          && strstr(ft_error_text(m), "picture.jpg: not a text: its byte 20 is zero"), "%s",
           ft_error_text(m));
     remove("build/texts/sea/picture.jpg");
     ft_destroy(m);

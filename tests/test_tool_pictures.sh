@@ -93,14 +93,14 @@ ppm photos/a/inner/7.ppm 9
     bad "CMYK with and without its marker: $(cat out.txt err.txt)"
 
 # ---- Folders ----
-says "photos/a: 1 folder inside this class, with its pictures, left out: inner" \
+says "photos/a: skipped 1 folder inside this class, with its pictures: inner" \
     "$tool" train --model base.safetensors --data photos --epochs 1 --out m.safetensors
 mkfifo photos/a/pipe.ppm photos/pipe pipe
 ln -s nowhere photos/b/gone.ppm
-says "pipe.ppm: left out: cannot be opened (not there, not allowed, or not a regular file)" \
+says "pipe.ppm: skipped: cannot be opened (not found, no permission, or not a regular file)" \
     "$tool" train --model base.safetensors --data photos --epochs 1 --out m.safetensors
-grep -qF "photos: 1 file that is in no class left out: pipe" out.txt &&
-    grep -qF "gone.ppm: left out: cannot be opened" out.txt && grep -q "12 pictures of 2 classes; 2 could not be read" out.txt &&
+grep -qF "photos: skipped 1 file outside the class folders: pipe" out.txt &&
+    grep -qF "gone.ppm: skipped: cannot be opened" out.txt && grep -q "12 pictures of 2 classes; 2 could not be read" out.txt &&
     ok || bad "a pipe and a link to nowhere: $(cat out.txt)"
 rm photos/a/pipe.ppm photos/pipe photos/b/gone.ppm
 for reader in "info --model" "convert --out x.safetensors --model" "predict --model base.safetensors" "eval --model base.safetensors --data"; do
@@ -134,7 +134,7 @@ LC_ALL=C grep -q 'caf\\*xE9' header.txt && ok || bad "the class caf\xE9 is not i
 
 # ---- --memory-budget ----
 for wrong in 5X -1 0 nan 1e6 M 5.5.5M 99999999999T; do
-    fails 2 "after --memory-budget: $wrong (wanted: bytes, as 500M or 2G)" "$tool" predict --model base.safetensors --memory-budget $wrong photos/a/1.ppm
+    fails 2 "after --memory-budget: $wrong (expected: bytes, such as 500M or 2G)" "$tool" predict --model base.safetensors --memory-budget $wrong photos/a/1.ppm
 done
 fails 2 "memory-budget has no effect in info" "$tool" info --model base.safetensors --memory-budget 1G
 for enough in 50M 50m 50MB 50MiB 0.05G 51200K 52428800 52428800B; do
@@ -146,9 +146,9 @@ fails 1 "memory budget of 20480 bytes" "$tool" train --model base.safetensors --
 [ ! -e n.safetensors ] && ok || bad "a model that there was no memory for"
 { printf 'BM\0\0\0\0\0\0\0\0\076\0\0\0\050\0\0\0\270\013\0\0\270\013\0\0\01\0\01\0'; head -c 24 /dev/zero
   printf '\0\0\0\0\377\377\377\0'; head -c 1128000 /dev/zero; } >large.bmp
-fails 1 "large.bmp: 3000 x 3000 pixels need" "$tool" predict --model base.safetensors --memory-budget 10M large.bmp
+fails 1 "large.bmp: decoding 3000 x 3000 pixels needs" "$tool" predict --model base.safetensors --memory-budget 10M large.bmp
 cp large.bmp photos/b/
-says "large.bmp: left out: decoding its pixels takes more memory" \
+says "large.bmp: skipped: decoding its pixels needs more memory" \
     "$tool" train --model base.safetensors --data photos --memory-budget 10M --epochs 1 --out m.safetensors
 echo "test_tool_pictures: $passed passed, $failed failed, $skipped skipped"
 [ $failed -eq 0 ]

@@ -47,14 +47,14 @@ says '"title" and column 3 "words", joined by a space' train --data title.csv --
 fails 1 'is line 1 a header?.*--header yes or no' train --data unknown.csv
 says '8 texts of 2 classes' train --data unknown.csv --header yes
 says '9 texts of 3 classes' train --data unknown.csv --header no
-fails 2 'header is yes or no, not maybe' train --data unknown.csv --header maybe
+fails 2 'header must be yes or no, not maybe' train --data unknown.csv --header maybe
 fails 2 'header has no effect in predict' "$tool" predict --model m --header yes x
 
 # ---- What was learnt is evaluated by the same rules, and by its own column names ----
 train --data capitals.csv --quiet >out.txt
 says ' of 8 right' "$tool" eval --model m.safetensors --data label_first.tsv
 says ' of 8 right' "$tool" eval --model m.safetensors --data unknown.csv --header yes
-fails 1 "the class 'what' is none of the 2" "$tool" eval --model m.safetensors --data unknown.csv
+fails 1 "the class 'what' is not one of the 2 classes" "$tool" eval --model m.safetensors --data unknown.csv
 
 # ---- Faults, with the line ----
 printf 'text,label\nbread,\nsoup,neg\n' >empty.csv
@@ -62,7 +62,7 @@ fails 1 'empty.csv: line 2: the label is empty' train --data empty.csv
 printf 'label,text\npos,good\nneg,"bad\npos,fine\n' >quote.csv
 fails 1 'quote.csv: line 3: the quote that opens here is never closed' train --data quote.csv
 printf 'text,label\ngood\0,pos\nbad,neg\n' >zero.csv
-fails 1 'zero.csv: no text: byte 15 of it is zero, on line 2' train --data zero.csv
+fails 1 'zero.csv: not a text: its byte 15 is zero, on line 2' train --data zero.csv
 printf 'text,label\ngood, really,pos\n' >comma.csv
 fails 1 'comma.csv: line 2 has 3 columns, line 1 has 2' train --data comma.csv
 printf '{"text": "a", "label": 1}\n{"text": "b", "label": [2]}\n' >nested.jsonl
@@ -119,7 +119,7 @@ EOF
 ${CC:-cc} -std=c99 -O0 -I../.. net.c -o net -lm -pthread && ./net || bad "no network without names"
 { printf 'P6 32 32 255\n'; head -c 3072 /dev/zero | tr '\0' '@'; } >one.ppm
 says 'class [012]' "$tool" predict --model unnamed.safetensors one.ppm
-grep -q 'unnamed.safetensors has no names for its 3 classes: they are numbers (--labels FILE names them)' err.txt && ok ||
+grep -q 'unnamed.safetensors has no names for its 3 classes: they are shown as numbers (--labels FILE names them)' err.txt && ok ||
     bad "missing names are not said"
 says 'missing     class names .*--labels' "$tool" info unnamed.safetensors
 printf 'n01\ttench, Tinca tinca\nn02\tcrane\nn03\tcrane, big bird\n' >ids.txt
@@ -136,12 +136,12 @@ printf 'a\n\nb\nc\n' >hole.txt
 printf 'a\nb\0\nc\n' >zero.txt
 printf 'a\nb\377\nc\n' >latin.txt
 fails 1 'few.txt: 2 names, but the model has 3 classes' "$tool" predict --model unnamed.safetensors --labels few.txt one.ppm
-fails 1 'twice.txt: line 3: the name of another class' "$tool" predict --model unnamed.safetensors --labels twice.txt one.ppm
+fails 1 'twice.txt: line 3: it is already the name of another class' "$tool" predict --model unnamed.safetensors --labels twice.txt one.ppm
 fails 1 'hole.txt: line 2: it is empty' "$tool" convert --model unnamed.safetensors --labels hole.txt --out x.safetensors
-fails 1 'zero.txt: it holds a zero byte' "$tool" predict --model unnamed.safetensors --labels zero.txt one.ppm
+fails 1 'zero.txt: it contains a zero byte' "$tool" predict --model unnamed.safetensors --labels zero.txt one.ppm
 fails 1 'latin.txt: it is not UTF-8' "$tool" predict --model unnamed.safetensors --labels latin.txt one.ppm
-fails 1 'nothing.txt: there is no such file' "$tool" predict --model unnamed.safetensors --labels nothing.txt one.ppm
-fails 1 'few.txt: the model has no classes to be named' "$tool" convert --model lm.safetensors --labels few.txt --out x.safetensors
+fails 1 'nothing.txt: file not found' "$tool" predict --model unnamed.safetensors --labels nothing.txt one.ppm
+fails 1 'few.txt: the model has no classes to name' "$tool" convert --model lm.safetensors --labels few.txt --out x.safetensors
 for class in one three 'two words, and more'; do
     mkdir -p "photos/$class"
     for i in 1 2 3 4; do
@@ -162,7 +162,7 @@ fails 1 'standard input: cannot be read' "$tool" predict --model m.safetensors <
 fails 1 'standard input: cannot be read' "$tool" predict --model m.safetensors <.
 says 'standard input is empty' "$tool" predict --model m.safetensors </dev/null
 printf 'bread\0 awful\nbread lovely\n' >zeros.txt
-fails 1 'standard input: line 1 holds a zero byte' "$tool" predict --model m.safetensors <zeros.txt
+fails 1 'standard input: line 1 contains a zero byte' "$tool" predict --model m.safetensors <zeros.txt
 grep -q '^bread lovely: ' out.txt && ok || bad "the lines behind it get no answer"
 if [ -c /dev/full ]; then
     for verb in 'predict --model m.safetensors bread' 'info m.safetensors' 'eval --model m.safetensors --data capitals.csv' --help --version; do
@@ -181,7 +181,7 @@ if command -v script >/dev/null && script -qec true /dev/null >/dev/null 2>&1; t
     done
 else skipped=$((skipped + 1)); echo "skipped: script(1) is not there"; fi
 
-fails 2 'groups is auto, name or none, not tracks' train --data x --model m --groups tracks
+fails 2 'groups must be auto, name or none, not tracks' train --data x --model m --groups tracks
 fails 2 'groups has no effect here: it is for pictures' train --data capitals.csv --groups none
 
 echo "test_tool_tables: $passed passed, $failed failed, $skipped skipped"

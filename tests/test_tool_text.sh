@@ -63,7 +63,7 @@ grep -q '^Then ' $work/a.txt && [ "$(wc -m <$work/a.txt)" -eq 86 ] && ok || bad 
 says '"tokens": 20, "text": "' $tool generate --model $work/kitchen.safetensors --length 20 --json --greedy
 says 'perplexity' $tool train --data $texts/reviews.tsv --language-model --words --epochs 4 --hidden 32 \
     --layers 1 --streams 8 --lr 0.01 --val $texts/reviews_test.tsv --out $work/words.safetensors
-says 'thawed' $tool train --model $work/words.safetensors --data $texts/reviews.tsv --label-column 2 \
+says 'unfrozen' $tool train --model $work/words.safetensors --data $texts/reviews.tsv --label-column 2 \
     --per-class 30 --val $texts/reviews_test.tsv --epochs 3 --out $work/tuned.safetensors
 
 # ---- Errors are one line ----
@@ -75,18 +75,18 @@ for wrong in wrong.tsv nothing.tsv lines.txt; do
     fails "$wrong" $tool train --data $texts/reviews.tsv --val $work/$wrong --epochs 1 --hidden 8 --out $work/x.safetensors
     grep -q 'loss' $work/err.txt && bad "$wrong: it was noticed after the training" || ok
 done
-fails "wrong.tsv: the class 'sour' is none of the 2 of the training data (the first is 'bad')" \
+fails "wrong.tsv: the class 'sour' is not one of the 2 classes of the training data (the first is 'bad')" \
     $tool train --data $texts/reviews.tsv --val $work/wrong.tsv --hidden 8 --out $work/x.safetensors
-fails "wrong.tsv: the class 'sour' is none of the 2 of the model" $tool eval --model $work/reviews.safetensors --data $work/wrong.tsv
+fails "wrong.tsv: the class 'sour' is not one of the 2 classes of the model" $tool eval --model $work/reviews.safetensors --data $work/wrong.tsv
 [ -e $work/x.safetensors ] && bad "something was written" || ok
 # Options that have no effect here.
-fails '--language-model has no effect here: .* this one sorts texts into classes' $tool eval --model $work/reviews.safetensors --data $texts/reviews.tsv --language-model
+fails '--language-model has no effect here: .* but this network classifies texts' $tool eval --model $work/reviews.safetensors --data $texts/reviews.tsv --language-model
 fails '--flip has no effect here: it is for pictures' $tool train --data $texts/reviews.tsv --flip --out $work/x.safetensors
 fails '--streams has no effect here: it is for a language model' $tool train --data $texts/reviews.tsv --streams 8 --out $work/x.safetensors
-fails '--per-class has no effect here: .*a language model has none' $tool train --data $texts/kitchen.txt --per-class 8 --out $work/x.safetensors
+fails '--per-class has no effect here: .*for a language model use --streams' $tool train --data $texts/kitchen.txt --per-class 8 --out $work/x.safetensors
 fails '--batch-size has no effect here' $tool eval --model $work/kitchen.safetensors --data $texts/kitchen.txt --batch-size 8
 fails '--text-column has no effect here: it is for a table' $tool train --data $work/folder --text-column 1 --out $work/x.safetensors
-fails '--min-count has no effect here: it is for a vocabulary that is made' $tool train --model $work/words.safetensors \
+fails '--min-count has no effect here: it is for a vocabulary made from these texts' $tool train --model $work/words.safetensors \
     --data $texts/reviews.tsv --label-column 2 --min-count 2 --out $work/x.safetensors
 fails 'cannot be opened' $tool eval --model $work/reviews.safetensors --data $work/nothing.tsv
 

@@ -31,8 +31,8 @@ static bool opencl_survives(const options *o)
     }
     while (child > 0 && waitpid(child, &status, 0) < 0 && errno == EINTR) {}
     answer = child < 0 || (WIFEXITED(status) && WEXITSTATUS(status) == 0);
-    if (!answer) fprintf(stderr, "finetune: the OpenCL driver here ends the process that asks for its"
-                         " devices: the processor is used\n");
+    if (!answer) fprintf(stderr, "finetune: the OpenCL driver crashes when it lists its devices: the CPU"
+                         " is used\n");
     return answer;
 }
 
@@ -54,7 +54,7 @@ static ft_model *create(const options *o)
     /* On a device the fastest of the correct kernels is chosen, so kernels are timed. */
     if (o->times || o->check || desc.device) desc.clock = clock_of_operators;
     m = ft_create(desc);
-    if (!m) fprintf(stderr, "finetune: no memory\n");
+    if (!m) fprintf(stderr, "finetune: out of memory\n");
     return m;
 }
 
@@ -82,15 +82,15 @@ static bool can_write(const char *out, const char *model)
     struct stat to, from;
     snprintf(folder, sizeof folder, "%.*s", slash ? (int)(slash - out) + 1 : 2, slash ? out : "./");
     if (!*out || (stat(out, &to) == 0 && S_ISDIR(to.st_mode)))
-        fprintf(stderr, "finetune: --out wants the name of a file, not \"%s\"\n", out);
+        fprintf(stderr, "finetune: --out must be the name of a file, not \"%s\"\n", out);
     else if (ft_other_format(out))
-        fprintf(stderr, "finetune: --out %s: a name for a file of %s, but only safetensors can be"
+        fprintf(stderr, "finetune: --out %s: this is the name of a %s file, but only safetensors can be"
                 " written: name it .safetensors\n", out, ft_other_format(out));
     else if (access(folder, W_OK) != 0)
-        fprintf(stderr, "finetune: --out %s: no file can be written in %s\n", out, folder);
+        fprintf(stderr, "finetune: --out %s: cannot write a file in %s\n", out, folder);
     else if (model && stat(out, &to) == 0 && stat(model, &from) == 0 && to.st_ino == from.st_ino
              && to.st_dev == from.st_dev)
-        fprintf(stderr, "finetune: --out %s is the file that --model reads: name another\n", out);
+        fprintf(stderr, "finetune: --out %s is the file that --model reads: choose another name\n", out);
     else return true;
     return false;
 }
@@ -98,7 +98,7 @@ static bool can_write(const char *out, const char *model)
 static bool can_read(const char *path)
 {
     if (access(path, R_OK) == 0) return true;
-    fprintf(stderr, "finetune: %s: there is no such file or folder, or it cannot be read\n", path);
+    fprintf(stderr, "finetune: %s: file or folder not found, or not readable\n", path);
     return false;
 }
 
@@ -123,8 +123,8 @@ static bool same_folders(const char *data, const char *path, bool text)
     }
     if (folder) closedir(folder);
     if (!found && !text)
-        fprintf(stderr, "finetune: --val %s: no folder with a folder of pictures for each class, and"
-                " no text\n", path);
+        fprintf(stderr, "finetune: --val %s: it must be a text, or a folder that has one folder of"
+                " pictures per class\n", path);
     return same && (found || text);
 }
 

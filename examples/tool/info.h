@@ -124,8 +124,8 @@ static void print_layers(const ft_model *m)
         if (strcmp(kind, "input") != 0 && strcmp(kind, "parameter") != 0 && strcmp(kind, "buffer") != 0
             && strcmp(kind, "state") != 0 && strcmp(kind, "none") != 0) print_layer(m, node);
     }
-    printf("(N: as many samples as a batch has%s)\n\n", ft_find(m, "tokens").id
-           ? "; L: as many tokens as the longest of them; multiply-adds: of one token" : "");
+    printf("(N: the samples of a batch%s)\n\n", ft_find(m, "tokens").id
+           ? "; L: the tokens of its longest sample; multiply-adds: per token" : "");
 }
 
 static void print_output(const ft_model *m)
@@ -168,7 +168,7 @@ static void print_info(ft_model *m, const facts *f)
                           f->frozen, f->frozen_tensors);
     else printf("none is frozen\n");
     if (f->buffers) printf("  statistics  %s numbers, of batch norms\n", short_number(f->buffers, text));
-    printf("  work        %s multiply-adds a %s\n", short_number(f->multiply_adds, text),
+    printf("  work        %s multiply-adds per %s\n", short_number(f->multiply_adds, text),
            f->text ? "token" : "picture");
     printf("  memory      %.1f MB to predict one %s", 1e-6 * (double)f->predict,
            f->text ? "text" : "picture");
@@ -246,7 +246,7 @@ static int info(const options *o)
     if (!named.model && o->file_count > 0) named.model = o->files[0];
     if (!named.model) return usage("info needs --model", "");
     if (o->file_count > (o->model ? 0 : 1))
-        return usage("info tells of one file, not also of ", o->files[o->file_count - 1]);
+        return usage("info reads only one file; unexpected argument: ", o->files[o->file_count - 1]);
     if (!(m = open_model(&named))) return FAILED;
     if (ft_error(m)) return report(m);
     if (!suits_model(m, o)) return unsuited(m);

@@ -33,14 +33,14 @@ static bool read_labels(label_list *l)
     struct stat s;
     FILE *file = stat(l->path, &s) == 0 && S_ISREG(s.st_mode) ? fopen(l->path, "rb") : NULL;
     size_t bytes = file && s.st_size < MOST ? (size_t)s.st_size : 0, i, got;
-    if (!file) return label_fault(l, 0, "there is no such file, or it cannot be read");
+    if (!file) return label_fault(l, 0, "file not found, or not readable");
     l->content = (char *)malloc(bytes + 1);
     got = l->content ? fread(l->content, 1, bytes, file) : 0;
     fclose(file);
     if (!l->content || got != bytes || bytes == 0)
         return label_fault(l, 0, "it cannot be read, or is empty or larger than 64 MB");
     l->content[bytes] = 0;
-    if (strlen(l->content) != bytes) return label_fault(l, 0, "it holds a zero byte: it is no text");
+    if (strlen(l->content) != bytes) return label_fault(l, 0, "it contains a zero byte, so it is not a text");
     for (i = 0; i < bytes;) {
         int taken = utf8_bytes((const unsigned char *)l->content + i);
         if (!taken) return label_fault(l, 0, "it is not UTF-8");
@@ -58,7 +58,7 @@ static bool cut_labels(label_list *l)
     for (end = at; *end; ++end) lines += *end == '\n';
     l->names = (char **)calloc(lines, sizeof *l->names);
     l->owned = (char **)calloc(lines, sizeof *l->owned);
-    if (!l->names || !l->owned) return label_fault(l, 0, "no memory");
+    if (!l->names || !l->owned) return label_fault(l, 0, "out of memory");
     for (; at; at = next) {
         end = at + strcspn(at, "\n");
         next = *end ? end + 1 : NULL;
@@ -69,7 +69,7 @@ static bool cut_labels(label_list *l)
             empty += 1;
             continue;
         }
-        if (empty) return label_fault(l, l->count + 1, "it is empty: each class has a line");
+        if (empty) return label_fault(l, l->count + 1, "it is empty: each class needs a line");
         l->names[l->count++] = at;
     }
     return true;
@@ -103,7 +103,7 @@ static bool names_behind_ids(label_list *l)
 static bool labels_fit(const ft_model *m, const label_list *l)
 {
     char text[200];
-    if (ft_class_count(m) == 0) return label_fault(l, 0, "the model has no classes to be named");
+    if (ft_class_count(m) == 0) return label_fault(l, 0, "the model has no classes to name");
     if (l->count != ft_class_count(m)) {
         snprintf(text, sizeof text, "%d names, but the model has %d classes", l->count, ft_class_count(m));
         return label_fault(l, 0, text);
@@ -122,7 +122,7 @@ static bool name_classes(ft_model *m, const options *o)
     if (ft_error(m)) return true;
     if (!o->labels) {
         if (ft_class_count(m) > 0 && !ft_class_name(m, 0) && !o->quiet)
-            fprintf(stderr, "%s has no names for its %d classes: they are numbers (--labels FILE names them)\n",
+            fprintf(stderr, "%s has no names for its %d classes: they are shown as numbers (--labels FILE names them)\n",
                     o->model, ft_class_count(m));
         return true;
     }
@@ -131,7 +131,7 @@ static bool name_classes(ft_model *m, const options *o)
         if (!names_behind_ids(&l))
             for (i = 1; named && i < l.count; ++i)
                 for (j = 0; named && j < i; ++j)
-                    if (!strcmp(l.names[i], l.names[j])) named = label_fault(&l, i + 1, "the name of another class");
+                    if (!strcmp(l.names[i], l.names[j])) named = label_fault(&l, i + 1, "it is already the name of another class");
     }
     if (named) ft_set_class_names(m, l.count, (const char *const *)l.names);
     free_labels(&l);
@@ -147,7 +147,7 @@ static bool keeps_labels(const ft_model *m, const options *o, const ft_data *dat
         if (strcmp(ft_class_name(m, i), ft_data_class_name(data, i)) != 0) break;
     if (i == count && count > 0 && count == ft_class_count(m)) return true;
     fprintf(stderr, "finetune: --labels has no effect here: the data has %d classes of its own (the first is"
-            " '%s'), and the network gets a head for them\n", count,
+            " '%s'), and the network gets a new head for them\n", count,
             count ? ft_data_class_name(data, 0) : "none");
     return false;
 }

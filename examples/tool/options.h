@@ -23,58 +23,58 @@ static const char usage_text[] =
     "\n"
     "  finetune train --model WEIGHTS --data FOLDER --out FILE [--val FOLDER]\n"
     "  finetune eval --model FILE --data FOLDER\n"
-    "  finetune predict --model FILE IMAGE...|TEXT...    (no TEXT: lines of standard input)\n"
+    "  finetune predict --model FILE IMAGE...|TEXT...    (without TEXT: lines of standard input)\n"
     "  finetune train [--model WEIGHTS] --data TEXTS --out FILE\n"
     "  finetune generate --model FILE [--prompt TEXT]\n"
     "  finetune info --model FILE [--times]\n"
     "  finetune convert --model WEIGHTS --out FILE [--type f32|f16|bf16]\n"
-    "  finetune devices [--check]        what --device may name\n"
+    "  finetune devices [--check]        list the values of --device\n"
     "\n"
     "WEIGHTS: .safetensors, or PyTorch's .pt or .pth. FOLDER: one folder of pictures per class.\n"
     "TEXTS: a .tsv, .csv or .jsonl, or a folder of .txt files for each class, to classify;\n"
     "a .txt for a language model.\n"
     "\n"
-    "train:   --epochs N          of each stage (default: chosen by the size of the data)\n"
+    "train:   --epochs N          of each stage (default: chosen from the size of the data)\n"
     "         --batch-size N      --lr X\n"
-    "         --per-class N       use only so many pictures of each class\n"
-    "         --freeze GLOB       freeze exactly these (\"\" for nothing): no choice of stages\n"
-    "         --groups auto|name|none   pictures TRACK_FRAME.* are held back by whole tracks: where\n"
-    "                             that is certain (default), always, or never\n"
-    "         --flip              pictures may be mirrored   --no-shift  nor moved a little\n"
-    "         --resume            go on from FILE.checkpoint if it is there\n"
-    "         --checkpoint-steps N\n"
-    "         --cache FOLDER|none keep there for the next run what frozen layers make of the pictures,\n"
-    "                             and the kernels compiled for a device (default: FINETUNE_CACHE, else\n"
-    "                             finetune in XDG_CACHE_HOME or ~/.cache, where 2 GB are kept)\n"
-    "texts:   --text-column NAME|N --label-column NAME|N   (default: by usual names in the header;\n"
-    "                             without a header 1 and 2). Several text columns, NAME,NAME or given\n"
-    "                             several times, are joined by a space\n"
-    "         --header yes|no     the first line is a header, or is none\n"
-    "         --max-length N      tokens that are read of a text, by predict too (default: the\n"
-    "                             model's, 512 of a new one)\n"
+    "         --per-class N       use at most N pictures of each class\n"
+    "         --freeze GLOB       freeze these parameters (\"\" for none) and train all others at once\n"
+    "         --groups auto|name|none   hold back pictures TRACK_FRAME.* by whole tracks: where the\n"
+    "                             names are certain (default), always, or never\n"
+    "         --flip              also mirror pictures   --no-shift   do not move them a little\n"
+    "         --resume            continue from FILE.checkpoint if it exists\n"
+    "         --checkpoint-steps N   also write a checkpoint every N steps\n"
+    "         --cache FOLDER|none save there, for the next run, the outputs of frozen layers and the\n"
+    "                             kernels compiled for a device (default: FINETUNE_CACHE, else\n"
+    "                             finetune in XDG_CACHE_HOME or ~/.cache, with at most 2 GB)\n"
+    "texts:   --text-column NAME|N --label-column NAME|N   (default: the usual names in the header;\n"
+    "                             without a header, 1 and 2). Several text columns, as NAME,NAME or\n"
+    "                             by repeating the option, are joined by a space\n"
+    "         --header yes|no     whether the first line is a header\n"
+    "         --max-length N      tokens to read of each text, also in predict (default: the model's;\n"
+    "                             512 for a new model)\n"
     "         --worst N           mistakes to show after eval and --val (default 5)\n"
     "         --language-model    learn the texts of a table, not their labels\n"
-    "         --streams N --steps N   of a language model (default 32 and 64)\n"
+    "         --streams N --steps N   batch and length for a language model (default 32 and 64)\n"
     "         --vocabulary FILE [--merges FILE]   vocab.txt, vocab.json, tokenizer.json, ...\n"
-    "         --words --min-count N    a vocabulary of words, for a new language model\n"
-    "         --hidden N --layers N --one-direction   of a new network\n"
+    "         --words --min-count N    use a vocabulary of words in a new language model\n"
+    "         --hidden N --layers N --one-direction   size of a new network\n"
     "generate: --length N --temperature X --top-k N --top-p X --greedy\n"
     "predict: --top N             classes to print (default 3)\n"
-    "info:    --times             milliseconds of each operator in a training step of a batch\n"
-    "devices: --check             compare and time every operator on each (or on --device's)\n"
-    "names:   --labels FILE       of the model's classes, one a line, or as ImageNet's lists have them\n"
-    "                             (id, tab, names); convert, train: kept in the file that is written\n"
-    "all:     --arch NAME         when the weights' names do not tell the network\n"
-    "         --rename A=B,...    leading parts of names in the weights file to replace\n"
-    "         --state-dict KEY    the weights of a PyTorch checkpoint to load, as model_ema\n"
-    "         --allow-missing --allow-unexpected   weights that do not match\n"
+    "info:    --times             milliseconds of each operator in a training step of one batch\n"
+    "devices: --check             compare and time every operator on each device (or on --device)\n"
+    "names:   --labels FILE       names of the model's classes: one per line, or lines as in ImageNet's\n"
+    "                             lists (id, tab, names); convert and train save them in their file\n"
+    "all:     --arch NAME         the network, if the names of the weights do not show it\n"
+    "         --rename A=B,...    replace A by B at the start of the weights' names\n"
+    "         --state-dict KEY    which weights of a PyTorch checkpoint to load, such as model_ema\n"
+    "         --allow-missing --allow-unexpected   load although some weights do not match\n"
     "         --seed N --threads N --simd none|sse2|avx2|avx512|neon\n"
-    "         --memory-budget N   bytes to train, score or predict with, as 500M or 2G (GB is 10^9,\n"
-    "                             G and GiB are 2^30)\n"
-    "         --precision float32|tf32|bf16|bf16_emulated (of the products)\n"
+    "         --memory-budget N   bytes for train, eval, predict or generate, such as 500M or 2G\n"
+    "                             (GB is 10^9, G and GiB are 2^30)\n"
+    "         --precision float32|tf32|bf16|bf16_emulated   (of matrix products)\n"
     "         --device cpu|gpu|auto|opencl:PLATFORM:DEVICE   (auto: a GPU if one works)\n"
-    "         --opencl-library FILE   the loader, if it is not where the system looks\n"
-    "         --json              end with one JSON object   --quiet\n";
+    "         --opencl-library FILE   the OpenCL loader, if the system does not find it\n"
+    "         --json              print one JSON object at the end   --quiet\n";
 
 static int usage(const char *problem, const char *what)
 {
@@ -90,13 +90,13 @@ enum {
     NO_CLASSES = 16384
 };
 static const char *const fact_texts[] = {
-    "a network that is read (--model)", "a new network, without --model", "--vocabulary",
-    "eval, or train with --val", "text that is drawn, not --greedy", "output that is not --json",
-    "--device, and for devices", "devices with --check, and for the other verbs",
-    "pictures", "text", "what has labels: a language model has none, and --streams for its batches",
+    "a loaded network (--model)", "a new network, without --model", "--vocabulary",
+    "eval, or train with --val", "random text, without --greedy", "output without --json",
+    "--device and the verb devices", "the other verbs, and for devices with --check",
+    "pictures", "text", "labelled data; for a language model use --streams",
     "a language model", "a table (.tsv, .csv, .jsonl)",
-    "a vocabulary that is made of these texts: here is one already",
-    "a new network or a language model: this one sorts texts into classes"};
+    "a vocabulary made from these texts, but there is one already",
+    "a new network or a language model, but this network classifies texts"};
 
 /* One row per option: where its value goes, how it is read, its verbs by their first letters (NULL:
    all), and the conditions that it needs. An option without any effect is an error. How: 's' text,
@@ -232,10 +232,10 @@ static bool store(const option_row *row, options *o, const char *value)
 static int wrong_number(const option_row *row, const char *value)
 {
     char text[200];
-    snprintf(text, sizeof text, "%s: %.100s (wanted: %s)", row->name, value,
-             row->kind == 'm' ? "bytes, as 500M or 2G" : row->kind == 'f' ? "a number above 0"
-             : row->kind == 'n' ? "a whole number from 1" : "a whole number from 0");
-    return usage("not a proper number after ", text);
+    snprintf(text, sizeof text, "%s: %.100s (expected: %s)", row->name, value,
+             row->kind == 'm' ? "bytes, such as 500M or 2G" : row->kind == 'f' ? "a number above 0"
+             : row->kind == 'n' ? "a whole number of at least 1" : "a whole number of at least 0");
+    return usage("not a valid number after ", text);
 }
 
 /* Do all options have an effect? `known` is the set of conditions that are decided so far, and
@@ -299,10 +299,10 @@ static int parse(int count, char **words, options *o)
             value = equals + 1;
         }
         for (r = 0; r < OPTION_ROWS && strcmp(option_rows[r].name, words[i]) != 0; ++r) {}
-        if (r == OPTION_ROWS) return usage("no such option: ", words[i]);
+        if (r == OPTION_ROWS) return usage("unknown option: ", words[i]);
         o->given |= 1ULL << r;
         if (option_rows[r].kind == 'b') {
-            if (value) return usage("no value is wanted after ", words[i]);
+            if (value) return usage("no value is expected after ", words[i]);
             *(bool *)((char *)o + option_rows[r].to) = true;
             continue;
         }
@@ -310,15 +310,15 @@ static int parse(int count, char **words, options *o)
         if (!value) return usage("a value is missing after ", option_rows[r].name);
         if (!store(&option_rows[r], o, value)) return wrong_number(&option_rows[r], value);
     }
-    if (o->threads > 1024) return usage("more than 1024 threads", "");
+    if (o->threads > 1024) return usage("--threads must be at most 1024", "");
     if (o->groups && strcmp(o->groups, "auto") != 0 && strcmp(o->groups, "name") != 0
         && strcmp(o->groups, "none") != 0)
-        return usage("--groups is auto, name or none, not ", o->groups);
+        return usage("--groups must be auto, name or none, not ", o->groups);
     if (o->header && strcmp(o->header, "yes") != 0 && strcmp(o->header, "no") != 0)
-        return usage("--header is yes or no, not ", o->header);
+        return usage("--header must be yes or no, not ", o->header);
     if (o->rename && !strchr(o->rename, '='))
-        return usage("--rename wants FROM=TO, not ", o->rename);
+        return usage("--rename must be FROM=TO, not ", o->rename);
     if (o->file_count > 0 && strcmp(o->verb, "predict") != 0 && strcmp(o->verb, "info") != 0)
-        return usage("not an option: ", o->files[0]);
+        return usage("unexpected argument: ", o->files[0]);
     return options_fit(o) ? DONE : USAGE;
 }

@@ -60,13 +60,13 @@ static int predict_lines(ft_model *m, const options *o)
         number += 1;
         if (count > 0 && line[count - 1] == '\n') line[--count] = 0;
         if (strlen(line) != (size_t)count) {
-            fprintf(stderr, "finetune: standard input: line %ld holds a zero byte: it is no text\n", number);
+            fprintf(stderr, "finetune: standard input: line %ld contains a zero byte, so it is not a text\n", number);
             status = FAILED;
         } else if (predict_one(m, o, line) != DONE) status = FAILED;
     }
     free(line);
     if (ferror(stdin) || !feof(stdin)) {
-        fprintf(stderr, "finetune: standard input: cannot be read: %s\n", errno ? strerror(errno) : "no memory");
+        fprintf(stderr, "finetune: standard input: cannot be read: %s\n", errno ? strerror(errno) : "out of memory");
         return FAILED;
     }
     if (number == 0 && !o->quiet) fprintf(stderr, "finetune: standard input is empty: there is no text to predict\n");

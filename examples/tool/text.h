@@ -187,7 +187,7 @@ static void print_mistakes(const ft_data *data, const mistakes *all, bool json)
     for (i = 0; i < all->count; ++i) {
         const ft_sample_result *r = &all->worst[i];
         if (!json) {
-            printf("  %s, taken for %s (%.1f %%): %.300s\n", shown(ft_data_class_name(data, r->label)),
+            printf("  %s, predicted as %s (%.1f %%): %.300s\n", shown(ft_data_class_name(data, r->label)),
                    shown(ft_data_class_name(data, r->guess)), 100 * (double)r->probability,
                    shown(ft_data_name(data, r->index)));
             continue;

@@ -100,7 +100,7 @@ static void open_training(ft_model *m, const options *o, ft_data **data, ft_data
 static void set_aside(const options *o, const char *checkpoint, const char *earlier)
 {
     if (rename(checkpoint, earlier) == 0 && !o->quiet)
-        fprintf(stderr, "%s of an earlier run will be removed; --resume would have gone on from it\n",
+        fprintf(stderr, "%s of an earlier run will be removed; --resume would have continued from it\n",
                 checkpoint);
 }
 
@@ -125,7 +125,7 @@ static int train(const options *o)
     memset(&save, 0, sizeof save);
     if (!o->data || !o->out) return usage("train needs --data and --out", "");
     if (!o->model && !o->words && !is_text(o->data))
-        return usage("pictures need --model, and this is no text (.tsv, .csv, .jsonl, .txt, or a"
+        return usage("pictures need --model, and this is not a text (.tsv, .csv, .jsonl, .txt, or a"
                      " folder of .txt files for each class): ", o->data);
     progress.o = o;
     progress.terminal = isatty(2) != 0;
@@ -139,7 +139,7 @@ static int train(const options *o)
     if (o->labels && !name_classes(m, o)) return failed(m);
     progress.samples_are = reads_text(m, o) ? "texts" : "images";
     if (o->resume && access(checkpoint, R_OK) != 0 && !o->quiet)
-        fprintf(stderr, "%s is not there: the run starts anew\n", checkpoint);
+        fprintf(stderr, "%s was not found: the run starts from the beginning\n", checkpoint);
     snprintf(earlier, sizeof earlier, "%s.earlier", checkpoint);
     if (!o->resume) set_aside(o, checkpoint, earlier);
     open_training(m, o, &data, &val);
@@ -152,7 +152,7 @@ static int train(const options *o)
     if (!o->resume) bring_back(checkpoint, earlier, ft_error(m) != FT_OK);
     if (ft_error(m)) return report(m);
     if (result.fit.stopped) {
-        fprintf(stderr, "finetune: stopped; the same command with --resume goes on from %s\n",
+        fprintf(stderr, "finetune: stopped; the same command with --resume continues from %s\n",
                 checkpoint);
         ft_destroy(m);
         return FAILED;
@@ -161,7 +161,7 @@ static int train(const options *o)
         remove(checkpoint);
         if (o->val && !val) val = open_folder(m, o, o->val, true);
         if (o->val) score(m, o, val, &on_val);
-        if (ft_error(m)) fprintf(stderr, "%s is written, but not scored\n", o->out);
+        if (ft_error(m)) fprintf(stderr, "%s was written, but not scored\n", o->out);
     }
     if (ft_error(m)) return report(m);
     print_trained(o, &result, &on_val, seconds_now() - start);

@@ -290,7 +290,7 @@ static ft_files ft__default_files(void)
     return files;
 }
 
-static const char ft__not_opened[] = "cannot be opened (not there, not allowed, or not a regular"
+static const char ft__not_opened[] = "cannot be opened (not found, no permission, or not a regular"
                                      " file)";
 
 /* A whole file in memory, which the caller releases; NULL with an error. */
@@ -307,10 +307,11 @@ static unsigned char *ft__read_file(ft__context *c, const char *path, size_t *by
         return NULL;
     }
     size = files->size(files->user, file);
-    if (size < 0 || (uint64_t)size > SIZE_MAX / 2) ft__fail(c, FT_IO, "%s: not a file", path);
+    if (size < 0 || (uint64_t)size > SIZE_MAX / 2) ft__fail(c, FT_IO, "%s: not a regular file",
+                                                            path);
     else content = (unsigned char *)ft__allocate(c, (size_t)size + 1, 1);
     if (content && files->read(files->user, file, 0, content, (size_t)size) != (size_t)size) {
-        ft__fail(c, FT_IO, "%s: reading its %lld bytes failed", path, (long long)size);
+        ft__fail(c, FT_IO, "%s: cannot read its %lld bytes", path, (long long)size);
         ft__release(c, content);
         content = NULL;
     }

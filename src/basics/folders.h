@@ -41,7 +41,7 @@ static void ft__log_left_out(const ft__context *c, const char *path, const ft__l
                              const char *one, const char *many)
 {
     if (left_out->count)
-        ft__log(c, "%s: %d %s left out: %s%s", path, left_out->count,
+        ft__log(c, "%s: skipped %d %s: %s%s", path, left_out->count,
                 left_out->count > 1 ? many : one, left_out->first,
                 left_out->count > 1 ? " and others" : "");
 }
@@ -87,8 +87,8 @@ static bool ft__listing_read(ft__context *c, ft__listing *listing, const char *p
     memset(listing, 0, sizeof *listing);
     listing->context = c;
     if (!files->list || !files->list(files->user, path, ft__listing_add, listing))
-        ft__fail(c, FT_IO, "%s: no such folder (pictures come from one that has a folder for each"
-                 " class)", path);
+        ft__fail(c, FT_IO, "%s: folder not found (pictures must be in a folder that has one folder"
+                 " per class)", path);
     listing->order = (int *)ft__allocate(c, (size_t)listing->count + 1, sizeof(int));
     if (ft__ok(c))
         ft__sort_order(listing->order, listing->count, ft__entry_less, listing->entries);

@@ -35,8 +35,8 @@ static const char *ft__not_replaceable(ft__context *c, const char *path)
     ft_path_kind kind = files->kind ? files->kind(files->user, path) : FT_PATH_NONE;
     if (kind == FT_PATH_FOLDER) return "cannot be written: it is a folder";
     if (kind == FT_PATH_OTHER)
-        return "cannot be written: it is a pipe, a device or another special file, and only a"
-               " regular file is replaced";
+        return "cannot be written: it is a pipe, a device or another special file; only a regular"
+               " file can be replaced";
     return NULL;
 }
 
@@ -71,7 +71,7 @@ static bool ft__saving_begin(ft__saving *s, ft__context *c, const char *path)
     if (!ft__ok(c)) return false;
     memcpy(s->aside, path, strlen(path));
     s->written = ft__saving_create(s);
-    if (!s->file) s->why = "cannot be written: is its folder there, and may files be made in it?";
+    if (!s->file) s->why = "cannot be written: does its folder exist, and is it writable?";
     return s->written;
 }
 
@@ -96,7 +96,7 @@ static bool ft__saving_end(ft__saving *s, bool keep)
     if (!placed) s->why = "writing failed: is the disk full?";
     if (placed && keep) s->why = ft__not_replaceable(s->context, s->path);
     if (placed && keep && !s->why && !files->rename(files->user, s->aside, s->path))
-        s->why = "writing failed: what is there cannot be replaced (is it open elsewhere, or"
+        s->why = "writing failed: the existing file cannot be replaced (is it open elsewhere, or"
                  " protected?)";
     if (placed && keep && !s->why) return true;
     files->remove(files->user, s->aside);

@@ -96,7 +96,7 @@ static bool ft__rows_open(ft__row_file *f)
         f->count = ((uint64_t)size - FT__ROWS_HEADER) / ft__row_bytes(f);
         return true;
     }
-    ft__log(f->context, "%s: made from something else, or damaged: it is made anew", f->path);
+    ft__log(f->context, "%s: does not fit this run, or is damaged: it is computed again", f->path);
     ft__rows_close(f);
     return false;
 }
@@ -132,7 +132,7 @@ static bool ft__rows_create(ft__row_file *f)
         f->file = f->saving.file;
         return true;
     }
-    ft__log(f->context, "%s: %s: nothing is kept for the next run", f->path,
+    ft__log(f->context, "%s: %s: nothing is saved for the next run", f->path,
             f->saving.why ? f->saving.why : "writing failed");
     ft__rows_close(f);
     return false;
@@ -153,8 +153,8 @@ static bool ft__rows_finish(ft__row_file *f, bool written)
 {
     bool placed = ft__saving_end(&f->saving, written);
     if (!placed)
-        ft__log(f->context, "%s: %s: nothing is kept for the next run", f->path,
-                f->saving.why ? f->saving.why : "not all could be computed");
+        ft__log(f->context, "%s: %s: nothing is saved for the next run", f->path,
+                f->saving.why ? f->saving.why : "not everything could be computed");
     f->file = NULL;
     ft__saving_free(&f->saving);
     return placed;

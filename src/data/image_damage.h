@@ -45,10 +45,10 @@ static const char *ft__jpeg_fault(const unsigned char *bytes, size_t count)
         if (marker <= 1 || (marker >= 0xD0 && marker <= 0xD8)) continue;
         if (count - at < 2) break;
         length = (size_t)bytes[at] << 8 | bytes[at + 1];
-        if (length < 2) return "damaged: a segment of no length";
+        if (length < 2) return "damaged: a segment is too short";
         if (length > count - at) break;
         if (marker == 0xC4 && !ft__jpeg_tables(bytes + at + 2, length - 2))
-            return "damaged: a Huffman table";
+            return "damaged: a Huffman table is wrong";
         if (marker == 0xDA && ++scans > FT__MOST_SCANS) return "damaged: more than 256 scans";
         at += length;
     }
@@ -60,9 +60,9 @@ static const char *ft__jpeg_fault(const unsigned char *bytes, size_t count)
    Its codes must be complete, and as many as the picture has blocks; only padding may follow them.
    The refinements of progressive scans (of AC coefficients from an earlier scan) are skipped, since
    they depend on all earlier scans. */
-static const char ft__jpeg_bad_code[] = "damaged: a code that stands for nothing";
+static const char ft__jpeg_bad_code[] = "damaged: an unknown Huffman code";
 static const char ft__jpeg_no_code[] = "damaged: its data ends before the last block";
-static const char ft__jpeg_more_data[] = "damaged: its data goes on after the last block";
+static const char ft__jpeg_more_data[] = "damaged: there is data after the last block";
 static const char ft__jpeg_no_restart[] = "damaged: a restart marker is missing";
 
 typedef struct ft__jpeg_codes {
@@ -162,7 +162,7 @@ static void ft__jpeg_read_codes(ft__jpeg_walk *w, const unsigned char *at, size_
                 for (k = 0; bits <= 9 && k < 1 << (9 - bits) && low + k < 512; ++k)
                     codes->quick[low + k] = (uint16_t)(bits << 8 | values[value]);
             }
-            if (code > (int32_t)1 << bits) w->fault = "damaged: a Huffman table";
+            if (code > (int32_t)1 << bits) w->fault = "damaged: a Huffman table is wrong";
             codes->end[bits] = code << (16 - bits);
             code <<= 1;
         }
@@ -177,7 +177,7 @@ static void ft__jpeg_read_quanta(ft__jpeg_walk *w, const unsigned char *at, size
     while (count > 0) {
         size_t bytes = at[0] >> 4 ? 129 : 65;
         if (at[0] >> 4 > 1 || (at[0] & 15) > 3 || bytes > count) {
-            w->fault = "damaged: a quantisation table";
+            w->fault = "damaged: a quantisation table is wrong";
             return;
         }
         w->quantum_there[at[0] & 3] = true;
@@ -368,7 +368,7 @@ static const char *ft__jpeg_damage(const unsigned char *bytes, size_t count)
         ft__jpeg_segment(&w, marker, bytes + start, length - 2);
     }
     for (i = 0; i < w.part_count && !w.fault; ++i)
-        if (!w.parts[i].seen) w.fault = "damaged: it lacks one of its colours";
+        if (!w.parts[i].seen) w.fault = "damaged: one of its colours is missing";
     return w.fault;
 }
 

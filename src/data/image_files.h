@@ -160,7 +160,7 @@ static const char *ft__decode_by_stb(const unsigned char *bytes, size_t count,
     picture->by_stb = true;
     if (!picture->pixels) return ft__stb_reason();
     if (width != h->width || height != h->height)
-        return "damaged: its sides are stated twice, and differ";
+        return "damaged: its width and height are given twice, and differ";
     return NULL;
 }
 
@@ -191,7 +191,7 @@ static const char *ft__make_upright(const ft__image_header *h, ft__picture *pict
     upright.channels = 3;
     upright.by_stb = false;
     upright.pixels = to = (uint8_t *)malloc(3 * (size_t)h->width * (size_t)h->height);
-    if (!to) return "no memory for its pixels";
+    if (!to) return "not enough memory for its pixels";
     for (y = 0; y < upright.height; ++y)
         for (x = 0; x < upright.width; ++x, to += 3)
             memcpy(to, picture->pixels + 3 * ft__stored_at(h, x, y), 3);
@@ -235,7 +235,7 @@ static const char *ft__decode_again(const unsigned char *bytes, size_t count, in
     if (h.format == 'J' || h.format == 'P') fault = ft__decode_by_stb(bytes, count, &h, picture);
     else {
         picture->pixels = (uint8_t *)malloc(3 * (size_t)h.width * (size_t)h.height);
-        if (!picture->pixels) return "no memory for its pixels";
+        if (!picture->pixels) return "not enough memory for its pixels";
         if (h.format == 'B') fault = ft__decode_bmp(bytes, &h, picture->pixels);
         if (h.format == 'G') fault = ft__decode_gif(bytes, count, &h, picture->pixels);
         if (h.format == 'N') fault = ft__decode_pnm(bytes, &h, picture->pixels);
@@ -291,7 +291,7 @@ static const char *ft__picture_info(const ft_files *files, const char *path,
     if (!from.file) return ft__not_opened;
     size = files->size(files->user, from.file);
     from.count = size < 0 ? 0 : (uint64_t)size;
-    if (size < 0) fault = "not a file";
+    if (size < 0) fault = "not a regular file";
     else fault = ft__header_facts(&from, facts);
     files->close(files->user, from.file);
     return fault;
@@ -307,7 +307,7 @@ static const char *ft__decode_missing(void) { return NULL; }
 #else
 static const char *ft__decode_missing(void)
 {
-    return "this program reads no picture files: #include <stb/stb_image.h> before the"
+    return "this program cannot read picture files: #include <stb/stb_image.h> before the"
            " implementation of finetune.h";
 }
 static void ft__picture_free(ft__picture *picture) { memset(picture, 0, sizeof *picture); }
@@ -355,7 +355,7 @@ static bool ft__pixels_to_input(ft__context *c, const ft_preprocessing *p, const
     }
     bytes = width > 0 && height > 0 ? ft__pixels_workspace(p, width, height) : 0;
     if (!bytes || channels < 1 || channels > 4 || !pixels) {
-        ft__fail(c, FT_INVALID, "%s: %d x %d pixels of %d channels cannot be taken", what, width,
+        ft__fail(c, FT_INVALID, "%s: %d x %d pixels of %d channels are not supported", what, width,
                  height, channels);
         return false;
     }
@@ -381,8 +381,8 @@ static bool ft__encoded_to_input(ft__context *c, const ft_preprocessing *p, cons
     }
     fault = bytes ? ft__memory_facts(bytes, count, &facts) : "the file is empty";
     if (!fault && facts.memory > ft__room(c)) {
-        ft__fail(c, FT_MEMORY, "%s: %d x %d pixels need %zu bytes to be decoded, and the memory"
-                 " budget of %zu leaves %zu", what, facts.width, facts.height, facts.memory,
+        ft__fail(c, FT_MEMORY, "%s: decoding %d x %d pixels needs %zu bytes, but the memory budget"
+                 " of %zu leaves only %zu", what, facts.width, facts.height, facts.memory,
                  c->desc.memory_budget, ft__room(c));
         return false;
     }

@@ -147,13 +147,13 @@ static void ft__folder_scan_class(ft__folder *folder, const char *path)
         }
         if (folder->count == before)
             ft__fail(c, FT_IO, "%s: this class has no pictures (JPEG, PNG, BMP, PPM, PGM or"
-                     " GIF)%s%s%s", path, inner.count ? "; it holds a folder, " : "",
+                     " GIF)%s%s%s", path, inner.count ? "; it contains the folder " : "",
                      inner.count ? inner.first : "",
-                     inner.count ? ": is that where the classes are?" : "");
+                     inner.count ? ": are the classes in there?" : "");
         else {
             ft__log_left_out(c, path, &other, "file of another kind", "files of other kinds");
-            ft__log_left_out(c, path, &inner, "folder inside this class, with its pictures,",
-                             "folders inside this class, with their pictures,");
+            ft__log_left_out(c, path, &inner, "folder inside this class, with its pictures",
+                             "folders inside this class, with their pictures");
         }
     }
     ft__listing_free(&listing);
@@ -173,8 +173,8 @@ static void ft__folder_add_class(ft__folder *folder, const char *name)
     folder->class_names[folder->class_count] = ft__copy_name(c, name);
     if (!ft__ok(c)) return;
     if (strcmp(folder->class_names[folder->class_count], name) != 0)
-        ft__log(c, "%s/%s: the name of this folder is not UTF-8; its class is called by this text",
-                folder->path, name);
+        ft__log(c, "%s/%s: the name of this folder is not UTF-8; its class is named as printed"
+                " here", folder->path, name);
     folder->class_count += 1;
 }
 
@@ -196,17 +196,17 @@ static void ft__folder_scan(ft__folder *folder)
                 ft__count_left_out(ft__is_picture(entry->name) ? &loose : &other, entry->name);
         }
         if (folder->class_count == 0 && loose.count)
-            ft__fail(c, FT_IO, "%s: its %d pictures lie directly in it; each class needs a folder"
-                     " of its own, as %s/CLASS/%s", folder->path, loose.count, folder->path,
+            ft__fail(c, FT_IO, "%s: its %d pictures are in no class folder; each class needs its"
+                     " own folder, such as %s/CLASS/%s", folder->path, loose.count, folder->path,
                      loose.first);
         else if (folder->class_count == 0)
-            ft__fail(c, FT_IO, "%s: no folders in it; each class needs one, as %s/CLASS/any.jpg",
-                     folder->path, folder->path);
+            ft__fail(c, FT_IO, "%s: has no folders in it; each class needs one, such as"
+                     " %s/CLASS/any.jpg", folder->path, folder->path);
         else {
-            ft__log_left_out(c, folder->path, &loose, "picture that is in no class",
-                             "pictures that are in no class");
-            ft__log_left_out(c, folder->path, &other, "file that is in no class",
-                             "files that are in no class");
+            ft__log_left_out(c, folder->path, &loose, "picture outside the class folders",
+                             "pictures outside the class folders");
+            ft__log_left_out(c, folder->path, &other, "file outside the class folders",
+                             "files outside the class folders");
         }
     }
     ft__listing_free(&listing);
@@ -234,7 +234,7 @@ static void ft__examine_header(void *context, int part)
         s->memory = facts.memory;
         s->turned = facts.turned;
         if (!s->fault && s->memory > ft__room(e->folder->context))
-            s->fault = "decoding its pixels takes more memory than ft_desc.memory_budget leaves";
+            s->fault = "decoding its pixels needs more memory than ft_desc.memory_budget leaves";
         if (!s->fault && !ft__geometry_of(&e->folder->preprocessing, s->width, s->height,
                                           &s->geometry)) s->fault = ft__odd_sides;
     }
@@ -489,7 +489,7 @@ static void ft__folder_drop(ft__folder *folder)
             continue;
         }
         if (s.examined) {
-            ft__log(folder->context, "%s: left out: %s", s.path, s.fault);
+            ft__log(folder->context, "%s: skipped: %s", s.path, s.fault);
             folder->skipped += 1;
         }
         ft__release(folder->context, s.path);
@@ -536,8 +536,8 @@ static bool ft__folder_find_groups(ft__folder *folder, bool wanted, bool is_trai
     int groups = ft__folder_group_names(folder, wanted), i, track, frame = 0;
     const char *name;
     if (groups < folder->count && (wanted || groups >= 2 * folder->class_count)) {
-        ft__log(c, "%s: by their names (%s) the %d pictures are frames of %d tracks, which are"
-                " never split (no_groups, --groups none: they are single pictures)", folder->path,
+        ft__log(c, "%s: by their names (%s) the %d pictures are frames of %d tracks; no track is"
+                " split (if they are single pictures: no_groups, --groups none)", folder->path,
                 wanted ? "TRACK_FRAME" : "NNNNN_MMMMM", folder->count, groups);
         return true;
     }
@@ -548,8 +548,8 @@ static bool ft__folder_find_groups(ft__folder *folder, bool wanted, bool is_trai
         name = strrchr(folder->samples[i].path, '/') + 1;
         track = ft__track_digits(name, &frame);
         if (track == 0 || track > 7) continue; /* eight digits are a date */
-        ft__log(c, "%s: names like %s may be of tracks and frames, or not: they are taken as single"
-                " pictures (group_by_name, --groups name: they are frames)", folder->path, name);
+        ft__log(c, "%s: names like %s may mean a track and a frame: they are used as single"
+                " pictures (if they are frames: group_by_name, --groups name)", folder->path, name);
         break;
     }
     return false;
@@ -566,7 +566,7 @@ static void ft__folder_match_classes(ft__folder *folder, ft_model *m, const ft_d
     if (count == 0 && output && output->shape.rank > 0)
         count = output->shape.size[output->shape.rank - 1];
     if (!named && count != folder_count)
-        ft__fail(c, FT_INVALID, "%s: it has %d classes, but the model has %d, without names",
+        ft__fail(c, FT_INVALID, "%s: has %d classes, but the model has %d, without names",
                  folder->path, folder_count, count);
     if (!ft__ok(c) || !named) return;
     names = (char **)ft__allocate(c, (size_t)count + 1, sizeof *names);
@@ -592,7 +592,7 @@ static void ft__folder_fill(ft__folder *folder, ft_model *m,
     ft__folder_scan(folder);
     classes = folder->class_count;
     if (ft__ok(c) && classes == 1 && !match)
-        ft__fail(c, FT_IO, "%s: it has one class only, %s; two or more are needed to tell apart",
+        ft__fail(c, FT_IO, "%s: has only one class, %s; at least 2 are needed",
                  folder->path, folder->class_names[0]);
     if (ft__ok(c) && match) ft__folder_match_classes(folder, m, options->classes_of);
     work = (int *)ft__allocate(c, 2 * (size_t)folder->count + 2 * (size_t)classes + 1,
@@ -610,10 +610,10 @@ static void ft__folder_fill(ft__folder *folder, ft_model *m,
     for (i = 0; i < folder->count; ++i) turned += folder->samples[i].turned;
     ft__log(c, "%s: %d pictures of %d classes; %d could not be read, %d are kept in memory%s",
             folder->path, folder->count, classes, folder->skipped, cached,
-            known ? ", others are known" : "");
+            known ? ", others were checked in an earlier run" : "");
     if (turned)
-        ft__log(c, "%s: %d of them are stored turned or mirrored; they are set upright, as their"
-                " EXIF orientation says", folder->path, turned);
+        ft__log(c, "%s: %d of them are rotated or mirrored, as their EXIF orientation says",
+                folder->path, turned);
     source->count = folder->count;
     source->classes = folder->class_count;
     if (!options->no_groups && ft__folder_find_groups(folder, options->group_by_name, !match))
@@ -634,29 +634,29 @@ static bool ft__folder_check(ft_model *m, const char *path,
     ft__context *c = &m->context;
     const char *fault;
     if (!path || options->per_class < 0) {
-        ft__fail(c, FT_INVALID, "image folder: the path must not be NULL, per_class (%d) not"
-                 " negative", options->per_class);
+        ft__fail(c, FT_INVALID, "image folder: the path must not be NULL, and per_class (%d) must"
+                 " not be negative", options->per_class);
         return false;
     }
     if (ft__decode_missing()) ft__fail(c, FT_UNSUPPORTED, "%s: %s", path, ft__decode_missing());
     if (!c->desc.files.list)
-        ft__fail(c, FT_UNSUPPORTED, "%s: folders cannot be listed here: set ft_desc.files.list",
+        ft__fail(c, FT_UNSUPPORTED, "%s: this system cannot list folders: set ft_desc.files.list",
                  path);
     fault = ft__preprocessing_fault(&m->preprocessing);
     if (fault)
-        ft__fail(c, FT_INVALID, "%s: the model's preprocessing does not say what a picture becomes:"
-                 " %s; load or build a network first, or call ft_set_preprocessing", path, fault);
+        ft__fail(c, FT_INVALID, "%s: the model's preprocessing is not usable: %s; load or build a"
+                 " network first, or call ft_set_preprocessing", path, fault);
     fault = ft__augmentation_fault(&options->augmentation);
     if (fault) ft__fail(c, FT_INVALID, "%s: augmentation: %s", path, fault);
     if (options->no_groups && options->group_by_name)
-        ft__fail(c, FT_INVALID, "%s: no_groups and group_by_name: only one of them can be set",
+        ft__fail(c, FT_INVALID, "%s: no_groups and group_by_name must not both be set",
                  path);
     if (options->per_class < 0)
-        ft__fail(c, FT_INVALID, "%s: per_class %d: a number from 0 on is expected", path,
+        ft__fail(c, FT_INVALID, "%s: per_class is %d; it must not be negative", path,
                  options->per_class);
     if (options->match_classes && options->classes_of)
-        ft__fail(c, FT_INVALID, "%s: match_classes and classes_of: the classes are to be those of"
-                 " the model or of other data, not both", path);
+        ft__fail(c, FT_INVALID, "%s: match_classes and classes_of must not both be set: the classes"
+                 " are those of the model or of other data", path);
     return ft__ok(c);
 }
 

@@ -7,13 +7,13 @@
    What a picture file says before its pixels: format, sides, orientation, and how much memory
    decoding needs. All of it is checked before anything is allocated for the pixels.
    ============================================================================================= */
-static const char ft__odd_sides[] = "its width or height is not what the library takes";
+static const char ft__odd_sides[] = "its width or height is not supported";
 
 #ifdef STBI_VERSION
 static const char ft__ends_early[] = "the file ends before the picture does";
 static const char ft__damaged_header[] = "damaged header";
 static const char ft__too_few_bytes[] = "damaged: too few bytes for so many pixels";
-static const char ft__grey_16[] = "16-bit grey: save it with 8 bits per sample";
+static const char ft__grey_16[] = "16-bit grey is not supported: save it with 8 bits per sample";
 
 enum { FT__NO_TRANSFORM = -1, FT__START_BYTES = 1024 };
 
@@ -109,9 +109,9 @@ static const char *ft__jpeg_colours(const ft__jpeg_marks *marks, ft__image_heade
                                                      && marks->transform != 2)))
         h->transform = marks->adobe ? 2 : 0;
     if (named_rgb && (marks->jfif || (marks->adobe && marks->transform != 0)))
-        return "its colours are named R, G and B, but a marker says that they are not";
+        return "its colours are named R, G and B, but a marker says that they are others";
     if (marks->components != 1 && marks->components < 3)
-        return "a JPEG of two components";
+        return "a JPEG with two components is not supported";
     return NULL;
 }
 
@@ -144,7 +144,7 @@ static const char *ft__jpeg_header(const ft__bytes *from, ft__image_header *h)
             at += b[0] != 0xFF || marker == 0xFF ? 1 : 2;
             continue;
         }
-        if (length < 2) return "damaged: a segment of no length";
+        if (length < 2) return "damaged: a segment is too short";
         if (marker == 0xDA) break;
         if (marker >= 0xE0) ft__jpeg_application(from, marker, at + 4, length - 2, &marks, h);
         if (marker >= 0xC0 && marker <= 0xCF && marker != 0xC4 && marker != 0xC8
@@ -206,7 +206,7 @@ static const char *ft__bmp_colours(const ft__bytes *from, const unsigned char *b
     memcpy(h->masks, h->bits == 16 ? rgb555 : rgb, sizeof rgb);
     h->palette = 14 + size;
     h->colours = used ? used : h->bits <= 8 ? (uint32_t)1 << h->bits : 0;
-    if (compression == 1 || compression == 2) return "a compressed BMP";
+    if (compression == 1 || compression == 2) return "a compressed BMP is not supported";
     if (compression != 0 && compression != 3) return ft__damaged_header;
     if (compression == 3) {
         if (h->bits < 16) return ft__damaged_header;
@@ -276,7 +276,7 @@ static const char *ft__pnm_header(const ft__bytes *from, const unsigned char *b,
     if (number[0] - 1 >= FT__MOST_PIXELS || number[1] - 1 >= FT__MOST_PIXELS
         || number[0] * number[1] > FT__MOST_PIXELS) return ft__odd_sides;
     if (at >= count || b[at] > ' ' || number[2] - 1 >= 65535) return ft__damaged_header;
-    if (number[2] > 255) return "more than 8 bits per sample";
+    if (number[2] > 255) return "more than 8 bits per sample are not supported";
     h->width = (int)number[0];
     h->height = (int)number[1];
     h->largest = (uint32_t)number[2];

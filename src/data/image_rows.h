@@ -38,7 +38,8 @@ static const char *ft__decode_bmp(const unsigned char *b, const ft__image_header
 {
     size_t row = ((size_t)h->width * h->bits + 31) / 32 * 4;
     int x, y;
-    if (h->bits > 8 && !ft__bmp_masks_known(h)) return "a BMP of unknown colour masks";
+    if (h->bits > 8 && !ft__bmp_masks_known(h))
+        return "a BMP with unknown colour masks is not supported";
     for (y = 0; y < h->height; ++y) {
         const unsigned char *at = b + h->data + row * (size_t)(h->top_down ? y : h->height - 1 - y);
         for (x = 0; x < h->width; ++x, to += 3) {
@@ -162,7 +163,8 @@ static const char *ft__gif_frame(ft__gif *g, const unsigned char *b, size_t coun
     g->height = (int)ft__low_first(at + 7, 2);
     g->interlaced = at[9] & 0x40;
     if (g->width < 1 || g->height < 1 || g->left + g->width > h->width
-        || g->top + g->height > h->height) return "damaged: its first frame lies outside of it";
+        || g->top + g->height > h->height)
+        return "damaged: its first frame is not inside the picture";
     if (at[9] & 0x80) at = ft__gif_palette(g, at + 10, end, at[9]);
     else at += 10;
     g->at = at++;

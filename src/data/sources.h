@@ -75,8 +75,8 @@ void ft_data_free(ft_data *data)
 }
 
 /* With streams the batch size must be their number: a row for each. */
-static const char ft__samples_apart[] = "samples that are apart: ft_stream_options.streams is"
-                                        " the batch of streams";
+static const char ft__samples_apart[] = "single samples; for streams the batch size is"
+                                        " ft_stream_options.streams";
 static bool ft__takes_batch_size(const ft_data *data, int batch_size)
 {
     return data->source.streams == 0 || data->source.streams == batch_size;
@@ -121,9 +121,10 @@ static void ft__unknown_class(ft_model *m, const ft_data *of, const char *path, 
 {
     char number[12];
     int count = ft__known_classes(m, of);
-    ft__fail(&m->context, FT_INVALID, "%s: the class '%s' is none of the %d of the %s%s%s%s", path,
-             what, count, of ? "training data" : "model", count ? " (the first is '" : "",
-             count ? ft__known_class(m, of, 0, number) : "", count ? "')" : "");
+    ft__fail(&m->context, FT_INVALID, "%s: the class '%s' is not one of the %d classes of the"
+             " %s%s%s%s", path, what, count, of ? "training data" : "model",
+             count ? " (the first is '" : "", count ? ft__known_class(m, of, 0, number) : "",
+             count ? "')" : "");
 }
 
 /* Finds class names among those of other data or, if `of` is NULL, of the model. Returns an array
@@ -195,8 +196,8 @@ static void ft__arrays_check(ft__context *c, const ft_source *source, const ft_s
     for (s = 0; s < slot_count; ++s) {
         bool values = slots[s].type == FT_F32;
         if (!strcmp(slots[s].name, values ? arrays->input_name : arrays->labels_name)) continue;
-        ft__fail(c, FT_INVALID, "arrays: the network's %s are \"%s\", but the arrays are for \"%s\""
-                 ": see ft_array_options", values ? "values" : "labels", slots[s].name,
+        ft__fail(c, FT_INVALID, "arrays: the network reads its %s from \"%s\", but the arrays fill"
+                 " \"%s\": see ft_array_options", values ? "values" : "labels", slots[s].name,
                  values ? arrays->input_name : arrays->labels_name);
     }
 }
@@ -232,8 +233,8 @@ static int ft__arrays_classes(ft__context *c, int count, const int *labels, int 
     if (!labels) return 0;
     for (i = 0; i < count; ++i) {
         if (labels[i] < 0 || (classes > 0 && labels[i] >= classes) || labels[i] == INT_MAX) {
-            ft__fail(c, FT_INVALID, "arrays: labels[%d] is %d: a class is a number from 0 on, below"
-                     " %d", i, labels[i], classes > 0 ? classes : INT_MAX);
+            ft__fail(c, FT_INVALID, "arrays: labels[%d] is %d; it must be at least 0 and below %d",
+                     i, labels[i], classes > 0 ? classes : INT_MAX);
             return 0;
         }
         if (labels[i] >= most) most = labels[i] + 1;
@@ -252,13 +253,13 @@ ft_data *ft_arrays(ft_model *m, int count, const float *values, const int *label
     c = &m->context;
     memset(&source, 0, sizeof source);
     if (!values || count < 1 || options.classes < 0) {
-        ft__fail(c, FT_INVALID, "arrays: values must not be NULL, count (%d) at least 1, and"
-                 " classes (%d) not negative", count, options.classes);
+        ft__fail(c, FT_INVALID, "arrays: values must not be NULL, count (%d) must be at least 1,"
+                 " and classes (%d) must not be negative", count, options.classes);
         return NULL;
     }
     if (options.classes > 0 && !labels)
-        ft__fail(c, FT_INVALID, "arrays: classes has no effect here: it is for labels, and they"
-                 " are NULL");
+        ft__fail(c, FT_INVALID, "arrays: classes has no effect here: it is for labels, which are"
+                 " NULL");
     source.classes = ft__arrays_classes(c, count, labels, options.classes);
     arrays = (ft__arrays *)ft__allocate(c, 1, sizeof *arrays);
     if (!arrays) return NULL;
@@ -353,7 +354,7 @@ static bool ft__split(ft_data *data, float hold_back, uint64_t seed, int *part)
     int i, first, *work;
     memset(part, 0, count * sizeof *part);
     if (!(hold_back >= 0.0f && hold_back < 1.0f))
-        ft__fail(c, FT_INVALID, "hold_back is %g: a share from 0 to below 1 is expected",
+        ft__fail(c, FT_INVALID, "hold_back is %g; it must be at least 0 and below 1",
                  (double)hold_back);
     if (!ft__ok(c) || hold_back == 0.0f) return ft__ok(c);
     s.group = (uint64_t *)ft__allocate(c, count, sizeof(uint64_t));
@@ -561,17 +562,16 @@ static ft__loader *ft__loader_make(ft__context *c, ft_data *data, const ft_slot 
     if (!ft__ok(c)) return NULL;
     if (!data || slot_count < 1 || slot_count > FT__MOST_SLOTS || batch_size < 1 || depth < 1
         || batch_size > INT_MAX / depth) {
-        ft__fail(c, FT_INVALID, "batches of %d samples with %d tensors each, %d ahead: at least 1"
-                 " of each is expected, and at most %d tensors", batch_size, slot_count, depth,
+        ft__fail(c, FT_INVALID, "batches of %d samples with %d tensors each, %d ahead: each must be"
+                 " at least 1, and at most %d tensors are supported", batch_size, slot_count, depth,
                  (int)FT__MOST_SLOTS);
         return NULL;
     }
     ft__arrays_check(c, &data->source, slots, slot_count);
     for (s = 0; data->fills && s < slot_count; ++s)
         if (!ft__glob(data->fills, slots[s].name))
-            ft__fail(c, FT_INVALID, "the network has an input \"%.100s\", which this data does not"
-                     " fill: it has %s (ft_data_source takes data of your own)", slots[s].name,
-                     data->fills);
+            ft__fail(c, FT_INVALID, "the network has an input \"%.100s\", but this data fills only"
+                     " %s (use ft_data_source for data of your own)", slots[s].name, data->fills);
     l = (ft__loader *)ft__allocate(c, 1, sizeof *l);
     if (!l) return NULL;
     l->context = c;
@@ -623,8 +623,8 @@ static ft__loader *ft__loader_create(ft_model *m, ft_data *data, int batch_size)
         const ft__node *node = &m->nodes[i];
         if (node->op != FT__OP_input) continue;
         if (count == FT__MOST_SLOTS) {
-            ft__fail(&m->context, FT_UNSUPPORTED, "%s: a data source fills at most %d inputs, and"
-                     " the network has more: feed them by hand (ft_feed)", node->name, count);
+            ft__fail(&m->context, FT_UNSUPPORTED, "%s: a data source fills at most %d inputs, but"
+                     " the network has more: feed them with ft_feed", node->name, count);
             return NULL;
         }
         slots[count].name = node->name;
@@ -699,7 +699,7 @@ static void ft__loader_start(ft__loader *l, const int *order, const int *views, 
     int b;
     ft__loader_stop(l);
     if (count < 0 || count > l->data->source.count) {
-        ft__fail(l->context, FT_INVALID, "the loader is to load %d of %d samples", count,
+        ft__fail(l->context, FT_INVALID, "the loader cannot load %d of %d samples", count,
                  l->data->source.count);
         return;
     }
@@ -772,7 +772,7 @@ static void ft__leave_out(ft__loader *l, int sample)
     if (l->data->left_out[sample]) return;
     l->data->left_out[sample] = 1;
     l->data->left_out_count += 1;
-    ft__log(l->context, "%s (sample %d) cannot be read and is left out",
+    ft__log(l->context, "%s (sample %d) cannot be read and is skipped",
             ft_data_name(l->data, sample), sample);
 }
 

@@ -70,7 +70,7 @@ static char *ft__from_utf16(ft__context *c, const char *path, const unsigned cha
         at += (size_t)ft__utf8_write(code, to + at);
     }
     if (to && i < count) {
-        ft__fail(c, FT_FORMAT, "%s: damaged UTF-16: byte %llu begins no character", path,
+        ft__fail(c, FT_FORMAT, "%s: damaged UTF-16: no character begins at byte %llu", path,
                  (unsigned long long)i);
         ft__release(c, to);
         to = NULL;
@@ -97,7 +97,7 @@ static bool ft__as_utf8(ft__context *c, const char *path, const char **text, siz
     if (!ft__ok(c)) return false;
     zero = *bytes ? memchr(*text, 0, *bytes) : NULL;
     if (!zero) return true;
-    ft__fail(c, FT_FORMAT, "%s: no text: byte %llu of it is zero, on line %d%s", path,
+    ft__fail(c, FT_FORMAT, "%s: not a text: its byte %llu is zero, on line %d%s", path,
              (unsigned long long)((const char *)zero - (*owned ? *owned : (const char *)b)),
              ft__line_of(*text, (const char *)zero, '\n'),
              *owned ? "" : " (UTF-16 needs its byte order mark)");
@@ -142,9 +142,9 @@ static bool ft__quote_closed(ft__table *t, bool quoted, int line)
                  t->path, line);
     else if (t->at < t->end && *t->at != t->separator && *t->at != t->line_end
              && !(*t->at == '\r' && (t->at + 1 == t->end || t->at[1] == t->line_end)))
-        ft__fail(t->context, FT_FORMAT, "%s: line %d: text behind the closing quote of a field"
-                 " that opens on line %d; a quote inside of a quoted field is written twice",
-                 t->path, t->next_line, line);
+        ft__fail(t->context, FT_FORMAT, "%s: line %d: there is text after the closing quote of a"
+                 " field that opens on line %d; write a quote inside a quoted field twice", t->path,
+                 t->next_line, line);
     return ft__ok(t->context);
 }
 
@@ -206,7 +206,7 @@ static bool ft__next_line_record(ft__table *t)
     if (ft__ok(c) && t->count != t->columns)
         ft__fail(c, FT_FORMAT, "%s: line %d has %d columns, line %d has %d%s", t->path, t->line,
                  t->count, t->first_line, t->columns, t->separator == ','
-                 ? ": a text that holds a comma stands in quotes" : "");
+                 ? ": put a text that contains a comma in quotes" : "");
     return ft__ok(c);
 }
 
@@ -285,11 +285,11 @@ static bool ft__next_json_record(ft__table *t)
     } while ((size_t)i == count);
     json = ft__json_parse_at(c, line, count, &fault);
     if (ft__ok(c) && !json)
-        ft__fail(c, FT_FORMAT, "%s: line %d is not JSON: a fault at byte %llu of it", t->path,
+        ft__fail(c, FT_FORMAT, "%s: line %d is not JSON: error at byte %llu of the line", t->path,
                  t->line, (unsigned long long)fault);
     else if (ft__ok(c) && !ft__json_at(json, 0, 'o'))
-        ft__fail(c, FT_FORMAT, "%s: line %d is %s; JSON Lines has one object on each line", t->path,
-                 t->line, ft__json_kind(json, 0));
+        ft__fail(c, FT_FORMAT, "%s: line %d is %s; in JSON Lines each line must be an object",
+                 t->path, t->line, ft__json_kind(json, 0));
     if (ft__ok(c) && keys == 0) ft__json_names(t, json);
     for (i = 0; ft__ok(c) && i < keys; ++i, key += strlen(key) + 1) {
         t->fields[t->count++] = t->letters.count;
@@ -373,13 +373,13 @@ static int ft__wanted_column(ft__table *t, const char *wanted, size_t bytes, boo
         number = 10 * number + wanted[i] - '0';
     if (bytes > 0 && i == bytes && t->separator) {
         if (number >= 1 && number <= t->count) return number - 1;
-        ft__fail(t->context, FT_FORMAT, "%s: line %d has %d column%s, there is no column %d",
+        ft__fail(t->context, FT_FORMAT, "%s: line %d has %d column%s; column %d was not found",
                  t->path, t->line, t->count, t->count == 1 ? "" : "s", number);
         return -1;
     }
     column = ft__named_column(t, wanted, bytes);
     if (column >= 0) *named = true;
-    else ft__fail(t->context, FT_FORMAT, "%s: line %d has %s of the name %.*s: %s", t->path,
+    else ft__fail(t->context, FT_FORMAT, "%s: line %d has %s named %.*s: %s", t->path,
                   t->line, column == -1 ? "no column" : "several columns", (int)bytes, wanted,
                   ft__column_list(t, list));
     return column < 0 ? -1 : column;
@@ -398,8 +398,8 @@ static bool ft__wanted_texts(ft__table *t, bool *named)
         size_t bytes = strcspn(at, ",");
         int column;
         if (t->texts == FT__MOST_TEXT_COLUMNS)
-            ft__fail(t->context, FT_INVALID, "%s: more than %d text columns", t->path,
-                     FT__MOST_TEXT_COLUMNS);
+            ft__fail(t->context, FT_INVALID, "%s: more than %d text columns are not supported",
+                     t->path, FT__MOST_TEXT_COLUMNS);
         column = ft__ok(t->context) ? ft__wanted_column(t, at, bytes, named) : -1;
         if (column < 0) return false;
         t->text[t->texts++] = column;
@@ -433,11 +433,11 @@ static bool ft__which_column(ft__table *t, const char *what)
     char list[200];
     ft__column_list(t, list);
     if (t->header)
-        ft__fail(t->context, FT_FORMAT, "%s: line %d names %s: which of them is the %s? Set"
+        ft__fail(t->context, FT_FORMAT, "%s: line %d has the columns %s: which is the %s? Set"
                  " %s_column (--%s-column)", t->path, t->line, list, what, what, what);
-    else ft__fail(t->context, FT_FORMAT, "%s: line %d (%s) names no column that is known: set"
-                  " %s_column (--%s-column) to the number of the %s's", t->path, t->line, list,
-                  what, what, what);
+    else ft__fail(t->context, FT_FORMAT, "%s: line %d (%s) has no known column name: set %s_column"
+                  " (--%s-column) to the number of the %s column", t->path, t->line, list, what,
+                  what, what);
     return false;
 }
 
@@ -455,8 +455,8 @@ static bool ft__choose_columns(ft__table *t, ft_table_header header)
         t->label = ft__wanted_column(t, t->label_column, strlen(t->label_column), &named);
     if (!ft__ok(t->context)) return false;
     if (named && header == FT_HEADER_NO) {
-        ft__fail(t->context, FT_INVALID, "%s: a column is named, but header says that the first"
-                 " line is none: give its number", t->path);
+        ft__fail(t->context, FT_INVALID, "%s: a column is given by name, but header says that there"
+                 " is no header line: give its number", t->path);
         return false;
     }
     t->header = named || header == FT_HEADER_YES || t->separator == 0
@@ -472,8 +472,8 @@ static bool ft__choose_columns(ft__table *t, ft_table_header header)
     if (t->label < 0 && !t->unlabelled) t->label = ft__other_column(t, -1);
     if (t->unlabelled) t->label = -1;
     else if (t->count == 1 && t->separator) {
-        ft__fail(t->context, FT_FORMAT, "%s: line %d has 1 column, but a text and a label are"
-                 " expected, with a %s between them", t->path, t->line,
+        ft__fail(t->context, FT_FORMAT, "%s: line %d has only 1 column; a text and a label are"
+                 " expected, separated by a %s", t->path, t->line,
                  t->separator == ',' ? "comma" : "tab");
         return false;
     } else if (t->label < 0) return ft__which_column(t, "label");
@@ -516,7 +516,7 @@ static void ft__note_columns(ft__table *t)
     if (t->texts > 1) ft__text_add(&t->note, ", joined by a space");
     if (t->label >= 0) ft__note_column(t, ", label from ", t->label);
     if (t->separator)
-        ft__text_add(&t->note, t->header ? "; line %d is a header" : "; line %d is no header",
+        ft__text_add(&t->note, t->header ? "; line %d is a header" : "; line %d is not a header",
                      t->first_line);
 }
 
@@ -636,8 +636,8 @@ static void ft__warn_of_like_labels(const ft__table *t, const ft__values *v)
             for (; bytes > 0 && *b == ' '; --bytes) b += 1;
             while (bytes > 0 && b[bytes - 1] == ' ') --bytes;
             if (!ft__same_name(a, b, bytes, true)) continue;
-            ft__log(t->context, "%s: warning: the labels \"%.60s\" and \"%.60s\" are two classes",
-                    t->path, a, ft__piece_text(&v->values, j));
+            ft__log(t->context, "%s: warning: the labels \"%.60s\" and \"%.60s\" are two different"
+                    " classes", t->path, a, ft__piece_text(&v->values, j));
             return;
         }
 }
@@ -659,7 +659,7 @@ static bool ft__header_settled(ft__table *t, const ft__values *labels, bool know
         return false;
     }
     if (t->header || known_classes || !ft__may_be_header(labels)) return true;
-    ft__fail(t->context, FT_FORMAT, "%s: is line %d a header? Its label, %.60s, stands on no other"
+    ft__fail(t->context, FT_FORMAT, "%s: is line %d a header? Its label, %.60s, is on no other"
              " line: set header (--header yes or no)", t->path, t->first_line,
              ft__piece_text(&labels->values, labels->first));
     return false;
@@ -684,8 +684,8 @@ static void ft__table_check(ft__table *t, ft_table_header header, bool known_cla
         && ft__ok(c)) {
         ft__warn_of_like_labels(t, &labels);
         if (records >= 4 && 2 * classes > records)
-            ft__log(c, "%s: warning: %d classes in %d texts: is that the column of the labels?"
-                    " (%s)", t->path, classes, records, t->note.letters);
+            ft__log(c, "%s: warning: %d classes in %d texts: is this the label column? (%s)",
+                    t->path, classes, records, t->note.letters);
     }
     ft__values_free(c, &labels);
 }

@@ -101,7 +101,7 @@ static void ft__streams_fill(ft__streams *s, ft_tokenizer *tokenizer, const ft__
     if (!ft__ok(s->context)) return;
     s->each = s->ids.count > 0 ? (s->ids.count - 1) / (size_t)s->rows : 0;
     if (s->each < 1 || s->each / (size_t)s->steps >= (size_t)(INT_MAX / s->rows - 1))
-        ft__fail(s->context, FT_INVALID, "%s: %zu tokens cannot be cut into %d streams", path,
+        ft__fail(s->context, FT_INVALID, "%s: %zu tokens cannot be divided into %d streams", path,
                  s->ids.count, s->rows);
     ft__print(s->name, sizeof s->name, "%zu tokens %016llx", s->ids.count, (unsigned long long)
              ft__hash_bytes(0, s->ids.values, s->ids.count * sizeof *s->ids.values));
@@ -148,7 +148,7 @@ ft_data *ft_text_streams(ft_model *m, const char *path, ft_stream_options option
     if (options.streams < 0 || options.steps < 0 || options.vocabulary.minimum_count < 0
         || options.vocabulary.most < 0) {
         ft__fail(c, FT_INVALID, "ft_text_streams: %d streams of %d steps, minimum_count %d, most"
-                 " %d: numbers from 0 on are expected", options.streams, options.steps,
+                 " %d: none may be negative", options.streams, options.steps,
                  options.vocabulary.minimum_count, options.vocabulary.most);
         return NULL;
     }
@@ -191,8 +191,8 @@ static ft_status ft__streams_check(ft_model *m, const ft_data *data)
 {
     const ft__node *labels = ft__get_node(m, ft__find_node(m, "labels"));
     if (data->source.get == ft__streams_get && labels && !ft__has_length(labels))
-        return ft__fail(&m->context, FT_SHAPE, "ft_text_streams is for language models: the labels"
-                        " of this network are one for each text, not for each token");
+        return ft__fail(&m->context, FT_SHAPE, "ft_text_streams is for language models: this"
+                        " network has one label per text, not per token");
     return m->context.status;
 }
 

@@ -117,10 +117,10 @@ static void ft__read_class_files(ft__texts *t, const char *path, const char *lab
         }
     if (ft__ok(c) && t->count == before)
         ft__fail(c, FT_IO, "%s: this class has no texts%s%s%s", path,
-                 inner.count ? "; it holds a folder, " : "", inner.count ? inner.first : "",
-                 inner.count ? ": is that where the classes are?" : "");
-    ft__log_left_out(c, path, &inner, "folder inside this class, with its texts,",
-                     "folders inside this class, with their texts,");
+                 inner.count ? "; it contains the folder " : "", inner.count ? inner.first : "",
+                 inner.count ? ": are the classes in there?" : "");
+    ft__log_left_out(c, path, &inner, "folder inside this class, with its texts",
+                     "folders inside this class, with their texts");
     ft__listing_free(&listing);
 }
 
@@ -137,13 +137,14 @@ static void ft__read_text_folder(ft__texts *t, const char *path)
             char *label = inner ? ft__copy_name(c, entry->name) : NULL;
             if (label) ft__read_class_files(t, inner, label);
             if (label && strcmp(label, entry->name) != 0)
-                ft__log(c, "%s: the name of this folder is not UTF-8; its class is called by this"
-                        " text", inner);
+                ft__log(c, "%s: the name of this folder is not UTF-8; its class is named as printed"
+                        " here", inner);
             if (!inner) ft__count_left_out(&loose, entry->name);
             ft__release(c, label);
             ft__release(c, inner);
         }
-    ft__log_left_out(c, path, &loose, "file that is in no class", "files that are in no class");
+    ft__log_left_out(c, path, &loose, "file outside the class folders",
+                     "files outside the class folders");
     ft__listing_free(&listing);
 }
 
@@ -211,7 +212,7 @@ static ft_tokenizer *ft__tokenizer_for(ft_model *m, const ft__texts *t, ft_token
     int i;
     if (given && given->model != m) {
         ft__fail(&m->context, FT_INVALID, "the tokeniser belongs to another model: load it with"
-                 " this one");
+                 " this model");
         return NULL;
     }
     if (given) return given;
@@ -244,8 +245,8 @@ static void ft__tokenize_texts(ft__texts *t, ft_tokenizer *tokenizer, int longes
     }
     if (t->longest < 1) t->longest = 1;
     if (cut && ft__ok(c))
-        ft__log(c, "%s: %d of the texts are longer than %d tokens (max_length): the rest of them is"
-                " cut off", path, cut, longest);
+        ft__log(c, "%s: %d of the texts are longer than %d tokens (max_length): their ends are cut"
+                " off", path, cut, longest);
 }
 
 /* ---- Views: words left out, or in another order ---- */
@@ -386,7 +387,7 @@ static ft__texts *ft__texts_read(ft_model *m, const char *path, const ft_text_op
         if (content) ft__read_table(t, path, (const char *)content, bytes, o);
         ft__release(c, content);
     }
-    if (t->count == 0) ft__fail(c, FT_FORMAT, "%s: no texts", path);
+    if (t->count == 0) ft__fail(c, FT_FORMAT, "%s: has no texts", path);
     return t;
 }
 
@@ -423,8 +424,8 @@ static void ft__texts_prepare(ft__texts *t, ft_tokenizer *tokenizer, const ft_te
     t->shuffle = o->shuffle;
     t->seed = t->context->desc.seed;
     if (changed && (tokenizer->kind != FT_WORDS || !(o->subsample >= 0 && o->subsample <= 1)))
-        ft__fail(t->context, FT_INVALID, "ft_texts: shuffle and subsample want a vocabulary of"
-                 " FT_WORDS, and a share from 0 to 1 (%g)", (double)o->subsample);
+        ft__fail(t->context, FT_INVALID, "ft_texts: shuffle and subsample need an FT_WORDS"
+                 " vocabulary, and subsample (%g) must be from 0 to 1", (double)o->subsample);
     else if (o->subsample > 0) ft__subsample(t, tokenizer->pieces.count, o->subsample);
 }
 
@@ -436,15 +437,15 @@ static ft_status ft__texts_check(ft__context *c, const char *path, const ft_text
         {"label_column", o->label_column != NULL, !folder, "a table, not a folder"},
         {"format", o->format != NULL, !folder, "a table, not a folder"},
         {"header", o->header != FT_HEADER_AUTO, !folder, "a table, not a folder"},
-        {"label_column", o->label_column != NULL, !o->unlabelled, "texts that are labelled"},
-        {"match_classes", o->match_classes, !o->unlabelled, "texts that are labelled"},
-        {"classes_of", o->classes_of != NULL, !o->unlabelled, "texts that are labelled"},
-        {"match_classes", o->match_classes, !o->classes_of, "the model's classes, where classes_of"
-         " names no others"},
+        {"label_column", o->label_column != NULL, !o->unlabelled, "labelled texts"},
+        {"match_classes", o->match_classes, !o->unlabelled, "labelled texts"},
+        {"classes_of", o->classes_of != NULL, !o->unlabelled, "labelled texts"},
+        {"match_classes", o->match_classes, !o->classes_of, "the model's classes, but"
+         " classes_of is set"},
         {"bytes", o->bytes > 0, o->memory != NULL, "memory"}};
     if (o->longest < 0 || o->per_class < 0 || !ft__not_negative(o->subsample))
-        return ft__fail(c, FT_INVALID, "%s: longest %d, per_class %d, subsample %g: finite numbers"
-                        " from 0 on are expected", path, o->longest, o->per_class,
+        return ft__fail(c, FT_INVALID, "%s: longest %d, per_class %d, subsample %g: each must be"
+                        " finite and not negative", path, o->longest, o->per_class,
                         (double)o->subsample);
     return ft__check_uses(c, path, uses, sizeof uses / sizeof uses[0]);
 }

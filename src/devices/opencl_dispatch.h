@@ -385,9 +385,9 @@ static void ft__judge(const ft__call *call, ft__verdict *v)
         error = ft__try_form(call, &host, forms[i], &seconds);
         if (error > worst) worst = error;
         if (!(error <= ft__wrong(d, forms[i])))
-            ft__log(c, "%s (%s): form %d of its kernels is wrong on %s, by %.3g of the largest"
-                    " value", ft__rows[v->op].name, call->node->name, forms[i], d->name,
-                    (double)error);
+            ft__log(c, "%s (%s): variant %d of its kernels gives wrong results on %s: the error is"
+                    " %.3g of the largest value", ft__rows[v->op].name, call->node->name, forms[i],
+                    d->name, (double)error);
         else if (v->form < 0 || seconds < best) {
             v->form = forms[i];
             v->error = error;
@@ -397,7 +397,7 @@ static void ft__judge(const ft__call *call, ft__verdict *v)
     ft__trial_free(&host);
     if (v->form < 0) v->error = worst;
     if (v->form >= 0 && c->desc.clock && !d->place.is_processor && best > v->host_seconds) {
-        ft__log(c, "%s (%s) is slower on %s: %.3g s for two samples, the processor takes %.3g",
+        ft__log(c, "%s (%s) is slower on %s: %.3g s for two samples, the CPU needs %.3g",
                 ft__rows[v->op].name, call->node->name, d->name, best, v->host_seconds);
         v->form = FT__FORM_PROCESSOR;
     }
@@ -475,8 +475,8 @@ static void ft__tune(ft__context *c)
         if (!ft__use_tile(c, tile, true)) continue;
         error = ft__try_form(&t.call, &host, FT__FORM_TILED, &seconds);
         if (!(error <= ft__wrong(d, FT__FORM_TILED))) {
-            ft__log(c, "tiles %d of the products are wrong on %s, by %.3g of the largest value",
-                    tile, d->name, (double)error);
+            ft__log(c, "tile size %d of the matrix products gives wrong results on %s: the error is"
+                    " %.3g of the largest value", tile, d->name, (double)error);
             continue;
         }
         seconds = ft__tile_seconds(&t);
@@ -486,8 +486,8 @@ static void ft__tune(ft__context *c)
     ft__trial_free(&host);
     if (!ft__forgive(c, "tiled products") || !ft__use_tile(c, fastest, false))
         ft__take_tile(c, 0, NULL);
-    ft__log(c, "tiled products on %s: %d of %d tiles were tried, number %d is used", d->name, tile,
-            (int)FT__TILE_COUNT, d->tile);
+    ft__log(c, "tiled products on %s: %d of %d tile sizes were tried, number %d is used", d->name,
+            tile, (int)FT__TILE_COUNT, d->tile);
 }
 
 /* Before the first tiled product: uses an earlier run's sizes or, with a clock, finds them now. */
@@ -547,8 +547,8 @@ static void ft__say_fall_back(ft__context *c, const ft__node *node)
     bool none = !ft__device_rows[node->op].forward;
     if (c->device->said[node->op]) return;
     c->device->said[node->op] = 1;
-    ft__log(c, "%s (%s) runs on the processor: %s", ft__rows[node->op].name, node->name,
-            none ? "there is no kernel for it" : "its kernels do not suit this device or shape");
+    ft__log(c, "%s (%s) runs on the CPU: %s", ft__rows[node->op].name, node->name,
+            none ? "it has no kernel" : "its kernels do not support this device or shape");
 }
 #endif
 
@@ -643,8 +643,8 @@ static void ft__device_read_tile(ft__context *c, ft__json *json, const char *pat
     tile = ft__tile_of(&t);
     c->device->tuned = true;
     if (tile < 0 || (tile != c->device->tile && !ft__use_tile(c, tile, false)))
-        ft__log(c, "%s: its tiles of products are not to be had here: the run goes on, but its last"
-                " bits may differ", path);
+        ft__log(c, "%s: its tile sizes are not available here: the run continues, but its last bits"
+                " may differ", path);
 }
 #endif
 
@@ -675,8 +675,8 @@ static void ft__device_read_choices(ft__context *c, ft__json *json, const char *
     if (!d == !name) return;
 #endif
     if (name || c->device)
-        ft__log(c, "%s was written on %s: the run goes on, but its last bits will differ", path,
-                name ? name : "the processor");
+        ft__log(c, "%s was written on %s: the run continues, but its last bits will differ", path,
+                name ? name : "the CPU");
 }
 
 /* Sets numbers to one value, on the side where they will be read. */

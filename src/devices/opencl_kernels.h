@@ -192,8 +192,8 @@ static ft_status ft__device_start(ft__context *c)
     d->form = d->usual_form = d->place.is_processor ? FT__FORM_WIDE : FT__FORM_TILED;
     if (ft__cl_number(&d->cl, d->place.device, CL_DEVICE_MEM_BASE_ADDR_ALIGN)
         > 8 * FT__DEVICE_ALIGNMENT)
-        return ft__fail(c, FT_DEVICE, "%s: buffers must be aligned to more than %d bytes", d->name,
-                        FT__DEVICE_ALIGNMENT);
+        return ft__fail(c, FT_DEVICE, "%s: needs buffers aligned to more than %d bytes, which is"
+                        " not supported", d->name, FT__DEVICE_ALIGNMENT);
     d->context = d->cl.clCreateContext(properties, 1, &d->place.device, NULL, NULL, &code);
     if (!d->context || code != CL_SUCCESS) return ft__cl_failed(c, "clCreateContext", "", code);
     d->queue = d->cl.clCreateCommandQueue(d->context, d->place.device, 0, &code);
@@ -262,8 +262,8 @@ static void ft__device_open(ft__context *c)
     bool found;
     if (!wish || strcmp(wish, "cpu") == 0 || !ft__ok(c)) return;
     if (strcmp(wish, "auto") != 0 && strcmp(wish, "gpu") != 0 && strncmp(wish, "opencl:", 7) != 0) {
-        ft__fail(c, FT_UNSUPPORTED, "device %s: there are cpu, gpu, auto and opencl:PLATFORM:"
-                 "DEVICE", wish);
+        ft__fail(c, FT_UNSUPPORTED, "device %s: the device must be cpu, gpu, auto or"
+                 " opencl:PLATFORM:DEVICE", wish);
         return;
     }
     d = c->device = (ft__device *)ft__allocate(c, 1, sizeof *d);
@@ -282,13 +282,12 @@ static void ft__device_open(ft__context *c)
         c->status = FT_OK;
     }
     ft__device_close(c);
-    if (strcmp(wish, "auto") == 0) ft__log(c, "device auto: the processor is used: %s", why);
+    if (strcmp(wish, "auto") == 0) ft__log(c, "device auto: the CPU is used: %s", why);
     else ft__fail(c, found ? FT_DEVICE : FT_UNSUPPORTED, "device %s: %s", wish, why);
 #else
     if (!wish || strcmp(wish, "cpu") == 0) return;
     if (strcmp(wish, "auto") == 0)
-        ft__log(c, "device auto: the processor is used: this build is without OpenCL"
-                " (FINETUNE_OPENCL)");
+        ft__log(c, "device auto: the CPU is used: this build is without OpenCL (FINETUNE_OPENCL)");
     else ft__fail(c, FT_UNSUPPORTED, "device %s: this build is without OpenCL (FINETUNE_OPENCL)",
                   wish);
 #endif
@@ -313,7 +312,7 @@ static void ft__precision_say(ft__context *c)
     bool on_processor = strcmp(wish, "bf16") == 0 && c->precision == FT__BF16 && !c->device;
     if (strcmp(wish, "bf16") != 0 && strcmp(wish, "tf32") != 0) return;
     if (ft__ok(c) && !ft__tensor_type(c) && !on_processor)
-        ft__log(c, "precision %s wants a GPU of NVIDIA's, of compute capability 8.0 or more, by"
-                " OpenCL: products on %s are float32", wish,
-                c->device ? "this device" : "the processor");
+        ft__log(c, "precision %s needs an NVIDIA GPU of compute capability 8.0 or more, used"
+                " through OpenCL: products on %s are float32", wish,
+                c->device ? "this device" : "the CPU");
 }

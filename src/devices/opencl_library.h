@@ -139,12 +139,12 @@ static bool ft__cl_open(ft__cl *cl, const char *path, char *why, size_t size)
     memset(cl, 0, sizeof *cl);
     cl->library = ft__library_open(name);
     if (!cl->library) {
-        snprintf(why, size, "there is no OpenCL here (%s cannot be opened)", name);
+        snprintf(why, size, "OpenCL was not found (%s cannot be opened)", name);
         return false;
     }
 #define FT__CL_FIND(result, function, parameters)                                                \
     if (!ft__library_find(cl->library, #function, (void *)&cl->function)) {                      \
-        snprintf(why, size, "%s lacks %s", name, #function);                                     \
+        snprintf(why, size, "%s has no function %s", name, #function);                           \
         ft__library_close(cl->library);                                                          \
         memset(cl, 0, sizeof *cl);                                                               \
         return false;                                                                            \
@@ -216,7 +216,7 @@ static int ft__cl_list(const ft__cl *cl, ft__cl_place *places, int most)
     return count;
 }
 
-static const char ft__no_devices[] = "OpenCL is here, but no device: no driver is installed";
+static const char ft__no_devices[] = "OpenCL was found, but no device: no driver is installed";
 
 /* A text about a device, or "" if the driver has none. */
 static void ft__cl_text(const ft__cl *cl, cl_device_id device, cl_device_info what, char *text,
@@ -272,7 +272,7 @@ static bool ft__cl_choose(const ft__cl *cl, const char *wish, ft__cl_place *chos
     int count = ft__cl_list(cl, places, FT__MOST_DEVICES * 2), platform = -1, device = -1, i;
     bool named = strncmp(wish, "opencl:", 7) == 0;
     if (named && sscanf(wish + 7, "%d:%d", &platform, &device) != 2) {
-        snprintf(why, size, "it is not of the form opencl:PLATFORM:DEVICE, as opencl:0:0");
+        snprintf(why, size, "the form must be opencl:PLATFORM:DEVICE, such as opencl:0:0");
         return false;
     }
     for (i = 0; i < count; ++i) {
@@ -283,9 +283,9 @@ static bool ft__cl_choose(const ft__cl *cl, const char *wish, ft__cl_place *chos
         return true;
     }
     if (count == 0) snprintf(why, size, "%s", ft__no_devices);
-    else if (named) snprintf(why, size, "there is no such device among the %d that OpenCL knows",
+    else if (named) snprintf(why, size, "not found among the %d devices that OpenCL has",
                              count);
-    else snprintf(why, size, "OpenCL knows no GPU here, only the processor itself");
+    else snprintf(why, size, "OpenCL has no GPU here, only the CPU itself");
     return false;
 }
 

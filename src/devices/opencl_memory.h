@@ -153,9 +153,9 @@ static cl_mem ft__cl_buffer_like(ft__context *c, size_t bytes, cl_mem_flags flag
     if (!ft__ok(c)) return NULL;
     if (bytes > ft__room(c)) {
         d->lost = true;
-        ft__fail(c, FT_MEMORY, "%s: the memory budget of %zu bytes is used up: %zu are taken, %zu"
-                 " of them there, %zu more are wanted there", d->name, c->desc.memory_budget,
-                 c->bytes, d->bytes, bytes);
+        ft__fail(c, FT_MEMORY, "%s: the memory budget of %zu bytes is used up: %zu are in use, %zu"
+                 " of them on the device; %zu more are needed there", d->name,
+                 c->desc.memory_budget, c->bytes, d->bytes, bytes);
         return NULL;
     }
     buffer = d->cl.clCreateBuffer(d->context, CL_MEM_READ_WRITE | flags, bytes < 16 ? 16 : bytes,
@@ -167,8 +167,8 @@ static cl_mem ft__cl_buffer_like(ft__context *c, size_t bytes, cl_mem_flags flag
     d->lost = true; /* the step stopped halfway: some weights may have changed, others not */
     whole = ft__cl_number(&d->cl, d->place.device, CL_DEVICE_GLOBAL_MEM_SIZE);
     largest = ft__cl_number(&d->cl, d->place.device, CL_DEVICE_MAX_MEM_ALLOC_SIZE);
-    ft__fail(c, FT_MEMORY, "%s: no memory for %zu bytes: %zu are taken of %llu, and one piece may"
-             " have %llu (%s, %d)", d->name, bytes, d->bytes, (unsigned long long)whole,
+    ft__fail(c, FT_MEMORY, "%s: no memory for %zu bytes: %zu of %llu are in use, and one buffer has"
+             " at most %llu (%s, %d)", d->name, bytes, d->bytes, (unsigned long long)whole,
              (unsigned long long)largest, ft__cl_error_name(code), (int)code);
     return NULL;
 }

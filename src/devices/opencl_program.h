@@ -142,7 +142,7 @@ static void ft__build_failed(ft__context *c, const ft__source *source, cl_progra
     ft__chunk_at(source, line, name, &first);
     d->lost = true;
     if (line > 0)
-        ft__fail(c, FT_DEVICE, "%s cannot build kernel %s, which begins at line %d of %s%s: %.700s",
+        ft__fail(c, FT_DEVICE, "%s cannot build kernel %s, which starts at line %d of %s%s: %.700s",
                  d->name, name, first, path, source->file ? ""
                  : " (ft_desc.kernels_path gives the true line)", at);
     else
@@ -255,7 +255,7 @@ static void ft__program_write(ft__context *c, const ft__program_file *file,
         ft__saving_write(&to, binary, bytes);
         if (ft__saving_end(&to, true)) what = NULL;
     }
-    if (what) ft__log(c, "%s: %s cannot be kept there", file->path, what);
+    if (what) ft__log(c, "%s: %s cannot be saved there", file->path, what);
     if (binary) ft__saving_free(&to);
 }
 
@@ -264,7 +264,7 @@ static cl_program ft__program_of_file(ft__context *c, const ft__program_file *fi
 {
     ft__device *d = c->device;
     size_t bytes = 0;
-    unsigned char *content = ft__program_read(c, file, &bytes, "the kernels are compiled anew");
+    unsigned char *content = ft__program_read(c, file, &bytes, "the kernels are compiled again");
     const unsigned char *binary = content;
     cl_int code = CL_SUCCESS, loaded = CL_SUCCESS;
     cl_program program;
@@ -277,8 +277,8 @@ static cl_program ft__program_of_file(ft__context *c, const ft__program_file *fi
         d->cl.clReleaseProgram(program);
         program = NULL;
     }
-    ft__log(c, program ? "%s: the compiled kernels are taken from it"
-                       : "%s: the driver refuses it: the kernels are compiled anew", file->path);
+    ft__log(c, program ? "%s: the compiled kernels are loaded from it"
+                       : "%s: the driver refuses it: the kernels are compiled again", file->path);
     ft__release(c, content - FT__PROGRAM_HEADER);
     return program;
 }
@@ -350,13 +350,13 @@ static int ft__tile_kept(ft__context *c)
     ft__tile tile;
     int found = -1;
     if (ft__tile_file(c, &file))
-        content = ft__program_read(c, &file, &bytes, "tiles are chosen anew");
+        content = ft__program_read(c, &file, &bytes, "the tile sizes are chosen again");
     if (!content) return -1;
     if (bytes == sizeof tile) {
         memcpy(&tile, content, sizeof tile);
         found = ft__tile_of(&tile);
     }
-    if (found >= 0) ft__log(c, "%s: the tiles of an earlier run are used", file.path);
+    if (found >= 0) ft__log(c, "%s: the tile sizes of an earlier run are used", file.path);
     ft__release(c, content - FT__PROGRAM_HEADER);
     return found;
 }
@@ -366,6 +366,6 @@ static void ft__tile_keep(ft__context *c)
     ft__program_file file;
     unsigned char sizes[sizeof(ft__tile)];
     memcpy(sizes, &ft__cl_tiles[c->device->tile], sizeof sizes);
-    if (ft__tile_file(c, &file)) ft__program_write(c, &file, sizes, sizeof sizes, "the tiles");
+    if (ft__tile_file(c, &file)) ft__program_write(c, &file, sizes, sizeof sizes, "the tile sizes");
 }
 #endif /* FINETUNE_OPENCL */

@@ -156,22 +156,24 @@ static const ft__weight_set *ft__choose_candidate(ft__pickle *p, const ft__weigh
         if (list->all[i].tensors > 0 && strcmp(list->all[i].name, name) == 0)
             return &list->all[i];
     if (!best)
-        ft__fail(p->context, FT_FORMAT, "%s: holds no dictionary of tensors: in PyTorch, save"
+        ft__fail(p->context, FT_FORMAT, "%s: has no dictionary of tensors: in PyTorch, save"
                  " model.state_dict(), not the model", file->path);
     else if (name) {
         ft__list_candidates(list, best, true, others, sizeof others);
-        ft__fail(p->context, FT_INVALID, "%s: state_dict: it has no weights under \"%.80s\"; it has"
-                 " %s (%d tensors)%s%s", file->path, name, *best->name ? best->name : "them at its"
-                 " top", best->tensors, *others ? ", " : "", others);
+        ft__fail(p->context, FT_INVALID, "%s: state_dict: the file has no weights under \"%.80s\";"
+                 " it has %s (%d tensors)%s%s", file->path, name,
+                 *best->name ? best->name : "weights at the top level", best->tensors,
+                 *others ? ", " : "", others);
     } else if (!*best->name || best == ft__usual_candidate(list) || best->averaged
                || !ft__list_candidates(list, best, false, others, sizeof others)) {
         if (ft__list_candidates(list, best, true, others, sizeof others))
-            ft__log(p->context, "%s: the weights of \"%s\" are taken; it also holds %s: the option"
-                    " state_dict (--state-dict) names another", file->path, best->name, others);
+            ft__log(p->context, "%s: the weights of \"%s\" are loaded; the file also has %s: choose"
+                    " another with the option state_dict (--state-dict)", file->path, best->name,
+                    others);
         return best;
     } else
-        ft__fail(p->context, FT_INVALID, "%s: holds weights under several names: %s (%d tensors),"
-                 " %s: say which by the option state_dict (--state-dict)", file->path, best->name,
+        ft__fail(p->context, FT_INVALID, "%s: has weights under several names: %s (%d tensors), %s:"
+                 " choose with the option state_dict (--state-dict)", file->path, best->name,
                  best->tensors, others);
     return NULL;
 }
@@ -222,7 +224,7 @@ static ft_status ft__pickle_info(ft__pickle *p, const ft__pickled_tensor *t, con
     if (t->type == FT_OTHER) return p->context->status;
     if (!((const ft__storage *)p->storages.at)[t->storage].found)
         return ft__fail(p->context, FT_FORMAT, "%s: damaged PyTorch file: the data of tensor %.200s"
-                        " is not in it", p->file->path, name);
+                        " is missing", p->file->path, name);
     if (!ft__pickle_place(p, t, info))
         return ft__fail(p->context, FT_FORMAT, "%s: damaged PyTorch file: tensor %.200s does not"
                         " fit its data", p->file->path, name);
@@ -236,7 +238,7 @@ static ft_status ft__pickle_list(ft__pickle *p, const ft__weight_set *from)
     int item = ft__pickle_at(p, from->dict)->first, pass;
     size_t letters = 0;
     if ((uint64_t)from->tensors * sizeof(ft_tensor_info) > file->size + ((uint64_t)16 << 20))
-        return ft__pickle_fault(p, "a pickle of more tensors than its size allows");
+        return ft__pickle_fault(p, "a pickle with more tensors than its size allows");
     for (pass = 0; pass < 2; ++pass, item = ft__pickle_at(p, from->dict)->first) {
         if (pass && !(file->letters = (char *)ft__allocate(p->context, letters + 1, 1))) break;
         if (pass && !ft__file_reserve(file, from->tensors)) break;
@@ -318,19 +320,21 @@ static ft_status ft__zip_check(const ft__zip *zip)
     int code = ft__zip_from(zip, "code/", 5);
     if (code < zip->count && zip->entries[zip->order[code]].length > 5
         && memcmp(zip->entries[zip->order[code]].name, "code/", 5) == 0)
-        return ft__fail(c, FT_UNSUPPORTED, "%s: a TorchScript archive (torch.jit.save), which holds"
-                        " a program: in PyTorch, torch.save(torch.jit.load(path).state_dict(),"
-                        " \"weights.pth\") writes its weights", file->path);
+        return ft__fail(c, FT_UNSUPPORTED, "%s: a TorchScript archive (torch.jit.save), which"
+                        " contains a program: in PyTorch,"
+                        " torch.save(torch.jit.load(path).state_dict(), \"weights.pth\") writes its"
+                        " weights", file->path);
     if (!pickle)
-        return ft__fail(c, FT_FORMAT, "%s: a zip file, but not one of torch.save: it has no"
+        return ft__fail(c, FT_FORMAT, "%s: a zip file, but not written by torch.save: it has no"
                         " data.pkl", file->path);
     if (pickle->packed)
         return ft__fail(c, FT_UNSUPPORTED, "%s: its data.pkl is compressed, which torch.save never"
-                        " does: unpack the archive and pack it anew without compression",
+                        " does: unpack the archive and pack it again without compression",
                         file->path);
     if (order && !ft__text_is((const char *)file->bytes + order->offset, (size_t)order->size,
                               "little"))
-        ft__fail(c, FT_UNSUPPORTED, "%s: written on a big-endian machine", file->path);
+        ft__fail(c, FT_UNSUPPORTED, "%s: was written on a big-endian machine, which is not"
+                 " supported", file->path);
     return c->status;
 }
 
@@ -418,7 +422,7 @@ static ft_status ft__legacy_storages(ft__pickle *p, int keys)
         uint64_t count = ft__pickle_read(p, 8), width;
         if (!ft__ok(c)) break;
         if (key->kind != FT__P_TEXT || count > p->file->size) {
-            ft__pickle_fault(p, "a storage of a wrong size");
+            ft__pickle_fault(p, "a storage with a wrong size");
             break;
         }
         width = ft__legacy_storage(p, order, key, p->at, count);
@@ -459,10 +463,11 @@ static ft_status ft__pytorch_read_legacy(ft_file *file)
     version = ft__pickle_run(&p);
     if (ft__ok(c) && (ft__pickle_at(&p, version)->kind != FT__P_INT
                       || ft__pickle_at(&p, version)->number != 1001))
-        ft__pickle_fault(&p, "another version than 1001 of the format of before PyTorch 1.6");
+        ft__pickle_fault(&p, "a version other than 1001 of the format before PyTorch 1.6");
     about = ft__ok(c) ? ft__pickle_run(&p) : -1;
     if (ft__ok(c) && !ft__legacy_is_little(&p, about))
-        ft__fail(c, FT_UNSUPPORTED, "%s: written on a big-endian machine", file->path);
+        ft__fail(c, FT_UNSUPPORTED, "%s: was written on a big-endian machine, which is not"
+                 " supported", file->path);
     if (ft__ok(c)) root = ft__pickle_run(&p);
     if (ft__ok(c)) keys = ft__pickle_run(&p);
     ft__legacy_storages(&p, keys);
@@ -473,8 +478,8 @@ static ft_status ft__pytorch_read_legacy(ft_file *file)
 #else
 static ft_status ft__pytorch_read(ft_file *file)
 {
-    return ft__fail(file->context, FT_UNSUPPORTED, "%s: a file of PyTorch's: the reader was"
-                    " left out of this build (FINETUNE_NO_PYTORCH)", file->path);
+    return ft__fail(file->context, FT_UNSUPPORTED, "%s: a PyTorch file, which this build cannot"
+                    " read (FINETUNE_NO_PYTORCH)", file->path);
 }
 
 static ft_status ft__pytorch_read_legacy(ft_file *file) { return ft__pytorch_read(file); }

@@ -409,7 +409,7 @@ static ft_node ft__read_leaf(ft__graph_reader *r, int node, int op, const char *
             leaf->shape.rank = -1;
     if (leaf->shape.rank < 1) {
         leaf->shape.rank = 0;
-        ft__graph_fault(r, "a wrong shape of", name);
+        ft__graph_fault(r, "wrong shape of", name);
         return none;
     }
     if (op == FT__OP_input || op == FT__OP_state) {
@@ -419,7 +419,7 @@ static ft_node ft__read_leaf(ft__graph_reader *r, int node, int op, const char *
     /* Allocate only for tensors that the file really has. */
     index = ft_file_find(r->file, name);
     if (index < 0) {
-        ft__fail(c, FT_FORMAT, "%s: lacks the weight %s", r->path, name);
+        ft__fail(c, FT_FORMAT, "%s: the weight %s is missing", r->path, name);
         return none;
     }
     info = ft_file_tensor(r->file, index);
@@ -445,12 +445,12 @@ static ft_node ft__read_operator(ft__graph_reader *r, int node, int op, const ch
         if (!ft__read_field(r, node, field, &options)) ft__graph_fault(r, field->name, name);
     count = list < 0 ? 0 : ft__json_count(r->json, list);
     if (count < ft__rows[op].least_inputs || count > ft__rows[op].most_inputs)
-        ft__graph_fault(r, "a wrong number of inputs of", name);
+        ft__graph_fault(r, "wrong number of inputs of", name);
     inputs = (ft_node *)ft__allocate(&r->m->context, (size_t)count + 1, sizeof *inputs);
     for (i = 0, at = list + 1; inputs && i < count; ++i, at = r->json->values[at].next) {
         if (ft__json_int(r->json, at, &number) && number >= 0 && number < r->count)
             inputs[i].id = r->ids[number];
-        else ft__graph_fault(r, "an input that does not come before", name);
+        else ft__graph_fault(r, "an input does not come before", name);
     }
     if (inputs) made = ft__add_node(r->m, op, name, inputs, count, &options);
     ft__release(&r->m->context, inputs);
@@ -521,7 +521,7 @@ static ft_node ft__read_id(ft__graph_reader *r, int root, const char *key)
     const ft__node *named;
     if (value >= 0 && !ft__json_int(r->json, value, &number)) number = r->count;
     if (number < -1 || number >= r->count)
-        ft__graph_fault(r, "no node has the number that is given for the", key);
+        ft__graph_fault(r, "no node has the number given for the", key);
     if (number < 0 || number >= r->count) return node;
     node.id = r->ids[number];
     named = ft__get_node(r->m, node);
@@ -558,8 +558,8 @@ static ft_status ft__read_graph(ft__graph_reader *r)
     ft_node output, loss;
     ft__json_int(r->json, ft__json_member(r->json, 0, "format"), &format);
     if (format != FT__FILE_FORMAT)
-        return ft__fail(c, FT_FORMAT, "%s: a model file of format %lld; this version reads %d",
-                        r->path, (long long)format, FT__FILE_FORMAT);
+        return ft__fail(c, FT_FORMAT, "%s: a model file of format %lld, but this version reads"
+                        " format %d", r->path, (long long)format, FT__FILE_FORMAT);
     r->ids = (int *)ft__allocate(c, (size_t)count + 1, sizeof *r->ids);
     for (i = nodes + 1; ft__ok(c) && nodes >= 0 && i < r->json->values[nodes].next;
          i = r->json->values[i].next) ft__read_node(r, i);
@@ -570,7 +570,7 @@ static ft_status ft__read_graph(ft__graph_reader *r)
     loss = ft__read_id(r, 0, "loss");
     if ((output.id && ft__is_leaf(&m->nodes[output.id - 1]))
         || (loss.id && ft__is_leaf(&m->nodes[loss.id - 1])))
-        return ft__graph_fault(r, "the output or the loss is", "no operator's");
+        return ft__graph_fault(r, "the output or the loss is not computed by", "an operator");
     if (output.id) ft_set_output(m, output);
     if (loss.id) ft_set_loss(m, loss);
     if (architecture) ft__set_architecture(m, architecture);

@@ -297,7 +297,7 @@ static bool ft__pickle_fits(ft__pickle *p)
 static int ft__pickle_pop(ft__pickle *p)
 {
     if (p->stack.count == 0) {
-        ft__pickle_fault(p, "a pickle that takes from an empty stack");
+        ft__pickle_fault(p, "a pickle that reads from an empty stack");
         return -1;
     }
     return ((int *)p->stack.at)[--p->stack.count];
@@ -498,7 +498,7 @@ static void ft__pickle_storage(ft__pickle *p)
     }
     if (count < 5 || count > 6
         || ft__pickle_at(p, ft__pickle_item_of(p, tuple, 2))->kind != FT__P_TEXT) {
-        ft__pickle_fault(p, "an unknown kind of stored thing");
+        ft__pickle_fault(p, "an unknown kind of stored object");
         return;
     }
     made = (ft__storage *)ft__pile_add(p->context, &p->storages);
@@ -670,7 +670,7 @@ static void ft__pickle_global_lines(ft__pickle *p)
         const unsigned char *start = p->file->bytes + p->at;
         const void *end = memchr(start, '\n', (size_t)(p->end - p->at));
         if (!end) {
-            ft__pickle_fault(p, "a name without an end");
+            ft__pickle_fault(p, "a name that does not end");
             return;
         }
         line[i] = (const char *)start;

@@ -70,7 +70,7 @@ static ft_status ft__file_index(ft_file *file)
     for (i = 1; i < file->count; ++i)
         if (strcmp(file->tensors[file->by_name[i - 1]].name,
                    file->tensors[file->by_name[i]].name) == 0)
-            return ft__fail(c, FT_FORMAT, "%s: two tensors are called %.200s", file->path,
+            return ft__fail(c, FT_FORMAT, "%s: two tensors are named %.200s", file->path,
                             file->tensors[file->by_name[i]].name);
     return c->status;
 }
@@ -130,18 +130,18 @@ static ft_status ft__safetensors_entry(ft_file *file, int entry, uint64_t data)
     memset(info, 0, sizeof *info);
     info->name = name;
     if (!type_name)
-        return ft__fail(file->context, FT_FORMAT, "%s: tensor %.200s: it has no dtype", file->path,
+        return ft__fail(file->context, FT_FORMAT, "%s: tensor %.200s: has no dtype", file->path,
                         name);
     info->type = (ft_type)type;
     info->type_name = type_name;
     info->shape.rank = ft__json_count(j, shape);
     if (!ft__json_at(j, shape, 'a') || info->shape.rank > FINETUNE_MAX_RANK)
-        return ft__fail(file->context, FT_FORMAT, "%s: tensor %.200s: %d dimensions, at most %d can"
-                        " be read", file->path, name, info->shape.rank, FINETUNE_MAX_RANK);
+        return ft__fail(file->context, FT_FORMAT, "%s: tensor %.200s: has %d dimensions; at most %d"
+                        " are supported", file->path, name, info->shape.rank, FINETUNE_MAX_RANK);
     for (d = 0; d < info->shape.rank; ++d) {
         if (!ft__json_int(j, ft__json_element(j, shape, d), &size) || size < 0 || size > INT_MAX
             || !ft__multiply(elements, (size_t)size, &elements) || elements > SIZE_MAX / 16)
-            return ft__fail(file->context, FT_FORMAT, "%s: tensor %.200s: a wrong shape",
+            return ft__fail(file->context, FT_FORMAT, "%s: tensor %.200s: has a wrong shape",
                             file->path, name);
         info->shape.size[d] = (int)size;
     }
@@ -189,7 +189,7 @@ static ft_status ft__safetensors_layout(ft_file *file, uint64_t data)
         before = t->name;
     }
     if (end != file->size)
-        ft__fail(c, FT_FORMAT, "%s: the %llu bytes behind the last tensor, %.200s, belong to no"
+        ft__fail(c, FT_FORMAT, "%s: the %llu bytes after the last tensor, %.200s, belong to no"
                  " tensor", file->path, (unsigned long long)(file->size - end), before);
     ft__release(c, order);
     return c->status;
@@ -225,22 +225,22 @@ static ft_status ft__safetensors_read(ft_file *file)
     uint64_t header;
     size_t fault;
     int entry;
-    if (file->size < 8) return ft__fail(c, FT_FORMAT, "%s: only %llu bytes: neither safetensors nor"
-                                        " PyTorch", file->path, (unsigned long long)file->size);
+    if (file->size < 8) return ft__fail(c, FT_FORMAT, "%s: has only %llu bytes: neither safetensors"
+                                        " nor PyTorch", file->path, (unsigned long long)file->size);
     header = ft__little_endian(file->bytes, 8);
     if (header > file->size - 8 || file->size < 10 || file->bytes[8] != '{')
         return ft__fail(c, FT_FORMAT, "%s: neither safetensors (a header of %llu bytes does not fit"
-                        " its %llu) nor PyTorch's zip", file->path, (unsigned long long)header,
-                        (unsigned long long)file->size);
+                        " in its %llu bytes) nor a PyTorch zip file", file->path,
+                        (unsigned long long)header, (unsigned long long)file->size);
     if (header > FT__MOST_HEADER)
-        return ft__fail(c, FT_FORMAT, "%s: a header of %llu bytes; at most %d are read",
+        return ft__fail(c, FT_FORMAT, "%s: the header has %llu bytes; at most %d are supported",
                         file->path, (unsigned long long)header, FT__MOST_HEADER);
     file->json = ft__json_parse_at(c, (const char *)file->bytes + 8, (size_t)header, &fault);
     if (!file->json)
         return ft__fail(c, FT_FORMAT, "%s: the header is not JSON at offset %zu", file->path,
                         fault + 8);
     if (!ft__json_at(file->json, 0, 'o'))
-        return ft__fail(c, FT_FORMAT, "%s: the header is no JSON object", file->path);
+        return ft__fail(c, FT_FORMAT, "%s: the header is not a JSON object", file->path);
     if (!ft__file_reserve(file, ft__json_count(file->json, 0))) return c->status;
     for (entry = 1; entry < file->json->count; entry = file->json->values[entry].next)
         if (strcmp(file->json->values[entry].key, "__metadata__") != 0

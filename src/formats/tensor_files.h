@@ -120,8 +120,8 @@ static ft_status ft__file_check(ft_file *file, int index, const void *to, size_t
     c = file->context;
     if (!ft__ok(c)) return c->status;
     if (index < 0 || index >= file->count)
-        return ft__fail(c, FT_INVALID, "%s: has no tensor %d", file->path, index);
-    if (!ft__given(c, to, "where a tensor is to be read to")) return c->status;
+        return ft__fail(c, FT_INVALID, "%s: tensor %d was not found", file->path, index);
+    if (!ft__given(c, to, "the destination of a tensor")) return c->status;
     if (want != given)
         return ft__fail(c, FT_SHAPE, "%s: tensor %.200s has %zu %s, not %zu", file->path,
                         file->tensors[index].name, want, unit, given);

@@ -65,7 +65,7 @@ static const char *ft__shown_name(const ft_file *file, int index)
 static void ft__say_prefix(const ft_file *file)
 {
     if (file->skip)
-        ft__log(file->context, "%s: all names begin with \"%.*s\", which is passed over",
+        ft__log(file->context, "%s: all names begin with \"%.*s\", which is ignored",
                 file->path, (int)file->skip, file->prefix);
 }
 
@@ -211,7 +211,7 @@ static void ft__load_one(ft_model *m, ft_file *file, int index, ft_weights_optio
         return;
     }
     if (node->loaded)
-        ft__fail(&m->context, FT_MISMATCH, "%s: two tensors of the file go by this name",
+        ft__fail(&m->context, FT_MISMATCH, "%s: two tensors of the file have this name",
                  node->name);
     if (ft_file_read_f32(file, index, node->value, ft__node_count_at(node, ft__one)) == FT_OK)
         node->loaded = true;
@@ -236,7 +236,7 @@ static const char *ft__suggest_rename(const ft_model *m, const ft_file *file, ch
         const char *has = file->tensors[i].name, *wants = m->nodes[k].name;
         size_t more = ft__before_end(has, wants), less = ft__before_end(wants, has);
         if (!more && !less) continue;
-        snprintf(text, 400, "; %.100s is in it as %.100s: rename \"%.*s=%.*s\" would take it",
+        snprintf(text, 400, "; the file has %.100s as %.100s: rename \"%.*s=%.*s\" would match it",
                  wants, has, (int)(more > 60 ? 60 : more), has, (int)(less > 60 ? 60 : less),
                  wants);
         break;
@@ -278,19 +278,19 @@ static ft_status ft__load_weights(ft_model *m, ft_file *file, const char *path,
     }
     m->weights_version += 1;
     if (mismatched.count && !options.allow_mismatched)
-        return ft__fail(c, FT_MISMATCH, "%s: %d tensors have another shape than the network's: %s"
-                        "%s", path, mismatched.count, mismatched.text,
+        return ft__fail(c, FT_MISMATCH, "%s: %d tensors have another shape than in the network:"
+                        " %s%s", path, mismatched.count, mismatched.text,
                         mismatched.count > 8 ? ", ..." : "");
     if (missing.count - (options.allow_mismatched ? mismatched.count : 0) > 0
         && !options.allow_missing)
-        return ft__fail(c, FT_MISMATCH, "%s: lacks %d tensors of the network: %s%s%s", path,
+        return ft__fail(c, FT_MISMATCH, "%s: %d tensors of the network are missing: %s%s%s", path,
                         missing.count, missing.text, missing.count > 8 ? ", ..." : "",
                         ft__suggest_rename(m, file, suggested));
     if (unexpected.count && !options.allow_unexpected)
-        return ft__fail(c, FT_MISMATCH, "%s: has %d tensors that the network lacks: %s%s", path,
+        return ft__fail(c, FT_MISMATCH, "%s: %d tensors are not in the network: %s%s", path,
                         unexpected.count, unexpected.text, unexpected.count > 8 ? ", ..." : "");
-    ft__log_allowed(c, path, "tensors of another shape are left out", &mismatched);
-    ft__log_allowed(c, path, "parameters are not in it", &missing);
+    ft__log_allowed(c, path, "tensors of another shape are skipped", &mismatched);
+    ft__log_allowed(c, path, "tensors of the network are missing", &missing);
     ft__log_allowed(c, path, "tensors are not in the network", &unexpected);
     return c->status;
 }

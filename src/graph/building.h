@@ -30,7 +30,8 @@ ft_node ft_input(ft_model *m, const char *name, ft_input_options options)
         made->shape.size[made->shape.rank++] = options.size[d];
     }
     if (options.type != FT_F32 && options.type != FT_I32)
-        ft__fail(&m->context, FT_INVALID, "%s: an input is FT_F32 or FT_I32", name);
+        ft__fail(&m->context, FT_INVALID, "%s: the type of an input must be FT_F32 or FT_I32",
+                 name);
     return node;
 }
 
@@ -51,8 +52,8 @@ ft_node ft_parameter(ft_model *m, const char *name, ft_parameter_options options
     if (count == 0 || made->shape.rank == 0)
         ft__fail(c, FT_INVALID, "%s: a parameter needs sizes above 0 that fit into memory", name);
     if ((unsigned)options.initialiser > FT_INIT_ONES || options.fan_in < 0 || options.fan_out < 0)
-        ft__fail(c, FT_INVALID, "%s: initialiser %d, fan_in %d, fan_out %d: FT_INIT_DEFAULT to"
-                 " FT_INIT_ONES, and numbers from 0 on, are expected", name,
+        ft__fail(c, FT_INVALID, "%s: initialiser %d, fan_in %d, fan_out %d: the first must be"
+                 " FT_INIT_DEFAULT to FT_INIT_ONES, the others not negative", name,
                  (int)options.initialiser, options.fan_in, options.fan_out);
     made->value = (float *)ft__allocate(c, count, sizeof(float));
     made->initialiser = options.initialiser;
@@ -126,7 +127,7 @@ ft_node ft_conv2d(ft_model *m, const char *name, ft_node x, int out_channels,
     memset(&p, 0, sizeof p);
     memset(&o, 0, sizeof o);
     if (groups < 1 || channels % groups != 0)
-        ft__fail(&m->context, FT_SHAPE, "%s: %d channels cannot be parted into %d groups", name,
+        ft__fail(&m->context, FT_SHAPE, "%s: %d channels cannot be divided into %d groups", name,
                  channels, groups);
     if (!ft__usable(m)) return none;
     p.size[0] = out_channels;
@@ -137,7 +138,7 @@ ft_node ft_conv2d(ft_model *m, const char *name, ft_node x, int out_channels,
     p.fan_in = p.size[1] * p.size[2] * p.size[3];
     p.fan_out = out_channels * p.size[2] * p.size[3];
     if (out_channels < 1 || p.size[2] < 1 || p.size[3] < 1) {
-        ft__fail(&m->context, FT_INVALID, "%s: needs out_channels and a kernel above 0", name);
+        ft__fail(&m->context, FT_INVALID, "%s: out_channels and kernel must be above 0", name);
         return none;
     }
     inputs[0] = x;
@@ -159,9 +160,9 @@ ft_node ft_conv1d(ft_model *m, const char *name, ft_node x, int out_channels,
     memset(&p, 0, sizeof p);
     memset(&o, 0, sizeof o);
     if (groups < 1 || channels % groups != 0 || out_channels < 1 || options.kernel < 1)
-        ft__fail(&m->context, FT_INVALID, "%s: %d channels into %d groups, %d out_channels, kernel"
-                 " %d: the groups must divide, the others be above 0", name, channels, groups,
-                 out_channels, options.kernel);
+        ft__fail(&m->context, FT_INVALID, "%s: %d channels in %d groups, %d out_channels, kernel"
+                 " %d: the groups must divide the channels, the others must be above 0", name,
+                 channels, groups, out_channels, options.kernel);
     if (!ft__usable(m)) return none;
     p.size[0] = out_channels;
     p.size[1] = channels / groups;
@@ -196,7 +197,8 @@ ft_node ft_linear(ft_model *m, const char *name, ft_node x, int out_features,
     p.size[1] = p.fan_in = ft__size_of(m, name, x, -1);
     p.fan_out = out_features;
     p.initialiser = options.initialiser;
-    if (out_features < 1) ft__fail(&m->context, FT_INVALID, "%s: needs outputs", name);
+    if (out_features < 1) ft__fail(&m->context, FT_INVALID, "%s: out_features must be above 0",
+                                   name);
     if (!ft__usable(m)) return none;
     inputs[0] = x;
     count = ft__weight_inputs(m, name, inputs, options.weight, options.bias, options.no_bias, p);
@@ -299,8 +301,8 @@ ft_node ft_reshape(ft_model *m, const char *name, ft_node x, int rank, const int
     memset(&o, 0, sizeof o);
     if (!ft__usable(m)) return none;
     if (rank < 0 || rank >= FINETUNE_MAX_RANK) {
-        ft__fail(&m->context, FT_INVALID, "%s: %d dimensions; up to %d are possible", name, rank,
-                 FINETUNE_MAX_RANK - 1);
+        ft__fail(&m->context, FT_INVALID, "%s: has %d dimensions; at most %d are supported", name,
+                 rank, FINETUNE_MAX_RANK - 1);
         return none;
     }
     if (rank > 0 && !ft__given(&m->context, size, "ft_reshape: size")) return none;
@@ -403,7 +405,8 @@ ft_node ft_embedding(ft_model *m, const char *name, ft_node ids, int words, int 
     memset(&o, 0, sizeof o);
     if (!ft__usable(m)) return none;
     if (words < 1 || features < 1)
-        ft__fail(&m->context, FT_INVALID, "%s: %d words of %d features", name, words, features);
+        ft__fail(&m->context, FT_INVALID, "%s: %d words of %d features: both must be above 0", name,
+                 words, features);
     p.size[0] = words;
     p.size[1] = features;
     p.initialiser = FT_INIT_KAIMING_NORMAL;
@@ -604,14 +607,14 @@ static ft_node ft__recurrent_stack(ft_model *m, int op, const char *name, ft_nod
     ft_node none = {0};
     if (!ft__usable(m)) return none;
     if (hidden < 1 || hidden > 1 << 24 || layers < 1 || layers > FT__MOST_RECURRENT)
-        ft__fail(&m->context, FT_INVALID, "%s: %d layers of %d hidden numbers", name, layers,
-                 hidden);
+        ft__fail(&m->context, FT_INVALID, "%s: %d layers with a hidden size of %d are not"
+                 " supported", name, layers, hidden);
     if (options.carry && (options.bidirectional || options.hidden.id || options.cell.id))
-        ft__fail(&m->context, FT_INVALID, "%s: a carried state goes forward only, and is the first"
-                 " state itself", name);
+        ft__fail(&m->context, FT_INVALID, "%s: carry cannot be combined with bidirectional or with"
+                 " a first state", name);
     if (op == FT__OP_lstm ? (options.hidden.id != 0) != (options.cell.id != 0) : options.cell.id)
-        ft__fail(&m->context, FT_INVALID, "%s: an LSTM has both a first hidden state and a first"
-                 " cell, others have no cell", name);
+        ft__fail(&m->context, FT_INVALID, "%s: an LSTM needs both a first hidden state and a first"
+                 " cell, or neither; other layers have no cell", name);
     for (layer = 0; ft__ok(&m->context) && layer < layers; ++layer)
         x = ft__recurrent_layer(m, op, name, x, layer, hidden, &options);
     if (options.final_states) ft__final_state(m, name, layers, false, &options);
@@ -644,7 +647,7 @@ static int ft__activation_named(ft_model *m, const char *kind)
         return FT__OP_none;
     for (op = FT__OP_sigmoid; op <= FT__OP_log_softmax; ++op)
         if (strcmp(ft__rows[op].name, kind) == 0) return op;
-    ft__fail(&m->context, FT_INVALID, "%s: no activation of this name; there are sigmoid, tanh,"
+    ft__fail(&m->context, FT_INVALID, "%s: unknown activation; it must be one of sigmoid, tanh,"
              " relu, relu6, leaky_relu, elu, softplus, softsign, gelu, silu, softmax, log_softmax",
              kind);
     return FT__OP_none;
@@ -653,7 +656,7 @@ static int ft__activation_named(ft_model *m, const char *kind)
 static void ft__check_activation(ft_model *m, const char *kind, const ft_activation_options *o)
 {
     if (ft__usable(m) && !(ft__is_finite(o->slope) && ft__is_finite(o->alpha)))
-        ft__fail(&m->context, FT_INVALID, "%s: slope %g, alpha %g: finite numbers are expected",
+        ft__fail(&m->context, FT_INVALID, "%s: slope %g, alpha %g: both must be finite",
                  kind, (double)o->slope, (double)o->alpha);
 }
 

@@ -628,11 +628,11 @@ static size_t ft__plan_total(const ft_model *m, const ft__plan *plan)
 
 static void ft__plan_refuse(ft_model *m, const ft__plan *plan, size_t room)
 {
-    ft__fail(&m->context, FT_MEMORY, "batches of %d take %zu bytes of values%s, and the budget"
-             " leaves %zu of %zu for them: a smaller batch or a larger memory_budget, of %zu, is"
-             " needed", plan->most.batch, plan->memory_bytes, plan->parts ? " at the least, with"
-             " most made again in backward" : "", room, m->context.desc.memory_budget,
-             ft__plan_total(m, plan));
+    ft__fail(&m->context, FT_MEMORY, "a batch of %d needs %zu bytes of values%s, but the memory"
+             " budget leaves %zu of %zu for them: use a smaller batch, or a memory_budget of %zu",
+             plan->most.batch, plan->memory_bytes,
+             plan->parts ? " even with most recomputed in backward" : "", room,
+             m->context.desc.memory_budget, ft__plan_total(m, plan));
 }
 
 /* Of the steps whose weights are folded or prepared once, makes the one with the most bytes of them
@@ -696,12 +696,12 @@ static void ft__plan_allocate(ft_model *m, ft__plan *plan, const ft__block *bloc
         return;
     }
     if (plan->parts)
-        ft__log(c, "the budget leaves %zu MB for values that would take %zu: %d of %d are made"
-                " again in backward, and they take %zu", room >> 20, plan->memory_whole >> 20,
+        ft__log(c, "the memory budget leaves %zu MB for values that would need %zu: %d of %d are"
+                " recomputed in backward, so they need %zu", room >> 20, plan->memory_whole >> 20,
                 again, plan->step_count, plan->memory_bytes >> 20);
     if (anew)
-        ft__log(c, "the budget leaves too little for prepared weights: %d of %d operators prepare"
-                " theirs in each run", anew, plan->step_count);
+        ft__log(c, "the memory budget leaves too little for prepared weights: %d of %d operators"
+                " prepare theirs in each run", anew, plan->step_count);
     plan->workspace = ft__allocate(c, plan->workspace_bytes, 1);
     plan->memory = ft__allocate(c, plan->memory_bytes, 1);
     plan->weights = ft__allocate(c, plan->weight_bytes, 1);

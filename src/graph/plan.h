@@ -230,7 +230,7 @@ static const char *ft__why_none(const ft_model *m, ft_node node, char text[400])
     if (node.id || !m->not_found[0]) return text;
     ft__nearest_name(m, m->not_found, m->not_found + strlen(m->not_found), ft__is_any, nearest,
                      sizeof nearest);
-    snprintf(text, 400, ": ft_find found none called \"%s\"%s", m->not_found, nearest);
+    snprintf(text, 400, ": ft_find found no node named \"%s\"%s", m->not_found, nearest);
     return text;
 }
 
@@ -300,7 +300,8 @@ static ft_node ft__add_node(ft_model *m, int op, const char *name, const ft_node
     int i;
     if (!ft__usable(m)) return result;
     c = &m->context;
-    if (count < 0) ft__fail(c, FT_INVALID, "%s: %d inputs", name ? name : "a layer", count);
+    if (count < 0) ft__fail(c, FT_INVALID, "%s: %d inputs: the number must not be negative",
+                            name ? name : "a layer", count);
     if (count > 0 && !ft__given(c, inputs, "the list of a layer's inputs")) return result;
     if (!ft__ok(c)) return result;
     if (!name || !*name) {
@@ -308,7 +309,7 @@ static ft_node ft__add_node(ft_model *m, int op, const char *name, const ft_node
         name = made_up;
     }
     if (ft__find_node(m, name).id) {
-        ft__fail(c, FT_INVALID, "%s: the network has a node of this name already", name);
+        ft__fail(c, FT_INVALID, "%s: the network already has a node of this name", name);
         return result;
     }
     for (i = 0; i < count; ++i) {
@@ -464,7 +465,8 @@ static ft_status ft__replace_head(ft_model *m, int classes)
         return ft__fail(&m->context, FT_INVALID, "no linear layer leads to the output: there is no"
                         " head to replace");
     if (classes < 1)
-        return ft__fail(&m->context, FT_INVALID, "%s: a head of %d classes", head->name, classes);
+        return ft__fail(&m->context, FT_INVALID, "%s: a head of %d classes: at least 1 is expected",
+                        head->name, classes);
     for (i = 1; i < head->input_count; ++i)
         ft__resize_parameter(m, &m->nodes[head->inputs[i] - 1], classes);
     ft__release_class_names(m); /* they were the old head's */

@@ -343,10 +343,10 @@ static ft_status ft__check_fed(ft_model *m, const ft__node *input)
         if (m->nodes[i].op == FT__OP_input && m->nodes[i].fed.batch == m->batch)
             other = m->nodes[i].name;
     if (input->fed.batch != m->batch)
-        return ft__fail(c, FT_SHAPE, "the inputs of a run need the same batch: %s: %d samples, %s:"
-                        " %d samples", input->name, input->fed.batch, other, m->batch);
+        return ft__fail(c, FT_SHAPE, "the inputs of a run must have the same batch: %s has %d"
+                        " samples, %s has %d", input->name, input->fed.batch, other, m->batch);
     if (ft__has_length(input) && input->fed.length != m->length)
-        return ft__fail(c, FT_SHAPE, "%s: was fed with %d steps, and ft_set_length says %d: feed it"
+        return ft__fail(c, FT_SHAPE, "%s: was fed with %d steps, but ft_set_length says %d: feed it"
                         " after ft_set_length", input->name, input->fed.length, m->length);
     return c->status;
 }
@@ -382,8 +382,8 @@ static ft_status ft__check_weights(ft_model *m, bool training)
         }
         if (bad)
             return ft__fail(&m->context, FT_NOT_FINITE, "%s: %zu of its %zu numbers are NaN or"
-                            " infinite: the file that they came from is damaged, or the training"
-                            " that made them failed", node->name, bad, count);
+                            " infinite: the file that they were loaded from is damaged, or the"
+                            " training failed", node->name, bad, count);
     }
     m->finite[0] = m->version + 1;
     m->finite[1] = m->weights_version + 1;
@@ -453,11 +453,11 @@ static bool ft__blame_data(const ft_model *m, char *text, size_t size)
         if (from) sample = m->fed_samples[sample];
         if (from && from->name) name = from->name(from->user, sample);
         if (input->type == FT_I32)
-            snprintf(number, sizeof number, "%d, no %s", ((const int *)(const void *)
-                                                          input->value)[at],
+            snprintf(number, sizeof number, "%d, not a %s",
+                     ((const int *)(const void *)input->value)[at],
                      ft__words_of(m, input) ? "word" : "class");
         else snprintf(number, sizeof number, "%g", (double)input->value[at]);
-        snprintf(text, size, "the data is at fault: \"%.60s\" of sample %d%s%s%.100s%s holds %s",
+        snprintf(text, size, "the data is wrong: \"%.60s\" of sample %d%s%s%.100s%s is %s",
                  input->name, sample, from ? "" : " of the batch", name && *name ? " (" : "",
                  name ? name : "", name && *name ? ")" : "", number);
         return true;
@@ -479,9 +479,8 @@ static ft_status ft__check_output(ft_model *m, const ft__plan *plan, int batch, 
     if (i == count) return m->context.status;
     if (!ft__blame_data(m, text, sizeof text))
         snprintf(text, sizeof text, "the input or the weights are far too large");
-    return ft__fail(&m->context, FT_NOT_FINITE, "%s: the output \"%.100s\" of sample %zu holds %g:"
-                    " %s", call, output->name, i / (count / (size_t)batch), (double)value[i],
-                    text);
+    return ft__fail(&m->context, FT_NOT_FINITE, "%s: the output \"%.100s\" of sample %zu is %g: %s",
+                    call, output->name, i / (count / (size_t)batch), (double)value[i], text);
 }
 
 static ft_status ft__loss_failed(ft_model *m, uint64_t step)

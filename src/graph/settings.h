@@ -59,7 +59,8 @@ void ft_set_loss(ft_model *m, ft_node loss)
     const ft__extent two = {2, 2};
     if (!ft__check_computed(m, loss, "ft_set_loss")) return;
     if (ft__node_count_at(&m->nodes[loss.id - 1], two) != 1) {
-        ft__fail(&m->context, FT_SHAPE, "%s: a loss is one number", m->nodes[loss.id - 1].name);
+        ft__fail(&m->context, FT_SHAPE, "%s: a loss must be one number",
+                 m->nodes[loss.id - 1].name);
         return;
     }
     m->loss = loss;
@@ -141,7 +142,8 @@ ft_status ft_set_length(ft_model *m, int length)
 {
     if (!ft__usable(m)) return ft__status_of(m);
     if (length < 1)
-        return ft__fail(&m->context, FT_INVALID, "ft_set_length: %d steps", length);
+        return ft__fail(&m->context, FT_INVALID, "ft_set_length: %d steps: at least 1 is expected",
+                        length);
     if (m->length != length) m->last_run = NULL; /* its values have another shape */
     m->length = length;
     return FT_OK;

@@ -28,19 +28,18 @@ static ft_status ft__set_optimizer(ft_model *m, ft_optimizer_options options)
     int i;
     if (!ft__ok(c)) return c->status;
     if ((unsigned)options.optimizer > FT_SGD)
-        return ft__fail(c, FT_INVALID, "optimizer %d: there are FT_ADAMW, FT_ADAM, FT_SGD",
+        return ft__fail(c, FT_INVALID, "optimizer %d: it must be FT_ADAMW, FT_ADAM or FT_SGD",
                         (int)options.optimizer);
     if (!ft__not_negative(options.learning_rate) || !ft__not_negative(options.momentum)
         || !ft__not_negative(options.weight_decay)
         || !(options.beta1 >= 0 && options.beta1 < 1 && options.beta2 >= 0 && options.beta2 < 1))
         return ft__fail(c, FT_INVALID, "learning rate %g, momentum %g, weight decay %g, betas %g"
-                        " and %g: finite numbers from 0 on are expected, betas below 1",
+                        " and %g: each must be finite and not negative, betas below 1",
                         (double)options.learning_rate, (double)options.momentum,
-                        (double)options.weight_decay, (double)options.beta1,
-                        (double)options.beta2);
+                        (double)options.weight_decay, (double)options.beta1, (double)options.beta2);
     if (!ft__not_negative(options.eps) || !ft__not_negative(options.clip_norm))
-        return ft__fail(c, FT_INVALID, "eps %g, clip_norm %g: finite numbers from 0 on are"
-                        " expected", (double)options.eps, (double)options.clip_norm);
+        return ft__fail(c, FT_INVALID, "eps %g, clip_norm %g: each must be finite and not negative",
+                        (double)options.eps, (double)options.clip_norm);
     ft__catch_up_all(m);
     if (!m->optimizer) m->optimizer = (ft__optimizer *)ft__allocate(c, 1, sizeof *m->optimizer);
     if (!m->optimizer) return c->status;
@@ -275,8 +274,8 @@ static void ft__update_of_rows(void *context, int index)
 static ft_status ft__gradients_failed(ft_model *m, uint64_t step, float learning_rate)
 {
     return ft__fail(&m->context, FT_NOT_FINITE, "step %llu: the gradients are not finite; the"
-                    " weights are left as they were (a smaller learning rate than %g, or clip_norm,"
-                    " may help)", (unsigned long long)step, (double)learning_rate);
+                    " weights were not changed (a smaller learning rate than %g, or clip_norm, may"
+                    " help)", (unsigned long long)step, (double)learning_rate);
 }
 
 /* Updates the rows with a gradient, and records what the step does to the others. */

@@ -8,8 +8,8 @@
 #define FINETUNE_STATUS_LIST(X)                                                                  \
     X(OK, "no error")                                                                            \
     X(INVALID, "a wrong argument, or a call out of order")                                       \
-    X(SHAPE, "tensors that do not fit each other")                                               \
-    X(MEMORY, "out of memory, or over the stated budget")                                        \
+    X(SHAPE, "tensors whose shapes do not match")                                                \
+    X(MEMORY, "out of memory, or over the memory budget")                                        \
     X(IO, "a file or folder that cannot be read or written")                                     \
     X(FORMAT, "a file whose content is damaged or of an unknown kind")                           \
     X(MISMATCH, "weights that do not match the network by name or shape")                        \

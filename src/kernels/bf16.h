@@ -279,12 +279,12 @@ static ft_status ft__precision_choose(ft__context *c)
     if (!name || strcmp(name, "float32") == 0 || strcmp(name, "tf32") == 0) return c->status;
     if (strcmp(name, "bf16_emulated") == 0) c->precision = FT__BF16_EMULATED;
     else if (strcmp(name, "bf16") != 0)
-        return ft__fail(c, FT_INVALID, "precision %s: there are float32, tf32, bf16,"
+        return ft__fail(c, FT_INVALID, "precision %s: it must be float32, tf32, bf16 or"
                         " bf16_emulated", name);
     else if (ft__bf16_available(c)) c->precision = FT__BF16;
     else if (!c->desc.device || strcmp(c->desc.device, "cpu") == 0)
-        return ft__fail(c, FT_UNSUPPORTED, "precision bf16 wants AVX512_BF16, in this processor,"
-                        " in this build and in ft_desc.simd (now %s); bf16_emulated runs anywhere,"
+        return ft__fail(c, FT_UNSUPPORTED, "precision bf16 needs AVX512_BF16 in this CPU, in this"
+                        " build and in ft_desc.simd (now %s); bf16_emulated runs anywhere, but"
                         " slowly", ft__tiles[c->simd].name);
     return c->status;
 }

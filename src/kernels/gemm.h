@@ -268,10 +268,10 @@ static ft_status ft__simd_choose(ft__context *c)
             return c->status;
         }
         if (named)
-            return ft__fail(c, FT_UNSUPPORTED, "simd %s: not in this processor or build",
+            return ft__fail(c, FT_UNSUPPORTED, "simd %s: not supported by this CPU or build",
                             c->desc.simd);
     }
-    return ft__fail(c, FT_INVALID, "simd %s: there are none, sse2, avx2, avx512, neon",
+    return ft__fail(c, FT_INVALID, "simd %s: it must be none, sse2, avx2, avx512 or neon",
                     c->desc.simd);
 }
 

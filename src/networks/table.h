@@ -55,7 +55,7 @@ static const ft__network *ft__network_named(ft_model *m, const char *name)
     int i;
     for (i = 0; i < FT__NETWORKS; ++i)
         if (name && strcmp(ft__networks[i].name, name) == 0) return &ft__networks[i];
-    ft__fail(&m->context, FT_INVALID, "%s: no network of this name; there are %s",
+    ft__fail(&m->context, FT_INVALID, "%s: unknown network; it must be one of %s",
              name ? name : "(none)", ft__network_names(names, sizeof names));
     return NULL;
 }
@@ -94,7 +94,8 @@ ft_node ft_network(ft_model *m, const char *name, ft_network_options options)
     if (b.o.classes < 1 || b.o.image_size < 1 || b.o.image_size > 1 << 20 || b.o.channels < 1
         || b.o.channels > 4 || !(b.o.width > 0 && b.o.width < 100)) {
         ft__fail(&m->context, FT_INVALID, "%s: %d classes, images of %d pixels, %d channels, width"
-                 " %g", name, b.o.classes, b.o.image_size, b.o.channels, (double)b.o.width);
+                 " %g are not supported", name, b.o.classes, b.o.image_size, b.o.channels,
+                 (double)b.o.width);
         return none;
     }
     b.bottleneck = network->bottleneck;
@@ -134,7 +135,7 @@ static ft_status ft__recognise(ft_model *m, ft_file *file, const char *rename, c
     memset(&first, 0, sizeof first);
     for (i = 0; i < ft_file_count(file) && i < 4; ++i)
         ft__list_add(&first, ft_file_tensor(file, i).name, "");
-    return ft__fail(&m->context, FT_UNSUPPORTED, "%s: not the weights of a network that is known by"
-                    " name (%s); it has %d tensors: %s ...", file->path,
-                    ft__network_names(names, sizeof names), ft_file_count(file), first.text);
+    return ft__fail(&m->context, FT_UNSUPPORTED, "%s: not the weights of a known network (%s); it"
+                    " has %d tensors: %s ...", file->path, ft__network_names(names, sizeof names),
+                    ft_file_count(file), first.text);
 }

@@ -252,8 +252,8 @@ static ft_status ft__check_new_words(ft_model *m, const ft_tokenizer *from)
     int words = m->tokenizer ? m->tokenizer->pieces.count : 0;
     if (from->model == m && from->kind == FT_WORDS && m->tokenizer
         && m->tokenizer->kind == FT_WORDS && weight && weight->shape.size[0] == words) return FT_OK;
-    return ft__fail(&m->context, FT_INVALID, "new words: wants a vocabulary of FT_WORDS of this"
-                    " model, which has one too, and an embedding of its %d words", words);
+    return ft__fail(&m->context, FT_INVALID, "new words: both vocabularies must be FT_WORDS and"
+                    " belong to this model, whose embedding must have its %d words", words);
 }
 
 /* A vocabulary of words, with the words of another that it lacks appended. */
@@ -329,7 +329,7 @@ ft_status ft_language_model_to_classifier(ft_model *m, int classes,
     if (!ft__usable(m)) return ft__status_of(m);
     for (i = 0; i < m->node_count; ++i) layers += ft__is_recurrent(m->nodes[i].op);
     if (!head || !layers || head->shape.rank != 3 || classes < 1 || ft_find(m, "lengths").id)
-        return ft__fail(&m->context, FT_INVALID, "ft_language_model_to_classifier: wants a network"
+        return ft__fail(&m->context, FT_INVALID, "ft_language_model_to_classifier: needs a network"
                         " of recurrent layers with a linear layer over each step, without"
                         " \"lengths\", and classes above 0 (%d)", classes);
     if (options.new_words && ft__check_new_words(m, options.new_words) != FT_OK)

@@ -22,7 +22,7 @@ static ft_status ft__broadcast_shape(ft__context *c, const ft__node *node, const
     for (d = 0; fits && d < b->rank; ++d)
         fits = b->size[d] == 1 || b->size[d] == a->size[d + skip];
     if (!fits)
-        return ft__fail(c, FT_SHAPE, "%s: %s does not repeat to %s", node->name,
+        return ft__fail(c, FT_SHAPE, "%s: %s cannot be broadcast to %s", node->name,
                         ft__shape_text(b, right), ft__shape_text(a, left));
     return ft__want_numbers(c, node, input, input_count);
 }

@@ -34,16 +34,16 @@ static ft_status ft__batch_norm_shape(ft__context *c, const ft__node *node,
     int i;
     *output = *x;
     if (x->rank != 2 && x->rank != 4)
-        return ft__fail(c, FT_SHAPE, "%s: wants [N, C] or [N, C, H, W], its input is %s",
+        return ft__fail(c, FT_SHAPE, "%s: expected an input [N, C] or [N, C, H, W], not %s",
                         node->name, ft__shape_text(x, text));
     for (i = 1; i < 5; ++i)
         if (input[i].shape.rank != 1 || input[i].shape.size[0] != x->size[1])
-            return ft__fail(c, FT_SHAPE, "%s: input has %d channels, parameter %d is %s",
+            return ft__fail(c, FT_SHAPE, "%s: input has %d channels, but parameter %d is %s",
                             node->name, x->size[1], i, ft__shape_text(&input[i].shape, text));
     if (!ft__not_negative(node->options.batch_norm.eps) || !(node->options.batch_norm.momentum >= 0)
         || node->options.batch_norm.momentum > 1)
-        return ft__fail(c, FT_INVALID, "%s: eps %g, wants 0 or more; momentum %g, wants 0 to 1",
-                        node->name, (double)node->options.batch_norm.eps,
+        return ft__fail(c, FT_INVALID, "%s: eps is %g and must be 0 or more; momentum is %g and"
+                        " must be 0 to 1", node->name, (double)node->options.batch_norm.eps,
                         (double)node->options.batch_norm.momentum);
     return ft__want_numbers(c, node, input, input_count);
 }

@@ -17,7 +17,7 @@ static ft_status ft__want_numbers(ft__context *c, const ft__node *node, const ft
     int i;
     for (i = 0; i < count; ++i)
         if (input[i].type != FT_F32)
-            return ft__fail(c, FT_SHAPE, "%s: input %d holds %s, not F32", node->name, i + 1,
+            return ft__fail(c, FT_SHAPE, "%s: input %d is %s, but must be F32", node->name, i + 1,
                             ft__type_names[input[i].type]);
     return FT_OK;
 }
@@ -29,10 +29,10 @@ static ft_status ft__same_shape(ft__context *c, const ft__node *node, const ft__
     *output = input[0].shape;
     if (node->op == FT__OP_dropout && node->options.dropout.locked
         && (output->rank < 2 || output->rank > 3))
-        return ft__fail(c, FT_SHAPE, "%s: locked dropout wants [N, L, C] or a weight [V, E]",
-                        node->name);
+        return ft__fail(c, FT_SHAPE, "%s: locked dropout needs an input [N, L, C] or a weight [V,"
+                        " E]", node->name);
     if (node->op == FT__OP_dropout && !(p >= 0 && p <= 1))
-        return ft__fail(c, FT_INVALID, "%s: a probability of %g, wants 0 to 1", node->name,
+        return ft__fail(c, FT_INVALID, "%s: probability is %g; it must be 0 to 1", node->name,
                         (double)p);
     return ft__want_numbers(c, node, input, input_count);
 }

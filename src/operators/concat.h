@@ -18,16 +18,16 @@ static ft_status ft__concat_shape(ft__context *c, const ft__node *node, const ft
     char text[80];
     *output = input[0].shape;
     if (axis < 1 || axis >= output->rank || output->size[axis] < 1)
-        return ft__fail(c, FT_SHAPE, "%s: axis %d of %s", node->name, axis,
-                        ft__shape_text(output, text));
+        return ft__fail(c, FT_SHAPE, "%s: axis %d is not possible for an input of %s", node->name,
+                        axis, ft__shape_text(output, text));
     for (i = 1; i < input_count; ++i) {
         bool fits = input[i].shape.rank == output->rank;
         for (d = 0; fits && d < output->rank; ++d)
             fits = d == axis ? input[i].shape.size[d] > 0
                              : input[i].shape.size[d] == output->size[d];
         if (!fits || output->size[axis] > INT_MAX - input[i].shape.size[axis])
-            return ft__fail(c, FT_SHAPE, "%s: input %d, %s, does not fit the first but for axis %d",
-                            node->name, i + 1, ft__shape_text(&input[i].shape, text), axis);
+            return ft__fail(c, FT_SHAPE, "%s: input %d, %s, must equal the first in all axes but"
+                            " %d", node->name, i + 1, ft__shape_text(&input[i].shape, text), axis);
         output->size[axis] += input[i].shape.size[axis];
     }
     return ft__want_numbers(c, node, input, input_count);

@@ -57,8 +57,8 @@ static ft_status ft__conv1d_shape(ft__context *c, const ft__node *node, const ft
     char text[80], other[80];
     *output = input[0].shape;
     if (input[0].shape.rank != 3 || input[1].shape.rank != 3)
-        return ft__fail(c, FT_SHAPE, "%s: wants [N, C, L] and a weight of 3 dimensions, has %s and"
-                        " %s", node->name, ft__shape_text(&input[0].shape, text),
+        return ft__fail(c, FT_SHAPE, "%s: expected an input [N, C, L] and a weight of 3 dimensions,"
+                        " not %s and %s", node->name, ft__shape_text(&input[0].shape, text),
                         ft__shape_text(&input[1].shape, other));
     run_time = input[0].shape.size[2] == FT_LENGTH;
     if (run_time && (ft__or_one(o->stride, 1) != 1

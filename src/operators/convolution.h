@@ -93,14 +93,15 @@ static ft_status ft__conv2d_shape(ft__context *c, const ft__node *node, const ft
     *output = *x;
     if (ft__conv2d_options_check(c, node) != FT_OK) return c->status;
     if (x->rank != 4 || w->rank != 4)
-        return ft__fail(c, FT_SHAPE, "%s: wants [N, C, H, W] and a weight of 4 dimensions, has %s"
-                        " and %s", node->name, ft__shape_text(x, text), ft__shape_text(w, other));
+        return ft__fail(c, FT_SHAPE, "%s: expected an input [N, C, H, W] and a weight of 4"
+                        " dimensions, not %s and %s", node->name, ft__shape_text(x, text),
+                        ft__shape_text(w, other));
     if (x->size[1] % groups != 0 || w->size[0] % groups != 0)
         return ft__fail(c, FT_SHAPE, "%s: %d groups do not divide %d input and %d output channels",
                         node->name, groups, x->size[1], w->size[0]);
     if (x->size[1] / groups != w->size[1])
-        return ft__fail(c, FT_SHAPE, "%s: input has %d channels, weight wants %d (times %d groups)",
-                        node->name, x->size[1], w->size[1], groups);
+        return ft__fail(c, FT_SHAPE, "%s: input has %d channels, but the weight is for %d (times %d"
+                        " groups)", node->name, x->size[1], w->size[1], groups);
     if (input_count > 2 && (input[2].shape.rank != 1 || input[2].shape.size[0] != w->size[0]))
         return ft__fail(c, FT_SHAPE, "%s: bias %s does not fit weight %s", node->name,
                         ft__shape_text(&input[2].shape, text), ft__shape_text(w, other));

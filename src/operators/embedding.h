@@ -24,14 +24,14 @@ static ft_status ft__embedding_shape(ft__context *c, const ft__node *node, const
     (void)input_count;
     *output = *ids;
     if (input[0].type != FT_I32)
-        return ft__fail(c, FT_SHAPE, "%s: ids hold %s, not I32", node->name,
+        return ft__fail(c, FT_SHAPE, "%s: the ids are %s, but must be I32", node->name,
                         ft__type_names[input[0].type]);
     if (ids->rank < 1 || ids->rank > 2 || w->rank != 2)
-        return ft__fail(c, FT_SHAPE, "%s: wants ids [N] or [N, L] and weight [V, E], has %s and %s",
-                        node->name, ft__shape_text(ids, text), ft__shape_text(w, other));
+        return ft__fail(c, FT_SHAPE, "%s: expected ids [N] or [N, L] and a weight [V, E], not %s"
+                        " and %s", node->name, ft__shape_text(ids, text), ft__shape_text(w, other));
     if (o->padded && (o->padding_index < 0 || o->padding_index >= w->size[0]))
-        return ft__fail(c, FT_INVALID, "%s: padding_index %d of %d words", node->name,
-                        o->padding_index, w->size[0]);
+        return ft__fail(c, FT_INVALID, "%s: padding_index is %d; it must be at least 0 and below"
+                        " %d", node->name, o->padding_index, w->size[0]);
     output->size[output->rank++] = w->size[1];
     return ft__want_numbers(c, node, input + 1, 1);
 }

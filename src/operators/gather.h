@@ -27,7 +27,7 @@ static ft_status ft__gather_shape(ft__context *c, const ft__node *node, const ft
     for (d = 0; fits && d < index->rank; ++d) fits = d == axis || index->size[d] == x->size[d];
     if (!fits || input[1].type != FT_I32)
         return ft__fail(c, FT_SHAPE, "%s: along axis %d, %s cannot be gathered by an index %s: the"
-                        " index holds I32 and has x's sizes but for that axis", node->name, axis,
+                        " index must be I32 and have x's sizes in all other axes", node->name, axis,
                         ft__shape_text(x, text), ft__shape_text(index, other));
     output->size[axis] = index->size[axis];
     return ft__want_numbers(c, node, input, input_count - 1);

@@ -25,14 +25,14 @@ static ft_status ft__layer_norm_shape(ft__context *c, const ft__node *node,
     int i;
     *output = *x;
     if (x->rank < 2 || x->size[x->rank - 1] < 1)
-        return ft__fail(c, FT_SHAPE, "%s: wants [..., D] with a fixed D, has %s", node->name,
-                        ft__shape_text(x, text));
+        return ft__fail(c, FT_SHAPE, "%s: expected an input [..., D] with a fixed D, not %s",
+                        node->name, ft__shape_text(x, text));
     for (i = 1; i < input_count; ++i)
         if (input[i].shape.rank != 1 || input[i].shape.size[0] != x->size[x->rank - 1])
             return ft__fail(c, FT_SHAPE, "%s: %s does not fit rows of %d", node->name,
                             ft__shape_text(&input[i].shape, text), x->size[x->rank - 1]);
     if (!ft__not_negative(node->options.layer_norm.eps))
-        return ft__fail(c, FT_INVALID, "%s: eps %g, wants 0 or more", node->name,
+        return ft__fail(c, FT_INVALID, "%s: eps is %g; it must be 0 or more", node->name,
                         (double)node->options.layer_norm.eps);
     return ft__want_numbers(c, node, input, input_count);
 }

@@ -36,18 +36,18 @@ static ft_status ft__cross_entropy_shape(ft__context *c, const ft__node *node,
     (void)input_count;
     ft__one_number(output);
     if (!(smoothing >= 0 && smoothing <= 1))
-        return ft__fail(c, FT_INVALID, "%s: label_smoothing %g, wants 0 to 1", node->name,
+        return ft__fail(c, FT_INVALID, "%s: label_smoothing is %g; it must be 0 to 1", node->name,
                         (double)smoothing);
     if (input[1].type != FT_I32)
-        return ft__fail(c, FT_SHAPE, "%s: labels hold %s, not I32", node->name,
+        return ft__fail(c, FT_SHAPE, "%s: the labels are %s, but must be I32", node->name,
                         ft__type_names[input[1].type]);
     fits = (rank == 2 || rank == 3) && input[1].shape.rank == rank - 1
         && input[0].shape.size[rank - 1] > 0;
     for (d = 0; fits && d < rank - 1; ++d)
         fits = input[0].shape.size[d] == input[1].shape.size[d];
     if (!fits)
-        return ft__fail(c, FT_SHAPE, "%s: wants logits [N, classes] and labels [N], or [N, L,"
-                        " classes] and [N, L], has %s and %s", node->name,
+        return ft__fail(c, FT_SHAPE, "%s: expected logits [N, classes] and labels [N], or [N, L,"
+                        " classes] and [N, L], not %s and %s", node->name,
                         ft__shape_text(&input[0].shape, text),
                         ft__shape_text(&input[1].shape, other));
     return ft__want_numbers(c, node, input, 1);
@@ -174,7 +174,7 @@ static ft_status ft__pair_loss_shape(ft__context *c, const ft__node *node, const
     for (d = 0; same && d < input[0].shape.rank; ++d)
         same = input[0].shape.size[d] == input[1].shape.size[d];
     if (!same)
-        return ft__fail(c, FT_SHAPE, "%s: the target %s has not the shape of %s", node->name,
+        return ft__fail(c, FT_SHAPE, "%s: target shape %s does not match %s", node->name,
                         ft__shape_text(&input[1].shape, other),
                         ft__shape_text(&input[0].shape, text));
     return ft__want_numbers(c, node, input, input_count);
@@ -186,7 +186,7 @@ static ft_status ft__soft_cross_entropy_shape(ft__context *c, const ft__node *no
 {
     char text[80];
     if (input[0].shape.rank != 2)
-        return ft__fail(c, FT_SHAPE, "%s: wants logits [N, classes], has %s", node->name,
+        return ft__fail(c, FT_SHAPE, "%s: expected logits [N, classes], not %s", node->name,
                         ft__shape_text(&input[0].shape, text));
     return ft__pair_loss_shape(c, node, input, input_count, output);
 }

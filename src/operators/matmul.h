@@ -33,9 +33,10 @@ static ft_status ft__matmul_shape(ft__context *c, const ft__node *node, const ft
     for (d = 0; fits && d < last - 1; ++d) fits = a->size[d] == b->size[d];
     if (!fits || a->size[o->transpose_a ? last - 1 : last]
                  != b->size[o->transpose_b ? last : last - 1])
-        return ft__fail(c, FT_SHAPE, "%s: %s%s times %s%s: wants [N, .., M, K] and [N, .., K, P]",
-                        node->name, ft__shape_text(a, text), o->transpose_a ? " transposed" : "",
-                        ft__shape_text(b, other), o->transpose_b ? " transposed" : "");
+        return ft__fail(c, FT_SHAPE, "%s: %s%s times %s%s: expected [N, .., M, K] times [N, .., K,"
+                        " P]", node->name, ft__shape_text(a, text),
+                        o->transpose_a ? " transposed" : "", ft__shape_text(b, other),
+                        o->transpose_b ? " transposed" : "");
     output->size[last - 1] = a->size[o->transpose_a ? last : last - 1];
     output->size[last] = b->size[o->transpose_b ? last - 1 : last];
     return ft__want_numbers(c, node, input, input_count);

@@ -65,10 +65,10 @@ static ft_status ft__pad_shape(ft__context *c, const ft__node *node, const ft__t
         if (o->before[d] < 0 || o->after[d] < 0 || (!fixed && (o->before[d] || o->after[d]))
             || (d == 0 && (o->before[0] || o->after[0]))
             || o->before[d] > 1 << 24 || o->after[d] > 1 << 24)
-            return ft__fail(c, FT_SHAPE, "%s: padding %d and %d of dimension %d", node->name,
-                            o->before[d], o->after[d], d);
+            return ft__fail(c, FT_SHAPE, "%s: padding %d and %d is not possible for dimension %d",
+                            node->name, o->before[d], o->after[d], d);
         if (fixed && output->size[d] > INT_MAX - o->before[d] - o->after[d])
-            return ft__fail(c, FT_SHAPE, "%s: dimension %d grows too large", node->name, d);
+            return ft__fail(c, FT_SHAPE, "%s: dimension %d becomes too large", node->name, d);
         if (fixed) output->size[d] += o->before[d] + o->after[d];
     }
     return ft__want_numbers(c, node, input, input_count);
@@ -119,8 +119,8 @@ static ft_status ft__slice_shape(ft__context *c, const ft__node *node, const ft_
         int step = o->step[d] ? o->step[d] : 1, stop = ft__slice_stop(o, &input[0].shape, d);
         if (output->size[d] == FT_LENGTH && !o->start[d] && !o->stop[d] && step == 1) continue;
         if (o->start[d] < 0 || step < 1 || stop <= o->start[d])
-            return ft__fail(c, FT_SHAPE, "%s: start %d, stop %d, step %d of dimension %d, which"
-                            " has %d", node->name, o->start[d], stop, step, d,
+            return ft__fail(c, FT_SHAPE, "%s: start %d, stop %d, step %d are not possible for"
+                            " dimension %d of size %d", node->name, o->start[d], stop, step, d,
                             input[0].shape.size[d]);
         output->size[d] = (stop - o->start[d] - 1) / step + 1;
     }

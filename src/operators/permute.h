@@ -25,9 +25,9 @@ static ft_status ft__permute_shape(ft__context *c, const ft__node *node, const f
     for (d = 0; d < output->rank; ++d) {
         if (axes[d] < 0 || axes[d] >= output->rank || (axes[d] == 0) != (d == 0)
             || seen >> axes[d] & 1)
-            return ft__fail(c, FT_SHAPE, "%s: axis %d of %s goes to place %d: the axes must be a"
-                            " permutation that leaves the batch, 0, the first", node->name,
-                            axes[d], ft__shape_text(&input[0].shape, text), d);
+            return ft__fail(c, FT_SHAPE, "%s: axis %d of %s is moved to place %d: the axes must be"
+                            " a permutation that keeps the batch, 0, first", node->name, axes[d],
+                            ft__shape_text(&input[0].shape, text), d);
         seen |= 1u << axes[d];
         output->size[d] = input[0].shape.size[axes[d]];
     }

@@ -80,7 +80,7 @@ static ft_status ft__pool2d_shape(ft__context *c, const ft__node *node, const ft
     char text[80];
     int i;
     if (x->rank != 4)
-        return ft__fail(c, FT_SHAPE, "%s: wants [N, C, H, W], its input is %s", node->name,
+        return ft__fail(c, FT_SHAPE, "%s: expected an input [N, C, H, W], not %s", node->name,
                         ft__shape_text(x, text));
     if (ft__pool2d_check(c, node, x) != FT_OK) return c->status;
     *output = *x;
@@ -248,7 +248,7 @@ static ft_status ft__global_pool_shape(ft__context *c, const ft__node *node,
 {
     char text[80];
     if (input[0].shape.rank != 4)
-        return ft__fail(c, FT_SHAPE, "%s: wants [N, C, H, W], its input is %s", node->name,
+        return ft__fail(c, FT_SHAPE, "%s: expected an input [N, C, H, W], not %s", node->name,
                         ft__shape_text(&input[0].shape, text));
     *output = input[0].shape;
     if ((int64_t)output->size[2] * output->size[3] > 1 << 30)

@@ -105,31 +105,31 @@ static ft_status ft__recurrent_check(ft__context *c, const ft__recurrent *r, int
         + (r->cell > 0), d, wide = (int)r->width, features = r->o->hidden * (int)r->directions;
     char text[80];
     if (input_count != wanted)
-        return ft__fail(c, FT_SHAPE, "%s: has %d inputs, wants %d", name, input_count, wanted);
+        return ft__fail(c, FT_SHAPE, "%s: has %d inputs; expected %d", name, input_count, wanted);
     for (d = 0; d < (int)r->directions; ++d) {
         const ft__tensor *w = ft__recurrent_weight(r, (size_t)d, 0);
         if (!ft__has_sizes(&w[0], 2, wide, (int)r->in) || !ft__has_sizes(&w[1], 2, wide,
                                                                          r->o->hidden))
-            return ft__fail(c, FT_SHAPE, "%s: weights of %d inputs and %d hidden numbers are"
+            return ft__fail(c, FT_SHAPE, "%s: weights for %d inputs and a hidden size of %d must be"
                             " [%d, %d] and [%d, %d]; weight_ih is %s", name, (int)r->in,
                             r->o->hidden, wide, (int)r->in, wide, r->o->hidden,
                             ft__shape_text(&w[0].shape, text));
         if (!r->o->no_bias && (!ft__has_sizes(&w[2], 1, wide, 0)
                                || !ft__has_sizes(&w[3], 1, wide, 0)))
-            return ft__fail(c, FT_SHAPE, "%s: biases are [%d], not %s", name, wide,
+            return ft__fail(c, FT_SHAPE, "%s: biases must be [%d], not %s", name, wide,
                             ft__shape_text(&w[2].shape, text));
     }
     if (r->lengths && (input[r->lengths].type != FT_I32
                        || !ft__has_sizes(&input[r->lengths], 1, input[0].shape.size[0], 0)))
-        return ft__fail(c, FT_SHAPE, "%s: lengths are I32 [N], not %s", name,
+        return ft__fail(c, FT_SHAPE, "%s: lengths must be I32 [N], not %s", name,
                         ft__shape_text(&input[r->lengths].shape, text));
     for (d = r->hidden; d > 0 && d < wanted; ++d)
         if (!ft__has_sizes(&input[d], 2, input[0].shape.size[0], features))
-            return ft__fail(c, FT_SHAPE, "%s: the first state is [N, %d], not %s", name, features,
-                            ft__shape_text(&input[d].shape, text));
+            return ft__fail(c, FT_SHAPE, "%s: the first state must be [N, %d], not %s", name,
+                            features, ft__shape_text(&input[d].shape, text));
     for (d = 0; d < wanted; ++d)
         if (d != r->lengths && input[d].type != FT_F32)
-            return ft__fail(c, FT_SHAPE, "%s: input %d holds %s, not F32", name, d + 1,
+            return ft__fail(c, FT_SHAPE, "%s: input %d is %s, but must be F32", name, d + 1,
                             ft__type_names[input[d].type]);
     return FT_OK;
 }
@@ -144,12 +144,13 @@ static ft_status ft__recurrent_shape(ft__context *c, const ft__node *node, const
     ft__call call;
     *output = *x;
     if (x->rank != 3 || x->size[2] < 1)
-        return ft__fail(c, FT_SHAPE, "%s: wants [N, L, in], has %s", node->name,
+        return ft__fail(c, FT_SHAPE, "%s: expected an input [N, L, in], not %s", node->name,
                         ft__shape_text(x, text));
     if (hidden < 1 || hidden > 1 << 24)
-        return ft__fail(c, FT_INVALID, "%s: %d hidden numbers", node->name, hidden);
+        return ft__fail(c, FT_INVALID, "%s: a hidden size of %d is not supported", node->name,
+                        hidden);
     if (node->options.recurrent.carry && !node->options.recurrent.initial)
-        return ft__fail(c, FT_INVALID, "%s: carries a state that it does not have", node->name);
+        return ft__fail(c, FT_INVALID, "%s: carry needs a first state", node->name);
     if (node->options.recurrent.cells && node->op != FT__OP_lstm)
         return ft__fail(c, FT_INVALID, "%s: only an LSTM has cells", node->name);
     memset(&call, 0, sizeof call);

@@ -52,7 +52,8 @@ static ft_status ft__reshape_shape(ft__context *c, const ft__node *node, const f
     int64_t known = 1;
     memset(output, 0, sizeof *output);
     if (o->rank < 0 || o->rank >= FINETUNE_MAX_RANK || input[0].shape.rank < 1)
-        return ft__fail(c, FT_SHAPE, "%s: a shape of %d dimensions", node->name, o->rank);
+        return ft__fail(c, FT_SHAPE, "%s: a shape of %d dimensions is not supported", node->name,
+                        o->rank);
     output->rank = o->rank + 1;
     output->size[0] = input[0].shape.size[0];
     for (d = 0; d < o->rank; ++d) {

@@ -16,8 +16,8 @@ static ft_status ft__softmax_shape(ft__context *c, const ft__node *node, const f
     int axis = ft__axis_of(node, input[0].shape.rank);
     *output = input[0].shape;
     if (axis < 1 || axis >= input[0].shape.rank)
-        return ft__fail(c, FT_SHAPE, "%s: axis %d of %d dimensions", node->name, axis,
-                        input[0].shape.rank);
+        return ft__fail(c, FT_SHAPE, "%s: axis is %d; it must be at least 1 and below %d",
+                        node->name, axis, input[0].shape.rank);
     return ft__want_numbers(c, node, input, input_count);
 }
 

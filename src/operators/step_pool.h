@@ -24,15 +24,15 @@ static ft_status ft__step_pool_shape(ft__context *c, const ft__node *node, const
     char text[80];
     memset(output, 0, sizeof *output);
     if (x->rank != 3)
-        return ft__fail(c, FT_SHAPE, "%s: wants [N, L, C], has %s", node->name,
+        return ft__fail(c, FT_SHAPE, "%s: expected an input [N, L, C], not %s", node->name,
                         ft__shape_text(x, text));
     if ((unsigned)node->options.step_pool.kind > FT_POOL_MAX)
-        return ft__fail(c, FT_INVALID, "%s: pooling %d: there are FT_POOL_LAST, FT_POOL_MEAN,"
-                        " FT_POOL_MAX and FT_POOL_ALL", node->name,
+        return ft__fail(c, FT_INVALID, "%s: pooling %d: it must be FT_POOL_LAST, FT_POOL_MEAN,"
+                        " FT_POOL_MAX or FT_POOL_ALL", node->name,
                         (int)node->options.step_pool.kind);
     if (input_count > 1 && (input[1].type != FT_I32 || input[1].shape.rank != 1
                             || input[1].shape.size[0] != x->size[0]))
-        return ft__fail(c, FT_SHAPE, "%s: lengths are I32 [N], not %s", node->name,
+        return ft__fail(c, FT_SHAPE, "%s: lengths must be I32 [N], not %s", node->name,
                         ft__shape_text(&input[1].shape, text));
     output->rank = 2;
     output->size[0] = x->size[0];

@@ -153,14 +153,14 @@ static void *ft__allocate(ft__context *c, size_t count, size_t size)
     unsigned char *block = NULL;
     if (!ft__ok(c)) return NULL;
     if (!ft__multiply(count, size, &bytes) || bytes > SIZE_MAX / 2) {
-        ft__fail(c, FT_MEMORY, "%zu elements of %zu bytes are more than memory can hold", count,
+        ft__fail(c, FT_MEMORY, "%zu elements of %zu bytes do not fit into memory", count,
                  size);
         return NULL;
     }
     bytes += FT__ALIGNMENT;
     if (bytes > ft__room(c)) {
-        ft__fail(c, FT_MEMORY, "the memory budget of %zu bytes is used up: %zu are taken, %zu more"
-                 " are wanted", c->desc.memory_budget, c->bytes, bytes);
+        ft__fail(c, FT_MEMORY, "the memory budget of %zu bytes is used up: %zu are in use, %zu more"
+                 " are needed", c->desc.memory_budget, c->bytes, bytes);
         return NULL;
     }
     if (c->desc.arena) block = (unsigned char *)ft__arena_allocate(c, bytes);

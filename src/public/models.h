@@ -37,12 +37,12 @@ static const char *ft__desc_fault(const ft_desc *d)
         + (f->close != NULL) + (f->rename != NULL) + (f->remove != NULL);
     bool others = f->map || f->unmap || f->list || f->kind;
     if (!d->allocator.allocate != !d->allocator.release)
-        return "allocator: allocate and release are given both or neither";
+        return "allocator: set both allocate and release, or neither";
     if (files != 7 && (files != 0 || others))
-        return "files: open, size, read, write, close, rename and remove are given all or none, and"
+        return "files: set all of open, size, read, write, close, rename and remove, or none; set"
                " the others only with them";
-    if (!f->map != !f->unmap) return "files: map and unmap are given both or neither";
-    return !d->arena != !d->arena_bytes ? "arena and arena_bytes are given both or neither" : NULL;
+    if (!f->map != !f->unmap) return "files: set both map and unmap, or neither";
+    return !d->arena != !d->arena_bytes ? "set both arena and arena_bytes, or neither" : NULL;
 }
 
 static ft_desc ft__desc_defaults(ft_desc desc)
@@ -75,8 +75,8 @@ ft_model *ft_create(ft_desc desc)
     if (ft__desc_fault(&desc))
         ft__fail(&m->context, FT_INVALID, "ft_create: %s", ft__desc_fault(&desc));
     if (desc.communication.size > 1)
-        ft__fail(&m->context, FT_UNSUPPORTED, "communication.size is %d: this version trains on"
-                 " one process", desc.communication.size);
+        ft__fail(&m->context, FT_UNSUPPORTED, "communication.size is %d, but this version trains in"
+                 " one process only", desc.communication.size);
     ft__simd_choose(&m->context);
     ft__precision_choose(&m->context);
     ft__pool_create(&m->context);
@@ -151,7 +151,7 @@ static void ft__give_up_device(ft_model *m)
     ft__context *c = &m->context;
     int i;
     if (!ft__device_is_lost(c)) return;
-    ft__log(c, "%s is given up: the processor goes on", c->device->name);
+    ft__log(c, "%s is no longer used: the model continues on the CPU", c->device->name);
     ft__device_close(c);
     m->version += 1;
     m->weights_version += 1;
@@ -268,8 +268,7 @@ static ft_status ft__load_opened(ft_model *m, ft_file *file, const char *path,
     int classes = options.network.classes, i;
     if (ft_file_metadata(file, ft__checkpoint_key))
         return ft__fail(c, FT_FORMAT, "%s: a checkpoint of a run that has not ended, not a model:"
-                        " the run goes on from it with ft_fit_options.checkpoint, or --resume",
-                        path);
+                        " continue the run with ft_fit_options.checkpoint, or --resume", path);
     m->values_follow = true;
     if (!name && ft_file_metadata(file, ft__graph_key)) ft__load_graph(m, file, path);
     else {
@@ -294,8 +293,8 @@ ft_status ft_load(ft_model *m, const char *path, ft_load_options options)
     if (!ft__usable(m)) return ft__status_of(m);
     c = &m->context;
     if (m->node_count > 0)
-        return ft__fail(c, FT_INVALID, "ft_load: the model has a network already; ft_load_weights"
-                        " loads into it");
+        return ft__fail(c, FT_INVALID, "ft_load: the model already has a network; use"
+                        " ft_load_weights to load weights into it");
     file = ft_file_open(m, path, options.weights);
     if (!file) return c->status;
     ft__find_prefix(file);
@@ -340,12 +339,13 @@ ft_status ft_save(ft_model *m, const char *path, ft_save_options options)
     c = &m->context;
     if (!ft__given(c, path, "ft_save: the path")) return c->status;
     if (ft_other_format(path))
-        return ft__fail(c, FT_UNSUPPORTED, "%s: a name for a file of %s, but only safetensors can"
-                        " be written: name it .safetensors", path, ft_other_format(path));
+        return ft__fail(c, FT_UNSUPPORTED, "%s: this is the name of a %s file, but only safetensors"
+                        " can be written: name it .safetensors", path, ft_other_format(path));
     if (m->node_count == 0)
         return ft__fail(c, FT_INVALID, "%s: the model is empty: load or build a network first",
                         path);
     if (options.type != FT_F32 && options.type != FT_F16 && options.type != FT_BF16)
-        return ft__fail(c, FT_INVALID, "%s: weights are saved as FT_F32, FT_F16 or FT_BF16", path);
+        return ft__fail(c, FT_INVALID, "%s: the type of saved weights must be FT_F32, FT_F16 or"
+                        " FT_BF16", path);
     return ft__write_model(m, path, options.type, NULL, false);
 }

@@ -159,8 +159,8 @@ ft_status ft_get_gradient(ft_model *m, ft_node node, float *to, size_t count)
     if (!ft__check_node(m, node, "ft_get_gradient")) return ft__status_of(m);
     found = &m->nodes[node.id - 1];
     if (!found->gradient)
-        return ft__fail(&m->context, FT_INVALID, "%s: has no gradient: it is frozen, no parameter,"
-                        " or no training step was run", found->name);
+        return ft__fail(&m->context, FT_INVALID, "%s: has no gradient: it is frozen or not a"
+                        " parameter, or no training step was run", found->name);
     if (ft__check_count(m, node, count, ft__one) != FT_OK
         || !ft__given(&m->context, to, "ft_get_gradient: to")) return ft__status_of(m);
     ft__to_host(&m->context, found->gradient, count * sizeof *to);
@@ -263,8 +263,8 @@ static int ft__set_rule(ft_model *m, const char *glob, const float *factor, cons
 int ft_scale_learning_rate(ft_model *m, const char *glob, float factor)
 {
     if (ft__usable(m) && !ft__not_negative(factor))
-        ft__fail(&m->context, FT_INVALID, "ft_scale_learning_rate: factor %g: a finite number from"
-                 " 0 on is expected", (double)factor);
+        ft__fail(&m->context, FT_INVALID, "ft_scale_learning_rate: factor is %g; it must be finite"
+                 " and not negative", (double)factor);
     ft__say_unmatched(m, "ft_scale_learning_rate", glob, ft__is_parameter);
     return ft__set_rule(m, glob, &factor, NULL);
 }
@@ -272,7 +272,7 @@ int ft_scale_learning_rate(ft_model *m, const char *glob, float factor)
 int ft_set_weight_decay(ft_model *m, const char *glob, float weight_decay)
 {
     if (ft__usable(m) && !ft__is_finite(weight_decay))
-        ft__fail(&m->context, FT_INVALID, "ft_set_weight_decay: %g: a finite number is expected",
+        ft__fail(&m->context, FT_INVALID, "ft_set_weight_decay: %g: it must be finite",
                  (double)weight_decay);
     ft__say_unmatched(m, "ft_set_weight_decay", glob, ft__is_parameter);
     return ft__set_rule(m, glob, NULL, &weight_decay);
@@ -283,8 +283,8 @@ int ft_initialise(ft_model *m, const char *glob, ft_initialiser initialiser)
     int i, count = 0;
     if (!ft__usable(m)) return 0;
     if ((unsigned)initialiser > FT_INIT_ONES) {
-        ft__fail(&m->context, FT_INVALID, "ft_initialise: initialiser %d: FT_INIT_DEFAULT to"
-                 " FT_INIT_ONES are expected", (int)initialiser);
+        ft__fail(&m->context, FT_INVALID, "ft_initialise: initialiser %d: it must be"
+                 " FT_INIT_DEFAULT to FT_INIT_ONES", (int)initialiser);
         return 0;
     }
     ft__say_unmatched(m, "ft_initialise", glob, ft__is_weight);
@@ -314,10 +314,11 @@ ft_status ft_feed(ft_model *m, ft_node input, const void *values, int batch)
 {
     if (!ft__check_node(m, input, "ft_feed")) return ft__status_of(m);
     if (m->nodes[input.id - 1].op != FT__OP_input)
-        return ft__fail(&m->context, FT_INVALID, "%s: is no input", m->nodes[input.id - 1].name);
+        return ft__fail(&m->context, FT_INVALID, "%s: is not an input",
+                        m->nodes[input.id - 1].name);
     if (batch < 1)
-        return ft__fail(&m->context, FT_INVALID, "%s: a batch of %d", ft_node_name(m, input),
-                        batch);
+        return ft__fail(&m->context, FT_INVALID, "%s: a batch of %d samples: at least 1 is"
+                        " expected", ft_node_name(m, input), batch);
     if (!ft__given(&m->context, values, "ft_feed: values")) return ft__status_of(m);
     if (ft__plan_leaves(m, ft__extent_of(m, batch), false) != FT_OK) return ft__status_of(m);
     ft__fill_input(m, &m->nodes[input.id - 1], values, batch);
@@ -348,8 +349,8 @@ ft_status ft_backward(ft_model *m)
     if (!ft__usable(m)) return ft__status_of(m);
     plan = m->last_run;
     if (!plan || !plan->training || m->backward_done)
-        return ft__fail(&m->context, FT_INVALID, "ft_backward comes after ft_forward(m, true), and"
-                        " once: its gradients are where the values were");
+        return ft__fail(&m->context, FT_INVALID, "ft_backward must be called after ft_forward(m,"
+                        " true), and only once: its gradients replace the values");
     if (plan->first_trained == plan->step_count)
         return ft__fail(&m->context, FT_INVALID, "nothing to train: all parameters are frozen");
     ft__run_backward(m, plan, m->batch);
@@ -363,10 +364,10 @@ ft_status ft_update(ft_model *m, float learning_rate)
     if (ft__usable(m) && !m->optimizer) ft__set_optimizer(m, defaults);
     if (!ft__usable(m)) return ft__status_of(m);
     if (!ft__not_negative(learning_rate))
-        return ft__fail(&m->context, FT_INVALID, "ft_update: learning_rate %g: a finite number from"
-                        " 0 on is expected", (double)learning_rate);
+        return ft__fail(&m->context, FT_INVALID, "ft_update: learning_rate is %g; it must be finite"
+                        " and not negative", (double)learning_rate);
     if (!m->gradients_wait)
-        return ft__fail(&m->context, FT_INVALID, "ft_update comes after ft_backward");
+        return ft__fail(&m->context, FT_INVALID, "ft_update must be called after ft_backward");
     return ft__optimizer_step(m, learning_rate);
 }
 
@@ -420,7 +421,7 @@ static ft__plan *ft__begin_run(ft_model *m, const void *values, const int *lengt
                  " \"lengths\", I32 [N]", call);
     for (i = 0; lengths && i < batch; ++i)
         if (lengths[i] < 0 || lengths[i] > m->length)
-            ft__fail(c, FT_INVALID, "%s: lengths[%d] is %d: 0 to %d is expected, the steps that"
+            ft__fail(c, FT_INVALID, "%s: lengths[%d] is %d; it must be 0 to %d, the steps that"
                      " ft_set_length says", call, i, lengths[i], m->length);
     return ft__ok(c) ? plan : NULL;
 }

@@ -101,7 +101,7 @@ static void ft__find_bytes(ft_tokenizer *t)
         else count = ft__utf8_write(ft__byte_letter(b), piece);
         t->byte_id[b] = ft__vocabulary_find(&t->pieces, piece, (size_t)count);
         if (t->kind == FT_SCORED_BPE && t->byte_id[b] < 0)
-            ft__fail(t->ids.context, FT_FORMAT, "the vocabulary lacks the piece %s of a byte",
+            ft__fail(t->ids.context, FT_FORMAT, "the vocabulary has no piece %s for this byte",
                      piece);
     }
 }
@@ -112,7 +112,7 @@ static ft_tokenizer *ft__tokenizer_finish(ft_tokenizer *t, const char *path)
 {
     ft__context *c = t->ids.context;
     int id;
-    if (ft__ok(c) && t->pieces.count == 0) ft__fail(c, FT_FORMAT, "%s: no pieces", path);
+    if (ft__ok(c) && t->pieces.count == 0) ft__fail(c, FT_FORMAT, "%s: has no pieces", path);
     for (id = 0; ft__ok(c) && id < t->pieces.count; ++id) {
         size_t bytes = ft__piece_bytes(&t->pieces, id);
         if (bytes > t->longest_piece) t->longest_piece = bytes;
@@ -121,7 +121,7 @@ static ft_tokenizer *ft__tokenizer_finish(ft_tokenizer *t, const char *path)
             ft__fail(c, FT_FORMAT, "%s: piece %d is not UTF-8 text", path, id);
     }
     if (ft__ok(c) && (t->kind == FT_WORDPIECE || t->kind == FT_WORDS) && t->unknown < 0)
-        ft__fail(c, FT_FORMAT, "%s: there is no piece for unknown words", path);
+        ft__fail(c, FT_FORMAT, "%s: has no piece for unknown words", path);
     if (ft__ok(c) && !t->special) t->special = (char *)ft__allocate(c, (size_t)t->pieces.count, 1);
     if (ft__ok(c)) ft__find_special(t);
     if (ft__ok(c) && (t->kind == FT_BYTE_BPE || t->kind == FT_SCORED_BPE)) ft__find_bytes(t);
@@ -154,8 +154,8 @@ static void ft__merge_add(ft_tokenizer *t, int left, int right, const char *path
     if (!ft__ok(c)) return;
     result = left >= 0 && right >= 0 ? ft__joined(t, left, right) : -1;
     if (result < 0) {
-        ft__fail(c, FT_FORMAT, "%s: merge %d: it, or what it makes, is not in the vocabulary", path,
-                 t->merge_count);
+        ft__fail(c, FT_FORMAT, "%s: merge %d: its pieces or its result are not in the vocabulary",
+                 path, t->merge_count);
         return;
     }
     merge = &t->merges[ft__merge_slot(t, left, right)];
@@ -174,7 +174,7 @@ static void ft__merge_add_text(ft_tokenizer *t, const char *text, size_t bytes, 
     const char *space = (const char *)memchr(text, ' ', bytes);
     size_t left = space ? (size_t)(space - text) : 0;
     if (!space) {
-        ft__fail(t->ids.context, FT_FORMAT, "%s: merge %d is not two pieces with a space between",
+        ft__fail(t->ids.context, FT_FORMAT, "%s: merge %d is not two pieces separated by a space",
                  path, t->merge_count);
         return;
     }
@@ -254,7 +254,8 @@ static void ft__read_vocab_json(ft_tokenizer *t, const ft__json *json, int vocab
     if (most_added > most) most = most_added;
     if (!ft__json_at(json, vocab, 'o') || wrong || most < 0
         || most > 2 * members + 1024) {
-        ft__fail(c, FT_FORMAT, "%s: a vocabulary is {\"piece\": id, ...} with ids from 0 on", path);
+        ft__fail(c, FT_FORMAT, "%s: a vocabulary must be {\"piece\": id, ...} with ids from 0",
+                 path);
         return;
     }
     value_of = (int *)ft__allocate(c, (size_t)most + 1, sizeof *value_of);
@@ -298,7 +299,7 @@ static int ft__read_scored(ft_tokenizer *t, const unsigned char *file, size_t by
             bits = (uint32_t)ft__little_int(file + at);
             memcpy(&t->scores[count], &bits, sizeof bits);
             if (!(fabs((double)t->scores[count]) < 1e30))
-                ft__fail(t->ids.context, FT_FORMAT, "piece %d: its score is no number", count);
+                ft__fail(t->ids.context, FT_FORMAT, "piece %d: its score is not a number", count);
             ft__vocabulary_add(&t->pieces, (const char *)file + at + 8, (size_t)length);
         }
         at += 8 + (size_t)length;
@@ -424,12 +425,12 @@ static ft_tokenizer *ft__load_hf(ft_model *m, const ft__json *json, const char *
     ft_tokenizer *t;
     if (!type) type = ft__json_member(json, model, "merges") >= 0 ? "BPE" : "WordPiece";
     if (!(words && !strcmp(type, "WordPiece")) && !(bytes && !strcmp(type, "BPE"))) {
-        ft__fail(c, FT_UNSUPPORTED, "%s: a tokenizer.json of WordPiece with BERT's normaliser, or"
-                 " of BPE on bytes with GPT-2's pattern is expected, not this %s", path, type);
+        ft__fail(c, FT_UNSUPPORTED, "%s: expected a tokenizer.json of WordPiece with BERT's"
+                 " normaliser, or of BPE on bytes with GPT-2's pattern, not this %s", path, type);
         return NULL;
     }
     if (!ft__known_post_processor(json)) {
-        ft__fail(c, FT_UNSUPPORTED, "%s: an unknown post_processor", path);
+        ft__fail(c, FT_UNSUPPORTED, "%s: this post_processor is not supported", path);
         return NULL;
     }
     t = ft__tokenizer_make(m, words ? FT_WORDPIECE : FT_BYTE_BPE);
@@ -498,7 +499,7 @@ static int ft__own_number(ft_tokenizer *t, const ft__json *json, int value, int 
     int64_t number = INT64_MIN;
     ft__json_int(json, value, &number);
     if (number >= least && number <= most) return (int)number;
-    ft__fail(t->ids.context, FT_FORMAT, "%s: a damaged tokeniser", path);
+    ft__fail(t->ids.context, FT_FORMAT, "%s: damaged tokeniser", path);
     return least;
 }
 
@@ -568,7 +569,7 @@ static ft_tokenizer *ft__load_own(ft_model *m, const ft__json *json, const char 
     ft_tokenizer *t;
     while (kind && k < FT__TOKENIZER_KINDS && strcmp(kind, ft__tokenizer_kinds[k]) != 0) ++k;
     if (!kind || k == FT__TOKENIZER_KINDS) {
-        ft__fail(&m->context, FT_FORMAT, "%s: a tokeniser of an unknown kind", path);
+        ft__fail(&m->context, FT_FORMAT, "%s: unknown kind of tokeniser", path);
         return NULL;
     }
     t = ft__tokenizer_make(m, (ft_tokenizer_kind)k);
@@ -606,7 +607,7 @@ static void ft__read_merges_beside(ft_tokenizer *t, const char *path,
         ft__text_add_bytes(&beside, "merges.txt", strlen("merges.txt"));
         merges = beside.letters;
     }
-    if (!merges) ft__fail(c, FT_INVALID, "%s: a vocabulary of BPE needs its merges.txt", path);
+    if (!merges) ft__fail(c, FT_INVALID, "%s: a BPE vocabulary needs its merges.txt", path);
     content = ft__ok(c) ? ft__read_file(c, merges, &bytes) : NULL;
     if (content) ft__read_merges(t, (const char *)content, bytes, merges);
     ft__release(c, content);
@@ -734,8 +735,8 @@ ft_tokenizer *ft_tokenizer_build(ft_model *m, ft_tokenizer_kind kind, const char
     int i;
     if (!ft__usable(m)) return NULL;
     if ((kind != FT_CHARACTERS && kind != FT_WORDS) || !texts || count < 1) {
-        ft__fail(&m->context, FT_INVALID, "ft_tokenizer_build: FT_CHARACTERS or FT_WORDS, from at"
-                 " least one text, is expected");
+        ft__fail(&m->context, FT_INVALID, "ft_tokenizer_build: the kind must be FT_CHARACTERS or"
+                 " FT_WORDS, and at least 1 text is needed");
         return NULL;
     }
     for (i = 0; i < count; ++i)
@@ -828,7 +829,8 @@ ft_status ft_set_tokenizer(ft_model *m, ft_tokenizer *t)
     char *text;
     if (!ft__usable(m)) return ft__status_of(m);
     if (t && t->model != m)
-        return ft__fail(&m->context, FT_INVALID, "ft_set_tokenizer: it belongs to another model");
+        return ft__fail(&m->context, FT_INVALID, "ft_set_tokenizer: the tokeniser belongs to"
+                        " another model");
     text = t ? ft__tokenizer_text(t) : NULL;
     if (!ft__usable(m)) return ft__status_of(m);
     ft__release(&m->context, m->tokenizer_text);

@@ -86,7 +86,8 @@ static void ft__vocabulary_grow(ft__vocabulary *v)
 static void ft__vocabulary_add(ft__vocabulary *v, const char *bytes, size_t count)
 {
     ft__context *c = v->context;
-    if (v->count >= 1 << 26) ft__fail(c, FT_FORMAT, "a vocabulary of more than %d pieces", 1 << 26);
+    if (v->count >= 1 << 26) ft__fail(c, FT_FORMAT, "a vocabulary of more than %d pieces is not"
+                                      " supported", 1 << 26);
     if (ft__ok(c)) ft__vocabulary_grow(v);
     ft__text_add_bytes(&v->letters, bytes, count);
     ft__text_add_bytes(&v->letters, "", 1);
@@ -379,7 +380,7 @@ static void ft__merge_symbols(ft_tokenizer *t, int count)
 static bool ft__symbols_fit(ft_tokenizer *t, size_t count)
 {
     if (count > INT_MAX / 4) ft__fail(t->ids.context, FT_INVALID, "a text of %zu bytes is too long"
-                                      " to be tokenised at once", count);
+                                      " to tokenise at once", count);
     if (ft__ok(t->ids.context) && count > t->symbol_capacity) {
         size_t capacity = 2 * count;
         ft__symbol *grown = (ft__symbol *)ft__grow(t->ids.context, t->symbols, 0, capacity,

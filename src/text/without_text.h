@@ -11,7 +11,8 @@
 static void ft__no_text(ft_model *m)
 {
     if (ft__usable(m))
-        ft__fail(&m->context, FT_UNSUPPORTED, "text: left out of this build (FINETUNE_NO_TEXT)");
+        ft__fail(&m->context, FT_UNSUPPORTED,
+                 "text is not supported by this build (FINETUNE_NO_TEXT)");
 }
 
 ft_tokenizer *ft_tokenizer_load(ft_model *m, const char *path, ft_tokenizer_options options)

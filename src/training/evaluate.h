@@ -66,18 +66,19 @@ static ft_status ft__evaluate_check(ft_model *m, const ft_data *data,
     ft__context *c = &m->context;
     size_t classes = (size_t)ft_class_count(m);
     const ft__field_use uses[] = {
-        {"confusion", o->confusion != NULL, classes > 0, "a model that tells classes"},
+        {"confusion", o->confusion != NULL, classes > 0, "a model that predicts classes"},
         {"confusion_count", o->confusion_count > 0, o->confusion != NULL, "confusion"},
-        {"sample", o->sample != NULL, classes > 0, "a model that tells classes"},
+        {"sample", o->sample != NULL, classes > 0, "a model that predicts classes"},
         {"batch_size", o->batch_size > 0, ft__takes_batch_size(data, o->batch_size),
          ft__samples_apart}};
     if (ft__check_uses(c, "ft_evaluate", uses, sizeof uses / sizeof uses[0]) != FT_OK
         || ft__arrays_check_labels(m, data, "ft_evaluate") != FT_OK) return c->status;
     if (o->batch_size < 0)
-        return ft__fail(c, FT_INVALID, "ft_evaluate: batch_size %d: want 1 or more", o->batch_size);
+        return ft__fail(c, FT_INVALID, "ft_evaluate: batch_size is %d; it must not be negative",
+                        o->batch_size);
     if (o->confusion && o->confusion_count != classes * classes)
-        return ft__fail(c, FT_SHAPE, "ft_evaluate: confusion has confusion_count = %zu numbers, not"
-                        " %zu: the model's %zu classes, squared", o->confusion_count,
+        return ft__fail(c, FT_SHAPE, "ft_evaluate: confusion_count is %zu, but confusion needs %zu"
+                        " numbers: the model's %zu classes, squared", o->confusion_count,
                         classes * classes, classes);
     return c->status;
 }
@@ -143,7 +144,7 @@ static int ft__best_classes(ft_model *m, const float *logits, ft_prediction *bes
     double sum = 0;
     for (i = 0; i < classes; ++i) sum += (double)ft__exp(logits[i] - largest);
     if (classes > 0 && !(sum <= (double)classes)) {
-        ft__fail(&m->context, FT_NOT_FINITE, "%s: the output of no class is finite",
+        ft__fail(&m->context, FT_NOT_FINITE, "%s: no class has a finite output",
                  m->nodes[m->output.id - 1].name);
         return 0;
     }
@@ -167,13 +168,13 @@ static bool ft__can_predict(ft_model *m, const ft_prediction *best, int count, c
     if (!ft__usable(m)) return false;
     c = &m->context;
     if (!best || count < 1)
-        ft__fail(c, FT_INVALID, "%s: best is %s and count %d: room for at least 1 prediction is"
-                 " expected", call, best ? "given" : "NULL", count);
+        ft__fail(c, FT_INVALID, "%s: best is %s and count is %d: there must be room for at least 1"
+                 " prediction", call, best ? "given" : "NULL", count);
     else if (!m->output.id)
         ft__fail(c, FT_INVALID, "%s: the model has no output: load or build a network first", call);
     else if (ft_class_count(m) < 1)
-        ft__fail(c, FT_INVALID, "%s: the output \"%.100s\" is not [N, classes]: ft_run gives its"
-                 " numbers", call, m->nodes[m->output.id - 1].name);
+        ft__fail(c, FT_INVALID, "%s: the output \"%.100s\" is not [N, classes]: use ft_run to get"
+                 " its numbers", call, m->nodes[m->output.id - 1].name);
     return ft__ok(c);
 }
 
@@ -210,8 +211,8 @@ static ft__plan *ft__begin_picture(ft_model *m, float **picture, const ft_predic
     if (p->width < 1 || m->nodes[node.id - 1].type != FT_F32
         || ft__node_count_at(&m->nodes[node.id - 1], ft__one)
            != (size_t)p->width * (size_t)p->height * (size_t)p->channels) {
-        ft__fail(c, FT_INVALID, "%s: the model's input is no picture, or ft_set_preprocessing was"
-                 " not told its size", call);
+        ft__fail(c, FT_INVALID, "%s: the model's input is not a picture, or not of the size given"
+                 " to ft_set_preprocessing", call);
         return NULL;
     }
     *picture = (float *)ft__allocate(c, ft__node_count_at(&m->nodes[node.id - 1], ft__one),

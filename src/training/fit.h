@@ -185,7 +185,7 @@ static ft_status ft__cache_plan(ft__fit *f)
     cache->on_disk = !ft__multiply(rows, cache->row * sizeof(float), &bytes)
         || bytes > f->o.cache_bytes || bytes > left / 2;
     if (rows > INT_MAX / 4 || (cache->on_disk && !ft__keeps_rows(f))) {
-        ft__log(c, "the outputs of the frozen layers would take %zu MB: they are computed anew in"
+        ft__log(c, "the outputs of the frozen layers would need %zu MB: they are computed again in"
                 " each epoch", bytes >> 20);
         return c->status;
     }
@@ -299,7 +299,7 @@ static int ft__cache_load(ft__fit *f)
         to = cache->values + (cache->on_disk ? 0 : (size_t)row * cache->row);
         if (!ft__rows_read(&cache->file, at, key, to)) {
             if (!cache->damaged)
-                ft__log(&f->m->context, "%s: damaged: what is missing is made anew",
+                ft__log(&f->m->context, "%s: damaged: what is missing is computed again",
                         cache->file.path);
             cache->damaged = true;
             continue;
@@ -362,7 +362,7 @@ static bool ft__cache_refuse(ft__fit *f, int node, int slot)
 {
     char text[300];
     if (!ft__blame_data(f->m, text, sizeof text))
-        snprintf(text, sizeof text, "%.100s makes of sample %d (%.100s) what is not finite",
+        snprintf(text, sizeof text, "the output of %.100s for sample %d (%.100s) is not finite",
                  f->m->nodes[node - 1].name, f->m->fed_samples[slot],
                  ft_data_name(f->data, f->m->fed_samples[slot]));
     ft__fail(&f->m->context, FT_NOT_FINITE, "the frozen layers: %s", text);
@@ -399,7 +399,8 @@ static void ft__cache_get(ft__fit *f, size_t row, int slot)
     int i;
     if (cache->on_disk && !ft__rows_read(&cache->file, (uint64_t)cache->record[row] - 1,
                                          cache->keys[row], cache->values))
-        ft__fail(&f->m->context, FT_IO, "%s: changed while it was in use", cache->file.path);
+        ft__fail(&f->m->context, FT_IO, "%s: the file changed while it was in use",
+                 cache->file.path);
     for (i = 0; i < cache->node_count; ++i) {
         size_t count;
         float *value = ft__boundary(f, cache->nodes[i], &count);
@@ -493,7 +494,7 @@ static int ft__cache_find(ft__fit *f)
         ft__cache_keys(f, f->train, f->train_count, view);
     if (ft__rows_make(&cache->file, c, "features", id, ft__prefix_key(f), cache->row))
         taken = ft__cache_load(f);
-    if (taken) ft__log(c, "%s: %d outputs of the frozen layers are those of an earlier run",
+    if (taken) ft__log(c, "%s: %d outputs of the frozen layers are reused from an earlier run",
                        cache->file.path, taken);
     return taken;
 }
@@ -516,7 +517,7 @@ static ft_status ft__cache_fill(ft__fit *f)
     if (!cache->on_disk || !ft__ok(c)) return c->status;
     if (cache->file.file) put = ft__rows_finish(&cache->file, put);
     if (put && ft__rows_open(&cache->file)) return c->status;
-    ft__log(c, "the outputs of the frozen layers are computed anew in each epoch");
+    ft__log(c, "the outputs of the frozen layers are computed again in each epoch");
     cache->on = false;
     return c->status;
 }

@@ -39,7 +39,7 @@ static ft__plan *ft__begin_tokens(ft_model *m, const int32_t *ids, int count, co
     plan = ft__begin(m, 1, false);
     if (!plan) return NULL;
     if (ft__main_input(m, plan, call).id != tokens.id) {
-        ft__fail(&m->context, FT_INVALID, "%s: the output depends on an input that is not"
+        ft__fail(&m->context, FT_INVALID, "%s: the output depends on an input other than"
                  " \"tokens\"", call);
         return NULL;
     }
@@ -79,7 +79,7 @@ static int ft__predict_text(ft_model *m, const char *text, size_t bytes, ft_pred
     if (!ft__usable(m) || !ft__given(&m->context, text, "ft_predict_text: the text")) return 0;
     if (m->output.id && m->nodes[m->output.id - 1].shape.rank == 3)
         ft__fail(&m->context, FT_INVALID, "ft_predict_text: the model predicts tokens, not classes;"
-                 " ft_generate goes on with a text");
+                 " use ft_generate to continue a text");
     if (!ft__can_predict(m, best, count, "ft_predict_text")) return 0;
     if (m->tokenizer) tokens = ft_tokenize(m->tokenizer, text, bytes, special);
     if (m->tokenizer && tokens.count == 0) { /* an empty text, as in ft_texts */
@@ -95,7 +95,7 @@ static int ft__predict_text(ft_model *m, const char *text, size_t bytes, ft_pred
     logits = ft__next_logits(m, tokens.ids, tokens.count, "ft_predict_text");
     if (logits && m->nodes[m->output.id - 1].shape.rank != 2)
         ft__fail(&m->context, FT_INVALID, "ft_predict_text: the model predicts tokens, not classes;"
-                 " ft_generate goes on with a text");
+                 " use ft_generate to continue a text");
     return ft__ok(&m->context) ? ft__best_classes(m, logits, best, count) : 0;
 }
 
@@ -201,9 +201,9 @@ static int ft__generate(ft_model *m, ft_generate_options options)
     ft__generation g;
     int count = 0, length = options.length > 0 ? options.length : 200;
     const ft__field_use uses[] = {
-        {"temperature", options.temperature != 0, !options.greedy, "tokens drawn, not greedy"},
-        {"top_k", options.top_k != 0, !options.greedy, "tokens drawn, not greedy"},
-        {"top_p", options.top_p != 0, !options.greedy, "tokens drawn, not greedy"}};
+        {"temperature", options.temperature != 0, !options.greedy, "random tokens, not greedy"},
+        {"top_k", options.top_k != 0, !options.greedy, "random tokens, not greedy"},
+        {"top_p", options.top_p != 0, !options.greedy, "random tokens, not greedy"}};
     memset(&g, 0, sizeof g);
     if (!ft__usable(m)) return 0;
     c = &m->context;
@@ -211,14 +211,14 @@ static int ft__generate(ft_model *m, ft_generate_options options)
     if (ft__check_uses(c, "ft_generate", uses, 3) != FT_OK) return 0;
     if (!ft__not_negative(options.temperature) || options.top_k < 0 || options.length < 0
         || !(options.top_p >= 0 && options.top_p <= 1)) {
-        ft__fail(c, FT_INVALID, "ft_generate: temperature %g, top_k %d, top_p %g, length %d: finite"
-                 " numbers from 0 on are expected, top_p to 1", (double)options.temperature,
+        ft__fail(c, FT_INVALID, "ft_generate: temperature %g, top_k %d, top_p %g, length %d: each"
+                 " must be finite and not negative, top_p at most 1", (double)options.temperature,
                  options.top_k, (double)options.top_p, options.length);
         return 0;
     }
     if (!m->tokenizer || !output || output->shape.rank != 3) {
-        ft__fail(c, FT_INVALID, "ft_generate needs a language model, whose output is [N, L,"
-                 " tokens], and its tokeniser");
+        ft__fail(c, FT_INVALID, "ft_generate needs a language model with an output [N, L, tokens],"
+                 " and its tokeniser");
         return 0;
     }
     g.m = m;

@@ -172,12 +172,12 @@ static ft_status ft__check_classes(ft_model *m, const ft_data *data)
     const ft__node *output = ft__get_node(m, m->output);
     int has = ft_data_classes(data);
     if (data->model != m)
-        return ft__fail(&m->context, FT_INVALID, "the data belongs to another model: make it with"
-                        " this one");
+        return ft__fail(&m->context, FT_INVALID, "the data belongs to another model: create it with"
+                        " this model");
     if (ft__streams_check(m, data) != FT_OK || !output || output->shape.rank != 2 || has == 0)
         return m->context.status;
     if (has > output->shape.size[1])
-        return ft__fail(&m->context, FT_SHAPE, "the data has %d classes, the network's output %d:"
-                        " call ft_replace_head", has, output->shape.size[1]);
+        return ft__fail(&m->context, FT_SHAPE, "the data has %d classes, but the network's output"
+                        " has %d: call ft_replace_head", has, output->shape.size[1]);
     return FT_OK;
 }

@@ -154,8 +154,8 @@ static void ft__recipe_choose(ft__recipe *r)
     double right = trial->held_back_accuracy;
     r->deeper = trial->held_back_total > 0 && right < ft__enough;
     if (trial->held_back_total == 0)
-        snprintf(r->result.choice, sizeof r->result.choice, "head only: too few samples to hold any"
-                 " back, so nothing tells whether training more than %s head is worth it",
+        snprintf(r->result.choice, sizeof r->result.choice, "head only: there are too few samples"
+                 " to hold any back and check whether training more than %s head helps",
                  r->keeps_head ? "the" : "a new");
     else snprintf(r->result.choice, sizeof r->result.choice,
              "%s: %s head on frozen features got %.1f %% of %d held-back %s right%s",
@@ -173,7 +173,7 @@ static void ft__recipe_frozen(ft__recipe *r, ft_fit_options o)
         ft__fail(&r->m->context, FT_INVALID, "freeze: %s", text);
     ft__set_frozen(r->m, "*", false);
     count = ft__set_frozen(r->m, r->o.freeze, true);
-    snprintf(r->result.choice, sizeof r->result.choice, "as asked: %.100s frozen (%d tensors)",
+    snprintf(r->result.choice, sizeof r->result.choice, "as requested: %.100s frozen (%d tensors)",
              *r->o.freeze ? r->o.freeze : "nothing", count);
     if (!ft__ok(&r->m->context)) return;
     r->result.fit = ft__fit_run(r->m, r->data, o, r->result.choice, true, NULL);

@@ -110,8 +110,8 @@ static void ft__recipe_thaw(ft__recipe *r, const int *layer, int layers)
     for (i = 0; i < m->node_count; ++i)
         own_factors = own_factors || (m->nodes[i].op == FT__OP_parameter
                                       && m->nodes[i].learning_rate_factor != 1);
-    snprintf(r->result.choice, sizeof r->result.choice, "thawed layer by layer from the head down"
-             " (%d layers), learning rates smaller by 2.6 a layer", layers);
+    snprintf(r->result.choice, sizeof r->result.choice, "unfrozen layer by layer from the head down"
+             " (%d layers), each with a learning rate 2.6 times smaller", layers);
     for (open = first; open <= layers && ft__ok(&m->context); ++open) {
         ft_fit_options o = ft__text_options(r, true, false);
         int steps = (ft_data_count(r->data) + o.batch_size - 1) / o.batch_size;
@@ -146,7 +146,7 @@ static void ft__recipe_text(ft__recipe *r)
     else {
         ft__set_frozen(m, "*", false);
         snprintf(r->result.choice, sizeof r->result.choice, "all layers at once: %s",
-                 stream ? "a language model" : "they begin at random");
+                 stream ? "a language model" : "they start from random weights");
         r->result.fit = ft__fit_run(m, r->data, ft__text_options(r, false, stream),
                                     r->result.choice, true, NULL);
     }
@@ -163,7 +163,7 @@ static ft_status ft__recipe_check(ft__context *c, const ft_data *data, const ft_
     const ft__field_use uses[] = {
         {"augmentation", a->shift != 0 || a->scale != 0 || a->flip,
          own && !(own->shift > 0 || own->scale > 0 || own->flip),
-         "an image folder that has none of its own"},
+         "an image folder without its own augmentation"},
         {"checkpoint_steps", o->checkpoint_steps > 0, o->checkpoint != NULL, "checkpoint"}};
     return ft__check_uses(c, "ft_finetune", uses, sizeof uses / sizeof uses[0]);
 }
@@ -179,7 +179,7 @@ static ft_finetune_result ft__finetune(ft_model *m, ft_data *data, ft_finetune_o
         || ft__recipe_check(&m->context, data, &options) != FT_OK) return r.result;
     if (options.epochs < 0 || options.batch_size < 0 || !ft__not_negative(options.learning_rate)) {
         ft__fail(&m->context, FT_INVALID, "ft_finetune: %d epochs, batches of %d, learning rate %g:"
-                 " finite numbers from 0 on are expected", options.epochs, options.batch_size,
+                 " each must be finite and not negative", options.epochs, options.batch_size,
                  (double)options.learning_rate);
         return r.result;
     }

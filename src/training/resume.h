@@ -127,17 +127,18 @@ static const char *ft__data_differs(const ft__fit *f, const ft__json *json, char
     int64_t samples = -1;
     ft__json_int(json, ft__json_member(json, data, "samples"), &samples);
     if (samples != ft_data_count(f->data)) {
-        ft__print(text, 100, "%lld samples then, %d now", (long long)samples,
+        ft__print(text, 100, "it had %lld samples, now %d", (long long)samples,
                  ft_data_count(f->data));
         return text;
     }
     if (!ft__same_hash(json, data, "classes", s->classes)) return "the classes differ";
     if (!ft__same_hash(json, data, "any_order", s->any_order))
-        return "the content of samples differs";
+        return "the content of the samples differs";
     if (!ft__same_hash(json, data, "content", s->content))
-        return "the samples are in another order";
+        return "the samples have another order";
     if (!ft__same_hash(json, data, "labels", s->labels)) return "the labels differ";
-    return ft__same_hash(json, data, "groups", s->groups) ? NULL : "samples are grouped otherwise";
+    if (!ft__same_hash(json, data, "groups", s->groups)) return "the groups of the samples differ";
+    return NULL;
 }
 
 /* An error if the checkpoint is from a run with other options or data. */
@@ -150,17 +151,17 @@ static ft_status ft__resume_check(const ft__fit *f, const ft__json *json)
     const char *what = ft__data_differs(f, json, text);
     if (what)
         return ft__fail(c, FT_INVALID, "%s: is the checkpoint of a run with other data (%s): remove"
-                        " it, or give the data of then", f->o.checkpoint, what);
+                        " it, or use the same data", f->o.checkpoint, what);
     for (i = 0; i < count; ++i) {
         double was = -1;
         ft__json_double(json, ft__json_member(json, list, options[i].name), &was);
         if ((float)was == (float)options[i].value) continue;
         return ft__fail(c, FT_INVALID, "%s: is the checkpoint of a run with other options (%s was"
-                        " %g, is %g): remove it, or give the options of then", f->o.checkpoint,
+                        " %g, now %g): remove it, or use the same options", f->o.checkpoint,
                         options[i].name, was, options[i].value);
     }
     if (!ft__same_hash(json, 0, "seed", c->desc.seed))
         return ft__fail(c, FT_INVALID, "%s: is the checkpoint of a run with another seed: remove"
-                        " it, or give that seed", f->o.checkpoint);
+                        " it, or use the same seed", f->o.checkpoint);
     return FT_OK;
 }

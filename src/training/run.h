@@ -218,14 +218,14 @@ static bool ft__checkpoint_open(ft_model *m, const char *path, ft_file **file, f
     if (*json && ft__json_int(*json, ft__json_member(*json, 0, "format"), &format)
         && format == FT__CHECKPOINT_FORMAT) {
         if (ft__checkpoint_is_sound(*file)) return true;
-        ft__fail(&m->context, FT_FORMAT, "%s: a damaged checkpoint: its checksum does not match",
+        ft__fail(&m->context, FT_FORMAT, "%s: damaged checkpoint: its checksum does not match",
                  path);
     }
     if (*json)
-        ft__fail(&m->context, FT_FORMAT, "%s: a checkpoint of format %lld; this version reads %d:"
-                 " remove it, or go on with the version that wrote it", path, (long long)format,
-                 FT__CHECKPOINT_FORMAT);
-    ft__fail(&m->context, FT_FORMAT, "%s: a damaged checkpoint", path);
+        ft__fail(&m->context, FT_FORMAT, "%s: a checkpoint of format %lld, but this version reads"
+                 " format %d: remove it, or continue with the version that wrote it", path,
+                 (long long)format, FT__CHECKPOINT_FORMAT);
+    ft__fail(&m->context, FT_FORMAT, "%s: damaged checkpoint", path);
     ft__json_free(&m->context, *json);
     *json = NULL;
     ft_file_close(*file);
@@ -239,7 +239,7 @@ static int64_t ft__checkpoint_number(const ft__fit *f, const ft__json *json, con
     int64_t number = least - 1;
     if (ft__json_int(json, ft__json_member(json, 0, key), &number) && number >= least
         && number <= most) return number;
-    ft__fail(&f->m->context, FT_FORMAT, "%s: a damaged checkpoint: \"%s\" is not a number from %lld"
+    ft__fail(&f->m->context, FT_FORMAT, "%s: damaged checkpoint: \"%s\" is not a number from %lld"
              " to %lld", f->o.checkpoint, key, (long long)least, (long long)most);
     return least;
 }
@@ -255,7 +255,7 @@ static void ft__checkpoint_score(const ft__fit *f, const ft__json *json, const c
     memcpy(&score->loss, &bits, sizeof bits);
     if (!read || score->correct < 0 || score->total < score->correct
         || !(score->loss - score->loss == 0))
-        ft__fail(&f->m->context, FT_FORMAT, "%s: a damaged checkpoint: \"%s\" is no score",
+        ft__fail(&f->m->context, FT_FORMAT, "%s: damaged checkpoint: \"%s\" is not a score",
                  f->o.checkpoint, key);
 }
 
@@ -263,7 +263,8 @@ static void ft__checkpoint_tensor(ft__fit *f, ft_file *file, const char *name, f
                                   size_t count)
 {
     int index = ft_file_find(file, name);
-    if (index < 0) ft__fail(&f->m->context, FT_FORMAT, "%s: lacks %s", f->o.checkpoint, name);
+    if (index < 0) ft__fail(&f->m->context, FT_FORMAT, "%s: damaged checkpoint: %s is missing",
+                            f->o.checkpoint, name);
     else ft_file_read_f32(file, index, to, count);
 }
 
@@ -301,14 +302,13 @@ static void ft__checkpoint_state(ft__fit *f, ft_file *file, ft__json *json)
     ft__print(want, sizeof want, "%016llx", (unsigned long long)f->settings);
     if (ft__resume_check(f, json) != FT_OK) return;
     if (!settings || !stage || strcmp(settings, want) != 0 || strcmp(stage, f->o.stage) != 0) {
-        ft__fail(c, FT_INVALID, "%s: is the checkpoint of a run with another network, other frozen"
-                 " layers, precision or stage: remove it, or give those of then",
-                 f->o.checkpoint);
+        ft__fail(c, FT_INVALID, "%s: is the checkpoint of a run with another network, precision,"
+                 " stage or other frozen layers: remove it, or use the same", f->o.checkpoint);
         return;
     }
     if (ft__checkpoint_number(f, json, "simd", 0, INT_MAX) != c->simd)
-        ft__log(c, "%s was written on a processor with other SIMD instructions: the run goes on,"
-                " but its last bits will differ", f->o.checkpoint);
+        ft__log(c, "%s was written with other SIMD instructions: the run continues, but its last"
+                " bits will differ", f->o.checkpoint);
     ft__device_read_choices(c, json, f->o.checkpoint);
     at->epoch = (int)ft__checkpoint_number(f, json, "epoch", 0, f->o.epochs);
     at->step = (int)ft__checkpoint_number(f, json, "step", 0, f->steps);
@@ -511,8 +511,8 @@ static ft_status ft__fit_check(ft__fit *f)
     for (i = 0; i < m->node_count; ++i)
         if (ft__changes(m, &m->nodes[i]) && !ft__all_usable(&m->nodes[i]))
             return ft__fail(&m->context, FT_NOT_FINITE, "epoch %d: %s has numbers that are not"
-                            " finite, or near it (a smaller learning rate may help)", f->at.epoch,
-                            m->nodes[i].name);
+                            " finite, or almost too large (a smaller learning rate may help)",
+                            f->at.epoch, m->nodes[i].name);
     if (f->held_count > 0 || f->data->source.streams > 0) return m->context.status;
     ft__fit_start(f, f->order, f->views, 0, count);
     count = ft__fit_batch(f, f->order, f->views, count, &at);
@@ -647,8 +647,8 @@ static ft_status ft__fit_check_uses(ft__context *c, const ft_data *data, const f
         {"gamma", o->gamma > 0, step, "FT_STEP"},
         {"best", o->best, held, "held-back samples (hold_back)"},
         {"patience", o->patience > 0, held, "held-back samples (hold_back)"},
-        {"views", o->views > 0, o->augment && !o->no_cache, "augment, without no_cache"},
-        {"cache_bytes", o->cache_bytes > 0, !o->no_cache, "a cache, without no_cache"},
+        {"views", o->views > 0, o->augment && !o->no_cache, "augment without no_cache"},
+        {"cache_bytes", o->cache_bytes > 0, !o->no_cache, "a cache, but no_cache is set"},
         {"checkpoint_steps", o->checkpoint_steps > 0, o->checkpoint != NULL, "checkpoint"},
         {"batch_size", o->batch_size > 0, ft__takes_batch_size(data, o->batch_size),
          ft__samples_apart}};
@@ -664,9 +664,9 @@ static ft_status ft__fit_check_options(const ft__fit *f)
     const ft_fit_options *o = &f->o;
     if (ft__arrays_check_labels(f->m, f->data, "ft_fit") != FT_OK) return c->status;
     if ((unsigned)o->schedule > FT_ONE_CYCLE || !(o->hold_back >= 0 && o->hold_back < 1))
-        return ft__fail(c, FT_INVALID, "ft_fit: schedule %d, hold_back %g: a schedule is"
-                        " FT_CONSTANT to FT_ONE_CYCLE, a share in [0, 1)", (int)o->schedule,
-                        (double)o->hold_back);
+        return ft__fail(c, FT_INVALID, "ft_fit: schedule %d, hold_back %g: the schedule must be"
+                        " FT_CONSTANT to FT_ONE_CYCLE, and hold_back at least 0 and below 1",
+                        (int)o->schedule, (double)o->hold_back);
     if (o->epochs < 0 || o->batch_size < 0 || o->patience < 0 || o->views < 0
         || o->checkpoint_steps < 0)
         return ft__fail(c, FT_INVALID, "ft_fit: %d epochs, batch_size %d, patience %d, views %d,"
@@ -674,12 +674,12 @@ static ft_status ft__fit_check_options(const ft__fit *f)
                         o->patience, o->views, o->checkpoint_steps);
     if (o->step_epochs < 0 || !ft__not_negative(o->gamma)
         || !(o->warmup_epochs >= 0 && o->warmup_epochs <= 1e6f))
-        return ft__fail(c, FT_INVALID, "ft_fit: step_epochs %d, gamma %g, warmup_epochs %g: finite"
-                        " numbers from 0 on are expected", o->step_epochs, (double)o->gamma,
+        return ft__fail(c, FT_INVALID, "ft_fit: step_epochs %d, gamma %g, warmup_epochs %g: each"
+                        " must be finite and not negative", o->step_epochs, (double)o->gamma,
                         (double)o->warmup_epochs);
     if (f->data->source.streams > 0 && o->hold_back > 0)
-        return ft__fail(c, FT_INVALID, "ft_fit: of streams nothing can be held back: evaluate on"
-                        " another text");
+        return ft__fail(c, FT_INVALID, "ft_fit: hold_back does not work with text streams: evaluate"
+                        " on another text");
     return c->status;
 }
 
