@@ -97,7 +97,7 @@ static void ft__step_pool_back_sample(void *context, int sample)
                                 most), t, j;
     const float *dy = call->output.gradient + (size_t)sample * c;
     float *dx = call->input[0].gradient + (size_t)sample * most * c;
-    const int32_t *at = (const int32_t *)call->saved + (size_t)sample * c;
+    const int32_t *at = call->saved ? (const int32_t *)call->saved + (size_t)sample * c : NULL;
     if (steps == 0) return;
     for (t = 0; o->kind == FT_POOL_MEAN && t < steps; ++t)
         for (j = 0; j < c; ++j) dx[t * c + j] += dy[j] / (float)steps;
