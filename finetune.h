@@ -1468,6 +1468,13 @@ FINETUNE_API ft_status ft_run_lengths(ft_model *m, const void *values, const int
 #define FT__BF16_INSTRUCTION 1
 #endif
 
+/* clang -m32 by itself computes in the processor's old registers of 80 bits, and does not round to
+   float where C says so, which the elementary functions rely on. */
+#if defined(__clang__) && defined(__i386__) && !defined(__SSE2__)
+#pragma clang attribute push(__attribute__((target("sse2"))), apply_to = function)
+#define FT__SSE2_PUSHED
+#endif
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -34945,5 +34952,8 @@ ft_evaluation ft_evaluate(ft_model *m, ft_data *data, ft_evaluate_options option
 
 #ifdef __cplusplus
 }
+#endif
+#ifdef FT__SSE2_PUSHED
+#pragma clang attribute pop
 #endif
 #endif /* FINETUNE_IMPLEMENTATION */

@@ -45,6 +45,13 @@ extern "C" {
 #define FINETUNE__IMPLEMENTED
 #include "platform/system.h"
 
+/* clang -m32 by itself computes in the processor's old registers of 80 bits, and does not round to
+   float where C says so, which the elementary functions rely on. */
+#if defined(__clang__) && defined(__i386__) && !defined(__SSE2__)
+#pragma clang attribute push(__attribute__((target("sse2"))), apply_to = function)
+#define FT__SSE2_PUSHED
+#endif
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -164,5 +171,8 @@ extern "C" {
 
 #ifdef __cplusplus
 }
+#endif
+#ifdef FT__SSE2_PUSHED
+#pragma clang attribute pop
 #endif
 #endif /* FINETUNE_IMPLEMENTATION */

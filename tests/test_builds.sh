@@ -152,12 +152,13 @@ try "ft__print" ${CC:-cc} -std=c99 $warnings -DFINETUNE_NO_SIMD -O0 -I. $out/pri
 try "ft__print prints what snprintf does" $out/print
 
 # LONG=1: the main programs in another way than make test has them.
+internals= # flags of the tests that include the implementation
 round() { # NAME COMPILER FLAGS...
     name=$1; shift
     try "$name: the library" "$@" -std=c99 -I. -c tests/fuzz/library.c -o $out/library.o
     for test in attention cache data edges elementary fit formats gemm golden levels memory networks \
         operators prediction sequences text text_train tokenizers weights zip; do
-        grep -q 'internals.h\|FINETUNE_IMPLEMENTATION\|test_operators.c' tests/test_$test.c && own= || own=$out/library.o
+        grep -q 'internals.h\|FINETUNE_IMPLEMENTATION\|test_operators.c' tests/test_$test.c && own=$internals || own=$out/library.o
         try "$name: test_$test builds" "$@" -std=c99 -I. tests/test_$test.c $own -o $out/round -lm -pthread
         try "$name: test_$test" env FINETUNE_CACHE=none $out/round
     done
@@ -174,7 +175,10 @@ for compiler in gcc clang; do
             [ -n "$LONG" ] || [ "$more" = -std=c99 ] || continue
             try "$compiler -m32 $more" $compiler -m32 $more $warnings $opencl -I. -fsyntax-only $out/use.c
         done
+        # clang's implementation is compiled for SSE2, and what is inlined from it must be, too.
+        [ $compiler = clang ] && internals=-msse2
         [ -n "$LONG" ] && round "$compiler -m32" $compiler -m32 -O1 -g1
+        internals=
     else skip "$compiler -m32 cannot link: its libraries are not installed"; fi
 done
 
