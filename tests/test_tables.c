@@ -303,7 +303,7 @@ static void test_joined(void)
 static void test_streams(void)
 {
     static const char *const tables[] = {
-        "label,text\n" "pos,bread lovely\nneg,bread awful\n", "id,text,label\n1,bread lovely,pos\n2,bread awful,neg\n",
+        "label,text\npos,bread lovely\nneg,bread awful\n", "id,text,label\n1,bread lovely,pos\n2,bread awful,neg\n",
         "TEXT,label\nbread lovely,pos\nbread awful,neg\n"};
     int i;
     for (i = 0; i < 4; ++i) {
