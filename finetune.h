@@ -3329,7 +3329,7 @@ static void ft__count_left_out(ft__left_out *left_out, const char *name)
     if (left_out->count++ == 0) left_out->first = name;
 }
 
-/* `one` and `many` name what it is: "a: 2 folders inside this class left out: old and others" */
+/* `one` and `many` name what it is: "a: skipped 2 folders inside this class: old and others" */
 static void ft__log_left_out(const ft__context *c, const char *path, const ft__left_out *left_out,
                              const char *one, const char *many)
 {
@@ -20079,9 +20079,9 @@ static bool ft__check_computed(ft_model *m, ft_node node, const char *what)
     if (!ft__check_node(m, node, what)) return false;
     named = ft__get_node(m, node);
     if (!ft__is_leaf(named)) return true;
-    ft__fail(&m->context, FT_INVALID, "%s: %.200s is %s: nothing computes it", what, named->name,
-             ft__is_weight(named) ? "a weight" : named->op == FT__OP_state ? "a state"
-                                                                           : "an input");
+    ft__fail(&m->context, FT_INVALID, "%s: %.200s is %s, not the result of an operator", what,
+             named->name, ft__is_weight(named) ? "a weight" : named->op == FT__OP_state ? "a state"
+             : "an input");
     return false;
 }
 
@@ -20147,7 +20147,8 @@ void ft_set_class_names(ft_model *m, int count, const char *const *names)
     if (!ft__usable(m)) return;
     c = &m->context;
     if (count < 0 || (count > 0 && !names)) {
-        ft__fail(c, FT_INVALID, "ft_set_class_names: %d names%s", count, names ? "" : ", NULL");
+        ft__fail(c, FT_INVALID, "ft_set_class_names: the number of names is %d%s", count,
+                 names ? "; it must not be negative" : ", but names is NULL");
         return;
     }
     if (count > 0 && ft_class_count(m) > 0 && count != ft_class_count(m)) {
@@ -22565,8 +22566,8 @@ static ft_status ft__pytorch_read_legacy(ft_file *file)
 #else
 static ft_status ft__pytorch_read(ft_file *file)
 {
-    return ft__fail(file->context, FT_UNSUPPORTED, "%s: a PyTorch file, which this build cannot"
-                    " read (FINETUNE_NO_PYTORCH)", file->path);
+    return ft__fail(file->context, FT_UNSUPPORTED, "%s: PyTorch files are not supported by this"
+                    " build (FINETUNE_NO_PYTORCH)", file->path);
 }
 
 static ft_status ft__pytorch_read_legacy(ft_file *file) { return ft__pytorch_read(file); }
@@ -22612,7 +22613,7 @@ ft_file *ft_file_open(ft_model *m, const char *path, ft_weights_options options)
     ft_file *file;
     if (!ft__usable(m)) return NULL;
     c = &m->context;
-    if (!options.memory && !ft__given(c, path, "the path of the file to be opened")) return NULL;
+    if (!options.memory && !ft__given(c, path, "the path of the file to open")) return NULL;
     file = (ft_file *)ft__allocate(c, 1, sizeof *file);
     if (!file) return NULL;
     file->context = c;
@@ -22625,8 +22626,8 @@ ft_file *ft_file_open(ft_model *m, const char *path, ft_weights_options options)
         else if (file->size > 15 && memcmp(file->bytes, magic, 15) == 0)
             ft__pytorch_read_legacy(file);
         else if (options.state_dict)
-            ft__fail(c, FT_INVALID, "%s: state_dict has no effect: it is for checkpoints that"
-                     " torch.save wrote", file->path);
+            ft__fail(c, FT_INVALID, "%s: state_dict has no effect here: it is for checkpoints"
+                     " written by torch.save", file->path);
         else ft__safetensors_read(file);
     }
     if (ft__ok(c)) return file;
@@ -22733,8 +22734,8 @@ ft_status ft_file_read_f32(ft_file *file, int index, float *to, size_t count)
                                       "numbers");
     if (status != FT_OK) return status;
     if (t.type == FT_OTHER)
-        return ft__fail(file->context, FT_UNSUPPORTED, "%s: tensor %.200s is of the type %.60s,"
-                        " which cannot be read as numbers", file->path, t.name, t.type_name);
+        return ft__fail(file->context, FT_UNSUPPORTED, "%s: tensor %.200s has the type %.60s, which"
+                        " cannot be read as numbers", file->path, t.name, t.type_name);
     from = file->bytes + t.offset;
     if (plain && t.type == FT_F32 && ft__host_is_little_endian()) {
         memcpy(to, from, count * sizeof *to);
@@ -23560,7 +23561,7 @@ static ft_node ft__read_id(ft__graph_reader *r, int root, const char *key)
     named = ft__get_node(r->m, node);
     if (!ft__is_leaf(named)) return node;
     ft__fail(&r->m->context, FT_FORMAT, "%s: damaged network description: the %s is %.200s, which"
-             " is an input or a weight: nothing computes it", r->path, key, named->name);
+             " is an input or a weight, not the result of an operator", r->path, key, named->name);
     node.id = 0;
     return node;
 }
@@ -23603,7 +23604,7 @@ static ft_status ft__read_graph(ft__graph_reader *r)
     loss = ft__read_id(r, 0, "loss");
     if ((output.id && ft__is_leaf(&m->nodes[output.id - 1]))
         || (loss.id && ft__is_leaf(&m->nodes[loss.id - 1])))
-        return ft__graph_fault(r, "the output or the loss is not computed by", "an operator");
+        return ft__graph_fault(r, "the output or the loss is not the result of", "an operator");
     if (output.id) ft_set_output(m, output);
     if (loss.id) ft_set_loss(m, loss);
     if (architecture) ft__set_architecture(m, architecture);
@@ -26163,7 +26164,8 @@ static void ft__add_words(ft_model *m, const ft_tokenizer *from)
 static ft_status ft__check_new_words(ft_model *m, const ft_tokenizer *from)
 {
     (void)from;
-    return ft__fail(&m->context, FT_UNSUPPORTED, "new words: built with FINETUNE_NO_TEXT");
+    return ft__fail(&m->context, FT_UNSUPPORTED,
+                    "new words are not supported by this build (FINETUNE_NO_TEXT)");
 }
 
 static void ft__add_words(ft_model *m, const ft_tokenizer *from)
@@ -26190,7 +26192,8 @@ ft_status ft_language_model_to_classifier(ft_model *m, int classes,
     (void)classes;
     (void)options;
     if (!ft__usable(m)) return ft__status_of(m);
-    return ft__fail(&m->context, FT_UNSUPPORTED, "built with FINETUNE_NO_RECURRENT");
+    return ft__fail(&m->context, FT_UNSUPPORTED,
+                    "recurrent layers are not supported by this build (FINETUNE_NO_RECURRENT)");
 #else
     ft__node *head = ft__usable(m) ? ft__head(m) : NULL;
     ft_linear_options linear;
@@ -32765,7 +32768,7 @@ static bool ft__checkpoint_open(ft_model *m, const char *path, ft_file **file, f
     *file = ft_file_open(m, path, options);
     if (!*file) return false;
     text = ft_file_metadata(*file, ft__checkpoint_key);
-    if (!text) ft__fail(&m->context, FT_FORMAT, "%s: a file, but not a checkpoint", path);
+    if (!text) ft__fail(&m->context, FT_FORMAT, "%s: exists, but is not a checkpoint", path);
     else *json = ft__json_parse(&m->context, text, strlen(text));
     if (*json && ft__json_int(*json, ft__json_member(*json, 0, "format"), &format)
         && format == FT__CHECKPOINT_FORMAT) {

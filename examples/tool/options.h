@@ -40,7 +40,7 @@ static const char usage_text[] =
     "         --freeze GLOB       freeze these parameters (\"\" for none) and train all others at once\n"
     "         --groups auto|name|none   hold back pictures TRACK_FRAME.* by whole tracks: where the\n"
     "                             names are certain (default), always, or never\n"
-    "         --flip              also mirror pictures   --no-shift   do not move them a little\n"
+    "         --flip              also mirror pictures   --no-shift   do not shift pictures\n"
     "         --resume            continue from FILE.checkpoint if it exists\n"
     "         --checkpoint-steps N   also write a checkpoint every N steps\n"
     "         --cache FOLDER|none save there, for the next run, the outputs of frozen layers and the\n"

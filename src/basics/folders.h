@@ -36,7 +36,7 @@ static void ft__count_left_out(ft__left_out *left_out, const char *name)
     if (left_out->count++ == 0) left_out->first = name;
 }
 
-/* `one` and `many` name what it is: "a: 2 folders inside this class left out: old and others" */
+/* `one` and `many` name what it is: "a: skipped 2 folders inside this class: old and others" */
 static void ft__log_left_out(const ft__context *c, const char *path, const ft__left_out *left_out,
                              const char *one, const char *many)
 {

@@ -478,8 +478,8 @@ static ft_status ft__pytorch_read_legacy(ft_file *file)
 #else
 static ft_status ft__pytorch_read(ft_file *file)
 {
-    return ft__fail(file->context, FT_UNSUPPORTED, "%s: a PyTorch file, which this build cannot"
-                    " read (FINETUNE_NO_PYTORCH)", file->path);
+    return ft__fail(file->context, FT_UNSUPPORTED, "%s: PyTorch files are not supported by this"
+                    " build (FINETUNE_NO_PYTORCH)", file->path);
 }
 
 static ft_status ft__pytorch_read_legacy(ft_file *file) { return ft__pytorch_read(file); }

@@ -527,7 +527,7 @@ static ft_node ft__read_id(ft__graph_reader *r, int root, const char *key)
     named = ft__get_node(r->m, node);
     if (!ft__is_leaf(named)) return node;
     ft__fail(&r->m->context, FT_FORMAT, "%s: damaged network description: the %s is %.200s, which"
-             " is an input or a weight: nothing computes it", r->path, key, named->name);
+             " is an input or a weight, not the result of an operator", r->path, key, named->name);
     node.id = 0;
     return node;
 }
@@ -570,7 +570,7 @@ static ft_status ft__read_graph(ft__graph_reader *r)
     loss = ft__read_id(r, 0, "loss");
     if ((output.id && ft__is_leaf(&m->nodes[output.id - 1]))
         || (loss.id && ft__is_leaf(&m->nodes[loss.id - 1])))
-        return ft__graph_fault(r, "the output or the loss is not computed by", "an operator");
+        return ft__graph_fault(r, "the output or the loss is not the result of", "an operator");
     if (output.id) ft_set_output(m, output);
     if (loss.id) ft_set_loss(m, loss);
     if (architecture) ft__set_architecture(m, architecture);

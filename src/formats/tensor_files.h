@@ -48,7 +48,7 @@ ft_file *ft_file_open(ft_model *m, const char *path, ft_weights_options options)
     ft_file *file;
     if (!ft__usable(m)) return NULL;
     c = &m->context;
-    if (!options.memory && !ft__given(c, path, "the path of the file to be opened")) return NULL;
+    if (!options.memory && !ft__given(c, path, "the path of the file to open")) return NULL;
     file = (ft_file *)ft__allocate(c, 1, sizeof *file);
     if (!file) return NULL;
     file->context = c;
@@ -61,8 +61,8 @@ ft_file *ft_file_open(ft_model *m, const char *path, ft_weights_options options)
         else if (file->size > 15 && memcmp(file->bytes, magic, 15) == 0)
             ft__pytorch_read_legacy(file);
         else if (options.state_dict)
-            ft__fail(c, FT_INVALID, "%s: state_dict has no effect: it is for checkpoints that"
-                     " torch.save wrote", file->path);
+            ft__fail(c, FT_INVALID, "%s: state_dict has no effect here: it is for checkpoints"
+                     " written by torch.save", file->path);
         else ft__safetensors_read(file);
     }
     if (ft__ok(c)) return file;
@@ -169,8 +169,8 @@ ft_status ft_file_read_f32(ft_file *file, int index, float *to, size_t count)
                                       "numbers");
     if (status != FT_OK) return status;
     if (t.type == FT_OTHER)
-        return ft__fail(file->context, FT_UNSUPPORTED, "%s: tensor %.200s is of the type %.60s,"
-                        " which cannot be read as numbers", file->path, t.name, t.type_name);
+        return ft__fail(file->context, FT_UNSUPPORTED, "%s: tensor %.200s has the type %.60s, which"
+                        " cannot be read as numbers", file->path, t.name, t.type_name);
     from = file->bytes + t.offset;
     if (plain && t.type == FT_F32 && ft__host_is_little_endian()) {
         memcpy(to, from, count * sizeof *to);

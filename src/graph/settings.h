@@ -41,9 +41,9 @@ static bool ft__check_computed(ft_model *m, ft_node node, const char *what)
     if (!ft__check_node(m, node, what)) return false;
     named = ft__get_node(m, node);
     if (!ft__is_leaf(named)) return true;
-    ft__fail(&m->context, FT_INVALID, "%s: %.200s is %s: nothing computes it", what, named->name,
-             ft__is_weight(named) ? "a weight" : named->op == FT__OP_state ? "a state"
-                                                                           : "an input");
+    ft__fail(&m->context, FT_INVALID, "%s: %.200s is %s, not the result of an operator", what,
+             named->name, ft__is_weight(named) ? "a weight" : named->op == FT__OP_state ? "a state"
+             : "an input");
     return false;
 }
 
@@ -109,7 +109,8 @@ void ft_set_class_names(ft_model *m, int count, const char *const *names)
     if (!ft__usable(m)) return;
     c = &m->context;
     if (count < 0 || (count > 0 && !names)) {
-        ft__fail(c, FT_INVALID, "ft_set_class_names: %d names%s", count, names ? "" : ", NULL");
+        ft__fail(c, FT_INVALID, "ft_set_class_names: the number of names is %d%s", count,
+                 names ? "; it must not be negative" : ", but names is NULL");
         return;
     }
     if (count > 0 && ft_class_count(m) > 0 && count != ft_class_count(m)) {

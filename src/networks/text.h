@@ -291,7 +291,8 @@ static void ft__add_words(ft_model *m, const ft_tokenizer *from)
 static ft_status ft__check_new_words(ft_model *m, const ft_tokenizer *from)
 {
     (void)from;
-    return ft__fail(&m->context, FT_UNSUPPORTED, "new words: built with FINETUNE_NO_TEXT");
+    return ft__fail(&m->context, FT_UNSUPPORTED,
+                    "new words are not supported by this build (FINETUNE_NO_TEXT)");
 }
 
 static void ft__add_words(ft_model *m, const ft_tokenizer *from)
@@ -318,7 +319,8 @@ ft_status ft_language_model_to_classifier(ft_model *m, int classes,
     (void)classes;
     (void)options;
     if (!ft__usable(m)) return ft__status_of(m);
-    return ft__fail(&m->context, FT_UNSUPPORTED, "built with FINETUNE_NO_RECURRENT");
+    return ft__fail(&m->context, FT_UNSUPPORTED,
+                    "recurrent layers are not supported by this build (FINETUNE_NO_RECURRENT)");
 #else
     ft__node *head = ft__usable(m) ? ft__head(m) : NULL;
     ft_linear_options linear;

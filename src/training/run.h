@@ -213,7 +213,7 @@ static bool ft__checkpoint_open(ft_model *m, const char *path, ft_file **file, f
     *file = ft_file_open(m, path, options);
     if (!*file) return false;
     text = ft_file_metadata(*file, ft__checkpoint_key);
-    if (!text) ft__fail(&m->context, FT_FORMAT, "%s: a file, but not a checkpoint", path);
+    if (!text) ft__fail(&m->context, FT_FORMAT, "%s: exists, but is not a checkpoint", path);
     else *json = ft__json_parse(&m->context, text, strlen(text));
     if (*json && ft__json_int(*json, ft__json_member(*json, 0, "format"), &format)
         && format == FT__CHECKPOINT_FORMAT) {
