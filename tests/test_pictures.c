@@ -404,6 +404,8 @@ static void test_many_classes(void)
     memset(&o, 0, sizeof o);
     o.memory = table;
     o.bytes = (size_t)(at - table);
+    o.text_column = "1";
+    o.label_column = "2";
     first = ft_texts(m, NULL, o);
     o.classes_of = first;
     second = ft_texts(m, NULL, o);
