@@ -1941,8 +1941,8 @@ static size_t ft__pad_to(size_t count, size_t multiple)
 {
     return (count + multiple - 1) / multiple * multiple;
 }
-static size_t ft__least_of(size_t a, size_t b) { return a < b ? a : b; }
-static size_t ft__largest_of(size_t a, size_t b) { return a > b ? a : b; }
+static size_t ft__min_size(size_t a, size_t b) { return a < b ? a : b; }
+static size_t ft__max_size(size_t a, size_t b) { return a > b ? a : b; }
 
 /* A number that an option takes: finite, and 0 or more. */
 static bool ft__not_negative(float x) { return x >= 0 && x <= FLT_MAX; }
@@ -2202,9 +2202,9 @@ static FT__UNUSED bool ft__next_line(const char *text, size_t bytes, size_t *at,
    [SECTION] basics/arrays: Arrays that grow
    ============================================================================================= */
 /* An array of elements of `size` bytes. */
-typedef struct ft__pile { void *at; size_t count, capacity, size; } ft__pile;
+typedef struct ft__growing { void *at; size_t count, capacity, size; } ft__growing;
 
-static FT__UNUSED void *ft__pile_add(ft__context *c, ft__pile *pile)
+static FT__UNUSED void *ft__growing_add(ft__context *c, ft__growing *pile)
 {
     if (pile->count == pile->capacity) {
         size_t capacity = pile->capacity ? 2 * pile->capacity : 256;
@@ -3471,7 +3471,7 @@ FT__INLINE float ft__expm1(float x) { return ft__exp_or_less_one(x, true); }
    s = f / (2 + f), = 2 s + s R, R = 2/3 s^2 + 2/5 s^4 + ...; |s| < 0.172, so that five terms are
    enough. 2 s is computed as f - s f, so that s, which is rounded, is only in small terms (as in
    fdlibm). `rest` is the rounding error of x, relative to x. */
-FT__INLINE float ft__ln_with_rest(float x, float rest)
+FT__INLINE float ft__ln_with_remainder(float x, float rest)
 {
     float scaled = ft__choose(x < 1.17549435e-38f, x * 16777216.0f, x);
     float shift = ft__choose(x < 1.17549435e-38f, 24.0f, 0.0f);
@@ -3490,13 +3490,13 @@ FT__INLINE float ft__ln_with_rest(float x, float rest)
     return ft__choose(x >= 0, y, ft__from_bits(0x7fc00000u));
 }
 
-FT__INLINE float ft__ln(float x) { return ft__ln_with_rest(x, 0.0f); }
+FT__INLINE float ft__ln(float x) { return ft__ln_with_remainder(x, 0.0f); }
 
 /* log(1 + x), accurate for small x. */
 FT__INLINE float ft__log1p(float x)
 {
     float u = 1.0f + x;
-    return ft__ln_with_rest(u, (x - (u - 1.0f)) / u);
+    return ft__ln_with_remainder(u, (x - (u - 1.0f)) / u);
 }
 
 FT__INLINE float ft__sigmoid(float x)
@@ -3866,7 +3866,8 @@ static void ft__pack_lines(const float *from, ptrdiff_t line, size_t lines, size
 }
 
 /* Adds the transpose: to[i * line + p] += row[p][i], for k rows of `lines` numbers. */
-static void ft__add_turned(const float *const *row, size_t k, size_t lines, float *to, size_t line)
+static void ft__add_transposed(const float *const *row, size_t k, size_t lines, float *to,
+                               size_t line)
 {
     size_t i, p, first = 0;
 #ifdef FT__SHUFFLE
@@ -4478,11 +4479,11 @@ static ft_status ft__precision_choose(ft__context *c)
    cannot prove that and do not vectorise: a training step of a two-layer LSTM of 256 took 1.5 times
    as long. */
 #if defined(__clang__)
-#define FT__TURNS_APART _Pragma("clang loop vectorize(assume_safety)")
+#define FT__INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
 #elif defined(__GNUC__)
-#define FT__TURNS_APART _Pragma("GCC ivdep")
+#define FT__INDEPENDENT _Pragma("GCC ivdep")
 #else
-#define FT__TURNS_APART
+#define FT__INDEPENDENT
 #endif
 
 /* =============================================================================================
@@ -4513,20 +4514,20 @@ FT__INLINE void ft__store_lanes(float *to, const float *lanes, size_t count)
    Pictures are [N, C, H, W] to the user and [N, H, W, C] in memory.
    ============================================================================================= */
 /* to [samples, columns, rows] = or += from [samples, rows, columns] */
-typedef struct ft__turn_job {
+typedef struct ft__transpose_job {
     const float *from;
     float *to;
     size_t channels, plane, strips; /* strips of a picture's pixels, one per index */
     int direction;
     bool add;
-} ft__turn_job;
+} ft__transpose_job;
 
 enum { FT__TO_LAST = 0, FT__TO_FIRST = 1 };
-#define FT__TURN_STRIP ((size_t)2048)
+#define FT__TRANSPOSE_STRIP ((size_t)2048)
 
 /* Channels [begin, begin + some) of pixels [first, end). */
-FT__INLINE void ft__turn_some(const ft__turn_job *job, size_t sample, size_t first, size_t end,
-                              size_t begin, size_t some)
+FT__INLINE void ft__transpose_some(const ft__transpose_job *job, size_t sample, size_t first,
+                                   size_t end, size_t begin, size_t some)
 {
     size_t at = sample * job->channels * job->plane + begin, p, c;
     for (p = first; p < end; ++p)
@@ -4539,11 +4540,12 @@ FT__INLINE void ft__turn_some(const ft__turn_job *job, size_t sample, size_t fir
         }
 }
 
-static void ft__turn_strip(void *context, int index)
+static void ft__transpose_strip(void *context, int index)
 {
-    const ft__turn_job *job = (const ft__turn_job *)context;
+    const ft__transpose_job *job = (const ft__transpose_job *)context;
     size_t sample = (size_t)index / job->strips, begin;
-    size_t first = (size_t)index % job->strips * FT__TURN_STRIP, end = first + FT__TURN_STRIP;
+    size_t first = (size_t)index % job->strips * FT__TRANSPOSE_STRIP;
+    size_t end = first + FT__TRANSPOSE_STRIP;
     if (end > job->plane) end = job->plane;
     if (job->channels == 3 && job->direction == FT__TO_LAST && !job->add) {
         float *to = job->to + (sample * job->plane + first) * 3;
@@ -4568,23 +4570,23 @@ static void ft__turn_strip(void *context, int index)
         return;
     }
     for (begin = 0; begin < job->channels; begin += 16) /* lines that stay in the cache */
-        ft__turn_some(job, sample, first, end, begin,
-                      job->channels - begin < 16 ? job->channels - begin : 16);
+        ft__transpose_some(job, sample, first, end, begin,
+                           job->channels - begin < 16 ? job->channels - begin : 16);
 }
 
 /* Transposes from [N, C, H, W] to channels last, or back. */
-static void ft__turn(ft__context *c, const ft_shape *shape, int direction, const float *from,
-                     float *to, bool add)
+static void ft__transpose(ft__context *c, const ft_shape *shape, int direction, const float *from,
+                          float *to, bool add)
 {
-    ft__turn_job job;
+    ft__transpose_job job;
     job.from = from;
     job.to = to;
     job.channels = (size_t)shape->size[1];
     job.plane = (size_t)shape->size[2] * (size_t)shape->size[3];
-    job.strips = (job.plane + FT__TURN_STRIP - 1) / FT__TURN_STRIP;
+    job.strips = (job.plane + FT__TRANSPOSE_STRIP - 1) / FT__TRANSPOSE_STRIP;
     job.direction = direction;
     job.add = add;
-    ft__parallel(c, shape->size[0] * (int)job.strips, ft__turn_strip, &job);
+    ft__parallel(c, shape->size[0] * (int)job.strips, ft__transpose_strip, &job);
 }
 
 /* =============================================================================================
@@ -5926,7 +5928,7 @@ static bool ft__winograd_local(const ft__conv *g)
    more. */
 static size_t ft__winograd_own_chunk(const ft__context *c, const ft__conv *g)
 {
-    size_t longest = ft__largest_of((size_t)g->channels, (size_t)g->outputs);
+    size_t longest = ft__max_size((size_t)g->channels, (size_t)g->outputs);
     return longest <= 256 && ft__winograd_tile_count(g) >= 64 * (size_t)c->threads ? 16 : 8;
 }
 
@@ -6092,17 +6094,17 @@ FT__INLINE void ft__softmax_body(const float *x, float *y, size_t count, bool lo
     float largest = ft__largest_body(x, count), all;
     double sum = 0;
     size_t i;
-    FT__TURNS_APART for (i = 0; i < count; ++i) y[i] = ft__exp(x[i] - largest);
+    FT__INDEPENDENT for (i = 0; i < count; ++i) y[i] = ft__exp(x[i] - largest);
     for (i = 0; i < count; ++i) sum += (double)y[i];
     all = logarithm ? ft__ln((float)sum) : (float)sum;
-    if (logarithm) FT__TURNS_APART for (i = 0; i < count; ++i) y[i] = (x[i] - largest) - all;
-    else FT__TURNS_APART for (i = 0; i < count; ++i) y[i] = y[i] / all;
+    if (logarithm) FT__INDEPENDENT for (i = 0; i < count; ++i) y[i] = (x[i] - largest) - all;
+    else FT__INDEPENDENT for (i = 0; i < count; ++i) y[i] = y[i] / all;
 }
 
 FT__INLINE void ft__exp_body(float *y, size_t count)
 {
     size_t i;
-    FT__TURNS_APART for (i = 0; i < count; ++i) y[i] = ft__exp(y[i]);
+    FT__INDEPENDENT for (i = 0; i < count; ++i) y[i] = ft__exp(y[i]);
 }
 
 /* dx += scale (p - share) */
@@ -6110,7 +6112,7 @@ FT__INLINE void ft__add_probabilities_body(const float *p, float scale, float sh
                                            float *dx)
 {
     size_t i;
-    FT__TURNS_APART for (i = 0; i < count; ++i) dx[i] += scale * (p[i] - share);
+    FT__INDEPENDENT for (i = 0; i < count; ++i) dx[i] += scale * (p[i] - share);
 }
 
 FT__LEVELS(ft__find_largest, (const float *x, size_t count, float *to),
@@ -6211,11 +6213,11 @@ FT__INLINE void ft__norm_back_body(const ft__norm_pass *p, size_t at)
         }
 }
 
-FT__LEVELS(ft__norm_block_rest, (const ft__norm_pass *p, size_t at), ft__norm_block_body(p, at))
-FT__LEVELS(ft__norm_products_rest, (const ft__norm_pass *p, size_t at),
+FT__LEVELS(ft__norm_block_tail, (const ft__norm_pass *p, size_t at), ft__norm_block_body(p, at))
+FT__LEVELS(ft__norm_products_tail, (const ft__norm_pass *p, size_t at),
            ft__norm_products_body(p, at))
-FT__LEVELS(ft__norm_apply_rest, (const ft__norm_pass *p, size_t at), ft__norm_apply_body(p, at))
-FT__LEVELS(ft__norm_back_rest, (const ft__norm_pass *p, size_t at), ft__norm_back_body(p, at))
+FT__LEVELS(ft__norm_apply_tail, (const ft__norm_pass *p, size_t at), ft__norm_apply_body(p, at))
+FT__LEVELS(ft__norm_back_tail, (const ft__norm_pass *p, size_t at), ft__norm_back_body(p, at))
 
 /* The same for two vectors of channels, or one; each returns the first channel not processed. For
    loops over a known number of channels compilers generated code that went through memory, and
@@ -6355,7 +6357,7 @@ FT__NORM(ft__norm_neon, , ft__tile_neon, 4)
     {                                                                                             \
         size_t at = 0;                                                                            \
         FT__NORM_VECTORS(pass)                                                                    \
-        if (at < p->channels) ft__norm_##pass##_rest[simd](p, at);                                \
+        if (at < p->channels) ft__norm_##pass##_tail[simd](p, at);                                \
     }
 FT__NORM_PASS(block)
 FT__NORM_PASS(products)
@@ -6444,7 +6446,7 @@ FT__INLINE void ft__lstm_step_body(const ft__cell *s)
     float *FT__RESTRICT o = s->x + 3 * h, *FT__RESTRICT c = s->extra, *FT__RESTRICT y = s->y;
     float *FT__RESTRICT state = s->state;
     const float *FT__RESTRICT bias = s->bias, *FT__RESTRICT before = s->before;
-    FT__TURNS_APART for (j = 0; j < h; ++j) {
+    FT__INDEPENDENT for (j = 0; j < h; ++j) {
         i[j] = ft__sigmoid(i[j] + bias[j]);
         f[j] = ft__sigmoid(f[j] + bias[h + j]);
         g[j] = ft__tanh(g[j] + bias[2 * h + j]);
@@ -6461,7 +6463,7 @@ FT__INLINE void ft__lstm_back_body(const ft__cell *s)
     float *FT__RESTRICT o = s->x + 3 * h, *FT__RESTRICT dh = s->dh, *FT__RESTRICT dc = s->dc;
     const float *FT__RESTRICT c = s->extra, *FT__RESTRICT before = s->before;
     const float *FT__RESTRICT dy = s->dy;
-    FT__TURNS_APART for (j = 0; j < h; ++j) {
+    FT__INDEPENDENT for (j = 0; j < h; ++j) {
         float t = ft__tanh(c[j]), all = dh[j] + dy[j], d = dc[j] + all * o[j] * (1 - t * t);
         float di = d * g[j] * i[j] * (1 - i[j]), dg = d * i[j] * (1 - g[j] * g[j]);
         dc[j] = d * f[j];
@@ -6481,7 +6483,7 @@ FT__INLINE void ft__gru_step_body(const ft__cell *s)
     float *FT__RESTRICT extra = s->extra, *FT__RESTRICT y = s->y, *FT__RESTRICT state = s->state;
     const float *FT__RESTRICT add = s->add, *FT__RESTRICT before = s->before;
     const float *FT__RESTRICT bias = s->bias;
-    FT__TURNS_APART for (j = 0; j < h; ++j) {
+    FT__INDEPENDENT for (j = 0; j < h; ++j) {
         r[j] = ft__sigmoid(r[j] + bias[j] + add[j]);
         z[j] = ft__sigmoid(z[j] + bias[h + j] + add[h + j]);
         extra[j] = add[2 * h + j];
@@ -6497,7 +6499,7 @@ FT__INLINE void ft__gru_back_body(const ft__cell *s)
     float *FT__RESTRICT r = s->x, *FT__RESTRICT z = s->x + h, *FT__RESTRICT n = s->x + 2 * h;
     float *FT__RESTRICT extra = s->extra, *FT__RESTRICT add = s->add, *FT__RESTRICT dh = s->dh;
     const float *FT__RESTRICT before = s->before, *FT__RESTRICT dy = s->dy;
-    FT__TURNS_APART for (j = 0; j < h; ++j) {
+    FT__INDEPENDENT for (j = 0; j < h; ++j) {
         float all = dh[j] + dy[j], dn = all * (1 - z[j]) * (1 - n[j] * n[j]);
         float dz = all * (before[j] - n[j]) * z[j] * (1 - z[j]);
         float dr = dn * extra[j] * r[j] * (1 - r[j]);
@@ -6515,7 +6517,7 @@ FT__INLINE void ft__rnn_step_body(const ft__cell *s)
     size_t j;
     float *FT__RESTRICT x = s->x, *FT__RESTRICT y = s->y, *FT__RESTRICT state = s->state;
     const float *FT__RESTRICT bias = s->bias;
-    FT__TURNS_APART for (j = 0; j < s->h; ++j) state[j] = y[j] = x[j] = ft__tanh(x[j] + bias[j]);
+    FT__INDEPENDENT for (j = 0; j < s->h; ++j) state[j] = y[j] = x[j] = ft__tanh(x[j] + bias[j]);
 }
 
 FT__INLINE void ft__rnn_back_body(const ft__cell *s)
@@ -6523,7 +6525,7 @@ FT__INLINE void ft__rnn_back_body(const ft__cell *s)
     size_t j;
     float *FT__RESTRICT x = s->x, *FT__RESTRICT dh = s->dh;
     const float *FT__RESTRICT dy = s->dy;
-    FT__TURNS_APART for (j = 0; j < s->h; ++j) {
+    FT__INDEPENDENT for (j = 0; j < s->h; ++j) {
         x[j] = (dh[j] + dy[j]) * (1 - x[j] * x[j]);
         dh[j] = 0;
     }
@@ -6535,7 +6537,7 @@ FT__INLINE void ft__rnn_relu_step_body(const ft__cell *s)
     size_t j;
     float *FT__RESTRICT x = s->x, *FT__RESTRICT y = s->y, *FT__RESTRICT state = s->state;
     const float *FT__RESTRICT bias = s->bias;
-    FT__TURNS_APART for (j = 0; j < s->h; ++j) {
+    FT__INDEPENDENT for (j = 0; j < s->h; ++j) {
         float sum = x[j] + bias[j];
         state[j] = y[j] = x[j] = ft__choose(sum < 0, 0.0f, sum);
     }
@@ -6546,7 +6548,7 @@ FT__INLINE void ft__rnn_relu_back_body(const ft__cell *s)
     size_t j;
     float *FT__RESTRICT x = s->x, *FT__RESTRICT dh = s->dh;
     const float *FT__RESTRICT dy = s->dy;
-    FT__TURNS_APART for (j = 0; j < s->h; ++j) {
+    FT__INDEPENDENT for (j = 0; j < s->h; ++j) {
         x[j] = ft__choose(x[j] > 0, dh[j] + dy[j], 0.0f);
         dh[j] = 0;
     }
@@ -6560,7 +6562,7 @@ typedef struct ft__columns { const float *from; size_t rows, stride, columns; } 
 FT__INLINE void ft__add_row_body(const float *from, size_t count, float *to)
 {
     size_t j;
-    FT__TURNS_APART for (j = 0; j < count; ++j) to[j] += from[j];
+    FT__INDEPENDENT for (j = 0; j < count; ++j) to[j] += from[j];
 }
 
 FT__INLINE void ft__sum_columns_body(const ft__columns *s, float *to)
@@ -6644,7 +6646,7 @@ typedef union ft__options { /* by operator; its row lists the fields that a file
 } ft__options;
 
 /* What one update does to a row without a gradient (optimizers/resting_rows). */
-typedef struct ft__rest { float step, eps, decay; } ft__rest;
+typedef struct ft__missed_update { float step, eps, decay; } ft__missed_update;
 
 /* For an embedding's weight: the rows that an update must visit. */
 typedef struct ft__resting {
@@ -6660,7 +6662,7 @@ typedef struct ft__resting {
     unsigned char *is_used; /* [words] */
     double *squares;        /* [words / 16 + 1]: sums of squared gradients, of 16 rows each */
     int used_count;
-    ft__rest *past;         /* [FT__PAST]: the last updates, u at u % FT__PAST */
+    ft__missed_update *past;         /* [FT__PAST]: the last updates, u at u % FT__PAST */
 } ft__resting;
 
 typedef struct ft__node {
@@ -8025,7 +8027,7 @@ static size_t ft__meetings(const ft__conv *g, int direction)
 static bool ft__conv_is_small(const ft__conv *g)
 {
     size_t area = (size_t)g->kernel[0] * (size_t)g->kernel[1];
-    size_t line = (size_t)g->kernel[1] * ft__least_of((size_t)g->channels, (size_t)g->outputs);
+    size_t line = (size_t)g->kernel[1] * ft__min_size((size_t)g->channels, (size_t)g->outputs);
     return g->groups == 1 && !ft__few_channels(g) && !g->pairs && line >= 64
         && 8 * ft__meetings(g, 0) * ft__meetings(g, 1) < 7 * area * g->p;
 }
@@ -8035,7 +8037,7 @@ typedef struct ft__conv_room { size_t shared, zeros, lists, table, slot; } ft__c
 
 static size_t ft__conv_chunk(const ft__conv *g)
 {
-    return ft__least_of(FT__WEIGHT_CHUNK, g->batch * g->p);
+    return ft__min_size(FT__WEIGHT_CHUNK, g->batch * g->p);
 }
 
 /* Threads split dW by its rows; if it has few, by segments of the pixels instead, each with
@@ -8063,8 +8065,8 @@ static bool ft__conv_by_channels(const ft__context *c, const ft__conv *g)
 static size_t ft__conv_piece_channels(const ft__context *c, const ft__conv *g)
 {
     size_t rows = ft__tiles[c->simd].rows, taps = (size_t)g->kernel[0] * (size_t)g->kernel[1];
-    size_t tiles = ft__least_of(16 / taps, (size_t)g->channels / (16 * rows));
-    return ft__largest_of(tiles * rows, ft__pad_to(16, rows));
+    size_t tiles = ft__min_size(16 / taps, (size_t)g->channels / (16 * rows));
+    return ft__max_size(tiles * rows, ft__pad_to(16, rows));
 }
 
 /* Distance between the packed rows of two tiles: not 2^n numbers, which share cache sets. */
@@ -8090,15 +8092,15 @@ static ft__conv_room ft__conv_room_of(const ft__context *c, const ft__conv *g, b
     size_t pointer = sizeof(void *) / sizeof(float);
     ft__conv_room room;
     room.shared = g->groups * ft__packed_right(c, outputs, g->k);
-    room.zeros = ft__largest_of(channels, outputs);
-    if (ft__few_channels(g)) room.zeros = ft__largest_of(room.zeros, g->k);
+    room.zeros = ft__max_size(channels, outputs);
+    if (ft__few_channels(g)) room.zeros = ft__max_size(room.zeros, g->k);
     room.zeros = ft__pad_to(room.zeros, 16);
     room.lists = ft__pad_to(6 * taps, 16);
     room.table = ft__pad_to(taps * block * pointer, 16);
     room.slot = room.table + (ft__few_channels(g) ? block * g->k : 0);
     if (training) {
         size_t dy = ft__packed_right(c, outputs, chunk), sums;
-        sums = outputs * ft__largest_of(g->k, ft__patch_width(c, g)) * ft__conv_segments(c, g);
+        sums = outputs * ft__max_size(g->k, ft__patch_width(c, g)) * ft__conv_segments(c, g);
         if (ft__conv_by_channels(c, g)) {
             sums += dy;
             weight = ft__conv_piece_channels(c, g) / rows * taps * ft__conv_panel_room(c, chunk)
@@ -8106,10 +8108,10 @@ static ft__conv_room ft__conv_room_of(const ft__context *c, const ft__conv *g, b
         } else
             weight = rows * FT__WEIGHT_TILES * chunk + dy + chunk * pointer
                 + (ft__few_channels(g) ? chunk * g->k : 0);
-        room.shared = ft__largest_of(room.shared, ft__packed_right(c, channels, outputs * taps));
-        room.shared = ft__largest_of(room.shared, sums);
-        room.slot = ft__largest_of(room.slot, room.table + block * channels);
-        room.slot = ft__largest_of(room.slot, weight);
+        room.shared = ft__max_size(room.shared, ft__packed_right(c, channels, outputs * taps));
+        room.shared = ft__max_size(room.shared, sums);
+        room.slot = ft__max_size(room.slot, room.table + block * channels);
+        room.slot = ft__max_size(room.slot, weight);
     }
     room.shared = ft__pad_to(room.shared, 16);
     room.slot = ft__pad_to(room.slot, 16);
@@ -8186,7 +8188,7 @@ static size_t ft__conv_parts(const ft__conv_run *run, size_t points, size_t colu
     size_t blocks = points / (FT__WALK_TILES * run->tile->rows) + 1;
     size_t panels = (columns + run->tile->columns - 1) / run->tile->columns;
     size_t wanted = 4 * (size_t)run->call->context->threads / blocks;
-    return ft__largest_of(1, ft__least_of(wanted, panels));
+    return ft__max_size(1, ft__min_size(wanted, panels));
 }
 
 static size_t ft__conv_pieces(const ft__conv_run *run, size_t points)
@@ -8202,10 +8204,10 @@ static ft__piece ft__conv_piece(const ft__conv_run *run, size_t index, size_t po
     size_t panels = (columns + run->tile->columns - 1) / run->tile->columns, end;
     ft__piece piece;
     piece.first = index / run->parts * block;
-    piece.count = ft__least_of(block, points - piece.first);
+    piece.count = ft__min_size(block, points - piece.first);
     piece.column = panels * part / run->parts * run->tile->columns;
     end = panels * (part + 1) / run->parts * run->tile->columns;
-    piece.columns = ft__least_of(end, columns) - piece.column;
+    piece.columns = ft__min_size(end, columns) - piece.column;
     return piece;
 }
 
@@ -8482,7 +8484,7 @@ static void ft__pack_pixels(const float *const *lines, size_t count, size_t row,
     size_t begin, p;
     for (begin = 0; begin < rows; begin += width)
         for (p = 0; p < count; ++p, to += width)
-            ft__pack_pixel(lines[p] + row + begin, ft__least_of(width, rows - begin), width, to);
+            ft__pack_pixel(lines[p] + row + begin, ft__min_size(width, rows - begin), width, to);
 }
 
 /* One unit over `count` pixels, starting at pixel `from` of the `depth` that dy has: adds to `sum`
@@ -8536,18 +8538,18 @@ static void ft__conv_weight_sum(const ft__conv_run *run, float *scratch, size_t 
                                                                          outputs, chunk));
     float *patches = (float *)(void *)(lines + chunk);
     for (; first < end; first += chunk) {
-        size_t count = ft__least_of(chunk, end - first);
+        size_t count = ft__min_size(chunk, end - first);
         ft__matrix right = ft__transposed(ft__rows_of(
             run->call->output.gradient + first * g->groups * outputs + run->group * outputs,
             g->groups * outputs));
         for (j = 0; j < outputs; j += width, right.at += width) {
             width = ft__panel_width(run->tile, outputs, j);
-            ft__pack_panel(right, ft__least_of(width, outputs - j), width, count, dy + j * count);
+            ft__pack_panel(right, ft__min_size(width, outputs - j), width, count, dy + j * count);
         }
         if (few) ft__patches(g, run->walk.from + run->group * (size_t)g->channels, first, count,
                              g->k, patches);
         for (i = unit; i < taps * units; i += step) {
-            size_t tap = i / units, row = i % units * most, some = ft__least_of(most, rows - row);
+            size_t tap = i / units, row = i % units * most, some = ft__min_size(most, rows - row);
             ft__conv_lines(run, tap, first, count, patches, lines);
             ft__pack_pixels(lines, count, row, some, run->tile->rows, packed);
             ft__conv_weight_unit(run, count, some, packed, dy, count, 0,
@@ -8567,12 +8569,12 @@ static void ft__conv_patch_sum(const ft__conv_run *run, float *scratch, size_t f
     size_t rows = run->tile->rows, width = ft__patch_width(run->call->context, g), count;
     const float *row[FT__TILE_ROWS], *dy;
     for (; first < end; first += count) {
-        count = ft__least_of(ft__conv_chunk(g), end - first);
+        count = ft__min_size(ft__conv_chunk(g), end - first);
         ft__patches(g, run->walk.from + run->group * (size_t)g->channels, first, count, width,
                     scratch);
         dy = run->call->output.gradient + first * pixel + run->group * outputs;
         for (o = unit * rows; o < outputs; o += step * rows) {
-            for (r = 0; r < rows; ++r) row[r] = dy + ft__least_of(o + r, outputs - 1);
+            for (r = 0; r < rows; ++r) row[r] = dy + ft__min_size(o + r, outputs - 1);
             ft__gemm_tile(run->tile, outputs - o, width, 1, count, row, pixel, scratch, width,
                           scratch, 0, sum + o * width, width, first != begin);
         }
@@ -8601,11 +8603,11 @@ static void ft__conv_plain_sum(const ft__conv_run *run, size_t first, size_t end
     const ft__conv *g = &run->g;
     const struct ft__outer_row *outer = &ft__outers[run->call->context->simd];
     size_t outputs = (size_t)g->outputs, channels = (size_t)g->channels, begin = first, j, row;
-    size_t last = ft__least_of(channels, channel + FT__PLAIN_CHANNELS), count, width;
+    size_t last = ft__min_size(channels, channel + FT__PLAIN_CHANNELS), count, width;
     for (; first < end; first += count) {
         const float *x = run->call->input[0].value + first * channels;
         const float *dy = run->call->output.gradient + first * outputs;
-        count = ft__least_of(ft__conv_chunk(g), end - first);
+        count = ft__min_size(ft__conv_chunk(g), end - first);
         for (j = 0; j < outputs; j += width) {
             bool whole = outputs - j >= 2 * outer->narrow;
             width = whole ? 2 * outer->narrow : outer->narrow;
@@ -8633,7 +8635,7 @@ static void ft__conv_plain_slot(void *context, int slot)
 }
 
 /* Adds the sums [output][patch] to the gradient. */
-static void ft__conv_patch_turn(const ft__conv_run *run)
+static void ft__conv_transpose_patch(const ft__conv_run *run)
 {
     const ft__conv *g = &run->g;
     size_t width = ft__patch_width(run->call->context, g), outputs = (size_t)g->outputs, i, p;
@@ -8669,18 +8671,18 @@ static void ft__conv_weight_slot(void *context, int slot)
 
 /* Adds sums [tap][channel][output] of `channels` channels, while they are in the cache, to outputs
    [first, end) of `outputs` in `dw` [output][k], which starts at the first of these channels. */
-static void ft__conv_turn_piece(const float *sum, size_t channels, size_t taps, size_t outputs,
-                                size_t first, size_t end, float *dw, size_t k)
+static void ft__conv_transpose_piece(const float *sum, size_t channels, size_t taps, size_t outputs,
+                                     size_t first, size_t end, float *dw, size_t k)
 {
     size_t o, begin, p, rows;
     const float *row[FT__PACK_AT_ONCE];
     for (o = first; o < end; o += 16)
         for (begin = 0; begin < channels * taps; begin += rows) {
-            rows = ft__least_of(FT__PACK_AT_ONCE, channels * taps - begin);
+            rows = ft__min_size(FT__PACK_AT_ONCE, channels * taps - begin);
             for (p = 16; p < 32 && o + p < end; ++p) FT__PREFETCH(dw + (o + p) * k + begin);
             for (p = 0; p < rows; ++p)
                 row[p] = sum + ((begin + p) % taps * channels + (begin + p) / taps) * outputs + o;
-            ft__add_turned(row, rows, ft__least_of(16, end - o), dw + o * k + begin, k);
+            ft__add_transposed(row, rows, ft__min_size(16, end - o), dw + o * k + begin, k);
         }
 }
 
@@ -8692,7 +8694,7 @@ static void ft__conv_pack_dy(void *context, int index)
     size_t j = (size_t)index * run->tile->columns, width = ft__panel_width(run->tile, outputs, j);
     ft__matrix dy = ft__transposed(ft__rows_of(run->call->output.gradient + run->first * pixel
                                                + run->group * outputs + j, pixel));
-    ft__pack_panel(dy, ft__least_of(width, outputs - j), width, run->count,
+    ft__pack_panel(dy, ft__min_size(width, outputs - j), width, run->count,
                    run->shared + outputs * run->g.k + j * run->count);
 }
 
@@ -8709,7 +8711,7 @@ static void ft__conv_pack_taps(const ft__conv_run *run, const float *const *line
             float *at = to + p * rows;
             if (p + 16 < run->count) FT__PREFETCH(lines[(p + 16) * taps + tap] + channel);
             for (i = 0; i < some; i += rows, at += room)
-                ft__pack_pixel(from + i, ft__least_of(rows, some - i), rows, at);
+                ft__pack_pixel(from + i, ft__min_size(rows, some - i), rows, at);
         }
 }
 
@@ -8754,17 +8756,17 @@ static void ft__conv_channels_slot(void *context, int slot)
     ft__walk_rows(&w, run->first, run->count, 1, lines);
     FT__PIECES(i, share, run->call->context, slot, (channels + high - 1) / high * run->parts) {
         size_t channel = i / run->parts * high, part = i % run->parts;
-        size_t some = ft__least_of(high, channels - channel);
+        size_t some = ft__min_size(high, channels - channel);
         size_t column = panels * part / run->parts * run->tile->columns;
         size_t end = panels * (part + 1) / run->parts * run->tile->columns;
         float *sum = run->shared + channel * taps * outputs;
-        end = ft__least_of(end, outputs);
+        end = ft__min_size(end, outputs);
         ft__conv_pack_taps(run, lines, channel, some, packed);
         ft__conv_sum_piece(run, packed, some, column, end, sum);
         if (run->first + run->count == g->batch * g->p)
-            ft__conv_turn_piece(sum, some, taps, outputs, column, end,
-                                run->call->input[1].gradient + run->group * outputs * g->k
-                                + channel * taps, g->k);
+            ft__conv_transpose_piece(sum, some, taps, outputs, column, end,
+                                     run->call->input[1].gradient + run->group * outputs * g->k
+                                     + channel * taps, g->k);
     }
 }
 
@@ -8778,16 +8780,16 @@ static void ft__conv_sum_channels(ft__conv_run *run)
     size_t points = g->batch * g->p, high = ft__conv_piece_channels(c, g);
     size_t pieces = ((size_t)g->channels + high - 1) / high;
     size_t panels = ((size_t)g->outputs + run->tile->columns - 1) / run->tile->columns;
-    run->parts = ft__least_of((2 * (size_t)c->threads + pieces - 1) / pieces, panels);
+    run->parts = ft__min_size((2 * (size_t)c->threads + pieces - 1) / pieces, panels);
     for (run->first = 0; run->first < points; run->first += run->count) {
-        run->count = ft__least_of(ft__conv_chunk(g), points - run->first);
+        run->count = ft__min_size(ft__conv_chunk(g), points - run->first);
         ft__parallel(c, (int)panels, ft__conv_pack_dy, run);
         ft__parallel_slots(c, ft__conv_channels_slot, run);
     }
 }
 
 /* Adds the sums [tap][channel][output] of outputs [16 i, 16 i + 16) to the gradient. */
-static void ft__conv_weight_turn(void *context, int index)
+static void ft__conv_transpose_weight(void *context, int index)
 {
     const ft__conv_run *run = (const ft__conv_run *)context;
     const ft__conv *g = &run->g;
@@ -8798,12 +8800,12 @@ static void ft__conv_weight_turn(void *context, int index)
     const float *row[FT__PACK_AT_ONCE];
     for (segment = 0; segment < segments; ++segment)
         for (begin = 0; begin < g->k; begin += some) {
-            some = ft__least_of(FT__PACK_AT_ONCE, g->k - begin);
+            some = ft__min_size(FT__PACK_AT_ONCE, g->k - begin);
             for (p = 0; p < some; ++p) {
                 size_t tap = (begin + p) % taps, c = (begin + p) / taps;
                 row[p] = run->shared + ((segment * taps + tap) * channels + c) * outputs + o;
             }
-            ft__add_turned(row, some, ft__least_of(16, outputs - o), dw + begin, g->k);
+            ft__add_transposed(row, some, ft__min_size(16, outputs - o), dw + begin, g->k);
         }
 }
 
@@ -8818,8 +8820,10 @@ static void ft__conv_weight_gradient(ft__conv_run *run)
             ft__conv_sum_channels(run);
             continue;
         } else ft__parallel(call->context, call->context->threads, ft__conv_weight_slot, run);
-        if (ft__patch_width(call->context, &run->g)) ft__conv_patch_turn(run);
-        else ft__parallel(call->context, (run->g.outputs + 15) / 16, ft__conv_weight_turn, run);
+        if (ft__patch_width(call->context, &run->g)) ft__conv_transpose_patch(run);
+        else
+            ft__parallel(call->context, (run->g.outputs + 15) / 16, ft__conv_transpose_weight,
+                         run);
     }
 }
 
@@ -8930,8 +8934,8 @@ static void ft__small_slot(void *context, int slot)
         size_t column = i / (places * blocks) * wide, place = i / blocks % places;
         size_t first = i % blocks * block;
         ft__taps_met in = s->by_place ? ft__small_inside(s, place) : s->whole;
-        f.count = ft__least_of(block, points - first);
-        f.columns = ft__least_of(wide, s->columns - column);
+        f.count = ft__min_size(block, points - first);
+        f.columns = ft__min_size(wide, s->columns - column);
         f.y = s->to + (first * places + place) * s->columns + column;
         f.bias = bias ? bias + column : NULL;
         if (s->by_place) ft__small_rows(s, &in, place, first, f.count, table);
@@ -8991,7 +8995,7 @@ static void ft__small_pack_dy(void *context, int index)
     for (place = 0; place < p; ++place)
         ft__pack_panel(ft__transposed(ft__rows_of(run->call->output.gradient + place * outputs
                                                   + column, p * outputs)),
-                       ft__least_of(width, outputs - column), width, batch,
+                       ft__min_size(width, outputs - column), width, batch,
                        run->slots + column * batch * p + place * batch * width);
 }
 
@@ -9039,12 +9043,12 @@ static void ft__small_weight_slot(void *context, int slot)
     FT__PIECES(i, share, run->call->context, slot,
                (channels + FT__SMALL_CHANNELS - 1) / FT__SMALL_CHANNELS) {
         size_t channel = i * FT__SMALL_CHANNELS;
-        size_t some = ft__least_of(FT__SMALL_CHANNELS, channels - channel);
+        size_t some = ft__min_size(FT__SMALL_CHANNELS, channels - channel);
         for (tap = 0; tap < taps; ++tap)
             ft__small_weight_tap(run, (int)tap, channel, some, packed, lines,
                                  sum + tap * some * outputs);
-        ft__conv_turn_piece(sum, some, taps, outputs, 0, outputs,
-                            run->call->input[1].gradient + channel * taps, g->k);
+        ft__conv_transpose_piece(sum, some, taps, outputs, 0, outputs,
+                                 run->call->input[1].gradient + channel * taps, g->k);
     }
 }
 
@@ -9110,7 +9114,7 @@ static void ft__winograd_kernel(const ft__winograd_run *run, size_t output, size
 static void ft__winograd_weights(const ft__winograd_run *run, ft__winograd_panel p, size_t from,
                                  size_t k, float *to, size_t step)
 {
-    size_t lanes = ft__least_of(16, p.width), numbers = run->w.kind.numbers, i, l, n;
+    size_t lanes = ft__min_size(16, p.width), numbers = run->w.kind.numbers, i, l, n;
     float g[2][9][16], *row[2][9];
     ft__winograd_tile t;
     int tap, at;
@@ -9180,7 +9184,7 @@ static void ft__winograd_panel_products(const ft__winograd_run *run, size_t pane
     size_t step = ft__winograd_right_step(w), from, k;
     const float *packed;
     for (from = 0; from < w->k; from += k) {
-        k = run->packed ? w->k : ft__least_of(FT__WINOGRAD_DEPTH, w->k - from);
+        k = run->packed ? w->k : ft__min_size(FT__WINOGRAD_DEPTH, w->k - from);
         if (run->packed) packed = run->packed + panel * FT__TILE_INPUTS * step;
         else {
             step = k * p.width + FT__WINOGRAD_APART;
@@ -9201,7 +9205,7 @@ static void ft__winograd_slot(void *context, int slot)
     float *m = v + FT__TILE_INPUTS * w->v_step;
     int share;
     FT__PIECES(chunk, share, w->context, slot, chunks) {
-        size_t first = chunk * w->chunk, count = ft__least_of(w->chunk, w->tiles - first);
+        size_t first = chunk * w->chunk, count = ft__min_size(w->chunk, w->tiles - first);
         ft__winograd_inputs(w, first, count, v, 0);
         for (panel = 0; panel < ft__winograd_panels(w); ++panel) {
             ft__winograd_panel p = ft__winograd_panel_of(w, panel);
@@ -9216,7 +9220,7 @@ static void ft__winograd_slot(void *context, int slot)
 static void ft__winograd_shared_in(void *context, int index)
 {
     const ft__winograd_run *run = (const ft__winograd_run *)context;
-    size_t at = 4 * (size_t)index, count = ft__least_of(4, run->w.count - at);
+    size_t at = 4 * (size_t)index, count = ft__min_size(4, run->w.count - at);
     ft__winograd_inputs(&run->w, run->w.first + at, count, run->w.v, at);
 }
 
@@ -9235,7 +9239,7 @@ static void ft__winograd_shared_out(void *context, int index)
 {
     const ft__winograd_run *run = (const ft__winograd_run *)context;
     const ft__winograd *w = &run->w;
-    size_t at = 4 * (size_t)index, end = ft__least_of(at + 4, w->count);
+    size_t at = 4 * (size_t)index, end = ft__min_size(at + 4, w->count);
     for (; at < end; ++at) {
         ft__winograd_outputs(w, w->first + at, 1, w->m, at, 0, w->outputs);
         ft__winograd_activate(run, w->first + at, 1);
@@ -9300,7 +9304,7 @@ static void ft__winograd_convolve(const ft__call *call, const ft__conv *g, bool 
     run.slot = ft__winograd_part(w->kind);
     for (w->first = 0; w->first < w->tiles; w->first += w->chunk) {
         int groups;
-        w->count = ft__least_of(w->chunk, w->tiles - w->first);
+        w->count = ft__min_size(w->chunk, w->tiles - w->first);
         groups = (int)((w->count + 3) / 4);
         ft__parallel(c, groups, ft__winograd_shared_in, &run);
         ft__parallel(c, c->threads, ft__winograd_shared_products, &run);
@@ -9367,19 +9371,19 @@ static size_t ft__winograd_room(const ft__context *c, const ft__conv *g, bool tr
 {
     ft__winograd_kind kind = ft__winograd_kind_of(c);
     size_t channels = (size_t)g->channels, outputs = (size_t)g->outputs, room, chunk;
-    size_t most = ft__largest_of(channels, outputs), least = ft__least_of(channels, outputs);
+    size_t most = ft__max_size(channels, outputs), least = ft__min_size(channels, outputs);
     if (ft__winograd_local(g)) {
         chunk = ft__winograd_own_chunk(c, g);
         room = (size_t)c->threads * (ft__winograd_all(chunk * most / kind.numbers)
                                      + ft__winograd_all(chunk * kind.tile->columns))
-            + ft__largest_of(ft__winograd_right(kind, outputs, channels / kind.numbers),
-                             ft__winograd_right(kind, channels, outputs / kind.numbers));
+            + ft__max_size(ft__winograd_right(kind, outputs, channels / kind.numbers),
+                           ft__winograd_right(kind, channels, outputs / kind.numbers));
     } else {
         chunk = ft__winograd_chunk(c, g);
         room = ft__winograd_all(chunk * most) + ft__winograd_all(chunk * least / kind.numbers)
             + (size_t)c->threads * ft__winograd_part(kind);
     }
-    if (training) room = ft__largest_of(room, ft__winograd_sum_room(c, g));
+    if (training) room = ft__max_size(room, ft__winograd_sum_room(c, g));
     return room + ft__pad_to(most, 16);
 }
 
@@ -9402,7 +9406,7 @@ static void ft__winograd_sum_gradient(const ft__winograd_sum *s, size_t i, size_
     ft__winograd_tile t;
     int y, x, n;
     for (l = 0; l < numbers; ++l) {
-        ft__winograd_place(w, w->first + ft__least_of(i + l, end - 1), &picture, &y, &x);
+        ft__winograd_place(w, w->first + ft__min_size(i + l, end - 1), &picture, &y, &x);
         ft__winograd_square(s->run.call->output.gradient + picture * area * w->outputs,
                             w->out_height, w->out_width, w->outputs, y, x, 4, w->zeros, square[l]);
     }
@@ -9425,7 +9429,7 @@ static void ft__winograd_sum_in(void *context, int index)
 {
     const ft__winograd_sum *s = (const ft__winograd_sum *)context;
     const ft__winograd *w = &s->run.w;
-    size_t at = 4 * (size_t)index, count = ft__least_of(4, w->count - at), i;
+    size_t at = 4 * (size_t)index, count = ft__min_size(4, w->count - at), i;
     ft__winograd_inputs(w, w->first + at, count, w->v, at);
     for (i = at; i < at + count; i += w->kind.numbers)
         ft__winograd_sum_gradient(s, i, at + count);
@@ -9450,7 +9454,7 @@ static void ft__winograd_kernels(const ft__winograd_sum *s, const float *sum, si
             for (n = 0; n < FT__TILE_INPUTS; ++n)
                 t.from[n] = sum + (size_t)n * step + i * w->outputs + o;
             w->kind.row->kernel(&t);
-            ft__add_turned((const float *const *)t.to, 9, 16, dw, k);
+            ft__add_transposed((const float *const *)t.to, 9, 16, dw, k);
         }
 }
 
@@ -9500,7 +9504,7 @@ static void ft__winograd_sum_slot(void *context, int slot)
     size_t most = ft__winograd_sum_rows(w->kind), n, row;
     for (n = (size_t)slot; n < FT__TILE_INPUTS; n += (size_t)w->context->threads)
         for (row = 0; row < w->channels; row += most)
-            ft__winograd_sum_unit(s, scratch, n, row, ft__least_of(most, w->channels - row),
+            ft__winograd_sum_unit(s, scratch, n, row, ft__min_size(most, w->channels - row),
                                   s->sum + n * w->m_step + row * w->outputs);
 }
 
@@ -9512,7 +9516,7 @@ static void ft__winograd_whole_slot(void *context, int slot)
     ft__winograd_scratch scratch = ft__winograd_scratch_of(s, slot);
     size_t most = ft__winograd_sum_rows(w->kind), n, row = (size_t)slot * most;
     for (; row < w->channels; row += most * (size_t)w->context->threads) {
-        size_t rows = ft__least_of(most, w->channels - row);
+        size_t rows = ft__min_size(most, w->channels - row);
         size_t step = rows * w->outputs + FT__WINOGRAD_APART;
         for (n = 0; n < FT__TILE_INPUTS; ++n)
             ft__winograd_sum_unit(s, scratch, n, row, rows, scratch.own + n * step);
@@ -9526,7 +9530,7 @@ static void ft__winograd_sum_out(void *context, int index)
     const ft__winograd *w = &s->run.w;
     size_t row = 8 * (size_t)index;
     ft__winograd_kernels(s, s->sum + row * w->outputs, w->m_step, row,
-                         ft__least_of(8, w->channels - row));
+                         ft__min_size(8, w->channels - row));
 }
 
 static void ft__winograd_weight_gradient(const ft__call *call, const ft__conv *g)
@@ -9544,7 +9548,7 @@ static void ft__winograd_weight_gradient(const ft__call *call, const ft__conv *g
     s.run.slots = s.sum + (s.whole ? 0 : FT__TILE_INPUTS * w->m_step);
     s.run.slot = ft__winograd_sum_slot_room(c, g);
     for (w->first = 0; w->first < w->tiles; w->first += w->chunk) {
-        w->count = ft__least_of(w->chunk, w->tiles - w->first);
+        w->count = ft__min_size(w->chunk, w->tiles - w->first);
         ft__parallel(c, (int)((w->count + 3) / 4), ft__winograd_sum_in, &s);
         ft__parallel(c, c->threads, s.whole ? ft__winograd_whole_slot : ft__winograd_sum_slot, &s);
     }
@@ -9587,8 +9591,8 @@ static ft__bf16_form ft__bf16_form_of(const ft__conv *g)
     f.left = f.few ? (size_t)g->left : 0;
     f.columns = (size_t)g->width;
     if (f.few)
-        f.columns = ft__largest_of(f.columns + f.left, (size_t)(g->out_width - 1)
-                                   * (size_t)g->stride[1] + (size_t)g->kernel[1]);
+        f.columns = ft__max_size(f.columns + f.left, (size_t)(g->out_width - 1)
+                                 * (size_t)g->stride[1] + (size_t)g->kernel[1]);
     f.taps = (size_t)g->kernel[0] * (f.few ? 1 : (size_t)g->kernel[1]);
     f.stretch = f.pixel * (f.few ? (size_t)g->kernel[1] : 1);
     return f;
@@ -9610,7 +9614,7 @@ static size_t ft__bf16_segments(const ft__conv *g)
     size_t units = f.taps * ((2 * f.stretch + 31) / 32), numbers = g->k * (size_t)g->outputs;
     size_t chunks = (g->batch * g->p + FT__WEIGHT_CHUNK - 1) / FT__WEIGHT_CHUNK;
     if (units >= FT__WEIGHT_SEGMENTS && numbers > FT__BF16_SMALL) return 1;
-    return ft__least_of(chunks, FT__WEIGHT_SEGMENTS);
+    return ft__min_size(chunks, FT__WEIGHT_SEGMENTS);
 }
 
 static ft__bf16_room ft__bf16_room_of(const ft__conv *g, bool training)
@@ -9621,20 +9625,20 @@ static ft__bf16_room ft__bf16_room_of(const ft__conv *g, bool training)
     size_t block = FT__WALK_TILES * 8, pointer = sizeof(void *) / sizeof(float);
     size_t pairs = (chunk + 1) / 2;
     ft__bf16_room room;
-    room.zeros = ft__pad_to(ft__largest_of(f.stretch, half), 16);
+    room.zeros = ft__pad_to(ft__max_size(f.stretch, half), 16);
     room.lists = ft__pad_to(3 * places, 16);
     room.pairs = g->batch * (size_t)g->height * f.columns * f.pixel;
     room.shared = ft__bf16_packed(outputs, f.taps * f.stretch);
     room.table = ft__pad_to(places * block * pointer, 16);
     room.slot = room.table;
     if (training) {
-        room.pairs = ft__largest_of(room.pairs, g->batch * g->p * half);
-        room.shared = ft__largest_of(room.shared, ft__bf16_packed(channels, places * half));
-        room.shared = ft__largest_of(room.shared, ft__bf16_segments(g) * f.taps * 2 * f.stretch
-                                     * outputs);
+        room.pairs = ft__max_size(room.pairs, g->batch * g->p * half);
+        room.shared = ft__max_size(room.shared, ft__bf16_packed(channels, places * half));
+        room.shared = ft__max_size(room.shared, ft__bf16_segments(g) * f.taps * 2 * f.stretch
+                                   * outputs);
         room.slot += block * channels;
-        room.slot = ft__largest_of(room.slot, 32 * pairs + ft__bf16_packed(outputs, pairs)
-                                   + chunk * pointer);
+        room.slot = ft__max_size(room.slot, 32 * pairs + ft__bf16_packed(outputs, pairs)
+                                 + chunk * pointer);
     }
     room.pairs = ft__pad_to(room.pairs, 16);
     room.shared = ft__pad_to(room.shared, 16);
@@ -9698,7 +9702,7 @@ static void ft__bf16_round_chunk(void *context, int index)
 {
     const ft__bf16_rounding *job = (const ft__bf16_rounding *)context;
     size_t half = (job->numbers + 1) / 2, row = (size_t)index * job->at_once;
-    size_t end = ft__least_of(job->rows, row + job->at_once);
+    size_t end = ft__min_size(job->rows, row + job->at_once);
     if (job->numbers % 2 == 0) {
         job->kind->round(job->from + row * job->numbers, (end - row) * job->numbers,
                          job->to + row * half);
@@ -9735,7 +9739,7 @@ static void ft__bf16_round_line(void *context, int index)
     uint16_t half[8 * 64], *to = (uint16_t *)(void *)line + r->form.left * padded;
     memset(line, 0, r->form.columns * r->form.pixel * sizeof *line);
     for (x = 0; x < width; x += some) {
-        some = ft__least_of(64, width - x);
+        some = ft__min_size(64, width - x);
         r->kind->round(from + x * channels, some * channels, (float *)(void *)half);
         for (i = 0; i < some; ++i, to += padded)
             for (c = 0; c < channels; ++c) to[c] = half[i * channels + c];
@@ -9771,7 +9775,7 @@ static void ft__bf16_input(ft__bf16_run *r)
 static void ft__bf16_pack_some(const ft__bf16_run *r, size_t j, size_t c, size_t width,
                                float *panel)
 {
-    size_t channels = (size_t)r->g.channels, end = ft__least_of(c + 16, channels), at, l, place;
+    size_t channels = (size_t)r->g.channels, end = ft__min_size(c + 16, channels), at, l, place;
     size_t places = (size_t)r->g.kernel[0] * (size_t)r->g.kernel[1], step = r->form.pixel * width;
     float pair[FT__BF16_PLACES];
     for (l = 0; l < width && j + l < (size_t)r->g.outputs; ++l) {
@@ -9829,7 +9833,7 @@ static void ft__bf16_pack_back_panel(void *context, int index)
     size_t channels = (size_t)r->g.channels, taps = (size_t)r->run.walk.taps, tap;
     size_t width = ft__panel_width(r->run.tile, channels, j);
     size_t places = (size_t)r->g.kernel[0] * (size_t)r->g.kernel[1];
-    size_t valid = ft__least_of(width, channels - j);
+    size_t valid = ft__min_size(width, channels - j);
     const float *from = r->run.call->input[1].value + j * places;
     float *to = r->to + j * taps * half, pair[32 * FT__BF16_PLACES];
     if (valid < width) memset(to, 0, taps * half * width * sizeof *to);
@@ -9870,7 +9874,7 @@ static void ft__bf16_pack_pixels(const ft__bf16_run *r, const float *dy, size_t 
     for (j = 0; j < outputs; j += width) {
         size_t valid;
         width = ft__panel_width(r->run.tile, outputs, j);
-        valid = ft__least_of(width, outputs - j);
+        valid = ft__min_size(width, outputs - j);
         for (p = 0; p < count; p += 2, to += width) {
             const float *from = dy + p * outputs + j;
             if (valid < width) memset(to, 0, width * sizeof *to);
@@ -9910,10 +9914,10 @@ static void ft__bf16_weight_sum(const ft__bf16_run *r, float *scratch, size_t fi
     float *packed = scratch, *dy = packed + 32 * pairs;
     const float **lines = (const float **)(void *)(dy + ft__bf16_packed(outputs, pairs));
     for (; first < end; first += chunk) {
-        size_t count = ft__least_of(chunk, end - first), last = r->form.taps;
+        size_t count = ft__min_size(chunk, end - first), last = r->form.taps;
         ft__bf16_pack_pixels(r, r->run.call->output.gradient + first * outputs, count, dy);
         for (i = unit; i < r->form.taps * units; i += step) {
-            size_t row = i % units * 32, some = ft__least_of(32, rows - row);
+            size_t row = i % units * 32, some = ft__min_size(32, rows - row);
             if (i / units != last) ft__bf16_lines(r, i / units, first, count, lines);
             last = i / units;
             r->kind->pack_lines(lines, count, row, some, packed);
@@ -9940,7 +9944,7 @@ static void ft__bf16_weight_slot(void *context, int slot)
 
 /* Adds the sums of outputs [16 i, 16 i + 16) to the gradient. A kernel position has as many rows as
    a pixel has numbers. */
-static void ft__bf16_weight_turn(void *context, int index)
+static void ft__bf16_transpose_weight(void *context, int index)
 {
     const ft__bf16_run *r = (const ft__bf16_run *)context;
     size_t outputs = (size_t)r->g.outputs, o = (size_t)index * 16, begin, some, p;
@@ -9949,14 +9953,14 @@ static void ft__bf16_weight_turn(void *context, int index)
     const float *row[FT__PACK_AT_ONCE];
     for (segment = 0; segment < segments; ++segment)
         for (begin = 0; begin < k; begin += some) {
-            some = ft__least_of(FT__PACK_AT_ONCE, k - begin);
+            some = ft__min_size(FT__PACK_AT_ONCE, k - begin);
             for (p = 0; p < some; ++p) {
                 size_t place = (begin + p) % places, c = (begin + p) / places;
                 row[p] = r->run.shared + ((segment * places + place) * 2 * r->form.pixel + c)
                     * outputs + o;
             }
-            ft__add_turned(row, some, ft__least_of(16, outputs - o),
-                           r->run.call->input[1].gradient + o * k + begin, k);
+            ft__add_transposed(row, some, ft__min_size(16, outputs - o),
+                               r->run.call->input[1].gradient + o * k + begin, k);
         }
 }
 
@@ -9965,7 +9969,7 @@ static void ft__bf16_weight_gradient(const ft__call *call, const ft__conv *g)
     ft__bf16_run r = ft__bf16_start(call, g);
     ft__bf16_input(&r);
     ft__parallel(call->context, call->context->threads, ft__bf16_weight_slot, &r);
-    ft__parallel(call->context, (g->outputs + 15) / 16, ft__bf16_weight_turn, &r);
+    ft__parallel(call->context, (g->outputs + 15) / 16, ft__bf16_transpose_weight, &r);
 }
 
 static void ft__bf16_backward(const ft__call *call, const ft__conv *g)
@@ -9993,7 +9997,7 @@ static void ft__conv2d_costs(const ft__call *call, ft__costs *costs)
         numbers = ft__winograd_room(call->context, &g, call->training);
         costs->prepared = ft__winograd_packed(call->context, &g);
     } else if (ft__conv_is_small(&g) && call->training)
-        numbers = ft__largest_of(numbers, ft__small_room(call->context, &g));
+        numbers = ft__max_size(numbers, ft__small_room(call->context, &g));
     costs->prepared *= sizeof(float);
     costs->workspace = numbers * sizeof(float);
     if (!ft__winograd_fits(&g) && ft__bf16_fits(call->context, &g))
@@ -10119,25 +10123,25 @@ static void ft__conv1d_forward(const ft__call *call)
 {
     ft__tensor input[3];
     ft__call flat = ft__conv1d_as_conv2d(call, input);
-    ft__turn(call->context, &input[0].shape, FT__TO_LAST, call->input[0].value, input[0].value,
-             false);
+    ft__transpose(call->context, &input[0].shape, FT__TO_LAST, call->input[0].value, input[0].value,
+                  false);
     ft__conv2d_forward(&flat);
-    ft__turn(call->context, &flat.output.shape, FT__TO_FIRST, flat.output.value,
-             call->output.value, false);
+    ft__transpose(call->context, &flat.output.shape, FT__TO_FIRST, flat.output.value,
+                  call->output.value, false);
 }
 
 static void ft__conv1d_backward(const ft__call *call)
 {
     ft__tensor input[3];
     ft__call flat = ft__conv1d_as_conv2d(call, input);
-    ft__turn(call->context, &input[0].shape, FT__TO_LAST, call->input[0].value, input[0].value,
-             false);
-    ft__turn(call->context, &flat.output.shape, FT__TO_LAST, call->output.gradient,
-             flat.output.gradient, false);
+    ft__transpose(call->context, &input[0].shape, FT__TO_LAST, call->input[0].value, input[0].value,
+                  false);
+    ft__transpose(call->context, &flat.output.shape, FT__TO_LAST, call->output.gradient,
+                  flat.output.gradient, false);
     ft__conv2d_backward(&flat);
     if (call->input[0].gradient)
-        ft__turn(call->context, &input[0].shape, FT__TO_FIRST, input[0].gradient,
-                 call->input[0].gradient, !call->input[0].fresh);
+        ft__transpose(call->context, &input[0].shape, FT__TO_FIRST, input[0].gradient,
+                      call->input[0].gradient, !call->input[0].fresh);
 }
 
 /* =============================================================================================
@@ -10197,10 +10201,10 @@ static void ft__linear_costs(const ft__call *call, ft__costs *costs)
     size_t numbers = room.shared + room.zeros + room.lists
         + (size_t)call->context->threads * room.slot;
     if (call->training)
-        numbers = ft__largest_of(numbers, ft__gemm_workspace(call->context, rows));
+        numbers = ft__max_size(numbers, ft__gemm_workspace(call->context, rows));
     if (call->training && ft__linear_packs_late(call, &g)) /* a panel for each thread; a batch may
                                                               have fewer rows than this one */
-        numbers = ft__largest_of(numbers, (size_t)call->context->threads
+        numbers = ft__max_size(numbers, (size_t)call->context->threads
                                           * ft__tiles[call->context->simd].columns * out);
     costs->workspace = numbers * sizeof(float);
     costs->prepared = ft__packed_right(call->context, out, in) * sizeof(float);
@@ -10232,7 +10236,7 @@ static void ft__across_pack(void *context, int index)
     size_t width = ft__panel_width(tile, rows, j), first = (size_t)index % run->parts * run->part;
     ft__matrix x = ft__rows_of(run->call->input[0].value + j * in + first, in);
     if (first < in)
-        ft__pack_panel(x, ft__least_of(width, rows - j), width, ft__least_of(run->part, in - first),
+        ft__pack_panel(x, ft__min_size(width, rows - j), width, ft__min_size(run->part, in - first),
                        run->call->workspace + j * in + first * width);
 }
 
@@ -10247,14 +10251,14 @@ static void ft__across_slot(void *context, int slot)
     bool clamp = ft__is_clamp(call->fused, &low, &high);
     int share;
     FT__PIECES(piece, share, call->context, slot, (out + tile->rows - 1) / tile->rows) {
-        size_t o = piece * tile->rows, some = ft__least_of(tile->rows, out - o);
+        size_t o = piece * tile->rows, some = ft__min_size(tile->rows, out - o);
         for (i = 0; i < some; ++i) line[i] = call->input[1].value + (o + i) * in;
         for (j = 0; j < rows; j += width) {
             const float *packed = call->workspace + j * in;
             width = ft__panel_width(tile, rows, j);
             ft__gemm_tile(tile, some, width, 1, in, line, 1, packed, width, packed, 0, tall, width,
                           false);
-            for (r = 0; r < ft__least_of(width, rows - j); ++r)
+            for (r = 0; r < ft__min_size(width, rows - j); ++r)
                 for (i = 0; i < some; ++i) {
                     float y = tall[i * width + r] + (bias ? bias[o + i] : 0);
                     call->output.value[(j + r) * out + o + i] = clamp ? ft__clamp(y, low, high) : y;
@@ -10301,7 +10305,7 @@ static void ft__linear_input_slot(void *context, int slot)
         weight = call->input[1].value + j;
         dx = call->input[0].gradient + j;
         for (i = 0; i < rows; i += tile->rows) {
-            size_t some = ft__least_of(tile->rows, rows - i), width = ft__panel_width(tile, in, j);
+            size_t some = ft__min_size(tile->rows, rows - i), width = ft__panel_width(tile, in, j);
             bool pack = i == 0, add = !call->input[0].fresh;
             for (r = 0; r < some; ++r) row[r] = call->output.gradient + (i + r) * out;
             if (pack && in - j >= tile->columns) {
@@ -10310,7 +10314,7 @@ static void ft__linear_input_slot(void *context, int slot)
             }
             if (pack)
                 ft__pack_panel(ft__transposed(ft__rows_of(weight, in)),
-                               ft__least_of(width, in - j), width, out, packed);
+                               ft__min_size(width, in - j), width, out, packed);
             ft__gemm_tile(tile, some, in - j, 1, out, row, 1, packed, width, packed, 0,
                           dx + i * in, in, add);
         }
@@ -10344,7 +10348,7 @@ static void ft__linear_backward_rows(const ft__call *call)
 /* Linear sums over W: a tensor [N, C, H, W] with the channels last is transposed first, and the
    result is transposed back. Returns the call on the transposed tensors, which are in the
    workspace; `input` has room for three. */
-static ft__call ft__linear_turned_call(const ft__call *call, ft__tensor *input)
+static ft__call ft__linear_transposed_call(const ft__call *call, ft__tensor *input)
 {
     const ft__tensor *x = &call->input[0];
     size_t in = ft__count(x), out = ft__count(&call->output), i;
@@ -10360,32 +10364,34 @@ static ft__call ft__linear_turned_call(const ft__call *call, ft__tensor *input)
     return turned;
 }
 
-static void ft__linear_turned(const ft__call *call, bool backward)
+static void ft__linear_transposed(const ft__call *call, bool backward)
 {
     const ft__tensor *x = &call->input[0], *y = &call->output;
     ft__tensor input[3];
-    ft__call turned = ft__linear_turned_call(call, input);
-    ft__turn(call->context, &x->shape, FT__TO_FIRST, x->value, input[0].value, false);
+    ft__call turned = ft__linear_transposed_call(call, input);
+    ft__transpose(call->context, &x->shape, FT__TO_FIRST, x->value, input[0].value, false);
     if (!backward) {
         ft__linear_forward_rows(&turned);
-        ft__turn(call->context, &y->shape, FT__TO_LAST, turned.output.value, y->value, false);
+        ft__transpose(call->context, &y->shape, FT__TO_LAST, turned.output.value, y->value, false);
         return;
     }
-    ft__turn(call->context, &y->shape, FT__TO_FIRST, y->gradient, turned.output.gradient, false);
+    ft__transpose(call->context, &y->shape, FT__TO_FIRST, y->gradient, turned.output.gradient,
+                  false);
     ft__linear_backward_rows(&turned);
     if (x->gradient)
-        ft__turn(call->context, &x->shape, FT__TO_LAST, input[0].gradient, x->gradient, !x->fresh);
+        ft__transpose(call->context, &x->shape, FT__TO_LAST, input[0].gradient, x->gradient,
+                      !x->fresh);
 }
 
 static void ft__linear_forward(const ft__call *call)
 {
-    if (call->input[0].channels_last) ft__linear_turned(call, false);
+    if (call->input[0].channels_last) ft__linear_transposed(call, false);
     else ft__linear_forward_rows(call);
 }
 
 static void ft__linear_backward(const ft__call *call)
 {
-    if (call->input[0].channels_last) ft__linear_turned(call, true);
+    if (call->input[0].channels_last) ft__linear_transposed(call, true);
     else ft__linear_backward_rows(call);
 }
 
@@ -11230,7 +11236,7 @@ static void ft__copy_run(const ft__call *call, bool backward)
     size_t count = ft__count(y), sample, each, n, i;
     if (!to) return;
     if (x->channels_last != y->channels_last) {
-        ft__turn(call->context, x->channels_last ? &x->shape : &y->shape,
+        ft__transpose(call->context, x->channels_last ? &x->shape : &y->shape,
                  x->channels_last != backward ? FT__TO_FIRST : FT__TO_LAST, from, to, backward);
         return;
     }
@@ -11497,11 +11503,11 @@ static const ft__field ft__slice_fields[] = {
     {"step", offsetof(ft_slice_options, step), FINETUNE_MAX_RANK, 'i'}, {NULL, 0, 0, 0}};
 
 /* The smaller tensor's element (i0, i1, ...) lies at start + i * step of the larger one. */
-typedef struct ft__embedding { ft_shape inner, outer; int start[FINETUNE_MAX_RANK];
-                               int step[FINETUNE_MAX_RANK]; } ft__embedding;
+typedef struct ft__placement { ft_shape inner, outer; int start[FINETUNE_MAX_RANK];
+                               int step[FINETUNE_MAX_RANK]; } ft__placement;
 
 /* The start in the larger tensor of line `line` (along the last dimension) of the smaller one. */
-static size_t ft__embedded_line(const ft__embedding *e, size_t line)
+static size_t ft__embedded_line(const ft__placement *e, size_t line)
 {
     size_t index = 0, stride = (size_t)e->outer.size[e->outer.rank - 1];
     int d;
@@ -11518,7 +11524,7 @@ static size_t ft__embedded_line(const ft__embedding *e, size_t line)
 enum { FT__TO_SMALL, FT__TO_LARGE };
 
 /* Copies, or adds, along the embedding in either direction. */
-static void ft__embed(const ft__embedding *e, float *inner, float *outer, int direction, bool add)
+static void ft__embed(const ft__placement *e, float *inner, float *outer, int direction, bool add)
 {
     size_t width = (size_t)e->inner.size[e->inner.rank - 1], lines, line, i;
     size_t step = (size_t)e->step[e->inner.rank - 1];
@@ -11553,9 +11559,9 @@ static ft_status ft__pad_shape(ft__context *c, const ft__node *node, const ft__t
     return ft__want_numbers(c, node, input, input_count);
 }
 
-static ft__embedding ft__pad_embedding(const ft__call *call)
+static ft__placement ft__pad_embedding(const ft__call *call)
 {
-    ft__embedding e;
+    ft__placement e;
     int d, at;
     e.inner = ft__memory_shape(&call->input[0]);
     e.outer = ft__memory_shape(&call->output);
@@ -11569,14 +11575,14 @@ static ft__embedding ft__pad_embedding(const ft__call *call)
 
 static void ft__pad_forward(const ft__call *call)
 {
-    ft__embedding e = ft__pad_embedding(call);
+    ft__placement e = ft__pad_embedding(call);
     memset(call->output.value, 0, ft__count(&call->output) * sizeof(float));
     ft__embed(&e, call->input[0].value, call->output.value, FT__TO_LARGE, false);
 }
 
 static void ft__pad_backward(const ft__call *call)
 {
-    ft__embedding e = ft__pad_embedding(call);
+    ft__placement e = ft__pad_embedding(call);
     if (call->input[0].gradient)
         ft__embed(&e, call->input[0].gradient, call->output.gradient, FT__TO_SMALL, true);
 }
@@ -11606,9 +11612,9 @@ static ft_status ft__slice_shape(ft__context *c, const ft__node *node, const ft_
     return ft__want_numbers(c, node, input, input_count);
 }
 
-static ft__embedding ft__slice_embedding(const ft__call *call)
+static ft__placement ft__slice_embedding(const ft__call *call)
 {
-    ft__embedding e;
+    ft__placement e;
     int d, at;
     e.inner = ft__memory_shape(&call->output);
     e.outer = ft__memory_shape(&call->input[0]);
@@ -11622,13 +11628,13 @@ static ft__embedding ft__slice_embedding(const ft__call *call)
 
 static void ft__slice_forward(const ft__call *call)
 {
-    ft__embedding e = ft__slice_embedding(call);
+    ft__placement e = ft__slice_embedding(call);
     ft__embed(&e, call->output.value, call->input[0].value, FT__TO_SMALL, false);
 }
 
 static void ft__slice_backward(const ft__call *call)
 {
-    ft__embedding e = ft__slice_embedding(call);
+    ft__placement e = ft__slice_embedding(call);
     if (call->input[0].gradient)
         ft__embed(&e, call->output.gradient, call->input[0].gradient, FT__TO_LARGE, true);
 }
@@ -11813,7 +11819,7 @@ typedef struct ft__matmul_run {
     int which;                      /* 0: y, 1: da, 2: db */
 } ft__matmul_run;
 
-static bool ft__matmul_turns(const ft__call *call) { return call->output.channels_last; }
+static bool ft__matmul_transposes(const ft__call *call) { return call->output.channels_last; }
 
 static ft__matmul_run ft__matmul_start(const ft__call *call)
 {
@@ -11834,7 +11840,7 @@ static ft__matmul_run ft__matmul_start(const ft__call *call)
 static void ft__matmul_costs(const ft__call *call, ft__costs *costs)
 {
     ft__matmul_run run = ft__matmul_start(call);
-    size_t longest = ft__largest_of(run.k, ft__largest_of(run.m, run.p));
+    size_t longest = ft__max_size(run.k, ft__max_size(run.m, run.p));
     size_t numbers = ft__gemm_workspace(call->context, call->training ? longest : run.k);
     if (call->output.shape.rank == 4) /* copies in the user's order, of gradients too */
         numbers += (call->training ? 2 : 1) * run.count
@@ -11863,7 +11869,7 @@ static void ft__matmul_product(const ft__matmul_run *run, size_t i, ft__matrix *
     *right = run->which == 0 ? b : run->which == 1 ? ft__transposed(b) : dy;
     *to = (run->which == 0 ? run->y : run->which == 1 ? run->da : run->db)
         + i * sizes[0] * sizes[1];
-    *add = run->which != 0 && !ft__matmul_turns(run->call)
+    *add = run->which != 0 && !ft__matmul_transposes(run->call)
         && !run->call->input[run->which - 1].fresh;
     if (run->which == 0 || !flip) return;
     a = *left; /* (L R)^T = R^T L^T */
@@ -11877,7 +11883,7 @@ static void ft__matmul_product(const ft__matmul_run *run, size_t i, ft__matrix *
 static void ft__matmul_slot(void *context, int slot)
 {
     const ft__matmul_run *run = (const ft__matmul_run *)context;
-    size_t most = ft__largest_of(run->k, ft__largest_of(run->m, run->p)), i, sizes[3];
+    size_t most = ft__max_size(run->k, ft__max_size(run->m, run->p)), i, sizes[3];
     ft__product x;
     memset(&x, 0, sizeof x);
     x.context = run->call->context;
@@ -11897,30 +11903,30 @@ static const float *ft__matmul_in_order(ft__matmul_run *run, const ft__tensor *t
                                         const float *values)
 {
     float *copy = run->workspace;
-    if (!ft__matmul_turns(run->call)) return values;
+    if (!ft__matmul_transposes(run->call)) return values;
     run->workspace += ft__count(t);
-    ft__turn(run->call->context, &t->shape, FT__TO_FIRST, values, copy, false);
+    ft__transpose(run->call->context, &t->shape, FT__TO_FIRST, values, copy, false);
     return copy;
 }
 
 static void ft__matmul_forward(const ft__call *call)
 {
     ft__matmul_run run = ft__matmul_start(call);
-    bool turns = ft__matmul_turns(call);
+    bool turns = ft__matmul_transposes(call);
     run.a = ft__matmul_in_order(&run, &call->input[0], call->input[0].value);
     run.b = ft__matmul_in_order(&run, &call->input[1], call->input[1].value);
     run.y = turns ? run.workspace : call->output.value;
     if (turns) run.workspace += ft__count(&call->output);
     ft__parallel(call->context, call->context->threads, ft__matmul_slot, &run);
     if (turns)
-        ft__turn(call->context, &call->output.shape, FT__TO_LAST, run.y, call->output.value,
-                 false);
+        ft__transpose(call->context, &call->output.shape, FT__TO_LAST, run.y, call->output.value,
+                      false);
 }
 
 static void ft__matmul_backward(const ft__call *call)
 {
     ft__matmul_run run = ft__matmul_start(call);
-    bool turns = ft__matmul_turns(call);
+    bool turns = ft__matmul_transposes(call);
     run.a = ft__matmul_in_order(&run, &call->input[0], call->input[0].value);
     run.b = ft__matmul_in_order(&run, &call->input[1], call->input[1].value);
     run.dy = ft__matmul_in_order(&run, &call->output, call->output.gradient);
@@ -11933,8 +11939,8 @@ static void ft__matmul_backward(const ft__call *call)
         if (!t->gradient) continue;
         ft__parallel(call->context, call->context->threads, ft__matmul_slot, &run);
         if (turns)
-            ft__turn(call->context, &t->shape, FT__TO_LAST, run.which == 1 ? run.da : run.db,
-                     t->gradient, !t->fresh);
+            ft__transpose(call->context, &t->shape, FT__TO_LAST, run.which == 1 ? run.da : run.db,
+                          t->gradient, !t->fresh);
     }
 }
 
@@ -12583,7 +12589,7 @@ static ft__recurrent_room ft__recurrent_room_of(const ft__recurrent *r)
     room.packed = r->directions * ft__recurrent_packed(r);
     if (!r->call->training) return room;
     room.inputs = r->block * r->n * r->in;
-    room.packed = ft__largest_of(room.packed, r->directions * ft__recurrent_packed_back(r));
+    room.packed = ft__max_size(room.packed, r->directions * ft__recurrent_packed_back(r));
     room.product = ft__gemm_workspace(c, r->block * r->n);
     return room;
 }
@@ -13318,8 +13324,8 @@ enum { FT__REST_ROWS = 16 };      /* rows that a thread takes at once */
 /* Adam's update with a gradient of zero, for the updates [from, to) and up to 16 numbers. Moments
    too small to move anything become zero, at every eighth update: this rule depends only on the
    numbers, so the result does not depend on how the updates are split. */
-FT__INLINE void ft__rest_block(const ft__resting *r, float *p, float *m, float *v, size_t count,
-                               uint32_t from, uint32_t to)
+FT__INLINE void ft__catch_up_block(const ft__resting *r, float *p, float *m, float *v, size_t count,
+                                   uint32_t from, uint32_t to)
 {
     float weight[16] = {0}, first[16] = {0}, second[16] = {0}, most;
     uint32_t u;
@@ -13330,7 +13336,7 @@ FT__INLINE void ft__rest_block(const ft__resting *r, float *p, float *m, float *
         second[l] = v[l];
     }
     for (most = 1, u = from; u < to && most > 0; ++u) {
-        const ft__rest *past = &r->past[u % FT__PAST];
+        const ft__missed_update *past = &r->past[u % FT__PAST];
         for (l = 0; l < 16; ++l) {
             first[l] *= r->beta1;
             second[l] *= r->beta2;
@@ -13355,39 +13361,39 @@ FT__INLINE void ft__rest_block(const ft__resting *r, float *p, float *m, float *
     }
 }
 
-FT__INLINE void ft__rest_row_body(const ft__node *node, size_t row, uint32_t since)
+FT__INLINE void ft__catch_up_row_body(const ft__node *node, size_t row, uint32_t since)
 {
     const ft__resting *r = node->resting;
     size_t features = (size_t)r->features, at = row * features, end = at + features;
     for (; at < end; at += 16)
-        ft__rest_block(r, node->value + at, node->moment1 + at, node->moment2 + at,
-                       end - at < 16 ? end - at : 16, since, r->updates);
+        ft__catch_up_block(r, node->value + at, node->moment1 + at, node->moment2 + at,
+                           end - at < 16 ? end - at : 16, since, r->updates);
 }
 
-FT__LEVELS(ft__rest_row, (const ft__node *node, size_t row, uint32_t since),
-           ft__rest_row_body(node, row, since))
+FT__LEVELS(ft__catch_up_row, (const ft__node *node, size_t row, uint32_t since),
+           ft__catch_up_row_body(node, row, since))
 
 #if defined(__GNUC__) && !defined(__clang__) && !defined(FINETUNE_NO_SIMD)
 #pragma GCC pop_options
 #endif
 
-typedef struct ft__rest_job { const ft__context *c; const ft__node *node; int count; }
-    ft__rest_job;
+typedef struct ft__catch_up_job { const ft__context *c; const ft__node *node; int count; }
+    ft__catch_up_job;
 
-static void ft__rest_rows(void *context, int index)
+static void ft__catch_up_rows(void *context, int index)
 {
-    const ft__rest_job *job = (const ft__rest_job *)context;
+    const ft__catch_up_job *job = (const ft__catch_up_job *)context;
     const ft__resting *r = job->node->resting;
     int i = index * FT__REST_ROWS, end = i + FT__REST_ROWS;
     for (; i < end && i < job->count; ++i)
-        ft__rest_row[job->c->simd](job->node, (size_t)r->late[i], r->since[i]);
+        ft__catch_up_row[job->c->simd](job->node, (size_t)r->late[i], r->since[i]);
 }
 
 /* Catches up the rows of these ids, or all rows if `ids` is NULL. */
 static void ft__catch_up(ft__context *c, ft__node *node, const int32_t *ids, size_t count)
 {
     ft__resting *r = node->resting;
-    ft__rest_job job;
+    ft__catch_up_job job;
     size_t i;
     if (!r || !r->moves) return;
     if (!ids) count = (size_t)r->words;
@@ -13401,7 +13407,7 @@ static void ft__catch_up(ft__context *c, ft__node *node, const int32_t *ids, siz
         r->since[job.count++] = r->done[row];
         r->done[row] = r->updates; /* so that a repeated id is skipped */
     }
-    ft__parallel(c, (job.count + FT__REST_ROWS - 1) / FT__REST_ROWS, ft__rest_rows, &job);
+    ft__parallel(c, (job.count + FT__REST_ROWS - 1) / FT__REST_ROWS, ft__catch_up_rows, &job);
 }
 
 /* Catches up the whole model, before anything but a training step's embedding reads a weight. */
@@ -13443,7 +13449,7 @@ static void ft__resting_release(ft__context *c, ft__resting *r)
 static size_t ft__resting_bytes(size_t words)
 {
     return sizeof(ft__resting) + words * 17 + (words / FT__REST_ROWS + 1) * sizeof(double)
-        + FT__PAST * sizeof(ft__rest) + 14 * FT__ALIGNMENT;
+        + FT__PAST * sizeof(ft__missed_update) + 14 * FT__ALIGNMENT;
 }
 
 static ft__resting *ft__resting_make(ft__context *c, int words, int features)
@@ -13459,7 +13465,7 @@ static ft__resting *ft__resting_make(ft__context *c, int words, int features)
     r->since = (uint32_t *)ft__allocate(c, rows, sizeof *r->since);
     r->is_used = (unsigned char *)ft__allocate(c, rows, 1);
     r->squares = (double *)ft__allocate(c, rows / FT__REST_ROWS + 1, sizeof *r->squares);
-    r->past = (ft__rest *)ft__allocate(c, FT__PAST, sizeof *r->past);
+    r->past = (ft__missed_update *)ft__allocate(c, FT__PAST, sizeof *r->past);
     if (ft__ok(c)) return r;
     ft__resting_release(c, r);
     return NULL;
@@ -13836,7 +13842,7 @@ typedef struct ft__upload { /* of an input: host memory whose values are uploade
 enum { FT__MOST_UPLOADS = 16 };
 
 /* A step's report; kernels.cl's step_guard writes it. */
-typedef struct ft__news { float loss, scale; cl_int wrong, counted, right; } ft__news;
+typedef struct ft__report { float loss, scale; cl_int wrong, counted, right; } ft__report;
 enum { FT__LOSS_IS_WRONG = 1, FT__GRADIENTS_ARE_WRONG = 2 }; /* `wrong` */
 
 /* Sizes of the tiled products: kernels.cl's TILE_GROUP, TILE_Y, TILE_X, TILE_DEPTH. They are tried
@@ -13885,8 +13891,8 @@ struct ft__device {
     bool overlaps;          /* uploads and news do not wait: on a GPU, and in tests */
     cl_command_queue second; /* for uploads; NULL until the first one */
     ft__upload uploads[FT__MOST_UPLOADS];
-    cl_mem news, news_pinned; /* an ft__news; two of them in pinned memory, ... */
-    ft__news *news_mapped;  /* ... mapped, used in turn */
+    cl_mem news, news_pinned; /* an ft__report; two of them in pinned memory, ... */
+    ft__report *news_mapped;  /* ... mapped, used in turn */
     cl_event news_sent[2];
     size_t bytes;           /* allocated on the device */
     char build_options[200];
@@ -14228,10 +14234,10 @@ static cl_mem ft__on_device(ft__context *c, const void *host, size_t bytes, int 
 /* ---- News: a step's report ---- */
 
 /* Clears the report: nothing is wrong. */
-static void ft__news_reset(ft__context *c)
+static void ft__report_reset(ft__context *c)
 {
     ft__device *d = c->device;
-    ft__news none;
+    ft__report none;
     memset(&none, 0, sizeof none);
     if (!ft__ok(c)) return;
     if (!d->news) d->news = ft__cl_buffer(c, sizeof none);
@@ -14241,25 +14247,25 @@ static void ft__news_reset(ft__context *c)
 }
 
 /* Starts the report's download after all that is queued so far. Turns 0 and 1 may be in flight. */
-static void ft__news_ask(ft__context *c, int turn)
+static void ft__report_ask(ft__context *c, int turn)
 {
     ft__device *d = c->device;
     if (!ft__ok(c) || !d->overlaps) return;
     if (!d->news_mapped)
-        d->news_mapped = (ft__news *)ft__pin(c, 2 * sizeof *d->news_mapped, &d->news_pinned);
+        d->news_mapped = (ft__report *)ft__pin(c, 2 * sizeof *d->news_mapped, &d->news_pinned);
     if (!d->news_mapped) return;
     ft__event_drop(d, &d->news_sent[turn]);
     if (ft__cl_did(c, "clEnqueueReadBuffer", d->cl.clEnqueueReadBuffer(
-            d->queue, d->news, CL_FALSE, 0, sizeof(ft__news), &d->news_mapped[turn], 0, NULL,
+            d->queue, d->news, CL_FALSE, 0, sizeof(ft__report), &d->news_mapped[turn], 0, NULL,
             &d->news_sent[turn])))
         ft__cl_did(c, "clFlush", d->cl.clFlush(d->queue));
 }
 
 /* The report of this turn; if nothing overlaps, that of all that is queued. */
-static ft__news ft__news_get(ft__context *c, int turn)
+static ft__report ft__report_get(ft__context *c, int turn)
 {
     ft__device *d = c->device;
-    ft__news news;
+    ft__report news;
     memset(&news, 0, sizeof news);
     if (!ft__ok(c)) return news;
     if (d->overlaps) {
@@ -14758,7 +14764,7 @@ static void ft__tile_keep(ft__context *c)
 
 /* =============================================================================================
    [SECTION] devices/opencl_kernels: OpenCL: kernels
-   A kernel is launched by name: ft__start, its arguments in order, ft__go.
+   A kernel is launched by name: ft__start, its arguments in order, ft__launch_kernel.
    ============================================================================================= */
 #ifdef FINETUNE_OPENCL
 
@@ -14803,7 +14809,7 @@ static ft__launch ft__start(ft__context *c, const char *name)
     return launch;
 }
 
-static void ft__pass(ft__launch *l, const void *value, size_t bytes)
+static void ft__arg(ft__launch *l, const void *value, size_t bytes)
 {
     cl_int code;
     if (!ft__ok(l->context)) return;
@@ -14811,20 +14817,20 @@ static void ft__pass(ft__launch *l, const void *value, size_t bytes)
     if (code != CL_SUCCESS) ft__cl_failed(l->context, "clSetKernelArg", l->name, code);
 }
 
-static void ft__pass_buffer(ft__launch *l, cl_mem buffer) { ft__pass(l, &buffer, sizeof buffer); }
-static void ft__pass_float(ft__launch *l, float value) { ft__pass(l, &value, sizeof value); }
+static void ft__arg_buffer(ft__launch *l, cl_mem buffer) { ft__arg(l, &buffer, sizeof buffer); }
+static void ft__arg_float(ft__launch *l, float value) { ft__arg(l, &value, sizeof value); }
 
-static void ft__pass_int(ft__launch *l, size_t value)
+static void ft__arg_int(ft__launch *l, size_t value)
 {
     cl_int number = (cl_int)value;
-    ft__pass(l, &number, sizeof number);
+    ft__arg(l, &number, sizeof number);
 }
 
 /* Passes the buffer of `count` numbers of host memory; for NULL, a buffer that is never read. */
-static void ft__pass_memory(ft__launch *l, const void *host, size_t count, int access)
+static void ft__arg_memory(ft__launch *l, const void *host, size_t count, int access)
 {
     ft__context *c = l->context;
-    ft__pass_buffer(l, host ? ft__on_device(c, host, count * sizeof(float), access)
+    ft__arg_buffer(l, host ? ft__on_device(c, host, count * sizeof(float), access)
                             : c->device->none);
 }
 
@@ -14855,15 +14861,15 @@ static void ft__go_tiles(ft__launch *l, size_t columns, size_t rows, size_t part
                 group, group);
 }
 
-static void ft__go(ft__launch *l, size_t count) { ft__go_grid(l, count, 1, 1, 64, 1); }
+static void ft__launch_kernel(ft__launch *l, size_t count) { ft__go_grid(l, count, 1, 1, 64, 1); }
 
 static void ft__device_fill(ft__context *c, float *host, size_t count, float value)
 {
     ft__launch l = ft__start(c, "fill");
-    ft__pass_memory(&l, host, count, FT__WRITE);
-    ft__pass_int(&l, count);
-    ft__pass_float(&l, value);
-    ft__go(&l, count);
+    ft__arg_memory(&l, host, count, FT__WRITE);
+    ft__arg_int(&l, count);
+    ft__arg_float(&l, value);
+    ft__launch_kernel(&l, count);
 }
 
 /* ---- Opening and closing ---- */
@@ -14950,7 +14956,7 @@ static ft_status ft__device_start(ft__context *c)
     if (!d->queue || code != CL_SUCCESS) return ft__cl_failed(c, "clCreateCommandQueue", "", code);
     d->overlaps = !d->place.is_processor; /* a processor would wait for itself */
     d->none = ft__cl_buffer(c, 16);
-    ft__news_reset(c);
+    ft__report_reset(c);
     if (ft__ok(c)) d->program = ft__program_build(c, 0, false);
     return c->status;
 }
@@ -15105,14 +15111,14 @@ static cl_mem ft__cl_gradient(ft__context *c, const ft__tensor *t)
                                                                  : FT__READ | FT__WRITE);
 }
 
-static void ft__pass_gradient(ft__launch *l, const ft__tensor *t)
+static void ft__arg_gradient(ft__launch *l, const ft__tensor *t)
 {
-    ft__pass_memory(l, t->gradient, ft__count(t), t->fresh ? FT__WRITE : FT__READ | FT__WRITE);
+    ft__arg_memory(l, t->gradient, ft__count(t), t->fresh ? FT__WRITE : FT__READ | FT__WRITE);
 }
 
-static void ft__pass_value(ft__launch *l, const ft__tensor *t)
+static void ft__arg_value(ft__launch *l, const ft__tensor *t)
 {
-    ft__pass_memory(l, t->value, ft__count(t), FT__READ);
+    ft__arg_memory(l, t->value, ft__count(t), FT__READ);
 }
 
 /* ---- Activations ---- */
@@ -15127,21 +15133,21 @@ static float ft__kernel_option(int op, const ft_activation_options *o)
     return op == FT__OP_gelu && o->tanh_approximation ? 1.0f : 0.0f;
 }
 
-static void ft__pass_activation(ft__launch *l, int op, const ft__options *options)
+static void ft__arg_activation(ft__launch *l, int op, const ft__options *options)
 {
-    ft__pass_int(l, (size_t)ft__kernel_activation(op));
-    ft__pass_float(l, options ? ft__kernel_option(op, &options->activation) : 0);
+    ft__arg_int(l, (size_t)ft__kernel_activation(op));
+    ft__arg_float(l, options ? ft__kernel_option(op, &options->activation) : 0);
 }
 
 static void ft__cl_activation_forward(const ft__call *call)
 {
     size_t count = ft__count(&call->output);
     ft__launch l = ft__start(call->context, "activation_forward");
-    ft__pass_value(&l, &call->input[0]);
-    ft__pass_memory(&l, call->output.value, count, FT__WRITE);
-    ft__pass_int(&l, count);
-    ft__pass_activation(&l, call->node->op, &call->node->options);
-    ft__go(&l, count);
+    ft__arg_value(&l, &call->input[0]);
+    ft__arg_memory(&l, call->output.value, count, FT__WRITE);
+    ft__arg_int(&l, count);
+    ft__arg_activation(&l, call->node->op, &call->node->options);
+    ft__launch_kernel(&l, count);
 }
 
 static void ft__cl_slopes(const ft__call *call, int op, const ft__options *options,
@@ -15149,14 +15155,14 @@ static void ft__cl_slopes(const ft__call *call, int op, const ft__options *optio
 {
     size_t count = ft__count(&call->output);
     ft__launch l = ft__start(call->context, "activation_backward");
-    ft__pass_value(&l, kept);
-    ft__pass_memory(&l, call->output.gradient, count, FT__READ);
-    ft__pass_memory(&l, dx, count, fresh && dx != call->output.gradient ? FT__WRITE
+    ft__arg_value(&l, kept);
+    ft__arg_memory(&l, call->output.gradient, count, FT__READ);
+    ft__arg_memory(&l, dx, count, fresh && dx != call->output.gradient ? FT__WRITE
                                                                         : FT__READ | FT__WRITE);
-    ft__pass_int(&l, count);
-    ft__pass_activation(&l, op, options);
-    ft__pass_int(&l, fresh);
-    ft__go(&l, count);
+    ft__arg_int(&l, count);
+    ft__arg_activation(&l, op, options);
+    ft__arg_int(&l, fresh);
+    ft__launch_kernel(&l, count);
 }
 
 static void ft__cl_activation_backward(const ft__call *call)
@@ -15177,18 +15183,18 @@ static void ft__cl_softmax_run(const ft__call *call, bool logarithm, bool backwa
     ft__launch l = ft__start(call->context, backward ? "softmax_backward" : "softmax_forward");
     if (backward && !dx) return;
     if (backward) {
-        ft__pass_value(&l, &call->output);
-        ft__pass_memory(&l, call->output.gradient, ft__count(&call->output), FT__READ);
-        ft__pass_memory(&l, dx, ft__count(&call->output), FT__READ | FT__WRITE);
+        ft__arg_value(&l, &call->output);
+        ft__arg_memory(&l, call->output.gradient, ft__count(&call->output), FT__READ);
+        ft__arg_memory(&l, dx, ft__count(&call->output), FT__READ | FT__WRITE);
     } else {
-        ft__pass_value(&l, &call->input[0]);
-        ft__pass_memory(&l, call->output.value, ft__count(&call->output), FT__WRITE);
+        ft__arg_value(&l, &call->input[0]);
+        ft__arg_memory(&l, call->output.value, ft__count(&call->output), FT__WRITE);
     }
-    ft__pass_int(&l, a.outer * a.inner);
-    ft__pass_int(&l, a.size);
-    ft__pass_int(&l, a.inner);
-    ft__pass_int(&l, logarithm);
-    ft__go(&l, a.outer * a.inner);
+    ft__arg_int(&l, a.outer * a.inner);
+    ft__arg_int(&l, a.size);
+    ft__arg_int(&l, a.inner);
+    ft__arg_int(&l, logarithm);
+    ft__launch_kernel(&l, a.outer * a.inner);
 }
 
 static void ft__cl_softmax_forward(const ft__call *call) { ft__cl_softmax_run(call, false, false); }
@@ -15213,16 +15219,16 @@ static void ft__cl_dropout_run(const ft__call *call, const float *from, float *t
     size_t sample = locked && shape->rank > 1 ? (size_t)shape->size[1] * each : 1;
     ft__launch l = ft__start(call->context, "dropout");
     if (p == 0) p = 0.5f;
-    ft__pass_memory(&l, from, count, FT__READ);
-    ft__pass_memory(&l, to, count, add ? FT__READ | FT__WRITE : FT__WRITE);
-    ft__pass_int(&l, count);
-    ft__pass(&l, &call->random, sizeof call->random);
-    ft__pass_float(&l, identity ? -1.0f : p);
-    ft__pass_float(&l, identity ? 1.0f : p < 1 ? 1.0f / (1.0f - p) : 0.0f);
-    ft__pass_int(&l, sample);
-    ft__pass_int(&l, each);
-    ft__pass_int(&l, add);
-    ft__go(&l, count);
+    ft__arg_memory(&l, from, count, FT__READ);
+    ft__arg_memory(&l, to, count, add ? FT__READ | FT__WRITE : FT__WRITE);
+    ft__arg_int(&l, count);
+    ft__arg(&l, &call->random, sizeof call->random);
+    ft__arg_float(&l, identity ? -1.0f : p);
+    ft__arg_float(&l, identity ? 1.0f : p < 1 ? 1.0f / (1.0f - p) : 0.0f);
+    ft__arg_int(&l, sample);
+    ft__arg_int(&l, each);
+    ft__arg_int(&l, add);
+    ft__launch_kernel(&l, count);
 }
 
 static void ft__cl_dropout_forward(const ft__call *call)
@@ -15316,17 +15322,17 @@ static cl_mem ft__cl_pack(ft__context *context, const ft__tensor *weight, const 
         return ft__on_device(context, weight->value, count * sizeof(float), FT__READ);
     packed = ft__device_scratch(context, FT__SCRATCH_PACKED, count * sizeof(float));
     l = ft__start(context, "pack_weight");
-    ft__pass_value(&l, weight);
-    ft__pass_buffer(&l, packed);
-    ft__pass_int(&l, groups);
-    ft__pass_int(&l, taps);
-    ft__pass_int(&l, channels);
-    ft__pass_int(&l, n);
-    ft__pass_int(&l, (size_t)g->wide);
-    ft__pass_int(&l, n * channels * taps);
-    ft__pass_int(&l, backward ? taps : channels * taps);
-    ft__pass_int(&l, backward ? n * taps : taps);
-    ft__go(&l, count);
+    ft__arg_value(&l, weight);
+    ft__arg_buffer(&l, packed);
+    ft__arg_int(&l, groups);
+    ft__arg_int(&l, taps);
+    ft__arg_int(&l, channels);
+    ft__arg_int(&l, n);
+    ft__arg_int(&l, (size_t)g->wide);
+    ft__arg_int(&l, n * channels * taps);
+    ft__arg_int(&l, backward ? taps : channels * taps);
+    ft__arg_int(&l, backward ? n * taps : taps);
+    ft__launch_kernel(&l, count);
     return packed;
 }
 
@@ -15359,11 +15365,11 @@ static void ft__cl_gather(ft__context *context, const ft__gather *g, int form, c
 {
     size_t n = (size_t)g->n, rows = ft__gather_rows(g), groups = (size_t)g->groups;
     ft__launch l = ft__start(context, ft__product_kernel(context->device, form, false));
-    ft__pass_buffer(&l, in);
-    ft__pass_buffer(&l, packed);
-    ft__pass_memory(&l, bias, bias ? n * groups : 1, FT__READ);
-    ft__pass_buffer(&l, out);
-    ft__pass(&l, g, sizeof *g);
+    ft__arg_buffer(&l, in);
+    ft__arg_buffer(&l, packed);
+    ft__arg_memory(&l, bias, bias ? n * groups : 1, FT__READ);
+    ft__arg_buffer(&l, out);
+    ft__arg(&l, g, sizeof *g);
     if (form == FT__FORM_PLAIN) ft__go_grid(&l, n, rows, groups, 16, 4);
     else if (form == FT__FORM_TILED) ft__go_tiles(&l, n, rows, 1, groups);
     else if (form != FT__FORM_WIDE)
@@ -15386,14 +15392,14 @@ static void ft__cl_weight_sum(ft__context *context, cl_mem partial, float *to, s
                               size_t slices, size_t taps, size_t channels, size_t n)
 {
     ft__launch l = ft__start(context, "weight_sum");
-    ft__pass_buffer(&l, partial);
-    ft__pass_memory(&l, to, count, FT__READ | FT__WRITE);
-    ft__pass_int(&l, count);
-    ft__pass_int(&l, slices);
-    ft__pass_int(&l, taps);
-    ft__pass_int(&l, channels);
-    ft__pass_int(&l, n);
-    ft__go(&l, count);
+    ft__arg_buffer(&l, partial);
+    ft__arg_memory(&l, to, count, FT__READ | FT__WRITE);
+    ft__arg_int(&l, count);
+    ft__arg_int(&l, slices);
+    ft__arg_int(&l, taps);
+    ft__arg_int(&l, channels);
+    ft__arg_int(&l, n);
+    ft__launch_kernel(&l, count);
 }
 
 /* Adds the gradient to `to`; g as forward. */
@@ -15407,11 +15413,11 @@ static void ft__cl_weight_gradient(ft__context *context, const ft__gather *g, cl
     size_t z = slices * (size_t)g->groups;
     cl_mem partial = ft__device_scratch(context, FT__SCRATCH_SUMS, slices * count * sizeof(float));
     ft__launch l = ft__start(context, ft__product_kernel(context->device, form, true));
-    ft__pass_buffer(&l, in);
-    ft__pass_buffer(&l, dy);
-    ft__pass_buffer(&l, partial);
-    ft__pass(&l, g, sizeof *g);
-    ft__pass_int(&l, slice_rows);
+    ft__arg_buffer(&l, in);
+    ft__arg_buffer(&l, dy);
+    ft__arg_buffer(&l, partial);
+    ft__arg(&l, g, sizeof *g);
+    ft__arg_int(&l, slice_rows);
     if (form == FT__FORM_PLAIN) ft__go_grid(&l, n, taps * channels, z, 16, 4);
     else if (form == FT__FORM_TILED) ft__go_tiles(&l, n, channels, taps, z);
     else if (form != FT__FORM_WIDE)
@@ -15432,19 +15438,19 @@ static void ft__cl_bias_gradient(ft__context *context, cl_mem dy, size_t at, siz
     blocks = ft__blocks_of(rows, block);
     partial = ft__device_scratch(context, FT__SCRATCH_SUMS, blocks * n * sizeof(float));
     l = ft__start(context, "column_sums");
-    ft__pass_buffer(&l, dy);
-    ft__pass_buffer(&l, partial);
-    ft__pass_int(&l, at);
-    ft__pass_int(&l, rows);
-    ft__pass_int(&l, n);
-    ft__pass_int(&l, block);
+    ft__arg_buffer(&l, dy);
+    ft__arg_buffer(&l, partial);
+    ft__arg_int(&l, at);
+    ft__arg_int(&l, rows);
+    ft__arg_int(&l, n);
+    ft__arg_int(&l, block);
     ft__go_grid(&l, n, blocks, 1, 64, 1);
     l = ft__start(context, "column_sums_end");
-    ft__pass_buffer(&l, partial);
-    ft__pass_memory(&l, to, n, FT__READ | FT__WRITE);
-    ft__pass_int(&l, blocks);
-    ft__pass_int(&l, n);
-    ft__go(&l, n);
+    ft__arg_buffer(&l, partial);
+    ft__arg_memory(&l, to, n, FT__READ | FT__WRITE);
+    ft__arg_int(&l, blocks);
+    ft__arg_int(&l, n);
+    ft__launch_kernel(&l, n);
 }
 
 static void ft__cl_depthwise(const ft__call *call, const ft__gather *g, bool backward)
@@ -15453,15 +15459,15 @@ static void ft__cl_depthwise(const ft__call *call, const ft__gather *g, bool bac
     bool bias = !backward && call->input_count > 2;
     size_t count = backward ? ft__count(x) : ft__count(y);
     ft__launch l = ft__start(call->context, backward ? "depthwise_input" : "depthwise_forward");
-    if (backward) ft__pass_memory(&l, y->gradient, ft__count(y), FT__READ);
-    else ft__pass_value(&l, x);
-    ft__pass_value(&l, &call->input[1]);
-    if (!backward) ft__pass_memory(&l, bias ? call->input[2].value : NULL, (size_t)g->out_pixel,
-                                   FT__READ);
-    if (backward) ft__pass_gradient(&l, x);
-    else ft__pass_memory(&l, y->value, count, FT__WRITE);
-    ft__pass(&l, g, sizeof *g);
-    ft__go(&l, count);
+    if (backward) ft__arg_memory(&l, y->gradient, ft__count(y), FT__READ);
+    else ft__arg_value(&l, x);
+    ft__arg_value(&l, &call->input[1]);
+    if (!backward) ft__arg_memory(&l, bias ? call->input[2].value : NULL, (size_t)g->out_pixel,
+                                  FT__READ);
+    if (backward) ft__arg_gradient(&l, x);
+    else ft__arg_memory(&l, y->value, count, FT__WRITE);
+    ft__arg(&l, g, sizeof *g);
+    ft__launch_kernel(&l, count);
 }
 
 static void ft__cl_depthwise_weight(const ft__call *call, const ft__conv *c)
@@ -15473,11 +15479,11 @@ static void ft__cl_depthwise_weight(const ft__call *call, const ft__conv *c)
     cl_mem partial = ft__device_scratch(call->context, FT__SCRATCH_SUMS,
                                         slices * count * sizeof(float));
     ft__launch l = ft__start(call->context, "depthwise_weight");
-    ft__pass_value(&l, &call->input[0]);
-    ft__pass_memory(&l, call->output.gradient, ft__count(&call->output), FT__READ);
-    ft__pass_buffer(&l, partial);
-    ft__pass(&l, &g, sizeof g);
-    ft__pass_int(&l, slice_rows);
+    ft__arg_value(&l, &call->input[0]);
+    ft__arg_memory(&l, call->output.gradient, ft__count(&call->output), FT__READ);
+    ft__arg_buffer(&l, partial);
+    ft__arg(&l, &g, sizeof g);
+    ft__arg_int(&l, slice_rows);
     ft__go_grid(&l, outputs, taps, slices, 64, 1);
     ft__cl_weight_sum(call->context, partial, ft__started(call, 1), count, slices, taps, 1,
                       outputs);
@@ -15529,13 +15535,13 @@ static void ft__clblast_forward(const ft__call *call, const ft__conv *c)
     ft__cl_gemm(call->context, x, w, y, count / n, n, k, false);
     if (!bias && !call->fused) return;
     l = ft__start(call->context, "bias_activation");
-    ft__pass_memory(&l, bias ? call->input[2].value : NULL, n, FT__READ);
-    ft__pass_buffer(&l, y.buffer);
-    ft__pass_int(&l, count);
-    ft__pass_int(&l, n);
-    ft__pass_int(&l, bias);
-    ft__pass_activation(&l, call->fused, call->fused_options);
-    ft__go(&l, count);
+    ft__arg_memory(&l, bias ? call->input[2].value : NULL, n, FT__READ);
+    ft__arg_buffer(&l, y.buffer);
+    ft__arg_int(&l, count);
+    ft__arg_int(&l, n);
+    ft__arg_int(&l, bias);
+    ft__arg_activation(&l, call->fused, call->fused_options);
+    ft__launch_kernel(&l, count);
 }
 
 /* Products of rows, by CLBlast or our own kernels: x [rows, in] and y [rows, out] may begin inside
@@ -15661,15 +15667,15 @@ static cl_mem ft__winograd_pack(const ft__call *call, const ft__winograd_device 
     cl_mem packed = ft__device_scratch(call->context, FT__SCRATCH_PACKED, FT__TILE_INPUTS
                                        * channels * wide * sizeof(float));
     ft__launch l = ft__start(call->context, "winograd_weight");
-    ft__pass_value(&l, &call->input[1]);
-    ft__pass_buffer(&l, packed);
-    ft__pass_int(&l, channels);
-    ft__pass_int(&l, n);
-    ft__pass_int(&l, wide);
-    ft__pass_int(&l, backward ? 9 : 9 * channels);
-    ft__pass_int(&l, backward ? 9 * n : 9);
-    ft__pass_int(&l, backward);
-    ft__go(&l, channels * wide);
+    ft__arg_value(&l, &call->input[1]);
+    ft__arg_buffer(&l, packed);
+    ft__arg_int(&l, channels);
+    ft__arg_int(&l, n);
+    ft__arg_int(&l, wide);
+    ft__arg_int(&l, backward ? 9 : 9 * channels);
+    ft__arg_int(&l, backward ? 9 * n : 9);
+    ft__arg_int(&l, backward);
+    ft__launch_kernel(&l, channels * wide);
     return packed;
 }
 
@@ -15678,11 +15684,11 @@ static void ft__winograd_transform(const ft__call *call, bool back, cl_mem from,
                                    cl_mem to, const ft__winograd_device *w)
 {
     ft__launch l = ft__start(call->context, back ? "winograd_output" : "winograd_input");
-    ft__pass_buffer(&l, from);
-    if (back) ft__pass_memory(&l, bias, (size_t)w->n, FT__READ);
-    ft__pass_buffer(&l, to);
-    ft__pass(&l, w, sizeof *w);
-    ft__go(&l, (size_t)w->count * (size_t)(back ? w->n : w->channels));
+    ft__arg_buffer(&l, from);
+    if (back) ft__arg_memory(&l, bias, (size_t)w->n, FT__READ);
+    ft__arg_buffer(&l, to);
+    ft__arg(&l, w, sizeof *w);
+    ft__launch_kernel(&l, (size_t)w->count * (size_t)(back ? w->n : w->channels));
 }
 
 /* Computes all tiles of `out` from `in`, as many at a time as the scratch memory holds. */
@@ -15807,11 +15813,11 @@ static void ft__cl_norm_blocks(const ft__call *call, cl_mem blocks)
 {
     ft__norm_size s = ft__norm_size_of(&call->input[0]);
     ft__launch l = ft__start(call->context, "norm_block");
-    ft__pass_value(&l, &call->input[0]);
-    ft__pass_buffer(&l, blocks);
-    ft__pass_int(&l, s.rows);
-    ft__pass_int(&l, s.channels);
-    ft__pass_int(&l, s.block);
+    ft__arg_value(&l, &call->input[0]);
+    ft__arg_buffer(&l, blocks);
+    ft__arg_int(&l, s.rows);
+    ft__arg_int(&l, s.channels);
+    ft__arg_int(&l, s.block);
     ft__go_grid(&l, s.channels, s.blocks, 1, 64, 1);
 }
 
@@ -15821,29 +15827,29 @@ static void ft__cl_norm_statistics(const ft__call *call, cl_mem blocks)
     const ft_batch_norm_options *o = &call->node->options.batch_norm;
     int access = call->training ? FT__READ | FT__WRITE : FT__READ;
     ft__launch l = ft__start(call->context, "norm_statistics");
-    ft__pass_buffer(&l, blocks);
-    ft__pass_memory(&l, call->saved, 2 * s.channels, FT__WRITE);
-    ft__pass_memory(&l, call->input[3].value, s.channels, access);
-    ft__pass_memory(&l, call->input[4].value, s.channels, access);
-    ft__pass_int(&l, s.rows);
-    ft__pass_int(&l, s.channels);
-    ft__pass_int(&l, s.block);
-    ft__pass_int(&l, call->training);
-    ft__pass_float(&l, o->momentum != 0 ? o->momentum : 0.1f);
-    ft__pass_float(&l, o->eps != 0 ? o->eps : 1e-5f);
-    ft__go(&l, s.channels);
+    ft__arg_buffer(&l, blocks);
+    ft__arg_memory(&l, call->saved, 2 * s.channels, FT__WRITE);
+    ft__arg_memory(&l, call->input[3].value, s.channels, access);
+    ft__arg_memory(&l, call->input[4].value, s.channels, access);
+    ft__arg_int(&l, s.rows);
+    ft__arg_int(&l, s.channels);
+    ft__arg_int(&l, s.block);
+    ft__arg_int(&l, call->training);
+    ft__arg_float(&l, o->momentum != 0 ? o->momentum : 0.1f);
+    ft__arg_float(&l, o->eps != 0 ? o->eps : 1e-5f);
+    ft__launch_kernel(&l, s.channels);
 }
 
 /* The arguments shared by the passes over the numbers. */
-static void ft__pass_norm(ft__launch *l, const ft__call *call, bool backward)
+static void ft__arg_norm(ft__launch *l, const ft__call *call, bool backward)
 {
     size_t channels = (size_t)call->input[0].shape.size[1];
-    ft__pass_value(l, &call->input[0]);
+    ft__arg_value(l, &call->input[0]);
     if (backward)
-        ft__pass_memory(l, call->output.gradient, ft__count(&call->output), FT__READ);
-    ft__pass_memory(l, call->saved, 2 * channels, FT__READ);
-    ft__pass_value(l, &call->input[1]);
-    ft__pass_value(l, &call->input[2]);
+        ft__arg_memory(l, call->output.gradient, ft__count(&call->output), FT__READ);
+    ft__arg_memory(l, call->saved, 2 * channels, FT__READ);
+    ft__arg_value(l, &call->input[1]);
+    ft__arg_value(l, &call->input[2]);
 }
 
 static void ft__cl_batch_norm_forward(const ft__call *call)
@@ -15854,12 +15860,12 @@ static void ft__cl_batch_norm_forward(const ft__call *call)
     if (call->training) ft__cl_norm_blocks(call, blocks);
     ft__cl_norm_statistics(call, blocks);
     l = ft__start(call->context, "norm_apply");
-    ft__pass_norm(&l, call, false);
-    ft__pass_memory(&l, call->output.value, count, FT__WRITE);
-    ft__pass_int(&l, count);
-    ft__pass_int(&l, (size_t)call->input[0].shape.size[1]);
-    ft__pass_activation(&l, call->fused, call->fused_options);
-    ft__go(&l, count);
+    ft__arg_norm(&l, call, false);
+    ft__arg_memory(&l, call->output.value, count, FT__WRITE);
+    ft__arg_int(&l, count);
+    ft__arg_int(&l, (size_t)call->input[0].shape.size[1]);
+    ft__arg_activation(&l, call->fused, call->fused_options);
+    ft__launch_kernel(&l, count);
 }
 
 static void ft__cl_norm_totals(const ft__call *call, cl_mem blocks, cl_mem terms)
@@ -15867,18 +15873,18 @@ static void ft__cl_norm_totals(const ft__call *call, cl_mem blocks, cl_mem terms
     ft__norm_size s = ft__norm_size_of(&call->input[0]);
     float *dweight = ft__started(call, 1), *dbias = ft__started(call, 2);
     ft__launch l = ft__start(call->context, "norm_totals");
-    ft__pass_buffer(&l, blocks);
-    ft__pass_memory(&l, call->saved, 2 * s.channels, FT__READ);
-    ft__pass_value(&l, &call->input[1]);
-    ft__pass_memory(&l, dweight, s.channels, FT__READ | FT__WRITE);
-    ft__pass_memory(&l, dbias, s.channels, FT__READ | FT__WRITE);
-    ft__pass_buffer(&l, terms);
-    ft__pass_int(&l, s.rows);
-    ft__pass_int(&l, s.channels);
-    ft__pass_int(&l, s.blocks);
-    ft__pass_int(&l, call->training);
-    ft__pass_int(&l, (dweight ? 1u : 0u) + (dbias ? 2u : 0u));
-    ft__go(&l, s.channels);
+    ft__arg_buffer(&l, blocks);
+    ft__arg_memory(&l, call->saved, 2 * s.channels, FT__READ);
+    ft__arg_value(&l, &call->input[1]);
+    ft__arg_memory(&l, dweight, s.channels, FT__READ | FT__WRITE);
+    ft__arg_memory(&l, dbias, s.channels, FT__READ | FT__WRITE);
+    ft__arg_buffer(&l, terms);
+    ft__arg_int(&l, s.rows);
+    ft__arg_int(&l, s.channels);
+    ft__arg_int(&l, s.blocks);
+    ft__arg_int(&l, call->training);
+    ft__arg_int(&l, (dweight ? 1u : 0u) + (dbias ? 2u : 0u));
+    ft__launch_kernel(&l, s.channels);
 }
 
 static void ft__cl_batch_norm_backward(const ft__call *call)
@@ -15889,24 +15895,24 @@ static void ft__cl_batch_norm_backward(const ft__call *call)
     cl_mem blocks = ft__device_scratch(c, FT__SCRATCH_SUMS, ft__norm_room(call));
     cl_mem terms = ft__device_scratch(c, FT__SCRATCH_TERMS, 2 * s.channels * sizeof(float));
     ft__launch l = ft__start(c, "norm_sums");
-    ft__pass_norm(&l, call, true);
-    ft__pass_buffer(&l, blocks);
-    ft__pass_int(&l, s.rows);
-    ft__pass_int(&l, s.channels);
-    ft__pass_int(&l, s.block);
-    ft__pass_int(&l, op);
+    ft__arg_norm(&l, call, true);
+    ft__arg_buffer(&l, blocks);
+    ft__arg_int(&l, s.rows);
+    ft__arg_int(&l, s.channels);
+    ft__arg_int(&l, s.block);
+    ft__arg_int(&l, op);
     ft__go_grid(&l, s.channels, s.blocks, 1, 64, 1);
     ft__cl_norm_totals(call, blocks, terms);
     if (!call->input[0].gradient) return;
     l = ft__start(c, "norm_back");
-    ft__pass_norm(&l, call, true);
-    ft__pass_buffer(&l, terms);
-    ft__pass_gradient(&l, &call->input[0]);
-    ft__pass_int(&l, count);
-    ft__pass_int(&l, s.channels);
-    ft__pass_int(&l, op);
-    ft__pass_int(&l, call->input[0].fresh);
-    ft__go(&l, count);
+    ft__arg_norm(&l, call, true);
+    ft__arg_buffer(&l, terms);
+    ft__arg_gradient(&l, &call->input[0]);
+    ft__arg_int(&l, count);
+    ft__arg_int(&l, s.channels);
+    ft__arg_int(&l, op);
+    ft__arg_int(&l, call->input[0].fresh);
+    ft__launch_kernel(&l, count);
 }
 #endif /* FINETUNE_OPENCL */
 
@@ -15956,11 +15962,11 @@ static void ft__cl_pool_forward(const ft__call *call, bool largest)
     ft__pool_sizes p = ft__pool_sizes_of(call);
     size_t count = ft__count(&call->output);
     ft__launch l = ft__start(call->context, largest ? "max_pool_forward" : "avg_pool_forward");
-    ft__pass_value(&l, &call->input[0]);
-    ft__pass_memory(&l, call->output.value, count, FT__WRITE);
-    if (largest) ft__pass_memory(&l, call->saved, count, FT__WRITE);
-    ft__pass(&l, &p, sizeof p);
-    ft__go(&l, count);
+    ft__arg_value(&l, &call->input[0]);
+    ft__arg_memory(&l, call->output.value, count, FT__WRITE);
+    if (largest) ft__arg_memory(&l, call->saved, count, FT__WRITE);
+    ft__arg(&l, &p, sizeof p);
+    ft__launch_kernel(&l, count);
 }
 
 static void ft__cl_pool_backward(const ft__call *call, bool largest)
@@ -15968,12 +15974,12 @@ static void ft__cl_pool_backward(const ft__call *call, bool largest)
     ft__pool_sizes p = ft__pool_sizes_of(call);
     ft__launch l = ft__start(call->context, "pool_backward");
     if (!call->input[0].gradient) return;
-    ft__pass_memory(&l, call->output.gradient, ft__count(&call->output), FT__READ);
-    ft__pass_memory(&l, largest ? call->saved : NULL, ft__count(&call->output), FT__READ);
-    ft__pass_gradient(&l, &call->input[0]);
-    ft__pass(&l, &p, sizeof p);
-    ft__pass_int(&l, largest);
-    ft__go(&l, ft__count(&call->input[0]));
+    ft__arg_memory(&l, call->output.gradient, ft__count(&call->output), FT__READ);
+    ft__arg_memory(&l, largest ? call->saved : NULL, ft__count(&call->output), FT__READ);
+    ft__arg_gradient(&l, &call->input[0]);
+    ft__arg(&l, &p, sizeof p);
+    ft__arg_int(&l, largest);
+    ft__launch_kernel(&l, ft__count(&call->input[0]));
 }
 
 static void ft__cl_max_pool_forward(const ft__call *call) { ft__cl_pool_forward(call, true); }
@@ -15991,19 +15997,19 @@ static void ft__cl_reshape_run(const ft__call *call, bool backward)
     bool add = backward && !x->fresh;
     ft__launch l = ft__start(call->context, "reshape");
     if (backward && !x->gradient) return;
-    ft__pass_memory(&l, backward ? y->gradient : x->value, count, FT__READ);
-    ft__pass_memory(&l, backward ? x->gradient : y->value, count,
-                    add ? FT__READ | FT__WRITE : FT__WRITE);
-    ft__pass_int(&l, count);
-    ft__pass_int(&l, count / (size_t)x->shape.size[0]);
+    ft__arg_memory(&l, backward ? y->gradient : x->value, count, FT__READ);
+    ft__arg_memory(&l, backward ? x->gradient : y->value, count,
+                   add ? FT__READ | FT__WRITE : FT__WRITE);
+    ft__arg_int(&l, count);
+    ft__arg_int(&l, count / (size_t)x->shape.size[0]);
     for (i = 0; i < 2; ++i) {
         const ft__tensor *t = i ? to : from;
-        ft__pass_int(&l, t->channels_last ? (size_t)t->shape.size[2] * (size_t)t->shape.size[3]
+        ft__arg_int(&l, t->channels_last ? (size_t)t->shape.size[2] * (size_t)t->shape.size[3]
                                           : count);
-        ft__pass_int(&l, t->channels_last ? (size_t)t->shape.size[1] : 1);
+        ft__arg_int(&l, t->channels_last ? (size_t)t->shape.size[1] : 1);
     }
-    ft__pass_int(&l, add);
-    ft__go(&l, count);
+    ft__arg_int(&l, add);
+    ft__launch_kernel(&l, count);
 }
 
 static void ft__cl_reshape_forward(const ft__call *call) { ft__cl_reshape_run(call, false); }
@@ -16023,19 +16029,19 @@ static void ft__cl_concat_run(const ft__call *call, bool backward)
         ft__launch l;
         if (!backward || x->gradient) {
             l = ft__start(call->context, "copy_blocks");
-            ft__pass_memory(&l, backward ? call->output.gradient : x->value,
-                            backward ? total : ft__count(x), FT__READ);
-            ft__pass_memory(&l, backward ? x->gradient : call->output.value,
-                            backward ? ft__count(x) : total,
-                            add ? FT__READ | FT__WRITE : FT__WRITE);
-            ft__pass_int(&l, ft__count(x));
-            ft__pass_int(&l, block);
-            ft__pass_int(&l, backward ? step : block);
-            ft__pass_int(&l, backward ? offset : 0);
-            ft__pass_int(&l, backward ? block : step);
-            ft__pass_int(&l, backward ? 0 : offset);
-            ft__pass_int(&l, add);
-            ft__go(&l, ft__count(x));
+            ft__arg_memory(&l, backward ? call->output.gradient : x->value,
+                           backward ? total : ft__count(x), FT__READ);
+            ft__arg_memory(&l, backward ? x->gradient : call->output.value,
+                           backward ? ft__count(x) : total,
+                           add ? FT__READ | FT__WRITE : FT__WRITE);
+            ft__arg_int(&l, ft__count(x));
+            ft__arg_int(&l, block);
+            ft__arg_int(&l, backward ? step : block);
+            ft__arg_int(&l, backward ? offset : 0);
+            ft__arg_int(&l, backward ? block : step);
+            ft__arg_int(&l, backward ? 0 : offset);
+            ft__arg_int(&l, add);
+            ft__launch_kernel(&l, ft__count(x));
         }
         offset += block;
     }
@@ -16047,7 +16053,7 @@ static void ft__cl_concat_backward(const ft__call *call) { ft__cl_concat_run(cal
 typedef struct ft__kernel_embedding { cl_int inner[6], outer[6], start[6], step[6]; }
     ft__kernel_embedding;
 
-static void ft__cl_embed(const ft__call *call, const ft__embedding *e, bool to_large,
+static void ft__cl_embed(const ft__call *call, const ft__placement *e, bool to_large,
                          const float *from, size_t from_count, float *to, size_t to_count,
                          bool add, bool partly)
 {
@@ -16063,17 +16069,17 @@ static void ft__cl_embed(const ft__call *call, const ft__embedding *e, bool to_l
     }
     if (partly && !add) ft__device_fill(call->context, to, to_count, 0);
     l = ft__start(call->context, "embed");
-    ft__pass_memory(&l, from, from_count, FT__READ);
-    ft__pass_memory(&l, to, to_count, add || partly ? FT__READ | FT__WRITE : FT__WRITE);
-    ft__pass_int(&l, count);
-    ft__pass(&l, &k, sizeof k);
-    ft__pass_int(&l, to_large);
-    ft__pass_int(&l, add);
-    ft__go(&l, count);
+    ft__arg_memory(&l, from, from_count, FT__READ);
+    ft__arg_memory(&l, to, to_count, add || partly ? FT__READ | FT__WRITE : FT__WRITE);
+    ft__arg_int(&l, count);
+    ft__arg(&l, &k, sizeof k);
+    ft__arg_int(&l, to_large);
+    ft__arg_int(&l, add);
+    ft__launch_kernel(&l, count);
 }
 
 /* Pad and slice, forward and backward: of x and y one is the smaller and one the larger tensor. */
-static void ft__cl_embed_run(const ft__call *call, const ft__embedding *e, bool x_is_small,
+static void ft__cl_embed_run(const ft__call *call, const ft__placement *e, bool x_is_small,
                              bool backward)
 {
     const ft__tensor *x = &call->input[0], *y = &call->output;
@@ -16087,25 +16093,25 @@ static void ft__cl_embed_run(const ft__call *call, const ft__embedding *e, bool 
 
 static void ft__cl_pad_forward(const ft__call *call)
 {
-    ft__embedding e = ft__pad_embedding(call);
+    ft__placement e = ft__pad_embedding(call);
     ft__cl_embed_run(call, &e, true, false);
 }
 
 static void ft__cl_pad_backward(const ft__call *call)
 {
-    ft__embedding e = ft__pad_embedding(call);
+    ft__placement e = ft__pad_embedding(call);
     ft__cl_embed_run(call, &e, true, true);
 }
 
 static void ft__cl_slice_forward(const ft__call *call)
 {
-    ft__embedding e = ft__slice_embedding(call);
+    ft__placement e = ft__slice_embedding(call);
     ft__cl_embed_run(call, &e, false, false);
 }
 
 static void ft__cl_slice_backward(const ft__call *call)
 {
-    ft__embedding e = ft__slice_embedding(call);
+    ft__placement e = ft__slice_embedding(call);
     ft__cl_embed_run(call, &e, false, true);
 }
 
@@ -16130,14 +16136,14 @@ static void ft__cl_broadcast_forward(const ft__call *call)
     ft__grid grid = ft__grid_of(call);
     size_t count = ft__count(&call->output);
     ft__launch l = ft__start(call->context, "broadcast_forward");
-    ft__pass_value(&l, &call->input[0]);
-    ft__pass_value(&l, &call->input[1]);
-    ft__pass_memory(&l, call->output.value, count, FT__WRITE);
-    ft__pass_int(&l, count);
-    ft__pass(&l, &grid, sizeof grid);
-    ft__pass_int(&l, call->node->op == FT__OP_mul);
-    ft__pass_activation(&l, call->fused, call->fused_options);
-    ft__go(&l, count);
+    ft__arg_value(&l, &call->input[0]);
+    ft__arg_value(&l, &call->input[1]);
+    ft__arg_memory(&l, call->output.value, count, FT__WRITE);
+    ft__arg_int(&l, count);
+    ft__arg(&l, &grid, sizeof grid);
+    ft__arg_int(&l, call->node->op == FT__OP_mul);
+    ft__arg_activation(&l, call->fused, call->fused_options);
+    ft__launch_kernel(&l, count);
 }
 
 static void ft__cl_broadcast_left(const ft__call *call)
@@ -16149,15 +16155,15 @@ static void ft__cl_broadcast_left(const ft__call *call)
     ft__launch l;
     if (!da || da == call->output.gradient) return; /* the gradient is there already */
     l = ft__start(call->context, "broadcast_left");
-    ft__pass_memory(&l, product ? call->input[1].value : NULL, ft__count(&call->input[1]),
-                    FT__READ);
-    ft__pass_memory(&l, call->output.gradient, count, FT__READ);
-    ft__pass_gradient(&l, &call->input[0]);
-    ft__pass_int(&l, count);
-    ft__pass(&l, &grid, sizeof grid);
-    ft__pass_int(&l, product);
-    ft__pass_int(&l, call->input[0].fresh);
-    ft__go(&l, count);
+    ft__arg_memory(&l, product ? call->input[1].value : NULL, ft__count(&call->input[1]),
+                   FT__READ);
+    ft__arg_memory(&l, call->output.gradient, count, FT__READ);
+    ft__arg_gradient(&l, &call->input[0]);
+    ft__arg_int(&l, count);
+    ft__arg(&l, &grid, sizeof grid);
+    ft__arg_int(&l, product);
+    ft__arg_int(&l, call->input[0].fresh);
+    ft__launch_kernel(&l, count);
 }
 
 static void ft__cl_broadcast_backward(const ft__call *call)
@@ -16169,15 +16175,15 @@ static void ft__cl_broadcast_backward(const ft__call *call)
     ft__cl_broadcast_left(call);
     if (!call->input[1].gradient) return;
     l = ft__start(call->context, "broadcast_right");
-    ft__pass_memory(&l, product ? call->input[0].value : NULL, count, FT__READ);
-    ft__pass_memory(&l, call->output.gradient, count, FT__READ);
-    ft__pass_gradient(&l, &call->input[1]);
-    ft__pass_int(&l, count_b);
-    ft__pass(&l, &grid, sizeof grid);
-    ft__pass_int(&l, count / count_b);
-    ft__pass_int(&l, product);
-    ft__pass_int(&l, call->input[1].fresh);
-    ft__go(&l, count_b);
+    ft__arg_memory(&l, product ? call->input[0].value : NULL, count, FT__READ);
+    ft__arg_memory(&l, call->output.gradient, count, FT__READ);
+    ft__arg_gradient(&l, &call->input[1]);
+    ft__arg_int(&l, count_b);
+    ft__arg(&l, &grid, sizeof grid);
+    ft__arg_int(&l, count / count_b);
+    ft__arg_int(&l, product);
+    ft__arg_int(&l, call->input[1].fresh);
+    ft__launch_kernel(&l, count_b);
 }
 
 /* ---- Losses ---- */
@@ -16186,11 +16192,11 @@ static void ft__cl_broadcast_backward(const ft__call *call)
 static void ft__cl_loss_mean(const ft__call *call, cl_mem each, size_t count, size_t divisor)
 {
     ft__launch l = ft__start(call->context, "loss_mean");
-    ft__pass_buffer(&l, each);
-    ft__pass_memory(&l, call->output.value, 1, FT__WRITE);
-    ft__pass_int(&l, count);
-    ft__pass_int(&l, divisor == 0);
-    ft__pass_float(&l, (float)divisor);
+    ft__arg_buffer(&l, each);
+    ft__arg_memory(&l, call->output.value, 1, FT__WRITE);
+    ft__arg_int(&l, count);
+    ft__arg_int(&l, divisor == 0);
+    ft__arg_float(&l, (float)divisor);
     ft__go_grid(&l, 1, 1, 1, 1, 1);
 }
 
@@ -16202,14 +16208,14 @@ static void ft__cl_entropy_forward(const ft__call *call)
     cl_mem each = ft__device_scratch(call->context, FT__SCRATCH_SUMS, 2 * count * sizeof(float));
     ft__launch l = ft__start(call->context, hard ? "cross_entropy_forward"
                                                  : "soft_cross_entropy_forward");
-    ft__pass_value(&l, &call->input[0]);
-    ft__pass_value(&l, &call->input[1]);
-    ft__pass_memory(&l, call->saved, ft__count(&call->input[0]), FT__WRITE);
-    ft__pass_buffer(&l, each);
-    ft__pass_int(&l, count);
-    ft__pass_int(&l, classes);
-    if (hard) ft__pass_float(&l, call->node->options.loss.label_smoothing);
-    ft__go(&l, count);
+    ft__arg_value(&l, &call->input[0]);
+    ft__arg_value(&l, &call->input[1]);
+    ft__arg_memory(&l, call->saved, ft__count(&call->input[0]), FT__WRITE);
+    ft__arg_buffer(&l, each);
+    ft__arg_int(&l, count);
+    ft__arg_int(&l, classes);
+    if (hard) ft__arg_float(&l, call->node->options.loss.label_smoothing);
+    ft__launch_kernel(&l, count);
     ft__cl_loss_mean(call, each, count, hard ? 0 : count);
 }
 
@@ -16222,14 +16228,14 @@ static void ft__cl_entropy_backward(const ft__call *call)
     ft__launch l = ft__start(call->context, hard ? "cross_entropy_backward"
                                                  : "soft_cross_entropy_backward");
     if (!dx) return;
-    ft__pass_memory(&l, call->saved, count, FT__READ);
-    ft__pass_value(&l, &call->input[1]);
-    ft__pass_memory(&l, call->output.gradient, 1, FT__READ);
-    ft__pass_memory(&l, dx, count, FT__READ | FT__WRITE);
-    ft__pass_int(&l, count / classes);
-    ft__pass_int(&l, classes);
-    if (hard) ft__pass_float(&l, call->node->options.loss.label_smoothing);
-    ft__go(&l, count);
+    ft__arg_memory(&l, call->saved, count, FT__READ);
+    ft__arg_value(&l, &call->input[1]);
+    ft__arg_memory(&l, call->output.gradient, 1, FT__READ);
+    ft__arg_memory(&l, dx, count, FT__READ | FT__WRITE);
+    ft__arg_int(&l, count / classes);
+    ft__arg_int(&l, classes);
+    if (hard) ft__arg_float(&l, call->node->options.loss.label_smoothing);
+    ft__launch_kernel(&l, count);
 }
 
 static void ft__cl_pair_loss_forward(const ft__call *call)
@@ -16237,13 +16243,13 @@ static void ft__cl_pair_loss_forward(const ft__call *call)
     size_t count = ft__count(&call->input[0]), block = 256, blocks = ft__blocks_of(count, block);
     cl_mem each = ft__device_scratch(call->context, FT__SCRATCH_SUMS, blocks * sizeof(float));
     ft__launch l = ft__start(call->context, "pair_loss_forward");
-    ft__pass_value(&l, &call->input[0]);
-    ft__pass_value(&l, &call->input[1]);
-    ft__pass_buffer(&l, each);
-    ft__pass_int(&l, count);
-    ft__pass_int(&l, block);
-    ft__pass_int(&l, call->node->op == FT__OP_binary_cross_entropy);
-    ft__go(&l, blocks);
+    ft__arg_value(&l, &call->input[0]);
+    ft__arg_value(&l, &call->input[1]);
+    ft__arg_buffer(&l, each);
+    ft__arg_int(&l, count);
+    ft__arg_int(&l, block);
+    ft__arg_int(&l, call->node->op == FT__OP_binary_cross_entropy);
+    ft__launch_kernel(&l, blocks);
     ft__cl_loss_mean(call, each, blocks, count);
 }
 
@@ -16253,15 +16259,15 @@ static void ft__cl_pair_loss_backward(const ft__call *call)
     bool binary = call->node->op == FT__OP_binary_cross_entropy;
     float *dx = ft__started(call, 0), *dt = binary ? NULL : ft__started(call, 1);
     ft__launch l = ft__start(call->context, "pair_loss_backward");
-    ft__pass_value(&l, &call->input[0]);
-    ft__pass_value(&l, &call->input[1]);
-    ft__pass_memory(&l, call->output.gradient, 1, FT__READ);
-    ft__pass_memory(&l, dx, count, FT__READ | FT__WRITE);
-    ft__pass_memory(&l, dt, count, FT__READ | FT__WRITE);
-    ft__pass_int(&l, count);
-    ft__pass_int(&l, binary);
-    ft__pass_int(&l, (dx ? 1u : 0u) + (dt ? 2u : 0u));
-    ft__go(&l, count);
+    ft__arg_value(&l, &call->input[0]);
+    ft__arg_value(&l, &call->input[1]);
+    ft__arg_memory(&l, call->output.gradient, 1, FT__READ);
+    ft__arg_memory(&l, dx, count, FT__READ | FT__WRITE);
+    ft__arg_memory(&l, dt, count, FT__READ | FT__WRITE);
+    ft__arg_int(&l, count);
+    ft__arg_int(&l, binary);
+    ft__arg_int(&l, (dx ? 1u : 0u) + (dt ? 2u : 0u));
+    ft__launch_kernel(&l, count);
 }
 
 /* ---- The gradients' norm ---- */
@@ -16277,12 +16283,12 @@ static void ft__device_squares(ft__context *c, const float *x, size_t count, cl_
                                size_t at, size_t parts)
 {
     ft__launch l = ft__start(c, "squares");
-    ft__pass_memory(&l, x, count, FT__READ);
-    ft__pass_buffer(&l, sums);
-    ft__pass_int(&l, count);
-    ft__pass_int(&l, parts);
-    ft__pass_int(&l, at);
-    ft__go(&l, parts);
+    ft__arg_memory(&l, x, count, FT__READ);
+    ft__arg_buffer(&l, sums);
+    ft__arg_int(&l, count);
+    ft__arg_int(&l, parts);
+    ft__arg_int(&l, at);
+    ft__launch_kernel(&l, parts);
 }
 #endif /* FINETUNE_OPENCL */
 
@@ -16298,13 +16304,13 @@ static void ft__cl_permute(ft__context *c, const ft__grid *grid, const float *fr
                            size_t count, bool backward, bool add)
 {
     ft__launch l = ft__start(c, "permute");
-    ft__pass_memory(&l, from, count, FT__READ);
-    ft__pass_memory(&l, to, count, add ? FT__READ | FT__WRITE : FT__WRITE);
-    ft__pass_int(&l, count);
-    ft__pass(&l, grid, sizeof *grid);
-    ft__pass_int(&l, backward);
-    ft__pass_int(&l, add);
-    ft__go(&l, count);
+    ft__arg_memory(&l, from, count, FT__READ);
+    ft__arg_memory(&l, to, count, add ? FT__READ | FT__WRITE : FT__WRITE);
+    ft__arg_int(&l, count);
+    ft__arg(&l, grid, sizeof *grid);
+    ft__arg_int(&l, backward);
+    ft__arg_int(&l, add);
+    ft__launch_kernel(&l, count);
 }
 
 static ft__grid ft__permute_grid(const ft__call *call)
@@ -16370,12 +16376,12 @@ static void ft__cl_gather_along_forward(const ft__call *call)
     ft__kernel_gathering g = ft__gathering_of(call, false);
     size_t count = ft__count(&call->output);
     ft__launch l = ft__start(call->context, "gather_along_forward");
-    ft__pass_value(&l, &call->input[0]);
-    ft__pass_value(&l, &call->input[1]);
-    ft__pass_memory(&l, call->output.value, count, FT__WRITE);
-    ft__pass_int(&l, count);
-    ft__pass(&l, &g, sizeof g);
-    ft__go(&l, count);
+    ft__arg_value(&l, &call->input[0]);
+    ft__arg_value(&l, &call->input[1]);
+    ft__arg_memory(&l, call->output.value, count, FT__WRITE);
+    ft__arg_int(&l, count);
+    ft__arg(&l, &g, sizeof g);
+    ft__launch_kernel(&l, count);
 }
 
 static void ft__cl_gather_along_backward(const ft__call *call)
@@ -16385,20 +16391,20 @@ static void ft__cl_gather_along_backward(const ft__call *call)
     ft__launch l;
     if (!call->input[0].gradient) return;
     l = ft__start(call->context, "gather_along_backward");
-    ft__pass_value(&l, &call->input[1]);
-    ft__pass_memory(&l, call->output.gradient, ft__count(&call->output), FT__READ);
-    ft__pass_gradient(&l, &call->input[0]);
-    ft__pass_int(&l, count);
-    ft__pass(&l, &g, sizeof g);
-    ft__pass_int(&l, call->input[0].fresh);
-    ft__go(&l, count);
+    ft__arg_value(&l, &call->input[1]);
+    ft__arg_memory(&l, call->output.gradient, ft__count(&call->output), FT__READ);
+    ft__arg_gradient(&l, &call->input[0]);
+    ft__arg_int(&l, count);
+    ft__arg(&l, &g, sizeof g);
+    ft__arg_int(&l, call->input[0].fresh);
+    ft__launch_kernel(&l, count);
 }
 
-static void ft__pass_rows(ft__launch *l, const ft__axis *a)
+static void ft__arg_rows(ft__launch *l, const ft__axis *a)
 {
-    ft__pass_int(l, a->outer * a->inner);
-    ft__pass_int(l, a->size);
-    ft__pass_int(l, a->inner);
+    ft__arg_int(l, a->outer * a->inner);
+    ft__arg_int(l, a->size);
+    ft__arg_int(l, a->inner);
 }
 
 static void ft__cl_layer_norm_forward(const ft__call *call)
@@ -16407,14 +16413,14 @@ static void ft__cl_layer_norm_forward(const ft__call *call)
     float eps = call->node->options.layer_norm.eps;
     size_t rows = a.outer * a.inner;
     ft__launch l = ft__start(call->context, "layer_norm_forward");
-    ft__pass_value(&l, &call->input[0]);
-    ft__pass_value(&l, &call->input[1]);
-    ft__pass_value(&l, &call->input[2]);
-    ft__pass_memory(&l, call->output.value, rows * a.size, FT__WRITE);
-    ft__pass_memory(&l, (float *)call->saved, 2 * rows, FT__WRITE);
-    ft__pass_rows(&l, &a);
-    ft__pass_float(&l, eps > 0 ? eps : 1e-5f);
-    ft__go(&l, rows);
+    ft__arg_value(&l, &call->input[0]);
+    ft__arg_value(&l, &call->input[1]);
+    ft__arg_value(&l, &call->input[2]);
+    ft__arg_memory(&l, call->output.value, rows * a.size, FT__WRITE);
+    ft__arg_memory(&l, (float *)call->saved, 2 * rows, FT__WRITE);
+    ft__arg_rows(&l, &a);
+    ft__arg_float(&l, eps > 0 ? eps : 1e-5f);
+    ft__launch_kernel(&l, rows);
 }
 
 static void ft__cl_layer_norm_backward(const ft__call *call)
@@ -16425,25 +16431,25 @@ static void ft__cl_layer_norm_backward(const ft__call *call)
     ft__launch l;
     if (call->input[0].gradient) {
         l = ft__start(call->context, "layer_norm_input");
-        ft__pass_value(&l, &call->input[0]);
-        ft__pass_value(&l, &call->input[1]);
-        ft__pass_memory(&l, (float *)call->saved, 2 * rows, FT__READ);
-        ft__pass_memory(&l, call->output.gradient, rows * a.size, FT__READ);
-        ft__pass_gradient(&l, &call->input[0]);
-        ft__pass_rows(&l, &a);
-        ft__pass_int(&l, call->input[0].fresh);
-        ft__go(&l, rows);
+        ft__arg_value(&l, &call->input[0]);
+        ft__arg_value(&l, &call->input[1]);
+        ft__arg_memory(&l, (float *)call->saved, 2 * rows, FT__READ);
+        ft__arg_memory(&l, call->output.gradient, rows * a.size, FT__READ);
+        ft__arg_gradient(&l, &call->input[0]);
+        ft__arg_rows(&l, &a);
+        ft__arg_int(&l, call->input[0].fresh);
+        ft__launch_kernel(&l, rows);
     }
     if (!dweight && !dbias) return;
     l = ft__start(call->context, "layer_norm_weight");
-    ft__pass_value(&l, &call->input[0]);
-    ft__pass_memory(&l, (float *)call->saved, 2 * rows, FT__READ);
-    ft__pass_memory(&l, call->output.gradient, rows * a.size, FT__READ);
-    ft__pass_memory(&l, dweight, a.size, FT__READ | FT__WRITE);
-    ft__pass_memory(&l, dbias, a.size, FT__READ | FT__WRITE);
-    ft__pass_rows(&l, &a);
-    ft__pass_int(&l, (dweight ? 1u : 0u) + (dbias ? 2u : 0u));
-    ft__go(&l, a.size);
+    ft__arg_value(&l, &call->input[0]);
+    ft__arg_memory(&l, (float *)call->saved, 2 * rows, FT__READ);
+    ft__arg_memory(&l, call->output.gradient, rows * a.size, FT__READ);
+    ft__arg_memory(&l, dweight, a.size, FT__READ | FT__WRITE);
+    ft__arg_memory(&l, dbias, a.size, FT__READ | FT__WRITE);
+    ft__arg_rows(&l, &a);
+    ft__arg_int(&l, (dweight ? 1u : 0u) + (dbias ? 2u : 0u));
+    ft__launch_kernel(&l, a.size);
 }
 
 typedef struct ft__kernel_matrix { cl_int outer, inner, row, column; } ft__kernel_matrix;
@@ -16526,18 +16532,18 @@ static void ft__cl_matmul(const ft__call *call, const ft__kernel_product *p, con
     size_t count = ft__matmul_start(call).count;
     int access = add ? FT__READ | FT__WRITE : FT__WRITE;
     ft__launch l;
-    if (c->device->form == FT__FORM_CLBLAST && c->device->gemms && !ft__matmul_turns(call)) {
+    if (c->device->form == FT__FORM_CLBLAST && c->device->gemms && !ft__matmul_transposes(call)) {
         ft__clblast_matmul(c, *p, ft__cl_numbers(c, a, a_count, FT__READ),
                            ft__cl_numbers(c, b, b_count, FT__READ),
                            ft__cl_numbers(c, out, out_count, access), count, add);
         return;
     }
     l = ft__start(c, "matmul");
-    ft__pass_memory(&l, a, a_count, FT__READ);
-    ft__pass_memory(&l, b, b_count, FT__READ);
-    ft__pass_memory(&l, out, out_count, access);
-    ft__pass(&l, p, sizeof *p);
-    ft__pass_int(&l, add);
+    ft__arg_memory(&l, a, a_count, FT__READ);
+    ft__arg_memory(&l, b, b_count, FT__READ);
+    ft__arg_memory(&l, out, out_count, access);
+    ft__arg(&l, p, sizeof *p);
+    ft__arg_int(&l, add);
     ft__go_grid(&l, (size_t)p->n, (size_t)p->m, count, 16, 16);
 }
 
@@ -16590,8 +16596,8 @@ static void ft__cl_matmul_backward(const ft__call *call)
 }
 
 /* Transposes [N, C, L] to [N, L, C], or back; L may be H and W. */
-static void ft__cl_turn(ft__context *c, const ft_shape *shape, int direction, const float *from,
-                        float *to, bool add)
+static void ft__cl_transpose(ft__context *c, const ft_shape *shape, int direction,
+                             const float *from, float *to, bool add)
 {
     bool last = direction == FT__TO_LAST;
     ft__grid grid;
@@ -16611,25 +16617,25 @@ static void ft__cl_conv1d_forward(const ft__call *call)
 {
     ft__tensor input[3];
     ft__call flat = ft__conv1d_as_conv2d(call, input);
-    ft__cl_turn(call->context, &call->input[0].shape, FT__TO_LAST, call->input[0].value,
-                input[0].value, false);
+    ft__cl_transpose(call->context, &call->input[0].shape, FT__TO_LAST, call->input[0].value,
+                     input[0].value, false);
     ft__cl_conv2d_forward(&flat);
-    ft__cl_turn(call->context, &call->output.shape, FT__TO_FIRST, flat.output.value,
-                call->output.value, false);
+    ft__cl_transpose(call->context, &call->output.shape, FT__TO_FIRST, flat.output.value,
+                     call->output.value, false);
 }
 
 static void ft__cl_conv1d_backward(const ft__call *call)
 {
     ft__tensor input[3];
     ft__call flat = ft__conv1d_as_conv2d(call, input);
-    ft__cl_turn(call->context, &call->input[0].shape, FT__TO_LAST, call->input[0].value,
-                input[0].value, false);
-    ft__cl_turn(call->context, &call->output.shape, FT__TO_LAST, call->output.gradient,
-                flat.output.gradient, false);
+    ft__cl_transpose(call->context, &call->input[0].shape, FT__TO_LAST, call->input[0].value,
+                     input[0].value, false);
+    ft__cl_transpose(call->context, &call->output.shape, FT__TO_LAST, call->output.gradient,
+                     flat.output.gradient, false);
     ft__cl_conv2d_backward(&flat);
     if (call->input[0].gradient)
-        ft__cl_turn(call->context, &call->input[0].shape, FT__TO_FIRST, input[0].gradient,
-                    call->input[0].gradient, !call->input[0].fresh);
+        ft__cl_transpose(call->context, &call->input[0].shape, FT__TO_FIRST, input[0].gradient,
+                         call->input[0].gradient, !call->input[0].fresh);
 }
 
 /* ---- linear ---- */
@@ -16643,12 +16649,12 @@ static void ft__cl_linear_forward(const ft__call *call)
         ft__cl_conv_forward(call, &size);
         return;
     }
-    turned = ft__linear_turned_call(call, input);
-    ft__cl_turn(call->context, &call->input[0].shape, FT__TO_FIRST, call->input[0].value,
-                input[0].value, false);
+    turned = ft__linear_transposed_call(call, input);
+    ft__cl_transpose(call->context, &call->input[0].shape, FT__TO_FIRST, call->input[0].value,
+                     input[0].value, false);
     ft__cl_conv_forward(&turned, &size);
-    ft__cl_turn(call->context, &call->output.shape, FT__TO_LAST, turned.output.value,
-                call->output.value, false);
+    ft__cl_transpose(call->context, &call->output.shape, FT__TO_LAST, turned.output.value,
+                     call->output.value, false);
 }
 
 static void ft__cl_linear_backward(const ft__call *call)
@@ -16661,14 +16667,14 @@ static void ft__cl_linear_backward(const ft__call *call)
         ft__cl_conv_backward(call, &size);
         return;
     }
-    turned = ft__linear_turned_call(call, input);
-    ft__cl_turn(call->context, &x->shape, FT__TO_FIRST, x->value, input[0].value, false);
-    ft__cl_turn(call->context, &call->output.shape, FT__TO_FIRST, call->output.gradient,
-                turned.output.gradient, false);
+    turned = ft__linear_transposed_call(call, input);
+    ft__cl_transpose(call->context, &x->shape, FT__TO_FIRST, x->value, input[0].value, false);
+    ft__cl_transpose(call->context, &call->output.shape, FT__TO_FIRST, call->output.gradient,
+                     turned.output.gradient, false);
     ft__cl_conv_backward(&turned, &size);
     if (x->gradient)
-        ft__cl_turn(call->context, &x->shape, FT__TO_LAST, input[0].gradient, x->gradient,
-                    !x->fresh);
+        ft__cl_transpose(call->context, &x->shape, FT__TO_LAST, input[0].gradient, x->gradient,
+                         !x->fresh);
 }
 
 /* ---- embedding, step_pool ---- */
@@ -16677,13 +16683,13 @@ static void ft__cl_embedding_forward(const ft__call *call)
 {
     size_t count = ft__count(&call->output);
     ft__launch l = ft__start(call->context, "embedding_forward");
-    ft__pass_value(&l, &call->input[0]);
-    ft__pass_value(&l, &call->input[1]);
-    ft__pass_memory(&l, call->output.value, count, FT__WRITE);
-    ft__pass_int(&l, count);
-    ft__pass_int(&l, (size_t)call->input[1].shape.size[0]);
-    ft__pass_int(&l, (size_t)call->input[1].shape.size[1]);
-    ft__go(&l, count);
+    ft__arg_value(&l, &call->input[0]);
+    ft__arg_value(&l, &call->input[1]);
+    ft__arg_memory(&l, call->output.value, count, FT__WRITE);
+    ft__arg_int(&l, count);
+    ft__arg_int(&l, (size_t)call->input[1].shape.size[0]);
+    ft__arg_int(&l, (size_t)call->input[1].shape.size[1]);
+    ft__launch_kernel(&l, count);
 }
 
 #define FT__EMBEDDING_BLOCK ((size_t)64) /* places whose gradients are summed together */
@@ -16700,28 +16706,28 @@ static void ft__cl_embedding_backward(const ft__call *call)
     links = ft__device_scratch(call->context, FT__SCRATCH_STEP, 3 * places * sizeof(cl_int));
     sums = ft__device_scratch(call->context, FT__SCRATCH_SUMS, places * each * sizeof(float));
     l = ft__start(call->context, "embedding_links");
-    ft__pass_value(&l, ids);
-    ft__pass_buffer(&l, links);
-    ft__pass_int(&l, places);
-    ft__pass_int(&l, FT__EMBEDDING_BLOCK);
-    ft__pass_int(&l, (size_t)weight->shape.size[0]);
-    ft__pass_int(&l, o->padded ? (size_t)o->padding_index : (size_t)-1);
-    ft__go(&l, places);
+    ft__arg_value(&l, ids);
+    ft__arg_buffer(&l, links);
+    ft__arg_int(&l, places);
+    ft__arg_int(&l, FT__EMBEDDING_BLOCK);
+    ft__arg_int(&l, (size_t)weight->shape.size[0]);
+    ft__arg_int(&l, o->padded ? (size_t)o->padding_index : (size_t)-1);
+    ft__launch_kernel(&l, places);
     l = ft__start(call->context, "embedding_sums");
-    ft__pass_buffer(&l, links);
-    ft__pass_buffer(&l, ft__cl_output_gradient(call));
-    ft__pass_buffer(&l, sums);
-    ft__pass_int(&l, places);
-    ft__pass_int(&l, each);
-    ft__go(&l, places * each);
+    ft__arg_buffer(&l, links);
+    ft__arg_buffer(&l, ft__cl_output_gradient(call));
+    ft__arg_buffer(&l, sums);
+    ft__arg_int(&l, places);
+    ft__arg_int(&l, each);
+    ft__launch_kernel(&l, places * each);
     l = ft__start(call->context, "embedding_backward");
-    ft__pass_value(&l, ids);
-    ft__pass_buffer(&l, links);
-    ft__pass_buffer(&l, sums);
-    ft__pass_memory(&l, dweight, ft__count(weight), FT__READ | FT__WRITE);
-    ft__pass_int(&l, places);
-    ft__pass_int(&l, each);
-    ft__go(&l, places * each);
+    ft__arg_value(&l, ids);
+    ft__arg_buffer(&l, links);
+    ft__arg_buffer(&l, sums);
+    ft__arg_memory(&l, dweight, ft__count(weight), FT__READ | FT__WRITE);
+    ft__arg_int(&l, places);
+    ft__arg_int(&l, each);
+    ft__launch_kernel(&l, places * each);
 }
 
 typedef struct ft__kernel_step_pool { cl_int steps, features, kind, bidirectional, has_lengths; }
@@ -16742,17 +16748,17 @@ static void ft__cl_step_pool_run(const ft__call *call, bool backward)
     p.has_lengths = lengths != NULL;
     if (backward && !x->gradient) return;
     l = ft__start(call->context, backward ? "step_pool_backward" : "step_pool_forward");
-    if (backward) ft__pass_buffer(&l, ft__cl_output_gradient(call));
-    else ft__pass_value(&l, x);
-    ft__pass_memory(&l, lengths ? lengths->value : NULL, (size_t)x->shape.size[0], FT__READ);
-    if (!backward) ft__pass_memory(&l, call->output.value, count, FT__WRITE);
-    ft__pass_memory(&l, o->kind == FT_POOL_MAX ? (float *)call->saved : NULL, count,
-                    backward ? FT__READ : FT__WRITE);
-    if (backward) ft__pass_gradient(&l, x);
-    ft__pass_int(&l, backward ? ft__count(x) : count);
-    ft__pass(&l, &p, sizeof p);
-    if (backward) ft__pass_int(&l, x->fresh);
-    ft__go(&l, backward ? ft__count(x) : count);
+    if (backward) ft__arg_buffer(&l, ft__cl_output_gradient(call));
+    else ft__arg_value(&l, x);
+    ft__arg_memory(&l, lengths ? lengths->value : NULL, (size_t)x->shape.size[0], FT__READ);
+    if (!backward) ft__arg_memory(&l, call->output.value, count, FT__WRITE);
+    ft__arg_memory(&l, o->kind == FT_POOL_MAX ? (float *)call->saved : NULL, count,
+                   backward ? FT__READ : FT__WRITE);
+    if (backward) ft__arg_gradient(&l, x);
+    ft__arg_int(&l, backward ? ft__count(x) : count);
+    ft__arg(&l, &p, sizeof p);
+    if (backward) ft__arg_int(&l, x->fresh);
+    ft__launch_kernel(&l, backward ? ft__count(x) : count);
 }
 
 static void ft__cl_step_pool_forward(const ft__call *call) { ft__cl_step_pool_run(call, false); }
@@ -16828,7 +16834,7 @@ static ft__cl_recurrent ft__cl_recurrent_start(const ft__call *call, int access)
     run.r = ft__recurrent_of(call);
     run.context = c;
     run.kept = ft__cl_numbers(c, (const float *)call->saved, ft__recurrent_kept(call), access);
-    run.step = ft__device_scratch(c, FT__SCRATCH_STEP, run.r.n * ft__largest_of(run.r.width,
+    run.step = ft__device_scratch(c, FT__SCRATCH_STEP, run.r.n * ft__max_size(run.r.width,
                                   2 * run.r.h) * sizeof(float));
     run.side = run.kept;
     run.form = ft__own_form(c->device, &run.product, 0) == FT__FORM_WIDE ? FT__FORM_WIDE
@@ -16858,9 +16864,9 @@ static ft__cl_matrix ft__cl_kept(const ft__cl_recurrent *run, cl_int at)
     return ft__cl_matrix_of(run->kept, (size_t)at, false);
 }
 
-static void ft__pass_lengths(ft__launch *l, const ft__recurrent *r)
+static void ft__arg_lengths(ft__launch *l, const ft__recurrent *r)
 {
-    ft__pass_memory(l, r->lengths ? r->call->input[r->lengths].value : NULL, r->n, FT__READ);
+    ft__arg_memory(l, r->lengths ? r->call->input[r->lengths].value : NULL, r->n, FT__READ);
 }
 
 /* ---- Forward ---- */
@@ -16870,11 +16876,11 @@ static void ft__cl_recurrent_begin(ft__cl_recurrent *run)
     const ft__recurrent *r = &run->r;
     size_t count = r->n * r->directions * r->h;
     ft__launch l = ft__start(run->context, "recurrent_begin");
-    ft__pass_buffer(&l, run->kept);
-    ft__pass_memory(&l, r->hidden ? r->call->input[r->hidden].value : NULL, count, FT__READ);
-    ft__pass_memory(&l, r->cell ? r->call->input[r->cell].value : NULL, count, FT__READ);
-    ft__pass(&l, &run->k, sizeof run->k);
-    ft__go(&l, r->n * r->h);
+    ft__arg_buffer(&l, run->kept);
+    ft__arg_memory(&l, r->hidden ? r->call->input[r->hidden].value : NULL, count, FT__READ);
+    ft__arg_memory(&l, r->cell ? r->call->input[r->cell].value : NULL, count, FT__READ);
+    ft__arg(&l, &run->k, sizeof run->k);
+    ft__launch_kernel(&l, r->n * r->h);
 }
 
 static void ft__cl_recurrent_step(ft__cl_recurrent *run, cl_mem packed)
@@ -16884,16 +16890,16 @@ static void ft__cl_recurrent_step(ft__cl_recurrent *run, cl_mem packed)
     ft__launch l;
     ft__cl_gather(run->context, &run->product, run->form, run->kept, packed, NULL, run->step);
     l = ft__start(run->context, "recurrent_step");
-    ft__pass_buffer(&l, run->kept);
-    ft__pass_buffer(&l, run->step);
+    ft__arg_buffer(&l, run->kept);
+    ft__arg_buffer(&l, run->step);
     for (which = FT__BIAS_IH; which <= FT__BIAS_HH; ++which)
-        ft__pass_memory(&l, r->o->no_bias ? NULL
-                        : ft__recurrent_weight(r, run->direction, which)->value, r->width,
-                        FT__READ);
-    ft__pass_lengths(&l, r);
-    ft__pass_memory(&l, r->call->output.value, ft__count(&r->call->output), FT__WRITE);
-    ft__pass(&l, &run->k, sizeof run->k);
-    ft__go(&l, r->n * r->h);
+        ft__arg_memory(&l, r->o->no_bias ? NULL
+                       : ft__recurrent_weight(r, run->direction, which)->value, r->width,
+                       FT__READ);
+    ft__arg_lengths(&l, r);
+    ft__arg_memory(&l, r->call->output.value, ft__count(&r->call->output), FT__WRITE);
+    ft__arg(&l, &run->k, sizeof run->k);
+    ft__launch_kernel(&l, r->n * r->h);
 }
 
 /* to [n, D h], this direction's part, = or += from [n, h] at `at`: final states, or gradients of
@@ -16907,16 +16913,16 @@ static void ft__cl_recurrent_end(const ft__cl_recurrent *run, cl_mem from, cl_in
     ft__launch l;
     if (!to) return;
     l = ft__start(run->context, "copy_blocks");
-    ft__pass_buffer(&l, from);
-    ft__pass_memory(&l, to, r->n * whole, partly ? FT__READ | FT__WRITE : FT__WRITE);
-    ft__pass_int(&l, r->n * r->h);
-    ft__pass_int(&l, r->h);
-    ft__pass_int(&l, r->h);
-    ft__pass_int(&l, (size_t)at);
-    ft__pass_int(&l, whole);
-    ft__pass_int(&l, part);
-    ft__pass_int(&l, add);
-    ft__go(&l, r->n * r->h);
+    ft__arg_buffer(&l, from);
+    ft__arg_memory(&l, to, r->n * whole, partly ? FT__READ | FT__WRITE : FT__WRITE);
+    ft__arg_int(&l, r->n * r->h);
+    ft__arg_int(&l, r->h);
+    ft__arg_int(&l, r->h);
+    ft__arg_int(&l, (size_t)at);
+    ft__arg_int(&l, whole);
+    ft__arg_int(&l, part);
+    ft__arg_int(&l, add);
+    ft__launch_kernel(&l, r->n * r->h);
 }
 
 static void ft__cl_recurrent_forward(const ft__call *call)
@@ -16956,14 +16962,14 @@ static void ft__cl_recurrent_back(ft__cl_recurrent *run, cl_mem packed, bool end
 {
     const ft__recurrent *r = &run->r;
     ft__launch l = ft__start(run->context, "recurrent_back");
-    ft__pass_buffer(&l, run->kept);
-    ft__pass_buffer(&l, run->side);
-    ft__pass_buffer(&l, run->step);
-    ft__pass_buffer(&l, ft__cl_output_gradient(r->call));
-    ft__pass_lengths(&l, r);
-    ft__pass(&l, &run->k, sizeof run->k);
-    ft__pass_int(&l, end);
-    ft__go(&l, r->n * r->h);
+    ft__arg_buffer(&l, run->kept);
+    ft__arg_buffer(&l, run->side);
+    ft__arg_buffer(&l, run->step);
+    ft__arg_buffer(&l, ft__cl_output_gradient(r->call));
+    ft__arg_lengths(&l, r);
+    ft__arg(&l, &run->k, sizeof run->k);
+    ft__arg_int(&l, end);
+    ft__launch_kernel(&l, r->n * r->h);
     ft__cl_gather(run->context, &run->product, run->form, run->side, packed, NULL, run->step);
 }
 
@@ -17310,7 +17316,7 @@ static bool ft__form_fits(const ft__call *call, int form)
     bool product = call->node->op == FT__OP_conv2d || call->node->op == FT__OP_linear
         || ft__is_recurrent(call->node->op);
     if (call->node->op == FT__OP_matmul && form == FT__FORM_CLBLAST)
-        return d->gemms && !ft__matmul_turns(call);
+        return d->gemms && !ft__matmul_transposes(call);
     if (!product) return form == d->usual_form;
     if (form == d->usual_form || form == FT__FORM_PLAIN) return true;
     if (ft__is_recurrent(call->node->op))
@@ -19374,7 +19380,7 @@ static void ft__fill_input(ft_model *m, ft__node *node, const void *values, int 
 {
     ft_shape shape = ft__with_extent(node->shape, ft__extent_of(m, batch));
     if (ft__is_channels_last(node))
-        ft__turn(&m->context, &shape, FT__TO_LAST, (const float *)values, node->value, false);
+        ft__transpose(&m->context, &shape, FT__TO_LAST, (const float *)values, node->value, false);
     else memcpy(node->value, values, ft__shape_count(&shape) * sizeof(float));
     ft__is_fed(m, node, batch);
 }
@@ -19385,7 +19391,7 @@ static void ft__read_value(ft_model *m, const ft__node *node, const float *value
     ft_shape shape = ft__with_extent(node->shape, size);
     ft__to_host(&m->context, value, ft__shape_count(&shape) * sizeof(float));
     if (ft__is_channels_last(node))
-        ft__turn(&m->context, &shape, FT__TO_FIRST, value, to, false);
+        ft__transpose(&m->context, &shape, FT__TO_FIRST, value, to, false);
     else memcpy(to, value, ft__shape_count(&shape) * sizeof(float));
 }
 
@@ -19865,7 +19871,7 @@ static void ft__update_resting(ft_model *m, const ft__update *all, ft__node *nod
 {
     ft__resting *r = node->resting;
     const ft_optimizer_options *o = &m->optimizer->options;
-    ft__rest *past = &r->past[r->updates % FT__PAST];
+    ft__missed_update *past = &r->past[r->updates % FT__PAST];
     ft__update_job job;
     job.m = m;
     job.u = ft__update_for(all, node);
@@ -19905,16 +19911,16 @@ static cl_mem ft__device_hits(ft_model *m, const ft__plan *plan, size_t rows)
     size_t classes = (size_t)output->shape.size[output->shape.rank - 1];
     cl_mem hits = ft__device_scratch(&m->context, FT__SCRATCH_HITS, rows * sizeof(cl_int));
     ft__launch l = ft__start(&m->context, "score_rows");
-    ft__pass_memory(&l, plan->values[m->output.id - 1], rows * classes, FT__READ);
-    ft__pass_memory(&l, m->nodes[loss->inputs[1] - 1].value, rows, FT__READ);
-    ft__pass_buffer(&l, hits);
-    ft__pass_int(&l, rows);
-    ft__pass_int(&l, classes);
-    ft__go(&l, rows);
+    ft__arg_memory(&l, plan->values[m->output.id - 1], rows * classes, FT__READ);
+    ft__arg_memory(&l, m->nodes[loss->inputs[1] - 1].value, rows, FT__READ);
+    ft__arg_buffer(&l, hits);
+    ft__arg_int(&l, rows);
+    ft__arg_int(&l, classes);
+    ft__launch_kernel(&l, rows);
     return hits;
 }
 
-/* Makes the step's report (ft__news), which decides whether its update happens. It includes the
+/* Makes the step's report (ft__report), which decides whether its update happens. It includes the
    last run's loss and `rows` rows of its output, unless `plan` is NULL. */
 static void ft__device_guard(ft_model *m, const ft__plan *plan, size_t rows)
 {
@@ -19923,14 +19929,14 @@ static void ft__device_guard(ft_model *m, const ft__plan *plan, size_t rows)
     size_t parts = ft__device_all_squares(m, &sums);
     ft__launch l = ft__start(c, "step_guard");
     if (!ft__ok(c)) return;
-    ft__pass_buffer(&l, sums);
-    ft__pass_int(&l, parts);
-    ft__pass_memory(&l, plan ? plan->values[m->loss.id - 1] : NULL, 1, FT__READ);
-    ft__pass_int(&l, plan != NULL);
-    ft__pass_float(&l, m->optimizer->options.clip_norm);
-    ft__pass_buffer(&l, hits ? hits : c->device->none);
-    ft__pass_int(&l, hits ? rows : 0);
-    ft__pass_buffer(&l, c->device->news);
+    ft__arg_buffer(&l, sums);
+    ft__arg_int(&l, parts);
+    ft__arg_memory(&l, plan ? plan->values[m->loss.id - 1] : NULL, 1, FT__READ);
+    ft__arg_int(&l, plan != NULL);
+    ft__arg_float(&l, m->optimizer->options.clip_norm);
+    ft__arg_buffer(&l, hits ? hits : c->device->none);
+    ft__arg_int(&l, hits ? rows : 0);
+    ft__arg_buffer(&l, c->device->news);
     ft__go_grid(&l, 256, 1, 1, 256, 1);
 }
 
@@ -19947,24 +19953,24 @@ static void ft__device_update(ft_model *m, const ft__update *update)
         ft__launch l;
         if (!ft__is_trained(node)) continue;
         l = ft__start(&m->context, o->optimizer == FT_SGD ? "update_sgd" : "update_adam");
-        ft__pass_memory(&l, node->value, count, FT__READ | FT__WRITE);
-        ft__pass_memory(&l, node->gradient, count, FT__READ | FT__WRITE);
-        ft__pass_memory(&l, node->moment1, count, FT__READ | FT__WRITE);
+        ft__arg_memory(&l, node->value, count, FT__READ | FT__WRITE);
+        ft__arg_memory(&l, node->gradient, count, FT__READ | FT__WRITE);
+        ft__arg_memory(&l, node->moment1, count, FT__READ | FT__WRITE);
         if (o->optimizer != FT_SGD)
-            ft__pass_memory(&l, node->moment2, count, FT__READ | FT__WRITE);
-        ft__pass_int(&l, count);
-        ft__pass_float(&l, o->optimizer == FT_SGD ? rate : rate / update->correction1);
-        if (o->optimizer != FT_SGD) ft__pass_float(&l, decoupled ? 1 - rate * decay : 1);
-        ft__pass_float(&l, decoupled ? 0 : decay);
-        ft__pass_float(&l, o->optimizer == FT_SGD ? o->momentum : o->beta1);
-        if (o->optimizer == FT_SGD) ft__pass_int(&l, o->nesterov);
+            ft__arg_memory(&l, node->moment2, count, FT__READ | FT__WRITE);
+        ft__arg_int(&l, count);
+        ft__arg_float(&l, o->optimizer == FT_SGD ? rate : rate / update->correction1);
+        if (o->optimizer != FT_SGD) ft__arg_float(&l, decoupled ? 1 - rate * decay : 1);
+        ft__arg_float(&l, decoupled ? 0 : decay);
+        ft__arg_float(&l, o->optimizer == FT_SGD ? o->momentum : o->beta1);
+        if (o->optimizer == FT_SGD) ft__arg_int(&l, o->nesterov);
         else {
-            ft__pass_float(&l, o->beta2);
-            ft__pass_float(&l, o->eps);
-            ft__pass_float(&l, update->correction2);
+            ft__arg_float(&l, o->beta2);
+            ft__arg_float(&l, o->eps);
+            ft__arg_float(&l, update->correction2);
         }
-        ft__pass_buffer(&l, m->context.device->news);
-        ft__go(&l, count);
+        ft__arg_buffer(&l, m->context.device->news);
+        ft__launch_kernel(&l, count);
     }
 }
 #endif
@@ -20002,11 +20008,11 @@ static ft_status ft__device_step(ft_model *m, float learning_rate, const ft__pla
 }
 
 /* Reports what was wrong with a step, if anything: then no update has happened since. */
-static ft_status ft__check_news(ft_model *m, const ft__news *news, uint64_t step,
-                                float learning_rate)
+static ft_status ft__check_report(ft_model *m, const ft__report *news, uint64_t step,
+                                  float learning_rate)
 {
     if (!ft__ok(&m->context) || !news->wrong) return m->context.status;
-    ft__news_reset(&m->context);
+    ft__report_reset(&m->context);
     m->optimizer->updates -= 1;
     return news->wrong == FT__LOSS_IS_WRONG ? ft__loss_failed(m, step)
                                             : ft__gradients_failed(m, step, learning_rate);
@@ -20023,11 +20029,11 @@ static ft_status ft__optimizer_step(ft_model *m, float learning_rate)
     int i;
 #ifdef FINETUNE_OPENCL
     if (c->device) {
-        ft__news news;
+        ft__report news;
         if (ft__device_step(m, learning_rate, NULL, 0) != FT_OK) return c->status;
-        ft__news_ask(c, 0);
-        news = ft__news_get(c, 0);
-        return ft__check_news(m, &news, m->step, learning_rate);
+        ft__report_ask(c, 0);
+        news = ft__report_get(c, 0);
+        return ft__check_report(m, &news, m->step, learning_rate);
     }
 #endif
     if (ft__optimizer_prepare(m) != FT_OK) return c->status;
@@ -21518,7 +21524,7 @@ typedef struct ft__pickle {
     ft_file *file;
     ft__context *context;
     uint64_t at, end;       /* in the file */
-    ft__pile values, items, stack, memo, storages, tensors;
+    ft__growing values, items, stack, memo, storages, tensors;
     uint64_t repeated;      /* bytes of tensors that are larger than their storages */
 } ft__pickle;
 
@@ -21545,7 +21551,7 @@ static ft_status ft__pickle_fault(ft__pickle *p, const char *what)
 
 static ft__pickle_value *ft__pickle_new(ft__pickle *p, ft__pickle_kind kind)
 {
-    ft__pickle_value *value = (ft__pickle_value *)ft__pile_add(p->context, &p->values);
+    ft__pickle_value *value = (ft__pickle_value *)ft__growing_add(p->context, &p->values);
     if (!value) return NULL;
     memset(value, 0, sizeof *value);
     value->kind = (unsigned char)kind;
@@ -21556,7 +21562,7 @@ static ft__pickle_value *ft__pickle_new(ft__pickle *p, ft__pickle_kind kind)
 
 static void ft__pickle_put(ft__pickle *p, int value)
 {
-    int *top = (int *)ft__pile_add(p->context, &p->stack);
+    int *top = (int *)ft__growing_add(p->context, &p->stack);
     if (top) *top = value;
 }
 
@@ -21605,7 +21611,7 @@ static int ft__pickle_pop(ft__pickle *p)
 
 static void ft__pickle_append(ft__pickle *p, int container, int value)
 {
-    ft__pickle_item *item = (ft__pickle_item *)ft__pile_add(p->context, &p->items);
+    ft__pickle_item *item = (ft__pickle_item *)ft__growing_add(p->context, &p->items);
     ft__pickle_value *v = ft__pickle_at(p, container);
     int index = (int)p->items.count - 1;
     if (!item) return;
@@ -21681,7 +21687,7 @@ static void ft__pickle_remember(ft__pickle *p, uint64_t index)
         return;
     }
     while (ft__ok(p->context) && p->memo.count <= index) {
-        memo = (int *)ft__pile_add(p->context, &p->memo);
+        memo = (int *)ft__growing_add(p->context, &p->memo);
         if (memo) *memo = -1;
     }
     if (!ft__ok(p->context)) return;
@@ -21801,7 +21807,7 @@ static void ft__pickle_storage(ft__pickle *p)
         ft__pickle_fault(p, "an unknown kind of stored object");
         return;
     }
-    made = (ft__storage *)ft__pile_add(p->context, &p->storages);
+    made = (ft__storage *)ft__growing_add(p->context, &p->storages);
     v = ft__pickle_push(p, FT__P_STORAGE);
     if (!made || !v) return;
     v->number = (int64_t)p->storages.count - 1;
@@ -21854,7 +21860,7 @@ static bool ft__pickle_describe(const ft__pickle *p, int arguments, ft__pickled_
    needs may be of any kind. */
 static void ft__pickle_tensor(ft__pickle *p, int call, int arguments)
 {
-    ft__pickled_tensor *t = (ft__pickled_tensor *)ft__pile_add(p->context, &p->tensors);
+    ft__pickled_tensor *t = (ft__pickled_tensor *)ft__growing_add(p->context, &p->tensors);
     ft__pickle_value *v;
     bool fits;
     if (!t) return;
@@ -30594,7 +30600,7 @@ static bool ft__next_json_record(ft__table *t)
     t->letters.count = 0;
     do {
         if (!ft__ok(c) || !ft__next_line(t->start, bytes, &at, &line, &count)) return false;
-        t->at = t->start + ft__least_of(at, bytes);
+        t->at = t->start + ft__min_size(at, bytes);
         t->line = t->next_line++;
         for (i = 0; (size_t)i < count && strchr(" \t\r", line[i]); ++i) {}
     } while ((size_t)i == count);
@@ -31772,7 +31778,7 @@ static void ft__wilson(int correct, int total, double *low, double *high)
 }
 
 /* The index of the first of the largest of `count` scores. */
-static int ft__largest(const float *scores, int count)
+static int ft__argmax(const float *scores, int count)
 {
     int best = 0, i;
     for (i = 1; i < count; ++i)
@@ -31959,7 +31965,7 @@ typedef struct ft__data_state { /* hashes of the data: see training/resume */
     uint64_t labels, groups;
 } ft__data_state;
 
-typedef struct ft__sent_step { /* a step on a device whose results (ft__news) are awaited */
+typedef struct ft__sent_step { /* a step on a device whose results (ft__report) are awaited */
     bool on;
     int batch, step;        /* its samples; its number in the epoch, from 1 */
     int turn;               /* of the results */
@@ -32967,12 +32973,12 @@ static void ft__fit_catch_up(ft__fit *f)
 #ifdef FINETUNE_OPENCL
     ft__sent_step was = f->sent;
     ft__score *score = &f->at.score;
-    ft__news news;
+    ft__report news;
     int counted;
     f->sent.on = false;
     if (!was.on) return;
-    news = ft__news_get(&f->m->context, was.turn);
-    if (ft__check_news(f->m, &news, was.number, was.rate) != FT_OK) return;
+    news = ft__report_get(&f->m->context, was.turn);
+    if (ft__check_report(f->m, &news, was.number, was.rate) != FT_OK) return;
     counted = was.has_labels ? news.counted : was.batch;
     score->loss += (double)news.loss * counted;
     score->correct += news.right;
@@ -33001,7 +33007,7 @@ static void ft__fit_send(ft__fit *f, int batch, float rate)
     now.number = m->step;
     ft__run_backward(m, f->plan, batch);
     ft__device_step(m, rate, f->plan, rows);
-    ft__news_ask(&m->context, now.turn);
+    ft__report_ask(&m->context, now.turn);
     ft__fit_catch_up(f);
     f->sent = now;
     if (!m->context.device->overlaps) ft__fit_catch_up(f);
@@ -33259,7 +33265,7 @@ static ft_status ft__fit_prepare(ft__fit *f)
     f->result.before = ft__digest(m);
     f->at.best_epoch = -1;
 #ifdef FINETUNE_OPENCL
-    if (c->device) ft__news_reset(c);
+    if (c->device) ft__report_reset(c);
 #endif
     ft__optimizer_prepare(m);
     ft__zero_gradients(m);
@@ -33721,7 +33727,7 @@ static void ft__tell_samples(ft_model *m, const ft__plan *plan, const ft__batch 
         double sum = 0;
         result.index = batch->index[i];
         result.label = ((const int32_t *)(const void *)labels->value)[i];
-        result.guess = ft__largest(logits, classes);
+        result.guess = ft__argmax(logits, classes);
         for (k = 0; k < classes; ++k) sum += (double)ft__exp(logits[k] - logits[result.guess]);
         result.probability = (float)(1 / sum);
         o->sample(o->sample_user, &result);
@@ -33830,7 +33836,7 @@ static int ft__best_classes(ft_model *m, const float *logits, ft_prediction *bes
 {
     int classes = ft_class_count(m), i, j, found = 0;
     bool probabilities = m->nodes[m->output.id - 1].op == FT__OP_softmax;
-    float largest = classes > 0 ? logits[ft__largest(logits, classes)] : 0;
+    float largest = classes > 0 ? logits[ft__argmax(logits, classes)] : 0;
     double sum = 0;
     for (i = 0; i < classes; ++i) sum += (double)ft__exp(logits[i] - largest);
     if (classes > 0 && !(sum <= (double)classes)) {
@@ -34019,7 +34025,7 @@ static int ft__draw_token(ft__generation *g, int step)
     float temperature = g->o.temperature > 0 ? g->o.temperature : 1, draw;
     int count = g->classes, i;
     double sum = 0, kept = 0;
-    if (g->o.greedy) return ft__largest(g->logits, g->classes);
+    if (g->o.greedy) return ft__argmax(g->logits, g->classes);
     ft__sort_order(g->order, g->classes, ft__larger_logit, g->logits);
     if (g->o.top_k > 0 && g->o.top_k < count) count = g->o.top_k;
     for (i = 0; i < count; ++i) {

@@ -152,9 +152,9 @@ static void test_guess(void)
                 int i;
                 for (i = 0; i < count; ++i) x[i] = (float)(i * 5 % 7) - 9;
                 x[at] = x[count - 1] = -1;
-                CHECK(ft__guess(&c, x, count) == ft__largest(x, count), "%d of %d", at, count);
+                CHECK(ft__guess(&c, x, count) == ft__argmax(x, count), "%d of %d", at, count);
                 x[at] = ft__from_bits(0x7fc00000u);
-                CHECK(ft__guess(&c, x, count) == ft__largest(x, count), "NaN %d of %d", at, count);
+                CHECK(ft__guess(&c, x, count) == ft__argmax(x, count), "NaN %d of %d", at, count);
             }
     }
 }

@@ -5,9 +5,9 @@
    [SECTION] basics/arrays: Arrays that grow
    ============================================================================================= */
 /* An array of elements of `size` bytes. */
-typedef struct ft__pile { void *at; size_t count, capacity, size; } ft__pile;
+typedef struct ft__growing { void *at; size_t count, capacity, size; } ft__growing;
 
-static FT__UNUSED void *ft__pile_add(ft__context *c, ft__pile *pile)
+static FT__UNUSED void *ft__growing_add(ft__context *c, ft__growing *pile)
 {
     if (pile->count == pile->capacity) {
         size_t capacity = pile->capacity ? 2 * pile->capacity : 256;

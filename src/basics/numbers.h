@@ -7,8 +7,8 @@ static size_t ft__pad_to(size_t count, size_t multiple)
 {
     return (count + multiple - 1) / multiple * multiple;
 }
-static size_t ft__least_of(size_t a, size_t b) { return a < b ? a : b; }
-static size_t ft__largest_of(size_t a, size_t b) { return a > b ? a : b; }
+static size_t ft__min_size(size_t a, size_t b) { return a < b ? a : b; }
+static size_t ft__max_size(size_t a, size_t b) { return a > b ? a : b; }
 
 /* A number that an option takes: finite, and 0 or more. */
 static bool ft__not_negative(float x) { return x >= 0 && x <= FLT_MAX; }

@@ -279,7 +279,7 @@ static bool ft__next_json_record(ft__table *t)
     t->letters.count = 0;
     do {
         if (!ft__ok(c) || !ft__next_line(t->start, bytes, &at, &line, &count)) return false;
-        t->at = t->start + ft__least_of(at, bytes);
+        t->at = t->start + ft__min_size(at, bytes);
         t->line = t->next_line++;
         for (i = 0; (size_t)i < count && strchr(" \t\r", line[i]); ++i) {}
     } while ((size_t)i == count);

@@ -305,7 +305,7 @@ static bool ft__form_fits(const ft__call *call, int form)
     bool product = call->node->op == FT__OP_conv2d || call->node->op == FT__OP_linear
         || ft__is_recurrent(call->node->op);
     if (call->node->op == FT__OP_matmul && form == FT__FORM_CLBLAST)
-        return d->gemms && !ft__matmul_turns(call);
+        return d->gemms && !ft__matmul_transposes(call);
     if (!product) return form == d->usual_form;
     if (form == d->usual_form || form == FT__FORM_PLAIN) return true;
     if (ft__is_recurrent(call->node->op))

@@ -8,7 +8,7 @@
 
 /* =============================================================================================
    [SECTION] devices/opencl_kernels: OpenCL: kernels
-   A kernel is launched by name: ft__start, its arguments in order, ft__go.
+   A kernel is launched by name: ft__start, its arguments in order, ft__launch_kernel.
    ============================================================================================= */
 #ifdef FINETUNE_OPENCL
 
@@ -53,7 +53,7 @@ static ft__launch ft__start(ft__context *c, const char *name)
     return launch;
 }
 
-static void ft__pass(ft__launch *l, const void *value, size_t bytes)
+static void ft__arg(ft__launch *l, const void *value, size_t bytes)
 {
     cl_int code;
     if (!ft__ok(l->context)) return;
@@ -61,20 +61,20 @@ static void ft__pass(ft__launch *l, const void *value, size_t bytes)
     if (code != CL_SUCCESS) ft__cl_failed(l->context, "clSetKernelArg", l->name, code);
 }
 
-static void ft__pass_buffer(ft__launch *l, cl_mem buffer) { ft__pass(l, &buffer, sizeof buffer); }
-static void ft__pass_float(ft__launch *l, float value) { ft__pass(l, &value, sizeof value); }
+static void ft__arg_buffer(ft__launch *l, cl_mem buffer) { ft__arg(l, &buffer, sizeof buffer); }
+static void ft__arg_float(ft__launch *l, float value) { ft__arg(l, &value, sizeof value); }
 
-static void ft__pass_int(ft__launch *l, size_t value)
+static void ft__arg_int(ft__launch *l, size_t value)
 {
     cl_int number = (cl_int)value;
-    ft__pass(l, &number, sizeof number);
+    ft__arg(l, &number, sizeof number);
 }
 
 /* Passes the buffer of `count` numbers of host memory; for NULL, a buffer that is never read. */
-static void ft__pass_memory(ft__launch *l, const void *host, size_t count, int access)
+static void ft__arg_memory(ft__launch *l, const void *host, size_t count, int access)
 {
     ft__context *c = l->context;
-    ft__pass_buffer(l, host ? ft__on_device(c, host, count * sizeof(float), access)
+    ft__arg_buffer(l, host ? ft__on_device(c, host, count * sizeof(float), access)
                             : c->device->none);
 }
 
@@ -105,15 +105,15 @@ static void ft__go_tiles(ft__launch *l, size_t columns, size_t rows, size_t part
                 group, group);
 }
 
-static void ft__go(ft__launch *l, size_t count) { ft__go_grid(l, count, 1, 1, 64, 1); }
+static void ft__launch_kernel(ft__launch *l, size_t count) { ft__go_grid(l, count, 1, 1, 64, 1); }
 
 static void ft__device_fill(ft__context *c, float *host, size_t count, float value)
 {
     ft__launch l = ft__start(c, "fill");
-    ft__pass_memory(&l, host, count, FT__WRITE);
-    ft__pass_int(&l, count);
-    ft__pass_float(&l, value);
-    ft__go(&l, count);
+    ft__arg_memory(&l, host, count, FT__WRITE);
+    ft__arg_int(&l, count);
+    ft__arg_float(&l, value);
+    ft__launch_kernel(&l, count);
 }
 
 /* ---- Opening and closing ---- */
@@ -200,7 +200,7 @@ static ft_status ft__device_start(ft__context *c)
     if (!d->queue || code != CL_SUCCESS) return ft__cl_failed(c, "clCreateCommandQueue", "", code);
     d->overlaps = !d->place.is_processor; /* a processor would wait for itself */
     d->none = ft__cl_buffer(c, 16);
-    ft__news_reset(c);
+    ft__report_reset(c);
     if (ft__ok(c)) d->program = ft__program_build(c, 0, false);
     return c->status;
 }

@@ -57,7 +57,7 @@ typedef struct ft__upload { /* of an input: host memory whose values are uploade
 enum { FT__MOST_UPLOADS = 16 };
 
 /* A step's report; kernels.cl's step_guard writes it. */
-typedef struct ft__news { float loss, scale; cl_int wrong, counted, right; } ft__news;
+typedef struct ft__report { float loss, scale; cl_int wrong, counted, right; } ft__report;
 enum { FT__LOSS_IS_WRONG = 1, FT__GRADIENTS_ARE_WRONG = 2 }; /* `wrong` */
 
 /* Sizes of the tiled products: kernels.cl's TILE_GROUP, TILE_Y, TILE_X, TILE_DEPTH. They are tried
@@ -106,8 +106,8 @@ struct ft__device {
     bool overlaps;          /* uploads and news do not wait: on a GPU, and in tests */
     cl_command_queue second; /* for uploads; NULL until the first one */
     ft__upload uploads[FT__MOST_UPLOADS];
-    cl_mem news, news_pinned; /* an ft__news; two of them in pinned memory, ... */
-    ft__news *news_mapped;  /* ... mapped, used in turn */
+    cl_mem news, news_pinned; /* an ft__report; two of them in pinned memory, ... */
+    ft__report *news_mapped;  /* ... mapped, used in turn */
     cl_event news_sent[2];
     size_t bytes;           /* allocated on the device */
     char build_options[200];
@@ -449,10 +449,10 @@ static cl_mem ft__on_device(ft__context *c, const void *host, size_t bytes, int 
 /* ---- News: a step's report ---- */
 
 /* Clears the report: nothing is wrong. */
-static void ft__news_reset(ft__context *c)
+static void ft__report_reset(ft__context *c)
 {
     ft__device *d = c->device;
-    ft__news none;
+    ft__report none;
     memset(&none, 0, sizeof none);
     if (!ft__ok(c)) return;
     if (!d->news) d->news = ft__cl_buffer(c, sizeof none);
@@ -462,25 +462,25 @@ static void ft__news_reset(ft__context *c)
 }
 
 /* Starts the report's download after all that is queued so far. Turns 0 and 1 may be in flight. */
-static void ft__news_ask(ft__context *c, int turn)
+static void ft__report_ask(ft__context *c, int turn)
 {
     ft__device *d = c->device;
     if (!ft__ok(c) || !d->overlaps) return;
     if (!d->news_mapped)
-        d->news_mapped = (ft__news *)ft__pin(c, 2 * sizeof *d->news_mapped, &d->news_pinned);
+        d->news_mapped = (ft__report *)ft__pin(c, 2 * sizeof *d->news_mapped, &d->news_pinned);
     if (!d->news_mapped) return;
     ft__event_drop(d, &d->news_sent[turn]);
     if (ft__cl_did(c, "clEnqueueReadBuffer", d->cl.clEnqueueReadBuffer(
-            d->queue, d->news, CL_FALSE, 0, sizeof(ft__news), &d->news_mapped[turn], 0, NULL,
+            d->queue, d->news, CL_FALSE, 0, sizeof(ft__report), &d->news_mapped[turn], 0, NULL,
             &d->news_sent[turn])))
         ft__cl_did(c, "clFlush", d->cl.clFlush(d->queue));
 }
 
 /* The report of this turn; if nothing overlaps, that of all that is queued. */
-static ft__news ft__news_get(ft__context *c, int turn)
+static ft__report ft__report_get(ft__context *c, int turn)
 {
     ft__device *d = c->device;
-    ft__news news;
+    ft__report news;
     memset(&news, 0, sizeof news);
     if (!ft__ok(c)) return news;
     if (d->overlaps) {

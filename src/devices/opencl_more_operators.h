@@ -57,11 +57,11 @@ static void ft__cl_pool_forward(const ft__call *call, bool largest)
     ft__pool_sizes p = ft__pool_sizes_of(call);
     size_t count = ft__count(&call->output);
     ft__launch l = ft__start(call->context, largest ? "max_pool_forward" : "avg_pool_forward");
-    ft__pass_value(&l, &call->input[0]);
-    ft__pass_memory(&l, call->output.value, count, FT__WRITE);
-    if (largest) ft__pass_memory(&l, call->saved, count, FT__WRITE);
-    ft__pass(&l, &p, sizeof p);
-    ft__go(&l, count);
+    ft__arg_value(&l, &call->input[0]);
+    ft__arg_memory(&l, call->output.value, count, FT__WRITE);
+    if (largest) ft__arg_memory(&l, call->saved, count, FT__WRITE);
+    ft__arg(&l, &p, sizeof p);
+    ft__launch_kernel(&l, count);
 }
 
 static void ft__cl_pool_backward(const ft__call *call, bool largest)
@@ -69,12 +69,12 @@ static void ft__cl_pool_backward(const ft__call *call, bool largest)
     ft__pool_sizes p = ft__pool_sizes_of(call);
     ft__launch l = ft__start(call->context, "pool_backward");
     if (!call->input[0].gradient) return;
-    ft__pass_memory(&l, call->output.gradient, ft__count(&call->output), FT__READ);
-    ft__pass_memory(&l, largest ? call->saved : NULL, ft__count(&call->output), FT__READ);
-    ft__pass_gradient(&l, &call->input[0]);
-    ft__pass(&l, &p, sizeof p);
-    ft__pass_int(&l, largest);
-    ft__go(&l, ft__count(&call->input[0]));
+    ft__arg_memory(&l, call->output.gradient, ft__count(&call->output), FT__READ);
+    ft__arg_memory(&l, largest ? call->saved : NULL, ft__count(&call->output), FT__READ);
+    ft__arg_gradient(&l, &call->input[0]);
+    ft__arg(&l, &p, sizeof p);
+    ft__arg_int(&l, largest);
+    ft__launch_kernel(&l, ft__count(&call->input[0]));
 }
 
 static void ft__cl_max_pool_forward(const ft__call *call) { ft__cl_pool_forward(call, true); }
@@ -92,19 +92,19 @@ static void ft__cl_reshape_run(const ft__call *call, bool backward)
     bool add = backward && !x->fresh;
     ft__launch l = ft__start(call->context, "reshape");
     if (backward && !x->gradient) return;
-    ft__pass_memory(&l, backward ? y->gradient : x->value, count, FT__READ);
-    ft__pass_memory(&l, backward ? x->gradient : y->value, count,
-                    add ? FT__READ | FT__WRITE : FT__WRITE);
-    ft__pass_int(&l, count);
-    ft__pass_int(&l, count / (size_t)x->shape.size[0]);
+    ft__arg_memory(&l, backward ? y->gradient : x->value, count, FT__READ);
+    ft__arg_memory(&l, backward ? x->gradient : y->value, count,
+                   add ? FT__READ | FT__WRITE : FT__WRITE);
+    ft__arg_int(&l, count);
+    ft__arg_int(&l, count / (size_t)x->shape.size[0]);
     for (i = 0; i < 2; ++i) {
         const ft__tensor *t = i ? to : from;
-        ft__pass_int(&l, t->channels_last ? (size_t)t->shape.size[2] * (size_t)t->shape.size[3]
+        ft__arg_int(&l, t->channels_last ? (size_t)t->shape.size[2] * (size_t)t->shape.size[3]
                                           : count);
-        ft__pass_int(&l, t->channels_last ? (size_t)t->shape.size[1] : 1);
+        ft__arg_int(&l, t->channels_last ? (size_t)t->shape.size[1] : 1);
     }
-    ft__pass_int(&l, add);
-    ft__go(&l, count);
+    ft__arg_int(&l, add);
+    ft__launch_kernel(&l, count);
 }
 
 static void ft__cl_reshape_forward(const ft__call *call) { ft__cl_reshape_run(call, false); }
@@ -124,19 +124,19 @@ static void ft__cl_concat_run(const ft__call *call, bool backward)
         ft__launch l;
         if (!backward || x->gradient) {
             l = ft__start(call->context, "copy_blocks");
-            ft__pass_memory(&l, backward ? call->output.gradient : x->value,
-                            backward ? total : ft__count(x), FT__READ);
-            ft__pass_memory(&l, backward ? x->gradient : call->output.value,
-                            backward ? ft__count(x) : total,
-                            add ? FT__READ | FT__WRITE : FT__WRITE);
-            ft__pass_int(&l, ft__count(x));
-            ft__pass_int(&l, block);
-            ft__pass_int(&l, backward ? step : block);
-            ft__pass_int(&l, backward ? offset : 0);
-            ft__pass_int(&l, backward ? block : step);
-            ft__pass_int(&l, backward ? 0 : offset);
-            ft__pass_int(&l, add);
-            ft__go(&l, ft__count(x));
+            ft__arg_memory(&l, backward ? call->output.gradient : x->value,
+                           backward ? total : ft__count(x), FT__READ);
+            ft__arg_memory(&l, backward ? x->gradient : call->output.value,
+                           backward ? ft__count(x) : total,
+                           add ? FT__READ | FT__WRITE : FT__WRITE);
+            ft__arg_int(&l, ft__count(x));
+            ft__arg_int(&l, block);
+            ft__arg_int(&l, backward ? step : block);
+            ft__arg_int(&l, backward ? offset : 0);
+            ft__arg_int(&l, backward ? block : step);
+            ft__arg_int(&l, backward ? 0 : offset);
+            ft__arg_int(&l, add);
+            ft__launch_kernel(&l, ft__count(x));
         }
         offset += block;
     }
@@ -148,7 +148,7 @@ static void ft__cl_concat_backward(const ft__call *call) { ft__cl_concat_run(cal
 typedef struct ft__kernel_embedding { cl_int inner[6], outer[6], start[6], step[6]; }
     ft__kernel_embedding;
 
-static void ft__cl_embed(const ft__call *call, const ft__embedding *e, bool to_large,
+static void ft__cl_embed(const ft__call *call, const ft__placement *e, bool to_large,
                          const float *from, size_t from_count, float *to, size_t to_count,
                          bool add, bool partly)
 {
@@ -164,17 +164,17 @@ static void ft__cl_embed(const ft__call *call, const ft__embedding *e, bool to_l
     }
     if (partly && !add) ft__device_fill(call->context, to, to_count, 0);
     l = ft__start(call->context, "embed");
-    ft__pass_memory(&l, from, from_count, FT__READ);
-    ft__pass_memory(&l, to, to_count, add || partly ? FT__READ | FT__WRITE : FT__WRITE);
-    ft__pass_int(&l, count);
-    ft__pass(&l, &k, sizeof k);
-    ft__pass_int(&l, to_large);
-    ft__pass_int(&l, add);
-    ft__go(&l, count);
+    ft__arg_memory(&l, from, from_count, FT__READ);
+    ft__arg_memory(&l, to, to_count, add || partly ? FT__READ | FT__WRITE : FT__WRITE);
+    ft__arg_int(&l, count);
+    ft__arg(&l, &k, sizeof k);
+    ft__arg_int(&l, to_large);
+    ft__arg_int(&l, add);
+    ft__launch_kernel(&l, count);
 }
 
 /* Pad and slice, forward and backward: of x and y one is the smaller and one the larger tensor. */
-static void ft__cl_embed_run(const ft__call *call, const ft__embedding *e, bool x_is_small,
+static void ft__cl_embed_run(const ft__call *call, const ft__placement *e, bool x_is_small,
                              bool backward)
 {
     const ft__tensor *x = &call->input[0], *y = &call->output;
@@ -188,25 +188,25 @@ static void ft__cl_embed_run(const ft__call *call, const ft__embedding *e, bool 
 
 static void ft__cl_pad_forward(const ft__call *call)
 {
-    ft__embedding e = ft__pad_embedding(call);
+    ft__placement e = ft__pad_embedding(call);
     ft__cl_embed_run(call, &e, true, false);
 }
 
 static void ft__cl_pad_backward(const ft__call *call)
 {
-    ft__embedding e = ft__pad_embedding(call);
+    ft__placement e = ft__pad_embedding(call);
     ft__cl_embed_run(call, &e, true, true);
 }
 
 static void ft__cl_slice_forward(const ft__call *call)
 {
-    ft__embedding e = ft__slice_embedding(call);
+    ft__placement e = ft__slice_embedding(call);
     ft__cl_embed_run(call, &e, false, false);
 }
 
 static void ft__cl_slice_backward(const ft__call *call)
 {
-    ft__embedding e = ft__slice_embedding(call);
+    ft__placement e = ft__slice_embedding(call);
     ft__cl_embed_run(call, &e, false, true);
 }
 
@@ -231,14 +231,14 @@ static void ft__cl_broadcast_forward(const ft__call *call)
     ft__grid grid = ft__grid_of(call);
     size_t count = ft__count(&call->output);
     ft__launch l = ft__start(call->context, "broadcast_forward");
-    ft__pass_value(&l, &call->input[0]);
-    ft__pass_value(&l, &call->input[1]);
-    ft__pass_memory(&l, call->output.value, count, FT__WRITE);
-    ft__pass_int(&l, count);
-    ft__pass(&l, &grid, sizeof grid);
-    ft__pass_int(&l, call->node->op == FT__OP_mul);
-    ft__pass_activation(&l, call->fused, call->fused_options);
-    ft__go(&l, count);
+    ft__arg_value(&l, &call->input[0]);
+    ft__arg_value(&l, &call->input[1]);
+    ft__arg_memory(&l, call->output.value, count, FT__WRITE);
+    ft__arg_int(&l, count);
+    ft__arg(&l, &grid, sizeof grid);
+    ft__arg_int(&l, call->node->op == FT__OP_mul);
+    ft__arg_activation(&l, call->fused, call->fused_options);
+    ft__launch_kernel(&l, count);
 }
 
 static void ft__cl_broadcast_left(const ft__call *call)
@@ -250,15 +250,15 @@ static void ft__cl_broadcast_left(const ft__call *call)
     ft__launch l;
     if (!da || da == call->output.gradient) return; /* the gradient is there already */
     l = ft__start(call->context, "broadcast_left");
-    ft__pass_memory(&l, product ? call->input[1].value : NULL, ft__count(&call->input[1]),
-                    FT__READ);
-    ft__pass_memory(&l, call->output.gradient, count, FT__READ);
-    ft__pass_gradient(&l, &call->input[0]);
-    ft__pass_int(&l, count);
-    ft__pass(&l, &grid, sizeof grid);
-    ft__pass_int(&l, product);
-    ft__pass_int(&l, call->input[0].fresh);
-    ft__go(&l, count);
+    ft__arg_memory(&l, product ? call->input[1].value : NULL, ft__count(&call->input[1]),
+                   FT__READ);
+    ft__arg_memory(&l, call->output.gradient, count, FT__READ);
+    ft__arg_gradient(&l, &call->input[0]);
+    ft__arg_int(&l, count);
+    ft__arg(&l, &grid, sizeof grid);
+    ft__arg_int(&l, product);
+    ft__arg_int(&l, call->input[0].fresh);
+    ft__launch_kernel(&l, count);
 }
 
 static void ft__cl_broadcast_backward(const ft__call *call)
@@ -270,15 +270,15 @@ static void ft__cl_broadcast_backward(const ft__call *call)
     ft__cl_broadcast_left(call);
     if (!call->input[1].gradient) return;
     l = ft__start(call->context, "broadcast_right");
-    ft__pass_memory(&l, product ? call->input[0].value : NULL, count, FT__READ);
-    ft__pass_memory(&l, call->output.gradient, count, FT__READ);
-    ft__pass_gradient(&l, &call->input[1]);
-    ft__pass_int(&l, count_b);
-    ft__pass(&l, &grid, sizeof grid);
-    ft__pass_int(&l, count / count_b);
-    ft__pass_int(&l, product);
-    ft__pass_int(&l, call->input[1].fresh);
-    ft__go(&l, count_b);
+    ft__arg_memory(&l, product ? call->input[0].value : NULL, count, FT__READ);
+    ft__arg_memory(&l, call->output.gradient, count, FT__READ);
+    ft__arg_gradient(&l, &call->input[1]);
+    ft__arg_int(&l, count_b);
+    ft__arg(&l, &grid, sizeof grid);
+    ft__arg_int(&l, count / count_b);
+    ft__arg_int(&l, product);
+    ft__arg_int(&l, call->input[1].fresh);
+    ft__launch_kernel(&l, count_b);
 }
 
 /* ---- Losses ---- */
@@ -287,11 +287,11 @@ static void ft__cl_broadcast_backward(const ft__call *call)
 static void ft__cl_loss_mean(const ft__call *call, cl_mem each, size_t count, size_t divisor)
 {
     ft__launch l = ft__start(call->context, "loss_mean");
-    ft__pass_buffer(&l, each);
-    ft__pass_memory(&l, call->output.value, 1, FT__WRITE);
-    ft__pass_int(&l, count);
-    ft__pass_int(&l, divisor == 0);
-    ft__pass_float(&l, (float)divisor);
+    ft__arg_buffer(&l, each);
+    ft__arg_memory(&l, call->output.value, 1, FT__WRITE);
+    ft__arg_int(&l, count);
+    ft__arg_int(&l, divisor == 0);
+    ft__arg_float(&l, (float)divisor);
     ft__go_grid(&l, 1, 1, 1, 1, 1);
 }
 
@@ -303,14 +303,14 @@ static void ft__cl_entropy_forward(const ft__call *call)
     cl_mem each = ft__device_scratch(call->context, FT__SCRATCH_SUMS, 2 * count * sizeof(float));
     ft__launch l = ft__start(call->context, hard ? "cross_entropy_forward"
                                                  : "soft_cross_entropy_forward");
-    ft__pass_value(&l, &call->input[0]);
-    ft__pass_value(&l, &call->input[1]);
-    ft__pass_memory(&l, call->saved, ft__count(&call->input[0]), FT__WRITE);
-    ft__pass_buffer(&l, each);
-    ft__pass_int(&l, count);
-    ft__pass_int(&l, classes);
-    if (hard) ft__pass_float(&l, call->node->options.loss.label_smoothing);
-    ft__go(&l, count);
+    ft__arg_value(&l, &call->input[0]);
+    ft__arg_value(&l, &call->input[1]);
+    ft__arg_memory(&l, call->saved, ft__count(&call->input[0]), FT__WRITE);
+    ft__arg_buffer(&l, each);
+    ft__arg_int(&l, count);
+    ft__arg_int(&l, classes);
+    if (hard) ft__arg_float(&l, call->node->options.loss.label_smoothing);
+    ft__launch_kernel(&l, count);
     ft__cl_loss_mean(call, each, count, hard ? 0 : count);
 }
 
@@ -323,14 +323,14 @@ static void ft__cl_entropy_backward(const ft__call *call)
     ft__launch l = ft__start(call->context, hard ? "cross_entropy_backward"
                                                  : "soft_cross_entropy_backward");
     if (!dx) return;
-    ft__pass_memory(&l, call->saved, count, FT__READ);
-    ft__pass_value(&l, &call->input[1]);
-    ft__pass_memory(&l, call->output.gradient, 1, FT__READ);
-    ft__pass_memory(&l, dx, count, FT__READ | FT__WRITE);
-    ft__pass_int(&l, count / classes);
-    ft__pass_int(&l, classes);
-    if (hard) ft__pass_float(&l, call->node->options.loss.label_smoothing);
-    ft__go(&l, count);
+    ft__arg_memory(&l, call->saved, count, FT__READ);
+    ft__arg_value(&l, &call->input[1]);
+    ft__arg_memory(&l, call->output.gradient, 1, FT__READ);
+    ft__arg_memory(&l, dx, count, FT__READ | FT__WRITE);
+    ft__arg_int(&l, count / classes);
+    ft__arg_int(&l, classes);
+    if (hard) ft__arg_float(&l, call->node->options.loss.label_smoothing);
+    ft__launch_kernel(&l, count);
 }
 
 static void ft__cl_pair_loss_forward(const ft__call *call)
@@ -338,13 +338,13 @@ static void ft__cl_pair_loss_forward(const ft__call *call)
     size_t count = ft__count(&call->input[0]), block = 256, blocks = ft__blocks_of(count, block);
     cl_mem each = ft__device_scratch(call->context, FT__SCRATCH_SUMS, blocks * sizeof(float));
     ft__launch l = ft__start(call->context, "pair_loss_forward");
-    ft__pass_value(&l, &call->input[0]);
-    ft__pass_value(&l, &call->input[1]);
-    ft__pass_buffer(&l, each);
-    ft__pass_int(&l, count);
-    ft__pass_int(&l, block);
-    ft__pass_int(&l, call->node->op == FT__OP_binary_cross_entropy);
-    ft__go(&l, blocks);
+    ft__arg_value(&l, &call->input[0]);
+    ft__arg_value(&l, &call->input[1]);
+    ft__arg_buffer(&l, each);
+    ft__arg_int(&l, count);
+    ft__arg_int(&l, block);
+    ft__arg_int(&l, call->node->op == FT__OP_binary_cross_entropy);
+    ft__launch_kernel(&l, blocks);
     ft__cl_loss_mean(call, each, blocks, count);
 }
 
@@ -354,15 +354,15 @@ static void ft__cl_pair_loss_backward(const ft__call *call)
     bool binary = call->node->op == FT__OP_binary_cross_entropy;
     float *dx = ft__started(call, 0), *dt = binary ? NULL : ft__started(call, 1);
     ft__launch l = ft__start(call->context, "pair_loss_backward");
-    ft__pass_value(&l, &call->input[0]);
-    ft__pass_value(&l, &call->input[1]);
-    ft__pass_memory(&l, call->output.gradient, 1, FT__READ);
-    ft__pass_memory(&l, dx, count, FT__READ | FT__WRITE);
-    ft__pass_memory(&l, dt, count, FT__READ | FT__WRITE);
-    ft__pass_int(&l, count);
-    ft__pass_int(&l, binary);
-    ft__pass_int(&l, (dx ? 1u : 0u) + (dt ? 2u : 0u));
-    ft__go(&l, count);
+    ft__arg_value(&l, &call->input[0]);
+    ft__arg_value(&l, &call->input[1]);
+    ft__arg_memory(&l, call->output.gradient, 1, FT__READ);
+    ft__arg_memory(&l, dx, count, FT__READ | FT__WRITE);
+    ft__arg_memory(&l, dt, count, FT__READ | FT__WRITE);
+    ft__arg_int(&l, count);
+    ft__arg_int(&l, binary);
+    ft__arg_int(&l, (dx ? 1u : 0u) + (dt ? 2u : 0u));
+    ft__launch_kernel(&l, count);
 }
 
 /* ---- The gradients' norm ---- */
@@ -378,11 +378,11 @@ static void ft__device_squares(ft__context *c, const float *x, size_t count, cl_
                                size_t at, size_t parts)
 {
     ft__launch l = ft__start(c, "squares");
-    ft__pass_memory(&l, x, count, FT__READ);
-    ft__pass_buffer(&l, sums);
-    ft__pass_int(&l, count);
-    ft__pass_int(&l, parts);
-    ft__pass_int(&l, at);
-    ft__go(&l, parts);
+    ft__arg_memory(&l, x, count, FT__READ);
+    ft__arg_buffer(&l, sums);
+    ft__arg_int(&l, count);
+    ft__arg_int(&l, parts);
+    ft__arg_int(&l, at);
+    ft__launch_kernel(&l, parts);
 }
 #endif /* FINETUNE_OPENCL */

@@ -53,14 +53,14 @@ static cl_mem ft__cl_gradient(ft__context *c, const ft__tensor *t)
                                                                  : FT__READ | FT__WRITE);
 }
 
-static void ft__pass_gradient(ft__launch *l, const ft__tensor *t)
+static void ft__arg_gradient(ft__launch *l, const ft__tensor *t)
 {
-    ft__pass_memory(l, t->gradient, ft__count(t), t->fresh ? FT__WRITE : FT__READ | FT__WRITE);
+    ft__arg_memory(l, t->gradient, ft__count(t), t->fresh ? FT__WRITE : FT__READ | FT__WRITE);
 }
 
-static void ft__pass_value(ft__launch *l, const ft__tensor *t)
+static void ft__arg_value(ft__launch *l, const ft__tensor *t)
 {
-    ft__pass_memory(l, t->value, ft__count(t), FT__READ);
+    ft__arg_memory(l, t->value, ft__count(t), FT__READ);
 }
 
 /* ---- Activations ---- */
@@ -75,21 +75,21 @@ static float ft__kernel_option(int op, const ft_activation_options *o)
     return op == FT__OP_gelu && o->tanh_approximation ? 1.0f : 0.0f;
 }
 
-static void ft__pass_activation(ft__launch *l, int op, const ft__options *options)
+static void ft__arg_activation(ft__launch *l, int op, const ft__options *options)
 {
-    ft__pass_int(l, (size_t)ft__kernel_activation(op));
-    ft__pass_float(l, options ? ft__kernel_option(op, &options->activation) : 0);
+    ft__arg_int(l, (size_t)ft__kernel_activation(op));
+    ft__arg_float(l, options ? ft__kernel_option(op, &options->activation) : 0);
 }
 
 static void ft__cl_activation_forward(const ft__call *call)
 {
     size_t count = ft__count(&call->output);
     ft__launch l = ft__start(call->context, "activation_forward");
-    ft__pass_value(&l, &call->input[0]);
-    ft__pass_memory(&l, call->output.value, count, FT__WRITE);
-    ft__pass_int(&l, count);
-    ft__pass_activation(&l, call->node->op, &call->node->options);
-    ft__go(&l, count);
+    ft__arg_value(&l, &call->input[0]);
+    ft__arg_memory(&l, call->output.value, count, FT__WRITE);
+    ft__arg_int(&l, count);
+    ft__arg_activation(&l, call->node->op, &call->node->options);
+    ft__launch_kernel(&l, count);
 }
 
 static void ft__cl_slopes(const ft__call *call, int op, const ft__options *options,
@@ -97,14 +97,14 @@ static void ft__cl_slopes(const ft__call *call, int op, const ft__options *optio
 {
     size_t count = ft__count(&call->output);
     ft__launch l = ft__start(call->context, "activation_backward");
-    ft__pass_value(&l, kept);
-    ft__pass_memory(&l, call->output.gradient, count, FT__READ);
-    ft__pass_memory(&l, dx, count, fresh && dx != call->output.gradient ? FT__WRITE
+    ft__arg_value(&l, kept);
+    ft__arg_memory(&l, call->output.gradient, count, FT__READ);
+    ft__arg_memory(&l, dx, count, fresh && dx != call->output.gradient ? FT__WRITE
                                                                         : FT__READ | FT__WRITE);
-    ft__pass_int(&l, count);
-    ft__pass_activation(&l, op, options);
-    ft__pass_int(&l, fresh);
-    ft__go(&l, count);
+    ft__arg_int(&l, count);
+    ft__arg_activation(&l, op, options);
+    ft__arg_int(&l, fresh);
+    ft__launch_kernel(&l, count);
 }
 
 static void ft__cl_activation_backward(const ft__call *call)
@@ -125,18 +125,18 @@ static void ft__cl_softmax_run(const ft__call *call, bool logarithm, bool backwa
     ft__launch l = ft__start(call->context, backward ? "softmax_backward" : "softmax_forward");
     if (backward && !dx) return;
     if (backward) {
-        ft__pass_value(&l, &call->output);
-        ft__pass_memory(&l, call->output.gradient, ft__count(&call->output), FT__READ);
-        ft__pass_memory(&l, dx, ft__count(&call->output), FT__READ | FT__WRITE);
+        ft__arg_value(&l, &call->output);
+        ft__arg_memory(&l, call->output.gradient, ft__count(&call->output), FT__READ);
+        ft__arg_memory(&l, dx, ft__count(&call->output), FT__READ | FT__WRITE);
     } else {
-        ft__pass_value(&l, &call->input[0]);
-        ft__pass_memory(&l, call->output.value, ft__count(&call->output), FT__WRITE);
+        ft__arg_value(&l, &call->input[0]);
+        ft__arg_memory(&l, call->output.value, ft__count(&call->output), FT__WRITE);
     }
-    ft__pass_int(&l, a.outer * a.inner);
-    ft__pass_int(&l, a.size);
-    ft__pass_int(&l, a.inner);
-    ft__pass_int(&l, logarithm);
-    ft__go(&l, a.outer * a.inner);
+    ft__arg_int(&l, a.outer * a.inner);
+    ft__arg_int(&l, a.size);
+    ft__arg_int(&l, a.inner);
+    ft__arg_int(&l, logarithm);
+    ft__launch_kernel(&l, a.outer * a.inner);
 }
 
 static void ft__cl_softmax_forward(const ft__call *call) { ft__cl_softmax_run(call, false, false); }
@@ -161,16 +161,16 @@ static void ft__cl_dropout_run(const ft__call *call, const float *from, float *t
     size_t sample = locked && shape->rank > 1 ? (size_t)shape->size[1] * each : 1;
     ft__launch l = ft__start(call->context, "dropout");
     if (p == 0) p = 0.5f;
-    ft__pass_memory(&l, from, count, FT__READ);
-    ft__pass_memory(&l, to, count, add ? FT__READ | FT__WRITE : FT__WRITE);
-    ft__pass_int(&l, count);
-    ft__pass(&l, &call->random, sizeof call->random);
-    ft__pass_float(&l, identity ? -1.0f : p);
-    ft__pass_float(&l, identity ? 1.0f : p < 1 ? 1.0f / (1.0f - p) : 0.0f);
-    ft__pass_int(&l, sample);
-    ft__pass_int(&l, each);
-    ft__pass_int(&l, add);
-    ft__go(&l, count);
+    ft__arg_memory(&l, from, count, FT__READ);
+    ft__arg_memory(&l, to, count, add ? FT__READ | FT__WRITE : FT__WRITE);
+    ft__arg_int(&l, count);
+    ft__arg(&l, &call->random, sizeof call->random);
+    ft__arg_float(&l, identity ? -1.0f : p);
+    ft__arg_float(&l, identity ? 1.0f : p < 1 ? 1.0f / (1.0f - p) : 0.0f);
+    ft__arg_int(&l, sample);
+    ft__arg_int(&l, each);
+    ft__arg_int(&l, add);
+    ft__launch_kernel(&l, count);
 }
 
 static void ft__cl_dropout_forward(const ft__call *call)
@@ -264,17 +264,17 @@ static cl_mem ft__cl_pack(ft__context *context, const ft__tensor *weight, const 
         return ft__on_device(context, weight->value, count * sizeof(float), FT__READ);
     packed = ft__device_scratch(context, FT__SCRATCH_PACKED, count * sizeof(float));
     l = ft__start(context, "pack_weight");
-    ft__pass_value(&l, weight);
-    ft__pass_buffer(&l, packed);
-    ft__pass_int(&l, groups);
-    ft__pass_int(&l, taps);
-    ft__pass_int(&l, channels);
-    ft__pass_int(&l, n);
-    ft__pass_int(&l, (size_t)g->wide);
-    ft__pass_int(&l, n * channels * taps);
-    ft__pass_int(&l, backward ? taps : channels * taps);
-    ft__pass_int(&l, backward ? n * taps : taps);
-    ft__go(&l, count);
+    ft__arg_value(&l, weight);
+    ft__arg_buffer(&l, packed);
+    ft__arg_int(&l, groups);
+    ft__arg_int(&l, taps);
+    ft__arg_int(&l, channels);
+    ft__arg_int(&l, n);
+    ft__arg_int(&l, (size_t)g->wide);
+    ft__arg_int(&l, n * channels * taps);
+    ft__arg_int(&l, backward ? taps : channels * taps);
+    ft__arg_int(&l, backward ? n * taps : taps);
+    ft__launch_kernel(&l, count);
     return packed;
 }
 
@@ -307,11 +307,11 @@ static void ft__cl_gather(ft__context *context, const ft__gather *g, int form, c
 {
     size_t n = (size_t)g->n, rows = ft__gather_rows(g), groups = (size_t)g->groups;
     ft__launch l = ft__start(context, ft__product_kernel(context->device, form, false));
-    ft__pass_buffer(&l, in);
-    ft__pass_buffer(&l, packed);
-    ft__pass_memory(&l, bias, bias ? n * groups : 1, FT__READ);
-    ft__pass_buffer(&l, out);
-    ft__pass(&l, g, sizeof *g);
+    ft__arg_buffer(&l, in);
+    ft__arg_buffer(&l, packed);
+    ft__arg_memory(&l, bias, bias ? n * groups : 1, FT__READ);
+    ft__arg_buffer(&l, out);
+    ft__arg(&l, g, sizeof *g);
     if (form == FT__FORM_PLAIN) ft__go_grid(&l, n, rows, groups, 16, 4);
     else if (form == FT__FORM_TILED) ft__go_tiles(&l, n, rows, 1, groups);
     else if (form != FT__FORM_WIDE)
@@ -334,14 +334,14 @@ static void ft__cl_weight_sum(ft__context *context, cl_mem partial, float *to, s
                               size_t slices, size_t taps, size_t channels, size_t n)
 {
     ft__launch l = ft__start(context, "weight_sum");
-    ft__pass_buffer(&l, partial);
-    ft__pass_memory(&l, to, count, FT__READ | FT__WRITE);
-    ft__pass_int(&l, count);
-    ft__pass_int(&l, slices);
-    ft__pass_int(&l, taps);
-    ft__pass_int(&l, channels);
-    ft__pass_int(&l, n);
-    ft__go(&l, count);
+    ft__arg_buffer(&l, partial);
+    ft__arg_memory(&l, to, count, FT__READ | FT__WRITE);
+    ft__arg_int(&l, count);
+    ft__arg_int(&l, slices);
+    ft__arg_int(&l, taps);
+    ft__arg_int(&l, channels);
+    ft__arg_int(&l, n);
+    ft__launch_kernel(&l, count);
 }
 
 /* Adds the gradient to `to`; g as forward. */
@@ -355,11 +355,11 @@ static void ft__cl_weight_gradient(ft__context *context, const ft__gather *g, cl
     size_t z = slices * (size_t)g->groups;
     cl_mem partial = ft__device_scratch(context, FT__SCRATCH_SUMS, slices * count * sizeof(float));
     ft__launch l = ft__start(context, ft__product_kernel(context->device, form, true));
-    ft__pass_buffer(&l, in);
-    ft__pass_buffer(&l, dy);
-    ft__pass_buffer(&l, partial);
-    ft__pass(&l, g, sizeof *g);
-    ft__pass_int(&l, slice_rows);
+    ft__arg_buffer(&l, in);
+    ft__arg_buffer(&l, dy);
+    ft__arg_buffer(&l, partial);
+    ft__arg(&l, g, sizeof *g);
+    ft__arg_int(&l, slice_rows);
     if (form == FT__FORM_PLAIN) ft__go_grid(&l, n, taps * channels, z, 16, 4);
     else if (form == FT__FORM_TILED) ft__go_tiles(&l, n, channels, taps, z);
     else if (form != FT__FORM_WIDE)
@@ -380,19 +380,19 @@ static void ft__cl_bias_gradient(ft__context *context, cl_mem dy, size_t at, siz
     blocks = ft__blocks_of(rows, block);
     partial = ft__device_scratch(context, FT__SCRATCH_SUMS, blocks * n * sizeof(float));
     l = ft__start(context, "column_sums");
-    ft__pass_buffer(&l, dy);
-    ft__pass_buffer(&l, partial);
-    ft__pass_int(&l, at);
-    ft__pass_int(&l, rows);
-    ft__pass_int(&l, n);
-    ft__pass_int(&l, block);
+    ft__arg_buffer(&l, dy);
+    ft__arg_buffer(&l, partial);
+    ft__arg_int(&l, at);
+    ft__arg_int(&l, rows);
+    ft__arg_int(&l, n);
+    ft__arg_int(&l, block);
     ft__go_grid(&l, n, blocks, 1, 64, 1);
     l = ft__start(context, "column_sums_end");
-    ft__pass_buffer(&l, partial);
-    ft__pass_memory(&l, to, n, FT__READ | FT__WRITE);
-    ft__pass_int(&l, blocks);
-    ft__pass_int(&l, n);
-    ft__go(&l, n);
+    ft__arg_buffer(&l, partial);
+    ft__arg_memory(&l, to, n, FT__READ | FT__WRITE);
+    ft__arg_int(&l, blocks);
+    ft__arg_int(&l, n);
+    ft__launch_kernel(&l, n);
 }
 
 static void ft__cl_depthwise(const ft__call *call, const ft__gather *g, bool backward)
@@ -401,15 +401,15 @@ static void ft__cl_depthwise(const ft__call *call, const ft__gather *g, bool bac
     bool bias = !backward && call->input_count > 2;
     size_t count = backward ? ft__count(x) : ft__count(y);
     ft__launch l = ft__start(call->context, backward ? "depthwise_input" : "depthwise_forward");
-    if (backward) ft__pass_memory(&l, y->gradient, ft__count(y), FT__READ);
-    else ft__pass_value(&l, x);
-    ft__pass_value(&l, &call->input[1]);
-    if (!backward) ft__pass_memory(&l, bias ? call->input[2].value : NULL, (size_t)g->out_pixel,
-                                   FT__READ);
-    if (backward) ft__pass_gradient(&l, x);
-    else ft__pass_memory(&l, y->value, count, FT__WRITE);
-    ft__pass(&l, g, sizeof *g);
-    ft__go(&l, count);
+    if (backward) ft__arg_memory(&l, y->gradient, ft__count(y), FT__READ);
+    else ft__arg_value(&l, x);
+    ft__arg_value(&l, &call->input[1]);
+    if (!backward) ft__arg_memory(&l, bias ? call->input[2].value : NULL, (size_t)g->out_pixel,
+                                  FT__READ);
+    if (backward) ft__arg_gradient(&l, x);
+    else ft__arg_memory(&l, y->value, count, FT__WRITE);
+    ft__arg(&l, g, sizeof *g);
+    ft__launch_kernel(&l, count);
 }
 
 static void ft__cl_depthwise_weight(const ft__call *call, const ft__conv *c)
@@ -421,11 +421,11 @@ static void ft__cl_depthwise_weight(const ft__call *call, const ft__conv *c)
     cl_mem partial = ft__device_scratch(call->context, FT__SCRATCH_SUMS,
                                         slices * count * sizeof(float));
     ft__launch l = ft__start(call->context, "depthwise_weight");
-    ft__pass_value(&l, &call->input[0]);
-    ft__pass_memory(&l, call->output.gradient, ft__count(&call->output), FT__READ);
-    ft__pass_buffer(&l, partial);
-    ft__pass(&l, &g, sizeof g);
-    ft__pass_int(&l, slice_rows);
+    ft__arg_value(&l, &call->input[0]);
+    ft__arg_memory(&l, call->output.gradient, ft__count(&call->output), FT__READ);
+    ft__arg_buffer(&l, partial);
+    ft__arg(&l, &g, sizeof g);
+    ft__arg_int(&l, slice_rows);
     ft__go_grid(&l, outputs, taps, slices, 64, 1);
     ft__cl_weight_sum(call->context, partial, ft__started(call, 1), count, slices, taps, 1,
                       outputs);
@@ -477,13 +477,13 @@ static void ft__clblast_forward(const ft__call *call, const ft__conv *c)
     ft__cl_gemm(call->context, x, w, y, count / n, n, k, false);
     if (!bias && !call->fused) return;
     l = ft__start(call->context, "bias_activation");
-    ft__pass_memory(&l, bias ? call->input[2].value : NULL, n, FT__READ);
-    ft__pass_buffer(&l, y.buffer);
-    ft__pass_int(&l, count);
-    ft__pass_int(&l, n);
-    ft__pass_int(&l, bias);
-    ft__pass_activation(&l, call->fused, call->fused_options);
-    ft__go(&l, count);
+    ft__arg_memory(&l, bias ? call->input[2].value : NULL, n, FT__READ);
+    ft__arg_buffer(&l, y.buffer);
+    ft__arg_int(&l, count);
+    ft__arg_int(&l, n);
+    ft__arg_int(&l, bias);
+    ft__arg_activation(&l, call->fused, call->fused_options);
+    ft__launch_kernel(&l, count);
 }
 
 /* Products of rows, by CLBlast or our own kernels: x [rows, in] and y [rows, out] may begin inside
@@ -609,15 +609,15 @@ static cl_mem ft__winograd_pack(const ft__call *call, const ft__winograd_device 
     cl_mem packed = ft__device_scratch(call->context, FT__SCRATCH_PACKED, FT__TILE_INPUTS
                                        * channels * wide * sizeof(float));
     ft__launch l = ft__start(call->context, "winograd_weight");
-    ft__pass_value(&l, &call->input[1]);
-    ft__pass_buffer(&l, packed);
-    ft__pass_int(&l, channels);
-    ft__pass_int(&l, n);
-    ft__pass_int(&l, wide);
-    ft__pass_int(&l, backward ? 9 : 9 * channels);
-    ft__pass_int(&l, backward ? 9 * n : 9);
-    ft__pass_int(&l, backward);
-    ft__go(&l, channels * wide);
+    ft__arg_value(&l, &call->input[1]);
+    ft__arg_buffer(&l, packed);
+    ft__arg_int(&l, channels);
+    ft__arg_int(&l, n);
+    ft__arg_int(&l, wide);
+    ft__arg_int(&l, backward ? 9 : 9 * channels);
+    ft__arg_int(&l, backward ? 9 * n : 9);
+    ft__arg_int(&l, backward);
+    ft__launch_kernel(&l, channels * wide);
     return packed;
 }
 
@@ -626,11 +626,11 @@ static void ft__winograd_transform(const ft__call *call, bool back, cl_mem from,
                                    cl_mem to, const ft__winograd_device *w)
 {
     ft__launch l = ft__start(call->context, back ? "winograd_output" : "winograd_input");
-    ft__pass_buffer(&l, from);
-    if (back) ft__pass_memory(&l, bias, (size_t)w->n, FT__READ);
-    ft__pass_buffer(&l, to);
-    ft__pass(&l, w, sizeof *w);
-    ft__go(&l, (size_t)w->count * (size_t)(back ? w->n : w->channels));
+    ft__arg_buffer(&l, from);
+    if (back) ft__arg_memory(&l, bias, (size_t)w->n, FT__READ);
+    ft__arg_buffer(&l, to);
+    ft__arg(&l, w, sizeof *w);
+    ft__launch_kernel(&l, (size_t)w->count * (size_t)(back ? w->n : w->channels));
 }
 
 /* Computes all tiles of `out` from `in`, as many at a time as the scratch memory holds. */
@@ -755,11 +755,11 @@ static void ft__cl_norm_blocks(const ft__call *call, cl_mem blocks)
 {
     ft__norm_size s = ft__norm_size_of(&call->input[0]);
     ft__launch l = ft__start(call->context, "norm_block");
-    ft__pass_value(&l, &call->input[0]);
-    ft__pass_buffer(&l, blocks);
-    ft__pass_int(&l, s.rows);
-    ft__pass_int(&l, s.channels);
-    ft__pass_int(&l, s.block);
+    ft__arg_value(&l, &call->input[0]);
+    ft__arg_buffer(&l, blocks);
+    ft__arg_int(&l, s.rows);
+    ft__arg_int(&l, s.channels);
+    ft__arg_int(&l, s.block);
     ft__go_grid(&l, s.channels, s.blocks, 1, 64, 1);
 }
 
@@ -769,29 +769,29 @@ static void ft__cl_norm_statistics(const ft__call *call, cl_mem blocks)
     const ft_batch_norm_options *o = &call->node->options.batch_norm;
     int access = call->training ? FT__READ | FT__WRITE : FT__READ;
     ft__launch l = ft__start(call->context, "norm_statistics");
-    ft__pass_buffer(&l, blocks);
-    ft__pass_memory(&l, call->saved, 2 * s.channels, FT__WRITE);
-    ft__pass_memory(&l, call->input[3].value, s.channels, access);
-    ft__pass_memory(&l, call->input[4].value, s.channels, access);
-    ft__pass_int(&l, s.rows);
-    ft__pass_int(&l, s.channels);
-    ft__pass_int(&l, s.block);
-    ft__pass_int(&l, call->training);
-    ft__pass_float(&l, o->momentum != 0 ? o->momentum : 0.1f);
-    ft__pass_float(&l, o->eps != 0 ? o->eps : 1e-5f);
-    ft__go(&l, s.channels);
+    ft__arg_buffer(&l, blocks);
+    ft__arg_memory(&l, call->saved, 2 * s.channels, FT__WRITE);
+    ft__arg_memory(&l, call->input[3].value, s.channels, access);
+    ft__arg_memory(&l, call->input[4].value, s.channels, access);
+    ft__arg_int(&l, s.rows);
+    ft__arg_int(&l, s.channels);
+    ft__arg_int(&l, s.block);
+    ft__arg_int(&l, call->training);
+    ft__arg_float(&l, o->momentum != 0 ? o->momentum : 0.1f);
+    ft__arg_float(&l, o->eps != 0 ? o->eps : 1e-5f);
+    ft__launch_kernel(&l, s.channels);
 }
 
 /* The arguments shared by the passes over the numbers. */
-static void ft__pass_norm(ft__launch *l, const ft__call *call, bool backward)
+static void ft__arg_norm(ft__launch *l, const ft__call *call, bool backward)
 {
     size_t channels = (size_t)call->input[0].shape.size[1];
-    ft__pass_value(l, &call->input[0]);
+    ft__arg_value(l, &call->input[0]);
     if (backward)
-        ft__pass_memory(l, call->output.gradient, ft__count(&call->output), FT__READ);
-    ft__pass_memory(l, call->saved, 2 * channels, FT__READ);
-    ft__pass_value(l, &call->input[1]);
-    ft__pass_value(l, &call->input[2]);
+        ft__arg_memory(l, call->output.gradient, ft__count(&call->output), FT__READ);
+    ft__arg_memory(l, call->saved, 2 * channels, FT__READ);
+    ft__arg_value(l, &call->input[1]);
+    ft__arg_value(l, &call->input[2]);
 }
 
 static void ft__cl_batch_norm_forward(const ft__call *call)
@@ -802,12 +802,12 @@ static void ft__cl_batch_norm_forward(const ft__call *call)
     if (call->training) ft__cl_norm_blocks(call, blocks);
     ft__cl_norm_statistics(call, blocks);
     l = ft__start(call->context, "norm_apply");
-    ft__pass_norm(&l, call, false);
-    ft__pass_memory(&l, call->output.value, count, FT__WRITE);
-    ft__pass_int(&l, count);
-    ft__pass_int(&l, (size_t)call->input[0].shape.size[1]);
-    ft__pass_activation(&l, call->fused, call->fused_options);
-    ft__go(&l, count);
+    ft__arg_norm(&l, call, false);
+    ft__arg_memory(&l, call->output.value, count, FT__WRITE);
+    ft__arg_int(&l, count);
+    ft__arg_int(&l, (size_t)call->input[0].shape.size[1]);
+    ft__arg_activation(&l, call->fused, call->fused_options);
+    ft__launch_kernel(&l, count);
 }
 
 static void ft__cl_norm_totals(const ft__call *call, cl_mem blocks, cl_mem terms)
@@ -815,18 +815,18 @@ static void ft__cl_norm_totals(const ft__call *call, cl_mem blocks, cl_mem terms
     ft__norm_size s = ft__norm_size_of(&call->input[0]);
     float *dweight = ft__started(call, 1), *dbias = ft__started(call, 2);
     ft__launch l = ft__start(call->context, "norm_totals");
-    ft__pass_buffer(&l, blocks);
-    ft__pass_memory(&l, call->saved, 2 * s.channels, FT__READ);
-    ft__pass_value(&l, &call->input[1]);
-    ft__pass_memory(&l, dweight, s.channels, FT__READ | FT__WRITE);
-    ft__pass_memory(&l, dbias, s.channels, FT__READ | FT__WRITE);
-    ft__pass_buffer(&l, terms);
-    ft__pass_int(&l, s.rows);
-    ft__pass_int(&l, s.channels);
-    ft__pass_int(&l, s.blocks);
-    ft__pass_int(&l, call->training);
-    ft__pass_int(&l, (dweight ? 1u : 0u) + (dbias ? 2u : 0u));
-    ft__go(&l, s.channels);
+    ft__arg_buffer(&l, blocks);
+    ft__arg_memory(&l, call->saved, 2 * s.channels, FT__READ);
+    ft__arg_value(&l, &call->input[1]);
+    ft__arg_memory(&l, dweight, s.channels, FT__READ | FT__WRITE);
+    ft__arg_memory(&l, dbias, s.channels, FT__READ | FT__WRITE);
+    ft__arg_buffer(&l, terms);
+    ft__arg_int(&l, s.rows);
+    ft__arg_int(&l, s.channels);
+    ft__arg_int(&l, s.blocks);
+    ft__arg_int(&l, call->training);
+    ft__arg_int(&l, (dweight ? 1u : 0u) + (dbias ? 2u : 0u));
+    ft__launch_kernel(&l, s.channels);
 }
 
 static void ft__cl_batch_norm_backward(const ft__call *call)
@@ -837,23 +837,23 @@ static void ft__cl_batch_norm_backward(const ft__call *call)
     cl_mem blocks = ft__device_scratch(c, FT__SCRATCH_SUMS, ft__norm_room(call));
     cl_mem terms = ft__device_scratch(c, FT__SCRATCH_TERMS, 2 * s.channels * sizeof(float));
     ft__launch l = ft__start(c, "norm_sums");
-    ft__pass_norm(&l, call, true);
-    ft__pass_buffer(&l, blocks);
-    ft__pass_int(&l, s.rows);
-    ft__pass_int(&l, s.channels);
-    ft__pass_int(&l, s.block);
-    ft__pass_int(&l, op);
+    ft__arg_norm(&l, call, true);
+    ft__arg_buffer(&l, blocks);
+    ft__arg_int(&l, s.rows);
+    ft__arg_int(&l, s.channels);
+    ft__arg_int(&l, s.block);
+    ft__arg_int(&l, op);
     ft__go_grid(&l, s.channels, s.blocks, 1, 64, 1);
     ft__cl_norm_totals(call, blocks, terms);
     if (!call->input[0].gradient) return;
     l = ft__start(c, "norm_back");
-    ft__pass_norm(&l, call, true);
-    ft__pass_buffer(&l, terms);
-    ft__pass_gradient(&l, &call->input[0]);
-    ft__pass_int(&l, count);
-    ft__pass_int(&l, s.channels);
-    ft__pass_int(&l, op);
-    ft__pass_int(&l, call->input[0].fresh);
-    ft__go(&l, count);
+    ft__arg_norm(&l, call, true);
+    ft__arg_buffer(&l, terms);
+    ft__arg_gradient(&l, &call->input[0]);
+    ft__arg_int(&l, count);
+    ft__arg_int(&l, s.channels);
+    ft__arg_int(&l, op);
+    ft__arg_int(&l, call->input[0].fresh);
+    ft__launch_kernel(&l, count);
 }
 #endif /* FINETUNE_OPENCL */

@@ -79,7 +79,7 @@ static ft__cl_recurrent ft__cl_recurrent_start(const ft__call *call, int access)
     run.r = ft__recurrent_of(call);
     run.context = c;
     run.kept = ft__cl_numbers(c, (const float *)call->saved, ft__recurrent_kept(call), access);
-    run.step = ft__device_scratch(c, FT__SCRATCH_STEP, run.r.n * ft__largest_of(run.r.width,
+    run.step = ft__device_scratch(c, FT__SCRATCH_STEP, run.r.n * ft__max_size(run.r.width,
                                   2 * run.r.h) * sizeof(float));
     run.side = run.kept;
     run.form = ft__own_form(c->device, &run.product, 0) == FT__FORM_WIDE ? FT__FORM_WIDE
@@ -109,9 +109,9 @@ static ft__cl_matrix ft__cl_kept(const ft__cl_recurrent *run, cl_int at)
     return ft__cl_matrix_of(run->kept, (size_t)at, false);
 }
 
-static void ft__pass_lengths(ft__launch *l, const ft__recurrent *r)
+static void ft__arg_lengths(ft__launch *l, const ft__recurrent *r)
 {
-    ft__pass_memory(l, r->lengths ? r->call->input[r->lengths].value : NULL, r->n, FT__READ);
+    ft__arg_memory(l, r->lengths ? r->call->input[r->lengths].value : NULL, r->n, FT__READ);
 }
 
 /* ---- Forward ---- */
@@ -121,11 +121,11 @@ static void ft__cl_recurrent_begin(ft__cl_recurrent *run)
     const ft__recurrent *r = &run->r;
     size_t count = r->n * r->directions * r->h;
     ft__launch l = ft__start(run->context, "recurrent_begin");
-    ft__pass_buffer(&l, run->kept);
-    ft__pass_memory(&l, r->hidden ? r->call->input[r->hidden].value : NULL, count, FT__READ);
-    ft__pass_memory(&l, r->cell ? r->call->input[r->cell].value : NULL, count, FT__READ);
-    ft__pass(&l, &run->k, sizeof run->k);
-    ft__go(&l, r->n * r->h);
+    ft__arg_buffer(&l, run->kept);
+    ft__arg_memory(&l, r->hidden ? r->call->input[r->hidden].value : NULL, count, FT__READ);
+    ft__arg_memory(&l, r->cell ? r->call->input[r->cell].value : NULL, count, FT__READ);
+    ft__arg(&l, &run->k, sizeof run->k);
+    ft__launch_kernel(&l, r->n * r->h);
 }
 
 static void ft__cl_recurrent_step(ft__cl_recurrent *run, cl_mem packed)
@@ -135,16 +135,16 @@ static void ft__cl_recurrent_step(ft__cl_recurrent *run, cl_mem packed)
     ft__launch l;
     ft__cl_gather(run->context, &run->product, run->form, run->kept, packed, NULL, run->step);
     l = ft__start(run->context, "recurrent_step");
-    ft__pass_buffer(&l, run->kept);
-    ft__pass_buffer(&l, run->step);
+    ft__arg_buffer(&l, run->kept);
+    ft__arg_buffer(&l, run->step);
     for (which = FT__BIAS_IH; which <= FT__BIAS_HH; ++which)
-        ft__pass_memory(&l, r->o->no_bias ? NULL
-                        : ft__recurrent_weight(r, run->direction, which)->value, r->width,
-                        FT__READ);
-    ft__pass_lengths(&l, r);
-    ft__pass_memory(&l, r->call->output.value, ft__count(&r->call->output), FT__WRITE);
-    ft__pass(&l, &run->k, sizeof run->k);
-    ft__go(&l, r->n * r->h);
+        ft__arg_memory(&l, r->o->no_bias ? NULL
+                       : ft__recurrent_weight(r, run->direction, which)->value, r->width,
+                       FT__READ);
+    ft__arg_lengths(&l, r);
+    ft__arg_memory(&l, r->call->output.value, ft__count(&r->call->output), FT__WRITE);
+    ft__arg(&l, &run->k, sizeof run->k);
+    ft__launch_kernel(&l, r->n * r->h);
 }
 
 /* to [n, D h], this direction's part, = or += from [n, h] at `at`: final states, or gradients of
@@ -158,16 +158,16 @@ static void ft__cl_recurrent_end(const ft__cl_recurrent *run, cl_mem from, cl_in
     ft__launch l;
     if (!to) return;
     l = ft__start(run->context, "copy_blocks");
-    ft__pass_buffer(&l, from);
-    ft__pass_memory(&l, to, r->n * whole, partly ? FT__READ | FT__WRITE : FT__WRITE);
-    ft__pass_int(&l, r->n * r->h);
-    ft__pass_int(&l, r->h);
-    ft__pass_int(&l, r->h);
-    ft__pass_int(&l, (size_t)at);
-    ft__pass_int(&l, whole);
-    ft__pass_int(&l, part);
-    ft__pass_int(&l, add);
-    ft__go(&l, r->n * r->h);
+    ft__arg_buffer(&l, from);
+    ft__arg_memory(&l, to, r->n * whole, partly ? FT__READ | FT__WRITE : FT__WRITE);
+    ft__arg_int(&l, r->n * r->h);
+    ft__arg_int(&l, r->h);
+    ft__arg_int(&l, r->h);
+    ft__arg_int(&l, (size_t)at);
+    ft__arg_int(&l, whole);
+    ft__arg_int(&l, part);
+    ft__arg_int(&l, add);
+    ft__launch_kernel(&l, r->n * r->h);
 }
 
 static void ft__cl_recurrent_forward(const ft__call *call)
@@ -207,14 +207,14 @@ static void ft__cl_recurrent_back(ft__cl_recurrent *run, cl_mem packed, bool end
 {
     const ft__recurrent *r = &run->r;
     ft__launch l = ft__start(run->context, "recurrent_back");
-    ft__pass_buffer(&l, run->kept);
-    ft__pass_buffer(&l, run->side);
-    ft__pass_buffer(&l, run->step);
-    ft__pass_buffer(&l, ft__cl_output_gradient(r->call));
-    ft__pass_lengths(&l, r);
-    ft__pass(&l, &run->k, sizeof run->k);
-    ft__pass_int(&l, end);
-    ft__go(&l, r->n * r->h);
+    ft__arg_buffer(&l, run->kept);
+    ft__arg_buffer(&l, run->side);
+    ft__arg_buffer(&l, run->step);
+    ft__arg_buffer(&l, ft__cl_output_gradient(r->call));
+    ft__arg_lengths(&l, r);
+    ft__arg(&l, &run->k, sizeof run->k);
+    ft__arg_int(&l, end);
+    ft__launch_kernel(&l, r->n * r->h);
     ft__cl_gather(run->context, &run->product, run->form, run->side, packed, NULL, run->step);
 }
 

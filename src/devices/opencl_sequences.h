@@ -28,13 +28,13 @@ static void ft__cl_permute(ft__context *c, const ft__grid *grid, const float *fr
                            size_t count, bool backward, bool add)
 {
     ft__launch l = ft__start(c, "permute");
-    ft__pass_memory(&l, from, count, FT__READ);
-    ft__pass_memory(&l, to, count, add ? FT__READ | FT__WRITE : FT__WRITE);
-    ft__pass_int(&l, count);
-    ft__pass(&l, grid, sizeof *grid);
-    ft__pass_int(&l, backward);
-    ft__pass_int(&l, add);
-    ft__go(&l, count);
+    ft__arg_memory(&l, from, count, FT__READ);
+    ft__arg_memory(&l, to, count, add ? FT__READ | FT__WRITE : FT__WRITE);
+    ft__arg_int(&l, count);
+    ft__arg(&l, grid, sizeof *grid);
+    ft__arg_int(&l, backward);
+    ft__arg_int(&l, add);
+    ft__launch_kernel(&l, count);
 }
 
 static ft__grid ft__permute_grid(const ft__call *call)
@@ -100,12 +100,12 @@ static void ft__cl_gather_along_forward(const ft__call *call)
     ft__kernel_gathering g = ft__gathering_of(call, false);
     size_t count = ft__count(&call->output);
     ft__launch l = ft__start(call->context, "gather_along_forward");
-    ft__pass_value(&l, &call->input[0]);
-    ft__pass_value(&l, &call->input[1]);
-    ft__pass_memory(&l, call->output.value, count, FT__WRITE);
-    ft__pass_int(&l, count);
-    ft__pass(&l, &g, sizeof g);
-    ft__go(&l, count);
+    ft__arg_value(&l, &call->input[0]);
+    ft__arg_value(&l, &call->input[1]);
+    ft__arg_memory(&l, call->output.value, count, FT__WRITE);
+    ft__arg_int(&l, count);
+    ft__arg(&l, &g, sizeof g);
+    ft__launch_kernel(&l, count);
 }
 
 static void ft__cl_gather_along_backward(const ft__call *call)
@@ -115,20 +115,20 @@ static void ft__cl_gather_along_backward(const ft__call *call)
     ft__launch l;
     if (!call->input[0].gradient) return;
     l = ft__start(call->context, "gather_along_backward");
-    ft__pass_value(&l, &call->input[1]);
-    ft__pass_memory(&l, call->output.gradient, ft__count(&call->output), FT__READ);
-    ft__pass_gradient(&l, &call->input[0]);
-    ft__pass_int(&l, count);
-    ft__pass(&l, &g, sizeof g);
-    ft__pass_int(&l, call->input[0].fresh);
-    ft__go(&l, count);
+    ft__arg_value(&l, &call->input[1]);
+    ft__arg_memory(&l, call->output.gradient, ft__count(&call->output), FT__READ);
+    ft__arg_gradient(&l, &call->input[0]);
+    ft__arg_int(&l, count);
+    ft__arg(&l, &g, sizeof g);
+    ft__arg_int(&l, call->input[0].fresh);
+    ft__launch_kernel(&l, count);
 }
 
-static void ft__pass_rows(ft__launch *l, const ft__axis *a)
+static void ft__arg_rows(ft__launch *l, const ft__axis *a)
 {
-    ft__pass_int(l, a->outer * a->inner);
-    ft__pass_int(l, a->size);
-    ft__pass_int(l, a->inner);
+    ft__arg_int(l, a->outer * a->inner);
+    ft__arg_int(l, a->size);
+    ft__arg_int(l, a->inner);
 }
 
 static void ft__cl_layer_norm_forward(const ft__call *call)
@@ -137,14 +137,14 @@ static void ft__cl_layer_norm_forward(const ft__call *call)
     float eps = call->node->options.layer_norm.eps;
     size_t rows = a.outer * a.inner;
     ft__launch l = ft__start(call->context, "layer_norm_forward");
-    ft__pass_value(&l, &call->input[0]);
-    ft__pass_value(&l, &call->input[1]);
-    ft__pass_value(&l, &call->input[2]);
-    ft__pass_memory(&l, call->output.value, rows * a.size, FT__WRITE);
-    ft__pass_memory(&l, (float *)call->saved, 2 * rows, FT__WRITE);
-    ft__pass_rows(&l, &a);
-    ft__pass_float(&l, eps > 0 ? eps : 1e-5f);
-    ft__go(&l, rows);
+    ft__arg_value(&l, &call->input[0]);
+    ft__arg_value(&l, &call->input[1]);
+    ft__arg_value(&l, &call->input[2]);
+    ft__arg_memory(&l, call->output.value, rows * a.size, FT__WRITE);
+    ft__arg_memory(&l, (float *)call->saved, 2 * rows, FT__WRITE);
+    ft__arg_rows(&l, &a);
+    ft__arg_float(&l, eps > 0 ? eps : 1e-5f);
+    ft__launch_kernel(&l, rows);
 }
 
 static void ft__cl_layer_norm_backward(const ft__call *call)
@@ -155,25 +155,25 @@ static void ft__cl_layer_norm_backward(const ft__call *call)
     ft__launch l;
     if (call->input[0].gradient) {
         l = ft__start(call->context, "layer_norm_input");
-        ft__pass_value(&l, &call->input[0]);
-        ft__pass_value(&l, &call->input[1]);
-        ft__pass_memory(&l, (float *)call->saved, 2 * rows, FT__READ);
-        ft__pass_memory(&l, call->output.gradient, rows * a.size, FT__READ);
-        ft__pass_gradient(&l, &call->input[0]);
-        ft__pass_rows(&l, &a);
-        ft__pass_int(&l, call->input[0].fresh);
-        ft__go(&l, rows);
+        ft__arg_value(&l, &call->input[0]);
+        ft__arg_value(&l, &call->input[1]);
+        ft__arg_memory(&l, (float *)call->saved, 2 * rows, FT__READ);
+        ft__arg_memory(&l, call->output.gradient, rows * a.size, FT__READ);
+        ft__arg_gradient(&l, &call->input[0]);
+        ft__arg_rows(&l, &a);
+        ft__arg_int(&l, call->input[0].fresh);
+        ft__launch_kernel(&l, rows);
     }
     if (!dweight && !dbias) return;
     l = ft__start(call->context, "layer_norm_weight");
-    ft__pass_value(&l, &call->input[0]);
-    ft__pass_memory(&l, (float *)call->saved, 2 * rows, FT__READ);
-    ft__pass_memory(&l, call->output.gradient, rows * a.size, FT__READ);
-    ft__pass_memory(&l, dweight, a.size, FT__READ | FT__WRITE);
-    ft__pass_memory(&l, dbias, a.size, FT__READ | FT__WRITE);
-    ft__pass_rows(&l, &a);
-    ft__pass_int(&l, (dweight ? 1u : 0u) + (dbias ? 2u : 0u));
-    ft__go(&l, a.size);
+    ft__arg_value(&l, &call->input[0]);
+    ft__arg_memory(&l, (float *)call->saved, 2 * rows, FT__READ);
+    ft__arg_memory(&l, call->output.gradient, rows * a.size, FT__READ);
+    ft__arg_memory(&l, dweight, a.size, FT__READ | FT__WRITE);
+    ft__arg_memory(&l, dbias, a.size, FT__READ | FT__WRITE);
+    ft__arg_rows(&l, &a);
+    ft__arg_int(&l, (dweight ? 1u : 0u) + (dbias ? 2u : 0u));
+    ft__launch_kernel(&l, a.size);
 }
 
 typedef struct ft__kernel_matrix { cl_int outer, inner, row, column; } ft__kernel_matrix;
@@ -256,18 +256,18 @@ static void ft__cl_matmul(const ft__call *call, const ft__kernel_product *p, con
     size_t count = ft__matmul_start(call).count;
     int access = add ? FT__READ | FT__WRITE : FT__WRITE;
     ft__launch l;
-    if (c->device->form == FT__FORM_CLBLAST && c->device->gemms && !ft__matmul_turns(call)) {
+    if (c->device->form == FT__FORM_CLBLAST && c->device->gemms && !ft__matmul_transposes(call)) {
         ft__clblast_matmul(c, *p, ft__cl_numbers(c, a, a_count, FT__READ),
                            ft__cl_numbers(c, b, b_count, FT__READ),
                            ft__cl_numbers(c, out, out_count, access), count, add);
         return;
     }
     l = ft__start(c, "matmul");
-    ft__pass_memory(&l, a, a_count, FT__READ);
-    ft__pass_memory(&l, b, b_count, FT__READ);
-    ft__pass_memory(&l, out, out_count, access);
-    ft__pass(&l, p, sizeof *p);
-    ft__pass_int(&l, add);
+    ft__arg_memory(&l, a, a_count, FT__READ);
+    ft__arg_memory(&l, b, b_count, FT__READ);
+    ft__arg_memory(&l, out, out_count, access);
+    ft__arg(&l, p, sizeof *p);
+    ft__arg_int(&l, add);
     ft__go_grid(&l, (size_t)p->n, (size_t)p->m, count, 16, 16);
 }
 
@@ -320,8 +320,8 @@ static void ft__cl_matmul_backward(const ft__call *call)
 }
 
 /* Transposes [N, C, L] to [N, L, C], or back; L may be H and W. */
-static void ft__cl_turn(ft__context *c, const ft_shape *shape, int direction, const float *from,
-                        float *to, bool add)
+static void ft__cl_transpose(ft__context *c, const ft_shape *shape, int direction,
+                             const float *from, float *to, bool add)
 {
     bool last = direction == FT__TO_LAST;
     ft__grid grid;
@@ -341,25 +341,25 @@ static void ft__cl_conv1d_forward(const ft__call *call)
 {
     ft__tensor input[3];
     ft__call flat = ft__conv1d_as_conv2d(call, input);
-    ft__cl_turn(call->context, &call->input[0].shape, FT__TO_LAST, call->input[0].value,
-                input[0].value, false);
+    ft__cl_transpose(call->context, &call->input[0].shape, FT__TO_LAST, call->input[0].value,
+                     input[0].value, false);
     ft__cl_conv2d_forward(&flat);
-    ft__cl_turn(call->context, &call->output.shape, FT__TO_FIRST, flat.output.value,
-                call->output.value, false);
+    ft__cl_transpose(call->context, &call->output.shape, FT__TO_FIRST, flat.output.value,
+                     call->output.value, false);
 }
 
 static void ft__cl_conv1d_backward(const ft__call *call)
 {
     ft__tensor input[3];
     ft__call flat = ft__conv1d_as_conv2d(call, input);
-    ft__cl_turn(call->context, &call->input[0].shape, FT__TO_LAST, call->input[0].value,
-                input[0].value, false);
-    ft__cl_turn(call->context, &call->output.shape, FT__TO_LAST, call->output.gradient,
-                flat.output.gradient, false);
+    ft__cl_transpose(call->context, &call->input[0].shape, FT__TO_LAST, call->input[0].value,
+                     input[0].value, false);
+    ft__cl_transpose(call->context, &call->output.shape, FT__TO_LAST, call->output.gradient,
+                     flat.output.gradient, false);
     ft__cl_conv2d_backward(&flat);
     if (call->input[0].gradient)
-        ft__cl_turn(call->context, &call->input[0].shape, FT__TO_FIRST, input[0].gradient,
-                    call->input[0].gradient, !call->input[0].fresh);
+        ft__cl_transpose(call->context, &call->input[0].shape, FT__TO_FIRST, input[0].gradient,
+                         call->input[0].gradient, !call->input[0].fresh);
 }
 
 /* ---- linear ---- */
@@ -373,12 +373,12 @@ static void ft__cl_linear_forward(const ft__call *call)
         ft__cl_conv_forward(call, &size);
         return;
     }
-    turned = ft__linear_turned_call(call, input);
-    ft__cl_turn(call->context, &call->input[0].shape, FT__TO_FIRST, call->input[0].value,
-                input[0].value, false);
+    turned = ft__linear_transposed_call(call, input);
+    ft__cl_transpose(call->context, &call->input[0].shape, FT__TO_FIRST, call->input[0].value,
+                     input[0].value, false);
     ft__cl_conv_forward(&turned, &size);
-    ft__cl_turn(call->context, &call->output.shape, FT__TO_LAST, turned.output.value,
-                call->output.value, false);
+    ft__cl_transpose(call->context, &call->output.shape, FT__TO_LAST, turned.output.value,
+                     call->output.value, false);
 }
 
 static void ft__cl_linear_backward(const ft__call *call)
@@ -391,14 +391,14 @@ static void ft__cl_linear_backward(const ft__call *call)
         ft__cl_conv_backward(call, &size);
         return;
     }
-    turned = ft__linear_turned_call(call, input);
-    ft__cl_turn(call->context, &x->shape, FT__TO_FIRST, x->value, input[0].value, false);
-    ft__cl_turn(call->context, &call->output.shape, FT__TO_FIRST, call->output.gradient,
-                turned.output.gradient, false);
+    turned = ft__linear_transposed_call(call, input);
+    ft__cl_transpose(call->context, &x->shape, FT__TO_FIRST, x->value, input[0].value, false);
+    ft__cl_transpose(call->context, &call->output.shape, FT__TO_FIRST, call->output.gradient,
+                     turned.output.gradient, false);
     ft__cl_conv_backward(&turned, &size);
     if (x->gradient)
-        ft__cl_turn(call->context, &x->shape, FT__TO_LAST, input[0].gradient, x->gradient,
-                    !x->fresh);
+        ft__cl_transpose(call->context, &x->shape, FT__TO_LAST, input[0].gradient, x->gradient,
+                         !x->fresh);
 }
 
 /* ---- embedding, step_pool ---- */
@@ -407,13 +407,13 @@ static void ft__cl_embedding_forward(const ft__call *call)
 {
     size_t count = ft__count(&call->output);
     ft__launch l = ft__start(call->context, "embedding_forward");
-    ft__pass_value(&l, &call->input[0]);
-    ft__pass_value(&l, &call->input[1]);
-    ft__pass_memory(&l, call->output.value, count, FT__WRITE);
-    ft__pass_int(&l, count);
-    ft__pass_int(&l, (size_t)call->input[1].shape.size[0]);
-    ft__pass_int(&l, (size_t)call->input[1].shape.size[1]);
-    ft__go(&l, count);
+    ft__arg_value(&l, &call->input[0]);
+    ft__arg_value(&l, &call->input[1]);
+    ft__arg_memory(&l, call->output.value, count, FT__WRITE);
+    ft__arg_int(&l, count);
+    ft__arg_int(&l, (size_t)call->input[1].shape.size[0]);
+    ft__arg_int(&l, (size_t)call->input[1].shape.size[1]);
+    ft__launch_kernel(&l, count);
 }
 
 #define FT__EMBEDDING_BLOCK ((size_t)64) /* places whose gradients are summed together */
@@ -430,28 +430,28 @@ static void ft__cl_embedding_backward(const ft__call *call)
     links = ft__device_scratch(call->context, FT__SCRATCH_STEP, 3 * places * sizeof(cl_int));
     sums = ft__device_scratch(call->context, FT__SCRATCH_SUMS, places * each * sizeof(float));
     l = ft__start(call->context, "embedding_links");
-    ft__pass_value(&l, ids);
-    ft__pass_buffer(&l, links);
-    ft__pass_int(&l, places);
-    ft__pass_int(&l, FT__EMBEDDING_BLOCK);
-    ft__pass_int(&l, (size_t)weight->shape.size[0]);
-    ft__pass_int(&l, o->padded ? (size_t)o->padding_index : (size_t)-1);
-    ft__go(&l, places);
+    ft__arg_value(&l, ids);
+    ft__arg_buffer(&l, links);
+    ft__arg_int(&l, places);
+    ft__arg_int(&l, FT__EMBEDDING_BLOCK);
+    ft__arg_int(&l, (size_t)weight->shape.size[0]);
+    ft__arg_int(&l, o->padded ? (size_t)o->padding_index : (size_t)-1);
+    ft__launch_kernel(&l, places);
     l = ft__start(call->context, "embedding_sums");
-    ft__pass_buffer(&l, links);
-    ft__pass_buffer(&l, ft__cl_output_gradient(call));
-    ft__pass_buffer(&l, sums);
-    ft__pass_int(&l, places);
-    ft__pass_int(&l, each);
-    ft__go(&l, places * each);
+    ft__arg_buffer(&l, links);
+    ft__arg_buffer(&l, ft__cl_output_gradient(call));
+    ft__arg_buffer(&l, sums);
+    ft__arg_int(&l, places);
+    ft__arg_int(&l, each);
+    ft__launch_kernel(&l, places * each);
     l = ft__start(call->context, "embedding_backward");
-    ft__pass_value(&l, ids);
-    ft__pass_buffer(&l, links);
-    ft__pass_buffer(&l, sums);
-    ft__pass_memory(&l, dweight, ft__count(weight), FT__READ | FT__WRITE);
-    ft__pass_int(&l, places);
-    ft__pass_int(&l, each);
-    ft__go(&l, places * each);
+    ft__arg_value(&l, ids);
+    ft__arg_buffer(&l, links);
+    ft__arg_buffer(&l, sums);
+    ft__arg_memory(&l, dweight, ft__count(weight), FT__READ | FT__WRITE);
+    ft__arg_int(&l, places);
+    ft__arg_int(&l, each);
+    ft__launch_kernel(&l, places * each);
 }
 
 typedef struct ft__kernel_step_pool { cl_int steps, features, kind, bidirectional, has_lengths; }
@@ -472,17 +472,17 @@ static void ft__cl_step_pool_run(const ft__call *call, bool backward)
     p.has_lengths = lengths != NULL;
     if (backward && !x->gradient) return;
     l = ft__start(call->context, backward ? "step_pool_backward" : "step_pool_forward");
-    if (backward) ft__pass_buffer(&l, ft__cl_output_gradient(call));
-    else ft__pass_value(&l, x);
-    ft__pass_memory(&l, lengths ? lengths->value : NULL, (size_t)x->shape.size[0], FT__READ);
-    if (!backward) ft__pass_memory(&l, call->output.value, count, FT__WRITE);
-    ft__pass_memory(&l, o->kind == FT_POOL_MAX ? (float *)call->saved : NULL, count,
-                    backward ? FT__READ : FT__WRITE);
-    if (backward) ft__pass_gradient(&l, x);
-    ft__pass_int(&l, backward ? ft__count(x) : count);
-    ft__pass(&l, &p, sizeof p);
-    if (backward) ft__pass_int(&l, x->fresh);
-    ft__go(&l, backward ? ft__count(x) : count);
+    if (backward) ft__arg_buffer(&l, ft__cl_output_gradient(call));
+    else ft__arg_value(&l, x);
+    ft__arg_memory(&l, lengths ? lengths->value : NULL, (size_t)x->shape.size[0], FT__READ);
+    if (!backward) ft__arg_memory(&l, call->output.value, count, FT__WRITE);
+    ft__arg_memory(&l, o->kind == FT_POOL_MAX ? (float *)call->saved : NULL, count,
+                   backward ? FT__READ : FT__WRITE);
+    if (backward) ft__arg_gradient(&l, x);
+    ft__arg_int(&l, backward ? ft__count(x) : count);
+    ft__arg(&l, &p, sizeof p);
+    if (backward) ft__arg_int(&l, x->fresh);
+    ft__launch_kernel(&l, backward ? ft__count(x) : count);
 }
 
 static void ft__cl_step_pool_forward(const ft__call *call) { ft__cl_step_pool_run(call, false); }

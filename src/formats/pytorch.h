@@ -218,7 +218,7 @@ typedef struct ft__pickle {
     ft_file *file;
     ft__context *context;
     uint64_t at, end;       /* in the file */
-    ft__pile values, items, stack, memo, storages, tensors;
+    ft__growing values, items, stack, memo, storages, tensors;
     uint64_t repeated;      /* bytes of tensors that are larger than their storages */
 } ft__pickle;
 
@@ -245,7 +245,7 @@ static ft_status ft__pickle_fault(ft__pickle *p, const char *what)
 
 static ft__pickle_value *ft__pickle_new(ft__pickle *p, ft__pickle_kind kind)
 {
-    ft__pickle_value *value = (ft__pickle_value *)ft__pile_add(p->context, &p->values);
+    ft__pickle_value *value = (ft__pickle_value *)ft__growing_add(p->context, &p->values);
     if (!value) return NULL;
     memset(value, 0, sizeof *value);
     value->kind = (unsigned char)kind;
@@ -256,7 +256,7 @@ static ft__pickle_value *ft__pickle_new(ft__pickle *p, ft__pickle_kind kind)
 
 static void ft__pickle_put(ft__pickle *p, int value)
 {
-    int *top = (int *)ft__pile_add(p->context, &p->stack);
+    int *top = (int *)ft__growing_add(p->context, &p->stack);
     if (top) *top = value;
 }
 
@@ -305,7 +305,7 @@ static int ft__pickle_pop(ft__pickle *p)
 
 static void ft__pickle_append(ft__pickle *p, int container, int value)
 {
-    ft__pickle_item *item = (ft__pickle_item *)ft__pile_add(p->context, &p->items);
+    ft__pickle_item *item = (ft__pickle_item *)ft__growing_add(p->context, &p->items);
     ft__pickle_value *v = ft__pickle_at(p, container);
     int index = (int)p->items.count - 1;
     if (!item) return;
@@ -381,7 +381,7 @@ static void ft__pickle_remember(ft__pickle *p, uint64_t index)
         return;
     }
     while (ft__ok(p->context) && p->memo.count <= index) {
-        memo = (int *)ft__pile_add(p->context, &p->memo);
+        memo = (int *)ft__growing_add(p->context, &p->memo);
         if (memo) *memo = -1;
     }
     if (!ft__ok(p->context)) return;
@@ -501,7 +501,7 @@ static void ft__pickle_storage(ft__pickle *p)
         ft__pickle_fault(p, "an unknown kind of stored object");
         return;
     }
-    made = (ft__storage *)ft__pile_add(p->context, &p->storages);
+    made = (ft__storage *)ft__growing_add(p->context, &p->storages);
     v = ft__pickle_push(p, FT__P_STORAGE);
     if (!made || !v) return;
     v->number = (int64_t)p->storages.count - 1;
@@ -554,7 +554,7 @@ static bool ft__pickle_describe(const ft__pickle *p, int arguments, ft__pickled_
    needs may be of any kind. */
 static void ft__pickle_tensor(ft__pickle *p, int call, int arguments)
 {
-    ft__pickled_tensor *t = (ft__pickled_tensor *)ft__pile_add(p->context, &p->tensors);
+    ft__pickled_tensor *t = (ft__pickled_tensor *)ft__growing_add(p->context, &p->tensors);
     ft__pickle_value *v;
     bool fits;
     if (!t) return;

@@ -279,7 +279,7 @@ static void ft__fill_input(ft_model *m, ft__node *node, const void *values, int 
 {
     ft_shape shape = ft__with_extent(node->shape, ft__extent_of(m, batch));
     if (ft__is_channels_last(node))
-        ft__turn(&m->context, &shape, FT__TO_LAST, (const float *)values, node->value, false);
+        ft__transpose(&m->context, &shape, FT__TO_LAST, (const float *)values, node->value, false);
     else memcpy(node->value, values, ft__shape_count(&shape) * sizeof(float));
     ft__is_fed(m, node, batch);
 }
@@ -290,7 +290,7 @@ static void ft__read_value(ft_model *m, const ft__node *node, const float *value
     ft_shape shape = ft__with_extent(node->shape, size);
     ft__to_host(&m->context, value, ft__shape_count(&shape) * sizeof(float));
     if (ft__is_channels_last(node))
-        ft__turn(&m->context, &shape, FT__TO_FIRST, value, to, false);
+        ft__transpose(&m->context, &shape, FT__TO_FIRST, value, to, false);
     else memcpy(to, value, ft__shape_count(&shape) * sizeof(float));
 }
 

@@ -283,7 +283,7 @@ static void ft__update_resting(ft_model *m, const ft__update *all, ft__node *nod
 {
     ft__resting *r = node->resting;
     const ft_optimizer_options *o = &m->optimizer->options;
-    ft__rest *past = &r->past[r->updates % FT__PAST];
+    ft__missed_update *past = &r->past[r->updates % FT__PAST];
     ft__update_job job;
     job.m = m;
     job.u = ft__update_for(all, node);
@@ -323,16 +323,16 @@ static cl_mem ft__device_hits(ft_model *m, const ft__plan *plan, size_t rows)
     size_t classes = (size_t)output->shape.size[output->shape.rank - 1];
     cl_mem hits = ft__device_scratch(&m->context, FT__SCRATCH_HITS, rows * sizeof(cl_int));
     ft__launch l = ft__start(&m->context, "score_rows");
-    ft__pass_memory(&l, plan->values[m->output.id - 1], rows * classes, FT__READ);
-    ft__pass_memory(&l, m->nodes[loss->inputs[1] - 1].value, rows, FT__READ);
-    ft__pass_buffer(&l, hits);
-    ft__pass_int(&l, rows);
-    ft__pass_int(&l, classes);
-    ft__go(&l, rows);
+    ft__arg_memory(&l, plan->values[m->output.id - 1], rows * classes, FT__READ);
+    ft__arg_memory(&l, m->nodes[loss->inputs[1] - 1].value, rows, FT__READ);
+    ft__arg_buffer(&l, hits);
+    ft__arg_int(&l, rows);
+    ft__arg_int(&l, classes);
+    ft__launch_kernel(&l, rows);
     return hits;
 }
 
-/* Makes the step's report (ft__news), which decides whether its update happens. It includes the
+/* Makes the step's report (ft__report), which decides whether its update happens. It includes the
    last run's loss and `rows` rows of its output, unless `plan` is NULL. */
 static void ft__device_guard(ft_model *m, const ft__plan *plan, size_t rows)
 {
@@ -341,14 +341,14 @@ static void ft__device_guard(ft_model *m, const ft__plan *plan, size_t rows)
     size_t parts = ft__device_all_squares(m, &sums);
     ft__launch l = ft__start(c, "step_guard");
     if (!ft__ok(c)) return;
-    ft__pass_buffer(&l, sums);
-    ft__pass_int(&l, parts);
-    ft__pass_memory(&l, plan ? plan->values[m->loss.id - 1] : NULL, 1, FT__READ);
-    ft__pass_int(&l, plan != NULL);
-    ft__pass_float(&l, m->optimizer->options.clip_norm);
-    ft__pass_buffer(&l, hits ? hits : c->device->none);
-    ft__pass_int(&l, hits ? rows : 0);
-    ft__pass_buffer(&l, c->device->news);
+    ft__arg_buffer(&l, sums);
+    ft__arg_int(&l, parts);
+    ft__arg_memory(&l, plan ? plan->values[m->loss.id - 1] : NULL, 1, FT__READ);
+    ft__arg_int(&l, plan != NULL);
+    ft__arg_float(&l, m->optimizer->options.clip_norm);
+    ft__arg_buffer(&l, hits ? hits : c->device->none);
+    ft__arg_int(&l, hits ? rows : 0);
+    ft__arg_buffer(&l, c->device->news);
     ft__go_grid(&l, 256, 1, 1, 256, 1);
 }
 
@@ -365,24 +365,24 @@ static void ft__device_update(ft_model *m, const ft__update *update)
         ft__launch l;
         if (!ft__is_trained(node)) continue;
         l = ft__start(&m->context, o->optimizer == FT_SGD ? "update_sgd" : "update_adam");
-        ft__pass_memory(&l, node->value, count, FT__READ | FT__WRITE);
-        ft__pass_memory(&l, node->gradient, count, FT__READ | FT__WRITE);
-        ft__pass_memory(&l, node->moment1, count, FT__READ | FT__WRITE);
+        ft__arg_memory(&l, node->value, count, FT__READ | FT__WRITE);
+        ft__arg_memory(&l, node->gradient, count, FT__READ | FT__WRITE);
+        ft__arg_memory(&l, node->moment1, count, FT__READ | FT__WRITE);
         if (o->optimizer != FT_SGD)
-            ft__pass_memory(&l, node->moment2, count, FT__READ | FT__WRITE);
-        ft__pass_int(&l, count);
-        ft__pass_float(&l, o->optimizer == FT_SGD ? rate : rate / update->correction1);
-        if (o->optimizer != FT_SGD) ft__pass_float(&l, decoupled ? 1 - rate * decay : 1);
-        ft__pass_float(&l, decoupled ? 0 : decay);
-        ft__pass_float(&l, o->optimizer == FT_SGD ? o->momentum : o->beta1);
-        if (o->optimizer == FT_SGD) ft__pass_int(&l, o->nesterov);
+            ft__arg_memory(&l, node->moment2, count, FT__READ | FT__WRITE);
+        ft__arg_int(&l, count);
+        ft__arg_float(&l, o->optimizer == FT_SGD ? rate : rate / update->correction1);
+        if (o->optimizer != FT_SGD) ft__arg_float(&l, decoupled ? 1 - rate * decay : 1);
+        ft__arg_float(&l, decoupled ? 0 : decay);
+        ft__arg_float(&l, o->optimizer == FT_SGD ? o->momentum : o->beta1);
+        if (o->optimizer == FT_SGD) ft__arg_int(&l, o->nesterov);
         else {
-            ft__pass_float(&l, o->beta2);
-            ft__pass_float(&l, o->eps);
-            ft__pass_float(&l, update->correction2);
+            ft__arg_float(&l, o->beta2);
+            ft__arg_float(&l, o->eps);
+            ft__arg_float(&l, update->correction2);
         }
-        ft__pass_buffer(&l, m->context.device->news);
-        ft__go(&l, count);
+        ft__arg_buffer(&l, m->context.device->news);
+        ft__launch_kernel(&l, count);
     }
 }
 #endif
@@ -420,11 +420,11 @@ static ft_status ft__device_step(ft_model *m, float learning_rate, const ft__pla
 }
 
 /* Reports what was wrong with a step, if anything: then no update has happened since. */
-static ft_status ft__check_news(ft_model *m, const ft__news *news, uint64_t step,
-                                float learning_rate)
+static ft_status ft__check_report(ft_model *m, const ft__report *news, uint64_t step,
+                                  float learning_rate)
 {
     if (!ft__ok(&m->context) || !news->wrong) return m->context.status;
-    ft__news_reset(&m->context);
+    ft__report_reset(&m->context);
     m->optimizer->updates -= 1;
     return news->wrong == FT__LOSS_IS_WRONG ? ft__loss_failed(m, step)
                                             : ft__gradients_failed(m, step, learning_rate);
@@ -441,11 +441,11 @@ static ft_status ft__optimizer_step(ft_model *m, float learning_rate)
     int i;
 #ifdef FINETUNE_OPENCL
     if (c->device) {
-        ft__news news;
+        ft__report news;
         if (ft__device_step(m, learning_rate, NULL, 0) != FT_OK) return c->status;
-        ft__news_ask(c, 0);
-        news = ft__news_get(c, 0);
-        return ft__check_news(m, &news, m->step, learning_rate);
+        ft__report_ask(c, 0);
+        news = ft__report_get(c, 0);
+        return ft__check_report(m, &news, m->step, learning_rate);
     }
 #endif
     if (ft__optimizer_prepare(m) != FT_OK) return c->status;

@@ -89,11 +89,11 @@ FT__INLINE void ft__norm_back_body(const ft__norm_pass *p, size_t at)
         }
 }
 
-FT__LEVELS(ft__norm_block_rest, (const ft__norm_pass *p, size_t at), ft__norm_block_body(p, at))
-FT__LEVELS(ft__norm_products_rest, (const ft__norm_pass *p, size_t at),
+FT__LEVELS(ft__norm_block_tail, (const ft__norm_pass *p, size_t at), ft__norm_block_body(p, at))
+FT__LEVELS(ft__norm_products_tail, (const ft__norm_pass *p, size_t at),
            ft__norm_products_body(p, at))
-FT__LEVELS(ft__norm_apply_rest, (const ft__norm_pass *p, size_t at), ft__norm_apply_body(p, at))
-FT__LEVELS(ft__norm_back_rest, (const ft__norm_pass *p, size_t at), ft__norm_back_body(p, at))
+FT__LEVELS(ft__norm_apply_tail, (const ft__norm_pass *p, size_t at), ft__norm_apply_body(p, at))
+FT__LEVELS(ft__norm_back_tail, (const ft__norm_pass *p, size_t at), ft__norm_back_body(p, at))
 
 /* The same for two vectors of channels, or one; each returns the first channel not processed. For
    loops over a known number of channels compilers generated code that went through memory, and
@@ -233,7 +233,7 @@ FT__NORM(ft__norm_neon, , ft__tile_neon, 4)
     {                                                                                             \
         size_t at = 0;                                                                            \
         FT__NORM_VECTORS(pass)                                                                    \
-        if (at < p->channels) ft__norm_##pass##_rest[simd](p, at);                                \
+        if (at < p->channels) ft__norm_##pass##_tail[simd](p, at);                                \
     }
 FT__NORM_PASS(block)
 FT__NORM_PASS(products)

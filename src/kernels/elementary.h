@@ -83,7 +83,7 @@ FT__INLINE float ft__expm1(float x) { return ft__exp_or_less_one(x, true); }
    s = f / (2 + f), = 2 s + s R, R = 2/3 s^2 + 2/5 s^4 + ...; |s| < 0.172, so that five terms are
    enough. 2 s is computed as f - s f, so that s, which is rounded, is only in small terms (as in
    fdlibm). `rest` is the rounding error of x, relative to x. */
-FT__INLINE float ft__ln_with_rest(float x, float rest)
+FT__INLINE float ft__ln_with_remainder(float x, float rest)
 {
     float scaled = ft__choose(x < 1.17549435e-38f, x * 16777216.0f, x);
     float shift = ft__choose(x < 1.17549435e-38f, 24.0f, 0.0f);
@@ -102,13 +102,13 @@ FT__INLINE float ft__ln_with_rest(float x, float rest)
     return ft__choose(x >= 0, y, ft__from_bits(0x7fc00000u));
 }
 
-FT__INLINE float ft__ln(float x) { return ft__ln_with_rest(x, 0.0f); }
+FT__INLINE float ft__ln(float x) { return ft__ln_with_remainder(x, 0.0f); }
 
 /* log(1 + x), accurate for small x. */
 FT__INLINE float ft__log1p(float x)
 {
     float u = 1.0f + x;
-    return ft__ln_with_rest(u, (x - (u - 1.0f)) / u);
+    return ft__ln_with_remainder(u, (x - (u - 1.0f)) / u);
 }
 
 FT__INLINE float ft__sigmoid(float x)

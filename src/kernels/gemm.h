@@ -323,7 +323,8 @@ static void ft__pack_lines(const float *from, ptrdiff_t line, size_t lines, size
 }
 
 /* Adds the transpose: to[i * line + p] += row[p][i], for k rows of `lines` numbers. */
-static void ft__add_turned(const float *const *row, size_t k, size_t lines, float *to, size_t line)
+static void ft__add_transposed(const float *const *row, size_t k, size_t lines, float *to,
+                               size_t line)
 {
     size_t i, p, first = 0;
 #ifdef FT__SHUFFLE

@@ -25,9 +25,9 @@
    cannot prove that and do not vectorise: a training step of a two-layer LSTM of 256 took 1.5 times
    as long. */
 #if defined(__clang__)
-#define FT__TURNS_APART _Pragma("clang loop vectorize(assume_safety)")
+#define FT__INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
 #elif defined(__GNUC__)
-#define FT__TURNS_APART _Pragma("GCC ivdep")
+#define FT__INDEPENDENT _Pragma("GCC ivdep")
 #else
-#define FT__TURNS_APART
+#define FT__INDEPENDENT
 #endif

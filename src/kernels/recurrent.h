@@ -35,7 +35,7 @@ FT__INLINE void ft__lstm_step_body(const ft__cell *s)
     float *FT__RESTRICT o = s->x + 3 * h, *FT__RESTRICT c = s->extra, *FT__RESTRICT y = s->y;
     float *FT__RESTRICT state = s->state;
     const float *FT__RESTRICT bias = s->bias, *FT__RESTRICT before = s->before;
-    FT__TURNS_APART for (j = 0; j < h; ++j) {
+    FT__INDEPENDENT for (j = 0; j < h; ++j) {
         i[j] = ft__sigmoid(i[j] + bias[j]);
         f[j] = ft__sigmoid(f[j] + bias[h + j]);
         g[j] = ft__tanh(g[j] + bias[2 * h + j]);
@@ -52,7 +52,7 @@ FT__INLINE void ft__lstm_back_body(const ft__cell *s)
     float *FT__RESTRICT o = s->x + 3 * h, *FT__RESTRICT dh = s->dh, *FT__RESTRICT dc = s->dc;
     const float *FT__RESTRICT c = s->extra, *FT__RESTRICT before = s->before;
     const float *FT__RESTRICT dy = s->dy;
-    FT__TURNS_APART for (j = 0; j < h; ++j) {
+    FT__INDEPENDENT for (j = 0; j < h; ++j) {
         float t = ft__tanh(c[j]), all = dh[j] + dy[j], d = dc[j] + all * o[j] * (1 - t * t);
         float di = d * g[j] * i[j] * (1 - i[j]), dg = d * i[j] * (1 - g[j] * g[j]);
         dc[j] = d * f[j];
@@ -72,7 +72,7 @@ FT__INLINE void ft__gru_step_body(const ft__cell *s)
     float *FT__RESTRICT extra = s->extra, *FT__RESTRICT y = s->y, *FT__RESTRICT state = s->state;
     const float *FT__RESTRICT add = s->add, *FT__RESTRICT before = s->before;
     const float *FT__RESTRICT bias = s->bias;
-    FT__TURNS_APART for (j = 0; j < h; ++j) {
+    FT__INDEPENDENT for (j = 0; j < h; ++j) {
         r[j] = ft__sigmoid(r[j] + bias[j] + add[j]);
         z[j] = ft__sigmoid(z[j] + bias[h + j] + add[h + j]);
         extra[j] = add[2 * h + j];
@@ -88,7 +88,7 @@ FT__INLINE void ft__gru_back_body(const ft__cell *s)
     float *FT__RESTRICT r = s->x, *FT__RESTRICT z = s->x + h, *FT__RESTRICT n = s->x + 2 * h;
     float *FT__RESTRICT extra = s->extra, *FT__RESTRICT add = s->add, *FT__RESTRICT dh = s->dh;
     const float *FT__RESTRICT before = s->before, *FT__RESTRICT dy = s->dy;
-    FT__TURNS_APART for (j = 0; j < h; ++j) {
+    FT__INDEPENDENT for (j = 0; j < h; ++j) {
         float all = dh[j] + dy[j], dn = all * (1 - z[j]) * (1 - n[j] * n[j]);
         float dz = all * (before[j] - n[j]) * z[j] * (1 - z[j]);
         float dr = dn * extra[j] * r[j] * (1 - r[j]);
@@ -106,7 +106,7 @@ FT__INLINE void ft__rnn_step_body(const ft__cell *s)
     size_t j;
     float *FT__RESTRICT x = s->x, *FT__RESTRICT y = s->y, *FT__RESTRICT state = s->state;
     const float *FT__RESTRICT bias = s->bias;
-    FT__TURNS_APART for (j = 0; j < s->h; ++j) state[j] = y[j] = x[j] = ft__tanh(x[j] + bias[j]);
+    FT__INDEPENDENT for (j = 0; j < s->h; ++j) state[j] = y[j] = x[j] = ft__tanh(x[j] + bias[j]);
 }
 
 FT__INLINE void ft__rnn_back_body(const ft__cell *s)
@@ -114,7 +114,7 @@ FT__INLINE void ft__rnn_back_body(const ft__cell *s)
     size_t j;
     float *FT__RESTRICT x = s->x, *FT__RESTRICT dh = s->dh;
     const float *FT__RESTRICT dy = s->dy;
-    FT__TURNS_APART for (j = 0; j < s->h; ++j) {
+    FT__INDEPENDENT for (j = 0; j < s->h; ++j) {
         x[j] = (dh[j] + dy[j]) * (1 - x[j] * x[j]);
         dh[j] = 0;
     }
@@ -126,7 +126,7 @@ FT__INLINE void ft__rnn_relu_step_body(const ft__cell *s)
     size_t j;
     float *FT__RESTRICT x = s->x, *FT__RESTRICT y = s->y, *FT__RESTRICT state = s->state;
     const float *FT__RESTRICT bias = s->bias;
-    FT__TURNS_APART for (j = 0; j < s->h; ++j) {
+    FT__INDEPENDENT for (j = 0; j < s->h; ++j) {
         float sum = x[j] + bias[j];
         state[j] = y[j] = x[j] = ft__choose(sum < 0, 0.0f, sum);
     }
@@ -137,7 +137,7 @@ FT__INLINE void ft__rnn_relu_back_body(const ft__cell *s)
     size_t j;
     float *FT__RESTRICT x = s->x, *FT__RESTRICT dh = s->dh;
     const float *FT__RESTRICT dy = s->dy;
-    FT__TURNS_APART for (j = 0; j < s->h; ++j) {
+    FT__INDEPENDENT for (j = 0; j < s->h; ++j) {
         x[j] = ft__choose(x[j] > 0, dh[j] + dy[j], 0.0f);
         dh[j] = 0;
     }
@@ -151,7 +151,7 @@ typedef struct ft__columns { const float *from; size_t rows, stride, columns; } 
 FT__INLINE void ft__add_row_body(const float *from, size_t count, float *to)
 {
     size_t j;
-    FT__TURNS_APART for (j = 0; j < count; ++j) to[j] += from[j];
+    FT__INDEPENDENT for (j = 0; j < count; ++j) to[j] += from[j];
 }
 
 FT__INLINE void ft__sum_columns_body(const ft__columns *s, float *to)

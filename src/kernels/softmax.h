@@ -34,17 +34,17 @@ FT__INLINE void ft__softmax_body(const float *x, float *y, size_t count, bool lo
     float largest = ft__largest_body(x, count), all;
     double sum = 0;
     size_t i;
-    FT__TURNS_APART for (i = 0; i < count; ++i) y[i] = ft__exp(x[i] - largest);
+    FT__INDEPENDENT for (i = 0; i < count; ++i) y[i] = ft__exp(x[i] - largest);
     for (i = 0; i < count; ++i) sum += (double)y[i];
     all = logarithm ? ft__ln((float)sum) : (float)sum;
-    if (logarithm) FT__TURNS_APART for (i = 0; i < count; ++i) y[i] = (x[i] - largest) - all;
-    else FT__TURNS_APART for (i = 0; i < count; ++i) y[i] = y[i] / all;
+    if (logarithm) FT__INDEPENDENT for (i = 0; i < count; ++i) y[i] = (x[i] - largest) - all;
+    else FT__INDEPENDENT for (i = 0; i < count; ++i) y[i] = y[i] / all;
 }
 
 FT__INLINE void ft__exp_body(float *y, size_t count)
 {
     size_t i;
-    FT__TURNS_APART for (i = 0; i < count; ++i) y[i] = ft__exp(y[i]);
+    FT__INDEPENDENT for (i = 0; i < count; ++i) y[i] = ft__exp(y[i]);
 }
 
 /* dx += scale (p - share) */
@@ -52,7 +52,7 @@ FT__INLINE void ft__add_probabilities_body(const float *p, float scale, float sh
                                            float *dx)
 {
     size_t i;
-    FT__TURNS_APART for (i = 0; i < count; ++i) dx[i] += scale * (p[i] - share);
+    FT__INDEPENDENT for (i = 0; i < count; ++i) dx[i] += scale * (p[i] - share);
 }
 
 FT__LEVELS(ft__find_largest, (const float *x, size_t count, float *to),

@@ -10,20 +10,20 @@
    Pictures are [N, C, H, W] to the user and [N, H, W, C] in memory.
    ============================================================================================= */
 /* to [samples, columns, rows] = or += from [samples, rows, columns] */
-typedef struct ft__turn_job {
+typedef struct ft__transpose_job {
     const float *from;
     float *to;
     size_t channels, plane, strips; /* strips of a picture's pixels, one per index */
     int direction;
     bool add;
-} ft__turn_job;
+} ft__transpose_job;
 
 enum { FT__TO_LAST = 0, FT__TO_FIRST = 1 };
-#define FT__TURN_STRIP ((size_t)2048)
+#define FT__TRANSPOSE_STRIP ((size_t)2048)
 
 /* Channels [begin, begin + some) of pixels [first, end). */
-FT__INLINE void ft__turn_some(const ft__turn_job *job, size_t sample, size_t first, size_t end,
-                              size_t begin, size_t some)
+FT__INLINE void ft__transpose_some(const ft__transpose_job *job, size_t sample, size_t first,
+                                   size_t end, size_t begin, size_t some)
 {
     size_t at = sample * job->channels * job->plane + begin, p, c;
     for (p = first; p < end; ++p)
@@ -36,11 +36,12 @@ FT__INLINE void ft__turn_some(const ft__turn_job *job, size_t sample, size_t fir
         }
 }
 
-static void ft__turn_strip(void *context, int index)
+static void ft__transpose_strip(void *context, int index)
 {
-    const ft__turn_job *job = (const ft__turn_job *)context;
+    const ft__transpose_job *job = (const ft__transpose_job *)context;
     size_t sample = (size_t)index / job->strips, begin;
-    size_t first = (size_t)index % job->strips * FT__TURN_STRIP, end = first + FT__TURN_STRIP;
+    size_t first = (size_t)index % job->strips * FT__TRANSPOSE_STRIP;
+    size_t end = first + FT__TRANSPOSE_STRIP;
     if (end > job->plane) end = job->plane;
     if (job->channels == 3 && job->direction == FT__TO_LAST && !job->add) {
         float *to = job->to + (sample * job->plane + first) * 3;
@@ -65,21 +66,21 @@ static void ft__turn_strip(void *context, int index)
         return;
     }
     for (begin = 0; begin < job->channels; begin += 16) /* lines that stay in the cache */
-        ft__turn_some(job, sample, first, end, begin,
-                      job->channels - begin < 16 ? job->channels - begin : 16);
+        ft__transpose_some(job, sample, first, end, begin,
+                           job->channels - begin < 16 ? job->channels - begin : 16);
 }
 
 /* Transposes from [N, C, H, W] to channels last, or back. */
-static void ft__turn(ft__context *c, const ft_shape *shape, int direction, const float *from,
-                     float *to, bool add)
+static void ft__transpose(ft__context *c, const ft_shape *shape, int direction, const float *from,
+                          float *to, bool add)
 {
-    ft__turn_job job;
+    ft__transpose_job job;
     job.from = from;
     job.to = to;
     job.channels = (size_t)shape->size[1];
     job.plane = (size_t)shape->size[2] * (size_t)shape->size[3];
-    job.strips = (job.plane + FT__TURN_STRIP - 1) / FT__TURN_STRIP;
+    job.strips = (job.plane + FT__TRANSPOSE_STRIP - 1) / FT__TRANSPOSE_STRIP;
     job.direction = direction;
     job.add = add;
-    ft__parallel(c, shape->size[0] * (int)job.strips, ft__turn_strip, &job);
+    ft__parallel(c, shape->size[0] * (int)job.strips, ft__transpose_strip, &job);
 }

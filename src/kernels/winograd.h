@@ -418,7 +418,7 @@ static bool ft__winograd_local(const ft__conv *g)
    more. */
 static size_t ft__winograd_own_chunk(const ft__context *c, const ft__conv *g)
 {
-    size_t longest = ft__largest_of((size_t)g->channels, (size_t)g->outputs);
+    size_t longest = ft__max_size((size_t)g->channels, (size_t)g->outputs);
     return longest <= 256 && ft__winograd_tile_count(g) >= 64 * (size_t)c->threads ? 16 : 8;
 }
 

@@ -58,7 +58,7 @@ typedef union ft__options { /* by operator; its row lists the fields that a file
 } ft__options;
 
 /* What one update does to a row without a gradient (optimizers/resting_rows). */
-typedef struct ft__rest { float step, eps, decay; } ft__rest;
+typedef struct ft__missed_update { float step, eps, decay; } ft__missed_update;
 
 /* For an embedding's weight: the rows that an update must visit. */
 typedef struct ft__resting {
@@ -74,7 +74,7 @@ typedef struct ft__resting {
     unsigned char *is_used; /* [words] */
     double *squares;        /* [words / 16 + 1]: sums of squared gradients, of 16 rows each */
     int used_count;
-    ft__rest *past;         /* [FT__PAST]: the last updates, u at u % FT__PAST */
+    ft__missed_update *past;         /* [FT__PAST]: the last updates, u at u % FT__PAST */
 } ft__resting;
 
 typedef struct ft__node {

@@ -92,23 +92,23 @@ static void ft__conv1d_forward(const ft__call *call)
 {
     ft__tensor input[3];
     ft__call flat = ft__conv1d_as_conv2d(call, input);
-    ft__turn(call->context, &input[0].shape, FT__TO_LAST, call->input[0].value, input[0].value,
-             false);
+    ft__transpose(call->context, &input[0].shape, FT__TO_LAST, call->input[0].value, input[0].value,
+                  false);
     ft__conv2d_forward(&flat);
-    ft__turn(call->context, &flat.output.shape, FT__TO_FIRST, flat.output.value,
-             call->output.value, false);
+    ft__transpose(call->context, &flat.output.shape, FT__TO_FIRST, flat.output.value,
+                  call->output.value, false);
 }
 
 static void ft__conv1d_backward(const ft__call *call)
 {
     ft__tensor input[3];
     ft__call flat = ft__conv1d_as_conv2d(call, input);
-    ft__turn(call->context, &input[0].shape, FT__TO_LAST, call->input[0].value, input[0].value,
-             false);
-    ft__turn(call->context, &flat.output.shape, FT__TO_LAST, call->output.gradient,
-             flat.output.gradient, false);
+    ft__transpose(call->context, &input[0].shape, FT__TO_LAST, call->input[0].value, input[0].value,
+                  false);
+    ft__transpose(call->context, &flat.output.shape, FT__TO_LAST, call->output.gradient,
+                  flat.output.gradient, false);
     ft__conv2d_backward(&flat);
     if (call->input[0].gradient)
-        ft__turn(call->context, &input[0].shape, FT__TO_FIRST, input[0].gradient,
-                 call->input[0].gradient, !call->input[0].fresh);
+        ft__transpose(call->context, &input[0].shape, FT__TO_FIRST, input[0].gradient,
+                      call->input[0].gradient, !call->input[0].fresh);
 }

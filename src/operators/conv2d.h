@@ -31,7 +31,7 @@ static void ft__conv2d_costs(const ft__call *call, ft__costs *costs)
         numbers = ft__winograd_room(call->context, &g, call->training);
         costs->prepared = ft__winograd_packed(call->context, &g);
     } else if (ft__conv_is_small(&g) && call->training)
-        numbers = ft__largest_of(numbers, ft__small_room(call->context, &g));
+        numbers = ft__max_size(numbers, ft__small_room(call->context, &g));
     costs->prepared *= sizeof(float);
     costs->workspace = numbers * sizeof(float);
     if (!ft__winograd_fits(&g) && ft__bf16_fits(call->context, &g))

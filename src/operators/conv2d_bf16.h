@@ -46,8 +46,8 @@ static ft__bf16_form ft__bf16_form_of(const ft__conv *g)
     f.left = f.few ? (size_t)g->left : 0;
     f.columns = (size_t)g->width;
     if (f.few)
-        f.columns = ft__largest_of(f.columns + f.left, (size_t)(g->out_width - 1)
-                                   * (size_t)g->stride[1] + (size_t)g->kernel[1]);
+        f.columns = ft__max_size(f.columns + f.left, (size_t)(g->out_width - 1)
+                                 * (size_t)g->stride[1] + (size_t)g->kernel[1]);
     f.taps = (size_t)g->kernel[0] * (f.few ? 1 : (size_t)g->kernel[1]);
     f.stretch = f.pixel * (f.few ? (size_t)g->kernel[1] : 1);
     return f;
@@ -69,7 +69,7 @@ static size_t ft__bf16_segments(const ft__conv *g)
     size_t units = f.taps * ((2 * f.stretch + 31) / 32), numbers = g->k * (size_t)g->outputs;
     size_t chunks = (g->batch * g->p + FT__WEIGHT_CHUNK - 1) / FT__WEIGHT_CHUNK;
     if (units >= FT__WEIGHT_SEGMENTS && numbers > FT__BF16_SMALL) return 1;
-    return ft__least_of(chunks, FT__WEIGHT_SEGMENTS);
+    return ft__min_size(chunks, FT__WEIGHT_SEGMENTS);
 }
 
 static ft__bf16_room ft__bf16_room_of(const ft__conv *g, bool training)
@@ -80,20 +80,20 @@ static ft__bf16_room ft__bf16_room_of(const ft__conv *g, bool training)
     size_t block = FT__WALK_TILES * 8, pointer = sizeof(void *) / sizeof(float);
     size_t pairs = (chunk + 1) / 2;
     ft__bf16_room room;
-    room.zeros = ft__pad_to(ft__largest_of(f.stretch, half), 16);
+    room.zeros = ft__pad_to(ft__max_size(f.stretch, half), 16);
     room.lists = ft__pad_to(3 * places, 16);
     room.pairs = g->batch * (size_t)g->height * f.columns * f.pixel;
     room.shared = ft__bf16_packed(outputs, f.taps * f.stretch);
     room.table = ft__pad_to(places * block * pointer, 16);
     room.slot = room.table;
     if (training) {
-        room.pairs = ft__largest_of(room.pairs, g->batch * g->p * half);
-        room.shared = ft__largest_of(room.shared, ft__bf16_packed(channels, places * half));
-        room.shared = ft__largest_of(room.shared, ft__bf16_segments(g) * f.taps * 2 * f.stretch
-                                     * outputs);
+        room.pairs = ft__max_size(room.pairs, g->batch * g->p * half);
+        room.shared = ft__max_size(room.shared, ft__bf16_packed(channels, places * half));
+        room.shared = ft__max_size(room.shared, ft__bf16_segments(g) * f.taps * 2 * f.stretch
+                                   * outputs);
         room.slot += block * channels;
-        room.slot = ft__largest_of(room.slot, 32 * pairs + ft__bf16_packed(outputs, pairs)
-                                   + chunk * pointer);
+        room.slot = ft__max_size(room.slot, 32 * pairs + ft__bf16_packed(outputs, pairs)
+                                 + chunk * pointer);
     }
     room.pairs = ft__pad_to(room.pairs, 16);
     room.shared = ft__pad_to(room.shared, 16);
@@ -157,7 +157,7 @@ static void ft__bf16_round_chunk(void *context, int index)
 {
     const ft__bf16_rounding *job = (const ft__bf16_rounding *)context;
     size_t half = (job->numbers + 1) / 2, row = (size_t)index * job->at_once;
-    size_t end = ft__least_of(job->rows, row + job->at_once);
+    size_t end = ft__min_size(job->rows, row + job->at_once);
     if (job->numbers % 2 == 0) {
         job->kind->round(job->from + row * job->numbers, (end - row) * job->numbers,
                          job->to + row * half);
@@ -194,7 +194,7 @@ static void ft__bf16_round_line(void *context, int index)
     uint16_t half[8 * 64], *to = (uint16_t *)(void *)line + r->form.left * padded;
     memset(line, 0, r->form.columns * r->form.pixel * sizeof *line);
     for (x = 0; x < width; x += some) {
-        some = ft__least_of(64, width - x);
+        some = ft__min_size(64, width - x);
         r->kind->round(from + x * channels, some * channels, (float *)(void *)half);
         for (i = 0; i < some; ++i, to += padded)
             for (c = 0; c < channels; ++c) to[c] = half[i * channels + c];
@@ -230,7 +230,7 @@ static void ft__bf16_input(ft__bf16_run *r)
 static void ft__bf16_pack_some(const ft__bf16_run *r, size_t j, size_t c, size_t width,
                                float *panel)
 {
-    size_t channels = (size_t)r->g.channels, end = ft__least_of(c + 16, channels), at, l, place;
+    size_t channels = (size_t)r->g.channels, end = ft__min_size(c + 16, channels), at, l, place;
     size_t places = (size_t)r->g.kernel[0] * (size_t)r->g.kernel[1], step = r->form.pixel * width;
     float pair[FT__BF16_PLACES];
     for (l = 0; l < width && j + l < (size_t)r->g.outputs; ++l) {
@@ -288,7 +288,7 @@ static void ft__bf16_pack_back_panel(void *context, int index)
     size_t channels = (size_t)r->g.channels, taps = (size_t)r->run.walk.taps, tap;
     size_t width = ft__panel_width(r->run.tile, channels, j);
     size_t places = (size_t)r->g.kernel[0] * (size_t)r->g.kernel[1];
-    size_t valid = ft__least_of(width, channels - j);
+    size_t valid = ft__min_size(width, channels - j);
     const float *from = r->run.call->input[1].value + j * places;
     float *to = r->to + j * taps * half, pair[32 * FT__BF16_PLACES];
     if (valid < width) memset(to, 0, taps * half * width * sizeof *to);
@@ -329,7 +329,7 @@ static void ft__bf16_pack_pixels(const ft__bf16_run *r, const float *dy, size_t 
     for (j = 0; j < outputs; j += width) {
         size_t valid;
         width = ft__panel_width(r->run.tile, outputs, j);
-        valid = ft__least_of(width, outputs - j);
+        valid = ft__min_size(width, outputs - j);
         for (p = 0; p < count; p += 2, to += width) {
             const float *from = dy + p * outputs + j;
             if (valid < width) memset(to, 0, width * sizeof *to);
@@ -369,10 +369,10 @@ static void ft__bf16_weight_sum(const ft__bf16_run *r, float *scratch, size_t fi
     float *packed = scratch, *dy = packed + 32 * pairs;
     const float **lines = (const float **)(void *)(dy + ft__bf16_packed(outputs, pairs));
     for (; first < end; first += chunk) {
-        size_t count = ft__least_of(chunk, end - first), last = r->form.taps;
+        size_t count = ft__min_size(chunk, end - first), last = r->form.taps;
         ft__bf16_pack_pixels(r, r->run.call->output.gradient + first * outputs, count, dy);
         for (i = unit; i < r->form.taps * units; i += step) {
-            size_t row = i % units * 32, some = ft__least_of(32, rows - row);
+            size_t row = i % units * 32, some = ft__min_size(32, rows - row);
             if (i / units != last) ft__bf16_lines(r, i / units, first, count, lines);
             last = i / units;
             r->kind->pack_lines(lines, count, row, some, packed);
@@ -399,7 +399,7 @@ static void ft__bf16_weight_slot(void *context, int slot)
 
 /* Adds the sums of outputs [16 i, 16 i + 16) to the gradient. A kernel position has as many rows as
    a pixel has numbers. */
-static void ft__bf16_weight_turn(void *context, int index)
+static void ft__bf16_transpose_weight(void *context, int index)
 {
     const ft__bf16_run *r = (const ft__bf16_run *)context;
     size_t outputs = (size_t)r->g.outputs, o = (size_t)index * 16, begin, some, p;
@@ -408,14 +408,14 @@ static void ft__bf16_weight_turn(void *context, int index)
     const float *row[FT__PACK_AT_ONCE];
     for (segment = 0; segment < segments; ++segment)
         for (begin = 0; begin < k; begin += some) {
-            some = ft__least_of(FT__PACK_AT_ONCE, k - begin);
+            some = ft__min_size(FT__PACK_AT_ONCE, k - begin);
             for (p = 0; p < some; ++p) {
                 size_t place = (begin + p) % places, c = (begin + p) / places;
                 row[p] = r->run.shared + ((segment * places + place) * 2 * r->form.pixel + c)
                     * outputs + o;
             }
-            ft__add_turned(row, some, ft__least_of(16, outputs - o),
-                           r->run.call->input[1].gradient + o * k + begin, k);
+            ft__add_transposed(row, some, ft__min_size(16, outputs - o),
+                               r->run.call->input[1].gradient + o * k + begin, k);
         }
 }
 
@@ -424,7 +424,7 @@ static void ft__bf16_weight_gradient(const ft__call *call, const ft__conv *g)
     ft__bf16_run r = ft__bf16_start(call, g);
     ft__bf16_input(&r);
     ft__parallel(call->context, call->context->threads, ft__bf16_weight_slot, &r);
-    ft__parallel(call->context, (g->outputs + 15) / 16, ft__bf16_weight_turn, &r);
+    ft__parallel(call->context, (g->outputs + 15) / 16, ft__bf16_transpose_weight, &r);
 }
 
 static void ft__bf16_backward(const ft__call *call, const ft__conv *g)

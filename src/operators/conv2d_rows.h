@@ -44,7 +44,7 @@ static size_t ft__meetings(const ft__conv *g, int direction)
 static bool ft__conv_is_small(const ft__conv *g)
 {
     size_t area = (size_t)g->kernel[0] * (size_t)g->kernel[1];
-    size_t line = (size_t)g->kernel[1] * ft__least_of((size_t)g->channels, (size_t)g->outputs);
+    size_t line = (size_t)g->kernel[1] * ft__min_size((size_t)g->channels, (size_t)g->outputs);
     return g->groups == 1 && !ft__few_channels(g) && !g->pairs && line >= 64
         && 8 * ft__meetings(g, 0) * ft__meetings(g, 1) < 7 * area * g->p;
 }
@@ -54,7 +54,7 @@ typedef struct ft__conv_room { size_t shared, zeros, lists, table, slot; } ft__c
 
 static size_t ft__conv_chunk(const ft__conv *g)
 {
-    return ft__least_of(FT__WEIGHT_CHUNK, g->batch * g->p);
+    return ft__min_size(FT__WEIGHT_CHUNK, g->batch * g->p);
 }
 
 /* Threads split dW by its rows; if it has few, by segments of the pixels instead, each with
@@ -82,8 +82,8 @@ static bool ft__conv_by_channels(const ft__context *c, const ft__conv *g)
 static size_t ft__conv_piece_channels(const ft__context *c, const ft__conv *g)
 {
     size_t rows = ft__tiles[c->simd].rows, taps = (size_t)g->kernel[0] * (size_t)g->kernel[1];
-    size_t tiles = ft__least_of(16 / taps, (size_t)g->channels / (16 * rows));
-    return ft__largest_of(tiles * rows, ft__pad_to(16, rows));
+    size_t tiles = ft__min_size(16 / taps, (size_t)g->channels / (16 * rows));
+    return ft__max_size(tiles * rows, ft__pad_to(16, rows));
 }
 
 /* Distance between the packed rows of two tiles: not 2^n numbers, which share cache sets. */
@@ -109,15 +109,15 @@ static ft__conv_room ft__conv_room_of(const ft__context *c, const ft__conv *g, b
     size_t pointer = sizeof(void *) / sizeof(float);
     ft__conv_room room;
     room.shared = g->groups * ft__packed_right(c, outputs, g->k);
-    room.zeros = ft__largest_of(channels, outputs);
-    if (ft__few_channels(g)) room.zeros = ft__largest_of(room.zeros, g->k);
+    room.zeros = ft__max_size(channels, outputs);
+    if (ft__few_channels(g)) room.zeros = ft__max_size(room.zeros, g->k);
     room.zeros = ft__pad_to(room.zeros, 16);
     room.lists = ft__pad_to(6 * taps, 16);
     room.table = ft__pad_to(taps * block * pointer, 16);
     room.slot = room.table + (ft__few_channels(g) ? block * g->k : 0);
     if (training) {
         size_t dy = ft__packed_right(c, outputs, chunk), sums;
-        sums = outputs * ft__largest_of(g->k, ft__patch_width(c, g)) * ft__conv_segments(c, g);
+        sums = outputs * ft__max_size(g->k, ft__patch_width(c, g)) * ft__conv_segments(c, g);
         if (ft__conv_by_channels(c, g)) {
             sums += dy;
             weight = ft__conv_piece_channels(c, g) / rows * taps * ft__conv_panel_room(c, chunk)
@@ -125,10 +125,10 @@ static ft__conv_room ft__conv_room_of(const ft__context *c, const ft__conv *g, b
         } else
             weight = rows * FT__WEIGHT_TILES * chunk + dy + chunk * pointer
                 + (ft__few_channels(g) ? chunk * g->k : 0);
-        room.shared = ft__largest_of(room.shared, ft__packed_right(c, channels, outputs * taps));
-        room.shared = ft__largest_of(room.shared, sums);
-        room.slot = ft__largest_of(room.slot, room.table + block * channels);
-        room.slot = ft__largest_of(room.slot, weight);
+        room.shared = ft__max_size(room.shared, ft__packed_right(c, channels, outputs * taps));
+        room.shared = ft__max_size(room.shared, sums);
+        room.slot = ft__max_size(room.slot, room.table + block * channels);
+        room.slot = ft__max_size(room.slot, weight);
     }
     room.shared = ft__pad_to(room.shared, 16);
     room.slot = ft__pad_to(room.slot, 16);
@@ -205,7 +205,7 @@ static size_t ft__conv_parts(const ft__conv_run *run, size_t points, size_t colu
     size_t blocks = points / (FT__WALK_TILES * run->tile->rows) + 1;
     size_t panels = (columns + run->tile->columns - 1) / run->tile->columns;
     size_t wanted = 4 * (size_t)run->call->context->threads / blocks;
-    return ft__largest_of(1, ft__least_of(wanted, panels));
+    return ft__max_size(1, ft__min_size(wanted, panels));
 }
 
 static size_t ft__conv_pieces(const ft__conv_run *run, size_t points)
@@ -221,10 +221,10 @@ static ft__piece ft__conv_piece(const ft__conv_run *run, size_t index, size_t po
     size_t panels = (columns + run->tile->columns - 1) / run->tile->columns, end;
     ft__piece piece;
     piece.first = index / run->parts * block;
-    piece.count = ft__least_of(block, points - piece.first);
+    piece.count = ft__min_size(block, points - piece.first);
     piece.column = panels * part / run->parts * run->tile->columns;
     end = panels * (part + 1) / run->parts * run->tile->columns;
-    piece.columns = ft__least_of(end, columns) - piece.column;
+    piece.columns = ft__min_size(end, columns) - piece.column;
     return piece;
 }
 

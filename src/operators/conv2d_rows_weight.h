@@ -34,7 +34,7 @@ static void ft__pack_pixels(const float *const *lines, size_t count, size_t row,
     size_t begin, p;
     for (begin = 0; begin < rows; begin += width)
         for (p = 0; p < count; ++p, to += width)
-            ft__pack_pixel(lines[p] + row + begin, ft__least_of(width, rows - begin), width, to);
+            ft__pack_pixel(lines[p] + row + begin, ft__min_size(width, rows - begin), width, to);
 }
 
 /* One unit over `count` pixels, starting at pixel `from` of the `depth` that dy has: adds to `sum`
@@ -88,18 +88,18 @@ static void ft__conv_weight_sum(const ft__conv_run *run, float *scratch, size_t 
                                                                          outputs, chunk));
     float *patches = (float *)(void *)(lines + chunk);
     for (; first < end; first += chunk) {
-        size_t count = ft__least_of(chunk, end - first);
+        size_t count = ft__min_size(chunk, end - first);
         ft__matrix right = ft__transposed(ft__rows_of(
             run->call->output.gradient + first * g->groups * outputs + run->group * outputs,
             g->groups * outputs));
         for (j = 0; j < outputs; j += width, right.at += width) {
             width = ft__panel_width(run->tile, outputs, j);
-            ft__pack_panel(right, ft__least_of(width, outputs - j), width, count, dy + j * count);
+            ft__pack_panel(right, ft__min_size(width, outputs - j), width, count, dy + j * count);
         }
         if (few) ft__patches(g, run->walk.from + run->group * (size_t)g->channels, first, count,
                              g->k, patches);
         for (i = unit; i < taps * units; i += step) {
-            size_t tap = i / units, row = i % units * most, some = ft__least_of(most, rows - row);
+            size_t tap = i / units, row = i % units * most, some = ft__min_size(most, rows - row);
             ft__conv_lines(run, tap, first, count, patches, lines);
             ft__pack_pixels(lines, count, row, some, run->tile->rows, packed);
             ft__conv_weight_unit(run, count, some, packed, dy, count, 0,
@@ -119,12 +119,12 @@ static void ft__conv_patch_sum(const ft__conv_run *run, float *scratch, size_t f
     size_t rows = run->tile->rows, width = ft__patch_width(run->call->context, g), count;
     const float *row[FT__TILE_ROWS], *dy;
     for (; first < end; first += count) {
-        count = ft__least_of(ft__conv_chunk(g), end - first);
+        count = ft__min_size(ft__conv_chunk(g), end - first);
         ft__patches(g, run->walk.from + run->group * (size_t)g->channels, first, count, width,
                     scratch);
         dy = run->call->output.gradient + first * pixel + run->group * outputs;
         for (o = unit * rows; o < outputs; o += step * rows) {
-            for (r = 0; r < rows; ++r) row[r] = dy + ft__least_of(o + r, outputs - 1);
+            for (r = 0; r < rows; ++r) row[r] = dy + ft__min_size(o + r, outputs - 1);
             ft__gemm_tile(run->tile, outputs - o, width, 1, count, row, pixel, scratch, width,
                           scratch, 0, sum + o * width, width, first != begin);
         }
@@ -153,11 +153,11 @@ static void ft__conv_plain_sum(const ft__conv_run *run, size_t first, size_t end
     const ft__conv *g = &run->g;
     const struct ft__outer_row *outer = &ft__outers[run->call->context->simd];
     size_t outputs = (size_t)g->outputs, channels = (size_t)g->channels, begin = first, j, row;
-    size_t last = ft__least_of(channels, channel + FT__PLAIN_CHANNELS), count, width;
+    size_t last = ft__min_size(channels, channel + FT__PLAIN_CHANNELS), count, width;
     for (; first < end; first += count) {
         const float *x = run->call->input[0].value + first * channels;
         const float *dy = run->call->output.gradient + first * outputs;
-        count = ft__least_of(ft__conv_chunk(g), end - first);
+        count = ft__min_size(ft__conv_chunk(g), end - first);
         for (j = 0; j < outputs; j += width) {
             bool whole = outputs - j >= 2 * outer->narrow;
             width = whole ? 2 * outer->narrow : outer->narrow;
@@ -185,7 +185,7 @@ static void ft__conv_plain_slot(void *context, int slot)
 }
 
 /* Adds the sums [output][patch] to the gradient. */
-static void ft__conv_patch_turn(const ft__conv_run *run)
+static void ft__conv_transpose_patch(const ft__conv_run *run)
 {
     const ft__conv *g = &run->g;
     size_t width = ft__patch_width(run->call->context, g), outputs = (size_t)g->outputs, i, p;
@@ -221,18 +221,18 @@ static void ft__conv_weight_slot(void *context, int slot)
 
 /* Adds sums [tap][channel][output] of `channels` channels, while they are in the cache, to outputs
    [first, end) of `outputs` in `dw` [output][k], which starts at the first of these channels. */
-static void ft__conv_turn_piece(const float *sum, size_t channels, size_t taps, size_t outputs,
-                                size_t first, size_t end, float *dw, size_t k)
+static void ft__conv_transpose_piece(const float *sum, size_t channels, size_t taps, size_t outputs,
+                                     size_t first, size_t end, float *dw, size_t k)
 {
     size_t o, begin, p, rows;
     const float *row[FT__PACK_AT_ONCE];
     for (o = first; o < end; o += 16)
         for (begin = 0; begin < channels * taps; begin += rows) {
-            rows = ft__least_of(FT__PACK_AT_ONCE, channels * taps - begin);
+            rows = ft__min_size(FT__PACK_AT_ONCE, channels * taps - begin);
             for (p = 16; p < 32 && o + p < end; ++p) FT__PREFETCH(dw + (o + p) * k + begin);
             for (p = 0; p < rows; ++p)
                 row[p] = sum + ((begin + p) % taps * channels + (begin + p) / taps) * outputs + o;
-            ft__add_turned(row, rows, ft__least_of(16, end - o), dw + o * k + begin, k);
+            ft__add_transposed(row, rows, ft__min_size(16, end - o), dw + o * k + begin, k);
         }
 }
 
@@ -244,7 +244,7 @@ static void ft__conv_pack_dy(void *context, int index)
     size_t j = (size_t)index * run->tile->columns, width = ft__panel_width(run->tile, outputs, j);
     ft__matrix dy = ft__transposed(ft__rows_of(run->call->output.gradient + run->first * pixel
                                                + run->group * outputs + j, pixel));
-    ft__pack_panel(dy, ft__least_of(width, outputs - j), width, run->count,
+    ft__pack_panel(dy, ft__min_size(width, outputs - j), width, run->count,
                    run->shared + outputs * run->g.k + j * run->count);
 }
 
@@ -261,7 +261,7 @@ static void ft__conv_pack_taps(const ft__conv_run *run, const float *const *line
             float *at = to + p * rows;
             if (p + 16 < run->count) FT__PREFETCH(lines[(p + 16) * taps + tap] + channel);
             for (i = 0; i < some; i += rows, at += room)
-                ft__pack_pixel(from + i, ft__least_of(rows, some - i), rows, at);
+                ft__pack_pixel(from + i, ft__min_size(rows, some - i), rows, at);
         }
 }
 
@@ -306,17 +306,17 @@ static void ft__conv_channels_slot(void *context, int slot)
     ft__walk_rows(&w, run->first, run->count, 1, lines);
     FT__PIECES(i, share, run->call->context, slot, (channels + high - 1) / high * run->parts) {
         size_t channel = i / run->parts * high, part = i % run->parts;
-        size_t some = ft__least_of(high, channels - channel);
+        size_t some = ft__min_size(high, channels - channel);
         size_t column = panels * part / run->parts * run->tile->columns;
         size_t end = panels * (part + 1) / run->parts * run->tile->columns;
         float *sum = run->shared + channel * taps * outputs;
-        end = ft__least_of(end, outputs);
+        end = ft__min_size(end, outputs);
         ft__conv_pack_taps(run, lines, channel, some, packed);
         ft__conv_sum_piece(run, packed, some, column, end, sum);
         if (run->first + run->count == g->batch * g->p)
-            ft__conv_turn_piece(sum, some, taps, outputs, column, end,
-                                run->call->input[1].gradient + run->group * outputs * g->k
-                                + channel * taps, g->k);
+            ft__conv_transpose_piece(sum, some, taps, outputs, column, end,
+                                     run->call->input[1].gradient + run->group * outputs * g->k
+                                     + channel * taps, g->k);
     }
 }
 
@@ -330,16 +330,16 @@ static void ft__conv_sum_channels(ft__conv_run *run)
     size_t points = g->batch * g->p, high = ft__conv_piece_channels(c, g);
     size_t pieces = ((size_t)g->channels + high - 1) / high;
     size_t panels = ((size_t)g->outputs + run->tile->columns - 1) / run->tile->columns;
-    run->parts = ft__least_of((2 * (size_t)c->threads + pieces - 1) / pieces, panels);
+    run->parts = ft__min_size((2 * (size_t)c->threads + pieces - 1) / pieces, panels);
     for (run->first = 0; run->first < points; run->first += run->count) {
-        run->count = ft__least_of(ft__conv_chunk(g), points - run->first);
+        run->count = ft__min_size(ft__conv_chunk(g), points - run->first);
         ft__parallel(c, (int)panels, ft__conv_pack_dy, run);
         ft__parallel_slots(c, ft__conv_channels_slot, run);
     }
 }
 
 /* Adds the sums [tap][channel][output] of outputs [16 i, 16 i + 16) to the gradient. */
-static void ft__conv_weight_turn(void *context, int index)
+static void ft__conv_transpose_weight(void *context, int index)
 {
     const ft__conv_run *run = (const ft__conv_run *)context;
     const ft__conv *g = &run->g;
@@ -350,12 +350,12 @@ static void ft__conv_weight_turn(void *context, int index)
     const float *row[FT__PACK_AT_ONCE];
     for (segment = 0; segment < segments; ++segment)
         for (begin = 0; begin < g->k; begin += some) {
-            some = ft__least_of(FT__PACK_AT_ONCE, g->k - begin);
+            some = ft__min_size(FT__PACK_AT_ONCE, g->k - begin);
             for (p = 0; p < some; ++p) {
                 size_t tap = (begin + p) % taps, c = (begin + p) / taps;
                 row[p] = run->shared + ((segment * taps + tap) * channels + c) * outputs + o;
             }
-            ft__add_turned(row, some, ft__least_of(16, outputs - o), dw + begin, g->k);
+            ft__add_transposed(row, some, ft__min_size(16, outputs - o), dw + begin, g->k);
         }
 }
 
@@ -370,7 +370,9 @@ static void ft__conv_weight_gradient(ft__conv_run *run)
             ft__conv_sum_channels(run);
             continue;
         } else ft__parallel(call->context, call->context->threads, ft__conv_weight_slot, run);
-        if (ft__patch_width(call->context, &run->g)) ft__conv_patch_turn(run);
-        else ft__parallel(call->context, (run->g.outputs + 15) / 16, ft__conv_weight_turn, run);
+        if (ft__patch_width(call->context, &run->g)) ft__conv_transpose_patch(run);
+        else
+            ft__parallel(call->context, (run->g.outputs + 15) / 16, ft__conv_transpose_weight,
+                         run);
     }
 }

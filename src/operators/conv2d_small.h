@@ -116,8 +116,8 @@ static void ft__small_slot(void *context, int slot)
         size_t column = i / (places * blocks) * wide, place = i / blocks % places;
         size_t first = i % blocks * block;
         ft__taps_met in = s->by_place ? ft__small_inside(s, place) : s->whole;
-        f.count = ft__least_of(block, points - first);
-        f.columns = ft__least_of(wide, s->columns - column);
+        f.count = ft__min_size(block, points - first);
+        f.columns = ft__min_size(wide, s->columns - column);
         f.y = s->to + (first * places + place) * s->columns + column;
         f.bias = bias ? bias + column : NULL;
         if (s->by_place) ft__small_rows(s, &in, place, first, f.count, table);
@@ -177,7 +177,7 @@ static void ft__small_pack_dy(void *context, int index)
     for (place = 0; place < p; ++place)
         ft__pack_panel(ft__transposed(ft__rows_of(run->call->output.gradient + place * outputs
                                                   + column, p * outputs)),
-                       ft__least_of(width, outputs - column), width, batch,
+                       ft__min_size(width, outputs - column), width, batch,
                        run->slots + column * batch * p + place * batch * width);
 }
 
@@ -225,12 +225,12 @@ static void ft__small_weight_slot(void *context, int slot)
     FT__PIECES(i, share, run->call->context, slot,
                (channels + FT__SMALL_CHANNELS - 1) / FT__SMALL_CHANNELS) {
         size_t channel = i * FT__SMALL_CHANNELS;
-        size_t some = ft__least_of(FT__SMALL_CHANNELS, channels - channel);
+        size_t some = ft__min_size(FT__SMALL_CHANNELS, channels - channel);
         for (tap = 0; tap < taps; ++tap)
             ft__small_weight_tap(run, (int)tap, channel, some, packed, lines,
                                  sum + tap * some * outputs);
-        ft__conv_turn_piece(sum, some, taps, outputs, 0, outputs,
-                            run->call->input[1].gradient + channel * taps, g->k);
+        ft__conv_transpose_piece(sum, some, taps, outputs, 0, outputs,
+                                 run->call->input[1].gradient + channel * taps, g->k);
     }
 }
 

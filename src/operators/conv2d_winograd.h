@@ -63,7 +63,7 @@ static void ft__winograd_kernel(const ft__winograd_run *run, size_t output, size
 static void ft__winograd_weights(const ft__winograd_run *run, ft__winograd_panel p, size_t from,
                                  size_t k, float *to, size_t step)
 {
-    size_t lanes = ft__least_of(16, p.width), numbers = run->w.kind.numbers, i, l, n;
+    size_t lanes = ft__min_size(16, p.width), numbers = run->w.kind.numbers, i, l, n;
     float g[2][9][16], *row[2][9];
     ft__winograd_tile t;
     int tap, at;
@@ -133,7 +133,7 @@ static void ft__winograd_panel_products(const ft__winograd_run *run, size_t pane
     size_t step = ft__winograd_right_step(w), from, k;
     const float *packed;
     for (from = 0; from < w->k; from += k) {
-        k = run->packed ? w->k : ft__least_of(FT__WINOGRAD_DEPTH, w->k - from);
+        k = run->packed ? w->k : ft__min_size(FT__WINOGRAD_DEPTH, w->k - from);
         if (run->packed) packed = run->packed + panel * FT__TILE_INPUTS * step;
         else {
             step = k * p.width + FT__WINOGRAD_APART;
@@ -154,7 +154,7 @@ static void ft__winograd_slot(void *context, int slot)
     float *m = v + FT__TILE_INPUTS * w->v_step;
     int share;
     FT__PIECES(chunk, share, w->context, slot, chunks) {
-        size_t first = chunk * w->chunk, count = ft__least_of(w->chunk, w->tiles - first);
+        size_t first = chunk * w->chunk, count = ft__min_size(w->chunk, w->tiles - first);
         ft__winograd_inputs(w, first, count, v, 0);
         for (panel = 0; panel < ft__winograd_panels(w); ++panel) {
             ft__winograd_panel p = ft__winograd_panel_of(w, panel);
@@ -169,7 +169,7 @@ static void ft__winograd_slot(void *context, int slot)
 static void ft__winograd_shared_in(void *context, int index)
 {
     const ft__winograd_run *run = (const ft__winograd_run *)context;
-    size_t at = 4 * (size_t)index, count = ft__least_of(4, run->w.count - at);
+    size_t at = 4 * (size_t)index, count = ft__min_size(4, run->w.count - at);
     ft__winograd_inputs(&run->w, run->w.first + at, count, run->w.v, at);
 }
 
@@ -188,7 +188,7 @@ static void ft__winograd_shared_out(void *context, int index)
 {
     const ft__winograd_run *run = (const ft__winograd_run *)context;
     const ft__winograd *w = &run->w;
-    size_t at = 4 * (size_t)index, end = ft__least_of(at + 4, w->count);
+    size_t at = 4 * (size_t)index, end = ft__min_size(at + 4, w->count);
     for (; at < end; ++at) {
         ft__winograd_outputs(w, w->first + at, 1, w->m, at, 0, w->outputs);
         ft__winograd_activate(run, w->first + at, 1);
@@ -253,7 +253,7 @@ static void ft__winograd_convolve(const ft__call *call, const ft__conv *g, bool 
     run.slot = ft__winograd_part(w->kind);
     for (w->first = 0; w->first < w->tiles; w->first += w->chunk) {
         int groups;
-        w->count = ft__least_of(w->chunk, w->tiles - w->first);
+        w->count = ft__min_size(w->chunk, w->tiles - w->first);
         groups = (int)((w->count + 3) / 4);
         ft__parallel(c, groups, ft__winograd_shared_in, &run);
         ft__parallel(c, c->threads, ft__winograd_shared_products, &run);
@@ -320,19 +320,19 @@ static size_t ft__winograd_room(const ft__context *c, const ft__conv *g, bool tr
 {
     ft__winograd_kind kind = ft__winograd_kind_of(c);
     size_t channels = (size_t)g->channels, outputs = (size_t)g->outputs, room, chunk;
-    size_t most = ft__largest_of(channels, outputs), least = ft__least_of(channels, outputs);
+    size_t most = ft__max_size(channels, outputs), least = ft__min_size(channels, outputs);
     if (ft__winograd_local(g)) {
         chunk = ft__winograd_own_chunk(c, g);
         room = (size_t)c->threads * (ft__winograd_all(chunk * most / kind.numbers)
                                      + ft__winograd_all(chunk * kind.tile->columns))
-            + ft__largest_of(ft__winograd_right(kind, outputs, channels / kind.numbers),
-                             ft__winograd_right(kind, channels, outputs / kind.numbers));
+            + ft__max_size(ft__winograd_right(kind, outputs, channels / kind.numbers),
+                           ft__winograd_right(kind, channels, outputs / kind.numbers));
     } else {
         chunk = ft__winograd_chunk(c, g);
         room = ft__winograd_all(chunk * most) + ft__winograd_all(chunk * least / kind.numbers)
             + (size_t)c->threads * ft__winograd_part(kind);
     }
-    if (training) room = ft__largest_of(room, ft__winograd_sum_room(c, g));
+    if (training) room = ft__max_size(room, ft__winograd_sum_room(c, g));
     return room + ft__pad_to(most, 16);
 }
 
@@ -355,7 +355,7 @@ static void ft__winograd_sum_gradient(const ft__winograd_sum *s, size_t i, size_
     ft__winograd_tile t;
     int y, x, n;
     for (l = 0; l < numbers; ++l) {
-        ft__winograd_place(w, w->first + ft__least_of(i + l, end - 1), &picture, &y, &x);
+        ft__winograd_place(w, w->first + ft__min_size(i + l, end - 1), &picture, &y, &x);
         ft__winograd_square(s->run.call->output.gradient + picture * area * w->outputs,
                             w->out_height, w->out_width, w->outputs, y, x, 4, w->zeros, square[l]);
     }
@@ -378,7 +378,7 @@ static void ft__winograd_sum_in(void *context, int index)
 {
     const ft__winograd_sum *s = (const ft__winograd_sum *)context;
     const ft__winograd *w = &s->run.w;
-    size_t at = 4 * (size_t)index, count = ft__least_of(4, w->count - at), i;
+    size_t at = 4 * (size_t)index, count = ft__min_size(4, w->count - at), i;
     ft__winograd_inputs(w, w->first + at, count, w->v, at);
     for (i = at; i < at + count; i += w->kind.numbers)
         ft__winograd_sum_gradient(s, i, at + count);
@@ -403,7 +403,7 @@ static void ft__winograd_kernels(const ft__winograd_sum *s, const float *sum, si
             for (n = 0; n < FT__TILE_INPUTS; ++n)
                 t.from[n] = sum + (size_t)n * step + i * w->outputs + o;
             w->kind.row->kernel(&t);
-            ft__add_turned((const float *const *)t.to, 9, 16, dw, k);
+            ft__add_transposed((const float *const *)t.to, 9, 16, dw, k);
         }
 }
 
@@ -453,7 +453,7 @@ static void ft__winograd_sum_slot(void *context, int slot)
     size_t most = ft__winograd_sum_rows(w->kind), n, row;
     for (n = (size_t)slot; n < FT__TILE_INPUTS; n += (size_t)w->context->threads)
         for (row = 0; row < w->channels; row += most)
-            ft__winograd_sum_unit(s, scratch, n, row, ft__least_of(most, w->channels - row),
+            ft__winograd_sum_unit(s, scratch, n, row, ft__min_size(most, w->channels - row),
                                   s->sum + n * w->m_step + row * w->outputs);
 }
 
@@ -465,7 +465,7 @@ static void ft__winograd_whole_slot(void *context, int slot)
     ft__winograd_scratch scratch = ft__winograd_scratch_of(s, slot);
     size_t most = ft__winograd_sum_rows(w->kind), n, row = (size_t)slot * most;
     for (; row < w->channels; row += most * (size_t)w->context->threads) {
-        size_t rows = ft__least_of(most, w->channels - row);
+        size_t rows = ft__min_size(most, w->channels - row);
         size_t step = rows * w->outputs + FT__WINOGRAD_APART;
         for (n = 0; n < FT__TILE_INPUTS; ++n)
             ft__winograd_sum_unit(s, scratch, n, row, rows, scratch.own + n * step);
@@ -479,7 +479,7 @@ static void ft__winograd_sum_out(void *context, int index)
     const ft__winograd *w = &s->run.w;
     size_t row = 8 * (size_t)index;
     ft__winograd_kernels(s, s->sum + row * w->outputs, w->m_step, row,
-                         ft__least_of(8, w->channels - row));
+                         ft__min_size(8, w->channels - row));
 }
 
 static void ft__winograd_weight_gradient(const ft__call *call, const ft__conv *g)
@@ -497,7 +497,7 @@ static void ft__winograd_weight_gradient(const ft__call *call, const ft__conv *g
     s.run.slots = s.sum + (s.whole ? 0 : FT__TILE_INPUTS * w->m_step);
     s.run.slot = ft__winograd_sum_slot_room(c, g);
     for (w->first = 0; w->first < w->tiles; w->first += w->chunk) {
-        w->count = ft__least_of(w->chunk, w->tiles - w->first);
+        w->count = ft__min_size(w->chunk, w->tiles - w->first);
         ft__parallel(c, (int)((w->count + 3) / 4), ft__winograd_sum_in, &s);
         ft__parallel(c, c->threads, s.whole ? ft__winograd_whole_slot : ft__winograd_sum_slot, &s);
     }

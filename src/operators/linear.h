@@ -72,10 +72,10 @@ static void ft__linear_costs(const ft__call *call, ft__costs *costs)
     size_t numbers = room.shared + room.zeros + room.lists
         + (size_t)call->context->threads * room.slot;
     if (call->training)
-        numbers = ft__largest_of(numbers, ft__gemm_workspace(call->context, rows));
+        numbers = ft__max_size(numbers, ft__gemm_workspace(call->context, rows));
     if (call->training && ft__linear_packs_late(call, &g)) /* a panel for each thread; a batch may
                                                               have fewer rows than this one */
-        numbers = ft__largest_of(numbers, (size_t)call->context->threads
+        numbers = ft__max_size(numbers, (size_t)call->context->threads
                                           * ft__tiles[call->context->simd].columns * out);
     costs->workspace = numbers * sizeof(float);
     costs->prepared = ft__packed_right(call->context, out, in) * sizeof(float);
@@ -107,7 +107,7 @@ static void ft__across_pack(void *context, int index)
     size_t width = ft__panel_width(tile, rows, j), first = (size_t)index % run->parts * run->part;
     ft__matrix x = ft__rows_of(run->call->input[0].value + j * in + first, in);
     if (first < in)
-        ft__pack_panel(x, ft__least_of(width, rows - j), width, ft__least_of(run->part, in - first),
+        ft__pack_panel(x, ft__min_size(width, rows - j), width, ft__min_size(run->part, in - first),
                        run->call->workspace + j * in + first * width);
 }
 
@@ -122,14 +122,14 @@ static void ft__across_slot(void *context, int slot)
     bool clamp = ft__is_clamp(call->fused, &low, &high);
     int share;
     FT__PIECES(piece, share, call->context, slot, (out + tile->rows - 1) / tile->rows) {
-        size_t o = piece * tile->rows, some = ft__least_of(tile->rows, out - o);
+        size_t o = piece * tile->rows, some = ft__min_size(tile->rows, out - o);
         for (i = 0; i < some; ++i) line[i] = call->input[1].value + (o + i) * in;
         for (j = 0; j < rows; j += width) {
             const float *packed = call->workspace + j * in;
             width = ft__panel_width(tile, rows, j);
             ft__gemm_tile(tile, some, width, 1, in, line, 1, packed, width, packed, 0, tall, width,
                           false);
-            for (r = 0; r < ft__least_of(width, rows - j); ++r)
+            for (r = 0; r < ft__min_size(width, rows - j); ++r)
                 for (i = 0; i < some; ++i) {
                     float y = tall[i * width + r] + (bias ? bias[o + i] : 0);
                     call->output.value[(j + r) * out + o + i] = clamp ? ft__clamp(y, low, high) : y;
@@ -176,7 +176,7 @@ static void ft__linear_input_slot(void *context, int slot)
         weight = call->input[1].value + j;
         dx = call->input[0].gradient + j;
         for (i = 0; i < rows; i += tile->rows) {
-            size_t some = ft__least_of(tile->rows, rows - i), width = ft__panel_width(tile, in, j);
+            size_t some = ft__min_size(tile->rows, rows - i), width = ft__panel_width(tile, in, j);
             bool pack = i == 0, add = !call->input[0].fresh;
             for (r = 0; r < some; ++r) row[r] = call->output.gradient + (i + r) * out;
             if (pack && in - j >= tile->columns) {
@@ -185,7 +185,7 @@ static void ft__linear_input_slot(void *context, int slot)
             }
             if (pack)
                 ft__pack_panel(ft__transposed(ft__rows_of(weight, in)),
-                               ft__least_of(width, in - j), width, out, packed);
+                               ft__min_size(width, in - j), width, out, packed);
             ft__gemm_tile(tile, some, in - j, 1, out, row, 1, packed, width, packed, 0,
                           dx + i * in, in, add);
         }
@@ -219,7 +219,7 @@ static void ft__linear_backward_rows(const ft__call *call)
 /* Linear sums over W: a tensor [N, C, H, W] with the channels last is transposed first, and the
    result is transposed back. Returns the call on the transposed tensors, which are in the
    workspace; `input` has room for three. */
-static ft__call ft__linear_turned_call(const ft__call *call, ft__tensor *input)
+static ft__call ft__linear_transposed_call(const ft__call *call, ft__tensor *input)
 {
     const ft__tensor *x = &call->input[0];
     size_t in = ft__count(x), out = ft__count(&call->output), i;
@@ -235,31 +235,33 @@ static ft__call ft__linear_turned_call(const ft__call *call, ft__tensor *input)
     return turned;
 }
 
-static void ft__linear_turned(const ft__call *call, bool backward)
+static void ft__linear_transposed(const ft__call *call, bool backward)
 {
     const ft__tensor *x = &call->input[0], *y = &call->output;
     ft__tensor input[3];
-    ft__call turned = ft__linear_turned_call(call, input);
-    ft__turn(call->context, &x->shape, FT__TO_FIRST, x->value, input[0].value, false);
+    ft__call turned = ft__linear_transposed_call(call, input);
+    ft__transpose(call->context, &x->shape, FT__TO_FIRST, x->value, input[0].value, false);
     if (!backward) {
         ft__linear_forward_rows(&turned);
-        ft__turn(call->context, &y->shape, FT__TO_LAST, turned.output.value, y->value, false);
+        ft__transpose(call->context, &y->shape, FT__TO_LAST, turned.output.value, y->value, false);
         return;
     }
-    ft__turn(call->context, &y->shape, FT__TO_FIRST, y->gradient, turned.output.gradient, false);
+    ft__transpose(call->context, &y->shape, FT__TO_FIRST, y->gradient, turned.output.gradient,
+                  false);
     ft__linear_backward_rows(&turned);
     if (x->gradient)
-        ft__turn(call->context, &x->shape, FT__TO_LAST, input[0].gradient, x->gradient, !x->fresh);
+        ft__transpose(call->context, &x->shape, FT__TO_LAST, input[0].gradient, x->gradient,
+                      !x->fresh);
 }
 
 static void ft__linear_forward(const ft__call *call)
 {
-    if (call->input[0].channels_last) ft__linear_turned(call, false);
+    if (call->input[0].channels_last) ft__linear_transposed(call, false);
     else ft__linear_forward_rows(call);
 }
 
 static void ft__linear_backward(const ft__call *call)
 {
-    if (call->input[0].channels_last) ft__linear_turned(call, true);
+    if (call->input[0].channels_last) ft__linear_transposed(call, true);
     else ft__linear_backward_rows(call);
 }

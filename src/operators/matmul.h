@@ -51,7 +51,7 @@ typedef struct ft__matmul_run {
     int which;                      /* 0: y, 1: da, 2: db */
 } ft__matmul_run;
 
-static bool ft__matmul_turns(const ft__call *call) { return call->output.channels_last; }
+static bool ft__matmul_transposes(const ft__call *call) { return call->output.channels_last; }
 
 static ft__matmul_run ft__matmul_start(const ft__call *call)
 {
@@ -72,7 +72,7 @@ static ft__matmul_run ft__matmul_start(const ft__call *call)
 static void ft__matmul_costs(const ft__call *call, ft__costs *costs)
 {
     ft__matmul_run run = ft__matmul_start(call);
-    size_t longest = ft__largest_of(run.k, ft__largest_of(run.m, run.p));
+    size_t longest = ft__max_size(run.k, ft__max_size(run.m, run.p));
     size_t numbers = ft__gemm_workspace(call->context, call->training ? longest : run.k);
     if (call->output.shape.rank == 4) /* copies in the user's order, of gradients too */
         numbers += (call->training ? 2 : 1) * run.count
@@ -101,7 +101,7 @@ static void ft__matmul_product(const ft__matmul_run *run, size_t i, ft__matrix *
     *right = run->which == 0 ? b : run->which == 1 ? ft__transposed(b) : dy;
     *to = (run->which == 0 ? run->y : run->which == 1 ? run->da : run->db)
         + i * sizes[0] * sizes[1];
-    *add = run->which != 0 && !ft__matmul_turns(run->call)
+    *add = run->which != 0 && !ft__matmul_transposes(run->call)
         && !run->call->input[run->which - 1].fresh;
     if (run->which == 0 || !flip) return;
     a = *left; /* (L R)^T = R^T L^T */
@@ -115,7 +115,7 @@ static void ft__matmul_product(const ft__matmul_run *run, size_t i, ft__matrix *
 static void ft__matmul_slot(void *context, int slot)
 {
     const ft__matmul_run *run = (const ft__matmul_run *)context;
-    size_t most = ft__largest_of(run->k, ft__largest_of(run->m, run->p)), i, sizes[3];
+    size_t most = ft__max_size(run->k, ft__max_size(run->m, run->p)), i, sizes[3];
     ft__product x;
     memset(&x, 0, sizeof x);
     x.context = run->call->context;
@@ -135,30 +135,30 @@ static const float *ft__matmul_in_order(ft__matmul_run *run, const ft__tensor *t
                                         const float *values)
 {
     float *copy = run->workspace;
-    if (!ft__matmul_turns(run->call)) return values;
+    if (!ft__matmul_transposes(run->call)) return values;
     run->workspace += ft__count(t);
-    ft__turn(run->call->context, &t->shape, FT__TO_FIRST, values, copy, false);
+    ft__transpose(run->call->context, &t->shape, FT__TO_FIRST, values, copy, false);
     return copy;
 }
 
 static void ft__matmul_forward(const ft__call *call)
 {
     ft__matmul_run run = ft__matmul_start(call);
-    bool turns = ft__matmul_turns(call);
+    bool turns = ft__matmul_transposes(call);
     run.a = ft__matmul_in_order(&run, &call->input[0], call->input[0].value);
     run.b = ft__matmul_in_order(&run, &call->input[1], call->input[1].value);
     run.y = turns ? run.workspace : call->output.value;
     if (turns) run.workspace += ft__count(&call->output);
     ft__parallel(call->context, call->context->threads, ft__matmul_slot, &run);
     if (turns)
-        ft__turn(call->context, &call->output.shape, FT__TO_LAST, run.y, call->output.value,
-                 false);
+        ft__transpose(call->context, &call->output.shape, FT__TO_LAST, run.y, call->output.value,
+                      false);
 }
 
 static void ft__matmul_backward(const ft__call *call)
 {
     ft__matmul_run run = ft__matmul_start(call);
-    bool turns = ft__matmul_turns(call);
+    bool turns = ft__matmul_transposes(call);
     run.a = ft__matmul_in_order(&run, &call->input[0], call->input[0].value);
     run.b = ft__matmul_in_order(&run, &call->input[1], call->input[1].value);
     run.dy = ft__matmul_in_order(&run, &call->output, call->output.gradient);
@@ -171,7 +171,7 @@ static void ft__matmul_backward(const ft__call *call)
         if (!t->gradient) continue;
         ft__parallel(call->context, call->context->threads, ft__matmul_slot, &run);
         if (turns)
-            ft__turn(call->context, &t->shape, FT__TO_LAST, run.which == 1 ? run.da : run.db,
-                     t->gradient, !t->fresh);
+            ft__transpose(call->context, &t->shape, FT__TO_LAST, run.which == 1 ? run.da : run.db,
+                          t->gradient, !t->fresh);
     }
 }

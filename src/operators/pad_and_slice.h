@@ -18,11 +18,11 @@ static const ft__field ft__slice_fields[] = {
     {"step", offsetof(ft_slice_options, step), FINETUNE_MAX_RANK, 'i'}, {NULL, 0, 0, 0}};
 
 /* The smaller tensor's element (i0, i1, ...) lies at start + i * step of the larger one. */
-typedef struct ft__embedding { ft_shape inner, outer; int start[FINETUNE_MAX_RANK];
-                               int step[FINETUNE_MAX_RANK]; } ft__embedding;
+typedef struct ft__placement { ft_shape inner, outer; int start[FINETUNE_MAX_RANK];
+                               int step[FINETUNE_MAX_RANK]; } ft__placement;
 
 /* The start in the larger tensor of line `line` (along the last dimension) of the smaller one. */
-static size_t ft__embedded_line(const ft__embedding *e, size_t line)
+static size_t ft__embedded_line(const ft__placement *e, size_t line)
 {
     size_t index = 0, stride = (size_t)e->outer.size[e->outer.rank - 1];
     int d;
@@ -39,7 +39,7 @@ static size_t ft__embedded_line(const ft__embedding *e, size_t line)
 enum { FT__TO_SMALL, FT__TO_LARGE };
 
 /* Copies, or adds, along the embedding in either direction. */
-static void ft__embed(const ft__embedding *e, float *inner, float *outer, int direction, bool add)
+static void ft__embed(const ft__placement *e, float *inner, float *outer, int direction, bool add)
 {
     size_t width = (size_t)e->inner.size[e->inner.rank - 1], lines, line, i;
     size_t step = (size_t)e->step[e->inner.rank - 1];
@@ -74,9 +74,9 @@ static ft_status ft__pad_shape(ft__context *c, const ft__node *node, const ft__t
     return ft__want_numbers(c, node, input, input_count);
 }
 
-static ft__embedding ft__pad_embedding(const ft__call *call)
+static ft__placement ft__pad_embedding(const ft__call *call)
 {
-    ft__embedding e;
+    ft__placement e;
     int d, at;
     e.inner = ft__memory_shape(&call->input[0]);
     e.outer = ft__memory_shape(&call->output);
@@ -90,14 +90,14 @@ static ft__embedding ft__pad_embedding(const ft__call *call)
 
 static void ft__pad_forward(const ft__call *call)
 {
-    ft__embedding e = ft__pad_embedding(call);
+    ft__placement e = ft__pad_embedding(call);
     memset(call->output.value, 0, ft__count(&call->output) * sizeof(float));
     ft__embed(&e, call->input[0].value, call->output.value, FT__TO_LARGE, false);
 }
 
 static void ft__pad_backward(const ft__call *call)
 {
-    ft__embedding e = ft__pad_embedding(call);
+    ft__placement e = ft__pad_embedding(call);
     if (call->input[0].gradient)
         ft__embed(&e, call->input[0].gradient, call->output.gradient, FT__TO_SMALL, true);
 }
@@ -127,9 +127,9 @@ static ft_status ft__slice_shape(ft__context *c, const ft__node *node, const ft_
     return ft__want_numbers(c, node, input, input_count);
 }
 
-static ft__embedding ft__slice_embedding(const ft__call *call)
+static ft__placement ft__slice_embedding(const ft__call *call)
 {
-    ft__embedding e;
+    ft__placement e;
     int d, at;
     e.inner = ft__memory_shape(&call->output);
     e.outer = ft__memory_shape(&call->input[0]);
@@ -143,13 +143,13 @@ static ft__embedding ft__slice_embedding(const ft__call *call)
 
 static void ft__slice_forward(const ft__call *call)
 {
-    ft__embedding e = ft__slice_embedding(call);
+    ft__placement e = ft__slice_embedding(call);
     ft__embed(&e, call->output.value, call->input[0].value, FT__TO_SMALL, false);
 }
 
 static void ft__slice_backward(const ft__call *call)
 {
-    ft__embedding e = ft__slice_embedding(call);
+    ft__placement e = ft__slice_embedding(call);
     if (call->input[0].gradient)
         ft__embed(&e, call->output.gradient, call->input[0].gradient, FT__TO_LARGE, true);
 }

@@ -219,7 +219,7 @@ static ft__recurrent_room ft__recurrent_room_of(const ft__recurrent *r)
     room.packed = r->directions * ft__recurrent_packed(r);
     if (!r->call->training) return room;
     room.inputs = r->block * r->n * r->in;
-    room.packed = ft__largest_of(room.packed, r->directions * ft__recurrent_packed_back(r));
+    room.packed = ft__max_size(room.packed, r->directions * ft__recurrent_packed_back(r));
     room.product = ft__gemm_workspace(c, r->block * r->n);
     return room;
 }

@@ -83,7 +83,7 @@ static void ft__copy_run(const ft__call *call, bool backward)
     size_t count = ft__count(y), sample, each, n, i;
     if (!to) return;
     if (x->channels_last != y->channels_last) {
-        ft__turn(call->context, x->channels_last ? &x->shape : &y->shape,
+        ft__transpose(call->context, x->channels_last ? &x->shape : &y->shape,
                  x->channels_last != backward ? FT__TO_FIRST : FT__TO_LAST, from, to, backward);
         return;
     }

@@ -31,8 +31,8 @@ enum { FT__REST_ROWS = 16 };      /* rows that a thread takes at once */
 /* Adam's update with a gradient of zero, for the updates [from, to) and up to 16 numbers. Moments
    too small to move anything become zero, at every eighth update: this rule depends only on the
    numbers, so the result does not depend on how the updates are split. */
-FT__INLINE void ft__rest_block(const ft__resting *r, float *p, float *m, float *v, size_t count,
-                               uint32_t from, uint32_t to)
+FT__INLINE void ft__catch_up_block(const ft__resting *r, float *p, float *m, float *v, size_t count,
+                                   uint32_t from, uint32_t to)
 {
     float weight[16] = {0}, first[16] = {0}, second[16] = {0}, most;
     uint32_t u;
@@ -43,7 +43,7 @@ FT__INLINE void ft__rest_block(const ft__resting *r, float *p, float *m, float *
         second[l] = v[l];
     }
     for (most = 1, u = from; u < to && most > 0; ++u) {
-        const ft__rest *past = &r->past[u % FT__PAST];
+        const ft__missed_update *past = &r->past[u % FT__PAST];
         for (l = 0; l < 16; ++l) {
             first[l] *= r->beta1;
             second[l] *= r->beta2;
@@ -68,39 +68,39 @@ FT__INLINE void ft__rest_block(const ft__resting *r, float *p, float *m, float *
     }
 }
 
-FT__INLINE void ft__rest_row_body(const ft__node *node, size_t row, uint32_t since)
+FT__INLINE void ft__catch_up_row_body(const ft__node *node, size_t row, uint32_t since)
 {
     const ft__resting *r = node->resting;
     size_t features = (size_t)r->features, at = row * features, end = at + features;
     for (; at < end; at += 16)
-        ft__rest_block(r, node->value + at, node->moment1 + at, node->moment2 + at,
-                       end - at < 16 ? end - at : 16, since, r->updates);
+        ft__catch_up_block(r, node->value + at, node->moment1 + at, node->moment2 + at,
+                           end - at < 16 ? end - at : 16, since, r->updates);
 }
 
-FT__LEVELS(ft__rest_row, (const ft__node *node, size_t row, uint32_t since),
-           ft__rest_row_body(node, row, since))
+FT__LEVELS(ft__catch_up_row, (const ft__node *node, size_t row, uint32_t since),
+           ft__catch_up_row_body(node, row, since))
 
 #if defined(__GNUC__) && !defined(__clang__) && !defined(FINETUNE_NO_SIMD)
 #pragma GCC pop_options
 #endif
 
-typedef struct ft__rest_job { const ft__context *c; const ft__node *node; int count; }
-    ft__rest_job;
+typedef struct ft__catch_up_job { const ft__context *c; const ft__node *node; int count; }
+    ft__catch_up_job;
 
-static void ft__rest_rows(void *context, int index)
+static void ft__catch_up_rows(void *context, int index)
 {
-    const ft__rest_job *job = (const ft__rest_job *)context;
+    const ft__catch_up_job *job = (const ft__catch_up_job *)context;
     const ft__resting *r = job->node->resting;
     int i = index * FT__REST_ROWS, end = i + FT__REST_ROWS;
     for (; i < end && i < job->count; ++i)
-        ft__rest_row[job->c->simd](job->node, (size_t)r->late[i], r->since[i]);
+        ft__catch_up_row[job->c->simd](job->node, (size_t)r->late[i], r->since[i]);
 }
 
 /* Catches up the rows of these ids, or all rows if `ids` is NULL. */
 static void ft__catch_up(ft__context *c, ft__node *node, const int32_t *ids, size_t count)
 {
     ft__resting *r = node->resting;
-    ft__rest_job job;
+    ft__catch_up_job job;
     size_t i;
     if (!r || !r->moves) return;
     if (!ids) count = (size_t)r->words;
@@ -114,7 +114,7 @@ static void ft__catch_up(ft__context *c, ft__node *node, const int32_t *ids, siz
         r->since[job.count++] = r->done[row];
         r->done[row] = r->updates; /* so that a repeated id is skipped */
     }
-    ft__parallel(c, (job.count + FT__REST_ROWS - 1) / FT__REST_ROWS, ft__rest_rows, &job);
+    ft__parallel(c, (job.count + FT__REST_ROWS - 1) / FT__REST_ROWS, ft__catch_up_rows, &job);
 }
 
 /* Catches up the whole model, before anything but a training step's embedding reads a weight. */
@@ -156,7 +156,7 @@ static void ft__resting_release(ft__context *c, ft__resting *r)
 static size_t ft__resting_bytes(size_t words)
 {
     return sizeof(ft__resting) + words * 17 + (words / FT__REST_ROWS + 1) * sizeof(double)
-        + FT__PAST * sizeof(ft__rest) + 14 * FT__ALIGNMENT;
+        + FT__PAST * sizeof(ft__missed_update) + 14 * FT__ALIGNMENT;
 }
 
 static ft__resting *ft__resting_make(ft__context *c, int words, int features)
@@ -172,7 +172,7 @@ static ft__resting *ft__resting_make(ft__context *c, int words, int features)
     r->since = (uint32_t *)ft__allocate(c, rows, sizeof *r->since);
     r->is_used = (unsigned char *)ft__allocate(c, rows, 1);
     r->squares = (double *)ft__allocate(c, rows / FT__REST_ROWS + 1, sizeof *r->squares);
-    r->past = (ft__rest *)ft__allocate(c, FT__PAST, sizeof *r->past);
+    r->past = (ft__missed_update *)ft__allocate(c, FT__PAST, sizeof *r->past);
     if (ft__ok(c)) return r;
     ft__resting_release(c, r);
     return NULL;

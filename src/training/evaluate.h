@@ -31,7 +31,7 @@ static void ft__tell_samples(ft_model *m, const ft__plan *plan, const ft__batch 
         double sum = 0;
         result.index = batch->index[i];
         result.label = ((const int32_t *)(const void *)labels->value)[i];
-        result.guess = ft__largest(logits, classes);
+        result.guess = ft__argmax(logits, classes);
         for (k = 0; k < classes; ++k) sum += (double)ft__exp(logits[k] - logits[result.guess]);
         result.probability = (float)(1 / sum);
         o->sample(o->sample_user, &result);
@@ -140,7 +140,7 @@ static int ft__best_classes(ft_model *m, const float *logits, ft_prediction *bes
 {
     int classes = ft_class_count(m), i, j, found = 0;
     bool probabilities = m->nodes[m->output.id - 1].op == FT__OP_softmax;
-    float largest = classes > 0 ? logits[ft__largest(logits, classes)] : 0;
+    float largest = classes > 0 ? logits[ft__argmax(logits, classes)] : 0;
     double sum = 0;
     for (i = 0; i < classes; ++i) sum += (double)ft__exp(logits[i] - largest);
     if (classes > 0 && !(sum <= (double)classes)) {

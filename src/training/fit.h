@@ -55,7 +55,7 @@ typedef struct ft__data_state { /* hashes of the data: see training/resume */
     uint64_t labels, groups;
 } ft__data_state;
 
-typedef struct ft__sent_step { /* a step on a device whose results (ft__news) are awaited */
+typedef struct ft__sent_step { /* a step on a device whose results (ft__report) are awaited */
     bool on;
     int batch, step;        /* its samples; its number in the epoch, from 1 */
     int turn;               /* of the results */

@@ -126,7 +126,7 @@ static int ft__draw_token(ft__generation *g, int step)
     float temperature = g->o.temperature > 0 ? g->o.temperature : 1, draw;
     int count = g->classes, i;
     double sum = 0, kept = 0;
-    if (g->o.greedy) return ft__largest(g->logits, g->classes);
+    if (g->o.greedy) return ft__argmax(g->logits, g->classes);
     ft__sort_order(g->order, g->classes, ft__larger_logit, g->logits);
     if (g->o.top_k > 0 && g->o.top_k < count) count = g->o.top_k;
     for (i = 0; i < count; ++i) {

@@ -31,7 +31,7 @@ static void ft__wilson(int correct, int total, double *low, double *high)
 }
 
 /* The index of the first of the largest of `count` scores. */
-static int ft__largest(const float *scores, int count)
+static int ft__argmax(const float *scores, int count)
 {
     int best = 0, i;
     for (i = 1; i < count; ++i)

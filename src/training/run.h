@@ -412,12 +412,12 @@ static void ft__fit_catch_up(ft__fit *f)
 #ifdef FINETUNE_OPENCL
     ft__sent_step was = f->sent;
     ft__score *score = &f->at.score;
-    ft__news news;
+    ft__report news;
     int counted;
     f->sent.on = false;
     if (!was.on) return;
-    news = ft__news_get(&f->m->context, was.turn);
-    if (ft__check_news(f->m, &news, was.number, was.rate) != FT_OK) return;
+    news = ft__report_get(&f->m->context, was.turn);
+    if (ft__check_report(f->m, &news, was.number, was.rate) != FT_OK) return;
     counted = was.has_labels ? news.counted : was.batch;
     score->loss += (double)news.loss * counted;
     score->correct += news.right;
@@ -446,7 +446,7 @@ static void ft__fit_send(ft__fit *f, int batch, float rate)
     now.number = m->step;
     ft__run_backward(m, f->plan, batch);
     ft__device_step(m, rate, f->plan, rows);
-    ft__news_ask(&m->context, now.turn);
+    ft__report_ask(&m->context, now.turn);
     ft__fit_catch_up(f);
     f->sent = now;
     if (!m->context.device->overlaps) ft__fit_catch_up(f);
@@ -704,7 +704,7 @@ static ft_status ft__fit_prepare(ft__fit *f)
     f->result.before = ft__digest(m);
     f->at.best_epoch = -1;
 #ifdef FINETUNE_OPENCL
-    if (c->device) ft__news_reset(c);
+    if (c->device) ft__report_reset(c);
 #endif
     ft__optimizer_prepare(m);
     ft__zero_gradients(m);
