@@ -437,5 +437,5 @@ int main(void)
     test_pipes();
     test_names();
     test_many_classes();
-    return check_done("pictures");
+    return check_done("test_pictures");
 }
