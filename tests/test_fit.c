@@ -334,7 +334,7 @@ static void test_feeding(void)
     CHECK(ft_forward(m, true) > 0 && ft_error(m) == FT_OK, "8 of both: %s", ft_error_text(m));
     ft_run(m, pictures, 4, logits, 4 * CLASSES);
     ft_forward(m, true);
-    expect(m, FT_SHAPE, "input has 4 ", "labels has 8");
+    expect(m, FT_SHAPE, "input has 4", "labels has 8 ");
     /* What was computed from the values before is gone: it has another size. */
     feed(m, 8, 8);
     ft_forward(m, true);

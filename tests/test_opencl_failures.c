@@ -595,7 +595,7 @@ static void test_wrong_tiles(void)
     fprintf(file, "group, n, TILE_Y == 8 ? 1.1f * sum[i][j] : sum[i][j]);%s",
             at + strlen(right));
     fclose(file);
-    use_tiles("wrong", tiled(&clock, 1, SLOW, NULL, path), 0, "tiles 1 of the products are wrong");
+    use_tiles("wrong", tiled(&clock, 1, SLOW, NULL, path), 0, "tile size 1 of the matrix products gives wrong results");
     remove(path);
     m = tiled(&clock, 1, SLOW, NULL, NULL);
     fail_at("clBuildProgram", 1, CL_BUILD_PROGRAM_FAILURE, 0);

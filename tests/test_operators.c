@@ -1401,10 +1401,10 @@ static void test_errors(void)
     o = none;
     o.pool2d.kernel[0] = 5;
     expect_shape_error("max_pool2d", 1, shape4(2, 3, 4, 4), shape1(0), o, "kernel");
-    expect_shape_error("add", 2, shape2(2, 3), shape2(2, 4), none, "repeat");
+    expect_shape_error("add", 2, shape2(2, 3), shape2(2, 4), none, "broadcast");
     o = none;
     o.concat.axis = 1;
-    expect_shape_error("concat", 2, shape4(2, 3, 4, 5), shape4(2, 3, 5, 5), o, "fit");
+    expect_shape_error("concat", 2, shape4(2, 3, 4, 5), shape4(2, 3, 5, 5), o, "all axes but 1");
     o = none;
     o.slice.step[0] = -1000;
     expect_shape_error("slice", 1, shape4(2, 3, 4, 5), shape1(0), o, "batch");

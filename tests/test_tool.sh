@@ -99,7 +99,7 @@ ${CC:-cc} -std=c99 -DFINETUNE_NO_SIMD -I../.. base.c -o base -lm -pthread && ./b
 # ---- Errors: one line, status 1, nothing written ----
 fails 1 "nowhere" "$tool" train --model base.safetensors --data nowhere --out m.safetensors
 printf 'text\tlabel\nfine\tgood\ndull\tbad\n' >few.tsv
-fails 1 "few.tsv: no such folder (pictures" "$tool" train --model base.safetensors --data few.tsv --out m.safetensors
+fails 1 "few.tsv: folder not found (pictures" "$tool" train --model base.safetensors --data few.tsv --out m.safetensors
 fails 1 "missing.safetensors" "$tool" train --model missing.safetensors --data photos --out m.safetensors
 mkdir -p one/class empty/a empty/b none
 cp photos/across/a0.ppm one/class/
@@ -144,7 +144,7 @@ else
     ldd "$tool" | grep -qi opencl && bad "the tool is linked against OpenCL" || ok
     "$tool" devices --opencl-library /nowhere >out.txt 2>err.txt && grep -q "^cpu" out.txt &&
         [ "$(grep -c "OpenCL was not found" err.txt)" -eq 1 ] && ok || bad "devices without a library"
-    fails 1 "lacks clGetPlatformIDs" "$tool" info --model base.safetensors --device opencl:0:0 --opencl-library libm.so.6
+    fails 1 "libm.so.6 has no function clGetPlatformIDs" "$tool" info --model base.safetensors --device opencl:0:0 --opencl-library libm.so.6
     # A driver that ends the process, as PoCL does where there is no /sys: one line, and the processor.
     aborts() { FAKE_OPENCL_ABORTS=1 "$tool" "$@" --opencl-library ../fake_opencl.so >out.txt 2>err.txt; }
     said() { [ "$(wc -l <err.txt)" -eq 1 ] && grep -q "driver crashes when it lists its devices: the CPU is used" err.txt; }
