@@ -1540,5 +1540,5 @@ int main(void)
     ft_file_close(file);
     ft_destroy(m);
     CHECK(system("rm -rf " ROOT) == 0, "rm");
-    return check_done("data");
+    return check_done("test_data");
 }

@@ -464,5 +464,5 @@ int main(void)
     else SKIP("no locale with a decimal comma is installed");
     test_multiply();
     test_threads();
-    return check_done("elementary");
+    return check_done("test_elementary");
 }

@@ -1214,5 +1214,5 @@ int main(void)
     test_choice();
     test_refusals();
     test_linear_refusals();
-    return check_done("gemm");
+    return check_done("test_gemm");
 }
