@@ -291,10 +291,10 @@ static uint32_t ft__float_to_bfloat(float value)
 static float ft__e4m3_to_float(uint32_t bits)
 {
     uint32_t sign = (bits & 0x80u) << 24, exponent = bits >> 3 & 15u, fraction = bits & 7u;
-    float small = (float)fraction * (1.0f / 512.0f);
+    float subnormal = (float)fraction * (1.0f / 512.0f);
     if (exponent == 15 && fraction == 7) return ft__from_bits(sign | 0x7fc00000u);
     if (exponent) return ft__from_bits(sign | (exponent + 120) << 23 | fraction << 20);
-    return sign ? -small : small;
+    return sign ? -subnormal : subnormal;
 }
 
 static float ft__read_element(const unsigned char *at, ft_type type)
