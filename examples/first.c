@@ -13,7 +13,7 @@ int main(void)
     ft_data *test = ft_image_folder(m, "examples/demo/test",
                                     (ft_image_folder_options){.match_classes = true});
     ft_evaluation e = ft_evaluate(m, test, (ft_evaluate_options){0});
-    ft_save(m, "build/mine.safetensors", (ft_save_options){0});
+    ft_save(m, "mine.safetensors", (ft_save_options){0});
     ft_prediction best = {0};
     ft_predict_file(m, "examples/demo/test/gani/003.png", &best, 1);
     if (ft_error(m)) return puts(ft_error_text(m)), 1;

@@ -363,7 +363,8 @@ FINETUNE_API void ft_data_free(ft_data *data);
 FINETUNE_API int ft_data_count(const ft_data *data);
 FINETUNE_API int ft_data_classes(const ft_data *data);
 FINETUNE_API const char *ft_data_class_name(const ft_data *data, int c); /* NULL: none */
-FINETUNE_API const char *ft_data_name(const ft_data *data, int index);   /* "": none */
+/* A picture's path in its folder, the beginning of a text; "" if samples have no names. */
+FINETUNE_API const char *ft_data_name(const ft_data *data, int index);
 FINETUNE_API int ft_data_label(const ft_data *data, int index);          /* -1: none */
 /* The number of samples that could not be read so far, each counted and logged once: those of a
    folder when it is opened, those of a source when get() returns false. */
@@ -387,7 +388,8 @@ FINETUNE_API ft_evaluation ft_evaluate(ft_model *m, ft_data *data, ft_evaluate_o
 /* The training loop by hand:
        ft_set_optimizer(m, options);                  (optional: else AdamW with its defaults)
        for (...) { ft_feed(m, input, x, batch); ft_feed(m, labels, y, batch);
-                   loss = ft_forward(m, true); ft_backward(m); ft_update(m, learning_rate); }   */
+                   loss = ft_forward(m, true); ft_backward(m); ft_update(m, learning_rate); }
+   ft_set_optimizer is for this loop only: ft_fit uses ft_fit_options.optimizer. */
 FINETUNE_API ft_status ft_set_optimizer(ft_model *m, ft_optimizer_options options);
 /* Copies in values [batch, the input's shape]: float, or int32_t if the input is FT_I32. They stay
    until the input is fed again. All inputs of a run need the same batch, else ft_forward fails with

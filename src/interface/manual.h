@@ -27,9 +27,10 @@
                 A frozen dropout is off. ft_fit computes a digest of all frozen bytes before and
                 after training and reports both.
      prefix     the layers before the first trained parameter. They run in inference form (batch
-                norm folded into the convolution). ft_fit keeps their outputs in memory, so each
-                picture goes through them once, not once an epoch. With ft_desc.cache it goes
-                through them once for all runs with the same weights and pictures.
+                norm folded into the convolution). ft_fit keeps their outputs in memory if they fit
+                (ft_fit_options.cache_bytes, ft_desc.memory_budget), so that each picture goes
+                through them once, not once an epoch. With ft_desc.cache it goes through them
+                once for all runs with the same weights and pictures.
      view       a picture as it is (view 0), or an augmented copy of it: shifted, cropped, mirrored.
 
    TEXT
@@ -55,8 +56,8 @@
      nothing and returns FT_MEMORY, NULL, {0} or 0. A NULL file, data source or tokeniser, which a
      failed call returned, is accepted too; a call that needs one is FT_INVALID.
      An option that has no effect where it is set (momentum with Adam) is an error too, FT_INVALID.
-     If a pattern matches nothing, the log suggests the nearest name. If ft_find finds nothing, the
-     error raised where its {0} is used does.
+     If a pattern matches nothing, the log suggests the nearest name. ft_find returns {0} if it
+     finds nothing; the call that uses the {0} then fails and suggests the nearest name.
      The library never aborts, exits, prints or raises a signal.
 
    THREADS

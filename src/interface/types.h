@@ -170,7 +170,8 @@ typedef struct ft_time { double forward, backward; } ft_time;
 typedef struct ft_input_options {
     ft_type type; /* FT_F32 or FT_I32 */
     int size[FINETUNE_MAX_RANK - 1]; /* of one sample, e.g. {3, 224, 224}, or {FT_LENGTH, 64} with
-                                        ft_set_length's number of steps; all zero: one number */
+                                        ft_set_length's number of steps; all zero: one number, so
+                                        that the shape is [N], as labels have */
 } ft_input_options;
 
 typedef struct ft_parameter_options {
@@ -548,7 +549,7 @@ typedef struct ft_progress {
     int epoch, epochs;      /* from 0; how many in all */
     int step, steps;        /* in this epoch, from 1; how many in all */
     int batch;              /* samples in this step; 0, like learning_rate, if epoch_done */
-    const char *stage;      /* "head", "all", ... */
+    const char *stage;      /* ft_fit_options.stage; of ft_finetune "trial", "head" or "all" */
     double loss, accuracy;  /* on the training samples of this epoch so far; accuracy -1: the loss
                                has no class labels, as in a regression */
     float learning_rate;
@@ -571,15 +572,17 @@ typedef struct ft_fit_options {
     bool best;              /* end with the weights of the best held-back epoch, not the last */
     int patience;           /* stop after this many epochs without a better one; 0: never */
     bool no_cache;          /* recompute the frozen prefix at each step */
-    int views;              /* augmented views per sample for the cached prefix; default 8 */
+    int views;              /* with `augment`: how many augmented views of each sample the cache of
+                               the frozen prefix holds; default 8 */
     bool augment;           /* train on augmented views (the data says which) */
     size_t cache_bytes;     /* memory for the outputs of the frozen prefix; default 1 GiB. The rest
                                is read from ft_desc.cache or, without one, recomputed each epoch */
     const char *checkpoint; /* a file that a killed run continues from; NULL: none */
     int checkpoint_steps;   /* write it also every this many steps; 0: at each epoch only */
     const char *stage;      /* a name for progress and checkpoint */
-    /* Called after each step and each epoch; false stops the run. On a GPU the next step is already
-       running then: it is finished, counted and kept. */
+    /* Called after each step and each epoch, on the thread that called ft_fit; false stops the run.
+       It is not called while the outputs of the frozen prefix are computed, before the first step.
+       On a GPU the next step is already running then: it is finished, counted and kept. */
     bool (*progress)(void *user, const ft_progress *progress);
     void *progress_user;
 } ft_fit_options;
@@ -588,14 +591,15 @@ typedef struct ft_digest { uint64_t frozen; int tensors; } ft_digest; /* of all 
 
 typedef struct ft_fit_result {
     int epochs;             /* that ran */
-    int best_epoch;         /* from 0; -1: no epoch was chosen */
+    int best_epoch;         /* from 0: the best held-back epoch, whose weights are kept only with
+                               `best`; -1: nothing was held back */
     double loss, accuracy;  /* on the training samples in the last epoch; accuracy -1: the loss has
                                no class labels (for ft_mse the loss itself is the metric) */
     double held_back_loss, held_back_accuracy; /* of the weights that were kept; negative: none */
     int held_back_correct, held_back_total;
     ft_digest before, after; /* of frozen bytes; always equal, otherwise ft_fit fails */
-    bool stopped;           /* by the progress function; the weights are as of that step, on a GPU
-                               as of the next one */
+    bool stopped;           /* by the progress function, not by `patience`; the weights are as of
+                               that step, on a GPU as of the next one */
 } ft_fit_result;
 
 typedef struct ft_finetune_options {
@@ -617,16 +621,19 @@ typedef struct ft_finetune_result {
 } ft_finetune_result;
 
 typedef struct ft_sample_result {
-    int index, label, guess; /* the sample's index in the data, its class, and the most probable
-                               class ... */
-    float probability;      /* ... with its probability */
+    int index;              /* of the sample in the data */
+    int label;              /* its class */
+    int guess;              /* the most probable class */
+    float probability;      /* of `guess` */
 } ft_sample_result;
 
 typedef struct ft_evaluate_options {
     int batch_size;         /* default 32 */
     int *confusion;         /* [true class][predicted class], ft_class_count(m) squared numbers even
-                               if the data has fewer classes; or NULL */
-    void (*sample)(void *user, const ft_sample_result *result); /* called for each; or NULL */
+                               if the data has fewer classes; set confusion_count too; or NULL */
+    /* Called for each sample in the order of the data, on the thread that called ft_evaluate; or
+       NULL. */
+    void (*sample)(void *user, const ft_sample_result *result);
     void *sample_user;
     size_t confusion_count; /* how many numbers confusion has; FT_SHAPE if it is not
                                ft_class_count(m) squared */
