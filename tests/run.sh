@@ -77,7 +77,7 @@ most_skips() {
     without 1 comma                     # test_elementary
     without 1 has ptxas                 # test_ptx
     without 1 [ "$(id -u)" -eq 0 ]      # test_tool
-    without 3 has g++                   # test_builds
+    without 4 has g++                   # test_builds 3, test_programs
     without 5 has clang                 # test_builds 2, test_kernels, test_ptx, with LONG=1 test_sanitizers
     without 1 links gcc -m32            # test_builds
     without 1 links clang -m32
