@@ -237,7 +237,7 @@ static void step(job *j)
         ft_run(m, j->values, w->batch, j->logits,
                ft__node_count_at(ft__get_node(m, ft_output(m)), ft__extent_of(m, w->batch)));
         if (w->length) { /* the most probable character is the next input */
-            int32_t next = ft__largest(j->logits, ft_node_shape(m, ft_output(m)).size[2]);
+            int32_t next = ft__argmax(j->logits, ft_node_shape(m, ft_output(m)).size[2]);
             memcpy(j->values, &next, sizeof next);
         }
     } else {
