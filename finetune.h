@@ -604,7 +604,8 @@ typedef struct ft_network_options {
     bool adjusted;          /* keras_cnn: a dense layer of 256 instead of 1024 */
     bool keras_initialisers;
     /* For networks that read text: */
-    int words;              /* in the vocabulary; default 10000, char_rnn: 65 */
+    int words;              /* in the vocabulary; default: as many as the model's tokeniser has
+                               pieces; without one 10000, char_rnn: 65 */
     int embedding;          /* features of a word; default 128, lstm_lm: 256 */
     int hidden;             /* features of a layer's state; default 256, char_rnn: 128 */
     int layers;             /* default 1 for a classifier, 2 for a language model */
@@ -749,7 +750,9 @@ typedef struct ft_augmentation {
 typedef struct ft_image_folder_options {
     int per_class;          /* use only this many per class, drawn by the seed; 0: all */
     ft_augmentation augmentation; /* of views other than 0; all zero: chosen by ft_finetune */
-    size_t cache_bytes;     /* most memory for decoded pictures; default 512 MiB */
+    size_t cache_bytes;     /* most memory for decoded pictures; default 512 MiB, or a quarter of
+                               what memory_budget leaves. ft_fit releases them where only that makes
+                               room for the outputs of the frozen layers */
     bool no_groups;         /* never group files by name. Default: files NNNNN_MMMMM.* are frames
                                MMMMM of tracks NNNNN if classes have two tracks or more on average;
                                tracks are held back as a whole, and the log says so */
@@ -1344,7 +1347,8 @@ FINETUNE_API int ft_data_skipped(const ft_data *data);
    choice, or options.freeze, replaces what ft_freeze did. */
 FINETUNE_API ft_finetune_result ft_finetune(ft_model *m, ft_data *data,
                                             ft_finetune_options options);
-/* Trains whatever is not frozen. After each epoch it checks the weights and a batch's loss: if they
+/* Trains whatever is not frozen. A model without class names takes the data's, if its output has as
+   many classes. After each epoch it checks the weights and a batch's loss: if they
    are not finite, it fails with FT_NOT_FINITE and the weights of the last good epoch. */
 FINETUNE_API ft_fit_result ft_fit(ft_model *m, ft_data *data, ft_fit_options options);
 /* Measures all samples: the mean loss, and accuracy with its Wilson interval (1927) or, for a
@@ -20413,10 +20417,15 @@ ft_node ft_linear(ft_model *m, const char *name, ft_node x, int out_features,
                   ft_linear_options options)
 {
     ft_node inputs[3], none = {0};
+    const ft__node *input = ft__get_node(m, x);
     ft_parameter_options p;
+    char text[80];
     int count;
     if (!ft__usable(m)) return none;
     memset(&p, 0, sizeof p);
+    if (input && input->shape.rank < 2)
+        ft__fail(&m->context, FT_SHAPE, "%s: a linear layer needs an input [N, features], this one"
+                 " is %s", name, ft__shape_text(&input->shape, text));
     p.size[0] = out_features;
     p.size[1] = p.fan_in = ft__size_of(m, name, x, -1);
     p.fan_out = out_features;
@@ -26333,6 +26342,7 @@ ft_node ft_network(ft_model *m, const char *name, ft_network_options options)
     if (b.o.classes == 0) b.o.classes = network->classes;
     if (b.o.image_size == 0) b.o.image_size = network->image_size;
     if (b.o.channels == 0) b.o.channels = 3;
+    if (b.o.words == 0 && m->tokenizer) b.o.words = ft_tokenizer_count(m->tokenizer);
     if (b.o.width == 0) b.o.width = 1;
     if (b.o.classes < 1 || b.o.image_size < 1 || b.o.image_size > 1 << 20 || b.o.channels < 1
         || b.o.channels > 4 || !(b.o.width > 0 && b.o.width < 100)) {
@@ -28617,6 +28627,7 @@ struct ft_data {
     ft_source source;
     ft__folder *folder;     /* NULL: not an image folder */
     const char *fills;      /* inputs that get() fills, separated by commas; NULL: unknown */
+    int pieces;             /* of the tokeniser that made its "tokens"; 0: none did */
     unsigned char *left_out; /* of each sample: get() could not read it, and the log has said so */
     int left_out_count;
 };
@@ -28726,6 +28737,9 @@ static int *ft__match_classes(ft_model *m, const ft_data *of, const char *path,
     ft__key_table table;
     char number[12];
     memset(&table, 0, sizeof table);
+    if (!of && !m->class_names)
+        ft__fail(c, FT_INVALID, "%s: the model has no class names to match (ft_set_class_names,"
+                 " --labels)", path);
     for (i = 0; keys && i < known; ++i) {
         const char *name = ft__known_class(m, of, i, number);
         keys[i] = ft__hash_bytes(1, name, strlen(name)) | 1;
@@ -30048,6 +30062,33 @@ static void ft__data_decode(ft_data *data)
     ft__release(folder->context, wanted);
 }
 
+/* Bytes of the pictures that an image folder keeps and could release. (An arena would not gain
+   them: it releases only its latest block.) */
+static size_t ft__data_kept(const ft_data *data)
+{
+    const ft__folder *folder = data->folder;
+    size_t bytes = 0;
+    int i;
+    if (!folder || folder->context->desc.arena) return 0;
+    for (i = 0; i < folder->count; ++i)
+        if (folder->samples[i].picture)
+            bytes += ft__sample_picture_bytes(folder, &folder->samples[i]) + FT__ALIGNMENT;
+    return bytes;
+}
+
+/* Releases them; from now on every picture is decoded at each use. No loader may be running. */
+static void ft__data_drop_pictures(ft_data *data)
+{
+    ft__folder *folder = data->folder;
+    int i;
+    for (i = 0; i < folder->count; ++i) {
+        ft__release(folder->context, folder->samples[i].picture);
+        folder->samples[i].picture = NULL;
+    }
+    folder->cache_left = 0;
+    ft__folder_fit_scratch(folder, false);
+}
+
 static void ft__folder_examine(ft__folder *folder, const int *wanted, int count)
 {
     ft__context *c = folder->context;
@@ -30201,19 +30242,11 @@ static void ft__folder_match_classes(ft__folder *folder, ft_model *m, const ft_d
     ft__context *c = folder->context;
     int folder_count = folder->class_count, count = ft__known_classes(m, of), *place, i;
     char **names, number[12];
-    const ft__node *output = ft__get_node(m, m->output);
-    bool named = of || m->class_names;
-    if (count == 0 && output && output->shape.rank > 0)
-        count = output->shape.size[output->shape.rank - 1];
-    if (!named && count != folder_count)
-        ft__fail(c, FT_INVALID, "%s: has %d classes, but the model has %d, without names",
-                 folder->path, folder_count, count);
-    if (!ft__ok(c) || !named) return;
+    place = ft__match_classes(m, of, folder->path, (const char *const *)folder->class_names,
+                              folder_count);
     names = (char **)ft__allocate(c, (size_t)count + 1, sizeof *names);
     for (i = 0; i < count && ft__ok(c); ++i)
         names[i] = ft__copy_text(c, ft__known_class(m, of, i, number));
-    place = ft__match_classes(m, of, folder->path, (const char *const *)folder->class_names,
-                              folder_count);
     for (i = 0; i < folder->count && place; ++i)
         folder->samples[i].label = place[folder->samples[i].label];
     ft__release(c, place);
@@ -30363,6 +30396,7 @@ typedef struct ft__table {
     int count;              /* of fields */
     int columns, first_line;/* of the first record */
     const char *text_column, *label_column; /* from the options; or NULL */
+    ft_table_header wanted_header; /* from the options */
     bool unlabelled, header;/* header: the first record is one */
     int text[FT__MOST_TEXT_COLUMNS], texts, label; /* which fields; label -1: none */
     ft__text keys;          /* JSON: the fields' names, a 0 after each */
@@ -30694,35 +30728,58 @@ static const char *ft__column_list(const ft__table *t, char list[200])
     return list;
 }
 
-/* The column that an option asks for: its number from 1, as in cut and awk, or its name. Sets
-   *named for a name. -1 with an error. */
-static int ft__wanted_column(ft__table *t, const char *wanted, size_t bytes, bool *named)
+static bool ft__no_such_column(const ft__table *t, const char *wanted, size_t bytes, bool several)
 {
     char list[200];
+    int count = bytes > 100 ? 100 : (int)bytes;
+    if (t->separator && t->wanted_header == FT_HEADER_NO)
+        ft__fail(t->context, FT_INVALID, "%s: a column is given by name, %.*s, but header says that"
+                 " there is no header line: give its number, from 1", t->path, count, wanted);
+    else ft__fail(t->context, FT_FORMAT, "%s: line %d has %s named %.*s: %s%s", t->path, t->line,
+                  several ? "several columns" : "no column", count, wanted,
+                  ft__column_list(t, list),
+                  t->separator ? " (a column may also be a number, from 1)" : "");
+    return false;
+}
+
+/* A column's number from 1, as in cut and awk, as an index. A number that is too small or too large
+   may be a name, but only if the user says that there is a header. -1 with an error. */
+static int ft__numbered_column(const ft__table *t, const char *wanted, size_t bytes, bool *named)
+{
+    int number = 0, column = -1;
     size_t i;
-    int number = 0, column;
-    for (i = 0; i < bytes && i < 4 && wanted[i] >= '0' && wanted[i] <= '9'; ++i)
-        number = 10 * number + wanted[i] - '0';
-    if (bytes > 0 && i == bytes && t->separator) {
-        if (number >= 1 && number <= t->count) return number - 1;
-        ft__fail(t->context, FT_FORMAT, "%s: line %d has %d column%s; column %d was not found",
-                 t->path, t->line, t->count, t->count == 1 ? "" : "s", number);
-        return -1;
-    }
-    column = ft__named_column(t, wanted, bytes);
+    for (i = 0; i < bytes && number < FT__MOST_COLUMNS; ++i) number = 10 * number + wanted[i] - '0';
+    if (number >= 1 && number <= t->count) return number - 1;
+    if (t->wanted_header == FT_HEADER_YES) column = ft__named_column(t, wanted, bytes);
     if (column >= 0) *named = true;
-    else ft__fail(t->context, FT_FORMAT, "%s: line %d has %s named %.*s: %s", t->path,
-                  t->line, column == -1 ? "no column" : "several columns", (int)bytes, wanted,
-                  ft__column_list(t, list));
+    else ft__fail(t->context, FT_FORMAT, "%s: column %.*s was not found: line %d has %d column%s,"
+                  " which count from 1", t->path, bytes > 100 ? 100 : (int)bytes, wanted, t->line,
+                  t->count, t->count == 1 ? "" : "s");
     return column < 0 ? -1 : column;
+}
+
+/* The column that an option asks for, by number or by name. Sets *named for a name. -1 with an
+   error. */
+static int ft__wanted_column(ft__table *t, const char *wanted, size_t bytes, bool *named)
+{
+    int column;
+    if (bytes > 0 && strspn(wanted, "0123456789") >= bytes && t->separator)
+        return ft__numbered_column(t, wanted, bytes, named);
+    column = ft__named_column(t, wanted, bytes);
+    if (column < 0 || (t->separator && t->wanted_header == FT_HEADER_NO))
+        return ft__no_such_column(t, wanted, bytes, column == -2) ? 0 : -1;
+    *named = true;
+    return column;
 }
 
 /* text_column: one, or several separated by commas. */
 static bool ft__wanted_texts(ft__table *t, bool *named)
 {
     const char *at = t->text_column;
-    if (ft__named_column(t, at, strlen(at)) >= 0) { /* the name itself may contain a comma */
-        t->text[t->texts++] = ft__named_column(t, at, strlen(at));
+    bool numbers = t->separator && !at[strspn(at, "0123456789,")];
+    int whole = numbers ? -1 : ft__named_column(t, at, strlen(at)); /* with a comma in its name */
+    if (whole >= 0 && !(t->separator && t->wanted_header == FT_HEADER_NO)) {
+        t->text[t->texts++] = whole;
         *named = true;
         return true;
     }
@@ -30786,11 +30843,6 @@ static bool ft__choose_columns(ft__table *t, ft_table_header header)
     if (t->label_column)
         t->label = ft__wanted_column(t, t->label_column, strlen(t->label_column), &named);
     if (!ft__ok(t->context)) return false;
-    if (named && header == FT_HEADER_NO) {
-        ft__fail(t->context, FT_INVALID, "%s: a column is given by name, but header says that there"
-                 " is no header line: give its number", t->path);
-        return false;
-    }
     t->header = named || header == FT_HEADER_YES || t->separator == 0
         || (header == FT_HEADER_AUTO && (known_text >= 0 || known_label >= 0));
     if (!t->header) known_text = known_label = -1;
@@ -31038,6 +31090,7 @@ static bool ft__table_open(ft__table *t, ft__context *c, const char *path, const
     t->text_column = o->text_column;
     t->label_column = o->label_column;
     t->unlabelled = o->unlabelled;
+    t->wanted_header = o->header;
     t->separator = ft__ends_with(name, "csv") ? ',' : '\t';
     if (ft__ends_with(name, "json") || ft__ends_with(name, "jsonl")) t->separator = 0;
     if (!ft__as_utf8(c, path, &bytes, &count, &t->owned)) return false;
@@ -31547,6 +31600,7 @@ ft_data *ft_texts(ft_model *m, const char *path, ft_text_options options)
     source.release = ft__texts_release;
     if (ft__ok(c)) data = ft_data_source(m, source);
     if (data) data->fills = "tokens,lengths,labels";
+    if (data) data->pieces = ft_tokenizer_count(tokenizer);
     else ft__texts_release(t);
     return data;
 }
@@ -31738,6 +31792,7 @@ ft_data *ft_text_streams(ft_model *m, const char *path, ft_stream_options option
         data = ft_data_source(m, source);
     }
     if (data) data->fills = "tokens,lengths,labels";
+    if (data) data->pieces = ft_tokenizer_count(tokenizer);
     else if (s) ft__streams_release(s);
     return data;
 }
@@ -31924,6 +31979,16 @@ static void ft__score_batch(ft_model *m, const ft__plan *plan, int batch, float 
     score->total += counted;
 }
 
+/* The embedding must have a row for each piece of the data's tokeniser. */
+static ft_status ft__check_words(ft_model *m, const ft_data *data)
+{
+    const ft__node *tokens = ft__get_node(m, ft__find_node(m, "tokens"));
+    int words = tokens ? ft__words_of(m, tokens) : 0;
+    if (words == 0 || data->pieces <= words) return m->context.status;
+    return ft__fail(&m->context, FT_SHAPE, "the tokeniser has %d pieces, but the embedding has %d"
+                    " rows: set ft_network_options.words", data->pieces, words);
+}
+
 /* Data and model must have the same number of classes. */
 static ft_status ft__check_classes(ft_model *m, const ft_data *data)
 {
@@ -31932,7 +31997,8 @@ static ft_status ft__check_classes(ft_model *m, const ft_data *data)
     if (data->model != m)
         return ft__fail(&m->context, FT_INVALID, "the data belongs to another model: create it with"
                         " this model");
-    if (ft__streams_check(m, data) != FT_OK || !output || output->shape.rank != 2 || has == 0)
+    if (ft__check_words(m, data) != FT_OK || ft__streams_check(m, data) != FT_OK || !output
+        || output->shape.rank != 2 || has == 0)
         return m->context.status;
     if (has > output->shape.size[1])
         return ft__fail(&m->context, FT_SHAPE, "the data has %d classes, but the network's output"
@@ -32015,6 +32081,32 @@ static bool ft__has_views(const ft_data *data)
     return ft__text_has_views(data) && (!a || a->shift > 0 || a->scale > 0 || a->flip);
 }
 
+/* Gives the model the names of the data's classes. */
+static ft_status ft__take_class_names(ft_model *m, const ft_data *data)
+{
+    ft__context *c = &m->context;
+    int count = ft_data_classes(data), i;
+    const char **names = (const char **)ft__allocate(c, (size_t)count, sizeof *names);
+    if (!names) return c->status;
+    for (i = 0; i < count; ++i) names[i] = ft_data_class_name(data, i);
+    ft_set_class_names(m, count, names);
+    ft__release(c, (void *)(uintptr_t)names);
+    return c->status;
+}
+
+/* A model without class names takes the data's; a head for more classes is legal, but seldom meant
+   to be. */
+static ft_status ft__fit_classes(ft_model *m, const ft_data *data)
+{
+    int has = ft_data_classes(data), outputs = ft_class_count(m);
+    if (m->nodes[m->loss.id - 1].op != FT__OP_cross_entropy || has < 1) return FT_OK;
+    if (has < outputs)
+        ft__log(&m->context, "the network has %d outputs, the data %d class%s: ft_replace_head"
+                " gives it a head for them", outputs, has, has == 1 ? "" : "es");
+    if (has != outputs || m->class_names || !ft_data_class_name(data, 0)) return FT_OK;
+    return ft__take_class_names(m, data);
+}
+
 static ft_fit_options ft__fit_defaults(ft_fit_options o)
 {
     if (o.epochs == 0) o.epochs = 10;
@@ -32076,6 +32168,27 @@ static bool ft__keeps_rows(const ft__fit *f)
     return c->desc.cache && !c->device && f->data->source.digest;
 }
 
+/* Bytes that the cache may take besides the loader, which fills it. */
+static size_t ft__cache_left(const ft__fit *f)
+{
+    size_t left = ft__memory_left(&f->m->context);
+    size_t loader = ft__loader_bytes(f->m, f->data, f->o.batch_size);
+    return left > loader ? left - loader : 0;
+}
+
+/* Releases the pictures that the data keeps, if that makes room for the cache, which is needed
+   more: with it no picture is read again. An eighth is for what decoding them needs. */
+static void ft__cache_make_room(ft__fit *f, size_t bytes)
+{
+    size_t left = ft__cache_left(f), kept = ft__data_kept(f->data);
+    if (bytes > f->o.cache_bytes || bytes <= left / 2 || kept == 0) return;
+    left += kept;
+    if (bytes > (left - left / 8) / 2) return;
+    ft__log(&f->m->context, "decoded pictures of %zu KB are released: their memory is used for the"
+            " outputs of the frozen layers", kept >> 10);
+    ft__data_drop_pictures(f->data);
+}
+
 /* Finds the values that pass from the frozen prefix to the trained steps, and decides whether to
    keep them: not if the prefix is empty, if views never repeat, or if they would not fit. */
 static ft_status ft__cache_plan(ft__fit *f)
@@ -32083,10 +32196,8 @@ static ft_status ft__cache_plan(ft__fit *f)
     ft_model *m = f->m;
     ft__context *c = &m->context;
     ft__cache *cache = &f->cache;
-    size_t bytes = 0, rows = (size_t)ft_data_count(f->data), left = ft__memory_left(c);
-    size_t loader = ft__loader_bytes(m, f->data, f->o.batch_size); /* it fills the cache */
+    size_t bytes = 0, rows = (size_t)ft_data_count(f->data);
     int i, j;
-    left = left > loader ? left - loader : 0;
     if (f->o.no_cache || f->plan->first_trained == 0) return c->status;
     cache->views = f->o.augment ? f->o.views : 1;
     cache->nodes = (int *)ft__allocate(c, (size_t)m->node_count + 1, sizeof *cache->nodes);
@@ -32103,8 +32214,10 @@ static ft_status ft__cache_plan(ft__fit *f)
         }
     }
     rows *= (size_t)(cache->views + (f->o.augment ? 1 : 0)); /* held-back samples: the plain view */
-    cache->on_disk = !ft__multiply(rows, cache->row * sizeof(float), &bytes)
-        || bytes > f->o.cache_bytes || bytes > left / 2;
+    if (!ft__multiply(rows, cache->row * sizeof(float), &bytes)) bytes = SIZE_MAX;
+    ft__cache_make_room(f, bytes);
+    if (!ft__ok(c)) return c->status;
+    cache->on_disk = bytes > f->o.cache_bytes || bytes > ft__cache_left(f) / 2;
     if (rows > INT_MAX / 4 || (cache->on_disk && !ft__keeps_rows(f))) {
         ft__log(c, "the outputs of the frozen layers would need %zu MB: they are computed again in"
                 " each epoch", bytes >> 20);
@@ -33234,20 +33347,25 @@ static ft_status ft__fit_check_options(const ft__fit *f)
 {
     ft__context *c = &f->m->context;
     const ft_fit_options *o = &f->o;
+    const struct { const char *name; double value; } numbers[] = {
+        {"epochs", o->epochs}, {"batch_size", o->batch_size}, {"patience", o->patience},
+        {"views", o->views}, {"checkpoint_steps", o->checkpoint_steps},
+        {"step_epochs", o->step_epochs}, {"gamma", (double)o->gamma},
+        {"warmup_epochs", (double)o->warmup_epochs}};
+    size_t i;
     if (ft__arrays_check_labels(f->m, f->data, "ft_fit") != FT_OK) return c->status;
-    if ((unsigned)o->schedule > FT_ONE_CYCLE || !(o->hold_back >= 0 && o->hold_back < 1))
-        return ft__fail(c, FT_INVALID, "ft_fit: schedule %d, hold_back %g: the schedule must be"
-                        " FT_CONSTANT to FT_ONE_CYCLE, and hold_back at least 0 and below 1",
-                        (int)o->schedule, (double)o->hold_back);
-    if (o->epochs < 0 || o->batch_size < 0 || o->patience < 0 || o->views < 0
-        || o->checkpoint_steps < 0)
-        return ft__fail(c, FT_INVALID, "ft_fit: %d epochs, batch_size %d, patience %d, views %d,"
-                        " checkpoint_steps %d: none may be negative", o->epochs, o->batch_size,
-                        o->patience, o->views, o->checkpoint_steps);
-    if (o->step_epochs < 0 || !ft__not_negative(o->gamma)
-        || !(o->warmup_epochs >= 0 && o->warmup_epochs <= 1e6f))
-        return ft__fail(c, FT_INVALID, "ft_fit: step_epochs %d, gamma %g, warmup_epochs %g: each"
-                        " must be finite and not negative", o->step_epochs, (double)o->gamma,
+    if ((unsigned)o->schedule > FT_ONE_CYCLE)
+        return ft__fail(c, FT_INVALID, "ft_fit: schedule is %d; it must be FT_CONSTANT to"
+                        " FT_ONE_CYCLE", (int)o->schedule);
+    if (!(o->hold_back >= 0 && o->hold_back < 1))
+        return ft__fail(c, FT_INVALID, "ft_fit: hold_back is %g; it must be at least 0 and below 1",
+                        (double)o->hold_back);
+    for (i = 0; i < sizeof numbers / sizeof *numbers; ++i)
+        if (!(numbers[i].value >= 0 && numbers[i].value <= FLT_MAX))
+            return ft__fail(c, FT_INVALID, "ft_fit: %s is %g; it must be finite and not negative",
+                            numbers[i].name, numbers[i].value);
+    if (!(o->warmup_epochs <= 1e6f))
+        return ft__fail(c, FT_INVALID, "ft_fit: warmup_epochs is %g; it must be at most 1e6",
                         (double)o->warmup_epochs);
     if (f->data->source.streams > 0 && o->hold_back > 0)
         return ft__fail(c, FT_INVALID, "ft_fit: hold_back does not work with text streams: evaluate"
@@ -33262,7 +33380,7 @@ static ft_status ft__fit_prepare(ft__fit *f)
     ft__context *c = &m->context;
     if (!ft__given(c, f->data, "ft_fit: the data") || ft__ready(m, true) != FT_OK
         || ft__check_classes(m, f->data) != FT_OK || ft__fit_check_options(f) != FT_OK
-        || ft__fit_samples(f) != FT_OK) return c->status;
+        || ft__fit_samples(f) != FT_OK || ft__fit_classes(m, f->data) != FT_OK) return c->status;
     ft__set_longest(m, f->data);
     ft__set_optimizer(m, f->o.optimizer);
     m->reserve = ft__fit_reserve(f);
@@ -33371,17 +33489,11 @@ static bool ft__same_classes(const ft_model *m, const ft_data *data)
 static ft_status ft__recipe_head(ft__recipe *r)
 {
     ft_model *m = r->m;
-    const char **names;
-    int count = ft_data_classes(r->data), i;
+    int count = ft_data_classes(r->data);
     r->keeps_head = ft__same_classes(m, r->data);
     if (r->keeps_head) return m->context.status;
     if (ft__replace_head(m, count) != FT_OK) return m->context.status;
-    names = (const char **)ft__allocate(&m->context, (size_t)count, sizeof *names);
-    if (!names) return m->context.status;
-    for (i = 0; i < count; ++i) names[i] = ft_data_class_name(r->data, i);
-    ft_set_class_names(m, count, names);
-    ft__release(&m->context, (void *)(uintptr_t)names);
-    return m->context.status;
+    return ft__take_class_names(m, r->data);
 }
 
 /* Freezes all but the head. */
@@ -33694,12 +33806,16 @@ static ft_finetune_result ft__finetune(ft_model *m, ft_data *data, ft_finetune_o
     r.o = options;
     if (!ft__usable(m) || !ft__given(&m->context, data, "ft_finetune: the data")
         || ft__recipe_check(&m->context, data, &options) != FT_OK) return r.result;
-    if (options.epochs < 0 || options.batch_size < 0 || !ft__not_negative(options.learning_rate)) {
-        ft__fail(&m->context, FT_INVALID, "ft_finetune: %d epochs, batches of %d, learning rate %g:"
-                 " each must be finite and not negative", options.epochs, options.batch_size,
-                 (double)options.learning_rate);
-        return r.result;
-    }
+    if (options.epochs < 0)
+        ft__fail(&m->context, FT_INVALID, "ft_finetune: epochs is %d; it must not be negative",
+                 options.epochs);
+    if (options.batch_size < 0)
+        ft__fail(&m->context, FT_INVALID, "ft_finetune: batch_size is %d; it must not be negative",
+                 options.batch_size);
+    if (!ft__not_negative(options.learning_rate))
+        ft__fail(&m->context, FT_INVALID, "ft_finetune: learning_rate is %g; it must be finite and"
+                 " not negative", (double)options.learning_rate);
+    if (!ft__ok(&m->context)) return r.result;
     if (ft_data_classes(data) < 2 && data->source.streams == 0) {
         ft__fail(&m->context, FT_INVALID, "the data has %d classes: at least 2 are needed",
                  ft_data_classes(data));
@@ -34223,6 +34339,9 @@ ft_model *ft_create(ft_desc desc)
     m->context.threads = start.threads > 64 ? 64 : start.threads;
     if (ft__desc_fault(&desc))
         ft__fail(&m->context, FT_INVALID, "ft_create: %s", ft__desc_fault(&desc));
+    if (desc.threads < 0)
+        ft__fail(&m->context, FT_INVALID, "ft_create: threads is %d; it must be at least 0 (0: one"
+                 " per processor)", desc.threads);
     if (desc.communication.size > 1)
         ft__fail(&m->context, FT_UNSUPPORTED, "communication.size is %d, but this version trains in"
                  " one process only", desc.communication.size);
@@ -34628,14 +34747,32 @@ ft_status ft_set(ft_model *m, ft_node node, const float *from, size_t count)
     return FT_OK;
 }
 
+/* Why a node has no gradient; for a layer names its first parameter. */
+static ft_status ft__no_gradient(ft_model *m, const ft__node *node)
+{
+    char layer[300] = "";
+    size_t bytes = strlen(node->name);
+    int i;
+    if (node->op == FT__OP_parameter)
+        return ft__fail(&m->context, FT_INVALID, "%s: has no gradient: %s", node->name, node->frozen
+                        ? "it is frozen (ft_unfreeze)"
+                        : "no training step was run (ft_forward, ft_backward)");
+    for (i = m->node_count - 1; i >= 0; --i) {
+        const ft__node *other = &m->nodes[i];
+        if (other->op == FT__OP_parameter && strncmp(other->name, node->name, bytes) == 0
+            && other->name[bytes] == '.')
+            snprintf(layer, sizeof layer, "; the layer has the parameter \"%.200s\"", other->name);
+    }
+    return ft__fail(&m->context, FT_INVALID, "%s: has no gradient: it is not a parameter%s",
+                    node->name, layer);
+}
+
 ft_status ft_get_gradient(ft_model *m, ft_node node, float *to, size_t count)
 {
     const ft__node *found;
     if (!ft__check_node(m, node, "ft_get_gradient")) return ft__status_of(m);
     found = &m->nodes[node.id - 1];
-    if (!found->gradient)
-        return ft__fail(&m->context, FT_INVALID, "%s: has no gradient: it is frozen or not a"
-                        " parameter, or no training step was run", found->name);
+    if (!found->gradient) return ft__no_gradient(m, found);
     if (ft__check_count(m, node, count, ft__one) != FT_OK
         || !ft__given(&m->context, to, "ft_get_gradient: to")) return ft__status_of(m);
     ft__to_host(&m->context, found->gradient, count * sizeof *to);

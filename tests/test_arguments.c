@@ -418,7 +418,7 @@ static void test_training_options(void)
         memset(&finetune, 0, sizeof finetune);
         finetune.learning_rate = bad[i];
         ft_finetune(m, data, finetune);
-        refused(m, "learning rate");
+        refused(m, "learning_rate is");
     }
     ft_destroy(m);
 }

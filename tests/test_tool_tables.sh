@@ -150,6 +150,8 @@ for class in one three 'two words, and more'; do
 done
 says ' of 12 right' "$tool" eval --model unnamed.safetensors --data photos
 grep -q 'has no names for its 3 classes' err.txt && ok || bad "eval does not say that names are missing"
+mkdir -p two && cp -r photos/one photos/three two
+fails 1 'two: has 2 classes, but the model has 3, without names' "$tool" eval --model unnamed.safetensors --data two
 printf 'one\nthree\ntwo words, and more\n' >sorted.txt
 says 'written' "$tool" train --model unnamed.safetensors --labels sorted.txt --data photos --freeze 'layer*' --epochs 1 --out kept.safetensors
 says 'output      3 classes: one, three, two words, and more$' "$tool" info kept.safetensors

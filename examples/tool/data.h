@@ -128,11 +128,20 @@ static bool same_folders(const char *data, const char *path, bool text)
     return same && (found || text);
 }
 
+/* A model without class names is scored on as many classes, in the order of their names. */
+static bool fits_unnamed(const ft_model *m, const ft_data *data, const char *path)
+{
+    if (!data || ft_class_name(m, 0) || ft_data_classes(data) == ft_class_count(m)) return true;
+    fprintf(stderr, "finetune: %s: has %d classes, but the model has %d, without names (--labels FILE names them)\n",
+            path, ft_data_classes(data), ft_class_count(m));
+    return false;
+}
+
 static ft_data *open_folder(ft_model *m, const options *o, const char *path, bool evaluation)
 {
     ft_image_folder_options folder;
     memset(&folder, 0, sizeof folder);
-    folder.match_classes = evaluation;
+    folder.match_classes = evaluation && ft_class_name(m, 0);
     if (!evaluation) folder.per_class = o->per_class;
     if (!evaluation && o->groups) {
         folder.no_groups = !strcmp(o->groups, "none");

@@ -175,6 +175,7 @@ static int evaluate(const options *o)
 {
     scored s;
     ft_model *m;
+    ft_data *data;
     if (!o->model || !o->data) return usage("eval needs --model and --data", "");
     if (!(m = open_model(o))) return FAILED;
     if (ft_error(m)) return report(m);
@@ -182,8 +183,9 @@ static int evaluate(const options *o)
     set_max_length(m, o);
     if (!name_classes(m, o)) return failed(m);
     open_vocabulary(m, o);
-    score(m, o, reads_text(m, o) ? open_texts(m, o, o->data, true, NULL)
-                                 : open_folder(m, o, o->data, true), &s);
+    data = reads_text(m, o) ? open_texts(m, o, o->data, true, NULL) : open_folder(m, o, o->data, true);
+    if (!reads_text(m, o) && !fits_unnamed(m, data, o->data)) return failed(m);
+    score(m, o, data, &s);
     if (ft_error(m)) return report(m);
     if (o->json) {
         printf("{");

@@ -408,6 +408,33 @@ static void ft__data_decode(ft_data *data)
     ft__release(folder->context, wanted);
 }
 
+/* Bytes of the pictures that an image folder keeps and could release. (An arena would not gain
+   them: it releases only its latest block.) */
+static size_t ft__data_kept(const ft_data *data)
+{
+    const ft__folder *folder = data->folder;
+    size_t bytes = 0;
+    int i;
+    if (!folder || folder->context->desc.arena) return 0;
+    for (i = 0; i < folder->count; ++i)
+        if (folder->samples[i].picture)
+            bytes += ft__sample_picture_bytes(folder, &folder->samples[i]) + FT__ALIGNMENT;
+    return bytes;
+}
+
+/* Releases them; from now on every picture is decoded at each use. No loader may be running. */
+static void ft__data_drop_pictures(ft_data *data)
+{
+    ft__folder *folder = data->folder;
+    int i;
+    for (i = 0; i < folder->count; ++i) {
+        ft__release(folder->context, folder->samples[i].picture);
+        folder->samples[i].picture = NULL;
+    }
+    folder->cache_left = 0;
+    ft__folder_fit_scratch(folder, false);
+}
+
 static void ft__folder_examine(ft__folder *folder, const int *wanted, int count)
 {
     ft__context *c = folder->context;
@@ -561,19 +588,11 @@ static void ft__folder_match_classes(ft__folder *folder, ft_model *m, const ft_d
     ft__context *c = folder->context;
     int folder_count = folder->class_count, count = ft__known_classes(m, of), *place, i;
     char **names, number[12];
-    const ft__node *output = ft__get_node(m, m->output);
-    bool named = of || m->class_names;
-    if (count == 0 && output && output->shape.rank > 0)
-        count = output->shape.size[output->shape.rank - 1];
-    if (!named && count != folder_count)
-        ft__fail(c, FT_INVALID, "%s: has %d classes, but the model has %d, without names",
-                 folder->path, folder_count, count);
-    if (!ft__ok(c) || !named) return;
+    place = ft__match_classes(m, of, folder->path, (const char *const *)folder->class_names,
+                              folder_count);
     names = (char **)ft__allocate(c, (size_t)count + 1, sizeof *names);
     for (i = 0; i < count && ft__ok(c); ++i)
         names[i] = ft__copy_text(c, ft__known_class(m, of, i, number));
-    place = ft__match_classes(m, of, folder->path, (const char *const *)folder->class_names,
-                              folder_count);
     for (i = 0; i < folder->count && place; ++i)
         folder->samples[i].label = place[folder->samples[i].label];
     ft__release(c, place);

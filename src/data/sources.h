@@ -30,6 +30,7 @@ struct ft_data {
     ft_source source;
     ft__folder *folder;     /* NULL: not an image folder */
     const char *fills;      /* inputs that get() fills, separated by commas; NULL: unknown */
+    int pieces;             /* of the tokeniser that made its "tokens"; 0: none did */
     unsigned char *left_out; /* of each sample: get() could not read it, and the log has said so */
     int left_out_count;
 };
@@ -139,6 +140,9 @@ static int *ft__match_classes(ft_model *m, const ft_data *of, const char *path,
     ft__key_table table;
     char number[12];
     memset(&table, 0, sizeof table);
+    if (!of && !m->class_names)
+        ft__fail(c, FT_INVALID, "%s: the model has no class names to match (ft_set_class_names,"
+                 " --labels)", path);
     for (i = 0; keys && i < known; ++i) {
         const char *name = ft__known_class(m, of, i, number);
         keys[i] = ft__hash_bytes(1, name, strlen(name)) | 1;

@@ -31,6 +31,7 @@ typedef struct ft__table {
     int count;              /* of fields */
     int columns, first_line;/* of the first record */
     const char *text_column, *label_column; /* from the options; or NULL */
+    ft_table_header wanted_header; /* from the options */
     bool unlabelled, header;/* header: the first record is one */
     int text[FT__MOST_TEXT_COLUMNS], texts, label; /* which fields; label -1: none */
     ft__text keys;          /* JSON: the fields' names, a 0 after each */
@@ -362,35 +363,58 @@ static const char *ft__column_list(const ft__table *t, char list[200])
     return list;
 }
 
-/* The column that an option asks for: its number from 1, as in cut and awk, or its name. Sets
-   *named for a name. -1 with an error. */
-static int ft__wanted_column(ft__table *t, const char *wanted, size_t bytes, bool *named)
+static bool ft__no_such_column(const ft__table *t, const char *wanted, size_t bytes, bool several)
 {
     char list[200];
+    int count = bytes > 100 ? 100 : (int)bytes;
+    if (t->separator && t->wanted_header == FT_HEADER_NO)
+        ft__fail(t->context, FT_INVALID, "%s: a column is given by name, %.*s, but header says that"
+                 " there is no header line: give its number, from 1", t->path, count, wanted);
+    else ft__fail(t->context, FT_FORMAT, "%s: line %d has %s named %.*s: %s%s", t->path, t->line,
+                  several ? "several columns" : "no column", count, wanted,
+                  ft__column_list(t, list),
+                  t->separator ? " (a column may also be a number, from 1)" : "");
+    return false;
+}
+
+/* A column's number from 1, as in cut and awk, as an index. A number that is too small or too large
+   may be a name, but only if the user says that there is a header. -1 with an error. */
+static int ft__numbered_column(const ft__table *t, const char *wanted, size_t bytes, bool *named)
+{
+    int number = 0, column = -1;
     size_t i;
-    int number = 0, column;
-    for (i = 0; i < bytes && i < 4 && wanted[i] >= '0' && wanted[i] <= '9'; ++i)
-        number = 10 * number + wanted[i] - '0';
-    if (bytes > 0 && i == bytes && t->separator) {
-        if (number >= 1 && number <= t->count) return number - 1;
-        ft__fail(t->context, FT_FORMAT, "%s: line %d has %d column%s; column %d was not found",
-                 t->path, t->line, t->count, t->count == 1 ? "" : "s", number);
-        return -1;
-    }
-    column = ft__named_column(t, wanted, bytes);
+    for (i = 0; i < bytes && number < FT__MOST_COLUMNS; ++i) number = 10 * number + wanted[i] - '0';
+    if (number >= 1 && number <= t->count) return number - 1;
+    if (t->wanted_header == FT_HEADER_YES) column = ft__named_column(t, wanted, bytes);
     if (column >= 0) *named = true;
-    else ft__fail(t->context, FT_FORMAT, "%s: line %d has %s named %.*s: %s", t->path,
-                  t->line, column == -1 ? "no column" : "several columns", (int)bytes, wanted,
-                  ft__column_list(t, list));
+    else ft__fail(t->context, FT_FORMAT, "%s: column %.*s was not found: line %d has %d column%s,"
+                  " which count from 1", t->path, bytes > 100 ? 100 : (int)bytes, wanted, t->line,
+                  t->count, t->count == 1 ? "" : "s");
     return column < 0 ? -1 : column;
+}
+
+/* The column that an option asks for, by number or by name. Sets *named for a name. -1 with an
+   error. */
+static int ft__wanted_column(ft__table *t, const char *wanted, size_t bytes, bool *named)
+{
+    int column;
+    if (bytes > 0 && strspn(wanted, "0123456789") >= bytes && t->separator)
+        return ft__numbered_column(t, wanted, bytes, named);
+    column = ft__named_column(t, wanted, bytes);
+    if (column < 0 || (t->separator && t->wanted_header == FT_HEADER_NO))
+        return ft__no_such_column(t, wanted, bytes, column == -2) ? 0 : -1;
+    *named = true;
+    return column;
 }
 
 /* text_column: one, or several separated by commas. */
 static bool ft__wanted_texts(ft__table *t, bool *named)
 {
     const char *at = t->text_column;
-    if (ft__named_column(t, at, strlen(at)) >= 0) { /* the name itself may contain a comma */
-        t->text[t->texts++] = ft__named_column(t, at, strlen(at));
+    bool numbers = t->separator && !at[strspn(at, "0123456789,")];
+    int whole = numbers ? -1 : ft__named_column(t, at, strlen(at)); /* with a comma in its name */
+    if (whole >= 0 && !(t->separator && t->wanted_header == FT_HEADER_NO)) {
+        t->text[t->texts++] = whole;
         *named = true;
         return true;
     }
@@ -454,11 +478,6 @@ static bool ft__choose_columns(ft__table *t, ft_table_header header)
     if (t->label_column)
         t->label = ft__wanted_column(t, t->label_column, strlen(t->label_column), &named);
     if (!ft__ok(t->context)) return false;
-    if (named && header == FT_HEADER_NO) {
-        ft__fail(t->context, FT_INVALID, "%s: a column is given by name, but header says that there"
-                 " is no header line: give its number", t->path);
-        return false;
-    }
     t->header = named || header == FT_HEADER_YES || t->separator == 0
         || (header == FT_HEADER_AUTO && (known_text >= 0 || known_label >= 0));
     if (!t->header) known_text = known_label = -1;
@@ -706,6 +725,7 @@ static bool ft__table_open(ft__table *t, ft__context *c, const char *path, const
     t->text_column = o->text_column;
     t->label_column = o->label_column;
     t->unlabelled = o->unlabelled;
+    t->wanted_header = o->header;
     t->separator = ft__ends_with(name, "csv") ? ',' : '\t';
     if (ft__ends_with(name, "json") || ft__ends_with(name, "jsonl")) t->separator = 0;
     if (!ft__as_utf8(c, path, &bytes, &count, &t->owned)) return false;

@@ -182,6 +182,7 @@ ft_data *ft_text_streams(ft_model *m, const char *path, ft_stream_options option
         data = ft_data_source(m, source);
     }
     if (data) data->fills = "tokens,lengths,labels";
+    if (data) data->pieces = ft_tokenizer_count(tokenizer);
     else if (s) ft__streams_release(s);
     return data;
 }

@@ -484,6 +484,7 @@ ft_data *ft_texts(ft_model *m, const char *path, ft_text_options options)
     source.release = ft__texts_release;
     if (ft__ok(c)) data = ft_data_source(m, source);
     if (data) data->fills = "tokens,lengths,labels";
+    if (data) data->pieces = ft_tokenizer_count(tokenizer);
     else ft__texts_release(t);
     return data;
 }

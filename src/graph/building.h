@@ -189,10 +189,15 @@ ft_node ft_linear(ft_model *m, const char *name, ft_node x, int out_features,
                   ft_linear_options options)
 {
     ft_node inputs[3], none = {0};
+    const ft__node *input = ft__get_node(m, x);
     ft_parameter_options p;
+    char text[80];
     int count;
     if (!ft__usable(m)) return none;
     memset(&p, 0, sizeof p);
+    if (input && input->shape.rank < 2)
+        ft__fail(&m->context, FT_SHAPE, "%s: a linear layer needs an input [N, features], this one"
+                 " is %s", name, ft__shape_text(&input->shape, text));
     p.size[0] = out_features;
     p.size[1] = p.fan_in = ft__size_of(m, name, x, -1);
     p.fan_out = out_features;

@@ -378,7 +378,8 @@ FINETUNE_API int ft_data_skipped(const ft_data *data);
    choice, or options.freeze, replaces what ft_freeze did. */
 FINETUNE_API ft_finetune_result ft_finetune(ft_model *m, ft_data *data,
                                             ft_finetune_options options);
-/* Trains whatever is not frozen. After each epoch it checks the weights and a batch's loss: if they
+/* Trains whatever is not frozen. A model without class names takes the data's, if its output has as
+   many classes. After each epoch it checks the weights and a batch's loss: if they
    are not finite, it fails with FT_NOT_FINITE and the weights of the last good epoch. */
 FINETUNE_API ft_fit_result ft_fit(ft_model *m, ft_data *data, ft_fit_options options);
 /* Measures all samples: the mean loss, and accuracy with its Wilson interval (1927) or, for a

@@ -309,7 +309,8 @@ typedef struct ft_network_options {
     bool adjusted;          /* keras_cnn: a dense layer of 256 instead of 1024 */
     bool keras_initialisers;
     /* For networks that read text: */
-    int words;              /* in the vocabulary; default 10000, char_rnn: 65 */
+    int words;              /* in the vocabulary; default: as many as the model's tokeniser has
+                               pieces; without one 10000, char_rnn: 65 */
     int embedding;          /* features of a word; default 128, lstm_lm: 256 */
     int hidden;             /* features of a layer's state; default 256, char_rnn: 128 */
     int layers;             /* default 1 for a classifier, 2 for a language model */
@@ -454,7 +455,9 @@ typedef struct ft_augmentation {
 typedef struct ft_image_folder_options {
     int per_class;          /* use only this many per class, drawn by the seed; 0: all */
     ft_augmentation augmentation; /* of views other than 0; all zero: chosen by ft_finetune */
-    size_t cache_bytes;     /* most memory for decoded pictures; default 512 MiB */
+    size_t cache_bytes;     /* most memory for decoded pictures; default 512 MiB, or a quarter of
+                               what memory_budget leaves. ft_fit releases them where only that makes
+                               room for the outputs of the frozen layers */
     bool no_groups;         /* never group files by name. Default: files NNNNN_MMMMM.* are frames
                                MMMMM of tracks NNNNN if classes have two tracks or more on average;
                                tracks are held back as a whole, and the log says so */

@@ -6,6 +6,7 @@
 #include "graph/plan.h"
 #include "formats/tensor_files.h"
 #include "formats/weights.h"
+#include "text/without_text.h"
 #include "networks/images.h"
 #include "networks/text.h"
 
@@ -90,6 +91,7 @@ ft_node ft_network(ft_model *m, const char *name, ft_network_options options)
     if (b.o.classes == 0) b.o.classes = network->classes;
     if (b.o.image_size == 0) b.o.image_size = network->image_size;
     if (b.o.channels == 0) b.o.channels = 3;
+    if (b.o.words == 0 && m->tokenizer) b.o.words = ft_tokenizer_count(m->tokenizer);
     if (b.o.width == 0) b.o.width = 1;
     if (b.o.classes < 1 || b.o.image_size < 1 || b.o.image_size > 1 << 20 || b.o.channels < 1
         || b.o.channels > 4 || !(b.o.width > 0 && b.o.width < 100)) {

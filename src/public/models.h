@@ -74,6 +74,9 @@ ft_model *ft_create(ft_desc desc)
     m->context.threads = start.threads > 64 ? 64 : start.threads;
     if (ft__desc_fault(&desc))
         ft__fail(&m->context, FT_INVALID, "ft_create: %s", ft__desc_fault(&desc));
+    if (desc.threads < 0)
+        ft__fail(&m->context, FT_INVALID, "ft_create: threads is %d; it must be at least 0 (0: one"
+                 " per processor)", desc.threads);
     if (desc.communication.size > 1)
         ft__fail(&m->context, FT_UNSUPPORTED, "communication.size is %d, but this version trains in"
                  " one process only", desc.communication.size);

@@ -153,14 +153,32 @@ ft_status ft_set(ft_model *m, ft_node node, const float *from, size_t count)
     return FT_OK;
 }
 
+/* Why a node has no gradient; for a layer names its first parameter. */
+static ft_status ft__no_gradient(ft_model *m, const ft__node *node)
+{
+    char layer[300] = "";
+    size_t bytes = strlen(node->name);
+    int i;
+    if (node->op == FT__OP_parameter)
+        return ft__fail(&m->context, FT_INVALID, "%s: has no gradient: %s", node->name, node->frozen
+                        ? "it is frozen (ft_unfreeze)"
+                        : "no training step was run (ft_forward, ft_backward)");
+    for (i = m->node_count - 1; i >= 0; --i) {
+        const ft__node *other = &m->nodes[i];
+        if (other->op == FT__OP_parameter && strncmp(other->name, node->name, bytes) == 0
+            && other->name[bytes] == '.')
+            snprintf(layer, sizeof layer, "; the layer has the parameter \"%.200s\"", other->name);
+    }
+    return ft__fail(&m->context, FT_INVALID, "%s: has no gradient: it is not a parameter%s",
+                    node->name, layer);
+}
+
 ft_status ft_get_gradient(ft_model *m, ft_node node, float *to, size_t count)
 {
     const ft__node *found;
     if (!ft__check_node(m, node, "ft_get_gradient")) return ft__status_of(m);
     found = &m->nodes[node.id - 1];
-    if (!found->gradient)
-        return ft__fail(&m->context, FT_INVALID, "%s: has no gradient: it is frozen or not a"
-                        " parameter, or no training step was run", found->name);
+    if (!found->gradient) return ft__no_gradient(m, found);
     if (ft__check_count(m, node, count, ft__one) != FT_OK
         || !ft__given(&m->context, to, "ft_get_gradient: to")) return ft__status_of(m);
     ft__to_host(&m->context, found->gradient, count * sizeof *to);

@@ -12,6 +12,7 @@
 #include "devices/opencl_memory.h"
 #include "graph/plan.h"
 #include "graph/running.h"
+#include "graph/settings.h"
 #include "formats/model_files.h"
 #include "data/feature_files.h"
 #include "data/sources.h"
@@ -94,6 +95,32 @@ static bool ft__has_views(const ft_data *data)
     return ft__text_has_views(data) && (!a || a->shift > 0 || a->scale > 0 || a->flip);
 }
 
+/* Gives the model the names of the data's classes. */
+static ft_status ft__take_class_names(ft_model *m, const ft_data *data)
+{
+    ft__context *c = &m->context;
+    int count = ft_data_classes(data), i;
+    const char **names = (const char **)ft__allocate(c, (size_t)count, sizeof *names);
+    if (!names) return c->status;
+    for (i = 0; i < count; ++i) names[i] = ft_data_class_name(data, i);
+    ft_set_class_names(m, count, names);
+    ft__release(c, (void *)(uintptr_t)names);
+    return c->status;
+}
+
+/* A model without class names takes the data's; a head for more classes is legal, but seldom meant
+   to be. */
+static ft_status ft__fit_classes(ft_model *m, const ft_data *data)
+{
+    int has = ft_data_classes(data), outputs = ft_class_count(m);
+    if (m->nodes[m->loss.id - 1].op != FT__OP_cross_entropy || has < 1) return FT_OK;
+    if (has < outputs)
+        ft__log(&m->context, "the network has %d outputs, the data %d class%s: ft_replace_head"
+                " gives it a head for them", outputs, has, has == 1 ? "" : "es");
+    if (has != outputs || m->class_names || !ft_data_class_name(data, 0)) return FT_OK;
+    return ft__take_class_names(m, data);
+}
+
 static ft_fit_options ft__fit_defaults(ft_fit_options o)
 {
     if (o.epochs == 0) o.epochs = 10;
@@ -155,6 +182,27 @@ static bool ft__keeps_rows(const ft__fit *f)
     return c->desc.cache && !c->device && f->data->source.digest;
 }
 
+/* Bytes that the cache may take besides the loader, which fills it. */
+static size_t ft__cache_left(const ft__fit *f)
+{
+    size_t left = ft__memory_left(&f->m->context);
+    size_t loader = ft__loader_bytes(f->m, f->data, f->o.batch_size);
+    return left > loader ? left - loader : 0;
+}
+
+/* Releases the pictures that the data keeps, if that makes room for the cache, which is needed
+   more: with it no picture is read again. An eighth is for what decoding them needs. */
+static void ft__cache_make_room(ft__fit *f, size_t bytes)
+{
+    size_t left = ft__cache_left(f), kept = ft__data_kept(f->data);
+    if (bytes > f->o.cache_bytes || bytes <= left / 2 || kept == 0) return;
+    left += kept;
+    if (bytes > (left - left / 8) / 2) return;
+    ft__log(&f->m->context, "decoded pictures of %zu KB are released: their memory is used for the"
+            " outputs of the frozen layers", kept >> 10);
+    ft__data_drop_pictures(f->data);
+}
+
 /* Finds the values that pass from the frozen prefix to the trained steps, and decides whether to
    keep them: not if the prefix is empty, if views never repeat, or if they would not fit. */
 static ft_status ft__cache_plan(ft__fit *f)
@@ -162,10 +210,8 @@ static ft_status ft__cache_plan(ft__fit *f)
     ft_model *m = f->m;
     ft__context *c = &m->context;
     ft__cache *cache = &f->cache;
-    size_t bytes = 0, rows = (size_t)ft_data_count(f->data), left = ft__memory_left(c);
-    size_t loader = ft__loader_bytes(m, f->data, f->o.batch_size); /* it fills the cache */
+    size_t bytes = 0, rows = (size_t)ft_data_count(f->data);
     int i, j;
-    left = left > loader ? left - loader : 0;
     if (f->o.no_cache || f->plan->first_trained == 0) return c->status;
     cache->views = f->o.augment ? f->o.views : 1;
     cache->nodes = (int *)ft__allocate(c, (size_t)m->node_count + 1, sizeof *cache->nodes);
@@ -182,8 +228,10 @@ static ft_status ft__cache_plan(ft__fit *f)
         }
     }
     rows *= (size_t)(cache->views + (f->o.augment ? 1 : 0)); /* held-back samples: the plain view */
-    cache->on_disk = !ft__multiply(rows, cache->row * sizeof(float), &bytes)
-        || bytes > f->o.cache_bytes || bytes > left / 2;
+    if (!ft__multiply(rows, cache->row * sizeof(float), &bytes)) bytes = SIZE_MAX;
+    ft__cache_make_room(f, bytes);
+    if (!ft__ok(c)) return c->status;
+    cache->on_disk = bytes > f->o.cache_bytes || bytes > ft__cache_left(f) / 2;
     if (rows > INT_MAX / 4 || (cache->on_disk && !ft__keeps_rows(f))) {
         ft__log(c, "the outputs of the frozen layers would need %zu MB: they are computed again in"
                 " each epoch", bytes >> 20);

@@ -3,10 +3,12 @@
 #include "platform/context.h"
 #include "kernels/softmax.h"
 #include "nodes/nodes.h"
+#include "nodes/names.h"
 #include "operators/table.h"
 #include "operators/losses.h"
 #include "devices/opencl_memory.h"
 #include "graph/plan.h"
+#include "graph/running.h"
 #include "data/sources.h"
 #include "data/text_streams.h"
 
@@ -166,6 +168,16 @@ static void ft__score_batch(ft_model *m, const ft__plan *plan, int batch, float 
     score->total += counted;
 }
 
+/* The embedding must have a row for each piece of the data's tokeniser. */
+static ft_status ft__check_words(ft_model *m, const ft_data *data)
+{
+    const ft__node *tokens = ft__get_node(m, ft__find_node(m, "tokens"));
+    int words = tokens ? ft__words_of(m, tokens) : 0;
+    if (words == 0 || data->pieces <= words) return m->context.status;
+    return ft__fail(&m->context, FT_SHAPE, "the tokeniser has %d pieces, but the embedding has %d"
+                    " rows: set ft_network_options.words", data->pieces, words);
+}
+
 /* Data and model must have the same number of classes. */
 static ft_status ft__check_classes(ft_model *m, const ft_data *data)
 {
@@ -174,7 +186,8 @@ static ft_status ft__check_classes(ft_model *m, const ft_data *data)
     if (data->model != m)
         return ft__fail(&m->context, FT_INVALID, "the data belongs to another model: create it with"
                         " this model");
-    if (ft__streams_check(m, data) != FT_OK || !output || output->shape.rank != 2 || has == 0)
+    if (ft__check_words(m, data) != FT_OK || ft__streams_check(m, data) != FT_OK || !output
+        || output->shape.rank != 2 || has == 0)
         return m->context.status;
     if (has > output->shape.size[1])
         return ft__fail(&m->context, FT_SHAPE, "the data has %d classes, but the network's output"

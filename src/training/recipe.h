@@ -51,17 +51,11 @@ static bool ft__same_classes(const ft_model *m, const ft_data *data)
 static ft_status ft__recipe_head(ft__recipe *r)
 {
     ft_model *m = r->m;
-    const char **names;
-    int count = ft_data_classes(r->data), i;
+    int count = ft_data_classes(r->data);
     r->keeps_head = ft__same_classes(m, r->data);
     if (r->keeps_head) return m->context.status;
     if (ft__replace_head(m, count) != FT_OK) return m->context.status;
-    names = (const char **)ft__allocate(&m->context, (size_t)count, sizeof *names);
-    if (!names) return m->context.status;
-    for (i = 0; i < count; ++i) names[i] = ft_data_class_name(r->data, i);
-    ft_set_class_names(m, count, names);
-    ft__release(&m->context, (void *)(uintptr_t)names);
-    return m->context.status;
+    return ft__take_class_names(m, r->data);
 }
 
 /* Freezes all but the head. */

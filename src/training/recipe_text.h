@@ -177,12 +177,16 @@ static ft_finetune_result ft__finetune(ft_model *m, ft_data *data, ft_finetune_o
     r.o = options;
     if (!ft__usable(m) || !ft__given(&m->context, data, "ft_finetune: the data")
         || ft__recipe_check(&m->context, data, &options) != FT_OK) return r.result;
-    if (options.epochs < 0 || options.batch_size < 0 || !ft__not_negative(options.learning_rate)) {
-        ft__fail(&m->context, FT_INVALID, "ft_finetune: %d epochs, batches of %d, learning rate %g:"
-                 " each must be finite and not negative", options.epochs, options.batch_size,
-                 (double)options.learning_rate);
-        return r.result;
-    }
+    if (options.epochs < 0)
+        ft__fail(&m->context, FT_INVALID, "ft_finetune: epochs is %d; it must not be negative",
+                 options.epochs);
+    if (options.batch_size < 0)
+        ft__fail(&m->context, FT_INVALID, "ft_finetune: batch_size is %d; it must not be negative",
+                 options.batch_size);
+    if (!ft__not_negative(options.learning_rate))
+        ft__fail(&m->context, FT_INVALID, "ft_finetune: learning_rate is %g; it must be finite and"
+                 " not negative", (double)options.learning_rate);
+    if (!ft__ok(&m->context)) return r.result;
     if (ft_data_classes(data) < 2 && data->source.streams == 0) {
         ft__fail(&m->context, FT_INVALID, "the data has %d classes: at least 2 are needed",
                  ft_data_classes(data));

@@ -2,7 +2,6 @@
 #include "interface/types.h"
 #include "platform/formatting.h"
 #include "platform/context.h"
-#include "basics/numbers.h"
 #include "basics/random.h"
 #include "basics/strings.h"
 #include "basics/json.h"
@@ -662,20 +661,25 @@ static ft_status ft__fit_check_options(const ft__fit *f)
 {
     ft__context *c = &f->m->context;
     const ft_fit_options *o = &f->o;
+    const struct { const char *name; double value; } numbers[] = {
+        {"epochs", o->epochs}, {"batch_size", o->batch_size}, {"patience", o->patience},
+        {"views", o->views}, {"checkpoint_steps", o->checkpoint_steps},
+        {"step_epochs", o->step_epochs}, {"gamma", (double)o->gamma},
+        {"warmup_epochs", (double)o->warmup_epochs}};
+    size_t i;
     if (ft__arrays_check_labels(f->m, f->data, "ft_fit") != FT_OK) return c->status;
-    if ((unsigned)o->schedule > FT_ONE_CYCLE || !(o->hold_back >= 0 && o->hold_back < 1))
-        return ft__fail(c, FT_INVALID, "ft_fit: schedule %d, hold_back %g: the schedule must be"
-                        " FT_CONSTANT to FT_ONE_CYCLE, and hold_back at least 0 and below 1",
-                        (int)o->schedule, (double)o->hold_back);
-    if (o->epochs < 0 || o->batch_size < 0 || o->patience < 0 || o->views < 0
-        || o->checkpoint_steps < 0)
-        return ft__fail(c, FT_INVALID, "ft_fit: %d epochs, batch_size %d, patience %d, views %d,"
-                        " checkpoint_steps %d: none may be negative", o->epochs, o->batch_size,
-                        o->patience, o->views, o->checkpoint_steps);
-    if (o->step_epochs < 0 || !ft__not_negative(o->gamma)
-        || !(o->warmup_epochs >= 0 && o->warmup_epochs <= 1e6f))
-        return ft__fail(c, FT_INVALID, "ft_fit: step_epochs %d, gamma %g, warmup_epochs %g: each"
-                        " must be finite and not negative", o->step_epochs, (double)o->gamma,
+    if ((unsigned)o->schedule > FT_ONE_CYCLE)
+        return ft__fail(c, FT_INVALID, "ft_fit: schedule is %d; it must be FT_CONSTANT to"
+                        " FT_ONE_CYCLE", (int)o->schedule);
+    if (!(o->hold_back >= 0 && o->hold_back < 1))
+        return ft__fail(c, FT_INVALID, "ft_fit: hold_back is %g; it must be at least 0 and below 1",
+                        (double)o->hold_back);
+    for (i = 0; i < sizeof numbers / sizeof *numbers; ++i)
+        if (!(numbers[i].value >= 0 && numbers[i].value <= FLT_MAX))
+            return ft__fail(c, FT_INVALID, "ft_fit: %s is %g; it must be finite and not negative",
+                            numbers[i].name, numbers[i].value);
+    if (!(o->warmup_epochs <= 1e6f))
+        return ft__fail(c, FT_INVALID, "ft_fit: warmup_epochs is %g; it must be at most 1e6",
                         (double)o->warmup_epochs);
     if (f->data->source.streams > 0 && o->hold_back > 0)
         return ft__fail(c, FT_INVALID, "ft_fit: hold_back does not work with text streams: evaluate"
@@ -690,7 +694,7 @@ static ft_status ft__fit_prepare(ft__fit *f)
     ft__context *c = &m->context;
     if (!ft__given(c, f->data, "ft_fit: the data") || ft__ready(m, true) != FT_OK
         || ft__check_classes(m, f->data) != FT_OK || ft__fit_check_options(f) != FT_OK
-        || ft__fit_samples(f) != FT_OK) return c->status;
+        || ft__fit_samples(f) != FT_OK || ft__fit_classes(m, f->data) != FT_OK) return c->status;
     ft__set_longest(m, f->data);
     ft__set_optimizer(m, f->o.optimizer);
     m->reserve = ft__fit_reserve(f);
