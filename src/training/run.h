@@ -662,9 +662,10 @@ static ft_status ft__fit_check_options(const ft__fit *f)
     ft__context *c = &f->m->context;
     const ft_fit_options *o = &f->o;
     const struct { const char *name; double value; } numbers[] = {
-        {"epochs", o->epochs}, {"batch_size", o->batch_size}, {"patience", o->patience},
-        {"views", o->views}, {"checkpoint_steps", o->checkpoint_steps},
-        {"step_epochs", o->step_epochs}, {"gamma", (double)o->gamma},
+        {"epochs", (double)o->epochs}, {"batch_size", (double)o->batch_size},
+        {"patience", (double)o->patience}, {"views", (double)o->views},
+        {"checkpoint_steps", (double)o->checkpoint_steps},
+        {"step_epochs", (double)o->step_epochs}, {"gamma", (double)o->gamma},
         {"warmup_epochs", (double)o->warmup_epochs}};
     size_t i;
     if (ft__arrays_check_labels(f->m, f->data, "ft_fit") != FT_OK) return c->status;
