@@ -87,20 +87,21 @@
      [SECTION] optimizers/options: Options of optimisers
      [SECTION] optimizers/adam: Adam, AdamW and SGD: the step of one parameter
      [SECTION] optimizers/schedules: Schedules of the learning rate
-     [SECTION] optimizers/resting_rows: Rows at rest
+     [SECTION] optimizers/embedding_rows: Rows at rest
      [SECTION] devices/opencl_library: OpenCL: the library
      [SECTION] devices/opencl_memory: OpenCL: memory
      [SECTION] devices/opencl_program: OpenCL: the program
      [SECTION] devices/opencl_kernels: OpenCL: kernels
      [SECTION] devices/opencl_operators: OpenCL: operators
-     [SECTION] devices/opencl_more_operators: OpenCL: more operators
+     [SECTION] devices/opencl_shapes: OpenCL: pooling, shapes, add and mul
+     [SECTION] devices/opencl_losses: OpenCL: losses, and the gradients' norm
      [SECTION] devices/opencl_sequences: OpenCL: operators on sequences
      [SECTION] devices/opencl_recurrent: OpenCL: recurrent layers
      [SECTION] devices/opencl_dispatch: OpenCL: where an operator runs
      [SECTION] graph/plan: Graph: nodes and plan
      [SECTION] graph/memory: Graph: memory
-     [SECTION] graph/running: Graph: running
-     [SECTION] graph/updating: Graph: an update of the weights
+     [SECTION] graph/forward_backward: Graph: forward and backward
+     [SECTION] graph/update: Graph: an update of the weights
      [SECTION] graph/settings: Graph: output, loss, classes, length and state
      [SECTION] graph/building: Graph: building
      [SECTION] formats/safetensors: safetensors
@@ -115,9 +116,11 @@
      [SECTION] text/without_text: Without text
      [SECTION] networks/images: Ready-made networks for pictures
      [SECTION] networks/text: Networks over text
-     [SECTION] networks/table: The table of networks, and recognition
+     [SECTION] networks/recognition: The table of networks, and recognition
      [SECTION] data/feature_files: Files of cached rows
-     [SECTION] data/images: Images
+     [SECTION] data/resize: Resizing
+     [SECTION] data/preprocessing: From a picture to the network's input
+     [SECTION] data/augmentation: Augmented views
      [SECTION] data/image_headers: Image headers
      [SECTION] data/image_rows: BMP, PPM, PGM and GIF
      [SECTION] data/image_damage: Damaged JPEG and PNG files
@@ -129,9 +132,9 @@
      [SECTION] data/texts: Texts
      [SECTION] data/text_streams: Streams of text
      [SECTION] training/metrics: Metrics
-     [SECTION] training/fit: Fit
+     [SECTION] training/prefix_cache: A run, its samples, and the cache of the frozen prefix
      [SECTION] training/resume: What a checkpoint must agree with
-     [SECTION] training/run: The run
+     [SECTION] training/fit: Fit: the loop over steps and epochs
      [SECTION] training/recipe: The default recipe
      [SECTION] training/recipe_text: The recipe for text
      [SECTION] training/evaluate: Evaluate and predict
@@ -6660,7 +6663,7 @@ typedef union ft__options { /* by operator; its row lists the fields that a file
     ft__recurrent_options recurrent;
 } ft__options;
 
-/* What one update does to a row without a gradient (optimizers/resting_rows). */
+/* What one update does to a row without a gradient (optimizers/embedding_rows). */
 typedef struct ft__missed_update { float step, eps, decay; } ft__missed_update;
 
 /* For an embedding's weight: the rows that an update must visit. */
@@ -13316,7 +13319,7 @@ static double ft__schedule(ft_schedule schedule, int step, int steps, int step_s
 }
 
 /* =============================================================================================
-   [SECTION] optimizers/resting_rows: Rows at rest
+   [SECTION] optimizers/embedding_rows: Rows at rest
    A batch uses a few hundred of an embedding's rows; an optimiser that visits all rows spends most
    of its time on the others. If only embeddings read a weight, an update visits only the rows with
    a gradient. Plain SGD leaves the others unchanged. Adam moves them by their moments, and AdamW's
@@ -15932,7 +15935,7 @@ static void ft__cl_batch_norm_backward(const ft__call *call)
 #endif /* FINETUNE_OPENCL */
 
 /* =============================================================================================
-   [SECTION] devices/opencl_more_operators: OpenCL: more operators
+   [SECTION] devices/opencl_shapes: OpenCL: pooling, shapes, add and mul
    ============================================================================================= */
 #ifdef FINETUNE_OPENCL
 /* ---- Pooling ---- */
@@ -16201,8 +16204,12 @@ static void ft__cl_broadcast_backward(const ft__call *call)
     ft__launch_kernel(&l, count_b);
 }
 
-/* ---- Losses ---- */
+#endif /* FINETUNE_OPENCL */
 
+/* =============================================================================================
+   [SECTION] devices/opencl_losses: OpenCL: losses, and the gradients' norm
+   ============================================================================================= */
+#ifdef FINETUNE_OPENCL
 /* loss = the sum of `each` over `divisor` or, if that is 0, over the number of those that count. */
 static void ft__cl_loss_mean(const ft__call *call, cl_mem each, size_t count, size_t divisor)
 {
@@ -19130,7 +19137,7 @@ static ft__plan *ft__plan_for(ft_model *m, ft__extent extent, bool training)
 }
 
 /* =============================================================================================
-   [SECTION] graph/running: Graph: running
+   [SECTION] graph/forward_backward: Graph: forward and backward
    ============================================================================================= */
 
 static double ft__clock(const ft__context *c)
@@ -19621,7 +19628,7 @@ static float ft__read_loss(ft_model *m, const ft__plan *plan)
 }
 
 /* =============================================================================================
-   [SECTION] graph/updating: Graph: an update of the weights
+   [SECTION] graph/update: Graph: an update of the weights
    What is frozen has no gradient, no optimiser state and no weight decay.
    ============================================================================================= */
 /* Starts a new optimiser: no momentum, no updates made. */
@@ -19665,7 +19672,7 @@ static bool ft__is_trained(const ft__node *node)
     return node->op == FT__OP_parameter && !node->frozen && node->gradient;
 }
 
-/* ---- Embeddings whose unused rows rest (optimizers/resting_rows) ---- */
+/* ---- Embeddings whose unused rows rest (optimizers/embedding_rows) ---- */
 
 /* Plain SGD moves nothing without a gradient. Adam does, but those updates can be applied later,
    unless weight decay is part of the gradient. */
@@ -26262,7 +26269,7 @@ ft_status ft_language_model_to_classifier(ft_model *m, int classes,
 }
 
 /* =============================================================================================
-   [SECTION] networks/table: The table of networks, and recognition
+   [SECTION] networks/recognition: The table of networks, and recognition
    ============================================================================================= */
 
 static const ft__network ft__networks[] = {
@@ -26599,25 +26606,18 @@ static int ft__key_find(const ft__key_table *table, uint64_t key)
 }
 
 /* =============================================================================================
-   [SECTION] data/images: Images
-   A picture is rows of 8-bit samples, channels interleaved. It is converted to the network's
-   channels, resized exactly as in Pillow, and cropped as in torchvision; only then do its samples
-   become floats. The resized 8-bit picture is kept in memory between epochs. Augmented views are
-   cut from it too, so that a view's numbers do not depend on whether the picture was kept or
-   decoded again.
-   The functions here may run on any thread: they allocate nothing and get their workspaces from
-   the caller.
+   [SECTION] data/resize: Resizing
+   Pillow's Image.resize (src/libImaging/Resample.c), bit for bit. Each output sample is a weighted
+   mean of input samples. To shrink, the filter is stretched by the scale, which is the
+   antialiasing. Weights are rounded to 22 fractional bits. Rows are resized first, their result is
+   rounded to 8 bits, then columns. Columns are first, since Pillow 13, if the height loses more
+   than twice as many samples as the width.
    ============================================================================================= */
 #define FT__MOST_PIXELS ((uint64_t)1 << 27)         /* of a picture; more costs too much memory */
 #define FT__MOST_RESIZED_PIXELS ((uint64_t)1 << 26)
 #define FT__MOST_FILE_BYTES ((uint64_t)1 << 28)
 #define FT__MOST_SIDE_RATIO 256                     /* longer side / shorter side */
 
-/* ---- Resizing: Pillow's Image.resize (src/libImaging/Resample.c), bit for bit ----
-   Each output sample is a weighted mean of input samples. To shrink, the filter is stretched by the
-   scale, which is the antialiasing. Weights are rounded to 22 fractional bits. Rows are resized
-   first, their result is rounded to 8 bits, then columns. Columns are first, since Pillow 13, if
-   the height loses more than twice as many samples as the width. */
 typedef enum ft__filter { FT__BILINEAR, FT__BICUBIC } ft__filter;
 
 enum { FT__WEIGHT_BITS = 32 - 8 - 2 };
@@ -26790,6 +26790,16 @@ static void ft__resize(const uint8_t *from, size_t row_bytes, int from_width, in
     }
 }
 
+/* =============================================================================================
+   [SECTION] data/preprocessing: From a picture to the network's input
+   A picture is rows of 8-bit samples, channels interleaved. It is converted to the network's
+   channels, resized exactly as in Pillow, and cropped as in torchvision; only then do its samples
+   become floats. The resized 8-bit picture is kept in memory between epochs. Augmented views are
+   cut from it too, so that a view's numbers do not depend on whether the picture was kept or
+   decoded again.
+   The functions here may run on any thread: they allocate nothing and get their workspaces from
+   the caller.
+   ============================================================================================= */
 /* ---- Channels ---- */
 
 /* Grey is 1 channel, grey and alpha 2, RGB 3, RGB and alpha 4. Alpha is dropped, as in Pillow's
@@ -26924,7 +26934,10 @@ static void ft__pixels_to_tensor(const ft_preprocessing *p, const uint8_t *pixel
     ft__window_to_tensor(p, resized, g.width, g.height, g.left, g.top, false, to);
 }
 
-/* ---- Augmentation: a function of (seed, index, view) only ---- */
+/* =============================================================================================
+   [SECTION] data/augmentation: Augmented views
+   A view is a function of (seed, index, view) only.
+   ============================================================================================= */
 typedef struct ft__view {
     int crop_left, crop_top, crop_width, crop_height; /* of the resized picture; width 0: no crop */
     int shift_x, shift_y;                             /* of the window, in pixels */
@@ -32007,7 +32020,7 @@ static ft_status ft__check_classes(ft_model *m, const ft_data *data)
 }
 
 /* =============================================================================================
-   [SECTION] training/fit: Fit
+   [SECTION] training/prefix_cache: A run, its samples, and the cache of the frozen prefix
    One run: its samples, and the cache of the frozen prefix. An epoch's order depends only on (seed,
    epoch), a sample's view only on (sample, epoch). So a run that continues from a checkpoint reads
    the same data as one that was never interrupted.
@@ -32711,7 +32724,7 @@ static ft_status ft__resume_check(const ft__fit *f, const ft__json *json)
 }
 
 /* =============================================================================================
-   [SECTION] training/run: The run
+   [SECTION] training/fit: Fit: the loop over steps and epochs
    Batches from the loader or the cache, checkpoints, and the loop over steps and epochs.
    ============================================================================================= */
 

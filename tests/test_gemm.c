@@ -363,7 +363,7 @@ static void test_choice(void)
     ft_destroy(m);
 }
 
-/* ---- One call of linear or conv2d, as graph/running makes it ---- */
+/* ---- One call of linear or conv2d, as graph/forward_backward makes it ---- */
 
 typedef struct layer {
     ft__node node;

@@ -2,7 +2,7 @@
 #include "interface/types.h"
 #include "platform/context.h"
 #include "basics/files.h"
-#include "data/images.h"
+#include "data/preprocessing.h"
 #include "data/image_headers.h"
 #include "data/image_rows.h"
 #include "data/image_damage.h"

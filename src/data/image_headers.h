@@ -1,6 +1,6 @@
 #pragma once
 #include "interface/types.h"
-#include "data/images.h"
+#include "data/resize.h"
 
 /* =============================================================================================
    [SECTION] data/image_headers: Image headers

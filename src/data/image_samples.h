@@ -3,7 +3,9 @@
 #include "platform/system.h"
 #include "platform/context.h"
 #include "basics/files.h"
-#include "data/images.h"
+#include "data/resize.h"
+#include "data/preprocessing.h"
+#include "data/augmentation.h"
 #include "data/image_files.h"
 #include "data/sources.h"
 

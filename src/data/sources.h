@@ -11,7 +11,7 @@
 #include "nodes/names.h"
 #include "operators/table.h"
 #include "graph/plan.h"
-#include "graph/running.h"
+#include "graph/forward_backward.h"
 #include "graph/settings.h"
 #include "data/feature_files.h"
 

@@ -2,7 +2,7 @@
 #include "interface/types.h"
 #include "platform/context.h"
 #include "operators/table.h"
-#include "optimizers/resting_rows.h"
+#include "optimizers/embedding_rows.h"
 #include "devices/opencl_library.h"
 
 /* =============================================================================================

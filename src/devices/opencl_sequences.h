@@ -14,7 +14,7 @@
 #include "devices/opencl_memory.h"
 #include "devices/opencl_kernels.h"
 #include "devices/opencl_operators.h"
-#include "devices/opencl_more_operators.h"
+#include "devices/opencl_shapes.h"
 
 /* =============================================================================================
    [SECTION] devices/opencl_sequences: OpenCL: operators on sequences

@@ -7,7 +7,7 @@
 #include "operators/recurrent.h"
 #include "operators/rows.h"
 #include "optimizers/options.h"
-#include "optimizers/resting_rows.h"
+#include "optimizers/embedding_rows.h"
 #include "devices/opencl_memory.h"
 #include "devices/opencl_operators.h"
 #include "graph/plan.h"

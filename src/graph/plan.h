@@ -9,7 +9,7 @@
 #include "operators/table.h"
 #include "operators/activations.h"
 #include "operators/rows.h"
-#include "optimizers/resting_rows.h"
+#include "optimizers/embedding_rows.h"
 #include "devices/opencl_memory.h"
 
 /* =============================================================================================

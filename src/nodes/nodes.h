@@ -57,7 +57,7 @@ typedef union ft__options { /* by operator; its row lists the fields that a file
     ft__recurrent_options recurrent;
 } ft__options;
 
-/* What one update does to a row without a gradient (optimizers/resting_rows). */
+/* What one update does to a row without a gradient (optimizers/embedding_rows). */
 typedef struct ft__missed_update { float step, eps, decay; } ft__missed_update;
 
 /* For an embedding's weight: the rows that an update must visit. */

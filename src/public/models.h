@@ -20,7 +20,7 @@
 #include "formats/weights.h"
 #include "formats/model_files.h"
 #include "text/without_text.h"
-#include "networks/table.h"
+#include "networks/recognition.h"
 #include "data/sources.h"
 
 /* =============================================================================================

@@ -5,7 +5,7 @@
 #include "nodes/nodes.h"
 #include "operators/table.h"
 #include "graph/plan.h"
-#include "graph/running.h"
+#include "graph/forward_backward.h"
 #include "graph/settings.h"
 #include "data/sources.h"
 #include "data/image_folders.h"

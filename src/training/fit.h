@@ -1,571 +1,765 @@
 #pragma once
-#include "interface/requirements.h"
 #include "interface/types.h"
+#include "platform/formatting.h"
 #include "platform/context.h"
 #include "basics/random.h"
 #include "basics/strings.h"
-#include "basics/threads.h"
+#include "basics/json.h"
+#include "kernels/bf16.h"
 #include "nodes/nodes.h"
 #include "operators/table.h"
-#include "operators/rows.h"
 #include "optimizers/options.h"
+#include "optimizers/schedules.h"
 #include "devices/opencl_memory.h"
+#include "devices/opencl_kernels.h"
+#include "devices/opencl_dispatch.h"
 #include "graph/plan.h"
-#include "graph/running.h"
+#include "graph/forward_backward.h"
+#include "graph/update.h"
 #include "graph/settings.h"
+#include "formats/tensor_files.h"
 #include "formats/model_files.h"
-#include "data/feature_files.h"
 #include "data/sources.h"
-#include "data/image_folders.h"
-#include "data/texts.h"
 #include "training/metrics.h"
+#include "training/prefix_cache.h"
+#include "training/resume.h"
 
 /* =============================================================================================
-   [SECTION] training/fit: Fit
-   One run: its samples, and the cache of the frozen prefix. An epoch's order depends only on (seed,
-   epoch), a sample's view only on (sample, epoch). So a run that continues from a checkpoint reads
-   the same data as one that was never interrupted.
+   [SECTION] training/fit: Fit: the loop over steps and epochs
+   Batches from the loader or the cache, checkpoints, and the loop over steps and epochs.
    ============================================================================================= */
-typedef struct ft__cache {  /* outputs of the frozen prefix, one row per (sample, view) */
-    int *nodes;             /* earlier nodes that the trained steps read, labels included */
-    int node_count;
-    size_t row;             /* numbers in a row */
-    int views;
-    float *values;          /* [sample of the data][view][row]; on disk: of one row */
-    int *record;            /* [sample][view]: 1 + its place in the file; 0: missing, unreadable */
-    int rows;               /* samples * views, the plain one included */
-    uint64_t *keys;         /* [sample][view], if rows are kept on disk; 0: not wanted */
-    ft__row_file file;
-    bool on, on_disk, damaged;
-} ft__cache;
 
-typedef struct ft__place_in_run { /* how far a run is; a checkpoint stores it */
-    int epoch, step;        /* the next to be done */
-    ft__score score;        /* of this epoch so far */
-    ft__score last;         /* of the last whole epoch */
-    int best_epoch;
-    ft__score best;         /* held-back, at the best epoch */
-    ft__score held;         /* held-back, at the last */
-    bool done;
-} ft__place_in_run;
+/* ---- Batches ---- */
 
-typedef struct ft__data_state { /* hashes of the data: see training/resume */
-    uint64_t classes;       /* of their names */
-    uint64_t content;       /* of the samples in their order ... */
-    uint64_t any_order;     /* ... and in any order */
-    uint64_t labels, groups;
-} ft__data_state;
-
-typedef struct ft__sent_step { /* a step on a device whose results (ft__report) are awaited */
-    bool on;
-    int batch, step;        /* its samples; its number in the epoch, from 1 */
-    int turn;               /* of the results */
-    bool has_labels;
-    float rate;
-    uint64_t number;        /* among all steps of the model */
-} ft__sent_step;
-
-typedef struct ft__fit {
-    ft_model *m;
-    ft_data *data;
-    ft_fit_options o;
-    ft__plan *plan;
-    ft__loader *loader;
-    ft__cache cache;
-    int *train, *held, *order, *views;
-    int *work;              /* [2 * samples], for ft__bucket */
-    int train_count, held_count;
-    int steps;              /* in an epoch */
-    const char *note;       /* stored in the checkpoint, for a caller that runs several fits */
-    uint64_t settings;      /* a hash of what must be the same to continue from a checkpoint */
-    ft__data_state data_state; /* the same for the data */
-    ft__place_in_run at;
-    ft__sent_step sent;
-    ft_fit_result result;
-    bool resume;            /* from the checkpoint, if there is one; else it is overwritten */
-    bool stopped;
-} ft__fit;
-
-/* Do views other than 0 differ from it? Assumed for a caller's source, whose get() may do anything
-   with them. */
-static bool ft__has_views(const ft_data *data)
-{
-    const ft_augmentation *a = data->folder ? &data->folder->augmentation : NULL;
-    if (data->source.get == ft__arrays_get || data->source.streams > 0) return false;
-    return ft__text_has_views(data) && (!a || a->shift > 0 || a->scale > 0 || a->flip);
-}
-
-/* Gives the model the names of the data's classes. */
-static ft_status ft__take_class_names(ft_model *m, const ft_data *data)
-{
-    ft__context *c = &m->context;
-    int count = ft_data_classes(data), i;
-    const char **names = (const char **)ft__allocate(c, (size_t)count, sizeof *names);
-    if (!names) return c->status;
-    for (i = 0; i < count; ++i) names[i] = ft_data_class_name(data, i);
-    ft_set_class_names(m, count, names);
-    ft__release(c, (void *)(uintptr_t)names);
-    return c->status;
-}
-
-/* A model without class names takes the data's; a head for more classes is legal, but seldom meant
-   to be. */
-static ft_status ft__fit_classes(ft_model *m, const ft_data *data)
-{
-    int has = ft_data_classes(data), outputs = ft_class_count(m);
-    if (m->nodes[m->loss.id - 1].op != FT__OP_cross_entropy || has < 1) return FT_OK;
-    if (has < outputs)
-        ft__log(&m->context, "the network has %d outputs, the data %d class%s: ft_replace_head"
-                " gives it a head for them", outputs, has, has == 1 ? "" : "es");
-    if (has != outputs || m->class_names || !ft_data_class_name(data, 0)) return FT_OK;
-    return ft__take_class_names(m, data);
-}
-
-static ft_fit_options ft__fit_defaults(ft_fit_options o)
-{
-    if (o.epochs == 0) o.epochs = 10;
-    if (o.batch_size == 0) o.batch_size = 32;
-    if (o.step_epochs == 0) o.step_epochs = 10;
-    if (o.gamma == 0) o.gamma = 0.1f;
-    if (o.views == 0) o.views = 8;
-    if (o.views > o.epochs) o.views = o.epochs; /* each epoch uses one */
-    if (o.cache_bytes == 0) o.cache_bytes = (size_t)1 << 30;
-    if (!o.stage) o.stage = "fit";
-    o.optimizer = ft__optimizer_defaults(o.optimizer);
-    return o;
-}
-
-/* ---- Which samples ---- */
-
-static ft_status ft__fit_samples(ft__fit *f)
-{
-    ft__context *c = &f->m->context;
-    int count = ft_data_count(f->data), most, i;
-    int *part = (int *)ft__allocate(c, (size_t)count + 1, sizeof *part);
-    f->train = (int *)ft__allocate(c, (size_t)count + 1, sizeof *f->train);
-    f->held = (int *)ft__allocate(c, (size_t)count + 1, sizeof *f->held);
-    f->order = (int *)ft__allocate(c, (size_t)count + 1, sizeof *f->order);
-    f->views = (int *)ft__allocate(c, (size_t)count + 1, sizeof *f->views);
-    f->work = (int *)ft__allocate(c, 2 * (size_t)count + 1, sizeof *f->work);
-    if (ft__ok(c) && f->o.hold_back > 0)
-        ft__split(f->data, f->o.hold_back, c->desc.seed, part);
-    for (i = 0; ft__ok(c) && i < count; ++i) {
-        if (part[i]) f->held[f->held_count++] = i;
-        else f->train[f->train_count++] = i;
-    }
-    ft__release(c, part);
-    if (ft__ok(c) && f->train_count == 0)
-        ft__fail(c, FT_INVALID, "no samples are left to train on");
-    most = f->train_count > f->held_count ? f->train_count : f->held_count;
-    if (f->data->source.streams == 0 && f->o.batch_size > most && most > 0) f->o.batch_size = most;
-    f->steps = (f->train_count + f->o.batch_size - 1) / f->o.batch_size;
-    /* A last batch of one sample is dropped: batch norm needs two for a variance. */
-    if (f->steps > 1 && f->train_count % f->o.batch_size == 1) f->steps -= 1;
-    return c->status;
-}
-
-/* ---- The cache of the frozen prefix ---- */
-
-static bool ft__cache_lists(const ft__cache *cache, int id)
-{
-    int i;
-    for (i = 0; i < cache->node_count; ++i)
-        if (cache->nodes[i] == id) return true;
-    return false;
-}
-
-/* Are outputs of the frozen prefix kept for the next run? Not a device's: its bits differ from the
-   CPU's. */
-static bool ft__keeps_rows(const ft__fit *f)
-{
-    const ft__context *c = &f->m->context;
-    return c->desc.cache && !c->device && f->data->source.digest;
-}
-
-/* Bytes that the cache may take besides the loader, which fills it. */
-static size_t ft__cache_left(const ft__fit *f)
-{
-    size_t left = ft__memory_left(&f->m->context);
-    size_t loader = ft__loader_bytes(f->m, f->data, f->o.batch_size);
-    return left > loader ? left - loader : 0;
-}
-
-/* Releases the pictures that the data keeps, if that makes room for the cache, which is needed
-   more: with it no picture is read again. An eighth is for what decoding them needs. */
-static void ft__cache_make_room(ft__fit *f, size_t bytes)
-{
-    size_t left = ft__cache_left(f), kept = ft__data_kept(f->data);
-    if (bytes > f->o.cache_bytes || bytes <= left / 2 || kept == 0) return;
-    left += kept;
-    if (bytes > (left - left / 8) / 2) return;
-    ft__log(&f->m->context, "decoded pictures of %zu KB are released: their memory is used for the"
-            " outputs of the frozen layers", kept >> 10);
-    ft__data_drop_pictures(f->data);
-}
-
-/* Finds the values that pass from the frozen prefix to the trained steps, and decides whether to
-   keep them: not if the prefix is empty, if views never repeat, or if they would not fit. */
-static ft_status ft__cache_plan(ft__fit *f)
-{
-    ft_model *m = f->m;
-    ft__context *c = &m->context;
-    ft__cache *cache = &f->cache;
-    size_t bytes = 0, rows = (size_t)ft_data_count(f->data);
-    int i, j;
-    if (f->o.no_cache || f->plan->first_trained == 0) return c->status;
-    cache->views = f->o.augment ? f->o.views : 1;
-    cache->nodes = (int *)ft__allocate(c, (size_t)m->node_count + 1, sizeof *cache->nodes);
-    if (!cache->nodes) return c->status;
-    for (i = f->plan->first_trained; i < f->plan->step_count; ++i) {
-        const ft__node *node = &m->nodes[f->plan->steps[i].id - 1];
-        for (j = 0; j < node->input_count; ++j) {
-            int id = node->inputs[j];
-            if (f->plan->trained[id - 1] || ft__is_weight(&m->nodes[id - 1])) continue;
-            if (ft__cache_lists(cache, id)) continue;
-            if (ft__has_length(&m->nodes[id - 1])) return c->status; /* rows differ in length */
-            cache->nodes[cache->node_count++] = id;
-            cache->row += ft__node_count_at(&m->nodes[id - 1], ft__one);
-        }
-    }
-    rows *= (size_t)(cache->views + (f->o.augment ? 1 : 0)); /* held-back samples: the plain view */
-    if (!ft__multiply(rows, cache->row * sizeof(float), &bytes)) bytes = SIZE_MAX;
-    ft__cache_make_room(f, bytes);
-    if (!ft__ok(c)) return c->status;
-    cache->on_disk = bytes > f->o.cache_bytes || bytes > ft__cache_left(f) / 2;
-    if (rows > INT_MAX / 4 || (cache->on_disk && !ft__keeps_rows(f))) {
-        ft__log(c, "the outputs of the frozen layers would need %zu MB: they are computed again in"
-                " each epoch", bytes >> 20);
-        return c->status;
-    }
-    cache->rows = (int)rows;
-    cache->values = (float *)ft__allocate(c, cache->on_disk ? 1 : rows,
-                                          cache->row * sizeof(float));
-    cache->record = (int *)ft__allocate(c, rows, sizeof *cache->record);
-    cache->on = ft__ok(c);
-    return c->status;
-}
-
-static size_t ft__cache_row(const ft__fit *f, int sample, int view)
-{
-    int views = f->cache.views + (f->o.augment ? 1 : 0);
-    return (size_t)sample * (size_t)views + (size_t)(f->o.augment ? view : 0);
-}
-
-/* ---- Keys: hashes of everything that the outputs of the frozen layers depend on ---- */
-typedef struct ft__prefix_hash { const ft__fit *f; uint64_t *steps; } ft__prefix_hash;
-
-static uint64_t ft__hash_node(const ft__fit *f, uint64_t hash, int id, ft__text *text)
-{
-    ft_model *m = f->m;
-    const ft__node *node = &m->nodes[id - 1];
-    const ft__field *field = ft__rows[node->op].fields;
-    int i;
-    hash = ft__key(hash, (uint64_t)id, (uint64_t)node->op, 0);
-    hash = ft__hash_bytes(hash, &node->shape, sizeof node->shape);
-    for (text->count = 0; field && field->name; ++field)
-        ft__write_field(text, field, &node->options);
-    if (text->count) hash = ft__hash_bytes(hash, text->letters, text->count);
-    for (i = 0; i < node->input_count; ++i) {
-        const ft__node *input = &m->nodes[node->inputs[i] - 1];
-        hash = ft__key(hash, (uint64_t)node->inputs[i], (uint64_t)input->op, 0);
-        if (input->op == FT__OP_input)
-            hash = ft__hash_bytes(hash, input->name, strlen(input->name));
-    }
-    return hash;
-}
-
-/* Hashes the weights of one step, on any thread. */
-static void ft__hash_weights(void *context, int step)
-{
-    const ft__prefix_hash *p = (const ft__prefix_hash *)context;
-    const ft_model *m = p->f->m;
-    int ids[3], i, j;
-    ids[0] = p->f->plan->steps[step].id;
-    ids[1] = p->f->plan->steps[step].norm;
-    ids[2] = p->f->plan->steps[step].activation;
-    for (i = 0; i < 3; ++i) {
-        const ft__node *node = ids[i] ? &m->nodes[ids[i] - 1] : NULL;
-        for (j = 0; node && j < node->input_count; ++j) {
-            const ft__node *input = &m->nodes[node->inputs[j] - 1];
-            if (ft__is_weight(input))
-                p->steps[step] = ft__hash_bytes(p->steps[step], input->value,
-                                                ft__node_count_at(input, ft__one) * sizeof(float));
-        }
-    }
-}
-
-/* Hashes the frozen prefix: its operators, options and weights, and how they are computed. */
-static uint64_t ft__prefix_key(const ft__fit *f)
-{
-    ft__context *c = &f->m->context;
-    uint64_t hash = ft__hash_bytes((uint64_t)c->simd, FINETUNE_VERSION, sizeof FINETUNE_VERSION);
-    ft__prefix_hash p;
-    ft__text text;
-    int i;
-    memset(&text, 0, sizeof text);
-    text.context = c;
-    p.f = f;
-    p.steps = (uint64_t *)ft__allocate(c, (size_t)f->plan->first_trained + 1, sizeof *p.steps);
-    if (p.steps) ft__parallel(c, f->plan->first_trained, ft__hash_weights, &p);
-    for (i = 0; ft__ok(c) && i < f->plan->first_trained; ++i) {
-        const ft__step *step = &f->plan->steps[i];
-        hash = ft__hash_node(f, hash ^ p.steps[i], step->id, &text);
-        if (step->norm) hash = ft__hash_node(f, hash, step->norm, &text);
-        if (step->activation) hash = ft__hash_node(f, hash, step->activation, &text);
-    }
-    for (i = 0; i < f->cache.node_count; ++i)
-        hash = ft__key(hash, (uint64_t)f->cache.nodes[i], 0, 0);
-    ft__release(c, text.letters);
-    ft__release(c, p.steps);
-    return hash;
-}
-
-static void ft__cache_keys(ft__fit *f, const int *samples, int count, int view)
-{
-    const ft_source *source = &f->data->source;
-    int i;
-    for (i = 0; i < count; ++i) {
-        uint64_t key = source->digest(source->user, samples[i], view);
-        f->cache.keys[ft__cache_row(f, samples[i], view)] = key ? key : 1;
-    }
-}
-
-/* ---- Rows from the last run, and for the next ---- */
-
-/* Reads the rows that are wanted and sound from the file; returns how many. */
-static int ft__cache_load(ft__fit *f)
-{
-    ft__cache *cache = &f->cache;
-    ft__key_table table;
-    uint64_t at, key;
-    int row, same, taken = 0;
-    if (!ft__key_table_make(&f->m->context, &table, cache->keys, cache->rows)
-        || !ft__rows_open(&cache->file)) cache->file.count = 0;
-    for (at = 0; at < cache->file.count && ft__rows_key(&cache->file, at, &key); ++at) {
-        float *to;
-        if ((row = ft__key_find(&table, key)) < 0 || cache->record[row]) continue;
-        to = cache->values + (cache->on_disk ? 0 : (size_t)row * cache->row);
-        if (!ft__rows_read(&cache->file, at, key, to)) {
-            if (!cache->damaged)
-                ft__log(&f->m->context, "%s: damaged: what is missing is computed again",
-                        cache->file.path);
-            cache->damaged = true;
-            continue;
-        }
-        for (same = row; same >= 0; same = table.next[same]) {
-            if (!cache->on_disk && same != row)
-                memcpy(cache->values + (size_t)same * cache->row, to, cache->row * sizeof *to);
-            cache->record[same] = 1 + (int)at;
-            taken += 1;
-        }
-    }
-    ft__key_table_free(&f->m->context, &table);
-    return taken;
-}
-
-/* Begins the new file of a cache on disk with the rows found in the old one. */
-static bool ft__cache_begin_file(ft__fit *f)
-{
-    ft__cache *cache = &f->cache;
-    ft__row_file old = cache->file;
-    bool written = ft__rows_create(&cache->file);
-    int row;
-    for (row = 0; written && row < cache->rows; ++row) {
-        if (!cache->record[row]) continue;
-        written = ft__rows_read(&old, (uint64_t)cache->record[row] - 1, cache->keys[row],
-                                cache->values)
-            && ft__rows_add(&cache->file, cache->keys[row], cache->values);
-        cache->record[row] = (int)cache->file.count;
-    }
-    if (old.file) f->m->context.desc.files.close(f->m->context.desc.files.user, old.file);
-    if (!written && cache->file.file) ft__rows_finish(&cache->file, false);
-    return written;
-}
-
-/* Writes a cache in memory to the file. */
-static void ft__cache_write(ft__fit *f)
-{
-    ft__cache *cache = &f->cache;
-    bool written = true;
-    int row;
-    ft__rows_close(&cache->file);
-    if (!ft__rows_create(&cache->file)) return;
-    for (row = 0; written && row < cache->rows; ++row)
-        if (cache->record[row] && cache->keys[row])
-            written = ft__rows_add(&cache->file, cache->keys[row],
-                                   cache->values + (size_t)row * cache->row);
-    ft__rows_finish(&cache->file, written);
-}
-
-/* Returns the memory of a node's value in the plan; *count is how many numbers a sample has. */
-static float *ft__boundary(const ft__fit *f, int id, size_t *count)
-{
-    const ft__node *node = &f->m->nodes[id - 1];
-    *count = ft__node_count_at(node, ft__one);
-    return ft__is_leaf(node) ? node->value : f->plan->values[id - 1];
-}
-
-/* Fails: the frozen layers' output for a sample is not finite, which training cannot repair. */
-static bool ft__cache_refuse(ft__fit *f, int node, int slot)
-{
-    char text[300];
-    if (!ft__blame_data(f->m, text, sizeof text))
-        snprintf(text, sizeof text, "the output of %.100s for sample %d (%.100s) is not finite",
-                 f->m->nodes[node - 1].name, f->m->fed_samples[slot],
-                 ft_data_name(f->data, f->m->fed_samples[slot]));
-    ft__fail(&f->m->context, FT_NOT_FINITE, "the frozen layers: %s", text);
-    return false;
-}
-
-/* Copies sample `slot` of the plan's batch to a row of the cache. False: the disk is full, or there
-   is an error. */
-static bool ft__cache_put(ft__fit *f, size_t row, int slot)
-{
-    ft__cache *cache = &f->cache;
-    float *at = cache->values + (cache->on_disk ? 0 : row * cache->row);
-    size_t count, k;
-    int i;
-    for (i = 0; i < cache->node_count; ++i) {
-        const float *value = ft__boundary(f, cache->nodes[i], &count);
-        memcpy(at, value + (size_t)slot * count, count * sizeof *at);
-        for (k = 0; f->m->nodes[cache->nodes[i] - 1].type == FT_F32 && k < count; ++k)
-            if (!(fabs((double)at[k]) <= (double)FLT_MAX))
-                return ft__cache_refuse(f, cache->nodes[i], slot);
-        at += count;
-    }
-    if (cache->on_disk && !ft__rows_add(&cache->file, cache->keys[row], cache->values))
-        return false;
-    cache->record[row] = cache->on_disk ? (int)cache->file.count : 1;
-    return true;
-}
-
-/* Copies it back. Rows on disk are checked each time. */
-static void ft__cache_get(ft__fit *f, size_t row, int slot)
-{
-    const ft__cache *cache = &f->cache;
-    const float *at = cache->values + (cache->on_disk ? 0 : row * cache->row);
-    int i;
-    if (cache->on_disk && !ft__rows_read(&cache->file, (uint64_t)cache->record[row] - 1,
-                                         cache->keys[row], cache->values))
-        ft__fail(&f->m->context, FT_IO, "%s: the file changed while it was in use",
-                 cache->file.path);
-    for (i = 0; i < cache->node_count; ++i) {
-        size_t count;
-        float *value = ft__boundary(f, cache->nodes[i], &count);
-        memcpy(value + (size_t)slot * count, at, count * sizeof *at);
-        at += count;
-    }
-}
-
-/* ---- Filling it ---- */
-
-/* Call it after copying rows to the plan's batch. */
-static void ft__cache_got(ft__fit *f, int batch)
-{
-    int i;
-    for (i = 0; i < f->cache.node_count; ++i) {
-        size_t count;
-        const float *value = ft__boundary(f, f->cache.nodes[i], &count);
-        ft__host_fed(&f->m->context, value, count * (size_t)batch * sizeof *value);
-    }
-}
-
-/* Call it before copying rows from the plan's batch: they may be on a device. */
-static void ft__cache_fetch(ft__fit *f, int batch)
-{
-    int i;
-    for (i = 0; i < f->cache.node_count; ++i) {
-        size_t count;
-        float *value = ft__boundary(f, f->cache.nodes[i], &count);
-        ft__to_host(&f->m->context, value, count * (size_t)batch * sizeof *value);
-    }
-}
-
-/* Runs the frozen prefix over the samples whose rows of this view are missing. False: they could
-   not be stored. */
-static bool ft__cache_fill_view(ft__fit *f, const int *samples, int count, int view)
+/* Puts the next batch of a list of samples into the plan, from the loader or the cache; returns its
+   number of samples, -1 at the end of the list. `*at` counts the samples used so far. */
+static int ft__fit_batch(ft__fit *f, const int *samples, const int *views, int count, int *at)
 {
     const ft__batch *batch;
-    bool put = true;
-    int i, missing = 0;
-    for (i = 0; i < count; ++i) {
-        if (f->cache.record[ft__cache_row(f, samples[i], view)]) continue;
-        f->views[missing] = view;
-        f->order[missing++] = samples[i];
-    }
-    if (!missing) return true;
-    ft__loader_start(f->loader, f->order, f->views, missing);
-    while (put && ft__ok(&f->m->context) && (batch = ft__loader_next(f->loader)) != NULL) {
-        if (batch->count > 0) {
-            ft__feed_batch(f->m, f->loader, batch);
-            ft__run_forward(f->m, f->plan, 0, f->plan->first_trained, batch->count, 0);
-            ft__cache_fetch(f, batch->count);
+    int size = f->o.batch_size, from = *at, i, filled = 0;
+    if (from >= count || !ft__ok(&f->m->context)) return -1;
+    if (count - from < size) size = count - from;
+    *at = from + size;
+    if (f->cache.on) {
+        for (i = from; i < from + size; ++i) {
+            size_t row = ft__cache_row(f, samples[i], views[i]);
+            if (f->cache.record[row]) ft__cache_get(f, row, filled++);
         }
-        for (i = 0; put && i < batch->count; ++i)
-            put = ft__cache_put(f, ft__cache_row(f, batch->index[i], view), i);
-        ft__loader_release(f->loader);
+        ft__cache_got(f, filled);
+        return filled;
     }
-    return put;
+    batch = ft__loader_next(f->loader);
+    if (!batch) return -1;
+    if (batch->count > 0) {
+        ft__feed_batch(f->m, f->loader, batch);
+        ft__run_forward(f->m, f->plan, 0, f->plan->first_trained, batch->count, 0);
+    }
+    filled = batch->count;
+    ft__loader_release(f->loader);
+    return filled;
 }
 
-static void ft__cache_release(ft__context *c, ft__cache *cache)
+static void ft__fit_start(ft__fit *f, const int *samples, const int *views, int from, int count)
 {
-    ft__rows_free(&cache->file);
-    ft__release(c, cache->keys);
-    ft__release(c, cache->record);
-    ft__release(c, cache->values);
-    ft__release(c, cache->nodes);
-    memset(cache, 0, sizeof *cache);
+    if (!f->cache.on && from < count)
+        ft__loader_start(f->loader, samples + from, views + from, count - from);
 }
 
-/* Makes the loader; needed only if some samples must go through the frozen prefix. */
-static ft_status ft__fit_loader(ft__fit *f)
+/* Draws the order and the views of an epoch. */
+static void ft__fit_order(ft__fit *f, int epoch)
 {
-    ft__data_decode(f->data);
-    f->loader = ft__loader_create(f->m, f->data, f->o.batch_size);
+    const ft_source *source = &f->data->source;
+    uint64_t seed = f->m->context.desc.seed;
+    uint64_t key = ft__key(seed, (uint64_t)epoch, 0, FT__USE_ORDER);
+    int i;
+    if (source->streams == 0) ft__shuffle(f->order, f->train_count, key);
+    else for (i = 0; i < f->train_count; ++i) f->order[i] = i;
+    for (i = 0; i < f->train_count; ++i) f->order[i] = f->train[f->order[i]];
+    ft__bucket(source, f->order, f->train_count, f->o.batch_size,
+               ft__key(seed, (uint64_t)epoch, 1, FT__USE_ORDER), f->work);
+    for (i = 0; i < f->train_count; ++i) {
+        f->views[i] = !f->o.augment ? 0 : f->cache.on ? 1 + epoch % f->cache.views : 1 + epoch;
+    }
+}
+
+/* ---- Copies of the weights ---- */
+
+/* Does training change it? Trained parameters, and the statistics of batch norms being trained. */
+static bool ft__changes(const ft_model *m, const ft__node *node)
+{
+    return ft__is_weight(node) && !ft__node_is_frozen(m, node);
+}
+
+/* Copies everything that training changes to the kept copy, or back. */
+static ft_status ft__keep_weights(ft_model *m, bool back)
+{
+    int i;
+    ft__host_takes_weights(&m->context, back);
+    for (i = 0; i < m->node_count; ++i) {
+        ft__node *node = &m->nodes[i];
+        size_t count;
+        if (!ft__changes(m, node)) continue;
+        count = ft__node_count_at(node, ft__one);
+        if (!node->kept && !back)
+            node->kept = (float *)ft__allocate(&m->context, count, sizeof(float));
+        if (!node->kept) continue;
+        memcpy(back ? node->value : node->kept, back ? node->kept : node->value,
+               count * sizeof(float));
+    }
+    if (back) m->weights_version += 1;
+    return m->context.status;
+}
+
+/* ---- Checkpoints ---- */
+
+static uint64_t ft__hash_number(uint64_t hash, double number)
+{
+    return ft__hash_bytes(hash, &number, sizeof number);
+}
+
+/* A hash of what must be the same to continue a run: its options, its data, its network, and what
+   is frozen. Threads, device and file names may change. */
+static uint64_t ft__fit_settings(const ft__fit *f)
+{
+    const ft_fit_options *o = &f->o;
+    const ft_optimizer_options *p = &o->optimizer;
+    const double numbers[] = {
+        (double)o->epochs, (double)o->batch_size, (double)o->schedule, (double)o->step_epochs,
+        (double)o->gamma, (double)o->warmup_epochs, (double)o->hold_back, (double)o->best,
+        (double)o->patience, (double)o->views, (double)o->augment, (double)p->optimizer,
+        (double)p->learning_rate, (double)p->momentum, (double)p->nesterov, (double)p->beta1,
+        (double)p->beta2, (double)p->eps, (double)p->weight_decay, (double)p->clip_norm,
+        (double)ft_data_count(f->data), (double)ft_data_classes(f->data)};
+    uint64_t hash = f->m->context.desc.seed;
+    int i;
+    hash = ft__hash_bytes(hash, numbers, sizeof numbers);
+    for (i = 0; i < ft_data_count(f->data); ++i) {
+        const char *name = ft_data_name(f->data, i);
+        if (name) hash = ft__hash_bytes(hash, name, strlen(name));
+    }
+    for (i = 0; i < f->m->node_count; ++i) {
+        const ft__node *node = &f->m->nodes[i];
+        hash = ft__hash_bytes(hash, node->name, node->name ? strlen(node->name) : 0);
+        hash = ft__hash_number(hash, node->op + 1000.0 * node->frozen);
+        hash = ft__hash_number(hash, (double)node->learning_rate_factor);
+        hash = ft__hash_number(hash, (double)node->weight_decay);
+    }
+    if (f->m->context.precision != FT__FLOAT32)
+        hash = ft__hash_number(hash, FT__BF16); /* emulated or not: the same bits */
+    if (ft__tensor_type(&f->m->context))
+        hash = ft__hash_number(hash, 100.0 + ft__tensor_type(&f->m->context));
+    return hash;
+}
+
+/* Sums are doubles; they are written as the integers with the same bits, so that none is lost. */
+static void ft__write_score(ft__text *text, const char *key, const ft__score *score)
+{
+    int64_t bits;
+    memcpy(&bits, &score->loss, sizeof bits);
+    ft__text_add(text, ",\"%s\":[%lld,%lld,%lld]", key, (long long)bits, (long long)score->correct,
+                 (long long)score->total);
+}
+
+static ft_status ft__checkpoint_write(ft__fit *f)
+{
+    ft__context *c = &f->m->context;
+    const ft__place_in_run *at = &f->at;
+    ft__text text;
+    memset(&text, 0, sizeof text);
+    text.context = c;
+    if (!ft__ok(c)) return c->status;
+    ft__text_add(&text, "{\"stage\":");
+    ft__json_add_text(&text, f->o.stage);
+    ft__text_add(&text, ",\"note\":");
+    ft__json_add_text(&text, f->note);
+    ft__text_add(&text, ",\"format\":%d", FT__CHECKPOINT_FORMAT);
+    ft__resume_write(f, &text);
+    ft__text_add(&text, ",\"settings\":\"%016llx\",\"frozen\":\"%016llx\"",
+                 (unsigned long long)f->settings, (unsigned long long)f->result.before.frozen);
+    ft__text_add(&text, ",\"simd\":%d,\"epoch\":%d,\"step\":%d,\"done\":%s,\"best_epoch\":%d",
+                 c->simd, at->epoch, at->step, at->done ? "true" : "false", at->best_epoch);
+    ft__text_add(&text, ",\"updates\":%llu,\"steps_made\":%llu",
+                 (unsigned long long)f->m->optimizer->updates, (unsigned long long)f->m->step);
+    ft__write_score(&text, "score", &at->score);
+    ft__write_score(&text, "last", &at->last);
+    ft__write_score(&text, "best", &at->best);
+    ft__write_score(&text, "held", &at->held);
+    ft__device_add_choices(c, &text);
+    ft__text_add(&text, "}");
+    if (ft__ok(c)) ft__write_model(f->m, f->o.checkpoint, FT_F32, text.letters, f->o.best);
+    ft__release(c, text.letters);
+    return c->status;
+}
+
+static bool ft__file_exists(const ft__context *c, const char *path)
+{
+    const ft_files *files = &c->desc.files;
+    void *file = files->open(files->user, path, false);
+    if (file) files->close(files->user, file);
+    return file != NULL;
+}
+
+/* Opens a checkpoint and its description; returns false without an error if there is none. */
+static bool ft__checkpoint_open(ft_model *m, const char *path, ft_file **file, ft__json **json)
+{
+    ft_weights_options options;
+    const char *text;
+    int64_t format = 1; /* format 1 did not store it */
+    memset(&options, 0, sizeof options);
+    *file = NULL;
+    *json = NULL;
+    if (!ft__ok(&m->context) || !ft__file_exists(&m->context, path)) return false;
+    *file = ft_file_open(m, path, options);
+    if (!*file) return false;
+    text = ft_file_metadata(*file, ft__checkpoint_key);
+    if (!text) ft__fail(&m->context, FT_FORMAT, "%s: exists, but is not a checkpoint", path);
+    else *json = ft__json_parse(&m->context, text, strlen(text));
+    if (*json && ft__json_int(*json, ft__json_member(*json, 0, "format"), &format)
+        && format == FT__CHECKPOINT_FORMAT) {
+        if (ft__checkpoint_is_sound(*file)) return true;
+        ft__fail(&m->context, FT_FORMAT, "%s: damaged checkpoint: its checksum does not match",
+                 path);
+    }
+    if (*json)
+        ft__fail(&m->context, FT_FORMAT, "%s: a checkpoint of format %lld, but this version reads"
+                 " format %d: remove it, or continue with the version that wrote it", path,
+                 (long long)format, FT__CHECKPOINT_FORMAT);
+    ft__fail(&m->context, FT_FORMAT, "%s: damaged checkpoint", path);
+    ft__json_free(&m->context, *json);
+    *json = NULL;
+    ft_file_close(*file);
+    return false;
+}
+
+/* Reads a counter from `least` to `most`; anything else is an error. */
+static int64_t ft__checkpoint_number(const ft__fit *f, const ft__json *json, const char *key,
+                                     int64_t least, int64_t most)
+{
+    int64_t number = least - 1;
+    if (ft__json_int(json, ft__json_member(json, 0, key), &number) && number >= least
+        && number <= most) return number;
+    ft__fail(&f->m->context, FT_FORMAT, "%s: damaged checkpoint: \"%s\" is not a number from %lld"
+             " to %lld", f->o.checkpoint, key, (long long)least, (long long)most);
+    return least;
+}
+
+static void ft__checkpoint_score(const ft__fit *f, const ft__json *json, const char *key,
+                                 ft__score *score)
+{
+    int list = ft__json_member(json, 0, key);
+    int64_t bits = 0;
+    bool read = ft__json_int(json, ft__json_element(json, list, 0), &bits)
+        && ft__json_int(json, ft__json_element(json, list, 1), &score->correct)
+        && ft__json_int(json, ft__json_element(json, list, 2), &score->total);
+    memcpy(&score->loss, &bits, sizeof bits);
+    if (!read || score->correct < 0 || score->total < score->correct
+        || !(score->loss - score->loss == 0))
+        ft__fail(&f->m->context, FT_FORMAT, "%s: damaged checkpoint: \"%s\" is not a score",
+                 f->o.checkpoint, key);
+}
+
+static void ft__checkpoint_tensor(ft__fit *f, ft_file *file, const char *name, float *to,
+                                  size_t count)
+{
+    int index = ft_file_find(file, name);
+    if (index < 0) ft__fail(&f->m->context, FT_FORMAT, "%s: damaged checkpoint: %s is missing",
+                            f->o.checkpoint, name);
+    else ft_file_read_f32(file, index, to, count);
+}
+
+/* Reads weights, then moments and kept weights by their labels, and the states of streams. */
+static ft_status ft__checkpoint_tensors(ft__fit *f, ft_file *file)
+{
+    ft_model *m = f->m;
+    char name[640];
+    int i, which;
+    ft__host_takes_weights(&m->context, true);
+    for (i = 0; ft__ok(&m->context) && i < m->node_count; ++i) {
+        ft__node *node = &m->nodes[i];
+        if (node->op == FT__OP_state)
+            ft__checkpoint_tensor(f, file, node->name, node->value,
+                                  ft__node_count_at(node, ft__extent_of(m, f->o.batch_size)));
+        for (which = -1; ft__is_weight(node) && which < 3; ++which) {
+            float *to = which < 0 ? node->value : *ft__state_of(node, which);
+            if (!to || (which == 2 && !f->o.best)) continue;
+            snprintf(name, sizeof name, "%s%s", which < 0 ? "" : ft__state_labels[which],
+                     node->name);
+            ft__checkpoint_tensor(f, file, name, to, ft__node_count_at(node, ft__one));
+        }
+    }
+    m->weights_version += 1;
+    return m->context.status;
+}
+
+static void ft__checkpoint_state(ft__fit *f, ft_file *file, ft__json *json)
+{
+    ft__context *c = &f->m->context;
+    ft__place_in_run *at = &f->at;
+    const char *settings = ft__json_string(json, ft__json_member(json, 0, "settings"));
+    const char *stage = ft__json_string(json, ft__json_member(json, 0, "stage"));
+    char want[20];
+    ft__print(want, sizeof want, "%016llx", (unsigned long long)f->settings);
+    if (ft__resume_check(f, json) != FT_OK) return;
+    if (!settings || !stage || strcmp(settings, want) != 0 || strcmp(stage, f->o.stage) != 0) {
+        ft__fail(c, FT_INVALID, "%s: is the checkpoint of a run with another network, precision,"
+                 " stage or other frozen layers: remove it, or use the same", f->o.checkpoint);
+        return;
+    }
+    if (ft__checkpoint_number(f, json, "simd", 0, INT_MAX) != c->simd)
+        ft__log(c, "%s was written with other SIMD instructions: the run continues, but its last"
+                " bits will differ", f->o.checkpoint);
+    ft__device_read_choices(c, json, f->o.checkpoint);
+    at->epoch = (int)ft__checkpoint_number(f, json, "epoch", 0, f->o.epochs);
+    at->step = (int)ft__checkpoint_number(f, json, "step", 0, f->steps);
+    at->best_epoch = (int)ft__checkpoint_number(f, json, "best_epoch", -1, f->o.epochs);
+    at->done = ft__json_true(json, ft__json_member(json, 0, "done"));
+    f->m->step = (uint64_t)ft__checkpoint_number(f, json, "steps_made", 0, INT64_MAX);
+    f->m->optimizer->updates = (uint64_t)ft__checkpoint_number(f, json, "updates", 0, INT64_MAX);
+    ft__checkpoint_score(f, json, "score", &at->score);
+    ft__checkpoint_score(f, json, "last", &at->last);
+    ft__checkpoint_score(f, json, "best", &at->best);
+    ft__checkpoint_score(f, json, "held", &at->held);
+    ft__checkpoint_tensors(f, file);
+    if (ft__ok(c)) f->result.before = ft__digest(f->m);
+}
+
+/* Continues from the checkpoint, if there is one. */
+static ft_status ft__checkpoint_read(ft__fit *f)
+{
+    ft_file *file;
+    ft__json *json;
+    if (!ft__checkpoint_open(f->m, f->o.checkpoint, &file, &json)) return f->m->context.status;
+    ft__checkpoint_state(f, file, json);
+    ft__json_free(&f->m->context, json);
+    ft_file_close(file);
     return f->m->context.status;
 }
 
-/* Finds the last run's file, and which rows it has. */
-static int ft__cache_find(ft__fit *f)
+/* Reads the stage and note of a checkpoint; returns false if there is none. */
+static bool ft__checkpoint_peek(ft_model *m, const char *path, char *stage, size_t stage_size,
+                                char *note, size_t note_size)
 {
-    ft__context *c = &f->m->context;
-    ft__cache *cache = &f->cache;
-    const ft__folder *folder = f->data->folder;
-    uint64_t id = ft__key(cache->row, (uint64_t)cache->views, f->o.augment ? 1 : 0, 0);
-    int view, taken = 0;
-    if (folder) id = ft__hash_bytes(id, folder->path, strlen(folder->path));
-    cache->keys = (uint64_t *)ft__allocate(c, (size_t)cache->rows, sizeof *cache->keys);
-    if (!ft__ok(c)) return 0;
-    ft__cache_keys(f, f->held, f->held_count, 0);
-    for (view = f->o.augment ? 1 : 0; view <= (f->o.augment ? cache->views : 0); ++view)
-        ft__cache_keys(f, f->train, f->train_count, view);
-    if (ft__rows_make(&cache->file, c, "features", id, ft__prefix_key(f), cache->row))
-        taken = ft__cache_load(f);
-    if (taken) ft__log(c, "%s: %d outputs of the frozen layers are reused from an earlier run",
-                       cache->file.path, taken);
-    return taken;
+    const char *stage_text, *note_text;
+    ft_file *file;
+    ft__json *json;
+    if (!ft__checkpoint_open(m, path, &file, &json)) return false;
+    stage_text = ft__json_string(json, ft__json_member(json, 0, "stage"));
+    note_text = ft__json_string(json, ft__json_member(json, 0, "note"));
+    snprintf(stage, stage_size, "%s", stage_text ? stage_text : "");
+    snprintf(note, note_size, "%s", note_text ? note_text : "");
+    ft__json_free(&m->context, json);
+    ft_file_close(file);
+    return true;
 }
 
-static ft_status ft__cache_fill(ft__fit *f)
+/* ---- The loop ---- */
+
+static ft__score ft__fit_measure(ft__fit *f)
+{
+    ft__score score = {0, 0, 0};
+    int at = 0, batch, i;
+    for (i = 0; i < f->held_count; ++i) f->views[i] = 0;
+    ft__bucket(&f->data->source, f->held, f->held_count, f->o.batch_size, 0, f->work);
+    ft__fit_start(f, f->held, f->views, 0, f->held_count);
+    while ((batch = ft__fit_batch(f, f->held, f->views, f->held_count, &at)) >= 0) {
+        if (batch == 0) continue;
+        f->m->batch = batch;
+        ft__run_forward(f->m, f->plan, f->plan->first_trained, f->plan->step_count, batch,
+                        FT__EVALUATING);
+        ft__score_batch(f->m, f->plan, batch, ft__read_loss(f->m, f->plan), NULL, &score);
+    }
+    return score;
+}
+
+static float ft__fit_rate(const ft__fit *f)
+{
+    int step = f->at.epoch * f->steps + f->at.step, steps = f->o.epochs * f->steps;
+    int warmup = (int)(f->o.warmup_epochs * (float)f->steps + 0.5f);
+    return (float)((double)f->o.optimizer.learning_rate
+                   * ft__schedule(f->o.schedule, step, steps, f->o.step_epochs * f->steps,
+                                  (double)f->o.gamma, warmup));
+}
+
+static void ft__fit_report(ft__fit *f, int step, int batch, float rate, bool epoch_done)
+{
+    ft_progress p;
+    const ft__score *score = epoch_done ? &f->at.last : &f->at.score;
+    memset(&p, 0, sizeof p);
+    if (!f->o.progress) return;
+    p.epoch = epoch_done ? f->at.epoch - 1 : f->at.epoch;
+    p.epochs = f->o.epochs;
+    p.step = step;
+    p.steps = f->steps;
+    p.batch = batch;
+    p.stage = f->o.stage;
+    p.loss = score->total ? score->loss / (double)score->total : 0;
+    p.accuracy = ft__accuracy(f->m, score);
+    p.learning_rate = rate;
+    p.epoch_done = epoch_done;
+    p.held_back_accuracy = p.held_back_loss = -1;
+    if (epoch_done && f->at.held.total > 0) {
+        p.held_back_accuracy = ft__accuracy(f->m, &f->at.held);
+        p.held_back_loss = f->at.held.loss / (double)f->at.held.total;
+    }
+    if (!f->o.progress(f->o.progress_user, &p)) f->stopped = true;
+}
+
+/* Waits for the results of the last step on a device, if they are still to come, then counts and
+   reports them, which on the CPU happens at once. */
+static void ft__fit_catch_up(ft__fit *f)
+{
+#ifdef FINETUNE_OPENCL
+    ft__sent_step was = f->sent;
+    ft__score *score = &f->at.score;
+    ft__report news;
+    int counted;
+    f->sent.on = false;
+    if (!was.on) return;
+    news = ft__report_get(&f->m->context, was.turn);
+    if (ft__check_report(f->m, &news, was.number, was.rate) != FT_OK) return;
+    counted = was.has_labels ? news.counted : was.batch;
+    score->loss += (double)news.loss * counted;
+    score->correct += news.right;
+    score->total += counted;
+    if (!f->stopped) ft__fit_report(f, was.step, was.batch, was.rate, false);
+#else
+    (void)f;
+#endif
+}
+
+#ifdef FINETUNE_OPENCL
+/* Queues a step on a device and requests its results. Then waits for the results of the previous
+   step, while this one runs. So a step is reported when the next one has begun. */
+static void ft__fit_send(ft__fit *f, int batch, float rate)
+{
+    ft_model *m = f->m;
+    size_t rows = ft__scored_rows(m, batch);
+    ft__sent_step now;
+    memset(&now, 0, sizeof now);
+    now.on = true;
+    now.batch = batch;
+    now.step = f->at.step + 1;
+    now.turn = 1 - f->sent.turn;
+    now.has_labels = rows > 0;
+    now.rate = rate;
+    now.number = m->step;
+    ft__run_backward(m, f->plan, batch);
+    ft__device_step(m, rate, f->plan, rows);
+    ft__report_ask(&m->context, now.turn);
+    ft__fit_catch_up(f);
+    f->sent = now;
+    if (!m->context.device->overlaps) ft__fit_catch_up(f);
+}
+#endif
+
+/* One step of training on the `batch` samples in the plan. */
+static void ft__fit_step(ft__fit *f, int batch)
+{
+    ft_model *m = f->m;
+    float rate = ft__fit_rate(f), loss;
+    m->batch = batch;
+    m->step += 1;
+    m->last_run = f->plan;
+    ft__run_forward(m, f->plan, f->plan->first_trained, f->plan->step_count, batch, 0);
+#ifdef FINETUNE_OPENCL
+    if (m->context.device) {
+        ft__fit_send(f, batch, rate);
+        return;
+    }
+#endif
+    loss = ft__read_loss(m, f->plan);
+    if (!ft__usable(m)) return;
+    ft__score_batch(m, f->plan, batch, loss, NULL, &f->at.score);
+    ft__run_backward(m, f->plan, batch);
+    if (ft__optimizer_step(m, rate) == FT_OK) ft__fit_report(f, f->at.step + 1, batch, rate, false);
+}
+
+/* A step none of whose samples could be read. */
+static void ft__fit_skip(ft__fit *f)
+{
+    ft__fit_catch_up(f);
+    if (ft__ok(&f->m->context)) ft__fit_report(f, f->at.step + 1, 0, ft__fit_rate(f), false);
+}
+
+static bool ft__better(const ft__score *a, const ft__score *b)
+{
+    if (b->total == 0) return true;
+    if (a->correct != b->correct) return a->correct > b->correct;
+    return a->loss < b->loss;
+}
+
+/* Beyond 1e15 the square of a product of two weights, as in a variance, overflows a float. Such
+   weights are as good as infinite, even if the batch that is checked does not show it. */
+static bool ft__all_usable(const ft__node *node)
+{
+    float most = node->op == FT__OP_parameter ? 1e15f : FLT_MAX;
+    size_t count = ft__node_count_at(node, ft__one), i;
+    for (i = 0; i < count; ++i)
+        if (!(node->value[i] >= -most && node->value[i] <= most)) return false;
+    return true;
+}
+
+/* An update may ruin the weights, and in training batch norm hides what evaluation shows. So the
+   weights and the loss of a batch are checked before they count as a good epoch's. Held-back
+   samples are measured anyway; streams are not checked, since their state would change. */
+static ft_status ft__fit_check(ft__fit *f)
+{
+    ft_model *m = f->m;
+    int count = f->train_count < f->o.batch_size ? f->train_count : f->o.batch_size, at = 0, i;
+    ft__host_takes_weights(&m->context, false);
+    for (i = 0; i < m->node_count; ++i)
+        if (ft__changes(m, &m->nodes[i]) && !ft__all_usable(&m->nodes[i]))
+            return ft__fail(&m->context, FT_NOT_FINITE, "epoch %d: %s has numbers that are not"
+                            " finite, or almost too large (a smaller learning rate may help)",
+                            f->at.epoch, m->nodes[i].name);
+    if (f->held_count > 0 || f->data->source.streams > 0) return m->context.status;
+    ft__fit_start(f, f->order, f->views, 0, count);
+    count = ft__fit_batch(f, f->order, f->views, count, &at);
+    if (count < 1) return m->context.status;
+    m->batch = count;
+    ft__run_forward(m, f->plan, f->plan->first_trained, f->plan->step_count, count,
+                    FT__EVALUATING);
+    ft__read_loss(m, f->plan);
+    return m->context.status;
+}
+
+/* After the last step of an epoch: measures, keeps the weights, and decides whether to continue. */
+static void ft__fit_epoch_done(ft__fit *f)
+{
+    ft__place_in_run *at = &f->at;
+    at->last = at->score;
+    memset(&at->score, 0, sizeof at->score);
+    if (ft__fit_check(f) != FT_OK) return;
+    if (f->held_count > 0) at->held = ft__fit_measure(f);
+    if (!ft__ok(&f->m->context)) return;
+    if (f->held_count > 0 && ft__better(&at->held, &at->best)) {
+        at->best = at->held;
+        at->best_epoch = at->epoch;
+        ft__keep_weights(f->m, false);
+    } else if (!f->o.best) ft__keep_weights(f->m, false);
+    at->epoch += 1;
+    at->step = 0;
+    if (at->epoch >= f->o.epochs) at->done = true;
+    if (f->o.patience > 0 && f->held_count > 0 && at->epoch - 1 - at->best_epoch >= f->o.patience)
+        at->done = true;
+}
+
+static void ft__fit_epoch(ft__fit *f)
+{
+    int at = f->at.step * f->o.batch_size, batch;
+    ft__fit_order(f, f->at.epoch);
+    if (f->at.step == 0) ft_reset_state(f->m, "*");
+    ft__fit_start(f, f->order, f->views, at, f->train_count);
+    while (f->at.step < f->steps && !f->stopped && ft__ok(&f->m->context)) {
+        batch = ft__fit_batch(f, f->order, f->views, f->train_count, &at);
+        if (batch < 0) break;
+        if (batch > 0) ft__fit_step(f, batch);
+        else ft__fit_skip(f);
+        if (!ft__ok(&f->m->context)) return;
+        f->at.step += 1;
+        if (!f->o.checkpoint || f->o.checkpoint_steps <= 0 || f->at.step >= f->steps
+            || f->at.step % f->o.checkpoint_steps != 0) continue;
+        ft__fit_catch_up(f);
+        ft__checkpoint_write(f);
+    }
+    ft__fit_catch_up(f);
+    if (f->stopped || !ft__ok(&f->m->context)) return;
+    ft__fit_epoch_done(f);
+    if (ft__ok(&f->m->context)) ft__fit_report(f, f->steps, 0, 0, true);
+    /* With the cache an epoch is faster than a checkpoint: write one only at the end. */
+    if (f->o.checkpoint && ft__ok(&f->m->context) && (f->at.done || !f->cache.on))
+        ft__checkpoint_write(f);
+}
+
+/* Writes the metadata on the training: no time, path or number of threads. */
+static void ft__fit_describe(ft__fit *f)
+{
+    static const char *const optimizers[] = {"adamw", "adam", "sgd"};
+    static const char *const schedules[] = {"constant", "step", "cosine", "one_cycle"};
+    const ft_optimizer_options *p = &f->o.optimizer;
+    ft__context *c = &f->m->context;
+    ft__text text;
+    memset(&text, 0, sizeof text);
+    text.context = c;
+    if (!ft__ok(c)) return;
+    ft__text_add(&text, "{\"stage\":");
+    ft__json_add_text(&text, f->o.stage);
+    ft__text_add(&text, ",\"samples\":%d,\"epochs\":%d,\"batch_size\":%d,\"optimizer\":\"%s\","
+                 "\"schedule\":\"%s\",\"seed\":%llu", f->train_count, f->at.epoch,
+                 f->o.batch_size, optimizers[p->optimizer], schedules[f->o.schedule],
+                 (unsigned long long)c->desc.seed);
+    ft__text_add(&text, ",\"learning_rate\":");
+    ft__json_add_float(&text, p->learning_rate);
+    ft__text_add(&text, ",\"weight_decay\":");
+    ft__json_add_float(&text, p->weight_decay);
+    ft__text_add(&text, ",\"augmented\":%s}", f->o.augment ? "true" : "false");
+    ft__release(c, f->m->training);
+    f->m->training = text.letters;
+}
+
+static void ft__fit_finish(ft__fit *f)
 {
     ft__context *c = &f->m->context;
-    ft__cache *cache = &f->cache;
-    int view, views = f->o.augment ? f->cache.views : 1, taken = 0;
-    bool put = true;
-    if (!cache->on || !ft__ok(c)) return c->status;
-    if (ft__keeps_rows(f)) taken = ft__cache_find(f);
-    if (taken == f->held_count + f->train_count * views) return c->status;
-    if (ft__fit_loader(f) != FT_OK) return c->status;
-    if (cache->on_disk) put = ft__cache_begin_file(f);
-    if (put) put = ft__cache_fill_view(f, f->held, f->held_count, 0);
-    for (view = f->o.augment ? 1 : 0; put && view < views + (f->o.augment ? 1 : 0); ++view)
-        put = ft__cache_fill_view(f, f->train, f->train_count, view);
-    if (!cache->on_disk && ft__keeps_rows(f) && ft__ok(c)) ft__cache_write(f);
-    if (!cache->on_disk || !ft__ok(c)) return c->status;
-    if (cache->file.file) put = ft__rows_finish(&cache->file, put);
-    if (put && ft__rows_open(&cache->file)) return c->status;
-    ft__log(c, "the outputs of the frozen layers are computed again in each epoch");
-    cache->on = false;
+    ft_fit_result *r = &f->result;
+    const ft__score *held = f->o.best ? &f->at.best : &f->at.held;
+    if (f->o.best && f->at.done && f->at.best.total > 0) ft__keep_weights(f->m, true);
+    r->epochs = f->at.epoch;
+    r->best_epoch = f->at.best.total > 0 ? f->at.best_epoch : -1;
+    r->loss = f->at.last.total ? f->at.last.loss / (double)f->at.last.total : 0;
+    r->accuracy = ft__accuracy(f->m, &f->at.last);
+    r->held_back_loss = held->total ? held->loss / (double)held->total : -1;
+    r->held_back_accuracy = held->total ? ft__accuracy(f->m, held) : -1;
+    r->held_back_correct = (int)held->correct;
+    r->held_back_total = (int)held->total;
+    r->after = ft__digest(f->m);
+    if (r->after.frozen != r->before.frozen)
+        ft__fail(c, FT_INVALID, "frozen weights were changed during training: this is a bug of the"
+                 " library");
+    r->stopped = f->stopped;
+    if (f->stopped && f->o.checkpoint) ft__checkpoint_write(f);
+    else ft__fit_describe(f);
+    /* If the numbers were not finite or a device failed, prediction continues with the weights of
+       the last good epoch. */
+    if (c->status == FT_NOT_FINITE || ft__device_is_lost(c)) ft__keep_weights(f->m, true);
+}
+
+/* Memory that a run needs besides the plan: kept weights, and batches loaded ahead. */
+static size_t ft__fit_reserve(const ft__fit *f)
+{
+    const ft_model *m = f->m;
+    size_t bytes = ft__loader_bytes(m, f->data, f->o.batch_size);
+    int i;
+    for (i = 0; i < m->node_count; ++i) {
+        const ft__node *node = &m->nodes[i];
+        if (ft__changes(m, node) && !node->kept)
+            bytes += ft__node_count_at(node, ft__one) * sizeof(float) + 2 * FT__ALIGNMENT;
+    }
+    return bytes;
+}
+
+/* Checks the options as given, before the defaults: each must have an effect. */
+static ft_status ft__fit_check_uses(ft__context *c, const ft_data *data, const ft_fit_options *o)
+{
+    bool held = o->hold_back != 0, step = o->schedule == FT_STEP;
+    const ft__field_use uses[] = {
+        {"step_epochs", o->step_epochs > 0, step, "FT_STEP"},
+        {"gamma", o->gamma > 0, step, "FT_STEP"},
+        {"best", o->best, held, "held-back samples (hold_back)"},
+        {"patience", o->patience > 0, held, "held-back samples (hold_back)"},
+        {"views", o->views > 0, o->augment && !o->no_cache, "augment without no_cache"},
+        {"cache_bytes", o->cache_bytes > 0, !o->no_cache, "a cache, but no_cache is set"},
+        {"checkpoint_steps", o->checkpoint_steps > 0, o->checkpoint != NULL, "checkpoint"},
+        {"batch_size", o->batch_size > 0, ft__takes_batch_size(data, o->batch_size),
+         ft__samples_apart}};
+    if (o->augment && !ft__has_views(data))
+        ft__log(c, "ft_fit: augment has no effect here: the data has no augmented views");
+    ft__optimizer_check(c, "ft_fit: optimizer", &o->optimizer);
+    return ft__check_uses(c, "ft_fit", uses, sizeof uses / sizeof uses[0]);
+}
+
+static ft_status ft__fit_check_options(const ft__fit *f)
+{
+    ft__context *c = &f->m->context;
+    const ft_fit_options *o = &f->o;
+    const struct { const char *name; double value; } numbers[] = {
+        {"epochs", (double)o->epochs}, {"batch_size", (double)o->batch_size},
+        {"patience", (double)o->patience}, {"views", (double)o->views},
+        {"checkpoint_steps", (double)o->checkpoint_steps},
+        {"step_epochs", (double)o->step_epochs}, {"gamma", (double)o->gamma},
+        {"warmup_epochs", (double)o->warmup_epochs}};
+    size_t i;
+    if (ft__arrays_check_labels(f->m, f->data, "ft_fit") != FT_OK) return c->status;
+    if ((unsigned)o->schedule > FT_ONE_CYCLE)
+        return ft__fail(c, FT_INVALID, "ft_fit: schedule is %d; it must be FT_CONSTANT to"
+                        " FT_ONE_CYCLE", (int)o->schedule);
+    if (!(o->hold_back >= 0 && o->hold_back < 1))
+        return ft__fail(c, FT_INVALID, "ft_fit: hold_back is %g; it must be at least 0 and below 1",
+                        (double)o->hold_back);
+    for (i = 0; i < sizeof numbers / sizeof *numbers; ++i)
+        if (!(numbers[i].value >= 0 && numbers[i].value <= FLT_MAX))
+            return ft__fail(c, FT_INVALID, "ft_fit: %s is %g; it must be finite and not negative",
+                            numbers[i].name, numbers[i].value);
+    if (!(o->warmup_epochs <= 1e6f))
+        return ft__fail(c, FT_INVALID, "ft_fit: warmup_epochs is %g; it must be at most 1e6",
+                        (double)o->warmup_epochs);
+    if (f->data->source.streams > 0 && o->hold_back > 0)
+        return ft__fail(c, FT_INVALID, "ft_fit: hold_back does not work with text streams: evaluate"
+                        " on another text");
     return c->status;
+}
+
+/* Prepares everything that the loop needs, in the order in which it can fail. */
+static ft_status ft__fit_prepare(ft__fit *f)
+{
+    ft_model *m = f->m;
+    ft__context *c = &m->context;
+    if (!ft__given(c, f->data, "ft_fit: the data") || ft__ready(m, true) != FT_OK
+        || ft__check_classes(m, f->data) != FT_OK || ft__fit_check_options(f) != FT_OK
+        || ft__fit_samples(f) != FT_OK || ft__fit_classes(m, f->data) != FT_OK) return c->status;
+    ft__set_longest(m, f->data);
+    ft__set_optimizer(m, f->o.optimizer);
+    m->reserve = ft__fit_reserve(f);
+    f->plan = ft__begin(m, f->o.batch_size, true);
+    m->reserve = 0;
+    if (!f->plan) return c->status;
+    m->in_use = f->plan;
+    if (f->plan->first_trained == f->plan->step_count)
+        return ft__fail(c, FT_INVALID, "nothing to train: all parameters are frozen");
+    m->last_run = f->plan;
+    f->result.before = ft__digest(m);
+    f->at.best_epoch = -1;
+#ifdef FINETUNE_OPENCL
+    if (c->device) ft__report_reset(c);
+#endif
+    ft__optimizer_prepare(m);
+    ft__zero_gradients(m);
+    ft__keep_weights(m, false);
+    f->settings = ft__fit_settings(f);
+    if (f->o.checkpoint) f->data_state = ft__data_state_of(f);
+    if (f->o.checkpoint && f->resume) ft__checkpoint_read(f);
+    if (f->at.done || !ft__ok(c)) return c->status;
+    if (f->cache.on) return c->status; /* lent, and already filled */
+    ft__cache_plan(f);
+    ft__cache_fill(f);
+    return f->cache.on || f->loader ? c->status : ft__fit_loader(f);
+}
+
+/* `lent` is a cache that outlives the run, for the next one with the same data and the same frozen
+   layers; NULL: the run has its own. */
+static ft_fit_result ft__fit_run(ft_model *m, ft_data *data, ft_fit_options options,
+                                 const char *note, bool resume, ft__cache *lent)
+{
+    ft__context *c = m ? &m->context : NULL;
+    ft__fit f;
+    int length;
+    ft__plan *in_use;
+    memset(&f, 0, sizeof f);
+    if (!ft__usable(m)) return f.result;
+    in_use = m->in_use;
+    f.m = m;
+    f.data = data;
+    f.note = note;
+    f.resume = resume;
+    if (lent) f.cache = *lent;
+    if (data) ft__fit_check_uses(c, data, &options);
+    f.o = ft__fit_defaults(options);
+    if (data && data->source.streams > 0) f.o.batch_size = data->source.streams;
+    length = m->length;
+    if (ft__fit_prepare(&f) == FT_OK) {
+        while (!f.at.done && !f.stopped && ft__ok(c)) ft__fit_epoch(&f);
+        ft__fit_finish(&f);
+    }
+    m->fed_from = NULL;
+    m->in_use = in_use;
+    m->length = length; /* until here it was the last batch's */
+    m->backward_done = true;
+    ft__loader_destroy(f.loader);
+    if (lent) *lent = f.cache;
+    else ft__cache_release(c, &f.cache);
+    ft__release(c, f.work);
+    ft__release(c, f.views);
+    ft__release(c, f.order);
+    ft__release(c, f.held);
+    ft__release(c, f.train);
+    return f.result;
 }

@@ -9,7 +9,7 @@
 #include "nodes/nodes.h"
 #include "nodes/names.h"
 #include "graph/plan.h"
-#include "graph/running.h"
+#include "graph/forward_backward.h"
 #include "graph/settings.h"
 #include "text/tokenizers.h"
 #include "text/tokenizer_files.h"

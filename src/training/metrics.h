@@ -8,7 +8,7 @@
 #include "operators/losses.h"
 #include "devices/opencl_memory.h"
 #include "graph/plan.h"
-#include "graph/running.h"
+#include "graph/forward_backward.h"
 #include "data/sources.h"
 #include "data/text_streams.h"
 

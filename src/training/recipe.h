@@ -8,8 +8,8 @@
 #include "graph/settings.h"
 #include "data/sources.h"
 #include "data/image_samples.h"
+#include "training/prefix_cache.h"
 #include "training/fit.h"
-#include "training/run.h"
 
 /* =============================================================================================
    [SECTION] training/recipe: The default recipe

@@ -6,11 +6,11 @@
 #include "operators/table.h"
 #include "operators/recurrent.h"
 #include "graph/plan.h"
-#include "graph/running.h"
+#include "graph/forward_backward.h"
 #include "text/without_text.h"
 #include "data/sources.h"
+#include "training/prefix_cache.h"
 #include "training/fit.h"
-#include "training/run.h"
 #include "training/recipe.h"
 
 /* =============================================================================================

@@ -10,7 +10,7 @@
 #include "graph/plan.h"
 #include "graph/settings.h"
 #include "data/sources.h"
-#include "training/fit.h"
+#include "training/prefix_cache.h"
 
 /* =============================================================================================
    [SECTION] training/resume: What a checkpoint must agree with

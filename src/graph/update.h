@@ -9,16 +9,16 @@
 #include "operators/table.h"
 #include "optimizers/options.h"
 #include "optimizers/adam.h"
-#include "optimizers/resting_rows.h"
+#include "optimizers/embedding_rows.h"
 #include "devices/opencl_memory.h"
 #include "devices/opencl_kernels.h"
-#include "devices/opencl_more_operators.h"
+#include "devices/opencl_losses.h"
 #include "graph/plan.h"
 #include "graph/memory.h"
-#include "graph/running.h"
+#include "graph/forward_backward.h"
 
 /* =============================================================================================
-   [SECTION] graph/updating: Graph: an update of the weights
+   [SECTION] graph/update: Graph: an update of the weights
    What is frozen has no gradient, no optimiser state and no weight decay.
    ============================================================================================= */
 /* Starts a new optimiser: no momentum, no updates made. */
@@ -62,7 +62,7 @@ static bool ft__is_trained(const ft__node *node)
     return node->op == FT__OP_parameter && !node->frozen && node->gradient;
 }
 
-/* ---- Embeddings whose unused rows rest (optimizers/resting_rows) ---- */
+/* ---- Embeddings whose unused rows rest (optimizers/embedding_rows) ---- */
 
 /* Plain SGD moves nothing without a gradient. Adam does, but those updates can be applied later,
    unless weight decay is part of the gradient. */

@@ -11,7 +11,7 @@
 #include "networks/text.h"
 
 /* =============================================================================================
-   [SECTION] networks/table: The table of networks, and recognition
+   [SECTION] networks/recognition: The table of networks, and recognition
    ============================================================================================= */
 
 static const ft__network ft__networks[] = {

@@ -8,7 +8,7 @@
 #include "operators/table.h"
 
 /* =============================================================================================
-   [SECTION] optimizers/resting_rows: Rows at rest
+   [SECTION] optimizers/embedding_rows: Rows at rest
    A batch uses a few hundred of an embedding's rows; an optimiser that visits all rows spends most
    of its time on the others. If only embeddings read a weight, an update visits only the rows with
    a gradient. Plain SGD leaves the others unchanged. Adam moves them by their moments, and AdamW's

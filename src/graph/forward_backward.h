@@ -7,14 +7,14 @@
 #include "operators/table.h"
 #include "operators/losses.h"
 #include "operators/rows.h"
-#include "optimizers/resting_rows.h"
+#include "optimizers/embedding_rows.h"
 #include "devices/opencl_memory.h"
 #include "devices/opencl_dispatch.h"
 #include "graph/plan.h"
 #include "graph/memory.h"
 
 /* =============================================================================================
-   [SECTION] graph/running: Graph: running
+   [SECTION] graph/forward_backward: Graph: forward and backward
    ============================================================================================= */
 
 static double ft__clock(const ft__context *c)

@@ -1,0 +1,115 @@
+#pragma once
+#include "platform/context.h"
+#include "nodes/nodes.h"
+#include "operators/table.h"
+#include "devices/opencl_memory.h"
+#include "devices/opencl_kernels.h"
+#include "devices/opencl_operators.h"
+
+/* =============================================================================================
+   [SECTION] devices/opencl_losses: OpenCL: losses, and the gradients' norm
+   ============================================================================================= */
+#ifdef FINETUNE_OPENCL
+/* loss = the sum of `each` over `divisor` or, if that is 0, over the number of those that count. */
+static void ft__cl_loss_mean(const ft__call *call, cl_mem each, size_t count, size_t divisor)
+{
+    ft__launch l = ft__start(call->context, "loss_mean");
+    ft__arg_buffer(&l, each);
+    ft__arg_memory(&l, call->output.value, 1, FT__WRITE);
+    ft__arg_int(&l, count);
+    ft__arg_int(&l, divisor == 0);
+    ft__arg_float(&l, (float)divisor);
+    ft__go_grid(&l, 1, 1, 1, 1, 1);
+}
+
+static void ft__cl_entropy_forward(const ft__call *call)
+{
+    bool hard = call->node->op == FT__OP_cross_entropy;
+    size_t classes = (size_t)call->input[0].shape.size[call->input[0].shape.rank - 1];
+    size_t count = ft__count(&call->input[0]) / classes;
+    cl_mem each = ft__device_scratch(call->context, FT__SCRATCH_SUMS, 2 * count * sizeof(float));
+    ft__launch l = ft__start(call->context, hard ? "cross_entropy_forward"
+                                                 : "soft_cross_entropy_forward");
+    ft__arg_value(&l, &call->input[0]);
+    ft__arg_value(&l, &call->input[1]);
+    ft__arg_memory(&l, call->saved, ft__count(&call->input[0]), FT__WRITE);
+    ft__arg_buffer(&l, each);
+    ft__arg_int(&l, count);
+    ft__arg_int(&l, classes);
+    if (hard) ft__arg_float(&l, call->node->options.loss.label_smoothing);
+    ft__launch_kernel(&l, count);
+    ft__cl_loss_mean(call, each, count, hard ? 0 : count);
+}
+
+static void ft__cl_entropy_backward(const ft__call *call)
+{
+    bool hard = call->node->op == FT__OP_cross_entropy;
+    size_t classes = (size_t)call->input[0].shape.size[call->input[0].shape.rank - 1];
+    size_t count = ft__count(&call->input[0]);
+    float *dx = ft__started(call, 0);
+    ft__launch l = ft__start(call->context, hard ? "cross_entropy_backward"
+                                                 : "soft_cross_entropy_backward");
+    if (!dx) return;
+    ft__arg_memory(&l, call->saved, count, FT__READ);
+    ft__arg_value(&l, &call->input[1]);
+    ft__arg_memory(&l, call->output.gradient, 1, FT__READ);
+    ft__arg_memory(&l, dx, count, FT__READ | FT__WRITE);
+    ft__arg_int(&l, count / classes);
+    ft__arg_int(&l, classes);
+    if (hard) ft__arg_float(&l, call->node->options.loss.label_smoothing);
+    ft__launch_kernel(&l, count);
+}
+
+static void ft__cl_pair_loss_forward(const ft__call *call)
+{
+    size_t count = ft__count(&call->input[0]), block = 256, blocks = ft__blocks_of(count, block);
+    cl_mem each = ft__device_scratch(call->context, FT__SCRATCH_SUMS, blocks * sizeof(float));
+    ft__launch l = ft__start(call->context, "pair_loss_forward");
+    ft__arg_value(&l, &call->input[0]);
+    ft__arg_value(&l, &call->input[1]);
+    ft__arg_buffer(&l, each);
+    ft__arg_int(&l, count);
+    ft__arg_int(&l, block);
+    ft__arg_int(&l, call->node->op == FT__OP_binary_cross_entropy);
+    ft__launch_kernel(&l, blocks);
+    ft__cl_loss_mean(call, each, blocks, count);
+}
+
+static void ft__cl_pair_loss_backward(const ft__call *call)
+{
+    size_t count = ft__count(&call->input[0]);
+    bool binary = call->node->op == FT__OP_binary_cross_entropy;
+    float *dx = ft__started(call, 0), *dt = binary ? NULL : ft__started(call, 1);
+    ft__launch l = ft__start(call->context, "pair_loss_backward");
+    ft__arg_value(&l, &call->input[0]);
+    ft__arg_value(&l, &call->input[1]);
+    ft__arg_memory(&l, call->output.gradient, 1, FT__READ);
+    ft__arg_memory(&l, dx, count, FT__READ | FT__WRITE);
+    ft__arg_memory(&l, dt, count, FT__READ | FT__WRITE);
+    ft__arg_int(&l, count);
+    ft__arg_int(&l, binary);
+    ft__arg_int(&l, (dx ? 1u : 0u) + (dt ? 2u : 0u));
+    ft__launch_kernel(&l, count);
+}
+
+/* ---- The gradients' norm ---- */
+
+/* The number of partial sums for so many squares; each adds every parts-th number. */
+static size_t ft__squares_parts(size_t count)
+{
+    size_t parts = ft__blocks_of(count, 64);
+    return parts < 1024 ? parts : 1024;
+}
+
+static void ft__device_squares(ft__context *c, const float *x, size_t count, cl_mem sums,
+                               size_t at, size_t parts)
+{
+    ft__launch l = ft__start(c, "squares");
+    ft__arg_memory(&l, x, count, FT__READ);
+    ft__arg_buffer(&l, sums);
+    ft__arg_int(&l, count);
+    ft__arg_int(&l, parts);
+    ft__arg_int(&l, at);
+    ft__launch_kernel(&l, parts);
+}
+#endif /* FINETUNE_OPENCL */

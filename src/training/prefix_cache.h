@@ -1,0 +1,571 @@
+#pragma once
+#include "interface/requirements.h"
+#include "interface/types.h"
+#include "platform/context.h"
+#include "basics/random.h"
+#include "basics/strings.h"
+#include "basics/threads.h"
+#include "nodes/nodes.h"
+#include "operators/table.h"
+#include "operators/rows.h"
+#include "optimizers/options.h"
+#include "devices/opencl_memory.h"
+#include "graph/plan.h"
+#include "graph/forward_backward.h"
+#include "graph/settings.h"
+#include "formats/model_files.h"
+#include "data/feature_files.h"
+#include "data/sources.h"
+#include "data/image_folders.h"
+#include "data/texts.h"
+#include "training/metrics.h"
+
+/* =============================================================================================
+   [SECTION] training/prefix_cache: A run, its samples, and the cache of the frozen prefix
+   One run: its samples, and the cache of the frozen prefix. An epoch's order depends only on (seed,
+   epoch), a sample's view only on (sample, epoch). So a run that continues from a checkpoint reads
+   the same data as one that was never interrupted.
+   ============================================================================================= */
+typedef struct ft__cache {  /* outputs of the frozen prefix, one row per (sample, view) */
+    int *nodes;             /* earlier nodes that the trained steps read, labels included */
+    int node_count;
+    size_t row;             /* numbers in a row */
+    int views;
+    float *values;          /* [sample of the data][view][row]; on disk: of one row */
+    int *record;            /* [sample][view]: 1 + its place in the file; 0: missing, unreadable */
+    int rows;               /* samples * views, the plain one included */
+    uint64_t *keys;         /* [sample][view], if rows are kept on disk; 0: not wanted */
+    ft__row_file file;
+    bool on, on_disk, damaged;
+} ft__cache;
+
+typedef struct ft__place_in_run { /* how far a run is; a checkpoint stores it */
+    int epoch, step;        /* the next to be done */
+    ft__score score;        /* of this epoch so far */
+    ft__score last;         /* of the last whole epoch */
+    int best_epoch;
+    ft__score best;         /* held-back, at the best epoch */
+    ft__score held;         /* held-back, at the last */
+    bool done;
+} ft__place_in_run;
+
+typedef struct ft__data_state { /* hashes of the data: see training/resume */
+    uint64_t classes;       /* of their names */
+    uint64_t content;       /* of the samples in their order ... */
+    uint64_t any_order;     /* ... and in any order */
+    uint64_t labels, groups;
+} ft__data_state;
+
+typedef struct ft__sent_step { /* a step on a device whose results (ft__report) are awaited */
+    bool on;
+    int batch, step;        /* its samples; its number in the epoch, from 1 */
+    int turn;               /* of the results */
+    bool has_labels;
+    float rate;
+    uint64_t number;        /* among all steps of the model */
+} ft__sent_step;
+
+typedef struct ft__fit {
+    ft_model *m;
+    ft_data *data;
+    ft_fit_options o;
+    ft__plan *plan;
+    ft__loader *loader;
+    ft__cache cache;
+    int *train, *held, *order, *views;
+    int *work;              /* [2 * samples], for ft__bucket */
+    int train_count, held_count;
+    int steps;              /* in an epoch */
+    const char *note;       /* stored in the checkpoint, for a caller that runs several fits */
+    uint64_t settings;      /* a hash of what must be the same to continue from a checkpoint */
+    ft__data_state data_state; /* the same for the data */
+    ft__place_in_run at;
+    ft__sent_step sent;
+    ft_fit_result result;
+    bool resume;            /* from the checkpoint, if there is one; else it is overwritten */
+    bool stopped;
+} ft__fit;
+
+/* Do views other than 0 differ from it? Assumed for a caller's source, whose get() may do anything
+   with them. */
+static bool ft__has_views(const ft_data *data)
+{
+    const ft_augmentation *a = data->folder ? &data->folder->augmentation : NULL;
+    if (data->source.get == ft__arrays_get || data->source.streams > 0) return false;
+    return ft__text_has_views(data) && (!a || a->shift > 0 || a->scale > 0 || a->flip);
+}
+
+/* Gives the model the names of the data's classes. */
+static ft_status ft__take_class_names(ft_model *m, const ft_data *data)
+{
+    ft__context *c = &m->context;
+    int count = ft_data_classes(data), i;
+    const char **names = (const char **)ft__allocate(c, (size_t)count, sizeof *names);
+    if (!names) return c->status;
+    for (i = 0; i < count; ++i) names[i] = ft_data_class_name(data, i);
+    ft_set_class_names(m, count, names);
+    ft__release(c, (void *)(uintptr_t)names);
+    return c->status;
+}
+
+/* A model without class names takes the data's; a head for more classes is legal, but seldom meant
+   to be. */
+static ft_status ft__fit_classes(ft_model *m, const ft_data *data)
+{
+    int has = ft_data_classes(data), outputs = ft_class_count(m);
+    if (m->nodes[m->loss.id - 1].op != FT__OP_cross_entropy || has < 1) return FT_OK;
+    if (has < outputs)
+        ft__log(&m->context, "the network has %d outputs, the data %d class%s: ft_replace_head"
+                " gives it a head for them", outputs, has, has == 1 ? "" : "es");
+    if (has != outputs || m->class_names || !ft_data_class_name(data, 0)) return FT_OK;
+    return ft__take_class_names(m, data);
+}
+
+static ft_fit_options ft__fit_defaults(ft_fit_options o)
+{
+    if (o.epochs == 0) o.epochs = 10;
+    if (o.batch_size == 0) o.batch_size = 32;
+    if (o.step_epochs == 0) o.step_epochs = 10;
+    if (o.gamma == 0) o.gamma = 0.1f;
+    if (o.views == 0) o.views = 8;
+    if (o.views > o.epochs) o.views = o.epochs; /* each epoch uses one */
+    if (o.cache_bytes == 0) o.cache_bytes = (size_t)1 << 30;
+    if (!o.stage) o.stage = "fit";
+    o.optimizer = ft__optimizer_defaults(o.optimizer);
+    return o;
+}
+
+/* ---- Which samples ---- */
+
+static ft_status ft__fit_samples(ft__fit *f)
+{
+    ft__context *c = &f->m->context;
+    int count = ft_data_count(f->data), most, i;
+    int *part = (int *)ft__allocate(c, (size_t)count + 1, sizeof *part);
+    f->train = (int *)ft__allocate(c, (size_t)count + 1, sizeof *f->train);
+    f->held = (int *)ft__allocate(c, (size_t)count + 1, sizeof *f->held);
+    f->order = (int *)ft__allocate(c, (size_t)count + 1, sizeof *f->order);
+    f->views = (int *)ft__allocate(c, (size_t)count + 1, sizeof *f->views);
+    f->work = (int *)ft__allocate(c, 2 * (size_t)count + 1, sizeof *f->work);
+    if (ft__ok(c) && f->o.hold_back > 0)
+        ft__split(f->data, f->o.hold_back, c->desc.seed, part);
+    for (i = 0; ft__ok(c) && i < count; ++i) {
+        if (part[i]) f->held[f->held_count++] = i;
+        else f->train[f->train_count++] = i;
+    }
+    ft__release(c, part);
+    if (ft__ok(c) && f->train_count == 0)
+        ft__fail(c, FT_INVALID, "no samples are left to train on");
+    most = f->train_count > f->held_count ? f->train_count : f->held_count;
+    if (f->data->source.streams == 0 && f->o.batch_size > most && most > 0) f->o.batch_size = most;
+    f->steps = (f->train_count + f->o.batch_size - 1) / f->o.batch_size;
+    /* A last batch of one sample is dropped: batch norm needs two for a variance. */
+    if (f->steps > 1 && f->train_count % f->o.batch_size == 1) f->steps -= 1;
+    return c->status;
+}
+
+/* ---- The cache of the frozen prefix ---- */
+
+static bool ft__cache_lists(const ft__cache *cache, int id)
+{
+    int i;
+    for (i = 0; i < cache->node_count; ++i)
+        if (cache->nodes[i] == id) return true;
+    return false;
+}
+
+/* Are outputs of the frozen prefix kept for the next run? Not a device's: its bits differ from the
+   CPU's. */
+static bool ft__keeps_rows(const ft__fit *f)
+{
+    const ft__context *c = &f->m->context;
+    return c->desc.cache && !c->device && f->data->source.digest;
+}
+
+/* Bytes that the cache may take besides the loader, which fills it. */
+static size_t ft__cache_left(const ft__fit *f)
+{
+    size_t left = ft__memory_left(&f->m->context);
+    size_t loader = ft__loader_bytes(f->m, f->data, f->o.batch_size);
+    return left > loader ? left - loader : 0;
+}
+
+/* Releases the pictures that the data keeps, if that makes room for the cache, which is needed
+   more: with it no picture is read again. An eighth is for what decoding them needs. */
+static void ft__cache_make_room(ft__fit *f, size_t bytes)
+{
+    size_t left = ft__cache_left(f), kept = ft__data_kept(f->data);
+    if (bytes > f->o.cache_bytes || bytes <= left / 2 || kept == 0) return;
+    left += kept;
+    if (bytes > (left - left / 8) / 2) return;
+    ft__log(&f->m->context, "decoded pictures of %zu KB are released: their memory is used for the"
+            " outputs of the frozen layers", kept >> 10);
+    ft__data_drop_pictures(f->data);
+}
+
+/* Finds the values that pass from the frozen prefix to the trained steps, and decides whether to
+   keep them: not if the prefix is empty, if views never repeat, or if they would not fit. */
+static ft_status ft__cache_plan(ft__fit *f)
+{
+    ft_model *m = f->m;
+    ft__context *c = &m->context;
+    ft__cache *cache = &f->cache;
+    size_t bytes = 0, rows = (size_t)ft_data_count(f->data);
+    int i, j;
+    if (f->o.no_cache || f->plan->first_trained == 0) return c->status;
+    cache->views = f->o.augment ? f->o.views : 1;
+    cache->nodes = (int *)ft__allocate(c, (size_t)m->node_count + 1, sizeof *cache->nodes);
+    if (!cache->nodes) return c->status;
+    for (i = f->plan->first_trained; i < f->plan->step_count; ++i) {
+        const ft__node *node = &m->nodes[f->plan->steps[i].id - 1];
+        for (j = 0; j < node->input_count; ++j) {
+            int id = node->inputs[j];
+            if (f->plan->trained[id - 1] || ft__is_weight(&m->nodes[id - 1])) continue;
+            if (ft__cache_lists(cache, id)) continue;
+            if (ft__has_length(&m->nodes[id - 1])) return c->status; /* rows differ in length */
+            cache->nodes[cache->node_count++] = id;
+            cache->row += ft__node_count_at(&m->nodes[id - 1], ft__one);
+        }
+    }
+    rows *= (size_t)(cache->views + (f->o.augment ? 1 : 0)); /* held-back samples: the plain view */
+    if (!ft__multiply(rows, cache->row * sizeof(float), &bytes)) bytes = SIZE_MAX;
+    ft__cache_make_room(f, bytes);
+    if (!ft__ok(c)) return c->status;
+    cache->on_disk = bytes > f->o.cache_bytes || bytes > ft__cache_left(f) / 2;
+    if (rows > INT_MAX / 4 || (cache->on_disk && !ft__keeps_rows(f))) {
+        ft__log(c, "the outputs of the frozen layers would need %zu MB: they are computed again in"
+                " each epoch", bytes >> 20);
+        return c->status;
+    }
+    cache->rows = (int)rows;
+    cache->values = (float *)ft__allocate(c, cache->on_disk ? 1 : rows,
+                                          cache->row * sizeof(float));
+    cache->record = (int *)ft__allocate(c, rows, sizeof *cache->record);
+    cache->on = ft__ok(c);
+    return c->status;
+}
+
+static size_t ft__cache_row(const ft__fit *f, int sample, int view)
+{
+    int views = f->cache.views + (f->o.augment ? 1 : 0);
+    return (size_t)sample * (size_t)views + (size_t)(f->o.augment ? view : 0);
+}
+
+/* ---- Keys: hashes of everything that the outputs of the frozen layers depend on ---- */
+typedef struct ft__prefix_hash { const ft__fit *f; uint64_t *steps; } ft__prefix_hash;
+
+static uint64_t ft__hash_node(const ft__fit *f, uint64_t hash, int id, ft__text *text)
+{
+    ft_model *m = f->m;
+    const ft__node *node = &m->nodes[id - 1];
+    const ft__field *field = ft__rows[node->op].fields;
+    int i;
+    hash = ft__key(hash, (uint64_t)id, (uint64_t)node->op, 0);
+    hash = ft__hash_bytes(hash, &node->shape, sizeof node->shape);
+    for (text->count = 0; field && field->name; ++field)
+        ft__write_field(text, field, &node->options);
+    if (text->count) hash = ft__hash_bytes(hash, text->letters, text->count);
+    for (i = 0; i < node->input_count; ++i) {
+        const ft__node *input = &m->nodes[node->inputs[i] - 1];
+        hash = ft__key(hash, (uint64_t)node->inputs[i], (uint64_t)input->op, 0);
+        if (input->op == FT__OP_input)
+            hash = ft__hash_bytes(hash, input->name, strlen(input->name));
+    }
+    return hash;
+}
+
+/* Hashes the weights of one step, on any thread. */
+static void ft__hash_weights(void *context, int step)
+{
+    const ft__prefix_hash *p = (const ft__prefix_hash *)context;
+    const ft_model *m = p->f->m;
+    int ids[3], i, j;
+    ids[0] = p->f->plan->steps[step].id;
+    ids[1] = p->f->plan->steps[step].norm;
+    ids[2] = p->f->plan->steps[step].activation;
+    for (i = 0; i < 3; ++i) {
+        const ft__node *node = ids[i] ? &m->nodes[ids[i] - 1] : NULL;
+        for (j = 0; node && j < node->input_count; ++j) {
+            const ft__node *input = &m->nodes[node->inputs[j] - 1];
+            if (ft__is_weight(input))
+                p->steps[step] = ft__hash_bytes(p->steps[step], input->value,
+                                                ft__node_count_at(input, ft__one) * sizeof(float));
+        }
+    }
+}
+
+/* Hashes the frozen prefix: its operators, options and weights, and how they are computed. */
+static uint64_t ft__prefix_key(const ft__fit *f)
+{
+    ft__context *c = &f->m->context;
+    uint64_t hash = ft__hash_bytes((uint64_t)c->simd, FINETUNE_VERSION, sizeof FINETUNE_VERSION);
+    ft__prefix_hash p;
+    ft__text text;
+    int i;
+    memset(&text, 0, sizeof text);
+    text.context = c;
+    p.f = f;
+    p.steps = (uint64_t *)ft__allocate(c, (size_t)f->plan->first_trained + 1, sizeof *p.steps);
+    if (p.steps) ft__parallel(c, f->plan->first_trained, ft__hash_weights, &p);
+    for (i = 0; ft__ok(c) && i < f->plan->first_trained; ++i) {
+        const ft__step *step = &f->plan->steps[i];
+        hash = ft__hash_node(f, hash ^ p.steps[i], step->id, &text);
+        if (step->norm) hash = ft__hash_node(f, hash, step->norm, &text);
+        if (step->activation) hash = ft__hash_node(f, hash, step->activation, &text);
+    }
+    for (i = 0; i < f->cache.node_count; ++i)
+        hash = ft__key(hash, (uint64_t)f->cache.nodes[i], 0, 0);
+    ft__release(c, text.letters);
+    ft__release(c, p.steps);
+    return hash;
+}
+
+static void ft__cache_keys(ft__fit *f, const int *samples, int count, int view)
+{
+    const ft_source *source = &f->data->source;
+    int i;
+    for (i = 0; i < count; ++i) {
+        uint64_t key = source->digest(source->user, samples[i], view);
+        f->cache.keys[ft__cache_row(f, samples[i], view)] = key ? key : 1;
+    }
+}
+
+/* ---- Rows from the last run, and for the next ---- */
+
+/* Reads the rows that are wanted and sound from the file; returns how many. */
+static int ft__cache_load(ft__fit *f)
+{
+    ft__cache *cache = &f->cache;
+    ft__key_table table;
+    uint64_t at, key;
+    int row, same, taken = 0;
+    if (!ft__key_table_make(&f->m->context, &table, cache->keys, cache->rows)
+        || !ft__rows_open(&cache->file)) cache->file.count = 0;
+    for (at = 0; at < cache->file.count && ft__rows_key(&cache->file, at, &key); ++at) {
+        float *to;
+        if ((row = ft__key_find(&table, key)) < 0 || cache->record[row]) continue;
+        to = cache->values + (cache->on_disk ? 0 : (size_t)row * cache->row);
+        if (!ft__rows_read(&cache->file, at, key, to)) {
+            if (!cache->damaged)
+                ft__log(&f->m->context, "%s: damaged: what is missing is computed again",
+                        cache->file.path);
+            cache->damaged = true;
+            continue;
+        }
+        for (same = row; same >= 0; same = table.next[same]) {
+            if (!cache->on_disk && same != row)
+                memcpy(cache->values + (size_t)same * cache->row, to, cache->row * sizeof *to);
+            cache->record[same] = 1 + (int)at;
+            taken += 1;
+        }
+    }
+    ft__key_table_free(&f->m->context, &table);
+    return taken;
+}
+
+/* Begins the new file of a cache on disk with the rows found in the old one. */
+static bool ft__cache_begin_file(ft__fit *f)
+{
+    ft__cache *cache = &f->cache;
+    ft__row_file old = cache->file;
+    bool written = ft__rows_create(&cache->file);
+    int row;
+    for (row = 0; written && row < cache->rows; ++row) {
+        if (!cache->record[row]) continue;
+        written = ft__rows_read(&old, (uint64_t)cache->record[row] - 1, cache->keys[row],
+                                cache->values)
+            && ft__rows_add(&cache->file, cache->keys[row], cache->values);
+        cache->record[row] = (int)cache->file.count;
+    }
+    if (old.file) f->m->context.desc.files.close(f->m->context.desc.files.user, old.file);
+    if (!written && cache->file.file) ft__rows_finish(&cache->file, false);
+    return written;
+}
+
+/* Writes a cache in memory to the file. */
+static void ft__cache_write(ft__fit *f)
+{
+    ft__cache *cache = &f->cache;
+    bool written = true;
+    int row;
+    ft__rows_close(&cache->file);
+    if (!ft__rows_create(&cache->file)) return;
+    for (row = 0; written && row < cache->rows; ++row)
+        if (cache->record[row] && cache->keys[row])
+            written = ft__rows_add(&cache->file, cache->keys[row],
+                                   cache->values + (size_t)row * cache->row);
+    ft__rows_finish(&cache->file, written);
+}
+
+/* Returns the memory of a node's value in the plan; *count is how many numbers a sample has. */
+static float *ft__boundary(const ft__fit *f, int id, size_t *count)
+{
+    const ft__node *node = &f->m->nodes[id - 1];
+    *count = ft__node_count_at(node, ft__one);
+    return ft__is_leaf(node) ? node->value : f->plan->values[id - 1];
+}
+
+/* Fails: the frozen layers' output for a sample is not finite, which training cannot repair. */
+static bool ft__cache_refuse(ft__fit *f, int node, int slot)
+{
+    char text[300];
+    if (!ft__blame_data(f->m, text, sizeof text))
+        snprintf(text, sizeof text, "the output of %.100s for sample %d (%.100s) is not finite",
+                 f->m->nodes[node - 1].name, f->m->fed_samples[slot],
+                 ft_data_name(f->data, f->m->fed_samples[slot]));
+    ft__fail(&f->m->context, FT_NOT_FINITE, "the frozen layers: %s", text);
+    return false;
+}
+
+/* Copies sample `slot` of the plan's batch to a row of the cache. False: the disk is full, or there
+   is an error. */
+static bool ft__cache_put(ft__fit *f, size_t row, int slot)
+{
+    ft__cache *cache = &f->cache;
+    float *at = cache->values + (cache->on_disk ? 0 : row * cache->row);
+    size_t count, k;
+    int i;
+    for (i = 0; i < cache->node_count; ++i) {
+        const float *value = ft__boundary(f, cache->nodes[i], &count);
+        memcpy(at, value + (size_t)slot * count, count * sizeof *at);
+        for (k = 0; f->m->nodes[cache->nodes[i] - 1].type == FT_F32 && k < count; ++k)
+            if (!(fabs((double)at[k]) <= (double)FLT_MAX))
+                return ft__cache_refuse(f, cache->nodes[i], slot);
+        at += count;
+    }
+    if (cache->on_disk && !ft__rows_add(&cache->file, cache->keys[row], cache->values))
+        return false;
+    cache->record[row] = cache->on_disk ? (int)cache->file.count : 1;
+    return true;
+}
+
+/* Copies it back. Rows on disk are checked each time. */
+static void ft__cache_get(ft__fit *f, size_t row, int slot)
+{
+    const ft__cache *cache = &f->cache;
+    const float *at = cache->values + (cache->on_disk ? 0 : row * cache->row);
+    int i;
+    if (cache->on_disk && !ft__rows_read(&cache->file, (uint64_t)cache->record[row] - 1,
+                                         cache->keys[row], cache->values))
+        ft__fail(&f->m->context, FT_IO, "%s: the file changed while it was in use",
+                 cache->file.path);
+    for (i = 0; i < cache->node_count; ++i) {
+        size_t count;
+        float *value = ft__boundary(f, cache->nodes[i], &count);
+        memcpy(value + (size_t)slot * count, at, count * sizeof *at);
+        at += count;
+    }
+}
+
+/* ---- Filling it ---- */
+
+/* Call it after copying rows to the plan's batch. */
+static void ft__cache_got(ft__fit *f, int batch)
+{
+    int i;
+    for (i = 0; i < f->cache.node_count; ++i) {
+        size_t count;
+        const float *value = ft__boundary(f, f->cache.nodes[i], &count);
+        ft__host_fed(&f->m->context, value, count * (size_t)batch * sizeof *value);
+    }
+}
+
+/* Call it before copying rows from the plan's batch: they may be on a device. */
+static void ft__cache_fetch(ft__fit *f, int batch)
+{
+    int i;
+    for (i = 0; i < f->cache.node_count; ++i) {
+        size_t count;
+        float *value = ft__boundary(f, f->cache.nodes[i], &count);
+        ft__to_host(&f->m->context, value, count * (size_t)batch * sizeof *value);
+    }
+}
+
+/* Runs the frozen prefix over the samples whose rows of this view are missing. False: they could
+   not be stored. */
+static bool ft__cache_fill_view(ft__fit *f, const int *samples, int count, int view)
+{
+    const ft__batch *batch;
+    bool put = true;
+    int i, missing = 0;
+    for (i = 0; i < count; ++i) {
+        if (f->cache.record[ft__cache_row(f, samples[i], view)]) continue;
+        f->views[missing] = view;
+        f->order[missing++] = samples[i];
+    }
+    if (!missing) return true;
+    ft__loader_start(f->loader, f->order, f->views, missing);
+    while (put && ft__ok(&f->m->context) && (batch = ft__loader_next(f->loader)) != NULL) {
+        if (batch->count > 0) {
+            ft__feed_batch(f->m, f->loader, batch);
+            ft__run_forward(f->m, f->plan, 0, f->plan->first_trained, batch->count, 0);
+            ft__cache_fetch(f, batch->count);
+        }
+        for (i = 0; put && i < batch->count; ++i)
+            put = ft__cache_put(f, ft__cache_row(f, batch->index[i], view), i);
+        ft__loader_release(f->loader);
+    }
+    return put;
+}
+
+static void ft__cache_release(ft__context *c, ft__cache *cache)
+{
+    ft__rows_free(&cache->file);
+    ft__release(c, cache->keys);
+    ft__release(c, cache->record);
+    ft__release(c, cache->values);
+    ft__release(c, cache->nodes);
+    memset(cache, 0, sizeof *cache);
+}
+
+/* Makes the loader; needed only if some samples must go through the frozen prefix. */
+static ft_status ft__fit_loader(ft__fit *f)
+{
+    ft__data_decode(f->data);
+    f->loader = ft__loader_create(f->m, f->data, f->o.batch_size);
+    return f->m->context.status;
+}
+
+/* Finds the last run's file, and which rows it has. */
+static int ft__cache_find(ft__fit *f)
+{
+    ft__context *c = &f->m->context;
+    ft__cache *cache = &f->cache;
+    const ft__folder *folder = f->data->folder;
+    uint64_t id = ft__key(cache->row, (uint64_t)cache->views, f->o.augment ? 1 : 0, 0);
+    int view, taken = 0;
+    if (folder) id = ft__hash_bytes(id, folder->path, strlen(folder->path));
+    cache->keys = (uint64_t *)ft__allocate(c, (size_t)cache->rows, sizeof *cache->keys);
+    if (!ft__ok(c)) return 0;
+    ft__cache_keys(f, f->held, f->held_count, 0);
+    for (view = f->o.augment ? 1 : 0; view <= (f->o.augment ? cache->views : 0); ++view)
+        ft__cache_keys(f, f->train, f->train_count, view);
+    if (ft__rows_make(&cache->file, c, "features", id, ft__prefix_key(f), cache->row))
+        taken = ft__cache_load(f);
+    if (taken) ft__log(c, "%s: %d outputs of the frozen layers are reused from an earlier run",
+                       cache->file.path, taken);
+    return taken;
+}
+
+static ft_status ft__cache_fill(ft__fit *f)
+{
+    ft__context *c = &f->m->context;
+    ft__cache *cache = &f->cache;
+    int view, views = f->o.augment ? f->cache.views : 1, taken = 0;
+    bool put = true;
+    if (!cache->on || !ft__ok(c)) return c->status;
+    if (ft__keeps_rows(f)) taken = ft__cache_find(f);
+    if (taken == f->held_count + f->train_count * views) return c->status;
+    if (ft__fit_loader(f) != FT_OK) return c->status;
+    if (cache->on_disk) put = ft__cache_begin_file(f);
+    if (put) put = ft__cache_fill_view(f, f->held, f->held_count, 0);
+    for (view = f->o.augment ? 1 : 0; put && view < views + (f->o.augment ? 1 : 0); ++view)
+        put = ft__cache_fill_view(f, f->train, f->train_count, view);
+    if (!cache->on_disk && ft__keeps_rows(f) && ft__ok(c)) ft__cache_write(f);
+    if (!cache->on_disk || !ft__ok(c)) return c->status;
+    if (cache->file.file) put = ft__rows_finish(&cache->file, put);
+    if (put && ft__rows_open(&cache->file)) return c->status;
+    ft__log(c, "the outputs of the frozen layers are computed again in each epoch");
+    cache->on = false;
+    return c->status;
+}
