@@ -34,7 +34,7 @@ header: finetune.h
 finetune.h: build/joined.h ;
 build/joined.h: $(wildcard src/*.h src/*/*.h) src/join.awk | build
 	@awk -f src/join.awk src/finetune.h >$@ || { rm -f $@; exit 1; }
-	@cmp -s $@ finetune.h || { cp $@ finetune.h; echo "finetune.h: joined from src/ anew"; }
+	@cmp -s $@ finetune.h || { cp $@ finetune.h; echo "finetune.h: joined again from src/"; }
 
 build/%: examples/%.c | build
 	$(CC) $(FLAGS) $< -o $@ $(LIBS)

@@ -13910,7 +13910,7 @@ struct ft__device {
     cl_command_queue second; /* for uploads; NULL until the first one */
     ft__upload uploads[FT__MOST_UPLOADS];
     cl_mem news, news_pinned; /* an ft__report; two of them in pinned memory, ... */
-    ft__report *news_mapped;  /* ... mapped, used in turn */
+    ft__report *news_mapped;  /* ... mapped, used alternately */
     cl_event news_sent[2];
     size_t bytes;           /* allocated on the device */
     char build_options[200];
@@ -17743,7 +17743,7 @@ typedef struct ft__step {   /* one call of an operator */
     int activation;         /* activation applied to the result; 0: none */
     float *weight, *bias;   /* the folded ones */
     float *prepared;        /* weights in the form that the operator uses; NULL: it prepares none */
-    bool anew;              /* both are made in each run, to save memory: folded weights in one
+    bool each_run;          /* both are made in each run, to save memory: folded weights in one
                                place for all such steps, prepared ones by the operator */
     uint64_t prepared_for;  /* the version of the weights that both were made from */
     bool trained;           /* depends on something trainable: backward runs through it */
@@ -18737,7 +18737,7 @@ static void ft__plan_weights(ft_model *m, ft__plan *plan)
         const ft__node *node = &m->nodes[plan->steps[i].id - 1];
         ft__costs costs = ft__costs_of(m, node, plan->most, false);
         size_t bytes;
-        if (!plan->steps[i].norm || (!costs.prepared && !plan->steps[i].anew)) continue;
+        if (!plan->steps[i].norm || (!costs.prepared && !plan->steps[i].each_run)) continue;
         bytes = ft__node_count_at(&m->nodes[node->inputs[1] - 1], ft__one) * sizeof(float);
         if (bytes > passing) passing = bytes;
     }
@@ -18748,10 +18748,10 @@ static void ft__plan_weights(ft_model *m, ft__plan *plan)
         ft__costs costs = ft__costs_of(m, node, plan->most, false);
         step->prepared_for = ~(uint64_t)0;
         step->prepared = NULL;
-        if (costs.prepared && !step->trained && !step->anew)
+        if (costs.prepared && !step->trained && !step->each_run)
             step->prepared = ft__plan_weight(plan, costs.prepared);
         if (!step->norm) continue;
-        step->weight = costs.prepared || step->anew ? shared : ft__plan_weight(
+        step->weight = costs.prepared || step->each_run ? shared : ft__plan_weight(
             plan, ft__node_count_at(&m->nodes[node->inputs[1] - 1], ft__one) * sizeof(float));
         step->bias = ft__plan_weight(plan, (size_t)m->nodes[node->inputs[1] - 1].shape.size[0]
                                      * sizeof(float));
@@ -18951,7 +18951,7 @@ static bool ft__plan_drop_weights(ft_model *m, ft__plan *plan)
     for (i = 0; i < plan->step_count && !m->context.device; ++i) {
         const ft__step *step = &plan->steps[i];
         const ft__node *node = &m->nodes[step->id - 1];
-        if (step->anew || step->trained) continue;
+        if (step->each_run || step->trained) continue;
         bytes = ft__costs_of(m, node, plan->most, false).prepared;
         if (!bytes && step->norm)
             bytes = ft__node_count_at(&m->nodes[node->inputs[1] - 1], ft__one) * sizeof(float);
@@ -18959,7 +18959,7 @@ static bool ft__plan_drop_weights(ft_model *m, ft__plan *plan)
         most = bytes;
         found = i;
     }
-    if (found >= 0) plan->steps[found].anew = true;
+    if (found >= 0) plan->steps[found].each_run = true;
     return found >= 0;
 }
 
@@ -18993,10 +18993,10 @@ static void ft__plan_allocate(ft_model *m, ft__plan *plan, const ft__block *bloc
                               size_t room)
 {
     ft__context *c = &m->context;
-    int i, again = 0, anew = 0;
+    int i, again = 0, each_run = 0;
     for (i = 0; i < plan->step_count; ++i) {
         again += plan->steps[i].again;
-        anew += plan->steps[i].anew;
+        each_run += plan->steps[i].each_run;
     }
     if (plan->memory_bytes > room) {
         ft__plan_refuse(m, plan, room);
@@ -19006,9 +19006,9 @@ static void ft__plan_allocate(ft_model *m, ft__plan *plan, const ft__block *bloc
         ft__log(c, "the memory budget leaves %zu MB for values that would need %zu: %d of %d are"
                 " recomputed in backward, so they need %zu", room >> 20, plan->memory_whole >> 20,
                 again, plan->step_count, plan->memory_bytes >> 20);
-    if (anew)
+    if (each_run)
         ft__log(c, "the memory budget leaves too little for prepared weights: %d of %d operators"
-                " prepare theirs in each run", anew, plan->step_count);
+                " prepare theirs in each run", each_run, plan->step_count);
     plan->workspace = ft__allocate(c, plan->workspace_bytes, 1);
     plan->memory = ft__allocate(c, plan->memory_bytes, 1);
     plan->weights = ft__allocate(c, plan->weight_bytes, 1);
@@ -19258,7 +19258,7 @@ static void ft__run_forward(ft_model *m, ft__plan *plan, int from, int to, int b
         start = ft__clock(&m->context);
         if (step->weight || step->prepared) {
             uint64_t now = ft__weights_of_step(m, step);
-            call.prepare = step->anew || step->prepared_for != now;
+            call.prepare = step->each_run || step->prepared_for != now;
             if (call.prepare && step->norm) {
                 ft__host_takes_weights(&m->context, false);
                 ft__fold(m, step);

@@ -94,7 +94,7 @@ static void open_training(ft_model *m, const options *o, ft_data **data, ft_data
     if (o->val && reads_text(m, o) && !ft_error(m)) *val = open_texts(m, o, o->val, true, *data);
 }
 
-/* Moves an earlier run's checkpoint aside, so that it is not taken for this run's. It is deleted
+/* Moves an earlier run's checkpoint aside, so that it is not used by this run. It is deleted
    only when this run has its own or has ended: a typo may be why this run does not continue from
    it. */
 static void set_aside(const options *o, const char *checkpoint, const char *earlier)

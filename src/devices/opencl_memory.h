@@ -107,7 +107,7 @@ struct ft__device {
     cl_command_queue second; /* for uploads; NULL until the first one */
     ft__upload uploads[FT__MOST_UPLOADS];
     cl_mem news, news_pinned; /* an ft__report; two of them in pinned memory, ... */
-    ft__report *news_mapped;  /* ... mapped, used in turn */
+    ft__report *news_mapped;  /* ... mapped, used alternately */
     cl_event news_sent[2];
     size_t bytes;           /* allocated on the device */
     char build_options[200];

@@ -135,7 +135,7 @@ static void ft__run_forward(ft_model *m, ft__plan *plan, int from, int to, int b
         start = ft__clock(&m->context);
         if (step->weight || step->prepared) {
             uint64_t now = ft__weights_of_step(m, step);
-            call.prepare = step->anew || step->prepared_for != now;
+            call.prepare = step->each_run || step->prepared_for != now;
             if (call.prepare && step->norm) {
                 ft__host_takes_weights(&m->context, false);
                 ft__fold(m, step);

@@ -430,7 +430,7 @@ static void ft__plan_weights(ft_model *m, ft__plan *plan)
         const ft__node *node = &m->nodes[plan->steps[i].id - 1];
         ft__costs costs = ft__costs_of(m, node, plan->most, false);
         size_t bytes;
-        if (!plan->steps[i].norm || (!costs.prepared && !plan->steps[i].anew)) continue;
+        if (!plan->steps[i].norm || (!costs.prepared && !plan->steps[i].each_run)) continue;
         bytes = ft__node_count_at(&m->nodes[node->inputs[1] - 1], ft__one) * sizeof(float);
         if (bytes > passing) passing = bytes;
     }
@@ -441,10 +441,10 @@ static void ft__plan_weights(ft_model *m, ft__plan *plan)
         ft__costs costs = ft__costs_of(m, node, plan->most, false);
         step->prepared_for = ~(uint64_t)0;
         step->prepared = NULL;
-        if (costs.prepared && !step->trained && !step->anew)
+        if (costs.prepared && !step->trained && !step->each_run)
             step->prepared = ft__plan_weight(plan, costs.prepared);
         if (!step->norm) continue;
-        step->weight = costs.prepared || step->anew ? shared : ft__plan_weight(
+        step->weight = costs.prepared || step->each_run ? shared : ft__plan_weight(
             plan, ft__node_count_at(&m->nodes[node->inputs[1] - 1], ft__one) * sizeof(float));
         step->bias = ft__plan_weight(plan, (size_t)m->nodes[node->inputs[1] - 1].shape.size[0]
                                      * sizeof(float));
@@ -644,7 +644,7 @@ static bool ft__plan_drop_weights(ft_model *m, ft__plan *plan)
     for (i = 0; i < plan->step_count && !m->context.device; ++i) {
         const ft__step *step = &plan->steps[i];
         const ft__node *node = &m->nodes[step->id - 1];
-        if (step->anew || step->trained) continue;
+        if (step->each_run || step->trained) continue;
         bytes = ft__costs_of(m, node, plan->most, false).prepared;
         if (!bytes && step->norm)
             bytes = ft__node_count_at(&m->nodes[node->inputs[1] - 1], ft__one) * sizeof(float);
@@ -652,7 +652,7 @@ static bool ft__plan_drop_weights(ft_model *m, ft__plan *plan)
         most = bytes;
         found = i;
     }
-    if (found >= 0) plan->steps[found].anew = true;
+    if (found >= 0) plan->steps[found].each_run = true;
     return found >= 0;
 }
 
@@ -686,10 +686,10 @@ static void ft__plan_allocate(ft_model *m, ft__plan *plan, const ft__block *bloc
                               size_t room)
 {
     ft__context *c = &m->context;
-    int i, again = 0, anew = 0;
+    int i, again = 0, each_run = 0;
     for (i = 0; i < plan->step_count; ++i) {
         again += plan->steps[i].again;
-        anew += plan->steps[i].anew;
+        each_run += plan->steps[i].each_run;
     }
     if (plan->memory_bytes > room) {
         ft__plan_refuse(m, plan, room);
@@ -699,9 +699,9 @@ static void ft__plan_allocate(ft_model *m, ft__plan *plan, const ft__block *bloc
         ft__log(c, "the memory budget leaves %zu MB for values that would need %zu: %d of %d are"
                 " recomputed in backward, so they need %zu", room >> 20, plan->memory_whole >> 20,
                 again, plan->step_count, plan->memory_bytes >> 20);
-    if (anew)
+    if (each_run)
         ft__log(c, "the memory budget leaves too little for prepared weights: %d of %d operators"
-                " prepare theirs in each run", anew, plan->step_count);
+                " prepare theirs in each run", each_run, plan->step_count);
     plan->workspace = ft__allocate(c, plan->workspace_bytes, 1);
     plan->memory = ft__allocate(c, plan->memory_bytes, 1);
     plan->weights = ft__allocate(c, plan->weight_bytes, 1);

@@ -29,7 +29,7 @@ typedef struct ft__step {   /* one call of an operator */
     int activation;         /* activation applied to the result; 0: none */
     float *weight, *bias;   /* the folded ones */
     float *prepared;        /* weights in the form that the operator uses; NULL: it prepares none */
-    bool anew;              /* both are made in each run, to save memory: folded weights in one
+    bool each_run;          /* both are made in each run, to save memory: folded weights in one
                                place for all such steps, prepared ones by the operator */
     uint64_t prepared_for;  /* the version of the weights that both were made from */
     bool trained;           /* depends on something trainable: backward runs through it */
