@@ -268,6 +268,16 @@ static int try_call(int which, int kind)
     return WEXITSTATUS(status) == 10 || WEXITSTATUS(status) == 11 ? WEXITSTATUS(status) - 10 : -1;
 }
 
+/* Asks the OpenCL driver for its devices, if there is one: some drivers end the process (PoCL where
+   there is no /sys). */
+static void list_devices(void)
+{
+    ft_device_info one;
+    ft_model *m = new_model();
+    ft_devices(m, &one, 1);
+    ft_destroy(m);
+}
+
 static void test_null(void)
 {
     static const char *const kinds[] = {"without a model", "with an empty model", "with a network"};
@@ -279,12 +289,16 @@ static void test_null(void)
         "ft_swap_activations", "ft_predict_file", "ft_predict_memory", "ft_predict_pixels",
         "ft_predict_text", "ft_run", "ft_run_lengths"};
     const size_t count = sizeof errors / sizeof errors[0];
+    bool driver_ends = !check_survives(list_devices);
     ft_node none = {0};
     int which, kind;
     size_t i;
+    if (driver_ends) SKIP("the OpenCL driver ends the process here");
     for (which = 0; call(which, NULL, none, false); ++which)
         for (kind = 0; kind < 3; ++kind) {
-            int result = try_call(which, kind);
+            int result;
+            if (driver_ends && kind > 0 && strncmp(what, "ft_devices(", 11) == 0) continue;
+            result = try_call(which, kind);
             CHECK(result >= 0, "%s crashes %s", what, kinds[kind]);
             for (i = 0; kind == 2 && i < count; ++i)
                 if (strncmp(what, errors[i], strlen(errors[i])) == 0
