@@ -3,22 +3,15 @@
    format from before PyTorch 1.6; overlaps and holes are refused. tests/golden/make_checkpoints.py
    made the files. */
 #include "check.h"
+#include "log.h"
 #include "finetune.h"
 
 #define FORMATS "tests/golden/formats/"
 
-static char logged[4096];
-
-static void keep_log(void *user, const char *line)
-{
-    (void)user;
-    snprintf(logged + strlen(logged), sizeof logged - strlen(logged), "%s\n", line);
-}
-
 static ft_model *new_model(void)
 {
-    ft_desc desc = {.threads = 1, .log = keep_log};
-    logged[0] = 0;
+    ft_desc desc = {.threads = 1, .log = collect};
+    log_text[0] = 0;
     return ft_create(desc);
 }
 
@@ -54,7 +47,7 @@ static void loads(const char *name, ft_weights_options options, float more, cons
     snprintf(path, sizeof path, FORMATS "%s", name);
     ft_load_weights(m, path, options);
     check_weights(m, "fc", name, more);
-    CHECK(says ? strstr(logged, says) != NULL : !logged[0], "%s: log \"%s\", not \"%s\"", name, logged,
+    CHECK(says ? strstr(log_text, says) != NULL : !log_text[0], "%s: log \"%s\", not \"%s\"", name, log_text,
           says ? says : "");
     ft_destroy(m);
 }
@@ -113,14 +106,14 @@ static void test_prefix(void)
         ft_model *m = small_network(layers[i]);
         ft_load_weights(m, FORMATS "ckpt_wrapped.pt", (ft_weights_options){0});
         check_weights(m, layers[i], layers[i], 0);
-        CHECK((logged[0] == 0) == (i == 2), "%s: %s", layers[i], logged);
+        CHECK((log_text[0] == 0) == (i == 2), "%s: %s", layers[i], log_text);
         ft_destroy(m);
     }
     {
         ft_model *m = small_network("head");
         ft_load_weights(m, FORMATS "ckpt_compiled.pt", (ft_weights_options){.rename = "fc.=head."});
         check_weights(m, "head", "a rule behind a prefix", 0);
-        CHECK(!strstr(logged, "no name in it"), "%s", logged);
+        CHECK(!strstr(log_text, "no name in it"), "%s", log_text);
         ft_destroy(m);
         m = small_network("net.fc");
         CHECK(ft_load_weights(m, FORMATS "ckpt_beside.pt", (ft_weights_options){0}) == FT_MISMATCH

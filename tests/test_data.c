@@ -4,6 +4,7 @@
 #include <stb/stb_image.h>
 
 #include "check.h"
+#include "log.h"
 
 #include "internals.h"
 
@@ -13,17 +14,6 @@
 #define GOLDEN "tests/golden/resize.safetensors"
 
 /* ---- Helpers ---- */
-
-static char log_text[1 << 16];
-
-static void collect(void *user, const char *line)
-{
-    size_t at = strlen(log_text), more = strlen(line);
-    (void)user;
-    if (at + more + 2 > sizeof log_text) return;
-    memcpy(log_text + at, line, more);
-    memcpy(log_text + at + more, "\n", 2);
-}
 
 static int occurrences(const char *text, const char *word)
 {

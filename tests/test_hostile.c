@@ -3,6 +3,7 @@
    file. Each gives a clear error or works; memory and time depend on the bytes that are there. */
 #define _POSIX_C_SOURCE 200809L /* symlink */
 #include "check.h"
+#include "log.h"
 #include "finetune.h"
 
 #include <stdint.h>
@@ -12,18 +13,10 @@
 
 #define ROOT "build/hostile"
 
-static char logged[4096];
-
-static void keep_log(void *user, const char *line)
-{
-    (void)user;
-    snprintf(logged + strlen(logged), sizeof logged - strlen(logged), "%s\n", line);
-}
-
 static ft_model *new_model(void)
 {
-    ft_desc desc = {.threads = 1, .log = keep_log};
-    logged[0] = 0;
+    ft_desc desc = {.threads = 1, .log = collect};
+    log_text[0] = 0;
     return ft_create(desc);
 }
 

@@ -3,6 +3,7 @@
    folders, links, pipes, names that are not UTF-8. tests/golden/make_pictures.py made the files. */
 #define _DEFAULT_SOURCE /* symlink, mknod */
 #include "check.h"
+#include "log.h"
 
 #include "finetune.h"
 
@@ -11,17 +12,6 @@
 
 #define ROOT "build/pictures_files"
 #define GOLDEN "tests/golden/pictures.safetensors"
-
-static char log_text[1 << 16];
-
-static void collect(void *user, const char *line)
-{
-    size_t at = strlen(log_text), more = strlen(line);
-    (void)user;
-    if (at + more + 2 > sizeof log_text) return;
-    memcpy(log_text + at, line, more);
-    memcpy(log_text + at + more, "\n", 2);
-}
 
 /* A network whose output is its input, for pictures of these sides: [N, 3 * height * width]. */
 static ft_model *mirror(int width, int height, size_t budget)

@@ -218,51 +218,61 @@ static const char *ft__picture_damage(const unsigned char *bytes, size_t count,
     return h->format == 'P' ? ft__png_damage(bytes, count, h->memory) : NULL;
 }
 
-/* Decodes bytes that were decoded before to an upright picture of `channels` (1 or 3). Returns
-   NULL, or why it cannot. */
-static const char *ft__decode_again(const unsigned char *bytes, size_t count, int channels,
-                                    ft__picture *picture)
+/* Reads the header of a picture to decode; empties `picture`. Returns NULL, or why it cannot. */
+static const char *ft__decode_header(const unsigned char *bytes, size_t count, ft__image_header *h,
+                                     ft__picture *picture)
 {
     ft__bytes from = {bytes, count, NULL, NULL};
-    ft__image_header h;
-    const char *fault = ft__image_header_read(&from, &h);
+    const char *fault = ft__image_header_read(&from, h);
     memset(picture, 0, sizeof *picture);
-    if (!fault) fault = ft__picture_fault(bytes, count);
-    if (fault) return fault;
-    picture->width = h.width;
-    picture->height = h.height;
+    return fault ? fault : ft__picture_fault(bytes, count);
+}
+
+/* Decodes to an upright picture of `channels` (1 or 3). Returns NULL, or why it cannot. */
+static const char *ft__decode_body(const unsigned char *bytes, size_t count, int channels,
+                                   const ft__image_header *h, ft__picture *picture)
+{
+    const char *fault = NULL;
+    picture->width = h->width;
+    picture->height = h->height;
     picture->channels = 3;
-    if (h.format == 'J' || h.format == 'P') fault = ft__decode_by_stb(bytes, count, &h, picture);
+    if (h->format == 'J' || h->format == 'P') fault = ft__decode_by_stb(bytes, count, h, picture);
     else {
-        picture->pixels = (uint8_t *)malloc(3 * (size_t)h.width * (size_t)h.height);
+        picture->pixels = (uint8_t *)malloc(3 * (size_t)h->width * (size_t)h->height);
         if (!picture->pixels) return "not enough memory for its pixels";
-        if (h.format == 'B') fault = ft__decode_bmp(bytes, &h, picture->pixels);
-        if (h.format == 'G') fault = ft__decode_gif(bytes, count, &h, picture->pixels);
-        if (h.format == 'N') fault = ft__decode_pnm(bytes, &h, picture->pixels);
+        if (h->format == 'B') fault = ft__decode_bmp(bytes, h, picture->pixels);
+        if (h->format == 'G') fault = ft__decode_gif(bytes, count, h, picture->pixels);
+        if (h->format == 'N') fault = ft__decode_pnm(bytes, h, picture->pixels);
     }
-    if (!fault && h.orientation > 1) fault = ft__make_upright(&h, picture);
+    if (!fault && h->orientation > 1) fault = ft__make_upright(h, picture);
     if (fault) {
         ft__picture_free(picture);
         return fault;
     }
     if (channels != 3) /* stb_image's grey differs from Pillow's */
-        ft__convert_channels(picture->pixels, 3, (size_t)h.width * (size_t)h.height,
+        ft__convert_channels(picture->pixels, 3, (size_t)h->width * (size_t)h->height,
                              picture->pixels, channels);
     picture->channels = channels;
     return NULL;
+}
+
+/* Decodes bytes that were decoded before. */
+static const char *ft__decode_again(const unsigned char *bytes, size_t count, int channels,
+                                    ft__picture *picture)
+{
+    ft__image_header h;
+    const char *fault = ft__decode_header(bytes, count, &h, picture);
+    return fault ? fault : ft__decode_body(bytes, count, channels, &h, picture);
 }
 
 /* The same for new bytes: also looks for damage that stb_image would not notice. */
 static const char *ft__decode(const unsigned char *bytes, size_t count, int channels,
                               ft__picture *picture)
 {
-    ft__bytes from = {bytes, count, NULL, NULL};
     ft__image_header h;
-    const char *fault = ft__image_header_read(&from, &h);
-    memset(picture, 0, sizeof *picture);
-    if (!fault) fault = ft__picture_fault(bytes, count);
+    const char *fault = ft__decode_header(bytes, count, &h, picture);
     if (!fault) fault = ft__picture_damage(bytes, count, &h);
-    return fault ? fault : ft__decode_again(bytes, count, channels, picture);
+    return fault ? fault : ft__decode_body(bytes, count, channels, &h, picture);
 }
 
 /* Returns NULL, or why the file is not read. */

@@ -117,7 +117,6 @@ typedef struct ft__bf16_run {
     ft__bf16_form form;
     const ft__bf16_row *kind;
     float *pairs;
-    size_t columns;             /* of the matrix to pack */
     float *to;
 } ft__bf16_run;
 

@@ -143,7 +143,4 @@ typedef struct ft__row {
     const ft__field *fields;    /* ends with a NULL name */
 } ft__row;
 
-/* The values of input i. */
-static FT__UNUSED const float *ft__x(const ft__call *call, int i) { return call->input[i].value; }
-
 static const ft__field ft__no_fields[] = {{NULL, 0, 0, 0}};
