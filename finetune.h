@@ -126,8 +126,9 @@
      [SECTION] data/image_damage: Damaged JPEG and PNG files
      [SECTION] data/image_files: Image files
      [SECTION] data/sources: Data sources
-     [SECTION] data/image_samples: Pictures of a folder: reading one
+     [SECTION] data/image_samples: Pictures of a folder, or in memory: reading one
      [SECTION] data/image_folders: Image folders
+     [SECTION] data/pixels: Pictures in memory
      [SECTION] data/tables: Tables
      [SECTION] data/texts: Texts
      [SECTION] data/text_streams: Streams of text
@@ -766,6 +767,21 @@ typedef struct ft_image_folder_options {
                                of tracks */
 } ft_image_folder_options;
 
+typedef struct ft_picture_size { int width, height; } ft_picture_size;
+
+typedef struct ft_pixels_options {
+    int channels;           /* of every picture: 1 grey, 2 grey and alpha, 3 RGB (default), 4 RGBA;
+                               converted to the network's channels as in ft_predict_pixels */
+    int classes;            /* labels must be below it; 0: the largest label plus one */
+    const char *const *class_names; /* [classes], copied; or NULL: classes have no names */
+    ft_augmentation augmentation; /* as in ft_image_folder_options */
+    size_t cache_bytes;     /* most memory for resized pictures; default and use as in
+                               ft_image_folder_options. A picture without room is resized again at
+                               each use */
+    const int *groups;      /* [count], copied: pictures of the same number, such as frames of one
+                               video, are held back together; or NULL: each is its own group */
+} ft_pixels_options;
+
 typedef struct ft_array_options {
     int classes;            /* labels must be below it; 0: the largest label plus one */
     const char *input, *labels; /* names of the nodes; default "input" and "labels". Values are
@@ -928,6 +944,10 @@ typedef struct ft_sample_result {
     int guess;              /* the most probable class */
     float probability;      /* of `guess` */
 } ft_sample_result;
+
+typedef struct ft_predict_options {
+    int batch_size;         /* default 32. It does not change the predictions */
+} ft_predict_options;
 
 typedef struct ft_evaluate_options {
     int batch_size;         /* default 32 */
@@ -1314,6 +1334,14 @@ FINETUNE_API ft_data *ft_data_source(ft_model *m, ft_source source);
 /* PATH/CLASS/anything.jpg|png|bmp|ppm|pgm|gif; classes in the order of their names. */
 FINETUNE_API ft_data *ft_image_folder(ft_model *m, const char *path,
                                       ft_image_folder_options options);
+/* `count` pictures in your memory: pixels[i] is rows of sizes[i].width * options.channels bytes,
+   sizes[i].height of them without gaps, and labels [count] are from 0, or NULL without labels. The
+   pixels are not copied: they must stay valid and unchanged as long as the data; the four arrays
+   may go. A picture is resized, cropped and augmented as one of ft_image_folder, to the same bits.
+   Fills "input" and, with labels, "labels". */
+FINETUNE_API ft_data *ft_pixels(ft_model *m, int count, const uint8_t *const *pixels,
+                                const ft_picture_size *sizes, const int *labels,
+                                ft_pixels_options options);
 /* `count` samples in your memory, which must stay valid as long as the data: values [count, the
    input's shape], and labels [count] from 0, or NULL without labels. */
 FINETUNE_API ft_data *ft_arrays(ft_model *m, int count, const float *values, const int *labels,
@@ -1409,6 +1437,14 @@ FINETUNE_API int ft_predict_pixels(ft_model *m, const uint8_t *pixels, int width
 /* Classifies a text of `bytes` bytes of UTF-8, with the model's tokeniser; as ft_predict_file. */
 FINETUNE_API int ft_predict_text(ft_model *m, const char *text, size_t bytes,
                                  ft_prediction *best, int count);
+/* Classifies every sample of the data, in batches: pictures of ft_pixels or of a folder, texts,
+   arrays, your own source; labels are not read. best [ft_data_count(data)][count]: the `count` most
+   probable classes of each sample, best first, with the bits that ft_predict_pixels and the others
+   give for it alone. Where the network has fewer classes than `count`, and for a sample that cannot
+   be read, class_index is -1 and probability 0. Returns the number of samples predicted, 0 on
+   error. FT_INVALID for text streams. */
+FINETUNE_API int ft_predict_data(ft_model *m, ft_data *data, ft_prediction *best, int count,
+                                 ft_predict_options options);
 /* Continues a text token by token, each drawn from the language model's prediction. The states of
    recurrent layers start at zero, and after it are those of the text's end. The same options give
    the same text. Returns the number of tokens generated, 0 on error. */
@@ -28847,14 +28883,15 @@ static void ft__arrays_release(void *user)
 }
 
 /* Returns the number of classes; 0 with an error if a label is out of range. */
-static int ft__arrays_classes(ft__context *c, int count, const int *labels, int classes)
+static int ft__label_classes(ft__context *c, const char *call, int count, const int *labels,
+                             int classes)
 {
     int i, most = 0;
     if (!labels) return 0;
     for (i = 0; i < count; ++i) {
         if (labels[i] < 0 || (classes > 0 && labels[i] >= classes) || labels[i] == INT_MAX) {
-            ft__fail(c, FT_INVALID, "arrays: labels[%d] is %d; it must be at least 0 and below %d",
-                     i, labels[i], classes > 0 ? classes : INT_MAX);
+            ft__fail(c, FT_INVALID, "%s: labels[%d] is %d; it must be at least 0 and below %d",
+                     call, i, labels[i], classes > 0 ? classes : INT_MAX);
             return 0;
         }
         if (labels[i] >= most) most = labels[i] + 1;
@@ -28880,7 +28917,8 @@ ft_data *ft_arrays(ft_model *m, int count, const float *values, const int *label
     if (options.classes > 0 && !labels)
         ft__fail(c, FT_INVALID, "arrays: classes has no effect here: it is for labels, which are"
                  " NULL");
-    source.classes = ft__arrays_classes(c, count, labels, options.classes);
+    source.classes = ft__label_classes(c, "arrays", count, labels,
+                                       options.classes);
     arrays = (ft__arrays *)ft__allocate(c, 1, sizeof *arrays);
     if (!arrays) return NULL;
     arrays->context = c;
@@ -29231,8 +29269,9 @@ static size_t ft__loader_bytes(const ft_model *m, const ft_data *data, int batch
     return bytes;
 }
 
-/* Makes a loader for all inputs of a model. */
-static ft__loader *ft__loader_create(ft_model *m, ft_data *data, int batch_size)
+/* Makes a loader for all inputs of a model or, with a plan, for those that its output reads. */
+static ft__loader *ft__loader_create(ft_model *m, ft_data *data, int batch_size,
+                                     const ft__plan *output_of)
 {
     ft_slot slots[FT__MOST_SLOTS];
     ft_node nodes[FT__MOST_SLOTS];
@@ -29242,6 +29281,7 @@ static ft__loader *ft__loader_create(ft_model *m, ft_data *data, int batch_size)
     for (i = 0; i < m->node_count; ++i) {
         const ft__node *node = &m->nodes[i];
         if (node->op != FT__OP_input) continue;
+        if (output_of && !ft__output_reads(m, output_of, i + 1)) continue;
         if (count == FT__MOST_SLOTS) {
             ft__fail(&m->context, FT_UNSUPPORTED, "%s: a data source fills at most %d inputs, but"
                      " the network has more: feed them with ft_feed", node->name, count);
@@ -29481,22 +29521,24 @@ static void ft__bucket(const ft_source *source, int *order, int count, int batch
 }
 
 /* =============================================================================================
-   [SECTION] data/image_samples: Pictures of a folder: reading one
-   What an image folder knows of each picture, and how any thread reads one as the network's input.
+   [SECTION] data/image_samples: Pictures of a folder, or in memory: reading one
+   What an image folder, or ft_pixels, knows of each picture, and how any thread reads one as the
+   network's input.
    ============================================================================================= */
 typedef struct ft__sample {
-    char *path;             /* PATH/CLASS/NAME */
-    int label;
+    char *path;             /* PATH/CLASS/NAME; NULL: the picture is in memory */
+    const uint8_t *pixels;  /* then these: the caller's, with folder->channels */
+    int label;              /* -1: none */
     ft__geometry geometry;  /* of the part that preprocessing keeps */
     int width, height;      /* of the file's picture */
-    uint64_t bytes;         /* of the file */
+    uint64_t bytes;         /* of the file; in memory: of the network's channels, if others */
     size_t memory;          /* that decoding it allocates */
     uint64_t group;
     uint8_t *picture;       /* resized, the network's channels; NULL: decoded at each use */
     bool examined;
     bool turned;            /* EXIF says that it is stored rotated or mirrored */
     bool known;             /* ft_desc.cache says that it can be read: not decoded so far */
-    uint64_t digest;        /* of the file's bytes */
+    uint64_t digest;        /* of the file's bytes, or the pixels */
     const char *fault;      /* why it cannot be read; NULL: it can */
 } ft__sample;
 
@@ -29513,7 +29555,8 @@ struct ft__folder {
     ft_preprocessing preprocessing;
     ft_augmentation augmentation;
     uint64_t seed;
-    char *path;
+    char *path;             /* "": the pictures are in memory, */
+    int channels;           /* of these 1 to 4 channels */
     char **class_names;     /* in the order of the labels */
     int class_count, class_capacity;
     ft__sample *samples;
@@ -29642,13 +29685,35 @@ static const char *ft__sample_bytes(const ft__folder *folder, const ft__sample *
     return fault;
 }
 
+/* Resizes a picture in memory. */
+static void ft__sample_resize(const ft__folder *folder, const ft__sample *sample,
+                              ft__scratch *scratch, uint8_t *to)
+{
+    int channels = folder->preprocessing.channels;
+    const uint8_t *from = sample->pixels;
+    if (folder->channels != channels) {
+        ft__convert_channels(from, folder->channels,
+                             (size_t)sample->width * (size_t)sample->height, scratch->file,
+                             channels);
+        from = scratch->file;
+    }
+    ft__resize(from, (size_t)sample->width * (size_t)channels, sample->width, sample->height,
+               channels, to, sample->geometry.width, sample->geometry.height, FT__BILINEAR,
+               scratch->workspace);
+}
+
 /* Decodes and resizes into `to`; if `to` is NULL, only finds out whether it could. */
 static const char *ft__sample_load(const ft__folder *folder, const ft__sample *sample, bool first,
                                    ft__scratch *scratch, uint8_t *to)
 {
     const ft_preprocessing *p = &folder->preprocessing;
     ft__picture picture;
-    const char *fault = ft__sample_bytes(folder, sample, scratch->file);
+    const char *fault;
+    if (sample->pixels) {
+        if (to) ft__sample_resize(folder, sample, scratch, to);
+        return NULL;
+    }
+    fault = ft__sample_bytes(folder, sample, scratch->file);
     if (!fault)
         fault = (first ? ft__decode : ft__decode_again)(scratch->file, (size_t)sample->bytes,
                                                         p->channels, &picture);
@@ -30352,6 +30417,24 @@ static bool ft__folder_check(ft_model *m, const char *path,
     return ft__ok(c);
 }
 
+/* An empty set of pictures for the model's preprocessing; NULL with an error. */
+static ft__folder *ft__folder_make(ft_model *m, ft_augmentation augmentation, size_t cache_bytes)
+{
+    ft__context *c = &m->context;
+    ft__folder *folder = (ft__folder *)ft__allocate(c, 1, sizeof *folder);
+    if (!folder) return NULL;
+#ifndef FINETUNE_NO_THREADS
+    pthread_mutex_init(&folder->mutex, NULL);
+    pthread_cond_init(&folder->given_back, NULL);
+#endif
+    folder->context = c;
+    folder->preprocessing = m->preprocessing;
+    folder->augmentation = augmentation;
+    folder->seed = c->desc.seed;
+    folder->cache_left = ft__folder_cache(c, cache_bytes);
+    return folder;
+}
+
 ft_data *ft_image_folder(ft_model *m, const char *path, ft_image_folder_options options)
 {
     ft__context *c;
@@ -30362,17 +30445,8 @@ ft_data *ft_image_folder(ft_model *m, const char *path, ft_image_folder_options 
     if (!ft__usable(m) || !ft__given(&m->context, path, "ft_image_folder: the path")
         || !ft__folder_check(m, path, &options)) return NULL;
     c = &m->context;
-    folder = (ft__folder *)ft__allocate(c, 1, sizeof *folder);
+    folder = ft__folder_make(m, options.augmentation, options.cache_bytes);
     if (!folder) return NULL;
-#ifndef FINETUNE_NO_THREADS
-    pthread_mutex_init(&folder->mutex, NULL);
-    pthread_cond_init(&folder->given_back, NULL);
-#endif
-    folder->context = c;
-    folder->preprocessing = m->preprocessing;
-    folder->augmentation = options.augmentation;
-    folder->seed = c->desc.seed;
-    folder->cache_left = ft__folder_cache(c, options.cache_bytes);
     folder->path = ft__copy_text(c, path);
     for (length = strlen(path); folder->path && length > 1 && path[length - 1] == '/'; --length)
         folder->path[length - 1] = 0;
@@ -30387,6 +30461,127 @@ ft_data *ft_image_folder(ft_model *m, const char *path, ft_image_folder_options 
     if (ft__ok(c)) ft__folder_fill(folder, m, &options, &source);
     if (ft__ok(c)) data = ft_data_source(m, source);
     if (data) data->fills = "input,labels";
+    if (data) data->folder = folder;
+    else ft__folder_release(folder);
+    return data;
+}
+
+/* =============================================================================================
+   [SECTION] data/pixels: Pictures in memory
+   Pictures that the application has decoded. They are samples of an ft__folder, as a folder's files
+   are, with the same resizing, views and digests: the same pictures give the same bits.
+   ============================================================================================= */
+static void ft__pixels_check(ft_model *m, int count, const uint8_t *const *pixels,
+                             const ft_picture_size *sizes, const int *labels,
+                             const ft_pixels_options *o)
+{
+    ft__context *c = &m->context;
+    const char *fault = ft__preprocessing_fault(&m->preprocessing);
+    const ft__field_use uses[] = {
+        {"classes", o->classes > 0, labels != NULL, "labels, which are NULL"},
+        {"class_names", o->class_names != NULL, o->classes > 0, "classes, their number"}};
+    int i;
+    if (!pixels || !sizes || count < 1 || o->classes < 0)
+        ft__fail(c, FT_INVALID, "ft_pixels: pixels and sizes must not be NULL, count (%d) must be"
+                 " at least 1, and classes (%d) must not be negative", count, o->classes);
+    if (o->channels < 0 || o->channels > 4)
+        ft__fail(c, FT_INVALID, "ft_pixels: channels is %d; it must be 1 to 4 (0: 3)", o->channels);
+    if (fault)
+        ft__fail(c, FT_INVALID, "ft_pixels: the model's preprocessing is not usable: %s; load or"
+                 " build a network first, or call ft_set_preprocessing", fault);
+    fault = ft__augmentation_fault(&o->augmentation);
+    if (fault) ft__fail(c, FT_INVALID, "ft_pixels: augmentation: %s", fault);
+    ft__check_uses(c, "ft_pixels", uses, sizeof uses / sizeof uses[0]);
+    for (i = 0; ft__ok(c) && i < count; ++i) {
+        ft__geometry geometry;
+        if (!pixels[i]) ft__fail(c, FT_INVALID, "ft_pixels: pixels[%d] is NULL", i);
+        else if (!ft__geometry_of(&m->preprocessing, sizes[i].width, sizes[i].height, &geometry))
+            ft__fail(c, FT_INVALID, "ft_pixels: picture %d is %d x %d: %s", i, sizes[i].width,
+                     sizes[i].height, ft__odd_sides);
+    }
+}
+
+static ft__folder *ft__pixels_folder(ft_model *m, const ft_pixels_options *o)
+{
+    ft__context *c = &m->context;
+    ft__folder *folder = ft__folder_make(m, o->augmentation, o->cache_bytes);
+    int i;
+    if (!folder) return NULL;
+    folder->channels = o->channels ? o->channels : 3;
+    folder->path = ft__copy_text(c, "");
+    if (o->class_names)
+        folder->class_names = (char **)ft__allocate(c, (size_t)o->classes,
+                                                    sizeof *folder->class_names);
+    for (i = 0; folder->class_names && i < o->classes; ++i) {
+        char number[12];
+        folder->class_names[i] = ft__copy_text(c, ft__name_or_number(o->class_names[i], i, number));
+        folder->class_count = i + 1;
+    }
+    return folder;
+}
+
+static void ft__pixels_add(ft__folder *folder, int count, const uint8_t *const *pixels,
+                           const ft_picture_size *sizes, const int *labels, const int *groups)
+{
+    const ft_preprocessing *p = &folder->preprocessing;
+    ft__context *c = folder->context;
+    int i;
+    folder->samples = (ft__sample *)ft__allocate(c, (size_t)count, sizeof *folder->samples);
+    for (i = 0; folder->samples && i < count; ++i) {
+        ft__sample *s = &folder->samples[i];
+        size_t area = (size_t)sizes[i].width * (size_t)sizes[i].height;
+        s->pixels = pixels[i];
+        s->width = sizes[i].width;
+        s->height = sizes[i].height;
+        s->label = labels ? labels[i] : -1;
+        s->group = groups ? (uint64_t)(int64_t)groups[i] : (uint64_t)i;
+        s->bytes = folder->channels == p->channels ? 0 : area * (size_t)p->channels;
+        s->digest = ft__hash_bytes(ft__key((uint64_t)s->width, (uint64_t)s->height,
+                                           (uint64_t)folder->channels, 0),
+                                   s->pixels, area * (size_t)folder->channels);
+        ft__geometry_of(p, s->width, s->height, &s->geometry);
+        s->examined = true;
+        folder->count = i + 1;
+    }
+}
+
+/* Resizes the pictures that find room; the others are resized at each use. */
+static void ft__pixels_keep(ft__folder *folder)
+{
+    int i, *all = (int *)ft__allocate(folder->context, (size_t)folder->count, sizeof *all);
+    for (i = 0; all && i < folder->count; ++i) all[i] = i;
+    if (all) ft__folder_decode(folder, all, folder->count);
+    ft__release(folder->context, all);
+    if (ft__ok(folder->context)) ft__folder_fit_scratch(folder, false);
+}
+
+ft_data *ft_pixels(ft_model *m, int count, const uint8_t *const *pixels,
+                   const ft_picture_size *sizes, const int *labels, ft_pixels_options options)
+{
+    ft__context *c;
+    ft__folder *folder;
+    ft_data *data = NULL;
+    ft_source source;
+    if (!ft__usable(m)) return NULL;
+    c = &m->context;
+    memset(&source, 0, sizeof source);
+    ft__pixels_check(m, count, pixels, sizes, labels, &options);
+    if (ft__ok(c))
+        source.classes = ft__label_classes(c, "ft_pixels", count, labels, options.classes);
+    folder = ft__ok(c) ? ft__pixels_folder(m, &options) : NULL;
+    if (!folder) return NULL;
+    if (ft__ok(c)) ft__pixels_add(folder, count, pixels, sizes, labels, options.groups);
+    if (ft__ok(c)) ft__pixels_keep(folder);
+    source.user = folder;
+    source.count = count;
+    source.get = ft__folder_get;
+    source.label = labels ? ft__folder_label : NULL;
+    source.group = options.groups ? ft__folder_group : NULL;
+    source.class_name = options.class_names ? ft__folder_class_name : NULL;
+    source.release = ft__folder_release;
+    source.digest = ft__folder_digest;
+    if (ft__ok(c)) data = ft_data_source(m, source);
+    if (data) data->fills = labels ? "input,labels" : "input";
     if (data) data->folder = folder;
     else ft__folder_release(folder);
     return data;
@@ -32527,7 +32722,7 @@ static void ft__cache_release(ft__context *c, ft__cache *cache)
 static ft_status ft__fit_loader(ft__fit *f)
 {
     ft__data_decode(f->data);
-    f->loader = ft__loader_create(f->m, f->data, f->o.batch_size);
+    f->loader = ft__loader_create(f->m, f->data, f->o.batch_size, NULL);
     return f->m->context.status;
 }
 
@@ -33956,7 +34151,7 @@ static ft_evaluation ft__evaluate(ft_model *m, ft_data *data, ft_evaluate_option
     m->in_use = plan;
     ft__data_decode(data);
     samples = (int *)ft__allocate(c, 3 * (size_t)count, sizeof *samples);
-    if (plan && samples) loader = ft__loader_create(m, data, size);
+    if (plan && samples) loader = ft__loader_create(m, data, size, NULL);
     ft__regression_start(m, &regression);
     for (i = 0; samples && i < count; ++i) samples[i] = i;
     if (loader) ft__bucket(&data->source, samples, count, size, 0, samples + count);
@@ -34061,6 +34256,82 @@ static ft__plan *ft__begin_picture(ft_model *m, float **picture, const ft_predic
     *picture = (float *)ft__allocate(c, ft__node_count_at(&m->nodes[node.id - 1], ft__one),
                                      sizeof **picture);
     return *picture ? plan : NULL;
+}
+
+/* Runs the samples in this order for the output alone; returns how many could be read. */
+static int ft__predict_samples(ft_model *m, ft__plan *plan, ft__loader *loader, const int *samples,
+                               ft_prediction *best, int count)
+{
+    const ft__batch *batch;
+    int read = 0, i, classes = ft_class_count(m);
+    ft_reset_state(m, "*");
+    ft__loader_start(loader, samples, NULL, ft_data_count(loader->data));
+    while (ft__ok(&m->context) && (batch = ft__loader_next(loader)) != NULL) {
+        if (batch->count == 0) continue;
+        ft__feed_batch(m, loader, batch);
+        m->last_run = plan;
+        ft__run_forward(m, plan, 0, plan->step_count, batch->count, FT__ONLY_OUTPUT);
+        if (ft__check_output(m, plan, batch->count, "ft_predict_data") != FT_OK) break;
+        for (i = 0; i < batch->count; ++i)
+            ft__best_classes(m, plan->values[m->output.id - 1] + (size_t)i * (size_t)classes,
+                             best + (size_t)batch->index[i] * (size_t)count, count);
+        read += batch->count;
+    }
+    m->fed_from = NULL;
+    return ft__ok(&m->context) ? read : 0;
+}
+
+static bool ft__can_predict_data(ft_model *m, const ft_data *data, const ft_prediction *best,
+                                 int count, const ft_predict_options *o)
+{
+    const char *call = "ft_predict_data";
+    if (!ft__can_predict(m, best, count, call) || !ft__given(&m->context, data, "ft_predict_data:"
+                                                             " the data")) return false;
+    if (data->model != m)
+        ft__fail(&m->context, FT_INVALID, "%s: the data belongs to another model: create it with"
+                 " this model", call);
+    if (data->source.streams > 0)
+        ft__fail(&m->context, FT_INVALID, "%s: text streams have no samples to classify", call);
+    if (o->batch_size < 0)
+        ft__fail(&m->context, FT_INVALID, "%s: batch_size is %d; it must not be negative", call,
+                 o->batch_size);
+    return ft__check_words(m, data) == FT_OK;
+}
+
+static int ft__predict_data(ft_model *m, ft_data *data, ft_prediction *best, int count,
+                            ft_predict_options options)
+{
+    int size = options.batch_size > 0 ? options.batch_size : 32, samples = ft_data_count(data);
+    int length = ft_length(m), read = 0, i, *order;
+    ft__loader *loader = NULL;
+    ft__plan *plan, *in_use;
+    size_t k;
+    if (!ft__can_predict_data(m, data, best, count, &options)) return 0;
+    for (k = 0; k < (size_t)samples * (size_t)count; ++k) {
+        best[k].class_index = -1;
+        best[k].probability = 0;
+    }
+    if (size > samples) size = samples;
+    ft__set_longest(m, data);
+    m->reserve = ft__loader_bytes(m, data, size) + 3 * (size_t)samples * sizeof *order
+        + FT__ALIGNMENT;
+    plan = ft__begin(m, size, false);
+    m->reserve = 0;
+    in_use = m->in_use;
+    m->in_use = plan;
+    ft__data_decode(data);
+    order = (int *)ft__allocate(&m->context, 3 * (size_t)samples, sizeof *order);
+    if (plan && order) loader = ft__loader_create(m, data, size, plan);
+    for (i = 0; order && i < samples; ++i) order[i] = i;
+    if (loader) {
+        ft__bucket(&data->source, order, samples, size, 0, order + samples);
+        read = ft__predict_samples(m, plan, loader, order, best, count);
+    }
+    m->in_use = in_use;
+    m->length = length; /* until here it was the last batch's */
+    ft__loader_destroy(loader);
+    ft__release(&m->context, order);
+    return read;
 }
 
 /* =============================================================================================
@@ -35026,6 +35297,12 @@ ft_finetune_result ft_finetune(ft_model *m, ft_data *data, ft_finetune_options o
 int ft_predict_text(ft_model *m, const char *text, size_t bytes, ft_prediction *best, int count)
 {
     return ft__predict_text(m, text, bytes, best, count);
+}
+
+int ft_predict_data(ft_model *m, ft_data *data, ft_prediction *best, int count,
+                    ft_predict_options options)
+{
+    return ft__predict_data(m, data, best, count, options);
 }
 
 int ft_generate(ft_model *m, ft_generate_options options) { return ft__generate(m, options); }

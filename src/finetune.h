@@ -158,6 +158,7 @@ extern "C" {
 #include "data/sources.h"
 #include "data/image_samples.h"
 #include "data/image_folders.h"
+#include "data/pixels.h"
 #include "data/tables.h"
 #include "data/texts.h"
 #include "data/text_streams.h"

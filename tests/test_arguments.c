@@ -81,6 +81,8 @@ static bool call(int which, ft_model *m, ft_node x, bool make)
         ft_tokenize_options tokenize_options;
         ft_source source;
         ft_image_folder_options image_folder_options;
+        ft_pixels_options pixels_options;
+        ft_predict_options predict_options;
         ft_array_options array_options;
         ft_text_options text_options;
         ft_stream_options stream_options;
@@ -185,6 +187,7 @@ static bool call(int which, ft_model *m, ft_node x, bool make)
     TRY(ft_get_tokenizer(m));
     TRY(ft_data_source(m, o.source));
     TRY(ft_image_folder(m, NULL, o.image_folder_options));
+    TRY(ft_pixels(m, 1, NULL, NULL, NULL, o.pixels_options));
     TRY(ft_arrays(m, 1, NULL, NULL, o.array_options));
     TRY(ft_texts(m, NULL, o.text_options));
     TRY(ft_text_streams(m, NULL, o.stream_options));
@@ -212,6 +215,7 @@ static bool call(int which, ft_model *m, ft_node x, bool make)
     TRY(ft_predict_memory(m, NULL, 1, NULL, 1));
     TRY(ft_predict_pixels(m, NULL, 1, 1, 1, NULL, 1));
     TRY(ft_predict_text(m, NULL, 1, NULL, 1));
+    TRY(ft_predict_data(m, NULL, NULL, 1, o.predict_options));
     TRY(ft_generate(m, o.generate_options));
     TRY(ft_run(m, NULL, 1, NULL, 1));
     TRY(ft_run_lengths(m, NULL, NULL, 1, NULL, 1));
@@ -284,10 +288,10 @@ static void test_null(void)
     static const char *const errors[] = { /* a network must have an error then */
         "ft_load", "ft_network", "ft_load_weights", "ft_save", "ft_file_open", "ft_reshape",
         "ft_concat", "ft_permute", "ft_activation", "ft_get", "ft_set", "ft_get_gradient",
-        "ft_tokenizer_load", "ft_tokenizer_build", "ft_data_source", "ft_image_folder", "ft_arrays",
+        "ft_tokenizer_load", "ft_tokenizer_build", "ft_data_source", "ft_image_folder", "ft_pixels", "ft_arrays",
         "ft_texts", "ft_text_streams", "ft_finetune", "ft_fit", "ft_evaluate", "ft_feed",
         "ft_swap_activations", "ft_predict_file", "ft_predict_memory", "ft_predict_pixels",
-        "ft_predict_text", "ft_run", "ft_run_lengths"};
+        "ft_predict_text", "ft_predict_data", "ft_run", "ft_run_lengths"};
     const size_t count = sizeof errors / sizeof errors[0];
     bool driver_ends = !check_survives(list_devices);
     ft_node none = {0};

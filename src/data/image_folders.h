@@ -681,6 +681,24 @@ static bool ft__folder_check(ft_model *m, const char *path,
     return ft__ok(c);
 }
 
+/* An empty set of pictures for the model's preprocessing; NULL with an error. */
+static ft__folder *ft__folder_make(ft_model *m, ft_augmentation augmentation, size_t cache_bytes)
+{
+    ft__context *c = &m->context;
+    ft__folder *folder = (ft__folder *)ft__allocate(c, 1, sizeof *folder);
+    if (!folder) return NULL;
+#ifndef FINETUNE_NO_THREADS
+    pthread_mutex_init(&folder->mutex, NULL);
+    pthread_cond_init(&folder->given_back, NULL);
+#endif
+    folder->context = c;
+    folder->preprocessing = m->preprocessing;
+    folder->augmentation = augmentation;
+    folder->seed = c->desc.seed;
+    folder->cache_left = ft__folder_cache(c, cache_bytes);
+    return folder;
+}
+
 ft_data *ft_image_folder(ft_model *m, const char *path, ft_image_folder_options options)
 {
     ft__context *c;
@@ -691,17 +709,8 @@ ft_data *ft_image_folder(ft_model *m, const char *path, ft_image_folder_options 
     if (!ft__usable(m) || !ft__given(&m->context, path, "ft_image_folder: the path")
         || !ft__folder_check(m, path, &options)) return NULL;
     c = &m->context;
-    folder = (ft__folder *)ft__allocate(c, 1, sizeof *folder);
+    folder = ft__folder_make(m, options.augmentation, options.cache_bytes);
     if (!folder) return NULL;
-#ifndef FINETUNE_NO_THREADS
-    pthread_mutex_init(&folder->mutex, NULL);
-    pthread_cond_init(&folder->given_back, NULL);
-#endif
-    folder->context = c;
-    folder->preprocessing = m->preprocessing;
-    folder->augmentation = options.augmentation;
-    folder->seed = c->desc.seed;
-    folder->cache_left = ft__folder_cache(c, options.cache_bytes);
     folder->path = ft__copy_text(c, path);
     for (length = strlen(path); folder->path && length > 1 && path[length - 1] == '/'; --length)
         folder->path[length - 1] = 0;

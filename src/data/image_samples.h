@@ -10,22 +10,24 @@
 #include "data/sources.h"
 
 /* =============================================================================================
-   [SECTION] data/image_samples: Pictures of a folder: reading one
-   What an image folder knows of each picture, and how any thread reads one as the network's input.
+   [SECTION] data/image_samples: Pictures of a folder, or in memory: reading one
+   What an image folder, or ft_pixels, knows of each picture, and how any thread reads one as the
+   network's input.
    ============================================================================================= */
 typedef struct ft__sample {
-    char *path;             /* PATH/CLASS/NAME */
-    int label;
+    char *path;             /* PATH/CLASS/NAME; NULL: the picture is in memory */
+    const uint8_t *pixels;  /* then these: the caller's, with folder->channels */
+    int label;              /* -1: none */
     ft__geometry geometry;  /* of the part that preprocessing keeps */
     int width, height;      /* of the file's picture */
-    uint64_t bytes;         /* of the file */
+    uint64_t bytes;         /* of the file; in memory: of the network's channels, if others */
     size_t memory;          /* that decoding it allocates */
     uint64_t group;
     uint8_t *picture;       /* resized, the network's channels; NULL: decoded at each use */
     bool examined;
     bool turned;            /* EXIF says that it is stored rotated or mirrored */
     bool known;             /* ft_desc.cache says that it can be read: not decoded so far */
-    uint64_t digest;        /* of the file's bytes */
+    uint64_t digest;        /* of the file's bytes, or the pixels */
     const char *fault;      /* why it cannot be read; NULL: it can */
 } ft__sample;
 
@@ -42,7 +44,8 @@ struct ft__folder {
     ft_preprocessing preprocessing;
     ft_augmentation augmentation;
     uint64_t seed;
-    char *path;
+    char *path;             /* "": the pictures are in memory, */
+    int channels;           /* of these 1 to 4 channels */
     char **class_names;     /* in the order of the labels */
     int class_count, class_capacity;
     ft__sample *samples;
@@ -171,13 +174,35 @@ static const char *ft__sample_bytes(const ft__folder *folder, const ft__sample *
     return fault;
 }
 
+/* Resizes a picture in memory. */
+static void ft__sample_resize(const ft__folder *folder, const ft__sample *sample,
+                              ft__scratch *scratch, uint8_t *to)
+{
+    int channels = folder->preprocessing.channels;
+    const uint8_t *from = sample->pixels;
+    if (folder->channels != channels) {
+        ft__convert_channels(from, folder->channels,
+                             (size_t)sample->width * (size_t)sample->height, scratch->file,
+                             channels);
+        from = scratch->file;
+    }
+    ft__resize(from, (size_t)sample->width * (size_t)channels, sample->width, sample->height,
+               channels, to, sample->geometry.width, sample->geometry.height, FT__BILINEAR,
+               scratch->workspace);
+}
+
 /* Decodes and resizes into `to`; if `to` is NULL, only finds out whether it could. */
 static const char *ft__sample_load(const ft__folder *folder, const ft__sample *sample, bool first,
                                    ft__scratch *scratch, uint8_t *to)
 {
     const ft_preprocessing *p = &folder->preprocessing;
     ft__picture picture;
-    const char *fault = ft__sample_bytes(folder, sample, scratch->file);
+    const char *fault;
+    if (sample->pixels) {
+        if (to) ft__sample_resize(folder, sample, scratch, to);
+        return NULL;
+    }
+    fault = ft__sample_bytes(folder, sample, scratch->file);
     if (!fault)
         fault = (first ? ft__decode : ft__decode_again)(scratch->file, (size_t)sample->bytes,
                                                         p->channels, &picture);

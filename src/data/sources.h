@@ -231,14 +231,15 @@ static void ft__arrays_release(void *user)
 }
 
 /* Returns the number of classes; 0 with an error if a label is out of range. */
-static int ft__arrays_classes(ft__context *c, int count, const int *labels, int classes)
+static int ft__label_classes(ft__context *c, const char *call, int count, const int *labels,
+                             int classes)
 {
     int i, most = 0;
     if (!labels) return 0;
     for (i = 0; i < count; ++i) {
         if (labels[i] < 0 || (classes > 0 && labels[i] >= classes) || labels[i] == INT_MAX) {
-            ft__fail(c, FT_INVALID, "arrays: labels[%d] is %d; it must be at least 0 and below %d",
-                     i, labels[i], classes > 0 ? classes : INT_MAX);
+            ft__fail(c, FT_INVALID, "%s: labels[%d] is %d; it must be at least 0 and below %d",
+                     call, i, labels[i], classes > 0 ? classes : INT_MAX);
             return 0;
         }
         if (labels[i] >= most) most = labels[i] + 1;
@@ -264,7 +265,8 @@ ft_data *ft_arrays(ft_model *m, int count, const float *values, const int *label
     if (options.classes > 0 && !labels)
         ft__fail(c, FT_INVALID, "arrays: classes has no effect here: it is for labels, which are"
                  " NULL");
-    source.classes = ft__arrays_classes(c, count, labels, options.classes);
+    source.classes = ft__label_classes(c, "arrays", count, labels,
+                                       options.classes);
     arrays = (ft__arrays *)ft__allocate(c, 1, sizeof *arrays);
     if (!arrays) return NULL;
     arrays->context = c;
@@ -615,8 +617,9 @@ static size_t ft__loader_bytes(const ft_model *m, const ft_data *data, int batch
     return bytes;
 }
 
-/* Makes a loader for all inputs of a model. */
-static ft__loader *ft__loader_create(ft_model *m, ft_data *data, int batch_size)
+/* Makes a loader for all inputs of a model or, with a plan, for those that its output reads. */
+static ft__loader *ft__loader_create(ft_model *m, ft_data *data, int batch_size,
+                                     const ft__plan *output_of)
 {
     ft_slot slots[FT__MOST_SLOTS];
     ft_node nodes[FT__MOST_SLOTS];
@@ -626,6 +629,7 @@ static ft__loader *ft__loader_create(ft_model *m, ft_data *data, int batch_size)
     for (i = 0; i < m->node_count; ++i) {
         const ft__node *node = &m->nodes[i];
         if (node->op != FT__OP_input) continue;
+        if (output_of && !ft__output_reads(m, output_of, i + 1)) continue;
         if (count == FT__MOST_SLOTS) {
             ft__fail(&m->context, FT_UNSUPPORTED, "%s: a data source fills at most %d inputs, but"
                      " the network has more: feed them with ft_feed", node->name, count);

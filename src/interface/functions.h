@@ -342,6 +342,14 @@ FINETUNE_API ft_data *ft_data_source(ft_model *m, ft_source source);
 /* PATH/CLASS/anything.jpg|png|bmp|ppm|pgm|gif; classes in the order of their names. */
 FINETUNE_API ft_data *ft_image_folder(ft_model *m, const char *path,
                                       ft_image_folder_options options);
+/* `count` pictures in your memory: pixels[i] is rows of sizes[i].width * options.channels bytes,
+   sizes[i].height of them without gaps, and labels [count] are from 0, or NULL without labels. The
+   pixels are not copied: they must stay valid and unchanged as long as the data; the four arrays
+   may go. A picture is resized, cropped and augmented as one of ft_image_folder, to the same bits.
+   Fills "input" and, with labels, "labels". */
+FINETUNE_API ft_data *ft_pixels(ft_model *m, int count, const uint8_t *const *pixels,
+                                const ft_picture_size *sizes, const int *labels,
+                                ft_pixels_options options);
 /* `count` samples in your memory, which must stay valid as long as the data: values [count, the
    input's shape], and labels [count] from 0, or NULL without labels. */
 FINETUNE_API ft_data *ft_arrays(ft_model *m, int count, const float *values, const int *labels,
@@ -437,6 +445,14 @@ FINETUNE_API int ft_predict_pixels(ft_model *m, const uint8_t *pixels, int width
 /* Classifies a text of `bytes` bytes of UTF-8, with the model's tokeniser; as ft_predict_file. */
 FINETUNE_API int ft_predict_text(ft_model *m, const char *text, size_t bytes,
                                  ft_prediction *best, int count);
+/* Classifies every sample of the data, in batches: pictures of ft_pixels or of a folder, texts,
+   arrays, your own source; labels are not read. best [ft_data_count(data)][count]: the `count` most
+   probable classes of each sample, best first, with the bits that ft_predict_pixels and the others
+   give for it alone. Where the network has fewer classes than `count`, and for a sample that cannot
+   be read, class_index is -1 and probability 0. Returns the number of samples predicted, 0 on
+   error. FT_INVALID for text streams. */
+FINETUNE_API int ft_predict_data(ft_model *m, ft_data *data, ft_prediction *best, int count,
+                                 ft_predict_options options);
 /* Continues a text token by token, each drawn from the language model's prediction. The states of
    recurrent layers start at zero, and after it are those of the text's end. The same options give
    the same text. Returns the number of tokens generated, 0 on error. */

@@ -468,6 +468,21 @@ typedef struct ft_image_folder_options {
                                of tracks */
 } ft_image_folder_options;
 
+typedef struct ft_picture_size { int width, height; } ft_picture_size;
+
+typedef struct ft_pixels_options {
+    int channels;           /* of every picture: 1 grey, 2 grey and alpha, 3 RGB (default), 4 RGBA;
+                               converted to the network's channels as in ft_predict_pixels */
+    int classes;            /* labels must be below it; 0: the largest label plus one */
+    const char *const *class_names; /* [classes], copied; or NULL: classes have no names */
+    ft_augmentation augmentation; /* as in ft_image_folder_options */
+    size_t cache_bytes;     /* most memory for resized pictures; default and use as in
+                               ft_image_folder_options. A picture without room is resized again at
+                               each use */
+    const int *groups;      /* [count], copied: pictures of the same number, such as frames of one
+                               video, are held back together; or NULL: each is its own group */
+} ft_pixels_options;
+
 typedef struct ft_array_options {
     int classes;            /* labels must be below it; 0: the largest label plus one */
     const char *input, *labels; /* names of the nodes; default "input" and "labels". Values are
@@ -630,6 +645,10 @@ typedef struct ft_sample_result {
     int guess;              /* the most probable class */
     float probability;      /* of `guess` */
 } ft_sample_result;
+
+typedef struct ft_predict_options {
+    int batch_size;         /* default 32. It does not change the predictions */
+} ft_predict_options;
 
 typedef struct ft_evaluate_options {
     int batch_size;         /* default 32 */

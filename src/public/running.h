@@ -414,6 +414,12 @@ int ft_predict_text(ft_model *m, const char *text, size_t bytes, ft_prediction *
     return ft__predict_text(m, text, bytes, best, count);
 }
 
+int ft_predict_data(ft_model *m, ft_data *data, ft_prediction *best, int count,
+                    ft_predict_options options)
+{
+    return ft__predict_data(m, data, best, count, options);
+}
+
 int ft_generate(ft_model *m, ft_generate_options options) { return ft__generate(m, options); }
 
 /* Checks the arguments of ft_run and ft_run_lengths; returns NULL with an error. */

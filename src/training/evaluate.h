@@ -113,7 +113,7 @@ static ft_evaluation ft__evaluate(ft_model *m, ft_data *data, ft_evaluate_option
     m->in_use = plan;
     ft__data_decode(data);
     samples = (int *)ft__allocate(c, 3 * (size_t)count, sizeof *samples);
-    if (plan && samples) loader = ft__loader_create(m, data, size);
+    if (plan && samples) loader = ft__loader_create(m, data, size, NULL);
     ft__regression_start(m, &regression);
     for (i = 0; samples && i < count; ++i) samples[i] = i;
     if (loader) ft__bucket(&data->source, samples, count, size, 0, samples + count);
@@ -218,4 +218,80 @@ static ft__plan *ft__begin_picture(ft_model *m, float **picture, const ft_predic
     *picture = (float *)ft__allocate(c, ft__node_count_at(&m->nodes[node.id - 1], ft__one),
                                      sizeof **picture);
     return *picture ? plan : NULL;
+}
+
+/* Runs the samples in this order for the output alone; returns how many could be read. */
+static int ft__predict_samples(ft_model *m, ft__plan *plan, ft__loader *loader, const int *samples,
+                               ft_prediction *best, int count)
+{
+    const ft__batch *batch;
+    int read = 0, i, classes = ft_class_count(m);
+    ft_reset_state(m, "*");
+    ft__loader_start(loader, samples, NULL, ft_data_count(loader->data));
+    while (ft__ok(&m->context) && (batch = ft__loader_next(loader)) != NULL) {
+        if (batch->count == 0) continue;
+        ft__feed_batch(m, loader, batch);
+        m->last_run = plan;
+        ft__run_forward(m, plan, 0, plan->step_count, batch->count, FT__ONLY_OUTPUT);
+        if (ft__check_output(m, plan, batch->count, "ft_predict_data") != FT_OK) break;
+        for (i = 0; i < batch->count; ++i)
+            ft__best_classes(m, plan->values[m->output.id - 1] + (size_t)i * (size_t)classes,
+                             best + (size_t)batch->index[i] * (size_t)count, count);
+        read += batch->count;
+    }
+    m->fed_from = NULL;
+    return ft__ok(&m->context) ? read : 0;
+}
+
+static bool ft__can_predict_data(ft_model *m, const ft_data *data, const ft_prediction *best,
+                                 int count, const ft_predict_options *o)
+{
+    const char *call = "ft_predict_data";
+    if (!ft__can_predict(m, best, count, call) || !ft__given(&m->context, data, "ft_predict_data:"
+                                                             " the data")) return false;
+    if (data->model != m)
+        ft__fail(&m->context, FT_INVALID, "%s: the data belongs to another model: create it with"
+                 " this model", call);
+    if (data->source.streams > 0)
+        ft__fail(&m->context, FT_INVALID, "%s: text streams have no samples to classify", call);
+    if (o->batch_size < 0)
+        ft__fail(&m->context, FT_INVALID, "%s: batch_size is %d; it must not be negative", call,
+                 o->batch_size);
+    return ft__check_words(m, data) == FT_OK;
+}
+
+static int ft__predict_data(ft_model *m, ft_data *data, ft_prediction *best, int count,
+                            ft_predict_options options)
+{
+    int size = options.batch_size > 0 ? options.batch_size : 32, samples = ft_data_count(data);
+    int length = ft_length(m), read = 0, i, *order;
+    ft__loader *loader = NULL;
+    ft__plan *plan, *in_use;
+    size_t k;
+    if (!ft__can_predict_data(m, data, best, count, &options)) return 0;
+    for (k = 0; k < (size_t)samples * (size_t)count; ++k) {
+        best[k].class_index = -1;
+        best[k].probability = 0;
+    }
+    if (size > samples) size = samples;
+    ft__set_longest(m, data);
+    m->reserve = ft__loader_bytes(m, data, size) + 3 * (size_t)samples * sizeof *order
+        + FT__ALIGNMENT;
+    plan = ft__begin(m, size, false);
+    m->reserve = 0;
+    in_use = m->in_use;
+    m->in_use = plan;
+    ft__data_decode(data);
+    order = (int *)ft__allocate(&m->context, 3 * (size_t)samples, sizeof *order);
+    if (plan && order) loader = ft__loader_create(m, data, size, plan);
+    for (i = 0; order && i < samples; ++i) order[i] = i;
+    if (loader) {
+        ft__bucket(&data->source, order, samples, size, 0, order + samples);
+        read = ft__predict_samples(m, plan, loader, order, best, count);
+    }
+    m->in_use = in_use;
+    m->length = length; /* until here it was the last batch's */
+    ft__loader_destroy(loader);
+    ft__release(&m->context, order);
+    return read;
 }

@@ -522,7 +522,7 @@ static void ft__cache_release(ft__context *c, ft__cache *cache)
 static ft_status ft__fit_loader(ft__fit *f)
 {
     ft__data_decode(f->data);
-    f->loader = ft__loader_create(f->m, f->data, f->o.batch_size);
+    f->loader = ft__loader_create(f->m, f->data, f->o.batch_size, NULL);
     return f->m->context.status;
 }
 

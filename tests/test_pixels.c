@@ -1,0 +1,430 @@
+/* test_pixels.c - pictures in memory (ft_pixels) train as the same pictures in a folder do, to the
+   same bits, and ft_predict_data predicts many samples as each of them alone. */
+#include "public.h"
+#include "log.h"
+#include <sys/stat.h>
+
+#define ROOT "build/pixels_test"
+
+enum { CLASSES = 3, EACH = 10, COUNT = CLASSES * EACH, SIDE = 24 };
+
+typedef struct pictures {
+    uint8_t *rgb[COUNT];
+    ft_picture_size size[COUNT];
+    int label[COUNT];
+} pictures;
+
+static const char *const names[CLASSES] = {"blue", "green", "red"};
+
+/* Pictures of different sizes: a class has its colour, with a pattern that tells pictures apart.
+   They are written as PPM too, ROOT/CLASS/NN.ppm, in the order of the arrays. */
+static void make_pictures(pictures *p)
+{
+    char path[200];
+    int i, c;
+    mkdir("build", 0777);
+    mkdir(ROOT, 0777);
+    for (i = 0; i < COUNT; ++i) {
+        int width = 20 + 7 * i % 31, height = 18 + 11 * i % 37;
+        size_t bytes = 3 * (size_t)width * (size_t)height, k;
+        FILE *file;
+        c = i / EACH;
+        p->size[i] = (ft_picture_size){width, height};
+        p->label[i] = c;
+        p->rgb[i] = (uint8_t *)malloc(bytes);
+        if (!p->rgb[i]) exit(1);
+        for (k = 0; k < bytes; ++k)
+            p->rgb[i][k] = (uint8_t)((k * (size_t)(i + 5) * 13 + k / 7) % 160
+                                     + ((int)(k % 3) == 2 - c ? 95 : 0));
+        snprintf(path, sizeof path, ROOT "/%s", names[c]);
+        mkdir(path, 0777);
+        snprintf(path, sizeof path, ROOT "/%s/%02d.ppm", names[c], i % EACH);
+        file = fopen(path, "wb");
+        CHECK(file && fprintf(file, "P6 %d %d 255\n", width, height) > 0
+              && fwrite(p->rgb[i], 1, bytes, file) == bytes, "%s", path);
+        if (file) fclose(file);
+    }
+}
+
+static void free_pictures(pictures *p)
+{
+    int i;
+    for (i = 0; i < COUNT; ++i) free(p->rgb[i]);
+}
+
+/* A network of two convolutions; `channels` of the picture. */
+static ft_model *network(int channels, int threads, const char *cache)
+{
+    ft_desc desc = {.seed = 7, .threads = threads, .log = collect, .cache = cache};
+    ft_preprocessing p = {.width = SIDE, .height = SIDE, .channels = channels, .resize = SIDE + 4,
+                          .mean = {0.4f, 0.5f, 0.45f}, .std = {0.25f, 0.2f, 0.3f}};
+    ft_conv2d_options conv = {.kernel = {3}, .stride = {2}};
+    ft_model *m = ft_create(desc);
+    ft_activation_options none = {0};
+    ft_node x, labels;
+    log_text[0] = 0;
+    ft_set_preprocessing(m, p);
+    x = ft_input(m, "input", (ft_input_options){.size = {channels, SIDE, SIDE}});
+    labels = ft_input(m, "labels", (ft_input_options){.type = FT_I32});
+    x = ft_activation(m, "relu", NULL, ft_conv2d(m, "conv1", x, 8, conv), none);
+    x = ft_activation(m, "relu", NULL, ft_conv2d(m, "conv2", x, 8, conv), none);
+    x = ft_linear(m, "fc", ft_flatten(m, NULL, x), CLASSES, (ft_linear_options){0});
+    ft_set_output(m, x);
+    ft_set_loss(m, ft_cross_entropy(m, "loss", x, labels, (ft_loss_options){0}));
+    CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+    return m;
+}
+
+static ft_data *in_memory(ft_model *m, const pictures *p, ft_pixels_options o)
+{
+    o.classes = CLASSES;
+    o.class_names = names;
+    return ft_pixels(m, COUNT, (const uint8_t *const *)p->rgb, p->size, p->label, o);
+}
+
+/* What a training run gives: every weight, and what was measured. */
+typedef struct outcome { uint64_t weights; ft_fit_result fit; ft_evaluation e; char names[100]; } outcome;
+
+typedef enum kind { PLAIN, VIEWS, PREFIX, PREFIX_VIEWS, RECIPE, KINDS } kind;
+
+static outcome train(const pictures *p, kind k, bool folder, size_t cache_bytes, int threads)
+{
+    ft_augmentation views = {.shift = 0.2f, .scale = 0.6f, .flip = true};
+    ft_augmentation augmentation = k == VIEWS || k == PREFIX_VIEWS ? views : (ft_augmentation){0};
+    ft_model *m = network(3, threads, NULL);
+    ft_data *data;
+    outcome out = {0};
+    ft_fit_options fit = {.epochs = 4, .batch_size = 8, .hold_back = 0.2f, .best = true,
+                          .augment = augmentation.flip};
+    if (folder)
+        data = ft_image_folder(m, ROOT, (ft_image_folder_options){
+            .augmentation = augmentation, .cache_bytes = cache_bytes});
+    else data = in_memory(m, p, (ft_pixels_options){.augmentation = augmentation,
+                                                    .cache_bytes = cache_bytes});
+    CHECK(ft_data_count(data) == COUNT && ft_data_classes(data) == CLASSES
+          && !strcmp(ft_data_class_name(data, 1), names[1]), "%s", ft_error_text(m));
+    if (k == PREFIX || k == PREFIX_VIEWS) ft_freeze(m, "conv*");
+    if (k == RECIPE) out.fit = ft_finetune(m, data, (ft_finetune_options){.epochs = 2}).fit;
+    else out.fit = ft_fit(m, data, fit);
+    out.e = ft_evaluate(m, data, (ft_evaluate_options){0});
+    CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+    out.weights = fingerprint(m);
+    snprintf(out.names, sizeof out.names, "%s %s %s", ft_class_name(m, 0), ft_class_name(m, 1),
+             ft_class_name(m, 2));
+    ft_destroy(m);
+    return out;
+}
+
+static bool same(const outcome *a, const outcome *b)
+{
+    return a->weights == b->weights && a->fit.loss == b->fit.loss && a->e.loss == b->e.loss
+        && a->fit.held_back_loss == b->fit.held_back_loss && a->e.correct == b->e.correct
+        && a->e.total == COUNT && b->e.total == COUNT && !strcmp(a->names, b->names);
+}
+
+static void test_as_a_folder(const pictures *p)
+{
+    uint64_t before = 0;
+    int k;
+    for (k = 0; k < KINDS; ++k) {
+        outcome folder = train(p, (kind)k, true, 0, 1);
+        outcome memory = train(p, (kind)k, false, 0, 1);
+        outcome small = train(p, (kind)k, false, 4000, 3); /* room for one resized picture */
+        CHECK(same(&folder, &memory), "kind %d: loss %.9g, in memory %.9g", k, folder.e.loss,
+              memory.e.loss);
+        CHECK(same(&folder, &small), "kind %d: loss %.9g, without room %.9g", k, folder.e.loss,
+              small.e.loss);
+        CHECK(folder.weights != before, "kind %d trains as the one before", k);
+        before = folder.weights;
+    }
+}
+
+/* ---- Channels: against ITU-R 601's luma, computed here ---- */
+static void test_channels(const pictures *p)
+{
+    static const int weights[3] = {19595, 38470, 7471};
+    uint8_t *other[4][COUNT];
+    ft_prediction one[CLASSES], all[COUNT][CLASSES];
+    int channels, i, k, wanted;
+    size_t n;
+    for (i = 0; i < COUNT; ++i)
+        for (channels = 1; channels <= 4; ++channels) {
+            size_t area = (size_t)p->size[i].width * (size_t)p->size[i].height;
+            uint8_t *to = other[channels - 1][i] = (uint8_t *)malloc(area * (size_t)channels);
+            if (!to) exit(1);
+            for (n = 0; n < area; ++n) {
+                const uint8_t *rgb = p->rgb[i] + 3 * n;
+                int luma = (rgb[0] * weights[0] + rgb[1] * weights[1] + rgb[2] * weights[2] + 32768) >> 16;
+                for (k = 0; k < channels; ++k)
+                    to[n * (size_t)channels + (size_t)k] = channels < 3 ? (uint8_t)(k ? 9 : luma)
+                                                                        : k < 3 ? rgb[k] : 77;
+            }
+        }
+    for (wanted = 1; wanted <= 3; wanted += 2)
+        for (channels = 1; channels <= 4; ++channels) {
+            ft_model *m = network(wanted, 2, NULL);
+            ft_pixels_options o = {.channels = channels, .cache_bytes = 4000};
+            ft_data *data = ft_pixels(m, COUNT, (const uint8_t *const *)other[channels - 1], p->size,
+                                      NULL, o);
+            ft_predict_data(m, data, &all[0][0], CLASSES, (ft_predict_options){0});
+            for (i = 0; i < COUNT; ++i) {
+                const uint8_t *pixels = channels < 3 || wanted == 3 ? other[channels - 1][i] : other[0][i];
+                int of = channels < 3 || wanted == 3 ? channels : 1;
+                if (wanted == 3 && channels == 4) pixels = p->rgb[i], of = 3;
+                if (channels == 2) pixels = other[0][i], of = 1;
+                ft_predict_pixels(m, pixels, p->size[i].width, p->size[i].height, of, one, CLASSES);
+                CHECK(memcmp(one, all[i], sizeof one) == 0, "picture %d of %d channels for %d: %g, alone %g",
+                      i, channels, wanted, (double)all[i][0].probability, (double)one[0].probability);
+            }
+            CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+            ft_destroy(m);
+        }
+    for (i = 0; i < COUNT; ++i)
+        for (channels = 0; channels < 4; ++channels) free(other[channels][i]);
+}
+
+/* ---- Prediction of many ---- */
+static void test_predict(const pictures *p)
+{
+    static const int sizes[] = {0, 1, 7, 100};
+    ft_model *m = network(3, 2, NULL);
+    ft_prediction one[CLASSES + 1], all[COUNT][CLASSES + 1], few[COUNT];
+    ft_data *data = in_memory(m, p, (ft_pixels_options){0}), *folder;
+    char path[200];
+    size_t s;
+    int i, seen[CLASSES] = {0};
+    for (s = 0; s < sizeof sizes / sizeof *sizes; ++s) {
+        memset(all, 1, sizeof all);
+        CHECK(ft_predict_data(m, data, &all[0][0], CLASSES + 1, (ft_predict_options){.batch_size = sizes[s]})
+              == COUNT, "%s", ft_error_text(m));
+        for (i = 0; i < COUNT; ++i) {
+            CHECK(ft_predict_pixels(m, p->rgb[i], p->size[i].width, p->size[i].height, 3, one, CLASSES)
+                  == CLASSES, "%s", ft_error_text(m));
+            CHECK(memcmp(one, all[i], CLASSES * sizeof *one) == 0, "picture %d, batches of %d", i, sizes[s]);
+            CHECK(all[i][CLASSES].class_index == -1 && all[i][CLASSES].probability == 0,
+                  "there is no class %d", CLASSES);
+            seen[all[i][0].class_index] += 1;
+        }
+    }
+    /* One class each, of a folder with a file that disappears. */
+    folder = ft_image_folder(m, ROOT, (ft_image_folder_options){.cache_bytes = 1});
+    snprintf(path, sizeof path, ROOT "/%s/03.ppm", names[1]);
+    rename(path, ROOT "/away");
+    CHECK(ft_predict_data(m, folder, few, 1, (ft_predict_options){0}) == COUNT - 1, "%s", ft_error_text(m));
+    rename(ROOT "/away", path);
+    for (i = 0; i < COUNT; ++i)
+        if (i == EACH + 3) CHECK(few[i].class_index == -1 && few[i].probability == 0, "it cannot be read");
+        else CHECK(memcmp(&few[i], all[i], sizeof *few) == 0, "picture %d of the folder", i);
+    CHECK(ft_data_skipped(folder) == 1 && ft_data_skipped(data) == 0, "one file is missing");
+    ft_destroy(m);
+}
+
+/* Inputs of several names, no picture at all: a source of one's own. */
+static bool two_numbers(void *user, int index, int view, ft_slot *slots, int count)
+{
+    int s;
+    (void)user;
+    (void)view;
+    for (s = 0; s < count; ++s) {
+        float *to = (float *)slots[s].values;
+        CHECK(strcmp(slots[s].name, "labels") != 0, "labels are not read");
+        to[0] = (float)index * (slots[s].name[0] == 'a' ? 1.0f : -0.5f);
+        to[1] = 1;
+    }
+    return true;
+}
+
+static void test_predict_two_inputs(void)
+{
+    ft_model *m = ft_create((ft_desc){.seed = 2, .threads = 2});
+    ft_input_options two = {.size = {2}};
+    ft_node pair[2], x;
+    ft_source source = {.count = 9, .get = two_numbers};
+    ft_prediction best[9][2];
+    float a[18], b[18], logits[27];
+    ft_data *data;
+    int i;
+    pair[0] = ft_input(m, "a", two);
+    pair[1] = ft_input(m, "b", two);
+    x = ft_linear(m, "fc", ft_concat(m, NULL, 2, pair, 1), 3, (ft_linear_options){0});
+    ft_set_output(m, x);
+    ft_set_loss(m, ft_cross_entropy(m, "loss", x, ft_input(m, "labels", (ft_input_options){.type = FT_I32}),
+                                    (ft_loss_options){0}));
+    data = ft_data_source(m, source);
+    CHECK(ft_predict_data(m, data, &best[0][0], 2, (ft_predict_options){.batch_size = 4}) == 9, "%s",
+          ft_error_text(m));
+    for (i = 0; i < 9; ++i) {
+        a[2 * i] = (float)i;
+        b[2 * i] = -0.5f * (float)i;
+        a[2 * i + 1] = b[2 * i + 1] = 1;
+    }
+    ft_feed(m, pair[0], a, 9);
+    ft_feed(m, pair[1], b, 9);
+    ft_forward(m, false);
+    ft_get(m, x, logits, 27);
+    for (i = 0; i < 9; ++i) {
+        double sum = 0;
+        int k, most = 0;
+        for (k = 0; k < 3; ++k) sum += exp((double)logits[3 * i + k]);
+        for (k = 1; k < 3; ++k) if (logits[3 * i + k] > logits[3 * i + most]) most = k;
+        CHECK(best[i][0].class_index == most
+              && CLOSE(best[i][0].probability, exp((double)logits[3 * i + most]) / sum, 1e-6), "sample %d", i);
+    }
+    CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+    ft_destroy(m);
+}
+
+/* ---- Groups are held back as a whole ---- */
+static void test_groups(const pictures *p)
+{
+    int groups[COUNT], i, held_back, whole;
+    ft_model *m = network(3, 1, NULL);
+    ft_data *data;
+    ft_fit_result r;
+    for (i = 0; i < COUNT; ++i) groups[i] = i / 5 - 3; /* six groups of five, two a class */
+    data = in_memory(m, p, (ft_pixels_options){.groups = groups});
+    memset(groups, 0, sizeof groups); /* they were copied */
+    r = ft_fit(m, data, (ft_fit_options){.epochs = 1, .hold_back = 0.5f});
+    held_back = r.held_back_total;
+    data = in_memory(m, p, (ft_pixels_options){0});
+    r = ft_fit(m, data, (ft_fit_options){.epochs = 1, .hold_back = 0.2f});
+    whole = r.held_back_total;
+    CHECK(held_back == 15 && whole == 6, "%d in groups, %d single: %s", held_back, whole, ft_error_text(m));
+    data = in_memory(m, p, (ft_pixels_options){.groups = groups});
+    r = ft_fit(m, data, (ft_fit_options){.epochs = 1, .hold_back = 0.2f});
+    CHECK(r.held_back_total == 0, "one group cannot be split: %d", r.held_back_total);
+    ft_destroy(m);
+}
+
+/* ---- The cache on disk and checkpoints know the pictures by their content ---- */
+static void test_kept(pictures *p)
+{
+    int round;
+    mkdir(ROOT "_cache", 0777);
+    remove(ROOT "_point");
+    for (round = 0; round < 4; ++round) {
+        ft_model *m = network(3, 1, ROOT "_cache");
+        ft_data *data;
+        ft_fit_options o = {.epochs = 2, .checkpoint = ROOT "_point"};
+        if (round == 2) p->rgb[4][50] ^= 1;
+        if (round == 3) p->rgb[4][50] ^= 1;
+        ft_freeze(m, "conv*");
+        data = in_memory(m, p, (ft_pixels_options){0});
+        ft_fit(m, data, o);
+        if (round == 1) CHECK(strstr(log_text, " are reused") != NULL, "round 1: %s", log_text);
+        if (round == 2) CHECK(ft_error(m) == FT_INVALID && strstr(ft_error_text(m), "content"),
+                              "another picture: %s", ft_error_text(m));
+        else CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+        if (round == 0) remove(ROOT "_point");
+        ft_destroy(m);
+    }
+    remove(ROOT "_point");
+}
+
+/* ---- Errors ---- */
+static void refused(ft_model *m, const char *text)
+{
+    CHECK(ft_error(m) == FT_INVALID && strstr(ft_error_text(m), text), "'%s' is expected, not '%s'", text,
+          ft_error_text(m));
+    ft_clear_error(m);
+}
+
+static void test_errors(pictures *p)
+{
+    ft_model *m = network(3, 1, NULL), *other = network(3, 1, NULL);
+    const uint8_t *const *rgb = (const uint8_t *const *)p->rgb;
+    ft_pixels_options o = {0};
+    ft_prediction best[COUNT];
+    ft_picture_size size = p->size[2];
+    uint8_t *kept = p->rgb[1];
+    ft_data *data;
+    CHECK(!ft_pixels(m, 0, rgb, p->size, p->label, o), "no picture");
+    refused(m, "count (0)");
+    CHECK(!ft_pixels(m, COUNT, NULL, p->size, p->label, o), "no pixels");
+    refused(m, "must not be NULL");
+    CHECK(!ft_pixels(m, COUNT, rgb, NULL, p->label, o), "no sizes");
+    refused(m, "must not be NULL");
+    p->rgb[1] = NULL;
+    CHECK(!ft_pixels(m, COUNT, rgb, p->size, p->label, o), "no pixels of one");
+    refused(m, "pixels[1] is NULL");
+    p->rgb[1] = kept;
+    p->size[2].height = 0;
+    CHECK(!ft_pixels(m, COUNT, rgb, p->size, p->label, o), "no height");
+    refused(m, "picture 2 is 34 x 0");
+    p->size[2] = size;
+    o.channels = 5;
+    CHECK(!ft_pixels(m, COUNT, rgb, p->size, p->label, o), "five channels");
+    refused(m, "channels is 5");
+    o.channels = 0;
+    o.class_names = names;
+    CHECK(!ft_pixels(m, COUNT, rgb, p->size, p->label, o), "names of how many classes?");
+    refused(m, "class_names has no effect");
+    o.classes = 2;
+    o.class_names = NULL;
+    CHECK(!ft_pixels(m, COUNT, rgb, p->size, p->label, o), "a label beyond the classes");
+    refused(m, "ft_pixels: labels[20] is 2");
+    CHECK(!ft_pixels(m, COUNT, rgb, p->size, NULL, o), "classes without labels");
+    refused(m, "classes has no effect");
+    o.classes = 0;
+    o.augmentation.shift = 2;
+    CHECK(!ft_pixels(m, COUNT, rgb, p->size, p->label, o), "a shift of 200 %%");
+    refused(m, "shift");
+    o.augmentation.shift = 0;
+    data = ft_pixels(m, COUNT, rgb, p->size, NULL, o);
+    CHECK(ft_data_label(data, 0) == -1 && ft_data_classes(data) == 0 && !*ft_data_name(data, 3)
+          && !ft_data_class_name(data, 0), "without labels");
+    ft_fit(m, data, (ft_fit_options){0});
+    refused(m, "\"labels\", but this data fills only input");
+    CHECK(ft_predict_data(m, NULL, best, 1, (ft_predict_options){0}) == 0, "no data");
+    refused(m, "the data is NULL");
+    CHECK(ft_predict_data(m, data, NULL, 1, (ft_predict_options){0}) == 0, "no room");
+    refused(m, "best is NULL");
+    CHECK(ft_predict_data(m, data, best, 1, (ft_predict_options){.batch_size = -1}) == 0, "a batch of -1");
+    refused(m, "batch_size is -1");
+    CHECK(ft_predict_data(other, data, best, 1, (ft_predict_options){0}) == 0, "another model's data");
+    refused(other, "belongs to another model");
+    ft_destroy(m);
+    ft_destroy(other);
+    CHECK(!ft_pixels(NULL, 1, rgb, p->size, NULL, o) && !ft_predict_data(NULL, NULL, best, 1,
+                                                                         (ft_predict_options){0}),
+          "a NULL model is accepted");
+}
+
+/* An allocator that fails at each call in turn: an error each time, and nothing is left. */
+static void test_no_memory(const pictures *p)
+{
+    long at, calls = 0;
+    for (at = 0; at == 0 || at <= calls; ++at) {
+        memory_count count = {0};
+        ft_desc desc = {.threads = 1, .allocator = counting(&count)};
+        ft_preprocessing pre = {.width = 8, .height = 8, .channels = 1, .std = {1, 1, 1}};
+        ft_model *m = ft_create(desc);
+        long before = count.calls;
+        ft_data *data;
+        ft_set_preprocessing(m, pre);
+        count.fail_at = at ? before + at : 0;
+        data = in_memory(m, p, (ft_pixels_options){0});
+        if (at == 0) calls = count.calls - before;
+        CHECK(at ? !data && ft_error(m) == FT_MEMORY : data != NULL, "call %ld: %s", at, ft_error_text(m));
+        ft_data_free(data);
+        ft_destroy(m);
+        CHECK(count.blocks == 0, "call %ld leaves %ld blocks", at, count.blocks);
+    }
+    CHECK(calls > 30, "only %ld calls", calls);
+}
+
+int main(void)
+{
+    pictures p;
+    make_pictures(&p);
+    test_as_a_folder(&p);
+    test_channels(&p);
+    test_predict(&p);
+    test_predict_two_inputs();
+    test_groups(&p);
+    test_kept(&p);
+    test_errors(&p);
+    test_no_memory(&p);
+    free_pictures(&p);
+    return check_done("test_pixels");
+}
