@@ -14,7 +14,7 @@ ${CC:-gcc} $flags -c tests/fuzz/library.c -o $out/library.o || exit 1
 tests=${ONLY:-$(ls tests/test_*.c | sed 's/^tests.//; s/\.c$//' | grep -v accuracy)}
 for test in $tests; do
     own=
-    grep -q 'internals.h\|FINETUNE_IMPLEMENTATION\|test_operators.c' tests/$test.c || own=$out/library.o
+    grep -q '^.include "internals.h"\|^.include "test_operators.c"\|FINETUNE_IMPLEMENTATION' tests/$test.c || own=$out/library.o
     echo "$test"
     ${CC:-gcc} $flags tests/$test.c $own -o $out/$test -lm -pthread || exit 1
     [ $test = test_opencl_failures ] && [ ! -e build/fake_opencl.so ] && make -s build/fake_opencl.so
