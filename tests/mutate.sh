@@ -33,26 +33,31 @@ cp -r src tests examples Makefile kernels.cl finetune.h $tree
 opencl="test_opencl test_tensor test_opencl_failures"
 tests_of() { # CHAPTER: the programs that look at it, the likeliest to notice first
     case $1 in
-    kernels) echo test_gemm test_golden test_operators test_elementary test_networks test_sequences ;;
-    nodes | operators | graph | optimizers) echo test_golden test_operators test_fit test_memory test_sequences test_networks test_gemm ;;
+    kernels) echo test_gemm test_golden test_operators test_elementary test_networks test_sequences test_levels test_attention test_edges ;;
+    nodes | operators | graph | optimizers) echo test_golden test_operators test_fit test_memory test_sequences test_networks test_gemm test_levels test_attention test_edges ;;
     devices) echo $opencl ;;
-    formats) echo test_formats test_checkpoints test_hostile test_fit test_weights test_data ;;
+    formats) echo test_formats test_checkpoints test_hostile test_fit test_weights test_zip test_data ;;
     text) echo test_tokenizers test_text test_text_train ;;
     networks) echo test_networks test_fit test_text test_text_train test_sequences test_golden ;;
-    data) echo test_data test_pictures test_tables test_cache test_text test_text_train test_fit ;;
-    *) echo test_fit test_runs test_data test_text_train test_text test_cache test_formats test_memory test_tokenizers test_golden ;;
+    data) echo test_data test_pictures test_tables test_pixels test_cache test_text test_text_train test_fit ;;
+    *) echo test_fit test_runs test_prediction test_resume test_arguments test_newcomer test_data test_text_train test_text test_cache test_formats test_memory test_tokenizers test_golden ;;
     esac
     case $1 in kernels | nodes | operators | devices) ;; *) echo test_tool test_tool_text test_tool_tables test_tool_pictures ;; esac
 }
-make_in_tree() { make -s -C $tree CFLAGS=-O1 "$@" >$work/make.txt 2>&1; }
-outcome() { # CHAPTER: killed TEST, survived, broken or endless TEST
-    for test in $(tests_of "$1"); do
+# Compiling takes longer than running, except where much is computed.
+level_of() { # CHAPTER
+    case $1 in kernels | nodes | operators | graph | optimizers | devices) echo -O1 ;; *) echo -O0 ;; esac
+}
+make_in_tree() { make -s -C $tree CFLAGS="$level -g0" FOR_TESTS="$level -g0" "$@" >$work/make.txt 2>&1; }
+outcome() { # TESTS LEVEL: killed TEST, survived, broken or endless TEST
+    level=$2
+    for test in $1; do
         if [ -e tests/$test.sh ]; then
             make_in_tree build/finetune || { echo broken; return; }
-            (cd $tree && timeout 300 sh tests/$test.sh) >$work/test.txt 2>&1
+            (cd $tree && timeout 900 sh tests/$test.sh) >$work/test.txt 2>&1
         elif [ -e tests/$test.c ]; then
             make_in_tree build/$test || { echo broken; return; }
-            (cd $tree && FINETUNE_CACHE=none FINETUNE_QUICK=1 timeout 300 build/$test) >$work/test.txt 2>&1
+            (cd $tree && FINETUNE_CACHE=none FINETUNE_QUICK=1 timeout 900 build/$test) >$work/test.txt 2>&1
         else continue; fi
         case $? in
         0) ;;
@@ -64,10 +69,10 @@ outcome() { # CHAPTER: killed TEST, survived, broken or endless TEST
 }
 
 # What passes now is the yardstick: a test that fails without a change would kill every mutant.
-for chapter in $(cut -f1 $work/sample.txt | cut -d/ -f2 | sort -u); do
-    before=$(outcome $chapter)
-    [ "$before" = survived ] || { echo "mutate: without any change, $chapter: $before"; tail -5 $work/make.txt $work/test.txt; exit 1; }
-done
+chapters=$(cut -f1 $work/sample.txt | cut -d/ -f2 | sort -u)
+every_test=$(for chapter in $chapters; do tests_of "$chapter"; done | tr ' ' '\n' | sort -u)
+before=$(outcome "$every_test" -O1)
+[ "$before" = survived ] || { echo "mutate: without any change: $before"; for f in $work/make.txt $work/test.txt; do tail -n 5 $f; done; exit 1; }
 
 killed=0 survived=0 broken=0 endless=0
 tab=$(printf '\t')
@@ -77,7 +82,8 @@ while IFS="$tab" read -r part line from to; do
             i = index($0, plain); $0 = substr($0, 1, i - 1) to substr($0, i + length(plain)) }
         { print }' $part >$tree/$part
     chapter=${part#src/}
-    result=$(outcome ${chapter%%/*})
+    chapter=${chapter%%/*}
+    result=$(outcome "$(tests_of $chapter)" "$(level_of $chapter)")
     case $result in
         killed*) killed=$((killed + 1)) ;;
         broken) broken=$((broken + 1)) ;;
