@@ -6744,6 +6744,8 @@ typedef struct ft__node {
     int chained;            /* the next id of its chain in nodes/names; 0: the end */
 } ft__node;
 
+typedef struct ft__row ft__row; /* operators/table */
+
 /* One call of an operator's function. */
 typedef struct ft__call {
     ft__context *context;
@@ -6761,7 +6763,7 @@ typedef struct ft__call {
     bool restore;           /* ... and `saved` is still valid: FT__RESTORES */
     uint64_t random;        /* key for this node in this step */
     int length;             /* steps of this run's sequences */
-    int fused;              /* an activation's operator to apply to the output, or FT__OP_none */
+    const ft__row *fused;   /* an activation to apply to the output, or NULL */
     const ft__options *fused_options;
 } ft__call;
 
@@ -6956,22 +6958,33 @@ static void ft__initialise_node(ft_model *m, ft__node *node)
 
 /* =============================================================================================
    [SECTION] operators/table: The table of operators
-   The only list of operators. A row: name; minimum and maximum number of inputs; what backward
-   reads of them (X inputs, Y output) and what else it can do; and the functions:
-       shape      checks the inputs and sets the output's shape
-       forward    computes output.value from input[i].value
-       backward   adds to input[i].gradient unless that is NULL; rows with FT__WRITES also honour
-                  input[0].fresh; add, mul, matmul and layer_norm honour it for all inputs
-       costs      bytes to keep from forward to backward, bytes of scratch, bytes of prepared
-                  weights, multiply-adds
-       fields     which of the options a model file keeps
+   The list of operators' names, and what a row says of one. The row stands at the end of the
+   operator's part; operators/rows gathers them all.
    ============================================================================================= */
+/* The nodes that compute nothing: values come from outside. */
+#define FT__LEAVES(X) X(none) X(input) X(parameter) X(buffer) X(state)
+
+/* The only list of operators: it gives the enum, the table of rows, the table of OpenCL rows, and
+   what the tests and the "what runs where" listing walk through. X(NAME) means that there are
+   ft__row_NAME, in the operator's part, and ft__cl_row_NAME, in devices/. */
+#define FT__OPERATORS(X)                                                                          \
+    X(sigmoid) X(tanh) X(relu) X(relu6) X(leaky_relu) X(elu) X(softplus) X(softsign) X(gelu)      \
+    X(silu) X(softmax) X(log_softmax) X(linear) X(conv2d) X(conv1d) X(batch_norm) X(layer_norm)   \
+    X(max_pool2d) X(avg_pool2d) X(global_avg_pool) X(global_max_pool) X(flatten) X(reshape)       \
+    X(add) X(mul) X(concat) X(pad) X(slice) X(permute) X(gather) X(matmul) X(dropout)             \
+    X(embedding) X(step_pool) X(lstm) X(gru) X(rnn) X(cross_entropy) X(soft_cross_entropy)        \
+    X(binary_cross_entropy) X(mse)
+
+#define FT__OP_ENUM(name) FT__OP_##name,
+enum { FT__LEAVES(FT__OP_ENUM) FT__OPERATORS(FT__OP_ENUM) FT__OP_COUNT };
+
 typedef struct ft__costs { size_t saved, workspace, prepared; uint64_t multiply_adds; } ft__costs;
 
-/* FUSES: forward applies call->fused to its output. IN_PLACE: the first input's gradient may share
-   memory with the output's. MASKS: backward computes from x where a fused relu or relu6 was flat,
-   so that the output need not be kept. RESTORES: forward can run again from x and what it saved the
-   first time, at about the price of a copy. */
+/* A row's flags. READS_X, READS_Y: backward reads the inputs, the output. WRITES: backward honours
+   input[0].fresh. FUSES: forward applies call->fused to its output. IN_PLACE: the first input's
+   gradient may share memory with the output's. MASKS: backward computes from x where a fused relu
+   or relu6 was flat, so that the output need not be kept. RESTORES: forward can run again from x
+   and what it saved the first time, at about the price of a copy. */
 enum {
     FT__READS_X = 1, FT__READS_Y = 2, FT__WRITES = 4, FT__FUSES = 8, FT__IN_PLACE = 16,
     FT__MASKS = 32, FT__RESTORES = 64,
@@ -6980,104 +6993,6 @@ enum {
     FT__LAYER = FT__READS_X | FT__WRITES | FT__FUSES    /* layers that apply activations */
 };
 
-/* X(name, minimum inputs, maximum inputs, what backward reads, shape, forward, backward, costs,
-   fields, OpenCL entry: ft__cl_ENTRY_forward and _backward in devices/, or none) */
-#define FT__OPERATORS(X)                                                                          \
-    X(none, 0, 0, 0, NULL, NULL, NULL, NULL, ft__no_fields, none)                                 \
-    X(input, 0, 0, 0, NULL, NULL, NULL, NULL, ft__no_fields, none)                                \
-    X(parameter, 0, 0, 0, NULL, NULL, NULL, NULL, ft__no_fields, none)                            \
-    X(buffer, 0, 0, 0, NULL, NULL, NULL, NULL, ft__no_fields, none)                               \
-    X(state, 0, 0, 0, NULL, NULL, NULL, NULL, ft__no_fields, none)                                \
-    X(sigmoid, 1, 1, FT__OF_Y, ft__same_shape, ft__sigmoid_forward, ft__sigmoid_backward, NULL,   \
-      ft__no_fields, activation)                                                                  \
-    X(tanh, 1, 1, FT__OF_Y, ft__same_shape, ft__tanh_forward, ft__tanh_backward, NULL,            \
-      ft__no_fields, activation)                                                                  \
-    X(relu, 1, 1, FT__OF_Y, ft__same_shape, ft__relu_forward, ft__relu_backward, NULL,            \
-      ft__no_fields, activation)                                                                  \
-    X(relu6, 1, 1, FT__OF_Y, ft__same_shape, ft__relu6_forward, ft__relu6_backward, NULL,         \
-      ft__no_fields, activation)                                                                  \
-    X(leaky_relu, 1, 1, FT__OF_X, ft__same_shape, ft__leaky_relu_forward,                         \
-      ft__leaky_relu_backward, NULL, ft__activation_fields, activation)                           \
-    X(elu, 1, 1, FT__OF_X, ft__same_shape, ft__elu_forward, ft__elu_backward, NULL,               \
-      ft__activation_fields, activation)                                                          \
-    X(softplus, 1, 1, FT__OF_X, ft__same_shape, ft__softplus_forward, ft__softplus_backward,      \
-      NULL, ft__no_fields, activation)                                                            \
-    X(softsign, 1, 1, FT__OF_X, ft__same_shape, ft__softsign_forward, ft__softsign_backward,      \
-      NULL, ft__no_fields, activation)                                                            \
-    X(gelu, 1, 1, FT__OF_X, ft__same_shape, ft__gelu_forward, ft__gelu_backward, NULL,            \
-      ft__activation_fields, activation)                                                          \
-    X(silu, 1, 1, FT__OF_X, ft__same_shape, ft__silu_forward, ft__silu_backward, NULL,            \
-      ft__no_fields, activation)                                                                  \
-    X(softmax, 1, 1, FT__READS_Y, ft__softmax_shape, ft__softmax_forward, ft__softmax_backward,   \
-      NULL, ft__activation_fields, softmax)                                                       \
-    X(log_softmax, 1, 1, FT__READS_Y, ft__softmax_shape, ft__log_softmax_forward,                 \
-      ft__log_softmax_backward, NULL, ft__activation_fields, log_softmax)                         \
-    X(linear, 2, 3, FT__LAYER, ft__linear_shape, ft__linear_forward, ft__linear_backward,         \
-      ft__linear_costs, ft__no_fields, linear)                                                    \
-    X(conv2d, 2, 3, FT__LAYER, ft__conv2d_shape, ft__conv2d_forward, ft__conv2d_backward,         \
-      ft__conv2d_costs, ft__conv2d_fields, conv2d)                                                \
-    X(conv1d, 2, 3, FT__LAYER, ft__conv1d_shape, ft__conv1d_forward, ft__conv1d_backward,         \
-      ft__conv1d_costs, ft__conv2d_fields, conv1d)                                                \
-    X(batch_norm, 5, 5, FT__LAYER | FT__IN_PLACE | FT__MASKS | FT__RESTORES,                      \
-      ft__batch_norm_shape, ft__batch_norm_forward, ft__batch_norm_backward,                      \
-      ft__batch_norm_costs, ft__batch_norm_fields, batch_norm)                                    \
-    X(layer_norm, 3, 3, FT__READS_X | FT__WRITES, ft__layer_norm_shape, ft__layer_norm_forward,   \
-      ft__layer_norm_backward, ft__layer_norm_costs, ft__layer_norm_fields, layer_norm)           \
-    X(max_pool2d, 1, 1, FT__WRITES, ft__pool2d_shape, ft__max_pool2d_forward,                     \
-      ft__max_pool2d_backward, ft__max_pool2d_costs, ft__pool2d_fields, max_pool)                 \
-    X(avg_pool2d, 1, 1, 0, ft__pool2d_shape, ft__avg_pool2d_forward, ft__avg_pool2d_backward,     \
-      NULL, ft__pool2d_fields, avg_pool)                                                          \
-    X(global_avg_pool, 1, 1, FT__WRITES, ft__global_pool_shape, ft__global_avg_pool_forward,      \
-      ft__global_avg_pool_backward, NULL, ft__no_fields, avg_pool)                                \
-    X(global_max_pool, 1, 1, FT__WRITES, ft__global_pool_shape, ft__global_max_pool_forward,      \
-      ft__global_max_pool_backward, ft__global_max_pool_costs, ft__no_fields, max_pool)           \
-    X(flatten, 1, 1, 0, ft__flatten_shape, ft__copy_forward, ft__copy_backward, NULL,             \
-      ft__no_fields, reshape)                                                                     \
-    X(reshape, 1, 1, 0, ft__reshape_shape, ft__copy_forward, ft__copy_backward, NULL,             \
-      ft__reshape_fields, reshape)                                                                \
-    X(add, 2, 2, FT__WRITES | FT__FUSES | FT__IN_PLACE, ft__broadcast_shape, ft__add_forward,     \
-      ft__add_backward, NULL, ft__no_fields, broadcast)                                           \
-    X(mul, 2, 2, FT__LAYER, ft__broadcast_shape, ft__mul_forward, ft__mul_backward, NULL,         \
-      ft__no_fields, broadcast)                                                                   \
-    X(concat, 1, INT_MAX, 0, ft__concat_shape, ft__concat_forward, ft__concat_backward, NULL,     \
-      ft__concat_fields, concat)                                                                  \
-    X(pad, 1, 1, 0, ft__pad_shape, ft__pad_forward, ft__pad_backward, NULL, ft__pad_fields,       \
-      pad)                                                                                        \
-    X(slice, 1, 1, 0, ft__slice_shape, ft__slice_forward, ft__slice_backward, NULL,               \
-      ft__slice_fields, slice)                                                                    \
-    X(permute, 1, 1, FT__WRITES, ft__permute_shape, ft__permute_forward, ft__permute_backward,    \
-      NULL, ft__permute_fields, permute)                                                          \
-    X(gather, 2, 2, 0, ft__gather_shape, ft__gather_along_forward, ft__gather_along_backward,     \
-      NULL, ft__gather_fields, gather_along)                                                      \
-    X(matmul, 2, 2, FT__READS_X | FT__WRITES, ft__matmul_shape, ft__matmul_forward,               \
-      ft__matmul_backward, ft__matmul_costs, ft__matmul_fields, matmul)                           \
-    X(dropout, 1, 1, 0, ft__same_shape, ft__dropout_forward, ft__dropout_backward, NULL,          \
-      ft__dropout_fields, dropout)                                                                \
-    X(embedding, 2, 2, FT__READS_X, ft__embedding_shape, ft__embedding_forward,                   \
-      ft__embedding_backward, NULL, ft__embedding_fields, embedding)                              \
-    X(step_pool, 1, 2, FT__READS_X, ft__step_pool_shape, ft__step_pool_forward,                   \
-      ft__step_pool_backward, ft__step_pool_costs, ft__step_pool_fields, step_pool)               \
-    X(lstm, 3, 12, FT__READS_X, ft__recurrent_shape, ft__recurrent_forward,                       \
-      ft__recurrent_backward, ft__recurrent_costs, ft__recurrent_fields, recurrent)               \
-    X(gru, 3, 11, FT__READS_X, ft__recurrent_shape, ft__recurrent_forward,                        \
-      ft__recurrent_backward, ft__recurrent_costs, ft__recurrent_fields, recurrent)               \
-    X(rnn, 3, 11, FT__READS_X, ft__recurrent_shape, ft__recurrent_forward,                        \
-      ft__recurrent_backward, ft__recurrent_costs, ft__recurrent_fields, recurrent)               \
-    X(cross_entropy, 2, 2, FT__READS_X, ft__cross_entropy_shape, ft__cross_entropy_forward,       \
-      ft__cross_entropy_backward, ft__cross_entropy_costs, ft__loss_fields, entropy)              \
-    X(soft_cross_entropy, 2, 2, FT__READS_X, ft__soft_cross_entropy_shape,                        \
-      ft__soft_cross_entropy_forward, ft__soft_cross_entropy_backward,                            \
-      ft__soft_cross_entropy_costs, ft__no_fields, entropy)                                       \
-    X(binary_cross_entropy, 2, 2, FT__READS_X, ft__pair_loss_shape,                               \
-      ft__binary_cross_entropy_forward, ft__binary_cross_entropy_backward, NULL, ft__no_fields,   \
-      pair_loss)                                                                                  \
-    X(mse, 2, 2, FT__READS_X, ft__pair_loss_shape, ft__mse_forward, ft__mse_backward, NULL,       \
-      ft__no_fields, pair_loss)
-
-#define FT__OP_ENUM(name, low, high, reads, shape, forward, backward, costs, fields, device)      \
-    FT__OP_##name,
-enum { FT__OPERATORS(FT__OP_ENUM) FT__OP_COUNT };
-
 /* A shape rule sets the output's shape, with FT_BATCH where the inputs have it, or fails with a
    message that names the node. */
 typedef ft_status (*ft__shape_rule)(ft__context *c, const ft__node *node, const ft__tensor *input,
@@ -7085,14 +7000,36 @@ typedef ft_status (*ft__shape_rule)(ft__context *c, const ft__node *node, const 
 typedef void (*ft__operator)(const ft__call *call);
 typedef void (*ft__cost_rule)(const ft__call *call, ft__costs *costs);
 
-typedef struct ft__row {
+/* to = f(from), and dx = or += dy f'(at), where `at` is x or y; from and to, dy and dx may be the
+   same. */
+typedef void (*ft__activation_values)(const ft_activation_options *o, const float *from, float *to,
+                                      size_t count);
+typedef void (*ft__activation_slopes)(const ft_activation_options *o, const float *at,
+                                      const float *dy, float *dx, size_t count, bool add);
+
+typedef struct ft__activation { /* what a layer needs to apply it to its output */
+    ft__activation_values values;
+    ft__activation_slopes slopes;
+    float (*option)(const ft_activation_options *o); /* the number that some depend on */
+    float high;             /* above 0: it only clamps, to 0 and this */
+} ft__activation;
+
+struct ft__row {
+    int op;
     const char *name;
-    int least_inputs, most_inputs, reads;
+    int least_inputs, most_inputs;
+    int flags;
     ft__shape_rule shape;
-    ft__operator forward, backward;
-    ft__cost_rule costs;        /* NULL: it keeps nothing and needs no scratch */
-    const ft__field *fields;    /* ends with a NULL name */
-} ft__row;
+    ft__operator forward;       /* computes output.value from input[i].value */
+    ft__operator backward;      /* adds to input[i].gradient unless that is NULL */
+    ft__cost_rule costs;        /* bytes to keep from forward to backward, bytes of scratch, bytes
+                                   of prepared weights, multiply-adds; NULL: none of them */
+    const ft__field *fields;    /* the options that a model file keeps; ends with a NULL name */
+    const ft__activation *activation; /* NULL: it is none that a layer can apply */
+};
+
+/* A row begins with FT__NAMED(NAME): op and name. */
+#define FT__NAMED(name) FT__OP_##name, #name
 
 static const ft__field ft__no_fields[] = {{NULL, 0, 0, 0}};
 
@@ -7115,15 +7052,7 @@ static ft_status ft__want_numbers(ft__context *c, const ft__node *node, const ft
 static ft_status ft__same_shape(ft__context *c, const ft__node *node, const ft__tensor *input,
                                 int input_count, ft_shape *output)
 {
-    float p = node->options.dropout.probability;
     *output = input[0].shape;
-    if (node->op == FT__OP_dropout && node->options.dropout.locked
-        && (output->rank < 2 || output->rank > 3))
-        return ft__fail(c, FT_SHAPE, "%s: locked dropout needs an input [N, L, C] or a weight [V,"
-                        " E]", node->name);
-    if (node->op == FT__OP_dropout && !(p >= 0 && p <= 1))
-        return ft__fail(c, FT_INVALID, "%s: probability is %g; it must be 0 to 1", node->name,
-                        (double)p);
     return ft__want_numbers(c, node, input, input_count);
 }
 
@@ -7212,12 +7141,6 @@ static const ft__field ft__activation_fields[] = {
     {"axis", offsetof(ft_activation_options, axis), 1, 'i'},
     {"tanh_approximation", offsetof(ft_activation_options, tanh_approximation), 1, 'b'},
     {NULL, 0, 0, 0}};
-/* to = F(from), and dx = or += dy * D(at), where `at` is x or y; from and to, dy and dx may be the
-   same. */
-typedef void (*ft__activation_values)(const ft_activation_options *o, const float *from, float *to,
-                                      size_t count);
-typedef void (*ft__activation_slopes)(const ft_activation_options *o, const float *at,
-                                      const float *dy, float *dx, size_t count, bool add);
 
 typedef struct ft__activation_run {
     const ft__call *call;
@@ -7250,27 +7173,31 @@ static void ft__activation_forward(const ft__call *call, ft__activation_values v
     ft__parallel(call->context, ft__chunks(ft__count(&call->output)), ft__activation_chunk, &run);
 }
 
-static void ft__activation_backward(const ft__call *call, ft__activation_slopes slopes, int reads)
+static void ft__activation_backward(const ft__call *call, ft__activation_slopes slopes, int flags)
 {
     ft__activation_run run;
     if (!call->input[0].gradient) return;
     run.call = call;
     run.values = NULL;
     run.slopes = slopes;
-    run.at = reads == FT__READS_X ? call->input[0].value : call->output.value;
+    run.at = flags & FT__READS_X ? call->input[0].value : call->output.value;
     ft__parallel(call->context, ft__chunks(ft__count(&call->output)), ft__activation_chunk, &run);
 }
 
 /* Makes NAME_values and NAME_slopes from two expressions: F in x, and D = dy/dx in x or y (the same
-   variable twice: the table's row says which one is kept). `a` is the option that some have. */
+   variable twice: the row says which one is kept). `a` is the option that some have. */
 #define FT__ACTIVATION_LOOPS(name, option, F, D)                                                  \
+    static float ft__##name##_option(const ft_activation_options *o)                              \
+    {                                                                                             \
+        (void)o;                                                                                  \
+        return option;                                                                            \
+    }                                                                                             \
     static void ft__##name##_values(const ft_activation_options *o, const float *from, float *to, \
                                     size_t count)                                                 \
     {                                                                                             \
-        float a = option, lanes[FT__LANES], out[FT__LANES];                                       \
+        float a = ft__##name##_option(o), lanes[FT__LANES], out[FT__LANES];                       \
         size_t at;                                                                                \
         int i;                                                                                    \
-        (void)o;                                                                                  \
         (void)a;                                                                                  \
         for (at = 0; at < count; at += FT__LANES) {                                               \
             ft__load_lanes(lanes, from + at, count - at);                                         \
@@ -7284,10 +7211,10 @@ static void ft__activation_backward(const ft__call *call, ft__activation_slopes 
     static void ft__##name##_slopes(const ft_activation_options *o, const float *kept,            \
                                     const float *dy, float *dx, size_t count, bool add)           \
     {                                                                                             \
-        float a = option, lanes[FT__LANES], slope[FT__LANES], sum[FT__LANES] = {0};               \
+        float a = ft__##name##_option(o), lanes[FT__LANES], slope[FT__LANES];                     \
+        float sum[FT__LANES] = {0};                                                               \
         size_t at;                                                                                \
         int i;                                                                                    \
-        (void)o;                                                                                  \
         (void)a;                                                                                  \
         for (at = 0; at < count; at += FT__LANES) {                                               \
             ft__load_lanes(lanes, kept + at, count - at);                                         \
@@ -7302,15 +7229,27 @@ static void ft__activation_backward(const ft__call *call, ft__activation_slopes 
         }                                                                                         \
     }
 
-#define FT__ACTIVATION(name, reads)                                                               \
+/* Makes the operator of NAME_values, NAME_slopes and NAME_option, and its row. */
+#define FT__ACTIVATION_ROW(name, flags, fields, high)                                             \
     static void ft__##name##_forward(const ft__call *call)                                        \
     {                                                                                             \
         ft__activation_forward(call, ft__##name##_values);                                        \
     }                                                                                             \
     static void ft__##name##_backward(const ft__call *call)                                       \
     {                                                                                             \
-        ft__activation_backward(call, ft__##name##_slopes, reads);                                \
-    }
+        ft__activation_backward(call, ft__##name##_slopes, flags);                                \
+    }                                                                                             \
+    static const ft__activation ft__##name##_activation = {ft__##name##_values,                   \
+                                                           ft__##name##_slopes,                   \
+                                                           ft__##name##_option, high};            \
+    static const ft__row ft__row_##name = {                                                       \
+        FT__NAMED(name), 1, 1, flags,                                                             \
+        ft__same_shape, ft__##name##_forward, ft__##name##_backward, NULL, fields,                \
+        &ft__##name##_activation};
+
+#define FT__ACTIVATION(name, flags, fields, option, F, D)                                         \
+    FT__ACTIVATION_LOOPS(name, option, F, D)                                                      \
+    FT__ACTIVATION_ROW(name, flags, fields, 0)
 
 /* GELU (Hendrycks and Gimpel 2016): x * Phi(x), where Phi is the normal distribution function; or
    the paper's approximation by tanh(sqrt(2/pi) (x + 0.044715 x^3)). The derivatives follow from the
@@ -7346,21 +7285,28 @@ FT__INLINE float ft__softsign_slope(float x)
     return 1.0f / (s * s);
 }
 
-FT__ACTIVATION_LOOPS(sigmoid, 0, ft__sigmoid(x), y * (1.0f - y))
-FT__ACTIVATION_LOOPS(tanh, 0, ft__tanh(x), 1.0f - y * y)
+/* relu and relu6 only clamp, which kernels do while the numbers are in registers. */
 FT__ACTIVATION_LOOPS(relu, 0, ft__choose(x < 0, 0.0f, x), ft__choose(y <= 0, 0.0f, 1.0f))
+FT__ACTIVATION_ROW(relu, FT__OF_Y, ft__no_fields, (float)HUGE_VAL)
+
 FT__ACTIVATION_LOOPS(relu6, 0, ft__choose(x > 6, 6.0f, ft__choose(x < 0, 0.0f, x)),
                      ft__choose(y <= 0, 0.0f, ft__choose(y >= 6, 0.0f, 1.0f)))
-FT__ACTIVATION_LOOPS(leaky_relu, o->slope != 0 ? o->slope : 0.01f, ft__choose(x > 0, x, a * x),
-                     ft__choose(x > 0, 1.0f, a))
-FT__ACTIVATION_LOOPS(elu, o->alpha != 0 ? o->alpha : 1.0f, ft__choose(x > 0, x, a * ft__expm1(x)),
-                     ft__choose(x > 0, 1.0f, a * ft__exp(x)))
-FT__ACTIVATION_LOOPS(softplus, 0, ft__softplus(x), ft__sigmoid(x))
-FT__ACTIVATION_LOOPS(softsign, 0, x / (1.0f + ft__absolute(x)), ft__softsign_slope(x))
+FT__ACTIVATION_ROW(relu6, FT__OF_Y, ft__no_fields, 6.0f)
+
+FT__ACTIVATION(sigmoid, FT__OF_Y, ft__no_fields, 0, ft__sigmoid(x), y * (1.0f - y))
+FT__ACTIVATION(tanh, FT__OF_Y, ft__no_fields, 0, ft__tanh(x), 1.0f - y * y)
+FT__ACTIVATION(leaky_relu, FT__OF_X, ft__activation_fields, o->slope != 0 ? o->slope : 0.01f,
+               ft__choose(x > 0, x, a * x), ft__choose(x > 0, 1.0f, a))
+FT__ACTIVATION(elu, FT__OF_X, ft__activation_fields, o->alpha != 0 ? o->alpha : 1.0f,
+               ft__choose(x > 0, x, a * ft__expm1(x)), ft__choose(x > 0, 1.0f, a * ft__exp(x)))
+FT__ACTIVATION(softplus, FT__OF_X, ft__no_fields, 0, ft__softplus(x), ft__sigmoid(x))
+FT__ACTIVATION(softsign, FT__OF_X, ft__no_fields, 0, x / (1.0f + ft__absolute(x)),
+               ft__softsign_slope(x))
+FT__ACTIVATION(silu, FT__OF_X, ft__no_fields, 0, x * ft__sigmoid(x), ft__silu_slope(x))
+
 FT__ACTIVATION_LOOPS(gelu_erf, 0, 0.5f * x * (1.0f + ft__erf(0.707106781f * x)),
                      ft__gelu_erf_slope(x))
 FT__ACTIVATION_LOOPS(gelu_tanh, 0, 0.5f * x * (1.0f + ft__gelu_tanh(x)), ft__gelu_tanh_slope(x))
-FT__ACTIVATION_LOOPS(silu, 0, x * ft__sigmoid(x), ft__silu_slope(x))
 
 static void ft__gelu_values(const ft_activation_options *o, const float *from, float *to,
                             size_t count)
@@ -7376,42 +7322,28 @@ static void ft__gelu_slopes(const ft_activation_options *o, const float *kept, c
     else ft__gelu_erf_slopes(o, kept, dy, dx, count, add);
 }
 
-FT__ACTIVATION(sigmoid, FT__READS_Y)
-FT__ACTIVATION(tanh, FT__READS_Y)
-FT__ACTIVATION(relu, FT__READS_Y)
-FT__ACTIVATION(relu6, FT__READS_Y)
-FT__ACTIVATION(leaky_relu, FT__READS_X)
-FT__ACTIVATION(elu, FT__READS_X)
-FT__ACTIVATION(softplus, FT__READS_X)
-FT__ACTIVATION(softsign, FT__READS_X)
-FT__ACTIVATION(gelu, FT__READS_X)
-FT__ACTIVATION(silu, FT__READS_X)
-
-/* Whether a convolution or linear layer can apply the activation to its own output. */
-static bool ft__can_fuse(int op) { return op >= FT__OP_sigmoid && op <= FT__OP_silu; }
-
-static void ft__activate(int op, const ft__options *options, float *values, size_t count)
+static float ft__gelu_option(const ft_activation_options *o)
 {
-    const ft_activation_options *o = &options->activation;
-    switch (op) {
-#define FT__ACTIVATE(name) case FT__OP_##name: ft__##name##_values(o, values, values, count); break;
-    FT__ACTIVATE(sigmoid) FT__ACTIVATE(tanh) FT__ACTIVATE(relu) FT__ACTIVATE(relu6)
-    FT__ACTIVATE(leaky_relu) FT__ACTIVATE(elu) FT__ACTIVATE(softplus) FT__ACTIVATE(softsign)
-    FT__ACTIVATE(gelu) FT__ACTIVATE(silu)
-    default: break;
-    }
+    return o->tanh_approximation ? 1.0f : 0.0f;
 }
 
-/* Whether the activation only clamps, which kernels do while the numbers are in registers. */
-static bool ft__is_clamp(int op, float *low, float *high)
+FT__ACTIVATION_ROW(gelu, FT__OF_X, ft__activation_fields, 0)
+
+/* Applies the activation of a row to values, in place. */
+static void ft__activate(const ft__row *row, const ft__options *options, float *values,
+                         size_t count)
 {
+    row->activation->values(&options->activation, values, values, count);
+}
+
+/* Whether the activation, or NULL, only clamps. */
+static bool ft__is_clamp(const ft__row *row, float *low, float *high)
+{
+    bool clamps = row && row->activation->high > 0;
     *low = 0;
-    *high = op == FT__OP_relu6 ? 6.0f : (float)HUGE_VAL;
-    return op == FT__OP_relu || op == FT__OP_relu6;
+    *high = clamps ? row->activation->high : (float)HUGE_VAL;
+    return clamps;
 }
-
-/* Whether a layer may apply it in training too, where only the output is kept. */
-static bool ft__can_fuse_trained(int op) { return op >= FT__OP_sigmoid && op <= FT__OP_relu6; }
 
 /* Backward of an activation that a layer applied: replaces the gradient of its output by that of
    its input, in place. */
@@ -7421,14 +7353,11 @@ static void ft__activation_back_chunk(void *context, int index)
     const ft_activation_options *o = &call->fused_options->activation;
     size_t at = (size_t)index * FT__CHUNK, count = ft__count(&call->output) - at;
     const float *y = call->output.value + at;
-    float *dy = call->output.gradient + at;
+    float *dy = call->output.gradient + at, low, high;
     if (count > FT__CHUNK) count = FT__CHUNK;
-    switch (call->fused) {
-    case FT__OP_sigmoid: ft__sigmoid_slopes(o, y, dy, dy, count, false); break;
-    case FT__OP_tanh: ft__tanh_slopes(o, y, dy, dy, count, false); break;
-    case FT__OP_relu: ft__clamp_back[call->context->simd](y, dy, count, false, 0); break;
-    default: ft__clamp_back[call->context->simd](y, dy, count, true, 6); break;
-    }
+    if (ft__is_clamp(call->fused, &low, &high))
+        ft__clamp_back[call->context->simd](y, dy, count, high < FLT_MAX, high);
+    else call->fused->activation->slopes(o, y, dy, dy, count, false);
 }
 
 static void ft__activation_back(const ft__call *call)
@@ -7533,12 +7462,36 @@ static void ft__softmax_backward(const ft__call *call) { ft__softmax_run(call, f
 static void ft__log_softmax_forward(const ft__call *call) { ft__softmax_run(call, true, false); }
 static void ft__log_softmax_backward(const ft__call *call) { ft__softmax_run(call, true, true); }
 
+static const ft__row ft__row_softmax = {
+    FT__NAMED(softmax), 1, 1, FT__READS_Y,
+    ft__softmax_shape, ft__softmax_forward, ft__softmax_backward, NULL, ft__activation_fields,
+    NULL};
+
+static const ft__row ft__row_log_softmax = {
+    FT__NAMED(log_softmax), 1, 1, FT__READS_Y,
+    ft__softmax_shape, ft__log_softmax_forward, ft__log_softmax_backward, NULL,
+    ft__activation_fields, NULL};
+
 /* =============================================================================================
    [SECTION] operators/dropout: Dropout
    ============================================================================================= */
 static const ft__field ft__dropout_fields[] = {
     {"probability", offsetof(ft_dropout_options, probability), 1, 'f'},
     {"locked", offsetof(ft_dropout_options, locked), 1, 'b'}, {NULL, 0, 0, 0}};
+
+static ft_status ft__dropout_shape(ft__context *c, const ft__node *node, const ft__tensor *input,
+                                   int input_count, ft_shape *output)
+{
+    float p = node->options.dropout.probability;
+    int rank = input[0].shape.rank;
+    if (node->options.dropout.locked && (rank < 2 || rank > 3))
+        return ft__fail(c, FT_SHAPE, "%s: locked dropout needs an input [N, L, C] or a weight [V,"
+                        " E]", node->name);
+    if (!(p >= 0 && p <= 1))
+        return ft__fail(c, FT_INVALID, "%s: probability is %g; it must be 0 to 1", node->name,
+                        (double)p);
+    return ft__same_shape(c, node, input, input_count, output);
+}
 
 /* ---- Dropout (Srivastava et al. 2014), scaled in training as in PyTorch. The mask is a function
    of the step's key and the position, so backward recomputes it instead of keeping it. ---- */
@@ -7584,6 +7537,10 @@ static void ft__dropout_backward(const ft__call *call)
         ft__parallel(call->context, ft__chunks(ft__count(&call->output)),
                      ft__dropout_backward_chunk, (void *)(uintptr_t)call);
 }
+
+static const ft__row ft__row_dropout = {
+    FT__NAMED(dropout), 1, 1, 0,
+    ft__dropout_shape, ft__dropout_forward, ft__dropout_backward, NULL, ft__dropout_fields, NULL};
 
 /* =============================================================================================
    [SECTION] operators/convolution: Convolution
@@ -10088,6 +10045,11 @@ static void ft__conv2d_backward(const ft__call *call)
     }
 }
 
+static const ft__row ft__row_conv2d = {
+    FT__NAMED(conv2d), 2, 3, FT__LAYER,
+    ft__conv2d_shape, ft__conv2d_forward, ft__conv2d_backward, ft__conv2d_costs, ft__conv2d_fields,
+    NULL};
+
 /* =============================================================================================
    [SECTION] operators/conv1d: Convolution in one dimension
    x [N, C, L], weight [O, C/groups, K]: runs conv2d with [N, C, 1, L] and [O, C/groups, 1, K], on
@@ -10193,6 +10155,11 @@ static void ft__conv1d_backward(const ft__call *call)
         ft__transpose(call->context, &input[0].shape, FT__TO_FIRST, input[0].gradient,
                       call->input[0].gradient, !call->input[0].fresh);
 }
+
+static const ft__row ft__row_conv1d = {
+    FT__NAMED(conv1d), 2, 3, FT__LAYER,
+    ft__conv1d_shape, ft__conv1d_forward, ft__conv1d_backward, ft__conv1d_costs, ft__conv2d_fields,
+    NULL};
 
 /* =============================================================================================
    [SECTION] operators/linear: Linear
@@ -10445,6 +10412,11 @@ static void ft__linear_backward(const ft__call *call)
     else ft__linear_backward_rows(call);
 }
 
+static const ft__row ft__row_linear = {
+    FT__NAMED(linear), 2, 3, FT__LAYER,
+    ft__linear_shape, ft__linear_forward, ft__linear_backward, ft__linear_costs, ft__no_fields,
+    NULL};
+
 /* =============================================================================================
    [SECTION] operators/batch_norm: Batch normalisation
    Batch norm (Ioffe and Szegedy 2015) as in PyTorch: x [N, C] or [N, C, H, W]; inputs x, weight,
@@ -10608,8 +10580,8 @@ static ft__norm_pass ft__norm_pass_of(const ft__norm_run *run, int index)
     p.first = run->sums + 2 * (size_t)index * run->s.channels;
     p.second = p.first + run->s.channels;
     p.bias = call->input[2].value;
-    p.low = call->fused == FT__OP_relu || call->fused == FT__OP_relu6 ? 0 : -FLT_MAX;
-    p.high = call->fused == FT__OP_relu6 ? 6 : FLT_MAX;
+    if (!ft__is_clamp(call->fused, &p.low, &p.high)) p.low = -FLT_MAX;
+    if (p.high > FLT_MAX) p.high = FLT_MAX;
     return p;
 }
 
@@ -10738,6 +10710,11 @@ static void ft__batch_norm_backward(const ft__call *call)
     if (call->input[0].gradient)
         ft__parallel(call->context, (int)run.s.blocks, ft__batch_norm_back_block, &run);
 }
+
+static const ft__row ft__row_batch_norm = {
+    FT__NAMED(batch_norm), 5, 5, FT__LAYER | FT__IN_PLACE | FT__MASKS | FT__RESTORES,
+    ft__batch_norm_shape, ft__batch_norm_forward, ft__batch_norm_backward, ft__batch_norm_costs,
+    ft__batch_norm_fields, NULL};
 
 /* =============================================================================================
    [SECTION] operators/layer_norm: Layer normalisation
@@ -10876,6 +10853,11 @@ static void ft__layer_norm_backward(const ft__call *call)
                 t->gradient[i] += call->workspace[(2 * task + (size_t)which) * a.size + i];
     }
 }
+
+static const ft__row ft__row_layer_norm = {
+    FT__NAMED(layer_norm), 3, 3, FT__READS_X | FT__WRITES,
+    ft__layer_norm_shape, ft__layer_norm_forward, ft__layer_norm_backward, ft__layer_norm_costs,
+    ft__layer_norm_fields, NULL};
 
 /* =============================================================================================
    [SECTION] operators/pooling: Pooling
@@ -11209,6 +11191,26 @@ static void ft__global_max_pool_backward(const ft__call *call)
     ft__max_pool2d_backward(call);
 }
 
+static const ft__row ft__row_max_pool2d = {
+    FT__NAMED(max_pool2d), 1, 1, FT__WRITES,
+    ft__pool2d_shape, ft__max_pool2d_forward, ft__max_pool2d_backward, ft__max_pool2d_costs,
+    ft__pool2d_fields, NULL};
+
+static const ft__row ft__row_avg_pool2d = {
+    FT__NAMED(avg_pool2d), 1, 1, 0,
+    ft__pool2d_shape, ft__avg_pool2d_forward, ft__avg_pool2d_backward, NULL, ft__pool2d_fields,
+    NULL};
+
+static const ft__row ft__row_global_avg_pool = {
+    FT__NAMED(global_avg_pool), 1, 1, FT__WRITES,
+    ft__global_pool_shape, ft__global_avg_pool_forward, ft__global_avg_pool_backward, NULL,
+    ft__no_fields, NULL};
+
+static const ft__row ft__row_global_max_pool = {
+    FT__NAMED(global_max_pool), 1, 1, FT__WRITES,
+    ft__global_pool_shape, ft__global_max_pool_forward, ft__global_max_pool_backward,
+    ft__global_max_pool_costs, ft__no_fields, NULL};
+
 /* =============================================================================================
    [SECTION] operators/reshape: flatten and reshape
    ============================================================================================= */
@@ -11302,6 +11304,14 @@ static void ft__copy_run(const ft__call *call, bool backward)
 
 static void ft__copy_forward(const ft__call *call) { ft__copy_run(call, false); }
 static void ft__copy_backward(const ft__call *call) { ft__copy_run(call, true); }
+
+static const ft__row ft__row_flatten = {
+    FT__NAMED(flatten), 1, 1, 0,
+    ft__flatten_shape, ft__copy_forward, ft__copy_backward, NULL, ft__no_fields, NULL};
+
+static const ft__row ft__row_reshape = {
+    FT__NAMED(reshape), 1, 1, 0,
+    ft__reshape_shape, ft__copy_forward, ft__copy_backward, NULL, ft__reshape_fields, NULL};
 
 /* =============================================================================================
    [SECTION] operators/arithmetic: add and mul
@@ -11487,6 +11497,14 @@ static void ft__mul_backward(const ft__call *call)
     ft__broadcast(call, true, FT__BROADCAST_B);
 }
 
+static const ft__row ft__row_add = {
+    FT__NAMED(add), 2, 2, FT__WRITES | FT__FUSES | FT__IN_PLACE,
+    ft__broadcast_shape, ft__add_forward, ft__add_backward, NULL, ft__no_fields, NULL};
+
+static const ft__row ft__row_mul = {
+    FT__NAMED(mul), 2, 2, FT__LAYER,
+    ft__broadcast_shape, ft__mul_forward, ft__mul_backward, NULL, ft__no_fields, NULL};
+
 /* =============================================================================================
    [SECTION] operators/concat: concat
    Joins inputs along one axis.
@@ -11539,6 +11557,10 @@ static void ft__concat_run(const ft__call *call, bool backward)
 
 static void ft__concat_forward(const ft__call *call) { ft__concat_run(call, false); }
 static void ft__concat_backward(const ft__call *call) { ft__concat_run(call, true); }
+
+static const ft__row ft__row_concat = {
+    FT__NAMED(concat), 1, INT_MAX, 0,
+    ft__concat_shape, ft__concat_forward, ft__concat_backward, NULL, ft__concat_fields, NULL};
 
 /* =============================================================================================
    [SECTION] operators/pad_and_slice: pad and slice
@@ -11689,6 +11711,14 @@ static void ft__slice_backward(const ft__call *call)
         ft__embed(&e, call->output.gradient, call->input[0].gradient, FT__TO_LARGE, true);
 }
 
+static const ft__row ft__row_pad = {
+    FT__NAMED(pad), 1, 1, 0,
+    ft__pad_shape, ft__pad_forward, ft__pad_backward, NULL, ft__pad_fields, NULL};
+
+static const ft__row ft__row_slice = {
+    FT__NAMED(slice), 1, 1, 0,
+    ft__slice_shape, ft__slice_forward, ft__slice_backward, NULL, ft__slice_fields, NULL};
+
 /* =============================================================================================
    [SECTION] operators/permute: permute
    ============================================================================================= */
@@ -11751,6 +11781,10 @@ static void ft__permute_run_all(const ft__call *call, bool backward)
 
 static void ft__permute_forward(const ft__call *call) { ft__permute_run_all(call, false); }
 static void ft__permute_backward(const ft__call *call) { ft__permute_run_all(call, true); }
+
+static const ft__row ft__row_permute = {
+    FT__NAMED(permute), 1, 1, FT__WRITES,
+    ft__permute_shape, ft__permute_forward, ft__permute_backward, NULL, ft__permute_fields, NULL};
 
 /* =============================================================================================
    [SECTION] operators/gather: gather
@@ -11826,6 +11860,11 @@ static void ft__gather_all(const ft__call *call, bool backward)
 
 static void ft__gather_along_forward(const ft__call *call) { ft__gather_all(call, false); }
 static void ft__gather_along_backward(const ft__call *call) { ft__gather_all(call, true); }
+
+static const ft__row ft__row_gather = {
+    FT__NAMED(gather), 2, 2, 0,
+    ft__gather_shape, ft__gather_along_forward, ft__gather_along_backward, NULL, ft__gather_fields,
+    NULL};
 
 /* =============================================================================================
    [SECTION] operators/matmul: matmul
@@ -11993,6 +12032,11 @@ static void ft__matmul_backward(const ft__call *call)
                           t->gradient, !t->fresh);
     }
 }
+
+static const ft__row ft__row_matmul = {
+    FT__NAMED(matmul), 2, 2, FT__READS_X | FT__WRITES,
+    ft__matmul_shape, ft__matmul_forward, ft__matmul_backward, ft__matmul_costs, ft__matmul_fields,
+    NULL};
 
 /* =============================================================================================
    [SECTION] operators/losses: Losses
@@ -12261,6 +12305,25 @@ static void ft__mse_backward(const ft__call *call)
     }
 }
 
+static const ft__row ft__row_cross_entropy = {
+    FT__NAMED(cross_entropy), 2, 2, FT__READS_X,
+    ft__cross_entropy_shape, ft__cross_entropy_forward, ft__cross_entropy_backward,
+    ft__cross_entropy_costs, ft__loss_fields, NULL};
+
+static const ft__row ft__row_soft_cross_entropy = {
+    FT__NAMED(soft_cross_entropy), 2, 2, FT__READS_X,
+    ft__soft_cross_entropy_shape, ft__soft_cross_entropy_forward, ft__soft_cross_entropy_backward,
+    ft__soft_cross_entropy_costs, ft__no_fields, NULL};
+
+static const ft__row ft__row_binary_cross_entropy = {
+    FT__NAMED(binary_cross_entropy), 2, 2, FT__READS_X,
+    ft__pair_loss_shape, ft__binary_cross_entropy_forward, ft__binary_cross_entropy_backward, NULL,
+    ft__no_fields, NULL};
+
+static const ft__row ft__row_mse = {
+    FT__NAMED(mse), 2, 2, FT__READS_X,
+    ft__pair_loss_shape, ft__mse_forward, ft__mse_backward, NULL, ft__no_fields, NULL};
+
 /* =============================================================================================
    [SECTION] operators/embedding: Embedding
    ============================================================================================= */
@@ -12322,6 +12385,11 @@ static void ft__embedding_backward(const ft__call *call)
         for (j = 0; j < each; ++j) to[j] += dy[j];
     }
 }
+
+static const ft__row ft__row_embedding = {
+    FT__NAMED(embedding), 2, 2, FT__READS_X,
+    ft__embedding_shape, ft__embedding_forward, ft__embedding_backward, NULL, ft__embedding_fields,
+    NULL};
 
 /* =============================================================================================
    [SECTION] operators/step_pool: Pooling over steps
@@ -12429,6 +12497,11 @@ static void ft__step_pool_backward(const ft__call *call)
         ft__parallel(call->context, call->input[0].shape.size[0], ft__step_pool_back_sample,
                      (void *)(uintptr_t)call);
 }
+
+static const ft__row ft__row_step_pool = {
+    FT__NAMED(step_pool), 1, 2, FT__READS_X,
+    ft__step_pool_shape, ft__step_pool_forward, ft__step_pool_backward, ft__step_pool_costs,
+    ft__step_pool_fields, NULL};
 
 /* =============================================================================================
    [SECTION] operators/recurrent: Recurrent layers
@@ -13136,12 +13209,32 @@ static void ft__recurrent_backward(const ft__call *call)
     if (!r->o->carry) ft__recurrent_first_states(&run);
 }
 
+static const ft__row ft__row_lstm = {
+    FT__NAMED(lstm), 3, 12, FT__READS_X,
+    ft__recurrent_shape, ft__recurrent_forward, ft__recurrent_backward, ft__recurrent_costs,
+    ft__recurrent_fields, NULL};
+
+static const ft__row ft__row_gru = {
+    FT__NAMED(gru), 3, 11, FT__READS_X,
+    ft__recurrent_shape, ft__recurrent_forward, ft__recurrent_backward, ft__recurrent_costs,
+    ft__recurrent_fields, NULL};
+
+static const ft__row ft__row_rnn = {
+    FT__NAMED(rnn), 3, 11, FT__READS_X,
+    ft__recurrent_shape, ft__recurrent_forward, ft__recurrent_backward, ft__recurrent_costs,
+    ft__recurrent_fields, NULL};
+
 /* =============================================================================================
    [SECTION] operators/rows: The rows of the table
    ============================================================================================= */
-#define FT__OP_ROW(name, low, high, reads, shape, forward, backward, costs, fields, device)       \
-    {#name, low, high, reads, shape, forward, backward, costs, fields},
-static const ft__row ft__rows[] = {FT__OPERATORS(FT__OP_ROW)};
+/* Of the nodes that compute nothing. */
+#define FT__LEAF_ROW(name)                                                                        \
+    static const ft__row ft__row_##name = {FT__NAMED(name), 0, 0, 0, NULL, NULL, NULL, NULL,      \
+                                           ft__no_fields, NULL};
+FT__LEAVES(FT__LEAF_ROW)
+
+#define FT__ROW_AT(name) &ft__row_##name,
+static const ft__row *const ft__rows[] = {FT__LEAVES(FT__ROW_AT) FT__OPERATORS(FT__ROW_AT)};
 
 /* A chunk of a parameter, and the sum of its gradient's squares. */
 typedef struct ft__update_part { ft__node *node; size_t from, to; double squares; }
@@ -13865,6 +13958,10 @@ enum { /* the kernels' ids */
     FT__CHUNK_COUNT
 };
 
+/* The activations' numbers in kernels.cl. */
+#define FT__CL_ACTIVATION(name, value, slope) FT__CL_##name,
+enum { FINETUNE_ACTIVATIONS(FT__CL_ACTIVATION) FT__CL_ACTIVATION_COUNT };
+
 enum { FT__HOST = 1, FT__DEVICE = 2 };
 enum { FT__READ = 1, FT__WRITE = 2 };
 
@@ -14475,6 +14572,14 @@ static const ft__kernel_text ft__kernel_texts[] = {
 #undef FINETUNE_LINE
 };
 
+/* The macros that the chunks use. */
+#define FT__MACRO_TEXT(name, value, slope) " X(" #name ", " #value ", " #slope ")"
+static const char ft__kernel_macros[] =
+    "#define FINETUNE_ACTIVATIONS(X)" FINETUNE_ACTIVATIONS(FT__MACRO_TEXT) "\n"
+    "#define ACTIVATION_NUMBER(name, value, slope) ACTIVATION_##name,\n"
+    "#define ACTIVATION_VALUE(name, value, slope) case ACTIVATION_##name: return value;\n"
+    "#define ACTIVATION_SLOPE(name, value, slope) case ACTIVATION_##name: return slope;\n";
+
 /* Only devices with tensor cores can compile these. */
 static bool ft__needs_tensor_cores(int chunk)
 {
@@ -14484,7 +14589,7 @@ static bool ft__needs_tensor_cores(int chunk)
 /* The program's text, in pieces. */
 typedef struct ft__source {
     char lines[FT__CHUNK_COUNT][40];
-    const char *parts[3 * FT__CHUNK_COUNT];
+    const char *parts[1 + 3 * FT__CHUNK_COUNT];
     cl_uint count;
     char *file;             /* the text of ft_desc.kernels_path; NULL: the chunks compiled in */
 } ft__source;
@@ -14510,6 +14615,7 @@ static bool ft__source_make(ft__context *c, ft__source *source, bool of_tiles)
         source->count = 2;
         return source->file != NULL;
     }
+    source->parts[at++] = ft__kernel_macros;
     for (i = 0; i < FT__CHUNK_COUNT; ++i) {
         if (of_tiles && !ft__chunk_is_of_tiles(i)) continue;
         snprintf(source->lines[i], sizeof source->lines[i], pattern, ft__kernel_texts[i].line);
@@ -14597,7 +14703,7 @@ static cl_program ft__program_of_source(ft__context *c, const ft__source *source
 {
     ft__device *d = c->device;
     cl_int code = CL_SUCCESS;
-    const char *parts[3 * FT__CHUNK_COUNT]; /* OpenCL wants a pointer to non-const */
+    const char *parts[1 + 3 * FT__CHUNK_COUNT]; /* OpenCL wants a pointer to non-const */
     cl_program program;
     memcpy(parts, source->parts, sizeof parts);
     program = d->cl.clCreateProgramWithSource(d->context, source->count, parts, NULL, &code);
@@ -15129,6 +15235,12 @@ static void ft__precision_say(ft__context *c)
    launches kernels of kernels.cl and waits for nothing.
    ============================================================================================= */
 #ifdef FINETUNE_OPENCL
+/* What runs an operator on a device. Each of the list of names has one, named ft__cl_row_NAME. */
+typedef struct ft__device_row { ft__operator forward, backward; } ft__device_row;
+
+#define FT__DEVICE_ROW(name, functions)                                                           \
+    static const ft__device_row ft__cl_row_##name = {functions##_forward, functions##_backward};
+
 static size_t ft__blocks_of(size_t count, size_t block) { return (count + block - 1) / block; }
 
 /* For kernels that only add: a fresh gradient is set to zero first. */
@@ -15173,20 +15285,21 @@ static void ft__arg_value(ft__launch *l, const ft__tensor *t)
 
 /* ---- Activations ---- */
 
-/* An activation's number in kernels.cl, -1 for no activation, and its one option. */
-static int ft__kernel_activation(int op) { return ft__can_fuse(op) ? op - FT__OP_sigmoid : -1; }
-
-static float ft__kernel_option(int op, const ft_activation_options *o)
+/* An activation's number in kernels.cl; -1: it is NULL. */
+static int ft__kernel_activation(const ft__row *row)
 {
-    if (op == FT__OP_leaky_relu) return o->slope != 0 ? o->slope : 0.01f;
-    if (op == FT__OP_elu) return o->alpha != 0 ? o->alpha : 1.0f;
-    return op == FT__OP_gelu && o->tanh_approximation ? 1.0f : 0.0f;
+#define FT__CL_NUMBER(name, value, slope) {FT__OP_##name, FT__CL_##name},
+    static const int numbers[][2] = {FINETUNE_ACTIVATIONS(FT__CL_NUMBER)};
+    int i;
+    for (i = 0; row && i < FT__CL_ACTIVATION_COUNT; ++i)
+        if (numbers[i][0] == row->op) return numbers[i][1];
+    return -1;
 }
 
-static void ft__arg_activation(ft__launch *l, int op, const ft__options *options)
+static void ft__arg_activation(ft__launch *l, const ft__row *row, const ft__options *options)
 {
-    ft__arg_int(l, (size_t)ft__kernel_activation(op));
-    ft__arg_float(l, options ? ft__kernel_option(op, &options->activation) : 0);
+    ft__arg_int(l, (size_t)ft__kernel_activation(row));
+    ft__arg_float(l, row ? row->activation->option(&options->activation) : 0);
 }
 
 static void ft__cl_activation_forward(const ft__call *call)
@@ -15196,11 +15309,11 @@ static void ft__cl_activation_forward(const ft__call *call)
     ft__arg_value(&l, &call->input[0]);
     ft__arg_memory(&l, call->output.value, count, FT__WRITE);
     ft__arg_int(&l, count);
-    ft__arg_activation(&l, call->node->op, &call->node->options);
+    ft__arg_activation(&l, ft__rows[call->node->op], &call->node->options);
     ft__launch_kernel(&l, count);
 }
 
-static void ft__cl_slopes(const ft__call *call, int op, const ft__options *options,
+static void ft__cl_slopes(const ft__call *call, const ft__row *row, const ft__options *options,
                           const ft__tensor *kept, float *dx, bool fresh)
 {
     size_t count = ft__count(&call->output);
@@ -15210,19 +15323,23 @@ static void ft__cl_slopes(const ft__call *call, int op, const ft__options *optio
     ft__arg_memory(&l, dx, count, fresh && dx != call->output.gradient ? FT__WRITE
                                                                         : FT__READ | FT__WRITE);
     ft__arg_int(&l, count);
-    ft__arg_activation(&l, op, options);
+    ft__arg_activation(&l, row, options);
     ft__arg_int(&l, fresh);
     ft__launch_kernel(&l, count);
 }
 
 static void ft__cl_activation_backward(const ft__call *call)
 {
-    int op = call->node->op;
-    bool of_y = (ft__rows[op].reads & FT__READS_Y) != 0;
+    const ft__row *row = ft__rows[call->node->op];
+    bool of_y = (row->flags & FT__READS_Y) != 0;
     if (call->input[0].gradient)
-        ft__cl_slopes(call, op, &call->node->options, of_y ? &call->output : &call->input[0],
+        ft__cl_slopes(call, row, &call->node->options, of_y ? &call->output : &call->input[0],
                       call->input[0].gradient, call->input[0].fresh);
 }
+
+#define FT__CL_ACTIVATION_ROW(name, value, slope) FT__DEVICE_ROW(name, ft__cl_activation)
+FINETUNE_ACTIVATIONS(FT__CL_ACTIVATION_ROW)
+#undef FINETUNE_ACTIVATIONS
 
 static void ft__cl_softmax_run(const ft__call *call, bool logarithm, bool backward)
 {
@@ -15249,6 +15366,8 @@ static void ft__cl_softmax_run(const ft__call *call, bool logarithm, bool backwa
 
 static void ft__cl_softmax_forward(const ft__call *call) { ft__cl_softmax_run(call, false, false); }
 static void ft__cl_softmax_backward(const ft__call *call) { ft__cl_softmax_run(call, false, true); }
+
+FT__DEVICE_ROW(softmax, ft__cl_softmax)
 static void ft__cl_log_softmax_forward(const ft__call *call)
 {
     ft__cl_softmax_run(call, true, false);
@@ -15257,6 +15376,8 @@ static void ft__cl_log_softmax_backward(const ft__call *call)
 {
     ft__cl_softmax_run(call, true, true);
 }
+
+FT__DEVICE_ROW(log_softmax, ft__cl_log_softmax)
 
 static void ft__cl_dropout_run(const ft__call *call, const float *from, float *to, bool add)
 {
@@ -15292,6 +15413,8 @@ static void ft__cl_dropout_backward(const ft__call *call)
         ft__cl_dropout_run(call, call->output.gradient, call->input[0].gradient,
                            !call->input[0].fresh);
 }
+
+FT__DEVICE_ROW(dropout, ft__cl_dropout)
 
 /* ---- Convolution and linear ---- */
 
@@ -15774,7 +15897,7 @@ static void ft__cl_winograd_forward(const ft__call *call, const ft__conv *c)
                               FT__WRITE);
     w.has_bias = bias != NULL;
     w.op = ft__kernel_activation(call->fused);
-    if (call->fused) w.a = ft__kernel_option(call->fused, &call->fused_options->activation);
+    if (call->fused) w.a = call->fused->activation->option(&call->fused_options->activation);
     ft__winograd_run_device(call, w, c->batch, x, ft__winograd_pack(call, &w, false), bias, y);
 }
 
@@ -15803,7 +15926,7 @@ static void ft__cl_conv_forward(const ft__call *call, const ft__conv *c)
     }
     g.has_bias = bias != NULL;
     g.op = ft__kernel_activation(call->fused);
-    if (call->fused) g.a = ft__kernel_option(call->fused, &call->fused_options->activation);
+    if (call->fused) g.a = call->fused->activation->option(&call->fused_options->activation);
     if (ft__conv_is_depthwise(c)) ft__cl_depthwise(call, &g, false);
     else ft__cl_gather(context, &g, ft__own_form(context->device, &g, g.wide),
                        ft__cl_value(context, &call->input[0]),
@@ -15850,6 +15973,8 @@ static void ft__cl_conv2d_backward(const ft__call *call)
     ft__conv c = ft__conv_of_call(call);
     ft__cl_conv_backward(call, &c);
 }
+
+FT__DEVICE_ROW(conv2d, ft__cl_conv2d)
 
 /* ---- Batch norm ---- */
 
@@ -15964,6 +16089,8 @@ static void ft__cl_batch_norm_backward(const ft__call *call)
     ft__arg_int(&l, call->input[0].fresh);
     ft__launch_kernel(&l, count);
 }
+
+FT__DEVICE_ROW(batch_norm, ft__cl_batch_norm)
 #endif /* FINETUNE_OPENCL */
 
 /* =============================================================================================
@@ -16034,8 +16161,14 @@ static void ft__cl_pool_backward(const ft__call *call, bool largest)
 
 static void ft__cl_max_pool_forward(const ft__call *call) { ft__cl_pool_forward(call, true); }
 static void ft__cl_max_pool_backward(const ft__call *call) { ft__cl_pool_backward(call, true); }
+
+FT__DEVICE_ROW(max_pool2d, ft__cl_max_pool)
+FT__DEVICE_ROW(global_max_pool, ft__cl_max_pool)
 static void ft__cl_avg_pool_forward(const ft__call *call) { ft__cl_pool_forward(call, false); }
 static void ft__cl_avg_pool_backward(const ft__call *call) { ft__cl_pool_backward(call, false); }
+
+FT__DEVICE_ROW(avg_pool2d, ft__cl_avg_pool)
+FT__DEVICE_ROW(global_avg_pool, ft__cl_avg_pool)
 
 /* ---- Shapes ---- */
 
@@ -16064,6 +16197,9 @@ static void ft__cl_reshape_run(const ft__call *call, bool backward)
 
 static void ft__cl_reshape_forward(const ft__call *call) { ft__cl_reshape_run(call, false); }
 static void ft__cl_reshape_backward(const ft__call *call) { ft__cl_reshape_run(call, true); }
+
+FT__DEVICE_ROW(flatten, ft__cl_reshape)
+FT__DEVICE_ROW(reshape, ft__cl_reshape)
 
 static void ft__cl_concat_run(const ft__call *call, bool backward)
 {
@@ -16099,6 +16235,8 @@ static void ft__cl_concat_run(const ft__call *call, bool backward)
 
 static void ft__cl_concat_forward(const ft__call *call) { ft__cl_concat_run(call, false); }
 static void ft__cl_concat_backward(const ft__call *call) { ft__cl_concat_run(call, true); }
+
+FT__DEVICE_ROW(concat, ft__cl_concat)
 
 typedef struct ft__kernel_embedding { cl_int inner[6], outer[6], start[6], step[6]; }
     ft__kernel_embedding;
@@ -16153,6 +16291,8 @@ static void ft__cl_pad_backward(const ft__call *call)
     ft__cl_embed_run(call, &e, true, true);
 }
 
+FT__DEVICE_ROW(pad, ft__cl_pad)
+
 static void ft__cl_slice_forward(const ft__call *call)
 {
     ft__placement e = ft__slice_embedding(call);
@@ -16164,6 +16304,8 @@ static void ft__cl_slice_backward(const ft__call *call)
     ft__placement e = ft__slice_embedding(call);
     ft__cl_embed_run(call, &e, false, true);
 }
+
+FT__DEVICE_ROW(slice, ft__cl_slice)
 
 /* ---- add and mul ---- */
 
@@ -16236,6 +16378,9 @@ static void ft__cl_broadcast_backward(const ft__call *call)
     ft__launch_kernel(&l, count_b);
 }
 
+FT__DEVICE_ROW(add, ft__cl_broadcast)
+FT__DEVICE_ROW(mul, ft__cl_broadcast)
+
 #endif /* FINETUNE_OPENCL */
 
 /* =============================================================================================
@@ -16292,6 +16437,9 @@ static void ft__cl_entropy_backward(const ft__call *call)
     ft__launch_kernel(&l, count);
 }
 
+FT__DEVICE_ROW(cross_entropy, ft__cl_entropy)
+FT__DEVICE_ROW(soft_cross_entropy, ft__cl_entropy)
+
 static void ft__cl_pair_loss_forward(const ft__call *call)
 {
     size_t count = ft__count(&call->input[0]), block = 256, blocks = ft__blocks_of(count, block);
@@ -16323,6 +16471,9 @@ static void ft__cl_pair_loss_backward(const ft__call *call)
     ft__arg_int(&l, (dx ? 1u : 0u) + (dt ? 2u : 0u));
     ft__launch_kernel(&l, count);
 }
+
+FT__DEVICE_ROW(binary_cross_entropy, ft__cl_pair_loss)
+FT__DEVICE_ROW(mse, ft__cl_pair_loss)
 
 /* ---- The gradients' norm ---- */
 
@@ -16398,6 +16549,8 @@ static void ft__cl_permute_backward(const ft__call *call)
                        ft__count(&call->output), true, !call->input[0].fresh);
 }
 
+FT__DEVICE_ROW(permute, ft__cl_permute)
+
 typedef struct ft__kernel_gathering {
     cl_int size[6], x[6], y[6], index[6], axis, limit, many;
 } ft__kernel_gathering;
@@ -16454,6 +16607,8 @@ static void ft__cl_gather_along_backward(const ft__call *call)
     ft__launch_kernel(&l, count);
 }
 
+FT__DEVICE_ROW(gather, ft__cl_gather_along)
+
 static void ft__arg_rows(ft__launch *l, const ft__axis *a)
 {
     ft__arg_int(l, a->outer * a->inner);
@@ -16505,6 +16660,8 @@ static void ft__cl_layer_norm_backward(const ft__call *call)
     ft__arg_int(&l, (dweight ? 1u : 0u) + (dbias ? 2u : 0u));
     ft__launch_kernel(&l, a.size);
 }
+
+FT__DEVICE_ROW(layer_norm, ft__cl_layer_norm)
 
 typedef struct ft__kernel_matrix { cl_int outer, inner, row, column; } ft__kernel_matrix;
 typedef struct ft__kernel_product {
@@ -16649,6 +16806,8 @@ static void ft__cl_matmul_backward(const ft__call *call)
                       ft__count(b), !b->fresh);
 }
 
+FT__DEVICE_ROW(matmul, ft__cl_matmul)
+
 /* Transposes [N, C, L] to [N, L, C], or back; L may be H and W. */
 static void ft__cl_transpose(ft__context *c, const ft_shape *shape, int direction,
                              const float *from, float *to, bool add)
@@ -16692,6 +16851,8 @@ static void ft__cl_conv1d_backward(const ft__call *call)
                          call->input[0].gradient, !call->input[0].fresh);
 }
 
+FT__DEVICE_ROW(conv1d, ft__cl_conv1d)
+
 /* ---- linear ---- */
 
 static void ft__cl_linear_forward(const ft__call *call)
@@ -16730,6 +16891,8 @@ static void ft__cl_linear_backward(const ft__call *call)
         ft__cl_transpose(call->context, &x->shape, FT__TO_LAST, input[0].gradient, x->gradient,
                          !x->fresh);
 }
+
+FT__DEVICE_ROW(linear, ft__cl_linear)
 
 /* ---- embedding, step_pool ---- */
 
@@ -16784,6 +16947,8 @@ static void ft__cl_embedding_backward(const ft__call *call)
     ft__launch_kernel(&l, places * each);
 }
 
+FT__DEVICE_ROW(embedding, ft__cl_embedding)
+
 typedef struct ft__kernel_step_pool { cl_int steps, features, kind, bidirectional, has_lengths; }
     ft__kernel_step_pool;
 
@@ -16817,6 +16982,8 @@ static void ft__cl_step_pool_run(const ft__call *call, bool backward)
 
 static void ft__cl_step_pool_forward(const ft__call *call) { ft__cl_step_pool_run(call, false); }
 static void ft__cl_step_pool_backward(const ft__call *call) { ft__cl_step_pool_run(call, true); }
+
+FT__DEVICE_ROW(step_pool, ft__cl_step_pool)
 #endif /* FINETUNE_OPENCL */
 
 /* =============================================================================================
@@ -17083,6 +17250,10 @@ static void ft__cl_recurrent_backward(const ft__call *call)
         ft__cl_recurrent_gradients(&run, side);
     }
 }
+
+FT__DEVICE_ROW(lstm, ft__cl_recurrent)
+FT__DEVICE_ROW(gru, ft__cl_recurrent)
+FT__DEVICE_ROW(rnn, ft__cl_recurrent)
 #endif /* FINETUNE_OPENCL */
 
 /* =============================================================================================
@@ -17093,20 +17264,18 @@ static void ft__cl_recurrent_backward(const ft__call *call)
 
 #ifdef FINETUNE_OPENCL
 /* ---- The table's rows: what runs on a device ---- */
-#define ft__cl_none_forward NULL
-#define ft__cl_none_backward NULL
-typedef struct ft__device_row { ft__operator forward, backward; } ft__device_row;
-
-#define FT__DEVICE_ROW(name, low, high, reads, shape, forward, backward, costs, fields, device)  \
-    {ft__cl_##device##_forward, ft__cl_##device##_backward},
-static const ft__device_row ft__device_rows[] = {FT__OPERATORS(FT__DEVICE_ROW)};
+static const ft__device_row ft__cl_row_none = {NULL, NULL};
+#define FT__NO_DEVICE_ROW_AT(name) &ft__cl_row_none,
+#define FT__DEVICE_ROW_AT(name) &ft__cl_row_##name,
+static const ft__device_row *const ft__device_rows[] = {FT__LEAVES(FT__NO_DEVICE_ROW_AT)
+                                                        FT__OPERATORS(FT__DEVICE_ROW_AT)};
 
 static const size_t ft__most_on_device = (size_t)1 << 30; /* kernels index with int */
 
 static bool ft__has_kernels(const ft__call *call)
 {
     int op = call->node->op, i;
-    if (!ft__device_rows[op].forward) return false;
+    if (!ft__device_rows[op]->forward) return false;
     for (i = 0; i < call->input_count; ++i)
         if (ft__count(&call->input[i]) > ft__most_on_device) return false;
     if (ft__is_recurrent(op) && ft__recurrent_kept(call) > ft__most_on_device) return false;
@@ -17184,12 +17353,13 @@ static int ft__length_class(int length)
 static uint64_t ft__call_key(const ft__call *call)
 {
     uint64_t key = ft__hash_bytes(0, &call->node->options, sizeof call->node->options);
-    int header[4], i, d;
-    header[0] = call->node->op;
-    header[1] = call->input_count;
-    header[2] = call->fused;
-    header[3] = call->input[0].channels_last;
+    const char *name = ft__rows[call->node->op]->name;
+    int header[2], i, d;
+    header[0] = call->input_count;
+    header[1] = call->input[0].channels_last;
     key = ft__hash_bytes(key, header, sizeof header);
+    key = ft__hash_bytes(key, name, strlen(name));
+    if (call->fused) key = ft__hash_bytes(key, call->fused->name, strlen(call->fused->name));
     for (i = 0; i < call->input_count; ++i) {
         ft_shape shape = call->input[i].shape;
         bool samples = ft__has_samples(call, i);
@@ -17274,7 +17444,7 @@ static bool ft__trial_of(ft__trial *t, const ft__call *call, int most)
     t->call.output.value = ft__trial_memory(t, count);
     t->call.output.gradient = ft__trial_memory(t, count);
     ft__trial_fill(t->call.output.gradient, count, 9, -1);
-    if (ft__rows[op].costs) ft__rows[op].costs(&t->call, &costs);
+    if (ft__rows[op]->costs) ft__rows[op]->costs(&t->call, &costs);
     t->call.saved = ft__trial_memory(t, costs.saved / sizeof(float));
     t->call.workspace = ft__trial_memory(t, costs.workspace / sizeof(float));
     t->call.prepared = NULL;
@@ -17296,7 +17466,7 @@ static void ft__trial_free(ft__trial *t)
 static double ft__trial_run(const ft__trial *t, int form)
 {
     const ft__call *call = &t->call;
-    const ft__device_row *row = &ft__device_rows[call->node->op];
+    const ft__device_row *row = ft__device_rows[call->node->op];
     ft__device *d = call->context->device;
     const ft_desc *desc = &call->context->desc;
     double start;
@@ -17304,8 +17474,8 @@ static double ft__trial_run(const ft__trial *t, int form)
     if (form != FT__FORM_PROCESSOR) d->cl.clFinish(d->queue);
     start = desc->clock ? desc->clock(desc->clock_user) : 0;
     if (form == FT__FORM_PROCESSOR) {
-        ft__rows[call->node->op].forward(call);
-        if (ft__rows[call->node->op].backward) ft__rows[call->node->op].backward(call);
+        ft__rows[call->node->op]->forward(call);
+        if (ft__rows[call->node->op]->backward) ft__rows[call->node->op]->backward(call);
     } else {
         row->forward(call);
         if (row->backward) row->backward(call);
@@ -17451,7 +17621,7 @@ static void ft__judge(const ft__call *call, ft__verdict *v)
         if (error > worst) worst = error;
         if (!(error <= ft__wrong(d, forms[i])))
             ft__log(c, "%s (%s): variant %d of its kernels gives wrong results on %s: the error is"
-                    " %.3g of the largest value", ft__rows[v->op].name, call->node->name, forms[i],
+                    " %.3g of the largest value", ft__rows[v->op]->name, call->node->name, forms[i],
                     d->name, (double)error);
         else if (v->form < 0 || seconds < best) {
             v->form = forms[i];
@@ -17463,7 +17633,7 @@ static void ft__judge(const ft__call *call, ft__verdict *v)
     if (v->form < 0) v->error = worst;
     if (v->form >= 0 && c->desc.clock && !d->place.is_processor && best > v->host_seconds) {
         ft__log(c, "%s (%s) is slower on %s: %.3g s for two samples, the CPU needs %.3g",
-                ft__rows[v->op].name, call->node->name, d->name, best, v->host_seconds);
+                ft__rows[v->op]->name, call->node->name, d->name, best, v->host_seconds);
         v->form = FT__FORM_PROCESSOR;
     }
 }
@@ -17609,10 +17779,10 @@ static const ft__verdict *ft__verdict_of(const ft__call *call)
 
 static void ft__say_fall_back(ft__context *c, const ft__node *node)
 {
-    bool none = !ft__device_rows[node->op].forward;
+    bool none = !ft__device_rows[node->op]->forward;
     if (c->device->said[node->op]) return;
     c->device->said[node->op] = 1;
-    ft__log(c, "%s (%s) runs on the CPU: %s", ft__rows[node->op].name, node->name,
+    ft__log(c, "%s (%s) runs on the CPU: %s", ft__rows[node->op]->name, node->name,
             none ? "it has no kernel" : "its kernels do not support this device or shape");
 }
 #endif
@@ -17638,9 +17808,9 @@ static bool ft__runs_on_device(const ft__call *call)
 /* Runs an operator's forward or backward on the device or on the processor. */
 static void ft__run_operator(const ft__call *call, bool backward)
 {
-    const ft__row *row = &ft__rows[call->node->op];
+    const ft__row *row = ft__rows[call->node->op];
 #ifdef FINETUNE_OPENCL
-    const ft__device_row *device = &ft__device_rows[call->node->op];
+    const ft__device_row *device = ft__device_rows[call->node->op];
     if (ft__runs_on_device(call)) {
         (backward ? device->backward : device->forward)(call);
         return;
@@ -17998,7 +18168,7 @@ static ft_status ft__infer_shape(ft_model *m, ft__node *node)
         input[i].shape = from->shape;
         input[i].type = from->type;
     }
-    status = ft__rows[node->op].shape(c, node, input, node->input_count, &node->shape);
+    status = ft__rows[node->op]->shape(c, node, input, node->input_count, &node->shape);
     if (input != few) ft__release(c, input);
     return status;
 }
@@ -18051,7 +18221,7 @@ static ft_node ft__add_node(ft_model *m, int op, const char *name, const ft_node
     if (count > 0 && !ft__given(c, inputs, "the list of a layer's inputs")) return result;
     if (!ft__ok(c)) return result;
     if (!name || !*name) {
-        snprintf(made_up, sizeof made_up, "%s_%d", ft__rows[op].name, m->node_count + 1);
+        snprintf(made_up, sizeof made_up, "%s_%d", ft__rows[op]->name, m->node_count + 1);
         name = made_up;
     }
     if (ft__find_node(m, name).id) {
@@ -18280,9 +18450,10 @@ static int ft__only_reader(const ft_model *m, const int *sole, int id)
 /* Whether a step's own backward handles the activation that it applied. */
 static bool ft__masks(const ft_model *m, const ft__step *step)
 {
-    int op = step->activation ? m->nodes[step->activation - 1].op : FT__OP_none;
-    return (ft__rows[m->nodes[step->id - 1].op].reads & FT__MASKS)
-        && (op == FT__OP_relu || op == FT__OP_relu6);
+    const ft__row *row = step->activation ? ft__rows[m->nodes[step->activation - 1].op] : NULL;
+    float low, high;
+    return (ft__rows[m->nodes[step->id - 1].op]->flags & FT__MASKS)
+        && ft__is_clamp(row, &low, &high);
 }
 
 /* Fuses the step's only readers into it: a batch norm, if nothing is trained, and an activation. */
@@ -18290,7 +18461,7 @@ static void ft__fuse(const ft_model *m, const ft__plan *plan, const int *sole, f
 {
     int op = m->nodes[step->id - 1].op, next;
     bool trained = plan->trained[step->id - 1] != 0;
-    if (!(ft__rows[op].reads & FT__FUSES)) return;
+    if (!(ft__rows[op]->flags & FT__FUSES)) return;
     next = ft__only_reader(m, sole, step->output);
     if (next && !trained && (op == FT__OP_conv2d || op == FT__OP_linear)
         && m->nodes[next - 1].op == FT__OP_batch_norm && !plan->trained[next - 1]
@@ -18298,9 +18469,9 @@ static void ft__fuse(const ft_model *m, const ft__plan *plan, const int *sole, f
         step->norm = step->output = next;
         next = ft__only_reader(m, sole, step->output);
     }
-    if (next && (trained ? ft__can_fuse_trained(m->nodes[next - 1].op)
-                         : !plan->trained[next - 1] && ft__can_fuse(m->nodes[next - 1].op)))
-        step->activation = step->output = next;
+    if (!next || !ft__rows[m->nodes[next - 1].op]->activation) return;
+    if (trained ? ft__rows[m->nodes[next - 1].op]->flags & FT__READS_Y : !plan->trained[next - 1])
+        step->activation = step->output = next; /* in training only the output is kept */
 }
 
 static void ft__add_steps(const ft_model *m, ft__plan *plan, const char *needed, const int *sole,
@@ -18407,7 +18578,7 @@ static ft__call ft__make_call(ft_model *m, const ft__plan *plan, const ft__step 
     call.random = ft__key(m->context.desc.seed, m->step, (uint64_t)step->id, FT__USE_DROPOUT);
     call.length = extent.length;
     if (step->activation) {
-        call.fused = m->nodes[step->activation - 1].op;
+        call.fused = ft__rows[m->nodes[step->activation - 1].op];
         call.fused_options = &m->nodes[step->activation - 1].options;
     }
     return call;
@@ -18421,7 +18592,7 @@ static ft__costs ft__costs_of(ft_model *m, const ft__node *node, ft__extent exte
     ft__costs costs = {0, 0, 0, 0};
     ft__call call;
     int i;
-    if (!ft__rows[node->op].costs) return costs;
+    if (!ft__rows[node->op]->costs) return costs;
     if (node->input_count > 16)
         input = (ft__tensor *)ft__allocate(&m->context, (size_t)node->input_count, sizeof *input);
     if (!input) return costs;
@@ -18437,7 +18608,7 @@ static ft__costs ft__costs_of(ft_model *m, const ft__node *node, ft__extent exte
     call.input_count = node->input_count;
     call.output.shape = ft__with_extent(node->shape, extent);
     call.training = training;
-    ft__rows[node->op].costs(&call, &costs);
+    ft__rows[node->op]->costs(&call, &costs);
     if (input != few) ft__release(&m->context, input);
     if (m->context.device) costs.prepared = 0; /* a device reads weights as they are */
     return costs;
@@ -18482,7 +18653,7 @@ static size_t ft__round_up(size_t bytes)
 /* Whether a step's backward needs its output: for the slope of its own or a fused activation. */
 static bool ft__keeps_output(const ft_model *m, const ft__step *step)
 {
-    int reads = ft__rows[m->nodes[step->id - 1].op].reads;
+    int reads = ft__rows[m->nodes[step->id - 1].op]->flags;
     return (reads & FT__READS_Y) || (step->activation && !ft__masks(m, step));
 }
 
@@ -18528,7 +18699,7 @@ static int ft__last_use(const ft_model *m, const ft__plan *plan, int made_by, bo
         const ft__node *reader = &m->nodes[step->id - 1];
         if (plan->readers[from] > last) last = plan->readers[from];
         if (backward && step->again && step->moment_again > last) last = step->moment_again;
-        if (backward && step->trained && (ft__rows[reader->op].reads & FT__READS_X)
+        if (backward && step->trained && (ft__rows[reader->op]->flags & FT__READS_X)
             && step->moment_back > last)
             last = step->moment_back;
     }
@@ -18552,7 +18723,7 @@ static void ft__plan_shares(const ft_model *m, ft__plan *plan)
         const ft__step *step = &plan->steps[i];
         const ft__node *node = &m->nodes[step->id - 1];
         int id = node->input_count ? node->inputs[0] : 0;
-        bool fits = id && (ft__rows[node->op].reads & FT__IN_PLACE)
+        bool fits = id && (ft__rows[node->op]->flags & FT__IN_PLACE)
             && ft__has_gradient(m, plan, id) && ft__has_gradient(m, plan, step->output)
             && !ft__is_leaf(&m->nodes[id - 1]) && plan->last_reader[id - 1] == i
             && ft__same_count(&m->nodes[id - 1], &m->nodes[step->output - 1]);
@@ -18661,7 +18832,7 @@ static void ft__mark_again(ft_model *m, ft__plan *plan, int at)
     for (end = ft__readers_of(plan, step->output, &from); from < end; ++from) {
         const ft__step *reader = &plan->steps[plan->readers[from]];
         if (reader->part != step->part) return;
-        if ((ft__rows[m->nodes[reader->id - 1].op].reads & FT__READS_X) || reader->again)
+        if ((ft__rows[m->nodes[reader->id - 1].op]->flags & FT__READS_X) || reader->again)
             wanted = true;
     }
     step->again = wanted;
@@ -18679,12 +18850,12 @@ static void ft__plan_alone(ft_model *m, ft__plan *plan)
         bool same_part = true, multiplies = false;
         int last = 0;
         if (step->again || step->output == m->output.id || step->output == m->loss.id
-            || !(ft__rows[m->nodes[step->id - 1].op].reads & FT__RESTORES)) continue;
+            || !(ft__rows[m->nodes[step->id - 1].op]->flags & FT__RESTORES)) continue;
         for (end = ft__readers_of(plan, step->output, &from); from < end; ++from) {
             const ft__step *read = &plan->steps[plan->readers[from]];
             const ft__node *reader = &m->nodes[read->id - 1];
             if (read->part != step->part) same_part = false;
-            if (!(ft__rows[reader->op].reads & FT__READS_X)) continue;
+            if (!(ft__rows[reader->op]->flags & FT__READS_X)) continue;
             if (ft__costs_of(m, reader, plan->most, true).multiply_adds > 0) multiplies = true;
             last = plan->readers[from] + 1;
         }
@@ -19311,7 +19482,7 @@ static void ft__run_forward(ft_model *m, ft__plan *plan, int from, int to, int b
    layer adds to the gradients of its weights, which other operators may have written. */
 static bool ft__writes_gradient(int op, int input)
 {
-    if (!(ft__rows[op].reads & FT__WRITES)) return false;
+    if (!(ft__rows[op]->flags & FT__WRITES)) return false;
     return input == 0 || op == FT__OP_add || op == FT__OP_mul || op == FT__OP_matmul
         || op == FT__OP_layer_norm;
 }
@@ -19355,7 +19526,7 @@ static void ft__run_backward(ft_model *m, ft__plan *plan, int batch)
     ft__set_numbers(&m->context, plan->gradients[m->loss.id - 1], 1, 1.0f);
     for (i = plan->step_count - 1; i >= plan->first_trained; --i) {
         const ft__step *step = &plan->steps[i];
-        ft__operator backward = ft__rows[m->nodes[step->id - 1].op].backward;
+        ft__operator backward = ft__rows[m->nodes[step->id - 1].op]->backward;
         double start = ft__clock(&m->context);
         ft__call call;
         bool runs;
@@ -20918,7 +21089,7 @@ static int ft__activation_named(ft_model *m, const char *kind)
     if (!ft__usable(m) || !ft__given(&m->context, kind, "the kind of an activation"))
         return FT__OP_none;
     for (op = FT__OP_sigmoid; op <= FT__OP_log_softmax; ++op)
-        if (strcmp(ft__rows[op].name, kind) == 0) return op;
+        if (strcmp(ft__rows[op]->name, kind) == 0) return op;
     ft__fail(&m->context, FT_INVALID, "%s: unknown activation; it must be one of sigmoid, tanh,"
              " relu, relu6, leaky_relu, elu, softplus, softsign, gelu, silu, softmax, log_softmax",
              kind);
@@ -23167,9 +23338,9 @@ static void ft__write_field(ft__text *text, const ft__field *field, const ft__op
 static void ft__write_node(const ft_model *m, ft__text *text, const ft__node *node,
                            const int *number)
 {
-    const ft__field *field = ft__rows[node->op].fields;
+    const ft__field *field = ft__rows[node->op]->fields;
     int i;
-    ft__text_add(text, "{\"op\":\"%s\",\"name\":", ft__rows[node->op].name);
+    ft__text_add(text, "{\"op\":\"%s\",\"name\":", ft__rows[node->op]->name);
     ft__json_add_text(text, node->name);
     if (ft__is_leaf(node)) {
         if (node->op == FT__OP_input) ft__text_add(text, ",\"type\":\"%s\"",
@@ -23534,7 +23705,7 @@ static ft_node ft__read_leaf(ft__graph_reader *r, int node, int op, const char *
 
 static ft_node ft__read_operator(ft__graph_reader *r, int node, int op, const char *name)
 {
-    const ft__field *field = ft__rows[op].fields;
+    const ft__field *field = ft__rows[op]->fields;
     int list = ft__json_member(r->json, node, "inputs"), count, i, at;
     ft_node *inputs, made = {0};
     ft__options options;
@@ -23543,7 +23714,7 @@ static ft_node ft__read_operator(ft__graph_reader *r, int node, int op, const ch
     for (; field->name; ++field)
         if (!ft__read_field(r, node, field, &options)) ft__graph_fault(r, field->name, name);
     count = list < 0 ? 0 : ft__json_count(r->json, list);
-    if (count < ft__rows[op].least_inputs || count > ft__rows[op].most_inputs)
+    if (count < ft__rows[op]->least_inputs || count > ft__rows[op]->most_inputs)
         ft__graph_fault(r, "wrong number of inputs of", name);
     inputs = (ft_node *)ft__allocate(&r->m->context, (size_t)count + 1, sizeof *inputs);
     for (i = 0, at = list + 1; inputs && i < count; ++i, at = r->json->values[at].next) {
@@ -23566,7 +23737,7 @@ static ft_status ft__read_node(ft__graph_reader *r, int node)
     ft_node made;
     ft__node *added;
     for (op = FT__OP_COUNT - 1; op > 0; --op)
-        if (op_name && strcmp(ft__rows[op].name, op_name) == 0) break;
+        if (op_name && strcmp(ft__rows[op]->name, op_name) == 0) break;
     if (!name || !*name || op == 0)
         return ft__graph_fault(r, "an unknown operator", op_name ? op_name : "");
     made = op <= FT__OP_state ? ft__read_leaf(r, node, op, name)
@@ -32458,16 +32629,20 @@ static uint64_t ft__hash_node(const ft__fit *f, uint64_t hash, int id, ft__text 
 {
     ft_model *m = f->m;
     const ft__node *node = &m->nodes[id - 1];
-    const ft__field *field = ft__rows[node->op].fields;
+    const ft__row *row = ft__rows[node->op];
+    const ft__field *field = row->fields;
     int i;
-    hash = ft__key(hash, (uint64_t)id, (uint64_t)node->op, 0);
+    hash = ft__key(hash, (uint64_t)id, 0, 0);
+    hash = ft__hash_bytes(hash, row->name, strlen(row->name)); /* op's number is this build's */
     hash = ft__hash_bytes(hash, &node->shape, sizeof node->shape);
     for (text->count = 0; field && field->name; ++field)
         ft__write_field(text, field, &node->options);
     if (text->count) hash = ft__hash_bytes(hash, text->letters, text->count);
     for (i = 0; i < node->input_count; ++i) {
         const ft__node *input = &m->nodes[node->inputs[i] - 1];
-        hash = ft__key(hash, (uint64_t)node->inputs[i], (uint64_t)input->op, 0);
+        row = ft__rows[input->op];
+        hash = ft__hash_bytes(ft__key(hash, (uint64_t)node->inputs[i], 0, 0), row->name,
+                              strlen(row->name));
         if (input->op == FT__OP_input)
             hash = ft__hash_bytes(hash, input->name, strlen(input->name));
     }
@@ -34762,7 +34937,7 @@ static ft_device_check ft__check_of(const ft__verdict *v)
     bool product = v->op == FT__OP_conv2d || v->op == FT__OP_linear;
     ft_device_check check;
     memset(&check, 0, sizeof check);
-    check.op = ft__rows[v->op].name;
+    check.op = ft__rows[v->op]->name;
     check.choice = v->form >= 0 && !product ? "kernel" : forms[v->form - FT__FORM_PROCESSOR];
     check.error = v->error;
     check.device_seconds = v->device_seconds;
@@ -34782,10 +34957,10 @@ int ft_device_checks(const ft_model *m, ft_device_check *checks, int most)
     for (; d && count < d->verdict_count; ++count)
         if (count < most) checks[count] = ft__check_of(&d->verdicts[count]);
     for (op = FT__OP_buffer + 1; d && op < FT__OP_COUNT; ++op) {
-        if (ft__device_rows[op].forward || !ft__rows[op].forward) continue;
+        if (ft__device_rows[op]->forward || !ft__rows[op]->forward) continue;
         if (count < most) {
             memset(&checks[count], 0, sizeof *checks);
-            checks[count].op = ft__rows[op].name;
+            checks[count].op = ft__rows[op]->name;
             checks[count].choice = "processor";
         }
         count += 1;
@@ -34925,7 +35100,7 @@ const char *ft_node_name(const ft_model *m, ft_node node)
 const char *ft_node_operator(const ft_model *m, ft_node node)
 {
     const ft__node *found = ft__get_node(m, node);
-    return found ? ft__rows[found->op].name : "";
+    return found ? ft__rows[found->op]->name : "";
 }
 
 ft_shape ft_node_shape(const ft_model *m, ft_node node)

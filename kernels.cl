@@ -23,14 +23,41 @@
 #endif
 #endif
 
-/* ---- Activations: one function and one slope each, as in operators/activations, in the order of
-   the table of operators. a: the slope of leaky_relu, alpha of elu, or whether gelu is the form
-   with tanh ---- */
+/* ---- Activations, as in operators/activations: X(name, y = f(x), slope dy/dx in x or y). The
+   library reads the names and numbers them. a: the slope of leaky_relu, alpha of elu, or whether
+   gelu is the form with tanh ---- */
+#define FINETUNE_ACTIVATIONS(X)                                                                   \
+    X(sigmoid, sigmoid(x), y * (1.0f - y))                                                        \
+    X(tanh, tanh(x), 1.0f - y * y)                                                                \
+    X(relu, x < 0.0f ? 0.0f : x, y <= 0.0f ? 0.0f : 1.0f)                                         \
+    X(relu6, x > 6.0f ? 6.0f : x < 0.0f ? 0.0f : x, y <= 0.0f || y >= 6.0f ? 0.0f : 1.0f)         \
+    X(leaky_relu, x > 0.0f ? x : a * x, x > 0.0f ? 1.0f : a)                                      \
+    X(elu, x > 0.0f ? x : a * expm1(x), x > 0.0f ? 1.0f : a * exp(x))                             \
+    X(softplus, softplus(x), sigmoid(x))                                                          \
+    X(softsign, x / (1.0f + fabs(x)), softsign_slope(x))                                          \
+    X(gelu, gelu(x, a), gelu_slope(x, a))                                                         \
+    X(silu, x * sigmoid(x), silu_slope(x))
+#define ACTIVATION_NUMBER(name, value, slope) ACTIVATION_##name,
+#define ACTIVATION_VALUE(name, value, slope) case ACTIVATION_##name: return value;
+#define ACTIVATION_SLOPE(name, value, slope) case ACTIVATION_##name: return slope;
+
 FINETUNE_LINE FINETUNE_CL(activations,
-enum { NO_ACTIVATION = -1, SIGMOID, TANH, RELU, RELU6, LEAKY_RELU, ELU, SOFTPLUS, SOFTSIGN, GELU,
-       SILU };
+enum { FINETUNE_ACTIVATIONS(ACTIVATION_NUMBER) NO_ACTIVATION = -1 };
 
 float sigmoid(float x) { return 1.0f / (1.0f + exp(-x)); }
+float softplus(float x) { return (x > 0.0f ? x : 0.0f) + log1p(exp(-fabs(x))); }
+
+float softsign_slope(float x)
+{
+    float s = 1.0f + fabs(x);
+    return 1.0f / (s * s);
+}
+
+float silu_slope(float x)
+{
+    float s = sigmoid(x);
+    return s * (1.0f + x * (1.0f - s));
+}
 
 float gelu(float x, float by_tanh)
 {
@@ -54,35 +81,17 @@ float gelu_slope(float x, float by_tanh)
 float activate(int op, float a, float x)
 {
     switch (op) {
-    case SIGMOID: return sigmoid(x);
-    case TANH: return tanh(x);
-    case RELU: return x < 0.0f ? 0.0f : x;
-    case RELU6: return x > 6.0f ? 6.0f : x < 0.0f ? 0.0f : x;
-    case LEAKY_RELU: return x > 0.0f ? x : a * x;
-    case ELU: return x > 0.0f ? x : a * expm1(x);
-    case SOFTPLUS: return (x > 0.0f ? x : 0.0f) + log1p(exp(-fabs(x)));
-    case SOFTSIGN: return x / (1.0f + fabs(x));
-    case GELU: return gelu(x, a);
-    case SILU: return x * sigmoid(x);
+    FINETUNE_ACTIVATIONS(ACTIVATION_VALUE)
     default: return x;
     }
 }
 
-/* dy/dx as a function of the output y for the first four, else of the input x */
+/* v: y where the slope is given by it, else x */
 float slope_of(int op, float a, float v)
 {
-    float s;
+    float x = v, y = v;
     switch (op) {
-    case SIGMOID: return v * (1.0f - v);
-    case TANH: return 1.0f - v * v;
-    case RELU: return v <= 0.0f ? 0.0f : 1.0f;
-    case RELU6: return v <= 0.0f || v >= 6.0f ? 0.0f : 1.0f;
-    case LEAKY_RELU: return v > 0.0f ? 1.0f : a;
-    case ELU: return v > 0.0f ? 1.0f : a * exp(v);
-    case SOFTPLUS: return sigmoid(v);
-    case SOFTSIGN: s = 1.0f + fabs(v); return 1.0f / (s * s);
-    case GELU: return gelu_slope(v, a);
-    case SILU: s = sigmoid(v); return s * (1.0f + v * (1.0f - s));
+    FINETUNE_ACTIVATIONS(ACTIVATION_SLOPE)
     default: return 1.0f;
     }
 }
@@ -1563,9 +1572,9 @@ __kernel void norm_apply(__global const float *x, __global const float *saved,
 FINETUNE_LINE FINETUNE_CL(norm_sums,
 float norm_dy(float dy, float y, int op)
 {
-    if (op == RELU || op == RELU6) {
+    if (op == ACTIVATION_relu || op == ACTIVATION_relu6) {
         if (!(y > 0.0f)) return 0.0f;
-        if (op == RELU6 && !(y < 6.0f)) return 0.0f;
+        if (op == ACTIVATION_relu6 && !(y < 6.0f)) return 0.0f;
     }
     return dy;
 }
@@ -2369,7 +2378,7 @@ __kernel void pair_loss_forward(__global const float *x, __global const float *t
     int b = get_global_id(0), i, end = min((b + 1) * block, count);
     float sum = 0.0f;
     for (i = b * block; i < end; ++i)
-        sum += binary ? activate(SOFTPLUS, 0.0f, x[i]) - t[i] * x[i]
+        sum += binary ? softplus(x[i]) - t[i] * x[i]
                       : (x[i] - t[i]) * (x[i] - t[i]);
     if (b * block < count) each[b] = sum;
 }

@@ -452,14 +452,14 @@ static bool layer_prepare(layer *l, ft_model *m, bool whole)
     l->call.node = &l->node;
     l->call.input = l->input;
     l->call.input_count = 3;
-    if (ft__rows[l->node.op].shape(&m->context, &l->node, l->input, 3, &l->call.output.shape)
+    if (ft__rows[l->node.op]->shape(&m->context, &l->node, l->input, 3, &l->call.output.shape)
         != FT_OK) return false;
     l->y = guard(ft__count(&l->call.output));
     l->dy = filled(l->y.count, whole);
     l->call.training = true; /* room for backward too */
     l->call.output.value = l->y.at;
     l->call.output.gradient = l->dy.at;
-    ft__rows[l->node.op].costs(&l->call, &costs);
+    ft__rows[l->node.op]->costs(&l->call, &costs);
     l->workspace = guard(costs.workspace / sizeof(float));
     l->call.workspace = costs.workspace ? l->workspace.at : NULL;
     l->rounds = rounds_factors(l);
@@ -487,8 +487,8 @@ static bool layer_intact(const layer *l)
 
 static void layer_run(layer *l)
 {
-    ft__rows[l->node.op].forward(&l->call);
-    ft__rows[l->node.op].backward(&l->call);
+    ft__rows[l->node.op]->forward(&l->call);
+    ft__rows[l->node.op]->backward(&l->call);
 }
 
 /* What the gradients start from is part of the answer: backward adds. */
@@ -828,7 +828,7 @@ static void test_conv(ft_model *m, int index, bool whole)
                 for (at[3] = 0; at[3] < p->out[1]; ++at[3]) conv_pixel(&l, p, x, w, at, &a);
     free(x);
     free(w);
-    l.call.fused = FT__OP_leaky_relu; /* slope 1/2: exact */
+    l.call.fused = &ft__row_leaky_relu; /* slope 1/2: exact */
     l.activation.activation.slope = 0.5f;
     l.call.fused_options = &l.activation;
     if (bf16 && !whole) a.off = 3e-2; /* from the definition; whole numbers, from what is seen */
@@ -1008,7 +1008,7 @@ static void test_linear(ft_model *m, int index, bool whole)
             *y = *y < 0 ? *y / 2 : *y;
         }
     if (!whole) a.off = 2e-6;
-    l.call.fused = FT__OP_leaky_relu;
+    l.call.fused = &ft__row_leaky_relu;
     l.activation.activation.slope = 0.5f;
     l.call.fused_options = &l.activation;
     layer_run(&l);

@@ -113,7 +113,7 @@ static void read_inputs(operator_case *c)
 
 static void read_options(operator_case *c, const ft__json *json, int options)
 {
-    const ft__field *field = ft__rows[c->node.op].fields;
+    const ft__field *field = ft__rows[c->node.op]->fields;
     ft__graph_reader reader;
     memset(&reader, 0, sizeof reader);
     reader.json = (ft__json *)(uintptr_t)json;
@@ -127,7 +127,7 @@ static void run_forward(operator_case *c)
     ft__context *context = &c->m->context;
     ft__costs costs = {0, 0, 0, 0};
     ft__call *call = &c->call;
-    const ft__row *row = &ft__rows[c->node.op];
+    const ft__row *row = ft__rows[c->node.op];
     size_t count, wanted;
     char prefix[128];
     float *want;
@@ -175,7 +175,7 @@ static void run_backward(operator_case *c)
         for (i = 0; i < count; ++i)
             c->input[n].gradient[i] = c->gradients[n][i] = 0.25f * random_value(&state);
     }
-    ft__rows[c->node.op].backward(&c->call);
+    ft__rows[c->node.op]->backward(&c->call);
     for (n = 0; n < c->input_count; ++n) {
         float *want;
         if (!c->gradients[n]) continue;
@@ -219,7 +219,7 @@ static void test_operator(ft_model *m, ft_file *file, const ft__json *json, int 
     c.file = file;
     c.name = json->values[entry].key;
     for (c.node.op = FT__OP_COUNT - 1; c.node.op > 0; --c.node.op)
-        if (op && strcmp(ft__rows[c.node.op].name, op) == 0) break;
+        if (op && strcmp(ft__rows[c.node.op]->name, op) == 0) break;
     covered[c.node.op] = true;
     c.node.name = (char *)(uintptr_t)c.name;
     c.call.training = ft__json_true(json, ft__json_member(json, entry, "training"));
@@ -255,7 +255,7 @@ static void test_operators(const char *simd, int threads, const char *only)
         if (!only || strcmp(only, json->values[entry].key) == 0)
             test_operator(m, file, json, entry, covered);
     for (op = FT__OP_state + 1; !only && op < FT__OP_COUNT; ++op)
-        CHECK(covered[op] || op == FT__OP_dropout, "%s: has no golden case", ft__rows[op].name);
+        CHECK(covered[op] || op == FT__OP_dropout, "%s: has no golden case", ft__rows[op]->name);
     ft__json_free(&m->context, json);
     ft_file_close(file);
     ft_destroy(m);

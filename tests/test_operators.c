@@ -603,7 +603,7 @@ static outcome run(ft__context *c, const problem *p, const double *r, int op, in
     call.output.value = out.y.at;
     call.output.gradient = upstream.at;
     call.training = true; /* room for backward too */
-    if (ft__rows[op].costs) ft__rows[op].costs(&call, &costs);
+    if (ft__rows[op]->costs) ft__rows[op]->costs(&call, &costs);
     call.training = p->training;
     saved = new_buffer(costs.saved / 4 + 1);
     scratch = new_buffer(costs.workspace / 4 + 1);
@@ -866,7 +866,7 @@ static void check_case(problem *p, oracle f, int op, int number)
         input[i].shape = p->shape[i];
         input[i].type = i == p->integer - 1 ? FT_I32 : FT_F32;
     }
-    ft__rows[op].shape(contexts[0], &node, input, p->inputs, &p->out);
+    ft__rows[op]->shape(contexts[0], &node, input, p->inputs, &p->out);
     CHECK(contexts[0]->status == FT_OK, "%s, case %d: %s", p->op, number, contexts[0]->text);
     if (contexts[0]->status != FT_OK) {
         contexts[0]->status = FT_OK;
@@ -885,7 +885,7 @@ static void check_case(problem *p, oracle f, int op, int number)
     compare(p, number, "value", first.y.at, y, outputs);
     check_gradients(contexts[0], p, f, op, number, r, &first);
     if (is_norm(p)) check_running(p, number, &first);
-    if (((ft__rows[op].reads & FT__WRITES) || on_device) && !briefly) check_fresh(p, number, r, op, &first);
+    if (((ft__rows[op]->flags & FT__WRITES) || on_device) && !briefly) check_fresh(p, number, r, op, &first);
     for (i = 1; !briefly && i < 3; ++i) {
         int g;
         other = run(contexts[i], p, r, op, 0);
@@ -925,12 +925,12 @@ static bool suits_form(const problem *p)
 static void add_case(problem p, const char *name, oracle f)
 {
     int op;
-    for (op = FT__OP_COUNT - 1; op > 0 && strcmp(ft__rows[op].name, name) != 0; --op) {}
+    for (op = FT__OP_COUNT - 1; op > 0 && strcmp(ft__rows[op]->name, name) != 0; --op) {}
     CHECK(op > 0, "%s is an operator", name);
     numbers[op] += 1;
     if (only_op && strcmp(only_op, name) != 0) return;
     if ((only_case >= 0 && only_case != numbers[op]) || !suits_form(&p)) return;
-    p.op = ft__rows[op].name;
+    p.op = ft__rows[op]->name;
     check_case(&p, f, op, numbers[op]);
 }
 
@@ -1375,8 +1375,8 @@ static void expect_shape_error(const char *name, int inputs, ft_shape a, ft_shap
     node.options = options;
     input[0].shape = a;
     input[1].shape = input[2].shape = b;
-    for (op = FT__OP_COUNT - 1; op > 0 && strcmp(ft__rows[op].name, name) != 0; --op) {}
-    ft__rows[op].shape(c, &node, input, inputs, &out);
+    for (op = FT__OP_COUNT - 1; op > 0 && strcmp(ft__rows[op]->name, name) != 0; --op) {}
+    ft__rows[op]->shape(c, &node, input, inputs, &out);
     CHECK(c->status == FT_SHAPE || c->status == FT_INVALID, "%s: a wrong shape is accepted", name);
     CHECK(strstr(c->text, "some_layer") && strstr(c->text, word), "%s: \"%s\"", name, c->text);
     c->status = FT_OK;
@@ -1527,7 +1527,7 @@ int main(int count, char **words)
     test_wrong_label(-2);
     test_wrong_label(1000000000);
     for (op = FT__OP_state + 1; op < FT__OP_COUNT; ++op)
-        CHECK(numbers[op] || op == FT__OP_dropout, "%s: no case", ft__rows[op].name);
+        CHECK(numbers[op] || op == FT__OP_dropout, "%s: no case", ft__rows[op]->name);
     for (i = 0; i < 3; ++i) ft_destroy((ft_model *)(void *)contexts[i]);
     return check_done("test_operators");
 }

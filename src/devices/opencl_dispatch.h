@@ -28,20 +28,18 @@
 
 #ifdef FINETUNE_OPENCL
 /* ---- The table's rows: what runs on a device ---- */
-#define ft__cl_none_forward NULL
-#define ft__cl_none_backward NULL
-typedef struct ft__device_row { ft__operator forward, backward; } ft__device_row;
-
-#define FT__DEVICE_ROW(name, low, high, reads, shape, forward, backward, costs, fields, device)  \
-    {ft__cl_##device##_forward, ft__cl_##device##_backward},
-static const ft__device_row ft__device_rows[] = {FT__OPERATORS(FT__DEVICE_ROW)};
+static const ft__device_row ft__cl_row_none = {NULL, NULL};
+#define FT__NO_DEVICE_ROW_AT(name) &ft__cl_row_none,
+#define FT__DEVICE_ROW_AT(name) &ft__cl_row_##name,
+static const ft__device_row *const ft__device_rows[] = {FT__LEAVES(FT__NO_DEVICE_ROW_AT)
+                                                        FT__OPERATORS(FT__DEVICE_ROW_AT)};
 
 static const size_t ft__most_on_device = (size_t)1 << 30; /* kernels index with int */
 
 static bool ft__has_kernels(const ft__call *call)
 {
     int op = call->node->op, i;
-    if (!ft__device_rows[op].forward) return false;
+    if (!ft__device_rows[op]->forward) return false;
     for (i = 0; i < call->input_count; ++i)
         if (ft__count(&call->input[i]) > ft__most_on_device) return false;
     if (ft__is_recurrent(op) && ft__recurrent_kept(call) > ft__most_on_device) return false;
@@ -119,12 +117,13 @@ static int ft__length_class(int length)
 static uint64_t ft__call_key(const ft__call *call)
 {
     uint64_t key = ft__hash_bytes(0, &call->node->options, sizeof call->node->options);
-    int header[4], i, d;
-    header[0] = call->node->op;
-    header[1] = call->input_count;
-    header[2] = call->fused;
-    header[3] = call->input[0].channels_last;
+    const char *name = ft__rows[call->node->op]->name;
+    int header[2], i, d;
+    header[0] = call->input_count;
+    header[1] = call->input[0].channels_last;
     key = ft__hash_bytes(key, header, sizeof header);
+    key = ft__hash_bytes(key, name, strlen(name));
+    if (call->fused) key = ft__hash_bytes(key, call->fused->name, strlen(call->fused->name));
     for (i = 0; i < call->input_count; ++i) {
         ft_shape shape = call->input[i].shape;
         bool samples = ft__has_samples(call, i);
@@ -209,7 +208,7 @@ static bool ft__trial_of(ft__trial *t, const ft__call *call, int most)
     t->call.output.value = ft__trial_memory(t, count);
     t->call.output.gradient = ft__trial_memory(t, count);
     ft__trial_fill(t->call.output.gradient, count, 9, -1);
-    if (ft__rows[op].costs) ft__rows[op].costs(&t->call, &costs);
+    if (ft__rows[op]->costs) ft__rows[op]->costs(&t->call, &costs);
     t->call.saved = ft__trial_memory(t, costs.saved / sizeof(float));
     t->call.workspace = ft__trial_memory(t, costs.workspace / sizeof(float));
     t->call.prepared = NULL;
@@ -231,7 +230,7 @@ static void ft__trial_free(ft__trial *t)
 static double ft__trial_run(const ft__trial *t, int form)
 {
     const ft__call *call = &t->call;
-    const ft__device_row *row = &ft__device_rows[call->node->op];
+    const ft__device_row *row = ft__device_rows[call->node->op];
     ft__device *d = call->context->device;
     const ft_desc *desc = &call->context->desc;
     double start;
@@ -239,8 +238,8 @@ static double ft__trial_run(const ft__trial *t, int form)
     if (form != FT__FORM_PROCESSOR) d->cl.clFinish(d->queue);
     start = desc->clock ? desc->clock(desc->clock_user) : 0;
     if (form == FT__FORM_PROCESSOR) {
-        ft__rows[call->node->op].forward(call);
-        if (ft__rows[call->node->op].backward) ft__rows[call->node->op].backward(call);
+        ft__rows[call->node->op]->forward(call);
+        if (ft__rows[call->node->op]->backward) ft__rows[call->node->op]->backward(call);
     } else {
         row->forward(call);
         if (row->backward) row->backward(call);
@@ -386,7 +385,7 @@ static void ft__judge(const ft__call *call, ft__verdict *v)
         if (error > worst) worst = error;
         if (!(error <= ft__wrong(d, forms[i])))
             ft__log(c, "%s (%s): variant %d of its kernels gives wrong results on %s: the error is"
-                    " %.3g of the largest value", ft__rows[v->op].name, call->node->name, forms[i],
+                    " %.3g of the largest value", ft__rows[v->op]->name, call->node->name, forms[i],
                     d->name, (double)error);
         else if (v->form < 0 || seconds < best) {
             v->form = forms[i];
@@ -398,7 +397,7 @@ static void ft__judge(const ft__call *call, ft__verdict *v)
     if (v->form < 0) v->error = worst;
     if (v->form >= 0 && c->desc.clock && !d->place.is_processor && best > v->host_seconds) {
         ft__log(c, "%s (%s) is slower on %s: %.3g s for two samples, the CPU needs %.3g",
-                ft__rows[v->op].name, call->node->name, d->name, best, v->host_seconds);
+                ft__rows[v->op]->name, call->node->name, d->name, best, v->host_seconds);
         v->form = FT__FORM_PROCESSOR;
     }
 }
@@ -544,10 +543,10 @@ static const ft__verdict *ft__verdict_of(const ft__call *call)
 
 static void ft__say_fall_back(ft__context *c, const ft__node *node)
 {
-    bool none = !ft__device_rows[node->op].forward;
+    bool none = !ft__device_rows[node->op]->forward;
     if (c->device->said[node->op]) return;
     c->device->said[node->op] = 1;
-    ft__log(c, "%s (%s) runs on the CPU: %s", ft__rows[node->op].name, node->name,
+    ft__log(c, "%s (%s) runs on the CPU: %s", ft__rows[node->op]->name, node->name,
             none ? "it has no kernel" : "its kernels do not support this device or shape");
 }
 #endif
@@ -573,9 +572,9 @@ static bool ft__runs_on_device(const ft__call *call)
 /* Runs an operator's forward or backward on the device or on the processor. */
 static void ft__run_operator(const ft__call *call, bool backward)
 {
-    const ft__row *row = &ft__rows[call->node->op];
+    const ft__row *row = ft__rows[call->node->op];
 #ifdef FINETUNE_OPENCL
-    const ft__device_row *device = &ft__device_rows[call->node->op];
+    const ft__device_row *device = ft__device_rows[call->node->op];
     if (ft__runs_on_device(call)) {
         (backward ? device->backward : device->forward)(call);
         return;

@@ -60,6 +60,9 @@ static void ft__cl_entropy_backward(const ft__call *call)
     ft__launch_kernel(&l, count);
 }
 
+FT__DEVICE_ROW(cross_entropy, ft__cl_entropy)
+FT__DEVICE_ROW(soft_cross_entropy, ft__cl_entropy)
+
 static void ft__cl_pair_loss_forward(const ft__call *call)
 {
     size_t count = ft__count(&call->input[0]), block = 256, blocks = ft__blocks_of(count, block);
@@ -91,6 +94,9 @@ static void ft__cl_pair_loss_backward(const ft__call *call)
     ft__arg_int(&l, (dx ? 1u : 0u) + (dt ? 2u : 0u));
     ft__launch_kernel(&l, count);
 }
+
+FT__DEVICE_ROW(binary_cross_entropy, ft__cl_pair_loss)
+FT__DEVICE_ROW(mse, ft__cl_pair_loss)
 
 /* ---- The gradients' norm ---- */
 

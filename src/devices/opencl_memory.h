@@ -30,6 +30,10 @@ enum { /* the kernels' ids */
     FT__CHUNK_COUNT
 };
 
+/* The activations' numbers in kernels.cl. */
+#define FT__CL_ACTIVATION(name, value, slope) FT__CL_##name,
+enum { FINETUNE_ACTIVATIONS(FT__CL_ACTIVATION) FT__CL_ACTIVATION_COUNT };
+
 enum { FT__HOST = 1, FT__DEVICE = 2 };
 enum { FT__READ = 1, FT__WRITE = 2 };
 

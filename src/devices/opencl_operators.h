@@ -6,7 +6,6 @@
 #include "nodes/nodes.h"
 #include "operators/table.h"
 #include "operators/common.h"
-#include "operators/activations.h"
 #include "operators/convolution.h"
 #include "operators/conv2d_rows.h"
 #include "operators/batch_norm.h"
@@ -21,6 +20,12 @@
    launches kernels of kernels.cl and waits for nothing.
    ============================================================================================= */
 #ifdef FINETUNE_OPENCL
+/* What runs an operator on a device. Each of the list of names has one, named ft__cl_row_NAME. */
+typedef struct ft__device_row { ft__operator forward, backward; } ft__device_row;
+
+#define FT__DEVICE_ROW(name, functions)                                                           \
+    static const ft__device_row ft__cl_row_##name = {functions##_forward, functions##_backward};
+
 static size_t ft__blocks_of(size_t count, size_t block) { return (count + block - 1) / block; }
 
 /* For kernels that only add: a fresh gradient is set to zero first. */
@@ -65,20 +70,21 @@ static void ft__arg_value(ft__launch *l, const ft__tensor *t)
 
 /* ---- Activations ---- */
 
-/* An activation's number in kernels.cl, -1 for no activation, and its one option. */
-static int ft__kernel_activation(int op) { return ft__can_fuse(op) ? op - FT__OP_sigmoid : -1; }
-
-static float ft__kernel_option(int op, const ft_activation_options *o)
+/* An activation's number in kernels.cl; -1: it is NULL. */
+static int ft__kernel_activation(const ft__row *row)
 {
-    if (op == FT__OP_leaky_relu) return o->slope != 0 ? o->slope : 0.01f;
-    if (op == FT__OP_elu) return o->alpha != 0 ? o->alpha : 1.0f;
-    return op == FT__OP_gelu && o->tanh_approximation ? 1.0f : 0.0f;
+#define FT__CL_NUMBER(name, value, slope) {FT__OP_##name, FT__CL_##name},
+    static const int numbers[][2] = {FINETUNE_ACTIVATIONS(FT__CL_NUMBER)};
+    int i;
+    for (i = 0; row && i < FT__CL_ACTIVATION_COUNT; ++i)
+        if (numbers[i][0] == row->op) return numbers[i][1];
+    return -1;
 }
 
-static void ft__arg_activation(ft__launch *l, int op, const ft__options *options)
+static void ft__arg_activation(ft__launch *l, const ft__row *row, const ft__options *options)
 {
-    ft__arg_int(l, (size_t)ft__kernel_activation(op));
-    ft__arg_float(l, options ? ft__kernel_option(op, &options->activation) : 0);
+    ft__arg_int(l, (size_t)ft__kernel_activation(row));
+    ft__arg_float(l, row ? row->activation->option(&options->activation) : 0);
 }
 
 static void ft__cl_activation_forward(const ft__call *call)
@@ -88,11 +94,11 @@ static void ft__cl_activation_forward(const ft__call *call)
     ft__arg_value(&l, &call->input[0]);
     ft__arg_memory(&l, call->output.value, count, FT__WRITE);
     ft__arg_int(&l, count);
-    ft__arg_activation(&l, call->node->op, &call->node->options);
+    ft__arg_activation(&l, ft__rows[call->node->op], &call->node->options);
     ft__launch_kernel(&l, count);
 }
 
-static void ft__cl_slopes(const ft__call *call, int op, const ft__options *options,
+static void ft__cl_slopes(const ft__call *call, const ft__row *row, const ft__options *options,
                           const ft__tensor *kept, float *dx, bool fresh)
 {
     size_t count = ft__count(&call->output);
@@ -102,19 +108,23 @@ static void ft__cl_slopes(const ft__call *call, int op, const ft__options *optio
     ft__arg_memory(&l, dx, count, fresh && dx != call->output.gradient ? FT__WRITE
                                                                         : FT__READ | FT__WRITE);
     ft__arg_int(&l, count);
-    ft__arg_activation(&l, op, options);
+    ft__arg_activation(&l, row, options);
     ft__arg_int(&l, fresh);
     ft__launch_kernel(&l, count);
 }
 
 static void ft__cl_activation_backward(const ft__call *call)
 {
-    int op = call->node->op;
-    bool of_y = (ft__rows[op].reads & FT__READS_Y) != 0;
+    const ft__row *row = ft__rows[call->node->op];
+    bool of_y = (row->flags & FT__READS_Y) != 0;
     if (call->input[0].gradient)
-        ft__cl_slopes(call, op, &call->node->options, of_y ? &call->output : &call->input[0],
+        ft__cl_slopes(call, row, &call->node->options, of_y ? &call->output : &call->input[0],
                       call->input[0].gradient, call->input[0].fresh);
 }
+
+#define FT__CL_ACTIVATION_ROW(name, value, slope) FT__DEVICE_ROW(name, ft__cl_activation)
+FINETUNE_ACTIVATIONS(FT__CL_ACTIVATION_ROW)
+#undef FINETUNE_ACTIVATIONS
 
 static void ft__cl_softmax_run(const ft__call *call, bool logarithm, bool backward)
 {
@@ -141,6 +151,8 @@ static void ft__cl_softmax_run(const ft__call *call, bool logarithm, bool backwa
 
 static void ft__cl_softmax_forward(const ft__call *call) { ft__cl_softmax_run(call, false, false); }
 static void ft__cl_softmax_backward(const ft__call *call) { ft__cl_softmax_run(call, false, true); }
+
+FT__DEVICE_ROW(softmax, ft__cl_softmax)
 static void ft__cl_log_softmax_forward(const ft__call *call)
 {
     ft__cl_softmax_run(call, true, false);
@@ -149,6 +161,8 @@ static void ft__cl_log_softmax_backward(const ft__call *call)
 {
     ft__cl_softmax_run(call, true, true);
 }
+
+FT__DEVICE_ROW(log_softmax, ft__cl_log_softmax)
 
 static void ft__cl_dropout_run(const ft__call *call, const float *from, float *to, bool add)
 {
@@ -184,6 +198,8 @@ static void ft__cl_dropout_backward(const ft__call *call)
         ft__cl_dropout_run(call, call->output.gradient, call->input[0].gradient,
                            !call->input[0].fresh);
 }
+
+FT__DEVICE_ROW(dropout, ft__cl_dropout)
 
 /* ---- Convolution and linear ---- */
 
@@ -666,7 +682,7 @@ static void ft__cl_winograd_forward(const ft__call *call, const ft__conv *c)
                               FT__WRITE);
     w.has_bias = bias != NULL;
     w.op = ft__kernel_activation(call->fused);
-    if (call->fused) w.a = ft__kernel_option(call->fused, &call->fused_options->activation);
+    if (call->fused) w.a = call->fused->activation->option(&call->fused_options->activation);
     ft__winograd_run_device(call, w, c->batch, x, ft__winograd_pack(call, &w, false), bias, y);
 }
 
@@ -695,7 +711,7 @@ static void ft__cl_conv_forward(const ft__call *call, const ft__conv *c)
     }
     g.has_bias = bias != NULL;
     g.op = ft__kernel_activation(call->fused);
-    if (call->fused) g.a = ft__kernel_option(call->fused, &call->fused_options->activation);
+    if (call->fused) g.a = call->fused->activation->option(&call->fused_options->activation);
     if (ft__conv_is_depthwise(c)) ft__cl_depthwise(call, &g, false);
     else ft__cl_gather(context, &g, ft__own_form(context->device, &g, g.wide),
                        ft__cl_value(context, &call->input[0]),
@@ -742,6 +758,8 @@ static void ft__cl_conv2d_backward(const ft__call *call)
     ft__conv c = ft__conv_of_call(call);
     ft__cl_conv_backward(call, &c);
 }
+
+FT__DEVICE_ROW(conv2d, ft__cl_conv2d)
 
 /* ---- Batch norm ---- */
 
@@ -856,4 +874,6 @@ static void ft__cl_batch_norm_backward(const ft__call *call)
     ft__arg_int(&l, call->input[0].fresh);
     ft__launch_kernel(&l, count);
 }
+
+FT__DEVICE_ROW(batch_norm, ft__cl_batch_norm)
 #endif /* FINETUNE_OPENCL */

@@ -33,6 +33,14 @@ static const ft__kernel_text ft__kernel_texts[] = {
 #undef FINETUNE_LINE
 };
 
+/* The macros that the chunks use. */
+#define FT__MACRO_TEXT(name, value, slope) " X(" #name ", " #value ", " #slope ")"
+static const char ft__kernel_macros[] =
+    "#define FINETUNE_ACTIVATIONS(X)" FINETUNE_ACTIVATIONS(FT__MACRO_TEXT) "\n"
+    "#define ACTIVATION_NUMBER(name, value, slope) ACTIVATION_##name,\n"
+    "#define ACTIVATION_VALUE(name, value, slope) case ACTIVATION_##name: return value;\n"
+    "#define ACTIVATION_SLOPE(name, value, slope) case ACTIVATION_##name: return slope;\n";
+
 /* Only devices with tensor cores can compile these. */
 static bool ft__needs_tensor_cores(int chunk)
 {
@@ -42,7 +50,7 @@ static bool ft__needs_tensor_cores(int chunk)
 /* The program's text, in pieces. */
 typedef struct ft__source {
     char lines[FT__CHUNK_COUNT][40];
-    const char *parts[3 * FT__CHUNK_COUNT];
+    const char *parts[1 + 3 * FT__CHUNK_COUNT];
     cl_uint count;
     char *file;             /* the text of ft_desc.kernels_path; NULL: the chunks compiled in */
 } ft__source;
@@ -68,6 +76,7 @@ static bool ft__source_make(ft__context *c, ft__source *source, bool of_tiles)
         source->count = 2;
         return source->file != NULL;
     }
+    source->parts[at++] = ft__kernel_macros;
     for (i = 0; i < FT__CHUNK_COUNT; ++i) {
         if (of_tiles && !ft__chunk_is_of_tiles(i)) continue;
         snprintf(source->lines[i], sizeof source->lines[i], pattern, ft__kernel_texts[i].line);
@@ -155,7 +164,7 @@ static cl_program ft__program_of_source(ft__context *c, const ft__source *source
 {
     ft__device *d = c->device;
     cl_int code = CL_SUCCESS;
-    const char *parts[3 * FT__CHUNK_COUNT]; /* OpenCL wants a pointer to non-const */
+    const char *parts[1 + 3 * FT__CHUNK_COUNT]; /* OpenCL wants a pointer to non-const */
     cl_program program;
     memcpy(parts, source->parts, sizeof parts);
     program = d->cl.clCreateProgramWithSource(d->context, source->count, parts, NULL, &code);

@@ -274,4 +274,8 @@ static void ft__cl_recurrent_backward(const ft__call *call)
         ft__cl_recurrent_gradients(&run, side);
     }
 }
+
+FT__DEVICE_ROW(lstm, ft__cl_recurrent)
+FT__DEVICE_ROW(gru, ft__cl_recurrent)
+FT__DEVICE_ROW(rnn, ft__cl_recurrent)
 #endif /* FINETUNE_OPENCL */

@@ -68,6 +68,8 @@ static void ft__cl_permute_backward(const ft__call *call)
                        ft__count(&call->output), true, !call->input[0].fresh);
 }
 
+FT__DEVICE_ROW(permute, ft__cl_permute)
+
 typedef struct ft__kernel_gathering {
     cl_int size[6], x[6], y[6], index[6], axis, limit, many;
 } ft__kernel_gathering;
@@ -124,6 +126,8 @@ static void ft__cl_gather_along_backward(const ft__call *call)
     ft__launch_kernel(&l, count);
 }
 
+FT__DEVICE_ROW(gather, ft__cl_gather_along)
+
 static void ft__arg_rows(ft__launch *l, const ft__axis *a)
 {
     ft__arg_int(l, a->outer * a->inner);
@@ -175,6 +179,8 @@ static void ft__cl_layer_norm_backward(const ft__call *call)
     ft__arg_int(&l, (dweight ? 1u : 0u) + (dbias ? 2u : 0u));
     ft__launch_kernel(&l, a.size);
 }
+
+FT__DEVICE_ROW(layer_norm, ft__cl_layer_norm)
 
 typedef struct ft__kernel_matrix { cl_int outer, inner, row, column; } ft__kernel_matrix;
 typedef struct ft__kernel_product {
@@ -319,6 +325,8 @@ static void ft__cl_matmul_backward(const ft__call *call)
                       ft__count(b), !b->fresh);
 }
 
+FT__DEVICE_ROW(matmul, ft__cl_matmul)
+
 /* Transposes [N, C, L] to [N, L, C], or back; L may be H and W. */
 static void ft__cl_transpose(ft__context *c, const ft_shape *shape, int direction,
                              const float *from, float *to, bool add)
@@ -362,6 +370,8 @@ static void ft__cl_conv1d_backward(const ft__call *call)
                          call->input[0].gradient, !call->input[0].fresh);
 }
 
+FT__DEVICE_ROW(conv1d, ft__cl_conv1d)
+
 /* ---- linear ---- */
 
 static void ft__cl_linear_forward(const ft__call *call)
@@ -400,6 +410,8 @@ static void ft__cl_linear_backward(const ft__call *call)
         ft__cl_transpose(call->context, &x->shape, FT__TO_LAST, input[0].gradient, x->gradient,
                          !x->fresh);
 }
+
+FT__DEVICE_ROW(linear, ft__cl_linear)
 
 /* ---- embedding, step_pool ---- */
 
@@ -454,6 +466,8 @@ static void ft__cl_embedding_backward(const ft__call *call)
     ft__launch_kernel(&l, places * each);
 }
 
+FT__DEVICE_ROW(embedding, ft__cl_embedding)
+
 typedef struct ft__kernel_step_pool { cl_int steps, features, kind, bidirectional, has_lengths; }
     ft__kernel_step_pool;
 
@@ -487,4 +501,6 @@ static void ft__cl_step_pool_run(const ft__call *call, bool backward)
 
 static void ft__cl_step_pool_forward(const ft__call *call) { ft__cl_step_pool_run(call, false); }
 static void ft__cl_step_pool_backward(const ft__call *call) { ft__cl_step_pool_run(call, true); }
+
+FT__DEVICE_ROW(step_pool, ft__cl_step_pool)
 #endif /* FINETUNE_OPENCL */

@@ -79,8 +79,14 @@ static void ft__cl_pool_backward(const ft__call *call, bool largest)
 
 static void ft__cl_max_pool_forward(const ft__call *call) { ft__cl_pool_forward(call, true); }
 static void ft__cl_max_pool_backward(const ft__call *call) { ft__cl_pool_backward(call, true); }
+
+FT__DEVICE_ROW(max_pool2d, ft__cl_max_pool)
+FT__DEVICE_ROW(global_max_pool, ft__cl_max_pool)
 static void ft__cl_avg_pool_forward(const ft__call *call) { ft__cl_pool_forward(call, false); }
 static void ft__cl_avg_pool_backward(const ft__call *call) { ft__cl_pool_backward(call, false); }
+
+FT__DEVICE_ROW(avg_pool2d, ft__cl_avg_pool)
+FT__DEVICE_ROW(global_avg_pool, ft__cl_avg_pool)
 
 /* ---- Shapes ---- */
 
@@ -109,6 +115,9 @@ static void ft__cl_reshape_run(const ft__call *call, bool backward)
 
 static void ft__cl_reshape_forward(const ft__call *call) { ft__cl_reshape_run(call, false); }
 static void ft__cl_reshape_backward(const ft__call *call) { ft__cl_reshape_run(call, true); }
+
+FT__DEVICE_ROW(flatten, ft__cl_reshape)
+FT__DEVICE_ROW(reshape, ft__cl_reshape)
 
 static void ft__cl_concat_run(const ft__call *call, bool backward)
 {
@@ -144,6 +153,8 @@ static void ft__cl_concat_run(const ft__call *call, bool backward)
 
 static void ft__cl_concat_forward(const ft__call *call) { ft__cl_concat_run(call, false); }
 static void ft__cl_concat_backward(const ft__call *call) { ft__cl_concat_run(call, true); }
+
+FT__DEVICE_ROW(concat, ft__cl_concat)
 
 typedef struct ft__kernel_embedding { cl_int inner[6], outer[6], start[6], step[6]; }
     ft__kernel_embedding;
@@ -198,6 +209,8 @@ static void ft__cl_pad_backward(const ft__call *call)
     ft__cl_embed_run(call, &e, true, true);
 }
 
+FT__DEVICE_ROW(pad, ft__cl_pad)
+
 static void ft__cl_slice_forward(const ft__call *call)
 {
     ft__placement e = ft__slice_embedding(call);
@@ -209,6 +222,8 @@ static void ft__cl_slice_backward(const ft__call *call)
     ft__placement e = ft__slice_embedding(call);
     ft__cl_embed_run(call, &e, false, true);
 }
+
+FT__DEVICE_ROW(slice, ft__cl_slice)
 
 /* ---- add and mul ---- */
 
@@ -280,5 +295,8 @@ static void ft__cl_broadcast_backward(const ft__call *call)
     ft__arg_int(&l, call->input[1].fresh);
     ft__launch_kernel(&l, count_b);
 }
+
+FT__DEVICE_ROW(add, ft__cl_broadcast)
+FT__DEVICE_ROW(mul, ft__cl_broadcast)
 
 #endif /* FINETUNE_OPENCL */

@@ -68,9 +68,9 @@ static void ft__write_field(ft__text *text, const ft__field *field, const ft__op
 static void ft__write_node(const ft_model *m, ft__text *text, const ft__node *node,
                            const int *number)
 {
-    const ft__field *field = ft__rows[node->op].fields;
+    const ft__field *field = ft__rows[node->op]->fields;
     int i;
-    ft__text_add(text, "{\"op\":\"%s\",\"name\":", ft__rows[node->op].name);
+    ft__text_add(text, "{\"op\":\"%s\",\"name\":", ft__rows[node->op]->name);
     ft__json_add_text(text, node->name);
     if (ft__is_leaf(node)) {
         if (node->op == FT__OP_input) ft__text_add(text, ",\"type\":\"%s\"",
@@ -435,7 +435,7 @@ static ft_node ft__read_leaf(ft__graph_reader *r, int node, int op, const char *
 
 static ft_node ft__read_operator(ft__graph_reader *r, int node, int op, const char *name)
 {
-    const ft__field *field = ft__rows[op].fields;
+    const ft__field *field = ft__rows[op]->fields;
     int list = ft__json_member(r->json, node, "inputs"), count, i, at;
     ft_node *inputs, made = {0};
     ft__options options;
@@ -444,7 +444,7 @@ static ft_node ft__read_operator(ft__graph_reader *r, int node, int op, const ch
     for (; field->name; ++field)
         if (!ft__read_field(r, node, field, &options)) ft__graph_fault(r, field->name, name);
     count = list < 0 ? 0 : ft__json_count(r->json, list);
-    if (count < ft__rows[op].least_inputs || count > ft__rows[op].most_inputs)
+    if (count < ft__rows[op]->least_inputs || count > ft__rows[op]->most_inputs)
         ft__graph_fault(r, "wrong number of inputs of", name);
     inputs = (ft_node *)ft__allocate(&r->m->context, (size_t)count + 1, sizeof *inputs);
     for (i = 0, at = list + 1; inputs && i < count; ++i, at = r->json->values[at].next) {
@@ -467,7 +467,7 @@ static ft_status ft__read_node(ft__graph_reader *r, int node)
     ft_node made;
     ft__node *added;
     for (op = FT__OP_COUNT - 1; op > 0; --op)
-        if (op_name && strcmp(ft__rows[op].name, op_name) == 0) break;
+        if (op_name && strcmp(ft__rows[op]->name, op_name) == 0) break;
     if (!name || !*name || op == 0)
         return ft__graph_fault(r, "an unknown operator", op_name ? op_name : "");
     made = op <= FT__OP_state ? ft__read_leaf(r, node, op, name)

@@ -651,7 +651,7 @@ static int ft__activation_named(ft_model *m, const char *kind)
     if (!ft__usable(m) || !ft__given(&m->context, kind, "the kind of an activation"))
         return FT__OP_none;
     for (op = FT__OP_sigmoid; op <= FT__OP_log_softmax; ++op)
-        if (strcmp(ft__rows[op].name, kind) == 0) return op;
+        if (strcmp(ft__rows[op]->name, kind) == 0) return op;
     ft__fail(&m->context, FT_INVALID, "%s: unknown activation; it must be one of sigmoid, tanh,"
              " relu, relu6, leaky_relu, elu, softplus, softsign, gelu, silu, softmax, log_softmax",
              kind);

@@ -156,7 +156,7 @@ static void ft__run_forward(ft_model *m, ft__plan *plan, int from, int to, int b
    layer adds to the gradients of its weights, which other operators may have written. */
 static bool ft__writes_gradient(int op, int input)
 {
-    if (!(ft__rows[op].reads & FT__WRITES)) return false;
+    if (!(ft__rows[op]->flags & FT__WRITES)) return false;
     return input == 0 || op == FT__OP_add || op == FT__OP_mul || op == FT__OP_matmul
         || op == FT__OP_layer_norm;
 }
@@ -200,7 +200,7 @@ static void ft__run_backward(ft_model *m, ft__plan *plan, int batch)
     ft__set_numbers(&m->context, plan->gradients[m->loss.id - 1], 1, 1.0f);
     for (i = plan->step_count - 1; i >= plan->first_trained; --i) {
         const ft__step *step = &plan->steps[i];
-        ft__operator backward = ft__rows[m->nodes[step->id - 1].op].backward;
+        ft__operator backward = ft__rows[m->nodes[step->id - 1].op]->backward;
         double start = ft__clock(&m->context);
         ft__call call;
         bool runs;

@@ -68,7 +68,7 @@ static ft__call ft__make_call(ft_model *m, const ft__plan *plan, const ft__step 
     call.random = ft__key(m->context.desc.seed, m->step, (uint64_t)step->id, FT__USE_DROPOUT);
     call.length = extent.length;
     if (step->activation) {
-        call.fused = m->nodes[step->activation - 1].op;
+        call.fused = ft__rows[m->nodes[step->activation - 1].op];
         call.fused_options = &m->nodes[step->activation - 1].options;
     }
     return call;
@@ -82,7 +82,7 @@ static ft__costs ft__costs_of(ft_model *m, const ft__node *node, ft__extent exte
     ft__costs costs = {0, 0, 0, 0};
     ft__call call;
     int i;
-    if (!ft__rows[node->op].costs) return costs;
+    if (!ft__rows[node->op]->costs) return costs;
     if (node->input_count > 16)
         input = (ft__tensor *)ft__allocate(&m->context, (size_t)node->input_count, sizeof *input);
     if (!input) return costs;
@@ -98,7 +98,7 @@ static ft__costs ft__costs_of(ft_model *m, const ft__node *node, ft__extent exte
     call.input_count = node->input_count;
     call.output.shape = ft__with_extent(node->shape, extent);
     call.training = training;
-    ft__rows[node->op].costs(&call, &costs);
+    ft__rows[node->op]->costs(&call, &costs);
     if (input != few) ft__release(&m->context, input);
     if (m->context.device) costs.prepared = 0; /* a device reads weights as they are */
     return costs;
@@ -143,7 +143,7 @@ static size_t ft__round_up(size_t bytes)
 /* Whether a step's backward needs its output: for the slope of its own or a fused activation. */
 static bool ft__keeps_output(const ft_model *m, const ft__step *step)
 {
-    int reads = ft__rows[m->nodes[step->id - 1].op].reads;
+    int reads = ft__rows[m->nodes[step->id - 1].op]->flags;
     return (reads & FT__READS_Y) || (step->activation && !ft__masks(m, step));
 }
 
@@ -189,7 +189,7 @@ static int ft__last_use(const ft_model *m, const ft__plan *plan, int made_by, bo
         const ft__node *reader = &m->nodes[step->id - 1];
         if (plan->readers[from] > last) last = plan->readers[from];
         if (backward && step->again && step->moment_again > last) last = step->moment_again;
-        if (backward && step->trained && (ft__rows[reader->op].reads & FT__READS_X)
+        if (backward && step->trained && (ft__rows[reader->op]->flags & FT__READS_X)
             && step->moment_back > last)
             last = step->moment_back;
     }
@@ -213,7 +213,7 @@ static void ft__plan_shares(const ft_model *m, ft__plan *plan)
         const ft__step *step = &plan->steps[i];
         const ft__node *node = &m->nodes[step->id - 1];
         int id = node->input_count ? node->inputs[0] : 0;
-        bool fits = id && (ft__rows[node->op].reads & FT__IN_PLACE)
+        bool fits = id && (ft__rows[node->op]->flags & FT__IN_PLACE)
             && ft__has_gradient(m, plan, id) && ft__has_gradient(m, plan, step->output)
             && !ft__is_leaf(&m->nodes[id - 1]) && plan->last_reader[id - 1] == i
             && ft__same_count(&m->nodes[id - 1], &m->nodes[step->output - 1]);
@@ -322,7 +322,7 @@ static void ft__mark_again(ft_model *m, ft__plan *plan, int at)
     for (end = ft__readers_of(plan, step->output, &from); from < end; ++from) {
         const ft__step *reader = &plan->steps[plan->readers[from]];
         if (reader->part != step->part) return;
-        if ((ft__rows[m->nodes[reader->id - 1].op].reads & FT__READS_X) || reader->again)
+        if ((ft__rows[m->nodes[reader->id - 1].op]->flags & FT__READS_X) || reader->again)
             wanted = true;
     }
     step->again = wanted;
@@ -340,12 +340,12 @@ static void ft__plan_alone(ft_model *m, ft__plan *plan)
         bool same_part = true, multiplies = false;
         int last = 0;
         if (step->again || step->output == m->output.id || step->output == m->loss.id
-            || !(ft__rows[m->nodes[step->id - 1].op].reads & FT__RESTORES)) continue;
+            || !(ft__rows[m->nodes[step->id - 1].op]->flags & FT__RESTORES)) continue;
         for (end = ft__readers_of(plan, step->output, &from); from < end; ++from) {
             const ft__step *read = &plan->steps[plan->readers[from]];
             const ft__node *reader = &m->nodes[read->id - 1];
             if (read->part != step->part) same_part = false;
-            if (!(ft__rows[reader->op].reads & FT__READS_X)) continue;
+            if (!(ft__rows[reader->op]->flags & FT__READS_X)) continue;
             if (ft__costs_of(m, reader, plan->most, true).multiply_adds > 0) multiplies = true;
             last = plan->readers[from] + 1;
         }

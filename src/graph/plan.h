@@ -252,7 +252,7 @@ static ft_status ft__infer_shape(ft_model *m, ft__node *node)
         input[i].shape = from->shape;
         input[i].type = from->type;
     }
-    status = ft__rows[node->op].shape(c, node, input, node->input_count, &node->shape);
+    status = ft__rows[node->op]->shape(c, node, input, node->input_count, &node->shape);
     if (input != few) ft__release(c, input);
     return status;
 }
@@ -305,7 +305,7 @@ static ft_node ft__add_node(ft_model *m, int op, const char *name, const ft_node
     if (count > 0 && !ft__given(c, inputs, "the list of a layer's inputs")) return result;
     if (!ft__ok(c)) return result;
     if (!name || !*name) {
-        snprintf(made_up, sizeof made_up, "%s_%d", ft__rows[op].name, m->node_count + 1);
+        snprintf(made_up, sizeof made_up, "%s_%d", ft__rows[op]->name, m->node_count + 1);
         name = made_up;
     }
     if (ft__find_node(m, name).id) {
@@ -534,9 +534,10 @@ static int ft__only_reader(const ft_model *m, const int *sole, int id)
 /* Whether a step's own backward handles the activation that it applied. */
 static bool ft__masks(const ft_model *m, const ft__step *step)
 {
-    int op = step->activation ? m->nodes[step->activation - 1].op : FT__OP_none;
-    return (ft__rows[m->nodes[step->id - 1].op].reads & FT__MASKS)
-        && (op == FT__OP_relu || op == FT__OP_relu6);
+    const ft__row *row = step->activation ? ft__rows[m->nodes[step->activation - 1].op] : NULL;
+    float low, high;
+    return (ft__rows[m->nodes[step->id - 1].op]->flags & FT__MASKS)
+        && ft__is_clamp(row, &low, &high);
 }
 
 /* Fuses the step's only readers into it: a batch norm, if nothing is trained, and an activation. */
@@ -544,7 +545,7 @@ static void ft__fuse(const ft_model *m, const ft__plan *plan, const int *sole, f
 {
     int op = m->nodes[step->id - 1].op, next;
     bool trained = plan->trained[step->id - 1] != 0;
-    if (!(ft__rows[op].reads & FT__FUSES)) return;
+    if (!(ft__rows[op]->flags & FT__FUSES)) return;
     next = ft__only_reader(m, sole, step->output);
     if (next && !trained && (op == FT__OP_conv2d || op == FT__OP_linear)
         && m->nodes[next - 1].op == FT__OP_batch_norm && !plan->trained[next - 1]
@@ -552,9 +553,9 @@ static void ft__fuse(const ft_model *m, const ft__plan *plan, const int *sole, f
         step->norm = step->output = next;
         next = ft__only_reader(m, sole, step->output);
     }
-    if (next && (trained ? ft__can_fuse_trained(m->nodes[next - 1].op)
-                         : !plan->trained[next - 1] && ft__can_fuse(m->nodes[next - 1].op)))
-        step->activation = step->output = next;
+    if (!next || !ft__rows[m->nodes[next - 1].op]->activation) return;
+    if (trained ? ft__rows[m->nodes[next - 1].op]->flags & FT__READS_Y : !plan->trained[next - 1])
+        step->activation = step->output = next; /* in training only the output is kept */
 }
 
 static void ft__add_steps(const ft_model *m, ft__plan *plan, const char *needed, const int *sole,

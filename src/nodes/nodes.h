@@ -102,6 +102,8 @@ typedef struct ft__node {
     int chained;            /* the next id of its chain in nodes/names; 0: the end */
 } ft__node;
 
+typedef struct ft__row ft__row; /* operators/table */
+
 /* One call of an operator's function. */
 typedef struct ft__call {
     ft__context *context;
@@ -119,7 +121,7 @@ typedef struct ft__call {
     bool restore;           /* ... and `saved` is still valid: FT__RESTORES */
     uint64_t random;        /* key for this node in this step */
     int length;             /* steps of this run's sequences */
-    int fused;              /* an activation's operator to apply to the output, or FT__OP_none */
+    const ft__row *fused;   /* an activation to apply to the output, or NULL */
     const ft__options *fused_options;
 } ft__call;
 

@@ -6,6 +6,7 @@
 #include "kernels/convolution.h"
 #include "nodes/nodes.h"
 #include "operators/table.h"
+#include "operators/common.h"
 
 /* =============================================================================================
    [SECTION] operators/activations: Activations
@@ -18,12 +19,6 @@ static const ft__field ft__activation_fields[] = {
     {"axis", offsetof(ft_activation_options, axis), 1, 'i'},
     {"tanh_approximation", offsetof(ft_activation_options, tanh_approximation), 1, 'b'},
     {NULL, 0, 0, 0}};
-/* to = F(from), and dx = or += dy * D(at), where `at` is x or y; from and to, dy and dx may be the
-   same. */
-typedef void (*ft__activation_values)(const ft_activation_options *o, const float *from, float *to,
-                                      size_t count);
-typedef void (*ft__activation_slopes)(const ft_activation_options *o, const float *at,
-                                      const float *dy, float *dx, size_t count, bool add);
 
 typedef struct ft__activation_run {
     const ft__call *call;
@@ -56,27 +51,31 @@ static void ft__activation_forward(const ft__call *call, ft__activation_values v
     ft__parallel(call->context, ft__chunks(ft__count(&call->output)), ft__activation_chunk, &run);
 }
 
-static void ft__activation_backward(const ft__call *call, ft__activation_slopes slopes, int reads)
+static void ft__activation_backward(const ft__call *call, ft__activation_slopes slopes, int flags)
 {
     ft__activation_run run;
     if (!call->input[0].gradient) return;
     run.call = call;
     run.values = NULL;
     run.slopes = slopes;
-    run.at = reads == FT__READS_X ? call->input[0].value : call->output.value;
+    run.at = flags & FT__READS_X ? call->input[0].value : call->output.value;
     ft__parallel(call->context, ft__chunks(ft__count(&call->output)), ft__activation_chunk, &run);
 }
 
 /* Makes NAME_values and NAME_slopes from two expressions: F in x, and D = dy/dx in x or y (the same
-   variable twice: the table's row says which one is kept). `a` is the option that some have. */
+   variable twice: the row says which one is kept). `a` is the option that some have. */
 #define FT__ACTIVATION_LOOPS(name, option, F, D)                                                  \
+    static float ft__##name##_option(const ft_activation_options *o)                              \
+    {                                                                                             \
+        (void)o;                                                                                  \
+        return option;                                                                            \
+    }                                                                                             \
     static void ft__##name##_values(const ft_activation_options *o, const float *from, float *to, \
                                     size_t count)                                                 \
     {                                                                                             \
-        float a = option, lanes[FT__LANES], out[FT__LANES];                                       \
+        float a = ft__##name##_option(o), lanes[FT__LANES], out[FT__LANES];                       \
         size_t at;                                                                                \
         int i;                                                                                    \
-        (void)o;                                                                                  \
         (void)a;                                                                                  \
         for (at = 0; at < count; at += FT__LANES) {                                               \
             ft__load_lanes(lanes, from + at, count - at);                                         \
@@ -90,10 +89,10 @@ static void ft__activation_backward(const ft__call *call, ft__activation_slopes 
     static void ft__##name##_slopes(const ft_activation_options *o, const float *kept,            \
                                     const float *dy, float *dx, size_t count, bool add)           \
     {                                                                                             \
-        float a = option, lanes[FT__LANES], slope[FT__LANES], sum[FT__LANES] = {0};               \
+        float a = ft__##name##_option(o), lanes[FT__LANES], slope[FT__LANES];                     \
+        float sum[FT__LANES] = {0};                                                               \
         size_t at;                                                                                \
         int i;                                                                                    \
-        (void)o;                                                                                  \
         (void)a;                                                                                  \
         for (at = 0; at < count; at += FT__LANES) {                                               \
             ft__load_lanes(lanes, kept + at, count - at);                                         \
@@ -108,15 +107,27 @@ static void ft__activation_backward(const ft__call *call, ft__activation_slopes 
         }                                                                                         \
     }
 
-#define FT__ACTIVATION(name, reads)                                                               \
+/* Makes the operator of NAME_values, NAME_slopes and NAME_option, and its row. */
+#define FT__ACTIVATION_ROW(name, flags, fields, high)                                             \
     static void ft__##name##_forward(const ft__call *call)                                        \
     {                                                                                             \
         ft__activation_forward(call, ft__##name##_values);                                        \
     }                                                                                             \
     static void ft__##name##_backward(const ft__call *call)                                       \
     {                                                                                             \
-        ft__activation_backward(call, ft__##name##_slopes, reads);                                \
-    }
+        ft__activation_backward(call, ft__##name##_slopes, flags);                                \
+    }                                                                                             \
+    static const ft__activation ft__##name##_activation = {ft__##name##_values,                   \
+                                                           ft__##name##_slopes,                   \
+                                                           ft__##name##_option, high};            \
+    static const ft__row ft__row_##name = {                                                       \
+        FT__NAMED(name), 1, 1, flags,                                                             \
+        ft__same_shape, ft__##name##_forward, ft__##name##_backward, NULL, fields,                \
+        &ft__##name##_activation};
+
+#define FT__ACTIVATION(name, flags, fields, option, F, D)                                         \
+    FT__ACTIVATION_LOOPS(name, option, F, D)                                                      \
+    FT__ACTIVATION_ROW(name, flags, fields, 0)
 
 /* GELU (Hendrycks and Gimpel 2016): x * Phi(x), where Phi is the normal distribution function; or
    the paper's approximation by tanh(sqrt(2/pi) (x + 0.044715 x^3)). The derivatives follow from the
@@ -152,21 +163,28 @@ FT__INLINE float ft__softsign_slope(float x)
     return 1.0f / (s * s);
 }
 
-FT__ACTIVATION_LOOPS(sigmoid, 0, ft__sigmoid(x), y * (1.0f - y))
-FT__ACTIVATION_LOOPS(tanh, 0, ft__tanh(x), 1.0f - y * y)
+/* relu and relu6 only clamp, which kernels do while the numbers are in registers. */
 FT__ACTIVATION_LOOPS(relu, 0, ft__choose(x < 0, 0.0f, x), ft__choose(y <= 0, 0.0f, 1.0f))
+FT__ACTIVATION_ROW(relu, FT__OF_Y, ft__no_fields, (float)HUGE_VAL)
+
 FT__ACTIVATION_LOOPS(relu6, 0, ft__choose(x > 6, 6.0f, ft__choose(x < 0, 0.0f, x)),
                      ft__choose(y <= 0, 0.0f, ft__choose(y >= 6, 0.0f, 1.0f)))
-FT__ACTIVATION_LOOPS(leaky_relu, o->slope != 0 ? o->slope : 0.01f, ft__choose(x > 0, x, a * x),
-                     ft__choose(x > 0, 1.0f, a))
-FT__ACTIVATION_LOOPS(elu, o->alpha != 0 ? o->alpha : 1.0f, ft__choose(x > 0, x, a * ft__expm1(x)),
-                     ft__choose(x > 0, 1.0f, a * ft__exp(x)))
-FT__ACTIVATION_LOOPS(softplus, 0, ft__softplus(x), ft__sigmoid(x))
-FT__ACTIVATION_LOOPS(softsign, 0, x / (1.0f + ft__absolute(x)), ft__softsign_slope(x))
+FT__ACTIVATION_ROW(relu6, FT__OF_Y, ft__no_fields, 6.0f)
+
+FT__ACTIVATION(sigmoid, FT__OF_Y, ft__no_fields, 0, ft__sigmoid(x), y * (1.0f - y))
+FT__ACTIVATION(tanh, FT__OF_Y, ft__no_fields, 0, ft__tanh(x), 1.0f - y * y)
+FT__ACTIVATION(leaky_relu, FT__OF_X, ft__activation_fields, o->slope != 0 ? o->slope : 0.01f,
+               ft__choose(x > 0, x, a * x), ft__choose(x > 0, 1.0f, a))
+FT__ACTIVATION(elu, FT__OF_X, ft__activation_fields, o->alpha != 0 ? o->alpha : 1.0f,
+               ft__choose(x > 0, x, a * ft__expm1(x)), ft__choose(x > 0, 1.0f, a * ft__exp(x)))
+FT__ACTIVATION(softplus, FT__OF_X, ft__no_fields, 0, ft__softplus(x), ft__sigmoid(x))
+FT__ACTIVATION(softsign, FT__OF_X, ft__no_fields, 0, x / (1.0f + ft__absolute(x)),
+               ft__softsign_slope(x))
+FT__ACTIVATION(silu, FT__OF_X, ft__no_fields, 0, x * ft__sigmoid(x), ft__silu_slope(x))
+
 FT__ACTIVATION_LOOPS(gelu_erf, 0, 0.5f * x * (1.0f + ft__erf(0.707106781f * x)),
                      ft__gelu_erf_slope(x))
 FT__ACTIVATION_LOOPS(gelu_tanh, 0, 0.5f * x * (1.0f + ft__gelu_tanh(x)), ft__gelu_tanh_slope(x))
-FT__ACTIVATION_LOOPS(silu, 0, x * ft__sigmoid(x), ft__silu_slope(x))
 
 static void ft__gelu_values(const ft_activation_options *o, const float *from, float *to,
                             size_t count)
@@ -182,42 +200,28 @@ static void ft__gelu_slopes(const ft_activation_options *o, const float *kept, c
     else ft__gelu_erf_slopes(o, kept, dy, dx, count, add);
 }
 
-FT__ACTIVATION(sigmoid, FT__READS_Y)
-FT__ACTIVATION(tanh, FT__READS_Y)
-FT__ACTIVATION(relu, FT__READS_Y)
-FT__ACTIVATION(relu6, FT__READS_Y)
-FT__ACTIVATION(leaky_relu, FT__READS_X)
-FT__ACTIVATION(elu, FT__READS_X)
-FT__ACTIVATION(softplus, FT__READS_X)
-FT__ACTIVATION(softsign, FT__READS_X)
-FT__ACTIVATION(gelu, FT__READS_X)
-FT__ACTIVATION(silu, FT__READS_X)
-
-/* Whether a convolution or linear layer can apply the activation to its own output. */
-static bool ft__can_fuse(int op) { return op >= FT__OP_sigmoid && op <= FT__OP_silu; }
-
-static void ft__activate(int op, const ft__options *options, float *values, size_t count)
+static float ft__gelu_option(const ft_activation_options *o)
 {
-    const ft_activation_options *o = &options->activation;
-    switch (op) {
-#define FT__ACTIVATE(name) case FT__OP_##name: ft__##name##_values(o, values, values, count); break;
-    FT__ACTIVATE(sigmoid) FT__ACTIVATE(tanh) FT__ACTIVATE(relu) FT__ACTIVATE(relu6)
-    FT__ACTIVATE(leaky_relu) FT__ACTIVATE(elu) FT__ACTIVATE(softplus) FT__ACTIVATE(softsign)
-    FT__ACTIVATE(gelu) FT__ACTIVATE(silu)
-    default: break;
-    }
+    return o->tanh_approximation ? 1.0f : 0.0f;
 }
 
-/* Whether the activation only clamps, which kernels do while the numbers are in registers. */
-static bool ft__is_clamp(int op, float *low, float *high)
+FT__ACTIVATION_ROW(gelu, FT__OF_X, ft__activation_fields, 0)
+
+/* Applies the activation of a row to values, in place. */
+static void ft__activate(const ft__row *row, const ft__options *options, float *values,
+                         size_t count)
 {
+    row->activation->values(&options->activation, values, values, count);
+}
+
+/* Whether the activation, or NULL, only clamps. */
+static bool ft__is_clamp(const ft__row *row, float *low, float *high)
+{
+    bool clamps = row && row->activation->high > 0;
     *low = 0;
-    *high = op == FT__OP_relu6 ? 6.0f : (float)HUGE_VAL;
-    return op == FT__OP_relu || op == FT__OP_relu6;
+    *high = clamps ? row->activation->high : (float)HUGE_VAL;
+    return clamps;
 }
-
-/* Whether a layer may apply it in training too, where only the output is kept. */
-static bool ft__can_fuse_trained(int op) { return op >= FT__OP_sigmoid && op <= FT__OP_relu6; }
 
 /* Backward of an activation that a layer applied: replaces the gradient of its output by that of
    its input, in place. */
@@ -227,14 +231,11 @@ static void ft__activation_back_chunk(void *context, int index)
     const ft_activation_options *o = &call->fused_options->activation;
     size_t at = (size_t)index * FT__CHUNK, count = ft__count(&call->output) - at;
     const float *y = call->output.value + at;
-    float *dy = call->output.gradient + at;
+    float *dy = call->output.gradient + at, low, high;
     if (count > FT__CHUNK) count = FT__CHUNK;
-    switch (call->fused) {
-    case FT__OP_sigmoid: ft__sigmoid_slopes(o, y, dy, dy, count, false); break;
-    case FT__OP_tanh: ft__tanh_slopes(o, y, dy, dy, count, false); break;
-    case FT__OP_relu: ft__clamp_back[call->context->simd](y, dy, count, false, 0); break;
-    default: ft__clamp_back[call->context->simd](y, dy, count, true, 6); break;
-    }
+    if (ft__is_clamp(call->fused, &low, &high))
+        ft__clamp_back[call->context->simd](y, dy, count, high < FLT_MAX, high);
+    else call->fused->activation->slopes(o, y, dy, dy, count, false);
 }
 
 static void ft__activation_back(const ft__call *call)

@@ -4,6 +4,7 @@
 #include "platform/context.h"
 #include "basics/threads.h"
 #include "nodes/nodes.h"
+#include "operators/table.h"
 #include "operators/common.h"
 #include "operators/activations.h"
 
@@ -190,3 +191,11 @@ static void ft__mul_backward(const ft__call *call)
     ft__broadcast(call, true, FT__BROADCAST_A);
     ft__broadcast(call, true, FT__BROADCAST_B);
 }
+
+static const ft__row ft__row_add = {
+    FT__NAMED(add), 2, 2, FT__WRITES | FT__FUSES | FT__IN_PLACE,
+    ft__broadcast_shape, ft__add_forward, ft__add_backward, NULL, ft__no_fields, NULL};
+
+static const ft__row ft__row_mul = {
+    FT__NAMED(mul), 2, 2, FT__LAYER,
+    ft__broadcast_shape, ft__mul_forward, ft__mul_backward, NULL, ft__no_fields, NULL};

@@ -174,8 +174,8 @@ static ft__norm_pass ft__norm_pass_of(const ft__norm_run *run, int index)
     p.first = run->sums + 2 * (size_t)index * run->s.channels;
     p.second = p.first + run->s.channels;
     p.bias = call->input[2].value;
-    p.low = call->fused == FT__OP_relu || call->fused == FT__OP_relu6 ? 0 : -FLT_MAX;
-    p.high = call->fused == FT__OP_relu6 ? 6 : FLT_MAX;
+    if (!ft__is_clamp(call->fused, &p.low, &p.high)) p.low = -FLT_MAX;
+    if (p.high > FLT_MAX) p.high = FLT_MAX;
     return p;
 }
 
@@ -304,3 +304,8 @@ static void ft__batch_norm_backward(const ft__call *call)
     if (call->input[0].gradient)
         ft__parallel(call->context, (int)run.s.blocks, ft__batch_norm_back_block, &run);
 }
+
+static const ft__row ft__row_batch_norm = {
+    FT__NAMED(batch_norm), 5, 5, FT__LAYER | FT__IN_PLACE | FT__MASKS | FT__RESTORES,
+    ft__batch_norm_shape, ft__batch_norm_forward, ft__batch_norm_backward, ft__batch_norm_costs,
+    ft__batch_norm_fields, NULL};

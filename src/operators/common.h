@@ -4,7 +4,6 @@
 #include "platform/context.h"
 #include "basics/threads.h"
 #include "nodes/nodes.h"
-#include "operators/table.h"
 
 /* =============================================================================================
    [SECTION] operators/common: Shared by many operators
@@ -25,15 +24,7 @@ static ft_status ft__want_numbers(ft__context *c, const ft__node *node, const ft
 static ft_status ft__same_shape(ft__context *c, const ft__node *node, const ft__tensor *input,
                                 int input_count, ft_shape *output)
 {
-    float p = node->options.dropout.probability;
     *output = input[0].shape;
-    if (node->op == FT__OP_dropout && node->options.dropout.locked
-        && (output->rank < 2 || output->rank > 3))
-        return ft__fail(c, FT_SHAPE, "%s: locked dropout needs an input [N, L, C] or a weight [V,"
-                        " E]", node->name);
-    if (node->op == FT__OP_dropout && !(p >= 0 && p <= 1))
-        return ft__fail(c, FT_INVALID, "%s: probability is %g; it must be 0 to 1", node->name,
-                        (double)p);
     return ft__want_numbers(c, node, input, input_count);
 }
 

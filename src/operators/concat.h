@@ -2,6 +2,7 @@
 #include "interface/types.h"
 #include "platform/context.h"
 #include "nodes/nodes.h"
+#include "operators/table.h"
 #include "operators/common.h"
 
 /* =============================================================================================
@@ -56,3 +57,7 @@ static void ft__concat_run(const ft__call *call, bool backward)
 
 static void ft__concat_forward(const ft__call *call) { ft__concat_run(call, false); }
 static void ft__concat_backward(const ft__call *call) { ft__concat_run(call, true); }
+
+static const ft__row ft__row_concat = {
+    FT__NAMED(concat), 1, INT_MAX, 0,
+    ft__concat_shape, ft__concat_forward, ft__concat_backward, NULL, ft__concat_fields, NULL};

@@ -112,3 +112,8 @@ static void ft__conv1d_backward(const ft__call *call)
         ft__transpose(call->context, &input[0].shape, FT__TO_FIRST, input[0].gradient,
                       call->input[0].gradient, !call->input[0].fresh);
 }
+
+static const ft__row ft__row_conv1d = {
+    FT__NAMED(conv1d), 2, 3, FT__LAYER,
+    ft__conv1d_shape, ft__conv1d_forward, ft__conv1d_backward, ft__conv1d_costs, ft__conv2d_fields,
+    NULL};

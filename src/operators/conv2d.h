@@ -71,3 +71,8 @@ static void ft__conv2d_backward(const ft__call *call)
         else if (call->input[0].gradient) ft__conv_input_gradient(&run);
     }
 }
+
+static const ft__row ft__row_conv2d = {
+    FT__NAMED(conv2d), 2, 3, FT__LAYER,
+    ft__conv2d_shape, ft__conv2d_forward, ft__conv2d_backward, ft__conv2d_costs, ft__conv2d_fields,
+    NULL};

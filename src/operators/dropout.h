@@ -1,9 +1,12 @@
 #pragma once
 #include "interface/types.h"
+#include "platform/context.h"
 #include "basics/random.h"
 #include "basics/threads.h"
 #include "kernels/elementary.h"
 #include "nodes/nodes.h"
+#include "operators/table.h"
+#include "operators/common.h"
 
 /* =============================================================================================
    [SECTION] operators/dropout: Dropout
@@ -11,6 +14,20 @@
 static const ft__field ft__dropout_fields[] = {
     {"probability", offsetof(ft_dropout_options, probability), 1, 'f'},
     {"locked", offsetof(ft_dropout_options, locked), 1, 'b'}, {NULL, 0, 0, 0}};
+
+static ft_status ft__dropout_shape(ft__context *c, const ft__node *node, const ft__tensor *input,
+                                   int input_count, ft_shape *output)
+{
+    float p = node->options.dropout.probability;
+    int rank = input[0].shape.rank;
+    if (node->options.dropout.locked && (rank < 2 || rank > 3))
+        return ft__fail(c, FT_SHAPE, "%s: locked dropout needs an input [N, L, C] or a weight [V,"
+                        " E]", node->name);
+    if (!(p >= 0 && p <= 1))
+        return ft__fail(c, FT_INVALID, "%s: probability is %g; it must be 0 to 1", node->name,
+                        (double)p);
+    return ft__same_shape(c, node, input, input_count, output);
+}
 
 /* ---- Dropout (Srivastava et al. 2014), scaled in training as in PyTorch. The mask is a function
    of the step's key and the position, so backward recomputes it instead of keeping it. ---- */
@@ -56,3 +73,7 @@ static void ft__dropout_backward(const ft__call *call)
         ft__parallel(call->context, ft__chunks(ft__count(&call->output)),
                      ft__dropout_backward_chunk, (void *)(uintptr_t)call);
 }
+
+static const ft__row ft__row_dropout = {
+    FT__NAMED(dropout), 1, 1, 0,
+    ft__dropout_shape, ft__dropout_forward, ft__dropout_backward, NULL, ft__dropout_fields, NULL};

@@ -3,6 +3,7 @@
 #include "platform/context.h"
 #include "kernels/elementary.h"
 #include "nodes/nodes.h"
+#include "operators/table.h"
 #include "operators/common.h"
 
 /* =============================================================================================
@@ -66,3 +67,8 @@ static void ft__embedding_backward(const ft__call *call)
         for (j = 0; j < each; ++j) to[j] += dy[j];
     }
 }
+
+static const ft__row ft__row_embedding = {
+    FT__NAMED(embedding), 2, 2, FT__READS_X,
+    ft__embedding_shape, ft__embedding_forward, ft__embedding_backward, NULL, ft__embedding_fields,
+    NULL};

@@ -4,6 +4,7 @@
 #include "platform/context.h"
 #include "basics/threads.h"
 #include "nodes/nodes.h"
+#include "operators/table.h"
 #include "operators/common.h"
 
 /* =============================================================================================
@@ -80,3 +81,8 @@ static void ft__gather_all(const ft__call *call, bool backward)
 
 static void ft__gather_along_forward(const ft__call *call) { ft__gather_all(call, false); }
 static void ft__gather_along_backward(const ft__call *call) { ft__gather_all(call, true); }
+
+static const ft__row ft__row_gather = {
+    FT__NAMED(gather), 2, 2, 0,
+    ft__gather_shape, ft__gather_along_forward, ft__gather_along_backward, NULL, ft__gather_fields,
+    NULL};

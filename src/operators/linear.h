@@ -265,3 +265,8 @@ static void ft__linear_backward(const ft__call *call)
     if (call->input[0].channels_last) ft__linear_transposed(call, true);
     else ft__linear_backward_rows(call);
 }
+
+static const ft__row ft__row_linear = {
+    FT__NAMED(linear), 2, 3, FT__LAYER,
+    ft__linear_shape, ft__linear_forward, ft__linear_backward, ft__linear_costs, ft__no_fields,
+    NULL};

@@ -274,3 +274,22 @@ static void ft__mse_backward(const ft__call *call)
         if (call->input[1].gradient) call->input[1].gradient[i] += scale * (t[i] - x[i]);
     }
 }
+
+static const ft__row ft__row_cross_entropy = {
+    FT__NAMED(cross_entropy), 2, 2, FT__READS_X,
+    ft__cross_entropy_shape, ft__cross_entropy_forward, ft__cross_entropy_backward,
+    ft__cross_entropy_costs, ft__loss_fields, NULL};
+
+static const ft__row ft__row_soft_cross_entropy = {
+    FT__NAMED(soft_cross_entropy), 2, 2, FT__READS_X,
+    ft__soft_cross_entropy_shape, ft__soft_cross_entropy_forward, ft__soft_cross_entropy_backward,
+    ft__soft_cross_entropy_costs, ft__no_fields, NULL};
+
+static const ft__row ft__row_binary_cross_entropy = {
+    FT__NAMED(binary_cross_entropy), 2, 2, FT__READS_X,
+    ft__pair_loss_shape, ft__binary_cross_entropy_forward, ft__binary_cross_entropy_backward, NULL,
+    ft__no_fields, NULL};
+
+static const ft__row ft__row_mse = {
+    FT__NAMED(mse), 2, 2, FT__READS_X,
+    ft__pair_loss_shape, ft__mse_forward, ft__mse_backward, NULL, ft__no_fields, NULL};

@@ -175,3 +175,8 @@ static void ft__matmul_backward(const ft__call *call)
                           t->gradient, !t->fresh);
     }
 }
+
+static const ft__row ft__row_matmul = {
+    FT__NAMED(matmul), 2, 2, FT__READS_X | FT__WRITES,
+    ft__matmul_shape, ft__matmul_forward, ft__matmul_backward, ft__matmul_costs, ft__matmul_fields,
+    NULL};

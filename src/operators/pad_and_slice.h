@@ -3,6 +3,7 @@
 #include "interface/types.h"
 #include "platform/context.h"
 #include "nodes/nodes.h"
+#include "operators/table.h"
 #include "operators/common.h"
 
 /* =============================================================================================
@@ -153,3 +154,11 @@ static void ft__slice_backward(const ft__call *call)
     if (call->input[0].gradient)
         ft__embed(&e, call->output.gradient, call->input[0].gradient, FT__TO_LARGE, true);
 }
+
+static const ft__row ft__row_pad = {
+    FT__NAMED(pad), 1, 1, 0,
+    ft__pad_shape, ft__pad_forward, ft__pad_backward, NULL, ft__pad_fields, NULL};
+
+static const ft__row ft__row_slice = {
+    FT__NAMED(slice), 1, 1, 0,
+    ft__slice_shape, ft__slice_forward, ft__slice_backward, NULL, ft__slice_fields, NULL};

@@ -4,6 +4,7 @@
 #include "platform/context.h"
 #include "basics/threads.h"
 #include "nodes/nodes.h"
+#include "operators/table.h"
 #include "operators/common.h"
 
 /* =============================================================================================
@@ -68,3 +69,7 @@ static void ft__permute_run_all(const ft__call *call, bool backward)
 
 static void ft__permute_forward(const ft__call *call) { ft__permute_run_all(call, false); }
 static void ft__permute_backward(const ft__call *call) { ft__permute_run_all(call, true); }
+
+static const ft__row ft__row_permute = {
+    FT__NAMED(permute), 1, 1, FT__WRITES,
+    ft__permute_shape, ft__permute_forward, ft__permute_backward, NULL, ft__permute_fields, NULL};

@@ -715,3 +715,18 @@ static void ft__recurrent_backward(const ft__call *call)
     }
     if (!r->o->carry) ft__recurrent_first_states(&run);
 }
+
+static const ft__row ft__row_lstm = {
+    FT__NAMED(lstm), 3, 12, FT__READS_X,
+    ft__recurrent_shape, ft__recurrent_forward, ft__recurrent_backward, ft__recurrent_costs,
+    ft__recurrent_fields, NULL};
+
+static const ft__row ft__row_gru = {
+    FT__NAMED(gru), 3, 11, FT__READS_X,
+    ft__recurrent_shape, ft__recurrent_forward, ft__recurrent_backward, ft__recurrent_costs,
+    ft__recurrent_fields, NULL};
+
+static const ft__row ft__row_rnn = {
+    FT__NAMED(rnn), 3, 11, FT__READS_X,
+    ft__recurrent_shape, ft__recurrent_forward, ft__recurrent_backward, ft__recurrent_costs,
+    ft__recurrent_fields, NULL};

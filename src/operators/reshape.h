@@ -4,6 +4,7 @@
 #include "platform/context.h"
 #include "kernels/transpose.h"
 #include "nodes/nodes.h"
+#include "operators/table.h"
 #include "operators/common.h"
 
 /* =============================================================================================
@@ -99,3 +100,11 @@ static void ft__copy_run(const ft__call *call, bool backward)
 
 static void ft__copy_forward(const ft__call *call) { ft__copy_run(call, false); }
 static void ft__copy_backward(const ft__call *call) { ft__copy_run(call, true); }
+
+static const ft__row ft__row_flatten = {
+    FT__NAMED(flatten), 1, 1, 0,
+    ft__flatten_shape, ft__copy_forward, ft__copy_backward, NULL, ft__no_fields, NULL};
+
+static const ft__row ft__row_reshape = {
+    FT__NAMED(reshape), 1, 1, 0,
+    ft__reshape_shape, ft__copy_forward, ft__copy_backward, NULL, ft__reshape_fields, NULL};

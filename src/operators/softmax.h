@@ -5,7 +5,9 @@
 #include "kernels/elementary.h"
 #include "kernels/softmax.h"
 #include "nodes/nodes.h"
+#include "operators/table.h"
 #include "operators/common.h"
+#include "operators/activations.h"
 
 /* =============================================================================================
    [SECTION] operators/softmax: Softmax and log_softmax over one axis
@@ -102,3 +104,13 @@ static void ft__softmax_forward(const ft__call *call) { ft__softmax_run(call, fa
 static void ft__softmax_backward(const ft__call *call) { ft__softmax_run(call, false, true); }
 static void ft__log_softmax_forward(const ft__call *call) { ft__softmax_run(call, true, false); }
 static void ft__log_softmax_backward(const ft__call *call) { ft__softmax_run(call, true, true); }
+
+static const ft__row ft__row_softmax = {
+    FT__NAMED(softmax), 1, 1, FT__READS_Y,
+    ft__softmax_shape, ft__softmax_forward, ft__softmax_backward, NULL, ft__activation_fields,
+    NULL};
+
+static const ft__row ft__row_log_softmax = {
+    FT__NAMED(log_softmax), 1, 1, FT__READS_Y,
+    ft__softmax_shape, ft__log_softmax_forward, ft__log_softmax_backward, NULL,
+    ft__activation_fields, NULL};

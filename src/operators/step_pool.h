@@ -112,3 +112,8 @@ static void ft__step_pool_backward(const ft__call *call)
         ft__parallel(call->context, call->input[0].shape.size[0], ft__step_pool_back_sample,
                      (void *)(uintptr_t)call);
 }
+
+static const ft__row ft__row_step_pool = {
+    FT__NAMED(step_pool), 1, 2, FT__READS_X,
+    ft__step_pool_shape, ft__step_pool_forward, ft__step_pool_backward, ft__step_pool_costs,
+    ft__step_pool_fields, NULL};

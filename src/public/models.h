@@ -206,7 +206,7 @@ static ft_device_check ft__check_of(const ft__verdict *v)
     bool product = v->op == FT__OP_conv2d || v->op == FT__OP_linear;
     ft_device_check check;
     memset(&check, 0, sizeof check);
-    check.op = ft__rows[v->op].name;
+    check.op = ft__rows[v->op]->name;
     check.choice = v->form >= 0 && !product ? "kernel" : forms[v->form - FT__FORM_PROCESSOR];
     check.error = v->error;
     check.device_seconds = v->device_seconds;
@@ -226,10 +226,10 @@ int ft_device_checks(const ft_model *m, ft_device_check *checks, int most)
     for (; d && count < d->verdict_count; ++count)
         if (count < most) checks[count] = ft__check_of(&d->verdicts[count]);
     for (op = FT__OP_buffer + 1; d && op < FT__OP_COUNT; ++op) {
-        if (ft__device_rows[op].forward || !ft__rows[op].forward) continue;
+        if (ft__device_rows[op]->forward || !ft__rows[op]->forward) continue;
         if (count < most) {
             memset(&checks[count], 0, sizeof *checks);
-            checks[count].op = ft__rows[op].name;
+            checks[count].op = ft__rows[op]->name;
             checks[count].choice = "processor";
         }
         count += 1;

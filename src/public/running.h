@@ -40,7 +40,7 @@ const char *ft_node_name(const ft_model *m, ft_node node)
 const char *ft_node_operator(const ft_model *m, ft_node node)
 {
     const ft__node *found = ft__get_node(m, node);
-    return found ? ft__rows[found->op].name : "";
+    return found ? ft__rows[found->op]->name : "";
 }
 
 ft_shape ft_node_shape(const ft_model *m, ft_node node)

@@ -258,16 +258,20 @@ static uint64_t ft__hash_node(const ft__fit *f, uint64_t hash, int id, ft__text 
 {
     ft_model *m = f->m;
     const ft__node *node = &m->nodes[id - 1];
-    const ft__field *field = ft__rows[node->op].fields;
+    const ft__row *row = ft__rows[node->op];
+    const ft__field *field = row->fields;
     int i;
-    hash = ft__key(hash, (uint64_t)id, (uint64_t)node->op, 0);
+    hash = ft__key(hash, (uint64_t)id, 0, 0);
+    hash = ft__hash_bytes(hash, row->name, strlen(row->name)); /* op's number is this build's */
     hash = ft__hash_bytes(hash, &node->shape, sizeof node->shape);
     for (text->count = 0; field && field->name; ++field)
         ft__write_field(text, field, &node->options);
     if (text->count) hash = ft__hash_bytes(hash, text->letters, text->count);
     for (i = 0; i < node->input_count; ++i) {
         const ft__node *input = &m->nodes[node->inputs[i] - 1];
-        hash = ft__key(hash, (uint64_t)node->inputs[i], (uint64_t)input->op, 0);
+        row = ft__rows[input->op];
+        hash = ft__hash_bytes(ft__key(hash, (uint64_t)node->inputs[i], 0, 0), row->name,
+                              strlen(row->name));
         if (input->op == FT__OP_input)
             hash = ft__hash_bytes(hash, input->name, strlen(input->name));
     }
