@@ -6980,16 +6980,37 @@ enum { FT__LEAVES(FT__OP_ENUM) FT__OPERATORS(FT__OP_ENUM) FT__OP_COUNT };
 
 typedef struct ft__costs { size_t saved, workspace, prepared; uint64_t multiply_adds; } ft__costs;
 
-/* A row's flags. READS_X, READS_Y: backward reads the inputs, the output. WRITES: backward honours
-   input[0].fresh. FUSES: forward applies call->fused to its output. IN_PLACE: the first input's
-   gradient may share memory with the output's. MASKS: backward computes from x where a fused relu
-   or relu6 was flat, so that the output need not be kept. RESTORES: forward can run again from x
-   and what it saved the first time, at about the price of a copy. */
+/* A row's flags: what the planner, the devices, the networks and the training ask of an operator,
+   so that they need not know its name (ft__is). */
 enum {
-    FT__READS_X = 1, FT__READS_Y = 2, FT__WRITES = 4, FT__FUSES = 8, FT__IN_PLACE = 16,
-    FT__MASKS = 32, FT__RESTORES = 64,
-    FT__OF_X = FT__READS_X | FT__WRITES | FT__IN_PLACE, /* activations whose slope is given by x */
-    FT__OF_Y = FT__READS_Y | FT__WRITES | FT__IN_PLACE, /* ... by y */
+    FT__READS_X = 1 << 0,   /* backward reads the inputs, ... */
+    FT__READS_Y = 1 << 1,   /* ... the output */
+    FT__WRITES = 1 << 2,    /* backward honours input[0].fresh, ... */
+    FT__WRITES_ALL = 1 << 3,    /* ... and that of the other inputs */
+    FT__FUSES = 1 << 4,     /* forward applies call->fused to its output */
+    FT__IN_PLACE = 1 << 5,  /* the first input's gradient may share memory with the output's */
+    FT__MASKS = 1 << 6,     /* backward computes from x where a fused relu or relu6 was flat, so
+                               that the output need not be kept */
+    FT__RESTORES = 1 << 7,  /* forward can run again from x and what it saved the first time, at
+                               about the price of a copy */
+    FT__LEAF = 1 << 8,      /* it computes nothing */
+    FT__BY_KIND = 1 << 9,   /* ft_activation makes it */
+    FT__WEIGHTS = 1 << 10,  /* the inputs after the first are weights: no row for each sample */
+    FT__PRODUCT = 1 << 11,  /* a matrix product with the weight input[1] */
+    FT__FOLDS = 1 << 12,    /* a batch norm after it can be folded into its weight and bias */
+    FT__CAN_BE_HEAD = 1 << 13,     /* ft_replace_head can change its number of outputs */
+    FT__STATISTICS = 1 << 14,   /* inputs 3 and 4 are a running mean and variance, which forward
+                                   moves in training */
+    FT__LOOKS_UP = 1 << 15, /* input[0] numbers rows of the weight input[1] */
+    FT__NOISE = 1 << 16,    /* random in training, the identity else; it can be frozen */
+    FT__BROADCASTS = 1 << 17,   /* the second input is repeated to the shape of the first */
+    FT__RECURRENT = 1 << 18,    /* with ft__recurrent_options */
+    FT__PROBABILITIES = 1 << 19,    /* the output's last axis sums to 1 */
+    FT__CLASSES = 1 << 20,  /* a loss whose input[1] are class labels */
+    FT__REGRESSION = 1 << 21,   /* a loss that is the mean squared difference of its inputs */
+    FT__OF_X = FT__READS_X | FT__WRITES | FT__IN_PLACE | FT__BY_KIND, /* activations whose slope is
+                                                                         given by x */
+    FT__OF_Y = FT__READS_Y | FT__WRITES | FT__IN_PLACE | FT__BY_KIND, /* ... by y */
     FT__LAYER = FT__READS_X | FT__WRITES | FT__FUSES    /* layers that apply activations */
 };
 
@@ -7463,12 +7484,12 @@ static void ft__log_softmax_forward(const ft__call *call) { ft__softmax_run(call
 static void ft__log_softmax_backward(const ft__call *call) { ft__softmax_run(call, true, true); }
 
 static const ft__row ft__row_softmax = {
-    FT__NAMED(softmax), 1, 1, FT__READS_Y,
+    FT__NAMED(softmax), 1, 1, FT__READS_Y | FT__BY_KIND | FT__PROBABILITIES,
     ft__softmax_shape, ft__softmax_forward, ft__softmax_backward, NULL, ft__activation_fields,
     NULL};
 
 static const ft__row ft__row_log_softmax = {
-    FT__NAMED(log_softmax), 1, 1, FT__READS_Y,
+    FT__NAMED(log_softmax), 1, 1, FT__READS_Y | FT__BY_KIND,
     ft__softmax_shape, ft__log_softmax_forward, ft__log_softmax_backward, NULL,
     ft__activation_fields, NULL};
 
@@ -7539,7 +7560,7 @@ static void ft__dropout_backward(const ft__call *call)
 }
 
 static const ft__row ft__row_dropout = {
-    FT__NAMED(dropout), 1, 1, 0,
+    FT__NAMED(dropout), 1, 1, FT__NOISE,
     ft__dropout_shape, ft__dropout_forward, ft__dropout_backward, NULL, ft__dropout_fields, NULL};
 
 /* =============================================================================================
@@ -10046,7 +10067,7 @@ static void ft__conv2d_backward(const ft__call *call)
 }
 
 static const ft__row ft__row_conv2d = {
-    FT__NAMED(conv2d), 2, 3, FT__LAYER,
+    FT__NAMED(conv2d), 2, 3, FT__LAYER | FT__WEIGHTS | FT__PRODUCT | FT__FOLDS,
     ft__conv2d_shape, ft__conv2d_forward, ft__conv2d_backward, ft__conv2d_costs, ft__conv2d_fields,
     NULL};
 
@@ -10157,7 +10178,7 @@ static void ft__conv1d_backward(const ft__call *call)
 }
 
 static const ft__row ft__row_conv1d = {
-    FT__NAMED(conv1d), 2, 3, FT__LAYER,
+    FT__NAMED(conv1d), 2, 3, FT__LAYER | FT__WEIGHTS | FT__PRODUCT,
     ft__conv1d_shape, ft__conv1d_forward, ft__conv1d_backward, ft__conv1d_costs, ft__conv2d_fields,
     NULL};
 
@@ -10413,7 +10434,7 @@ static void ft__linear_backward(const ft__call *call)
 }
 
 static const ft__row ft__row_linear = {
-    FT__NAMED(linear), 2, 3, FT__LAYER,
+    FT__NAMED(linear), 2, 3, FT__LAYER | FT__WEIGHTS | FT__PRODUCT | FT__FOLDS | FT__CAN_BE_HEAD,
     ft__linear_shape, ft__linear_forward, ft__linear_backward, ft__linear_costs, ft__no_fields,
     NULL};
 
@@ -10712,7 +10733,8 @@ static void ft__batch_norm_backward(const ft__call *call)
 }
 
 static const ft__row ft__row_batch_norm = {
-    FT__NAMED(batch_norm), 5, 5, FT__LAYER | FT__IN_PLACE | FT__MASKS | FT__RESTORES,
+    FT__NAMED(batch_norm), 5, 5, FT__LAYER | FT__IN_PLACE | FT__MASKS | FT__RESTORES | FT__WEIGHTS
+        | FT__STATISTICS,
     ft__batch_norm_shape, ft__batch_norm_forward, ft__batch_norm_backward, ft__batch_norm_costs,
     ft__batch_norm_fields, NULL};
 
@@ -10855,7 +10877,7 @@ static void ft__layer_norm_backward(const ft__call *call)
 }
 
 static const ft__row ft__row_layer_norm = {
-    FT__NAMED(layer_norm), 3, 3, FT__READS_X | FT__WRITES,
+    FT__NAMED(layer_norm), 3, 3, FT__READS_X | FT__WRITES | FT__WRITES_ALL | FT__WEIGHTS,
     ft__layer_norm_shape, ft__layer_norm_forward, ft__layer_norm_backward, ft__layer_norm_costs,
     ft__layer_norm_fields, NULL};
 
@@ -11498,11 +11520,11 @@ static void ft__mul_backward(const ft__call *call)
 }
 
 static const ft__row ft__row_add = {
-    FT__NAMED(add), 2, 2, FT__WRITES | FT__FUSES | FT__IN_PLACE,
+    FT__NAMED(add), 2, 2, FT__WRITES | FT__WRITES_ALL | FT__FUSES | FT__IN_PLACE | FT__BROADCASTS,
     ft__broadcast_shape, ft__add_forward, ft__add_backward, NULL, ft__no_fields, NULL};
 
 static const ft__row ft__row_mul = {
-    FT__NAMED(mul), 2, 2, FT__LAYER,
+    FT__NAMED(mul), 2, 2, FT__LAYER | FT__WRITES_ALL | FT__BROADCASTS,
     ft__broadcast_shape, ft__mul_forward, ft__mul_backward, NULL, ft__no_fields, NULL};
 
 /* =============================================================================================
@@ -12034,7 +12056,7 @@ static void ft__matmul_backward(const ft__call *call)
 }
 
 static const ft__row ft__row_matmul = {
-    FT__NAMED(matmul), 2, 2, FT__READS_X | FT__WRITES,
+    FT__NAMED(matmul), 2, 2, FT__READS_X | FT__WRITES | FT__WRITES_ALL,
     ft__matmul_shape, ft__matmul_forward, ft__matmul_backward, ft__matmul_costs, ft__matmul_fields,
     NULL};
 
@@ -12306,7 +12328,7 @@ static void ft__mse_backward(const ft__call *call)
 }
 
 static const ft__row ft__row_cross_entropy = {
-    FT__NAMED(cross_entropy), 2, 2, FT__READS_X,
+    FT__NAMED(cross_entropy), 2, 2, FT__READS_X | FT__CLASSES,
     ft__cross_entropy_shape, ft__cross_entropy_forward, ft__cross_entropy_backward,
     ft__cross_entropy_costs, ft__loss_fields, NULL};
 
@@ -12321,7 +12343,7 @@ static const ft__row ft__row_binary_cross_entropy = {
     ft__no_fields, NULL};
 
 static const ft__row ft__row_mse = {
-    FT__NAMED(mse), 2, 2, FT__READS_X,
+    FT__NAMED(mse), 2, 2, FT__READS_X | FT__REGRESSION,
     ft__pair_loss_shape, ft__mse_forward, ft__mse_backward, NULL, ft__no_fields, NULL};
 
 /* =============================================================================================
@@ -12387,7 +12409,7 @@ static void ft__embedding_backward(const ft__call *call)
 }
 
 static const ft__row ft__row_embedding = {
-    FT__NAMED(embedding), 2, 2, FT__READS_X,
+    FT__NAMED(embedding), 2, 2, FT__READS_X | FT__WEIGHTS | FT__LOOKS_UP,
     ft__embedding_shape, ft__embedding_forward, ft__embedding_backward, NULL, ft__embedding_fields,
     NULL};
 
@@ -12531,10 +12553,12 @@ static const ft__field ft__recurrent_fields[] = {
     {"carry", offsetof(ft__recurrent_options, carry), 1, 'b'},
     {"cells", offsetof(ft__recurrent_options, cells), 1, 'b'}, {NULL, 0, 0, 0}};
 
-static bool ft__is_recurrent(int op)
+static int ft__gate_count(int op)
 {
-    return op == FT__OP_lstm || op == FT__OP_gru || op == FT__OP_rnn;
+    return op == FT__OP_lstm ? 4 : op == FT__OP_gru ? 3 : 1;
 }
+
+static bool ft__has_cells(int op) { return op == FT__OP_lstm; }
 
 /* Sizes of a call, and the index of each input (0: absent). */
 typedef struct ft__recurrent {
@@ -12561,13 +12585,13 @@ static ft__recurrent ft__recurrent_of(const ft__call *call)
     r.steps = (size_t)call->input[0].shape.size[1];
     r.in = (size_t)call->input[0].shape.size[2];
     r.h = (size_t)o->hidden;
-    r.gates = call->node->op == FT__OP_lstm ? 4 : call->node->op == FT__OP_gru ? 3 : 1;
+    r.gates = (size_t)ft__gate_count(call->node->op);
     r.directions = o->bidirectional ? 2 : 1;
     r.per_direction = o->no_bias ? 2 : 4;
     at = 1 + (int)r.directions * r.per_direction;
     if (o->lengths) r.lengths = at++;
     if (o->initial) r.hidden = at++;
-    if (o->initial && call->node->op == FT__OP_lstm) r.cell = at;
+    if (o->initial && ft__has_cells(call->node->op)) r.cell = at;
     r.width = r.gates * r.h;
     r.stride = r.width % 64 ? r.width : r.width + 16; /* else columns share cache sets */
     r.block = r.n < FT__BLOCK_K ? FT__BLOCK_K / r.n : 1;
@@ -12644,7 +12668,7 @@ static ft_status ft__recurrent_shape(ft__context *c, const ft__node *node, const
                         hidden);
     if (node->options.recurrent.carry && !node->options.recurrent.initial)
         return ft__fail(c, FT_INVALID, "%s: carry needs a first state", node->name);
-    if (node->options.recurrent.cells && node->op != FT__OP_lstm)
+    if (node->options.recurrent.cells && !ft__has_cells(node->op))
         return ft__fail(c, FT_INVALID, "%s: only an LSTM has cells", node->name);
     memset(&call, 0, sizeof call);
     call.node = node;
@@ -13210,17 +13234,17 @@ static void ft__recurrent_backward(const ft__call *call)
 }
 
 static const ft__row ft__row_lstm = {
-    FT__NAMED(lstm), 3, 12, FT__READS_X,
+    FT__NAMED(lstm), 3, 12, FT__READS_X | FT__RECURRENT,
     ft__recurrent_shape, ft__recurrent_forward, ft__recurrent_backward, ft__recurrent_costs,
     ft__recurrent_fields, NULL};
 
 static const ft__row ft__row_gru = {
-    FT__NAMED(gru), 3, 11, FT__READS_X,
+    FT__NAMED(gru), 3, 11, FT__READS_X | FT__RECURRENT,
     ft__recurrent_shape, ft__recurrent_forward, ft__recurrent_backward, ft__recurrent_costs,
     ft__recurrent_fields, NULL};
 
 static const ft__row ft__row_rnn = {
-    FT__NAMED(rnn), 3, 11, FT__READS_X,
+    FT__NAMED(rnn), 3, 11, FT__READS_X | FT__RECURRENT,
     ft__recurrent_shape, ft__recurrent_forward, ft__recurrent_backward, ft__recurrent_costs,
     ft__recurrent_fields, NULL};
 
@@ -13229,12 +13253,48 @@ static const ft__row ft__row_rnn = {
    ============================================================================================= */
 /* Of the nodes that compute nothing. */
 #define FT__LEAF_ROW(name)                                                                        \
-    static const ft__row ft__row_##name = {FT__NAMED(name), 0, 0, 0, NULL, NULL, NULL, NULL,      \
-                                           ft__no_fields, NULL};
+    static const ft__row ft__row_##name = {FT__NAMED(name), 0, 0, FT__LEAF, NULL, NULL, NULL,   \
+                                           NULL, ft__no_fields, NULL};
 FT__LEAVES(FT__LEAF_ROW)
 
 #define FT__ROW_AT(name) &ft__row_##name,
 static const ft__row *const ft__rows[] = {FT__LEAVES(FT__ROW_AT) FT__OPERATORS(FT__ROW_AT)};
+
+/* Whether the row of a node's operator has one of these flags. */
+static bool ft__is(const ft__node *node, int flags)
+{
+    return (ft__rows[node->op]->flags & flags) != 0;
+}
+
+/* The operator of this name; FT__OP_none: there is none. */
+static int ft__op_named(const char *name)
+{
+    int op;
+    for (op = FT__OP_COUNT - 1; op > FT__OP_none; --op)
+        if (strcmp(ft__rows[op]->name, name) == 0) break;
+    return op;
+}
+
+/* The kinds of leaves. A node that was removed is of no kind, and no longer any node. */
+static bool ft__is_any(const ft__node *node) { return node->op != FT__OP_none; }
+static bool ft__is_input(const ft__node *node) { return node->op == FT__OP_input; }
+static bool ft__is_parameter(const ft__node *node) { return node->op == FT__OP_parameter; }
+static bool ft__is_buffer(const ft__node *node) { return node->op == FT__OP_buffer; }
+static bool ft__is_state(const ft__node *node) { return node->op == FT__OP_state; }
+static bool ft__is_leaf(const ft__node *node) { return ft__is(node, FT__LEAF); }
+
+/* Inputs, and states that go from run to run, have a row for each sample. */
+static bool ft__has_rows(const ft__node *node) { return ft__is_input(node) || ft__is_state(node); }
+
+static bool ft__is_weight(const ft__node *node)
+{
+    return ft__is_parameter(node) || ft__is_buffer(node);
+}
+
+static bool ft__can_freeze(const ft__node *node)
+{
+    return ft__is_weight(node) || ft__is(node, FT__NOISE);
+}
 
 /* A chunk of a parameter, and the sum of its gradient's squares. */
 typedef struct ft__update_part { ft__node *node; size_t from, to; double squares; }
@@ -13620,11 +13680,11 @@ static bool ft__rows_can_rest(const ft_model *m, int id)
 {
     int i, j, readers = 0;
     if (m->context.device || m->nodes[id - 1].shape.rank != 2
-        || m->nodes[id - 1].op != FT__OP_parameter) return false;
+        || !ft__is_parameter(&m->nodes[id - 1])) return false;
     for (i = 0; i < m->node_count; ++i)
         for (j = 0; j < m->nodes[i].input_count; ++j) {
             if (m->nodes[i].inputs[j] != id) continue;
-            if (m->nodes[i].op != FT__OP_embedding || j != 1) return false;
+            if (!ft__is(&m->nodes[i], FT__LOOKS_UP) || j != 1) return false;
             readers += 1;
         }
     return readers > 0 && m->output.id != id && m->loss.id != id;
@@ -14923,6 +14983,23 @@ static void ft__tile_keep(ft__context *c)
    A kernel is launched by name: ft__start, its arguments in order, ft__launch_kernel.
    ============================================================================================= */
 #ifdef FINETUNE_OPENCL
+/* What runs an operator on a device. Each of the list of names has one, named ft__cl_row_NAME. */
+typedef struct ft__device_row {
+    ft__operator forward, backward;
+    bool (*fits)(const ft__call *call, int form); /* whether FT__FORM_... can compute it; NULL: it
+                                                     has one form */
+    ft__conv (*product)(const ft__call *call);  /* the product that it is; NULL: it is none */
+    int (*below)(const ft__call *call);         /* its second input's integers are below this;
+                                                   NULL: they are lengths, up to that of input 0 */
+} ft__device_row;
+
+/* Of an operator with ft__cl_ENTRY_forward and ft__cl_ENTRY_backward. */
+#define FT__DEVICE_ROW_OF(name, entry, fits, product, below)                                      \
+    static const ft__device_row ft__cl_row_##name = {ft__cl_##entry##_forward,                    \
+                                                     ft__cl_##entry##_backward, fits, product,    \
+                                                     below};
+#define FT__DEVICE_ROW(name, entry) FT__DEVICE_ROW_OF(name, entry, NULL, NULL, NULL)
+
 
 enum { FT__MOST_KERNELS = 256 };
 
@@ -15235,12 +15312,6 @@ static void ft__precision_say(ft__context *c)
    launches kernels of kernels.cl and waits for nothing.
    ============================================================================================= */
 #ifdef FINETUNE_OPENCL
-/* What runs an operator on a device. Each of the list of names has one, named ft__cl_row_NAME. */
-typedef struct ft__device_row { ft__operator forward, backward; } ft__device_row;
-
-#define FT__DEVICE_ROW(name, functions)                                                           \
-    static const ft__device_row ft__cl_row_##name = {functions##_forward, functions##_backward};
-
 static size_t ft__blocks_of(size_t count, size_t block) { return (count + block - 1) / block; }
 
 /* For kernels that only add: a fresh gradient is set to zero first. */
@@ -15337,7 +15408,7 @@ static void ft__cl_activation_backward(const ft__call *call)
                       call->input[0].gradient, call->input[0].fresh);
 }
 
-#define FT__CL_ACTIVATION_ROW(name, value, slope) FT__DEVICE_ROW(name, ft__cl_activation)
+#define FT__CL_ACTIVATION_ROW(name, value, slope) FT__DEVICE_ROW(name, activation)
 FINETUNE_ACTIVATIONS(FT__CL_ACTIVATION_ROW)
 #undef FINETUNE_ACTIVATIONS
 
@@ -15367,7 +15438,7 @@ static void ft__cl_softmax_run(const ft__call *call, bool logarithm, bool backwa
 static void ft__cl_softmax_forward(const ft__call *call) { ft__cl_softmax_run(call, false, false); }
 static void ft__cl_softmax_backward(const ft__call *call) { ft__cl_softmax_run(call, false, true); }
 
-FT__DEVICE_ROW(softmax, ft__cl_softmax)
+FT__DEVICE_ROW(softmax, softmax)
 static void ft__cl_log_softmax_forward(const ft__call *call)
 {
     ft__cl_softmax_run(call, true, false);
@@ -15377,7 +15448,7 @@ static void ft__cl_log_softmax_backward(const ft__call *call)
     ft__cl_softmax_run(call, true, true);
 }
 
-FT__DEVICE_ROW(log_softmax, ft__cl_log_softmax)
+FT__DEVICE_ROW(log_softmax, log_softmax)
 
 static void ft__cl_dropout_run(const ft__call *call, const float *from, float *to, bool add)
 {
@@ -15414,7 +15485,7 @@ static void ft__cl_dropout_backward(const ft__call *call)
                            !call->input[0].fresh);
 }
 
-FT__DEVICE_ROW(dropout, ft__cl_dropout)
+FT__DEVICE_ROW(dropout, dropout)
 
 /* ---- Convolution and linear ---- */
 
@@ -15974,7 +16045,25 @@ static void ft__cl_conv2d_backward(const ft__call *call)
     ft__cl_conv_backward(call, &c);
 }
 
-FT__DEVICE_ROW(conv2d, ft__cl_conv2d)
+/* The forms that a convolution, or a linear layer as one, can run in. */
+static bool ft__conv_fits(const ft__call *call, const ft__conv *c, int form)
+{
+    const ft__device *d = call->context->device;
+    if (form == d->usual_form || form == FT__FORM_PLAIN) return true;
+    if (form == FT__FORM_WINOGRAD) return c->channels >= 16 && ft__winograd_suits(c);
+    if (form == FT__FORM_BLOCK || form == FT__FORM_TENSOR)
+        return (form == FT__FORM_TENSOR ? d->tensor != FT__TENSOR_NONE : !d->place.is_processor)
+            && c->channels % 4 == 0 && c->outputs % 4 == 0;
+    return form == FT__FORM_CLBLAST && d->gemm && ft__conv_is_product(c);
+}
+
+static bool ft__conv2d_fits(const ft__call *call, int form)
+{
+    ft__conv c = ft__conv_of_call(call);
+    return ft__conv_fits(call, &c, form);
+}
+
+FT__DEVICE_ROW_OF(conv2d, conv2d, ft__conv2d_fits, ft__conv_of_call, NULL)
 
 /* ---- Batch norm ---- */
 
@@ -16090,7 +16179,7 @@ static void ft__cl_batch_norm_backward(const ft__call *call)
     ft__launch_kernel(&l, count);
 }
 
-FT__DEVICE_ROW(batch_norm, ft__cl_batch_norm)
+FT__DEVICE_ROW(batch_norm, batch_norm)
 #endif /* FINETUNE_OPENCL */
 
 /* =============================================================================================
@@ -16116,7 +16205,7 @@ static ft__pool_sizes ft__pool_sizes_of(const ft__call *call)
     p.in_x = p.kernel_x = p.stride_x = x[3];
     p.out_y = p.out_x = 1;
     p.fresh = call->input[0].fresh;
-    if (call->node->op == FT__OP_max_pool2d || call->node->op == FT__OP_avg_pool2d) {
+    if (o->kernel[0]) {
         ft__window h = ft__pool_window(o, &call->input[0].shape, 0);
         ft__window w = ft__pool_window(o, &call->input[0].shape, 1);
         p.out_y = h.out;
@@ -16162,13 +16251,13 @@ static void ft__cl_pool_backward(const ft__call *call, bool largest)
 static void ft__cl_max_pool_forward(const ft__call *call) { ft__cl_pool_forward(call, true); }
 static void ft__cl_max_pool_backward(const ft__call *call) { ft__cl_pool_backward(call, true); }
 
-FT__DEVICE_ROW(max_pool2d, ft__cl_max_pool)
-FT__DEVICE_ROW(global_max_pool, ft__cl_max_pool)
+FT__DEVICE_ROW(max_pool2d, max_pool)
+FT__DEVICE_ROW(global_max_pool, max_pool)
 static void ft__cl_avg_pool_forward(const ft__call *call) { ft__cl_pool_forward(call, false); }
 static void ft__cl_avg_pool_backward(const ft__call *call) { ft__cl_pool_backward(call, false); }
 
-FT__DEVICE_ROW(avg_pool2d, ft__cl_avg_pool)
-FT__DEVICE_ROW(global_avg_pool, ft__cl_avg_pool)
+FT__DEVICE_ROW(avg_pool2d, avg_pool)
+FT__DEVICE_ROW(global_avg_pool, avg_pool)
 
 /* ---- Shapes ---- */
 
@@ -16198,8 +16287,8 @@ static void ft__cl_reshape_run(const ft__call *call, bool backward)
 static void ft__cl_reshape_forward(const ft__call *call) { ft__cl_reshape_run(call, false); }
 static void ft__cl_reshape_backward(const ft__call *call) { ft__cl_reshape_run(call, true); }
 
-FT__DEVICE_ROW(flatten, ft__cl_reshape)
-FT__DEVICE_ROW(reshape, ft__cl_reshape)
+FT__DEVICE_ROW(flatten, reshape)
+FT__DEVICE_ROW(reshape, reshape)
 
 static void ft__cl_concat_run(const ft__call *call, bool backward)
 {
@@ -16236,7 +16325,7 @@ static void ft__cl_concat_run(const ft__call *call, bool backward)
 static void ft__cl_concat_forward(const ft__call *call) { ft__cl_concat_run(call, false); }
 static void ft__cl_concat_backward(const ft__call *call) { ft__cl_concat_run(call, true); }
 
-FT__DEVICE_ROW(concat, ft__cl_concat)
+FT__DEVICE_ROW(concat, concat)
 
 typedef struct ft__kernel_embedding { cl_int inner[6], outer[6], start[6], step[6]; }
     ft__kernel_embedding;
@@ -16291,7 +16380,7 @@ static void ft__cl_pad_backward(const ft__call *call)
     ft__cl_embed_run(call, &e, true, true);
 }
 
-FT__DEVICE_ROW(pad, ft__cl_pad)
+FT__DEVICE_ROW(pad, pad)
 
 static void ft__cl_slice_forward(const ft__call *call)
 {
@@ -16305,7 +16394,7 @@ static void ft__cl_slice_backward(const ft__call *call)
     ft__cl_embed_run(call, &e, false, true);
 }
 
-FT__DEVICE_ROW(slice, ft__cl_slice)
+FT__DEVICE_ROW(slice, slice)
 
 /* ---- add and mul ---- */
 
@@ -16323,7 +16412,7 @@ static ft__grid ft__grid_of(const ft__call *call)
     return grid;
 }
 
-static void ft__cl_broadcast_forward(const ft__call *call)
+static void ft__cl_broadcast_forward(const ft__call *call, bool product)
 {
     ft__grid grid = ft__grid_of(call);
     size_t count = ft__count(&call->output);
@@ -16333,15 +16422,14 @@ static void ft__cl_broadcast_forward(const ft__call *call)
     ft__arg_memory(&l, call->output.value, count, FT__WRITE);
     ft__arg_int(&l, count);
     ft__arg(&l, &grid, sizeof grid);
-    ft__arg_int(&l, call->node->op == FT__OP_mul);
+    ft__arg_int(&l, product);
     ft__arg_activation(&l, call->fused, call->fused_options);
     ft__launch_kernel(&l, count);
 }
 
-static void ft__cl_broadcast_left(const ft__call *call)
+static void ft__cl_broadcast_left(const ft__call *call, bool product)
 {
     ft__grid grid = ft__grid_of(call);
-    bool product = call->node->op == FT__OP_mul;
     float *da = call->input[0].gradient;
     size_t count = ft__count(&call->output);
     ft__launch l;
@@ -16358,13 +16446,12 @@ static void ft__cl_broadcast_left(const ft__call *call)
     ft__launch_kernel(&l, count);
 }
 
-static void ft__cl_broadcast_backward(const ft__call *call)
+static void ft__cl_broadcast_backward(const ft__call *call, bool product)
 {
     ft__grid grid = ft__grid_of(call);
-    bool product = call->node->op == FT__OP_mul;
     size_t count = ft__count(&call->output), count_b = ft__count(&call->input[1]);
     ft__launch l;
-    ft__cl_broadcast_left(call);
+    ft__cl_broadcast_left(call, product);
     if (!call->input[1].gradient) return;
     l = ft__start(call->context, "broadcast_right");
     ft__arg_memory(&l, product ? call->input[0].value : NULL, count, FT__READ);
@@ -16378,8 +16465,13 @@ static void ft__cl_broadcast_backward(const ft__call *call)
     ft__launch_kernel(&l, count_b);
 }
 
-FT__DEVICE_ROW(add, ft__cl_broadcast)
-FT__DEVICE_ROW(mul, ft__cl_broadcast)
+static void ft__cl_add_forward(const ft__call *call) { ft__cl_broadcast_forward(call, false); }
+static void ft__cl_add_backward(const ft__call *call) { ft__cl_broadcast_backward(call, false); }
+static void ft__cl_mul_forward(const ft__call *call) { ft__cl_broadcast_forward(call, true); }
+static void ft__cl_mul_backward(const ft__call *call) { ft__cl_broadcast_backward(call, true); }
+
+FT__DEVICE_ROW(add, add)
+FT__DEVICE_ROW(mul, mul)
 
 #endif /* FINETUNE_OPENCL */
 
@@ -16401,7 +16493,7 @@ static void ft__cl_loss_mean(const ft__call *call, cl_mem each, size_t count, si
 
 static void ft__cl_entropy_forward(const ft__call *call)
 {
-    bool hard = call->node->op == FT__OP_cross_entropy;
+    bool hard = ft__is(call->node, FT__CLASSES);
     size_t classes = (size_t)call->input[0].shape.size[call->input[0].shape.rank - 1];
     size_t count = ft__count(&call->input[0]) / classes;
     cl_mem each = ft__device_scratch(call->context, FT__SCRATCH_SUMS, 2 * count * sizeof(float));
@@ -16420,7 +16512,7 @@ static void ft__cl_entropy_forward(const ft__call *call)
 
 static void ft__cl_entropy_backward(const ft__call *call)
 {
-    bool hard = call->node->op == FT__OP_cross_entropy;
+    bool hard = ft__is(call->node, FT__CLASSES);
     size_t classes = (size_t)call->input[0].shape.size[call->input[0].shape.rank - 1];
     size_t count = ft__count(&call->input[0]);
     float *dx = ft__started(call, 0);
@@ -16437,8 +16529,14 @@ static void ft__cl_entropy_backward(const ft__call *call)
     ft__launch_kernel(&l, count);
 }
 
-FT__DEVICE_ROW(cross_entropy, ft__cl_entropy)
-FT__DEVICE_ROW(soft_cross_entropy, ft__cl_entropy)
+static int ft__classes_below(const ft__call *call)
+{
+    const ft_shape *x = &call->input[0].shape;
+    return x->size[x->rank - 1];
+}
+
+FT__DEVICE_ROW_OF(cross_entropy, entropy, NULL, NULL, ft__classes_below)
+FT__DEVICE_ROW(soft_cross_entropy, entropy)
 
 static void ft__cl_pair_loss_forward(const ft__call *call)
 {
@@ -16450,7 +16548,7 @@ static void ft__cl_pair_loss_forward(const ft__call *call)
     ft__arg_buffer(&l, each);
     ft__arg_int(&l, count);
     ft__arg_int(&l, block);
-    ft__arg_int(&l, call->node->op == FT__OP_binary_cross_entropy);
+    ft__arg_int(&l, !ft__is(call->node, FT__REGRESSION));
     ft__launch_kernel(&l, blocks);
     ft__cl_loss_mean(call, each, blocks, count);
 }
@@ -16458,7 +16556,7 @@ static void ft__cl_pair_loss_forward(const ft__call *call)
 static void ft__cl_pair_loss_backward(const ft__call *call)
 {
     size_t count = ft__count(&call->input[0]);
-    bool binary = call->node->op == FT__OP_binary_cross_entropy;
+    bool binary = !ft__is(call->node, FT__REGRESSION);
     float *dx = ft__started(call, 0), *dt = binary ? NULL : ft__started(call, 1);
     ft__launch l = ft__start(call->context, "pair_loss_backward");
     ft__arg_value(&l, &call->input[0]);
@@ -16472,8 +16570,8 @@ static void ft__cl_pair_loss_backward(const ft__call *call)
     ft__launch_kernel(&l, count);
 }
 
-FT__DEVICE_ROW(binary_cross_entropy, ft__cl_pair_loss)
-FT__DEVICE_ROW(mse, ft__cl_pair_loss)
+FT__DEVICE_ROW(binary_cross_entropy, pair_loss)
+FT__DEVICE_ROW(mse, pair_loss)
 
 /* ---- The gradients' norm ---- */
 
@@ -16549,7 +16647,7 @@ static void ft__cl_permute_backward(const ft__call *call)
                        ft__count(&call->output), true, !call->input[0].fresh);
 }
 
-FT__DEVICE_ROW(permute, ft__cl_permute)
+FT__DEVICE_ROW(permute, permute)
 
 typedef struct ft__kernel_gathering {
     cl_int size[6], x[6], y[6], index[6], axis, limit, many;
@@ -16607,7 +16705,12 @@ static void ft__cl_gather_along_backward(const ft__call *call)
     ft__launch_kernel(&l, count);
 }
 
-FT__DEVICE_ROW(gather, ft__cl_gather_along)
+static int ft__places_below(const ft__call *call)
+{
+    return call->input[0].shape.size[call->node->options.concat.axis];
+}
+
+FT__DEVICE_ROW_OF(gather, gather_along, NULL, NULL, ft__places_below)
 
 static void ft__arg_rows(ft__launch *l, const ft__axis *a)
 {
@@ -16661,7 +16764,7 @@ static void ft__cl_layer_norm_backward(const ft__call *call)
     ft__launch_kernel(&l, a.size);
 }
 
-FT__DEVICE_ROW(layer_norm, ft__cl_layer_norm)
+FT__DEVICE_ROW(layer_norm, layer_norm)
 
 typedef struct ft__kernel_matrix { cl_int outer, inner, row, column; } ft__kernel_matrix;
 typedef struct ft__kernel_product {
@@ -16806,7 +16909,14 @@ static void ft__cl_matmul_backward(const ft__call *call)
                       ft__count(b), !b->fresh);
 }
 
-FT__DEVICE_ROW(matmul, ft__cl_matmul)
+static bool ft__matmul_fits(const ft__call *call, int form)
+{
+    const ft__device *d = call->context->device;
+    if (form == FT__FORM_CLBLAST) return d->gemms && !ft__matmul_transposes(call);
+    return form == d->usual_form;
+}
+
+FT__DEVICE_ROW_OF(matmul, matmul, ft__matmul_fits, NULL, NULL)
 
 /* Transposes [N, C, L] to [N, L, C], or back; L may be H and W. */
 static void ft__cl_transpose(ft__context *c, const ft_shape *shape, int direction,
@@ -16851,7 +16961,7 @@ static void ft__cl_conv1d_backward(const ft__call *call)
                          call->input[0].gradient, !call->input[0].fresh);
 }
 
-FT__DEVICE_ROW(conv1d, ft__cl_conv1d)
+FT__DEVICE_ROW(conv1d, conv1d)
 
 /* ---- linear ---- */
 
@@ -16892,7 +17002,13 @@ static void ft__cl_linear_backward(const ft__call *call)
                          !x->fresh);
 }
 
-FT__DEVICE_ROW(linear, ft__cl_linear)
+static bool ft__linear_fits(const ft__call *call, int form)
+{
+    ft__conv c = ft__linear_size(call);
+    return ft__conv_fits(call, &c, form);
+}
+
+FT__DEVICE_ROW_OF(linear, linear, ft__linear_fits, ft__linear_size, NULL)
 
 /* ---- embedding, step_pool ---- */
 
@@ -16947,7 +17063,9 @@ static void ft__cl_embedding_backward(const ft__call *call)
     ft__launch_kernel(&l, places * each);
 }
 
-FT__DEVICE_ROW(embedding, ft__cl_embedding)
+static int ft__words_below(const ft__call *call) { return call->input[1].shape.size[0]; }
+
+FT__DEVICE_ROW_OF(embedding, embedding, NULL, NULL, ft__words_below)
 
 typedef struct ft__kernel_step_pool { cl_int steps, features, kind, bidirectional, has_lengths; }
     ft__kernel_step_pool;
@@ -16983,7 +17101,7 @@ static void ft__cl_step_pool_run(const ft__call *call, bool backward)
 static void ft__cl_step_pool_forward(const ft__call *call) { ft__cl_step_pool_run(call, false); }
 static void ft__cl_step_pool_backward(const ft__call *call) { ft__cl_step_pool_run(call, true); }
 
-FT__DEVICE_ROW(step_pool, ft__cl_step_pool)
+FT__DEVICE_ROW(step_pool, step_pool)
 #endif /* FINETUNE_OPENCL */
 
 /* =============================================================================================
@@ -17251,9 +17369,18 @@ static void ft__cl_recurrent_backward(const ft__call *call)
     }
 }
 
-FT__DEVICE_ROW(lstm, ft__cl_recurrent)
-FT__DEVICE_ROW(gru, ft__cl_recurrent)
-FT__DEVICE_ROW(rnn, ft__cl_recurrent)
+static bool ft__recurrent_fits(const ft__call *call, int form)
+{
+    const ft__device *d = call->context->device;
+    if (form == d->usual_form || form == FT__FORM_PLAIN) return true;
+    if (form == FT__FORM_BLOCK)
+        return !d->place.is_processor && call->node->options.recurrent.hidden % 4 == 0;
+    return form == FT__FORM_CLBLAST && d->gemm;
+}
+
+FT__DEVICE_ROW_OF(lstm, recurrent, ft__recurrent_fits, NULL, NULL)
+FT__DEVICE_ROW_OF(gru, recurrent, ft__recurrent_fits, NULL, NULL)
+FT__DEVICE_ROW_OF(rnn, recurrent, ft__recurrent_fits, NULL, NULL)
 #endif /* FINETUNE_OPENCL */
 
 /* =============================================================================================
@@ -17264,7 +17391,7 @@ FT__DEVICE_ROW(rnn, ft__cl_recurrent)
 
 #ifdef FINETUNE_OPENCL
 /* ---- The table's rows: what runs on a device ---- */
-static const ft__device_row ft__cl_row_none = {NULL, NULL};
+static const ft__device_row ft__cl_row_none = {NULL, NULL, NULL, NULL, NULL};
 #define FT__NO_DEVICE_ROW_AT(name) &ft__cl_row_none,
 #define FT__DEVICE_ROW_AT(name) &ft__cl_row_##name,
 static const ft__device_row *const ft__device_rows[] = {FT__LEAVES(FT__NO_DEVICE_ROW_AT)
@@ -17278,7 +17405,8 @@ static bool ft__has_kernels(const ft__call *call)
     if (!ft__device_rows[op]->forward) return false;
     for (i = 0; i < call->input_count; ++i)
         if (ft__count(&call->input[i]) > ft__most_on_device) return false;
-    if (ft__is_recurrent(op) && ft__recurrent_kept(call) > ft__most_on_device) return false;
+    if (ft__is(call->node, FT__RECURRENT) && ft__recurrent_kept(call) > ft__most_on_device)
+        return false;
     return ft__count(&call->output) <= ft__most_on_device;
 }
 
@@ -17321,24 +17449,17 @@ typedef struct ft__trial {  /* an operator with its own memory */
     int block_count;
 } ft__trial;
 
-static bool ft__is_layer(int op)
-{
-    return op == FT__OP_conv2d || op == FT__OP_conv1d || op == FT__OP_linear
-        || op == FT__OP_batch_norm || op == FT__OP_layer_norm || op == FT__OP_embedding;
-}
-
 /* Whether an input has a row for each sample; weights do not, whatever their first size is. */
 static bool ft__has_samples(const ft__call *call, int input)
 {
     const ft_shape *x = &call->input[0].shape, *shape = &call->input[input].shape;
-    int op = call->node->op;
     if (input == 0) return true;
-    if (ft__is_recurrent(op)) {
+    if (ft__is(call->node, FT__RECURRENT)) {
         ft__recurrent r = ft__recurrent_of(call);
         return input > (int)r.directions * r.per_direction;
     }
-    if (ft__is_layer(op) || shape->size[0] != x->size[0]) return false;
-    return (op != FT__OP_add && op != FT__OP_mul) || shape->rank == x->rank;
+    if (ft__is(call->node, FT__WEIGHTS) || shape->size[0] != x->size[0]) return false;
+    return !ft__is(call->node, FT__BROADCASTS) || shape->rank == x->rank;
 }
 
 /* Lengths between two powers of two share a verdict, or every length would need a trial. */
@@ -17388,12 +17509,9 @@ static void ft__trial_fill(float *to, size_t count, uint64_t use, float low)
 /* Fills in labels, words, indices or lengths: valid for the operator, and not all the same. */
 static void ft__trial_integers(const ft__call *call, ft__tensor *x)
 {
-    const int *of_x = call->input[0].shape.size, *of_weight = call->input[1].shape.size;
-    int op = call->node->op, last = call->input[0].shape.rank - 1;
-    size_t count = ft__count(x), k, most;
-    most = (size_t)(op == FT__OP_embedding ? of_weight[0] : op == FT__OP_cross_entropy
-                    ? of_x[last] : op == FT__OP_gather
-                    ? of_x[call->node->options.concat.axis] : of_x[1] + 1);
+    const ft__device_row *row = ft__device_rows[call->node->op];
+    size_t count = ft__count(x), k;
+    size_t most = (size_t)(row->below ? row->below(call) : call->input[0].shape.size[1] + 1);
     for (k = 0; x->value && k < count; ++k) /* the first of lengths is the full one */
         ft__integers(x)[k] = (int32_t)((k * 7 + most - 1) % most);
 }
@@ -17404,7 +17522,7 @@ static int ft__trial_samples(const ft__call *call)
 {
     const ft__device *d = call->context->device;
     int batch = call->input[0].shape.size[0];
-    int few = ft__is_recurrent(call->node->op) && call->context->desc.clock
+    int few = ft__is(call->node, FT__RECURRENT) && call->context->desc.clock
         && !d->place.is_processor ? 32 : 2;
     return batch < few ? batch : few;
 }
@@ -17414,7 +17532,8 @@ static bool ft__trial_of(ft__trial *t, const ft__call *call, int most)
 {
     ft__context *c = call->context;
     int batch = call->input[0].shape.size[0], few = batch < most ? batch : most, i;
-    int op = call->node->op;
+    const ft__row *row = ft__rows[call->node->op];
+    bool moves = (row->flags & FT__STATISTICS) != 0, recurs = (row->flags & FT__RECURRENT) != 0;
     ft__costs costs = {0, 0, 0, 0};
     bool carried;
     size_t count;
@@ -17427,14 +17546,14 @@ static bool ft__trial_of(ft__trial *t, const ft__call *call, int most)
         ft__tensor *x = &t->input[i];
         *x = call->input[i];
         if (ft__has_samples(call, i)) x->shape.size[0] = few;
-        carried = (i >= 3 && op == FT__OP_batch_norm) /* forward changes it: a state */
-            || (ft__is_recurrent(op) && call->node->options.recurrent.carry && i > 0
+        carried = (i >= 3 && moves) /* forward changes it: a state */
+            || (recurs && call->node->options.recurrent.carry && i > 0
                 && ft__has_samples(call, i));
         count = ft__count(x);
         x->fresh = false;
         x->value = ft__trial_memory(t, count);
         x->gradient = x->type == FT_F32 && !carried ? ft__trial_memory(t, count) : NULL;
-        ft__trial_fill(x->value, count, (uint64_t)i, i == 4 && op == FT__OP_batch_norm ? 0.5f : -1);
+        ft__trial_fill(x->value, count, (uint64_t)i, i == 4 && moves ? 0.5f : -1);
         if (x->type == FT_I32) ft__trial_integers(call, x);
     }
     t->call.output.shape = call->output.shape;
@@ -17444,11 +17563,11 @@ static bool ft__trial_of(ft__trial *t, const ft__call *call, int most)
     t->call.output.value = ft__trial_memory(t, count);
     t->call.output.gradient = ft__trial_memory(t, count);
     ft__trial_fill(t->call.output.gradient, count, 9, -1);
-    if (ft__rows[op]->costs) ft__rows[op]->costs(&t->call, &costs);
+    if (row->costs) row->costs(&t->call, &costs);
     t->call.saved = ft__trial_memory(t, costs.saved / sizeof(float));
     t->call.workspace = ft__trial_memory(t, costs.workspace / sizeof(float));
     t->call.prepared = NULL;
-    t->call.training = call->training || op == FT__OP_dropout || ft__is_recurrent(op);
+    t->call.training = call->training || ft__is(call->node, FT__NOISE | FT__RECURRENT);
     return ft__ok(c);
 }
 
@@ -17532,26 +17651,11 @@ static float ft__trial_error(const ft__trial *host, const ft__trial *device)
     return ft__ok(c) ? worst : 1e9f;
 }
 
-/* CLBlast is tried too if the operator is a plain product. */
+/* Whether a form can compute it. */
 static bool ft__form_fits(const ft__call *call, int form)
 {
-    const ft__device *d = call->context->device;
-    ft__conv c;
-    bool product = call->node->op == FT__OP_conv2d || call->node->op == FT__OP_linear
-        || ft__is_recurrent(call->node->op);
-    if (call->node->op == FT__OP_matmul && form == FT__FORM_CLBLAST)
-        return d->gemms && !ft__matmul_transposes(call);
-    if (!product) return form == d->usual_form;
-    if (form == d->usual_form || form == FT__FORM_PLAIN) return true;
-    if (ft__is_recurrent(call->node->op))
-        return form == FT__FORM_BLOCK ? !d->place.is_processor
-            && call->node->options.recurrent.hidden % 4 == 0 : form == FT__FORM_CLBLAST && d->gemm;
-    c = call->node->op == FT__OP_linear ? ft__linear_size(call) : ft__conv_of_call(call);
-    if (form == FT__FORM_WINOGRAD) return c.channels >= 16 && ft__winograd_suits(&c);
-    if (form == FT__FORM_BLOCK || form == FT__FORM_TENSOR)
-        return (form == FT__FORM_TENSOR ? d->tensor != FT__TENSOR_NONE : !d->place.is_processor)
-            && c.channels % 4 == 0 && c.outputs % 4 == 0;
-    return form == FT__FORM_CLBLAST && d->gemm && ft__conv_is_product(&c);
+    const ft__device_row *row = ft__device_rows[call->node->op];
+    return row->fits ? row->fits(call, form) : form == call->context->device->usual_form;
 }
 
 /* An error in a trial is not an error of the run: the form is left out. */
@@ -17770,8 +17874,7 @@ static const ft__verdict *ft__verdict_of(const ft__call *call)
     v.op = call->node->op;
     snprintf(v.shape, sizeof v.shape, "%.47s", ft__shape_text(&call->input[0].shape, text));
     d->checking = true;
-    if (v.op == FT__OP_conv2d || v.op == FT__OP_linear || v.op == FT__OP_conv1d
-        || ft__is_recurrent(v.op)) ft__tune_once(c);
+    if (ft__is(call->node, FT__PRODUCT | FT__RECURRENT)) ft__tune_once(c);
     ft__judge(call, &v);
     d->checking = false;
     return ft__add_verdict(c, &v);
@@ -17987,20 +18090,6 @@ struct ft__plan {
     size_t beside, taken;   /* bytes that the model holds besides, and that the plan holds */
 };
 
-static bool ft__is_leaf(const ft__node *node) { return node->op <= FT__OP_state; }
-
-/* Inputs, and states that go from run to run, have a row for each sample. */
-static bool ft__has_rows(const ft__node *node)
-{
-    return node->op == FT__OP_input || node->op == FT__OP_state;
-}
-
-
-static bool ft__is_weight(const ft__node *node)
-{
-    return node->op == FT__OP_parameter || node->op == FT__OP_buffer;
-}
-
 /* Pictures and feature maps are channels-last in memory; users feed and read [N, C, H, W]. */
 static bool ft__is_channels_last(const ft__node *node)
 {
@@ -18072,14 +18161,6 @@ static bool ft__norm_frozen(const ft_model *m, const ft__node *norm)
 /* ---- Adding nodes ---- */
 
 /* ---- Names and patterns without a match ---- */
-
-static bool ft__is_any(const ft__node *node) { return node->op != FT__OP_none; }
-static bool ft__is_parameter(const ft__node *node) { return node->op == FT__OP_parameter; }
-static bool ft__is_state(const ft__node *node) { return node->op == FT__OP_state; }
-static bool ft__can_freeze(const ft__node *node)
-{
-    return ft__is_weight(node) || node->op == FT__OP_dropout;
-}
 
 /* Suggests a name among the nodes that count: " (the nearest name is ...)", or "" if none is near.
    The name of a layer means its parameters: the pattern with a star. */
@@ -18230,7 +18311,7 @@ static ft_node ft__add_node(ft_model *m, int op, const char *name, const ft_node
     }
     for (i = 0; i < count; ++i) {
         const ft__node *input = ft__get_node(m, inputs[i]);
-        if (input && input->op != FT__OP_none) continue;
+        if (input && ft__is_any(input)) continue;
         ft__fail(c, FT_INVALID, "%s: input %d is not a node of this model%s", name, i + 1,
                  ft__why_none(m, inputs[i], why));
         return result;
@@ -18267,7 +18348,7 @@ static ft_status ft__infer_all(ft_model *m)
 {
     int at;
     for (at = 0; ft__ok(&m->context) && at < m->node_count; ++at)
-        if (m->nodes[m->order[at] - 1].op != FT__OP_none)
+        if (ft__is_any(&m->nodes[m->order[at] - 1]))
             ft__infer_shape(m, &m->nodes[m->order[at] - 1]);
     m->version += 1;
     return m->context.status;
@@ -18292,8 +18373,7 @@ static int ft__set_frozen(ft_model *m, const char *glob, bool frozen)
     ft__catch_up_all(m);
     for (i = 0; ft__ok(&m->context) && i < m->node_count; ++i) {
         ft__node *node = &m->nodes[i];
-        if (!ft__is_weight(node) && node->op != FT__OP_dropout) continue;
-        if (!ft__glob(glob, node->name)) continue;
+        if (!ft__can_freeze(node) || !ft__glob(glob, node->name)) continue;
         node->frozen = frozen;
         if (frozen) ft__release_training(&m->context, node);
         count += 1;
@@ -18306,10 +18386,10 @@ static int ft__set_frozen(ft_model *m, const char *glob, bool frozen)
 static bool ft__node_is_frozen(const ft_model *m, const ft__node *node)
 {
     int id = (int)(node - m->nodes) + 1, i;
-    if (node->frozen || node->op != FT__OP_buffer) return node->frozen;
+    if (node->frozen || !ft__is_buffer(node)) return node->frozen;
     for (i = 0; i < m->node_count; ++i) {
         const ft__node *norm = &m->nodes[i];
-        if (norm->op == FT__OP_batch_norm && (norm->inputs[3] == id || norm->inputs[4] == id))
+        if (ft__is(norm, FT__STATISTICS) && (norm->inputs[3] == id || norm->inputs[4] == id))
             return ft__norm_frozen(m, norm);
     }
     return false;
@@ -18333,11 +18413,11 @@ static ft_digest ft__digest(ft_model *m)
     return digest;
 }
 
-/* The last linear layer before the output, or NULL. */
+/* The last layer before the output that can have another number of outputs, or NULL. */
 static ft__node *ft__head(ft_model *m)
 {
     ft__node *node = ft__get_node(m, m->output);
-    while (node && node->op != FT__OP_linear)
+    while (node && !ft__is(node, FT__CAN_BE_HEAD))
         node = node->input_count ? &m->nodes[node->inputs[0] - 1] : NULL;
     return node;
 }
@@ -18452,25 +18532,25 @@ static bool ft__masks(const ft_model *m, const ft__step *step)
 {
     const ft__row *row = step->activation ? ft__rows[m->nodes[step->activation - 1].op] : NULL;
     float low, high;
-    return (ft__rows[m->nodes[step->id - 1].op]->flags & FT__MASKS)
-        && ft__is_clamp(row, &low, &high);
+    return ft__is(&m->nodes[step->id - 1], FT__MASKS) && ft__is_clamp(row, &low, &high);
 }
 
 /* Fuses the step's only readers into it: a batch norm, if nothing is trained, and an activation. */
 static void ft__fuse(const ft_model *m, const ft__plan *plan, const int *sole, ft__step *step)
 {
-    int op = m->nodes[step->id - 1].op, next;
+    const ft__node *node = &m->nodes[step->id - 1];
     bool trained = plan->trained[step->id - 1] != 0;
-    if (!(ft__rows[op]->flags & FT__FUSES)) return;
+    int next;
+    if (!ft__is(node, FT__FUSES)) return;
     next = ft__only_reader(m, sole, step->output);
-    if (next && !trained && (op == FT__OP_conv2d || op == FT__OP_linear)
-        && m->nodes[next - 1].op == FT__OP_batch_norm && !plan->trained[next - 1]
+    if (next && !trained && ft__is(node, FT__FOLDS)
+        && ft__is(&m->nodes[next - 1], FT__STATISTICS) && !plan->trained[next - 1]
         && m->nodes[next - 1].inputs[0] == step->output) {
         step->norm = step->output = next;
         next = ft__only_reader(m, sole, step->output);
     }
     if (!next || !ft__rows[m->nodes[next - 1].op]->activation) return;
-    if (trained ? ft__rows[m->nodes[next - 1].op]->flags & FT__READS_Y : !plan->trained[next - 1])
+    if (trained ? ft__is(&m->nodes[next - 1], FT__READS_Y) : !plan->trained[next - 1])
         step->activation = step->output = next; /* in training only the output is kept */
 }
 
@@ -18508,7 +18588,7 @@ static void ft__plan_steps(ft_model *m, ft__plan *plan)
         ft__sole_readers(m, needed, sole);
         for (at = 0; plan->training && at < m->node_count; ++at) {
             const ft__node *node = &m->nodes[m->order[at] - 1];
-            bool trained = node->op == FT__OP_parameter && !node->frozen;
+            bool trained = ft__is_parameter(node) && !node->frozen;
             for (i = 0; i < node->input_count; ++i)
                 if (plan->trained[node->inputs[i] - 1]) trained = true;
             plan->trained[m->order[at] - 1] = trained;
@@ -18550,8 +18630,8 @@ static ft__call ft__make_call(ft_model *m, const ft__plan *plan, const ft__step 
         input->channels_last = ft__is_channels_last(from);
         input->fresh = false;
         input->value = ft__is_leaf(from) ? from->value : plan->values[id - 1];
-        input->gradient = !backward ? NULL : from->op == FT__OP_parameter ? from->gradient
-                                                                         : plan->gradients[id - 1];
+        input->gradient = !backward ? NULL : ft__is_parameter(from) ? from->gradient
+                                                                   : plan->gradients[id - 1];
     }
     call.input_count = node->input_count;
     if (step->weight) plan->inputs[1].value = step->weight;
@@ -18574,7 +18654,7 @@ static ft__call ft__make_call(ft_model *m, const ft__plan *plan, const ft__step 
     call.workspace = (float *)plan->workspace;
     call.prepared = step->prepared;
     call.training = step->trained
-        && !(node->op == FT__OP_batch_norm && ft__norm_frozen(m, node));
+        && !(ft__is(node, FT__STATISTICS) && ft__norm_frozen(m, node));
     call.random = ft__key(m->context.desc.seed, m->step, (uint64_t)step->id, FT__USE_DROPOUT);
     call.length = extent.length;
     if (step->activation) {
@@ -18815,7 +18895,7 @@ static int ft__crossing(const ft_model *m, const ft__plan *plan, int at)
 /* Whether the operator replaces a state that outlives the step: it must not run twice in one. */
 static bool ft__carries(const ft__node *node)
 {
-    return ft__is_recurrent(node->op) && node->options.recurrent.carry;
+    return ft__is(node, FT__RECURRENT) && node->options.recurrent.carry;
 }
 
 /* Marks the step if its value is recomputed: only steps of its part read it, and its own backward,
@@ -19009,7 +19089,7 @@ static size_t ft__besides_plan(const ft_model *m, ft__extent most, bool training
         const ft__node *node = &m->nodes[i];
         size_t each = ft__node_count_at(node, most) * sizeof(float) + 2 * FT__ALIGNMENT;
         if (ft__has_rows(node) && !ft__holds(node->capacity, most)) bytes += each;
-        if (!training || node->op != FT__OP_parameter || node->frozen) continue;
+        if (!training || !ft__is_parameter(node) || node->frozen) continue;
         if (!node->gradient) bytes += each;
         if (ft__moments(m) > 0 && !node->moment1) bytes += each;
         if (ft__moments(m) > 1 && !node->moment2) bytes += each;
@@ -19048,8 +19128,7 @@ static size_t ft__device_passing(const ft_model *m, const ft__plan *plan)
     for (i = 0; i < plan->step_count; ++i) {
         const ft__node *node = &m->nodes[plan->steps[i].id - 1], *weight;
         size_t count, rows;
-        if (node->op != FT__OP_conv2d && node->op != FT__OP_conv1d && node->op != FT__OP_linear)
-            continue;
+        if (!ft__is(node, FT__PRODUCT)) continue;
         weight = &m->nodes[node->inputs[1] - 1];
         count = ft__node_count_at(weight, ft__one);
         rows = ft__node_count_at(node, plan->most) / (size_t)weight->shape.size[0];
@@ -19072,11 +19151,11 @@ static size_t ft__device_besides(const ft_model *m, const ft__plan *plan)
     for (i = 0; d && i < m->node_count; ++i) {
         const ft__node *node = &m->nodes[i];
         size_t each = ft__node_count_at(node, plan->most) * sizeof(float);
-        if (node->op == FT__OP_input) /* two buffers, and two in pinned memory */
+        if (ft__is_input(node)) /* two buffers, and two in pinned memory */
             bytes += (d->overlaps ? 4 : 1) * ft__not_on_device(m, node->value, each);
         if (ft__is_weight(node) && ft__plan_reads(m, plan, i + 1))
             bytes += ft__not_on_device(m, node->value, each);
-        if (!plan->training || node->op != FT__OP_parameter || node->frozen) continue;
+        if (!plan->training || !ft__is_parameter(node) || node->frozen) continue;
         bytes += ft__not_on_device(m, node->gradient, each);
         if (m->moments > 0) bytes += ft__not_on_device(m, node->moment1, each);
         if (m->moments > 1) bytes += ft__not_on_device(m, node->moment2, each);
@@ -19312,7 +19391,7 @@ static ft_status ft__plan_leaves(ft_model *m, ft__extent extent, bool training)
             node->value = grown;
             node->capacity = room;
         }
-        if (!training || node->op != FT__OP_parameter || node->frozen || node->gradient) continue;
+        if (!training || !ft__is_parameter(node) || node->frozen || node->gradient) continue;
         node->gradient = (float *)ft__allocate(c, ft__node_count_at(node, ft__one), sizeof(float));
     }
     return c->status;
@@ -19470,7 +19549,7 @@ static void ft__run_forward(ft_model *m, ft__plan *plan, int from, int to, int b
             }
             step->prepared_for = now;
         }
-        if (in_steps && m->nodes[step->id - 1].op == FT__OP_embedding)
+        if (in_steps && ft__is(&m->nodes[step->id - 1], FT__LOOKS_UP))
             ft__catch_up(&m->context, &m->nodes[m->nodes[step->id - 1].inputs[1] - 1],
                          ft__integers(&call.input[0]), ft__count(&call.input[0]));
         ft__run_operator(&call, false);
@@ -19480,11 +19559,9 @@ static void ft__run_forward(ft_model *m, ft__plan *plan, int from, int to, int b
 
 /* Whether an operator's backward on the processor writes an input's gradient if it is fresh. A
    layer adds to the gradients of its weights, which other operators may have written. */
-static bool ft__writes_gradient(int op, int input)
+static bool ft__writes_gradient(const ft__node *node, int input)
 {
-    if (!(ft__rows[op]->flags & FT__WRITES)) return false;
-    return input == 0 || op == FT__OP_add || op == FT__OP_mul || op == FT__OP_matmul
-        || op == FT__OP_layer_norm;
+    return ft__is(node, input == 0 ? FT__WRITES : FT__WRITES_ALL);
 }
 
 /* Backward runs from the end, so the last reader is the first to add to a gradient: it may write it
@@ -19499,7 +19576,7 @@ static void ft__fresh_gradients(ft_model *m, const ft__plan *plan, int at, int b
         bool twice = false;
         if (!plan->gradients[id - 1] || plan->last_reader[id - 1] != at) continue;
         for (j = 0; j < node->input_count; ++j) twice = twice || (j != i && node->inputs[j] == id);
-        if (runs && !twice && (on_device || ft__writes_gradient(node->op, i)))
+        if (runs && !twice && (on_device || ft__writes_gradient(node, i)))
             plan->inputs[i].fresh = true;
         else ft__set_numbers(&m->context, plan->gradients[id - 1],
                              ft__node_count_at(&m->nodes[id - 1], ft__extent_of(m, batch)), 0);
@@ -19536,7 +19613,7 @@ static void ft__run_backward(ft_model *m, ft__plan *plan, int batch)
         ft__fresh_gradients(m, plan, i, batch, runs, runs && ft__runs_on_device(&call));
         if (runs && step->activation && !ft__masks(m, step)) ft__run_activation_back(&call);
         if (runs) ft__run_operator(&call, true);
-        if (runs && m->nodes[step->id - 1].op == FT__OP_embedding)
+        if (runs && ft__is(&m->nodes[step->id - 1], FT__LOOKS_UP))
             ft__use_rows(m->nodes[m->nodes[step->id - 1].inputs[1] - 1].resting,
                          ft__integers(&call.input[0]), ft__count(&call.input[0]));
         m->nodes[step->id - 1].time.backward += ft__clock(&m->context) - start;
@@ -19559,7 +19636,7 @@ static bool ft__output_reads(const ft_model *m, const ft__plan *plan, int id)
 static ft__node *ft__lengths_input(const ft_model *m)
 {
     ft__node *node = ft__get_node(m, ft__find_node(m, "lengths"));
-    return node && node->op == FT__OP_input && node->type == FT_I32 && node->shape.rank == 1
+    return node && ft__is_input(node) && node->type == FT_I32 && node->shape.rank == 1
         ? node : NULL;
 }
 
@@ -19571,7 +19648,7 @@ static ft_node ft__main_input(ft_model *m, const ft__plan *plan, const char *cal
     ft_node found = {0}, none = {0};
     int i;
     for (i = 0; m->output.id && i < m->node_count; ++i) {
-        if (m->nodes[i].op != FT__OP_input || &m->nodes[i] == lengths
+        if (!ft__is_input(&m->nodes[i]) || &m->nodes[i] == lengths
             || !ft__output_reads(m, plan, i + 1)) continue;
         if (found.id) {
             ft__fail(&m->context, FT_INVALID, "%s feeds one input, but the output depends on"
@@ -19649,7 +19726,7 @@ static bool ft__loss_is_fed(const ft_model *m, const ft__plan *plan)
         const ft__node *node = &m->nodes[plan->steps[i].id - 1];
         for (j = 0; !plan->steps[i].for_output && j < node->input_count; ++j) {
             const ft__node *input = &m->nodes[node->inputs[j] - 1];
-            if (input->op != FT__OP_input || ft__fits_run(m, input)) continue;
+            if (!ft__is_input(input) || ft__fits_run(m, input)) continue;
             if (input->fed.batch == 0 || input->fed_before != m->runs) return false;
         }
     }
@@ -19666,7 +19743,7 @@ static ft_status ft__check_fed(ft_model *m, const ft__node *input)
         return ft__fail(c, FT_INVALID, "%s: nothing was fed to this input: call ft_feed",
                         input->name);
     for (i = 0; i < m->node_count; ++i)
-        if (m->nodes[i].op == FT__OP_input && m->nodes[i].fed.batch == m->batch)
+        if (ft__is_input(&m->nodes[i]) && m->nodes[i].fed.batch == m->batch)
             other = m->nodes[i].name;
     if (input->fed.batch != m->batch)
         return ft__fail(c, FT_SHAPE, "the inputs of a run must have the same batch: %s has %d"
@@ -19685,7 +19762,7 @@ static ft_status ft__check_inputs(ft_model *m, const ft__plan *plan, bool with_l
         if (!with_loss && !plan->steps[i].for_output) continue;
         for (j = 0; j < node->input_count; ++j) {
             const ft__node *input = &m->nodes[node->inputs[j] - 1];
-            if (input->op == FT__OP_input && ft__check_fed(m, input) != FT_OK) break;
+            if (ft__is_input(input) && ft__check_fed(m, input) != FT_OK) break;
         }
     }
     return m->context.status;
@@ -19704,7 +19781,7 @@ static ft_status ft__check_weights(ft_model *m, bool training)
         size_t count = ft__is_weight(node) ? ft__node_count_at(node, ft__one) : 0, k, bad = 0;
         for (k = 0; k < count; ++k) {
             float x = node->value[k];
-            bad += node->op == FT__OP_buffer ? x != x : !(x >= -FLT_MAX && x <= FLT_MAX);
+            bad += ft__is_buffer(node) ? x != x : !(x >= -FLT_MAX && x <= FLT_MAX);
         }
         if (bad)
             return ft__fail(&m->context, FT_NOT_FINITE, "%s: %zu of its %zu numbers are NaN or"
@@ -19734,7 +19811,7 @@ static int ft__words_of(const ft_model *m, const ft__node *input)
 {
     int i, id = (int)(input - m->nodes) + 1;
     for (i = 0; i < m->node_count; ++i)
-        if (m->nodes[i].op == FT__OP_embedding && m->nodes[i].inputs[0] == id)
+        if (ft__is(&m->nodes[i], FT__LOOKS_UP) && m->nodes[i].inputs[0] == id)
             return m->nodes[m->nodes[i].inputs[1] - 1].shape.size[0];
     return 0;
 }
@@ -19745,7 +19822,7 @@ static bool ft__find_fault(const ft_model *m, const ft__node *input, size_t *at)
 {
     const ft__node *loss = m->loss.id ? &m->nodes[m->loss.id - 1] : NULL;
     const int32_t *labels = (const int32_t *)(const void *)input->value;
-    bool is_label = loss && loss->op == FT__OP_cross_entropy
+    bool is_label = loss && ft__is(loss, FT__CLASSES)
         && &m->nodes[loss->inputs[1] - 1] == input;
     size_t count = input->fed.batch > 0 ? ft__node_count_at(input, input->fed) : 0, i;
     const ft_shape *logits = is_label ? &m->nodes[loss->inputs[0] - 1].shape : NULL;
@@ -19773,7 +19850,7 @@ static bool ft__blame_data(const ft_model *m, char *text, size_t size)
         const ft_source *from = m->fed_from;
         const char *name = NULL;
         char number[40];
-        if (input->op != FT__OP_input || !ft__find_fault(m, input, &at)) continue;
+        if (!ft__is_input(input) || !ft__find_fault(m, input, &at)) continue;
         each = ft__node_count_at(input, input->fed) / (size_t)input->fed.batch;
         sample = (int)(at / each);
         if (from) sample = m->fed_samples[sample];
@@ -19872,7 +19949,7 @@ static ft_status ft__set_optimizer(ft_model *m, ft_optimizer_options options)
 
 static bool ft__is_trained(const ft__node *node)
 {
-    return node->op == FT__OP_parameter && !node->frozen && node->gradient;
+    return ft__is_parameter(node) && !node->frozen && node->gradient;
 }
 
 /* ---- Embeddings whose unused rows rest (optimizers/embedding_rows) ---- */
@@ -20311,7 +20388,7 @@ static bool ft__check_computed(ft_model *m, ft_node node, const char *what)
     named = ft__get_node(m, node);
     if (!ft__is_leaf(named)) return true;
     ft__fail(&m->context, FT_INVALID, "%s: %.200s is %s, not the result of an operator", what,
-             named->name, ft__is_weight(named) ? "a weight" : named->op == FT__OP_state ? "a state"
+             named->name, ft__is_weight(named) ? "a weight" : ft__is_state(named) ? "a state"
              : "an input");
     return false;
 }
@@ -20439,7 +20516,7 @@ int ft_reset_state(ft_model *m, const char *glob)
     ft__say_unmatched(m, "ft_reset_state", glob, ft__is_state);
     for (i = 0; ft__usable(m) && i < m->node_count; ++i) {
         ft__node *node = &m->nodes[i];
-        if (node->op != FT__OP_state || !ft__glob(glob, node->name)) continue;
+        if (!ft__is_state(node) || !ft__glob(glob, node->name)) continue;
         count += 1;
         if (!node->value) continue;
         memset(node->value, 0, ft__node_count_at(node, node->capacity) * sizeof(float));
@@ -20984,7 +21061,7 @@ enum { FT__MOST_RECURRENT = 1000 }; /* layers of one stack */
 static ft_node ft__recurrent_layer(ft_model *m, int op, const char *name, ft_node x, int layer,
                                    int hidden, const ft_recurrent_options *options)
 {
-    int gates = op == FT__OP_lstm ? 4 : op == FT__OP_gru ? 3 : 1, count;
+    int gates = ft__gate_count(op), count;
     int layers = options->layers ? options->layers : 1;
     int features = hidden * (options->bidirectional ? 2 : 1);
     ft_node inputs[12], none = {0};
@@ -21000,15 +21077,15 @@ static ft_node ft__recurrent_layer(ft_model *m, int op, const char *name, ft_nod
     o.recurrent.hidden = hidden;
     o.recurrent.bidirectional = options->bidirectional;
     o.recurrent.no_bias = options->no_bias;
-    o.recurrent.relu = options->relu && op == FT__OP_rnn;
+    o.recurrent.relu = options->relu && gates == 1;
     o.recurrent.carry = options->carry;
     o.recurrent.lengths = options->lengths.id != 0;
     o.recurrent.initial = options->carry || options->hidden.id != 0;
-    o.recurrent.cells = options->final_states && op == FT__OP_lstm;
+    o.recurrent.cells = options->final_states && ft__has_cells(op);
     if (o.recurrent.lengths) inputs[count++] = options->lengths;
     if (o.recurrent.initial)
         inputs[count++] = ft__first_state(m, name, layer, features, false, options);
-    if (o.recurrent.initial && op == FT__OP_lstm)
+    if (o.recurrent.initial && ft__has_cells(op))
         inputs[count++] = ft__first_state(m, name, layer, features, true, options);
     if (!ft__usable(m)) return none;
     if (layer == layers - 1) snprintf(below, sizeof below, "%s", name);
@@ -21055,13 +21132,13 @@ static ft_node ft__recurrent_stack(ft_model *m, int op, const char *name, ft_nod
     if (options.carry && (options.bidirectional || options.hidden.id || options.cell.id))
         ft__fail(&m->context, FT_INVALID, "%s: carry cannot be combined with bidirectional or with"
                  " a first state", name);
-    if (op == FT__OP_lstm ? (options.hidden.id != 0) != (options.cell.id != 0) : options.cell.id)
+    if (ft__has_cells(op) ? (options.hidden.id != 0) != (options.cell.id != 0) : options.cell.id)
         ft__fail(&m->context, FT_INVALID, "%s: an LSTM needs both a first hidden state and a first"
                  " cell, or neither; other layers have no cell", name);
     for (layer = 0; ft__ok(&m->context) && layer < layers; ++layer)
         x = ft__recurrent_layer(m, op, name, x, layer, hidden, &options);
     if (options.final_states) ft__final_state(m, name, layers, false, &options);
-    if (options.final_states && op == FT__OP_lstm) ft__final_state(m, name, layers, true, &options);
+    if (options.final_states && ft__has_cells(op)) ft__final_state(m, name, layers, true, &options);
     return ft__ok(&m->context) ? x : none;
 }
 
@@ -21080,19 +21157,20 @@ ft_node ft_rnn(ft_model *m, const char *name, ft_node x, int hidden, ft_recurren
     return ft__recurrent_stack(m, FT__OP_rnn, name, x, hidden, options);
 }
 
-static bool ft__is_activation(int op) { return op >= FT__OP_sigmoid && op <= FT__OP_log_softmax; }
-
 /* The operator of this activation; FT__OP_none with an error if the name is unknown. */
 static int ft__activation_named(ft_model *m, const char *kind)
 {
-    int op;
+    char known[300] = "";
+    int op, at = 0;
     if (!ft__usable(m) || !ft__given(&m->context, kind, "the kind of an activation"))
         return FT__OP_none;
-    for (op = FT__OP_sigmoid; op <= FT__OP_log_softmax; ++op)
-        if (strcmp(ft__rows[op]->name, kind) == 0) return op;
-    ft__fail(&m->context, FT_INVALID, "%s: unknown activation; it must be one of sigmoid, tanh,"
-             " relu, relu6, leaky_relu, elu, softplus, softsign, gelu, silu, softmax, log_softmax",
-             kind);
+    op = ft__op_named(kind);
+    if (ft__rows[op]->flags & FT__BY_KIND) return op;
+    for (op = 0; op < FT__OP_COUNT; ++op)
+        if (ft__rows[op]->flags & FT__BY_KIND && at < (int)sizeof known)
+            at += snprintf(known + at, sizeof known - (size_t)at, "%s%s", at ? ", " : "",
+                           ft__rows[op]->name);
+    ft__fail(&m->context, FT_INVALID, "%s: unknown activation; it must be one of %s", kind, known);
     return FT__OP_none;
 }
 
@@ -23343,7 +23421,7 @@ static void ft__write_node(const ft_model *m, ft__text *text, const ft__node *no
     ft__text_add(text, "{\"op\":\"%s\",\"name\":", ft__rows[node->op]->name);
     ft__json_add_text(text, node->name);
     if (ft__is_leaf(node)) {
-        if (node->op == FT__OP_input) ft__text_add(text, ",\"type\":\"%s\"",
+        if (ft__is_input(node)) ft__text_add(text, ",\"type\":\"%s\"",
                                                    ft__type_names[node->type]);
         ft__write_sizes(text, "shape", node->shape.size, node->shape.rank);
     }
@@ -23569,7 +23647,7 @@ static ft_status ft__write_model(ft_model *m, const char *path, ft_type type,
     ft__host_takes_weights(c, false);
     for (at = 0; ft__ok(c) && at < m->node_count; ++at) {
         ft__node *node = &m->nodes[m->order[at] - 1];
-        if (checkpoint && node->op == FT__OP_state) { /* so that a stream can resume midway */
+        if (checkpoint && ft__is_state(node)) { /* so that a stream can resume midway */
             ft__add_tensor(c, tensors, &count, names, node, "", node->value, FT_F32);
             if (ft__ok(c)) tensors[count - 1].shape = ft__with_extent(node->shape,
                                                                       ft__extent_of(m, m->batch));
@@ -23674,15 +23752,15 @@ static ft_node ft__read_leaf(ft__graph_reader *r, int node, int op, const char *
     if (type && strcmp(type, ft__type_names[FT_I32]) == 0) leaf->type = FT_I32;
     for (d = 0; d < leaf->shape.rank; ++d)
         if (leaf->shape.size[d] < 1
-            && !(d == 0 && (op == FT__OP_input || op == FT__OP_state))
-            && !(op == FT__OP_input && leaf->shape.size[d] == FT_LENGTH))
+            && !(d == 0 && ft__has_rows(leaf))
+            && !(ft__is_input(leaf) && leaf->shape.size[d] == FT_LENGTH))
             leaf->shape.rank = -1;
     if (leaf->shape.rank < 1) {
         leaf->shape.rank = 0;
         ft__graph_fault(r, "wrong shape of", name);
         return none;
     }
-    if (op == FT__OP_input || op == FT__OP_state) {
+    if (ft__has_rows(leaf)) {
         leaf->shape.size[0] = FT_BATCH;
         return made;
     }
@@ -23736,12 +23814,11 @@ static ft_status ft__read_node(ft__graph_reader *r, int node)
     int64_t initialiser = 0;
     ft_node made;
     ft__node *added;
-    for (op = FT__OP_COUNT - 1; op > 0; --op)
-        if (op_name && strcmp(ft__rows[op]->name, op_name) == 0) break;
-    if (!name || !*name || op == 0)
+    op = op_name ? ft__op_named(op_name) : FT__OP_none;
+    if (!name || !*name || op == FT__OP_none)
         return ft__graph_fault(r, "an unknown operator", op_name ? op_name : "");
-    made = op <= FT__OP_state ? ft__read_leaf(r, node, op, name)
-                               : ft__read_operator(r, node, op, name);
+    made = ft__rows[op]->flags & FT__LEAF ? ft__read_leaf(r, node, op, name)
+                                          : ft__read_operator(r, node, op, name);
     added = ft__get_node(r->m, made);
     if (!added) return r->m->context.status;
     added->frozen = ft__json_true(r->json, ft__json_member(r->json, node, "frozen"));
@@ -26314,7 +26391,7 @@ static void ft__uncarry(ft_model *m, ft__node *node, int lengths)
     node->inputs[weights] = lengths;
     node->input_count = weights + 1;
     for (i = 0; i < count; ++i)
-        if (m->nodes[states[i] - 1].op == FT__OP_state) ft__remove_unread(m, states[i]);
+        if (ft__is_state(&m->nodes[states[i] - 1])) ft__remove_unread(m, states[i]);
 }
 
 #ifndef FINETUNE_NO_TEXT
@@ -26323,10 +26400,10 @@ static ft__node *ft__word_weight(ft_model *m)
 {
     int i, id;
     for (i = 0; i < m->node_count; ++i) {
-        if (m->nodes[i].op != FT__OP_embedding) continue;
-        for (id = m->nodes[i].inputs[1]; m->nodes[id - 1].op == FT__OP_dropout;)
+        if (!ft__is(&m->nodes[i], FT__LOOKS_UP)) continue;
+        for (id = m->nodes[i].inputs[1]; ft__is(&m->nodes[id - 1], FT__NOISE);)
             id = m->nodes[id - 1].inputs[0];
-        return m->nodes[id - 1].op == FT__OP_parameter ? &m->nodes[id - 1] : NULL;
+        return ft__is_parameter(&m->nodes[id - 1]) ? &m->nodes[id - 1] : NULL;
     }
     return NULL;
 }
@@ -26438,7 +26515,7 @@ ft_status ft_language_model_to_classifier(ft_model *m, int classes,
     ft_node x, lengths;
     int i, layers = 0;
     if (!ft__usable(m)) return ft__status_of(m);
-    for (i = 0; i < m->node_count; ++i) layers += ft__is_recurrent(m->nodes[i].op);
+    for (i = 0; i < m->node_count; ++i) layers += ft__is(&m->nodes[i], FT__RECURRENT);
     if (!head || !layers || head->shape.rank != 3 || classes < 1 || ft_find(m, "lengths").id)
         return ft__fail(&m->context, FT_INVALID, "ft_language_model_to_classifier: needs a network"
                         " of recurrent layers with a linear layer over each step, without"
@@ -26456,7 +26533,7 @@ ft_status ft_language_model_to_classifier(ft_model *m, int classes,
     if (!lengths.id) return m->context.status;
     ft__move_first(m, lengths.id);
     for (i = 0; i < m->node_count; ++i)
-        if (ft__is_recurrent(m->nodes[i].op)) ft__uncarry(m, &m->nodes[i], lengths.id);
+        if (ft__is(&m->nodes[i], FT__RECURRENT)) ft__uncarry(m, &m->nodes[i], lengths.id);
     memset(&pool, 0, sizeof pool);
     pool.kind = FT_POOL_ALL;
     x = ft__text_dropout(m, "pool_dropout", ft_step_pool(m, "pool", x, lengths, pool),
@@ -29433,7 +29510,7 @@ static size_t ft__loader_bytes(const ft_model *m, const ft_data *data, int batch
         + 2 * (size_t)data->source.count * sizeof(int) + places * (2 * sizeof(int) + sizeof(bool))
         + 7 * FT__ALIGNMENT;
     for (i = 0; i < (size_t)m->node_count; ++i) {
-        if (m->nodes[i].op != FT__OP_input) continue;
+        if (!ft__is_input(&m->nodes[i])) continue;
         each = ft__node_count_at(&m->nodes[i], ft__extent_of(m, 1)) * sizeof(float);
         bytes += places * (each + sizeof(int)) + 2 * FT__ALIGNMENT;
     }
@@ -29451,7 +29528,7 @@ static ft__loader *ft__loader_create(ft_model *m, ft_data *data, int batch_size,
     memset(slots, 0, sizeof slots);
     for (i = 0; i < m->node_count; ++i) {
         const ft__node *node = &m->nodes[i];
-        if (node->op != FT__OP_input) continue;
+        if (!ft__is_input(node)) continue;
         if (output_of && !ft__output_reads(m, output_of, i + 1)) continue;
         if (count == FT__MOST_SLOTS) {
             ft__fail(&m->context, FT_UNSUPPORTED, "%s: a data source fills at most %d inputs, but"
@@ -32280,10 +32357,10 @@ static const ft__node *ft__targets_of(const ft_model *m)
 {
     const ft__node *loss = ft__get_node(m, m->loss), *targets = NULL;
     int i;
-    if (!loss || loss->op != FT__OP_mse || !m->output.id) return NULL;
+    if (!loss || !ft__is(loss, FT__REGRESSION) || !m->output.id) return NULL;
     for (i = 0; i < 2; ++i)
         if (loss->inputs[i] == m->output.id) targets = &m->nodes[loss->inputs[1 - i] - 1];
-    return targets && targets->op == FT__OP_input && !ft__has_length(targets) ? targets : NULL;
+    return targets && ft__is_input(targets) && !ft__has_length(targets) ? targets : NULL;
 }
 
 static size_t ft__regression_bytes(const ft_model *m)
@@ -32484,7 +32561,7 @@ static ft_status ft__take_class_names(ft_model *m, const ft_data *data)
 static ft_status ft__fit_classes(ft_model *m, const ft_data *data)
 {
     int has = ft_data_classes(data), outputs = ft_class_count(m);
-    if (m->nodes[m->loss.id - 1].op != FT__OP_cross_entropy || has < 1) return FT_OK;
+    if (!ft__is(&m->nodes[m->loss.id - 1], FT__CLASSES) || has < 1) return FT_OK;
     if (has < outputs)
         ft__log(&m->context, "the network has %d outputs, the data %d class%s: ft_replace_head"
                 " gives it a head for them", outputs, has, has == 1 ? "" : "es");
@@ -32643,7 +32720,7 @@ static uint64_t ft__hash_node(const ft__fit *f, uint64_t hash, int id, ft__text 
         row = ft__rows[input->op];
         hash = ft__hash_bytes(ft__key(hash, (uint64_t)node->inputs[i], 0, 0), row->name,
                               strlen(row->name));
-        if (input->op == FT__OP_input)
+        if (ft__is_input(input))
             hash = ft__hash_bytes(hash, input->name, strlen(input->name));
     }
     return hash;
@@ -33351,7 +33428,7 @@ static ft_status ft__checkpoint_tensors(ft__fit *f, ft_file *file)
     ft__host_takes_weights(&m->context, true);
     for (i = 0; ft__ok(&m->context) && i < m->node_count; ++i) {
         ft__node *node = &m->nodes[i];
-        if (node->op == FT__OP_state)
+        if (ft__is_state(node))
             ft__checkpoint_tensor(f, file, node->name, node->value,
                                   ft__node_count_at(node, ft__extent_of(m, f->o.batch_size)));
         for (which = -1; ft__is_weight(node) && which < 3; ++which) {
@@ -33567,7 +33644,7 @@ static bool ft__better(const ft__score *a, const ft__score *b)
    weights are as good as infinite, even if the batch that is checked does not show it. */
 static bool ft__all_usable(const ft__node *node)
 {
-    float most = node->op == FT__OP_parameter ? 1e15f : FLT_MAX;
+    float most = ft__is_parameter(node) ? 1e15f : FLT_MAX;
     size_t count = ft__node_count_at(node, ft__one), i;
     for (i = 0; i < count; ++i)
         if (!(node->value[i] >= -most && node->value[i] <= most)) return false;
@@ -34053,10 +34130,10 @@ static int ft__text_layers(const ft_model *m, int *layer)
     int count = 0, last = 0, at, i;
     for (at = 0; at < m->node_count; ++at) {
         const ft__node *node = &m->nodes[m->order[at] - 1];
-        if (ft__is_recurrent(node->op)) last = ++count;
+        if (ft__is(node, FT__RECURRENT)) last = ++count;
         for (i = 0; i < node->input_count; ++i)
-            if (m->nodes[node->inputs[i] - 1].op == FT__OP_parameter)
-                layer[node->inputs[i] - 1] = ft__is_recurrent(node->op) ? count : -count - 1;
+            if (ft__is_parameter(&m->nodes[node->inputs[i] - 1]))
+                layer[node->inputs[i] - 1] = ft__is(node, FT__RECURRENT) ? count : -count - 1;
     }
     for (i = 0; i < m->node_count; ++i) /* the head: all after the last recurrent layer */
         if (layer[i] < 0) layer[i] = -layer[i] - 1 < last ? -layer[i] - 1 : last + 1;
@@ -34071,7 +34148,7 @@ static void ft__thaw(ft_model *m, const int *layer, int layers, int open, bool o
     ft__set_frozen(m, "*", false);
     for (i = 0; i < m->node_count; ++i) {
         ft__node *node = &m->nodes[i];
-        if (node->op != FT__OP_parameter) continue;
+        if (!ft__is_parameter(node)) continue;
         node->frozen = layer[i] < layers - open;
         if (!own_factors)
             node->learning_rate_factor =
@@ -34127,7 +34204,7 @@ static void ft__recipe_thaw(ft__recipe *r, const int *layer, int layers)
     int first = ft__thaw_resume(r, layers), open, i;
     bool own_factors = false;
     for (i = 0; i < m->node_count; ++i)
-        own_factors = own_factors || (m->nodes[i].op == FT__OP_parameter
+        own_factors = own_factors || (ft__is_parameter(&m->nodes[i])
                                       && m->nodes[i].learning_rate_factor != 1);
     snprintf(r->result.choice, sizeof r->result.choice, "unfrozen layer by layer from the head down"
              " (%d layers), each with a learning rate 2.6 times smaller", layers);
@@ -34148,7 +34225,7 @@ static bool ft__is_pretrained(const ft_model *m, const int *layer, int layers)
 {
     int i;
     for (i = 0; i < m->node_count; ++i)
-        if (m->nodes[i].op == FT__OP_parameter && layer[i] < layers - 1 && m->nodes[i].loaded)
+        if (ft__is_parameter(&m->nodes[i]) && layer[i] < layers - 1 && m->nodes[i].loaded)
             return true;
     return false;
 }
@@ -34352,7 +34429,7 @@ static ft_evaluation ft__evaluate(ft_model *m, ft_data *data, ft_evaluate_option
 static int ft__best_classes(ft_model *m, const float *logits, ft_prediction *best, int count)
 {
     int classes = ft_class_count(m), i, j, found = 0;
-    bool probabilities = m->nodes[m->output.id - 1].op == FT__OP_softmax;
+    bool probabilities = ft__is(&m->nodes[m->output.id - 1], FT__PROBABILITIES);
     float largest = classes > 0 ? logits[ft__argmax(logits, classes)] : 0;
     double sum = 0;
     for (i = 0; i < classes; ++i) sum += (double)ft__exp(logits[i] - largest);
@@ -34934,7 +35011,7 @@ static ft_device_check ft__check_of(const ft__verdict *v)
 {
     static const char *const forms[] = {"processor", "plain", "tiled", "wide", "CLBlast",
                                         "block", "tensor", "Winograd"};
-    bool product = v->op == FT__OP_conv2d || v->op == FT__OP_linear;
+    bool product = ft__device_rows[v->op]->product != NULL;
     ft_device_check check;
     memset(&check, 0, sizeof check);
     check.op = ft__rows[v->op]->name;
@@ -34956,7 +35033,7 @@ int ft_device_checks(const ft_model *m, ft_device_check *checks, int most)
     if (!checks) most = 0;
     for (; d && count < d->verdict_count; ++count)
         if (count < most) checks[count] = ft__check_of(&d->verdicts[count]);
-    for (op = FT__OP_buffer + 1; d && op < FT__OP_COUNT; ++op) {
+    for (op = 0; d && op < FT__OP_COUNT; ++op) {
         if (ft__device_rows[op]->forward || !ft__rows[op]->forward) continue;
         if (count < most) {
             memset(&checks[count], 0, sizeof *checks);
@@ -35154,7 +35231,7 @@ static float *ft__value_of(ft_model *m, ft_node node, const char *call, ft__exte
     plan = m->last_run;
     found = &m->nodes[node.id - 1];
     *size = ft__extent_of(m, m->batch);
-    if (found->op == FT__OP_input && found->fed.batch > 0) *size = found->fed;
+    if (ft__is_input(found) && found->fed.batch > 0) *size = found->fed;
     if (ft__is_weight(found)) return found->value;
     if (ft__has_rows(found) && found->value && ft__holds(found->capacity, *size))
         return found->value;
@@ -35219,13 +35296,13 @@ static ft_status ft__no_gradient(ft_model *m, const ft__node *node)
     char layer[300] = "";
     size_t bytes = strlen(node->name);
     int i;
-    if (node->op == FT__OP_parameter)
+    if (ft__is_parameter(node))
         return ft__fail(&m->context, FT_INVALID, "%s: has no gradient: %s", node->name, node->frozen
                         ? "it is frozen (ft_unfreeze)"
                         : "no training step was run (ft_forward, ft_backward)");
     for (i = m->node_count - 1; i >= 0; --i) {
         const ft__node *other = &m->nodes[i];
-        if (other->op == FT__OP_parameter && strncmp(other->name, node->name, bytes) == 0
+        if (ft__is_parameter(other) && strncmp(other->name, node->name, bytes) == 0
             && other->name[bytes] == '.')
             snprintf(layer, sizeof layer, "; the layer has the parameter \"%.200s\"", other->name);
     }
@@ -35266,7 +35343,7 @@ ft_plan_bytes ft_plan(ft_model *m, int batch_size, bool training)
         if (ft__has_rows(node)) bytes.activations += each;
         if (!ft__is_weight(node)) continue;
         bytes.parameters += each;
-        if (!training || node->op != FT__OP_parameter || node->frozen) continue;
+        if (!training || !ft__is_parameter(node) || node->frozen) continue;
         bytes.gradients += each;
         bytes.optimizer += each * (size_t)ft__moments(m);
         if (ft__rows_can_rest(m, i + 1))
@@ -35301,7 +35378,7 @@ int ft_unfreeze(ft_model *m, const char *glob)
 ft_digest ft_frozen_digest(ft_model *m) { return ft__digest(m); }
 ft_status ft_replace_head(ft_model *m, int classes) { return ft__replace_head(m, classes); }
 
-static bool ft__has_activation(const ft__node *node) { return ft__is_activation(node->op); }
+static bool ft__has_activation(const ft__node *node) { return ft__is(node, FT__BY_KIND); }
 
 int ft_swap_activations(ft_model *m, const char *glob, const char *kind,
                         ft_activation_options options)
@@ -35313,7 +35390,7 @@ int ft_swap_activations(ft_model *m, const char *glob, const char *kind,
     ft__check_activation(m, kind, &options);
     for (i = 0; ft__ok(&m->context) && i < m->node_count; ++i) {
         ft__node *node = &m->nodes[i];
-        if (!ft__is_activation(node->op) || !ft__glob(glob, node->name)) continue;
+        if (!ft__is(node, FT__BY_KIND) || !ft__glob(glob, node->name)) continue;
         node->op = op;
         memset(&node->options, 0, sizeof node->options);
         node->options.activation = options;
@@ -35330,7 +35407,7 @@ static int ft__set_rule(ft_model *m, const char *glob, const float *factor, cons
     int i, count = 0;
     for (i = 0; ft__usable(m) && i < m->node_count; ++i) {
         ft__node *node = &m->nodes[i];
-        if (node->op != FT__OP_parameter || !ft__glob(glob, node->name)) continue;
+        if (!ft__is_parameter(node) || !ft__glob(glob, node->name)) continue;
         if (factor) node->learning_rate_factor = *factor;
         if (decay) node->weight_decay = *decay;
         count += 1;
@@ -35370,7 +35447,7 @@ int ft_initialise(ft_model *m, const char *glob, ft_initialiser initialiser)
     for (i = 0; ft__ok(&m->context) && i < m->node_count; ++i) {
         ft__node *node = &m->nodes[i];
         if (!ft__is_weight(node) || !ft__glob(glob, node->name)) continue;
-        if (initialiser != FT_INIT_DEFAULT && node->op == FT__OP_parameter)
+        if (initialiser != FT_INIT_DEFAULT && ft__is_parameter(node))
             node->initialiser = initialiser; /* not of a buffer: a running variance starts at 1 */
         ft__initialise_node(m, node);
         count += 1;
@@ -35391,7 +35468,7 @@ ft_status ft_set_optimizer(ft_model *m, ft_optimizer_options options)
 ft_status ft_feed(ft_model *m, ft_node input, const void *values, int batch)
 {
     if (!ft__check_node(m, input, "ft_feed")) return ft__status_of(m);
-    if (m->nodes[input.id - 1].op != FT__OP_input)
+    if (!ft__is_input(&m->nodes[input.id - 1]))
         return ft__fail(&m->context, FT_INVALID, "%s: is not an input",
                         m->nodes[input.id - 1].name);
     if (batch < 1)

@@ -1378,7 +1378,7 @@ static void test_loader_folder(void)
         ft_input(m, "labels", number);
         ft__shuffle(order, 74, 11);
         for (i = 0; i < 74; ++i) views[i] = i % 3;
-        loader = ft__loader_create(m, data, 10);
+        loader = ft__loader_create(m, data, 10, NULL);
         CHECK(loader != NULL, "%s", ft_error_text(m));
         if (!loader) return;
         CHECK(loader->slot_count == 2 && loader->thread_count <= threads[round], "%d slots, %d"

@@ -9,7 +9,7 @@
 #include "basics/sorting.h"
 #include "nodes/nodes.h"
 #include "nodes/names.h"
-#include "operators/table.h"
+#include "operators/rows.h"
 #include "graph/plan.h"
 #include "graph/forward_backward.h"
 #include "graph/settings.h"
@@ -610,7 +610,7 @@ static size_t ft__loader_bytes(const ft_model *m, const ft_data *data, int batch
         + 2 * (size_t)data->source.count * sizeof(int) + places * (2 * sizeof(int) + sizeof(bool))
         + 7 * FT__ALIGNMENT;
     for (i = 0; i < (size_t)m->node_count; ++i) {
-        if (m->nodes[i].op != FT__OP_input) continue;
+        if (!ft__is_input(&m->nodes[i])) continue;
         each = ft__node_count_at(&m->nodes[i], ft__extent_of(m, 1)) * sizeof(float);
         bytes += places * (each + sizeof(int)) + 2 * FT__ALIGNMENT;
     }
@@ -628,7 +628,7 @@ static ft__loader *ft__loader_create(ft_model *m, ft_data *data, int batch_size,
     memset(slots, 0, sizeof slots);
     for (i = 0; i < m->node_count; ++i) {
         const ft__node *node = &m->nodes[i];
-        if (node->op != FT__OP_input) continue;
+        if (!ft__is_input(node)) continue;
         if (output_of && !ft__output_reads(m, output_of, i + 1)) continue;
         if (count == FT__MOST_SLOTS) {
             ft__fail(&m->context, FT_UNSUPPORTED, "%s: a data source fills at most %d inputs, but"

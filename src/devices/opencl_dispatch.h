@@ -5,13 +5,9 @@
 #include "basics/strings.h"
 #include "basics/json.h"
 #include "kernels/bf16.h"
-#include "kernels/convolution.h"
 #include "nodes/nodes.h"
 #include "operators/table.h"
 #include "operators/activations.h"
-#include "operators/convolution.h"
-#include "operators/linear.h"
-#include "operators/matmul.h"
 #include "operators/recurrent.h"
 #include "operators/rows.h"
 #include "devices/opencl_memory.h"
@@ -28,7 +24,7 @@
 
 #ifdef FINETUNE_OPENCL
 /* ---- The table's rows: what runs on a device ---- */
-static const ft__device_row ft__cl_row_none = {NULL, NULL};
+static const ft__device_row ft__cl_row_none = {NULL, NULL, NULL, NULL, NULL};
 #define FT__NO_DEVICE_ROW_AT(name) &ft__cl_row_none,
 #define FT__DEVICE_ROW_AT(name) &ft__cl_row_##name,
 static const ft__device_row *const ft__device_rows[] = {FT__LEAVES(FT__NO_DEVICE_ROW_AT)
@@ -42,7 +38,8 @@ static bool ft__has_kernels(const ft__call *call)
     if (!ft__device_rows[op]->forward) return false;
     for (i = 0; i < call->input_count; ++i)
         if (ft__count(&call->input[i]) > ft__most_on_device) return false;
-    if (ft__is_recurrent(op) && ft__recurrent_kept(call) > ft__most_on_device) return false;
+    if (ft__is(call->node, FT__RECURRENT) && ft__recurrent_kept(call) > ft__most_on_device)
+        return false;
     return ft__count(&call->output) <= ft__most_on_device;
 }
 
@@ -85,24 +82,17 @@ typedef struct ft__trial {  /* an operator with its own memory */
     int block_count;
 } ft__trial;
 
-static bool ft__is_layer(int op)
-{
-    return op == FT__OP_conv2d || op == FT__OP_conv1d || op == FT__OP_linear
-        || op == FT__OP_batch_norm || op == FT__OP_layer_norm || op == FT__OP_embedding;
-}
-
 /* Whether an input has a row for each sample; weights do not, whatever their first size is. */
 static bool ft__has_samples(const ft__call *call, int input)
 {
     const ft_shape *x = &call->input[0].shape, *shape = &call->input[input].shape;
-    int op = call->node->op;
     if (input == 0) return true;
-    if (ft__is_recurrent(op)) {
+    if (ft__is(call->node, FT__RECURRENT)) {
         ft__recurrent r = ft__recurrent_of(call);
         return input > (int)r.directions * r.per_direction;
     }
-    if (ft__is_layer(op) || shape->size[0] != x->size[0]) return false;
-    return (op != FT__OP_add && op != FT__OP_mul) || shape->rank == x->rank;
+    if (ft__is(call->node, FT__WEIGHTS) || shape->size[0] != x->size[0]) return false;
+    return !ft__is(call->node, FT__BROADCASTS) || shape->rank == x->rank;
 }
 
 /* Lengths between two powers of two share a verdict, or every length would need a trial. */
@@ -152,12 +142,9 @@ static void ft__trial_fill(float *to, size_t count, uint64_t use, float low)
 /* Fills in labels, words, indices or lengths: valid for the operator, and not all the same. */
 static void ft__trial_integers(const ft__call *call, ft__tensor *x)
 {
-    const int *of_x = call->input[0].shape.size, *of_weight = call->input[1].shape.size;
-    int op = call->node->op, last = call->input[0].shape.rank - 1;
-    size_t count = ft__count(x), k, most;
-    most = (size_t)(op == FT__OP_embedding ? of_weight[0] : op == FT__OP_cross_entropy
-                    ? of_x[last] : op == FT__OP_gather
-                    ? of_x[call->node->options.concat.axis] : of_x[1] + 1);
+    const ft__device_row *row = ft__device_rows[call->node->op];
+    size_t count = ft__count(x), k;
+    size_t most = (size_t)(row->below ? row->below(call) : call->input[0].shape.size[1] + 1);
     for (k = 0; x->value && k < count; ++k) /* the first of lengths is the full one */
         ft__integers(x)[k] = (int32_t)((k * 7 + most - 1) % most);
 }
@@ -168,7 +155,7 @@ static int ft__trial_samples(const ft__call *call)
 {
     const ft__device *d = call->context->device;
     int batch = call->input[0].shape.size[0];
-    int few = ft__is_recurrent(call->node->op) && call->context->desc.clock
+    int few = ft__is(call->node, FT__RECURRENT) && call->context->desc.clock
         && !d->place.is_processor ? 32 : 2;
     return batch < few ? batch : few;
 }
@@ -178,7 +165,8 @@ static bool ft__trial_of(ft__trial *t, const ft__call *call, int most)
 {
     ft__context *c = call->context;
     int batch = call->input[0].shape.size[0], few = batch < most ? batch : most, i;
-    int op = call->node->op;
+    const ft__row *row = ft__rows[call->node->op];
+    bool moves = (row->flags & FT__STATISTICS) != 0, recurs = (row->flags & FT__RECURRENT) != 0;
     ft__costs costs = {0, 0, 0, 0};
     bool carried;
     size_t count;
@@ -191,14 +179,14 @@ static bool ft__trial_of(ft__trial *t, const ft__call *call, int most)
         ft__tensor *x = &t->input[i];
         *x = call->input[i];
         if (ft__has_samples(call, i)) x->shape.size[0] = few;
-        carried = (i >= 3 && op == FT__OP_batch_norm) /* forward changes it: a state */
-            || (ft__is_recurrent(op) && call->node->options.recurrent.carry && i > 0
+        carried = (i >= 3 && moves) /* forward changes it: a state */
+            || (recurs && call->node->options.recurrent.carry && i > 0
                 && ft__has_samples(call, i));
         count = ft__count(x);
         x->fresh = false;
         x->value = ft__trial_memory(t, count);
         x->gradient = x->type == FT_F32 && !carried ? ft__trial_memory(t, count) : NULL;
-        ft__trial_fill(x->value, count, (uint64_t)i, i == 4 && op == FT__OP_batch_norm ? 0.5f : -1);
+        ft__trial_fill(x->value, count, (uint64_t)i, i == 4 && moves ? 0.5f : -1);
         if (x->type == FT_I32) ft__trial_integers(call, x);
     }
     t->call.output.shape = call->output.shape;
@@ -208,11 +196,11 @@ static bool ft__trial_of(ft__trial *t, const ft__call *call, int most)
     t->call.output.value = ft__trial_memory(t, count);
     t->call.output.gradient = ft__trial_memory(t, count);
     ft__trial_fill(t->call.output.gradient, count, 9, -1);
-    if (ft__rows[op]->costs) ft__rows[op]->costs(&t->call, &costs);
+    if (row->costs) row->costs(&t->call, &costs);
     t->call.saved = ft__trial_memory(t, costs.saved / sizeof(float));
     t->call.workspace = ft__trial_memory(t, costs.workspace / sizeof(float));
     t->call.prepared = NULL;
-    t->call.training = call->training || op == FT__OP_dropout || ft__is_recurrent(op);
+    t->call.training = call->training || ft__is(call->node, FT__NOISE | FT__RECURRENT);
     return ft__ok(c);
 }
 
@@ -296,26 +284,11 @@ static float ft__trial_error(const ft__trial *host, const ft__trial *device)
     return ft__ok(c) ? worst : 1e9f;
 }
 
-/* CLBlast is tried too if the operator is a plain product. */
+/* Whether a form can compute it. */
 static bool ft__form_fits(const ft__call *call, int form)
 {
-    const ft__device *d = call->context->device;
-    ft__conv c;
-    bool product = call->node->op == FT__OP_conv2d || call->node->op == FT__OP_linear
-        || ft__is_recurrent(call->node->op);
-    if (call->node->op == FT__OP_matmul && form == FT__FORM_CLBLAST)
-        return d->gemms && !ft__matmul_transposes(call);
-    if (!product) return form == d->usual_form;
-    if (form == d->usual_form || form == FT__FORM_PLAIN) return true;
-    if (ft__is_recurrent(call->node->op))
-        return form == FT__FORM_BLOCK ? !d->place.is_processor
-            && call->node->options.recurrent.hidden % 4 == 0 : form == FT__FORM_CLBLAST && d->gemm;
-    c = call->node->op == FT__OP_linear ? ft__linear_size(call) : ft__conv_of_call(call);
-    if (form == FT__FORM_WINOGRAD) return c.channels >= 16 && ft__winograd_suits(&c);
-    if (form == FT__FORM_BLOCK || form == FT__FORM_TENSOR)
-        return (form == FT__FORM_TENSOR ? d->tensor != FT__TENSOR_NONE : !d->place.is_processor)
-            && c.channels % 4 == 0 && c.outputs % 4 == 0;
-    return form == FT__FORM_CLBLAST && d->gemm && ft__conv_is_product(&c);
+    const ft__device_row *row = ft__device_rows[call->node->op];
+    return row->fits ? row->fits(call, form) : form == call->context->device->usual_form;
 }
 
 /* An error in a trial is not an error of the run: the form is left out. */
@@ -534,8 +507,7 @@ static const ft__verdict *ft__verdict_of(const ft__call *call)
     v.op = call->node->op;
     snprintf(v.shape, sizeof v.shape, "%.47s", ft__shape_text(&call->input[0].shape, text));
     d->checking = true;
-    if (v.op == FT__OP_conv2d || v.op == FT__OP_linear || v.op == FT__OP_conv1d
-        || ft__is_recurrent(v.op)) ft__tune_once(c);
+    if (ft__is(call->node, FT__PRODUCT | FT__RECURRENT)) ft__tune_once(c);
     ft__judge(call, &v);
     d->checking = false;
     return ft__add_verdict(c, &v);

@@ -2,6 +2,9 @@
 #include "interface/types.h"
 #include "platform/context.h"
 #include "kernels/bf16.h"
+#include "kernels/convolution.h"
+#include "nodes/nodes.h"
+#include "operators/table.h"
 #include "devices/opencl_library.h"
 #include "devices/opencl_memory.h"
 #include "devices/opencl_program.h"
@@ -11,6 +14,23 @@
    A kernel is launched by name: ft__start, its arguments in order, ft__launch_kernel.
    ============================================================================================= */
 #ifdef FINETUNE_OPENCL
+/* What runs an operator on a device. Each of the list of names has one, named ft__cl_row_NAME. */
+typedef struct ft__device_row {
+    ft__operator forward, backward;
+    bool (*fits)(const ft__call *call, int form); /* whether FT__FORM_... can compute it; NULL: it
+                                                     has one form */
+    ft__conv (*product)(const ft__call *call);  /* the product that it is; NULL: it is none */
+    int (*below)(const ft__call *call);         /* its second input's integers are below this;
+                                                   NULL: they are lengths, up to that of input 0 */
+} ft__device_row;
+
+/* Of an operator with ft__cl_ENTRY_forward and ft__cl_ENTRY_backward. */
+#define FT__DEVICE_ROW_OF(name, entry, fits, product, below)                                      \
+    static const ft__device_row ft__cl_row_##name = {ft__cl_##entry##_forward,                    \
+                                                     ft__cl_##entry##_backward, fits, product,    \
+                                                     below};
+#define FT__DEVICE_ROW(name, entry) FT__DEVICE_ROW_OF(name, entry, NULL, NULL, NULL)
+
 
 enum { FT__MOST_KERNELS = 256 };
 

@@ -1,7 +1,9 @@
 #pragma once
+#include "interface/types.h"
 #include "platform/context.h"
 #include "nodes/nodes.h"
 #include "operators/table.h"
+#include "operators/rows.h"
 #include "devices/opencl_memory.h"
 #include "devices/opencl_kernels.h"
 #include "devices/opencl_operators.h"
@@ -24,7 +26,7 @@ static void ft__cl_loss_mean(const ft__call *call, cl_mem each, size_t count, si
 
 static void ft__cl_entropy_forward(const ft__call *call)
 {
-    bool hard = call->node->op == FT__OP_cross_entropy;
+    bool hard = ft__is(call->node, FT__CLASSES);
     size_t classes = (size_t)call->input[0].shape.size[call->input[0].shape.rank - 1];
     size_t count = ft__count(&call->input[0]) / classes;
     cl_mem each = ft__device_scratch(call->context, FT__SCRATCH_SUMS, 2 * count * sizeof(float));
@@ -43,7 +45,7 @@ static void ft__cl_entropy_forward(const ft__call *call)
 
 static void ft__cl_entropy_backward(const ft__call *call)
 {
-    bool hard = call->node->op == FT__OP_cross_entropy;
+    bool hard = ft__is(call->node, FT__CLASSES);
     size_t classes = (size_t)call->input[0].shape.size[call->input[0].shape.rank - 1];
     size_t count = ft__count(&call->input[0]);
     float *dx = ft__started(call, 0);
@@ -60,8 +62,14 @@ static void ft__cl_entropy_backward(const ft__call *call)
     ft__launch_kernel(&l, count);
 }
 
-FT__DEVICE_ROW(cross_entropy, ft__cl_entropy)
-FT__DEVICE_ROW(soft_cross_entropy, ft__cl_entropy)
+static int ft__classes_below(const ft__call *call)
+{
+    const ft_shape *x = &call->input[0].shape;
+    return x->size[x->rank - 1];
+}
+
+FT__DEVICE_ROW_OF(cross_entropy, entropy, NULL, NULL, ft__classes_below)
+FT__DEVICE_ROW(soft_cross_entropy, entropy)
 
 static void ft__cl_pair_loss_forward(const ft__call *call)
 {
@@ -73,7 +81,7 @@ static void ft__cl_pair_loss_forward(const ft__call *call)
     ft__arg_buffer(&l, each);
     ft__arg_int(&l, count);
     ft__arg_int(&l, block);
-    ft__arg_int(&l, call->node->op == FT__OP_binary_cross_entropy);
+    ft__arg_int(&l, !ft__is(call->node, FT__REGRESSION));
     ft__launch_kernel(&l, blocks);
     ft__cl_loss_mean(call, each, blocks, count);
 }
@@ -81,7 +89,7 @@ static void ft__cl_pair_loss_forward(const ft__call *call)
 static void ft__cl_pair_loss_backward(const ft__call *call)
 {
     size_t count = ft__count(&call->input[0]);
-    bool binary = call->node->op == FT__OP_binary_cross_entropy;
+    bool binary = !ft__is(call->node, FT__REGRESSION);
     float *dx = ft__started(call, 0), *dt = binary ? NULL : ft__started(call, 1);
     ft__launch l = ft__start(call->context, "pair_loss_backward");
     ft__arg_value(&l, &call->input[0]);
@@ -95,8 +103,8 @@ static void ft__cl_pair_loss_backward(const ft__call *call)
     ft__launch_kernel(&l, count);
 }
 
-FT__DEVICE_ROW(binary_cross_entropy, ft__cl_pair_loss)
-FT__DEVICE_ROW(mse, ft__cl_pair_loss)
+FT__DEVICE_ROW(binary_cross_entropy, pair_loss)
+FT__DEVICE_ROW(mse, pair_loss)
 
 /* ---- The gradients' norm ---- */
 

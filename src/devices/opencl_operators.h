@@ -20,12 +20,6 @@
    launches kernels of kernels.cl and waits for nothing.
    ============================================================================================= */
 #ifdef FINETUNE_OPENCL
-/* What runs an operator on a device. Each of the list of names has one, named ft__cl_row_NAME. */
-typedef struct ft__device_row { ft__operator forward, backward; } ft__device_row;
-
-#define FT__DEVICE_ROW(name, functions)                                                           \
-    static const ft__device_row ft__cl_row_##name = {functions##_forward, functions##_backward};
-
 static size_t ft__blocks_of(size_t count, size_t block) { return (count + block - 1) / block; }
 
 /* For kernels that only add: a fresh gradient is set to zero first. */
@@ -122,7 +116,7 @@ static void ft__cl_activation_backward(const ft__call *call)
                       call->input[0].gradient, call->input[0].fresh);
 }
 
-#define FT__CL_ACTIVATION_ROW(name, value, slope) FT__DEVICE_ROW(name, ft__cl_activation)
+#define FT__CL_ACTIVATION_ROW(name, value, slope) FT__DEVICE_ROW(name, activation)
 FINETUNE_ACTIVATIONS(FT__CL_ACTIVATION_ROW)
 #undef FINETUNE_ACTIVATIONS
 
@@ -152,7 +146,7 @@ static void ft__cl_softmax_run(const ft__call *call, bool logarithm, bool backwa
 static void ft__cl_softmax_forward(const ft__call *call) { ft__cl_softmax_run(call, false, false); }
 static void ft__cl_softmax_backward(const ft__call *call) { ft__cl_softmax_run(call, false, true); }
 
-FT__DEVICE_ROW(softmax, ft__cl_softmax)
+FT__DEVICE_ROW(softmax, softmax)
 static void ft__cl_log_softmax_forward(const ft__call *call)
 {
     ft__cl_softmax_run(call, true, false);
@@ -162,7 +156,7 @@ static void ft__cl_log_softmax_backward(const ft__call *call)
     ft__cl_softmax_run(call, true, true);
 }
 
-FT__DEVICE_ROW(log_softmax, ft__cl_log_softmax)
+FT__DEVICE_ROW(log_softmax, log_softmax)
 
 static void ft__cl_dropout_run(const ft__call *call, const float *from, float *to, bool add)
 {
@@ -199,7 +193,7 @@ static void ft__cl_dropout_backward(const ft__call *call)
                            !call->input[0].fresh);
 }
 
-FT__DEVICE_ROW(dropout, ft__cl_dropout)
+FT__DEVICE_ROW(dropout, dropout)
 
 /* ---- Convolution and linear ---- */
 
@@ -759,7 +753,25 @@ static void ft__cl_conv2d_backward(const ft__call *call)
     ft__cl_conv_backward(call, &c);
 }
 
-FT__DEVICE_ROW(conv2d, ft__cl_conv2d)
+/* The forms that a convolution, or a linear layer as one, can run in. */
+static bool ft__conv_fits(const ft__call *call, const ft__conv *c, int form)
+{
+    const ft__device *d = call->context->device;
+    if (form == d->usual_form || form == FT__FORM_PLAIN) return true;
+    if (form == FT__FORM_WINOGRAD) return c->channels >= 16 && ft__winograd_suits(c);
+    if (form == FT__FORM_BLOCK || form == FT__FORM_TENSOR)
+        return (form == FT__FORM_TENSOR ? d->tensor != FT__TENSOR_NONE : !d->place.is_processor)
+            && c->channels % 4 == 0 && c->outputs % 4 == 0;
+    return form == FT__FORM_CLBLAST && d->gemm && ft__conv_is_product(c);
+}
+
+static bool ft__conv2d_fits(const ft__call *call, int form)
+{
+    ft__conv c = ft__conv_of_call(call);
+    return ft__conv_fits(call, &c, form);
+}
+
+FT__DEVICE_ROW_OF(conv2d, conv2d, ft__conv2d_fits, ft__conv_of_call, NULL)
 
 /* ---- Batch norm ---- */
 
@@ -875,5 +887,5 @@ static void ft__cl_batch_norm_backward(const ft__call *call)
     ft__launch_kernel(&l, count);
 }
 
-FT__DEVICE_ROW(batch_norm, ft__cl_batch_norm)
+FT__DEVICE_ROW(batch_norm, batch_norm)
 #endif /* FINETUNE_OPENCL */

@@ -275,7 +275,16 @@ static void ft__cl_recurrent_backward(const ft__call *call)
     }
 }
 
-FT__DEVICE_ROW(lstm, ft__cl_recurrent)
-FT__DEVICE_ROW(gru, ft__cl_recurrent)
-FT__DEVICE_ROW(rnn, ft__cl_recurrent)
+static bool ft__recurrent_fits(const ft__call *call, int form)
+{
+    const ft__device *d = call->context->device;
+    if (form == d->usual_form || form == FT__FORM_PLAIN) return true;
+    if (form == FT__FORM_BLOCK)
+        return !d->place.is_processor && call->node->options.recurrent.hidden % 4 == 0;
+    return form == FT__FORM_CLBLAST && d->gemm;
+}
+
+FT__DEVICE_ROW_OF(lstm, recurrent, ft__recurrent_fits, NULL, NULL)
+FT__DEVICE_ROW_OF(gru, recurrent, ft__recurrent_fits, NULL, NULL)
+FT__DEVICE_ROW_OF(rnn, recurrent, ft__recurrent_fits, NULL, NULL)
 #endif /* FINETUNE_OPENCL */

@@ -68,7 +68,7 @@ static void ft__cl_permute_backward(const ft__call *call)
                        ft__count(&call->output), true, !call->input[0].fresh);
 }
 
-FT__DEVICE_ROW(permute, ft__cl_permute)
+FT__DEVICE_ROW(permute, permute)
 
 typedef struct ft__kernel_gathering {
     cl_int size[6], x[6], y[6], index[6], axis, limit, many;
@@ -126,7 +126,12 @@ static void ft__cl_gather_along_backward(const ft__call *call)
     ft__launch_kernel(&l, count);
 }
 
-FT__DEVICE_ROW(gather, ft__cl_gather_along)
+static int ft__places_below(const ft__call *call)
+{
+    return call->input[0].shape.size[call->node->options.concat.axis];
+}
+
+FT__DEVICE_ROW_OF(gather, gather_along, NULL, NULL, ft__places_below)
 
 static void ft__arg_rows(ft__launch *l, const ft__axis *a)
 {
@@ -180,7 +185,7 @@ static void ft__cl_layer_norm_backward(const ft__call *call)
     ft__launch_kernel(&l, a.size);
 }
 
-FT__DEVICE_ROW(layer_norm, ft__cl_layer_norm)
+FT__DEVICE_ROW(layer_norm, layer_norm)
 
 typedef struct ft__kernel_matrix { cl_int outer, inner, row, column; } ft__kernel_matrix;
 typedef struct ft__kernel_product {
@@ -325,7 +330,14 @@ static void ft__cl_matmul_backward(const ft__call *call)
                       ft__count(b), !b->fresh);
 }
 
-FT__DEVICE_ROW(matmul, ft__cl_matmul)
+static bool ft__matmul_fits(const ft__call *call, int form)
+{
+    const ft__device *d = call->context->device;
+    if (form == FT__FORM_CLBLAST) return d->gemms && !ft__matmul_transposes(call);
+    return form == d->usual_form;
+}
+
+FT__DEVICE_ROW_OF(matmul, matmul, ft__matmul_fits, NULL, NULL)
 
 /* Transposes [N, C, L] to [N, L, C], or back; L may be H and W. */
 static void ft__cl_transpose(ft__context *c, const ft_shape *shape, int direction,
@@ -370,7 +382,7 @@ static void ft__cl_conv1d_backward(const ft__call *call)
                          call->input[0].gradient, !call->input[0].fresh);
 }
 
-FT__DEVICE_ROW(conv1d, ft__cl_conv1d)
+FT__DEVICE_ROW(conv1d, conv1d)
 
 /* ---- linear ---- */
 
@@ -411,7 +423,13 @@ static void ft__cl_linear_backward(const ft__call *call)
                          !x->fresh);
 }
 
-FT__DEVICE_ROW(linear, ft__cl_linear)
+static bool ft__linear_fits(const ft__call *call, int form)
+{
+    ft__conv c = ft__linear_size(call);
+    return ft__conv_fits(call, &c, form);
+}
+
+FT__DEVICE_ROW_OF(linear, linear, ft__linear_fits, ft__linear_size, NULL)
 
 /* ---- embedding, step_pool ---- */
 
@@ -466,7 +484,9 @@ static void ft__cl_embedding_backward(const ft__call *call)
     ft__launch_kernel(&l, places * each);
 }
 
-FT__DEVICE_ROW(embedding, ft__cl_embedding)
+static int ft__words_below(const ft__call *call) { return call->input[1].shape.size[0]; }
+
+FT__DEVICE_ROW_OF(embedding, embedding, NULL, NULL, ft__words_below)
 
 typedef struct ft__kernel_step_pool { cl_int steps, features, kind, bidirectional, has_lengths; }
     ft__kernel_step_pool;
@@ -502,5 +522,5 @@ static void ft__cl_step_pool_run(const ft__call *call, bool backward)
 static void ft__cl_step_pool_forward(const ft__call *call) { ft__cl_step_pool_run(call, false); }
 static void ft__cl_step_pool_backward(const ft__call *call) { ft__cl_step_pool_run(call, true); }
 
-FT__DEVICE_ROW(step_pool, ft__cl_step_pool)
+FT__DEVICE_ROW(step_pool, step_pool)
 #endif /* FINETUNE_OPENCL */

@@ -2,7 +2,6 @@
 #include "interface/types.h"
 #include "platform/context.h"
 #include "nodes/nodes.h"
-#include "operators/table.h"
 #include "operators/common.h"
 #include "operators/pooling.h"
 #include "operators/arithmetic.h"
@@ -34,7 +33,7 @@ static ft__pool_sizes ft__pool_sizes_of(const ft__call *call)
     p.in_x = p.kernel_x = p.stride_x = x[3];
     p.out_y = p.out_x = 1;
     p.fresh = call->input[0].fresh;
-    if (call->node->op == FT__OP_max_pool2d || call->node->op == FT__OP_avg_pool2d) {
+    if (o->kernel[0]) {
         ft__window h = ft__pool_window(o, &call->input[0].shape, 0);
         ft__window w = ft__pool_window(o, &call->input[0].shape, 1);
         p.out_y = h.out;
@@ -80,13 +79,13 @@ static void ft__cl_pool_backward(const ft__call *call, bool largest)
 static void ft__cl_max_pool_forward(const ft__call *call) { ft__cl_pool_forward(call, true); }
 static void ft__cl_max_pool_backward(const ft__call *call) { ft__cl_pool_backward(call, true); }
 
-FT__DEVICE_ROW(max_pool2d, ft__cl_max_pool)
-FT__DEVICE_ROW(global_max_pool, ft__cl_max_pool)
+FT__DEVICE_ROW(max_pool2d, max_pool)
+FT__DEVICE_ROW(global_max_pool, max_pool)
 static void ft__cl_avg_pool_forward(const ft__call *call) { ft__cl_pool_forward(call, false); }
 static void ft__cl_avg_pool_backward(const ft__call *call) { ft__cl_pool_backward(call, false); }
 
-FT__DEVICE_ROW(avg_pool2d, ft__cl_avg_pool)
-FT__DEVICE_ROW(global_avg_pool, ft__cl_avg_pool)
+FT__DEVICE_ROW(avg_pool2d, avg_pool)
+FT__DEVICE_ROW(global_avg_pool, avg_pool)
 
 /* ---- Shapes ---- */
 
@@ -116,8 +115,8 @@ static void ft__cl_reshape_run(const ft__call *call, bool backward)
 static void ft__cl_reshape_forward(const ft__call *call) { ft__cl_reshape_run(call, false); }
 static void ft__cl_reshape_backward(const ft__call *call) { ft__cl_reshape_run(call, true); }
 
-FT__DEVICE_ROW(flatten, ft__cl_reshape)
-FT__DEVICE_ROW(reshape, ft__cl_reshape)
+FT__DEVICE_ROW(flatten, reshape)
+FT__DEVICE_ROW(reshape, reshape)
 
 static void ft__cl_concat_run(const ft__call *call, bool backward)
 {
@@ -154,7 +153,7 @@ static void ft__cl_concat_run(const ft__call *call, bool backward)
 static void ft__cl_concat_forward(const ft__call *call) { ft__cl_concat_run(call, false); }
 static void ft__cl_concat_backward(const ft__call *call) { ft__cl_concat_run(call, true); }
 
-FT__DEVICE_ROW(concat, ft__cl_concat)
+FT__DEVICE_ROW(concat, concat)
 
 typedef struct ft__kernel_embedding { cl_int inner[6], outer[6], start[6], step[6]; }
     ft__kernel_embedding;
@@ -209,7 +208,7 @@ static void ft__cl_pad_backward(const ft__call *call)
     ft__cl_embed_run(call, &e, true, true);
 }
 
-FT__DEVICE_ROW(pad, ft__cl_pad)
+FT__DEVICE_ROW(pad, pad)
 
 static void ft__cl_slice_forward(const ft__call *call)
 {
@@ -223,7 +222,7 @@ static void ft__cl_slice_backward(const ft__call *call)
     ft__cl_embed_run(call, &e, false, true);
 }
 
-FT__DEVICE_ROW(slice, ft__cl_slice)
+FT__DEVICE_ROW(slice, slice)
 
 /* ---- add and mul ---- */
 
@@ -241,7 +240,7 @@ static ft__grid ft__grid_of(const ft__call *call)
     return grid;
 }
 
-static void ft__cl_broadcast_forward(const ft__call *call)
+static void ft__cl_broadcast_forward(const ft__call *call, bool product)
 {
     ft__grid grid = ft__grid_of(call);
     size_t count = ft__count(&call->output);
@@ -251,15 +250,14 @@ static void ft__cl_broadcast_forward(const ft__call *call)
     ft__arg_memory(&l, call->output.value, count, FT__WRITE);
     ft__arg_int(&l, count);
     ft__arg(&l, &grid, sizeof grid);
-    ft__arg_int(&l, call->node->op == FT__OP_mul);
+    ft__arg_int(&l, product);
     ft__arg_activation(&l, call->fused, call->fused_options);
     ft__launch_kernel(&l, count);
 }
 
-static void ft__cl_broadcast_left(const ft__call *call)
+static void ft__cl_broadcast_left(const ft__call *call, bool product)
 {
     ft__grid grid = ft__grid_of(call);
-    bool product = call->node->op == FT__OP_mul;
     float *da = call->input[0].gradient;
     size_t count = ft__count(&call->output);
     ft__launch l;
@@ -276,13 +274,12 @@ static void ft__cl_broadcast_left(const ft__call *call)
     ft__launch_kernel(&l, count);
 }
 
-static void ft__cl_broadcast_backward(const ft__call *call)
+static void ft__cl_broadcast_backward(const ft__call *call, bool product)
 {
     ft__grid grid = ft__grid_of(call);
-    bool product = call->node->op == FT__OP_mul;
     size_t count = ft__count(&call->output), count_b = ft__count(&call->input[1]);
     ft__launch l;
-    ft__cl_broadcast_left(call);
+    ft__cl_broadcast_left(call, product);
     if (!call->input[1].gradient) return;
     l = ft__start(call->context, "broadcast_right");
     ft__arg_memory(&l, product ? call->input[0].value : NULL, count, FT__READ);
@@ -296,7 +293,12 @@ static void ft__cl_broadcast_backward(const ft__call *call)
     ft__launch_kernel(&l, count_b);
 }
 
-FT__DEVICE_ROW(add, ft__cl_broadcast)
-FT__DEVICE_ROW(mul, ft__cl_broadcast)
+static void ft__cl_add_forward(const ft__call *call) { ft__cl_broadcast_forward(call, false); }
+static void ft__cl_add_backward(const ft__call *call) { ft__cl_broadcast_backward(call, false); }
+static void ft__cl_mul_forward(const ft__call *call) { ft__cl_broadcast_forward(call, true); }
+static void ft__cl_mul_backward(const ft__call *call) { ft__cl_broadcast_backward(call, true); }
+
+FT__DEVICE_ROW(add, add)
+FT__DEVICE_ROW(mul, mul)
 
 #endif /* FINETUNE_OPENCL */

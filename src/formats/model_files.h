@@ -73,7 +73,7 @@ static void ft__write_node(const ft_model *m, ft__text *text, const ft__node *no
     ft__text_add(text, "{\"op\":\"%s\",\"name\":", ft__rows[node->op]->name);
     ft__json_add_text(text, node->name);
     if (ft__is_leaf(node)) {
-        if (node->op == FT__OP_input) ft__text_add(text, ",\"type\":\"%s\"",
+        if (ft__is_input(node)) ft__text_add(text, ",\"type\":\"%s\"",
                                                    ft__type_names[node->type]);
         ft__write_sizes(text, "shape", node->shape.size, node->shape.rank);
     }
@@ -299,7 +299,7 @@ static ft_status ft__write_model(ft_model *m, const char *path, ft_type type,
     ft__host_takes_weights(c, false);
     for (at = 0; ft__ok(c) && at < m->node_count; ++at) {
         ft__node *node = &m->nodes[m->order[at] - 1];
-        if (checkpoint && node->op == FT__OP_state) { /* so that a stream can resume midway */
+        if (checkpoint && ft__is_state(node)) { /* so that a stream can resume midway */
             ft__add_tensor(c, tensors, &count, names, node, "", node->value, FT_F32);
             if (ft__ok(c)) tensors[count - 1].shape = ft__with_extent(node->shape,
                                                                       ft__extent_of(m, m->batch));
@@ -404,15 +404,15 @@ static ft_node ft__read_leaf(ft__graph_reader *r, int node, int op, const char *
     if (type && strcmp(type, ft__type_names[FT_I32]) == 0) leaf->type = FT_I32;
     for (d = 0; d < leaf->shape.rank; ++d)
         if (leaf->shape.size[d] < 1
-            && !(d == 0 && (op == FT__OP_input || op == FT__OP_state))
-            && !(op == FT__OP_input && leaf->shape.size[d] == FT_LENGTH))
+            && !(d == 0 && ft__has_rows(leaf))
+            && !(ft__is_input(leaf) && leaf->shape.size[d] == FT_LENGTH))
             leaf->shape.rank = -1;
     if (leaf->shape.rank < 1) {
         leaf->shape.rank = 0;
         ft__graph_fault(r, "wrong shape of", name);
         return none;
     }
-    if (op == FT__OP_input || op == FT__OP_state) {
+    if (ft__has_rows(leaf)) {
         leaf->shape.size[0] = FT_BATCH;
         return made;
     }
@@ -466,12 +466,11 @@ static ft_status ft__read_node(ft__graph_reader *r, int node)
     int64_t initialiser = 0;
     ft_node made;
     ft__node *added;
-    for (op = FT__OP_COUNT - 1; op > 0; --op)
-        if (op_name && strcmp(ft__rows[op]->name, op_name) == 0) break;
-    if (!name || !*name || op == 0)
+    op = op_name ? ft__op_named(op_name) : FT__OP_none;
+    if (!name || !*name || op == FT__OP_none)
         return ft__graph_fault(r, "an unknown operator", op_name ? op_name : "");
-    made = op <= FT__OP_state ? ft__read_leaf(r, node, op, name)
-                               : ft__read_operator(r, node, op, name);
+    made = ft__rows[op]->flags & FT__LEAF ? ft__read_leaf(r, node, op, name)
+                                          : ft__read_operator(r, node, op, name);
     added = ft__get_node(r->m, made);
     if (!added) return r->m->context.status;
     added->frozen = ft__json_true(r->json, ft__json_member(r->json, node, "frozen"));

@@ -6,6 +6,7 @@
 #include "nodes/nodes.h"
 #include "nodes/initialisers.h"
 #include "operators/table.h"
+#include "operators/recurrent.h"
 #include "operators/rows.h"
 #include "graph/plan.h"
 #include "graph/settings.h"
@@ -546,7 +547,7 @@ enum { FT__MOST_RECURRENT = 1000 }; /* layers of one stack */
 static ft_node ft__recurrent_layer(ft_model *m, int op, const char *name, ft_node x, int layer,
                                    int hidden, const ft_recurrent_options *options)
 {
-    int gates = op == FT__OP_lstm ? 4 : op == FT__OP_gru ? 3 : 1, count;
+    int gates = ft__gate_count(op), count;
     int layers = options->layers ? options->layers : 1;
     int features = hidden * (options->bidirectional ? 2 : 1);
     ft_node inputs[12], none = {0};
@@ -562,15 +563,15 @@ static ft_node ft__recurrent_layer(ft_model *m, int op, const char *name, ft_nod
     o.recurrent.hidden = hidden;
     o.recurrent.bidirectional = options->bidirectional;
     o.recurrent.no_bias = options->no_bias;
-    o.recurrent.relu = options->relu && op == FT__OP_rnn;
+    o.recurrent.relu = options->relu && gates == 1;
     o.recurrent.carry = options->carry;
     o.recurrent.lengths = options->lengths.id != 0;
     o.recurrent.initial = options->carry || options->hidden.id != 0;
-    o.recurrent.cells = options->final_states && op == FT__OP_lstm;
+    o.recurrent.cells = options->final_states && ft__has_cells(op);
     if (o.recurrent.lengths) inputs[count++] = options->lengths;
     if (o.recurrent.initial)
         inputs[count++] = ft__first_state(m, name, layer, features, false, options);
-    if (o.recurrent.initial && op == FT__OP_lstm)
+    if (o.recurrent.initial && ft__has_cells(op))
         inputs[count++] = ft__first_state(m, name, layer, features, true, options);
     if (!ft__usable(m)) return none;
     if (layer == layers - 1) snprintf(below, sizeof below, "%s", name);
@@ -617,13 +618,13 @@ static ft_node ft__recurrent_stack(ft_model *m, int op, const char *name, ft_nod
     if (options.carry && (options.bidirectional || options.hidden.id || options.cell.id))
         ft__fail(&m->context, FT_INVALID, "%s: carry cannot be combined with bidirectional or with"
                  " a first state", name);
-    if (op == FT__OP_lstm ? (options.hidden.id != 0) != (options.cell.id != 0) : options.cell.id)
+    if (ft__has_cells(op) ? (options.hidden.id != 0) != (options.cell.id != 0) : options.cell.id)
         ft__fail(&m->context, FT_INVALID, "%s: an LSTM needs both a first hidden state and a first"
                  " cell, or neither; other layers have no cell", name);
     for (layer = 0; ft__ok(&m->context) && layer < layers; ++layer)
         x = ft__recurrent_layer(m, op, name, x, layer, hidden, &options);
     if (options.final_states) ft__final_state(m, name, layers, false, &options);
-    if (options.final_states && op == FT__OP_lstm) ft__final_state(m, name, layers, true, &options);
+    if (options.final_states && ft__has_cells(op)) ft__final_state(m, name, layers, true, &options);
     return ft__ok(&m->context) ? x : none;
 }
 
@@ -642,19 +643,20 @@ ft_node ft_rnn(ft_model *m, const char *name, ft_node x, int hidden, ft_recurren
     return ft__recurrent_stack(m, FT__OP_rnn, name, x, hidden, options);
 }
 
-static bool ft__is_activation(int op) { return op >= FT__OP_sigmoid && op <= FT__OP_log_softmax; }
-
 /* The operator of this activation; FT__OP_none with an error if the name is unknown. */
 static int ft__activation_named(ft_model *m, const char *kind)
 {
-    int op;
+    char known[300] = "";
+    int op, at = 0;
     if (!ft__usable(m) || !ft__given(&m->context, kind, "the kind of an activation"))
         return FT__OP_none;
-    for (op = FT__OP_sigmoid; op <= FT__OP_log_softmax; ++op)
-        if (strcmp(ft__rows[op]->name, kind) == 0) return op;
-    ft__fail(&m->context, FT_INVALID, "%s: unknown activation; it must be one of sigmoid, tanh,"
-             " relu, relu6, leaky_relu, elu, softplus, softsign, gelu, silu, softmax, log_softmax",
-             kind);
+    op = ft__op_named(kind);
+    if (ft__rows[op]->flags & FT__BY_KIND) return op;
+    for (op = 0; op < FT__OP_COUNT; ++op)
+        if (ft__rows[op]->flags & FT__BY_KIND && at < (int)sizeof known)
+            at += snprintf(known + at, sizeof known - (size_t)at, "%s%s", at ? ", " : "",
+                           ft__rows[op]->name);
+    ft__fail(&m->context, FT_INVALID, "%s: unknown activation; it must be one of %s", kind, known);
     return FT__OP_none;
 }
 

@@ -144,7 +144,7 @@ static void ft__run_forward(ft_model *m, ft__plan *plan, int from, int to, int b
             }
             step->prepared_for = now;
         }
-        if (in_steps && m->nodes[step->id - 1].op == FT__OP_embedding)
+        if (in_steps && ft__is(&m->nodes[step->id - 1], FT__LOOKS_UP))
             ft__catch_up(&m->context, &m->nodes[m->nodes[step->id - 1].inputs[1] - 1],
                          ft__integers(&call.input[0]), ft__count(&call.input[0]));
         ft__run_operator(&call, false);
@@ -154,11 +154,9 @@ static void ft__run_forward(ft_model *m, ft__plan *plan, int from, int to, int b
 
 /* Whether an operator's backward on the processor writes an input's gradient if it is fresh. A
    layer adds to the gradients of its weights, which other operators may have written. */
-static bool ft__writes_gradient(int op, int input)
+static bool ft__writes_gradient(const ft__node *node, int input)
 {
-    if (!(ft__rows[op]->flags & FT__WRITES)) return false;
-    return input == 0 || op == FT__OP_add || op == FT__OP_mul || op == FT__OP_matmul
-        || op == FT__OP_layer_norm;
+    return ft__is(node, input == 0 ? FT__WRITES : FT__WRITES_ALL);
 }
 
 /* Backward runs from the end, so the last reader is the first to add to a gradient: it may write it
@@ -173,7 +171,7 @@ static void ft__fresh_gradients(ft_model *m, const ft__plan *plan, int at, int b
         bool twice = false;
         if (!plan->gradients[id - 1] || plan->last_reader[id - 1] != at) continue;
         for (j = 0; j < node->input_count; ++j) twice = twice || (j != i && node->inputs[j] == id);
-        if (runs && !twice && (on_device || ft__writes_gradient(node->op, i)))
+        if (runs && !twice && (on_device || ft__writes_gradient(node, i)))
             plan->inputs[i].fresh = true;
         else ft__set_numbers(&m->context, plan->gradients[id - 1],
                              ft__node_count_at(&m->nodes[id - 1], ft__extent_of(m, batch)), 0);
@@ -210,7 +208,7 @@ static void ft__run_backward(ft_model *m, ft__plan *plan, int batch)
         ft__fresh_gradients(m, plan, i, batch, runs, runs && ft__runs_on_device(&call));
         if (runs && step->activation && !ft__masks(m, step)) ft__run_activation_back(&call);
         if (runs) ft__run_operator(&call, true);
-        if (runs && m->nodes[step->id - 1].op == FT__OP_embedding)
+        if (runs && ft__is(&m->nodes[step->id - 1], FT__LOOKS_UP))
             ft__use_rows(m->nodes[m->nodes[step->id - 1].inputs[1] - 1].resting,
                          ft__integers(&call.input[0]), ft__count(&call.input[0]));
         m->nodes[step->id - 1].time.backward += ft__clock(&m->context) - start;
@@ -233,7 +231,7 @@ static bool ft__output_reads(const ft_model *m, const ft__plan *plan, int id)
 static ft__node *ft__lengths_input(const ft_model *m)
 {
     ft__node *node = ft__get_node(m, ft__find_node(m, "lengths"));
-    return node && node->op == FT__OP_input && node->type == FT_I32 && node->shape.rank == 1
+    return node && ft__is_input(node) && node->type == FT_I32 && node->shape.rank == 1
         ? node : NULL;
 }
 
@@ -245,7 +243,7 @@ static ft_node ft__main_input(ft_model *m, const ft__plan *plan, const char *cal
     ft_node found = {0}, none = {0};
     int i;
     for (i = 0; m->output.id && i < m->node_count; ++i) {
-        if (m->nodes[i].op != FT__OP_input || &m->nodes[i] == lengths
+        if (!ft__is_input(&m->nodes[i]) || &m->nodes[i] == lengths
             || !ft__output_reads(m, plan, i + 1)) continue;
         if (found.id) {
             ft__fail(&m->context, FT_INVALID, "%s feeds one input, but the output depends on"
@@ -323,7 +321,7 @@ static bool ft__loss_is_fed(const ft_model *m, const ft__plan *plan)
         const ft__node *node = &m->nodes[plan->steps[i].id - 1];
         for (j = 0; !plan->steps[i].for_output && j < node->input_count; ++j) {
             const ft__node *input = &m->nodes[node->inputs[j] - 1];
-            if (input->op != FT__OP_input || ft__fits_run(m, input)) continue;
+            if (!ft__is_input(input) || ft__fits_run(m, input)) continue;
             if (input->fed.batch == 0 || input->fed_before != m->runs) return false;
         }
     }
@@ -340,7 +338,7 @@ static ft_status ft__check_fed(ft_model *m, const ft__node *input)
         return ft__fail(c, FT_INVALID, "%s: nothing was fed to this input: call ft_feed",
                         input->name);
     for (i = 0; i < m->node_count; ++i)
-        if (m->nodes[i].op == FT__OP_input && m->nodes[i].fed.batch == m->batch)
+        if (ft__is_input(&m->nodes[i]) && m->nodes[i].fed.batch == m->batch)
             other = m->nodes[i].name;
     if (input->fed.batch != m->batch)
         return ft__fail(c, FT_SHAPE, "the inputs of a run must have the same batch: %s has %d"
@@ -359,7 +357,7 @@ static ft_status ft__check_inputs(ft_model *m, const ft__plan *plan, bool with_l
         if (!with_loss && !plan->steps[i].for_output) continue;
         for (j = 0; j < node->input_count; ++j) {
             const ft__node *input = &m->nodes[node->inputs[j] - 1];
-            if (input->op == FT__OP_input && ft__check_fed(m, input) != FT_OK) break;
+            if (ft__is_input(input) && ft__check_fed(m, input) != FT_OK) break;
         }
     }
     return m->context.status;
@@ -378,7 +376,7 @@ static ft_status ft__check_weights(ft_model *m, bool training)
         size_t count = ft__is_weight(node) ? ft__node_count_at(node, ft__one) : 0, k, bad = 0;
         for (k = 0; k < count; ++k) {
             float x = node->value[k];
-            bad += node->op == FT__OP_buffer ? x != x : !(x >= -FLT_MAX && x <= FLT_MAX);
+            bad += ft__is_buffer(node) ? x != x : !(x >= -FLT_MAX && x <= FLT_MAX);
         }
         if (bad)
             return ft__fail(&m->context, FT_NOT_FINITE, "%s: %zu of its %zu numbers are NaN or"
@@ -408,7 +406,7 @@ static int ft__words_of(const ft_model *m, const ft__node *input)
 {
     int i, id = (int)(input - m->nodes) + 1;
     for (i = 0; i < m->node_count; ++i)
-        if (m->nodes[i].op == FT__OP_embedding && m->nodes[i].inputs[0] == id)
+        if (ft__is(&m->nodes[i], FT__LOOKS_UP) && m->nodes[i].inputs[0] == id)
             return m->nodes[m->nodes[i].inputs[1] - 1].shape.size[0];
     return 0;
 }
@@ -419,7 +417,7 @@ static bool ft__find_fault(const ft_model *m, const ft__node *input, size_t *at)
 {
     const ft__node *loss = m->loss.id ? &m->nodes[m->loss.id - 1] : NULL;
     const int32_t *labels = (const int32_t *)(const void *)input->value;
-    bool is_label = loss && loss->op == FT__OP_cross_entropy
+    bool is_label = loss && ft__is(loss, FT__CLASSES)
         && &m->nodes[loss->inputs[1] - 1] == input;
     size_t count = input->fed.batch > 0 ? ft__node_count_at(input, input->fed) : 0, i;
     const ft_shape *logits = is_label ? &m->nodes[loss->inputs[0] - 1].shape : NULL;
@@ -447,7 +445,7 @@ static bool ft__blame_data(const ft_model *m, char *text, size_t size)
         const ft_source *from = m->fed_from;
         const char *name = NULL;
         char number[40];
-        if (input->op != FT__OP_input || !ft__find_fault(m, input, &at)) continue;
+        if (!ft__is_input(input) || !ft__find_fault(m, input, &at)) continue;
         each = ft__node_count_at(input, input->fed) / (size_t)input->fed.batch;
         sample = (int)(at / each);
         if (from) sample = m->fed_samples[sample];

@@ -4,7 +4,6 @@
 #include "basics/random.h"
 #include "nodes/nodes.h"
 #include "operators/table.h"
-#include "operators/recurrent.h"
 #include "operators/rows.h"
 #include "optimizers/options.h"
 #include "optimizers/embedding_rows.h"
@@ -40,8 +39,8 @@ static ft__call ft__make_call(ft_model *m, const ft__plan *plan, const ft__step 
         input->channels_last = ft__is_channels_last(from);
         input->fresh = false;
         input->value = ft__is_leaf(from) ? from->value : plan->values[id - 1];
-        input->gradient = !backward ? NULL : from->op == FT__OP_parameter ? from->gradient
-                                                                         : plan->gradients[id - 1];
+        input->gradient = !backward ? NULL : ft__is_parameter(from) ? from->gradient
+                                                                   : plan->gradients[id - 1];
     }
     call.input_count = node->input_count;
     if (step->weight) plan->inputs[1].value = step->weight;
@@ -64,7 +63,7 @@ static ft__call ft__make_call(ft_model *m, const ft__plan *plan, const ft__step 
     call.workspace = (float *)plan->workspace;
     call.prepared = step->prepared;
     call.training = step->trained
-        && !(node->op == FT__OP_batch_norm && ft__norm_frozen(m, node));
+        && !(ft__is(node, FT__STATISTICS) && ft__norm_frozen(m, node));
     call.random = ft__key(m->context.desc.seed, m->step, (uint64_t)step->id, FT__USE_DROPOUT);
     call.length = extent.length;
     if (step->activation) {
@@ -305,7 +304,7 @@ static int ft__crossing(const ft_model *m, const ft__plan *plan, int at)
 /* Whether the operator replaces a state that outlives the step: it must not run twice in one. */
 static bool ft__carries(const ft__node *node)
 {
-    return ft__is_recurrent(node->op) && node->options.recurrent.carry;
+    return ft__is(node, FT__RECURRENT) && node->options.recurrent.carry;
 }
 
 /* Marks the step if its value is recomputed: only steps of its part read it, and its own backward,
@@ -499,7 +498,7 @@ static size_t ft__besides_plan(const ft_model *m, ft__extent most, bool training
         const ft__node *node = &m->nodes[i];
         size_t each = ft__node_count_at(node, most) * sizeof(float) + 2 * FT__ALIGNMENT;
         if (ft__has_rows(node) && !ft__holds(node->capacity, most)) bytes += each;
-        if (!training || node->op != FT__OP_parameter || node->frozen) continue;
+        if (!training || !ft__is_parameter(node) || node->frozen) continue;
         if (!node->gradient) bytes += each;
         if (ft__moments(m) > 0 && !node->moment1) bytes += each;
         if (ft__moments(m) > 1 && !node->moment2) bytes += each;
@@ -538,8 +537,7 @@ static size_t ft__device_passing(const ft_model *m, const ft__plan *plan)
     for (i = 0; i < plan->step_count; ++i) {
         const ft__node *node = &m->nodes[plan->steps[i].id - 1], *weight;
         size_t count, rows;
-        if (node->op != FT__OP_conv2d && node->op != FT__OP_conv1d && node->op != FT__OP_linear)
-            continue;
+        if (!ft__is(node, FT__PRODUCT)) continue;
         weight = &m->nodes[node->inputs[1] - 1];
         count = ft__node_count_at(weight, ft__one);
         rows = ft__node_count_at(node, plan->most) / (size_t)weight->shape.size[0];
@@ -562,11 +560,11 @@ static size_t ft__device_besides(const ft_model *m, const ft__plan *plan)
     for (i = 0; d && i < m->node_count; ++i) {
         const ft__node *node = &m->nodes[i];
         size_t each = ft__node_count_at(node, plan->most) * sizeof(float);
-        if (node->op == FT__OP_input) /* two buffers, and two in pinned memory */
+        if (ft__is_input(node)) /* two buffers, and two in pinned memory */
             bytes += (d->overlaps ? 4 : 1) * ft__not_on_device(m, node->value, each);
         if (ft__is_weight(node) && ft__plan_reads(m, plan, i + 1))
             bytes += ft__not_on_device(m, node->value, each);
-        if (!plan->training || node->op != FT__OP_parameter || node->frozen) continue;
+        if (!plan->training || !ft__is_parameter(node) || node->frozen) continue;
         bytes += ft__not_on_device(m, node->gradient, each);
         if (m->moments > 0) bytes += ft__not_on_device(m, node->moment1, each);
         if (m->moments > 1) bytes += ft__not_on_device(m, node->moment2, each);
@@ -802,7 +800,7 @@ static ft_status ft__plan_leaves(ft_model *m, ft__extent extent, bool training)
             node->value = grown;
             node->capacity = room;
         }
-        if (!training || node->op != FT__OP_parameter || node->frozen || node->gradient) continue;
+        if (!training || !ft__is_parameter(node) || node->frozen || node->gradient) continue;
         node->gradient = (float *)ft__allocate(c, ft__node_count_at(node, ft__one), sizeof(float));
     }
     return c->status;

@@ -71,20 +71,6 @@ struct ft__plan {
     size_t beside, taken;   /* bytes that the model holds besides, and that the plan holds */
 };
 
-static bool ft__is_leaf(const ft__node *node) { return node->op <= FT__OP_state; }
-
-/* Inputs, and states that go from run to run, have a row for each sample. */
-static bool ft__has_rows(const ft__node *node)
-{
-    return node->op == FT__OP_input || node->op == FT__OP_state;
-}
-
-
-static bool ft__is_weight(const ft__node *node)
-{
-    return node->op == FT__OP_parameter || node->op == FT__OP_buffer;
-}
-
 /* Pictures and feature maps are channels-last in memory; users feed and read [N, C, H, W]. */
 static bool ft__is_channels_last(const ft__node *node)
 {
@@ -156,14 +142,6 @@ static bool ft__norm_frozen(const ft_model *m, const ft__node *norm)
 /* ---- Adding nodes ---- */
 
 /* ---- Names and patterns without a match ---- */
-
-static bool ft__is_any(const ft__node *node) { return node->op != FT__OP_none; }
-static bool ft__is_parameter(const ft__node *node) { return node->op == FT__OP_parameter; }
-static bool ft__is_state(const ft__node *node) { return node->op == FT__OP_state; }
-static bool ft__can_freeze(const ft__node *node)
-{
-    return ft__is_weight(node) || node->op == FT__OP_dropout;
-}
 
 /* Suggests a name among the nodes that count: " (the nearest name is ...)", or "" if none is near.
    The name of a layer means its parameters: the pattern with a star. */
@@ -314,7 +292,7 @@ static ft_node ft__add_node(ft_model *m, int op, const char *name, const ft_node
     }
     for (i = 0; i < count; ++i) {
         const ft__node *input = ft__get_node(m, inputs[i]);
-        if (input && input->op != FT__OP_none) continue;
+        if (input && ft__is_any(input)) continue;
         ft__fail(c, FT_INVALID, "%s: input %d is not a node of this model%s", name, i + 1,
                  ft__why_none(m, inputs[i], why));
         return result;
@@ -351,7 +329,7 @@ static ft_status ft__infer_all(ft_model *m)
 {
     int at;
     for (at = 0; ft__ok(&m->context) && at < m->node_count; ++at)
-        if (m->nodes[m->order[at] - 1].op != FT__OP_none)
+        if (ft__is_any(&m->nodes[m->order[at] - 1]))
             ft__infer_shape(m, &m->nodes[m->order[at] - 1]);
     m->version += 1;
     return m->context.status;
@@ -376,8 +354,7 @@ static int ft__set_frozen(ft_model *m, const char *glob, bool frozen)
     ft__catch_up_all(m);
     for (i = 0; ft__ok(&m->context) && i < m->node_count; ++i) {
         ft__node *node = &m->nodes[i];
-        if (!ft__is_weight(node) && node->op != FT__OP_dropout) continue;
-        if (!ft__glob(glob, node->name)) continue;
+        if (!ft__can_freeze(node) || !ft__glob(glob, node->name)) continue;
         node->frozen = frozen;
         if (frozen) ft__release_training(&m->context, node);
         count += 1;
@@ -390,10 +367,10 @@ static int ft__set_frozen(ft_model *m, const char *glob, bool frozen)
 static bool ft__node_is_frozen(const ft_model *m, const ft__node *node)
 {
     int id = (int)(node - m->nodes) + 1, i;
-    if (node->frozen || node->op != FT__OP_buffer) return node->frozen;
+    if (node->frozen || !ft__is_buffer(node)) return node->frozen;
     for (i = 0; i < m->node_count; ++i) {
         const ft__node *norm = &m->nodes[i];
-        if (norm->op == FT__OP_batch_norm && (norm->inputs[3] == id || norm->inputs[4] == id))
+        if (ft__is(norm, FT__STATISTICS) && (norm->inputs[3] == id || norm->inputs[4] == id))
             return ft__norm_frozen(m, norm);
     }
     return false;
@@ -417,11 +394,11 @@ static ft_digest ft__digest(ft_model *m)
     return digest;
 }
 
-/* The last linear layer before the output, or NULL. */
+/* The last layer before the output that can have another number of outputs, or NULL. */
 static ft__node *ft__head(ft_model *m)
 {
     ft__node *node = ft__get_node(m, m->output);
-    while (node && node->op != FT__OP_linear)
+    while (node && !ft__is(node, FT__CAN_BE_HEAD))
         node = node->input_count ? &m->nodes[node->inputs[0] - 1] : NULL;
     return node;
 }
@@ -536,25 +513,25 @@ static bool ft__masks(const ft_model *m, const ft__step *step)
 {
     const ft__row *row = step->activation ? ft__rows[m->nodes[step->activation - 1].op] : NULL;
     float low, high;
-    return (ft__rows[m->nodes[step->id - 1].op]->flags & FT__MASKS)
-        && ft__is_clamp(row, &low, &high);
+    return ft__is(&m->nodes[step->id - 1], FT__MASKS) && ft__is_clamp(row, &low, &high);
 }
 
 /* Fuses the step's only readers into it: a batch norm, if nothing is trained, and an activation. */
 static void ft__fuse(const ft_model *m, const ft__plan *plan, const int *sole, ft__step *step)
 {
-    int op = m->nodes[step->id - 1].op, next;
+    const ft__node *node = &m->nodes[step->id - 1];
     bool trained = plan->trained[step->id - 1] != 0;
-    if (!(ft__rows[op]->flags & FT__FUSES)) return;
+    int next;
+    if (!ft__is(node, FT__FUSES)) return;
     next = ft__only_reader(m, sole, step->output);
-    if (next && !trained && (op == FT__OP_conv2d || op == FT__OP_linear)
-        && m->nodes[next - 1].op == FT__OP_batch_norm && !plan->trained[next - 1]
+    if (next && !trained && ft__is(node, FT__FOLDS)
+        && ft__is(&m->nodes[next - 1], FT__STATISTICS) && !plan->trained[next - 1]
         && m->nodes[next - 1].inputs[0] == step->output) {
         step->norm = step->output = next;
         next = ft__only_reader(m, sole, step->output);
     }
     if (!next || !ft__rows[m->nodes[next - 1].op]->activation) return;
-    if (trained ? ft__rows[m->nodes[next - 1].op]->flags & FT__READS_Y : !plan->trained[next - 1])
+    if (trained ? ft__is(&m->nodes[next - 1], FT__READS_Y) : !plan->trained[next - 1])
         step->activation = step->output = next; /* in training only the output is kept */
 }
 
@@ -592,7 +569,7 @@ static void ft__plan_steps(ft_model *m, ft__plan *plan)
         ft__sole_readers(m, needed, sole);
         for (at = 0; plan->training && at < m->node_count; ++at) {
             const ft__node *node = &m->nodes[m->order[at] - 1];
-            bool trained = node->op == FT__OP_parameter && !node->frozen;
+            bool trained = ft__is_parameter(node) && !node->frozen;
             for (i = 0; i < node->input_count; ++i)
                 if (plan->trained[node->inputs[i] - 1]) trained = true;
             plan->trained[m->order[at] - 1] = trained;

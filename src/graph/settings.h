@@ -5,7 +5,7 @@
 #include "basics/strings.h"
 #include "nodes/nodes.h"
 #include "nodes/names.h"
-#include "operators/table.h"
+#include "operators/rows.h"
 #include "devices/opencl_memory.h"
 #include "graph/plan.h"
 
@@ -42,7 +42,7 @@ static bool ft__check_computed(ft_model *m, ft_node node, const char *what)
     named = ft__get_node(m, node);
     if (!ft__is_leaf(named)) return true;
     ft__fail(&m->context, FT_INVALID, "%s: %.200s is %s, not the result of an operator", what,
-             named->name, ft__is_weight(named) ? "a weight" : named->op == FT__OP_state ? "a state"
+             named->name, ft__is_weight(named) ? "a weight" : ft__is_state(named) ? "a state"
              : "an input");
     return false;
 }
@@ -170,7 +170,7 @@ int ft_reset_state(ft_model *m, const char *glob)
     ft__say_unmatched(m, "ft_reset_state", glob, ft__is_state);
     for (i = 0; ft__usable(m) && i < m->node_count; ++i) {
         ft__node *node = &m->nodes[i];
-        if (node->op != FT__OP_state || !ft__glob(glob, node->name)) continue;
+        if (!ft__is_state(node) || !ft__glob(glob, node->name)) continue;
         count += 1;
         if (!node->value) continue;
         memset(node->value, 0, ft__node_count_at(node, node->capacity) * sizeof(float));

@@ -6,7 +6,7 @@
 #include "basics/threads.h"
 #include "kernels/gemm.h"
 #include "nodes/nodes.h"
-#include "operators/table.h"
+#include "operators/rows.h"
 #include "optimizers/options.h"
 #include "optimizers/adam.h"
 #include "optimizers/embedding_rows.h"
@@ -59,7 +59,7 @@ static ft_status ft__set_optimizer(ft_model *m, ft_optimizer_options options)
 
 static bool ft__is_trained(const ft__node *node)
 {
-    return node->op == FT__OP_parameter && !node->frozen && node->gradient;
+    return ft__is_parameter(node) && !node->frozen && node->gradient;
 }
 
 /* ---- Embeddings whose unused rows rest (optimizers/embedding_rows) ---- */

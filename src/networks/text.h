@@ -4,7 +4,7 @@
 #include "nodes/nodes.h"
 #include "nodes/names.h"
 #include "operators/table.h"
-#include "operators/recurrent.h"
+#include "operators/rows.h"
 #include "devices/opencl_memory.h"
 #include "graph/plan.h"
 #include "graph/settings.h"
@@ -205,7 +205,7 @@ static void ft__uncarry(ft_model *m, ft__node *node, int lengths)
     node->inputs[weights] = lengths;
     node->input_count = weights + 1;
     for (i = 0; i < count; ++i)
-        if (m->nodes[states[i] - 1].op == FT__OP_state) ft__remove_unread(m, states[i]);
+        if (ft__is_state(&m->nodes[states[i] - 1])) ft__remove_unread(m, states[i]);
 }
 
 #ifndef FINETUNE_NO_TEXT
@@ -214,10 +214,10 @@ static ft__node *ft__word_weight(ft_model *m)
 {
     int i, id;
     for (i = 0; i < m->node_count; ++i) {
-        if (m->nodes[i].op != FT__OP_embedding) continue;
-        for (id = m->nodes[i].inputs[1]; m->nodes[id - 1].op == FT__OP_dropout;)
+        if (!ft__is(&m->nodes[i], FT__LOOKS_UP)) continue;
+        for (id = m->nodes[i].inputs[1]; ft__is(&m->nodes[id - 1], FT__NOISE);)
             id = m->nodes[id - 1].inputs[0];
-        return m->nodes[id - 1].op == FT__OP_parameter ? &m->nodes[id - 1] : NULL;
+        return ft__is_parameter(&m->nodes[id - 1]) ? &m->nodes[id - 1] : NULL;
     }
     return NULL;
 }
@@ -329,7 +329,7 @@ ft_status ft_language_model_to_classifier(ft_model *m, int classes,
     ft_node x, lengths;
     int i, layers = 0;
     if (!ft__usable(m)) return ft__status_of(m);
-    for (i = 0; i < m->node_count; ++i) layers += ft__is_recurrent(m->nodes[i].op);
+    for (i = 0; i < m->node_count; ++i) layers += ft__is(&m->nodes[i], FT__RECURRENT);
     if (!head || !layers || head->shape.rank != 3 || classes < 1 || ft_find(m, "lengths").id)
         return ft__fail(&m->context, FT_INVALID, "ft_language_model_to_classifier: needs a network"
                         " of recurrent layers with a linear layer over each step, without"
@@ -347,7 +347,7 @@ ft_status ft_language_model_to_classifier(ft_model *m, int classes,
     if (!lengths.id) return m->context.status;
     ft__move_first(m, lengths.id);
     for (i = 0; i < m->node_count; ++i)
-        if (ft__is_recurrent(m->nodes[i].op)) ft__uncarry(m, &m->nodes[i], lengths.id);
+        if (ft__is(&m->nodes[i], FT__RECURRENT)) ft__uncarry(m, &m->nodes[i], lengths.id);
     memset(&pool, 0, sizeof pool);
     pool.kind = FT_POOL_ALL;
     x = ft__text_dropout(m, "pool_dropout", ft_step_pool(m, "pool", x, lengths, pool),

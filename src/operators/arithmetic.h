@@ -193,9 +193,9 @@ static void ft__mul_backward(const ft__call *call)
 }
 
 static const ft__row ft__row_add = {
-    FT__NAMED(add), 2, 2, FT__WRITES | FT__FUSES | FT__IN_PLACE,
+    FT__NAMED(add), 2, 2, FT__WRITES | FT__WRITES_ALL | FT__FUSES | FT__IN_PLACE | FT__BROADCASTS,
     ft__broadcast_shape, ft__add_forward, ft__add_backward, NULL, ft__no_fields, NULL};
 
 static const ft__row ft__row_mul = {
-    FT__NAMED(mul), 2, 2, FT__LAYER,
+    FT__NAMED(mul), 2, 2, FT__LAYER | FT__WRITES_ALL | FT__BROADCASTS,
     ft__broadcast_shape, ft__mul_forward, ft__mul_backward, NULL, ft__no_fields, NULL};

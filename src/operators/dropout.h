@@ -75,5 +75,5 @@ static void ft__dropout_backward(const ft__call *call)
 }
 
 static const ft__row ft__row_dropout = {
-    FT__NAMED(dropout), 1, 1, 0,
+    FT__NAMED(dropout), 1, 1, FT__NOISE,
     ft__dropout_shape, ft__dropout_forward, ft__dropout_backward, NULL, ft__dropout_fields, NULL};

@@ -69,6 +69,6 @@ static void ft__embedding_backward(const ft__call *call)
 }
 
 static const ft__row ft__row_embedding = {
-    FT__NAMED(embedding), 2, 2, FT__READS_X,
+    FT__NAMED(embedding), 2, 2, FT__READS_X | FT__WEIGHTS | FT__LOOKS_UP,
     ft__embedding_shape, ft__embedding_forward, ft__embedding_backward, NULL, ft__embedding_fields,
     NULL};

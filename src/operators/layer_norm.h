@@ -146,6 +146,6 @@ static void ft__layer_norm_backward(const ft__call *call)
 }
 
 static const ft__row ft__row_layer_norm = {
-    FT__NAMED(layer_norm), 3, 3, FT__READS_X | FT__WRITES,
+    FT__NAMED(layer_norm), 3, 3, FT__READS_X | FT__WRITES | FT__WRITES_ALL | FT__WEIGHTS,
     ft__layer_norm_shape, ft__layer_norm_forward, ft__layer_norm_backward, ft__layer_norm_costs,
     ft__layer_norm_fields, NULL};

@@ -267,6 +267,6 @@ static void ft__linear_backward(const ft__call *call)
 }
 
 static const ft__row ft__row_linear = {
-    FT__NAMED(linear), 2, 3, FT__LAYER,
+    FT__NAMED(linear), 2, 3, FT__LAYER | FT__WEIGHTS | FT__PRODUCT | FT__FOLDS | FT__CAN_BE_HEAD,
     ft__linear_shape, ft__linear_forward, ft__linear_backward, ft__linear_costs, ft__no_fields,
     NULL};

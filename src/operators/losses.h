@@ -276,7 +276,7 @@ static void ft__mse_backward(const ft__call *call)
 }
 
 static const ft__row ft__row_cross_entropy = {
-    FT__NAMED(cross_entropy), 2, 2, FT__READS_X,
+    FT__NAMED(cross_entropy), 2, 2, FT__READS_X | FT__CLASSES,
     ft__cross_entropy_shape, ft__cross_entropy_forward, ft__cross_entropy_backward,
     ft__cross_entropy_costs, ft__loss_fields, NULL};
 
@@ -291,5 +291,5 @@ static const ft__row ft__row_binary_cross_entropy = {
     ft__no_fields, NULL};
 
 static const ft__row ft__row_mse = {
-    FT__NAMED(mse), 2, 2, FT__READS_X,
+    FT__NAMED(mse), 2, 2, FT__READS_X | FT__REGRESSION,
     ft__pair_loss_shape, ft__mse_forward, ft__mse_backward, NULL, ft__no_fields, NULL};

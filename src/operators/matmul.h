@@ -177,6 +177,6 @@ static void ft__matmul_backward(const ft__call *call)
 }
 
 static const ft__row ft__row_matmul = {
-    FT__NAMED(matmul), 2, 2, FT__READS_X | FT__WRITES,
+    FT__NAMED(matmul), 2, 2, FT__READS_X | FT__WRITES | FT__WRITES_ALL,
     ft__matmul_shape, ft__matmul_forward, ft__matmul_backward, ft__matmul_costs, ft__matmul_fields,
     NULL};

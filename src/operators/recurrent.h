@@ -38,10 +38,12 @@ static const ft__field ft__recurrent_fields[] = {
     {"carry", offsetof(ft__recurrent_options, carry), 1, 'b'},
     {"cells", offsetof(ft__recurrent_options, cells), 1, 'b'}, {NULL, 0, 0, 0}};
 
-static bool ft__is_recurrent(int op)
+static int ft__gate_count(int op)
 {
-    return op == FT__OP_lstm || op == FT__OP_gru || op == FT__OP_rnn;
+    return op == FT__OP_lstm ? 4 : op == FT__OP_gru ? 3 : 1;
 }
+
+static bool ft__has_cells(int op) { return op == FT__OP_lstm; }
 
 /* Sizes of a call, and the index of each input (0: absent). */
 typedef struct ft__recurrent {
@@ -68,13 +70,13 @@ static ft__recurrent ft__recurrent_of(const ft__call *call)
     r.steps = (size_t)call->input[0].shape.size[1];
     r.in = (size_t)call->input[0].shape.size[2];
     r.h = (size_t)o->hidden;
-    r.gates = call->node->op == FT__OP_lstm ? 4 : call->node->op == FT__OP_gru ? 3 : 1;
+    r.gates = (size_t)ft__gate_count(call->node->op);
     r.directions = o->bidirectional ? 2 : 1;
     r.per_direction = o->no_bias ? 2 : 4;
     at = 1 + (int)r.directions * r.per_direction;
     if (o->lengths) r.lengths = at++;
     if (o->initial) r.hidden = at++;
-    if (o->initial && call->node->op == FT__OP_lstm) r.cell = at;
+    if (o->initial && ft__has_cells(call->node->op)) r.cell = at;
     r.width = r.gates * r.h;
     r.stride = r.width % 64 ? r.width : r.width + 16; /* else columns share cache sets */
     r.block = r.n < FT__BLOCK_K ? FT__BLOCK_K / r.n : 1;
@@ -151,7 +153,7 @@ static ft_status ft__recurrent_shape(ft__context *c, const ft__node *node, const
                         hidden);
     if (node->options.recurrent.carry && !node->options.recurrent.initial)
         return ft__fail(c, FT_INVALID, "%s: carry needs a first state", node->name);
-    if (node->options.recurrent.cells && node->op != FT__OP_lstm)
+    if (node->options.recurrent.cells && !ft__has_cells(node->op))
         return ft__fail(c, FT_INVALID, "%s: only an LSTM has cells", node->name);
     memset(&call, 0, sizeof call);
     call.node = node;
@@ -717,16 +719,16 @@ static void ft__recurrent_backward(const ft__call *call)
 }
 
 static const ft__row ft__row_lstm = {
-    FT__NAMED(lstm), 3, 12, FT__READS_X,
+    FT__NAMED(lstm), 3, 12, FT__READS_X | FT__RECURRENT,
     ft__recurrent_shape, ft__recurrent_forward, ft__recurrent_backward, ft__recurrent_costs,
     ft__recurrent_fields, NULL};
 
 static const ft__row ft__row_gru = {
-    FT__NAMED(gru), 3, 11, FT__READS_X,
+    FT__NAMED(gru), 3, 11, FT__READS_X | FT__RECURRENT,
     ft__recurrent_shape, ft__recurrent_forward, ft__recurrent_backward, ft__recurrent_costs,
     ft__recurrent_fields, NULL};
 
 static const ft__row ft__row_rnn = {
-    FT__NAMED(rnn), 3, 11, FT__READS_X,
+    FT__NAMED(rnn), 3, 11, FT__READS_X | FT__RECURRENT,
     ft__recurrent_shape, ft__recurrent_forward, ft__recurrent_backward, ft__recurrent_costs,
     ft__recurrent_fields, NULL};

@@ -27,16 +27,37 @@ enum { FT__LEAVES(FT__OP_ENUM) FT__OPERATORS(FT__OP_ENUM) FT__OP_COUNT };
 
 typedef struct ft__costs { size_t saved, workspace, prepared; uint64_t multiply_adds; } ft__costs;
 
-/* A row's flags. READS_X, READS_Y: backward reads the inputs, the output. WRITES: backward honours
-   input[0].fresh. FUSES: forward applies call->fused to its output. IN_PLACE: the first input's
-   gradient may share memory with the output's. MASKS: backward computes from x where a fused relu
-   or relu6 was flat, so that the output need not be kept. RESTORES: forward can run again from x
-   and what it saved the first time, at about the price of a copy. */
+/* A row's flags: what the planner, the devices, the networks and the training ask of an operator,
+   so that they need not know its name (ft__is). */
 enum {
-    FT__READS_X = 1, FT__READS_Y = 2, FT__WRITES = 4, FT__FUSES = 8, FT__IN_PLACE = 16,
-    FT__MASKS = 32, FT__RESTORES = 64,
-    FT__OF_X = FT__READS_X | FT__WRITES | FT__IN_PLACE, /* activations whose slope is given by x */
-    FT__OF_Y = FT__READS_Y | FT__WRITES | FT__IN_PLACE, /* ... by y */
+    FT__READS_X = 1 << 0,   /* backward reads the inputs, ... */
+    FT__READS_Y = 1 << 1,   /* ... the output */
+    FT__WRITES = 1 << 2,    /* backward honours input[0].fresh, ... */
+    FT__WRITES_ALL = 1 << 3,    /* ... and that of the other inputs */
+    FT__FUSES = 1 << 4,     /* forward applies call->fused to its output */
+    FT__IN_PLACE = 1 << 5,  /* the first input's gradient may share memory with the output's */
+    FT__MASKS = 1 << 6,     /* backward computes from x where a fused relu or relu6 was flat, so
+                               that the output need not be kept */
+    FT__RESTORES = 1 << 7,  /* forward can run again from x and what it saved the first time, at
+                               about the price of a copy */
+    FT__LEAF = 1 << 8,      /* it computes nothing */
+    FT__BY_KIND = 1 << 9,   /* ft_activation makes it */
+    FT__WEIGHTS = 1 << 10,  /* the inputs after the first are weights: no row for each sample */
+    FT__PRODUCT = 1 << 11,  /* a matrix product with the weight input[1] */
+    FT__FOLDS = 1 << 12,    /* a batch norm after it can be folded into its weight and bias */
+    FT__CAN_BE_HEAD = 1 << 13,     /* ft_replace_head can change its number of outputs */
+    FT__STATISTICS = 1 << 14,   /* inputs 3 and 4 are a running mean and variance, which forward
+                                   moves in training */
+    FT__LOOKS_UP = 1 << 15, /* input[0] numbers rows of the weight input[1] */
+    FT__NOISE = 1 << 16,    /* random in training, the identity else; it can be frozen */
+    FT__BROADCASTS = 1 << 17,   /* the second input is repeated to the shape of the first */
+    FT__RECURRENT = 1 << 18,    /* with ft__recurrent_options */
+    FT__PROBABILITIES = 1 << 19,    /* the output's last axis sums to 1 */
+    FT__CLASSES = 1 << 20,  /* a loss whose input[1] are class labels */
+    FT__REGRESSION = 1 << 21,   /* a loss that is the mean squared difference of its inputs */
+    FT__OF_X = FT__READS_X | FT__WRITES | FT__IN_PLACE | FT__BY_KIND, /* activations whose slope is
+                                                                         given by x */
+    FT__OF_Y = FT__READS_Y | FT__WRITES | FT__IN_PLACE | FT__BY_KIND, /* ... by y */
     FT__LAYER = FT__READS_X | FT__WRITES | FT__FUSES    /* layers that apply activations */
 };
 

@@ -6,6 +6,7 @@
 #include "kernels/levels.h"
 #include "nodes/nodes.h"
 #include "operators/table.h"
+#include "operators/rows.h"
 
 /* =============================================================================================
    [SECTION] optimizers/embedding_rows: Rows at rest
@@ -184,11 +185,11 @@ static bool ft__rows_can_rest(const ft_model *m, int id)
 {
     int i, j, readers = 0;
     if (m->context.device || m->nodes[id - 1].shape.rank != 2
-        || m->nodes[id - 1].op != FT__OP_parameter) return false;
+        || !ft__is_parameter(&m->nodes[id - 1])) return false;
     for (i = 0; i < m->node_count; ++i)
         for (j = 0; j < m->nodes[i].input_count; ++j) {
             if (m->nodes[i].inputs[j] != id) continue;
-            if (m->nodes[i].op != FT__OP_embedding || j != 1) return false;
+            if (!ft__is(&m->nodes[i], FT__LOOKS_UP) || j != 1) return false;
             readers += 1;
         }
     return readers > 0 && m->output.id != id && m->loss.id != id;

@@ -203,7 +203,7 @@ static ft_device_check ft__check_of(const ft__verdict *v)
 {
     static const char *const forms[] = {"processor", "plain", "tiled", "wide", "CLBlast",
                                         "block", "tensor", "Winograd"};
-    bool product = v->op == FT__OP_conv2d || v->op == FT__OP_linear;
+    bool product = ft__device_rows[v->op]->product != NULL;
     ft_device_check check;
     memset(&check, 0, sizeof check);
     check.op = ft__rows[v->op]->name;
@@ -225,7 +225,7 @@ int ft_device_checks(const ft_model *m, ft_device_check *checks, int most)
     if (!checks) most = 0;
     for (; d && count < d->verdict_count; ++count)
         if (count < most) checks[count] = ft__check_of(&d->verdicts[count]);
-    for (op = FT__OP_buffer + 1; d && op < FT__OP_COUNT; ++op) {
+    for (op = 0; d && op < FT__OP_COUNT; ++op) {
         if (ft__device_rows[op]->forward || !ft__rows[op]->forward) continue;
         if (count < most) {
             memset(&checks[count], 0, sizeof *checks);

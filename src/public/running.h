@@ -94,7 +94,7 @@ static float *ft__value_of(ft_model *m, ft_node node, const char *call, ft__exte
     plan = m->last_run;
     found = &m->nodes[node.id - 1];
     *size = ft__extent_of(m, m->batch);
-    if (found->op == FT__OP_input && found->fed.batch > 0) *size = found->fed;
+    if (ft__is_input(found) && found->fed.batch > 0) *size = found->fed;
     if (ft__is_weight(found)) return found->value;
     if (ft__has_rows(found) && found->value && ft__holds(found->capacity, *size))
         return found->value;
@@ -159,13 +159,13 @@ static ft_status ft__no_gradient(ft_model *m, const ft__node *node)
     char layer[300] = "";
     size_t bytes = strlen(node->name);
     int i;
-    if (node->op == FT__OP_parameter)
+    if (ft__is_parameter(node))
         return ft__fail(&m->context, FT_INVALID, "%s: has no gradient: %s", node->name, node->frozen
                         ? "it is frozen (ft_unfreeze)"
                         : "no training step was run (ft_forward, ft_backward)");
     for (i = m->node_count - 1; i >= 0; --i) {
         const ft__node *other = &m->nodes[i];
-        if (other->op == FT__OP_parameter && strncmp(other->name, node->name, bytes) == 0
+        if (ft__is_parameter(other) && strncmp(other->name, node->name, bytes) == 0
             && other->name[bytes] == '.')
             snprintf(layer, sizeof layer, "; the layer has the parameter \"%.200s\"", other->name);
     }
@@ -206,7 +206,7 @@ ft_plan_bytes ft_plan(ft_model *m, int batch_size, bool training)
         if (ft__has_rows(node)) bytes.activations += each;
         if (!ft__is_weight(node)) continue;
         bytes.parameters += each;
-        if (!training || node->op != FT__OP_parameter || node->frozen) continue;
+        if (!training || !ft__is_parameter(node) || node->frozen) continue;
         bytes.gradients += each;
         bytes.optimizer += each * (size_t)ft__moments(m);
         if (ft__rows_can_rest(m, i + 1))
@@ -241,7 +241,7 @@ int ft_unfreeze(ft_model *m, const char *glob)
 ft_digest ft_frozen_digest(ft_model *m) { return ft__digest(m); }
 ft_status ft_replace_head(ft_model *m, int classes) { return ft__replace_head(m, classes); }
 
-static bool ft__has_activation(const ft__node *node) { return ft__is_activation(node->op); }
+static bool ft__has_activation(const ft__node *node) { return ft__is(node, FT__BY_KIND); }
 
 int ft_swap_activations(ft_model *m, const char *glob, const char *kind,
                         ft_activation_options options)
@@ -253,7 +253,7 @@ int ft_swap_activations(ft_model *m, const char *glob, const char *kind,
     ft__check_activation(m, kind, &options);
     for (i = 0; ft__ok(&m->context) && i < m->node_count; ++i) {
         ft__node *node = &m->nodes[i];
-        if (!ft__is_activation(node->op) || !ft__glob(glob, node->name)) continue;
+        if (!ft__is(node, FT__BY_KIND) || !ft__glob(glob, node->name)) continue;
         node->op = op;
         memset(&node->options, 0, sizeof node->options);
         node->options.activation = options;
@@ -270,7 +270,7 @@ static int ft__set_rule(ft_model *m, const char *glob, const float *factor, cons
     int i, count = 0;
     for (i = 0; ft__usable(m) && i < m->node_count; ++i) {
         ft__node *node = &m->nodes[i];
-        if (node->op != FT__OP_parameter || !ft__glob(glob, node->name)) continue;
+        if (!ft__is_parameter(node) || !ft__glob(glob, node->name)) continue;
         if (factor) node->learning_rate_factor = *factor;
         if (decay) node->weight_decay = *decay;
         count += 1;
@@ -310,7 +310,7 @@ int ft_initialise(ft_model *m, const char *glob, ft_initialiser initialiser)
     for (i = 0; ft__ok(&m->context) && i < m->node_count; ++i) {
         ft__node *node = &m->nodes[i];
         if (!ft__is_weight(node) || !ft__glob(glob, node->name)) continue;
-        if (initialiser != FT_INIT_DEFAULT && node->op == FT__OP_parameter)
+        if (initialiser != FT_INIT_DEFAULT && ft__is_parameter(node))
             node->initialiser = initialiser; /* not of a buffer: a running variance starts at 1 */
         ft__initialise_node(m, node);
         count += 1;
@@ -331,7 +331,7 @@ ft_status ft_set_optimizer(ft_model *m, ft_optimizer_options options)
 ft_status ft_feed(ft_model *m, ft_node input, const void *values, int batch)
 {
     if (!ft__check_node(m, input, "ft_feed")) return ft__status_of(m);
-    if (m->nodes[input.id - 1].op != FT__OP_input)
+    if (!ft__is_input(&m->nodes[input.id - 1]))
         return ft__fail(&m->context, FT_INVALID, "%s: is not an input",
                         m->nodes[input.id - 1].name);
     if (batch < 1)

@@ -4,6 +4,7 @@
 #include "kernels/elementary.h"
 #include "nodes/nodes.h"
 #include "operators/table.h"
+#include "operators/rows.h"
 #include "graph/plan.h"
 #include "graph/forward_backward.h"
 #include "graph/settings.h"
@@ -139,7 +140,7 @@ static ft_evaluation ft__evaluate(ft_model *m, ft_data *data, ft_evaluate_option
 static int ft__best_classes(ft_model *m, const float *logits, ft_prediction *best, int count)
 {
     int classes = ft_class_count(m), i, j, found = 0;
-    bool probabilities = m->nodes[m->output.id - 1].op == FT__OP_softmax;
+    bool probabilities = ft__is(&m->nodes[m->output.id - 1], FT__PROBABILITIES);
     float largest = classes > 0 ? logits[ft__argmax(logits, classes)] : 0;
     double sum = 0;
     for (i = 0; i < classes; ++i) sum += (double)ft__exp(logits[i] - largest);

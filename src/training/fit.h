@@ -7,7 +7,7 @@
 #include "basics/json.h"
 #include "kernels/bf16.h"
 #include "nodes/nodes.h"
-#include "operators/table.h"
+#include "operators/rows.h"
 #include "optimizers/options.h"
 #include "optimizers/schedules.h"
 #include "devices/opencl_memory.h"
@@ -276,7 +276,7 @@ static ft_status ft__checkpoint_tensors(ft__fit *f, ft_file *file)
     ft__host_takes_weights(&m->context, true);
     for (i = 0; ft__ok(&m->context) && i < m->node_count; ++i) {
         ft__node *node = &m->nodes[i];
-        if (node->op == FT__OP_state)
+        if (ft__is_state(node))
             ft__checkpoint_tensor(f, file, node->name, node->value,
                                   ft__node_count_at(node, ft__extent_of(m, f->o.batch_size)));
         for (which = -1; ft__is_weight(node) && which < 3; ++which) {
@@ -492,7 +492,7 @@ static bool ft__better(const ft__score *a, const ft__score *b)
    weights are as good as infinite, even if the batch that is checked does not show it. */
 static bool ft__all_usable(const ft__node *node)
 {
-    float most = node->op == FT__OP_parameter ? 1e15f : FLT_MAX;
+    float most = ft__is_parameter(node) ? 1e15f : FLT_MAX;
     size_t count = ft__node_count_at(node, ft__one), i;
     for (i = 0; i < count; ++i)
         if (!(node->value[i] >= -most && node->value[i] <= most)) return false;

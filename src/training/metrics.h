@@ -6,6 +6,7 @@
 #include "nodes/names.h"
 #include "operators/table.h"
 #include "operators/losses.h"
+#include "operators/rows.h"
 #include "devices/opencl_memory.h"
 #include "graph/plan.h"
 #include "graph/forward_backward.h"
@@ -84,10 +85,10 @@ static const ft__node *ft__targets_of(const ft_model *m)
 {
     const ft__node *loss = ft__get_node(m, m->loss), *targets = NULL;
     int i;
-    if (!loss || loss->op != FT__OP_mse || !m->output.id) return NULL;
+    if (!loss || !ft__is(loss, FT__REGRESSION) || !m->output.id) return NULL;
     for (i = 0; i < 2; ++i)
         if (loss->inputs[i] == m->output.id) targets = &m->nodes[loss->inputs[1 - i] - 1];
-    return targets && targets->op == FT__OP_input && !ft__has_length(targets) ? targets : NULL;
+    return targets && ft__is_input(targets) && !ft__has_length(targets) ? targets : NULL;
 }
 
 static size_t ft__regression_bytes(const ft_model *m)

@@ -113,7 +113,7 @@ static ft_status ft__take_class_names(ft_model *m, const ft_data *data)
 static ft_status ft__fit_classes(ft_model *m, const ft_data *data)
 {
     int has = ft_data_classes(data), outputs = ft_class_count(m);
-    if (m->nodes[m->loss.id - 1].op != FT__OP_cross_entropy || has < 1) return FT_OK;
+    if (!ft__is(&m->nodes[m->loss.id - 1], FT__CLASSES) || has < 1) return FT_OK;
     if (has < outputs)
         ft__log(&m->context, "the network has %d outputs, the data %d class%s: ft_replace_head"
                 " gives it a head for them", outputs, has, has == 1 ? "" : "es");
@@ -272,7 +272,7 @@ static uint64_t ft__hash_node(const ft__fit *f, uint64_t hash, int id, ft__text 
         row = ft__rows[input->op];
         hash = ft__hash_bytes(ft__key(hash, (uint64_t)node->inputs[i], 0, 0), row->name,
                               strlen(row->name));
-        if (input->op == FT__OP_input)
+        if (ft__is_input(input))
             hash = ft__hash_bytes(hash, input->name, strlen(input->name));
     }
     return hash;

@@ -4,7 +4,7 @@
 #include "basics/numbers.h"
 #include "nodes/nodes.h"
 #include "operators/table.h"
-#include "operators/recurrent.h"
+#include "operators/rows.h"
 #include "graph/plan.h"
 #include "graph/forward_backward.h"
 #include "text/without_text.h"
@@ -34,10 +34,10 @@ static int ft__text_layers(const ft_model *m, int *layer)
     int count = 0, last = 0, at, i;
     for (at = 0; at < m->node_count; ++at) {
         const ft__node *node = &m->nodes[m->order[at] - 1];
-        if (ft__is_recurrent(node->op)) last = ++count;
+        if (ft__is(node, FT__RECURRENT)) last = ++count;
         for (i = 0; i < node->input_count; ++i)
-            if (m->nodes[node->inputs[i] - 1].op == FT__OP_parameter)
-                layer[node->inputs[i] - 1] = ft__is_recurrent(node->op) ? count : -count - 1;
+            if (ft__is_parameter(&m->nodes[node->inputs[i] - 1]))
+                layer[node->inputs[i] - 1] = ft__is(node, FT__RECURRENT) ? count : -count - 1;
     }
     for (i = 0; i < m->node_count; ++i) /* the head: all after the last recurrent layer */
         if (layer[i] < 0) layer[i] = -layer[i] - 1 < last ? -layer[i] - 1 : last + 1;
@@ -52,7 +52,7 @@ static void ft__thaw(ft_model *m, const int *layer, int layers, int open, bool o
     ft__set_frozen(m, "*", false);
     for (i = 0; i < m->node_count; ++i) {
         ft__node *node = &m->nodes[i];
-        if (node->op != FT__OP_parameter) continue;
+        if (!ft__is_parameter(node)) continue;
         node->frozen = layer[i] < layers - open;
         if (!own_factors)
             node->learning_rate_factor =
@@ -108,7 +108,7 @@ static void ft__recipe_thaw(ft__recipe *r, const int *layer, int layers)
     int first = ft__thaw_resume(r, layers), open, i;
     bool own_factors = false;
     for (i = 0; i < m->node_count; ++i)
-        own_factors = own_factors || (m->nodes[i].op == FT__OP_parameter
+        own_factors = own_factors || (ft__is_parameter(&m->nodes[i])
                                       && m->nodes[i].learning_rate_factor != 1);
     snprintf(r->result.choice, sizeof r->result.choice, "unfrozen layer by layer from the head down"
              " (%d layers), each with a learning rate 2.6 times smaller", layers);
@@ -129,7 +129,7 @@ static bool ft__is_pretrained(const ft_model *m, const int *layer, int layers)
 {
     int i;
     for (i = 0; i < m->node_count; ++i)
-        if (m->nodes[i].op == FT__OP_parameter && layer[i] < layers - 1 && m->nodes[i].loaded)
+        if (ft__is_parameter(&m->nodes[i]) && layer[i] < layers - 1 && m->nodes[i].loaded)
             return true;
     return false;
 }
