@@ -1439,22 +1439,25 @@ __kernel void winograd_output(__global const float *m, __global const float *bia
 )
 
 /* ---- Depthwise convolution: output channel o reads input channel o / times alone; weight
-   [o][1][t]. One work-item per number. ---- */
+   [o][1][t]. One work-item per number, [channel, pixel]: those side by side read the same tap of
+   neighbouring channels. ---- */
 
 FINETUNE_LINE FINETUNE_CL(depthwise_forward,
 __kernel void depthwise_forward(__global const float *x, __global const float *weight,
                                 __global const float *bias, __global float *y, gather g)
 {
-    int i = get_global_id(0), outputs = g.out_pixel, o = i % outputs, row = i / outputs, t;
-    int taps = g.taps_y * g.taps_x, c = o / g.n;
+    int o = get_global_id(0), row = get_global_id(1), plane = g.rows_y * g.rows_x, c = o / g.n;
+    int n = row / plane, at_y = row % plane / g.rows_x, at_x = row % g.rows_x, ty, tx;
     float sum = 0.0f;
-    if (row >= g.pictures * g.rows_y * g.rows_x) return;
-    for (t = 0; t < taps; ++t) {
-        int from = source_of(&g, row, t);
-        if (from >= 0) sum += x[from * g.in_pixel + c] * weight[o * taps + t];
-    }
+    if (o >= g.out_pixel || n >= g.pictures) return;
+    weight += o * g.taps_y * g.taps_x;
+    for (ty = 0; ty < g.taps_y; ++ty)
+        for (tx = 0; tx < g.taps_x; ++tx) {
+            int from = source_at(&g, n, at_y, at_x, ty, tx);
+            if (from >= 0) sum += x[from * g.in_pixel + c] * weight[ty * g.taps_x + tx];
+        }
     if (g.has_bias) sum += bias[o];
-    y[i] = g.op >= 0 ? activate(g.op, g.a, sum) : sum;
+    y[row * g.out_pixel + o] = g.op >= 0 ? activate(g.op, g.a, sum) : sum;
 }
 )
 
@@ -1463,17 +1466,20 @@ FINETUNE_LINE FINETUNE_CL(depthwise_input,
 __kernel void depthwise_input(__global const float *dy, __global const float *weight,
                               __global float *dx, gather g)
 {
-    int i = get_global_id(0), channels = g.out_pixel, c = i % channels, row = i / channels, t, j;
-    int taps = g.taps_y * g.taps_x;
+    int c = get_global_id(0), row = get_global_id(1), plane = g.rows_y * g.rows_x, ty, tx, j;
+    int n = row / plane, y = row % plane / g.rows_x, x = row % g.rows_x;
+    int taps = g.taps_y * g.taps_x, to = row * g.out_pixel + c;
     float sum = 0.0f;
-    if (row >= g.pictures * g.rows_y * g.rows_x) return;
-    for (t = 0; t < taps; ++t) {
-        int from = source_of(&g, row, t);
-        for (j = 0; from >= 0 && j < g.channels; ++j)
-            sum += dy[from * g.in_pixel + c * g.channels + j]
-                * weight[(c * g.channels + j) * taps + t];
-    }
-    dx[i] = g.add ? dx[i] + sum : sum;
+    if (c >= g.out_pixel || n >= g.pictures) return;
+    weight += c * g.channels * taps;
+    for (ty = 0; ty < g.taps_y; ++ty)
+        for (tx = 0; tx < g.taps_x; ++tx) {
+            int from = source_at(&g, n, y, x, ty, tx);
+            for (j = 0; from >= 0 && j < g.channels; ++j)
+                sum += dy[from * g.in_pixel + c * g.channels + j]
+                    * weight[j * taps + ty * g.taps_x + tx];
+        }
+    dx[to] = g.add ? dx[to] + sum : sum;
 }
 )
 
@@ -1482,14 +1488,21 @@ FINETUNE_LINE FINETUNE_CL(depthwise_weight,
 __kernel void depthwise_weight(__global const float *x, __global const float *dy,
                                __global float *partial, gather g, int slice_rows)
 {
-    int o = get_global_id(0), t = get_global_id(1), slice = get_global_id(2), row, end;
-    int outputs = g.out_pixel, c = o / g.n;
+    int o = get_global_id(0), t = get_global_id(1), slice = get_global_id(2);
+    int outputs = g.out_pixel, c = o / g.n, ty = t / g.taps_x, tx = t % g.taps_x;
+    int row = slice * slice_rows, end = min(row + slice_rows, g.pictures * g.rows_y * g.rows_x);
+    int n = row / (g.rows_y * g.rows_x), at_y = row / g.rows_x % g.rows_y, at_x = row % g.rows_x;
     float sum = 0.0f;
     if (o >= outputs) return;
-    end = min((slice + 1) * slice_rows, g.pictures * g.rows_y * g.rows_x);
-    for (row = slice * slice_rows; row < end; ++row) {
-        int from = source_of(&g, row, t);
+    for (; row < end; ++row) {
+        int from = source_at(&g, n, at_y, at_x, ty, tx);
         if (from >= 0) sum += x[from * g.in_pixel + c] * dy[row * outputs + o];
+        at_x += 1;
+        if (at_x == g.rows_x) {
+            at_x = 0;
+            at_y = at_y + 1 == g.rows_y ? 0 : at_y + 1;
+            n += at_y == 0;
+        }
     }
     partial[(slice * g.taps_y * g.taps_x + t) * outputs + o] = sum;
 }

@@ -419,7 +419,7 @@ static void ft__cl_depthwise(const ft__call *call, const ft__gather *g, bool bac
     if (backward) ft__arg_gradient(&l, x);
     else ft__arg_memory(&l, y->value, count, FT__WRITE);
     ft__arg(&l, g, sizeof *g);
-    ft__launch_kernel(&l, count);
+    ft__go_grid(&l, (size_t)g->out_pixel, ft__gather_rows(g), 1, 16, 4);
 }
 
 static void ft__cl_depthwise_weight(const ft__call *call, const ft__conv *c)
