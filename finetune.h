@@ -1251,13 +1251,27 @@ FINETUNE_API uint64_t ft_node_multiply_adds(const ft_model *m, ft_node node); /*
 FINETUNE_API ft_time ft_node_time(const ft_model *m, ft_node node); /* with ft_desc.clock */
 FINETUNE_API const char *ft_architecture(const ft_model *m); /* "resnet18", or "" */
 /* Copy a node's numbers out or in, row-major: of a parameter, a buffer, an input, or the last run's
-   output or loss (after ft_feed there is no last run). `count` must be the node's (an input's: as
-   many as were fed), else FT_SHAPE. Ints are copied as their 4 bytes each. */
+   output, loss or nodes of ft_keep (after ft_feed there is no last run). `count` must be the node's
+   (an input's: as many as were fed), else FT_SHAPE. Ints are copied as their 4 bytes each. */
 FINETUNE_API ft_status ft_get(ft_model *m, ft_node node, float *to, size_t count);
 FINETUNE_API ft_status ft_set(ft_model *m, ft_node node, const float *from, size_t count);
-/* Copies the gradient that ft_backward added up since the last ft_update; trained parameters only.
-   `count` is the parameter's. */
+/* Copies the gradient of the loss: of a trained parameter what ft_backward added up since the last
+   ft_update, of a node of ft_want_gradient that of the last ft_backward alone. `count` is the
+   node's, for an input as many as were fed. FT_INVALID if there is none. */
 FINETUNE_API ft_status ft_get_gradient(ft_model *m, ft_node node, float *to, size_t count);
+/* Any other node's memory is used again within a run. ft_keep: from the next run on, ft_get reads
+   the node after it. It is computed even where neither output nor loss depends on it: so a network
+   has several outputs. A run without the loss computes it if it reads no inputs but the output's.
+   Its value has memory of its own, and is not folded or fused into the next operator, which may
+   change last bits. FT_INVALID for an input or a weight, which ft_get reads anyway. */
+FINETUNE_API ft_status ft_keep(ft_model *m, ft_node node);
+/* From the next ft_forward(m, true) on, ft_backward computes the gradient of the loss by this node:
+   an F32 input (saliency maps, adversarial examples) or any operator's result. All parameters may
+   be frozen. For the gradient in evaluation form freeze everything, ft_freeze(m, "*"). The layers
+   from this node on are then no longer a frozen prefix, so call ft_forget before ft_fit. */
+FINETUNE_API ft_status ft_want_gradient(ft_model *m, ft_node node);
+/* Undoes ft_keep and ft_want_gradient. */
+FINETUNE_API ft_status ft_forget(ft_model *m, ft_node node);
 /* Returns the most memory that the model will hold while it trains by hand (ft_forward,
    ft_backward, ft_update) or predicts (ft_run) with batches of this size. A memory_budget of
    `total` bytes is enough; if no optimiser is set, also for AdamW's state. If the model's budget is
@@ -6728,6 +6742,8 @@ typedef struct ft__node {
     int input_count;
     ft__options options;
     bool frozen;            /* parameters, buffers, and dropout */
+    bool keep_value;        /* ft_keep: it can be read after a run */
+    bool want_gradient;     /* ft_want_gradient: so can its gradient after backward */
     float *value;           /* of parameters and buffers, and of inputs: what was fed */
     ft__extent capacity;    /* inputs: how many samples and steps fit ... */
     ft__extent fed;         /* ... and how many were fed; batch 0: nothing was fed */
@@ -6812,6 +6828,8 @@ struct ft_model {
                                inputs were overwritten since */
     ft__extent ran;         /* its size */
     bool ran_loss;          /* it computed the loss too */
+    int ran_from;           /* its first step: ft_fit may have the values of those before in a
+                               cache */
     uint64_t runs;          /* made so far */
     uint64_t finite[3];     /* the versions + 1 of weights that were found to be finite */
     bool gradients_wait;    /* some were added that no update has used */
@@ -18079,7 +18097,9 @@ struct ft__plan {
     int *shares;            /* per node: the node whose memory its gradient uses */
     int *readers, *reader_end; /* while it is made: the steps that read each node, node after node,
                                   and where each node's end */
-    char *trained;          /* per node: depends on something trainable */
+    char *trained;          /* per node: depends on something trainable, or whose gradient is
+                               wanted */
+    char *read_later;       /* per node: FT__VALUE, FT__GRADIENT: stays in memory after a run */
     ft__tensor *inputs;     /* scratch for one call */
     void *memory, *workspace, *weights; /* `weights`: folded and prepared ones */
     size_t memory_bytes, workspace_bytes, weight_bytes;
@@ -18479,6 +18499,7 @@ static void ft__plan_free(ft__context *c, ft__plan *plan)
     ft__release(c, plan->memory);
     ft__release(c, plan->weights);
     ft__release(c, plan->inputs);
+    ft__release(c, plan->read_later);
     ft__release(c, plan->trained);
     ft__release(c, plan->reader_end);
     ft__release(c, plan->readers);
@@ -18492,6 +18513,18 @@ static void ft__plan_free(ft__context *c, ft__plan *plan)
 }
 
 enum { FT__FOR_OUTPUT = 1, FT__FOR_LOSS = 2 };
+enum { FT__VALUE = 1, FT__GRADIENT = 2 };
+
+/* Whether a node's value must stay in memory after a run. */
+static bool ft__stays(const ft_model *m, int id)
+{
+    return id == m->output.id || id == m->loss.id || m->nodes[id - 1].keep_value;
+}
+
+static bool ft__wants_gradient(const ft_model *m, const ft__plan *plan, int id)
+{
+    return plan->training && m->nodes[id - 1].want_gradient;
+}
 
 /* Marks what a target needs, walking the order of execution backwards. */
 static void ft__mark_needed(const ft_model *m, int target, char mark, char *needed)
@@ -18509,6 +18542,26 @@ static void ft__mark_needed(const ft_model *m, int target, char mark, char *need
     }
 }
 
+/* Marks what the nodes of ft_keep need. Such a node is computed whenever the output is, if it reads
+   no other inputs than the output does; else in runs for the loss. */
+static void ft__mark_kept(ft_model *m, char *needed)
+{
+    ft__context *c = &m->context;
+    int id, i;
+    for (id = 1; id <= m->node_count; ++id) {
+        char mark = FT__FOR_OUTPUT, *own;
+        if (!m->nodes[id - 1].keep_value) continue;
+        own = (char *)ft__allocate(c, (size_t)m->node_count, 1);
+        if (!own) return;
+        ft__mark_needed(m, id, FT__FOR_LOSS, own);
+        for (i = 0; i < m->node_count; ++i)
+            if (own[i] && m->nodes[i].op == FT__OP_input && !(needed[i] & FT__FOR_OUTPUT))
+                mark = FT__FOR_LOSS;
+        ft__release(c, own);
+        ft__mark_needed(m, id, mark, needed);
+    }
+}
+
 /* Per node the one needed node that reads it; 0: none does, -1: it is read more than once. */
 static void ft__sole_readers(const ft_model *m, const char *needed, int *sole)
 {
@@ -18523,7 +18576,7 @@ static void ft__sole_readers(const ft_model *m, const char *needed, int *sole)
 /* The only node that reads this one; 0: there are more, or none. */
 static int ft__only_reader(const ft_model *m, const int *sole, int id)
 {
-    if (id == m->output.id || id == m->loss.id || sole[id - 1] < 0) return 0;
+    if (ft__stays(m, id) || m->nodes[id - 1].want_gradient || sole[id - 1] < 0) return 0;
     return sole[id - 1];
 }
 
@@ -18535,7 +18588,8 @@ static bool ft__masks(const ft_model *m, const ft__step *step)
     return ft__is(&m->nodes[step->id - 1], FT__MASKS) && ft__is_clamp(row, &low, &high);
 }
 
-/* Fuses the step's only readers into it: a batch norm, if nothing is trained, and an activation. */
+/* Fuses the step's only readers into it: a batch norm, if nothing is trained, and an activation. If
+   an activation's gradient is wanted it is not fused, since backward would replace the gradient. */
 static void ft__fuse(const ft_model *m, const ft__plan *plan, const int *sole, ft__step *step)
 {
     const ft__node *node = &m->nodes[step->id - 1];
@@ -18549,7 +18603,8 @@ static void ft__fuse(const ft_model *m, const ft__plan *plan, const int *sole, f
         step->norm = step->output = next;
         next = ft__only_reader(m, sole, step->output);
     }
-    if (!next || !ft__rows[m->nodes[next - 1].op]->activation) return;
+    if (!next || !ft__rows[m->nodes[next - 1].op]->activation || m->nodes[next - 1].want_gradient)
+        return;
     if (trained ? ft__is(&m->nodes[next - 1], FT__READS_Y) : !plan->trained[next - 1])
         step->activation = step->output = next; /* in training only the output is kept */
 }
@@ -18584,13 +18639,15 @@ static void ft__plan_steps(ft_model *m, ft__plan *plan)
     int *sole = (int *)ft__allocate(c, (size_t)m->node_count, sizeof *sole), at, i;
     if (needed && done && sole) {
         ft__mark_needed(m, m->output.id, FT__FOR_OUTPUT, needed);
+        ft__mark_kept(m, needed);
         ft__mark_needed(m, m->loss.id, FT__FOR_LOSS, needed);
         ft__sole_readers(m, needed, sole);
         for (at = 0; plan->training && at < m->node_count; ++at) {
             const ft__node *node = &m->nodes[m->order[at] - 1];
             bool trained = ft__is_parameter(node) && !node->frozen;
             for (i = 0; i < node->input_count; ++i)
-                if (plan->trained[node->inputs[i] - 1]) trained = true;
+                if (plan->trained[node->inputs[i] - 1]
+                    || m->nodes[node->inputs[i] - 1].want_gradient) trained = true;
             plan->trained[m->order[at] - 1] = trained;
         }
         ft__add_steps(m, plan, needed, sole, done, false);
@@ -18773,7 +18830,7 @@ static int ft__last_use(const ft_model *m, const ft__plan *plan, int made_by, bo
     const ft__step *maker = &plan->steps[made_by];
     int id = maker->output, last = second ? maker->moment_again : made_by, from, end;
     bool backward = second || !maker->again;
-    if (id == m->output.id || id == m->loss.id) return INT_MAX;
+    if (ft__stays(m, id)) return INT_MAX;
     for (end = ft__readers_of(plan, id, &from); from < end; ++from) {
         const ft__step *step = &plan->steps[plan->readers[from]];
         const ft__node *reader = &m->nodes[step->id - 1];
@@ -18790,7 +18847,8 @@ static int ft__last_use(const ft_model *m, const ft__plan *plan, int made_by, bo
 
 static bool ft__has_gradient(const ft_model *m, const ft__plan *plan, int id)
 {
-    return plan->trained[id - 1] && (plan->last_reader[id - 1] >= 0 || id == m->loss.id);
+    return (plan->trained[id - 1] || ft__wants_gradient(m, plan, id))
+        && (plan->last_reader[id - 1] >= 0 || id == m->loss.id);
 }
 
 /* A gradient may use the memory of the gradient from which it is computed, if the operator works in
@@ -18806,6 +18864,7 @@ static void ft__plan_shares(const ft_model *m, ft__plan *plan)
         bool fits = id && (ft__rows[node->op]->flags & FT__IN_PLACE)
             && ft__has_gradient(m, plan, id) && ft__has_gradient(m, plan, step->output)
             && !ft__is_leaf(&m->nodes[id - 1]) && plan->last_reader[id - 1] == i
+            && !ft__wants_gradient(m, plan, id) && !ft__wants_gradient(m, plan, step->output)
             && ft__same_count(&m->nodes[id - 1], &m->nodes[step->output - 1]);
         for (j = 1; j < node->input_count; ++j) fits = fits && node->inputs[j] != id;
         if (fits) plan->shares[id - 1] = plan->shares[step->output - 1];
@@ -18823,13 +18882,14 @@ static int ft__add_block(ft__block *blocks, int count, size_t bytes, int first, 
     return count + 1;
 }
 
-/* The gradient of step `made_by`'s value, in use from the moment at which its last reader's
-   backward writes it. */
-static int ft__gradient_block(const ft_model *m, ft__plan *plan, int made_by, ft__block *blocks,
-                              int count)
+/* The gradient of a node, in use from the moment at which its last reader's backward writes it, to
+   that of the step `made_by`; of a leaf (-1), and if it is wanted, for good. */
+static int ft__gradient_block(const ft_model *m, ft__plan *plan, int id, int made_by,
+                              ft__block *blocks, int count)
 {
-    int id = plan->steps[made_by].output, reader = plan->last_reader[id - 1], i;
-    int last = plan->steps[made_by].moment_back;
+    int reader = plan->last_reader[id - 1], i;
+    int last = made_by < 0 || ft__wants_gradient(m, plan, id) ? INT_MAX
+                                                              : plan->steps[made_by].moment_back;
     if (!ft__has_gradient(m, plan, id) || plan->shares[id - 1] != id) return count;
     for (i = 0; i < made_by; ++i) /* the earliest of those that share it finishes last */
         if (plan->shares[plan->steps[i].output - 1] == id && plan->steps[i].moment_back > last)
@@ -18861,7 +18921,7 @@ static int ft__list_blocks(ft_model *m, ft__plan *plan, ft__block *blocks)
             count = ft__add_block(blocks, count, bytes, step->moment_again,
                                   ft__last_use(m, plan, i, true),
                                   (void **)(void *)&step->values[1]);
-        count = ft__gradient_block(m, plan, i, blocks, count);
+        count = ft__gradient_block(m, plan, step->output, i, blocks, count);
         if (!costs.saved) continue;
         twice = step->again && !step->alone;
         count = ft__add_block(blocks, count, costs.saved, i,
@@ -18871,6 +18931,9 @@ static int ft__list_blocks(ft_model *m, ft__plan *plan, ft__block *blocks)
             count = ft__add_block(blocks, count, costs.saved, step->moment_again,
                                   step->moment_back, &step->saved[1]);
     }
+    for (i = 1; i <= m->node_count; ++i)
+        if (ft__is_leaf(&m->nodes[i - 1]) && ft__wants_gradient(m, plan, i))
+            count = ft__gradient_block(m, plan, i, -1, blocks, count);
     return count;
 }
 
@@ -18907,7 +18970,7 @@ static void ft__mark_again(ft_model *m, ft__plan *plan, int at)
         || ft__costs_of(m, &m->nodes[step->id - 1], plan->most, true).saved > 0;
     int from, end;
     step->again = false;
-    if (step->output == m->output.id || step->output == m->loss.id) return;
+    if (ft__stays(m, step->output)) return;
     if (ft__carries(&m->nodes[step->id - 1])) return;
     for (end = ft__readers_of(plan, step->output, &from); from < end; ++from) {
         const ft__step *reader = &plan->steps[plan->readers[from]];
@@ -18929,7 +18992,7 @@ static void ft__plan_alone(ft_model *m, ft__plan *plan)
         ft__step *step = &plan->steps[at];
         bool same_part = true, multiplies = false;
         int last = 0;
-        if (step->again || step->output == m->output.id || step->output == m->loss.id
+        if (step->again || ft__stays(m, step->output)
             || !(ft__rows[m->nodes[step->id - 1].op]->flags & FT__RESTORES)) continue;
         for (end = ft__readers_of(plan, step->output, &from); from < end; ++from) {
             const ft__step *read = &plan->steps[plan->readers[from]];
@@ -19326,7 +19389,7 @@ static ft__plan *ft__plan_make(ft_model *m, ft__extent most, bool training, bool
     size_t nodes = (size_t)m->node_count + 1, before;
     ft__plan *plan;
     ft__block *blocks = NULL;
-    int count;
+    int count, i;
     if (m->plans[!training] && m->plans[!training] != m->in_use
         && ft__memory_left(c) < ft__plan_lists(m)) ft__give_up_plan(m, !training);
     before = c->bytes;
@@ -19343,6 +19406,10 @@ static ft__plan *ft__plan_make(ft_model *m, ft__extent most, bool training, bool
     plan->shares = (int *)ft__allocate(c, nodes, sizeof *plan->shares);
     plan->reader_end = (int *)ft__allocate(c, nodes, sizeof *plan->reader_end);
     plan->trained = (char *)ft__allocate(c, nodes, 1);
+    plan->read_later = (char *)ft__allocate(c, nodes, 1);
+    for (i = 0; plan->read_later && i < m->node_count; ++i)
+        plan->read_later[i] = (char)((ft__stays(m, i + 1) ? FT__VALUE : 0)
+                                     | (ft__wants_gradient(m, plan, i + 1) ? FT__GRADIENT : 0));
     plan->inputs = (ft__tensor *)ft__allocate(c, (size_t)ft__most_inputs(m),
                                               sizeof *plan->inputs);
     if (ft__ok(c)) ft__plan_steps(m, plan);
@@ -19526,6 +19593,7 @@ static void ft__run_forward(ft_model *m, ft__plan *plan, int from, int to, int b
     m->backward_done = false;
     m->ran = ft__extent_of(m, batch);
     m->ran_loss = !(how & FT__ONLY_OUTPUT);
+    m->ran_from = from;
     m->runs += 1;
     if (in_steps) m->trained_version += 1; /* statistics change */
     ft__catch_up_before(m, in_steps);
@@ -35222,6 +35290,15 @@ const char *ft_architecture(const ft_model *m)
     return m && m->architecture ? m->architecture : "";
 }
 
+/* Whether the last run computed this node. */
+static bool ft__was_run(const ft_model *m, const ft__plan *plan, int id)
+{
+    int i;
+    for (i = m->ran_from; i < plan->step_count; ++i)
+        if (plan->steps[i].output == id) return m->ran_loss || plan->steps[i].for_output;
+    return false;
+}
+
 /* The memory that holds a node's value now, and its size; NULL with an error. */
 static float *ft__value_of(ft_model *m, ft_node node, const char *call, ft__extent *size)
 {
@@ -35245,10 +35322,14 @@ static float *ft__value_of(ft_model *m, ft_node node, const char *call, ft__exte
                  " not fed", call, found->name);
         return NULL;
     }
-    if (plan && (node.id == m->output.id || node.id == m->loss.id))
+    if (plan && (plan->read_later[node.id - 1] & FT__VALUE) && ft__was_run(m, plan, node.id))
         return plan->values[node.id - 1];
-    ft__fail(&m->context, FT_INVALID, "%s: only parameters, inputs, the output and the loss keep"
-             " their values after a run", found->name);
+    ft__fail(&m->context, FT_INVALID, !plan || !found->keep_value
+             ? "%s: only parameters, inputs, the output and the loss keep their values after a run,"
+               " and nodes of ft_keep; there must have been one since the last ft_feed"
+             : "%s: was not computed in the last run: ft_keep came after it, it reads an input that"
+               " was not fed, or ft_fit had the outputs of frozen layers in its cache",
+             found->name);
     return NULL;
 }
 
@@ -35306,20 +35387,69 @@ static ft_status ft__no_gradient(ft_model *m, const ft__node *node)
             && other->name[bytes] == '.')
             snprintf(layer, sizeof layer, "; the layer has the parameter \"%.200s\"", other->name);
     }
-    return ft__fail(&m->context, FT_INVALID, "%s: has no gradient: it is not a parameter%s",
-                    node->name, layer);
+    return ft__fail(&m->context, FT_INVALID, "%s: has no gradient: it is not a parameter%s, nor"
+                    " asked for with ft_want_gradient", node->name, layer);
 }
 
 ft_status ft_get_gradient(ft_model *m, ft_node node, float *to, size_t count)
 {
     const ft__node *found;
+    const float *gradient;
+    ft__extent size = ft__one;
     if (!ft__check_node(m, node, "ft_get_gradient")) return ft__status_of(m);
     found = &m->nodes[node.id - 1];
-    if (!found->gradient) return ft__no_gradient(m, found);
-    if (ft__check_count(m, node, count, ft__one) != FT_OK
+    gradient = found->gradient;
+    if (found->want_gradient) {
+        const ft__plan *plan = m->last_run;
+        if (!plan || !m->backward_done || !(plan->read_later[node.id - 1] & FT__GRADIENT))
+            return ft__fail(&m->context, FT_INVALID, "%s: has no gradient yet: call ft_forward(m,"
+                            " true) and ft_backward after ft_want_gradient and ft_feed",
+                            found->name);
+        gradient = plan->gradients[node.id - 1];
+        size = m->ran;
+        if (!gradient)
+            return ft__fail(&m->context, FT_INVALID, "%s: has no gradient: the loss does not depend"
+                            " on it", found->name);
+    }
+    if (!gradient) return ft__no_gradient(m, found);
+    if (ft__check_count(m, node, count, size) != FT_OK
         || !ft__given(&m->context, to, "ft_get_gradient: to")) return ft__status_of(m);
-    ft__to_host(&m->context, found->gradient, count * sizeof *to);
-    memcpy(to, found->gradient, count * sizeof *to);
+    ft__read_value(m, found, gradient, size, to);
+    return FT_OK;
+}
+
+ft_status ft_keep(ft_model *m, ft_node node)
+{
+    if (!ft__check_node(m, node, "ft_keep")) return ft__status_of(m);
+    if (ft__is_leaf(&m->nodes[node.id - 1]))
+        return ft__fail(&m->context, FT_INVALID, "ft_keep: %s has no effect here: parameters and"
+                        " inputs keep their values anyway", m->nodes[node.id - 1].name);
+    m->version += !m->nodes[node.id - 1].keep_value;
+    m->nodes[node.id - 1].keep_value = true;
+    return FT_OK;
+}
+
+ft_status ft_want_gradient(ft_model *m, ft_node node)
+{
+    const ft__node *found;
+    if (!ft__check_node(m, node, "ft_want_gradient")) return ft__status_of(m);
+    found = &m->nodes[node.id - 1];
+    if (ft__is_weight(found) || found->type != FT_F32)
+        return ft__fail(&m->context, FT_INVALID, "ft_want_gradient: %s has %s", found->name,
+                        found->type != FT_F32 ? "no gradient: it holds integers"
+                        : "a gradient if it is trained (ft_unfreeze), else none");
+    m->version += !found->want_gradient;
+    m->nodes[node.id - 1].want_gradient = true;
+    return FT_OK;
+}
+
+ft_status ft_forget(ft_model *m, ft_node node)
+{
+    ft__node *found;
+    if (!ft__check_node(m, node, "ft_forget")) return ft__status_of(m);
+    found = &m->nodes[node.id - 1];
+    m->version += found->keep_value || found->want_gradient;
+    found->keep_value = found->want_gradient = false;
     return FT_OK;
 }
 

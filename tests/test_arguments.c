@@ -165,6 +165,9 @@ static bool call(int which, ft_model *m, ft_node x, bool make)
     TRY(ft_get(m, x, NULL, 1));
     TRY(ft_set(m, x, NULL, 1));
     TRY(ft_get_gradient(m, x, NULL, 1));
+    TRY(ft_keep(m, x));
+    TRY(ft_want_gradient(m, x));
+    TRY(ft_forget(m, x));
     TRY(ft_plan(m, 1, false));
     TRY(ft_freeze(m, NULL));
     TRY(ft_unfreeze(m, NULL));

@@ -302,9 +302,10 @@ static void test_layers(void)
     a = ft_linear(m, "a", x, 2, (ft_linear_options){0});
     CHECK(a.id, "%s", ft_error_text(m));
     ft_get_gradient(m, a, numbers, 6);
-    failed(m, FT_INVALID, "a: has no gradient: it is not a parameter; the layer has the parameter \"a.weight\"");
+    failed(m, FT_INVALID, "a: has no gradient: it is not a parameter; the layer has the parameter \"a.weight\","
+           " nor asked for with ft_want_gradient");
     ft_get_gradient(m, x, numbers, 6);
-    failed(m, FT_INVALID, "x: has no gradient: it is not a parameter");
+    failed(m, FT_INVALID, "x: has no gradient: it is not a parameter, nor asked for with ft_want_gradient");
     ft_get_gradient(m, ft_find(m, "a.weight"), numbers, 6);
     failed(m, FT_INVALID, "a.weight: has no gradient: no training step was run (ft_forward, ft_backward)");
     ft_freeze(m, "a.weight");

@@ -121,6 +121,7 @@ static void ft__run_forward(ft_model *m, ft__plan *plan, int from, int to, int b
     m->backward_done = false;
     m->ran = ft__extent_of(m, batch);
     m->ran_loss = !(how & FT__ONLY_OUTPUT);
+    m->ran_from = from;
     m->runs += 1;
     if (in_steps) m->trained_version += 1; /* statistics change */
     ft__catch_up_before(m, in_steps);

@@ -182,7 +182,7 @@ static int ft__last_use(const ft_model *m, const ft__plan *plan, int made_by, bo
     const ft__step *maker = &plan->steps[made_by];
     int id = maker->output, last = second ? maker->moment_again : made_by, from, end;
     bool backward = second || !maker->again;
-    if (id == m->output.id || id == m->loss.id) return INT_MAX;
+    if (ft__stays(m, id)) return INT_MAX;
     for (end = ft__readers_of(plan, id, &from); from < end; ++from) {
         const ft__step *step = &plan->steps[plan->readers[from]];
         const ft__node *reader = &m->nodes[step->id - 1];
@@ -199,7 +199,8 @@ static int ft__last_use(const ft_model *m, const ft__plan *plan, int made_by, bo
 
 static bool ft__has_gradient(const ft_model *m, const ft__plan *plan, int id)
 {
-    return plan->trained[id - 1] && (plan->last_reader[id - 1] >= 0 || id == m->loss.id);
+    return (plan->trained[id - 1] || ft__wants_gradient(m, plan, id))
+        && (plan->last_reader[id - 1] >= 0 || id == m->loss.id);
 }
 
 /* A gradient may use the memory of the gradient from which it is computed, if the operator works in
@@ -215,6 +216,7 @@ static void ft__plan_shares(const ft_model *m, ft__plan *plan)
         bool fits = id && (ft__rows[node->op]->flags & FT__IN_PLACE)
             && ft__has_gradient(m, plan, id) && ft__has_gradient(m, plan, step->output)
             && !ft__is_leaf(&m->nodes[id - 1]) && plan->last_reader[id - 1] == i
+            && !ft__wants_gradient(m, plan, id) && !ft__wants_gradient(m, plan, step->output)
             && ft__same_count(&m->nodes[id - 1], &m->nodes[step->output - 1]);
         for (j = 1; j < node->input_count; ++j) fits = fits && node->inputs[j] != id;
         if (fits) plan->shares[id - 1] = plan->shares[step->output - 1];
@@ -232,13 +234,14 @@ static int ft__add_block(ft__block *blocks, int count, size_t bytes, int first, 
     return count + 1;
 }
 
-/* The gradient of step `made_by`'s value, in use from the moment at which its last reader's
-   backward writes it. */
-static int ft__gradient_block(const ft_model *m, ft__plan *plan, int made_by, ft__block *blocks,
-                              int count)
+/* The gradient of a node, in use from the moment at which its last reader's backward writes it, to
+   that of the step `made_by`; of a leaf (-1), and if it is wanted, for good. */
+static int ft__gradient_block(const ft_model *m, ft__plan *plan, int id, int made_by,
+                              ft__block *blocks, int count)
 {
-    int id = plan->steps[made_by].output, reader = plan->last_reader[id - 1], i;
-    int last = plan->steps[made_by].moment_back;
+    int reader = plan->last_reader[id - 1], i;
+    int last = made_by < 0 || ft__wants_gradient(m, plan, id) ? INT_MAX
+                                                              : plan->steps[made_by].moment_back;
     if (!ft__has_gradient(m, plan, id) || plan->shares[id - 1] != id) return count;
     for (i = 0; i < made_by; ++i) /* the earliest of those that share it finishes last */
         if (plan->shares[plan->steps[i].output - 1] == id && plan->steps[i].moment_back > last)
@@ -270,7 +273,7 @@ static int ft__list_blocks(ft_model *m, ft__plan *plan, ft__block *blocks)
             count = ft__add_block(blocks, count, bytes, step->moment_again,
                                   ft__last_use(m, plan, i, true),
                                   (void **)(void *)&step->values[1]);
-        count = ft__gradient_block(m, plan, i, blocks, count);
+        count = ft__gradient_block(m, plan, step->output, i, blocks, count);
         if (!costs.saved) continue;
         twice = step->again && !step->alone;
         count = ft__add_block(blocks, count, costs.saved, i,
@@ -280,6 +283,9 @@ static int ft__list_blocks(ft_model *m, ft__plan *plan, ft__block *blocks)
             count = ft__add_block(blocks, count, costs.saved, step->moment_again,
                                   step->moment_back, &step->saved[1]);
     }
+    for (i = 1; i <= m->node_count; ++i)
+        if (ft__is_leaf(&m->nodes[i - 1]) && ft__wants_gradient(m, plan, i))
+            count = ft__gradient_block(m, plan, i, -1, blocks, count);
     return count;
 }
 
@@ -316,7 +322,7 @@ static void ft__mark_again(ft_model *m, ft__plan *plan, int at)
         || ft__costs_of(m, &m->nodes[step->id - 1], plan->most, true).saved > 0;
     int from, end;
     step->again = false;
-    if (step->output == m->output.id || step->output == m->loss.id) return;
+    if (ft__stays(m, step->output)) return;
     if (ft__carries(&m->nodes[step->id - 1])) return;
     for (end = ft__readers_of(plan, step->output, &from); from < end; ++from) {
         const ft__step *reader = &plan->steps[plan->readers[from]];
@@ -338,7 +344,7 @@ static void ft__plan_alone(ft_model *m, ft__plan *plan)
         ft__step *step = &plan->steps[at];
         bool same_part = true, multiplies = false;
         int last = 0;
-        if (step->again || step->output == m->output.id || step->output == m->loss.id
+        if (step->again || ft__stays(m, step->output)
             || !(ft__rows[m->nodes[step->id - 1].op]->flags & FT__RESTORES)) continue;
         for (end = ft__readers_of(plan, step->output, &from); from < end; ++from) {
             const ft__step *read = &plan->steps[plan->readers[from]];
@@ -735,7 +741,7 @@ static ft__plan *ft__plan_make(ft_model *m, ft__extent most, bool training, bool
     size_t nodes = (size_t)m->node_count + 1, before;
     ft__plan *plan;
     ft__block *blocks = NULL;
-    int count;
+    int count, i;
     if (m->plans[!training] && m->plans[!training] != m->in_use
         && ft__memory_left(c) < ft__plan_lists(m)) ft__give_up_plan(m, !training);
     before = c->bytes;
@@ -752,6 +758,10 @@ static ft__plan *ft__plan_make(ft_model *m, ft__extent most, bool training, bool
     plan->shares = (int *)ft__allocate(c, nodes, sizeof *plan->shares);
     plan->reader_end = (int *)ft__allocate(c, nodes, sizeof *plan->reader_end);
     plan->trained = (char *)ft__allocate(c, nodes, 1);
+    plan->read_later = (char *)ft__allocate(c, nodes, 1);
+    for (i = 0; plan->read_later && i < m->node_count; ++i)
+        plan->read_later[i] = (char)((ft__stays(m, i + 1) ? FT__VALUE : 0)
+                                     | (ft__wants_gradient(m, plan, i + 1) ? FT__GRADIENT : 0));
     plan->inputs = (ft__tensor *)ft__allocate(c, (size_t)ft__most_inputs(m),
                                               sizeof *plan->inputs);
     if (ft__ok(c)) ft__plan_steps(m, plan);

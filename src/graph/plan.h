@@ -60,7 +60,9 @@ struct ft__plan {
     int *shares;            /* per node: the node whose memory its gradient uses */
     int *readers, *reader_end; /* while it is made: the steps that read each node, node after node,
                                   and where each node's end */
-    char *trained;          /* per node: depends on something trainable */
+    char *trained;          /* per node: depends on something trainable, or whose gradient is
+                               wanted */
+    char *read_later;       /* per node: FT__VALUE, FT__GRADIENT: stays in memory after a run */
     ft__tensor *inputs;     /* scratch for one call */
     void *memory, *workspace, *weights; /* `weights`: folded and prepared ones */
     size_t memory_bytes, workspace_bytes, weight_bytes;
@@ -460,6 +462,7 @@ static void ft__plan_free(ft__context *c, ft__plan *plan)
     ft__release(c, plan->memory);
     ft__release(c, plan->weights);
     ft__release(c, plan->inputs);
+    ft__release(c, plan->read_later);
     ft__release(c, plan->trained);
     ft__release(c, plan->reader_end);
     ft__release(c, plan->readers);
@@ -473,6 +476,18 @@ static void ft__plan_free(ft__context *c, ft__plan *plan)
 }
 
 enum { FT__FOR_OUTPUT = 1, FT__FOR_LOSS = 2 };
+enum { FT__VALUE = 1, FT__GRADIENT = 2 };
+
+/* Whether a node's value must stay in memory after a run. */
+static bool ft__stays(const ft_model *m, int id)
+{
+    return id == m->output.id || id == m->loss.id || m->nodes[id - 1].keep_value;
+}
+
+static bool ft__wants_gradient(const ft_model *m, const ft__plan *plan, int id)
+{
+    return plan->training && m->nodes[id - 1].want_gradient;
+}
 
 /* Marks what a target needs, walking the order of execution backwards. */
 static void ft__mark_needed(const ft_model *m, int target, char mark, char *needed)
@@ -490,6 +505,26 @@ static void ft__mark_needed(const ft_model *m, int target, char mark, char *need
     }
 }
 
+/* Marks what the nodes of ft_keep need. Such a node is computed whenever the output is, if it reads
+   no other inputs than the output does; else in runs for the loss. */
+static void ft__mark_kept(ft_model *m, char *needed)
+{
+    ft__context *c = &m->context;
+    int id, i;
+    for (id = 1; id <= m->node_count; ++id) {
+        char mark = FT__FOR_OUTPUT, *own;
+        if (!m->nodes[id - 1].keep_value) continue;
+        own = (char *)ft__allocate(c, (size_t)m->node_count, 1);
+        if (!own) return;
+        ft__mark_needed(m, id, FT__FOR_LOSS, own);
+        for (i = 0; i < m->node_count; ++i)
+            if (own[i] && m->nodes[i].op == FT__OP_input && !(needed[i] & FT__FOR_OUTPUT))
+                mark = FT__FOR_LOSS;
+        ft__release(c, own);
+        ft__mark_needed(m, id, mark, needed);
+    }
+}
+
 /* Per node the one needed node that reads it; 0: none does, -1: it is read more than once. */
 static void ft__sole_readers(const ft_model *m, const char *needed, int *sole)
 {
@@ -504,7 +539,7 @@ static void ft__sole_readers(const ft_model *m, const char *needed, int *sole)
 /* The only node that reads this one; 0: there are more, or none. */
 static int ft__only_reader(const ft_model *m, const int *sole, int id)
 {
-    if (id == m->output.id || id == m->loss.id || sole[id - 1] < 0) return 0;
+    if (ft__stays(m, id) || m->nodes[id - 1].want_gradient || sole[id - 1] < 0) return 0;
     return sole[id - 1];
 }
 
@@ -516,7 +551,8 @@ static bool ft__masks(const ft_model *m, const ft__step *step)
     return ft__is(&m->nodes[step->id - 1], FT__MASKS) && ft__is_clamp(row, &low, &high);
 }
 
-/* Fuses the step's only readers into it: a batch norm, if nothing is trained, and an activation. */
+/* Fuses the step's only readers into it: a batch norm, if nothing is trained, and an activation. If
+   an activation's gradient is wanted it is not fused, since backward would replace the gradient. */
 static void ft__fuse(const ft_model *m, const ft__plan *plan, const int *sole, ft__step *step)
 {
     const ft__node *node = &m->nodes[step->id - 1];
@@ -530,7 +566,8 @@ static void ft__fuse(const ft_model *m, const ft__plan *plan, const int *sole, f
         step->norm = step->output = next;
         next = ft__only_reader(m, sole, step->output);
     }
-    if (!next || !ft__rows[m->nodes[next - 1].op]->activation) return;
+    if (!next || !ft__rows[m->nodes[next - 1].op]->activation || m->nodes[next - 1].want_gradient)
+        return;
     if (trained ? ft__is(&m->nodes[next - 1], FT__READS_Y) : !plan->trained[next - 1])
         step->activation = step->output = next; /* in training only the output is kept */
 }
@@ -565,13 +602,15 @@ static void ft__plan_steps(ft_model *m, ft__plan *plan)
     int *sole = (int *)ft__allocate(c, (size_t)m->node_count, sizeof *sole), at, i;
     if (needed && done && sole) {
         ft__mark_needed(m, m->output.id, FT__FOR_OUTPUT, needed);
+        ft__mark_kept(m, needed);
         ft__mark_needed(m, m->loss.id, FT__FOR_LOSS, needed);
         ft__sole_readers(m, needed, sole);
         for (at = 0; plan->training && at < m->node_count; ++at) {
             const ft__node *node = &m->nodes[m->order[at] - 1];
             bool trained = ft__is_parameter(node) && !node->frozen;
             for (i = 0; i < node->input_count; ++i)
-                if (plan->trained[node->inputs[i] - 1]) trained = true;
+                if (plan->trained[node->inputs[i] - 1]
+                    || m->nodes[node->inputs[i] - 1].want_gradient) trained = true;
             plan->trained[m->order[at] - 1] = trained;
         }
         ft__add_steps(m, plan, needed, sole, done, false);

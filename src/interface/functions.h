@@ -259,13 +259,27 @@ FINETUNE_API uint64_t ft_node_multiply_adds(const ft_model *m, ft_node node); /*
 FINETUNE_API ft_time ft_node_time(const ft_model *m, ft_node node); /* with ft_desc.clock */
 FINETUNE_API const char *ft_architecture(const ft_model *m); /* "resnet18", or "" */
 /* Copy a node's numbers out or in, row-major: of a parameter, a buffer, an input, or the last run's
-   output or loss (after ft_feed there is no last run). `count` must be the node's (an input's: as
-   many as were fed), else FT_SHAPE. Ints are copied as their 4 bytes each. */
+   output, loss or nodes of ft_keep (after ft_feed there is no last run). `count` must be the node's
+   (an input's: as many as were fed), else FT_SHAPE. Ints are copied as their 4 bytes each. */
 FINETUNE_API ft_status ft_get(ft_model *m, ft_node node, float *to, size_t count);
 FINETUNE_API ft_status ft_set(ft_model *m, ft_node node, const float *from, size_t count);
-/* Copies the gradient that ft_backward added up since the last ft_update; trained parameters only.
-   `count` is the parameter's. */
+/* Copies the gradient of the loss: of a trained parameter what ft_backward added up since the last
+   ft_update, of a node of ft_want_gradient that of the last ft_backward alone. `count` is the
+   node's, for an input as many as were fed. FT_INVALID if there is none. */
 FINETUNE_API ft_status ft_get_gradient(ft_model *m, ft_node node, float *to, size_t count);
+/* Any other node's memory is used again within a run. ft_keep: from the next run on, ft_get reads
+   the node after it. It is computed even where neither output nor loss depends on it: so a network
+   has several outputs. A run without the loss computes it if it reads no inputs but the output's.
+   Its value has memory of its own, and is not folded or fused into the next operator, which may
+   change last bits. FT_INVALID for an input or a weight, which ft_get reads anyway. */
+FINETUNE_API ft_status ft_keep(ft_model *m, ft_node node);
+/* From the next ft_forward(m, true) on, ft_backward computes the gradient of the loss by this node:
+   an F32 input (saliency maps, adversarial examples) or any operator's result. All parameters may
+   be frozen. For the gradient in evaluation form freeze everything, ft_freeze(m, "*"). The layers
+   from this node on are then no longer a frozen prefix, so call ft_forget before ft_fit. */
+FINETUNE_API ft_status ft_want_gradient(ft_model *m, ft_node node);
+/* Undoes ft_keep and ft_want_gradient. */
+FINETUNE_API ft_status ft_forget(ft_model *m, ft_node node);
 /* Returns the most memory that the model will hold while it trains by hand (ft_forward,
    ft_backward, ft_update) or predicts (ft_run) with batches of this size. A memory_budget of
    `total` bytes is enough; if no optimiser is set, also for AdamW's state. If the model's budget is

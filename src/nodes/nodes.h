@@ -86,6 +86,8 @@ typedef struct ft__node {
     int input_count;
     ft__options options;
     bool frozen;            /* parameters, buffers, and dropout */
+    bool keep_value;        /* ft_keep: it can be read after a run */
+    bool want_gradient;     /* ft_want_gradient: so can its gradient after backward */
     float *value;           /* of parameters and buffers, and of inputs: what was fed */
     ft__extent capacity;    /* inputs: how many samples and steps fit ... */
     ft__extent fed;         /* ... and how many were fed; batch 0: nothing was fed */
@@ -170,6 +172,8 @@ struct ft_model {
                                inputs were overwritten since */
     ft__extent ran;         /* its size */
     bool ran_loss;          /* it computed the loss too */
+    int ran_from;           /* its first step: ft_fit may have the values of those before in a
+                               cache */
     uint64_t runs;          /* made so far */
     uint64_t finite[3];     /* the versions + 1 of weights that were found to be finite */
     bool gradients_wait;    /* some were added that no update has used */

@@ -85,6 +85,15 @@ const char *ft_architecture(const ft_model *m)
     return m && m->architecture ? m->architecture : "";
 }
 
+/* Whether the last run computed this node. */
+static bool ft__was_run(const ft_model *m, const ft__plan *plan, int id)
+{
+    int i;
+    for (i = m->ran_from; i < plan->step_count; ++i)
+        if (plan->steps[i].output == id) return m->ran_loss || plan->steps[i].for_output;
+    return false;
+}
+
 /* The memory that holds a node's value now, and its size; NULL with an error. */
 static float *ft__value_of(ft_model *m, ft_node node, const char *call, ft__extent *size)
 {
@@ -108,10 +117,14 @@ static float *ft__value_of(ft_model *m, ft_node node, const char *call, ft__exte
                  " not fed", call, found->name);
         return NULL;
     }
-    if (plan && (node.id == m->output.id || node.id == m->loss.id))
+    if (plan && (plan->read_later[node.id - 1] & FT__VALUE) && ft__was_run(m, plan, node.id))
         return plan->values[node.id - 1];
-    ft__fail(&m->context, FT_INVALID, "%s: only parameters, inputs, the output and the loss keep"
-             " their values after a run", found->name);
+    ft__fail(&m->context, FT_INVALID, !plan || !found->keep_value
+             ? "%s: only parameters, inputs, the output and the loss keep their values after a run,"
+               " and nodes of ft_keep; there must have been one since the last ft_feed"
+             : "%s: was not computed in the last run: ft_keep came after it, it reads an input that"
+               " was not fed, or ft_fit had the outputs of frozen layers in its cache",
+             found->name);
     return NULL;
 }
 
@@ -169,20 +182,69 @@ static ft_status ft__no_gradient(ft_model *m, const ft__node *node)
             && other->name[bytes] == '.')
             snprintf(layer, sizeof layer, "; the layer has the parameter \"%.200s\"", other->name);
     }
-    return ft__fail(&m->context, FT_INVALID, "%s: has no gradient: it is not a parameter%s",
-                    node->name, layer);
+    return ft__fail(&m->context, FT_INVALID, "%s: has no gradient: it is not a parameter%s, nor"
+                    " asked for with ft_want_gradient", node->name, layer);
 }
 
 ft_status ft_get_gradient(ft_model *m, ft_node node, float *to, size_t count)
 {
     const ft__node *found;
+    const float *gradient;
+    ft__extent size = ft__one;
     if (!ft__check_node(m, node, "ft_get_gradient")) return ft__status_of(m);
     found = &m->nodes[node.id - 1];
-    if (!found->gradient) return ft__no_gradient(m, found);
-    if (ft__check_count(m, node, count, ft__one) != FT_OK
+    gradient = found->gradient;
+    if (found->want_gradient) {
+        const ft__plan *plan = m->last_run;
+        if (!plan || !m->backward_done || !(plan->read_later[node.id - 1] & FT__GRADIENT))
+            return ft__fail(&m->context, FT_INVALID, "%s: has no gradient yet: call ft_forward(m,"
+                            " true) and ft_backward after ft_want_gradient and ft_feed",
+                            found->name);
+        gradient = plan->gradients[node.id - 1];
+        size = m->ran;
+        if (!gradient)
+            return ft__fail(&m->context, FT_INVALID, "%s: has no gradient: the loss does not depend"
+                            " on it", found->name);
+    }
+    if (!gradient) return ft__no_gradient(m, found);
+    if (ft__check_count(m, node, count, size) != FT_OK
         || !ft__given(&m->context, to, "ft_get_gradient: to")) return ft__status_of(m);
-    ft__to_host(&m->context, found->gradient, count * sizeof *to);
-    memcpy(to, found->gradient, count * sizeof *to);
+    ft__read_value(m, found, gradient, size, to);
+    return FT_OK;
+}
+
+ft_status ft_keep(ft_model *m, ft_node node)
+{
+    if (!ft__check_node(m, node, "ft_keep")) return ft__status_of(m);
+    if (ft__is_leaf(&m->nodes[node.id - 1]))
+        return ft__fail(&m->context, FT_INVALID, "ft_keep: %s has no effect here: parameters and"
+                        " inputs keep their values anyway", m->nodes[node.id - 1].name);
+    m->version += !m->nodes[node.id - 1].keep_value;
+    m->nodes[node.id - 1].keep_value = true;
+    return FT_OK;
+}
+
+ft_status ft_want_gradient(ft_model *m, ft_node node)
+{
+    const ft__node *found;
+    if (!ft__check_node(m, node, "ft_want_gradient")) return ft__status_of(m);
+    found = &m->nodes[node.id - 1];
+    if (ft__is_weight(found) || found->type != FT_F32)
+        return ft__fail(&m->context, FT_INVALID, "ft_want_gradient: %s has %s", found->name,
+                        found->type != FT_F32 ? "no gradient: it holds integers"
+                        : "a gradient if it is trained (ft_unfreeze), else none");
+    m->version += !found->want_gradient;
+    m->nodes[node.id - 1].want_gradient = true;
+    return FT_OK;
+}
+
+ft_status ft_forget(ft_model *m, ft_node node)
+{
+    ft__node *found;
+    if (!ft__check_node(m, node, "ft_forget")) return ft__status_of(m);
+    found = &m->nodes[node.id - 1];
+    m->version += found->keep_value || found->want_gradient;
+    found->keep_value = found->want_gradient = false;
     return FT_OK;
 }
 
