@@ -76,6 +76,10 @@ for macro in "FINETUNE_NO_THREADS -DFINETUNE_NO_SIMD" FINETUNE_NO_SIMD "FINETUNE
     try "$macro" ${CC:-cc} -std=c99 $warnings -D$macro -O0 -I. $out/use.c -o $out/use -lm -pthread
     try "$macro runs" $out/use
 done
+if [ -n "$LONG" ]; then # the same as PyTorch, too
+    try "test_golden without SIMD" ${CC:-cc} -std=c99 $warnings -DFINETUNE_NO_SIMD -O1 -I. tests/test_golden.c -o $out/golden -lm -pthread
+    try "test_golden without SIMD runs" $out/golden
+fi
 
 # Windows' headers define words such as far, near, small, min, max and interface as macros: none of
 # them may stand in ours as a name. This stand-in has also those that only some versions bring; the

@@ -1,5 +1,5 @@
 /* test_golden.c - the same results as PyTorch: every operator, every optimiser over ten steps,
-   schedules, a CNN and two ResNets, against files that tests/golden/make_goldens.py made with
+   schedules, a CNN, two ResNets and recurrent networks, at each SIMD level, against files that tests/golden/make_goldens.py made with
    PyTorch.
        build/test_golden [CASE]       runs one operator's case only */
 #include "check.h"
@@ -243,11 +243,6 @@ static void test_operators(const char *simd, int threads, const char *only)
     desc.simd = simd;
     desc.threads = threads;
     m = ft_create(desc);
-    if (ft_error(m) == FT_UNSUPPORTED) {
-        ft_destroy(m);
-        skip_level(simd);
-        return;
-    }
     file = open_golden(m, "operators");
     text = ft_file_metadata(file, "cases");
     json = ft__json_parse(&m->context, text, strlen(text));
@@ -493,6 +488,30 @@ static void compare_logits(ft_model *m, ft_file *file, const network_case *c, co
     free(want);
 }
 
+/* One relu of ResNet-18 has an input that is 0 but for rounding (make_goldens.py, close_first): a run
+   agrees with PyTorch's where it is open or, if its logits are nearer to these, where it is closed. */
+static bool took_other_course(ft_model *m, ft_file *file, const network_case *c, const float *x)
+{
+    size_t count, i;
+    float *open = read_golden(file, "", "after/logits", &count), *got;
+    float *closed = read_golden(file, "", "closed/logits", &count);
+    double to_open = 0, to_closed = 0;
+    if (!closed) {
+        free(open);
+        return false;
+    }
+    got = (float *)calloc(count, sizeof *got);
+    ft_run(m, x, c->batch, got, count);
+    for (i = 0; i < count; ++i) {
+        to_open += fabs((double)got[i] - (double)open[i]);
+        to_closed += fabs((double)got[i] - (double)closed[i]);
+    }
+    free(got);
+    free(open);
+    free(closed);
+    return to_closed < to_open;
+}
+
 /* Every weight that the file has under this prefix. */
 static void compare_weights(ft_model *m, ft_file *file, const char *golden, const char *prefix,
                             double tolerance)
@@ -510,7 +529,7 @@ static void compare_weights(ft_model *m, ft_file *file, const char *golden, cons
     CHECK(compared >= 4, "%s: only %d weights compared", prefix, compared);
 }
 
-static void test_network(const network_case *c)
+static void test_network(const network_case *c, const char *simd)
 {
     char input[64], prefix[64], key[80];
     float *x = (float *)calloc((size_t)c->batch * c->pixels, sizeof *x), losses[10], *want, *labels;
@@ -522,6 +541,7 @@ static void test_network(const network_case *c)
     int step;
     memset(&desc, 0, sizeof desc);
     memset(&options, 0, sizeof options);
+    desc.simd = simd;
     m = ft_create(desc);
     file = open_golden(m, c->golden);
     options.classes = 10;
@@ -544,6 +564,7 @@ static void test_network(const network_case *c)
     }
     CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
     snprintf(prefix, sizeof prefix, "%s", c->variant);
+    if (took_other_course(m, file, c, x)) snprintf(prefix, sizeof prefix, "closed/");
     snprintf(key, sizeof key, "%slosses", c->network ? "" : prefix);
     want = read_golden(file, "", key, &count);
     compare(c->golden, key, losses, want, 10, c->after);
@@ -557,7 +578,7 @@ static void test_network(const network_case *c)
     ft_destroy(m);
 }
 
-static void test_networks(void)
+static void test_networks(const char *simd)
 {
     static const ft_optimizer_options sgd = {.optimizer = FT_SGD, .learning_rate = 0.05f,
                                              .momentum = 0.9f, .weight_decay = 1e-4f};
@@ -574,7 +595,7 @@ static void test_networks(void)
         {"resnet20", "after/", "resnet20", "", slow, 4, 3 * 32 * 32, of_ten_steps},
         {"resnet18", "after/", "resnet18", "", slow, 4, 3 * 64 * 64, of_ten_steps}};
     size_t i;
-    for (i = 0; i < sizeof cases / sizeof cases[0]; ++i) test_network(&cases[i]);
+    for (i = 0; i < sizeof cases / sizeof cases[0]; ++i) test_network(&cases[i], simd);
 }
 
 /* ---- Recurrent networks: an embedding, two layers, a head on the last real steps, or on h_n and
@@ -611,10 +632,10 @@ static void build_recurrent(ft_model *m, const recurrent_case *c)
     ft_set_loss(m, ft_cross_entropy(m, "loss", x, ft_input(m, "labels", label), loss));
 }
 
-static void test_recurrent(const recurrent_case *c)
+static void test_recurrent(const recurrent_case *c, const char *simd)
 {
     static const ft_optimizer_options adam = {.optimizer = FT_ADAM, .learning_rate = 1e-2f};
-    ft_desc desc = {.threads = 2};
+    ft_desc desc = {.threads = 2, .simd = simd};
     ft_model *m = ft_create(desc);
     ft_file *file = open_golden(m, "recurrent");
     float *ids, *lengths, *labels, *want, losses[10], logits[SEQUENCES * CLASSES];
@@ -657,7 +678,7 @@ static void test_recurrent(const recurrent_case *c)
     ft_destroy(m);
 }
 
-static void test_recurrents(void)
+static void test_recurrents(const char *simd)
 {
     static const recurrent_case cases[] = {
         {"lstm", ft_lstm, false, false, false}, {"lstm_both", ft_lstm, true, false, false},
@@ -669,21 +690,39 @@ static void test_recurrents(void)
         {"gru_states_packed_both", ft_gru, true, true, true},
         {"rnn_states_packed", ft_rnn, false, true, true}};
     size_t i;
-    for (i = 0; i < sizeof cases / sizeof cases[0]; ++i) test_recurrent(&cases[i]);
+    for (i = 0; i < sizeof cases / sizeof cases[0]; ++i) test_recurrent(&cases[i], simd);
+}
+
+/* Counts a level that is missing here as skipped. */
+static bool has_level(const char *simd)
+{
+    ft_desc desc = {.simd = simd};
+    ft_model *m = ft_create(desc);
+    bool has = ft_error(m) != FT_UNSUPPORTED;
+    ft_destroy(m);
+    if (!has) skip_level(simd);
+    return has;
 }
 
 int main(int count, char **words)
 {
+#ifdef FINETUNE_NO_SIMD
+    static const char *const levels[] = {"none"};
+#else
     static const char *const levels[] = {"none", "sse2", "avx2", "avx512", "neon"};
+#endif
     size_t i;
     if (count > 1) {
         test_operators(NULL, 1, words[1]);
         return check_done("test_golden");
     }
-    for (i = 0; i < sizeof levels / sizeof levels[0]; ++i) test_operators(levels[i], 2, NULL);
+    for (i = 0; i < sizeof levels / sizeof levels[0]; ++i) {
+        if (!has_level(levels[i])) continue;
+        test_operators(levels[i], 2, NULL);
+        test_networks(levels[i]);
+        test_recurrents(levels[i]);
+    }
     test_optimizers();
     test_embeddings();
-    test_networks();
-    test_recurrents();
     return check_done("test_golden");
 }
