@@ -1,6 +1,6 @@
 /* test_golden.c - the same results as PyTorch: every operator, every optimiser over ten steps,
-   schedules, a CNN, two ResNets and recurrent networks, at each SIMD level, against files that tests/golden/make_goldens.py made with
-   PyTorch.
+   schedules, a CNN, two ResNets and recurrent networks, at each SIMD level, against files that
+   tests/golden/make_goldens.py made with PyTorch.
        build/test_golden [CASE]       runs one operator's case only */
 #include "check.h"
 #include "formula.h"
