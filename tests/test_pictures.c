@@ -101,6 +101,60 @@ static void check_refused(ft_file *file, const char *name)
     free(picture);
 }
 
+/* ---- Progressive JPEG whose scans are cut: every scan refines earlier ones, so a decoder may miss
+   nothing but sharpness ---- */
+
+/* The index after a scan's codes: of the next marker that is no restart, or `bytes`. */
+static size_t scan_end(const unsigned char *jpeg, size_t bytes, size_t at)
+{
+    while (at + 1 < bytes && (jpeg[at] != 0xFF || jpeg[at + 1] == 0
+                              || (jpeg[at + 1] >= 0xD0 && jpeg[at + 1] <= 0xD7))) ++at;
+    return at;
+}
+
+/* Leaves `left` bytes of the codes in [start, end) and the rest of the file, or, if `close` is true,
+   only an end marker after them. Returns whether prediction refuses it. */
+static bool cut_is_refused(const unsigned char *jpeg, size_t bytes, size_t start, size_t end,
+                           size_t left, bool close)
+{
+    unsigned char *cut = (unsigned char *)calloc(bytes + 2, 1);
+    size_t after = close ? 2 : bytes - end;
+    ft_prediction best;
+    ft_model *m = mirror(11, 7, 0);
+    bool refused;
+    memcpy(cut, jpeg, start + left);
+    if (close) memcpy(cut + start + left, "\xFF\xD9", 2);
+    else memcpy(cut + start + left, jpeg + end, after);
+    refused = ft_predict_memory(m, cut, start + left + after, &best, 1) == 0
+        && strstr(ft_error_text(m), "damaged: ");
+    ft_destroy(m);
+    free(cut);
+    return refused;
+}
+
+static void test_cut_scans(ft_file *file)
+{
+    size_t bytes, at = 2, left;
+    unsigned char *jpeg = tensor(file, "file/progressive.jpg", &bytes, NULL);
+    int refining = 0;
+    while (at + 4 < bytes && jpeg[at + 1] != 0xD9) {
+        size_t length = 2 + ((size_t)jpeg[at + 2] << 8 | jpeg[at + 3]), start = at + length, end;
+        const unsigned char *range = jpeg + start - 3; /* of a scan: first, last, high and low */
+        bool scan = jpeg[at + 1] == 0xDA;
+        end = scan ? scan_end(jpeg, bytes, start) : start;
+        for (left = 0; scan && left + 1 < end - start; ++left) {
+            CHECK(cut_is_refused(jpeg, bytes, start, end, left, false)
+                  && cut_is_refused(jpeg, bytes, start, end, left, true),
+                  "the scan of %d to %d, bits %02X, cut to %d of %d bytes is accepted", range[0],
+                  range[1], (unsigned)range[2], (int)left, (int)(end - start));
+            if (left == 0 && range[0] > 0 && range[2] >> 4) ++refining;
+        }
+        at = end;
+    }
+    CHECK(refining == 4, "%d scans refine AC coefficients", refining);
+    free(jpeg);
+}
+
 static void test_files(ft_file *file)
 {
     int t, pictures = 0, refused = 0;
@@ -195,6 +249,7 @@ static void test_folders(void)
         "gone.ppm: skipped: cannot be opened (not found, no permission, or not a regular file)\n",
         "pipe.ppm: skipped: cannot be opened (not found, no permission, or not a regular file)\n",
         "closed.ppm: skipped: ",
+        "tree/a: skipped 1 hidden file: .x.ppm\n", "tree/b: skipped 2 hidden files: ._",
         "tree: 3 of them are rotated or mirrored, as their EXIF orientation says"};
     ft_model *m = mirror(4, 4, 0);
     ft_file *file = ft_file_open(m, GOLDEN, (ft_weights_options){0});
@@ -211,6 +266,10 @@ static void test_folders(void)
     write_ppm(ROOT "/tree/loose.ppm", 40);
     write_file(ROOT "/tree/readme", "", 0);
     write_file(ROOT "/tree/a/notes.txt", "x", 1);
+    write_file(ROOT "/tree/a/.DS_Store", "x", 1);
+    write_ppm(ROOT "/tree/a/.x.ppm", 50);
+    write_file(ROOT "/tree/b/._1.ppm", "x", 1);
+    write_file(ROOT "/tree/b/._6.JPG", "x", 1);
     for (i = 6; i < 9; ++i) {
         char name[64], path[96];
         unsigned char *jpeg;
@@ -253,11 +312,14 @@ static void test_text_folders(void)
     write_file(ROOT "/texts/pos/1.txt", "nice", 4);
     write_file(ROOT "/texts/pos/more/2.txt", "nice", 4);
     write_file(ROOT "/texts/readme", "x", 1);
+    write_file(ROOT "/texts/neg/.2.txt", "bad", 3);
+    write_file(ROOT "/texts/neg/.DS_Store", "x", 1);
     m = mirror(1, 1, 0);
     data = ft_texts(m, ROOT "/texts", (ft_text_options){0});
     CHECK(ft_data_count(data) == 2
           && strstr(log_text, ROOT "/texts/pos: skipped 1 folder inside this class, with its"
                     " texts: more\n")
+          && strstr(log_text, ROOT "/texts/neg: skipped 1 hidden file: .2.txt\n")
           && strstr(log_text, ROOT "/texts: skipped 1 file outside the class folders: readme\n"), "%s\n%s", ft_error_text(m), log_text);
     ft_destroy(m);
     make_folder(ROOT "/texts/unsure");
@@ -418,6 +480,7 @@ int main(void)
     CHECK(file != NULL, "%s", ft_error_text(m));
     if (file) {
         test_files(file);
+        test_cut_scans(file);
         ft_file_close(file);
     }
     ft_destroy(m);

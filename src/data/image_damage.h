@@ -58,12 +58,14 @@ static const char *ft__jpeg_fault(const unsigned char *bytes, size_t count)
 /* ---- JPEG, code by code: once ----
    This reads every scan as a decoder does, without computing a pixel (ITU-T T.81, annexes F and G).
    Its codes must be complete, and as many as the picture has blocks; only padding may follow them.
-   The refinements of progressive scans (of AC coefficients from an earlier scan) are skipped, since
-   they depend on all earlier scans. */
+   A progressive scan that refines AC coefficients has a bit for each that an earlier scan made
+   nonzero, so for each block those are remembered: 1 bit a coefficient, of which stb_image then
+   allocates 16. */
 static const char ft__jpeg_bad_code[] = "damaged: an unknown Huffman code";
 static const char ft__jpeg_no_code[] = "damaged: its data ends before the last block";
 static const char ft__jpeg_more_data[] = "damaged: there is data after the last block";
 static const char ft__jpeg_no_restart[] = "damaged: a restart marker is missing";
+static const char ft__jpeg_no_memory[] = "not enough memory to check it";
 
 typedef struct ft__jpeg_codes {
     bool there;
@@ -73,7 +75,11 @@ typedef struct ft__jpeg_codes {
     uint8_t values[256];
 } ft__jpeg_codes;
 
-typedef struct ft__jpeg_part { int across, down, quantum, dc, ac; bool seen; } ft__jpeg_part;
+typedef struct ft__jpeg_part {
+    int across, down, quantum, dc, ac;
+    bool seen;
+    uint64_t *nonzero;      /* progressive: a mask of coefficients for each block that has pixels */
+} ft__jpeg_part;
 
 typedef struct ft__jpeg_walk {
     const unsigned char *bytes;
@@ -221,7 +227,7 @@ static const char *ft__jpeg_scan_header(ft__jpeg_walk *w, const unsigned char *a
     if (w->first > w->last || w->last > 63 || (w->progressive && w->first && w->scan_count > 1))
         return ft__damaged_header;
     for (i = 0; i < w->scan_count; ++i) {
-        bool dc = w->first == 0 && !w->high, ac = !w->progressive || (w->first > 0 && !w->high);
+        bool dc = w->first == 0 && !w->high, ac = !w->progressive || w->first > 0;
         for (p = 0; p < w->part_count && w->ids[p] != at[1 + 2 * i]; ++p) {}
         if (p == w->part_count) return ft__damaged_header;
         w->scan[i] = p;
@@ -242,8 +248,10 @@ static void ft__jpeg_dc(ft__jpeg_walk *w, const ft__jpeg_part *part)
     else ft__jpeg_drop(w, bits);
 }
 
-/* Reads runs of zeros and their coefficients up to the end of this block, or of many blocks. */
-static void ft__jpeg_ac(ft__jpeg_walk *w, const ft__jpeg_part *part, int first, int last)
+/* Reads runs of zeros and their coefficients up to the end of this block, or of many blocks.
+   `nonzero`: where those are remembered, or NULL. */
+static void ft__jpeg_ac(ft__jpeg_walk *w, const ft__jpeg_part *part, int first, int last,
+                        uint64_t *nonzero)
 {
     int k = first;
     if (w->skip > 0) {
@@ -256,6 +264,7 @@ static void ft__jpeg_ac(ft__jpeg_walk *w, const ft__jpeg_part *part, int first, 
             k += run + 1;
             if (k > last + 1) w->fault = ft__jpeg_bad_code;
             else ft__jpeg_drop(w, symbol & 15);
+            if (nonzero && k <= last + 1) *nonzero |= (uint64_t)1 << (k - 1);
         } else if (run == 15) k += 16;
         else {
             w->skip = w->progressive ? (1 << run) - 1 + ft__jpeg_number(w, run) : 0;
@@ -264,12 +273,39 @@ static void ft__jpeg_ac(ft__jpeg_walk *w, const ft__jpeg_part *part, int first, 
     }
 }
 
-static void ft__jpeg_block(ft__jpeg_walk *w, const ft__jpeg_part *part)
+/* The same for one more bit of each (annex G.1.2.3): runs count only coefficients that are still 0;
+   those that are not have a bit each, also in the blocks that an end-of-band code covers. */
+static void ft__jpeg_refine(ft__jpeg_walk *w, const ft__jpeg_part *part, uint64_t *nonzero)
+{
+    int k;
+    for (k = w->first; k <= w->last && !w->skip && !w->fault; ++k) {
+        int symbol = ft__jpeg_symbol(w, &w->codes[1][part->ac]), run = symbol >> 4;
+        if ((symbol & 15) > 1) w->fault = ft__jpeg_bad_code;
+        else if (symbol & 15) ft__jpeg_drop(w, 1);
+        else if (run < 15) {
+            w->skip = (1 << run) + ft__jpeg_number(w, run);
+            break;
+        }
+        for (; k <= w->last && !w->fault; ++k) {
+            if (*nonzero >> k & 1) ft__jpeg_drop(w, 1);
+            else if (run-- == 0) break;
+        }
+        if ((symbol & 15) && k > w->last) w->fault = ft__jpeg_bad_code;
+        else if (symbol & 15) *nonzero |= (uint64_t)1 << k;
+    }
+    if (w->skip == 0) return;
+    w->skip -= 1;
+    for (; k <= w->last && !w->fault; ++k)
+        if (*nonzero >> k & 1) ft__jpeg_drop(w, 1);
+}
+
+static void ft__jpeg_block(ft__jpeg_walk *w, const ft__jpeg_part *part, int64_t unit)
 {
     if (!w->progressive) {
         ft__jpeg_dc(w, part);
-        ft__jpeg_ac(w, part, 1, 63);
-    } else if (w->first > 0) ft__jpeg_ac(w, part, w->first, w->last);
+        ft__jpeg_ac(w, part, 1, 63, NULL);
+    } else if (w->first > 0 && w->high) ft__jpeg_refine(w, part, &part->nonzero[unit]);
+    else if (w->first > 0) ft__jpeg_ac(w, part, w->first, w->last, &part->nonzero[unit]);
     else if (w->high) ft__jpeg_drop(w, 1);
     else ft__jpeg_dc(w, part);
 }
@@ -305,7 +341,7 @@ static int ft__rounded_up(int count, int by) { return (count + by - 1) / by; }
    */
 static void ft__jpeg_scan(ft__jpeg_walk *w)
 {
-    const ft__jpeg_part *one = &w->parts[w->scan[0]];
+    ft__jpeg_part *one = &w->parts[w->scan[0]];
     bool alone = w->scan_count == 1;
     int64_t units, unit;
     int i, k, across = w->width, down = w->height;
@@ -317,13 +353,17 @@ static void ft__jpeg_scan(ft__jpeg_walk *w)
             * ft__rounded_up(down, alone ? 8 : 8 * w->most_down);
     w->bits = 0;
     w->bit_count = w->skip = 0;
+    if (w->progressive && w->first > 0 && !one->nonzero) {
+        one->nonzero = (uint64_t *)calloc((size_t)units, sizeof *one->nonzero);
+        if (!one->nonzero) w->fault = ft__jpeg_no_memory;
+    }
     for (unit = 0; unit < units && !w->fault; ++unit) {
         if (w->restart && unit && unit % w->restart == 0)
             ft__jpeg_restart(w, (int)((unit / w->restart - 1) % 8));
         for (i = 0; i < w->scan_count; ++i) {
             const ft__jpeg_part *part = &w->parts[w->scan[i]];
             for (k = 0; k < (alone ? 1 : part->across * part->down) && !w->fault; ++k)
-                ft__jpeg_block(w, part);
+                ft__jpeg_block(w, part, unit);
         }
     }
     if (!w->fault) ft__jpeg_align(w);
@@ -340,7 +380,29 @@ static void ft__jpeg_segment(ft__jpeg_walk *w, int marker, const unsigned char *
     }
     if (marker != 0xDA) return;
     w->fault = ft__jpeg_scan_header(w, at, count);
-    if (!w->fault && !(w->first > 0 && w->high)) ft__jpeg_scan(w);
+    if (!w->fault) ft__jpeg_scan(w);
+}
+
+static void ft__jpeg_segments(ft__jpeg_walk *w)
+{
+    while (w->at + 3 < w->count && !w->fault) {
+        int marker = w->bytes[w->at + 1];
+        size_t start = w->at + 4, length;
+        if (w->bytes[w->at] != 0xFF || marker == 0xFF) {
+            w->at += 1;
+            continue;
+        }
+        if (marker == 0xD9) break;
+        w->at += 2;
+        if (marker <= 1 || (marker >= 0xD0 && marker <= 0xD8)) continue;
+        length = ft__high_first(w->bytes + w->at, 2);
+        if (length < 2 || length > w->count - w->at) {
+            w->fault = ft__ends_early;
+            break;
+        }
+        w->at += length;
+        ft__jpeg_segment(w, marker, w->bytes + start, length - 2);
+    }
 }
 
 /* Call it for a file that has passed ft__jpeg_fault. */
@@ -352,23 +414,10 @@ static const char *ft__jpeg_damage(const unsigned char *bytes, size_t count)
     w.bytes = bytes;
     w.count = count;
     w.at = 2;
-    while (w.at + 3 < count && !w.fault) {
-        int marker = bytes[w.at + 1];
-        size_t start = w.at + 4, length;
-        if (bytes[w.at] != 0xFF || marker == 0xFF) {
-            w.at += 1;
-            continue;
-        }
-        if (marker == 0xD9) break;
-        w.at += 2;
-        if (marker <= 1 || (marker >= 0xD0 && marker <= 0xD8)) continue;
-        length = ft__high_first(bytes + w.at, 2);
-        if (length < 2 || length > count - w.at) return ft__ends_early;
-        w.at += length;
-        ft__jpeg_segment(&w, marker, bytes + start, length - 2);
-    }
+    ft__jpeg_segments(&w);
     for (i = 0; i < w.part_count && !w.fault; ++i)
         if (!w.parts[i].seen) w.fault = "damaged: one of its colours is missing";
+    for (i = 0; i < w.part_count; ++i) free(w.parts[i].nonzero);
     return w.fault;
 }
 
