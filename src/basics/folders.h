@@ -21,15 +21,17 @@ static char *ft__join_path(ft__context *c, const char *folder, const char *name)
 
 typedef struct ft__entry { char *name; bool is_folder; } ft__entry;
 
+/* What is not read, for one line in the log: how many, and the first. */
+typedef struct ft__left_out { int count; const char *first; } ft__left_out;
+
 typedef struct ft__listing {
     ft__context *context;
     ft__entry *entries;
     int *order;             /* by name, bytewise */
     int count, capacity;
+    bool (*is_sample)(const char *name);
+    ft__left_out hidden;    /* samples, but for the dot before their names; owns `first` */
 } ft__listing;
-
-/* What is not read, for one line in the log: how many, and the first. */
-typedef struct ft__left_out { int count; const char *first; } ft__left_out;
 
 static void ft__count_left_out(ft__left_out *left_out, const char *name)
 {
@@ -49,8 +51,14 @@ static void ft__log_left_out(const ft__context *c, const char *path, const ft__l
 static void ft__listing_add(void *user, const char *name, bool is_folder)
 {
     ft__listing *listing = (ft__listing *)user;
-    if (name[0] == '.' || !strcmp(name, "__MACOSX") || !ft__ok(listing->context))
-        return; /* hidden, or added by some archivers */
+    if (!strcmp(name, "__MACOSX") || !ft__ok(listing->context))
+        return; /* some archivers add this folder */
+    if (name[0] == '.') { /* hidden; .DS_Store and others are no samples, so nobody misses them */
+        char *first = is_folder || !listing->is_sample(name) || listing->hidden.count++ ? NULL
+            : ft__copy_text(listing->context, name);
+        if (first) listing->hidden.first = first;
+        return;
+    }
     if (listing->count == listing->capacity) {
         int capacity = 2 * listing->capacity + 16;
         ft__entry *grown = (ft__entry *)ft__grow(listing->context, listing->entries,
@@ -76,21 +84,27 @@ static void ft__listing_free(ft__listing *listing)
 {
     int i;
     ft__release(listing->context, listing->order);
+    ft__release(listing->context, (void *)(uintptr_t)listing->hidden.first);
     for (i = listing->count - 1; i >= 0; --i)
         ft__release(listing->context, listing->entries[i].name);
     ft__release(listing->context, listing->entries);
 }
 
-static bool ft__listing_read(ft__context *c, ft__listing *listing, const char *path)
+/* Lists the folder. is_sample: would a file of this name be read, were it not hidden? */
+static bool ft__listing_read(ft__context *c, ft__listing *listing, const char *path,
+                             bool (*is_sample)(const char *name))
 {
     const ft_files *files = &c->desc.files;
     memset(listing, 0, sizeof *listing);
     listing->context = c;
+    listing->is_sample = is_sample;
     if (!files->list || !files->list(files->user, path, ft__listing_add, listing))
         ft__fail(c, FT_IO, "%s: folder not found (pictures must be in a folder that has one folder"
                  " per class)", path);
     listing->order = (int *)ft__allocate(c, (size_t)listing->count + 1, sizeof(int));
     if (ft__ok(c))
         ft__sort_order(listing->order, listing->count, ft__entry_less, listing->entries);
+    if (listing->hidden.first)
+        ft__log_left_out(c, path, &listing->hidden, "hidden file", "hidden files");
     return ft__ok(c);
 }

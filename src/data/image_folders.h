@@ -140,7 +140,7 @@ static void ft__folder_scan_class(ft__folder *folder, const char *path)
     ft__left_out inner = {0, NULL}, other = {0, NULL};
     ft__listing listing;
     int before = folder->count, i;
-    if (ft__listing_read(c, &listing, path)) {
+    if (ft__listing_read(c, &listing, path, ft__is_picture)) {
         for (i = 0; i < listing.count; ++i) {
             const ft__entry *entry = &listing.entries[listing.order[i]];
             if (entry->is_folder) ft__count_left_out(&inner, entry->name);
@@ -186,7 +186,7 @@ static void ft__folder_scan(ft__folder *folder)
     ft__left_out loose = {0, NULL}, other = {0, NULL};
     ft__listing listing;
     int i;
-    if (ft__listing_read(c, &listing, folder->path)) {
+    if (ft__listing_read(c, &listing, folder->path, ft__is_picture)) {
         for (i = 0; i < listing.count && ft__ok(c); ++i) {
             const ft__entry *entry = &listing.entries[listing.order[i]];
             if (entry->is_folder) {

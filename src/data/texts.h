@@ -98,13 +98,21 @@ static void ft__read_text(ft__texts *t, const char *path, const char *content, s
 }
 
 /* ---- Class folders ---- */
+
+/* Every file of a class is read, unless it is hidden: then this decides whether that is said. */
+static bool ft__is_text_file(const char *name)
+{
+    const char *dot = strrchr(name, '.');
+    return dot && dot > name && (!strcmp(dot, ".txt") || !strcmp(dot, ".TXT"));
+}
+
 static void ft__read_class_files(ft__texts *t, const char *path, const char *label)
 {
     ft__context *c = t->context;
     ft__left_out inner = {0, NULL};
     ft__listing listing;
     int before = t->count, i;
-    if (ft__listing_read(c, &listing, path))
+    if (ft__listing_read(c, &listing, path, ft__is_text_file))
         for (i = 0; i < listing.count && ft__ok(c); ++i) {
             const ft__entry *entry = &listing.entries[listing.order[i]];
             char *file = entry->is_folder ? NULL : ft__join_path(c, path, entry->name);
@@ -130,7 +138,7 @@ static void ft__read_text_folder(ft__texts *t, const char *path)
     ft__left_out loose = {0, NULL};
     ft__listing listing;
     int i;
-    if (ft__listing_read(c, &listing, path))
+    if (ft__listing_read(c, &listing, path, ft__is_text_file))
         for (i = 0; i < listing.count && ft__ok(c); ++i) {
             const ft__entry *entry = &listing.entries[listing.order[i]];
             char *inner = entry->is_folder ? ft__join_path(c, path, entry->name) : NULL;
