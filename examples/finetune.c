@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -37,6 +38,21 @@ static void on_interrupt(int signal_number)
 {
     (void)signal_number;
     interrupted = 1;
+}
+
+static char complaint[2048]; /* the last one; for --json */
+
+/* Prints an error: one line. */
+#ifdef __GNUC__
+__attribute__((format(printf, 1, 2)))
+#endif
+static void complain(const char *format, ...)
+{
+    va_list values;
+    va_start(values, format);
+    vsnprintf(complaint, sizeof complaint, format, values);
+    va_end(values);
+    fprintf(stderr, "finetune: %s\n", complaint);
 }
 
 static double seconds_now(void)
@@ -82,12 +98,18 @@ static int convert(const options *o)
     return DONE;
 }
 
-static bool asks_for_help(int count, char **words)
+static bool has_word(int count, char **words, const char *word)
 {
     int i;
     for (i = 1; i < count; ++i)
-        if (!strcmp(words[i], "--help") || !strcmp(words[i], "-h")) return true;
-    return !strcmp(words[1], "help");
+        if (!strcmp(words[i], word)) return true;
+    return false;
+}
+
+static bool asks_for_help(int count, char **words)
+{
+    return has_word(count, words, "--help") || has_word(count, words, "-h")
+        || !strcmp(words[1], "help");
 }
 
 /* Was all output written? The disk may be full, or the descriptor closed. */
@@ -133,6 +155,7 @@ int main(int count, char **words)
     for (v = 0; v < VERBS && strcmp(verbs[v].name, o.verb) != 0; ++v) {}
     status = v == VERBS ? usage("unknown verb: ", o.verb) : parse(count, words, &o);
     if (status == DONE) status = verbs[v].run(&o);
+    if (status != DONE && has_word(count, words, "--json")) print_json_error("{");
     if (!output_is_written()) status = FAILED;
     free(o.files);
     return status;

@@ -46,5 +46,22 @@ for round in 1 2 3 4 5; do
 done
 [ -z "$(ls | grep partial)" ] && ok || bad "something is left: $(ls)"
 
+# ---- --json: one object on standard output, of an error too ----
+is_error() { # WORD COMMAND...: fails, and prints nothing but {..."error": "...WORD..."}
+    word=$1; shift
+    "$@" >out.txt 2>err.txt && bad "succeeds: $*" && return
+    [ "$(wc -l <out.txt)" -eq 1 ] && grep -q "^{.*\"error\": \".*$word.*\"}$" out.txt && grep -q "$word" err.txt && ok || bad "$*: $(cat out.txt err.txt)"
+}
+is_error "gone: cannot be opened" "$tool" eval --json --model gone --data .
+is_error "gone: cannot be opened" "$tool" info --json --model gone
+is_error "unknown option: --typo" "$tool" train --json --typo
+is_error "unknown verb: tran" "$tool" tran --json
+is_error "eval needs --model and --data" "$tool" eval --json
+is_error "name it .safetensors" "$tool" convert --json --model "$base" --out model.onnx
+printf '{\\n' >'a"b'
+"$tool" info --json --model 'a"b' >out.txt 2>err.txt
+[ "$(cut -c 1-16 out.txt)" = '{"error": "a\"b:' ] && ok || bad "an error with a quotation mark: $(cat out.txt)"
+"$tool" info --model gone >out.txt 2>err.txt; [ ! -s out.txt ] && ok || bad "an error without --json on standard output"
+
 echo "test_tool_files: $passed passed, $failed failed, $skipped skipped"
 [ $failed -eq 0 ]

@@ -91,6 +91,9 @@ ppm photos/a/inner/7.ppm 9
 "$tool" predict --model base.safetensors --json cmyk.jpg cmyk_unmarked.jpg orientation1.jpg orientation6.jpg >out.txt 2>err.txt
 [ "$(sed 's/"file": "[^"]*"//' out.txt | sed -n '1p;2p' | uniq | wc -l)" -eq 1 ] && [ "$(wc -l <out.txt)" -eq 4 ] && ok ||
     bad "CMYK with and without its marker: $(cat out.txt err.txt)"
+"$tool" predict --model base.safetensors --json cmyk.jpg gone.jpg cmyk.jpg >out.txt 2>err.txt
+[ $? -eq 1 ] && [ "$(wc -l <out.txt)" -eq 3 ] && sed -n 2p out.txt | grep -q '^{"file": "gone.jpg", "error": "gone.jpg: cannot be opened.*"}$' &&
+    [ "$(sed -n 1p out.txt)" = "$(sed -n 3p out.txt)" ] && ok || bad "predict --json of what is not there: $(cat out.txt err.txt)"
 
 # ---- Folders ----
 says "photos/a: skipped 1 folder inside this class, with its pictures: inner" \

@@ -54,7 +54,7 @@ static ft_model *create(const options *o)
     /* On a device the fastest of the correct kernels is chosen, so kernels are timed. */
     if (o->times || o->check || desc.device) desc.clock = clock_of_operators;
     m = ft_create(desc);
-    if (!m) fprintf(stderr, "finetune: out of memory\n");
+    if (!m) complain("out of memory");
     return m;
 }
 
@@ -82,15 +82,15 @@ static bool can_write(const char *out, const char *model)
     struct stat to, from;
     snprintf(folder, sizeof folder, "%.*s", slash ? (int)(slash - out) + 1 : 2, slash ? out : "./");
     if (!*out || (stat(out, &to) == 0 && S_ISDIR(to.st_mode)))
-        fprintf(stderr, "finetune: --out must be the name of a file, not \"%s\"\n", out);
+        complain("--out must be the name of a file, not \"%s\"", out);
     else if (ft_other_format(out))
-        fprintf(stderr, "finetune: --out %s: this is the name of a %s file, but only safetensors can be"
-                " written: name it .safetensors\n", out, ft_other_format(out));
+        complain("--out %s: this is the name of a %s file, but only safetensors can be"
+                 " written: name it .safetensors", out, ft_other_format(out));
     else if (access(folder, W_OK) != 0)
-        fprintf(stderr, "finetune: --out %s: cannot write a file in %s\n", out, folder);
+        complain("--out %s: cannot write a file in %s", out, folder);
     else if (model && stat(out, &to) == 0 && stat(model, &from) == 0 && to.st_ino == from.st_ino
              && to.st_dev == from.st_dev)
-        fprintf(stderr, "finetune: --out %s is the file that --model reads: choose another name\n", out);
+        complain("--out %s is the file that --model reads: choose another name", out);
     else return true;
     return false;
 }
@@ -98,7 +98,7 @@ static bool can_write(const char *out, const char *model)
 static bool can_read(const char *path)
 {
     if (access(path, R_OK) == 0) return true;
-    fprintf(stderr, "finetune: %s: file or folder not found, or not readable\n", path);
+    complain("%s: file or folder not found, or not readable", path);
     return false;
 }
 
@@ -118,13 +118,12 @@ static bool same_folders(const char *data, const char *path, bool text)
         found = true;
         snprintf(name, sizeof name, "%s/%s", data, entry->d_name);
         same = !compare || access(name, F_OK) == 0;
-        if (!same) fprintf(stderr, "finetune: %s/%s: %s has no class of this name\n", path,
-                           shown(entry->d_name), data);
+        if (!same) complain("%s/%s: %s has no class of this name", path, shown(entry->d_name), data);
     }
     if (folder) closedir(folder);
     if (!found && !text)
-        fprintf(stderr, "finetune: --val %s: it must be a text, or a folder that has one folder of"
-                " pictures per class\n", path);
+        complain("--val %s: it must be a text, or a folder that has one folder of"
+                 " pictures per class", path);
     return same && (found || text);
 }
 
@@ -132,8 +131,8 @@ static bool same_folders(const char *data, const char *path, bool text)
 static bool fits_unnamed(const ft_model *m, const ft_data *data, const char *path)
 {
     if (!data || ft_class_name(m, 0) || ft_data_classes(data) == ft_class_count(m)) return true;
-    fprintf(stderr, "finetune: %s: has %d classes, but the model has %d, without names (--labels FILE names them)\n",
-            path, ft_data_classes(data), ft_class_count(m));
+    complain("%s: has %d classes, but the model has %d, without names (--labels FILE names them)",
+             path, ft_data_classes(data), ft_class_count(m));
     return false;
 }
 

@@ -20,9 +20,8 @@ static void free_labels(label_list *l)
 /* Prints what is wrong with a line (from 1; 0: with the file). */
 static bool label_fault(const label_list *l, int line, const char *what)
 {
-    fprintf(stderr, "finetune: --labels %s: ", l->path);
-    if (line) fprintf(stderr, "line %d: ", line);
-    fprintf(stderr, "%s\n", what);
+    if (line) complain("--labels %s: line %d: %s", l->path, line, what);
+    else complain("--labels %s: %s", l->path, what);
     return false;
 }
 
@@ -146,8 +145,8 @@ static bool keeps_labels(const ft_model *m, const options *o, const ft_data *dat
     for (i = 0; i < count && count == ft_class_count(m); ++i)
         if (strcmp(ft_class_name(m, i), ft_data_class_name(data, i)) != 0) break;
     if (i == count && count > 0 && count == ft_class_count(m)) return true;
-    fprintf(stderr, "finetune: --labels has no effect here: the data has %d classes of its own (the first is"
-            " '%s'), and the network gets a new head for them\n", count,
-            count ? ft_data_class_name(data, 0) : "none");
+    complain("--labels has no effect here: the data has %d classes of its own (the first is"
+             " '%s'), and the network gets a new head for them", count,
+             count ? ft_data_class_name(data, 0) : "none");
     return false;
 }

@@ -74,11 +74,12 @@ static const char usage_text[] =
     "         --precision float32|tf32|bf16|bf16_emulated   (of matrix products)\n"
     "         --device cpu|gpu|auto|opencl:PLATFORM:DEVICE   (auto: a GPU if one works)\n"
     "         --opencl-library FILE   the OpenCL loader, if the system does not find it\n"
-    "         --json              print one JSON object at the end   --quiet\n";
+    "         --json              print one JSON object, of an error too   --quiet\n";
 
 static int usage(const char *problem, const char *what)
 {
-    fprintf(stderr, "finetune: %s%s\nfinetune: try finetune --help\n", problem, what);
+    complain("%s%s", problem, what);
+    fprintf(stderr, "finetune: try finetune --help\n");
     return USAGE;
 }
 

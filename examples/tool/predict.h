@@ -43,7 +43,12 @@ static int predict_one(ft_model *m, const options *o, const char *what)
         print_prediction(m, o, what, best, count);
         return DONE;
     }
-    fprintf(stderr, "finetune: %s\n", ft_error_text(m)); /* then go on with the others */
+    complain("%s", ft_error_text(m)); /* then go on with the others */
+    if (o->json) {
+        printf("{\"%s\": ", reads_text(m, o) ? "text" : "file");
+        print_json_text(what);
+        print_json_error(", ");
+    }
     ft_clear_error(m);
     return FAILED;
 }
@@ -60,13 +65,13 @@ static int predict_lines(ft_model *m, const options *o)
         number += 1;
         if (count > 0 && line[count - 1] == '\n') line[--count] = 0;
         if (strlen(line) != (size_t)count) {
-            fprintf(stderr, "finetune: standard input: line %ld contains a zero byte, so it is not a text\n", number);
+            complain("standard input: line %ld contains a zero byte, so it is not a text", number);
             status = FAILED;
         } else if (predict_one(m, o, line) != DONE) status = FAILED;
     }
     free(line);
     if (ferror(stdin) || !feof(stdin)) {
-        fprintf(stderr, "finetune: standard input: cannot be read: %s\n", errno ? strerror(errno) : "out of memory");
+        complain("standard input: cannot be read: %s", errno ? strerror(errno) : "out of memory");
         return FAILED;
     }
     if (number == 0 && !o->quiet) fprintf(stderr, "finetune: standard input is empty: there is no text to predict\n");

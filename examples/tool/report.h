@@ -112,7 +112,7 @@ static int failed(ft_model *m)
 
 static int report(ft_model *m)
 {
-    fprintf(stderr, "finetune: %s\n", ft_error_text(m));
+    complain("%s", ft_error_text(m));
     ft_destroy(m);
     return FAILED;
 }
@@ -190,6 +190,17 @@ static void print_json_text(const char *text)
         else printf("\\ufffd");
     }
     putchar('"');
+}
+
+/* The rest of an object that begins with `start`: what complain() printed last; nothing, if that is
+   printed already. */
+static void print_json_error(const char *start)
+{
+    if (!complaint[0]) return;
+    printf("%s\"error\": ", start);
+    print_json_text(complaint);
+    printf("}\n");
+    complaint[0] = 0;
 }
 
 static void print_evaluation_json(const ft_evaluation *e)

@@ -152,8 +152,7 @@ static int train(const options *o)
     if (!o->resume) bring_back(checkpoint, earlier, ft_error(m) != FT_OK);
     if (ft_error(m)) return report(m);
     if (result.fit.stopped) {
-        fprintf(stderr, "finetune: stopped; the same command with --resume continues from %s\n",
-                checkpoint);
+        complain("stopped; the same command with --resume continues from %s", checkpoint);
         ft_destroy(m);
         return FAILED;
     }
