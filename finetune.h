@@ -2421,6 +2421,38 @@ static bool ft__posix_list(void *user, const char *path,
     closedir(folder);
     return true;
 }
+
+/* Is it NAME.????????.partial, as basics/saving names a file until it is complete? */
+static bool ft__is_partial_of(const char *entry, const char *name)
+{
+    size_t length = strlen(name), i;
+    if (strncmp(entry, name, length) != 0 || entry[length] != '.') return false;
+    for (i = 1; i <= 8; ++i)
+        if (!strchr("0123456789abcdef", entry[length + i]) || !entry[length + i]) return false;
+    return strcmp(entry + length + 9, ".partial") == 0;
+}
+
+/* Removes what killed processes left beside `path`, if a day lies between the last write to it and
+   the making of `fresh`, by the disk's clock: a file that is being written is never so old. */
+static void ft__posix_remove_stale(const char *path, const char *fresh)
+{
+    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+    char folder[4096], inner[4096];
+    int length = (int)(name - path);
+    struct stat now, status;
+    struct dirent *entry;
+    DIR *open;
+    if (strlen(path) + 32 > sizeof folder || stat(fresh, &now) != 0) return;
+    snprintf(folder, sizeof folder, "%.*s", length ? length : 2, length ? path : "./");
+    open = opendir(folder);
+    while (open && (entry = readdir(open)) != NULL) {
+        if (!ft__is_partial_of(entry->d_name, name)) continue;
+        snprintf(inner, sizeof inner, "%.*s%.300s", length, path, entry->d_name);
+        if (stat(inner, &status) == 0 && S_ISREG(status.st_mode)
+            && now.st_mtime - status.st_mtime > 24 * 3600) (void)remove(inner);
+    }
+    if (open) closedir(open);
+}
 #else
 #ifdef _WIN32
 /* Declared as in <windows.h>, whose macros are not wanted here. */
@@ -2571,6 +2603,17 @@ static ft_files ft__default_files(void)
     return files;
 }
 
+/* Before a file is written to `fresh`, which will replace `path`: see ft__posix_remove_stale. A host's
+   own file operations are left alone. */
+static void ft__remove_stale(const ft_files *files, const char *path, const char *fresh)
+{
+#if FINETUNE__POSIX
+    if (files->open == ft__posix_open) ft__posix_remove_stale(path, fresh);
+#else
+    (void)files, (void)path, (void)fresh;
+#endif
+}
+
 static const char ft__not_opened[] = "cannot be opened (not found, no permission, or not a regular"
                                      " file)";
 
@@ -2606,7 +2649,8 @@ static unsigned char *ft__read_file(ft__context *c, const char *path, size_t *by
    This part writes every file of the library: a new file beside the path, under a unique name, then
    replaces the path in one operation. Another reader sees the old content or the new one, never a
    part; two writers do not write into one file; a link that somebody placed under the name is not
-   followed. Only a regular file is ever replaced.
+   followed. Only a regular file is ever replaced. What a killed process left is removed a day later,
+   when the same path is written again.
    ============================================================================================= */
 typedef struct ft__saving {
     ft__context *context;
@@ -2651,6 +2695,7 @@ static bool ft__saving_create(ft__saving *s)
         if (!s->file && (!files->kind || files->kind(files->user, s->aside) == FT_PATH_NONE))
             break; /* the name is free: open failed for another reason */
     }
+    if (s->file) ft__remove_stale(files, s->path, s->aside);
     return s->file != NULL;
 }
 

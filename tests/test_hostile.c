@@ -10,6 +10,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <time.h>
+#include <utime.h>
 
 #define ROOT "build/hostile"
 
@@ -406,6 +407,34 @@ static void test_two_writers(void)
 }
 
 /* What may not be replaced is still there, and the error says what it is. */
+/* What a killed writer left goes when the path is written again; anything younger, and what only looks
+   like it, stays. */
+static void test_stale(ft_model *m)
+{
+    static const struct { const char *name; long age; bool stays; } files[] = {
+        {ROOT "/m.safetensors.0123abcd.partial", 90000, false},
+        {ROOT "/m.safetensors.ffffffff.partial", 80000, true},
+        {ROOT "/m.safetensors.0123abc.partial", 90000, true},
+        {ROOT "/m.safetensors.0123abcx.partial", 90000, true},
+        {ROOT "/m.safetensors.0123abcd.partial.old", 90000, true},
+        {ROOT "/n.safetensors.0123abcd.partial", 90000, true},
+        {ROOT "/m.safetensors.checkpoint.0123abcd.partial", 90000, true}};
+    size_t i, count = sizeof files / sizeof *files;
+    struct stat s;
+    for (i = 0; i < count; ++i) {
+        struct utimbuf times;
+        write_text(files[i].name, "half a file");
+        times.actime = times.modtime = time(NULL) - files[i].age;
+        CHECK(utime(files[i].name, &times) == 0, "%s", files[i].name);
+    }
+    CHECK(save(m, ROOT "/m.safetensors", 0) == FT_OK, "%s", ft_error_text(m));
+    for (i = 0; i < count; ++i)
+        CHECK((stat(files[i].name, &s) == 0) == files[i].stays, "%s %s", files[i].name,
+              files[i].stays ? "was removed" : "is still there");
+    for (i = 0; i < count; ++i) remove(files[i].name);
+    remove(ROOT "/m.safetensors");
+}
+
 static void test_special_targets(void)
 {
     ft_model *m = new_model();
@@ -439,6 +468,7 @@ static void test_special_targets(void)
     remove(ROOT "/precious");
     remove(ROOT "/m.safetensors");
     remove(ROOT "/m.safetensors.partial");
+    test_stale(m);
     CHECK(save(m, ROOT "/no/such/m.safetensors", 0) == FT_IO
           && strstr(ft_error_text(m), "does its folder exist"), "%s", ft_error_text(m));
     ft_destroy(m);

@@ -140,6 +140,38 @@ static bool ft__posix_list(void *user, const char *path,
     closedir(folder);
     return true;
 }
+
+/* Is it NAME.????????.partial, as basics/saving names a file until it is complete? */
+static bool ft__is_partial_of(const char *entry, const char *name)
+{
+    size_t length = strlen(name), i;
+    if (strncmp(entry, name, length) != 0 || entry[length] != '.') return false;
+    for (i = 1; i <= 8; ++i)
+        if (!strchr("0123456789abcdef", entry[length + i]) || !entry[length + i]) return false;
+    return strcmp(entry + length + 9, ".partial") == 0;
+}
+
+/* Removes what killed processes left beside `path`, if a day lies between the last write to it and
+   the making of `fresh`, by the disk's clock: a file that is being written is never so old. */
+static void ft__posix_remove_stale(const char *path, const char *fresh)
+{
+    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+    char folder[4096], inner[4096];
+    int length = (int)(name - path);
+    struct stat now, status;
+    struct dirent *entry;
+    DIR *open;
+    if (strlen(path) + 32 > sizeof folder || stat(fresh, &now) != 0) return;
+    snprintf(folder, sizeof folder, "%.*s", length ? length : 2, length ? path : "./");
+    open = opendir(folder);
+    while (open && (entry = readdir(open)) != NULL) {
+        if (!ft__is_partial_of(entry->d_name, name)) continue;
+        snprintf(inner, sizeof inner, "%.*s%.300s", length, path, entry->d_name);
+        if (stat(inner, &status) == 0 && S_ISREG(status.st_mode)
+            && now.st_mtime - status.st_mtime > 24 * 3600) (void)remove(inner);
+    }
+    if (open) closedir(open);
+}
 #else
 #ifdef _WIN32
 /* Declared as in <windows.h>, whose macros are not wanted here. */
@@ -288,6 +320,17 @@ static ft_files ft__default_files(void)
 #endif
     files.remove = ft__default_remove;
     return files;
+}
+
+/* Before a file is written to `fresh`, which will replace `path`: see ft__posix_remove_stale. A host's
+   own file operations are left alone. */
+static void ft__remove_stale(const ft_files *files, const char *path, const char *fresh)
+{
+#if FINETUNE__POSIX
+    if (files->open == ft__posix_open) ft__posix_remove_stale(path, fresh);
+#else
+    (void)files, (void)path, (void)fresh;
+#endif
 }
 
 static const char ft__not_opened[] = "cannot be opened (not found, no permission, or not a regular"

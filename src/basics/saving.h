@@ -10,7 +10,8 @@
    This part writes every file of the library: a new file beside the path, under a unique name, then
    replaces the path in one operation. Another reader sees the old content or the new one, never a
    part; two writers do not write into one file; a link that somebody placed under the name is not
-   followed. Only a regular file is ever replaced.
+   followed. Only a regular file is ever replaced. What a killed process left is removed a day later,
+   when the same path is written again.
    ============================================================================================= */
 typedef struct ft__saving {
     ft__context *context;
@@ -55,6 +56,7 @@ static bool ft__saving_create(ft__saving *s)
         if (!s->file && (!files->kind || files->kind(files->user, s->aside) == FT_PATH_NONE))
             break; /* the name is free: open failed for another reason */
     }
+    if (s->file) ft__remove_stale(files, s->path, s->aside);
     return s->file != NULL;
 }
 
