@@ -2603,8 +2603,8 @@ static ft_files ft__default_files(void)
     return files;
 }
 
-/* Before a file is written to `fresh`, which will replace `path`: see ft__posix_remove_stale. A host's
-   own file operations are left alone. */
+/* See ft__posix_remove_stale; `fresh` will replace `path`. A host's own operations have nothing
+   for it. */
 static void ft__remove_stale(const ft_files *files, const char *path, const char *fresh)
 {
 #if FINETUNE__POSIX
@@ -2649,8 +2649,8 @@ static unsigned char *ft__read_file(ft__context *c, const char *path, size_t *by
    This part writes every file of the library: a new file beside the path, under a unique name, then
    replaces the path in one operation. Another reader sees the old content or the new one, never a
    part; two writers do not write into one file; a link that somebody placed under the name is not
-   followed. Only a regular file is ever replaced. What a killed process left is removed a day later,
-   when the same path is written again.
+   followed. Only a regular file is ever replaced. What a killed process left is removed a day
+   later, when the same path is written again.
    ============================================================================================= */
 typedef struct ft__saving {
     ft__context *context;

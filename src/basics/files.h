@@ -322,8 +322,8 @@ static ft_files ft__default_files(void)
     return files;
 }
 
-/* Before a file is written to `fresh`, which will replace `path`: see ft__posix_remove_stale. A host's
-   own file operations are left alone. */
+/* See ft__posix_remove_stale; `fresh` will replace `path`. A host's own operations have nothing
+   for it. */
 static void ft__remove_stale(const ft_files *files, const char *path, const char *fresh)
 {
 #if FINETUNE__POSIX

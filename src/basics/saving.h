@@ -10,8 +10,8 @@
    This part writes every file of the library: a new file beside the path, under a unique name, then
    replaces the path in one operation. Another reader sees the old content or the new one, never a
    part; two writers do not write into one file; a link that somebody placed under the name is not
-   followed. Only a regular file is ever replaced. What a killed process left is removed a day later,
-   when the same path is written again.
+   followed. Only a regular file is ever replaced. What a killed process left is removed a day
+   later, when the same path is written again.
    ============================================================================================= */
 typedef struct ft__saving {
     ft__context *context;
