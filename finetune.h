@@ -1203,9 +1203,12 @@ FINETUNE_API ft_node ft_dropout(ft_model *m, const char *name, ft_node x,
      "softsign"    x / (1 + |x|): Bergstra et al. 2009
      "gelu"        x * Phi(x), Phi of the normal distribution: Hendrycks and Gimpel 2016
      "silu"        x * sigmoid(x): Elfwing et al. 2017
+     "mish"        x * tanh(log(1 + exp(x))): Misra 2019
      "softmax"     exp(x) / sum of exp(x) over an axis: Bridle 1990; "log_softmax": its logarithm */
 FINETUNE_API ft_node ft_activation(ft_model *m, const char *kind, const char *name, ft_node x,
                                    ft_activation_options options);
+/* The kinds that ft_activation knows, by index from 0; NULL behind the last one. */
+FINETUNE_API const char *ft_activation_kind(int index);
 /* Losses: one number, shape [1], as in PyTorch with reduction="mean". They take logits, not
    probabilities, so that large ones are exact. If a batch has nothing to average, the loss is NaN.
    Cross-entropy, -log(softmax(logits)[label]): logits [N, classes] and labels [N], or [N, L,
@@ -7046,9 +7049,9 @@ static void ft__initialise_node(ft_model *m, ft__node *node)
    ft__row_NAME, in the operator's part, and ft__cl_row_NAME, in devices/. */
 #define FT__OPERATORS(X)                                                                          \
     X(sigmoid) X(tanh) X(relu) X(relu6) X(leaky_relu) X(elu) X(softplus) X(softsign) X(gelu)      \
-    X(silu) X(softmax) X(log_softmax) X(linear) X(conv2d) X(conv1d) X(batch_norm) X(layer_norm)   \
-    X(max_pool2d) X(avg_pool2d) X(global_avg_pool) X(global_max_pool) X(flatten) X(reshape)       \
-    X(add) X(mul) X(concat) X(pad) X(slice) X(permute) X(gather) X(matmul) X(dropout)             \
+    X(silu) X(mish) X(softmax) X(log_softmax) X(linear) X(conv2d) X(conv1d) X(batch_norm)         \
+    X(layer_norm) X(max_pool2d) X(avg_pool2d) X(global_avg_pool) X(global_max_pool) X(flatten)    \
+    X(reshape) X(add) X(mul) X(concat) X(pad) X(slice) X(permute) X(gather) X(matmul) X(dropout)  \
     X(embedding) X(step_pool) X(lstm) X(gru) X(rnn) X(cross_entropy) X(soft_cross_entropy)        \
     X(binary_cross_entropy) X(mse)
 
@@ -7377,6 +7380,13 @@ FT__INLINE float ft__silu_slope(float x)
     return s * (1.0f + x * (1.0f - s));
 }
 
+/* Mish (Misra 2019): x * tanh(softplus(x)). */
+FT__INLINE float ft__mish_slope(float x)
+{
+    float t = ft__tanh(ft__softplus(x));
+    return t + x * (1.0f - t * t) * ft__sigmoid(x);
+}
+
 FT__INLINE float ft__softsign_slope(float x)
 {
     float s = 1.0f + ft__absolute(x);
@@ -7401,6 +7411,7 @@ FT__ACTIVATION(softplus, FT__OF_X, ft__no_fields, 0, ft__softplus(x), ft__sigmoi
 FT__ACTIVATION(softsign, FT__OF_X, ft__no_fields, 0, x / (1.0f + ft__absolute(x)),
                ft__softsign_slope(x))
 FT__ACTIVATION(silu, FT__OF_X, ft__no_fields, 0, x * ft__sigmoid(x), ft__silu_slope(x))
+FT__ACTIVATION(mish, FT__OF_X, ft__no_fields, 0, x * ft__tanh(ft__softplus(x)), ft__mish_slope(x))
 
 FT__ACTIVATION_LOOPS(gelu_erf, 0, 0.5f * x * (1.0f + ft__erf(0.707106781f * x)),
                      ft__gelu_erf_slope(x))
@@ -21284,19 +21295,26 @@ ft_node ft_rnn(ft_model *m, const char *name, ft_node x, int hidden, ft_recurren
     return ft__recurrent_stack(m, FT__OP_rnn, name, x, hidden, options);
 }
 
+const char *ft_activation_kind(int index)
+{
+    int op;
+    for (op = 0; index >= 0 && op < FT__OP_COUNT; ++op)
+        if (ft__rows[op]->flags & FT__BY_KIND && index-- == 0) return ft__rows[op]->name;
+    return NULL;
+}
+
 /* The operator of this activation; FT__OP_none with an error if the name is unknown. */
 static int ft__activation_named(ft_model *m, const char *kind)
 {
     char known[300] = "";
-    int op, at = 0;
+    int op, at = 0, i;
     if (!ft__usable(m) || !ft__given(&m->context, kind, "the kind of an activation"))
         return FT__OP_none;
     op = ft__op_named(kind);
     if (ft__rows[op]->flags & FT__BY_KIND) return op;
-    for (op = 0; op < FT__OP_COUNT; ++op)
-        if (ft__rows[op]->flags & FT__BY_KIND && at < (int)sizeof known)
-            at += snprintf(known + at, sizeof known - (size_t)at, "%s%s", at ? ", " : "",
-                           ft__rows[op]->name);
+    for (i = 0; ft_activation_kind(i) && at < (int)sizeof known; ++i)
+        at += snprintf(known + at, sizeof known - (size_t)at, "%s%s", i ? ", " : "",
+                       ft_activation_kind(i));
     ft__fail(&m->context, FT_INVALID, "%s: unknown activation; it must be one of %s", kind, known);
     return FT__OP_none;
 }

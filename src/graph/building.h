@@ -643,19 +643,26 @@ ft_node ft_rnn(ft_model *m, const char *name, ft_node x, int hidden, ft_recurren
     return ft__recurrent_stack(m, FT__OP_rnn, name, x, hidden, options);
 }
 
+const char *ft_activation_kind(int index)
+{
+    int op;
+    for (op = 0; index >= 0 && op < FT__OP_COUNT; ++op)
+        if (ft__rows[op]->flags & FT__BY_KIND && index-- == 0) return ft__rows[op]->name;
+    return NULL;
+}
+
 /* The operator of this activation; FT__OP_none with an error if the name is unknown. */
 static int ft__activation_named(ft_model *m, const char *kind)
 {
     char known[300] = "";
-    int op, at = 0;
+    int op, at = 0, i;
     if (!ft__usable(m) || !ft__given(&m->context, kind, "the kind of an activation"))
         return FT__OP_none;
     op = ft__op_named(kind);
     if (ft__rows[op]->flags & FT__BY_KIND) return op;
-    for (op = 0; op < FT__OP_COUNT; ++op)
-        if (ft__rows[op]->flags & FT__BY_KIND && at < (int)sizeof known)
-            at += snprintf(known + at, sizeof known - (size_t)at, "%s%s", at ? ", " : "",
-                           ft__rows[op]->name);
+    for (i = 0; ft_activation_kind(i) && at < (int)sizeof known; ++i)
+        at += snprintf(known + at, sizeof known - (size_t)at, "%s%s", i ? ", " : "",
+                       ft_activation_kind(i));
     ft__fail(&m->context, FT_INVALID, "%s: unknown activation; it must be one of %s", kind, known);
     return FT__OP_none;
 }

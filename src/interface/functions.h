@@ -211,9 +211,12 @@ FINETUNE_API ft_node ft_dropout(ft_model *m, const char *name, ft_node x,
      "softsign"    x / (1 + |x|): Bergstra et al. 2009
      "gelu"        x * Phi(x), Phi of the normal distribution: Hendrycks and Gimpel 2016
      "silu"        x * sigmoid(x): Elfwing et al. 2017
+     "mish"        x * tanh(log(1 + exp(x))): Misra 2019
      "softmax"     exp(x) / sum of exp(x) over an axis: Bridle 1990; "log_softmax": its logarithm */
 FINETUNE_API ft_node ft_activation(ft_model *m, const char *kind, const char *name, ft_node x,
                                    ft_activation_options options);
+/* The kinds that ft_activation knows, by index from 0; NULL behind the last one. */
+FINETUNE_API const char *ft_activation_kind(int index);
 /* Losses: one number, shape [1], as in PyTorch with reduction="mean". They take logits, not
    probabilities, so that large ones are exact. If a batch has nothing to average, the loss is NaN.
    Cross-entropy, -log(softmax(logits)[label]): logits [N, classes] and labels [N], or [N, L,

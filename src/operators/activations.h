@@ -157,6 +157,13 @@ FT__INLINE float ft__silu_slope(float x)
     return s * (1.0f + x * (1.0f - s));
 }
 
+/* Mish (Misra 2019): x * tanh(softplus(x)). */
+FT__INLINE float ft__mish_slope(float x)
+{
+    float t = ft__tanh(ft__softplus(x));
+    return t + x * (1.0f - t * t) * ft__sigmoid(x);
+}
+
 FT__INLINE float ft__softsign_slope(float x)
 {
     float s = 1.0f + ft__absolute(x);
@@ -181,6 +188,7 @@ FT__ACTIVATION(softplus, FT__OF_X, ft__no_fields, 0, ft__softplus(x), ft__sigmoi
 FT__ACTIVATION(softsign, FT__OF_X, ft__no_fields, 0, x / (1.0f + ft__absolute(x)),
                ft__softsign_slope(x))
 FT__ACTIVATION(silu, FT__OF_X, ft__no_fields, 0, x * ft__sigmoid(x), ft__silu_slope(x))
+FT__ACTIVATION(mish, FT__OF_X, ft__no_fields, 0, x * ft__tanh(ft__softplus(x)), ft__mish_slope(x))
 
 FT__ACTIVATION_LOOPS(gelu_erf, 0, 0.5f * x * (1.0f + ft__erf(0.707106781f * x)),
                      ft__gelu_erf_slope(x))

@@ -20,6 +20,7 @@ cnn.safetensors, resnet20.safetensors, resnet18.safetensors
 import json
 import math
 import os
+import re
 
 import numpy as np
 import torch
@@ -201,13 +202,16 @@ def shapes(c):
           start=six(0, 1, 2, 0), stop=six(0, 3, 0, 7), step=six(0, 0, 0, 3))
 
 
+def activation_names():
+    """The activations of operators/activations, whose names are PyTorch's."""
+    with open(f"{HERE}/../../src/operators/activations.h") as part:
+        return re.findall(r"^FT__ACTIVATION(?:_ROW)?\((\w+),", part.read(), re.M)
+
+
 def activations(c):
     x = torch.cat([c.random(2, 3, 40) * 3, torch.tensor([[[-90.0, 90.0, -20.0, 20.0]] * 3] * 2)], 2)
-    simple = {"sigmoid": torch.sigmoid, "tanh": torch.tanh, "relu": F.relu, "relu6": F.relu6,
-              "leaky_relu": F.leaky_relu, "elu": F.elu, "softplus": F.softplus,
-              "softsign": F.softsign, "gelu": F.gelu, "silu": F.silu}
-    for name, function in simple.items():
-        c.add(name, name, function, [x])
+    for name in activation_names():
+        c.add(name, name, getattr(torch, name, None) or getattr(F, name), [x])
     c.add("leaky_relu_steep", "leaky_relu", lambda x: F.leaky_relu(x, 0.2), [x], slope=[0.2])
     c.add("elu_half", "elu", lambda x: F.elu(x, 0.5), [x], alpha=[0.5])
     c.add("gelu_tanh", "gelu", lambda x: F.gelu(x, approximate="tanh"), [x],
