@@ -7046,7 +7046,19 @@ static void ft__initialise_node(ft_model *m, ft__node *node)
 
 /* The only list of operators: it gives the enum, the table of rows, the table of OpenCL rows, and
    what the tests and the "what runs where" listing walk through. X(NAME) means that there are
-   ft__row_NAME, in the operator's part, and ft__cl_row_NAME, in devices/. */
+   ft__row_NAME, in the operator's part, and ft__cl_row_NAME, in devices/.
+
+   To add an operator:
+   1. Its name, PyTorch's, in the list below.
+   2. A part in operators/, or the one of its family: shape, forward, backward, and the row at its
+      end. Above them shapes, formula and source. An activation is FT__ACTIVATION and no more.
+   3. A kernel in kernels.cl: for an activation a line of FINETUNE_ACTIVATIONS.
+   4. A case in tests/test_operators.c with naive loops as its oracle, and one in make_goldens.py;
+      both are demanded by the table, and make an activation's by themselves, but for its formula.
+   With a kernel and options of its own also, where the neighbours' are:
+   5. The options' struct in interface/types.h (and in ft__options), the function in functions.h,
+      and the function that builds the node in graph/building.
+   6. What launches the kernel, and its FT__DEVICE_ROW, in devices/; a node in examples/tool. */
 #define FT__OPERATORS(X)                                                                          \
     X(sigmoid) X(tanh) X(relu) X(relu6) X(leaky_relu) X(elu) X(softplus) X(softsign) X(gelu)      \
     X(silu) X(mish) X(softmax) X(log_softmax) X(linear) X(conv2d) X(conv1d) X(batch_norm)         \
@@ -7132,7 +7144,17 @@ struct ft__row {
 /* A row begins with FT__NAMED(NAME): op and name. */
 #define FT__NAMED(name) FT__OP_##name, #name
 
-static const ft__field ft__no_fields[] = {{NULL, 0, 0, 0}};
+/* The fields of an options struct, by the names that they have there and in files. Each is listed:
+   what a file need not keep, as it is an input or follows from one, is FT__NOT_KEPT. */
+#define FT__FIELD(options, name, type, kind)                                                      \
+    {#name, offsetof(options, name), (int)(sizeof(((options *)0)->name) / sizeof(type)), kind}
+#define FT__INT(options, name) FT__FIELD(options, name, int, 'i')
+#define FT__FLOAT(options, name) FT__FIELD(options, name, float, 'f')
+#define FT__BOOL(options, name) FT__FIELD(options, name, bool, 'b')
+#define FT__NOT_KEPT(options, name)
+#define FT__NO_MORE_FIELDS {NULL, 0, 0, 0}
+
+static const ft__field ft__no_fields[] = {FT__NO_MORE_FIELDS};
 
 /* =============================================================================================
    [SECTION] operators/common: Shared by many operators
@@ -7237,11 +7259,9 @@ typedef struct ft__either_way { const ft__call *call; bool backward; } ft__eithe
    of the output y where that is possible, so that x need not be kept.
    ============================================================================================= */
 static const ft__field ft__activation_fields[] = {
-    {"slope", offsetof(ft_activation_options, slope), 1, 'f'},
-    {"alpha", offsetof(ft_activation_options, alpha), 1, 'f'},
-    {"axis", offsetof(ft_activation_options, axis), 1, 'i'},
-    {"tanh_approximation", offsetof(ft_activation_options, tanh_approximation), 1, 'b'},
-    {NULL, 0, 0, 0}};
+    FT__FLOAT(ft_activation_options, slope), FT__FLOAT(ft_activation_options, alpha),
+    FT__INT(ft_activation_options, axis), FT__BOOL(ft_activation_options, tanh_approximation),
+    FT__NO_MORE_FIELDS};
 
 typedef struct ft__activation_run {
     const ft__call *call;
@@ -7380,13 +7400,6 @@ FT__INLINE float ft__silu_slope(float x)
     return s * (1.0f + x * (1.0f - s));
 }
 
-/* Mish (Misra 2019): x * tanh(softplus(x)). */
-FT__INLINE float ft__mish_slope(float x)
-{
-    float t = ft__tanh(ft__softplus(x));
-    return t + x * (1.0f - t * t) * ft__sigmoid(x);
-}
-
 FT__INLINE float ft__softsign_slope(float x)
 {
     float s = 1.0f + ft__absolute(x);
@@ -7411,6 +7424,14 @@ FT__ACTIVATION(softplus, FT__OF_X, ft__no_fields, 0, ft__softplus(x), ft__sigmoi
 FT__ACTIVATION(softsign, FT__OF_X, ft__no_fields, 0, x / (1.0f + ft__absolute(x)),
                ft__softsign_slope(x))
 FT__ACTIVATION(silu, FT__OF_X, ft__no_fields, 0, x * ft__sigmoid(x), ft__silu_slope(x))
+
+/* Mish (Misra 2019): x * tanh(softplus(x)). */
+FT__INLINE float ft__mish_slope(float x)
+{
+    float t = ft__tanh(ft__softplus(x));
+    return t + x * (1.0f - t * t) * ft__sigmoid(x);
+}
+
 FT__ACTIVATION(mish, FT__OF_X, ft__no_fields, 0, x * ft__tanh(ft__softplus(x)), ft__mish_slope(x))
 
 FT__ACTIVATION_LOOPS(gelu_erf, 0, 0.5f * x * (1.0f + ft__erf(0.707106781f * x)),
@@ -7585,8 +7606,8 @@ static const ft__row ft__row_log_softmax = {
    [SECTION] operators/dropout: Dropout
    ============================================================================================= */
 static const ft__field ft__dropout_fields[] = {
-    {"probability", offsetof(ft_dropout_options, probability), 1, 'f'},
-    {"locked", offsetof(ft_dropout_options, locked), 1, 'b'}, {NULL, 0, 0, 0}};
+    FT__FLOAT(ft_dropout_options, probability), FT__BOOL(ft_dropout_options, locked),
+    FT__NO_MORE_FIELDS};
 
 static ft_status ft__dropout_shape(ft__context *c, const ft__node *node, const ft__tensor *input,
                                    int input_count, ft_shape *output)
@@ -7657,11 +7678,12 @@ static const ft__row ft__row_dropout = {
    channel. The forms for more channels are in the parts conv2d_...
    ============================================================================================= */
 static const ft__field ft__conv2d_fields[] = {
-    {"stride", offsetof(ft_conv2d_options, stride), 2, 'i'},
-    {"padding", offsetof(ft_conv2d_options, padding), 4, 'i'},
-    {"dilation", offsetof(ft_conv2d_options, dilation), 2, 'i'},
-    {"groups", offsetof(ft_conv2d_options, groups), 1, 'i'},
-    {"same", offsetof(ft_conv2d_options, same), 1, 'b'}, {NULL, 0, 0, 0}};
+    FT__INT(ft_conv2d_options, stride), FT__INT(ft_conv2d_options, padding),
+    FT__INT(ft_conv2d_options, dilation), FT__INT(ft_conv2d_options, groups),
+    FT__BOOL(ft_conv2d_options, same), FT__NOT_KEPT(ft_conv2d_options, kernel)
+    FT__NOT_KEPT(ft_conv2d_options, weight) FT__NOT_KEPT(ft_conv2d_options, bias)
+    FT__NOT_KEPT(ft_conv2d_options, no_bias) FT__NOT_KEPT(ft_conv2d_options, initialiser)
+    FT__NO_MORE_FIELDS};
 
 static int ft__or_one(const int pair[2], int i)
 {
@@ -10538,8 +10560,8 @@ static const ft__row ft__row_linear = {
    and in evaluation form, where mean and variance are constants, dx = scale * dy.
    ============================================================================================= */
 static const ft__field ft__batch_norm_fields[] = {
-    {"eps", offsetof(ft_batch_norm_options, eps), 1, 'f'},
-    {"momentum", offsetof(ft_batch_norm_options, momentum), 1, 'f'}, {NULL, 0, 0, 0}};
+    FT__FLOAT(ft_batch_norm_options, eps), FT__FLOAT(ft_batch_norm_options, momentum),
+    FT__NO_MORE_FIELDS};
 
 static ft_status ft__batch_norm_shape(ft__context *c, const ft__node *node,
                                       const ft__tensor *input, int input_count, ft_shape *output)
@@ -10834,7 +10856,7 @@ static const ft__row ft__row_batch_norm = {
    Kept from forward: mean and r of each row.
    ============================================================================================= */
 static const ft__field ft__layer_norm_fields[] = {
-    {"eps", offsetof(ft_layer_norm_options, eps), 1, 'f'}, {NULL, 0, 0, 0}};
+    FT__FLOAT(ft_layer_norm_options, eps), FT__NO_MORE_FIELDS};
 
 static ft_status ft__layer_norm_shape(ft__context *c, const ft__node *node,
                                       const ft__tensor *input, int input_count, ft_shape *output)
@@ -10975,13 +10997,10 @@ static const ft__row ft__row_layer_norm = {
    the output, the rest by pictures: in backward windows may overlap.
    ============================================================================================= */
 static const ft__field ft__pool2d_fields[] = {
-    {"kernel", offsetof(ft_pool2d_options, kernel), 2, 'i'},
-    {"stride", offsetof(ft_pool2d_options, stride), 2, 'i'},
-    {"padding", offsetof(ft_pool2d_options, padding), 4, 'i'},
-    {"same", offsetof(ft_pool2d_options, same), 1, 'b'},
-    {"ceil_mode", offsetof(ft_pool2d_options, ceil_mode), 1, 'b'},
-    {"exclude_padding", offsetof(ft_pool2d_options, exclude_padding), 1, 'b'},
-    {NULL, 0, 0, 0}};
+    FT__INT(ft_pool2d_options, kernel), FT__INT(ft_pool2d_options, stride),
+    FT__INT(ft_pool2d_options, padding), FT__BOOL(ft_pool2d_options, same),
+    FT__BOOL(ft_pool2d_options, ceil_mode), FT__BOOL(ft_pool2d_options, exclude_padding),
+    FT__NO_MORE_FIELDS};
 
 /* One direction (0 height, 1 width) of a sliding window: sizes with defaults filled in. `out` is 0
    if nothing fits. */
@@ -11325,8 +11344,7 @@ static const ft__row ft__row_global_max_pool = {
    [SECTION] operators/reshape: flatten and reshape
    ============================================================================================= */
 static const ft__field ft__reshape_fields[] = {
-    {"rank", offsetof(ft__reshape_options, rank), 1, 'i'},
-    {"size", offsetof(ft__reshape_options, size), FINETUNE_MAX_RANK, 'i'}, {NULL, 0, 0, 0}};
+    FT__INT(ft__reshape_options, rank), FT__INT(ft__reshape_options, size), FT__NO_MORE_FIELDS};
 
 /* The product of the sizes after the first dimension, or 0 if it exceeds an int. If `lengths` is
    not NULL, dimensions of FT_LENGTH are skipped and counted in it. */
@@ -11620,7 +11638,7 @@ static const ft__row ft__row_mul = {
    Joins inputs along one axis.
    ============================================================================================= */
 static const ft__field ft__concat_fields[] = {
-    {"axis", offsetof(ft__concat_options, axis), 1, 'i'}, {NULL, 0, 0, 0}};
+    FT__INT(ft__concat_options, axis), FT__NO_MORE_FIELDS};
 
 static ft_status ft__concat_shape(ft__context *c, const ft__node *node, const ft__tensor *input,
                                   int input_count, ft_shape *output)
@@ -11677,12 +11695,10 @@ static const ft__row ft__row_concat = {
    Each is the other's derivative: a grid that is embedded in a larger one.
    ============================================================================================= */
 static const ft__field ft__pad_fields[] = {
-    {"before", offsetof(ft_pad_options, before), FINETUNE_MAX_RANK, 'i'},
-    {"after", offsetof(ft_pad_options, after), FINETUNE_MAX_RANK, 'i'}, {NULL, 0, 0, 0}};
+    FT__INT(ft_pad_options, before), FT__INT(ft_pad_options, after), FT__NO_MORE_FIELDS};
 static const ft__field ft__slice_fields[] = {
-    {"start", offsetof(ft_slice_options, start), FINETUNE_MAX_RANK, 'i'},
-    {"stop", offsetof(ft_slice_options, stop), FINETUNE_MAX_RANK, 'i'},
-    {"step", offsetof(ft_slice_options, step), FINETUNE_MAX_RANK, 'i'}, {NULL, 0, 0, 0}};
+    FT__INT(ft_slice_options, start), FT__INT(ft_slice_options, stop),
+    FT__INT(ft_slice_options, step), FT__NO_MORE_FIELDS};
 
 /* The smaller tensor's element (i0, i1, ...) lies at start + i * step of the larger one. */
 typedef struct ft__placement { ft_shape inner, outer; int start[FINETUNE_MAX_RANK];
@@ -11833,7 +11849,7 @@ static const ft__row ft__row_slice = {
    [SECTION] operators/permute: permute
    ============================================================================================= */
 static const ft__field ft__permute_fields[] = {
-    {"axes", offsetof(ft__permute_options, axes), FINETUNE_MAX_RANK, 'i'}, {NULL, 0, 0, 0}};
+    FT__INT(ft__permute_options, axes), FT__NO_MORE_FIELDS};
 
 /* ---- permute: y's dimension d is x's dimension axes[d]; the batch stays the first ---- */
 
@@ -11899,9 +11915,6 @@ static const ft__row ft__row_permute = {
 /* =============================================================================================
    [SECTION] operators/gather: gather
    ============================================================================================= */
-static const ft__field ft__gather_fields[] = {
-    {"axis", offsetof(ft__concat_options, axis), 1, 'i'}, {NULL, 0, 0, 0}};
-
 /* ---- gather: y[n, .., k, .., rest] = x[n, .., index[n, .., k, ..], .., rest] along one axis. This
    is PyTorch's gather if the index has as many dimensions as x. Dimensions past those of the index
    are copied whole: an index [N, K] takes K rows of each sample of x [N, T, D]. ---- */
@@ -11973,7 +11986,7 @@ static void ft__gather_along_backward(const ft__call *call) { ft__gather_all(cal
 
 static const ft__row ft__row_gather = {
     FT__NAMED(gather), 2, 2, 0,
-    ft__gather_shape, ft__gather_along_forward, ft__gather_along_backward, NULL, ft__gather_fields,
+    ft__gather_shape, ft__gather_along_forward, ft__gather_along_backward, NULL, ft__concat_fields,
     NULL};
 
 /* =============================================================================================
@@ -11981,8 +11994,8 @@ static const ft__row ft__row_gather = {
    Batched matrix products, for sequences and attention.
    ============================================================================================= */
 static const ft__field ft__matmul_fields[] = {
-    {"transpose_a", offsetof(ft_matmul_options, transpose_a), 1, 'b'},
-    {"transpose_b", offsetof(ft_matmul_options, transpose_b), 1, 'b'}, {NULL, 0, 0, 0}};
+    FT__BOOL(ft_matmul_options, transpose_a), FT__BOOL(ft_matmul_options, transpose_b),
+    FT__NO_MORE_FIELDS};
 
 /* ---- matmul: a [N, .., M, K], b [N, .., K, P] -> y [N, .., M, P], one product for each index of
    the dimensions before the last two; a and b may be stored transposed.
@@ -12153,7 +12166,7 @@ static const ft__row ft__row_matmul = {
    Each is the mean over the batch, one number. Targets get no gradient, except mse's.
    ============================================================================================= */
 static const ft__field ft__loss_fields[] = {
-    {"label_smoothing", offsetof(ft_loss_options, label_smoothing), 1, 'f'}, {NULL, 0, 0, 0}};
+    FT__FLOAT(ft_loss_options, label_smoothing), FT__NO_MORE_FIELDS};
 
 /* -1 at padded positions, and PyTorch's ignore_index, -100: such a label does not count. */
 static bool ft__is_ignored(int label) { return label == -1 || label == -100; }
@@ -12438,8 +12451,8 @@ static const ft__row ft__row_mse = {
    [SECTION] operators/embedding: Embedding
    ============================================================================================= */
 static const ft__field ft__embedding_fields[] = {
-    {"padding_index", offsetof(ft_embedding_options, padding_index), 1, 'i'},
-    {"padded", offsetof(ft_embedding_options, padded), 1, 'b'}, {NULL, 0, 0, 0}};
+    FT__INT(ft_embedding_options, padding_index), FT__BOOL(ft_embedding_options, padded),
+    FT__NOT_KEPT(ft_embedding_options, weight) FT__NO_MORE_FIELDS};
 /* ---- embedding: ids [N] or [N, L], weight [V, E] -> [.., E]: y = weight[id]. An id of -1 means
    "no word" and gives zeros; any other that is not in [0, V) gives NaN, which the loss shows.
    dweight[id] += dy, except for padding_index. ---- */
@@ -12505,8 +12518,8 @@ static const ft__row ft__row_embedding = {
    [SECTION] operators/step_pool: Pooling over steps
    ============================================================================================= */
 static const ft__field ft__step_pool_fields[] = {
-    {"kind", offsetof(ft_step_pool_options, kind), 1, 'i'},
-    {"bidirectional", offsetof(ft_step_pool_options, bidirectional), 1, 'b'}, {NULL, 0, 0, 0}};
+    FT__INT(ft_step_pool_options, kind), FT__BOOL(ft_step_pool_options, bidirectional),
+    FT__NO_MORE_FIELDS};
 
 /* ---- step_pool: x [N, L, C], lengths [N] (all L if absent) -> [N, C]: the mean, the maximum, or
    the last of the real steps; zeros if there is none. `last` with `bidirectional` takes the second
@@ -12632,14 +12645,11 @@ static const ft__row ft__row_step_pool = {
    and of the input are computed from a block's gates while those are in the cache.
    ============================================================================================= */
 static const ft__field ft__recurrent_fields[] = {
-    {"hidden", offsetof(ft__recurrent_options, hidden), 1, 'i'},
-    {"bidirectional", offsetof(ft__recurrent_options, bidirectional), 1, 'b'},
-    {"no_bias", offsetof(ft__recurrent_options, no_bias), 1, 'b'},
-    {"relu", offsetof(ft__recurrent_options, relu), 1, 'b'},
-    {"lengths", offsetof(ft__recurrent_options, lengths), 1, 'b'},
-    {"initial", offsetof(ft__recurrent_options, initial), 1, 'b'},
-    {"carry", offsetof(ft__recurrent_options, carry), 1, 'b'},
-    {"cells", offsetof(ft__recurrent_options, cells), 1, 'b'}, {NULL, 0, 0, 0}};
+    FT__INT(ft__recurrent_options, hidden), FT__BOOL(ft__recurrent_options, bidirectional),
+    FT__BOOL(ft__recurrent_options, no_bias), FT__BOOL(ft__recurrent_options, relu),
+    FT__BOOL(ft__recurrent_options, lengths), FT__BOOL(ft__recurrent_options, initial),
+    FT__BOOL(ft__recurrent_options, carry), FT__BOOL(ft__recurrent_options, cells),
+    FT__NO_MORE_FIELDS};
 
 static int ft__gate_count(int op)
 {

@@ -37,7 +37,8 @@
     X(softsign, x / (1.0f + fabs(x)), softsign_slope(x))                                          \
     X(gelu, gelu(x, a), gelu_slope(x, a))                                                         \
     X(silu, x * sigmoid(x), silu_slope(x))                                                        \
-    X(mish, x * tanh(softplus(x)), mish_slope(x))
+    X(mish, x * tanh(softplus(x)),                                                                \
+      tanh(softplus(x)) + x * (1.0f - tanh(softplus(x)) * tanh(softplus(x))) * sigmoid(x))
 #define ACTIVATION_NUMBER(name, value, slope) ACTIVATION_##name,
 #define ACTIVATION_VALUE(name, value, slope) case ACTIVATION_##name: return value;
 #define ACTIVATION_SLOPE(name, value, slope) case ACTIVATION_##name: return slope;
@@ -58,12 +59,6 @@ float silu_slope(float x)
 {
     float s = sigmoid(x);
     return s * (1.0f + x * (1.0f - s));
-}
-
-float mish_slope(float x)
-{
-    float t = tanh(softplus(x));
-    return t + x * (1.0f - t * t) * sigmoid(x);
 }
 
 float gelu(float x, float by_tanh)

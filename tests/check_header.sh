@@ -67,6 +67,28 @@ check "at most 100 columns" "$(awk 'length($0) > 100 { print FILENAME ":" FNR }'
 check "functions of at most 60 lines" "$(awk '/^[a-zA-Z].*[(]/ { name = $0 } /^\{/ { start = FNR }
     /^\}/ { if (start && FNR - start > 61) print FILENAME ": " name " (" FNR - start " lines)"; start = 0 }' $parts)"
 check "parts of at most 900 lines" "$(wc -l $parts | awk '$2 != "total" && $1 > 900 { print $2 ": " $1 " lines" }')"
+# Each field of the options in ft__options is kept in files, or said not to be.
+options=$(sed -n '/^typedef union ft__options/,/^}/s/^ *\(ft_*[a-z0-9_]*_options\) .*/\1/p' src/nodes/nodes.h)
+[ -n "$options" ] || options=none
+fields=$(awk -v names="$options" '
+    BEGIN { split(names, list, /[ \n]+/); for (i in list) wanted[list[i]] = 1 }
+    { gsub(/\/\*[^*]*\*\//, "") }
+    comment { if (/\*\//) { sub(/.*\*\//, ""); comment = 0 } else next }
+    /\/\*/ { sub(/\/\*.*/, ""); comment = 1 }
+    /^typedef struct ft_*[a-z0-9_]*_options [{]/ { name = $3; open = name in wanted; found += open
+        sub(/^[^{]*[{]/, "") }
+    open { text = $0; closes = text ~ /[}]/; sub(/[}].*/, "", text); gsub(/\[[^]]*\]/, "", text)
+        count = split(text, statement, ";")
+        for (i = 1; i <= count; ++i) {
+            parts = split(statement[i], field, ",")
+            for (j = 1; j <= parts; ++j) if (field[j] ~ /[a-z]/) { sub(/ *$/, "", field[j]); sub(/.* /, "", field[j])
+                print name ", " field[j] }
+        }
+        if (closes) open = 0 }
+    END { for (i in list) if (list[i] == "none" || found < 10) print "this check is broken" }' src/interface/types.h src/nodes/nodes.h | sort)
+listed=$(grep -hoE 'FT__(INT|FLOAT|BOOL|NOT_KEPT)\(ft_[a-z0-9_]*, [a-z0-9_]*' src/operators/*.h | sed 's/.*(//' | sort)
+printf '%s\n' "$listed" >$out/listed.txt
+check "fields of options are listed once" "$(printf '%s\n' "$fields" | diff - $out/listed.txt)"
 check "comments name parts, not numbers" "$(grep -nE '[Ss]ections? [0-9]' src/finetune.h $parts kernels.cl)"
 echo "$size"
 echo "check_header: $passed passed, $failed failed, 0 skipped"

@@ -14,11 +14,9 @@
    of the output y where that is possible, so that x need not be kept.
    ============================================================================================= */
 static const ft__field ft__activation_fields[] = {
-    {"slope", offsetof(ft_activation_options, slope), 1, 'f'},
-    {"alpha", offsetof(ft_activation_options, alpha), 1, 'f'},
-    {"axis", offsetof(ft_activation_options, axis), 1, 'i'},
-    {"tanh_approximation", offsetof(ft_activation_options, tanh_approximation), 1, 'b'},
-    {NULL, 0, 0, 0}};
+    FT__FLOAT(ft_activation_options, slope), FT__FLOAT(ft_activation_options, alpha),
+    FT__INT(ft_activation_options, axis), FT__BOOL(ft_activation_options, tanh_approximation),
+    FT__NO_MORE_FIELDS};
 
 typedef struct ft__activation_run {
     const ft__call *call;
@@ -157,13 +155,6 @@ FT__INLINE float ft__silu_slope(float x)
     return s * (1.0f + x * (1.0f - s));
 }
 
-/* Mish (Misra 2019): x * tanh(softplus(x)). */
-FT__INLINE float ft__mish_slope(float x)
-{
-    float t = ft__tanh(ft__softplus(x));
-    return t + x * (1.0f - t * t) * ft__sigmoid(x);
-}
-
 FT__INLINE float ft__softsign_slope(float x)
 {
     float s = 1.0f + ft__absolute(x);
@@ -188,6 +179,14 @@ FT__ACTIVATION(softplus, FT__OF_X, ft__no_fields, 0, ft__softplus(x), ft__sigmoi
 FT__ACTIVATION(softsign, FT__OF_X, ft__no_fields, 0, x / (1.0f + ft__absolute(x)),
                ft__softsign_slope(x))
 FT__ACTIVATION(silu, FT__OF_X, ft__no_fields, 0, x * ft__sigmoid(x), ft__silu_slope(x))
+
+/* Mish (Misra 2019): x * tanh(softplus(x)). */
+FT__INLINE float ft__mish_slope(float x)
+{
+    float t = ft__tanh(ft__softplus(x));
+    return t + x * (1.0f - t * t) * ft__sigmoid(x);
+}
+
 FT__ACTIVATION(mish, FT__OF_X, ft__no_fields, 0, x * ft__tanh(ft__softplus(x)), ft__mish_slope(x))
 
 FT__ACTIVATION_LOOPS(gelu_erf, 0, 0.5f * x * (1.0f + ft__erf(0.707106781f * x)),

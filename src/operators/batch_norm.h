@@ -23,8 +23,8 @@
    and in evaluation form, where mean and variance are constants, dx = scale * dy.
    ============================================================================================= */
 static const ft__field ft__batch_norm_fields[] = {
-    {"eps", offsetof(ft_batch_norm_options, eps), 1, 'f'},
-    {"momentum", offsetof(ft_batch_norm_options, momentum), 1, 'f'}, {NULL, 0, 0, 0}};
+    FT__FLOAT(ft_batch_norm_options, eps), FT__FLOAT(ft_batch_norm_options, momentum),
+    FT__NO_MORE_FIELDS};
 
 static ft_status ft__batch_norm_shape(ft__context *c, const ft__node *node,
                                       const ft__tensor *input, int input_count, ft_shape *output)

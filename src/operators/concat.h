@@ -10,7 +10,7 @@
    Joins inputs along one axis.
    ============================================================================================= */
 static const ft__field ft__concat_fields[] = {
-    {"axis", offsetof(ft__concat_options, axis), 1, 'i'}, {NULL, 0, 0, 0}};
+    FT__INT(ft__concat_options, axis), FT__NO_MORE_FIELDS};
 
 static ft_status ft__concat_shape(ft__context *c, const ft__node *node, const ft__tensor *input,
                                   int input_count, ft_shape *output)

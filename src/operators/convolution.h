@@ -6,6 +6,7 @@
 #include "kernels/convolution.h"
 #include "kernels/depthwise.h"
 #include "nodes/nodes.h"
+#include "operators/table.h"
 #include "operators/common.h"
 #include "operators/activations.h"
 
@@ -15,11 +16,12 @@
    channel. The forms for more channels are in the parts conv2d_...
    ============================================================================================= */
 static const ft__field ft__conv2d_fields[] = {
-    {"stride", offsetof(ft_conv2d_options, stride), 2, 'i'},
-    {"padding", offsetof(ft_conv2d_options, padding), 4, 'i'},
-    {"dilation", offsetof(ft_conv2d_options, dilation), 2, 'i'},
-    {"groups", offsetof(ft_conv2d_options, groups), 1, 'i'},
-    {"same", offsetof(ft_conv2d_options, same), 1, 'b'}, {NULL, 0, 0, 0}};
+    FT__INT(ft_conv2d_options, stride), FT__INT(ft_conv2d_options, padding),
+    FT__INT(ft_conv2d_options, dilation), FT__INT(ft_conv2d_options, groups),
+    FT__BOOL(ft_conv2d_options, same), FT__NOT_KEPT(ft_conv2d_options, kernel)
+    FT__NOT_KEPT(ft_conv2d_options, weight) FT__NOT_KEPT(ft_conv2d_options, bias)
+    FT__NOT_KEPT(ft_conv2d_options, no_bias) FT__NOT_KEPT(ft_conv2d_options, initialiser)
+    FT__NO_MORE_FIELDS};
 
 static int ft__or_one(const int pair[2], int i)
 {

@@ -12,8 +12,8 @@
    [SECTION] operators/dropout: Dropout
    ============================================================================================= */
 static const ft__field ft__dropout_fields[] = {
-    {"probability", offsetof(ft_dropout_options, probability), 1, 'f'},
-    {"locked", offsetof(ft_dropout_options, locked), 1, 'b'}, {NULL, 0, 0, 0}};
+    FT__FLOAT(ft_dropout_options, probability), FT__BOOL(ft_dropout_options, locked),
+    FT__NO_MORE_FIELDS};
 
 static ft_status ft__dropout_shape(ft__context *c, const ft__node *node, const ft__tensor *input,
                                    int input_count, ft_shape *output)

@@ -10,8 +10,8 @@
    [SECTION] operators/embedding: Embedding
    ============================================================================================= */
 static const ft__field ft__embedding_fields[] = {
-    {"padding_index", offsetof(ft_embedding_options, padding_index), 1, 'i'},
-    {"padded", offsetof(ft_embedding_options, padded), 1, 'b'}, {NULL, 0, 0, 0}};
+    FT__INT(ft_embedding_options, padding_index), FT__BOOL(ft_embedding_options, padded),
+    FT__NOT_KEPT(ft_embedding_options, weight) FT__NO_MORE_FIELDS};
 /* ---- embedding: ids [N] or [N, L], weight [V, E] -> [.., E]: y = weight[id]. An id of -1 means
    "no word" and gives zeros; any other that is not in [0, V) gives NaN, which the loss shows.
    dweight[id] += dy, except for padding_index. ---- */

@@ -6,13 +6,11 @@
 #include "nodes/nodes.h"
 #include "operators/table.h"
 #include "operators/common.h"
+#include "operators/concat.h"
 
 /* =============================================================================================
    [SECTION] operators/gather: gather
    ============================================================================================= */
-static const ft__field ft__gather_fields[] = {
-    {"axis", offsetof(ft__concat_options, axis), 1, 'i'}, {NULL, 0, 0, 0}};
-
 /* ---- gather: y[n, .., k, .., rest] = x[n, .., index[n, .., k, ..], .., rest] along one axis. This
    is PyTorch's gather if the index has as many dimensions as x. Dimensions past those of the index
    are copied whole: an index [N, K] takes K rows of each sample of x [N, T, D]. ---- */
@@ -84,5 +82,5 @@ static void ft__gather_along_backward(const ft__call *call) { ft__gather_all(cal
 
 static const ft__row ft__row_gather = {
     FT__NAMED(gather), 2, 2, 0,
-    ft__gather_shape, ft__gather_along_forward, ft__gather_along_backward, NULL, ft__gather_fields,
+    ft__gather_shape, ft__gather_along_forward, ft__gather_along_backward, NULL, ft__concat_fields,
     NULL};

@@ -15,7 +15,7 @@
    Kept from forward: mean and r of each row.
    ============================================================================================= */
 static const ft__field ft__layer_norm_fields[] = {
-    {"eps", offsetof(ft_layer_norm_options, eps), 1, 'f'}, {NULL, 0, 0, 0}};
+    FT__FLOAT(ft_layer_norm_options, eps), FT__NO_MORE_FIELDS};
 
 static ft_status ft__layer_norm_shape(ft__context *c, const ft__node *node,
                                       const ft__tensor *input, int input_count, ft_shape *output)

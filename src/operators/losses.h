@@ -13,7 +13,7 @@
    Each is the mean over the batch, one number. Targets get no gradient, except mse's.
    ============================================================================================= */
 static const ft__field ft__loss_fields[] = {
-    {"label_smoothing", offsetof(ft_loss_options, label_smoothing), 1, 'f'}, {NULL, 0, 0, 0}};
+    FT__FLOAT(ft_loss_options, label_smoothing), FT__NO_MORE_FIELDS};
 
 /* -1 at padded positions, and PyTorch's ignore_index, -100: such a label does not count. */
 static bool ft__is_ignored(int label) { return label == -1 || label == -100; }

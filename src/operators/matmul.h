@@ -14,8 +14,8 @@
    Batched matrix products, for sequences and attention.
    ============================================================================================= */
 static const ft__field ft__matmul_fields[] = {
-    {"transpose_a", offsetof(ft_matmul_options, transpose_a), 1, 'b'},
-    {"transpose_b", offsetof(ft_matmul_options, transpose_b), 1, 'b'}, {NULL, 0, 0, 0}};
+    FT__BOOL(ft_matmul_options, transpose_a), FT__BOOL(ft_matmul_options, transpose_b),
+    FT__NO_MORE_FIELDS};
 
 /* ---- matmul: a [N, .., M, K], b [N, .., K, P] -> y [N, .., M, P], one product for each index of
    the dimensions before the last two; a and b may be stored transposed.

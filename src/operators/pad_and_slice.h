@@ -11,12 +11,10 @@
    Each is the other's derivative: a grid that is embedded in a larger one.
    ============================================================================================= */
 static const ft__field ft__pad_fields[] = {
-    {"before", offsetof(ft_pad_options, before), FINETUNE_MAX_RANK, 'i'},
-    {"after", offsetof(ft_pad_options, after), FINETUNE_MAX_RANK, 'i'}, {NULL, 0, 0, 0}};
+    FT__INT(ft_pad_options, before), FT__INT(ft_pad_options, after), FT__NO_MORE_FIELDS};
 static const ft__field ft__slice_fields[] = {
-    {"start", offsetof(ft_slice_options, start), FINETUNE_MAX_RANK, 'i'},
-    {"stop", offsetof(ft_slice_options, stop), FINETUNE_MAX_RANK, 'i'},
-    {"step", offsetof(ft_slice_options, step), FINETUNE_MAX_RANK, 'i'}, {NULL, 0, 0, 0}};
+    FT__INT(ft_slice_options, start), FT__INT(ft_slice_options, stop),
+    FT__INT(ft_slice_options, step), FT__NO_MORE_FIELDS};
 
 /* The smaller tensor's element (i0, i1, ...) lies at start + i * step of the larger one. */
 typedef struct ft__placement { ft_shape inner, outer; int start[FINETUNE_MAX_RANK];

@@ -11,7 +11,7 @@
    [SECTION] operators/permute: permute
    ============================================================================================= */
 static const ft__field ft__permute_fields[] = {
-    {"axes", offsetof(ft__permute_options, axes), FINETUNE_MAX_RANK, 'i'}, {NULL, 0, 0, 0}};
+    FT__INT(ft__permute_options, axes), FT__NO_MORE_FIELDS};
 
 /* ---- permute: y's dimension d is x's dimension axes[d]; the batch stays the first ---- */
 

@@ -13,13 +13,10 @@
    the output, the rest by pictures: in backward windows may overlap.
    ============================================================================================= */
 static const ft__field ft__pool2d_fields[] = {
-    {"kernel", offsetof(ft_pool2d_options, kernel), 2, 'i'},
-    {"stride", offsetof(ft_pool2d_options, stride), 2, 'i'},
-    {"padding", offsetof(ft_pool2d_options, padding), 4, 'i'},
-    {"same", offsetof(ft_pool2d_options, same), 1, 'b'},
-    {"ceil_mode", offsetof(ft_pool2d_options, ceil_mode), 1, 'b'},
-    {"exclude_padding", offsetof(ft_pool2d_options, exclude_padding), 1, 'b'},
-    {NULL, 0, 0, 0}};
+    FT__INT(ft_pool2d_options, kernel), FT__INT(ft_pool2d_options, stride),
+    FT__INT(ft_pool2d_options, padding), FT__BOOL(ft_pool2d_options, same),
+    FT__BOOL(ft_pool2d_options, ceil_mode), FT__BOOL(ft_pool2d_options, exclude_padding),
+    FT__NO_MORE_FIELDS};
 
 /* One direction (0 height, 1 width) of a sliding window: sizes with defaults filled in. `out` is 0
    if nothing fits. */

@@ -29,14 +29,11 @@
    and of the input are computed from a block's gates while those are in the cache.
    ============================================================================================= */
 static const ft__field ft__recurrent_fields[] = {
-    {"hidden", offsetof(ft__recurrent_options, hidden), 1, 'i'},
-    {"bidirectional", offsetof(ft__recurrent_options, bidirectional), 1, 'b'},
-    {"no_bias", offsetof(ft__recurrent_options, no_bias), 1, 'b'},
-    {"relu", offsetof(ft__recurrent_options, relu), 1, 'b'},
-    {"lengths", offsetof(ft__recurrent_options, lengths), 1, 'b'},
-    {"initial", offsetof(ft__recurrent_options, initial), 1, 'b'},
-    {"carry", offsetof(ft__recurrent_options, carry), 1, 'b'},
-    {"cells", offsetof(ft__recurrent_options, cells), 1, 'b'}, {NULL, 0, 0, 0}};
+    FT__INT(ft__recurrent_options, hidden), FT__BOOL(ft__recurrent_options, bidirectional),
+    FT__BOOL(ft__recurrent_options, no_bias), FT__BOOL(ft__recurrent_options, relu),
+    FT__BOOL(ft__recurrent_options, lengths), FT__BOOL(ft__recurrent_options, initial),
+    FT__BOOL(ft__recurrent_options, carry), FT__BOOL(ft__recurrent_options, cells),
+    FT__NO_MORE_FIELDS};
 
 static int ft__gate_count(int op)
 {

@@ -11,8 +11,7 @@
    [SECTION] operators/reshape: flatten and reshape
    ============================================================================================= */
 static const ft__field ft__reshape_fields[] = {
-    {"rank", offsetof(ft__reshape_options, rank), 1, 'i'},
-    {"size", offsetof(ft__reshape_options, size), FINETUNE_MAX_RANK, 'i'}, {NULL, 0, 0, 0}};
+    FT__INT(ft__reshape_options, rank), FT__INT(ft__reshape_options, size), FT__NO_MORE_FIELDS};
 
 /* The product of the sizes after the first dimension, or 0 if it exceeds an int. If `lengths` is
    not NULL, dimensions of FT_LENGTH are skipped and counted in it. */

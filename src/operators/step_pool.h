@@ -10,8 +10,8 @@
    [SECTION] operators/step_pool: Pooling over steps
    ============================================================================================= */
 static const ft__field ft__step_pool_fields[] = {
-    {"kind", offsetof(ft_step_pool_options, kind), 1, 'i'},
-    {"bidirectional", offsetof(ft_step_pool_options, bidirectional), 1, 'b'}, {NULL, 0, 0, 0}};
+    FT__INT(ft_step_pool_options, kind), FT__BOOL(ft_step_pool_options, bidirectional),
+    FT__NO_MORE_FIELDS};
 
 /* ---- step_pool: x [N, L, C], lengths [N] (all L if absent) -> [N, C]: the mean, the maximum, or
    the last of the real steps; zeros if there is none. `last` with `bidirectional` takes the second

@@ -13,7 +13,19 @@
 
 /* The only list of operators: it gives the enum, the table of rows, the table of OpenCL rows, and
    what the tests and the "what runs where" listing walk through. X(NAME) means that there are
-   ft__row_NAME, in the operator's part, and ft__cl_row_NAME, in devices/. */
+   ft__row_NAME, in the operator's part, and ft__cl_row_NAME, in devices/.
+
+   To add an operator:
+   1. Its name, PyTorch's, in the list below.
+   2. A part in operators/, or the one of its family: shape, forward, backward, and the row at its
+      end. Above them shapes, formula and source. An activation is FT__ACTIVATION and no more.
+   3. A kernel in kernels.cl: for an activation a line of FINETUNE_ACTIVATIONS.
+   4. A case in tests/test_operators.c with naive loops as its oracle, and one in make_goldens.py;
+      both are demanded by the table, and make an activation's by themselves, but for its formula.
+   With a kernel and options of its own also, where the neighbours' are:
+   5. The options' struct in interface/types.h (and in ft__options), the function in functions.h,
+      and the function that builds the node in graph/building.
+   6. What launches the kernel, and its FT__DEVICE_ROW, in devices/; a node in examples/tool. */
 #define FT__OPERATORS(X)                                                                          \
     X(sigmoid) X(tanh) X(relu) X(relu6) X(leaky_relu) X(elu) X(softplus) X(softsign) X(gelu)      \
     X(silu) X(mish) X(softmax) X(log_softmax) X(linear) X(conv2d) X(conv1d) X(batch_norm)         \
@@ -99,4 +111,14 @@ struct ft__row {
 /* A row begins with FT__NAMED(NAME): op and name. */
 #define FT__NAMED(name) FT__OP_##name, #name
 
-static const ft__field ft__no_fields[] = {{NULL, 0, 0, 0}};
+/* The fields of an options struct, by the names that they have there and in files. Each is listed:
+   what a file need not keep, as it is an input or follows from one, is FT__NOT_KEPT. */
+#define FT__FIELD(options, name, type, kind)                                                      \
+    {#name, offsetof(options, name), (int)(sizeof(((options *)0)->name) / sizeof(type)), kind}
+#define FT__INT(options, name) FT__FIELD(options, name, int, 'i')
+#define FT__FLOAT(options, name) FT__FIELD(options, name, float, 'f')
+#define FT__BOOL(options, name) FT__FIELD(options, name, bool, 'b')
+#define FT__NOT_KEPT(options, name)
+#define FT__NO_MORE_FIELDS {NULL, 0, 0, 0}
+
+static const ft__field ft__no_fields[] = {FT__NO_MORE_FIELDS};
