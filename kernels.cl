@@ -152,6 +152,38 @@ __kernel void dropout(__global const float *x, __global float *y, int count, ulo
 }
 )
 
+/* Sums and maxima over a work-group of GROUP items, of one number each: the first ROOT items take
+   every ROOT-th number, then every item takes their results. So the order is fixed, and there are
+   three barriers, where a tree of pairs needs eight. */
+FINETUNE_LINE FINETUNE_CL(groups,
+enum { ROOT = 8, GROUP = ROOT * ROOT };
+
+float group_sum(__local float *parts, int item, float x)
+{
+    int i;
+    parts[item] = x;
+    barrier(CLK_LOCAL_MEM_FENCE);
+    for (i = item + ROOT; item < ROOT && i < GROUP; i += ROOT) parts[item] += parts[i];
+    barrier(CLK_LOCAL_MEM_FENCE);
+    for (x = parts[0], i = 1; i < ROOT; ++i) x += parts[i];
+    barrier(CLK_LOCAL_MEM_FENCE); /* before parts is written again */
+    return x;
+}
+
+float group_max(__local float *parts, int item, float x)
+{
+    int i;
+    parts[item] = x;
+    barrier(CLK_LOCAL_MEM_FENCE);
+    for (i = item + ROOT; item < ROOT && i < GROUP; i += ROOT)
+        parts[item] = fmax(parts[item], parts[i]);
+    barrier(CLK_LOCAL_MEM_FENCE);
+    for (x = parts[0], i = 1; i < ROOT; ++i) x = fmax(x, parts[i]);
+    barrier(CLK_LOCAL_MEM_FENCE);
+    return x;
+}
+)
+
 /* Softmax along an axis: x is [outer, size, inner], one work-item per line.
        y = exp(x - max) / sum(exp(x - max)), or its logarithm */
 FINETUNE_LINE FINETUNE_CL(softmax_forward,
@@ -192,6 +224,41 @@ __kernel void softmax_backward(__global const float *y, __global const float *dy
         int j = at + i * inner;
         dx[j] += logarithm ? dy[j] - exp(y[j]) * sum : y[j] * (dy[j] - sum);
     }
+}
+)
+
+/* The same for long lines that are contiguous: a work-group per line, whose items read every
+   GROUP-th number. */
+FINETUNE_LINE FINETUNE_CL(softmax_group,
+__kernel __attribute__((reqd_work_group_size(GROUP, 1, 1)))
+void softmax_group_forward(__global const float *x, __global float *y, int size, int logarithm)
+{
+    __local float parts[GROUP];
+    int item = get_local_id(0), at = get_group_id(0) * size, i;
+    float largest = -INFINITY, sum = 0.0f;
+    for (i = item; i < size; i += GROUP) largest = fmax(largest, x[at + i]);
+    largest = group_max(parts, item, largest);
+    for (i = item; i < size; i += GROUP) {
+        float e = exp(x[at + i] - largest);
+        if (!logarithm) y[at + i] = e;
+        sum += e;
+    }
+    sum = group_sum(parts, item, sum);
+    for (i = item; i < size; i += GROUP)
+        y[at + i] = logarithm ? x[at + i] - largest - log(sum) : y[at + i] / sum;
+}
+
+__kernel __attribute__((reqd_work_group_size(GROUP, 1, 1)))
+void softmax_group_backward(__global const float *y, __global const float *dy,
+                            __global float *dx, int size, int logarithm)
+{
+    __local float parts[GROUP];
+    int item = get_local_id(0), at = get_group_id(0) * size, i;
+    float sum = 0.0f;
+    for (i = item; i < size; i += GROUP) sum += dy[at + i] * (logarithm ? 1.0f : y[at + i]);
+    sum = group_sum(parts, item, sum);
+    for (i = item; i < size; i += GROUP)
+        dx[at + i] += logarithm ? dy[at + i] - exp(y[at + i]) * sum : y[at + i] * (dy[at + i] - sum);
 }
 )
 
@@ -781,7 +848,7 @@ __kernel void weight_sum(__global const float *partial, __global float *dweight,
 )
 
 /* partial[block][n] = sums over blocks of rows of x [rows, n], which begins at `at`; then to[n] +=
-   these in order */
+   these in order, from partial's block `first` on */
 FINETUNE_LINE FINETUNE_CL(column_sums,
 __kernel void column_sums(__global const float *x, __global float *partial, int at, int rows,
                           int n, int block)
@@ -793,12 +860,13 @@ __kernel void column_sums(__global const float *x, __global float *partial, int 
     partial[b * n + i] = sum;
 }
 
-__kernel void column_sums_end(__global const float *partial, __global float *to, int blocks, int n)
+__kernel void column_sums_end(__global const float *partial, __global float *to, int first,
+                              int blocks, int n)
 {
     int i = get_global_id(0), b;
     float sum = 0.0f;
     if (i >= n) return;
-    for (b = 0; b < blocks; ++b) sum += partial[b * n + i];
+    for (b = first; b < first + blocks; ++b) sum += partial[b * n + i];
     to[i] += sum;
 }
 )
@@ -1951,21 +2019,71 @@ __kernel void layer_norm_input(__global const float *x, __global const float *we
     }
 }
 
-/* number i of dweight and dbias, over all rows in order; `which`: 1 dweight, 2 dbias, 3 both */
+/* partial[0][b][i] = the sum over a block of rows of dy h, partial[1][b][i] = that of dy:
+   column_sums_end adds them to dweight and dbias. */
 __kernel void layer_norm_weight(__global const float *x, __global const float *saved,
-                                __global const float *dy, __global float *dweight,
-                                __global float *dbias, int rows, int size, int inner, int which)
+                                __global const float *dy, __global float *partial, int rows,
+                                int size, int inner, int block)
 {
-    int i = get_global_id(0), row;
+    int i = get_global_id(0), b = get_global_id(1), row, end = min((b + 1) * block, rows);
+    int blocks = (rows + block - 1) / block;
     float of_h = 0.0f, sum = 0.0f;
     if (i >= size) return;
-    for (row = 0; row < rows; ++row) {
+    for (row = b * block; row < end; ++row) {
         int at = row / inner * size * inner + row % inner + i * inner;
         of_h += dy[at] * (x[at] - saved[2 * row]) * saved[2 * row + 1];
         sum += dy[at];
     }
-    if (which & 1) dweight[i] += of_h;
-    if (which & 2) dbias[i] += sum;
+    partial[b * size + i] = of_h;
+    partial[(blocks + b) * size + i] = sum;
+}
+)
+
+/* The same for long rows that are contiguous: a work-group per row, whose items read every GROUP-th
+   number. */
+FINETUNE_LINE FINETUNE_CL(layer_norm_group,
+__kernel __attribute__((reqd_work_group_size(GROUP, 1, 1)))
+void layer_norm_group_forward(__global const float *x, __global const float *weight,
+                              __global const float *bias, __global float *y,
+                              __global float *saved, int size, float eps)
+{
+    __local float parts[GROUP];
+    int item = get_local_id(0), row = get_group_id(0), at = row * size, i;
+    float sum = 0.0f, squares = 0.0f, mean, r;
+    for (i = item; i < size; i += GROUP) sum += x[at + i];
+    mean = group_sum(parts, item, sum) / size;
+    for (i = item; i < size; i += GROUP) {
+        float d = x[at + i] - mean;
+        squares += d * d;
+    }
+    r = 1.0f / sqrt(group_sum(parts, item, squares) / size + eps);
+    if (item == 0) {
+        saved[2 * row] = mean;
+        saved[2 * row + 1] = r;
+    }
+    for (i = item; i < size; i += GROUP)
+        y[at + i] = (x[at + i] - mean) * r * weight[i] + bias[i];
+}
+
+__kernel __attribute__((reqd_work_group_size(GROUP, 1, 1)))
+void layer_norm_group_input(__global const float *x, __global const float *weight,
+                            __global const float *saved, __global const float *dy,
+                            __global float *dx, int size, int fresh)
+{
+    __local float parts[GROUP];
+    int item = get_local_id(0), row = get_group_id(0), at = row * size, i;
+    float mean = saved[2 * row], r = saved[2 * row + 1], mean_g = 0.0f, mean_gh = 0.0f;
+    for (i = item; i < size; i += GROUP) {
+        float g = dy[at + i] * weight[i];
+        mean_g += g;
+        mean_gh += g * (x[at + i] - mean) * r;
+    }
+    mean_g = group_sum(parts, item, mean_g) / size;
+    mean_gh = group_sum(parts, item, mean_gh) / size;
+    for (i = item; i < size; i += GROUP) {
+        float d = r * (dy[at + i] * weight[i] - mean_g - (x[at + i] - mean) * r * mean_gh);
+        dx[at + i] = fresh ? d : dx[at + i] + d;
+    }
 }
 )
 
@@ -2281,7 +2399,7 @@ __kernel void recurrent_back(__global float *kept, __global float *side, __globa
 )
 
 /* ---- Losses: the mean over the batch. Each sample's (or block's) share goes to `each` first, and
-   one work-item sums them. ---- */
+   one work-group sums them. ---- */
 
 /* p = softmax(x) [N, classes], kept for backward; each[n] = -sum q log p, q as in operators/losses;
    each[N + n] = whether the label counts */
@@ -2312,40 +2430,87 @@ __kernel void cross_entropy_forward(__global const float *x, __global const int 
     each[n] = loss;
     each[count + n] = is_ignored(label) ? 0.0f : 1.0f;
 }
+
+/* The same for many classes: a work-group per row. */
+__kernel __attribute__((reqd_work_group_size(GROUP, 1, 1)))
+void cross_entropy_group_forward(__global const float *x, __global const int *labels,
+                                 __global float *p, __global float *each, int count, int classes,
+                                 float smoothing)
+{
+    __local float parts[GROUP];
+    int n = get_group_id(0), item = get_local_id(0), label = labels[n], i;
+    float largest = -INFINITY, sum = 0.0f, all = 0.0f, loss = 0.0f;
+    x += n * classes;
+    p += n * classes;
+    for (i = item; i < classes; i += GROUP) largest = fmax(largest, x[i]);
+    largest = group_max(parts, item, largest);
+    for (i = item; i < classes; i += GROUP) {
+        p[i] = exp(x[i] - largest);
+        sum += p[i];
+    }
+    sum = group_sum(parts, item, sum);
+    for (i = item; i < classes; i += GROUP) {
+        all -= x[i] - largest - log(sum);
+        p[i] /= sum;
+    }
+    all = group_sum(parts, item, all);
+    if (item > 0) return;
+    if (label >= 0 && label < classes)
+        loss = (1.0f - smoothing) * -(x[label] - largest - log(sum))
+            + smoothing * all / (float)classes;
+    else if (!is_ignored(label)) loss = NAN;
+    each[n] = loss;
+    each[count + n] = is_ignored(label) ? 0.0f : 1.0f;
+}
 )
 
-/* loss = sum(each) / sum(counted); where `counted` is 0, / divisor */
+/* loss = sum(each) / sum(counted); where `counted` is 0, / divisor. One group, whose items add every
+   GROUP-th number. */
 FINETUNE_LINE FINETUNE_CL(loss_mean,
-__kernel void loss_mean(__global const float *each, __global float *loss, int count, int counted,
-                        float divisor)
+__kernel __attribute__((reqd_work_group_size(GROUP, 1, 1)))
+void loss_mean(__global const float *each, __global float *loss, int count, int counted,
+               float divisor)
 {
-    float sum = 0.0f, lost = 0.0f;
-    int n;
-    if (get_global_id(0) > 0) return;
-    for (n = 0; n < count; ++n) { /* Kahan's sum */
+    __local float parts[GROUP];
+    int item = get_local_id(0), n;
+    float sum = 0.0f, lost = 0.0f, those = 0.0f;
+    for (n = item; n < count; n += GROUP) { /* Kahan's sum */
         float y = each[n] - lost, t = sum + y;
         lost = t - sum - y;
         sum = t;
     }
-    if (counted)
-        for (divisor = 0.0f, n = 0; n < count; ++n) divisor += each[count + n];
-    loss[0] = sum / divisor;
+    sum = group_sum(parts, item, sum);
+    for (n = item; counted && n < count; n += GROUP) those += each[count + n];
+    those = group_sum(parts, item, those);
+    if (item == 0) loss[0] = sum / (counted ? those : divisor);
+}
+
+/* counted[0] = the number of labels that count: every number of the gradient needs it */
+__kernel __attribute__((reqd_work_group_size(GROUP, 1, 1)))
+void count_labels(__global const int *labels, __global float *counted, int count)
+{
+    __local float parts[GROUP];
+    int item = get_local_id(0), n;
+    float sum = 0.0f;
+    for (n = item; n < count; n += GROUP) sum += is_ignored(labels[n]) ? 0.0f : 1.0f;
+    sum = group_sum(parts, item, sum);
+    if (item == 0) counted[0] = sum;
 }
 )
 
-/* dx += dloss / counted * (p - q) */
+/* dx += dloss / counted[0] * (p - q) */
 FINETUNE_LINE FINETUNE_CL(cross_entropy_backward,
 __kernel void cross_entropy_backward(__global const float *p, __global const int *labels,
-                                     __global const float *dloss, __global float *dx, int count,
-                                     int classes, float smoothing)
+                                     __global const float *dloss, __global float *dx,
+                                     __global const float *counted, int count, int classes,
+                                     float smoothing)
 {
-    int i = get_global_id(0), n = i / classes, label, k, counted = 0;
+    int i = get_global_id(0), n = i / classes, label;
     float scale;
     if (i >= count * classes) return;
-    for (k = 0; k < count; ++k) counted += !is_ignored(labels[k]);
     label = labels[n];
     if (label < 0 || label >= classes) return;
-    scale = dloss[0] / (float)counted;
+    scale = dloss[0] / counted[0];
     dx[i] += scale * (p[i] - smoothing / (float)classes
                       - (i % classes == label ? 1.0f - smoothing : 0.0f));
 }
@@ -2373,15 +2538,23 @@ __kernel void soft_cross_entropy_forward(__global const float *x, __global const
     each[n] = loss;
 }
 
+/* sums[n] = the sum of a row of targets, which every number of the row's gradient needs */
+__kernel void target_sums(__global const float *t, __global float *sums, int count, int classes)
+{
+    int n = get_global_id(0), k;
+    float sum = 0.0f;
+    if (n >= count) return;
+    for (k = 0; k < classes; ++k) sum += t[n * classes + k];
+    sums[n] = sum;
+}
+
 __kernel void soft_cross_entropy_backward(__global const float *p, __global const float *t,
                                           __global const float *dloss, __global float *dx,
-                                          int count, int classes)
+                                          __global const float *sums, int count, int classes)
 {
-    int i = get_global_id(0), n = i / classes, k;
-    float sum = 0.0f;
+    int i = get_global_id(0);
     if (i >= count * classes) return;
-    for (k = 0; k < classes; ++k) sum += t[n * classes + k];
-    dx[i] += dloss[0] / (float)count * (p[i] * sum - t[i]);
+    dx[i] += dloss[0] / (float)count * (p[i] * sums[i / classes] - t[i]);
 }
 )
 

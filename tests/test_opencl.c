@@ -86,6 +86,42 @@ static void test_device_dropout(ft__context *c, bool locked)
     CHECK(!memcmp(dx[0], dx[1], sizeof dx[0]), "dropout: another gradient on the device");
 }
 
+/* Rows whose maximum must be found, wherever it is, or exp overflows; and one with a NaN. */
+static void test_device_softmax(ft__context *c, int op)
+{
+    enum { ROWS = 100, SIZE = 75 };
+    static float x[ROWS * SIZE], y[2][ROWS * SIZE];
+    ft__tensor input;
+    ft__node node;
+    ft__call call;
+    int i;
+    memset(&node, 0, sizeof node);
+    memset(&call, 0, sizeof call);
+    memset(&input, 0, sizeof input);
+    for (i = 0; i < ROWS * SIZE; ++i) x[i] = i % SIZE == i / SIZE ? 500.0f : (float)(i % 7);
+    x[80 * SIZE + 70] = NAN;
+    node.op = op;
+    node.name = (char *)(uintptr_t)"softmax";
+    node.options.activation.axis = -1;
+    input.shape = call.output.shape = shape2(ROWS, SIZE);
+    input.value = x;
+    call.context = c;
+    call.node = &node;
+    call.input = &input;
+    call.input_count = 1;
+    call.output.value = y[0];
+    ft__rows[op].forward(&call);
+    call.output.value = y[1];
+    ft__run_operator(&call, false);
+    ft__to_host(c, y[1], sizeof y[1]);
+    for (i = 0; i < ROWS * SIZE; ++i) {
+        if (i / SIZE == 80 ? !(y[1][i] != y[1][i]) : !CLOSE(y[0][i], y[1][i], 1e-5)) break;
+        if (i / SIZE == 80 && !(y[0][i] != y[0][i])) break;
+    }
+    CHECK(i == ROWS * SIZE, "%s: row %d, number %d: %g, not %g", ft__rows[op].name, i / SIZE,
+          i % SIZE, (double)y[1][i], (double)y[0][i]);
+}
+
 /* The transforms divide by 6 and 24. */
 static void test_winograd(ft_model *m)
 {
@@ -127,6 +163,8 @@ static void test_forms(ft_model *m)
     test_winograd(m);
     test_device_dropout(&m->context, false);
     test_device_dropout(&m->context, true);
+    test_device_softmax(&m->context, FT__OP_softmax);
+    test_device_softmax(&m->context, FT__OP_log_softmax);
     for (i = FT__OP_state + 1; i < FT__OP_COUNT; ++i)
         CHECK(ft__device_rows[i]->forward, "%s has no kernel", ft__rows[i]->name);
 }

@@ -1158,6 +1158,9 @@ static void sequence_cases(void)
     p = with(3, shape4(2, 3, 4, 6), shape1(6), shape1(6));
     p.options.layer_norm.eps = 0.5f;
     add_case(p, "layer_norm", oracle_layer_norm);
+    p = with(3, shape2(150, 75), shape1(75), shape1(75)); /* several blocks of rows, long rows */
+    p.options.layer_norm.eps = 1e-5f;
+    add_case(p, "layer_norm", oracle_layer_norm);
     p = with(1, shape3(3, 4, 17), shape1(0), shape1(0));
     p.options.permute.axes[1] = 2;
     p.options.permute.axes[2] = 1;
@@ -1282,6 +1285,10 @@ static void loss_cases(void)
         add_case(p, "binary_cross_entropy", oracle_loss);
         add_case(p, "mse", oracle_loss);
     }
+    p = with(2, shape2(150, 3), shape1(150), shape1(0)); /* more rows than a device's work-group */
+    p.integer = p.inputs;
+    add_case(p, "cross_entropy", oracle_loss);
+    add_case(with(2, shape2(150, 3), shape2(150, 3), shape1(0)), "soft_cross_entropy", oracle_loss);
 }
 
 static void recurrent_case(const char *op, int n, int steps, int in, ft__recurrent_options o)

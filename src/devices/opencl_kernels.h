@@ -125,7 +125,12 @@ static void ft__go_tiles(ft__launch *l, size_t columns, size_t rows, size_t part
                 group, group);
 }
 
-static void ft__launch_kernel(ft__launch *l, size_t count) { ft__go_grid(l, count, 1, 1, 64, 1); }
+enum { FT__GROUP = 64 }; /* kernels.cl's GROUP: the work-items of a group */
+
+static void ft__launch_kernel(ft__launch *l, size_t count)
+{
+    ft__go_grid(l, count, 1, 1, FT__GROUP, 1);
+}
 
 static void ft__device_fill(ft__context *c, float *host, size_t count, float value)
 {

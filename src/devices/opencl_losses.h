@@ -21,7 +21,7 @@ static void ft__cl_loss_mean(const ft__call *call, cl_mem each, size_t count, si
     ft__arg_int(&l, count);
     ft__arg_int(&l, divisor == 0);
     ft__arg_float(&l, (float)divisor);
-    ft__go_grid(&l, 1, 1, 1, 1, 1);
+    ft__launch_kernel(&l, FT__GROUP);
 }
 
 static void ft__cl_entropy_forward(const ft__call *call)
@@ -30,8 +30,9 @@ static void ft__cl_entropy_forward(const ft__call *call)
     size_t classes = (size_t)call->input[0].shape.size[call->input[0].shape.rank - 1];
     size_t count = ft__count(&call->input[0]) / classes;
     cl_mem each = ft__device_scratch(call->context, FT__SCRATCH_SUMS, 2 * count * sizeof(float));
-    ft__launch l = ft__start(call->context, hard ? "cross_entropy_forward"
-                                                 : "soft_cross_entropy_forward");
+    bool groups = hard && classes >= FT__GROUP;
+    ft__launch l = ft__start(call->context, groups ? "cross_entropy_group_forward"
+                             : hard ? "cross_entropy_forward" : "soft_cross_entropy_forward");
     ft__arg_value(&l, &call->input[0]);
     ft__arg_value(&l, &call->input[1]);
     ft__arg_memory(&l, call->saved, ft__count(&call->input[0]), FT__WRITE);
@@ -39,8 +40,21 @@ static void ft__cl_entropy_forward(const ft__call *call)
     ft__arg_int(&l, count);
     ft__arg_int(&l, classes);
     if (hard) ft__arg_float(&l, call->node->options.loss.label_smoothing);
-    ft__launch_kernel(&l, count);
+    ft__launch_kernel(&l, groups ? count * FT__GROUP : count);
     ft__cl_loss_mean(call, each, count, hard ? 0 : count);
+}
+
+/* What every number of the gradient needs: how many labels count, or each row's sum of targets. */
+static cl_mem ft__cl_entropy_sums(const ft__call *call, bool hard, size_t rows, size_t classes)
+{
+    cl_mem sums = ft__device_scratch(call->context, FT__SCRATCH_SUMS, rows * sizeof(float));
+    ft__launch l = ft__start(call->context, hard ? "count_labels" : "target_sums");
+    ft__arg_value(&l, &call->input[1]);
+    ft__arg_buffer(&l, sums);
+    ft__arg_int(&l, rows);
+    if (!hard) ft__arg_int(&l, classes);
+    ft__launch_kernel(&l, hard ? FT__GROUP : rows);
+    return sums;
 }
 
 static void ft__cl_entropy_backward(const ft__call *call)
@@ -49,13 +63,16 @@ static void ft__cl_entropy_backward(const ft__call *call)
     size_t classes = (size_t)call->input[0].shape.size[call->input[0].shape.rank - 1];
     size_t count = ft__count(&call->input[0]);
     float *dx = ft__started(call, 0);
-    ft__launch l = ft__start(call->context, hard ? "cross_entropy_backward"
-                                                 : "soft_cross_entropy_backward");
+    cl_mem sums;
+    ft__launch l;
     if (!dx) return;
+    sums = ft__cl_entropy_sums(call, hard, count / classes, classes);
+    l = ft__start(call->context, hard ? "cross_entropy_backward" : "soft_cross_entropy_backward");
     ft__arg_memory(&l, call->saved, count, FT__READ);
     ft__arg_value(&l, &call->input[1]);
     ft__arg_memory(&l, call->output.gradient, 1, FT__READ);
     ft__arg_memory(&l, dx, count, FT__READ | FT__WRITE);
+    ft__arg_buffer(&l, sums);
     ft__arg_int(&l, count / classes);
     ft__arg_int(&l, classes);
     if (hard) ft__arg_float(&l, call->node->options.loss.label_smoothing);

@@ -145,44 +145,65 @@ static void ft__cl_layer_norm_forward(const ft__call *call)
     ft__axis a = ft__layer_norm_rows(call);
     float eps = call->node->options.layer_norm.eps;
     size_t rows = a.outer * a.inner;
-    ft__launch l = ft__start(call->context, "layer_norm_forward");
+    bool groups = ft__by_groups(&a);
+    ft__launch l = ft__start(call->context, groups ? "layer_norm_group_forward"
+                             : "layer_norm_forward");
     ft__arg_value(&l, &call->input[0]);
     ft__arg_value(&l, &call->input[1]);
     ft__arg_value(&l, &call->input[2]);
     ft__arg_memory(&l, call->output.value, rows * a.size, FT__WRITE);
     ft__arg_memory(&l, (float *)call->saved, 2 * rows, FT__WRITE);
-    ft__arg_rows(&l, &a);
+    if (groups) ft__arg_int(&l, a.size);
+    else ft__arg_rows(&l, &a);
     ft__arg_float(&l, eps > 0 ? eps : 1e-5f);
-    ft__launch_kernel(&l, rows);
+    ft__launch_kernel(&l, groups ? rows * FT__GROUP : rows);
 }
 
-static void ft__cl_layer_norm_backward(const ft__call *call)
+static void ft__cl_layer_norm_input(const ft__call *call)
 {
     ft__axis a = ft__layer_norm_rows(call);
     size_t rows = a.outer * a.inner;
+    bool groups = ft__by_groups(&a);
+    ft__launch l = ft__start(call->context, groups ? "layer_norm_group_input"
+                             : "layer_norm_input");
+    ft__arg_value(&l, &call->input[0]);
+    ft__arg_value(&l, &call->input[1]);
+    ft__arg_memory(&l, (float *)call->saved, 2 * rows, FT__READ);
+    ft__arg_memory(&l, call->output.gradient, rows * a.size, FT__READ);
+    ft__arg_gradient(&l, &call->input[0]);
+    if (groups) ft__arg_int(&l, a.size);
+    else ft__arg_rows(&l, &a);
+    ft__arg_int(&l, call->input[0].fresh);
+    ft__launch_kernel(&l, groups ? rows * FT__GROUP : rows);
+}
+
+/* Sums within blocks of rows, then over the blocks: no chain of sums is longer than a block. */
+static void ft__cl_layer_norm_weight(const ft__call *call)
+{
+    ft__axis a = ft__layer_norm_rows(call);
+    size_t rows = a.outer * a.inner, block, blocks = ft__row_blocks(rows, &block);
     float *dweight = ft__started(call, 1), *dbias = ft__started(call, 2);
+    cl_mem partial;
     ft__launch l;
-    if (call->input[0].gradient) {
-        l = ft__start(call->context, "layer_norm_input");
-        ft__arg_value(&l, &call->input[0]);
-        ft__arg_value(&l, &call->input[1]);
-        ft__arg_memory(&l, (float *)call->saved, 2 * rows, FT__READ);
-        ft__arg_memory(&l, call->output.gradient, rows * a.size, FT__READ);
-        ft__arg_gradient(&l, &call->input[0]);
-        ft__arg_rows(&l, &a);
-        ft__arg_int(&l, call->input[0].fresh);
-        ft__launch_kernel(&l, rows);
-    }
     if (!dweight && !dbias) return;
+    partial = ft__device_scratch(call->context, FT__SCRATCH_SUMS,
+                                 2 * blocks * a.size * sizeof(float));
     l = ft__start(call->context, "layer_norm_weight");
     ft__arg_value(&l, &call->input[0]);
     ft__arg_memory(&l, (float *)call->saved, 2 * rows, FT__READ);
     ft__arg_memory(&l, call->output.gradient, rows * a.size, FT__READ);
-    ft__arg_memory(&l, dweight, a.size, FT__READ | FT__WRITE);
-    ft__arg_memory(&l, dbias, a.size, FT__READ | FT__WRITE);
+    ft__arg_buffer(&l, partial);
     ft__arg_rows(&l, &a);
-    ft__arg_int(&l, (dweight ? 1u : 0u) + (dbias ? 2u : 0u));
-    ft__launch_kernel(&l, a.size);
+    ft__arg_int(&l, block);
+    ft__go_grid(&l, a.size, blocks, 1, FT__GROUP, 1);
+    if (dweight) ft__cl_sum_blocks(call->context, partial, 0, blocks, a.size, dweight);
+    if (dbias) ft__cl_sum_blocks(call->context, partial, blocks, blocks, a.size, dbias);
+}
+
+static void ft__cl_layer_norm_backward(const ft__call *call)
+{
+    if (call->input[0].gradient) ft__cl_layer_norm_input(call);
+    ft__cl_layer_norm_weight(call);
 }
 
 FT__DEVICE_ROW(layer_norm, layer_norm)
