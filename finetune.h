@@ -93,6 +93,7 @@
      [SECTION] devices/opencl_program: OpenCL: the program
      [SECTION] devices/opencl_kernels: OpenCL: kernels
      [SECTION] devices/opencl_operators: OpenCL: operators
+     [SECTION] devices/opencl_batch_norm: OpenCL: batch norm
      [SECTION] devices/opencl_shapes: OpenCL: pooling, shapes, add and mul
      [SECTION] devices/opencl_losses: OpenCL: losses, and the gradients' norm
      [SECTION] devices/opencl_sequences: OpenCL: operators on sequences
@@ -16188,9 +16189,13 @@ static bool ft__conv2d_fits(const ft__call *call, int form)
 }
 
 FT__DEVICE_ROW_OF(conv2d, conv2d, ft__conv2d_fits, ft__conv_of_call, NULL)
+#endif /* FINETUNE_OPENCL */
 
-/* ---- Batch norm ---- */
-
+/* =============================================================================================
+   [SECTION] devices/opencl_batch_norm: OpenCL: batch norm
+   Statistics are sums of blocks of rows, added in a second kernel.
+   ============================================================================================= */
+#ifdef FINETUNE_OPENCL
 static size_t ft__norm_room(const ft__call *call)
 {
     ft__norm_size s = ft__norm_size_of(&call->input[0]);

@@ -123,6 +123,7 @@ extern "C" {
 #include "devices/opencl_program.h"
 #include "devices/opencl_kernels.h"
 #include "devices/opencl_operators.h"
+#include "devices/opencl_batch_norm.h"
 #include "devices/opencl_shapes.h"
 #include "devices/opencl_losses.h"
 #include "devices/opencl_sequences.h"

@@ -110,7 +110,7 @@ static void test_device_softmax(ft__context *c, int op)
     call.input = &input;
     call.input_count = 1;
     call.output.value = y[0];
-    ft__rows[op].forward(&call);
+    ft__rows[op]->forward(&call);
     call.output.value = y[1];
     ft__run_operator(&call, false);
     ft__to_host(c, y[1], sizeof y[1]);
@@ -118,7 +118,7 @@ static void test_device_softmax(ft__context *c, int op)
         if (i / SIZE == 80 ? !(y[1][i] != y[1][i]) : !CLOSE(y[0][i], y[1][i], 1e-5)) break;
         if (i / SIZE == 80 && !(y[0][i] != y[0][i])) break;
     }
-    CHECK(i == ROWS * SIZE, "%s: row %d, number %d: %g, not %g", ft__rows[op].name, i / SIZE,
+    CHECK(i == ROWS * SIZE, "%s: row %d, number %d: %g, not %g", ft__rows[op]->name, i / SIZE,
           i % SIZE, (double)y[1][i], (double)y[0][i]);
 }
 
