@@ -229,7 +229,7 @@ static bool call(int which, ft_model *m, ft_node x, bool make)
 static void test_list_is_whole(void)
 {
     static const char *const others[] = {"ft_create", "ft_destroy", "ft_status_name",
-                                         "ft_schedule_factor"}; /* no object to be NULL */
+                                         "ft_schedule_factor", "ft_activation_kind"}; /* no object to be NULL */
     FILE *file = fopen("finetune.h", "r");
     char line[300], name[80];
     ft_node none = {0};
@@ -251,7 +251,7 @@ static void test_list_is_whole(void)
         found += 1;
         for (which = 0; !listed && call(which, NULL, none, false); ++which)
             listed = strncmp(what, name, strlen(name)) == 0;
-        for (i = 0; !listed && i < 4; ++i) listed = strncmp(others[i], name, bytes) == 0;
+        for (i = 0; !listed && i < 5; ++i) listed = strncmp(others[i], name, bytes) == 0;
         CHECK(listed, "%s is not tried with NULL", name);
     }
     fclose(file);
@@ -661,6 +661,35 @@ static void test_halves(void)
     }
 }
 
+/* ft_activation_kind lists what ft_activation takes, and the error for another kind names each. */
+static void test_activation_kinds(void)
+{
+    ft_desc desc;
+    ft_input_options row;
+    ft_activation_options plain;
+    ft_model *m;
+    ft_node x;
+    const char *kind;
+    int i, gelu = 0;
+    memset(&desc, 0, sizeof desc);
+    memset(&row, 0, sizeof row);
+    memset(&plain, 0, sizeof plain);
+    row.size[0] = 3;
+    m = ft_create(desc);
+    x = ft_input(m, "x", row);
+    for (i = 0; (kind = ft_activation_kind(i)) != NULL; ++i) {
+        CHECK(ft_activation(m, kind, kind, x, plain).id > 0, "%s: %s", kind, ft_error_text(m));
+        gelu += !strcmp(kind, "gelu");
+    }
+    CHECK(i >= 13 && gelu == 1, "%d kinds, gelu %d times", i, gelu);
+    CHECK(!ft_activation_kind(-1) && !ft_activation_kind(i + 1), "only an index has a kind");
+    CHECK(!ft_activation(m, "linear", "y", x, plain).id, "an operator that is no activation");
+    for (i = 0; (kind = ft_activation_kind(i)) != NULL; ++i)
+        CHECK(strstr(ft_error_text(m), kind), "the error does not name %s: %s", kind,
+              ft_error_text(m));
+    ft_destroy(m);
+}
+
 int main(void)
 {
     test_rates();
@@ -670,6 +699,7 @@ int main(void)
     test_ids();
     test_other_models();
     test_halves();
+    test_activation_kinds();
     test_list_is_whole();
     test_null();
     test_first_program();
