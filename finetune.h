@@ -56,6 +56,7 @@
      [SECTION] nodes/names: Nodes by name
      [SECTION] nodes/initialisers: Initialisers
      [SECTION] operators/table: The table of operators
+     [SECTION] operators/adding: Adding nodes
      [SECTION] operators/common: Shared by many operators
      [SECTION] operators/activations: Activations
      [SECTION] operators/softmax: Softmax and log_softmax over one axis
@@ -83,6 +84,7 @@
      [SECTION] operators/embedding: Embedding
      [SECTION] operators/step_pool: Pooling over steps
      [SECTION] operators/recurrent: Recurrent layers
+     [SECTION] operators/recurrent_layers: Stacks of recurrent layers
      [SECTION] operators/rows: The rows of the table
      [SECTION] optimizers/options: Options of optimisers
      [SECTION] optimizers/adam: Adam, AdamW and SGD: the step of one parameter
@@ -104,7 +106,7 @@
      [SECTION] graph/forward_backward: Graph: forward and backward
      [SECTION] graph/update: Graph: an update of the weights
      [SECTION] graph/settings: Graph: output, loss, classes, length and state
-     [SECTION] graph/building: Graph: building
+     [SECTION] graph/building: Graph: building by kind
      [SECTION] formats/safetensors: safetensors
      [SECTION] formats/pytorch: PyTorch's zip files and pickles
      [SECTION] formats/checkpoints: PyTorch's checkpoints
@@ -7051,15 +7053,15 @@ static void ft__initialise_node(ft_model *m, ft__node *node)
 
    To add an operator:
    1. Its name, PyTorch's, in the list below.
-   2. A part in operators/, or the one of its family: shape, forward, backward, and the row at its
-      end. Above them shapes, formula and source. An activation is FT__ACTIVATION and no more.
+   2. A part in operators/, or the one of its family: shape, forward, backward, costs, the row, and
+      the function that builds the node. Above them shapes, formula and source. An activation is one
+      FT__ACTIVATION.
    3. A kernel in kernels.cl: for an activation a line of FINETUNE_ACTIVATIONS.
-   4. A case in tests/test_operators.c with naive loops as its oracle, and one in make_goldens.py;
-      both are demanded by the table, and make an activation's by themselves, but for its formula.
-   With a kernel and options of its own also, where the neighbours' are:
-   5. The options' struct in interface/types.h (and in ft__options), the function in functions.h,
-      and the function that builds the node in graph/building.
-   6. What launches the kernel, and its FT__DEVICE_ROW, in devices/; a node in examples/tool. */
+   4. A case in tests/: naive loops in test_operators.c, PyTorch in golden/make_goldens.py. Both are
+      demanded by the list; an activation needs but its formula in the first.
+   With a function of its own also:
+   5. Its options (in ft__options too) and its declaration in interface/.
+   6. What launches the kernel in devices/, with its FT__DEVICE_ROW. */
 #define FT__OPERATORS(X)                                                                          \
     X(sigmoid) X(tanh) X(relu) X(relu6) X(leaky_relu) X(elu) X(softplus) X(softsign) X(gelu)      \
     X(silu) X(mish) X(softmax) X(log_softmax) X(linear) X(conv2d) X(conv1d) X(batch_norm)         \
@@ -7156,6 +7158,319 @@ struct ft__row {
 #define FT__NO_MORE_FIELDS {NULL, 0, 0, 0}
 
 static const ft__field ft__no_fields[] = {FT__NO_MORE_FIELDS};
+
+/* Of the nodes that compute nothing. */
+#define FT__LEAF_ROW(name)                                                                        \
+    static const ft__row ft__row_##name = {FT__NAMED(name), 0, 0, FT__LEAF, NULL, NULL, NULL,   \
+                                           NULL, ft__no_fields, NULL};
+FT__LEAVES(FT__LEAF_ROW)
+
+/* The kinds of leaves. A node that was removed is of no kind, and no longer any node. */
+static bool ft__is_any(const ft__node *node) { return node->op != FT__OP_none; }
+static bool ft__is_input(const ft__node *node) { return node->op == FT__OP_input; }
+static bool ft__is_parameter(const ft__node *node) { return node->op == FT__OP_parameter; }
+static bool ft__is_buffer(const ft__node *node) { return node->op == FT__OP_buffer; }
+static bool ft__is_state(const ft__node *node) { return node->op == FT__OP_state; }
+
+/* Inputs, and states that go from run to run, have a row for each sample. */
+static bool ft__has_rows(const ft__node *node) { return ft__is_input(node) || ft__is_state(node); }
+
+static bool ft__is_weight(const ft__node *node)
+{
+    return ft__is_parameter(node) || ft__is_buffer(node);
+}
+/* =============================================================================================
+   [SECTION] operators/adding: Adding nodes
+   What every function that builds a node stands on, and the parameters of layers. The functions
+   themselves, ft_conv2d and so on, follow the rows of their operators.
+   ============================================================================================= */
+/* ---- Names and patterns without a match ---- */
+
+/* Suggests a name among the nodes that count: " (the nearest name is ...)", or "" if none is near.
+   The name of a layer means its parameters: the pattern with a star. */
+static void ft__nearest_name(const ft_model *m, const char *pattern, const char *end,
+                             bool (*counts)(const ft__node *), char *text, size_t size)
+{
+    int best = (int)(end - pattern) / 3 + 1, i; /* more than that is another name */
+    size_t bytes = (size_t)(end - pattern);
+    text[0] = 0;
+    for (i = 0; i < m->node_count; ++i) {
+        const ft__node *node = &m->nodes[i];
+        int distance;
+        if (!counts(node)) continue;
+        if (strncmp(node->name, pattern, bytes) == 0 && node->name[bytes] == '.') {
+            snprintf(text, size, " (\"%.*s*\" would match %.150s)", (int)bytes, pattern,
+                     node->name);
+            return;
+        }
+        distance = ft__glob_distance(pattern, end, node->name);
+        if (distance > best || (distance == best && text[0])) continue;
+        best = distance;
+        snprintf(text, size, " (the nearest name is %.150s)", node->name);
+    }
+}
+
+/* Finds the first of the comma-separated patterns that matches no node that counts; false if each
+   has a match. A star alone means "all that there is", which may be nothing. */
+static bool ft__unmatched(const ft_model *m, const char *patterns, bool (*counts)(const ft__node *),
+                          char *text, size_t size)
+{
+    char nearest[200];
+    while (patterns && *patterns) {
+        const char *end = patterns;
+        int i;
+        while (*end && *end != ',') ++end;
+        for (i = 0; i < m->node_count; ++i)
+            if (counts(&m->nodes[i]) && ft__glob_one(patterns, end, m->nodes[i].name)) break;
+        if (i == m->node_count && end > patterns && !(end == patterns + 1 && *patterns == '*')) {
+            ft__nearest_name(m, patterns, end, counts, nearest, sizeof nearest);
+            snprintf(text, size, "\"%.*s\" matches no name%s",
+                     (int)(end - patterns > 100 ? 100 : end - patterns), patterns, nearest);
+            return true;
+        }
+        patterns = *end ? end + 1 : end;
+    }
+    return false;
+}
+
+/* Only logs it: a pattern may be meant for several networks, some of which do not match it. */
+static void ft__say_unmatched(ft_model *m, const char *call, const char *patterns,
+                              bool (*counts)(const ft__node *))
+{
+    char text[400];
+    if (ft__usable(m) && m->node_count > 0
+        && ft__unmatched(m, patterns, counts, text, sizeof text))
+        ft__log(&m->context, "%s: %s", call, text);
+}
+
+/* Why a node may be {0}: ft_find did not find its name. */
+static const char *ft__why_none(const ft_model *m, ft_node node, char text[400])
+{
+    char nearest[200];
+    text[0] = 0;
+    if (node.id || !m->not_found[0]) return text;
+    ft__nearest_name(m, m->not_found, m->not_found + strlen(m->not_found), ft__is_any, nearest,
+                     sizeof nearest);
+    snprintf(text, 400, ": ft_find found no node named \"%s\"%s", m->not_found, nearest);
+    return text;
+}
+
+/* Runs a node's shape rule on the shapes that its inputs have now. */
+static ft_status ft__infer_shape(ft_model *m, ft__node *node, const ft__row *row)
+{
+    ft__context *c = &m->context;
+    ft__tensor few[8], *input = few;
+    ft_status status;
+    int i;
+    if (!row->shape) return c->status; /* a leaf */
+    if (node->input_count > 8)
+        input = (ft__tensor *)ft__allocate(c, (size_t)node->input_count, sizeof *input);
+    if (!input) return c->status;
+    memset(few, 0, sizeof few);
+    for (i = 0; i < node->input_count; ++i) {
+        const ft__node *from = &m->nodes[node->inputs[i] - 1];
+        memset(&input[i], 0, sizeof input[i]);
+        input[i].shape = from->shape;
+        input[i].type = from->type;
+    }
+    status = row->shape(c, node, input, node->input_count, &node->shape);
+    if (input != few) ft__release(c, input);
+    return status;
+}
+
+static bool ft__grow_nodes(ft_model *m)
+{
+    int capacity = m->node_capacity ? 2 * m->node_capacity : 64;
+    ft__node *nodes;
+    int *order;
+    if (m->node_count < m->node_capacity) return true;
+    nodes = (ft__node *)ft__grow(&m->context, m->nodes, (size_t)m->node_count, (size_t)capacity,
+                                 sizeof *nodes);
+    if (!nodes) return false;
+    m->nodes = nodes;
+    order = (int *)ft__grow(&m->context, m->order, (size_t)m->node_count, (size_t)capacity,
+                            sizeof *order);
+    if (!order) return false;
+    m->order = order;
+    if (!ft__grow_names(m, capacity)) return false;
+    m->node_capacity = capacity;
+    return true;
+}
+
+/* Appends a node; {0} with an error if its inputs do not fit or its name is taken. */
+static ft_node ft__add_node(ft_model *m, const ft__row *row, const char *name,
+                            const ft_node *inputs, int count, const ft__options *options)
+{
+    ft__context *c;
+    ft_node result = {0};
+    ft__node *node;
+    char made_up[32], why[400];
+    int i;
+    if (!ft__usable(m)) return result;
+    c = &m->context;
+    if (count < 0) ft__fail(c, FT_INVALID, "%s: %d inputs: the number must not be negative",
+                            name ? name : "a layer", count);
+    if (count > 0 && !ft__given(c, inputs, "the list of a layer's inputs")) return result;
+    if (!ft__ok(c)) return result;
+    if (!name || !*name) {
+        snprintf(made_up, sizeof made_up, "%s_%d", row->name, m->node_count + 1);
+        name = made_up;
+    }
+    if (ft__find_node(m, name).id) {
+        ft__fail(c, FT_INVALID, "%s: the network already has a node of this name", name);
+        return result;
+    }
+    for (i = 0; i < count; ++i) {
+        const ft__node *input = ft__get_node(m, inputs[i]);
+        if (input && ft__is_any(input)) continue;
+        ft__fail(c, FT_INVALID, "%s: input %d is not a node of this model%s", name, i + 1,
+                 ft__why_none(m, inputs[i], why));
+        return result;
+    }
+    if (!ft__grow_nodes(m)) return result;
+    node = &m->nodes[m->node_count];
+    memset(node, 0, sizeof *node);
+    node->op = row->op;
+    node->name = ft__copy_text(c, name);
+    node->inputs = (int *)ft__allocate(c, (size_t)count + 1, sizeof *node->inputs);
+    if (options) node->options = *options;
+    node->learning_rate_factor = 1.0f;
+    node->weight_decay = -1.0f;
+    if (ft__ok(c)) {
+        for (i = 0; i < count; ++i) node->inputs[i] = inputs[i].id;
+        node->input_count = count;
+        ft__infer_shape(m, node, row);
+    }
+    if (!ft__ok(c)) {
+        ft__release(c, node->name);
+        ft__release(c, node->inputs);
+        memset(node, 0, sizeof *node);
+        return result;
+    }
+    m->order[m->node_count] = m->node_count + 1;
+    result.id = ++m->node_count;
+    ft__list_node(m, result.id);
+    m->version += 1;
+    return result;
+}
+
+ft_node ft_input(ft_model *m, const char *name, ft_input_options options)
+{
+    ft_node node = ft__add_node(m, &ft__row_input, name, NULL, 0, NULL);
+    ft__node *made = ft__get_node(m, node);
+    int d;
+    if (!made) return node;
+    made->type = options.type;
+    made->shape.rank = 1;
+    made->shape.size[0] = FT_BATCH;
+    for (d = 0; d < FINETUNE_MAX_RANK - 1 && options.size[d] != 0; ++d) {
+        if (options.size[d] < 0 && options.size[d] != FT_LENGTH)
+            ft__fail(&m->context, FT_INVALID, "%s: size %d is negative", name, options.size[d]);
+        made->shape.size[made->shape.rank++] = options.size[d];
+    }
+    if (options.type != FT_F32 && options.type != FT_I32)
+        ft__fail(&m->context, FT_INVALID, "%s: the type of an input must be FT_F32 or FT_I32",
+                 name);
+    return node;
+}
+
+/* One rule for every parameter: its memory, initial values and fans. */
+ft_node ft_parameter(ft_model *m, const char *name, ft_parameter_options options)
+{
+    ft__context *c = m ? &m->context : NULL;
+    ft_node node = ft__add_node(m, options.buffer ? &ft__row_buffer : &ft__row_parameter, name,
+                                NULL, 0, NULL);
+    ft__node *made = ft__get_node(m, node);
+    size_t count;
+    if (!made) return node;
+    while (made->shape.rank < FINETUNE_MAX_RANK && options.size[made->shape.rank] > 0) {
+        made->shape.size[made->shape.rank] = options.size[made->shape.rank];
+        made->shape.rank += 1;
+    }
+    count = ft__shape_count(&made->shape);
+    if (count == 0 || made->shape.rank == 0)
+        ft__fail(c, FT_INVALID, "%s: a parameter needs sizes above 0 that fit into memory", name);
+    if ((unsigned)options.initialiser > FT_INIT_ONES || options.fan_in < 0 || options.fan_out < 0)
+        ft__fail(c, FT_INVALID, "%s: initialiser %d, fan_in %d, fan_out %d: the first must be"
+                 " FT_INIT_DEFAULT to FT_INIT_ONES, the others not negative", name,
+                 (int)options.initialiser, options.fan_in, options.fan_out);
+    made->value = (float *)ft__allocate(c, count, sizeof(float));
+    made->initialiser = options.initialiser;
+    made->fan_in = options.fan_in;
+    made->fan_out = options.fan_out;
+    if (ft__ok(c) && !m->values_follow) ft__initialise_node(m, made);
+    if (!ft__ok(c)) node.id = 0;
+    return node;
+}
+
+static ft_node ft__layer_parameter(ft_model *m, const char *layer, const char *part,
+                                   ft_parameter_options options)
+{
+    char name[512];
+    ft_node none = {0};
+    if (!ft__usable(m)) return none;
+    if (!layer || !*layer) {
+        ft__fail(&m->context, FT_INVALID, "a layer with parameters needs a name");
+        return none;
+    }
+    snprintf(name, sizeof name, "%s.%s", layer, part);
+    return ft_parameter(m, name, options);
+}
+
+/* The size of a node along a dimension; 0 with an error when it has no such dimension. */
+static int ft__size_of(ft_model *m, const char *name, ft_node x, int dimension)
+{
+    const ft__node *node = ft__get_node(m, x);
+    char why[400];
+    if (!node)
+        ft__fail(&m->context, FT_INVALID, "%s: its input is not a node of this model%s", name,
+                 ft__why_none(m, x, why));
+    if (node && dimension < 0) dimension += node->shape.rank;
+    if (node && dimension >= 0 && dimension < node->shape.rank && node->shape.size[dimension] > 0)
+        return node->shape.size[dimension];
+    ft__fail(&m->context, FT_SHAPE, "%s: its input has no dimension %d of known size", name,
+             dimension);
+    return 0;
+}
+
+/* Appends a layer's weight and bias, given or made here, to its inputs, after x. */
+static int ft__weight_inputs(ft_model *m, const char *name, ft_node *inputs, ft_node weight,
+                             ft_node bias, bool no_bias, ft_parameter_options options)
+{
+    ft_parameter_options bias_options;
+    memset(&bias_options, 0, sizeof bias_options);
+    bias_options.size[0] = options.size[0];
+    bias_options.fan_in = options.fan_in;
+    bias_options.fan_out = options.fan_out;
+    inputs[1] = weight.id ? weight : ft__layer_parameter(m, name, "weight", options);
+    if (no_bias) return 2;
+    inputs[2] = bias.id ? bias : ft__layer_parameter(m, name, "bias", bias_options);
+    return 3;
+}
+
+static int ft__pair(const int pair[2], int i, int otherwise)
+{
+    int value = i == 1 && pair[1] == 0 ? pair[0] : pair[i];
+    return value == 0 ? otherwise : value;
+}
+
+static ft_node ft__add_simple(ft_model *m, const ft__row *row, const char *name, ft_node x)
+{
+    ft__options o;
+    memset(&o, 0, sizeof o);
+    return ft__add_node(m, row, name, &x, 1, &o);
+}
+
+static ft_node ft__add_pair(ft_model *m, const ft__row *row, const char *name, ft_node a,
+                            ft_node b)
+{
+    ft__options o;
+    ft_node inputs[2];
+    memset(&o, 0, sizeof o);
+    inputs[0] = a;
+    inputs[1] = b;
+    return ft__add_node(m, row, name, inputs, 2, &o);
+}
 
 /* =============================================================================================
    [SECTION] operators/common: Shared by many operators
@@ -7672,6 +7987,14 @@ static void ft__dropout_backward(const ft__call *call)
 static const ft__row ft__row_dropout = {
     FT__NAMED(dropout), 1, 1, FT__NOISE,
     ft__dropout_shape, ft__dropout_forward, ft__dropout_backward, NULL, ft__dropout_fields, NULL};
+
+ft_node ft_dropout(ft_model *m, const char *name, ft_node x, ft_dropout_options options)
+{
+    ft__options o;
+    memset(&o, 0, sizeof o);
+    o.dropout = options;
+    return ft__add_node(m, &ft__row_dropout, name, &x, 1, &o);
+}
 
 /* =============================================================================================
    [SECTION] operators/convolution: Convolution
@@ -10182,6 +10505,39 @@ static const ft__row ft__row_conv2d = {
     ft__conv2d_shape, ft__conv2d_forward, ft__conv2d_backward, ft__conv2d_costs, ft__conv2d_fields,
     NULL};
 
+ft_node ft_conv2d(ft_model *m, const char *name, ft_node x, int out_channels,
+                  ft_conv2d_options options)
+{
+    ft_node inputs[3], none = {0};
+    ft_parameter_options p;
+    ft__options o;
+    int count, groups = options.groups ? options.groups : 1, channels;
+    if (!ft__usable(m)) return none;
+    channels = ft__size_of(m, name, x, 1);
+    memset(&p, 0, sizeof p);
+    memset(&o, 0, sizeof o);
+    if (groups < 1 || channels % groups != 0)
+        ft__fail(&m->context, FT_SHAPE, "%s: %d channels cannot be divided into %d groups", name,
+                 channels, groups);
+    if (!ft__usable(m)) return none;
+    p.size[0] = out_channels;
+    p.size[1] = channels / groups;
+    p.size[2] = ft__pair(options.kernel, 0, 0);
+    p.size[3] = ft__pair(options.kernel, 1, 0);
+    p.initialiser = options.initialiser;
+    p.fan_in = p.size[1] * p.size[2] * p.size[3];
+    p.fan_out = out_channels * p.size[2] * p.size[3];
+    if (out_channels < 1 || p.size[2] < 1 || p.size[3] < 1) {
+        ft__fail(&m->context, FT_INVALID, "%s: out_channels and kernel must be above 0", name);
+        return none;
+    }
+    inputs[0] = x;
+    count = ft__weight_inputs(m, name, inputs, options.weight, options.bias, options.no_bias, p);
+    o.conv2d = options;
+    o.conv2d.weight = o.conv2d.bias = none; /* they are inputs now */
+    return ft__add_node(m, &ft__row_conv2d, name, inputs, count, &o);
+}
+
 /* =============================================================================================
    [SECTION] operators/conv1d: Convolution in one dimension
    x [N, C, L], weight [O, C/groups, K]: runs conv2d with [N, C, 1, L] and [O, C/groups, 1, K], on
@@ -10292,6 +10648,43 @@ static const ft__row ft__row_conv1d = {
     FT__NAMED(conv1d), 2, 3, FT__LAYER | FT__WEIGHTS | FT__PRODUCT,
     ft__conv1d_shape, ft__conv1d_forward, ft__conv1d_backward, ft__conv1d_costs, ft__conv2d_fields,
     NULL};
+
+ft_node ft_conv1d(ft_model *m, const char *name, ft_node x, int out_channels,
+                  ft_conv1d_options options)
+{
+    ft_node inputs[3], none = {0};
+    ft_parameter_options p;
+    ft__options o;
+    int count, groups = options.groups ? options.groups : 1, channels, i;
+    if (!ft__usable(m)) return none;
+    channels = ft__size_of(m, name, x, 1);
+    memset(&p, 0, sizeof p);
+    memset(&o, 0, sizeof o);
+    if (groups < 1 || channels % groups != 0 || out_channels < 1 || options.kernel < 1)
+        ft__fail(&m->context, FT_INVALID, "%s: %d channels in %d groups, %d out_channels, kernel"
+                 " %d: the groups must divide the channels, the others must be above 0", name,
+                 channels, groups, out_channels, options.kernel);
+    if (!ft__usable(m)) return none;
+    p.size[0] = out_channels;
+    p.size[1] = channels / groups;
+    p.size[2] = options.kernel;
+    p.initialiser = options.initialiser;
+    p.fan_in = p.size[1] * p.size[2];
+    p.fan_out = out_channels * p.size[2];
+    inputs[0] = x;
+    count = ft__weight_inputs(m, name, inputs, options.weight, options.bias, options.no_bias, p);
+    o.conv2d.kernel[0] = o.conv2d.stride[0] = o.conv2d.dilation[0] = 1;
+    o.conv2d.kernel[1] = options.kernel;
+    o.conv2d.stride[1] = options.stride;
+    o.conv2d.dilation[1] = options.dilation;
+    if (options.causal)
+        o.conv2d.padding[1] = ft__pair(o.conv2d.dilation, 1, 1) * (options.kernel - 1);
+    for (i = 0; i < 2 && !options.causal; ++i)
+        o.conv2d.padding[1 + 2 * i] = options.padding[1] ? options.padding[i] : options.padding[0];
+    o.conv2d.groups = options.groups;
+    o.conv2d.same = options.same;
+    return ft__add_node(m, &ft__row_conv1d, name, inputs, count, &o);
+}
 
 /* =============================================================================================
    [SECTION] operators/linear: Linear
@@ -10548,6 +10941,31 @@ static const ft__row ft__row_linear = {
     FT__NAMED(linear), 2, 3, FT__LAYER | FT__WEIGHTS | FT__PRODUCT | FT__FOLDS | FT__CAN_BE_HEAD,
     ft__linear_shape, ft__linear_forward, ft__linear_backward, ft__linear_costs, ft__no_fields,
     NULL};
+
+ft_node ft_linear(ft_model *m, const char *name, ft_node x, int out_features,
+                  ft_linear_options options)
+{
+    ft_node inputs[3], none = {0};
+    const ft__node *input = ft__get_node(m, x);
+    ft_parameter_options p;
+    char text[80];
+    int count;
+    if (!ft__usable(m)) return none;
+    memset(&p, 0, sizeof p);
+    if (input && input->shape.rank < 2)
+        ft__fail(&m->context, FT_SHAPE, "%s: a linear layer needs an input [N, features], this one"
+                 " is %s", name, ft__shape_text(&input->shape, text));
+    p.size[0] = out_features;
+    p.size[1] = p.fan_in = ft__size_of(m, name, x, -1);
+    p.fan_out = out_features;
+    p.initialiser = options.initialiser;
+    if (out_features < 1) ft__fail(&m->context, FT_INVALID, "%s: out_features must be above 0",
+                                   name);
+    if (!ft__usable(m)) return none;
+    inputs[0] = x;
+    count = ft__weight_inputs(m, name, inputs, options.weight, options.bias, options.no_bias, p);
+    return ft__add_node(m, &ft__row_linear, name, inputs, count, NULL);
+}
 
 /* =============================================================================================
    [SECTION] operators/batch_norm: Batch normalisation
@@ -10849,6 +11267,27 @@ static const ft__row ft__row_batch_norm = {
     ft__batch_norm_shape, ft__batch_norm_forward, ft__batch_norm_backward, ft__batch_norm_costs,
     ft__batch_norm_fields, NULL};
 
+ft_node ft_batch_norm(ft_model *m, const char *name, ft_node x, ft_batch_norm_options options)
+{
+    static const char *const parts[] = {"weight", "bias", "running_mean", "running_var"};
+    ft_node inputs[5], none = {0};
+    ft_parameter_options p;
+    ft__options o;
+    int i;
+    if (!ft__usable(m)) return none;
+    memset(&p, 0, sizeof p);
+    memset(&o, 0, sizeof o);
+    o.batch_norm = options;
+    p.size[0] = ft__size_of(m, name, x, 1);
+    inputs[0] = x;
+    for (i = 0; i < 4; ++i) {
+        p.initialiser = i == 0 || i == 3 ? FT_INIT_ONES : FT_INIT_ZEROS;
+        p.buffer = i >= 2;
+        inputs[i + 1] = ft__layer_parameter(m, name, parts[i], p);
+    }
+    return ft__add_node(m, &ft__row_batch_norm, name, inputs, 5, &o);
+}
+
 /* =============================================================================================
    [SECTION] operators/layer_norm: Layer normalisation
    x [..., D]: y = h * weight + bias, h = (x - mean) * r, r = 1 / sqrt(var + eps), mean and variance
@@ -10991,6 +11430,25 @@ static const ft__row ft__row_layer_norm = {
     FT__NAMED(layer_norm), 3, 3, FT__READS_X | FT__WRITES | FT__WRITES_ALL | FT__WEIGHTS,
     ft__layer_norm_shape, ft__layer_norm_forward, ft__layer_norm_backward, ft__layer_norm_costs,
     ft__layer_norm_fields, NULL};
+
+ft_node ft_layer_norm(ft_model *m, const char *name, ft_node x, ft_layer_norm_options options)
+{
+    ft_node inputs[3], none = {0};
+    ft_parameter_options p;
+    ft__options o;
+    if (!ft__usable(m)) return none;
+    memset(&p, 0, sizeof p);
+    memset(&o, 0, sizeof o);
+    o.layer_norm = options;
+    p.size[0] = ft__size_of(m, name, x, -1);
+    if (!ft__usable(m)) return none;
+    p.initialiser = FT_INIT_ONES;
+    inputs[0] = x;
+    inputs[1] = ft__layer_parameter(m, name, "weight", p);
+    p.initialiser = FT_INIT_ZEROS;
+    inputs[2] = ft__layer_parameter(m, name, "bias", p);
+    return ft__add_node(m, &ft__row_layer_norm, name, inputs, 3, &o);
+}
 
 /* =============================================================================================
    [SECTION] operators/pooling: Pooling
@@ -11341,6 +11799,32 @@ static const ft__row ft__row_global_max_pool = {
     ft__global_pool_shape, ft__global_max_pool_forward, ft__global_max_pool_backward,
     ft__global_max_pool_costs, ft__no_fields, NULL};
 
+ft_node ft_max_pool2d(ft_model *m, const char *name, ft_node x, ft_pool2d_options options)
+{
+    ft__options o;
+    memset(&o, 0, sizeof o);
+    o.pool2d = options;
+    return ft__add_node(m, &ft__row_max_pool2d, name, &x, 1, &o);
+}
+
+ft_node ft_avg_pool2d(ft_model *m, const char *name, ft_node x, ft_pool2d_options options)
+{
+    ft__options o;
+    memset(&o, 0, sizeof o);
+    o.pool2d = options;
+    return ft__add_node(m, &ft__row_avg_pool2d, name, &x, 1, &o);
+}
+
+ft_node ft_global_avg_pool(ft_model *m, const char *name, ft_node x)
+{
+    return ft__add_simple(m, &ft__row_global_avg_pool, name, x);
+}
+
+ft_node ft_global_max_pool(ft_model *m, const char *name, ft_node x)
+{
+    return ft__add_simple(m, &ft__row_global_max_pool, name, x);
+}
+
 /* =============================================================================================
    [SECTION] operators/reshape: flatten and reshape
    ============================================================================================= */
@@ -11441,6 +11925,29 @@ static const ft__row ft__row_flatten = {
 static const ft__row ft__row_reshape = {
     FT__NAMED(reshape), 1, 1, 0,
     ft__reshape_shape, ft__copy_forward, ft__copy_backward, NULL, ft__reshape_fields, NULL};
+
+ft_node ft_flatten(ft_model *m, const char *name, ft_node x)
+{
+    return ft__add_simple(m, &ft__row_flatten, name, x);
+}
+
+ft_node ft_reshape(ft_model *m, const char *name, ft_node x, int rank, const int *size)
+{
+    ft__options o;
+    ft_node none = {0};
+    int d;
+    memset(&o, 0, sizeof o);
+    if (!ft__usable(m)) return none;
+    if (rank < 0 || rank >= FINETUNE_MAX_RANK) {
+        ft__fail(&m->context, FT_INVALID, "%s: has %d dimensions; at most %d are supported", name,
+                 rank, FINETUNE_MAX_RANK - 1);
+        return none;
+    }
+    if (rank > 0 && !ft__given(&m->context, size, "ft_reshape: size")) return none;
+    o.reshape.rank = rank;
+    for (d = 0; d < rank; ++d) o.reshape.size[d] = size[d];
+    return ft__add_node(m, &ft__row_reshape, name, &x, 1, &o);
+}
 
 /* =============================================================================================
    [SECTION] operators/arithmetic: add and mul
@@ -11634,6 +12141,16 @@ static const ft__row ft__row_mul = {
     FT__NAMED(mul), 2, 2, FT__LAYER | FT__WRITES_ALL | FT__BROADCASTS,
     ft__broadcast_shape, ft__mul_forward, ft__mul_backward, NULL, ft__no_fields, NULL};
 
+ft_node ft_add(ft_model *m, const char *name, ft_node a, ft_node b)
+{
+    return ft__add_pair(m, &ft__row_add, name, a, b);
+}
+
+ft_node ft_mul(ft_model *m, const char *name, ft_node a, ft_node b)
+{
+    return ft__add_pair(m, &ft__row_mul, name, a, b);
+}
+
 /* =============================================================================================
    [SECTION] operators/concat: concat
    Joins inputs along one axis.
@@ -11690,6 +12207,14 @@ static void ft__concat_backward(const ft__call *call) { ft__concat_run(call, tru
 static const ft__row ft__row_concat = {
     FT__NAMED(concat), 1, INT_MAX, 0,
     ft__concat_shape, ft__concat_forward, ft__concat_backward, NULL, ft__concat_fields, NULL};
+
+ft_node ft_concat(ft_model *m, const char *name, int count, const ft_node *x, int axis)
+{
+    ft__options o;
+    memset(&o, 0, sizeof o);
+    o.concat.axis = axis;
+    return ft__add_node(m, &ft__row_concat, name, x, count, &o);
+}
 
 /* =============================================================================================
    [SECTION] operators/pad_and_slice: pad and slice
@@ -11846,6 +12371,22 @@ static const ft__row ft__row_slice = {
     FT__NAMED(slice), 1, 1, 0,
     ft__slice_shape, ft__slice_forward, ft__slice_backward, NULL, ft__slice_fields, NULL};
 
+ft_node ft_pad(ft_model *m, const char *name, ft_node x, ft_pad_options options)
+{
+    ft__options o;
+    memset(&o, 0, sizeof o);
+    o.pad = options;
+    return ft__add_node(m, &ft__row_pad, name, &x, 1, &o);
+}
+
+ft_node ft_slice(ft_model *m, const char *name, ft_node x, ft_slice_options options)
+{
+    ft__options o;
+    memset(&o, 0, sizeof o);
+    o.slice = options;
+    return ft__add_node(m, &ft__row_slice, name, &x, 1, &o);
+}
+
 /* =============================================================================================
    [SECTION] operators/permute: permute
    ============================================================================================= */
@@ -11912,6 +12453,22 @@ static void ft__permute_backward(const ft__call *call) { ft__permute_run_all(cal
 static const ft__row ft__row_permute = {
     FT__NAMED(permute), 1, 1, FT__WRITES,
     ft__permute_shape, ft__permute_forward, ft__permute_backward, NULL, ft__permute_fields, NULL};
+
+ft_node ft_permute(ft_model *m, const char *name, ft_node x, int rank, const int *axes)
+{
+    const ft__node *from = ft__get_node(m, x);
+    ft_node none = {0};
+    ft__options o;
+    if (!ft__usable(m)) return none;
+    memset(&o, 0, sizeof o);
+    if (!axes || !from || rank != from->shape.rank) {
+        ft__fail(&m->context, FT_INVALID, "%s: %d axes for a node of %d dimensions", name, rank,
+                 from ? from->shape.rank : 0);
+        return none;
+    }
+    memcpy(o.permute.axes, axes, (size_t)rank * sizeof *axes);
+    return ft__add_node(m, &ft__row_permute, name, &x, 1, &o);
+}
 
 /* =============================================================================================
    [SECTION] operators/gather: gather
@@ -11989,6 +12546,17 @@ static const ft__row ft__row_gather = {
     FT__NAMED(gather), 2, 2, 0,
     ft__gather_shape, ft__gather_along_forward, ft__gather_along_backward, NULL, ft__concat_fields,
     NULL};
+
+ft_node ft_gather(ft_model *m, const char *name, ft_node x, ft_node index, int axis)
+{
+    ft__options o;
+    ft_node inputs[2];
+    memset(&o, 0, sizeof o);
+    o.concat.axis = axis;
+    inputs[0] = x;
+    inputs[1] = index;
+    return ft__add_node(m, &ft__row_gather, name, inputs, 2, &o);
+}
 
 /* =============================================================================================
    [SECTION] operators/matmul: matmul
@@ -12161,6 +12729,17 @@ static const ft__row ft__row_matmul = {
     FT__NAMED(matmul), 2, 2, FT__READS_X | FT__WRITES | FT__WRITES_ALL,
     ft__matmul_shape, ft__matmul_forward, ft__matmul_backward, ft__matmul_costs, ft__matmul_fields,
     NULL};
+
+ft_node ft_matmul(ft_model *m, const char *name, ft_node a, ft_node b, ft_matmul_options options)
+{
+    ft__options o;
+    ft_node inputs[2];
+    memset(&o, 0, sizeof o);
+    o.matmul = options;
+    inputs[0] = a;
+    inputs[1] = b;
+    return ft__add_node(m, &ft__row_matmul, name, inputs, 2, &o);
+}
 
 /* =============================================================================================
    [SECTION] operators/losses: Losses
@@ -12448,6 +13027,33 @@ static const ft__row ft__row_mse = {
     FT__NAMED(mse), 2, 2, FT__READS_X | FT__REGRESSION,
     ft__pair_loss_shape, ft__mse_forward, ft__mse_backward, NULL, ft__no_fields, NULL};
 
+ft_node ft_cross_entropy(ft_model *m, const char *name, ft_node logits, ft_node labels,
+                         ft_loss_options options)
+{
+    ft__options o;
+    ft_node inputs[2];
+    memset(&o, 0, sizeof o);
+    o.loss = options;
+    inputs[0] = logits;
+    inputs[1] = labels;
+    return ft__add_node(m, &ft__row_cross_entropy, name, inputs, 2, &o);
+}
+
+ft_node ft_soft_cross_entropy(ft_model *m, const char *name, ft_node logits, ft_node targets)
+{
+    return ft__add_pair(m, &ft__row_soft_cross_entropy, name, logits, targets);
+}
+
+ft_node ft_binary_cross_entropy(ft_model *m, const char *name, ft_node logits, ft_node targets)
+{
+    return ft__add_pair(m, &ft__row_binary_cross_entropy, name, logits, targets);
+}
+
+ft_node ft_mse(ft_model *m, const char *name, ft_node x, ft_node target)
+{
+    return ft__add_pair(m, &ft__row_mse, name, x, target);
+}
+
 /* =============================================================================================
    [SECTION] operators/embedding: Embedding
    ============================================================================================= */
@@ -12514,6 +13120,35 @@ static const ft__row ft__row_embedding = {
     FT__NAMED(embedding), 2, 2, FT__READS_X | FT__WEIGHTS | FT__LOOKS_UP,
     ft__embedding_shape, ft__embedding_forward, ft__embedding_backward, NULL, ft__embedding_fields,
     NULL};
+
+ft_node ft_embedding(ft_model *m, const char *name, ft_node ids, int words, int features,
+                     ft_embedding_options options)
+{
+    ft_node inputs[2], none = {0};
+    ft_parameter_options p;
+    ft__node *weight;
+    ft__options o;
+    int i;
+    memset(&p, 0, sizeof p);
+    memset(&o, 0, sizeof o);
+    if (!ft__usable(m)) return none;
+    if (words < 1 || features < 1)
+        ft__fail(&m->context, FT_INVALID, "%s: %d words of %d features: both must be above 0", name,
+                 words, features);
+    p.size[0] = words;
+    p.size[1] = features;
+    p.initialiser = FT_INIT_KAIMING_NORMAL;
+    p.fan_out = 2; /* N(0, 2 / 2) */
+    o.embedding = options;
+    o.embedding.weight = none;
+    inputs[0] = ids;
+    inputs[1] = options.weight.id ? options.weight : ft__layer_parameter(m, name, "weight", p);
+    weight = ft__get_node(m, inputs[1]);
+    if (ft__ok(&m->context) && options.padded && !options.weight.id && !m->values_follow
+        && options.padding_index >= 0 && options.padding_index < words)
+        for (i = 0; i < features; ++i) weight->value[options.padding_index * features + i] = 0;
+    return ft__add_node(m, &ft__row_embedding, name, inputs, 2, &o);
+}
 
 /* =============================================================================================
    [SECTION] operators/step_pool: Pooling over steps
@@ -12626,6 +13261,36 @@ static const ft__row ft__row_step_pool = {
     FT__NAMED(step_pool), 1, 2, FT__READS_X,
     ft__step_pool_shape, ft__step_pool_forward, ft__step_pool_backward, ft__step_pool_costs,
     ft__step_pool_fields, NULL};
+
+/* The last, the maximum and the mean, each as a separate node. */
+static ft_node ft__step_pool_all(ft_model *m, const char *name, ft_node x, ft_node lengths,
+                                 ft_step_pool_options options)
+{
+    static const ft_step_pooling kinds[] = {FT_POOL_LAST, FT_POOL_MAX, FT_POOL_MEAN};
+    static const char *const parts[] = {"last", "max", "mean"};
+    ft_node pools[3];
+    char part[512];
+    int i;
+    for (i = 0; i < 3; ++i) {
+        options.kind = kinds[i];
+        if (name) snprintf(part, sizeof part, "%s_%s", name, parts[i]);
+        pools[i] = ft_step_pool(m, name ? part : NULL, x, lengths, options);
+    }
+    return ft_concat(m, name, 3, pools, 1);
+}
+
+ft_node ft_step_pool(ft_model *m, const char *name, ft_node x, ft_node lengths,
+                     ft_step_pool_options options)
+{
+    ft_node inputs[2];
+    ft__options o;
+    if (options.kind == FT_POOL_ALL) return ft__step_pool_all(m, name, x, lengths, options);
+    memset(&o, 0, sizeof o);
+    o.step_pool = options;
+    inputs[0] = x;
+    inputs[1] = lengths;
+    return ft__add_node(m, &ft__row_step_pool, name, inputs, lengths.id ? 2 : 1, &o);
+}
 
 /* =============================================================================================
    [SECTION] operators/recurrent: Recurrent layers
@@ -13346,16 +14011,200 @@ static const ft__row ft__row_rnn = {
     FT__NAMED(rnn), 3, 11, FT__READS_X | FT__RECURRENT,
     ft__recurrent_shape, ft__recurrent_forward, ft__recurrent_backward, ft__recurrent_costs,
     ft__recurrent_fields, NULL};
+/* =============================================================================================
+   [SECTION] operators/recurrent_layers: Stacks of recurrent layers
+   ft_lstm, ft_gru and ft_rnn: layers, directions, states that are given or carried, and dropout.
+   ============================================================================================= */
+/* A state of the model: one row per sample, initially zero. */
+static ft_node ft__carried_state(ft_model *m, const char *layer, const char *part, int number,
+                                 int features)
+{
+    char name[512];
+    ft_node node;
+    ft__node *made;
+    snprintf(name, sizeof name, "%s.%s_l%d", layer, part, number);
+    node = ft__add_node(m, &ft__row_state, name, NULL, 0, NULL);
+    made = ft__get_node(m, node);
+    if (!made) return node;
+    made->shape.rank = 2;
+    made->shape.size[0] = FT_BATCH;
+    made->shape.size[1] = features;
+    return node;
+}
+
+/* Dropout of a layer's input or weight, as a separate node. */
+static ft_node ft__recurrent_dropout(ft_model *m, const char *layer, const char *part,
+                                     const char *suffix, ft_node x, float probability, bool locked)
+{
+    char name[512];
+    ft_dropout_options drop;
+    if (probability == 0) return x;
+    memset(&drop, 0, sizeof drop);
+    drop.probability = probability;
+    drop.locked = locked;
+    snprintf(name, sizeof name, "%s.%s%s", layer, part, suffix);
+    return ft_dropout(m, name, x, drop);
+}
+
+/* Puts the weights and biases of one layer after inputs[0]; returns the number of inputs. */
+static int ft__recurrent_parameters(ft_model *m, const char *name, int layer, int gates, int in,
+                                    int hidden, const ft_recurrent_options *options,
+                                    ft_node *inputs)
+{
+    static const char *const parts[] = {"weight_ih", "weight_hh", "bias_ih", "bias_hh"};
+    int count = 1, d, which;
+    char part[64], suffix[32];
+    ft_parameter_options p;
+    for (d = 0; d < (options->bidirectional ? 2 : 1); ++d)
+        for (which = 0; which < (options->no_bias ? 2 : 4); ++which) {
+            memset(&p, 0, sizeof p);
+            p.size[0] = gates * hidden;
+            if (which < 2) p.size[1] = which ? hidden : in;
+            p.fan_in = hidden; /* PyTorch's bound is 1 / sqrt(hidden) for all of them */
+            snprintf(suffix, sizeof suffix, "_l%d%s", layer, d ? "_reverse" : "");
+            snprintf(part, sizeof part, "%s%s", parts[which], suffix);
+            inputs[count] = ft__layer_parameter(m, name, part, p);
+            if (which == 1)
+                inputs[count] = ft__recurrent_dropout(m, name, "weight_drop", suffix,
+                                                      inputs[count], options->weight_drop, false);
+            count += 1;
+        }
+    return count;
+}
+
+/* The initial state of a layer: carried by the model, or a slice of the caller's node. */
+static ft_node ft__first_state(ft_model *m, const char *name, int layer, int features, bool cell,
+                               const ft_recurrent_options *options)
+{
+    ft_node given = cell ? options->cell : options->hidden;
+    ft_slice_options part;
+    char slice[512];
+    if (options->carry)
+        return ft__carried_state(m, name, cell ? "cell" : "hidden", layer, features);
+    if (!options->layers || options->layers == 1) return given;
+    memset(&part, 0, sizeof part);
+    part.start[1] = layer * features;
+    part.stop[1] = (layer + 1) * features;
+    snprintf(slice, sizeof slice, "%s.first_%s_l%d", name, cell ? "cell" : "hidden", layer);
+    return ft_slice(m, slice, given, part);
+}
+
+/* A half of [N, L, hidden states and cells]: the first if `from` is 0, else from `from` on. */
+static ft_node ft__states_part(ft_model *m, const char *name, ft_node both, int from)
+{
+    ft_slice_options part;
+    memset(&part, 0, sizeof part);
+    part.start[2] = from;
+    part.stop[2] = from ? 0 : ft__size_of(m, name, both, -1) / 2;
+    return ft_slice(m, name, both, part);
+}
+
+enum { FT__MOST_RECURRENT = 1000 }; /* layers of one stack */
+
+static ft_node ft__recurrent_layer(ft_model *m, const ft__row *row, const char *name, ft_node x,
+                                   int layer, int hidden,
+                                   const ft_recurrent_options *options)
+{
+    int gates = ft__gate_count(row->op), count;
+    int layers = options->layers ? options->layers : 1;
+    int features = hidden * (options->bidirectional ? 2 : 1);
+    ft_node inputs[12], none = {0};
+    ft__options o;
+    char below[512], both[544], suffix[32];
+    memset(&o, 0, sizeof o);
+    snprintf(suffix, sizeof suffix, "_l%d", layer);
+    snprintf(below, sizeof below, "%s%s", name, suffix);
+    inputs[0] = layer == 0 ? x : ft__recurrent_dropout(m, name, "dropout", suffix, x,
+                                                       options->dropout, options->locked);
+    count = ft__recurrent_parameters(m, name, layer, gates, ft__size_of(m, name, x, -1), hidden,
+                                     options, inputs);
+    o.recurrent.hidden = hidden;
+    o.recurrent.bidirectional = options->bidirectional;
+    o.recurrent.no_bias = options->no_bias;
+    o.recurrent.relu = options->relu && gates == 1;
+    o.recurrent.carry = options->carry;
+    o.recurrent.lengths = options->lengths.id != 0;
+    o.recurrent.initial = options->carry || options->hidden.id != 0;
+    o.recurrent.cells = options->final_states && ft__has_cells(row->op);
+    if (o.recurrent.lengths) inputs[count++] = options->lengths;
+    if (o.recurrent.initial)
+        inputs[count++] = ft__first_state(m, name, layer, features, false, options);
+    if (o.recurrent.initial && ft__has_cells(row->op))
+        inputs[count++] = ft__first_state(m, name, layer, features, true, options);
+    if (!ft__usable(m)) return none;
+    if (layer == layers - 1) snprintf(below, sizeof below, "%s", name);
+    if (!o.recurrent.cells) return ft__add_node(m, row, below, inputs, count, &o);
+    snprintf(both, sizeof both, "%s.states", below);
+    x = ft__add_node(m, row, both, inputs, count, &o);
+    snprintf(both, sizeof both, "%s.cells", below);
+    ft__states_part(m, both, x, features);
+    return ft__states_part(m, below, x, 0);
+}
+
+/* The final state that PyTorch returns beside the output: the states after each sample's last real
+   step, of all layers side by side. */
+static void ft__final_state(ft_model *m, const char *name, int layers, bool cell,
+                            const ft_recurrent_options *options)
+{
+    ft_node x[FT__MOST_RECURRENT];
+    ft_step_pool_options last;
+    char to[512], from[512];
+    int layer;
+    memset(&last, 0, sizeof last);
+    last.bidirectional = options->bidirectional;
+    for (layer = 0; ft__ok(&m->context) && layer < layers; ++layer) {
+        char suffix[32] = "";
+        if (layers > 1) snprintf(suffix, sizeof suffix, "_l%d", layer);
+        snprintf(to, sizeof to, "%s.%s%s", name, cell ? "c_n" : "h_n", suffix);
+        if (layer == layers - 1) suffix[0] = 0; /* the last layer has the plain name */
+        snprintf(from, sizeof from, "%s%s%s", name, suffix, cell ? ".cells" : "");
+        x[layer] = ft_step_pool(m, to, ft__find_node(m, from), options->lengths, last);
+    }
+    snprintf(to, sizeof to, "%s.%s", name, cell ? "c_n" : "h_n");
+    if (layers > 1) ft_concat(m, to, layers, x, 1);
+}
+
+static ft_node ft__recurrent_stack(ft_model *m, const ft__row *row, const char *name, ft_node x,
+                                   int hidden, ft_recurrent_options options)
+{
+    int layers = options.layers ? options.layers : 1, layer;
+    bool cells = ft__has_cells(row->op);
+    ft_node none = {0};
+    if (!ft__usable(m)) return none;
+    if (hidden < 1 || hidden > 1 << 24 || layers < 1 || layers > FT__MOST_RECURRENT)
+        ft__fail(&m->context, FT_INVALID, "%s: %d layers with a hidden size of %d are not"
+                 " supported", name, layers, hidden);
+    if (options.carry && (options.bidirectional || options.hidden.id || options.cell.id))
+        ft__fail(&m->context, FT_INVALID, "%s: carry cannot be combined with bidirectional or with"
+                 " a first state", name);
+    if (cells ? (options.hidden.id != 0) != (options.cell.id != 0) : options.cell.id)
+        ft__fail(&m->context, FT_INVALID, "%s: an LSTM needs both a first hidden state and a first"
+                 " cell, or neither; other layers have no cell", name);
+    for (layer = 0; ft__ok(&m->context) && layer < layers; ++layer)
+        x = ft__recurrent_layer(m, row, name, x, layer, hidden, &options);
+    if (options.final_states) ft__final_state(m, name, layers, false, &options);
+    if (options.final_states && cells) ft__final_state(m, name, layers, true, &options);
+    return ft__ok(&m->context) ? x : none;
+}
+
+ft_node ft_lstm(ft_model *m, const char *name, ft_node x, int hidden, ft_recurrent_options options)
+{
+    return ft__recurrent_stack(m, &ft__row_lstm, name, x, hidden, options);
+}
+
+ft_node ft_gru(ft_model *m, const char *name, ft_node x, int hidden, ft_recurrent_options options)
+{
+    return ft__recurrent_stack(m, &ft__row_gru, name, x, hidden, options);
+}
+
+ft_node ft_rnn(ft_model *m, const char *name, ft_node x, int hidden, ft_recurrent_options options)
+{
+    return ft__recurrent_stack(m, &ft__row_rnn, name, x, hidden, options);
+}
 
 /* =============================================================================================
    [SECTION] operators/rows: The rows of the table
    ============================================================================================= */
-/* Of the nodes that compute nothing. */
-#define FT__LEAF_ROW(name)                                                                        \
-    static const ft__row ft__row_##name = {FT__NAMED(name), 0, 0, FT__LEAF, NULL, NULL, NULL,   \
-                                           NULL, ft__no_fields, NULL};
-FT__LEAVES(FT__LEAF_ROW)
-
 #define FT__ROW_AT(name) &ft__row_##name,
 static const ft__row *const ft__rows[] = {FT__LEAVES(FT__ROW_AT) FT__OPERATORS(FT__ROW_AT)};
 
@@ -13374,21 +14223,7 @@ static int ft__op_named(const char *name)
     return op;
 }
 
-/* The kinds of leaves. A node that was removed is of no kind, and no longer any node. */
-static bool ft__is_any(const ft__node *node) { return node->op != FT__OP_none; }
-static bool ft__is_input(const ft__node *node) { return node->op == FT__OP_input; }
-static bool ft__is_parameter(const ft__node *node) { return node->op == FT__OP_parameter; }
-static bool ft__is_buffer(const ft__node *node) { return node->op == FT__OP_buffer; }
-static bool ft__is_state(const ft__node *node) { return node->op == FT__OP_state; }
 static bool ft__is_leaf(const ft__node *node) { return ft__is(node, FT__LEAF); }
-
-/* Inputs, and states that go from run to run, have a row for each sample. */
-static bool ft__has_rows(const ft__node *node) { return ft__is_input(node) || ft__is_state(node); }
-
-static bool ft__is_weight(const ft__node *node)
-{
-    return ft__is_parameter(node) || ft__is_buffer(node);
-}
 
 static bool ft__can_freeze(const ft__node *node)
 {
@@ -18327,121 +19162,6 @@ static bool ft__norm_frozen(const ft_model *m, const ft__node *norm)
         || m->nodes[norm->inputs[3] - 1].frozen;
 }
 
-/* ---- Adding nodes ---- */
-
-/* ---- Names and patterns without a match ---- */
-
-/* Suggests a name among the nodes that count: " (the nearest name is ...)", or "" if none is near.
-   The name of a layer means its parameters: the pattern with a star. */
-static void ft__nearest_name(const ft_model *m, const char *pattern, const char *end,
-                             bool (*counts)(const ft__node *), char *text, size_t size)
-{
-    int best = (int)(end - pattern) / 3 + 1, i; /* more than that is another name */
-    size_t bytes = (size_t)(end - pattern);
-    text[0] = 0;
-    for (i = 0; i < m->node_count; ++i) {
-        const ft__node *node = &m->nodes[i];
-        int distance;
-        if (!counts(node)) continue;
-        if (strncmp(node->name, pattern, bytes) == 0 && node->name[bytes] == '.') {
-            snprintf(text, size, " (\"%.*s*\" would match %.150s)", (int)bytes, pattern,
-                     node->name);
-            return;
-        }
-        distance = ft__glob_distance(pattern, end, node->name);
-        if (distance > best || (distance == best && text[0])) continue;
-        best = distance;
-        snprintf(text, size, " (the nearest name is %.150s)", node->name);
-    }
-}
-
-/* Finds the first of the comma-separated patterns that matches no node that counts; false if each
-   has a match. A star alone means "all that there is", which may be nothing. */
-static bool ft__unmatched(const ft_model *m, const char *patterns, bool (*counts)(const ft__node *),
-                          char *text, size_t size)
-{
-    char nearest[200];
-    while (patterns && *patterns) {
-        const char *end = patterns;
-        int i;
-        while (*end && *end != ',') ++end;
-        for (i = 0; i < m->node_count; ++i)
-            if (counts(&m->nodes[i]) && ft__glob_one(patterns, end, m->nodes[i].name)) break;
-        if (i == m->node_count && end > patterns && !(end == patterns + 1 && *patterns == '*')) {
-            ft__nearest_name(m, patterns, end, counts, nearest, sizeof nearest);
-            snprintf(text, size, "\"%.*s\" matches no name%s",
-                     (int)(end - patterns > 100 ? 100 : end - patterns), patterns, nearest);
-            return true;
-        }
-        patterns = *end ? end + 1 : end;
-    }
-    return false;
-}
-
-/* Only logs it: a pattern may be meant for several networks, some of which do not match it. */
-static void ft__say_unmatched(ft_model *m, const char *call, const char *patterns,
-                              bool (*counts)(const ft__node *))
-{
-    char text[400];
-    if (ft__usable(m) && m->node_count > 0
-        && ft__unmatched(m, patterns, counts, text, sizeof text))
-        ft__log(&m->context, "%s: %s", call, text);
-}
-
-/* Why a node may be {0}: ft_find did not find its name. */
-static const char *ft__why_none(const ft_model *m, ft_node node, char text[400])
-{
-    char nearest[200];
-    text[0] = 0;
-    if (node.id || !m->not_found[0]) return text;
-    ft__nearest_name(m, m->not_found, m->not_found + strlen(m->not_found), ft__is_any, nearest,
-                     sizeof nearest);
-    snprintf(text, 400, ": ft_find found no node named \"%s\"%s", m->not_found, nearest);
-    return text;
-}
-
-/* Runs a node's shape rule on the shapes that its inputs have now. */
-static ft_status ft__infer_shape(ft_model *m, ft__node *node)
-{
-    ft__context *c = &m->context;
-    ft__tensor few[8], *input = few;
-    ft_status status;
-    int i;
-    if (ft__is_leaf(node)) return c->status;
-    if (node->input_count > 8)
-        input = (ft__tensor *)ft__allocate(c, (size_t)node->input_count, sizeof *input);
-    if (!input) return c->status;
-    memset(few, 0, sizeof few);
-    for (i = 0; i < node->input_count; ++i) {
-        const ft__node *from = &m->nodes[node->inputs[i] - 1];
-        memset(&input[i], 0, sizeof input[i]);
-        input[i].shape = from->shape;
-        input[i].type = from->type;
-    }
-    status = ft__rows[node->op]->shape(c, node, input, node->input_count, &node->shape);
-    if (input != few) ft__release(c, input);
-    return status;
-}
-
-static bool ft__grow_nodes(ft_model *m)
-{
-    int capacity = m->node_capacity ? 2 * m->node_capacity : 64;
-    ft__node *nodes;
-    int *order;
-    if (m->node_count < m->node_capacity) return true;
-    nodes = (ft__node *)ft__grow(&m->context, m->nodes, (size_t)m->node_count, (size_t)capacity,
-                                 sizeof *nodes);
-    if (!nodes) return false;
-    m->nodes = nodes;
-    order = (int *)ft__grow(&m->context, m->order, (size_t)m->node_count, (size_t)capacity,
-                            sizeof *order);
-    if (!order) return false;
-    m->order = order;
-    if (!ft__grow_names(m, capacity)) return false;
-    m->node_capacity = capacity;
-    return true;
-}
-
 static void ft__release_node(ft__context *c, ft__node *node)
 {
     ft__release(c, node->name);
@@ -18455,61 +19175,6 @@ static void ft__release_node(ft__context *c, ft__node *node)
     memset(node, 0, sizeof *node);
 }
 
-/* Appends a node; {0} with an error if its inputs do not fit or its name is taken. */
-static ft_node ft__add_node(ft_model *m, int op, const char *name, const ft_node *inputs,
-                            int count, const ft__options *options)
-{
-    ft__context *c;
-    ft_node result = {0};
-    ft__node *node;
-    char made_up[32], why[400];
-    int i;
-    if (!ft__usable(m)) return result;
-    c = &m->context;
-    if (count < 0) ft__fail(c, FT_INVALID, "%s: %d inputs: the number must not be negative",
-                            name ? name : "a layer", count);
-    if (count > 0 && !ft__given(c, inputs, "the list of a layer's inputs")) return result;
-    if (!ft__ok(c)) return result;
-    if (!name || !*name) {
-        snprintf(made_up, sizeof made_up, "%s_%d", ft__rows[op]->name, m->node_count + 1);
-        name = made_up;
-    }
-    if (ft__find_node(m, name).id) {
-        ft__fail(c, FT_INVALID, "%s: the network already has a node of this name", name);
-        return result;
-    }
-    for (i = 0; i < count; ++i) {
-        const ft__node *input = ft__get_node(m, inputs[i]);
-        if (input && ft__is_any(input)) continue;
-        ft__fail(c, FT_INVALID, "%s: input %d is not a node of this model%s", name, i + 1,
-                 ft__why_none(m, inputs[i], why));
-        return result;
-    }
-    if (!ft__grow_nodes(m)) return result;
-    node = &m->nodes[m->node_count];
-    memset(node, 0, sizeof *node);
-    node->op = op;
-    node->name = ft__copy_text(c, name);
-    node->inputs = (int *)ft__allocate(c, (size_t)count + 1, sizeof *node->inputs);
-    if (options) node->options = *options;
-    node->learning_rate_factor = 1.0f;
-    node->weight_decay = -1.0f;
-    if (ft__ok(c)) {
-        for (i = 0; i < count; ++i) node->inputs[i] = inputs[i].id;
-        node->input_count = count;
-        ft__infer_shape(m, node);
-    }
-    if (!ft__ok(c)) {
-        ft__release_node(c, node);
-        return result;
-    }
-    m->order[m->node_count] = m->node_count + 1;
-    result.id = ++m->node_count;
-    ft__list_node(m, result.id);
-    m->version += 1;
-    return result;
-}
-
 /* ---- Surgery and freezing ---- */
 
 /* Recomputes the shapes after a change, in the order of execution. */
@@ -18518,7 +19183,8 @@ static ft_status ft__infer_all(ft_model *m)
     int at;
     for (at = 0; ft__ok(&m->context) && at < m->node_count; ++at)
         if (ft__is_any(&m->nodes[m->order[at] - 1]))
-            ft__infer_shape(m, &m->nodes[m->order[at] - 1]);
+            ft__infer_shape(m, &m->nodes[m->order[at] - 1],
+                            ft__rows[m->nodes[m->order[at] - 1].op]);
     m->version += 1;
     return m->context.status;
 }
@@ -20743,637 +21409,8 @@ int ft_reset_state(ft_model *m, const char *glob)
 }
 
 /* =============================================================================================
-   [SECTION] graph/building: Graph: building
+   [SECTION] graph/building: Graph: building by kind
    ============================================================================================= */
-/* ---- Building ---- */
-
-ft_node ft_input(ft_model *m, const char *name, ft_input_options options)
-{
-    ft_node node = ft__add_node(m, FT__OP_input, name, NULL, 0, NULL);
-    ft__node *made = ft__get_node(m, node);
-    int d;
-    if (!made) return node;
-    made->type = options.type;
-    made->shape.rank = 1;
-    made->shape.size[0] = FT_BATCH;
-    for (d = 0; d < FINETUNE_MAX_RANK - 1 && options.size[d] != 0; ++d) {
-        if (options.size[d] < 0 && options.size[d] != FT_LENGTH)
-            ft__fail(&m->context, FT_INVALID, "%s: size %d is negative", name, options.size[d]);
-        made->shape.size[made->shape.rank++] = options.size[d];
-    }
-    if (options.type != FT_F32 && options.type != FT_I32)
-        ft__fail(&m->context, FT_INVALID, "%s: the type of an input must be FT_F32 or FT_I32",
-                 name);
-    return node;
-}
-
-/* One rule for every parameter: its memory, initial values and fans. */
-ft_node ft_parameter(ft_model *m, const char *name, ft_parameter_options options)
-{
-    ft__context *c = m ? &m->context : NULL;
-    ft_node node = ft__add_node(m, options.buffer ? FT__OP_buffer : FT__OP_parameter, name, NULL, 0,
-                                NULL);
-    ft__node *made = ft__get_node(m, node);
-    size_t count;
-    if (!made) return node;
-    while (made->shape.rank < FINETUNE_MAX_RANK && options.size[made->shape.rank] > 0) {
-        made->shape.size[made->shape.rank] = options.size[made->shape.rank];
-        made->shape.rank += 1;
-    }
-    count = ft__shape_count(&made->shape);
-    if (count == 0 || made->shape.rank == 0)
-        ft__fail(c, FT_INVALID, "%s: a parameter needs sizes above 0 that fit into memory", name);
-    if ((unsigned)options.initialiser > FT_INIT_ONES || options.fan_in < 0 || options.fan_out < 0)
-        ft__fail(c, FT_INVALID, "%s: initialiser %d, fan_in %d, fan_out %d: the first must be"
-                 " FT_INIT_DEFAULT to FT_INIT_ONES, the others not negative", name,
-                 (int)options.initialiser, options.fan_in, options.fan_out);
-    made->value = (float *)ft__allocate(c, count, sizeof(float));
-    made->initialiser = options.initialiser;
-    made->fan_in = options.fan_in;
-    made->fan_out = options.fan_out;
-    if (ft__ok(c) && !m->values_follow) ft__initialise_node(m, made);
-    if (!ft__ok(c)) node.id = 0;
-    return node;
-}
-
-static ft_node ft__layer_parameter(ft_model *m, const char *layer, const char *part,
-                                   ft_parameter_options options)
-{
-    char name[512];
-    ft_node none = {0};
-    if (!ft__usable(m)) return none;
-    if (!layer || !*layer) {
-        ft__fail(&m->context, FT_INVALID, "a layer with parameters needs a name");
-        return none;
-    }
-    snprintf(name, sizeof name, "%s.%s", layer, part);
-    return ft_parameter(m, name, options);
-}
-
-/* The size of a node along a dimension; 0 with an error when it has no such dimension. */
-static int ft__size_of(ft_model *m, const char *name, ft_node x, int dimension)
-{
-    const ft__node *node = ft__get_node(m, x);
-    char why[400];
-    if (!node)
-        ft__fail(&m->context, FT_INVALID, "%s: its input is not a node of this model%s", name,
-                 ft__why_none(m, x, why));
-    if (node && dimension < 0) dimension += node->shape.rank;
-    if (node && dimension >= 0 && dimension < node->shape.rank && node->shape.size[dimension] > 0)
-        return node->shape.size[dimension];
-    ft__fail(&m->context, FT_SHAPE, "%s: its input has no dimension %d of known size", name,
-             dimension);
-    return 0;
-}
-
-/* Appends a layer's weight and bias, given or made here, to its inputs, after x. */
-static int ft__weight_inputs(ft_model *m, const char *name, ft_node *inputs, ft_node weight,
-                             ft_node bias, bool no_bias, ft_parameter_options options)
-{
-    ft_parameter_options bias_options;
-    memset(&bias_options, 0, sizeof bias_options);
-    bias_options.size[0] = options.size[0];
-    bias_options.fan_in = options.fan_in;
-    bias_options.fan_out = options.fan_out;
-    inputs[1] = weight.id ? weight : ft__layer_parameter(m, name, "weight", options);
-    if (no_bias) return 2;
-    inputs[2] = bias.id ? bias : ft__layer_parameter(m, name, "bias", bias_options);
-    return 3;
-}
-
-static int ft__pair(const int pair[2], int i, int otherwise)
-{
-    int value = i == 1 && pair[1] == 0 ? pair[0] : pair[i];
-    return value == 0 ? otherwise : value;
-}
-
-ft_node ft_conv2d(ft_model *m, const char *name, ft_node x, int out_channels,
-                  ft_conv2d_options options)
-{
-    ft_node inputs[3], none = {0};
-    ft_parameter_options p;
-    ft__options o;
-    int count, groups = options.groups ? options.groups : 1, channels;
-    if (!ft__usable(m)) return none;
-    channels = ft__size_of(m, name, x, 1);
-    memset(&p, 0, sizeof p);
-    memset(&o, 0, sizeof o);
-    if (groups < 1 || channels % groups != 0)
-        ft__fail(&m->context, FT_SHAPE, "%s: %d channels cannot be divided into %d groups", name,
-                 channels, groups);
-    if (!ft__usable(m)) return none;
-    p.size[0] = out_channels;
-    p.size[1] = channels / groups;
-    p.size[2] = ft__pair(options.kernel, 0, 0);
-    p.size[3] = ft__pair(options.kernel, 1, 0);
-    p.initialiser = options.initialiser;
-    p.fan_in = p.size[1] * p.size[2] * p.size[3];
-    p.fan_out = out_channels * p.size[2] * p.size[3];
-    if (out_channels < 1 || p.size[2] < 1 || p.size[3] < 1) {
-        ft__fail(&m->context, FT_INVALID, "%s: out_channels and kernel must be above 0", name);
-        return none;
-    }
-    inputs[0] = x;
-    count = ft__weight_inputs(m, name, inputs, options.weight, options.bias, options.no_bias, p);
-    o.conv2d = options;
-    o.conv2d.weight = o.conv2d.bias = none; /* they are inputs now */
-    return ft__add_node(m, FT__OP_conv2d, name, inputs, count, &o);
-}
-
-ft_node ft_conv1d(ft_model *m, const char *name, ft_node x, int out_channels,
-                  ft_conv1d_options options)
-{
-    ft_node inputs[3], none = {0};
-    ft_parameter_options p;
-    ft__options o;
-    int count, groups = options.groups ? options.groups : 1, channels, i;
-    if (!ft__usable(m)) return none;
-    channels = ft__size_of(m, name, x, 1);
-    memset(&p, 0, sizeof p);
-    memset(&o, 0, sizeof o);
-    if (groups < 1 || channels % groups != 0 || out_channels < 1 || options.kernel < 1)
-        ft__fail(&m->context, FT_INVALID, "%s: %d channels in %d groups, %d out_channels, kernel"
-                 " %d: the groups must divide the channels, the others must be above 0", name,
-                 channels, groups, out_channels, options.kernel);
-    if (!ft__usable(m)) return none;
-    p.size[0] = out_channels;
-    p.size[1] = channels / groups;
-    p.size[2] = options.kernel;
-    p.initialiser = options.initialiser;
-    p.fan_in = p.size[1] * p.size[2];
-    p.fan_out = out_channels * p.size[2];
-    inputs[0] = x;
-    count = ft__weight_inputs(m, name, inputs, options.weight, options.bias, options.no_bias, p);
-    o.conv2d.kernel[0] = o.conv2d.stride[0] = o.conv2d.dilation[0] = 1;
-    o.conv2d.kernel[1] = options.kernel;
-    o.conv2d.stride[1] = options.stride;
-    o.conv2d.dilation[1] = options.dilation;
-    if (options.causal)
-        o.conv2d.padding[1] = ft__pair(o.conv2d.dilation, 1, 1) * (options.kernel - 1);
-    for (i = 0; i < 2 && !options.causal; ++i)
-        o.conv2d.padding[1 + 2 * i] = options.padding[1] ? options.padding[i] : options.padding[0];
-    o.conv2d.groups = options.groups;
-    o.conv2d.same = options.same;
-    return ft__add_node(m, FT__OP_conv1d, name, inputs, count, &o);
-}
-
-ft_node ft_linear(ft_model *m, const char *name, ft_node x, int out_features,
-                  ft_linear_options options)
-{
-    ft_node inputs[3], none = {0};
-    const ft__node *input = ft__get_node(m, x);
-    ft_parameter_options p;
-    char text[80];
-    int count;
-    if (!ft__usable(m)) return none;
-    memset(&p, 0, sizeof p);
-    if (input && input->shape.rank < 2)
-        ft__fail(&m->context, FT_SHAPE, "%s: a linear layer needs an input [N, features], this one"
-                 " is %s", name, ft__shape_text(&input->shape, text));
-    p.size[0] = out_features;
-    p.size[1] = p.fan_in = ft__size_of(m, name, x, -1);
-    p.fan_out = out_features;
-    p.initialiser = options.initialiser;
-    if (out_features < 1) ft__fail(&m->context, FT_INVALID, "%s: out_features must be above 0",
-                                   name);
-    if (!ft__usable(m)) return none;
-    inputs[0] = x;
-    count = ft__weight_inputs(m, name, inputs, options.weight, options.bias, options.no_bias, p);
-    return ft__add_node(m, FT__OP_linear, name, inputs, count, NULL);
-}
-
-ft_node ft_batch_norm(ft_model *m, const char *name, ft_node x, ft_batch_norm_options options)
-{
-    static const char *const parts[] = {"weight", "bias", "running_mean", "running_var"};
-    ft_node inputs[5], none = {0};
-    ft_parameter_options p;
-    ft__options o;
-    int i;
-    if (!ft__usable(m)) return none;
-    memset(&p, 0, sizeof p);
-    memset(&o, 0, sizeof o);
-    o.batch_norm = options;
-    p.size[0] = ft__size_of(m, name, x, 1);
-    inputs[0] = x;
-    for (i = 0; i < 4; ++i) {
-        p.initialiser = i == 0 || i == 3 ? FT_INIT_ONES : FT_INIT_ZEROS;
-        p.buffer = i >= 2;
-        inputs[i + 1] = ft__layer_parameter(m, name, parts[i], p);
-    }
-    return ft__add_node(m, FT__OP_batch_norm, name, inputs, 5, &o);
-}
-
-ft_node ft_layer_norm(ft_model *m, const char *name, ft_node x, ft_layer_norm_options options)
-{
-    ft_node inputs[3], none = {0};
-    ft_parameter_options p;
-    ft__options o;
-    if (!ft__usable(m)) return none;
-    memset(&p, 0, sizeof p);
-    memset(&o, 0, sizeof o);
-    o.layer_norm = options;
-    p.size[0] = ft__size_of(m, name, x, -1);
-    if (!ft__usable(m)) return none;
-    p.initialiser = FT_INIT_ONES;
-    inputs[0] = x;
-    inputs[1] = ft__layer_parameter(m, name, "weight", p);
-    p.initialiser = FT_INIT_ZEROS;
-    inputs[2] = ft__layer_parameter(m, name, "bias", p);
-    return ft__add_node(m, FT__OP_layer_norm, name, inputs, 3, &o);
-}
-
-static ft_node ft__add_simple(ft_model *m, int op, const char *name, ft_node x)
-{
-    ft__options o;
-    memset(&o, 0, sizeof o);
-    return ft__add_node(m, op, name, &x, 1, &o);
-}
-
-static ft_node ft__add_pair(ft_model *m, int op, const char *name, ft_node a, ft_node b)
-{
-    ft__options o;
-    ft_node inputs[2];
-    memset(&o, 0, sizeof o);
-    inputs[0] = a;
-    inputs[1] = b;
-    return ft__add_node(m, op, name, inputs, 2, &o);
-}
-
-ft_node ft_max_pool2d(ft_model *m, const char *name, ft_node x, ft_pool2d_options options)
-{
-    ft__options o;
-    memset(&o, 0, sizeof o);
-    o.pool2d = options;
-    return ft__add_node(m, FT__OP_max_pool2d, name, &x, 1, &o);
-}
-
-ft_node ft_avg_pool2d(ft_model *m, const char *name, ft_node x, ft_pool2d_options options)
-{
-    ft__options o;
-    memset(&o, 0, sizeof o);
-    o.pool2d = options;
-    return ft__add_node(m, FT__OP_avg_pool2d, name, &x, 1, &o);
-}
-
-ft_node ft_global_avg_pool(ft_model *m, const char *name, ft_node x)
-{
-    return ft__add_simple(m, FT__OP_global_avg_pool, name, x);
-}
-
-ft_node ft_global_max_pool(ft_model *m, const char *name, ft_node x)
-{
-    return ft__add_simple(m, FT__OP_global_max_pool, name, x);
-}
-
-ft_node ft_flatten(ft_model *m, const char *name, ft_node x)
-{
-    return ft__add_simple(m, FT__OP_flatten, name, x);
-}
-
-ft_node ft_reshape(ft_model *m, const char *name, ft_node x, int rank, const int *size)
-{
-    ft__options o;
-    ft_node none = {0};
-    int d;
-    memset(&o, 0, sizeof o);
-    if (!ft__usable(m)) return none;
-    if (rank < 0 || rank >= FINETUNE_MAX_RANK) {
-        ft__fail(&m->context, FT_INVALID, "%s: has %d dimensions; at most %d are supported", name,
-                 rank, FINETUNE_MAX_RANK - 1);
-        return none;
-    }
-    if (rank > 0 && !ft__given(&m->context, size, "ft_reshape: size")) return none;
-    o.reshape.rank = rank;
-    for (d = 0; d < rank; ++d) o.reshape.size[d] = size[d];
-    return ft__add_node(m, FT__OP_reshape, name, &x, 1, &o);
-}
-
-ft_node ft_add(ft_model *m, const char *name, ft_node a, ft_node b)
-{
-    return ft__add_pair(m, FT__OP_add, name, a, b);
-}
-
-ft_node ft_mul(ft_model *m, const char *name, ft_node a, ft_node b)
-{
-    return ft__add_pair(m, FT__OP_mul, name, a, b);
-}
-
-ft_node ft_concat(ft_model *m, const char *name, int count, const ft_node *x, int axis)
-{
-    ft__options o;
-    memset(&o, 0, sizeof o);
-    o.concat.axis = axis;
-    return ft__add_node(m, FT__OP_concat, name, x, count, &o);
-}
-
-ft_node ft_pad(ft_model *m, const char *name, ft_node x, ft_pad_options options)
-{
-    ft__options o;
-    memset(&o, 0, sizeof o);
-    o.pad = options;
-    return ft__add_node(m, FT__OP_pad, name, &x, 1, &o);
-}
-
-ft_node ft_slice(ft_model *m, const char *name, ft_node x, ft_slice_options options)
-{
-    ft__options o;
-    memset(&o, 0, sizeof o);
-    o.slice = options;
-    return ft__add_node(m, FT__OP_slice, name, &x, 1, &o);
-}
-
-ft_node ft_permute(ft_model *m, const char *name, ft_node x, int rank, const int *axes)
-{
-    const ft__node *from = ft__get_node(m, x);
-    ft_node none = {0};
-    ft__options o;
-    if (!ft__usable(m)) return none;
-    memset(&o, 0, sizeof o);
-    if (!axes || !from || rank != from->shape.rank) {
-        ft__fail(&m->context, FT_INVALID, "%s: %d axes for a node of %d dimensions", name, rank,
-                 from ? from->shape.rank : 0);
-        return none;
-    }
-    memcpy(o.permute.axes, axes, (size_t)rank * sizeof *axes);
-    return ft__add_node(m, FT__OP_permute, name, &x, 1, &o);
-}
-
-ft_node ft_gather(ft_model *m, const char *name, ft_node x, ft_node index, int axis)
-{
-    ft__options o;
-    ft_node inputs[2];
-    memset(&o, 0, sizeof o);
-    o.concat.axis = axis;
-    inputs[0] = x;
-    inputs[1] = index;
-    return ft__add_node(m, FT__OP_gather, name, inputs, 2, &o);
-}
-
-ft_node ft_matmul(ft_model *m, const char *name, ft_node a, ft_node b, ft_matmul_options options)
-{
-    ft__options o;
-    ft_node inputs[2];
-    memset(&o, 0, sizeof o);
-    o.matmul = options;
-    inputs[0] = a;
-    inputs[1] = b;
-    return ft__add_node(m, FT__OP_matmul, name, inputs, 2, &o);
-}
-
-ft_node ft_dropout(ft_model *m, const char *name, ft_node x, ft_dropout_options options)
-{
-    ft__options o;
-    memset(&o, 0, sizeof o);
-    o.dropout = options;
-    return ft__add_node(m, FT__OP_dropout, name, &x, 1, &o);
-}
-
-/* ---- Sequences ---- */
-
-ft_node ft_embedding(ft_model *m, const char *name, ft_node ids, int words, int features,
-                     ft_embedding_options options)
-{
-    ft_node inputs[2], none = {0};
-    ft_parameter_options p;
-    ft__node *weight;
-    ft__options o;
-    int i;
-    memset(&p, 0, sizeof p);
-    memset(&o, 0, sizeof o);
-    if (!ft__usable(m)) return none;
-    if (words < 1 || features < 1)
-        ft__fail(&m->context, FT_INVALID, "%s: %d words of %d features: both must be above 0", name,
-                 words, features);
-    p.size[0] = words;
-    p.size[1] = features;
-    p.initialiser = FT_INIT_KAIMING_NORMAL;
-    p.fan_out = 2; /* N(0, 2 / 2) */
-    o.embedding = options;
-    o.embedding.weight = none;
-    inputs[0] = ids;
-    inputs[1] = options.weight.id ? options.weight : ft__layer_parameter(m, name, "weight", p);
-    weight = ft__get_node(m, inputs[1]);
-    if (ft__ok(&m->context) && options.padded && !options.weight.id && !m->values_follow
-        && options.padding_index >= 0 && options.padding_index < words)
-        for (i = 0; i < features; ++i) weight->value[options.padding_index * features + i] = 0;
-    return ft__add_node(m, FT__OP_embedding, name, inputs, 2, &o);
-}
-
-/* The last, the maximum and the mean, each as a separate node. */
-static ft_node ft__step_pool_all(ft_model *m, const char *name, ft_node x, ft_node lengths,
-                                 ft_step_pool_options options)
-{
-    static const ft_step_pooling kinds[] = {FT_POOL_LAST, FT_POOL_MAX, FT_POOL_MEAN};
-    static const char *const parts[] = {"last", "max", "mean"};
-    ft_node pools[3];
-    char part[512];
-    int i;
-    for (i = 0; i < 3; ++i) {
-        options.kind = kinds[i];
-        if (name) snprintf(part, sizeof part, "%s_%s", name, parts[i]);
-        pools[i] = ft_step_pool(m, name ? part : NULL, x, lengths, options);
-    }
-    return ft_concat(m, name, 3, pools, 1);
-}
-
-ft_node ft_step_pool(ft_model *m, const char *name, ft_node x, ft_node lengths,
-                     ft_step_pool_options options)
-{
-    ft_node inputs[2];
-    ft__options o;
-    if (options.kind == FT_POOL_ALL) return ft__step_pool_all(m, name, x, lengths, options);
-    memset(&o, 0, sizeof o);
-    o.step_pool = options;
-    inputs[0] = x;
-    inputs[1] = lengths;
-    return ft__add_node(m, FT__OP_step_pool, name, inputs, lengths.id ? 2 : 1, &o);
-}
-
-/* A state of the model: one row per sample, initially zero. */
-static ft_node ft__carried_state(ft_model *m, const char *layer, const char *part, int number,
-                                 int features)
-{
-    char name[512];
-    ft_node node;
-    ft__node *made;
-    snprintf(name, sizeof name, "%s.%s_l%d", layer, part, number);
-    node = ft__add_node(m, FT__OP_state, name, NULL, 0, NULL);
-    made = ft__get_node(m, node);
-    if (!made) return node;
-    made->shape.rank = 2;
-    made->shape.size[0] = FT_BATCH;
-    made->shape.size[1] = features;
-    return node;
-}
-
-/* Dropout of a layer's input or weight, as a separate node. */
-static ft_node ft__recurrent_dropout(ft_model *m, const char *layer, const char *part,
-                                     const char *suffix, ft_node x, float probability, bool locked)
-{
-    char name[512];
-    ft_dropout_options drop;
-    if (probability == 0) return x;
-    memset(&drop, 0, sizeof drop);
-    drop.probability = probability;
-    drop.locked = locked;
-    snprintf(name, sizeof name, "%s.%s%s", layer, part, suffix);
-    return ft_dropout(m, name, x, drop);
-}
-
-/* Puts the weights and biases of one layer after inputs[0]; returns the number of inputs. */
-static int ft__recurrent_parameters(ft_model *m, const char *name, int layer, int gates, int in,
-                                    int hidden, const ft_recurrent_options *options,
-                                    ft_node *inputs)
-{
-    static const char *const parts[] = {"weight_ih", "weight_hh", "bias_ih", "bias_hh"};
-    int count = 1, d, which;
-    char part[64], suffix[32];
-    ft_parameter_options p;
-    for (d = 0; d < (options->bidirectional ? 2 : 1); ++d)
-        for (which = 0; which < (options->no_bias ? 2 : 4); ++which) {
-            memset(&p, 0, sizeof p);
-            p.size[0] = gates * hidden;
-            if (which < 2) p.size[1] = which ? hidden : in;
-            p.fan_in = hidden; /* PyTorch's bound is 1 / sqrt(hidden) for all of them */
-            snprintf(suffix, sizeof suffix, "_l%d%s", layer, d ? "_reverse" : "");
-            snprintf(part, sizeof part, "%s%s", parts[which], suffix);
-            inputs[count] = ft__layer_parameter(m, name, part, p);
-            if (which == 1)
-                inputs[count] = ft__recurrent_dropout(m, name, "weight_drop", suffix,
-                                                      inputs[count], options->weight_drop, false);
-            count += 1;
-        }
-    return count;
-}
-
-/* The initial state of a layer: carried by the model, or a slice of the caller's node. */
-static ft_node ft__first_state(ft_model *m, const char *name, int layer, int features, bool cell,
-                               const ft_recurrent_options *options)
-{
-    ft_node given = cell ? options->cell : options->hidden;
-    ft_slice_options part;
-    char slice[512];
-    if (options->carry)
-        return ft__carried_state(m, name, cell ? "cell" : "hidden", layer, features);
-    if (!options->layers || options->layers == 1) return given;
-    memset(&part, 0, sizeof part);
-    part.start[1] = layer * features;
-    part.stop[1] = (layer + 1) * features;
-    snprintf(slice, sizeof slice, "%s.first_%s_l%d", name, cell ? "cell" : "hidden", layer);
-    return ft_slice(m, slice, given, part);
-}
-
-/* A half of [N, L, hidden states and cells]: the first if `from` is 0, else from `from` on. */
-static ft_node ft__states_part(ft_model *m, const char *name, ft_node both, int from)
-{
-    ft_slice_options part;
-    memset(&part, 0, sizeof part);
-    part.start[2] = from;
-    part.stop[2] = from ? 0 : ft__size_of(m, name, both, -1) / 2;
-    return ft_slice(m, name, both, part);
-}
-
-enum { FT__MOST_RECURRENT = 1000 }; /* layers of one stack */
-
-static ft_node ft__recurrent_layer(ft_model *m, int op, const char *name, ft_node x, int layer,
-                                   int hidden, const ft_recurrent_options *options)
-{
-    int gates = ft__gate_count(op), count;
-    int layers = options->layers ? options->layers : 1;
-    int features = hidden * (options->bidirectional ? 2 : 1);
-    ft_node inputs[12], none = {0};
-    ft__options o;
-    char below[512], both[544], suffix[32];
-    memset(&o, 0, sizeof o);
-    snprintf(suffix, sizeof suffix, "_l%d", layer);
-    snprintf(below, sizeof below, "%s%s", name, suffix);
-    inputs[0] = layer == 0 ? x : ft__recurrent_dropout(m, name, "dropout", suffix, x,
-                                                       options->dropout, options->locked);
-    count = ft__recurrent_parameters(m, name, layer, gates, ft__size_of(m, name, x, -1), hidden,
-                                     options, inputs);
-    o.recurrent.hidden = hidden;
-    o.recurrent.bidirectional = options->bidirectional;
-    o.recurrent.no_bias = options->no_bias;
-    o.recurrent.relu = options->relu && gates == 1;
-    o.recurrent.carry = options->carry;
-    o.recurrent.lengths = options->lengths.id != 0;
-    o.recurrent.initial = options->carry || options->hidden.id != 0;
-    o.recurrent.cells = options->final_states && ft__has_cells(op);
-    if (o.recurrent.lengths) inputs[count++] = options->lengths;
-    if (o.recurrent.initial)
-        inputs[count++] = ft__first_state(m, name, layer, features, false, options);
-    if (o.recurrent.initial && ft__has_cells(op))
-        inputs[count++] = ft__first_state(m, name, layer, features, true, options);
-    if (!ft__usable(m)) return none;
-    if (layer == layers - 1) snprintf(below, sizeof below, "%s", name);
-    if (!o.recurrent.cells) return ft__add_node(m, op, below, inputs, count, &o);
-    snprintf(both, sizeof both, "%s.states", below);
-    x = ft__add_node(m, op, both, inputs, count, &o);
-    snprintf(both, sizeof both, "%s.cells", below);
-    ft__states_part(m, both, x, features);
-    return ft__states_part(m, below, x, 0);
-}
-
-/* The final state that PyTorch returns beside the output: the states after each sample's last real
-   step, of all layers side by side. */
-static void ft__final_state(ft_model *m, const char *name, int layers, bool cell,
-                            const ft_recurrent_options *options)
-{
-    ft_node x[FT__MOST_RECURRENT];
-    ft_step_pool_options last;
-    char to[512], from[512];
-    int layer;
-    memset(&last, 0, sizeof last);
-    last.bidirectional = options->bidirectional;
-    for (layer = 0; ft__ok(&m->context) && layer < layers; ++layer) {
-        char suffix[32] = "";
-        if (layers > 1) snprintf(suffix, sizeof suffix, "_l%d", layer);
-        snprintf(to, sizeof to, "%s.%s%s", name, cell ? "c_n" : "h_n", suffix);
-        if (layer == layers - 1) suffix[0] = 0; /* the last layer has the plain name */
-        snprintf(from, sizeof from, "%s%s%s", name, suffix, cell ? ".cells" : "");
-        x[layer] = ft_step_pool(m, to, ft_find(m, from), options->lengths, last);
-    }
-    snprintf(to, sizeof to, "%s.%s", name, cell ? "c_n" : "h_n");
-    if (layers > 1) ft_concat(m, to, layers, x, 1);
-}
-
-static ft_node ft__recurrent_stack(ft_model *m, int op, const char *name, ft_node x, int hidden,
-                                   ft_recurrent_options options)
-{
-    int layers = options.layers ? options.layers : 1, layer;
-    ft_node none = {0};
-    if (!ft__usable(m)) return none;
-    if (hidden < 1 || hidden > 1 << 24 || layers < 1 || layers > FT__MOST_RECURRENT)
-        ft__fail(&m->context, FT_INVALID, "%s: %d layers with a hidden size of %d are not"
-                 " supported", name, layers, hidden);
-    if (options.carry && (options.bidirectional || options.hidden.id || options.cell.id))
-        ft__fail(&m->context, FT_INVALID, "%s: carry cannot be combined with bidirectional or with"
-                 " a first state", name);
-    if (ft__has_cells(op) ? (options.hidden.id != 0) != (options.cell.id != 0) : options.cell.id)
-        ft__fail(&m->context, FT_INVALID, "%s: an LSTM needs both a first hidden state and a first"
-                 " cell, or neither; other layers have no cell", name);
-    for (layer = 0; ft__ok(&m->context) && layer < layers; ++layer)
-        x = ft__recurrent_layer(m, op, name, x, layer, hidden, &options);
-    if (options.final_states) ft__final_state(m, name, layers, false, &options);
-    if (options.final_states && ft__has_cells(op)) ft__final_state(m, name, layers, true, &options);
-    return ft__ok(&m->context) ? x : none;
-}
-
-ft_node ft_lstm(ft_model *m, const char *name, ft_node x, int hidden, ft_recurrent_options options)
-{
-    return ft__recurrent_stack(m, FT__OP_lstm, name, x, hidden, options);
-}
-
-ft_node ft_gru(ft_model *m, const char *name, ft_node x, int hidden, ft_recurrent_options options)
-{
-    return ft__recurrent_stack(m, FT__OP_gru, name, x, hidden, options);
-}
-
-ft_node ft_rnn(ft_model *m, const char *name, ft_node x, int hidden, ft_recurrent_options options)
-{
-    return ft__recurrent_stack(m, FT__OP_rnn, name, x, hidden, options);
-}
-
 const char *ft_activation_kind(int index)
 {
     int op;
@@ -21413,34 +21450,7 @@ ft_node ft_activation(ft_model *m, const char *kind, const char *name, ft_node x
     ft__check_activation(m, kind, &options);
     memset(&o, 0, sizeof o);
     o.activation = options;
-    return ft__add_node(m, op, name, &x, 1, &o);
-}
-
-ft_node ft_cross_entropy(ft_model *m, const char *name, ft_node logits, ft_node labels,
-                         ft_loss_options options)
-{
-    ft__options o;
-    ft_node inputs[2];
-    memset(&o, 0, sizeof o);
-    o.loss = options;
-    inputs[0] = logits;
-    inputs[1] = labels;
-    return ft__add_node(m, FT__OP_cross_entropy, name, inputs, 2, &o);
-}
-
-ft_node ft_soft_cross_entropy(ft_model *m, const char *name, ft_node logits, ft_node targets)
-{
-    return ft__add_pair(m, FT__OP_soft_cross_entropy, name, logits, targets);
-}
-
-ft_node ft_binary_cross_entropy(ft_model *m, const char *name, ft_node logits, ft_node targets)
-{
-    return ft__add_pair(m, FT__OP_binary_cross_entropy, name, logits, targets);
-}
-
-ft_node ft_mse(ft_model *m, const char *name, ft_node x, ft_node target)
-{
-    return ft__add_pair(m, FT__OP_mse, name, x, target);
+    return ft__add_node(m, ft__rows[op], name, &x, 1, &o);
 }
 
 /* =============================================================================================
@@ -23965,7 +23975,7 @@ static bool ft__read_field(const ft__graph_reader *r, int node, const ft__field 
 static ft_node ft__read_leaf(ft__graph_reader *r, int node, int op, const char *name)
 {
     ft__context *c = &r->m->context;
-    ft_node made = ft__add_node(r->m, op, name, NULL, 0, NULL), none = {0};
+    ft_node made = ft__add_node(r->m, ft__rows[op], name, NULL, 0, NULL), none = {0};
     ft__node *leaf = ft__get_node(r->m, made);
     const char *type = ft__json_string(r->json, ft__json_member(r->json, node, "type"));
     ft_tensor_info info;
@@ -24024,7 +24034,7 @@ static ft_node ft__read_operator(ft__graph_reader *r, int node, int op, const ch
             inputs[i].id = r->ids[number];
         else ft__graph_fault(r, "an input does not come before", name);
     }
-    if (inputs) made = ft__add_node(r->m, op, name, inputs, count, &options);
+    if (inputs) made = ft__add_node(r->m, ft__rows[op], name, inputs, count, &options);
     ft__release(&r->m->context, inputs);
     return made;
 }

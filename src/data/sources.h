@@ -9,7 +9,7 @@
 #include "basics/sorting.h"
 #include "nodes/nodes.h"
 #include "nodes/names.h"
-#include "operators/rows.h"
+#include "operators/table.h"
 #include "graph/plan.h"
 #include "graph/forward_backward.h"
 #include "graph/settings.h"

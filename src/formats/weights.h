@@ -5,7 +5,7 @@
 #include "basics/sorting.h"
 #include "nodes/nodes.h"
 #include "nodes/names.h"
-#include "operators/rows.h"
+#include "operators/table.h"
 #include "devices/opencl_memory.h"
 #include "graph/plan.h"
 #include "formats/safetensors.h"

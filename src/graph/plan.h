@@ -4,9 +4,9 @@
 #include "basics/random.h"
 #include "basics/strings.h"
 #include "nodes/nodes.h"
-#include "nodes/names.h"
 #include "nodes/initialisers.h"
 #include "operators/table.h"
+#include "operators/adding.h"
 #include "operators/activations.h"
 #include "operators/rows.h"
 #include "optimizers/embedding_rows.h"
@@ -141,121 +141,6 @@ static bool ft__norm_frozen(const ft_model *m, const ft__node *norm)
         || m->nodes[norm->inputs[3] - 1].frozen;
 }
 
-/* ---- Adding nodes ---- */
-
-/* ---- Names and patterns without a match ---- */
-
-/* Suggests a name among the nodes that count: " (the nearest name is ...)", or "" if none is near.
-   The name of a layer means its parameters: the pattern with a star. */
-static void ft__nearest_name(const ft_model *m, const char *pattern, const char *end,
-                             bool (*counts)(const ft__node *), char *text, size_t size)
-{
-    int best = (int)(end - pattern) / 3 + 1, i; /* more than that is another name */
-    size_t bytes = (size_t)(end - pattern);
-    text[0] = 0;
-    for (i = 0; i < m->node_count; ++i) {
-        const ft__node *node = &m->nodes[i];
-        int distance;
-        if (!counts(node)) continue;
-        if (strncmp(node->name, pattern, bytes) == 0 && node->name[bytes] == '.') {
-            snprintf(text, size, " (\"%.*s*\" would match %.150s)", (int)bytes, pattern,
-                     node->name);
-            return;
-        }
-        distance = ft__glob_distance(pattern, end, node->name);
-        if (distance > best || (distance == best && text[0])) continue;
-        best = distance;
-        snprintf(text, size, " (the nearest name is %.150s)", node->name);
-    }
-}
-
-/* Finds the first of the comma-separated patterns that matches no node that counts; false if each
-   has a match. A star alone means "all that there is", which may be nothing. */
-static bool ft__unmatched(const ft_model *m, const char *patterns, bool (*counts)(const ft__node *),
-                          char *text, size_t size)
-{
-    char nearest[200];
-    while (patterns && *patterns) {
-        const char *end = patterns;
-        int i;
-        while (*end && *end != ',') ++end;
-        for (i = 0; i < m->node_count; ++i)
-            if (counts(&m->nodes[i]) && ft__glob_one(patterns, end, m->nodes[i].name)) break;
-        if (i == m->node_count && end > patterns && !(end == patterns + 1 && *patterns == '*')) {
-            ft__nearest_name(m, patterns, end, counts, nearest, sizeof nearest);
-            snprintf(text, size, "\"%.*s\" matches no name%s",
-                     (int)(end - patterns > 100 ? 100 : end - patterns), patterns, nearest);
-            return true;
-        }
-        patterns = *end ? end + 1 : end;
-    }
-    return false;
-}
-
-/* Only logs it: a pattern may be meant for several networks, some of which do not match it. */
-static void ft__say_unmatched(ft_model *m, const char *call, const char *patterns,
-                              bool (*counts)(const ft__node *))
-{
-    char text[400];
-    if (ft__usable(m) && m->node_count > 0
-        && ft__unmatched(m, patterns, counts, text, sizeof text))
-        ft__log(&m->context, "%s: %s", call, text);
-}
-
-/* Why a node may be {0}: ft_find did not find its name. */
-static const char *ft__why_none(const ft_model *m, ft_node node, char text[400])
-{
-    char nearest[200];
-    text[0] = 0;
-    if (node.id || !m->not_found[0]) return text;
-    ft__nearest_name(m, m->not_found, m->not_found + strlen(m->not_found), ft__is_any, nearest,
-                     sizeof nearest);
-    snprintf(text, 400, ": ft_find found no node named \"%s\"%s", m->not_found, nearest);
-    return text;
-}
-
-/* Runs a node's shape rule on the shapes that its inputs have now. */
-static ft_status ft__infer_shape(ft_model *m, ft__node *node)
-{
-    ft__context *c = &m->context;
-    ft__tensor few[8], *input = few;
-    ft_status status;
-    int i;
-    if (ft__is_leaf(node)) return c->status;
-    if (node->input_count > 8)
-        input = (ft__tensor *)ft__allocate(c, (size_t)node->input_count, sizeof *input);
-    if (!input) return c->status;
-    memset(few, 0, sizeof few);
-    for (i = 0; i < node->input_count; ++i) {
-        const ft__node *from = &m->nodes[node->inputs[i] - 1];
-        memset(&input[i], 0, sizeof input[i]);
-        input[i].shape = from->shape;
-        input[i].type = from->type;
-    }
-    status = ft__rows[node->op]->shape(c, node, input, node->input_count, &node->shape);
-    if (input != few) ft__release(c, input);
-    return status;
-}
-
-static bool ft__grow_nodes(ft_model *m)
-{
-    int capacity = m->node_capacity ? 2 * m->node_capacity : 64;
-    ft__node *nodes;
-    int *order;
-    if (m->node_count < m->node_capacity) return true;
-    nodes = (ft__node *)ft__grow(&m->context, m->nodes, (size_t)m->node_count, (size_t)capacity,
-                                 sizeof *nodes);
-    if (!nodes) return false;
-    m->nodes = nodes;
-    order = (int *)ft__grow(&m->context, m->order, (size_t)m->node_count, (size_t)capacity,
-                            sizeof *order);
-    if (!order) return false;
-    m->order = order;
-    if (!ft__grow_names(m, capacity)) return false;
-    m->node_capacity = capacity;
-    return true;
-}
-
 static void ft__release_node(ft__context *c, ft__node *node)
 {
     ft__release(c, node->name);
@@ -269,61 +154,6 @@ static void ft__release_node(ft__context *c, ft__node *node)
     memset(node, 0, sizeof *node);
 }
 
-/* Appends a node; {0} with an error if its inputs do not fit or its name is taken. */
-static ft_node ft__add_node(ft_model *m, int op, const char *name, const ft_node *inputs,
-                            int count, const ft__options *options)
-{
-    ft__context *c;
-    ft_node result = {0};
-    ft__node *node;
-    char made_up[32], why[400];
-    int i;
-    if (!ft__usable(m)) return result;
-    c = &m->context;
-    if (count < 0) ft__fail(c, FT_INVALID, "%s: %d inputs: the number must not be negative",
-                            name ? name : "a layer", count);
-    if (count > 0 && !ft__given(c, inputs, "the list of a layer's inputs")) return result;
-    if (!ft__ok(c)) return result;
-    if (!name || !*name) {
-        snprintf(made_up, sizeof made_up, "%s_%d", ft__rows[op]->name, m->node_count + 1);
-        name = made_up;
-    }
-    if (ft__find_node(m, name).id) {
-        ft__fail(c, FT_INVALID, "%s: the network already has a node of this name", name);
-        return result;
-    }
-    for (i = 0; i < count; ++i) {
-        const ft__node *input = ft__get_node(m, inputs[i]);
-        if (input && ft__is_any(input)) continue;
-        ft__fail(c, FT_INVALID, "%s: input %d is not a node of this model%s", name, i + 1,
-                 ft__why_none(m, inputs[i], why));
-        return result;
-    }
-    if (!ft__grow_nodes(m)) return result;
-    node = &m->nodes[m->node_count];
-    memset(node, 0, sizeof *node);
-    node->op = op;
-    node->name = ft__copy_text(c, name);
-    node->inputs = (int *)ft__allocate(c, (size_t)count + 1, sizeof *node->inputs);
-    if (options) node->options = *options;
-    node->learning_rate_factor = 1.0f;
-    node->weight_decay = -1.0f;
-    if (ft__ok(c)) {
-        for (i = 0; i < count; ++i) node->inputs[i] = inputs[i].id;
-        node->input_count = count;
-        ft__infer_shape(m, node);
-    }
-    if (!ft__ok(c)) {
-        ft__release_node(c, node);
-        return result;
-    }
-    m->order[m->node_count] = m->node_count + 1;
-    result.id = ++m->node_count;
-    ft__list_node(m, result.id);
-    m->version += 1;
-    return result;
-}
-
 /* ---- Surgery and freezing ---- */
 
 /* Recomputes the shapes after a change, in the order of execution. */
@@ -332,7 +162,8 @@ static ft_status ft__infer_all(ft_model *m)
     int at;
     for (at = 0; ft__ok(&m->context) && at < m->node_count; ++at)
         if (ft__is_any(&m->nodes[m->order[at] - 1]))
-            ft__infer_shape(m, &m->nodes[m->order[at] - 1]);
+            ft__infer_shape(m, &m->nodes[m->order[at] - 1],
+                            ft__rows[m->nodes[m->order[at] - 1].op]);
     m->version += 1;
     return m->context.status;
 }

@@ -5,6 +5,8 @@
 #include "basics/strings.h"
 #include "nodes/nodes.h"
 #include "nodes/names.h"
+#include "operators/table.h"
+#include "operators/adding.h"
 #include "operators/rows.h"
 #include "devices/opencl_memory.h"
 #include "graph/plan.h"

@@ -6,7 +6,7 @@
 #include "basics/threads.h"
 #include "kernels/gemm.h"
 #include "nodes/nodes.h"
-#include "operators/rows.h"
+#include "operators/table.h"
 #include "optimizers/options.h"
 #include "optimizers/adam.h"
 #include "optimizers/embedding_rows.h"

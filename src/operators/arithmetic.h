@@ -5,6 +5,7 @@
 #include "basics/threads.h"
 #include "nodes/nodes.h"
 #include "operators/table.h"
+#include "operators/adding.h"
 #include "operators/common.h"
 #include "operators/activations.h"
 
@@ -199,3 +200,13 @@ static const ft__row ft__row_add = {
 static const ft__row ft__row_mul = {
     FT__NAMED(mul), 2, 2, FT__LAYER | FT__WRITES_ALL | FT__BROADCASTS,
     ft__broadcast_shape, ft__mul_forward, ft__mul_backward, NULL, ft__no_fields, NULL};
+
+ft_node ft_add(ft_model *m, const char *name, ft_node a, ft_node b)
+{
+    return ft__add_pair(m, &ft__row_add, name, a, b);
+}
+
+ft_node ft_mul(ft_model *m, const char *name, ft_node a, ft_node b)
+{
+    return ft__add_pair(m, &ft__row_mul, name, a, b);
+}

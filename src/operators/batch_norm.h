@@ -8,6 +8,7 @@
 #include "kernels/batch_norm.h"
 #include "nodes/nodes.h"
 #include "operators/table.h"
+#include "operators/adding.h"
 #include "operators/common.h"
 #include "operators/activations.h"
 
@@ -310,3 +311,24 @@ static const ft__row ft__row_batch_norm = {
         | FT__STATISTICS,
     ft__batch_norm_shape, ft__batch_norm_forward, ft__batch_norm_backward, ft__batch_norm_costs,
     ft__batch_norm_fields, NULL};
+
+ft_node ft_batch_norm(ft_model *m, const char *name, ft_node x, ft_batch_norm_options options)
+{
+    static const char *const parts[] = {"weight", "bias", "running_mean", "running_var"};
+    ft_node inputs[5], none = {0};
+    ft_parameter_options p;
+    ft__options o;
+    int i;
+    if (!ft__usable(m)) return none;
+    memset(&p, 0, sizeof p);
+    memset(&o, 0, sizeof o);
+    o.batch_norm = options;
+    p.size[0] = ft__size_of(m, name, x, 1);
+    inputs[0] = x;
+    for (i = 0; i < 4; ++i) {
+        p.initialiser = i == 0 || i == 3 ? FT_INIT_ONES : FT_INIT_ZEROS;
+        p.buffer = i >= 2;
+        inputs[i + 1] = ft__layer_parameter(m, name, parts[i], p);
+    }
+    return ft__add_node(m, &ft__row_batch_norm, name, inputs, 5, &o);
+}

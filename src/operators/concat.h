@@ -3,6 +3,7 @@
 #include "platform/context.h"
 #include "nodes/nodes.h"
 #include "operators/table.h"
+#include "operators/adding.h"
 #include "operators/common.h"
 
 /* =============================================================================================
@@ -61,3 +62,11 @@ static void ft__concat_backward(const ft__call *call) { ft__concat_run(call, tru
 static const ft__row ft__row_concat = {
     FT__NAMED(concat), 1, INT_MAX, 0,
     ft__concat_shape, ft__concat_forward, ft__concat_backward, NULL, ft__concat_fields, NULL};
+
+ft_node ft_concat(ft_model *m, const char *name, int count, const ft_node *x, int axis)
+{
+    ft__options o;
+    memset(&o, 0, sizeof o);
+    o.concat.axis = axis;
+    return ft__add_node(m, &ft__row_concat, name, x, count, &o);
+}

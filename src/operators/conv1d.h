@@ -4,6 +4,7 @@
 #include "kernels/transpose.h"
 #include "nodes/nodes.h"
 #include "operators/table.h"
+#include "operators/adding.h"
 #include "operators/convolution.h"
 #include "operators/conv2d.h"
 
@@ -117,3 +118,40 @@ static const ft__row ft__row_conv1d = {
     FT__NAMED(conv1d), 2, 3, FT__LAYER | FT__WEIGHTS | FT__PRODUCT,
     ft__conv1d_shape, ft__conv1d_forward, ft__conv1d_backward, ft__conv1d_costs, ft__conv2d_fields,
     NULL};
+
+ft_node ft_conv1d(ft_model *m, const char *name, ft_node x, int out_channels,
+                  ft_conv1d_options options)
+{
+    ft_node inputs[3], none = {0};
+    ft_parameter_options p;
+    ft__options o;
+    int count, groups = options.groups ? options.groups : 1, channels, i;
+    if (!ft__usable(m)) return none;
+    channels = ft__size_of(m, name, x, 1);
+    memset(&p, 0, sizeof p);
+    memset(&o, 0, sizeof o);
+    if (groups < 1 || channels % groups != 0 || out_channels < 1 || options.kernel < 1)
+        ft__fail(&m->context, FT_INVALID, "%s: %d channels in %d groups, %d out_channels, kernel"
+                 " %d: the groups must divide the channels, the others must be above 0", name,
+                 channels, groups, out_channels, options.kernel);
+    if (!ft__usable(m)) return none;
+    p.size[0] = out_channels;
+    p.size[1] = channels / groups;
+    p.size[2] = options.kernel;
+    p.initialiser = options.initialiser;
+    p.fan_in = p.size[1] * p.size[2];
+    p.fan_out = out_channels * p.size[2];
+    inputs[0] = x;
+    count = ft__weight_inputs(m, name, inputs, options.weight, options.bias, options.no_bias, p);
+    o.conv2d.kernel[0] = o.conv2d.stride[0] = o.conv2d.dilation[0] = 1;
+    o.conv2d.kernel[1] = options.kernel;
+    o.conv2d.stride[1] = options.stride;
+    o.conv2d.dilation[1] = options.dilation;
+    if (options.causal)
+        o.conv2d.padding[1] = ft__pair(o.conv2d.dilation, 1, 1) * (options.kernel - 1);
+    for (i = 0; i < 2 && !options.causal; ++i)
+        o.conv2d.padding[1 + 2 * i] = options.padding[1] ? options.padding[i] : options.padding[0];
+    o.conv2d.groups = options.groups;
+    o.conv2d.same = options.same;
+    return ft__add_node(m, &ft__row_conv1d, name, inputs, count, &o);
+}

@@ -1,10 +1,13 @@
 #pragma once
+#include "interface/types.h"
+#include "platform/context.h"
 #include "basics/numbers.h"
 #include "kernels/column_sums.h"
 #include "kernels/convolution.h"
 #include "kernels/winograd.h"
 #include "nodes/nodes.h"
 #include "operators/table.h"
+#include "operators/adding.h"
 #include "operators/convolution.h"
 #include "operators/conv2d_rows.h"
 #include "operators/conv2d_rows_weight.h"
@@ -76,3 +79,36 @@ static const ft__row ft__row_conv2d = {
     FT__NAMED(conv2d), 2, 3, FT__LAYER | FT__WEIGHTS | FT__PRODUCT | FT__FOLDS,
     ft__conv2d_shape, ft__conv2d_forward, ft__conv2d_backward, ft__conv2d_costs, ft__conv2d_fields,
     NULL};
+
+ft_node ft_conv2d(ft_model *m, const char *name, ft_node x, int out_channels,
+                  ft_conv2d_options options)
+{
+    ft_node inputs[3], none = {0};
+    ft_parameter_options p;
+    ft__options o;
+    int count, groups = options.groups ? options.groups : 1, channels;
+    if (!ft__usable(m)) return none;
+    channels = ft__size_of(m, name, x, 1);
+    memset(&p, 0, sizeof p);
+    memset(&o, 0, sizeof o);
+    if (groups < 1 || channels % groups != 0)
+        ft__fail(&m->context, FT_SHAPE, "%s: %d channels cannot be divided into %d groups", name,
+                 channels, groups);
+    if (!ft__usable(m)) return none;
+    p.size[0] = out_channels;
+    p.size[1] = channels / groups;
+    p.size[2] = ft__pair(options.kernel, 0, 0);
+    p.size[3] = ft__pair(options.kernel, 1, 0);
+    p.initialiser = options.initialiser;
+    p.fan_in = p.size[1] * p.size[2] * p.size[3];
+    p.fan_out = out_channels * p.size[2] * p.size[3];
+    if (out_channels < 1 || p.size[2] < 1 || p.size[3] < 1) {
+        ft__fail(&m->context, FT_INVALID, "%s: out_channels and kernel must be above 0", name);
+        return none;
+    }
+    inputs[0] = x;
+    count = ft__weight_inputs(m, name, inputs, options.weight, options.bias, options.no_bias, p);
+    o.conv2d = options;
+    o.conv2d.weight = o.conv2d.bias = none; /* they are inputs now */
+    return ft__add_node(m, &ft__row_conv2d, name, inputs, count, &o);
+}

@@ -6,6 +6,7 @@
 #include "kernels/elementary.h"
 #include "nodes/nodes.h"
 #include "operators/table.h"
+#include "operators/adding.h"
 #include "operators/common.h"
 
 /* =============================================================================================
@@ -77,3 +78,11 @@ static void ft__dropout_backward(const ft__call *call)
 static const ft__row ft__row_dropout = {
     FT__NAMED(dropout), 1, 1, FT__NOISE,
     ft__dropout_shape, ft__dropout_forward, ft__dropout_backward, NULL, ft__dropout_fields, NULL};
+
+ft_node ft_dropout(ft_model *m, const char *name, ft_node x, ft_dropout_options options)
+{
+    ft__options o;
+    memset(&o, 0, sizeof o);
+    o.dropout = options;
+    return ft__add_node(m, &ft__row_dropout, name, &x, 1, &o);
+}

@@ -4,6 +4,7 @@
 #include "kernels/elementary.h"
 #include "nodes/nodes.h"
 #include "operators/table.h"
+#include "operators/adding.h"
 #include "operators/common.h"
 
 /* =============================================================================================
@@ -72,3 +73,32 @@ static const ft__row ft__row_embedding = {
     FT__NAMED(embedding), 2, 2, FT__READS_X | FT__WEIGHTS | FT__LOOKS_UP,
     ft__embedding_shape, ft__embedding_forward, ft__embedding_backward, NULL, ft__embedding_fields,
     NULL};
+
+ft_node ft_embedding(ft_model *m, const char *name, ft_node ids, int words, int features,
+                     ft_embedding_options options)
+{
+    ft_node inputs[2], none = {0};
+    ft_parameter_options p;
+    ft__node *weight;
+    ft__options o;
+    int i;
+    memset(&p, 0, sizeof p);
+    memset(&o, 0, sizeof o);
+    if (!ft__usable(m)) return none;
+    if (words < 1 || features < 1)
+        ft__fail(&m->context, FT_INVALID, "%s: %d words of %d features: both must be above 0", name,
+                 words, features);
+    p.size[0] = words;
+    p.size[1] = features;
+    p.initialiser = FT_INIT_KAIMING_NORMAL;
+    p.fan_out = 2; /* N(0, 2 / 2) */
+    o.embedding = options;
+    o.embedding.weight = none;
+    inputs[0] = ids;
+    inputs[1] = options.weight.id ? options.weight : ft__layer_parameter(m, name, "weight", p);
+    weight = ft__get_node(m, inputs[1]);
+    if (ft__ok(&m->context) && options.padded && !options.weight.id && !m->values_follow
+        && options.padding_index >= 0 && options.padding_index < words)
+        for (i = 0; i < features; ++i) weight->value[options.padding_index * features + i] = 0;
+    return ft__add_node(m, &ft__row_embedding, name, inputs, 2, &o);
+}

@@ -5,6 +5,7 @@
 #include "basics/threads.h"
 #include "nodes/nodes.h"
 #include "operators/table.h"
+#include "operators/adding.h"
 #include "operators/common.h"
 #include "operators/concat.h"
 
@@ -84,3 +85,14 @@ static const ft__row ft__row_gather = {
     FT__NAMED(gather), 2, 2, 0,
     ft__gather_shape, ft__gather_along_forward, ft__gather_along_backward, NULL, ft__concat_fields,
     NULL};
+
+ft_node ft_gather(ft_model *m, const char *name, ft_node x, ft_node index, int axis)
+{
+    ft__options o;
+    ft_node inputs[2];
+    memset(&o, 0, sizeof o);
+    o.concat.axis = axis;
+    inputs[0] = x;
+    inputs[1] = index;
+    return ft__add_node(m, &ft__row_gather, name, inputs, 2, &o);
+}

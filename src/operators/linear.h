@@ -10,6 +10,7 @@
 #include "kernels/convolution.h"
 #include "nodes/nodes.h"
 #include "operators/table.h"
+#include "operators/adding.h"
 #include "operators/common.h"
 #include "operators/activations.h"
 #include "operators/conv2d_rows.h"
@@ -270,3 +271,28 @@ static const ft__row ft__row_linear = {
     FT__NAMED(linear), 2, 3, FT__LAYER | FT__WEIGHTS | FT__PRODUCT | FT__FOLDS | FT__CAN_BE_HEAD,
     ft__linear_shape, ft__linear_forward, ft__linear_backward, ft__linear_costs, ft__no_fields,
     NULL};
+
+ft_node ft_linear(ft_model *m, const char *name, ft_node x, int out_features,
+                  ft_linear_options options)
+{
+    ft_node inputs[3], none = {0};
+    const ft__node *input = ft__get_node(m, x);
+    ft_parameter_options p;
+    char text[80];
+    int count;
+    if (!ft__usable(m)) return none;
+    memset(&p, 0, sizeof p);
+    if (input && input->shape.rank < 2)
+        ft__fail(&m->context, FT_SHAPE, "%s: a linear layer needs an input [N, features], this one"
+                 " is %s", name, ft__shape_text(&input->shape, text));
+    p.size[0] = out_features;
+    p.size[1] = p.fan_in = ft__size_of(m, name, x, -1);
+    p.fan_out = out_features;
+    p.initialiser = options.initialiser;
+    if (out_features < 1) ft__fail(&m->context, FT_INVALID, "%s: out_features must be above 0",
+                                   name);
+    if (!ft__usable(m)) return none;
+    inputs[0] = x;
+    count = ft__weight_inputs(m, name, inputs, options.weight, options.bias, options.no_bias, p);
+    return ft__add_node(m, &ft__row_linear, name, inputs, count, NULL);
+}

@@ -6,6 +6,7 @@
 #include "kernels/softmax.h"
 #include "nodes/nodes.h"
 #include "operators/table.h"
+#include "operators/adding.h"
 #include "operators/common.h"
 
 /* =============================================================================================
@@ -293,3 +294,30 @@ static const ft__row ft__row_binary_cross_entropy = {
 static const ft__row ft__row_mse = {
     FT__NAMED(mse), 2, 2, FT__READS_X | FT__REGRESSION,
     ft__pair_loss_shape, ft__mse_forward, ft__mse_backward, NULL, ft__no_fields, NULL};
+
+ft_node ft_cross_entropy(ft_model *m, const char *name, ft_node logits, ft_node labels,
+                         ft_loss_options options)
+{
+    ft__options o;
+    ft_node inputs[2];
+    memset(&o, 0, sizeof o);
+    o.loss = options;
+    inputs[0] = logits;
+    inputs[1] = labels;
+    return ft__add_node(m, &ft__row_cross_entropy, name, inputs, 2, &o);
+}
+
+ft_node ft_soft_cross_entropy(ft_model *m, const char *name, ft_node logits, ft_node targets)
+{
+    return ft__add_pair(m, &ft__row_soft_cross_entropy, name, logits, targets);
+}
+
+ft_node ft_binary_cross_entropy(ft_model *m, const char *name, ft_node logits, ft_node targets)
+{
+    return ft__add_pair(m, &ft__row_binary_cross_entropy, name, logits, targets);
+}
+
+ft_node ft_mse(ft_model *m, const char *name, ft_node x, ft_node target)
+{
+    return ft__add_pair(m, &ft__row_mse, name, x, target);
+}

@@ -7,6 +7,7 @@
 #include "kernels/transpose.h"
 #include "nodes/nodes.h"
 #include "operators/table.h"
+#include "operators/adding.h"
 #include "operators/common.h"
 
 /* =============================================================================================
@@ -180,3 +181,14 @@ static const ft__row ft__row_matmul = {
     FT__NAMED(matmul), 2, 2, FT__READS_X | FT__WRITES | FT__WRITES_ALL,
     ft__matmul_shape, ft__matmul_forward, ft__matmul_backward, ft__matmul_costs, ft__matmul_fields,
     NULL};
+
+ft_node ft_matmul(ft_model *m, const char *name, ft_node a, ft_node b, ft_matmul_options options)
+{
+    ft__options o;
+    ft_node inputs[2];
+    memset(&o, 0, sizeof o);
+    o.matmul = options;
+    inputs[0] = a;
+    inputs[1] = b;
+    return ft__add_node(m, &ft__row_matmul, name, inputs, 2, &o);
+}

@@ -4,6 +4,7 @@
 #include "platform/context.h"
 #include "nodes/nodes.h"
 #include "operators/table.h"
+#include "operators/adding.h"
 #include "operators/common.h"
 
 /* =============================================================================================
@@ -160,3 +161,19 @@ static const ft__row ft__row_pad = {
 static const ft__row ft__row_slice = {
     FT__NAMED(slice), 1, 1, 0,
     ft__slice_shape, ft__slice_forward, ft__slice_backward, NULL, ft__slice_fields, NULL};
+
+ft_node ft_pad(ft_model *m, const char *name, ft_node x, ft_pad_options options)
+{
+    ft__options o;
+    memset(&o, 0, sizeof o);
+    o.pad = options;
+    return ft__add_node(m, &ft__row_pad, name, &x, 1, &o);
+}
+
+ft_node ft_slice(ft_model *m, const char *name, ft_node x, ft_slice_options options)
+{
+    ft__options o;
+    memset(&o, 0, sizeof o);
+    o.slice = options;
+    return ft__add_node(m, &ft__row_slice, name, &x, 1, &o);
+}

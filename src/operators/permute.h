@@ -5,6 +5,7 @@
 #include "basics/threads.h"
 #include "nodes/nodes.h"
 #include "operators/table.h"
+#include "operators/adding.h"
 #include "operators/common.h"
 
 /* =============================================================================================
@@ -73,3 +74,19 @@ static void ft__permute_backward(const ft__call *call) { ft__permute_run_all(cal
 static const ft__row ft__row_permute = {
     FT__NAMED(permute), 1, 1, FT__WRITES,
     ft__permute_shape, ft__permute_forward, ft__permute_backward, NULL, ft__permute_fields, NULL};
+
+ft_node ft_permute(ft_model *m, const char *name, ft_node x, int rank, const int *axes)
+{
+    const ft__node *from = ft__get_node(m, x);
+    ft_node none = {0};
+    ft__options o;
+    if (!ft__usable(m)) return none;
+    memset(&o, 0, sizeof o);
+    if (!axes || !from || rank != from->shape.rank) {
+        ft__fail(&m->context, FT_INVALID, "%s: %d axes for a node of %d dimensions", name, rank,
+                 from ? from->shape.rank : 0);
+        return none;
+    }
+    memcpy(o.permute.axes, axes, (size_t)rank * sizeof *axes);
+    return ft__add_node(m, &ft__row_permute, name, &x, 1, &o);
+}

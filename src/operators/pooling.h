@@ -5,6 +5,7 @@
 #include "kernels/pooling.h"
 #include "nodes/nodes.h"
 #include "operators/table.h"
+#include "operators/adding.h"
 #include "operators/common.h"
 
 /* =============================================================================================
@@ -355,3 +356,29 @@ static const ft__row ft__row_global_max_pool = {
     FT__NAMED(global_max_pool), 1, 1, FT__WRITES,
     ft__global_pool_shape, ft__global_max_pool_forward, ft__global_max_pool_backward,
     ft__global_max_pool_costs, ft__no_fields, NULL};
+
+ft_node ft_max_pool2d(ft_model *m, const char *name, ft_node x, ft_pool2d_options options)
+{
+    ft__options o;
+    memset(&o, 0, sizeof o);
+    o.pool2d = options;
+    return ft__add_node(m, &ft__row_max_pool2d, name, &x, 1, &o);
+}
+
+ft_node ft_avg_pool2d(ft_model *m, const char *name, ft_node x, ft_pool2d_options options)
+{
+    ft__options o;
+    memset(&o, 0, sizeof o);
+    o.pool2d = options;
+    return ft__add_node(m, &ft__row_avg_pool2d, name, &x, 1, &o);
+}
+
+ft_node ft_global_avg_pool(ft_model *m, const char *name, ft_node x)
+{
+    return ft__add_simple(m, &ft__row_global_avg_pool, name, x);
+}
+
+ft_node ft_global_max_pool(ft_model *m, const char *name, ft_node x)
+{
+    return ft__add_simple(m, &ft__row_global_max_pool, name, x);
+}

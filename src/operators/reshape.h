@@ -5,6 +5,7 @@
 #include "kernels/transpose.h"
 #include "nodes/nodes.h"
 #include "operators/table.h"
+#include "operators/adding.h"
 #include "operators/common.h"
 
 /* =============================================================================================
@@ -107,3 +108,26 @@ static const ft__row ft__row_flatten = {
 static const ft__row ft__row_reshape = {
     FT__NAMED(reshape), 1, 1, 0,
     ft__reshape_shape, ft__copy_forward, ft__copy_backward, NULL, ft__reshape_fields, NULL};
+
+ft_node ft_flatten(ft_model *m, const char *name, ft_node x)
+{
+    return ft__add_simple(m, &ft__row_flatten, name, x);
+}
+
+ft_node ft_reshape(ft_model *m, const char *name, ft_node x, int rank, const int *size)
+{
+    ft__options o;
+    ft_node none = {0};
+    int d;
+    memset(&o, 0, sizeof o);
+    if (!ft__usable(m)) return none;
+    if (rank < 0 || rank >= FINETUNE_MAX_RANK) {
+        ft__fail(&m->context, FT_INVALID, "%s: has %d dimensions; at most %d are supported", name,
+                 rank, FINETUNE_MAX_RANK - 1);
+        return none;
+    }
+    if (rank > 0 && !ft__given(&m->context, size, "ft_reshape: size")) return none;
+    o.reshape.rank = rank;
+    for (d = 0; d < rank; ++d) o.reshape.size[d] = size[d];
+    return ft__add_node(m, &ft__row_reshape, name, &x, 1, &o);
+}

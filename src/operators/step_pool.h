@@ -4,7 +4,9 @@
 #include "basics/threads.h"
 #include "nodes/nodes.h"
 #include "operators/table.h"
+#include "operators/adding.h"
 #include "operators/common.h"
+#include "operators/concat.h"
 
 /* =============================================================================================
    [SECTION] operators/step_pool: Pooling over steps
@@ -117,3 +119,33 @@ static const ft__row ft__row_step_pool = {
     FT__NAMED(step_pool), 1, 2, FT__READS_X,
     ft__step_pool_shape, ft__step_pool_forward, ft__step_pool_backward, ft__step_pool_costs,
     ft__step_pool_fields, NULL};
+
+/* The last, the maximum and the mean, each as a separate node. */
+static ft_node ft__step_pool_all(ft_model *m, const char *name, ft_node x, ft_node lengths,
+                                 ft_step_pool_options options)
+{
+    static const ft_step_pooling kinds[] = {FT_POOL_LAST, FT_POOL_MAX, FT_POOL_MEAN};
+    static const char *const parts[] = {"last", "max", "mean"};
+    ft_node pools[3];
+    char part[512];
+    int i;
+    for (i = 0; i < 3; ++i) {
+        options.kind = kinds[i];
+        if (name) snprintf(part, sizeof part, "%s_%s", name, parts[i]);
+        pools[i] = ft_step_pool(m, name ? part : NULL, x, lengths, options);
+    }
+    return ft_concat(m, name, 3, pools, 1);
+}
+
+ft_node ft_step_pool(ft_model *m, const char *name, ft_node x, ft_node lengths,
+                     ft_step_pool_options options)
+{
+    ft_node inputs[2];
+    ft__options o;
+    if (options.kind == FT_POOL_ALL) return ft__step_pool_all(m, name, x, lengths, options);
+    memset(&o, 0, sizeof o);
+    o.step_pool = options;
+    inputs[0] = x;
+    inputs[1] = lengths;
+    return ft__add_node(m, &ft__row_step_pool, name, inputs, lengths.id ? 2 : 1, &o);
+}

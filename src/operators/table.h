@@ -17,15 +17,15 @@
 
    To add an operator:
    1. Its name, PyTorch's, in the list below.
-   2. A part in operators/, or the one of its family: shape, forward, backward, and the row at its
-      end. Above them shapes, formula and source. An activation is FT__ACTIVATION and no more.
+   2. A part in operators/, or the one of its family: shape, forward, backward, costs, the row, and
+      the function that builds the node. Above them shapes, formula and source. An activation is one
+      FT__ACTIVATION.
    3. A kernel in kernels.cl: for an activation a line of FINETUNE_ACTIVATIONS.
-   4. A case in tests/test_operators.c with naive loops as its oracle, and one in make_goldens.py;
-      both are demanded by the table, and make an activation's by themselves, but for its formula.
-   With a kernel and options of its own also, where the neighbours' are:
-   5. The options' struct in interface/types.h (and in ft__options), the function in functions.h,
-      and the function that builds the node in graph/building.
-   6. What launches the kernel, and its FT__DEVICE_ROW, in devices/; a node in examples/tool. */
+   4. A case in tests/: naive loops in test_operators.c, PyTorch in golden/make_goldens.py. Both are
+      demanded by the list; an activation needs but its formula in the first.
+   With a function of its own also:
+   5. Its options (in ft__options too) and its declaration in interface/.
+   6. What launches the kernel in devices/, with its FT__DEVICE_ROW. */
 #define FT__OPERATORS(X)                                                                          \
     X(sigmoid) X(tanh) X(relu) X(relu6) X(leaky_relu) X(elu) X(softplus) X(softsign) X(gelu)      \
     X(silu) X(mish) X(softmax) X(log_softmax) X(linear) X(conv2d) X(conv1d) X(batch_norm)         \
@@ -122,3 +122,24 @@ struct ft__row {
 #define FT__NO_MORE_FIELDS {NULL, 0, 0, 0}
 
 static const ft__field ft__no_fields[] = {FT__NO_MORE_FIELDS};
+
+/* Of the nodes that compute nothing. */
+#define FT__LEAF_ROW(name)                                                                        \
+    static const ft__row ft__row_##name = {FT__NAMED(name), 0, 0, FT__LEAF, NULL, NULL, NULL,   \
+                                           NULL, ft__no_fields, NULL};
+FT__LEAVES(FT__LEAF_ROW)
+
+/* The kinds of leaves. A node that was removed is of no kind, and no longer any node. */
+static bool ft__is_any(const ft__node *node) { return node->op != FT__OP_none; }
+static bool ft__is_input(const ft__node *node) { return node->op == FT__OP_input; }
+static bool ft__is_parameter(const ft__node *node) { return node->op == FT__OP_parameter; }
+static bool ft__is_buffer(const ft__node *node) { return node->op == FT__OP_buffer; }
+static bool ft__is_state(const ft__node *node) { return node->op == FT__OP_state; }
+
+/* Inputs, and states that go from run to run, have a row for each sample. */
+static bool ft__has_rows(const ft__node *node) { return ft__is_input(node) || ft__is_state(node); }
+
+static bool ft__is_weight(const ft__node *node)
+{
+    return ft__is_parameter(node) || ft__is_buffer(node);
+}

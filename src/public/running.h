@@ -7,6 +7,7 @@
 #include "nodes/nodes.h"
 #include "nodes/initialisers.h"
 #include "operators/table.h"
+#include "operators/adding.h"
 #include "operators/rows.h"
 #include "optimizers/options.h"
 #include "optimizers/schedules.h"

@@ -7,7 +7,7 @@
 #include "basics/json.h"
 #include "kernels/bf16.h"
 #include "nodes/nodes.h"
-#include "operators/rows.h"
+#include "operators/table.h"
 #include "optimizers/options.h"
 #include "optimizers/schedules.h"
 #include "devices/opencl_memory.h"

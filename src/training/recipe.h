@@ -3,6 +3,7 @@
 #include "platform/context.h"
 #include "basics/strings.h"
 #include "nodes/nodes.h"
+#include "operators/adding.h"
 #include "operators/rows.h"
 #include "devices/opencl_memory.h"
 #include "graph/plan.h"
