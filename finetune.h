@@ -101,6 +101,7 @@
      [SECTION] devices/opencl_sequences: OpenCL: operators on sequences
      [SECTION] devices/opencl_recurrent: OpenCL: recurrent layers
      [SECTION] devices/opencl_dispatch: OpenCL: where an operator runs
+     [SECTION] graph/layout: Graph: how values lie in memory
      [SECTION] graph/plan: Graph: nodes and plan
      [SECTION] graph/memory: Graph: memory
      [SECTION] graph/forward_backward: Graph: forward and backward
@@ -6738,6 +6739,8 @@ static const ft__extent ft__one = {1, 1};
 typedef struct ft__tensor { /* what an operator sees of a node during a run */
     ft_shape shape;         /* with the run's batch and length filled in */
     bool channels_last;     /* [N, C, H, W], stored as [N, H, W, C] */
+    const int *stored;      /* dimension `at` in memory, outermost first, is stored[at]; NULL: as
+                               channels_last says. Of FT__STRIDED operators */
     ft_type type;
     float *value;
     float *gradient;        /* NULL: nobody needs it */
@@ -6798,6 +6801,14 @@ typedef struct ft__resting {
     ft__missed_update *past;         /* [FT__PAST]: the last updates, u at u % FT__PAST */
 } ft__resting;
 
+/* How a value lies in memory: chosen by graph/layout. */
+typedef struct ft__layout {
+    bool channels_last;     /* [N, C, H, W] is stored as [N, H, W, C] */
+    char before;            /* 1 + channels_last in the graph of before; 0: it was not there */
+    bool decided;           /* while it is chosen: something that reads the value has a wish */
+    int copy;               /* > 0: readers that want the other layout read this copy of it */
+} ft__layout;
+
 typedef struct ft__node {
     int op;                 /* FT__OP_conv2d, ... */
     char *name;
@@ -6823,6 +6834,7 @@ typedef struct ft__node {
     float *kept;            /* a copy of the value at the best, or last good, epoch of a fit */
     ft_time time;           /* spent in its operator so far */
     int chained;            /* the next id of its chain in nodes/names; 0: the end */
+    ft__layout layout;
 } ft__node;
 
 typedef struct ft__row ft__row; /* operators/table */
@@ -6882,6 +6894,8 @@ struct ft_model {
     bool keras_initialisers;
     bool values_follow;     /* new parameters get their values from a file later */
     uint64_t version;       /* counts changes of the graph or of what is frozen: plans are remade */
+    uint64_t layouts_for;   /* the version + 1 that graph/layout chose for */
+    int copies;             /* of values in another layout */
     uint64_t weights_version; /* counts changes of weights: folded copies are remade */
     uint64_t trained_version; /* counts changes by training, of what is not frozen */
     uint64_t step;          /* training steps made so far: part of the keys of dropout */
@@ -7103,9 +7117,14 @@ enum {
     FT__PROBABILITIES = 1 << 19,    /* the output's last axis sums to 1 */
     FT__CLASSES = 1 << 20,  /* a loss whose input[1] are class labels */
     FT__REGRESSION = 1 << 21,   /* a loss that is the mean squared difference of its inputs */
-    FT__OF_X = FT__READS_X | FT__WRITES | FT__IN_PLACE | FT__BY_KIND, /* activations whose slope is
-                                                                         given by x */
-    FT__OF_Y = FT__READS_Y | FT__WRITES | FT__IN_PLACE | FT__BY_KIND, /* ... by y */
+    /* How x and y lie in memory if they are [N, C, H, W]: row by row, unless ... (graph/layout) */
+    FT__CHANNELS_LAST = 1 << 22,    /* ... x and y must be channels-last, ... */
+    FT__ANY_LAYOUT = 1 << 23,   /* ... either, all alike but inputs that are weights, ... */
+    FT__REORDERS = 1 << 24, /* ... or either, each as it comes */
+    FT__STRIDED = 1 << 25,  /* each tensor may have any order of its dimensions in memory */
+    FT__ELEMENTS = FT__WRITES | FT__IN_PLACE | FT__BY_KIND | FT__ANY_LAYOUT,
+    FT__OF_X = FT__READS_X | FT__ELEMENTS,  /* activations whose slope is given by x */
+    FT__OF_Y = FT__READS_Y | FT__ELEMENTS,  /* ... by y */
     FT__LAYER = FT__READS_X | FT__WRITES | FT__FUSES    /* layers that apply activations */
 };
 
@@ -7516,18 +7535,27 @@ static int ft__axis_of(const ft__node *node, int rank)
     return axis == 0 ? rank - 1 : axis < 0 ? axis + rank : axis;
 }
 
+/* The tensor's dimension that is number `at` in memory, outermost first. */
+static int ft__memory_dimension(const ft__tensor *t, int at)
+{
+    static const int channels_last[4] = {0, 2, 3, 1}; /* N, H, W, C */
+    return t->stored ? t->stored[at] : t->channels_last && at < 4 ? channels_last[at] : at;
+}
+
 /* The position of an axis in memory; a tensor's sizes in memory order. */
 static int ft__memory_axis(const ft__tensor *t, int axis)
 {
-    static const int place[4] = {0, 3, 1, 2}; /* N, C, H, W in [N, H, W, C] */
-    return t->channels_last && axis < 4 ? place[axis] : axis;
+    int at = 0;
+    while (at < t->shape.rank && ft__memory_dimension(t, at) != axis) at += 1;
+    return at;
 }
 
 static ft_shape ft__memory_shape(const ft__tensor *t)
 {
     ft_shape shape = t->shape;
-    int d;
-    for (d = 0; d < shape.rank; ++d) shape.size[ft__memory_axis(t, d)] = t->shape.size[d];
+    int at;
+    for (at = 0; at < shape.rank; ++at)
+        shape.size[at] = t->shape.size[ft__memory_dimension(t, at)];
     return shape;
 }
 
@@ -7556,14 +7584,13 @@ static size_t ft__memory_place(const ft__tensor *t, size_t i)
 /* The strides in memory of the user's dimensions. */
 static void ft__memory_steps(const ft__tensor *t, size_t *steps)
 {
-    ft_shape shape = ft__memory_shape(t);
-    size_t step = 1, in_memory[FINETUNE_MAX_RANK];
-    int d;
-    for (d = shape.rank - 1; d >= 0; --d) {
-        in_memory[d] = step;
-        step *= (size_t)shape.size[d];
+    size_t step = 1;
+    int at;
+    for (at = t->shape.rank - 1; at >= 0; --at) {
+        int d = ft__memory_dimension(t, at);
+        steps[d] = step;
+        step *= (size_t)t->shape.size[d];
     }
-    for (d = 0; d < shape.rank; ++d) steps[d] = in_memory[ft__memory_axis(t, d)];
 }
 
 /* A call and its direction, for permute's and gather's samples. */
@@ -7909,12 +7936,12 @@ static void ft__log_softmax_forward(const ft__call *call) { ft__softmax_run(call
 static void ft__log_softmax_backward(const ft__call *call) { ft__softmax_run(call, true, true); }
 
 static const ft__row ft__row_softmax = {
-    FT__NAMED(softmax), 1, 1, FT__READS_Y | FT__BY_KIND | FT__PROBABILITIES,
+    FT__NAMED(softmax), 1, 1, FT__READS_Y | FT__BY_KIND | FT__PROBABILITIES | FT__ANY_LAYOUT,
     ft__softmax_shape, ft__softmax_forward, ft__softmax_backward, NULL, ft__activation_fields,
     NULL};
 
 static const ft__row ft__row_log_softmax = {
-    FT__NAMED(log_softmax), 1, 1, FT__READS_Y | FT__BY_KIND,
+    FT__NAMED(log_softmax), 1, 1, FT__READS_Y | FT__BY_KIND | FT__ANY_LAYOUT,
     ft__softmax_shape, ft__log_softmax_forward, ft__log_softmax_backward, NULL,
     ft__activation_fields, NULL};
 
@@ -7985,7 +8012,7 @@ static void ft__dropout_backward(const ft__call *call)
 }
 
 static const ft__row ft__row_dropout = {
-    FT__NAMED(dropout), 1, 1, FT__NOISE,
+    FT__NAMED(dropout), 1, 1, FT__NOISE | FT__ANY_LAYOUT,
     ft__dropout_shape, ft__dropout_forward, ft__dropout_backward, NULL, ft__dropout_fields, NULL};
 
 ft_node ft_dropout(ft_model *m, const char *name, ft_node x, ft_dropout_options options)
@@ -10501,7 +10528,8 @@ static void ft__conv2d_backward(const ft__call *call)
 }
 
 static const ft__row ft__row_conv2d = {
-    FT__NAMED(conv2d), 2, 3, FT__LAYER | FT__WEIGHTS | FT__PRODUCT | FT__FOLDS,
+    FT__NAMED(conv2d), 2, 3, FT__LAYER | FT__WEIGHTS | FT__PRODUCT | FT__FOLDS
+        | FT__CHANNELS_LAST,
     ft__conv2d_shape, ft__conv2d_forward, ft__conv2d_backward, ft__conv2d_costs, ft__conv2d_fields,
     NULL};
 
@@ -10752,8 +10780,6 @@ static void ft__linear_costs(const ft__call *call, ft__costs *costs)
     costs->prepared = ft__packed_right(call->context, out, in) * sizeof(float);
     if (ft__bf16_fits(call->context, &g))
         ft__bf16_costs(call->context, &g, call->training, costs);
-    if (call->input[0].shape.rank == 4)
-        costs->workspace += 2 * rows * (in + out) * sizeof(float);
     costs->multiply_adds = (uint64_t)rows * in * out;
 }
 
@@ -10822,7 +10848,7 @@ static void ft__linear_across(const ft__call *call, const ft__conv *g)
     ft__parallel_slots(call->context, ft__across_slot, &run);
 }
 
-static void ft__linear_forward_rows(const ft__call *call)
+static void ft__linear_forward(const ft__call *call)
 {
     ft__conv g = ft__linear_size(call);
     if (ft__bf16_fits(call->context, &g)) ft__bf16_forward(call, &g);
@@ -10863,7 +10889,7 @@ static void ft__linear_input_slot(void *context, int slot)
     }
 }
 
-static void ft__linear_backward_rows(const ft__call *call)
+static void ft__linear_backward(const ft__call *call)
 {
     ft__conv g = ft__linear_size(call);
     size_t in = (size_t)g.channels, out = (size_t)g.outputs;
@@ -10885,56 +10911,6 @@ static void ft__linear_backward_rows(const ft__call *call)
         ft__conv_run run = ft__conv_start(call, &g);
         ft__conv_input_gradient(&run);
     }
-}
-
-/* Linear sums over W: a tensor [N, C, H, W] with the channels last is transposed first, and the
-   result is transposed back. Returns the call on the transposed tensors, which are in the
-   workspace; `input` has room for three. */
-static ft__call ft__linear_transposed_call(const ft__call *call, ft__tensor *input)
-{
-    const ft__tensor *x = &call->input[0];
-    size_t in = ft__count(x), out = ft__count(&call->output), i;
-    ft__call turned = *call;
-    for (i = 0; i < (size_t)call->input_count; ++i) input[i] = call->input[i];
-    turned.input = input;
-    input[0].value = call->workspace;
-    input[0].gradient = x->gradient ? input[0].value + in : NULL;
-    input[0].fresh = true;
-    turned.output.value = input[0].value + 2 * in;
-    turned.output.gradient = turned.output.value + out;
-    turned.workspace = turned.output.gradient + out;
-    return turned;
-}
-
-static void ft__linear_transposed(const ft__call *call, bool backward)
-{
-    const ft__tensor *x = &call->input[0], *y = &call->output;
-    ft__tensor input[3];
-    ft__call turned = ft__linear_transposed_call(call, input);
-    ft__transpose(call->context, &x->shape, FT__TO_FIRST, x->value, input[0].value, false);
-    if (!backward) {
-        ft__linear_forward_rows(&turned);
-        ft__transpose(call->context, &y->shape, FT__TO_LAST, turned.output.value, y->value, false);
-        return;
-    }
-    ft__transpose(call->context, &y->shape, FT__TO_FIRST, y->gradient, turned.output.gradient,
-                  false);
-    ft__linear_backward_rows(&turned);
-    if (x->gradient)
-        ft__transpose(call->context, &x->shape, FT__TO_LAST, input[0].gradient, x->gradient,
-                      !x->fresh);
-}
-
-static void ft__linear_forward(const ft__call *call)
-{
-    if (call->input[0].channels_last) ft__linear_transposed(call, false);
-    else ft__linear_forward_rows(call);
-}
-
-static void ft__linear_backward(const ft__call *call)
-{
-    if (call->input[0].channels_last) ft__linear_transposed(call, true);
-    else ft__linear_backward_rows(call);
 }
 
 static const ft__row ft__row_linear = {
@@ -11263,7 +11239,7 @@ static void ft__batch_norm_backward(const ft__call *call)
 
 static const ft__row ft__row_batch_norm = {
     FT__NAMED(batch_norm), 5, 5, FT__LAYER | FT__IN_PLACE | FT__MASKS | FT__RESTORES | FT__WEIGHTS
-        | FT__STATISTICS,
+        | FT__STATISTICS | FT__CHANNELS_LAST,
     ft__batch_norm_shape, ft__batch_norm_forward, ft__batch_norm_backward, ft__batch_norm_costs,
     ft__batch_norm_fields, NULL};
 
@@ -11318,25 +11294,23 @@ static ft_status ft__layer_norm_shape(ft__context *c, const ft__node *node,
     return ft__want_numbers(c, node, input, input_count);
 }
 
-/* Rows in memory: the numbers of a row are `inner` apart, and `inner` rows are interleaved (1,
-   except for tensors with the channels last). */
+/* The rows: `outer` of `size` numbers. */
 static ft__axis ft__layer_norm_rows(const ft__call *call)
 {
-    ft_shape shape = ft__memory_shape(&call->input[0]);
-    return ft__split_axis(&shape, ft__memory_axis(&call->input[0], shape.rank - 1));
+    return ft__split_axis(&call->input[0].shape, call->input[0].shape.rank - 1);
 }
 
 enum { FT__NORM_ROWS = 16 }; /* rows per task, whose sums for dweight and dbias are one partial */
 
 static size_t ft__layer_norm_tasks(const ft__axis *a)
 {
-    return (a->outer * a->inner + FT__NORM_ROWS - 1) / FT__NORM_ROWS;
+    return (a->outer + FT__NORM_ROWS - 1) / FT__NORM_ROWS;
 }
 
 static void ft__layer_norm_costs(const ft__call *call, ft__costs *costs)
 {
     ft__axis a = ft__layer_norm_rows(call);
-    costs->saved = 2 * a.outer * a.inner * sizeof(float);
+    costs->saved = 2 * a.outer * sizeof(float);
     costs->workspace = call->training ? 2 * ft__layer_norm_tasks(&a) * a.size * sizeof(float) : 0;
 }
 
@@ -11348,23 +11322,23 @@ static void ft__layer_norm_forward_rows(void *context, int task)
                                                        : 1e-5f;
     const float *weight = call->input[1].value, *bias = call->input[2].value;
     size_t row = (size_t)task * FT__NORM_ROWS, end = row + FT__NORM_ROWS, i;
-    if (end > a.outer * a.inner) end = a.outer * a.inner;
+    if (end > a.outer) end = a.outer;
     for (; row < end; ++row) {
-        size_t at = row / a.inner * a.size * a.inner + row % a.inner;
+        size_t at = row * a.size;
         const float *x = call->input[0].value + at;
         float *y = call->output.value + at, *saved = (float *)call->saved + 2 * row, r;
         double sum = 0, squares = 0, mean;
-        for (i = 0; i < a.size; ++i) sum += (double)x[i * a.inner];
+        for (i = 0; i < a.size; ++i) sum += (double)x[i];
         mean = sum / (double)a.size;
         for (i = 0; i < a.size; ++i) {
-            double d = (double)x[i * a.inner] - mean;
+            double d = (double)x[i] - mean;
             squares += d * d;
         }
         r = (float)(1 / sqrt(squares / (double)a.size + (double)eps));
         saved[0] = (float)mean;
         saved[1] = r;
         for (i = 0; i < a.size; ++i)
-            y[i * a.inner] = (x[i * a.inner] - (float)mean) * r * weight[i] + bias[i];
+            y[i] = (x[i] - (float)mean) * r * weight[i] + bias[i];
     }
 }
 
@@ -11383,27 +11357,27 @@ static void ft__layer_norm_backward_rows(void *context, int task)
     const float *weight = call->input[1].value;
     float *parts = call->workspace + 2 * (size_t)task * a.size;
     size_t row = (size_t)task * FT__NORM_ROWS, end = row + FT__NORM_ROWS, i;
-    if (end > a.outer * a.inner) end = a.outer * a.inner;
+    if (end > a.outer) end = a.outer;
     memset(parts, 0, 2 * a.size * sizeof *parts);
     for (; row < end; ++row) {
-        size_t at = row / a.inner * a.size * a.inner + row % a.inner;
+        size_t at = row * a.size;
         const float *x = call->input[0].value + at, *dy = call->output.gradient + at;
         const float *saved = (const float *)call->saved + 2 * row;
         float mean = saved[0], r = saved[1], mean_g, mean_gh;
         double sum_g = 0, sum_gh = 0;
         for (i = 0; i < a.size; ++i) {
-            float h = (x[i * a.inner] - mean) * r, g = dy[i * a.inner] * weight[i];
+            float h = (x[i] - mean) * r, g = dy[i] * weight[i];
             sum_g += (double)g;
             sum_gh += (double)(g * h);
-            parts[i] += dy[i * a.inner] * h;
-            parts[a.size + i] += dy[i * a.inner];
+            parts[i] += dy[i] * h;
+            parts[a.size + i] += dy[i];
         }
         if (!call->input[0].gradient) continue;
         mean_g = (float)(sum_g / (double)a.size);
         mean_gh = (float)(sum_gh / (double)a.size);
         for (i = 0; i < a.size; ++i) {
-            float h = (x[i * a.inner] - mean) * r, g = dy[i * a.inner] * weight[i];
-            float *dx = call->input[0].gradient + at + i * a.inner;
+            float h = (x[i] - mean) * r, g = dy[i] * weight[i];
+            float *dx = call->input[0].gradient + at + i;
             *dx = (call->input[0].fresh ? 0 : *dx) + r * (g - mean_g - h * mean_gh);
         }
     }
@@ -11780,22 +11754,22 @@ static void ft__global_max_pool_backward(const ft__call *call)
 }
 
 static const ft__row ft__row_max_pool2d = {
-    FT__NAMED(max_pool2d), 1, 1, FT__WRITES,
+    FT__NAMED(max_pool2d), 1, 1, FT__WRITES | FT__CHANNELS_LAST,
     ft__pool2d_shape, ft__max_pool2d_forward, ft__max_pool2d_backward, ft__max_pool2d_costs,
     ft__pool2d_fields, NULL};
 
 static const ft__row ft__row_avg_pool2d = {
-    FT__NAMED(avg_pool2d), 1, 1, 0,
+    FT__NAMED(avg_pool2d), 1, 1, FT__CHANNELS_LAST,
     ft__pool2d_shape, ft__avg_pool2d_forward, ft__avg_pool2d_backward, NULL, ft__pool2d_fields,
     NULL};
 
 static const ft__row ft__row_global_avg_pool = {
-    FT__NAMED(global_avg_pool), 1, 1, FT__WRITES,
+    FT__NAMED(global_avg_pool), 1, 1, FT__WRITES | FT__CHANNELS_LAST,
     ft__global_pool_shape, ft__global_avg_pool_forward, ft__global_avg_pool_backward, NULL,
     ft__no_fields, NULL};
 
 static const ft__row ft__row_global_max_pool = {
-    FT__NAMED(global_max_pool), 1, 1, FT__WRITES,
+    FT__NAMED(global_max_pool), 1, 1, FT__WRITES | FT__CHANNELS_LAST,
     ft__global_pool_shape, ft__global_max_pool_forward, ft__global_max_pool_backward,
     ft__global_max_pool_costs, ft__no_fields, NULL};
 
@@ -11919,11 +11893,11 @@ static void ft__copy_forward(const ft__call *call) { ft__copy_run(call, false); 
 static void ft__copy_backward(const ft__call *call) { ft__copy_run(call, true); }
 
 static const ft__row ft__row_flatten = {
-    FT__NAMED(flatten), 1, 1, 0,
+    FT__NAMED(flatten), 1, 1, FT__REORDERS,
     ft__flatten_shape, ft__copy_forward, ft__copy_backward, NULL, ft__no_fields, NULL};
 
 static const ft__row ft__row_reshape = {
-    FT__NAMED(reshape), 1, 1, 0,
+    FT__NAMED(reshape), 1, 1, FT__REORDERS,
     ft__reshape_shape, ft__copy_forward, ft__copy_backward, NULL, ft__reshape_fields, NULL};
 
 ft_node ft_flatten(ft_model *m, const char *name, ft_node x)
@@ -11975,21 +11949,16 @@ typedef struct ft__strides { int rank; size_t size[FINETUNE_MAX_RANK], step[FINE
 
 static ft__strides ft__broadcast_strides(const ft__tensor *a, const ft__tensor *b)
 {
-    ft_shape in_memory = ft__memory_shape(b);
-    size_t step = 1, steps[FINETUNE_MAX_RANK];
-    int d, skip = a->shape.rank - b->shape.rank;
+    size_t steps[FINETUNE_MAX_RANK];
+    int at, skip = a->shape.rank - b->shape.rank;
     ft__strides s;
     memset(&s, 0, sizeof s);
     s.rank = a->shape.rank;
-    for (d = b->shape.rank - 1; d >= 0; --d) {
-        steps[d] = step;
-        step *= (size_t)in_memory.size[d];
-    }
-    for (d = 0; d < s.rank; ++d) {
-        int at = ft__memory_axis(a, d);
+    ft__memory_steps(b, steps);
+    for (at = 0; at < s.rank; ++at) {
+        int d = ft__memory_dimension(a, at);
         s.size[at] = (size_t)a->shape.size[d];
-        if (d >= skip && b->shape.size[d - skip] != 1)
-            s.step[at] = steps[ft__memory_axis(b, d - skip)];
+        if (d >= skip && b->shape.size[d - skip] != 1) s.step[at] = steps[d - skip];
     }
     return s;
 }
@@ -12134,11 +12103,12 @@ static void ft__mul_backward(const ft__call *call)
 }
 
 static const ft__row ft__row_add = {
-    FT__NAMED(add), 2, 2, FT__WRITES | FT__WRITES_ALL | FT__FUSES | FT__IN_PLACE | FT__BROADCASTS,
+    FT__NAMED(add), 2, 2, FT__WRITES | FT__WRITES_ALL | FT__FUSES | FT__IN_PLACE | FT__BROADCASTS
+        | FT__ANY_LAYOUT,
     ft__broadcast_shape, ft__add_forward, ft__add_backward, NULL, ft__no_fields, NULL};
 
 static const ft__row ft__row_mul = {
-    FT__NAMED(mul), 2, 2, FT__LAYER | FT__WRITES_ALL | FT__BROADCASTS,
+    FT__NAMED(mul), 2, 2, FT__LAYER | FT__WRITES_ALL | FT__BROADCASTS | FT__ANY_LAYOUT,
     ft__broadcast_shape, ft__mul_forward, ft__mul_backward, NULL, ft__no_fields, NULL};
 
 ft_node ft_add(ft_model *m, const char *name, ft_node a, ft_node b)
@@ -12205,7 +12175,7 @@ static void ft__concat_forward(const ft__call *call) { ft__concat_run(call, fals
 static void ft__concat_backward(const ft__call *call) { ft__concat_run(call, true); }
 
 static const ft__row ft__row_concat = {
-    FT__NAMED(concat), 1, INT_MAX, 0,
+    FT__NAMED(concat), 1, INT_MAX, FT__ANY_LAYOUT,
     ft__concat_shape, ft__concat_forward, ft__concat_backward, NULL, ft__concat_fields, NULL};
 
 ft_node ft_concat(ft_model *m, const char *name, int count, const ft_node *x, int axis)
@@ -12286,11 +12256,11 @@ static ft_status ft__pad_shape(ft__context *c, const ft__node *node, const ft__t
 static ft__placement ft__pad_embedding(const ft__call *call)
 {
     ft__placement e;
-    int d, at;
+    int at;
     e.inner = ft__memory_shape(&call->input[0]);
     e.outer = ft__memory_shape(&call->output);
-    for (d = 0; d < FINETUNE_MAX_RANK; ++d) {
-        at = ft__memory_axis(&call->output, d);
+    for (at = 0; at < e.outer.rank; ++at) {
+        int d = ft__memory_dimension(&call->output, at);
         e.start[at] = call->node->options.pad.before[d];
         e.step[at] = 1;
     }
@@ -12339,11 +12309,11 @@ static ft_status ft__slice_shape(ft__context *c, const ft__node *node, const ft_
 static ft__placement ft__slice_embedding(const ft__call *call)
 {
     ft__placement e;
-    int d, at;
+    int at;
     e.inner = ft__memory_shape(&call->output);
     e.outer = ft__memory_shape(&call->input[0]);
-    for (d = 0; d < FINETUNE_MAX_RANK; ++d) {
-        at = ft__memory_axis(&call->output, d);
+    for (at = 0; at < e.outer.rank; ++at) {
+        int d = ft__memory_dimension(&call->output, at);
         e.start[at] = call->node->options.slice.start[d];
         e.step[at] = call->node->options.slice.step[d] ? call->node->options.slice.step[d] : 1;
     }
@@ -12364,11 +12334,11 @@ static void ft__slice_backward(const ft__call *call)
 }
 
 static const ft__row ft__row_pad = {
-    FT__NAMED(pad), 1, 1, 0,
+    FT__NAMED(pad), 1, 1, FT__ANY_LAYOUT,
     ft__pad_shape, ft__pad_forward, ft__pad_backward, NULL, ft__pad_fields, NULL};
 
 static const ft__row ft__row_slice = {
-    FT__NAMED(slice), 1, 1, 0,
+    FT__NAMED(slice), 1, 1, FT__ANY_LAYOUT,
     ft__slice_shape, ft__slice_forward, ft__slice_backward, NULL, ft__slice_fields, NULL};
 
 ft_node ft_pad(ft_model *m, const char *name, ft_node x, ft_pad_options options)
@@ -12451,7 +12421,7 @@ static void ft__permute_forward(const ft__call *call) { ft__permute_run_all(call
 static void ft__permute_backward(const ft__call *call) { ft__permute_run_all(call, true); }
 
 static const ft__row ft__row_permute = {
-    FT__NAMED(permute), 1, 1, FT__WRITES,
+    FT__NAMED(permute), 1, 1, FT__WRITES | FT__REORDERS,
     ft__permute_shape, ft__permute_forward, ft__permute_backward, NULL, ft__permute_fields, NULL};
 
 ft_node ft_permute(ft_model *m, const char *name, ft_node x, int rank, const int *axes)
@@ -12543,7 +12513,7 @@ static void ft__gather_along_forward(const ft__call *call) { ft__gather_all(call
 static void ft__gather_along_backward(const ft__call *call) { ft__gather_all(call, true); }
 
 static const ft__row ft__row_gather = {
-    FT__NAMED(gather), 2, 2, 0,
+    FT__NAMED(gather), 2, 2, FT__ANY_LAYOUT,
     ft__gather_shape, ft__gather_along_forward, ft__gather_along_backward, NULL, ft__concat_fields,
     NULL};
 
@@ -12567,8 +12537,10 @@ static const ft__field ft__matmul_fields[] = {
     FT__NO_MORE_FIELDS};
 
 /* ---- matmul: a [N, .., M, K], b [N, .., K, P] -> y [N, .., M, P], one product for each index of
-   the dimensions before the last two; a and b may be stored transposed.
-       dA = dY B^T, dB = A^T dY, transposed if a or b is ---- */
+   the dimensions before the last two; a and b may be transposed.
+       dA = dY B^T, dB = A^T dY, transposed if a or b is
+   Each tensor may be stored in any order of its dimensions, in which one of the last two is the
+   innermost: then rows or columns of each matrix are contiguous ---- */
 
 static ft_status ft__matmul_shape(ft__context *c, const ft__node *node, const ft__tensor *input,
                                   int input_count, ft_shape *output)
@@ -12594,13 +12566,8 @@ static ft_status ft__matmul_shape(ft__context *c, const ft__node *node, const ft
 typedef struct ft__matmul_run {
     const ft__call *call;
     size_t count, m, k, p;          /* products, and the sizes of each */
-    const float *a, *b, *dy;
-    float *y, *da, *db;             /* each in the user's order */
-    float *workspace;
     int which;                      /* 0: y, 1: da, 2: db */
 } ft__matmul_run;
-
-static bool ft__matmul_transposes(const ft__call *call) { return call->output.channels_last; }
 
 static ft__matmul_run ft__matmul_start(const ft__call *call)
 {
@@ -12608,13 +12575,12 @@ static ft__matmul_run ft__matmul_start(const ft__call *call)
     const ft_shape *a = &call->input[0].shape;
     int last = a->rank - 1;
     ft__matmul_run run;
-    memset(&run, 0, sizeof run);
     run.call = call;
     run.m = (size_t)call->output.shape.size[last - 1];
     run.p = (size_t)call->output.shape.size[last];
     run.k = (size_t)a->size[o->transpose_a ? last - 1 : last];
     run.count = ft__count(&call->output) / (run.m * run.p);
-    run.workspace = call->workspace;
+    run.which = 0;
     return run;
 }
 
@@ -12622,111 +12588,91 @@ static void ft__matmul_costs(const ft__call *call, ft__costs *costs)
 {
     ft__matmul_run run = ft__matmul_start(call);
     size_t longest = ft__max_size(run.k, ft__max_size(run.m, run.p));
-    size_t numbers = ft__gemm_workspace(call->context, call->training ? longest : run.k);
-    if (call->output.shape.rank == 4) /* copies in the user's order, of gradients too */
-        numbers += (call->training ? 2 : 1) * run.count
-            * (run.m * run.k + run.k * run.p + run.m * run.p);
-    costs->workspace = numbers * sizeof(float);
+    costs->workspace = ft__gemm_workspace(call->context, call->training ? longest : run.k)
+        * sizeof(float);
     costs->multiply_adds = (uint64_t)run.count * run.m * run.k * run.p;
 }
 
-/* Product number i of y, da or db, with the matrices as in the formulas above. */
-static void ft__matmul_product(const ft__matmul_run *run, size_t i, ft__matrix *left,
-                               ft__matrix *right, float **to, size_t sizes[3], bool *add)
+/* Matrix number i of a tensor's values or gradients, or its transpose. */
+static ft__matrix ft__matmul_matrix(const ft__tensor *t, const float *values, size_t i,
+                                    bool transposed)
 {
-    const ft_matmul_options *o = &run->call->node->options.matmul;
-    size_t m = run->m, k = run->k, p = run->p;
-    ft__matrix a = o->transpose_a ? ft__transposed(ft__rows_of(run->a + i * m * k, m))
-                                  : ft__rows_of(run->a + i * m * k, k);
-    ft__matrix b = o->transpose_b ? ft__transposed(ft__rows_of(run->b + i * k * p, k))
-                                  : ft__rows_of(run->b + i * k * p, p);
-    ft__matrix dy = ft__rows_of(run->which ? run->dy + i * m * p : run->a, p);
-    bool flip = run->which == 1 ? o->transpose_a : o->transpose_b;
-    size_t swap;
-    sizes[0] = run->which == 2 ? k : m;
-    sizes[1] = run->which == 1 ? k : p;
-    sizes[2] = run->which == 0 ? k : run->which == 1 ? p : m;
-    *left = run->which == 0 ? a : run->which == 1 ? dy : ft__transposed(a);
-    *right = run->which == 0 ? b : run->which == 1 ? ft__transposed(b) : dy;
-    *to = (run->which == 0 ? run->y : run->which == 1 ? run->da : run->db)
-        + i * sizes[0] * sizes[1];
-    *add = run->which != 0 && !ft__matmul_transposes(run->call)
-        && !run->call->input[run->which - 1].fresh;
-    if (run->which == 0 || !flip) return;
-    a = *left; /* (L R)^T = R^T L^T */
-    *left = ft__transposed(*right);
-    *right = ft__transposed(a);
-    swap = sizes[0];
-    sizes[0] = sizes[1];
-    sizes[1] = swap;
+    size_t steps[FINETUNE_MAX_RANK];
+    int last = t->shape.rank - 1, d;
+    ft__matrix x;
+    ft__memory_steps(t, steps);
+    x.at = values;
+    x.row = (ptrdiff_t)steps[transposed ? last : last - 1];
+    x.column = (ptrdiff_t)steps[transposed ? last - 1 : last];
+    for (d = last - 2; d >= 0; --d) {
+        x.at += i % (size_t)t->shape.size[d] * steps[d];
+        i /= (size_t)t->shape.size[d];
+    }
+    return x;
+}
+
+/* Product number i of y, da or db, with the matrices as in the formulas above. */
+static void ft__matmul_product(const ft__matmul_run *run, size_t i, ft__product *x)
+{
+    const ft__call *call = run->call;
+    const ft_matmul_options *o = &call->node->options.matmul;
+    const ft__tensor *ta = &call->input[0], *tb = &call->input[1], *ty = &call->output;
+    ft__matrix a = ft__matmul_matrix(ta, ta->value, i, o->transpose_a), out;
+    ft__matrix b = ft__matmul_matrix(tb, tb->value, i, o->transpose_b);
+    ft__matrix dy = ft__matmul_matrix(ty, run->which ? ty->gradient : ty->value, i, false);
+    out = run->which == 0 ? dy
+        : run->which == 1 ? ft__matmul_matrix(ta, ta->gradient, i, o->transpose_a)
+                          : ft__matmul_matrix(tb, tb->gradient, i, o->transpose_b);
+    x->m = run->which == 2 ? run->k : run->m;
+    x->n = run->which == 1 ? run->k : run->p;
+    x->k = run->which == 0 ? run->k : run->which == 1 ? run->p : run->m;
+    x->a = run->which == 0 ? a : run->which == 1 ? dy : ft__transposed(a);
+    x->b = run->which == 0 ? b : run->which == 1 ? ft__transposed(b) : dy;
+    x->accumulate = run->which != 0 && !call->input[run->which - 1].fresh;
+    if (out.column != 1) { /* the result's columns are contiguous: out^T = b^T a^T */
+        size_t swap = x->m;
+        ft__matrix left = x->a;
+        x->m = x->n;
+        x->n = swap;
+        x->a = ft__transposed(x->b);
+        x->b = ft__transposed(left);
+        out = ft__transposed(out);
+    }
+    x->out = (float *)(uintptr_t)out.at;
+    x->stride = (size_t)out.row;
 }
 
 static void ft__matmul_slot(void *context, int slot)
 {
     const ft__matmul_run *run = (const ft__matmul_run *)context;
-    size_t most = ft__max_size(run->k, ft__max_size(run->m, run->p)), i, sizes[3];
+    size_t most = ft__max_size(run->k, ft__max_size(run->m, run->p)), i;
     ft__product x;
     memset(&x, 0, sizeof x);
     x.context = run->call->context;
-    x.workspace = run->workspace
+    x.workspace = run->call->workspace
         + (size_t)slot * ft__gemm_scratch(run->call->training ? most : run->k);
     for (i = (size_t)slot; i < run->count; i += (size_t)x.context->threads) {
-        ft__matmul_product(run, i, &x.a, &x.b, &x.out, sizes, &x.accumulate);
-        x.k = sizes[2];
-        x.stride = sizes[1];
-        ft__gemm_piece(&x, 0, sizes[0], 0, sizes[1], x.workspace);
+        ft__matmul_product(run, i, &x);
+        ft__gemm_piece(&x, 0, x.m, 0, x.n, x.workspace);
     }
-}
-
-/* Returns a tensor in the user's order: a copy in the next piece of the workspace, or the tensor
-   itself if it is stored so. */
-static const float *ft__matmul_in_order(ft__matmul_run *run, const ft__tensor *t,
-                                        const float *values)
-{
-    float *copy = run->workspace;
-    if (!ft__matmul_transposes(run->call)) return values;
-    run->workspace += ft__count(t);
-    ft__transpose(run->call->context, &t->shape, FT__TO_FIRST, values, copy, false);
-    return copy;
 }
 
 static void ft__matmul_forward(const ft__call *call)
 {
     ft__matmul_run run = ft__matmul_start(call);
-    bool turns = ft__matmul_transposes(call);
-    run.a = ft__matmul_in_order(&run, &call->input[0], call->input[0].value);
-    run.b = ft__matmul_in_order(&run, &call->input[1], call->input[1].value);
-    run.y = turns ? run.workspace : call->output.value;
-    if (turns) run.workspace += ft__count(&call->output);
     ft__parallel(call->context, call->context->threads, ft__matmul_slot, &run);
-    if (turns)
-        ft__transpose(call->context, &call->output.shape, FT__TO_LAST, run.y, call->output.value,
-                      false);
 }
 
 static void ft__matmul_backward(const ft__call *call)
 {
     ft__matmul_run run = ft__matmul_start(call);
-    bool turns = ft__matmul_transposes(call);
-    run.a = ft__matmul_in_order(&run, &call->input[0], call->input[0].value);
-    run.b = ft__matmul_in_order(&run, &call->input[1], call->input[1].value);
-    run.dy = ft__matmul_in_order(&run, &call->output, call->output.gradient);
-    run.da = turns ? run.workspace : call->input[0].gradient;
-    if (turns) run.workspace += ft__count(&call->input[0]);
-    run.db = turns ? run.workspace : call->input[1].gradient;
-    if (turns) run.workspace += ft__count(&call->input[1]);
-    for (run.which = 1; run.which <= 2; ++run.which) {
-        const ft__tensor *t = &call->input[run.which - 1];
-        if (!t->gradient) continue;
-        ft__parallel(call->context, call->context->threads, ft__matmul_slot, &run);
-        if (turns)
-            ft__transpose(call->context, &t->shape, FT__TO_LAST, run.which == 1 ? run.da : run.db,
-                          t->gradient, !t->fresh);
-    }
+    for (run.which = 1; run.which <= 2; ++run.which)
+        if (call->input[run.which - 1].gradient)
+            ft__parallel(call->context, call->context->threads, ft__matmul_slot, &run);
 }
 
 static const ft__row ft__row_matmul = {
-    FT__NAMED(matmul), 2, 2, FT__READS_X | FT__WRITES | FT__WRITES_ALL,
+    FT__NAMED(matmul), 2, 2, FT__READS_X | FT__WRITES | FT__WRITES_ALL | FT__STRIDED,
     ft__matmul_shape, ft__matmul_forward, ft__matmul_backward, ft__matmul_costs, ft__matmul_fields,
     NULL};
 
@@ -13019,12 +12965,12 @@ static const ft__row ft__row_soft_cross_entropy = {
     ft__soft_cross_entropy_costs, ft__no_fields, NULL};
 
 static const ft__row ft__row_binary_cross_entropy = {
-    FT__NAMED(binary_cross_entropy), 2, 2, FT__READS_X,
+    FT__NAMED(binary_cross_entropy), 2, 2, FT__READS_X | FT__ANY_LAYOUT,
     ft__pair_loss_shape, ft__binary_cross_entropy_forward, ft__binary_cross_entropy_backward, NULL,
     ft__no_fields, NULL};
 
 static const ft__row ft__row_mse = {
-    FT__NAMED(mse), 2, 2, FT__READS_X | FT__REGRESSION,
+    FT__NAMED(mse), 2, 2, FT__READS_X | FT__REGRESSION | FT__ANY_LAYOUT,
     ft__pair_loss_shape, ft__mse_forward, ft__mse_backward, NULL, ft__no_fields, NULL};
 
 ft_node ft_cross_entropy(ft_model *m, const char *name, ft_node logits, ft_node labels,
@@ -17775,7 +17721,7 @@ typedef struct ft__kernel_product {
 } ft__kernel_product;
 
 /* The strides of a tensor's matrices, or of their transposes. The dimensions between the first and
-   the last two count as one, `inner`: channels-last tensors have just one of them. */
+   the last two count as one, `inner`: a tensor stored in another order has just one of them. */
 static ft__kernel_matrix ft__kernel_matrix_of(const ft__tensor *t, bool transposed)
 {
     size_t steps[FINETUNE_MAX_RANK];
@@ -17806,8 +17752,14 @@ static bool ft__lies_transposed(const ft__kernel_matrix *x, int columns, size_t 
     return transposed;
 }
 
-/* All products in one call of CLBlast: each matrix follows the one before, as they are not
-   channels-last. It writes rows only: a transposed out is computed as B^T A^T. On PoCL 16 products
+/* Whether each matrix follows the one before. */
+static bool ft__matmul_in_order(const ft__call *call)
+{
+    return !call->input[0].stored && !call->input[1].stored && !call->output.stored;
+}
+
+/* All products in one call of CLBlast: each matrix follows the one before, as the tensors are in
+   order. It writes rows only: a transposed out is computed as B^T A^T. On PoCL 16 products
    of [128, 64] and [64, 128] take 4.5 ms, by the kernel 18.6. */
 static void ft__clblast_matmul(ft__context *c, ft__kernel_product p, cl_mem a, cl_mem b, cl_mem out,
                                size_t count, bool add)
@@ -17848,7 +17800,7 @@ static void ft__cl_matmul(const ft__call *call, const ft__kernel_product *p, con
     size_t count = ft__matmul_start(call).count;
     int access = add ? FT__READ | FT__WRITE : FT__WRITE;
     ft__launch l;
-    if (c->device->form == FT__FORM_CLBLAST && c->device->gemms && !ft__matmul_transposes(call)) {
+    if (c->device->form == FT__FORM_CLBLAST && c->device->gemms && ft__matmul_in_order(call)) {
         ft__clblast_matmul(c, *p, ft__cl_numbers(c, a, a_count, FT__READ),
                            ft__cl_numbers(c, b, b_count, FT__READ),
                            ft__cl_numbers(c, out, out_count, access), count, add);
@@ -17914,7 +17866,7 @@ static void ft__cl_matmul_backward(const ft__call *call)
 static bool ft__matmul_fits(const ft__call *call, int form)
 {
     const ft__device *d = call->context->device;
-    if (form == FT__FORM_CLBLAST) return d->gemms && !ft__matmul_transposes(call);
+    if (form == FT__FORM_CLBLAST) return d->gemms && ft__matmul_in_order(call);
     return form == d->usual_form;
 }
 
@@ -17970,38 +17922,13 @@ FT__DEVICE_ROW(conv1d, conv1d)
 static void ft__cl_linear_forward(const ft__call *call)
 {
     ft__conv size = ft__linear_size(call);
-    ft__tensor input[3];
-    ft__call turned;
-    if (!call->input[0].channels_last) {
-        ft__cl_conv_forward(call, &size);
-        return;
-    }
-    turned = ft__linear_transposed_call(call, input);
-    ft__cl_transpose(call->context, &call->input[0].shape, FT__TO_FIRST, call->input[0].value,
-                     input[0].value, false);
-    ft__cl_conv_forward(&turned, &size);
-    ft__cl_transpose(call->context, &call->output.shape, FT__TO_LAST, turned.output.value,
-                     call->output.value, false);
+    ft__cl_conv_forward(call, &size);
 }
 
 static void ft__cl_linear_backward(const ft__call *call)
 {
-    const ft__tensor *x = &call->input[0];
     ft__conv size = ft__linear_size(call);
-    ft__tensor input[3];
-    ft__call turned;
-    if (!x->channels_last) {
-        ft__cl_conv_backward(call, &size);
-        return;
-    }
-    turned = ft__linear_transposed_call(call, input);
-    ft__cl_transpose(call->context, &x->shape, FT__TO_FIRST, x->value, input[0].value, false);
-    ft__cl_transpose(call->context, &call->output.shape, FT__TO_FIRST, call->output.gradient,
-                     turned.output.gradient, false);
-    ft__cl_conv_backward(&turned, &size);
-    if (x->gradient)
-        ft__cl_transpose(call->context, &x->shape, FT__TO_LAST, input[0].gradient, x->gradient,
-                         !x->fresh);
+    ft__cl_conv_backward(call, &size);
 }
 
 static bool ft__linear_fits(const ft__call *call, int form)
@@ -18472,6 +18399,14 @@ static int ft__length_class(int length)
     return -bits;
 }
 
+/* A tensor's dimensions as they lie in memory, in one number. */
+static int ft__order_of(const ft__tensor *t)
+{
+    int order = 0, at;
+    for (at = 0; at < t->shape.rank; ++at) order = 8 * order + ft__memory_dimension(t, at);
+    return order;
+}
+
 /* The key of a verdict: the operator, its options, and all shapes but the batch. */
 static uint64_t ft__call_key(const ft__call *call)
 {
@@ -18479,17 +18414,19 @@ static uint64_t ft__call_key(const ft__call *call)
     const char *name = ft__rows[call->node->op]->name;
     int header[2], i, d;
     header[0] = call->input_count;
-    header[1] = call->input[0].channels_last;
+    header[1] = ft__order_of(&call->output);
     key = ft__hash_bytes(key, header, sizeof header);
     key = ft__hash_bytes(key, name, strlen(name));
     if (call->fused) key = ft__hash_bytes(key, call->fused->name, strlen(call->fused->name));
     for (i = 0; i < call->input_count; ++i) {
         ft_shape shape = call->input[i].shape;
         bool samples = ft__has_samples(call, i);
+        int order = ft__order_of(&call->input[i]);
         if (samples) shape.size[0] = 0;
         for (d = 1; samples && d < shape.rank; ++d)
             if (shape.size[d] == call->length) shape.size[d] = ft__length_class(call->length);
         key = ft__hash_bytes(key, &shape, sizeof shape);
+        key = ft__hash_bytes(key, &order, sizeof order);
     }
     return key;
 }
@@ -19034,6 +18971,144 @@ static void ft__set_numbers(ft__context *c, float *to, size_t count, float value
 }
 
 /* =============================================================================================
+   [SECTION] graph/layout: Graph: how values lie in memory
+   Users feed and read pictures as [N, C, H, W]. In memory a value of rank 4 lies so, row by row, or
+   channels-last, [N, H, W, C], which convolutions, norms and pools want. Each operator's row in the
+   table says what it takes, and each value's layout is chosen here, once for a graph: it is that of
+   the operator that makes it; an input has, and a copy such as reshape writes, what its readers
+   want. A reader that wants the other layout reads a copy, which one step of the plan makes.
+   Layouts are stored in no file.
+   ============================================================================================= */
+static ft_shape ft__with_extent(ft_shape shape, ft__extent extent)
+{
+    int d;
+    for (d = 0; d < shape.rank; ++d) {
+        if (shape.size[d] == FT_BATCH) shape.size[d] = extent.batch;
+        if (shape.size[d] == FT_LENGTH) shape.size[d] = extent.length;
+    }
+    return shape;
+}
+
+/* Whether there is a choice: of rank 4, more than one channel and more than one pixel. */
+static bool ft__has_layouts(const ft__node *node)
+{
+    const ft_shape *x = &node->shape;
+    return x->rank == 4 && node->type == FT_F32 && x->size[1] != 1
+        && !(x->size[2] == 1 && x->size[3] == 1);
+}
+
+static bool ft__is_channels_last(const ft__node *node)
+{
+    return node->layout.channels_last && node->shape.rank == 4 && node->type == FT_F32;
+}
+
+/* Whether a node reads its input number `i` channels-last. */
+static bool ft__reads_last(const ft_model *m, const ft__node *node, int i)
+{
+    const ft__node *from = &m->nodes[node->inputs[i] - 1];
+    int flags = ft__rows[node->op]->flags;
+    if (from->shape.rank != 4 || from->type != FT_F32) return false;
+    if (flags & FT__REORDERS) return ft__is_channels_last(from);
+    if (i > 0 && ft__is_weight(from)) return false;
+    return flags & FT__CHANNELS_LAST ? i == 0
+                                     : (flags & FT__ANY_LAYOUT) && node->layout.channels_last;
+}
+
+/* Whether it must read a copy of that input in the other layout. */
+static bool ft__reads_copy(const ft_model *m, const ft__node *node, int i)
+{
+    const ft__node *from = &m->nodes[node->inputs[i] - 1];
+    return ft__has_layouts(from) && ft__reads_last(m, node, i) != ft__is_channels_last(from);
+}
+
+/* Passes on to a node's inputs what it wants them to be: channels-last wins, if readers differ. */
+static void ft__want_layouts(ft_model *m, const ft__node *node)
+{
+    int flags = ft__rows[node->op]->flags, i;
+    for (i = 0; i < node->input_count && !(flags & FT__REORDERS); ++i) {
+        ft__layout *from = &m->nodes[node->inputs[i] - 1].layout;
+        bool last = i == 0 && (flags & FT__CHANNELS_LAST);
+        if ((flags & FT__ANY_LAYOUT) && !node->layout.decided) continue;
+        if (flags & FT__ANY_LAYOUT) last = node->layout.channels_last;
+        from->channels_last = from->channels_last || last;
+        from->decided = true;
+    }
+}
+
+/* The layout of an operator that takes any: that of the first input that has one; if there is none,
+   what its readers want. Inputs of which nothing else was asked are fed in the same. */
+static void ft__follow_layout(ft_model *m, ft__node *node)
+{
+    int i;
+    bool found = false;
+    for (i = 0; i < node->input_count && !found; ++i) {
+        const ft__node *from = &m->nodes[node->inputs[i] - 1];
+        found = ft__has_layouts(from) && !ft__is_weight(from)
+            && !(ft__is_input(from) && !from->layout.decided);
+        if (found) node->layout.channels_last = from->layout.channels_last;
+    }
+    for (i = 0; i < node->input_count; ++i) {
+        ft__node *from = &m->nodes[node->inputs[i] - 1];
+        if (!ft__is_input(from) || from->layout.decided) continue;
+        from->layout.channels_last = node->layout.channels_last;
+        from->layout.decided = true;
+    }
+}
+
+/* An input that was fed before its layout changed: its values are rearranged. */
+static void ft__transpose_fed(ft_model *m, const ft__node *node)
+{
+    ft_shape shape = ft__with_extent(node->shape, node->fed);
+    size_t bytes = ft__shape_count(&shape) * sizeof(float);
+    float *copy = (float *)ft__allocate(&m->context, bytes, 1);
+    if (!copy) return;
+    ft__to_host(&m->context, node->value, bytes);
+    memcpy(copy, node->value, bytes);
+    ft__transpose(&m->context, &shape, ft__is_channels_last(node) ? FT__TO_LAST : FT__TO_FIRST,
+                  copy, node->value, false);
+    ft__host_fed(&m->context, node->value, bytes);
+    ft__release(&m->context, copy);
+}
+
+/* Chooses the layouts, and numbers the values that some readers need a copy of. */
+static void ft__choose_layouts(ft_model *m)
+{
+    int at, i;
+    if (m->layouts_for == m->version + 1) return;
+    m->layouts_for = m->version + 1;
+    m->copies = 0;
+    for (i = 0; i < m->node_count; ++i) {
+        ft__layout *layout = &m->nodes[i].layout;
+        layout->channels_last = layout->decided = false;
+        layout->copy = 0;
+    }
+    for (at = m->node_count - 1; at >= 0; --at)
+        ft__want_layouts(m, &m->nodes[m->order[at] - 1]);
+    for (at = 0; at < m->node_count; ++at) {
+        ft__node *node = &m->nodes[m->order[at] - 1];
+        int flags = ft__rows[node->op]->flags;
+        if (flags & FT__ANY_LAYOUT) ft__follow_layout(m, node);
+        else if (flags & FT__CHANNELS_LAST) node->layout.channels_last = true;
+        else if (!(flags & FT__REORDERS) && !ft__is_input(node))
+            node->layout.channels_last = false;
+    }
+    for (at = 0; at < m->node_count; ++at) {
+        const ft__node *node = &m->nodes[m->order[at] - 1];
+        for (i = 0; i < node->input_count; ++i)
+            if (ft__reads_copy(m, node, i) && !m->nodes[node->inputs[i] - 1].layout.copy)
+                m->nodes[node->inputs[i] - 1].layout.copy = ++m->copies;
+    }
+    for (i = 0; i < m->node_count; ++i) {
+        ft__node *node = &m->nodes[i];
+        char now = (char)(ft__has_layouts(node) && node->layout.channels_last ? 2 : 1);
+        bool moved = node->layout.before && node->layout.before != now;
+        node->layout.before = now;
+        if (moved && ft__is_input(node) && node->fed.batch > 0) ft__transpose_fed(m, node);
+        if (moved && !ft__is_leaf(node)) m->last_run = NULL; /* its values lie as they did before */
+    }
+}
+
+/* =============================================================================================
    [SECTION] graph/plan: Graph: nodes and plan
    Nodes can be added in any order; m->order is the order of execution. For one purpose (evaluation
    or training) and a largest batch, a plan fixes which operators run, in which form, and where each
@@ -19045,7 +19120,8 @@ static void ft__set_numbers(ft__context *c, float *to, size_t count, float value
    ============================================================================================= */
 typedef struct ft__step {   /* one call of an operator */
     int id;                 /* the node whose operator is called */
-    int output;             /* the node whose value it computes: id, or the last fused one */
+    int output;             /* the value that it computes: id's, or the last fused node's */
+    bool copies;            /* no operator is called: it copies id's value to the other layout */
     int norm;               /* batch norm folded into it; 0: none */
     int activation;         /* activation applied to the result; 0: none */
     float *weight, *bias;   /* the folded ones */
@@ -19074,14 +19150,17 @@ struct ft__plan {
     ft__step *steps;
     int step_count;
     int first_trained;      /* the steps before this one are the frozen prefix */
-    float **values;         /* per node, [id - 1]; leaves keep theirs in the node */
+    int node_count;         /* of the model; values have a node's id, and after these come ... */
+    int *copied;            /* ... the copies in another layout, each of the node copied[...] */
+    ft__node copy;          /* whose operator copies them */
+    float **values;         /* per value, [id - 1]; leaves keep theirs in the node */
     float **gradients;
     void **saved;
-    int *last_reader;       /* per node: the last trained step that reads it; -1: none */
-    int *shares;            /* per node: the node whose memory its gradient uses */
-    int *readers, *reader_end; /* while it is made: the steps that read each node, node after node,
-                                  and where each node's end */
-    char *trained;          /* per node: depends on something trainable, or whose gradient is
+    int *last_reader;       /* per value: the last trained step that reads it; -1: none */
+    int *shares;            /* per value: the one whose memory its gradient uses */
+    int *readers, *reader_end; /* while it is made: the steps that read each value, one value after
+                                  the other, and where each one's end */
+    char *trained;          /* per value: depends on something trainable, or whose gradient is
                                wanted */
     char *read_later;       /* per node: FT__VALUE, FT__GRADIENT: stays in memory after a run */
     ft__tensor *inputs;     /* scratch for one call */
@@ -19093,22 +19172,6 @@ struct ft__plan {
     size_t room;            /* that the budget leaves for memory_bytes */
     size_t beside, taken;   /* bytes that the model holds besides, and that the plan holds */
 };
-
-/* Pictures and feature maps are channels-last in memory; users feed and read [N, C, H, W]. */
-static bool ft__is_channels_last(const ft__node *node)
-{
-    return node->shape.rank == 4 && node->type == FT_F32 && !ft__is_weight(node);
-}
-
-static ft_shape ft__with_extent(ft_shape shape, ft__extent extent)
-{
-    int d;
-    for (d = 0; d < shape.rank; ++d) {
-        if (shape.size[d] == FT_BATCH) shape.size[d] = extent.batch;
-        if (shape.size[d] == FT_LENGTH) shape.size[d] = extent.length;
-    }
-    return shape;
-}
 
 static size_t ft__node_count_at(const ft__node *node, ft__extent extent)
 {
@@ -19323,25 +19386,58 @@ static void ft__plan_free(ft__context *c, ft__plan *plan)
     ft__release(c, plan->saved);
     ft__release(c, plan->gradients);
     ft__release(c, plan->values);
+    ft__release(c, plan->copied);
     ft__release(c, plan->steps);
     ft__release(c, plan);
 }
 
-enum { FT__FOR_OUTPUT = 1, FT__FOR_LOSS = 2 };
 enum { FT__VALUE = 1, FT__GRADIENT = 2 };
 
-/* Whether a node's value must stay in memory after a run. */
+/* Whether a value, a node's unless it is a copy, must stay in memory after a run. */
 static bool ft__stays(const ft_model *m, int id)
 {
-    return id == m->output.id || id == m->loss.id || m->nodes[id - 1].keep_value;
+    return id <= m->node_count
+        && (id == m->output.id || id == m->loss.id || m->nodes[id - 1].keep_value);
 }
 
 static bool ft__wants_gradient(const ft_model *m, const ft__plan *plan, int id)
 {
-    return plan->training && m->nodes[id - 1].want_gradient;
+    return plan->training && id <= m->node_count && m->nodes[id - 1].want_gradient;
 }
 
-/* Marks what a target needs, walking the order of execution backwards. */
+/* The node of a value, or that of which it is a copy. */
+static const ft__node *ft__node_of(const ft_model *m, const ft__plan *plan, int value)
+{
+    if (value > plan->node_count) value = plan->copied[value - plan->node_count - 1];
+    return &m->nodes[value - 1];
+}
+
+/* The number of values: nodes and copies. */
+static int ft__value_count(const ft_model *m, const ft__plan *plan)
+{
+    return plan->node_count + m->copies;
+}
+
+/* The node whose operator a step calls. */
+static const ft__node *ft__node_of_step(const ft_model *m, const ft__plan *plan,
+                                        const ft__step *step)
+{
+    return step->copies ? &plan->copy : &m->nodes[step->id - 1];
+}
+
+/* The value that a step reads as its input number `i`. */
+static int ft__input_of(const ft_model *m, const ft__plan *plan, const ft__step *step, int i)
+{
+    const ft__node *node = &m->nodes[step->id - 1];
+    if (step->copies) return step->id;
+    if (!ft__reads_copy(m, node, i)) return node->inputs[i];
+    return plan->node_count + m->nodes[node->inputs[i] - 1].layout.copy;
+}
+
+enum { FT__FOR_OUTPUT = 1, FT__FOR_LOSS = 2, FT__OF_COPY = 2 };
+
+/* Marks what a target needs, walking the order of execution backwards. The marks of a node's copy
+   are FT__OF_COPY bits above its own. */
 static void ft__mark_needed(const ft_model *m, int target, char mark, char *needed)
 {
     int at, i;
@@ -19351,8 +19447,8 @@ static void ft__mark_needed(const ft_model *m, int target, char mark, char *need
         const ft__node *node = &m->nodes[m->order[at] - 1];
         if (!(needed[m->order[at] - 1] & mark)) continue;
         for (i = 0; i < node->input_count; ++i) {
-            int input = node->inputs[i] - 1;
-            needed[input] = (char)(needed[input] | mark);
+            int input = node->inputs[i] - 1, copy = ft__reads_copy(m, node, i) ? mark : 0;
+            needed[input] = (char)(needed[input] | mark | copy << FT__OF_COPY);
         }
     }
 }
@@ -19424,28 +19520,41 @@ static void ft__fuse(const ft_model *m, const ft__plan *plan, const int *sole, f
         step->activation = step->output = next; /* in training only the output is kept */
 }
 
+/* Appends a step for a node's operator, or to copy its value to the other layout. */
+static ft__step *ft__add_step(ft__plan *plan, int id, int output, char needed)
+{
+    ft__step *step = &plan->steps[plan->step_count++];
+    memset(step, 0, sizeof *step);
+    step->id = id;
+    step->output = output;
+    step->copies = output != id;
+    step->trained = plan->trained[output - 1] != 0;
+    step->for_output = (needed & FT__FOR_OUTPUT) != 0;
+    return step;
+}
+
 static void ft__add_steps(const ft_model *m, ft__plan *plan, const char *needed, const int *sole,
                           char *done, bool trained)
 {
     int at;
     for (at = 0; at < m->node_count; ++at) {
-        int id = m->order[at];
-        ft__step *step = &plan->steps[plan->step_count];
-        if (!needed[id - 1] || done[id - 1] || ft__is_leaf(&m->nodes[id - 1])) continue;
-        if ((plan->trained[id - 1] != 0) != trained) continue;
-        memset(step, 0, sizeof *step);
-        step->id = step->output = id;
-        step->trained = trained;
-        ft__fuse(m, plan, sole, step);
-        done[step->id - 1] = done[step->output - 1] = 1;
-        if (step->norm) done[step->norm - 1] = 1;
-        step->for_output = (needed[step->output - 1] & FT__FOR_OUTPUT) != 0;
-        plan->step_count += 1;
+        int id = m->order[at], copy = plan->node_count + m->nodes[id - 1].layout.copy;
+        if (needed[id - 1] && !done[id - 1] && !ft__is_leaf(&m->nodes[id - 1])
+            && (plan->trained[id - 1] != 0) == trained) {
+            ft__step *step = ft__add_step(plan, id, id, needed[id - 1]);
+            ft__fuse(m, plan, sole, step);
+            done[step->id - 1] = done[step->output - 1] = 1;
+            if (step->norm) done[step->norm - 1] = 1;
+            step->for_output = (needed[step->output - 1] & FT__FOR_OUTPUT) != 0;
+        }
+        if (needed[id - 1] >> FT__OF_COPY && (plan->trained[copy - 1] != 0) == trained)
+            ft__add_step(plan, id, copy, (char)(needed[id - 1] >> FT__OF_COPY));
     }
 }
 
 /* Lists the steps: first the frozen prefix, then what depends on something trainable. A fused step
-   takes the place of its first node and reads only that node's inputs: so the order still holds. */
+   takes the place of its first node and reads only that node's inputs: so the order still holds. A
+   value is copied to the other layout at the place of its node. */
 static void ft__plan_steps(ft_model *m, ft__plan *plan)
 {
     ft__context *c = &m->context;
@@ -19464,6 +19573,13 @@ static void ft__plan_steps(ft_model *m, ft__plan *plan)
                 if (plan->trained[node->inputs[i] - 1]
                     || m->nodes[node->inputs[i] - 1].want_gradient) trained = true;
             plan->trained[m->order[at] - 1] = trained;
+        }
+        for (at = 0; at < m->node_count; ++at) {
+            int copy = m->nodes[at].layout.copy;
+            if (!copy) continue;
+            plan->copied[copy - 1] = at + 1;
+            plan->trained[plan->node_count + copy - 1] = plan->trained[at]
+                || ft__wants_gradient(m, plan, at + 1);
         }
         ft__add_steps(m, plan, needed, sole, done, false);
         plan->first_trained = plan->step_count;
@@ -19489,21 +19605,25 @@ static void ft__plan_steps(ft_model *m, ft__plan *plan)
 static ft__call ft__make_call(ft_model *m, const ft__plan *plan, const ft__step *step,
                               ft__extent extent, bool backward)
 {
-    const ft__node *node = &m->nodes[step->id - 1], *output = &m->nodes[step->output - 1];
+    const ft__node *node = ft__node_of_step(m, plan, step);
+    const ft__node *output = ft__node_of(m, plan, step->output);
     ft__call call;
     int i;
     memset(&call, 0, sizeof call);
     for (i = 0; i < node->input_count; ++i) {
-        int id = node->inputs[i];
-        const ft__node *from = &m->nodes[id - 1];
+        int id = ft__input_of(m, plan, step, i);
+        const ft__node *from = ft__node_of(m, plan, id);
+        bool leaf = id <= plan->node_count && ft__is_leaf(from);
         ft__tensor *input = &plan->inputs[i];
         input->shape = ft__with_extent(from->shape, extent);
         input->type = from->type;
-        input->channels_last = ft__is_channels_last(from);
+        input->channels_last = step->copies ? ft__is_channels_last(from)
+                                            : ft__reads_last(m, node, i);
+        input->stored = NULL;
         input->fresh = false;
-        input->value = ft__is_leaf(from) ? from->value : plan->values[id - 1];
-        input->gradient = !backward ? NULL : ft__is_parameter(from) ? from->gradient
-                                                                   : plan->gradients[id - 1];
+        input->value = leaf ? from->value : plan->values[id - 1];
+        input->gradient = !backward ? NULL : leaf && ft__is_parameter(from) ? from->gradient
+                                                                         : plan->gradients[id - 1];
     }
     call.input_count = node->input_count;
     if (step->weight) plan->inputs[1].value = step->weight;
@@ -19519,7 +19639,7 @@ static ft__call ft__make_call(ft_model *m, const ft__plan *plan, const ft__step 
     call.node = node;
     call.input = plan->inputs;
     call.output.shape = ft__with_extent(output->shape, extent);
-    call.output.channels_last = ft__is_channels_last(output);
+    call.output.channels_last = ft__is_channels_last(output) != step->copies;
     call.output.value = plan->values[step->output - 1];
     call.output.gradient = backward ? plan->gradients[step->output - 1] : NULL;
     call.saved = plan->saved[step->id - 1];
@@ -19603,9 +19723,9 @@ static size_t ft__round_up(size_t bytes)
 }
 
 /* Whether a step's backward needs its output: for the slope of its own or a fused activation. */
-static bool ft__keeps_output(const ft_model *m, const ft__step *step)
+static bool ft__keeps_output(const ft_model *m, const ft__plan *plan, const ft__step *step)
 {
-    int reads = ft__rows[m->nodes[step->id - 1].op]->flags;
+    int reads = ft__rows[ft__node_of_step(m, plan, step)->op]->flags;
     return (reads & FT__READS_Y) || (step->activation && !ft__masks(m, step));
 }
 
@@ -19648,14 +19768,15 @@ static int ft__last_use(const ft_model *m, const ft__plan *plan, int made_by, bo
     if (ft__stays(m, id)) return INT_MAX;
     for (end = ft__readers_of(plan, id, &from); from < end; ++from) {
         const ft__step *step = &plan->steps[plan->readers[from]];
-        const ft__node *reader = &m->nodes[step->id - 1];
+        const ft__node *reader = ft__node_of_step(m, plan, step);
         if (plan->readers[from] > last) last = plan->readers[from];
         if (backward && step->again && step->moment_again > last) last = step->moment_again;
         if (backward && step->trained && (ft__rows[reader->op]->flags & FT__READS_X)
             && step->moment_back > last)
             last = step->moment_back;
     }
-    if (backward && maker->trained && ft__keeps_output(m, maker) && maker->moment_back > last)
+    if (backward && maker->trained && ft__keeps_output(m, plan, maker)
+        && maker->moment_back > last)
         last = maker->moment_back;
     return last;
 }
@@ -19671,17 +19792,19 @@ static bool ft__has_gradient(const ft_model *m, const ft__plan *plan, int id)
 static void ft__plan_shares(const ft_model *m, ft__plan *plan)
 {
     int i, j;
-    for (i = 0; i < m->node_count; ++i) plan->shares[i] = i + 1;
+    for (i = 0; i < ft__value_count(m, plan); ++i) plan->shares[i] = i + 1;
     for (i = plan->step_count - 1; i >= plan->first_trained; --i) {
         const ft__step *step = &plan->steps[i];
-        const ft__node *node = &m->nodes[step->id - 1];
-        int id = node->input_count ? node->inputs[0] : 0;
+        const ft__node *node = ft__node_of_step(m, plan, step);
+        int id = node->input_count ? ft__input_of(m, plan, step, 0) : 0;
         bool fits = id && (ft__rows[node->op]->flags & FT__IN_PLACE)
             && ft__has_gradient(m, plan, id) && ft__has_gradient(m, plan, step->output)
-            && !ft__is_leaf(&m->nodes[id - 1]) && plan->last_reader[id - 1] == i
+            && !(id <= plan->node_count && ft__is_leaf(&m->nodes[id - 1]))
+            && plan->last_reader[id - 1] == i
             && !ft__wants_gradient(m, plan, id) && !ft__wants_gradient(m, plan, step->output)
-            && ft__same_count(&m->nodes[id - 1], &m->nodes[step->output - 1]);
-        for (j = 1; j < node->input_count; ++j) fits = fits && node->inputs[j] != id;
+            && ft__same_count(ft__node_of(m, plan, id), ft__node_of(m, plan, step->output));
+        for (j = 1; j < node->input_count; ++j)
+            fits = fits && ft__input_of(m, plan, step, j) != id;
         if (fits) plan->shares[id - 1] = plan->shares[step->output - 1];
     }
 }
@@ -19710,7 +19833,7 @@ static int ft__gradient_block(const ft_model *m, ft__plan *plan, int id, int mad
         if (plan->shares[plan->steps[i].output - 1] == id && plan->steps[i].moment_back > last)
             last = plan->steps[i].moment_back;
     return ft__add_block(blocks, count,
-                         ft__node_count_at(&m->nodes[id - 1], plan->most) * sizeof(float),
+                         ft__node_count_at(ft__node_of(m, plan, id), plan->most) * sizeof(float),
                          reader < 0 ? plan->step_count : plan->steps[reader].moment_back, last,
                          (void **)(void *)&plan->gradients[id - 1]);
 }
@@ -19725,8 +19848,9 @@ static int ft__list_blocks(ft_model *m, ft__plan *plan, ft__block *blocks)
     plan->workspace_bytes = 0;
     for (i = 0; i < plan->step_count; ++i) {
         ft__step *step = &plan->steps[i];
-        const ft__node *output = &m->nodes[step->output - 1];
-        ft__costs costs = ft__costs_of(m, &m->nodes[step->id - 1], plan->most, step->trained);
+        const ft__node *output = ft__node_of(m, plan, step->output);
+        ft__costs costs = ft__costs_of(m, ft__node_of_step(m, plan, step), plan->most,
+                                       step->trained);
         size_t bytes = ft__node_count_at(output, plan->most) * sizeof(float);
         void **value = (void **)(void *)(step->again ? &step->values[0]
                                                      : &plan->values[step->output - 1]);
@@ -19761,9 +19885,10 @@ static int ft__crossing(const ft_model *m, const ft__plan *plan, int at)
     for (i = plan->first_trained; i < at; ++i) {
         bool crosses = false;
         for (j = at; j < plan->step_count && !crosses; ++j) {
-            const ft__node *reader = &m->nodes[plan->steps[j].id - 1];
+            const ft__node *reader = ft__node_of_step(m, plan, &plan->steps[j]);
             for (k = 0; k < reader->input_count; ++k)
-                if (reader->inputs[k] == plan->steps[i].output) crosses = true;
+                if (ft__input_of(m, plan, &plan->steps[j], k) == plan->steps[i].output)
+                    crosses = true;
         }
         crossing += crosses;
     }
@@ -19781,16 +19906,18 @@ static bool ft__carries(const ft__node *node)
 static void ft__mark_again(ft_model *m, ft__plan *plan, int at)
 {
     ft__step *step = &plan->steps[at];
-    bool wanted = ft__keeps_output(m, step)
-        || ft__costs_of(m, &m->nodes[step->id - 1], plan->most, true).saved > 0;
+    const ft__node *node = ft__node_of_step(m, plan, step);
+    bool wanted = ft__keeps_output(m, plan, step)
+        || ft__costs_of(m, node, plan->most, true).saved > 0;
     int from, end;
     step->again = false;
     if (ft__stays(m, step->output)) return;
-    if (ft__carries(&m->nodes[step->id - 1])) return;
+    if (ft__carries(node)) return;
     for (end = ft__readers_of(plan, step->output, &from); from < end; ++from) {
         const ft__step *reader = &plan->steps[plan->readers[from]];
         if (reader->part != step->part) return;
-        if ((ft__rows[m->nodes[reader->id - 1].op]->flags & FT__READS_X) || reader->again)
+        if ((ft__rows[ft__node_of_step(m, plan, reader)->op]->flags & FT__READS_X)
+            || reader->again)
             wanted = true;
     }
     step->again = wanted;
@@ -19808,10 +19935,10 @@ static void ft__plan_alone(ft_model *m, ft__plan *plan)
         bool same_part = true, multiplies = false;
         int last = 0;
         if (step->again || ft__stays(m, step->output)
-            || !(ft__rows[m->nodes[step->id - 1].op]->flags & FT__RESTORES)) continue;
+            || !(ft__rows[ft__node_of_step(m, plan, step)->op]->flags & FT__RESTORES)) continue;
         for (end = ft__readers_of(plan, step->output, &from); from < end; ++from) {
             const ft__step *read = &plan->steps[plan->readers[from]];
-            const ft__node *reader = &m->nodes[read->id - 1];
+            const ft__node *reader = ft__node_of_step(m, plan, read);
             if (read->part != step->part) same_part = false;
             if (!(ft__rows[reader->op]->flags & FT__READS_X)) continue;
             if (ft__costs_of(m, reader, plan->most, true).multiply_adds > 0) multiplies = true;
@@ -19830,12 +19957,12 @@ static void ft__plan_parts(ft_model *m, ft__plan *plan, int parts, int most, con
     size_t all = 0, passed = 0;
     int i, part = 0;
     for (i = plan->first_trained; i < plan->step_count; ++i)
-        all += ft__node_count_at(&m->nodes[plan->steps[i].output - 1], plan->most);
+        all += ft__node_count_at(ft__node_of(m, plan, plan->steps[i].output), plan->most);
     for (i = plan->first_trained; i < plan->step_count; ++i) {
         if (crossing[i] <= most && (double)passed * parts >= (double)(part + 1) * (double)all)
             part += 1;
         plan->steps[i].part = part;
-        passed += ft__node_count_at(&m->nodes[plan->steps[i].output - 1], plan->most);
+        passed += ft__node_count_at(ft__node_of(m, plan, plan->steps[i].output), plan->most);
     }
     for (i = plan->step_count - 1; i >= plan->first_trained; --i) {
         plan->steps[i].again = false;
@@ -19895,7 +20022,7 @@ static void ft__plan_weights(ft_model *m, ft__plan *plan)
     int i;
     plan->weight_bytes = 0;
     for (i = 0; i < plan->step_count; ++i) {
-        const ft__node *node = &m->nodes[plan->steps[i].id - 1];
+        const ft__node *node = ft__node_of_step(m, plan, &plan->steps[i]);
         ft__costs costs = ft__costs_of(m, node, plan->most, false);
         size_t bytes;
         if (!plan->steps[i].norm || (!costs.prepared && !plan->steps[i].each_run)) continue;
@@ -19905,7 +20032,7 @@ static void ft__plan_weights(ft_model *m, ft__plan *plan)
     shared = ft__plan_weight(plan, passing);
     for (i = 0; i < plan->step_count; ++i) {
         ft__step *step = &plan->steps[i];
-        const ft__node *node = &m->nodes[step->id - 1];
+        const ft__node *node = ft__node_of_step(m, plan, step);
         ft__costs costs = ft__costs_of(m, node, plan->most, false);
         step->prepared_for = ~(uint64_t)0;
         step->prepared = NULL;
@@ -19919,30 +20046,33 @@ static void ft__plan_weights(ft_model *m, ft__plan *plan)
     }
 }
 
-/* Lists the steps that read each node, in order. A step that reads a node twice is there twice. */
+/* Lists the steps that read each value, in order. A step that reads one twice is there twice. */
 static void ft__plan_readers(ft_model *m, ft__plan *plan)
 {
-    int i, j, count = 0;
-    for (i = 0; i < m->node_count; ++i) plan->last_reader[i] = -1;
+    int i, j, count = 0, values = ft__value_count(m, plan);
+    for (i = 0; i < values; ++i) plan->last_reader[i] = -1;
     for (i = 0; i < plan->step_count; ++i) {
-        const ft__node *node = &m->nodes[plan->steps[i].id - 1];
+        const ft__step *step = &plan->steps[i];
+        const ft__node *node = ft__node_of_step(m, plan, step);
         count += node->input_count;
         for (j = 0; j < node->input_count; ++j) {
-            plan->reader_end[node->inputs[j] - 1] += 1;
-            if (i >= plan->first_trained) plan->last_reader[node->inputs[j] - 1] = i;
+            int id = ft__input_of(m, plan, step, j);
+            plan->reader_end[id - 1] += 1;
+            if (i >= plan->first_trained) plan->last_reader[id - 1] = i;
         }
     }
     plan->readers = (int *)ft__allocate(&m->context, (size_t)count + 1, sizeof *plan->readers);
     if (!plan->readers) return;
-    for (i = 1; i < m->node_count; ++i) plan->reader_end[i] += plan->reader_end[i - 1];
+    for (i = 1; i < values; ++i) plan->reader_end[i] += plan->reader_end[i - 1];
     for (i = plan->step_count - 1; i >= 0; --i) { /* each end moves to the begin, ... */
-        const ft__node *node = &m->nodes[plan->steps[i].id - 1];
+        const ft__step *step = &plan->steps[i];
+        const ft__node *node = ft__node_of_step(m, plan, step);
         for (j = 0; j < node->input_count; ++j)
-            plan->readers[--plan->reader_end[node->inputs[j] - 1]] = i;
+            plan->readers[--plan->reader_end[ft__input_of(m, plan, step, j) - 1]] = i;
     }
-    for (i = 1; i < m->node_count; ++i) /* ... which is where the one before ends */
+    for (i = 1; i < values; ++i) /* ... which is where the one before ends */
         plan->reader_end[i - 1] = plan->reader_end[i];
-    if (m->node_count) plan->reader_end[m->node_count - 1] = count;
+    if (values) plan->reader_end[values - 1] = count;
 }
 
 static int ft__most_inputs(const ft_model *m)
@@ -19990,9 +20120,10 @@ static bool ft__plan_reads(const ft_model *m, const ft__plan *plan, int id)
 {
     int i, j;
     for (i = 0; i < plan->step_count; ++i) {
-        const ft__node *node = &m->nodes[plan->steps[i].id - 1];
-        for (j = 0; !plan->steps[i].norm && j < node->input_count; ++j)
-            if (node->inputs[j] == id) return true;
+        const ft__step *step = &plan->steps[i];
+        const ft__node *node = ft__node_of_step(m, plan, step);
+        for (j = 0; !step->norm && j < node->input_count; ++j)
+            if (ft__input_of(m, plan, step, j) == id) return true;
     }
     return false;
 }
@@ -20004,7 +20135,7 @@ static size_t ft__device_passing(const ft_model *m, const ft__plan *plan)
     size_t packed = 0, sums = 0, slice;
     int i;
     for (i = 0; i < plan->step_count; ++i) {
-        const ft__node *node = &m->nodes[plan->steps[i].id - 1], *weight;
+        const ft__node *node = ft__node_of_step(m, plan, &plan->steps[i]), *weight;
         size_t count, rows;
         if (!ft__is(node, FT__PRODUCT)) continue;
         weight = &m->nodes[node->inputs[1] - 1];
@@ -20055,10 +20186,12 @@ static size_t ft__trial_bytes(const ft_model *m, const ft__plan *plan)
     int i, j;
     if (two.batch > 2) two.batch = 2;
     for (i = 0; m->context.device && i < plan->step_count; ++i) {
-        const ft__node *node = &m->nodes[plan->steps[i].id - 1];
+        const ft__step *step = &plan->steps[i];
+        const ft__node *node = &m->nodes[step->id - 1];
         bytes = 3 * ft__node_count_at(node, two); /* value, gradient, and what it saves */
-        for (j = 0; j < node->input_count; ++j)
-            bytes += 2 * ft__node_count_at(&m->nodes[node->inputs[j] - 1], two);
+        for (j = 0; j < ft__node_of_step(m, plan, step)->input_count; ++j)
+            bytes += 2 * ft__node_count_at(ft__node_of(m, plan, ft__input_of(m, plan, step, j)),
+                                           two);
         if (bytes > most) most = bytes;
     }
     return 4 * most * sizeof(float);
@@ -20110,7 +20243,7 @@ static bool ft__plan_drop_weights(ft_model *m, ft__plan *plan)
     int i, found = -1;
     for (i = 0; i < plan->step_count && !m->context.device; ++i) {
         const ft__step *step = &plan->steps[i];
-        const ft__node *node = &m->nodes[step->id - 1];
+        const ft__node *node = ft__node_of_step(m, plan, step);
         if (step->each_run || step->trained) continue;
         bytes = ft__costs_of(m, node, plan->most, false).prepared;
         if (!bytes && step->norm)
@@ -20176,7 +20309,7 @@ static void ft__plan_allocate(ft_model *m, ft__plan *plan, const ft__block *bloc
     ft__device_plan(c, plan->weights, plan->weight_bytes);
     for (i = 0; ft__ok(c) && i < count; ++i)
         *blocks[i].pointer = (char *)plan->memory + blocks[i].offset;
-    for (i = 0; ft__ok(c) && i < m->node_count; ++i)
+    for (i = 0; ft__ok(c) && i < ft__value_count(m, plan); ++i)
         plan->gradients[i] = plan->gradients[plan->shares[i] - 1];
     if (ft__ok(c)) ft__plan_weights(m, plan);
 }
@@ -20193,18 +20326,21 @@ static void ft__give_up_plan(ft_model *m, bool training)
 static size_t ft__plan_lists(const ft_model *m)
 {
     size_t each = sizeof(ft__step) + 5 * sizeof(ft__block) + 3 * sizeof(void *) + 4 * sizeof(int);
-    return sizeof(ft__plan) + ((size_t)m->node_count + 2) * each
+    return sizeof(ft__plan) + ((size_t)m->node_count + (size_t)m->copies + 2) * each
         + (size_t)ft__most_inputs(m) * sizeof(ft__tensor) + 16 * 2 * FT__ALIGNMENT;
 }
 
 /* Makes a plan; with `measure`, stops before the large allocations and only computes its bytes. */
 static ft__plan *ft__plan_make(ft_model *m, ft__extent most, bool training, bool measure)
 {
+    static char copy_name[] = "a copy in another layout";
     ft__context *c = &m->context;
-    size_t nodes = (size_t)m->node_count + 1, before;
+    size_t nodes, before;
     ft__plan *plan;
     ft__block *blocks = NULL;
     int count, i;
+    ft__choose_layouts(m);
+    nodes = (size_t)m->node_count + (size_t)m->copies + 1;
     if (m->plans[!training] && m->plans[!training] != m->in_use
         && ft__memory_left(c) < ft__plan_lists(m)) ft__give_up_plan(m, !training);
     before = c->bytes;
@@ -20213,6 +20349,11 @@ static ft__plan *ft__plan_make(ft_model *m, ft__extent most, bool training, bool
     plan->training = training;
     plan->most = most;
     plan->version = m->version;
+    plan->node_count = m->node_count;
+    plan->copy.op = FT__OP_reshape;
+    plan->copy.name = copy_name;
+    plan->copy.input_count = 1;
+    plan->copied = (int *)ft__allocate(c, (size_t)m->copies + 1, sizeof *plan->copied);
     plan->steps = (ft__step *)ft__allocate(c, nodes, sizeof *plan->steps);
     plan->values = (float **)ft__allocate(c, nodes, sizeof *plan->values);
     plan->gradients = (float **)ft__allocate(c, nodes, sizeof *plan->gradients);
@@ -20432,7 +20573,7 @@ static void ft__run_forward(ft_model *m, ft__plan *plan, int from, int to, int b
             }
             step->prepared_for = now;
         }
-        if (in_steps && ft__is(&m->nodes[step->id - 1], FT__LOOKS_UP))
+        if (in_steps && ft__is(call.node, FT__LOOKS_UP))
             ft__catch_up(&m->context, &m->nodes[m->nodes[step->id - 1].inputs[1] - 1],
                          ft__integers(&call.input[0]), ft__count(&call.input[0]));
         ft__run_operator(&call, false);
@@ -20452,17 +20593,20 @@ static bool ft__writes_gradient(const ft__node *node, int input)
 static void ft__fresh_gradients(ft_model *m, const ft__plan *plan, int at, int batch, bool runs,
                                 bool on_device)
 {
-    const ft__node *node = &m->nodes[plan->steps[at].id - 1];
+    const ft__step *step = &plan->steps[at];
+    const ft__node *node = ft__node_of_step(m, plan, step);
     int i, j;
     for (i = 0; i < node->input_count; ++i) {
-        int id = node->inputs[i];
+        int id = ft__input_of(m, plan, step, i);
         bool twice = false;
         if (!plan->gradients[id - 1] || plan->last_reader[id - 1] != at) continue;
-        for (j = 0; j < node->input_count; ++j) twice = twice || (j != i && node->inputs[j] == id);
+        for (j = 0; j < node->input_count; ++j)
+            twice = twice || (j != i && ft__input_of(m, plan, step, j) == id);
         if (runs && !twice && (on_device || ft__writes_gradient(node, i)))
             plan->inputs[i].fresh = true;
         else ft__set_numbers(&m->context, plan->gradients[id - 1],
-                             ft__node_count_at(&m->nodes[id - 1], ft__extent_of(m, batch)), 0);
+                             ft__node_count_at(ft__node_of(m, plan, id), ft__extent_of(m, batch)),
+                             0);
     }
 }
 
@@ -20486,7 +20630,7 @@ static void ft__run_backward(ft_model *m, ft__plan *plan, int batch)
     ft__set_numbers(&m->context, plan->gradients[m->loss.id - 1], 1, 1.0f);
     for (i = plan->step_count - 1; i >= plan->first_trained; --i) {
         const ft__step *step = &plan->steps[i];
-        ft__operator backward = ft__rows[m->nodes[step->id - 1].op]->backward;
+        ft__operator backward = ft__rows[ft__node_of_step(m, plan, step)->op]->backward;
         double start = ft__clock(&m->context);
         ft__call call;
         bool runs;
@@ -20496,7 +20640,7 @@ static void ft__run_backward(ft_model *m, ft__plan *plan, int batch)
         ft__fresh_gradients(m, plan, i, batch, runs, runs && ft__runs_on_device(&call));
         if (runs && step->activation && !ft__masks(m, step)) ft__run_activation_back(&call);
         if (runs) ft__run_operator(&call, true);
-        if (runs && ft__is(&m->nodes[step->id - 1], FT__LOOKS_UP))
+        if (runs && ft__is(call.node, FT__LOOKS_UP))
             ft__use_rows(m->nodes[m->nodes[step->id - 1].inputs[1] - 1].resting,
                          ft__integers(&call.input[0]), ft__count(&call.input[0]));
         m->nodes[step->id - 1].time.backward += ft__clock(&m->context) - start;
@@ -20508,9 +20652,10 @@ static bool ft__output_reads(const ft_model *m, const ft__plan *plan, int id)
 {
     int i, j;
     for (i = 0; i < plan->step_count; ++i) {
-        const ft__node *node = &m->nodes[plan->steps[i].id - 1];
-        for (j = 0; plan->steps[i].for_output && j < node->input_count; ++j)
-            if (node->inputs[j] == id) return true;
+        const ft__step *step = &plan->steps[i];
+        const ft__node *node = ft__node_of_step(m, plan, step);
+        for (j = 0; step->for_output && j < node->input_count; ++j)
+            if (ft__input_of(m, plan, step, j) == id) return true;
     }
     return id == m->output.id;
 }
@@ -20564,6 +20709,7 @@ static void ft__is_fed(ft_model *m, ft__node *node, int batch)
 static void ft__fill_input(ft_model *m, ft__node *node, const void *values, int batch)
 {
     ft_shape shape = ft__with_extent(node->shape, ft__extent_of(m, batch));
+    ft__choose_layouts(m);
     if (ft__is_channels_last(node))
         ft__transpose(&m->context, &shape, FT__TO_LAST, (const float *)values, node->value, false);
     else memcpy(node->value, values, ft__shape_count(&shape) * sizeof(float));
@@ -20606,9 +20752,10 @@ static bool ft__loss_is_fed(const ft_model *m, const ft__plan *plan)
 {
     int i, j;
     for (i = 0; i < plan->step_count; ++i) {
-        const ft__node *node = &m->nodes[plan->steps[i].id - 1];
-        for (j = 0; !plan->steps[i].for_output && j < node->input_count; ++j) {
-            const ft__node *input = &m->nodes[node->inputs[j] - 1];
+        const ft__step *step = &plan->steps[i];
+        const ft__node *node = ft__node_of_step(m, plan, step);
+        for (j = 0; !step->for_output && j < node->input_count; ++j) {
+            const ft__node *input = ft__node_of(m, plan, ft__input_of(m, plan, step, j));
             if (!ft__is_input(input) || ft__fits_run(m, input)) continue;
             if (input->fed.batch == 0 || input->fed_before != m->runs) return false;
         }
@@ -20641,10 +20788,11 @@ static ft_status ft__check_inputs(ft_model *m, const ft__plan *plan, bool with_l
 {
     int i, j;
     for (i = 0; i < plan->step_count; ++i) {
-        const ft__node *node = &m->nodes[plan->steps[i].id - 1];
-        if (!with_loss && !plan->steps[i].for_output) continue;
+        const ft__step *step = &plan->steps[i];
+        const ft__node *node = ft__node_of_step(m, plan, step);
+        if (!with_loss && !step->for_output) continue;
         for (j = 0; j < node->input_count; ++j) {
-            const ft__node *input = &m->nodes[node->inputs[j] - 1];
+            const ft__node *input = ft__node_of(m, plan, ft__input_of(m, plan, step, j));
             if (ft__is_input(input) && ft__check_fed(m, input) != FT_OK) break;
         }
     }
@@ -32766,7 +32914,7 @@ static ft_status ft__check_classes(ft_model *m, const ft_data *data)
    the same data as one that was never interrupted.
    ============================================================================================= */
 typedef struct ft__cache {  /* outputs of the frozen prefix, one row per (sample, view) */
-    int *nodes;             /* earlier nodes that the trained steps read, labels included */
+    int *nodes;             /* earlier values that the trained steps read, labels included */
     int node_count;
     size_t row;             /* numbers in a row */
     int views;
@@ -32953,17 +33101,20 @@ static ft_status ft__cache_plan(ft__fit *f)
     int i, j;
     if (f->o.no_cache || f->plan->first_trained == 0) return c->status;
     cache->views = f->o.augment ? f->o.views : 1;
-    cache->nodes = (int *)ft__allocate(c, (size_t)m->node_count + 1, sizeof *cache->nodes);
+    cache->nodes = (int *)ft__allocate(c, (size_t)ft__value_count(m, f->plan) + 1,
+                                       sizeof *cache->nodes);
     if (!cache->nodes) return c->status;
     for (i = f->plan->first_trained; i < f->plan->step_count; ++i) {
-        const ft__node *node = &m->nodes[f->plan->steps[i].id - 1];
+        const ft__step *step = &f->plan->steps[i];
+        const ft__node *node = ft__node_of_step(m, f->plan, step), *from;
         for (j = 0; j < node->input_count; ++j) {
-            int id = node->inputs[j];
-            if (f->plan->trained[id - 1] || ft__is_weight(&m->nodes[id - 1])) continue;
+            int id = ft__input_of(m, f->plan, step, j);
+            from = ft__node_of(m, f->plan, id);
+            if (f->plan->trained[id - 1] || ft__is_weight(from)) continue;
             if (ft__cache_lists(cache, id)) continue;
-            if (ft__has_length(&m->nodes[id - 1])) return c->status; /* rows differ in length */
+            if (ft__has_length(from)) return c->status; /* rows differ in length */
             cache->nodes[cache->node_count++] = id;
-            cache->row += ft__node_count_at(&m->nodes[id - 1], ft__one);
+            cache->row += ft__node_count_at(from, ft__one);
         }
     }
     rows *= (size_t)(cache->views + (f->o.augment ? 1 : 0)); /* held-back samples: the plain view */
@@ -33052,12 +33203,17 @@ static uint64_t ft__prefix_key(const ft__fit *f)
     if (p.steps) ft__parallel(c, f->plan->first_trained, ft__hash_weights, &p);
     for (i = 0; ft__ok(c) && i < f->plan->first_trained; ++i) {
         const ft__step *step = &f->plan->steps[i];
+        if (step->copies) continue; /* what is cached has its layout in the key below */
         hash = ft__hash_node(f, hash ^ p.steps[i], step->id, &text);
         if (step->norm) hash = ft__hash_node(f, hash, step->norm, &text);
         if (step->activation) hash = ft__hash_node(f, hash, step->activation, &text);
     }
-    for (i = 0; i < f->cache.node_count; ++i)
-        hash = ft__key(hash, (uint64_t)f->cache.nodes[i], 0, 0);
+    for (i = 0; i < f->cache.node_count; ++i) {
+        const ft__node *node = ft__node_of(f->m, f->plan, f->cache.nodes[i]);
+        bool copy = f->cache.nodes[i] > f->plan->node_count;
+        hash = ft__key(hash, (uint64_t)(node - f->m->nodes + 1),
+                       ft__is_channels_last(node) != copy, 0);
+    }
     ft__release(c, text.letters);
     ft__release(c, p.steps);
     return hash;
@@ -33143,9 +33299,9 @@ static void ft__cache_write(ft__fit *f)
 /* Returns the memory of a node's value in the plan; *count is how many numbers a sample has. */
 static float *ft__boundary(const ft__fit *f, int id, size_t *count)
 {
-    const ft__node *node = &f->m->nodes[id - 1];
+    const ft__node *node = ft__node_of(f->m, f->plan, id);
     *count = ft__node_count_at(node, ft__one);
-    return ft__is_leaf(node) ? node->value : f->plan->values[id - 1];
+    return ft__is_leaf(node) && id <= f->plan->node_count ? node->value : f->plan->values[id - 1];
 }
 
 /* Fails: the frozen layers' output for a sample is not finite, which training cannot repair. */
@@ -33154,7 +33310,7 @@ static bool ft__cache_refuse(ft__fit *f, int node, int slot)
     char text[300];
     if (!ft__blame_data(f->m, text, sizeof text))
         snprintf(text, sizeof text, "the output of %.100s for sample %d (%.100s) is not finite",
-                 f->m->nodes[node - 1].name, f->m->fed_samples[slot],
+                 ft__node_of(f->m, f->plan, node)->name, f->m->fed_samples[slot],
                  ft_data_name(f->data, f->m->fed_samples[slot]));
     ft__fail(&f->m->context, FT_NOT_FINITE, "the frozen layers: %s", text);
     return false;
@@ -33171,7 +33327,7 @@ static bool ft__cache_put(ft__fit *f, size_t row, int slot)
     for (i = 0; i < cache->node_count; ++i) {
         const float *value = ft__boundary(f, cache->nodes[i], &count);
         memcpy(at, value + (size_t)slot * count, count * sizeof *at);
-        for (k = 0; f->m->nodes[cache->nodes[i] - 1].type == FT_F32 && k < count; ++k)
+        for (k = 0; ft__node_of(f->m, f->plan, cache->nodes[i])->type == FT_F32 && k < count; ++k)
             if (!(fabs((double)at[k]) <= (double)FLT_MAX))
                 return ft__cache_refuse(f, cache->nodes[i], slot);
         at += count;

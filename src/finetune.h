@@ -131,6 +131,7 @@ extern "C" {
 #include "devices/opencl_sequences.h"
 #include "devices/opencl_recurrent.h"
 #include "devices/opencl_dispatch.h"
+#include "graph/layout.h"
 #include "graph/plan.h"
 #include "graph/memory.h"
 #include "graph/forward_backward.h"

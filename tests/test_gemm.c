@@ -628,7 +628,7 @@ static void conv_pixel(const layer *l, const picture *p, const double *x, const 
 {
     int groups = p->groups ? p->groups : 1, channels = p->c / groups, per = p->o / groups;
     int stride[2], dilation[2], taps = p->kernel[0] * p->kernel[1], c, ky, kx;
-    size_t out = place_of(&l->call.output.shape, true, (size_t)(
+    size_t out = place_of(&l->call.output.shape, channels_last_order, (size_t)(
         ((at[0] * p->o + at[1]) * p->out[0] + at[2]) * p->out[1] + at[3]));
     double dy = seen(l, l->dy.at[out]), sum = (double)l->b.at[at[1]];
     for (c = 0; c < 2; ++c) {
@@ -643,7 +643,7 @@ static void conv_pixel(const layer *l, const picture *p, const double *x, const 
             int first = at[1] / per * channels;
             size_t in, weight = (size_t)(at[1] * channels * taps + ky * p->kernel[1] + kx);
             if (down < 0 || down >= p->h || right < 0 || right >= p->w) continue;
-            in = place_of(&l->input[0].shape, true, (size_t)(
+            in = place_of(&l->input[0].shape, channels_last_order, (size_t)(
                 ((at[0] * p->c + first) * p->h + down) * p->w + right));
             for (c = 0; c < channels; ++c, weight += (size_t)taps) {
                 sum += x[in + (size_t)c] * w[weight];
@@ -696,7 +696,7 @@ static double pixel_of(const guarded *values, const ft_shape *shape, int n, int 
     size_t at;
     if (y < 0 || y >= shape->size[2] || x < 0 || x >= shape->size[3]) return 0;
     at = (size_t)(((n * shape->size[1] + c) * shape->size[2] + y) * shape->size[3] + x);
-    return (double)values->at[place_of(shape, true, at)];
+    return (double)values->at[place_of(shape, channels_last_order, at)];
 }
 
 /* Squares of `size` at (y, x) of picture n, for all channels: left square left^T, rounded. */
@@ -729,7 +729,7 @@ static void add_tile(const cook_toom *t, const double *from, int channels, const
                 size_t k = (size_t)(((n * shape->size[1] + o) * shape->size[2] + y + down)
                                     * shape->size[3] + x + right);
                 for (i = 0; i < SQUARE; ++i)
-                    to[place_of(shape, true, k)] += sum[i] * t->a[i / TILE][down]
+                    to[place_of(shape, channels_last_order, k)] += sum[i] * t->a[i / TILE][down]
                         * t->a[i % TILE][right] / (t->over[i / TILE] * t->over[i % TILE]);
             }
     }

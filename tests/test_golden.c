@@ -91,6 +91,17 @@ static float random_value(unsigned *state)
     return (float)(*state >> 8) / 8388608.0f - 1;
 }
 
+/* Whether an operator takes [N, C, H, W] channels-last: else it wants it row by row. */
+static bool takes_last(int op)
+{
+    return ft__rows[op]->flags & (FT__CHANNELS_LAST | FT__ANY_LAYOUT | FT__REORDERS);
+}
+
+static const int *order_of(const ft__tensor *t)
+{
+    return t->channels_last ? channels_last_order : NULL;
+}
+
 static void read_inputs(operator_case *c)
 {
     char prefix[128], name[16];
@@ -105,9 +116,9 @@ static void read_inputs(operator_case *c)
         info = ft_file_tensor(c->file, find(c->file, prefix, name));
         t->shape = info.shape;
         t->type = info.type;
-        t->channels_last = t->shape.rank == 4 && t->type == FT_F32
+        t->channels_last = t->shape.rank == 4 && t->type == FT_F32 && takes_last(c->node.op)
             && !(c->node.op == FT__OP_conv2d && c->input_count > 0);
-        reorder(t->value, &t->shape, t->channels_last, true);
+        reorder(t->value, &t->shape, order_of(t), true);
     }
 }
 
@@ -143,7 +154,7 @@ static void run_forward(operator_case *c)
     call->training = true; /* room for backward too */
     if (row->costs) row->costs(call, &costs);
     call->training = training;
-    call->output.channels_last = call->output.shape.rank == 4;
+    call->output.channels_last = call->output.shape.rank == 4 && takes_last(c->node.op);
     call->saved = calloc(costs.saved + 1, 1);
     call->workspace = (float *)calloc(costs.workspace + 1, 1);
     count = ft__count(&call->output);
@@ -151,7 +162,7 @@ static void run_forward(operator_case *c)
     row->forward(call);
     want = read_golden(c->file, prefix, "y", &wanted);
     CHECK(wanted == count, "%s: %zu results, PyTorch has %zu", c->name, count, wanted);
-    reorder(want, &call->output.shape, call->output.channels_last, true);
+    reorder(want, &call->output.shape, order_of(&call->output), true);
     if (wanted == count) compare(c->name, "y", call->output.value, want, count, of_operator);
     free(want);
 }
@@ -165,7 +176,7 @@ static void run_backward(operator_case *c)
     int n;
     snprintf(prefix, sizeof prefix, "%s/", c->name);
     c->call.output.gradient = read_golden(c->file, prefix, "r", &count);
-    reorder(c->call.output.gradient, &c->call.output.shape, c->call.output.channels_last, true);
+    reorder(c->call.output.gradient, &c->call.output.shape, order_of(&c->call.output), true);
     for (n = 0; n < c->input_count; ++n) {
         snprintf(name, sizeof name, "d%d", n);
         if (find(c->file, prefix, name) < 0) continue;
@@ -181,7 +192,7 @@ static void run_backward(operator_case *c)
         if (!c->gradients[n]) continue;
         snprintf(name, sizeof name, "d%d", n);
         want = read_golden(c->file, prefix, name, &count);
-        reorder(want, &c->input[n].shape, c->input[n].channels_last, true);
+        reorder(want, &c->input[n].shape, order_of(&c->input[n]), true);
         for (i = 0; i < count; ++i) want[i] += c->gradients[n][i];
         compare(c->name, name, c->input[n].gradient, want, count, of_operator);
         free(want);

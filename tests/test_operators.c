@@ -554,6 +554,29 @@ typedef struct outcome { buffer y, gradient[MOST_INPUTS], state[2]; bool fine; }
 
 enum { FRESH = 1 << 20 };
 
+/* How the tensors of the next runs are stored, in the ways that the operator's row allows. */
+enum { X_ROWS = 1, Y_ROWS = 2, OTHER_ORDER = 4 };
+static int stored_as;
+
+static void store(ft__tensor *t, int op, int input)
+{
+    static const int orders[3][3][6] = {{{0, 1, 2}, {0, 2, 1}, {0, 2, 1}}, /* of rank 3 */
+                                        {{0, 2, 1, 3}, {0, 1, 3, 2}, {0, 3, 1, 2}}, /* of rank 4 */
+                                        {{0, 2, 1, 3, 4}, {0, 2, 1, 4, 3}, {0, 4, 2, 1, 3}}};
+    int flags = ft__rows[op]->flags, rank = t->shape.rank;
+    bool either = flags & (FT__ANY_LAYOUT | FT__REORDERS);
+    bool weight = (flags & FT__CHANNELS_LAST) && input > 0;
+    t->channels_last = rank == 4 && (either || flags & FT__CHANNELS_LAST) && !weight;
+    if (either && stored_as & (input < 0 ? Y_ROWS : X_ROWS)) t->channels_last = false;
+    if (stored_as & OTHER_ORDER) t->stored = orders[rank - 3][input < 0 ? stored_as / 8 % 3
+                                                    : (input + stored_as / 8) % 3];
+}
+
+static const int *order_of(const ft__tensor *t)
+{
+    return t->stored ? t->stored : t->channels_last ? channels_last_order : NULL;
+}
+
 /* Runs forward and backward; `skip` is a mask of inputs whose gradient is NULL, or FRESH: gradients
    hold NaN, and backward is told to write. */
 static outcome run(ft__context *c, const problem *p, const double *r, int op, int skip)
@@ -585,9 +608,9 @@ static outcome run(ft__context *c, const problem *p, const double *r, int op, in
         }
         input[i].fresh = skip == FRESH;
         input[i].type = i == p->integer - 1 ? FT_I32 : FT_F32;
-        input[i].channels_last = p->shape[i].rank == 4 && !(op == FT__OP_conv2d && i > 0);
-        reorder(values[i].at, &p->shape[i], input[i].channels_last, true);
-        reorder(out.gradient[i].at, &p->shape[i], input[i].channels_last, true);
+        store(&input[i], op, i);
+        reorder(values[i].at, &p->shape[i], order_of(&input[i]), true);
+        reorder(out.gradient[i].at, &p->shape[i], order_of(&input[i]), true);
         input[i].value = values[i].at;
         input[i].gradient = skip & 1 << i || input[i].type == FT_I32 ? NULL : out.gradient[i].at;
     }
@@ -600,8 +623,8 @@ static outcome run(ft__context *c, const problem *p, const double *r, int op, in
     out.y = new_buffer(count_of(&p->out));
     upstream = new_buffer(out.y.count);
     for (k = 0; k < out.y.count; ++k) upstream.at[k] = (float)r[k];
-    call.output.channels_last = p->out.rank == 4;
-    reorder(upstream.at, &p->out, call.output.channels_last, true);
+    store(&call.output, op, -1);
+    reorder(upstream.at, &p->out, order_of(&call.output), true);
     call.output.value = out.y.at;
     call.output.gradient = upstream.at;
     call.training = true; /* room for backward too */
@@ -622,10 +645,10 @@ static outcome run(ft__context *c, const problem *p, const double *r, int op, in
         fetch(c, &out.gradient[i]);
     }
     out.fine = c->status == FT_OK;
-    reorder(out.y.at, &p->out, call.output.channels_last, false);
+    reorder(out.y.at, &p->out, order_of(&call.output), false);
     for (i = 0; i < p->inputs; ++i) {
-        reorder(values[i].at, &p->shape[i], input[i].channels_last, false);
-        reorder(out.gradient[i].at, &p->shape[i], input[i].channels_last, false);
+        reorder(values[i].at, &p->shape[i], order_of(&input[i]), false);
+        reorder(out.gradient[i].at, &p->shape[i], order_of(&input[i]), false);
         if (i >= 3 && is_norm(p)) { /* running statistics are state: kept for a look */
             out.state[i - 3] = values[i];
             continue;
@@ -850,6 +873,33 @@ static void check_fresh(const problem *p, int number, const double *r, int op,
     CHECK(free_outcome(&other, p->inputs), "%s, case %d, fresh: wrote outside", p->op, number);
 }
 
+/* The same in every other way in which the operator takes its tensors stored. */
+static void check_stored(problem *p, oracle f, int op, int number, const double *r, const double *y)
+{
+    int flags = ft__rows[op]->flags, way, i;
+    bool some = p->out.rank == 4;
+    for (i = 0; i < p->inputs; ++i) some = some || p->shape[i].rank == 4;
+    for (way = 1; way < 28; ++way) {
+        outcome out;
+        if (way & OTHER_ORDER ? !(flags & FT__STRIDED) || way % 4
+            : way >= 4 || !some || !(flags & FT__REORDERS || (flags & FT__ANY_LAYOUT && way == 3)))
+            continue;
+        if (way > 12 && p->shape[0].rank < 3) continue;
+        stored_as = way;
+        out = run(contexts[1], p, r, op, 0);
+        stored_as = 0;
+        compare(p, number, "value, stored otherwise", out.y.at, y, count_of(&p->out));
+        for (i = 0; i < p->inputs; ++i) {
+            char what[50];
+            if (!has_gradient(p, i)) continue;
+            snprintf(what, sizeof what, "gradient %d, stored otherwise (%d)", i, way);
+            compare(p, number, what, out.gradient[i].at, expected_gradient(p, f, r, i),
+                    count_of(&p->shape[i]));
+        }
+        CHECK(free_outcome(&out, p->inputs), "%s, case %d: wrote outside", p->op, number);
+    }
+}
+
 static void check_case(problem *p, oracle f, int op, int number)
 {
     unsigned state = 5;
@@ -886,6 +936,7 @@ static void check_case(problem *p, oracle f, int op, int number)
     first = run(contexts[0], p, r, op, 0);
     compare(p, number, "value", first.y.at, y, outputs);
     check_gradients(contexts[0], p, f, op, number, r, &first);
+    if (!briefly) check_stored(p, f, op, number, r, y);
     if (is_norm(p)) check_running(p, number, &first);
     if (((ft__rows[op]->flags & FT__WRITES) || on_device) && !briefly) check_fresh(p, number, r, op, &first);
     for (i = 1; !briefly && i < 3; ++i) {

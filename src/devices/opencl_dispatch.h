@@ -7,6 +7,7 @@
 #include "kernels/bf16.h"
 #include "nodes/nodes.h"
 #include "operators/table.h"
+#include "operators/common.h"
 #include "operators/activations.h"
 #include "operators/recurrent.h"
 #include "operators/rows.h"
@@ -103,6 +104,14 @@ static int ft__length_class(int length)
     return -bits;
 }
 
+/* A tensor's dimensions as they lie in memory, in one number. */
+static int ft__order_of(const ft__tensor *t)
+{
+    int order = 0, at;
+    for (at = 0; at < t->shape.rank; ++at) order = 8 * order + ft__memory_dimension(t, at);
+    return order;
+}
+
 /* The key of a verdict: the operator, its options, and all shapes but the batch. */
 static uint64_t ft__call_key(const ft__call *call)
 {
@@ -110,17 +119,19 @@ static uint64_t ft__call_key(const ft__call *call)
     const char *name = ft__rows[call->node->op]->name;
     int header[2], i, d;
     header[0] = call->input_count;
-    header[1] = call->input[0].channels_last;
+    header[1] = ft__order_of(&call->output);
     key = ft__hash_bytes(key, header, sizeof header);
     key = ft__hash_bytes(key, name, strlen(name));
     if (call->fused) key = ft__hash_bytes(key, call->fused->name, strlen(call->fused->name));
     for (i = 0; i < call->input_count; ++i) {
         ft_shape shape = call->input[i].shape;
         bool samples = ft__has_samples(call, i);
+        int order = ft__order_of(&call->input[i]);
         if (samples) shape.size[0] = 0;
         for (d = 1; samples && d < shape.rank; ++d)
             if (shape.size[d] == call->length) shape.size[d] = ft__length_class(call->length);
         key = ft__hash_bytes(key, &shape, sizeof shape);
+        key = ft__hash_bytes(key, &order, sizeof order);
     }
     return key;
 }

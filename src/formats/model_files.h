@@ -11,6 +11,7 @@
 #include "operators/adding.h"
 #include "operators/rows.h"
 #include "devices/opencl_memory.h"
+#include "graph/layout.h"
 #include "graph/plan.h"
 #include "graph/settings.h"
 #include "formats/safetensors.h"

@@ -10,6 +10,7 @@
 #include "optimizers/embedding_rows.h"
 #include "devices/opencl_memory.h"
 #include "devices/opencl_dispatch.h"
+#include "graph/layout.h"
 #include "graph/plan.h"
 #include "graph/memory.h"
 
@@ -145,7 +146,7 @@ static void ft__run_forward(ft_model *m, ft__plan *plan, int from, int to, int b
             }
             step->prepared_for = now;
         }
-        if (in_steps && ft__is(&m->nodes[step->id - 1], FT__LOOKS_UP))
+        if (in_steps && ft__is(call.node, FT__LOOKS_UP))
             ft__catch_up(&m->context, &m->nodes[m->nodes[step->id - 1].inputs[1] - 1],
                          ft__integers(&call.input[0]), ft__count(&call.input[0]));
         ft__run_operator(&call, false);
@@ -165,17 +166,20 @@ static bool ft__writes_gradient(const ft__node *node, int input)
 static void ft__fresh_gradients(ft_model *m, const ft__plan *plan, int at, int batch, bool runs,
                                 bool on_device)
 {
-    const ft__node *node = &m->nodes[plan->steps[at].id - 1];
+    const ft__step *step = &plan->steps[at];
+    const ft__node *node = ft__node_of_step(m, plan, step);
     int i, j;
     for (i = 0; i < node->input_count; ++i) {
-        int id = node->inputs[i];
+        int id = ft__input_of(m, plan, step, i);
         bool twice = false;
         if (!plan->gradients[id - 1] || plan->last_reader[id - 1] != at) continue;
-        for (j = 0; j < node->input_count; ++j) twice = twice || (j != i && node->inputs[j] == id);
+        for (j = 0; j < node->input_count; ++j)
+            twice = twice || (j != i && ft__input_of(m, plan, step, j) == id);
         if (runs && !twice && (on_device || ft__writes_gradient(node, i)))
             plan->inputs[i].fresh = true;
         else ft__set_numbers(&m->context, plan->gradients[id - 1],
-                             ft__node_count_at(&m->nodes[id - 1], ft__extent_of(m, batch)), 0);
+                             ft__node_count_at(ft__node_of(m, plan, id), ft__extent_of(m, batch)),
+                             0);
     }
 }
 
@@ -199,7 +203,7 @@ static void ft__run_backward(ft_model *m, ft__plan *plan, int batch)
     ft__set_numbers(&m->context, plan->gradients[m->loss.id - 1], 1, 1.0f);
     for (i = plan->step_count - 1; i >= plan->first_trained; --i) {
         const ft__step *step = &plan->steps[i];
-        ft__operator backward = ft__rows[m->nodes[step->id - 1].op]->backward;
+        ft__operator backward = ft__rows[ft__node_of_step(m, plan, step)->op]->backward;
         double start = ft__clock(&m->context);
         ft__call call;
         bool runs;
@@ -209,7 +213,7 @@ static void ft__run_backward(ft_model *m, ft__plan *plan, int batch)
         ft__fresh_gradients(m, plan, i, batch, runs, runs && ft__runs_on_device(&call));
         if (runs && step->activation && !ft__masks(m, step)) ft__run_activation_back(&call);
         if (runs) ft__run_operator(&call, true);
-        if (runs && ft__is(&m->nodes[step->id - 1], FT__LOOKS_UP))
+        if (runs && ft__is(call.node, FT__LOOKS_UP))
             ft__use_rows(m->nodes[m->nodes[step->id - 1].inputs[1] - 1].resting,
                          ft__integers(&call.input[0]), ft__count(&call.input[0]));
         m->nodes[step->id - 1].time.backward += ft__clock(&m->context) - start;
@@ -221,9 +225,10 @@ static bool ft__output_reads(const ft_model *m, const ft__plan *plan, int id)
 {
     int i, j;
     for (i = 0; i < plan->step_count; ++i) {
-        const ft__node *node = &m->nodes[plan->steps[i].id - 1];
-        for (j = 0; plan->steps[i].for_output && j < node->input_count; ++j)
-            if (node->inputs[j] == id) return true;
+        const ft__step *step = &plan->steps[i];
+        const ft__node *node = ft__node_of_step(m, plan, step);
+        for (j = 0; step->for_output && j < node->input_count; ++j)
+            if (ft__input_of(m, plan, step, j) == id) return true;
     }
     return id == m->output.id;
 }
@@ -277,6 +282,7 @@ static void ft__is_fed(ft_model *m, ft__node *node, int batch)
 static void ft__fill_input(ft_model *m, ft__node *node, const void *values, int batch)
 {
     ft_shape shape = ft__with_extent(node->shape, ft__extent_of(m, batch));
+    ft__choose_layouts(m);
     if (ft__is_channels_last(node))
         ft__transpose(&m->context, &shape, FT__TO_LAST, (const float *)values, node->value, false);
     else memcpy(node->value, values, ft__shape_count(&shape) * sizeof(float));
@@ -319,9 +325,10 @@ static bool ft__loss_is_fed(const ft_model *m, const ft__plan *plan)
 {
     int i, j;
     for (i = 0; i < plan->step_count; ++i) {
-        const ft__node *node = &m->nodes[plan->steps[i].id - 1];
-        for (j = 0; !plan->steps[i].for_output && j < node->input_count; ++j) {
-            const ft__node *input = &m->nodes[node->inputs[j] - 1];
+        const ft__step *step = &plan->steps[i];
+        const ft__node *node = ft__node_of_step(m, plan, step);
+        for (j = 0; !step->for_output && j < node->input_count; ++j) {
+            const ft__node *input = ft__node_of(m, plan, ft__input_of(m, plan, step, j));
             if (!ft__is_input(input) || ft__fits_run(m, input)) continue;
             if (input->fed.batch == 0 || input->fed_before != m->runs) return false;
         }
@@ -354,10 +361,11 @@ static ft_status ft__check_inputs(ft_model *m, const ft__plan *plan, bool with_l
 {
     int i, j;
     for (i = 0; i < plan->step_count; ++i) {
-        const ft__node *node = &m->nodes[plan->steps[i].id - 1];
-        if (!with_loss && !plan->steps[i].for_output) continue;
+        const ft__step *step = &plan->steps[i];
+        const ft__node *node = ft__node_of_step(m, plan, step);
+        if (!with_loss && !step->for_output) continue;
         for (j = 0; j < node->input_count; ++j) {
-            const ft__node *input = &m->nodes[node->inputs[j] - 1];
+            const ft__node *input = ft__node_of(m, plan, ft__input_of(m, plan, step, j));
             if (ft__is_input(input) && ft__check_fed(m, input) != FT_OK) break;
         }
     }

@@ -9,6 +9,7 @@
 #include "optimizers/embedding_rows.h"
 #include "devices/opencl_memory.h"
 #include "devices/opencl_operators.h"
+#include "graph/layout.h"
 #include "graph/plan.h"
 
 /* =============================================================================================
@@ -26,21 +27,25 @@
 static ft__call ft__make_call(ft_model *m, const ft__plan *plan, const ft__step *step,
                               ft__extent extent, bool backward)
 {
-    const ft__node *node = &m->nodes[step->id - 1], *output = &m->nodes[step->output - 1];
+    const ft__node *node = ft__node_of_step(m, plan, step);
+    const ft__node *output = ft__node_of(m, plan, step->output);
     ft__call call;
     int i;
     memset(&call, 0, sizeof call);
     for (i = 0; i < node->input_count; ++i) {
-        int id = node->inputs[i];
-        const ft__node *from = &m->nodes[id - 1];
+        int id = ft__input_of(m, plan, step, i);
+        const ft__node *from = ft__node_of(m, plan, id);
+        bool leaf = id <= plan->node_count && ft__is_leaf(from);
         ft__tensor *input = &plan->inputs[i];
         input->shape = ft__with_extent(from->shape, extent);
         input->type = from->type;
-        input->channels_last = ft__is_channels_last(from);
+        input->channels_last = step->copies ? ft__is_channels_last(from)
+                                            : ft__reads_last(m, node, i);
+        input->stored = NULL;
         input->fresh = false;
-        input->value = ft__is_leaf(from) ? from->value : plan->values[id - 1];
-        input->gradient = !backward ? NULL : ft__is_parameter(from) ? from->gradient
-                                                                   : plan->gradients[id - 1];
+        input->value = leaf ? from->value : plan->values[id - 1];
+        input->gradient = !backward ? NULL : leaf && ft__is_parameter(from) ? from->gradient
+                                                                         : plan->gradients[id - 1];
     }
     call.input_count = node->input_count;
     if (step->weight) plan->inputs[1].value = step->weight;
@@ -56,7 +61,7 @@ static ft__call ft__make_call(ft_model *m, const ft__plan *plan, const ft__step 
     call.node = node;
     call.input = plan->inputs;
     call.output.shape = ft__with_extent(output->shape, extent);
-    call.output.channels_last = ft__is_channels_last(output);
+    call.output.channels_last = ft__is_channels_last(output) != step->copies;
     call.output.value = plan->values[step->output - 1];
     call.output.gradient = backward ? plan->gradients[step->output - 1] : NULL;
     call.saved = plan->saved[step->id - 1];
@@ -140,9 +145,9 @@ static size_t ft__round_up(size_t bytes)
 }
 
 /* Whether a step's backward needs its output: for the slope of its own or a fused activation. */
-static bool ft__keeps_output(const ft_model *m, const ft__step *step)
+static bool ft__keeps_output(const ft_model *m, const ft__plan *plan, const ft__step *step)
 {
-    int reads = ft__rows[m->nodes[step->id - 1].op]->flags;
+    int reads = ft__rows[ft__node_of_step(m, plan, step)->op]->flags;
     return (reads & FT__READS_Y) || (step->activation && !ft__masks(m, step));
 }
 
@@ -185,14 +190,15 @@ static int ft__last_use(const ft_model *m, const ft__plan *plan, int made_by, bo
     if (ft__stays(m, id)) return INT_MAX;
     for (end = ft__readers_of(plan, id, &from); from < end; ++from) {
         const ft__step *step = &plan->steps[plan->readers[from]];
-        const ft__node *reader = &m->nodes[step->id - 1];
+        const ft__node *reader = ft__node_of_step(m, plan, step);
         if (plan->readers[from] > last) last = plan->readers[from];
         if (backward && step->again && step->moment_again > last) last = step->moment_again;
         if (backward && step->trained && (ft__rows[reader->op]->flags & FT__READS_X)
             && step->moment_back > last)
             last = step->moment_back;
     }
-    if (backward && maker->trained && ft__keeps_output(m, maker) && maker->moment_back > last)
+    if (backward && maker->trained && ft__keeps_output(m, plan, maker)
+        && maker->moment_back > last)
         last = maker->moment_back;
     return last;
 }
@@ -208,17 +214,19 @@ static bool ft__has_gradient(const ft_model *m, const ft__plan *plan, int id)
 static void ft__plan_shares(const ft_model *m, ft__plan *plan)
 {
     int i, j;
-    for (i = 0; i < m->node_count; ++i) plan->shares[i] = i + 1;
+    for (i = 0; i < ft__value_count(m, plan); ++i) plan->shares[i] = i + 1;
     for (i = plan->step_count - 1; i >= plan->first_trained; --i) {
         const ft__step *step = &plan->steps[i];
-        const ft__node *node = &m->nodes[step->id - 1];
-        int id = node->input_count ? node->inputs[0] : 0;
+        const ft__node *node = ft__node_of_step(m, plan, step);
+        int id = node->input_count ? ft__input_of(m, plan, step, 0) : 0;
         bool fits = id && (ft__rows[node->op]->flags & FT__IN_PLACE)
             && ft__has_gradient(m, plan, id) && ft__has_gradient(m, plan, step->output)
-            && !ft__is_leaf(&m->nodes[id - 1]) && plan->last_reader[id - 1] == i
+            && !(id <= plan->node_count && ft__is_leaf(&m->nodes[id - 1]))
+            && plan->last_reader[id - 1] == i
             && !ft__wants_gradient(m, plan, id) && !ft__wants_gradient(m, plan, step->output)
-            && ft__same_count(&m->nodes[id - 1], &m->nodes[step->output - 1]);
-        for (j = 1; j < node->input_count; ++j) fits = fits && node->inputs[j] != id;
+            && ft__same_count(ft__node_of(m, plan, id), ft__node_of(m, plan, step->output));
+        for (j = 1; j < node->input_count; ++j)
+            fits = fits && ft__input_of(m, plan, step, j) != id;
         if (fits) plan->shares[id - 1] = plan->shares[step->output - 1];
     }
 }
@@ -247,7 +255,7 @@ static int ft__gradient_block(const ft_model *m, ft__plan *plan, int id, int mad
         if (plan->shares[plan->steps[i].output - 1] == id && plan->steps[i].moment_back > last)
             last = plan->steps[i].moment_back;
     return ft__add_block(blocks, count,
-                         ft__node_count_at(&m->nodes[id - 1], plan->most) * sizeof(float),
+                         ft__node_count_at(ft__node_of(m, plan, id), plan->most) * sizeof(float),
                          reader < 0 ? plan->step_count : plan->steps[reader].moment_back, last,
                          (void **)(void *)&plan->gradients[id - 1]);
 }
@@ -262,8 +270,9 @@ static int ft__list_blocks(ft_model *m, ft__plan *plan, ft__block *blocks)
     plan->workspace_bytes = 0;
     for (i = 0; i < plan->step_count; ++i) {
         ft__step *step = &plan->steps[i];
-        const ft__node *output = &m->nodes[step->output - 1];
-        ft__costs costs = ft__costs_of(m, &m->nodes[step->id - 1], plan->most, step->trained);
+        const ft__node *output = ft__node_of(m, plan, step->output);
+        ft__costs costs = ft__costs_of(m, ft__node_of_step(m, plan, step), plan->most,
+                                       step->trained);
         size_t bytes = ft__node_count_at(output, plan->most) * sizeof(float);
         void **value = (void **)(void *)(step->again ? &step->values[0]
                                                      : &plan->values[step->output - 1]);
@@ -298,9 +307,10 @@ static int ft__crossing(const ft_model *m, const ft__plan *plan, int at)
     for (i = plan->first_trained; i < at; ++i) {
         bool crosses = false;
         for (j = at; j < plan->step_count && !crosses; ++j) {
-            const ft__node *reader = &m->nodes[plan->steps[j].id - 1];
+            const ft__node *reader = ft__node_of_step(m, plan, &plan->steps[j]);
             for (k = 0; k < reader->input_count; ++k)
-                if (reader->inputs[k] == plan->steps[i].output) crosses = true;
+                if (ft__input_of(m, plan, &plan->steps[j], k) == plan->steps[i].output)
+                    crosses = true;
         }
         crossing += crosses;
     }
@@ -318,16 +328,18 @@ static bool ft__carries(const ft__node *node)
 static void ft__mark_again(ft_model *m, ft__plan *plan, int at)
 {
     ft__step *step = &plan->steps[at];
-    bool wanted = ft__keeps_output(m, step)
-        || ft__costs_of(m, &m->nodes[step->id - 1], plan->most, true).saved > 0;
+    const ft__node *node = ft__node_of_step(m, plan, step);
+    bool wanted = ft__keeps_output(m, plan, step)
+        || ft__costs_of(m, node, plan->most, true).saved > 0;
     int from, end;
     step->again = false;
     if (ft__stays(m, step->output)) return;
-    if (ft__carries(&m->nodes[step->id - 1])) return;
+    if (ft__carries(node)) return;
     for (end = ft__readers_of(plan, step->output, &from); from < end; ++from) {
         const ft__step *reader = &plan->steps[plan->readers[from]];
         if (reader->part != step->part) return;
-        if ((ft__rows[m->nodes[reader->id - 1].op]->flags & FT__READS_X) || reader->again)
+        if ((ft__rows[ft__node_of_step(m, plan, reader)->op]->flags & FT__READS_X)
+            || reader->again)
             wanted = true;
     }
     step->again = wanted;
@@ -345,10 +357,10 @@ static void ft__plan_alone(ft_model *m, ft__plan *plan)
         bool same_part = true, multiplies = false;
         int last = 0;
         if (step->again || ft__stays(m, step->output)
-            || !(ft__rows[m->nodes[step->id - 1].op]->flags & FT__RESTORES)) continue;
+            || !(ft__rows[ft__node_of_step(m, plan, step)->op]->flags & FT__RESTORES)) continue;
         for (end = ft__readers_of(plan, step->output, &from); from < end; ++from) {
             const ft__step *read = &plan->steps[plan->readers[from]];
-            const ft__node *reader = &m->nodes[read->id - 1];
+            const ft__node *reader = ft__node_of_step(m, plan, read);
             if (read->part != step->part) same_part = false;
             if (!(ft__rows[reader->op]->flags & FT__READS_X)) continue;
             if (ft__costs_of(m, reader, plan->most, true).multiply_adds > 0) multiplies = true;
@@ -367,12 +379,12 @@ static void ft__plan_parts(ft_model *m, ft__plan *plan, int parts, int most, con
     size_t all = 0, passed = 0;
     int i, part = 0;
     for (i = plan->first_trained; i < plan->step_count; ++i)
-        all += ft__node_count_at(&m->nodes[plan->steps[i].output - 1], plan->most);
+        all += ft__node_count_at(ft__node_of(m, plan, plan->steps[i].output), plan->most);
     for (i = plan->first_trained; i < plan->step_count; ++i) {
         if (crossing[i] <= most && (double)passed * parts >= (double)(part + 1) * (double)all)
             part += 1;
         plan->steps[i].part = part;
-        passed += ft__node_count_at(&m->nodes[plan->steps[i].output - 1], plan->most);
+        passed += ft__node_count_at(ft__node_of(m, plan, plan->steps[i].output), plan->most);
     }
     for (i = plan->step_count - 1; i >= plan->first_trained; --i) {
         plan->steps[i].again = false;
@@ -432,7 +444,7 @@ static void ft__plan_weights(ft_model *m, ft__plan *plan)
     int i;
     plan->weight_bytes = 0;
     for (i = 0; i < plan->step_count; ++i) {
-        const ft__node *node = &m->nodes[plan->steps[i].id - 1];
+        const ft__node *node = ft__node_of_step(m, plan, &plan->steps[i]);
         ft__costs costs = ft__costs_of(m, node, plan->most, false);
         size_t bytes;
         if (!plan->steps[i].norm || (!costs.prepared && !plan->steps[i].each_run)) continue;
@@ -442,7 +454,7 @@ static void ft__plan_weights(ft_model *m, ft__plan *plan)
     shared = ft__plan_weight(plan, passing);
     for (i = 0; i < plan->step_count; ++i) {
         ft__step *step = &plan->steps[i];
-        const ft__node *node = &m->nodes[step->id - 1];
+        const ft__node *node = ft__node_of_step(m, plan, step);
         ft__costs costs = ft__costs_of(m, node, plan->most, false);
         step->prepared_for = ~(uint64_t)0;
         step->prepared = NULL;
@@ -456,30 +468,33 @@ static void ft__plan_weights(ft_model *m, ft__plan *plan)
     }
 }
 
-/* Lists the steps that read each node, in order. A step that reads a node twice is there twice. */
+/* Lists the steps that read each value, in order. A step that reads one twice is there twice. */
 static void ft__plan_readers(ft_model *m, ft__plan *plan)
 {
-    int i, j, count = 0;
-    for (i = 0; i < m->node_count; ++i) plan->last_reader[i] = -1;
+    int i, j, count = 0, values = ft__value_count(m, plan);
+    for (i = 0; i < values; ++i) plan->last_reader[i] = -1;
     for (i = 0; i < plan->step_count; ++i) {
-        const ft__node *node = &m->nodes[plan->steps[i].id - 1];
+        const ft__step *step = &plan->steps[i];
+        const ft__node *node = ft__node_of_step(m, plan, step);
         count += node->input_count;
         for (j = 0; j < node->input_count; ++j) {
-            plan->reader_end[node->inputs[j] - 1] += 1;
-            if (i >= plan->first_trained) plan->last_reader[node->inputs[j] - 1] = i;
+            int id = ft__input_of(m, plan, step, j);
+            plan->reader_end[id - 1] += 1;
+            if (i >= plan->first_trained) plan->last_reader[id - 1] = i;
         }
     }
     plan->readers = (int *)ft__allocate(&m->context, (size_t)count + 1, sizeof *plan->readers);
     if (!plan->readers) return;
-    for (i = 1; i < m->node_count; ++i) plan->reader_end[i] += plan->reader_end[i - 1];
+    for (i = 1; i < values; ++i) plan->reader_end[i] += plan->reader_end[i - 1];
     for (i = plan->step_count - 1; i >= 0; --i) { /* each end moves to the begin, ... */
-        const ft__node *node = &m->nodes[plan->steps[i].id - 1];
+        const ft__step *step = &plan->steps[i];
+        const ft__node *node = ft__node_of_step(m, plan, step);
         for (j = 0; j < node->input_count; ++j)
-            plan->readers[--plan->reader_end[node->inputs[j] - 1]] = i;
+            plan->readers[--plan->reader_end[ft__input_of(m, plan, step, j) - 1]] = i;
     }
-    for (i = 1; i < m->node_count; ++i) /* ... which is where the one before ends */
+    for (i = 1; i < values; ++i) /* ... which is where the one before ends */
         plan->reader_end[i - 1] = plan->reader_end[i];
-    if (m->node_count) plan->reader_end[m->node_count - 1] = count;
+    if (values) plan->reader_end[values - 1] = count;
 }
 
 static int ft__most_inputs(const ft_model *m)
@@ -527,9 +542,10 @@ static bool ft__plan_reads(const ft_model *m, const ft__plan *plan, int id)
 {
     int i, j;
     for (i = 0; i < plan->step_count; ++i) {
-        const ft__node *node = &m->nodes[plan->steps[i].id - 1];
-        for (j = 0; !plan->steps[i].norm && j < node->input_count; ++j)
-            if (node->inputs[j] == id) return true;
+        const ft__step *step = &plan->steps[i];
+        const ft__node *node = ft__node_of_step(m, plan, step);
+        for (j = 0; !step->norm && j < node->input_count; ++j)
+            if (ft__input_of(m, plan, step, j) == id) return true;
     }
     return false;
 }
@@ -541,7 +557,7 @@ static size_t ft__device_passing(const ft_model *m, const ft__plan *plan)
     size_t packed = 0, sums = 0, slice;
     int i;
     for (i = 0; i < plan->step_count; ++i) {
-        const ft__node *node = &m->nodes[plan->steps[i].id - 1], *weight;
+        const ft__node *node = ft__node_of_step(m, plan, &plan->steps[i]), *weight;
         size_t count, rows;
         if (!ft__is(node, FT__PRODUCT)) continue;
         weight = &m->nodes[node->inputs[1] - 1];
@@ -592,10 +608,12 @@ static size_t ft__trial_bytes(const ft_model *m, const ft__plan *plan)
     int i, j;
     if (two.batch > 2) two.batch = 2;
     for (i = 0; m->context.device && i < plan->step_count; ++i) {
-        const ft__node *node = &m->nodes[plan->steps[i].id - 1];
+        const ft__step *step = &plan->steps[i];
+        const ft__node *node = &m->nodes[step->id - 1];
         bytes = 3 * ft__node_count_at(node, two); /* value, gradient, and what it saves */
-        for (j = 0; j < node->input_count; ++j)
-            bytes += 2 * ft__node_count_at(&m->nodes[node->inputs[j] - 1], two);
+        for (j = 0; j < ft__node_of_step(m, plan, step)->input_count; ++j)
+            bytes += 2 * ft__node_count_at(ft__node_of(m, plan, ft__input_of(m, plan, step, j)),
+                                           two);
         if (bytes > most) most = bytes;
     }
     return 4 * most * sizeof(float);
@@ -647,7 +665,7 @@ static bool ft__plan_drop_weights(ft_model *m, ft__plan *plan)
     int i, found = -1;
     for (i = 0; i < plan->step_count && !m->context.device; ++i) {
         const ft__step *step = &plan->steps[i];
-        const ft__node *node = &m->nodes[step->id - 1];
+        const ft__node *node = ft__node_of_step(m, plan, step);
         if (step->each_run || step->trained) continue;
         bytes = ft__costs_of(m, node, plan->most, false).prepared;
         if (!bytes && step->norm)
@@ -713,7 +731,7 @@ static void ft__plan_allocate(ft_model *m, ft__plan *plan, const ft__block *bloc
     ft__device_plan(c, plan->weights, plan->weight_bytes);
     for (i = 0; ft__ok(c) && i < count; ++i)
         *blocks[i].pointer = (char *)plan->memory + blocks[i].offset;
-    for (i = 0; ft__ok(c) && i < m->node_count; ++i)
+    for (i = 0; ft__ok(c) && i < ft__value_count(m, plan); ++i)
         plan->gradients[i] = plan->gradients[plan->shares[i] - 1];
     if (ft__ok(c)) ft__plan_weights(m, plan);
 }
@@ -730,18 +748,21 @@ static void ft__give_up_plan(ft_model *m, bool training)
 static size_t ft__plan_lists(const ft_model *m)
 {
     size_t each = sizeof(ft__step) + 5 * sizeof(ft__block) + 3 * sizeof(void *) + 4 * sizeof(int);
-    return sizeof(ft__plan) + ((size_t)m->node_count + 2) * each
+    return sizeof(ft__plan) + ((size_t)m->node_count + (size_t)m->copies + 2) * each
         + (size_t)ft__most_inputs(m) * sizeof(ft__tensor) + 16 * 2 * FT__ALIGNMENT;
 }
 
 /* Makes a plan; with `measure`, stops before the large allocations and only computes its bytes. */
 static ft__plan *ft__plan_make(ft_model *m, ft__extent most, bool training, bool measure)
 {
+    static char copy_name[] = "a copy in another layout";
     ft__context *c = &m->context;
-    size_t nodes = (size_t)m->node_count + 1, before;
+    size_t nodes, before;
     ft__plan *plan;
     ft__block *blocks = NULL;
     int count, i;
+    ft__choose_layouts(m);
+    nodes = (size_t)m->node_count + (size_t)m->copies + 1;
     if (m->plans[!training] && m->plans[!training] != m->in_use
         && ft__memory_left(c) < ft__plan_lists(m)) ft__give_up_plan(m, !training);
     before = c->bytes;
@@ -750,6 +771,11 @@ static ft__plan *ft__plan_make(ft_model *m, ft__extent most, bool training, bool
     plan->training = training;
     plan->most = most;
     plan->version = m->version;
+    plan->node_count = m->node_count;
+    plan->copy.op = FT__OP_reshape;
+    plan->copy.name = copy_name;
+    plan->copy.input_count = 1;
+    plan->copied = (int *)ft__allocate(c, (size_t)m->copies + 1, sizeof *plan->copied);
     plan->steps = (ft__step *)ft__allocate(c, nodes, sizeof *plan->steps);
     plan->values = (float **)ft__allocate(c, nodes, sizeof *plan->values);
     plan->gradients = (float **)ft__allocate(c, nodes, sizeof *plan->gradients);

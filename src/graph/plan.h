@@ -11,6 +11,7 @@
 #include "operators/rows.h"
 #include "optimizers/embedding_rows.h"
 #include "devices/opencl_memory.h"
+#include "graph/layout.h"
 
 /* =============================================================================================
    [SECTION] graph/plan: Graph: nodes and plan
@@ -24,7 +25,8 @@
    ============================================================================================= */
 typedef struct ft__step {   /* one call of an operator */
     int id;                 /* the node whose operator is called */
-    int output;             /* the node whose value it computes: id, or the last fused one */
+    int output;             /* the value that it computes: id's, or the last fused node's */
+    bool copies;            /* no operator is called: it copies id's value to the other layout */
     int norm;               /* batch norm folded into it; 0: none */
     int activation;         /* activation applied to the result; 0: none */
     float *weight, *bias;   /* the folded ones */
@@ -53,14 +55,17 @@ struct ft__plan {
     ft__step *steps;
     int step_count;
     int first_trained;      /* the steps before this one are the frozen prefix */
-    float **values;         /* per node, [id - 1]; leaves keep theirs in the node */
+    int node_count;         /* of the model; values have a node's id, and after these come ... */
+    int *copied;            /* ... the copies in another layout, each of the node copied[...] */
+    ft__node copy;          /* whose operator copies them */
+    float **values;         /* per value, [id - 1]; leaves keep theirs in the node */
     float **gradients;
     void **saved;
-    int *last_reader;       /* per node: the last trained step that reads it; -1: none */
-    int *shares;            /* per node: the node whose memory its gradient uses */
-    int *readers, *reader_end; /* while it is made: the steps that read each node, node after node,
-                                  and where each node's end */
-    char *trained;          /* per node: depends on something trainable, or whose gradient is
+    int *last_reader;       /* per value: the last trained step that reads it; -1: none */
+    int *shares;            /* per value: the one whose memory its gradient uses */
+    int *readers, *reader_end; /* while it is made: the steps that read each value, one value after
+                                  the other, and where each one's end */
+    char *trained;          /* per value: depends on something trainable, or whose gradient is
                                wanted */
     char *read_later;       /* per node: FT__VALUE, FT__GRADIENT: stays in memory after a run */
     ft__tensor *inputs;     /* scratch for one call */
@@ -72,22 +77,6 @@ struct ft__plan {
     size_t room;            /* that the budget leaves for memory_bytes */
     size_t beside, taken;   /* bytes that the model holds besides, and that the plan holds */
 };
-
-/* Pictures and feature maps are channels-last in memory; users feed and read [N, C, H, W]. */
-static bool ft__is_channels_last(const ft__node *node)
-{
-    return node->shape.rank == 4 && node->type == FT_F32 && !ft__is_weight(node);
-}
-
-static ft_shape ft__with_extent(ft_shape shape, ft__extent extent)
-{
-    int d;
-    for (d = 0; d < shape.rank; ++d) {
-        if (shape.size[d] == FT_BATCH) shape.size[d] = extent.batch;
-        if (shape.size[d] == FT_LENGTH) shape.size[d] = extent.length;
-    }
-    return shape;
-}
 
 static size_t ft__node_count_at(const ft__node *node, ft__extent extent)
 {
@@ -302,25 +291,58 @@ static void ft__plan_free(ft__context *c, ft__plan *plan)
     ft__release(c, plan->saved);
     ft__release(c, plan->gradients);
     ft__release(c, plan->values);
+    ft__release(c, plan->copied);
     ft__release(c, plan->steps);
     ft__release(c, plan);
 }
 
-enum { FT__FOR_OUTPUT = 1, FT__FOR_LOSS = 2 };
 enum { FT__VALUE = 1, FT__GRADIENT = 2 };
 
-/* Whether a node's value must stay in memory after a run. */
+/* Whether a value, a node's unless it is a copy, must stay in memory after a run. */
 static bool ft__stays(const ft_model *m, int id)
 {
-    return id == m->output.id || id == m->loss.id || m->nodes[id - 1].keep_value;
+    return id <= m->node_count
+        && (id == m->output.id || id == m->loss.id || m->nodes[id - 1].keep_value);
 }
 
 static bool ft__wants_gradient(const ft_model *m, const ft__plan *plan, int id)
 {
-    return plan->training && m->nodes[id - 1].want_gradient;
+    return plan->training && id <= m->node_count && m->nodes[id - 1].want_gradient;
 }
 
-/* Marks what a target needs, walking the order of execution backwards. */
+/* The node of a value, or that of which it is a copy. */
+static const ft__node *ft__node_of(const ft_model *m, const ft__plan *plan, int value)
+{
+    if (value > plan->node_count) value = plan->copied[value - plan->node_count - 1];
+    return &m->nodes[value - 1];
+}
+
+/* The number of values: nodes and copies. */
+static int ft__value_count(const ft_model *m, const ft__plan *plan)
+{
+    return plan->node_count + m->copies;
+}
+
+/* The node whose operator a step calls. */
+static const ft__node *ft__node_of_step(const ft_model *m, const ft__plan *plan,
+                                        const ft__step *step)
+{
+    return step->copies ? &plan->copy : &m->nodes[step->id - 1];
+}
+
+/* The value that a step reads as its input number `i`. */
+static int ft__input_of(const ft_model *m, const ft__plan *plan, const ft__step *step, int i)
+{
+    const ft__node *node = &m->nodes[step->id - 1];
+    if (step->copies) return step->id;
+    if (!ft__reads_copy(m, node, i)) return node->inputs[i];
+    return plan->node_count + m->nodes[node->inputs[i] - 1].layout.copy;
+}
+
+enum { FT__FOR_OUTPUT = 1, FT__FOR_LOSS = 2, FT__OF_COPY = 2 };
+
+/* Marks what a target needs, walking the order of execution backwards. The marks of a node's copy
+   are FT__OF_COPY bits above its own. */
 static void ft__mark_needed(const ft_model *m, int target, char mark, char *needed)
 {
     int at, i;
@@ -330,8 +352,8 @@ static void ft__mark_needed(const ft_model *m, int target, char mark, char *need
         const ft__node *node = &m->nodes[m->order[at] - 1];
         if (!(needed[m->order[at] - 1] & mark)) continue;
         for (i = 0; i < node->input_count; ++i) {
-            int input = node->inputs[i] - 1;
-            needed[input] = (char)(needed[input] | mark);
+            int input = node->inputs[i] - 1, copy = ft__reads_copy(m, node, i) ? mark : 0;
+            needed[input] = (char)(needed[input] | mark | copy << FT__OF_COPY);
         }
     }
 }
@@ -403,28 +425,41 @@ static void ft__fuse(const ft_model *m, const ft__plan *plan, const int *sole, f
         step->activation = step->output = next; /* in training only the output is kept */
 }
 
+/* Appends a step for a node's operator, or to copy its value to the other layout. */
+static ft__step *ft__add_step(ft__plan *plan, int id, int output, char needed)
+{
+    ft__step *step = &plan->steps[plan->step_count++];
+    memset(step, 0, sizeof *step);
+    step->id = id;
+    step->output = output;
+    step->copies = output != id;
+    step->trained = plan->trained[output - 1] != 0;
+    step->for_output = (needed & FT__FOR_OUTPUT) != 0;
+    return step;
+}
+
 static void ft__add_steps(const ft_model *m, ft__plan *plan, const char *needed, const int *sole,
                           char *done, bool trained)
 {
     int at;
     for (at = 0; at < m->node_count; ++at) {
-        int id = m->order[at];
-        ft__step *step = &plan->steps[plan->step_count];
-        if (!needed[id - 1] || done[id - 1] || ft__is_leaf(&m->nodes[id - 1])) continue;
-        if ((plan->trained[id - 1] != 0) != trained) continue;
-        memset(step, 0, sizeof *step);
-        step->id = step->output = id;
-        step->trained = trained;
-        ft__fuse(m, plan, sole, step);
-        done[step->id - 1] = done[step->output - 1] = 1;
-        if (step->norm) done[step->norm - 1] = 1;
-        step->for_output = (needed[step->output - 1] & FT__FOR_OUTPUT) != 0;
-        plan->step_count += 1;
+        int id = m->order[at], copy = plan->node_count + m->nodes[id - 1].layout.copy;
+        if (needed[id - 1] && !done[id - 1] && !ft__is_leaf(&m->nodes[id - 1])
+            && (plan->trained[id - 1] != 0) == trained) {
+            ft__step *step = ft__add_step(plan, id, id, needed[id - 1]);
+            ft__fuse(m, plan, sole, step);
+            done[step->id - 1] = done[step->output - 1] = 1;
+            if (step->norm) done[step->norm - 1] = 1;
+            step->for_output = (needed[step->output - 1] & FT__FOR_OUTPUT) != 0;
+        }
+        if (needed[id - 1] >> FT__OF_COPY && (plan->trained[copy - 1] != 0) == trained)
+            ft__add_step(plan, id, copy, (char)(needed[id - 1] >> FT__OF_COPY));
     }
 }
 
 /* Lists the steps: first the frozen prefix, then what depends on something trainable. A fused step
-   takes the place of its first node and reads only that node's inputs: so the order still holds. */
+   takes the place of its first node and reads only that node's inputs: so the order still holds. A
+   value is copied to the other layout at the place of its node. */
 static void ft__plan_steps(ft_model *m, ft__plan *plan)
 {
     ft__context *c = &m->context;
@@ -443,6 +478,13 @@ static void ft__plan_steps(ft_model *m, ft__plan *plan)
                 if (plan->trained[node->inputs[i] - 1]
                     || m->nodes[node->inputs[i] - 1].want_gradient) trained = true;
             plan->trained[m->order[at] - 1] = trained;
+        }
+        for (at = 0; at < m->node_count; ++at) {
+            int copy = m->nodes[at].layout.copy;
+            if (!copy) continue;
+            plan->copied[copy - 1] = at + 1;
+            plan->trained[plan->node_count + copy - 1] = plan->trained[at]
+                || ft__wants_gradient(m, plan, at + 1);
         }
         ft__add_steps(m, plan, needed, sole, done, false);
         plan->first_trained = plan->step_count;

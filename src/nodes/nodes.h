@@ -17,6 +17,8 @@ static const ft__extent ft__one = {1, 1};
 typedef struct ft__tensor { /* what an operator sees of a node during a run */
     ft_shape shape;         /* with the run's batch and length filled in */
     bool channels_last;     /* [N, C, H, W], stored as [N, H, W, C] */
+    const int *stored;      /* dimension `at` in memory, outermost first, is stored[at]; NULL: as
+                               channels_last says. Of FT__STRIDED operators */
     ft_type type;
     float *value;
     float *gradient;        /* NULL: nobody needs it */
@@ -77,6 +79,14 @@ typedef struct ft__resting {
     ft__missed_update *past;         /* [FT__PAST]: the last updates, u at u % FT__PAST */
 } ft__resting;
 
+/* How a value lies in memory: chosen by graph/layout. */
+typedef struct ft__layout {
+    bool channels_last;     /* [N, C, H, W] is stored as [N, H, W, C] */
+    char before;            /* 1 + channels_last in the graph of before; 0: it was not there */
+    bool decided;           /* while it is chosen: something that reads the value has a wish */
+    int copy;               /* > 0: readers that want the other layout read this copy of it */
+} ft__layout;
+
 typedef struct ft__node {
     int op;                 /* FT__OP_conv2d, ... */
     char *name;
@@ -102,6 +112,7 @@ typedef struct ft__node {
     float *kept;            /* a copy of the value at the best, or last good, epoch of a fit */
     ft_time time;           /* spent in its operator so far */
     int chained;            /* the next id of its chain in nodes/names; 0: the end */
+    ft__layout layout;
 } ft__node;
 
 typedef struct ft__row ft__row; /* operators/table */
@@ -161,6 +172,8 @@ struct ft_model {
     bool keras_initialisers;
     bool values_follow;     /* new parameters get their values from a file later */
     uint64_t version;       /* counts changes of the graph or of what is frozen: plans are remade */
+    uint64_t layouts_for;   /* the version + 1 that graph/layout chose for */
+    int copies;             /* of values in another layout */
     uint64_t weights_version; /* counts changes of weights: folded copies are remade */
     uint64_t trained_version; /* counts changes by training, of what is not frozen */
     uint64_t step;          /* training steps made so far: part of the keys of dropout */

@@ -35,21 +35,16 @@ typedef struct ft__strides { int rank; size_t size[FINETUNE_MAX_RANK], step[FINE
 
 static ft__strides ft__broadcast_strides(const ft__tensor *a, const ft__tensor *b)
 {
-    ft_shape in_memory = ft__memory_shape(b);
-    size_t step = 1, steps[FINETUNE_MAX_RANK];
-    int d, skip = a->shape.rank - b->shape.rank;
+    size_t steps[FINETUNE_MAX_RANK];
+    int at, skip = a->shape.rank - b->shape.rank;
     ft__strides s;
     memset(&s, 0, sizeof s);
     s.rank = a->shape.rank;
-    for (d = b->shape.rank - 1; d >= 0; --d) {
-        steps[d] = step;
-        step *= (size_t)in_memory.size[d];
-    }
-    for (d = 0; d < s.rank; ++d) {
-        int at = ft__memory_axis(a, d);
+    ft__memory_steps(b, steps);
+    for (at = 0; at < s.rank; ++at) {
+        int d = ft__memory_dimension(a, at);
         s.size[at] = (size_t)a->shape.size[d];
-        if (d >= skip && b->shape.size[d - skip] != 1)
-            s.step[at] = steps[ft__memory_axis(b, d - skip)];
+        if (d >= skip && b->shape.size[d - skip] != 1) s.step[at] = steps[d - skip];
     }
     return s;
 }
@@ -194,11 +189,12 @@ static void ft__mul_backward(const ft__call *call)
 }
 
 static const ft__row ft__row_add = {
-    FT__NAMED(add), 2, 2, FT__WRITES | FT__WRITES_ALL | FT__FUSES | FT__IN_PLACE | FT__BROADCASTS,
+    FT__NAMED(add), 2, 2, FT__WRITES | FT__WRITES_ALL | FT__FUSES | FT__IN_PLACE | FT__BROADCASTS
+        | FT__ANY_LAYOUT,
     ft__broadcast_shape, ft__add_forward, ft__add_backward, NULL, ft__no_fields, NULL};
 
 static const ft__row ft__row_mul = {
-    FT__NAMED(mul), 2, 2, FT__LAYER | FT__WRITES_ALL | FT__BROADCASTS,
+    FT__NAMED(mul), 2, 2, FT__LAYER | FT__WRITES_ALL | FT__BROADCASTS | FT__ANY_LAYOUT,
     ft__broadcast_shape, ft__mul_forward, ft__mul_backward, NULL, ft__no_fields, NULL};
 
 ft_node ft_add(ft_model *m, const char *name, ft_node a, ft_node b)

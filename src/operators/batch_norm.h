@@ -308,7 +308,7 @@ static void ft__batch_norm_backward(const ft__call *call)
 
 static const ft__row ft__row_batch_norm = {
     FT__NAMED(batch_norm), 5, 5, FT__LAYER | FT__IN_PLACE | FT__MASKS | FT__RESTORES | FT__WEIGHTS
-        | FT__STATISTICS,
+        | FT__STATISTICS | FT__CHANNELS_LAST,
     ft__batch_norm_shape, ft__batch_norm_forward, ft__batch_norm_backward, ft__batch_norm_costs,
     ft__batch_norm_fields, NULL};
 

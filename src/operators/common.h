@@ -1,5 +1,4 @@
 #pragma once
-#include "interface/requirements.h"
 #include "interface/types.h"
 #include "platform/context.h"
 #include "basics/threads.h"
@@ -49,18 +48,27 @@ static int ft__axis_of(const ft__node *node, int rank)
     return axis == 0 ? rank - 1 : axis < 0 ? axis + rank : axis;
 }
 
+/* The tensor's dimension that is number `at` in memory, outermost first. */
+static int ft__memory_dimension(const ft__tensor *t, int at)
+{
+    static const int channels_last[4] = {0, 2, 3, 1}; /* N, H, W, C */
+    return t->stored ? t->stored[at] : t->channels_last && at < 4 ? channels_last[at] : at;
+}
+
 /* The position of an axis in memory; a tensor's sizes in memory order. */
 static int ft__memory_axis(const ft__tensor *t, int axis)
 {
-    static const int place[4] = {0, 3, 1, 2}; /* N, C, H, W in [N, H, W, C] */
-    return t->channels_last && axis < 4 ? place[axis] : axis;
+    int at = 0;
+    while (at < t->shape.rank && ft__memory_dimension(t, at) != axis) at += 1;
+    return at;
 }
 
 static ft_shape ft__memory_shape(const ft__tensor *t)
 {
     ft_shape shape = t->shape;
-    int d;
-    for (d = 0; d < shape.rank; ++d) shape.size[ft__memory_axis(t, d)] = t->shape.size[d];
+    int at;
+    for (at = 0; at < shape.rank; ++at)
+        shape.size[at] = t->shape.size[ft__memory_dimension(t, at)];
     return shape;
 }
 
@@ -89,14 +97,13 @@ static size_t ft__memory_place(const ft__tensor *t, size_t i)
 /* The strides in memory of the user's dimensions. */
 static void ft__memory_steps(const ft__tensor *t, size_t *steps)
 {
-    ft_shape shape = ft__memory_shape(t);
-    size_t step = 1, in_memory[FINETUNE_MAX_RANK];
-    int d;
-    for (d = shape.rank - 1; d >= 0; --d) {
-        in_memory[d] = step;
-        step *= (size_t)shape.size[d];
+    size_t step = 1;
+    int at;
+    for (at = t->shape.rank - 1; at >= 0; --at) {
+        int d = ft__memory_dimension(t, at);
+        steps[d] = step;
+        step *= (size_t)t->shape.size[d];
     }
-    for (d = 0; d < shape.rank; ++d) steps[d] = in_memory[ft__memory_axis(t, d)];
 }
 
 /* A call and its direction, for permute's and gather's samples. */

@@ -60,7 +60,7 @@ static void ft__concat_forward(const ft__call *call) { ft__concat_run(call, fals
 static void ft__concat_backward(const ft__call *call) { ft__concat_run(call, true); }
 
 static const ft__row ft__row_concat = {
-    FT__NAMED(concat), 1, INT_MAX, 0,
+    FT__NAMED(concat), 1, INT_MAX, FT__ANY_LAYOUT,
     ft__concat_shape, ft__concat_forward, ft__concat_backward, NULL, ft__concat_fields, NULL};
 
 ft_node ft_concat(ft_model *m, const char *name, int count, const ft_node *x, int axis)

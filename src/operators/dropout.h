@@ -76,7 +76,7 @@ static void ft__dropout_backward(const ft__call *call)
 }
 
 static const ft__row ft__row_dropout = {
-    FT__NAMED(dropout), 1, 1, FT__NOISE,
+    FT__NAMED(dropout), 1, 1, FT__NOISE | FT__ANY_LAYOUT,
     ft__dropout_shape, ft__dropout_forward, ft__dropout_backward, NULL, ft__dropout_fields, NULL};
 
 ft_node ft_dropout(ft_model *m, const char *name, ft_node x, ft_dropout_options options)

@@ -82,7 +82,7 @@ static void ft__gather_along_forward(const ft__call *call) { ft__gather_all(call
 static void ft__gather_along_backward(const ft__call *call) { ft__gather_all(call, true); }
 
 static const ft__row ft__row_gather = {
-    FT__NAMED(gather), 2, 2, 0,
+    FT__NAMED(gather), 2, 2, FT__ANY_LAYOUT,
     ft__gather_shape, ft__gather_along_forward, ft__gather_along_backward, NULL, ft__concat_fields,
     NULL};
 

@@ -38,25 +38,23 @@ static ft_status ft__layer_norm_shape(ft__context *c, const ft__node *node,
     return ft__want_numbers(c, node, input, input_count);
 }
 
-/* Rows in memory: the numbers of a row are `inner` apart, and `inner` rows are interleaved (1,
-   except for tensors with the channels last). */
+/* The rows: `outer` of `size` numbers. */
 static ft__axis ft__layer_norm_rows(const ft__call *call)
 {
-    ft_shape shape = ft__memory_shape(&call->input[0]);
-    return ft__split_axis(&shape, ft__memory_axis(&call->input[0], shape.rank - 1));
+    return ft__split_axis(&call->input[0].shape, call->input[0].shape.rank - 1);
 }
 
 enum { FT__NORM_ROWS = 16 }; /* rows per task, whose sums for dweight and dbias are one partial */
 
 static size_t ft__layer_norm_tasks(const ft__axis *a)
 {
-    return (a->outer * a->inner + FT__NORM_ROWS - 1) / FT__NORM_ROWS;
+    return (a->outer + FT__NORM_ROWS - 1) / FT__NORM_ROWS;
 }
 
 static void ft__layer_norm_costs(const ft__call *call, ft__costs *costs)
 {
     ft__axis a = ft__layer_norm_rows(call);
-    costs->saved = 2 * a.outer * a.inner * sizeof(float);
+    costs->saved = 2 * a.outer * sizeof(float);
     costs->workspace = call->training ? 2 * ft__layer_norm_tasks(&a) * a.size * sizeof(float) : 0;
 }
 
@@ -68,23 +66,23 @@ static void ft__layer_norm_forward_rows(void *context, int task)
                                                        : 1e-5f;
     const float *weight = call->input[1].value, *bias = call->input[2].value;
     size_t row = (size_t)task * FT__NORM_ROWS, end = row + FT__NORM_ROWS, i;
-    if (end > a.outer * a.inner) end = a.outer * a.inner;
+    if (end > a.outer) end = a.outer;
     for (; row < end; ++row) {
-        size_t at = row / a.inner * a.size * a.inner + row % a.inner;
+        size_t at = row * a.size;
         const float *x = call->input[0].value + at;
         float *y = call->output.value + at, *saved = (float *)call->saved + 2 * row, r;
         double sum = 0, squares = 0, mean;
-        for (i = 0; i < a.size; ++i) sum += (double)x[i * a.inner];
+        for (i = 0; i < a.size; ++i) sum += (double)x[i];
         mean = sum / (double)a.size;
         for (i = 0; i < a.size; ++i) {
-            double d = (double)x[i * a.inner] - mean;
+            double d = (double)x[i] - mean;
             squares += d * d;
         }
         r = (float)(1 / sqrt(squares / (double)a.size + (double)eps));
         saved[0] = (float)mean;
         saved[1] = r;
         for (i = 0; i < a.size; ++i)
-            y[i * a.inner] = (x[i * a.inner] - (float)mean) * r * weight[i] + bias[i];
+            y[i] = (x[i] - (float)mean) * r * weight[i] + bias[i];
     }
 }
 
@@ -103,27 +101,27 @@ static void ft__layer_norm_backward_rows(void *context, int task)
     const float *weight = call->input[1].value;
     float *parts = call->workspace + 2 * (size_t)task * a.size;
     size_t row = (size_t)task * FT__NORM_ROWS, end = row + FT__NORM_ROWS, i;
-    if (end > a.outer * a.inner) end = a.outer * a.inner;
+    if (end > a.outer) end = a.outer;
     memset(parts, 0, 2 * a.size * sizeof *parts);
     for (; row < end; ++row) {
-        size_t at = row / a.inner * a.size * a.inner + row % a.inner;
+        size_t at = row * a.size;
         const float *x = call->input[0].value + at, *dy = call->output.gradient + at;
         const float *saved = (const float *)call->saved + 2 * row;
         float mean = saved[0], r = saved[1], mean_g, mean_gh;
         double sum_g = 0, sum_gh = 0;
         for (i = 0; i < a.size; ++i) {
-            float h = (x[i * a.inner] - mean) * r, g = dy[i * a.inner] * weight[i];
+            float h = (x[i] - mean) * r, g = dy[i] * weight[i];
             sum_g += (double)g;
             sum_gh += (double)(g * h);
-            parts[i] += dy[i * a.inner] * h;
-            parts[a.size + i] += dy[i * a.inner];
+            parts[i] += dy[i] * h;
+            parts[a.size + i] += dy[i];
         }
         if (!call->input[0].gradient) continue;
         mean_g = (float)(sum_g / (double)a.size);
         mean_gh = (float)(sum_gh / (double)a.size);
         for (i = 0; i < a.size; ++i) {
-            float h = (x[i * a.inner] - mean) * r, g = dy[i * a.inner] * weight[i];
-            float *dx = call->input[0].gradient + at + i * a.inner;
+            float h = (x[i] - mean) * r, g = dy[i] * weight[i];
+            float *dx = call->input[0].gradient + at + i;
             *dx = (call->input[0].fresh ? 0 : *dx) + r * (g - mean_g - h * mean_gh);
         }
     }

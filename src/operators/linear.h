@@ -5,7 +5,6 @@
 #include "basics/threads.h"
 #include "kernels/elementary.h"
 #include "kernels/gemm.h"
-#include "kernels/transpose.h"
 #include "kernels/column_sums.h"
 #include "kernels/convolution.h"
 #include "nodes/nodes.h"
@@ -82,8 +81,6 @@ static void ft__linear_costs(const ft__call *call, ft__costs *costs)
     costs->prepared = ft__packed_right(call->context, out, in) * sizeof(float);
     if (ft__bf16_fits(call->context, &g))
         ft__bf16_costs(call->context, &g, call->training, costs);
-    if (call->input[0].shape.rank == 4)
-        costs->workspace += 2 * rows * (in + out) * sizeof(float);
     costs->multiply_adds = (uint64_t)rows * in * out;
 }
 
@@ -152,7 +149,7 @@ static void ft__linear_across(const ft__call *call, const ft__conv *g)
     ft__parallel_slots(call->context, ft__across_slot, &run);
 }
 
-static void ft__linear_forward_rows(const ft__call *call)
+static void ft__linear_forward(const ft__call *call)
 {
     ft__conv g = ft__linear_size(call);
     if (ft__bf16_fits(call->context, &g)) ft__bf16_forward(call, &g);
@@ -193,7 +190,7 @@ static void ft__linear_input_slot(void *context, int slot)
     }
 }
 
-static void ft__linear_backward_rows(const ft__call *call)
+static void ft__linear_backward(const ft__call *call)
 {
     ft__conv g = ft__linear_size(call);
     size_t in = (size_t)g.channels, out = (size_t)g.outputs;
@@ -215,56 +212,6 @@ static void ft__linear_backward_rows(const ft__call *call)
         ft__conv_run run = ft__conv_start(call, &g);
         ft__conv_input_gradient(&run);
     }
-}
-
-/* Linear sums over W: a tensor [N, C, H, W] with the channels last is transposed first, and the
-   result is transposed back. Returns the call on the transposed tensors, which are in the
-   workspace; `input` has room for three. */
-static ft__call ft__linear_transposed_call(const ft__call *call, ft__tensor *input)
-{
-    const ft__tensor *x = &call->input[0];
-    size_t in = ft__count(x), out = ft__count(&call->output), i;
-    ft__call turned = *call;
-    for (i = 0; i < (size_t)call->input_count; ++i) input[i] = call->input[i];
-    turned.input = input;
-    input[0].value = call->workspace;
-    input[0].gradient = x->gradient ? input[0].value + in : NULL;
-    input[0].fresh = true;
-    turned.output.value = input[0].value + 2 * in;
-    turned.output.gradient = turned.output.value + out;
-    turned.workspace = turned.output.gradient + out;
-    return turned;
-}
-
-static void ft__linear_transposed(const ft__call *call, bool backward)
-{
-    const ft__tensor *x = &call->input[0], *y = &call->output;
-    ft__tensor input[3];
-    ft__call turned = ft__linear_transposed_call(call, input);
-    ft__transpose(call->context, &x->shape, FT__TO_FIRST, x->value, input[0].value, false);
-    if (!backward) {
-        ft__linear_forward_rows(&turned);
-        ft__transpose(call->context, &y->shape, FT__TO_LAST, turned.output.value, y->value, false);
-        return;
-    }
-    ft__transpose(call->context, &y->shape, FT__TO_FIRST, y->gradient, turned.output.gradient,
-                  false);
-    ft__linear_backward_rows(&turned);
-    if (x->gradient)
-        ft__transpose(call->context, &x->shape, FT__TO_LAST, input[0].gradient, x->gradient,
-                      !x->fresh);
-}
-
-static void ft__linear_forward(const ft__call *call)
-{
-    if (call->input[0].channels_last) ft__linear_transposed(call, false);
-    else ft__linear_forward_rows(call);
-}
-
-static void ft__linear_backward(const ft__call *call)
-{
-    if (call->input[0].channels_last) ft__linear_transposed(call, true);
-    else ft__linear_backward_rows(call);
 }
 
 static const ft__row ft__row_linear = {

@@ -287,12 +287,12 @@ static const ft__row ft__row_soft_cross_entropy = {
     ft__soft_cross_entropy_costs, ft__no_fields, NULL};
 
 static const ft__row ft__row_binary_cross_entropy = {
-    FT__NAMED(binary_cross_entropy), 2, 2, FT__READS_X,
+    FT__NAMED(binary_cross_entropy), 2, 2, FT__READS_X | FT__ANY_LAYOUT,
     ft__pair_loss_shape, ft__binary_cross_entropy_forward, ft__binary_cross_entropy_backward, NULL,
     ft__no_fields, NULL};
 
 static const ft__row ft__row_mse = {
-    FT__NAMED(mse), 2, 2, FT__READS_X | FT__REGRESSION,
+    FT__NAMED(mse), 2, 2, FT__READS_X | FT__REGRESSION | FT__ANY_LAYOUT,
     ft__pair_loss_shape, ft__mse_forward, ft__mse_backward, NULL, ft__no_fields, NULL};
 
 ft_node ft_cross_entropy(ft_model *m, const char *name, ft_node logits, ft_node labels,

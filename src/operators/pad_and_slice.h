@@ -77,11 +77,11 @@ static ft_status ft__pad_shape(ft__context *c, const ft__node *node, const ft__t
 static ft__placement ft__pad_embedding(const ft__call *call)
 {
     ft__placement e;
-    int d, at;
+    int at;
     e.inner = ft__memory_shape(&call->input[0]);
     e.outer = ft__memory_shape(&call->output);
-    for (d = 0; d < FINETUNE_MAX_RANK; ++d) {
-        at = ft__memory_axis(&call->output, d);
+    for (at = 0; at < e.outer.rank; ++at) {
+        int d = ft__memory_dimension(&call->output, at);
         e.start[at] = call->node->options.pad.before[d];
         e.step[at] = 1;
     }
@@ -130,11 +130,11 @@ static ft_status ft__slice_shape(ft__context *c, const ft__node *node, const ft_
 static ft__placement ft__slice_embedding(const ft__call *call)
 {
     ft__placement e;
-    int d, at;
+    int at;
     e.inner = ft__memory_shape(&call->output);
     e.outer = ft__memory_shape(&call->input[0]);
-    for (d = 0; d < FINETUNE_MAX_RANK; ++d) {
-        at = ft__memory_axis(&call->output, d);
+    for (at = 0; at < e.outer.rank; ++at) {
+        int d = ft__memory_dimension(&call->output, at);
         e.start[at] = call->node->options.slice.start[d];
         e.step[at] = call->node->options.slice.step[d] ? call->node->options.slice.step[d] : 1;
     }
@@ -155,11 +155,11 @@ static void ft__slice_backward(const ft__call *call)
 }
 
 static const ft__row ft__row_pad = {
-    FT__NAMED(pad), 1, 1, 0,
+    FT__NAMED(pad), 1, 1, FT__ANY_LAYOUT,
     ft__pad_shape, ft__pad_forward, ft__pad_backward, NULL, ft__pad_fields, NULL};
 
 static const ft__row ft__row_slice = {
-    FT__NAMED(slice), 1, 1, 0,
+    FT__NAMED(slice), 1, 1, FT__ANY_LAYOUT,
     ft__slice_shape, ft__slice_forward, ft__slice_backward, NULL, ft__slice_fields, NULL};
 
 ft_node ft_pad(ft_model *m, const char *name, ft_node x, ft_pad_options options)

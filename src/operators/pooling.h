@@ -338,22 +338,22 @@ static void ft__global_max_pool_backward(const ft__call *call)
 }
 
 static const ft__row ft__row_max_pool2d = {
-    FT__NAMED(max_pool2d), 1, 1, FT__WRITES,
+    FT__NAMED(max_pool2d), 1, 1, FT__WRITES | FT__CHANNELS_LAST,
     ft__pool2d_shape, ft__max_pool2d_forward, ft__max_pool2d_backward, ft__max_pool2d_costs,
     ft__pool2d_fields, NULL};
 
 static const ft__row ft__row_avg_pool2d = {
-    FT__NAMED(avg_pool2d), 1, 1, 0,
+    FT__NAMED(avg_pool2d), 1, 1, FT__CHANNELS_LAST,
     ft__pool2d_shape, ft__avg_pool2d_forward, ft__avg_pool2d_backward, NULL, ft__pool2d_fields,
     NULL};
 
 static const ft__row ft__row_global_avg_pool = {
-    FT__NAMED(global_avg_pool), 1, 1, FT__WRITES,
+    FT__NAMED(global_avg_pool), 1, 1, FT__WRITES | FT__CHANNELS_LAST,
     ft__global_pool_shape, ft__global_avg_pool_forward, ft__global_avg_pool_backward, NULL,
     ft__no_fields, NULL};
 
 static const ft__row ft__row_global_max_pool = {
-    FT__NAMED(global_max_pool), 1, 1, FT__WRITES,
+    FT__NAMED(global_max_pool), 1, 1, FT__WRITES | FT__CHANNELS_LAST,
     ft__global_pool_shape, ft__global_max_pool_forward, ft__global_max_pool_backward,
     ft__global_max_pool_costs, ft__no_fields, NULL};
 

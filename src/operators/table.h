@@ -67,9 +67,14 @@ enum {
     FT__PROBABILITIES = 1 << 19,    /* the output's last axis sums to 1 */
     FT__CLASSES = 1 << 20,  /* a loss whose input[1] are class labels */
     FT__REGRESSION = 1 << 21,   /* a loss that is the mean squared difference of its inputs */
-    FT__OF_X = FT__READS_X | FT__WRITES | FT__IN_PLACE | FT__BY_KIND, /* activations whose slope is
-                                                                         given by x */
-    FT__OF_Y = FT__READS_Y | FT__WRITES | FT__IN_PLACE | FT__BY_KIND, /* ... by y */
+    /* How x and y lie in memory if they are [N, C, H, W]: row by row, unless ... (graph/layout) */
+    FT__CHANNELS_LAST = 1 << 22,    /* ... x and y must be channels-last, ... */
+    FT__ANY_LAYOUT = 1 << 23,   /* ... either, all alike but inputs that are weights, ... */
+    FT__REORDERS = 1 << 24, /* ... or either, each as it comes */
+    FT__STRIDED = 1 << 25,  /* each tensor may have any order of its dimensions in memory */
+    FT__ELEMENTS = FT__WRITES | FT__IN_PLACE | FT__BY_KIND | FT__ANY_LAYOUT,
+    FT__OF_X = FT__READS_X | FT__ELEMENTS,  /* activations whose slope is given by x */
+    FT__OF_Y = FT__READS_Y | FT__ELEMENTS,  /* ... by y */
     FT__LAYER = FT__READS_X | FT__WRITES | FT__FUSES    /* layers that apply activations */
 };
 

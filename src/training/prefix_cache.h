@@ -10,6 +10,7 @@
 #include "operators/rows.h"
 #include "optimizers/options.h"
 #include "devices/opencl_memory.h"
+#include "graph/layout.h"
 #include "graph/plan.h"
 #include "graph/forward_backward.h"
 #include "graph/settings.h"
@@ -27,7 +28,7 @@
    the same data as one that was never interrupted.
    ============================================================================================= */
 typedef struct ft__cache {  /* outputs of the frozen prefix, one row per (sample, view) */
-    int *nodes;             /* earlier nodes that the trained steps read, labels included */
+    int *nodes;             /* earlier values that the trained steps read, labels included */
     int node_count;
     size_t row;             /* numbers in a row */
     int views;
@@ -214,17 +215,20 @@ static ft_status ft__cache_plan(ft__fit *f)
     int i, j;
     if (f->o.no_cache || f->plan->first_trained == 0) return c->status;
     cache->views = f->o.augment ? f->o.views : 1;
-    cache->nodes = (int *)ft__allocate(c, (size_t)m->node_count + 1, sizeof *cache->nodes);
+    cache->nodes = (int *)ft__allocate(c, (size_t)ft__value_count(m, f->plan) + 1,
+                                       sizeof *cache->nodes);
     if (!cache->nodes) return c->status;
     for (i = f->plan->first_trained; i < f->plan->step_count; ++i) {
-        const ft__node *node = &m->nodes[f->plan->steps[i].id - 1];
+        const ft__step *step = &f->plan->steps[i];
+        const ft__node *node = ft__node_of_step(m, f->plan, step), *from;
         for (j = 0; j < node->input_count; ++j) {
-            int id = node->inputs[j];
-            if (f->plan->trained[id - 1] || ft__is_weight(&m->nodes[id - 1])) continue;
+            int id = ft__input_of(m, f->plan, step, j);
+            from = ft__node_of(m, f->plan, id);
+            if (f->plan->trained[id - 1] || ft__is_weight(from)) continue;
             if (ft__cache_lists(cache, id)) continue;
-            if (ft__has_length(&m->nodes[id - 1])) return c->status; /* rows differ in length */
+            if (ft__has_length(from)) return c->status; /* rows differ in length */
             cache->nodes[cache->node_count++] = id;
-            cache->row += ft__node_count_at(&m->nodes[id - 1], ft__one);
+            cache->row += ft__node_count_at(from, ft__one);
         }
     }
     rows *= (size_t)(cache->views + (f->o.augment ? 1 : 0)); /* held-back samples: the plain view */
@@ -313,12 +317,17 @@ static uint64_t ft__prefix_key(const ft__fit *f)
     if (p.steps) ft__parallel(c, f->plan->first_trained, ft__hash_weights, &p);
     for (i = 0; ft__ok(c) && i < f->plan->first_trained; ++i) {
         const ft__step *step = &f->plan->steps[i];
+        if (step->copies) continue; /* what is cached has its layout in the key below */
         hash = ft__hash_node(f, hash ^ p.steps[i], step->id, &text);
         if (step->norm) hash = ft__hash_node(f, hash, step->norm, &text);
         if (step->activation) hash = ft__hash_node(f, hash, step->activation, &text);
     }
-    for (i = 0; i < f->cache.node_count; ++i)
-        hash = ft__key(hash, (uint64_t)f->cache.nodes[i], 0, 0);
+    for (i = 0; i < f->cache.node_count; ++i) {
+        const ft__node *node = ft__node_of(f->m, f->plan, f->cache.nodes[i]);
+        bool copy = f->cache.nodes[i] > f->plan->node_count;
+        hash = ft__key(hash, (uint64_t)(node - f->m->nodes + 1),
+                       ft__is_channels_last(node) != copy, 0);
+    }
     ft__release(c, text.letters);
     ft__release(c, p.steps);
     return hash;
@@ -404,9 +413,9 @@ static void ft__cache_write(ft__fit *f)
 /* Returns the memory of a node's value in the plan; *count is how many numbers a sample has. */
 static float *ft__boundary(const ft__fit *f, int id, size_t *count)
 {
-    const ft__node *node = &f->m->nodes[id - 1];
+    const ft__node *node = ft__node_of(f->m, f->plan, id);
     *count = ft__node_count_at(node, ft__one);
-    return ft__is_leaf(node) ? node->value : f->plan->values[id - 1];
+    return ft__is_leaf(node) && id <= f->plan->node_count ? node->value : f->plan->values[id - 1];
 }
 
 /* Fails: the frozen layers' output for a sample is not finite, which training cannot repair. */
@@ -415,7 +424,7 @@ static bool ft__cache_refuse(ft__fit *f, int node, int slot)
     char text[300];
     if (!ft__blame_data(f->m, text, sizeof text))
         snprintf(text, sizeof text, "the output of %.100s for sample %d (%.100s) is not finite",
-                 f->m->nodes[node - 1].name, f->m->fed_samples[slot],
+                 ft__node_of(f->m, f->plan, node)->name, f->m->fed_samples[slot],
                  ft_data_name(f->data, f->m->fed_samples[slot]));
     ft__fail(&f->m->context, FT_NOT_FINITE, "the frozen layers: %s", text);
     return false;
@@ -432,7 +441,7 @@ static bool ft__cache_put(ft__fit *f, size_t row, int slot)
     for (i = 0; i < cache->node_count; ++i) {
         const float *value = ft__boundary(f, cache->nodes[i], &count);
         memcpy(at, value + (size_t)slot * count, count * sizeof *at);
-        for (k = 0; f->m->nodes[cache->nodes[i] - 1].type == FT_F32 && k < count; ++k)
+        for (k = 0; ft__node_of(f->m, f->plan, cache->nodes[i])->type == FT_F32 && k < count; ++k)
             if (!(fabs((double)at[k]) <= (double)FLT_MAX))
                 return ft__cache_refuse(f, cache->nodes[i], slot);
         at += count;

@@ -1,0 +1,146 @@
+#pragma once
+#include "interface/types.h"
+#include "platform/context.h"
+#include "kernels/transpose.h"
+#include "nodes/nodes.h"
+#include "operators/table.h"
+#include "operators/rows.h"
+#include "devices/opencl_memory.h"
+
+/* =============================================================================================
+   [SECTION] graph/layout: Graph: how values lie in memory
+   Users feed and read pictures as [N, C, H, W]. In memory a value of rank 4 lies so, row by row, or
+   channels-last, [N, H, W, C], which convolutions, norms and pools want. Each operator's row in the
+   table says what it takes, and each value's layout is chosen here, once for a graph: it is that of
+   the operator that makes it; an input has, and a copy such as reshape writes, what its readers
+   want. A reader that wants the other layout reads a copy, which one step of the plan makes.
+   Layouts are stored in no file.
+   ============================================================================================= */
+static ft_shape ft__with_extent(ft_shape shape, ft__extent extent)
+{
+    int d;
+    for (d = 0; d < shape.rank; ++d) {
+        if (shape.size[d] == FT_BATCH) shape.size[d] = extent.batch;
+        if (shape.size[d] == FT_LENGTH) shape.size[d] = extent.length;
+    }
+    return shape;
+}
+
+/* Whether there is a choice: of rank 4, more than one channel and more than one pixel. */
+static bool ft__has_layouts(const ft__node *node)
+{
+    const ft_shape *x = &node->shape;
+    return x->rank == 4 && node->type == FT_F32 && x->size[1] != 1
+        && !(x->size[2] == 1 && x->size[3] == 1);
+}
+
+static bool ft__is_channels_last(const ft__node *node)
+{
+    return node->layout.channels_last && node->shape.rank == 4 && node->type == FT_F32;
+}
+
+/* Whether a node reads its input number `i` channels-last. */
+static bool ft__reads_last(const ft_model *m, const ft__node *node, int i)
+{
+    const ft__node *from = &m->nodes[node->inputs[i] - 1];
+    int flags = ft__rows[node->op]->flags;
+    if (from->shape.rank != 4 || from->type != FT_F32) return false;
+    if (flags & FT__REORDERS) return ft__is_channels_last(from);
+    if (i > 0 && ft__is_weight(from)) return false;
+    return flags & FT__CHANNELS_LAST ? i == 0
+                                     : (flags & FT__ANY_LAYOUT) && node->layout.channels_last;
+}
+
+/* Whether it must read a copy of that input in the other layout. */
+static bool ft__reads_copy(const ft_model *m, const ft__node *node, int i)
+{
+    const ft__node *from = &m->nodes[node->inputs[i] - 1];
+    return ft__has_layouts(from) && ft__reads_last(m, node, i) != ft__is_channels_last(from);
+}
+
+/* Passes on to a node's inputs what it wants them to be: channels-last wins, if readers differ. */
+static void ft__want_layouts(ft_model *m, const ft__node *node)
+{
+    int flags = ft__rows[node->op]->flags, i;
+    for (i = 0; i < node->input_count && !(flags & FT__REORDERS); ++i) {
+        ft__layout *from = &m->nodes[node->inputs[i] - 1].layout;
+        bool last = i == 0 && (flags & FT__CHANNELS_LAST);
+        if ((flags & FT__ANY_LAYOUT) && !node->layout.decided) continue;
+        if (flags & FT__ANY_LAYOUT) last = node->layout.channels_last;
+        from->channels_last = from->channels_last || last;
+        from->decided = true;
+    }
+}
+
+/* The layout of an operator that takes any: that of the first input that has one; if there is none,
+   what its readers want. Inputs of which nothing else was asked are fed in the same. */
+static void ft__follow_layout(ft_model *m, ft__node *node)
+{
+    int i;
+    bool found = false;
+    for (i = 0; i < node->input_count && !found; ++i) {
+        const ft__node *from = &m->nodes[node->inputs[i] - 1];
+        found = ft__has_layouts(from) && !ft__is_weight(from)
+            && !(ft__is_input(from) && !from->layout.decided);
+        if (found) node->layout.channels_last = from->layout.channels_last;
+    }
+    for (i = 0; i < node->input_count; ++i) {
+        ft__node *from = &m->nodes[node->inputs[i] - 1];
+        if (!ft__is_input(from) || from->layout.decided) continue;
+        from->layout.channels_last = node->layout.channels_last;
+        from->layout.decided = true;
+    }
+}
+
+/* An input that was fed before its layout changed: its values are rearranged. */
+static void ft__transpose_fed(ft_model *m, const ft__node *node)
+{
+    ft_shape shape = ft__with_extent(node->shape, node->fed);
+    size_t bytes = ft__shape_count(&shape) * sizeof(float);
+    float *copy = (float *)ft__allocate(&m->context, bytes, 1);
+    if (!copy) return;
+    ft__to_host(&m->context, node->value, bytes);
+    memcpy(copy, node->value, bytes);
+    ft__transpose(&m->context, &shape, ft__is_channels_last(node) ? FT__TO_LAST : FT__TO_FIRST,
+                  copy, node->value, false);
+    ft__host_fed(&m->context, node->value, bytes);
+    ft__release(&m->context, copy);
+}
+
+/* Chooses the layouts, and numbers the values that some readers need a copy of. */
+static void ft__choose_layouts(ft_model *m)
+{
+    int at, i;
+    if (m->layouts_for == m->version + 1) return;
+    m->layouts_for = m->version + 1;
+    m->copies = 0;
+    for (i = 0; i < m->node_count; ++i) {
+        ft__layout *layout = &m->nodes[i].layout;
+        layout->channels_last = layout->decided = false;
+        layout->copy = 0;
+    }
+    for (at = m->node_count - 1; at >= 0; --at)
+        ft__want_layouts(m, &m->nodes[m->order[at] - 1]);
+    for (at = 0; at < m->node_count; ++at) {
+        ft__node *node = &m->nodes[m->order[at] - 1];
+        int flags = ft__rows[node->op]->flags;
+        if (flags & FT__ANY_LAYOUT) ft__follow_layout(m, node);
+        else if (flags & FT__CHANNELS_LAST) node->layout.channels_last = true;
+        else if (!(flags & FT__REORDERS) && !ft__is_input(node))
+            node->layout.channels_last = false;
+    }
+    for (at = 0; at < m->node_count; ++at) {
+        const ft__node *node = &m->nodes[m->order[at] - 1];
+        for (i = 0; i < node->input_count; ++i)
+            if (ft__reads_copy(m, node, i) && !m->nodes[node->inputs[i] - 1].layout.copy)
+                m->nodes[node->inputs[i] - 1].layout.copy = ++m->copies;
+    }
+    for (i = 0; i < m->node_count; ++i) {
+        ft__node *node = &m->nodes[i];
+        char now = (char)(ft__has_layouts(node) && node->layout.channels_last ? 2 : 1);
+        bool moved = node->layout.before && node->layout.before != now;
+        node->layout.before = now;
+        if (moved && ft__is_input(node) && node->fed.batch > 0) ft__transpose_fed(m, node);
+        if (moved && !ft__is_leaf(node)) m->last_run = NULL; /* its values lie as they did before */
+    }
+}
