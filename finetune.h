@@ -6807,6 +6807,9 @@ typedef struct ft__layout {
     char before;            /* 1 + channels_last in the graph of before; 0: it was not there */
     bool decided;           /* while it is chosen: something that reads the value has a wish */
     int copy;               /* > 0: readers that want the other layout read this copy of it */
+    int source;             /* > 0: a view: it is not computed, its memory is this node's, ... */
+    int order[FINETUNE_MAX_RANK]; /* ... where its dimensions lie in this order, outermost first */
+    bool strided;           /* that order is neither row by row nor channels-last */
 } ft__layout;
 
 typedef struct ft__node {
@@ -7120,8 +7123,10 @@ enum {
     /* How x and y lie in memory if they are [N, C, H, W]: row by row, unless ... (graph/layout) */
     FT__CHANNELS_LAST = 1 << 22,    /* ... x and y must be channels-last, ... */
     FT__ANY_LAYOUT = 1 << 23,   /* ... either, all alike but inputs that are weights, ... */
-    FT__REORDERS = 1 << 24, /* ... or either, each as it comes */
-    FT__STRIDED = 1 << 25,  /* each tensor may have any order of its dimensions in memory */
+    FT__REORDERS = 1 << 24, /* ... or either, each as it comes; y has the numbers of x, in ... */
+    FT__PERMUTES = 1 << 25, /* ... the order of ft__permute_options, or else that of x */
+    FT__STRIDED = 1 << 26,  /* up to rank 4 tensors may be stored in any order of their dimensions
+                               in which one of the last two is the innermost */
     FT__ELEMENTS = FT__WRITES | FT__IN_PLACE | FT__BY_KIND | FT__ANY_LAYOUT,
     FT__OF_X = FT__READS_X | FT__ELEMENTS,  /* activations whose slope is given by x */
     FT__OF_Y = FT__READS_Y | FT__ELEMENTS,  /* ... by y */
@@ -12421,7 +12426,7 @@ static void ft__permute_forward(const ft__call *call) { ft__permute_run_all(call
 static void ft__permute_backward(const ft__call *call) { ft__permute_run_all(call, true); }
 
 static const ft__row ft__row_permute = {
-    FT__NAMED(permute), 1, 1, FT__WRITES | FT__REORDERS,
+    FT__NAMED(permute), 1, 1, FT__WRITES | FT__REORDERS | FT__PERMUTES,
     ft__permute_shape, ft__permute_forward, ft__permute_backward, NULL, ft__permute_fields, NULL};
 
 ft_node ft_permute(ft_model *m, const char *name, ft_node x, int rank, const int *axes)
@@ -18977,7 +18982,9 @@ static void ft__set_numbers(ft__context *c, float *to, size_t count, float value
    table says what it takes, and each value's layout is chosen here, once for a graph: it is that of
    the operator that makes it; an input has, and a copy such as reshape writes, what its readers
    want. A reader that wants the other layout reads a copy, which one step of the plan makes.
-   Layouts are stored in no file.
+   Reshape and permute need not copy: where y's numbers lie in x's memory as y's readers take them,
+   y is a view of x. Matrix products take most orders: so attention's heads are views, [N, L, H * D]
+   -> reshape -> permute -> matmul. Layouts are stored in no file.
    ============================================================================================= */
 static ft_shape ft__with_extent(ft_shape shape, ft__extent extent)
 {
@@ -19025,9 +19032,11 @@ static bool ft__reads_copy(const ft_model *m, const ft__node *node, int i)
 static void ft__want_layouts(ft_model *m, const ft__node *node)
 {
     int flags = ft__rows[node->op]->flags, i;
-    for (i = 0; i < node->input_count && !(flags & FT__REORDERS); ++i) {
+    for (i = 0; i < node->input_count; ++i) {
         ft__layout *from = &m->nodes[node->inputs[i] - 1].layout;
         bool last = i == 0 && (flags & FT__CHANNELS_LAST);
+        from->strided = from->strided && (flags & FT__STRIDED);
+        if (flags & FT__REORDERS) continue;
         if ((flags & FT__ANY_LAYOUT) && !node->layout.decided) continue;
         if (flags & FT__ANY_LAYOUT) last = node->layout.channels_last;
         from->channels_last = from->channels_last || last;
@@ -19055,6 +19064,54 @@ static void ft__follow_layout(ft_model *m, ft__node *node)
     }
 }
 
+static const int ft__in_order[FINETUNE_MAX_RANK] = {0, 1, 2, 3, 4, 5};
+static const int ft__channels_last_order[4] = {0, 2, 3, 1};
+
+/* Whether two orders of a tensor's dimensions are one in memory: those of size 1 do not count. */
+static bool ft__same_order(const ft_shape *shape, const int *a, const int *b)
+{
+    int i, j = 0;
+    for (i = 0; i < shape->rank; ++i) {
+        if (shape->size[a[i]] == 1) continue;
+        while (shape->size[b[j]] == 1) j += 1;
+        if (a[i] != b[j++]) return false;
+    }
+    return true;
+}
+
+/* Whether an operator takes a tensor whose dimensions lie in this order: FT__STRIDED. */
+static bool ft__is_strided(int rank, const int *order)
+{
+    return rank <= 4 && order[rank - 1] >= rank - 2;
+}
+
+/* Makes the value of a reshape or permute a view if it can be one. Not of weights, which need not
+   be float32 in memory, nor of states, which a run replaces; nor if it is read after the run. */
+static void ft__choose_view(const ft_model *m, ft__node *node)
+{
+    const ft__node *x = &m->nodes[node->inputs[0] - 1];
+    const int *of_x = x->layout.source ? x->layout.order
+        : ft__is_channels_last(x) ? ft__channels_last_order : ft__in_order;
+    int rank = node->shape.rank, at, d, id = (int)(node - m->nodes) + 1;
+    ft__layout *y = &node->layout;
+    bool rows, last = false;
+    if (id == m->output.id || id == m->loss.id || node->keep_value || node->want_gradient
+        || ft__is_weight(x) || ft__is_state(x)) return;
+    if (!ft__is(node, FT__PERMUTES) && !ft__same_order(&x->shape, of_x, ft__in_order)) return;
+    for (at = 0; at < rank; ++at)
+        for (d = 0; d < rank && ft__is(node, FT__PERMUTES); ++d)
+            if (node->options.permute.axes[d] == of_x[at]) y->order[at] = d;
+    if (!ft__is(node, FT__PERMUTES)) memcpy(y->order, ft__in_order, sizeof y->order);
+    rows = ft__same_order(&node->shape, y->order, ft__in_order);
+    if (rank == 4) last = ft__same_order(&node->shape, y->order, ft__channels_last_order);
+    if (rows && !(y->channels_last && ft__has_layouts(node))) y->channels_last = y->strided = false;
+    else if (last && (y->channels_last || !y->decided)) {
+        y->channels_last = true;
+        y->strided = false;
+    } else if (!y->strided || !ft__is_strided(rank, y->order)) return;
+    y->source = x->layout.source ? x->layout.source : node->inputs[0];
+}
+
 /* An input that was fed before its layout changed: its values are rearranged. */
 static void ft__transpose_fed(ft_model *m, const ft__node *node)
 {
@@ -19080,17 +19137,19 @@ static void ft__choose_layouts(ft_model *m)
     for (i = 0; i < m->node_count; ++i) {
         ft__layout *layout = &m->nodes[i].layout;
         layout->channels_last = layout->decided = false;
-        layout->copy = 0;
+        layout->strided = true; /* so far all that read it take any order */
+        layout->copy = layout->source = 0;
     }
     for (at = m->node_count - 1; at >= 0; --at)
         ft__want_layouts(m, &m->nodes[m->order[at] - 1]);
     for (at = 0; at < m->node_count; ++at) {
         ft__node *node = &m->nodes[m->order[at] - 1];
         int flags = ft__rows[node->op]->flags;
-        if (flags & FT__ANY_LAYOUT) ft__follow_layout(m, node);
+        if (flags & FT__REORDERS) ft__choose_view(m, node);
+        else if (flags & FT__ANY_LAYOUT) ft__follow_layout(m, node);
         else if (flags & FT__CHANNELS_LAST) node->layout.channels_last = true;
-        else if (!(flags & FT__REORDERS) && !ft__is_input(node))
-            node->layout.channels_last = false;
+        else if (!ft__is_input(node)) node->layout.channels_last = false;
+        node->layout.strided = node->layout.strided && node->layout.source;
     }
     for (at = 0; at < m->node_count; ++at) {
         const ft__node *node = &m->nodes[m->order[at] - 1];
@@ -19122,6 +19181,7 @@ typedef struct ft__step {   /* one call of an operator */
     int id;                 /* the node whose operator is called */
     int output;             /* the value that it computes: id's, or the last fused node's */
     bool copies;            /* no operator is called: it copies id's value to the other layout */
+    int through;            /* a permute, to whose value the result is written at once; 0: none */
     int norm;               /* batch norm folded into it; 0: none */
     int activation;         /* activation applied to the result; 0: none */
     float *weight, *bias;   /* the folded ones */
@@ -19425,13 +19485,14 @@ static const ft__node *ft__node_of_step(const ft_model *m, const ft__plan *plan,
     return step->copies ? &plan->copy : &m->nodes[step->id - 1];
 }
 
-/* The value that a step reads as its input number `i`. */
+/* The value that a step reads as its input number `i`; that of a view is its source. */
 static int ft__input_of(const ft_model *m, const ft__plan *plan, const ft__step *step, int i)
 {
     const ft__node *node = &m->nodes[step->id - 1];
-    if (step->copies) return step->id;
-    if (!ft__reads_copy(m, node, i)) return node->inputs[i];
-    return plan->node_count + m->nodes[node->inputs[i] - 1].layout.copy;
+    int id = step->copies ? step->id : node->inputs[i];
+    const ft__layout *layout = &m->nodes[id - 1].layout;
+    if (!step->copies && ft__reads_copy(m, node, i)) return plan->node_count + layout->copy;
+    return layout->source ? layout->source : id;
 }
 
 enum { FT__FOR_OUTPUT = 1, FT__FOR_LOSS = 2, FT__OF_COPY = 2 };
@@ -19499,15 +19560,25 @@ static bool ft__masks(const ft_model *m, const ft__step *step)
     return ft__is(&m->nodes[step->id - 1], FT__MASKS) && ft__is_clamp(row, &low, &high);
 }
 
-/* Fuses the step's only readers into it: a batch norm, if nothing is trained, and an activation. If
-   an activation's gradient is wanted it is not fused, since backward would replace the gradient. */
+/* Whether a step's operator can write its result to the value of a permute, its only reader. */
+static bool ft__writes_through(const ft_model *m, const ft__step *step, int next)
+{
+    const ft__node *permute = next ? &m->nodes[next - 1] : NULL;
+    return permute && ft__is(&m->nodes[step->id - 1], FT__STRIDED) && ft__is(permute, FT__PERMUTES)
+        && !permute->layout.source && !ft__is_channels_last(permute)
+        && ft__is_strided(permute->shape.rank, permute->options.permute.axes);
+}
+
+/* Fuses the step's only readers into it: a batch norm, if nothing is trained, and an activation; or
+   a permute. If an activation's gradient is wanted it is not fused, since backward would replace
+   the gradient. */
 static void ft__fuse(const ft_model *m, const ft__plan *plan, const int *sole, ft__step *step)
 {
     const ft__node *node = &m->nodes[step->id - 1];
     bool trained = plan->trained[step->id - 1] != 0;
-    int next;
+    int next = ft__only_reader(m, sole, step->output);
+    if (ft__writes_through(m, step, next)) step->through = step->output = next;
     if (!ft__is(node, FT__FUSES)) return;
-    next = ft__only_reader(m, sole, step->output);
     if (next && !trained && ft__is(node, FT__FOLDS)
         && ft__is(&m->nodes[next - 1], FT__STATISTICS) && !plan->trained[next - 1]
         && m->nodes[next - 1].inputs[0] == step->output) {
@@ -19540,7 +19611,7 @@ static void ft__add_steps(const ft_model *m, ft__plan *plan, const char *needed,
     for (at = 0; at < m->node_count; ++at) {
         int id = m->order[at], copy = plan->node_count + m->nodes[id - 1].layout.copy;
         if (needed[id - 1] && !done[id - 1] && !ft__is_leaf(&m->nodes[id - 1])
-            && (plan->trained[id - 1] != 0) == trained) {
+            && !m->nodes[id - 1].layout.source && (plan->trained[id - 1] != 0) == trained) {
             ft__step *step = ft__add_step(plan, id, id, needed[id - 1]);
             ft__fuse(m, plan, sole, step);
             done[step->id - 1] = done[step->output - 1] = 1;
@@ -19612,18 +19683,19 @@ static ft__call ft__make_call(ft_model *m, const ft__plan *plan, const ft__step 
     memset(&call, 0, sizeof call);
     for (i = 0; i < node->input_count; ++i) {
         int id = ft__input_of(m, plan, step, i);
-        const ft__node *from = ft__node_of(m, plan, id);
-        bool leaf = id <= plan->node_count && ft__is_leaf(from);
+        const ft__node *from = &m->nodes[(step->copies ? step->id : node->inputs[i]) - 1];
+        const ft__node *holder = ft__node_of(m, plan, id); /* not `from` if that is a view */
+        bool leaf = id <= plan->node_count && ft__is_leaf(holder);
         ft__tensor *input = &plan->inputs[i];
         input->shape = ft__with_extent(from->shape, extent);
         input->type = from->type;
         input->channels_last = step->copies ? ft__is_channels_last(from)
                                             : ft__reads_last(m, node, i);
-        input->stored = NULL;
+        input->stored = from->layout.strided ? from->layout.order : NULL;
         input->fresh = false;
-        input->value = leaf ? from->value : plan->values[id - 1];
-        input->gradient = !backward ? NULL : leaf && ft__is_parameter(from) ? from->gradient
-                                                                         : plan->gradients[id - 1];
+        input->value = leaf ? holder->value : plan->values[id - 1];
+        input->gradient = !backward ? NULL : leaf && ft__is_parameter(holder)
+            ? holder->gradient : plan->gradients[id - 1];
     }
     call.input_count = node->input_count;
     if (step->weight) plan->inputs[1].value = step->weight;
@@ -19640,6 +19712,10 @@ static ft__call ft__make_call(ft_model *m, const ft__plan *plan, const ft__step 
     call.input = plan->inputs;
     call.output.shape = ft__with_extent(output->shape, extent);
     call.output.channels_last = ft__is_channels_last(output) != step->copies;
+    if (step->through) {
+        call.output.shape = ft__with_extent(node->shape, extent);
+        call.output.stored = output->options.permute.axes;
+    }
     call.output.value = plan->values[step->output - 1];
     call.output.gradient = backward ? plan->gradients[step->output - 1] : NULL;
     call.saved = plan->saved[step->id - 1];
@@ -33164,6 +33240,7 @@ static uint64_t ft__hash_node(const ft__fit *f, uint64_t hash, int id, ft__text 
                               strlen(row->name));
         if (ft__is_input(input))
             hash = ft__hash_bytes(hash, input->name, strlen(input->name));
+        if (input->layout.source) hash = ft__hash_node(f, hash, node->inputs[i], text);
     }
     return hash;
 }
@@ -33207,6 +33284,7 @@ static uint64_t ft__prefix_key(const ft__fit *f)
         hash = ft__hash_node(f, hash ^ p.steps[i], step->id, &text);
         if (step->norm) hash = ft__hash_node(f, hash, step->norm, &text);
         if (step->activation) hash = ft__hash_node(f, hash, step->activation, &text);
+        if (step->through) hash = ft__hash_node(f, hash, step->through, &text);
     }
     for (i = 0; i < f->cache.node_count; ++i) {
         const ft__node *node = ft__node_of(f->m, f->plan, f->cache.nodes[i]);
@@ -35701,8 +35779,8 @@ static float *ft__value_of(ft_model *m, ft_node node, const char *call, ft__exte
                  " not fed", call, found->name);
         return NULL;
     }
-    if (plan && (plan->read_later[node.id - 1] & FT__VALUE) && ft__was_run(m, plan, node.id))
-        return plan->values[node.id - 1];
+    if (plan && node.id <= plan->node_count && (plan->read_later[node.id - 1] & FT__VALUE)
+        && ft__was_run(m, plan, node.id)) return plan->values[node.id - 1];
     ft__fail(&m->context, FT_INVALID, !plan || !found->keep_value
              ? "%s: only parameters, inputs, the output and the loss keep their values after a run,"
                " and nodes of ft_keep; there must have been one since the last ft_feed"
@@ -35780,7 +35858,8 @@ ft_status ft_get_gradient(ft_model *m, ft_node node, float *to, size_t count)
     gradient = found->gradient;
     if (found->want_gradient) {
         const ft__plan *plan = m->last_run;
-        if (!plan || !m->backward_done || !(plan->read_later[node.id - 1] & FT__GRADIENT))
+        if (!plan || !m->backward_done || node.id > plan->node_count
+            || !(plan->read_later[node.id - 1] & FT__GRADIENT))
             return ft__fail(&m->context, FT_INVALID, "%s: has no gradient yet: call ft_forward(m,"
                             " true) and ft_backward after ft_want_gradient and ft_feed",
                             found->name);

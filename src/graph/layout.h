@@ -1,4 +1,5 @@
 #pragma once
+#include "interface/requirements.h"
 #include "interface/types.h"
 #include "platform/context.h"
 #include "kernels/transpose.h"
@@ -14,7 +15,9 @@
    table says what it takes, and each value's layout is chosen here, once for a graph: it is that of
    the operator that makes it; an input has, and a copy such as reshape writes, what its readers
    want. A reader that wants the other layout reads a copy, which one step of the plan makes.
-   Layouts are stored in no file.
+   Reshape and permute need not copy: where y's numbers lie in x's memory as y's readers take them,
+   y is a view of x. Matrix products take most orders: so attention's heads are views, [N, L, H * D]
+   -> reshape -> permute -> matmul. Layouts are stored in no file.
    ============================================================================================= */
 static ft_shape ft__with_extent(ft_shape shape, ft__extent extent)
 {
@@ -62,9 +65,11 @@ static bool ft__reads_copy(const ft_model *m, const ft__node *node, int i)
 static void ft__want_layouts(ft_model *m, const ft__node *node)
 {
     int flags = ft__rows[node->op]->flags, i;
-    for (i = 0; i < node->input_count && !(flags & FT__REORDERS); ++i) {
+    for (i = 0; i < node->input_count; ++i) {
         ft__layout *from = &m->nodes[node->inputs[i] - 1].layout;
         bool last = i == 0 && (flags & FT__CHANNELS_LAST);
+        from->strided = from->strided && (flags & FT__STRIDED);
+        if (flags & FT__REORDERS) continue;
         if ((flags & FT__ANY_LAYOUT) && !node->layout.decided) continue;
         if (flags & FT__ANY_LAYOUT) last = node->layout.channels_last;
         from->channels_last = from->channels_last || last;
@@ -92,6 +97,54 @@ static void ft__follow_layout(ft_model *m, ft__node *node)
     }
 }
 
+static const int ft__in_order[FINETUNE_MAX_RANK] = {0, 1, 2, 3, 4, 5};
+static const int ft__channels_last_order[4] = {0, 2, 3, 1};
+
+/* Whether two orders of a tensor's dimensions are one in memory: those of size 1 do not count. */
+static bool ft__same_order(const ft_shape *shape, const int *a, const int *b)
+{
+    int i, j = 0;
+    for (i = 0; i < shape->rank; ++i) {
+        if (shape->size[a[i]] == 1) continue;
+        while (shape->size[b[j]] == 1) j += 1;
+        if (a[i] != b[j++]) return false;
+    }
+    return true;
+}
+
+/* Whether an operator takes a tensor whose dimensions lie in this order: FT__STRIDED. */
+static bool ft__is_strided(int rank, const int *order)
+{
+    return rank <= 4 && order[rank - 1] >= rank - 2;
+}
+
+/* Makes the value of a reshape or permute a view if it can be one. Not of weights, which need not
+   be float32 in memory, nor of states, which a run replaces; nor if it is read after the run. */
+static void ft__choose_view(const ft_model *m, ft__node *node)
+{
+    const ft__node *x = &m->nodes[node->inputs[0] - 1];
+    const int *of_x = x->layout.source ? x->layout.order
+        : ft__is_channels_last(x) ? ft__channels_last_order : ft__in_order;
+    int rank = node->shape.rank, at, d, id = (int)(node - m->nodes) + 1;
+    ft__layout *y = &node->layout;
+    bool rows, last = false;
+    if (id == m->output.id || id == m->loss.id || node->keep_value || node->want_gradient
+        || ft__is_weight(x) || ft__is_state(x)) return;
+    if (!ft__is(node, FT__PERMUTES) && !ft__same_order(&x->shape, of_x, ft__in_order)) return;
+    for (at = 0; at < rank; ++at)
+        for (d = 0; d < rank && ft__is(node, FT__PERMUTES); ++d)
+            if (node->options.permute.axes[d] == of_x[at]) y->order[at] = d;
+    if (!ft__is(node, FT__PERMUTES)) memcpy(y->order, ft__in_order, sizeof y->order);
+    rows = ft__same_order(&node->shape, y->order, ft__in_order);
+    if (rank == 4) last = ft__same_order(&node->shape, y->order, ft__channels_last_order);
+    if (rows && !(y->channels_last && ft__has_layouts(node))) y->channels_last = y->strided = false;
+    else if (last && (y->channels_last || !y->decided)) {
+        y->channels_last = true;
+        y->strided = false;
+    } else if (!y->strided || !ft__is_strided(rank, y->order)) return;
+    y->source = x->layout.source ? x->layout.source : node->inputs[0];
+}
+
 /* An input that was fed before its layout changed: its values are rearranged. */
 static void ft__transpose_fed(ft_model *m, const ft__node *node)
 {
@@ -117,17 +170,19 @@ static void ft__choose_layouts(ft_model *m)
     for (i = 0; i < m->node_count; ++i) {
         ft__layout *layout = &m->nodes[i].layout;
         layout->channels_last = layout->decided = false;
-        layout->copy = 0;
+        layout->strided = true; /* so far all that read it take any order */
+        layout->copy = layout->source = 0;
     }
     for (at = m->node_count - 1; at >= 0; --at)
         ft__want_layouts(m, &m->nodes[m->order[at] - 1]);
     for (at = 0; at < m->node_count; ++at) {
         ft__node *node = &m->nodes[m->order[at] - 1];
         int flags = ft__rows[node->op]->flags;
-        if (flags & FT__ANY_LAYOUT) ft__follow_layout(m, node);
+        if (flags & FT__REORDERS) ft__choose_view(m, node);
+        else if (flags & FT__ANY_LAYOUT) ft__follow_layout(m, node);
         else if (flags & FT__CHANNELS_LAST) node->layout.channels_last = true;
-        else if (!(flags & FT__REORDERS) && !ft__is_input(node))
-            node->layout.channels_last = false;
+        else if (!ft__is_input(node)) node->layout.channels_last = false;
+        node->layout.strided = node->layout.strided && node->layout.source;
     }
     for (at = 0; at < m->node_count; ++at) {
         const ft__node *node = &m->nodes[m->order[at] - 1];

@@ -34,18 +34,19 @@ static ft__call ft__make_call(ft_model *m, const ft__plan *plan, const ft__step 
     memset(&call, 0, sizeof call);
     for (i = 0; i < node->input_count; ++i) {
         int id = ft__input_of(m, plan, step, i);
-        const ft__node *from = ft__node_of(m, plan, id);
-        bool leaf = id <= plan->node_count && ft__is_leaf(from);
+        const ft__node *from = &m->nodes[(step->copies ? step->id : node->inputs[i]) - 1];
+        const ft__node *holder = ft__node_of(m, plan, id); /* not `from` if that is a view */
+        bool leaf = id <= plan->node_count && ft__is_leaf(holder);
         ft__tensor *input = &plan->inputs[i];
         input->shape = ft__with_extent(from->shape, extent);
         input->type = from->type;
         input->channels_last = step->copies ? ft__is_channels_last(from)
                                             : ft__reads_last(m, node, i);
-        input->stored = NULL;
+        input->stored = from->layout.strided ? from->layout.order : NULL;
         input->fresh = false;
-        input->value = leaf ? from->value : plan->values[id - 1];
-        input->gradient = !backward ? NULL : leaf && ft__is_parameter(from) ? from->gradient
-                                                                         : plan->gradients[id - 1];
+        input->value = leaf ? holder->value : plan->values[id - 1];
+        input->gradient = !backward ? NULL : leaf && ft__is_parameter(holder)
+            ? holder->gradient : plan->gradients[id - 1];
     }
     call.input_count = node->input_count;
     if (step->weight) plan->inputs[1].value = step->weight;
@@ -62,6 +63,10 @@ static ft__call ft__make_call(ft_model *m, const ft__plan *plan, const ft__step 
     call.input = plan->inputs;
     call.output.shape = ft__with_extent(output->shape, extent);
     call.output.channels_last = ft__is_channels_last(output) != step->copies;
+    if (step->through) {
+        call.output.shape = ft__with_extent(node->shape, extent);
+        call.output.stored = output->options.permute.axes;
+    }
     call.output.value = plan->values[step->output - 1];
     call.output.gradient = backward ? plan->gradients[step->output - 1] : NULL;
     call.saved = plan->saved[step->id - 1];

@@ -27,6 +27,7 @@ typedef struct ft__step {   /* one call of an operator */
     int id;                 /* the node whose operator is called */
     int output;             /* the value that it computes: id's, or the last fused node's */
     bool copies;            /* no operator is called: it copies id's value to the other layout */
+    int through;            /* a permute, to whose value the result is written at once; 0: none */
     int norm;               /* batch norm folded into it; 0: none */
     int activation;         /* activation applied to the result; 0: none */
     float *weight, *bias;   /* the folded ones */
@@ -330,13 +331,14 @@ static const ft__node *ft__node_of_step(const ft_model *m, const ft__plan *plan,
     return step->copies ? &plan->copy : &m->nodes[step->id - 1];
 }
 
-/* The value that a step reads as its input number `i`. */
+/* The value that a step reads as its input number `i`; that of a view is its source. */
 static int ft__input_of(const ft_model *m, const ft__plan *plan, const ft__step *step, int i)
 {
     const ft__node *node = &m->nodes[step->id - 1];
-    if (step->copies) return step->id;
-    if (!ft__reads_copy(m, node, i)) return node->inputs[i];
-    return plan->node_count + m->nodes[node->inputs[i] - 1].layout.copy;
+    int id = step->copies ? step->id : node->inputs[i];
+    const ft__layout *layout = &m->nodes[id - 1].layout;
+    if (!step->copies && ft__reads_copy(m, node, i)) return plan->node_count + layout->copy;
+    return layout->source ? layout->source : id;
 }
 
 enum { FT__FOR_OUTPUT = 1, FT__FOR_LOSS = 2, FT__OF_COPY = 2 };
@@ -404,15 +406,25 @@ static bool ft__masks(const ft_model *m, const ft__step *step)
     return ft__is(&m->nodes[step->id - 1], FT__MASKS) && ft__is_clamp(row, &low, &high);
 }
 
-/* Fuses the step's only readers into it: a batch norm, if nothing is trained, and an activation. If
-   an activation's gradient is wanted it is not fused, since backward would replace the gradient. */
+/* Whether a step's operator can write its result to the value of a permute, its only reader. */
+static bool ft__writes_through(const ft_model *m, const ft__step *step, int next)
+{
+    const ft__node *permute = next ? &m->nodes[next - 1] : NULL;
+    return permute && ft__is(&m->nodes[step->id - 1], FT__STRIDED) && ft__is(permute, FT__PERMUTES)
+        && !permute->layout.source && !ft__is_channels_last(permute)
+        && ft__is_strided(permute->shape.rank, permute->options.permute.axes);
+}
+
+/* Fuses the step's only readers into it: a batch norm, if nothing is trained, and an activation; or
+   a permute. If an activation's gradient is wanted it is not fused, since backward would replace
+   the gradient. */
 static void ft__fuse(const ft_model *m, const ft__plan *plan, const int *sole, ft__step *step)
 {
     const ft__node *node = &m->nodes[step->id - 1];
     bool trained = plan->trained[step->id - 1] != 0;
-    int next;
+    int next = ft__only_reader(m, sole, step->output);
+    if (ft__writes_through(m, step, next)) step->through = step->output = next;
     if (!ft__is(node, FT__FUSES)) return;
-    next = ft__only_reader(m, sole, step->output);
     if (next && !trained && ft__is(node, FT__FOLDS)
         && ft__is(&m->nodes[next - 1], FT__STATISTICS) && !plan->trained[next - 1]
         && m->nodes[next - 1].inputs[0] == step->output) {
@@ -445,7 +457,7 @@ static void ft__add_steps(const ft_model *m, ft__plan *plan, const char *needed,
     for (at = 0; at < m->node_count; ++at) {
         int id = m->order[at], copy = plan->node_count + m->nodes[id - 1].layout.copy;
         if (needed[id - 1] && !done[id - 1] && !ft__is_leaf(&m->nodes[id - 1])
-            && (plan->trained[id - 1] != 0) == trained) {
+            && !m->nodes[id - 1].layout.source && (plan->trained[id - 1] != 0) == trained) {
             ft__step *step = ft__add_step(plan, id, id, needed[id - 1]);
             ft__fuse(m, plan, sole, step);
             done[step->id - 1] = done[step->output - 1] = 1;

@@ -85,6 +85,9 @@ typedef struct ft__layout {
     char before;            /* 1 + channels_last in the graph of before; 0: it was not there */
     bool decided;           /* while it is chosen: something that reads the value has a wish */
     int copy;               /* > 0: readers that want the other layout read this copy of it */
+    int source;             /* > 0: a view: it is not computed, its memory is this node's, ... */
+    int order[FINETUNE_MAX_RANK]; /* ... where its dimensions lie in this order, outermost first */
+    bool strided;           /* that order is neither row by row nor channels-last */
 } ft__layout;
 
 typedef struct ft__node {

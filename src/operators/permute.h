@@ -72,7 +72,7 @@ static void ft__permute_forward(const ft__call *call) { ft__permute_run_all(call
 static void ft__permute_backward(const ft__call *call) { ft__permute_run_all(call, true); }
 
 static const ft__row ft__row_permute = {
-    FT__NAMED(permute), 1, 1, FT__WRITES | FT__REORDERS,
+    FT__NAMED(permute), 1, 1, FT__WRITES | FT__REORDERS | FT__PERMUTES,
     ft__permute_shape, ft__permute_forward, ft__permute_backward, NULL, ft__permute_fields, NULL};
 
 ft_node ft_permute(ft_model *m, const char *name, ft_node x, int rank, const int *axes)

@@ -70,8 +70,10 @@ enum {
     /* How x and y lie in memory if they are [N, C, H, W]: row by row, unless ... (graph/layout) */
     FT__CHANNELS_LAST = 1 << 22,    /* ... x and y must be channels-last, ... */
     FT__ANY_LAYOUT = 1 << 23,   /* ... either, all alike but inputs that are weights, ... */
-    FT__REORDERS = 1 << 24, /* ... or either, each as it comes */
-    FT__STRIDED = 1 << 25,  /* each tensor may have any order of its dimensions in memory */
+    FT__REORDERS = 1 << 24, /* ... or either, each as it comes; y has the numbers of x, in ... */
+    FT__PERMUTES = 1 << 25, /* ... the order of ft__permute_options, or else that of x */
+    FT__STRIDED = 1 << 26,  /* up to rank 4 tensors may be stored in any order of their dimensions
+                               in which one of the last two is the innermost */
     FT__ELEMENTS = FT__WRITES | FT__IN_PLACE | FT__BY_KIND | FT__ANY_LAYOUT,
     FT__OF_X = FT__READS_X | FT__ELEMENTS,  /* activations whose slope is given by x */
     FT__OF_Y = FT__READS_Y | FT__ELEMENTS,  /* ... by y */

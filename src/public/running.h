@@ -118,8 +118,8 @@ static float *ft__value_of(ft_model *m, ft_node node, const char *call, ft__exte
                  " not fed", call, found->name);
         return NULL;
     }
-    if (plan && (plan->read_later[node.id - 1] & FT__VALUE) && ft__was_run(m, plan, node.id))
-        return plan->values[node.id - 1];
+    if (plan && node.id <= plan->node_count && (plan->read_later[node.id - 1] & FT__VALUE)
+        && ft__was_run(m, plan, node.id)) return plan->values[node.id - 1];
     ft__fail(&m->context, FT_INVALID, !plan || !found->keep_value
              ? "%s: only parameters, inputs, the output and the loss keep their values after a run,"
                " and nodes of ft_keep; there must have been one since the last ft_feed"
@@ -197,7 +197,8 @@ ft_status ft_get_gradient(ft_model *m, ft_node node, float *to, size_t count)
     gradient = found->gradient;
     if (found->want_gradient) {
         const ft__plan *plan = m->last_run;
-        if (!plan || !m->backward_done || !(plan->read_later[node.id - 1] & FT__GRADIENT))
+        if (!plan || !m->backward_done || node.id > plan->node_count
+            || !(plan->read_later[node.id - 1] & FT__GRADIENT))
             return ft__fail(&m->context, FT_INVALID, "%s: has no gradient yet: call ft_forward(m,"
                             " true) and ft_backward after ft_want_gradient and ft_feed",
                             found->name);

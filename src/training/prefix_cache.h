@@ -278,6 +278,7 @@ static uint64_t ft__hash_node(const ft__fit *f, uint64_t hash, int id, ft__text 
                               strlen(row->name));
         if (ft__is_input(input))
             hash = ft__hash_bytes(hash, input->name, strlen(input->name));
+        if (input->layout.source) hash = ft__hash_node(f, hash, node->inputs[i], text);
     }
     return hash;
 }
@@ -321,6 +322,7 @@ static uint64_t ft__prefix_key(const ft__fit *f)
         hash = ft__hash_node(f, hash ^ p.steps[i], step->id, &text);
         if (step->norm) hash = ft__hash_node(f, hash, step->norm, &text);
         if (step->activation) hash = ft__hash_node(f, hash, step->activation, &text);
+        if (step->through) hash = ft__hash_node(f, hash, step->through, &text);
     }
     for (i = 0; i < f->cache.node_count; ++i) {
         const ft__node *node = ft__node_of(f->m, f->plan, f->cache.nodes[i]);
