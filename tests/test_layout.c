@@ -3,7 +3,7 @@
    layer norm), those which take either, and those which rearrange, against naive loops in double over
    the user's order, written here; gradients by central differences of these loops. Then: which steps
    a plan has, so that nothing is copied where it need not be.
-       build/test_layout [NETWORK]     one random network alone, described node by node */
+       build/test_layout [NETWORK [DEVICE]]    one random network alone, described node by node */
 #include "internals.h"
 #include "check.h"
 
@@ -279,7 +279,8 @@ static const char *new_name(void)
 
 static ft_node new_parameter(ft_model *m, int a, int b, int c)
 {
-    return ft_parameter(m, new_name(), (ft_parameter_options){.size = {a, b, c}});
+    ft_parameter_options of_three = {.size = {a, b, c}}, of_four = {.size = {1, a, b, c}};
+    return ft_parameter(m, new_name(), below(2) ? of_three : of_four);
 }
 
 static ft_node random_reshape(ft_model *m, ft_node x)
@@ -340,7 +341,9 @@ static ft_node random_any(ft_model *m, ft_node x)
         if (s.size[axis] > 0) pad.before[axis] = 1;
         return ft_pad(m, NULL, x, pad);
     case 6: return s.size[axis] > 0 ? ft_concat(m, NULL, 2, pair, axis) : x;
-    case 7: return s.size[3] > 0 ? ft_mul(m, NULL, x, new_parameter(m, 1, 1, s.size[3])) : x;
+    case 7:
+        if (s.size[1] < 0 || s.size[2] < 0 || s.size[3] < 0) return x;
+        return ft_mul(m, NULL, x, new_parameter(m, s.size[1], s.size[2], s.size[3]));
     default: return s.size[1] > 0 ? ft_add(m, NULL, x, new_parameter(m, s.size[1], 1, 1)) : x;
     }
 }
@@ -365,9 +368,11 @@ static ft_node random_step(ft_model *m, bool pictures)
     }
 }
 
+static const char *device; /* NULL: the processor */
+
 static ft_model *random_network(bool pictures)
 {
-    ft_model *m = ft_create((ft_desc){.threads = 2, .seed = 3});
+    ft_model *m = ft_create((ft_desc){.threads = 2, .seed = 3, .device = device});
     ft_input_options in = {.size = {2 + below(2), 4, 3 + below(2)}}, target = {.size = {0}};
     ft_shape s;
     int steps = 3 + below(7), i;
@@ -401,8 +406,11 @@ static void describe(const ft_model *m)
         printf("%3d %-16s %-18s", i + 1, ft__rows[node->op]->name,
                ft__shape_text(&node->shape, text));
         for (j = 0; j < node->input_count; ++j) printf(" %d", node->inputs[j]);
-        printf("%s%s\n", node->frozen ? " frozen" : "",
-               ft__is_channels_last(node) ? ", channels-last" : "");
+        printf("%s%s%s", node->frozen ? ", frozen" : "", node->keep_value ? ", kept" : "",
+               node->want_gradient ? ", its gradient is wanted" : "");
+        if (node->layout.source) printf(", a view of %d", node->layout.source);
+        printf("%s%s\n", ft__is_channels_last(node) ? ", channels-last" : "",
+               node->layout.copy ? ", copied" : "");
     }
 }
 
@@ -446,9 +454,11 @@ static void check_network_gradients(ft_model *m, int number_of)
     for (i = 0; i < m->node_count; ++i) {
         ft_node node = {i + 1};
         ft_shape s = shape_of(m, i + 1);
-        size_t count = count_of(&s), k, bad = 0;
-        double largest = 1e-2;
-        if (!ft__is_parameter(&m->nodes[i]) || !m->nodes[i].gradient) continue;
+        size_t count = count_of(&s), k, bad = 0, at = 0;
+        double largest = 0.1, wrong = 0; /* a gradient that is zero for certain is rounding */
+        if (!m->nodes[i].want_gradient && (!ft__is_parameter(&m->nodes[i]) || !m->nodes[i].gradient))
+            continue;
+        if (m->nodes[i].want_gradient && !m->plans[1]->gradients[i]) continue; /* the loss does not read it */
         ft_get_gradient(m, node, got, count);
         for (k = 0; k < count; k += 1 + count / 7) {
             double kept = values[i][k], slope;
@@ -458,11 +468,41 @@ static void check_network_gradients(ft_model *m, int number_of)
             slope = (slope - evaluate(m, i + 1)) / 2e-5;
             values[i][k] = kept;
             if (fabs(slope) > largest) largest = fabs(slope);
-            if (!CLOSE(got[k], slope, 1e-3 * largest)) bad += 1;
+            if (CLOSE(got[k], slope, 1e-3 * largest)) continue;
+            wrong = slope;
+            at = k;
+            bad += 1;
         }
-        CHECK(bad == 0, "network %d: %d numbers of the gradient of node %d are wrong", number_of,
-              (int)bad, i + 1);
+        CHECK(bad == 0, "network %d: %d numbers of the gradient of node %d are wrong: [%d] is %g, not"
+              " %g", number_of, (int)bad, i + 1, (int)at, (double)got[at], wrong);
         evaluate(m, i + 1);
+    }
+}
+
+/* Nodes that are read after a run, and whose gradients are wanted. */
+static void ask_for_nodes(ft_model *m)
+{
+    int i;
+    for (i = 0; i < m->node_count; ++i) {
+        ft_node node = {i + 1};
+        bool leaf = ft__is_leaf(&m->nodes[i]), input = ft__is_input(&m->nodes[i]);
+        if (!leaf && below(6) == 0) ft_keep(m, node);
+        if ((input || !leaf) && below(6) == 0 && node.id != m->loss.id) ft_want_gradient(m, node);
+    }
+}
+
+static void check_kept(ft_model *m, int number_of, const char *when)
+{
+    static float got[20000];
+    int i;
+    for (i = 0; i < m->node_count; ++i) {
+        ft_node node = {i + 1};
+        ft_shape s = shape_of(m, i + 1);
+        double largest = 1e-3;
+        if (!m->nodes[i].keep_value) continue;
+        ft_get(m, node, got, count_of(&s));
+        CHECK(close_to(got, values[i], count_of(&s), &largest), "network %d: node %d, kept%s",
+              number_of, i + 1, when);
     }
 }
 
@@ -477,6 +517,7 @@ static void check_network(int number_of, bool tell)
     CHECK(ft_error(m) == FT_OK, "network %d: %s", number_of, ft_error_text(m));
     for (i = 0; i < m->node_count; ++i)
         if (ft__is_parameter(&m->nodes[i]) && below(3) == 0) ft_freeze(m, m->nodes[i].name);
+    if (number_of % 2) ask_for_nodes(m);
     for (run = 0; run < 2 && ft_error(m) == FT_OK; ++run) { /* a whole batch, and a part of one */
         double want, largest = 1e-3;
         float loss;
@@ -491,13 +532,15 @@ static void check_network(int number_of, bool tell)
         ft_get(m, m->output, y, count_of(&s));
         CHECK(close_to(y, values[m->output.id - 1], count_of(&s), &largest),
               "network %d, batch %d: the output", number_of, run_batch);
+        check_kept(m, number_of, "");
         loss = ft_forward(m, true);
         CHECK(CLOSE(loss, want, 1e-4 * fabs(want)), "network %d, batch %d: the loss is %g, not %g",
               number_of, run_batch, (double)loss, want);
         ft_get(m, m->output, y, count_of(&s));
         CHECK(close_to(y, values[m->output.id - 1], count_of(&s), &largest),
               "network %d, batch %d: the output in training", number_of, run_batch);
-        if (m->plans[1]->first_trained < m->plans[1]->step_count) {
+        check_kept(m, number_of, " in training");
+        if (ft_error(m) == FT_OK && m->plans[1]->first_trained < m->plans[1]->step_count) {
             ft__zero_gradients(m);
             ft_backward(m);
             check_network_gradients(m, number_of);
@@ -509,10 +552,153 @@ static void check_network(int number_of, bool tell)
     ft_destroy(m);
 }
 
+/* ---- Steps ---- */
+
+/* Counts a plan's copies, and calls of an operator; NULL: of any. */
+static int count_copies(const ft__plan *plan)
+{
+    int i, count = 0;
+    for (i = 0; i < plan->step_count; ++i) count += plan->steps[i].copies;
+    return count;
+}
+
+static int count_calls(const ft_model *m, const ft__plan *plan, const char *op)
+{
+    int i, count = 0;
+    for (i = 0; i < plan->step_count; ++i)
+        count += !plan->steps[i].copies
+            && (!op || !strcmp(ft__rows[m->nodes[plan->steps[i].id - 1].op]->name, op));
+    return count;
+}
+
+static ft__plan *new_plan(ft_model *m, bool training)
+{
+    const ft__extent two = {2, 4};
+    ft__plan *plan = ft__plan_make(m, two, training, true);
+    CHECK(plan && ft_error(m) == FT_OK, "%s", ft_error_text(m));
+    if (!plan) exit(1);
+    return plan;
+}
+
+/* A CNN is channels-last throughout: it is fed so, and nothing is copied. */
+static void test_ready_made(void)
+{
+    static const char *const networks[] = {"resnet18", "resnet20", "mobilenet_v1", "keras_cnn"};
+    size_t i;
+    int training;
+    for (i = 0; i < sizeof networks / sizeof networks[0]; ++i) {
+        ft_model *m = ft_create((ft_desc){.threads = 1});
+        ft_network(m, networks[i], (ft_network_options){.classes = 3});
+        for (training = 0; training < 2; ++training) {
+            ft__plan *plan = new_plan(m, training);
+            int copies = count_copies(plan) + count_calls(m, plan, "flatten")
+                + count_calls(m, plan, "reshape") + count_calls(m, plan, "permute");
+            CHECK(copies == 0, "%s: %d values are copied in another layout", networks[i], copies);
+            ft__plan_free(&m->context, plan);
+        }
+        ft_destroy(m);
+    }
+}
+
+static ft_node heads(ft_model *m, const char *name, ft_node x, bool turned)
+{
+    const int size[] = {FT_LENGTH, 2, 3}, in_heads[] = {0, 2, 1, 3}, for_keys[] = {0, 2, 3, 1};
+    x = ft_reshape(m, NULL, ft_linear(m, name, x, 6, (ft_linear_options){0}), 3, size);
+    return ft_permute(m, NULL, x, 4, turned ? for_keys : in_heads);
+}
+
+/* Attention with heads: four linear layers, two products and a softmax, and nothing else. Keys may be
+   permuted to [N, heads, D, L] or be multiplied transposed. */
+static void test_attention_steps(void)
+{
+    const int size[] = {FT_LENGTH, 6}, back[] = {0, 2, 1, 3};
+    int turned, training;
+    for (turned = 0; turned < 2; ++turned) {
+        ft_model *m = ft_create((ft_desc){.threads = 1});
+        ft_node x = ft_input(m, "input", (ft_input_options){.size = {FT_LENGTH, 6}}), y;
+        y = ft_matmul(m, NULL, heads(m, "q", x, false), heads(m, "k", x, turned),
+                      (ft_matmul_options){.transpose_b = !turned});
+        y = ft_activation(m, "softmax", NULL, y, (ft_activation_options){0});
+        y = ft_matmul(m, NULL, y, heads(m, "v", x, false), (ft_matmul_options){0});
+        y = ft_reshape(m, NULL, ft_permute(m, NULL, y, 4, back), 2, size);
+        y = ft_linear(m, "out", y, 6, (ft_linear_options){0});
+        ft_set_output(m, y);
+        ft_set_loss(m, ft_mse(m, NULL, y, ft_input(m, "target", (ft_input_options){
+                                                                    .size = {FT_LENGTH, 6}})));
+        for (training = 0; training < 2; ++training) {
+            ft__plan *plan = new_plan(m, training);
+            CHECK(count_copies(plan) == 0 && count_calls(m, plan, NULL) == 8
+                      && count_calls(m, plan, "linear") == 4 && count_calls(m, plan, "matmul") == 2,
+                  "attention: %d copies, %d steps", count_copies(plan),
+                  count_calls(m, plan, NULL));
+            ft__plan_free(&m->context, plan);
+        }
+        ft_destroy(m);
+    }
+}
+
+/* Where neighbours differ there is one copy, however many read it; an input is fed as its readers
+   want it; a permute to or from channels-last is no step. */
+static void test_copies(void)
+{
+    const int to_rows[] = {0, 2, 3, 1}, to_pictures[] = {0, 3, 1, 2};
+    ft_model *m = ft_create((ft_desc){.threads = 1});
+    ft_conv2d_options three = {.kernel = {3}};
+    ft_node x = ft_input(m, "input", (ft_input_options){.size = {5, 6, 3}}), y, z;
+    ft__plan *plan;
+    x = ft_permute(m, NULL, x, 4, to_pictures);
+    x = ft_conv2d(m, "conv", x, 4, three);
+    y = ft_layer_norm(m, "norm", ft_permute(m, NULL, x, 4, to_rows), (ft_layer_norm_options){0});
+    ft_set_output(m, y);
+    plan = new_plan(m, false);
+    CHECK(count_copies(plan) == 0 && count_calls(m, plan, NULL) == 2,
+          "pictures in rows, a convolution, a norm of its channels: %d copies, %d steps",
+          count_copies(plan), count_calls(m, plan, NULL));
+    ft__plan_free(&m->context, plan);
+    y = ft_linear(m, "a", x, 2, (ft_linear_options){0});
+    z = ft_linear(m, "b", x, 2, (ft_linear_options){0});
+    ft_set_output(m, ft_conv2d(m, "last", ft_add(m, NULL, y, z), 2, (ft_conv2d_options){
+                                                                        .kernel = {1}}));
+    plan = new_plan(m, false);
+    CHECK(count_copies(plan) == 2 && count_calls(m, plan, NULL) == 5,
+          "one copy for two linear layers, one back: %d copies, %d steps", count_copies(plan),
+          count_calls(m, plan, NULL));
+    ft__plan_free(&m->context, plan);
+    ft_destroy(m);
+}
+
+/* An input that was fed is as it was when the network that reads it changes, and its layout. */
+static void test_fed_before(void)
+{
+    static float x[2 * 3 * 4 * 5], y[2 * 3 * 4 * 5];
+    ft_model *m = ft_create((ft_desc){.threads = 1});
+    ft_node in = ft_input(m, "input", (ft_input_options){.size = {3, 4, 5}});
+    size_t count = sizeof x / sizeof x[0], i;
+    for (i = 0; i < count; ++i) x[i] = (float)i;
+    ft_set_output(m, ft_activation(m, "relu", "relu", in, (ft_activation_options){0}));
+    ft_feed(m, in, x, 2);
+    CHECK(!ft__is_channels_last(ft__get_node(m, in)), "nobody wants it channels-last");
+    ft_forward(m, false);
+    ft_set_output(m, ft_conv2d(m, "conv", in, 2, (ft_conv2d_options){.kernel = {3}}));
+    ft__plan_free(&m->context, new_plan(m, false));
+    CHECK(ft__is_channels_last(ft__get_node(m, in)), "a convolution does");
+    ft_get(m, in, y, count);
+    CHECK(ft_error(m) == FT_OK && !memcmp(x, y, sizeof x), "the input changed: %s",
+          ft_error_text(m));
+    ft_destroy(m);
+}
+
 int main(int count, char **words)
 {
     int i;
-    if (count > 1) check_network(atoi(words[1]), true);
-    for (i = 0; count <= 1 && i < 300; ++i) check_network(i, false);
+    if (count > 2) device = words[2];
+    if (count > 1 && strcmp(words[1], "all") != 0) check_network(atoi(words[1]), true);
+    for (i = 0; (count <= 1 || !strcmp(words[1], "all")) && i < 300; ++i) check_network(i, false);
+    if (count <= 1) {
+        test_ready_made();
+        test_attention_steps();
+        test_copies();
+        test_fed_before();
+    }
     return check_done("test_layout");
 }
