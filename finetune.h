@@ -7122,7 +7122,7 @@ enum {
     FT__REGRESSION = 1 << 21,   /* a loss that is the mean squared difference of its inputs */
     /* How x and y lie in memory if they are [N, C, H, W]: row by row, unless ... (graph/layout) */
     FT__CHANNELS_LAST = 1 << 22,    /* ... x and y must be channels-last, ... */
-    FT__ANY_LAYOUT = 1 << 23,   /* ... either, all alike but inputs that are weights, ... */
+    FT__ANY_LAYOUT = 1 << 23,   /* ... either, all inputs and the output alike, ... */
     FT__REORDERS = 1 << 24, /* ... or either, each as it comes; y has the numbers of x, in ... */
     FT__PERMUTES = 1 << 25, /* ... the order of ft__permute_options, or else that of x */
     FT__STRIDED = 1 << 26,  /* up to rank 4 tensors may be stored in any order of their dimensions
@@ -19016,7 +19016,6 @@ static bool ft__reads_last(const ft_model *m, const ft__node *node, int i)
     int flags = ft__rows[node->op]->flags;
     if (from->shape.rank != 4 || from->type != FT_F32) return false;
     if (flags & FT__REORDERS) return ft__is_channels_last(from);
-    if (i > 0 && ft__is_weight(from)) return false;
     return flags & FT__CHANNELS_LAST ? i == 0
                                      : (flags & FT__ANY_LAYOUT) && node->layout.channels_last;
 }

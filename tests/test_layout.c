@@ -458,8 +458,9 @@ static void check_network_gradients(ft_model *m, int number_of)
         double largest = 0.1, wrong = 0; /* a gradient that is zero for certain is rounding */
         if (!m->nodes[i].want_gradient && (!ft__is_parameter(&m->nodes[i]) || !m->nodes[i].gradient))
             continue;
-        if (m->nodes[i].want_gradient && !m->plans[1]->gradients[i]) continue; /* the loss does not read it */
-        ft_get_gradient(m, node, got, count);
+        memset(got, 0, sizeof got);
+        if (!m->nodes[i].want_gradient || m->plans[1]->gradients[i]) /* else the loss does not read it */
+            ft_get_gradient(m, node, got, count);
         for (k = 0; k < count; k += 1 + count / 7) {
             double kept = values[i][k], slope;
             values[i][k] = kept + 1e-5;

@@ -49,7 +49,6 @@ static bool ft__reads_last(const ft_model *m, const ft__node *node, int i)
     int flags = ft__rows[node->op]->flags;
     if (from->shape.rank != 4 || from->type != FT_F32) return false;
     if (flags & FT__REORDERS) return ft__is_channels_last(from);
-    if (i > 0 && ft__is_weight(from)) return false;
     return flags & FT__CHANNELS_LAST ? i == 0
                                      : (flags & FT__ANY_LAYOUT) && node->layout.channels_last;
 }

@@ -69,7 +69,7 @@ enum {
     FT__REGRESSION = 1 << 21,   /* a loss that is the mean squared difference of its inputs */
     /* How x and y lie in memory if they are [N, C, H, W]: row by row, unless ... (graph/layout) */
     FT__CHANNELS_LAST = 1 << 22,    /* ... x and y must be channels-last, ... */
-    FT__ANY_LAYOUT = 1 << 23,   /* ... either, all alike but inputs that are weights, ... */
+    FT__ANY_LAYOUT = 1 << 23,   /* ... either, all inputs and the output alike, ... */
     FT__REORDERS = 1 << 24, /* ... or either, each as it comes; y has the numbers of x, in ... */
     FT__PERMUTES = 1 << 25, /* ... the order of ft__permute_options, or else that of x */
     FT__STRIDED = 1 << 26,  /* up to rank 4 tensors may be stored in any order of their dimensions
