@@ -54,6 +54,7 @@
      [SECTION] kernels/recurrent: Recurrent cells
      [SECTION] nodes/nodes: Nodes and parameters
      [SECTION] nodes/names: Nodes by name
+     [SECTION] nodes/sharing: Weights of several models
      [SECTION] nodes/initialisers: Initialisers
      [SECTION] operators/table: The table of operators
      [SECTION] operators/adding: Adding nodes
@@ -146,6 +147,7 @@
      [SECTION] training/generate: Predict and generate text
      [SECTION] public/models: Public functions: models and files
      [SECTION] public/running: Public functions: looking, adjusting, running
+     [SECTION] public/sharing: Public functions: several models on the same weights
 */
 #ifndef FINETUNE_H
 #define FINETUNE_H
@@ -212,8 +214,9 @@
 
    THREADS
      Use a model from one thread at a time. Different models may be used from different threads at
-     once. Inside, a model runs ft_desc.threads threads of its own, or calls ft_desc.parallel_for.
-     A data source's get() is called from several threads.
+     once. ft_share makes models for other threads that use one set of weights, to predict or to
+     train layers of their own. Inside, a model runs ft_desc.threads threads of its own, or calls
+     ft_desc.parallel_for. A data source's get() is called from several threads.
 
    DEVICES
      ft_desc.device names an OpenCL device (ft_devices lists them). Before an operator runs there
@@ -1481,6 +1484,21 @@ FINETUNE_API ft_status ft_run(ft_model *m, const void *values, int batch, float 
                               size_t count);
 FINETUNE_API ft_status ft_run_lengths(ft_model *m, const void *values, const int *lengths,
                                       int batch, float *output, size_t count);
+
+/* ---- Several threads, one set of weights ---- */
+
+/* Makes a model with the network and the very weights of `m`, which are held once, packed and
+   folded ones too, and with inputs, values, states, tokeniser, threads and errors of its own. So
+   several threads predict at once, each with its share, and one with `m`, to the same bits. `desc`
+   is as for ft_create; simd and precision are m's. NULL with an error of `m`: FT_UNSUPPORTED on a
+   device, FT_INVALID if `m` has no network or is a share.
+   As long as there are shares, calls that would change a shared weight are FT_INVALID, on `m` and
+   on shares: loading, ft_set, ft_initialise, ft_replace_head, ft_finetune, and training where it is
+   not frozen. A share may get layers of its own and train them, all else frozen.
+   Call ft_share, and ft_destroy for `m`, on the thread that uses `m`; ft_destroy for a share on its
+   own thread, before or after. The weights are released with the last of these models. The values
+   of the last run of `m` are lost. */
+FINETUNE_API ft_model *ft_share(ft_model *m, ft_desc desc);
 
 #ifdef __cplusplus
 }
@@ -6829,6 +6847,7 @@ typedef struct ft__node {
     uint64_t fed_before;    /* inputs: the model's runs before that */
     /* Parameters and buffers only: */
     bool loaded;            /* its weights came from a file */
+    bool borrowed, lent;    /* ft_share: the value is another model's; other models may use it */
     ft_initialiser initialiser;
     int fan_in, fan_out;
     float learning_rate_factor, weight_decay; /* weight_decay < 0: the optimiser's */
@@ -6873,6 +6892,7 @@ typedef struct ft__field {
 
 typedef struct ft__plan ft__plan;           /* graph/plan */
 typedef struct ft__optimizer ft__optimizer; /* optimizers/options */
+typedef struct ft__sharing ft__sharing;     /* nodes/sharing */
 
 struct ft_model {
     ft__context context;    /* first: everything that can fail needs it */
@@ -6919,6 +6939,8 @@ struct ft_model {
     ft__plan *plans[2];     /* evaluation, training */
     ft__plan *in_use;       /* that of a run which calls the user back: it is not given up */
     ft__optimizer *optimizer;
+    ft_model *owner;        /* of the weights, if ft_share made this model; else NULL */
+    ft__sharing *sharing;   /* the owner's; NULL: nothing was shared so far */
     ft_data *data;          /* list of the data sources it owns */
     ft_tokenizer *tokenizers; /* list of the tokenisers it owns */
     ft_tokenizer *tokenizer;  /* of its texts, one of the list; NULL: none */
@@ -6997,6 +7019,119 @@ static bool ft__grow_names(ft_model *m, int nodes)
     for (i = 0; i < m->node_count; ++i)
         if (m->nodes[i].name) ft__list_node(m, i + 1);
     return true;
+}
+
+/* =============================================================================================
+   [SECTION] nodes/sharing: Weights of several models
+   ft_share makes a model whose weights are another's: that of the first model, which lends them.
+   While there are shares, nobody may write them, so that threads read them without locks. Weights
+   that were folded or packed for evaluation are lent too.
+   ============================================================================================= */
+typedef struct ft__prepared { /* of one step: see ft__step */
+    int id, norm;
+    float *weight, *bias, *prepared;
+} ft__prepared;
+
+struct ft__sharing {
+    int shares;             /* models on these weights, besides the first */
+    bool ended;             /* ft_destroy was called for the first: the last share ends it */
+    void *weights;          /* the memory of `steps` */
+    ft__prepared *steps;
+    int step_count;
+#ifndef FINETUNE_NO_THREADS
+    pthread_mutex_t mutex;  /* protects `shares` and `ended` */
+#endif
+};
+
+static void ft__sharing_lock(ft__sharing *s, bool lock)
+{
+#ifndef FINETUNE_NO_THREADS
+    if (lock) pthread_mutex_lock(&s->mutex);
+    else pthread_mutex_unlock(&s->mutex);
+#else
+    (void)s;
+    (void)lock;
+#endif
+}
+
+/* Counts a new share (1), one less (-1), or none (0); returns how many there are then. */
+static int ft__count_shares(ft__sharing *s, int more)
+{
+    int count;
+    if (!s) return 0;
+    ft__sharing_lock(s, true);
+    count = s->shares += more;
+    ft__sharing_lock(s, false);
+    return count;
+}
+
+/* Whether other models use the weights of this one, or it uses another's. */
+static bool ft__shares_weights(const ft_model *m)
+{
+    return m->owner || ft__count_shares(m->sharing, 0) > 0;
+}
+
+/* Whether a change of this weight would reach another model. */
+static bool ft__is_shared(const ft_model *m, const ft__node *node)
+{
+    return node->borrowed || (node->lent && ft__count_shares(m->sharing, 0) > 0);
+}
+
+/* An error if the weight must not change. */
+static ft_status ft__refuse_shared(ft_model *m, const ft__node *node, const char *call)
+{
+    if (!ft__is_shared(m, node)) return m->context.status;
+    return ft__fail(&m->context, FT_INVALID, "%s: %s cannot change: it is shared with %s", call,
+                    node->name, m->owner ? "the model that ft_share was called for"
+                                         : "models made by ft_share: destroy them first");
+}
+
+/* The same for all nodes. */
+static ft_status ft__refuse_any_shared(ft_model *m, const char *call)
+{
+    int i;
+    for (i = 0; ft__ok(&m->context) && ft__shares_weights(m) && i < m->node_count; ++i)
+        ft__refuse_shared(m, &m->nodes[i], call);
+    return m->context.status;
+}
+
+/* What is lent for this step; NULL: nothing. */
+static const ft__prepared *ft__lent_for(const ft_model *m, int id, int norm)
+{
+    const ft__sharing *s = m->sharing;
+    int i;
+    for (i = 0; s && i < s->step_count; ++i)
+        if (s->steps[i].id == id && s->steps[i].norm == norm) return &s->steps[i];
+    return NULL;
+}
+
+/* Of the first model, when it ends or before new shares. No plan may use it. */
+static void ft__sharing_empty(ft__context *c, ft__sharing *s)
+{
+    ft__release(c, s->steps);
+    ft__release(c, s->weights);
+    s->steps = NULL;
+    s->weights = NULL;
+    s->step_count = 0;
+}
+
+static void ft__sharing_free(ft__context *c, ft__sharing *s)
+{
+    if (!s) return;
+    ft__sharing_empty(c, s);
+#ifndef FINETUNE_NO_THREADS
+    pthread_mutex_destroy(&s->mutex);
+#endif
+    ft__release(c, s);
+}
+
+static ft__sharing *ft__sharing_make(ft__context *c)
+{
+    ft__sharing *s = (ft__sharing *)ft__allocate(c, 1, sizeof *s);
+#ifndef FINETUNE_NO_THREADS
+    if (s) pthread_mutex_init(&s->mutex, NULL);
+#endif
+    return s;
 }
 
 /* =============================================================================================
@@ -19188,6 +19323,7 @@ typedef struct ft__step {   /* one call of an operator */
     bool each_run;          /* both are made in each run, to save memory: folded weights in one
                                place for all such steps, prepared ones by the operator */
     uint64_t prepared_for;  /* the version of the weights that both were made from */
+    bool lent;              /* ft_share: both are those of all models on these weights */
     bool trained;           /* depends on something trainable: backward runs through it */
     int part;               /* of the trained steps; see graph/memory */
     bool again;             /* its value is dropped after forward and recomputed for backward */
@@ -19288,7 +19424,7 @@ static void ft__release_node(ft__context *c, ft__node *node)
 {
     ft__release(c, node->name);
     ft__release(c, node->inputs);
-    ft__release(c, node->value);
+    if (!node->borrowed) ft__release(c, node->value);
     ft__release(c, node->gradient);
     ft__release(c, node->moment1);
     ft__release(c, node->moment2);
@@ -19420,6 +19556,9 @@ static ft_status ft__replace_head(ft_model *m, int classes)
     if (classes < 1)
         return ft__fail(&m->context, FT_INVALID, "%s: a head of %d classes: at least 1 is expected",
                         head->name, classes);
+    for (i = 1; i < head->input_count; ++i)
+        if (ft__refuse_shared(m, &m->nodes[head->inputs[i] - 1], "ft_replace_head") != FT_OK)
+            return m->context.status;
     for (i = 1; i < head->input_count; ++i)
         ft__resize_parameter(m, &m->nodes[head->inputs[i] - 1], classes);
     ft__release_class_names(m); /* they were the old head's */
@@ -20100,7 +20239,8 @@ static void ft__plan_weights(ft_model *m, ft__plan *plan)
         const ft__node *node = ft__node_of_step(m, plan, &plan->steps[i]);
         ft__costs costs = ft__costs_of(m, node, plan->most, false);
         size_t bytes;
-        if (!plan->steps[i].norm || (!costs.prepared && !plan->steps[i].each_run)) continue;
+        if (!plan->steps[i].norm || (!costs.prepared && !plan->steps[i].each_run)
+            || ft__lent_for(m, plan->steps[i].id, plan->steps[i].norm)) continue;
         bytes = ft__node_count_at(&m->nodes[node->inputs[1] - 1], ft__one) * sizeof(float);
         if (bytes > passing) passing = bytes;
     }
@@ -20109,8 +20249,15 @@ static void ft__plan_weights(ft_model *m, ft__plan *plan)
         ft__step *step = &plan->steps[i];
         const ft__node *node = ft__node_of_step(m, plan, step);
         ft__costs costs = ft__costs_of(m, node, plan->most, false);
+        const ft__prepared *lent = step->trained ? NULL : ft__lent_for(m, step->id, step->norm);
         step->prepared_for = ~(uint64_t)0;
-        step->prepared = NULL;
+        step->prepared = lent ? lent->prepared : NULL;
+        step->lent = lent != NULL;
+        if (lent) {
+            step->weight = lent->weight;
+            step->bias = lent->bias;
+            continue;
+        }
         if (costs.prepared && !step->trained && !step->each_run)
             step->prepared = ft__plan_weight(plan, costs.prepared);
         if (!step->norm) continue;
@@ -20319,7 +20466,7 @@ static bool ft__plan_drop_weights(ft_model *m, ft__plan *plan)
     for (i = 0; i < plan->step_count && !m->context.device; ++i) {
         const ft__step *step = &plan->steps[i];
         const ft__node *node = ft__node_of_step(m, plan, step);
-        if (step->each_run || step->trained) continue;
+        if (step->each_run || step->trained || step->lent) continue;
         bytes = ft__costs_of(m, node, plan->most, false).prepared;
         if (!bytes && step->norm)
             bytes = ft__node_count_at(&m->nodes[node->inputs[1] - 1], ft__one) * sizeof(float);
@@ -20571,6 +20718,24 @@ static uint64_t ft__weights_of_step(const ft_model *m, const ft__step *step)
 
 enum { FT__ONLY_OUTPUT = 1, FT__EVALUATING = 2 };
 
+/* Decides whether a step's weights must be prepared in this call, and folds a batch norm into them.
+   Not those that are lent, which were prepared before: other threads read them. */
+static bool ft__prepare_step(ft_model *m, ft__step *step, ft__call *call)
+{
+    uint64_t now;
+    if ((!step->weight && !step->prepared) || (step->lent && ft__shares_weights(m))) return false;
+    now = ft__weights_of_step(m, step);
+    call->prepare = step->each_run || step->prepared_for != now;
+    if (call->prepare && step->norm) {
+        ft__host_takes_weights(&m->context, false);
+        ft__fold(m, step);
+        ft__host_wrote(&m->context, step->weight);
+        ft__host_wrote(&m->context, step->bias);
+    }
+    step->prepared_for = now;
+    return call->prepare;
+}
+
 /* Selects the first or second value of a step that runs again. */
 static void ft__use_values(ft__plan *plan, const ft__step *step, int time)
 {
@@ -20637,17 +20802,7 @@ static void ft__run_forward(ft_model *m, ft__plan *plan, int from, int to, int b
         call = ft__make_call(m, plan, step, ft__extent_of(m, batch), false);
         if (how & FT__EVALUATING) call.training = false;
         start = ft__clock(&m->context);
-        if (step->weight || step->prepared) {
-            uint64_t now = ft__weights_of_step(m, step);
-            call.prepare = step->each_run || step->prepared_for != now;
-            if (call.prepare && step->norm) {
-                ft__host_takes_weights(&m->context, false);
-                ft__fold(m, step);
-                ft__host_wrote(&m->context, step->weight);
-                ft__host_wrote(&m->context, step->bias);
-            }
-            step->prepared_for = now;
-        }
+        ft__prepare_step(m, step, &call);
         if (in_steps && ft__is(call.node, FT__LOOKS_UP))
             ft__catch_up(&m->context, &m->nodes[m->nodes[step->id - 1].inputs[1] - 1],
                          ft__integers(&call.input[0]), ft__count(&call.input[0]));
@@ -20900,6 +21055,16 @@ static ft_status ft__check_weights(ft_model *m, bool training)
     return m->context.status;
 }
 
+/* An error if training would change a weight that is shared. */
+static ft_status ft__refuse_training(ft_model *m)
+{
+    int i;
+    for (i = 0; ft__ok(&m->context) && ft__shares_weights(m) && i < m->node_count; ++i)
+        if (ft__is_weight(&m->nodes[i]) && !ft__node_is_frozen(m, &m->nodes[i]))
+            ft__refuse_shared(m, &m->nodes[i], "training");
+    return m->context.status;
+}
+
 /* Makes room for `batch` samples in the inputs and the plan; values may then be written. */
 static ft__plan *ft__begin(ft_model *m, int batch, bool training)
 {
@@ -20907,7 +21072,8 @@ static ft__plan *ft__begin(ft_model *m, int batch, bool training)
         ft__fail(&m->context, FT_INVALID, "a batch of %d samples: at least 1 is expected", batch);
         return NULL;
     }
-    if (ft__ready(m, training) != FT_OK || ft__check_weights(m, training) != FT_OK) return NULL;
+    if (ft__ready(m, training) != FT_OK || ft__check_weights(m, training) != FT_OK
+        || (training && ft__refuse_training(m) != FT_OK)) return NULL;
     m->batch = batch;
     return ft__plan_for(m, ft__extent_of(m, batch), training);
 }
@@ -26972,6 +27138,8 @@ ft_status ft_language_model_to_classifier(ft_model *m, int classes,
     ft_node x, lengths;
     int i, layers = 0;
     if (!ft__usable(m)) return ft__status_of(m);
+    if (ft__refuse_any_shared(m, "ft_language_model_to_classifier") != FT_OK)
+        return m->context.status;
     for (i = 0; i < m->node_count; ++i) layers += ft__is(&m->nodes[i], FT__RECURRENT);
     if (!head || !layers || head->shape.rank != 3 || classes < 1 || ft_find(m, "lengths").id)
         return ft__fail(&m->context, FT_INVALID, "ft_language_model_to_classifier: needs a network"
@@ -33958,6 +34126,7 @@ static ft_status ft__checkpoint_tensors(ft__fit *f, ft_file *file)
         for (which = -1; ft__is_weight(node) && which < 3; ++which) {
             float *to = which < 0 ? node->value : *ft__state_of(node, which);
             if (!to || (which == 2 && !f->o.best)) continue;
+            if (which < 0 && ft__is_shared(m, node)) continue; /* frozen, and read by others */
             snprintf(name, sizeof name, "%s%s", which < 0 ? "" : ft__state_labels[which],
                      node->name);
             ft__checkpoint_tensor(f, file, name, to, ft__node_count_at(node, ft__one));
@@ -35430,6 +35599,8 @@ static void ft__clear_graph(ft_model *m)
     ft__plan_free(c, m->plans[0]);
     ft__plan_free(c, m->plans[1]);
     m->plans[0] = m->plans[1] = NULL;
+    if (!m->owner) ft__sharing_free(c, m->sharing);
+    m->sharing = NULL;
     if (m->optimizer) ft__release(c, m->optimizer->parts);
     ft__release(c, m->optimizer);
     m->optimizer = NULL;
@@ -35454,10 +35625,34 @@ static void ft__clear_graph(ft_model *m)
     m->output.id = m->loss.id = 0;
 }
 
+/* Whether shares still need this model: then the last of them ends it. */
+static bool ft__is_needed(ft_model *m)
+{
+    bool needed;
+    if (!m->sharing || m->owner) return false;
+    ft__sharing_lock(m->sharing, true);
+    needed = m->sharing->ended = m->sharing->shares > 0;
+    ft__sharing_lock(m->sharing, false);
+    return needed;
+}
+
+/* Counts a share that has ended; true if it was the last one, and the first model ended before. */
+static bool ft__was_last(ft_model *owner)
+{
+    bool last;
+    if (!owner) return false;
+    ft__sharing_lock(owner->sharing, true);
+    last = --owner->sharing->shares == 0 && owner->sharing->ended;
+    ft__sharing_lock(owner->sharing, false);
+    return last;
+}
+
 void ft_destroy(ft_model *m)
 {
     ft__context end;
-    if (!m) return;
+    ft_model *owner;
+    if (!m || ft__is_needed(m)) return;
+    owner = m->owner;
     while (m->data) ft_data_free(m->data);
     while (m->tokenizers) ft_tokenizer_free(m->tokenizers);
     ft__clear_graph(m);
@@ -35469,6 +35664,7 @@ void ft_destroy(ft_model *m)
     ft__pool_destroy(&m->context);
     end = m->context; /* a copy, since the model's own block is released last */
     ft__release(&end, m);
+    if (ft__was_last(owner)) ft_destroy(owner);
 }
 
 ft_status ft_error(const ft_model *m) { return m ? m->context.status : FT_MEMORY; }
@@ -35576,10 +35772,9 @@ int ft_device_checks(const ft_model *m, ft_device_check *checks, int most)
 
 /* ---- A network from a file, or by name ---- */
 
-/* Loads the file's tokeniser, if it has one. */
-static void ft__load_tokenizer(ft_model *m, const ft_file *file, const char *path)
+/* Gives the model the tokeniser of a model file's text; NULL: none. */
+static void ft__take_tokenizer(ft_model *m, const char *text, const char *path)
 {
-    const char *text = ft_file_metadata(file, ft__tokenizer_key);
 #ifdef FINETUNE_NO_TEXT /* keep its text, so that ft_save writes it again */
     (void)path;
     ft__release(&m->context, m->tokenizer_text);
@@ -35611,7 +35806,7 @@ static ft_status ft__load_opened(ft_model *m, ft_file *file, const char *path,
         if (ft__ok(c)) ft_network(m, name, network);
     }
     m->values_follow = false;
-    ft__load_tokenizer(m, file, path);
+    ft__take_tokenizer(m, ft_file_metadata(file, ft__tokenizer_key), path);
     ft__keep_notes(m, file);
     if (ft__load_weights(m, file, path, options.weights) != FT_OK) return c->status;
     for (i = 0; i < m->node_count; ++i) /* weights that the file lacks, if that is allowed */
@@ -35644,6 +35839,7 @@ ft_status ft_load_weights(ft_model *m, const char *path, ft_weights_options opti
 {
     ft_file *file;
     if (!ft__usable(m)) return ft__status_of(m);
+    if (ft__refuse_any_shared(m, "ft_load_weights") != FT_OK) return m->context.status;
     file = ft_file_open(m, path, options);
     if (!file) return m->context.status;
     ft__find_prefix(file);
@@ -35820,6 +36016,8 @@ ft_status ft_set(ft_model *m, ft_node node, const float *from, size_t count)
         if (ft__plan_leaves(m, size, false) != FT_OK) return ft__status_of(m);
         ft__fill_input(m, &m->nodes[node.id - 1], from, size.batch);
     } else {
+        if (ft__refuse_shared(m, &m->nodes[node.id - 1], "ft_set") != FT_OK)
+            return m->context.status;
         ft__host_takes_weights(&m->context, true);
         memcpy(value, from, count * sizeof *from);
     }
@@ -35929,7 +36127,7 @@ ft_plan_bytes ft_plan(ft_model *m, int batch_size, bool training)
         size_t each = ft__node_count_at(node, plan->most) * sizeof(float);
         if (ft__has_rows(node)) bytes.activations += each;
         if (!ft__is_weight(node)) continue;
-        bytes.parameters += each;
+        if (!node->borrowed) bytes.parameters += each;
         if (!training || !ft__is_parameter(node) || node->frozen) continue;
         bytes.gradients += each;
         bytes.optimizer += each * (size_t)ft__moments(m);
@@ -36034,6 +36232,7 @@ int ft_initialise(ft_model *m, const char *glob, ft_initialiser initialiser)
     for (i = 0; ft__ok(&m->context) && i < m->node_count; ++i) {
         ft__node *node = &m->nodes[i];
         if (!ft__is_weight(node) || !ft__glob(glob, node->name)) continue;
+        if (ft__refuse_shared(m, node, "ft_initialise") != FT_OK) break;
         if (initialiser != FT_INIT_DEFAULT && ft__is_parameter(node))
             node->initialiser = initialiser; /* not of a buffer: a running variance starts at 1 */
         ft__initialise_node(m, node);
@@ -36108,6 +36307,7 @@ ft_status ft_update(ft_model *m, float learning_rate)
     if (!ft__not_negative(learning_rate))
         return ft__fail(&m->context, FT_INVALID, "ft_update: learning_rate is %g; it must be finite"
                         " and not negative", (double)learning_rate);
+    if (ft__refuse_training(m) != FT_OK) return m->context.status;
     if (!m->gradients_wait)
         return ft__fail(&m->context, FT_INVALID, "ft_update must be called after ft_backward");
     return ft__optimizer_step(m, learning_rate);
@@ -36128,6 +36328,9 @@ ft_fit_result ft_fit(ft_model *m, ft_data *data, ft_fit_options options)
 
 ft_finetune_result ft_finetune(ft_model *m, ft_data *data, ft_finetune_options options)
 {
+    ft_finetune_result none;
+    memset(&none, 0, sizeof none);
+    if (ft__usable(m) && ft__refuse_any_shared(m, "ft_finetune") != FT_OK) return none;
     return ft__finetune(m, data, options);
 }
 
@@ -36241,6 +36444,202 @@ int ft_predict_pixels(ft_model *m, const uint8_t *pixels, int width, int height,
 ft_evaluation ft_evaluate(ft_model *m, ft_data *data, ft_evaluate_options options)
 {
     return ft__evaluate(m, data, options);
+}
+
+/* =============================================================================================
+   [SECTION] public/sharing: Public functions: several models on the same weights
+   ============================================================================================= */
+
+/* Runs one operator whose weights are not prepared yet, for that alone: what it computes is not
+   used, and states stay as they are. */
+static void ft__prepare_now(ft_model *m, ft__plan *plan, ft__step *step)
+{
+    ft__call call = ft__make_call(m, plan, step, ft__extent_of(m, 1), false);
+    call.again = true;
+    if (ft__prepare_step(m, step, &call)) ft__run_operator(&call, false);
+}
+
+/* A copy of the states, or back. */
+static void ft__save_states(ft_model *m, float *copy, bool back)
+{
+    int i;
+    for (i = 0; i < m->node_count; ++i) {
+        const ft__node *node = &m->nodes[i];
+        size_t count = node->op == FT__OP_state && node->value
+            ? ft__node_count_at(node, node->capacity) : 0;
+        if (count)
+            memcpy(back ? node->value : copy, back ? copy : node->value, count * sizeof *copy);
+        copy += count;
+    }
+}
+
+/* Prepares the weights of every step of the evaluation plan. */
+static ft__plan *ft__prepare_all(ft_model *m)
+{
+    ft__context *c = &m->context;
+    int batch = m->batch, i;
+    ft__plan *plan = ft__begin(m, 1, false);
+    size_t count = 1;
+    float *states;
+    m->batch = batch;
+    m->last_run = NULL; /* its values are overwritten */
+    for (i = 0; plan && i < m->node_count; ++i)
+        if (m->nodes[i].op == FT__OP_state)
+            count += ft__node_count_at(&m->nodes[i], m->nodes[i].capacity);
+    states = plan ? (float *)ft__allocate(c, count, sizeof *states) : NULL;
+    if (!states) return NULL;
+    ft__save_states(m, states, false);
+    for (i = 0; i < plan->step_count; ++i)
+        if ((plan->steps[i].weight || plan->steps[i].prepared) && !plan->steps[i].each_run)
+            ft__prepare_now(m, plan, &plan->steps[i]);
+    ft__save_states(m, states, true);
+    ft__release(c, states);
+    return ft__ok(c) ? plan : NULL;
+}
+
+/* Moves the plan's prepared weights to where all models find them. */
+static void ft__lend(ft_model *m, ft__plan *plan)
+{
+    ft__sharing *s = m->sharing;
+    int i;
+    s->steps = (ft__prepared *)ft__allocate(&m->context, (size_t)plan->step_count + 1,
+                                            sizeof *s->steps);
+    if (!s->steps) return;
+    for (i = 0; i < plan->step_count; ++i) {
+        ft__step *step = &plan->steps[i];
+        ft__prepared *lent = &s->steps[s->step_count];
+        if ((!step->weight && !step->prepared) || step->each_run) continue;
+        lent->id = step->id;
+        lent->norm = step->norm;
+        lent->weight = step->weight;
+        lent->bias = step->bias;
+        lent->prepared = step->prepared;
+        step->lent = true;
+        s->step_count += 1;
+    }
+    s->weights = plan->weights;
+    plan->weights = NULL;
+    plan->taken -= plan->weight_bytes + FT__ALIGNMENT;
+    for (i = 0; i < m->node_count; ++i) m->nodes[i].lent = ft__is_weight(&m->nodes[i]);
+}
+
+/* Makes everything that shares read, once for all of them. */
+static ft_status ft__lend_weights(ft_model *m)
+{
+    ft__context *c = &m->context;
+    ft__plan *plan;
+    if (ft__count_shares(m->sharing, 0) > 0) return c->status;
+    if (m->sharing) { /* of shares that have ended; the weights may have changed since */
+        ft__plan_free(c, m->plans[0]);
+        ft__plan_free(c, m->plans[1]);
+        m->plans[0] = m->plans[1] = m->last_run = NULL;
+        ft__sharing_empty(c, m->sharing);
+    } else m->sharing = ft__sharing_make(c);
+    ft__catch_up_all(m);
+    plan = ft__ok(c) ? ft__prepare_all(m) : NULL;
+    if (plan) ft__lend(m, plan);
+    return c->status;
+}
+
+/* Adds the next node of the first model, its weights without a copy. */
+static void ft__share_node(ft_model *s, const ft_model *m)
+{
+    ft__context *c = &s->context;
+    const ft__node *from = &m->nodes[s->node_count];
+    ft__node *node;
+    if (!ft__grow_nodes(s)) return;
+    node = &s->nodes[s->node_count];
+    memset(node, 0, sizeof *node);
+    node->op = from->op;
+    node->type = from->type;
+    node->shape = from->shape;
+    node->options = from->options;
+    node->input_count = from->input_count;
+    node->frozen = from->frozen;
+    node->keep_value = from->keep_value;
+    node->initialiser = from->initialiser;
+    node->fan_in = from->fan_in;
+    node->fan_out = from->fan_out;
+    node->learning_rate_factor = from->learning_rate_factor;
+    node->weight_decay = from->weight_decay;
+    node->borrowed = ft__is_weight(from);
+    if (node->borrowed) node->value = from->value;
+    if (from->name) node->name = ft__copy_text(c, from->name);
+    node->inputs = (int *)ft__allocate(c, (size_t)from->input_count + 1, sizeof *node->inputs);
+    if (node->inputs && from->input_count)
+        memcpy(node->inputs, from->inputs, (size_t)from->input_count * sizeof *node->inputs);
+    s->order[s->node_count] = m->order[s->node_count];
+    s->node_count += 1;
+    if (ft__ok(c) && node->name) ft__list_node(s, s->node_count);
+}
+
+/* Copies what a model is besides its nodes. */
+static void ft__share_settings(ft_model *s, const ft_model *m)
+{
+    s->output = m->output;
+    s->loss = m->loss;
+    s->preprocessing = m->preprocessing;
+    s->keras_initialisers = m->keras_initialisers;
+    s->length = m->length;
+    s->max_length = m->max_length;
+    s->version = m->version;
+    s->weights_version = m->weights_version;
+    s->trained_version = m->trained_version;
+    s->step = m->step;
+    memcpy(s->finite, m->finite, sizeof s->finite);
+    ft__set_architecture(s, m->architecture);
+    if (m->training) s->training = ft__copy_text(&s->context, m->training);
+    s->notes.context = &s->context;
+    if (m->notes.count) ft__text_add_bytes(&s->notes, m->notes.letters, m->notes.count);
+    s->note_count = m->note_count;
+    if (m->class_names)
+        ft_set_class_names(s, m->class_count, (const char *const *)m->class_names);
+    if (m->tokenizer_text) ft__take_tokenizer(s, m->tokenizer_text, "ft_share");
+}
+
+/* The bits, and what is prepared, depend on these two. */
+static void ft__share_kernels(ft_model *s, const ft_model *m, const ft_desc *desc)
+{
+    if (!desc->simd) s->context.simd = m->context.simd;
+    if (!desc->precision) s->context.precision = m->context.precision;
+    if (s->context.simd != m->context.simd || s->context.precision != m->context.precision)
+        ft__fail(&s->context, FT_INVALID, "simd and precision must be the model's own, or NULL");
+    if (s->context.device)
+        ft__fail(&s->context, FT_UNSUPPORTED, "device %s: weights are shared on the CPU only",
+                 desc->device);
+}
+
+ft_model *ft_share(ft_model *m, ft_desc desc)
+{
+    ft__context *c;
+    ft_model *s;
+    if (!ft__usable(m)) return NULL;
+    c = &m->context;
+    if (m->owner)
+        ft__fail(c, FT_INVALID, "ft_share: this model is a share itself: call it for the model that"
+                 " it was made of");
+    if (m->in_use) ft__fail(c, FT_INVALID, "ft_share: called inside a callback of another call");
+    if (m->context.device)
+        ft__fail(c, FT_UNSUPPORTED, "ft_share: weights are shared on the CPU only, not on %s",
+                 c->desc.device);
+    if (m->node_count == 0)
+        ft__fail(c, FT_INVALID, "ft_share: the model is empty: load or build a network first");
+    if (!ft__ok(c) || ft__ready(m, false) != FT_OK || ft__lend_weights(m) != FT_OK) return NULL;
+    s = ft_create(desc);
+    if (!s) {
+        ft__fail(c, FT_MEMORY, "ft_share: no memory for a model");
+        return NULL;
+    }
+    ft__share_kernels(s, m, &desc);
+    s->owner = m;
+    s->sharing = m->sharing;
+    ft__count_shares(m->sharing, 1);
+    while (ft__ok(&s->context) && s->node_count < m->node_count) ft__share_node(s, m);
+    if (ft__ok(&s->context)) ft__share_settings(s, m);
+    if (ft__ok(&s->context)) return s;
+    ft__fail(c, s->context.status, "ft_share: %s", s->context.text);
+    ft_destroy(s);
+    return NULL;
 }
 
 #ifdef __cplusplus

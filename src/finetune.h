@@ -84,6 +84,7 @@ extern "C" {
 #include "kernels/recurrent.h"
 #include "nodes/nodes.h"
 #include "nodes/names.h"
+#include "nodes/sharing.h"
 #include "nodes/initialisers.h"
 #include "operators/table.h"
 #include "operators/adding.h"
@@ -176,6 +177,7 @@ extern "C" {
 #include "training/generate.h"
 #include "public/models.h"
 #include "public/running.h"
+#include "public/sharing.h"
 
 #ifdef __cplusplus
 }

@@ -81,6 +81,7 @@ static bool call(int which, ft_model *m, ft_node x, bool make)
         ft_tokenize_options tokenize_options;
         ft_source source;
         ft_image_folder_options image_folder_options;
+        ft_desc desc;
         ft_pixels_options pixels_options;
         ft_predict_options predict_options;
         ft_array_options array_options;
@@ -219,6 +220,7 @@ static bool call(int which, ft_model *m, ft_node x, bool make)
     TRY(ft_predict_pixels(m, NULL, 1, 1, 1, NULL, 1));
     TRY(ft_predict_text(m, NULL, 1, NULL, 1));
     TRY(ft_predict_data(m, NULL, NULL, 1, o.predict_options));
+    TRY(ft_share(m, o.desc));
     TRY(ft_generate(m, o.generate_options));
     TRY(ft_run(m, NULL, 1, NULL, 1));
     TRY(ft_run_lengths(m, NULL, NULL, 1, NULL, 1));

@@ -4,6 +4,7 @@
 #include "kernels/transpose.h"
 #include "nodes/nodes.h"
 #include "nodes/names.h"
+#include "nodes/sharing.h"
 #include "operators/table.h"
 #include "operators/losses.h"
 #include "operators/rows.h"
@@ -68,6 +69,24 @@ static uint64_t ft__weights_of_step(const ft_model *m, const ft__step *step)
 }
 
 enum { FT__ONLY_OUTPUT = 1, FT__EVALUATING = 2 };
+
+/* Decides whether a step's weights must be prepared in this call, and folds a batch norm into them.
+   Not those that are lent, which were prepared before: other threads read them. */
+static bool ft__prepare_step(ft_model *m, ft__step *step, ft__call *call)
+{
+    uint64_t now;
+    if ((!step->weight && !step->prepared) || (step->lent && ft__shares_weights(m))) return false;
+    now = ft__weights_of_step(m, step);
+    call->prepare = step->each_run || step->prepared_for != now;
+    if (call->prepare && step->norm) {
+        ft__host_takes_weights(&m->context, false);
+        ft__fold(m, step);
+        ft__host_wrote(&m->context, step->weight);
+        ft__host_wrote(&m->context, step->bias);
+    }
+    step->prepared_for = now;
+    return call->prepare;
+}
 
 /* Selects the first or second value of a step that runs again. */
 static void ft__use_values(ft__plan *plan, const ft__step *step, int time)
@@ -135,17 +154,7 @@ static void ft__run_forward(ft_model *m, ft__plan *plan, int from, int to, int b
         call = ft__make_call(m, plan, step, ft__extent_of(m, batch), false);
         if (how & FT__EVALUATING) call.training = false;
         start = ft__clock(&m->context);
-        if (step->weight || step->prepared) {
-            uint64_t now = ft__weights_of_step(m, step);
-            call.prepare = step->each_run || step->prepared_for != now;
-            if (call.prepare && step->norm) {
-                ft__host_takes_weights(&m->context, false);
-                ft__fold(m, step);
-                ft__host_wrote(&m->context, step->weight);
-                ft__host_wrote(&m->context, step->bias);
-            }
-            step->prepared_for = now;
-        }
+        ft__prepare_step(m, step, &call);
         if (in_steps && ft__is(call.node, FT__LOOKS_UP))
             ft__catch_up(&m->context, &m->nodes[m->nodes[step->id - 1].inputs[1] - 1],
                          ft__integers(&call.input[0]), ft__count(&call.input[0]));
@@ -398,6 +407,16 @@ static ft_status ft__check_weights(ft_model *m, bool training)
     return m->context.status;
 }
 
+/* An error if training would change a weight that is shared. */
+static ft_status ft__refuse_training(ft_model *m)
+{
+    int i;
+    for (i = 0; ft__ok(&m->context) && ft__shares_weights(m) && i < m->node_count; ++i)
+        if (ft__is_weight(&m->nodes[i]) && !ft__node_is_frozen(m, &m->nodes[i]))
+            ft__refuse_shared(m, &m->nodes[i], "training");
+    return m->context.status;
+}
+
 /* Makes room for `batch` samples in the inputs and the plan; values may then be written. */
 static ft__plan *ft__begin(ft_model *m, int batch, bool training)
 {
@@ -405,7 +424,8 @@ static ft__plan *ft__begin(ft_model *m, int batch, bool training)
         ft__fail(&m->context, FT_INVALID, "a batch of %d samples: at least 1 is expected", batch);
         return NULL;
     }
-    if (ft__ready(m, training) != FT_OK || ft__check_weights(m, training) != FT_OK) return NULL;
+    if (ft__ready(m, training) != FT_OK || ft__check_weights(m, training) != FT_OK
+        || (training && ft__refuse_training(m) != FT_OK)) return NULL;
     m->batch = batch;
     return ft__plan_for(m, ft__extent_of(m, batch), training);
 }

@@ -3,6 +3,7 @@
 #include "platform/context.h"
 #include "basics/random.h"
 #include "nodes/nodes.h"
+#include "nodes/sharing.h"
 #include "operators/table.h"
 #include "operators/rows.h"
 #include "optimizers/options.h"
@@ -452,7 +453,8 @@ static void ft__plan_weights(ft_model *m, ft__plan *plan)
         const ft__node *node = ft__node_of_step(m, plan, &plan->steps[i]);
         ft__costs costs = ft__costs_of(m, node, plan->most, false);
         size_t bytes;
-        if (!plan->steps[i].norm || (!costs.prepared && !plan->steps[i].each_run)) continue;
+        if (!plan->steps[i].norm || (!costs.prepared && !plan->steps[i].each_run)
+            || ft__lent_for(m, plan->steps[i].id, plan->steps[i].norm)) continue;
         bytes = ft__node_count_at(&m->nodes[node->inputs[1] - 1], ft__one) * sizeof(float);
         if (bytes > passing) passing = bytes;
     }
@@ -461,8 +463,15 @@ static void ft__plan_weights(ft_model *m, ft__plan *plan)
         ft__step *step = &plan->steps[i];
         const ft__node *node = ft__node_of_step(m, plan, step);
         ft__costs costs = ft__costs_of(m, node, plan->most, false);
+        const ft__prepared *lent = step->trained ? NULL : ft__lent_for(m, step->id, step->norm);
         step->prepared_for = ~(uint64_t)0;
-        step->prepared = NULL;
+        step->prepared = lent ? lent->prepared : NULL;
+        step->lent = lent != NULL;
+        if (lent) {
+            step->weight = lent->weight;
+            step->bias = lent->bias;
+            continue;
+        }
         if (costs.prepared && !step->trained && !step->each_run)
             step->prepared = ft__plan_weight(plan, costs.prepared);
         if (!step->norm) continue;
@@ -671,7 +680,7 @@ static bool ft__plan_drop_weights(ft_model *m, ft__plan *plan)
     for (i = 0; i < plan->step_count && !m->context.device; ++i) {
         const ft__step *step = &plan->steps[i];
         const ft__node *node = ft__node_of_step(m, plan, step);
-        if (step->each_run || step->trained) continue;
+        if (step->each_run || step->trained || step->lent) continue;
         bytes = ft__costs_of(m, node, plan->most, false).prepared;
         if (!bytes && step->norm)
             bytes = ft__node_count_at(&m->nodes[node->inputs[1] - 1], ft__one) * sizeof(float);

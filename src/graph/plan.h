@@ -4,6 +4,8 @@
 #include "basics/random.h"
 #include "basics/strings.h"
 #include "nodes/nodes.h"
+#include "nodes/names.h"
+#include "nodes/sharing.h"
 #include "nodes/initialisers.h"
 #include "operators/table.h"
 #include "operators/adding.h"
@@ -35,6 +37,7 @@ typedef struct ft__step {   /* one call of an operator */
     bool each_run;          /* both are made in each run, to save memory: folded weights in one
                                place for all such steps, prepared ones by the operator */
     uint64_t prepared_for;  /* the version of the weights that both were made from */
+    bool lent;              /* ft_share: both are those of all models on these weights */
     bool trained;           /* depends on something trainable: backward runs through it */
     int part;               /* of the trained steps; see graph/memory */
     bool again;             /* its value is dropped after forward and recomputed for backward */
@@ -135,7 +138,7 @@ static void ft__release_node(ft__context *c, ft__node *node)
 {
     ft__release(c, node->name);
     ft__release(c, node->inputs);
-    ft__release(c, node->value);
+    if (!node->borrowed) ft__release(c, node->value);
     ft__release(c, node->gradient);
     ft__release(c, node->moment1);
     ft__release(c, node->moment2);
@@ -267,6 +270,9 @@ static ft_status ft__replace_head(ft_model *m, int classes)
     if (classes < 1)
         return ft__fail(&m->context, FT_INVALID, "%s: a head of %d classes: at least 1 is expected",
                         head->name, classes);
+    for (i = 1; i < head->input_count; ++i)
+        if (ft__refuse_shared(m, &m->nodes[head->inputs[i] - 1], "ft_replace_head") != FT_OK)
+            return m->context.status;
     for (i = 1; i < head->input_count; ++i)
         ft__resize_parameter(m, &m->nodes[head->inputs[i] - 1], classes);
     ft__release_class_names(m); /* they were the old head's */

@@ -485,3 +485,18 @@ FINETUNE_API ft_status ft_run(ft_model *m, const void *values, int batch, float 
                               size_t count);
 FINETUNE_API ft_status ft_run_lengths(ft_model *m, const void *values, const int *lengths,
                                       int batch, float *output, size_t count);
+
+/* ---- Several threads, one set of weights ---- */
+
+/* Makes a model with the network and the very weights of `m`, which are held once, packed and
+   folded ones too, and with inputs, values, states, tokeniser, threads and errors of its own. So
+   several threads predict at once, each with its share, and one with `m`, to the same bits. `desc`
+   is as for ft_create; simd and precision are m's. NULL with an error of `m`: FT_UNSUPPORTED on a
+   device, FT_INVALID if `m` has no network or is a share.
+   As long as there are shares, calls that would change a shared weight are FT_INVALID, on `m` and
+   on shares: loading, ft_set, ft_initialise, ft_replace_head, ft_finetune, and training where it is
+   not frozen. A share may get layers of its own and train them, all else frozen.
+   Call ft_share, and ft_destroy for `m`, on the thread that uses `m`; ft_destroy for a share on its
+   own thread, before or after. The weights are released with the last of these models. The values
+   of the last run of `m` are lost. */
+FINETUNE_API ft_model *ft_share(ft_model *m, ft_desc desc);

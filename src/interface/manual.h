@@ -62,8 +62,9 @@
 
    THREADS
      Use a model from one thread at a time. Different models may be used from different threads at
-     once. Inside, a model runs ft_desc.threads threads of its own, or calls ft_desc.parallel_for.
-     A data source's get() is called from several threads.
+     once. ft_share makes models for other threads that use one set of weights, to predict or to
+     train layers of their own. Inside, a model runs ft_desc.threads threads of its own, or calls
+     ft_desc.parallel_for. A data source's get() is called from several threads.
 
    DEVICES
      ft_desc.device names an OpenCL device (ft_devices lists them). Before an operator runs there

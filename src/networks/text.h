@@ -3,6 +3,7 @@
 #include "platform/context.h"
 #include "nodes/nodes.h"
 #include "nodes/names.h"
+#include "nodes/sharing.h"
 #include "operators/table.h"
 #include "operators/adding.h"
 #include "operators/dropout.h"
@@ -336,6 +337,8 @@ ft_status ft_language_model_to_classifier(ft_model *m, int classes,
     ft_node x, lengths;
     int i, layers = 0;
     if (!ft__usable(m)) return ft__status_of(m);
+    if (ft__refuse_any_shared(m, "ft_language_model_to_classifier") != FT_OK)
+        return m->context.status;
     for (i = 0; i < m->node_count; ++i) layers += ft__is(&m->nodes[i], FT__RECURRENT);
     if (!head || !layers || head->shape.rank != 3 || classes < 1 || ft_find(m, "lengths").id)
         return ft__fail(&m->context, FT_INVALID, "ft_language_model_to_classifier: needs a network"

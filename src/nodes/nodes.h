@@ -107,6 +107,7 @@ typedef struct ft__node {
     uint64_t fed_before;    /* inputs: the model's runs before that */
     /* Parameters and buffers only: */
     bool loaded;            /* its weights came from a file */
+    bool borrowed, lent;    /* ft_share: the value is another model's; other models may use it */
     ft_initialiser initialiser;
     int fan_in, fan_out;
     float learning_rate_factor, weight_decay; /* weight_decay < 0: the optimiser's */
@@ -151,6 +152,7 @@ typedef struct ft__field {
 
 typedef struct ft__plan ft__plan;           /* graph/plan */
 typedef struct ft__optimizer ft__optimizer; /* optimizers/options */
+typedef struct ft__sharing ft__sharing;     /* nodes/sharing */
 
 struct ft_model {
     ft__context context;    /* first: everything that can fail needs it */
@@ -197,6 +199,8 @@ struct ft_model {
     ft__plan *plans[2];     /* evaluation, training */
     ft__plan *in_use;       /* that of a run which calls the user back: it is not given up */
     ft__optimizer *optimizer;
+    ft_model *owner;        /* of the weights, if ft_share made this model; else NULL */
+    ft__sharing *sharing;   /* the owner's; NULL: nothing was shared so far */
     ft_data *data;          /* list of the data sources it owns */
     ft_tokenizer *tokenizers; /* list of the tokenisers it owns */
     ft_tokenizer *tokenizer;  /* of its texts, one of the list; NULL: none */

@@ -7,6 +7,7 @@
 #include "kernels/gemm.h"
 #include "kernels/bf16.h"
 #include "nodes/nodes.h"
+#include "nodes/sharing.h"
 #include "nodes/initialisers.h"
 #include "operators/table.h"
 #include "operators/rows.h"
@@ -98,6 +99,8 @@ static void ft__clear_graph(ft_model *m)
     ft__plan_free(c, m->plans[0]);
     ft__plan_free(c, m->plans[1]);
     m->plans[0] = m->plans[1] = NULL;
+    if (!m->owner) ft__sharing_free(c, m->sharing);
+    m->sharing = NULL;
     if (m->optimizer) ft__release(c, m->optimizer->parts);
     ft__release(c, m->optimizer);
     m->optimizer = NULL;
@@ -122,10 +125,34 @@ static void ft__clear_graph(ft_model *m)
     m->output.id = m->loss.id = 0;
 }
 
+/* Whether shares still need this model: then the last of them ends it. */
+static bool ft__is_needed(ft_model *m)
+{
+    bool needed;
+    if (!m->sharing || m->owner) return false;
+    ft__sharing_lock(m->sharing, true);
+    needed = m->sharing->ended = m->sharing->shares > 0;
+    ft__sharing_lock(m->sharing, false);
+    return needed;
+}
+
+/* Counts a share that has ended; true if it was the last one, and the first model ended before. */
+static bool ft__was_last(ft_model *owner)
+{
+    bool last;
+    if (!owner) return false;
+    ft__sharing_lock(owner->sharing, true);
+    last = --owner->sharing->shares == 0 && owner->sharing->ended;
+    ft__sharing_lock(owner->sharing, false);
+    return last;
+}
+
 void ft_destroy(ft_model *m)
 {
     ft__context end;
-    if (!m) return;
+    ft_model *owner;
+    if (!m || ft__is_needed(m)) return;
+    owner = m->owner;
     while (m->data) ft_data_free(m->data);
     while (m->tokenizers) ft_tokenizer_free(m->tokenizers);
     ft__clear_graph(m);
@@ -137,6 +164,7 @@ void ft_destroy(ft_model *m)
     ft__pool_destroy(&m->context);
     end = m->context; /* a copy, since the model's own block is released last */
     ft__release(&end, m);
+    if (ft__was_last(owner)) ft_destroy(owner);
 }
 
 ft_status ft_error(const ft_model *m) { return m ? m->context.status : FT_MEMORY; }
@@ -244,10 +272,9 @@ int ft_device_checks(const ft_model *m, ft_device_check *checks, int most)
 
 /* ---- A network from a file, or by name ---- */
 
-/* Loads the file's tokeniser, if it has one. */
-static void ft__load_tokenizer(ft_model *m, const ft_file *file, const char *path)
+/* Gives the model the tokeniser of a model file's text; NULL: none. */
+static void ft__take_tokenizer(ft_model *m, const char *text, const char *path)
 {
-    const char *text = ft_file_metadata(file, ft__tokenizer_key);
 #ifdef FINETUNE_NO_TEXT /* keep its text, so that ft_save writes it again */
     (void)path;
     ft__release(&m->context, m->tokenizer_text);
@@ -279,7 +306,7 @@ static ft_status ft__load_opened(ft_model *m, ft_file *file, const char *path,
         if (ft__ok(c)) ft_network(m, name, network);
     }
     m->values_follow = false;
-    ft__load_tokenizer(m, file, path);
+    ft__take_tokenizer(m, ft_file_metadata(file, ft__tokenizer_key), path);
     ft__keep_notes(m, file);
     if (ft__load_weights(m, file, path, options.weights) != FT_OK) return c->status;
     for (i = 0; i < m->node_count; ++i) /* weights that the file lacks, if that is allowed */
@@ -312,6 +339,7 @@ ft_status ft_load_weights(ft_model *m, const char *path, ft_weights_options opti
 {
     ft_file *file;
     if (!ft__usable(m)) return ft__status_of(m);
+    if (ft__refuse_any_shared(m, "ft_load_weights") != FT_OK) return m->context.status;
     file = ft_file_open(m, path, options);
     if (!file) return m->context.status;
     ft__find_prefix(file);

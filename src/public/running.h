@@ -5,6 +5,7 @@
 #include "basics/strings.h"
 #include "basics/files.h"
 #include "nodes/nodes.h"
+#include "nodes/sharing.h"
 #include "nodes/initialisers.h"
 #include "operators/table.h"
 #include "operators/adding.h"
@@ -160,6 +161,8 @@ ft_status ft_set(ft_model *m, ft_node node, const float *from, size_t count)
         if (ft__plan_leaves(m, size, false) != FT_OK) return ft__status_of(m);
         ft__fill_input(m, &m->nodes[node.id - 1], from, size.batch);
     } else {
+        if (ft__refuse_shared(m, &m->nodes[node.id - 1], "ft_set") != FT_OK)
+            return m->context.status;
         ft__host_takes_weights(&m->context, true);
         memcpy(value, from, count * sizeof *from);
     }
@@ -269,7 +272,7 @@ ft_plan_bytes ft_plan(ft_model *m, int batch_size, bool training)
         size_t each = ft__node_count_at(node, plan->most) * sizeof(float);
         if (ft__has_rows(node)) bytes.activations += each;
         if (!ft__is_weight(node)) continue;
-        bytes.parameters += each;
+        if (!node->borrowed) bytes.parameters += each;
         if (!training || !ft__is_parameter(node) || node->frozen) continue;
         bytes.gradients += each;
         bytes.optimizer += each * (size_t)ft__moments(m);
@@ -374,6 +377,7 @@ int ft_initialise(ft_model *m, const char *glob, ft_initialiser initialiser)
     for (i = 0; ft__ok(&m->context) && i < m->node_count; ++i) {
         ft__node *node = &m->nodes[i];
         if (!ft__is_weight(node) || !ft__glob(glob, node->name)) continue;
+        if (ft__refuse_shared(m, node, "ft_initialise") != FT_OK) break;
         if (initialiser != FT_INIT_DEFAULT && ft__is_parameter(node))
             node->initialiser = initialiser; /* not of a buffer: a running variance starts at 1 */
         ft__initialise_node(m, node);
@@ -448,6 +452,7 @@ ft_status ft_update(ft_model *m, float learning_rate)
     if (!ft__not_negative(learning_rate))
         return ft__fail(&m->context, FT_INVALID, "ft_update: learning_rate is %g; it must be finite"
                         " and not negative", (double)learning_rate);
+    if (ft__refuse_training(m) != FT_OK) return m->context.status;
     if (!m->gradients_wait)
         return ft__fail(&m->context, FT_INVALID, "ft_update must be called after ft_backward");
     return ft__optimizer_step(m, learning_rate);
@@ -468,6 +473,9 @@ ft_fit_result ft_fit(ft_model *m, ft_data *data, ft_fit_options options)
 
 ft_finetune_result ft_finetune(ft_model *m, ft_data *data, ft_finetune_options options)
 {
+    ft_finetune_result none;
+    memset(&none, 0, sizeof none);
+    if (ft__usable(m) && ft__refuse_any_shared(m, "ft_finetune") != FT_OK) return none;
     return ft__finetune(m, data, options);
 }
 

@@ -7,6 +7,7 @@
 #include "basics/json.h"
 #include "kernels/bf16.h"
 #include "nodes/nodes.h"
+#include "nodes/sharing.h"
 #include "operators/table.h"
 #include "optimizers/options.h"
 #include "optimizers/schedules.h"
@@ -282,6 +283,7 @@ static ft_status ft__checkpoint_tensors(ft__fit *f, ft_file *file)
         for (which = -1; ft__is_weight(node) && which < 3; ++which) {
             float *to = which < 0 ? node->value : *ft__state_of(node, which);
             if (!to || (which == 2 && !f->o.best)) continue;
+            if (which < 0 && ft__is_shared(m, node)) continue; /* frozen, and read by others */
             snprintf(name, sizeof name, "%s%s", which < 0 ? "" : ft__state_labels[which],
                      node->name);
             ft__checkpoint_tensor(f, file, name, to, ft__node_count_at(node, ft__one));
