@@ -4,7 +4,6 @@
 #include "basics/random.h"
 #include "basics/strings.h"
 #include "nodes/nodes.h"
-#include "nodes/names.h"
 #include "nodes/sharing.h"
 #include "nodes/initialisers.h"
 #include "operators/table.h"
@@ -379,7 +378,7 @@ static void ft__mark_kept(ft_model *m, char *needed)
         if (!own) return;
         ft__mark_needed(m, id, FT__FOR_LOSS, own);
         for (i = 0; i < m->node_count; ++i)
-            if (own[i] && m->nodes[i].op == FT__OP_input && !(needed[i] & FT__FOR_OUTPUT))
+            if (own[i] && ft__is_input(&m->nodes[i]) && !(needed[i] & FT__FOR_OUTPUT))
                 mark = FT__FOR_LOSS;
         ft__release(c, own);
         ft__mark_needed(m, id, mark, needed);

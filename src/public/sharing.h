@@ -6,6 +6,7 @@
 #include "nodes/names.h"
 #include "nodes/sharing.h"
 #include "operators/table.h"
+#include "operators/adding.h"
 #include "optimizers/embedding_rows.h"
 #include "devices/opencl_dispatch.h"
 #include "graph/plan.h"
