@@ -54,10 +54,10 @@ outcome() { # TESTS LEVEL: killed TEST, survived, broken or endless TEST
     for test in $1; do
         if [ -e tests/$test.sh ]; then
             make_in_tree build/finetune || { echo broken; return; }
-            (cd $tree && timeout 900 sh tests/$test.sh) >$work/test.txt 2>&1
+            (cd $tree && timeout 900 sh tests/$test.sh) </dev/null >$work/test.txt 2>&1
         elif [ -e tests/$test.c ]; then
             make_in_tree build/$test || { echo broken; return; }
-            (cd $tree && FINETUNE_CACHE=none FINETUNE_QUICK=1 timeout 900 build/$test) >$work/test.txt 2>&1
+            (cd $tree && FINETUNE_CACHE=none FINETUNE_QUICK=1 timeout 900 build/$test) </dev/null >$work/test.txt 2>&1
         else continue; fi
         case $? in
         0) ;;
