@@ -19077,8 +19077,8 @@ static void ft__device_read_choices(ft__context *c, ft__json *json, const char *
     if (d && name && strcmp(name, d->name) == 0) {
         ft__device_read_tile(c, json, path);
         d->verdict_count = 0;
-        for (i = 0; ft__json_int(json, ft__json_element(json, list, i), &key)
-             && ft__json_int(json, ft__json_element(json, list, i + 1), &form); i += 2) {
+        for (i = ft__json_element(json, list, 0); ft__json_int(json, i, &key)
+             && ft__json_int(json, i + 1, &form) && i + 1 < json->values[list].next; i += 2) {
             ft__verdict v;
             memset(&v, 0, sizeof v);
             v.key = (uint64_t)key;
@@ -19329,6 +19329,8 @@ typedef struct ft__step {   /* one call of an operator */
     bool again;             /* its value is dropped after forward and recomputed for backward */
     int alone;              /* again: 0: with its part; else just before backward of step `alone` -
                                1, by an operator that restores */
+    int restores, next_restored; /* a list of the steps whose `alone` is this one: 1 + the index of
+                                    the first and, for each, of the next; 0: none */
     int moment_again, moment_back; /* of that and of backward; of forward: its index */
     float *values[2];       /* again: its value, the first and the second time */
     void *saved[2];
@@ -19353,6 +19355,7 @@ struct ft__plan {
     void **saved;
     int *last_reader;       /* per value: the last trained step that reads it; -1: none */
     int *shares;            /* per value: the one whose memory its gradient uses */
+    int *shared_until;      /* per value: the last moment of those gradients, but for its own */
     int *readers, *reader_end; /* while it is made: the steps that read each value, one value after
                                   the other, and where each one's end */
     char *trained;          /* per value: depends on something trainable, or whose gradient is
@@ -19580,6 +19583,7 @@ static void ft__plan_free(ft__context *c, ft__plan *plan)
     ft__release(c, plan->reader_end);
     ft__release(c, plan->readers);
     ft__release(c, plan->last_reader);
+    ft__release(c, plan->shared_until);
     ft__release(c, plan->shares);
     ft__release(c, plan->saved);
     ft__release(c, plan->gradients);
@@ -19943,12 +19947,25 @@ static bool ft__keeps_output(const ft_model *m, const ft__plan *plan, const ft__
     return (reads & FT__READS_Y) || (step->activation && !ft__masks(m, step));
 }
 
+static void ft__list_restored(ft__plan *plan)
+{
+    int i;
+    for (i = 0; i < plan->step_count; ++i) plan->steps[i].restores = 0;
+    for (i = plan->step_count - 1; i >= 0; --i) {
+        ft__step *step = &plan->steps[i];
+        ft__step *before = step->alone ? &plan->steps[step->alone - 1] : NULL;
+        step->next_restored = before ? before->restores : 0;
+        if (before) before->restores = i + 1;
+    }
+}
+
 /* Sets the moments of backward and of the recomputation before it: part by part from the end. The
    loss gets its gradient at moment step_count. Returns the last moment. */
 static int ft__plan_moments(ft__plan *plan)
 {
-    int moment = plan->step_count, end = plan->step_count, first, i, j;
+    int moment = plan->step_count, end = plan->step_count, first, i, next;
     for (i = 0; i < plan->step_count; ++i) plan->steps[i].moment_back = i;
+    ft__list_restored(plan);
     while (end > plan->first_trained) {
         for (first = end; first > plan->first_trained
              && plan->steps[first - 1].part == plan->steps[end - 1].part; --first) {}
@@ -19956,8 +19973,8 @@ static int ft__plan_moments(ft__plan *plan)
             if (plan->steps[i].again && !plan->steps[i].alone)
                 plan->steps[i].moment_again = ++moment;
         for (i = end - 1; i >= first; --i) {
-            for (j = plan->first_trained; j < i; ++j)
-                if (plan->steps[j].alone == i + 1) plan->steps[j].moment_again = ++moment;
+            for (next = plan->steps[i].restores; next; next = plan->steps[next - 1].next_restored)
+                plan->steps[next - 1].moment_again = ++moment;
             plan->steps[i].moment_back = ++moment;
         }
         end = first;
@@ -20039,13 +20056,12 @@ static int ft__add_block(ft__block *blocks, int count, size_t bytes, int first, 
 static int ft__gradient_block(const ft_model *m, ft__plan *plan, int id, int made_by,
                               ft__block *blocks, int count)
 {
-    int reader = plan->last_reader[id - 1], i;
+    int reader = plan->last_reader[id - 1], root = plan->shares[id - 1];
     int last = made_by < 0 || ft__wants_gradient(m, plan, id) ? INT_MAX
                                                               : plan->steps[made_by].moment_back;
-    if (!ft__has_gradient(m, plan, id) || plan->shares[id - 1] != id) return count;
-    for (i = 0; i < made_by; ++i) /* the earliest of those that share it finishes last */
-        if (plan->shares[plan->steps[i].output - 1] == id && plan->steps[i].moment_back > last)
-            last = plan->steps[i].moment_back;
+    if (last > plan->shared_until[root - 1]) plan->shared_until[root - 1] = last;
+    if (!ft__has_gradient(m, plan, id) || root != id) return count;
+    last = plan->shared_until[id - 1]; /* those that share it are made earlier */
     return ft__add_block(blocks, count,
                          ft__node_count_at(ft__node_of(m, plan, id), plan->most) * sizeof(float),
                          reader < 0 ? plan->step_count : plan->steps[reader].moment_back, last,
@@ -20059,6 +20075,7 @@ static int ft__list_blocks(ft_model *m, ft__plan *plan, ft__block *blocks)
     int count = 0, i;
     bool twice;
     ft__plan_moments(plan);
+    memset(plan->shared_until, 0, (size_t)ft__value_count(m, plan) * sizeof *plan->shared_until);
     plan->workspace_bytes = 0;
     for (i = 0; i < plan->step_count; ++i) {
         ft__step *step = &plan->steps[i];
@@ -20092,21 +20109,19 @@ static int ft__list_blocks(ft_model *m, ft__plan *plan, ft__block *blocks)
 
 /* ---- What backward recomputes ---- */
 
-/* The number of values made before step `at` that it or a later trained step reads. */
-static int ft__crossing(const ft_model *m, const ft__plan *plan, int at)
+/* For every trained step: how many values made by earlier ones it or a later one reads. */
+static void ft__count_crossing(const ft__plan *plan, int *crossing)
 {
-    int crossing = 0, i, j, k;
-    for (i = plan->first_trained; i < at; ++i) {
-        bool crosses = false;
-        for (j = at; j < plan->step_count && !crosses; ++j) {
-            const ft__node *reader = ft__node_of_step(m, plan, &plan->steps[j]);
-            for (k = 0; k < reader->input_count; ++k)
-                if (ft__input_of(m, plan, &plan->steps[j], k) == plan->steps[i].output)
-                    crosses = true;
-        }
-        crossing += crosses;
+    int i, from, end, last;
+    memset(crossing, 0, ((size_t)plan->step_count + 1) * sizeof *crossing);
+    for (i = plan->first_trained; i < plan->step_count; ++i) {
+        last = i;
+        for (end = ft__readers_of(plan, plan->steps[i].output, &from); from < end; ++from)
+            if (plan->readers[from] > last) last = plan->readers[from];
+        crossing[i + 1] += 1;    /* from the next step on ... */
+        crossing[last + 1] -= 1; /* ... to the last reader */
     }
-    return crossing;
+    for (i = plan->first_trained + 1; i < plan->step_count; ++i) crossing[i] += crossing[i - 1];
 }
 
 /* Whether the operator replaces a state that outlives the step: it must not run twice in one. */
@@ -20204,10 +20219,10 @@ static int ft__plan_fit(ft_model *m, ft__plan *plan, ft__block *blocks, size_t r
     if (!cut || !plan->training || m->context.device || plan->memory_bytes <= room) return count;
     least = plan->memory_bytes;
     crossing = (int *)ft__allocate(&m->context, (size_t)plan->step_count + 1, sizeof *crossing);
-    for (i = plan->first_trained; crossing && i < plan->step_count; ++i)
-        crossing[i] = ft__crossing(m, plan, i);
-    for (most = 1; most < 4; ++most)
-        for (parts = 2; crossing && parts <= trained && plan->memory_bytes > room; ++parts) {
+    if (crossing) ft__count_crossing(plan, crossing);
+    for (most = 1; most < 4; ++most) /* of many numbers of parts not each is tried */
+        for (parts = 2; crossing && parts <= trained && plan->memory_bytes > room;
+             parts += 1 + parts / 16) {
             ft__plan_parts(m, plan, parts, most, crossing);
             count = ft__list_blocks(m, plan, blocks);
             plan->memory_bytes = ft__place(blocks, count);
@@ -20582,6 +20597,7 @@ static ft__plan *ft__plan_make(ft_model *m, ft__extent most, bool training, bool
     plan->saved = (void **)ft__allocate(c, nodes, sizeof *plan->saved);
     plan->last_reader = (int *)ft__allocate(c, nodes, sizeof *plan->last_reader);
     plan->shares = (int *)ft__allocate(c, nodes, sizeof *plan->shares);
+    plan->shared_until = (int *)ft__allocate(c, nodes, sizeof *plan->shared_until);
     plan->reader_end = (int *)ft__allocate(c, nodes, sizeof *plan->reader_end);
     plan->trained = (char *)ft__allocate(c, nodes, 1);
     plan->read_later = (char *)ft__allocate(c, nodes, 1);
@@ -20759,13 +20775,13 @@ static void ft__run_again(ft_model *m, ft__plan *plan, int end, int batch)
 {
     bool last = end + 1 == plan->step_count || plan->steps[end + 1].part != plan->steps[end].part;
     int first = end, i;
-    while (first > plan->first_trained && plan->steps[first - 1].part == plan->steps[end].part)
-        first -= 1;
-    for (i = first; i <= end; ++i)
-        if (last && plan->steps[i].again && !plan->steps[i].alone)
+    while (last && first > plan->first_trained
+           && plan->steps[first - 1].part == plan->steps[end].part) first -= 1;
+    for (i = first; last && i <= end; ++i)
+        if (plan->steps[i].again && !plan->steps[i].alone)
             ft__run_step_again(m, plan, &plan->steps[i], batch);
-    for (i = first; i < end; ++i)
-        if (plan->steps[i].alone == end + 1) ft__run_step_again(m, plan, &plan->steps[i], batch);
+    for (i = plan->steps[end].restores; i; i = plan->steps[i - 1].next_restored)
+        ft__run_step_again(m, plan, &plan->steps[i - 1], batch);
 }
 
 /* Before a run: catches up all rows, as any operator may read any row; but in a training step of

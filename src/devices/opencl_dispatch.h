@@ -642,8 +642,8 @@ static void ft__device_read_choices(ft__context *c, ft__json *json, const char *
     if (d && name && strcmp(name, d->name) == 0) {
         ft__device_read_tile(c, json, path);
         d->verdict_count = 0;
-        for (i = 0; ft__json_int(json, ft__json_element(json, list, i), &key)
-             && ft__json_int(json, ft__json_element(json, list, i + 1), &form); i += 2) {
+        for (i = ft__json_element(json, list, 0); ft__json_int(json, i, &key)
+             && ft__json_int(json, i + 1, &form) && i + 1 < json->values[list].next; i += 2) {
             ft__verdict v;
             memset(&v, 0, sizeof v);
             v.key = (uint64_t)key;

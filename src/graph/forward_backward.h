@@ -111,13 +111,13 @@ static void ft__run_again(ft_model *m, ft__plan *plan, int end, int batch)
 {
     bool last = end + 1 == plan->step_count || plan->steps[end + 1].part != plan->steps[end].part;
     int first = end, i;
-    while (first > plan->first_trained && plan->steps[first - 1].part == plan->steps[end].part)
-        first -= 1;
-    for (i = first; i <= end; ++i)
-        if (last && plan->steps[i].again && !plan->steps[i].alone)
+    while (last && first > plan->first_trained
+           && plan->steps[first - 1].part == plan->steps[end].part) first -= 1;
+    for (i = first; last && i <= end; ++i)
+        if (plan->steps[i].again && !plan->steps[i].alone)
             ft__run_step_again(m, plan, &plan->steps[i], batch);
-    for (i = first; i < end; ++i)
-        if (plan->steps[i].alone == end + 1) ft__run_step_again(m, plan, &plan->steps[i], batch);
+    for (i = plan->steps[end].restores; i; i = plan->steps[i - 1].next_restored)
+        ft__run_step_again(m, plan, &plan->steps[i - 1], batch);
 }
 
 /* Before a run: catches up all rows, as any operator may read any row; but in a training step of

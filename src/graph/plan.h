@@ -42,6 +42,8 @@ typedef struct ft__step {   /* one call of an operator */
     bool again;             /* its value is dropped after forward and recomputed for backward */
     int alone;              /* again: 0: with its part; else just before backward of step `alone` -
                                1, by an operator that restores */
+    int restores, next_restored; /* a list of the steps whose `alone` is this one: 1 + the index of
+                                    the first and, for each, of the next; 0: none */
     int moment_again, moment_back; /* of that and of backward; of forward: its index */
     float *values[2];       /* again: its value, the first and the second time */
     void *saved[2];
@@ -66,6 +68,7 @@ struct ft__plan {
     void **saved;
     int *last_reader;       /* per value: the last trained step that reads it; -1: none */
     int *shares;            /* per value: the one whose memory its gradient uses */
+    int *shared_until;      /* per value: the last moment of those gradients, but for its own */
     int *readers, *reader_end; /* while it is made: the steps that read each value, one value after
                                   the other, and where each one's end */
     char *trained;          /* per value: depends on something trainable, or whose gradient is
@@ -293,6 +296,7 @@ static void ft__plan_free(ft__context *c, ft__plan *plan)
     ft__release(c, plan->reader_end);
     ft__release(c, plan->readers);
     ft__release(c, plan->last_reader);
+    ft__release(c, plan->shared_until);
     ft__release(c, plan->shares);
     ft__release(c, plan->saved);
     ft__release(c, plan->gradients);
