@@ -1390,6 +1390,11 @@ FINETUNE_API const char *ft_data_class_name(const ft_data *data, int c); /* NULL
 /* A picture's path in its folder, the beginning of a text; "" if samples have no names. */
 FINETUNE_API const char *ft_data_name(const ft_data *data, int index);
 FINETUNE_API int ft_data_label(const ft_data *data, int index);          /* -1: none */
+/* Which samples ft_fit holds back with this ft_fit_options.hold_back (ft_finetune's trial: 0.2).
+   That depends on the labels, the groups and ft_desc.seed only, so ask before ft_fit or after it.
+   Writes up to `most` indices, in ascending order, and returns how many there are: 0 of streams,
+   and after an error. */
+FINETUNE_API int ft_data_held_back(ft_data *data, float hold_back, int *indices, int most);
 /* The number of samples that could not be read so far, each counted and logged once: those of a
    folder when it is opened, those of a source when get() returns false. */
 FINETUNE_API int ft_data_skipped(const ft_data *data);
@@ -29983,6 +29988,21 @@ static bool ft__split(ft_data *data, float hold_back, uint64_t seed, int *part)
     return ft__ok(c);
 }
 
+int ft_data_held_back(ft_data *data, float hold_back, int *indices, int most)
+{
+    int *part, held = 0, i;
+    if (!data || !ft__usable(data->model) || data->source.streams > 0) return 0;
+    part = (int *)ft__allocate(&data->model->context, (size_t)data->source.count + 1, sizeof *part);
+    if (part && ft__split(data, hold_back, data->model->context.desc.seed, part))
+        for (i = 0; i < data->source.count; ++i) {
+            if (!part[i]) continue;
+            if (indices && held < most) indices[held] = i;
+            held += 1;
+        }
+    ft__release(&data->model->context, part);
+    return held;
+}
+
 /* ---- Loader: fills batches ahead of the step that uses them ----
    A ring of `depth` batches. Background threads, and the thread that waits for a batch, take
    samples one by one in order. Each sample has a fixed place, so a batch's content does not depend
@@ -32243,6 +32263,11 @@ static bool ft__table_open(ft__table *t, ft__context *c, const char *path, const
     t->label_column = o->label_column;
     t->unlabelled = o->unlabelled;
     t->wanted_header = o->header;
+    if (o->format && strcmp(name, "tsv") && strcmp(name, "csv") && strcmp(name, "jsonl")) {
+        ft__fail(c, FT_INVALID, "%s: format is \"%s\"; it must be \"tsv\", \"csv\" or \"jsonl\"",
+                 path, name);
+        return false;
+    }
     t->separator = ft__ends_with(name, "csv") ? ',' : '\t';
     if (ft__ends_with(name, "json") || ft__ends_with(name, "jsonl")) t->separator = 0;
     if (!ft__as_utf8(c, path, &bytes, &count, &t->owned)) return false;
@@ -32489,6 +32514,12 @@ static ft_tokenizer *ft__tokenizer_for(ft_model *m, const ft__texts *t, ft_token
     if (given && given->model != m) {
         ft__fail(&m->context, FT_INVALID, "the tokeniser belongs to another model: load it with"
                  " this model");
+        return NULL;
+    }
+    if (given && (vocabulary.minimum_count || vocabulary.most || vocabulary.cased
+                  || vocabulary.spaces_only)) {
+        ft__fail(&m->context, FT_INVALID, "vocabulary has no effect here: it is for a tokeniser"
+                 " that is built from the texts, but tokenizer is set");
         return NULL;
     }
     if (given) return given;
@@ -35828,7 +35859,11 @@ static ft_status ft__load_opened(ft_model *m, ft_file *file, const char *path,
     for (i = 0; i < m->node_count; ++i) /* weights that the file lacks, if that is allowed */
         if (ft__is_weight(&m->nodes[i]) && !m->nodes[i].loaded)
             ft__initialise_node(m, &m->nodes[i]);
-    if (classes > 0 && classes != ft_class_count(m)) ft__replace_head(m, classes);
+    if (ft__ok(c) && classes > 0 && classes != ft_class_count(m)) {
+        ft__log(c, "%s: its head of %d classes is replaced by a new one for the %d of"
+                " ft_load_options.network", path, ft_class_count(m), classes);
+        ft__replace_head(m, classes);
+    }
     return c->status;
 }
 
@@ -36264,6 +36299,9 @@ ft_status ft_set_optimizer(ft_model *m, ft_optimizer_options options)
 {
     if (!ft__usable(m)) return ft__status_of(m);
     ft__optimizer_check(&m->context, "ft_set_optimizer", &options);
+    if (options.learning_rate > 0)
+        ft__log(&m->context, "ft_set_optimizer: learning_rate %g has no effect: ft_update is given"
+                " one at each step", (double)options.learning_rate);
     return ft__set_optimizer(m, options);
 }
 

@@ -322,9 +322,109 @@ static void test_threads(void)
     ft_destroy(m);
 }
 
+/* ---- Options without effect, and what the library changes ---- */
+
+static void test_no_effect(void)
+{
+    ft_vocabulary_options vocabularies[4] = {{.minimum_count = 2}, {.most = 9}, {.cased = true},
+                                             {.spaces_only = true}};
+    ft_model *m = new_model(0);
+    ft_text_options o = {.format = "xls"};
+    int i;
+    CHECK(!table(m, reviews, o), "format xls");
+    failed(m, FT_INVALID, "(memory): format is \"xls\"; it must be \"tsv\", \"csv\" or \"jsonl\"");
+    CHECK(!ft_text_streams(m, NULL, (ft_stream_options){.memory = "a", .bytes = 1, .table = true,
+                                                        .format = ".csv"}), "format .csv");
+    failed(m, FT_INVALID, "(memory): format is \".csv\"; it must be \"tsv\", \"csv\" or \"jsonl\"");
+    CHECK(table(m, reviews, (ft_text_options){0}) != NULL, "%s", ft_error_text(m));
+    for (i = 0; i < 4; ++i) {
+        CHECK(!table(m, reviews, (ft_text_options){.tokenizer = ft_get_tokenizer(m),
+                                                   .vocabulary = vocabularies[i]}), "%d", i);
+        failed(m, FT_INVALID, "vocabulary has no effect here: it is for a tokeniser that is built from"
+               " the texts, but tokenizer is set");
+    }
+    CHECK(table(m, reviews, (ft_text_options){.tokenizer = ft_get_tokenizer(m)}) != NULL, "%s",
+          ft_error_text(m));
+    ft_set_optimizer(m, (ft_optimizer_options){.momentum = 0, .learning_rate = 0.5f});
+    CHECK(strstr(said, "ft_set_optimizer: learning_rate 0.5 has no effect: ft_update is given one"),
+          "%s", said);
+    ft_destroy(m);
+}
+
+static void test_classes_of_a_file(void)
+{
+    ft_load_options load = {.weights = {.rename = NULL}};
+    ft_model *m = new_model(0);
+    ft_network(m, "resnet20", (ft_network_options){.classes = 10});
+    ft_save(m, ROOT "/ten.safetensors", (ft_save_options){.type = FT_F32});
+    CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+    ft_destroy(m);
+    for (load.network.classes = 9; load.network.classes < 11; ++load.network.classes) {
+        m = new_model(0);
+        ft_load(m, ROOT "/ten.safetensors", load);
+        CHECK(ft_class_count(m) == load.network.classes
+              && !strstr(said, "its head of 10 classes is replaced by a new one for the 9 of")
+                 == (load.network.classes == 10), "%s\n%s", ft_error_text(m), said);
+        ft_destroy(m);
+    }
+}
+
+/* ---- Which samples ft_fit holds back: those on which it counted that many right ---- */
+
+static void test_held_back(void)
+{
+    enum { COUNT = 60, SEEDS = 3 };
+    static float x[COUNT][2];
+    static int y[COUNT], held[SEEDS][COUNT], again[COUNT];
+    int seed, i, c, right, count[SEEDS] = {0}, classes[3];
+    for (i = 0; i < COUNT; ++i) { /* so noisy that about half are right */
+        y[i] = i * 7 % 3;
+        x[i][0] = (float)(i * 37 % 19) / 9 + 0.4f * (float)y[i];
+        x[i][1] = (float)(i * 53 % 23) / 11;
+    }
+    for (seed = 0; seed < SEEDS; ++seed) {
+        ft_desc desc = {.seed = (uint64_t)seed + 1, .threads = 1};
+        ft_model *m = ft_create(desc);
+        ft_node logits = ft_linear(m, "fc", ft_input(m, "input", (ft_input_options){.size = {2}}), 3,
+                                   (ft_linear_options){0});
+        ft_data *data = ft_arrays(m, COUNT, x[0], y, (ft_array_options){.classes = 3});
+        ft_fit_result result;
+        float out[COUNT * 3];
+        ft_set_output(m, logits);
+        ft_set_loss(m, ft_cross_entropy(m, "loss", logits, ft_input(m, "labels", (ft_input_options){
+            .type = FT_I32}), (ft_loss_options){0}));
+        count[seed] = ft_data_held_back(data, 0.3f, held[seed], COUNT);
+        result = ft_fit(m, data, (ft_fit_options){.epochs = 3, .hold_back = 0.3f});
+        CHECK(ft_error(m) == FT_OK && count[seed] == 18 && result.held_back_total == 18,
+              "%d of %d; %s", count[seed], result.held_back_total, ft_error_text(m));
+        ft_run(m, x[0], COUNT, out, COUNT * 3);
+        memset(classes, 0, sizeof classes);
+        for (right = i = 0; i < count[seed]; ++i) {
+            int at = held[seed][i], best = 0;
+            for (c = 1; c < 3; ++c) if (out[3 * at + c] > out[3 * at + best]) best = c;
+            right += best == y[at];
+            classes[y[at]] += 1;
+            CHECK(i == 0 || at > held[seed][i - 1], "ascending, each once");
+        }
+        CHECK(right == result.held_back_correct && right > 0 && right < 18, "%d right, ft_fit says %d",
+              right, result.held_back_correct);
+        CHECK(classes[0] == 6 && classes[1] == 6 && classes[2] == 6, "a share of each class");
+        CHECK(ft_data_held_back(data, 0.3f, again, 5) == 18 && !memcmp(again, held[seed], 5 * sizeof(int))
+              && !again[5] && ft_data_held_back(data, 0, NULL, 0) == 0, "room for 5 of them");
+        CHECK(ft_data_held_back(data, 1, again, COUNT) == 0, "not all");
+        failed(m, FT_INVALID, "hold_back is 1; it must be at least 0 and below 1");
+        ft_destroy(m);
+    }
+    CHECK(memcmp(held[0], held[1], sizeof held[0]) != 0, "the seed draws them");
+    CHECK(ft_data_held_back(NULL, 0.5f, again, COUNT) == 0, "no data");
+}
+
 int main(void)
 {
     make_pictures();
+    test_no_effect();
+    test_classes_of_a_file();
+    test_held_back();
     if (can_decode()) {
         test_names_of_pictures();
         test_other_head();

@@ -393,6 +393,21 @@ static bool ft__split(ft_data *data, float hold_back, uint64_t seed, int *part)
     return ft__ok(c);
 }
 
+int ft_data_held_back(ft_data *data, float hold_back, int *indices, int most)
+{
+    int *part, held = 0, i;
+    if (!data || !ft__usable(data->model) || data->source.streams > 0) return 0;
+    part = (int *)ft__allocate(&data->model->context, (size_t)data->source.count + 1, sizeof *part);
+    if (part && ft__split(data, hold_back, data->model->context.desc.seed, part))
+        for (i = 0; i < data->source.count; ++i) {
+            if (!part[i]) continue;
+            if (indices && held < most) indices[held] = i;
+            held += 1;
+        }
+    ft__release(&data->model->context, part);
+    return held;
+}
+
 /* ---- Loader: fills batches ahead of the step that uses them ----
    A ring of `depth` batches. Background threads, and the thread that waits for a batch, take
    samples one by one in order. Each sample has a fixed place, so a batch's content does not depend

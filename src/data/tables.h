@@ -726,6 +726,11 @@ static bool ft__table_open(ft__table *t, ft__context *c, const char *path, const
     t->label_column = o->label_column;
     t->unlabelled = o->unlabelled;
     t->wanted_header = o->header;
+    if (o->format && strcmp(name, "tsv") && strcmp(name, "csv") && strcmp(name, "jsonl")) {
+        ft__fail(c, FT_INVALID, "%s: format is \"%s\"; it must be \"tsv\", \"csv\" or \"jsonl\"",
+                 path, name);
+        return false;
+    }
     t->separator = ft__ends_with(name, "csv") ? ',' : '\t';
     if (ft__ends_with(name, "json") || ft__ends_with(name, "jsonl")) t->separator = 0;
     if (!ft__as_utf8(c, path, &bytes, &count, &t->owned)) return false;

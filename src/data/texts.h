@@ -223,6 +223,12 @@ static ft_tokenizer *ft__tokenizer_for(ft_model *m, const ft__texts *t, ft_token
                  " this model");
         return NULL;
     }
+    if (given && (vocabulary.minimum_count || vocabulary.most || vocabulary.cased
+                  || vocabulary.spaces_only)) {
+        ft__fail(&m->context, FT_INVALID, "vocabulary has no effect here: it is for a tokeniser"
+                 " that is built from the texts, but tokenizer is set");
+        return NULL;
+    }
     if (given) return given;
     if (m->tokenizer) return m->tokenizer;
     texts = (const char **)ft__allocate(&m->context, (size_t)t->count + 1, sizeof *texts);

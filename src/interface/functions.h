@@ -391,6 +391,11 @@ FINETUNE_API const char *ft_data_class_name(const ft_data *data, int c); /* NULL
 /* A picture's path in its folder, the beginning of a text; "" if samples have no names. */
 FINETUNE_API const char *ft_data_name(const ft_data *data, int index);
 FINETUNE_API int ft_data_label(const ft_data *data, int index);          /* -1: none */
+/* Which samples ft_fit holds back with this ft_fit_options.hold_back (ft_finetune's trial: 0.2).
+   That depends on the labels, the groups and ft_desc.seed only, so ask before ft_fit or after it.
+   Writes up to `most` indices, in ascending order, and returns how many there are: 0 of streams,
+   and after an error. */
+FINETUNE_API int ft_data_held_back(ft_data *data, float hold_back, int *indices, int most);
 /* The number of samples that could not be read so far, each counted and logged once: those of a
    folder when it is opened, those of a source when get() returns false. */
 FINETUNE_API int ft_data_skipped(const ft_data *data);

@@ -312,7 +312,11 @@ static ft_status ft__load_opened(ft_model *m, ft_file *file, const char *path,
     for (i = 0; i < m->node_count; ++i) /* weights that the file lacks, if that is allowed */
         if (ft__is_weight(&m->nodes[i]) && !m->nodes[i].loaded)
             ft__initialise_node(m, &m->nodes[i]);
-    if (classes > 0 && classes != ft_class_count(m)) ft__replace_head(m, classes);
+    if (ft__ok(c) && classes > 0 && classes != ft_class_count(m)) {
+        ft__log(c, "%s: its head of %d classes is replaced by a new one for the %d of"
+                " ft_load_options.network", path, ft_class_count(m), classes);
+        ft__replace_head(m, classes);
+    }
     return c->status;
 }
 

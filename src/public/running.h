@@ -393,6 +393,9 @@ ft_status ft_set_optimizer(ft_model *m, ft_optimizer_options options)
 {
     if (!ft__usable(m)) return ft__status_of(m);
     ft__optimizer_check(&m->context, "ft_set_optimizer", &options);
+    if (options.learning_rate > 0)
+        ft__log(&m->context, "ft_set_optimizer: learning_rate %g has no effect: ft_update is given"
+                " one at each step", (double)options.learning_rate);
     return ft__set_optimizer(m, options);
 }
 
