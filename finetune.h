@@ -19149,6 +19149,16 @@ static bool ft__is_channels_last(const ft__node *node)
     return node->layout.channels_last && node->shape.rank == 4 && node->type == FT_F32;
 }
 
+/* The index in memory of number `i` of a sample, in the user's order. */
+static size_t ft__place_in_sample(const ft__node *node, size_t i)
+{
+    ft__tensor t;
+    memset(&t, 0, sizeof t);
+    t.shape = ft__with_extent(node->shape, ft__one);
+    t.channels_last = ft__is_channels_last(node);
+    return ft__memory_place(&t, i);
+}
+
 /* Whether a node reads its input number `i` channels-last. */
 static bool ft__reads_last(const ft_model *m, const ft__node *node, int i)
 {
@@ -33114,14 +33124,17 @@ static void ft__regression_start(ft_model *m, ft__regression *r)
 static void ft__regression_add(const ft_model *m, const ft__plan *plan, int batch,
                                ft__regression *r)
 {
-    const float *target = r->columns ? ft__targets_of(m)->value : NULL;
-    const float *output = plan->values[m->output.id ? m->output.id - 1 : 0];
+    const ft__node *targets = r->columns ? ft__targets_of(m) : NULL;
+    const ft__node *outputs = ft__get_node(m, m->output);
     size_t k;
     int i;
-    for (i = 0; target && i < batch; ++i) {
+    for (i = 0; targets && i < batch; ++i) {
+        const float *target = targets->value + (size_t)i * r->columns;
+        const float *output = plan->values[m->output.id - 1] + (size_t)i * r->columns;
         r->count += 1;
-        for (k = 0; k < r->columns; ++k, ++target, ++output) {
-            double t = (double)*target, off = t - r->mean[k], wrong = (double)*output - t;
+        for (k = 0; k < r->columns; ++k) {
+            double t = (double)target[ft__place_in_sample(targets, k)], off = t - r->mean[k];
+            double wrong = (double)output[ft__place_in_sample(outputs, k)] - t;
             r->mean[k] += off / r->count;
             r->spread[k] += off * (t - r->mean[k]);
             r->error[k] += wrong * wrong;

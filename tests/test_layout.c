@@ -689,6 +689,28 @@ static void test_fed_before(void)
     ft_destroy(m);
 }
 
+/* An autoencoder whose output is in rows, and whose targets, the input, are channels-last: the mean
+   squared error that ft_evaluate sums up is the loss. */
+static void test_paired_values(void)
+{
+    static float x[5 * 2 * 4 * 3];
+    ft_model *m = ft_create((ft_desc){.threads = 1, .seed = 2});
+    ft_node in = ft_input(m, "input", (ft_input_options){.size = {2, 4, 3}}), y;
+    ft_evaluation e;
+    size_t i;
+    for (i = 0; i < sizeof x / sizeof x[0]; ++i) x[i] = (float)number();
+    y = ft_conv2d(m, "conv", in, 2, (ft_conv2d_options){.kernel = {3}, .padding = {1, 1, 1, 1}});
+    y = ft_linear(m, "linear", y, 3, (ft_linear_options){0});
+    ft_set_output(m, y);
+    ft_set_loss(m, ft_mse(m, "loss", y, in));
+    e = ft_evaluate(m, ft_arrays(m, 5, x, NULL, (ft_array_options){0}), (ft_evaluate_options){0});
+    CHECK(ft_error(m) == FT_OK && e.regression, "%s", ft_error_text(m));
+    CHECK(ft__is_channels_last(ft__get_node(m, in)) && !ft__is_channels_last(ft__get_node(m, y)),
+          "the layouts are those that this test is about");
+    CHECK(CLOSE(e.mse, e.loss, 1e-6), "the mean squared error is %g, the loss %g", e.mse, e.loss);
+    ft_destroy(m);
+}
+
 int main(int count, char **words)
 {
     int i;
@@ -700,6 +722,7 @@ int main(int count, char **words)
         test_attention_steps();
         test_copies();
         test_fed_before();
+        test_paired_values();
     }
     return check_done("test_layout");
 }

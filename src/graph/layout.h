@@ -5,6 +5,7 @@
 #include "kernels/transpose.h"
 #include "nodes/nodes.h"
 #include "operators/table.h"
+#include "operators/common.h"
 #include "operators/rows.h"
 #include "devices/opencl_memory.h"
 
@@ -40,6 +41,16 @@ static bool ft__has_layouts(const ft__node *node)
 static bool ft__is_channels_last(const ft__node *node)
 {
     return node->layout.channels_last && node->shape.rank == 4 && node->type == FT_F32;
+}
+
+/* The index in memory of number `i` of a sample, in the user's order. */
+static size_t ft__place_in_sample(const ft__node *node, size_t i)
+{
+    ft__tensor t;
+    memset(&t, 0, sizeof t);
+    t.shape = ft__with_extent(node->shape, ft__one);
+    t.channels_last = ft__is_channels_last(node);
+    return ft__memory_place(&t, i);
 }
 
 /* Whether a node reads its input number `i` channels-last. */

@@ -8,6 +8,7 @@
 #include "operators/losses.h"
 #include "operators/rows.h"
 #include "devices/opencl_memory.h"
+#include "graph/layout.h"
 #include "graph/plan.h"
 #include "graph/forward_backward.h"
 #include "data/sources.h"
@@ -113,14 +114,17 @@ static void ft__regression_start(ft_model *m, ft__regression *r)
 static void ft__regression_add(const ft_model *m, const ft__plan *plan, int batch,
                                ft__regression *r)
 {
-    const float *target = r->columns ? ft__targets_of(m)->value : NULL;
-    const float *output = plan->values[m->output.id ? m->output.id - 1 : 0];
+    const ft__node *targets = r->columns ? ft__targets_of(m) : NULL;
+    const ft__node *outputs = ft__get_node(m, m->output);
     size_t k;
     int i;
-    for (i = 0; target && i < batch; ++i) {
+    for (i = 0; targets && i < batch; ++i) {
+        const float *target = targets->value + (size_t)i * r->columns;
+        const float *output = plan->values[m->output.id - 1] + (size_t)i * r->columns;
         r->count += 1;
-        for (k = 0; k < r->columns; ++k, ++target, ++output) {
-            double t = (double)*target, off = t - r->mean[k], wrong = (double)*output - t;
+        for (k = 0; k < r->columns; ++k) {
+            double t = (double)target[ft__place_in_sample(targets, k)], off = t - r->mean[k];
+            double wrong = (double)output[ft__place_in_sample(outputs, k)] - t;
             r->mean[k] += off / r->count;
             r->spread[k] += off * (t - r->mean[k]);
             r->error[k] += wrong * wrong;
