@@ -64,7 +64,7 @@ build/test_tensor: FOR_TESTS = -O1 -g1 -DFINETUNE_NO_SIMD
 build/test_data build/test_internals build/test_opencl_failures build/test_text build/test_tokenizers: \
     FOR_TESTS = -O0 -g1 -DFINETUNE_NO_SIMD
 
-build/test_opencl build/test_opencl_failures build/test_tensor: build/%: tests/%.c | build
+build/test_layout build/test_opencl build/test_opencl_failures build/test_tensor: build/%: tests/%.c | build
 	$(CC) $(FLAGS) $(FOR_TESTS) $(OPENCL) $< -o $@ $(LIBS)
 
 # One program by two names.

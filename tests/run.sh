@@ -85,8 +85,8 @@ most_skips() {
     without 2 has x86_64-w64-mingw32-gcc
     without 1 ls /usr/lib/wine/wine64 /usr/bin/wine64
     without 1 ls /usr/include/freetype2/ft2build.h
-    without 8 ls /usr/include/CL/cl.h   # test_builds, test_kernels, test_opencl*, test_sanitizers, ...
-    without 6 device                    # test_opencl*, test_tensor, test_tool, test_arguments
+    without 9 ls /usr/include/CL/cl.h   # test_builds, test_kernels, test_layout, test_opencl*, ...
+    without 7 device                    # test_layout, test_opencl*, test_tensor, test_tool, test_arguments
     without 1 has script                # test_tool
     without 1 has oclgrind              # test_kernels
     without 2 links ${CC:-cc} -fsanitize=address,undefined

@@ -711,6 +711,64 @@ static void test_paired_values(void)
     ft_destroy(m);
 }
 
+/* Head-only training where a view of the frozen layers' output, or its copy in another layout, is what
+   the trained layers read: the cache of frozen outputs changes no bit. */
+static void test_cached_prefix(void)
+{
+    enum { COUNT = 12, WEIGHTS = 2 * 4 + 2 };
+    static float x[COUNT * 2 * 4 * 4], weights[2][WEIGHTS];
+    static int labels[COUNT];
+    const int to_rows[] = {0, 2, 3, 1}, size[] = {-1, 4};
+    int how, cached;
+    size_t i;
+    for (i = 0; i < sizeof x / sizeof x[0]; ++i) x[i] = (float)number();
+    for (i = 0; i < COUNT; ++i) labels[i] = (int)i % 2;
+    for (how = 0; how < 3; ++how) {
+        for (cached = 0; cached < 2; ++cached) {
+            ft_model *m = ft_create((ft_desc){.threads = 1, .seed = 6});
+            ft_node y = ft_input(m, "input", (ft_input_options){.size = {2, 4, 4}}), w;
+            y = ft_conv2d(m, "conv", y, 3, (ft_conv2d_options){.kernel = {3},
+                                                              .padding = {1, 1, 1, 1}});
+            if (how == 1) y = ft_permute(m, NULL, y, 4, to_rows);  /* [N, 4, 4, 3], a view */
+            if (how == 2) y = ft_reshape(m, NULL, y, 2, size);      /* [N, 12, 4], rearranged */
+            w = ft_linear(m, "head", y, 2, (ft_linear_options){0}); /* 0: of a copy */
+            y = ft_slice(m, NULL, ft_flatten(m, NULL, w), (ft_slice_options){.stop = {0, 2}});
+            ft_set_output(m, y);
+            ft_set_loss(m, ft_cross_entropy(m, "loss", y, ft_input(m, "labels",
+                        (ft_input_options){.type = FT_I32}), (ft_loss_options){0}));
+            ft_freeze(m, "conv.*");
+            ft_fit(m, ft_arrays(m, COUNT, x, labels, (ft_array_options){0}),
+                   (ft_fit_options){.epochs = 3, .batch_size = 5, .no_cache = !cached,
+                                    .optimizer = {.learning_rate = 0.1f}});
+            CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+            i = how == 1 ? 6 : 8;
+            ft_get(m, ft_find(m, "head.weight"), weights[cached], i);
+            ft_get(m, ft_find(m, "head.bias"), weights[cached] + i, 2);
+            ft_destroy(m);
+        }
+        CHECK(!memcmp(weights[0], weights[1], sizeof weights[0]), "network %d: other bits", how);
+    }
+}
+
+#ifdef FINETUNE_OPENCL
+static void open_device(void) { ft_destroy(ft_create((ft_desc){.device = "opencl:0:0"})); }
+
+/* Some of the random networks on OpenCL's first device. */
+static void test_on_device(void)
+{
+    ft_model *m = NULL;
+    bool there = check_survives(open_device);
+    int i;
+    if (there) m = ft_create((ft_desc){.device = "opencl:0:0"});
+    if (!there || ft_error(m) == FT_UNSUPPORTED) SKIP("no OpenCL device");
+    else for (device = "opencl:0:0", i = 0; i < 60; ++i) check_network(i, false);
+    ft_destroy(m);
+    device = NULL;
+}
+#else
+static void test_on_device(void) { SKIP("built without OpenCL's headers"); }
+#endif
+
 int main(int count, char **words)
 {
     int i;
@@ -723,6 +781,8 @@ int main(int count, char **words)
         test_copies();
         test_fed_before();
         test_paired_values();
+        test_cached_prefix();
+        test_on_device();
     }
     return check_done("test_layout");
 }
