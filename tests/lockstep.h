@@ -44,7 +44,7 @@ static void compare_numbers(const ft__call *call, const char *what, const float 
         if (fabsf(want[k]) > largest) largest = fabsf(want[k]);
         if (!(d <= apart)) apart = d;
     }
-    CHECK(apart <= 1e-4f * largest, "%s (%s): %s is %g apart of %g", ft__rows[call->node->op].name,
+    CHECK(apart <= 1e-4f * largest, "%s (%s): %s is %g apart of %g", ft__rows[call->node->op]->name,
           call->node->name, what, (double)apart, (double)largest);
 }
 
@@ -64,7 +64,7 @@ static void host_begin(host_call *h, const ft__call *call)
         from_device(call->context, h->input[i].value, call->input[i].value, count);
     }
     h->call.output.value = (float *)host_memory(h, ft__count(&call->output) * sizeof(float));
-    if (ft__rows[call->node->op].costs) ft__rows[call->node->op].costs(&h->call, &costs);
+    if (ft__rows[call->node->op]->costs) ft__rows[call->node->op]->costs(&h->call, &costs);
     h->call.saved = host_memory(h, costs.saved);
     h->call.workspace = (float *)host_memory(h, costs.workspace);
     h->call.prepared = NULL;
@@ -77,7 +77,7 @@ static void host_forward(host_call *h, const ft__call *call)
 {
     size_t count = ft__count(&call->output);
     int i;
-    ft__rows[call->node->op].forward(&h->call);
+    ft__rows[call->node->op]->forward(&h->call);
     compare_numbers(call, "the output", h->call.output.value, call->output.value, count, 1e-20f);
     from_device(call->context, h->call.output.value, call->output.value, count);
     for (i = 0; i < call->input_count; ++i) /* an input in the output's memory is gone */
@@ -94,7 +94,7 @@ static void host_backward(host_call *h, ft_model *m, ft__plan *plan, int at)
 {
     const ft__step *step = &plan->steps[at];
     ft__call call = ft__make_call(m, plan, step, ft__extent_of(m, m->batch), true);
-    bool runs = call.output.gradient && ft__rows[call.node->op].backward;
+    bool runs = call.output.gradient && ft__rows[call.node->op]->backward;
     int i;
     ft__fresh_gradients(m, plan, at, m->batch, runs, runs && ft__runs_on_device(&call));
     if (!runs) return;
@@ -113,7 +113,7 @@ static void host_backward(host_call *h, ft_model *m, ft__plan *plan, int at)
         ft__activation_back(&h->call);
         ft__run_activation_back(&call);
     }
-    ft__rows[call.node->op].backward(&h->call);
+    ft__rows[call.node->op]->backward(&h->call);
     ft__run_operator(&call, true);
     for (i = 0; i < call.input_count; ++i)
         if (call.input[i].gradient)
