@@ -53,7 +53,7 @@ static cl_mem ft__cl_entropy_sums(const ft__call *call, bool hard, size_t rows, 
     ft__arg_buffer(&l, sums);
     ft__arg_int(&l, rows);
     if (!hard) ft__arg_int(&l, classes);
-    ft__launch_kernel(&l, hard ? FT__GROUP : rows);
+    ft__launch_kernel(&l, hard ? (size_t)FT__GROUP : rows);
     return sums;
 }
 
