@@ -73,6 +73,7 @@
      [SECTION] operators/linear: Linear
      [SECTION] operators/batch_norm: Batch normalisation
      [SECTION] operators/layer_norm: Layer normalisation
+     [SECTION] operators/group_norm: Group normalisation
      [SECTION] operators/pooling: Pooling
      [SECTION] operators/reshape: flatten and reshape
      [SECTION] operators/arithmetic: add and mul
@@ -530,6 +531,12 @@ typedef struct ft_conv1d_options {
 typedef struct ft_layer_norm_options {
     float eps;              /* default 1e-5 */
 } ft_layer_norm_options;
+
+typedef struct ft_group_norm_options {
+    int groups;             /* must divide the channels; default 32 */
+    float eps;              /* default 1e-5 */
+    bool no_affine;         /* without weight and bias */
+} ft_group_norm_options;
 
 typedef struct ft_matmul_options {
     bool transpose_a, transpose_b; /* exchange its last two dimensions */
@@ -1133,6 +1140,11 @@ FINETUNE_API ft_node ft_batch_norm(ft_model *m, const char *name, ft_node x,
    of D; "<name>.weight" and ".bias" are [D]. Ba, Kiros and Hinton 2016. */
 FINETUNE_API ft_node ft_layer_norm(ft_model *m, const char *name, ft_node x,
                                    ft_layer_norm_options options);
+/* x [N, C], [N, C, L] or [N, C, H, W]: y = (x - mean) / sqrt(var + eps) * weight + bias, mean and
+   (biased) variance over each sample's group of C / groups adjacent channels; "<name>.weight" and
+   ".bias" are [C]. The same in training and evaluation. Wu and He 2018. */
+FINETUNE_API ft_node ft_group_norm(ft_model *m, const char *name, ft_node x,
+                                   ft_group_norm_options options);
 /* x [N, C, H, W] -> [N, C, H', W'], sizes as in conv2d: the maximum, or the mean, of each window.
    Padding is never the maximum. */
 FINETUNE_API ft_node ft_max_pool2d(ft_model *m, const char *name, ft_node x,
@@ -6798,6 +6810,7 @@ typedef union ft__options { /* by operator; its row lists the fields that a file
     ft__permute_options permute;
     ft_matmul_options matmul;
     ft_layer_norm_options layer_norm;
+    ft_group_norm_options group_norm;
     ft_loss_options loss;
     ft_embedding_options embedding;
     ft_step_pool_options step_pool;
@@ -7222,10 +7235,10 @@ static void ft__initialise_node(ft_model *m, ft__node *node)
 #define FT__OPERATORS(X)                                                                          \
     X(sigmoid) X(tanh) X(relu) X(relu6) X(leaky_relu) X(elu) X(softplus) X(softsign) X(gelu)      \
     X(silu) X(mish) X(softmax) X(log_softmax) X(linear) X(conv2d) X(conv1d) X(batch_norm)         \
-    X(layer_norm) X(max_pool2d) X(avg_pool2d) X(global_avg_pool) X(global_max_pool) X(flatten)    \
-    X(reshape) X(add) X(mul) X(concat) X(pad) X(slice) X(permute) X(gather) X(matmul) X(dropout)  \
-    X(embedding) X(step_pool) X(lstm) X(gru) X(rnn) X(cross_entropy) X(soft_cross_entropy)        \
-    X(binary_cross_entropy) X(mse)
+    X(layer_norm) X(group_norm) X(max_pool2d) X(avg_pool2d) X(global_avg_pool) X(global_max_pool) \
+    X(flatten) X(reshape) X(add) X(mul) X(concat) X(pad) X(slice) X(permute) X(gather) X(matmul)  \
+    X(dropout) X(embedding) X(step_pool) X(lstm) X(gru) X(rnn) X(cross_entropy)                   \
+    X(soft_cross_entropy) X(binary_cross_entropy) X(mse)
 
 #define FT__OP_ENUM(name) FT__OP_##name,
 enum { FT__LEAVES(FT__OP_ENUM) FT__OPERATORS(FT__OP_ENUM) FT__OP_COUNT };
@@ -7610,6 +7623,20 @@ static int ft__weight_inputs(ft_model *m, const char *name, ft_node *inputs, ft_
     if (no_bias) return 2;
     inputs[2] = bias.id ? bias : ft__layer_parameter(m, name, "bias", bias_options);
     return 3;
+}
+
+/* A norm's weight, initially ones, and bias, zeros, as inputs after x. */
+static bool ft__affine_inputs(ft_model *m, const char *name, ft_node *inputs, int size)
+{
+    ft_parameter_options p;
+    memset(&p, 0, sizeof p);
+    if (!ft__usable(m)) return false;
+    p.size[0] = size;
+    p.initialiser = FT_INIT_ONES;
+    inputs[1] = ft__layer_parameter(m, name, "weight", p);
+    p.initialiser = FT_INIT_ZEROS;
+    inputs[2] = ft__layer_parameter(m, name, "bias", p);
+    return ft__usable(m);
 }
 
 static int ft__pair(const int pair[2], int i, int otherwise)
@@ -11553,20 +11580,209 @@ static const ft__row ft__row_layer_norm = {
 ft_node ft_layer_norm(ft_model *m, const char *name, ft_node x, ft_layer_norm_options options)
 {
     ft_node inputs[3], none = {0};
-    ft_parameter_options p;
     ft__options o;
     if (!ft__usable(m)) return none;
-    memset(&p, 0, sizeof p);
     memset(&o, 0, sizeof o);
     o.layer_norm = options;
-    p.size[0] = ft__size_of(m, name, x, -1);
-    if (!ft__usable(m)) return none;
-    p.initialiser = FT_INIT_ONES;
     inputs[0] = x;
-    inputs[1] = ft__layer_parameter(m, name, "weight", p);
-    p.initialiser = FT_INIT_ZEROS;
-    inputs[2] = ft__layer_parameter(m, name, "bias", p);
+    if (!ft__affine_inputs(m, name, inputs, ft__size_of(m, name, x, -1))) return none;
     return ft__add_node(m, &ft__row_layer_norm, name, inputs, 3, &o);
+}
+
+/* =============================================================================================
+   [SECTION] operators/group_norm: Group normalisation
+   x [N, C, ...]: per sample and group of C / groups adjacent channels y = h * weight + bias,
+   h = (x - mean) * r, r = 1 / sqrt(var + eps) (Wu and He 2018). With g = dy * weight:
+       dx = r * (g - mean(g) - h * mean(g h)),  dweight = sum of dy h,  dbias = sum of dy
+   Kept from forward: mean and r of each sample's groups. Without weight and bias: 1 and 0.
+   ============================================================================================= */
+static const ft__field ft__group_norm_fields[] = {
+    FT__INT(ft_group_norm_options, groups), FT__FLOAT(ft_group_norm_options, eps),
+    FT__NOT_KEPT(ft_group_norm_options, no_affine) FT__NO_MORE_FIELDS};
+
+static int ft__group_count(const ft__node *node)
+{
+    int groups = node->options.group_norm.groups;
+    return groups ? groups : 32;
+}
+
+static float ft__group_norm_eps(const ft__node *node)
+{
+    float eps = node->options.group_norm.eps;
+    return eps > 0 ? eps : 1e-5f;
+}
+
+static ft_status ft__group_norm_shape(ft__context *c, const ft__node *node,
+                                      const ft__tensor *input, int input_count, ft_shape *output)
+{
+    const ft_shape *x = &input[0].shape;
+    int groups = ft__group_count(node), i;
+    char text[80];
+    *output = *x;
+    if (x->rank < 2 || x->rank > 4 || x->size[1] < 1)
+        return ft__fail(c, FT_SHAPE, "%s: expected an input [N, C], [N, C, L] or [N, C, H, W], not"
+                        " %s", node->name, ft__shape_text(x, text));
+    if (groups < 1 || x->size[1] % groups != 0)
+        return ft__fail(c, FT_SHAPE, "%s: %d channels cannot be divided into %d groups",
+                        node->name, x->size[1], groups);
+    if (input_count == 2)
+        return ft__fail(c, FT_INVALID, "%s: it has a weight, but no bias", node->name);
+    for (i = 1; i < input_count; ++i)
+        if (input[i].shape.rank != 1 || input[i].shape.size[0] != x->size[1])
+            return ft__fail(c, FT_SHAPE, "%s: %s does not fit %d channels", node->name,
+                            ft__shape_text(&input[i].shape, text), x->size[1]);
+    if (!ft__not_negative(node->options.group_norm.eps))
+        return ft__fail(c, FT_INVALID, "%s: eps is %g; it must be 0 or more", node->name,
+                        (double)node->options.group_norm.eps);
+    return ft__want_numbers(c, node, input, input_count);
+}
+
+/* Where a group's numbers are: `outer` lines of `inner` adjacent ones, `step` apart. Channels-last
+   a line has the group's channels, else the places of one channel. */
+typedef struct ft__groups {
+    size_t samples, channels, places, count, each; /* each: channels of one of `count` groups */
+    size_t outer, inner, step;
+    bool channels_last;
+} ft__groups;
+
+static ft__groups ft__groups_of(const ft__call *call)
+{
+    const ft__tensor *x = &call->input[0];
+    ft__groups g;
+    g.samples = (size_t)x->shape.size[0];
+    g.channels = (size_t)x->shape.size[1];
+    g.places = ft__count(x) / (g.samples * g.channels);
+    g.count = (size_t)ft__group_count(call->node);
+    g.each = g.channels / g.count;
+    g.channels_last = x->channels_last;
+    g.outer = g.channels_last ? g.places : g.each;
+    g.inner = g.channels_last ? g.each : g.places;
+    g.step = g.channels_last ? g.channels : g.places;
+    return g;
+}
+
+/* The first number of group `index` of all samples' groups. */
+static size_t ft__group_start(const ft__groups *g, size_t index)
+{
+    size_t channel = index % g->count * g->each;
+    return index / g->count * g->channels * g->places
+        + channel * (g->channels_last ? 1 : g->places);
+}
+
+static void ft__group_norm_costs(const ft__call *call, ft__costs *costs)
+{
+    ft__groups g = ft__groups_of(call);
+    costs->saved = 2 * g.samples * g.count * sizeof(float);
+    costs->workspace = call->training ? 2 * g.samples * g.channels * sizeof(float) : 0;
+}
+
+static void ft__group_norm_forward_one(void *context, int index)
+{
+    const ft__call *call = (const ft__call *)context;
+    ft__groups g = ft__groups_of(call);
+    size_t start = ft__group_start(&g, (size_t)index), first = (size_t)index % g.count * g.each;
+    const float *x = call->input[0].value + start;
+    const float *weight = call->input_count > 1 ? call->input[1].value + first : NULL;
+    const float *bias = call->input_count > 1 ? call->input[2].value + first : NULL;
+    float *y = call->output.value + start, *saved = (float *)call->saved + 2 * index, r;
+    double sum = 0, squares = 0, mean, all = (double)(g.outer * g.inner);
+    size_t o, i;
+    for (o = 0; o < g.outer; ++o)
+        for (i = 0; i < g.inner; ++i) sum += (double)x[o * g.step + i];
+    mean = sum / all;
+    for (o = 0; o < g.outer; ++o)
+        for (i = 0; i < g.inner; ++i) {
+            double d = (double)x[o * g.step + i] - mean;
+            squares += d * d;
+        }
+    r = (float)(1 / sqrt(squares / all + (double)ft__group_norm_eps(call->node)));
+    saved[0] = (float)mean;
+    saved[1] = r;
+    for (o = 0; o < g.outer; ++o)
+        for (i = 0; i < g.inner; ++i) {
+            size_t at = o * g.step + i, channel = g.channels_last ? i : o;
+            float h = (x[at] - saved[0]) * r;
+            y[at] = weight ? h * weight[channel] + bias[channel] : h;
+        }
+}
+
+static void ft__group_norm_forward(const ft__call *call)
+{
+    ft__groups g = ft__groups_of(call);
+    ft__parallel(call->context, (int)(g.samples * g.count), ft__group_norm_forward_one,
+                 (void *)(uintptr_t)call);
+}
+
+/* dx of one group, and its sample's part of dweight and dbias. */
+static void ft__group_norm_backward_one(void *context, int index)
+{
+    const ft__call *call = (const ft__call *)context;
+    ft__groups g = ft__groups_of(call);
+    size_t start = ft__group_start(&g, (size_t)index), first = (size_t)index % g.count * g.each;
+    const float *x = call->input[0].value + start, *dy = call->output.gradient + start;
+    const float *weight = call->input_count > 1 ? call->input[1].value + first : NULL;
+    const float *saved = (const float *)call->saved + 2 * index;
+    float *parts = call->workspace + 2 * ((size_t)index / g.count * g.channels + first);
+    float mean_g, mean_gh, *dx = call->input[0].gradient;
+    double sum_g = 0, sum_gh = 0, all = (double)(g.outer * g.inner);
+    size_t o, i;
+    memset(parts, 0, 2 * g.each * sizeof *parts);
+    for (o = 0; o < g.outer; ++o)
+        for (i = 0; i < g.inner; ++i) {
+            size_t at = o * g.step + i, channel = g.channels_last ? i : o;
+            float h = (x[at] - saved[0]) * saved[1];
+            float d = weight ? dy[at] * weight[channel] : dy[at];
+            sum_g += (double)d;
+            sum_gh += (double)(d * h);
+            parts[2 * channel] += dy[at] * h;
+            parts[2 * channel + 1] += dy[at];
+        }
+    if (!dx) return;
+    mean_g = (float)(sum_g / all);
+    mean_gh = (float)(sum_gh / all);
+    for (o = 0; o < g.outer; ++o)
+        for (i = 0; i < g.inner; ++i) {
+            size_t at = o * g.step + i, channel = g.channels_last ? i : o;
+            float h = (x[at] - saved[0]) * saved[1];
+            float d = weight ? dy[at] * weight[channel] : dy[at], *to = dx + start + at;
+            *to = (call->input[0].fresh ? 0 : *to) + saved[1] * (d - mean_g - h * mean_gh);
+        }
+}
+
+static void ft__group_norm_backward(const ft__call *call)
+{
+    ft__groups g = ft__groups_of(call);
+    size_t n, c;
+    int which;
+    ft__parallel(call->context, (int)(g.samples * g.count), ft__group_norm_backward_one,
+                 (void *)(uintptr_t)call);
+    for (which = 0; which < call->input_count - 1; ++which) {
+        const ft__tensor *t = &call->input[1 + which];
+        if (!t->gradient) continue;
+        if (t->fresh) memset(t->gradient, 0, g.channels * sizeof(float));
+        for (n = 0; n < g.samples; ++n)
+            for (c = 0; c < g.channels; ++c)
+                t->gradient[c] += call->workspace[2 * (n * g.channels + c) + (size_t)which];
+    }
+}
+
+static const ft__row ft__row_group_norm = {
+    FT__NAMED(group_norm), 1, 3, FT__READS_X | FT__WRITES | FT__WRITES_ALL | FT__WEIGHTS,
+    ft__group_norm_shape, ft__group_norm_forward, ft__group_norm_backward, ft__group_norm_costs,
+    ft__group_norm_fields, NULL};
+
+ft_node ft_group_norm(ft_model *m, const char *name, ft_node x, ft_group_norm_options options)
+{
+    ft_node inputs[3], none = {0};
+    ft__options o;
+    if (!ft__usable(m)) return none;
+    memset(&o, 0, sizeof o);
+    o.group_norm.groups = options.groups;
+    o.group_norm.eps = options.eps;
+    inputs[0] = x;
+    if (!options.no_affine && !ft__affine_inputs(m, name, inputs, ft__size_of(m, name, x, 1)))
+        return none;
+    return ft__add_node(m, &ft__row_group_norm, name, inputs, options.no_affine ? 1 : 3, &o);
 }
 
 /* =============================================================================================
@@ -17858,6 +18074,76 @@ static void ft__cl_layer_norm_backward(const ft__call *call)
 }
 
 FT__DEVICE_ROW(layer_norm, layer_norm)
+
+typedef struct ft__norm_groups { /* kernels.cl's struct norm_groups, field by field */
+    cl_int samples, channels, places, groups, each, last, affine;
+} ft__norm_groups;
+
+static void ft__arg_groups(ft__launch *l, const ft__call *call, const ft__groups *of)
+{
+    ft__norm_groups g;
+    g.samples = (cl_int)of->samples;
+    g.channels = (cl_int)of->channels;
+    g.places = (cl_int)of->places;
+    g.groups = (cl_int)of->count;
+    g.each = (cl_int)of->each;
+    g.last = of->channels_last;
+    g.affine = call->input_count > 1;
+    ft__arg(l, &g, sizeof g);
+}
+
+static const float *ft__affine(const ft__call *call, int input)
+{
+    return call->input_count > 1 ? call->input[input].value : NULL;
+}
+
+static void ft__cl_group_norm_forward(const ft__call *call)
+{
+    ft__groups g = ft__groups_of(call);
+    size_t groups = g.samples * g.count;
+    ft__launch l = ft__start(call->context, "group_norm_forward");
+    ft__arg_value(&l, &call->input[0]);
+    ft__arg_memory(&l, ft__affine(call, 1), g.channels, FT__READ);
+    ft__arg_memory(&l, ft__affine(call, 2), g.channels, FT__READ);
+    ft__arg_memory(&l, call->output.value, ft__count(&call->output), FT__WRITE);
+    ft__arg_memory(&l, (float *)call->saved, 2 * groups, FT__WRITE);
+    ft__arg_groups(&l, call, &g);
+    ft__arg_float(&l, ft__group_norm_eps(call->node));
+    ft__launch_kernel(&l, groups * FT__GROUP);
+}
+
+static void ft__cl_group_norm_backward(const ft__call *call)
+{
+    ft__groups g = ft__groups_of(call);
+    size_t groups = g.samples * g.count;
+    bool affine = call->input_count > 1;
+    float *dweight = affine ? ft__started(call, 1) : NULL;
+    float *dbias = affine ? ft__started(call, 2) : NULL;
+    ft__launch l;
+    if (call->input[0].gradient) {
+        l = ft__start(call->context, "group_norm_input");
+        ft__arg_value(&l, &call->input[0]);
+        ft__arg_memory(&l, ft__affine(call, 1), g.channels, FT__READ);
+        ft__arg_memory(&l, (float *)call->saved, 2 * groups, FT__READ);
+        ft__arg_memory(&l, call->output.gradient, ft__count(&call->output), FT__READ);
+        ft__arg_gradient(&l, &call->input[0]);
+        ft__arg_groups(&l, call, &g);
+        ft__arg_int(&l, call->input[0].fresh);
+        ft__launch_kernel(&l, groups * FT__GROUP);
+    }
+    if (!dweight && !dbias) return;
+    l = ft__start(call->context, "group_norm_weight");
+    ft__arg_value(&l, &call->input[0]);
+    ft__arg_memory(&l, (float *)call->saved, 2 * groups, FT__READ);
+    ft__arg_memory(&l, call->output.gradient, ft__count(&call->output), FT__READ);
+    ft__arg_memory(&l, dweight, g.channels, FT__READ | FT__WRITE);
+    ft__arg_memory(&l, dbias, g.channels, FT__READ | FT__WRITE);
+    ft__arg_groups(&l, call, &g);
+    ft__arg_int(&l, (dweight ? 1u : 0u) + (dbias ? 2u : 0u));
+    ft__launch_kernel(&l, g.channels * FT__GROUP);
+}
+
+FT__DEVICE_ROW(group_norm, group_norm)
 
 typedef struct ft__kernel_matrix { cl_int outer, inner, row, column; } ft__kernel_matrix;
 typedef struct ft__kernel_product {

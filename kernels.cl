@@ -2087,6 +2087,94 @@ void layer_norm_group_input(__global const float *x, __global const float *weigh
 }
 )
 
+/* group_norm: a work-group for each sample's group of `each` of the channels. `last`: the channels
+   are the last dimension in memory. saved: mean and r = 1 / deviation of each group. */
+FINETUNE_LINE FINETUNE_CL(group_norm,
+typedef struct { int samples, channels, places, groups, each, last, affine; } norm_groups;
+
+/* Number i of a group: where it is, and its channel. */
+int group_place(norm_groups g, int group, int i, int *channel)
+{
+    int c = group % g.groups * g.each + (g.last ? i % g.each : i / g.places);
+    int place = g.last ? i / g.each : i % g.places, sample = group / g.groups;
+    *channel = c;
+    return g.last ? (sample * g.places + place) * g.channels + c
+                  : (sample * g.channels + c) * g.places + place;
+}
+
+__kernel __attribute__((reqd_work_group_size(GROUP, 1, 1)))
+void group_norm_forward(__global const float *x, __global const float *weight,
+                        __global const float *bias, __global float *y, __global float *saved,
+                        norm_groups g, float eps)
+{
+    __local float parts[GROUP];
+    int item = get_local_id(0), group = get_group_id(0), size = g.each * g.places, i, c;
+    float sum = 0.0f, squares = 0.0f, mean, r;
+    for (i = item; i < size; i += GROUP) sum += x[group_place(g, group, i, &c)];
+    mean = group_sum(parts, item, sum) / size;
+    for (i = item; i < size; i += GROUP) {
+        float d = x[group_place(g, group, i, &c)] - mean;
+        squares += d * d;
+    }
+    r = 1.0f / sqrt(group_sum(parts, item, squares) / size + eps);
+    if (item == 0) {
+        saved[2 * group] = mean;
+        saved[2 * group + 1] = r;
+    }
+    for (i = item; i < size; i += GROUP) {
+        int at = group_place(g, group, i, &c);
+        float h = (x[at] - mean) * r;
+        y[at] = g.affine ? h * weight[c] + bias[c] : h;
+    }
+}
+
+__kernel __attribute__((reqd_work_group_size(GROUP, 1, 1)))
+void group_norm_input(__global const float *x, __global const float *weight,
+                      __global const float *saved, __global const float *dy, __global float *dx,
+                      norm_groups g, int fresh)
+{
+    __local float parts[GROUP];
+    int item = get_local_id(0), group = get_group_id(0), size = g.each * g.places, i, c;
+    float mean = saved[2 * group], r = saved[2 * group + 1], mean_d = 0.0f, mean_dh = 0.0f;
+    for (i = item; i < size; i += GROUP) {
+        int at = group_place(g, group, i, &c);
+        float d = g.affine ? dy[at] * weight[c] : dy[at];
+        mean_d += d;
+        mean_dh += d * (x[at] - mean) * r;
+    }
+    mean_d = group_sum(parts, item, mean_d) / size;
+    mean_dh = group_sum(parts, item, mean_dh) / size;
+    for (i = item; i < size; i += GROUP) {
+        int at = group_place(g, group, i, &c);
+        float d = g.affine ? dy[at] * weight[c] : dy[at];
+        d = r * (d - mean_d - (x[at] - mean) * r * mean_dh);
+        dx[at] = fresh ? d : dx[at] + d;
+    }
+}
+
+/* A work-group for each channel. wants: 1 dweight, 2 dbias */
+__kernel __attribute__((reqd_work_group_size(GROUP, 1, 1)))
+void group_norm_weight(__global const float *x, __global const float *saved,
+                       __global const float *dy, __global float *dweight, __global float *dbias,
+                       norm_groups g, int wants)
+{
+    __local float parts[GROUP];
+    int item = get_local_id(0), c = get_group_id(0), size = g.samples * g.places, i;
+    float of_h = 0.0f, sum = 0.0f;
+    for (i = item; i < size; i += GROUP) {
+        int sample = i / g.places, place = i % g.places, group = sample * g.groups + c / g.each;
+        int at = g.last ? (sample * g.places + place) * g.channels + c
+                        : (sample * g.channels + c) * g.places + place;
+        of_h += dy[at] * (x[at] - saved[2 * group]) * saved[2 * group + 1];
+        sum += dy[at];
+    }
+    of_h = group_sum(parts, item, of_h);
+    sum = group_sum(parts, item, sum);
+    if (item == 0 && (wants & 1)) dweight[c] += of_h;
+    if (item == 0 && (wants & 2)) dbias[c] += sum;
+}
+)
+
 /* matmul: out [m, n] (+)= a [m, k] b [k, n] for every index z = (outer, inner) of the dimensions
    before. Strides per outer index, inner index, row and column describe each matrix, transposed or
    channels-last. A work-group computes a 16 x 16 tile from tiles of both in local memory. */

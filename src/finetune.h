@@ -103,6 +103,7 @@ extern "C" {
 #include "operators/linear.h"
 #include "operators/batch_norm.h"
 #include "operators/layer_norm.h"
+#include "operators/group_norm.h"
 #include "operators/pooling.h"
 #include "operators/reshape.h"
 #include "operators/arithmetic.h"

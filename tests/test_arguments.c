@@ -65,6 +65,7 @@ static bool call(int which, ft_model *m, ft_node x, bool make)
         ft_linear_options linear_options;
         ft_batch_norm_options batch_norm_options;
         ft_layer_norm_options layer_norm_options;
+        ft_group_norm_options group_norm_options;
         ft_pool2d_options pool2d_options;
         ft_pad_options pad_options;
         ft_slice_options slice_options;
@@ -119,6 +120,7 @@ static bool call(int which, ft_model *m, ft_node x, bool make)
     TRY(ft_linear(m, NULL, x, 1, o.linear_options));
     TRY(ft_batch_norm(m, NULL, x, o.batch_norm_options));
     TRY(ft_layer_norm(m, NULL, x, o.layer_norm_options));
+    TRY(ft_group_norm(m, NULL, x, o.group_norm_options));
     TRY(ft_max_pool2d(m, NULL, x, o.pool2d_options));
     TRY(ft_avg_pool2d(m, NULL, x, o.pool2d_options));
     TRY(ft_global_avg_pool(m, NULL, x));
@@ -455,6 +457,7 @@ static void test_layer_options(void)
     for (i = 0; i < BAD; ++i) {
         ft_dropout_options dropout;
         ft_layer_norm_options layer;
+        ft_group_norm_options group;
         ft_batch_norm_options batch;
         ft_activation_options activation;
         ft_recurrent_options recurrent;
@@ -465,6 +468,7 @@ static void test_layer_options(void)
         ft_node steps;
         memset(&dropout, 0, sizeof dropout);
         memset(&layer, 0, sizeof layer);
+        memset(&group, 0, sizeof group);
         memset(&batch, 0, sizeof batch);
         memset(&activation, 0, sizeof activation);
         memset(&recurrent, 0, sizeof recurrent);
@@ -476,6 +480,11 @@ static void test_layer_options(void)
         ft_dropout(m, "drop", x, dropout);
         refused(m, "probability");
         ft_layer_norm(m, i == 0 ? "ln0" : i == 1 ? "ln1" : "ln2", x, layer);
+        refused(m, "eps");
+        group.no_affine = true;
+        group.groups = 1;
+        group.eps = bad[i];
+        ft_group_norm(m, "group", x, group);
         refused(m, "eps");
         ft_batch_norm(m, i == 0 ? "bn0" : i == 1 ? "bn1" : "bn2", x, batch);
         refused(m, "eps");

@@ -160,6 +160,28 @@ static void oracle_layer_norm(const problem *p, double *y)
     }
 }
 
+static void oracle_group_norm(const problem *p, double *y)
+{
+    const ft_group_norm_options *o = &p->options.group_norm;
+    const ft_shape *s = &p->shape[0];
+    int channels = s->size[1], groups = or_default(o->groups, 32), each = channels / groups, n, g;
+    int c, i, places = (int)count_of(s) / (s->size[0] * channels);
+    double eps = o->eps > 0 ? (double)o->eps : 1e-5;
+    for (n = 0; n < s->size[0]; ++n)
+        for (g = 0; g < groups; ++g) {
+            size_t first = ((size_t)n * (size_t)channels + (size_t)(g * each)) * (size_t)places;
+            int all = each * places;
+            double mean = 0, var = 0;
+            for (i = 0; i < all; ++i) mean += p->x[0][first + (size_t)i] / all;
+            for (i = 0; i < all; ++i) var += pow(p->x[0][first + (size_t)i] - mean, 2) / all;
+            for (i = 0; i < all; ++i) {
+                double h = (p->x[0][first + (size_t)i] - mean) / sqrt(var + eps);
+                c = g * each + i / places;
+                y[first + (size_t)i] = p->inputs > 1 ? h * p->x[1][c] + p->x[2][c] : h;
+            }
+        }
+}
+
 /* Three dimensions behind the batch, missing ones 1. */
 static void oracle_permute(const problem *p, double *y)
 {
@@ -1176,6 +1198,14 @@ static void conv1d_case(ft_shape x, ft_shape w, bool bias, int stride, int befor
     add_case(p, "conv1d", oracle_conv1d);
 }
 
+static void group_norm_case(ft_shape x, int groups, float eps, bool affine)
+{
+    problem p = with(affine ? 3 : 1, x, shape1(affine ? x.size[1] : 0), shape1(affine ? x.size[1] : 0));
+    p.options.group_norm.groups = groups;
+    p.options.group_norm.eps = eps;
+    add_case(p, "group_norm", oracle_group_norm);
+}
+
 static void sequence_cases(void)
 {
     static const int axes[][4] = {{0, 2, 1, 3}, {0, 3, 1, 2}, {0, 1, 3, 2}, {0, 3, 2, 1}};
@@ -1206,6 +1236,12 @@ static void sequence_cases(void)
         p.shape[1] = i & 2 ? shape4(2, 3, 6, 1) : shape4(2, 3, 1, 6);
         add_case(p, "matmul", oracle_matmul);
     }
+    group_norm_case(shape4(2, 6, 3, 5), 3, 0, true);
+    group_norm_case(shape3(3, 4, 17), 2, 0.5f, true);
+    group_norm_case(shape2(5, 12), 4, 0, true);
+    group_norm_case(shape4(1, 64, 4, 3), 0, 0, false);
+    group_norm_case(shape4(2, 17, 7, 9), 17, 0, true); /* each channel by itself ... */
+    group_norm_case(shape3(1, 3, 300), 1, 0, false);   /* ... and all together */
     p = with(3, shape4(2, 3, 4, 6), shape1(6), shape1(6));
     p.options.layer_norm.eps = 0.5f;
     add_case(p, "layer_norm", oracle_layer_norm);
@@ -1472,6 +1508,8 @@ static void test_errors(void)
     expect_shape_error("conv1d", 2, shape3(2, 3, 5), shape3(4, 2, 3), none, "3 channels");
     expect_shape_error("conv1d", 2, shape2(2, 3), shape3(4, 2, 3), none, "[2, 3]");
     expect_shape_error("layer_norm", 3, shape2(2, 3), shape1(4), none, "[4]");
+    expect_shape_error("group_norm", 1, shape2(2, 3), shape1(0), none, "32 groups");
+    expect_shape_error("group_norm", 3, shape2(2, 64), shape1(3), none, "[3]");
     expect_shape_error("matmul", 2, shape3(2, 3, 4), shape3(2, 3, 4), none, "[2, 3, 4]");
     expect_shape_error("permute", 1, shape3(2, 3, 4), shape1(0), none, "permutation");
     expect_shape_error("gather", 2, shape3(2, 3, 4), shape2(2, 3), none, "I32");

@@ -74,6 +74,7 @@ static ft_node check_features(ft_model *m, ft_node x)
     ft_conv2d_options conv;
     ft_pool2d_options pool;
     ft_batch_norm_options norm;
+    ft_group_norm_options groups;
     ft_dropout_options dropout;
     ft_pad_options pad;
     ft_slice_options slice;
@@ -84,6 +85,7 @@ static ft_node check_features(ft_model *m, ft_node x)
     memset(&conv, 0, sizeof conv);
     memset(&pool, 0, sizeof pool);
     memset(&norm, 0, sizeof norm);
+    memset(&groups, 0, sizeof groups);
     memset(&dropout, 0, sizeof dropout);
     memset(&pad, 0, sizeof pad);
     memset(&slice, 0, sizeof slice);
@@ -92,7 +94,7 @@ static ft_node check_features(ft_model *m, ft_node x)
     pool.stride[0] = 2;
     dropout.probability = 0.1f;
     x = ft_conv2d(m, "conv", x, 64, conv);
-    x = ft_batch_norm(m, "norm", x, norm);
+    x = ft_group_norm(m, "group_norm", ft_batch_norm(m, "norm", x, norm), groups);
     x = ft_activation(m, "relu", "fused", x, plain);
     for (k = 0; (kind = ft_activation_kind(k)) != NULL; ++k) /* softmax is with the losses */
         if (!strstr(kind, "softmax")) x = ft_activation(m, kind, kind, x, plain);

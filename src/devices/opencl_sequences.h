@@ -9,6 +9,7 @@
 #include "operators/conv1d.h"
 #include "operators/linear.h"
 #include "operators/layer_norm.h"
+#include "operators/group_norm.h"
 #include "operators/matmul.h"
 #include "devices/opencl_library.h"
 #include "devices/opencl_memory.h"
@@ -207,6 +208,76 @@ static void ft__cl_layer_norm_backward(const ft__call *call)
 }
 
 FT__DEVICE_ROW(layer_norm, layer_norm)
+
+typedef struct ft__norm_groups { /* kernels.cl's struct norm_groups, field by field */
+    cl_int samples, channels, places, groups, each, last, affine;
+} ft__norm_groups;
+
+static void ft__arg_groups(ft__launch *l, const ft__call *call, const ft__groups *of)
+{
+    ft__norm_groups g;
+    g.samples = (cl_int)of->samples;
+    g.channels = (cl_int)of->channels;
+    g.places = (cl_int)of->places;
+    g.groups = (cl_int)of->count;
+    g.each = (cl_int)of->each;
+    g.last = of->channels_last;
+    g.affine = call->input_count > 1;
+    ft__arg(l, &g, sizeof g);
+}
+
+static const float *ft__affine(const ft__call *call, int input)
+{
+    return call->input_count > 1 ? call->input[input].value : NULL;
+}
+
+static void ft__cl_group_norm_forward(const ft__call *call)
+{
+    ft__groups g = ft__groups_of(call);
+    size_t groups = g.samples * g.count;
+    ft__launch l = ft__start(call->context, "group_norm_forward");
+    ft__arg_value(&l, &call->input[0]);
+    ft__arg_memory(&l, ft__affine(call, 1), g.channels, FT__READ);
+    ft__arg_memory(&l, ft__affine(call, 2), g.channels, FT__READ);
+    ft__arg_memory(&l, call->output.value, ft__count(&call->output), FT__WRITE);
+    ft__arg_memory(&l, (float *)call->saved, 2 * groups, FT__WRITE);
+    ft__arg_groups(&l, call, &g);
+    ft__arg_float(&l, ft__group_norm_eps(call->node));
+    ft__launch_kernel(&l, groups * FT__GROUP);
+}
+
+static void ft__cl_group_norm_backward(const ft__call *call)
+{
+    ft__groups g = ft__groups_of(call);
+    size_t groups = g.samples * g.count;
+    bool affine = call->input_count > 1;
+    float *dweight = affine ? ft__started(call, 1) : NULL;
+    float *dbias = affine ? ft__started(call, 2) : NULL;
+    ft__launch l;
+    if (call->input[0].gradient) {
+        l = ft__start(call->context, "group_norm_input");
+        ft__arg_value(&l, &call->input[0]);
+        ft__arg_memory(&l, ft__affine(call, 1), g.channels, FT__READ);
+        ft__arg_memory(&l, (float *)call->saved, 2 * groups, FT__READ);
+        ft__arg_memory(&l, call->output.gradient, ft__count(&call->output), FT__READ);
+        ft__arg_gradient(&l, &call->input[0]);
+        ft__arg_groups(&l, call, &g);
+        ft__arg_int(&l, call->input[0].fresh);
+        ft__launch_kernel(&l, groups * FT__GROUP);
+    }
+    if (!dweight && !dbias) return;
+    l = ft__start(call->context, "group_norm_weight");
+    ft__arg_value(&l, &call->input[0]);
+    ft__arg_memory(&l, (float *)call->saved, 2 * groups, FT__READ);
+    ft__arg_memory(&l, call->output.gradient, ft__count(&call->output), FT__READ);
+    ft__arg_memory(&l, dweight, g.channels, FT__READ | FT__WRITE);
+    ft__arg_memory(&l, dbias, g.channels, FT__READ | FT__WRITE);
+    ft__arg_groups(&l, call, &g);
+    ft__arg_int(&l, (dweight ? 1u : 0u) + (dbias ? 2u : 0u));
+    ft__launch_kernel(&l, g.channels * FT__GROUP);
+}
+
+FT__DEVICE_ROW(group_norm, group_norm)
 
 typedef struct ft__kernel_matrix { cl_int outer, inner, row, column; } ft__kernel_matrix;
 typedef struct ft__kernel_product {

@@ -134,6 +134,11 @@ FINETUNE_API ft_node ft_batch_norm(ft_model *m, const char *name, ft_node x,
    of D; "<name>.weight" and ".bias" are [D]. Ba, Kiros and Hinton 2016. */
 FINETUNE_API ft_node ft_layer_norm(ft_model *m, const char *name, ft_node x,
                                    ft_layer_norm_options options);
+/* x [N, C], [N, C, L] or [N, C, H, W]: y = (x - mean) / sqrt(var + eps) * weight + bias, mean and
+   (biased) variance over each sample's group of C / groups adjacent channels; "<name>.weight" and
+   ".bias" are [C]. The same in training and evaluation. Wu and He 2018. */
+FINETUNE_API ft_node ft_group_norm(ft_model *m, const char *name, ft_node x,
+                                   ft_group_norm_options options);
 /* x [N, C, H, W] -> [N, C, H', W'], sizes as in conv2d: the maximum, or the mean, of each window.
    Padding is never the maximum. */
 FINETUNE_API ft_node ft_max_pool2d(ft_model *m, const char *name, ft_node x,

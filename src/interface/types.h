@@ -225,6 +225,12 @@ typedef struct ft_layer_norm_options {
     float eps;              /* default 1e-5 */
 } ft_layer_norm_options;
 
+typedef struct ft_group_norm_options {
+    int groups;             /* must divide the channels; default 32 */
+    float eps;              /* default 1e-5 */
+    bool no_affine;         /* without weight and bias */
+} ft_group_norm_options;
+
 typedef struct ft_matmul_options {
     bool transpose_a, transpose_b; /* exchange its last two dimensions */
 } ft_matmul_options;

@@ -276,6 +276,20 @@ static int ft__weight_inputs(ft_model *m, const char *name, ft_node *inputs, ft_
     return 3;
 }
 
+/* A norm's weight, initially ones, and bias, zeros, as inputs after x. */
+static bool ft__affine_inputs(ft_model *m, const char *name, ft_node *inputs, int size)
+{
+    ft_parameter_options p;
+    memset(&p, 0, sizeof p);
+    if (!ft__usable(m)) return false;
+    p.size[0] = size;
+    p.initialiser = FT_INIT_ONES;
+    inputs[1] = ft__layer_parameter(m, name, "weight", p);
+    p.initialiser = FT_INIT_ZEROS;
+    inputs[2] = ft__layer_parameter(m, name, "bias", p);
+    return ft__usable(m);
+}
+
 static int ft__pair(const int pair[2], int i, int otherwise)
 {
     int value = i == 1 && pair[1] == 0 ? pair[0] : pair[i];

@@ -152,18 +152,11 @@ static const ft__row ft__row_layer_norm = {
 ft_node ft_layer_norm(ft_model *m, const char *name, ft_node x, ft_layer_norm_options options)
 {
     ft_node inputs[3], none = {0};
-    ft_parameter_options p;
     ft__options o;
     if (!ft__usable(m)) return none;
-    memset(&p, 0, sizeof p);
     memset(&o, 0, sizeof o);
     o.layer_norm = options;
-    p.size[0] = ft__size_of(m, name, x, -1);
-    if (!ft__usable(m)) return none;
-    p.initialiser = FT_INIT_ONES;
     inputs[0] = x;
-    inputs[1] = ft__layer_parameter(m, name, "weight", p);
-    p.initialiser = FT_INIT_ZEROS;
-    inputs[2] = ft__layer_parameter(m, name, "bias", p);
+    if (!ft__affine_inputs(m, name, inputs, ft__size_of(m, name, x, -1))) return none;
     return ft__add_node(m, &ft__row_layer_norm, name, inputs, 3, &o);
 }

@@ -29,10 +29,10 @@
 #define FT__OPERATORS(X)                                                                          \
     X(sigmoid) X(tanh) X(relu) X(relu6) X(leaky_relu) X(elu) X(softplus) X(softsign) X(gelu)      \
     X(silu) X(mish) X(softmax) X(log_softmax) X(linear) X(conv2d) X(conv1d) X(batch_norm)         \
-    X(layer_norm) X(max_pool2d) X(avg_pool2d) X(global_avg_pool) X(global_max_pool) X(flatten)    \
-    X(reshape) X(add) X(mul) X(concat) X(pad) X(slice) X(permute) X(gather) X(matmul) X(dropout)  \
-    X(embedding) X(step_pool) X(lstm) X(gru) X(rnn) X(cross_entropy) X(soft_cross_entropy)        \
-    X(binary_cross_entropy) X(mse)
+    X(layer_norm) X(group_norm) X(max_pool2d) X(avg_pool2d) X(global_avg_pool) X(global_max_pool) \
+    X(flatten) X(reshape) X(add) X(mul) X(concat) X(pad) X(slice) X(permute) X(gather) X(matmul)  \
+    X(dropout) X(embedding) X(step_pool) X(lstm) X(gru) X(rnn) X(cross_entropy)                   \
+    X(soft_cross_entropy) X(binary_cross_entropy) X(mse)
 
 #define FT__OP_ENUM(name) FT__OP_##name,
 enum { FT__LEAVES(FT__OP_ENUM) FT__OPERATORS(FT__OP_ENUM) FT__OP_COUNT };

@@ -254,6 +254,12 @@ def sequences(c):
                              ("layer_norm_4d", (2, 3, 4, 6), 0.1)):
         c.add(name, "layer_norm", lambda x, w, b, e=eps: F.layer_norm(x, x.shape[-1:], w, b, e),
               [c.random(*shape) * 2 + 1, c.random(shape[-1]), c.random(shape[-1])], eps=[eps])
+    for name, shape, groups, affine in (("group_norm", (2, 6, 4, 5), 3, True),
+                                        ("group_norm_1d", (3, 8, 7), 2, True),
+                                        ("group_norm_plain", (2, 64, 3), 32, False)):
+        weights = [c.random(shape[1]), c.random(shape[1])] if affine else []
+        c.add(name, "group_norm", lambda x, *w, g=groups: F.group_norm(x, g, *w),
+              [c.random(*shape) * 2 + 1] + weights, groups=[groups], eps=[1e-5])
     c.add("permute", "permute", lambda x: x.permute(0, 2, 1), [c.random(2, 3, 4)],
           axes=six(0, 2, 1))
     c.add("permute_heads", "permute", lambda x: x.permute(0, 2, 3, 1), [c.random(2, 3, 4, 5)],
