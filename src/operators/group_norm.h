@@ -186,7 +186,8 @@ static void ft__group_norm_backward(const ft__call *call)
 }
 
 static const ft__row ft__row_group_norm = {
-    FT__NAMED(group_norm), 1, 3, FT__READS_X | FT__WRITES | FT__WRITES_ALL | FT__WEIGHTS,
+    FT__NAMED(group_norm), 1, 3,
+    FT__READS_X | FT__WRITES | FT__WRITES_ALL | FT__WEIGHTS | FT__ANY_LAYOUT,
     ft__group_norm_shape, ft__group_norm_forward, ft__group_norm_backward, ft__group_norm_costs,
     ft__group_norm_fields, NULL};
 
