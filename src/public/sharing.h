@@ -34,7 +34,7 @@ static void ft__save_states(ft_model *m, float *copy, bool back)
     int i;
     for (i = 0; i < m->node_count; ++i) {
         const ft__node *node = &m->nodes[i];
-        size_t count = node->op == FT__OP_state && node->value
+        size_t count = ft__is_state(node) && node->value
             ? ft__node_count_at(node, node->capacity) : 0;
         if (count)
             memcpy(back ? node->value : copy, back ? copy : node->value, count * sizeof *copy);
@@ -53,7 +53,7 @@ static ft__plan *ft__prepare_all(ft_model *m)
     m->batch = batch;
     m->last_run = NULL; /* its values are overwritten */
     for (i = 0; plan && i < m->node_count; ++i)
-        if (m->nodes[i].op == FT__OP_state)
+        if (ft__is_state(&m->nodes[i]))
             count += ft__node_count_at(&m->nodes[i], m->nodes[i].capacity);
     states = plan ? (float *)ft__allocate(c, count, sizeof *states) : NULL;
     if (!states) return NULL;
