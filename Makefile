@@ -120,6 +120,12 @@ build/bench build/bench_runs build/bench_share: build/%: bench/%.c | build
 build/bench_opencl: bench/bench_opencl.c | build
 	$(CC) $(FLAGS) $(OPENCL) $< -o $@ $(LIBS)
 
+build/bench_gpu: bench/bench_gpu.c build/finetune.o
+	$(CC) $(FLAGS) -MF $@.d -MT $@ $< build/finetune.o -o $@ $(LIBS)
+
+build/bench_cublas: bench/bench_cublas.c | build
+	$(CC) $(FLAGS) $< -o $@ -ldl
+
 bench: build/bench build/bench_runs
 	@$(PYTHON) bench/run.py
 	@$(PYTHON) bench/runs.py

@@ -1,8 +1,9 @@
 /* bench_opencl.c - matrix products on an OpenCL device: our kernels beside CLBlast's with its default
    parameters, in the three products of a linear layer.
-       make build/bench_opencl && build/bench_opencl [DEVICE]      default opencl:0:0
+       make build/bench_opencl && build/bench_opencl [DEVICE [small]]      default opencl:0:0
    GFLOP/s, the best of five, forward and backward (two products, weight and input); the outputs of
-   all forms are compared. */
+   all forms are compared. A GPU has the form "block" and a larger product too; "small": two products
+   only. The rows are those of bench/OPENCL.md's table. */
 #define _POSIX_C_SOURCE 200809L
 #include <time.h>
 
@@ -41,16 +42,26 @@ static double best_of_five(const ft__call *call, bool backward)
     return best;
 }
 
+enum { FORM_COUNT = 4 };
+static const int forms[] = {FT__FORM_WIDE, FT__FORM_TILED, FT__FORM_BLOCK, FT__FORM_CLBLAST};
+
+/* "wide" is for processors, "block" for GPUs, and CLBlast may be missing. */
+static bool has_form(const ft__device *d, size_t form)
+{
+    if (forms[form] == FT__FORM_WIDE) return d->place.is_processor;
+    if (forms[form] == FT__FORM_BLOCK) return !d->place.is_processor;
+    return forms[form] != FT__FORM_CLBLAST || d->gemm;
+}
+
 static void product(ft__context *c, int rows, int outputs, int inputs)
 {
-    static const int forms[] = {FT__FORM_TILED, FT__FORM_WIDE, FT__FORM_CLBLAST};
-    static const char *const names[] = {"tiled", "wide", "CLBlast"};
     size_t m = (size_t)rows, n = (size_t)outputs, k = (size_t)inputs, f, i;
     double flop = 2.0 * rows * outputs * inputs;
     ft__tensor input[2];
     ft__node node;
     ft__call call;
     float *first = numbers(m * n, 5), apart = 0;
+    bool some = false;
     memset(&node, 0, sizeof node);
     memset(&call, 0, sizeof call);
     memset(input, 0, sizeof input);
@@ -71,27 +82,34 @@ static void product(ft__context *c, int rows, int outputs, int inputs)
     call.input_count = 2;
     call.output.value = numbers(m * n, 7);
     call.output.gradient = numbers(m * n, 11);
-    printf("%4d x %4d x %4d", rows, outputs, inputs);
-    for (f = 0; f < (c->device->gemm ? 3u : 2u); ++f) {
+    printf("| %d x %d x %d |", rows, outputs, inputs);
+    for (f = 0; f < FORM_COUNT; ++f) {
         double forward, backward;
+        if (!has_form(c->device, f)) {
+            printf(" - |");
+            continue;
+        }
         c->device->form = forms[f];
         forward = best_of_five(&call, false);
         backward = best_of_five(&call, true);
-        printf("  %s %.1f, %.1f", names[f], flop / forward / 1e9, 2 * flop / backward / 1e9);
+        printf(" %.1f, %.1f |", flop / forward / 1e9, 2 * flop / backward / 1e9);
+        fflush(stdout);
         ft__to_host(c, call.output.value, m * n * sizeof(float));
         for (i = 0; i < m * n; ++i) {
             float d = (float)fabs((double)call.output.value[i] - (double)first[i]);
-            if (f > 0 && !(d <= apart)) apart = d;
-            if (f == 0) first[i] = call.output.value[i];
+            if (some && !(d <= apart)) apart = d;
+            if (!some) first[i] = call.output.value[i];
         }
+        some = true;
     }
-    printf("  apart %.2g\n", (double)apart);
+    printf(" %.2g |\n", (double)apart);
 }
 
 int main(int count, char **words)
 {
     ft_desc desc;
     ft_model *m;
+    bool small;
     memset(&desc, 0, sizeof desc);
     desc.device = count > 1 ? words[1] : "opencl:0:0";
     m = ft_create(desc);
@@ -100,8 +118,15 @@ int main(int count, char **words)
         return 1;
     }
     m->context.device->unchecked = true;
-    printf("%s: GFLOP/s forward, backward; rows x outputs x inputs\n", m->context.device->name);
+    small = count > 2 && strcmp(words[2], "small") == 0;
+    printf("%s, GFLOP/s forward, backward:\n\n| rows x outputs x inputs | wide | tiled | block | CLBlast |"
+           " largest difference |\n| --- | --- | --- | --- | --- | --- |\n", m->context.device->name);
     product(&m->context, 512, 512, 512);
+    if (small) {
+        product(&m->context, 32, 1000, 512);
+        return ft_error(m) ? 1 : 0;
+    }
+    if (!m->context.device->place.is_processor) product(&m->context, 4096, 4096, 4096);
     product(&m->context, 1024, 1024, 1024);
     product(&m->context, 3136, 64, 576);
     product(&m->context, 784, 128, 1152);
