@@ -132,6 +132,7 @@
      [SECTION] data/image_damage: Damaged JPEG and PNG files
      [SECTION] data/image_files: Image files
      [SECTION] data/sources: Data sources
+     [SECTION] data/loader: The loader: batches ahead of the step that uses them
      [SECTION] data/image_samples: Pictures of a folder, or in memory: reading one
      [SECTION] data/image_folders: Image folders
      [SECTION] data/pixels: Pictures in memory
@@ -757,6 +758,11 @@ typedef struct ft_source {
     int streams;                       /* 0: samples are independent. Otherwise sample i + streams
                                           continues sample i: they are read in order, `streams` to
                                           a batch, and state is carried from batch to batch */
+    float (*weight)(void *user, int index);       /* optional: in the training loss, at least 0;
+                                                     default 1. A batch's loss is the sum of weight
+                                                     times loss by the sum of weights (0 if that is
+                                                     0). What is measured (held-back samples,
+                                                     ft_evaluate) has no weights */
 } ft_source;
 
 typedef struct ft_augmentation {
@@ -794,13 +800,19 @@ typedef struct ft_pixels_options {
                                each use */
     const int *groups;      /* [count], copied: pictures of the same number, such as frames of one
                                video, are held back together; or NULL: each is its own group */
+    const float *weights;   /* [count], copied: as ft_source.weight; or NULL: all are 1 */
 } ft_pixels_options;
 
 typedef struct ft_array_options {
     int classes;            /* labels must be below it; 0: the largest label plus one */
     const char *input, *labels; /* names of the nodes; default "input" and "labels". Values are
                                used as they are: the model's preprocessing is not applied */
+    const float *targets;   /* for a regression: [count, target_size], or NULL */
+    int target_size;        /* numbers of a sample's target: as many as the node `target` has */
+    const char *target;     /* the name of that node, F32; default "target" */
+    const float *weights;   /* [count]: as ft_source.weight; or NULL: all are 1 */
 } ft_array_options;
+
 /* Is the first line of a .tsv or .csv a header? */
 typedef enum ft_table_header {
     FT_HEADER_AUTO,         /* yes if it has a column of a known name; an error if that is
@@ -886,6 +898,8 @@ typedef struct ft_progress {
     float learning_rate;
     bool epoch_done;
     double held_back_accuracy, held_back_loss; /* at the end of an epoch; negative: not measured */
+    bool preparing;         /* before the first step: `step` batches of `steps` went through the
+                               frozen prefix, `batch` samples in the last; nothing is trained yet */
 } ft_progress;
 
 typedef struct ft_fit_options {
@@ -913,10 +927,19 @@ typedef struct ft_fit_options {
     int checkpoint_steps;   /* write it also every this many steps; 0: at each epoch only */
     const char *stage;      /* a name for progress and checkpoint */
     /* Called after each step and each epoch, on the thread that called ft_fit; false stops the run.
-       It is not called while the outputs of the frozen prefix are computed, before the first step.
-       On a GPU the next step is already running then: it is finished, counted and kept. */
+       On a GPU the next step is already running then: it is finished, counted and kept. Before the
+       first step it is called after each batch whose outputs of the frozen prefix were computed for
+       the cache: ft_progress.preparing. */
     bool (*progress)(void *user, const ft_progress *progress);
     void *progress_user;
+    /* Weights of the classes in the training loss, as `weight` of PyTorch's cross_entropy: each
+       label's loss times its class's weight, by the sum of the labels' weights. One for each class
+       of the loss's logits, at least 0; class_weight_count says how many. NULL: all are 1. */
+    const float *class_weights;
+    int class_weight_count;
+    bool balanced;          /* such weights from the data: samples / (classes * samples of the
+                               class) of what is trained on, so that rare classes count as much as
+                               frequent ones (scikit-learn's "balanced") */
 } ft_fit_options;
 
 typedef struct ft_digest { uint64_t frozen; int tensors; } ft_digest; /* of all frozen bytes */
@@ -945,6 +968,7 @@ typedef struct ft_finetune_options {
     ft_augmentation augmentation; /* default: small shifts, never a flip */
     bool (*progress)(void *user, const ft_progress *progress);
     void *progress_user;
+    bool balanced;          /* as in ft_fit_options */
 } ft_finetune_options;
 
 typedef struct ft_finetune_result {
@@ -1437,6 +1461,12 @@ FINETUNE_API ft_status ft_set_optimizer(ft_model *m, ft_optimizer_options option
    until the input is fed again. All inputs of a run need the same batch, else ft_forward fails with
    FT_SHAPE. */
 FINETUNE_API ft_status ft_feed(ft_model *m, ft_node input, const void *values, int batch);
+/* Copies in the weights of the batch's samples in the loss, [batch], each at least 0. The loss is
+   then the sum of weight times loss by the sum of weights (0 if that is 0). For class weights, as
+   `weight` of PyTorch's cross_entropy, multiply each by the weight of the sample's class. They stay
+   until they are fed again, for batches of this size; NULL: all are 1. It is for the loop by hand:
+   ft_fit has ft_fit_options.class_weights and ft_source.weight. FT_INVALID if the loss has none. */
+FINETUNE_API ft_status ft_feed_weights(ft_model *m, const float *weights, int batch);
 /* Sets the number of steps of FT_LENGTH from now on; call it before ft_feed, ft_run, ft_plan,
    ft_fit. Default 1. A run that is shorter than the longest one so far costs less accordingly.
    ft_fit, ft_evaluate, ft_predict_text and ft_generate use the lengths of their samples, and leave
@@ -6898,6 +6928,7 @@ typedef struct ft__call {
     int length;             /* steps of this run's sequences */
     const ft__row *fused;   /* an activation to apply to the output, or NULL */
     const ft__options *fused_options;
+    const float *sample_weights, *class_weights; /* of the model's loss; NULL: all are 1 */
 } ft__call;
 
 /* A field of an operator's options, for files: kind 'i' int, 'f' float, 'b' bool. */
@@ -6952,6 +6983,9 @@ struct ft_model {
                                cache */
     uint64_t runs;          /* made so far */
     uint64_t finite[3];     /* the versions + 1 of weights that were found to be finite */
+    const float *sample_weights, *class_weights; /* of the run's loss; NULL: all are 1 */
+    float *fed_weights;     /* by ft_feed_weights, of so many samples; NULL: none */
+    int fed_weight_count;
     bool gradients_wait;    /* some were added that no update has used */
     bool backward_done;     /* since the last forward run */
     ft__plan *plans[2];     /* evaluation, training */
@@ -7280,6 +7314,7 @@ enum {
     FT__PERMUTES = 1 << 25, /* ... the order of ft__permute_options, or else that of x */
     FT__STRIDED = 1 << 26,  /* up to rank 4 tensors may be stored in any order of their dimensions
                                in which one of the last two is the innermost */
+    FT__WEIGHS = 1 << 27,   /* a loss over a batch that honours the weights in ft__call */
     FT__ELEMENTS = FT__WRITES | FT__IN_PLACE | FT__BY_KIND | FT__ANY_LAYOUT,
     FT__OF_X = FT__READS_X | FT__ELEMENTS,  /* activations whose slope is given by x */
     FT__OF_Y = FT__READS_Y | FT__ELEMENTS,  /* ... by y */
@@ -13106,21 +13141,52 @@ static bool ft__is_class(int label, size_t classes)
     return label >= 0 && (size_t)label < classes;
 }
 
-/* The number of labels that count; a label that is no class makes the loss NaN, which ft_forward
-   reports. */
+/* ---- Weights: a mean is then the sum of weight * loss by the sum of the weights ---- */
+
+static float ft__sample_weight(const ft__call *call, size_t n)
+{
+    return call->sample_weights ? call->sample_weights[n] : 1.0f;
+}
+
+/* The sum of the samples' weights; 1 if it is 0, so that such a batch has loss 0, not NaN. */
+static double ft__sum_of_weights(const ft__call *call, size_t samples)
+{
+    double sum = 0;
+    size_t n;
+    for (n = 0; n < samples; ++n) sum += (double)ft__sample_weight(call, n);
+    return call->sample_weights && sum == 0 ? 1 : sum;
+}
+
+/* The weight of a label's class; a label that is no class makes the loss NaN anyway. */
+static float ft__class_weight(const ft__call *call, int label, size_t classes)
+{
+    return call->class_weights && ft__is_class(label, classes) ? call->class_weights[label] : 1.0f;
+}
+
+/* The number of labels that count, or their weights' sum; a label that is no class makes the loss
+   NaN, which ft_forward reports. */
 static float ft__counted_labels(const ft__call *call)
 {
     const int32_t *labels = ft__integers(&call->input[1]);
     size_t count = ft__count(&call->input[1]), n, counted = 0;
-    for (n = 0; n < count; ++n)
-        if (!ft__is_ignored(labels[n])) counted += 1;
-    return (float)counted;
+    size_t steps = count / (size_t)call->input[1].shape.size[0];
+    size_t classes = ft__count(&call->input[0]) / count;
+    double sum = 0;
+    for (n = 0; n < count; ++n) {
+        if (ft__is_ignored(labels[n])) continue;
+        counted += 1;
+        sum += (double)ft__sample_weight(call, n / steps)
+            * (double)ft__class_weight(call, labels[n], classes);
+    }
+    if (!call->sample_weights && !call->class_weights) return (float)counted;
+    return counted && sum == 0 ? 1.0f : (float)sum;
 }
 
 /* Some rows of a loss; a row's bits do not depend on the number of threads. */
 typedef struct ft__loss_job {
     const ft__call *call;
     size_t rows, classes, part; /* part: rows per index of the parallel loop */
+    size_t steps;           /* rows of a sample */
     float scale;            /* backward */
 } ft__loss_job;
 
@@ -13130,6 +13196,7 @@ static ft__loss_job ft__loss_rows(const ft__call *call)
     job.call = call;
     job.rows = ft__count(&call->input[1]);
     job.classes = ft__count(&call->input[0]) / job.rows;
+    job.steps = job.rows / (size_t)call->input[1].shape.size[0];
     job.part = job.classes < FT__CHUNK ? FT__CHUNK / job.classes : 1;
     job.scale = 0;
     return job;
@@ -13148,7 +13215,8 @@ static size_t ft__last_row(const ft__loss_job *job, int index)
 }
 
 /* -sum over classes of q log(softmax(x)), q = 1 for the label; smoothed (Szegedy et al. 2016):
-   q = (1 - s) for the label plus s / classes for every class. */
+   q = (1 - s) for the label plus s / classes for every class. A class's weight is a factor of its
+   term, as in PyTorch. */
 static void ft__cross_entropy_rows(void *context, int index)
 {
     const ft__loss_job *job = (const ft__loss_job *)context;
@@ -13161,10 +13229,13 @@ static void ft__cross_entropy_rows(void *context, int index)
         float *p = (float *)call->saved + n * classes;
         double all = 0;
         ft__softmax[call->context->simd](call->input[0].value + n * classes, p, classes, true);
-        for (i = 0; smoothing > 0 && i < classes; ++i) all -= (double)p[i];
+        for (i = 0; smoothing > 0 && i < classes; ++i)
+            all -= (double)ft__class_weight(call, (int)i, classes) * (double)p[i];
         loss[n] = 0;
         if (ft__is_class(labels[n], classes))
-            loss[n] = (1 - smoothing) * -(double)p[labels[n]] + smoothing * all / (double)classes;
+            loss[n] = (double)ft__sample_weight(call, n / job->steps)
+                * ((1 - smoothing) * (double)ft__class_weight(call, labels[n], classes)
+                   * -(double)p[labels[n]] + smoothing * all / (double)classes);
         else if (!ft__is_ignored(labels[n])) loss[n] = (double)ft__from_bits(0x7fc00000u);
         ft__exp_line[call->context->simd](p, classes);
     }
@@ -13181,6 +13252,21 @@ static void ft__cross_entropy_forward(const ft__call *call)
     call->output.value[0] = (float)(sum / (double)ft__counted_labels(call));
 }
 
+/* dx of one row with a smoothed label and weights of classes: its loss's gradient is
+   (1 - s) w_label (p - label) + s / classes (p sum(w) - w). */
+static void ft__smoothed_back(const ft__call *call, const float *p, int label, size_t classes,
+                              float scale, float *dx)
+{
+    float smoothing = call->node->options.loss.label_smoothing, sum = 0;
+    float of_label = (1 - smoothing) * call->class_weights[label];
+    float of_all = smoothing / (float)classes;
+    size_t i;
+    for (i = 0; i < classes; ++i) sum += call->class_weights[i];
+    for (i = 0; i < classes; ++i)
+        dx[i] += scale * (p[i] * (of_label + of_all * sum) - of_all * call->class_weights[i]);
+    dx[label] -= scale * of_label;
+}
+
 static void ft__cross_entropy_back_rows(void *context, int index)
 {
     const ft__loss_job *job = (const ft__loss_job *)context;
@@ -13189,12 +13275,18 @@ static void ft__cross_entropy_back_rows(void *context, int index)
     const int32_t *labels = ft__integers(&call->input[1]);
     size_t classes = job->classes, n = (size_t)index * job->part, end = ft__last_row(job, index);
     for (; n < end; ++n) {
-        float *dx = call->input[0].gradient + n * classes;
+        const float *p = (const float *)call->saved + n * classes;
+        float *dx = call->input[0].gradient + n * classes, scale;
         if (!ft__is_class(labels[n], classes)) continue;
-        ft__add_probabilities[call->context->simd]((const float *)call->saved + n * classes,
-                                                   job->scale, smoothing / (float)classes, classes,
+        scale = job->scale * ft__sample_weight(call, n / job->steps);
+        if (call->class_weights && smoothing > 0) {
+            ft__smoothed_back(call, p, labels[n], classes, scale, dx);
+            continue;
+        }
+        scale *= ft__class_weight(call, labels[n], classes);
+        ft__add_probabilities[call->context->simd](p, scale, smoothing / (float)classes, classes,
                                                    dx);
-        dx[labels[n]] -= job->scale * (1 - smoothing);
+        dx[labels[n]] -= scale * (1 - smoothing);
     }
 }
 
@@ -13246,93 +13338,122 @@ static void ft__soft_cross_entropy_forward(const ft__call *call)
     double sum = 0;
     int n, count = call->input[0].shape.size[0];
     for (n = 0; n < count; ++n, p += classes, t += classes) {
+        double weight = (double)ft__sample_weight(call, (size_t)n);
         ft__softmax[call->context->simd](call->input[0].value + (size_t)n * classes, p, classes,
                                          true);
         for (i = 0; i < classes; ++i) {
-            if (t[i] != 0) sum -= (double)t[i] * (double)p[i];
+            if (t[i] != 0) sum -= weight * ((double)t[i] * (double)p[i]);
             p[i] = ft__exp(p[i]);
         }
     }
-    call->output.value[0] = (float)(sum / count);
+    call->output.value[0] = (float)(sum / ft__sum_of_weights(call, (size_t)count));
 }
 
 static void ft__soft_cross_entropy_backward(const ft__call *call)
 {
     size_t classes = (size_t)call->input[0].shape.size[1], i;
     const float *p = (const float *)call->saved, *t = call->input[1].value;
-    float *dx = call->input[0].gradient, scale;
+    float *dx = call->input[0].gradient, all;
     int n, count = call->input[0].shape.size[0];
-    scale = call->output.gradient[0] / (float)count;
+    all = call->output.gradient[0] / (float)ft__sum_of_weights(call, (size_t)count);
     for (n = 0; dx && n < count; ++n, p += classes, t += classes, dx += classes) {
-        float sum = 0;
+        float sum = 0, scale = all * ft__sample_weight(call, (size_t)n);
         for (i = 0; i < classes; ++i) sum += t[i];
         for (i = 0; i < classes; ++i) dx[i] += scale * (p[i] * sum - t[i]);
     }
+}
+
+/* ---- Means over all elements of x and targets; without a batch weights are refused before ---- */
+
+static size_t ft__samples_of(const ft__call *call)
+{
+    return call->input[0].shape.rank ? (size_t)call->input[0].shape.size[0] : 1;
+}
+
+/* What the weighted sum is divided by. */
+static double ft__pair_count(const ft__call *call)
+{
+    size_t samples = ft__samples_of(call);
+    return (double)(ft__count(&call->input[0]) / samples) * ft__sum_of_weights(call, samples);
 }
 
 /* softplus(x) - t x = -(t log(sigmoid(x)) + (1 - t) log(1 - sigmoid(x))); dx = sigmoid(x) - t */
 static void ft__binary_cross_entropy_forward(const ft__call *call)
 {
     const float *x = call->input[0].value, *t = call->input[1].value;
-    size_t count = ft__count(&call->input[0]), i;
+    size_t samples = ft__samples_of(call), each = ft__count(&call->input[0]) / samples, n, i;
     double sum = 0;
-    for (i = 0; i < count; ++i) {
-        float positive = x[i] > 0 ? x[i] : 0, size = x[i] < 0 ? -x[i] : x[i];
-        sum += (double)(positive - t[i] * x[i]) + (double)ft__log1p(ft__exp(-size));
+    for (n = 0; n < samples; ++n, x += each, t += each) {
+        double weight = (double)ft__sample_weight(call, n);
+        for (i = 0; i < each; ++i) {
+            float positive = x[i] > 0 ? x[i] : 0, size = x[i] < 0 ? -x[i] : x[i];
+            sum += weight * ((double)(positive - t[i] * x[i])
+                             + (double)ft__log1p(ft__exp(-size)));
+        }
     }
-    call->output.value[0] = (float)(sum / (double)count);
+    call->output.value[0] = (float)(sum / ft__pair_count(call));
 }
 
 static void ft__binary_cross_entropy_backward(const ft__call *call)
 {
     const float *x = call->input[0].value, *t = call->input[1].value;
-    size_t count = ft__count(&call->input[0]), i;
-    float scale = call->output.gradient[0] / (float)count;
-    for (i = 0; call->input[0].gradient && i < count; ++i)
-        call->input[0].gradient[i] += scale * (ft__sigmoid(x[i]) - t[i]);
+    size_t samples = ft__samples_of(call), each = ft__count(&call->input[0]) / samples, n, i;
+    float *dx = call->input[0].gradient;
+    float all = call->output.gradient[0] / (float)ft__pair_count(call);
+    for (n = 0; dx && n < samples; ++n, x += each, t += each, dx += each) {
+        float scale = all * ft__sample_weight(call, n);
+        for (i = 0; i < each; ++i) dx[i] += scale * (ft__sigmoid(x[i]) - t[i]);
+    }
 }
 
 /* mean((x - t)^2) */
 static void ft__mse_forward(const ft__call *call)
 {
     const float *x = call->input[0].value, *t = call->input[1].value;
-    size_t count = ft__count(&call->input[0]), i;
+    size_t samples = ft__samples_of(call), each = ft__count(&call->input[0]) / samples, n, i;
     double sum = 0;
-    for (i = 0; i < count; ++i) {
-        double difference = (double)x[i] - (double)t[i];
-        sum += difference * difference;
+    for (n = 0; n < samples; ++n, x += each, t += each) {
+        double weight = (double)ft__sample_weight(call, n);
+        for (i = 0; i < each; ++i) {
+            double difference = (double)x[i] - (double)t[i];
+            sum += weight * (difference * difference);
+        }
     }
-    call->output.value[0] = (float)(sum / (double)count);
+    call->output.value[0] = (float)(sum / ft__pair_count(call));
 }
 
 static void ft__mse_backward(const ft__call *call)
 {
     const float *x = call->input[0].value, *t = call->input[1].value;
-    size_t count = ft__count(&call->input[0]), i;
-    float scale = 2 * call->output.gradient[0] / (float)count;
-    for (i = 0; i < count; ++i) {
-        if (call->input[0].gradient) call->input[0].gradient[i] += scale * (x[i] - t[i]);
-        if (call->input[1].gradient) call->input[1].gradient[i] += scale * (t[i] - x[i]);
+    size_t samples = ft__samples_of(call), each = ft__count(&call->input[0]) / samples, n, i;
+    float *dx = call->input[0].gradient, *dt = call->input[1].gradient;
+    float all = 2 * call->output.gradient[0] / (float)ft__pair_count(call);
+    for (n = 0; n < samples; ++n) {
+        float scale = all * ft__sample_weight(call, n);
+        for (i = n * each; i < (n + 1) * each; ++i) {
+            if (dx) dx[i] += scale * (x[i] - t[i]);
+            if (dt) dt[i] += scale * (t[i] - x[i]);
+        }
     }
 }
 
 static const ft__row ft__row_cross_entropy = {
-    FT__NAMED(cross_entropy), 2, 2, FT__READS_X | FT__CLASSES,
+    FT__NAMED(cross_entropy), 2, 2, FT__READS_X | FT__WEIGHS | FT__CLASSES,
     ft__cross_entropy_shape, ft__cross_entropy_forward, ft__cross_entropy_backward,
     ft__cross_entropy_costs, ft__loss_fields, NULL};
 
 static const ft__row ft__row_soft_cross_entropy = {
-    FT__NAMED(soft_cross_entropy), 2, 2, FT__READS_X,
+    FT__NAMED(soft_cross_entropy), 2, 2, FT__READS_X | FT__WEIGHS,
     ft__soft_cross_entropy_shape, ft__soft_cross_entropy_forward, ft__soft_cross_entropy_backward,
     ft__soft_cross_entropy_costs, ft__no_fields, NULL};
 
 static const ft__row ft__row_binary_cross_entropy = {
-    FT__NAMED(binary_cross_entropy), 2, 2, FT__READS_X | FT__ANY_LAYOUT,
+    FT__NAMED(binary_cross_entropy), 2, 2, FT__READS_X | FT__WEIGHS | FT__ANY_LAYOUT,
     ft__pair_loss_shape, ft__binary_cross_entropy_forward, ft__binary_cross_entropy_backward, NULL,
     ft__no_fields, NULL};
 
 static const ft__row ft__row_mse = {
-    FT__NAMED(mse), 2, 2, FT__READS_X | FT__REGRESSION | FT__ANY_LAYOUT,
+    FT__NAMED(mse), 2, 2, FT__READS_X | FT__WEIGHS | FT__REGRESSION | FT__ANY_LAYOUT,
     ft__pair_loss_shape, ft__mse_forward, ft__mse_backward, NULL, ft__no_fields, NULL};
 
 ft_node ft_cross_entropy(ft_model *m, const char *name, ft_node logits, ft_node labels,
@@ -19268,6 +19389,7 @@ static bool ft__runs_on_device(const ft__call *call)
     ft__device *d = call->context->device;
     const ft__verdict *verdict;
     if (!d || !ft__ok(call->context) || !ft__has_kernels(call)) return false;
+    if (call->sample_weights || call->class_weights) return false; /* no kernel has them */
     if (d->unchecked) return true;
     verdict = ft__verdict_of(call);
     if (!verdict || verdict->form == FT__FORM_PROCESSOR) return false;
@@ -20169,6 +20291,10 @@ static ft__call ft__make_call(ft_model *m, const ft__plan *plan, const ft__step 
         && !(ft__is(node, FT__STATISTICS) && ft__norm_frozen(m, node));
     call.random = ft__key(m->context.desc.seed, m->step, (uint64_t)step->id, FT__USE_DROPOUT);
     call.length = extent.length;
+    if (step->id == m->loss.id) {
+        call.sample_weights = m->sample_weights;
+        call.class_weights = m->class_weights;
+    }
     if (step->activation) {
         call.fused = ft__rows[m->nodes[step->activation - 1].op];
         call.fused_options = &m->nodes[step->activation - 1].options;
@@ -21381,6 +21507,17 @@ static ft_status ft__refuse_training(ft_model *m)
         if (ft__is_weight(&m->nodes[i]) && !ft__node_is_frozen(m, &m->nodes[i]))
             ft__refuse_shared(m, &m->nodes[i], "training");
     return m->context.status;
+}
+
+/* An error if the loss does not take weights of samples. */
+static ft_status ft__check_weighs(ft_model *m, const char *call)
+{
+    const ft__node *loss = ft__get_node(m, m->loss);
+    const ft__node *x = loss ? &m->nodes[loss->inputs[0] - 1] : NULL;
+    if (loss && (ft__rows[loss->op].reads & FT__WEIGHS) && x->shape.rank
+        && x->shape.size[0] == FT_BATCH) return m->context.status;
+    return ft__fail(&m->context, FT_INVALID, "%s: weights need a loss over the batch's samples,"
+                    " such as ft_cross_entropy or ft_mse", call);
 }
 
 /* Makes room for `batch` samples in the inputs and the plan; values may then be written. */
@@ -29910,8 +30047,7 @@ static bool ft__encoded_to_input(ft__context *c, const ft_preprocessing *p, cons
 /* =============================================================================================
    [SECTION] data/sources: Data sources
    An ft_data is a source of samples that a model owns. This part has arrays in the caller's memory,
-   the split into training and held-back samples, and the loader, which fills batches ahead of the
-   training step.
+   and the split into training and held-back samples.
    ============================================================================================= */
 typedef struct ft__folder ft__folder;
 typedef struct ft__texts ft__texts;
@@ -30061,7 +30197,10 @@ typedef struct ft__arrays {
     ft__context *context;
     const float *values;
     const int *labels;      /* or NULL */
-    char *input_name, *labels_name;
+    const float *targets;   /* or NULL: [count, target_size] */
+    size_t target_size;
+    const float *weights;   /* or NULL */
+    char *input_name, *labels_name, *target_name;
 } ft__arrays;
 
 static bool ft__arrays_get(void *user, int index, int view, ft_slot *slots, int slot_count)
@@ -30070,7 +30209,10 @@ static bool ft__arrays_get(void *user, int index, int view, ft_slot *slots, int 
     int s;
     (void)view;
     for (s = 0; s < slot_count; ++s) {
-        if (slots[s].type == FT_F32 && !strcmp(slots[s].name, arrays->input_name)) {
+        if (arrays->targets && !strcmp(slots[s].name, arrays->target_name)) {
+            memcpy(slots[s].values, arrays->targets + (size_t)index * arrays->target_size,
+                   arrays->target_size * sizeof(float));
+        } else if (slots[s].type == FT_F32 && !strcmp(slots[s].name, arrays->input_name)) {
             size_t count = ft__shape_count(&slots[s].shape);
             memcpy(slots[s].values, arrays->values + (size_t)index * count,
                    count * sizeof(float));
@@ -30091,6 +30233,14 @@ static void ft__arrays_check(ft__context *c, const ft_source *source, const ft_s
     if (source->get != ft__arrays_get) return;
     for (s = 0; s < slot_count; ++s) {
         bool values = slots[s].type == FT_F32;
+        if (arrays->targets && !strcmp(slots[s].name, arrays->target_name)) {
+            size_t count = ft__shape_count(&slots[s].shape);
+            if (!values || count != arrays->target_size)
+                ft__fail(c, FT_SHAPE, "arrays: target_size is %zu, but \"%s\" has %zu numbers of"
+                         " %s", arrays->target_size, arrays->target_name, count,
+                         ft__type_names[slots[s].type]);
+            continue;
+        }
         if (!strcmp(slots[s].name, values ? arrays->input_name : arrays->labels_name)) continue;
         ft__fail(c, FT_INVALID, "arrays: the network reads its %s from \"%s\", but the arrays fill"
                  " \"%s\": see ft_array_options", values ? "values" : "labels", slots[s].name,
@@ -30114,9 +30264,15 @@ static int ft__arrays_label(void *user, int index)
     return ((const ft__arrays *)user)->labels[index];
 }
 
+static float ft__arrays_weight(void *user, int index)
+{
+    return ((const ft__arrays *)user)->weights[index];
+}
+
 static void ft__arrays_release(void *user)
 {
     ft__arrays *arrays = (ft__arrays *)user;
+    ft__release(arrays->context, arrays->target_name);
     ft__release(arrays->context, arrays->labels_name);
     ft__release(arrays->context, arrays->input_name);
     ft__release(arrays->context, arrays);
@@ -30139,6 +30295,18 @@ static int ft__label_classes(ft__context *c, const char *call, int count, const 
     return classes > 0 ? classes : most;
 }
 
+static void ft__arrays_check_options(ft__context *c, const int *labels, const ft_array_options *o)
+{
+    const ft__field_use uses[] = {
+        {"classes", o->classes > 0, labels != NULL, "labels, which are NULL"},
+        {"target_size", o->target_size != 0, o->targets != NULL, "targets"},
+        {"target", o->target != NULL, o->targets != NULL, "targets"}};
+    ft__check_uses(c, "arrays", uses, sizeof uses / sizeof uses[0]);
+    if (o->targets && o->target_size < 1)
+        ft__fail(c, FT_INVALID, "arrays: target_size is %d; it must be the numbers of a sample's"
+                 " target", o->target_size);
+}
+
 ft_data *ft_arrays(ft_model *m, int count, const float *values, const int *labels,
                    ft_array_options options)
 {
@@ -30154,9 +30322,7 @@ ft_data *ft_arrays(ft_model *m, int count, const float *values, const int *label
                  " and classes (%d) must not be negative", count, options.classes);
         return NULL;
     }
-    if (options.classes > 0 && !labels)
-        ft__fail(c, FT_INVALID, "arrays: classes has no effect here: it is for labels, which are"
-                 " NULL");
+    ft__arrays_check_options(c, labels, &options);
     source.classes = ft__label_classes(c, "arrays", count, labels,
                                        options.classes);
     arrays = (ft__arrays *)ft__allocate(c, 1, sizeof *arrays);
@@ -30166,10 +30332,15 @@ ft_data *ft_arrays(ft_model *m, int count, const float *values, const int *label
     arrays->labels = labels;
     arrays->input_name = ft__copy_text(c, options.input ? options.input : "input");
     arrays->labels_name = ft__copy_text(c, options.labels ? options.labels : "labels");
+    arrays->target_name = ft__copy_text(c, options.target ? options.target : "target");
+    arrays->targets = options.targets;
+    arrays->target_size = options.targets ? (size_t)options.target_size : 0;
+    arrays->weights = options.weights;
     source.user = arrays;
     source.count = count;
     source.get = ft__arrays_get;
     source.label = labels ? ft__arrays_label : NULL;
+    source.weight = options.weights ? ft__arrays_weight : NULL;
     source.release = ft__arrays_release;
     data = ft_data_source(m, source);
     if (!data) ft__arrays_release(arrays);
@@ -30300,10 +30471,12 @@ int ft_data_held_back(ft_data *data, float hold_back, int *indices, int most)
     return held;
 }
 
-/* ---- Loader: fills batches ahead of the step that uses them ----
+/* =============================================================================================
+   [SECTION] data/loader: The loader: batches ahead of the step that uses them
    A ring of `depth` batches. Background threads, and the thread that waits for a batch, take
    samples one by one in order. Each sample has a fixed place, so a batch's content does not depend
-   on which thread filled it. */
+   on which thread filled it.
+   ============================================================================================= */
 enum { FT__MOST_SLOTS = 8, FT__BATCHES_AHEAD = 3 };
 
 typedef struct ft__batch {
@@ -30789,6 +30962,7 @@ typedef struct ft__sample {
     uint64_t bytes;         /* of the file; in memory: of the network's channels, if others */
     size_t memory;          /* that decoding it allocates */
     uint64_t group;
+    float weight;           /* of ft_pixels_options.weights */
     uint8_t *picture;       /* resized, the network's channels; NULL: decoded at each use */
     bool examined;
     bool turned;            /* EXIF says that it is stored rotated or mirrored */
@@ -31775,8 +31949,14 @@ static ft__folder *ft__pixels_folder(ft_model *m, const ft_pixels_options *o)
     return folder;
 }
 
+static float ft__pixels_weight(void *user, int index)
+{
+    return ((const ft__folder *)user)->samples[index].weight;
+}
+
 static void ft__pixels_add(ft__folder *folder, int count, const uint8_t *const *pixels,
-                           const ft_picture_size *sizes, const int *labels, const int *groups)
+                           const ft_picture_size *sizes, const int *labels,
+                           const ft_pixels_options *o)
 {
     const ft_preprocessing *p = &folder->preprocessing;
     ft__context *c = folder->context;
@@ -31789,7 +31969,8 @@ static void ft__pixels_add(ft__folder *folder, int count, const uint8_t *const *
         s->width = sizes[i].width;
         s->height = sizes[i].height;
         s->label = labels ? labels[i] : -1;
-        s->group = groups ? (uint64_t)(int64_t)groups[i] : (uint64_t)i;
+        s->group = o->groups ? (uint64_t)(int64_t)o->groups[i] : (uint64_t)i;
+        s->weight = o->weights ? o->weights[i] : 1;
         s->bytes = folder->channels == p->channels ? 0 : area * (size_t)p->channels;
         s->digest = ft__hash_bytes(ft__key((uint64_t)s->width, (uint64_t)s->height,
                                            (uint64_t)folder->channels, 0),
@@ -31825,13 +32006,14 @@ ft_data *ft_pixels(ft_model *m, int count, const uint8_t *const *pixels,
         source.classes = ft__label_classes(c, "ft_pixels", count, labels, options.classes);
     folder = ft__ok(c) ? ft__pixels_folder(m, &options) : NULL;
     if (!folder) return NULL;
-    if (ft__ok(c)) ft__pixels_add(folder, count, pixels, sizes, labels, options.groups);
+    if (ft__ok(c)) ft__pixels_add(folder, count, pixels, sizes, labels, &options);
     if (ft__ok(c)) ft__pixels_keep(folder);
     source.user = folder;
     source.count = count;
     source.get = ft__folder_get;
     source.label = labels ? ft__folder_label : NULL;
     source.group = options.groups ? ft__folder_group : NULL;
+    source.weight = options.weights ? ft__pixels_weight : NULL;
     source.class_name = options.class_names ? ft__folder_class_name : NULL;
     source.release = ft__folder_release;
     source.digest = ft__folder_digest;
@@ -33553,6 +33735,9 @@ typedef struct ft__fit {
     int *work;              /* [2 * samples], for ft__bucket */
     int train_count, held_count;
     int steps;              /* in an epoch */
+    float *weights;         /* of the batch's samples; NULL: all are 1 */
+    float *class_weights;   /* NULL: all are 1 */
+    int prepared, to_prepare; /* batches through the frozen prefix for the cache: done, in all */
     const char *note;       /* stored in the checkpoint, for a caller that runs several fits */
     uint64_t settings;      /* a hash of what must be the same to continue from a checkpoint */
     ft__data_state data_state; /* the same for the data */
@@ -33972,6 +34157,31 @@ static void ft__cache_fetch(ft__fit *f, int batch)
     }
 }
 
+/* Tells the caller that a batch went through the frozen prefix. */
+static void ft__fit_tell_prepared(ft__fit *f, int batch)
+{
+    ft_progress p;
+    f->prepared += 1;
+    if (!f->o.progress) return;
+    memset(&p, 0, sizeof p);
+    p.epochs = f->o.epochs;
+    p.step = f->prepared;
+    p.steps = f->to_prepare;
+    p.batch = batch;
+    p.stage = f->o.stage;
+    p.accuracy = p.held_back_accuracy = p.held_back_loss = -1;
+    p.preparing = true;
+    if (!f->o.progress(f->o.progress_user, &p)) f->stopped = true;
+}
+
+/* The batches of this view that the cache lacks. */
+static int ft__cache_batches(const ft__fit *f, const int *samples, int count, int view)
+{
+    int i, missing = 0;
+    for (i = 0; i < count; ++i) missing += !f->cache.record[ft__cache_row(f, samples[i], view)];
+    return (missing + f->o.batch_size - 1) / f->o.batch_size;
+}
+
 /* Runs the frozen prefix over the samples whose rows of this view are missing. False: they could
    not be stored. */
 static bool ft__cache_fill_view(ft__fit *f, const int *samples, int count, int view)
@@ -33986,7 +34196,8 @@ static bool ft__cache_fill_view(ft__fit *f, const int *samples, int count, int v
     }
     if (!missing) return true;
     ft__loader_start(f->loader, f->order, f->views, missing);
-    while (put && ft__ok(&f->m->context) && (batch = ft__loader_next(f->loader)) != NULL) {
+    while (put && !f->stopped && ft__ok(&f->m->context)
+           && (batch = ft__loader_next(f->loader)) != NULL) {
         if (batch->count > 0) {
             ft__feed_batch(f->m, f->loader, batch);
             ft__run_forward(f->m, f->plan, 0, f->plan->first_trained, batch->count, 0);
@@ -33994,7 +34205,9 @@ static bool ft__cache_fill_view(ft__fit *f, const int *samples, int count, int v
         }
         for (i = 0; put && i < batch->count; ++i)
             put = ft__cache_put(f, ft__cache_row(f, batch->index[i], view), i);
+        i = batch->count;
         ft__loader_release(f->loader);
+        if (put && ft__ok(&f->m->context)) ft__fit_tell_prepared(f, i);
     }
     return put;
 }
@@ -34049,6 +34262,9 @@ static ft_status ft__cache_fill(ft__fit *f)
     if (taken == f->held_count + f->train_count * views) return c->status;
     if (ft__fit_loader(f) != FT_OK) return c->status;
     if (cache->on_disk) put = ft__cache_begin_file(f);
+    f->to_prepare = ft__cache_batches(f, f->held, f->held_count, 0);
+    for (view = f->o.augment ? 1 : 0; view < views + (f->o.augment ? 1 : 0); ++view)
+        f->to_prepare += ft__cache_batches(f, f->train, f->train_count, view);
     if (put) put = ft__cache_fill_view(f, f->held, f->held_count, 0);
     for (view = f->o.augment ? 1 : 0; put && view < views + (f->o.augment ? 1 : 0); ++view)
         put = ft__cache_fill_view(f, f->train, f->train_count, view);
@@ -34105,8 +34321,11 @@ static uint64_t ft__sample_state(const ft__fit *f, int index)
         const ft__arrays *arrays = (const ft__arrays *)source->user;
         const ft__node *input = ft__get_node(f->m, ft__find_node(f->m, arrays->input_name));
         size_t count = input ? ft__node_count_at(input, ft__extent_of(f->m, 1)) : 0;
-        return ft__hash_bytes(hash, arrays->values + (size_t)index * count,
+        hash = ft__hash_bytes(hash, arrays->values + (size_t)index * count,
                               count * sizeof *arrays->values);
+        return arrays->targets
+            ? ft__hash_bytes(hash, arrays->targets + (size_t)index * arrays->target_size,
+                             arrays->target_size * sizeof *arrays->targets) : hash;
     }
     return source->digest ? ft__key(hash, source->digest(source->user, index, 0), 0, 0) : hash;
 }
@@ -34222,6 +34441,13 @@ static ft_status ft__resume_check(const ft__fit *f, const ft__json *json)
 
 /* ---- Batches ---- */
 
+/* Notes the weight of the sample in this row of the batch. */
+static void ft__fit_weigh(ft__fit *f, int row, int sample)
+{
+    const ft_source *source = &f->data->source;
+    if (f->weights) f->weights[row] = source->weight ? source->weight(source->user, sample) : 1.0f;
+}
+
 /* Puts the next batch of a list of samples into the plan, from the loader or the cache; returns its
    number of samples, -1 at the end of the list. `*at` counts the samples used so far. */
 static int ft__fit_batch(ft__fit *f, const int *samples, const int *views, int count, int *at)
@@ -34234,7 +34460,9 @@ static int ft__fit_batch(ft__fit *f, const int *samples, const int *views, int c
     if (f->cache.on) {
         for (i = from; i < from + size; ++i) {
             size_t row = ft__cache_row(f, samples[i], views[i]);
-            if (f->cache.record[row]) ft__cache_get(f, row, filled++);
+            if (!f->cache.record[row]) continue;
+            ft__fit_weigh(f, filled, samples[i]);
+            ft__cache_get(f, row, filled++);
         }
         ft__cache_got(f, filled);
         return filled;
@@ -34246,6 +34474,7 @@ static int ft__fit_batch(ft__fit *f, const int *samples, const int *views, int c
         ft__run_forward(f->m, f->plan, 0, f->plan->first_trained, batch->count, 0);
     }
     filled = batch->count;
+    for (i = 0; i < filled; ++i) ft__fit_weigh(f, i, batch->index[i]);
     ft__loader_release(f->loader);
     return filled;
 }
@@ -34335,6 +34564,10 @@ static uint64_t ft__fit_settings(const ft__fit *f)
         hash = ft__hash_number(hash, (double)node->learning_rate_factor);
         hash = ft__hash_number(hash, (double)node->weight_decay);
     }
+    for (i = 0; f->class_weights && i < f->o.class_weight_count; ++i)
+        hash = ft__hash_number(hash, (double)f->class_weights[i]);
+    for (i = 0; f->weights && i < ft_data_count(f->data); ++i)
+        hash = ft__hash_number(hash, (double)f->data->source.weight(f->data->source.user, i));
     if (f->m->context.precision != FT__FLOAT32)
         hash = ft__hash_number(hash, FT__BF16); /* emulated or not: the same bits */
     if (ft__tensor_type(&f->m->context))
@@ -34650,6 +34883,8 @@ static void ft__fit_step(ft__fit *f, int batch)
     ft_model *m = f->m;
     float rate = ft__fit_rate(f), loss;
     m->batch = batch;
+    m->sample_weights = f->weights;
+    m->class_weights = f->class_weights;
     m->step += 1;
     m->last_run = f->plan;
     ft__run_forward(m, f->plan, f->plan->first_trained, f->plan->step_count, batch, 0);
@@ -34747,6 +34982,7 @@ static void ft__fit_epoch(ft__fit *f)
         if (batch < 0) break;
         if (batch > 0) ft__fit_step(f, batch);
         else ft__fit_skip(f);
+        f->m->sample_weights = f->m->class_weights = NULL; /* what is measured has no weights */
         if (!ft__ok(&f->m->context)) return;
         f->at.step += 1;
         if (!f->o.checkpoint || f->o.checkpoint_steps <= 0 || f->at.step >= f->steps
@@ -34841,6 +35077,9 @@ static ft_status ft__fit_check_uses(ft__context *c, const ft_data *data, const f
         {"views", o->views > 0, o->augment && !o->no_cache, "augment without no_cache"},
         {"cache_bytes", o->cache_bytes > 0, !o->no_cache, "a cache, but no_cache is set"},
         {"checkpoint_steps", o->checkpoint_steps > 0, o->checkpoint != NULL, "checkpoint"},
+        {"class_weight_count", o->class_weight_count != 0, o->class_weights != NULL,
+         "class_weights"},
+        {"balanced", o->balanced, o->class_weights == NULL, "a run without class_weights"},
         {"batch_size", o->batch_size > 0, ft__takes_batch_size(data, o->batch_size),
          ft__samples_apart}};
     if (o->augment && !ft__has_views(data))
@@ -34880,6 +35119,83 @@ static ft_status ft__fit_check_options(const ft__fit *f)
     return c->status;
 }
 
+/* ---- Weights of samples and classes ---- */
+
+/* How many classes the loss's logits have, if it takes labels of classes; else 0. */
+static int ft__loss_classes(const ft_model *m)
+{
+    const ft__node *loss = &m->nodes[m->loss.id - 1];
+    const ft_shape *logits = &m->nodes[loss->inputs[0] - 1].shape;
+    return ft__scored_rows(m, 1) ? logits->size[logits->rank - 1] : 0;
+}
+
+/* Fills class weights that give each class of the training samples the same share. */
+static void ft__balance(ft__fit *f)
+{
+    int classes = f->o.class_weight_count, with = 0, i;
+    float least = FLT_MAX, most = 0;
+    for (i = 0; i < f->train_count; ++i) {
+        int label = ft_data_label(f->data, f->train[i]);
+        if (label >= 0 && label < classes) f->class_weights[label] += 1; /* exact to 2^24 */
+    }
+    for (i = 0; i < classes; ++i) with += f->class_weights[i] > 0;
+    for (i = 0; i < classes; ++i) {
+        float *w = &f->class_weights[i];
+        if (*w > 0) *w = (float)((double)f->train_count / ((double)with * (double)*w));
+        if (*w > 0 && *w < least) least = *w;
+        if (*w > most) most = *w;
+    }
+    ft__log(&f->m->context, "balanced: the weights of the %d classes are %.3g to %.3g", with,
+            (double)least, (double)most);
+}
+
+static void ft__fit_class_weights(ft__fit *f)
+{
+    ft__context *c = &f->m->context;
+    ft_fit_options *o = &f->o;
+    int classes = ft__loss_classes(f->m), i;
+    if (!classes || (o->balanced && (!f->data->source.label || !f->data->source.classes))) {
+        ft__fail(c, FT_INVALID, "ft_fit: %s: the loss or the data has no labels of classes",
+                 o->balanced ? "balanced" : "class_weights");
+        return;
+    }
+    if (o->class_weights && o->class_weight_count != classes) {
+        ft__fail(c, FT_SHAPE, "ft_fit: class_weight_count is %d, but the loss has %d classes",
+                 o->class_weight_count, classes);
+        return;
+    }
+    o->class_weight_count = classes;
+    f->class_weights = (float *)ft__allocate(c, (size_t)classes, sizeof *f->class_weights);
+    if (!f->class_weights) return;
+    if (o->balanced) ft__balance(f);
+    else memcpy(f->class_weights, o->class_weights, (size_t)classes * sizeof *f->class_weights);
+    for (i = 0; i < classes; ++i)
+        if (!ft__not_negative(f->class_weights[i]))
+            ft__fail(c, FT_INVALID, "ft_fit: class_weights[%d] is %g; it must be finite and not"
+                     " negative", i, (double)f->class_weights[i]);
+}
+
+/* Prepares the weights of the options and of the data, if there are any. */
+static ft_status ft__fit_weights(ft__fit *f)
+{
+    ft_model *m = f->m;
+    ft__context *c = &m->context;
+    const ft_source *source = &f->data->source;
+    int i;
+    if (!source->weight && !f->o.class_weights && !f->o.balanced) return c->status;
+    if (ft__check_weighs(m, "ft_fit") != FT_OK) return c->status;
+    if (f->o.class_weights || f->o.balanced) ft__fit_class_weights(f);
+    for (i = 0; source->weight && i < source->count && ft__ok(c); ++i) {
+        float weight = source->weight(source->user, i);
+        if (!ft__not_negative(weight))
+            ft__fail(c, FT_INVALID, "ft_fit: sample %d has the weight %g; it must be finite and not"
+                     " negative", i, (double)weight);
+    }
+    if (source->weight)
+        f->weights = (float *)ft__allocate(c, (size_t)f->o.batch_size, sizeof *f->weights);
+    return c->status;
+}
+
 /* Prepares everything that the loop needs, in the order in which it can fail. */
 static ft_status ft__fit_prepare(ft__fit *f)
 {
@@ -34887,7 +35203,8 @@ static ft_status ft__fit_prepare(ft__fit *f)
     ft__context *c = &m->context;
     if (!ft__given(c, f->data, "ft_fit: the data") || ft__ready(m, true) != FT_OK
         || ft__check_classes(m, f->data) != FT_OK || ft__fit_check_options(f) != FT_OK
-        || ft__fit_samples(f) != FT_OK || ft__fit_classes(m, f->data) != FT_OK) return c->status;
+        || ft__fit_samples(f) != FT_OK || ft__fit_weights(f) != FT_OK
+        || ft__fit_classes(m, f->data) != FT_OK) return c->status;
     ft__set_longest(m, f->data);
     ft__set_optimizer(m, f->o.optimizer);
     m->reserve = ft__fit_reserve(f);
@@ -34948,6 +35265,8 @@ static ft_fit_result ft__fit_run(ft_model *m, ft_data *data, ft_fit_options opti
     ft__loader_destroy(f.loader);
     if (lent) *lent = f.cache;
     else ft__cache_release(c, &f.cache);
+    ft__release(c, f.weights);
+    ft__release(c, f.class_weights);
     ft__release(c, f.work);
     ft__release(c, f.views);
     ft__release(c, f.order);
@@ -35056,6 +35375,7 @@ static ft_fit_options ft__recipe_options(const ft__recipe *r, int stage)
     o.progress = r->o.progress;
     o.progress_user = r->o.progress_user;
     o.optimizer.weight_decay = 0.01f;
+    o.balanced = r->o.balanced;
     if (stage != FT__ALL) {
         o.epochs = 30;
         o.batch_size = 32;
@@ -35213,6 +35533,7 @@ static ft_fit_options ft__text_options(const ft__recipe *r, bool pretrained, boo
     o.optimizer.learning_rate = pretrained && !stream ? 4e-3f : 3e-3f;
     o.batch_size = stream ? 0 : samples < 1000 ? 16 : 32;
     o.epochs = stream ? 10 : samples < 1000 ? 20 : 6;
+    o.balanced = r->o.balanced && !stream;
     if (r->o.epochs > 0) o.epochs = r->o.epochs;
     if (r->o.batch_size > 0) o.batch_size = r->o.batch_size;
     if (r->o.learning_rate > 0) o.optimizer.learning_rate = r->o.learning_rate;
@@ -35953,6 +36274,9 @@ static void ft__clear_graph(ft_model *m)
     m->optimizer = NULL;
     ft__release(c, m->training);
     m->training = NULL;
+    ft__release(c, m->fed_weights);
+    m->fed_weights = NULL;
+    m->fed_weight_count = 0;
     ft__release(c, m->notes.letters);
     memset(&m->notes, 0, sizeof m->notes);
     m->note_count = 0;
@@ -36621,6 +36945,28 @@ ft_status ft_feed(ft_model *m, ft_node input, const void *values, int batch)
     return FT_OK;
 }
 
+ft_status ft_feed_weights(ft_model *m, const float *weights, int batch)
+{
+    ft__context *c;
+    int i;
+    if (!ft__usable(m)) return ft__status_of(m);
+    c = &m->context;
+    if (weights && (batch < 1 || ft__check_weighs(m, "ft_feed_weights") != FT_OK))
+        return ft__fail(c, FT_INVALID, "ft_feed_weights: a batch of %d samples: at least 1 is"
+                        " expected", batch);
+    for (i = 0; weights && i < batch; ++i)
+        if (!ft__not_negative(weights[i]))
+            return ft__fail(c, FT_INVALID, "ft_feed_weights: weights[%d] is %g; it must be finite"
+                            " and not negative", i, (double)weights[i]);
+    if (!weights || batch > m->fed_weight_count) {
+        ft__release(c, m->fed_weights);
+        m->fed_weights = weights ? (float *)ft__allocate(c, (size_t)batch, sizeof *weights) : NULL;
+    }
+    m->fed_weight_count = m->fed_weights ? batch : 0;
+    if (m->fed_weights) memcpy(m->fed_weights, weights, (size_t)batch * sizeof *weights);
+    return c->status;
+}
+
 float ft_forward(ft_model *m, bool training)
 {
     ft__plan *plan;
@@ -36631,9 +36977,16 @@ float ft_forward(ft_model *m, bool training)
     plan = ft__begin(m, m->batch, training);
     with_loss = plan && (training || !m->output.id || ft__loss_is_fed(m, plan));
     if (!plan || ft__check_inputs(m, plan, with_loss) != FT_OK) return 0;
+    if (with_loss && m->fed_weights && m->fed_weight_count != m->batch) {
+        ft__fail(&m->context, FT_SHAPE, "ft_feed_weights was given %d weights, but the batch has %d"
+                 " samples", m->fed_weight_count, m->batch);
+        return 0;
+    }
     if (training) m->step += 1;
     m->last_run = plan;
+    m->sample_weights = m->fed_weights;
     ft__run_forward(m, plan, 0, plan->step_count, m->batch, with_loss ? 0 : FT__ONLY_OUTPUT);
+    m->sample_weights = NULL;
     if (!training && m->output.id) ft__check_output(m, plan, m->batch, "ft_forward");
     return m->loss.id && with_loss && ft__ok(&m->context) ? ft__read_loss(m, plan) : 0;
 }
@@ -36648,7 +37001,9 @@ ft_status ft_backward(ft_model *m)
                         " true), and only once: its gradients replace the values");
     if (plan->first_trained == plan->step_count)
         return ft__fail(&m->context, FT_INVALID, "nothing to train: all parameters are frozen");
+    m->sample_weights = m->fed_weights;
     ft__run_backward(m, plan, m->batch);
+    m->sample_weights = NULL;
     return FT_OK;
 }
 

@@ -210,6 +210,7 @@ static bool call(int which, ft_model *m, ft_node x, bool make)
     TRY(ft_evaluate(m, NULL, o.evaluate_options));
     TRY(ft_set_optimizer(m, o.optimizer_options));
     TRY(ft_feed(m, x, NULL, 1));
+    TRY(ft_feed_weights(m, NULL, 1));
     TRY(ft_set_length(m, 1));
     TRY(ft_length(m));
     TRY(ft_set_max_length(m, 8));

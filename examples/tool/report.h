@@ -83,6 +83,16 @@ static void print_progress(progress_state *s, const ft_progress *p, double now)
     s->last = now;
 }
 
+/* Before the first step: the outputs of frozen layers, for the cache. */
+static void print_preparing(progress_state *s, const ft_progress *p, double now)
+{
+    s->start = now; /* the time left is that of the steps */
+    if (s->o->quiet || !s->terminal || now - s->last <= 0.1) return;
+    fprintf(stderr, "\r%s: frozen layers %d/%d\033[K", p->stage, p->step, p->steps);
+    s->line_open = true;
+    s->last = now;
+}
+
 static bool on_progress(void *user, const ft_progress *p)
 {
     progress_state *s = (progress_state *)user;
@@ -94,6 +104,10 @@ static bool on_progress(void *user, const ft_progress *p)
         snprintf(s->stage, sizeof s->stage, "%s", p->stage);
         s->start = s->last = now;
         s->images = 0;
+    }
+    if (p->preparing) {
+        print_preparing(s, p, now);
+        return !interrupted;
     }
     s->images += p->batch;
     /* A terminal has one line that is rewritten, a file gets at most one line per epoch. */

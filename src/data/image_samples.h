@@ -23,6 +23,7 @@ typedef struct ft__sample {
     uint64_t bytes;         /* of the file; in memory: of the network's channels, if others */
     size_t memory;          /* that decoding it allocates */
     uint64_t group;
+    float weight;           /* of ft_pixels_options.weights */
     uint8_t *picture;       /* resized, the network's channels; NULL: decoded at each use */
     bool examined;
     bool turned;            /* EXIF says that it is stored rotated or mirrored */

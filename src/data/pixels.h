@@ -65,8 +65,14 @@ static ft__folder *ft__pixels_folder(ft_model *m, const ft_pixels_options *o)
     return folder;
 }
 
+static float ft__pixels_weight(void *user, int index)
+{
+    return ((const ft__folder *)user)->samples[index].weight;
+}
+
 static void ft__pixels_add(ft__folder *folder, int count, const uint8_t *const *pixels,
-                           const ft_picture_size *sizes, const int *labels, const int *groups)
+                           const ft_picture_size *sizes, const int *labels,
+                           const ft_pixels_options *o)
 {
     const ft_preprocessing *p = &folder->preprocessing;
     ft__context *c = folder->context;
@@ -79,7 +85,8 @@ static void ft__pixels_add(ft__folder *folder, int count, const uint8_t *const *
         s->width = sizes[i].width;
         s->height = sizes[i].height;
         s->label = labels ? labels[i] : -1;
-        s->group = groups ? (uint64_t)(int64_t)groups[i] : (uint64_t)i;
+        s->group = o->groups ? (uint64_t)(int64_t)o->groups[i] : (uint64_t)i;
+        s->weight = o->weights ? o->weights[i] : 1;
         s->bytes = folder->channels == p->channels ? 0 : area * (size_t)p->channels;
         s->digest = ft__hash_bytes(ft__key((uint64_t)s->width, (uint64_t)s->height,
                                            (uint64_t)folder->channels, 0),
@@ -115,13 +122,14 @@ ft_data *ft_pixels(ft_model *m, int count, const uint8_t *const *pixels,
         source.classes = ft__label_classes(c, "ft_pixels", count, labels, options.classes);
     folder = ft__ok(c) ? ft__pixels_folder(m, &options) : NULL;
     if (!folder) return NULL;
-    if (ft__ok(c)) ft__pixels_add(folder, count, pixels, sizes, labels, options.groups);
+    if (ft__ok(c)) ft__pixels_add(folder, count, pixels, sizes, labels, &options);
     if (ft__ok(c)) ft__pixels_keep(folder);
     source.user = folder;
     source.count = count;
     source.get = ft__folder_get;
     source.label = labels ? ft__folder_label : NULL;
     source.group = options.groups ? ft__folder_group : NULL;
+    source.weight = options.weights ? ft__pixels_weight : NULL;
     source.class_name = options.class_names ? ft__folder_class_name : NULL;
     source.release = ft__folder_release;
     source.digest = ft__folder_digest;

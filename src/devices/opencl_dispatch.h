@@ -541,6 +541,7 @@ static bool ft__runs_on_device(const ft__call *call)
     ft__device *d = call->context->device;
     const ft__verdict *verdict;
     if (!d || !ft__ok(call->context) || !ft__has_kernels(call)) return false;
+    if (call->sample_weights || call->class_weights) return false; /* no kernel has them */
     if (d->unchecked) return true;
     verdict = ft__verdict_of(call);
     if (!verdict || verdict->form == FT__FORM_PROCESSOR) return false;

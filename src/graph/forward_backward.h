@@ -417,6 +417,17 @@ static ft_status ft__refuse_training(ft_model *m)
     return m->context.status;
 }
 
+/* An error if the loss does not take weights of samples. */
+static ft_status ft__check_weighs(ft_model *m, const char *call)
+{
+    const ft__node *loss = ft__get_node(m, m->loss);
+    const ft__node *x = loss ? &m->nodes[loss->inputs[0] - 1] : NULL;
+    if (loss && (ft__rows[loss->op].reads & FT__WEIGHS) && x->shape.rank
+        && x->shape.size[0] == FT_BATCH) return m->context.status;
+    return ft__fail(&m->context, FT_INVALID, "%s: weights need a loss over the batch's samples,"
+                    " such as ft_cross_entropy or ft_mse", call);
+}
+
 /* Makes room for `batch` samples in the inputs and the plan; values may then be written. */
 static ft__plan *ft__begin(ft_model *m, int batch, bool training)
 {

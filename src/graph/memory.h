@@ -77,6 +77,10 @@ static ft__call ft__make_call(ft_model *m, const ft__plan *plan, const ft__step 
         && !(ft__is(node, FT__STATISTICS) && ft__norm_frozen(m, node));
     call.random = ft__key(m->context.desc.seed, m->step, (uint64_t)step->id, FT__USE_DROPOUT);
     call.length = extent.length;
+    if (step->id == m->loss.id) {
+        call.sample_weights = m->sample_weights;
+        call.class_weights = m->class_weights;
+    }
     if (step->activation) {
         call.fused = ft__rows[m->nodes[step->activation - 1].op];
         call.fused_options = &m->nodes[step->activation - 1].options;

@@ -431,6 +431,12 @@ FINETUNE_API ft_status ft_set_optimizer(ft_model *m, ft_optimizer_options option
    until the input is fed again. All inputs of a run need the same batch, else ft_forward fails with
    FT_SHAPE. */
 FINETUNE_API ft_status ft_feed(ft_model *m, ft_node input, const void *values, int batch);
+/* Copies in the weights of the batch's samples in the loss, [batch], each at least 0. The loss is
+   then the sum of weight times loss by the sum of weights (0 if that is 0). For class weights, as
+   `weight` of PyTorch's cross_entropy, multiply each by the weight of the sample's class. They stay
+   until they are fed again, for batches of this size; NULL: all are 1. It is for the loop by hand:
+   ft_fit has ft_fit_options.class_weights and ft_source.weight. FT_INVALID if the loss has none. */
+FINETUNE_API ft_status ft_feed_weights(ft_model *m, const float *weights, int batch);
 /* Sets the number of steps of FT_LENGTH from now on; call it before ft_feed, ft_run, ft_plan,
    ft_fit. Default 1. A run that is shorter than the longest one so far costs less accordingly.
    ft_fit, ft_evaluate, ft_predict_text and ft_generate use the lengths of their samples, and leave

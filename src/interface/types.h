@@ -450,6 +450,11 @@ typedef struct ft_source {
     int streams;                       /* 0: samples are independent. Otherwise sample i + streams
                                           continues sample i: they are read in order, `streams` to
                                           a batch, and state is carried from batch to batch */
+    float (*weight)(void *user, int index);       /* optional: in the training loss, at least 0;
+                                                     default 1. A batch's loss is the sum of weight
+                                                     times loss by the sum of weights (0 if that is
+                                                     0). What is measured (held-back samples,
+                                                     ft_evaluate) has no weights */
 } ft_source;
 
 typedef struct ft_augmentation {
@@ -487,13 +492,19 @@ typedef struct ft_pixels_options {
                                each use */
     const int *groups;      /* [count], copied: pictures of the same number, such as frames of one
                                video, are held back together; or NULL: each is its own group */
+    const float *weights;   /* [count], copied: as ft_source.weight; or NULL: all are 1 */
 } ft_pixels_options;
 
 typedef struct ft_array_options {
     int classes;            /* labels must be below it; 0: the largest label plus one */
     const char *input, *labels; /* names of the nodes; default "input" and "labels". Values are
                                used as they are: the model's preprocessing is not applied */
+    const float *targets;   /* for a regression: [count, target_size], or NULL */
+    int target_size;        /* numbers of a sample's target: as many as the node `target` has */
+    const char *target;     /* the name of that node, F32; default "target" */
+    const float *weights;   /* [count]: as ft_source.weight; or NULL: all are 1 */
 } ft_array_options;
+
 /* Is the first line of a .tsv or .csv a header? */
 typedef enum ft_table_header {
     FT_HEADER_AUTO,         /* yes if it has a column of a known name; an error if that is
@@ -579,6 +590,8 @@ typedef struct ft_progress {
     float learning_rate;
     bool epoch_done;
     double held_back_accuracy, held_back_loss; /* at the end of an epoch; negative: not measured */
+    bool preparing;         /* before the first step: `step` batches of `steps` went through the
+                               frozen prefix, `batch` samples in the last; nothing is trained yet */
 } ft_progress;
 
 typedef struct ft_fit_options {
@@ -606,10 +619,19 @@ typedef struct ft_fit_options {
     int checkpoint_steps;   /* write it also every this many steps; 0: at each epoch only */
     const char *stage;      /* a name for progress and checkpoint */
     /* Called after each step and each epoch, on the thread that called ft_fit; false stops the run.
-       It is not called while the outputs of the frozen prefix are computed, before the first step.
-       On a GPU the next step is already running then: it is finished, counted and kept. */
+       On a GPU the next step is already running then: it is finished, counted and kept. Before the
+       first step it is called after each batch whose outputs of the frozen prefix were computed for
+       the cache: ft_progress.preparing. */
     bool (*progress)(void *user, const ft_progress *progress);
     void *progress_user;
+    /* Weights of the classes in the training loss, as `weight` of PyTorch's cross_entropy: each
+       label's loss times its class's weight, by the sum of the labels' weights. One for each class
+       of the loss's logits, at least 0; class_weight_count says how many. NULL: all are 1. */
+    const float *class_weights;
+    int class_weight_count;
+    bool balanced;          /* such weights from the data: samples / (classes * samples of the
+                               class) of what is trained on, so that rare classes count as much as
+                               frequent ones (scikit-learn's "balanced") */
 } ft_fit_options;
 
 typedef struct ft_digest { uint64_t frozen; int tensors; } ft_digest; /* of all frozen bytes */
@@ -638,6 +660,7 @@ typedef struct ft_finetune_options {
     ft_augmentation augmentation; /* default: small shifts, never a flip */
     bool (*progress)(void *user, const ft_progress *progress);
     void *progress_user;
+    bool balanced;          /* as in ft_fit_options */
 } ft_finetune_options;
 
 typedef struct ft_finetune_result {

@@ -141,6 +141,7 @@ typedef struct ft__call {
     int length;             /* steps of this run's sequences */
     const ft__row *fused;   /* an activation to apply to the output, or NULL */
     const ft__options *fused_options;
+    const float *sample_weights, *class_weights; /* of the model's loss; NULL: all are 1 */
 } ft__call;
 
 /* A field of an operator's options, for files: kind 'i' int, 'f' float, 'b' bool. */
@@ -195,6 +196,9 @@ struct ft_model {
                                cache */
     uint64_t runs;          /* made so far */
     uint64_t finite[3];     /* the versions + 1 of weights that were found to be finite */
+    const float *sample_weights, *class_weights; /* of the run's loss; NULL: all are 1 */
+    float *fed_weights;     /* by ft_feed_weights, of so many samples; NULL: none */
+    int fed_weight_count;
     bool gradients_wait;    /* some were added that no update has used */
     bool backward_done;     /* since the last forward run */
     ft__plan *plans[2];     /* evaluation, training */

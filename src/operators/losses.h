@@ -66,21 +66,52 @@ static bool ft__is_class(int label, size_t classes)
     return label >= 0 && (size_t)label < classes;
 }
 
-/* The number of labels that count; a label that is no class makes the loss NaN, which ft_forward
-   reports. */
+/* ---- Weights: a mean is then the sum of weight * loss by the sum of the weights ---- */
+
+static float ft__sample_weight(const ft__call *call, size_t n)
+{
+    return call->sample_weights ? call->sample_weights[n] : 1.0f;
+}
+
+/* The sum of the samples' weights; 1 if it is 0, so that such a batch has loss 0, not NaN. */
+static double ft__sum_of_weights(const ft__call *call, size_t samples)
+{
+    double sum = 0;
+    size_t n;
+    for (n = 0; n < samples; ++n) sum += (double)ft__sample_weight(call, n);
+    return call->sample_weights && sum == 0 ? 1 : sum;
+}
+
+/* The weight of a label's class; a label that is no class makes the loss NaN anyway. */
+static float ft__class_weight(const ft__call *call, int label, size_t classes)
+{
+    return call->class_weights && ft__is_class(label, classes) ? call->class_weights[label] : 1.0f;
+}
+
+/* The number of labels that count, or their weights' sum; a label that is no class makes the loss
+   NaN, which ft_forward reports. */
 static float ft__counted_labels(const ft__call *call)
 {
     const int32_t *labels = ft__integers(&call->input[1]);
     size_t count = ft__count(&call->input[1]), n, counted = 0;
-    for (n = 0; n < count; ++n)
-        if (!ft__is_ignored(labels[n])) counted += 1;
-    return (float)counted;
+    size_t steps = count / (size_t)call->input[1].shape.size[0];
+    size_t classes = ft__count(&call->input[0]) / count;
+    double sum = 0;
+    for (n = 0; n < count; ++n) {
+        if (ft__is_ignored(labels[n])) continue;
+        counted += 1;
+        sum += (double)ft__sample_weight(call, n / steps)
+            * (double)ft__class_weight(call, labels[n], classes);
+    }
+    if (!call->sample_weights && !call->class_weights) return (float)counted;
+    return counted && sum == 0 ? 1.0f : (float)sum;
 }
 
 /* Some rows of a loss; a row's bits do not depend on the number of threads. */
 typedef struct ft__loss_job {
     const ft__call *call;
     size_t rows, classes, part; /* part: rows per index of the parallel loop */
+    size_t steps;           /* rows of a sample */
     float scale;            /* backward */
 } ft__loss_job;
 
@@ -90,6 +121,7 @@ static ft__loss_job ft__loss_rows(const ft__call *call)
     job.call = call;
     job.rows = ft__count(&call->input[1]);
     job.classes = ft__count(&call->input[0]) / job.rows;
+    job.steps = job.rows / (size_t)call->input[1].shape.size[0];
     job.part = job.classes < FT__CHUNK ? FT__CHUNK / job.classes : 1;
     job.scale = 0;
     return job;
@@ -108,7 +140,8 @@ static size_t ft__last_row(const ft__loss_job *job, int index)
 }
 
 /* -sum over classes of q log(softmax(x)), q = 1 for the label; smoothed (Szegedy et al. 2016):
-   q = (1 - s) for the label plus s / classes for every class. */
+   q = (1 - s) for the label plus s / classes for every class. A class's weight is a factor of its
+   term, as in PyTorch. */
 static void ft__cross_entropy_rows(void *context, int index)
 {
     const ft__loss_job *job = (const ft__loss_job *)context;
@@ -121,10 +154,13 @@ static void ft__cross_entropy_rows(void *context, int index)
         float *p = (float *)call->saved + n * classes;
         double all = 0;
         ft__softmax[call->context->simd](call->input[0].value + n * classes, p, classes, true);
-        for (i = 0; smoothing > 0 && i < classes; ++i) all -= (double)p[i];
+        for (i = 0; smoothing > 0 && i < classes; ++i)
+            all -= (double)ft__class_weight(call, (int)i, classes) * (double)p[i];
         loss[n] = 0;
         if (ft__is_class(labels[n], classes))
-            loss[n] = (1 - smoothing) * -(double)p[labels[n]] + smoothing * all / (double)classes;
+            loss[n] = (double)ft__sample_weight(call, n / job->steps)
+                * ((1 - smoothing) * (double)ft__class_weight(call, labels[n], classes)
+                   * -(double)p[labels[n]] + smoothing * all / (double)classes);
         else if (!ft__is_ignored(labels[n])) loss[n] = (double)ft__from_bits(0x7fc00000u);
         ft__exp_line[call->context->simd](p, classes);
     }
@@ -141,6 +177,21 @@ static void ft__cross_entropy_forward(const ft__call *call)
     call->output.value[0] = (float)(sum / (double)ft__counted_labels(call));
 }
 
+/* dx of one row with a smoothed label and weights of classes: its loss's gradient is
+   (1 - s) w_label (p - label) + s / classes (p sum(w) - w). */
+static void ft__smoothed_back(const ft__call *call, const float *p, int label, size_t classes,
+                              float scale, float *dx)
+{
+    float smoothing = call->node->options.loss.label_smoothing, sum = 0;
+    float of_label = (1 - smoothing) * call->class_weights[label];
+    float of_all = smoothing / (float)classes;
+    size_t i;
+    for (i = 0; i < classes; ++i) sum += call->class_weights[i];
+    for (i = 0; i < classes; ++i)
+        dx[i] += scale * (p[i] * (of_label + of_all * sum) - of_all * call->class_weights[i]);
+    dx[label] -= scale * of_label;
+}
+
 static void ft__cross_entropy_back_rows(void *context, int index)
 {
     const ft__loss_job *job = (const ft__loss_job *)context;
@@ -149,12 +200,18 @@ static void ft__cross_entropy_back_rows(void *context, int index)
     const int32_t *labels = ft__integers(&call->input[1]);
     size_t classes = job->classes, n = (size_t)index * job->part, end = ft__last_row(job, index);
     for (; n < end; ++n) {
-        float *dx = call->input[0].gradient + n * classes;
+        const float *p = (const float *)call->saved + n * classes;
+        float *dx = call->input[0].gradient + n * classes, scale;
         if (!ft__is_class(labels[n], classes)) continue;
-        ft__add_probabilities[call->context->simd]((const float *)call->saved + n * classes,
-                                                   job->scale, smoothing / (float)classes, classes,
+        scale = job->scale * ft__sample_weight(call, n / job->steps);
+        if (call->class_weights && smoothing > 0) {
+            ft__smoothed_back(call, p, labels[n], classes, scale, dx);
+            continue;
+        }
+        scale *= ft__class_weight(call, labels[n], classes);
+        ft__add_probabilities[call->context->simd](p, scale, smoothing / (float)classes, classes,
                                                    dx);
-        dx[labels[n]] -= job->scale * (1 - smoothing);
+        dx[labels[n]] -= scale * (1 - smoothing);
     }
 }
 
@@ -206,93 +263,122 @@ static void ft__soft_cross_entropy_forward(const ft__call *call)
     double sum = 0;
     int n, count = call->input[0].shape.size[0];
     for (n = 0; n < count; ++n, p += classes, t += classes) {
+        double weight = (double)ft__sample_weight(call, (size_t)n);
         ft__softmax[call->context->simd](call->input[0].value + (size_t)n * classes, p, classes,
                                          true);
         for (i = 0; i < classes; ++i) {
-            if (t[i] != 0) sum -= (double)t[i] * (double)p[i];
+            if (t[i] != 0) sum -= weight * ((double)t[i] * (double)p[i]);
             p[i] = ft__exp(p[i]);
         }
     }
-    call->output.value[0] = (float)(sum / count);
+    call->output.value[0] = (float)(sum / ft__sum_of_weights(call, (size_t)count));
 }
 
 static void ft__soft_cross_entropy_backward(const ft__call *call)
 {
     size_t classes = (size_t)call->input[0].shape.size[1], i;
     const float *p = (const float *)call->saved, *t = call->input[1].value;
-    float *dx = call->input[0].gradient, scale;
+    float *dx = call->input[0].gradient, all;
     int n, count = call->input[0].shape.size[0];
-    scale = call->output.gradient[0] / (float)count;
+    all = call->output.gradient[0] / (float)ft__sum_of_weights(call, (size_t)count);
     for (n = 0; dx && n < count; ++n, p += classes, t += classes, dx += classes) {
-        float sum = 0;
+        float sum = 0, scale = all * ft__sample_weight(call, (size_t)n);
         for (i = 0; i < classes; ++i) sum += t[i];
         for (i = 0; i < classes; ++i) dx[i] += scale * (p[i] * sum - t[i]);
     }
+}
+
+/* ---- Means over all elements of x and targets; without a batch weights are refused before ---- */
+
+static size_t ft__samples_of(const ft__call *call)
+{
+    return call->input[0].shape.rank ? (size_t)call->input[0].shape.size[0] : 1;
+}
+
+/* What the weighted sum is divided by. */
+static double ft__pair_count(const ft__call *call)
+{
+    size_t samples = ft__samples_of(call);
+    return (double)(ft__count(&call->input[0]) / samples) * ft__sum_of_weights(call, samples);
 }
 
 /* softplus(x) - t x = -(t log(sigmoid(x)) + (1 - t) log(1 - sigmoid(x))); dx = sigmoid(x) - t */
 static void ft__binary_cross_entropy_forward(const ft__call *call)
 {
     const float *x = call->input[0].value, *t = call->input[1].value;
-    size_t count = ft__count(&call->input[0]), i;
+    size_t samples = ft__samples_of(call), each = ft__count(&call->input[0]) / samples, n, i;
     double sum = 0;
-    for (i = 0; i < count; ++i) {
-        float positive = x[i] > 0 ? x[i] : 0, size = x[i] < 0 ? -x[i] : x[i];
-        sum += (double)(positive - t[i] * x[i]) + (double)ft__log1p(ft__exp(-size));
+    for (n = 0; n < samples; ++n, x += each, t += each) {
+        double weight = (double)ft__sample_weight(call, n);
+        for (i = 0; i < each; ++i) {
+            float positive = x[i] > 0 ? x[i] : 0, size = x[i] < 0 ? -x[i] : x[i];
+            sum += weight * ((double)(positive - t[i] * x[i])
+                             + (double)ft__log1p(ft__exp(-size)));
+        }
     }
-    call->output.value[0] = (float)(sum / (double)count);
+    call->output.value[0] = (float)(sum / ft__pair_count(call));
 }
 
 static void ft__binary_cross_entropy_backward(const ft__call *call)
 {
     const float *x = call->input[0].value, *t = call->input[1].value;
-    size_t count = ft__count(&call->input[0]), i;
-    float scale = call->output.gradient[0] / (float)count;
-    for (i = 0; call->input[0].gradient && i < count; ++i)
-        call->input[0].gradient[i] += scale * (ft__sigmoid(x[i]) - t[i]);
+    size_t samples = ft__samples_of(call), each = ft__count(&call->input[0]) / samples, n, i;
+    float *dx = call->input[0].gradient;
+    float all = call->output.gradient[0] / (float)ft__pair_count(call);
+    for (n = 0; dx && n < samples; ++n, x += each, t += each, dx += each) {
+        float scale = all * ft__sample_weight(call, n);
+        for (i = 0; i < each; ++i) dx[i] += scale * (ft__sigmoid(x[i]) - t[i]);
+    }
 }
 
 /* mean((x - t)^2) */
 static void ft__mse_forward(const ft__call *call)
 {
     const float *x = call->input[0].value, *t = call->input[1].value;
-    size_t count = ft__count(&call->input[0]), i;
+    size_t samples = ft__samples_of(call), each = ft__count(&call->input[0]) / samples, n, i;
     double sum = 0;
-    for (i = 0; i < count; ++i) {
-        double difference = (double)x[i] - (double)t[i];
-        sum += difference * difference;
+    for (n = 0; n < samples; ++n, x += each, t += each) {
+        double weight = (double)ft__sample_weight(call, n);
+        for (i = 0; i < each; ++i) {
+            double difference = (double)x[i] - (double)t[i];
+            sum += weight * (difference * difference);
+        }
     }
-    call->output.value[0] = (float)(sum / (double)count);
+    call->output.value[0] = (float)(sum / ft__pair_count(call));
 }
 
 static void ft__mse_backward(const ft__call *call)
 {
     const float *x = call->input[0].value, *t = call->input[1].value;
-    size_t count = ft__count(&call->input[0]), i;
-    float scale = 2 * call->output.gradient[0] / (float)count;
-    for (i = 0; i < count; ++i) {
-        if (call->input[0].gradient) call->input[0].gradient[i] += scale * (x[i] - t[i]);
-        if (call->input[1].gradient) call->input[1].gradient[i] += scale * (t[i] - x[i]);
+    size_t samples = ft__samples_of(call), each = ft__count(&call->input[0]) / samples, n, i;
+    float *dx = call->input[0].gradient, *dt = call->input[1].gradient;
+    float all = 2 * call->output.gradient[0] / (float)ft__pair_count(call);
+    for (n = 0; n < samples; ++n) {
+        float scale = all * ft__sample_weight(call, n);
+        for (i = n * each; i < (n + 1) * each; ++i) {
+            if (dx) dx[i] += scale * (x[i] - t[i]);
+            if (dt) dt[i] += scale * (t[i] - x[i]);
+        }
     }
 }
 
 static const ft__row ft__row_cross_entropy = {
-    FT__NAMED(cross_entropy), 2, 2, FT__READS_X | FT__CLASSES,
+    FT__NAMED(cross_entropy), 2, 2, FT__READS_X | FT__WEIGHS | FT__CLASSES,
     ft__cross_entropy_shape, ft__cross_entropy_forward, ft__cross_entropy_backward,
     ft__cross_entropy_costs, ft__loss_fields, NULL};
 
 static const ft__row ft__row_soft_cross_entropy = {
-    FT__NAMED(soft_cross_entropy), 2, 2, FT__READS_X,
+    FT__NAMED(soft_cross_entropy), 2, 2, FT__READS_X | FT__WEIGHS,
     ft__soft_cross_entropy_shape, ft__soft_cross_entropy_forward, ft__soft_cross_entropy_backward,
     ft__soft_cross_entropy_costs, ft__no_fields, NULL};
 
 static const ft__row ft__row_binary_cross_entropy = {
-    FT__NAMED(binary_cross_entropy), 2, 2, FT__READS_X | FT__ANY_LAYOUT,
+    FT__NAMED(binary_cross_entropy), 2, 2, FT__READS_X | FT__WEIGHS | FT__ANY_LAYOUT,
     ft__pair_loss_shape, ft__binary_cross_entropy_forward, ft__binary_cross_entropy_backward, NULL,
     ft__no_fields, NULL};
 
 static const ft__row ft__row_mse = {
-    FT__NAMED(mse), 2, 2, FT__READS_X | FT__REGRESSION | FT__ANY_LAYOUT,
+    FT__NAMED(mse), 2, 2, FT__READS_X | FT__WEIGHS | FT__REGRESSION | FT__ANY_LAYOUT,
     ft__pair_loss_shape, ft__mse_forward, ft__mse_backward, NULL, ft__no_fields, NULL};
 
 ft_node ft_cross_entropy(ft_model *m, const char *name, ft_node logits, ft_node labels,

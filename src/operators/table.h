@@ -74,6 +74,7 @@ enum {
     FT__PERMUTES = 1 << 25, /* ... the order of ft__permute_options, or else that of x */
     FT__STRIDED = 1 << 26,  /* up to rank 4 tensors may be stored in any order of their dimensions
                                in which one of the last two is the innermost */
+    FT__WEIGHS = 1 << 27,   /* a loss over a batch that honours the weights in ft__call */
     FT__ELEMENTS = FT__WRITES | FT__IN_PLACE | FT__BY_KIND | FT__ANY_LAYOUT,
     FT__OF_X = FT__READS_X | FT__ELEMENTS,  /* activations whose slope is given by x */
     FT__OF_Y = FT__READS_Y | FT__ELEMENTS,  /* ... by y */

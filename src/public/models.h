@@ -106,6 +106,9 @@ static void ft__clear_graph(ft_model *m)
     m->optimizer = NULL;
     ft__release(c, m->training);
     m->training = NULL;
+    ft__release(c, m->fed_weights);
+    m->fed_weights = NULL;
+    m->fed_weight_count = 0;
     ft__release(c, m->notes.letters);
     memset(&m->notes, 0, sizeof m->notes);
     m->note_count = 0;

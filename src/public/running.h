@@ -415,6 +415,28 @@ ft_status ft_feed(ft_model *m, ft_node input, const void *values, int batch)
     return FT_OK;
 }
 
+ft_status ft_feed_weights(ft_model *m, const float *weights, int batch)
+{
+    ft__context *c;
+    int i;
+    if (!ft__usable(m)) return ft__status_of(m);
+    c = &m->context;
+    if (weights && (batch < 1 || ft__check_weighs(m, "ft_feed_weights") != FT_OK))
+        return ft__fail(c, FT_INVALID, "ft_feed_weights: a batch of %d samples: at least 1 is"
+                        " expected", batch);
+    for (i = 0; weights && i < batch; ++i)
+        if (!ft__not_negative(weights[i]))
+            return ft__fail(c, FT_INVALID, "ft_feed_weights: weights[%d] is %g; it must be finite"
+                            " and not negative", i, (double)weights[i]);
+    if (!weights || batch > m->fed_weight_count) {
+        ft__release(c, m->fed_weights);
+        m->fed_weights = weights ? (float *)ft__allocate(c, (size_t)batch, sizeof *weights) : NULL;
+    }
+    m->fed_weight_count = m->fed_weights ? batch : 0;
+    if (m->fed_weights) memcpy(m->fed_weights, weights, (size_t)batch * sizeof *weights);
+    return c->status;
+}
+
 float ft_forward(ft_model *m, bool training)
 {
     ft__plan *plan;
@@ -425,9 +447,16 @@ float ft_forward(ft_model *m, bool training)
     plan = ft__begin(m, m->batch, training);
     with_loss = plan && (training || !m->output.id || ft__loss_is_fed(m, plan));
     if (!plan || ft__check_inputs(m, plan, with_loss) != FT_OK) return 0;
+    if (with_loss && m->fed_weights && m->fed_weight_count != m->batch) {
+        ft__fail(&m->context, FT_SHAPE, "ft_feed_weights was given %d weights, but the batch has %d"
+                 " samples", m->fed_weight_count, m->batch);
+        return 0;
+    }
     if (training) m->step += 1;
     m->last_run = plan;
+    m->sample_weights = m->fed_weights;
     ft__run_forward(m, plan, 0, plan->step_count, m->batch, with_loss ? 0 : FT__ONLY_OUTPUT);
+    m->sample_weights = NULL;
     if (!training && m->output.id) ft__check_output(m, plan, m->batch, "ft_forward");
     return m->loss.id && with_loss && ft__ok(&m->context) ? ft__read_loss(m, plan) : 0;
 }
@@ -442,7 +471,9 @@ ft_status ft_backward(ft_model *m)
                         " true), and only once: its gradients replace the values");
     if (plan->first_trained == plan->step_count)
         return ft__fail(&m->context, FT_INVALID, "nothing to train: all parameters are frozen");
+    m->sample_weights = m->fed_weights;
     ft__run_backward(m, plan, m->batch);
+    m->sample_weights = NULL;
     return FT_OK;
 }
 

@@ -9,6 +9,7 @@
 #include "graph/forward_backward.h"
 #include "graph/settings.h"
 #include "data/sources.h"
+#include "data/loader.h"
 #include "data/image_folders.h"
 #include "training/metrics.h"
 

@@ -2,6 +2,7 @@
 #include "interface/types.h"
 #include "platform/formatting.h"
 #include "platform/context.h"
+#include "basics/numbers.h"
 #include "basics/random.h"
 #include "basics/strings.h"
 #include "basics/json.h"
@@ -21,6 +22,7 @@
 #include "formats/tensor_files.h"
 #include "formats/model_files.h"
 #include "data/sources.h"
+#include "data/loader.h"
 #include "training/metrics.h"
 #include "training/prefix_cache.h"
 #include "training/resume.h"
@@ -31,6 +33,13 @@
    ============================================================================================= */
 
 /* ---- Batches ---- */
+
+/* Notes the weight of the sample in this row of the batch. */
+static void ft__fit_weigh(ft__fit *f, int row, int sample)
+{
+    const ft_source *source = &f->data->source;
+    if (f->weights) f->weights[row] = source->weight ? source->weight(source->user, sample) : 1.0f;
+}
 
 /* Puts the next batch of a list of samples into the plan, from the loader or the cache; returns its
    number of samples, -1 at the end of the list. `*at` counts the samples used so far. */
@@ -44,7 +53,9 @@ static int ft__fit_batch(ft__fit *f, const int *samples, const int *views, int c
     if (f->cache.on) {
         for (i = from; i < from + size; ++i) {
             size_t row = ft__cache_row(f, samples[i], views[i]);
-            if (f->cache.record[row]) ft__cache_get(f, row, filled++);
+            if (!f->cache.record[row]) continue;
+            ft__fit_weigh(f, filled, samples[i]);
+            ft__cache_get(f, row, filled++);
         }
         ft__cache_got(f, filled);
         return filled;
@@ -56,6 +67,7 @@ static int ft__fit_batch(ft__fit *f, const int *samples, const int *views, int c
         ft__run_forward(f->m, f->plan, 0, f->plan->first_trained, batch->count, 0);
     }
     filled = batch->count;
+    for (i = 0; i < filled; ++i) ft__fit_weigh(f, i, batch->index[i]);
     ft__loader_release(f->loader);
     return filled;
 }
@@ -145,6 +157,10 @@ static uint64_t ft__fit_settings(const ft__fit *f)
         hash = ft__hash_number(hash, (double)node->learning_rate_factor);
         hash = ft__hash_number(hash, (double)node->weight_decay);
     }
+    for (i = 0; f->class_weights && i < f->o.class_weight_count; ++i)
+        hash = ft__hash_number(hash, (double)f->class_weights[i]);
+    for (i = 0; f->weights && i < ft_data_count(f->data); ++i)
+        hash = ft__hash_number(hash, (double)f->data->source.weight(f->data->source.user, i));
     if (f->m->context.precision != FT__FLOAT32)
         hash = ft__hash_number(hash, FT__BF16); /* emulated or not: the same bits */
     if (ft__tensor_type(&f->m->context))
@@ -460,6 +476,8 @@ static void ft__fit_step(ft__fit *f, int batch)
     ft_model *m = f->m;
     float rate = ft__fit_rate(f), loss;
     m->batch = batch;
+    m->sample_weights = f->weights;
+    m->class_weights = f->class_weights;
     m->step += 1;
     m->last_run = f->plan;
     ft__run_forward(m, f->plan, f->plan->first_trained, f->plan->step_count, batch, 0);
@@ -557,6 +575,7 @@ static void ft__fit_epoch(ft__fit *f)
         if (batch < 0) break;
         if (batch > 0) ft__fit_step(f, batch);
         else ft__fit_skip(f);
+        f->m->sample_weights = f->m->class_weights = NULL; /* what is measured has no weights */
         if (!ft__ok(&f->m->context)) return;
         f->at.step += 1;
         if (!f->o.checkpoint || f->o.checkpoint_steps <= 0 || f->at.step >= f->steps
@@ -651,6 +670,9 @@ static ft_status ft__fit_check_uses(ft__context *c, const ft_data *data, const f
         {"views", o->views > 0, o->augment && !o->no_cache, "augment without no_cache"},
         {"cache_bytes", o->cache_bytes > 0, !o->no_cache, "a cache, but no_cache is set"},
         {"checkpoint_steps", o->checkpoint_steps > 0, o->checkpoint != NULL, "checkpoint"},
+        {"class_weight_count", o->class_weight_count != 0, o->class_weights != NULL,
+         "class_weights"},
+        {"balanced", o->balanced, o->class_weights == NULL, "a run without class_weights"},
         {"batch_size", o->batch_size > 0, ft__takes_batch_size(data, o->batch_size),
          ft__samples_apart}};
     if (o->augment && !ft__has_views(data))
@@ -690,6 +712,83 @@ static ft_status ft__fit_check_options(const ft__fit *f)
     return c->status;
 }
 
+/* ---- Weights of samples and classes ---- */
+
+/* How many classes the loss's logits have, if it takes labels of classes; else 0. */
+static int ft__loss_classes(const ft_model *m)
+{
+    const ft__node *loss = &m->nodes[m->loss.id - 1];
+    const ft_shape *logits = &m->nodes[loss->inputs[0] - 1].shape;
+    return ft__scored_rows(m, 1) ? logits->size[logits->rank - 1] : 0;
+}
+
+/* Fills class weights that give each class of the training samples the same share. */
+static void ft__balance(ft__fit *f)
+{
+    int classes = f->o.class_weight_count, with = 0, i;
+    float least = FLT_MAX, most = 0;
+    for (i = 0; i < f->train_count; ++i) {
+        int label = ft_data_label(f->data, f->train[i]);
+        if (label >= 0 && label < classes) f->class_weights[label] += 1; /* exact to 2^24 */
+    }
+    for (i = 0; i < classes; ++i) with += f->class_weights[i] > 0;
+    for (i = 0; i < classes; ++i) {
+        float *w = &f->class_weights[i];
+        if (*w > 0) *w = (float)((double)f->train_count / ((double)with * (double)*w));
+        if (*w > 0 && *w < least) least = *w;
+        if (*w > most) most = *w;
+    }
+    ft__log(&f->m->context, "balanced: the weights of the %d classes are %.3g to %.3g", with,
+            (double)least, (double)most);
+}
+
+static void ft__fit_class_weights(ft__fit *f)
+{
+    ft__context *c = &f->m->context;
+    ft_fit_options *o = &f->o;
+    int classes = ft__loss_classes(f->m), i;
+    if (!classes || (o->balanced && (!f->data->source.label || !f->data->source.classes))) {
+        ft__fail(c, FT_INVALID, "ft_fit: %s: the loss or the data has no labels of classes",
+                 o->balanced ? "balanced" : "class_weights");
+        return;
+    }
+    if (o->class_weights && o->class_weight_count != classes) {
+        ft__fail(c, FT_SHAPE, "ft_fit: class_weight_count is %d, but the loss has %d classes",
+                 o->class_weight_count, classes);
+        return;
+    }
+    o->class_weight_count = classes;
+    f->class_weights = (float *)ft__allocate(c, (size_t)classes, sizeof *f->class_weights);
+    if (!f->class_weights) return;
+    if (o->balanced) ft__balance(f);
+    else memcpy(f->class_weights, o->class_weights, (size_t)classes * sizeof *f->class_weights);
+    for (i = 0; i < classes; ++i)
+        if (!ft__not_negative(f->class_weights[i]))
+            ft__fail(c, FT_INVALID, "ft_fit: class_weights[%d] is %g; it must be finite and not"
+                     " negative", i, (double)f->class_weights[i]);
+}
+
+/* Prepares the weights of the options and of the data, if there are any. */
+static ft_status ft__fit_weights(ft__fit *f)
+{
+    ft_model *m = f->m;
+    ft__context *c = &m->context;
+    const ft_source *source = &f->data->source;
+    int i;
+    if (!source->weight && !f->o.class_weights && !f->o.balanced) return c->status;
+    if (ft__check_weighs(m, "ft_fit") != FT_OK) return c->status;
+    if (f->o.class_weights || f->o.balanced) ft__fit_class_weights(f);
+    for (i = 0; source->weight && i < source->count && ft__ok(c); ++i) {
+        float weight = source->weight(source->user, i);
+        if (!ft__not_negative(weight))
+            ft__fail(c, FT_INVALID, "ft_fit: sample %d has the weight %g; it must be finite and not"
+                     " negative", i, (double)weight);
+    }
+    if (source->weight)
+        f->weights = (float *)ft__allocate(c, (size_t)f->o.batch_size, sizeof *f->weights);
+    return c->status;
+}
+
 /* Prepares everything that the loop needs, in the order in which it can fail. */
 static ft_status ft__fit_prepare(ft__fit *f)
 {
@@ -697,7 +796,8 @@ static ft_status ft__fit_prepare(ft__fit *f)
     ft__context *c = &m->context;
     if (!ft__given(c, f->data, "ft_fit: the data") || ft__ready(m, true) != FT_OK
         || ft__check_classes(m, f->data) != FT_OK || ft__fit_check_options(f) != FT_OK
-        || ft__fit_samples(f) != FT_OK || ft__fit_classes(m, f->data) != FT_OK) return c->status;
+        || ft__fit_samples(f) != FT_OK || ft__fit_weights(f) != FT_OK
+        || ft__fit_classes(m, f->data) != FT_OK) return c->status;
     ft__set_longest(m, f->data);
     ft__set_optimizer(m, f->o.optimizer);
     m->reserve = ft__fit_reserve(f);
@@ -758,6 +858,8 @@ static ft_fit_result ft__fit_run(ft_model *m, ft_data *data, ft_fit_options opti
     ft__loader_destroy(f.loader);
     if (lent) *lent = f.cache;
     else ft__cache_release(c, &f.cache);
+    ft__release(c, f.weights);
+    ft__release(c, f.class_weights);
     ft__release(c, f.work);
     ft__release(c, f.views);
     ft__release(c, f.order);

@@ -17,6 +17,7 @@
 #include "formats/model_files.h"
 #include "data/feature_files.h"
 #include "data/sources.h"
+#include "data/loader.h"
 #include "data/image_folders.h"
 #include "data/texts.h"
 #include "training/metrics.h"
@@ -77,6 +78,9 @@ typedef struct ft__fit {
     int *work;              /* [2 * samples], for ft__bucket */
     int train_count, held_count;
     int steps;              /* in an epoch */
+    float *weights;         /* of the batch's samples; NULL: all are 1 */
+    float *class_weights;   /* NULL: all are 1 */
+    int prepared, to_prepare; /* batches through the frozen prefix for the cache: done, in all */
     const char *note;       /* stored in the checkpoint, for a caller that runs several fits */
     uint64_t settings;      /* a hash of what must be the same to continue from a checkpoint */
     ft__data_state data_state; /* the same for the data */
@@ -496,6 +500,31 @@ static void ft__cache_fetch(ft__fit *f, int batch)
     }
 }
 
+/* Tells the caller that a batch went through the frozen prefix. */
+static void ft__fit_tell_prepared(ft__fit *f, int batch)
+{
+    ft_progress p;
+    f->prepared += 1;
+    if (!f->o.progress) return;
+    memset(&p, 0, sizeof p);
+    p.epochs = f->o.epochs;
+    p.step = f->prepared;
+    p.steps = f->to_prepare;
+    p.batch = batch;
+    p.stage = f->o.stage;
+    p.accuracy = p.held_back_accuracy = p.held_back_loss = -1;
+    p.preparing = true;
+    if (!f->o.progress(f->o.progress_user, &p)) f->stopped = true;
+}
+
+/* The batches of this view that the cache lacks. */
+static int ft__cache_batches(const ft__fit *f, const int *samples, int count, int view)
+{
+    int i, missing = 0;
+    for (i = 0; i < count; ++i) missing += !f->cache.record[ft__cache_row(f, samples[i], view)];
+    return (missing + f->o.batch_size - 1) / f->o.batch_size;
+}
+
 /* Runs the frozen prefix over the samples whose rows of this view are missing. False: they could
    not be stored. */
 static bool ft__cache_fill_view(ft__fit *f, const int *samples, int count, int view)
@@ -510,7 +539,8 @@ static bool ft__cache_fill_view(ft__fit *f, const int *samples, int count, int v
     }
     if (!missing) return true;
     ft__loader_start(f->loader, f->order, f->views, missing);
-    while (put && ft__ok(&f->m->context) && (batch = ft__loader_next(f->loader)) != NULL) {
+    while (put && !f->stopped && ft__ok(&f->m->context)
+           && (batch = ft__loader_next(f->loader)) != NULL) {
         if (batch->count > 0) {
             ft__feed_batch(f->m, f->loader, batch);
             ft__run_forward(f->m, f->plan, 0, f->plan->first_trained, batch->count, 0);
@@ -518,7 +548,9 @@ static bool ft__cache_fill_view(ft__fit *f, const int *samples, int count, int v
         }
         for (i = 0; put && i < batch->count; ++i)
             put = ft__cache_put(f, ft__cache_row(f, batch->index[i], view), i);
+        i = batch->count;
         ft__loader_release(f->loader);
+        if (put && ft__ok(&f->m->context)) ft__fit_tell_prepared(f, i);
     }
     return put;
 }
@@ -573,6 +605,9 @@ static ft_status ft__cache_fill(ft__fit *f)
     if (taken == f->held_count + f->train_count * views) return c->status;
     if (ft__fit_loader(f) != FT_OK) return c->status;
     if (cache->on_disk) put = ft__cache_begin_file(f);
+    f->to_prepare = ft__cache_batches(f, f->held, f->held_count, 0);
+    for (view = f->o.augment ? 1 : 0; view < views + (f->o.augment ? 1 : 0); ++view)
+        f->to_prepare += ft__cache_batches(f, f->train, f->train_count, view);
     if (put) put = ft__cache_fill_view(f, f->held, f->held_count, 0);
     for (view = f->o.augment ? 1 : 0; put && view < views + (f->o.augment ? 1 : 0); ++view)
         put = ft__cache_fill_view(f, f->train, f->train_count, view);

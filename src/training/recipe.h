@@ -113,6 +113,7 @@ static ft_fit_options ft__recipe_options(const ft__recipe *r, int stage)
     o.progress = r->o.progress;
     o.progress_user = r->o.progress_user;
     o.optimizer.weight_decay = 0.01f;
+    o.balanced = r->o.balanced;
     if (stage != FT__ALL) {
         o.epochs = 30;
         o.batch_size = 32;

@@ -77,6 +77,7 @@ static ft_fit_options ft__text_options(const ft__recipe *r, bool pretrained, boo
     o.optimizer.learning_rate = pretrained && !stream ? 4e-3f : 3e-3f;
     o.batch_size = stream ? 0 : samples < 1000 ? 16 : 32;
     o.epochs = stream ? 10 : samples < 1000 ? 20 : 6;
+    o.balanced = r->o.balanced && !stream;
     if (r->o.epochs > 0) o.epochs = r->o.epochs;
     if (r->o.batch_size > 0) o.batch_size = r->o.batch_size;
     if (r->o.learning_rate > 0) o.optimizer.learning_rate = r->o.learning_rate;

@@ -56,8 +56,11 @@ static uint64_t ft__sample_state(const ft__fit *f, int index)
         const ft__arrays *arrays = (const ft__arrays *)source->user;
         const ft__node *input = ft__get_node(f->m, ft__find_node(f->m, arrays->input_name));
         size_t count = input ? ft__node_count_at(input, ft__extent_of(f->m, 1)) : 0;
-        return ft__hash_bytes(hash, arrays->values + (size_t)index * count,
+        hash = ft__hash_bytes(hash, arrays->values + (size_t)index * count,
                               count * sizeof *arrays->values);
+        return arrays->targets
+            ? ft__hash_bytes(hash, arrays->targets + (size_t)index * arrays->target_size,
+                             arrays->target_size * sizeof *arrays->targets) : hash;
     }
     return source->digest ? ft__key(hash, source->digest(source->user, index, 0), 0, 0) : hash;
 }
