@@ -21514,7 +21514,7 @@ static ft_status ft__check_weighs(ft_model *m, const char *call)
 {
     const ft__node *loss = ft__get_node(m, m->loss);
     const ft__node *x = loss ? &m->nodes[loss->inputs[0] - 1] : NULL;
-    if (loss && (ft__rows[loss->op].reads & FT__WEIGHS) && x->shape.rank
+    if (loss && ft__is(loss, FT__WEIGHS) && x->shape.rank
         && x->shape.size[0] == FT_BATCH) return m->context.status;
     return ft__fail(&m->context, FT_INVALID, "%s: weights need a loss over the batch's samples,"
                     " such as ft_cross_entropy or ft_mse", call);
