@@ -79,15 +79,6 @@ typedef struct ft_files {
     ft_path_kind (*kind)(void *user, const char *path);
 } ft_files;
 
-/* Data-parallel training; reserved: size must be 0 or 1 in this version. */
-typedef struct ft_communication {
-    int rank, size;
-    void *user;
-    bool (*start)(void *user, float *sum, size_t count);
-    bool (*wait)(void *user);
-    bool (*broadcast)(void *user, void *data, size_t bytes, int root);
-} ft_communication;
-
 typedef struct ft_desc {
     uint64_t seed;                /* of every random choice: weights, order, augmentation */
     int threads;                  /* 0: one per processor; more are not faster; at most 64 */
@@ -113,7 +104,6 @@ typedef struct ft_desc {
                                      works, else the CPU) */
     const char *simd;             /* NULL: the best that the CPU has; or one of "none", "sse2",
                                      "avx2", "avx512", "neon" */
-    ft_communication communication;
     const char *opencl_library;   /* the OpenCL loader's path; default: the system's */
     const char *clblast_library;  /* likewise */
     const char *kernels_path;     /* compile this kernels.cl instead of the one built in */

@@ -78,9 +78,6 @@ ft_model *ft_create(ft_desc desc)
     if (desc.threads < 0)
         ft__fail(&m->context, FT_INVALID, "ft_create: threads is %d; it must be at least 0 (0: one"
                  " per processor)", desc.threads);
-    if (desc.communication.size > 1)
-        ft__fail(&m->context, FT_UNSUPPORTED, "communication.size is %d, but this version trains in"
-                 " one process only", desc.communication.size);
     ft__simd_choose(&m->context);
     ft__precision_choose(&m->context);
     ft__pool_create(&m->context);
