@@ -76,7 +76,9 @@
      [SECTION] operators/group_norm: Group normalisation
      [SECTION] operators/pooling: Pooling
      [SECTION] operators/reshape: flatten and reshape
-     [SECTION] operators/arithmetic: add and mul
+     [SECTION] operators/arithmetic: Arithmetic of several tensors: add, mul, maximum, where, ...
+     [SECTION] operators/elementwise: Functions of one tensor
+     [SECTION] operators/reduce: mean, sum and amax over axes
      [SECTION] operators/concat: concat
      [SECTION] operators/pad_and_slice: pad and slice
      [SECTION] operators/permute: permute
@@ -98,7 +100,7 @@
      [SECTION] devices/opencl_kernels: OpenCL: kernels
      [SECTION] devices/opencl_operators: OpenCL: operators
      [SECTION] devices/opencl_batch_norm: OpenCL: batch norm
-     [SECTION] devices/opencl_shapes: OpenCL: pooling, shapes, add and mul
+     [SECTION] devices/opencl_shapes: OpenCL: pooling, shapes, arithmetic
      [SECTION] devices/opencl_losses: OpenCL: losses, and the gradients' norm
      [SECTION] devices/opencl_sequences: OpenCL: operators on sequences
      [SECTION] devices/opencl_recurrent: OpenCL: recurrent layers
@@ -555,6 +557,18 @@ typedef struct ft_activation_options {
     int axis;               /* softmax, log_softmax: 0 is the last axis, 1 the channels */
     bool tanh_approximation;/* gelu */
 } ft_activation_options;
+
+typedef struct ft_unary_options { /* for ft_unary */
+    float scale, shift;     /* "affine": x times scale, plus shift; a scale of 0 means 1 */
+    float exponent;         /* "pow": required */
+    float min, max;         /* "clamp": required; -INFINITY or INFINITY: no bound on that side */
+} ft_unary_options;
+
+typedef struct ft_reduce_options {
+    int axes[FINETUNE_MAX_RANK]; /* the dimensions to reduce: 0 is the batch, -1 the last one ... */
+    int count;              /* ... and how many they are; 0: all, which gives one number */
+    bool keep;              /* keep them, with a size of 1 */
+} ft_reduce_options;
 
 typedef struct ft_pad_options {
     int before[FINETUNE_MAX_RANK], after[FINETUNE_MAX_RANK]; /* zeros to add, per dimension */
@@ -1172,10 +1186,39 @@ FINETUNE_API ft_node ft_flatten(ft_model *m, const char *name, ft_node x); /* [N
 /* `size` is a sample's shape, without the batch; one size may be -1: the rest. */
 FINETUNE_API ft_node ft_reshape(ft_model *m, const char *name, ft_node x, int rank,
                                 const int *size);
-/* a + b, a * b, element by element; the result has a's shape. In b a size of 1, or a missing
-   leading dimension, is repeated. */
+/* a + b, a * b, element by element. In both a size of 1, or a missing leading dimension, is
+   repeated, as in PyTorch: [N, C] and [C] give [N, C]; [N, 1] and [N] give [N, N]. */
 FINETUNE_API ft_node ft_add(ft_model *m, const char *name, ft_node a, ft_node b);
 FINETUNE_API ft_node ft_mul(ft_model *m, const char *name, ft_node a, ft_node b);
+/* A function of two nodes, element by element; shapes as in ft_add. `kind` is "add", "mul", or
+     "sub"      a - b                      "div"      a / b
+     "maximum"  the larger, NaN if either is; of equal numbers each gets half of the gradient
+     "minimum"  the smaller, likewise
+     "equal", "not_equal", "less", "less_equal", "greater", "greater_equal"
+                a compared with b: 1 if it is so, else 0, without a gradient */
+FINETUNE_API ft_node ft_binary(ft_model *m, const char *kind, const char *name, ft_node a,
+                               ft_node b);
+/* A function of one node, element by element; y has x's shape. `kind` is one of
+     "exp", "log", "sqrt", "abs", "neg", "erf"
+     "pow"     x to the power of options.exponent, which must not be 0; NaN for x < 0 unless the
+               exponent is whole
+     "clamp"   min(max(x, options.min), options.max); the slope at a bound is 0
+     "affine"  options.scale * x + options.shift: constants without nodes of their own
+     "detach"  x; no gradient passes through it (stop_gradient)
+   Slopes are PyTorch's: that of abs is 0 at 0, those of log and sqrt are infinite there. FT_INVALID
+   for options that the kind does not have. */
+FINETUNE_API ft_node ft_unary(ft_model *m, const char *kind, const char *name, ft_node x,
+                              ft_unary_options options);
+/* Reduces dimensions of x; without options all of them, to one number, shape [1], which can be a
+   loss. `kind` is "mean", "sum", or "amax", the maximum: equal largest numbers share the gradient,
+   as in PyTorch's amax. Over the batch (axis 0) the number depends on all samples of a run. All
+   steps of FT_LENGTH count, padding too: ft_step_pool leaves it out. */
+FINETUNE_API ft_node ft_reduce(ft_model *m, const char *kind, const char *name, ft_node x,
+                               ft_reduce_options options);
+/* a where the condition is not 0, else b; the shapes are broadcast as in ft_add. The condition gets
+   no gradient. */
+FINETUNE_API ft_node ft_where(ft_model *m, const char *name, ft_node condition, ft_node a,
+                              ft_node b);
 /* Joins tensors along `axis` >= 1; their other sizes must be equal. */
 FINETUNE_API ft_node ft_concat(ft_model *m, const char *name, int count, const ft_node *x,
                                int axis);
@@ -6832,6 +6875,8 @@ typedef union ft__options { /* by operator; its row lists the fields that a file
     ft_layer_norm_options layer_norm;
     ft_group_norm_options group_norm;
     ft_loss_options loss;
+    ft_unary_options unary;
+    ft_reduce_options reduce;
     ft_embedding_options embedding;
     ft_step_pool_options step_pool;
     ft__recurrent_options recurrent;
@@ -7262,7 +7307,10 @@ static void ft__initialise_node(ft_model *m, ft__node *node)
     X(layer_norm) X(group_norm) X(max_pool2d) X(avg_pool2d) X(global_avg_pool) X(global_max_pool) \
     X(flatten) X(reshape) X(add) X(mul) X(concat) X(pad) X(slice) X(permute) X(gather) X(matmul)  \
     X(dropout) X(embedding) X(step_pool) X(lstm) X(gru) X(rnn) X(cross_entropy)                   \
-    X(soft_cross_entropy) X(binary_cross_entropy) X(mse)
+    X(soft_cross_entropy) X(binary_cross_entropy) X(mse)                                          \
+    X(sub) X(div) X(maximum) X(minimum) X(equal) X(not_equal) X(less) X(less_equal) X(greater)    \
+    X(greater_equal) X(where) X(exp) X(log) X(sqrt) X(abs) X(neg) X(erf) X(pow) X(clamp)          \
+    X(affine) X(detach) X(mean) X(sum) X(amax)
 
 #define FT__OP_ENUM(name) FT__OP_##name,
 enum { FT__LEAVES(FT__OP_ENUM) FT__OPERATORS(FT__OP_ENUM) FT__OP_COUNT };
@@ -7292,7 +7340,7 @@ enum {
                                    moves in training */
     FT__LOOKS_UP = 1 << 15, /* input[0] numbers rows of the weight input[1] */
     FT__NOISE = 1 << 16,    /* random in training, the identity else; it can be frozen */
-    FT__BROADCASTS = 1 << 17,   /* the second input is repeated to the shape of the first */
+    FT__BROADCASTS = 1 << 17,   /* inputs are repeated to the shape of the output */
     FT__RECURRENT = 1 << 18,    /* with ft__recurrent_options */
     FT__PROBABILITIES = 1 << 19,    /* the output's last axis sums to 1 */
     FT__CLASSES = 1 << 20,  /* a loss whose input[1] are class labels */
@@ -7305,6 +7353,7 @@ enum {
     FT__STRIDED = 1 << 26,  /* up to rank 4 tensors may be stored in any order of their dimensions
                                in which one of the last two is the innermost */
     FT__WEIGHS = 1 << 27,   /* a loss over a batch that honours the weights in ft__call */
+    FT__MIXES = 1 << 28,    /* numbers of different samples may meet, as its shapes say */
     FT__ELEMENTS = FT__WRITES | FT__IN_PLACE | FT__BY_KIND | FT__ANY_LAYOUT,
     FT__OF_X = FT__READS_X | FT__ELEMENTS,  /* activations whose slope is given by x */
     FT__OF_Y = FT__READS_Y | FT__ELEMENTS,  /* ... by y */
@@ -7320,15 +7369,15 @@ typedef void (*ft__cost_rule)(const ft__call *call, ft__costs *costs);
 
 /* to = f(from), and dx = or += dy f'(at), where `at` is x or y; from and to, dy and dx may be the
    same. */
-typedef void (*ft__activation_values)(const ft_activation_options *o, const float *from, float *to,
+typedef void (*ft__activation_values)(const ft__options *o, const float *from, float *to,
                                       size_t count);
-typedef void (*ft__activation_slopes)(const ft_activation_options *o, const float *at,
-                                      const float *dy, float *dx, size_t count, bool add);
+typedef void (*ft__activation_slopes)(const ft__options *o, const float *at, const float *dy,
+                                      float *dx, size_t count, bool add);
 
 typedef struct ft__activation { /* what a layer needs to apply it to its output */
     ft__activation_values values;
     ft__activation_slopes slopes;
-    float (*option)(const ft_activation_options *o); /* the number that some depend on */
+    float (*option)(const ft__options *o); /* the number that some depend on */
     float high;             /* above 0: it only clamps, to 0 and this */
 } ft__activation;
 
@@ -7554,6 +7603,24 @@ static ft_node ft__add_node(ft_model *m, const ft__row *row, const char *name,
     ft__list_node(m, result.id);
     m->version += 1;
     return result;
+}
+
+/* The row of this kind in a list that ends with NULL; NULL with an error if there is none. `what`:
+   "reduction", ... */
+static const ft__row *ft__row_of_kind(ft_model *m, const char *kind, const ft__row *const *rows,
+                                      const char *what)
+{
+    char known[300] = "", argument[80];
+    int i, at = 0;
+    snprintf(argument, sizeof argument, "the kind of the %s", what);
+    if (!ft__usable(m) || !ft__given(&m->context, kind, argument)) return NULL;
+    for (i = 0; rows[i]; ++i)
+        if (strcmp(rows[i]->name, kind) == 0) return rows[i];
+    for (i = 0; rows[i] && at < (int)sizeof known; ++i)
+        at += snprintf(known + at, sizeof known - (size_t)at, "%s%s", i ? ", " : "",
+                       rows[i]->name);
+    ft__fail(&m->context, FT_INVALID, "%s: unknown %s; it must be one of %s", kind, what, known);
+    return NULL;
 }
 
 ft_node ft_input(ft_model *m, const char *name, ft_input_options options)
@@ -7814,7 +7881,7 @@ static void ft__activation_chunk(void *context, int index)
 {
     const ft__activation_run *run = (const ft__activation_run *)context;
     const ft__call *call = run->call;
-    const ft_activation_options *o = &call->node->options.activation;
+    const ft__options *o = &call->node->options;
     size_t at = (size_t)index * FT__CHUNK, count = ft__count(&call->output) - at;
     if (count > FT__CHUNK) count = FT__CHUNK;
     if (!run->slopes)
@@ -7848,12 +7915,12 @@ static void ft__activation_backward(const ft__call *call, ft__activation_slopes 
 /* Makes NAME_values and NAME_slopes from two expressions: F in x, and D = dy/dx in x or y (the same
    variable twice: the row says which one is kept). `a` is the option that some have. */
 #define FT__ACTIVATION_LOOPS(name, option, F, D)                                                  \
-    static float ft__##name##_option(const ft_activation_options *o)                              \
+    static float ft__##name##_option(const ft__options *o)                              \
     {                                                                                             \
         (void)o;                                                                                  \
         return option;                                                                            \
     }                                                                                             \
-    static void ft__##name##_values(const ft_activation_options *o, const float *from, float *to, \
+    static void ft__##name##_values(const ft__options *o, const float *from, float *to, \
                                     size_t count)                                                 \
     {                                                                                             \
         float a = ft__##name##_option(o), lanes[FT__LANES], out[FT__LANES];                       \
@@ -7869,7 +7936,7 @@ static void ft__activation_backward(const ft__call *call, ft__activation_slopes 
             ft__store_lanes(to + at, out, count - at);                                            \
         }                                                                                         \
     }                                                                                             \
-    static void ft__##name##_slopes(const ft_activation_options *o, const float *kept,            \
+    static void ft__##name##_slopes(const ft__options *o, const float *kept,            \
                                     const float *dy, float *dx, size_t count, bool add)           \
     {                                                                                             \
         float a = ft__##name##_option(o), lanes[FT__LANES], slope[FT__LANES];                     \
@@ -7890,8 +7957,8 @@ static void ft__activation_backward(const ft__call *call, ft__activation_slopes 
         }                                                                                         \
     }
 
-/* Makes the operator of NAME_values, NAME_slopes and NAME_option, and its row. */
-#define FT__ACTIVATION_ROW(name, flags, fields, high)                                             \
+/* Makes the operator of NAME_values and NAME_slopes, and its row. */
+#define FT__ELEMENTWISE_ROW(name, flags, fields, activation)                                      \
     static void ft__##name##_forward(const ft__call *call)                                        \
     {                                                                                             \
         ft__activation_forward(call, ft__##name##_values);                                        \
@@ -7900,13 +7967,16 @@ static void ft__activation_backward(const ft__call *call, ft__activation_slopes 
     {                                                                                             \
         ft__activation_backward(call, ft__##name##_slopes, flags);                                \
     }                                                                                             \
+    static const ft__row ft__row_##name = {                                                       \
+        FT__NAMED(name), 1, 1, flags,                                                             \
+        ft__same_shape, ft__##name##_forward, ft__##name##_backward, NULL, fields, activation};
+
+/* The same for one that layers can apply, with NAME_option. */
+#define FT__ACTIVATION_ROW(name, flags, fields, high)                                             \
     static const ft__activation ft__##name##_activation = {ft__##name##_values,                   \
                                                            ft__##name##_slopes,                   \
                                                            ft__##name##_option, high};            \
-    static const ft__row ft__row_##name = {                                                       \
-        FT__NAMED(name), 1, 1, flags,                                                             \
-        ft__same_shape, ft__##name##_forward, ft__##name##_backward, NULL, fields,                \
-        &ft__##name##_activation};
+    FT__ELEMENTWISE_ROW(name, flags, fields, &ft__##name##_activation)
 
 #define FT__ACTIVATION(name, flags, fields, option, F, D)                                         \
     FT__ACTIVATION_LOOPS(name, option, F, D)                                                      \
@@ -7956,9 +8026,11 @@ FT__ACTIVATION_ROW(relu6, FT__OF_Y, ft__no_fields, 6.0f)
 
 FT__ACTIVATION(sigmoid, FT__OF_Y, ft__no_fields, 0, ft__sigmoid(x), y * (1.0f - y))
 FT__ACTIVATION(tanh, FT__OF_Y, ft__no_fields, 0, ft__tanh(x), 1.0f - y * y)
-FT__ACTIVATION(leaky_relu, FT__OF_X, ft__activation_fields, o->slope != 0 ? o->slope : 0.01f,
+FT__ACTIVATION(leaky_relu, FT__OF_X, ft__activation_fields,
+               o->activation.slope != 0 ? o->activation.slope : 0.01f,
                ft__choose(x > 0, x, a * x), ft__choose(x > 0, 1.0f, a))
-FT__ACTIVATION(elu, FT__OF_X, ft__activation_fields, o->alpha != 0 ? o->alpha : 1.0f,
+FT__ACTIVATION(elu, FT__OF_X, ft__activation_fields,
+               o->activation.alpha != 0 ? o->activation.alpha : 1.0f,
                ft__choose(x > 0, x, a * ft__expm1(x)), ft__choose(x > 0, 1.0f, a * ft__exp(x)))
 FT__ACTIVATION(softplus, FT__OF_X, ft__no_fields, 0, ft__softplus(x), ft__sigmoid(x))
 FT__ACTIVATION(softsign, FT__OF_X, ft__no_fields, 0, x / (1.0f + ft__absolute(x)),
@@ -7978,23 +8050,23 @@ FT__ACTIVATION_LOOPS(gelu_erf, 0, 0.5f * x * (1.0f + ft__erf(0.707106781f * x)),
                      ft__gelu_erf_slope(x))
 FT__ACTIVATION_LOOPS(gelu_tanh, 0, 0.5f * x * (1.0f + ft__gelu_tanh(x)), ft__gelu_tanh_slope(x))
 
-static void ft__gelu_values(const ft_activation_options *o, const float *from, float *to,
+static void ft__gelu_values(const ft__options *o, const float *from, float *to,
                             size_t count)
 {
-    if (o->tanh_approximation) ft__gelu_tanh_values(o, from, to, count);
+    if (o->activation.tanh_approximation) ft__gelu_tanh_values(o, from, to, count);
     else ft__gelu_erf_values(o, from, to, count);
 }
 
-static void ft__gelu_slopes(const ft_activation_options *o, const float *kept, const float *dy,
+static void ft__gelu_slopes(const ft__options *o, const float *kept, const float *dy,
                             float *dx, size_t count, bool add)
 {
-    if (o->tanh_approximation) ft__gelu_tanh_slopes(o, kept, dy, dx, count, add);
+    if (o->activation.tanh_approximation) ft__gelu_tanh_slopes(o, kept, dy, dx, count, add);
     else ft__gelu_erf_slopes(o, kept, dy, dx, count, add);
 }
 
-static float ft__gelu_option(const ft_activation_options *o)
+static float ft__gelu_option(const ft__options *o)
 {
-    return o->tanh_approximation ? 1.0f : 0.0f;
+    return o->activation.tanh_approximation ? 1.0f : 0.0f;
 }
 
 FT__ACTIVATION_ROW(gelu, FT__OF_X, ft__activation_fields, 0)
@@ -8003,7 +8075,7 @@ FT__ACTIVATION_ROW(gelu, FT__OF_X, ft__activation_fields, 0)
 static void ft__activate(const ft__row *row, const ft__options *options, float *values,
                          size_t count)
 {
-    row->activation->values(&options->activation, values, values, count);
+    row->activation->values(options, values, values, count);
 }
 
 /* Whether the activation, or NULL, only clamps. */
@@ -8020,7 +8092,7 @@ static bool ft__is_clamp(const ft__row *row, float *low, float *high)
 static void ft__activation_back_chunk(void *context, int index)
 {
     const ft__call *call = (const ft__call *)context;
-    const ft_activation_options *o = &call->fused_options->activation;
+    const ft__options *o = call->fused_options;
     size_t at = (size_t)index * FT__CHUNK, count = ft__count(&call->output) - at;
     const float *y = call->output.value + at;
     float *dy = call->output.gradient + at, low, high;
@@ -12311,46 +12383,55 @@ ft_node ft_reshape(ft_model *m, const char *name, ft_node x, int rank, const int
 }
 
 /* =============================================================================================
-   [SECTION] operators/arithmetic: add and mul
-   b is broadcast along sizes of 1 and along leading dimensions that it lacks.
+   [SECTION] operators/arithmetic: Arithmetic of several tensors: add, mul, maximum, where, ...
+   Inputs are broadcast to each other as in PyTorch: sizes of 1, and leading dimensions that one
+   lacks, are repeated.
    ============================================================================================= */
+enum { FT__MOST_TERMS = 3 }; /* inputs of such an operator */
+
 static ft_status ft__broadcast_shape(ft__context *c, const ft__node *node, const ft__tensor *input,
                                      int input_count, ft_shape *output)
 {
-    const ft_shape *a = &input[0].shape, *b = &input[1].shape;
     char left[80], right[80];
-    int d, skip = a->rank - b->rank;
-    bool fits = skip >= 0;
-    *output = *a;
-    for (d = 0; fits && d < b->rank; ++d)
-        fits = b->size[d] == 1 || b->size[d] == a->size[d + skip];
-    if (!fits)
-        return ft__fail(c, FT_SHAPE, "%s: %s cannot be broadcast to %s", node->name,
-                        ft__shape_text(b, right), ft__shape_text(a, left));
+    int d, i;
+    *output = input[0].shape;
+    for (i = 1; i < input_count; ++i) {
+        const ft_shape *b = &input[i].shape;
+        ft_shape a = *output;
+        if (b->rank > a.rank) output->rank = b->rank;
+        for (d = 1; d <= output->rank; ++d) { /* from the last dimension */
+            int size = d <= a.rank ? a.size[a.rank - d] : 1;
+            int other = d <= b->rank ? b->size[b->rank - d] : 1;
+            if (size != other && size != 1 && other != 1)
+                return ft__fail(c, FT_SHAPE, "%s: %s cannot be broadcast to %s", node->name,
+                                ft__shape_text(b, right), ft__shape_text(&a, left));
+            output->size[output->rank - d] = size == 1 ? other : size;
+        }
+    }
     return ft__want_numbers(c, node, input, input_count);
 }
 
-/* The sizes of a in memory order, and the stride of b along each: 0 where b is repeated. */
+/* The sizes of y in memory order, and the stride of an input along each: 0 where it is repeated. */
 typedef struct ft__strides { int rank; size_t size[FINETUNE_MAX_RANK], step[FINETUNE_MAX_RANK]; }
     ft__strides;
 
-static ft__strides ft__broadcast_strides(const ft__tensor *a, const ft__tensor *b)
+static ft__strides ft__broadcast_strides(const ft__tensor *y, const ft__tensor *b)
 {
     size_t steps[FINETUNE_MAX_RANK];
-    int at, skip = a->shape.rank - b->shape.rank;
+    int at, skip = y->shape.rank - b->shape.rank;
     ft__strides s;
     memset(&s, 0, sizeof s);
-    s.rank = a->shape.rank;
+    s.rank = y->shape.rank;
     ft__memory_steps(b, steps);
     for (at = 0; at < s.rank; ++at) {
-        int d = ft__memory_dimension(a, at);
-        s.size[at] = (size_t)a->shape.size[d];
+        int d = ft__memory_dimension(y, at);
+        s.size[at] = (size_t)y->shape.size[d];
         if (d >= skip && b->shape.size[d - skip] != 1) s.step[at] = steps[d - skip];
     }
     return s;
 }
 
-/* The index in b of the element that belongs to element i of a. */
+/* The index in b of the number that belongs to number i of y. */
 static size_t ft__broadcast_index(const ft__strides *s, size_t i)
 {
     size_t index = 0;
@@ -12362,8 +12443,7 @@ static size_t ft__broadcast_index(const ft__strides *s, size_t i)
     return index;
 }
 
-/* The number of neighbours in a that share one element of b (`repeated`), or whose elements of b
-   are neighbours too. */
+/* How many neighbours in y share one number of b (`repeated`), or have neighbours in b too. */
 static size_t ft__broadcast_stretch(const ft__strides *s, bool *repeated)
 {
     size_t stretch = 1;
@@ -12380,123 +12460,265 @@ static size_t ft__broadcast_stretch(const ft__strides *s, bool *repeated)
     return stretch;
 }
 
-/* The sum of dy, or of dy x: eight partial sums in double, which are then added in order. */
-static double ft__sum_products(const float *dy, const float *x, size_t count)
+/* Neighbours in y, and the numbers that they are computed from. */
+typedef struct ft__line {
+    const float *x[FT__MOST_TERMS];
+    size_t step[FT__MOST_TERMS]; /* 1; 0: all neighbours share the number */
+    size_t count;
+} ft__line;
+
+typedef struct ft__terms {  /* what an operator computes of a line */
+    void (*values)(const ft__line *l, float *y);
+    void (*slopes)(const ft__line *l, int input, float *slopes); /* dy/dx; NULL: 1 for all */
+} ft__terms;
+
+enum { FT__SLOPES = 256 }; /* slopes that are computed at a time */
+
+/* The part [at, at + count) of a line. */
+static ft__line ft__line_part(const ft__line *l, size_t at, size_t count)
+{
+    ft__line part = *l;
+    int i;
+    for (i = 0; i < FT__MOST_TERMS; ++i)
+        if (part.x[i]) part.x[i] += at * part.step[i];
+    part.count = count;
+    return part;
+}
+
+/* d += or, with `write`, = dy times the slope, number by number. */
+static void ft__line_gradient(const ft__terms *terms, const ft__line *l, int input,
+                              const float *dy, float *d, bool write)
+{
+    float slopes[FT__SLOPES];
+    size_t at, count = l->count, i;
+    if (!terms->slopes) {
+        if (write) memcpy(d, dy, count * sizeof *d);
+        else for (i = 0; i < count; ++i) d[i] += dy[i];
+        return;
+    }
+    for (at = 0; at < l->count; at += count, dy += count, d += count) {
+        ft__line part;
+        count = l->count - at < FT__SLOPES ? l->count - at : FT__SLOPES;
+        part = ft__line_part(l, at, count);
+        terms->slopes(&part, input, slopes);
+        if (write) for (i = 0; i < count; ++i) d[i] = dy[i] * slopes[i];
+        else for (i = 0; i < count; ++i) d[i] += dy[i] * slopes[i];
+    }
+}
+
+/* The sum of dy times the slope: eight partial sums in double, which are then added in order. */
+static double ft__line_sum(const ft__terms *terms, const ft__line *l, int input, const float *dy)
 {
     double lanes[8] = {0};
-    size_t i, l;
-    for (i = 0; i + 8 <= count; i += 8)
-        for (l = 0; l < 8; ++l) lanes[l] += (double)dy[i + l] * (x ? (double)x[i + l] : 1);
-    for (; i < count; ++i) lanes[i % 8] += (double)dy[i] * (x ? (double)x[i] : 1);
+    float slopes[FT__SLOPES];
+    size_t at, count, i;
+    for (i = 0; i < FT__SLOPES; ++i) slopes[i] = 1;
+    for (at = 0; at < l->count; at += count, dy += count) {
+        ft__line part;
+        count = l->count - at < FT__SLOPES ? l->count - at : FT__SLOPES;
+        part = ft__line_part(l, at, count);
+        if (terms->slopes) terms->slopes(&part, input, slopes);
+        for (i = 0; i < count; ++i) lanes[i % 8] += (double)dy[i] * (double)slopes[i];
+    }
     return ((lanes[0] + lanes[1]) + (lanes[2] + lanes[3]))
         + ((lanes[4] + lanes[5]) + (lanes[6] + lanes[7]));
 }
 
-typedef enum ft__broadcast_way { FT__BROADCAST_FORWARD, FT__BROADCAST_A, FT__BROADCAST_B }
-    ft__broadcast_way;
-
-/* Elements [i, i + count) of a, with element j of b (`repeated`) or [j, j + count). */
-static void ft__broadcast_line(const ft__call *call, bool product, ft__broadcast_way way, size_t i,
-                               size_t count, size_t j, bool repeated)
-{
-    const float *a = call->input[0].value + i, *b = call->input[1].value + j;
-    const float *dy = way == FT__BROADCAST_FORWARD ? NULL : call->output.gradient + i;
-    size_t step = repeated ? 0 : 1, n;
-    bool same = call->input[1].fresh && ft__count(&call->input[0]) == ft__count(&call->input[1]);
-    if (way == FT__BROADCAST_FORWARD) {
-        float *y = call->output.value + i;
-        if (product) for (n = 0; n < count; ++n) y[n] = a[n] * b[n * step];
-        else for (n = 0; n < count; ++n) y[n] = a[n] + b[n * step];
-    } else if (way == FT__BROADCAST_A) {
-        float *da = call->input[0].gradient + i;
-        if (da == dy) return; /* the gradient is there already */
-        if (call->input[0].fresh && !product) memcpy(da, dy, count * sizeof *da);
-        else if (call->input[0].fresh) for (n = 0; n < count; ++n) da[n] = dy[n] * b[n * step];
-        else if (product) for (n = 0; n < count; ++n) da[n] += dy[n] * b[n * step];
-        else for (n = 0; n < count; ++n) da[n] += dy[n];
-    } else if (repeated)
-        call->input[1].gradient[j] += (float)ft__sum_products(dy, product ? a : NULL, count);
-    else {
-        float *db = call->input[1].gradient + j;
-        if (same && !product) memcpy(db, dy, count * sizeof *db);
-        else if (same) for (n = 0; n < count; ++n) db[n] = dy[n] * a[n];
-        else for (n = 0; n < count; ++n) db[n] += product ? dy[n] * a[n] : dy[n];
-    }
-}
-
 typedef struct ft__broadcast_run {
     const ft__call *call;
-    bool product;
-    ft__broadcast_way way;
-    size_t chunk;
+    const ft__terms *terms;
+    int input;              /* whose gradient is computed; -1: forward */
+    size_t chunk;           /* numbers of y */
 } ft__broadcast_run;
+
+/* Whether an input is as large as the output, so that each of its numbers is used once. */
+static bool ft__is_whole(const ft__call *call, int input)
+{
+    return ft__count(&call->input[input]) == ft__count(&call->output);
+}
+
+/* Number `at` of y and its neighbours; `place`: the index in the input whose gradient it is. */
+static void ft__broadcast_line(const ft__broadcast_run *run, const ft__line *l, size_t at,
+                               size_t place)
+{
+    const ft__tensor *x = &run->call->input[run->input < 0 ? 0 : run->input];
+    const float *dy = run->input < 0 ? NULL : run->call->output.gradient + at;
+    if (run->input < 0) run->terms->values(l, run->call->output.value + at);
+    else if (!l->step[run->input])
+        x->gradient[place] += (float)ft__line_sum(run->terms, l, run->input, dy);
+    else ft__line_gradient(run->terms, l, run->input, dy, x->gradient + place,
+                           x->fresh && ft__is_whole(run->call, run->input));
+}
 
 static void ft__broadcast_chunk(void *context, int index)
 {
     const ft__broadcast_run *run = (const ft__broadcast_run *)context;
-    ft__strides b = ft__broadcast_strides(&run->call->input[0], &run->call->input[1]);
-    size_t i = (size_t)index * run->chunk, end = ft__count(&run->call->input[0]), stretch, count;
-    size_t start;
-    bool repeated;
-    stretch = ft__broadcast_stretch(&b, &repeated);
-    if (end - i > run->chunk) end = i + run->chunk;
-    start = i;
-    for (; i < end; i += count) {
-        count = stretch - i % stretch < end - i ? stretch - i % stretch : end - i;
-        ft__broadcast_line(run->call, run->product, run->way, i, count,
-                           ft__broadcast_index(&b, i), repeated);
+    const ft__call *call = run->call;
+    ft__strides s[FT__MOST_TERMS];
+    size_t at = (size_t)index * run->chunk, end = ft__count(&call->output), stretch = end, start;
+    ft__line l;
+    int i;
+    memset(&l, 0, sizeof l);
+    if (end - at > run->chunk) end = at + run->chunk;
+    for (i = 0; i < call->input_count; ++i) {
+        size_t own;
+        bool repeated;
+        s[i] = ft__broadcast_strides(&call->output, &call->input[i]);
+        own = ft__broadcast_stretch(&s[i], &repeated);
+        l.step[i] = repeated ? 0 : 1;
+        if (own < stretch) stretch = own; /* it divides those of the others */
     }
-    if (run->call->fused && run->way == FT__BROADCAST_FORWARD)
-        ft__activate(run->call->fused, run->call->fused_options, run->call->output.value + start,
-                     end - start);
+    for (start = at; at < end; at += l.count) {
+        size_t place = 0;
+        l.count = stretch - at % stretch < end - at ? stretch - at % stretch : end - at;
+        for (i = 0; i < call->input_count; ++i) {
+            size_t from = ft__broadcast_index(&s[i], at);
+            l.x[i] = call->input[i].value + from;
+            if (i == run->input) place = from;
+        }
+        ft__broadcast_line(run, &l, at, place);
+    }
+    if (call->fused && run->input < 0)
+        ft__activate(call->fused, call->fused_options, call->output.value + start, end - start);
 }
 
-/* If b is repeated, one thread sums its gradient: several would add to the same elements. */
-static void ft__broadcast(const ft__call *call, bool product, ft__broadcast_way way)
+/* Forward, or an input's gradient. If that input is repeated, one thread sums: several would add to
+   the same numbers. */
+static void ft__broadcast(const ft__call *call, const ft__terms *terms, int input)
 {
-    size_t count = ft__count(&call->input[0]);
-    bool serial = way == FT__BROADCAST_B && count != ft__count(&call->input[1]);
+    const ft__tensor *x = &call->input[input < 0 ? 0 : input];
+    bool serial = input >= 0 && !ft__is_whole(call, input);
     ft__broadcast_run run;
-    if (way == FT__BROADCAST_A && !call->input[0].gradient) return;
-    if (way == FT__BROADCAST_B && !call->input[1].gradient) return;
+    if (input >= 0 && (!x->gradient || x->gradient == call->output.gradient)) return;
     run.call = call;
-    run.product = product;
-    run.way = way;
-    run.chunk = serial ? count : FT__CHUNK;
-    if (serial && call->input[1].fresh) ft__zero(call->context, &call->input[1]);
-    ft__parallel(call->context, serial ? 1 : ft__chunks(count), ft__broadcast_chunk, &run);
+    run.terms = terms;
+    run.input = input;
+    run.chunk = serial ? ft__count(&call->output) : FT__CHUNK;
+    if (serial && x->fresh) ft__zero(call->context, x);
+    ft__parallel(call->context, serial ? 1 : ft__chunks(ft__count(&call->output)),
+                 ft__broadcast_chunk, &run);
 }
 
-static void ft__add_forward(const ft__call *call)
+/* Makes the operator of two inputs a and b: y = F, and the slopes DA = dy/da and DB = dy/db. */
+#define FT__PAIR_VALUES(name, F)                                                                  \
+    static void ft__##name##_line(const ft__line *l, float *y)                                    \
+    {                                                                                             \
+        const float *x = l->x[0], *z = l->x[1];                                                   \
+        float a = x[0], b = z[0];                                                                 \
+        size_t i;                                                                                 \
+        if (l->step[0] && l->step[1])                                                             \
+            for (i = 0; i < l->count; ++i) {                                                      \
+                a = x[i];                                                                         \
+                b = z[i];                                                                         \
+                y[i] = F;                                                                         \
+            }                                                                                     \
+        else if (l->step[0])                                                                      \
+            for (i = 0; i < l->count; ++i) {                                                      \
+                a = x[i];                                                                         \
+                y[i] = F;                                                                         \
+            }                                                                                     \
+        else                                                                                      \
+            for (i = 0; i < l->count; ++i) {                                                      \
+                b = z[i * l->step[1]];                                                            \
+                y[i] = F;                                                                         \
+            }                                                                                     \
+    }
+
+#define FT__PAIR_SLOPES(name, DA, DB)                                                             \
+    static void ft__##name##_line_slopes(const ft__line *l, int input, float *slopes)             \
+    {                                                                                             \
+        size_t i;                                                                                 \
+        for (i = 0; i < l->count; ++i) {                                                          \
+            float a = l->x[0][i * l->step[0]], b = l->x[1][i * l->step[1]];                       \
+            (void)a;                                                                              \
+            (void)b;                                                                              \
+            slopes[i] = input ? (DB) : (DA);                                                      \
+        }                                                                                         \
+    }
+
+#define FT__PAIR_ROW(name, line_slopes, flags)                                                    \
+    static const ft__terms ft__##name##_terms = {ft__##name##_line, line_slopes};                 \
+    static void ft__##name##_forward(const ft__call *call)                                        \
+    {                                                                                             \
+        ft__broadcast(call, &ft__##name##_terms, -1);                                             \
+    }                                                                                             \
+    static void ft__##name##_backward(const ft__call *call)                                       \
+    {                                                                                             \
+        ft__broadcast(call, &ft__##name##_terms, 0);                                              \
+        ft__broadcast(call, &ft__##name##_terms, 1);                                              \
+    }                                                                                             \
+    static const ft__row ft__row_##name = {                                                       \
+        FT__NAMED(name), 2, 2, (flags) | FT__FUSES | FT__WRITES | FT__WRITES_ALL | FT__BROADCASTS \
+            | FT__MIXES | FT__ANY_LAYOUT,                                                         \
+        ft__broadcast_shape, ft__##name##_forward, ft__##name##_backward, NULL, ft__no_fields,    \
+        NULL};
+
+#define FT__PAIR(name, F, DA, DB)                                                                 \
+    FT__PAIR_VALUES(name, F)                                                                      \
+    FT__PAIR_SLOPES(name, DA, DB)                                                                 \
+    FT__PAIR_ROW(name, ft__##name##_line_slopes, FT__READS_X)
+
+FT__PAIR_VALUES(add, a + b)
+FT__PAIR_ROW(add, NULL, FT__IN_PLACE)
+FT__PAIR(mul, a * b, b, a)
+FT__PAIR(sub, a - b, 1.0f, -1.0f)
+FT__PAIR(div, a / b, 1.0f / b, -(a / b) / b)
+
+/* NaN in a or b gives NaN; two equal numbers share the gradient, as in PyTorch. */
+FT__PAIR(maximum, a > b || a != a ? a : b, a > b ? 1.0f : a < b ? 0.0f : 0.5f,
+         b > a ? 1.0f : b < a ? 0.0f : 0.5f)
+FT__PAIR(minimum, a < b || a != a ? a : b, a < b ? 1.0f : a > b ? 0.0f : 0.5f,
+         b < a ? 1.0f : b > a ? 0.0f : 0.5f)
+
+/* Comparisons: 1 or 0, without a gradient. */
+#define FT__COMPARISON(name, F)                                                                   \
+    FT__PAIR_VALUES(name, F)                                                                      \
+    static const ft__terms ft__##name##_terms = {ft__##name##_line, NULL};                        \
+    static void ft__##name##_forward(const ft__call *call)                                        \
+    {                                                                                             \
+        ft__broadcast(call, &ft__##name##_terms, -1);                                             \
+    }                                                                                             \
+    static const ft__row ft__row_##name = {                                                       \
+        FT__NAMED(name), 2, 2, FT__BROADCASTS | FT__MIXES | FT__ANY_LAYOUT,                       \
+        ft__broadcast_shape, ft__##name##_forward, NULL, NULL, ft__no_fields, NULL};
+
+FT__COMPARISON(equal, a == b ? 1.0f : 0.0f)
+FT__COMPARISON(not_equal, a != b ? 1.0f : 0.0f)
+FT__COMPARISON(less, a < b ? 1.0f : 0.0f)
+FT__COMPARISON(less_equal, a <= b ? 1.0f : 0.0f)
+FT__COMPARISON(greater, a > b ? 1.0f : 0.0f)
+FT__COMPARISON(greater_equal, a >= b ? 1.0f : 0.0f)
+
+/* ---- where: a if the condition is not 0, else b; the condition gets no gradient ---- */
+
+static void ft__where_line(const ft__line *l, float *y)
 {
-    ft__broadcast(call, false, FT__BROADCAST_FORWARD);
+    size_t i;
+    for (i = 0; i < l->count; ++i)
+        y[i] = l->x[0][i * l->step[0]] != 0 ? l->x[1][i * l->step[1]] : l->x[2][i * l->step[2]];
 }
 
-static void ft__add_backward(const ft__call *call)
+static void ft__where_line_slopes(const ft__line *l, int input, float *slopes)
 {
-    ft__broadcast(call, false, FT__BROADCAST_A);
-    ft__broadcast(call, false, FT__BROADCAST_B);
+    size_t i;
+    for (i = 0; i < l->count; ++i)
+        slopes[i] = (l->x[0][i * l->step[0]] != 0) == (input == 1) ? 1.0f : 0.0f;
 }
 
-static void ft__mul_forward(const ft__call *call)
+static const ft__terms ft__where_terms = {ft__where_line, ft__where_line_slopes};
+
+static void ft__where_forward(const ft__call *call) { ft__broadcast(call, &ft__where_terms, -1); }
+
+static void ft__where_backward(const ft__call *call)
 {
-    ft__broadcast(call, true, FT__BROADCAST_FORWARD);
+    ft__broadcast(call, &ft__where_terms, 1);
+    ft__broadcast(call, &ft__where_terms, 2);
 }
 
-static void ft__mul_backward(const ft__call *call)
-{
-    ft__broadcast(call, true, FT__BROADCAST_A);
-    ft__broadcast(call, true, FT__BROADCAST_B);
-}
-
-static const ft__row ft__row_add = {
-    FT__NAMED(add), 2, 2, FT__WRITES | FT__WRITES_ALL | FT__FUSES | FT__IN_PLACE | FT__BROADCASTS
-        | FT__ANY_LAYOUT,
-    ft__broadcast_shape, ft__add_forward, ft__add_backward, NULL, ft__no_fields, NULL};
-
-static const ft__row ft__row_mul = {
-    FT__NAMED(mul), 2, 2, FT__LAYER | FT__WRITES_ALL | FT__BROADCASTS | FT__ANY_LAYOUT,
-    ft__broadcast_shape, ft__mul_forward, ft__mul_backward, NULL, ft__no_fields, NULL};
+static const ft__row ft__row_where = {
+    FT__NAMED(where), 3, 3,
+    FT__READS_X | FT__WRITES_ALL | FT__BROADCASTS | FT__MIXES | FT__ANY_LAYOUT,
+    ft__broadcast_shape, ft__where_forward, ft__where_backward, NULL, ft__no_fields, NULL};
 
 ft_node ft_add(ft_model *m, const char *name, ft_node a, ft_node b)
 {
@@ -12506,6 +12728,342 @@ ft_node ft_add(ft_model *m, const char *name, ft_node a, ft_node b)
 ft_node ft_mul(ft_model *m, const char *name, ft_node a, ft_node b)
 {
     return ft__add_pair(m, &ft__row_mul, name, a, b);
+}
+
+ft_node ft_binary(ft_model *m, const char *kind, const char *name, ft_node a, ft_node b)
+{
+    static const ft__row *const rows[] = {
+        &ft__row_add, &ft__row_mul, &ft__row_sub, &ft__row_div, &ft__row_maximum, &ft__row_minimum,
+        &ft__row_equal, &ft__row_not_equal, &ft__row_less, &ft__row_less_equal, &ft__row_greater,
+        &ft__row_greater_equal, NULL};
+    return ft__add_pair(m, ft__row_of_kind(m, kind, rows, "function of two nodes"), name, a, b);
+}
+
+ft_node ft_where(ft_model *m, const char *name, ft_node condition, ft_node a, ft_node b)
+{
+    ft__options o;
+    ft_node inputs[3];
+    memset(&o, 0, sizeof o);
+    inputs[0] = condition;
+    inputs[1] = a;
+    inputs[2] = b;
+    return ft__add_node(m, &ft__row_where, name, inputs, 3, &o);
+}
+/* =============================================================================================
+   [SECTION] operators/elementwise: Functions of one tensor
+   exp, pow, clamp and others, element by element: what losses are made of. Layers do not apply them
+   to their outputs, as they do activations.
+   ============================================================================================= */
+static const ft__field ft__pow_fields[] = {FT__FLOAT(ft_unary_options, exponent),
+                                           FT__NO_MORE_FIELDS};
+static const ft__field ft__clamp_fields[] = {FT__FLOAT(ft_unary_options, min),
+                                             FT__FLOAT(ft_unary_options, max),
+                                             FT__NO_MORE_FIELDS};
+static const ft__field ft__affine_fields[] = {FT__FLOAT(ft_unary_options, scale),
+                                              FT__FLOAT(ft_unary_options, shift),
+                                              FT__NO_MORE_FIELDS};
+
+/* x^e: for a whole e of at most 64 a product, by squaring, so that x may be negative; else
+   exp(e log(x)), which is NaN for a negative x, as in PyTorch. */
+FT__INLINE float ft__pow(float x, float e)
+{
+    float size = ft__absolute(e), y = 1;
+    int n = size <= 64 ? (int)size : 0;
+    if ((float)n != size) return ft__exp(e * ft__ln(x));
+    for (; n; n >>= 1, x *= x)
+        if (n & 1) y *= x;
+    return e < 0 ? 1 / y : y;
+}
+
+#define FT__ELEMENTWISE(name, flags, fields, option, F, D)                                        \
+    FT__ACTIVATION_LOOPS(name, option, F, D)                                                      \
+    FT__ELEMENTWISE_ROW(name, FT__WRITES | FT__IN_PLACE | FT__ANY_LAYOUT | (flags), fields, NULL)
+
+FT__ELEMENTWISE(exp, FT__READS_Y, ft__no_fields, 0, ft__exp(x), y)
+FT__ELEMENTWISE(log, FT__READS_X, ft__no_fields, 0, ft__ln(x), 1.0f / x)
+FT__ELEMENTWISE(sqrt, FT__READS_Y, ft__no_fields, 0, sqrtf(x), 0.5f / y)
+FT__ELEMENTWISE(abs, FT__READS_X, ft__no_fields, 0, ft__absolute(x),
+                ft__choose(x > 0, 1.0f, ft__choose(x < 0, -1.0f, 0.0f)))
+FT__ELEMENTWISE(neg, 0, ft__no_fields, 0, -x, -1.0f)
+FT__ELEMENTWISE(erf, FT__READS_X, ft__no_fields, 0, ft__erf(x), 1.12837917f * ft__exp(-x * x))
+FT__ELEMENTWISE(pow, FT__READS_X, ft__pow_fields, o->unary.exponent, ft__pow(x, a),
+                a * ft__pow(x, a - 1))
+
+/* At a bound the slope is 0, as in PyTorch 2.15 (it was 1 before). */
+FT__ELEMENTWISE(clamp, FT__READS_X, ft__clamp_fields, 0, ft__clamp(x, o->unary.min, o->unary.max),
+                ft__choose(x > o->unary.min, ft__choose(x < o->unary.max, 1.0f, 0.0f), 0.0f))
+FT__ELEMENTWISE(affine, 0, ft__affine_fields, o->unary.scale, a * x + o->unary.shift, a)
+
+/* detach: x itself, and no gradient passes. */
+static void ft__detach_chunk(void *context, int index)
+{
+    const ft__call *call = (const ft__call *)context;
+    size_t at = (size_t)index * FT__CHUNK, count = ft__count(&call->output) - at;
+    memcpy(call->output.value + at, call->input[0].value + at,
+           (count < FT__CHUNK ? count : FT__CHUNK) * sizeof(float));
+}
+
+static void ft__detach_forward(const ft__call *call)
+{
+    ft__parallel(call->context, ft__chunks(ft__count(&call->output)), ft__detach_chunk,
+                 (void *)(uintptr_t)call);
+}
+
+static const ft__row ft__row_detach = {
+    FT__NAMED(detach), 1, 1, FT__ANY_LAYOUT,
+    ft__same_shape, ft__detach_forward, NULL, NULL, ft__no_fields, NULL};
+
+/* Whether a field of the options is not 0. */
+static bool ft__is_set(const ft__field *field, const ft__options *options)
+{
+    float value;
+    memcpy(&value, (const char *)options + field->offset, sizeof value);
+    return value != 0; /* NaN too */
+}
+
+/* Refuses the options of other kinds, and those that make no sense. */
+static void ft__check_unary(ft_model *m, const ft__row *row, const char *name,
+                            const ft__options *options)
+{
+    static const ft__field *const all[] = {ft__affine_fields, ft__pow_fields, ft__clamp_fields};
+    const ft_unary_options *o = &options->unary;
+    const char *kind = row ? row->name : "";
+    const ft__field *field;
+    size_t i;
+    for (i = 0; ft__usable(m) && i < sizeof all / sizeof all[0]; ++i)
+        for (field = all[i]; field->name && row->fields != all[i]; ++field)
+            if (ft__is_set(field, options))
+                ft__fail(&m->context, FT_INVALID, "%s: %s has no effect here: the kind is %s",
+                         name ? name : kind, field->name, kind);
+    if (!ft__usable(m)) return;
+    if (!ft__is_finite(o->scale) || !ft__is_finite(o->shift) || !ft__is_finite(o->exponent))
+        ft__fail(&m->context, FT_INVALID, "%s: scale %g, shift %g, exponent %g: they must be"
+                 " finite", name ? name : kind, (double)o->scale, (double)o->shift,
+                 (double)o->exponent);
+    if (row->fields == ft__pow_fields && o->exponent == 0)
+        ft__fail(&m->context, FT_INVALID, "%s: pow needs an exponent that is not 0",
+                 name ? name : kind);
+    if (row->fields == ft__clamp_fields && !(o->min < o->max))
+        ft__fail(&m->context, FT_INVALID, "%s: min is %g and max is %g: min must be below max"
+                 " (-INFINITY, INFINITY: no bound)", name ? name : kind, (double)o->min,
+                 (double)o->max);
+}
+
+ft_node ft_unary(ft_model *m, const char *kind, const char *name, ft_node x,
+                 ft_unary_options options)
+{
+    static const ft__row *const rows[] = {
+        &ft__row_exp, &ft__row_log, &ft__row_sqrt, &ft__row_abs, &ft__row_neg, &ft__row_erf,
+        &ft__row_pow, &ft__row_clamp, &ft__row_affine, &ft__row_detach, NULL};
+    const ft__row *row = ft__row_of_kind(m, kind, rows, "function of a node");
+    ft__options o;
+    memset(&o, 0, sizeof o);
+    o.unary = options;
+    ft__check_unary(m, row, name, &o);
+    if (row && row->fields == ft__affine_fields && o.unary.scale == 0) o.unary.scale = 1;
+    return ft__add_node(m, row, name, &x, 1, &o);
+}
+/* =============================================================================================
+   [SECTION] operators/reduce: mean, sum and amax over axes
+   ============================================================================================= */
+static const ft__field ft__reduce_fields[] = {
+    FT__INT(ft_reduce_options, axes), FT__INT(ft_reduce_options, count),
+    FT__BOOL(ft_reduce_options, keep), FT__NO_MORE_FIELDS};
+
+/* The axes that are reduced, as bits. */
+static unsigned ft__reduced_axes(const ft__node *node, int rank)
+{
+    const ft_reduce_options *o = &node->options.reduce;
+    unsigned axes = 0;
+    int i;
+    for (i = 0; i < o->count; ++i)
+        axes |= 1u << (o->axes[i] < 0 ? o->axes[i] + rank : o->axes[i]);
+    return o->count ? axes : (1u << rank) - 1;
+}
+
+static ft_status ft__reduce_shape(ft__context *c, const ft__node *node, const ft__tensor *input,
+                                  int input_count, ft_shape *output)
+{
+    const ft_reduce_options *o = &node->options.reduce;
+    const ft_shape *x = &input[0].shape;
+    unsigned axes;
+    int d;
+    char text[80];
+    bool fits = o->count >= 0 && o->count <= FINETUNE_MAX_RANK;
+    for (d = 0; fits && d < o->count; ++d) fits = o->axes[d] >= -x->rank && o->axes[d] < x->rank;
+    if (!fits)
+        return ft__fail(c, FT_SHAPE, "%s: axis %d of %s: an axis must be at least %d and below %d,"
+                        " and there are at most %d", node->name, d ? o->axes[d - 1] : o->count,
+                        ft__shape_text(x, text), -x->rank, x->rank, FINETUNE_MAX_RANK);
+    axes = ft__reduced_axes(node, x->rank);
+    memset(output, 0, sizeof *output);
+    for (d = 0; d < x->rank; ++d)
+        if (!(axes >> d & 1)) output->size[output->rank++] = x->size[d];
+        else if (o->keep) output->size[output->rank++] = 1;
+    if (!output->rank) output->size[output->rank++] = 1;
+    return ft__want_numbers(c, node, input, input_count);
+}
+
+/* The numbers of x that one number of y is made from: the steps in x of y's dimensions in memory,
+   and those of the dimensions that are reduced, the longest first. */
+typedef struct ft__reduction ft__reduction;
+typedef void (*ft__reduce_one)(const ft__reduction *r, size_t i); /* number i of y */
+
+struct ft__reduction {
+    const ft__call *call;
+    ft__strides stay, gone;
+    size_t count;           /* numbers of x for each of y, ... */
+    size_t last, step;      /* ... in rows of this many, so far apart */
+    bool mean;
+    ft__reduce_one one;
+    size_t part;            /* numbers of y per index of the parallel loop */
+};
+
+static void ft__add_stride(ft__strides *s, size_t size, size_t step)
+{
+    int at = s->rank++;
+    for (; at > 0 && s->step[at - 1] < step; --at) {
+        s->size[at] = s->size[at - 1];
+        s->step[at] = s->step[at - 1];
+    }
+    s->size[at] = size;
+    s->step[at] = step;
+}
+
+static ft__reduction ft__reduction_of(const ft__call *call)
+{
+    const ft__tensor *x = &call->input[0], *y = &call->output;
+    unsigned axes = ft__reduced_axes(call->node, x->shape.rank);
+    bool keep = call->node->options.reduce.keep;
+    size_t steps[FINETUNE_MAX_RANK];
+    int d, to = 0;
+    ft__reduction r;
+    memset(&r, 0, sizeof r);
+    r.call = call;
+    r.count = 1;
+    ft__memory_steps(x, steps);
+    r.stay.rank = y->shape.rank;
+    for (d = 0; d < r.stay.rank; ++d) r.stay.size[d] = 1;
+    for (d = 0; d < x->shape.rank; ++d) {
+        size_t size = (size_t)x->shape.size[d];
+        if (axes >> d & 1) {
+            ft__add_stride(&r.gone, size, steps[d]);
+            r.count *= size;
+            to += keep;
+        } else {
+            int at = ft__memory_axis(y, to++);
+            r.stay.size[at] = size;
+            r.stay.step[at] = steps[d];
+        }
+    }
+    r.last = r.gone.size[r.gone.rank - 1];
+    r.step = r.gone.step[r.gone.rank - 1];
+    return r;
+}
+
+/* Where the row that starts with reduced number `at` of y's number i begins in x. */
+static size_t ft__reduce_row(const ft__reduction *r, size_t i, size_t at)
+{
+    return ft__broadcast_index(&r->stay, i) + ft__broadcast_index(&r->gone, at);
+}
+
+static void ft__sum_one(const ft__reduction *r, size_t i)
+{
+    double sum = 0;
+    size_t at, k;
+    for (at = 0; at < r->count; at += r->last) {
+        const float *x = r->call->input[0].value + ft__reduce_row(r, i, at);
+        for (k = 0; k < r->last; ++k) sum += (double)x[k * r->step];
+    }
+    r->call->output.value[i] = (float)(r->mean ? sum / (double)r->count : sum);
+}
+
+/* NaN in x gives NaN. */
+static void ft__amax_one(const ft__reduction *r, size_t i)
+{
+    float best = -(float)HUGE_VAL;
+    size_t at, k;
+    for (at = 0; at < r->count; at += r->last) {
+        const float *x = r->call->input[0].value + ft__reduce_row(r, i, at);
+        for (k = 0; k < r->last; ++k)
+            if (x[k * r->step] > best || x[k * r->step] != x[k * r->step]) best = x[k * r->step];
+    }
+    r->call->output.value[i] = best;
+}
+
+static void ft__sum_one_back(const ft__reduction *r, size_t i)
+{
+    const ft__tensor *x = &r->call->input[0];
+    float each = r->call->output.gradient[i] / (r->mean ? (float)r->count : 1.0f);
+    size_t at, k;
+    for (at = 0; at < r->count; at += r->last) {
+        float *d = x->gradient + ft__reduce_row(r, i, at);
+        for (k = 0; k < r->last; ++k) d[k * r->step] = x->fresh ? each : d[k * r->step] + each;
+    }
+}
+
+/* Equal largest numbers share the gradient. */
+static void ft__amax_one_back(const ft__reduction *r, size_t i)
+{
+    const ft__tensor *x = &r->call->input[0];
+    float y = r->call->output.value[i], each = r->call->output.gradient[i];
+    size_t at, k, ties = 0;
+    for (at = 0; at < r->count; at += r->last)
+        for (k = 0; k < r->last; ++k)
+            ties += x->value[ft__reduce_row(r, i, at) + k * r->step] == y;
+    each /= (float)ties;
+    for (at = 0; at < r->count; at += r->last)
+        for (k = 0; k < r->last; ++k) {
+            size_t place = ft__reduce_row(r, i, at) + k * r->step;
+            float d = x->value[place] == y ? each : 0;
+            x->gradient[place] = x->fresh ? d : x->gradient[place] + d;
+        }
+}
+
+static void ft__reduce_chunk(void *context, int index)
+{
+    const ft__reduction *r = (const ft__reduction *)context;
+    size_t i = (size_t)index * r->part, end = i + r->part, count = ft__count(&r->call->output);
+    for (; i < end && i < count; ++i) r->one(r, i);
+}
+
+static void ft__reduce(const ft__call *call, ft__reduce_one one, bool mean)
+{
+    ft__reduction r = ft__reduction_of(call);
+    r.one = one;
+    r.mean = mean;
+    r.part = r.count < FT__CHUNK ? FT__CHUNK / r.count : 1;
+    ft__parallel(call->context, (int)((ft__count(&call->output) + r.part - 1) / r.part),
+                 ft__reduce_chunk, &r);
+}
+
+#define FT__REDUCE(name, kind, mean, flags)                                                       \
+    static void ft__##name##_forward(const ft__call *call)                                        \
+    {                                                                                             \
+        ft__reduce(call, ft__##kind##_one, mean);                                                 \
+    }                                                                                             \
+    static void ft__##name##_backward(const ft__call *call)                                       \
+    {                                                                                             \
+        if (call->input[0].gradient) ft__reduce(call, ft__##kind##_one_back, mean);               \
+    }                                                                                             \
+    static const ft__row ft__row_##name = {                                                       \
+        FT__NAMED(name), 1, 1, FT__WRITES | FT__MIXES | FT__ANY_LAYOUT | (flags),                 \
+        ft__reduce_shape, ft__##name##_forward, ft__##name##_backward, NULL, ft__reduce_fields,   \
+        NULL};
+
+FT__REDUCE(mean, sum, true, 0)
+FT__REDUCE(sum, sum, false, 0)
+FT__REDUCE(amax, amax, false, FT__READS_X | FT__READS_Y)
+
+ft_node ft_reduce(ft_model *m, const char *kind, const char *name, ft_node x,
+                  ft_reduce_options options)
+{
+    static const ft__row *const rows[] = {&ft__row_mean, &ft__row_sum, &ft__row_amax, NULL};
+    const ft__row *row = ft__row_of_kind(m, kind, rows, "reduction");
+    ft__options o;
+    memset(&o, 0, sizeof o);
+    o.reduce = options;
+    return ft__add_node(m, row, name, &x, 1, &o);
 }
 
 /* =============================================================================================
@@ -14649,6 +15207,15 @@ static bool ft__can_freeze(const ft__node *node)
     return ft__is_weight(node) || ft__is(node, FT__NOISE);
 }
 
+/* Whether a value has one row for each sample, and no other size that is the batch. */
+static bool ft__has_row_each(const ft_shape *shape)
+{
+    int d;
+    for (d = 1; d < shape->rank; ++d)
+        if (shape->size[d] == FT_BATCH) return false;
+    return shape->rank > 0 && shape->size[0] == FT_BATCH;
+}
+
 /* A chunk of a parameter, and the sum of its gradient's squares. */
 typedef struct ft__update_part { ft__node *node; size_t from, to; double squares; }
     ft__update_part;
@@ -15986,12 +16553,21 @@ static const ft__kernel_text ft__kernel_texts[] = {
 };
 
 /* The macros that the chunks use. */
-#define FT__MACRO_TEXT(name, value, slope) " X(" #name ", " #value ", " #slope ")"
+#define FT__MACRO_TEXT(name, ...) " X(" #name ", " #__VA_ARGS__ ")"
 static const char ft__kernel_macros[] =
     "#define FINETUNE_ACTIVATIONS(X)" FINETUNE_ACTIVATIONS(FT__MACRO_TEXT) "\n"
     "#define ACTIVATION_NUMBER(name, value, slope) ACTIVATION_##name,\n"
     "#define ACTIVATION_VALUE(name, value, slope) case ACTIVATION_##name: return value;\n"
-    "#define ACTIVATION_SLOPE(name, value, slope) case ACTIVATION_##name: return slope;\n";
+    "#define ACTIVATION_SLOPE(name, value, slope) case ACTIVATION_##name: return slope;\n"
+    "#define FINETUNE_PAIRS(X)" FINETUNE_PAIRS(FT__MACRO_TEXT) "\n"
+    "#define PAIR_NUMBER(name, value, da, db) PAIR_##name,\n"
+    "#define PAIR_VALUE(name, value, da, db) case PAIR_##name: return value;\n"
+    "#define PAIR_LEFT(name, value, da, db) case PAIR_##name: return da;\n"
+    "#define PAIR_RIGHT(name, value, da, db) case PAIR_##name: return db;\n"
+    "#define FINETUNE_UNARIES(X)" FINETUNE_UNARIES(FT__MACRO_TEXT) "\n"
+    "#define UNARY_NUMBER(name, value, slope) UNARY_##name,\n"
+    "#define UNARY_VALUE(name, value, slope) case UNARY_##name: return value;\n"
+    "#define UNARY_SLOPE(name, value, slope) case UNARY_##name: return slope;\n";
 
 /* Only devices with tensor cores can compile these. */
 static bool ft__needs_tensor_cores(int chunk)
@@ -16728,7 +17304,7 @@ static int ft__kernel_activation(const ft__row *row)
 static void ft__arg_activation(ft__launch *l, const ft__row *row, const ft__options *options)
 {
     ft__arg_int(l, (size_t)ft__kernel_activation(row));
-    ft__arg_float(l, row ? row->activation->option(&options->activation) : 0);
+    ft__arg_float(l, row ? row->activation->option(options) : 0);
 }
 
 static void ft__cl_activation_forward(const ft__call *call)
@@ -17347,7 +17923,7 @@ static void ft__cl_winograd_forward(const ft__call *call, const ft__conv *c)
                               FT__WRITE);
     w.has_bias = bias != NULL;
     w.op = ft__kernel_activation(call->fused);
-    if (call->fused) w.a = call->fused->activation->option(&call->fused_options->activation);
+    if (call->fused) w.a = call->fused->activation->option(call->fused_options);
     ft__winograd_run_device(call, w, c->batch, x, ft__winograd_pack(call, &w, false), bias, y);
 }
 
@@ -17376,7 +17952,7 @@ static void ft__cl_conv_forward(const ft__call *call, const ft__conv *c)
     }
     g.has_bias = bias != NULL;
     g.op = ft__kernel_activation(call->fused);
-    if (call->fused) g.a = call->fused->activation->option(&call->fused_options->activation);
+    if (call->fused) g.a = call->fused->activation->option(call->fused_options);
     if (ft__conv_is_depthwise(c)) ft__cl_depthwise(call, &g, false);
     else ft__cl_gather(context, &g, ft__own_form(context->device, &g, g.wide),
                        ft__cl_value(context, &call->input[0]),
@@ -17566,7 +18142,7 @@ FT__DEVICE_ROW(batch_norm, batch_norm)
 #endif /* FINETUNE_OPENCL */
 
 /* =============================================================================================
-   [SECTION] devices/opencl_shapes: OpenCL: pooling, shapes, add and mul
+   [SECTION] devices/opencl_shapes: OpenCL: pooling, shapes, arithmetic
    ============================================================================================= */
 #ifdef FINETUNE_OPENCL
 /* ---- Pooling ---- */
@@ -17779,83 +18355,292 @@ static void ft__cl_slice_backward(const ft__call *call)
 
 FT__DEVICE_ROW(slice, slice)
 
-/* ---- add and mul ---- */
+/* ---- Arithmetic of several tensors ---- */
 
 typedef struct ft__grid { cl_int size[6], step[6]; } ft__grid;
 
-static ft__grid ft__grid_of(const ft__call *call)
+static ft__grid ft__grid_of_strides(const ft__strides *s)
 {
-    ft__strides s = ft__broadcast_strides(&call->input[0], &call->input[1]);
     ft__grid grid;
     int d;
     for (d = 0; d < 6; ++d) {
-        grid.size[d] = d < s.rank ? (cl_int)s.size[d] : 1;
-        grid.step[d] = d < s.rank ? (cl_int)s.step[d] : 0;
+        grid.size[d] = d < s->rank ? (cl_int)s->size[d] : 1;
+        grid.step[d] = d < s->rank ? (cl_int)s->step[d] : 0;
     }
     return grid;
 }
 
-static void ft__cl_broadcast_forward(const ft__call *call, bool product)
+/* The output's sizes, and an input's stride along each; a first size of 0 if the input lies in
+   memory as the output does. */
+static ft__grid ft__grid_of(const ft__call *call, int input)
 {
-    ft__grid grid = ft__grid_of(call);
+    ft__strides s = ft__broadcast_strides(&call->output, &call->input[input]);
+    ft__grid grid = ft__grid_of_strides(&s);
+    bool repeated;
+    if (ft__broadcast_stretch(&s, &repeated) == ft__count(&call->output) && !repeated)
+        grid.size[0] = 0;
+    return grid;
+}
+
+static void ft__arg_terms(ft__launch *l, const ft__call *call)
+{
+    int i;
+    for (i = 0; i < call->input_count; ++i) ft__arg_value(l, &call->input[i]);
+}
+
+static void ft__arg_grids(ft__launch *l, const ft__call *call)
+{
+    int i;
+    for (i = 0; i < call->input_count; ++i) {
+        ft__grid grid = ft__grid_of(call, i);
+        ft__arg(l, &grid, sizeof grid);
+    }
+}
+
+/* The operator's number in kernels.cl. */
+static size_t ft__kernel_pair(const ft__call *call)
+{
+#define FT__CL_PAIR_NUMBER(name, value, da, db) FT__OP_##name,
+    static const int pairs[] = {FINETUNE_PAIRS(FT__CL_PAIR_NUMBER)};
+    size_t i = 0;
+    while (pairs[i] != call->node->op) ++i;
+    return i;
+}
+
+static void ft__cl_pair_forward(const ft__call *call)
+{
     size_t count = ft__count(&call->output);
-    ft__launch l = ft__start(call->context, "broadcast_forward");
-    ft__arg_value(&l, &call->input[0]);
-    ft__arg_value(&l, &call->input[1]);
+    ft__launch l = ft__start(call->context, "pair_forward");
+    ft__arg_terms(&l, call);
     ft__arg_memory(&l, call->output.value, count, FT__WRITE);
     ft__arg_int(&l, count);
-    ft__arg(&l, &grid, sizeof grid);
-    ft__arg_int(&l, product);
+    ft__arg_grids(&l, call);
+    ft__arg_int(&l, ft__kernel_pair(call));
     ft__arg_activation(&l, call->fused, call->fused_options);
     ft__launch_kernel(&l, count);
 }
 
-static void ft__cl_broadcast_left(const ft__call *call, bool product)
+/* The gradient of one input, of which each number may be used `repeats` times. where needs only its
+   condition for it. */
+static void ft__cl_terms_gradient(const ft__call *call, const char *kernel, int input)
 {
-    ft__grid grid = ft__grid_of(call);
-    float *da = call->input[0].gradient;
-    size_t count = ft__count(&call->output);
+    const ft__tensor *x = &call->input[input];
+    size_t count = ft__count(x), repeats = ft__count(&call->output) / count;
     ft__launch l;
-    if (!da || da == call->output.gradient) return; /* the gradient is there already */
-    l = ft__start(call->context, "broadcast_left");
-    ft__arg_memory(&l, product ? call->input[1].value : NULL, ft__count(&call->input[1]),
-                   FT__READ);
-    ft__arg_memory(&l, call->output.gradient, count, FT__READ);
-    ft__arg_gradient(&l, &call->input[0]);
+    if (!x->gradient || x->gradient == call->output.gradient) return; /* it is there already */
+    l = ft__start(call->context, kernel);
+    if (call->input_count == 2) ft__arg_terms(&l, call);
+    else ft__arg_value(&l, &call->input[0]);
+    ft__arg_memory(&l, call->output.gradient, ft__count(&call->output), FT__READ);
+    ft__arg_gradient(&l, x);
     ft__arg_int(&l, count);
-    ft__arg(&l, &grid, sizeof grid);
-    ft__arg_int(&l, product);
-    ft__arg_int(&l, call->input[0].fresh);
+    ft__arg_grids(&l, call);
+    ft__arg_int(&l, (size_t)input);
+    ft__arg_int(&l, repeats);
+    if (call->input_count == 2) ft__arg_int(&l, ft__kernel_pair(call));
+    ft__arg_int(&l, x->fresh);
     ft__launch_kernel(&l, count);
 }
 
-static void ft__cl_broadcast_backward(const ft__call *call, bool product)
+static void ft__cl_pair_backward(const ft__call *call)
 {
-    ft__grid grid = ft__grid_of(call);
-    size_t count = ft__count(&call->output), count_b = ft__count(&call->input[1]);
-    ft__launch l;
-    ft__cl_broadcast_left(call, product);
-    if (!call->input[1].gradient) return;
-    l = ft__start(call->context, "broadcast_right");
-    ft__arg_memory(&l, product ? call->input[0].value : NULL, count, FT__READ);
-    ft__arg_memory(&l, call->output.gradient, count, FT__READ);
-    ft__arg_gradient(&l, &call->input[1]);
-    ft__arg_int(&l, count_b);
-    ft__arg(&l, &grid, sizeof grid);
-    ft__arg_int(&l, count / count_b);
-    ft__arg_int(&l, product);
-    ft__arg_int(&l, call->input[1].fresh);
-    ft__launch_kernel(&l, count_b);
+    ft__cl_terms_gradient(call, "pair_backward", 0);
+    ft__cl_terms_gradient(call, "pair_backward", 1);
 }
 
-static void ft__cl_add_forward(const ft__call *call) { ft__cl_broadcast_forward(call, false); }
-static void ft__cl_add_backward(const ft__call *call) { ft__cl_broadcast_backward(call, false); }
-static void ft__cl_mul_forward(const ft__call *call) { ft__cl_broadcast_forward(call, true); }
-static void ft__cl_mul_backward(const ft__call *call) { ft__cl_broadcast_backward(call, true); }
+static void ft__cl_where_forward(const ft__call *call)
+{
+    size_t count = ft__count(&call->output);
+    ft__launch l = ft__start(call->context, "where_forward");
+    ft__arg_terms(&l, call);
+    ft__arg_memory(&l, call->output.value, count, FT__WRITE);
+    ft__arg_int(&l, count);
+    ft__arg_grids(&l, call);
+    ft__launch_kernel(&l, count);
+}
 
-FT__DEVICE_ROW(add, add)
-FT__DEVICE_ROW(mul, mul)
+static void ft__cl_where_backward(const ft__call *call)
+{
+    ft__cl_terms_gradient(call, "where_backward", 1);
+    ft__cl_terms_gradient(call, "where_backward", 2);
+}
 
+#define FT__CL_PAIR_ROW(name, value, da, db)                                                      \
+    static const ft__device_row ft__cl_row_##name = {ft__cl_pair_forward, ft__cl_pair_backward,   \
+                                                     NULL, NULL, NULL};
+FINETUNE_PAIRS(FT__CL_PAIR_ROW)
+#undef FINETUNE_PAIRS
+FT__DEVICE_ROW(where, where)
+
+/* ---- Functions of one tensor ---- */
+
+/* The operator's number in kernels.cl, and its options: the first two fields of its row. */
+static void ft__arg_unary(ft__launch *l, const ft__call *call)
+{
+#define FT__CL_UNARY_NUMBER(name, value, slope) FT__OP_##name,
+    static const int unaries[] = {FINETUNE_UNARIES(FT__CL_UNARY_NUMBER)};
+    const ft__field *field = ft__rows[call->node->op]->fields;
+    float options[2] = {0, 0};
+    size_t number = 0;
+    int i;
+    while (unaries[number] != call->node->op) ++number;
+    for (i = 0; i < 2 && field[i].name; ++i)
+        memcpy(&options[i], (const char *)&call->node->options + field[i].offset,
+               sizeof options[i]);
+    ft__arg_int(l, number);
+    ft__arg_float(l, options[0]);
+    ft__arg_float(l, options[1]);
+}
+
+static void ft__cl_unary_forward(const ft__call *call)
+{
+    size_t count = ft__count(&call->output);
+    ft__launch l = ft__start(call->context, "unary_forward");
+    ft__arg_value(&l, &call->input[0]);
+    ft__arg_memory(&l, call->output.value, count, FT__WRITE);
+    ft__arg_int(&l, count);
+    ft__arg_unary(&l, call);
+    ft__launch_kernel(&l, count);
+}
+
+static void ft__cl_unary_backward(const ft__call *call)
+{
+    const ft__tensor *x = &call->input[0];
+    size_t count = ft__count(x);
+    bool in_place = x->gradient == call->output.gradient;
+    bool of_x = ft__is(call->node, FT__READS_X);
+    ft__launch l = ft__start(call->context, "unary_backward");
+    if (!x->gradient) return;
+    ft__arg_value(&l, of_x ? x : &call->output);
+    ft__arg_memory(&l, call->output.gradient, count, FT__READ);
+    ft__arg_memory(&l, x->gradient, count, x->fresh && !in_place ? FT__WRITE
+                                                                 : FT__READ | FT__WRITE);
+    ft__arg_int(&l, count);
+    ft__arg_unary(&l, call);
+    ft__arg_int(&l, x->fresh);
+    ft__launch_kernel(&l, count);
+}
+
+#define FT__CL_UNARY_ROW(name, value, slope) FT__DEVICE_ROW(name, unary)
+FINETUNE_UNARIES(FT__CL_UNARY_ROW)
+#undef FINETUNE_UNARIES
+
+/* ---- mean, sum, amax ---- */
+
+enum { FT__SUM_OF = 0, FT__LARGEST_OF = 1, FT__TIES_OF = 2 }; /* as in kernels.cl */
+
+/* Reduces to `to`, each result divided by `divisor`: in parts of 1,024 numbers, which are put
+   together after that. */
+static void ft__cl_reduce(const ft__call *call, int how, size_t divisor, cl_mem to)
+{
+    ft__context *c = call->context;
+    ft__reduction r = ft__reduction_of(call);
+    ft__grid stay = ft__grid_of_strides(&r.stay), gone = ft__grid_of_strides(&r.gone);
+    size_t count = ft__count(&call->output), length = 1024, parts = ft__blocks_of(r.count, length);
+    cl_mem partial = ft__device_scratch(c, FT__SCRATCH_SUMS, count * parts * sizeof(float));
+    ft__launch l = ft__start(c, "reduce_parts");
+    ft__arg_value(&l, &call->input[0]);
+    ft__arg_memory(&l, how == FT__TIES_OF ? call->output.value : NULL, count, FT__READ);
+    ft__arg_buffer(&l, partial);
+    ft__arg_int(&l, count * parts);
+    ft__arg(&l, &stay, sizeof stay);
+    ft__arg(&l, &gone, sizeof gone);
+    ft__arg_int(&l, r.count);
+    ft__arg_int(&l, parts);
+    ft__arg_int(&l, length);
+    ft__arg_int(&l, (size_t)how);
+    ft__launch_kernel(&l, count * parts);
+    l = ft__start(c, "reduce_end");
+    ft__arg_buffer(&l, partial);
+    ft__arg_buffer(&l, to);
+    ft__arg_int(&l, count);
+    ft__arg_int(&l, parts);
+    ft__arg_float(&l, (float)divisor);
+    ft__arg_int(&l, (size_t)how);
+    ft__launch_kernel(&l, count);
+}
+
+/* How many numbers of x make one of y. */
+static size_t ft__reduced_count(const ft__call *call)
+{
+    return ft__count(&call->input[0]) / ft__count(&call->output);
+}
+
+static void ft__cl_reduce_forward(const ft__call *call, int how, size_t divisor)
+{
+    ft__cl_reduce(call, how, divisor, ft__cl_numbers(call->context, call->output.value,
+                                                     ft__count(&call->output), FT__WRITE));
+}
+
+/* The sizes of x in memory, and the steps in y of the number that each belongs to. */
+static ft__strides ft__reduction_back(const ft__call *call)
+{
+    const ft__tensor *x = &call->input[0];
+    unsigned axes = ft__reduced_axes(call->node, x->shape.rank);
+    size_t steps[FINETUNE_MAX_RANK];
+    ft__strides s;
+    int d, from = 0;
+    memset(&s, 0, sizeof s);
+    s.rank = x->shape.rank;
+    ft__memory_steps(&call->output, steps);
+    for (d = 0; d < s.rank; ++d) {
+        int at = ft__memory_axis(x, d);
+        bool gone = axes >> d & 1;
+        s.size[at] = (size_t)x->shape.size[d];
+        if (!gone) s.step[at] = steps[from];
+        from += !gone || call->node->options.reduce.keep;
+    }
+    return s;
+}
+
+static void ft__cl_reduce_backward(const ft__call *call, bool largest, size_t divisor)
+{
+    const ft__tensor *x = &call->input[0];
+    ft__strides back = ft__reduction_back(call);
+    ft__grid grid = ft__grid_of_strides(&back);
+    size_t count = ft__count(x), results = ft__count(&call->output);
+    cl_mem ties;
+    ft__launch l;
+    if (!x->gradient) return;
+    ties = ft__device_scratch(call->context, FT__SCRATCH_TERMS, results * sizeof(float));
+    if (largest) ft__cl_reduce(call, FT__TIES_OF, 1, ties);
+    l = ft__start(call->context, "reduce_backward");
+    ft__arg_memory(&l, largest ? x->value : NULL, count, FT__READ);
+    ft__arg_memory(&l, largest ? call->output.value : NULL, results, FT__READ);
+    ft__arg_buffer(&l, ties);
+    ft__arg_memory(&l, call->output.gradient, results, FT__READ);
+    ft__arg_gradient(&l, x);
+    ft__arg_int(&l, count);
+    ft__arg(&l, &grid, sizeof grid);
+    ft__arg_float(&l, (float)divisor);
+    ft__arg_int(&l, largest);
+    ft__arg_int(&l, x->fresh);
+    ft__launch_kernel(&l, count);
+}
+
+static void ft__cl_mean_forward(const ft__call *call)
+{
+    ft__cl_reduce_forward(call, FT__SUM_OF, ft__reduced_count(call));
+}
+
+static void ft__cl_mean_backward(const ft__call *call)
+{
+    ft__cl_reduce_backward(call, false, ft__reduced_count(call));
+}
+
+static void ft__cl_sum_forward(const ft__call *call) { ft__cl_reduce_forward(call, FT__SUM_OF, 1); }
+static void ft__cl_sum_backward(const ft__call *call) { ft__cl_reduce_backward(call, false, 1); }
+
+static void ft__cl_amax_forward(const ft__call *call)
+{
+    ft__cl_reduce_forward(call, FT__LARGEST_OF, 1);
+}
+
+static void ft__cl_amax_backward(const ft__call *call) { ft__cl_reduce_backward(call, true, 1); }
+
+FT__DEVICE_ROW(mean, mean)
+FT__DEVICE_ROW(sum, sum)
+FT__DEVICE_ROW(amax, amax)
 #endif /* FINETUNE_OPENCL */
 
 /* =============================================================================================
@@ -18921,6 +19706,15 @@ typedef struct ft__trial {  /* an operator with its own memory */
     int block_count;
 } ft__trial;
 
+/* Whether numbers of different samples meet: then none can be left out of a trial. */
+static bool ft__mixes_samples(const ft__call *call)
+{
+    const ft_shape *x = &call->input[0].shape, *y = &call->output.shape;
+    if (!ft__is(call->node, FT__MIXES)) return false;
+    if (ft__is(call->node, FT__BROADCASTS) && memcmp(x, y, sizeof *x) != 0) return true;
+    return !ft__has_row_each(&call->node->shape);
+}
+
 /* Whether an input has a row for each sample; weights do not, whatever their first size is. */
 static bool ft__has_samples(const ft__call *call, int input)
 {
@@ -19004,7 +19798,8 @@ static int ft__trial_samples(const ft__call *call)
 {
     const ft__device *d = call->context->device;
     int batch = call->input[0].shape.size[0];
-    int few = ft__is(call->node, FT__RECURRENT) && call->context->desc.clock
+    int few = ft__mixes_samples(call) ? batch
+        : ft__is(call->node, FT__RECURRENT) && call->context->desc.clock
         && !d->place.is_processor ? 32 : 2;
     return batch < few ? batch : few;
 }
@@ -19098,13 +19893,15 @@ static bool ft__trial_exact(ft__trial *t, const ft__call *call)
     return made;
 }
 
-/* The largest difference of two arrays, relative to the largest number; NaN counts as 1e9. */
+/* The largest difference of two arrays, relative to the largest number. NaN counts as 1e9, unless
+   both have it, as log does of a negative number. */
 static float ft__apart(const float *a, const float *b, size_t count)
 {
     float largest = 0, apart = 0;
     size_t i;
     for (i = 0; a && i < count; ++i) {
         float d = (float)fabs((double)a[i] - (double)b[i]);
+        if (a[i] == b[i] || (a[i] != a[i] && b[i] != b[i])) continue;
         if (!(d <= 3e38f)) return 1e9f;
         if (d > apart) apart = d;
         if (fabs((double)a[i]) > (double)largest) largest = (float)fabs((double)a[i]);
@@ -19767,7 +20564,8 @@ struct ft__plan {
     float **values;         /* per value, [id - 1]; leaves keep theirs in the node */
     float **gradients;
     void **saved;
-    int *last_reader;       /* per value: the last trained step that reads it; -1: none */
+    int *last_reader;       /* per value: the last trained step that reads it and passes a gradient
+                               on to it; -1: none */
     int *shares;            /* per value: the one whose memory its gradient uses */
     int *shared_until;      /* per value: the last moment of those gradients, but for its own */
     int *readers, *reader_end; /* while it is made: the steps that read each value, one value after
@@ -19827,6 +20625,14 @@ static bool ft__same_count(const ft__node *a, const ft__node *b)
     for (i = 0; i < 3; ++i)
         if (ft__node_count_at(a, extents[i]) != ft__node_count_at(b, extents[i])) return false;
     return true;
+}
+
+/* Whether an operator that works in place may write the gradient of x over that of its output y. An
+   x that is broadcast from another rank may lie otherwise in memory. */
+static bool ft__may_share(const ft__node *node, const ft__node *x, const ft__node *y)
+{
+    return ft__same_count(x, y)
+        && (!ft__is(node, FT__BROADCASTS) || x->shape.rank == y->shape.rank);
 }
 
 /* A batch norm runs in evaluation form, even in training, if its weight and bias or its statistics
@@ -20451,7 +21257,7 @@ static void ft__plan_shares(const ft_model *m, ft__plan *plan)
             && !(id <= plan->node_count && ft__is_leaf(&m->nodes[id - 1]))
             && plan->last_reader[id - 1] == i
             && !ft__wants_gradient(m, plan, id) && !ft__wants_gradient(m, plan, step->output)
-            && ft__same_count(ft__node_of(m, plan, id), ft__node_of(m, plan, step->output));
+            && ft__may_share(node, ft__node_of(m, plan, id), ft__node_of(m, plan, step->output));
         for (j = 1; j < node->input_count; ++j)
             fits = fits && ft__input_of(m, plan, step, j) != id;
         if (fits) plan->shares[id - 1] = plan->shares[step->output - 1];
@@ -20701,20 +21507,39 @@ static void ft__plan_weights(ft_model *m, ft__plan *plan)
     }
 }
 
+/* Whether a step's backward adds to gradients: its operator has one, and its output a gradient. */
+static bool ft__passes_gradient(const ft_model *m, const ft__plan *plan, const ft__step *step)
+{
+    return ft__rows[ft__node_of_step(m, plan, step)->op]->backward
+        && (step->output == m->loss.id || plan->last_reader[step->output - 1] >= 0);
+}
+
+/* For each value the last of the trained steps that reads it and passes a gradient on; -1: none. */
+static void ft__plan_last_readers(const ft_model *m, ft__plan *plan)
+{
+    int i, j;
+    for (i = 0; i < ft__value_count(m, plan); ++i) plan->last_reader[i] = -1;
+    for (i = plan->step_count - 1; i >= plan->first_trained; --i) {
+        const ft__step *step = &plan->steps[i];
+        if (!ft__passes_gradient(m, plan, step)) continue;
+        for (j = 0; j < ft__node_of_step(m, plan, step)->input_count; ++j) {
+            int id = ft__input_of(m, plan, step, j);
+            if (plan->last_reader[id - 1] < 0) plan->last_reader[id - 1] = i;
+        }
+    }
+}
+
 /* Lists the steps that read each value, in order. A step that reads one twice is there twice. */
 static void ft__plan_readers(ft_model *m, ft__plan *plan)
 {
     int i, j, count = 0, values = ft__value_count(m, plan);
-    for (i = 0; i < values; ++i) plan->last_reader[i] = -1;
+    ft__plan_last_readers(m, plan);
     for (i = 0; i < plan->step_count; ++i) {
         const ft__step *step = &plan->steps[i];
         const ft__node *node = ft__node_of_step(m, plan, step);
         count += node->input_count;
-        for (j = 0; j < node->input_count; ++j) {
-            int id = ft__input_of(m, plan, step, j);
-            plan->reader_end[id - 1] += 1;
-            if (i >= plan->first_trained) plan->last_reader[id - 1] = i;
-        }
+        for (j = 0; j < node->input_count; ++j)
+            plan->reader_end[ft__input_of(m, plan, step, j) - 1] += 1;
     }
     plan->readers = (int *)ft__allocate(&m->context, (size_t)count + 1, sizeof *plan->readers);
     if (!plan->readers) return;
@@ -20832,8 +21657,8 @@ static size_t ft__device_besides(const ft_model *m, const ft__plan *plan)
     return bytes;
 }
 
-/* Temporary memory to compare an operator of the plan with the processor: two samples with their
-   gradients, at most three times on the host, and on the device. */
+/* Temporary memory to compare an operator of the plan with the processor: two samples, or all where
+   samples may meet, with their gradients, at most three times on the host, and on the device. */
 static size_t ft__trial_bytes(const ft_model *m, const ft__plan *plan)
 {
     size_t most = 0, bytes;
@@ -20843,10 +21668,11 @@ static size_t ft__trial_bytes(const ft_model *m, const ft__plan *plan)
     for (i = 0; m->context.device && i < plan->step_count; ++i) {
         const ft__step *step = &plan->steps[i];
         const ft__node *node = &m->nodes[step->id - 1];
-        bytes = 3 * ft__node_count_at(node, two); /* value, gradient, and what it saves */
+        ft__extent size = ft__is(node, FT__MIXES) ? plan->most : two;
+        bytes = 3 * ft__node_count_at(node, size); /* value, gradient, and what it saves */
         for (j = 0; j < ft__node_of_step(m, plan, step)->input_count; ++j)
             bytes += 2 * ft__node_count_at(ft__node_of(m, plan, ft__input_of(m, plan, step, j)),
-                                           two);
+                                           size);
         if (bytes > most) most = bytes;
     }
     return 4 * most * sizeof(float);
@@ -27783,7 +28609,7 @@ static void ft__rows_header(const ft__row_file *f, unsigned char to[FT__ROWS_HEA
     memcpy(to + 24, &sum, 8);
 }
 
-static uint64_t ft__row_sum(const ft__row_file *f, uint64_t key, const float *values)
+static uint64_t ft__row_checksum(const ft__row_file *f, uint64_t key, const float *values)
 {
     return ft__hash_bytes(f->kind ^ ft__mix(key), values, f->row * sizeof *values);
 }
@@ -27862,7 +28688,7 @@ static bool ft__rows_read(const ft__row_file *f, uint64_t at, uint64_t key, floa
     return at < f->count && files->read(files->user, f->file, start, head, sizeof head)
                             == sizeof head && head[0] == key
         && files->read(files->user, f->file, start + FT__ROW_HEADER, to, bytes) == bytes
-        && head[1] == ft__row_sum(f, key, to);
+        && head[1] == ft__row_checksum(f, key, to);
 }
 
 /* Starts a new file; if it cannot, returns false and logs why. */
@@ -27887,7 +28713,7 @@ static bool ft__rows_add(ft__row_file *f, uint64_t key, const float *values)
 {
     uint64_t head[2];
     head[0] = key;
-    head[1] = ft__row_sum(f, key, values);
+    head[1] = ft__row_checksum(f, key, values);
     f->count += 1;
     return ft__saving_write(&f->saving, head, sizeof head)
         && ft__saving_write(&f->saving, values, f->row * sizeof *values);
@@ -33855,8 +34681,23 @@ static void ft__cache_make_room(ft__fit *f, size_t bytes)
     ft__data_drop_pictures(f->data);
 }
 
+/* Whether a sample's rows of the frozen prefix depend on that sample alone: of values with a row
+   for each sample no step makes one without. */
+static bool ft__prefix_rows_apart(const ft_model *m, const ft__plan *plan)
+{
+    int i, j;
+    for (i = 0; i < plan->first_trained; ++i) {
+        const ft__node *node = &m->nodes[plan->steps[i].id - 1];
+        for (j = 0; j < node->input_count; ++j)
+            if (m->nodes[node->inputs[j] - 1].shape.size[0] == FT_BATCH
+                && !ft__has_row_each(&node->shape)) return false;
+    }
+    return true;
+}
+
 /* Finds the values that pass from the frozen prefix to the trained steps, and decides whether to
-   keep them: not if the prefix is empty, if views never repeat, or if they would not fit. */
+   keep them: not if the prefix is empty, if views never repeat, if samples meet, or if they would
+   not fit. */
 static ft_status ft__cache_plan(ft__fit *f)
 {
     ft_model *m = f->m;
@@ -33865,6 +34706,7 @@ static ft_status ft__cache_plan(ft__fit *f)
     size_t bytes = 0, rows = (size_t)ft_data_count(f->data);
     int i, j;
     if (f->o.no_cache || f->plan->first_trained == 0) return c->status;
+    if (!ft__prefix_rows_apart(m, f->plan)) return c->status;
     cache->views = f->o.augment ? f->o.views : 1;
     cache->nodes = (int *)ft__allocate(c, (size_t)ft__value_count(m, f->plan) + 1,
                                        sizeof *cache->nodes);
@@ -33878,6 +34720,7 @@ static ft_status ft__cache_plan(ft__fit *f)
             if (f->plan->trained[id - 1] || ft__is_weight(from)) continue;
             if (ft__cache_lists(cache, id)) continue;
             if (ft__has_length(from)) return c->status; /* rows differ in length */
+            if (!ft__has_row_each(&from->shape)) return c->status; /* no rows */
             cache->nodes[cache->node_count++] = id;
             cache->row += ft__node_count_at(from, ft__one);
         }

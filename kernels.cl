@@ -1854,8 +1854,32 @@ __kernel void copy_blocks(__global const float *from, __global float *to, int co
 }
 )
 
-/* ---- add, mul: a has the sizes `size`; b moves by `step` along each, 0 where broadcast ---- */
-FINETUNE_LINE FINETUNE_CL(broadcast,
+/* ---- Arithmetic of several tensors, as in operators/arithmetic: X(name, y = f(a, b), dy/da, dy/db).
+   The library reads the names and numbers them. A grid has the sizes of y, and an input's step along
+   each: 0 where it is repeated; its first size is 0 if the input lies in memory as y does ---- */
+#define FINETUNE_PAIRS(X)                                                                         \
+    X(add, a + b, 1.0f, 1.0f)                                                                     \
+    X(mul, a * b, b, a)                                                                           \
+    X(sub, a - b, 1.0f, -1.0f)                                                                    \
+    X(div, a / b, 1.0f / b, -(a / b) / b)                                                         \
+    X(maximum, a > b || isnan(a) ? a : b, a > b ? 1.0f : a < b ? 0.0f : 0.5f,                     \
+      b > a ? 1.0f : b < a ? 0.0f : 0.5f)                                                         \
+    X(minimum, a < b || isnan(a) ? a : b, a < b ? 1.0f : a > b ? 0.0f : 0.5f,                     \
+      b < a ? 1.0f : b > a ? 0.0f : 0.5f)                                                         \
+    X(equal, a == b ? 1.0f : 0.0f, 0.0f, 0.0f)                                                    \
+    X(not_equal, a != b ? 1.0f : 0.0f, 0.0f, 0.0f)                                                \
+    X(less, a < b ? 1.0f : 0.0f, 0.0f, 0.0f)                                                      \
+    X(less_equal, a <= b ? 1.0f : 0.0f, 0.0f, 0.0f)                                               \
+    X(greater, a > b ? 1.0f : 0.0f, 0.0f, 0.0f)                                                   \
+    X(greater_equal, a >= b ? 1.0f : 0.0f, 0.0f, 0.0f)
+#define PAIR_NUMBER(name, value, da, db) PAIR_##name,
+#define PAIR_VALUE(name, value, da, db) case PAIR_##name: return value;
+#define PAIR_LEFT(name, value, da, db) case PAIR_##name: return da;
+#define PAIR_RIGHT(name, value, da, db) case PAIR_##name: return db;
+
+FINETUNE_LINE FINETUNE_CL(pair,
+enum { FINETUNE_PAIRS(PAIR_NUMBER) PAIR_COUNT };
+
 int place_in(const int *size, const int *step, int i)
 {
     int index = 0, d;
@@ -1868,48 +1892,202 @@ int place_in(const int *size, const int *step, int i)
 
 typedef struct grid { int size[6], step[6]; } grid;
 
-__kernel void broadcast_forward(__global const float *a, __global const float *b,
-                                __global float *y, int count, grid g, int product, int op, float v)
+int term_of(const grid *g, int i) { return g->size[0] ? place_in(g->size, g->step, i) : i; }
+
+float pair_of(int pair, float a, float b)
 {
-    int i = get_global_id(0), j;
-    if (i >= count) return;
-    j = place_in(g.size, g.step, i);
-    y[i] = activate(op, v, product ? a[i] * b[j] : a[i] + b[j]);
+    switch (pair) {
+    FINETUNE_PAIRS(PAIR_VALUE)
+    default: return a;
+    }
 }
 
-/* da (+)= dy, or dy b; da may be dy */
-__kernel void broadcast_left(__global const float *b, __global const float *dy, __global float *da,
-                             int count, grid g, int product, int fresh)
+__kernel void pair_forward(__global const float *a, __global const float *b, __global float *y,
+                           int count, grid ga, grid gb, int pair, int op, float v)
+{
+    int i = get_global_id(0);
+    if (i >= count) return;
+    y[i] = activate(op, v, pair_of(pair, a[term_of(&ga, i)], b[term_of(&gb, i)]));
+}
+)
+
+/* An input's gradient: dx[j] (+)= the sum of dy times the slope over the places where x[j] was used.
+   They are enumerated along the dimensions in which it is repeated: `repeats` of them. */
+FINETUNE_LINE FINETUNE_CL(pair_backward,
+float pair_slope(int pair, int right, float a, float b)
+{
+    if (right) switch (pair) {
+    FINETUNE_PAIRS(PAIR_RIGHT)
+    default: return 0.0f;
+    }
+    switch (pair) {
+    FINETUNE_PAIRS(PAIR_LEFT)
+    default: return 0.0f;
+    }
+}
+
+/* The place in y of the use number r of number j of an input. */
+int use_of(const grid *g, int j, int r)
+{
+    int stride = 1, at = 0, d;
+    if (!g->size[0]) return j;
+    for (d = 5; d >= 0; --d) {
+        int index = g->step[d] ? j / g->step[d] % g->size[d] : r % g->size[d];
+        if (!g->step[d]) r /= g->size[d];
+        at += index * stride;
+        stride *= g->size[d];
+    }
+    return at;
+}
+
+__kernel void pair_backward(__global const float *a, __global const float *b,
+                            __global const float *dy, __global float *dx, int count, grid ga,
+                            grid gb, int right, int repeats, int pair, int fresh)
+{
+    int j = get_global_id(0), r;
+    float sum = 0.0f;
+    if (j >= count) return;
+    for (r = 0; r < repeats; ++r) {
+        int at = use_of(right ? &gb : &ga, j, r);
+        sum += dy[at] * pair_slope(pair, right, a[term_of(&ga, at)], b[term_of(&gb, at)]);
+    }
+    dx[j] = fresh ? sum : dx[j] + sum;
+}
+)
+
+/* where: y = a if the condition c is not 0, else b; the gradient of input number `input`, 1 or 2 */
+FINETUNE_LINE FINETUNE_CL(where,
+__kernel void where_forward(__global const float *c, __global const float *a,
+                            __global const float *b, __global float *y, int count, grid gc,
+                            grid ga, grid gb)
+{
+    int i = get_global_id(0);
+    if (i >= count) return;
+    y[i] = c[term_of(&gc, i)] != 0.0f ? a[term_of(&ga, i)] : b[term_of(&gb, i)];
+}
+
+__kernel void where_backward(__global const float *c, __global const float *dy,
+                             __global float *dx, int count, grid gc, grid ga, grid gb, int input,
+                             int repeats, int fresh)
+{
+    int j = get_global_id(0), r;
+    float sum = 0.0f;
+    if (j >= count) return;
+    for (r = 0; r < repeats; ++r) {
+        int at = use_of(input == 1 ? &ga : &gb, j, r);
+        if ((c[term_of(&gc, at)] != 0.0f) == (input == 1)) sum += dy[at];
+    }
+    dx[j] = fresh ? sum : dx[j] + sum;
+}
+)
+
+/* ---- Functions of one tensor, as in operators/elementwise: X(name, y = f(x), slope dy/dx in x or y).
+   p, q: the exponent of pow, the bounds of clamp, the scale and shift of affine ---- */
+#define FINETUNE_UNARIES(X)                                                                       \
+    X(exp, exp(x), y)                                                                             \
+    X(log, log(x), 1.0f / x)                                                                      \
+    X(sqrt, sqrt(x), 0.5f / y)                                                                    \
+    X(abs, fabs(x), x > 0.0f ? 1.0f : x < 0.0f ? -1.0f : 0.0f)                                    \
+    X(neg, -x, -1.0f)                                                                             \
+    X(erf, erf(x), 1.12837917f * exp(-x * x))                                                     \
+    X(pow, pow(x, p), p * pow(x, p - 1.0f))                                                       \
+    X(clamp, x < p ? p : x > q ? q : x, x > p && x < q ? 1.0f : 0.0f)                             \
+    X(affine, p * x + q, p)                                                                       \
+    X(detach, x, 0.0f)
+#define UNARY_NUMBER(name, value, slope) UNARY_##name,
+#define UNARY_VALUE(name, value, slope) case UNARY_##name: return value;
+#define UNARY_SLOPE(name, value, slope) case UNARY_##name: return slope;
+
+FINETUNE_LINE FINETUNE_CL(unary,
+enum { FINETUNE_UNARIES(UNARY_NUMBER) UNARY_COUNT };
+
+float unary_of(int unary, float p, float q, float x)
+{
+    switch (unary) {
+    FINETUNE_UNARIES(UNARY_VALUE)
+    default: return x;
+    }
+}
+
+/* v: y where the slope is given by it, else x */
+float unary_slope(int unary, float p, float q, float v)
+{
+    float x = v, y = v;
+    switch (unary) {
+    FINETUNE_UNARIES(UNARY_SLOPE)
+    default: return 1.0f;
+    }
+}
+
+__kernel void unary_forward(__global const float *x, __global float *y, int count, int unary,
+                            float p, float q)
+{
+    int i = get_global_id(0);
+    if (i < count) y[i] = unary_of(unary, p, q, x[i]);
+}
+
+__kernel void unary_backward(__global const float *kept, __global const float *dy,
+                             __global float *dx, int count, int unary, float p, float q, int fresh)
 {
     int i = get_global_id(0);
     float d;
     if (i >= count) return;
-    d = product ? dy[i] * b[place_in(g.size, g.step, i)] : dy[i];
-    da[i] = fresh ? d : da[i] + d;
+    d = dy[i] * unary_slope(unary, p, q, kept[i]);
+    dx[i] = fresh ? d : dx[i] + d;
 }
 )
 
-/* db[j] (+)= the sum of dy, or dy a, over the places where b[j] was used. They are enumerated along
-   the dimensions in which b is broadcast: `repeats` of them. */
-FINETUNE_LINE FINETUNE_CL(broadcast_right,
-__kernel void broadcast_right(__global const float *a, __global const float *dy,
-                              __global float *db, int count, grid g, int repeats, int product,
+/* ---- mean, sum, amax: y[i] of `each` numbers of x, at place_in(stay, i) + place_in(gone, 0, 1, ..).
+   how: 0 their sum, 1 the largest, 2 how many are equal to y[i]. Cut into `parts` of `length`, whose
+   results are put together after that ---- */
+FINETUNE_LINE FINETUNE_CL(reduce,
+__kernel void reduce_parts(__global const float *x, __global const float *y,
+                           __global float *partial, int count, grid stay, grid gone, int each,
+                           int parts, int length, int how)
+{
+    int i = get_global_id(0), from, k, end;
+    WIDEST sum = 0.0f;
+    float best = -INFINITY;
+    if (i >= count) return;
+    from = place_in(stay.size, stay.step, i / parts);
+    k = i % parts * length;
+    end = min(k + length, each);
+    for (; k < end; ++k) {
+        float v = x[from + place_in(gone.size, gone.step, k)];
+        if (how == 1) best = v > best || isnan(v) ? v : best;
+        else sum += how == 2 ? (v == y[i / parts] ? 1.0f : 0.0f) : v;
+    }
+    partial[i] = how == 1 ? best : (float)sum;
+}
+
+__kernel void reduce_end(__global const float *partial, __global float *y, int count, int parts,
+                         float divisor, int how)
+{
+    int i = get_global_id(0), k;
+    WIDEST sum = 0.0f;
+    float best = -INFINITY;
+    if (i >= count) return;
+    for (k = 0; k < parts; ++k) {
+        float v = partial[i * parts + k];
+        if (how == 1) best = v > best || isnan(v) ? v : best;
+        else sum += v;
+    }
+    y[i] = how == 1 ? best : (float)(sum / divisor);
+}
+
+/* dx[j] (+)= dy / divisor of y's number that x[j] belongs to; amax: if x[j] is as large, over `ties` */
+__kernel void reduce_backward(__global const float *x, __global const float *y,
+                              __global const float *ties, __global const float *dy,
+                              __global float *dx, int count, grid g, float divisor, int largest,
                               int fresh)
 {
-    int j = get_global_id(0), r, d;
-    float sum = 0.0f;
+    int j = get_global_id(0), i;
+    float d;
     if (j >= count) return;
-    for (r = 0; r < repeats; ++r) {
-        int rest = r, stride = 1, at = 0;
-        for (d = 5; d >= 0; --d) {
-            int index = g.step[d] ? j / g.step[d] % g.size[d] : rest % g.size[d];
-            if (!g.step[d]) rest /= g.size[d];
-            at += index * stride;
-            stride *= g.size[d];
-        }
-        sum += product ? dy[at] * a[at] : dy[at];
-    }
-    db[j] = fresh ? sum : db[j] + sum;
+    i = place_in(g.size, g.step, j);
+    d = dy[i] / divisor;
+    if (largest) d = x[j] == y[i] ? dy[i] / ties[i] : 0.0f;
+    dx[j] = fresh ? d : dx[j] + d;
 }
 )
 

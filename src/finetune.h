@@ -107,6 +107,8 @@ extern "C" {
 #include "operators/pooling.h"
 #include "operators/reshape.h"
 #include "operators/arithmetic.h"
+#include "operators/elementwise.h"
+#include "operators/reduce.h"
 #include "operators/concat.h"
 #include "operators/pad_and_slice.h"
 #include "operators/permute.h"

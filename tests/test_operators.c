@@ -365,22 +365,95 @@ static void oracle_copy(const problem *p, double *y)
     memcpy(y, p->x[0], count_of(&p->shape[0]) * sizeof *y);
 }
 
-/* b is padded with sizes of 1 in front, and repeated along them */
-static void oracle_pairwise(const problem *p, double *y)
+/* The index in an input of number i of y: it is padded with sizes of 1 in front, and repeated along
+   them. */
+static size_t term_at(const ft_shape *y, const ft_shape *x, size_t i)
 {
-    const ft_shape *a = &p->shape[0], *b = &p->shape[1];
-    size_t i, count = count_of(a);
+    size_t at = 0, stride = 1;
+    int d;
+    for (d = y->rank - 1; d >= 0; --d) {
+        size_t index = i % (size_t)y->size[d];
+        int e = d - (y->rank - x->rank), size = e >= 0 ? x->size[e] : 1;
+        i /= (size_t)y->size[d];
+        at += (size == 1 ? 0 : index) * stride;
+        stride *= (size_t)size;
+    }
+    return at;
+}
+
+static double pair_of(const char *op, double a, double b)
+{
+    if (!strcmp(op, "add")) return a + b;
+    if (!strcmp(op, "mul")) return a * b;
+    if (!strcmp(op, "sub")) return a - b;
+    if (!strcmp(op, "div")) return a / b;
+    if (!strcmp(op, "maximum")) return fmax(a, b);
+    if (!strcmp(op, "minimum")) return fmin(a, b);
+    if (!strcmp(op, "equal")) return a == b;
+    if (!strcmp(op, "not_equal")) return a != b;
+    if (!strcmp(op, "less")) return a < b;
+    if (!strcmp(op, "less_equal")) return a <= b;
+    return !strcmp(op, "greater") ? a > b : a >= b;
+}
+
+static void oracle_pair(const problem *p, double *y)
+{
+    size_t i;
+    for (i = 0; i < count_of(&p->out); ++i)
+        y[i] = pair_of(p->op, p->x[0][term_at(&p->out, &p->shape[0], i)],
+                       p->x[1][term_at(&p->out, &p->shape[1], i)]);
+}
+
+static double unary_of(const char *op, const ft_unary_options *o, double x)
+{
+    if (!strcmp(op, "exp")) return exp(x);
+    if (!strcmp(op, "log")) return log(x);
+    if (!strcmp(op, "sqrt")) return sqrt(x);
+    if (!strcmp(op, "abs")) return fabs(x);
+    if (!strcmp(op, "neg")) return -x;
+    if (!strcmp(op, "erf")) return erf(x);
+    if (!strcmp(op, "pow")) return pow(x, (double)o->exponent);
+    if (!strcmp(op, "clamp")) return fmin(fmax(x, (double)o->min), (double)o->max);
+    return !strcmp(op, "affine") ? (double)o->scale * x + (double)o->shift : x;
+}
+
+static void oracle_unary(const problem *p, double *y)
+{
+    size_t i;
+    for (i = 0; i < count_of(&p->shape[0]); ++i)
+        y[i] = unary_of(p->op, &p->options.unary, p->x[0][i]);
+}
+
+/* Each number of x goes to one of y, whose indices are x's but along the axes that are reduced. */
+static void oracle_reduce(const problem *p, double *y)
+{
+    const ft_reduce_options *o = &p->options.reduce;
+    const ft_shape *x = &p->shape[0];
+    size_t i, k, count = count_of(x), each = count / count_of(&p->out);
+    bool gone[FINETUNE_MAX_RANK], largest = !strcmp(p->op, "amax");
+    int d;
+    for (d = 0; d < x->rank; ++d) gone[d] = o->count == 0;
+    for (d = 0; d < o->count; ++d) gone[(o->axes[d] + x->rank) % x->rank] = true;
+    for (k = 0; k < count_of(&p->out); ++k) y[k] = largest ? -1e300 : 0;
     for (i = 0; i < count; ++i) {
         size_t rest = i, at = 0, stride = 1;
-        int d;
-        for (d = a->rank - 1; d >= 0; --d) {
-            size_t index = rest % (size_t)a->size[d];
-            int e = d - (a->rank - b->rank), size = e >= 0 ? b->size[e] : 1;
-            rest /= (size_t)a->size[d];
-            at += (size == 1 ? 0 : index) * stride;
-            stride *= (size_t)size;
+        for (d = x->rank - 1; d >= 0; --d) {
+            if (!gone[d]) at += rest % (size_t)x->size[d] * stride;
+            if (!gone[d]) stride *= (size_t)x->size[d];
+            rest /= (size_t)x->size[d];
         }
-        y[i] = strcmp(p->op, "add") ? p->x[0][i] * p->x[1][at] : p->x[0][i] + p->x[1][at];
+        if (largest) y[at] = fmax(y[at], p->x[0][i]);
+        else y[at] += p->x[0][i] / (strcmp(p->op, "mean") ? 1 : (double)each);
+    }
+}
+
+static void oracle_where(const problem *p, double *y)
+{
+    size_t i;
+    for (i = 0; i < count_of(&p->out); ++i) {
+        double c = p->x[0][term_at(&p->out, &p->shape[0], i)];
+        int of = c != 0 ? 1 : 2;
+        y[i] = p->x[of][term_at(&p->out, &p->shape[of], i)];
     }
 }
 
@@ -657,7 +730,7 @@ static outcome run(ft__context *c, const problem *p, const double *r, int op, in
     call.saved = saved.at;
     call.workspace = scratch.at;
     ft__run_operator(&call, false);
-    ft__run_operator(&call, true);
+    if (ft__rows[op]->backward) ft__run_operator(&call, true);
     fetch(c, &out.y);
     fetch(c, &upstream);
     fetch(c, &saved);
@@ -793,6 +866,8 @@ static bool has_gradient(const problem *p, int i)
 {
     if (i == p->integer - 1) return false;
     if (is_norm(p)) return i < 3;
+    if (!ft__rows[ft__op_named(p->op)]->backward) return false;
+    if (!strcmp(p->op, "where")) return i > 0;
     return !(i == 1 && strstr(p->op, "cross_entropy"));
 }
 
@@ -844,6 +919,10 @@ static void fill(problem *p)
             /* away from the corners of relu and the like, and exact in float */
             if (fabs(v) < 0.01) v += 0.02;
             p->x[i][k] = few_bits ? floor(v * 16 + 0.5) / 16 : (double)(float)v;
+            if (!ft__rows[ft__op_named(p->op)]->backward) p->x[i][k] = floor(v + 0.5); /* equal ones */
+            if (!strcmp(p->op, "log") || !strcmp(p->op, "sqrt")
+                || (!strcmp(p->op, "pow") && p->options.unary.exponent != 3)) p->x[i][k] = fabs(v);
+            if (!strcmp(p->op, "where") && i == 0 && k % 3 == 1) p->x[i][k] = 0;
             if (is_norm(p) && i == 4) p->x[i][k] = (double)(float)(fabs(v) + 0.5);
             if (i == p->integer - 1)
                 p->x[i][k] = integer_at(p, k, count);
@@ -882,7 +961,7 @@ static void check_fresh(const problem *p, int number, const double *r, int op,
                         const outcome *first)
 {
     outcome other = run(contexts[0], p, r, op, FRESH);
-    int i, values = op == FT__OP_add || op == FT__OP_mul ? 2 : 1;
+    int i, values = ft__rows[op]->flags & FT__BROADCASTS ? 2 : 1;
     size_t k;
     for (i = 0; i < (on_device ? p->inputs : values); ++i)
         for (k = 0; has_gradient(p, i) && k < other.gradient[i].count; ++k) {
@@ -1320,21 +1399,11 @@ static void elementwise_cases(void)
 static void shape_cases(void)
 {
     problem p = with(1, shape4(2, 3, 4, 5), shape1(0), shape1(0));
-    int n;
     add_case(p, "flatten", oracle_copy);
     p.options.reshape.rank = 2;
     p.options.reshape.size[0] = 6;
     p.options.reshape.size[1] = -1;
     add_case(p, "reshape", oracle_copy);
-    for (n = 0; n < 2; ++n) {
-        const char *name = n ? "mul" : "add";
-        add_case(with(2, shape4(2, 3, 4, 5), shape4(2, 3, 4, 5), shape1(0)), name, oracle_pairwise);
-        add_case(with(2, shape4(2, 3, 4, 5), shape4(1, 3, 1, 1), shape1(0)), name, oracle_pairwise);
-        add_case(with(2, shape4(2, 3, 4, 5), shape2(4, 1), shape1(0)), name, oracle_pairwise);
-        add_case(with(2, shape4(2, 3, 4, 5), shape1(1), shape1(0)), name, oracle_pairwise);
-        add_case(with(2, shape4(2, 17, 3, 1), shape4(2, 17, 1, 1), shape1(0)), name,
-                 oracle_pairwise);
-    }
     p = with(3, shape4(2, 3, 2, 5), shape4(2, 1, 2, 5), shape4(2, 4, 2, 5));
     p.options.concat.axis = 1;
     add_case(p, "concat", oracle_concat);
@@ -1351,6 +1420,80 @@ static void shape_cases(void)
     p.options.slice.start[3] = 2;
     p.options.slice.step[3] = 3;
     add_case(p, "slice", oracle_window);
+}
+
+/* Shapes of a, b and a third: equal, repeated in b, in a, in both; one number; ranks that differ. */
+static void pair_cases(void)
+{
+    static const char *const names[] = {"add", "mul", "sub", "div", "maximum", "minimum", "equal",
+                                        "not_equal", "less", "less_equal", "greater",
+                                        "greater_equal"};
+    ft_shape shapes[][2] = {{shape4(2, 3, 4, 5), shape4(2, 3, 4, 5)},
+                            {shape4(2, 3, 4, 5), shape4(1, 3, 1, 1)},
+                            {shape4(2, 3, 4, 5), shape2(4, 1)},
+                            {shape4(2, 3, 4, 5), shape1(1)},
+                            {shape4(2, 17, 3, 1), shape4(2, 17, 1, 1)},
+                            {shape2(1, 17), shape2(3, 17)},
+                            {shape3(5, 1, 3), shape3(1, 4, 3)},
+                            {shape1(1), shape3(3, 2, 17)},
+                            {shape2(64, 1), shape1(64)},
+                            {shape3(3, 4, 1), shape4(2, 3, 1, 5)},
+                            {shape2(3, 700), shape2(3, 1)}};
+    size_t n, k;
+    for (n = 0; n < sizeof names / sizeof names[0]; ++n)
+        for (k = 0; k < sizeof shapes / sizeof shapes[0]; ++k)
+            add_case(with(2, shapes[k][0], shapes[k][1], shape1(0)), names[n], oracle_pair);
+    for (k = 0; k < sizeof shapes / sizeof shapes[0]; ++k) {
+        add_case(with(3, shapes[k][0], shapes[k][1], shapes[k][0]), "where", oracle_where);
+        add_case(with(3, shape1(1), shapes[k][0], shapes[k][1]), "where", oracle_where);
+    }
+}
+
+static void reduce_case(ft_shape x, int count, int first, int second)
+{
+    static const char *const names[] = {"mean", "sum", "amax"};
+    problem p = with(1, x, shape1(0), shape1(0));
+    int n;
+    p.options.reduce.count = count;
+    p.options.reduce.axes[0] = first;
+    p.options.reduce.axes[1] = second;
+    for (n = 0; n < 3; ++n) {
+        p.options.reduce.keep = false;
+        add_case(p, names[n], oracle_reduce);
+        p.options.reduce.keep = true;
+        add_case(p, names[n], oracle_reduce);
+    }
+}
+
+static void unary_cases(void)
+{
+    static const char *const names[] = {"exp", "log", "sqrt", "abs", "neg", "erf", "detach"};
+    static const float exponents[] = {3, 2.5f, -2, 0.5f, 1};
+    problem p = with(1, shape2(3, 17), shape1(0), shape1(0));
+    size_t n;
+    for (n = 0; n < sizeof names / sizeof names[0]; ++n) {
+        add_case(p, names[n], oracle_unary);
+        add_case(with(1, shape4(1, 3, 17, 64), shape1(0), shape1(0)), names[n], oracle_unary);
+    }
+    p.options.unary.scale = -0.75f;
+    p.options.unary.shift = 0.125f;
+    add_case(p, "affine", oracle_unary);
+    p.options.unary.min = -0.5f;
+    p.options.unary.max = 1;
+    add_case(p, "clamp", oracle_unary);
+    for (n = 0; n < sizeof exponents / sizeof exponents[0]; ++n) {
+        p.options.unary.exponent = exponents[n];
+        add_case(p, "pow", oracle_unary);
+    }
+    reduce_case(shape2(3, 17), 0, 0, 0);
+    reduce_case(shape2(64, 3), 1, 0, 0);
+    reduce_case(shape2(3, 75), 1, -1, 0);
+    reduce_case(shape1(17), 1, 0, 0);
+    reduce_case(shape4(2, 3, 4, 5), 0, 0, 0);
+    reduce_case(shape4(2, 3, 4, 5), 1, 1, 0);
+    reduce_case(shape4(2, 17, 4, 5), 2, 2, -1);
+    reduce_case(shape4(2, 3, 4, 1), 2, 0, 2);
+    reduce_case(shape3(3, 300, 64), 1, 1, 0);
 }
 
 static void loss_cases(void)
@@ -1452,6 +1595,8 @@ static void run_cases(void)
     pool_cases();
     elementwise_cases();
     shape_cases();
+    pair_cases();
+    unary_cases();
     loss_cases();
     recurrent_cases();
 }

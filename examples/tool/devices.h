@@ -67,6 +67,40 @@ static ft_node check_text(ft_model *m)
     return ft_step_pool(m, "step_pool", ft_rnn(m, "rnn", x, 64, recurrent), all, pool);
 }
 
+/* Functions of one and two nodes, and reductions: x [N, 64] -> [N, 64]. */
+static ft_node check_arithmetic(ft_model *m, ft_node x)
+{
+    static const char *const unaries[] = {"abs", "sqrt", "exp", "neg", "erf", "affine", "log",
+                                          "clamp", "pow", "detach"};
+    static const char *const binaries[] = {"sub", "div", "maximum", "minimum", "equal",
+                                           "not_equal", "less", "less_equal", "greater",
+                                           "greater_equal"};
+    static const char *const reductions[] = {"mean", "sum", "amax"};
+    ft_unary_options plain, o;
+    ft_reduce_options features;
+    ft_node y = x, last = x;
+    size_t k;
+    memset(&plain, 0, sizeof plain);
+    memset(&features, 0, sizeof features);
+    features.axes[0] = -1;
+    features.count = 1;
+    features.keep = true;
+    for (k = 0; k < sizeof unaries / sizeof unaries[0]; ++k) {
+        o = plain;
+        if (!strcmp(unaries[k], "pow")) o.exponent = 3;
+        if (!strcmp(unaries[k], "affine")) o.shift = 2;
+        if (!strcmp(unaries[k], "clamp")) o.max = 0.5f;
+        y = ft_unary(m, unaries[k], unaries[k], y, o);
+    }
+    for (k = 0; k < sizeof binaries / sizeof binaries[0]; ++k) {
+        last = ft_binary(m, binaries[k], binaries[k], x, y);
+        y = ft_where(m, NULL, ft_binary(m, "less", NULL, x, y), last, x);
+    }
+    for (k = 0; k < sizeof reductions / sizeof reductions[0]; ++k)
+        y = ft_add(m, NULL, y, ft_reduce(m, reductions[k], reductions[k], y, features));
+    return y;
+}
+
 /* A network that contains every operator with kernels; returns its features, [N, 64]. */
 static ft_node check_features(ft_model *m, ft_node x)
 {
@@ -115,7 +149,8 @@ static ft_node check_features(ft_model *m, ft_node x)
     both[0] = ft_add(m, "sequences", check_sequence(m, x), check_text(m));
     x = ft_add(m, "global", ft_global_avg_pool(m, "global_avg", x),
                ft_global_max_pool(m, "global_max", x));
-    return ft_add(m, "features", ft_flatten(m, "flatten", x), both[0]);
+    x = check_arithmetic(m, ft_flatten(m, "flatten", x));
+    return ft_add(m, "features", x, both[0]);
 }
 
 static void check_network(ft_model *m, int classes)
@@ -150,7 +185,7 @@ static void check_network(ft_model *m, int classes)
                           ft_add(m, "loss23", losses[2], losses[3])));
 }
 
-enum { MOST_CHECKS = 128 };
+enum { MOST_CHECKS = 256 };
 
 static void print_check(const ft_device_check *c, bool json, bool first)
 {

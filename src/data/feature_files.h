@@ -38,7 +38,7 @@ static void ft__rows_header(const ft__row_file *f, unsigned char to[FT__ROWS_HEA
     memcpy(to + 24, &sum, 8);
 }
 
-static uint64_t ft__row_sum(const ft__row_file *f, uint64_t key, const float *values)
+static uint64_t ft__row_checksum(const ft__row_file *f, uint64_t key, const float *values)
 {
     return ft__hash_bytes(f->kind ^ ft__mix(key), values, f->row * sizeof *values);
 }
@@ -117,7 +117,7 @@ static bool ft__rows_read(const ft__row_file *f, uint64_t at, uint64_t key, floa
     return at < f->count && files->read(files->user, f->file, start, head, sizeof head)
                             == sizeof head && head[0] == key
         && files->read(files->user, f->file, start + FT__ROW_HEADER, to, bytes) == bytes
-        && head[1] == ft__row_sum(f, key, to);
+        && head[1] == ft__row_checksum(f, key, to);
 }
 
 /* Starts a new file; if it cannot, returns false and logs why. */
@@ -142,7 +142,7 @@ static bool ft__rows_add(ft__row_file *f, uint64_t key, const float *values)
 {
     uint64_t head[2];
     head[0] = key;
-    head[1] = ft__row_sum(f, key, values);
+    head[1] = ft__row_checksum(f, key, values);
     f->count += 1;
     return ft__saving_write(&f->saving, head, sizeof head)
         && ft__saving_write(&f->saving, values, f->row * sizeof *values);

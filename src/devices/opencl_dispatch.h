@@ -83,6 +83,15 @@ typedef struct ft__trial {  /* an operator with its own memory */
     int block_count;
 } ft__trial;
 
+/* Whether numbers of different samples meet: then none can be left out of a trial. */
+static bool ft__mixes_samples(const ft__call *call)
+{
+    const ft_shape *x = &call->input[0].shape, *y = &call->output.shape;
+    if (!ft__is(call->node, FT__MIXES)) return false;
+    if (ft__is(call->node, FT__BROADCASTS) && memcmp(x, y, sizeof *x) != 0) return true;
+    return !ft__has_row_each(&call->node->shape);
+}
+
 /* Whether an input has a row for each sample; weights do not, whatever their first size is. */
 static bool ft__has_samples(const ft__call *call, int input)
 {
@@ -166,7 +175,8 @@ static int ft__trial_samples(const ft__call *call)
 {
     const ft__device *d = call->context->device;
     int batch = call->input[0].shape.size[0];
-    int few = ft__is(call->node, FT__RECURRENT) && call->context->desc.clock
+    int few = ft__mixes_samples(call) ? batch
+        : ft__is(call->node, FT__RECURRENT) && call->context->desc.clock
         && !d->place.is_processor ? 32 : 2;
     return batch < few ? batch : few;
 }
@@ -260,13 +270,15 @@ static bool ft__trial_exact(ft__trial *t, const ft__call *call)
     return made;
 }
 
-/* The largest difference of two arrays, relative to the largest number; NaN counts as 1e9. */
+/* The largest difference of two arrays, relative to the largest number. NaN counts as 1e9, unless
+   both have it, as log does of a negative number. */
 static float ft__apart(const float *a, const float *b, size_t count)
 {
     float largest = 0, apart = 0;
     size_t i;
     for (i = 0; a && i < count; ++i) {
         float d = (float)fabs((double)a[i] - (double)b[i]);
+        if (a[i] == b[i] || (a[i] != a[i] && b[i] != b[i])) continue;
         if (!(d <= 3e38f)) return 1e9f;
         if (d > apart) apart = d;
         if (fabs((double)a[i]) > (double)largest) largest = (float)fabs((double)a[i]);

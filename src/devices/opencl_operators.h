@@ -77,7 +77,7 @@ static int ft__kernel_activation(const ft__row *row)
 static void ft__arg_activation(ft__launch *l, const ft__row *row, const ft__options *options)
 {
     ft__arg_int(l, (size_t)ft__kernel_activation(row));
-    ft__arg_float(l, row ? row->activation->option(&options->activation) : 0);
+    ft__arg_float(l, row ? row->activation->option(options) : 0);
 }
 
 static void ft__cl_activation_forward(const ft__call *call)
@@ -696,7 +696,7 @@ static void ft__cl_winograd_forward(const ft__call *call, const ft__conv *c)
                               FT__WRITE);
     w.has_bias = bias != NULL;
     w.op = ft__kernel_activation(call->fused);
-    if (call->fused) w.a = call->fused->activation->option(&call->fused_options->activation);
+    if (call->fused) w.a = call->fused->activation->option(call->fused_options);
     ft__winograd_run_device(call, w, c->batch, x, ft__winograd_pack(call, &w, false), bias, y);
 }
 
@@ -725,7 +725,7 @@ static void ft__cl_conv_forward(const ft__call *call, const ft__conv *c)
     }
     g.has_bias = bias != NULL;
     g.op = ft__kernel_activation(call->fused);
-    if (call->fused) g.a = call->fused->activation->option(&call->fused_options->activation);
+    if (call->fused) g.a = call->fused->activation->option(call->fused_options);
     if (ft__conv_is_depthwise(c)) ft__cl_depthwise(call, &g, false);
     else ft__cl_gather(context, &g, ft__own_form(context->device, &g, g.wide),
                        ft__cl_value(context, &call->input[0]),

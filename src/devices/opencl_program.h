@@ -34,12 +34,21 @@ static const ft__kernel_text ft__kernel_texts[] = {
 };
 
 /* The macros that the chunks use. */
-#define FT__MACRO_TEXT(name, value, slope) " X(" #name ", " #value ", " #slope ")"
+#define FT__MACRO_TEXT(name, ...) " X(" #name ", " #__VA_ARGS__ ")"
 static const char ft__kernel_macros[] =
     "#define FINETUNE_ACTIVATIONS(X)" FINETUNE_ACTIVATIONS(FT__MACRO_TEXT) "\n"
     "#define ACTIVATION_NUMBER(name, value, slope) ACTIVATION_##name,\n"
     "#define ACTIVATION_VALUE(name, value, slope) case ACTIVATION_##name: return value;\n"
-    "#define ACTIVATION_SLOPE(name, value, slope) case ACTIVATION_##name: return slope;\n";
+    "#define ACTIVATION_SLOPE(name, value, slope) case ACTIVATION_##name: return slope;\n"
+    "#define FINETUNE_PAIRS(X)" FINETUNE_PAIRS(FT__MACRO_TEXT) "\n"
+    "#define PAIR_NUMBER(name, value, da, db) PAIR_##name,\n"
+    "#define PAIR_VALUE(name, value, da, db) case PAIR_##name: return value;\n"
+    "#define PAIR_LEFT(name, value, da, db) case PAIR_##name: return da;\n"
+    "#define PAIR_RIGHT(name, value, da, db) case PAIR_##name: return db;\n"
+    "#define FINETUNE_UNARIES(X)" FINETUNE_UNARIES(FT__MACRO_TEXT) "\n"
+    "#define UNARY_NUMBER(name, value, slope) UNARY_##name,\n"
+    "#define UNARY_VALUE(name, value, slope) case UNARY_##name: return value;\n"
+    "#define UNARY_SLOPE(name, value, slope) case UNARY_##name: return slope;\n";
 
 /* Only devices with tensor cores can compile these. */
 static bool ft__needs_tensor_cores(int chunk)

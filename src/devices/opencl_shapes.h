@@ -1,17 +1,21 @@
 #pragma once
+#include "interface/requirements.h"
 #include "interface/types.h"
 #include "platform/context.h"
 #include "nodes/nodes.h"
+#include "operators/table.h"
 #include "operators/common.h"
 #include "operators/pooling.h"
 #include "operators/arithmetic.h"
+#include "operators/reduce.h"
 #include "operators/pad_and_slice.h"
+#include "operators/rows.h"
 #include "devices/opencl_memory.h"
 #include "devices/opencl_kernels.h"
 #include "devices/opencl_operators.h"
 
 /* =============================================================================================
-   [SECTION] devices/opencl_shapes: OpenCL: pooling, shapes, add and mul
+   [SECTION] devices/opencl_shapes: OpenCL: pooling, shapes, arithmetic
    ============================================================================================= */
 #ifdef FINETUNE_OPENCL
 /* ---- Pooling ---- */
@@ -224,81 +228,290 @@ static void ft__cl_slice_backward(const ft__call *call)
 
 FT__DEVICE_ROW(slice, slice)
 
-/* ---- add and mul ---- */
+/* ---- Arithmetic of several tensors ---- */
 
 typedef struct ft__grid { cl_int size[6], step[6]; } ft__grid;
 
-static ft__grid ft__grid_of(const ft__call *call)
+static ft__grid ft__grid_of_strides(const ft__strides *s)
 {
-    ft__strides s = ft__broadcast_strides(&call->input[0], &call->input[1]);
     ft__grid grid;
     int d;
     for (d = 0; d < 6; ++d) {
-        grid.size[d] = d < s.rank ? (cl_int)s.size[d] : 1;
-        grid.step[d] = d < s.rank ? (cl_int)s.step[d] : 0;
+        grid.size[d] = d < s->rank ? (cl_int)s->size[d] : 1;
+        grid.step[d] = d < s->rank ? (cl_int)s->step[d] : 0;
     }
     return grid;
 }
 
-static void ft__cl_broadcast_forward(const ft__call *call, bool product)
+/* The output's sizes, and an input's stride along each; a first size of 0 if the input lies in
+   memory as the output does. */
+static ft__grid ft__grid_of(const ft__call *call, int input)
 {
-    ft__grid grid = ft__grid_of(call);
+    ft__strides s = ft__broadcast_strides(&call->output, &call->input[input]);
+    ft__grid grid = ft__grid_of_strides(&s);
+    bool repeated;
+    if (ft__broadcast_stretch(&s, &repeated) == ft__count(&call->output) && !repeated)
+        grid.size[0] = 0;
+    return grid;
+}
+
+static void ft__arg_terms(ft__launch *l, const ft__call *call)
+{
+    int i;
+    for (i = 0; i < call->input_count; ++i) ft__arg_value(l, &call->input[i]);
+}
+
+static void ft__arg_grids(ft__launch *l, const ft__call *call)
+{
+    int i;
+    for (i = 0; i < call->input_count; ++i) {
+        ft__grid grid = ft__grid_of(call, i);
+        ft__arg(l, &grid, sizeof grid);
+    }
+}
+
+/* The operator's number in kernels.cl. */
+static size_t ft__kernel_pair(const ft__call *call)
+{
+#define FT__CL_PAIR_NUMBER(name, value, da, db) FT__OP_##name,
+    static const int pairs[] = {FINETUNE_PAIRS(FT__CL_PAIR_NUMBER)};
+    size_t i = 0;
+    while (pairs[i] != call->node->op) ++i;
+    return i;
+}
+
+static void ft__cl_pair_forward(const ft__call *call)
+{
     size_t count = ft__count(&call->output);
-    ft__launch l = ft__start(call->context, "broadcast_forward");
-    ft__arg_value(&l, &call->input[0]);
-    ft__arg_value(&l, &call->input[1]);
+    ft__launch l = ft__start(call->context, "pair_forward");
+    ft__arg_terms(&l, call);
     ft__arg_memory(&l, call->output.value, count, FT__WRITE);
     ft__arg_int(&l, count);
-    ft__arg(&l, &grid, sizeof grid);
-    ft__arg_int(&l, product);
+    ft__arg_grids(&l, call);
+    ft__arg_int(&l, ft__kernel_pair(call));
     ft__arg_activation(&l, call->fused, call->fused_options);
     ft__launch_kernel(&l, count);
 }
 
-static void ft__cl_broadcast_left(const ft__call *call, bool product)
+/* The gradient of one input, of which each number may be used `repeats` times. where needs only its
+   condition for it. */
+static void ft__cl_terms_gradient(const ft__call *call, const char *kernel, int input)
 {
-    ft__grid grid = ft__grid_of(call);
-    float *da = call->input[0].gradient;
-    size_t count = ft__count(&call->output);
+    const ft__tensor *x = &call->input[input];
+    size_t count = ft__count(x), repeats = ft__count(&call->output) / count;
     ft__launch l;
-    if (!da || da == call->output.gradient) return; /* the gradient is there already */
-    l = ft__start(call->context, "broadcast_left");
-    ft__arg_memory(&l, product ? call->input[1].value : NULL, ft__count(&call->input[1]),
-                   FT__READ);
-    ft__arg_memory(&l, call->output.gradient, count, FT__READ);
-    ft__arg_gradient(&l, &call->input[0]);
+    if (!x->gradient || x->gradient == call->output.gradient) return; /* it is there already */
+    l = ft__start(call->context, kernel);
+    if (call->input_count == 2) ft__arg_terms(&l, call);
+    else ft__arg_value(&l, &call->input[0]);
+    ft__arg_memory(&l, call->output.gradient, ft__count(&call->output), FT__READ);
+    ft__arg_gradient(&l, x);
     ft__arg_int(&l, count);
-    ft__arg(&l, &grid, sizeof grid);
-    ft__arg_int(&l, product);
-    ft__arg_int(&l, call->input[0].fresh);
+    ft__arg_grids(&l, call);
+    ft__arg_int(&l, (size_t)input);
+    ft__arg_int(&l, repeats);
+    if (call->input_count == 2) ft__arg_int(&l, ft__kernel_pair(call));
+    ft__arg_int(&l, x->fresh);
     ft__launch_kernel(&l, count);
 }
 
-static void ft__cl_broadcast_backward(const ft__call *call, bool product)
+static void ft__cl_pair_backward(const ft__call *call)
 {
-    ft__grid grid = ft__grid_of(call);
-    size_t count = ft__count(&call->output), count_b = ft__count(&call->input[1]);
-    ft__launch l;
-    ft__cl_broadcast_left(call, product);
-    if (!call->input[1].gradient) return;
-    l = ft__start(call->context, "broadcast_right");
-    ft__arg_memory(&l, product ? call->input[0].value : NULL, count, FT__READ);
-    ft__arg_memory(&l, call->output.gradient, count, FT__READ);
-    ft__arg_gradient(&l, &call->input[1]);
-    ft__arg_int(&l, count_b);
-    ft__arg(&l, &grid, sizeof grid);
-    ft__arg_int(&l, count / count_b);
-    ft__arg_int(&l, product);
-    ft__arg_int(&l, call->input[1].fresh);
-    ft__launch_kernel(&l, count_b);
+    ft__cl_terms_gradient(call, "pair_backward", 0);
+    ft__cl_terms_gradient(call, "pair_backward", 1);
 }
 
-static void ft__cl_add_forward(const ft__call *call) { ft__cl_broadcast_forward(call, false); }
-static void ft__cl_add_backward(const ft__call *call) { ft__cl_broadcast_backward(call, false); }
-static void ft__cl_mul_forward(const ft__call *call) { ft__cl_broadcast_forward(call, true); }
-static void ft__cl_mul_backward(const ft__call *call) { ft__cl_broadcast_backward(call, true); }
+static void ft__cl_where_forward(const ft__call *call)
+{
+    size_t count = ft__count(&call->output);
+    ft__launch l = ft__start(call->context, "where_forward");
+    ft__arg_terms(&l, call);
+    ft__arg_memory(&l, call->output.value, count, FT__WRITE);
+    ft__arg_int(&l, count);
+    ft__arg_grids(&l, call);
+    ft__launch_kernel(&l, count);
+}
 
-FT__DEVICE_ROW(add, add)
-FT__DEVICE_ROW(mul, mul)
+static void ft__cl_where_backward(const ft__call *call)
+{
+    ft__cl_terms_gradient(call, "where_backward", 1);
+    ft__cl_terms_gradient(call, "where_backward", 2);
+}
 
+#define FT__CL_PAIR_ROW(name, value, da, db)                                                      \
+    static const ft__device_row ft__cl_row_##name = {ft__cl_pair_forward, ft__cl_pair_backward,   \
+                                                     NULL, NULL, NULL};
+FINETUNE_PAIRS(FT__CL_PAIR_ROW)
+#undef FINETUNE_PAIRS
+FT__DEVICE_ROW(where, where)
+
+/* ---- Functions of one tensor ---- */
+
+/* The operator's number in kernels.cl, and its options: the first two fields of its row. */
+static void ft__arg_unary(ft__launch *l, const ft__call *call)
+{
+#define FT__CL_UNARY_NUMBER(name, value, slope) FT__OP_##name,
+    static const int unaries[] = {FINETUNE_UNARIES(FT__CL_UNARY_NUMBER)};
+    const ft__field *field = ft__rows[call->node->op]->fields;
+    float options[2] = {0, 0};
+    size_t number = 0;
+    int i;
+    while (unaries[number] != call->node->op) ++number;
+    for (i = 0; i < 2 && field[i].name; ++i)
+        memcpy(&options[i], (const char *)&call->node->options + field[i].offset,
+               sizeof options[i]);
+    ft__arg_int(l, number);
+    ft__arg_float(l, options[0]);
+    ft__arg_float(l, options[1]);
+}
+
+static void ft__cl_unary_forward(const ft__call *call)
+{
+    size_t count = ft__count(&call->output);
+    ft__launch l = ft__start(call->context, "unary_forward");
+    ft__arg_value(&l, &call->input[0]);
+    ft__arg_memory(&l, call->output.value, count, FT__WRITE);
+    ft__arg_int(&l, count);
+    ft__arg_unary(&l, call);
+    ft__launch_kernel(&l, count);
+}
+
+static void ft__cl_unary_backward(const ft__call *call)
+{
+    const ft__tensor *x = &call->input[0];
+    size_t count = ft__count(x);
+    bool in_place = x->gradient == call->output.gradient;
+    bool of_x = ft__is(call->node, FT__READS_X);
+    ft__launch l = ft__start(call->context, "unary_backward");
+    if (!x->gradient) return;
+    ft__arg_value(&l, of_x ? x : &call->output);
+    ft__arg_memory(&l, call->output.gradient, count, FT__READ);
+    ft__arg_memory(&l, x->gradient, count, x->fresh && !in_place ? FT__WRITE
+                                                                 : FT__READ | FT__WRITE);
+    ft__arg_int(&l, count);
+    ft__arg_unary(&l, call);
+    ft__arg_int(&l, x->fresh);
+    ft__launch_kernel(&l, count);
+}
+
+#define FT__CL_UNARY_ROW(name, value, slope) FT__DEVICE_ROW(name, unary)
+FINETUNE_UNARIES(FT__CL_UNARY_ROW)
+#undef FINETUNE_UNARIES
+
+/* ---- mean, sum, amax ---- */
+
+enum { FT__SUM_OF = 0, FT__LARGEST_OF = 1, FT__TIES_OF = 2 }; /* as in kernels.cl */
+
+/* Reduces to `to`, each result divided by `divisor`: in parts of 1,024 numbers, which are put
+   together after that. */
+static void ft__cl_reduce(const ft__call *call, int how, size_t divisor, cl_mem to)
+{
+    ft__context *c = call->context;
+    ft__reduction r = ft__reduction_of(call);
+    ft__grid stay = ft__grid_of_strides(&r.stay), gone = ft__grid_of_strides(&r.gone);
+    size_t count = ft__count(&call->output), length = 1024, parts = ft__blocks_of(r.count, length);
+    cl_mem partial = ft__device_scratch(c, FT__SCRATCH_SUMS, count * parts * sizeof(float));
+    ft__launch l = ft__start(c, "reduce_parts");
+    ft__arg_value(&l, &call->input[0]);
+    ft__arg_memory(&l, how == FT__TIES_OF ? call->output.value : NULL, count, FT__READ);
+    ft__arg_buffer(&l, partial);
+    ft__arg_int(&l, count * parts);
+    ft__arg(&l, &stay, sizeof stay);
+    ft__arg(&l, &gone, sizeof gone);
+    ft__arg_int(&l, r.count);
+    ft__arg_int(&l, parts);
+    ft__arg_int(&l, length);
+    ft__arg_int(&l, (size_t)how);
+    ft__launch_kernel(&l, count * parts);
+    l = ft__start(c, "reduce_end");
+    ft__arg_buffer(&l, partial);
+    ft__arg_buffer(&l, to);
+    ft__arg_int(&l, count);
+    ft__arg_int(&l, parts);
+    ft__arg_float(&l, (float)divisor);
+    ft__arg_int(&l, (size_t)how);
+    ft__launch_kernel(&l, count);
+}
+
+/* How many numbers of x make one of y. */
+static size_t ft__reduced_count(const ft__call *call)
+{
+    return ft__count(&call->input[0]) / ft__count(&call->output);
+}
+
+static void ft__cl_reduce_forward(const ft__call *call, int how, size_t divisor)
+{
+    ft__cl_reduce(call, how, divisor, ft__cl_numbers(call->context, call->output.value,
+                                                     ft__count(&call->output), FT__WRITE));
+}
+
+/* The sizes of x in memory, and the steps in y of the number that each belongs to. */
+static ft__strides ft__reduction_back(const ft__call *call)
+{
+    const ft__tensor *x = &call->input[0];
+    unsigned axes = ft__reduced_axes(call->node, x->shape.rank);
+    size_t steps[FINETUNE_MAX_RANK];
+    ft__strides s;
+    int d, from = 0;
+    memset(&s, 0, sizeof s);
+    s.rank = x->shape.rank;
+    ft__memory_steps(&call->output, steps);
+    for (d = 0; d < s.rank; ++d) {
+        int at = ft__memory_axis(x, d);
+        bool gone = axes >> d & 1;
+        s.size[at] = (size_t)x->shape.size[d];
+        if (!gone) s.step[at] = steps[from];
+        from += !gone || call->node->options.reduce.keep;
+    }
+    return s;
+}
+
+static void ft__cl_reduce_backward(const ft__call *call, bool largest, size_t divisor)
+{
+    const ft__tensor *x = &call->input[0];
+    ft__strides back = ft__reduction_back(call);
+    ft__grid grid = ft__grid_of_strides(&back);
+    size_t count = ft__count(x), results = ft__count(&call->output);
+    cl_mem ties;
+    ft__launch l;
+    if (!x->gradient) return;
+    ties = ft__device_scratch(call->context, FT__SCRATCH_TERMS, results * sizeof(float));
+    if (largest) ft__cl_reduce(call, FT__TIES_OF, 1, ties);
+    l = ft__start(call->context, "reduce_backward");
+    ft__arg_memory(&l, largest ? x->value : NULL, count, FT__READ);
+    ft__arg_memory(&l, largest ? call->output.value : NULL, results, FT__READ);
+    ft__arg_buffer(&l, ties);
+    ft__arg_memory(&l, call->output.gradient, results, FT__READ);
+    ft__arg_gradient(&l, x);
+    ft__arg_int(&l, count);
+    ft__arg(&l, &grid, sizeof grid);
+    ft__arg_float(&l, (float)divisor);
+    ft__arg_int(&l, largest);
+    ft__arg_int(&l, x->fresh);
+    ft__launch_kernel(&l, count);
+}
+
+static void ft__cl_mean_forward(const ft__call *call)
+{
+    ft__cl_reduce_forward(call, FT__SUM_OF, ft__reduced_count(call));
+}
+
+static void ft__cl_mean_backward(const ft__call *call)
+{
+    ft__cl_reduce_backward(call, false, ft__reduced_count(call));
+}
+
+static void ft__cl_sum_forward(const ft__call *call) { ft__cl_reduce_forward(call, FT__SUM_OF, 1); }
+static void ft__cl_sum_backward(const ft__call *call) { ft__cl_reduce_backward(call, false, 1); }
+
+static void ft__cl_amax_forward(const ft__call *call)
+{
+    ft__cl_reduce_forward(call, FT__LARGEST_OF, 1);
+}
+
+static void ft__cl_amax_backward(const ft__call *call) { ft__cl_reduce_backward(call, true, 1); }
+
+FT__DEVICE_ROW(mean, mean)
+FT__DEVICE_ROW(sum, sum)
+FT__DEVICE_ROW(amax, amax)
 #endif /* FINETUNE_OPENCL */

@@ -247,7 +247,7 @@ static void ft__plan_shares(const ft_model *m, ft__plan *plan)
             && !(id <= plan->node_count && ft__is_leaf(&m->nodes[id - 1]))
             && plan->last_reader[id - 1] == i
             && !ft__wants_gradient(m, plan, id) && !ft__wants_gradient(m, plan, step->output)
-            && ft__same_count(ft__node_of(m, plan, id), ft__node_of(m, plan, step->output));
+            && ft__may_share(node, ft__node_of(m, plan, id), ft__node_of(m, plan, step->output));
         for (j = 1; j < node->input_count; ++j)
             fits = fits && ft__input_of(m, plan, step, j) != id;
         if (fits) plan->shares[id - 1] = plan->shares[step->output - 1];
@@ -497,20 +497,39 @@ static void ft__plan_weights(ft_model *m, ft__plan *plan)
     }
 }
 
+/* Whether a step's backward adds to gradients: its operator has one, and its output a gradient. */
+static bool ft__passes_gradient(const ft_model *m, const ft__plan *plan, const ft__step *step)
+{
+    return ft__rows[ft__node_of_step(m, plan, step)->op]->backward
+        && (step->output == m->loss.id || plan->last_reader[step->output - 1] >= 0);
+}
+
+/* For each value the last of the trained steps that reads it and passes a gradient on; -1: none. */
+static void ft__plan_last_readers(const ft_model *m, ft__plan *plan)
+{
+    int i, j;
+    for (i = 0; i < ft__value_count(m, plan); ++i) plan->last_reader[i] = -1;
+    for (i = plan->step_count - 1; i >= plan->first_trained; --i) {
+        const ft__step *step = &plan->steps[i];
+        if (!ft__passes_gradient(m, plan, step)) continue;
+        for (j = 0; j < ft__node_of_step(m, plan, step)->input_count; ++j) {
+            int id = ft__input_of(m, plan, step, j);
+            if (plan->last_reader[id - 1] < 0) plan->last_reader[id - 1] = i;
+        }
+    }
+}
+
 /* Lists the steps that read each value, in order. A step that reads one twice is there twice. */
 static void ft__plan_readers(ft_model *m, ft__plan *plan)
 {
     int i, j, count = 0, values = ft__value_count(m, plan);
-    for (i = 0; i < values; ++i) plan->last_reader[i] = -1;
+    ft__plan_last_readers(m, plan);
     for (i = 0; i < plan->step_count; ++i) {
         const ft__step *step = &plan->steps[i];
         const ft__node *node = ft__node_of_step(m, plan, step);
         count += node->input_count;
-        for (j = 0; j < node->input_count; ++j) {
-            int id = ft__input_of(m, plan, step, j);
-            plan->reader_end[id - 1] += 1;
-            if (i >= plan->first_trained) plan->last_reader[id - 1] = i;
-        }
+        for (j = 0; j < node->input_count; ++j)
+            plan->reader_end[ft__input_of(m, plan, step, j) - 1] += 1;
     }
     plan->readers = (int *)ft__allocate(&m->context, (size_t)count + 1, sizeof *plan->readers);
     if (!plan->readers) return;
@@ -628,8 +647,8 @@ static size_t ft__device_besides(const ft_model *m, const ft__plan *plan)
     return bytes;
 }
 
-/* Temporary memory to compare an operator of the plan with the processor: two samples with their
-   gradients, at most three times on the host, and on the device. */
+/* Temporary memory to compare an operator of the plan with the processor: two samples, or all where
+   samples may meet, with their gradients, at most three times on the host, and on the device. */
 static size_t ft__trial_bytes(const ft_model *m, const ft__plan *plan)
 {
     size_t most = 0, bytes;
@@ -639,10 +658,11 @@ static size_t ft__trial_bytes(const ft_model *m, const ft__plan *plan)
     for (i = 0; m->context.device && i < plan->step_count; ++i) {
         const ft__step *step = &plan->steps[i];
         const ft__node *node = &m->nodes[step->id - 1];
-        bytes = 3 * ft__node_count_at(node, two); /* value, gradient, and what it saves */
+        ft__extent size = ft__is(node, FT__MIXES) ? plan->most : two;
+        bytes = 3 * ft__node_count_at(node, size); /* value, gradient, and what it saves */
         for (j = 0; j < ft__node_of_step(m, plan, step)->input_count; ++j)
             bytes += 2 * ft__node_count_at(ft__node_of(m, plan, ft__input_of(m, plan, step, j)),
-                                           two);
+                                           size);
         if (bytes > most) most = bytes;
     }
     return 4 * most * sizeof(float);

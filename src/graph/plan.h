@@ -66,7 +66,8 @@ struct ft__plan {
     float **values;         /* per value, [id - 1]; leaves keep theirs in the node */
     float **gradients;
     void **saved;
-    int *last_reader;       /* per value: the last trained step that reads it; -1: none */
+    int *last_reader;       /* per value: the last trained step that reads it and passes a gradient
+                               on to it; -1: none */
     int *shares;            /* per value: the one whose memory its gradient uses */
     int *shared_until;      /* per value: the last moment of those gradients, but for its own */
     int *readers, *reader_end; /* while it is made: the steps that read each value, one value after
@@ -126,6 +127,14 @@ static bool ft__same_count(const ft__node *a, const ft__node *b)
     for (i = 0; i < 3; ++i)
         if (ft__node_count_at(a, extents[i]) != ft__node_count_at(b, extents[i])) return false;
     return true;
+}
+
+/* Whether an operator that works in place may write the gradient of x over that of its output y. An
+   x that is broadcast from another rank may lie otherwise in memory. */
+static bool ft__may_share(const ft__node *node, const ft__node *x, const ft__node *y)
+{
+    return ft__same_count(x, y)
+        && (!ft__is(node, FT__BROADCASTS) || x->shape.rank == y->shape.rank);
 }
 
 /* A batch norm runs in evaluation form, even in training, if its weight and bias or its statistics

@@ -152,10 +152,39 @@ FINETUNE_API ft_node ft_flatten(ft_model *m, const char *name, ft_node x); /* [N
 /* `size` is a sample's shape, without the batch; one size may be -1: the rest. */
 FINETUNE_API ft_node ft_reshape(ft_model *m, const char *name, ft_node x, int rank,
                                 const int *size);
-/* a + b, a * b, element by element; the result has a's shape. In b a size of 1, or a missing
-   leading dimension, is repeated. */
+/* a + b, a * b, element by element. In both a size of 1, or a missing leading dimension, is
+   repeated, as in PyTorch: [N, C] and [C] give [N, C]; [N, 1] and [N] give [N, N]. */
 FINETUNE_API ft_node ft_add(ft_model *m, const char *name, ft_node a, ft_node b);
 FINETUNE_API ft_node ft_mul(ft_model *m, const char *name, ft_node a, ft_node b);
+/* A function of two nodes, element by element; shapes as in ft_add. `kind` is "add", "mul", or
+     "sub"      a - b                      "div"      a / b
+     "maximum"  the larger, NaN if either is; of equal numbers each gets half of the gradient
+     "minimum"  the smaller, likewise
+     "equal", "not_equal", "less", "less_equal", "greater", "greater_equal"
+                a compared with b: 1 if it is so, else 0, without a gradient */
+FINETUNE_API ft_node ft_binary(ft_model *m, const char *kind, const char *name, ft_node a,
+                               ft_node b);
+/* A function of one node, element by element; y has x's shape. `kind` is one of
+     "exp", "log", "sqrt", "abs", "neg", "erf"
+     "pow"     x to the power of options.exponent, which must not be 0; NaN for x < 0 unless the
+               exponent is whole
+     "clamp"   min(max(x, options.min), options.max); the slope at a bound is 0
+     "affine"  options.scale * x + options.shift: constants without nodes of their own
+     "detach"  x; no gradient passes through it (stop_gradient)
+   Slopes are PyTorch's: that of abs is 0 at 0, those of log and sqrt are infinite there. FT_INVALID
+   for options that the kind does not have. */
+FINETUNE_API ft_node ft_unary(ft_model *m, const char *kind, const char *name, ft_node x,
+                              ft_unary_options options);
+/* Reduces dimensions of x; without options all of them, to one number, shape [1], which can be a
+   loss. `kind` is "mean", "sum", or "amax", the maximum: equal largest numbers share the gradient,
+   as in PyTorch's amax. Over the batch (axis 0) the number depends on all samples of a run. All
+   steps of FT_LENGTH count, padding too: ft_step_pool leaves it out. */
+FINETUNE_API ft_node ft_reduce(ft_model *m, const char *kind, const char *name, ft_node x,
+                               ft_reduce_options options);
+/* a where the condition is not 0, else b; the shapes are broadcast as in ft_add. The condition gets
+   no gradient. */
+FINETUNE_API ft_node ft_where(ft_model *m, const char *name, ft_node condition, ft_node a,
+                              ft_node b);
 /* Joins tensors along `axis` >= 1; their other sizes must be equal. */
 FINETUNE_API ft_node ft_concat(ft_model *m, const char *name, int count, const ft_node *x,
                                int axis);

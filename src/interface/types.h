@@ -248,6 +248,18 @@ typedef struct ft_activation_options {
     bool tanh_approximation;/* gelu */
 } ft_activation_options;
 
+typedef struct ft_unary_options { /* for ft_unary */
+    float scale, shift;     /* "affine": x times scale, plus shift; a scale of 0 means 1 */
+    float exponent;         /* "pow": required */
+    float min, max;         /* "clamp": required; -INFINITY or INFINITY: no bound on that side */
+} ft_unary_options;
+
+typedef struct ft_reduce_options {
+    int axes[FINETUNE_MAX_RANK]; /* the dimensions to reduce: 0 is the batch, -1 the last one ... */
+    int count;              /* ... and how many they are; 0: all, which gives one number */
+    bool keep;              /* keep them, with a size of 1 */
+} ft_reduce_options;
+
 typedef struct ft_pad_options {
     int before[FINETUNE_MAX_RANK], after[FINETUNE_MAX_RANK]; /* zeros to add, per dimension */
 } ft_pad_options;

@@ -55,6 +55,8 @@ typedef union ft__options { /* by operator; its row lists the fields that a file
     ft_layer_norm_options layer_norm;
     ft_group_norm_options group_norm;
     ft_loss_options loss;
+    ft_unary_options unary;
+    ft_reduce_options reduce;
     ft_embedding_options embedding;
     ft_step_pool_options step_pool;
     ft__recurrent_options recurrent;

@@ -29,7 +29,7 @@ static void ft__activation_chunk(void *context, int index)
 {
     const ft__activation_run *run = (const ft__activation_run *)context;
     const ft__call *call = run->call;
-    const ft_activation_options *o = &call->node->options.activation;
+    const ft__options *o = &call->node->options;
     size_t at = (size_t)index * FT__CHUNK, count = ft__count(&call->output) - at;
     if (count > FT__CHUNK) count = FT__CHUNK;
     if (!run->slopes)
@@ -63,12 +63,12 @@ static void ft__activation_backward(const ft__call *call, ft__activation_slopes 
 /* Makes NAME_values and NAME_slopes from two expressions: F in x, and D = dy/dx in x or y (the same
    variable twice: the row says which one is kept). `a` is the option that some have. */
 #define FT__ACTIVATION_LOOPS(name, option, F, D)                                                  \
-    static float ft__##name##_option(const ft_activation_options *o)                              \
+    static float ft__##name##_option(const ft__options *o)                              \
     {                                                                                             \
         (void)o;                                                                                  \
         return option;                                                                            \
     }                                                                                             \
-    static void ft__##name##_values(const ft_activation_options *o, const float *from, float *to, \
+    static void ft__##name##_values(const ft__options *o, const float *from, float *to, \
                                     size_t count)                                                 \
     {                                                                                             \
         float a = ft__##name##_option(o), lanes[FT__LANES], out[FT__LANES];                       \
@@ -84,7 +84,7 @@ static void ft__activation_backward(const ft__call *call, ft__activation_slopes 
             ft__store_lanes(to + at, out, count - at);                                            \
         }                                                                                         \
     }                                                                                             \
-    static void ft__##name##_slopes(const ft_activation_options *o, const float *kept,            \
+    static void ft__##name##_slopes(const ft__options *o, const float *kept,            \
                                     const float *dy, float *dx, size_t count, bool add)           \
     {                                                                                             \
         float a = ft__##name##_option(o), lanes[FT__LANES], slope[FT__LANES];                     \
@@ -105,8 +105,8 @@ static void ft__activation_backward(const ft__call *call, ft__activation_slopes 
         }                                                                                         \
     }
 
-/* Makes the operator of NAME_values, NAME_slopes and NAME_option, and its row. */
-#define FT__ACTIVATION_ROW(name, flags, fields, high)                                             \
+/* Makes the operator of NAME_values and NAME_slopes, and its row. */
+#define FT__ELEMENTWISE_ROW(name, flags, fields, activation)                                      \
     static void ft__##name##_forward(const ft__call *call)                                        \
     {                                                                                             \
         ft__activation_forward(call, ft__##name##_values);                                        \
@@ -115,13 +115,16 @@ static void ft__activation_backward(const ft__call *call, ft__activation_slopes 
     {                                                                                             \
         ft__activation_backward(call, ft__##name##_slopes, flags);                                \
     }                                                                                             \
+    static const ft__row ft__row_##name = {                                                       \
+        FT__NAMED(name), 1, 1, flags,                                                             \
+        ft__same_shape, ft__##name##_forward, ft__##name##_backward, NULL, fields, activation};
+
+/* The same for one that layers can apply, with NAME_option. */
+#define FT__ACTIVATION_ROW(name, flags, fields, high)                                             \
     static const ft__activation ft__##name##_activation = {ft__##name##_values,                   \
                                                            ft__##name##_slopes,                   \
                                                            ft__##name##_option, high};            \
-    static const ft__row ft__row_##name = {                                                       \
-        FT__NAMED(name), 1, 1, flags,                                                             \
-        ft__same_shape, ft__##name##_forward, ft__##name##_backward, NULL, fields,                \
-        &ft__##name##_activation};
+    FT__ELEMENTWISE_ROW(name, flags, fields, &ft__##name##_activation)
 
 #define FT__ACTIVATION(name, flags, fields, option, F, D)                                         \
     FT__ACTIVATION_LOOPS(name, option, F, D)                                                      \
@@ -171,9 +174,11 @@ FT__ACTIVATION_ROW(relu6, FT__OF_Y, ft__no_fields, 6.0f)
 
 FT__ACTIVATION(sigmoid, FT__OF_Y, ft__no_fields, 0, ft__sigmoid(x), y * (1.0f - y))
 FT__ACTIVATION(tanh, FT__OF_Y, ft__no_fields, 0, ft__tanh(x), 1.0f - y * y)
-FT__ACTIVATION(leaky_relu, FT__OF_X, ft__activation_fields, o->slope != 0 ? o->slope : 0.01f,
+FT__ACTIVATION(leaky_relu, FT__OF_X, ft__activation_fields,
+               o->activation.slope != 0 ? o->activation.slope : 0.01f,
                ft__choose(x > 0, x, a * x), ft__choose(x > 0, 1.0f, a))
-FT__ACTIVATION(elu, FT__OF_X, ft__activation_fields, o->alpha != 0 ? o->alpha : 1.0f,
+FT__ACTIVATION(elu, FT__OF_X, ft__activation_fields,
+               o->activation.alpha != 0 ? o->activation.alpha : 1.0f,
                ft__choose(x > 0, x, a * ft__expm1(x)), ft__choose(x > 0, 1.0f, a * ft__exp(x)))
 FT__ACTIVATION(softplus, FT__OF_X, ft__no_fields, 0, ft__softplus(x), ft__sigmoid(x))
 FT__ACTIVATION(softsign, FT__OF_X, ft__no_fields, 0, x / (1.0f + ft__absolute(x)),
@@ -193,23 +198,23 @@ FT__ACTIVATION_LOOPS(gelu_erf, 0, 0.5f * x * (1.0f + ft__erf(0.707106781f * x)),
                      ft__gelu_erf_slope(x))
 FT__ACTIVATION_LOOPS(gelu_tanh, 0, 0.5f * x * (1.0f + ft__gelu_tanh(x)), ft__gelu_tanh_slope(x))
 
-static void ft__gelu_values(const ft_activation_options *o, const float *from, float *to,
+static void ft__gelu_values(const ft__options *o, const float *from, float *to,
                             size_t count)
 {
-    if (o->tanh_approximation) ft__gelu_tanh_values(o, from, to, count);
+    if (o->activation.tanh_approximation) ft__gelu_tanh_values(o, from, to, count);
     else ft__gelu_erf_values(o, from, to, count);
 }
 
-static void ft__gelu_slopes(const ft_activation_options *o, const float *kept, const float *dy,
+static void ft__gelu_slopes(const ft__options *o, const float *kept, const float *dy,
                             float *dx, size_t count, bool add)
 {
-    if (o->tanh_approximation) ft__gelu_tanh_slopes(o, kept, dy, dx, count, add);
+    if (o->activation.tanh_approximation) ft__gelu_tanh_slopes(o, kept, dy, dx, count, add);
     else ft__gelu_erf_slopes(o, kept, dy, dx, count, add);
 }
 
-static float ft__gelu_option(const ft_activation_options *o)
+static float ft__gelu_option(const ft__options *o)
 {
-    return o->tanh_approximation ? 1.0f : 0.0f;
+    return o->activation.tanh_approximation ? 1.0f : 0.0f;
 }
 
 FT__ACTIVATION_ROW(gelu, FT__OF_X, ft__activation_fields, 0)
@@ -218,7 +223,7 @@ FT__ACTIVATION_ROW(gelu, FT__OF_X, ft__activation_fields, 0)
 static void ft__activate(const ft__row *row, const ft__options *options, float *values,
                          size_t count)
 {
-    row->activation->values(&options->activation, values, values, count);
+    row->activation->values(options, values, values, count);
 }
 
 /* Whether the activation, or NULL, only clamps. */
@@ -235,7 +240,7 @@ static bool ft__is_clamp(const ft__row *row, float *low, float *high)
 static void ft__activation_back_chunk(void *context, int index)
 {
     const ft__call *call = (const ft__call *)context;
-    const ft_activation_options *o = &call->fused_options->activation;
+    const ft__options *o = call->fused_options;
     size_t at = (size_t)index * FT__CHUNK, count = ft__count(&call->output) - at;
     const float *y = call->output.value + at;
     float *dy = call->output.gradient + at, low, high;

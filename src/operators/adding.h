@@ -182,6 +182,24 @@ static ft_node ft__add_node(ft_model *m, const ft__row *row, const char *name,
     return result;
 }
 
+/* The row of this kind in a list that ends with NULL; NULL with an error if there is none. `what`:
+   "reduction", ... */
+static const ft__row *ft__row_of_kind(ft_model *m, const char *kind, const ft__row *const *rows,
+                                      const char *what)
+{
+    char known[300] = "", argument[80];
+    int i, at = 0;
+    snprintf(argument, sizeof argument, "the kind of the %s", what);
+    if (!ft__usable(m) || !ft__given(&m->context, kind, argument)) return NULL;
+    for (i = 0; rows[i]; ++i)
+        if (strcmp(rows[i]->name, kind) == 0) return rows[i];
+    for (i = 0; rows[i] && at < (int)sizeof known; ++i)
+        at += snprintf(known + at, sizeof known - (size_t)at, "%s%s", i ? ", " : "",
+                       rows[i]->name);
+    ft__fail(&m->context, FT_INVALID, "%s: unknown %s; it must be one of %s", kind, what, known);
+    return NULL;
+}
+
 ft_node ft_input(ft_model *m, const char *name, ft_input_options options)
 {
     ft_node node = ft__add_node(m, &ft__row_input, name, NULL, 0, NULL);

@@ -1,4 +1,5 @@
 #pragma once
+#include "interface/types.h"
 #include "nodes/nodes.h"
 #include "operators/table.h"
 
@@ -28,4 +29,13 @@ static bool ft__is_leaf(const ft__node *node) { return ft__is(node, FT__LEAF); }
 static bool ft__can_freeze(const ft__node *node)
 {
     return ft__is_weight(node) || ft__is(node, FT__NOISE);
+}
+
+/* Whether a value has one row for each sample, and no other size that is the batch. */
+static bool ft__has_row_each(const ft_shape *shape)
+{
+    int d;
+    for (d = 1; d < shape->rank; ++d)
+        if (shape->size[d] == FT_BATCH) return false;
+    return shape->rank > 0 && shape->size[0] == FT_BATCH;
 }

@@ -32,7 +32,10 @@
     X(layer_norm) X(group_norm) X(max_pool2d) X(avg_pool2d) X(global_avg_pool) X(global_max_pool) \
     X(flatten) X(reshape) X(add) X(mul) X(concat) X(pad) X(slice) X(permute) X(gather) X(matmul)  \
     X(dropout) X(embedding) X(step_pool) X(lstm) X(gru) X(rnn) X(cross_entropy)                   \
-    X(soft_cross_entropy) X(binary_cross_entropy) X(mse)
+    X(soft_cross_entropy) X(binary_cross_entropy) X(mse)                                          \
+    X(sub) X(div) X(maximum) X(minimum) X(equal) X(not_equal) X(less) X(less_equal) X(greater)    \
+    X(greater_equal) X(where) X(exp) X(log) X(sqrt) X(abs) X(neg) X(erf) X(pow) X(clamp)          \
+    X(affine) X(detach) X(mean) X(sum) X(amax)
 
 #define FT__OP_ENUM(name) FT__OP_##name,
 enum { FT__LEAVES(FT__OP_ENUM) FT__OPERATORS(FT__OP_ENUM) FT__OP_COUNT };
@@ -62,7 +65,7 @@ enum {
                                    moves in training */
     FT__LOOKS_UP = 1 << 15, /* input[0] numbers rows of the weight input[1] */
     FT__NOISE = 1 << 16,    /* random in training, the identity else; it can be frozen */
-    FT__BROADCASTS = 1 << 17,   /* the second input is repeated to the shape of the first */
+    FT__BROADCASTS = 1 << 17,   /* inputs are repeated to the shape of the output */
     FT__RECURRENT = 1 << 18,    /* with ft__recurrent_options */
     FT__PROBABILITIES = 1 << 19,    /* the output's last axis sums to 1 */
     FT__CLASSES = 1 << 20,  /* a loss whose input[1] are class labels */
@@ -75,6 +78,7 @@ enum {
     FT__STRIDED = 1 << 26,  /* up to rank 4 tensors may be stored in any order of their dimensions
                                in which one of the last two is the innermost */
     FT__WEIGHS = 1 << 27,   /* a loss over a batch that honours the weights in ft__call */
+    FT__MIXES = 1 << 28,    /* numbers of different samples may meet, as its shapes say */
     FT__ELEMENTS = FT__WRITES | FT__IN_PLACE | FT__BY_KIND | FT__ANY_LAYOUT,
     FT__OF_X = FT__READS_X | FT__ELEMENTS,  /* activations whose slope is given by x */
     FT__OF_Y = FT__READS_Y | FT__ELEMENTS,  /* ... by y */
@@ -90,15 +94,15 @@ typedef void (*ft__cost_rule)(const ft__call *call, ft__costs *costs);
 
 /* to = f(from), and dx = or += dy f'(at), where `at` is x or y; from and to, dy and dx may be the
    same. */
-typedef void (*ft__activation_values)(const ft_activation_options *o, const float *from, float *to,
+typedef void (*ft__activation_values)(const ft__options *o, const float *from, float *to,
                                       size_t count);
-typedef void (*ft__activation_slopes)(const ft_activation_options *o, const float *at,
-                                      const float *dy, float *dx, size_t count, bool add);
+typedef void (*ft__activation_slopes)(const ft__options *o, const float *at, const float *dy,
+                                      float *dx, size_t count, bool add);
 
 typedef struct ft__activation { /* what a layer needs to apply it to its output */
     ft__activation_values values;
     ft__activation_slopes slopes;
-    float (*option)(const ft_activation_options *o); /* the number that some depend on */
+    float (*option)(const ft__options *o); /* the number that some depend on */
     float high;             /* above 0: it only clamps, to 0 and this */
 } ft__activation;
 

@@ -208,8 +208,23 @@ static void ft__cache_make_room(ft__fit *f, size_t bytes)
     ft__data_drop_pictures(f->data);
 }
 
+/* Whether a sample's rows of the frozen prefix depend on that sample alone: of values with a row
+   for each sample no step makes one without. */
+static bool ft__prefix_rows_apart(const ft_model *m, const ft__plan *plan)
+{
+    int i, j;
+    for (i = 0; i < plan->first_trained; ++i) {
+        const ft__node *node = &m->nodes[plan->steps[i].id - 1];
+        for (j = 0; j < node->input_count; ++j)
+            if (m->nodes[node->inputs[j] - 1].shape.size[0] == FT_BATCH
+                && !ft__has_row_each(&node->shape)) return false;
+    }
+    return true;
+}
+
 /* Finds the values that pass from the frozen prefix to the trained steps, and decides whether to
-   keep them: not if the prefix is empty, if views never repeat, or if they would not fit. */
+   keep them: not if the prefix is empty, if views never repeat, if samples meet, or if they would
+   not fit. */
 static ft_status ft__cache_plan(ft__fit *f)
 {
     ft_model *m = f->m;
@@ -218,6 +233,7 @@ static ft_status ft__cache_plan(ft__fit *f)
     size_t bytes = 0, rows = (size_t)ft_data_count(f->data);
     int i, j;
     if (f->o.no_cache || f->plan->first_trained == 0) return c->status;
+    if (!ft__prefix_rows_apart(m, f->plan)) return c->status;
     cache->views = f->o.augment ? f->o.views : 1;
     cache->nodes = (int *)ft__allocate(c, (size_t)ft__value_count(m, f->plan) + 1,
                                        sizeof *cache->nodes);
@@ -231,6 +247,7 @@ static ft_status ft__cache_plan(ft__fit *f)
             if (f->plan->trained[id - 1] || ft__is_weight(from)) continue;
             if (ft__cache_lists(cache, id)) continue;
             if (ft__has_length(from)) return c->status; /* rows differ in length */
+            if (!ft__has_row_each(&from->shape)) return c->status; /* no rows */
             cache->nodes[cache->node_count++] = id;
             cache->row += ft__node_count_at(from, ft__one);
         }

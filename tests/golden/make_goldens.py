@@ -71,9 +71,10 @@ class Cases:
         """function(*inputs) -> y; gradients of all float inputs but those in no_gradient."""
         leaves = [x.clone().requires_grad_(x.is_floating_point() and i not in no_gradient)
                   for i, x in enumerate(inputs)]
-        y = function(*leaves)
+        y = function(*leaves).float()
         r = self.random(*y.shape)
-        (y * r).sum().backward()
+        if y.requires_grad:
+            (y * r).sum().backward()
         self.cases[name] = {"op": op, "options": options, "training": training}
         for i, x in enumerate(inputs):
             self.tensors[f"{name}/in{i}"] = x.clone()
@@ -335,10 +336,51 @@ def recurrent_layers(c):
     recurrent("rnn_relu", relu, True, True, True, relu=[1])
 
 
+def arithmetic(c):
+    """Broadcast both ways; ties, where PyTorch divides the gradient; a NaN that is not chosen."""
+    a, b = c.random(3, 1, 5), c.random(2, 1)
+    tied = torch.tensor([[1.0, -2.0, 0.0, 3.0], [2.0, 2.0, -1.0, 3.0]])
+    other = torch.tensor([[1.0, 2.0, 0.0, -3.0], [2.0, -2.0, -1.0, 4.0]])
+    for op in ("sub", "div", "maximum", "minimum"):
+        c.add(op, op, getattr(torch, op), [a, b])
+        c.add(f"{op}_left", op, getattr(torch, op), [torch.tensor([0.75]), c.random(2, 3, 4, 5)])
+    for op in ("maximum", "minimum"):
+        c.add(f"{op}_ties", op, getattr(torch, op), [tied, other])
+    c.add("add_both", "add", torch.add, [a, b])
+    c.add("mul_both", "mul", torch.mul, [c.random(6, 1), c.random(6)])
+    for op, name in dict(equal="eq", not_equal="ne", less="lt", less_equal="le", greater="gt",
+                         greater_equal="ge").items():
+        c.add(op, op, getattr(torch, name), [tied, other])
+        c.add(f"{op}_number", op, getattr(torch, name), [tied, torch.tensor([2.0])])
+    c.add("where", "where", lambda m, x, z: torch.where(m != 0, x, z),
+          [(c.random(3, 1) > 0).float(), c.random(3, 4), c.random(4)], no_gradient=(0,))
+    kinks = torch.tensor([[-1.5, -0.5, 0.0, 0.25], [1.0, 2.0, -7.0, 5.0]])  # 0; the bounds of clamp
+    for op in ("exp", "abs", "neg", "erf", "detach"):
+        c.add(op, op, getattr(torch, op, torch.detach), [kinks])
+    for op in ("log", "sqrt"):
+        c.add(op, op, getattr(torch, op), [c.random(3, 5).abs() + 1e-3])
+    for e in (2.0, 3.0, -1.0, -2.0, 1.0):
+        c.add(f"pow{e}", "pow", lambda x: torch.pow(x, e), [c.random(3, 4)], exponent=[e])
+    for e in (0.5, 2.5, -0.7):
+        c.add(f"pow{e}", "pow", lambda x: torch.pow(x, e), [c.random(3, 4).exp()], exponent=[e])
+    c.add("clamp", "clamp", lambda x: torch.clamp(x, -0.5, 1), [kinks], min=[-0.5], max=[1.0])
+    c.add("affine", "affine", lambda x: 1 - 2 * x, [kinks], scale=[-2.0], shift=[1.0])
+    equal = torch.tensor([[[1.0, 3.0, 3.0], [2.0, -1.0, 2.0]], [[0.0, 3.0, 0.0], [-5.0, -5.0, -5.0]]])
+    for op in ("mean", "sum", "amax"):
+        f = getattr(torch, op)
+        for name, axes in dict(last=(-1,), batch=(0,), outer=(0, 2), all=()).items():
+            for keep in (False, True):
+                c.add(f"{op}_{name}{keep * '_keep'}", op,
+                      lambda x: f(x, axes or (0, 1, 2), keepdim=keep), [equal],
+                      axes=list(axes) + [0] * (6 - len(axes)), count=[len(axes)], keep=[int(keep)])
+        c.add(f"{op}_planes", op, lambda x: f(x, (2, 3)), [c.random(2, 3, 4, 5)],
+              axes=[2, 3, 0, 0, 0, 0], count=[2], keep=[0])
+
+
 def operators():
     c = Cases()
     for family in (convolutions, layers, pooling, shapes, activations, losses, sequences,
-                   recurrent_layers):
+                   recurrent_layers, arithmetic):
         family(c)
     save(c.tensors, "operators", c.cases)
 

@@ -1,0 +1,125 @@
+#pragma once
+#include "interface/types.h"
+#include "platform/context.h"
+#include "basics/numbers.h"
+#include "basics/threads.h"
+#include "kernels/elementary.h"
+#include "nodes/nodes.h"
+#include "operators/table.h"
+#include "operators/adding.h"
+#include "operators/common.h"
+#include "operators/activations.h"
+/* =============================================================================================
+   [SECTION] operators/elementwise: Functions of one tensor
+   exp, pow, clamp and others, element by element: what losses are made of. Layers do not apply them
+   to their outputs, as they do activations.
+   ============================================================================================= */
+static const ft__field ft__pow_fields[] = {FT__FLOAT(ft_unary_options, exponent),
+                                           FT__NO_MORE_FIELDS};
+static const ft__field ft__clamp_fields[] = {FT__FLOAT(ft_unary_options, min),
+                                             FT__FLOAT(ft_unary_options, max),
+                                             FT__NO_MORE_FIELDS};
+static const ft__field ft__affine_fields[] = {FT__FLOAT(ft_unary_options, scale),
+                                              FT__FLOAT(ft_unary_options, shift),
+                                              FT__NO_MORE_FIELDS};
+
+/* x^e: for a whole e of at most 64 a product, by squaring, so that x may be negative; else
+   exp(e log(x)), which is NaN for a negative x, as in PyTorch. */
+FT__INLINE float ft__pow(float x, float e)
+{
+    float size = ft__absolute(e), y = 1;
+    int n = size <= 64 ? (int)size : 0;
+    if ((float)n != size) return ft__exp(e * ft__ln(x));
+    for (; n; n >>= 1, x *= x)
+        if (n & 1) y *= x;
+    return e < 0 ? 1 / y : y;
+}
+
+#define FT__ELEMENTWISE(name, flags, fields, option, F, D)                                        \
+    FT__ACTIVATION_LOOPS(name, option, F, D)                                                      \
+    FT__ELEMENTWISE_ROW(name, FT__WRITES | FT__IN_PLACE | FT__ANY_LAYOUT | (flags), fields, NULL)
+
+FT__ELEMENTWISE(exp, FT__READS_Y, ft__no_fields, 0, ft__exp(x), y)
+FT__ELEMENTWISE(log, FT__READS_X, ft__no_fields, 0, ft__ln(x), 1.0f / x)
+FT__ELEMENTWISE(sqrt, FT__READS_Y, ft__no_fields, 0, sqrtf(x), 0.5f / y)
+FT__ELEMENTWISE(abs, FT__READS_X, ft__no_fields, 0, ft__absolute(x),
+                ft__choose(x > 0, 1.0f, ft__choose(x < 0, -1.0f, 0.0f)))
+FT__ELEMENTWISE(neg, 0, ft__no_fields, 0, -x, -1.0f)
+FT__ELEMENTWISE(erf, FT__READS_X, ft__no_fields, 0, ft__erf(x), 1.12837917f * ft__exp(-x * x))
+FT__ELEMENTWISE(pow, FT__READS_X, ft__pow_fields, o->unary.exponent, ft__pow(x, a),
+                a * ft__pow(x, a - 1))
+
+/* At a bound the slope is 0, as in PyTorch 2.15 (it was 1 before). */
+FT__ELEMENTWISE(clamp, FT__READS_X, ft__clamp_fields, 0, ft__clamp(x, o->unary.min, o->unary.max),
+                ft__choose(x > o->unary.min, ft__choose(x < o->unary.max, 1.0f, 0.0f), 0.0f))
+FT__ELEMENTWISE(affine, 0, ft__affine_fields, o->unary.scale, a * x + o->unary.shift, a)
+
+/* detach: x itself, and no gradient passes. */
+static void ft__detach_chunk(void *context, int index)
+{
+    const ft__call *call = (const ft__call *)context;
+    size_t at = (size_t)index * FT__CHUNK, count = ft__count(&call->output) - at;
+    memcpy(call->output.value + at, call->input[0].value + at,
+           (count < FT__CHUNK ? count : FT__CHUNK) * sizeof(float));
+}
+
+static void ft__detach_forward(const ft__call *call)
+{
+    ft__parallel(call->context, ft__chunks(ft__count(&call->output)), ft__detach_chunk,
+                 (void *)(uintptr_t)call);
+}
+
+static const ft__row ft__row_detach = {
+    FT__NAMED(detach), 1, 1, FT__ANY_LAYOUT,
+    ft__same_shape, ft__detach_forward, NULL, NULL, ft__no_fields, NULL};
+
+/* Whether a field of the options is not 0. */
+static bool ft__is_set(const ft__field *field, const ft__options *options)
+{
+    float value;
+    memcpy(&value, (const char *)options + field->offset, sizeof value);
+    return value != 0; /* NaN too */
+}
+
+/* Refuses the options of other kinds, and those that make no sense. */
+static void ft__check_unary(ft_model *m, const ft__row *row, const char *name,
+                            const ft__options *options)
+{
+    static const ft__field *const all[] = {ft__affine_fields, ft__pow_fields, ft__clamp_fields};
+    const ft_unary_options *o = &options->unary;
+    const char *kind = row ? row->name : "";
+    const ft__field *field;
+    size_t i;
+    for (i = 0; ft__usable(m) && i < sizeof all / sizeof all[0]; ++i)
+        for (field = all[i]; field->name && row->fields != all[i]; ++field)
+            if (ft__is_set(field, options))
+                ft__fail(&m->context, FT_INVALID, "%s: %s has no effect here: the kind is %s",
+                         name ? name : kind, field->name, kind);
+    if (!ft__usable(m)) return;
+    if (!ft__is_finite(o->scale) || !ft__is_finite(o->shift) || !ft__is_finite(o->exponent))
+        ft__fail(&m->context, FT_INVALID, "%s: scale %g, shift %g, exponent %g: they must be"
+                 " finite", name ? name : kind, (double)o->scale, (double)o->shift,
+                 (double)o->exponent);
+    if (row->fields == ft__pow_fields && o->exponent == 0)
+        ft__fail(&m->context, FT_INVALID, "%s: pow needs an exponent that is not 0",
+                 name ? name : kind);
+    if (row->fields == ft__clamp_fields && !(o->min < o->max))
+        ft__fail(&m->context, FT_INVALID, "%s: min is %g and max is %g: min must be below max"
+                 " (-INFINITY, INFINITY: no bound)", name ? name : kind, (double)o->min,
+                 (double)o->max);
+}
+
+ft_node ft_unary(ft_model *m, const char *kind, const char *name, ft_node x,
+                 ft_unary_options options)
+{
+    static const ft__row *const rows[] = {
+        &ft__row_exp, &ft__row_log, &ft__row_sqrt, &ft__row_abs, &ft__row_neg, &ft__row_erf,
+        &ft__row_pow, &ft__row_clamp, &ft__row_affine, &ft__row_detach, NULL};
+    const ft__row *row = ft__row_of_kind(m, kind, rows, "function of a node");
+    ft__options o;
+    memset(&o, 0, sizeof o);
+    o.unary = options;
+    ft__check_unary(m, row, name, &o);
+    if (row && row->fields == ft__affine_fields && o.unary.scale == 0) o.unary.scale = 1;
+    return ft__add_node(m, row, name, &x, 1, &o);
+}
