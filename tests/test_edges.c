@@ -61,7 +61,7 @@ static ft_model *make(bool frozen)
 
 static bool count_steps(void *user, const ft_progress *p)
 {
-    if (!p->epoch_done) *(int *)user += p->batch;
+    if (!p->epoch_done && !p->preparing) *(int *)user += p->batch;
     return true;
 }
 

@@ -227,8 +227,7 @@ typedef struct stopper { int calls, stop_at; } stopper;
 static bool stop_somewhere(void *user, const ft_progress *progress)
 {
     stopper *s = (stopper *)user;
-    (void)progress;
-    return ++s->calls != s->stop_at;
+    return progress->preparing || ++s->calls != s->stop_at; /* of steps and epochs */
 }
 
 /* A run that is left alone, and one that is abandoned after each `stride` reports. */

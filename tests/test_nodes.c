@@ -363,7 +363,7 @@ static bool look(void *user, const ft_progress *p)
 {
     seen *s = (seen *)user;
     float numbers[MOST];
-    if (p->epoch_done) return true;
+    if (p->epoch_done || p->preparing) return true;
     s->steps += 1;
     s->gap = ft_get(s->m, ft_find(s->m, "gap"), numbers, BATCH * 4);
     s->norm = ft_get(s->m, ft_find(s->m, "bn1"), numbers, BATCH * 4 * 8 * 8);

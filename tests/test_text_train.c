@@ -136,7 +136,7 @@ static char stages[256];
 static bool note_stage(void *user, const ft_progress *p)
 {
     (void)user;
-    if (p->epoch == 0 && p->step == 1 && !p->epoch_done)
+    if (p->epoch == 0 && p->step == 1 && !p->epoch_done && !p->preparing)
         snprintf(stages + strlen(stages), sizeof stages - strlen(stages), "%s;", p->stage);
     return true;
 }
@@ -328,7 +328,7 @@ static int kill_at, steps_seen;
 static bool killing(void *user, const ft_progress *p)
 {
     (void)user;
-    if (!p->epoch_done && ++steps_seen == kill_at) kill(getpid(), SIGKILL);
+    if (!p->epoch_done && !p->preparing && ++steps_seen == kill_at) kill(getpid(), SIGKILL);
     return true;
 }
 
