@@ -43,6 +43,7 @@
      [SECTION] kernels/bf16: bf16
      [SECTION] kernels/levels: A function for each instruction set
      [SECTION] kernels/lanes: Loops over blocks of a fixed length
+     [SECTION] kernels/stored: Numbers of other types
      [SECTION] kernels/transpose: To channels last and back
      [SECTION] kernels/column_sums: Sums over the rows of a matrix
      [SECTION] kernels/convolution: Convolution kernels
@@ -55,6 +56,7 @@
      [SECTION] nodes/nodes: Nodes and parameters
      [SECTION] nodes/names: Nodes by name
      [SECTION] nodes/sharing: Weights of several models
+     [SECTION] nodes/storage: How a weight lies in memory
      [SECTION] nodes/initialisers: Initialisers
      [SECTION] operators/table: The table of operators
      [SECTION] operators/adding: Adding nodes
@@ -247,7 +249,8 @@
      allocator or from one block (ft_desc.arena).
 
    FORMATS
-     read    safetensors (all types; F16, BF16 and integers become float32); PyTorch's .pt and .pth
+     read    safetensors (all types; F16, BF16 and integers become float32, or stay as they are:
+             ft_weights_options.keep_types); PyTorch's .pt and .pth
              as torch.save writes them since 1.6, holding a state_dict or a checkpoint that has one;
              vocabularies: vocab.txt, vocab.json with merges.txt, tokenizer.json of WordPiece and
              of byte-level BPE, llama2.c's tokenizer.bin
@@ -283,6 +286,9 @@
      are float32. It is faster with AVX512_BF16 and fails with FT_UNSUPPORTED without it;
      "bf16_emulated" gives the same bits anywhere, slowly. Files hold float32 either way. A
      checkpoint continues with the precision that its run began with.
+     Frozen weights may lie in memory as F16, BF16 or int8 (ft_set_type), or in a mapped file in its
+     type (ft_weights_options.keep_types). They are converted where they are read, so that the
+     results are those of the rounded numbers in float32. What is trained is float32.
      On NVIDIA GPUs from compute capability 8.0 on, "tf32" and "bf16" round the factors to 11 or 8
      bits for the tensor cores, if that is fastest and passes the check: within 0.4 and 3.2 percent
      of the largest value. Other devices compute in float32, and the log says so.
@@ -670,10 +676,17 @@ typedef struct ft_weights_options {
     bool allow_missing;     /* parameters that the file lacks keep their values */
     bool allow_unexpected;  /* skip tensors that the network lacks */
     bool allow_mismatched;  /* skip tensors of another shape (a new head) */
-    bool map;               /* map the file instead of reading it; it must not shrink meanwhile */
+    bool map;               /* map the file instead of reading it; it must not shrink meanwhile:
+                               see keep_types */
     const char *state_dict; /* PyTorch's checkpoints: the key of the weights, "model_ema" or
                                "a.b" for one inside another; default: the usual names, and where
                                averaged weights lie beside, not those; the log says so */
+    bool keep_types;        /* matrices and kernels stay in the file's type (F16, BF16, or I8 with
+                               scales; F32 in a mapped file) until they are trained, instead of
+                               becoming float32 in memory. With `map`, they are used where they are
+                               in the file, which must then stay as it is until ft_destroy, and so
+                               must `memory`; tensors that are not aligned are copied. Not on an
+                               OpenCL device */
 } ft_weights_options;
 
 typedef struct ft_load_options {
@@ -683,7 +696,10 @@ typedef struct ft_load_options {
 } ft_load_options;
 
 typedef struct ft_save_options {
-    ft_type type;           /* FT_F32 (default), FT_F16 or FT_BF16 */
+    ft_type type;           /* FT_F16 or FT_BF16: of all weights; FT_F32 (default): each weight in
+                               the type that it has in memory (ft_set_type), I8 with its scales as
+                               "<name>_scale" [rows, 1, ...] */
+    bool widen;             /* with FT_F32: weights in other types become float32 too */
 } ft_save_options;
 
 typedef struct ft_tensor_info { /* one tensor of a file; pointers live as long as the ft_file */
@@ -973,6 +989,9 @@ typedef struct ft_finetune_options {
     bool (*progress)(void *user, const ft_progress *progress);
     void *progress_user;
     bool balanced;          /* as in ft_fit_options */
+    ft_type frozen_type;    /* FT_F16, FT_BF16 or FT_I8: while they are frozen, matrices and kernels
+                               are stored so (ft_set_type). A later stage that trains them begins
+                               with the rounded numbers. FT_F32 (default): as they are */
 } ft_finetune_options;
 
 typedef struct ft_finetune_result {
@@ -1033,6 +1052,8 @@ typedef struct ft_plan_bytes { /* the memory that a run will need */
     size_t parameters, gradients, optimizer, activations, workspace, total;
     size_t other;                 /* in total: the graph, names, lists and everything else */
     size_t device;                /* in total: on ft_desc.device, and not allocated yet */
+    size_t mapped;                /* not in total, nor in memory_budget: weights that are used in a
+                                     mapped file */
 } ft_plan_bytes;
 
 /* =============================================================================================
@@ -1326,6 +1347,8 @@ FINETUNE_API ft_shape ft_node_shape(const ft_model *m, ft_node node); /* with FT
 /* Writes up to `most` of the node's inputs and returns how many there are. */
 FINETUNE_API int ft_node_inputs(const ft_model *m, ft_node node, ft_node *inputs, int most);
 FINETUNE_API bool ft_node_frozen(const ft_model *m, ft_node node);
+/* The type of a node's numbers in memory: of a parameter see ft_set_type. FT_OTHER: no node. */
+FINETUNE_API ft_type ft_node_type(const ft_model *m, ft_node node);
 FINETUNE_API uint64_t ft_node_multiply_adds(const ft_model *m, ft_node node); /* per sample */
 FINETUNE_API ft_time ft_node_time(const ft_model *m, ft_node node); /* with ft_desc.clock */
 FINETUNE_API const char *ft_architecture(const ft_model *m); /* "resnet18", or "" */
@@ -1368,6 +1391,15 @@ FINETUNE_API ft_plan_bytes ft_plan(ft_model *m, int batch_size, bool training);
 FINETUNE_API int ft_freeze(ft_model *m, const char *glob);
 FINETUNE_API int ft_unfreeze(ft_model *m, const char *glob);
 FINETUNE_API ft_digest ft_frozen_digest(ft_model *m);
+/* Stores the frozen parameters that match in another type, so that they take less memory: FT_BF16
+   or FT_F16 (rounded to nearest), FT_I8 (a scale for each row: output channel, or word; the largest
+   number of a row becomes 127 or -127), or FT_F32 again. Vectors, such as biases, match but stay
+   float32. Computations are in float32: where a product or an embedding reads such weights, they
+   are converted, in each run. That takes time for small batches: of float32 weights, convolutions
+   and layers keep a prepared copy. What is unfrozen becomes float32 when its training begins.
+   Returns how many matched. FT_INVALID: one is not frozen, or another type. FT_NOT_FINITE: a number
+   does not fit the type. FT_UNSUPPORTED on an OpenCL device, where weights are float32. */
+FINETUNE_API int ft_set_type(ft_model *m, const char *glob, ft_type type);
 /* Gives the last linear layer before the output `classes` outputs and new, unfrozen weights under
    its old name, and removes the old class names. FT_INVALID if there is no such layer. */
 FINETUNE_API ft_status ft_replace_head(ft_model *m, int classes);
@@ -4742,6 +4774,174 @@ FT__INLINE void ft__store_lanes(float *to, const float *lanes, size_t count)
 }
 
 /* =============================================================================================
+   [SECTION] kernels/stored: Numbers of other types
+   A weight that is not trained may lie in memory, or in a mapped file, in a shorter type: bf16, f16
+   or int8 with a scale for each row. It is computed with as float32: whoever reads it (a product's
+   packing, an embedding) converts the part of a row that it needs. To add a type, GGUF's blocks for
+   example, add a row to ft__stored_kinds.
+   ============================================================================================= */
+
+/* ---- One number ---- */
+
+/* IEEE half precision: subnormals are multiples of 2^-24. The bits of the exponent and fraction are
+   those of a float that is 2^112 times smaller; infinities and NaN need the largest exponent. */
+FT__INLINE float ft__half_to_float(uint32_t half)
+{
+    uint32_t special = 0u - (uint32_t)((half & 0x7c00u) == 0x7c00u);
+    float size = ft__from_bits((half & 0x7fffu) << 13) * ft__from_bits(239u << 23); /* 2^112 */
+    return ft__from_bits(ft__to_bits(size) | (special & 0x7f800000u) | (half & 0x8000u) << 16);
+}
+
+/* Rounds to nearest, ties to even, like ft__float_to_bfloat. */
+static uint32_t ft__float_to_half(float value)
+{
+    uint32_t bits = ft__to_bits(value), sign = bits >> 16 & 0x8000u, size = bits & 0x7fffffffu;
+    uint32_t shift, fraction, rest, half;
+    if (size > 0x7f800000u) return sign | 0x7e00u;
+    if (size >= 0x47800000u) return sign | 0x7c00u;     /* 65536 and more */
+    if (size < 0x33000000u) return sign;                /* below half the smallest subnormal */
+    fraction = (size & 0x7fffffu) | 0x800000u;
+    shift = size < 0x38800000u ? 126u - (size >> 23) : 13u;
+    half = fraction >> shift;
+    rest = fraction & ((1u << shift) - 1u);
+    if (rest > 1u << (shift - 1) || (rest == 1u << (shift - 1) && (half & 1u))) half += 1;
+    return size < 0x38800000u ? sign | half : sign | (half + (((size >> 23) - 113u) << 10));
+}
+
+static uint32_t ft__float_to_bfloat(float value)
+{
+    uint32_t bits = ft__to_bits(value);
+    if ((bits & 0x7fffffffu) > 0x7f800000u) return (bits >> 16) | 64u;
+    return (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16;
+}
+
+/* ---- Parts of rows: to[i] = number i times `scale` ---- */
+
+#define FT__WIDEN_BODY(name, element, convert)                                                    \
+    FT__INLINE void name##_body(const unsigned char *from, size_t count, float scale, float *to)  \
+    {                                                                                             \
+        element x[FT__LANES];                                                                     \
+        float y[FT__LANES];                                                                       \
+        size_t i, l;                                                                              \
+        for (i = 0; i < count; i += FT__LANES) {                                                  \
+            bool whole = count - i >= FT__LANES;                                                  \
+            if (whole) memcpy(x, from + i * sizeof(element), sizeof x);                           \
+            else {                                                                                \
+                memset(x, 0, sizeof x);                                                           \
+                memcpy(x, from + i * sizeof(element), (count - i) * sizeof(element));             \
+            }                                                                                     \
+            for (l = 0; l < FT__LANES; ++l) y[l] = convert(x[l]) * scale;                         \
+            if (whole) memcpy(to + i, y, sizeof y);                                               \
+            else memcpy(to + i, y, (count - i) * sizeof *y);                                      \
+        }                                                                                         \
+    }                                                                                             \
+    FT__LEVELS(name, (const unsigned char *from, size_t count, float scale, float *to),           \
+               name##_body(from, count, scale, to))
+#define FT__AS_IT_IS(x) (x)
+#define FT__BFLOAT_TO_FLOAT(x) ft__from_bits((uint32_t)(x) << 16)
+#define FT__TO_FLOAT(x) ((float)(x))
+FT__WIDEN_BODY(ft__widen_f32, float, FT__AS_IT_IS)
+FT__WIDEN_BODY(ft__widen_bf16, uint16_t, FT__BFLOAT_TO_FLOAT)
+FT__WIDEN_BODY(ft__widen_f16, uint16_t, ft__half_to_float)
+FT__WIDEN_BODY(ft__widen_i8, int8_t, FT__TO_FLOAT)
+
+/* A type that weights may have: `bytes` for each `block` numbers of a row. */
+typedef struct ft__stored_kind {
+    ft_type type;
+    size_t block, bytes;
+    bool scaled;            /* each row has a scale */
+    void (*const *widen)(const unsigned char *from, size_t count, float scale, float *to);
+} ft__stored_kind;
+
+static const ft__stored_kind ft__stored_kinds[] = {
+    {FT_F32, 1, 4, false, ft__widen_f32}, {FT_F16, 1, 2, false, ft__widen_f16},
+    {FT_BF16, 1, 2, false, ft__widen_bf16}, {FT_I8, 1, 1, true, ft__widen_i8}};
+
+/* NULL: weights cannot have this type. */
+static const ft__stored_kind *ft__stored_kind_of(ft_type type)
+{
+    size_t i;
+    for (i = 0; i < sizeof ft__stored_kinds / sizeof ft__stored_kinds[0]; ++i)
+        if (ft__stored_kinds[i].type == type) return &ft__stored_kinds[i];
+    return NULL;
+}
+
+/* A weight in another type, [rows, columns]: dimension 0, and all others. */
+typedef struct ft__stored {
+    const void *at;         /* row-major; NULL: there is none, the numbers are float32 */
+    ft_type type;
+    size_t columns;
+    const float *scale;     /* of each row; NULL: 1 */
+    const float *fold;      /* for one call: another factor of each row, a batch norm's; or NULL */
+} ft__stored;
+
+static size_t ft__stored_bytes(const ft__stored *s, size_t rows)
+{
+    const ft__stored_kind *kind = ft__stored_kind_of(s->type);
+    return rows * (s->columns / kind->block * kind->bytes);
+}
+
+/* Reads numbers [from, from + count) of a row as float32; `from` begins a block. */
+static void ft__read_stored(const ft__context *c, const ft__stored *s, size_t row, size_t from,
+                            size_t count, float *to)
+{
+    const ft__stored_kind *kind = ft__stored_kind_of(s->type);
+    const unsigned char *at = (const unsigned char *)s->at
+        + (row * s->columns + from) / kind->block * kind->bytes;
+    kind->widen[c->simd](at, count, s->scale ? s->scale[row] : s->fold ? s->fold[row] : 1.0f, to);
+    if (s->scale && s->fold)
+        ft__widen_f32[c->simd]((const unsigned char *)to, count, s->fold[row], to);
+}
+
+/* Reads numbers [first, first + count) in row-major order, over the ends of rows. */
+static void ft__read_stored_run(const ft__context *c, const ft__stored *s, size_t first,
+                                size_t count, float *to)
+{
+    while (count > 0) {
+        size_t row = first / s->columns, from = first % s->columns, some = s->columns - from;
+        if (some > count) some = count;
+        ft__read_stored(c, s, row, from, some, to);
+        first += some;
+        count -= some;
+        to += some;
+    }
+}
+
+/* ---- Rounding: returns what the first number that does not fit is, or NULL ---- */
+
+/* int8: the largest of a row becomes 127 or -127, so that zero stays zero. */
+static const char *ft__round_row_to_int8(const float *from, size_t count, int8_t *to, float *scale)
+{
+    float most = 0, size;
+    size_t i;
+    for (i = 0; i < count; ++i) {
+        size = ft__absolute(from[i]);
+        if (!(size <= FLT_MAX)) return "NaN or infinite";
+        if (size > most) most = size;
+    }
+    *scale = most / 127;
+    for (i = 0; i < count; ++i) {
+        float x = *scale > 0 ? from[i] / *scale : 0;
+        int whole = (int)(x + (x < 0 ? -0.5f : 0.5f));
+        to[i] = (int8_t)(whole > 127 ? 127 : whole < -127 ? -127 : whole);
+    }
+    return NULL;
+}
+
+/* Rounds `count` numbers to f16 or bf16. */
+static const char *ft__round_to_half(const float *from, size_t count, ft_type type, uint16_t *to)
+{
+    size_t i;
+    for (i = 0; i < count; ++i) {
+        to[i] = (uint16_t)(type == FT_F16 ? ft__float_to_half(from[i])
+                                          : ft__float_to_bfloat(from[i]));
+        if (type == FT_F16 && (to[i] & 0x7fff) == 0x7c00 && ft__absolute(from[i]) <= FLT_MAX)
+            return "beyond 65504, the largest number of F16";
+    }
+    return NULL;
+}
+
+/* =============================================================================================
    [SECTION] kernels/transpose: To channels last and back
    Pictures are [N, C, H, W] to the user and [N, H, W, C] in memory.
    ============================================================================================= */
@@ -5306,6 +5506,9 @@ typedef struct ft__weight_pack {
     size_t n, k, n_step, k_step;
     int taps;
     const ft__tap_place *place;     /* of each tap; NULL: one matrix */
+    const ft__context *context;
+    const ft__stored *stored;       /* instead of `weight`; NULL: it is float32 */
+    size_t first_row;               /* in `stored` */
     float *to;
 } ft__weight_pack;
 
@@ -5340,24 +5543,26 @@ static void ft__pack_square(const float *from, size_t line, size_t lines, size_t
     }
 }
 
-/* Packs a panel of weights stored as one line of [channel][tap] for each column. They are
-   transposed in blocks, so that a cache line is read once, not once per number. */
-static void ft__pack_weight_lines(const ft__weight_pack *w, const float *from, size_t lines,
-                                  size_t width, float *panel)
+/* Packs numbers [begin, end) of a panel of weights stored as one line of [channel][tap] for each
+   column, `step` apart from `from` on. They are transposed in blocks, so that a cache line is read
+   once, not once per number. */
+static void ft__pack_weight_lines(const ft__weight_pack *w, const float *from, size_t step,
+                                  size_t begin, size_t end, size_t lines, size_t width,
+                                  float *panel)
 {
-    size_t total = w->k * (size_t)w->taps, begin, p, c = 0, some;
+    size_t p, c = begin / (size_t)w->taps, some;
     float *row[FT__PACK_AT_ONCE];
-    int tap = 0;
-    for (begin = 0; begin < total; begin += some) {
-        some = total - begin < FT__PACK_AT_ONCE ? total - begin : FT__PACK_AT_ONCE;
+    int tap = (int)(begin % (size_t)w->taps);
+    for (; begin < end; begin += some, from += some) {
+        some = end - begin < FT__PACK_AT_ONCE ? end - begin : FT__PACK_AT_ONCE;
         for (p = 0; p < some; ++p) {
             row[p] = panel + ((size_t)tap * w->k + c) * width;
             if (++tap < w->taps) continue;
             tap = 0;
             c += 1;
         }
-        for (p = 0; p < lines; ++p) FT__PREFETCH(from + p * w->n_step + begin + 64);
-        ft__pack_square(from + begin, w->n_step, lines, width, some, row);
+        for (p = 0; p < lines; ++p) FT__PREFETCH(from + p * step + 64);
+        ft__pack_square(from, step, lines, width, some, row);
     }
 }
 
@@ -5380,15 +5585,67 @@ static void ft__pack_weight_taps(const ft__weight_pack *w, size_t j, size_t line
     }
 }
 
+/* Are the weights of a column contiguous? */
+static bool ft__packs_lines(const ft__weight_pack *w)
+{
+    return !w->place && w->k_step == (size_t)w->taps && w->n_step >= w->k * w->k_step;
+}
+
+#define FT__STORED_AT_ONCE ((size_t)64) /* numbers of a row that are converted at once */
+
+/* Packs a panel of weights in another type: pieces of its rows are converted, then packed. */
+static void ft__pack_stored_lines(const ft__weight_pack *w, size_t j, size_t lines, size_t width)
+{
+    size_t total = w->k * (size_t)w->taps, begin, end, l;
+    float piece[FT__TILE_WIDEST * FT__STORED_AT_ONCE];
+    for (begin = 0; begin < total; begin = end) {
+        end = total - begin < FT__STORED_AT_ONCE ? total : begin + FT__STORED_AT_ONCE;
+        for (l = 0; l < lines; ++l)
+            ft__read_stored(w->context, w->stored, w->first_row + j + l, begin, end - begin,
+                            piece + l * FT__STORED_AT_ONCE);
+        ft__pack_weight_lines(w, piece, FT__STORED_AT_ONCE, begin, end, lines, width,
+                              ft__packed_tap(w, 0, j, width));
+    }
+}
+
+/* The same where the weights of a line of the panel are contiguous, [column][tap]. */
+static void ft__pack_stored_taps(const ft__weight_pack *w, size_t j, size_t lines, size_t width)
+{
+    size_t taps = (size_t)w->taps, total = lines * taps, begin, some, c, i;
+    float piece[FT__STORED_AT_ONCE], *to;
+    int tap;
+    for (tap = 0; lines < width && tap < w->taps; ++tap)
+        for (c = 0; c < w->k; ++c) {
+            to = ft__packed_tap(w, tap, j, width) + c * width;
+            for (i = lines; i < width; ++i) to[i] = 0;
+        }
+    for (c = 0; c < w->k; ++c)
+        for (begin = 0; begin < total; begin += some) {
+            some = total - begin < FT__STORED_AT_ONCE ? total - begin : FT__STORED_AT_ONCE;
+            ft__read_stored(w->context, w->stored, w->first_row + c, j * taps + begin, some,
+                            piece);
+            for (i = begin; i < begin + some; ++i) {
+                to = ft__packed_tap(w, (int)(i % taps), j, width) + c * width;
+                to[i / taps] = piece[i - begin];
+            }
+        }
+}
+
 static void ft__pack_weight_panel(void *context, int index)
 {
     const ft__weight_pack *w = (const ft__weight_pack *)context;
     size_t j = (size_t)index * w->tile->columns, width = ft__panel_width(w->tile, w->n, j);
     size_t valid = w->n - j < width ? w->n - j : width, c, l;
-    const float *from = w->weight + j * w->n_step;
+    const float *from;
     int tap;
-    if (!w->place && w->k_step == (size_t)w->taps && w->n_step >= w->k * w->k_step) {
-        ft__pack_weight_lines(w, from, valid, width, ft__packed_tap(w, 0, j, width));
+    if (w->stored) {
+        (ft__packs_lines(w) ? ft__pack_stored_lines : ft__pack_stored_taps)(w, j, valid, width);
+        return;
+    }
+    from = w->weight + j * w->n_step;
+    if (ft__packs_lines(w)) {
+        ft__pack_weight_lines(w, from, w->n_step, 0, w->k * (size_t)w->taps, valid, width,
+                              ft__packed_tap(w, 0, j, width));
         return;
     }
     if (w->n_step > 1 && w->n_step == (size_t)w->taps) {
@@ -5409,6 +5666,7 @@ static void ft__pack_weight_panel(void *context, int index)
 static void ft__pack_weights(ft__context *c, ft__weight_pack *w)
 {
     w->tile = &ft__tiles[c->simd];
+    w->context = c;
     ft__parallel(c, (int)((w->n + w->tile->columns - 1) / w->tile->columns), ft__pack_weight_panel,
                  w);
 }
@@ -6841,6 +7099,8 @@ typedef struct ft__tensor { /* what an operator sees of a node during a run */
                                channels_last says. Of FT__STRIDED operators */
     ft_type type;
     float *value;
+    ft__stored typed;       /* a weight in another type: then `value` is NULL. Only operators with
+                               FT__READS_TYPES see one, and only after their first input */
     float *gradient;        /* NULL: nobody needs it */
     bool fresh;             /* the gradient is still empty: backward writes instead of adding */
 } ft__tensor;
@@ -6913,6 +7173,14 @@ typedef struct ft__layout {
     bool strided;           /* that order is neither row by row nor channels-last */
 } ft__layout;
 
+/* A mapped file, or memory of the caller: its weights are used where they are. */
+typedef struct ft__mapping {
+    void *file;             /* its handle; NULL: the memory is the caller's */
+    const unsigned char *bytes;
+    uint64_t size;
+    int users;              /* weights, and the ft_file while it is open */
+} ft__mapping;
+
 typedef struct ft__node {
     int op;                 /* FT__OP_conv2d, ... */
     char *name;
@@ -6925,6 +7193,9 @@ typedef struct ft__node {
     bool keep_value;        /* ft_keep: it can be read after a run */
     bool want_gradient;     /* ft_want_gradient: so can its gradient after backward */
     float *value;           /* of parameters and buffers, and of inputs: what was fed */
+    ft__stored stored;      /* of parameters: the numbers, if they are not float32; see
+                               nodes/storage */
+    ft__mapping *mapping;   /* that `value` or `stored` is part of; NULL: the model owns them */
     ft__extent capacity;    /* inputs: how many samples and steps fit ... */
     ft__extent fed;         /* ... and how many were fed; batch 0: nothing was fed */
     uint64_t fed_before;    /* inputs: the model's runs before that */
@@ -6999,7 +7270,8 @@ struct ft_model {
     int class_count;
     char not_found[100];    /* the last name that ft_find looked for and did not find */
     bool keras_initialisers;
-    bool values_follow;     /* new parameters get their values from a file later */
+    bool values_follow;     /* new parameters get their values from a file later, ... */
+    bool memory_follows;    /* ... and the memory for them too */
     uint64_t version;       /* counts changes of the graph or of what is frozen: plans are remade */
     uint64_t layouts_for;   /* the version + 1 that graph/layout chose for */
     int copies;             /* of values in another layout */
@@ -7222,6 +7494,133 @@ static ft__sharing *ft__sharing_make(ft__context *c)
 }
 
 /* =============================================================================================
+   [SECTION] nodes/storage: How a weight lies in memory
+   As float32 that the model owns (`value`); or in another type (`stored`); either may be part of a
+   mapped file instead. Training needs the first: what is trained becomes that before the first
+   step. Vectors (biases, the weights of norms) and buffers are small, and always that.
+   ============================================================================================= */
+
+/* Drops one use of a mapped file; the last one unmaps it. */
+static void ft__mapping_drop(ft__context *c, ft__mapping *mapping)
+{
+    ft_files *files = &c->desc.files;
+    if (!mapping || --mapping->users > 0) return;
+    if (mapping->file) {
+        files->unmap(files->user, mapping->bytes, (size_t)mapping->size);
+        files->close(files->user, mapping->file);
+    }
+    ft__release(c, mapping);
+}
+
+/* Releases a weight's numbers, however they lie. */
+static void ft__release_value(ft__context *c, ft__node *node)
+{
+    if (node->mapping) ft__mapping_drop(c, node->mapping);
+    else if (!node->borrowed) {
+        ft__release(c, (void *)(uintptr_t)node->stored.at);
+        ft__release(c, node->value);
+    }
+    if (!node->borrowed) ft__release(c, (void *)(uintptr_t)node->stored.scale);
+    memset(&node->stored, 0, sizeof node->stored);
+    node->value = NULL;
+    node->mapping = NULL;
+}
+
+static bool ft__is_stored(const ft__node *node) { return node->stored.at != NULL; }
+
+static ft_type ft__value_type(const ft__node *node)
+{
+    return ft__is_stored(node) ? node->stored.type : node->type;
+}
+
+/* The numbers of a weight, of any type. */
+static ft__stored ft__stored_of(const ft__node *node)
+{
+    ft__stored s = node->stored;
+    if (ft__is_stored(node)) return s;
+    s.at = node->value;
+    s.type = FT_F32;
+    s.columns = ft__shape_count(&node->shape) / (size_t)node->shape.size[0];
+    return s;
+}
+
+/* Bytes of a weight's numbers and scales, wherever they are. */
+static size_t ft__value_bytes(const ft__node *node)
+{
+    ft__stored s = ft__stored_of(node);
+    size_t rows = (size_t)node->shape.size[0];
+    return ft__stored_bytes(&s, rows) + (s.scale ? rows * sizeof *s.scale : 0);
+}
+
+static uint64_t ft__hash_value(uint64_t hash, const ft__node *node)
+{
+    ft__stored s = ft__stored_of(node);
+    size_t rows = (size_t)node->shape.size[0];
+    hash = ft__hash_bytes(hash, s.at, ft__stored_bytes(&s, rows));
+    if (s.type != FT_F32) hash = ft__key(hash, (uint64_t)s.type, 0, 0);
+    return s.scale ? ft__hash_bytes(hash, s.scale, rows * sizeof *s.scale) : hash;
+}
+
+/* Replaces a weight's numbers by float32 that the model owns; with `keep` they stay the same. */
+static ft_status ft__own_float32(ft_model *m, ft__node *node, bool keep)
+{
+    ft__context *c = &m->context;
+    size_t count = ft__shape_count(&node->shape);
+    ft__stored s = ft__stored_of(node);
+    float *value;
+    if (!ft__ok(c) || (node->value && !node->mapping)) return c->status;
+    if (ft__refuse_shared(m, node, "float32 in memory") != FT_OK) return c->status;
+    value = (float *)ft__allocate(c, count, sizeof *value);
+    if (!value) return c->status;
+    if (keep && s.at) ft__read_stored_run(c, &s, 0, count, value);
+    ft__release_value(c, node);
+    node->value = value;
+    m->version += 1;
+    m->weights_version += 1;
+    return c->status;
+}
+
+/* Rounds a weight to a type, in memory that the model owns. */
+static ft_status ft__store(ft_model *m, ft__node *node, ft_type type)
+{
+    ft__context *c = &m->context;
+    ft__stored from = ft__stored_of(node), to = from;
+    size_t rows = (size_t)node->shape.size[0], columns = from.columns, r;
+    const char *wrong = NULL;
+    float *line, *scale = NULL;
+    void *at;
+    if (type == FT_F32) return ft__own_float32(m, node, true);
+    if (!ft__ok(c) || from.type == type) return c->status;
+    if (ft__refuse_shared(m, node, "another type") != FT_OK) return c->status;
+    to.type = type;
+    at = ft__allocate(c, ft__stored_bytes(&to, rows), 1);
+    line = (float *)ft__allocate(c, columns, sizeof *line);
+    if (type == FT_I8) scale = (float *)ft__allocate(c, rows, sizeof *scale);
+    for (r = 0; ft__ok(c) && !wrong && r < rows; ++r) {
+        ft__read_stored(c, &from, r, 0, columns, line);
+        if (type == FT_I8)
+            wrong = ft__round_row_to_int8(line, columns, (int8_t *)at + r * columns, &scale[r]);
+        else wrong = ft__round_to_half(line, columns, type, (uint16_t *)at + r * columns);
+    }
+    ft__release(c, line);
+    if (wrong)
+        ft__fail(c, FT_NOT_FINITE, "%s: row %zu has a number that is %s: it cannot be stored as %s",
+                 node->name, r - 1, wrong, ft__type_names[type]);
+    if (!ft__ok(c)) {
+        ft__release(c, scale);
+        ft__release(c, at);
+        return c->status;
+    }
+    ft__release_value(c, node);
+    node->stored = to;
+    node->stored.at = at;
+    node->stored.scale = scale;
+    m->version += 1;
+    m->weights_version += 1;
+    return c->status;
+}
+
+/* =============================================================================================
    [SECTION] nodes/initialisers: Initialisers
    The values of a parameter are a function of (seed, its name, index): they depend neither on the
    order in which a network is built nor on its other nodes.
@@ -7267,6 +7666,7 @@ static void ft__initialise_node(ft_model *m, ft__node *node)
     uint64_t key = ft__key(m->context.desc.seed, name, 0, FT__USE_INITIALISE);
     ft_initialiser how = ft__initialiser_of(m, node);
     float in, out, bound;
+    if (ft__own_float32(m, node, false) != FT_OK) return;
     ft__fans(node, &in, &out);
     bound = how == FT_INIT_KAIMING_UNIFORM ? 1 / sqrtf(in)
         : how == FT_INIT_XAVIER_UNIFORM ? sqrtf(6 / (in + out)) : sqrtf(2 / out);
@@ -7354,6 +7754,8 @@ enum {
                                in which one of the last two is the innermost */
     FT__WEIGHS = 1 << 27,   /* a loss over a batch that honours the weights in ft__call */
     FT__MIXES = 1 << 28,    /* numbers of different samples may meet, as its shapes say */
+    FT__READS_TYPES = 1 << 29,  /* reads weights, its inputs after the first, in the type that they
+                                   are stored in; for others they are converted before */
     FT__ELEMENTS = FT__WRITES | FT__IN_PLACE | FT__BY_KIND | FT__ANY_LAYOUT,
     FT__OF_X = FT__READS_X | FT__ELEMENTS,  /* activations whose slope is given by x */
     FT__OF_Y = FT__READS_Y | FT__ELEMENTS,  /* ... by y */
@@ -7425,6 +7827,12 @@ static bool ft__is_state(const ft__node *node) { return node->op == FT__OP_state
 
 /* Inputs, and states that go from run to run, have a row for each sample. */
 static bool ft__has_rows(const ft__node *node) { return ft__is_input(node) || ft__is_state(node); }
+
+/* Whether a weight may lie in another type, or in a mapped file (nodes/storage). */
+static bool ft__may_be_stored(const ft__node *node)
+{
+    return ft__is_parameter(node) && node->shape.rank >= 2;
+}
 
 static bool ft__is_weight(const ft__node *node)
 {
@@ -7663,7 +8071,8 @@ ft_node ft_parameter(ft_model *m, const char *name, ft_parameter_options options
         ft__fail(c, FT_INVALID, "%s: initialiser %d, fan_in %d, fan_out %d: the first must be"
                  " FT_INIT_DEFAULT to FT_INIT_ONES, the others not negative", name,
                  (int)options.initialiser, options.fan_in, options.fan_out);
-    made->value = (float *)ft__allocate(c, count, sizeof(float));
+    if (!m->memory_follows || !ft__may_be_stored(made))
+        made->value = (float *)ft__allocate(c, count, sizeof(float));
     made->initialiser = options.initialiser;
     made->fan_in = options.fan_in;
     made->fan_out = options.fan_out;
@@ -7759,6 +8168,12 @@ static ft_node ft__add_pair(ft_model *m, const ft__row *row, const char *name, f
    [SECTION] operators/common: Shared by many operators
    Checks of inputs, an axis of a tensor, and the layout of numbers in memory.
    ============================================================================================= */
+/* A weight in another type, for those who read it; NULL: it is float32. */
+static const ft__stored *ft__stored_weight(const ft__tensor *weight)
+{
+    return weight->typed.at ? &weight->typed : NULL;
+}
+
 /* Fails if an input does not hold floats: operators cannot compute with labels. */
 static ft_status ft__want_numbers(ft__context *c, const ft__node *node, const ft__tensor *input,
                                   int count)
@@ -8417,10 +8832,16 @@ static size_t ft__depthwise_room(const ft__conv *g, bool training)
 
 static void ft__depthwise_weights(const ft__call *call, const ft__conv *g, float *to)
 {
-    size_t channels = g->groups * (size_t)g->outputs, c, tap;
+    size_t channels = g->groups * (size_t)g->outputs, c, tap, begin, some;
+    const ft__stored *stored = ft__stored_weight(&call->input[1]);
+    float piece[64];
     for (c = 0; c < channels; ++c)
-        for (tap = 0; tap < g->k; ++tap)
-            to[tap * channels + c] = call->input[1].value[c * g->k + tap];
+        for (begin = 0; begin < g->k; begin += some) {
+            const float *from = stored ? piece : call->input[1].value + c * g->k + begin;
+            some = stored && g->k - begin > 64 ? 64 : g->k - begin;
+            if (stored) ft__read_stored(call->context, stored, c, begin, some, piece);
+            for (tap = 0; tap < some; ++tap) to[(begin + tap) * channels + c] = from[tap];
+        }
 }
 
 /* Window sums for one output channel of every input channel at a time. `x_is_input` and
@@ -9036,7 +9457,9 @@ static void ft__conv_pack_forward(ft__conv_run *run)
     pack.taps = run->walk.taps;
     if (call->prepared) run->shared = call->prepared;
     for (group = 0; group < g->groups && (!call->prepared || call->prepare); ++group) {
-        pack.weight = call->input[1].value + group * pack.n * g->k;
+        pack.stored = ft__stored_weight(&call->input[1]);
+        pack.first_row = group * pack.n;
+        if (!pack.stored) pack.weight = call->input[1].value + pack.first_row * g->k;
         pack.to = run->shared + group * ft__packed_right(call->context, pack.n, g->k);
         ft__pack_weights(call->context, &pack);
     }
@@ -9183,7 +9606,9 @@ static void ft__conv_pack_backward(ft__conv_run *run)
     pack.k_step = g->k;
     pack.taps = taps;
     pack.place = run->place;
-    pack.weight = run->call->input[1].value + run->group * (size_t)g->outputs * g->k;
+    pack.stored = ft__stored_weight(&run->call->input[1]);
+    pack.first_row = run->group * (size_t)g->outputs;
+    if (!pack.stored) pack.weight = run->call->input[1].value + pack.first_row * g->k;
     pack.to = run->shared;
     ft__pack_weights(run->call->context, &pack);
     run->packed = run->shared;
@@ -9868,15 +10293,51 @@ static void ft__winograd_kernel(const ft__winograd_run *run, size_t output, size
     ft__pack_lines(weight, (ptrdiff_t)n_step, lanes, lanes, 9, row);
 }
 
+/* Weights in another type, of some channels to the outputs of a vector, as float32. */
+#define FT__WINOGRAD_PIECE ((size_t)28) /* channels, an even number */
+typedef struct ft__winograd_piece { float at[16 * 9 * FT__WINOGRAD_PIECE]; } ft__winograd_piece;
+
+static void ft__winograd_read(const ft__winograd_run *run, const ft__stored *stored, size_t output,
+                              size_t channel, size_t channels, size_t lanes,
+                              ft__winograd_piece *piece)
+{
+    const ft__context *c = run->call->context;
+    size_t i;
+    for (i = 0; run->backward && i < channels; ++i)
+        ft__read_stored(c, stored, channel + i, output * 9, lanes * 9, piece->at + i * 16 * 9);
+    for (i = 0; !run->backward && i < lanes; ++i)
+        ft__read_stored(c, stored, output + i, channel * 9, channels * 9,
+                        piece->at + i * 9 * FT__WINOGRAD_PIECE);
+}
+
+/* As ft__winograd_kernel, from channel `channel` of a piece. */
+static void ft__winograd_piece_kernel(const ft__winograd_run *run, const ft__winograd_piece *piece,
+                                      size_t channel, size_t lanes, float *const *row)
+{
+    if (run->backward) ft__pack_lines(piece->at + channel * 16 * 9, 9, lanes, lanes, 9, row);
+    else ft__pack_lines(piece->at + channel * 9, 9 * FT__WINOGRAD_PIECE, lanes, lanes, 9, row);
+}
+
+/* Transforms one or two channels' kernels, packed in t, to their place `to`. */
+static void ft__winograd_put_weights(const ft__winograd_run *run, ft__winograd_tile *t, float *to,
+                                     size_t step)
+{
+    int at;
+    for (at = 0; at < FT__TILE_INPUTS; ++at) t->to[at] = to + (size_t)at * step;
+    run->w.kind.row->weight(t);
+}
+
 /* Transforms the weights of a panel's columns, `k` numbers of each row from `from` on, to
    [36][k][width], with `step` between two of the 36. */
 static void ft__winograd_weights(const ft__winograd_run *run, ft__winograd_panel p, size_t from,
                                  size_t k, float *to, size_t step)
 {
-    size_t lanes = ft__min_size(16, p.width), numbers = run->w.kind.numbers, i, l, n;
+    size_t lanes = ft__min_size(16, p.width), numbers = run->w.kind.numbers, i, l, n, first;
+    const ft__stored *stored = ft__stored_weight(&run->call->input[1]);
     float g[2][9][16], *row[2][9];
+    ft__winograd_piece piece;
     ft__winograd_tile t;
-    int tap, at;
+    int tap;
     memset(&t, 0, sizeof t);
     t.channels = lanes;
     for (tap = 0; tap < 9; ++tap) {
@@ -9885,13 +10346,22 @@ static void ft__winograd_weights(const ft__winograd_run *run, ft__winograd_panel
         row[0][tap] = g[0][run->backward ? 8 - tap : tap];
         row[1][tap] = g[1][run->backward ? 8 - tap : tap];
     }
-    for (i = 0; i < k; ++i)
+    for (i = 0; !stored && i < k; ++i)
         for (n = 0; n < p.width; n += lanes) {
             for (l = 0; l < numbers; ++l)
                 ft__winograd_kernel(run, p.column + n, (from + i) * numbers + l, lanes, row[l]);
-            for (at = 0; at < FT__TILE_INPUTS; ++at)
-                t.to[at] = to + (size_t)at * step + i * p.width + n;
-            run->w.kind.row->weight(&t);
+            ft__winograd_put_weights(run, &t, to + i * p.width + n, step);
+        }
+    for (first = 0; stored && first < k; first += FT__WINOGRAD_PIECE / numbers)
+        for (n = 0; n < p.width; n += lanes) {
+            size_t some = ft__min_size(FT__WINOGRAD_PIECE / numbers, k - first);
+            ft__winograd_read(run, stored, p.column + n, (from + first) * numbers, some * numbers,
+                              lanes, &piece);
+            for (i = 0; i < some; ++i) {
+                for (l = 0; l < numbers; ++l)
+                    ft__winograd_piece_kernel(run, &piece, i * numbers + l, lanes, row[l]);
+                ft__winograd_put_weights(run, &t, to + (first + i) * p.width + n, step);
+            }
         }
 }
 
@@ -10535,19 +11005,23 @@ static void ft__bf16_pack_some(const ft__bf16_run *r, size_t j, size_t c, size_t
 {
     size_t channels = (size_t)r->g.channels, end = ft__min_size(c + 16, channels), at, l, place;
     size_t places = (size_t)r->g.kernel[0] * (size_t)r->g.kernel[1], step = r->form.pixel * width;
-    float pair[FT__BF16_PLACES];
+    const ft__stored *stored = ft__stored_weight(&r->run.call->input[1]);
+    float pair[FT__BF16_PLACES], piece[16 * FT__BF16_PLACES];
     for (l = 0; l < width && j + l < (size_t)r->g.outputs; ++l) {
-        const float *from = r->run.call->input[1].value + (j + l) * channels * places;
-        if (places == 1) r->kind->round(from + c, end - c, pair);
-        for (at = c; at < end; at += 2) {
+        const float *from = stored ? piece : r->run.call->input[1].value
+            + ((j + l) * channels + c) * places;
+        if (stored)
+            ft__read_stored(r->run.call->context, stored, j + l, c * places, (end - c) * places,
+                            piece);
+        if (places == 1) r->kind->round(from, end - c, pair);
+        for (at = c; at < end; at += 2, from += 2 * places) {
             float *to = panel + at / 2 * width + l;
             if (places == 1) {
                 if (at + 1 == end) ft__bf16_put_pair(ft__bits(pair[(at - c) / 2]) & 0xffff, 0, to);
                 else memcpy(to, pair + (at - c) / 2, sizeof *to);
                 continue;
             }
-            r->kind->pair(from + at * places, at + 1 < end ? from + (at + 1) * places : NULL,
-                          places, pair);
+            r->kind->pair(from, at + 1 < end ? from + places : NULL, places, pair);
             for (place = 0; place < places; ++place)
                 memcpy(to + place * step, pair + place, sizeof *pair);
         }
@@ -10592,12 +11066,20 @@ static void ft__bf16_pack_back_panel(void *context, int index)
     size_t width = ft__panel_width(r->run.tile, channels, j);
     size_t places = (size_t)r->g.kernel[0] * (size_t)r->g.kernel[1];
     size_t valid = ft__min_size(width, channels - j);
-    const float *from = r->run.call->input[1].value + j * places;
+    const ft__stored *stored = ft__stored_weight(&r->run.call->input[1]);
     float *to = r->to + j * taps * half, pair[32 * FT__BF16_PLACES];
+    float piece[2][32 * FT__BF16_PLACES];
     if (valid < width) memset(to, 0, taps * half * width * sizeof *to);
-    for (o = 0; o < outputs; o += 2, to += width, from += 2 * channels * places) {
-        r->kind->pair(from, o + 1 < outputs ? from + channels * places : NULL, valid * places,
-                      pair);
+    for (o = 0; o < outputs; o += 2, to += width) {
+        const float *from[2];
+        for (l = 0; l < 2; ++l) {
+            from[l] = o + l == outputs ? NULL : stored ? piece[l]
+                : r->run.call->input[1].value + ((o + l) * channels + j) * places;
+            if (from[l] && stored)
+                ft__read_stored(r->run.call->context, stored, o + l, j * places, valid * places,
+                                piece[l]);
+        }
+        r->kind->pair(from[0], from[1], valid * places, pair);
         for (tap = 0; tap < taps; ++tap)
             for (l = 0; l < valid; ++l)
                 memcpy(to + tap * half * width + l,
@@ -10798,7 +11280,7 @@ static void ft__conv2d_backward(const ft__call *call)
 
 static const ft__row ft__row_conv2d = {
     FT__NAMED(conv2d), 2, 3, FT__LAYER | FT__WEIGHTS | FT__PRODUCT | FT__FOLDS
-        | FT__CHANNELS_LAST,
+        | FT__CHANNELS_LAST | FT__READS_TYPES,
     ft__conv2d_shape, ft__conv2d_forward, ft__conv2d_backward, ft__conv2d_costs, ft__conv2d_fields,
     NULL};
 
@@ -10942,7 +11424,7 @@ static void ft__conv1d_backward(const ft__call *call)
 }
 
 static const ft__row ft__row_conv1d = {
-    FT__NAMED(conv1d), 2, 3, FT__LAYER | FT__WEIGHTS | FT__PRODUCT,
+    FT__NAMED(conv1d), 2, 3, FT__LAYER | FT__WEIGHTS | FT__PRODUCT | FT__READS_TYPES,
     ft__conv1d_shape, ft__conv1d_forward, ft__conv1d_backward, ft__conv1d_costs, ft__conv2d_fields,
     NULL};
 
@@ -11029,7 +11511,8 @@ static ft__conv ft__linear_size(const ft__call *call)
 /* Whether dx of few rows uses ft__linear_input_slot; that does not depend on the threads. */
 static bool ft__linear_packs_late(const ft__call *call, const ft__conv *g)
 {
-    return ft__tiles[call->context->simd].packing[0] && g->outputs >= 64 && g->channels >= 32;
+    return ft__tiles[call->context->simd].packing[0] && g->outputs >= 64 && g->channels >= 32
+        && !call->input[1].typed.at;
 }
 
 static void ft__linear_costs(const ft__call *call, ft__costs *costs)
@@ -11058,7 +11541,7 @@ static void ft__linear_costs(const ft__call *call, ft__costs *costs)
 static bool ft__linear_goes_across(const ft__call *call, const ft__conv *g)
 {
     float low, high;
-    return !call->prepared && 2 * g->batch <= (size_t)g->outputs
+    return !call->prepared && 2 * g->batch <= (size_t)g->outputs && !call->input[1].typed.at
         && (!call->fused || ft__is_clamp(call->fused, &low, &high));
 }
 
@@ -11183,7 +11666,8 @@ static void ft__linear_backward(const ft__call *call)
 }
 
 static const ft__row ft__row_linear = {
-    FT__NAMED(linear), 2, 3, FT__LAYER | FT__WEIGHTS | FT__PRODUCT | FT__FOLDS | FT__CAN_BE_HEAD,
+    FT__NAMED(linear), 2, 3, FT__LAYER | FT__WEIGHTS | FT__PRODUCT | FT__FOLDS | FT__CAN_BE_HEAD
+        | FT__READS_TYPES,
     ft__linear_shape, ft__linear_forward, ft__linear_backward, ft__linear_costs, ft__no_fields,
     NULL};
 
@@ -14070,7 +14554,9 @@ static void ft__embedding_forward(const ft__call *call)
     size_t each = (size_t)call->input[1].shape.size[1];
     float *y = call->output.value;
     for (i = 0; i < count; ++i, y += each) {
-        if (ids[i] >= 0 && (size_t)ids[i] < words)
+        if (ids[i] >= 0 && (size_t)ids[i] < words && call->input[1].typed.at)
+            ft__read_stored(call->context, &call->input[1].typed, (size_t)ids[i], 0, each, y);
+        else if (ids[i] >= 0 && (size_t)ids[i] < words)
             memcpy(y, call->input[1].value + (size_t)ids[i] * each, each * sizeof *y);
         else for (j = 0; j < each; ++j) y[j] = ids[i] == -1 ? 0 : ft__from_bits(0x7fc00000u);
     }
@@ -14094,7 +14580,7 @@ static void ft__embedding_backward(const ft__call *call)
 }
 
 static const ft__row ft__row_embedding = {
-    FT__NAMED(embedding), 2, 2, FT__READS_X | FT__WEIGHTS | FT__LOOKS_UP,
+    FT__NAMED(embedding), 2, 2, FT__READS_X | FT__WEIGHTS | FT__LOOKS_UP | FT__READS_TYPES,
     ft__embedding_shape, ft__embedding_forward, ft__embedding_backward, NULL, ft__embedding_fields,
     NULL};
 
@@ -14536,6 +15022,7 @@ static void ft__recurrent_pack(ft__context *c, const ft__tensor *weight, bool tr
     ft__weight_pack pack;
     memset(&pack, 0, sizeof pack);
     pack.weight = weight->value;
+    pack.stored = ft__stored_weight(weight);
     pack.n = transposed ? rows : columns;
     pack.k = transposed ? columns : rows;
     pack.n_step = transposed ? columns : 1;
@@ -14975,17 +15462,17 @@ static void ft__recurrent_backward(const ft__call *call)
 }
 
 static const ft__row ft__row_lstm = {
-    FT__NAMED(lstm), 3, 12, FT__READS_X | FT__RECURRENT,
+    FT__NAMED(lstm), 3, 12, FT__READS_X | FT__RECURRENT | FT__READS_TYPES,
     ft__recurrent_shape, ft__recurrent_forward, ft__recurrent_backward, ft__recurrent_costs,
     ft__recurrent_fields, NULL};
 
 static const ft__row ft__row_gru = {
-    FT__NAMED(gru), 3, 11, FT__READS_X | FT__RECURRENT,
+    FT__NAMED(gru), 3, 11, FT__READS_X | FT__RECURRENT | FT__READS_TYPES,
     ft__recurrent_shape, ft__recurrent_forward, ft__recurrent_backward, ft__recurrent_costs,
     ft__recurrent_fields, NULL};
 
 static const ft__row ft__row_rnn = {
-    FT__NAMED(rnn), 3, 11, FT__READS_X | FT__RECURRENT,
+    FT__NAMED(rnn), 3, 11, FT__READS_X | FT__RECURRENT | FT__READS_TYPES,
     ft__recurrent_shape, ft__recurrent_forward, ft__recurrent_backward, ft__recurrent_costs,
     ft__recurrent_fields, NULL};
 /* =============================================================================================
@@ -20530,6 +21017,9 @@ typedef struct ft__step {   /* one call of an operator */
     int norm;               /* batch norm folded into it; 0: none */
     int activation;         /* activation applied to the result; 0: none */
     float *weight, *bias;   /* the folded ones */
+    bool typed;             /* its weight lies in another type: nothing is prepared, and the batch
+                               norm's factors are multiplied where it is read: */
+    float *fold;            /* [output channels] */
     float *prepared;        /* weights in the form that the operator uses; NULL: it prepares none */
     bool each_run;          /* both are made in each run, to save memory: folded weights in one
                                place for all such steps, prepared ones by the operator */
@@ -20576,6 +21066,8 @@ struct ft__plan {
     ft__tensor *inputs;     /* scratch for one call */
     void *memory, *workspace, *weights; /* `weights`: folded and prepared ones */
     size_t memory_bytes, workspace_bytes, weight_bytes;
+    size_t widen_at;        /* in the workspace: weights in other types, converted for operators
+                               without FT__READS_TYPES */
     size_t memory_whole;    /* memory_bytes if nothing were recomputed */
     int parts;              /* of the trained steps, to save memory; 0: nothing is recomputed */
     bool gives_up;          /* the other plan is released before this one is allocated */
@@ -20647,7 +21139,7 @@ static void ft__release_node(ft__context *c, ft__node *node)
 {
     ft__release(c, node->name);
     ft__release(c, node->inputs);
-    if (!node->borrowed) ft__release(c, node->value);
+    ft__release_value(c, node);
     ft__release(c, node->gradient);
     ft__release(c, node->moment1);
     ft__release(c, node->moment2);
@@ -20722,8 +21214,7 @@ static ft_digest ft__digest(ft_model *m)
         const ft__node *node = &m->nodes[i];
         if (!ft__is_weight(node) || !ft__node_is_frozen(m, node)) continue;
         digest.frozen = ft__hash_bytes(digest.frozen, node->name, strlen(node->name));
-        digest.frozen = ft__hash_bytes(digest.frozen, node->value,
-                                       ft__node_count_at(node, ft__one) * sizeof(float));
+        digest.frozen = ft__hash_value(digest.frozen, node);
         digest.tensors += 1;
     }
     return digest;
@@ -20747,7 +21238,7 @@ static ft_status ft__resize_parameter(ft_model *m, ft__node *node, int size)
     shape.size[0] = size;
     value = (float *)ft__allocate(c, ft__shape_count(&shape), sizeof(float));
     if (!value) return c->status;
-    ft__release(c, node->value);
+    ft__release_value(c, node);
     ft__release_training(c, node);
     node->value = value;
     node->shape = shape;
@@ -20811,6 +21302,12 @@ static void ft__plan_free(ft__context *c, ft__plan *plan)
     ft__release(c, plan->copied);
     ft__release(c, plan->steps);
     ft__release(c, plan);
+}
+
+/* Whether a weight lies in another type when the plan runs: what is trained does not. */
+static bool ft__stays_stored(const ft__node *node, bool training)
+{
+    return ft__is_stored(node) && (node->frozen || !training);
 }
 
 enum { FT__VALUE = 1, FT__GRADIENT = 2 };
@@ -20953,6 +21450,16 @@ static void ft__fuse(const ft_model *m, const ft__plan *plan, const int *sole, f
         step->activation = step->output = next; /* in training only the output is kept */
 }
 
+/* Whether a node's operator reads a weight in the type that it is stored in. */
+static bool ft__reads_typed(const ft_model *m, const ft__plan *plan, int id)
+{
+    const ft__node *node = &m->nodes[id - 1];
+    int i;
+    for (i = 1; ft__is(node, FT__READS_TYPES) && i < node->input_count; ++i)
+        if (ft__stays_stored(&m->nodes[node->inputs[i] - 1], plan->training)) return true;
+    return false;
+}
+
 /* Appends a step for a node's operator, or to copy its value to the other layout. */
 static ft__step *ft__add_step(ft__plan *plan, int id, int output, char needed)
 {
@@ -20975,6 +21482,7 @@ static void ft__add_steps(const ft_model *m, ft__plan *plan, const char *needed,
         if (needed[id - 1] && !done[id - 1] && !ft__is_leaf(&m->nodes[id - 1])
             && !m->nodes[id - 1].layout.source && (plan->trained[id - 1] != 0) == trained) {
             ft__step *step = ft__add_step(plan, id, id, needed[id - 1]);
+            step->typed = ft__reads_typed(m, plan, id);
             ft__fuse(m, plan, sole, step);
             done[step->id - 1] = done[step->output - 1] = 1;
             if (step->norm) done[step->norm - 1] = 1;
@@ -21056,11 +21564,14 @@ static ft__call ft__make_call(ft_model *m, const ft__plan *plan, const ft__step 
         input->stored = from->layout.strided ? from->layout.order : NULL;
         input->fresh = false;
         input->value = leaf ? holder->value : plan->values[id - 1];
+        memset(&input->typed, 0, sizeof input->typed);
+        if (leaf) input->typed = holder->stored;
         input->gradient = !backward ? NULL : leaf && ft__is_parameter(holder)
             ? holder->gradient : plan->gradients[id - 1];
     }
     call.input_count = node->input_count;
     if (step->weight) plan->inputs[1].value = step->weight;
+    if (step->fold) plan->inputs[1].typed.fold = step->fold;
     if (step->bias) {
         ft__tensor *bias = &plan->inputs[2];
         memset(bias, 0, sizeof *bias);
@@ -21292,11 +21803,41 @@ static int ft__gradient_block(const ft_model *m, ft__plan *plan, int id, int mad
                          (void **)(void *)&plan->gradients[id - 1]);
 }
 
+/* The weight in another type that a step's input is, or is a view of; NULL: there is none. */
+static const ft__node *ft__typed_input(const ft_model *m, const ft__plan *plan,
+                                       const ft__step *step, int i)
+{
+    int id = ft__input_of(m, plan, step, i);
+    const ft__node *holder = id > plan->node_count ? NULL : &m->nodes[id - 1];
+    return holder && ft__stays_stored(holder, plan->training) ? holder : NULL;
+}
+
+/* Whether it is converted to float32 before the step's operator runs. */
+static bool ft__is_widened(const ft_model *m, const ft__plan *plan, const ft__step *step, int i)
+{
+    const ft__node *node = &m->nodes[step->id - 1];
+    if (!ft__typed_input(m, plan, step, i)) return false;
+    return step->copies || i == 0 || !ft__is(node, FT__READS_TYPES)
+        || !ft__is_stored(&m->nodes[node->inputs[i] - 1]);
+}
+
+static size_t ft__widened_bytes(const ft_model *m, const ft__plan *plan, const ft__step *step)
+{
+    int count = ft__node_of_step(m, plan, step)->input_count, i;
+    size_t bytes = 0;
+    for (i = 0; i < count; ++i)
+        if (ft__is_widened(m, plan, step, i))
+            bytes += ft__round_up(ft__node_count_at(ft__typed_input(m, plan, step, i), ft__one)
+                                  * sizeof(float));
+    return bytes;
+}
+
 /* Lists values, gradients and what operators save: at most five blocks per step. Those of
    parameters are outside the plan. */
 static int ft__list_blocks(ft_model *m, ft__plan *plan, ft__block *blocks)
 {
     int count = 0, i;
+    size_t widened = 0;
     bool twice;
     ft__plan_moments(plan);
     memset(plan->shared_until, 0, (size_t)ft__value_count(m, plan) * sizeof *plan->shared_until);
@@ -21310,6 +21851,7 @@ static int ft__list_blocks(ft_model *m, ft__plan *plan, ft__block *blocks)
         void **value = (void **)(void *)(step->again ? &step->values[0]
                                                      : &plan->values[step->output - 1]);
         if (costs.workspace > plan->workspace_bytes) plan->workspace_bytes = costs.workspace;
+        widened = ft__max_size(widened, ft__widened_bytes(m, plan, step));
         count = ft__add_block(blocks, count, bytes, i, ft__last_use(m, plan, i, false), value);
         if (step->again)
             count = ft__add_block(blocks, count, bytes, step->moment_again,
@@ -21328,6 +21870,8 @@ static int ft__list_blocks(ft_model *m, ft__plan *plan, ft__block *blocks)
     for (i = 1; i <= m->node_count; ++i)
         if (ft__is_leaf(&m->nodes[i - 1]) && ft__wants_gradient(m, plan, i))
             count = ft__gradient_block(m, plan, i, -1, blocks, count);
+    plan->widen_at = ft__round_up(plan->workspace_bytes);
+    if (widened) plan->workspace_bytes = plan->widen_at + widened;
     return count;
 }
 
@@ -21479,7 +22023,7 @@ static void ft__plan_weights(ft_model *m, ft__plan *plan)
         ft__costs costs = ft__costs_of(m, node, plan->most, false);
         size_t bytes;
         if (!plan->steps[i].norm || (!costs.prepared && !plan->steps[i].each_run)
-            || ft__lent_for(m, plan->steps[i].id, plan->steps[i].norm)) continue;
+            || plan->steps[i].typed || ft__lent_for(m, plan->steps[i].id, plan->steps[i].norm)) continue;
         bytes = ft__node_count_at(&m->nodes[node->inputs[1] - 1], ft__one) * sizeof(float);
         if (bytes > passing) passing = bytes;
     }
@@ -21497,10 +22041,13 @@ static void ft__plan_weights(ft_model *m, ft__plan *plan)
             step->bias = lent->bias;
             continue;
         }
-        if (costs.prepared && !step->trained && !step->each_run)
+        if (costs.prepared && !step->trained && !step->each_run && !step->typed)
             step->prepared = ft__plan_weight(plan, costs.prepared);
         if (!step->norm) continue;
-        step->weight = costs.prepared || step->each_run ? shared : ft__plan_weight(
+        if (step->typed)
+            step->fold = ft__plan_weight(plan, (size_t)m->nodes[node->inputs[1] - 1].shape.size[0]
+                                         * sizeof(float));
+        else step->weight = costs.prepared || step->each_run ? shared : ft__plan_weight(
             plan, ft__node_count_at(&m->nodes[node->inputs[1] - 1], ft__one) * sizeof(float));
         step->bias = ft__plan_weight(plan, (size_t)m->nodes[node->inputs[1] - 1].shape.size[0]
                                      * sizeof(float));
@@ -21578,6 +22125,7 @@ static size_t ft__besides_plan(const ft_model *m, ft__extent most, bool training
         size_t each = ft__node_count_at(node, most) * sizeof(float) + 2 * FT__ALIGNMENT;
         if (ft__has_rows(node) && !ft__holds(node->capacity, most)) bytes += each;
         if (!training || !ft__is_parameter(node) || node->frozen) continue;
+        if (!node->value || node->mapping) bytes += each;
         if (!node->gradient) bytes += each;
         if (ft__moments(m) > 0 && !node->moment1) bytes += each;
         if (ft__moments(m) > 1 && !node->moment2) bytes += each;
@@ -21725,7 +22273,7 @@ static bool ft__plan_drop_weights(ft_model *m, ft__plan *plan)
     for (i = 0; i < plan->step_count && !m->context.device; ++i) {
         const ft__step *step = &plan->steps[i];
         const ft__node *node = ft__node_of_step(m, plan, step);
-        if (step->each_run || step->trained || step->lent) continue;
+        if (step->each_run || step->trained || step->lent || step->typed) continue;
         bytes = ft__costs_of(m, node, plan->most, false).prepared;
         if (!bytes && step->norm)
             bytes = ft__node_count_at(&m->nodes[node->inputs[1] - 1], ft__one) * sizeof(float);
@@ -21896,7 +22444,9 @@ static ft_status ft__plan_leaves(ft_model *m, ft__extent extent, bool training)
             node->value = grown;
             node->capacity = room;
         }
-        if (!training || !ft__is_parameter(node) || node->frozen || node->gradient) continue;
+        if (!training || !ft__is_parameter(node) || node->frozen) continue;
+        if (ft__own_float32(m, node, true) != FT_OK) return c->status;
+        if (node->gradient) continue;
         node->gradient = (float *)ft__allocate(c, ft__node_count_at(node, ft__one), sizeof(float));
     }
     return c->status;
@@ -21933,7 +22483,8 @@ static double ft__clock(const ft__context *c)
 }
 
 /* Folds y = (x - mean) / sqrt(var + eps) * gamma + beta into the weight and bias before it:
-   weight' = weight * s, bias' = (bias - mean) * s + beta, s = gamma / sqrt(var + eps). */
+   weight' = weight * s, bias' = (bias - mean) * s + beta, s = gamma / sqrt(var + eps). Of a weight
+   in another type only s is kept, for those who read it. */
 static void ft__fold(const ft_model *m, const ft__step *step)
 {
     const ft__node *node = &m->nodes[step->id - 1], *norm = &m->nodes[step->norm - 1];
@@ -21948,10 +22499,13 @@ static void ft__fold(const ft_model *m, const ft__step *step)
     size_t per_channel = ft__node_count_at(weight, ft__one) / channels;
     for (i = 0; i < channels; ++i) {
         float scale = gamma[i] / sqrtf(var[i] + eps);
-        const float *from = weight->value + i * per_channel;
-        float *to = step->weight + i * per_channel;
-        for (each = 0; each < per_channel; ++each) to[each] = from[each] * scale;
         step->bias[i] = ((bias ? bias[i] : 0.0f) - mean[i]) * scale + beta[i];
+        if (step->fold) step->fold[i] = scale;
+        else {
+            const float *from = weight->value + i * per_channel;
+            float *to = step->weight + i * per_channel;
+            for (each = 0; each < per_channel; ++each) to[each] = from[each] * scale;
+        }
     }
 }
 
@@ -21983,13 +22537,13 @@ enum { FT__ONLY_OUTPUT = 1, FT__EVALUATING = 2 };
 static bool ft__prepare_step(ft_model *m, ft__step *step, ft__call *call)
 {
     uint64_t now;
-    if ((!step->weight && !step->prepared) || (step->lent && ft__shares_weights(m))) return false;
+    if ((!step->weight && !step->prepared && !step->fold) || (step->lent && ft__shares_weights(m))) return false;
     now = ft__weights_of_step(m, step);
     call->prepare = step->each_run || step->prepared_for != now;
     if (call->prepare && step->norm) {
         ft__host_takes_weights(&m->context, false);
         ft__fold(m, step);
-        ft__host_wrote(&m->context, step->weight);
+        if (step->weight) ft__host_wrote(&m->context, step->weight);
         ft__host_wrote(&m->context, step->bias);
     }
     step->prepared_for = now;
@@ -22003,6 +22557,23 @@ static void ft__use_values(ft__plan *plan, const ft__step *step, int time)
     if (!step->alone) plan->saved[step->id - 1] = step->saved[time];
 }
 
+/* Converts the inputs in other types that the step's operator cannot read. */
+static void ft__widen_inputs(ft_model *m, const ft__plan *plan, const ft__step *step)
+{
+    char *to = (char *)plan->workspace + plan->widen_at;
+    int count = ft__node_of_step(m, plan, step)->input_count, i;
+    for (i = 0; i < count; ++i) {
+        ft__tensor *input = &plan->inputs[i];
+        size_t numbers;
+        if (!ft__is_widened(m, plan, step, i)) continue;
+        numbers = ft__node_count_at(ft__typed_input(m, plan, step, i), ft__one);
+        input->value = (float *)(void *)to;
+        ft__read_stored_run(&m->context, &input->typed, 0, numbers, input->value);
+        memset(&input->typed, 0, sizeof input->typed);
+        to += ft__round_up(numbers * sizeof(float));
+    }
+}
+
 static void ft__run_step_again(ft_model *m, ft__plan *plan, ft__step *step, int batch)
 {
     ft__call call;
@@ -22010,6 +22581,7 @@ static void ft__run_step_again(ft_model *m, ft__plan *plan, ft__step *step, int 
     call = ft__make_call(m, plan, step, ft__extent_of(m, batch), false);
     call.again = true;
     call.restore = step->alone != 0;
+    ft__widen_inputs(m, plan, step);
     ft__run_operator(&call, false);
 }
 
@@ -22061,6 +22633,7 @@ static void ft__run_forward(ft_model *m, ft__plan *plan, int from, int to, int b
         if (step->again) ft__use_values(plan, step, 0);
         call = ft__make_call(m, plan, step, ft__extent_of(m, batch), false);
         if (how & FT__EVALUATING) call.training = false;
+        ft__widen_inputs(m, plan, step);
         start = ft__clock(&m->context);
         ft__prepare_step(m, step, &call);
         if (in_steps && ft__is(call.node, FT__LOOKS_UP))
@@ -22126,6 +22699,7 @@ static void ft__run_backward(ft_model *m, ft__plan *plan, int batch)
         bool runs;
         ft__run_again(m, plan, i, batch);
         call = ft__make_call(m, plan, step, ft__extent_of(m, batch), true);
+        ft__widen_inputs(m, plan, step);
         runs = call.output.gradient && backward;
         ft__fresh_gradients(m, plan, i, batch, runs, runs && ft__runs_on_device(&call));
         if (runs && step->activation && !ft__masks(m, step)) ft__run_activation_back(&call);
@@ -22289,6 +22863,22 @@ static ft_status ft__check_inputs(ft_model *m, const ft__plan *plan, bool with_l
     return m->context.status;
 }
 
+/* How many numbers of a weight are NaN or, unless it is a buffer, infinite. */
+static size_t ft__count_bad(const ft_model *m, const ft__node *node, size_t count)
+{
+    ft__stored s = ft__stored_of(node);
+    float piece[256];
+    size_t at, some, k, bad = 0;
+    for (at = 0; at < count; at += some) {
+        const float *x = node->value ? node->value + at : piece;
+        some = ft__min_size(sizeof piece / sizeof *piece, count - at);
+        if (!node->value) ft__read_stored_run(&m->context, &s, at, some, piece);
+        for (k = 0; k < some; ++k)
+            bad += ft__is_buffer(node) ? x[k] != x[k] : !(x[k] >= -FLT_MAX && x[k] <= FLT_MAX);
+    }
+    return bad;
+}
+
 /* NaN in weights may vanish on the way to the output (relu makes it 0), so weights are checked
    before a run, once after each change; those that training changes, when it is over. A buffer may
    hold infinite numbers, as a mask does. */
@@ -22299,11 +22889,8 @@ static ft_status ft__check_weights(ft_model *m, bool training)
     int i;
     for (i = 0; look && i < m->node_count; ++i) {
         const ft__node *node = &m->nodes[i];
-        size_t count = ft__is_weight(node) ? ft__node_count_at(node, ft__one) : 0, k, bad = 0;
-        for (k = 0; k < count; ++k) {
-            float x = node->value[k];
-            bad += ft__is_buffer(node) ? x != x : !(x >= -FLT_MAX && x <= FLT_MAX);
-        }
+        size_t count = ft__is_weight(node) ? ft__node_count_at(node, ft__one) : 0, bad;
+        bad = count ? ft__count_bad(m, node, count) : 0;
         if (bad)
             return ft__fail(&m->context, FT_NOT_FINITE, "%s: %zu of its %zu numbers are NaN or"
                             " infinite: the file that they were loaded from is damaged, or the"
@@ -23026,6 +23613,28 @@ int ft_class_count(const ft_model *m)
     return output && output->shape.rank == 2 ? output->shape.size[1] : 0;
 }
 
+/* ---- Types of frozen weights ---- */
+
+static ft_status ft__check_type(ft_model *m, const char *what, ft_type type)
+{
+    if ((unsigned)type >= FT_TYPE_COUNT || !ft__stored_kind_of(type))
+        return ft__fail(&m->context, FT_INVALID, "%s: %s: it must be FT_F32, FT_F16, FT_BF16 or"
+                        " FT_I8", what, (unsigned)type < FT_TYPE_COUNT ? ft__type_names[type]
+                        : "not a type");
+    if (m->context.device && type != FT_F32)
+        return ft__fail(&m->context, FT_UNSUPPORTED, "%s: weights on a device are float32", what);
+    return m->context.status;
+}
+
+/* Stores all that is frozen in this type; FT_F32: it stays as it is. */
+static void ft__store_frozen(ft_model *m, ft_type type)
+{
+    int i;
+    for (i = 0; type != FT_F32 && i < m->node_count; ++i)
+        if (ft__may_be_stored(&m->nodes[i]) && m->nodes[i].frozen)
+            ft__store(m, &m->nodes[i], type);
+}
+
 /* ---- Length and state ---- */
 
 ft_status ft_set_length(ft_model *m, int length)
@@ -23119,13 +23728,15 @@ ft_node ft_activation(ft_model *m, const char *kind, const char *name, ft_node x
    __metadata__: {key: text}}, then the data. Every number is checked before it is used. PyTorch's
    files become the same ft_file: their reader fills in the same list of tensors.
    ============================================================================================= */
+static const char ft__scale_suffix[] = "_scale"; /* of an int8 weight's scales */
+
 struct ft_file {
     ft__context *context;
     char *path;                 /* for messages */
     const unsigned char *bytes; /* the whole file */
     uint64_t size;
     unsigned char *owned;       /* `bytes` if read into memory; NULL if mapped or the caller's */
-    void *mapped;               /* the handle of a mapped file; else NULL */
+    ft__mapping *mapping;       /* of a mapped file, or of the caller's memory; else NULL */
     ft__json *json;             /* safetensors: owns the names and metadata */
     ft_tensor_info *tensors;
     int count, capacity;
@@ -23357,40 +23968,6 @@ static ft_status ft__safetensors_read(ft_file *file)
 
 /* ---- Numbers of other types ---- */
 
-/* IEEE half precision: subnormals are multiples of 2^-24. */
-static float ft__half_to_float(uint32_t half)
-{
-    uint32_t sign = (half & 0x8000u) << 16, exponent = half >> 10 & 31u, fraction = half & 0x3ffu;
-    float subnormal;
-    if (exponent == 31) return ft__from_bits(sign | 0x7f800000u | fraction << 13);
-    if (exponent) return ft__from_bits(sign | (exponent + 112) << 23 | fraction << 13);
-    subnormal = (float)fraction * (1.0f / 16777216.0f);
-    return sign ? -subnormal : subnormal;
-}
-
-/* Rounds to nearest, ties to even, like ft__float_to_bfloat. */
-static uint32_t ft__float_to_half(float value)
-{
-    uint32_t bits = ft__to_bits(value), sign = bits >> 16 & 0x8000u, size = bits & 0x7fffffffu;
-    uint32_t shift, fraction, rest, half;
-    if (size > 0x7f800000u) return sign | 0x7e00u;
-    if (size >= 0x47800000u) return sign | 0x7c00u;     /* 65536 and more */
-    if (size < 0x33000000u) return sign;                /* below half the smallest subnormal */
-    fraction = (size & 0x7fffffu) | 0x800000u;
-    shift = size < 0x38800000u ? 126u - (size >> 23) : 13u;
-    half = fraction >> shift;
-    rest = fraction & ((1u << shift) - 1u);
-    if (rest > 1u << (shift - 1) || (rest == 1u << (shift - 1) && (half & 1u))) half += 1;
-    return size < 0x38800000u ? sign | half : sign | (half + (((size >> 23) - 113u) << 10));
-}
-
-static uint32_t ft__float_to_bfloat(float value)
-{
-    uint32_t bits = ft__to_bits(value);
-    if ((bits & 0x7fffffffu) > 0x7f800000u) return (bits >> 16) | 64u;
-    return (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16;
-}
-
 /* Eight bits (Micikevicius et al. 2022): E5M2 is the upper half of a half; E4M3 has no infinity,
    and its subnormals are multiples of 2^-9. */
 static float ft__e4m3_to_float(uint32_t bits)
@@ -23429,9 +24006,9 @@ static float ft__read_element(const unsigned char *at, ft_type type)
 
 typedef struct ft__write_tensor {
     const char *name;
-    ft_type type;           /* F32, F16, BF16: converted from float32; others: bytes as they are */
+    ft_type type;           /* in the file: the type of `data`, or F32, F16, BF16 */
     ft_shape shape;
-    const void *data;
+    ft__stored data;
 } ft__write_tensor;
 
 static uint64_t ft__written_bytes(const ft__write_tensor *t)
@@ -23468,23 +24045,44 @@ static void ft__safetensors_header(ft__text *text, const ft__write_tensor *tenso
     while (ft__ok(text->context) && text->count % 8) ft__text_add(text, " ");
 }
 
-/* Written in pieces, so that converting allocates nothing; little-endian on any machine. */
+/* The bytes of numbers [first, first + count) of a tensor as in the file: little-endian. */
+static void ft__tensor_bytes(const ft__context *c, const ft__write_tensor *t, size_t first,
+                             size_t count, unsigned char *to)
+{
+    size_t width = (size_t)ft__type_bytes[t->type], some, i, b;
+    const unsigned char *from = (const unsigned char *)t->data.at + first * width;
+    float piece[256];
+    for (; count > 0; count -= some, first += some) {
+        some = count < 256 ? count : 256;
+        if (t->type != t->data.type) ft__read_stored_run(c, &t->data, first, some, piece);
+        for (i = 0; i < some; ++i) {
+            uint32_t bits;
+            uint16_t half;
+            if (t->type != t->data.type)
+                bits = t->type == FT_F32 ? ft__to_bits(piece[i])
+                    : t->type == FT_F16 ? ft__float_to_half(piece[i])
+                    : ft__float_to_bfloat(piece[i]);
+            else if (width == 4) memcpy(&bits, from, sizeof bits);
+            else if (width == 1) bits = *from;
+            else {
+                memcpy(&half, from, sizeof half);
+                bits = half;
+            }
+            from += width;
+            for (b = 0; b < width; ++b) *to++ = (unsigned char)(bits >> (8 * b));
+        }
+    }
+}
+
+/* Written in pieces, so that converting allocates nothing. */
 static bool ft__write_tensor_data(ft__saving *file, const ft__write_tensor *t)
 {
     unsigned char piece[8192];
-    const float *from = (const float *)t->data;
-    size_t count = ft__shape_count(&t->shape), i, used = 0;
-    int b, bytes = ft__type_bytes[t->type];
-    if (t->type != FT_F32 && t->type != FT_F16 && t->type != FT_BF16)
-        return ft__saving_write(file, t->data, count * (size_t)bytes);
-    for (i = 0; i < count; ++i) {
-        uint32_t bits = t->type == FT_F32 ? ft__to_bits(from[i])
-            : t->type == FT_F16 ? ft__float_to_half(from[i]) : ft__float_to_bfloat(from[i]);
-        for (b = 0; b < bytes; ++b) piece[used++] = (unsigned char)(bits >> (8 * b));
-        if (used == sizeof piece || i + 1 == count) {
-            if (!ft__saving_write(file, piece, used)) return false;
-            used = 0;
-        }
+    size_t count = ft__shape_count(&t->shape), width = (size_t)ft__type_bytes[t->type], i, some;
+    for (i = 0; i < count; i += some) {
+        some = count - i < sizeof piece / width ? count - i : sizeof piece / width;
+        ft__tensor_bytes(file->context, t, i, some, piece);
+        if (!ft__saving_write(file, piece, some * width)) return false;
     }
     return true;
 }
@@ -24792,22 +25390,29 @@ static ft_status ft__file_bytes(ft_file *file, ft_weights_options options)
     ft_files *files = &c->desc.files;
     size_t size = 0;
     int64_t whole;
+    if (options.map && (options.memory || files->map)) {
+        file->mapping = (ft__mapping *)ft__allocate(c, 1, sizeof *file->mapping);
+        if (!file->mapping) return c->status;
+        file->mapping->users = 1;
+    }
     if (options.memory) {
         file->bytes = (const unsigned char *)options.memory;
         file->size = options.bytes;
         return c->status;
     }
-    if (options.map && files->map) {
-        file->mapped = files->open(files->user, file->path, false);
-        whole = file->mapped ? files->size(files->user, file->mapped) : -1;
+    if (file->mapping) {
+        void *opened = files->open(files->user, file->path, false);
+        whole = opened ? files->size(files->user, opened) : -1;
         if (whole > 0) {
-            file->size = (uint64_t)whole;
-            file->bytes = (const unsigned char *)files->map(files->user, file->mapped,
-                                                            (size_t)whole);
+            file->size = file->mapping->size = (uint64_t)whole;
+            file->bytes = file->mapping->bytes
+                = (const unsigned char *)files->map(files->user, opened, (size_t)whole);
         }
+        file->mapping->file = file->bytes ? opened : NULL;
         if (file->bytes) return c->status;
-        if (file->mapped) files->close(files->user, file->mapped);
-        file->mapped = NULL; /* read it instead */
+        if (opened) files->close(files->user, opened);
+        ft__mapping_drop(c, file->mapping);
+        file->mapping = NULL; /* read it instead */
     }
     file->owned = ft__read_file(c, file->path, &size);
     file->bytes = file->owned;
@@ -24846,18 +25451,13 @@ ft_file *ft_file_open(ft_model *m, const char *path, ft_weights_options options)
 void ft_file_close(ft_file *file)
 {
     ft__context *c;
-    ft_files *files;
     if (!file) return;
     c = file->context;
-    files = &c->desc.files;
     ft__release(c, file->letters);
     ft__release(c, file->by_name);
     ft__release(c, file->tensors);
     ft__json_free(c, file->json);
-    if (file->mapped) {
-        files->unmap(files->user, file->bytes, (size_t)file->size);
-        files->close(files->user, file->mapped);
-    }
+    ft__mapping_drop(c, file->mapping);
     ft__release(c, file->owned);
     ft__release(c, file->path);
     ft__release(c, file);
@@ -25155,6 +25755,129 @@ static void ft__mark_tied(const ft_model *m, ft_file *file, const char *rename, 
     ft__release(c, order);
 }
 
+/* The tensor "<name>_scale" of an int8 tensor, a float32 for each row; -1: there is none. */
+static int ft__scale_of(const ft_file *file, int index)
+{
+    const ft_tensor_info *t = &file->tensors[index], *scale;
+    char name[640];
+    int found;
+    if (t->type != FT_I8 || t->shape.rank < 2 || strlen(t->name) > 600) return -1;
+    snprintf(name, sizeof name, "%s%s", t->name, ft__scale_suffix);
+    found = ft__find_tensor(file, name);
+    scale = found < 0 ? NULL : &file->tensors[found];
+    return scale && scale->type == FT_F32 && scale->shape.rank > 0
+        && scale->shape.size[0] == t->shape.size[0]
+        && ft__shape_count(&scale->shape) == (size_t)t->shape.size[0] ? found : -1;
+}
+
+static bool ft__is_scale(const ft_file *file, int index)
+{
+    const char *name = file->tensors[index].name;
+    size_t bytes = strlen(name) - (ft__ends_with(name, ft__scale_suffix)
+                                   ? strlen(ft__scale_suffix) : strlen(name));
+    char base[640];
+    int of;
+    if (bytes == 0 || bytes >= sizeof base) return false;
+    snprintf(base, sizeof base, "%.*s", (int)bytes, name);
+    of = ft__find_tensor(file, base);
+    return of >= 0 && ft__scale_of(file, of) == index;
+}
+
+/* Reads a weight as float32, of int8 times its scales. */
+static ft_status ft__read_weight(ft_file *file, int index, float *to, size_t count)
+{
+    int scales = index < 0 ? -1 : ft__scale_of(file, index);
+    size_t rows, r, i;
+    float scale = 0;
+    if (ft_file_read_f32(file, index, to, count) != FT_OK || scales < 0)
+        return file->context->status;
+    rows = (size_t)file->tensors[index].shape.size[0];
+    for (r = 0; r < rows; ++r) {
+        const ft_tensor_info *t = &file->tensors[scales];
+        uint64_t at = t->offset + (uint64_t)r * (uint64_t)t->stride[0] * sizeof scale;
+        scale = ft__read_element(file->bytes + at, FT_F32);
+        for (i = 0; i < count / rows; ++i) to[r * (count / rows) + i] *= scale;
+    }
+    return file->context->status;
+}
+
+/* Whether a weight stays in the file's type. Float32 gains only in a mapped file. */
+static bool ft__keeps_type(const ft_model *m, const ft_file *file, int index,
+                           const ft__node *node)
+{
+    const ft_tensor_info *t = &file->tensors[index];
+    return ft__may_be_stored(node) && ft__stored_kind_of(t->type) && !m->context.device
+        && (t->type != FT_I8 || ft__scale_of(file, index) >= 0)
+        && (t->type != FT_F32 || file->mapping);
+}
+
+/* Of numbers of two bytes. */
+static void ft__swap_bytes(unsigned char *at, size_t bytes)
+{
+    size_t i;
+    for (i = 0; i + 1 < bytes; i += 2) {
+        unsigned char first = at[i];
+        at[i] = at[i + 1];
+        at[i + 1] = first;
+    }
+}
+
+/* Makes a weight lie as it is in the file: in its place there if the file is mapped, and the tensor
+   aligned and row-major; else as a copy. */
+static ft_status ft__load_stored(ft_model *m, ft_file *file, int index, ft__node *node)
+{
+    ft__context *c = &m->context;
+    const ft_tensor_info *t = &file->tensors[index];
+    const unsigned char *at = file->bytes + t->offset;
+    int scales = ft__scale_of(file, index);
+    size_t rows = (size_t)t->shape.size[0];
+    bool in_place = file->mapping && ft__is_row_major(t) && ft__host_is_little_endian()
+        && (uintptr_t)at % (uintptr_t)ft__type_bytes[t->type] == 0;
+    float *scale = NULL;
+    unsigned char *copy = NULL;
+    if (!in_place && t->type == FT_F32) {
+        if (ft__own_float32(m, node, false) != FT_OK) return c->status;
+        return ft_file_read_f32(file, index, node->value, ft__node_count_at(node, ft__one));
+    }
+    if (scales >= 0) scale = (float *)ft__allocate(c, rows, sizeof *scale);
+    if (scale) ft_file_read_f32(file, scales, scale, rows);
+    if (!in_place) copy = (unsigned char *)ft__allocate(c, (size_t)t->bytes, 1);
+    if (copy) ft_file_read(file, index, copy, (size_t)t->bytes);
+    if (copy && ft__type_bytes[t->type] == 2 && !ft__host_is_little_endian())
+        ft__swap_bytes(copy, (size_t)t->bytes);
+    if (!ft__ok(c)) {
+        ft__release(c, copy);
+        ft__release(c, scale);
+        return c->status;
+    }
+    ft__release_value(c, node);
+    if (in_place) {
+        node->mapping = file->mapping;
+        node->mapping->users += 1;
+    }
+    if (t->type == FT_F32) node->value = (float *)(void *)(uintptr_t)at;
+    else {
+        node->stored.at = in_place ? (const void *)at : copy;
+        node->stored.type = t->type;
+        node->stored.columns = ft__shape_count(&t->shape) / rows;
+        node->stored.scale = scale;
+    }
+    m->version += 1;
+    return c->status;
+}
+
+/* Reads a weight into the memory that it has, or as it is in the file. */
+static ft_status ft__load_value(ft_model *m, ft_file *file, int index, ft__node *node,
+                                bool keep_types)
+{
+    ft_type type = ft__value_type(node);
+    size_t count = ft__node_count_at(node, ft__one);
+    if (keep_types && ft__keeps_type(m, file, index, node))
+        return ft__load_stored(m, file, index, node);
+    if (ft__own_float32(m, node, false) == FT_OK) ft__read_weight(file, index, node->value, count);
+    return ft__store(m, node, type);
+}
+
 static void ft__load_one(ft_model *m, ft_file *file, int index, ft_weights_options options,
                          ft__list *unexpected, ft__list *mismatched)
 {
@@ -25163,7 +25886,7 @@ static void ft__load_one(ft_model *m, ft_file *file, int index, ft_weights_optio
     ft__node *node = ft__node_for(m, file, index, options.rename);
     if (!node) {
         ft__renamed(options.rename, ft__shown_name(file, index), name, sizeof name);
-        if (!ft__is_counter(name) && !ft__is_count(name))
+        if (!ft__is_counter(name) && !ft__is_count(name) && !ft__is_scale(file, index))
             ft__list_add(unexpected, name, ft__shape_text(&info.shape, has));
         return;
     }
@@ -25176,8 +25899,7 @@ static void ft__load_one(ft_model *m, ft_file *file, int index, ft_weights_optio
     if (node->loaded)
         ft__fail(&m->context, FT_MISMATCH, "%s: two tensors of the file have this name",
                  node->name);
-    if (ft_file_read_f32(file, index, node->value, ft__node_count_at(node, ft__one)) == FT_OK)
-        node->loaded = true;
+    if (ft__load_value(m, file, index, node, options.keep_types) == FT_OK) node->loaded = true;
 }
 
 /* If `name` is the end of a longer name, after a dot, returns the length before that dot; else 0.
@@ -25227,6 +25949,8 @@ static ft_status ft__load_weights(ft_model *m, ft_file *file, const char *path,
     memset(&unexpected, 0, sizeof unexpected);
     memset(&mismatched, 0, sizeof mismatched);
     ft__host_takes_weights(c, true);
+    if (options.keep_types && c->device)
+        ft__log(c, "%s: keep_types has no effect on a device: its weights are float32", path);
     for (i = 0; i < m->node_count; ++i) m->nodes[i].loaded = false;
     ft__choose_prefix(m, file, options.rename);
     tied = (char *)ft__allocate(c, (size_t)file->count + 1, 1);
@@ -25392,14 +26116,14 @@ static char *ft__graph_text(ft_model *m)
     return NULL;
 }
 
-/* Adds one tensor to the file being written; `label` goes before the name. */
+/* Adds one tensor to the file being written; the labels go before and after the name. */
 static void ft__add_tensor(ft__context *c, ft__write_tensor *tensors, int *count, char **names,
-                           const ft__node *node, const char *label, const float *value,
-                           ft_type type)
+                           const ft__node *node, const char *before, const char *after,
+                           ft__stored value, ft_type type)
 {
     char name[640];
-    if (!value || !ft__ok(c)) return;
-    snprintf(name, sizeof name, "%s%s", label, node->name);
+    if (!value.at || !ft__ok(c)) return;
+    snprintf(name, sizeof name, "%s%s%s", before, node->name, after);
     names[*count] = ft__copy_text(c, name);
     if (!names[*count]) return;
     tensors[*count].name = names[*count];
@@ -25407,6 +26131,30 @@ static void ft__add_tensor(ft__context *c, ft__write_tensor *tensors, int *count
     tensors[*count].shape = node->shape;
     tensors[*count].data = value;
     *count += 1;
+}
+
+static ft__stored ft__floats(const float *value, size_t count)
+{
+    ft__stored s;
+    memset(&s, 0, sizeof s);
+    s.at = value;
+    s.type = FT_F32;
+    s.columns = count;
+    return s;
+}
+
+/* Adds a weight, in its own type or another. The scales of int8 follow as "<name>_scale" [rows, 1,
+   ...]: PyTorch's product of both is the weight. */
+static void ft__add_weight(ft__context *c, ft__write_tensor *tensors, int *count, char **names,
+                           const ft__node *node, ft_type type)
+{
+    size_t rows = (size_t)node->shape.size[0];
+    int d;
+    ft__add_tensor(c, tensors, count, names, node, "", "", ft__stored_of(node), type);
+    if (type != FT_I8) return;
+    ft__add_tensor(c, tensors, count, names, node, "", ft__scale_suffix,
+                   ft__floats(node->stored.scale, rows), FT_F32);
+    for (d = 1; ft__ok(c) && d < node->shape.rank; ++d) tensors[*count - 1].shape.size[d] = 1;
 }
 
 static const char *const ft__state_labels[] = {"optimizer.moment1/", "optimizer.moment2/", "kept/"};
@@ -25474,18 +26222,15 @@ static uint64_t ft__checksum_texts(const char *graph, const char *training, cons
     return sum;
 }
 
-/* As in the file: little-endian, in pieces. */
-static uint64_t ft__checksum_floats(uint64_t sum, const float *values, size_t count)
+/* As in the file, in pieces of 1024 bytes. */
+static uint64_t ft__checksum_tensor(const ft__context *c, uint64_t sum, const ft__write_tensor *t)
 {
     unsigned char piece[1024];
-    size_t i, used = 0;
-    for (i = 0; i < count; ++i) {
-        uint32_t bits = ft__to_bits(values[i]);
-        int b;
-        for (b = 0; b < 4; ++b) piece[used++] = (unsigned char)(bits >> (8 * b));
-        if (used < sizeof piece && i + 1 < count) continue;
-        sum = ft__hash_bytes(sum, piece, used);
-        used = 0;
+    size_t count = ft__shape_count(&t->shape), width = (size_t)ft__type_bytes[t->type], i, some;
+    for (i = 0; i < count; i += some) {
+        some = count - i < sizeof piece / width ? count - i : sizeof piece / width;
+        ft__tensor_bytes(c, t, i, some, piece);
+        sum = ft__hash_bytes(sum, piece, some * width);
     }
     return sum;
 }
@@ -25524,12 +26269,13 @@ static bool ft__checkpoint_is_sound(const ft_file *file)
     return has && !strcmp(has, want);
 }
 
-/* Writes the model; with `checkpoint`, also that text and the state of training. */
+/* Writes the model, with its weights in this type, or FT_OTHER: each in its own. With `checkpoint`,
+   also that text and the state of training. */
 static ft_status ft__write_model(ft_model *m, const char *path, ft_type type,
                                  const char *checkpoint, bool kept)
 {
     ft__context *c = &m->context;
-    size_t most = 4 * (size_t)m->node_count + 1;
+    size_t most = 5 * (size_t)m->node_count + 1;
     ft__write_tensor *tensors = (ft__write_tensor *)ft__allocate(c, most, sizeof *tensors);
     char **names = (char **)ft__allocate(c, most, sizeof *names);
     char *graph = ft__graph_text(m);
@@ -25542,15 +26288,18 @@ static ft_status ft__write_model(ft_model *m, const char *path, ft_type type,
     for (at = 0; ft__ok(c) && at < m->node_count; ++at) {
         ft__node *node = &m->nodes[m->order[at] - 1];
         if (checkpoint && ft__is_state(node)) { /* so that a stream can resume midway */
-            ft__add_tensor(c, tensors, &count, names, node, "", node->value, FT_F32);
-            if (ft__ok(c)) tensors[count - 1].shape = ft__with_extent(node->shape,
-                                                                      ft__extent_of(m, m->batch));
+            ft_shape shape = ft__with_extent(node->shape, ft__extent_of(m, m->batch));
+            ft__add_tensor(c, tensors, &count, names, node, "", "",
+                           ft__floats(node->value, ft__shape_count(&shape)), FT_F32);
+            if (ft__ok(c)) tensors[count - 1].shape = shape;
         }
         if (!ft__is_weight(node)) continue;
-        ft__add_tensor(c, tensors, &count, names, node, "", node->value, type);
+        ft__add_weight(c, tensors, &count, names, node,
+                       type == FT_OTHER ? ft__value_type(node) : type);
         for (i = 0; checkpoint && i < (kept ? 3 : 2); ++i)
-            ft__add_tensor(c, tensors, &count, names, node, ft__state_labels[i],
-                           *ft__state_of(node, i), FT_F32);
+            ft__add_tensor(c, tensors, &count, names, node, ft__state_labels[i], "",
+                           ft__floats(*ft__state_of(node, i), ft__node_count_at(node, ft__one)),
+                           FT_F32);
     }
     if (metadata) {
         ft__add_text_pair(metadata, &pairs, ft__graph_key, graph);
@@ -25559,8 +26308,7 @@ static ft_status ft__write_model(ft_model *m, const char *path, ft_type type,
         ft__add_text_pair(metadata, &pairs, ft__checkpoint_key, checkpoint);
         for (i = 0; checkpoint && i < count; ++i) {
             sum = ft__hash_bytes(sum, tensors[i].name, strlen(tensors[i].name));
-            sum = ft__checksum_floats(sum, (const float *)tensors[i].data,
-                                      ft__shape_count(&tensors[i].shape));
+            sum = ft__checksum_tensor(c, sum, &tensors[i]);
         }
         ft__checksum_text(sum, checksum);
         ft__add_text_pair(metadata, &pairs, ft__checksum_key, checkpoint ? checksum : NULL);
@@ -25671,7 +26419,8 @@ static ft_node ft__read_leaf(ft__graph_reader *r, int node, int op, const char *
         ft__graph_fault(r, "the stored tensor has another shape:", name);
         return none;
     }
-    leaf->value = (float *)ft__allocate(c, ft__node_count_at(leaf, ft__one), sizeof(float));
+    if (!r->m->memory_follows || !ft__may_be_stored(leaf))
+        leaf->value = (float *)ft__allocate(c, ft__node_count_at(leaf, ft__one), sizeof(float));
     return made;
 }
 
@@ -28307,18 +29056,20 @@ static ft_status ft__add_mean_rows(ft_model *m, ft__node *weight, int more)
 {
     ft__context *c = &m->context;
     size_t rows = (size_t)weight->shape.size[0], columns = (size_t)weight->shape.size[1], i, j;
+    ft__stored old;
     float *value;
     ft__host_takes_weights(c, true);
     value = (float *)ft__allocate(c, (rows + (size_t)more) * columns, sizeof *value);
     if (!value) return c->status;
-    memcpy(value, weight->value, rows * columns * sizeof *value);
+    old = ft__stored_of(weight);
+    ft__read_stored_run(c, &old, 0, rows * columns, value);
     for (j = 0; j < columns; ++j) {
         double sum = 0;
         for (i = 0; i < rows; ++i) sum += (double)value[i * columns + j];
         for (i = rows; i < rows + (size_t)more; ++i)
             value[i * columns + j] = (float)(sum / (double)rows);
     }
-    ft__release(c, weight->value);
+    ft__release_value(c, weight);
     ft__release_training(c, weight);
     weight->value = value;
     weight->shape.size[0] += more;
@@ -34791,8 +35542,7 @@ static void ft__hash_weights(void *context, int step)
         for (j = 0; node && j < node->input_count; ++j) {
             const ft__node *input = &m->nodes[node->inputs[j] - 1];
             if (ft__is_weight(input))
-                p->steps[step] = ft__hash_bytes(p->steps[step], input->value,
-                                                ft__node_count_at(input, ft__one) * sizeof(float));
+                p->steps[step] = ft__hash_value(p->steps[step], input);
         }
     }
 }
@@ -35443,7 +36193,7 @@ static ft_status ft__checkpoint_write(ft__fit *f)
     ft__write_score(&text, "held", &at->held);
     ft__device_add_choices(c, &text);
     ft__text_add(&text, "}");
-    if (ft__ok(c)) ft__write_model(f->m, f->o.checkpoint, FT_F32, text.letters, f->o.best);
+    if (ft__ok(c)) ft__write_model(f->m, f->o.checkpoint, FT_OTHER, text.letters, f->o.best);
     ft__release(c, text.letters);
     return c->status;
 }
@@ -35519,15 +36269,42 @@ static void ft__checkpoint_tensor(ft__fit *f, ft_file *file, const char *name, f
                                   size_t count)
 {
     int index = ft_file_find(file, name);
-    if (index < 0) ft__fail(&f->m->context, FT_FORMAT, "%s: damaged checkpoint: %s is missing",
+    if (index >= 0) ft__read_weight(file, index, to, count);
+    else ft__fail(&f->m->context, FT_FORMAT, "%s: damaged checkpoint: %s is missing",
                             f->o.checkpoint, name);
-    else ft_file_read_f32(file, index, to, count);
+}
+
+static bool ft__same_numbers(const ft_file *file, int index, const ft__stored *s)
+{
+    const ft_tensor_info *t = &file->tensors[index];
+    int scales = ft__scale_of(file, index);
+    if (memcmp(file->bytes + t->offset, s->at, (size_t)t->bytes) != 0) return false;
+    return !s->scale || (scales >= 0 && memcmp(file->bytes + file->tensors[scales].offset,
+                                               s->scale, (size_t)file->tensors[scales].bytes) == 0);
+}
+
+/* Reads a weight in the type that it has. What is not trained is usually the same in the
+   checkpoint: then it stays where it is, in a mapped file for example. */
+static void ft__checkpoint_weight(ft__fit *f, ft_file *file, ft__node *node)
+{
+    int index = ft_file_find(file, node->name);
+    const ft_tensor_info *t = index < 0 ? NULL : &file->tensors[index];
+    ft__stored s = ft__stored_of(node);
+    if (!t || (node->value && !node->mapping && t->type == FT_F32))
+        ft__checkpoint_tensor(f, file, node->name, node->value, ft__node_count_at(node, ft__one));
+    else if (t->type != s.type || !ft__same_sizes(&t->shape, &node->shape))
+        ft__fail(&f->m->context, FT_INVALID, "%s: %s is %s there, but %s in this run: load it, or"
+                 " store it (ft_set_type), in the same type", f->o.checkpoint, node->name,
+                 ft__type_names[t->type], ft__type_names[s.type]);
+    else if (!ft__same_numbers(file, index, &s))
+        ft__load_stored(f->m, file, index, node);
 }
 
 /* Reads weights, then moments and kept weights by their labels, and the states of streams. */
 static ft_status ft__checkpoint_tensors(ft__fit *f, ft_file *file)
 {
     ft_model *m = f->m;
+    uint64_t version = m->version;
     char name[640];
     int i, which;
     ft__host_takes_weights(&m->context, true);
@@ -35537,14 +36314,15 @@ static ft_status ft__checkpoint_tensors(ft__fit *f, ft_file *file)
             ft__checkpoint_tensor(f, file, node->name, node->value,
                                   ft__node_count_at(node, ft__extent_of(m, f->o.batch_size)));
         for (which = -1; ft__is_weight(node) && which < 3; ++which) {
-            float *to = which < 0 ? node->value : *ft__state_of(node, which);
+            float *to = which < 0 ? NULL : *ft__state_of(node, which);
+            if (which < 0 && !ft__is_shared(m, node)) /* else frozen, and read by others */
+                ft__checkpoint_weight(f, file, node);
             if (!to || (which == 2 && !f->o.best)) continue;
-            if (which < 0 && ft__is_shared(m, node)) continue; /* frozen, and read by others */
-            snprintf(name, sizeof name, "%s%s", which < 0 ? "" : ft__state_labels[which],
-                     node->name);
+            snprintf(name, sizeof name, "%s%s", ft__state_labels[which], node->name);
             ft__checkpoint_tensor(f, file, name, to, ft__node_count_at(node, ft__one));
         }
     }
+    m->version = version; /* every weight still has its type, so the plan is right */
     m->weights_version += 1;
     return m->context.status;
 }
@@ -36176,6 +36954,7 @@ static void ft__keep_head(ft__recipe *r, bool back)
     for (i = 1; head && i < head->input_count && i < 3; ++i) {
         ft__node *node = &m->nodes[head->inputs[i] - 1];
         size_t count = ft__node_count_at(node, ft__one);
+        if (ft__own_float32(m, node, true) != FT_OK) return; /* it will be trained */
         if (!back) r->head[i - 1] = (float *)ft__allocate(&m->context, count, sizeof(float));
         if (!r->head[i - 1]) continue;
         memcpy(back ? node->value : r->head[i - 1], back ? r->head[i - 1] : node->value,
@@ -36234,7 +37013,10 @@ static bool ft__recipe_stage(ft__recipe *r, int stage)
 {
     ft_model *m = r->m;
     if (stage == FT__ALL) ft__set_frozen(m, "*", false);
-    else ft__freeze_to_head(m);
+    else {
+        ft__freeze_to_head(m);
+        ft__store_frozen(m, r->o.frozen_type);
+    }
     r->result.fit = ft__fit_run(m, r->data, ft__recipe_options(r, stage), r->result.choice,
                                 stage == r->start, stage == FT__ALL ? NULL : &r->features);
     return ft__ok(&m->context) && !r->result.fit.stopped;
@@ -36267,6 +37049,7 @@ static void ft__recipe_frozen(ft__recipe *r, ft_fit_options o)
     count = ft__set_frozen(r->m, r->o.freeze, true);
     snprintf(r->result.choice, sizeof r->result.choice, "as requested: %.100s frozen (%d tensors)",
              *r->o.freeze ? r->o.freeze : "nothing", count);
+    ft__store_frozen(r->m, r->o.frozen_type);
     if (!ft__ok(&r->m->context)) return;
     r->result.fit = ft__fit_run(r->m, r->data, o, r->result.choice, true, NULL);
 }
@@ -36408,6 +37191,7 @@ static void ft__recipe_thaw(ft__recipe *r, const int *layer, int layers)
         o.stage = ft__thaw_name(open, layers);
         if (open < layers) o.epochs = 1 + 60 / (steps > 0 ? steps : 1);
         ft__thaw(m, layer, layers, open, own_factors);
+        ft__store_frozen(m, r->o.frozen_type);
         r->result.fit = ft__fit_run(m, r->data, o, r->result.choice, open == first, NULL);
         if (r->result.fit.stopped) break;
     }
@@ -36434,6 +37218,9 @@ static void ft__recipe_text(ft__recipe *r)
     if (r->o.freeze) ft__recipe_frozen(r, ft__text_options(r, true, stream));
     else if (!stream && ft__is_pretrained(m, layer, layers)) ft__recipe_thaw(r, layer, layers);
     else {
+        const ft__field_use use = {"frozen_type", r->o.frozen_type != FT_F32, false,
+                                   "a network that has frozen layers; this one is trained whole"};
+        ft__check_uses(&m->context, "ft_finetune", &use, 1);
         ft__set_frozen(m, "*", false);
         snprintf(r->result.choice, sizeof r->result.choice, "all layers at once: %s",
                  stream ? "a language model" : "they start from random weights");
@@ -36476,6 +37263,7 @@ static ft_finetune_result ft__finetune(ft_model *m, ft_data *data, ft_finetune_o
     if (!ft__not_negative(options.learning_rate))
         ft__fail(&m->context, FT_INVALID, "ft_finetune: learning_rate is %g; it must be finite and"
                  " not negative", (double)options.learning_rate);
+    ft__check_type(m, "ft_finetune: frozen_type", options.frozen_type);
     if (!ft__ok(&m->context)) return r.result;
     if (ft_data_classes(data) < 2 && data->source.streams == 0) {
         ft__fail(&m->context, FT_INVALID, "the data has %d classes: at least 2 are needed",
@@ -37301,12 +38089,13 @@ static ft_status ft__load_opened(ft_model *m, ft_file *file, const char *path,
         return ft__fail(c, FT_FORMAT, "%s: a checkpoint of a run that has not ended, not a model:"
                         " continue the run with ft_fit_options.checkpoint, or --resume", path);
     m->values_follow = true;
+    m->memory_follows = options.weights.keep_types && !c->device;
     if (!name && ft_file_metadata(file, ft__graph_key)) ft__load_graph(m, file, path);
     else {
         ft__recognise(m, file, options.weights.rename, &name, &network);
         if (ft__ok(c)) ft_network(m, name, network);
     }
-    m->values_follow = false;
+    m->values_follow = m->memory_follows = false;
     ft__take_tokenizer(m, ft_file_metadata(file, ft__tokenizer_key), path);
     ft__keep_notes(m, file);
     if (ft__load_weights(m, file, path, options.weights) != FT_OK) return c->status;
@@ -37383,7 +38172,11 @@ ft_status ft_save(ft_model *m, const char *path, ft_save_options options)
     if (options.type != FT_F32 && options.type != FT_F16 && options.type != FT_BF16)
         return ft__fail(c, FT_INVALID, "%s: the type of saved weights must be FT_F32, FT_F16 or"
                         " FT_BF16", path);
-    return ft__write_model(m, path, options.type, NULL, false);
+    if (options.widen && options.type != FT_F32)
+        return ft__fail(c, FT_INVALID, "%s: widen has no effect here: it is for the type FT_F32",
+                        path);
+    return ft__write_model(m, path, options.type == FT_F32 && !options.widen ? FT_OTHER
+                           : options.type, NULL, false);
 }
 
 /* =============================================================================================
@@ -37501,7 +38294,14 @@ static ft_status ft__check_count(ft_model *m, ft_node node, size_t count, ft__ex
 ft_status ft_get(ft_model *m, ft_node node, float *to, size_t count)
 {
     ft__extent size;
-    const float *value = ft__value_of(m, node, "ft_get", &size);
+    const float *value;
+    if (ft__get_node(m, node) && ft__is_stored(ft__get_node(m, node))) {
+        if (!ft__usable(m) || ft__check_count(m, node, count, ft__one) != FT_OK
+            || !ft__given(&m->context, to, "ft_get: to")) return ft__status_of(m);
+        ft__read_stored_run(&m->context, &m->nodes[node.id - 1].stored, 0, count, to);
+        return FT_OK;
+    }
+    value = ft__value_of(m, node, "ft_get", &size);
     if (!value || ft__check_count(m, node, count, size) != FT_OK
         || !ft__given(&m->context, to, "ft_get: to")) return ft__status_of(m);
     ft__catch_up(&m->context, &m->nodes[node.id - 1], NULL, 0);
@@ -37512,11 +38312,16 @@ ft_status ft_get(ft_model *m, ft_node node, float *to, size_t count)
 ft_status ft_set(ft_model *m, ft_node node, const float *from, size_t count)
 {
     ft__extent size = ft__one;
-    bool rows = ft__get_node(m, node) && ft__has_rows(ft__get_node(m, node));
-    float *value = rows ? NULL : ft__value_of(m, node, "ft_set", &size);
+    ft__node *found = ft__get_node(m, node);
+    bool rows = found && ft__has_rows(found), weight = found && ft__is_weight(found);
+    float *value = rows || weight ? NULL : ft__value_of(m, node, "ft_set", &size);
+    ft_type type = weight ? ft__value_type(found) : FT_F32;
     if (rows) size = ft__extent_of(m, m->batch);
-    if (!ft__usable(m) || (!rows && !value) || ft__check_count(m, node, count, size) != FT_OK
+    if (!ft__usable(m) || (!rows && !weight && !value)
+        || ft__check_count(m, node, count, size) != FT_OK
         || !ft__given(&m->context, from, "ft_set: from")) return ft__status_of(m);
+    if (weight && ft__own_float32(m, found, false) != FT_OK) return ft__status_of(m);
+    if (weight) value = found->value;
     if (rows) {
         if (ft__plan_leaves(m, size, false) != FT_OK) return ft__status_of(m);
         ft__fill_input(m, &m->nodes[node.id - 1], from, size.batch);
@@ -37525,9 +38330,10 @@ ft_status ft_set(ft_model *m, ft_node node, const float *from, size_t count)
             return m->context.status;
         ft__host_takes_weights(&m->context, true);
         memcpy(value, from, count * sizeof *from);
+        if (weight) ft__store(m, found, type);
     }
     m->weights_version += 1;
-    return FT_OK;
+    return ft__status_of(m);
 }
 
 /* Why a node has no gradient; for a layer names its first parameter. */
@@ -37632,7 +38438,9 @@ ft_plan_bytes ft_plan(ft_model *m, int batch_size, bool training)
         size_t each = ft__node_count_at(node, plan->most) * sizeof(float);
         if (ft__has_rows(node)) bytes.activations += each;
         if (!ft__is_weight(node)) continue;
-        if (!node->borrowed) bytes.parameters += each;
+        if (ft__stays_stored(node, training)) each = ft__value_bytes(node);
+        if (node->mapping && !(training && !node->frozen)) bytes.mapped += each;
+        else if (!node->borrowed) bytes.parameters += each;
         if (!training || !ft__is_parameter(node) || node->frozen) continue;
         bytes.gradients += each;
         bytes.optimizer += each * (size_t)ft__moments(m);
@@ -37663,6 +38471,31 @@ int ft_unfreeze(ft_model *m, const char *glob)
 {
     ft__say_unmatched(m, "ft_unfreeze", glob, ft__can_freeze);
     return ft__set_frozen(m, glob, false);
+}
+
+int ft_set_type(ft_model *m, const char *glob, ft_type type)
+{
+    int i, count = 0;
+    if (!ft__usable(m)) return 0;
+    ft__say_unmatched(m, "ft_set_type", glob, ft__is_parameter);
+    ft__check_type(m, "ft_set_type", type);
+    for (i = 0; ft__ok(&m->context) && i < m->node_count; ++i) {
+        ft__node *node = &m->nodes[i];
+        if (!ft__is_parameter(node) || !ft__glob(glob, node->name)) continue;
+        count += 1;
+        if (!ft__may_be_stored(node)) continue;
+        if (type != FT_F32 && !node->frozen)
+            ft__fail(&m->context, FT_INVALID, "ft_set_type: %s is trained, which needs F32, not"
+                     " %s: freeze it first (ft_freeze)", node->name, ft__type_names[type]);
+        ft__store(m, node, type);
+    }
+    return count;
+}
+
+ft_type ft_node_type(const ft_model *m, ft_node node)
+{
+    const ft__node *found = ft__get_node(m, node);
+    return !found || found->op == FT__OP_none ? FT_OTHER : ft__value_type(found);
 }
 
 ft_digest ft_frozen_digest(ft_model *m) { return ft__digest(m); }
@@ -37736,11 +38569,13 @@ int ft_initialise(ft_model *m, const char *glob, ft_initialiser initialiser)
     ft__host_takes_weights(&m->context, true);
     for (i = 0; ft__ok(&m->context) && i < m->node_count; ++i) {
         ft__node *node = &m->nodes[i];
+        ft_type type = ft__value_type(node);
         if (!ft__is_weight(node) || !ft__glob(glob, node->name)) continue;
         if (ft__refuse_shared(m, node, "ft_initialise") != FT_OK) break;
         if (initialiser != FT_INIT_DEFAULT && ft__is_parameter(node))
             node->initialiser = initialiser; /* not of a buffer: a running variance starts at 1 */
         ft__initialise_node(m, node);
+        ft__store(m, node, type);
         count += 1;
     }
     m->weights_version += 1;
@@ -38102,7 +38937,10 @@ static void ft__share_node(ft_model *s, const ft_model *m)
     node->learning_rate_factor = from->learning_rate_factor;
     node->weight_decay = from->weight_decay;
     node->borrowed = ft__is_weight(from);
-    if (node->borrowed) node->value = from->value;
+    if (node->borrowed) {
+        node->value = from->value;
+        node->stored = from->stored;
+    }
     if (from->name) node->name = ft__copy_text(c, from->name);
     node->inputs = (int *)ft__allocate(c, (size_t)from->input_count + 1, sizeof *node->inputs);
     if (node->inputs && from->input_count)

@@ -175,6 +175,8 @@ static bool call(int which, ft_model *m, ft_node x, bool make)
     TRY(ft_freeze(m, NULL));
     TRY(ft_unfreeze(m, NULL));
     TRY(ft_frozen_digest(m));
+    TRY(ft_set_type(m, NULL, FT_F16));
+    TRY(ft_node_type(m, x));
     TRY(ft_replace_head(m, 1));
     TRY(ft_swap_activations(m, NULL, NULL, o.activation_options));
     TRY(ft_scale_learning_rate(m, NULL, 1));

@@ -69,7 +69,12 @@ static ft_model *open_model(const options *o)
     load.weights.state_dict = o->state_dict;
     load.weights.allow_missing = o->allow_missing;
     load.weights.allow_unexpected = o->allow_unexpected;
+    load.weights.keep_types = load.weights.map = keeps_types(o);
     ft_load(m, o->model, load);
+    if (frozen_type(o) != FT_F32 && frozen_type(o) != FT_OTHER && strcmp(o->verb, "train") != 0) {
+        ft_freeze(m, "*");
+        ft_set_type(m, "*", frozen_type(o));
+    }
     return m;
 }
 

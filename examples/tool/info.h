@@ -7,6 +7,7 @@ enum { INFO_LENGTH = 128, SHOWN_CLASSES = 12, MOST_MISSING = 4 };
 typedef struct facts {
     unsigned long long parameters, frozen, buffers, multiply_adds;
     int tensors, frozen_tensors;
+    unsigned long long bytes[FT_TYPE_COUNT]; /* of the parameters, by type */
     bool text;              /* multiply-adds per token; memory for INFO_LENGTH tokens */
     int batch;
     size_t predict, train;  /* bytes; train is 0 without a loss */
@@ -49,6 +50,23 @@ static void look_for_missing(const ft_model *m, facts *f)
     if (!ft_loss(m).id) f->missing[count++] = "a loss (it cannot be trained)";
 }
 
+/* Bytes of a parameter in memory: with int8 a scale for each row. */
+static unsigned long long bytes_in(const ft_model *m, ft_node node)
+{
+    ft_type type = ft_node_type(m, node);
+    unsigned long long numbers = numbers_in(ft_node_shape(m, node));
+    if (type == FT_I8) return numbers + 4 * (unsigned long long)ft_node_shape(m, node).size[0];
+    return (type == FT_F32 ? 4 : 2) * numbers;
+}
+
+static unsigned long long all_bytes(const facts *f)
+{
+    unsigned long long bytes = 0;
+    int t;
+    for (t = 0; t < FT_TYPE_COUNT; ++t) bytes += f->bytes[t];
+    return bytes;
+}
+
 static facts facts_of(ft_model *m, int batch)
 {
     facts f;
@@ -66,6 +84,7 @@ static facts facts_of(ft_model *m, int batch)
         if (strcmp(ft_node_operator(m, node), "parameter") != 0) continue;
         f.parameters += numbers;
         f.tensors += 1;
+        f.bytes[ft_node_type(m, node)] += bytes_in(m, node);
         if (!ft_node_frozen(m, node)) continue;
         f.frozen += numbers;
         f.frozen_tensors += 1;
@@ -145,6 +164,21 @@ static void print_output(const ft_model *m)
     }
 }
 
+/* The types of the parameters in memory, if they are not all float32. */
+static void print_types(const facts *f)
+{
+    const char *comma = "  types       ";
+    int t;
+    if (f->bytes[FT_F32] == all_bytes(f)) return;
+    for (t = 0; t < FT_TYPE_COUNT; ++t) {
+        if (!f->bytes[t]) continue;
+        printf("%s%s %.1f MB", comma, t == FT_F32 ? "F32" : t == FT_F16 ? "F16" : t == FT_BF16 ? "BF16"
+               : "I8", 1e-6 * (double)f->bytes[t]);
+        comma = ", ";
+    }
+    printf("\n");
+}
+
 static void print_info(ft_model *m, const facts *f)
 {
     static const char *const kinds[] = {"characters", "words", "WordPiece", "byte-level BPE",
@@ -163,10 +197,11 @@ static void print_info(ft_model *m, const facts *f)
     printf("\n");
     print_output(m);
     printf("  parameters  %s (%llu) in %d tensors, %.1f MB; ", short_number(f->parameters, text),
-           f->parameters, f->tensors, 4e-6 * (double)f->parameters);
+           f->parameters, f->tensors, 1e-6 * (double)all_bytes(f));
     if (f->frozen) printf("%s (%llu) in %d of them are frozen\n", short_number(f->frozen, text),
                           f->frozen, f->frozen_tensors);
     else printf("none is frozen\n");
+    print_types(f);
     if (f->buffers) printf("  statistics  %s numbers, of batch norms\n", short_number(f->buffers, text));
     printf("  work        %s multiply-adds per %s\n", short_number(f->multiply_adds, text),
            f->text ? "token" : "picture");
@@ -187,7 +222,7 @@ static void print_info_json(const ft_model *m, const facts *f)
            "\"frozen_tensors\": %d, \"buffers\": %llu, \"parameter_bytes\": %llu, "
            "\"multiply_adds\": %llu, \"bytes_to_predict\": %zu, \"bytes_to_train\": %zu, "
            "\"batch_size\": %d", ft_class_count(m), f->parameters, f->tensors, f->frozen,
-           f->frozen_tensors, f->buffers, 4 * f->parameters, f->multiply_adds, f->predict, f->train,
+           f->frozen_tensors, f->buffers, all_bytes(f), f->multiply_adds, f->predict, f->train,
            f->batch);
     if (f->text) printf(", \"length\": %d", INFO_LENGTH);
     printf(", \"missing\": [");

@@ -4,7 +4,7 @@
 typedef struct options {
     const char *verb, *model, *data, *val, *out, *architecture, *freeze, *simd, *device, *rename;
     const char *state_dict;
-    const char *type, *cache, *opencl_library, *precision;
+    const char *type, *dtype, *cache, *opencl_library, *precision;
     int epochs, batch_size, threads, per_class, top, checkpoint_steps;
     int streams, steps, minimum_count, hidden, layers, worst, length, top_k, max_length;
     double learning_rate, temperature, top_p;
@@ -36,7 +36,7 @@ static const char usage_text[] =
     "\n"
     "train:   --epochs N          of each stage (default: chosen from the size of the data)\n"
     "         --batch-size N      --lr X\n"
-    "         --per-class N       use at most N pictures of each class\n"
+    "         --per-class N       at most N pictures of each class\n"
     "         --freeze GLOB       freeze these parameters (\"\" for none) and train all others at once\n"
     "         --groups auto|name|none   hold back pictures TRACK_FRAME.* by whole tracks: where the\n"
     "                             names are certain (default), always, or never\n"
@@ -52,28 +52,29 @@ static const char usage_text[] =
     "         --header yes|no     whether the first line is a header\n"
     "         --max-length N      tokens to read of each text, also in predict (default: the model's;\n"
     "                             512 for a new model)\n"
-    "         --worst N           mistakes to show after eval and --val (default 5)\n"
+    "         --worst N           mistakes to show after eval and --val (5)\n"
     "         --language-model    learn the texts of a table, not their labels\n"
     "         --streams N --steps N   batch and length for a language model (default 32 and 64)\n"
     "         --vocabulary FILE [--merges FILE]   vocab.txt, vocab.json, tokenizer.json, ...\n"
     "         --words --min-count N    use a vocabulary of words in a new language model\n"
     "         --hidden N --layers N --one-direction   settings of a new network\n"
     "generate: --length N --temperature X --top-k N --top-p X --greedy\n"
-    "predict: --top N             classes to print (default 3)\n"
+    "predict: --top N             classes to print (3)\n"
     "info:    --times             milliseconds of each operator in a training step of one batch\n"
     "devices: --check             compare and time every operator on each device (or on --device)\n"
     "names:   --labels FILE       names of the model's classes: one per line, or lines as in ImageNet's\n"
     "                             lists (id, tab, names); convert and train save them in their file\n"
     "all:     --arch NAME         the network, if the names of the weights do not show it\n"
     "         --rename A=B,...    replace A by B at the start of the weights' names\n"
-    "         --state-dict KEY    which weights of a PyTorch checkpoint to load, such as model_ema\n"
-    "         --allow-missing --allow-unexpected   load although some weights do not match\n"
+    "         --state-dict KEY    which weights of a checkpoint to load, such as model_ema\n"
+    "         --allow-missing --allow-unexpected   load if some weights do not match\n"
     "         --seed N --threads N --simd none|sse2|avx2|avx512|neon\n"
     "         --memory-budget N   bytes for train, eval, predict or generate, such as 500M or 2G\n"
     "                             (GB is 10^9, G and GiB are 2^30)\n"
     "         --precision float32|tf32|bf16|bf16_emulated   (of matrix products)\n"
+    "         --dtype f32|f16|bf16|int8|auto   of frozen weights in memory (auto: as in the file)\n"
     "         --device cpu|gpu|auto|opencl:PLATFORM:DEVICE   (auto: a GPU if one works)\n"
-    "         --opencl-library FILE   the OpenCL loader, if the system does not find it\n"
+    "         --opencl-library FILE   the OpenCL loader, if it is not found\n"
     "         --json              print one JSON object, of an error too   --quiet\n";
 
 static int usage(const char *problem, const char *what)
@@ -151,6 +152,7 @@ static const option_row option_rows[] = {
     {"--top", 'n', AT(top), "p", 0},
     {"--times", 'b', AT(times), "i", LINES | PICTURES},
     {"--type", 's', AT(type), "c", 0},
+    {"--dtype", 's', AT(dtype), "tepgi", MODEL},
     {"--check", 'b', AT(check), "d", 0},
     {"--labels", 's', AT(labels), "tepc", MODEL},
     {"--arch", 's', AT(architecture), "tepgic", MODEL},
@@ -171,6 +173,21 @@ static const option_row option_rows[] = {
 #undef AT
 };
 enum { OPTION_ROWS = sizeof option_rows / sizeof option_rows[0] };
+
+/* The type that --dtype names; FT_OTHER if it names none. */
+static ft_type frozen_type(const options *o)
+{
+    static const struct { const char *name; ft_type type; } types[] = {
+        {"f32", FT_F32}, {"f16", FT_F16}, {"bf16", FT_BF16}, {"int8", FT_I8}};
+    size_t i;
+    if (!o->dtype) return FT_F32;
+    for (i = 0; i < sizeof types / sizeof types[0]; ++i)
+        if (strcmp(o->dtype, types[i].name) == 0) return types[i].type;
+    return FT_OTHER;
+}
+
+/* --dtype auto: the weights stay as they are in the file. */
+static bool keeps_types(const options *o) { return o->dtype && strcmp(o->dtype, "auto") == 0; }
 
 static bool read_number(const char *text, double *number)
 {
@@ -317,6 +334,8 @@ static int parse(int count, char **words, options *o)
         return usage("--groups must be auto, name or none, not ", o->groups);
     if (o->header && strcmp(o->header, "yes") != 0 && strcmp(o->header, "no") != 0)
         return usage("--header must be yes or no, not ", o->header);
+    if (o->dtype && frozen_type(o) == FT_OTHER && strcmp(o->dtype, "auto") != 0)
+        return usage("--dtype must be f32, f16, bf16, int8 or auto, not ", o->dtype);
     if (o->rename && !strchr(o->rename, '='))
         return usage("--rename must be FROM=TO, not ", o->rename);
     if (o->file_count > 0 && strcmp(o->verb, "predict") != 0 && strcmp(o->verb, "info") != 0)

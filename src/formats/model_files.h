@@ -5,8 +5,9 @@
 #include "basics/random.h"
 #include "basics/strings.h"
 #include "basics/json.h"
-#include "kernels/elementary.h"
+#include "kernels/stored.h"
 #include "nodes/nodes.h"
+#include "nodes/storage.h"
 #include "operators/table.h"
 #include "operators/adding.h"
 #include "operators/rows.h"
@@ -152,14 +153,14 @@ static char *ft__graph_text(ft_model *m)
     return NULL;
 }
 
-/* Adds one tensor to the file being written; `label` goes before the name. */
+/* Adds one tensor to the file being written; the labels go before and after the name. */
 static void ft__add_tensor(ft__context *c, ft__write_tensor *tensors, int *count, char **names,
-                           const ft__node *node, const char *label, const float *value,
-                           ft_type type)
+                           const ft__node *node, const char *before, const char *after,
+                           ft__stored value, ft_type type)
 {
     char name[640];
-    if (!value || !ft__ok(c)) return;
-    snprintf(name, sizeof name, "%s%s", label, node->name);
+    if (!value.at || !ft__ok(c)) return;
+    snprintf(name, sizeof name, "%s%s%s", before, node->name, after);
     names[*count] = ft__copy_text(c, name);
     if (!names[*count]) return;
     tensors[*count].name = names[*count];
@@ -167,6 +168,30 @@ static void ft__add_tensor(ft__context *c, ft__write_tensor *tensors, int *count
     tensors[*count].shape = node->shape;
     tensors[*count].data = value;
     *count += 1;
+}
+
+static ft__stored ft__floats(const float *value, size_t count)
+{
+    ft__stored s;
+    memset(&s, 0, sizeof s);
+    s.at = value;
+    s.type = FT_F32;
+    s.columns = count;
+    return s;
+}
+
+/* Adds a weight, in its own type or another. The scales of int8 follow as "<name>_scale" [rows, 1,
+   ...]: PyTorch's product of both is the weight. */
+static void ft__add_weight(ft__context *c, ft__write_tensor *tensors, int *count, char **names,
+                           const ft__node *node, ft_type type)
+{
+    size_t rows = (size_t)node->shape.size[0];
+    int d;
+    ft__add_tensor(c, tensors, count, names, node, "", "", ft__stored_of(node), type);
+    if (type != FT_I8) return;
+    ft__add_tensor(c, tensors, count, names, node, "", ft__scale_suffix,
+                   ft__floats(node->stored.scale, rows), FT_F32);
+    for (d = 1; ft__ok(c) && d < node->shape.rank; ++d) tensors[*count - 1].shape.size[d] = 1;
 }
 
 static const char *const ft__state_labels[] = {"optimizer.moment1/", "optimizer.moment2/", "kept/"};
@@ -234,18 +259,15 @@ static uint64_t ft__checksum_texts(const char *graph, const char *training, cons
     return sum;
 }
 
-/* As in the file: little-endian, in pieces. */
-static uint64_t ft__checksum_floats(uint64_t sum, const float *values, size_t count)
+/* As in the file, in pieces of 1024 bytes. */
+static uint64_t ft__checksum_tensor(const ft__context *c, uint64_t sum, const ft__write_tensor *t)
 {
     unsigned char piece[1024];
-    size_t i, used = 0;
-    for (i = 0; i < count; ++i) {
-        uint32_t bits = ft__to_bits(values[i]);
-        int b;
-        for (b = 0; b < 4; ++b) piece[used++] = (unsigned char)(bits >> (8 * b));
-        if (used < sizeof piece && i + 1 < count) continue;
-        sum = ft__hash_bytes(sum, piece, used);
-        used = 0;
+    size_t count = ft__shape_count(&t->shape), width = (size_t)ft__type_bytes[t->type], i, some;
+    for (i = 0; i < count; i += some) {
+        some = count - i < sizeof piece / width ? count - i : sizeof piece / width;
+        ft__tensor_bytes(c, t, i, some, piece);
+        sum = ft__hash_bytes(sum, piece, some * width);
     }
     return sum;
 }
@@ -284,12 +306,13 @@ static bool ft__checkpoint_is_sound(const ft_file *file)
     return has && !strcmp(has, want);
 }
 
-/* Writes the model; with `checkpoint`, also that text and the state of training. */
+/* Writes the model, with its weights in this type, or FT_OTHER: each in its own. With `checkpoint`,
+   also that text and the state of training. */
 static ft_status ft__write_model(ft_model *m, const char *path, ft_type type,
                                  const char *checkpoint, bool kept)
 {
     ft__context *c = &m->context;
-    size_t most = 4 * (size_t)m->node_count + 1;
+    size_t most = 5 * (size_t)m->node_count + 1;
     ft__write_tensor *tensors = (ft__write_tensor *)ft__allocate(c, most, sizeof *tensors);
     char **names = (char **)ft__allocate(c, most, sizeof *names);
     char *graph = ft__graph_text(m);
@@ -302,15 +325,18 @@ static ft_status ft__write_model(ft_model *m, const char *path, ft_type type,
     for (at = 0; ft__ok(c) && at < m->node_count; ++at) {
         ft__node *node = &m->nodes[m->order[at] - 1];
         if (checkpoint && ft__is_state(node)) { /* so that a stream can resume midway */
-            ft__add_tensor(c, tensors, &count, names, node, "", node->value, FT_F32);
-            if (ft__ok(c)) tensors[count - 1].shape = ft__with_extent(node->shape,
-                                                                      ft__extent_of(m, m->batch));
+            ft_shape shape = ft__with_extent(node->shape, ft__extent_of(m, m->batch));
+            ft__add_tensor(c, tensors, &count, names, node, "", "",
+                           ft__floats(node->value, ft__shape_count(&shape)), FT_F32);
+            if (ft__ok(c)) tensors[count - 1].shape = shape;
         }
         if (!ft__is_weight(node)) continue;
-        ft__add_tensor(c, tensors, &count, names, node, "", node->value, type);
+        ft__add_weight(c, tensors, &count, names, node,
+                       type == FT_OTHER ? ft__value_type(node) : type);
         for (i = 0; checkpoint && i < (kept ? 3 : 2); ++i)
-            ft__add_tensor(c, tensors, &count, names, node, ft__state_labels[i],
-                           *ft__state_of(node, i), FT_F32);
+            ft__add_tensor(c, tensors, &count, names, node, ft__state_labels[i], "",
+                           ft__floats(*ft__state_of(node, i), ft__node_count_at(node, ft__one)),
+                           FT_F32);
     }
     if (metadata) {
         ft__add_text_pair(metadata, &pairs, ft__graph_key, graph);
@@ -319,8 +345,7 @@ static ft_status ft__write_model(ft_model *m, const char *path, ft_type type,
         ft__add_text_pair(metadata, &pairs, ft__checkpoint_key, checkpoint);
         for (i = 0; checkpoint && i < count; ++i) {
             sum = ft__hash_bytes(sum, tensors[i].name, strlen(tensors[i].name));
-            sum = ft__checksum_floats(sum, (const float *)tensors[i].data,
-                                      ft__shape_count(&tensors[i].shape));
+            sum = ft__checksum_tensor(c, sum, &tensors[i]);
         }
         ft__checksum_text(sum, checksum);
         ft__add_text_pair(metadata, &pairs, ft__checksum_key, checkpoint ? checksum : NULL);
@@ -431,7 +456,8 @@ static ft_node ft__read_leaf(ft__graph_reader *r, int node, int op, const char *
         ft__graph_fault(r, "the stored tensor has another shape:", name);
         return none;
     }
-    leaf->value = (float *)ft__allocate(c, ft__node_count_at(leaf, ft__one), sizeof(float));
+    if (!r->m->memory_follows || !ft__may_be_stored(leaf))
+        leaf->value = (float *)ft__allocate(c, ft__node_count_at(leaf, ft__one), sizeof(float));
     return made;
 }
 

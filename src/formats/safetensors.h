@@ -7,6 +7,8 @@
 #include "basics/json.h"
 #include "basics/sorting.h"
 #include "kernels/elementary.h"
+#include "kernels/stored.h"
+#include "nodes/nodes.h"
 
 /* =============================================================================================
    [SECTION] formats/safetensors: safetensors
@@ -14,13 +16,15 @@
    __metadata__: {key: text}}, then the data. Every number is checked before it is used. PyTorch's
    files become the same ft_file: their reader fills in the same list of tensors.
    ============================================================================================= */
+static const char ft__scale_suffix[] = "_scale"; /* of an int8 weight's scales */
+
 struct ft_file {
     ft__context *context;
     char *path;                 /* for messages */
     const unsigned char *bytes; /* the whole file */
     uint64_t size;
     unsigned char *owned;       /* `bytes` if read into memory; NULL if mapped or the caller's */
-    void *mapped;               /* the handle of a mapped file; else NULL */
+    ft__mapping *mapping;       /* of a mapped file, or of the caller's memory; else NULL */
     ft__json *json;             /* safetensors: owns the names and metadata */
     ft_tensor_info *tensors;
     int count, capacity;
@@ -252,40 +256,6 @@ static ft_status ft__safetensors_read(ft_file *file)
 
 /* ---- Numbers of other types ---- */
 
-/* IEEE half precision: subnormals are multiples of 2^-24. */
-static float ft__half_to_float(uint32_t half)
-{
-    uint32_t sign = (half & 0x8000u) << 16, exponent = half >> 10 & 31u, fraction = half & 0x3ffu;
-    float subnormal;
-    if (exponent == 31) return ft__from_bits(sign | 0x7f800000u | fraction << 13);
-    if (exponent) return ft__from_bits(sign | (exponent + 112) << 23 | fraction << 13);
-    subnormal = (float)fraction * (1.0f / 16777216.0f);
-    return sign ? -subnormal : subnormal;
-}
-
-/* Rounds to nearest, ties to even, like ft__float_to_bfloat. */
-static uint32_t ft__float_to_half(float value)
-{
-    uint32_t bits = ft__to_bits(value), sign = bits >> 16 & 0x8000u, size = bits & 0x7fffffffu;
-    uint32_t shift, fraction, rest, half;
-    if (size > 0x7f800000u) return sign | 0x7e00u;
-    if (size >= 0x47800000u) return sign | 0x7c00u;     /* 65536 and more */
-    if (size < 0x33000000u) return sign;                /* below half the smallest subnormal */
-    fraction = (size & 0x7fffffu) | 0x800000u;
-    shift = size < 0x38800000u ? 126u - (size >> 23) : 13u;
-    half = fraction >> shift;
-    rest = fraction & ((1u << shift) - 1u);
-    if (rest > 1u << (shift - 1) || (rest == 1u << (shift - 1) && (half & 1u))) half += 1;
-    return size < 0x38800000u ? sign | half : sign | (half + (((size >> 23) - 113u) << 10));
-}
-
-static uint32_t ft__float_to_bfloat(float value)
-{
-    uint32_t bits = ft__to_bits(value);
-    if ((bits & 0x7fffffffu) > 0x7f800000u) return (bits >> 16) | 64u;
-    return (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16;
-}
-
 /* Eight bits (Micikevicius et al. 2022): E5M2 is the upper half of a half; E4M3 has no infinity,
    and its subnormals are multiples of 2^-9. */
 static float ft__e4m3_to_float(uint32_t bits)
@@ -324,9 +294,9 @@ static float ft__read_element(const unsigned char *at, ft_type type)
 
 typedef struct ft__write_tensor {
     const char *name;
-    ft_type type;           /* F32, F16, BF16: converted from float32; others: bytes as they are */
+    ft_type type;           /* in the file: the type of `data`, or F32, F16, BF16 */
     ft_shape shape;
-    const void *data;
+    ft__stored data;
 } ft__write_tensor;
 
 static uint64_t ft__written_bytes(const ft__write_tensor *t)
@@ -363,23 +333,44 @@ static void ft__safetensors_header(ft__text *text, const ft__write_tensor *tenso
     while (ft__ok(text->context) && text->count % 8) ft__text_add(text, " ");
 }
 
-/* Written in pieces, so that converting allocates nothing; little-endian on any machine. */
+/* The bytes of numbers [first, first + count) of a tensor as in the file: little-endian. */
+static void ft__tensor_bytes(const ft__context *c, const ft__write_tensor *t, size_t first,
+                             size_t count, unsigned char *to)
+{
+    size_t width = (size_t)ft__type_bytes[t->type], some, i, b;
+    const unsigned char *from = (const unsigned char *)t->data.at + first * width;
+    float piece[256];
+    for (; count > 0; count -= some, first += some) {
+        some = count < 256 ? count : 256;
+        if (t->type != t->data.type) ft__read_stored_run(c, &t->data, first, some, piece);
+        for (i = 0; i < some; ++i) {
+            uint32_t bits;
+            uint16_t half;
+            if (t->type != t->data.type)
+                bits = t->type == FT_F32 ? ft__to_bits(piece[i])
+                    : t->type == FT_F16 ? ft__float_to_half(piece[i])
+                    : ft__float_to_bfloat(piece[i]);
+            else if (width == 4) memcpy(&bits, from, sizeof bits);
+            else if (width == 1) bits = *from;
+            else {
+                memcpy(&half, from, sizeof half);
+                bits = half;
+            }
+            from += width;
+            for (b = 0; b < width; ++b) *to++ = (unsigned char)(bits >> (8 * b));
+        }
+    }
+}
+
+/* Written in pieces, so that converting allocates nothing. */
 static bool ft__write_tensor_data(ft__saving *file, const ft__write_tensor *t)
 {
     unsigned char piece[8192];
-    const float *from = (const float *)t->data;
-    size_t count = ft__shape_count(&t->shape), i, used = 0;
-    int b, bytes = ft__type_bytes[t->type];
-    if (t->type != FT_F32 && t->type != FT_F16 && t->type != FT_BF16)
-        return ft__saving_write(file, t->data, count * (size_t)bytes);
-    for (i = 0; i < count; ++i) {
-        uint32_t bits = t->type == FT_F32 ? ft__to_bits(from[i])
-            : t->type == FT_F16 ? ft__float_to_half(from[i]) : ft__float_to_bfloat(from[i]);
-        for (b = 0; b < bytes; ++b) piece[used++] = (unsigned char)(bits >> (8 * b));
-        if (used == sizeof piece || i + 1 == count) {
-            if (!ft__saving_write(file, piece, used)) return false;
-            used = 0;
-        }
+    size_t count = ft__shape_count(&t->shape), width = (size_t)ft__type_bytes[t->type], i, some;
+    for (i = 0; i < count; i += some) {
+        some = count - i < sizeof piece / width ? count - i : sizeof piece / width;
+        ft__tensor_bytes(file->context, t, i, some, piece);
+        if (!ft__saving_write(file, piece, some * width)) return false;
     }
     return true;
 }

@@ -5,6 +5,7 @@
 #include "basics/files.h"
 #include "basics/json.h"
 #include "nodes/nodes.h"
+#include "nodes/storage.h"
 #include "formats/safetensors.h"
 #include "formats/checkpoints.h"
 
@@ -19,22 +20,29 @@ static ft_status ft__file_bytes(ft_file *file, ft_weights_options options)
     ft_files *files = &c->desc.files;
     size_t size = 0;
     int64_t whole;
+    if (options.map && (options.memory || files->map)) {
+        file->mapping = (ft__mapping *)ft__allocate(c, 1, sizeof *file->mapping);
+        if (!file->mapping) return c->status;
+        file->mapping->users = 1;
+    }
     if (options.memory) {
         file->bytes = (const unsigned char *)options.memory;
         file->size = options.bytes;
         return c->status;
     }
-    if (options.map && files->map) {
-        file->mapped = files->open(files->user, file->path, false);
-        whole = file->mapped ? files->size(files->user, file->mapped) : -1;
+    if (file->mapping) {
+        void *opened = files->open(files->user, file->path, false);
+        whole = opened ? files->size(files->user, opened) : -1;
         if (whole > 0) {
-            file->size = (uint64_t)whole;
-            file->bytes = (const unsigned char *)files->map(files->user, file->mapped,
-                                                            (size_t)whole);
+            file->size = file->mapping->size = (uint64_t)whole;
+            file->bytes = file->mapping->bytes
+                = (const unsigned char *)files->map(files->user, opened, (size_t)whole);
         }
+        file->mapping->file = file->bytes ? opened : NULL;
         if (file->bytes) return c->status;
-        if (file->mapped) files->close(files->user, file->mapped);
-        file->mapped = NULL; /* read it instead */
+        if (opened) files->close(files->user, opened);
+        ft__mapping_drop(c, file->mapping);
+        file->mapping = NULL; /* read it instead */
     }
     file->owned = ft__read_file(c, file->path, &size);
     file->bytes = file->owned;
@@ -73,18 +81,13 @@ ft_file *ft_file_open(ft_model *m, const char *path, ft_weights_options options)
 void ft_file_close(ft_file *file)
 {
     ft__context *c;
-    ft_files *files;
     if (!file) return;
     c = file->context;
-    files = &c->desc.files;
     ft__release(c, file->letters);
     ft__release(c, file->by_name);
     ft__release(c, file->tensors);
     ft__json_free(c, file->json);
-    if (file->mapped) {
-        files->unmap(files->user, file->bytes, (size_t)file->size);
-        files->close(files->user, file->mapped);
-    }
+    ft__mapping_drop(c, file->mapping);
     ft__release(c, file->owned);
     ft__release(c, file->path);
     ft__release(c, file);

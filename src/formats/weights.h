@@ -3,8 +3,10 @@
 #include "platform/context.h"
 #include "basics/strings.h"
 #include "basics/sorting.h"
+#include "kernels/stored.h"
 #include "nodes/nodes.h"
 #include "nodes/names.h"
+#include "nodes/storage.h"
 #include "operators/table.h"
 #include "devices/opencl_memory.h"
 #include "graph/plan.h"
@@ -193,6 +195,129 @@ static void ft__mark_tied(const ft_model *m, ft_file *file, const char *rename, 
     ft__release(c, order);
 }
 
+/* The tensor "<name>_scale" of an int8 tensor, a float32 for each row; -1: there is none. */
+static int ft__scale_of(const ft_file *file, int index)
+{
+    const ft_tensor_info *t = &file->tensors[index], *scale;
+    char name[640];
+    int found;
+    if (t->type != FT_I8 || t->shape.rank < 2 || strlen(t->name) > 600) return -1;
+    snprintf(name, sizeof name, "%s%s", t->name, ft__scale_suffix);
+    found = ft__find_tensor(file, name);
+    scale = found < 0 ? NULL : &file->tensors[found];
+    return scale && scale->type == FT_F32 && scale->shape.rank > 0
+        && scale->shape.size[0] == t->shape.size[0]
+        && ft__shape_count(&scale->shape) == (size_t)t->shape.size[0] ? found : -1;
+}
+
+static bool ft__is_scale(const ft_file *file, int index)
+{
+    const char *name = file->tensors[index].name;
+    size_t bytes = strlen(name) - (ft__ends_with(name, ft__scale_suffix)
+                                   ? strlen(ft__scale_suffix) : strlen(name));
+    char base[640];
+    int of;
+    if (bytes == 0 || bytes >= sizeof base) return false;
+    snprintf(base, sizeof base, "%.*s", (int)bytes, name);
+    of = ft__find_tensor(file, base);
+    return of >= 0 && ft__scale_of(file, of) == index;
+}
+
+/* Reads a weight as float32, of int8 times its scales. */
+static ft_status ft__read_weight(ft_file *file, int index, float *to, size_t count)
+{
+    int scales = index < 0 ? -1 : ft__scale_of(file, index);
+    size_t rows, r, i;
+    float scale = 0;
+    if (ft_file_read_f32(file, index, to, count) != FT_OK || scales < 0)
+        return file->context->status;
+    rows = (size_t)file->tensors[index].shape.size[0];
+    for (r = 0; r < rows; ++r) {
+        const ft_tensor_info *t = &file->tensors[scales];
+        uint64_t at = t->offset + (uint64_t)r * (uint64_t)t->stride[0] * sizeof scale;
+        scale = ft__read_element(file->bytes + at, FT_F32);
+        for (i = 0; i < count / rows; ++i) to[r * (count / rows) + i] *= scale;
+    }
+    return file->context->status;
+}
+
+/* Whether a weight stays in the file's type. Float32 gains only in a mapped file. */
+static bool ft__keeps_type(const ft_model *m, const ft_file *file, int index,
+                           const ft__node *node)
+{
+    const ft_tensor_info *t = &file->tensors[index];
+    return ft__may_be_stored(node) && ft__stored_kind_of(t->type) && !m->context.device
+        && (t->type != FT_I8 || ft__scale_of(file, index) >= 0)
+        && (t->type != FT_F32 || file->mapping);
+}
+
+/* Of numbers of two bytes. */
+static void ft__swap_bytes(unsigned char *at, size_t bytes)
+{
+    size_t i;
+    for (i = 0; i + 1 < bytes; i += 2) {
+        unsigned char first = at[i];
+        at[i] = at[i + 1];
+        at[i + 1] = first;
+    }
+}
+
+/* Makes a weight lie as it is in the file: in its place there if the file is mapped, and the tensor
+   aligned and row-major; else as a copy. */
+static ft_status ft__load_stored(ft_model *m, ft_file *file, int index, ft__node *node)
+{
+    ft__context *c = &m->context;
+    const ft_tensor_info *t = &file->tensors[index];
+    const unsigned char *at = file->bytes + t->offset;
+    int scales = ft__scale_of(file, index);
+    size_t rows = (size_t)t->shape.size[0];
+    bool in_place = file->mapping && ft__is_row_major(t) && ft__host_is_little_endian()
+        && (uintptr_t)at % (uintptr_t)ft__type_bytes[t->type] == 0;
+    float *scale = NULL;
+    unsigned char *copy = NULL;
+    if (!in_place && t->type == FT_F32) {
+        if (ft__own_float32(m, node, false) != FT_OK) return c->status;
+        return ft_file_read_f32(file, index, node->value, ft__node_count_at(node, ft__one));
+    }
+    if (scales >= 0) scale = (float *)ft__allocate(c, rows, sizeof *scale);
+    if (scale) ft_file_read_f32(file, scales, scale, rows);
+    if (!in_place) copy = (unsigned char *)ft__allocate(c, (size_t)t->bytes, 1);
+    if (copy) ft_file_read(file, index, copy, (size_t)t->bytes);
+    if (copy && ft__type_bytes[t->type] == 2 && !ft__host_is_little_endian())
+        ft__swap_bytes(copy, (size_t)t->bytes);
+    if (!ft__ok(c)) {
+        ft__release(c, copy);
+        ft__release(c, scale);
+        return c->status;
+    }
+    ft__release_value(c, node);
+    if (in_place) {
+        node->mapping = file->mapping;
+        node->mapping->users += 1;
+    }
+    if (t->type == FT_F32) node->value = (float *)(void *)(uintptr_t)at;
+    else {
+        node->stored.at = in_place ? (const void *)at : copy;
+        node->stored.type = t->type;
+        node->stored.columns = ft__shape_count(&t->shape) / rows;
+        node->stored.scale = scale;
+    }
+    m->version += 1;
+    return c->status;
+}
+
+/* Reads a weight into the memory that it has, or as it is in the file. */
+static ft_status ft__load_value(ft_model *m, ft_file *file, int index, ft__node *node,
+                                bool keep_types)
+{
+    ft_type type = ft__value_type(node);
+    size_t count = ft__node_count_at(node, ft__one);
+    if (keep_types && ft__keeps_type(m, file, index, node))
+        return ft__load_stored(m, file, index, node);
+    if (ft__own_float32(m, node, false) == FT_OK) ft__read_weight(file, index, node->value, count);
+    return ft__store(m, node, type);
+}
+
 static void ft__load_one(ft_model *m, ft_file *file, int index, ft_weights_options options,
                          ft__list *unexpected, ft__list *mismatched)
 {
@@ -201,7 +326,7 @@ static void ft__load_one(ft_model *m, ft_file *file, int index, ft_weights_optio
     ft__node *node = ft__node_for(m, file, index, options.rename);
     if (!node) {
         ft__renamed(options.rename, ft__shown_name(file, index), name, sizeof name);
-        if (!ft__is_counter(name) && !ft__is_count(name))
+        if (!ft__is_counter(name) && !ft__is_count(name) && !ft__is_scale(file, index))
             ft__list_add(unexpected, name, ft__shape_text(&info.shape, has));
         return;
     }
@@ -214,8 +339,7 @@ static void ft__load_one(ft_model *m, ft_file *file, int index, ft_weights_optio
     if (node->loaded)
         ft__fail(&m->context, FT_MISMATCH, "%s: two tensors of the file have this name",
                  node->name);
-    if (ft_file_read_f32(file, index, node->value, ft__node_count_at(node, ft__one)) == FT_OK)
-        node->loaded = true;
+    if (ft__load_value(m, file, index, node, options.keep_types) == FT_OK) node->loaded = true;
 }
 
 /* If `name` is the end of a longer name, after a dot, returns the length before that dot; else 0.
@@ -265,6 +389,8 @@ static ft_status ft__load_weights(ft_model *m, ft_file *file, const char *path,
     memset(&unexpected, 0, sizeof unexpected);
     memset(&mismatched, 0, sizeof mismatched);
     ft__host_takes_weights(c, true);
+    if (options.keep_types && c->device)
+        ft__log(c, "%s: keep_types has no effect on a device: its weights are float32", path);
     for (i = 0; i < m->node_count; ++i) m->nodes[i].loaded = false;
     ft__choose_prefix(m, file, options.rename);
     tied = (char *)ft__allocate(c, (size_t)file->count + 1, 1);

@@ -1,10 +1,13 @@
 #pragma once
 #include "interface/types.h"
 #include "platform/context.h"
+#include "basics/numbers.h"
+#include "kernels/stored.h"
 #include "kernels/transpose.h"
 #include "nodes/nodes.h"
 #include "nodes/names.h"
 #include "nodes/sharing.h"
+#include "nodes/storage.h"
 #include "operators/table.h"
 #include "operators/losses.h"
 #include "operators/rows.h"
@@ -25,7 +28,8 @@ static double ft__clock(const ft__context *c)
 }
 
 /* Folds y = (x - mean) / sqrt(var + eps) * gamma + beta into the weight and bias before it:
-   weight' = weight * s, bias' = (bias - mean) * s + beta, s = gamma / sqrt(var + eps). */
+   weight' = weight * s, bias' = (bias - mean) * s + beta, s = gamma / sqrt(var + eps). Of a weight
+   in another type only s is kept, for those who read it. */
 static void ft__fold(const ft_model *m, const ft__step *step)
 {
     const ft__node *node = &m->nodes[step->id - 1], *norm = &m->nodes[step->norm - 1];
@@ -40,10 +44,13 @@ static void ft__fold(const ft_model *m, const ft__step *step)
     size_t per_channel = ft__node_count_at(weight, ft__one) / channels;
     for (i = 0; i < channels; ++i) {
         float scale = gamma[i] / sqrtf(var[i] + eps);
-        const float *from = weight->value + i * per_channel;
-        float *to = step->weight + i * per_channel;
-        for (each = 0; each < per_channel; ++each) to[each] = from[each] * scale;
         step->bias[i] = ((bias ? bias[i] : 0.0f) - mean[i]) * scale + beta[i];
+        if (step->fold) step->fold[i] = scale;
+        else {
+            const float *from = weight->value + i * per_channel;
+            float *to = step->weight + i * per_channel;
+            for (each = 0; each < per_channel; ++each) to[each] = from[each] * scale;
+        }
     }
 }
 
@@ -75,13 +82,13 @@ enum { FT__ONLY_OUTPUT = 1, FT__EVALUATING = 2 };
 static bool ft__prepare_step(ft_model *m, ft__step *step, ft__call *call)
 {
     uint64_t now;
-    if ((!step->weight && !step->prepared) || (step->lent && ft__shares_weights(m))) return false;
+    if ((!step->weight && !step->prepared && !step->fold) || (step->lent && ft__shares_weights(m))) return false;
     now = ft__weights_of_step(m, step);
     call->prepare = step->each_run || step->prepared_for != now;
     if (call->prepare && step->norm) {
         ft__host_takes_weights(&m->context, false);
         ft__fold(m, step);
-        ft__host_wrote(&m->context, step->weight);
+        if (step->weight) ft__host_wrote(&m->context, step->weight);
         ft__host_wrote(&m->context, step->bias);
     }
     step->prepared_for = now;
@@ -95,6 +102,23 @@ static void ft__use_values(ft__plan *plan, const ft__step *step, int time)
     if (!step->alone) plan->saved[step->id - 1] = step->saved[time];
 }
 
+/* Converts the inputs in other types that the step's operator cannot read. */
+static void ft__widen_inputs(ft_model *m, const ft__plan *plan, const ft__step *step)
+{
+    char *to = (char *)plan->workspace + plan->widen_at;
+    int count = ft__node_of_step(m, plan, step)->input_count, i;
+    for (i = 0; i < count; ++i) {
+        ft__tensor *input = &plan->inputs[i];
+        size_t numbers;
+        if (!ft__is_widened(m, plan, step, i)) continue;
+        numbers = ft__node_count_at(ft__typed_input(m, plan, step, i), ft__one);
+        input->value = (float *)(void *)to;
+        ft__read_stored_run(&m->context, &input->typed, 0, numbers, input->value);
+        memset(&input->typed, 0, sizeof input->typed);
+        to += ft__round_up(numbers * sizeof(float));
+    }
+}
+
 static void ft__run_step_again(ft_model *m, ft__plan *plan, ft__step *step, int batch)
 {
     ft__call call;
@@ -102,6 +126,7 @@ static void ft__run_step_again(ft_model *m, ft__plan *plan, ft__step *step, int 
     call = ft__make_call(m, plan, step, ft__extent_of(m, batch), false);
     call.again = true;
     call.restore = step->alone != 0;
+    ft__widen_inputs(m, plan, step);
     ft__run_operator(&call, false);
 }
 
@@ -153,6 +178,7 @@ static void ft__run_forward(ft_model *m, ft__plan *plan, int from, int to, int b
         if (step->again) ft__use_values(plan, step, 0);
         call = ft__make_call(m, plan, step, ft__extent_of(m, batch), false);
         if (how & FT__EVALUATING) call.training = false;
+        ft__widen_inputs(m, plan, step);
         start = ft__clock(&m->context);
         ft__prepare_step(m, step, &call);
         if (in_steps && ft__is(call.node, FT__LOOKS_UP))
@@ -218,6 +244,7 @@ static void ft__run_backward(ft_model *m, ft__plan *plan, int batch)
         bool runs;
         ft__run_again(m, plan, i, batch);
         call = ft__make_call(m, plan, step, ft__extent_of(m, batch), true);
+        ft__widen_inputs(m, plan, step);
         runs = call.output.gradient && backward;
         ft__fresh_gradients(m, plan, i, batch, runs, runs && ft__runs_on_device(&call));
         if (runs && step->activation && !ft__masks(m, step)) ft__run_activation_back(&call);
@@ -381,6 +408,22 @@ static ft_status ft__check_inputs(ft_model *m, const ft__plan *plan, bool with_l
     return m->context.status;
 }
 
+/* How many numbers of a weight are NaN or, unless it is a buffer, infinite. */
+static size_t ft__count_bad(const ft_model *m, const ft__node *node, size_t count)
+{
+    ft__stored s = ft__stored_of(node);
+    float piece[256];
+    size_t at, some, k, bad = 0;
+    for (at = 0; at < count; at += some) {
+        const float *x = node->value ? node->value + at : piece;
+        some = ft__min_size(sizeof piece / sizeof *piece, count - at);
+        if (!node->value) ft__read_stored_run(&m->context, &s, at, some, piece);
+        for (k = 0; k < some; ++k)
+            bad += ft__is_buffer(node) ? x[k] != x[k] : !(x[k] >= -FLT_MAX && x[k] <= FLT_MAX);
+    }
+    return bad;
+}
+
 /* NaN in weights may vanish on the way to the output (relu makes it 0), so weights are checked
    before a run, once after each change; those that training changes, when it is over. A buffer may
    hold infinite numbers, as a mask does. */
@@ -391,11 +434,8 @@ static ft_status ft__check_weights(ft_model *m, bool training)
     int i;
     for (i = 0; look && i < m->node_count; ++i) {
         const ft__node *node = &m->nodes[i];
-        size_t count = ft__is_weight(node) ? ft__node_count_at(node, ft__one) : 0, k, bad = 0;
-        for (k = 0; k < count; ++k) {
-            float x = node->value[k];
-            bad += ft__is_buffer(node) ? x != x : !(x >= -FLT_MAX && x <= FLT_MAX);
-        }
+        size_t count = ft__is_weight(node) ? ft__node_count_at(node, ft__one) : 0, bad;
+        bad = count ? ft__count_bad(m, node, count) : 0;
         if (bad)
             return ft__fail(&m->context, FT_NOT_FINITE, "%s: %zu of its %zu numbers are NaN or"
                             " infinite: the file that they were loaded from is damaged, or the"

@@ -1,9 +1,11 @@
 #pragma once
 #include "interface/types.h"
 #include "platform/context.h"
+#include "basics/numbers.h"
 #include "basics/random.h"
 #include "nodes/nodes.h"
 #include "nodes/sharing.h"
+#include "nodes/storage.h"
 #include "operators/table.h"
 #include "operators/rows.h"
 #include "optimizers/options.h"
@@ -46,11 +48,14 @@ static ft__call ft__make_call(ft_model *m, const ft__plan *plan, const ft__step 
         input->stored = from->layout.strided ? from->layout.order : NULL;
         input->fresh = false;
         input->value = leaf ? holder->value : plan->values[id - 1];
+        memset(&input->typed, 0, sizeof input->typed);
+        if (leaf) input->typed = holder->stored;
         input->gradient = !backward ? NULL : leaf && ft__is_parameter(holder)
             ? holder->gradient : plan->gradients[id - 1];
     }
     call.input_count = node->input_count;
     if (step->weight) plan->inputs[1].value = step->weight;
+    if (step->fold) plan->inputs[1].typed.fold = step->fold;
     if (step->bias) {
         ft__tensor *bias = &plan->inputs[2];
         memset(bias, 0, sizeof *bias);
@@ -282,11 +287,41 @@ static int ft__gradient_block(const ft_model *m, ft__plan *plan, int id, int mad
                          (void **)(void *)&plan->gradients[id - 1]);
 }
 
+/* The weight in another type that a step's input is, or is a view of; NULL: there is none. */
+static const ft__node *ft__typed_input(const ft_model *m, const ft__plan *plan,
+                                       const ft__step *step, int i)
+{
+    int id = ft__input_of(m, plan, step, i);
+    const ft__node *holder = id > plan->node_count ? NULL : &m->nodes[id - 1];
+    return holder && ft__stays_stored(holder, plan->training) ? holder : NULL;
+}
+
+/* Whether it is converted to float32 before the step's operator runs. */
+static bool ft__is_widened(const ft_model *m, const ft__plan *plan, const ft__step *step, int i)
+{
+    const ft__node *node = &m->nodes[step->id - 1];
+    if (!ft__typed_input(m, plan, step, i)) return false;
+    return step->copies || i == 0 || !ft__is(node, FT__READS_TYPES)
+        || !ft__is_stored(&m->nodes[node->inputs[i] - 1]);
+}
+
+static size_t ft__widened_bytes(const ft_model *m, const ft__plan *plan, const ft__step *step)
+{
+    int count = ft__node_of_step(m, plan, step)->input_count, i;
+    size_t bytes = 0;
+    for (i = 0; i < count; ++i)
+        if (ft__is_widened(m, plan, step, i))
+            bytes += ft__round_up(ft__node_count_at(ft__typed_input(m, plan, step, i), ft__one)
+                                  * sizeof(float));
+    return bytes;
+}
+
 /* Lists values, gradients and what operators save: at most five blocks per step. Those of
    parameters are outside the plan. */
 static int ft__list_blocks(ft_model *m, ft__plan *plan, ft__block *blocks)
 {
     int count = 0, i;
+    size_t widened = 0;
     bool twice;
     ft__plan_moments(plan);
     memset(plan->shared_until, 0, (size_t)ft__value_count(m, plan) * sizeof *plan->shared_until);
@@ -300,6 +335,7 @@ static int ft__list_blocks(ft_model *m, ft__plan *plan, ft__block *blocks)
         void **value = (void **)(void *)(step->again ? &step->values[0]
                                                      : &plan->values[step->output - 1]);
         if (costs.workspace > plan->workspace_bytes) plan->workspace_bytes = costs.workspace;
+        widened = ft__max_size(widened, ft__widened_bytes(m, plan, step));
         count = ft__add_block(blocks, count, bytes, i, ft__last_use(m, plan, i, false), value);
         if (step->again)
             count = ft__add_block(blocks, count, bytes, step->moment_again,
@@ -318,6 +354,8 @@ static int ft__list_blocks(ft_model *m, ft__plan *plan, ft__block *blocks)
     for (i = 1; i <= m->node_count; ++i)
         if (ft__is_leaf(&m->nodes[i - 1]) && ft__wants_gradient(m, plan, i))
             count = ft__gradient_block(m, plan, i, -1, blocks, count);
+    plan->widen_at = ft__round_up(plan->workspace_bytes);
+    if (widened) plan->workspace_bytes = plan->widen_at + widened;
     return count;
 }
 
@@ -469,7 +507,7 @@ static void ft__plan_weights(ft_model *m, ft__plan *plan)
         ft__costs costs = ft__costs_of(m, node, plan->most, false);
         size_t bytes;
         if (!plan->steps[i].norm || (!costs.prepared && !plan->steps[i].each_run)
-            || ft__lent_for(m, plan->steps[i].id, plan->steps[i].norm)) continue;
+            || plan->steps[i].typed || ft__lent_for(m, plan->steps[i].id, plan->steps[i].norm)) continue;
         bytes = ft__node_count_at(&m->nodes[node->inputs[1] - 1], ft__one) * sizeof(float);
         if (bytes > passing) passing = bytes;
     }
@@ -487,10 +525,13 @@ static void ft__plan_weights(ft_model *m, ft__plan *plan)
             step->bias = lent->bias;
             continue;
         }
-        if (costs.prepared && !step->trained && !step->each_run)
+        if (costs.prepared && !step->trained && !step->each_run && !step->typed)
             step->prepared = ft__plan_weight(plan, costs.prepared);
         if (!step->norm) continue;
-        step->weight = costs.prepared || step->each_run ? shared : ft__plan_weight(
+        if (step->typed)
+            step->fold = ft__plan_weight(plan, (size_t)m->nodes[node->inputs[1] - 1].shape.size[0]
+                                         * sizeof(float));
+        else step->weight = costs.prepared || step->each_run ? shared : ft__plan_weight(
             plan, ft__node_count_at(&m->nodes[node->inputs[1] - 1], ft__one) * sizeof(float));
         step->bias = ft__plan_weight(plan, (size_t)m->nodes[node->inputs[1] - 1].shape.size[0]
                                      * sizeof(float));
@@ -568,6 +609,7 @@ static size_t ft__besides_plan(const ft_model *m, ft__extent most, bool training
         size_t each = ft__node_count_at(node, most) * sizeof(float) + 2 * FT__ALIGNMENT;
         if (ft__has_rows(node) && !ft__holds(node->capacity, most)) bytes += each;
         if (!training || !ft__is_parameter(node) || node->frozen) continue;
+        if (!node->value || node->mapping) bytes += each;
         if (!node->gradient) bytes += each;
         if (ft__moments(m) > 0 && !node->moment1) bytes += each;
         if (ft__moments(m) > 1 && !node->moment2) bytes += each;
@@ -715,7 +757,7 @@ static bool ft__plan_drop_weights(ft_model *m, ft__plan *plan)
     for (i = 0; i < plan->step_count && !m->context.device; ++i) {
         const ft__step *step = &plan->steps[i];
         const ft__node *node = ft__node_of_step(m, plan, step);
-        if (step->each_run || step->trained || step->lent) continue;
+        if (step->each_run || step->trained || step->lent || step->typed) continue;
         bytes = ft__costs_of(m, node, plan->most, false).prepared;
         if (!bytes && step->norm)
             bytes = ft__node_count_at(&m->nodes[node->inputs[1] - 1], ft__one) * sizeof(float);
@@ -886,7 +928,9 @@ static ft_status ft__plan_leaves(ft_model *m, ft__extent extent, bool training)
             node->value = grown;
             node->capacity = room;
         }
-        if (!training || !ft__is_parameter(node) || node->frozen || node->gradient) continue;
+        if (!training || !ft__is_parameter(node) || node->frozen) continue;
+        if (ft__own_float32(m, node, true) != FT_OK) return c->status;
+        if (node->gradient) continue;
         node->gradient = (float *)ft__allocate(c, ft__node_count_at(node, ft__one), sizeof(float));
     }
     return c->status;

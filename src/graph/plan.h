@@ -5,6 +5,7 @@
 #include "basics/strings.h"
 #include "nodes/nodes.h"
 #include "nodes/sharing.h"
+#include "nodes/storage.h"
 #include "nodes/initialisers.h"
 #include "operators/table.h"
 #include "operators/adding.h"
@@ -32,6 +33,9 @@ typedef struct ft__step {   /* one call of an operator */
     int norm;               /* batch norm folded into it; 0: none */
     int activation;         /* activation applied to the result; 0: none */
     float *weight, *bias;   /* the folded ones */
+    bool typed;             /* its weight lies in another type: nothing is prepared, and the batch
+                               norm's factors are multiplied where it is read: */
+    float *fold;            /* [output channels] */
     float *prepared;        /* weights in the form that the operator uses; NULL: it prepares none */
     bool each_run;          /* both are made in each run, to save memory: folded weights in one
                                place for all such steps, prepared ones by the operator */
@@ -78,6 +82,8 @@ struct ft__plan {
     ft__tensor *inputs;     /* scratch for one call */
     void *memory, *workspace, *weights; /* `weights`: folded and prepared ones */
     size_t memory_bytes, workspace_bytes, weight_bytes;
+    size_t widen_at;        /* in the workspace: weights in other types, converted for operators
+                               without FT__READS_TYPES */
     size_t memory_whole;    /* memory_bytes if nothing were recomputed */
     int parts;              /* of the trained steps, to save memory; 0: nothing is recomputed */
     bool gives_up;          /* the other plan is released before this one is allocated */
@@ -149,7 +155,7 @@ static void ft__release_node(ft__context *c, ft__node *node)
 {
     ft__release(c, node->name);
     ft__release(c, node->inputs);
-    if (!node->borrowed) ft__release(c, node->value);
+    ft__release_value(c, node);
     ft__release(c, node->gradient);
     ft__release(c, node->moment1);
     ft__release(c, node->moment2);
@@ -224,8 +230,7 @@ static ft_digest ft__digest(ft_model *m)
         const ft__node *node = &m->nodes[i];
         if (!ft__is_weight(node) || !ft__node_is_frozen(m, node)) continue;
         digest.frozen = ft__hash_bytes(digest.frozen, node->name, strlen(node->name));
-        digest.frozen = ft__hash_bytes(digest.frozen, node->value,
-                                       ft__node_count_at(node, ft__one) * sizeof(float));
+        digest.frozen = ft__hash_value(digest.frozen, node);
         digest.tensors += 1;
     }
     return digest;
@@ -249,7 +254,7 @@ static ft_status ft__resize_parameter(ft_model *m, ft__node *node, int size)
     shape.size[0] = size;
     value = (float *)ft__allocate(c, ft__shape_count(&shape), sizeof(float));
     if (!value) return c->status;
-    ft__release(c, node->value);
+    ft__release_value(c, node);
     ft__release_training(c, node);
     node->value = value;
     node->shape = shape;
@@ -313,6 +318,12 @@ static void ft__plan_free(ft__context *c, ft__plan *plan)
     ft__release(c, plan->copied);
     ft__release(c, plan->steps);
     ft__release(c, plan);
+}
+
+/* Whether a weight lies in another type when the plan runs: what is trained does not. */
+static bool ft__stays_stored(const ft__node *node, bool training)
+{
+    return ft__is_stored(node) && (node->frozen || !training);
 }
 
 enum { FT__VALUE = 1, FT__GRADIENT = 2 };
@@ -455,6 +466,16 @@ static void ft__fuse(const ft_model *m, const ft__plan *plan, const int *sole, f
         step->activation = step->output = next; /* in training only the output is kept */
 }
 
+/* Whether a node's operator reads a weight in the type that it is stored in. */
+static bool ft__reads_typed(const ft_model *m, const ft__plan *plan, int id)
+{
+    const ft__node *node = &m->nodes[id - 1];
+    int i;
+    for (i = 1; ft__is(node, FT__READS_TYPES) && i < node->input_count; ++i)
+        if (ft__stays_stored(&m->nodes[node->inputs[i] - 1], plan->training)) return true;
+    return false;
+}
+
 /* Appends a step for a node's operator, or to copy its value to the other layout. */
 static ft__step *ft__add_step(ft__plan *plan, int id, int output, char needed)
 {
@@ -477,6 +498,7 @@ static void ft__add_steps(const ft_model *m, ft__plan *plan, const char *needed,
         if (needed[id - 1] && !done[id - 1] && !ft__is_leaf(&m->nodes[id - 1])
             && !m->nodes[id - 1].layout.source && (plan->trained[id - 1] != 0) == trained) {
             ft__step *step = ft__add_step(plan, id, id, needed[id - 1]);
+            step->typed = ft__reads_typed(m, plan, id);
             ft__fuse(m, plan, sole, step);
             done[step->id - 1] = done[step->output - 1] = 1;
             if (step->norm) done[step->norm - 1] = 1;

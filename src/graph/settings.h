@@ -3,8 +3,10 @@
 #include "platform/context.h"
 #include "basics/numbers.h"
 #include "basics/strings.h"
+#include "kernels/stored.h"
 #include "nodes/nodes.h"
 #include "nodes/names.h"
+#include "nodes/storage.h"
 #include "operators/table.h"
 #include "operators/adding.h"
 #include "operators/rows.h"
@@ -137,6 +139,28 @@ int ft_class_count(const ft_model *m)
 {
     const ft__node *output = m ? ft__get_node(m, m->output) : NULL;
     return output && output->shape.rank == 2 ? output->shape.size[1] : 0;
+}
+
+/* ---- Types of frozen weights ---- */
+
+static ft_status ft__check_type(ft_model *m, const char *what, ft_type type)
+{
+    if ((unsigned)type >= FT_TYPE_COUNT || !ft__stored_kind_of(type))
+        return ft__fail(&m->context, FT_INVALID, "%s: %s: it must be FT_F32, FT_F16, FT_BF16 or"
+                        " FT_I8", what, (unsigned)type < FT_TYPE_COUNT ? ft__type_names[type]
+                        : "not a type");
+    if (m->context.device && type != FT_F32)
+        return ft__fail(&m->context, FT_UNSUPPORTED, "%s: weights on a device are float32", what);
+    return m->context.status;
+}
+
+/* Stores all that is frozen in this type; FT_F32: it stays as it is. */
+static void ft__store_frozen(ft_model *m, ft_type type)
+{
+    int i;
+    for (i = 0; type != FT_F32 && i < m->node_count; ++i)
+        if (ft__may_be_stored(&m->nodes[i]) && m->nodes[i].frozen)
+            ft__store(m, &m->nodes[i], type);
 }
 
 /* ---- Length and state ---- */

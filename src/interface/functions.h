@@ -292,6 +292,8 @@ FINETUNE_API ft_shape ft_node_shape(const ft_model *m, ft_node node); /* with FT
 /* Writes up to `most` of the node's inputs and returns how many there are. */
 FINETUNE_API int ft_node_inputs(const ft_model *m, ft_node node, ft_node *inputs, int most);
 FINETUNE_API bool ft_node_frozen(const ft_model *m, ft_node node);
+/* The type of a node's numbers in memory: of a parameter see ft_set_type. FT_OTHER: no node. */
+FINETUNE_API ft_type ft_node_type(const ft_model *m, ft_node node);
 FINETUNE_API uint64_t ft_node_multiply_adds(const ft_model *m, ft_node node); /* per sample */
 FINETUNE_API ft_time ft_node_time(const ft_model *m, ft_node node); /* with ft_desc.clock */
 FINETUNE_API const char *ft_architecture(const ft_model *m); /* "resnet18", or "" */
@@ -334,6 +336,15 @@ FINETUNE_API ft_plan_bytes ft_plan(ft_model *m, int batch_size, bool training);
 FINETUNE_API int ft_freeze(ft_model *m, const char *glob);
 FINETUNE_API int ft_unfreeze(ft_model *m, const char *glob);
 FINETUNE_API ft_digest ft_frozen_digest(ft_model *m);
+/* Stores the frozen parameters that match in another type, so that they take less memory: FT_BF16
+   or FT_F16 (rounded to nearest), FT_I8 (a scale for each row: output channel, or word; the largest
+   number of a row becomes 127 or -127), or FT_F32 again. Vectors, such as biases, match but stay
+   float32. Computations are in float32: where a product or an embedding reads such weights, they
+   are converted, in each run. That takes time for small batches: of float32 weights, convolutions
+   and layers keep a prepared copy. What is unfrozen becomes float32 when its training begins.
+   Returns how many matched. FT_INVALID: one is not frozen, or another type. FT_NOT_FINITE: a number
+   does not fit the type. FT_UNSUPPORTED on an OpenCL device, where weights are float32. */
+FINETUNE_API int ft_set_type(ft_model *m, const char *glob, ft_type type);
 /* Gives the last linear layer before the output `classes` outputs and new, unfrozen weights under
    its old name, and removes the old class names. FT_INVALID if there is no such layer. */
 FINETUNE_API ft_status ft_replace_head(ft_model *m, int classes);

@@ -91,7 +91,8 @@
      allocator or from one block (ft_desc.arena).
 
    FORMATS
-     read    safetensors (all types; F16, BF16 and integers become float32); PyTorch's .pt and .pth
+     read    safetensors (all types; F16, BF16 and integers become float32, or stay as they are:
+             ft_weights_options.keep_types); PyTorch's .pt and .pth
              as torch.save writes them since 1.6, holding a state_dict or a checkpoint that has one;
              vocabularies: vocab.txt, vocab.json with merges.txt, tokenizer.json of WordPiece and
              of byte-level BPE, llama2.c's tokenizer.bin
@@ -127,6 +128,9 @@
      are float32. It is faster with AVX512_BF16 and fails with FT_UNSUPPORTED without it;
      "bf16_emulated" gives the same bits anywhere, slowly. Files hold float32 either way. A
      checkpoint continues with the precision that its run began with.
+     Frozen weights may lie in memory as F16, BF16 or int8 (ft_set_type), or in a mapped file in its
+     type (ft_weights_options.keep_types). They are converted where they are read, so that the
+     results are those of the rounded numbers in float32. What is trained is float32.
      On NVIDIA GPUs from compute capability 8.0 on, "tf32" and "bf16" round the factors to 11 or 8
      bits for the tensor cores, if that is fastest and passes the check: within 0.4 and 3.2 percent
      of the largest value. Other devices compute in float32, and the log says so.

@@ -360,10 +360,17 @@ typedef struct ft_weights_options {
     bool allow_missing;     /* parameters that the file lacks keep their values */
     bool allow_unexpected;  /* skip tensors that the network lacks */
     bool allow_mismatched;  /* skip tensors of another shape (a new head) */
-    bool map;               /* map the file instead of reading it; it must not shrink meanwhile */
+    bool map;               /* map the file instead of reading it; it must not shrink meanwhile:
+                               see keep_types */
     const char *state_dict; /* PyTorch's checkpoints: the key of the weights, "model_ema" or
                                "a.b" for one inside another; default: the usual names, and where
                                averaged weights lie beside, not those; the log says so */
+    bool keep_types;        /* matrices and kernels stay in the file's type (F16, BF16, or I8 with
+                               scales; F32 in a mapped file) until they are trained, instead of
+                               becoming float32 in memory. With `map`, they are used where they are
+                               in the file, which must then stay as it is until ft_destroy, and so
+                               must `memory`; tensors that are not aligned are copied. Not on an
+                               OpenCL device */
 } ft_weights_options;
 
 typedef struct ft_load_options {
@@ -373,7 +380,10 @@ typedef struct ft_load_options {
 } ft_load_options;
 
 typedef struct ft_save_options {
-    ft_type type;           /* FT_F32 (default), FT_F16 or FT_BF16 */
+    ft_type type;           /* FT_F16 or FT_BF16: of all weights; FT_F32 (default): each weight in
+                               the type that it has in memory (ft_set_type), I8 with its scales as
+                               "<name>_scale" [rows, 1, ...] */
+    bool widen;             /* with FT_F32: weights in other types become float32 too */
 } ft_save_options;
 
 typedef struct ft_tensor_info { /* one tensor of a file; pointers live as long as the ft_file */
@@ -663,6 +673,9 @@ typedef struct ft_finetune_options {
     bool (*progress)(void *user, const ft_progress *progress);
     void *progress_user;
     bool balanced;          /* as in ft_fit_options */
+    ft_type frozen_type;    /* FT_F16, FT_BF16 or FT_I8: while they are frozen, matrices and kernels
+                               are stored so (ft_set_type). A later stage that trains them begins
+                               with the rounded numbers. FT_F32 (default): as they are */
 } ft_finetune_options;
 
 typedef struct ft_finetune_result {
@@ -723,4 +736,6 @@ typedef struct ft_plan_bytes { /* the memory that a run will need */
     size_t parameters, gradients, optimizer, activations, workspace, total;
     size_t other;                 /* in total: the graph, names, lists and everything else */
     size_t device;                /* in total: on ft_desc.device, and not allocated yet */
+    size_t mapped;                /* not in total, nor in memory_budget: weights that are used in a
+                                     mapped file */
 } ft_plan_bytes;

@@ -6,6 +6,7 @@
 #include "kernels/elementary.h"
 #include "kernels/gemm.h"
 #include "kernels/levels.h"
+#include "kernels/stored.h"
 
 /* =============================================================================================
    [SECTION] kernels/convolution: Convolution kernels
@@ -451,6 +452,9 @@ typedef struct ft__weight_pack {
     size_t n, k, n_step, k_step;
     int taps;
     const ft__tap_place *place;     /* of each tap; NULL: one matrix */
+    const ft__context *context;
+    const ft__stored *stored;       /* instead of `weight`; NULL: it is float32 */
+    size_t first_row;               /* in `stored` */
     float *to;
 } ft__weight_pack;
 
@@ -485,24 +489,26 @@ static void ft__pack_square(const float *from, size_t line, size_t lines, size_t
     }
 }
 
-/* Packs a panel of weights stored as one line of [channel][tap] for each column. They are
-   transposed in blocks, so that a cache line is read once, not once per number. */
-static void ft__pack_weight_lines(const ft__weight_pack *w, const float *from, size_t lines,
-                                  size_t width, float *panel)
+/* Packs numbers [begin, end) of a panel of weights stored as one line of [channel][tap] for each
+   column, `step` apart from `from` on. They are transposed in blocks, so that a cache line is read
+   once, not once per number. */
+static void ft__pack_weight_lines(const ft__weight_pack *w, const float *from, size_t step,
+                                  size_t begin, size_t end, size_t lines, size_t width,
+                                  float *panel)
 {
-    size_t total = w->k * (size_t)w->taps, begin, p, c = 0, some;
+    size_t p, c = begin / (size_t)w->taps, some;
     float *row[FT__PACK_AT_ONCE];
-    int tap = 0;
-    for (begin = 0; begin < total; begin += some) {
-        some = total - begin < FT__PACK_AT_ONCE ? total - begin : FT__PACK_AT_ONCE;
+    int tap = (int)(begin % (size_t)w->taps);
+    for (; begin < end; begin += some, from += some) {
+        some = end - begin < FT__PACK_AT_ONCE ? end - begin : FT__PACK_AT_ONCE;
         for (p = 0; p < some; ++p) {
             row[p] = panel + ((size_t)tap * w->k + c) * width;
             if (++tap < w->taps) continue;
             tap = 0;
             c += 1;
         }
-        for (p = 0; p < lines; ++p) FT__PREFETCH(from + p * w->n_step + begin + 64);
-        ft__pack_square(from + begin, w->n_step, lines, width, some, row);
+        for (p = 0; p < lines; ++p) FT__PREFETCH(from + p * step + 64);
+        ft__pack_square(from, step, lines, width, some, row);
     }
 }
 
@@ -525,15 +531,67 @@ static void ft__pack_weight_taps(const ft__weight_pack *w, size_t j, size_t line
     }
 }
 
+/* Are the weights of a column contiguous? */
+static bool ft__packs_lines(const ft__weight_pack *w)
+{
+    return !w->place && w->k_step == (size_t)w->taps && w->n_step >= w->k * w->k_step;
+}
+
+#define FT__STORED_AT_ONCE ((size_t)64) /* numbers of a row that are converted at once */
+
+/* Packs a panel of weights in another type: pieces of its rows are converted, then packed. */
+static void ft__pack_stored_lines(const ft__weight_pack *w, size_t j, size_t lines, size_t width)
+{
+    size_t total = w->k * (size_t)w->taps, begin, end, l;
+    float piece[FT__TILE_WIDEST * FT__STORED_AT_ONCE];
+    for (begin = 0; begin < total; begin = end) {
+        end = total - begin < FT__STORED_AT_ONCE ? total : begin + FT__STORED_AT_ONCE;
+        for (l = 0; l < lines; ++l)
+            ft__read_stored(w->context, w->stored, w->first_row + j + l, begin, end - begin,
+                            piece + l * FT__STORED_AT_ONCE);
+        ft__pack_weight_lines(w, piece, FT__STORED_AT_ONCE, begin, end, lines, width,
+                              ft__packed_tap(w, 0, j, width));
+    }
+}
+
+/* The same where the weights of a line of the panel are contiguous, [column][tap]. */
+static void ft__pack_stored_taps(const ft__weight_pack *w, size_t j, size_t lines, size_t width)
+{
+    size_t taps = (size_t)w->taps, total = lines * taps, begin, some, c, i;
+    float piece[FT__STORED_AT_ONCE], *to;
+    int tap;
+    for (tap = 0; lines < width && tap < w->taps; ++tap)
+        for (c = 0; c < w->k; ++c) {
+            to = ft__packed_tap(w, tap, j, width) + c * width;
+            for (i = lines; i < width; ++i) to[i] = 0;
+        }
+    for (c = 0; c < w->k; ++c)
+        for (begin = 0; begin < total; begin += some) {
+            some = total - begin < FT__STORED_AT_ONCE ? total - begin : FT__STORED_AT_ONCE;
+            ft__read_stored(w->context, w->stored, w->first_row + c, j * taps + begin, some,
+                            piece);
+            for (i = begin; i < begin + some; ++i) {
+                to = ft__packed_tap(w, (int)(i % taps), j, width) + c * width;
+                to[i / taps] = piece[i - begin];
+            }
+        }
+}
+
 static void ft__pack_weight_panel(void *context, int index)
 {
     const ft__weight_pack *w = (const ft__weight_pack *)context;
     size_t j = (size_t)index * w->tile->columns, width = ft__panel_width(w->tile, w->n, j);
     size_t valid = w->n - j < width ? w->n - j : width, c, l;
-    const float *from = w->weight + j * w->n_step;
+    const float *from;
     int tap;
-    if (!w->place && w->k_step == (size_t)w->taps && w->n_step >= w->k * w->k_step) {
-        ft__pack_weight_lines(w, from, valid, width, ft__packed_tap(w, 0, j, width));
+    if (w->stored) {
+        (ft__packs_lines(w) ? ft__pack_stored_lines : ft__pack_stored_taps)(w, j, valid, width);
+        return;
+    }
+    from = w->weight + j * w->n_step;
+    if (ft__packs_lines(w)) {
+        ft__pack_weight_lines(w, from, w->n_step, 0, w->k * (size_t)w->taps, valid, width,
+                              ft__packed_tap(w, 0, j, width));
         return;
     }
     if (w->n_step > 1 && w->n_step == (size_t)w->taps) {
@@ -554,6 +612,7 @@ static void ft__pack_weight_panel(void *context, int index)
 static void ft__pack_weights(ft__context *c, ft__weight_pack *w)
 {
     w->tile = &ft__tiles[c->simd];
+    w->context = c;
     ft__parallel(c, (int)((w->n + w->tile->columns - 1) / w->tile->columns), ft__pack_weight_panel,
                  w);
 }

@@ -1,9 +1,11 @@
 #pragma once
 #include "interface/types.h"
 #include "platform/context.h"
+#include "kernels/stored.h"
 #include "nodes/nodes.h"
 #include "nodes/names.h"
 #include "nodes/sharing.h"
+#include "nodes/storage.h"
 #include "operators/table.h"
 #include "operators/adding.h"
 #include "operators/dropout.h"
@@ -235,18 +237,20 @@ static ft_status ft__add_mean_rows(ft_model *m, ft__node *weight, int more)
 {
     ft__context *c = &m->context;
     size_t rows = (size_t)weight->shape.size[0], columns = (size_t)weight->shape.size[1], i, j;
+    ft__stored old;
     float *value;
     ft__host_takes_weights(c, true);
     value = (float *)ft__allocate(c, (rows + (size_t)more) * columns, sizeof *value);
     if (!value) return c->status;
-    memcpy(value, weight->value, rows * columns * sizeof *value);
+    old = ft__stored_of(weight);
+    ft__read_stored_run(c, &old, 0, rows * columns, value);
     for (j = 0; j < columns; ++j) {
         double sum = 0;
         for (i = 0; i < rows; ++i) sum += (double)value[i * columns + j];
         for (i = rows; i < rows + (size_t)more; ++i)
             value[i * columns + j] = (float)(sum / (double)rows);
     }
-    ft__release(c, weight->value);
+    ft__release_value(c, weight);
     ft__release_training(c, weight);
     weight->value = value;
     weight->shape.size[0] += more;

@@ -4,6 +4,7 @@
 #include "basics/random.h"
 #include "kernels/elementary.h"
 #include "nodes/nodes.h"
+#include "nodes/storage.h"
 
 /* =============================================================================================
    [SECTION] nodes/initialisers: Initialisers
@@ -51,6 +52,7 @@ static void ft__initialise_node(ft_model *m, ft__node *node)
     uint64_t key = ft__key(m->context.desc.seed, name, 0, FT__USE_INITIALISE);
     ft_initialiser how = ft__initialiser_of(m, node);
     float in, out, bound;
+    if (ft__own_float32(m, node, false) != FT_OK) return;
     ft__fans(node, &in, &out);
     bound = how == FT_INIT_KAIMING_UNIFORM ? 1 / sqrtf(in)
         : how == FT_INIT_XAVIER_UNIFORM ? sqrtf(6 / (in + out)) : sqrtf(2 / out);

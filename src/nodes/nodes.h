@@ -3,6 +3,7 @@
 #include "interface/types.h"
 #include "platform/context.h"
 #include "basics/strings.h"
+#include "kernels/stored.h"
 
 /* =============================================================================================
    [SECTION] nodes/nodes: Nodes and parameters
@@ -21,6 +22,8 @@ typedef struct ft__tensor { /* what an operator sees of a node during a run */
                                channels_last says. Of FT__STRIDED operators */
     ft_type type;
     float *value;
+    ft__stored typed;       /* a weight in another type: then `value` is NULL. Only operators with
+                               FT__READS_TYPES see one, and only after their first input */
     float *gradient;        /* NULL: nobody needs it */
     bool fresh;             /* the gradient is still empty: backward writes instead of adding */
 } ft__tensor;
@@ -93,6 +96,14 @@ typedef struct ft__layout {
     bool strided;           /* that order is neither row by row nor channels-last */
 } ft__layout;
 
+/* A mapped file, or memory of the caller: its weights are used where they are. */
+typedef struct ft__mapping {
+    void *file;             /* its handle; NULL: the memory is the caller's */
+    const unsigned char *bytes;
+    uint64_t size;
+    int users;              /* weights, and the ft_file while it is open */
+} ft__mapping;
+
 typedef struct ft__node {
     int op;                 /* FT__OP_conv2d, ... */
     char *name;
@@ -105,6 +116,9 @@ typedef struct ft__node {
     bool keep_value;        /* ft_keep: it can be read after a run */
     bool want_gradient;     /* ft_want_gradient: so can its gradient after backward */
     float *value;           /* of parameters and buffers, and of inputs: what was fed */
+    ft__stored stored;      /* of parameters: the numbers, if they are not float32; see
+                               nodes/storage */
+    ft__mapping *mapping;   /* that `value` or `stored` is part of; NULL: the model owns them */
     ft__extent capacity;    /* inputs: how many samples and steps fit ... */
     ft__extent fed;         /* ... and how many were fed; batch 0: nothing was fed */
     uint64_t fed_before;    /* inputs: the model's runs before that */
@@ -179,7 +193,8 @@ struct ft_model {
     int class_count;
     char not_found[100];    /* the last name that ft_find looked for and did not find */
     bool keras_initialisers;
-    bool values_follow;     /* new parameters get their values from a file later */
+    bool values_follow;     /* new parameters get their values from a file later, ... */
+    bool memory_follows;    /* ... and the memory for them too */
     uint64_t version;       /* counts changes of the graph or of what is frozen: plans are remade */
     uint64_t layouts_for;   /* the version + 1 that graph/layout chose for */
     int copies;             /* of values in another layout */

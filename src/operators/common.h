@@ -2,12 +2,19 @@
 #include "interface/types.h"
 #include "platform/context.h"
 #include "basics/threads.h"
+#include "kernels/stored.h"
 #include "nodes/nodes.h"
 
 /* =============================================================================================
    [SECTION] operators/common: Shared by many operators
    Checks of inputs, an axis of a tensor, and the layout of numbers in memory.
    ============================================================================================= */
+/* A weight in another type, for those who read it; NULL: it is float32. */
+static const ft__stored *ft__stored_weight(const ft__tensor *weight)
+{
+    return weight->typed.at ? &weight->typed : NULL;
+}
+
 /* Fails if an input does not hold floats: operators cannot compute with labels. */
 static ft_status ft__want_numbers(ft__context *c, const ft__node *node, const ft__tensor *input,
                                   int count)

@@ -115,7 +115,7 @@ static void ft__conv1d_backward(const ft__call *call)
 }
 
 static const ft__row ft__row_conv1d = {
-    FT__NAMED(conv1d), 2, 3, FT__LAYER | FT__WEIGHTS | FT__PRODUCT,
+    FT__NAMED(conv1d), 2, 3, FT__LAYER | FT__WEIGHTS | FT__PRODUCT | FT__READS_TYPES,
     ft__conv1d_shape, ft__conv1d_forward, ft__conv1d_backward, ft__conv1d_costs, ft__conv2d_fields,
     NULL};
 

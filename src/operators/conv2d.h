@@ -77,7 +77,7 @@ static void ft__conv2d_backward(const ft__call *call)
 
 static const ft__row ft__row_conv2d = {
     FT__NAMED(conv2d), 2, 3, FT__LAYER | FT__WEIGHTS | FT__PRODUCT | FT__FOLDS
-        | FT__CHANNELS_LAST,
+        | FT__CHANNELS_LAST | FT__READS_TYPES,
     ft__conv2d_shape, ft__conv2d_forward, ft__conv2d_backward, ft__conv2d_costs, ft__conv2d_fields,
     NULL};
 

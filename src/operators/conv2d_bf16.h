@@ -4,9 +4,11 @@
 #include "basics/threads.h"
 #include "kernels/gemm.h"
 #include "kernels/bf16.h"
+#include "kernels/stored.h"
 #include "kernels/convolution.h"
 #include "nodes/nodes.h"
 #include "operators/table.h"
+#include "operators/common.h"
 #include "operators/conv2d_rows.h"
 #include "operators/conv2d_rows_weight.h"
 
@@ -231,19 +233,23 @@ static void ft__bf16_pack_some(const ft__bf16_run *r, size_t j, size_t c, size_t
 {
     size_t channels = (size_t)r->g.channels, end = ft__min_size(c + 16, channels), at, l, place;
     size_t places = (size_t)r->g.kernel[0] * (size_t)r->g.kernel[1], step = r->form.pixel * width;
-    float pair[FT__BF16_PLACES];
+    const ft__stored *stored = ft__stored_weight(&r->run.call->input[1]);
+    float pair[FT__BF16_PLACES], piece[16 * FT__BF16_PLACES];
     for (l = 0; l < width && j + l < (size_t)r->g.outputs; ++l) {
-        const float *from = r->run.call->input[1].value + (j + l) * channels * places;
-        if (places == 1) r->kind->round(from + c, end - c, pair);
-        for (at = c; at < end; at += 2) {
+        const float *from = stored ? piece : r->run.call->input[1].value
+            + ((j + l) * channels + c) * places;
+        if (stored)
+            ft__read_stored(r->run.call->context, stored, j + l, c * places, (end - c) * places,
+                            piece);
+        if (places == 1) r->kind->round(from, end - c, pair);
+        for (at = c; at < end; at += 2, from += 2 * places) {
             float *to = panel + at / 2 * width + l;
             if (places == 1) {
                 if (at + 1 == end) ft__bf16_put_pair(ft__bits(pair[(at - c) / 2]) & 0xffff, 0, to);
                 else memcpy(to, pair + (at - c) / 2, sizeof *to);
                 continue;
             }
-            r->kind->pair(from + at * places, at + 1 < end ? from + (at + 1) * places : NULL,
-                          places, pair);
+            r->kind->pair(from, at + 1 < end ? from + places : NULL, places, pair);
             for (place = 0; place < places; ++place)
                 memcpy(to + place * step, pair + place, sizeof *pair);
         }
@@ -288,12 +294,20 @@ static void ft__bf16_pack_back_panel(void *context, int index)
     size_t width = ft__panel_width(r->run.tile, channels, j);
     size_t places = (size_t)r->g.kernel[0] * (size_t)r->g.kernel[1];
     size_t valid = ft__min_size(width, channels - j);
-    const float *from = r->run.call->input[1].value + j * places;
+    const ft__stored *stored = ft__stored_weight(&r->run.call->input[1]);
     float *to = r->to + j * taps * half, pair[32 * FT__BF16_PLACES];
+    float piece[2][32 * FT__BF16_PLACES];
     if (valid < width) memset(to, 0, taps * half * width * sizeof *to);
-    for (o = 0; o < outputs; o += 2, to += width, from += 2 * channels * places) {
-        r->kind->pair(from, o + 1 < outputs ? from + channels * places : NULL, valid * places,
-                      pair);
+    for (o = 0; o < outputs; o += 2, to += width) {
+        const float *from[2];
+        for (l = 0; l < 2; ++l) {
+            from[l] = o + l == outputs ? NULL : stored ? piece[l]
+                : r->run.call->input[1].value + ((o + l) * channels + j) * places;
+            if (from[l] && stored)
+                ft__read_stored(r->run.call->context, stored, o + l, j * places, valid * places,
+                                piece[l]);
+        }
+        r->kind->pair(from[0], from[1], valid * places, pair);
         for (tap = 0; tap < taps; ++tap)
             for (l = 0; l < valid; ++l)
                 memcpy(to + tap * half * width + l,

@@ -6,6 +6,7 @@
 #include "kernels/convolution.h"
 #include "kernels/recurrent.h"
 #include "nodes/nodes.h"
+#include "operators/common.h"
 #include "operators/activations.h"
 #include "operators/convolution.h"
 
@@ -294,7 +295,9 @@ static void ft__conv_pack_forward(ft__conv_run *run)
     pack.taps = run->walk.taps;
     if (call->prepared) run->shared = call->prepared;
     for (group = 0; group < g->groups && (!call->prepared || call->prepare); ++group) {
-        pack.weight = call->input[1].value + group * pack.n * g->k;
+        pack.stored = ft__stored_weight(&call->input[1]);
+        pack.first_row = group * pack.n;
+        if (!pack.stored) pack.weight = call->input[1].value + pack.first_row * g->k;
         pack.to = run->shared + group * ft__packed_right(call->context, pack.n, g->k);
         ft__pack_weights(call->context, &pack);
     }
@@ -441,7 +444,9 @@ static void ft__conv_pack_backward(ft__conv_run *run)
     pack.k_step = g->k;
     pack.taps = taps;
     pack.place = run->place;
-    pack.weight = run->call->input[1].value + run->group * (size_t)g->outputs * g->k;
+    pack.stored = ft__stored_weight(&run->call->input[1]);
+    pack.first_row = run->group * (size_t)g->outputs;
+    if (!pack.stored) pack.weight = run->call->input[1].value + pack.first_row * g->k;
     pack.to = run->shared;
     ft__pack_weights(run->call->context, &pack);
     run->packed = run->shared;

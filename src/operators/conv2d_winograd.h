@@ -4,9 +4,11 @@
 #include "basics/threads.h"
 #include "kernels/gemm.h"
 #include "kernels/bf16.h"
+#include "kernels/stored.h"
 #include "kernels/convolution.h"
 #include "kernels/winograd.h"
 #include "nodes/nodes.h"
+#include "operators/common.h"
 #include "operators/activations.h"
 #include "operators/conv2d_rows.h"
 #include "operators/conv2d_rows_weight.h"
@@ -58,15 +60,51 @@ static void ft__winograd_kernel(const ft__winograd_run *run, size_t output, size
     ft__pack_lines(weight, (ptrdiff_t)n_step, lanes, lanes, 9, row);
 }
 
+/* Weights in another type, of some channels to the outputs of a vector, as float32. */
+#define FT__WINOGRAD_PIECE ((size_t)28) /* channels, an even number */
+typedef struct ft__winograd_piece { float at[16 * 9 * FT__WINOGRAD_PIECE]; } ft__winograd_piece;
+
+static void ft__winograd_read(const ft__winograd_run *run, const ft__stored *stored, size_t output,
+                              size_t channel, size_t channels, size_t lanes,
+                              ft__winograd_piece *piece)
+{
+    const ft__context *c = run->call->context;
+    size_t i;
+    for (i = 0; run->backward && i < channels; ++i)
+        ft__read_stored(c, stored, channel + i, output * 9, lanes * 9, piece->at + i * 16 * 9);
+    for (i = 0; !run->backward && i < lanes; ++i)
+        ft__read_stored(c, stored, output + i, channel * 9, channels * 9,
+                        piece->at + i * 9 * FT__WINOGRAD_PIECE);
+}
+
+/* As ft__winograd_kernel, from channel `channel` of a piece. */
+static void ft__winograd_piece_kernel(const ft__winograd_run *run, const ft__winograd_piece *piece,
+                                      size_t channel, size_t lanes, float *const *row)
+{
+    if (run->backward) ft__pack_lines(piece->at + channel * 16 * 9, 9, lanes, lanes, 9, row);
+    else ft__pack_lines(piece->at + channel * 9, 9 * FT__WINOGRAD_PIECE, lanes, lanes, 9, row);
+}
+
+/* Transforms one or two channels' kernels, packed in t, to their place `to`. */
+static void ft__winograd_put_weights(const ft__winograd_run *run, ft__winograd_tile *t, float *to,
+                                     size_t step)
+{
+    int at;
+    for (at = 0; at < FT__TILE_INPUTS; ++at) t->to[at] = to + (size_t)at * step;
+    run->w.kind.row->weight(t);
+}
+
 /* Transforms the weights of a panel's columns, `k` numbers of each row from `from` on, to
    [36][k][width], with `step` between two of the 36. */
 static void ft__winograd_weights(const ft__winograd_run *run, ft__winograd_panel p, size_t from,
                                  size_t k, float *to, size_t step)
 {
-    size_t lanes = ft__min_size(16, p.width), numbers = run->w.kind.numbers, i, l, n;
+    size_t lanes = ft__min_size(16, p.width), numbers = run->w.kind.numbers, i, l, n, first;
+    const ft__stored *stored = ft__stored_weight(&run->call->input[1]);
     float g[2][9][16], *row[2][9];
+    ft__winograd_piece piece;
     ft__winograd_tile t;
-    int tap, at;
+    int tap;
     memset(&t, 0, sizeof t);
     t.channels = lanes;
     for (tap = 0; tap < 9; ++tap) {
@@ -75,13 +113,22 @@ static void ft__winograd_weights(const ft__winograd_run *run, ft__winograd_panel
         row[0][tap] = g[0][run->backward ? 8 - tap : tap];
         row[1][tap] = g[1][run->backward ? 8 - tap : tap];
     }
-    for (i = 0; i < k; ++i)
+    for (i = 0; !stored && i < k; ++i)
         for (n = 0; n < p.width; n += lanes) {
             for (l = 0; l < numbers; ++l)
                 ft__winograd_kernel(run, p.column + n, (from + i) * numbers + l, lanes, row[l]);
-            for (at = 0; at < FT__TILE_INPUTS; ++at)
-                t.to[at] = to + (size_t)at * step + i * p.width + n;
-            run->w.kind.row->weight(&t);
+            ft__winograd_put_weights(run, &t, to + i * p.width + n, step);
+        }
+    for (first = 0; stored && first < k; first += FT__WINOGRAD_PIECE / numbers)
+        for (n = 0; n < p.width; n += lanes) {
+            size_t some = ft__min_size(FT__WINOGRAD_PIECE / numbers, k - first);
+            ft__winograd_read(run, stored, p.column + n, (from + first) * numbers, some * numbers,
+                              lanes, &piece);
+            for (i = 0; i < some; ++i) {
+                for (l = 0; l < numbers; ++l)
+                    ft__winograd_piece_kernel(run, &piece, i * numbers + l, lanes, row[l]);
+                ft__winograd_put_weights(run, &t, to + (first + i) * p.width + n, step);
+            }
         }
 }
 

@@ -3,6 +3,7 @@
 #include "platform/context.h"
 #include "basics/numbers.h"
 #include "basics/threads.h"
+#include "kernels/stored.h"
 #include "kernels/convolution.h"
 #include "kernels/depthwise.h"
 #include "nodes/nodes.h"
@@ -135,10 +136,16 @@ static size_t ft__depthwise_room(const ft__conv *g, bool training)
 
 static void ft__depthwise_weights(const ft__call *call, const ft__conv *g, float *to)
 {
-    size_t channels = g->groups * (size_t)g->outputs, c, tap;
+    size_t channels = g->groups * (size_t)g->outputs, c, tap, begin, some;
+    const ft__stored *stored = ft__stored_weight(&call->input[1]);
+    float piece[64];
     for (c = 0; c < channels; ++c)
-        for (tap = 0; tap < g->k; ++tap)
-            to[tap * channels + c] = call->input[1].value[c * g->k + tap];
+        for (begin = 0; begin < g->k; begin += some) {
+            const float *from = stored ? piece : call->input[1].value + c * g->k + begin;
+            some = stored && g->k - begin > 64 ? 64 : g->k - begin;
+            if (stored) ft__read_stored(call->context, stored, c, begin, some, piece);
+            for (tap = 0; tap < some; ++tap) to[(begin + tap) * channels + c] = from[tap];
+        }
 }
 
 /* Window sums for one output channel of every input channel at a time. `x_is_input` and

@@ -2,6 +2,7 @@
 #include "interface/types.h"
 #include "platform/context.h"
 #include "kernels/elementary.h"
+#include "kernels/stored.h"
 #include "nodes/nodes.h"
 #include "operators/table.h"
 #include "operators/adding.h"
@@ -46,7 +47,9 @@ static void ft__embedding_forward(const ft__call *call)
     size_t each = (size_t)call->input[1].shape.size[1];
     float *y = call->output.value;
     for (i = 0; i < count; ++i, y += each) {
-        if (ids[i] >= 0 && (size_t)ids[i] < words)
+        if (ids[i] >= 0 && (size_t)ids[i] < words && call->input[1].typed.at)
+            ft__read_stored(call->context, &call->input[1].typed, (size_t)ids[i], 0, each, y);
+        else if (ids[i] >= 0 && (size_t)ids[i] < words)
             memcpy(y, call->input[1].value + (size_t)ids[i] * each, each * sizeof *y);
         else for (j = 0; j < each; ++j) y[j] = ids[i] == -1 ? 0 : ft__from_bits(0x7fc00000u);
     }
@@ -70,7 +73,7 @@ static void ft__embedding_backward(const ft__call *call)
 }
 
 static const ft__row ft__row_embedding = {
-    FT__NAMED(embedding), 2, 2, FT__READS_X | FT__WEIGHTS | FT__LOOKS_UP,
+    FT__NAMED(embedding), 2, 2, FT__READS_X | FT__WEIGHTS | FT__LOOKS_UP | FT__READS_TYPES,
     ft__embedding_shape, ft__embedding_forward, ft__embedding_backward, NULL, ft__embedding_fields,
     NULL};
 

@@ -61,7 +61,8 @@ static ft__conv ft__linear_size(const ft__call *call)
 /* Whether dx of few rows uses ft__linear_input_slot; that does not depend on the threads. */
 static bool ft__linear_packs_late(const ft__call *call, const ft__conv *g)
 {
-    return ft__tiles[call->context->simd].packing[0] && g->outputs >= 64 && g->channels >= 32;
+    return ft__tiles[call->context->simd].packing[0] && g->outputs >= 64 && g->channels >= 32
+        && !call->input[1].typed.at;
 }
 
 static void ft__linear_costs(const ft__call *call, ft__costs *costs)
@@ -90,7 +91,7 @@ static void ft__linear_costs(const ft__call *call, ft__costs *costs)
 static bool ft__linear_goes_across(const ft__call *call, const ft__conv *g)
 {
     float low, high;
-    return !call->prepared && 2 * g->batch <= (size_t)g->outputs
+    return !call->prepared && 2 * g->batch <= (size_t)g->outputs && !call->input[1].typed.at
         && (!call->fused || ft__is_clamp(call->fused, &low, &high));
 }
 
@@ -215,7 +216,8 @@ static void ft__linear_backward(const ft__call *call)
 }
 
 static const ft__row ft__row_linear = {
-    FT__NAMED(linear), 2, 3, FT__LAYER | FT__WEIGHTS | FT__PRODUCT | FT__FOLDS | FT__CAN_BE_HEAD,
+    FT__NAMED(linear), 2, 3, FT__LAYER | FT__WEIGHTS | FT__PRODUCT | FT__FOLDS | FT__CAN_BE_HEAD
+        | FT__READS_TYPES,
     ft__linear_shape, ft__linear_forward, ft__linear_backward, ft__linear_costs, ft__no_fields,
     NULL};
 

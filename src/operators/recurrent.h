@@ -8,6 +8,7 @@
 #include "kernels/recurrent.h"
 #include "nodes/nodes.h"
 #include "operators/table.h"
+#include "operators/common.h"
 #include "operators/step_pool.h"
 
 /* =============================================================================================
@@ -277,6 +278,7 @@ static void ft__recurrent_pack(ft__context *c, const ft__tensor *weight, bool tr
     ft__weight_pack pack;
     memset(&pack, 0, sizeof pack);
     pack.weight = weight->value;
+    pack.stored = ft__stored_weight(weight);
     pack.n = transposed ? rows : columns;
     pack.k = transposed ? columns : rows;
     pack.n_step = transposed ? columns : 1;
@@ -716,16 +718,16 @@ static void ft__recurrent_backward(const ft__call *call)
 }
 
 static const ft__row ft__row_lstm = {
-    FT__NAMED(lstm), 3, 12, FT__READS_X | FT__RECURRENT,
+    FT__NAMED(lstm), 3, 12, FT__READS_X | FT__RECURRENT | FT__READS_TYPES,
     ft__recurrent_shape, ft__recurrent_forward, ft__recurrent_backward, ft__recurrent_costs,
     ft__recurrent_fields, NULL};
 
 static const ft__row ft__row_gru = {
-    FT__NAMED(gru), 3, 11, FT__READS_X | FT__RECURRENT,
+    FT__NAMED(gru), 3, 11, FT__READS_X | FT__RECURRENT | FT__READS_TYPES,
     ft__recurrent_shape, ft__recurrent_forward, ft__recurrent_backward, ft__recurrent_costs,
     ft__recurrent_fields, NULL};
 
 static const ft__row ft__row_rnn = {
-    FT__NAMED(rnn), 3, 11, FT__READS_X | FT__RECURRENT,
+    FT__NAMED(rnn), 3, 11, FT__READS_X | FT__RECURRENT | FT__READS_TYPES,
     ft__recurrent_shape, ft__recurrent_forward, ft__recurrent_backward, ft__recurrent_costs,
     ft__recurrent_fields, NULL};

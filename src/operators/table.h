@@ -79,6 +79,8 @@ enum {
                                in which one of the last two is the innermost */
     FT__WEIGHS = 1 << 27,   /* a loss over a batch that honours the weights in ft__call */
     FT__MIXES = 1 << 28,    /* numbers of different samples may meet, as its shapes say */
+    FT__READS_TYPES = 1 << 29,  /* reads weights, its inputs after the first, in the type that they
+                                   are stored in; for others they are converted before */
     FT__ELEMENTS = FT__WRITES | FT__IN_PLACE | FT__BY_KIND | FT__ANY_LAYOUT,
     FT__OF_X = FT__READS_X | FT__ELEMENTS,  /* activations whose slope is given by x */
     FT__OF_Y = FT__READS_Y | FT__ELEMENTS,  /* ... by y */
@@ -150,6 +152,12 @@ static bool ft__is_state(const ft__node *node) { return node->op == FT__OP_state
 
 /* Inputs, and states that go from run to run, have a row for each sample. */
 static bool ft__has_rows(const ft__node *node) { return ft__is_input(node) || ft__is_state(node); }
+
+/* Whether a weight may lie in another type, or in a mapped file (nodes/storage). */
+static bool ft__may_be_stored(const ft__node *node)
+{
+    return ft__is_parameter(node) && node->shape.rank >= 2;
+}
 
 static bool ft__is_weight(const ft__node *node)
 {

@@ -300,12 +300,13 @@ static ft_status ft__load_opened(ft_model *m, ft_file *file, const char *path,
         return ft__fail(c, FT_FORMAT, "%s: a checkpoint of a run that has not ended, not a model:"
                         " continue the run with ft_fit_options.checkpoint, or --resume", path);
     m->values_follow = true;
+    m->memory_follows = options.weights.keep_types && !c->device;
     if (!name && ft_file_metadata(file, ft__graph_key)) ft__load_graph(m, file, path);
     else {
         ft__recognise(m, file, options.weights.rename, &name, &network);
         if (ft__ok(c)) ft_network(m, name, network);
     }
-    m->values_follow = false;
+    m->values_follow = m->memory_follows = false;
     ft__take_tokenizer(m, ft_file_metadata(file, ft__tokenizer_key), path);
     ft__keep_notes(m, file);
     if (ft__load_weights(m, file, path, options.weights) != FT_OK) return c->status;
@@ -382,5 +383,9 @@ ft_status ft_save(ft_model *m, const char *path, ft_save_options options)
     if (options.type != FT_F32 && options.type != FT_F16 && options.type != FT_BF16)
         return ft__fail(c, FT_INVALID, "%s: the type of saved weights must be FT_F32, FT_F16 or"
                         " FT_BF16", path);
-    return ft__write_model(m, path, options.type, NULL, false);
+    if (options.widen && options.type != FT_F32)
+        return ft__fail(c, FT_INVALID, "%s: widen has no effect here: it is for the type FT_F32",
+                        path);
+    return ft__write_model(m, path, options.type == FT_F32 && !options.widen ? FT_OTHER
+                           : options.type, NULL, false);
 }

@@ -4,8 +4,10 @@
 #include "basics/numbers.h"
 #include "basics/strings.h"
 #include "basics/files.h"
+#include "kernels/stored.h"
 #include "nodes/nodes.h"
 #include "nodes/sharing.h"
+#include "nodes/storage.h"
 #include "nodes/initialisers.h"
 #include "operators/table.h"
 #include "operators/adding.h"
@@ -141,7 +143,14 @@ static ft_status ft__check_count(ft_model *m, ft_node node, size_t count, ft__ex
 ft_status ft_get(ft_model *m, ft_node node, float *to, size_t count)
 {
     ft__extent size;
-    const float *value = ft__value_of(m, node, "ft_get", &size);
+    const float *value;
+    if (ft__get_node(m, node) && ft__is_stored(ft__get_node(m, node))) {
+        if (!ft__usable(m) || ft__check_count(m, node, count, ft__one) != FT_OK
+            || !ft__given(&m->context, to, "ft_get: to")) return ft__status_of(m);
+        ft__read_stored_run(&m->context, &m->nodes[node.id - 1].stored, 0, count, to);
+        return FT_OK;
+    }
+    value = ft__value_of(m, node, "ft_get", &size);
     if (!value || ft__check_count(m, node, count, size) != FT_OK
         || !ft__given(&m->context, to, "ft_get: to")) return ft__status_of(m);
     ft__catch_up(&m->context, &m->nodes[node.id - 1], NULL, 0);
@@ -152,11 +161,16 @@ ft_status ft_get(ft_model *m, ft_node node, float *to, size_t count)
 ft_status ft_set(ft_model *m, ft_node node, const float *from, size_t count)
 {
     ft__extent size = ft__one;
-    bool rows = ft__get_node(m, node) && ft__has_rows(ft__get_node(m, node));
-    float *value = rows ? NULL : ft__value_of(m, node, "ft_set", &size);
+    ft__node *found = ft__get_node(m, node);
+    bool rows = found && ft__has_rows(found), weight = found && ft__is_weight(found);
+    float *value = rows || weight ? NULL : ft__value_of(m, node, "ft_set", &size);
+    ft_type type = weight ? ft__value_type(found) : FT_F32;
     if (rows) size = ft__extent_of(m, m->batch);
-    if (!ft__usable(m) || (!rows && !value) || ft__check_count(m, node, count, size) != FT_OK
+    if (!ft__usable(m) || (!rows && !weight && !value)
+        || ft__check_count(m, node, count, size) != FT_OK
         || !ft__given(&m->context, from, "ft_set: from")) return ft__status_of(m);
+    if (weight && ft__own_float32(m, found, false) != FT_OK) return ft__status_of(m);
+    if (weight) value = found->value;
     if (rows) {
         if (ft__plan_leaves(m, size, false) != FT_OK) return ft__status_of(m);
         ft__fill_input(m, &m->nodes[node.id - 1], from, size.batch);
@@ -165,9 +179,10 @@ ft_status ft_set(ft_model *m, ft_node node, const float *from, size_t count)
             return m->context.status;
         ft__host_takes_weights(&m->context, true);
         memcpy(value, from, count * sizeof *from);
+        if (weight) ft__store(m, found, type);
     }
     m->weights_version += 1;
-    return FT_OK;
+    return ft__status_of(m);
 }
 
 /* Why a node has no gradient; for a layer names its first parameter. */
@@ -272,7 +287,9 @@ ft_plan_bytes ft_plan(ft_model *m, int batch_size, bool training)
         size_t each = ft__node_count_at(node, plan->most) * sizeof(float);
         if (ft__has_rows(node)) bytes.activations += each;
         if (!ft__is_weight(node)) continue;
-        if (!node->borrowed) bytes.parameters += each;
+        if (ft__stays_stored(node, training)) each = ft__value_bytes(node);
+        if (node->mapping && !(training && !node->frozen)) bytes.mapped += each;
+        else if (!node->borrowed) bytes.parameters += each;
         if (!training || !ft__is_parameter(node) || node->frozen) continue;
         bytes.gradients += each;
         bytes.optimizer += each * (size_t)ft__moments(m);
@@ -303,6 +320,31 @@ int ft_unfreeze(ft_model *m, const char *glob)
 {
     ft__say_unmatched(m, "ft_unfreeze", glob, ft__can_freeze);
     return ft__set_frozen(m, glob, false);
+}
+
+int ft_set_type(ft_model *m, const char *glob, ft_type type)
+{
+    int i, count = 0;
+    if (!ft__usable(m)) return 0;
+    ft__say_unmatched(m, "ft_set_type", glob, ft__is_parameter);
+    ft__check_type(m, "ft_set_type", type);
+    for (i = 0; ft__ok(&m->context) && i < m->node_count; ++i) {
+        ft__node *node = &m->nodes[i];
+        if (!ft__is_parameter(node) || !ft__glob(glob, node->name)) continue;
+        count += 1;
+        if (!ft__may_be_stored(node)) continue;
+        if (type != FT_F32 && !node->frozen)
+            ft__fail(&m->context, FT_INVALID, "ft_set_type: %s is trained, which needs F32, not"
+                     " %s: freeze it first (ft_freeze)", node->name, ft__type_names[type]);
+        ft__store(m, node, type);
+    }
+    return count;
+}
+
+ft_type ft_node_type(const ft_model *m, ft_node node)
+{
+    const ft__node *found = ft__get_node(m, node);
+    return !found || found->op == FT__OP_none ? FT_OTHER : ft__value_type(found);
 }
 
 ft_digest ft_frozen_digest(ft_model *m) { return ft__digest(m); }
@@ -376,11 +418,13 @@ int ft_initialise(ft_model *m, const char *glob, ft_initialiser initialiser)
     ft__host_takes_weights(&m->context, true);
     for (i = 0; ft__ok(&m->context) && i < m->node_count; ++i) {
         ft__node *node = &m->nodes[i];
+        ft_type type = ft__value_type(node);
         if (!ft__is_weight(node) || !ft__glob(glob, node->name)) continue;
         if (ft__refuse_shared(m, node, "ft_initialise") != FT_OK) break;
         if (initialiser != FT_INIT_DEFAULT && ft__is_parameter(node))
             node->initialiser = initialiser; /* not of a buffer: a running variance starts at 1 */
         ft__initialise_node(m, node);
+        ft__store(m, node, type);
         count += 1;
     }
     m->weights_version += 1;

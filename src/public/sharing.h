@@ -132,7 +132,10 @@ static void ft__share_node(ft_model *s, const ft_model *m)
     node->learning_rate_factor = from->learning_rate_factor;
     node->weight_decay = from->weight_decay;
     node->borrowed = ft__is_weight(from);
-    if (node->borrowed) node->value = from->value;
+    if (node->borrowed) {
+        node->value = from->value;
+        node->stored = from->stored;
+    }
     if (from->name) node->name = ft__copy_text(c, from->name);
     node->inputs = (int *)ft__allocate(c, (size_t)from->input_count + 1, sizeof *node->inputs);
     if (node->inputs && from->input_count)

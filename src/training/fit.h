@@ -7,8 +7,10 @@
 #include "basics/strings.h"
 #include "basics/json.h"
 #include "kernels/bf16.h"
+#include "kernels/stored.h"
 #include "nodes/nodes.h"
 #include "nodes/sharing.h"
+#include "nodes/storage.h"
 #include "operators/table.h"
 #include "optimizers/options.h"
 #include "optimizers/schedules.h"
@@ -20,6 +22,7 @@
 #include "graph/update.h"
 #include "graph/settings.h"
 #include "formats/tensor_files.h"
+#include "formats/weights.h"
 #include "formats/model_files.h"
 #include "data/sources.h"
 #include "data/loader.h"
@@ -203,7 +206,7 @@ static ft_status ft__checkpoint_write(ft__fit *f)
     ft__write_score(&text, "held", &at->held);
     ft__device_add_choices(c, &text);
     ft__text_add(&text, "}");
-    if (ft__ok(c)) ft__write_model(f->m, f->o.checkpoint, FT_F32, text.letters, f->o.best);
+    if (ft__ok(c)) ft__write_model(f->m, f->o.checkpoint, FT_OTHER, text.letters, f->o.best);
     ft__release(c, text.letters);
     return c->status;
 }
@@ -279,15 +282,42 @@ static void ft__checkpoint_tensor(ft__fit *f, ft_file *file, const char *name, f
                                   size_t count)
 {
     int index = ft_file_find(file, name);
-    if (index < 0) ft__fail(&f->m->context, FT_FORMAT, "%s: damaged checkpoint: %s is missing",
+    if (index >= 0) ft__read_weight(file, index, to, count);
+    else ft__fail(&f->m->context, FT_FORMAT, "%s: damaged checkpoint: %s is missing",
                             f->o.checkpoint, name);
-    else ft_file_read_f32(file, index, to, count);
+}
+
+static bool ft__same_numbers(const ft_file *file, int index, const ft__stored *s)
+{
+    const ft_tensor_info *t = &file->tensors[index];
+    int scales = ft__scale_of(file, index);
+    if (memcmp(file->bytes + t->offset, s->at, (size_t)t->bytes) != 0) return false;
+    return !s->scale || (scales >= 0 && memcmp(file->bytes + file->tensors[scales].offset,
+                                               s->scale, (size_t)file->tensors[scales].bytes) == 0);
+}
+
+/* Reads a weight in the type that it has. What is not trained is usually the same in the
+   checkpoint: then it stays where it is, in a mapped file for example. */
+static void ft__checkpoint_weight(ft__fit *f, ft_file *file, ft__node *node)
+{
+    int index = ft_file_find(file, node->name);
+    const ft_tensor_info *t = index < 0 ? NULL : &file->tensors[index];
+    ft__stored s = ft__stored_of(node);
+    if (!t || (node->value && !node->mapping && t->type == FT_F32))
+        ft__checkpoint_tensor(f, file, node->name, node->value, ft__node_count_at(node, ft__one));
+    else if (t->type != s.type || !ft__same_sizes(&t->shape, &node->shape))
+        ft__fail(&f->m->context, FT_INVALID, "%s: %s is %s there, but %s in this run: load it, or"
+                 " store it (ft_set_type), in the same type", f->o.checkpoint, node->name,
+                 ft__type_names[t->type], ft__type_names[s.type]);
+    else if (!ft__same_numbers(file, index, &s))
+        ft__load_stored(f->m, file, index, node);
 }
 
 /* Reads weights, then moments and kept weights by their labels, and the states of streams. */
 static ft_status ft__checkpoint_tensors(ft__fit *f, ft_file *file)
 {
     ft_model *m = f->m;
+    uint64_t version = m->version;
     char name[640];
     int i, which;
     ft__host_takes_weights(&m->context, true);
@@ -297,14 +327,15 @@ static ft_status ft__checkpoint_tensors(ft__fit *f, ft_file *file)
             ft__checkpoint_tensor(f, file, node->name, node->value,
                                   ft__node_count_at(node, ft__extent_of(m, f->o.batch_size)));
         for (which = -1; ft__is_weight(node) && which < 3; ++which) {
-            float *to = which < 0 ? node->value : *ft__state_of(node, which);
+            float *to = which < 0 ? NULL : *ft__state_of(node, which);
+            if (which < 0 && !ft__is_shared(m, node)) /* else frozen, and read by others */
+                ft__checkpoint_weight(f, file, node);
             if (!to || (which == 2 && !f->o.best)) continue;
-            if (which < 0 && ft__is_shared(m, node)) continue; /* frozen, and read by others */
-            snprintf(name, sizeof name, "%s%s", which < 0 ? "" : ft__state_labels[which],
-                     node->name);
+            snprintf(name, sizeof name, "%s%s", ft__state_labels[which], node->name);
             ft__checkpoint_tensor(f, file, name, to, ft__node_count_at(node, ft__one));
         }
     }
+    m->version = version; /* every weight still has its type, so the plan is right */
     m->weights_version += 1;
     return m->context.status;
 }

@@ -6,6 +6,7 @@
 #include "basics/strings.h"
 #include "basics/threads.h"
 #include "nodes/nodes.h"
+#include "nodes/storage.h"
 #include "operators/table.h"
 #include "operators/rows.h"
 #include "optimizers/options.h"
@@ -318,8 +319,7 @@ static void ft__hash_weights(void *context, int step)
         for (j = 0; node && j < node->input_count; ++j) {
             const ft__node *input = &m->nodes[node->inputs[j] - 1];
             if (ft__is_weight(input))
-                p->steps[step] = ft__hash_bytes(p->steps[step], input->value,
-                                                ft__node_count_at(input, ft__one) * sizeof(float));
+                p->steps[step] = ft__hash_value(p->steps[step], input);
         }
     }
 }

@@ -3,6 +3,7 @@
 #include "platform/context.h"
 #include "basics/strings.h"
 #include "nodes/nodes.h"
+#include "nodes/storage.h"
 #include "operators/adding.h"
 #include "operators/rows.h"
 #include "devices/opencl_memory.h"
@@ -81,6 +82,7 @@ static void ft__keep_head(ft__recipe *r, bool back)
     for (i = 1; head && i < head->input_count && i < 3; ++i) {
         ft__node *node = &m->nodes[head->inputs[i] - 1];
         size_t count = ft__node_count_at(node, ft__one);
+        if (ft__own_float32(m, node, true) != FT_OK) return; /* it will be trained */
         if (!back) r->head[i - 1] = (float *)ft__allocate(&m->context, count, sizeof(float));
         if (!r->head[i - 1]) continue;
         memcpy(back ? node->value : r->head[i - 1], back ? r->head[i - 1] : node->value,
@@ -139,7 +141,10 @@ static bool ft__recipe_stage(ft__recipe *r, int stage)
 {
     ft_model *m = r->m;
     if (stage == FT__ALL) ft__set_frozen(m, "*", false);
-    else ft__freeze_to_head(m);
+    else {
+        ft__freeze_to_head(m);
+        ft__store_frozen(m, r->o.frozen_type);
+    }
     r->result.fit = ft__fit_run(m, r->data, ft__recipe_options(r, stage), r->result.choice,
                                 stage == r->start, stage == FT__ALL ? NULL : &r->features);
     return ft__ok(&m->context) && !r->result.fit.stopped;
@@ -172,6 +177,7 @@ static void ft__recipe_frozen(ft__recipe *r, ft_fit_options o)
     count = ft__set_frozen(r->m, r->o.freeze, true);
     snprintf(r->result.choice, sizeof r->result.choice, "as requested: %.100s frozen (%d tensors)",
              *r->o.freeze ? r->o.freeze : "nothing", count);
+    ft__store_frozen(r->m, r->o.frozen_type);
     if (!ft__ok(&r->m->context)) return;
     r->result.fit = ft__fit_run(r->m, r->data, o, r->result.choice, true, NULL);
 }

@@ -7,6 +7,7 @@
 #include "operators/rows.h"
 #include "graph/plan.h"
 #include "graph/forward_backward.h"
+#include "graph/settings.h"
 #include "text/without_text.h"
 #include "data/sources.h"
 #include "training/prefix_cache.h"
@@ -119,6 +120,7 @@ static void ft__recipe_thaw(ft__recipe *r, const int *layer, int layers)
         o.stage = ft__thaw_name(open, layers);
         if (open < layers) o.epochs = 1 + 60 / (steps > 0 ? steps : 1);
         ft__thaw(m, layer, layers, open, own_factors);
+        ft__store_frozen(m, r->o.frozen_type);
         r->result.fit = ft__fit_run(m, r->data, o, r->result.choice, open == first, NULL);
         if (r->result.fit.stopped) break;
     }
@@ -145,6 +147,9 @@ static void ft__recipe_text(ft__recipe *r)
     if (r->o.freeze) ft__recipe_frozen(r, ft__text_options(r, true, stream));
     else if (!stream && ft__is_pretrained(m, layer, layers)) ft__recipe_thaw(r, layer, layers);
     else {
+        const ft__field_use use = {"frozen_type", r->o.frozen_type != FT_F32, false,
+                                   "a network that has frozen layers; this one is trained whole"};
+        ft__check_uses(&m->context, "ft_finetune", &use, 1);
         ft__set_frozen(m, "*", false);
         snprintf(r->result.choice, sizeof r->result.choice, "all layers at once: %s",
                  stream ? "a language model" : "they start from random weights");
@@ -187,6 +192,7 @@ static ft_finetune_result ft__finetune(ft_model *m, ft_data *data, ft_finetune_o
     if (!ft__not_negative(options.learning_rate))
         ft__fail(&m->context, FT_INVALID, "ft_finetune: learning_rate is %g; it must be finite and"
                  " not negative", (double)options.learning_rate);
+    ft__check_type(m, "ft_finetune: frozen_type", options.frozen_type);
     if (!ft__ok(&m->context)) return r.result;
     if (ft_data_classes(data) < 2 && data->source.streams == 0) {
         ft__fail(&m->context, FT_INVALID, "the data has %d classes: at least 2 are needed",
