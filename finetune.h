@@ -109,6 +109,7 @@
      [SECTION] devices/opencl_dispatch: OpenCL: where an operator runs
      [SECTION] graph/layout: Graph: how values lie in memory
      [SECTION] graph/plan: Graph: nodes and plan
+     [SECTION] graph/calls: Graph: the call of a step
      [SECTION] graph/memory: Graph: memory
      [SECTION] graph/forward_backward: Graph: forward and backward
      [SECTION] graph/update: Graph: an update of the weights
@@ -1397,8 +1398,8 @@ FINETUNE_API ft_digest ft_frozen_digest(ft_model *m);
    float32. Computations are in float32: where a product or an embedding reads such weights, they
    are converted, in each run. That takes time for small batches: of float32 weights, convolutions
    and layers keep a prepared copy. What is unfrozen becomes float32 when its training begins.
-   Returns how many matched. FT_INVALID: one is not frozen, or another type. FT_NOT_FINITE: a number
-   does not fit the type. FT_UNSUPPORTED on an OpenCL device, where weights are float32. */
+   Returns how many matched. FT_INVALID: one is not frozen or is shared (ft_share), or another type.
+   FT_NOT_FINITE: a number does not fit the type. FT_UNSUPPORTED on an OpenCL device, where weights are float32. */
 FINETUNE_API int ft_set_type(ft_model *m, const char *glob, ft_type type);
 /* Gives the last linear layer before the output `classes` outputs and new, unfrozen weights under
    its old name, and removes the old class names. FT_INVALID if there is no such layer. */
@@ -21532,25 +21533,16 @@ static void ft__plan_steps(ft_model *m, ft__plan *plan)
 }
 
 /* =============================================================================================
-   [SECTION] graph/memory: Graph: memory
-   A value has a place in the plan's memory from the moment that computes it to the last that reads
-   it: steps run forward in their order, then backward in the reverse one. If a budget leaves too
-   little memory for that, the trained steps are cut into parts, at places that few values cross.
-   The values made and read inside a part are dropped after forward, and the part runs forward again
-   just before its own backward (Chen et al. 2016, "Training deep nets with sublinear memory cost").
-   The bits are the same: dropout's numbers are a function of (seed, step, node), and a batch norm's
-   running statistics move only the first time.
+   [SECTION] graph/calls: Graph: the call of a step
+   What an operator's function gets: sizes of the run, values and gradients by pointer, and weights
+   in the type that they are stored in, or converted before.
    ============================================================================================= */
-
-/* The call of a step, for a batch; value pointers are filled in if they are known. */
-static ft__call ft__make_call(ft_model *m, const ft__plan *plan, const ft__step *step,
-                              ft__extent extent, bool backward)
+/* What a step's operator sees of its inputs. */
+static void ft__fill_inputs(const ft_model *m, const ft__plan *plan, const ft__step *step,
+                            ft__extent extent, bool backward)
 {
     const ft__node *node = ft__node_of_step(m, plan, step);
-    const ft__node *output = ft__node_of(m, plan, step->output);
-    ft__call call;
     int i;
-    memset(&call, 0, sizeof call);
     for (i = 0; i < node->input_count; ++i) {
         int id = ft__input_of(m, plan, step, i);
         const ft__node *from = &m->nodes[(step->copies ? step->id : node->inputs[i]) - 1];
@@ -21569,6 +21561,17 @@ static ft__call ft__make_call(ft_model *m, const ft__plan *plan, const ft__step 
         input->gradient = !backward ? NULL : leaf && ft__is_parameter(holder)
             ? holder->gradient : plan->gradients[id - 1];
     }
+}
+
+/* The call of a step, for a batch; value pointers are filled in if they are known. */
+static ft__call ft__make_call(ft_model *m, const ft__plan *plan, const ft__step *step,
+                              ft__extent extent, bool backward)
+{
+    const ft__node *node = ft__node_of_step(m, plan, step);
+    const ft__node *output = ft__node_of(m, plan, step->output);
+    ft__call call;
+    memset(&call, 0, sizeof call);
+    ft__fill_inputs(m, plan, step, extent, backward);
     call.input_count = node->input_count;
     if (step->weight) plan->inputs[1].value = step->weight;
     if (step->fold) plan->inputs[1].typed.fold = step->fold;
@@ -21639,6 +21642,68 @@ static ft__costs ft__costs_of(ft_model *m, const ft__node *node, ft__extent exte
     return costs;
 }
 
+static size_t ft__round_up(size_t bytes)
+{
+    return (bytes + FT__DEVICE_ALIGNMENT - 1) / FT__DEVICE_ALIGNMENT * FT__DEVICE_ALIGNMENT;
+}
+
+/* The weight in another type that a step's input is, or is a view of; NULL: there is none. */
+static const ft__node *ft__typed_input(const ft_model *m, const ft__plan *plan,
+                                       const ft__step *step, int i)
+{
+    int id = ft__input_of(m, plan, step, i);
+    const ft__node *holder = id > plan->node_count ? NULL : &m->nodes[id - 1];
+    return holder && ft__stays_stored(holder, plan->training) ? holder : NULL;
+}
+
+/* Whether it is converted to float32 before the step's operator runs. */
+static bool ft__is_widened(const ft_model *m, const ft__plan *plan, const ft__step *step, int i)
+{
+    const ft__node *node = &m->nodes[step->id - 1];
+    if (!ft__typed_input(m, plan, step, i)) return false;
+    return step->copies || i == 0 || !ft__is(node, FT__READS_TYPES)
+        || !ft__is_stored(&m->nodes[node->inputs[i] - 1]);
+}
+
+static size_t ft__widened_bytes(const ft_model *m, const ft__plan *plan, const ft__step *step)
+{
+    int count = ft__node_of_step(m, plan, step)->input_count, i;
+    size_t bytes = 0;
+    for (i = 0; i < count; ++i)
+        if (ft__is_widened(m, plan, step, i))
+            bytes += ft__round_up(ft__node_count_at(ft__typed_input(m, plan, step, i), ft__one)
+                                  * sizeof(float));
+    return bytes;
+}
+
+/* Converts the inputs in other types that the step's operator cannot read. */
+static void ft__widen_inputs(ft_model *m, const ft__plan *plan, const ft__step *step)
+{
+    char *to = (char *)plan->workspace + plan->widen_at;
+    int count = ft__node_of_step(m, plan, step)->input_count, i;
+    for (i = 0; i < count; ++i) {
+        ft__tensor *input = &plan->inputs[i];
+        size_t numbers;
+        if (!ft__is_widened(m, plan, step, i)) continue;
+        numbers = ft__node_count_at(ft__typed_input(m, plan, step, i), ft__one);
+        input->value = (float *)(void *)to;
+        ft__read_stored_run(&m->context, &input->typed, 0, numbers, input->value);
+        memset(&input->typed, 0, sizeof input->typed);
+        to += ft__round_up(numbers * sizeof(float));
+    }
+}
+
+/* =============================================================================================
+   [SECTION] graph/memory: Graph: memory
+   A value has a place in the plan's memory from the moment that computes it to the last that reads
+   it: steps run forward in their order, then backward in the reverse one. If a budget leaves too
+   little memory for that, the trained steps are cut into parts, at places that few values cross.
+   The values made and read inside a part are dropped after forward, and the part runs forward again
+   just before its own backward (Chen et al. 2016, "Training deep nets with sublinear memory cost").
+   The bits are the same: dropout's numbers are a function of (seed, step, node), and a batch norm's
+   running statistics move only the first time.
+   ============================================================================================= */
+
 /* Gives every block an offset such that blocks in use at the same time do not overlap: largest
    first, each as low as it fits. Returns the bytes that hold all of them. */
 static size_t ft__place(ft__block *blocks, int count)
@@ -21668,11 +21733,6 @@ static size_t ft__place(ft__block *blocks, int count)
         if (block->offset + block->bytes > total) total = block->offset + block->bytes;
     }
     return total;
-}
-
-static size_t ft__round_up(size_t bytes)
-{
-    return (bytes + FT__DEVICE_ALIGNMENT - 1) / FT__DEVICE_ALIGNMENT * FT__DEVICE_ALIGNMENT;
 }
 
 /* Whether a step's backward needs its output: for the slope of its own or a fused activation. */
@@ -21801,35 +21861,6 @@ static int ft__gradient_block(const ft_model *m, ft__plan *plan, int id, int mad
                          ft__node_count_at(ft__node_of(m, plan, id), plan->most) * sizeof(float),
                          reader < 0 ? plan->step_count : plan->steps[reader].moment_back, last,
                          (void **)(void *)&plan->gradients[id - 1]);
-}
-
-/* The weight in another type that a step's input is, or is a view of; NULL: there is none. */
-static const ft__node *ft__typed_input(const ft_model *m, const ft__plan *plan,
-                                       const ft__step *step, int i)
-{
-    int id = ft__input_of(m, plan, step, i);
-    const ft__node *holder = id > plan->node_count ? NULL : &m->nodes[id - 1];
-    return holder && ft__stays_stored(holder, plan->training) ? holder : NULL;
-}
-
-/* Whether it is converted to float32 before the step's operator runs. */
-static bool ft__is_widened(const ft_model *m, const ft__plan *plan, const ft__step *step, int i)
-{
-    const ft__node *node = &m->nodes[step->id - 1];
-    if (!ft__typed_input(m, plan, step, i)) return false;
-    return step->copies || i == 0 || !ft__is(node, FT__READS_TYPES)
-        || !ft__is_stored(&m->nodes[node->inputs[i] - 1]);
-}
-
-static size_t ft__widened_bytes(const ft_model *m, const ft__plan *plan, const ft__step *step)
-{
-    int count = ft__node_of_step(m, plan, step)->input_count, i;
-    size_t bytes = 0;
-    for (i = 0; i < count; ++i)
-        if (ft__is_widened(m, plan, step, i))
-            bytes += ft__round_up(ft__node_count_at(ft__typed_input(m, plan, step, i), ft__one)
-                                  * sizeof(float));
-    return bytes;
 }
 
 /* Lists values, gradients and what operators save: at most five blocks per step. Those of
@@ -22023,7 +22054,8 @@ static void ft__plan_weights(ft_model *m, ft__plan *plan)
         ft__costs costs = ft__costs_of(m, node, plan->most, false);
         size_t bytes;
         if (!plan->steps[i].norm || (!costs.prepared && !plan->steps[i].each_run)
-            || plan->steps[i].typed || ft__lent_for(m, plan->steps[i].id, plan->steps[i].norm)) continue;
+            || plan->steps[i].typed
+            || ft__lent_for(m, plan->steps[i].id, plan->steps[i].norm)) continue;
         bytes = ft__node_count_at(&m->nodes[node->inputs[1] - 1], ft__one) * sizeof(float);
         if (bytes > passing) passing = bytes;
     }
@@ -22537,7 +22569,8 @@ enum { FT__ONLY_OUTPUT = 1, FT__EVALUATING = 2 };
 static bool ft__prepare_step(ft_model *m, ft__step *step, ft__call *call)
 {
     uint64_t now;
-    if ((!step->weight && !step->prepared && !step->fold) || (step->lent && ft__shares_weights(m))) return false;
+    if ((!step->weight && !step->prepared && !step->fold)
+        || (step->lent && ft__shares_weights(m))) return false;
     now = ft__weights_of_step(m, step);
     call->prepare = step->each_run || step->prepared_for != now;
     if (call->prepare && step->norm) {
@@ -22555,23 +22588,6 @@ static void ft__use_values(ft__plan *plan, const ft__step *step, int time)
 {
     plan->values[step->output - 1] = step->values[time];
     if (!step->alone) plan->saved[step->id - 1] = step->saved[time];
-}
-
-/* Converts the inputs in other types that the step's operator cannot read. */
-static void ft__widen_inputs(ft_model *m, const ft__plan *plan, const ft__step *step)
-{
-    char *to = (char *)plan->workspace + plan->widen_at;
-    int count = ft__node_of_step(m, plan, step)->input_count, i;
-    for (i = 0; i < count; ++i) {
-        ft__tensor *input = &plan->inputs[i];
-        size_t numbers;
-        if (!ft__is_widened(m, plan, step, i)) continue;
-        numbers = ft__node_count_at(ft__typed_input(m, plan, step, i), ft__one);
-        input->value = (float *)(void *)to;
-        ft__read_stored_run(&m->context, &input->typed, 0, numbers, input->value);
-        memset(&input->typed, 0, sizeof input->typed);
-        to += ft__round_up(numbers * sizeof(float));
-    }
 }
 
 static void ft__run_step_again(ft_model *m, ft__plan *plan, ft__step *step, int batch)

@@ -139,6 +139,7 @@ extern "C" {
 #include "devices/opencl_dispatch.h"
 #include "graph/layout.h"
 #include "graph/plan.h"
+#include "graph/calls.h"
 #include "graph/memory.h"
 #include "graph/forward_backward.h"
 #include "graph/update.h"

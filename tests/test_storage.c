@@ -77,8 +77,10 @@ static ft_node pictures(ft_model *m, ft_node x)
     ft_batch_norm_options norm = {.eps = 0};
     ft_activation_options none = {.slope = 0};
     ft_pool2d_options pool = {.kernel = {2}};
+    ft_parameter_options map = {.size = {1, 16, SIDE, SIDE}};
     x = ft_conv2d(m, "first", x, 16, (ft_conv2d_options){.kernel = {3}, .padding = {1}});
     x = ft_activation(m, "relu", "relu1", ft_batch_norm(m, "bn1", x, norm), none);
+    x = ft_add(m, "map_added", x, ft_parameter(m, "map", map)); /* read channels-last */
     x = ft_conv2d(m, "winograd", x, 32, (ft_conv2d_options){.kernel = {3}, .padding = {1}});
     x = ft_activation(m, "relu", "relu2", ft_batch_norm(m, "bn2", x, norm), none);
     x = ft_conv2d(m, "winograd2", x, 32, (ft_conv2d_options){.kernel = {3}, .padding = {1}});
@@ -109,7 +111,7 @@ static ft_node lora(ft_model *m, ft_node x)
 static ft_node sequences(ft_model *m, ft_node ids)
 {
     ft_recurrent_options both = {.bidirectional = true, .layers = 2}, plain = {.relu = true};
-    ft_parameter_options shape = {.size = {1, STEPS, 6}}, other = {.size = {1, 6, 8}};
+    ft_parameter_options shape = {.size = {1, 6, STEPS}}, other = {.size = {1, 6, 8}};
     ft_parameter_options table = {.size = {STEPS, 9}}, shift = {.size = {STEPS, 12}};
     const int axes[3] = {0, 2, 1};
     ft_node x = ft_embedding(m, "words", ids, WORDS, 12, (ft_embedding_options){.padded = false});
@@ -125,7 +127,8 @@ static ft_node sequences(ft_model *m, ft_node ids)
     x = ft_mul(m, "gained", x, ft_parameter(m, "gain", table));
     x = lora(m, x);
     x = ft_rnn(m, "rnn", x, 8, plain);
-    product = ft_matmul(m, "product", ft_parameter(m, "a", shape), ft_parameter(m, "b", other),
+    product = ft_permute(m, "a_turned", ft_parameter(m, "a", shape), 3, axes);
+    product = ft_matmul(m, "product", product, ft_parameter(m, "b", other),
                         (ft_matmul_options){.transpose_a = false});
     x = ft_add(m, "product_added", x, product);
     return ft_step_pool(m, "last", x, (ft_node){0}, (ft_step_pool_options){.kind = FT_POOL_ALL});
@@ -850,6 +853,34 @@ static void test_device(void)
     ft_destroy(m);
 }
 
+/* ---- Models on the same weights ---- */
+
+static void test_share(void)
+{
+    ft_model *m = build("pictures", NULL, NULL), *shares[2];
+    uint64_t output;
+    int i;
+    store(m, FT_BF16);
+    ft_set_type(m, "winograd*,one*", FT_I8);
+    output = prediction(m);
+    for (i = 0; i < 2; ++i) shares[i] = ft_share(m, (ft_desc){.threads = 1});
+    CHECK(ft_node_type(shares[0], ft_find(shares[0], "one.weight")) == FT_I8
+          && ft_node_type(shares[1], ft_find(shares[1], "groups.weight")) == FT_BF16,
+          "a share's types");
+    for (i = 0; i < 2; ++i) CHECK(prediction(shares[i]) == output, "a share: other output");
+    ft_set_type(m, "one*", FT_F32);
+    CHECK(ft_error(m) == FT_INVALID && strstr(ft_error_text(m), "shared"), "%s",
+          ft_error_text(m));
+    ft_set_type(shares[1], "one*", FT_F16);
+    CHECK(ft_error(shares[1]) == FT_INVALID, "%s", ft_error_text(shares[1]));
+    ft_clear_error(m);
+    CHECK(prediction(m) == output, "the first model: other output");
+    ft_destroy(shares[1]);
+    ft_destroy(m); /* before its share */
+    CHECK(prediction(shares[0]) == output, "the last share: other output");
+    ft_destroy(shares[0]);
+}
+
 /* ---- A fit that is stopped and continued ---- */
 
 static const char checkpoint[] = "build/storage.checkpoint";
@@ -934,6 +965,7 @@ int main(void)
     test_no_memory();
     test_truncated();
     test_digest();
+    test_share();
     test_resume();
     test_device();
     return check_done("test_storage");

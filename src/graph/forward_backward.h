@@ -16,6 +16,7 @@
 #include "devices/opencl_dispatch.h"
 #include "graph/layout.h"
 #include "graph/plan.h"
+#include "graph/calls.h"
 #include "graph/memory.h"
 
 /* =============================================================================================
@@ -82,7 +83,8 @@ enum { FT__ONLY_OUTPUT = 1, FT__EVALUATING = 2 };
 static bool ft__prepare_step(ft_model *m, ft__step *step, ft__call *call)
 {
     uint64_t now;
-    if ((!step->weight && !step->prepared && !step->fold) || (step->lent && ft__shares_weights(m))) return false;
+    if ((!step->weight && !step->prepared && !step->fold)
+        || (step->lent && ft__shares_weights(m))) return false;
     now = ft__weights_of_step(m, step);
     call->prepare = step->each_run || step->prepared_for != now;
     if (call->prepare && step->norm) {
@@ -100,23 +102,6 @@ static void ft__use_values(ft__plan *plan, const ft__step *step, int time)
 {
     plan->values[step->output - 1] = step->values[time];
     if (!step->alone) plan->saved[step->id - 1] = step->saved[time];
-}
-
-/* Converts the inputs in other types that the step's operator cannot read. */
-static void ft__widen_inputs(ft_model *m, const ft__plan *plan, const ft__step *step)
-{
-    char *to = (char *)plan->workspace + plan->widen_at;
-    int count = ft__node_of_step(m, plan, step)->input_count, i;
-    for (i = 0; i < count; ++i) {
-        ft__tensor *input = &plan->inputs[i];
-        size_t numbers;
-        if (!ft__is_widened(m, plan, step, i)) continue;
-        numbers = ft__node_count_at(ft__typed_input(m, plan, step, i), ft__one);
-        input->value = (float *)(void *)to;
-        ft__read_stored_run(&m->context, &input->typed, 0, numbers, input->value);
-        memset(&input->typed, 0, sizeof input->typed);
-        to += ft__round_up(numbers * sizeof(float));
-    }
 }
 
 static void ft__run_step_again(ft_model *m, ft__plan *plan, ft__step *step, int batch)

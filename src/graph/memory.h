@@ -2,7 +2,6 @@
 #include "interface/types.h"
 #include "platform/context.h"
 #include "basics/numbers.h"
-#include "basics/random.h"
 #include "nodes/nodes.h"
 #include "nodes/sharing.h"
 #include "nodes/storage.h"
@@ -14,6 +13,7 @@
 #include "devices/opencl_operators.h"
 #include "graph/layout.h"
 #include "graph/plan.h"
+#include "graph/calls.h"
 
 /* =============================================================================================
    [SECTION] graph/memory: Graph: memory
@@ -25,103 +25,6 @@
    The bits are the same: dropout's numbers are a function of (seed, step, node), and a batch norm's
    running statistics move only the first time.
    ============================================================================================= */
-
-/* The call of a step, for a batch; value pointers are filled in if they are known. */
-static ft__call ft__make_call(ft_model *m, const ft__plan *plan, const ft__step *step,
-                              ft__extent extent, bool backward)
-{
-    const ft__node *node = ft__node_of_step(m, plan, step);
-    const ft__node *output = ft__node_of(m, plan, step->output);
-    ft__call call;
-    int i;
-    memset(&call, 0, sizeof call);
-    for (i = 0; i < node->input_count; ++i) {
-        int id = ft__input_of(m, plan, step, i);
-        const ft__node *from = &m->nodes[(step->copies ? step->id : node->inputs[i]) - 1];
-        const ft__node *holder = ft__node_of(m, plan, id); /* not `from` if that is a view */
-        bool leaf = id <= plan->node_count && ft__is_leaf(holder);
-        ft__tensor *input = &plan->inputs[i];
-        input->shape = ft__with_extent(from->shape, extent);
-        input->type = from->type;
-        input->channels_last = step->copies ? ft__is_channels_last(from)
-                                            : ft__reads_last(m, node, i);
-        input->stored = from->layout.strided ? from->layout.order : NULL;
-        input->fresh = false;
-        input->value = leaf ? holder->value : plan->values[id - 1];
-        memset(&input->typed, 0, sizeof input->typed);
-        if (leaf) input->typed = holder->stored;
-        input->gradient = !backward ? NULL : leaf && ft__is_parameter(holder)
-            ? holder->gradient : plan->gradients[id - 1];
-    }
-    call.input_count = node->input_count;
-    if (step->weight) plan->inputs[1].value = step->weight;
-    if (step->fold) plan->inputs[1].typed.fold = step->fold;
-    if (step->bias) {
-        ft__tensor *bias = &plan->inputs[2];
-        memset(bias, 0, sizeof *bias);
-        bias->shape.rank = 1;
-        bias->shape.size[0] = plan->inputs[1].shape.size[0];
-        bias->value = step->bias;
-        call.input_count = 3;
-    }
-    call.context = &m->context;
-    call.node = node;
-    call.input = plan->inputs;
-    call.output.shape = ft__with_extent(output->shape, extent);
-    call.output.channels_last = ft__is_channels_last(output) != step->copies;
-    if (step->through) {
-        call.output.shape = ft__with_extent(node->shape, extent);
-        call.output.stored = output->options.permute.axes;
-    }
-    call.output.value = plan->values[step->output - 1];
-    call.output.gradient = backward ? plan->gradients[step->output - 1] : NULL;
-    call.saved = plan->saved[step->id - 1];
-    call.workspace = (float *)plan->workspace;
-    call.prepared = step->prepared;
-    call.training = step->trained
-        && !(ft__is(node, FT__STATISTICS) && ft__norm_frozen(m, node));
-    call.random = ft__key(m->context.desc.seed, m->step, (uint64_t)step->id, FT__USE_DROPOUT);
-    call.length = extent.length;
-    if (step->id == m->loss.id) {
-        call.sample_weights = m->sample_weights;
-        call.class_weights = m->class_weights;
-    }
-    if (step->activation) {
-        call.fused = ft__rows[m->nodes[step->activation - 1].op];
-        call.fused_options = &m->nodes[step->activation - 1].options;
-    }
-    return call;
-}
-
-/* The memory that an operator needs for a batch; touches no values. */
-static ft__costs ft__costs_of(ft_model *m, const ft__node *node, ft__extent extent,
-                              bool training)
-{
-    ft__tensor few[16], *input = few;
-    ft__costs costs = {0, 0, 0, 0};
-    ft__call call;
-    int i;
-    if (!ft__rows[node->op]->costs) return costs;
-    if (node->input_count > 16)
-        input = (ft__tensor *)ft__allocate(&m->context, (size_t)node->input_count, sizeof *input);
-    if (!input) return costs;
-    memset(&call, 0, sizeof call);
-    memset(few, 0, sizeof few);
-    for (i = 0; i < node->input_count; ++i) {
-        input[i].shape = ft__with_extent(m->nodes[node->inputs[i] - 1].shape, extent);
-        input[i].type = m->nodes[node->inputs[i] - 1].type;
-    }
-    call.context = &m->context;
-    call.node = node;
-    call.input = input;
-    call.input_count = node->input_count;
-    call.output.shape = ft__with_extent(node->shape, extent);
-    call.training = training;
-    ft__rows[node->op]->costs(&call, &costs);
-    if (input != few) ft__release(&m->context, input);
-    if (m->context.device) costs.prepared = 0; /* a device reads weights as they are */
-    return costs;
-}
 
 /* Gives every block an offset such that blocks in use at the same time do not overlap: largest
    first, each as low as it fits. Returns the bytes that hold all of them. */
@@ -152,11 +55,6 @@ static size_t ft__place(ft__block *blocks, int count)
         if (block->offset + block->bytes > total) total = block->offset + block->bytes;
     }
     return total;
-}
-
-static size_t ft__round_up(size_t bytes)
-{
-    return (bytes + FT__DEVICE_ALIGNMENT - 1) / FT__DEVICE_ALIGNMENT * FT__DEVICE_ALIGNMENT;
 }
 
 /* Whether a step's backward needs its output: for the slope of its own or a fused activation. */
@@ -285,35 +183,6 @@ static int ft__gradient_block(const ft_model *m, ft__plan *plan, int id, int mad
                          ft__node_count_at(ft__node_of(m, plan, id), plan->most) * sizeof(float),
                          reader < 0 ? plan->step_count : plan->steps[reader].moment_back, last,
                          (void **)(void *)&plan->gradients[id - 1]);
-}
-
-/* The weight in another type that a step's input is, or is a view of; NULL: there is none. */
-static const ft__node *ft__typed_input(const ft_model *m, const ft__plan *plan,
-                                       const ft__step *step, int i)
-{
-    int id = ft__input_of(m, plan, step, i);
-    const ft__node *holder = id > plan->node_count ? NULL : &m->nodes[id - 1];
-    return holder && ft__stays_stored(holder, plan->training) ? holder : NULL;
-}
-
-/* Whether it is converted to float32 before the step's operator runs. */
-static bool ft__is_widened(const ft_model *m, const ft__plan *plan, const ft__step *step, int i)
-{
-    const ft__node *node = &m->nodes[step->id - 1];
-    if (!ft__typed_input(m, plan, step, i)) return false;
-    return step->copies || i == 0 || !ft__is(node, FT__READS_TYPES)
-        || !ft__is_stored(&m->nodes[node->inputs[i] - 1]);
-}
-
-static size_t ft__widened_bytes(const ft_model *m, const ft__plan *plan, const ft__step *step)
-{
-    int count = ft__node_of_step(m, plan, step)->input_count, i;
-    size_t bytes = 0;
-    for (i = 0; i < count; ++i)
-        if (ft__is_widened(m, plan, step, i))
-            bytes += ft__round_up(ft__node_count_at(ft__typed_input(m, plan, step, i), ft__one)
-                                  * sizeof(float));
-    return bytes;
 }
 
 /* Lists values, gradients and what operators save: at most five blocks per step. Those of
@@ -507,7 +376,8 @@ static void ft__plan_weights(ft_model *m, ft__plan *plan)
         ft__costs costs = ft__costs_of(m, node, plan->most, false);
         size_t bytes;
         if (!plan->steps[i].norm || (!costs.prepared && !plan->steps[i].each_run)
-            || plan->steps[i].typed || ft__lent_for(m, plan->steps[i].id, plan->steps[i].norm)) continue;
+            || plan->steps[i].typed
+            || ft__lent_for(m, plan->steps[i].id, plan->steps[i].norm)) continue;
         bytes = ft__node_count_at(&m->nodes[node->inputs[1] - 1], ft__one) * sizeof(float);
         if (bytes > passing) passing = bytes;
     }

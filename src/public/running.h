@@ -17,6 +17,7 @@
 #include "optimizers/embedding_rows.h"
 #include "devices/opencl_memory.h"
 #include "graph/plan.h"
+#include "graph/calls.h"
 #include "graph/memory.h"
 #include "graph/forward_backward.h"
 #include "graph/update.h"

@@ -10,7 +10,7 @@
 #include "optimizers/embedding_rows.h"
 #include "devices/opencl_dispatch.h"
 #include "graph/plan.h"
-#include "graph/memory.h"
+#include "graph/calls.h"
 #include "graph/forward_backward.h"
 #include "graph/settings.h"
 #include "public/models.h"
