@@ -1399,7 +1399,8 @@ FINETUNE_API ft_digest ft_frozen_digest(ft_model *m);
    are converted, in each run. That takes time for small batches: of float32 weights, convolutions
    and layers keep a prepared copy. What is unfrozen becomes float32 when its training begins.
    Returns how many matched. FT_INVALID: one is not frozen or is shared (ft_share), or another type.
-   FT_NOT_FINITE: a number does not fit the type. FT_UNSUPPORTED on an OpenCL device, where weights are float32. */
+   FT_NOT_FINITE: a number does not fit the type. FT_UNSUPPORTED on an OpenCL device, where weights
+   are float32. */
 FINETUNE_API int ft_set_type(ft_model *m, const char *glob, ft_type type);
 /* Gives the last linear layer before the output `classes` outputs and new, unfrozen weights under
    its old name, and removes the old class names. FT_INVALID if there is no such layer. */
