@@ -31,6 +31,17 @@ for model in ckpt_tied.pt ckpt_tied.safetensors; do
 done
 
 base=$formats/ckpt_tied.safetensors
+# --dtype: what info says of the types, and what is refused
+"$tool" convert --model "$base" --type bf16 --out half.safetensors >out.txt 2>err.txt || bad "convert: $(cat err.txt)"
+"$tool" info --model half.safetensors --dtype auto >out.txt 2>err.txt && grep -q "^  types .*BF16" out.txt && ok ||
+    bad "info --dtype auto: $(cat out.txt err.txt)"
+"$tool" info --model half.safetensors >out.txt 2>err.txt && ! grep -q "^  types" out.txt && ok || bad "info without --dtype"
+"$tool" info --model half.safetensors --dtype int8 --json >out.txt 2>err.txt &&
+    "$tool" info --model half.safetensors --json >whole.txt 2>err.txt && ok || bad "info --dtype int8: $(cat err.txt)"
+bytes() { sed 's/.*"parameter_bytes": \([0-9]*\).*/\1/' "$1"; }
+[ $(($(bytes out.txt) * 3 / 2)) -lt "$(bytes whole.txt)" ] && ok || bad "int8 takes $(bytes out.txt) of $(bytes whole.txt) bytes"
+"$tool" info --model half.safetensors --dtype f64 >out.txt 2>err.txt
+[ $? -eq 2 ] && grep -q "dtype must be f32, f16, bf16, int8 or auto" err.txt && ok || bad "--dtype f64: $(cat err.txt)"
 mkfifo pipe.safetensors
 fails "pipe.safetensors: cannot be opened\|pipe.safetensors: not a" "$tool" info --model pipe.safetensors
 fails "pipe.safetensors: .*a pipe, a device" "$tool" convert --model "$base" --out pipe.safetensors
