@@ -83,8 +83,10 @@ static void check_plan(ft_model *m, const char *what)
             for (k = i; k < plan->step_count && !crosses; ++k) {
                 const ft__node *reader = &m->nodes[plan->steps[k].id - 1];
                 int input;
-                for (input = 0; input < reader->input_count; ++input)
-                    if (reader->inputs[input] == plan->steps[j].output) crosses = true;
+                for (input = 0; input < reader->input_count; ++input) {
+                    int id = reader->inputs[input], of = m->nodes[id - 1].layout.source;
+                    if ((of ? of : id) == plan->steps[j].output) crosses = true; /* of: a view of */
+                }
             }
             count += crosses;
         }
