@@ -2,7 +2,7 @@
    samples of 12 heads, 128 steps and 64 features, on one thread: in their natural shape, [N, heads,
    L, D], and as the same numbers in three dimensions, [N * heads, L, D]. Both take turns in one run;
    the best of each counts.
-     cc -std=c99 -O2 -I. bench/attention.c -o build/attention -lm -pthread && build/attention */
+     make build/attention && build/attention */
 #define _POSIX_C_SOURCE 200809L
 #define FINETUNE_IMPLEMENTATION
 #include "finetune.h"
