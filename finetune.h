@@ -14574,9 +14574,10 @@ static void ft__embedding_backward(const ft__call *call)
     size_t each = (size_t)call->input[1].shape.size[1];
     const float *dy = call->output.gradient;
     for (i = 0; call->input[1].gradient && i < count; ++i, dy += each) {
-        float *to = call->input[1].gradient + (size_t)ids[i] * each;
+        float *to;
         if (ids[i] < 0 || (size_t)ids[i] >= words) continue;
         if (o->padded && ids[i] == o->padding_index) continue;
+        to = call->input[1].gradient + (size_t)ids[i] * each;
         for (j = 0; j < each; ++j) to[j] += dy[j];
     }
 }
