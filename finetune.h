@@ -81,6 +81,7 @@
      [SECTION] operators/arithmetic: Arithmetic of several tensors: add, mul, maximum, where, ...
      [SECTION] operators/elementwise: Functions of one tensor
      [SECTION] operators/reduce: mean, sum and amax over axes
+     [SECTION] operators/custom: An operator by callbacks
      [SECTION] operators/concat: concat
      [SECTION] operators/pad_and_slice: pad and slice
      [SECTION] operators/permute: permute
@@ -577,6 +578,25 @@ typedef struct ft_reduce_options {
     bool keep;              /* keep them, with a size of 1 */
 } ft_reduce_options;
 
+typedef struct ft_view { /* a tensor of a run, for ft_custom */
+    ft_shape shape;         /* with the run's batch and length */
+    ft_type type;           /* FT_F32; of some inputs FT_I32, whose int32_t lie at values */
+    float *values;          /* row by row, pictures as [N, C, H, W]; those of inputs are read only */
+    float *gradient;        /* in backward; NULL: nobody needs it */
+} ft_view;
+
+typedef struct ft_custom_options {
+    /* Sets the output's shape; sizes may be FT_BATCH and FT_LENGTH. false: the inputs do not fit.
+       NULL: the shape is that of the first input. */
+    bool (*shape)(void *user, const ft_shape *inputs, int count, ft_shape *output);
+    /* Required: computes output->values. */
+    void (*forward)(void *user, const ft_view *inputs, int count, const ft_view *output);
+    /* Adds to inputs[i].gradient, unless it is NULL, what follows from output->gradient; the values
+       are there too. NULL: the inputs get no gradient. */
+    void (*backward)(void *user, const ft_view *inputs, int count, const ft_view *output);
+    void *user;             /* must stay valid as long as the model */
+} ft_custom_options;
+
 typedef struct ft_pad_options {
     int before[FINETUNE_MAX_RANK], after[FINETUNE_MAX_RANK]; /* zeros to add, per dimension */
 } ft_pad_options;
@@ -701,6 +721,8 @@ typedef struct ft_save_options {
                                the type that it has in memory (ft_set_type), I8 with its scales as
                                "<name>_scale" [rows, 1, ...] */
     bool widen;             /* with FT_F32: weights in other types become float32 too */
+    bool weights_only;      /* parameters and buffers alone, for ft_load_weights into a network that
+                               is built again: needed if it has an operator of ft_custom */
 } ft_save_options;
 
 typedef struct ft_tensor_info { /* one tensor of a file; pointers live as long as the ft_file */
@@ -824,6 +846,10 @@ typedef struct ft_pixels_options {
     const float *weights;   /* [count], copied: as ft_source.weight; or NULL: all are 1 */
 } ft_pixels_options;
 
+/* A further input of ft_arrays: `values` are [count, that input's shape], float, or int32_t if the
+   input is FT_I32, and must stay valid as long as the data. The name is copied. */
+typedef struct ft_array { const char *name; const void *values; } ft_array;
+
 typedef struct ft_array_options {
     int classes;            /* labels must be below it; 0: the largest label plus one */
     const char *input, *labels; /* names of the nodes; default "input" and "labels". Values are
@@ -832,6 +858,8 @@ typedef struct ft_array_options {
     int target_size;        /* numbers of a sample's target: as many as the node `target` has */
     const char *target;     /* the name of that node, F32; default "target" */
     const float *weights;   /* [count]: as ft_source.weight; or NULL: all are 1 */
+    const ft_array *more;   /* the network's other inputs */
+    int more_count;
 } ft_array_options;
 
 /* Is the first line of a .tsv or .csv a header? */
@@ -1165,6 +1193,12 @@ FINETUNE_API ft_node ft_input(ft_model *m, const char *name, ft_input_options op
    the model's seed and its name; weights are loaded into it by its name. */
 FINETUNE_API ft_node ft_parameter(ft_model *m, const char *name, ft_parameter_options options);
 
+/* A tensor of `rank` sizes without a batch, of these values, which are copied; rank 0: one number,
+   shape [1]. It is never trained or drawn, and is saved in model files. Files of weights need not
+   have it. */
+FINETUNE_API ft_node ft_constant(ft_model *m, const char *name, int rank, const int *size,
+                                 const float *values);
+
 /* x [N, C, H, W] -> [N, out_channels, H', W'], H' = (H + padding - dilation*(kernel-1) - 1)/stride
    + 1, rounded down, with the padding of both sides; W' likewise. "<name>.weight" is
    [out_channels, C/groups, kernel, kernel], ".bias" [out_channels]. It is a cross-correlation, as
@@ -1257,7 +1291,8 @@ FINETUNE_API ft_node ft_permute(ft_model *m, const char *name, ft_node x, int ra
    outside x gives NaN. */
 FINETUNE_API ft_node ft_gather(ft_model *m, const char *name, ft_node x, ft_node index, int axis);
 /* a [N, .., M, K] b [N, .., K, P] -> [N, .., M, P]: a matrix product for each index of the other
-   dimensions, which are the same in both; at least 3 dimensions. */
+   dimensions, which are the same in both. Of two dimensions the batch is one like others: a [N, D]
+   with b [N, D] transposed gives [N, N], as contrastive losses want it. */
 FINETUNE_API ft_node ft_matmul(ft_model *m, const char *name, ft_node a, ft_node b,
                                ft_matmul_options options);
 /* ids I32 [N] or [N, L] -> [N, features] or [N, L, features]: rows of "<name>.weight" [words,
@@ -1291,6 +1326,13 @@ FINETUNE_API ft_node ft_step_pool(ft_model *m, const char *name, ft_node x, ft_n
    layer's weight. */
 FINETUNE_API ft_node ft_dropout(ft_model *m, const char *name, ft_node x,
                                 ft_dropout_options options);
+/* An operator of your own, of 1 to 16 inputs: its functions run on the thread that called
+   ft_forward, ft_fit and so on. With a memory budget forward may run twice in a step, and must give
+   the same. In models of ft_share they run on those models' threads. ft_save refuses a network with
+   one, except with weights_only; so do checkpoints. Where it is frozen, a sample's result must
+   depend on that sample alone. */
+FINETUNE_API ft_node ft_custom(ft_model *m, const char *name, const ft_node *inputs, int count,
+                               ft_custom_options options);
 /* Applied to each element; y has x's shape. `kind` is one of
      "sigmoid"     1 / (1 + exp(-x))             "tanh"        (exp(2x) - 1) / (exp(2x) + 1)
      "relu"        max(x, 0): Nair and Hinton 2010
@@ -1470,7 +1512,8 @@ FINETUNE_API ft_data *ft_pixels(ft_model *m, int count, const uint8_t *const *pi
                                 const ft_picture_size *sizes, const int *labels,
                                 ft_pixels_options options);
 /* `count` samples in your memory, which must stay valid as long as the data: values [count, the
-   input's shape], and labels [count] from 0, or NULL without labels. */
+   input's shape], and labels [count] from 0, or NULL without labels. options.more fills the other
+   inputs of a network with several. */
 FINETUNE_API ft_data *ft_arrays(ft_model *m, int count, const float *values, const int *labels,
                                 ft_array_options options);
 /* Labelled texts: a table (.tsv, .csv by RFC 4180, .jsonl with an object per line) or a folder
@@ -7122,6 +7165,8 @@ typedef struct ft__recurrent_options { /* of one layer */
     bool carry;             /* the model keeps the state: the last one replaces the initial one */
 } ft__recurrent_options;
 
+typedef ft_custom_options ft__callbacks; /* in no file */
+
 typedef union ft__options { /* by operator; its row lists the fields that a file keeps */
     ft_conv2d_options conv2d;
     ft_batch_norm_options batch_norm;
@@ -7139,6 +7184,7 @@ typedef union ft__options { /* by operator; its row lists the fields that a file
     ft_loss_options loss;
     ft_unary_options unary;
     ft_reduce_options reduce;
+    ft__callbacks custom;
     ft_embedding_options embedding;
     ft_step_pool_options step_pool;
     ft__recurrent_options recurrent;
@@ -7686,7 +7732,7 @@ static void ft__initialise_node(ft_model *m, ft__node *node)
    operator's part; operators/rows gathers them all.
    ============================================================================================= */
 /* The nodes that compute nothing: values come from outside. */
-#define FT__LEAVES(X) X(none) X(input) X(parameter) X(buffer) X(state)
+#define FT__LEAVES(X) X(none) X(input) X(parameter) X(buffer) X(constant) X(state)
 
 /* The only list of operators: it gives the enum, the table of rows, the table of OpenCL rows, and
    what the tests and the "what runs where" listing walk through. X(NAME) means that there are
@@ -7712,7 +7758,7 @@ static void ft__initialise_node(ft_model *m, ft__node *node)
     X(soft_cross_entropy) X(binary_cross_entropy) X(mse)                                          \
     X(sub) X(div) X(maximum) X(minimum) X(equal) X(not_equal) X(less) X(less_equal) X(greater)    \
     X(greater_equal) X(where) X(exp) X(log) X(sqrt) X(abs) X(neg) X(erf) X(pow) X(clamp)          \
-    X(affine) X(detach) X(mean) X(sum) X(amax)
+    X(affine) X(detach) X(mean) X(sum) X(amax) X(custom)
 
 #define FT__OP_ENUM(name) FT__OP_##name,
 enum { FT__LEAVES(FT__OP_ENUM) FT__OPERATORS(FT__OP_ENUM) FT__OP_COUNT };
@@ -7758,6 +7804,7 @@ enum {
     FT__MIXES = 1 << 28,    /* numbers of different samples may meet, as its shapes say */
     FT__READS_TYPES = 1 << 29,  /* reads weights, its inputs after the first, in the type that they
                                    are stored in; for others they are converted before */
+    FT__CALLBACKS = 1 << 30,    /* its functions are the user's: it cannot be saved */
     FT__ELEMENTS = FT__WRITES | FT__IN_PLACE | FT__BY_KIND | FT__ANY_LAYOUT,
     FT__OF_X = FT__READS_X | FT__ELEMENTS,  /* activations whose slope is given by x */
     FT__OF_Y = FT__READS_Y | FT__ELEMENTS,  /* ... by y */
@@ -7824,7 +7871,11 @@ FT__LEAVES(FT__LEAF_ROW)
 static bool ft__is_any(const ft__node *node) { return node->op != FT__OP_none; }
 static bool ft__is_input(const ft__node *node) { return node->op == FT__OP_input; }
 static bool ft__is_parameter(const ft__node *node) { return node->op == FT__OP_parameter; }
-static bool ft__is_buffer(const ft__node *node) { return node->op == FT__OP_buffer; }
+static bool ft__is_constant(const ft__node *node) { return node->op == FT__OP_constant; }
+static bool ft__is_buffer(const ft__node *node)
+{
+    return node->op == FT__OP_buffer || ft__is_constant(node);
+}
 static bool ft__is_state(const ft__node *node) { return node->op == FT__OP_state; }
 
 /* Inputs, and states that go from run to run, have a row for each sample. */
@@ -8080,6 +8131,34 @@ ft_node ft_parameter(ft_model *m, const char *name, ft_parameter_options options
     made->fan_out = options.fan_out;
     if (ft__ok(c) && !m->values_follow) ft__initialise_node(m, made);
     if (!ft__ok(c)) node.id = 0;
+    return node;
+}
+
+ft_node ft_constant(ft_model *m, const char *name, int rank, const int *size, const float *values)
+{
+    ft__context *c = m ? &m->context : NULL;
+    ft_node node = ft__add_node(m, &ft__row_constant, name, NULL, 0, NULL);
+    ft__node *made = ft__get_node(m, node);
+    ft_node none = {0};
+    size_t count;
+    int d;
+    if (!made) return node;
+    made->frozen = true;
+    if (rank < 0 || rank > FINETUNE_MAX_RANK || (rank > 0 && !size) || !values) {
+        ft__fail(c, FT_INVALID, "%s: a constant needs values, and 0 to %d sizes", made->name,
+                 FINETUNE_MAX_RANK);
+        return none;
+    }
+    made->shape.rank = rank ? rank : 1;
+    made->shape.size[0] = 1;
+    for (d = 0; d < rank; ++d) made->shape.size[d] = size[d] > 0 ? size[d] : 0;
+    count = ft__shape_count(&made->shape);
+    if (count == 0)
+        ft__fail(c, FT_INVALID, "%s: a constant needs sizes above 0 that fit into memory",
+                 made->name);
+    made->value = ft__ok(c) ? (float *)ft__allocate(c, count, sizeof(float)) : NULL;
+    if (!made->value) return none;
+    memcpy(made->value, values, count * sizeof *values);
     return node;
 }
 
@@ -13551,6 +13630,84 @@ ft_node ft_reduce(ft_model *m, const char *kind, const char *name, ft_node x,
     o.reduce = options;
     return ft__add_node(m, row, name, &x, 1, &o);
 }
+/* =============================================================================================
+   [SECTION] operators/custom: An operator by callbacks
+   Values lie as users see them, row by row: the row asks for no other layout.
+   ============================================================================================= */
+enum { FT__CUSTOM_INPUTS = 16 };
+
+static ft_status ft__custom_shape(ft__context *c, const ft__node *node, const ft__tensor *input,
+                                  int input_count, ft_shape *output)
+{
+    const ft__callbacks *o = &node->options.custom;
+    ft_shape shapes[FT__CUSTOM_INPUTS];
+    char text[80];
+    int i;
+    bool fits;
+    if (!o->forward) /* only a damaged file has one without */
+        return ft__fail(c, FT_INVALID, "%s: an operator of ft_custom needs a forward function",
+                        node->name);
+    for (i = 0; i < input_count; ++i) shapes[i] = input[i].shape;
+    *output = shapes[0];
+    if (!o->shape) return FT_OK;
+    if (!o->shape(o->user, shapes, input_count, output))
+        return ft__fail(c, FT_SHAPE, "%s: its shape function refuses the inputs; the first is %s",
+                        node->name, ft__shape_text(&shapes[0], text));
+    fits = output->rank > 0 && output->rank <= FINETUNE_MAX_RANK;
+    for (i = 0; fits && i < output->rank; ++i)
+        fits = output->size[i] > 0 || output->size[i] == FT_BATCH || output->size[i] == FT_LENGTH;
+    if (!fits)
+        return ft__fail(c, FT_SHAPE, "%s: its shape function gives %d dimensions: 1 to %d are"
+                        " expected, each size above 0, FT_BATCH or FT_LENGTH", node->name,
+                        output->rank, FINETUNE_MAX_RANK);
+    return FT_OK;
+}
+
+static ft_view ft__view_of(const ft__tensor *t)
+{
+    ft_view view;
+    view.shape = t->shape;
+    view.type = t->type;
+    view.values = t->value;
+    view.gradient = t->gradient;
+    return view;
+}
+
+static void ft__custom_run(const ft__call *call, bool backward)
+{
+    const ft__callbacks *o = &call->node->options.custom;
+    ft_view inputs[FT__CUSTOM_INPUTS], output = ft__view_of(&call->output);
+    int i;
+    for (i = 0; i < call->input_count; ++i) {
+        inputs[i] = ft__view_of(&call->input[i]);
+        if (!backward || call->input[i].type != FT_F32) inputs[i].gradient = NULL;
+    }
+    if (!backward) output.gradient = NULL;
+    if (!backward) o->forward(o->user, inputs, call->input_count, &output);
+    else if (o->backward) o->backward(o->user, inputs, call->input_count, &output);
+}
+
+static void ft__custom_forward(const ft__call *call) { ft__custom_run(call, false); }
+static void ft__custom_backward(const ft__call *call) { ft__custom_run(call, true); }
+
+static const ft__row ft__row_custom = {
+    FT__NAMED(custom), 1, FT__CUSTOM_INPUTS, FT__READS_X | FT__READS_Y | FT__CALLBACKS,
+    ft__custom_shape, ft__custom_forward, ft__custom_backward, NULL, ft__no_fields, NULL};
+
+ft_node ft_custom(ft_model *m, const char *name, const ft_node *inputs, int count,
+                  ft_custom_options options)
+{
+    ft__options o;
+    ft_node none = {0};
+    memset(&o, 0, sizeof o);
+    o.custom = options;
+    if (ft__usable(m) && (count < 1 || count > FT__CUSTOM_INPUTS || !options.forward)) {
+        ft__fail(&m->context, FT_INVALID, "%s: ft_custom needs a forward function and 1 to %d"
+                 " inputs, not %d", name ? name : "custom", FT__CUSTOM_INPUTS, count);
+        return none;
+    }
+    return ft__add_node(m, &ft__row_custom, name, inputs, count, &o);
+}
 
 /* =============================================================================================
    [SECTION] operators/concat: concat
@@ -13980,7 +14137,7 @@ static ft_status ft__matmul_shape(ft__context *c, const ft__node *node, const ft
     const ft_shape *a = &input[0].shape, *b = &input[1].shape;
     int last = a->rank - 1, d;
     char text[80], other[80];
-    bool fits = a->rank >= 3 && a->rank == b->rank;
+    bool fits = a->rank >= 2 && a->rank == b->rank;
     *output = *a;
     for (d = 0; fits && d < last - 1; ++d) fits = a->size[d] == b->size[d];
     if (!fits || a->size[o->transpose_a ? last - 1 : last]
@@ -14103,7 +14260,7 @@ static void ft__matmul_backward(const ft__call *call)
 }
 
 static const ft__row ft__row_matmul = {
-    FT__NAMED(matmul), 2, 2, FT__READS_X | FT__WRITES | FT__WRITES_ALL | FT__STRIDED,
+    FT__NAMED(matmul), 2, 2, FT__READS_X | FT__WRITES | FT__WRITES_ALL | FT__STRIDED | FT__MIXES,
     ft__matmul_shape, ft__matmul_forward, ft__matmul_backward, ft__matmul_costs, ft__matmul_fields,
     NULL};
 
@@ -15694,7 +15851,7 @@ static bool ft__is_leaf(const ft__node *node) { return ft__is(node, FT__LEAF); }
 
 static bool ft__can_freeze(const ft__node *node)
 {
-    return ft__is_weight(node) || ft__is(node, FT__NOISE);
+    return (ft__is_weight(node) && !ft__is_constant(node)) || ft__is(node, FT__NOISE);
 }
 
 /* Whether a value has one row for each sample, and no other size that is the batch. */
@@ -19131,6 +19288,8 @@ static void ft__cl_amax_backward(const ft__call *call) { ft__cl_reduce_backward(
 FT__DEVICE_ROW(mean, mean)
 FT__DEVICE_ROW(sum, sum)
 FT__DEVICE_ROW(amax, amax)
+
+static const ft__device_row ft__cl_row_custom = {NULL, NULL, NULL, NULL, NULL};
 #endif /* FINETUNE_OPENCL */
 
 /* =============================================================================================
@@ -22250,7 +22409,9 @@ static size_t ft__trial_bytes(const ft_model *m, const ft__plan *plan)
     for (i = 0; m->context.device && i < plan->step_count; ++i) {
         const ft__step *step = &plan->steps[i];
         const ft__node *node = &m->nodes[step->id - 1];
-        ft__extent size = ft__is(node, FT__MIXES) ? plan->most : two;
+        bool all = ft__is(node, FT__MIXES) && (ft__is(node, FT__BROADCASTS)
+                                               || !ft__has_row_each(&node->shape));
+        ft__extent size = all ? plan->most : two;
         bytes = 3 * ft__node_count_at(node, size); /* value, gradient, and what it saves */
         for (j = 0; j < ft__node_of_step(m, plan, step)->input_count; ++j)
             bytes += 2 * ft__node_count_at(ft__node_of(m, plan, ft__input_of(m, plan, step, j)),
@@ -25934,7 +26095,8 @@ static const char *ft__suggest_rename(const ft_model *m, const ft_file *file, ch
     int i, k;
     text[0] = 0;
     for (k = 0; k < m->node_count; ++k)
-        if (ft__is_weight(&m->nodes[k]) && !m->nodes[k].loaded) break;
+        if (ft__is_weight(&m->nodes[k]) && !ft__is_constant(&m->nodes[k]) && !m->nodes[k].loaded)
+            break;
     for (i = 0; k < m->node_count && i < file->count; ++i) {
         const char *has = file->tensors[i].name, *wants = m->nodes[k].name;
         size_t more = ft__before_end(has, wants), less = ft__before_end(wants, has);
@@ -25978,7 +26140,7 @@ static ft_status ft__load_weights(ft_model *m, ft_file *file, const char *path,
     ft__release(c, tied);
     for (i = 0; i < m->node_count; ++i) {
         const ft__node *node = &m->nodes[i];
-        if (ft__is_weight(node) && !node->loaded)
+        if (ft__is_weight(node) && !ft__is_constant(node) && !node->loaded)
             ft__list_add(&missing, node->name, ft__shape_text(&node->shape, wants));
     }
     m->weights_version += 1;
@@ -26285,6 +26447,40 @@ static bool ft__checkpoint_is_sound(const ft_file *file)
     }
     ft__checksum_text(sum, want);
     return has && !strcmp(has, want);
+}
+
+/* Whether the network can be described in a file: an operator of ft_custom cannot. */
+static ft_status ft__check_describable(ft_model *m, const char *path)
+{
+    int i;
+    for (i = 0; i < m->node_count; ++i)
+        if (ft__is(&m->nodes[i], FT__CALLBACKS))
+            return ft__fail(&m->context, FT_UNSUPPORTED, "%s: %s is an operator of ft_custom, which"
+                            " no file can hold: save with ft_save_options.weights_only, and build"
+                            " the network before ft_load_weights", path, m->nodes[i].name);
+    return m->context.status;
+}
+
+/* Writes parameters and buffers alone, without the network. */
+static ft_status ft__write_weights(ft_model *m, const char *path, ft_type type)
+{
+    ft__context *c = &m->context;
+    size_t most = 2 * (size_t)m->node_count + 1; /* an int8 weight has its scales beside it */
+    ft__write_tensor *tensors = (ft__write_tensor *)ft__allocate(c, most, sizeof *tensors);
+    char **names = (char **)ft__allocate(c, most, sizeof *names);
+    int count = 0, at, i;
+    ft__host_takes_weights(c, false);
+    for (at = 0; ft__ok(c) && at < m->node_count; ++at) {
+        const ft__node *node = &m->nodes[m->order[at] - 1];
+        if (ft__is_weight(node))
+            ft__add_weight(c, tensors, &count, names, node,
+                           type == FT_OTHER ? ft__value_type(node) : type);
+    }
+    if (ft__ok(c)) ft__safetensors_write(c, path, tensors, count, NULL, 0);
+    for (i = count - 1; names && i >= 0; --i) ft__release(c, names[i]);
+    ft__release(c, names);
+    ft__release(c, tensors);
+    return c->status;
 }
 
 /* Writes the model, with its weights in this type, or FT_OTHER: each in its own. With `checkpoint`,
@@ -36853,7 +37049,8 @@ static ft_status ft__fit_prepare(ft__fit *f)
     ft__zero_gradients(m);
     ft__keep_weights(m, false);
     f->settings = ft__fit_settings(f);
-    if (f->o.checkpoint) f->data_state = ft__data_state_of(f);
+    if (f->o.checkpoint && ft__check_describable(f->m, f->o.checkpoint) == FT_OK)
+        f->data_state = ft__data_state_of(f);
     if (f->o.checkpoint && f->resume) ft__checkpoint_read(f);
     if (f->at.done || !ft__ok(c)) return c->status;
     if (f->cache.on) return c->status; /* lent, and already filled */
@@ -38178,6 +38375,7 @@ const char *ft_other_format(const char *path)
 ft_status ft_save(ft_model *m, const char *path, ft_save_options options)
 {
     ft__context *c;
+    ft_type type;
     if (!ft__usable(m)) return ft__status_of(m);
     c = &m->context;
     if (!ft__given(c, path, "ft_save: the path")) return c->status;
@@ -38193,8 +38391,10 @@ ft_status ft_save(ft_model *m, const char *path, ft_save_options options)
     if (options.widen && options.type != FT_F32)
         return ft__fail(c, FT_INVALID, "%s: widen has no effect here: it is for the type FT_F32",
                         path);
-    return ft__write_model(m, path, options.type == FT_F32 && !options.widen ? FT_OTHER
-                           : options.type, NULL, false);
+    type = options.type == FT_F32 && !options.widen ? FT_OTHER : options.type;
+    if (options.weights_only) return ft__write_weights(m, path, type);
+    if (ft__check_describable(m, path) != FT_OK) return c->status;
+    return ft__write_model(m, path, type, NULL, false);
 }
 
 /* =============================================================================================
@@ -38588,7 +38788,8 @@ int ft_initialise(ft_model *m, const char *glob, ft_initialiser initialiser)
     for (i = 0; ft__ok(&m->context) && i < m->node_count; ++i) {
         ft__node *node = &m->nodes[i];
         ft_type type = ft__value_type(node);
-        if (!ft__is_weight(node) || !ft__glob(glob, node->name)) continue;
+        if (!ft__is_weight(node) || ft__is_constant(node)
+            || !ft__glob(glob, node->name)) continue;
         if (ft__refuse_shared(m, node, "ft_initialise") != FT_OK) break;
         if (initialiser != FT_INIT_DEFAULT && ft__is_parameter(node))
             node->initialiser = initialiser; /* not of a buffer: a running variance starts at 1 */

@@ -111,6 +111,7 @@ extern "C" {
 #include "operators/arithmetic.h"
 #include "operators/elementwise.h"
 #include "operators/reduce.h"
+#include "operators/custom.h"
 #include "operators/concat.h"
 #include "operators/pad_and_slice.h"
 #include "operators/permute.h"

@@ -514,4 +514,6 @@ static void ft__cl_amax_backward(const ft__call *call) { ft__cl_reduce_backward(
 FT__DEVICE_ROW(mean, mean)
 FT__DEVICE_ROW(sum, sum)
 FT__DEVICE_ROW(amax, amax)
+
+static const ft__device_row ft__cl_row_custom = {NULL, NULL, NULL, NULL, NULL};
 #endif /* FINETUNE_OPENCL */

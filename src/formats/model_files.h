@@ -306,6 +306,40 @@ static bool ft__checkpoint_is_sound(const ft_file *file)
     return has && !strcmp(has, want);
 }
 
+/* Whether the network can be described in a file: an operator of ft_custom cannot. */
+static ft_status ft__check_describable(ft_model *m, const char *path)
+{
+    int i;
+    for (i = 0; i < m->node_count; ++i)
+        if (ft__is(&m->nodes[i], FT__CALLBACKS))
+            return ft__fail(&m->context, FT_UNSUPPORTED, "%s: %s is an operator of ft_custom, which"
+                            " no file can hold: save with ft_save_options.weights_only, and build"
+                            " the network before ft_load_weights", path, m->nodes[i].name);
+    return m->context.status;
+}
+
+/* Writes parameters and buffers alone, without the network. */
+static ft_status ft__write_weights(ft_model *m, const char *path, ft_type type)
+{
+    ft__context *c = &m->context;
+    size_t most = 2 * (size_t)m->node_count + 1; /* an int8 weight has its scales beside it */
+    ft__write_tensor *tensors = (ft__write_tensor *)ft__allocate(c, most, sizeof *tensors);
+    char **names = (char **)ft__allocate(c, most, sizeof *names);
+    int count = 0, at, i;
+    ft__host_takes_weights(c, false);
+    for (at = 0; ft__ok(c) && at < m->node_count; ++at) {
+        const ft__node *node = &m->nodes[m->order[at] - 1];
+        if (ft__is_weight(node))
+            ft__add_weight(c, tensors, &count, names, node,
+                           type == FT_OTHER ? ft__value_type(node) : type);
+    }
+    if (ft__ok(c)) ft__safetensors_write(c, path, tensors, count, NULL, 0);
+    for (i = count - 1; names && i >= 0; --i) ft__release(c, names[i]);
+    ft__release(c, names);
+    ft__release(c, tensors);
+    return c->status;
+}
+
 /* Writes the model, with its weights in this type, or FT_OTHER: each in its own. With `checkpoint`,
    also that text and the state of training. */
 static ft_status ft__write_model(ft_model *m, const char *path, ft_type type,

@@ -356,7 +356,8 @@ static const char *ft__suggest_rename(const ft_model *m, const ft_file *file, ch
     int i, k;
     text[0] = 0;
     for (k = 0; k < m->node_count; ++k)
-        if (ft__is_weight(&m->nodes[k]) && !m->nodes[k].loaded) break;
+        if (ft__is_weight(&m->nodes[k]) && !ft__is_constant(&m->nodes[k]) && !m->nodes[k].loaded)
+            break;
     for (i = 0; k < m->node_count && i < file->count; ++i) {
         const char *has = file->tensors[i].name, *wants = m->nodes[k].name;
         size_t more = ft__before_end(has, wants), less = ft__before_end(wants, has);
@@ -400,7 +401,7 @@ static ft_status ft__load_weights(ft_model *m, ft_file *file, const char *path,
     ft__release(c, tied);
     for (i = 0; i < m->node_count; ++i) {
         const ft__node *node = &m->nodes[i];
-        if (ft__is_weight(node) && !node->loaded)
+        if (ft__is_weight(node) && !ft__is_constant(node) && !node->loaded)
             ft__list_add(&missing, node->name, ft__shape_text(&node->shape, wants));
     }
     m->weights_version += 1;

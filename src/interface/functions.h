@@ -109,6 +109,12 @@ FINETUNE_API ft_node ft_input(ft_model *m, const char *name, ft_input_options op
    the model's seed and its name; weights are loaded into it by its name. */
 FINETUNE_API ft_node ft_parameter(ft_model *m, const char *name, ft_parameter_options options);
 
+/* A tensor of `rank` sizes without a batch, of these values, which are copied; rank 0: one number,
+   shape [1]. It is never trained or drawn, and is saved in model files. Files of weights need not
+   have it. */
+FINETUNE_API ft_node ft_constant(ft_model *m, const char *name, int rank, const int *size,
+                                 const float *values);
+
 /* x [N, C, H, W] -> [N, out_channels, H', W'], H' = (H + padding - dilation*(kernel-1) - 1)/stride
    + 1, rounded down, with the padding of both sides; W' likewise. "<name>.weight" is
    [out_channels, C/groups, kernel, kernel], ".bias" [out_channels]. It is a cross-correlation, as
@@ -201,7 +207,8 @@ FINETUNE_API ft_node ft_permute(ft_model *m, const char *name, ft_node x, int ra
    outside x gives NaN. */
 FINETUNE_API ft_node ft_gather(ft_model *m, const char *name, ft_node x, ft_node index, int axis);
 /* a [N, .., M, K] b [N, .., K, P] -> [N, .., M, P]: a matrix product for each index of the other
-   dimensions, which are the same in both; at least 3 dimensions. */
+   dimensions, which are the same in both. Of two dimensions the batch is one like others: a [N, D]
+   with b [N, D] transposed gives [N, N], as contrastive losses want it. */
 FINETUNE_API ft_node ft_matmul(ft_model *m, const char *name, ft_node a, ft_node b,
                                ft_matmul_options options);
 /* ids I32 [N] or [N, L] -> [N, features] or [N, L, features]: rows of "<name>.weight" [words,
@@ -235,6 +242,13 @@ FINETUNE_API ft_node ft_step_pool(ft_model *m, const char *name, ft_node x, ft_n
    layer's weight. */
 FINETUNE_API ft_node ft_dropout(ft_model *m, const char *name, ft_node x,
                                 ft_dropout_options options);
+/* An operator of your own, of 1 to 16 inputs: its functions run on the thread that called
+   ft_forward, ft_fit and so on. With a memory budget forward may run twice in a step, and must give
+   the same. In models of ft_share they run on those models' threads. ft_save refuses a network with
+   one, except with weights_only; so do checkpoints. Where it is frozen, a sample's result must
+   depend on that sample alone. */
+FINETUNE_API ft_node ft_custom(ft_model *m, const char *name, const ft_node *inputs, int count,
+                               ft_custom_options options);
 /* Applied to each element; y has x's shape. `kind` is one of
      "sigmoid"     1 / (1 + exp(-x))             "tanh"        (exp(2x) - 1) / (exp(2x) + 1)
      "relu"        max(x, 0): Nair and Hinton 2010
@@ -414,7 +428,8 @@ FINETUNE_API ft_data *ft_pixels(ft_model *m, int count, const uint8_t *const *pi
                                 const ft_picture_size *sizes, const int *labels,
                                 ft_pixels_options options);
 /* `count` samples in your memory, which must stay valid as long as the data: values [count, the
-   input's shape], and labels [count] from 0, or NULL without labels. */
+   input's shape], and labels [count] from 0, or NULL without labels. options.more fills the other
+   inputs of a network with several. */
 FINETUNE_API ft_data *ft_arrays(ft_model *m, int count, const float *values, const int *labels,
                                 ft_array_options options);
 /* Labelled texts: a table (.tsv, .csv by RFC 4180, .jsonl with an object per line) or a folder

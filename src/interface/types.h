@@ -260,6 +260,25 @@ typedef struct ft_reduce_options {
     bool keep;              /* keep them, with a size of 1 */
 } ft_reduce_options;
 
+typedef struct ft_view { /* a tensor of a run, for ft_custom */
+    ft_shape shape;         /* with the run's batch and length */
+    ft_type type;           /* FT_F32; of some inputs FT_I32, whose int32_t lie at values */
+    float *values;          /* row by row, pictures as [N, C, H, W]; those of inputs are read only */
+    float *gradient;        /* in backward; NULL: nobody needs it */
+} ft_view;
+
+typedef struct ft_custom_options {
+    /* Sets the output's shape; sizes may be FT_BATCH and FT_LENGTH. false: the inputs do not fit.
+       NULL: the shape is that of the first input. */
+    bool (*shape)(void *user, const ft_shape *inputs, int count, ft_shape *output);
+    /* Required: computes output->values. */
+    void (*forward)(void *user, const ft_view *inputs, int count, const ft_view *output);
+    /* Adds to inputs[i].gradient, unless it is NULL, what follows from output->gradient; the values
+       are there too. NULL: the inputs get no gradient. */
+    void (*backward)(void *user, const ft_view *inputs, int count, const ft_view *output);
+    void *user;             /* must stay valid as long as the model */
+} ft_custom_options;
+
 typedef struct ft_pad_options {
     int before[FINETUNE_MAX_RANK], after[FINETUNE_MAX_RANK]; /* zeros to add, per dimension */
 } ft_pad_options;
@@ -384,6 +403,8 @@ typedef struct ft_save_options {
                                the type that it has in memory (ft_set_type), I8 with its scales as
                                "<name>_scale" [rows, 1, ...] */
     bool widen;             /* with FT_F32: weights in other types become float32 too */
+    bool weights_only;      /* parameters and buffers alone, for ft_load_weights into a network that
+                               is built again: needed if it has an operator of ft_custom */
 } ft_save_options;
 
 typedef struct ft_tensor_info { /* one tensor of a file; pointers live as long as the ft_file */
@@ -507,6 +528,10 @@ typedef struct ft_pixels_options {
     const float *weights;   /* [count], copied: as ft_source.weight; or NULL: all are 1 */
 } ft_pixels_options;
 
+/* A further input of ft_arrays: `values` are [count, that input's shape], float, or int32_t if the
+   input is FT_I32, and must stay valid as long as the data. The name is copied. */
+typedef struct ft_array { const char *name; const void *values; } ft_array;
+
 typedef struct ft_array_options {
     int classes;            /* labels must be below it; 0: the largest label plus one */
     const char *input, *labels; /* names of the nodes; default "input" and "labels". Values are
@@ -515,6 +540,8 @@ typedef struct ft_array_options {
     int target_size;        /* numbers of a sample's target: as many as the node `target` has */
     const char *target;     /* the name of that node, F32; default "target" */
     const float *weights;   /* [count]: as ft_source.weight; or NULL: all are 1 */
+    const ft_array *more;   /* the network's other inputs */
+    int more_count;
 } ft_array_options;
 
 /* Is the first line of a .tsv or .csv a header? */

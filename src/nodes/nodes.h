@@ -43,6 +43,8 @@ typedef struct ft__recurrent_options { /* of one layer */
     bool carry;             /* the model keeps the state: the last one replaces the initial one */
 } ft__recurrent_options;
 
+typedef ft_custom_options ft__callbacks; /* in no file */
+
 typedef union ft__options { /* by operator; its row lists the fields that a file keeps */
     ft_conv2d_options conv2d;
     ft_batch_norm_options batch_norm;
@@ -60,6 +62,7 @@ typedef union ft__options { /* by operator; its row lists the fields that a file
     ft_loss_options loss;
     ft_unary_options unary;
     ft_reduce_options reduce;
+    ft__callbacks custom;
     ft_embedding_options embedding;
     ft_step_pool_options step_pool;
     ft__recurrent_options recurrent;

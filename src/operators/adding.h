@@ -250,6 +250,34 @@ ft_node ft_parameter(ft_model *m, const char *name, ft_parameter_options options
     return node;
 }
 
+ft_node ft_constant(ft_model *m, const char *name, int rank, const int *size, const float *values)
+{
+    ft__context *c = m ? &m->context : NULL;
+    ft_node node = ft__add_node(m, &ft__row_constant, name, NULL, 0, NULL);
+    ft__node *made = ft__get_node(m, node);
+    ft_node none = {0};
+    size_t count;
+    int d;
+    if (!made) return node;
+    made->frozen = true;
+    if (rank < 0 || rank > FINETUNE_MAX_RANK || (rank > 0 && !size) || !values) {
+        ft__fail(c, FT_INVALID, "%s: a constant needs values, and 0 to %d sizes", made->name,
+                 FINETUNE_MAX_RANK);
+        return none;
+    }
+    made->shape.rank = rank ? rank : 1;
+    made->shape.size[0] = 1;
+    for (d = 0; d < rank; ++d) made->shape.size[d] = size[d] > 0 ? size[d] : 0;
+    count = ft__shape_count(&made->shape);
+    if (count == 0)
+        ft__fail(c, FT_INVALID, "%s: a constant needs sizes above 0 that fit into memory",
+                 made->name);
+    made->value = ft__ok(c) ? (float *)ft__allocate(c, count, sizeof(float)) : NULL;
+    if (!made->value) return none;
+    memcpy(made->value, values, count * sizeof *values);
+    return node;
+}
+
 static ft_node ft__layer_parameter(ft_model *m, const char *layer, const char *part,
                                    ft_parameter_options options)
 {

@@ -31,7 +31,7 @@ static ft_status ft__matmul_shape(ft__context *c, const ft__node *node, const ft
     const ft_shape *a = &input[0].shape, *b = &input[1].shape;
     int last = a->rank - 1, d;
     char text[80], other[80];
-    bool fits = a->rank >= 3 && a->rank == b->rank;
+    bool fits = a->rank >= 2 && a->rank == b->rank;
     *output = *a;
     for (d = 0; fits && d < last - 1; ++d) fits = a->size[d] == b->size[d];
     if (!fits || a->size[o->transpose_a ? last - 1 : last]
@@ -154,7 +154,7 @@ static void ft__matmul_backward(const ft__call *call)
 }
 
 static const ft__row ft__row_matmul = {
-    FT__NAMED(matmul), 2, 2, FT__READS_X | FT__WRITES | FT__WRITES_ALL | FT__STRIDED,
+    FT__NAMED(matmul), 2, 2, FT__READS_X | FT__WRITES | FT__WRITES_ALL | FT__STRIDED | FT__MIXES,
     ft__matmul_shape, ft__matmul_forward, ft__matmul_backward, ft__matmul_costs, ft__matmul_fields,
     NULL};
 

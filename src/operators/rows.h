@@ -28,7 +28,7 @@ static bool ft__is_leaf(const ft__node *node) { return ft__is(node, FT__LEAF); }
 
 static bool ft__can_freeze(const ft__node *node)
 {
-    return ft__is_weight(node) || ft__is(node, FT__NOISE);
+    return (ft__is_weight(node) && !ft__is_constant(node)) || ft__is(node, FT__NOISE);
 }
 
 /* Whether a value has one row for each sample, and no other size that is the batch. */

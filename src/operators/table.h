@@ -9,7 +9,7 @@
    operator's part; operators/rows gathers them all.
    ============================================================================================= */
 /* The nodes that compute nothing: values come from outside. */
-#define FT__LEAVES(X) X(none) X(input) X(parameter) X(buffer) X(state)
+#define FT__LEAVES(X) X(none) X(input) X(parameter) X(buffer) X(constant) X(state)
 
 /* The only list of operators: it gives the enum, the table of rows, the table of OpenCL rows, and
    what the tests and the "what runs where" listing walk through. X(NAME) means that there are
@@ -35,7 +35,7 @@
     X(soft_cross_entropy) X(binary_cross_entropy) X(mse)                                          \
     X(sub) X(div) X(maximum) X(minimum) X(equal) X(not_equal) X(less) X(less_equal) X(greater)    \
     X(greater_equal) X(where) X(exp) X(log) X(sqrt) X(abs) X(neg) X(erf) X(pow) X(clamp)          \
-    X(affine) X(detach) X(mean) X(sum) X(amax)
+    X(affine) X(detach) X(mean) X(sum) X(amax) X(custom)
 
 #define FT__OP_ENUM(name) FT__OP_##name,
 enum { FT__LEAVES(FT__OP_ENUM) FT__OPERATORS(FT__OP_ENUM) FT__OP_COUNT };
@@ -81,6 +81,7 @@ enum {
     FT__MIXES = 1 << 28,    /* numbers of different samples may meet, as its shapes say */
     FT__READS_TYPES = 1 << 29,  /* reads weights, its inputs after the first, in the type that they
                                    are stored in; for others they are converted before */
+    FT__CALLBACKS = 1 << 30,    /* its functions are the user's: it cannot be saved */
     FT__ELEMENTS = FT__WRITES | FT__IN_PLACE | FT__BY_KIND | FT__ANY_LAYOUT,
     FT__OF_X = FT__READS_X | FT__ELEMENTS,  /* activations whose slope is given by x */
     FT__OF_Y = FT__READS_Y | FT__ELEMENTS,  /* ... by y */
@@ -147,7 +148,11 @@ FT__LEAVES(FT__LEAF_ROW)
 static bool ft__is_any(const ft__node *node) { return node->op != FT__OP_none; }
 static bool ft__is_input(const ft__node *node) { return node->op == FT__OP_input; }
 static bool ft__is_parameter(const ft__node *node) { return node->op == FT__OP_parameter; }
-static bool ft__is_buffer(const ft__node *node) { return node->op == FT__OP_buffer; }
+static bool ft__is_constant(const ft__node *node) { return node->op == FT__OP_constant; }
+static bool ft__is_buffer(const ft__node *node)
+{
+    return node->op == FT__OP_buffer || ft__is_constant(node);
+}
 static bool ft__is_state(const ft__node *node) { return node->op == FT__OP_state; }
 
 /* Inputs, and states that go from run to run, have a row for each sample. */

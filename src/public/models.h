@@ -371,6 +371,7 @@ const char *ft_other_format(const char *path)
 ft_status ft_save(ft_model *m, const char *path, ft_save_options options)
 {
     ft__context *c;
+    ft_type type;
     if (!ft__usable(m)) return ft__status_of(m);
     c = &m->context;
     if (!ft__given(c, path, "ft_save: the path")) return c->status;
@@ -386,6 +387,8 @@ ft_status ft_save(ft_model *m, const char *path, ft_save_options options)
     if (options.widen && options.type != FT_F32)
         return ft__fail(c, FT_INVALID, "%s: widen has no effect here: it is for the type FT_F32",
                         path);
-    return ft__write_model(m, path, options.type == FT_F32 && !options.widen ? FT_OTHER
-                           : options.type, NULL, false);
+    type = options.type == FT_F32 && !options.widen ? FT_OTHER : options.type;
+    if (options.weights_only) return ft__write_weights(m, path, type);
+    if (ft__check_describable(m, path) != FT_OK) return c->status;
+    return ft__write_model(m, path, type, NULL, false);
 }

@@ -420,7 +420,8 @@ int ft_initialise(ft_model *m, const char *glob, ft_initialiser initialiser)
     for (i = 0; ft__ok(&m->context) && i < m->node_count; ++i) {
         ft__node *node = &m->nodes[i];
         ft_type type = ft__value_type(node);
-        if (!ft__is_weight(node) || !ft__glob(glob, node->name)) continue;
+        if (!ft__is_weight(node) || ft__is_constant(node)
+            || !ft__glob(glob, node->name)) continue;
         if (ft__refuse_shared(m, node, "ft_initialise") != FT_OK) break;
         if (initialiser != FT_INIT_DEFAULT && ft__is_parameter(node))
             node->initialiser = initialiser; /* not of a buffer: a running variance starts at 1 */

@@ -848,7 +848,8 @@ static ft_status ft__fit_prepare(ft__fit *f)
     ft__zero_gradients(m);
     ft__keep_weights(m, false);
     f->settings = ft__fit_settings(f);
-    if (f->o.checkpoint) f->data_state = ft__data_state_of(f);
+    if (f->o.checkpoint && ft__check_describable(f->m, f->o.checkpoint) == FT_OK)
+        f->data_state = ft__data_state_of(f);
     if (f->o.checkpoint && f->resume) ft__checkpoint_read(f);
     if (f->at.done || !ft__ok(c)) return c->status;
     if (f->cache.on) return c->status; /* lent, and already filled */
