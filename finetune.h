@@ -581,7 +581,7 @@ typedef struct ft_reduce_options {
 typedef struct ft_view { /* a tensor of a run, for ft_custom */
     ft_shape shape;         /* with the run's batch and length */
     ft_type type;           /* FT_F32; of some inputs FT_I32, whose int32_t lie at values */
-    float *values;          /* row by row, pictures as [N, C, H, W]; those of inputs are read only */
+    float *values;          /* row by row, as users see them; those of inputs are read only */
     float *gradient;        /* in backward; NULL: nobody needs it */
 } ft_view;
 
@@ -21693,6 +21693,28 @@ static void ft__plan_steps(ft_model *m, ft__plan *plan)
     ft__release(c, needed);
 }
 
+/* Whether a step's backward adds to gradients: its operator has one, and its output a gradient. */
+static bool ft__passes_gradient(const ft_model *m, const ft__plan *plan, const ft__step *step)
+{
+    return ft__rows[ft__node_of_step(m, plan, step)->op]->backward
+        && (step->output == m->loss.id || plan->last_reader[step->output - 1] >= 0);
+}
+
+/* For each value the last of the trained steps that reads it and passes a gradient on; -1: none. */
+static void ft__plan_last_readers(const ft_model *m, ft__plan *plan)
+{
+    int i, j;
+    for (i = 0; i < ft__value_count(m, plan); ++i) plan->last_reader[i] = -1;
+    for (i = plan->step_count - 1; i >= plan->first_trained; --i) {
+        const ft__step *step = &plan->steps[i];
+        if (!ft__passes_gradient(m, plan, step)) continue;
+        for (j = 0; j < ft__node_of_step(m, plan, step)->input_count; ++j) {
+            int id = ft__input_of(m, plan, step, j);
+            if (plan->last_reader[id - 1] < 0) plan->last_reader[id - 1] = i;
+        }
+    }
+}
+
 /* =============================================================================================
    [SECTION] graph/calls: Graph: the call of a step
    What an operator's function gets: sizes of the run, values and gradients by pointer, and weights
@@ -22244,28 +22266,6 @@ static void ft__plan_weights(ft_model *m, ft__plan *plan)
             plan, ft__node_count_at(&m->nodes[node->inputs[1] - 1], ft__one) * sizeof(float));
         step->bias = ft__plan_weight(plan, (size_t)m->nodes[node->inputs[1] - 1].shape.size[0]
                                      * sizeof(float));
-    }
-}
-
-/* Whether a step's backward adds to gradients: its operator has one, and its output a gradient. */
-static bool ft__passes_gradient(const ft_model *m, const ft__plan *plan, const ft__step *step)
-{
-    return ft__rows[ft__node_of_step(m, plan, step)->op]->backward
-        && (step->output == m->loss.id || plan->last_reader[step->output - 1] >= 0);
-}
-
-/* For each value the last of the trained steps that reads it and passes a gradient on; -1: none. */
-static void ft__plan_last_readers(const ft_model *m, ft__plan *plan)
-{
-    int i, j;
-    for (i = 0; i < ft__value_count(m, plan); ++i) plan->last_reader[i] = -1;
-    for (i = plan->step_count - 1; i >= plan->first_trained; --i) {
-        const ft__step *step = &plan->steps[i];
-        if (!ft__passes_gradient(m, plan, step)) continue;
-        for (j = 0; j < ft__node_of_step(m, plan, step)->input_count; ++j) {
-            int id = ft__input_of(m, plan, step, j);
-            if (plan->last_reader[id - 1] < 0) plan->last_reader[id - 1] = i;
-        }
     }
 }
 
@@ -31976,13 +31976,22 @@ static int *ft__match_classes(ft_model *m, const ft_data *of, const char *path,
 /* ---- Arrays ---- */
 typedef struct ft__arrays {
     ft__context *context;
-    const float *values;
     const int *labels;      /* or NULL */
-    const float *targets;   /* or NULL: [count, target_size] */
-    size_t target_size;
+    size_t target_size;     /* 0: no targets */
     const float *weights;   /* or NULL */
-    char *input_name, *labels_name, *target_name;
+    char *labels_name;
+    ft_array *list;         /* [count]: values, options.more, targets; names of their own */
+    int count;
 } ft__arrays;
+
+/* The array for an input, or NULL. */
+static const ft_array *ft__array_of(const ft__arrays *arrays, const char *name)
+{
+    int i;
+    for (i = 0; i < arrays->count; ++i)
+        if (!strcmp(name, arrays->list[i].name)) return &arrays->list[i];
+    return NULL;
+}
 
 static bool ft__arrays_get(void *user, int index, int view, ft_slot *slots, int slot_count)
 {
@@ -31990,13 +31999,10 @@ static bool ft__arrays_get(void *user, int index, int view, ft_slot *slots, int 
     int s;
     (void)view;
     for (s = 0; s < slot_count; ++s) {
-        if (arrays->targets && !strcmp(slots[s].name, arrays->target_name)) {
-            memcpy(slots[s].values, arrays->targets + (size_t)index * arrays->target_size,
-                   arrays->target_size * sizeof(float));
-        } else if (slots[s].type == FT_F32 && !strcmp(slots[s].name, arrays->input_name)) {
-            size_t count = ft__shape_count(&slots[s].shape);
-            memcpy(slots[s].values, arrays->values + (size_t)index * count,
-                   count * sizeof(float));
+        const ft_array *array = ft__array_of(arrays, slots[s].name);
+        if (array) {
+            size_t bytes = ft__shape_count(&slots[s].shape) * sizeof(float);
+            memcpy(slots[s].values, (const char *)array->values + (size_t)index * bytes, bytes);
         } else if (slots[s].type == FT_I32 && !strcmp(slots[s].name, arrays->labels_name)) {
             int32_t label = arrays->labels ? arrays->labels[index] : -1;
             memcpy(slots[s].values, &label, sizeof label);
@@ -32014,18 +32020,17 @@ static void ft__arrays_check(ft__context *c, const ft_source *source, const ft_s
     if (source->get != ft__arrays_get) return;
     for (s = 0; s < slot_count; ++s) {
         bool values = slots[s].type == FT_F32;
-        if (arrays->targets && !strcmp(slots[s].name, arrays->target_name)) {
-            size_t count = ft__shape_count(&slots[s].shape);
-            if (!values || count != arrays->target_size)
-                ft__fail(c, FT_SHAPE, "arrays: target_size is %zu, but \"%s\" has %zu numbers of"
-                         " %s", arrays->target_size, arrays->target_name, count,
-                         ft__type_names[slots[s].type]);
-            continue;
-        }
-        if (!strcmp(slots[s].name, values ? arrays->input_name : arrays->labels_name)) continue;
+        const ft_array *array = ft__array_of(arrays, slots[s].name);
+        size_t count = ft__shape_count(&slots[s].shape);
+        if (array && array == arrays->list + arrays->count - 1 && arrays->target_size
+            && (!values || count != arrays->target_size))
+            ft__fail(c, FT_SHAPE, "arrays: target_size is %zu, but \"%s\" has %zu numbers of %s",
+                     arrays->target_size, array->name, count, ft__type_names[slots[s].type]);
+        if (array ? array != arrays->list || values
+                  : !values && !strcmp(slots[s].name, arrays->labels_name)) continue;
         ft__fail(c, FT_INVALID, "arrays: the network reads its %s from \"%s\", but the arrays fill"
                  " \"%s\": see ft_array_options", values ? "values" : "labels", slots[s].name,
-                 values ? arrays->input_name : arrays->labels_name);
+                 values ? arrays->list[0].name : arrays->labels_name);
     }
 }
 
@@ -32053,9 +32058,10 @@ static float ft__arrays_weight(void *user, int index)
 static void ft__arrays_release(void *user)
 {
     ft__arrays *arrays = (ft__arrays *)user;
-    ft__release(arrays->context, arrays->target_name);
+    while (arrays->count-- > 0)
+        ft__release(arrays->context, (void *)(uintptr_t)arrays->list[arrays->count].name);
+    ft__release(arrays->context, arrays->list);
     ft__release(arrays->context, arrays->labels_name);
-    ft__release(arrays->context, arrays->input_name);
     ft__release(arrays->context, arrays);
 }
 
@@ -32088,6 +32094,17 @@ static void ft__arrays_check_options(ft__context *c, const int *labels, const ft
                  " target", o->target_size);
 }
 
+/* Adds an array for an input; the name is copied. */
+static void ft__arrays_add(ft__arrays *arrays, const char *name, const void *values)
+{
+    if (!name || !values)
+        ft__fail(arrays->context, FT_INVALID, "arrays: more[%d] needs a name and values",
+                 arrays->count - 1);
+    arrays->list[arrays->count].values = values;
+    arrays->list[arrays->count].name = ft__copy_text(arrays->context, name ? name : "");
+    if (arrays->list[arrays->count].name) arrays->count += 1;
+}
+
 ft_data *ft_arrays(ft_model *m, int count, const float *values, const int *labels,
                    ft_array_options options)
 {
@@ -32095,28 +32112,32 @@ ft_data *ft_arrays(ft_model *m, int count, const float *values, const int *label
     ft__arrays *arrays;
     ft_source source;
     ft_data *data;
+    int i, more = options.more ? options.more_count : 0;
     if (!ft__usable(m)) return NULL;
     c = &m->context;
     memset(&source, 0, sizeof source);
-    if (!values || count < 1 || options.classes < 0) {
+    if (!values || count < 1 || options.classes < 0 || options.more_count < 0
+        || (options.more != NULL) != (options.more_count > 0)) {
         ft__fail(c, FT_INVALID, "arrays: values must not be NULL, count (%d) must be at least 1,"
-                 " and classes (%d) must not be negative", count, options.classes);
+                 " classes (%d) must not be negative, and more needs more_count (%d)", count,
+                 options.classes, options.more_count);
         return NULL;
     }
     ft__arrays_check_options(c, labels, &options);
-    source.classes = ft__label_classes(c, "arrays", count, labels,
-                                       options.classes);
+    source.classes = ft__label_classes(c, "arrays", count, labels, options.classes);
     arrays = (ft__arrays *)ft__allocate(c, 1, sizeof *arrays);
     if (!arrays) return NULL;
     arrays->context = c;
-    arrays->values = values;
     arrays->labels = labels;
-    arrays->input_name = ft__copy_text(c, options.input ? options.input : "input");
     arrays->labels_name = ft__copy_text(c, options.labels ? options.labels : "labels");
-    arrays->target_name = ft__copy_text(c, options.target ? options.target : "target");
-    arrays->targets = options.targets;
     arrays->target_size = options.targets ? (size_t)options.target_size : 0;
     arrays->weights = options.weights;
+    arrays->list = (ft_array *)ft__allocate(c, (size_t)more + 2, sizeof *arrays->list);
+    if (arrays->list) ft__arrays_add(arrays, options.input ? options.input : "input", values);
+    for (i = 0; ft__ok(c) && i < more; ++i)
+        ft__arrays_add(arrays, options.more[i].name, options.more[i].values);
+    if (ft__ok(c) && options.targets)
+        ft__arrays_add(arrays, options.target ? options.target : "target", options.targets);
     source.user = arrays;
     source.count = count;
     source.get = ft__arrays_get;
@@ -36116,13 +36137,16 @@ static uint64_t ft__sample_state(const ft__fit *f, int index)
         return ft__key(hash, f->data->folder->samples[index].digest, 0, 0);
     if (source->get == ft__arrays_get) {
         const ft__arrays *arrays = (const ft__arrays *)source->user;
-        const ft__node *input = ft__get_node(f->m, ft__find_node(f->m, arrays->input_name));
-        size_t count = input ? ft__node_count_at(input, ft__extent_of(f->m, 1)) : 0;
-        hash = ft__hash_bytes(hash, arrays->values + (size_t)index * count,
-                              count * sizeof *arrays->values);
-        return arrays->targets
-            ? ft__hash_bytes(hash, arrays->targets + (size_t)index * arrays->target_size,
-                             arrays->target_size * sizeof *arrays->targets) : hash;
+        int i;
+        for (i = 0; i < arrays->count; ++i) {
+            ft_node named = ft__find_node(f->m, arrays->list[i].name);
+            const ft__node *input = ft__get_node(f->m, named);
+            size_t bytes = input ? ft__node_count_at(input, ft__extent_of(f->m, 1)) * sizeof(float)
+                                 : 0;
+            hash = ft__hash_bytes(hash, (const char *)arrays->list[i].values
+                                            + (size_t)index * bytes, bytes);
+        }
+        return hash;
     }
     return source->digest ? ft__key(hash, source->digest(source->user, index, 0), 0, 0) : hash;
 }

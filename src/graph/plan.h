@@ -546,3 +546,25 @@ static void ft__plan_steps(ft_model *m, ft__plan *plan)
     ft__release(c, done);
     ft__release(c, needed);
 }
+
+/* Whether a step's backward adds to gradients: its operator has one, and its output a gradient. */
+static bool ft__passes_gradient(const ft_model *m, const ft__plan *plan, const ft__step *step)
+{
+    return ft__rows[ft__node_of_step(m, plan, step)->op]->backward
+        && (step->output == m->loss.id || plan->last_reader[step->output - 1] >= 0);
+}
+
+/* For each value the last of the trained steps that reads it and passes a gradient on; -1: none. */
+static void ft__plan_last_readers(const ft_model *m, ft__plan *plan)
+{
+    int i, j;
+    for (i = 0; i < ft__value_count(m, plan); ++i) plan->last_reader[i] = -1;
+    for (i = plan->step_count - 1; i >= plan->first_trained; --i) {
+        const ft__step *step = &plan->steps[i];
+        if (!ft__passes_gradient(m, plan, step)) continue;
+        for (j = 0; j < ft__node_of_step(m, plan, step)->input_count; ++j) {
+            int id = ft__input_of(m, plan, step, j);
+            if (plan->last_reader[id - 1] < 0) plan->last_reader[id - 1] = i;
+        }
+    }
+}

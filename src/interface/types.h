@@ -263,7 +263,7 @@ typedef struct ft_reduce_options {
 typedef struct ft_view { /* a tensor of a run, for ft_custom */
     ft_shape shape;         /* with the run's batch and length */
     ft_type type;           /* FT_F32; of some inputs FT_I32, whose int32_t lie at values */
-    float *values;          /* row by row, pictures as [N, C, H, W]; those of inputs are read only */
+    float *values;          /* row by row, as users see them; those of inputs are read only */
     float *gradient;        /* in backward; NULL: nobody needs it */
 } ft_view;
 

@@ -54,13 +54,16 @@ static uint64_t ft__sample_state(const ft__fit *f, int index)
         return ft__key(hash, f->data->folder->samples[index].digest, 0, 0);
     if (source->get == ft__arrays_get) {
         const ft__arrays *arrays = (const ft__arrays *)source->user;
-        const ft__node *input = ft__get_node(f->m, ft__find_node(f->m, arrays->input_name));
-        size_t count = input ? ft__node_count_at(input, ft__extent_of(f->m, 1)) : 0;
-        hash = ft__hash_bytes(hash, arrays->values + (size_t)index * count,
-                              count * sizeof *arrays->values);
-        return arrays->targets
-            ? ft__hash_bytes(hash, arrays->targets + (size_t)index * arrays->target_size,
-                             arrays->target_size * sizeof *arrays->targets) : hash;
+        int i;
+        for (i = 0; i < arrays->count; ++i) {
+            ft_node named = ft__find_node(f->m, arrays->list[i].name);
+            const ft__node *input = ft__get_node(f->m, named);
+            size_t bytes = input ? ft__node_count_at(input, ft__extent_of(f->m, 1)) * sizeof(float)
+                                 : 0;
+            hash = ft__hash_bytes(hash, (const char *)arrays->list[i].values
+                                            + (size_t)index * bytes, bytes);
+        }
+        return hash;
     }
     return source->digest ? ft__key(hash, source->digest(source->user, index, 0), 0, 0) : hash;
 }
