@@ -23192,7 +23192,9 @@ static ft_status ft__check_output(ft_model *m, const ft__plan *plan, int batch, 
     if (!ft__blame_data(m, text, sizeof text))
         snprintf(text, sizeof text, "the input or the weights are far too large");
     return ft__fail(&m->context, FT_NOT_FINITE, "%s: the output \"%.100s\" of sample %zu is %g: %s",
-                    call, output->name, i / (count / (size_t)batch), (double)value[i], text);
+                    call, output->name,
+                    count < (size_t)batch ? (size_t)0 : i / (count / (size_t)batch),
+                    (double)value[i], text);
 }
 
 static ft_status ft__loss_failed(ft_model *m, uint64_t step)

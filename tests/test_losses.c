@@ -1,0 +1,563 @@
+/* test_losses.c - losses written from nodes against PyTorch (tests/golden/losses.safetensors): values and
+   gradients; an operator by callbacks; a network of two inputs that share weights, trained by hand and by
+   ft_fit; where gradients stop; what samples that meet mean for the cache of the frozen prefix. */
+#include "public.h"
+
+#include <limits.h>
+
+#define GOLDEN "tests/golden/losses.safetensors"
+
+enum { MOST = 256 };
+
+static ft_file *golden;
+
+/* Reads CASE/NAME of the golden file; returns how many numbers it has, 0: it has none. */
+static size_t wanted(const char *name, const char *part, float *to, ft_tensor_info *info)
+{
+    char path[80];
+    int at, d;
+    size_t count = 1;
+    snprintf(path, sizeof path, "%s/%s", name, part);
+    at = ft_file_find(golden, path);
+    if (at < 0) return 0;
+    *info = ft_file_tensor(golden, at);
+    for (d = 0; d < info->shape.rank; ++d) count *= (size_t)info->shape.size[d];
+    if (count > MOST) exit(1);
+    if (info->type == FT_I32) ft_file_read(golden, at, to, count * sizeof *to);
+    else ft_file_read_f32(golden, at, to, count);
+    return count;
+}
+
+static void compare(const char *name, const char *part, const float *got, const float *want, size_t count,
+                    double tolerance)
+{
+    double largest = 0;
+    size_t i;
+    for (i = 0; i < count; ++i) largest = fmax(largest, fabs((double)want[i]));
+    for (i = 0; i < count; ++i)
+        if (!CLOSE(got[i], want[i], tolerance * largest)) break;
+    CHECK(i == count, "%s/%s: [%zu] is %.9g, not %.9g", name, part, i, (double)got[i], (double)want[i]);
+}
+
+static void expect(ft_model *m, ft_status want, const char *words)
+{
+    CHECK(ft_error(m) == want && strstr(ft_error_text(m), words), "%s: \"%s\" lacks \"%s\"",
+          ft_status_name(ft_error(m)), ft_error_text(m), words);
+    ft_clear_error(m);
+}
+
+/* ---- Shorter names ---- */
+
+static ft_node unary(ft_model *m, const char *kind, ft_node x)
+{
+    return ft_unary(m, kind, NULL, x, (ft_unary_options){0});
+}
+
+static ft_node power(ft_model *m, ft_node x, float exponent)
+{
+    return ft_unary(m, "pow", NULL, x, (ft_unary_options){.exponent = exponent});
+}
+
+static ft_node affine(ft_model *m, ft_node x, float scale, float shift)
+{
+    return ft_unary(m, "affine", NULL, x, (ft_unary_options){.scale = scale, .shift = shift});
+}
+
+static ft_node at_least(ft_model *m, ft_node x, float least)
+{
+    return ft_unary(m, "clamp", NULL, x, (ft_unary_options){.min = least, .max = INFINITY});
+}
+
+static ft_node binary(ft_model *m, const char *kind, ft_node a, ft_node b)
+{
+    return ft_binary(m, kind, NULL, a, b);
+}
+
+static ft_node mean(ft_model *m, ft_node x) { return ft_reduce(m, "mean", NULL, x, (ft_reduce_options){0}); }
+
+/* Over the last axis, which stays with a size of 1. */
+static ft_node last(ft_model *m, const char *kind, ft_node x)
+{
+    return ft_reduce(m, kind, NULL, x, (ft_reduce_options){.axes = {-1}, .count = 1, .keep = true});
+}
+
+static ft_node activation(ft_model *m, const char *kind, ft_node x)
+{
+    return ft_activation(m, kind, NULL, x, (ft_activation_options){0});
+}
+
+/* ---- The losses ---- */
+
+static ft_node l1(ft_model *m, ft_node a, ft_node b) { return mean(m, unary(m, "abs", binary(m, "sub", a, b))); }
+
+static ft_node unit(ft_model *m, ft_node x) /* of length 1, as F.normalize */
+{
+    ft_node size = unary(m, "sqrt", last(m, "sum", ft_mul(m, NULL, x, x)));
+    return binary(m, "div", x, at_least(m, size, 1e-12f));
+}
+
+static ft_node cosine(ft_model *m, ft_node a, ft_node b)
+{
+    ft_node same = last(m, "sum", ft_mul(m, NULL, unit(m, a), unit(m, b)));
+    return mean(m, affine(m, same, -1, 1));
+}
+
+/* where(t, ...) chooses, as t is 0 or 1: p_t = p or 1 - p. */
+static ft_node focal(ft_model *m, ft_node x, ft_node t)
+{
+    ft_node p = activation(m, "sigmoid", x), p_t = ft_where(m, NULL, t, p, affine(m, p, -1, 1));
+    ft_node signed_x = ft_where(m, NULL, t, unary(m, "neg", x), x);
+    ft_node entropy = activation(m, "softplus", signed_x);
+    ft_node weights = affine(m, t, -0.5f, 0.75f); /* alpha: 0.25 for 1, 0.75 for 0 */
+    ft_node easy = power(m, affine(m, p_t, -1, 1), 2);
+    return mean(m, ft_mul(m, NULL, ft_mul(m, NULL, weights, easy), entropy));
+}
+
+static ft_node focal_classes(ft_model *m, ft_node x, ft_node labels)
+{
+    ft_node log_p = ft_gather(m, NULL, activation(m, "log_softmax", x), labels, 1);
+    ft_node hard = power(m, affine(m, unary(m, "exp", log_p), -1, 1), 1.5f);
+    return unary(m, "neg", mean(m, ft_mul(m, NULL, hard, log_p)));
+}
+
+/* The cross-entropy of each row of [N, N] with its own number: log(sum(exp)) less the diagonal, which is
+   the sum of a b. */
+static ft_node infonce(ft_model *m, ft_node a, ft_node b)
+{
+    ft_node za = unit(m, a), zb = unit(m, b), largest, all;
+    ft_node logits = affine(m, ft_matmul(m, NULL, za, zb, (ft_matmul_options){.transpose_b = true}), 10, 0);
+    largest = unary(m, "detach", last(m, "amax", logits));
+    all = last(m, "sum", unary(m, "exp", binary(m, "sub", logits, largest)));
+    all = ft_add(m, NULL, unary(m, "log", all), largest);
+    return mean(m, binary(m, "sub", all, affine(m, last(m, "sum", ft_mul(m, NULL, za, zb)), 10, 0)));
+}
+
+/* x sin(x) by callbacks; `user` counts the calls. */
+static void wave_forward(void *user, const ft_view *inputs, int count, const ft_view *output)
+{
+    size_t n = 1, i;
+    int d;
+    (void)count;
+    for (d = 0; d < output->shape.rank; ++d) n *= (size_t)output->shape.size[d];
+    for (i = 0; i < n; ++i) output->values[i] = inputs[0].values[i] * sinf(inputs[0].values[i]);
+    ((int *)user)[0] += 1;
+}
+
+static void wave_backward(void *user, const ft_view *inputs, int count, const ft_view *output)
+{
+    size_t n = 1, i;
+    int d;
+    (void)count;
+    for (d = 0; d < output->shape.rank; ++d) n *= (size_t)output->shape.size[d];
+    for (i = 0; inputs[0].gradient && i < n; ++i) {
+        float x = inputs[0].values[i];
+        inputs[0].gradient[i] += output->gradient[i] * (sinf(x) + x * cosf(x));
+    }
+    ((int *)user)[1] += 1;
+}
+
+static int calls[2];
+static const ft_custom_options wave_options = {.forward = wave_forward, .backward = wave_backward,
+                                               .user = calls};
+
+static ft_node wave(ft_model *m, ft_node a, ft_node b)
+{
+    ft_node y = ft_custom(m, "wave", &a, 1, wave_options);
+    return ft_reduce(m, "sum", NULL, ft_mul(m, NULL, y, b), (ft_reduce_options){0});
+}
+
+typedef ft_node (*loss_of)(ft_model *m, ft_node a, ft_node b);
+
+static ft_node input_of(ft_model *m, const char *name, const ft_tensor_info *info)
+{
+    ft_input_options o = {.type = info->type};
+    int d;
+    for (d = 1; d < info->shape.rank; ++d) o.size[d - 1] = info->shape.size[d];
+    if (info->type == FT_I32) o.size[0] = 1; /* labels [N, 1], for ft_gather */
+    return ft_input(m, name, o);
+}
+
+static void test_loss(const char *name, loss_of loss, int threads)
+{
+    static float a[MOST], b[MOST], want[MOST], got[MOST];
+    ft_desc desc = {.threads = threads};
+    ft_model *m = ft_create(desc);
+    ft_tensor_info of_a, of_b, info;
+    size_t count_a = wanted(name, "a", a, &of_a), count_b = wanted(name, "b", b, &of_b);
+    ft_node x = input_of(m, "a", &of_a), y = input_of(m, "b", &of_b);
+    ft_set_loss(m, loss(m, x, y));
+    ft_want_gradient(m, x);
+    if (of_b.type == FT_F32) ft_want_gradient(m, y);
+    CHECK(ft_error(m) == FT_OK, "%s: %s", name, ft_error_text(m));
+    ft_feed(m, x, a, of_a.shape.size[0]);
+    ft_feed(m, y, b, of_a.shape.size[0]);
+    got[0] = ft_forward(m, true);
+    ft_backward(m);
+    CHECK(wanted(name, "y", want, &info) == 1, "%s", name);
+    compare(name, "y", got, want, 1, 1e-5);
+    ft_get_gradient(m, x, got, count_a);
+    CHECK(wanted(name, "da", want, &info) == count_a, "%s", name);
+    compare(name, "da", got, want, count_a, 1e-5);
+    if (wanted(name, "db", want, &info) == count_b && of_b.type == FT_F32) {
+        ft_get_gradient(m, y, got, count_b);
+        compare(name, "db", got, want, count_b, 1e-5);
+    }
+    CHECK(ft_error(m) == FT_OK, "%s: %s", name, ft_error_text(m));
+    ft_destroy(m);
+}
+
+/* ---- Two inputs, one set of weights ---- */
+
+static const char *const weights[] = {"fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias"};
+
+static ft_node embed(ft_model *m, const char *side, ft_node x, ft_node *w)
+{
+    char name[16];
+    snprintf(name, sizeof name, "%s1", side);
+    x = ft_linear(m, name, x, 10, (ft_linear_options){.weight = w[0], .bias = w[1]});
+    snprintf(name, sizeof name, "%s2", side);
+    return ft_linear(m, name, activation(m, "tanh", x), 4,
+                     (ft_linear_options){.weight = w[2], .bias = w[3]});
+}
+
+static ft_model *siamese(void)
+{
+    static const int sizes[4][2] = {{10, 6}, {10, 0}, {4, 10}, {4, 0}};
+    static float values[MOST];
+    ft_desc desc = {.threads = 2};
+    ft_model *m = ft_create(desc);
+    ft_node w[4], left, right, target, d, apart, together;
+    ft_tensor_info info;
+    int i;
+    for (i = 0; i < 4; ++i) {
+        size_t count = wanted("siamese", weights[i], values, &info);
+        w[i] = ft_parameter(m, weights[i], (ft_parameter_options){.size = {sizes[i][0], sizes[i][1]}});
+        ft_set(m, w[i], values, count);
+    }
+    left = ft_input(m, "left", (ft_input_options){.size = {6}});
+    right = ft_input(m, "right", (ft_input_options){.size = {6}});
+    target = ft_input(m, "target", (ft_input_options){.size = {1}});
+    d = affine(m, binary(m, "sub", embed(m, "left", left, w), embed(m, "right", right, w)), 1, 1e-3f);
+    d = ft_unary(m, "sqrt", "distance", last(m, "sum", power(m, d, 2)), (ft_unary_options){0});
+    together = ft_mul(m, NULL, target, power(m, d, 2));
+    apart = ft_mul(m, NULL, affine(m, target, -1, 1), power(m, at_least(m, affine(m, d, -1, 2), 0), 2));
+    ft_set_output(m, d);
+    ft_set_loss(m, mean(m, ft_add(m, NULL, together, apart)));
+    CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+    return m;
+}
+
+static void compare_weights(ft_model *m, const char *how)
+{
+    static float want[MOST], got[MOST];
+    ft_tensor_info info;
+    int i;
+    for (i = 0; i < 4; ++i) {
+        char part[40];
+        size_t count;
+        snprintf(part, sizeof part, "after/%s", weights[i]);
+        count = wanted("siamese", part, want, &info);
+        ft_get(m, ft_find(m, weights[i]), got, count);
+        compare(how, part, got, want, count, 1e-3);
+    }
+}
+
+static void test_siamese(void)
+{
+    static float left[MOST], right[MOST], target[MOST], want[MOST], output[12], again[12];
+    ft_optimizer_options sgd = {.optimizer = FT_SGD, .learning_rate = 0.1f, .momentum = 0.9f};
+    ft_array more[2] = {{"right", right}, {"target", target}};
+    ft_array_options arrays = {.input = "left", .more = more, .more_count = 2};
+    ft_tensor_info info;
+    ft_fit_options fit = {.epochs = 10, .batch_size = 12, .optimizer = sgd};
+    ft_model *m = siamese();
+    ft_data *data;
+    int step;
+    wanted("siamese", "left", left, &info);
+    wanted("siamese", "right", right, &info);
+    wanted("siamese", "target", target, &info);
+    wanted("siamese", "losses", want, &info);
+    ft_set_optimizer(m, sgd);
+    for (step = 0; step < 10; ++step) {
+        float loss;
+        ft_feed(m, ft_find(m, "left"), left, 12);
+        ft_feed(m, ft_find(m, "right"), right, 12);
+        ft_feed(m, ft_find(m, "target"), target, 12);
+        loss = ft_forward(m, true);
+        ft_backward(m);
+        ft_update(m, 0.1f);
+        CHECK(CLOSE(loss, want[step], 1e-3 * (double)want[step]), "step %d: loss %g, not %g", step,
+              (double)loss, (double)want[step]);
+    }
+    compare_weights(m, "by hand");
+    ft_forward(m, false); /* the output alone: the distances */
+    ft_get(m, ft_output(m), output, 12);
+    CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+    ft_destroy(m);
+    m = siamese(); /* the same through ft_fit: all pairs in one batch, in any order */
+    data = ft_arrays(m, 12, left, NULL, arrays);
+    fit.no_cache = true;
+    ft_fit(m, data, fit);
+    compare_weights(m, "ft_fit");
+    CHECK(ft_evaluate(m, data, (ft_evaluate_options){0}).total == 12, "%s", ft_error_text(m));
+    ft_feed(m, ft_find(m, "left"), left, 12);
+    ft_feed(m, ft_find(m, "right"), right, 12);
+    ft_forward(m, false);
+    ft_get(m, ft_output(m), again, 12);
+    compare("ft_fit", "output", again, output, 12, 1e-4);
+    CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+    more[1].name = "nothing";
+    data = ft_arrays(m, 12, left, NULL, arrays);
+    ft_fit(m, data, fit);
+    expect(m, FT_INVALID, "\"target\"");
+    more[1].values = NULL;
+    CHECK(!ft_arrays(m, 12, left, NULL, arrays), "an array without values");
+    expect(m, FT_INVALID, "more[1]");
+    ft_destroy(m);
+}
+
+/* ---- Where gradients stop ---- */
+
+/* mean(x) + mean(detach(sqrt(x))) at 0, where the slope of sqrt is infinite; and of an input that only a
+   comparison reads. */
+static void test_detach(void)
+{
+    float x[4] = {0, 0, 4, 0}, d[4];
+    ft_model *m = ft_create((ft_desc){0});
+    ft_node a = ft_input(m, "x", (ft_input_options){0}), root = unary(m, "sqrt", a);
+    ft_node more = mean(m, binary(m, "greater", affine(m, a, 3, 0), a));
+    int i;
+    ft_set_loss(m, ft_add(m, NULL, ft_add(m, NULL, mean(m, a), mean(m, unary(m, "detach", root))), more));
+    ft_want_gradient(m, a);
+    ft_feed(m, a, x, 4);
+    CHECK(CLOSE(ft_forward(m, true), 1 + 0.5 + 0.25, 1e-6), "loss %s", ft_error_text(m));
+    ft_backward(m);
+    ft_get_gradient(m, a, d, 4);
+    for (i = 0; i < 4; ++i) CHECK(d[i] == 0.25f, "gradient %d is %g", i, (double)d[i]);
+    ft_want_gradient(m, root);
+    ft_feed(m, a, x, 4);
+    ft_forward(m, true);
+    ft_backward(m);
+    CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+    ft_get_gradient(m, root, d, 4);
+    expect(m, FT_INVALID, "does not depend on it");
+    ft_destroy(m);
+}
+
+/* ---- Samples that meet, and values without samples, in the frozen prefix ---- */
+
+static void test_prefix(void)
+{
+    enum { COUNT = 10 };
+    static float x[COUNT * 3], target[COUNT], after[2][3];
+    ft_array more = {"target", target};
+    int cached, i;
+    for (i = 0; i < COUNT * 3; ++i) x[i] = (float)((i * 7 + i / 5) % 11) / 5 - 1;
+    for (i = 0; i < COUNT; ++i) target[i] = (float)(i % 4);
+    for (cached = 0; cached < 2; ++cached) {
+        ft_model *m = ft_create((ft_desc){0});
+        ft_node a = ft_input(m, "input", (ft_input_options){.size = {3}}), y;
+        ft_node t = ft_input(m, "target", (ft_input_options){.size = {1}});
+        ft_array_options arrays = {.more = &more, .more_count = 1};
+        ft_fit_options fit = {.epochs = 3, .batch_size = 5, .no_cache = !cached};
+        float shift[3] = {0.5f, -1, 2};
+        ft_node moved = unary(m, "exp", ft_constant(m, "shift", 1, (const int[]){3}, shift));
+        y = ft_linear(m, "frozen", a, 3, (ft_linear_options){0});
+        y = binary(m, "sub", y, ft_reduce(m, "mean", NULL, y, (ft_reduce_options){.count = 1, .keep = true}));
+        y = ft_linear(m, "head", ft_add(m, NULL, y, moved), 1, (ft_linear_options){0});
+        ft_set_output(m, y);
+        ft_set_loss(m, l1(m, y, t));
+        ft_freeze(m, "frozen.*");
+        ft_fit(m, ft_arrays(m, COUNT, x, NULL, arrays), fit);
+        CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+        ft_get(m, ft_find(m, "head.weight"), after[cached], 3);
+        ft_destroy(m);
+    }
+    CHECK(!memcmp(after[0], after[1], sizeof after[0]), "other weights with the cache: %g, not %g",
+          (double)after[1][0], (double)after[0][0]);
+}
+
+/* ---- An operator by callbacks ---- */
+
+static bool half_shape(void *user, const ft_shape *inputs, int count, ft_shape *output)
+{
+    (void)user;
+    if (count != 1 || inputs[0].rank != 4 || inputs[0].size[1] % 2) return false;
+    *output = inputs[0];
+    output->size[1] /= 2;
+    return true;
+}
+
+/* The first half of the channels, as ft_slice takes them. */
+static void half_forward(void *user, const ft_view *inputs, int count, const ft_view *output)
+{
+    const int *s = output->shape.size;
+    size_t each = (size_t)s[1] * (size_t)s[2] * (size_t)s[3];
+    int n;
+    (void)user;
+    (void)count;
+    for (n = 0; n < s[0]; ++n)
+        memcpy(output->values + (size_t)n * each, inputs[0].values + 2 * (size_t)n * each,
+               each * sizeof(float));
+}
+
+static void half_backward(void *user, const ft_view *inputs, int count, const ft_view *output)
+{
+    const int *s = output->shape.size;
+    size_t each = (size_t)s[1] * (size_t)s[2] * (size_t)s[3], i;
+    int n;
+    (void)user;
+    (void)count;
+    for (n = 0; inputs[0].gradient && n < s[0]; ++n)
+        for (i = 0; i < each; ++i)
+            inputs[0].gradient[2 * (size_t)n * each + i] += output->gradient[(size_t)n * each + i];
+}
+
+static const ft_custom_options half_options = {half_shape, half_forward, half_backward, NULL};
+
+/* A network of convolutions with and without it: a custom operator or a slice. */
+static ft_model *halves(bool custom, size_t budget)
+{
+    ft_desc desc = {.threads = 2, .seed = 5, .memory_budget = budget};
+    ft_model *m = ft_create(desc);
+    ft_conv2d_options conv = {.kernel = {3}, .padding = {1}};
+    ft_node x = ft_input(m, "input", (ft_input_options){.size = {3, 12, 12}});
+    ft_node labels = ft_input(m, "labels", (ft_input_options){.type = FT_I32});
+    ft_slice_options first = {.stop = {0, 4}};
+    int layer;
+    for (layer = 0; layer < 6; ++layer) {
+        char name[16];
+        snprintf(name, sizeof name, "conv%d", layer);
+        x = activation(m, "relu", ft_conv2d(m, name, x, 8, conv));
+        if (layer != 2) continue;
+        if (custom) x = ft_custom(m, "half", &x, 1, half_options);
+        else x = ft_slice(m, "half", x, first);
+    }
+    x = ft_linear(m, "fc", ft_flatten(m, NULL, ft_global_avg_pool(m, NULL, x)), 4, (ft_linear_options){0});
+    ft_set_output(m, x);
+    ft_set_loss(m, ft_cross_entropy(m, "loss", x, labels, (ft_loss_options){0}));
+    return m;
+}
+
+static void train_halves(ft_model *m)
+{
+    enum { COUNT = 4 };
+    static float x[COUNT * 3 * 12 * 12];
+    static const int labels[COUNT] = {0, 3, 1, 2};
+    int i;
+    for (i = 0; i < COUNT * 3 * 12 * 12; ++i) x[i] = (float)((i * 31 + i / 13) % 29) / 14 - 1;
+    for (i = 0; i < 3; ++i) {
+        ft_feed(m, ft_find(m, "input"), x, COUNT);
+        ft_feed(m, ft_find(m, "labels"), labels, COUNT);
+        ft_forward(m, true);
+        ft_backward(m);
+        ft_update(m, 0.01f);
+    }
+    CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+}
+
+static void test_custom(void)
+{
+    ft_model *m = halves(false, 0), *other = halves(true, 0);
+    ft_node x, odd;
+    ft_plan_bytes bytes;
+    uint64_t want;
+    train_halves(m);
+    train_halves(other);
+    want = fingerprint(m);
+    CHECK(want == fingerprint(other), "other weights than with ft_slice");
+    bytes = ft_plan(other, 4, true);
+    ft_destroy(m);
+    m = halves(true, bytes.total - bytes.activations / 3); /* values are computed again in backward */
+    train_halves(m);
+    CHECK(want == fingerprint(m), "other weights with a budget");
+    ft_destroy(m);
+    ft_save(other, "build/custom.safetensors", (ft_save_options){0});
+    expect(other, FT_UNSUPPORTED, "half is an operator of ft_custom");
+    ft_save(other, "build/custom.safetensors", (ft_save_options){.weights_only = true});
+    m = halves(true, 0);
+    ft_load_weights(m, "build/custom.safetensors", (ft_weights_options){0});
+    CHECK(ft_error(m) == FT_OK && want == fingerprint(m), "weights alone: %s", ft_error_text(m));
+    ft_destroy(m);
+    x = ft_find(other, "input");
+    odd = ft_custom(other, "odd", &x, 1, half_options);
+    CHECK(!odd.id, "three channels are halved");
+    expect(other, FT_SHAPE, "odd: its shape function refuses");
+    ft_custom(other, "none", &x, 1, (ft_custom_options){0});
+    expect(other, FT_INVALID, "forward");
+    ft_destroy(other);
+    CHECK(calls[0] == 2 && calls[1] == 2, "wave was called %d and %d times", calls[0], calls[1]);
+}
+
+/* ---- Constants in files; errors ---- */
+
+static void test_constant(void)
+{
+    static const int sizes[2] = {2, 3};
+    float values[6] = {1, 2, 3, -4, 5, 6}, x[3] = {10, 20, 30}, y[2][6], none = 7;
+    ft_model *m = ft_create((ft_desc){0});
+    ft_node a = ft_input(m, "input", (ft_input_options){.size = {1, 3}}), shift;
+    int i;
+    shift = ft_constant(m, "table", 2, sizes, values);
+    ft_set_output(m, ft_mul(m, "y", a, ft_add(m, NULL, shift, ft_constant(m, "one", 0, NULL, &none))));
+    for (i = 0; i < 2; ++i) {
+        ft_run(m, x, 1, y[i], 6);
+        CHECK(CLOSE(y[i][4], 20.0 * (5 + 7), 1e-5), "%s: %g", ft_error_text(m), (double)y[i][4]);
+        CHECK(ft_freeze(m, "*") == 0 && ft_initialise(m, "*", FT_INIT_ZEROS) == 0, "a constant is no weight");
+        if (i == 0) ft_save(m, "build/constant.safetensors", (ft_save_options){0});
+        ft_destroy(m);
+        m = ft_create((ft_desc){0});
+        if (i == 0) ft_load(m, "build/constant.safetensors", (ft_load_options){0});
+    }
+    ft_constant(m, "none", 1, sizes, NULL);
+    expect(m, FT_INVALID, "none");
+    ft_destroy(m);
+}
+
+static void test_errors(void)
+{
+    ft_model *m = ft_create((ft_desc){0});
+    ft_node x = ft_input(m, "x", (ft_input_options){.size = {3}});
+    ft_node y = ft_input(m, "y", (ft_input_options){.size = {2}});
+    unary(m, "cube", x);
+    expect(m, FT_INVALID, "unknown function of a node; it must be one of exp, log");
+    binary(m, "pow", x, x);
+    expect(m, FT_INVALID, "unknown function of two nodes; it must be one of add");
+    ft_reduce(m, "max", NULL, x, (ft_reduce_options){0});
+    expect(m, FT_INVALID, "mean, sum, amax");
+    ft_unary(m, "exp", "e", x, (ft_unary_options){.scale = 2});
+    expect(m, FT_INVALID, "e: scale has no effect here");
+    ft_unary(m, "pow", "e", x, (ft_unary_options){0});
+    expect(m, FT_INVALID, "exponent");
+    ft_unary(m, "clamp", "e", x, (ft_unary_options){.min = 1, .max = 1});
+    expect(m, FT_INVALID, "min must be below max");
+    ft_reduce(m, "sum", "s", x, (ft_reduce_options){.axes = {2}, .count = 1});
+    expect(m, FT_SHAPE, "axis 2 of [N, 3]");
+    binary(m, "sub", x, y);
+    expect(m, FT_SHAPE, "cannot be broadcast");
+    ft_set_loss(m, unary(m, "exp", x));
+    expect(m, FT_SHAPE, "one number");
+    ft_destroy(m);
+}
+
+int main(void)
+{
+    static const struct { const char *name; loss_of loss; } cases[] = {
+        {"l1", l1}, {"cosine", cosine}, {"focal", focal}, {"focal_classes", focal_classes},
+        {"infonce", infonce}, {"wave", wave}};
+    ft_model *m = ft_create((ft_desc){0});
+    size_t i;
+    golden = ft_file_open(m, GOLDEN, (ft_weights_options){0});
+    CHECK(golden != NULL, "%s", ft_error_text(m));
+    for (i = 0; golden && i < 2 * sizeof cases / sizeof cases[0]; ++i)
+        test_loss(cases[i / 2].name, cases[i / 2].loss, i % 2 ? 3 : 1);
+    if (golden) test_siamese();
+    test_detach();
+    test_prefix();
+    test_custom();
+    test_constant();
+    test_errors();
+    ft_file_close(golden);
+    ft_destroy(m);
+    return check_done("test_losses");
+}
