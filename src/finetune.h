@@ -145,6 +145,7 @@ extern "C" {
 #include "graph/forward_backward.h"
 #include "graph/update.h"
 #include "graph/settings.h"
+#include "graph/surgery.h"
 #include "graph/building.h"
 #include "formats/safetensors.h"
 #include "formats/pytorch.h"

@@ -363,6 +363,16 @@ FINETUNE_API int ft_set_type(ft_model *m, const char *glob, ft_type type);
 /* Gives the last linear layer before the output `classes` outputs and new, unfrozen weights under
    its old name, and removes the old class names. FT_INVALID if there is no such layer. */
 FINETUNE_API ft_status ft_replace_head(ft_model *m, int classes);
+/* Whatever reads `old` reads `replacement` instead, as output and loss too; what `replacement` is
+   computed from goes on reading `old`. So it inserts (a node built on `old`, such as LoRA's sum
+   beside a frozen linear layer), exchanges, or removes (the replacement is the layer's own input).
+   Nodes that nothing reads any more are removed, with their weights; ids, names and other weights
+   stay. FT_SHAPE if a reader's shapes do not fit, FT_INVALID if nothing reads `old`: then nothing
+   is changed. */
+FINETUNE_API ft_status ft_replace(ft_model *m, ft_node old, ft_node replacement);
+/* Makes a node the output, as for features, and removes what came after it, the loss, and the class
+   names. */
+FINETUNE_API ft_status ft_cut(ft_model *m, ft_node output);
 /* Changes the activations whose names match to `kind`. */
 FINETUNE_API int ft_swap_activations(ft_model *m, const char *glob, const char *kind,
                                      ft_activation_options options);

@@ -3,7 +3,6 @@
 #include "platform/context.h"
 #include "kernels/stored.h"
 #include "nodes/nodes.h"
-#include "nodes/names.h"
 #include "nodes/sharing.h"
 #include "nodes/storage.h"
 #include "operators/table.h"
@@ -18,6 +17,7 @@
 #include "devices/opencl_memory.h"
 #include "graph/plan.h"
 #include "graph/settings.h"
+#include "graph/surgery.h"
 #include "graph/building.h"
 #include "formats/weights.h"
 #include "text/tokenizers.h"
@@ -186,23 +186,6 @@ static bool ft__matches_text_classifier(const ft__network *network, const ft_fil
 }
 
 /* ---- A language model becomes a classifier (Howard and Ruder 2018, ULMFiT) ---- */
-
-/* Removes a node that nothing reads, and then those of its leaves that nothing else reads. */
-static void ft__remove_unread(ft_model *m, int id)
-{
-    ft__node *node = &m->nodes[id - 1];
-    int *inputs = node->inputs, count = node->input_count, i, j;
-    for (i = 0; i < m->node_count; ++i)
-        for (j = 0; j < m->nodes[i].input_count; ++j)
-            if (m->nodes[i].inputs[j] == id) return;
-    node->inputs = NULL; /* still needed after the node is released */
-    ft__unlist_node(m, id);
-    ft__release_node(&m->context, node);
-    for (i = 0; i < count; ++i)
-        if (m->nodes[inputs[i] - 1].op && ft__is_leaf(&m->nodes[inputs[i] - 1]))
-            ft__remove_unread(m, inputs[i]);
-    ft__release(&m->context, inputs);
-}
 
 /* Replaces carried states by lengths: each text starts from zero and ends at its own last step. */
 static void ft__uncarry(ft_model *m, ft__node *node, int lengths)
