@@ -149,6 +149,7 @@
      [SECTION] training/metrics: Metrics
      [SECTION] training/prefix_cache: A run, its samples, and the cache of the frozen prefix
      [SECTION] training/resume: What a checkpoint must agree with
+     [SECTION] training/sample_weights: Weights of samples and classes
      [SECTION] training/fit: Fit: the loop over steps and epochs
      [SECTION] training/recipe: The default recipe
      [SECTION] training/recipe_text: The recipe for text
@@ -36414,6 +36415,85 @@ static ft_status ft__resume_check(const ft__fit *f, const ft__json *json)
 }
 
 /* =============================================================================================
+   [SECTION] training/sample_weights: Weights of samples and classes
+   The training loss as a weighted mean. What is measured has no weights.
+   ============================================================================================= */
+/* How many classes the loss's logits have, if it takes labels of classes; else 0. */
+static int ft__loss_classes(const ft_model *m)
+{
+    const ft__node *loss = &m->nodes[m->loss.id - 1];
+    const ft_shape *logits = &m->nodes[loss->inputs[0] - 1].shape;
+    return ft__scored_rows(m, 1) ? logits->size[logits->rank - 1] : 0;
+}
+
+/* Fills class weights that give each class of the training samples the same share. */
+static void ft__balance(ft__fit *f)
+{
+    int classes = f->o.class_weight_count, with = 0, i;
+    float least = FLT_MAX, most = 0;
+    for (i = 0; i < f->train_count; ++i) {
+        int label = ft_data_label(f->data, f->train[i]);
+        if (label >= 0 && label < classes) f->class_weights[label] += 1; /* exact to 2^24 */
+    }
+    for (i = 0; i < classes; ++i) with += f->class_weights[i] > 0;
+    for (i = 0; i < classes; ++i) {
+        float *w = &f->class_weights[i];
+        if (*w > 0) *w = (float)((double)f->train_count / ((double)with * (double)*w));
+        if (*w > 0 && *w < least) least = *w;
+        if (*w > most) most = *w;
+    }
+    ft__log(&f->m->context, "balanced: the weights of the %d classes are %.3g to %.3g", with,
+            (double)least, (double)most);
+}
+
+static void ft__fit_class_weights(ft__fit *f)
+{
+    ft__context *c = &f->m->context;
+    ft_fit_options *o = &f->o;
+    int classes = ft__loss_classes(f->m), i;
+    if (!classes || (o->balanced && (!f->data->source.label || !f->data->source.classes))) {
+        ft__fail(c, FT_INVALID, "ft_fit: %s: the loss or the data has no labels of classes",
+                 o->balanced ? "balanced" : "class_weights");
+        return;
+    }
+    if (o->class_weights && o->class_weight_count != classes) {
+        ft__fail(c, FT_SHAPE, "ft_fit: class_weight_count is %d, but the loss has %d classes",
+                 o->class_weight_count, classes);
+        return;
+    }
+    o->class_weight_count = classes;
+    f->class_weights = (float *)ft__allocate(c, (size_t)classes, sizeof *f->class_weights);
+    if (!f->class_weights) return;
+    if (o->balanced) ft__balance(f);
+    else memcpy(f->class_weights, o->class_weights, (size_t)classes * sizeof *f->class_weights);
+    for (i = 0; i < classes; ++i)
+        if (!ft__not_negative(f->class_weights[i]))
+            ft__fail(c, FT_INVALID, "ft_fit: class_weights[%d] is %g; it must be finite and not"
+                     " negative", i, (double)f->class_weights[i]);
+}
+
+/* Prepares the weights of the options and of the data, if there are any. */
+static ft_status ft__fit_weights(ft__fit *f)
+{
+    ft_model *m = f->m;
+    ft__context *c = &m->context;
+    const ft_source *source = &f->data->source;
+    int i;
+    if (!source->weight && !f->o.class_weights && !f->o.balanced) return c->status;
+    if (ft__check_weighs(m, "ft_fit") != FT_OK) return c->status;
+    if (f->o.class_weights || f->o.balanced) ft__fit_class_weights(f);
+    for (i = 0; source->weight && i < source->count && ft__ok(c); ++i) {
+        float weight = source->weight(source->user, i);
+        if (!ft__not_negative(weight))
+            ft__fail(c, FT_INVALID, "ft_fit: sample %d has the weight %g; it must be finite and not"
+                     " negative", i, (double)weight);
+    }
+    if (source->weight)
+        f->weights = (float *)ft__allocate(c, (size_t)f->o.batch_size, sizeof *f->weights);
+    return c->status;
+}
+
+/* =============================================================================================
    [SECTION] training/fit: Fit: the loop over steps and epochs
    Batches from the loader or the cache, checkpoints, and the loop over steps and epochs.
    ============================================================================================= */
@@ -37123,83 +37203,6 @@ static ft_status ft__fit_check_options(const ft__fit *f)
     if (f->data->source.streams > 0 && o->hold_back > 0)
         return ft__fail(c, FT_INVALID, "ft_fit: hold_back does not work with text streams: evaluate"
                         " on another text");
-    return c->status;
-}
-
-/* ---- Weights of samples and classes ---- */
-
-/* How many classes the loss's logits have, if it takes labels of classes; else 0. */
-static int ft__loss_classes(const ft_model *m)
-{
-    const ft__node *loss = &m->nodes[m->loss.id - 1];
-    const ft_shape *logits = &m->nodes[loss->inputs[0] - 1].shape;
-    return ft__scored_rows(m, 1) ? logits->size[logits->rank - 1] : 0;
-}
-
-/* Fills class weights that give each class of the training samples the same share. */
-static void ft__balance(ft__fit *f)
-{
-    int classes = f->o.class_weight_count, with = 0, i;
-    float least = FLT_MAX, most = 0;
-    for (i = 0; i < f->train_count; ++i) {
-        int label = ft_data_label(f->data, f->train[i]);
-        if (label >= 0 && label < classes) f->class_weights[label] += 1; /* exact to 2^24 */
-    }
-    for (i = 0; i < classes; ++i) with += f->class_weights[i] > 0;
-    for (i = 0; i < classes; ++i) {
-        float *w = &f->class_weights[i];
-        if (*w > 0) *w = (float)((double)f->train_count / ((double)with * (double)*w));
-        if (*w > 0 && *w < least) least = *w;
-        if (*w > most) most = *w;
-    }
-    ft__log(&f->m->context, "balanced: the weights of the %d classes are %.3g to %.3g", with,
-            (double)least, (double)most);
-}
-
-static void ft__fit_class_weights(ft__fit *f)
-{
-    ft__context *c = &f->m->context;
-    ft_fit_options *o = &f->o;
-    int classes = ft__loss_classes(f->m), i;
-    if (!classes || (o->balanced && (!f->data->source.label || !f->data->source.classes))) {
-        ft__fail(c, FT_INVALID, "ft_fit: %s: the loss or the data has no labels of classes",
-                 o->balanced ? "balanced" : "class_weights");
-        return;
-    }
-    if (o->class_weights && o->class_weight_count != classes) {
-        ft__fail(c, FT_SHAPE, "ft_fit: class_weight_count is %d, but the loss has %d classes",
-                 o->class_weight_count, classes);
-        return;
-    }
-    o->class_weight_count = classes;
-    f->class_weights = (float *)ft__allocate(c, (size_t)classes, sizeof *f->class_weights);
-    if (!f->class_weights) return;
-    if (o->balanced) ft__balance(f);
-    else memcpy(f->class_weights, o->class_weights, (size_t)classes * sizeof *f->class_weights);
-    for (i = 0; i < classes; ++i)
-        if (!ft__not_negative(f->class_weights[i]))
-            ft__fail(c, FT_INVALID, "ft_fit: class_weights[%d] is %g; it must be finite and not"
-                     " negative", i, (double)f->class_weights[i]);
-}
-
-/* Prepares the weights of the options and of the data, if there are any. */
-static ft_status ft__fit_weights(ft__fit *f)
-{
-    ft_model *m = f->m;
-    ft__context *c = &m->context;
-    const ft_source *source = &f->data->source;
-    int i;
-    if (!source->weight && !f->o.class_weights && !f->o.balanced) return c->status;
-    if (ft__check_weighs(m, "ft_fit") != FT_OK) return c->status;
-    if (f->o.class_weights || f->o.balanced) ft__fit_class_weights(f);
-    for (i = 0; source->weight && i < source->count && ft__ok(c); ++i) {
-        float weight = source->weight(source->user, i);
-        if (!ft__not_negative(weight))
-            ft__fail(c, FT_INVALID, "ft_fit: sample %d has the weight %g; it must be finite and not"
-                     " negative", i, (double)weight);
-    }
-    if (source->weight)
-        f->weights = (float *)ft__allocate(c, (size_t)f->o.batch_size, sizeof *f->weights);
     return c->status;
 }
 

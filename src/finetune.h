@@ -179,6 +179,7 @@ extern "C" {
 #include "training/metrics.h"
 #include "training/prefix_cache.h"
 #include "training/resume.h"
+#include "training/sample_weights.h"
 #include "training/fit.h"
 #include "training/recipe.h"
 #include "training/recipe_text.h"
