@@ -21602,6 +21602,16 @@ static bool ft__writes_through(const ft_model *m, const ft__step *step, int next
         && ft__is_strided(permute->shape.rank, permute->options.permute.axes);
 }
 
+/* Whether a batch norm can be folded into an operator: its weight and bias are not computed. */
+static bool ft__can_fold(const ft_model *m, const ft__node *node)
+{
+    bool folds = ft__is(node, FT__FOLDS);
+    int i;
+    for (i = 1; i < node->input_count; ++i)
+        folds = folds && ft__is_weight(&m->nodes[node->inputs[i] - 1]);
+    return folds;
+}
+
 /* Fuses the step's only readers into it: a batch norm, if nothing is trained, and an activation; or
    a permute. If an activation's gradient is wanted it is not fused, since backward would replace
    the gradient. */
@@ -21612,7 +21622,7 @@ static void ft__fuse(const ft_model *m, const ft__plan *plan, const int *sole, f
     int next = ft__only_reader(m, sole, step->output);
     if (ft__writes_through(m, step, next)) step->through = step->output = next;
     if (!ft__is(node, FT__FUSES)) return;
-    if (next && !trained && ft__is(node, FT__FOLDS)
+    if (next && !trained && ft__can_fold(m, node)
         && ft__is(&m->nodes[next - 1], FT__STATISTICS) && !plan->trained[next - 1]
         && m->nodes[next - 1].inputs[0] == step->output) {
         step->norm = step->output = next;

@@ -255,6 +255,37 @@ static void test_networks(void)
     test_network("pictures", NULL, "bf16_emulated", false);
 }
 
+/* A batch norm after a convolution whose weight or bias is computed: by a dropout, which is off,
+   so that the result is that of the parameter itself. It cannot be folded. */
+static void test_computed_weight(void)
+{
+    float output[3][4 * 36];
+    int which, i, wrong = 0;
+    for (which = 0; which < 3; ++which) {
+        ft_model *m = ft_create((ft_desc){.seed = 3});
+        ft_parameter_options weight = {.size = {4, 3, 3, 3}}, bias = {.size = {4}};
+        ft_conv2d_options conv = {.kernel = {3}};
+        ft_dropout_options off = {.probability = 0.5f};
+        ft_node x = ft_input(m, "input", (ft_input_options){.size = {3, SIDE, SIDE}});
+        conv.weight = ft_parameter(m, "c.weight", weight);
+        conv.bias = ft_parameter(m, "c.bias", bias);
+        if (which == 1) conv.weight = ft_dropout(m, "off", conv.weight, off);
+        if (which == 2) conv.bias = ft_dropout(m, "off", conv.bias, off);
+        x = ft_conv2d(m, "c", x, 4, conv);
+        ft_set_output(m, ft_batch_norm(m, "bn", x, (ft_batch_norm_options){.eps = 0.5f}));
+        ft_freeze(m, "*");
+        if (which) ft_set_type(m, "*", FT_BF16);
+        else round_weights(m, FT_BF16);
+        ft_run(m, numbers, 1, output[which], 4 * 36);
+        CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+        ft_destroy(m);
+    }
+    for (i = 0; i < 4 * 36; ++i)
+        for (which = 1; which < 3; ++which)
+            wrong += !CLOSE(output[which][i], output[0][i], 1e-5);
+    CHECK(wrong == 0, "%d numbers differ", wrong);
+}
+
 /* ---- Numbers ---- */
 
 /* A file of one tensor. */
@@ -990,6 +1021,7 @@ int main(void)
 {
     fill();
     test_networks();
+    test_computed_weight();
     test_all_halves();
     test_refused();
     test_round_trips();
