@@ -114,7 +114,7 @@ check-cl:
 	clang -x cl -cl-std=CL1.2 -Wall -Wextra -Werror -fsyntax-only kernels.cl
 	clang -x cl -cl-std=CL1.2 -Wall -Wextra -Werror -fsyntax-only -DFINETUNE_MMA -DFINETUNE_EMULATE_MMA kernels.cl
 
-build/bench build/bench_runs build/bench_share: build/%: bench/%.c | build
+build/attention build/bench build/bench_runs build/bench_share: build/%: bench/%.c | build
 	$(CC) $(FLAGS) $< -o $@ $(LIBS)
 
 build/bench_opencl: bench/bench_opencl.c | build
