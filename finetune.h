@@ -37247,8 +37247,7 @@ static ft_status ft__fit_prepare(ft__fit *f)
     if (f->o.checkpoint && ft__check_describable(f->m, f->o.checkpoint) == FT_OK)
         f->data_state = ft__data_state_of(f);
     if (f->o.checkpoint && f->resume) ft__checkpoint_read(f);
-    if (f->at.done || !ft__ok(c)) return c->status;
-    if (f->cache.on) return c->status; /* lent, and already filled */
+    if (f->at.done || !ft__ok(c) || f->cache.on) return c->status; /* on: lent, already filled */
     ft__cache_plan(f);
     ft__cache_fill(f);
     return f->cache.on || f->loader ? c->status : ft__fit_loader(f);

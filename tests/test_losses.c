@@ -460,6 +460,8 @@ static void test_custom(void)
 {
     ft_model *m = halves(false, 0), *other = halves(true, 0);
     ft_node x, odd;
+    static const float pictures[2 * 3 * 12 * 12];
+    static const int labels[2] = {1, 3};
     ft_plan_bytes bytes;
     uint64_t want;
     train_halves(m);
@@ -473,6 +475,9 @@ static void test_custom(void)
     CHECK(want == fingerprint(m), "other weights with a budget");
     ft_destroy(m);
     ft_save(other, "build/custom.safetensors", (ft_save_options){0});
+    expect(other, FT_UNSUPPORTED, "half is an operator of ft_custom");
+    ft_fit(other, ft_arrays(other, 2, pictures, labels, (ft_array_options){0}),
+           (ft_fit_options){.epochs = 1, .checkpoint = "build/custom.safetensors"});
     expect(other, FT_UNSUPPORTED, "half is an operator of ft_custom");
     ft_save(other, "build/custom.safetensors", (ft_save_options){.weights_only = true});
     m = halves(true, 0);
