@@ -99,7 +99,7 @@ typedef struct ft__terms {  /* what an operator computes of a line */
     void (*slopes)(const ft__line *l, int input, float *slopes); /* dy/dx; NULL: 1 for all */
 } ft__terms;
 
-enum { FT__SLOPES = 256 }; /* slopes that are computed at a time */
+#define FT__SLOPES ((size_t)256) /* slopes that are computed at a time */
 
 /* The part [at, at + count) of a line. */
 static ft__line ft__line_part(const ft__line *l, size_t at, size_t count)
