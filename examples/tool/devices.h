@@ -149,7 +149,9 @@ static ft_node check_features(ft_model *m, ft_node x)
     both[0] = ft_add(m, "sequences", check_sequence(m, x), check_text(m));
     x = ft_add(m, "global", ft_global_avg_pool(m, "global_avg", x),
                ft_global_max_pool(m, "global_max", x));
-    x = check_arithmetic(m, ft_flatten(m, "flatten", x));
+    x = ft_flatten(m, "flatten", x);
+    ft_keep(m, x); /* else it is a view, and copies nothing */
+    x = check_arithmetic(m, x);
     return ft_add(m, "features", x, both[0]);
 }
 
