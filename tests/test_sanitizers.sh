@@ -49,7 +49,13 @@ if works ${CC:-cc} $sanitizers; then
     else skip "built without OpenCL's headers"; fi
 else skip "the sanitizers' run-time libraries are not installed"; fi
 if [ -n "$LONG" ]; then
-    if works clang $sanitizers; then watch clang -O1 $sanitizers
+    if works clang $sanitizers; then
+        watch clang -O1 $sanitizers
+        undefined="-O1 -g1 -fsanitize=undefined -fno-sanitize-recover=all"
+        for test in test_operators test_gemm test_golden; do
+            try "$test under clang's UBSan builds" clang -std=c99 $undefined -I. tests/$test.c -o $out/$test -lm -pthread
+            try "$test under clang's UBSan" $out/$test
+        done
     else skip "clang or its sanitizers are not installed"; fi
 fi
 if works ${CC:-cc} -fsanitize=thread; then

@@ -106,9 +106,11 @@ FT__TILES_4(FT__TILE_PLAIN, ft__tile_plain_narrow, 4, 4)
    `meanwhile` runs at each. rows x (2 vectors) sums stay in registers (8 x 2 of 32 with AVX-512 and
    NEON, 6 x 2 of 16 with AVX2, 4 x 2 of 16 with SSE2), or fewer rows at an edge. With AVX-512,
    8 x 2 reaches 0.98 of the processor's peak, and 14 x 2 less. Multiply and add are fused if the
-   instruction set can; -std=c99 would forbid that: hence the pragmas. */
+   instruction set can; -std=c99 would forbid that: hence the pragmas. Clang's "on" decides so by
+   the expression; its "fast" by what else is in the basic block, which differed from tile to tile
+   under a sanitizer, and so with the number of threads. */
 #if defined(__clang__)
-#define FT__FUSED _Pragma("clang fp contract(fast)")
+#define FT__FUSED _Pragma("clang fp contract(on)")
 #else
 #define FT__FUSED
 #pragma GCC push_options
