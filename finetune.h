@@ -17570,7 +17570,8 @@ static void ft__tile_keep(ft__context *c)
 
 /* =============================================================================================
    [SECTION] devices/opencl_kernels: OpenCL: kernels
-   A kernel is launched by name: ft__start, its arguments in order, ft__launch_kernel.
+   A kernel is launched by name, with its arguments in the order of kernels.cl: ft__run_kernel, or
+   step by step ft__start, ft__args and ft__go_grid.
    ============================================================================================= */
 #ifdef FINETUNE_OPENCL
 /* What runs an operator on a device. Each of the list of names has one, named ft__cl_row_NAME. */
@@ -17640,21 +17641,73 @@ static void ft__arg(ft__launch *l, const void *value, size_t bytes)
     if (code != CL_SUCCESS) ft__cl_failed(l->context, "clSetKernelArg", l->name, code);
 }
 
-static void ft__arg_buffer(ft__launch *l, cl_mem buffer) { ft__arg(l, &buffer, sizeof buffer); }
-static void ft__arg_float(ft__launch *l, float value) { ft__arg(l, &value, sizeof value); }
-
-static void ft__arg_int(ft__launch *l, size_t value)
-{
-    cl_int number = (cl_int)value;
-    ft__arg(l, &number, sizeof number);
-}
-
-/* Passes the buffer of `count` numbers of host memory; for NULL, a buffer that is never read. */
+/* Passes the buffer of host memory; for NULL, a buffer that is never read. */
 static void ft__arg_memory(ft__launch *l, const void *host, size_t count, int access)
 {
     ft__context *c = l->context;
-    ft__arg_buffer(l, host ? ft__on_device(c, host, count * sizeof(float), access)
-                            : c->device->none);
+    cl_mem buffer = host ? ft__on_device(c, host, count * sizeof(float), access) : c->device->none;
+    ft__arg(l, &buffer, sizeof buffer);
+}
+
+/* The next argument, of the kind that a letter of ft__args names. */
+static void ft__arg_of(ft__launch *l, char letter, va_list *list)
+{
+    static const char letters[] = "RWA";
+    static const int accesses[] = {FT__READ, FT__WRITE, FT__READ | FT__WRITE};
+    const char *known = strchr(letters, letter);
+    const ft__tensor *t = strchr("vydg", letter) ? va_arg(*list, const ft__tensor *) : NULL;
+    const void *host = known || letter == 'm' || letter == 's' ? va_arg(*list, const void *) : NULL;
+    size_t count = known || letter == 'm' || letter == 's' ? va_arg(*list, size_t) : 0;
+    cl_mem buffer;
+    cl_int number;
+    float real;
+    switch (letter) {
+    case 'v': ft__arg_memory(l, t->value, ft__count(t), FT__READ); break;
+    case 'y': ft__arg_memory(l, t->value, ft__count(t), FT__WRITE); break;
+    case 'd': ft__arg_memory(l, t->gradient, ft__count(t), FT__READ); break;
+    case 'g':
+        ft__arg_memory(l, t->gradient, ft__count(t), t->fresh ? FT__WRITE : FT__READ | FT__WRITE);
+        break;
+    case 'm': ft__arg_memory(l, host, count, va_arg(*list, int)); break;
+    case 's': ft__arg(l, host, count); break;
+    case 'b':
+        buffer = va_arg(*list, cl_mem);
+        ft__arg(l, &buffer, sizeof buffer);
+        break;
+    case 'n':
+        number = (cl_int)va_arg(*list, size_t);
+        ft__arg(l, &number, sizeof number);
+        break;
+    case 'i':
+        number = va_arg(*list, int);
+        ft__arg(l, &number, sizeof number);
+        break;
+    case 'f':
+        real = (float)va_arg(*list, double);
+        ft__arg(l, &real, sizeof real);
+        break;
+    default: ft__arg_memory(l, host, count, accesses[known - letters]);
+    }
+}
+
+/* The next arguments, one a letter:
+       v  const ft__tensor *: its value, which the kernel reads
+       y  the same: its value, which the kernel writes
+       d  the same: its gradient, which the kernel reads
+       g  the same: its gradient, which the kernel writes if it is fresh, else adds to
+       R W A   a pointer to host memory, or NULL, and a size_t, how many numbers of four bytes: the
+          kernel reads them, writes all of them, or both
+       m  the same, and an int: FT__READ, FT__WRITE or both
+       b  cl_mem
+       n  size_t, passed as int      i  int or bool      f  float
+       s  a pointer to a struct of kernels.cl, and a size_t, its bytes
+   No compiler checks the types: a count that is a literal needs (size_t). */
+static void ft__args(ft__launch *l, const char *format, ...)
+{
+    va_list list;
+    va_start(list, format);
+    for (; *format && ft__ok(l->context); ++format) ft__arg_of(l, *format, &list);
+    va_end(list);
 }
 
 /* Launches over at least x * y * z work-items, in groups of group_x * group_y * 1. */
@@ -17684,20 +17737,27 @@ static void ft__go_tiles(ft__launch *l, size_t columns, size_t rows, size_t part
                 group, group);
 }
 
-enum { FT__GROUP = 64 }; /* kernels.cl's GROUP: the work-items of a group */
+#define FT__GROUP ((size_t)64) /* kernels.cl's GROUP: the work-items of a group */
 
 static void ft__launch_kernel(ft__launch *l, size_t count)
 {
     ft__go_grid(l, count, 1, 1, FT__GROUP, 1);
 }
 
+/* Launches a kernel over `count` work-items, with the arguments of `format`, as in ft__args. */
+static void ft__run_kernel(ft__context *c, const char *name, size_t count, const char *format, ...)
+{
+    ft__launch l = ft__start(c, name);
+    va_list list;
+    va_start(list, format);
+    for (; *format && ft__ok(c); ++format) ft__arg_of(&l, *format, &list);
+    va_end(list);
+    ft__launch_kernel(&l, count);
+}
+
 static void ft__device_fill(ft__context *c, float *host, size_t count, float value)
 {
-    ft__launch l = ft__start(c, "fill");
-    ft__arg_memory(&l, host, count, FT__WRITE);
-    ft__arg_int(&l, count);
-    ft__arg_float(&l, value);
-    ft__launch_kernel(&l, count);
+    ft__run_kernel(c, "fill", count, "Wnf", host, count, count, value);
 }
 
 /* ---- Opening and closing ---- */
@@ -17939,16 +17999,6 @@ static cl_mem ft__cl_gradient(ft__context *c, const ft__tensor *t)
                                                                  : FT__READ | FT__WRITE);
 }
 
-static void ft__arg_gradient(ft__launch *l, const ft__tensor *t)
-{
-    ft__arg_memory(l, t->gradient, ft__count(t), t->fresh ? FT__WRITE : FT__READ | FT__WRITE);
-}
-
-static void ft__arg_value(ft__launch *l, const ft__tensor *t)
-{
-    ft__arg_memory(l, t->value, ft__count(t), FT__READ);
-}
-
 /* ---- Activations ---- */
 
 /* An activation's number in kernels.cl; -1: it is NULL. */
@@ -17962,36 +18012,27 @@ static int ft__kernel_activation(const ft__row *row)
     return -1;
 }
 
-static void ft__arg_activation(ft__launch *l, const ft__row *row, const ft__options *options)
+/* Its one option. */
+static float ft__kernel_option(const ft__row *row, const ft__options *options)
 {
-    ft__arg_int(l, (size_t)ft__kernel_activation(row));
-    ft__arg_float(l, row ? row->activation->option(options) : 0);
+    return row ? row->activation->option(options) : 0;
 }
 
 static void ft__cl_activation_forward(const ft__call *call)
 {
     size_t count = ft__count(&call->output);
-    ft__launch l = ft__start(call->context, "activation_forward");
-    ft__arg_value(&l, &call->input[0]);
-    ft__arg_memory(&l, call->output.value, count, FT__WRITE);
-    ft__arg_int(&l, count);
-    ft__arg_activation(&l, ft__rows[call->node->op], &call->node->options);
-    ft__launch_kernel(&l, count);
+    ft__run_kernel(call->context, "activation_forward", count, "vynif", &call->input[0],
+                   &call->output, count, ft__kernel_activation(ft__rows[call->node->op]),
+                   ft__kernel_option(ft__rows[call->node->op], &call->node->options));
 }
 
 static void ft__cl_slopes(const ft__call *call, const ft__row *row, const ft__options *options,
                           const ft__tensor *kept, float *dx, bool fresh)
 {
     size_t count = ft__count(&call->output);
-    ft__launch l = ft__start(call->context, "activation_backward");
-    ft__arg_value(&l, kept);
-    ft__arg_memory(&l, call->output.gradient, count, FT__READ);
-    ft__arg_memory(&l, dx, count, fresh && dx != call->output.gradient ? FT__WRITE
-                                                                        : FT__READ | FT__WRITE);
-    ft__arg_int(&l, count);
-    ft__arg_activation(&l, row, options);
-    ft__arg_int(&l, fresh);
-    ft__launch_kernel(&l, count);
+    ft__run_kernel(call->context, "activation_backward", count, "vdmnifi", kept, &call->output, dx,
+                   count, fresh && dx != call->output.gradient ? FT__WRITE : FT__READ | FT__WRITE,
+                   count, ft__kernel_activation(row), ft__kernel_option(row, options), fresh);
 }
 
 static void ft__cl_activation_backward(const ft__call *call)
@@ -18025,18 +18066,10 @@ static void ft__cl_softmax_run(const ft__call *call, bool logarithm, bool backwa
     float *dx = backward ? ft__started(call, 0) : NULL;
     ft__launch l = ft__start(call->context, names[backward][groups]);
     if (backward && !dx) return;
-    if (backward) {
-        ft__arg_value(&l, &call->output);
-        ft__arg_memory(&l, call->output.gradient, ft__count(&call->output), FT__READ);
-        ft__arg_memory(&l, dx, ft__count(&call->output), FT__READ | FT__WRITE);
-    } else {
-        ft__arg_value(&l, &call->input[0]);
-        ft__arg_memory(&l, call->output.value, ft__count(&call->output), FT__WRITE);
-    }
-    if (!groups) ft__arg_int(&l, lines);
-    ft__arg_int(&l, a.size);
-    if (!groups) ft__arg_int(&l, a.inner);
-    ft__arg_int(&l, logarithm);
+    if (backward) ft__args(&l, "vdA", &call->output, &call->output, dx, ft__count(&call->output));
+    else ft__args(&l, "vy", &call->input[0], &call->output);
+    if (groups) ft__args(&l, "ni", a.size, logarithm);
+    else ft__args(&l, "nnni", lines, a.size, a.inner, logarithm);
     ft__launch_kernel(&l, groups ? lines * FT__GROUP : lines);
 }
 
@@ -18066,15 +18099,9 @@ static void ft__cl_dropout_run(const ft__call *call, const float *from, float *t
     size_t sample = locked && shape->rank > 1 ? (size_t)shape->size[1] * each : 1;
     ft__launch l = ft__start(call->context, "dropout");
     if (p == 0) p = 0.5f;
-    ft__arg_memory(&l, from, count, FT__READ);
-    ft__arg_memory(&l, to, count, add ? FT__READ | FT__WRITE : FT__WRITE);
-    ft__arg_int(&l, count);
-    ft__arg(&l, &call->random, sizeof call->random);
-    ft__arg_float(&l, identity ? -1.0f : p);
-    ft__arg_float(&l, identity ? 1.0f : p < 1 ? 1.0f / (1.0f - p) : 0.0f);
-    ft__arg_int(&l, sample);
-    ft__arg_int(&l, each);
-    ft__arg_int(&l, add);
+    ft__args(&l, "Rmnsffnni", from, count, to, count, add ? FT__READ | FT__WRITE : FT__WRITE, count,
+             &call->random, sizeof call->random, identity ? -1.0f : p,
+             identity ? 1.0f : p < 1 ? 1.0f / (1.0f - p) : 0.0f, sample, each, add);
     ft__launch_kernel(&l, count);
 }
 
@@ -18166,22 +18193,12 @@ static cl_mem ft__cl_pack(ft__context *context, const ft__tensor *weight, const 
     size_t channels = (size_t)g->channels, groups = (size_t)g->groups;
     size_t count = groups * taps * channels * (size_t)g->wide;
     cl_mem packed;
-    ft__launch l;
     if (backward && taps == 1 && g->wide == g->n) /* it has this layout already */
         return ft__on_device(context, weight->value, count * sizeof(float), FT__READ);
     packed = ft__device_scratch(context, FT__SCRATCH_PACKED, count * sizeof(float));
-    l = ft__start(context, "pack_weight");
-    ft__arg_value(&l, weight);
-    ft__arg_buffer(&l, packed);
-    ft__arg_int(&l, groups);
-    ft__arg_int(&l, taps);
-    ft__arg_int(&l, channels);
-    ft__arg_int(&l, n);
-    ft__arg_int(&l, (size_t)g->wide);
-    ft__arg_int(&l, n * channels * taps);
-    ft__arg_int(&l, backward ? taps : channels * taps);
-    ft__arg_int(&l, backward ? n * taps : taps);
-    ft__launch_kernel(&l, count);
+    ft__run_kernel(context, "pack_weight", count, "vbnnnnnnnn", weight, packed, groups, taps,
+                   channels, n, (size_t)g->wide, n * channels * taps,
+                   backward ? taps : channels * taps, backward ? n * taps : taps);
     return packed;
 }
 
@@ -18214,11 +18231,7 @@ static void ft__cl_gather(ft__context *context, const ft__gather *g, int form, c
 {
     size_t n = (size_t)g->n, rows = ft__gather_rows(g), groups = (size_t)g->groups;
     ft__launch l = ft__start(context, ft__product_kernel(context->device, form, false));
-    ft__arg_buffer(&l, in);
-    ft__arg_buffer(&l, packed);
-    ft__arg_memory(&l, bias, bias ? n * groups : 1, FT__READ);
-    ft__arg_buffer(&l, out);
-    ft__arg(&l, g, sizeof *g);
+    ft__args(&l, "bbRbs", in, packed, bias, bias ? n * groups : 1, out, g, sizeof *g);
     if (form == FT__FORM_PLAIN) ft__go_grid(&l, n, rows, groups, 16, 4);
     else if (form == FT__FORM_TILED) ft__go_tiles(&l, n, rows, 1, groups);
     else if (form != FT__FORM_WIDE)
@@ -18240,15 +18253,8 @@ static size_t ft__slices_of(size_t rows, size_t count, size_t *slice_rows)
 static void ft__cl_weight_sum(ft__context *context, cl_mem partial, float *to, size_t count,
                               size_t slices, size_t taps, size_t channels, size_t n)
 {
-    ft__launch l = ft__start(context, "weight_sum");
-    ft__arg_buffer(&l, partial);
-    ft__arg_memory(&l, to, count, FT__READ | FT__WRITE);
-    ft__arg_int(&l, count);
-    ft__arg_int(&l, slices);
-    ft__arg_int(&l, taps);
-    ft__arg_int(&l, channels);
-    ft__arg_int(&l, n);
-    ft__launch_kernel(&l, count);
+    ft__run_kernel(context, "weight_sum", count, "bAnnnnn", partial, to, count, count, slices, taps,
+                   channels, n);
 }
 
 /* Adds the gradient to `to`; g as forward. */
@@ -18262,11 +18268,7 @@ static void ft__cl_weight_gradient(ft__context *context, const ft__gather *g, cl
     size_t z = slices * (size_t)g->groups;
     cl_mem partial = ft__device_scratch(context, FT__SCRATCH_SUMS, slices * count * sizeof(float));
     ft__launch l = ft__start(context, ft__product_kernel(context->device, form, true));
-    ft__arg_buffer(&l, in);
-    ft__arg_buffer(&l, dy);
-    ft__arg_buffer(&l, partial);
-    ft__arg(&l, g, sizeof *g);
-    ft__arg_int(&l, slice_rows);
+    ft__args(&l, "bbbsn", in, dy, partial, g, sizeof *g, slice_rows);
     if (form == FT__FORM_PLAIN) ft__go_grid(&l, n, taps * channels, z, 16, 4);
     else if (form == FT__FORM_TILED) ft__go_tiles(&l, n, channels, taps, z);
     else if (form != FT__FORM_WIDE)
@@ -18287,13 +18289,7 @@ static size_t ft__row_blocks(size_t rows, size_t *block)
 static void ft__cl_sum_blocks(ft__context *context, cl_mem partial, size_t first, size_t blocks,
                               size_t n, float *to)
 {
-    ft__launch l = ft__start(context, "column_sums_end");
-    ft__arg_buffer(&l, partial);
-    ft__arg_memory(&l, to, n, FT__READ | FT__WRITE);
-    ft__arg_int(&l, first);
-    ft__arg_int(&l, blocks);
-    ft__arg_int(&l, n);
-    ft__launch_kernel(&l, n);
+    ft__run_kernel(context, "column_sums_end", n, "bAnnn", partial, to, n, first, blocks, n);
 }
 
 /* A bias's gradient: adds the column sums of dy [rows, n], which begins at `at`, to `to`. */
@@ -18303,30 +18299,20 @@ static void ft__cl_bias_gradient(ft__context *context, cl_mem dy, size_t at, siz
     size_t block, blocks = ft__row_blocks(rows, &block);
     cl_mem partial = ft__device_scratch(context, FT__SCRATCH_SUMS, blocks * n * sizeof(float));
     ft__launch l = ft__start(context, "column_sums");
-    ft__arg_buffer(&l, dy);
-    ft__arg_buffer(&l, partial);
-    ft__arg_int(&l, at);
-    ft__arg_int(&l, rows);
-    ft__arg_int(&l, n);
-    ft__arg_int(&l, block);
+    ft__args(&l, "bbnnnn", dy, partial, at, rows, n, block);
     ft__go_grid(&l, n, blocks, 1, 64, 1);
     ft__cl_sum_blocks(context, partial, 0, blocks, n, to);
 }
 
 static void ft__cl_depthwise(const ft__call *call, const ft__gather *g, bool backward)
 {
-    const ft__tensor *x = &call->input[0], *y = &call->output;
-    bool bias = !backward && call->input_count > 2;
-    size_t count = backward ? ft__count(x) : ft__count(y);
+    const ft__tensor *bias = !backward && call->input_count > 2 ? &call->input[2] : NULL;
     ft__launch l = ft__start(call->context, backward ? "depthwise_input" : "depthwise_forward");
-    if (backward) ft__arg_memory(&l, y->gradient, ft__count(y), FT__READ);
-    else ft__arg_value(&l, x);
-    ft__arg_value(&l, &call->input[1]);
-    if (!backward) ft__arg_memory(&l, bias ? call->input[2].value : NULL, (size_t)g->out_pixel,
-                                  FT__READ);
-    if (backward) ft__arg_gradient(&l, x);
-    else ft__arg_memory(&l, y->value, count, FT__WRITE);
-    ft__arg(&l, g, sizeof *g);
+    if (backward)
+        ft__args(&l, "dvgs", &call->output, &call->input[1], &call->input[0], g, sizeof *g);
+    else
+        ft__args(&l, "vvRys", &call->input[0], &call->input[1], bias ? bias->value : NULL,
+                 (size_t)g->out_pixel, &call->output, g, sizeof *g);
     ft__go_grid(&l, (size_t)g->out_pixel, ft__gather_rows(g), 1, 16, 4);
 }
 
@@ -18339,11 +18325,7 @@ static void ft__cl_depthwise_weight(const ft__call *call, const ft__conv *c)
     cl_mem partial = ft__device_scratch(call->context, FT__SCRATCH_SUMS,
                                         slices * count * sizeof(float));
     ft__launch l = ft__start(call->context, "depthwise_weight");
-    ft__arg_value(&l, &call->input[0]);
-    ft__arg_memory(&l, call->output.gradient, ft__count(&call->output), FT__READ);
-    ft__arg_buffer(&l, partial);
-    ft__arg(&l, &g, sizeof g);
-    ft__arg_int(&l, slice_rows);
+    ft__args(&l, "vdbsn", &call->input[0], &call->output, partial, &g, sizeof g, slice_rows);
     ft__go_grid(&l, outputs, taps, slices, 64, 1);
     ft__cl_weight_sum(call->context, partial, ft__started(call, 1), count, slices, taps, 1,
                       outputs);
@@ -18389,19 +18371,14 @@ static void ft__clblast_forward(const ft__call *call, const ft__conv *c)
     bool bias = call->input_count > 2;
     ft__cl_matrix x = ft__cl_matrix_of(ft__cl_value(call->context, &call->input[0]), 0, false);
     ft__cl_matrix w = ft__cl_matrix_of(ft__cl_value(call->context, &call->input[1]), 0, true), y;
-    ft__launch l;
     y = ft__cl_matrix_of(ft__cl_numbers(call->context, call->output.value, count, FT__WRITE), 0,
                          false);
     ft__cl_gemm(call->context, x, w, y, count / n, n, k, false);
     if (!bias && !call->fused) return;
-    l = ft__start(call->context, "bias_activation");
-    ft__arg_memory(&l, bias ? call->input[2].value : NULL, n, FT__READ);
-    ft__arg_buffer(&l, y.buffer);
-    ft__arg_int(&l, count);
-    ft__arg_int(&l, n);
-    ft__arg_int(&l, bias);
-    ft__arg_activation(&l, call->fused, call->fused_options);
-    ft__launch_kernel(&l, count);
+    ft__run_kernel(call->context, "bias_activation", count, "Rbnniif",
+                   bias ? call->input[2].value : NULL, n, y.buffer, count, n, bias,
+                   ft__kernel_activation(call->fused),
+                   ft__kernel_option(call->fused, call->fused_options));
 }
 
 /* Products of rows, by CLBlast or our own kernels: x [rows, in] and y [rows, out] may begin inside
@@ -18526,16 +18503,9 @@ static cl_mem ft__winograd_pack(const ft__call *call, const ft__winograd_device 
     size_t channels = (size_t)w->channels, n = (size_t)w->n, wide = (n + 15) / 16 * 16;
     cl_mem packed = ft__device_scratch(call->context, FT__SCRATCH_PACKED, FT__TILE_INPUTS
                                        * channels * wide * sizeof(float));
-    ft__launch l = ft__start(call->context, "winograd_weight");
-    ft__arg_value(&l, &call->input[1]);
-    ft__arg_buffer(&l, packed);
-    ft__arg_int(&l, channels);
-    ft__arg_int(&l, n);
-    ft__arg_int(&l, wide);
-    ft__arg_int(&l, backward ? 9 : 9 * channels);
-    ft__arg_int(&l, backward ? 9 * n : 9);
-    ft__arg_int(&l, backward);
-    ft__launch_kernel(&l, channels * wide);
+    ft__run_kernel(call->context, "winograd_weight", channels * wide, "vbnnnnni", &call->input[1],
+                   packed, channels, n, wide, backward ? 9 : 9 * channels, backward ? 9 * n : 9,
+                   backward);
     return packed;
 }
 
@@ -18544,10 +18514,8 @@ static void ft__winograd_transform(const ft__call *call, bool back, cl_mem from,
                                    cl_mem to, const ft__winograd_device *w)
 {
     ft__launch l = ft__start(call->context, back ? "winograd_output" : "winograd_input");
-    ft__arg_buffer(&l, from);
-    if (back) ft__arg_memory(&l, bias, (size_t)w->n, FT__READ);
-    ft__arg_buffer(&l, to);
-    ft__arg(&l, w, sizeof *w);
+    if (back) ft__args(&l, "bRbs", from, bias, (size_t)w->n, to, w, sizeof *w);
+    else ft__args(&l, "bbs", from, to, w, sizeof *w);
     ft__launch_kernel(&l, (size_t)w->count * (size_t)(back ? w->n : w->channels));
 }
 
@@ -18697,11 +18665,7 @@ static void ft__cl_norm_blocks(const ft__call *call, cl_mem blocks)
 {
     ft__norm_size s = ft__norm_size_of(&call->input[0]);
     ft__launch l = ft__start(call->context, "norm_block");
-    ft__arg_value(&l, &call->input[0]);
-    ft__arg_buffer(&l, blocks);
-    ft__arg_int(&l, s.rows);
-    ft__arg_int(&l, s.channels);
-    ft__arg_int(&l, s.block);
+    ft__args(&l, "vbnnn", &call->input[0], blocks, s.rows, s.channels, s.block);
     ft__go_grid(&l, s.channels, s.blocks, 1, 64, 1);
 }
 
@@ -18710,65 +18674,33 @@ static void ft__cl_norm_statistics(const ft__call *call, cl_mem blocks)
     ft__norm_size s = ft__norm_size_of(&call->input[0]);
     const ft_batch_norm_options *o = &call->node->options.batch_norm;
     int access = call->training ? FT__READ | FT__WRITE : FT__READ;
-    ft__launch l = ft__start(call->context, "norm_statistics");
-    ft__arg_buffer(&l, blocks);
-    ft__arg_memory(&l, call->saved, 2 * s.channels, FT__WRITE);
-    ft__arg_memory(&l, call->input[3].value, s.channels, access);
-    ft__arg_memory(&l, call->input[4].value, s.channels, access);
-    ft__arg_int(&l, s.rows);
-    ft__arg_int(&l, s.channels);
-    ft__arg_int(&l, s.block);
-    ft__arg_int(&l, call->training);
-    ft__arg_float(&l, o->momentum != 0 ? o->momentum : 0.1f);
-    ft__arg_float(&l, o->eps != 0 ? o->eps : 1e-5f);
-    ft__launch_kernel(&l, s.channels);
-}
-
-/* The arguments shared by the passes over the numbers. */
-static void ft__arg_norm(ft__launch *l, const ft__call *call, bool backward)
-{
-    size_t channels = (size_t)call->input[0].shape.size[1];
-    ft__arg_value(l, &call->input[0]);
-    if (backward)
-        ft__arg_memory(l, call->output.gradient, ft__count(&call->output), FT__READ);
-    ft__arg_memory(l, call->saved, 2 * channels, FT__READ);
-    ft__arg_value(l, &call->input[1]);
-    ft__arg_value(l, &call->input[2]);
+    ft__run_kernel(call->context, "norm_statistics", s.channels, "bWmmnnniff", blocks, call->saved,
+                   2 * s.channels, call->input[3].value, s.channels, access, call->input[4].value,
+                   s.channels, access, s.rows, s.channels, s.block, call->training,
+                   o->momentum != 0 ? o->momentum : 0.1f, o->eps != 0 ? o->eps : 1e-5f);
 }
 
 static void ft__cl_batch_norm_forward(const ft__call *call)
 {
     size_t count = ft__count(&call->output);
     cl_mem blocks = ft__device_scratch(call->context, FT__SCRATCH_SUMS, ft__norm_room(call));
-    ft__launch l;
     if (call->training) ft__cl_norm_blocks(call, blocks);
     ft__cl_norm_statistics(call, blocks);
-    l = ft__start(call->context, "norm_apply");
-    ft__arg_norm(&l, call, false);
-    ft__arg_memory(&l, call->output.value, count, FT__WRITE);
-    ft__arg_int(&l, count);
-    ft__arg_int(&l, (size_t)call->input[0].shape.size[1]);
-    ft__arg_activation(&l, call->fused, call->fused_options);
-    ft__launch_kernel(&l, count);
+    ft__run_kernel(call->context, "norm_apply", count, "vRvvynnif", &call->input[0], call->saved,
+                   2 * (size_t)call->input[0].shape.size[1], &call->input[1], &call->input[2],
+                   &call->output, count, (size_t)call->input[0].shape.size[1],
+                   ft__kernel_activation(call->fused),
+                   ft__kernel_option(call->fused, call->fused_options));
 }
 
 static void ft__cl_norm_totals(const ft__call *call, cl_mem blocks, cl_mem terms)
 {
     ft__norm_size s = ft__norm_size_of(&call->input[0]);
     float *dweight = ft__started(call, 1), *dbias = ft__started(call, 2);
-    ft__launch l = ft__start(call->context, "norm_totals");
-    ft__arg_buffer(&l, blocks);
-    ft__arg_memory(&l, call->saved, 2 * s.channels, FT__READ);
-    ft__arg_value(&l, &call->input[1]);
-    ft__arg_memory(&l, dweight, s.channels, FT__READ | FT__WRITE);
-    ft__arg_memory(&l, dbias, s.channels, FT__READ | FT__WRITE);
-    ft__arg_buffer(&l, terms);
-    ft__arg_int(&l, s.rows);
-    ft__arg_int(&l, s.channels);
-    ft__arg_int(&l, s.blocks);
-    ft__arg_int(&l, call->training);
-    ft__arg_int(&l, (dweight ? 1u : 0u) + (dbias ? 2u : 0u));
-    ft__launch_kernel(&l, s.channels);
+    ft__run_kernel(call->context, "norm_totals", s.channels, "bRvAAbnnnii", blocks, call->saved,
+                   2 * s.channels, &call->input[1], dweight, s.channels, dbias, s.channels, terms,
+                   s.rows, s.channels, s.blocks, call->training,
+                   (dweight ? 1 : 0) + (dbias ? 2 : 0));
 }
 
 static void ft__cl_batch_norm_backward(const ft__call *call)
@@ -18779,24 +18711,16 @@ static void ft__cl_batch_norm_backward(const ft__call *call)
     cl_mem blocks = ft__device_scratch(c, FT__SCRATCH_SUMS, ft__norm_room(call));
     cl_mem terms = ft__device_scratch(c, FT__SCRATCH_TERMS, 2 * s.channels * sizeof(float));
     ft__launch l = ft__start(c, "norm_sums");
-    ft__arg_norm(&l, call, true);
-    ft__arg_buffer(&l, blocks);
-    ft__arg_int(&l, s.rows);
-    ft__arg_int(&l, s.channels);
-    ft__arg_int(&l, s.block);
-    ft__arg_int(&l, op);
+    ft__args(&l, "vRRvvbnnnn", &call->input[0], call->output.gradient, ft__count(&call->output),
+             call->saved, 2 * (size_t)call->input[0].shape.size[1], &call->input[1],
+             &call->input[2], blocks, s.rows, s.channels, s.block, op);
     ft__go_grid(&l, s.channels, s.blocks, 1, 64, 1);
     ft__cl_norm_totals(call, blocks, terms);
     if (!call->input[0].gradient) return;
-    l = ft__start(c, "norm_back");
-    ft__arg_norm(&l, call, true);
-    ft__arg_buffer(&l, terms);
-    ft__arg_gradient(&l, &call->input[0]);
-    ft__arg_int(&l, count);
-    ft__arg_int(&l, s.channels);
-    ft__arg_int(&l, op);
-    ft__arg_int(&l, call->input[0].fresh);
-    ft__launch_kernel(&l, count);
+    ft__run_kernel(c, "norm_back", count, "vRRvvbgnnni", &call->input[0], call->output.gradient,
+                   ft__count(&call->output), call->saved, 2 * (size_t)call->input[0].shape.size[1],
+                   &call->input[1], &call->input[2], terms, &call->input[0], count, s.channels, op,
+                   call->input[0].fresh);
 }
 
 FT__DEVICE_ROW(batch_norm, batch_norm)
@@ -18848,10 +18772,9 @@ static void ft__cl_pool_forward(const ft__call *call, bool largest)
     ft__pool_sizes p = ft__pool_sizes_of(call);
     size_t count = ft__count(&call->output);
     ft__launch l = ft__start(call->context, largest ? "max_pool_forward" : "avg_pool_forward");
-    ft__arg_value(&l, &call->input[0]);
-    ft__arg_memory(&l, call->output.value, count, FT__WRITE);
-    if (largest) ft__arg_memory(&l, call->saved, count, FT__WRITE);
-    ft__arg(&l, &p, sizeof p);
+    ft__args(&l, "vy", &call->input[0], &call->output);
+    if (largest) ft__args(&l, "W", call->saved, count);
+    ft__args(&l, "s", &p, sizeof p);
     ft__launch_kernel(&l, count);
 }
 
@@ -18860,11 +18783,8 @@ static void ft__cl_pool_backward(const ft__call *call, bool largest)
     ft__pool_sizes p = ft__pool_sizes_of(call);
     ft__launch l = ft__start(call->context, "pool_backward");
     if (!call->input[0].gradient) return;
-    ft__arg_memory(&l, call->output.gradient, ft__count(&call->output), FT__READ);
-    ft__arg_memory(&l, largest ? call->saved : NULL, ft__count(&call->output), FT__READ);
-    ft__arg_gradient(&l, &call->input[0]);
-    ft__arg(&l, &p, sizeof p);
-    ft__arg_int(&l, largest);
+    ft__args(&l, "dRgsi", &call->output, largest ? call->saved : NULL, ft__count(&call->output),
+             &call->input[0], &p, sizeof p, largest);
     ft__launch_kernel(&l, ft__count(&call->input[0]));
 }
 
@@ -18889,18 +18809,16 @@ static void ft__cl_reshape_run(const ft__call *call, bool backward)
     bool add = backward && !x->fresh;
     ft__launch l = ft__start(call->context, "reshape");
     if (backward && !x->gradient) return;
-    ft__arg_memory(&l, backward ? y->gradient : x->value, count, FT__READ);
-    ft__arg_memory(&l, backward ? x->gradient : y->value, count,
-                   add ? FT__READ | FT__WRITE : FT__WRITE);
-    ft__arg_int(&l, count);
-    ft__arg_int(&l, count / (size_t)x->shape.size[0]);
+    ft__args(&l, "Rmnn", backward ? y->gradient : x->value, count,
+             backward ? x->gradient : y->value, count, add ? FT__READ | FT__WRITE : FT__WRITE,
+             count, count / (size_t)x->shape.size[0]);
     for (i = 0; i < 2; ++i) {
         const ft__tensor *t = i ? to : from;
-        ft__arg_int(&l, t->channels_last ? (size_t)t->shape.size[2] * (size_t)t->shape.size[3]
-                                          : count);
-        ft__arg_int(&l, t->channels_last ? (size_t)t->shape.size[1] : 1);
+        ft__args(&l, "nn",
+                 t->channels_last ? (size_t)t->shape.size[2] * (size_t)t->shape.size[3] : count,
+                 t->channels_last ? (size_t)t->shape.size[1] : 1);
     }
-    ft__arg_int(&l, add);
+    ft__args(&l, "i", add);
     ft__launch_kernel(&l, count);
 }
 
@@ -18921,22 +18839,14 @@ static void ft__cl_concat_run(const ft__call *call, bool backward)
         ft_shape part = ft__memory_shape(x);
         size_t block = (size_t)part.size[axis] * whole.inner, step = whole.size * whole.inner;
         bool add = backward && !x->fresh;
-        ft__launch l;
         if (!backward || x->gradient) {
-            l = ft__start(call->context, "copy_blocks");
-            ft__arg_memory(&l, backward ? call->output.gradient : x->value,
-                           backward ? total : ft__count(x), FT__READ);
-            ft__arg_memory(&l, backward ? x->gradient : call->output.value,
-                           backward ? ft__count(x) : total,
-                           add ? FT__READ | FT__WRITE : FT__WRITE);
-            ft__arg_int(&l, ft__count(x));
-            ft__arg_int(&l, block);
-            ft__arg_int(&l, backward ? step : block);
-            ft__arg_int(&l, backward ? offset : 0);
-            ft__arg_int(&l, backward ? block : step);
-            ft__arg_int(&l, backward ? 0 : offset);
-            ft__arg_int(&l, add);
-            ft__launch_kernel(&l, ft__count(x));
+            ft__run_kernel(call->context, "copy_blocks", ft__count(x), "Rmnnnnnni",
+                           backward ? call->output.gradient : x->value,
+                           backward ? total : ft__count(x),
+                           backward ? x->gradient : call->output.value,
+                           backward ? ft__count(x) : total, add ? FT__READ | FT__WRITE : FT__WRITE,
+                           ft__count(x), block, backward ? step : block, backward ? offset : 0,
+                           backward ? block : step, backward ? 0 : offset, add);
         }
         offset += block;
     }
@@ -18956,7 +18866,6 @@ static void ft__cl_embed(const ft__call *call, const ft__placement *e, bool to_l
 {
     size_t count = ft__shape_count(&e->inner);
     ft__kernel_embedding k;
-    ft__launch l;
     int d;
     for (d = 0; d < 6; ++d) {
         k.inner[d] = d < e->inner.rank ? e->inner.size[d] : 1;
@@ -18965,14 +18874,9 @@ static void ft__cl_embed(const ft__call *call, const ft__placement *e, bool to_l
         k.step[d] = d < e->inner.rank ? e->step[d] : 1;
     }
     if (partly && !add) ft__device_fill(call->context, to, to_count, 0);
-    l = ft__start(call->context, "embed");
-    ft__arg_memory(&l, from, from_count, FT__READ);
-    ft__arg_memory(&l, to, to_count, add || partly ? FT__READ | FT__WRITE : FT__WRITE);
-    ft__arg_int(&l, count);
-    ft__arg(&l, &k, sizeof k);
-    ft__arg_int(&l, to_large);
-    ft__arg_int(&l, add);
-    ft__launch_kernel(&l, count);
+    ft__run_kernel(call->context, "embed", count, "Rmnsii", from, from_count, to, to_count,
+                   add || partly ? FT__READ | FT__WRITE : FT__WRITE, count, &k, sizeof k, to_large,
+                   add);
 }
 
 /* Pad and slice, forward and backward: of x and y one is the smaller and one the larger tensor. */
@@ -19046,7 +18950,7 @@ static ft__grid ft__grid_of(const ft__call *call, int input)
 static void ft__arg_terms(ft__launch *l, const ft__call *call)
 {
     int i;
-    for (i = 0; i < call->input_count; ++i) ft__arg_value(l, &call->input[i]);
+    for (i = 0; i < call->input_count; ++i) ft__args(l, "v", &call->input[i]);
 }
 
 static void ft__arg_grids(ft__launch *l, const ft__call *call)
@@ -19054,7 +18958,7 @@ static void ft__arg_grids(ft__launch *l, const ft__call *call)
     int i;
     for (i = 0; i < call->input_count; ++i) {
         ft__grid grid = ft__grid_of(call, i);
-        ft__arg(l, &grid, sizeof grid);
+        ft__args(l, "s", &grid, sizeof grid);
     }
 }
 
@@ -19073,11 +18977,10 @@ static void ft__cl_pair_forward(const ft__call *call)
     size_t count = ft__count(&call->output);
     ft__launch l = ft__start(call->context, "pair_forward");
     ft__arg_terms(&l, call);
-    ft__arg_memory(&l, call->output.value, count, FT__WRITE);
-    ft__arg_int(&l, count);
+    ft__args(&l, "yn", &call->output, count);
     ft__arg_grids(&l, call);
-    ft__arg_int(&l, ft__kernel_pair(call));
-    ft__arg_activation(&l, call->fused, call->fused_options);
+    ft__args(&l, "nif", ft__kernel_pair(call), ft__kernel_activation(call->fused),
+             ft__kernel_option(call->fused, call->fused_options));
     ft__launch_kernel(&l, count);
 }
 
@@ -19091,15 +18994,12 @@ static void ft__cl_terms_gradient(const ft__call *call, const char *kernel, int 
     if (!x->gradient || x->gradient == call->output.gradient) return; /* it is there already */
     l = ft__start(call->context, kernel);
     if (call->input_count == 2) ft__arg_terms(&l, call);
-    else ft__arg_value(&l, &call->input[0]);
-    ft__arg_memory(&l, call->output.gradient, ft__count(&call->output), FT__READ);
-    ft__arg_gradient(&l, x);
-    ft__arg_int(&l, count);
+    else ft__args(&l, "v", &call->input[0]);
+    ft__args(&l, "dgn", &call->output, x, count);
     ft__arg_grids(&l, call);
-    ft__arg_int(&l, (size_t)input);
-    ft__arg_int(&l, repeats);
-    if (call->input_count == 2) ft__arg_int(&l, ft__kernel_pair(call));
-    ft__arg_int(&l, x->fresh);
+    ft__args(&l, "nn", (size_t)input, repeats);
+    if (call->input_count == 2) ft__args(&l, "n", ft__kernel_pair(call));
+    ft__args(&l, "i", x->fresh);
     ft__launch_kernel(&l, count);
 }
 
@@ -19114,8 +19014,7 @@ static void ft__cl_where_forward(const ft__call *call)
     size_t count = ft__count(&call->output);
     ft__launch l = ft__start(call->context, "where_forward");
     ft__arg_terms(&l, call);
-    ft__arg_memory(&l, call->output.value, count, FT__WRITE);
-    ft__arg_int(&l, count);
+    ft__args(&l, "yn", &call->output, count);
     ft__arg_grids(&l, call);
     ft__launch_kernel(&l, count);
 }
@@ -19148,18 +19047,14 @@ static void ft__arg_unary(ft__launch *l, const ft__call *call)
     for (i = 0; i < 2 && field[i].name; ++i)
         memcpy(&options[i], (const char *)&call->node->options + field[i].offset,
                sizeof options[i]);
-    ft__arg_int(l, number);
-    ft__arg_float(l, options[0]);
-    ft__arg_float(l, options[1]);
+    ft__args(l, "nff", number, options[0], options[1]);
 }
 
 static void ft__cl_unary_forward(const ft__call *call)
 {
     size_t count = ft__count(&call->output);
     ft__launch l = ft__start(call->context, "unary_forward");
-    ft__arg_value(&l, &call->input[0]);
-    ft__arg_memory(&l, call->output.value, count, FT__WRITE);
-    ft__arg_int(&l, count);
+    ft__args(&l, "vyn", &call->input[0], &call->output, count);
     ft__arg_unary(&l, call);
     ft__launch_kernel(&l, count);
 }
@@ -19172,13 +19067,10 @@ static void ft__cl_unary_backward(const ft__call *call)
     bool of_x = ft__is(call->node, FT__READS_X);
     ft__launch l = ft__start(call->context, "unary_backward");
     if (!x->gradient) return;
-    ft__arg_value(&l, of_x ? x : &call->output);
-    ft__arg_memory(&l, call->output.gradient, count, FT__READ);
-    ft__arg_memory(&l, x->gradient, count, x->fresh && !in_place ? FT__WRITE
-                                                                 : FT__READ | FT__WRITE);
-    ft__arg_int(&l, count);
+    ft__args(&l, "vRmn", of_x ? x : &call->output, call->output.gradient, count, x->gradient, count,
+             x->fresh && !in_place ? FT__WRITE : FT__READ | FT__WRITE, count);
     ft__arg_unary(&l, call);
-    ft__arg_int(&l, x->fresh);
+    ft__args(&l, "i", x->fresh);
     ft__launch_kernel(&l, count);
 }
 
@@ -19199,26 +19091,11 @@ static void ft__cl_reduce(const ft__call *call, int how, size_t divisor, cl_mem 
     ft__grid stay = ft__grid_of_strides(&r.stay), gone = ft__grid_of_strides(&r.gone);
     size_t count = ft__count(&call->output), length = 1024, parts = ft__blocks_of(r.count, length);
     cl_mem partial = ft__device_scratch(c, FT__SCRATCH_SUMS, count * parts * sizeof(float));
-    ft__launch l = ft__start(c, "reduce_parts");
-    ft__arg_value(&l, &call->input[0]);
-    ft__arg_memory(&l, how == FT__TIES_OF ? call->output.value : NULL, count, FT__READ);
-    ft__arg_buffer(&l, partial);
-    ft__arg_int(&l, count * parts);
-    ft__arg(&l, &stay, sizeof stay);
-    ft__arg(&l, &gone, sizeof gone);
-    ft__arg_int(&l, r.count);
-    ft__arg_int(&l, parts);
-    ft__arg_int(&l, length);
-    ft__arg_int(&l, (size_t)how);
-    ft__launch_kernel(&l, count * parts);
-    l = ft__start(c, "reduce_end");
-    ft__arg_buffer(&l, partial);
-    ft__arg_buffer(&l, to);
-    ft__arg_int(&l, count);
-    ft__arg_int(&l, parts);
-    ft__arg_float(&l, (float)divisor);
-    ft__arg_int(&l, (size_t)how);
-    ft__launch_kernel(&l, count);
+    ft__run_kernel(c, "reduce_parts", count * parts, "vRbnssnnnn", &call->input[0],
+                   how == FT__TIES_OF ? call->output.value : NULL, count, partial, count * parts,
+                   &stay, sizeof stay, &gone, sizeof gone, r.count, parts, length, (size_t)how);
+    ft__run_kernel(c, "reduce_end", count, "bbnnfn", partial, to, count, parts, (float)divisor,
+                   (size_t)how);
 }
 
 /* How many numbers of x make one of y. */
@@ -19261,22 +19138,12 @@ static void ft__cl_reduce_backward(const ft__call *call, bool largest, size_t di
     ft__grid grid = ft__grid_of_strides(&back);
     size_t count = ft__count(x), results = ft__count(&call->output);
     cl_mem ties;
-    ft__launch l;
     if (!x->gradient) return;
     ties = ft__device_scratch(call->context, FT__SCRATCH_TERMS, results * sizeof(float));
     if (largest) ft__cl_reduce(call, FT__TIES_OF, 1, ties);
-    l = ft__start(call->context, "reduce_backward");
-    ft__arg_memory(&l, largest ? x->value : NULL, count, FT__READ);
-    ft__arg_memory(&l, largest ? call->output.value : NULL, results, FT__READ);
-    ft__arg_buffer(&l, ties);
-    ft__arg_memory(&l, call->output.gradient, results, FT__READ);
-    ft__arg_gradient(&l, x);
-    ft__arg_int(&l, count);
-    ft__arg(&l, &grid, sizeof grid);
-    ft__arg_float(&l, (float)divisor);
-    ft__arg_int(&l, largest);
-    ft__arg_int(&l, x->fresh);
-    ft__launch_kernel(&l, count);
+    ft__run_kernel(call->context, "reduce_backward", count, "RRbRgnsfii", largest ? x->value : NULL,
+                   count, largest ? call->output.value : NULL, results, ties, call->output.gradient,
+                   results, x, count, &grid, sizeof grid, (float)divisor, largest, x->fresh);
 }
 
 static void ft__cl_mean_forward(const ft__call *call)
@@ -19313,13 +19180,8 @@ static const ft__device_row ft__cl_row_custom = {NULL, NULL, NULL, NULL, NULL};
 /* loss = the sum of `each` over `divisor` or, if that is 0, over the number of those that count. */
 static void ft__cl_loss_mean(const ft__call *call, cl_mem each, size_t count, size_t divisor)
 {
-    ft__launch l = ft__start(call->context, "loss_mean");
-    ft__arg_buffer(&l, each);
-    ft__arg_memory(&l, call->output.value, 1, FT__WRITE);
-    ft__arg_int(&l, count);
-    ft__arg_int(&l, divisor == 0);
-    ft__arg_float(&l, (float)divisor);
-    ft__launch_kernel(&l, FT__GROUP);
+    ft__run_kernel(call->context, "loss_mean", FT__GROUP, "bWnif", each, call->output.value,
+                   (size_t)1, count, divisor == 0, (float)divisor);
 }
 
 static void ft__cl_entropy_forward(const ft__call *call)
@@ -19331,13 +19193,9 @@ static void ft__cl_entropy_forward(const ft__call *call)
     bool groups = hard && classes >= FT__GROUP;
     ft__launch l = ft__start(call->context, groups ? "cross_entropy_group_forward"
                              : hard ? "cross_entropy_forward" : "soft_cross_entropy_forward");
-    ft__arg_value(&l, &call->input[0]);
-    ft__arg_value(&l, &call->input[1]);
-    ft__arg_memory(&l, call->saved, ft__count(&call->input[0]), FT__WRITE);
-    ft__arg_buffer(&l, each);
-    ft__arg_int(&l, count);
-    ft__arg_int(&l, classes);
-    if (hard) ft__arg_float(&l, call->node->options.loss.label_smoothing);
+    ft__args(&l, "vvWbnn", &call->input[0], &call->input[1], call->saved,
+             ft__count(&call->input[0]), each, count, classes);
+    if (hard) ft__args(&l, "f", call->node->options.loss.label_smoothing);
     ft__launch_kernel(&l, groups ? count * FT__GROUP : count);
     ft__cl_loss_mean(call, each, count, hard ? 0 : count);
 }
@@ -19347,11 +19205,9 @@ static cl_mem ft__cl_entropy_sums(const ft__call *call, bool hard, size_t rows, 
 {
     cl_mem sums = ft__device_scratch(call->context, FT__SCRATCH_SUMS, rows * sizeof(float));
     ft__launch l = ft__start(call->context, hard ? "count_labels" : "target_sums");
-    ft__arg_value(&l, &call->input[1]);
-    ft__arg_buffer(&l, sums);
-    ft__arg_int(&l, rows);
-    if (!hard) ft__arg_int(&l, classes);
-    ft__launch_kernel(&l, hard ? (size_t)FT__GROUP : rows);
+    ft__args(&l, "vbn", &call->input[1], sums, rows);
+    if (!hard) ft__args(&l, "n", classes);
+    ft__launch_kernel(&l, hard ? FT__GROUP : rows);
     return sums;
 }
 
@@ -19366,14 +19222,9 @@ static void ft__cl_entropy_backward(const ft__call *call)
     if (!dx) return;
     sums = ft__cl_entropy_sums(call, hard, count / classes, classes);
     l = ft__start(call->context, hard ? "cross_entropy_backward" : "soft_cross_entropy_backward");
-    ft__arg_memory(&l, call->saved, count, FT__READ);
-    ft__arg_value(&l, &call->input[1]);
-    ft__arg_memory(&l, call->output.gradient, 1, FT__READ);
-    ft__arg_memory(&l, dx, count, FT__READ | FT__WRITE);
-    ft__arg_buffer(&l, sums);
-    ft__arg_int(&l, count / classes);
-    ft__arg_int(&l, classes);
-    if (hard) ft__arg_float(&l, call->node->options.loss.label_smoothing);
+    ft__args(&l, "RvRAbnn", call->saved, count, &call->input[1], call->output.gradient, (size_t)1,
+             dx, count, sums, count / classes, classes);
+    if (hard) ft__args(&l, "f", call->node->options.loss.label_smoothing);
     ft__launch_kernel(&l, count);
 }
 
@@ -19390,14 +19241,8 @@ static void ft__cl_pair_loss_forward(const ft__call *call)
 {
     size_t count = ft__count(&call->input[0]), block = 256, blocks = ft__blocks_of(count, block);
     cl_mem each = ft__device_scratch(call->context, FT__SCRATCH_SUMS, blocks * sizeof(float));
-    ft__launch l = ft__start(call->context, "pair_loss_forward");
-    ft__arg_value(&l, &call->input[0]);
-    ft__arg_value(&l, &call->input[1]);
-    ft__arg_buffer(&l, each);
-    ft__arg_int(&l, count);
-    ft__arg_int(&l, block);
-    ft__arg_int(&l, !ft__is(call->node, FT__REGRESSION));
-    ft__launch_kernel(&l, blocks);
+    ft__run_kernel(call->context, "pair_loss_forward", blocks, "vvbnni", &call->input[0],
+                   &call->input[1], each, count, block, !ft__is(call->node, FT__REGRESSION));
     ft__cl_loss_mean(call, each, blocks, count);
 }
 
@@ -19406,16 +19251,9 @@ static void ft__cl_pair_loss_backward(const ft__call *call)
     size_t count = ft__count(&call->input[0]);
     bool binary = !ft__is(call->node, FT__REGRESSION);
     float *dx = ft__started(call, 0), *dt = binary ? NULL : ft__started(call, 1);
-    ft__launch l = ft__start(call->context, "pair_loss_backward");
-    ft__arg_value(&l, &call->input[0]);
-    ft__arg_value(&l, &call->input[1]);
-    ft__arg_memory(&l, call->output.gradient, 1, FT__READ);
-    ft__arg_memory(&l, dx, count, FT__READ | FT__WRITE);
-    ft__arg_memory(&l, dt, count, FT__READ | FT__WRITE);
-    ft__arg_int(&l, count);
-    ft__arg_int(&l, binary);
-    ft__arg_int(&l, (dx ? 1u : 0u) + (dt ? 2u : 0u));
-    ft__launch_kernel(&l, count);
+    ft__run_kernel(call->context, "pair_loss_backward", count, "vvRAAnii", &call->input[0],
+                   &call->input[1], call->output.gradient, (size_t)1, dx, count, dt, count, count,
+                   binary, (dx ? 1 : 0) + (dt ? 2 : 0));
 }
 
 FT__DEVICE_ROW(binary_cross_entropy, pair_loss)
@@ -19433,13 +19271,7 @@ static size_t ft__squares_parts(size_t count)
 static void ft__device_squares(ft__context *c, const float *x, size_t count, cl_mem sums,
                                size_t at, size_t parts)
 {
-    ft__launch l = ft__start(c, "squares");
-    ft__arg_memory(&l, x, count, FT__READ);
-    ft__arg_buffer(&l, sums);
-    ft__arg_int(&l, count);
-    ft__arg_int(&l, parts);
-    ft__arg_int(&l, at);
-    ft__launch_kernel(&l, parts);
+    ft__run_kernel(c, "squares", parts, "Rbnnn", x, count, sums, count, parts, at);
 }
 #endif /* FINETUNE_OPENCL */
 
@@ -19454,14 +19286,9 @@ static void ft__device_squares(ft__context *c, const float *x, size_t count, cl_
 static void ft__cl_permute(ft__context *c, const ft__grid *grid, const float *from, float *to,
                            size_t count, bool backward, bool add)
 {
-    ft__launch l = ft__start(c, "permute");
-    ft__arg_memory(&l, from, count, FT__READ);
-    ft__arg_memory(&l, to, count, add ? FT__READ | FT__WRITE : FT__WRITE);
-    ft__arg_int(&l, count);
-    ft__arg(&l, grid, sizeof *grid);
-    ft__arg_int(&l, backward);
-    ft__arg_int(&l, add);
-    ft__launch_kernel(&l, count);
+    ft__run_kernel(c, "permute", count, "Rmnsii", from, count, to, count,
+                   add ? FT__READ | FT__WRITE : FT__WRITE, count, grid, sizeof *grid, backward,
+                   add);
 }
 
 static ft__grid ft__permute_grid(const ft__call *call)
@@ -19528,29 +19355,17 @@ static void ft__cl_gather_along_forward(const ft__call *call)
 {
     ft__kernel_gathering g = ft__gathering_of(call, false);
     size_t count = ft__count(&call->output);
-    ft__launch l = ft__start(call->context, "gather_along_forward");
-    ft__arg_value(&l, &call->input[0]);
-    ft__arg_value(&l, &call->input[1]);
-    ft__arg_memory(&l, call->output.value, count, FT__WRITE);
-    ft__arg_int(&l, count);
-    ft__arg(&l, &g, sizeof g);
-    ft__launch_kernel(&l, count);
+    ft__run_kernel(call->context, "gather_along_forward", count, "vvyns", &call->input[0],
+                   &call->input[1], &call->output, count, &g, sizeof g);
 }
 
 static void ft__cl_gather_along_backward(const ft__call *call)
 {
     ft__kernel_gathering g = ft__gathering_of(call, true);
     size_t count = ft__count(&call->input[0]);
-    ft__launch l;
     if (!call->input[0].gradient) return;
-    l = ft__start(call->context, "gather_along_backward");
-    ft__arg_value(&l, &call->input[1]);
-    ft__arg_memory(&l, call->output.gradient, ft__count(&call->output), FT__READ);
-    ft__arg_gradient(&l, &call->input[0]);
-    ft__arg_int(&l, count);
-    ft__arg(&l, &g, sizeof g);
-    ft__arg_int(&l, call->input[0].fresh);
-    ft__launch_kernel(&l, count);
+    ft__run_kernel(call->context, "gather_along_backward", count, "vdgnsi", &call->input[1],
+                   &call->output, &call->input[0], count, &g, sizeof g, call->input[0].fresh);
 }
 
 static int ft__places_below(const ft__call *call)
@@ -19560,13 +19375,6 @@ static int ft__places_below(const ft__call *call)
 
 FT__DEVICE_ROW_OF(gather, gather_along, NULL, NULL, ft__places_below)
 
-static void ft__arg_rows(ft__launch *l, const ft__axis *a)
-{
-    ft__arg_int(l, a->outer * a->inner);
-    ft__arg_int(l, a->size);
-    ft__arg_int(l, a->inner);
-}
-
 static void ft__cl_layer_norm_forward(const ft__call *call)
 {
     ft__axis a = ft__layer_norm_rows(call);
@@ -19575,14 +19383,11 @@ static void ft__cl_layer_norm_forward(const ft__call *call)
     bool groups = ft__by_groups(&a);
     ft__launch l = ft__start(call->context, groups ? "layer_norm_group_forward"
                              : "layer_norm_forward");
-    ft__arg_value(&l, &call->input[0]);
-    ft__arg_value(&l, &call->input[1]);
-    ft__arg_value(&l, &call->input[2]);
-    ft__arg_memory(&l, call->output.value, rows * a.size, FT__WRITE);
-    ft__arg_memory(&l, (float *)call->saved, 2 * rows, FT__WRITE);
-    if (groups) ft__arg_int(&l, a.size);
-    else ft__arg_rows(&l, &a);
-    ft__arg_float(&l, eps > 0 ? eps : 1e-5f);
+    ft__args(&l, "vvvyW", &call->input[0], &call->input[1], &call->input[2], &call->output,
+             call->saved, 2 * rows);
+    if (groups) ft__args(&l, "n", a.size);
+    else ft__args(&l, "nnn", rows, a.size, a.inner);
+    ft__args(&l, "f", eps > 0 ? eps : 1e-5f);
     ft__launch_kernel(&l, groups ? rows * FT__GROUP : rows);
 }
 
@@ -19593,14 +19398,11 @@ static void ft__cl_layer_norm_input(const ft__call *call)
     bool groups = ft__by_groups(&a);
     ft__launch l = ft__start(call->context, groups ? "layer_norm_group_input"
                              : "layer_norm_input");
-    ft__arg_value(&l, &call->input[0]);
-    ft__arg_value(&l, &call->input[1]);
-    ft__arg_memory(&l, (float *)call->saved, 2 * rows, FT__READ);
-    ft__arg_memory(&l, call->output.gradient, rows * a.size, FT__READ);
-    ft__arg_gradient(&l, &call->input[0]);
-    if (groups) ft__arg_int(&l, a.size);
-    else ft__arg_rows(&l, &a);
-    ft__arg_int(&l, call->input[0].fresh);
+    ft__args(&l, "vvRdg", &call->input[0], &call->input[1], call->saved, 2 * rows, &call->output,
+             &call->input[0]);
+    if (groups) ft__args(&l, "n", a.size);
+    else ft__args(&l, "nnn", rows, a.size, a.inner);
+    ft__args(&l, "i", call->input[0].fresh);
     ft__launch_kernel(&l, groups ? rows * FT__GROUP : rows);
 }
 
@@ -19616,12 +19418,8 @@ static void ft__cl_layer_norm_weight(const ft__call *call)
     partial = ft__device_scratch(call->context, FT__SCRATCH_SUMS,
                                  2 * blocks * a.size * sizeof(float));
     l = ft__start(call->context, "layer_norm_weight");
-    ft__arg_value(&l, &call->input[0]);
-    ft__arg_memory(&l, (float *)call->saved, 2 * rows, FT__READ);
-    ft__arg_memory(&l, call->output.gradient, rows * a.size, FT__READ);
-    ft__arg_buffer(&l, partial);
-    ft__arg_rows(&l, &a);
-    ft__arg_int(&l, block);
+    ft__args(&l, "vRdbnnnn", &call->input[0], call->saved, 2 * rows, &call->output, partial, rows,
+             a.size, a.inner, block);
     ft__go_grid(&l, a.size, blocks, 1, FT__GROUP, 1);
     if (dweight) ft__cl_sum_blocks(call->context, partial, 0, blocks, a.size, dweight);
     if (dbias) ft__cl_sum_blocks(call->context, partial, blocks, blocks, a.size, dbias);
@@ -19639,7 +19437,7 @@ typedef struct ft__norm_groups { /* kernels.cl's struct norm_groups, field by fi
     cl_int samples, channels, places, groups, each, last, affine;
 } ft__norm_groups;
 
-static void ft__arg_groups(ft__launch *l, const ft__call *call, const ft__groups *of)
+static ft__norm_groups ft__norm_groups_of(const ft__call *call, const ft__groups *of)
 {
     ft__norm_groups g;
     g.samples = (cl_int)of->samples;
@@ -19649,7 +19447,7 @@ static void ft__arg_groups(ft__launch *l, const ft__call *call, const ft__groups
     g.each = (cl_int)of->each;
     g.last = of->channels_last;
     g.affine = call->input_count > 1;
-    ft__arg(l, &g, sizeof g);
+    return g;
 }
 
 static const float *ft__affine(const ft__call *call, int input)
@@ -19660,47 +19458,32 @@ static const float *ft__affine(const ft__call *call, int input)
 static void ft__cl_group_norm_forward(const ft__call *call)
 {
     ft__groups g = ft__groups_of(call);
+    ft__norm_groups sizes = ft__norm_groups_of(call, &g);
     size_t groups = g.samples * g.count;
-    ft__launch l = ft__start(call->context, "group_norm_forward");
-    ft__arg_value(&l, &call->input[0]);
-    ft__arg_memory(&l, ft__affine(call, 1), g.channels, FT__READ);
-    ft__arg_memory(&l, ft__affine(call, 2), g.channels, FT__READ);
-    ft__arg_memory(&l, call->output.value, ft__count(&call->output), FT__WRITE);
-    ft__arg_memory(&l, (float *)call->saved, 2 * groups, FT__WRITE);
-    ft__arg_groups(&l, call, &g);
-    ft__arg_float(&l, ft__group_norm_eps(call->node));
-    ft__launch_kernel(&l, groups * FT__GROUP);
+    ft__run_kernel(call->context, "group_norm_forward", groups * FT__GROUP, "vRRyWsf",
+                   &call->input[0], ft__affine(call, 1), g.channels, ft__affine(call, 2),
+                   g.channels, &call->output, call->saved, 2 * groups, &sizes, sizeof sizes,
+                   ft__group_norm_eps(call->node));
 }
 
 static void ft__cl_group_norm_backward(const ft__call *call)
 {
     ft__groups g = ft__groups_of(call);
+    ft__norm_groups sizes = ft__norm_groups_of(call, &g);
     size_t groups = g.samples * g.count;
     bool affine = call->input_count > 1;
     float *dweight = affine ? ft__started(call, 1) : NULL;
     float *dbias = affine ? ft__started(call, 2) : NULL;
-    ft__launch l;
-    if (call->input[0].gradient) {
-        l = ft__start(call->context, "group_norm_input");
-        ft__arg_value(&l, &call->input[0]);
-        ft__arg_memory(&l, ft__affine(call, 1), g.channels, FT__READ);
-        ft__arg_memory(&l, (float *)call->saved, 2 * groups, FT__READ);
-        ft__arg_memory(&l, call->output.gradient, ft__count(&call->output), FT__READ);
-        ft__arg_gradient(&l, &call->input[0]);
-        ft__arg_groups(&l, call, &g);
-        ft__arg_int(&l, call->input[0].fresh);
-        ft__launch_kernel(&l, groups * FT__GROUP);
-    }
-    if (!dweight && !dbias) return;
-    l = ft__start(call->context, "group_norm_weight");
-    ft__arg_value(&l, &call->input[0]);
-    ft__arg_memory(&l, (float *)call->saved, 2 * groups, FT__READ);
-    ft__arg_memory(&l, call->output.gradient, ft__count(&call->output), FT__READ);
-    ft__arg_memory(&l, dweight, g.channels, FT__READ | FT__WRITE);
-    ft__arg_memory(&l, dbias, g.channels, FT__READ | FT__WRITE);
-    ft__arg_groups(&l, call, &g);
-    ft__arg_int(&l, (dweight ? 1u : 0u) + (dbias ? 2u : 0u));
-    ft__launch_kernel(&l, g.channels * FT__GROUP);
+    if (call->input[0].gradient)
+        ft__run_kernel(call->context, "group_norm_input", groups * FT__GROUP, "vRRdgsi",
+                       &call->input[0], ft__affine(call, 1), g.channels, call->saved, 2 * groups,
+                       &call->output, &call->input[0], &sizes, sizeof sizes,
+                       call->input[0].fresh);
+    if (dweight || dbias)
+        ft__run_kernel(call->context, "group_norm_weight", g.channels * FT__GROUP, "vRdAAsi",
+                       &call->input[0], call->saved, 2 * groups, &call->output, dweight,
+                       g.channels, dbias, g.channels, &sizes, sizeof sizes,
+                       (dweight ? 1 : 0) + (dbias ? 2 : 0));
 }
 
 FT__DEVICE_ROW(group_norm, group_norm)
@@ -19798,11 +19581,7 @@ static void ft__cl_matmul(const ft__call *call, const ft__kernel_product *p, con
         return;
     }
     l = ft__start(c, "matmul");
-    ft__arg_memory(&l, a, a_count, FT__READ);
-    ft__arg_memory(&l, b, b_count, FT__READ);
-    ft__arg_memory(&l, out, out_count, access);
-    ft__arg(&l, p, sizeof *p);
-    ft__arg_int(&l, add);
+    ft__args(&l, "RRmsi", a, a_count, b, b_count, out, out_count, access, p, sizeof *p, add);
     ft__go_grid(&l, (size_t)p->n, (size_t)p->m, count, 16, 16);
 }
 
@@ -19935,14 +19714,9 @@ FT__DEVICE_ROW_OF(linear, linear, ft__linear_fits, ft__linear_size, NULL)
 static void ft__cl_embedding_forward(const ft__call *call)
 {
     size_t count = ft__count(&call->output);
-    ft__launch l = ft__start(call->context, "embedding_forward");
-    ft__arg_value(&l, &call->input[0]);
-    ft__arg_value(&l, &call->input[1]);
-    ft__arg_memory(&l, call->output.value, count, FT__WRITE);
-    ft__arg_int(&l, count);
-    ft__arg_int(&l, (size_t)call->input[1].shape.size[0]);
-    ft__arg_int(&l, (size_t)call->input[1].shape.size[1]);
-    ft__launch_kernel(&l, count);
+    ft__run_kernel(call->context, "embedding_forward", count, "vvynnn", &call->input[0],
+                   &call->input[1], &call->output, count, (size_t)call->input[1].shape.size[0],
+                   (size_t)call->input[1].shape.size[1]);
 }
 
 #define FT__EMBEDDING_BLOCK ((size_t)64) /* places whose gradients are summed together */
@@ -19954,33 +19728,16 @@ static void ft__cl_embedding_backward(const ft__call *call)
     size_t places = ft__count(ids), each = (size_t)weight->shape.size[1];
     float *dweight = ft__started(call, 1);
     cl_mem links, sums;
-    ft__launch l;
     if (!dweight) return;
     links = ft__device_scratch(call->context, FT__SCRATCH_STEP, 3 * places * sizeof(cl_int));
     sums = ft__device_scratch(call->context, FT__SCRATCH_SUMS, places * each * sizeof(float));
-    l = ft__start(call->context, "embedding_links");
-    ft__arg_value(&l, ids);
-    ft__arg_buffer(&l, links);
-    ft__arg_int(&l, places);
-    ft__arg_int(&l, FT__EMBEDDING_BLOCK);
-    ft__arg_int(&l, (size_t)weight->shape.size[0]);
-    ft__arg_int(&l, o->padded ? (size_t)o->padding_index : (size_t)-1);
-    ft__launch_kernel(&l, places);
-    l = ft__start(call->context, "embedding_sums");
-    ft__arg_buffer(&l, links);
-    ft__arg_buffer(&l, ft__cl_output_gradient(call));
-    ft__arg_buffer(&l, sums);
-    ft__arg_int(&l, places);
-    ft__arg_int(&l, each);
-    ft__launch_kernel(&l, places * each);
-    l = ft__start(call->context, "embedding_backward");
-    ft__arg_value(&l, ids);
-    ft__arg_buffer(&l, links);
-    ft__arg_buffer(&l, sums);
-    ft__arg_memory(&l, dweight, ft__count(weight), FT__READ | FT__WRITE);
-    ft__arg_int(&l, places);
-    ft__arg_int(&l, each);
-    ft__launch_kernel(&l, places * each);
+    ft__run_kernel(call->context, "embedding_links", places, "vbnnnn", ids, links, places,
+                   FT__EMBEDDING_BLOCK, (size_t)weight->shape.size[0],
+                   o->padded ? (size_t)o->padding_index : (size_t)-1);
+    ft__run_kernel(call->context, "embedding_sums", places * each, "bbbnn", links,
+                   ft__cl_output_gradient(call), sums, places, each);
+    ft__run_kernel(call->context, "embedding_backward", places * each, "vbbAnn", ids, links, sums,
+                   dweight, ft__count(weight), places, each);
 }
 
 static int ft__words_below(const ft__call *call) { return call->input[1].shape.size[0]; }
@@ -19995,27 +19752,21 @@ static void ft__cl_step_pool_run(const ft__call *call, bool backward)
     const ft_step_pool_options *o = &call->node->options.step_pool;
     const ft__tensor *x = &call->input[0], *lengths = call->input_count > 1 ? &call->input[1]
                                                                             : NULL;
-    size_t count = ft__count(&call->output);
+    const float *real = lengths ? lengths->value : NULL;
+    const void *where = o->kind == FT_POOL_MAX ? call->saved : NULL;
+    size_t count = ft__count(&call->output), samples = (size_t)x->shape.size[0];
     ft__kernel_step_pool p;
-    ft__launch l;
     p.steps = x->shape.size[1];
     p.features = x->shape.size[2];
     p.kind = (cl_int)o->kind;
     p.bidirectional = o->bidirectional;
     p.has_lengths = lengths != NULL;
-    if (backward && !x->gradient) return;
-    l = ft__start(call->context, backward ? "step_pool_backward" : "step_pool_forward");
-    if (backward) ft__arg_buffer(&l, ft__cl_output_gradient(call));
-    else ft__arg_value(&l, x);
-    ft__arg_memory(&l, lengths ? lengths->value : NULL, (size_t)x->shape.size[0], FT__READ);
-    if (!backward) ft__arg_memory(&l, call->output.value, count, FT__WRITE);
-    ft__arg_memory(&l, o->kind == FT_POOL_MAX ? (float *)call->saved : NULL, count,
-                   backward ? FT__READ : FT__WRITE);
-    if (backward) ft__arg_gradient(&l, x);
-    ft__arg_int(&l, backward ? ft__count(x) : count);
-    ft__arg(&l, &p, sizeof p);
-    if (backward) ft__arg_int(&l, x->fresh);
-    ft__launch_kernel(&l, backward ? ft__count(x) : count);
+    if (!backward)
+        ft__run_kernel(call->context, "step_pool_forward", count, "vRyWns", x, real, samples,
+                       &call->output, where, count, count, &p, sizeof p);
+    else if (x->gradient)
+        ft__run_kernel(call->context, "step_pool_backward", ft__count(x), "dRRgnsi", &call->output,
+                       real, samples, where, count, x, ft__count(x), &p, sizeof p, x->fresh);
 }
 
 static void ft__cl_step_pool_forward(const ft__call *call) { ft__cl_step_pool_run(call, false); }
@@ -20123,23 +19874,15 @@ static ft__cl_matrix ft__cl_kept(const ft__cl_recurrent *run, cl_int at)
     return ft__cl_matrix_of(run->kept, (size_t)at, false);
 }
 
-static void ft__arg_lengths(ft__launch *l, const ft__recurrent *r)
-{
-    ft__arg_memory(l, r->lengths ? r->call->input[r->lengths].value : NULL, r->n, FT__READ);
-}
-
 /* ---- Forward ---- */
 
 static void ft__cl_recurrent_begin(ft__cl_recurrent *run)
 {
     const ft__recurrent *r = &run->r;
     size_t count = r->n * r->directions * r->h;
-    ft__launch l = ft__start(run->context, "recurrent_begin");
-    ft__arg_buffer(&l, run->kept);
-    ft__arg_memory(&l, r->hidden ? r->call->input[r->hidden].value : NULL, count, FT__READ);
-    ft__arg_memory(&l, r->cell ? r->call->input[r->cell].value : NULL, count, FT__READ);
-    ft__arg(&l, &run->k, sizeof run->k);
-    ft__launch_kernel(&l, r->n * r->h);
+    ft__run_kernel(run->context, "recurrent_begin", r->n * r->h, "bRRs", run->kept,
+                   r->hidden ? r->call->input[r->hidden].value : NULL, count,
+                   r->cell ? r->call->input[r->cell].value : NULL, count, &run->k, sizeof run->k);
 }
 
 static void ft__cl_recurrent_step(ft__cl_recurrent *run, cl_mem packed)
@@ -20149,15 +19892,13 @@ static void ft__cl_recurrent_step(ft__cl_recurrent *run, cl_mem packed)
     ft__launch l;
     ft__cl_gather(run->context, &run->product, run->form, run->kept, packed, NULL, run->step);
     l = ft__start(run->context, "recurrent_step");
-    ft__arg_buffer(&l, run->kept);
-    ft__arg_buffer(&l, run->step);
+    ft__args(&l, "bb", run->kept, run->step);
     for (which = FT__BIAS_IH; which <= FT__BIAS_HH; ++which)
-        ft__arg_memory(&l, r->o->no_bias ? NULL
-                       : ft__recurrent_weight(r, run->direction, which)->value, r->width,
-                       FT__READ);
-    ft__arg_lengths(&l, r);
-    ft__arg_memory(&l, r->call->output.value, ft__count(&r->call->output), FT__WRITE);
-    ft__arg(&l, &run->k, sizeof run->k);
+        ft__args(&l, "R",
+                 r->o->no_bias ? NULL : ft__recurrent_weight(r, run->direction, which)->value,
+                 r->width);
+    ft__args(&l, "Rys", r->lengths ? r->call->input[r->lengths].value : NULL, r->n,
+             &r->call->output, &run->k, sizeof run->k);
     ft__launch_kernel(&l, r->n * r->h);
 }
 
@@ -20169,19 +19910,10 @@ static void ft__cl_recurrent_end(const ft__cl_recurrent *run, cl_mem from, cl_in
     const ft__recurrent *r = &run->r;
     size_t whole = r->directions * r->h, part = run->direction * r->h;
     bool partly = add || r->directions > 1;
-    ft__launch l;
     if (!to) return;
-    l = ft__start(run->context, "copy_blocks");
-    ft__arg_buffer(&l, from);
-    ft__arg_memory(&l, to, r->n * whole, partly ? FT__READ | FT__WRITE : FT__WRITE);
-    ft__arg_int(&l, r->n * r->h);
-    ft__arg_int(&l, r->h);
-    ft__arg_int(&l, r->h);
-    ft__arg_int(&l, (size_t)at);
-    ft__arg_int(&l, whole);
-    ft__arg_int(&l, part);
-    ft__arg_int(&l, add);
-    ft__launch_kernel(&l, r->n * r->h);
+    ft__run_kernel(run->context, "copy_blocks", r->n * r->h, "bmnnnnnni", from, to, r->n * whole,
+                   partly ? FT__READ | FT__WRITE : FT__WRITE, r->n * r->h, r->h, r->h, (size_t)at,
+                   whole, part, add);
 }
 
 static void ft__cl_recurrent_forward(const ft__call *call)
@@ -20220,15 +19952,10 @@ static void ft__cl_recurrent_forward(const ft__call *call)
 static void ft__cl_recurrent_back(ft__cl_recurrent *run, cl_mem packed, bool end)
 {
     const ft__recurrent *r = &run->r;
-    ft__launch l = ft__start(run->context, "recurrent_back");
-    ft__arg_buffer(&l, run->kept);
-    ft__arg_buffer(&l, run->side);
-    ft__arg_buffer(&l, run->step);
-    ft__arg_buffer(&l, ft__cl_output_gradient(r->call));
-    ft__arg_lengths(&l, r);
-    ft__arg(&l, &run->k, sizeof run->k);
-    ft__arg_int(&l, end);
-    ft__launch_kernel(&l, r->n * r->h);
+    ft__run_kernel(run->context, "recurrent_back", r->n * r->h, "bbbbRsi", run->kept, run->side,
+                   run->step, ft__cl_output_gradient(r->call),
+                   r->lengths ? r->call->input[r->lengths].value : NULL, r->n, &run->k,
+                   sizeof run->k, end);
     ft__cl_gather(run->context, &run->product, run->form, run->side, packed, NULL, run->step);
 }
 
@@ -23547,13 +23274,8 @@ static cl_mem ft__device_hits(ft_model *m, const ft__plan *plan, size_t rows)
     const ft__node *loss = &m->nodes[m->loss.id - 1], *output = &m->nodes[m->output.id - 1];
     size_t classes = (size_t)output->shape.size[output->shape.rank - 1];
     cl_mem hits = ft__device_scratch(&m->context, FT__SCRATCH_HITS, rows * sizeof(cl_int));
-    ft__launch l = ft__start(&m->context, "score_rows");
-    ft__arg_memory(&l, plan->values[m->output.id - 1], rows * classes, FT__READ);
-    ft__arg_memory(&l, m->nodes[loss->inputs[1] - 1].value, rows, FT__READ);
-    ft__arg_buffer(&l, hits);
-    ft__arg_int(&l, rows);
-    ft__arg_int(&l, classes);
-    ft__launch_kernel(&l, rows);
+    ft__run_kernel(&m->context, "score_rows", rows, "RRbnn", plan->values[m->output.id - 1],
+                   rows * classes, m->nodes[loss->inputs[1] - 1].value, rows, hits, rows, classes);
     return hits;
 }
 
@@ -23566,14 +23288,9 @@ static void ft__device_guard(ft_model *m, const ft__plan *plan, size_t rows)
     size_t parts = ft__device_all_squares(m, &sums);
     ft__launch l = ft__start(c, "step_guard");
     if (!ft__ok(c)) return;
-    ft__arg_buffer(&l, sums);
-    ft__arg_int(&l, parts);
-    ft__arg_memory(&l, plan ? plan->values[m->loss.id - 1] : NULL, 1, FT__READ);
-    ft__arg_int(&l, plan != NULL);
-    ft__arg_float(&l, m->optimizer->options.clip_norm);
-    ft__arg_buffer(&l, hits ? hits : c->device->none);
-    ft__arg_int(&l, hits ? rows : 0);
-    ft__arg_buffer(&l, c->device->news);
+    ft__args(&l, "bnRifbnb", sums, parts, plan ? plan->values[m->loss.id - 1] : NULL, (size_t)1,
+             plan != NULL, m->optimizer->options.clip_norm, hits ? hits : c->device->none,
+             hits ? rows : 0, c->device->news);
     ft__go_grid(&l, 256, 1, 1, 256, 1);
 }
 
@@ -23590,23 +23307,17 @@ static void ft__device_update(ft_model *m, const ft__update *update)
         ft__launch l;
         if (!ft__is_trained(node)) continue;
         l = ft__start(&m->context, o->optimizer == FT_SGD ? "update_sgd" : "update_adam");
-        ft__arg_memory(&l, node->value, count, FT__READ | FT__WRITE);
-        ft__arg_memory(&l, node->gradient, count, FT__READ | FT__WRITE);
-        ft__arg_memory(&l, node->moment1, count, FT__READ | FT__WRITE);
+        ft__args(&l, "AAA", node->value, count, node->gradient, count, node->moment1, count);
         if (o->optimizer != FT_SGD)
-            ft__arg_memory(&l, node->moment2, count, FT__READ | FT__WRITE);
-        ft__arg_int(&l, count);
-        ft__arg_float(&l, o->optimizer == FT_SGD ? rate : rate / update->correction1);
-        if (o->optimizer != FT_SGD) ft__arg_float(&l, decoupled ? 1 - rate * decay : 1);
-        ft__arg_float(&l, decoupled ? 0 : decay);
-        ft__arg_float(&l, o->optimizer == FT_SGD ? o->momentum : o->beta1);
-        if (o->optimizer == FT_SGD) ft__arg_int(&l, o->nesterov);
+            ft__args(&l, "A", node->moment2, count);
+        ft__args(&l, "nf", count, o->optimizer == FT_SGD ? rate : rate / update->correction1);
+        if (o->optimizer != FT_SGD) ft__args(&l, "f", decoupled ? 1 - rate * decay : 1);
+        ft__args(&l, "ff", decoupled ? 0 : decay, o->optimizer == FT_SGD ? o->momentum : o->beta1);
+        if (o->optimizer == FT_SGD) ft__args(&l, "i", o->nesterov);
         else {
-            ft__arg_float(&l, o->beta2);
-            ft__arg_float(&l, o->eps);
-            ft__arg_float(&l, update->correction2);
+            ft__args(&l, "fff", o->beta2, o->eps, update->correction2);
         }
-        ft__arg_buffer(&l, m->context.device->news);
+        ft__args(&l, "b", m->context.device->news);
         ft__launch_kernel(&l, count);
     }
 }

@@ -11,7 +11,8 @@
 
 /* =============================================================================================
    [SECTION] devices/opencl_kernels: OpenCL: kernels
-   A kernel is launched by name: ft__start, its arguments in order, ft__launch_kernel.
+   A kernel is launched by name, with its arguments in the order of kernels.cl: ft__run_kernel, or
+   step by step ft__start, ft__args and ft__go_grid.
    ============================================================================================= */
 #ifdef FINETUNE_OPENCL
 /* What runs an operator on a device. Each of the list of names has one, named ft__cl_row_NAME. */
@@ -81,21 +82,73 @@ static void ft__arg(ft__launch *l, const void *value, size_t bytes)
     if (code != CL_SUCCESS) ft__cl_failed(l->context, "clSetKernelArg", l->name, code);
 }
 
-static void ft__arg_buffer(ft__launch *l, cl_mem buffer) { ft__arg(l, &buffer, sizeof buffer); }
-static void ft__arg_float(ft__launch *l, float value) { ft__arg(l, &value, sizeof value); }
-
-static void ft__arg_int(ft__launch *l, size_t value)
-{
-    cl_int number = (cl_int)value;
-    ft__arg(l, &number, sizeof number);
-}
-
-/* Passes the buffer of `count` numbers of host memory; for NULL, a buffer that is never read. */
+/* Passes the buffer of host memory; for NULL, a buffer that is never read. */
 static void ft__arg_memory(ft__launch *l, const void *host, size_t count, int access)
 {
     ft__context *c = l->context;
-    ft__arg_buffer(l, host ? ft__on_device(c, host, count * sizeof(float), access)
-                            : c->device->none);
+    cl_mem buffer = host ? ft__on_device(c, host, count * sizeof(float), access) : c->device->none;
+    ft__arg(l, &buffer, sizeof buffer);
+}
+
+/* The next argument, of the kind that a letter of ft__args names. */
+static void ft__arg_of(ft__launch *l, char letter, va_list *list)
+{
+    static const char letters[] = "RWA";
+    static const int accesses[] = {FT__READ, FT__WRITE, FT__READ | FT__WRITE};
+    const char *known = strchr(letters, letter);
+    const ft__tensor *t = strchr("vydg", letter) ? va_arg(*list, const ft__tensor *) : NULL;
+    const void *host = known || letter == 'm' || letter == 's' ? va_arg(*list, const void *) : NULL;
+    size_t count = known || letter == 'm' || letter == 's' ? va_arg(*list, size_t) : 0;
+    cl_mem buffer;
+    cl_int number;
+    float real;
+    switch (letter) {
+    case 'v': ft__arg_memory(l, t->value, ft__count(t), FT__READ); break;
+    case 'y': ft__arg_memory(l, t->value, ft__count(t), FT__WRITE); break;
+    case 'd': ft__arg_memory(l, t->gradient, ft__count(t), FT__READ); break;
+    case 'g':
+        ft__arg_memory(l, t->gradient, ft__count(t), t->fresh ? FT__WRITE : FT__READ | FT__WRITE);
+        break;
+    case 'm': ft__arg_memory(l, host, count, va_arg(*list, int)); break;
+    case 's': ft__arg(l, host, count); break;
+    case 'b':
+        buffer = va_arg(*list, cl_mem);
+        ft__arg(l, &buffer, sizeof buffer);
+        break;
+    case 'n':
+        number = (cl_int)va_arg(*list, size_t);
+        ft__arg(l, &number, sizeof number);
+        break;
+    case 'i':
+        number = va_arg(*list, int);
+        ft__arg(l, &number, sizeof number);
+        break;
+    case 'f':
+        real = (float)va_arg(*list, double);
+        ft__arg(l, &real, sizeof real);
+        break;
+    default: ft__arg_memory(l, host, count, accesses[known - letters]);
+    }
+}
+
+/* The next arguments, one a letter:
+       v  const ft__tensor *: its value, which the kernel reads
+       y  the same: its value, which the kernel writes
+       d  the same: its gradient, which the kernel reads
+       g  the same: its gradient, which the kernel writes if it is fresh, else adds to
+       R W A   a pointer to host memory, or NULL, and a size_t, how many numbers of four bytes: the
+          kernel reads them, writes all of them, or both
+       m  the same, and an int: FT__READ, FT__WRITE or both
+       b  cl_mem
+       n  size_t, passed as int      i  int or bool      f  float
+       s  a pointer to a struct of kernels.cl, and a size_t, its bytes
+   No compiler checks the types: a count that is a literal needs (size_t). */
+static void ft__args(ft__launch *l, const char *format, ...)
+{
+    va_list list;
+    va_start(list, format);
+    for (; *format && ft__ok(l->context); ++format) ft__arg_of(l, *format, &list);
+    va_end(list);
 }
 
 /* Launches over at least x * y * z work-items, in groups of group_x * group_y * 1. */
@@ -125,20 +178,27 @@ static void ft__go_tiles(ft__launch *l, size_t columns, size_t rows, size_t part
                 group, group);
 }
 
-enum { FT__GROUP = 64 }; /* kernels.cl's GROUP: the work-items of a group */
+#define FT__GROUP ((size_t)64) /* kernels.cl's GROUP: the work-items of a group */
 
 static void ft__launch_kernel(ft__launch *l, size_t count)
 {
     ft__go_grid(l, count, 1, 1, FT__GROUP, 1);
 }
 
+/* Launches a kernel over `count` work-items, with the arguments of `format`, as in ft__args. */
+static void ft__run_kernel(ft__context *c, const char *name, size_t count, const char *format, ...)
+{
+    ft__launch l = ft__start(c, name);
+    va_list list;
+    va_start(list, format);
+    for (; *format && ft__ok(c); ++format) ft__arg_of(&l, *format, &list);
+    va_end(list);
+    ft__launch_kernel(&l, count);
+}
+
 static void ft__device_fill(ft__context *c, float *host, size_t count, float value)
 {
-    ft__launch l = ft__start(c, "fill");
-    ft__arg_memory(&l, host, count, FT__WRITE);
-    ft__arg_int(&l, count);
-    ft__arg_float(&l, value);
-    ft__launch_kernel(&l, count);
+    ft__run_kernel(c, "fill", count, "Wnf", host, count, count, value);
 }
 
 /* ---- Opening and closing ---- */

@@ -15,13 +15,8 @@
 /* loss = the sum of `each` over `divisor` or, if that is 0, over the number of those that count. */
 static void ft__cl_loss_mean(const ft__call *call, cl_mem each, size_t count, size_t divisor)
 {
-    ft__launch l = ft__start(call->context, "loss_mean");
-    ft__arg_buffer(&l, each);
-    ft__arg_memory(&l, call->output.value, 1, FT__WRITE);
-    ft__arg_int(&l, count);
-    ft__arg_int(&l, divisor == 0);
-    ft__arg_float(&l, (float)divisor);
-    ft__launch_kernel(&l, FT__GROUP);
+    ft__run_kernel(call->context, "loss_mean", FT__GROUP, "bWnif", each, call->output.value,
+                   (size_t)1, count, divisor == 0, (float)divisor);
 }
 
 static void ft__cl_entropy_forward(const ft__call *call)
@@ -33,13 +28,9 @@ static void ft__cl_entropy_forward(const ft__call *call)
     bool groups = hard && classes >= FT__GROUP;
     ft__launch l = ft__start(call->context, groups ? "cross_entropy_group_forward"
                              : hard ? "cross_entropy_forward" : "soft_cross_entropy_forward");
-    ft__arg_value(&l, &call->input[0]);
-    ft__arg_value(&l, &call->input[1]);
-    ft__arg_memory(&l, call->saved, ft__count(&call->input[0]), FT__WRITE);
-    ft__arg_buffer(&l, each);
-    ft__arg_int(&l, count);
-    ft__arg_int(&l, classes);
-    if (hard) ft__arg_float(&l, call->node->options.loss.label_smoothing);
+    ft__args(&l, "vvWbnn", &call->input[0], &call->input[1], call->saved,
+             ft__count(&call->input[0]), each, count, classes);
+    if (hard) ft__args(&l, "f", call->node->options.loss.label_smoothing);
     ft__launch_kernel(&l, groups ? count * FT__GROUP : count);
     ft__cl_loss_mean(call, each, count, hard ? 0 : count);
 }
@@ -49,11 +40,9 @@ static cl_mem ft__cl_entropy_sums(const ft__call *call, bool hard, size_t rows, 
 {
     cl_mem sums = ft__device_scratch(call->context, FT__SCRATCH_SUMS, rows * sizeof(float));
     ft__launch l = ft__start(call->context, hard ? "count_labels" : "target_sums");
-    ft__arg_value(&l, &call->input[1]);
-    ft__arg_buffer(&l, sums);
-    ft__arg_int(&l, rows);
-    if (!hard) ft__arg_int(&l, classes);
-    ft__launch_kernel(&l, hard ? (size_t)FT__GROUP : rows);
+    ft__args(&l, "vbn", &call->input[1], sums, rows);
+    if (!hard) ft__args(&l, "n", classes);
+    ft__launch_kernel(&l, hard ? FT__GROUP : rows);
     return sums;
 }
 
@@ -68,14 +57,9 @@ static void ft__cl_entropy_backward(const ft__call *call)
     if (!dx) return;
     sums = ft__cl_entropy_sums(call, hard, count / classes, classes);
     l = ft__start(call->context, hard ? "cross_entropy_backward" : "soft_cross_entropy_backward");
-    ft__arg_memory(&l, call->saved, count, FT__READ);
-    ft__arg_value(&l, &call->input[1]);
-    ft__arg_memory(&l, call->output.gradient, 1, FT__READ);
-    ft__arg_memory(&l, dx, count, FT__READ | FT__WRITE);
-    ft__arg_buffer(&l, sums);
-    ft__arg_int(&l, count / classes);
-    ft__arg_int(&l, classes);
-    if (hard) ft__arg_float(&l, call->node->options.loss.label_smoothing);
+    ft__args(&l, "RvRAbnn", call->saved, count, &call->input[1], call->output.gradient, (size_t)1,
+             dx, count, sums, count / classes, classes);
+    if (hard) ft__args(&l, "f", call->node->options.loss.label_smoothing);
     ft__launch_kernel(&l, count);
 }
 
@@ -92,14 +76,8 @@ static void ft__cl_pair_loss_forward(const ft__call *call)
 {
     size_t count = ft__count(&call->input[0]), block = 256, blocks = ft__blocks_of(count, block);
     cl_mem each = ft__device_scratch(call->context, FT__SCRATCH_SUMS, blocks * sizeof(float));
-    ft__launch l = ft__start(call->context, "pair_loss_forward");
-    ft__arg_value(&l, &call->input[0]);
-    ft__arg_value(&l, &call->input[1]);
-    ft__arg_buffer(&l, each);
-    ft__arg_int(&l, count);
-    ft__arg_int(&l, block);
-    ft__arg_int(&l, !ft__is(call->node, FT__REGRESSION));
-    ft__launch_kernel(&l, blocks);
+    ft__run_kernel(call->context, "pair_loss_forward", blocks, "vvbnni", &call->input[0],
+                   &call->input[1], each, count, block, !ft__is(call->node, FT__REGRESSION));
     ft__cl_loss_mean(call, each, blocks, count);
 }
 
@@ -108,16 +86,9 @@ static void ft__cl_pair_loss_backward(const ft__call *call)
     size_t count = ft__count(&call->input[0]);
     bool binary = !ft__is(call->node, FT__REGRESSION);
     float *dx = ft__started(call, 0), *dt = binary ? NULL : ft__started(call, 1);
-    ft__launch l = ft__start(call->context, "pair_loss_backward");
-    ft__arg_value(&l, &call->input[0]);
-    ft__arg_value(&l, &call->input[1]);
-    ft__arg_memory(&l, call->output.gradient, 1, FT__READ);
-    ft__arg_memory(&l, dx, count, FT__READ | FT__WRITE);
-    ft__arg_memory(&l, dt, count, FT__READ | FT__WRITE);
-    ft__arg_int(&l, count);
-    ft__arg_int(&l, binary);
-    ft__arg_int(&l, (dx ? 1u : 0u) + (dt ? 2u : 0u));
-    ft__launch_kernel(&l, count);
+    ft__run_kernel(call->context, "pair_loss_backward", count, "vvRAAnii", &call->input[0],
+                   &call->input[1], call->output.gradient, (size_t)1, dx, count, dt, count, count,
+                   binary, (dx ? 1 : 0) + (dt ? 2 : 0));
 }
 
 FT__DEVICE_ROW(binary_cross_entropy, pair_loss)
@@ -135,12 +106,6 @@ static size_t ft__squares_parts(size_t count)
 static void ft__device_squares(ft__context *c, const float *x, size_t count, cl_mem sums,
                                size_t at, size_t parts)
 {
-    ft__launch l = ft__start(c, "squares");
-    ft__arg_memory(&l, x, count, FT__READ);
-    ft__arg_buffer(&l, sums);
-    ft__arg_int(&l, count);
-    ft__arg_int(&l, parts);
-    ft__arg_int(&l, at);
-    ft__launch_kernel(&l, parts);
+    ft__run_kernel(c, "squares", parts, "Rbnnn", x, count, sums, count, parts, at);
 }
 #endif /* FINETUNE_OPENCL */

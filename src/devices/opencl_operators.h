@@ -51,16 +51,6 @@ static cl_mem ft__cl_gradient(ft__context *c, const ft__tensor *t)
                                                                  : FT__READ | FT__WRITE);
 }
 
-static void ft__arg_gradient(ft__launch *l, const ft__tensor *t)
-{
-    ft__arg_memory(l, t->gradient, ft__count(t), t->fresh ? FT__WRITE : FT__READ | FT__WRITE);
-}
-
-static void ft__arg_value(ft__launch *l, const ft__tensor *t)
-{
-    ft__arg_memory(l, t->value, ft__count(t), FT__READ);
-}
-
 /* ---- Activations ---- */
 
 /* An activation's number in kernels.cl; -1: it is NULL. */
@@ -74,36 +64,27 @@ static int ft__kernel_activation(const ft__row *row)
     return -1;
 }
 
-static void ft__arg_activation(ft__launch *l, const ft__row *row, const ft__options *options)
+/* Its one option. */
+static float ft__kernel_option(const ft__row *row, const ft__options *options)
 {
-    ft__arg_int(l, (size_t)ft__kernel_activation(row));
-    ft__arg_float(l, row ? row->activation->option(options) : 0);
+    return row ? row->activation->option(options) : 0;
 }
 
 static void ft__cl_activation_forward(const ft__call *call)
 {
     size_t count = ft__count(&call->output);
-    ft__launch l = ft__start(call->context, "activation_forward");
-    ft__arg_value(&l, &call->input[0]);
-    ft__arg_memory(&l, call->output.value, count, FT__WRITE);
-    ft__arg_int(&l, count);
-    ft__arg_activation(&l, ft__rows[call->node->op], &call->node->options);
-    ft__launch_kernel(&l, count);
+    ft__run_kernel(call->context, "activation_forward", count, "vynif", &call->input[0],
+                   &call->output, count, ft__kernel_activation(ft__rows[call->node->op]),
+                   ft__kernel_option(ft__rows[call->node->op], &call->node->options));
 }
 
 static void ft__cl_slopes(const ft__call *call, const ft__row *row, const ft__options *options,
                           const ft__tensor *kept, float *dx, bool fresh)
 {
     size_t count = ft__count(&call->output);
-    ft__launch l = ft__start(call->context, "activation_backward");
-    ft__arg_value(&l, kept);
-    ft__arg_memory(&l, call->output.gradient, count, FT__READ);
-    ft__arg_memory(&l, dx, count, fresh && dx != call->output.gradient ? FT__WRITE
-                                                                        : FT__READ | FT__WRITE);
-    ft__arg_int(&l, count);
-    ft__arg_activation(&l, row, options);
-    ft__arg_int(&l, fresh);
-    ft__launch_kernel(&l, count);
+    ft__run_kernel(call->context, "activation_backward", count, "vdmnifi", kept, &call->output, dx,
+                   count, fresh && dx != call->output.gradient ? FT__WRITE : FT__READ | FT__WRITE,
+                   count, ft__kernel_activation(row), ft__kernel_option(row, options), fresh);
 }
 
 static void ft__cl_activation_backward(const ft__call *call)
@@ -137,18 +118,10 @@ static void ft__cl_softmax_run(const ft__call *call, bool logarithm, bool backwa
     float *dx = backward ? ft__started(call, 0) : NULL;
     ft__launch l = ft__start(call->context, names[backward][groups]);
     if (backward && !dx) return;
-    if (backward) {
-        ft__arg_value(&l, &call->output);
-        ft__arg_memory(&l, call->output.gradient, ft__count(&call->output), FT__READ);
-        ft__arg_memory(&l, dx, ft__count(&call->output), FT__READ | FT__WRITE);
-    } else {
-        ft__arg_value(&l, &call->input[0]);
-        ft__arg_memory(&l, call->output.value, ft__count(&call->output), FT__WRITE);
-    }
-    if (!groups) ft__arg_int(&l, lines);
-    ft__arg_int(&l, a.size);
-    if (!groups) ft__arg_int(&l, a.inner);
-    ft__arg_int(&l, logarithm);
+    if (backward) ft__args(&l, "vdA", &call->output, &call->output, dx, ft__count(&call->output));
+    else ft__args(&l, "vy", &call->input[0], &call->output);
+    if (groups) ft__args(&l, "ni", a.size, logarithm);
+    else ft__args(&l, "nnni", lines, a.size, a.inner, logarithm);
     ft__launch_kernel(&l, groups ? lines * FT__GROUP : lines);
 }
 
@@ -178,15 +151,9 @@ static void ft__cl_dropout_run(const ft__call *call, const float *from, float *t
     size_t sample = locked && shape->rank > 1 ? (size_t)shape->size[1] * each : 1;
     ft__launch l = ft__start(call->context, "dropout");
     if (p == 0) p = 0.5f;
-    ft__arg_memory(&l, from, count, FT__READ);
-    ft__arg_memory(&l, to, count, add ? FT__READ | FT__WRITE : FT__WRITE);
-    ft__arg_int(&l, count);
-    ft__arg(&l, &call->random, sizeof call->random);
-    ft__arg_float(&l, identity ? -1.0f : p);
-    ft__arg_float(&l, identity ? 1.0f : p < 1 ? 1.0f / (1.0f - p) : 0.0f);
-    ft__arg_int(&l, sample);
-    ft__arg_int(&l, each);
-    ft__arg_int(&l, add);
+    ft__args(&l, "Rmnsffnni", from, count, to, count, add ? FT__READ | FT__WRITE : FT__WRITE, count,
+             &call->random, sizeof call->random, identity ? -1.0f : p,
+             identity ? 1.0f : p < 1 ? 1.0f / (1.0f - p) : 0.0f, sample, each, add);
     ft__launch_kernel(&l, count);
 }
 
@@ -278,22 +245,12 @@ static cl_mem ft__cl_pack(ft__context *context, const ft__tensor *weight, const 
     size_t channels = (size_t)g->channels, groups = (size_t)g->groups;
     size_t count = groups * taps * channels * (size_t)g->wide;
     cl_mem packed;
-    ft__launch l;
     if (backward && taps == 1 && g->wide == g->n) /* it has this layout already */
         return ft__on_device(context, weight->value, count * sizeof(float), FT__READ);
     packed = ft__device_scratch(context, FT__SCRATCH_PACKED, count * sizeof(float));
-    l = ft__start(context, "pack_weight");
-    ft__arg_value(&l, weight);
-    ft__arg_buffer(&l, packed);
-    ft__arg_int(&l, groups);
-    ft__arg_int(&l, taps);
-    ft__arg_int(&l, channels);
-    ft__arg_int(&l, n);
-    ft__arg_int(&l, (size_t)g->wide);
-    ft__arg_int(&l, n * channels * taps);
-    ft__arg_int(&l, backward ? taps : channels * taps);
-    ft__arg_int(&l, backward ? n * taps : taps);
-    ft__launch_kernel(&l, count);
+    ft__run_kernel(context, "pack_weight", count, "vbnnnnnnnn", weight, packed, groups, taps,
+                   channels, n, (size_t)g->wide, n * channels * taps,
+                   backward ? taps : channels * taps, backward ? n * taps : taps);
     return packed;
 }
 
@@ -326,11 +283,7 @@ static void ft__cl_gather(ft__context *context, const ft__gather *g, int form, c
 {
     size_t n = (size_t)g->n, rows = ft__gather_rows(g), groups = (size_t)g->groups;
     ft__launch l = ft__start(context, ft__product_kernel(context->device, form, false));
-    ft__arg_buffer(&l, in);
-    ft__arg_buffer(&l, packed);
-    ft__arg_memory(&l, bias, bias ? n * groups : 1, FT__READ);
-    ft__arg_buffer(&l, out);
-    ft__arg(&l, g, sizeof *g);
+    ft__args(&l, "bbRbs", in, packed, bias, bias ? n * groups : 1, out, g, sizeof *g);
     if (form == FT__FORM_PLAIN) ft__go_grid(&l, n, rows, groups, 16, 4);
     else if (form == FT__FORM_TILED) ft__go_tiles(&l, n, rows, 1, groups);
     else if (form != FT__FORM_WIDE)
@@ -352,15 +305,8 @@ static size_t ft__slices_of(size_t rows, size_t count, size_t *slice_rows)
 static void ft__cl_weight_sum(ft__context *context, cl_mem partial, float *to, size_t count,
                               size_t slices, size_t taps, size_t channels, size_t n)
 {
-    ft__launch l = ft__start(context, "weight_sum");
-    ft__arg_buffer(&l, partial);
-    ft__arg_memory(&l, to, count, FT__READ | FT__WRITE);
-    ft__arg_int(&l, count);
-    ft__arg_int(&l, slices);
-    ft__arg_int(&l, taps);
-    ft__arg_int(&l, channels);
-    ft__arg_int(&l, n);
-    ft__launch_kernel(&l, count);
+    ft__run_kernel(context, "weight_sum", count, "bAnnnnn", partial, to, count, count, slices, taps,
+                   channels, n);
 }
 
 /* Adds the gradient to `to`; g as forward. */
@@ -374,11 +320,7 @@ static void ft__cl_weight_gradient(ft__context *context, const ft__gather *g, cl
     size_t z = slices * (size_t)g->groups;
     cl_mem partial = ft__device_scratch(context, FT__SCRATCH_SUMS, slices * count * sizeof(float));
     ft__launch l = ft__start(context, ft__product_kernel(context->device, form, true));
-    ft__arg_buffer(&l, in);
-    ft__arg_buffer(&l, dy);
-    ft__arg_buffer(&l, partial);
-    ft__arg(&l, g, sizeof *g);
-    ft__arg_int(&l, slice_rows);
+    ft__args(&l, "bbbsn", in, dy, partial, g, sizeof *g, slice_rows);
     if (form == FT__FORM_PLAIN) ft__go_grid(&l, n, taps * channels, z, 16, 4);
     else if (form == FT__FORM_TILED) ft__go_tiles(&l, n, channels, taps, z);
     else if (form != FT__FORM_WIDE)
@@ -399,13 +341,7 @@ static size_t ft__row_blocks(size_t rows, size_t *block)
 static void ft__cl_sum_blocks(ft__context *context, cl_mem partial, size_t first, size_t blocks,
                               size_t n, float *to)
 {
-    ft__launch l = ft__start(context, "column_sums_end");
-    ft__arg_buffer(&l, partial);
-    ft__arg_memory(&l, to, n, FT__READ | FT__WRITE);
-    ft__arg_int(&l, first);
-    ft__arg_int(&l, blocks);
-    ft__arg_int(&l, n);
-    ft__launch_kernel(&l, n);
+    ft__run_kernel(context, "column_sums_end", n, "bAnnn", partial, to, n, first, blocks, n);
 }
 
 /* A bias's gradient: adds the column sums of dy [rows, n], which begins at `at`, to `to`. */
@@ -415,30 +351,20 @@ static void ft__cl_bias_gradient(ft__context *context, cl_mem dy, size_t at, siz
     size_t block, blocks = ft__row_blocks(rows, &block);
     cl_mem partial = ft__device_scratch(context, FT__SCRATCH_SUMS, blocks * n * sizeof(float));
     ft__launch l = ft__start(context, "column_sums");
-    ft__arg_buffer(&l, dy);
-    ft__arg_buffer(&l, partial);
-    ft__arg_int(&l, at);
-    ft__arg_int(&l, rows);
-    ft__arg_int(&l, n);
-    ft__arg_int(&l, block);
+    ft__args(&l, "bbnnnn", dy, partial, at, rows, n, block);
     ft__go_grid(&l, n, blocks, 1, 64, 1);
     ft__cl_sum_blocks(context, partial, 0, blocks, n, to);
 }
 
 static void ft__cl_depthwise(const ft__call *call, const ft__gather *g, bool backward)
 {
-    const ft__tensor *x = &call->input[0], *y = &call->output;
-    bool bias = !backward && call->input_count > 2;
-    size_t count = backward ? ft__count(x) : ft__count(y);
+    const ft__tensor *bias = !backward && call->input_count > 2 ? &call->input[2] : NULL;
     ft__launch l = ft__start(call->context, backward ? "depthwise_input" : "depthwise_forward");
-    if (backward) ft__arg_memory(&l, y->gradient, ft__count(y), FT__READ);
-    else ft__arg_value(&l, x);
-    ft__arg_value(&l, &call->input[1]);
-    if (!backward) ft__arg_memory(&l, bias ? call->input[2].value : NULL, (size_t)g->out_pixel,
-                                  FT__READ);
-    if (backward) ft__arg_gradient(&l, x);
-    else ft__arg_memory(&l, y->value, count, FT__WRITE);
-    ft__arg(&l, g, sizeof *g);
+    if (backward)
+        ft__args(&l, "dvgs", &call->output, &call->input[1], &call->input[0], g, sizeof *g);
+    else
+        ft__args(&l, "vvRys", &call->input[0], &call->input[1], bias ? bias->value : NULL,
+                 (size_t)g->out_pixel, &call->output, g, sizeof *g);
     ft__go_grid(&l, (size_t)g->out_pixel, ft__gather_rows(g), 1, 16, 4);
 }
 
@@ -451,11 +377,7 @@ static void ft__cl_depthwise_weight(const ft__call *call, const ft__conv *c)
     cl_mem partial = ft__device_scratch(call->context, FT__SCRATCH_SUMS,
                                         slices * count * sizeof(float));
     ft__launch l = ft__start(call->context, "depthwise_weight");
-    ft__arg_value(&l, &call->input[0]);
-    ft__arg_memory(&l, call->output.gradient, ft__count(&call->output), FT__READ);
-    ft__arg_buffer(&l, partial);
-    ft__arg(&l, &g, sizeof g);
-    ft__arg_int(&l, slice_rows);
+    ft__args(&l, "vdbsn", &call->input[0], &call->output, partial, &g, sizeof g, slice_rows);
     ft__go_grid(&l, outputs, taps, slices, 64, 1);
     ft__cl_weight_sum(call->context, partial, ft__started(call, 1), count, slices, taps, 1,
                       outputs);
@@ -501,19 +423,14 @@ static void ft__clblast_forward(const ft__call *call, const ft__conv *c)
     bool bias = call->input_count > 2;
     ft__cl_matrix x = ft__cl_matrix_of(ft__cl_value(call->context, &call->input[0]), 0, false);
     ft__cl_matrix w = ft__cl_matrix_of(ft__cl_value(call->context, &call->input[1]), 0, true), y;
-    ft__launch l;
     y = ft__cl_matrix_of(ft__cl_numbers(call->context, call->output.value, count, FT__WRITE), 0,
                          false);
     ft__cl_gemm(call->context, x, w, y, count / n, n, k, false);
     if (!bias && !call->fused) return;
-    l = ft__start(call->context, "bias_activation");
-    ft__arg_memory(&l, bias ? call->input[2].value : NULL, n, FT__READ);
-    ft__arg_buffer(&l, y.buffer);
-    ft__arg_int(&l, count);
-    ft__arg_int(&l, n);
-    ft__arg_int(&l, bias);
-    ft__arg_activation(&l, call->fused, call->fused_options);
-    ft__launch_kernel(&l, count);
+    ft__run_kernel(call->context, "bias_activation", count, "Rbnniif",
+                   bias ? call->input[2].value : NULL, n, y.buffer, count, n, bias,
+                   ft__kernel_activation(call->fused),
+                   ft__kernel_option(call->fused, call->fused_options));
 }
 
 /* Products of rows, by CLBlast or our own kernels: x [rows, in] and y [rows, out] may begin inside
@@ -638,16 +555,9 @@ static cl_mem ft__winograd_pack(const ft__call *call, const ft__winograd_device 
     size_t channels = (size_t)w->channels, n = (size_t)w->n, wide = (n + 15) / 16 * 16;
     cl_mem packed = ft__device_scratch(call->context, FT__SCRATCH_PACKED, FT__TILE_INPUTS
                                        * channels * wide * sizeof(float));
-    ft__launch l = ft__start(call->context, "winograd_weight");
-    ft__arg_value(&l, &call->input[1]);
-    ft__arg_buffer(&l, packed);
-    ft__arg_int(&l, channels);
-    ft__arg_int(&l, n);
-    ft__arg_int(&l, wide);
-    ft__arg_int(&l, backward ? 9 : 9 * channels);
-    ft__arg_int(&l, backward ? 9 * n : 9);
-    ft__arg_int(&l, backward);
-    ft__launch_kernel(&l, channels * wide);
+    ft__run_kernel(call->context, "winograd_weight", channels * wide, "vbnnnnni", &call->input[1],
+                   packed, channels, n, wide, backward ? 9 : 9 * channels, backward ? 9 * n : 9,
+                   backward);
     return packed;
 }
 
@@ -656,10 +566,8 @@ static void ft__winograd_transform(const ft__call *call, bool back, cl_mem from,
                                    cl_mem to, const ft__winograd_device *w)
 {
     ft__launch l = ft__start(call->context, back ? "winograd_output" : "winograd_input");
-    ft__arg_buffer(&l, from);
-    if (back) ft__arg_memory(&l, bias, (size_t)w->n, FT__READ);
-    ft__arg_buffer(&l, to);
-    ft__arg(&l, w, sizeof *w);
+    if (back) ft__args(&l, "bRbs", from, bias, (size_t)w->n, to, w, sizeof *w);
+    else ft__args(&l, "bbs", from, to, w, sizeof *w);
     ft__launch_kernel(&l, (size_t)w->count * (size_t)(back ? w->n : w->channels));
 }
 

@@ -109,23 +109,15 @@ static ft__cl_matrix ft__cl_kept(const ft__cl_recurrent *run, cl_int at)
     return ft__cl_matrix_of(run->kept, (size_t)at, false);
 }
 
-static void ft__arg_lengths(ft__launch *l, const ft__recurrent *r)
-{
-    ft__arg_memory(l, r->lengths ? r->call->input[r->lengths].value : NULL, r->n, FT__READ);
-}
-
 /* ---- Forward ---- */
 
 static void ft__cl_recurrent_begin(ft__cl_recurrent *run)
 {
     const ft__recurrent *r = &run->r;
     size_t count = r->n * r->directions * r->h;
-    ft__launch l = ft__start(run->context, "recurrent_begin");
-    ft__arg_buffer(&l, run->kept);
-    ft__arg_memory(&l, r->hidden ? r->call->input[r->hidden].value : NULL, count, FT__READ);
-    ft__arg_memory(&l, r->cell ? r->call->input[r->cell].value : NULL, count, FT__READ);
-    ft__arg(&l, &run->k, sizeof run->k);
-    ft__launch_kernel(&l, r->n * r->h);
+    ft__run_kernel(run->context, "recurrent_begin", r->n * r->h, "bRRs", run->kept,
+                   r->hidden ? r->call->input[r->hidden].value : NULL, count,
+                   r->cell ? r->call->input[r->cell].value : NULL, count, &run->k, sizeof run->k);
 }
 
 static void ft__cl_recurrent_step(ft__cl_recurrent *run, cl_mem packed)
@@ -135,15 +127,13 @@ static void ft__cl_recurrent_step(ft__cl_recurrent *run, cl_mem packed)
     ft__launch l;
     ft__cl_gather(run->context, &run->product, run->form, run->kept, packed, NULL, run->step);
     l = ft__start(run->context, "recurrent_step");
-    ft__arg_buffer(&l, run->kept);
-    ft__arg_buffer(&l, run->step);
+    ft__args(&l, "bb", run->kept, run->step);
     for (which = FT__BIAS_IH; which <= FT__BIAS_HH; ++which)
-        ft__arg_memory(&l, r->o->no_bias ? NULL
-                       : ft__recurrent_weight(r, run->direction, which)->value, r->width,
-                       FT__READ);
-    ft__arg_lengths(&l, r);
-    ft__arg_memory(&l, r->call->output.value, ft__count(&r->call->output), FT__WRITE);
-    ft__arg(&l, &run->k, sizeof run->k);
+        ft__args(&l, "R",
+                 r->o->no_bias ? NULL : ft__recurrent_weight(r, run->direction, which)->value,
+                 r->width);
+    ft__args(&l, "Rys", r->lengths ? r->call->input[r->lengths].value : NULL, r->n,
+             &r->call->output, &run->k, sizeof run->k);
     ft__launch_kernel(&l, r->n * r->h);
 }
 
@@ -155,19 +145,10 @@ static void ft__cl_recurrent_end(const ft__cl_recurrent *run, cl_mem from, cl_in
     const ft__recurrent *r = &run->r;
     size_t whole = r->directions * r->h, part = run->direction * r->h;
     bool partly = add || r->directions > 1;
-    ft__launch l;
     if (!to) return;
-    l = ft__start(run->context, "copy_blocks");
-    ft__arg_buffer(&l, from);
-    ft__arg_memory(&l, to, r->n * whole, partly ? FT__READ | FT__WRITE : FT__WRITE);
-    ft__arg_int(&l, r->n * r->h);
-    ft__arg_int(&l, r->h);
-    ft__arg_int(&l, r->h);
-    ft__arg_int(&l, (size_t)at);
-    ft__arg_int(&l, whole);
-    ft__arg_int(&l, part);
-    ft__arg_int(&l, add);
-    ft__launch_kernel(&l, r->n * r->h);
+    ft__run_kernel(run->context, "copy_blocks", r->n * r->h, "bmnnnnnni", from, to, r->n * whole,
+                   partly ? FT__READ | FT__WRITE : FT__WRITE, r->n * r->h, r->h, r->h, (size_t)at,
+                   whole, part, add);
 }
 
 static void ft__cl_recurrent_forward(const ft__call *call)
@@ -206,15 +187,10 @@ static void ft__cl_recurrent_forward(const ft__call *call)
 static void ft__cl_recurrent_back(ft__cl_recurrent *run, cl_mem packed, bool end)
 {
     const ft__recurrent *r = &run->r;
-    ft__launch l = ft__start(run->context, "recurrent_back");
-    ft__arg_buffer(&l, run->kept);
-    ft__arg_buffer(&l, run->side);
-    ft__arg_buffer(&l, run->step);
-    ft__arg_buffer(&l, ft__cl_output_gradient(r->call));
-    ft__arg_lengths(&l, r);
-    ft__arg(&l, &run->k, sizeof run->k);
-    ft__arg_int(&l, end);
-    ft__launch_kernel(&l, r->n * r->h);
+    ft__run_kernel(run->context, "recurrent_back", r->n * r->h, "bbbbRsi", run->kept, run->side,
+                   run->step, ft__cl_output_gradient(r->call),
+                   r->lengths ? r->call->input[r->lengths].value : NULL, r->n, &run->k,
+                   sizeof run->k, end);
     ft__cl_gather(run->context, &run->product, run->form, run->side, packed, NULL, run->step);
 }
 

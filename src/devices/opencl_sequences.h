@@ -28,14 +28,9 @@
 static void ft__cl_permute(ft__context *c, const ft__grid *grid, const float *from, float *to,
                            size_t count, bool backward, bool add)
 {
-    ft__launch l = ft__start(c, "permute");
-    ft__arg_memory(&l, from, count, FT__READ);
-    ft__arg_memory(&l, to, count, add ? FT__READ | FT__WRITE : FT__WRITE);
-    ft__arg_int(&l, count);
-    ft__arg(&l, grid, sizeof *grid);
-    ft__arg_int(&l, backward);
-    ft__arg_int(&l, add);
-    ft__launch_kernel(&l, count);
+    ft__run_kernel(c, "permute", count, "Rmnsii", from, count, to, count,
+                   add ? FT__READ | FT__WRITE : FT__WRITE, count, grid, sizeof *grid, backward,
+                   add);
 }
 
 static ft__grid ft__permute_grid(const ft__call *call)
@@ -102,29 +97,17 @@ static void ft__cl_gather_along_forward(const ft__call *call)
 {
     ft__kernel_gathering g = ft__gathering_of(call, false);
     size_t count = ft__count(&call->output);
-    ft__launch l = ft__start(call->context, "gather_along_forward");
-    ft__arg_value(&l, &call->input[0]);
-    ft__arg_value(&l, &call->input[1]);
-    ft__arg_memory(&l, call->output.value, count, FT__WRITE);
-    ft__arg_int(&l, count);
-    ft__arg(&l, &g, sizeof g);
-    ft__launch_kernel(&l, count);
+    ft__run_kernel(call->context, "gather_along_forward", count, "vvyns", &call->input[0],
+                   &call->input[1], &call->output, count, &g, sizeof g);
 }
 
 static void ft__cl_gather_along_backward(const ft__call *call)
 {
     ft__kernel_gathering g = ft__gathering_of(call, true);
     size_t count = ft__count(&call->input[0]);
-    ft__launch l;
     if (!call->input[0].gradient) return;
-    l = ft__start(call->context, "gather_along_backward");
-    ft__arg_value(&l, &call->input[1]);
-    ft__arg_memory(&l, call->output.gradient, ft__count(&call->output), FT__READ);
-    ft__arg_gradient(&l, &call->input[0]);
-    ft__arg_int(&l, count);
-    ft__arg(&l, &g, sizeof g);
-    ft__arg_int(&l, call->input[0].fresh);
-    ft__launch_kernel(&l, count);
+    ft__run_kernel(call->context, "gather_along_backward", count, "vdgnsi", &call->input[1],
+                   &call->output, &call->input[0], count, &g, sizeof g, call->input[0].fresh);
 }
 
 static int ft__places_below(const ft__call *call)
@@ -134,13 +117,6 @@ static int ft__places_below(const ft__call *call)
 
 FT__DEVICE_ROW_OF(gather, gather_along, NULL, NULL, ft__places_below)
 
-static void ft__arg_rows(ft__launch *l, const ft__axis *a)
-{
-    ft__arg_int(l, a->outer * a->inner);
-    ft__arg_int(l, a->size);
-    ft__arg_int(l, a->inner);
-}
-
 static void ft__cl_layer_norm_forward(const ft__call *call)
 {
     ft__axis a = ft__layer_norm_rows(call);
@@ -149,14 +125,11 @@ static void ft__cl_layer_norm_forward(const ft__call *call)
     bool groups = ft__by_groups(&a);
     ft__launch l = ft__start(call->context, groups ? "layer_norm_group_forward"
                              : "layer_norm_forward");
-    ft__arg_value(&l, &call->input[0]);
-    ft__arg_value(&l, &call->input[1]);
-    ft__arg_value(&l, &call->input[2]);
-    ft__arg_memory(&l, call->output.value, rows * a.size, FT__WRITE);
-    ft__arg_memory(&l, (float *)call->saved, 2 * rows, FT__WRITE);
-    if (groups) ft__arg_int(&l, a.size);
-    else ft__arg_rows(&l, &a);
-    ft__arg_float(&l, eps > 0 ? eps : 1e-5f);
+    ft__args(&l, "vvvyW", &call->input[0], &call->input[1], &call->input[2], &call->output,
+             call->saved, 2 * rows);
+    if (groups) ft__args(&l, "n", a.size);
+    else ft__args(&l, "nnn", rows, a.size, a.inner);
+    ft__args(&l, "f", eps > 0 ? eps : 1e-5f);
     ft__launch_kernel(&l, groups ? rows * FT__GROUP : rows);
 }
 
@@ -167,14 +140,11 @@ static void ft__cl_layer_norm_input(const ft__call *call)
     bool groups = ft__by_groups(&a);
     ft__launch l = ft__start(call->context, groups ? "layer_norm_group_input"
                              : "layer_norm_input");
-    ft__arg_value(&l, &call->input[0]);
-    ft__arg_value(&l, &call->input[1]);
-    ft__arg_memory(&l, (float *)call->saved, 2 * rows, FT__READ);
-    ft__arg_memory(&l, call->output.gradient, rows * a.size, FT__READ);
-    ft__arg_gradient(&l, &call->input[0]);
-    if (groups) ft__arg_int(&l, a.size);
-    else ft__arg_rows(&l, &a);
-    ft__arg_int(&l, call->input[0].fresh);
+    ft__args(&l, "vvRdg", &call->input[0], &call->input[1], call->saved, 2 * rows, &call->output,
+             &call->input[0]);
+    if (groups) ft__args(&l, "n", a.size);
+    else ft__args(&l, "nnn", rows, a.size, a.inner);
+    ft__args(&l, "i", call->input[0].fresh);
     ft__launch_kernel(&l, groups ? rows * FT__GROUP : rows);
 }
 
@@ -190,12 +160,8 @@ static void ft__cl_layer_norm_weight(const ft__call *call)
     partial = ft__device_scratch(call->context, FT__SCRATCH_SUMS,
                                  2 * blocks * a.size * sizeof(float));
     l = ft__start(call->context, "layer_norm_weight");
-    ft__arg_value(&l, &call->input[0]);
-    ft__arg_memory(&l, (float *)call->saved, 2 * rows, FT__READ);
-    ft__arg_memory(&l, call->output.gradient, rows * a.size, FT__READ);
-    ft__arg_buffer(&l, partial);
-    ft__arg_rows(&l, &a);
-    ft__arg_int(&l, block);
+    ft__args(&l, "vRdbnnnn", &call->input[0], call->saved, 2 * rows, &call->output, partial, rows,
+             a.size, a.inner, block);
     ft__go_grid(&l, a.size, blocks, 1, FT__GROUP, 1);
     if (dweight) ft__cl_sum_blocks(call->context, partial, 0, blocks, a.size, dweight);
     if (dbias) ft__cl_sum_blocks(call->context, partial, blocks, blocks, a.size, dbias);
@@ -213,7 +179,7 @@ typedef struct ft__norm_groups { /* kernels.cl's struct norm_groups, field by fi
     cl_int samples, channels, places, groups, each, last, affine;
 } ft__norm_groups;
 
-static void ft__arg_groups(ft__launch *l, const ft__call *call, const ft__groups *of)
+static ft__norm_groups ft__norm_groups_of(const ft__call *call, const ft__groups *of)
 {
     ft__norm_groups g;
     g.samples = (cl_int)of->samples;
@@ -223,7 +189,7 @@ static void ft__arg_groups(ft__launch *l, const ft__call *call, const ft__groups
     g.each = (cl_int)of->each;
     g.last = of->channels_last;
     g.affine = call->input_count > 1;
-    ft__arg(l, &g, sizeof g);
+    return g;
 }
 
 static const float *ft__affine(const ft__call *call, int input)
@@ -234,47 +200,32 @@ static const float *ft__affine(const ft__call *call, int input)
 static void ft__cl_group_norm_forward(const ft__call *call)
 {
     ft__groups g = ft__groups_of(call);
+    ft__norm_groups sizes = ft__norm_groups_of(call, &g);
     size_t groups = g.samples * g.count;
-    ft__launch l = ft__start(call->context, "group_norm_forward");
-    ft__arg_value(&l, &call->input[0]);
-    ft__arg_memory(&l, ft__affine(call, 1), g.channels, FT__READ);
-    ft__arg_memory(&l, ft__affine(call, 2), g.channels, FT__READ);
-    ft__arg_memory(&l, call->output.value, ft__count(&call->output), FT__WRITE);
-    ft__arg_memory(&l, (float *)call->saved, 2 * groups, FT__WRITE);
-    ft__arg_groups(&l, call, &g);
-    ft__arg_float(&l, ft__group_norm_eps(call->node));
-    ft__launch_kernel(&l, groups * FT__GROUP);
+    ft__run_kernel(call->context, "group_norm_forward", groups * FT__GROUP, "vRRyWsf",
+                   &call->input[0], ft__affine(call, 1), g.channels, ft__affine(call, 2),
+                   g.channels, &call->output, call->saved, 2 * groups, &sizes, sizeof sizes,
+                   ft__group_norm_eps(call->node));
 }
 
 static void ft__cl_group_norm_backward(const ft__call *call)
 {
     ft__groups g = ft__groups_of(call);
+    ft__norm_groups sizes = ft__norm_groups_of(call, &g);
     size_t groups = g.samples * g.count;
     bool affine = call->input_count > 1;
     float *dweight = affine ? ft__started(call, 1) : NULL;
     float *dbias = affine ? ft__started(call, 2) : NULL;
-    ft__launch l;
-    if (call->input[0].gradient) {
-        l = ft__start(call->context, "group_norm_input");
-        ft__arg_value(&l, &call->input[0]);
-        ft__arg_memory(&l, ft__affine(call, 1), g.channels, FT__READ);
-        ft__arg_memory(&l, (float *)call->saved, 2 * groups, FT__READ);
-        ft__arg_memory(&l, call->output.gradient, ft__count(&call->output), FT__READ);
-        ft__arg_gradient(&l, &call->input[0]);
-        ft__arg_groups(&l, call, &g);
-        ft__arg_int(&l, call->input[0].fresh);
-        ft__launch_kernel(&l, groups * FT__GROUP);
-    }
-    if (!dweight && !dbias) return;
-    l = ft__start(call->context, "group_norm_weight");
-    ft__arg_value(&l, &call->input[0]);
-    ft__arg_memory(&l, (float *)call->saved, 2 * groups, FT__READ);
-    ft__arg_memory(&l, call->output.gradient, ft__count(&call->output), FT__READ);
-    ft__arg_memory(&l, dweight, g.channels, FT__READ | FT__WRITE);
-    ft__arg_memory(&l, dbias, g.channels, FT__READ | FT__WRITE);
-    ft__arg_groups(&l, call, &g);
-    ft__arg_int(&l, (dweight ? 1u : 0u) + (dbias ? 2u : 0u));
-    ft__launch_kernel(&l, g.channels * FT__GROUP);
+    if (call->input[0].gradient)
+        ft__run_kernel(call->context, "group_norm_input", groups * FT__GROUP, "vRRdgsi",
+                       &call->input[0], ft__affine(call, 1), g.channels, call->saved, 2 * groups,
+                       &call->output, &call->input[0], &sizes, sizeof sizes,
+                       call->input[0].fresh);
+    if (dweight || dbias)
+        ft__run_kernel(call->context, "group_norm_weight", g.channels * FT__GROUP, "vRdAAsi",
+                       &call->input[0], call->saved, 2 * groups, &call->output, dweight,
+                       g.channels, dbias, g.channels, &sizes, sizeof sizes,
+                       (dweight ? 1 : 0) + (dbias ? 2 : 0));
 }
 
 FT__DEVICE_ROW(group_norm, group_norm)
@@ -372,11 +323,7 @@ static void ft__cl_matmul(const ft__call *call, const ft__kernel_product *p, con
         return;
     }
     l = ft__start(c, "matmul");
-    ft__arg_memory(&l, a, a_count, FT__READ);
-    ft__arg_memory(&l, b, b_count, FT__READ);
-    ft__arg_memory(&l, out, out_count, access);
-    ft__arg(&l, p, sizeof *p);
-    ft__arg_int(&l, add);
+    ft__args(&l, "RRmsi", a, a_count, b, b_count, out, out_count, access, p, sizeof *p, add);
     ft__go_grid(&l, (size_t)p->n, (size_t)p->m, count, 16, 16);
 }
 
@@ -509,14 +456,9 @@ FT__DEVICE_ROW_OF(linear, linear, ft__linear_fits, ft__linear_size, NULL)
 static void ft__cl_embedding_forward(const ft__call *call)
 {
     size_t count = ft__count(&call->output);
-    ft__launch l = ft__start(call->context, "embedding_forward");
-    ft__arg_value(&l, &call->input[0]);
-    ft__arg_value(&l, &call->input[1]);
-    ft__arg_memory(&l, call->output.value, count, FT__WRITE);
-    ft__arg_int(&l, count);
-    ft__arg_int(&l, (size_t)call->input[1].shape.size[0]);
-    ft__arg_int(&l, (size_t)call->input[1].shape.size[1]);
-    ft__launch_kernel(&l, count);
+    ft__run_kernel(call->context, "embedding_forward", count, "vvynnn", &call->input[0],
+                   &call->input[1], &call->output, count, (size_t)call->input[1].shape.size[0],
+                   (size_t)call->input[1].shape.size[1]);
 }
 
 #define FT__EMBEDDING_BLOCK ((size_t)64) /* places whose gradients are summed together */
@@ -528,33 +470,16 @@ static void ft__cl_embedding_backward(const ft__call *call)
     size_t places = ft__count(ids), each = (size_t)weight->shape.size[1];
     float *dweight = ft__started(call, 1);
     cl_mem links, sums;
-    ft__launch l;
     if (!dweight) return;
     links = ft__device_scratch(call->context, FT__SCRATCH_STEP, 3 * places * sizeof(cl_int));
     sums = ft__device_scratch(call->context, FT__SCRATCH_SUMS, places * each * sizeof(float));
-    l = ft__start(call->context, "embedding_links");
-    ft__arg_value(&l, ids);
-    ft__arg_buffer(&l, links);
-    ft__arg_int(&l, places);
-    ft__arg_int(&l, FT__EMBEDDING_BLOCK);
-    ft__arg_int(&l, (size_t)weight->shape.size[0]);
-    ft__arg_int(&l, o->padded ? (size_t)o->padding_index : (size_t)-1);
-    ft__launch_kernel(&l, places);
-    l = ft__start(call->context, "embedding_sums");
-    ft__arg_buffer(&l, links);
-    ft__arg_buffer(&l, ft__cl_output_gradient(call));
-    ft__arg_buffer(&l, sums);
-    ft__arg_int(&l, places);
-    ft__arg_int(&l, each);
-    ft__launch_kernel(&l, places * each);
-    l = ft__start(call->context, "embedding_backward");
-    ft__arg_value(&l, ids);
-    ft__arg_buffer(&l, links);
-    ft__arg_buffer(&l, sums);
-    ft__arg_memory(&l, dweight, ft__count(weight), FT__READ | FT__WRITE);
-    ft__arg_int(&l, places);
-    ft__arg_int(&l, each);
-    ft__launch_kernel(&l, places * each);
+    ft__run_kernel(call->context, "embedding_links", places, "vbnnnn", ids, links, places,
+                   FT__EMBEDDING_BLOCK, (size_t)weight->shape.size[0],
+                   o->padded ? (size_t)o->padding_index : (size_t)-1);
+    ft__run_kernel(call->context, "embedding_sums", places * each, "bbbnn", links,
+                   ft__cl_output_gradient(call), sums, places, each);
+    ft__run_kernel(call->context, "embedding_backward", places * each, "vbbAnn", ids, links, sums,
+                   dweight, ft__count(weight), places, each);
 }
 
 static int ft__words_below(const ft__call *call) { return call->input[1].shape.size[0]; }
@@ -569,27 +494,21 @@ static void ft__cl_step_pool_run(const ft__call *call, bool backward)
     const ft_step_pool_options *o = &call->node->options.step_pool;
     const ft__tensor *x = &call->input[0], *lengths = call->input_count > 1 ? &call->input[1]
                                                                             : NULL;
-    size_t count = ft__count(&call->output);
+    const float *real = lengths ? lengths->value : NULL;
+    const void *where = o->kind == FT_POOL_MAX ? call->saved : NULL;
+    size_t count = ft__count(&call->output), samples = (size_t)x->shape.size[0];
     ft__kernel_step_pool p;
-    ft__launch l;
     p.steps = x->shape.size[1];
     p.features = x->shape.size[2];
     p.kind = (cl_int)o->kind;
     p.bidirectional = o->bidirectional;
     p.has_lengths = lengths != NULL;
-    if (backward && !x->gradient) return;
-    l = ft__start(call->context, backward ? "step_pool_backward" : "step_pool_forward");
-    if (backward) ft__arg_buffer(&l, ft__cl_output_gradient(call));
-    else ft__arg_value(&l, x);
-    ft__arg_memory(&l, lengths ? lengths->value : NULL, (size_t)x->shape.size[0], FT__READ);
-    if (!backward) ft__arg_memory(&l, call->output.value, count, FT__WRITE);
-    ft__arg_memory(&l, o->kind == FT_POOL_MAX ? (float *)call->saved : NULL, count,
-                   backward ? FT__READ : FT__WRITE);
-    if (backward) ft__arg_gradient(&l, x);
-    ft__arg_int(&l, backward ? ft__count(x) : count);
-    ft__arg(&l, &p, sizeof p);
-    if (backward) ft__arg_int(&l, x->fresh);
-    ft__launch_kernel(&l, backward ? ft__count(x) : count);
+    if (!backward)
+        ft__run_kernel(call->context, "step_pool_forward", count, "vRyWns", x, real, samples,
+                       &call->output, where, count, count, &p, sizeof p);
+    else if (x->gradient)
+        ft__run_kernel(call->context, "step_pool_backward", ft__count(x), "dRRgnsi", &call->output,
+                       real, samples, where, count, x, ft__count(x), &p, sizeof p, x->fresh);
 }
 
 static void ft__cl_step_pool_forward(const ft__call *call) { ft__cl_step_pool_run(call, false); }

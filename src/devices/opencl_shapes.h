@@ -60,10 +60,9 @@ static void ft__cl_pool_forward(const ft__call *call, bool largest)
     ft__pool_sizes p = ft__pool_sizes_of(call);
     size_t count = ft__count(&call->output);
     ft__launch l = ft__start(call->context, largest ? "max_pool_forward" : "avg_pool_forward");
-    ft__arg_value(&l, &call->input[0]);
-    ft__arg_memory(&l, call->output.value, count, FT__WRITE);
-    if (largest) ft__arg_memory(&l, call->saved, count, FT__WRITE);
-    ft__arg(&l, &p, sizeof p);
+    ft__args(&l, "vy", &call->input[0], &call->output);
+    if (largest) ft__args(&l, "W", call->saved, count);
+    ft__args(&l, "s", &p, sizeof p);
     ft__launch_kernel(&l, count);
 }
 
@@ -72,11 +71,8 @@ static void ft__cl_pool_backward(const ft__call *call, bool largest)
     ft__pool_sizes p = ft__pool_sizes_of(call);
     ft__launch l = ft__start(call->context, "pool_backward");
     if (!call->input[0].gradient) return;
-    ft__arg_memory(&l, call->output.gradient, ft__count(&call->output), FT__READ);
-    ft__arg_memory(&l, largest ? call->saved : NULL, ft__count(&call->output), FT__READ);
-    ft__arg_gradient(&l, &call->input[0]);
-    ft__arg(&l, &p, sizeof p);
-    ft__arg_int(&l, largest);
+    ft__args(&l, "dRgsi", &call->output, largest ? call->saved : NULL, ft__count(&call->output),
+             &call->input[0], &p, sizeof p, largest);
     ft__launch_kernel(&l, ft__count(&call->input[0]));
 }
 
@@ -101,18 +97,16 @@ static void ft__cl_reshape_run(const ft__call *call, bool backward)
     bool add = backward && !x->fresh;
     ft__launch l = ft__start(call->context, "reshape");
     if (backward && !x->gradient) return;
-    ft__arg_memory(&l, backward ? y->gradient : x->value, count, FT__READ);
-    ft__arg_memory(&l, backward ? x->gradient : y->value, count,
-                   add ? FT__READ | FT__WRITE : FT__WRITE);
-    ft__arg_int(&l, count);
-    ft__arg_int(&l, count / (size_t)x->shape.size[0]);
+    ft__args(&l, "Rmnn", backward ? y->gradient : x->value, count,
+             backward ? x->gradient : y->value, count, add ? FT__READ | FT__WRITE : FT__WRITE,
+             count, count / (size_t)x->shape.size[0]);
     for (i = 0; i < 2; ++i) {
         const ft__tensor *t = i ? to : from;
-        ft__arg_int(&l, t->channels_last ? (size_t)t->shape.size[2] * (size_t)t->shape.size[3]
-                                          : count);
-        ft__arg_int(&l, t->channels_last ? (size_t)t->shape.size[1] : 1);
+        ft__args(&l, "nn",
+                 t->channels_last ? (size_t)t->shape.size[2] * (size_t)t->shape.size[3] : count,
+                 t->channels_last ? (size_t)t->shape.size[1] : 1);
     }
-    ft__arg_int(&l, add);
+    ft__args(&l, "i", add);
     ft__launch_kernel(&l, count);
 }
 
@@ -133,22 +127,14 @@ static void ft__cl_concat_run(const ft__call *call, bool backward)
         ft_shape part = ft__memory_shape(x);
         size_t block = (size_t)part.size[axis] * whole.inner, step = whole.size * whole.inner;
         bool add = backward && !x->fresh;
-        ft__launch l;
         if (!backward || x->gradient) {
-            l = ft__start(call->context, "copy_blocks");
-            ft__arg_memory(&l, backward ? call->output.gradient : x->value,
-                           backward ? total : ft__count(x), FT__READ);
-            ft__arg_memory(&l, backward ? x->gradient : call->output.value,
-                           backward ? ft__count(x) : total,
-                           add ? FT__READ | FT__WRITE : FT__WRITE);
-            ft__arg_int(&l, ft__count(x));
-            ft__arg_int(&l, block);
-            ft__arg_int(&l, backward ? step : block);
-            ft__arg_int(&l, backward ? offset : 0);
-            ft__arg_int(&l, backward ? block : step);
-            ft__arg_int(&l, backward ? 0 : offset);
-            ft__arg_int(&l, add);
-            ft__launch_kernel(&l, ft__count(x));
+            ft__run_kernel(call->context, "copy_blocks", ft__count(x), "Rmnnnnnni",
+                           backward ? call->output.gradient : x->value,
+                           backward ? total : ft__count(x),
+                           backward ? x->gradient : call->output.value,
+                           backward ? ft__count(x) : total, add ? FT__READ | FT__WRITE : FT__WRITE,
+                           ft__count(x), block, backward ? step : block, backward ? offset : 0,
+                           backward ? block : step, backward ? 0 : offset, add);
         }
         offset += block;
     }
@@ -168,7 +154,6 @@ static void ft__cl_embed(const ft__call *call, const ft__placement *e, bool to_l
 {
     size_t count = ft__shape_count(&e->inner);
     ft__kernel_embedding k;
-    ft__launch l;
     int d;
     for (d = 0; d < 6; ++d) {
         k.inner[d] = d < e->inner.rank ? e->inner.size[d] : 1;
@@ -177,14 +162,9 @@ static void ft__cl_embed(const ft__call *call, const ft__placement *e, bool to_l
         k.step[d] = d < e->inner.rank ? e->step[d] : 1;
     }
     if (partly && !add) ft__device_fill(call->context, to, to_count, 0);
-    l = ft__start(call->context, "embed");
-    ft__arg_memory(&l, from, from_count, FT__READ);
-    ft__arg_memory(&l, to, to_count, add || partly ? FT__READ | FT__WRITE : FT__WRITE);
-    ft__arg_int(&l, count);
-    ft__arg(&l, &k, sizeof k);
-    ft__arg_int(&l, to_large);
-    ft__arg_int(&l, add);
-    ft__launch_kernel(&l, count);
+    ft__run_kernel(call->context, "embed", count, "Rmnsii", from, from_count, to, to_count,
+                   add || partly ? FT__READ | FT__WRITE : FT__WRITE, count, &k, sizeof k, to_large,
+                   add);
 }
 
 /* Pad and slice, forward and backward: of x and y one is the smaller and one the larger tensor. */
@@ -258,7 +238,7 @@ static ft__grid ft__grid_of(const ft__call *call, int input)
 static void ft__arg_terms(ft__launch *l, const ft__call *call)
 {
     int i;
-    for (i = 0; i < call->input_count; ++i) ft__arg_value(l, &call->input[i]);
+    for (i = 0; i < call->input_count; ++i) ft__args(l, "v", &call->input[i]);
 }
 
 static void ft__arg_grids(ft__launch *l, const ft__call *call)
@@ -266,7 +246,7 @@ static void ft__arg_grids(ft__launch *l, const ft__call *call)
     int i;
     for (i = 0; i < call->input_count; ++i) {
         ft__grid grid = ft__grid_of(call, i);
-        ft__arg(l, &grid, sizeof grid);
+        ft__args(l, "s", &grid, sizeof grid);
     }
 }
 
@@ -285,11 +265,10 @@ static void ft__cl_pair_forward(const ft__call *call)
     size_t count = ft__count(&call->output);
     ft__launch l = ft__start(call->context, "pair_forward");
     ft__arg_terms(&l, call);
-    ft__arg_memory(&l, call->output.value, count, FT__WRITE);
-    ft__arg_int(&l, count);
+    ft__args(&l, "yn", &call->output, count);
     ft__arg_grids(&l, call);
-    ft__arg_int(&l, ft__kernel_pair(call));
-    ft__arg_activation(&l, call->fused, call->fused_options);
+    ft__args(&l, "nif", ft__kernel_pair(call), ft__kernel_activation(call->fused),
+             ft__kernel_option(call->fused, call->fused_options));
     ft__launch_kernel(&l, count);
 }
 
@@ -303,15 +282,12 @@ static void ft__cl_terms_gradient(const ft__call *call, const char *kernel, int 
     if (!x->gradient || x->gradient == call->output.gradient) return; /* it is there already */
     l = ft__start(call->context, kernel);
     if (call->input_count == 2) ft__arg_terms(&l, call);
-    else ft__arg_value(&l, &call->input[0]);
-    ft__arg_memory(&l, call->output.gradient, ft__count(&call->output), FT__READ);
-    ft__arg_gradient(&l, x);
-    ft__arg_int(&l, count);
+    else ft__args(&l, "v", &call->input[0]);
+    ft__args(&l, "dgn", &call->output, x, count);
     ft__arg_grids(&l, call);
-    ft__arg_int(&l, (size_t)input);
-    ft__arg_int(&l, repeats);
-    if (call->input_count == 2) ft__arg_int(&l, ft__kernel_pair(call));
-    ft__arg_int(&l, x->fresh);
+    ft__args(&l, "nn", (size_t)input, repeats);
+    if (call->input_count == 2) ft__args(&l, "n", ft__kernel_pair(call));
+    ft__args(&l, "i", x->fresh);
     ft__launch_kernel(&l, count);
 }
 
@@ -326,8 +302,7 @@ static void ft__cl_where_forward(const ft__call *call)
     size_t count = ft__count(&call->output);
     ft__launch l = ft__start(call->context, "where_forward");
     ft__arg_terms(&l, call);
-    ft__arg_memory(&l, call->output.value, count, FT__WRITE);
-    ft__arg_int(&l, count);
+    ft__args(&l, "yn", &call->output, count);
     ft__arg_grids(&l, call);
     ft__launch_kernel(&l, count);
 }
@@ -360,18 +335,14 @@ static void ft__arg_unary(ft__launch *l, const ft__call *call)
     for (i = 0; i < 2 && field[i].name; ++i)
         memcpy(&options[i], (const char *)&call->node->options + field[i].offset,
                sizeof options[i]);
-    ft__arg_int(l, number);
-    ft__arg_float(l, options[0]);
-    ft__arg_float(l, options[1]);
+    ft__args(l, "nff", number, options[0], options[1]);
 }
 
 static void ft__cl_unary_forward(const ft__call *call)
 {
     size_t count = ft__count(&call->output);
     ft__launch l = ft__start(call->context, "unary_forward");
-    ft__arg_value(&l, &call->input[0]);
-    ft__arg_memory(&l, call->output.value, count, FT__WRITE);
-    ft__arg_int(&l, count);
+    ft__args(&l, "vyn", &call->input[0], &call->output, count);
     ft__arg_unary(&l, call);
     ft__launch_kernel(&l, count);
 }
@@ -384,13 +355,10 @@ static void ft__cl_unary_backward(const ft__call *call)
     bool of_x = ft__is(call->node, FT__READS_X);
     ft__launch l = ft__start(call->context, "unary_backward");
     if (!x->gradient) return;
-    ft__arg_value(&l, of_x ? x : &call->output);
-    ft__arg_memory(&l, call->output.gradient, count, FT__READ);
-    ft__arg_memory(&l, x->gradient, count, x->fresh && !in_place ? FT__WRITE
-                                                                 : FT__READ | FT__WRITE);
-    ft__arg_int(&l, count);
+    ft__args(&l, "vRmn", of_x ? x : &call->output, call->output.gradient, count, x->gradient, count,
+             x->fresh && !in_place ? FT__WRITE : FT__READ | FT__WRITE, count);
     ft__arg_unary(&l, call);
-    ft__arg_int(&l, x->fresh);
+    ft__args(&l, "i", x->fresh);
     ft__launch_kernel(&l, count);
 }
 
@@ -411,26 +379,11 @@ static void ft__cl_reduce(const ft__call *call, int how, size_t divisor, cl_mem 
     ft__grid stay = ft__grid_of_strides(&r.stay), gone = ft__grid_of_strides(&r.gone);
     size_t count = ft__count(&call->output), length = 1024, parts = ft__blocks_of(r.count, length);
     cl_mem partial = ft__device_scratch(c, FT__SCRATCH_SUMS, count * parts * sizeof(float));
-    ft__launch l = ft__start(c, "reduce_parts");
-    ft__arg_value(&l, &call->input[0]);
-    ft__arg_memory(&l, how == FT__TIES_OF ? call->output.value : NULL, count, FT__READ);
-    ft__arg_buffer(&l, partial);
-    ft__arg_int(&l, count * parts);
-    ft__arg(&l, &stay, sizeof stay);
-    ft__arg(&l, &gone, sizeof gone);
-    ft__arg_int(&l, r.count);
-    ft__arg_int(&l, parts);
-    ft__arg_int(&l, length);
-    ft__arg_int(&l, (size_t)how);
-    ft__launch_kernel(&l, count * parts);
-    l = ft__start(c, "reduce_end");
-    ft__arg_buffer(&l, partial);
-    ft__arg_buffer(&l, to);
-    ft__arg_int(&l, count);
-    ft__arg_int(&l, parts);
-    ft__arg_float(&l, (float)divisor);
-    ft__arg_int(&l, (size_t)how);
-    ft__launch_kernel(&l, count);
+    ft__run_kernel(c, "reduce_parts", count * parts, "vRbnssnnnn", &call->input[0],
+                   how == FT__TIES_OF ? call->output.value : NULL, count, partial, count * parts,
+                   &stay, sizeof stay, &gone, sizeof gone, r.count, parts, length, (size_t)how);
+    ft__run_kernel(c, "reduce_end", count, "bbnnfn", partial, to, count, parts, (float)divisor,
+                   (size_t)how);
 }
 
 /* How many numbers of x make one of y. */
@@ -473,22 +426,12 @@ static void ft__cl_reduce_backward(const ft__call *call, bool largest, size_t di
     ft__grid grid = ft__grid_of_strides(&back);
     size_t count = ft__count(x), results = ft__count(&call->output);
     cl_mem ties;
-    ft__launch l;
     if (!x->gradient) return;
     ties = ft__device_scratch(call->context, FT__SCRATCH_TERMS, results * sizeof(float));
     if (largest) ft__cl_reduce(call, FT__TIES_OF, 1, ties);
-    l = ft__start(call->context, "reduce_backward");
-    ft__arg_memory(&l, largest ? x->value : NULL, count, FT__READ);
-    ft__arg_memory(&l, largest ? call->output.value : NULL, results, FT__READ);
-    ft__arg_buffer(&l, ties);
-    ft__arg_memory(&l, call->output.gradient, results, FT__READ);
-    ft__arg_gradient(&l, x);
-    ft__arg_int(&l, count);
-    ft__arg(&l, &grid, sizeof grid);
-    ft__arg_float(&l, (float)divisor);
-    ft__arg_int(&l, largest);
-    ft__arg_int(&l, x->fresh);
-    ft__launch_kernel(&l, count);
+    ft__run_kernel(call->context, "reduce_backward", count, "RRbRgnsfii", largest ? x->value : NULL,
+                   count, largest ? call->output.value : NULL, results, ties, call->output.gradient,
+                   results, x, count, &grid, sizeof grid, (float)divisor, largest, x->fresh);
 }
 
 static void ft__cl_mean_forward(const ft__call *call)

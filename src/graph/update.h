@@ -322,13 +322,8 @@ static cl_mem ft__device_hits(ft_model *m, const ft__plan *plan, size_t rows)
     const ft__node *loss = &m->nodes[m->loss.id - 1], *output = &m->nodes[m->output.id - 1];
     size_t classes = (size_t)output->shape.size[output->shape.rank - 1];
     cl_mem hits = ft__device_scratch(&m->context, FT__SCRATCH_HITS, rows * sizeof(cl_int));
-    ft__launch l = ft__start(&m->context, "score_rows");
-    ft__arg_memory(&l, plan->values[m->output.id - 1], rows * classes, FT__READ);
-    ft__arg_memory(&l, m->nodes[loss->inputs[1] - 1].value, rows, FT__READ);
-    ft__arg_buffer(&l, hits);
-    ft__arg_int(&l, rows);
-    ft__arg_int(&l, classes);
-    ft__launch_kernel(&l, rows);
+    ft__run_kernel(&m->context, "score_rows", rows, "RRbnn", plan->values[m->output.id - 1],
+                   rows * classes, m->nodes[loss->inputs[1] - 1].value, rows, hits, rows, classes);
     return hits;
 }
 
@@ -341,14 +336,9 @@ static void ft__device_guard(ft_model *m, const ft__plan *plan, size_t rows)
     size_t parts = ft__device_all_squares(m, &sums);
     ft__launch l = ft__start(c, "step_guard");
     if (!ft__ok(c)) return;
-    ft__arg_buffer(&l, sums);
-    ft__arg_int(&l, parts);
-    ft__arg_memory(&l, plan ? plan->values[m->loss.id - 1] : NULL, 1, FT__READ);
-    ft__arg_int(&l, plan != NULL);
-    ft__arg_float(&l, m->optimizer->options.clip_norm);
-    ft__arg_buffer(&l, hits ? hits : c->device->none);
-    ft__arg_int(&l, hits ? rows : 0);
-    ft__arg_buffer(&l, c->device->news);
+    ft__args(&l, "bnRifbnb", sums, parts, plan ? plan->values[m->loss.id - 1] : NULL, (size_t)1,
+             plan != NULL, m->optimizer->options.clip_norm, hits ? hits : c->device->none,
+             hits ? rows : 0, c->device->news);
     ft__go_grid(&l, 256, 1, 1, 256, 1);
 }
 
@@ -365,23 +355,17 @@ static void ft__device_update(ft_model *m, const ft__update *update)
         ft__launch l;
         if (!ft__is_trained(node)) continue;
         l = ft__start(&m->context, o->optimizer == FT_SGD ? "update_sgd" : "update_adam");
-        ft__arg_memory(&l, node->value, count, FT__READ | FT__WRITE);
-        ft__arg_memory(&l, node->gradient, count, FT__READ | FT__WRITE);
-        ft__arg_memory(&l, node->moment1, count, FT__READ | FT__WRITE);
+        ft__args(&l, "AAA", node->value, count, node->gradient, count, node->moment1, count);
         if (o->optimizer != FT_SGD)
-            ft__arg_memory(&l, node->moment2, count, FT__READ | FT__WRITE);
-        ft__arg_int(&l, count);
-        ft__arg_float(&l, o->optimizer == FT_SGD ? rate : rate / update->correction1);
-        if (o->optimizer != FT_SGD) ft__arg_float(&l, decoupled ? 1 - rate * decay : 1);
-        ft__arg_float(&l, decoupled ? 0 : decay);
-        ft__arg_float(&l, o->optimizer == FT_SGD ? o->momentum : o->beta1);
-        if (o->optimizer == FT_SGD) ft__arg_int(&l, o->nesterov);
+            ft__args(&l, "A", node->moment2, count);
+        ft__args(&l, "nf", count, o->optimizer == FT_SGD ? rate : rate / update->correction1);
+        if (o->optimizer != FT_SGD) ft__args(&l, "f", decoupled ? 1 - rate * decay : 1);
+        ft__args(&l, "ff", decoupled ? 0 : decay, o->optimizer == FT_SGD ? o->momentum : o->beta1);
+        if (o->optimizer == FT_SGD) ft__args(&l, "i", o->nesterov);
         else {
-            ft__arg_float(&l, o->beta2);
-            ft__arg_float(&l, o->eps);
-            ft__arg_float(&l, update->correction2);
+            ft__args(&l, "fff", o->beta2, o->eps, update->correction2);
         }
-        ft__arg_buffer(&l, m->context.device->news);
+        ft__args(&l, "b", m->context.device->news);
         ft__launch_kernel(&l, count);
     }
 }
