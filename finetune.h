@@ -22160,7 +22160,9 @@ static size_t ft__trial_bytes(const ft_model *m, const ft__plan *plan)
     for (i = 0; m->context.device && i < plan->step_count; ++i) {
         const ft__step *step = &plan->steps[i];
         const ft__node *node = &m->nodes[step->id - 1];
-        bool all = ft__is(node, FT__MIXES) && (ft__is(node, FT__BROADCASTS)
+        const ft__node *first = ft__node_of(m, plan, ft__input_of(m, plan, step, 0));
+        bool stretched = memcmp(&first->shape, &node->shape, sizeof node->shape) != 0;
+        bool all = ft__is(node, FT__MIXES) && ((ft__is(node, FT__BROADCASTS) && stretched)
                                                || !ft__has_row_each(&node->shape));
         ft__extent size = all ? plan->most : two;
         bytes = 3 * ft__node_count_at(node, size); /* value, gradient, and what it saves */
