@@ -70,6 +70,9 @@ static bool call(int which, ft_model *m, ft_node x, bool make)
         ft_pad_options pad_options;
         ft_slice_options slice_options;
         ft_matmul_options matmul_options;
+        ft_unary_options unary_options;
+        ft_reduce_options reduce_options;
+        ft_custom_options custom_options;
         ft_embedding_options embedding_options;
         ft_recurrent_options recurrent_options;
         ft_step_pool_options step_pool_options;
@@ -135,6 +138,14 @@ static bool call(int which, ft_model *m, ft_node x, bool make)
     TRY(ft_permute(m, NULL, x, 1, NULL));
     TRY(ft_gather(m, NULL, x, x, 1));
     TRY(ft_matmul(m, NULL, x, x, o.matmul_options));
+    TRY(ft_constant(m, NULL, 1, NULL, NULL));
+    TRY(ft_binary(m, NULL, NULL, x, x));
+    TRY(ft_unary(m, NULL, NULL, x, o.unary_options));
+    TRY(ft_reduce(m, NULL, NULL, x, o.reduce_options));
+    TRY(ft_where(m, NULL, x, x, x));
+    TRY(ft_custom(m, NULL, NULL, 1, o.custom_options));
+    TRY(ft_replace(m, x, x));
+    TRY(ft_cut(m, x));
     TRY(ft_embedding(m, NULL, x, 1, 1, o.embedding_options));
     TRY(ft_lstm(m, NULL, x, 1, o.recurrent_options));
     TRY(ft_gru(m, NULL, x, 1, o.recurrent_options));
@@ -298,7 +309,8 @@ static void test_null(void)
     static const char *const kinds[] = {"without a model", "with an empty model", "with a network"};
     static const char *const errors[] = { /* a network must have an error then */
         "ft_load", "ft_network", "ft_load_weights", "ft_save", "ft_file_open", "ft_reshape",
-        "ft_concat", "ft_permute", "ft_activation", "ft_get", "ft_set", "ft_get_gradient",
+        "ft_concat", "ft_permute", "ft_activation", "ft_constant", "ft_binary", "ft_unary",
+        "ft_reduce", "ft_custom", "ft_get", "ft_set", "ft_get_gradient",
         "ft_tokenizer_load", "ft_tokenizer_build", "ft_data_source", "ft_image_folder", "ft_pixels", "ft_arrays",
         "ft_texts", "ft_text_streams", "ft_finetune", "ft_fit", "ft_evaluate", "ft_feed",
         "ft_swap_activations", "ft_predict_file", "ft_predict_memory", "ft_predict_pixels",
