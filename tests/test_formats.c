@@ -139,7 +139,7 @@ static void test_notes(void)
     ft_network(m, "char_rnn", network);
     write_weights(m, from, true, "{\"source\":\"https://example.org/\\\"w\\\"\",\"licence\":\"CC BY 4.0\"}");
     ft_load(again, from, (ft_load_options){.architecture = "char_rnn", .network = network});
-    ft_save(again, to, (ft_save_options){FT_F16});
+    ft_save(again, to, (ft_save_options){.type = FT_F16});
     CHECK(ft_error(again) == FT_OK, "%s", ft_error_text(again));
     file = ft_file_open(m, to, (ft_weights_options){0});
     for (i = 0; file && i < 2; ++i) {
