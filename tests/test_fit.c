@@ -464,7 +464,7 @@ static void test_null_pointers(void)
     expect(empty, FT_INVALID, "path", "NULL");
     ft_load_weights(m, NULL, (ft_weights_options){0});
     expect(m, FT_INVALID, "path", "NULL");
-    ft_save(m, NULL, (ft_save_options){FT_F32});
+    ft_save(m, NULL, (ft_save_options){.type = FT_F32});
     expect(m, FT_INVALID, "ft_save", "NULL");
     ft_network(empty, NULL, (ft_network_options){0});
     expect(empty, FT_INVALID, "ft_network", "NULL");
@@ -489,7 +489,7 @@ static void test_null_pointers(void)
     ft_clear_error(m);
     CHECK(fingerprint(m) != 0 && ft_error(m) == FT_OK, "the model is as it was");
     ft_destroy(m);
-    ft_save(empty, "build/test_fit.safetensors", (ft_save_options){FT_F32});
+    ft_save(empty, "build/test_fit.safetensors", (ft_save_options){.type = FT_F32});
     expect(empty, FT_INVALID, "build/test_fit.safetensors", "empty");
     ft_destroy(empty);
 }

@@ -162,7 +162,7 @@ static void test_names(void)
     size_t i;
     ft_input(m, "input", (ft_input_options){.size = {3}});
     for (i = 0; i < sizeof wrong / sizeof wrong[0]; ++i) {
-        CHECK(ft_save(m, wrong[i], (ft_save_options){FT_F32}) == FT_UNSUPPORTED
+        CHECK(ft_save(m, wrong[i], (ft_save_options){.type = FT_F32}) == FT_UNSUPPORTED
               && strstr(ft_error_text(m), wrong[i]) && strstr(ft_error_text(m), ".safetensors"),
               "%s: %s", wrong[i], ft_error_text(m));
         ft_clear_error(m);

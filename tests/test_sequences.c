@@ -566,7 +566,7 @@ static void test_file(void)
     ft_set_output(m, ft_gru(m, "rnn", in, H, (ft_recurrent_options){.layers = 2, .carry = true}));
     ft_set_length(m, L);
     ft_run(m, x, N, want, N * L * H);
-    CHECK(ft_save(m, temporary, (ft_save_options){FT_F32}) == FT_OK, "%s", ft_error_text(m));
+    CHECK(ft_save(m, temporary, (ft_save_options){.type = FT_F32}) == FT_OK, "%s", ft_error_text(m));
     again = ft_create((ft_desc){.threads = 2});
     ft_load(again, temporary, (ft_load_options){.architecture = NULL});
     ft_set_length(again, L);
@@ -614,7 +614,7 @@ static void test_networks(void)
         ft_network(m, rows[i].name, rows[i].o);
         ft_set_length(m, NETWORK_L);
         ft_run_lengths(m, ids, real, NETWORK_N, want, bytes / sizeof(float));
-        ft_save(m, temporary, (ft_save_options){FT_F32});
+        ft_save(m, temporary, (ft_save_options){.type = FT_F32});
         CHECK(ft_error(m) == FT_OK, "%s: %s", rows[i].name, ft_error_text(m));
         again = ft_create((ft_desc){.threads = 1});
         ft_load(again, temporary, (ft_load_options){.architecture = rows[i].name});
@@ -649,7 +649,7 @@ static void test_new_words(void)
         n.words = old = ft_tokenizer_count(ft_get_tokenizer(m));
         ft_network(m, "lstm_lm", n);
         ft_get(m, ft_find(m, "embedding.weight"), before, (size_t)(old * E));
-        ft_save(m, temporary, (ft_save_options){FT_F32});
+        ft_save(m, temporary, (ft_save_options){.type = FT_F32});
         o.new_words = ft_tokenizer_build(m, FT_WORDS, new_texts, 1, (ft_vocabulary_options){0});
         ft_language_model_to_classifier(m, 2, o);
         CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
@@ -675,7 +675,7 @@ static void test_new_words(void)
         CHECK(ft_error(plain) == FT_OK && want[0].class_index == got[0].class_index
               && CLOSE(want[0].probability, got[0].probability, 1e-6), "%s", ft_error_text(plain));
         ft_predict_text(m, partly, strlen(partly), want, 2);
-        ft_save(m, temporary, (ft_save_options){FT_F32});
+        ft_save(m, temporary, (ft_save_options){.type = FT_F32});
         again = ft_create((ft_desc){.threads = 1});
         ft_load(again, temporary, (ft_load_options){.architecture = NULL});
         ft_predict_text(again, partly, strlen(partly), got, 2);
@@ -754,7 +754,7 @@ static void test_to_classifier(void)
     CHECK(losses[39] < 0.5f * losses[0], "loss %g, at first %g", (double)losses[39],
           (double)losses[0]);
     ft_run_lengths(m, ids, lengths, NETWORK_N, logits, NETWORK_N * CLASSES);
-    ft_save(m, temporary, (ft_save_options){FT_F32});
+    ft_save(m, temporary, (ft_save_options){.type = FT_F32});
     again = ft_create((ft_desc){.threads = 1});
     ft_load(again, temporary, (ft_load_options){.architecture = NULL});
     ft_set_length(again, NETWORK_L);

@@ -407,8 +407,8 @@ static void test_copy(void)
           && ft_get_tokenizer(s) && ft_get_tokenizer(s) != ft_get_tokenizer(m)
           && !strcmp(ft_architecture(s), ft_architecture(m)) && ft_node_frozen(s, ft_find(s, "fc.bias"))
           && ft_output(s).id == ft_output(m).id, "%s", ft_error_text(m));
-    ft_save(m, "build/share_one.safetensors", (ft_save_options){FT_F32});
-    ft_save(s, "build/share_two.safetensors", (ft_save_options){FT_F32});
+    ft_save(m, "build/share_one.safetensors", (ft_save_options){.type = FT_F32});
+    ft_save(s, "build/share_two.safetensors", (ft_save_options){.type = FT_F32});
     one = bytes_of("build/share_one.safetensors", &a);
     two = bytes_of("build/share_two.safetensors", &b);
     CHECK(a > 1000 && a == b && memcmp(one, two, a) == 0, "the files differ: %zu and %zu bytes", a, b);
@@ -442,7 +442,7 @@ static void test_refused(void)
         CHECK(!ft_share(m, (ft_desc){.precision = "bf16_emulated"}), "another precision");
         refused(m, FT_INVALID, "precision must be the model's own");
     }
-    ft_save(m, "build/share_one.safetensors", (ft_save_options){FT_F32});
+    ft_save(m, "build/share_one.safetensors", (ft_save_options){.type = FT_F32});
     /* A gradient that waits when the model is shared must not be applied. */
     ft_feed(m, ft_find(m, "input"), x, 1);
     ft_feed(m, ft_find(m, "labels"), &label, 1);

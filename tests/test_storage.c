@@ -473,7 +473,7 @@ static void test_round_trips(void)
         store(m, types[t]);
         weights = fingerprint(m);
         output = prediction(m);
-        ft_save(m, path, (ft_save_options){FT_F32});
+        ft_save(m, path, (ft_save_options){.type = FT_F32});
         if (types[t] == FT_I8) check_scales(m);
         content = file_bytes(path, &bytes);
         moved = (unsigned char *)malloc(bytes + 1); /* no tensor is aligned there */
@@ -501,7 +501,7 @@ static void test_round_trips(void)
             if (keep) {
                 CHECK(ft_frozen_digest(other).frozen == ft_frozen_digest(m).frozen,
                       "%s: other digest", ways[way]);
-                ft_save(other, third, (ft_save_options){FT_F32});
+                ft_save(other, third, (ft_save_options){.type = FT_F32});
             }
             ft_destroy(other);
             CHECK(!keep || same_bytes(third, content, bytes), "%s in %s: saved as another file",
@@ -618,7 +618,7 @@ static void test_unfreeze(void)
             round_weights(oracle, types[t]);
             mapped_ever = 0;
             if (map) {
-                ft_save(m, path, (ft_save_options){FT_F32});
+                ft_save(m, path, (ft_save_options){.type = FT_F32});
                 ft_destroy(m);
                 m = ft_create(desc);
                 ft_load(m, path, in_place);
@@ -662,7 +662,7 @@ static void test_mapped_float32(void)
     size_t frozen = 0;
     ft_node node;
     uint64_t output = prediction(m);
-    ft_save(m, path, (ft_save_options){FT_F32});
+    ft_save(m, path, (ft_save_options){.type = FT_F32});
     other = ft_create(desc);
     ft_load(other, path, in_place);
     for (node.id = 1; node.id <= ft_node_count(m); ++node.id)
@@ -759,7 +759,7 @@ static ft_status scenario(memory_count *taken, int t)
     ft_forward(m, true);
     ft_backward(m);
     ft_update(m, 1e-3f);
-    ft_save(m, third, (ft_save_options){FT_F32});
+    ft_save(m, third, (ft_save_options){.type = FT_F32});
     status = ft_error(m);
     ft_clear_error(m); /* what is there can be used, or is missing with an error */
     if (status && ft_output(m).id) ft_run(m, numbers, 3, output, 3 * CLASSES);
@@ -775,7 +775,7 @@ static void test_no_memory(void)
         memory_count taken = {0};
         long at, step, wrong = 0, calls;
         store(m, types[t]);
-        ft_save(m, path, (ft_save_options){FT_F32});
+        ft_save(m, path, (ft_save_options){.type = FT_F32});
         ft_destroy(m);
         CHECK(scenario(&taken, t) == FT_OK && taken.blocks == 0, "without a failure");
         calls = taken.calls;
@@ -797,7 +797,7 @@ static void test_truncated(void)
     size_t bytes, n;
     int wrong = 0;
     store(m, FT_I8);
-    ft_save(m, path, (ft_save_options){FT_F32});
+    ft_save(m, path, (ft_save_options){.type = FT_F32});
     ft_destroy(m);
     content = file_bytes(path, &bytes);
     for (n = 0; n < bytes; n += n < 32 ? 1 : bytes / 37) {
@@ -877,7 +877,7 @@ static void test_device(void)
     uint64_t weights;
     store(m, FT_BF16);
     weights = fingerprint(m);
-    ft_save(m, path, (ft_save_options){FT_F32});
+    ft_save(m, path, (ft_save_options){.type = FT_F32});
     ft_destroy(m);
     if (!has) {
         SKIP("no OpenCL device here");
@@ -959,7 +959,7 @@ static ft_status fit(ft_type type, bool map, int stop)
               "the frozen digest");
         check_types(m, map ? ft_node_type(m, ft_find(m, "one.weight")) : type);
         CHECK(mapped_now == map || others, "%d are mapped", mapped_now);
-        if (!r.stopped) ft_save(m, third, (ft_save_options){FT_F32});
+        if (!r.stopped) ft_save(m, third, (ft_save_options){.type = FT_F32});
     }
     ft_destroy(m);
     return status;
@@ -984,7 +984,7 @@ static void test_resume(void)
             unsigned char *want;
             size_t bytes;
             if (map) store(m, types[t]);
-            ft_save(m, path, (ft_save_options){FT_F32});
+            ft_save(m, path, (ft_save_options){.type = FT_F32});
             ft_destroy(m);
             remove(checkpoint);
             CHECK(fit(types[t], map, 0) == FT_OK, "a whole fit");
@@ -1001,7 +1001,7 @@ static void test_resume(void)
             halve(m, "winograd.weight");
             halve(m, "one.weight");
             if (map) store(m, types[t]);
-            ft_save(m, path, (ft_save_options){FT_F32});
+            ft_save(m, path, (ft_save_options){.type = FT_F32});
             ft_destroy(m);
             CHECK(fit(types[t], map, 0) == FT_OK && same_bytes(third, want, bytes),
                   "%s, mapped %d: the checkpoint's weights are not used", type_names[t], map);
