@@ -347,7 +347,7 @@ static void write_text(const char *path, const char *letters)
 /* Saves a model whose bytes depend on `which`, of about 1 MB. */
 static ft_status save(ft_model *m, const char *path, int which)
 {
-    ft_save_options options = {which ? FT_F16 : FT_F32};
+    ft_save_options options = {.type = which ? FT_F16 : FT_F32};
     if (!ft_find(m, "w").id)
         ft_parameter(m, "w", (ft_parameter_options){.size = {500, which ? 1000 : 500}});
     return ft_save(m, path, options);
