@@ -1862,9 +1862,9 @@ __kernel void copy_blocks(__global const float *from, __global float *to, int co
     X(mul, a * b, b, a)                                                                           \
     X(sub, a - b, 1.0f, -1.0f)                                                                    \
     X(div, a / b, 1.0f / b, -(a / b) / b)                                                         \
-    X(maximum, a > b || isnan(a) ? a : b, a > b ? 1.0f : a < b ? 0.0f : 0.5f,                     \
+    X(maximum, a > b || a != a ? a : b, a > b ? 1.0f : a < b ? 0.0f : 0.5f,                     \
       b > a ? 1.0f : b < a ? 0.0f : 0.5f)                                                         \
-    X(minimum, a < b || isnan(a) ? a : b, a < b ? 1.0f : a > b ? 0.0f : 0.5f,                     \
+    X(minimum, a < b || a != a ? a : b, a < b ? 1.0f : a > b ? 0.0f : 0.5f,                     \
       b < a ? 1.0f : b > a ? 0.0f : 0.5f)                                                         \
     X(equal, a == b ? 1.0f : 0.0f, 0.0f, 0.0f)                                                    \
     X(not_equal, a != b ? 1.0f : 0.0f, 0.0f, 0.0f)                                                \
@@ -2054,7 +2054,7 @@ __kernel void reduce_parts(__global const float *x, __global const float *y,
     end = min(k + length, each);
     for (; k < end; ++k) {
         float v = x[from + place_in(gone.size, gone.step, k)];
-        if (how == 1) best = v > best || isnan(v) ? v : best;
+        if (how == 1) best = v > best || v != v ? v : best;
         else sum += how == 2 ? (v == y[i / parts] ? 1.0f : 0.0f) : v;
     }
     partial[i] = how == 1 ? best : (float)sum;
@@ -2069,7 +2069,7 @@ __kernel void reduce_end(__global const float *partial, __global float *y, int c
     if (i >= count) return;
     for (k = 0; k < parts; ++k) {
         float v = partial[i * parts + k];
-        if (how == 1) best = v > best || isnan(v) ? v : best;
+        if (how == 1) best = v > best || v != v ? v : best;
         else sum += v;
     }
     y[i] = how == 1 ? best : (float)(sum / divisor);

@@ -417,6 +417,7 @@ typedef struct fit_run {
 static bool keep_report(void *user, const ft_progress *p)
 {
     fit_run *run = (fit_run *)user;
+    if (p->preparing) return true;
     if (run->count < MOST_REPORTS) run->reports[run->count++] = *p;
     if (run->count == -run->stop_at) raise(SIGKILL);
     return run->count != run->stop_at;
