@@ -31,6 +31,7 @@ float fabs(float x) { return x < 0.0f ? -x : x; }
 float exp(float x) { return __nvvm_ex2_approx_f(x * 1.442695041f); }
 float log(float x) { return __nvvm_lg2_approx_f(x) * 0.693147181f; }
 float sqrt(float x) { return __nvvm_sqrt_rn_f(x); }
+float pow(float x, float p) { return exp(p * log(x)); }
 float expm1(float x) { return exp(x) - 1.0f; }
 float log1p(float x) { return log(1.0f + x); }
 float tanh(float x) { return 1.0f - 2.0f / (1.0f + exp(2.0f * x)); }
