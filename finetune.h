@@ -23528,7 +23528,8 @@ const char *ft_class_name(const ft_model *m, int index)
 int ft_class_count(const ft_model *m)
 {
     const ft__node *output = m ? ft__get_node(m, m->output) : NULL;
-    return output && output->shape.rank == 2 ? output->shape.size[1] : 0;
+    return output && output->shape.rank == 2 && output->shape.size[1] > 0 ? output->shape.size[1]
+                                                                          : 0;
 }
 
 /* ---- Types of frozen weights ---- */
@@ -31923,6 +31924,7 @@ static ft_status ft__arrays_check_labels(ft_model *m, const ft_data *data, const
 {
     const ft__arrays *arrays = (const ft__arrays *)data->source.user;
     if (data->source.get == ft__arrays_get && !arrays->labels
+        && !ft__array_of(arrays, arrays->labels_name)
         && ft__find_node(m, arrays->labels_name).id)
         return ft__fail(&m->context, FT_INVALID, "%s: the network reads \"%s\", but the arrays have"
                         " no labels", call, arrays->labels_name);
@@ -35227,7 +35229,8 @@ static size_t ft__scored_rows(const ft_model *m, int batch)
     const ft__node *output = m->output.id ? &m->nodes[m->output.id - 1] : NULL;
     const ft__node *loss = m->loss.id ? &m->nodes[m->loss.id - 1] : NULL;
     const ft__node *labels = loss && loss->input_count > 1 ? &m->nodes[loss->inputs[1] - 1] : NULL;
-    if (!labels || labels->type != FT_I32 || !output || output->shape.rank < 2) return 0;
+    if (!labels || !ft__is(loss, FT__CLASSES) || !output || output->shape.rank < 2
+        || output->shape.size[output->shape.rank - 1] < 1) return 0;
     return ft__node_count_at(labels, ft__extent_of(m, batch));
 }
 
@@ -37419,7 +37422,7 @@ static void ft__tell_samples(ft_model *m, const ft__plan *plan, const ft__batch 
     const ft__node *labels = loss->input_count > 1 ? &m->nodes[loss->inputs[1] - 1] : NULL;
     const float *logits = m->output.id ? plan->values[m->output.id - 1] : NULL;
     int classes, i, k;
-    if (!o->sample || !logits || output->shape.rank != 2 || !labels || labels->type != FT_I32)
+    if (!o->sample || !logits || output->shape.rank != 2 || !labels || !ft__is(loss, FT__CLASSES))
         return;
     classes = output->shape.size[1];
     for (i = 0; i < batch->count; ++i, logits += classes) {

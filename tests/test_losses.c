@@ -494,6 +494,58 @@ static void test_custom(void)
     CHECK(calls[0] == 2 && calls[1] == 2, "wave was called %d and %d times", calls[0], calls[1]);
 }
 
+/* The sum of x, whatever the labels are. */
+static bool one_number(void *user, const ft_shape *inputs, int count, ft_shape *output)
+{
+    (void)user;
+    *output = inputs[0];
+    output->rank = 1;
+    output->size[0] = 1;
+    return count == 2;
+}
+
+static void sum_forward(void *user, const ft_view *inputs, int count, const ft_view *output)
+{
+    int i;
+    (void)user;
+    (void)count;
+    output->values[0] = 0;
+    for (i = 0; i < inputs[0].shape.size[0] * 3; ++i) output->values[0] += inputs[0].values[i];
+}
+
+static void sum_backward(void *user, const ft_view *inputs, int count, const ft_view *output)
+{
+    int i;
+    (void)user;
+    (void)count;
+    for (i = 0; inputs[0].gradient && i < inputs[0].shape.size[0] * 3; ++i)
+        inputs[0].gradient[i] += output->gradient[0];
+}
+
+/* A loss of one's own may read integers that are no classes of the output: they are not scored. */
+static void test_no_classes(void)
+{
+    static const float x[8 * 2] = {1, 2, 3, 4, 5, 6, 7, 8};
+    static const int labels[8 * 4] = {1, 2, 0, 1, 2};
+    ft_array more = {"labels", labels};
+    ft_model *m = ft_create((ft_desc){0});
+    ft_node inputs[2];
+    ft_fit_result r;
+    inputs[0] = ft_linear(m, "fc", ft_input(m, "input", (ft_input_options){.size = {2}}), 3,
+                          (ft_linear_options){0});
+    inputs[1] = ft_input(m, "labels", (ft_input_options){.type = FT_I32, .size = {4}});
+    ft_set_output(m, inputs[0]);
+    ft_set_loss(m, ft_custom(m, "loss", inputs, 2, (ft_custom_options){one_number, sum_forward,
+                                                                       sum_backward, NULL}));
+    r = ft_fit(m, ft_arrays(m, 8, x, NULL, (ft_array_options){.more = &more, .more_count = 1}),
+               (ft_fit_options){.epochs = 2});
+    CHECK(ft_error(m) == FT_OK && r.epochs == 2 && r.accuracy == -1, "%s: accuracy %g", ft_error_text(m),
+          r.accuracy);
+    ft_set_output(m, ft_matmul(m, NULL, inputs[0], inputs[0], (ft_matmul_options){.transpose_b = true}));
+    CHECK(ft_class_count(m) == 0, "%d classes of [N, N]", ft_class_count(m));
+    ft_destroy(m);
+}
+
 /* ---- Constants in files; errors ---- */
 
 static void test_constant(void)
@@ -560,6 +612,7 @@ int main(void)
     test_detach();
     test_prefix();
     test_custom();
+    test_no_classes();
     test_constant();
     test_errors();
     ft_file_close(golden);

@@ -222,6 +222,7 @@ static ft_status ft__arrays_check_labels(ft_model *m, const ft_data *data, const
 {
     const ft__arrays *arrays = (const ft__arrays *)data->source.user;
     if (data->source.get == ft__arrays_get && !arrays->labels
+        && !ft__array_of(arrays, arrays->labels_name)
         && ft__find_node(m, arrays->labels_name).id)
         return ft__fail(&m->context, FT_INVALID, "%s: the network reads \"%s\", but the arrays have"
                         " no labels", call, arrays->labels_name);

@@ -138,7 +138,8 @@ const char *ft_class_name(const ft_model *m, int index)
 int ft_class_count(const ft_model *m)
 {
     const ft__node *output = m ? ft__get_node(m, m->output) : NULL;
-    return output && output->shape.rank == 2 ? output->shape.size[1] : 0;
+    return output && output->shape.rank == 2 && output->shape.size[1] > 0 ? output->shape.size[1]
+                                                                          : 0;
 }
 
 /* ---- Types of frozen weights ---- */

@@ -25,7 +25,7 @@ static void ft__tell_samples(ft_model *m, const ft__plan *plan, const ft__batch 
     const ft__node *labels = loss->input_count > 1 ? &m->nodes[loss->inputs[1] - 1] : NULL;
     const float *logits = m->output.id ? plan->values[m->output.id - 1] : NULL;
     int classes, i, k;
-    if (!o->sample || !logits || output->shape.rank != 2 || !labels || labels->type != FT_I32)
+    if (!o->sample || !logits || output->shape.rank != 2 || !labels || !ft__is(loss, FT__CLASSES))
         return;
     classes = output->shape.size[1];
     for (i = 0; i < batch->count; ++i, logits += classes) {

@@ -62,7 +62,8 @@ static size_t ft__scored_rows(const ft_model *m, int batch)
     const ft__node *output = m->output.id ? &m->nodes[m->output.id - 1] : NULL;
     const ft__node *loss = m->loss.id ? &m->nodes[m->loss.id - 1] : NULL;
     const ft__node *labels = loss && loss->input_count > 1 ? &m->nodes[loss->inputs[1] - 1] : NULL;
-    if (!labels || labels->type != FT_I32 || !output || output->shape.rank < 2) return 0;
+    if (!labels || !ft__is(loss, FT__CLASSES) || !output || output->shape.rank < 2
+        || output->shape.size[output->shape.rank - 1] < 1) return 0;
     return ft__node_count_at(labels, ft__extent_of(m, batch));
 }
 
