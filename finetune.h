@@ -8023,9 +8023,10 @@ static bool ft__grow_nodes(ft_model *m)
     return true;
 }
 
-/* Appends a node; {0} with an error if its inputs do not fit or its name is taken. */
+/* Appends a node; {0} with an error if its inputs do not fit or its name is taken. `options`: the
+   operator's member of ft__options, of so many bytes; NULL: zeros. */
 static ft_node ft__add_node(ft_model *m, const ft__row *row, const char *name,
-                            const ft_node *inputs, int count, const ft__options *options)
+                            const ft_node *inputs, int count, const void *options, size_t bytes)
 {
     ft__context *c;
     ft_node result = {0};
@@ -8059,7 +8060,7 @@ static ft_node ft__add_node(ft_model *m, const ft__row *row, const char *name,
     node->op = row->op;
     node->name = ft__copy_text(c, name);
     node->inputs = (int *)ft__allocate(c, (size_t)count + 1, sizeof *node->inputs);
-    if (options) node->options = *options;
+    if (options) memcpy(&node->options, options, bytes);
     node->learning_rate_factor = 1.0f;
     node->weight_decay = -1.0f;
     if (ft__ok(c)) {
@@ -8100,7 +8101,7 @@ static const ft__row *ft__row_of_kind(ft_model *m, const char *kind, const ft__r
 
 ft_node ft_input(ft_model *m, const char *name, ft_input_options options)
 {
-    ft_node node = ft__add_node(m, &ft__row_input, name, NULL, 0, NULL);
+    ft_node node = ft__add_node(m, &ft__row_input, name, NULL, 0, NULL, 0);
     ft__node *made = ft__get_node(m, node);
     int d;
     if (!made) return node;
@@ -8123,7 +8124,7 @@ ft_node ft_parameter(ft_model *m, const char *name, ft_parameter_options options
 {
     ft__context *c = m ? &m->context : NULL;
     ft_node node = ft__add_node(m, options.buffer ? &ft__row_buffer : &ft__row_parameter, name,
-                                NULL, 0, NULL);
+                                NULL, 0, NULL, 0);
     ft__node *made = ft__get_node(m, node);
     size_t count;
     if (!made) return node;
@@ -8151,7 +8152,7 @@ ft_node ft_parameter(ft_model *m, const char *name, ft_parameter_options options
 ft_node ft_constant(ft_model *m, const char *name, int rank, const int *size, const float *values)
 {
     ft__context *c = m ? &m->context : NULL;
-    ft_node node = ft__add_node(m, &ft__row_constant, name, NULL, 0, NULL);
+    ft_node node = ft__add_node(m, &ft__row_constant, name, NULL, 0, NULL, 0);
     ft__node *made = ft__get_node(m, node);
     ft_node none = {0};
     size_t count;
@@ -8243,20 +8244,16 @@ static int ft__pair(const int pair[2], int i, int otherwise)
 
 static ft_node ft__add_simple(ft_model *m, const ft__row *row, const char *name, ft_node x)
 {
-    ft__options o;
-    memset(&o, 0, sizeof o);
-    return ft__add_node(m, row, name, &x, 1, &o);
+    return ft__add_node(m, row, name, &x, 1, NULL, 0);
 }
 
 static ft_node ft__add_pair(ft_model *m, const ft__row *row, const char *name, ft_node a,
-                            ft_node b)
+                            ft_node b, const void *options, size_t bytes)
 {
-    ft__options o;
     ft_node inputs[2];
-    memset(&o, 0, sizeof o);
     inputs[0] = a;
     inputs[1] = b;
-    return ft__add_node(m, row, name, inputs, 2, &o);
+    return ft__add_node(m, row, name, inputs, 2, options, bytes);
 }
 
 /* =============================================================================================
@@ -8796,10 +8793,7 @@ static const ft__row ft__row_dropout = {
 
 ft_node ft_dropout(ft_model *m, const char *name, ft_node x, ft_dropout_options options)
 {
-    ft__options o;
-    memset(&o, 0, sizeof o);
-    o.dropout = options;
-    return ft__add_node(m, &ft__row_dropout, name, &x, 1, &o);
+    return ft__add_node(m, &ft__row_dropout, name, &x, 1, &options, sizeof options);
 }
 
 /* =============================================================================================
@@ -11384,12 +11378,10 @@ ft_node ft_conv2d(ft_model *m, const char *name, ft_node x, int out_channels,
 {
     ft_node inputs[3], none = {0};
     ft_parameter_options p;
-    ft__options o;
     int count, groups = options.groups ? options.groups : 1, channels;
     if (!ft__usable(m)) return none;
     channels = ft__size_of(m, name, x, 1);
     memset(&p, 0, sizeof p);
-    memset(&o, 0, sizeof o);
     if (groups < 1 || channels % groups != 0)
         ft__fail(&m->context, FT_SHAPE, "%s: %d channels cannot be divided into %d groups", name,
                  channels, groups);
@@ -11407,9 +11399,8 @@ ft_node ft_conv2d(ft_model *m, const char *name, ft_node x, int out_channels,
     }
     inputs[0] = x;
     count = ft__weight_inputs(m, name, inputs, options.weight, options.bias, options.no_bias, p);
-    o.conv2d = options;
-    o.conv2d.weight = o.conv2d.bias = none; /* they are inputs now */
-    return ft__add_node(m, &ft__row_conv2d, name, inputs, count, &o);
+    options.weight = options.bias = none; /* they are inputs now */
+    return ft__add_node(m, &ft__row_conv2d, name, inputs, count, &options, sizeof options);
 }
 
 /* =============================================================================================
@@ -11528,7 +11519,7 @@ ft_node ft_conv1d(ft_model *m, const char *name, ft_node x, int out_channels,
 {
     ft_node inputs[3], none = {0};
     ft_parameter_options p;
-    ft__options o;
+    ft_conv2d_options o;
     int count, groups = options.groups ? options.groups : 1, channels, i;
     if (!ft__usable(m)) return none;
     channels = ft__size_of(m, name, x, 1);
@@ -11547,17 +11538,17 @@ ft_node ft_conv1d(ft_model *m, const char *name, ft_node x, int out_channels,
     p.fan_out = out_channels * p.size[2];
     inputs[0] = x;
     count = ft__weight_inputs(m, name, inputs, options.weight, options.bias, options.no_bias, p);
-    o.conv2d.kernel[0] = o.conv2d.stride[0] = o.conv2d.dilation[0] = 1;
-    o.conv2d.kernel[1] = options.kernel;
-    o.conv2d.stride[1] = options.stride;
-    o.conv2d.dilation[1] = options.dilation;
+    o.kernel[0] = o.stride[0] = o.dilation[0] = 1;
+    o.kernel[1] = options.kernel;
+    o.stride[1] = options.stride;
+    o.dilation[1] = options.dilation;
     if (options.causal)
-        o.conv2d.padding[1] = ft__pair(o.conv2d.dilation, 1, 1) * (options.kernel - 1);
+        o.padding[1] = ft__pair(o.dilation, 1, 1) * (options.kernel - 1);
     for (i = 0; i < 2 && !options.causal; ++i)
-        o.conv2d.padding[1 + 2 * i] = options.padding[1] ? options.padding[i] : options.padding[0];
-    o.conv2d.groups = options.groups;
-    o.conv2d.same = options.same;
-    return ft__add_node(m, &ft__row_conv1d, name, inputs, count, &o);
+        o.padding[1 + 2 * i] = options.padding[1] ? options.padding[i] : options.padding[0];
+    o.groups = options.groups;
+    o.same = options.same;
+    return ft__add_node(m, &ft__row_conv1d, name, inputs, count, &o, sizeof o);
 }
 
 /* =============================================================================================
@@ -11788,7 +11779,7 @@ ft_node ft_linear(ft_model *m, const char *name, ft_node x, int out_features,
     if (!ft__usable(m)) return none;
     inputs[0] = x;
     count = ft__weight_inputs(m, name, inputs, options.weight, options.bias, options.no_bias, p);
-    return ft__add_node(m, &ft__row_linear, name, inputs, count, NULL);
+    return ft__add_node(m, &ft__row_linear, name, inputs, count, NULL, 0);
 }
 
 /* =============================================================================================
@@ -12096,12 +12087,9 @@ ft_node ft_batch_norm(ft_model *m, const char *name, ft_node x, ft_batch_norm_op
     static const char *const parts[] = {"weight", "bias", "running_mean", "running_var"};
     ft_node inputs[5], none = {0};
     ft_parameter_options p;
-    ft__options o;
     int i;
     if (!ft__usable(m)) return none;
     memset(&p, 0, sizeof p);
-    memset(&o, 0, sizeof o);
-    o.batch_norm = options;
     p.size[0] = ft__size_of(m, name, x, 1);
     inputs[0] = x;
     for (i = 0; i < 4; ++i) {
@@ -12109,7 +12097,7 @@ ft_node ft_batch_norm(ft_model *m, const char *name, ft_node x, ft_batch_norm_op
         p.buffer = i >= 2;
         inputs[i + 1] = ft__layer_parameter(m, name, parts[i], p);
     }
-    return ft__add_node(m, &ft__row_batch_norm, name, inputs, 5, &o);
+    return ft__add_node(m, &ft__row_batch_norm, name, inputs, 5, &options, sizeof options);
 }
 
 /* =============================================================================================
@@ -12256,13 +12244,10 @@ static const ft__row ft__row_layer_norm = {
 ft_node ft_layer_norm(ft_model *m, const char *name, ft_node x, ft_layer_norm_options options)
 {
     ft_node inputs[3], none = {0};
-    ft__options o;
     if (!ft__usable(m)) return none;
-    memset(&o, 0, sizeof o);
-    o.layer_norm = options;
     inputs[0] = x;
     if (!ft__affine_inputs(m, name, inputs, ft__size_of(m, name, x, -1))) return none;
-    return ft__add_node(m, &ft__row_layer_norm, name, inputs, 3, &o);
+    return ft__add_node(m, &ft__row_layer_norm, name, inputs, 3, &options, sizeof options);
 }
 
 /* =============================================================================================
@@ -12451,15 +12436,12 @@ static const ft__row ft__row_group_norm = {
 ft_node ft_group_norm(ft_model *m, const char *name, ft_node x, ft_group_norm_options options)
 {
     ft_node inputs[3], none = {0};
-    ft__options o;
     if (!ft__usable(m)) return none;
-    memset(&o, 0, sizeof o);
-    o.group_norm.groups = options.groups;
-    o.group_norm.eps = options.eps;
     inputs[0] = x;
     if (!options.no_affine && !ft__affine_inputs(m, name, inputs, ft__size_of(m, name, x, 1)))
         return none;
-    return ft__add_node(m, &ft__row_group_norm, name, inputs, options.no_affine ? 1 : 3, &o);
+    return ft__add_node(m, &ft__row_group_norm, name, inputs, options.no_affine ? 1 : 3, &options,
+                        sizeof options);
 }
 
 /* =============================================================================================
@@ -12813,18 +12795,12 @@ static const ft__row ft__row_global_max_pool = {
 
 ft_node ft_max_pool2d(ft_model *m, const char *name, ft_node x, ft_pool2d_options options)
 {
-    ft__options o;
-    memset(&o, 0, sizeof o);
-    o.pool2d = options;
-    return ft__add_node(m, &ft__row_max_pool2d, name, &x, 1, &o);
+    return ft__add_node(m, &ft__row_max_pool2d, name, &x, 1, &options, sizeof options);
 }
 
 ft_node ft_avg_pool2d(ft_model *m, const char *name, ft_node x, ft_pool2d_options options)
 {
-    ft__options o;
-    memset(&o, 0, sizeof o);
-    o.pool2d = options;
-    return ft__add_node(m, &ft__row_avg_pool2d, name, &x, 1, &o);
+    return ft__add_node(m, &ft__row_avg_pool2d, name, &x, 1, &options, sizeof options);
 }
 
 ft_node ft_global_avg_pool(ft_model *m, const char *name, ft_node x)
@@ -12945,7 +12921,7 @@ ft_node ft_flatten(ft_model *m, const char *name, ft_node x)
 
 ft_node ft_reshape(ft_model *m, const char *name, ft_node x, int rank, const int *size)
 {
-    ft__options o;
+    ft__reshape_options o;
     ft_node none = {0};
     int d;
     memset(&o, 0, sizeof o);
@@ -12956,9 +12932,9 @@ ft_node ft_reshape(ft_model *m, const char *name, ft_node x, int rank, const int
         return none;
     }
     if (rank > 0 && !ft__given(&m->context, size, "ft_reshape: size")) return none;
-    o.reshape.rank = rank;
-    for (d = 0; d < rank; ++d) o.reshape.size[d] = size[d];
-    return ft__add_node(m, &ft__row_reshape, name, &x, 1, &o);
+    o.rank = rank;
+    for (d = 0; d < rank; ++d) o.size[d] = size[d];
+    return ft__add_node(m, &ft__row_reshape, name, &x, 1, &o, sizeof o);
 }
 
 /* =============================================================================================
@@ -13301,12 +13277,12 @@ static const ft__row ft__row_where = {
 
 ft_node ft_add(ft_model *m, const char *name, ft_node a, ft_node b)
 {
-    return ft__add_pair(m, &ft__row_add, name, a, b);
+    return ft__add_pair(m, &ft__row_add, name, a, b, NULL, 0);
 }
 
 ft_node ft_mul(ft_model *m, const char *name, ft_node a, ft_node b)
 {
-    return ft__add_pair(m, &ft__row_mul, name, a, b);
+    return ft__add_pair(m, &ft__row_mul, name, a, b, NULL, 0);
 }
 
 ft_node ft_binary(ft_model *m, const char *kind, const char *name, ft_node a, ft_node b)
@@ -13315,18 +13291,17 @@ ft_node ft_binary(ft_model *m, const char *kind, const char *name, ft_node a, ft
         &ft__row_add, &ft__row_mul, &ft__row_sub, &ft__row_div, &ft__row_maximum, &ft__row_minimum,
         &ft__row_equal, &ft__row_not_equal, &ft__row_less, &ft__row_less_equal, &ft__row_greater,
         &ft__row_greater_equal, NULL};
-    return ft__add_pair(m, ft__row_of_kind(m, kind, rows, "function of two nodes"), name, a, b);
+    return ft__add_pair(m, ft__row_of_kind(m, kind, rows, "function of two nodes"), name, a, b,
+                        NULL, 0);
 }
 
 ft_node ft_where(ft_model *m, const char *name, ft_node condition, ft_node a, ft_node b)
 {
-    ft__options o;
     ft_node inputs[3];
-    memset(&o, 0, sizeof o);
     inputs[0] = condition;
     inputs[1] = a;
     inputs[2] = b;
-    return ft__add_node(m, &ft__row_where, name, inputs, 3, &o);
+    return ft__add_node(m, &ft__row_where, name, inputs, 3, NULL, 0);
 }
 /* =============================================================================================
    [SECTION] operators/elementwise: Functions of one tensor
@@ -13440,7 +13415,7 @@ ft_node ft_unary(ft_model *m, const char *kind, const char *name, ft_node x,
     o.unary = options;
     ft__check_unary(m, row, name, &o);
     if (row && row->fields == ft__affine_fields && o.unary.scale == 0) o.unary.scale = 1;
-    return ft__add_node(m, row, name, &x, 1, &o);
+    return ft__add_node(m, row, name, &x, 1, &o.unary, sizeof o.unary);
 }
 /* =============================================================================================
    [SECTION] operators/reduce: mean, sum and amax over axes
@@ -13639,10 +13614,7 @@ ft_node ft_reduce(ft_model *m, const char *kind, const char *name, ft_node x,
 {
     static const ft__row *const rows[] = {&ft__row_mean, &ft__row_sum, &ft__row_amax, NULL};
     const ft__row *row = ft__row_of_kind(m, kind, rows, "reduction");
-    ft__options o;
-    memset(&o, 0, sizeof o);
-    o.reduce = options;
-    return ft__add_node(m, row, name, &x, 1, &o);
+    return ft__add_node(m, row, name, &x, 1, &options, sizeof options);
 }
 /* =============================================================================================
    [SECTION] operators/custom: An operator by callbacks
@@ -13711,16 +13683,13 @@ static const ft__row ft__row_custom = {
 ft_node ft_custom(ft_model *m, const char *name, const ft_node *inputs, int count,
                   ft_custom_options options)
 {
-    ft__options o;
     ft_node none = {0};
-    memset(&o, 0, sizeof o);
-    o.custom = options;
     if (ft__usable(m) && (count < 1 || count > FT__CUSTOM_INPUTS || !options.forward)) {
         ft__fail(&m->context, FT_INVALID, "%s: ft_custom needs a forward function and 1 to %d"
                  " inputs, not %d", name ? name : "custom", FT__CUSTOM_INPUTS, count);
         return none;
     }
-    return ft__add_node(m, &ft__row_custom, name, inputs, count, &o);
+    return ft__add_node(m, &ft__row_custom, name, inputs, count, &options, sizeof options);
 }
 
 /* =============================================================================================
@@ -13782,10 +13751,9 @@ static const ft__row ft__row_concat = {
 
 ft_node ft_concat(ft_model *m, const char *name, int count, const ft_node *x, int axis)
 {
-    ft__options o;
-    memset(&o, 0, sizeof o);
-    o.concat.axis = axis;
-    return ft__add_node(m, &ft__row_concat, name, x, count, &o);
+    ft__concat_options options;
+    options.axis = axis;
+    return ft__add_node(m, &ft__row_concat, name, x, count, &options, sizeof options);
 }
 
 /* =============================================================================================
@@ -13945,18 +13913,12 @@ static const ft__row ft__row_slice = {
 
 ft_node ft_pad(ft_model *m, const char *name, ft_node x, ft_pad_options options)
 {
-    ft__options o;
-    memset(&o, 0, sizeof o);
-    o.pad = options;
-    return ft__add_node(m, &ft__row_pad, name, &x, 1, &o);
+    return ft__add_node(m, &ft__row_pad, name, &x, 1, &options, sizeof options);
 }
 
 ft_node ft_slice(ft_model *m, const char *name, ft_node x, ft_slice_options options)
 {
-    ft__options o;
-    memset(&o, 0, sizeof o);
-    o.slice = options;
-    return ft__add_node(m, &ft__row_slice, name, &x, 1, &o);
+    return ft__add_node(m, &ft__row_slice, name, &x, 1, &options, sizeof options);
 }
 
 /* =============================================================================================
@@ -14030,7 +13992,7 @@ ft_node ft_permute(ft_model *m, const char *name, ft_node x, int rank, const int
 {
     const ft__node *from = ft__get_node(m, x);
     ft_node none = {0};
-    ft__options o;
+    ft__permute_options o;
     if (!ft__usable(m)) return none;
     memset(&o, 0, sizeof o);
     if (!axes || !from || rank != from->shape.rank) {
@@ -14038,8 +14000,8 @@ ft_node ft_permute(ft_model *m, const char *name, ft_node x, int rank, const int
                  from ? from->shape.rank : 0);
         return none;
     }
-    memcpy(o.permute.axes, axes, (size_t)rank * sizeof *axes);
-    return ft__add_node(m, &ft__row_permute, name, &x, 1, &o);
+    memcpy(o.axes, axes, (size_t)rank * sizeof *axes);
+    return ft__add_node(m, &ft__row_permute, name, &x, 1, &o, sizeof o);
 }
 
 /* =============================================================================================
@@ -14121,13 +14083,9 @@ static const ft__row ft__row_gather = {
 
 ft_node ft_gather(ft_model *m, const char *name, ft_node x, ft_node index, int axis)
 {
-    ft__options o;
-    ft_node inputs[2];
-    memset(&o, 0, sizeof o);
-    o.concat.axis = axis;
-    inputs[0] = x;
-    inputs[1] = index;
-    return ft__add_node(m, &ft__row_gather, name, inputs, 2, &o);
+    ft__concat_options options;
+    options.axis = axis;
+    return ft__add_pair(m, &ft__row_gather, name, x, index, &options, sizeof options);
 }
 
 /* =============================================================================================
@@ -14280,13 +14238,7 @@ static const ft__row ft__row_matmul = {
 
 ft_node ft_matmul(ft_model *m, const char *name, ft_node a, ft_node b, ft_matmul_options options)
 {
-    ft__options o;
-    ft_node inputs[2];
-    memset(&o, 0, sizeof o);
-    o.matmul = options;
-    inputs[0] = a;
-    inputs[1] = b;
-    return ft__add_node(m, &ft__row_matmul, name, inputs, 2, &o);
+    return ft__add_pair(m, &ft__row_matmul, name, a, b, &options, sizeof options);
 }
 
 /* =============================================================================================
@@ -14664,28 +14616,22 @@ static const ft__row ft__row_mse = {
 ft_node ft_cross_entropy(ft_model *m, const char *name, ft_node logits, ft_node labels,
                          ft_loss_options options)
 {
-    ft__options o;
-    ft_node inputs[2];
-    memset(&o, 0, sizeof o);
-    o.loss = options;
-    inputs[0] = logits;
-    inputs[1] = labels;
-    return ft__add_node(m, &ft__row_cross_entropy, name, inputs, 2, &o);
+    return ft__add_pair(m, &ft__row_cross_entropy, name, logits, labels, &options, sizeof options);
 }
 
 ft_node ft_soft_cross_entropy(ft_model *m, const char *name, ft_node logits, ft_node targets)
 {
-    return ft__add_pair(m, &ft__row_soft_cross_entropy, name, logits, targets);
+    return ft__add_pair(m, &ft__row_soft_cross_entropy, name, logits, targets, NULL, 0);
 }
 
 ft_node ft_binary_cross_entropy(ft_model *m, const char *name, ft_node logits, ft_node targets)
 {
-    return ft__add_pair(m, &ft__row_binary_cross_entropy, name, logits, targets);
+    return ft__add_pair(m, &ft__row_binary_cross_entropy, name, logits, targets, NULL, 0);
 }
 
 ft_node ft_mse(ft_model *m, const char *name, ft_node x, ft_node target)
 {
-    return ft__add_pair(m, &ft__row_mse, name, x, target);
+    return ft__add_pair(m, &ft__row_mse, name, x, target, NULL, 0);
 }
 
 /* =============================================================================================
@@ -14764,10 +14710,8 @@ ft_node ft_embedding(ft_model *m, const char *name, ft_node ids, int words, int 
     ft_node inputs[2], none = {0};
     ft_parameter_options p;
     ft__node *weight;
-    ft__options o;
     int i;
     memset(&p, 0, sizeof p);
-    memset(&o, 0, sizeof o);
     if (!ft__usable(m)) return none;
     if (words < 1 || features < 1)
         ft__fail(&m->context, FT_INVALID, "%s: %d words of %d features: both must be above 0", name,
@@ -14776,15 +14720,14 @@ ft_node ft_embedding(ft_model *m, const char *name, ft_node ids, int words, int 
     p.size[1] = features;
     p.initialiser = FT_INIT_KAIMING_NORMAL;
     p.fan_out = 2; /* N(0, 2 / 2) */
-    o.embedding = options;
-    o.embedding.weight = none;
     inputs[0] = ids;
     inputs[1] = options.weight.id ? options.weight : ft__layer_parameter(m, name, "weight", p);
     weight = ft__get_node(m, inputs[1]);
     if (ft__ok(&m->context) && options.padded && !options.weight.id && !m->values_follow
         && options.padding_index >= 0 && options.padding_index < words)
         for (i = 0; i < features; ++i) weight->value[options.padding_index * features + i] = 0;
-    return ft__add_node(m, &ft__row_embedding, name, inputs, 2, &o);
+    options.weight = none; /* it is an input now */
+    return ft__add_node(m, &ft__row_embedding, name, inputs, 2, &options, sizeof options);
 }
 
 /* =============================================================================================
@@ -14920,13 +14863,11 @@ ft_node ft_step_pool(ft_model *m, const char *name, ft_node x, ft_node lengths,
                      ft_step_pool_options options)
 {
     ft_node inputs[2];
-    ft__options o;
     if (options.kind == FT_POOL_ALL) return ft__step_pool_all(m, name, x, lengths, options);
-    memset(&o, 0, sizeof o);
-    o.step_pool = options;
     inputs[0] = x;
     inputs[1] = lengths;
-    return ft__add_node(m, &ft__row_step_pool, name, inputs, lengths.id ? 2 : 1, &o);
+    return ft__add_node(m, &ft__row_step_pool, name, inputs, lengths.id ? 2 : 1, &options,
+                        sizeof options);
 }
 
 /* =============================================================================================
@@ -15661,7 +15602,7 @@ static ft_node ft__carried_state(ft_model *m, const char *layer, const char *par
     ft_node node;
     ft__node *made;
     snprintf(name, sizeof name, "%s.%s_l%d", layer, part, number);
-    node = ft__add_node(m, &ft__row_state, name, NULL, 0, NULL);
+    node = ft__add_node(m, &ft__row_state, name, NULL, 0, NULL, 0);
     made = ft__get_node(m, node);
     if (!made) return node;
     made->shape.rank = 2;
@@ -15747,7 +15688,7 @@ static ft_node ft__recurrent_layer(ft_model *m, const ft__row *row, const char *
     int layers = options->layers ? options->layers : 1;
     int features = hidden * (options->bidirectional ? 2 : 1);
     ft_node inputs[12], none = {0};
-    ft__options o;
+    ft__recurrent_options o;
     char below[512], both[544], suffix[32];
     memset(&o, 0, sizeof o);
     snprintf(suffix, sizeof suffix, "_l%d", layer);
@@ -15756,24 +15697,24 @@ static ft_node ft__recurrent_layer(ft_model *m, const ft__row *row, const char *
                                                        options->dropout, options->locked);
     count = ft__recurrent_parameters(m, name, layer, gates, ft__size_of(m, name, x, -1), hidden,
                                      options, inputs);
-    o.recurrent.hidden = hidden;
-    o.recurrent.bidirectional = options->bidirectional;
-    o.recurrent.no_bias = options->no_bias;
-    o.recurrent.relu = options->relu && gates == 1;
-    o.recurrent.carry = options->carry;
-    o.recurrent.lengths = options->lengths.id != 0;
-    o.recurrent.initial = options->carry || options->hidden.id != 0;
-    o.recurrent.cells = options->final_states && ft__has_cells(row->op);
-    if (o.recurrent.lengths) inputs[count++] = options->lengths;
-    if (o.recurrent.initial)
+    o.hidden = hidden;
+    o.bidirectional = options->bidirectional;
+    o.no_bias = options->no_bias;
+    o.relu = options->relu && gates == 1;
+    o.carry = options->carry;
+    o.lengths = options->lengths.id != 0;
+    o.initial = options->carry || options->hidden.id != 0;
+    o.cells = options->final_states && ft__has_cells(row->op);
+    if (o.lengths) inputs[count++] = options->lengths;
+    if (o.initial)
         inputs[count++] = ft__first_state(m, name, layer, features, false, options);
-    if (o.recurrent.initial && ft__has_cells(row->op))
+    if (o.initial && ft__has_cells(row->op))
         inputs[count++] = ft__first_state(m, name, layer, features, true, options);
     if (!ft__usable(m)) return none;
     if (layer == layers - 1) snprintf(below, sizeof below, "%s", name);
-    if (!o.recurrent.cells) return ft__add_node(m, row, below, inputs, count, &o);
+    if (!o.cells) return ft__add_node(m, row, below, inputs, count, &o, sizeof o);
     snprintf(both, sizeof both, "%s.states", below);
-    x = ft__add_node(m, row, both, inputs, count, &o);
+    x = ft__add_node(m, row, both, inputs, count, &o, sizeof o);
     snprintf(both, sizeof both, "%s.cells", below);
     ft__states_part(m, both, x, features);
     return ft__states_part(m, below, x, 0);
@@ -23772,17 +23713,13 @@ const char *ft_activation_kind(int index)
 /* The operator of this activation; FT__OP_none with an error if the name is unknown. */
 static int ft__activation_named(ft_model *m, const char *kind)
 {
-    char known[300] = "";
-    int op, at = 0, i;
-    if (!ft__usable(m) || !ft__given(&m->context, kind, "the kind of an activation"))
-        return FT__OP_none;
-    op = ft__op_named(kind);
-    if (ft__rows[op]->flags & FT__BY_KIND) return op;
-    for (i = 0; ft_activation_kind(i) && at < (int)sizeof known; ++i)
-        at += snprintf(known + at, sizeof known - (size_t)at, "%s%s", i ? ", " : "",
-                       ft_activation_kind(i));
-    ft__fail(&m->context, FT_INVALID, "%s: unknown activation; it must be one of %s", kind, known);
-    return FT__OP_none;
+    const ft__row *rows[FT__OP_COUNT + 1], *row;
+    int op, count = 0;
+    for (op = 0; op < FT__OP_COUNT; ++op)
+        if (ft__rows[op]->flags & FT__BY_KIND) rows[count++] = ft__rows[op];
+    rows[count] = NULL;
+    row = ft__row_of_kind(m, kind, rows, "activation");
+    return row ? row->op : FT__OP_none;
 }
 
 static void ft__check_activation(ft_model *m, const char *kind, const ft_activation_options *o)
@@ -23796,11 +23733,8 @@ ft_node ft_activation(ft_model *m, const char *kind, const char *name, ft_node x
                       ft_activation_options options)
 {
     int op = ft__activation_named(m, kind);
-    ft__options o;
     ft__check_activation(m, kind, &options);
-    memset(&o, 0, sizeof o);
-    o.activation = options;
-    return ft__add_node(m, ft__rows[op], name, &x, 1, &o);
+    return ft__add_node(m, ft__rows[op], name, &x, 1, &options, sizeof options);
 }
 
 /* =============================================================================================
@@ -26499,7 +26433,7 @@ static bool ft__read_field(const ft__graph_reader *r, int node, const ft__field 
 static ft_node ft__read_leaf(ft__graph_reader *r, int node, int op, const char *name)
 {
     ft__context *c = &r->m->context;
-    ft_node made = ft__add_node(r->m, ft__rows[op], name, NULL, 0, NULL), none = {0};
+    ft_node made = ft__add_node(r->m, ft__rows[op], name, NULL, 0, NULL, 0), none = {0};
     ft__node *leaf = ft__get_node(r->m, made);
     const char *type = ft__json_string(r->json, ft__json_member(r->json, node, "type"));
     ft_tensor_info info;
@@ -26559,7 +26493,8 @@ static ft_node ft__read_operator(ft__graph_reader *r, int node, int op, const ch
             inputs[i].id = r->ids[number];
         else ft__graph_fault(r, "an input does not come before", name);
     }
-    if (inputs) made = ft__add_node(r->m, ft__rows[op], name, inputs, count, &options);
+    if (inputs)
+        made = ft__add_node(r->m, ft__rows[op], name, inputs, count, &options, sizeof options);
     ft__release(&r->m->context, inputs);
     return made;
 }

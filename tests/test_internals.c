@@ -178,7 +178,7 @@ static void test_no_state(void)
     inputs[0] = x;
     inputs[1] = ft_parameter(m, "ih", (ft_parameter_options){.size = {2, 3}});
     inputs[2] = ft_parameter(m, "hh", (ft_parameter_options){.size = {2, 2}});
-    ft__add_node(m, &ft__row_rnn, "rnn", inputs, 3, &o);
+    ft__add_node(m, &ft__row_rnn, "rnn", inputs, 3, &o, sizeof o);
     CHECK(ft_error(m) == FT_INVALID && strstr(ft_error_text(m), "carry needs a first state"), "%s",
           ft_error_text(m));
     ft_destroy(m);

@@ -454,7 +454,7 @@ static bool ft__read_field(const ft__graph_reader *r, int node, const ft__field 
 static ft_node ft__read_leaf(ft__graph_reader *r, int node, int op, const char *name)
 {
     ft__context *c = &r->m->context;
-    ft_node made = ft__add_node(r->m, ft__rows[op], name, NULL, 0, NULL), none = {0};
+    ft_node made = ft__add_node(r->m, ft__rows[op], name, NULL, 0, NULL, 0), none = {0};
     ft__node *leaf = ft__get_node(r->m, made);
     const char *type = ft__json_string(r->json, ft__json_member(r->json, node, "type"));
     ft_tensor_info info;
@@ -514,7 +514,8 @@ static ft_node ft__read_operator(ft__graph_reader *r, int node, int op, const ch
             inputs[i].id = r->ids[number];
         else ft__graph_fault(r, "an input does not come before", name);
     }
-    if (inputs) made = ft__add_node(r->m, ft__rows[op], name, inputs, count, &options);
+    if (inputs)
+        made = ft__add_node(r->m, ft__rows[op], name, inputs, count, &options, sizeof options);
     ft__release(&r->m->context, inputs);
     return made;
 }

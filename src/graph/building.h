@@ -21,17 +21,13 @@ const char *ft_activation_kind(int index)
 /* The operator of this activation; FT__OP_none with an error if the name is unknown. */
 static int ft__activation_named(ft_model *m, const char *kind)
 {
-    char known[300] = "";
-    int op, at = 0, i;
-    if (!ft__usable(m) || !ft__given(&m->context, kind, "the kind of an activation"))
-        return FT__OP_none;
-    op = ft__op_named(kind);
-    if (ft__rows[op]->flags & FT__BY_KIND) return op;
-    for (i = 0; ft_activation_kind(i) && at < (int)sizeof known; ++i)
-        at += snprintf(known + at, sizeof known - (size_t)at, "%s%s", i ? ", " : "",
-                       ft_activation_kind(i));
-    ft__fail(&m->context, FT_INVALID, "%s: unknown activation; it must be one of %s", kind, known);
-    return FT__OP_none;
+    const ft__row *rows[FT__OP_COUNT + 1], *row;
+    int op, count = 0;
+    for (op = 0; op < FT__OP_COUNT; ++op)
+        if (ft__rows[op]->flags & FT__BY_KIND) rows[count++] = ft__rows[op];
+    rows[count] = NULL;
+    row = ft__row_of_kind(m, kind, rows, "activation");
+    return row ? row->op : FT__OP_none;
 }
 
 static void ft__check_activation(ft_model *m, const char *kind, const ft_activation_options *o)
@@ -45,9 +41,6 @@ ft_node ft_activation(ft_model *m, const char *kind, const char *name, ft_node x
                       ft_activation_options options)
 {
     int op = ft__activation_named(m, kind);
-    ft__options o;
     ft__check_activation(m, kind, &options);
-    memset(&o, 0, sizeof o);
-    o.activation = options;
-    return ft__add_node(m, ft__rows[op], name, &x, 1, &o);
+    return ft__add_node(m, ft__rows[op], name, &x, 1, &options, sizeof options);
 }

@@ -125,9 +125,10 @@ static bool ft__grow_nodes(ft_model *m)
     return true;
 }
 
-/* Appends a node; {0} with an error if its inputs do not fit or its name is taken. */
+/* Appends a node; {0} with an error if its inputs do not fit or its name is taken. `options`: the
+   operator's member of ft__options, of so many bytes; NULL: zeros. */
 static ft_node ft__add_node(ft_model *m, const ft__row *row, const char *name,
-                            const ft_node *inputs, int count, const ft__options *options)
+                            const ft_node *inputs, int count, const void *options, size_t bytes)
 {
     ft__context *c;
     ft_node result = {0};
@@ -161,7 +162,7 @@ static ft_node ft__add_node(ft_model *m, const ft__row *row, const char *name,
     node->op = row->op;
     node->name = ft__copy_text(c, name);
     node->inputs = (int *)ft__allocate(c, (size_t)count + 1, sizeof *node->inputs);
-    if (options) node->options = *options;
+    if (options) memcpy(&node->options, options, bytes);
     node->learning_rate_factor = 1.0f;
     node->weight_decay = -1.0f;
     if (ft__ok(c)) {
@@ -202,7 +203,7 @@ static const ft__row *ft__row_of_kind(ft_model *m, const char *kind, const ft__r
 
 ft_node ft_input(ft_model *m, const char *name, ft_input_options options)
 {
-    ft_node node = ft__add_node(m, &ft__row_input, name, NULL, 0, NULL);
+    ft_node node = ft__add_node(m, &ft__row_input, name, NULL, 0, NULL, 0);
     ft__node *made = ft__get_node(m, node);
     int d;
     if (!made) return node;
@@ -225,7 +226,7 @@ ft_node ft_parameter(ft_model *m, const char *name, ft_parameter_options options
 {
     ft__context *c = m ? &m->context : NULL;
     ft_node node = ft__add_node(m, options.buffer ? &ft__row_buffer : &ft__row_parameter, name,
-                                NULL, 0, NULL);
+                                NULL, 0, NULL, 0);
     ft__node *made = ft__get_node(m, node);
     size_t count;
     if (!made) return node;
@@ -253,7 +254,7 @@ ft_node ft_parameter(ft_model *m, const char *name, ft_parameter_options options
 ft_node ft_constant(ft_model *m, const char *name, int rank, const int *size, const float *values)
 {
     ft__context *c = m ? &m->context : NULL;
-    ft_node node = ft__add_node(m, &ft__row_constant, name, NULL, 0, NULL);
+    ft_node node = ft__add_node(m, &ft__row_constant, name, NULL, 0, NULL, 0);
     ft__node *made = ft__get_node(m, node);
     ft_node none = {0};
     size_t count;
@@ -345,18 +346,14 @@ static int ft__pair(const int pair[2], int i, int otherwise)
 
 static ft_node ft__add_simple(ft_model *m, const ft__row *row, const char *name, ft_node x)
 {
-    ft__options o;
-    memset(&o, 0, sizeof o);
-    return ft__add_node(m, row, name, &x, 1, &o);
+    return ft__add_node(m, row, name, &x, 1, NULL, 0);
 }
 
 static ft_node ft__add_pair(ft_model *m, const ft__row *row, const char *name, ft_node a,
-                            ft_node b)
+                            ft_node b, const void *options, size_t bytes)
 {
-    ft__options o;
     ft_node inputs[2];
-    memset(&o, 0, sizeof o);
     inputs[0] = a;
     inputs[1] = b;
-    return ft__add_node(m, row, name, inputs, 2, &o);
+    return ft__add_node(m, row, name, inputs, 2, options, bytes);
 }

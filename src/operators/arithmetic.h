@@ -349,12 +349,12 @@ static const ft__row ft__row_where = {
 
 ft_node ft_add(ft_model *m, const char *name, ft_node a, ft_node b)
 {
-    return ft__add_pair(m, &ft__row_add, name, a, b);
+    return ft__add_pair(m, &ft__row_add, name, a, b, NULL, 0);
 }
 
 ft_node ft_mul(ft_model *m, const char *name, ft_node a, ft_node b)
 {
-    return ft__add_pair(m, &ft__row_mul, name, a, b);
+    return ft__add_pair(m, &ft__row_mul, name, a, b, NULL, 0);
 }
 
 ft_node ft_binary(ft_model *m, const char *kind, const char *name, ft_node a, ft_node b)
@@ -363,16 +363,15 @@ ft_node ft_binary(ft_model *m, const char *kind, const char *name, ft_node a, ft
         &ft__row_add, &ft__row_mul, &ft__row_sub, &ft__row_div, &ft__row_maximum, &ft__row_minimum,
         &ft__row_equal, &ft__row_not_equal, &ft__row_less, &ft__row_less_equal, &ft__row_greater,
         &ft__row_greater_equal, NULL};
-    return ft__add_pair(m, ft__row_of_kind(m, kind, rows, "function of two nodes"), name, a, b);
+    return ft__add_pair(m, ft__row_of_kind(m, kind, rows, "function of two nodes"), name, a, b,
+                        NULL, 0);
 }
 
 ft_node ft_where(ft_model *m, const char *name, ft_node condition, ft_node a, ft_node b)
 {
-    ft__options o;
     ft_node inputs[3];
-    memset(&o, 0, sizeof o);
     inputs[0] = condition;
     inputs[1] = a;
     inputs[2] = b;
-    return ft__add_node(m, &ft__row_where, name, inputs, 3, &o);
+    return ft__add_node(m, &ft__row_where, name, inputs, 3, NULL, 0);
 }

@@ -317,12 +317,9 @@ ft_node ft_batch_norm(ft_model *m, const char *name, ft_node x, ft_batch_norm_op
     static const char *const parts[] = {"weight", "bias", "running_mean", "running_var"};
     ft_node inputs[5], none = {0};
     ft_parameter_options p;
-    ft__options o;
     int i;
     if (!ft__usable(m)) return none;
     memset(&p, 0, sizeof p);
-    memset(&o, 0, sizeof o);
-    o.batch_norm = options;
     p.size[0] = ft__size_of(m, name, x, 1);
     inputs[0] = x;
     for (i = 0; i < 4; ++i) {
@@ -330,5 +327,5 @@ ft_node ft_batch_norm(ft_model *m, const char *name, ft_node x, ft_batch_norm_op
         p.buffer = i >= 2;
         inputs[i + 1] = ft__layer_parameter(m, name, parts[i], p);
     }
-    return ft__add_node(m, &ft__row_batch_norm, name, inputs, 5, &o);
+    return ft__add_node(m, &ft__row_batch_norm, name, inputs, 5, &options, sizeof options);
 }

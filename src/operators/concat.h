@@ -65,8 +65,7 @@ static const ft__row ft__row_concat = {
 
 ft_node ft_concat(ft_model *m, const char *name, int count, const ft_node *x, int axis)
 {
-    ft__options o;
-    memset(&o, 0, sizeof o);
-    o.concat.axis = axis;
-    return ft__add_node(m, &ft__row_concat, name, x, count, &o);
+    ft__concat_options options;
+    options.axis = axis;
+    return ft__add_node(m, &ft__row_concat, name, x, count, &options, sizeof options);
 }

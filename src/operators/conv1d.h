@@ -124,7 +124,7 @@ ft_node ft_conv1d(ft_model *m, const char *name, ft_node x, int out_channels,
 {
     ft_node inputs[3], none = {0};
     ft_parameter_options p;
-    ft__options o;
+    ft_conv2d_options o;
     int count, groups = options.groups ? options.groups : 1, channels, i;
     if (!ft__usable(m)) return none;
     channels = ft__size_of(m, name, x, 1);
@@ -143,15 +143,15 @@ ft_node ft_conv1d(ft_model *m, const char *name, ft_node x, int out_channels,
     p.fan_out = out_channels * p.size[2];
     inputs[0] = x;
     count = ft__weight_inputs(m, name, inputs, options.weight, options.bias, options.no_bias, p);
-    o.conv2d.kernel[0] = o.conv2d.stride[0] = o.conv2d.dilation[0] = 1;
-    o.conv2d.kernel[1] = options.kernel;
-    o.conv2d.stride[1] = options.stride;
-    o.conv2d.dilation[1] = options.dilation;
+    o.kernel[0] = o.stride[0] = o.dilation[0] = 1;
+    o.kernel[1] = options.kernel;
+    o.stride[1] = options.stride;
+    o.dilation[1] = options.dilation;
     if (options.causal)
-        o.conv2d.padding[1] = ft__pair(o.conv2d.dilation, 1, 1) * (options.kernel - 1);
+        o.padding[1] = ft__pair(o.dilation, 1, 1) * (options.kernel - 1);
     for (i = 0; i < 2 && !options.causal; ++i)
-        o.conv2d.padding[1 + 2 * i] = options.padding[1] ? options.padding[i] : options.padding[0];
-    o.conv2d.groups = options.groups;
-    o.conv2d.same = options.same;
-    return ft__add_node(m, &ft__row_conv1d, name, inputs, count, &o);
+        o.padding[1 + 2 * i] = options.padding[1] ? options.padding[i] : options.padding[0];
+    o.groups = options.groups;
+    o.same = options.same;
+    return ft__add_node(m, &ft__row_conv1d, name, inputs, count, &o, sizeof o);
 }

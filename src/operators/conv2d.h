@@ -86,12 +86,10 @@ ft_node ft_conv2d(ft_model *m, const char *name, ft_node x, int out_channels,
 {
     ft_node inputs[3], none = {0};
     ft_parameter_options p;
-    ft__options o;
     int count, groups = options.groups ? options.groups : 1, channels;
     if (!ft__usable(m)) return none;
     channels = ft__size_of(m, name, x, 1);
     memset(&p, 0, sizeof p);
-    memset(&o, 0, sizeof o);
     if (groups < 1 || channels % groups != 0)
         ft__fail(&m->context, FT_SHAPE, "%s: %d channels cannot be divided into %d groups", name,
                  channels, groups);
@@ -109,7 +107,6 @@ ft_node ft_conv2d(ft_model *m, const char *name, ft_node x, int out_channels,
     }
     inputs[0] = x;
     count = ft__weight_inputs(m, name, inputs, options.weight, options.bias, options.no_bias, p);
-    o.conv2d = options;
-    o.conv2d.weight = o.conv2d.bias = none; /* they are inputs now */
-    return ft__add_node(m, &ft__row_conv2d, name, inputs, count, &o);
+    options.weight = options.bias = none; /* they are inputs now */
+    return ft__add_node(m, &ft__row_conv2d, name, inputs, count, &options, sizeof options);
 }

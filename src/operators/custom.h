@@ -72,14 +72,11 @@ static const ft__row ft__row_custom = {
 ft_node ft_custom(ft_model *m, const char *name, const ft_node *inputs, int count,
                   ft_custom_options options)
 {
-    ft__options o;
     ft_node none = {0};
-    memset(&o, 0, sizeof o);
-    o.custom = options;
     if (ft__usable(m) && (count < 1 || count > FT__CUSTOM_INPUTS || !options.forward)) {
         ft__fail(&m->context, FT_INVALID, "%s: ft_custom needs a forward function and 1 to %d"
                  " inputs, not %d", name ? name : "custom", FT__CUSTOM_INPUTS, count);
         return none;
     }
-    return ft__add_node(m, &ft__row_custom, name, inputs, count, &o);
+    return ft__add_node(m, &ft__row_custom, name, inputs, count, &options, sizeof options);
 }

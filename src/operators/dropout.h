@@ -81,8 +81,5 @@ static const ft__row ft__row_dropout = {
 
 ft_node ft_dropout(ft_model *m, const char *name, ft_node x, ft_dropout_options options)
 {
-    ft__options o;
-    memset(&o, 0, sizeof o);
-    o.dropout = options;
-    return ft__add_node(m, &ft__row_dropout, name, &x, 1, &o);
+    return ft__add_node(m, &ft__row_dropout, name, &x, 1, &options, sizeof options);
 }

@@ -121,5 +121,5 @@ ft_node ft_unary(ft_model *m, const char *kind, const char *name, ft_node x,
     o.unary = options;
     ft__check_unary(m, row, name, &o);
     if (row && row->fields == ft__affine_fields && o.unary.scale == 0) o.unary.scale = 1;
-    return ft__add_node(m, row, name, &x, 1, &o);
+    return ft__add_node(m, row, name, &x, 1, &o.unary, sizeof o.unary);
 }

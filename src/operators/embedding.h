@@ -84,10 +84,8 @@ ft_node ft_embedding(ft_model *m, const char *name, ft_node ids, int words, int 
     ft_node inputs[2], none = {0};
     ft_parameter_options p;
     ft__node *weight;
-    ft__options o;
     int i;
     memset(&p, 0, sizeof p);
-    memset(&o, 0, sizeof o);
     if (!ft__usable(m)) return none;
     if (words < 1 || features < 1)
         ft__fail(&m->context, FT_INVALID, "%s: %d words of %d features: both must be above 0", name,
@@ -96,13 +94,12 @@ ft_node ft_embedding(ft_model *m, const char *name, ft_node ids, int words, int 
     p.size[1] = features;
     p.initialiser = FT_INIT_KAIMING_NORMAL;
     p.fan_out = 2; /* N(0, 2 / 2) */
-    o.embedding = options;
-    o.embedding.weight = none;
     inputs[0] = ids;
     inputs[1] = options.weight.id ? options.weight : ft__layer_parameter(m, name, "weight", p);
     weight = ft__get_node(m, inputs[1]);
     if (ft__ok(&m->context) && options.padded && !options.weight.id && !m->values_follow
         && options.padding_index >= 0 && options.padding_index < words)
         for (i = 0; i < features; ++i) weight->value[options.padding_index * features + i] = 0;
-    return ft__add_node(m, &ft__row_embedding, name, inputs, 2, &o);
+    options.weight = none; /* it is an input now */
+    return ft__add_node(m, &ft__row_embedding, name, inputs, 2, &options, sizeof options);
 }

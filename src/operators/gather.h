@@ -88,11 +88,7 @@ static const ft__row ft__row_gather = {
 
 ft_node ft_gather(ft_model *m, const char *name, ft_node x, ft_node index, int axis)
 {
-    ft__options o;
-    ft_node inputs[2];
-    memset(&o, 0, sizeof o);
-    o.concat.axis = axis;
-    inputs[0] = x;
-    inputs[1] = index;
-    return ft__add_node(m, &ft__row_gather, name, inputs, 2, &o);
+    ft__concat_options options;
+    options.axis = axis;
+    return ft__add_pair(m, &ft__row_gather, name, x, index, &options, sizeof options);
 }

@@ -194,13 +194,10 @@ static const ft__row ft__row_group_norm = {
 ft_node ft_group_norm(ft_model *m, const char *name, ft_node x, ft_group_norm_options options)
 {
     ft_node inputs[3], none = {0};
-    ft__options o;
     if (!ft__usable(m)) return none;
-    memset(&o, 0, sizeof o);
-    o.group_norm.groups = options.groups;
-    o.group_norm.eps = options.eps;
     inputs[0] = x;
     if (!options.no_affine && !ft__affine_inputs(m, name, inputs, ft__size_of(m, name, x, 1)))
         return none;
-    return ft__add_node(m, &ft__row_group_norm, name, inputs, options.no_affine ? 1 : 3, &o);
+    return ft__add_node(m, &ft__row_group_norm, name, inputs, options.no_affine ? 1 : 3, &options,
+                        sizeof options);
 }

@@ -152,11 +152,8 @@ static const ft__row ft__row_layer_norm = {
 ft_node ft_layer_norm(ft_model *m, const char *name, ft_node x, ft_layer_norm_options options)
 {
     ft_node inputs[3], none = {0};
-    ft__options o;
     if (!ft__usable(m)) return none;
-    memset(&o, 0, sizeof o);
-    o.layer_norm = options;
     inputs[0] = x;
     if (!ft__affine_inputs(m, name, inputs, ft__size_of(m, name, x, -1))) return none;
-    return ft__add_node(m, &ft__row_layer_norm, name, inputs, 3, &o);
+    return ft__add_node(m, &ft__row_layer_norm, name, inputs, 3, &options, sizeof options);
 }

@@ -243,5 +243,5 @@ ft_node ft_linear(ft_model *m, const char *name, ft_node x, int out_features,
     if (!ft__usable(m)) return none;
     inputs[0] = x;
     count = ft__weight_inputs(m, name, inputs, options.weight, options.bias, options.no_bias, p);
-    return ft__add_node(m, &ft__row_linear, name, inputs, count, NULL);
+    return ft__add_node(m, &ft__row_linear, name, inputs, count, NULL, 0);
 }

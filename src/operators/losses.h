@@ -384,26 +384,20 @@ static const ft__row ft__row_mse = {
 ft_node ft_cross_entropy(ft_model *m, const char *name, ft_node logits, ft_node labels,
                          ft_loss_options options)
 {
-    ft__options o;
-    ft_node inputs[2];
-    memset(&o, 0, sizeof o);
-    o.loss = options;
-    inputs[0] = logits;
-    inputs[1] = labels;
-    return ft__add_node(m, &ft__row_cross_entropy, name, inputs, 2, &o);
+    return ft__add_pair(m, &ft__row_cross_entropy, name, logits, labels, &options, sizeof options);
 }
 
 ft_node ft_soft_cross_entropy(ft_model *m, const char *name, ft_node logits, ft_node targets)
 {
-    return ft__add_pair(m, &ft__row_soft_cross_entropy, name, logits, targets);
+    return ft__add_pair(m, &ft__row_soft_cross_entropy, name, logits, targets, NULL, 0);
 }
 
 ft_node ft_binary_cross_entropy(ft_model *m, const char *name, ft_node logits, ft_node targets)
 {
-    return ft__add_pair(m, &ft__row_binary_cross_entropy, name, logits, targets);
+    return ft__add_pair(m, &ft__row_binary_cross_entropy, name, logits, targets, NULL, 0);
 }
 
 ft_node ft_mse(ft_model *m, const char *name, ft_node x, ft_node target)
 {
-    return ft__add_pair(m, &ft__row_mse, name, x, target);
+    return ft__add_pair(m, &ft__row_mse, name, x, target, NULL, 0);
 }

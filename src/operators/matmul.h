@@ -160,11 +160,5 @@ static const ft__row ft__row_matmul = {
 
 ft_node ft_matmul(ft_model *m, const char *name, ft_node a, ft_node b, ft_matmul_options options)
 {
-    ft__options o;
-    ft_node inputs[2];
-    memset(&o, 0, sizeof o);
-    o.matmul = options;
-    inputs[0] = a;
-    inputs[1] = b;
-    return ft__add_node(m, &ft__row_matmul, name, inputs, 2, &o);
+    return ft__add_pair(m, &ft__row_matmul, name, a, b, &options, sizeof options);
 }

@@ -164,16 +164,10 @@ static const ft__row ft__row_slice = {
 
 ft_node ft_pad(ft_model *m, const char *name, ft_node x, ft_pad_options options)
 {
-    ft__options o;
-    memset(&o, 0, sizeof o);
-    o.pad = options;
-    return ft__add_node(m, &ft__row_pad, name, &x, 1, &o);
+    return ft__add_node(m, &ft__row_pad, name, &x, 1, &options, sizeof options);
 }
 
 ft_node ft_slice(ft_model *m, const char *name, ft_node x, ft_slice_options options)
 {
-    ft__options o;
-    memset(&o, 0, sizeof o);
-    o.slice = options;
-    return ft__add_node(m, &ft__row_slice, name, &x, 1, &o);
+    return ft__add_node(m, &ft__row_slice, name, &x, 1, &options, sizeof options);
 }

@@ -79,7 +79,7 @@ ft_node ft_permute(ft_model *m, const char *name, ft_node x, int rank, const int
 {
     const ft__node *from = ft__get_node(m, x);
     ft_node none = {0};
-    ft__options o;
+    ft__permute_options o;
     if (!ft__usable(m)) return none;
     memset(&o, 0, sizeof o);
     if (!axes || !from || rank != from->shape.rank) {
@@ -87,6 +87,6 @@ ft_node ft_permute(ft_model *m, const char *name, ft_node x, int rank, const int
                  from ? from->shape.rank : 0);
         return none;
     }
-    memcpy(o.permute.axes, axes, (size_t)rank * sizeof *axes);
-    return ft__add_node(m, &ft__row_permute, name, &x, 1, &o);
+    memcpy(o.axes, axes, (size_t)rank * sizeof *axes);
+    return ft__add_node(m, &ft__row_permute, name, &x, 1, &o, sizeof o);
 }

@@ -359,18 +359,12 @@ static const ft__row ft__row_global_max_pool = {
 
 ft_node ft_max_pool2d(ft_model *m, const char *name, ft_node x, ft_pool2d_options options)
 {
-    ft__options o;
-    memset(&o, 0, sizeof o);
-    o.pool2d = options;
-    return ft__add_node(m, &ft__row_max_pool2d, name, &x, 1, &o);
+    return ft__add_node(m, &ft__row_max_pool2d, name, &x, 1, &options, sizeof options);
 }
 
 ft_node ft_avg_pool2d(ft_model *m, const char *name, ft_node x, ft_pool2d_options options)
 {
-    ft__options o;
-    memset(&o, 0, sizeof o);
-    o.pool2d = options;
-    return ft__add_node(m, &ft__row_avg_pool2d, name, &x, 1, &o);
+    return ft__add_node(m, &ft__row_avg_pool2d, name, &x, 1, &options, sizeof options);
 }
 
 ft_node ft_global_avg_pool(ft_model *m, const char *name, ft_node x)

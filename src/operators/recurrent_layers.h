@@ -22,7 +22,7 @@ static ft_node ft__carried_state(ft_model *m, const char *layer, const char *par
     ft_node node;
     ft__node *made;
     snprintf(name, sizeof name, "%s.%s_l%d", layer, part, number);
-    node = ft__add_node(m, &ft__row_state, name, NULL, 0, NULL);
+    node = ft__add_node(m, &ft__row_state, name, NULL, 0, NULL, 0);
     made = ft__get_node(m, node);
     if (!made) return node;
     made->shape.rank = 2;
@@ -108,7 +108,7 @@ static ft_node ft__recurrent_layer(ft_model *m, const ft__row *row, const char *
     int layers = options->layers ? options->layers : 1;
     int features = hidden * (options->bidirectional ? 2 : 1);
     ft_node inputs[12], none = {0};
-    ft__options o;
+    ft__recurrent_options o;
     char below[512], both[544], suffix[32];
     memset(&o, 0, sizeof o);
     snprintf(suffix, sizeof suffix, "_l%d", layer);
@@ -117,24 +117,24 @@ static ft_node ft__recurrent_layer(ft_model *m, const ft__row *row, const char *
                                                        options->dropout, options->locked);
     count = ft__recurrent_parameters(m, name, layer, gates, ft__size_of(m, name, x, -1), hidden,
                                      options, inputs);
-    o.recurrent.hidden = hidden;
-    o.recurrent.bidirectional = options->bidirectional;
-    o.recurrent.no_bias = options->no_bias;
-    o.recurrent.relu = options->relu && gates == 1;
-    o.recurrent.carry = options->carry;
-    o.recurrent.lengths = options->lengths.id != 0;
-    o.recurrent.initial = options->carry || options->hidden.id != 0;
-    o.recurrent.cells = options->final_states && ft__has_cells(row->op);
-    if (o.recurrent.lengths) inputs[count++] = options->lengths;
-    if (o.recurrent.initial)
+    o.hidden = hidden;
+    o.bidirectional = options->bidirectional;
+    o.no_bias = options->no_bias;
+    o.relu = options->relu && gates == 1;
+    o.carry = options->carry;
+    o.lengths = options->lengths.id != 0;
+    o.initial = options->carry || options->hidden.id != 0;
+    o.cells = options->final_states && ft__has_cells(row->op);
+    if (o.lengths) inputs[count++] = options->lengths;
+    if (o.initial)
         inputs[count++] = ft__first_state(m, name, layer, features, false, options);
-    if (o.recurrent.initial && ft__has_cells(row->op))
+    if (o.initial && ft__has_cells(row->op))
         inputs[count++] = ft__first_state(m, name, layer, features, true, options);
     if (!ft__usable(m)) return none;
     if (layer == layers - 1) snprintf(below, sizeof below, "%s", name);
-    if (!o.recurrent.cells) return ft__add_node(m, row, below, inputs, count, &o);
+    if (!o.cells) return ft__add_node(m, row, below, inputs, count, &o, sizeof o);
     snprintf(both, sizeof both, "%s.states", below);
-    x = ft__add_node(m, row, both, inputs, count, &o);
+    x = ft__add_node(m, row, both, inputs, count, &o, sizeof o);
     snprintf(both, sizeof both, "%s.cells", below);
     ft__states_part(m, both, x, features);
     return ft__states_part(m, below, x, 0);

@@ -205,8 +205,5 @@ ft_node ft_reduce(ft_model *m, const char *kind, const char *name, ft_node x,
 {
     static const ft__row *const rows[] = {&ft__row_mean, &ft__row_sum, &ft__row_amax, NULL};
     const ft__row *row = ft__row_of_kind(m, kind, rows, "reduction");
-    ft__options o;
-    memset(&o, 0, sizeof o);
-    o.reduce = options;
-    return ft__add_node(m, row, name, &x, 1, &o);
+    return ft__add_node(m, row, name, &x, 1, &options, sizeof options);
 }

@@ -116,7 +116,7 @@ ft_node ft_flatten(ft_model *m, const char *name, ft_node x)
 
 ft_node ft_reshape(ft_model *m, const char *name, ft_node x, int rank, const int *size)
 {
-    ft__options o;
+    ft__reshape_options o;
     ft_node none = {0};
     int d;
     memset(&o, 0, sizeof o);
@@ -127,7 +127,7 @@ ft_node ft_reshape(ft_model *m, const char *name, ft_node x, int rank, const int
         return none;
     }
     if (rank > 0 && !ft__given(&m->context, size, "ft_reshape: size")) return none;
-    o.reshape.rank = rank;
-    for (d = 0; d < rank; ++d) o.reshape.size[d] = size[d];
-    return ft__add_node(m, &ft__row_reshape, name, &x, 1, &o);
+    o.rank = rank;
+    for (d = 0; d < rank; ++d) o.size[d] = size[d];
+    return ft__add_node(m, &ft__row_reshape, name, &x, 1, &o, sizeof o);
 }

@@ -141,11 +141,9 @@ ft_node ft_step_pool(ft_model *m, const char *name, ft_node x, ft_node lengths,
                      ft_step_pool_options options)
 {
     ft_node inputs[2];
-    ft__options o;
     if (options.kind == FT_POOL_ALL) return ft__step_pool_all(m, name, x, lengths, options);
-    memset(&o, 0, sizeof o);
-    o.step_pool = options;
     inputs[0] = x;
     inputs[1] = lengths;
-    return ft__add_node(m, &ft__row_step_pool, name, inputs, lengths.id ? 2 : 1, &o);
+    return ft__add_node(m, &ft__row_step_pool, name, inputs, lengths.id ? 2 : 1, &options,
+                        sizeof options);
 }
