@@ -7154,7 +7154,7 @@ static const ft__extent ft__one = {1, 1};
 typedef struct ft__tensor { /* what an operator sees of a node during a run */
     ft_shape shape;         /* with the run's batch and length filled in */
     bool channels_last;     /* [N, C, H, W], stored as [N, H, W, C] */
-    const int *stored;      /* dimension `at` in memory, outermost first, is stored[at]; NULL: as
+    const int *order;       /* dimension `at` in memory, outermost first, is order[at]; NULL: as
                                channels_last says. Of FT__STRIDED operators */
     ft_type type;
     float *value;
@@ -8306,11 +8306,13 @@ static int ft__axis_of(const ft__node *node, int rank)
     return axis == 0 ? rank - 1 : axis < 0 ? axis + rank : axis;
 }
 
+static const int ft__channels_last_order[4] = {0, 2, 3, 1}; /* N, H, W, C */
+
 /* The tensor's dimension that is number `at` in memory, outermost first. */
 static int ft__memory_dimension(const ft__tensor *t, int at)
 {
-    static const int channels_last[4] = {0, 2, 3, 1}; /* N, H, W, C */
-    return t->stored ? t->stored[at] : t->channels_last && at < 4 ? channels_last[at] : at;
+    if (t->order) return t->order[at];
+    return t->channels_last && at < 4 ? ft__channels_last_order[at] : at;
 }
 
 /* The position of an axis in memory; a tensor's sizes in memory order. */
@@ -19470,7 +19472,7 @@ static bool ft__lies_transposed(const ft__kernel_matrix *x, int columns, size_t 
 /* Whether each matrix follows the one before. */
 static bool ft__matmul_in_order(const ft__call *call)
 {
-    return !call->input[0].stored && !call->input[1].stored && !call->output.stored;
+    return !call->input[0].order && !call->input[1].order && !call->output.order;
 }
 
 /* All products in one call of CLBlast: each matrix follows the one before, as the tensors are in
@@ -20741,7 +20743,6 @@ static void ft__follow_layout(ft_model *m, ft__node *node)
 }
 
 static const int ft__in_order[FINETUNE_MAX_RANK] = {0, 1, 2, 3, 4, 5};
-static const int ft__channels_last_order[4] = {0, 2, 3, 1};
 
 /* Whether two orders of a tensor's dimensions are one in memory: those of size 1 do not count. */
 static bool ft__same_order(const ft_shape *shape, const int *a, const int *b)
@@ -21428,7 +21429,7 @@ static void ft__fill_inputs(const ft_model *m, const ft__plan *plan, const ft__s
         input->type = from->type;
         input->channels_last = step->copies ? ft__is_channels_last(from)
                                             : ft__reads_last(m, node, i);
-        input->stored = from->layout.strided ? from->layout.order : NULL;
+        input->order = from->layout.strided ? from->layout.order : NULL;
         input->fresh = false;
         input->value = leaf ? holder->value : plan->values[id - 1];
         memset(&input->typed, 0, sizeof input->typed);
@@ -21465,7 +21466,7 @@ static ft__call ft__make_call(ft_model *m, const ft__plan *plan, const ft__step 
     call.output.channels_last = ft__is_channels_last(output) != step->copies;
     if (step->through) {
         call.output.shape = ft__with_extent(node->shape, extent);
-        call.output.stored = output->options.permute.axes;
+        call.output.order = output->options.permute.axes;
     }
     call.output.value = plan->values[step->output - 1];
     call.output.gradient = backward ? plan->gradients[step->output - 1] : NULL;

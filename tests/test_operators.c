@@ -663,13 +663,13 @@ static void store(ft__tensor *t, int op, int input)
     bool weight = (flags & FT__CHANNELS_LAST) && input > 0;
     t->channels_last = rank == 4 && (either || flags & FT__CHANNELS_LAST) && !weight;
     if (either && stored_as & (input < 0 ? Y_ROWS : X_ROWS)) t->channels_last = false;
-    if (stored_as & OTHER_ORDER) t->stored = orders[rank - 3][input < 0 ? stored_as / 8 % 3
+    if (stored_as & OTHER_ORDER) t->order = orders[rank - 3][input < 0 ? stored_as / 8 % 3
                                                     : (input + stored_as / 8) % 3];
 }
 
 static const int *order_of(const ft__tensor *t)
 {
-    return t->stored ? t->stored : t->channels_last ? channels_last_order : NULL;
+    return t->order ? t->order : t->channels_last ? channels_last_order : NULL;
 }
 
 /* Runs forward and backward; `skip` is a mask of inputs whose gradient is NULL, or FRESH: gradients

@@ -271,7 +271,7 @@ static bool ft__lies_transposed(const ft__kernel_matrix *x, int columns, size_t 
 /* Whether each matrix follows the one before. */
 static bool ft__matmul_in_order(const ft__call *call)
 {
-    return !call->input[0].stored && !call->input[1].stored && !call->output.stored;
+    return !call->input[0].order && !call->input[1].order && !call->output.order;
 }
 
 /* All products in one call of CLBlast: each matrix follows the one before, as the tensors are in

@@ -31,7 +31,7 @@ static void ft__fill_inputs(const ft_model *m, const ft__plan *plan, const ft__s
         input->type = from->type;
         input->channels_last = step->copies ? ft__is_channels_last(from)
                                             : ft__reads_last(m, node, i);
-        input->stored = from->layout.strided ? from->layout.order : NULL;
+        input->order = from->layout.strided ? from->layout.order : NULL;
         input->fresh = false;
         input->value = leaf ? holder->value : plan->values[id - 1];
         memset(&input->typed, 0, sizeof input->typed);
@@ -68,7 +68,7 @@ static ft__call ft__make_call(ft_model *m, const ft__plan *plan, const ft__step 
     call.output.channels_last = ft__is_channels_last(output) != step->copies;
     if (step->through) {
         call.output.shape = ft__with_extent(node->shape, extent);
-        call.output.stored = output->options.permute.axes;
+        call.output.order = output->options.permute.axes;
     }
     call.output.value = plan->values[step->output - 1];
     call.output.gradient = backward ? plan->gradients[step->output - 1] : NULL;

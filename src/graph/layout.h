@@ -108,7 +108,6 @@ static void ft__follow_layout(ft_model *m, ft__node *node)
 }
 
 static const int ft__in_order[FINETUNE_MAX_RANK] = {0, 1, 2, 3, 4, 5};
-static const int ft__channels_last_order[4] = {0, 2, 3, 1};
 
 /* Whether two orders of a tensor's dimensions are one in memory: those of size 1 do not count. */
 static bool ft__same_order(const ft_shape *shape, const int *a, const int *b)

@@ -18,7 +18,7 @@ static const ft__extent ft__one = {1, 1};
 typedef struct ft__tensor { /* what an operator sees of a node during a run */
     ft_shape shape;         /* with the run's batch and length filled in */
     bool channels_last;     /* [N, C, H, W], stored as [N, H, W, C] */
-    const int *stored;      /* dimension `at` in memory, outermost first, is stored[at]; NULL: as
+    const int *order;       /* dimension `at` in memory, outermost first, is order[at]; NULL: as
                                channels_last says. Of FT__STRIDED operators */
     ft_type type;
     float *value;

@@ -55,11 +55,13 @@ static int ft__axis_of(const ft__node *node, int rank)
     return axis == 0 ? rank - 1 : axis < 0 ? axis + rank : axis;
 }
 
+static const int ft__channels_last_order[4] = {0, 2, 3, 1}; /* N, H, W, C */
+
 /* The tensor's dimension that is number `at` in memory, outermost first. */
 static int ft__memory_dimension(const ft__tensor *t, int at)
 {
-    static const int channels_last[4] = {0, 2, 3, 1}; /* N, H, W, C */
-    return t->stored ? t->stored[at] : t->channels_last && at < 4 ? channels_last[at] : at;
+    if (t->order) return t->order[at];
+    return t->channels_last && at < 4 ? ft__channels_last_order[at] : at;
 }
 
 /* The position of an axis in memory; a tensor's sizes in memory order. */
