@@ -153,16 +153,18 @@ static void ft__amax_one_back(const ft__reduction *r, size_t i)
     const ft__tensor *x = &r->call->input[0];
     float y = r->call->output.value[i], each = r->call->output.gradient[i];
     size_t at, k, ties = 0;
-    for (at = 0; at < r->count; at += r->last)
-        for (k = 0; k < r->last; ++k)
-            ties += x->value[ft__reduce_row(r, i, at) + k * r->step] == y;
+    for (at = 0; at < r->count; at += r->last) {
+        const float *value = x->value + ft__reduce_row(r, i, at);
+        for (k = 0; k < r->last; ++k) ties += value[k * r->step] == y;
+    }
     each /= (float)ties;
-    for (at = 0; at < r->count; at += r->last)
-        for (k = 0; k < r->last; ++k) {
-            size_t place = ft__reduce_row(r, i, at) + k * r->step;
+    for (at = 0; at < r->count; at += r->last) {
+        size_t place = ft__reduce_row(r, i, at);
+        for (k = 0; k < r->last; ++k, place += r->step) {
             float d = x->value[place] == y ? each : 0;
             x->gradient[place] = x->fresh ? d : x->gradient[place] + d;
         }
+    }
 }
 
 static void ft__reduce_chunk(void *context, int index)
