@@ -8315,6 +8315,9 @@ static int ft__memory_dimension(const ft__tensor *t, int at)
     return t->channels_last && at < 4 ? ft__channels_last_order[at] : at;
 }
 
+/* A norm's eps; 0 means PyTorch's default. */
+static float ft__eps_of(float eps) { return eps > 0 ? eps : 1e-5f; }
+
 /* The position of an axis in memory; a tensor's sizes in memory order. */
 static int ft__memory_axis(const ft__tensor *t, int axis)
 {
@@ -11996,10 +11999,9 @@ static void ft__batch_norm_apply_block(void *context, int index)
 static void ft__batch_norm_forward(const ft__call *call)
 {
     ft__norm_run run = ft__norm_start(call);
-    float eps = call->node->options.batch_norm.eps, *saved = (float *)call->saved;
+    float eps = ft__eps_of(call->node->options.batch_norm.eps), *saved = (float *)call->saved;
     size_t channels = run.s.channels, c;
     ft__norm_totals totals;
-    if (eps == 0) eps = 1e-5f;
     if (call->training && !call->restore)
         ft__parallel(call->context, (int)run.s.blocks, ft__norm_statistics_block, &run);
     for (c = 0; c < channels && call->restore; ++c) {
@@ -12156,8 +12158,7 @@ static void ft__layer_norm_forward_rows(void *context, int task)
 {
     const ft__call *call = (const ft__call *)context;
     ft__axis a = ft__layer_norm_rows(call);
-    float eps = call->node->options.layer_norm.eps > 0 ? call->node->options.layer_norm.eps
-                                                       : 1e-5f;
+    float eps = ft__eps_of(call->node->options.layer_norm.eps);
     const float *weight = call->input[1].value, *bias = call->input[2].value;
     size_t row = (size_t)task * FT__NORM_ROWS, end = row + FT__NORM_ROWS, i;
     if (end > a.outer) end = a.outer;
@@ -12269,12 +12270,6 @@ static int ft__group_count(const ft__node *node)
     return groups ? groups : 32;
 }
 
-static float ft__group_norm_eps(const ft__node *node)
-{
-    float eps = node->options.group_norm.eps;
-    return eps > 0 ? eps : 1e-5f;
-}
-
 static ft_status ft__group_norm_shape(ft__context *c, const ft__node *node,
                                       const ft__tensor *input, int input_count, ft_shape *output)
 {
@@ -12358,7 +12353,7 @@ static void ft__group_norm_forward_one(void *context, int index)
             double d = (double)x[o * g.step + i] - mean;
             squares += d * d;
         }
-    r = (float)(1 / sqrt(squares / all + (double)ft__group_norm_eps(call->node)));
+    r = (float)(1 / sqrt(squares / all + (double)ft__eps_of(call->node->options.group_norm.eps)));
     saved[0] = (float)mean;
     saved[1] = r;
     for (o = 0; o < g.outer; ++o)
@@ -13564,16 +13559,18 @@ static void ft__amax_one_back(const ft__reduction *r, size_t i)
     const ft__tensor *x = &r->call->input[0];
     float y = r->call->output.value[i], each = r->call->output.gradient[i];
     size_t at, k, ties = 0;
-    for (at = 0; at < r->count; at += r->last)
-        for (k = 0; k < r->last; ++k)
-            ties += x->value[ft__reduce_row(r, i, at) + k * r->step] == y;
+    for (at = 0; at < r->count; at += r->last) {
+        const float *value = x->value + ft__reduce_row(r, i, at);
+        for (k = 0; k < r->last; ++k) ties += value[k * r->step] == y;
+    }
     each /= (float)ties;
-    for (at = 0; at < r->count; at += r->last)
-        for (k = 0; k < r->last; ++k) {
-            size_t place = ft__reduce_row(r, i, at) + k * r->step;
+    for (at = 0; at < r->count; at += r->last) {
+        size_t place = ft__reduce_row(r, i, at);
+        for (k = 0; k < r->last; ++k, place += r->step) {
             float d = x->value[place] == y ? each : 0;
             x->gradient[place] = x->fresh ? d : x->gradient[place] + d;
         }
+    }
 }
 
 static void ft__reduce_chunk(void *context, int index)
@@ -17534,7 +17531,6 @@ typedef struct ft__device_row {
                                                      below};
 #define FT__DEVICE_ROW(name, entry) FT__DEVICE_ROW_OF(name, entry, NULL, NULL, NULL)
 
-
 enum { FT__MOST_KERNELS = 256 };
 
 /* ---- Launching a kernel ---- */
@@ -17633,6 +17629,11 @@ static void ft__arg_of(ft__launch *l, char letter, va_list *list)
     }
 }
 
+static void ft__args_of(ft__launch *l, const char *format, va_list *list)
+{
+    for (; *format && ft__ok(l->context); ++format) ft__arg_of(l, *format, list);
+}
+
 /* The next arguments, one a letter:
        v  const ft__tensor *: its value, which the kernel reads
        y  the same: its value, which the kernel writes
@@ -17649,7 +17650,7 @@ static void ft__args(ft__launch *l, const char *format, ...)
 {
     va_list list;
     va_start(list, format);
-    for (; *format && ft__ok(l->context); ++format) ft__arg_of(l, *format, &list);
+    ft__args_of(l, format, &list);
     va_end(list);
 }
 
@@ -17693,7 +17694,7 @@ static void ft__run_kernel(ft__context *c, const char *name, size_t count, const
     ft__launch l = ft__start(c, name);
     va_list list;
     va_start(list, format);
-    for (; *format && ft__ok(c); ++format) ft__arg_of(&l, *format, &list);
+    ft__args_of(&l, format, &list);
     va_end(list);
     ft__launch_kernel(&l, count);
 }
@@ -18620,7 +18621,7 @@ static void ft__cl_norm_statistics(const ft__call *call, cl_mem blocks)
     ft__run_kernel(call->context, "norm_statistics", s.channels, "bWmmnnniff", blocks, call->saved,
                    2 * s.channels, call->input[3].value, s.channels, access, call->input[4].value,
                    s.channels, access, s.rows, s.channels, s.block, call->training,
-                   o->momentum != 0 ? o->momentum : 0.1f, o->eps != 0 ? o->eps : 1e-5f);
+                   o->momentum != 0 ? o->momentum : 0.1f, ft__eps_of(o->eps));
 }
 
 static void ft__cl_batch_norm_forward(const ft__call *call)
@@ -19321,39 +19322,34 @@ FT__DEVICE_ROW_OF(gather, gather_along, NULL, NULL, ft__places_below)
 static void ft__cl_layer_norm_forward(const ft__call *call)
 {
     ft__axis a = ft__layer_norm_rows(call);
-    float eps = call->node->options.layer_norm.eps;
-    size_t rows = a.outer * a.inner;
     bool groups = ft__by_groups(&a);
     ft__launch l = ft__start(call->context, groups ? "layer_norm_group_forward"
                              : "layer_norm_forward");
     ft__args(&l, "vvvyW", &call->input[0], &call->input[1], &call->input[2], &call->output,
-             call->saved, 2 * rows);
-    if (groups) ft__args(&l, "n", a.size);
-    else ft__args(&l, "nnn", rows, a.size, a.inner);
-    ft__args(&l, "f", eps > 0 ? eps : 1e-5f);
-    ft__launch_kernel(&l, groups ? rows * FT__GROUP : rows);
+             call->saved, 2 * a.outer);
+    if (!groups) ft__args(&l, "n", a.outer);
+    ft__args(&l, "nf", a.size, ft__eps_of(call->node->options.layer_norm.eps));
+    ft__launch_kernel(&l, groups ? a.outer * FT__GROUP : a.outer);
 }
 
 static void ft__cl_layer_norm_input(const ft__call *call)
 {
     ft__axis a = ft__layer_norm_rows(call);
-    size_t rows = a.outer * a.inner;
     bool groups = ft__by_groups(&a);
     ft__launch l = ft__start(call->context, groups ? "layer_norm_group_input"
                              : "layer_norm_input");
-    ft__args(&l, "vvRdg", &call->input[0], &call->input[1], call->saved, 2 * rows, &call->output,
-             &call->input[0]);
-    if (groups) ft__args(&l, "n", a.size);
-    else ft__args(&l, "nnn", rows, a.size, a.inner);
-    ft__args(&l, "i", call->input[0].fresh);
-    ft__launch_kernel(&l, groups ? rows * FT__GROUP : rows);
+    ft__args(&l, "vvRdg", &call->input[0], &call->input[1], call->saved, 2 * a.outer,
+             &call->output, &call->input[0]);
+    if (!groups) ft__args(&l, "n", a.outer);
+    ft__args(&l, "ni", a.size, call->input[0].fresh);
+    ft__launch_kernel(&l, groups ? a.outer * FT__GROUP : a.outer);
 }
 
 /* Sums within blocks of rows, then over the blocks: no chain of sums is longer than a block. */
 static void ft__cl_layer_norm_weight(const ft__call *call)
 {
     ft__axis a = ft__layer_norm_rows(call);
-    size_t rows = a.outer * a.inner, block, blocks = ft__row_blocks(rows, &block);
+    size_t block, blocks = ft__row_blocks(a.outer, &block);
     float *dweight = ft__started(call, 1), *dbias = ft__started(call, 2);
     cl_mem partial;
     ft__launch l;
@@ -19361,8 +19357,8 @@ static void ft__cl_layer_norm_weight(const ft__call *call)
     partial = ft__device_scratch(call->context, FT__SCRATCH_SUMS,
                                  2 * blocks * a.size * sizeof(float));
     l = ft__start(call->context, "layer_norm_weight");
-    ft__args(&l, "vRdbnnnn", &call->input[0], call->saved, 2 * rows, &call->output, partial, rows,
-             a.size, a.inner, block);
+    ft__args(&l, "vRdbnnn", &call->input[0], call->saved, 2 * a.outer, &call->output, partial,
+             a.outer, a.size, block);
     ft__go_grid(&l, a.size, blocks, 1, FT__GROUP, 1);
     if (dweight) ft__cl_sum_blocks(call->context, partial, 0, blocks, a.size, dweight);
     if (dbias) ft__cl_sum_blocks(call->context, partial, blocks, blocks, a.size, dbias);
@@ -19406,7 +19402,7 @@ static void ft__cl_group_norm_forward(const ft__call *call)
     ft__run_kernel(call->context, "group_norm_forward", groups * FT__GROUP, "vRRyWsf",
                    &call->input[0], ft__affine(call, 1), g.channels, ft__affine(call, 2),
                    g.channels, &call->output, call->saved, 2 * groups, &sizes, sizeof sizes,
-                   ft__group_norm_eps(call->node));
+                   ft__eps_of(call->node->options.group_norm.eps));
 }
 
 static void ft__cl_group_norm_backward(const ft__call *call)
@@ -22384,7 +22380,7 @@ static void ft__fold(const ft_model *m, const ft__step *step)
     const float *beta = m->nodes[norm->inputs[2] - 1].value;
     const float *mean = m->nodes[norm->inputs[3] - 1].value;
     const float *var = m->nodes[norm->inputs[4] - 1].value;
-    float eps = norm->options.batch_norm.eps > 0 ? norm->options.batch_norm.eps : 1e-5f;
+    float eps = ft__eps_of(norm->options.batch_norm.eps);
     size_t channels = (size_t)weight->shape.size[0], i, each;
     size_t per_channel = ft__node_count_at(weight, ft__one) / channels;
     for (i = 0; i < channels; ++i) {

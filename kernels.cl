@@ -1862,9 +1862,9 @@ __kernel void copy_blocks(__global const float *from, __global float *to, int co
     X(mul, a * b, b, a)                                                                           \
     X(sub, a - b, 1.0f, -1.0f)                                                                    \
     X(div, a / b, 1.0f / b, -(a / b) / b)                                                         \
-    X(maximum, a > b || a != a ? a : b, a > b ? 1.0f : a < b ? 0.0f : 0.5f,                     \
+    X(maximum, a > b || a != a ? a : b, a > b ? 1.0f : a < b ? 0.0f : 0.5f,                       \
       b > a ? 1.0f : b < a ? 0.0f : 0.5f)                                                         \
-    X(minimum, a < b || a != a ? a : b, a < b ? 1.0f : a > b ? 0.0f : 0.5f,                     \
+    X(minimum, a < b || a != a ? a : b, a < b ? 1.0f : a > b ? 0.0f : 0.5f,                       \
       b < a ? 1.0f : b > a ? 0.0f : 0.5f)                                                         \
     X(equal, a == b ? 1.0f : 0.0f, 0.0f, 0.0f)                                                    \
     X(not_equal, a != b ? 1.0f : 0.0f, 0.0f, 0.0f)                                                \
@@ -2156,42 +2156,42 @@ __kernel void gather_along_backward(__global const int *index, __global const fl
 FINETUNE_LINE FINETUNE_CL(layer_norm,
 __kernel void layer_norm_forward(__global const float *x, __global const float *weight,
                                  __global const float *bias, __global float *y,
-                                 __global float *saved, int rows, int size, int inner, float eps)
+                                 __global float *saved, int rows, int size, float eps)
 {
-    int row = get_global_id(0), base = row / inner * size * inner + row % inner, i;
+    int row = get_global_id(0), base = row * size, i;
     float sum = 0.0f, squares = 0.0f, mean, r;
     if (row >= rows) return;
-    for (i = 0; i < size; ++i) sum += x[base + i * inner];
+    for (i = 0; i < size; ++i) sum += x[base + i];
     mean = sum / size;
     for (i = 0; i < size; ++i) {
-        float d = x[base + i * inner] - mean;
+        float d = x[base + i] - mean;
         squares += d * d;
     }
     r = 1.0f / sqrt(squares / size + eps);
     saved[2 * row] = mean;
     saved[2 * row + 1] = r;
     for (i = 0; i < size; ++i)
-        y[base + i * inner] = (x[base + i * inner] - mean) * r * weight[i] + bias[i];
+        y[base + i] = (x[base + i] - mean) * r * weight[i] + bias[i];
 }
 
 __kernel void layer_norm_input(__global const float *x, __global const float *weight,
                                __global const float *saved, __global const float *dy,
-                               __global float *dx, int rows, int size, int inner, int fresh)
+                               __global float *dx, int rows, int size, int fresh)
 {
-    int row = get_global_id(0), base = row / inner * size * inner + row % inner, i;
+    int row = get_global_id(0), base = row * size, i;
     float mean, r, mean_g = 0.0f, mean_gh = 0.0f;
     if (row >= rows) return;
     mean = saved[2 * row];
     r = saved[2 * row + 1];
     for (i = 0; i < size; ++i) {
-        float g = dy[base + i * inner] * weight[i];
+        float g = dy[base + i] * weight[i];
         mean_g += g;
-        mean_gh += g * (x[base + i * inner] - mean) * r;
+        mean_gh += g * (x[base + i] - mean) * r;
     }
     mean_g /= size;
     mean_gh /= size;
     for (i = 0; i < size; ++i) {
-        int at = base + i * inner;
+        int at = base + i;
         float d = r * (dy[at] * weight[i] - mean_g - (x[at] - mean) * r * mean_gh);
         dx[at] = fresh ? d : dx[at] + d;
     }
@@ -2201,14 +2201,14 @@ __kernel void layer_norm_input(__global const float *x, __global const float *we
    column_sums_end adds them to dweight and dbias. */
 __kernel void layer_norm_weight(__global const float *x, __global const float *saved,
                                 __global const float *dy, __global float *partial, int rows,
-                                int size, int inner, int block)
+                                int size, int block)
 {
     int i = get_global_id(0), b = get_global_id(1), row, end = min((b + 1) * block, rows);
     int blocks = (rows + block - 1) / block;
     float of_h = 0.0f, sum = 0.0f;
     if (i >= size) return;
     for (row = b * block; row < end; ++row) {
-        int at = row / inner * size * inner + row % inner + i * inner;
+        int at = row * size + i;
         of_h += dy[at] * (x[at] - saved[2 * row]) * saved[2 * row + 1];
         sum += dy[at];
     }
@@ -2672,12 +2672,22 @@ __kernel void recurrent_back(__global float *kept, __global float *side, __globa
 FINETUNE_LINE FINETUNE_CL(cross_entropy_forward,
 int is_ignored(int label) { return label == -1 || label == -100; }
 
+/* A row's loss; largest: of its logits, sum: of exp(x - largest), all: of -log(softmax(x)). */
+float label_loss(__global const float *x, int label, int classes, float largest, float sum,
+                 float all, float smoothing)
+{
+    if (label >= 0 && label < classes)
+        return (1.0f - smoothing) * -(x[label] - largest - log(sum))
+            + smoothing * all / (float)classes;
+    return is_ignored(label) ? 0.0f : NAN;
+}
+
 __kernel void cross_entropy_forward(__global const float *x, __global const int *labels,
                                     __global float *p, __global float *each, int count,
                                     int classes, float smoothing)
 {
     int n = get_global_id(0), label, i;
-    float largest, sum = 0.0f, all = 0.0f, loss = 0.0f;
+    float largest, sum = 0.0f, all = 0.0f;
     if (n >= count) return;
     x += n * classes;
     p += n * classes;
@@ -2689,11 +2699,7 @@ __kernel void cross_entropy_forward(__global const float *x, __global const int 
         all -= x[i] - largest - log(sum);
         p[i] = exp(x[i] - largest) / sum;
     }
-    if (label >= 0 && label < classes)
-        loss = (1.0f - smoothing) * -(x[label] - largest - log(sum))
-            + smoothing * all / (float)classes;
-    else if (!is_ignored(label)) loss = NAN;
-    each[n] = loss;
+    each[n] = label_loss(x, label, classes, largest, sum, all, smoothing);
     each[count + n] = is_ignored(label) ? 0.0f : 1.0f;
 }
 
@@ -2705,7 +2711,7 @@ void cross_entropy_group_forward(__global const float *x, __global const int *la
 {
     __local float parts[GROUP];
     int n = get_group_id(0), item = get_local_id(0), label = labels[n], i;
-    float largest = -INFINITY, sum = 0.0f, all = 0.0f, loss = 0.0f;
+    float largest = -INFINITY, sum = 0.0f, all = 0.0f;
     x += n * classes;
     p += n * classes;
     for (i = item; i < classes; i += GROUP) largest = fmax(largest, x[i]);
@@ -2721,11 +2727,7 @@ void cross_entropy_group_forward(__global const float *x, __global const int *la
     }
     all = group_sum(parts, item, all);
     if (item > 0) return;
-    if (label >= 0 && label < classes)
-        loss = (1.0f - smoothing) * -(x[label] - largest - log(sum))
-            + smoothing * all / (float)classes;
-    else if (!is_ignored(label)) loss = NAN;
-    each[n] = loss;
+    each[n] = label_loss(x, label, classes, largest, sum, all, smoothing);
     each[count + n] = is_ignored(label) ? 0.0f : 1.0f;
 }
 )

@@ -2,6 +2,7 @@
 #include "interface/types.h"
 #include "platform/context.h"
 #include "nodes/nodes.h"
+#include "operators/common.h"
 #include "operators/batch_norm.h"
 #include "devices/opencl_memory.h"
 #include "devices/opencl_kernels.h"
@@ -34,7 +35,7 @@ static void ft__cl_norm_statistics(const ft__call *call, cl_mem blocks)
     ft__run_kernel(call->context, "norm_statistics", s.channels, "bWmmnnniff", blocks, call->saved,
                    2 * s.channels, call->input[3].value, s.channels, access, call->input[4].value,
                    s.channels, access, s.rows, s.channels, s.block, call->training,
-                   o->momentum != 0 ? o->momentum : 0.1f, o->eps != 0 ? o->eps : 1e-5f);
+                   o->momentum != 0 ? o->momentum : 0.1f, ft__eps_of(o->eps));
 }
 
 static void ft__cl_batch_norm_forward(const ft__call *call)

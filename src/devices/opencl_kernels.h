@@ -32,7 +32,6 @@ typedef struct ft__device_row {
                                                      below};
 #define FT__DEVICE_ROW(name, entry) FT__DEVICE_ROW_OF(name, entry, NULL, NULL, NULL)
 
-
 enum { FT__MOST_KERNELS = 256 };
 
 /* ---- Launching a kernel ---- */
@@ -131,6 +130,11 @@ static void ft__arg_of(ft__launch *l, char letter, va_list *list)
     }
 }
 
+static void ft__args_of(ft__launch *l, const char *format, va_list *list)
+{
+    for (; *format && ft__ok(l->context); ++format) ft__arg_of(l, *format, list);
+}
+
 /* The next arguments, one a letter:
        v  const ft__tensor *: its value, which the kernel reads
        y  the same: its value, which the kernel writes
@@ -147,7 +151,7 @@ static void ft__args(ft__launch *l, const char *format, ...)
 {
     va_list list;
     va_start(list, format);
-    for (; *format && ft__ok(l->context); ++format) ft__arg_of(l, *format, &list);
+    ft__args_of(l, format, &list);
     va_end(list);
 }
 
@@ -191,7 +195,7 @@ static void ft__run_kernel(ft__context *c, const char *name, size_t count, const
     ft__launch l = ft__start(c, name);
     va_list list;
     va_start(list, format);
-    for (; *format && ft__ok(c); ++format) ft__arg_of(&l, *format, &list);
+    ft__args_of(&l, format, &list);
     va_end(list);
     ft__launch_kernel(&l, count);
 }

@@ -120,39 +120,34 @@ FT__DEVICE_ROW_OF(gather, gather_along, NULL, NULL, ft__places_below)
 static void ft__cl_layer_norm_forward(const ft__call *call)
 {
     ft__axis a = ft__layer_norm_rows(call);
-    float eps = call->node->options.layer_norm.eps;
-    size_t rows = a.outer * a.inner;
     bool groups = ft__by_groups(&a);
     ft__launch l = ft__start(call->context, groups ? "layer_norm_group_forward"
                              : "layer_norm_forward");
     ft__args(&l, "vvvyW", &call->input[0], &call->input[1], &call->input[2], &call->output,
-             call->saved, 2 * rows);
-    if (groups) ft__args(&l, "n", a.size);
-    else ft__args(&l, "nnn", rows, a.size, a.inner);
-    ft__args(&l, "f", eps > 0 ? eps : 1e-5f);
-    ft__launch_kernel(&l, groups ? rows * FT__GROUP : rows);
+             call->saved, 2 * a.outer);
+    if (!groups) ft__args(&l, "n", a.outer);
+    ft__args(&l, "nf", a.size, ft__eps_of(call->node->options.layer_norm.eps));
+    ft__launch_kernel(&l, groups ? a.outer * FT__GROUP : a.outer);
 }
 
 static void ft__cl_layer_norm_input(const ft__call *call)
 {
     ft__axis a = ft__layer_norm_rows(call);
-    size_t rows = a.outer * a.inner;
     bool groups = ft__by_groups(&a);
     ft__launch l = ft__start(call->context, groups ? "layer_norm_group_input"
                              : "layer_norm_input");
-    ft__args(&l, "vvRdg", &call->input[0], &call->input[1], call->saved, 2 * rows, &call->output,
-             &call->input[0]);
-    if (groups) ft__args(&l, "n", a.size);
-    else ft__args(&l, "nnn", rows, a.size, a.inner);
-    ft__args(&l, "i", call->input[0].fresh);
-    ft__launch_kernel(&l, groups ? rows * FT__GROUP : rows);
+    ft__args(&l, "vvRdg", &call->input[0], &call->input[1], call->saved, 2 * a.outer,
+             &call->output, &call->input[0]);
+    if (!groups) ft__args(&l, "n", a.outer);
+    ft__args(&l, "ni", a.size, call->input[0].fresh);
+    ft__launch_kernel(&l, groups ? a.outer * FT__GROUP : a.outer);
 }
 
 /* Sums within blocks of rows, then over the blocks: no chain of sums is longer than a block. */
 static void ft__cl_layer_norm_weight(const ft__call *call)
 {
     ft__axis a = ft__layer_norm_rows(call);
-    size_t rows = a.outer * a.inner, block, blocks = ft__row_blocks(rows, &block);
+    size_t block, blocks = ft__row_blocks(a.outer, &block);
     float *dweight = ft__started(call, 1), *dbias = ft__started(call, 2);
     cl_mem partial;
     ft__launch l;
@@ -160,8 +155,8 @@ static void ft__cl_layer_norm_weight(const ft__call *call)
     partial = ft__device_scratch(call->context, FT__SCRATCH_SUMS,
                                  2 * blocks * a.size * sizeof(float));
     l = ft__start(call->context, "layer_norm_weight");
-    ft__args(&l, "vRdbnnnn", &call->input[0], call->saved, 2 * rows, &call->output, partial, rows,
-             a.size, a.inner, block);
+    ft__args(&l, "vRdbnnn", &call->input[0], call->saved, 2 * a.outer, &call->output, partial,
+             a.outer, a.size, block);
     ft__go_grid(&l, a.size, blocks, 1, FT__GROUP, 1);
     if (dweight) ft__cl_sum_blocks(call->context, partial, 0, blocks, a.size, dweight);
     if (dbias) ft__cl_sum_blocks(call->context, partial, blocks, blocks, a.size, dbias);
@@ -205,7 +200,7 @@ static void ft__cl_group_norm_forward(const ft__call *call)
     ft__run_kernel(call->context, "group_norm_forward", groups * FT__GROUP, "vRRyWsf",
                    &call->input[0], ft__affine(call, 1), g.channels, ft__affine(call, 2),
                    g.channels, &call->output, call->saved, 2 * groups, &sizes, sizeof sizes,
-                   ft__group_norm_eps(call->node));
+                   ft__eps_of(call->node->options.group_norm.eps));
 }
 
 static void ft__cl_group_norm_backward(const ft__call *call)

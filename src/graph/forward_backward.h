@@ -9,6 +9,7 @@
 #include "nodes/sharing.h"
 #include "nodes/storage.h"
 #include "operators/table.h"
+#include "operators/common.h"
 #include "operators/losses.h"
 #include "operators/rows.h"
 #include "optimizers/embedding_rows.h"
@@ -40,7 +41,7 @@ static void ft__fold(const ft_model *m, const ft__step *step)
     const float *beta = m->nodes[norm->inputs[2] - 1].value;
     const float *mean = m->nodes[norm->inputs[3] - 1].value;
     const float *var = m->nodes[norm->inputs[4] - 1].value;
-    float eps = norm->options.batch_norm.eps > 0 ? norm->options.batch_norm.eps : 1e-5f;
+    float eps = ft__eps_of(norm->options.batch_norm.eps);
     size_t channels = (size_t)weight->shape.size[0], i, each;
     size_t per_channel = ft__node_count_at(weight, ft__one) / channels;
     for (i = 0; i < channels; ++i) {

@@ -224,10 +224,9 @@ static void ft__batch_norm_apply_block(void *context, int index)
 static void ft__batch_norm_forward(const ft__call *call)
 {
     ft__norm_run run = ft__norm_start(call);
-    float eps = call->node->options.batch_norm.eps, *saved = (float *)call->saved;
+    float eps = ft__eps_of(call->node->options.batch_norm.eps), *saved = (float *)call->saved;
     size_t channels = run.s.channels, c;
     ft__norm_totals totals;
-    if (eps == 0) eps = 1e-5f;
     if (call->training && !call->restore)
         ft__parallel(call->context, (int)run.s.blocks, ft__norm_statistics_block, &run);
     for (c = 0; c < channels && call->restore; ++c) {

@@ -64,6 +64,9 @@ static int ft__memory_dimension(const ft__tensor *t, int at)
     return t->channels_last && at < 4 ? ft__channels_last_order[at] : at;
 }
 
+/* A norm's eps; 0 means PyTorch's default. */
+static float ft__eps_of(float eps) { return eps > 0 ? eps : 1e-5f; }
+
 /* The position of an axis in memory; a tensor's sizes in memory order. */
 static int ft__memory_axis(const ft__tensor *t, int axis)
 {

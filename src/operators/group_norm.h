@@ -25,12 +25,6 @@ static int ft__group_count(const ft__node *node)
     return groups ? groups : 32;
 }
 
-static float ft__group_norm_eps(const ft__node *node)
-{
-    float eps = node->options.group_norm.eps;
-    return eps > 0 ? eps : 1e-5f;
-}
-
 static ft_status ft__group_norm_shape(ft__context *c, const ft__node *node,
                                       const ft__tensor *input, int input_count, ft_shape *output)
 {
@@ -114,7 +108,7 @@ static void ft__group_norm_forward_one(void *context, int index)
             double d = (double)x[o * g.step + i] - mean;
             squares += d * d;
         }
-    r = (float)(1 / sqrt(squares / all + (double)ft__group_norm_eps(call->node)));
+    r = (float)(1 / sqrt(squares / all + (double)ft__eps_of(call->node->options.group_norm.eps)));
     saved[0] = (float)mean;
     saved[1] = r;
     for (o = 0; o < g.outer; ++o)

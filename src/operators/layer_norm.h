@@ -62,8 +62,7 @@ static void ft__layer_norm_forward_rows(void *context, int task)
 {
     const ft__call *call = (const ft__call *)context;
     ft__axis a = ft__layer_norm_rows(call);
-    float eps = call->node->options.layer_norm.eps > 0 ? call->node->options.layer_norm.eps
-                                                       : 1e-5f;
+    float eps = ft__eps_of(call->node->options.layer_norm.eps);
     const float *weight = call->input[1].value, *bias = call->input[2].value;
     size_t row = (size_t)task * FT__NORM_ROWS, end = row + FT__NORM_ROWS, i;
     if (end > a.outer) end = a.outer;
