@@ -15817,6 +15817,15 @@ static bool ft__has_row_each(const ft_shape *shape)
     return shape->rank > 0 && shape->size[0] == FT_BATCH;
 }
 
+/* Whether numbers of different samples meet in a node, whose first input and output are x and y: by
+   broadcasting, or since the output has no row for each sample. */
+static bool ft__mixes_samples(const ft__node *node, const ft_shape *x, const ft_shape *y)
+{
+    if (!ft__is(node, FT__MIXES)) return false;
+    if (ft__is(node, FT__BROADCASTS) && memcmp(x, y, sizeof *x) != 0) return true;
+    return !ft__has_row_each(&node->shape);
+}
+
 /* A chunk of a parameter, and the sum of its gradient's squares. */
 typedef struct ft__update_part { ft__node *node; size_t from, to; double squares; }
     ft__update_part;
@@ -20035,15 +20044,6 @@ typedef struct ft__trial {  /* an operator with its own memory */
     int block_count;
 } ft__trial;
 
-/* Whether numbers of different samples meet: then none can be left out of a trial. */
-static bool ft__mixes_samples(const ft__call *call)
-{
-    const ft_shape *x = &call->input[0].shape, *y = &call->output.shape;
-    if (!ft__is(call->node, FT__MIXES)) return false;
-    if (ft__is(call->node, FT__BROADCASTS) && memcmp(x, y, sizeof *x) != 0) return true;
-    return !ft__has_row_each(&call->node->shape);
-}
-
 /* Whether an input has a row for each sample; weights do not, whatever their first size is. */
 static bool ft__has_samples(const ft__call *call, int input)
 {
@@ -20127,7 +20127,7 @@ static int ft__trial_samples(const ft__call *call)
 {
     const ft__device *d = call->context->device;
     int batch = call->input[0].shape.size[0];
-    int few = ft__mixes_samples(call) ? batch
+    int few = ft__mixes_samples(call->node, &call->input[0].shape, &call->output.shape) ? batch
         : ft__is(call->node, FT__RECURRENT) && call->context->desc.clock
         && !d->place.is_processor ? 32 : 2;
     return batch < few ? batch : few;
@@ -22099,10 +22099,7 @@ static size_t ft__trial_bytes(const ft_model *m, const ft__plan *plan)
         const ft__step *step = &plan->steps[i];
         const ft__node *node = &m->nodes[step->id - 1];
         const ft__node *first = ft__node_of(m, plan, ft__input_of(m, plan, step, 0));
-        bool stretched = memcmp(&first->shape, &node->shape, sizeof node->shape) != 0;
-        bool all = ft__is(node, FT__MIXES) && ((ft__is(node, FT__BROADCASTS) && stretched)
-                                               || !ft__has_row_each(&node->shape));
-        ft__extent size = all ? plan->most : two;
+        ft__extent size = ft__mixes_samples(node, &first->shape, &node->shape) ? plan->most : two;
         bytes = 3 * ft__node_count_at(node, size); /* value, gradient, and what it saves */
         for (j = 0; j < ft__node_of_step(m, plan, step)->input_count; ++j)
             bytes += 2 * ft__node_count_at(ft__node_of(m, plan, ft__input_of(m, plan, step, j)),

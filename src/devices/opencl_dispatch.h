@@ -83,15 +83,6 @@ typedef struct ft__trial {  /* an operator with its own memory */
     int block_count;
 } ft__trial;
 
-/* Whether numbers of different samples meet: then none can be left out of a trial. */
-static bool ft__mixes_samples(const ft__call *call)
-{
-    const ft_shape *x = &call->input[0].shape, *y = &call->output.shape;
-    if (!ft__is(call->node, FT__MIXES)) return false;
-    if (ft__is(call->node, FT__BROADCASTS) && memcmp(x, y, sizeof *x) != 0) return true;
-    return !ft__has_row_each(&call->node->shape);
-}
-
 /* Whether an input has a row for each sample; weights do not, whatever their first size is. */
 static bool ft__has_samples(const ft__call *call, int input)
 {
@@ -175,7 +166,7 @@ static int ft__trial_samples(const ft__call *call)
 {
     const ft__device *d = call->context->device;
     int batch = call->input[0].shape.size[0];
-    int few = ft__mixes_samples(call) ? batch
+    int few = ft__mixes_samples(call->node, &call->input[0].shape, &call->output.shape) ? batch
         : ft__is(call->node, FT__RECURRENT) && call->context->desc.clock
         && !d->place.is_processor ? 32 : 2;
     return batch < few ? batch : few;

@@ -549,10 +549,7 @@ static size_t ft__trial_bytes(const ft_model *m, const ft__plan *plan)
         const ft__step *step = &plan->steps[i];
         const ft__node *node = &m->nodes[step->id - 1];
         const ft__node *first = ft__node_of(m, plan, ft__input_of(m, plan, step, 0));
-        bool stretched = memcmp(&first->shape, &node->shape, sizeof node->shape) != 0;
-        bool all = ft__is(node, FT__MIXES) && ((ft__is(node, FT__BROADCASTS) && stretched)
-                                               || !ft__has_row_each(&node->shape));
-        ft__extent size = all ? plan->most : two;
+        ft__extent size = ft__mixes_samples(node, &first->shape, &node->shape) ? plan->most : two;
         bytes = 3 * ft__node_count_at(node, size); /* value, gradient, and what it saves */
         for (j = 0; j < ft__node_of_step(m, plan, step)->input_count; ++j)
             bytes += 2 * ft__node_count_at(ft__node_of(m, plan, ft__input_of(m, plan, step, j)),

@@ -39,3 +39,12 @@ static bool ft__has_row_each(const ft_shape *shape)
         if (shape->size[d] == FT_BATCH) return false;
     return shape->rank > 0 && shape->size[0] == FT_BATCH;
 }
+
+/* Whether numbers of different samples meet in a node, whose first input and output are x and y: by
+   broadcasting, or since the output has no row for each sample. */
+static bool ft__mixes_samples(const ft__node *node, const ft_shape *x, const ft_shape *y)
+{
+    if (!ft__is(node, FT__MIXES)) return false;
+    if (ft__is(node, FT__BROADCASTS) && memcmp(x, y, sizeof *x) != 0) return true;
+    return !ft__has_row_each(&node->shape);
+}
