@@ -7475,7 +7475,7 @@ static void ft__sharing_lock(ft__sharing *s, bool lock)
 #endif
 }
 
-/* Counts a new share (1), one less (-1), or none (0); returns how many there are then. */
+/* Counts `more` new shares; returns how many there are then. */
 static int ft__count_shares(ft__sharing *s, int more)
 {
     int count;
@@ -7510,9 +7510,8 @@ static ft_status ft__refuse_shared(ft_model *m, const ft__node *node, const char
 /* The same for all nodes. */
 static ft_status ft__refuse_any_shared(ft_model *m, const char *call)
 {
-    int i;
-    for (i = 0; ft__ok(&m->context) && ft__shares_weights(m) && i < m->node_count; ++i)
-        ft__refuse_shared(m, &m->nodes[i], call);
+    int i, count = ft__shares_weights(m) ? m->node_count : 0;
+    for (i = 0; ft__ok(&m->context) && i < count; ++i) ft__refuse_shared(m, &m->nodes[i], call);
     return m->context.status;
 }
 
@@ -20976,16 +20975,23 @@ static bool ft__norm_frozen(const ft_model *m, const ft__node *norm)
         || m->nodes[norm->inputs[3] - 1].frozen;
 }
 
-static void ft__release_node(ft__context *c, ft__node *node)
+static void ft__release_training(ft__context *c, ft__node *node)
 {
-    ft__release(c, node->name);
-    ft__release(c, node->inputs);
-    ft__release_value(c, node);
     ft__release(c, node->gradient);
     ft__release(c, node->moment1);
     ft__release(c, node->moment2);
     ft__release(c, node->kept);
     ft__resting_release(c, node->resting);
+    node->gradient = node->moment1 = node->moment2 = node->kept = NULL;
+    node->resting = NULL;
+}
+
+static void ft__release_node(ft__context *c, ft__node *node)
+{
+    ft__release(c, node->name);
+    ft__release(c, node->inputs);
+    ft__release_value(c, node);
+    ft__release_training(c, node);
     memset(node, 0, sizeof *node);
 }
 
@@ -21001,17 +21007,6 @@ static ft_status ft__infer_all(ft_model *m)
                             ft__rows[m->nodes[m->order[at] - 1].op]);
     m->version += 1;
     return m->context.status;
-}
-
-static void ft__release_training(ft__context *c, ft__node *node)
-{
-    ft__release(c, node->gradient);
-    ft__release(c, node->moment1);
-    ft__release(c, node->moment2);
-    ft__release(c, node->kept);
-    ft__resting_release(c, node->resting);
-    node->gradient = node->moment1 = node->moment2 = node->kept = NULL;
-    node->resting = NULL;
 }
 
 /* Parameters, buffers and dropout can be frozen; freezing drops gradient and optimiser state. */
@@ -22772,8 +22767,8 @@ static ft_status ft__check_weights(ft_model *m, bool training)
 /* An error if training would change a weight that is shared. */
 static ft_status ft__refuse_training(ft_model *m)
 {
-    int i;
-    for (i = 0; ft__ok(&m->context) && ft__shares_weights(m) && i < m->node_count; ++i)
+    int i, count = ft__shares_weights(m) ? m->node_count : 0;
+    for (i = 0; ft__ok(&m->context) && i < count; ++i)
         if (ft__is_weight(&m->nodes[i]) && !ft__node_is_frozen(m, &m->nodes[i]))
             ft__refuse_shared(m, &m->nodes[i], "training");
     return m->context.status;
@@ -23546,7 +23541,7 @@ static void ft__remove_unread(ft_model *m, int id)
     ft__unlist_node(m, id);
     ft__release_node(&m->context, node);
     for (i = 0; i < count; ++i)
-        if (m->nodes[inputs[i] - 1].op && ft__is_leaf(&m->nodes[inputs[i] - 1]))
+        if (ft__is_any(&m->nodes[inputs[i] - 1]) && ft__is_leaf(&m->nodes[inputs[i] - 1]))
             ft__remove_unread(m, inputs[i]);
     ft__release(&m->context, inputs);
 }
@@ -38554,7 +38549,7 @@ int ft_set_type(ft_model *m, const char *glob, ft_type type)
 ft_type ft_node_type(const ft_model *m, ft_node node)
 {
     const ft__node *found = ft__get_node(m, node);
-    return !found || found->op == FT__OP_none ? FT_OTHER : ft__value_type(found);
+    return !found || !ft__is_any(found) ? FT_OTHER : ft__value_type(found);
 }
 
 ft_digest ft_frozen_digest(ft_model *m) { return ft__digest(m); }

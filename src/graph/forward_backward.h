@@ -436,8 +436,8 @@ static ft_status ft__check_weights(ft_model *m, bool training)
 /* An error if training would change a weight that is shared. */
 static ft_status ft__refuse_training(ft_model *m)
 {
-    int i;
-    for (i = 0; ft__ok(&m->context) && ft__shares_weights(m) && i < m->node_count; ++i)
+    int i, count = ft__shares_weights(m) ? m->node_count : 0;
+    for (i = 0; ft__ok(&m->context) && i < count; ++i)
         if (ft__is_weight(&m->nodes[i]) && !ft__node_is_frozen(m, &m->nodes[i]))
             ft__refuse_shared(m, &m->nodes[i], "training");
     return m->context.status;

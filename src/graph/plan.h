@@ -151,16 +151,23 @@ static bool ft__norm_frozen(const ft_model *m, const ft__node *norm)
         || m->nodes[norm->inputs[3] - 1].frozen;
 }
 
-static void ft__release_node(ft__context *c, ft__node *node)
+static void ft__release_training(ft__context *c, ft__node *node)
 {
-    ft__release(c, node->name);
-    ft__release(c, node->inputs);
-    ft__release_value(c, node);
     ft__release(c, node->gradient);
     ft__release(c, node->moment1);
     ft__release(c, node->moment2);
     ft__release(c, node->kept);
     ft__resting_release(c, node->resting);
+    node->gradient = node->moment1 = node->moment2 = node->kept = NULL;
+    node->resting = NULL;
+}
+
+static void ft__release_node(ft__context *c, ft__node *node)
+{
+    ft__release(c, node->name);
+    ft__release(c, node->inputs);
+    ft__release_value(c, node);
+    ft__release_training(c, node);
     memset(node, 0, sizeof *node);
 }
 
@@ -176,17 +183,6 @@ static ft_status ft__infer_all(ft_model *m)
                             ft__rows[m->nodes[m->order[at] - 1].op]);
     m->version += 1;
     return m->context.status;
-}
-
-static void ft__release_training(ft__context *c, ft__node *node)
-{
-    ft__release(c, node->gradient);
-    ft__release(c, node->moment1);
-    ft__release(c, node->moment2);
-    ft__release(c, node->kept);
-    ft__resting_release(c, node->resting);
-    node->gradient = node->moment1 = node->moment2 = node->kept = NULL;
-    node->resting = NULL;
 }
 
 /* Parameters, buffers and dropout can be frozen; freezing drops gradient and optimiser state. */

@@ -24,7 +24,7 @@ static void ft__remove_unread(ft_model *m, int id)
     ft__unlist_node(m, id);
     ft__release_node(&m->context, node);
     for (i = 0; i < count; ++i)
-        if (m->nodes[inputs[i] - 1].op && ft__is_leaf(&m->nodes[inputs[i] - 1]))
+        if (ft__is_any(&m->nodes[inputs[i] - 1]) && ft__is_leaf(&m->nodes[inputs[i] - 1]))
             ft__remove_unread(m, inputs[i]);
     ft__release(&m->context, inputs);
 }

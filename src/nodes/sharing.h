@@ -37,7 +37,7 @@ static void ft__sharing_lock(ft__sharing *s, bool lock)
 #endif
 }
 
-/* Counts a new share (1), one less (-1), or none (0); returns how many there are then. */
+/* Counts `more` new shares; returns how many there are then. */
 static int ft__count_shares(ft__sharing *s, int more)
 {
     int count;
@@ -72,9 +72,8 @@ static ft_status ft__refuse_shared(ft_model *m, const ft__node *node, const char
 /* The same for all nodes. */
 static ft_status ft__refuse_any_shared(ft_model *m, const char *call)
 {
-    int i;
-    for (i = 0; ft__ok(&m->context) && ft__shares_weights(m) && i < m->node_count; ++i)
-        ft__refuse_shared(m, &m->nodes[i], call);
+    int i, count = ft__shares_weights(m) ? m->node_count : 0;
+    for (i = 0; ft__ok(&m->context) && i < count; ++i) ft__refuse_shared(m, &m->nodes[i], call);
     return m->context.status;
 }
 

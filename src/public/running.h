@@ -345,7 +345,7 @@ int ft_set_type(ft_model *m, const char *glob, ft_type type)
 ft_type ft_node_type(const ft_model *m, ft_node node)
 {
     const ft__node *found = ft__get_node(m, node);
-    return !found || found->op == FT__OP_none ? FT_OTHER : ft__value_type(found);
+    return !found || !ft__is_any(found) ? FT_OTHER : ft__value_type(found);
 }
 
 ft_digest ft_frozen_digest(ft_model *m) { return ft__digest(m); }
