@@ -153,45 +153,59 @@ static char *ft__graph_text(ft_model *m)
     return NULL;
 }
 
-/* Adds one tensor to the file being written; the labels go before and after the name. */
-static void ft__add_tensor(ft__context *c, ft__write_tensor *tensors, int *count, char **names,
-                           const ft__node *node, const char *before, const char *after,
-                           ft__stored value, ft_type type)
+/* The tensors of a file that is being written; owns their names. */
+typedef struct ft__tensor_list { ft__write_tensor *tensors; char **names; int count; }
+    ft__tensor_list;
+
+/* Has room for `most`; without memory the context has the error. */
+static ft__tensor_list ft__tensor_list_make(ft__context *c, size_t most)
 {
+    ft__tensor_list list;
+    list.tensors = (ft__write_tensor *)ft__allocate(c, most, sizeof *list.tensors);
+    list.names = (char **)ft__allocate(c, most, sizeof *list.names);
+    list.count = 0;
+    return list;
+}
+
+static void ft__tensor_list_free(ft__context *c, ft__tensor_list *list)
+{
+    while (list->count > 0) ft__release(c, list->names[--list->count]);
+    ft__release(c, list->names);
+    ft__release(c, list->tensors);
+}
+
+/* Adds one tensor; the labels go before and after the node's name. */
+static void ft__add_tensor(ft__context *c, ft__tensor_list *list, const ft__node *node,
+                           const char *before, const char *after, ft__stored value, ft_type type)
+{
+    ft__write_tensor *t;
     char name[640];
     if (!value.at || !ft__ok(c)) return;
     snprintf(name, sizeof name, "%s%s%s", before, node->name, after);
-    names[*count] = ft__copy_text(c, name);
-    if (!names[*count]) return;
-    tensors[*count].name = names[*count];
-    tensors[*count].type = type;
-    tensors[*count].shape = node->shape;
-    tensors[*count].data = value;
-    *count += 1;
+    list->names[list->count] = ft__copy_text(c, name);
+    if (!list->names[list->count]) return;
+    t = &list->tensors[list->count];
+    t->name = list->names[list->count];
+    t->type = type;
+    t->shape = node->shape;
+    t->data = value;
+    list->count += 1;
 }
 
-static ft__stored ft__floats(const float *value, size_t count)
-{
-    ft__stored s;
-    memset(&s, 0, sizeof s);
-    s.at = value;
-    s.type = FT_F32;
-    s.columns = count;
-    return s;
-}
-
-/* Adds a weight, in its own type or another. The scales of int8 follow as "<name>_scale" [rows, 1,
-   ...]: PyTorch's product of both is the weight. */
-static void ft__add_weight(ft__context *c, ft__write_tensor *tensors, int *count, char **names,
-                           const ft__node *node, ft_type type)
+/* Adds a weight in a type, or FT_OTHER: in its own. The scales of int8 follow as "<name>_scale"
+   [rows, 1, ...]: PyTorch's product of both is the weight. */
+static void ft__add_weight(ft__context *c, ft__tensor_list *list, const ft__node *node,
+                           ft_type type)
 {
     size_t rows = (size_t)node->shape.size[0];
     int d;
-    ft__add_tensor(c, tensors, count, names, node, "", "", ft__stored_of(node), type);
+    if (type == FT_OTHER) type = ft__value_type(node);
+    ft__add_tensor(c, list, node, "", "", ft__stored_of(node), type);
     if (type != FT_I8) return;
-    ft__add_tensor(c, tensors, count, names, node, "", ft__scale_suffix,
-                   ft__floats(node->stored.scale, rows), FT_F32);
-    for (d = 1; ft__ok(c) && d < node->shape.rank; ++d) tensors[*count - 1].shape.size[d] = 1;
+    ft__add_tensor(c, list, node, "", ft__scale_suffix, ft__floats(node->stored.scale, rows),
+                   FT_F32);
+    for (d = 1; ft__ok(c) && d < node->shape.rank; ++d)
+        list->tensors[list->count - 1].shape.size[d] = 1;
 }
 
 static const char *const ft__state_labels[] = {"optimizer.moment1/", "optimizer.moment2/", "kept/"};
@@ -322,21 +336,14 @@ static ft_status ft__check_describable(ft_model *m, const char *path)
 static ft_status ft__write_weights(ft_model *m, const char *path, ft_type type)
 {
     ft__context *c = &m->context;
-    size_t most = 2 * (size_t)m->node_count + 1; /* an int8 weight has its scales beside it */
-    ft__write_tensor *tensors = (ft__write_tensor *)ft__allocate(c, most, sizeof *tensors);
-    char **names = (char **)ft__allocate(c, most, sizeof *names);
-    int count = 0, at, i;
+    ft__tensor_list list = ft__tensor_list_make(c, 2 * (size_t)m->node_count + 1); /* and scales */
+    int at;
     ft__host_takes_weights(c, false);
-    for (at = 0; ft__ok(c) && at < m->node_count; ++at) {
-        const ft__node *node = &m->nodes[m->order[at] - 1];
-        if (ft__is_weight(node))
-            ft__add_weight(c, tensors, &count, names, node,
-                           type == FT_OTHER ? ft__value_type(node) : type);
-    }
-    if (ft__ok(c)) ft__safetensors_write(c, path, tensors, count, NULL, 0);
-    for (i = count - 1; names && i >= 0; --i) ft__release(c, names[i]);
-    ft__release(c, names);
-    ft__release(c, tensors);
+    for (at = 0; ft__ok(c) && at < m->node_count; ++at)
+        if (ft__is_weight(&m->nodes[m->order[at] - 1]))
+            ft__add_weight(c, &list, &m->nodes[m->order[at] - 1], type);
+    if (ft__ok(c)) ft__safetensors_write(c, path, list.tensors, list.count, NULL, 0);
+    ft__tensor_list_free(c, &list);
     return c->status;
 }
 
@@ -346,13 +353,11 @@ static ft_status ft__write_model(ft_model *m, const char *path, ft_type type,
                                  const char *checkpoint, bool kept)
 {
     ft__context *c = &m->context;
-    size_t most = 5 * (size_t)m->node_count + 1;
-    ft__write_tensor *tensors = (ft__write_tensor *)ft__allocate(c, most, sizeof *tensors);
-    char **names = (char **)ft__allocate(c, most, sizeof *names);
+    ft__tensor_list list = ft__tensor_list_make(c, 5 * (size_t)m->node_count + 1);
     char *graph = ft__graph_text(m);
     const char **metadata = (const char **)ft__allocate(c, 10 + 2 * (size_t)m->note_count,
                                                         sizeof *metadata);
-    int count = 0, pairs = 0, at, i;
+    int pairs = 0, at, i;
     char checksum[20];
     uint64_t sum = ft__checksum_texts(graph, m->training, m->tokenizer_text, checkpoint);
     ft__host_takes_weights(c, false);
@@ -360,15 +365,14 @@ static ft_status ft__write_model(ft_model *m, const char *path, ft_type type,
         ft__node *node = &m->nodes[m->order[at] - 1];
         if (checkpoint && ft__is_state(node)) { /* so that a stream can resume midway */
             ft_shape shape = ft__with_extent(node->shape, ft__extent_of(m, m->batch));
-            ft__add_tensor(c, tensors, &count, names, node, "", "",
+            ft__add_tensor(c, &list, node, "", "",
                            ft__floats(node->value, ft__shape_count(&shape)), FT_F32);
-            if (ft__ok(c)) tensors[count - 1].shape = shape;
+            if (ft__ok(c)) list.tensors[list.count - 1].shape = shape;
         }
         if (!ft__is_weight(node)) continue;
-        ft__add_weight(c, tensors, &count, names, node,
-                       type == FT_OTHER ? ft__value_type(node) : type);
+        ft__add_weight(c, &list, node, type);
         for (i = 0; checkpoint && i < (kept ? 3 : 2); ++i)
-            ft__add_tensor(c, tensors, &count, names, node, ft__state_labels[i], "",
+            ft__add_tensor(c, &list, node, ft__state_labels[i], "",
                            ft__floats(*ft__state_of(node, i), ft__node_count_at(node, ft__one)),
                            FT_F32);
     }
@@ -377,20 +381,18 @@ static ft_status ft__write_model(ft_model *m, const char *path, ft_type type,
         ft__add_text_pair(metadata, &pairs, ft__training_key, m->training);
         ft__add_text_pair(metadata, &pairs, ft__tokenizer_key, m->tokenizer_text);
         ft__add_text_pair(metadata, &pairs, ft__checkpoint_key, checkpoint);
-        for (i = 0; checkpoint && i < count; ++i) {
-            sum = ft__hash_bytes(sum, tensors[i].name, strlen(tensors[i].name));
-            sum = ft__checksum_tensor(c, sum, &tensors[i]);
+        for (i = 0; checkpoint && i < list.count; ++i) {
+            sum = ft__hash_bytes(sum, list.tensors[i].name, strlen(list.tensors[i].name));
+            sum = ft__checksum_tensor(c, sum, &list.tensors[i]);
         }
         ft__checksum_text(sum, checksum);
         ft__add_text_pair(metadata, &pairs, ft__checksum_key, checkpoint ? checksum : NULL);
         ft__add_notes(m, metadata, &pairs);
     }
-    if (ft__ok(c)) ft__safetensors_write(c, path, tensors, count, metadata, pairs);
-    ft__release(c, graph);
-    for (i = count - 1; names && i >= 0; --i) ft__release(c, names[i]);
+    if (ft__ok(c)) ft__safetensors_write(c, path, list.tensors, list.count, metadata, pairs);
     ft__release(c, (void *)(uintptr_t)metadata);
-    ft__release(c, names);
-    ft__release(c, tensors);
+    ft__release(c, graph);
+    ft__tensor_list_free(c, &list);
     return c->status;
 }
 

@@ -107,6 +107,17 @@ typedef struct ft__stored {
     const float *fold;      /* for one call: another factor of each row, a batch norm's; or NULL */
 } ft__stored;
 
+/* Float32 numbers, as one row or in rows of `columns`. */
+static ft__stored ft__floats(const float *value, size_t columns)
+{
+    ft__stored s;
+    memset(&s, 0, sizeof s);
+    s.at = value;
+    s.type = FT_F32;
+    s.columns = columns;
+    return s;
+}
+
 static size_t ft__stored_bytes(const ft__stored *s, size_t rows)
 {
     const ft__stored_kind *kind = ft__stored_kind_of(s->type);

@@ -49,12 +49,8 @@ static ft_type ft__value_type(const ft__node *node)
 /* The numbers of a weight, of any type. */
 static ft__stored ft__stored_of(const ft__node *node)
 {
-    ft__stored s = node->stored;
-    if (ft__is_stored(node)) return s;
-    s.at = node->value;
-    s.type = FT_F32;
-    s.columns = ft__shape_count(&node->shape) / (size_t)node->shape.size[0];
-    return s;
+    size_t columns = ft__shape_count(&node->shape) / (size_t)node->shape.size[0];
+    return ft__is_stored(node) ? node->stored : ft__floats(node->value, columns);
 }
 
 /* Bytes of a weight's numbers and scales, wherever they are. */
