@@ -7883,7 +7883,7 @@ static const ft__field ft__no_fields[] = {FT__NO_MORE_FIELDS};
 
 /* Of the nodes that compute nothing. */
 #define FT__LEAF_ROW(name)                                                                        \
-    static const ft__row ft__row_##name = {FT__NAMED(name), 0, 0, FT__LEAF, NULL, NULL, NULL,   \
+    static const ft__row ft__row_##name = {FT__NAMED(name), 0, 0, FT__LEAF, NULL, NULL, NULL,     \
                                            NULL, ft__no_fields, NULL};
 FT__LEAVES(FT__LEAF_ROW)
 
@@ -7911,6 +7911,7 @@ static bool ft__is_weight(const ft__node *node)
 {
     return ft__is_parameter(node) || ft__is_buffer(node);
 }
+
 /* =============================================================================================
    [SECTION] operators/adding: Adding nodes
    What every function that builds a node stands on, and the parameters of layers. The functions
@@ -8433,12 +8434,12 @@ static void ft__activation_backward(const ft__call *call, ft__activation_slopes 
 /* Makes NAME_values and NAME_slopes from two expressions: F in x, and D = dy/dx in x or y (the same
    variable twice: the row says which one is kept). `a` is the option that some have. */
 #define FT__ACTIVATION_LOOPS(name, option, F, D)                                                  \
-    static float ft__##name##_option(const ft__options *o)                              \
+    static float ft__##name##_option(const ft__options *o)                                        \
     {                                                                                             \
         (void)o;                                                                                  \
         return option;                                                                            \
     }                                                                                             \
-    static void ft__##name##_values(const ft__options *o, const float *from, float *to, \
+    static void ft__##name##_values(const ft__options *o, const float *from, float *to,           \
                                     size_t count)                                                 \
     {                                                                                             \
         float a = ft__##name##_option(o), lanes[FT__LANES], out[FT__LANES];                       \
@@ -8454,7 +8455,7 @@ static void ft__activation_backward(const ft__call *call, ft__activation_slopes 
             ft__store_lanes(to + at, out, count - at);                                            \
         }                                                                                         \
     }                                                                                             \
-    static void ft__##name##_slopes(const ft__options *o, const float *kept,            \
+    static void ft__##name##_slopes(const ft__options *o, const float *kept,                      \
                                     const float *dy, float *dx, size_t count, bool add)           \
     {                                                                                             \
         float a = ft__##name##_option(o), lanes[FT__LANES], slope[FT__LANES];                     \
@@ -13194,12 +13195,15 @@ static void ft__broadcast(const ft__call *call, const ft__terms *terms, int inpu
         }                                                                                         \
     }
 
-#define FT__PAIR_ROW(name, line_slopes, flags)                                                    \
+#define FT__PAIR_FORWARD(name, line_slopes)                                                       \
     static const ft__terms ft__##name##_terms = {ft__##name##_line, line_slopes};                 \
     static void ft__##name##_forward(const ft__call *call)                                        \
     {                                                                                             \
         ft__broadcast(call, &ft__##name##_terms, -1);                                             \
-    }                                                                                             \
+    }
+
+#define FT__PAIR_ROW(name, line_slopes, flags)                                                    \
+    FT__PAIR_FORWARD(name, line_slopes)                                                           \
     static void ft__##name##_backward(const ft__call *call)                                       \
     {                                                                                             \
         ft__broadcast(call, &ft__##name##_terms, 0);                                              \
@@ -13231,11 +13235,7 @@ FT__PAIR(minimum, a < b || a != a ? a : b, a < b ? 1.0f : a > b ? 0.0f : 0.5f,
 /* Comparisons: 1 or 0, without a gradient. */
 #define FT__COMPARISON(name, F)                                                                   \
     FT__PAIR_VALUES(name, F)                                                                      \
-    static const ft__terms ft__##name##_terms = {ft__##name##_line, NULL};                        \
-    static void ft__##name##_forward(const ft__call *call)                                        \
-    {                                                                                             \
-        ft__broadcast(call, &ft__##name##_terms, -1);                                             \
-    }                                                                                             \
+    FT__PAIR_FORWARD(name, NULL)                                                                  \
     static const ft__row ft__row_##name = {                                                       \
         FT__NAMED(name), 2, 2, FT__BROADCASTS | FT__MIXES | FT__ANY_LAYOUT,                       \
         ft__broadcast_shape, ft__##name##_forward, NULL, NULL, ft__no_fields, NULL};
@@ -13306,6 +13306,7 @@ ft_node ft_where(ft_model *m, const char *name, ft_node condition, ft_node a, ft
     inputs[2] = b;
     return ft__add_node(m, &ft__row_where, name, inputs, 3, NULL, 0);
 }
+
 /* =============================================================================================
    [SECTION] operators/elementwise: Functions of one tensor
    exp, pow, clamp and others, element by element: what losses are made of. Layers do not apply them
@@ -13420,6 +13421,7 @@ ft_node ft_unary(ft_model *m, const char *kind, const char *name, ft_node x,
     if (row && row->fields == ft__affine_fields && o.unary.scale == 0) o.unary.scale = 1;
     return ft__add_node(m, row, name, &x, 1, &o.unary, sizeof o.unary);
 }
+
 /* =============================================================================================
    [SECTION] operators/reduce: mean, sum and amax over axes
    ============================================================================================= */
@@ -13621,6 +13623,7 @@ ft_node ft_reduce(ft_model *m, const char *kind, const char *name, ft_node x,
     const ft__row *row = ft__row_of_kind(m, kind, rows, "reduction");
     return ft__add_node(m, row, name, &x, 1, &options, sizeof options);
 }
+
 /* =============================================================================================
    [SECTION] operators/custom: An operator by callbacks
    Values lie as users see them, row by row: the row asks for no other layout.
@@ -15595,6 +15598,7 @@ static const ft__row ft__row_rnn = {
     FT__NAMED(rnn), 3, 11, FT__READS_X | FT__RECURRENT | FT__READS_TYPES,
     ft__recurrent_shape, ft__recurrent_forward, ft__recurrent_backward, ft__recurrent_costs,
     ft__recurrent_fields, NULL};
+
 /* =============================================================================================
    [SECTION] operators/recurrent_layers: Stacks of recurrent layers
    ft_lstm, ft_gru and ft_rnn: layers, directions, states that are given or carried, and dropout.
@@ -23532,6 +23536,7 @@ int ft_reset_state(ft_model *m, const char *glob)
     }
     return count;
 }
+
 /* =============================================================================================
    [SECTION] graph/surgery: Graph: replacing and removing nodes
    Ids and names stay; m->order is sorted again, so that each node comes after its inputs.
@@ -37415,17 +37420,56 @@ static ft_status ft__evaluate_check(ft_model *m, const ft_data *data,
     return c->status;
 }
 
+/* A pass over all samples of the data, batches of similar length together. */
+typedef struct ft__pass {
+    ft_model *m;
+    ft__plan *plan, *in_use;    /* in_use: that of a run around this one */
+    ft__loader *loader;         /* NULL: there was an error */
+    int *order;                 /* [samples], and twice as many behind for ft__bucket */
+    int length;
+} ft__pass;
+
+/* `size`: samples of a batch; `more`: bytes that the caller needs besides; `for_output`: nothing is
+   fed but what the output reads. */
+static ft__pass ft__pass_begin(ft_model *m, ft_data *data, int size, size_t more, bool for_output)
+{
+    int count = ft_data_count(data), i;
+    ft__pass p;
+    p.m = m;
+    p.length = ft_length(m);
+    ft__set_longest(m, data);
+    m->reserve = ft__loader_bytes(m, data, size) + 3 * (size_t)count * sizeof *p.order
+        + FT__ALIGNMENT + more;
+    p.plan = ft__begin(m, size, false);
+    m->reserve = 0;
+    p.in_use = m->in_use;
+    m->in_use = p.plan;
+    ft__data_decode(data);
+    p.order = (int *)ft__allocate(&m->context, 3 * (size_t)count, sizeof *p.order);
+    p.loader = p.plan && p.order ? ft__loader_create(m, data, size, for_output ? p.plan : NULL)
+                                 : NULL;
+    for (i = 0; p.loader && i < count; ++i) p.order[i] = i;
+    if (p.loader) ft__bucket(&data->source, p.order, count, size, 0, p.order + count);
+    return p;
+}
+
+static void ft__pass_end(ft__pass *p)
+{
+    p->m->fed_from = NULL;
+    p->m->in_use = p->in_use;
+    p->m->length = p->length; /* until here it was the last batch's */
+    ft__loader_destroy(p->loader);
+    ft__release(&p->m->context, p->order);
+}
+
 static ft_evaluation ft__evaluate(ft_model *m, ft_data *data, ft_evaluate_options options)
 {
     ft__context *c = m ? &m->context : NULL;
-    int size = options.batch_size > 0 ? options.batch_size : 32, count, i, read = 0;
-    int length = ft_length(m);
+    int size = options.batch_size > 0 ? options.batch_size : 32, count, read = 0;
     ft_evaluation e;
     ft__score score = {0, 0, 0};
     ft__regression regression;
-    ft__loader *loader = NULL;
-    ft__plan *plan, *in_use;
-    int *samples;
+    ft__pass pass;
     memset(&e, 0, sizeof e);
     if (!ft__usable(m) || !ft__given(c, data, "ft_evaluate: the data")
         || ft__ready(m, true) != FT_OK || ft__check_classes(m, data) != FT_OK
@@ -37434,28 +37478,13 @@ static ft_evaluation ft__evaluate(ft_model *m, ft_data *data, ft_evaluate_option
     count = ft_data_count(data);
     if (data->source.streams > 0) size = data->source.streams;
     if (size > count) size = count;
-    ft__set_longest(m, data);
     if (options.confusion)
         memset(options.confusion, 0, options.confusion_count * sizeof *options.confusion);
-    m->reserve = ft__loader_bytes(m, data, size) + 3 * (size_t)count * sizeof *samples
-        + FT__ALIGNMENT + ft__regression_bytes(m);
-    plan = ft__begin(m, size, false);
-    m->reserve = 0;
-    in_use = m->in_use;
-    m->in_use = plan;
-    ft__data_decode(data);
-    samples = (int *)ft__allocate(c, 3 * (size_t)count, sizeof *samples);
-    if (plan && samples) loader = ft__loader_create(m, data, size, NULL);
+    pass = ft__pass_begin(m, data, size, ft__regression_bytes(m), false);
     ft__regression_start(m, &regression);
-    for (i = 0; samples && i < count; ++i) samples[i] = i;
-    if (loader) ft__bucket(&data->source, samples, count, size, 0, samples + count);
-    if (loader) read = ft__evaluate_samples(m, plan, loader, samples, &options, &score,
-                                            &regression);
-    m->fed_from = NULL;
-    m->in_use = in_use;
-    m->length = length; /* until here it was the last batch's */
-    ft__loader_destroy(loader);
-    ft__release(c, samples);
+    if (pass.loader) read = ft__evaluate_samples(m, pass.plan, pass.loader, pass.order, &options,
+                                                 &score, &regression);
+    ft__pass_end(&pass);
     e.correct = (int)score.correct;
     e.total = (int)score.total;
     e.skipped = (data->folder ? data->folder->skipped : 0) + count - read;
@@ -37571,7 +37600,6 @@ static int ft__predict_samples(ft_model *m, ft__plan *plan, ft__loader *loader, 
                              best + (size_t)batch->index[i] * (size_t)count, count);
         read += batch->count;
     }
-    m->fed_from = NULL;
     return ft__ok(&m->context) ? read : 0;
 }
 
@@ -37596,9 +37624,8 @@ static int ft__predict_data(ft_model *m, ft_data *data, ft_prediction *best, int
                             ft_predict_options options)
 {
     int size = options.batch_size > 0 ? options.batch_size : 32, samples = ft_data_count(data);
-    int length = ft_length(m), read = 0, i, *order;
-    ft__loader *loader = NULL;
-    ft__plan *plan, *in_use;
+    int read = 0;
+    ft__pass pass;
     size_t k;
     if (!ft__can_predict_data(m, data, best, count, &options)) return 0;
     for (k = 0; k < (size_t)samples * (size_t)count; ++k) {
@@ -37606,25 +37633,10 @@ static int ft__predict_data(ft_model *m, ft_data *data, ft_prediction *best, int
         best[k].probability = 0;
     }
     if (size > samples) size = samples;
-    ft__set_longest(m, data);
-    m->reserve = ft__loader_bytes(m, data, size) + 3 * (size_t)samples * sizeof *order
-        + FT__ALIGNMENT;
-    plan = ft__begin(m, size, false);
-    m->reserve = 0;
-    in_use = m->in_use;
-    m->in_use = plan;
-    ft__data_decode(data);
-    order = (int *)ft__allocate(&m->context, 3 * (size_t)samples, sizeof *order);
-    if (plan && order) loader = ft__loader_create(m, data, size, plan);
-    for (i = 0; order && i < samples; ++i) order[i] = i;
-    if (loader) {
-        ft__bucket(&data->source, order, samples, size, 0, order + samples);
-        read = ft__predict_samples(m, plan, loader, order, best, count);
-    }
-    m->in_use = in_use;
-    m->length = length; /* until here it was the last batch's */
-    ft__loader_destroy(loader);
-    ft__release(&m->context, order);
+    pass = ft__pass_begin(m, data, size, 0, true);
+    if (pass.loader)
+        read = ft__predict_samples(m, pass.plan, pass.loader, pass.order, best, count);
+    ft__pass_end(&pass);
     return read;
 }
 

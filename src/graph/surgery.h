@@ -8,6 +8,7 @@
 #include "operators/rows.h"
 #include "graph/plan.h"
 #include "graph/settings.h"
+
 /* =============================================================================================
    [SECTION] graph/surgery: Graph: replacing and removing nodes
    Ids and names stay; m->order is sorted again, so that each node comes after its inputs.

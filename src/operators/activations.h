@@ -63,12 +63,12 @@ static void ft__activation_backward(const ft__call *call, ft__activation_slopes 
 /* Makes NAME_values and NAME_slopes from two expressions: F in x, and D = dy/dx in x or y (the same
    variable twice: the row says which one is kept). `a` is the option that some have. */
 #define FT__ACTIVATION_LOOPS(name, option, F, D)                                                  \
-    static float ft__##name##_option(const ft__options *o)                              \
+    static float ft__##name##_option(const ft__options *o)                                        \
     {                                                                                             \
         (void)o;                                                                                  \
         return option;                                                                            \
     }                                                                                             \
-    static void ft__##name##_values(const ft__options *o, const float *from, float *to, \
+    static void ft__##name##_values(const ft__options *o, const float *from, float *to,           \
                                     size_t count)                                                 \
     {                                                                                             \
         float a = ft__##name##_option(o), lanes[FT__LANES], out[FT__LANES];                       \
@@ -84,7 +84,7 @@ static void ft__activation_backward(const ft__call *call, ft__activation_slopes 
             ft__store_lanes(to + at, out, count - at);                                            \
         }                                                                                         \
     }                                                                                             \
-    static void ft__##name##_slopes(const ft__options *o, const float *kept,            \
+    static void ft__##name##_slopes(const ft__options *o, const float *kept,                      \
                                     const float *dy, float *dx, size_t count, bool add)           \
     {                                                                                             \
         float a = ft__##name##_option(o), lanes[FT__LANES], slope[FT__LANES];                     \

@@ -7,6 +7,7 @@
 #include "nodes/names.h"
 #include "nodes/initialisers.h"
 #include "operators/table.h"
+
 /* =============================================================================================
    [SECTION] operators/adding: Adding nodes
    What every function that builds a node stands on, and the parameters of layers. The functions

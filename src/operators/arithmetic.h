@@ -263,12 +263,15 @@ static void ft__broadcast(const ft__call *call, const ft__terms *terms, int inpu
         }                                                                                         \
     }
 
-#define FT__PAIR_ROW(name, line_slopes, flags)                                                    \
+#define FT__PAIR_FORWARD(name, line_slopes)                                                       \
     static const ft__terms ft__##name##_terms = {ft__##name##_line, line_slopes};                 \
     static void ft__##name##_forward(const ft__call *call)                                        \
     {                                                                                             \
         ft__broadcast(call, &ft__##name##_terms, -1);                                             \
-    }                                                                                             \
+    }
+
+#define FT__PAIR_ROW(name, line_slopes, flags)                                                    \
+    FT__PAIR_FORWARD(name, line_slopes)                                                           \
     static void ft__##name##_backward(const ft__call *call)                                       \
     {                                                                                             \
         ft__broadcast(call, &ft__##name##_terms, 0);                                              \
@@ -300,11 +303,7 @@ FT__PAIR(minimum, a < b || a != a ? a : b, a < b ? 1.0f : a > b ? 0.0f : 0.5f,
 /* Comparisons: 1 or 0, without a gradient. */
 #define FT__COMPARISON(name, F)                                                                   \
     FT__PAIR_VALUES(name, F)                                                                      \
-    static const ft__terms ft__##name##_terms = {ft__##name##_line, NULL};                        \
-    static void ft__##name##_forward(const ft__call *call)                                        \
-    {                                                                                             \
-        ft__broadcast(call, &ft__##name##_terms, -1);                                             \
-    }                                                                                             \
+    FT__PAIR_FORWARD(name, NULL)                                                                  \
     static const ft__row ft__row_##name = {                                                       \
         FT__NAMED(name), 2, 2, FT__BROADCASTS | FT__MIXES | FT__ANY_LAYOUT,                       \
         ft__broadcast_shape, ft__##name##_forward, NULL, NULL, ft__no_fields, NULL};

@@ -5,6 +5,7 @@
 #include "nodes/nodes.h"
 #include "operators/table.h"
 #include "operators/adding.h"
+
 /* =============================================================================================
    [SECTION] operators/custom: An operator by callbacks
    Values lie as users see them, row by row: the row asks for no other layout.

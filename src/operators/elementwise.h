@@ -9,6 +9,7 @@
 #include "operators/adding.h"
 #include "operators/common.h"
 #include "operators/activations.h"
+
 /* =============================================================================================
    [SECTION] operators/elementwise: Functions of one tensor
    exp, pow, clamp and others, element by element: what losses are made of. Layers do not apply them

@@ -10,6 +10,7 @@
 #include "operators/pad_and_slice.h"
 #include "operators/step_pool.h"
 #include "operators/recurrent.h"
+
 /* =============================================================================================
    [SECTION] operators/recurrent_layers: Stacks of recurrent layers
    ft_lstm, ft_gru and ft_rnn: layers, directions, states that are given or carried, and dropout.

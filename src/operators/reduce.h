@@ -8,6 +8,7 @@
 #include "operators/adding.h"
 #include "operators/common.h"
 #include "operators/arithmetic.h"
+
 /* =============================================================================================
    [SECTION] operators/reduce: mean, sum and amax over axes
    ============================================================================================= */

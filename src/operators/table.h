@@ -140,7 +140,7 @@ static const ft__field ft__no_fields[] = {FT__NO_MORE_FIELDS};
 
 /* Of the nodes that compute nothing. */
 #define FT__LEAF_ROW(name)                                                                        \
-    static const ft__row ft__row_##name = {FT__NAMED(name), 0, 0, FT__LEAF, NULL, NULL, NULL,   \
+    static const ft__row ft__row_##name = {FT__NAMED(name), 0, 0, FT__LEAF, NULL, NULL, NULL,     \
                                            NULL, ft__no_fields, NULL};
 FT__LEAVES(FT__LEAF_ROW)
 

@@ -85,17 +85,56 @@ static ft_status ft__evaluate_check(ft_model *m, const ft_data *data,
     return c->status;
 }
 
+/* A pass over all samples of the data, batches of similar length together. */
+typedef struct ft__pass {
+    ft_model *m;
+    ft__plan *plan, *in_use;    /* in_use: that of a run around this one */
+    ft__loader *loader;         /* NULL: there was an error */
+    int *order;                 /* [samples], and twice as many behind for ft__bucket */
+    int length;
+} ft__pass;
+
+/* `size`: samples of a batch; `more`: bytes that the caller needs besides; `for_output`: nothing is
+   fed but what the output reads. */
+static ft__pass ft__pass_begin(ft_model *m, ft_data *data, int size, size_t more, bool for_output)
+{
+    int count = ft_data_count(data), i;
+    ft__pass p;
+    p.m = m;
+    p.length = ft_length(m);
+    ft__set_longest(m, data);
+    m->reserve = ft__loader_bytes(m, data, size) + 3 * (size_t)count * sizeof *p.order
+        + FT__ALIGNMENT + more;
+    p.plan = ft__begin(m, size, false);
+    m->reserve = 0;
+    p.in_use = m->in_use;
+    m->in_use = p.plan;
+    ft__data_decode(data);
+    p.order = (int *)ft__allocate(&m->context, 3 * (size_t)count, sizeof *p.order);
+    p.loader = p.plan && p.order ? ft__loader_create(m, data, size, for_output ? p.plan : NULL)
+                                 : NULL;
+    for (i = 0; p.loader && i < count; ++i) p.order[i] = i;
+    if (p.loader) ft__bucket(&data->source, p.order, count, size, 0, p.order + count);
+    return p;
+}
+
+static void ft__pass_end(ft__pass *p)
+{
+    p->m->fed_from = NULL;
+    p->m->in_use = p->in_use;
+    p->m->length = p->length; /* until here it was the last batch's */
+    ft__loader_destroy(p->loader);
+    ft__release(&p->m->context, p->order);
+}
+
 static ft_evaluation ft__evaluate(ft_model *m, ft_data *data, ft_evaluate_options options)
 {
     ft__context *c = m ? &m->context : NULL;
-    int size = options.batch_size > 0 ? options.batch_size : 32, count, i, read = 0;
-    int length = ft_length(m);
+    int size = options.batch_size > 0 ? options.batch_size : 32, count, read = 0;
     ft_evaluation e;
     ft__score score = {0, 0, 0};
     ft__regression regression;
-    ft__loader *loader = NULL;
-    ft__plan *plan, *in_use;
-    int *samples;
+    ft__pass pass;
     memset(&e, 0, sizeof e);
     if (!ft__usable(m) || !ft__given(c, data, "ft_evaluate: the data")
         || ft__ready(m, true) != FT_OK || ft__check_classes(m, data) != FT_OK
@@ -104,28 +143,13 @@ static ft_evaluation ft__evaluate(ft_model *m, ft_data *data, ft_evaluate_option
     count = ft_data_count(data);
     if (data->source.streams > 0) size = data->source.streams;
     if (size > count) size = count;
-    ft__set_longest(m, data);
     if (options.confusion)
         memset(options.confusion, 0, options.confusion_count * sizeof *options.confusion);
-    m->reserve = ft__loader_bytes(m, data, size) + 3 * (size_t)count * sizeof *samples
-        + FT__ALIGNMENT + ft__regression_bytes(m);
-    plan = ft__begin(m, size, false);
-    m->reserve = 0;
-    in_use = m->in_use;
-    m->in_use = plan;
-    ft__data_decode(data);
-    samples = (int *)ft__allocate(c, 3 * (size_t)count, sizeof *samples);
-    if (plan && samples) loader = ft__loader_create(m, data, size, NULL);
+    pass = ft__pass_begin(m, data, size, ft__regression_bytes(m), false);
     ft__regression_start(m, &regression);
-    for (i = 0; samples && i < count; ++i) samples[i] = i;
-    if (loader) ft__bucket(&data->source, samples, count, size, 0, samples + count);
-    if (loader) read = ft__evaluate_samples(m, plan, loader, samples, &options, &score,
-                                            &regression);
-    m->fed_from = NULL;
-    m->in_use = in_use;
-    m->length = length; /* until here it was the last batch's */
-    ft__loader_destroy(loader);
-    ft__release(c, samples);
+    if (pass.loader) read = ft__evaluate_samples(m, pass.plan, pass.loader, pass.order, &options,
+                                                 &score, &regression);
+    ft__pass_end(&pass);
     e.correct = (int)score.correct;
     e.total = (int)score.total;
     e.skipped = (data->folder ? data->folder->skipped : 0) + count - read;
@@ -241,7 +265,6 @@ static int ft__predict_samples(ft_model *m, ft__plan *plan, ft__loader *loader, 
                              best + (size_t)batch->index[i] * (size_t)count, count);
         read += batch->count;
     }
-    m->fed_from = NULL;
     return ft__ok(&m->context) ? read : 0;
 }
 
@@ -266,9 +289,8 @@ static int ft__predict_data(ft_model *m, ft_data *data, ft_prediction *best, int
                             ft_predict_options options)
 {
     int size = options.batch_size > 0 ? options.batch_size : 32, samples = ft_data_count(data);
-    int length = ft_length(m), read = 0, i, *order;
-    ft__loader *loader = NULL;
-    ft__plan *plan, *in_use;
+    int read = 0;
+    ft__pass pass;
     size_t k;
     if (!ft__can_predict_data(m, data, best, count, &options)) return 0;
     for (k = 0; k < (size_t)samples * (size_t)count; ++k) {
@@ -276,24 +298,9 @@ static int ft__predict_data(ft_model *m, ft_data *data, ft_prediction *best, int
         best[k].probability = 0;
     }
     if (size > samples) size = samples;
-    ft__set_longest(m, data);
-    m->reserve = ft__loader_bytes(m, data, size) + 3 * (size_t)samples * sizeof *order
-        + FT__ALIGNMENT;
-    plan = ft__begin(m, size, false);
-    m->reserve = 0;
-    in_use = m->in_use;
-    m->in_use = plan;
-    ft__data_decode(data);
-    order = (int *)ft__allocate(&m->context, 3 * (size_t)samples, sizeof *order);
-    if (plan && order) loader = ft__loader_create(m, data, size, plan);
-    for (i = 0; order && i < samples; ++i) order[i] = i;
-    if (loader) {
-        ft__bucket(&data->source, order, samples, size, 0, order + samples);
-        read = ft__predict_samples(m, plan, loader, order, best, count);
-    }
-    m->in_use = in_use;
-    m->length = length; /* until here it was the last batch's */
-    ft__loader_destroy(loader);
-    ft__release(&m->context, order);
+    pass = ft__pass_begin(m, data, size, 0, true);
+    if (pass.loader)
+        read = ft__predict_samples(m, pass.plan, pass.loader, pass.order, best, count);
+    ft__pass_end(&pass);
     return read;
 }
