@@ -7,25 +7,11 @@
 
 #include "internals.h"
 #include "layout.h"
+#include "goldens.h"
 
 static const double of_operator = 1e-5, of_network = 1e-4, of_ten_steps = 1e-3;
 
 /* ---- Golden files ---- */
-
-static ft_file *open_golden(ft_model *m, const char *name)
-{
-    char path[256];
-    ft_weights_options options;
-    ft_file *file;
-    memset(&options, 0, sizeof options);
-    snprintf(path, sizeof path, "tests/golden/%s.safetensors", name);
-    file = ft_file_open(m, path, options);
-    if (!file) {
-        printf("%s\n", ft_error_text(m));
-        exit(1);
-    }
-    return file;
-}
 
 static int find(ft_file *file, const char *prefix, const char *name)
 {

@@ -1,6 +1,7 @@
 /* test_nodes.c - any node's value after a run (ft_keep) and the gradient of inputs and other nodes
    (ft_want_gradient), against PyTorch (tests/golden/nodes.safetensors) and finite differences. */
 #include "public.h"
+#include "goldens.h"
 
 #define GOLDEN "tests/golden/nodes.safetensors"
 
@@ -452,11 +453,7 @@ static void test_errors(void)
 int main(void)
 {
     ft_model *reader = ft_create((ft_desc){.threads = 1});
-    golden = ft_file_open(reader, GOLDEN, (ft_weights_options){0});
-    if (!golden) {
-        printf("%s\n", ft_error_text(reader));
-        return 1;
-    }
+    golden = open_golden(reader, "nodes");
     test_golden();
     test_evaluation();
     test_several_outputs();

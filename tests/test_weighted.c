@@ -1,6 +1,7 @@
 /* test_weighted.c - weights of samples and classes in the loss, against PyTorch (make_nodes.py), float
    targets of ft_arrays, and progress while the frozen layers' outputs are computed. */
 #include "public.h"
+#include "goldens.h"
 #include "log.h"
 
 #define GOLDEN "tests/golden/weighted.safetensors"
@@ -454,11 +455,7 @@ static void test_errors(void)
 int main(void)
 {
     ft_model *reader = ft_create((ft_desc){.threads = 1});
-    golden = ft_file_open(reader, GOLDEN, (ft_weights_options){0});
-    if (!golden) {
-        printf("%s\n", ft_error_text(reader));
-        return 1;
-    }
+    golden = open_golden(reader, "weighted");
     test_golden();
     test_fit();
     test_resume();
