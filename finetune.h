@@ -50,6 +50,7 @@
      [SECTION] kernels/depthwise: Depthwise kernels
      [SECTION] kernels/winograd: Winograd's convolution
      [SECTION] kernels/softmax: Softmax of a line
+     [SECTION] kernels/attention: Attention: one row of scores
      [SECTION] kernels/batch_norm: Batch norm: passes over rows
      [SECTION] kernels/pooling: Maximum of a window
      [SECTION] kernels/recurrent: Recurrent cells
@@ -90,6 +91,7 @@
      [SECTION] operators/losses: Losses
      [SECTION] operators/embedding: Embedding
      [SECTION] operators/step_pool: Pooling over steps
+     [SECTION] operators/attention: Attention
      [SECTION] operators/recurrent: Recurrent layers
      [SECTION] operators/recurrent_layers: Stacks of recurrent layers
      [SECTION] operators/rows: The rows of the table
@@ -544,6 +546,15 @@ typedef struct ft_group_norm_options {
 typedef struct ft_matmul_options {
     bool transpose_a, transpose_b; /* exchange its last two dimensions */
 } ft_matmul_options;
+
+typedef struct ft_attention_options {
+    int heads;              /* must divide the last size of q; default 1 */
+    int key_value_heads;    /* of k and v; must divide heads; default: heads */
+    float scale;            /* default 1 / sqrt(size of a head) */
+    bool causal;            /* no query sees a key of a later step */
+    ft_node lengths;        /* I32 [N]: later steps of q, k and v are padding; default: none is */
+    bool all_queries;       /* lengths are of k and v only: all steps of q are real */
+} ft_attention_options;
 
 typedef struct ft_pool2d_options {
     int kernel[2];          /* required */
@@ -1297,6 +1308,15 @@ FINETUNE_API ft_node ft_gather(ft_model *m, const char *name, ft_node x, ft_node
    with b [N, D] transposed gives [N, N], as contrastive losses want it. */
 FINETUNE_API ft_node ft_matmul(ft_model *m, const char *name, ft_node a, ft_node b,
                                ft_matmul_options options);
+/* Scaled dot-product attention, softmax(scale q k^T) v for each sample and head (Vaswani et al.
+   2017), as PyTorch's scaled_dot_product_attention. q [N, T, heads * D], k [N, S, key_value_heads *
+   D], v [N, S, key_value_heads * E] -> [N, T, heads * E]: a step's heads lie side by side, as
+   ft_linear makes and reads them, and each head of k and v serves heads / key_value_heads
+   neighbouring ones of q. T and S may be FT_LENGTH. causal: query t sees keys 0 to t + S - T, with
+   the sample's own numbers of steps. Padded keys are not seen; a padded query, and one that sees no
+   key, gives zeros. The scores are never kept: memory is linear in T and S. */
+FINETUNE_API ft_node ft_attention(ft_model *m, const char *name, ft_node q, ft_node k, ft_node v,
+                                  ft_attention_options options);
 /* ids I32 [N] or [N, L] -> [N, features] or [N, L, features]: rows of "<name>.weight" [words,
    features], initially drawn from N(0, 1) as in PyTorch. An id of -1 gives zeros. */
 FINETUNE_API ft_node ft_embedding(ft_model *m, const char *name, ft_node ids, int words,
@@ -6689,6 +6709,81 @@ FT__LEVELS(ft__add_probabilities,
 #endif
 
 /* =============================================================================================
+   [SECTION] kernels/attention: Attention: one row of scores
+   ============================================================================================= */
+#if defined(__GNUC__) && !defined(__clang__) && !defined(FINETUNE_NO_SIMD)
+#pragma GCC push_options /* not fused: all levels give the same bits */
+#pragma GCC optimize("O3", "fp-contract=off")
+#endif
+
+/* The softmax of a row that comes in tiles (Milakov and Gimelshein 2018): of all scores so far, the
+   largest, and the sum of e^(score - largest). `shrink` is e^(largest before - largest now), by
+   which what was summed with the largest before must be multiplied. */
+typedef struct ft__score_row { float largest, sum, shrink; } ft__score_row;
+
+/* s = e^(scale s - largest) for the next tile of a row; count > 0. */
+FT__INLINE void ft__attend_body(float *s, size_t count, float scale, ft__score_row *row)
+{
+    float sums[FT__LANES], lanes[FT__LANES], largest = scale * ft__largest_body(s, count), sum = 0;
+    size_t at, i;
+    largest = row->largest > largest ? row->largest : largest;
+    for (i = 0; i < FT__LANES; ++i) sums[i] = 0;
+    for (at = 0; at + FT__LANES <= count; at += FT__LANES) {
+        for (i = 0; i < FT__LANES; ++i) lanes[i] = ft__exp(scale * s[at + i] - largest);
+        for (i = 0; i < FT__LANES; ++i) sums[i] += lanes[i];
+        for (i = 0; i < FT__LANES; ++i) s[at + i] = lanes[i];
+    }
+    if (at < count) {
+        ft__load_lanes(lanes, s + at, count - at);
+        for (i = 0; i < FT__LANES; ++i) lanes[i] = ft__exp(scale * lanes[i] - largest);
+        for (i = 0; i < count - at; ++i) sums[i] += lanes[i];
+        ft__store_lanes(s + at, lanes, count - at);
+    }
+    for (i = 0; i < FT__LANES; ++i) sum += sums[i];
+    row->shrink = ft__exp(row->largest - largest);
+    row->sum = row->sum * row->shrink + sum;
+    row->largest = largest;
+}
+
+/* The sum of a b. */
+FT__INLINE float ft__dot_body(const float *a, const float *b, size_t count)
+{
+    float sums[FT__LANES], sum = 0;
+    size_t at, i;
+    for (i = 0; i < FT__LANES; ++i) sums[i] = 0;
+    for (at = 0; at + FT__LANES <= count; at += FT__LANES)
+        for (i = 0; i < FT__LANES; ++i) sums[i] += a[at + i] * b[at + i];
+    for (i = 0; at + i < count; ++i) sums[i] += a[at + i] * b[at + i];
+    for (i = 0; i < FT__LANES; ++i) sum += sums[i];
+    return sum;
+}
+
+/* s = p = e^(scale s - all), the probabilities again, where `all` is the logarithm of the row's sum
+   of e^(scale s); dp = scale p (dp - mean): the gradient of q k^T, where `mean` is the row's sum of
+   dy y. */
+FT__INLINE void ft__attend_back_body(float *s, float *dp, size_t count, float scale, float all,
+                                     float mean)
+{
+    size_t i;
+    FT__INDEPENDENT for (i = 0; i < count; ++i) {
+        float p = ft__exp(scale * s[i] - all);
+        s[i] = p;
+        dp[i] = scale * (p * (dp[i] - mean));
+    }
+}
+
+FT__LEVELS(ft__attend, (float *s, size_t count, float scale, ft__score_row *row),
+           ft__attend_body(s, count, scale, row))
+FT__LEVELS(ft__attend_back,
+           (float *s, float *dp, size_t count, float scale, float all, const float *dy,
+            const float *y, size_t width),
+           ft__attend_back_body(s, dp, count, scale, all, ft__dot_body(dy, y, width)))
+
+#if defined(__GNUC__) && !defined(__clang__) && !defined(FINETUNE_NO_SIMD)
+#pragma GCC pop_options
+#endif
+
+/* =============================================================================================
    [SECTION] kernels/batch_norm: Batch norm: passes over rows
    Statistics of blocks of rows, the normalised rows, and their gradients; see operators/batch_norm.
    ============================================================================================= */
@@ -7204,6 +7299,7 @@ typedef union ft__options { /* by operator; its row lists the fields that a file
     ft__concat_options concat;
     ft__permute_options permute;
     ft_matmul_options matmul;
+    ft_attention_options attention;
     ft_layer_norm_options layer_norm;
     ft_group_norm_options group_norm;
     ft_loss_options loss;
@@ -7778,7 +7874,7 @@ static void ft__initialise_node(ft_model *m, ft__node *node)
     X(soft_cross_entropy) X(binary_cross_entropy) X(mse)                                          \
     X(sub) X(div) X(maximum) X(minimum) X(equal) X(not_equal) X(less) X(less_equal) X(greater)    \
     X(greater_equal) X(where) X(exp) X(log) X(sqrt) X(abs) X(neg) X(erf) X(pow) X(clamp)          \
-    X(affine) X(detach) X(mean) X(sum) X(amax) X(custom)
+    X(affine) X(detach) X(mean) X(sum) X(amax) X(attention) X(custom)
 
 #define FT__OP_ENUM(name) FT__OP_##name,
 enum { FT__LEAVES(FT__OP_ENUM) FT__OPERATORS(FT__OP_ENUM) FT__OP_COUNT };
@@ -14879,6 +14975,453 @@ ft_node ft_step_pool(ft_model *m, const char *name, ft_node x, ft_node lengths,
 }
 
 /* =============================================================================================
+   [SECTION] operators/attention: Attention
+   Scaled dot-product attention (Vaswani et al. 2017), for each sample and head:
+       S = scale q k^T,  P = softmax of each row of S,  y = P v
+       dv = P^T dy,  dP = dy v^T,  dS = P (dP - mean),  dq = scale dS k,  dk = scale dS^T q
+   mean is a row's sum of dy y, which is that of P dP. q [N, T, heads D], k [N, S, some D] and
+   v [N, S, some E] -> y [N, T, heads E]: a step's heads lie side by side, as linear layers write
+   and read them, and each head of k and v serves heads / some neighbouring ones of q.
+
+   After FlashAttention (Dao et al. 2022, Dao 2023): S is computed for a block of queries and a tile
+   of keys at a time and never kept; a row's softmax goes from tile to tile. A text of up to
+   FT__KEY_TILE keys has whole rows in one tile. Kept for backward is the logarithm of each row's
+   sum, by which P is computed again. Tiles depend on nothing but the place of a key, and padded
+   steps are left out: so the bits of a text's rows depend neither on padding nor, if causal, on
+   later steps.
+   ============================================================================================= */
+static const ft__field ft__attention_fields[] = {
+    FT__INT(ft_attention_options, heads), FT__INT(ft_attention_options, key_value_heads),
+    FT__FLOAT(ft_attention_options, scale), FT__BOOL(ft_attention_options, causal),
+    FT__BOOL(ft_attention_options, all_queries), FT__NOT_KEPT(ft_attention_options, lengths)
+    FT__NO_MORE_FIELDS};
+
+static int ft__heads_of(const ft_attention_options *o) { return o->heads ? o->heads : 1; }
+static int ft__key_heads_of(const ft_attention_options *o)
+{
+    return o->key_value_heads ? o->key_value_heads : ft__heads_of(o);
+}
+
+static ft_status ft__attention_options_fit(ft__context *c, const ft__node *node)
+{
+    const ft_attention_options *o = &node->options.attention;
+    if (o->heads < 0 || o->key_value_heads < 0 || ft__heads_of(o) % ft__key_heads_of(o) != 0)
+        return ft__fail(c, FT_INVALID, "%s: %d heads and %d key_value_heads: both must be above 0,"
+                        " and the second must divide the first", node->name, o->heads,
+                        o->key_value_heads);
+    if (!ft__not_negative(o->scale))
+        return ft__fail(c, FT_INVALID, "%s: scale is %g; it must be above 0, or 0 for the default",
+                        node->name, (double)o->scale);
+    return c->status;
+}
+
+static ft_status ft__attention_shape(ft__context *c, const ft__node *node, const ft__tensor *input,
+                                     int input_count, ft_shape *output)
+{
+    const ft_attention_options *o = &node->options.attention;
+    const ft_shape *q = &input[0].shape, *k = &input[1].shape, *v = &input[2].shape;
+    int heads, some;
+    char text[3][80];
+    *output = *q;
+    if (ft__attention_options_fit(c, node) != FT_OK) return c->status;
+    heads = ft__heads_of(o);
+    some = ft__key_heads_of(o);
+    if (q->rank != 3 || k->rank != 3 || v->rank != 3 || q->size[0] != k->size[0]
+        || q->size[0] != v->size[0] || k->size[1] != v->size[1] || q->size[2] < 1
+        || v->size[2] < 1 || q->size[2] % heads != 0 || v->size[2] % some != 0
+        || k->size[2] != q->size[2] / heads * some)
+        return ft__fail(c, FT_SHAPE, "%s: q %s, k %s, v %s: with %d heads, %d of k and v, expected"
+                        " [N, T, %d D], [N, S, %d D] and [N, S, %d E]", node->name,
+                        ft__shape_text(q, text[0]), ft__shape_text(k, text[1]),
+                        ft__shape_text(v, text[2]), heads, some, heads, some, some);
+    if (input_count > 3 && (input[3].type != FT_I32 || input[3].shape.rank != 1
+                            || input[3].shape.size[0] != q->size[0]))
+        return ft__fail(c, FT_SHAPE, "%s: lengths must be I32 [N], not %s", node->name,
+                        ft__shape_text(&input[3].shape, text[0]));
+    if (input_count > 3 && !o->all_queries && q->size[1] != k->size[1])
+        return ft__fail(c, FT_SHAPE, "%s: lengths of both q %s and k %s need the same number of"
+                        " steps; all_queries makes them those of k and v only", node->name,
+                        ft__shape_text(q, text[0]), ft__shape_text(k, text[1]));
+    output->size[2] = v->size[2] / some * heads;
+    return ft__want_numbers(c, node, input, 3);
+}
+
+#define FT__KEY_TILE ((size_t)512)      /* keys of a tile */
+#define FT__QUERY_BLOCK ((size_t)128)   /* most queries of a block, ... */
+#define FT__SCORES ((size_t)40960)      /* ... and scores of a block and a tile: 160 KiB, twice */
+
+typedef struct ft__attention {
+    const ft__call *call;
+    size_t samples, queries, keys, heads, shared; /* shared: heads of q for each of k and v */
+    size_t width, value_width;  /* D, E */
+    float scale;
+    size_t blocks;          /* of queries, of keys, or 1: per head and index of the parallel loop */
+    bool of_queries, of_keys; /* the gradients that this pass computes */
+} ft__attention;
+
+static ft__attention ft__attention_of(const ft__call *call)
+{
+    const ft_attention_options *o = &call->node->options.attention;
+    ft__attention a;
+    memset(&a, 0, sizeof a);
+    a.call = call;
+    a.samples = (size_t)call->input[0].shape.size[0];
+    a.queries = (size_t)call->input[0].shape.size[1];
+    a.keys = (size_t)call->input[1].shape.size[1];
+    a.heads = (size_t)ft__heads_of(o);
+    a.shared = a.heads / (size_t)ft__key_heads_of(o);
+    a.width = (size_t)call->input[0].shape.size[2] / a.heads;
+    a.value_width = (size_t)call->output.shape.size[2] / a.heads;
+    a.scale = o->scale > 0 ? o->scale : (float)(1 / sqrt((double)a.width));
+    return a;
+}
+
+/* Numbers that a thread needs: scores and their gradients, the state of each row, and for the
+   products. */
+static size_t ft__attention_scratch(const ft__attention *a)
+{
+    size_t k = ft__max_size(ft__max_size(a->width, a->value_width), FT__QUERY_BLOCK);
+    return 2 * FT__SCORES + 4 * FT__QUERY_BLOCK
+        + ft__gemm_scratch(ft__max_size(k, a->keys < FT__KEY_TILE ? a->keys : FT__KEY_TILE));
+}
+
+static void ft__attention_costs(const ft__call *call, ft__costs *costs)
+{
+    ft__attention a = ft__attention_of(call);
+    costs->saved = a.samples * a.heads * a.queries * sizeof(float);
+    costs->workspace = (size_t)call->context->threads * ft__attention_scratch(&a) * sizeof(float);
+    costs->multiply_adds = (uint64_t)(a.samples * a.heads * a.queries) * a.keys
+        * (a.width + a.value_width);
+}
+
+/* One head of one sample. */
+typedef struct ft__attending {
+    const ft__attention *a;
+    size_t sample, head, queries, keys; /* the sample's own */
+    size_t block;           /* queries of a block */
+    float *scores, *slopes; /* [queries of a block, keys of a tile] */
+    ft__score_row *rows;
+    float *scratch;
+} ft__attending;
+
+static ft__attending ft__attending_of(const ft__attention *a, size_t sample, size_t head, int slot)
+{
+    const ft__call *call = a->call;
+    ft__attending t;
+    size_t most, blocks;
+    t.a = a;
+    t.sample = sample;
+    t.head = head;
+    t.keys = ft__steps_of(call->input_count > 3 ? &call->input[3] : NULL, sample, a->keys);
+    t.queries = call->node->options.attention.all_queries || call->input_count < 4 ? a->queries
+                                                                                   : t.keys;
+    most = t.keys < FT__KEY_TILE ? t.keys : FT__KEY_TILE;
+    most = most > 0 && FT__SCORES / most < FT__QUERY_BLOCK ? FT__SCORES / most / 8 * 8
+                                                           : FT__QUERY_BLOCK;
+    blocks = (t.queries + most - 1) / most;
+    t.block = blocks > 0 ? ft__pad_to((t.queries + blocks - 1) / blocks, 8) : 8;
+    t.scores = call->workspace + (size_t)slot * ft__attention_scratch(a);
+    t.slopes = t.scores + FT__SCORES;
+    t.rows = (ft__score_row *)(void *)(t.slopes + FT__SCORES);
+    t.scratch = t.slopes + FT__SCORES + 4 * FT__QUERY_BLOCK;
+    return t;
+}
+
+/* The head's numbers at a step of q (0), k (1), v (2) or y (3), and the distance of steps. */
+static size_t ft__head_at(const ft__attending *t, int which, size_t step, size_t *row)
+{
+    const ft__attention *a = t->a;
+    const ft__tensor *x = which < 3 ? &a->call->input[which] : &a->call->output;
+    size_t head = which == 1 || which == 2 ? t->head / a->shared : t->head;
+    *row = (size_t)x->shape.size[2];
+    return (t->sample * (size_t)x->shape.size[1] + step) * *row
+        + head * (which < 2 ? a->width : a->value_width);
+}
+
+static ft__matrix ft__head_rows(const ft__attending *t, int which, size_t step, bool gradient)
+{
+    const ft__tensor *x = which < 3 ? &t->a->call->input[which] : &t->a->call->output;
+    size_t row, at = ft__head_at(t, which, step, &row);
+    return ft__rows_of((gradient ? x->gradient : x->value) + at, row);
+}
+
+/* Keys that query number `query` sees: all, or if causal none after its own place, counted from the
+   end if there are more keys than queries. */
+static size_t ft__seen(const ft__attending *t, size_t query)
+{
+    if (!t->a->call->node->options.attention.causal) return t->keys;
+    return query + 1 + t->keys < t->queries ? 0 : query + 1 + t->keys - t->queries < t->keys
+        ? query + 1 + t->keys - t->queries : t->keys;
+}
+
+/* Of the tile's keys [from, from + count), those that a query sees. */
+static size_t ft__seen_of(const ft__attending *t, size_t query, size_t from, size_t count)
+{
+    size_t seen = ft__seen(t, query);
+    return seen <= from ? 0 : seen - from < count ? seen - from : count;
+}
+
+/* out [m, n] (+)= a [m, k] b [k, n], on this thread. */
+static void ft__head_product(const ft__attending *t, size_t m, size_t n, size_t k, ft__matrix a,
+                             ft__matrix b, ft__matrix out, bool add)
+{
+    ft__product x;
+    memset(&x, 0, sizeof x);
+    x.context = t->a->call->context;
+    x.m = m;
+    x.n = n;
+    x.k = k;
+    x.a = a;
+    x.b = b;
+    x.out = (float *)(uintptr_t)out.at;
+    x.stride = (size_t)out.row;
+    x.accumulate = add;
+    ft__gemm_piece(&x, 0, m, 0, n, t->scratch);
+}
+
+/* Scores of queries [first, first + rows) and keys [from, from + count). */
+static void ft__head_scores(const ft__attending *t, size_t first, size_t rows, size_t from,
+                            size_t count)
+{
+    ft__head_product(t, rows, count, t->a->width, ft__head_rows(t, 0, first, false),
+                     ft__transposed(ft__head_rows(t, 1, from, false)),
+                     ft__rows_of(t->scores, count), false);
+}
+
+/* ---- Forward ---- */
+
+/* The tile's part of y's rows, not yet divided by the sums. */
+static void ft__attend_tile(const ft__attending *t, size_t first, size_t rows, size_t from,
+                            size_t count)
+{
+    ft__context *c = t->a->call->context;
+    ft__matrix y = ft__head_rows(t, 3, first, false);
+    size_t i, j;
+    ft__head_scores(t, first, rows, from, count);
+    for (i = 0; i < rows; ++i) {
+        float *s = t->scores + i * count;
+        size_t seen = ft__seen_of(t, first + i, from, count);
+        t->rows[i].shrink = 1;
+        if (seen > 0) ft__attend[c->simd](s, seen, t->a->scale, &t->rows[i]);
+        for (j = seen; j < count; ++j) s[j] = 0;
+        for (j = 0; from > 0 && j < t->a->value_width; ++j)
+            ((float *)(uintptr_t)y.at)[i * (size_t)y.row + j] *= t->rows[i].shrink;
+    }
+    ft__head_product(t, rows, t->a->value_width, count, ft__rows_of(t->scores, count),
+                     ft__head_rows(t, 2, from, false), y, from > 0);
+}
+
+/* Divides y's rows by their sums, and keeps the logarithms of these. A query without keys gives
+   zeros. */
+static void ft__attend_end(const ft__attending *t, size_t first, size_t rows)
+{
+    const ft__call *call = t->a->call;
+    size_t row, at = ft__head_at(t, 3, first, &row), i, j;
+    float *y = call->output.value + at;
+    float *kept = (float *)call->saved
+        + (t->sample * t->a->heads + t->head) * t->a->queries + first;
+    for (i = 0; i < rows; ++i, y += row) {
+        bool some = first + i < t->queries && ft__seen(t, first + i) > 0;
+        kept[i] = some ? t->rows[i].largest + ft__ln(t->rows[i].sum) : 0;
+        for (j = 0; j < t->a->value_width; ++j) y[j] = some ? y[j] / t->rows[i].sum : 0;
+    }
+}
+
+static void ft__attend_block(const ft__attending *t, size_t first, size_t rows)
+{
+    size_t from, seen = ft__seen(t, first + rows - 1), i;
+    for (i = 0; i < rows; ++i) {
+        t->rows[i].largest = -3.40282347e38f;
+        t->rows[i].sum = 0;
+    }
+    for (from = 0; from < seen; from += FT__KEY_TILE)
+        ft__attend_tile(t, first, rows, from, seen - from < FT__KEY_TILE ? seen - from
+                                                                         : FT__KEY_TILE);
+    ft__attend_end(t, first, rows);
+}
+
+static void ft__attention_forward_slot(void *context, int slot)
+{
+    const ft__attention *a = (const ft__attention *)context;
+    size_t pieces = a->samples * a->heads * a->blocks, piece, first;
+    int share;
+    FT__PIECES(piece, share, a->call->context, slot, pieces) {
+        size_t head = piece / a->blocks;
+        ft__attending t = ft__attending_of(a, head / a->heads, head % a->heads, slot);
+        for (first = piece % a->blocks * t.block; first < t.queries; first += a->blocks * t.block)
+            ft__attend_block(&t, first, t.queries - first < t.block ? t.queries - first : t.block);
+        for (first = t.queries + piece % a->blocks; first < a->queries; first += a->blocks)
+            ft__attend_end(&t, first, 1);
+    }
+}
+
+/* Blocks of queries, for the parallel loop: a shorter text has fewer. */
+static size_t ft__query_blocks(const ft__attention *a)
+{
+    return (a->queries + FT__QUERY_BLOCK - 1) / FT__QUERY_BLOCK;
+}
+
+static void ft__attention_forward(const ft__call *call)
+{
+    ft__attention a = ft__attention_of(call);
+    a.blocks = ft__query_blocks(&a);
+    ft__parallel_slots(call->context, ft__attention_forward_slot, &a);
+}
+
+/* ---- Backward ---- */
+
+/* Sets steps [from, from + count) of the gradient of q, k or v to zero, if it is fresh. */
+static void ft__clear_steps(const ft__attending *t, int which, size_t from, size_t count)
+{
+    const ft__tensor *x = &t->a->call->input[which];
+    size_t row, at = ft__head_at(t, which, from, &row), i;
+    size_t width = which < 2 ? t->a->width : t->a->value_width;
+    for (i = 0; x->gradient && x->fresh && i < count; ++i)
+        memset(x->gradient + at + i * row, 0, width * sizeof(float));
+}
+
+/* P and scale dS of a block and a tile, zeros where a query does not see a key. */
+static void ft__attend_slopes(const ft__attending *t, size_t first, size_t rows, size_t from,
+                              size_t count)
+{
+    const ft__call *call = t->a->call;
+    const float *kept = (const float *)call->saved
+        + (t->sample * t->a->heads + t->head) * t->a->queries + first;
+    size_t row, at = ft__head_at(t, 3, first, &row), i, j;
+    ft__head_scores(t, first, rows, from, count);
+    ft__head_product(t, rows, count, t->a->value_width, ft__head_rows(t, 3, first, true),
+                     ft__transposed(ft__head_rows(t, 2, from, false)),
+                     ft__rows_of(t->slopes, count), false);
+    for (i = 0; i < rows; ++i, at += row) {
+        float *s = t->scores + i * count, *ds = t->slopes + i * count;
+        size_t seen = ft__seen_of(t, first + i, from, count);
+        ft__attend_back[call->context->simd](s, ds, seen, t->a->scale, kept[i],
+                                             call->output.gradient + at, call->output.value + at,
+                                             t->a->value_width);
+        for (j = seen; j < count; ++j) s[j] = ds[j] = 0;
+    }
+}
+
+/* What a block of queries and a tile of keys add to the gradients of this pass. */
+static void ft__attend_back_tile(const ft__attending *t, size_t first, size_t rows, size_t from,
+                                 size_t count)
+{
+    const ft__attention *a = t->a;
+    const ft__tensor *x = a->call->input;
+    size_t seen = ft__seen_of(t, first + rows - 1, from, count);
+    ft__matrix p = ft__rows_of(t->scores, seen), ds = ft__rows_of(t->slopes, seen);
+    if (seen == 0) return;
+    ft__attend_slopes(t, first, rows, from, seen);
+    if (a->of_keys && x[2].gradient)
+        ft__head_product(t, seen, a->value_width, rows, ft__transposed(p),
+                         ft__head_rows(t, 3, first, true), ft__head_rows(t, 2, from, true), true);
+    if (a->of_keys && x[1].gradient)
+        ft__head_product(t, seen, a->width, rows, ft__transposed(ds),
+                         ft__head_rows(t, 0, first, false), ft__head_rows(t, 1, from, true), true);
+    if (a->of_queries && x[0].gradient)
+        ft__head_product(t, rows, a->width, seen, ds, ft__head_rows(t, 1, from, false),
+                         ft__head_rows(t, 0, first, true), true);
+}
+
+/* All blocks of queries, of each head that shares these keys. */
+static void ft__attend_back_keys(const ft__attention *a, size_t sample, size_t head, size_t from,
+                                 size_t count, int slot)
+{
+    size_t shared, first;
+    for (shared = 0; shared < a->shared; ++shared) {
+        ft__attending t = ft__attending_of(a, sample, head * a->shared + shared, slot);
+        size_t real = from >= t.keys ? 0 : t.keys - from < count ? t.keys - from : count;
+        if (shared == 0) ft__clear_steps(&t, 1, from, count);
+        if (shared == 0) ft__clear_steps(&t, 2, from, count);
+        if (from == 0 && a->of_queries) ft__clear_steps(&t, 0, 0, a->queries);
+        for (first = 0; real > 0 && first < t.queries; first += t.block)
+            ft__attend_back_tile(&t, first, t.queries - first < t.block ? t.queries - first
+                                                                        : t.block, from, real);
+    }
+}
+
+/* Gradients of k and v by heads, and by blocks of keys if those of q have their own pass. */
+static void ft__attention_keys_slot(void *context, int slot)
+{
+    const ft__attention *a = (const ft__attention *)context;
+    size_t heads = a->heads / a->shared, pieces = a->samples * heads * a->blocks, piece;
+    size_t each = (a->keys + a->blocks - 1) / a->blocks;
+    size_t tile = each < FT__KEY_TILE ? each : FT__KEY_TILE;
+    int share;
+    FT__PIECES(piece, share, a->call->context, slot, pieces) {
+        size_t head = piece / a->blocks, from = piece % a->blocks * each, end = from + each;
+        if (end > a->keys) end = a->keys;
+        for (; from < end; from += tile)
+            ft__attend_back_keys(a, head / heads, head % heads, from,
+                                 end - from < tile ? end - from : tile, slot);
+    }
+}
+
+/* Gradients of q by blocks of queries. */
+static void ft__attention_queries_slot(void *context, int slot)
+{
+    const ft__attention *a = (const ft__attention *)context;
+    size_t pieces = a->samples * a->heads * a->blocks, piece, first, from;
+    int share;
+    FT__PIECES(piece, share, a->call->context, slot, pieces) {
+        size_t head = piece / a->blocks;
+        ft__attending t = ft__attending_of(a, head / a->heads, head % a->heads, slot);
+        for (first = piece % a->blocks * t.block; first < t.queries; first += a->blocks * t.block) {
+            size_t rows = t.queries - first < t.block ? t.queries - first : t.block;
+            ft__clear_steps(&t, 0, first, rows);
+            for (from = 0; from < t.keys; from += FT__KEY_TILE)
+                ft__attend_back_tile(&t, first, rows, from, t.keys - from < FT__KEY_TILE
+                                     ? t.keys - from : FT__KEY_TILE);
+        }
+        if (piece % a->blocks == 0) ft__clear_steps(&t, 0, t.queries, a->queries - t.queries);
+    }
+}
+
+/* With enough heads for all threads one pass computes all gradients, of each head on one thread, by
+   5 products. Else two passes split the heads, by 7. Both add up each number in the same order: but
+   not if q is k or v, which then always takes two. */
+static bool ft__attention_in_one(const ft__attention *a)
+{
+    const ft__tensor *x = a->call->input;
+    size_t heads = a->samples * a->heads / a->shared, threads = (size_t)a->call->context->threads;
+    if (!x[0].gradient || (!x[1].gradient && !x[2].gradient)) return false;
+    if (x[0].gradient == x[1].gradient || x[0].gradient == x[2].gradient) return false;
+    return 5 * ((heads + threads - 1) / threads) * threads <= 7 * heads;
+}
+
+static void ft__attention_backward(const ft__call *call)
+{
+    ft__attention a = ft__attention_of(call);
+    bool one = ft__attention_in_one(&a);
+    a.of_keys = call->input[1].gradient || call->input[2].gradient;
+    a.of_queries = one;
+    a.blocks = one ? 1 : (a.keys + FT__QUERY_BLOCK - 1) / FT__QUERY_BLOCK;
+    if (a.of_keys) ft__parallel_slots(call->context, ft__attention_keys_slot, &a);
+    a.of_keys = false;
+    a.of_queries = !one && call->input[0].gradient;
+    a.blocks = ft__query_blocks(&a);
+    if (a.of_queries) ft__parallel_slots(call->context, ft__attention_queries_slot, &a);
+}
+
+static const ft__row ft__row_attention = {
+    FT__NAMED(attention), 3, 4, FT__READS_X | FT__READS_Y | FT__WRITES | FT__WRITES_ALL,
+    ft__attention_shape, ft__attention_forward, ft__attention_backward, ft__attention_costs,
+    ft__attention_fields, NULL};
+
+ft_node ft_attention(ft_model *m, const char *name, ft_node q, ft_node k, ft_node v,
+                     ft_attention_options options)
+{
+    ft_node inputs[4], none = {0};
+    int count = options.lengths.id ? 4 : 3;
+    inputs[0] = q;
+    inputs[1] = k;
+    inputs[2] = v;
+    inputs[3] = options.lengths;
+    options.lengths = none; /* it is an input now */
+    return ft__add_node(m, &ft__row_attention, name, inputs, count, &options, sizeof options);
+}
+
+/* =============================================================================================
    [SECTION] operators/recurrent: Recurrent layers
    lstm, gru, rnn: one layer, one direction or both. Inputs: x [N, L, in]; per direction weight_ih
    [G H, in], weight_hh [G H, H] and, unless no_bias, bias_ih and bias_hh [G H], with G = 4, 3, 1
@@ -19134,6 +19677,7 @@ FT__DEVICE_ROW(sum, sum)
 FT__DEVICE_ROW(amax, amax)
 
 static const ft__device_row ft__cl_row_custom = {NULL, NULL, NULL, NULL, NULL};
+static const ft__device_row ft__cl_row_attention = {NULL, NULL, NULL, NULL, NULL};
 #endif /* FINETUNE_OPENCL */
 
 /* =============================================================================================

@@ -70,6 +70,7 @@ static bool call(int which, ft_model *m, ft_node x, bool make)
         ft_pad_options pad_options;
         ft_slice_options slice_options;
         ft_matmul_options matmul_options;
+        ft_attention_options attention_options;
         ft_unary_options unary_options;
         ft_reduce_options reduce_options;
         ft_custom_options custom_options;
@@ -138,6 +139,7 @@ static bool call(int which, ft_model *m, ft_node x, bool make)
     TRY(ft_permute(m, NULL, x, 1, NULL));
     TRY(ft_gather(m, NULL, x, x, 1));
     TRY(ft_matmul(m, NULL, x, x, o.matmul_options));
+    TRY(ft_attention(m, NULL, x, x, x, o.attention_options));
     TRY(ft_constant(m, NULL, 1, NULL, NULL));
     TRY(ft_binary(m, NULL, NULL, x, x));
     TRY(ft_unary(m, NULL, NULL, x, o.unary_options));
@@ -476,6 +478,7 @@ static void test_layer_options(void)
         ft_batch_norm_options batch;
         ft_activation_options activation;
         ft_recurrent_options recurrent;
+        ft_attention_options attention;
         ft_network_options network_options;
         ft_loss_options loss;
         ft_preprocessing p;
@@ -487,6 +490,7 @@ static void test_layer_options(void)
         memset(&batch, 0, sizeof batch);
         memset(&activation, 0, sizeof activation);
         memset(&recurrent, 0, sizeof recurrent);
+        memset(&attention, 0, sizeof attention);
         memset(&network_options, 0, sizeof network_options);
         memset(&loss, 0, sizeof loss);
         memset(&p, 0, sizeof p);
@@ -517,6 +521,9 @@ static void test_layer_options(void)
         in.size[0] = FT_LENGTH;
         in.size[1] = 2;
         steps = ft_input(m, i == 0 ? "s0" : i == 1 ? "s1" : "s2", in);
+        attention.scale = bad[i];
+        ft_attention(m, "attention", steps, steps, steps, attention);
+        refused(m, "scale");
         recurrent.weight_drop = bad[i];
         ft_gru(m, i == 0 ? "gru0" : i == 1 ? "gru1" : "gru2", steps, 2, recurrent);
         refused(m, "probability");

@@ -285,6 +285,7 @@ static ft_node build(ft_model *m, int which, ft_node x, bool frozen)
     case 8: y = ft_step_pool(m, "l", x, (ft_node){0}, (ft_step_pool_options){.kind = FT_POOL_MAX}); break;
     case 9: y = ft_linear(m, "l", ft_activation(m, "elu", "g", x, (ft_activation_options){0}), 4,
                           (ft_linear_options){0}); break;
+    case 10: y = ft_attention(m, "l", x, x, x, (ft_attention_options){.causal = true}); break;
     default: return (ft_node){0};
     }
     if (frozen) ft_freeze(m, "*");
@@ -295,7 +296,7 @@ static void test_differences(void)
 {
     enum { STEPS = 4, WIDE = 5, COUNT = BATCH * STEPS * WIDE };
     int which, frozen, i;
-    for (which = 0; which < 10; ++which)
+    for (which = 0; which < 11; ++which)
         for (frozen = 0; frozen < 2; ++frozen) {
             ft_model *m = ft_create((ft_desc){.seed = 5, .threads = 1});
             ft_node x = ft_input(m, "x", (ft_input_options){.size = {STEPS, WIDE}}), y, target;

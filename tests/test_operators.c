@@ -234,6 +234,37 @@ static void oracle_matmul(const problem *p, double *y)
             }
 }
 
+/* softmax(scale q k^T) v, a row of scores at a time */
+static void oracle_attention(const problem *p, double *y)
+{
+    const ft_attention_options *o = &p->options.attention;
+    int heads = or_default(o->heads, 1), some = or_default(o->key_value_heads, heads), n, h, t, s, c;
+    int steps = p->shape[0].size[1], keys = p->shape[1].size[1], all_k = p->shape[1].size[2];
+    int width = p->shape[0].size[2] / heads, all_v = p->shape[2].size[2], wide = all_v / some;
+    double *e = (double *)malloc((size_t)keys * sizeof *e);
+    for (n = 0; n < p->shape[0].size[0]; ++n)
+        for (t = 0; t < steps; ++t)
+            for (h = 0; h < heads; ++h, y += wide) {
+                int real = p->inputs > 3 && p->x[3][n] < keys ? (int)p->x[3][n] : keys;
+                int queries = p->inputs > 3 && !o->all_queries ? real : steps;
+                int seen = o->causal && t + 1 + real - queries < real ? t + 1 + real - queries : real;
+                const double *q = p->x[0] + ((n * steps + t) * heads + h) * width;
+                const double *k = p->x[1] + n * keys * all_k + h / (heads / some) * width;
+                const double *v = p->x[2] + n * keys * all_v + h / (heads / some) * wide;
+                double sum = 0, scale = o->scale > 0 ? (double)o->scale : 1 / sqrt((double)width);
+                for (c = 0; c < wide; ++c) y[c] = 0;
+                if (t >= queries) continue;
+                for (s = 0; s < seen; ++s) {
+                    double dot = 0;
+                    for (c = 0; c < width; ++c) dot += q[c] * k[s * all_k + c];
+                    sum += e[s] = exp(scale * dot);
+                }
+                for (s = 0; s < seen; ++s)
+                    for (c = 0; c < wide; ++c) y[c] += e[s] / sum * v[s * all_v + c];
+            }
+    free(e);
+}
+
 static void oracle_linear(const problem *p, double *y)
 {
     int rank = p->shape[0].rank, in = p->shape[1].size[1], out = p->shape[1].size[0], i, j;
@@ -1285,6 +1316,41 @@ static void group_norm_case(ft_shape x, int groups, float eps, bool affine)
     add_case(p, "group_norm", oracle_group_norm);
 }
 
+/* Sizes of a head: D of q and k, E of v; lengths: 0 none, 1 of all, 2 of keys only. */
+static void attention_case(int n, int t, int s, int heads, int some, int d, int e, bool causal,
+                           int lengths)
+{
+    problem p = with(lengths ? 4 : 3, shape3(n, t, heads * d), shape3(n, s, some * d),
+                     shape3(n, s, some * e));
+    p.shape[3] = shape1(lengths ? n : 0);
+    p.integer = lengths ? 4 : 0;
+    p.options.attention.heads = heads;
+    p.options.attention.key_value_heads = some;
+    p.options.attention.causal = causal;
+    p.options.attention.all_queries = lengths == 2;
+    p.options.attention.scale = d == 3 ? 0.75f : 0;
+    add_case(p, "attention", oracle_attention);
+}
+
+static void attention_cases(void)
+{
+    static const int sizes[] = {1, 3, 17, 64};
+    int i;
+    for (i = 0; i < 4; ++i) {
+        attention_case(2, sizes[i], sizes[3 - i], 2, 2, 3, 5, false, 0);
+        attention_case(2, 5, 7, 1, 1, sizes[i], sizes[3 - i], i & 1, 0);
+        attention_case(4, sizes[i], sizes[i], 2, 1, 4, 4, i & 1, 1); /* lengths 3, 8, .. */
+        attention_case(3, sizes[i], 6, 6, 2, 3, 2, i & 1, 2);
+    }
+    attention_case(3, 9, 9, 4, 2, 8, 8, true, 1);
+    attention_case(2, 9, 4, 2, 2, 8, 8, true, 0); /* queries that see no key */
+    attention_case(1, 2, 11, 2, 2, 8, 8, true, 0);
+    attention_case(1, 140, 130, 1, 1, 2, 3, false, 0);  /* more than a block of queries */
+    attention_case(1, 150, 150, 2, 1, 2, 3, true, 0);
+    attention_case(1, 3, 530, 1, 1, 2, 3, false, 0);    /* more than a tile of keys */
+    attention_case(2, 9, 1030, 1, 1, 2, 1, true, 2);
+}
+
 static void sequence_cases(void)
 {
     static const int axes[][4] = {{0, 2, 1, 3}, {0, 3, 1, 2}, {0, 1, 3, 2}, {0, 3, 2, 1}};
@@ -1592,6 +1658,7 @@ static void run_cases(void)
     conv_cases();
     layer_cases();
     sequence_cases();
+    attention_cases();
     pool_cases();
     elementwise_cases();
     shape_cases();
@@ -1656,6 +1723,15 @@ static void test_errors(void)
     expect_shape_error("group_norm", 1, shape2(2, 3), shape1(0), none, "32 groups");
     expect_shape_error("group_norm", 3, shape2(2, 64), shape1(3), none, "[3]");
     expect_shape_error("matmul", 2, shape3(2, 3, 4), shape3(2, 3, 4), none, "[2, 3, 4]");
+    o = none;
+    o.attention.heads = 2;
+    expect_shape_error("attention", 3, shape3(2, 3, 4), shape3(2, 5, 2), o, "[N, S, 2 D]");
+    expect_shape_error("attention", 3, shape3(2, 3, 5), shape3(2, 5, 5), o, "2 heads");
+    o.attention.key_value_heads = 3;
+    expect_shape_error("attention", 3, shape3(2, 3, 4), shape3(2, 5, 4), o, "divide");
+    o = none;
+    o.attention.scale = -1;
+    expect_shape_error("attention", 3, shape3(2, 3, 4), shape3(2, 5, 4), o, "scale");
     expect_shape_error("permute", 1, shape3(2, 3, 4), shape1(0), none, "permutation");
     expect_shape_error("gather", 2, shape3(2, 3, 4), shape2(2, 3), none, "I32");
     expect_shape_error("mse", 2, shape2(2, 3), shape2(2, 4), none, "shape");

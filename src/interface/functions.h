@@ -211,6 +211,15 @@ FINETUNE_API ft_node ft_gather(ft_model *m, const char *name, ft_node x, ft_node
    with b [N, D] transposed gives [N, N], as contrastive losses want it. */
 FINETUNE_API ft_node ft_matmul(ft_model *m, const char *name, ft_node a, ft_node b,
                                ft_matmul_options options);
+/* Scaled dot-product attention, softmax(scale q k^T) v for each sample and head (Vaswani et al.
+   2017), as PyTorch's scaled_dot_product_attention. q [N, T, heads * D], k [N, S, key_value_heads *
+   D], v [N, S, key_value_heads * E] -> [N, T, heads * E]: a step's heads lie side by side, as
+   ft_linear makes and reads them, and each head of k and v serves heads / key_value_heads
+   neighbouring ones of q. T and S may be FT_LENGTH. causal: query t sees keys 0 to t + S - T, with
+   the sample's own numbers of steps. Padded keys are not seen; a padded query, and one that sees no
+   key, gives zeros. The scores are never kept: memory is linear in T and S. */
+FINETUNE_API ft_node ft_attention(ft_model *m, const char *name, ft_node q, ft_node k, ft_node v,
+                                  ft_attention_options options);
 /* ids I32 [N] or [N, L] -> [N, features] or [N, L, features]: rows of "<name>.weight" [words,
    features], initially drawn from N(0, 1) as in PyTorch. An id of -1 gives zeros. */
 FINETUNE_API ft_node ft_embedding(ft_model *m, const char *name, ft_node ids, int words,

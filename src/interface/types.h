@@ -225,6 +225,15 @@ typedef struct ft_matmul_options {
     bool transpose_a, transpose_b; /* exchange its last two dimensions */
 } ft_matmul_options;
 
+typedef struct ft_attention_options {
+    int heads;              /* must divide the last size of q; default 1 */
+    int key_value_heads;    /* of k and v; must divide heads; default: heads */
+    float scale;            /* default 1 / sqrt(size of a head) */
+    bool causal;            /* no query sees a key of a later step */
+    ft_node lengths;        /* I32 [N]: later steps of q, k and v are padding; default: none is */
+    bool all_queries;       /* lengths are of k and v only: all steps of q are real */
+} ft_attention_options;
+
 typedef struct ft_pool2d_options {
     int kernel[2];          /* required */
     int stride[2];          /* default: the kernel */

@@ -377,10 +377,42 @@ def arithmetic(c):
               axes=[2, 3, 0, 0, 0, 0], count=[2], keep=[0])
 
 
+def attend(q, k, v, lengths=None, heads=1, some=0, causal=False, scale=None):
+    """nn.MultiheadAttention's core: a step's heads lie side by side; padded rows are zeros."""
+    split = lambda x, n: x.unflatten(2, (n, -1)).transpose(1, 2)
+    q, k, v = split(q, heads), split(k, some or heads), split(v, some or heads)
+    mask = torch.ones(q.shape[0], 1, q.shape[2], k.shape[2], dtype=torch.bool)
+    mask = mask.tril(k.shape[2] - q.shape[2]) if causal else mask
+    real = None if lengths is None else torch.arange(k.shape[2]) < lengths[:, None]
+    if real is not None:
+        mask = (mask & real[:, None, None]) | ~real[:, None, :, None]  # no row without a key
+    y = F.scaled_dot_product_attention(q, k, v, mask, scale=scale, enable_gqa=True)
+    y = y.transpose(1, 2).flatten(2)
+    return y if real is None else y * real[:, :, None]
+
+
+def transformers(c):
+    c.generator = torch.Generator().manual_seed(17)  # the cases before keep their numbers
+    lengths = torch.tensor([5, 1, 9], dtype=torch.int32)
+    c.add("attention", "attention", attend, [c.random(2, 5, 4), c.random(2, 7, 4), c.random(2, 7, 3)])
+    c.add("attention_heads", "attention", lambda *x: attend(*x, heads=6, some=2, scale=0.5),
+          [c.random(2, 5, 24), c.random(2, 7, 8), c.random(2, 7, 6)], heads=[6],
+          key_value_heads=[2], scale=[0.5])
+    c.add("attention_causal", "attention", lambda *x: attend(*x, heads=2, causal=True),
+          [c.random(2, 5, 8), c.random(2, 7, 8), c.random(2, 7, 8)], heads=[2], causal=[1])
+    for causal in (False, True):
+        c.add(f"attention_padded{causal * '_causal'}", "attention",
+              lambda *x: attend(*x, heads=2, causal=causal),
+              [c.random(3, 9, 8) * 2, c.random(3, 9, 8) * 2, c.random(3, 9, 8), lengths], heads=[2],
+              causal=[int(causal)])
+    c.add("attention_long", "attention", attend,
+          [c.random(1, 3, 4), c.random(1, 700, 4), c.random(1, 700, 2)])
+
+
 def operators():
     c = Cases()
     for family in (convolutions, layers, pooling, shapes, activations, losses, sequences,
-                   recurrent_layers, arithmetic):
+                   recurrent_layers, arithmetic, transformers):
         family(c)
     save(c.tensors, "operators", c.cases)
 
