@@ -99,6 +99,7 @@
      [SECTION] optimizers/adam: Adam, AdamW and SGD: the step of one parameter
      [SECTION] optimizers/schedules: Schedules of the learning rate
      [SECTION] optimizers/embedding_rows: Rows at rest
+     [SECTION] devices/device: Devices: what the rest of the library asks of one
      [SECTION] devices/opencl_library: OpenCL: the library
      [SECTION] devices/opencl_memory: OpenCL: memory
      [SECTION] devices/opencl_program: OpenCL: the program
@@ -110,6 +111,9 @@
      [SECTION] devices/opencl_sequences: OpenCL: operators on sequences
      [SECTION] devices/opencl_recurrent: OpenCL: recurrent layers
      [SECTION] devices/opencl_dispatch: OpenCL: where an operator runs
+     [SECTION] devices/opencl_update: OpenCL: a step's report, and the update of the weights
+     [SECTION] devices/opencl: OpenCL: the device's functions
+     [SECTION] devices/opening: Devices: the list of them, and which one a model has
      [SECTION] graph/layout: Graph: how values lie in memory
      [SECTION] graph/plan: Graph: nodes and plan
      [SECTION] graph/calls: Graph: the call of a step
@@ -1976,7 +1980,7 @@ static size_t ft__clean_text(const char *text, bool line, char *to, size_t room)
 #endif
 
 #define FT__ALIGNMENT 64 /* bytes: a cache line, and the widest vector */
-#define FT__DEVICE_ALIGNMENT 512 /* the most that an OpenCL sub-buffer was seen to need */
+#define FT__DEVICE_ALIGNMENT 512 /* the most that part of a device's buffer was seen to need */
 
 typedef struct ft__pool ft__pool;
 
@@ -1993,10 +1997,12 @@ typedef struct ft__context {
     ft__pool *pool;     /* NULL: everything runs on the calling thread */
     size_t taken[64][8]; /* pieces taken from each slot's part (basics/threads); each counter has
                             its own cache line */
-    struct ft__device *device; /* NULL: the processor; see devices/ */
+    const struct ft__backend *backend; /* what runs the operators: see devices/device ... */
+    struct ft__device *device; /* ... and what it keeps; NULL: the processor */
     void (*forget)(struct ft__context *c, const void *memory, size_t bytes); /* called on release */
 } ft__context;
 typedef struct ft__device ft__device;
+typedef struct ft__backend ft__backend;
 
 static bool ft__ok(const ft__context *c) { return c->status == FT_OK; }
 
@@ -7850,7 +7856,7 @@ static void ft__initialise_node(ft_model *m, ft__node *node)
 /* The nodes that compute nothing: values come from outside. */
 #define FT__LEAVES(X) X(none) X(input) X(parameter) X(buffer) X(constant) X(state)
 
-/* The only list of operators: it gives the enum, the table of rows, the table of OpenCL rows, and
+/* The only list of operators: it gives the enum, the table of rows, the table of devices' rows, and
    what the tests and the "what runs where" listing walk through. X(NAME) means that there are
    ft__row_NAME, in the operator's part, and ft__cl_row_NAME, in devices/.
 
@@ -16394,6 +16400,11 @@ struct ft__optimizer {
     uint64_t looked_at;         /* graph version + 1 whose embeddings were checked */
 };
 
+static bool ft__is_trained(const ft__node *node)
+{
+    return ft__is_parameter(node) && !node->frozen && node->gradient;
+}
+
 static ft_optimizer_options ft__optimizer_defaults(ft_optimizer_options o)
 {
     if (o.learning_rate == 0) o.learning_rate = o.optimizer == FT_SGD ? 1e-2f : 1e-3f;
@@ -16774,6 +16785,226 @@ static bool ft__rows_can_rest(const ft_model *m, int id)
 }
 
 /* =============================================================================================
+   [SECTION] devices/device: Devices: what the rest of the library asks of one
+   The processor and OpenCL are two devices behind one list of functions, ft__backend; the rest of
+   the library calls those below, and knows no device by name. A function that is NULL has nothing
+   to do: the processor has none, since its memory is the host's, and the operators' own functions
+   run on it. devices/opening lists the devices.
+   ============================================================================================= */
+
+/* A training step's report. kernels.cl's step_guard writes it. */
+typedef struct ft__report { float loss, scale; int32_t wrong, counted, right; } ft__report;
+enum { FT__LOSS_IS_WRONG = 1, FT__GRADIENTS_ARE_WRONG = 2 }; /* `wrong` */
+
+typedef struct ft__scored { /* what a report also says of the run before it */
+    const float *loss;      /* NULL: nothing, but whether the gradients are finite */
+    const float *output, *labels; /* [rows, classes], and [rows] of int32; no rows: not scored */
+    size_t rows, classes;
+} ft__scored;
+
+struct ft__backend {
+    /* ---- Finding one ---- */
+    /* Fills `devices` with up to `most` of the machine's; returns how many there are, or 0 with the
+       reason in `why`. */
+    int (*list)(const ft__context *c, ft_device_info *devices, int most, char *why, size_t size);
+    /* Opens the one that `wish` names, as c->device; not FT_OK: c is as before, and the reason is
+       in `why`. */
+    ft_status (*open)(ft__context *c, const char *wish, char *why, size_t size);
+    void (*close)(ft__context *c);
+    const char *(*lost)(const ft__context *c); /* its name if a call failed since it was opened, so
+                                                  that its memory cannot be trusted; else NULL */
+    int (*tensor_type)(const ft__context *c);  /* the type to which its tensor cores round products;
+                                                  0: they are not used */
+    /* ---- Memory: the device has copies of the host's, and knows which is newer ---- */
+    void (*to_host)(ft__context *c, const void *host, size_t bytes);
+    void (*host_wrote)(ft__context *c, const void *host);
+    void (*host_fed)(ft__context *c, const void *host, size_t bytes);
+    void (*all_to_host)(ft__context *c, bool writes); /* all but what is in a plan's memory */
+    void (*plan)(ft__context *c, const void *host, size_t bytes);
+    void (*fill)(ft__context *c, float *host, size_t count, float value);
+    /* The bytes that it will allocate for this host memory, of an input (`fed`) or a weight. */
+    size_t (*takes)(const ft__context *c, const void *host, size_t bytes, bool fed);
+    /* Into how many partial sums it cuts the gradient of a weight of `count` numbers, which is a
+       sum over `rows`. */
+    size_t (*slices)(size_t rows, size_t count);
+    /* ---- Operators ---- */
+    bool (*runs)(const ft__call *call);        /* the same for forward and backward */
+    void (*run)(const ft__call *call, bool backward); /* only after runs() */
+    void (*activation_back)(const ft__call *call);    /* so too */
+    int (*checks)(const ft__context *c, ft_device_check *checks, int most);
+    /* The choices that decide bits, for a checkpoint: members of a JSON object; and back, false if
+       they are of a device of another name. */
+    void (*add_choices)(const ft__context *c, ft__text *text);
+    bool (*read_choices)(ft__context *c, ft__json *json, const char *name, const char *path);
+    /* ---- A training step: all or none; without them the host updates the weights ---- */
+    void (*guard)(ft_model *m, const ft__scored *scored); /* makes the report, ... */
+    void (*update)(ft_model *m, const ft__update *u);  /* ... as which this happens or not */
+    void (*report_reset)(ft__context *c);              /* nothing is wrong */
+    /* Asks for the report of all that is queued so far, as number `turn`, 0 or 1; whether it comes
+       while the next step runs. */
+    bool (*report_ask)(ft__context *c, int turn);
+    ft__report (*report_get)(ft__context *c, int turn); /* waits for it */
+};
+
+static const ft__backend ft__processor = {NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+                                          NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+                                          NULL, NULL, NULL, NULL, NULL, NULL};
+
+/* What runs the model. Where there is one device the compiler knows it, and drops the rest. */
+static const ft__backend *ft__backend_of(const ft__context *c)
+{
+#ifdef FINETUNE_OPENCL
+    return c->backend;
+#else
+    (void)c;
+    return &ft__processor;
+#endif
+}
+
+static void ft__device_close(ft__context *c)
+{
+    if (ft__backend_of(c)->close) ft__backend_of(c)->close(c);
+    c->backend = &ft__processor;
+}
+
+/* The name of a device of which a call failed: its weights may be those of half a step; or NULL. */
+static const char *ft__device_lost(const ft__context *c)
+{
+    return ft__backend_of(c)->lost ? ft__backend_of(c)->lost(c) : NULL;
+}
+
+static int ft__tensor_type(const ft__context *c)
+{
+    return ft__backend_of(c)->tensor_type ? ft__backend_of(c)->tensor_type(c) : 0;
+}
+
+/* ---- Memory ---- */
+
+/* Brings host memory up to date before it is read there. */
+static void ft__to_host(ft__context *c, const void *host, size_t bytes)
+{
+    if (ft__backend_of(c)->to_host) ft__backend_of(c)->to_host(c, host, bytes);
+}
+
+/* Host memory was written: its copy on the device is outdated. */
+static void ft__host_wrote(ft__context *c, const void *host)
+{
+    if (ft__backend_of(c)->host_wrote) ft__backend_of(c)->host_wrote(c, host);
+}
+
+/* The same if the device will read all of it soon: uploads it now, beside the running step. */
+static void ft__host_fed(ft__context *c, const void *host, size_t bytes)
+{
+    if (ft__backend_of(c)->host_fed) ft__backend_of(c)->host_fed(c, host, bytes);
+}
+
+/* Before the host reads parameters, gradients or moments: downloads all of them; if it also
+   `writes` them, the device uploads them again. */
+static void ft__host_takes_weights(ft__context *c, bool writes)
+{
+    ft__catch_up_all((ft_model *)(void *)c); /* a model begins with its context */
+    if (ft__backend_of(c)->all_to_host) ft__backend_of(c)->all_to_host(c, writes);
+}
+
+/* Gives the device one buffer for a plan's memory, with the same offsets as on the host. */
+static void ft__device_plan(ft__context *c, const void *host, size_t bytes)
+{
+    if (ft__backend_of(c)->plan) ft__backend_of(c)->plan(c, host, bytes);
+}
+
+/* Sets numbers to one value, on the side where they will be read. */
+static void ft__set_numbers(ft__context *c, float *to, size_t count, float value)
+{
+    size_t i;
+    if (ft__backend_of(c)->fill) ft__backend_of(c)->fill(c, to, count, value);
+    else for (i = 0; i < count; ++i) to[i] = value;
+}
+
+/* ---- Operators: on the device if it has kernels for the operator, else on the processor. Then its
+   inputs are downloaded, and its results are uploaded when the device needs them ---- */
+
+/* Brings all that an operator may read up to date on the host. */
+static void ft__call_to_host(const ft__call *call, bool backward)
+{
+    ft__context *c = call->context;
+    int i;
+    for (i = 0; i < call->input_count; ++i) {
+        const ft__tensor *t = &call->input[i];
+        ft__to_host(c, t->value, ft__count(t) * sizeof(float));
+        if (backward && t->gradient && !t->fresh)
+            ft__to_host(c, t->gradient, ft__count(t) * sizeof(float));
+    }
+    if (!backward) return;
+    ft__to_host(c, call->output.value, ft__count(&call->output) * sizeof(float));
+    ft__to_host(c, call->output.gradient, ft__count(&call->output) * sizeof(float));
+}
+
+/* Marks what the processor wrote: the output or the gradients, and any input, as it may be a
+   statistic or a state that forward changes. */
+static void ft__call_wrote(const ft__call *call, bool backward)
+{
+    int i;
+    if (!backward) ft__host_wrote(call->context, call->output.value);
+    for (i = 0; i < call->input_count; ++i) {
+        if (backward && call->input[i].gradient)
+            ft__host_wrote(call->context, call->input[i].gradient);
+        if (!backward) ft__host_wrote(call->context, call->input[i].value);
+    }
+}
+
+static bool ft__runs_on_device(const ft__call *call)
+{
+    const ft__backend *b = ft__backend_of(call->context);
+    return b->runs && b->runs(call);
+}
+
+/* Runs an operator's forward or backward on the device or on the processor. */
+static void ft__run_operator(const ft__call *call, bool backward)
+{
+    const ft__backend *b = ft__backend_of(call->context);
+    const ft__row *row = ft__rows[call->node->op];
+    if (ft__runs_on_device(call)) {
+        b->run(call, backward);
+        return;
+    }
+    if (b->to_host) ft__call_to_host(call, backward);
+    (backward ? row->backward : row->forward)(call);
+    if (b->host_wrote) ft__call_wrote(call, backward);
+}
+
+/* Turns the gradient of an operator's output into that of its fused activation's input. */
+static void ft__run_activation_back(const ft__call *call)
+{
+    const ft__backend *b = ft__backend_of(call->context);
+    if (ft__runs_on_device(call)) {
+        b->activation_back(call);
+        return;
+    }
+    if (b->to_host) ft__call_to_host(call, true);
+    ft__activation_back(call);
+    ft__host_wrote(call->context, call->output.gradient);
+}
+
+/* ---- Checkpoints ---- */
+
+/* Adds the device's choices to the JSON object of a checkpoint. */
+static void ft__device_add_choices(const ft__context *c, ft__text *text)
+{
+    if (ft__backend_of(c)->add_choices) ft__backend_of(c)->add_choices(c, text);
+}
+
+/* A resumed run uses the choices of its checkpoint, so that its bits stay the same. On another
+   device they are made again, and the log says so. */
+static void ft__device_read_choices(ft__context *c, ft__json *json, const char *path)
+{
+    const ft__backend *b = ft__backend_of(c);
+    const char *name = ft__json_string(json, ft__json_member(json, 0, "device"));
+    if (b->read_choices ? name && b->read_choices(c, json, name, path) : !name) return;
+    ft__log(c, "%s was written on %s: the run continues, but its last bits will differ", path,
+            name ? name : "the CPU");
+}
+
+/* =============================================================================================
    [SECTION] devices/opencl_library: OpenCL: the library
    The loader (libOpenCL.so.1 and the like) is opened only when a device is requested: a program
    built with FINETUNE_OPENCL also starts without it. So is CLBlast, a library of matrix products.
@@ -17008,13 +17239,13 @@ static uint64_t ft__cl_number(const ft__cl *cl, cl_device_id device, cl_device_i
 
 /* Fills `devices` with up to `most` of the machine's devices; returns how many there are, or 0 with
    a line in `why`. */
-static int ft__cl_describe(const char *library, ft_device_info *devices, int most, char *why,
+static int ft__cl_describe(const ft__context *c, ft_device_info *devices, int most, char *why,
                            size_t size)
 {
     ft__cl_place places[FT__MOST_DEVICES * 2];
     ft__cl cl;
     int count, i;
-    if (!ft__cl_open(&cl, library, why, size)) return 0;
+    if (!ft__cl_open(&cl, c->desc.opencl_library, why, size)) return 0;
     count = ft__cl_list(&cl, places, FT__MOST_DEVICES * 2);
     if (count == 0) snprintf(why, size, "%s", ft__no_devices);
     for (i = 0; i < count && i < most; ++i) {
@@ -17131,10 +17362,6 @@ typedef struct ft__upload { /* of an input: host memory whose values are uploade
 
 enum { FT__MOST_UPLOADS = 16 };
 
-/* A step's report; kernels.cl's step_guard writes it. */
-typedef struct ft__report { float loss, scale; cl_int wrong, counted, right; } ft__report;
-enum { FT__LOSS_IS_WRONG = 1, FT__GRADIENTS_ARE_WRONG = 2 }; /* `wrong` */
-
 /* Sizes of the tiled products: kernels.cl's TILE_GROUP, TILE_Y, TILE_X, TILE_DEPTH. They are tried
    in this order; the first is used until then. */
 typedef struct ft__tile { int group, y, x, depth; } ft__tile;
@@ -17157,6 +17384,7 @@ typedef struct ft__verdict {
     float error;            /* of the form: relative to the largest value */
     double device_seconds, host_seconds; /* of a sample, forward and backward; 0: no clock */
     char shape[48];         /* of the first input */
+    const char *why;        /* it runs on the processor, if it does */
 } ft__verdict;
 
 struct ft__loaded_kernel { const char *name; cl_kernel kernel; };
@@ -17523,8 +17751,7 @@ static cl_mem ft__on_device(ft__context *c, const void *host, size_t bytes, int 
 
 /* ---- News: a step's report ---- */
 
-/* Clears the report: nothing is wrong. */
-static void ft__report_reset(ft__context *c)
+static void ft__cl_report_reset(ft__context *c)
 {
     ft__device *d = c->device;
     ft__report none;
@@ -17536,23 +17763,24 @@ static void ft__report_reset(ft__context *c)
         d->queue, d->news, CL_TRUE, 0, sizeof none, &none, 0, NULL, NULL));
 }
 
-/* Starts the report's download after all that is queued so far. Turns 0 and 1 may be in flight. */
-static void ft__report_ask(ft__context *c, int turn)
+/* Starts the report's download after all that is queued so far. */
+static bool ft__cl_report_ask(ft__context *c, int turn)
 {
     ft__device *d = c->device;
-    if (!ft__ok(c) || !d->overlaps) return;
+    if (!ft__ok(c) || !d->overlaps) return d->overlaps;
     if (!d->news_mapped)
         d->news_mapped = (ft__report *)ft__pin(c, 2 * sizeof *d->news_mapped, &d->news_pinned);
-    if (!d->news_mapped) return;
+    if (!d->news_mapped) return true;
     ft__event_drop(d, &d->news_sent[turn]);
     if (ft__cl_did(c, "clEnqueueReadBuffer", d->cl.clEnqueueReadBuffer(
             d->queue, d->news, CL_FALSE, 0, sizeof(ft__report), &d->news_mapped[turn], 0, NULL,
             &d->news_sent[turn])))
         ft__cl_did(c, "clFlush", d->cl.clFlush(d->queue));
+    return true;
 }
 
 /* The report of this turn; if nothing overlaps, that of all that is queued. */
-static ft__report ft__report_get(ft__context *c, int turn)
+static ft__report ft__cl_report_get(ft__context *c, int turn)
 {
     ft__device *d = c->device;
     ft__report news;
@@ -17581,64 +17809,38 @@ static cl_mem ft__device_scratch(ft__context *c, int which, size_t bytes)
     if (d->scratch[which]) d->scratch_bytes[which] = bytes;
     return d->scratch[which];
 }
-#endif /* FINETUNE_OPENCL */
 
-/* ---- For other parts; without a device there is nothing to do ---- */
+/* ---- What other parts ask of the copies (devices/device) ---- */
 
-/* Brings host memory up to date before it is read there. */
-static void ft__to_host(ft__context *c, const void *host, size_t bytes)
+static void ft__cl_to_host(ft__context *c, const void *host, size_t bytes)
 {
-#ifdef FINETUNE_OPENCL
-    ft__copy *copy = c->device ? ft__copy_of(c->device, host) : NULL;
+    ft__copy *copy = ft__copy_of(c->device, host);
     if (copy) ft__copy_down(c, copy, bytes);
-#else
-    (void)c;
-    (void)host;
-    (void)bytes;
-#endif
 }
 
-/* Host memory was written: its copy on the device is outdated. */
-static void ft__host_wrote(ft__context *c, const void *host)
+static void ft__cl_host_wrote(ft__context *c, const void *host)
 {
-#ifdef FINETUNE_OPENCL
-    ft__copy *copy = c->device ? ft__copy_of(c->device, host) : NULL;
+    ft__copy *copy = ft__copy_of(c->device, host);
     if (copy) copy->newest = FT__HOST;
-#else
-    (void)c;
-    (void)host;
-#endif
 }
 
-/* Before the host reads parameters, gradients or moments: downloads all of them; if it also
-   `writes` them, the device uploads them again. */
-static void ft__host_takes_weights(ft__context *c, bool writes)
+static void ft__cl_all_to_host(ft__context *c, bool writes)
 {
-#ifdef FINETUNE_OPENCL
     int i;
-#endif
-    ft__catch_up_all((ft_model *)(void *)c); /* a model begins with its context */
-#ifdef FINETUNE_OPENCL
-    for (i = 0; c->device && i < c->device->copy_count; ++i) {
+    for (i = 0; i < c->device->copy_count; ++i) {
         ft__copy *copy = &c->device->copies[i];
         if (copy->planned) continue;
         ft__copy_down(c, copy, copy->bytes);
         if (writes) copy->newest = FT__HOST;
     }
-#else
-    (void)c;
-    (void)writes;
-#endif
 }
 
-/* The same if the device will read all of it soon: uploads it now, beside the running step. The
-   first call only notes it: whether the device reads it, and how much, is not known yet. */
-static void ft__host_fed(ft__context *c, const void *host, size_t bytes)
+/* The first call only notes it: whether the device reads it, and how much, is not known yet. */
+static void ft__cl_host_fed(ft__context *c, const void *host, size_t bytes)
 {
-#ifdef FINETUNE_OPENCL
     ft__device *d = c->device;
-    ft__copy *copy = d ? ft__copy_of(d, host) : NULL;
-    ft__upload *u = d && d->overlaps ? ft__upload_of(d, host, true) : NULL;
+    ft__copy *copy = ft__copy_of(d, host);
+    ft__upload *u = d->overlaps ? ft__upload_of(d, host, true) : NULL;
     if (copy) copy->newest = FT__HOST;
     if (copy && u && copy->bytes >= bytes) ft__upload_make(c, u, copy); /* made by an earlier run */
     if (!copy || !u || bytes == 0 || bytes > u->bytes || !ft__ok(c)) return;
@@ -17652,43 +17854,35 @@ static void ft__host_fed(ft__context *c, const void *host, size_t bytes)
             &u->sent[u->turn]));
     else if (ft__upload_send(c, u, bytes)) copy->buffer = u->buffer[u->turn];
     if (ft__ok(c)) copy->newest = FT__HOST | FT__DEVICE;
-#else
-    (void)bytes;
-    ft__host_wrote(c, host);
-#endif
 }
 
-/* Whether a call failed since the device was opened: its weights may be those of half a step. */
-static bool ft__device_is_lost(const ft__context *c)
+static const char *ft__cl_lost(const ft__context *c)
 {
-#ifdef FINETUNE_OPENCL
-    return c->device && c->device->lost;
-#else
-    (void)c;
-    return false;
-#endif
+    return c->device->lost ? c->device->name : NULL;
 }
 
-/* Gives the device one buffer for a plan's memory, with the same offsets as on the host. */
-static void ft__device_plan(ft__context *c, const void *host, size_t bytes)
+static void ft__cl_plan(ft__context *c, const void *host, size_t bytes)
 {
-#ifdef FINETUNE_OPENCL
+    ft__device *d = c->device;
     size_t i;
-    for (i = 0; c->device && ft__ok(c) && bytes > 0
-         && i < sizeof c->device->planned / sizeof c->device->planned[0]; ++i) {
-        ft__planned *planned = &c->device->planned[i];
+    for (i = 0; ft__ok(c) && bytes > 0 && i < sizeof d->planned / sizeof d->planned[0]; ++i) {
+        ft__planned *planned = &d->planned[i];
         if (planned->buffer) continue;
         planned->buffer = ft__cl_buffer(c, bytes);
         planned->host = (const char *)host;
         planned->bytes = bytes;
         return;
     }
-#else
-    (void)c;
-    (void)host;
-    (void)bytes;
-#endif
 }
+
+/* Beside a step an input has two buffers, and two in pinned memory. */
+static size_t ft__cl_takes(const ft__context *c, const void *host, size_t bytes, bool fed)
+{
+    const ft__device *d = c->device;
+    if (host && ft__copy_of(d, host)) return 0;
+    return fed && d->overlaps ? 4 * bytes : bytes;
+}
+#endif /* FINETUNE_OPENCL */
 
 /* =============================================================================================
    [SECTION] devices/opencl_program: OpenCL: the program
@@ -18261,7 +18455,7 @@ static void ft__run_kernel(ft__context *c, const char *name, size_t count, const
     ft__launch_kernel(&l, count);
 }
 
-static void ft__device_fill(ft__context *c, float *host, size_t count, float value)
+static void ft__cl_fill(ft__context *c, float *host, size_t count, float value)
 {
     ft__run_kernel(c, "fill", count, "Wnf", host, count, count, value);
 }
@@ -18277,7 +18471,7 @@ static void ft__clblast_close(ft__device *d)
     ft__library_close(d->clblast);
 }
 
-static void ft__device_close(ft__context *c)
+static void ft__cl_close(ft__context *c)
 {
     ft__device *d = c->device;
     int i;
@@ -18350,7 +18544,7 @@ static ft_status ft__device_start(ft__context *c)
     if (!d->queue || code != CL_SUCCESS) return ft__cl_failed(c, "clCreateCommandQueue", "", code);
     d->overlaps = !d->place.is_processor; /* a processor would wait for itself */
     d->none = ft__cl_buffer(c, 16);
-    ft__report_reset(c);
+    ft__cl_report_reset(c);
     if (ft__ok(c)) d->program = ft__program_build(c, 0, false);
     return c->status;
 }
@@ -18399,73 +18593,37 @@ static void ft__device_find_clblast(ft__context *c)
     if (d->clblast)
         ft__library_find(d->clblast, "CLBlastSgemmStridedBatched", (void *)&d->gemms);
 }
-#endif /* FINETUNE_OPENCL */
 
-/* Opens the device that ft_desc.device names. If there is no GPU or it does not work, "auto" stays
-   on the processor, with a line in the log; any other name is then an error. */
-static void ft__device_open(ft__context *c)
+static ft_status ft__cl_open_device(ft__context *c, const char *wish, char *why, size_t size)
 {
-    const char *wish = c->desc.device;
-#ifdef FINETUNE_OPENCL
-    char why[1100];
     ft__device *d;
-    bool found;
-    if (!wish || strcmp(wish, "cpu") == 0 || !ft__ok(c)) return;
+    ft_status status = FT_UNSUPPORTED;
     if (strcmp(wish, "auto") != 0 && strcmp(wish, "gpu") != 0 && strncmp(wish, "opencl:", 7) != 0) {
-        ft__fail(c, FT_UNSUPPORTED, "device %s: the device must be cpu, gpu, auto or"
-                 " opencl:PLATFORM:DEVICE", wish);
-        return;
+        snprintf(why, size, "the device must be cpu, gpu, auto or opencl:PLATFORM:DEVICE");
+        return status;
     }
     d = c->device = (ft__device *)ft__allocate(c, 1, sizeof *d);
-    if (!d) return;
-    found = ft__cl_open(&d->cl, c->desc.opencl_library, why, sizeof why)
-        && ft__cl_choose(&d->cl, wish, &d->place, why, sizeof why);
-    if (found && ft__device_start(c) == FT_OK) {
-        c->forget = ft__device_forget;
-        ft__device_find_clblast(c);
-        ft__log(c, "device opencl:%d:%d: %s", d->place.platform_index, d->place.device_index,
-                d->name);
-        return;
-    }
-    if (found) {
-        snprintf(why, sizeof why, "%s", c->text);
+    if (!d) return c->status;
+    if (ft__cl_open(&d->cl, c->desc.opencl_library, why, size)
+        && ft__cl_choose(&d->cl, wish, &d->place, why, size)) {
+        status = ft__device_start(c);
+        if (status == FT_OK) {
+            c->forget = ft__device_forget;
+            ft__device_find_clblast(c);
+            ft__log(c, "device opencl:%d:%d: %s", d->place.platform_index, d->place.device_index,
+                    d->name);
+            return status;
+        }
+        snprintf(why, size, "%s", c->text);
         c->status = FT_OK;
+        status = FT_DEVICE;
     }
-    ft__device_close(c);
-    if (strcmp(wish, "auto") == 0) ft__log(c, "device auto: the CPU is used: %s", why);
-    else ft__fail(c, found ? FT_DEVICE : FT_UNSUPPORTED, "device %s: %s", wish, why);
-#else
-    if (!wish || strcmp(wish, "cpu") == 0) return;
-    if (strcmp(wish, "auto") == 0)
-        ft__log(c, "device auto: the CPU is used: this build is without OpenCL (FINETUNE_OPENCL)");
-    else ft__fail(c, FT_UNSUPPORTED, "device %s: this build is without OpenCL (FINETUNE_OPENCL)",
-                  wish);
-#endif
+    ft__cl_close(c);
+    return status;
 }
 
-/* The type to which the device's tensor cores round products: FT__TENSOR_TF32 and so on; 0: they
-   are not used. */
-static int ft__tensor_type(const ft__context *c)
-{
-#ifdef FINETUNE_OPENCL
-    return c->device ? c->device->tensor : 0;
-#else
-    (void)c;
-    return 0;
-#endif
-}
-
-/* Logs one line if the requested precision is not available. */
-static void ft__precision_say(ft__context *c)
-{
-    const char *wish = c->desc.precision ? c->desc.precision : "";
-    bool on_processor = strcmp(wish, "bf16") == 0 && c->precision == FT__BF16 && !c->device;
-    if (strcmp(wish, "bf16") != 0 && strcmp(wish, "tf32") != 0) return;
-    if (ft__ok(c) && !ft__tensor_type(c) && !on_processor)
-        ft__log(c, "precision %s needs an NVIDIA GPU of compute capability 8.0 or more, used"
-                " through OpenCL: products on %s are float32", wish,
-                c->device ? "this device" : "the CPU");
-}
+static int ft__cl_tensor_type(const ft__context *c) { return c->device->tensor; }
+#endif /* FINETUNE_OPENCL */
 
 /* =============================================================================================
    [SECTION] devices/opencl_operators: OpenCL: operators
@@ -18479,7 +18637,7 @@ static size_t ft__blocks_of(size_t count, size_t block) { return (count + block 
 static float *ft__started(const ft__call *call, int i)
 {
     const ft__tensor *t = &call->input[i];
-    if (t->gradient && t->fresh) ft__device_fill(call->context, t->gradient, ft__count(t), 0);
+    if (t->gradient && t->fresh) ft__cl_fill(call->context, t->gradient, ft__count(t), 0);
     return t->gradient;
 }
 
@@ -18754,6 +18912,12 @@ static size_t ft__slices_of(size_t rows, size_t count, size_t *slice_rows)
     if (slices > most) slices = most;
     *slice_rows = ft__blocks_of(rows, slices);
     return ft__blocks_of(rows, *slice_rows);
+}
+
+static size_t ft__cl_slices(size_t rows, size_t count)
+{
+    size_t slice_rows;
+    return ft__slices_of(rows, count, &slice_rows);
 }
 
 static void ft__cl_weight_sum(ft__context *context, cl_mem partial, float *to, size_t count,
@@ -19379,7 +19543,7 @@ static void ft__cl_embed(const ft__call *call, const ft__placement *e, bool to_l
         k.start[d] = d < e->inner.rank ? e->start[d] : 0;
         k.step[d] = d < e->inner.rank ? e->step[d] : 1;
     }
-    if (partly && !add) ft__device_fill(call->context, to, to_count, 0);
+    if (partly && !add) ft__cl_fill(call->context, to, to_count, 0);
     ft__run_kernel(call->context, "embed", count, "Rmnsii", from, from_count, to, to_count,
                    add || partly ? FT__READ | FT__WRITE : FT__WRITE, count, &k, sizeof k, to_large,
                    add);
@@ -20534,8 +20698,6 @@ FT__DEVICE_ROW_OF(rnn, recurrent, ft__recurrent_fits, NULL, NULL)
 
 /* =============================================================================================
    [SECTION] devices/opencl_dispatch: OpenCL: where an operator runs
-   On the device if it has kernels for the operator, else on the processor. Then its inputs are
-   downloaded, and its results are uploaded when the device needs them.
    ============================================================================================= */
 
 #ifdef FINETUNE_OPENCL
@@ -20557,35 +20719,6 @@ static bool ft__has_kernels(const ft__call *call)
     if (ft__is(call->node, FT__RECURRENT) && ft__recurrent_kept(call) > ft__most_on_device)
         return false;
     return ft__count(&call->output) <= ft__most_on_device;
-}
-
-/* Brings all that an operator may read up to date on the host. */
-static void ft__call_to_host(const ft__call *call, bool backward)
-{
-    ft__context *c = call->context;
-    int i;
-    for (i = 0; i < call->input_count; ++i) {
-        const ft__tensor *t = &call->input[i];
-        ft__to_host(c, t->value, ft__count(t) * sizeof(float));
-        if (backward && t->gradient && !t->fresh)
-            ft__to_host(c, t->gradient, ft__count(t) * sizeof(float));
-    }
-    if (!backward) return;
-    ft__to_host(c, call->output.value, ft__count(&call->output) * sizeof(float));
-    ft__to_host(c, call->output.gradient, ft__count(&call->output) * sizeof(float));
-}
-
-/* Marks what the processor wrote: the output or the gradients, and any input, as it may be a
-   statistic or a state that forward changes. */
-static void ft__call_wrote(const ft__call *call, bool backward)
-{
-    int i;
-    if (!backward) ft__host_wrote(call->context, call->output.value);
-    for (i = 0; i < call->input_count; ++i) {
-        if (backward && call->input[i].gradient)
-            ft__host_wrote(call->context, call->input[i].gradient);
-        if (!backward) ft__host_wrote(call->context, call->input[i].value);
-    }
 }
 
 /* ---- The check: before an operator's kernels are used for a shape, they are compared with the
@@ -20878,18 +21011,21 @@ static void ft__judge(const ft__call *call, ft__verdict *v)
     ft__trial host;
     size_t i;
     v->form = FT__FORM_PROCESSOR;
+    v->why = "its kernels could not be compared";
     if (!ft__trial_exact(&host, call)) return;
+    v->why = "its kernels do not support this device or shape";
     v->host_seconds = ft__host_seconds(call);
     for (i = 0; i < sizeof forms / sizeof forms[0]; ++i) {
         if (!ft__form_fits(call, forms[i])) continue;
         if (v->form >= 0 && (!c->desc.clock || forms[i] == FT__FORM_PLAIN)) continue;
         error = ft__try_form(call, &host, forms[i], &seconds);
         if (error > worst) worst = error;
-        if (!(error <= ft__wrong(d, forms[i])))
+        if (!(error <= ft__wrong(d, forms[i]))) {
+            v->why = "its kernels give wrong results here";
             ft__log(c, "%s (%s): variant %d of its kernels gives wrong results on %s: the error is"
                     " %.3g of the largest value", ft__rows[v->op]->name, call->node->name, forms[i],
                     d->name, (double)error);
-        else if (v->form < 0 || seconds < best) {
+        } else if (v->form < 0 || seconds < best) {
             v->form = forms[i];
             v->error = error;
             best = v->device_seconds = seconds;
@@ -20901,6 +21037,7 @@ static void ft__judge(const ft__call *call, ft__verdict *v)
         ft__log(c, "%s (%s) is slower on %s: %.3g s for two samples, the CPU needs %.3g",
                 ft__rows[v->op]->name, call->node->name, d->name, best, v->host_seconds);
         v->form = FT__FORM_PROCESSOR;
+        v->why = "it is faster there";
     }
 }
 
@@ -21042,96 +21179,68 @@ static const ft__verdict *ft__verdict_of(const ft__call *call)
     return ft__add_verdict(c, &v);
 }
 
-static void ft__say_fall_back(ft__context *c, const ft__node *node)
+/* Why an operator runs on the processor; NULL: it runs on the device. */
+static const char *ft__cl_obstacle(const ft__call *call)
 {
-    bool none = !ft__device_rows[node->op]->forward;
-    if (c->device->said[node->op]) return;
-    c->device->said[node->op] = 1;
-    ft__log(c, "%s (%s) runs on the CPU: %s", ft__rows[node->op]->name, node->name,
-            none ? "it has no kernel" : "its kernels do not support this device or shape");
-}
-#endif
-
-/* Whether an operator runs on a device; the same for its forward and its backward. */
-static bool ft__runs_on_device(const ft__call *call)
-{
-#ifdef FINETUNE_OPENCL
     ft__device *d = call->context->device;
     const ft__verdict *verdict;
-    if (!d || !ft__ok(call->context) || !ft__has_kernels(call)) return false;
-    if (call->sample_weights || call->class_weights) return false; /* no kernel has them */
-    if (d->unchecked) return true;
+    if (!ft__device_rows[call->node->op]->forward) return "it has no kernel";
+    if (call->sample_weights || call->class_weights)
+        return "its kernels do not take weights of samples or classes";
+    if (!ft__has_kernels(call)) return "it has too many numbers for its kernels";
+    if (d->unchecked) return NULL;
     verdict = ft__verdict_of(call);
-    if (!verdict || verdict->form == FT__FORM_PROCESSOR) return false;
+    if (!verdict) return "there is no memory to compare its kernels";
+    if (verdict->form == FT__FORM_PROCESSOR) return verdict->why;
     d->form = verdict->form;
-    return true;
-#else
-    (void)call;
-    return false;
-#endif
+    return NULL;
 }
 
-/* Runs an operator's forward or backward on the device or on the processor. */
-static void ft__run_operator(const ft__call *call, bool backward)
+static bool ft__cl_runs(const ft__call *call)
 {
-    const ft__row *row = ft__rows[call->node->op];
-#ifdef FINETUNE_OPENCL
-    const ft__device_row *device = ft__device_rows[call->node->op];
-    if (ft__runs_on_device(call)) {
-        (backward ? device->backward : device->forward)(call);
-        return;
+    ft__context *c = call->context;
+    const ft__node *node = call->node;
+    const char *obstacle;
+    if (!ft__ok(c)) return false;
+    obstacle = ft__cl_obstacle(call);
+    if (obstacle && ft__ok(c) && !c->device->said[node->op]) {
+        c->device->said[node->op] = 1;
+        ft__log(c, "%s (%s) runs on the CPU: %s", ft__rows[node->op]->name, node->name, obstacle);
     }
-    if (call->context->device) {
-        ft__say_fall_back(call->context, call->node);
-        ft__call_to_host(call, backward);
-    }
-#endif
+    return !obstacle;
+}
+
+static void ft__cl_run(const ft__call *call, bool backward)
+{
+    const ft__device_row *row = ft__device_rows[call->node->op];
     (backward ? row->backward : row->forward)(call);
-#ifdef FINETUNE_OPENCL
-    if (call->context->device) ft__call_wrote(call, backward);
-#endif
 }
 
-/* Turns the gradient of an operator's output into that of its fused activation's input. */
-static void ft__run_activation_back(const ft__call *call)
+static void ft__cl_activation_back(const ft__call *call)
 {
-#ifdef FINETUNE_OPENCL
-    if (ft__runs_on_device(call)) {
-        ft__cl_slopes(call, call->fused, call->fused_options, &call->output, call->output.gradient,
-                      true);
-        return;
-    }
-    if (call->context->device) ft__call_to_host(call, true);
-#endif
-    ft__activation_back(call);
-    ft__host_wrote(call->context, call->output.gradient);
+    ft__cl_slopes(call, call->fused, call->fused_options, &call->output, call->output.gradient,
+                  true);
 }
 
-/* The choices, for a checkpoint: `,"device":NAME,"tile":[sizes],"choices":[key,form,...]`. */
-static void ft__device_add_choices(const ft__context *c, ft__text *text)
+/* ---- The choices, for a checkpoint: `,"device":NAME,"tile":[sizes],"choices":[key,form,...]`
+   ---- */
+
+static void ft__cl_add_choices(const ft__context *c, ft__text *text)
 {
-#ifdef FINETUNE_OPENCL
     const ft__device *d = c->device;
-    const ft__tile *tile;
+    const ft__tile *tile = &ft__cl_tiles[d->tile];
     int i;
-    if (!d) return;
     ft__text_add(text, ",\"device\":");
     ft__json_add_text(text, d->name);
-    tile = &ft__cl_tiles[d->tile];
     ft__text_add(text, ",\"tile\":[%d,%d,%d,%d]", tile->group, tile->y, tile->x, tile->depth);
     ft__text_add(text, ",\"choices\":[");
     for (i = 0; i < d->verdict_count; ++i)
         ft__text_add(text, "%s%lld,%d", i ? "," : "", (long long)d->verdicts[i].key,
                      d->verdicts[i].form);
     ft__text_add(text, "]");
-#else
-    (void)c;
-    (void)text;
-#endif
 }
 
-#ifdef FINETUNE_OPENCL
-static void ft__device_read_tile(ft__context *c, ft__json *json, const char *path)
+static void ft__cl_read_tile(ft__context *c, ft__json *json, const char *path)
 {
     int list = ft__json_member(json, 0, "tile"), i, tile;
     int64_t sizes[4] = {0, 0, 0, 0};
@@ -21147,51 +21256,211 @@ static void ft__device_read_tile(ft__context *c, ft__json *json, const char *pat
         ft__log(c, "%s: its tile sizes are not available here: the run continues, but its last bits"
                 " may differ", path);
 }
-#endif
 
-/* A resumed run uses the choices of its checkpoint, so that its bits stay the same. On another
-   device they are made again, and the log says so. */
-static void ft__device_read_choices(ft__context *c, ft__json *json, const char *path)
+static bool ft__cl_read_choices(ft__context *c, ft__json *json, const char *name, const char *path)
 {
-    const char *name = ft__json_string(json, ft__json_member(json, 0, "device"));
-#ifdef FINETUNE_OPENCL
     ft__device *d = c->device;
     int list = ft__json_member(json, 0, "choices"), i;
     int64_t key = 0, form = 0;
-    if (d && name && strcmp(name, d->name) == 0) {
-        ft__device_read_tile(c, json, path);
-        d->verdict_count = 0;
-        for (i = ft__json_element(json, list, 0); ft__json_int(json, i, &key)
-             && ft__json_int(json, i + 1, &form) && i + 1 < json->values[list].next; i += 2) {
-            ft__verdict v;
-            memset(&v, 0, sizeof v);
-            v.key = (uint64_t)key;
-            v.form = form >= FT__FORM_PROCESSOR && form < FT__FORM_COUNT
-                && (form != FT__FORM_CLBLAST || d->gemm)
-                && (form != FT__FORM_TENSOR || d->tensor) ? (int)form : d->usual_form;
-            ft__add_verdict(c, &v);
-        }
-        return;
+    if (strcmp(name, d->name) != 0) return false;
+    ft__cl_read_tile(c, json, path);
+    d->verdict_count = 0;
+    for (i = ft__json_element(json, list, 0); ft__json_int(json, i, &key)
+         && ft__json_int(json, i + 1, &form) && i + 1 < json->values[list].next; i += 2) {
+        ft__verdict v;
+        memset(&v, 0, sizeof v);
+        v.key = (uint64_t)key;
+        v.form = form >= FT__FORM_PROCESSOR && form < FT__FORM_COUNT
+            && (form != FT__FORM_CLBLAST || d->gemm)
+            && (form != FT__FORM_TENSOR || d->tensor) ? (int)form : d->usual_form;
+        v.why = "so it did when the checkpoint was written";
+        ft__add_verdict(c, &v);
     }
-    if (!d == !name) return;
-#endif
-    if (name || c->device)
-        ft__log(c, "%s was written on %s: the run continues, but its last bits will differ", path,
-                name ? name : "the CPU");
+    return true;
 }
 
-/* Sets numbers to one value, on the side where they will be read. */
-static void ft__set_numbers(ft__context *c, float *to, size_t count, float value)
+/* ---- The choices, for the user ---- */
+
+static ft_device_check ft__cl_check_of(const ft__verdict *v)
 {
-    size_t i;
-#ifdef FINETUNE_OPENCL
-    if (c->device) {
-        ft__device_fill(c, to, count, value);
-        return;
+    static const char *const forms[] = {"processor", "plain", "tiled", "wide", "CLBlast",
+                                        "block", "tensor", "Winograd"};
+    bool product = ft__device_rows[v->op]->product != NULL;
+    ft_device_check check;
+    memset(&check, 0, sizeof check);
+    check.op = ft__rows[v->op]->name;
+    check.choice = v->form >= 0 && !product ? "kernel" : forms[v->form - FT__FORM_PROCESSOR];
+    check.error = v->error;
+    check.device_seconds = v->device_seconds;
+    check.host_seconds = v->host_seconds;
+    memcpy(check.shape, v->shape, sizeof check.shape);
+    return check;
+}
+
+static int ft__cl_checks(const ft__context *c, ft_device_check *checks, int most)
+{
+    const ft__device *d = c->device;
+    int count, op;
+    for (count = 0; count < d->verdict_count; ++count)
+        if (count < most) checks[count] = ft__cl_check_of(&d->verdicts[count]);
+    for (op = 0; op < FT__OP_COUNT; ++op) {
+        if (ft__device_rows[op]->forward || !ft__rows[op]->forward) continue;
+        if (count < most) {
+            memset(&checks[count], 0, sizeof *checks);
+            checks[count].op = ft__rows[op]->name;
+            checks[count].choice = "processor";
+        }
+        count += 1;
     }
+    return count;
+}
 #endif
-    (void)c;
-    for (i = 0; i < count; ++i) to[i] = value;
+
+/* =============================================================================================
+   [SECTION] devices/opencl_update: OpenCL: a step's report, and the update of the weights
+   ============================================================================================= */
+#ifdef FINETUNE_OPENCL
+/* Sums the squares of all gradients in parts; returns the number of parts. */
+static size_t ft__cl_all_squares(ft_model *m, cl_mem *sums)
+{
+    size_t parts = 0, at = 0, count, blocks;
+    int i;
+    for (i = 0; i < m->node_count; ++i)
+        if (ft__is_trained(&m->nodes[i]))
+            parts += ft__squares_parts(ft__shape_count(&m->nodes[i].shape));
+    *sums = ft__device_scratch(&m->context, FT__SCRATCH_SQUARES, parts * sizeof(float));
+    for (i = 0; i < m->node_count && *sums; ++i) {
+        if (!ft__is_trained(&m->nodes[i])) continue;
+        count = ft__shape_count(&m->nodes[i].shape);
+        blocks = ft__squares_parts(count);
+        ft__device_squares(&m->context, m->nodes[i].gradient, count, *sums, at, blocks);
+        at += blocks;
+    }
+    return parts;
+}
+
+/* Finds on the device which labels the output got right. */
+static cl_mem ft__cl_hits(ft__context *c, const ft__scored *s)
+{
+    cl_mem hits = ft__device_scratch(c, FT__SCRATCH_HITS, s->rows * sizeof(cl_int));
+    ft__run_kernel(c, "score_rows", s->rows, "RRbnn", s->output, s->rows * s->classes, s->labels,
+                   s->rows, hits, s->rows, s->classes);
+    return hits;
+}
+
+/* Makes the step's report, which decides whether its update happens. */
+static void ft__cl_guard(ft_model *m, const ft__scored *s)
+{
+    ft__context *c = &m->context;
+    cl_mem sums = NULL, hits = s->rows > 0 ? ft__cl_hits(c, s) : NULL;
+    size_t parts = ft__cl_all_squares(m, &sums);
+    ft__launch l = ft__start(c, "step_guard");
+    if (!ft__ok(c)) return;
+    ft__args(&l, "bnRifbnb", sums, parts, s->loss, (size_t)1, s->loss != NULL,
+             m->optimizer->options.clip_norm, hits ? hits : c->device->none, hits ? s->rows : 0,
+             c->device->news);
+    ft__go_grid(&l, 256, 1, 1, 256, 1);
+}
+
+static void ft__cl_update(ft_model *m, const ft__update *update)
+{
+    const ft_optimizer_options *o = &update->optimizer->options;
+    bool decoupled = o->optimizer == FT_ADAMW;
+    int i;
+    for (i = 0; i < m->node_count; ++i) {
+        ft__node *node = &m->nodes[i];
+        size_t count = ft__shape_count(&node->shape);
+        float rate = update->learning_rate * node->learning_rate_factor;
+        float decay = node->weight_decay >= 0 ? node->weight_decay : update->weight_decay;
+        ft__launch l;
+        if (!ft__is_trained(node)) continue;
+        l = ft__start(&m->context, o->optimizer == FT_SGD ? "update_sgd" : "update_adam");
+        ft__args(&l, "AAA", node->value, count, node->gradient, count, node->moment1, count);
+        if (o->optimizer != FT_SGD)
+            ft__args(&l, "A", node->moment2, count);
+        ft__args(&l, "nf", count, o->optimizer == FT_SGD ? rate : rate / update->correction1);
+        if (o->optimizer != FT_SGD) ft__args(&l, "f", decoupled ? 1 - rate * decay : 1);
+        ft__args(&l, "ff", decoupled ? 0 : decay, o->optimizer == FT_SGD ? o->momentum : o->beta1);
+        if (o->optimizer == FT_SGD) ft__args(&l, "i", o->nesterov);
+        else {
+            ft__args(&l, "fff", o->beta2, o->eps, update->correction2);
+        }
+        ft__args(&l, "b", m->context.device->news);
+        ft__launch_kernel(&l, count);
+    }
+}
+#endif /* FINETUNE_OPENCL */
+
+/* =============================================================================================
+   [SECTION] devices/opencl: OpenCL: the device's functions
+   ============================================================================================= */
+#ifdef FINETUNE_OPENCL
+static const ft__backend ft__opencl = {
+    ft__cl_describe, ft__cl_open_device, ft__cl_close, ft__cl_lost, ft__cl_tensor_type,
+    ft__cl_to_host, ft__cl_host_wrote, ft__cl_host_fed, ft__cl_all_to_host, ft__cl_plan,
+    ft__cl_fill, ft__cl_takes, ft__cl_slices,
+    ft__cl_runs, ft__cl_run, ft__cl_activation_back, ft__cl_checks, ft__cl_add_choices,
+    ft__cl_read_choices,
+    ft__cl_guard, ft__cl_update, ft__cl_report_reset, ft__cl_report_ask, ft__cl_report_get};
+#endif /* FINETUNE_OPENCL */
+
+/* =============================================================================================
+   [SECTION] devices/opening: Devices: the list of them, and which one a model has
+   ============================================================================================= */
+static const ft__backend *const ft__backends[] = {
+    &ft__processor,
+#ifdef FINETUNE_OPENCL
+    &ft__opencl,
+#endif
+};
+static const size_t ft__backend_count = sizeof ft__backends / sizeof ft__backends[0];
+static const char ft__no_backend[] = "this build is without OpenCL (FINETUNE_OPENCL)";
+
+/* Opens the device that ft_desc.device names. If there is no GPU or it does not work, "auto" stays
+   on the processor, with a line in the log; any other name is then an error. */
+static void ft__device_open(ft__context *c)
+{
+    const char *wish = c->desc.device;
+    ft_status status = FT_UNSUPPORTED;
+    char why[1100];
+    size_t i;
+    c->backend = &ft__processor;
+    if (!wish || strcmp(wish, "cpu") == 0 || !ft__ok(c)) return;
+    snprintf(why, sizeof why, "%s", ft__no_backend);
+    for (i = 0; i < ft__backend_count; ++i) {
+        if (!ft__backends[i]->open) continue;
+        status = ft__backends[i]->open(c, wish, why, sizeof why);
+        if (status == FT_OK) c->backend = ft__backends[i];
+        if (status == FT_OK || !ft__ok(c)) return;
+    }
+    if (strcmp(wish, "auto") == 0) ft__log(c, "device auto: the CPU is used: %s", why);
+    else ft__fail(c, status, "device %s: %s", wish, why);
+}
+
+/* Fills `devices` with up to `most` of the machine's devices; returns how many there are. */
+static int ft__device_list(const ft__context *c, ft_device_info *devices, int most)
+{
+    char why[300];
+    int count = 0;
+    size_t i;
+    snprintf(why, sizeof why, "%s", ft__no_backend);
+    for (i = 0; i < ft__backend_count; ++i)
+        if (ft__backends[i]->list)
+            count += ft__backends[i]->list(c, devices + count, most - count, why, sizeof why);
+    if (count == 0) ft__log(c, "%s", why);
+    return count;
+}
+
+/* Logs one line if the requested precision is not available. */
+static void ft__precision_say(ft__context *c)
+{
+    const char *wish = c->desc.precision ? c->desc.precision : "";
+    bool on_processor = strcmp(wish, "bf16") == 0 && c->precision == FT__BF16 && !c->device;
+    if (strcmp(wish, "bf16") != 0 && strcmp(wish, "tf32") != 0) return;
+    if (ft__ok(c) && !ft__tensor_type(c) && !on_processor)
+        ft__log(c, "precision %s needs an NVIDIA GPU of compute capability 8.0 or more, used"
+                " through OpenCL: products on %s are float32", wish,
+                c->device ? "this device" : "the CPU");
 }
 
 /* =============================================================================================
@@ -22569,12 +22838,6 @@ static size_t ft__besides_plan(const ft_model *m, ft__extent most, bool training
     return bytes + (parts > has ? parts - has : 0) * sizeof(ft__update_part);
 }
 
-#ifdef FINETUNE_OPENCL
-static size_t ft__not_on_device(const ft_model *m, const float *host, size_t bytes)
-{
-    return host && ft__copy_of(m->context.device, host) ? 0 : bytes;
-}
-
 /* Whether a step reads a weight itself, not a folded copy. */
 static bool ft__plan_reads(const ft_model *m, const ft__plan *plan, int id)
 {
@@ -22592,7 +22855,7 @@ static bool ft__plan_reads(const ft_model *m, const ft__plan *plan, int id)
    gradients of weights. */
 static size_t ft__device_passing(const ft_model *m, const ft__plan *plan)
 {
-    size_t packed = 0, sums = 0, slice;
+    size_t packed = 0, sums = 0;
     int i;
     for (i = 0; i < plan->step_count; ++i) {
         const ft__node *node = ft__node_of_step(m, plan, &plan->steps[i]), *weight;
@@ -22603,38 +22866,32 @@ static size_t ft__device_passing(const ft_model *m, const ft__plan *plan)
         rows = ft__node_count_at(node, plan->most) / (size_t)weight->shape.size[0];
         if (count > packed) packed = count;
         if (!plan->training || weight->frozen || rows == 0) continue;
-        count *= ft__slices_of(rows, count, &slice);
+        count *= ft__backend_of(&m->context)->slices(rows, count);
         if (count > sums) sums = count;
     }
     return (packed + sums) * sizeof(float);
 }
-#endif
 
 /* Bytes that a run needs on the device besides the plan's two buffers and what is there already. */
 static size_t ft__device_besides(const ft_model *m, const ft__plan *plan)
 {
+    const ft__context *c = &m->context;
+    const ft__backend *device = ft__backend_of(c);
     size_t bytes = 0;
-#ifdef FINETUNE_OPENCL
-    const ft__device *d = m->context.device;
     int i;
-    for (i = 0; d && i < m->node_count; ++i) {
+    if (!device->takes) return 0;
+    for (i = 0; i < m->node_count; ++i) {
         const ft__node *node = &m->nodes[i];
         size_t each = ft__node_count_at(node, plan->most) * sizeof(float);
-        if (ft__is_input(node)) /* two buffers, and two in pinned memory */
-            bytes += (d->overlaps ? 4 : 1) * ft__not_on_device(m, node->value, each);
+        if (ft__is_input(node)) bytes += device->takes(c, node->value, each, true);
         if (ft__is_weight(node) && ft__plan_reads(m, plan, i + 1))
-            bytes += ft__not_on_device(m, node->value, each);
+            bytes += device->takes(c, node->value, each, false);
         if (!plan->training || !ft__is_parameter(node) || node->frozen) continue;
-        bytes += ft__not_on_device(m, node->gradient, each);
-        if (m->moments > 0) bytes += ft__not_on_device(m, node->moment1, each);
-        if (m->moments > 1) bytes += ft__not_on_device(m, node->moment2, each);
+        bytes += device->takes(c, node->gradient, each, false);
+        if (m->moments > 0) bytes += device->takes(c, node->moment1, each, false);
+        if (m->moments > 1) bytes += device->takes(c, node->moment2, each, false);
     }
-    if (d) bytes += ft__device_passing(m, plan);
-#else
-    (void)m;
-    (void)plan;
-#endif
-    return bytes;
+    return bytes + ft__device_passing(m, plan);
 }
 
 /* Temporary memory to compare an operator of the plan with the processor: two samples, or all where
@@ -23496,11 +23753,6 @@ static ft_status ft__set_optimizer(ft_model *m, ft_optimizer_options options)
     return c->status;
 }
 
-static bool ft__is_trained(const ft__node *node)
-{
-    return ft__is_parameter(node) && !node->frozen && node->gradient;
-}
-
 /* ---- Embeddings whose unused rows rest (optimizers/embedding_rows) ---- */
 
 /* Plain SGD moves nothing without a gradient. Adam does, but those updates can be applied later,
@@ -23735,81 +23987,6 @@ static void ft__update_resting(ft_model *m, const ft__update *all, ft__node *nod
     r->updates += 1;
 }
 
-#ifdef FINETUNE_OPENCL
-/* Sums the squares of all gradients in parts; returns the number of parts. */
-static size_t ft__device_all_squares(ft_model *m, cl_mem *sums)
-{
-    size_t parts = 0, at = 0, count, blocks;
-    int i;
-    for (i = 0; i < m->node_count; ++i)
-        if (ft__is_trained(&m->nodes[i]))
-            parts += ft__squares_parts(ft__node_count_at(&m->nodes[i], ft__one));
-    *sums = ft__device_scratch(&m->context, FT__SCRATCH_SQUARES, parts * sizeof(float));
-    for (i = 0; i < m->node_count && *sums; ++i) {
-        if (!ft__is_trained(&m->nodes[i])) continue;
-        count = ft__node_count_at(&m->nodes[i], ft__one);
-        blocks = ft__squares_parts(count);
-        ft__device_squares(&m->context, m->nodes[i].gradient, count, *sums, at, blocks);
-        at += blocks;
-    }
-    return parts;
-}
-
-/* Finds on the device which of the fed labels the output got right. */
-static cl_mem ft__device_hits(ft_model *m, const ft__plan *plan, size_t rows)
-{
-    const ft__node *loss = &m->nodes[m->loss.id - 1], *output = &m->nodes[m->output.id - 1];
-    size_t classes = (size_t)output->shape.size[output->shape.rank - 1];
-    cl_mem hits = ft__device_scratch(&m->context, FT__SCRATCH_HITS, rows * sizeof(cl_int));
-    ft__run_kernel(&m->context, "score_rows", rows, "RRbnn", plan->values[m->output.id - 1],
-                   rows * classes, m->nodes[loss->inputs[1] - 1].value, rows, hits, rows, classes);
-    return hits;
-}
-
-/* Makes the step's report (ft__report), which decides whether its update happens. It includes the
-   last run's loss and `rows` rows of its output, unless `plan` is NULL. */
-static void ft__device_guard(ft_model *m, const ft__plan *plan, size_t rows)
-{
-    ft__context *c = &m->context;
-    cl_mem sums = NULL, hits = plan && rows > 0 ? ft__device_hits(m, plan, rows) : NULL;
-    size_t parts = ft__device_all_squares(m, &sums);
-    ft__launch l = ft__start(c, "step_guard");
-    if (!ft__ok(c)) return;
-    ft__args(&l, "bnRifbnb", sums, parts, plan ? plan->values[m->loss.id - 1] : NULL, (size_t)1,
-             plan != NULL, m->optimizer->options.clip_norm, hits ? hits : c->device->none,
-             hits ? rows : 0, c->device->news);
-    ft__go_grid(&l, 256, 1, 1, 256, 1);
-}
-
-static void ft__device_update(ft_model *m, const ft__update *update)
-{
-    const ft_optimizer_options *o = &update->optimizer->options;
-    bool decoupled = o->optimizer == FT_ADAMW;
-    int i;
-    for (i = 0; i < m->node_count; ++i) {
-        ft__node *node = &m->nodes[i];
-        size_t count = ft__node_count_at(node, ft__one);
-        float rate = update->learning_rate * node->learning_rate_factor;
-        float decay = node->weight_decay >= 0 ? node->weight_decay : update->weight_decay;
-        ft__launch l;
-        if (!ft__is_trained(node)) continue;
-        l = ft__start(&m->context, o->optimizer == FT_SGD ? "update_sgd" : "update_adam");
-        ft__args(&l, "AAA", node->value, count, node->gradient, count, node->moment1, count);
-        if (o->optimizer != FT_SGD)
-            ft__args(&l, "A", node->moment2, count);
-        ft__args(&l, "nf", count, o->optimizer == FT_SGD ? rate : rate / update->correction1);
-        if (o->optimizer != FT_SGD) ft__args(&l, "f", decoupled ? 1 - rate * decay : 1);
-        ft__args(&l, "ff", decoupled ? 0 : decay, o->optimizer == FT_SGD ? o->momentum : o->beta1);
-        if (o->optimizer == FT_SGD) ft__args(&l, "i", o->nesterov);
-        else {
-            ft__args(&l, "fff", o->beta2, o->eps, update->correction2);
-        }
-        ft__args(&l, "b", m->context.device->news);
-        ft__launch_kernel(&l, count);
-    }
-}
-#endif
-
 /* The constants of the next update. */
 static ft__update ft__next_update(ft_model *m, float learning_rate)
 {
@@ -23828,31 +24005,43 @@ static ft__update ft__next_update(ft_model *m, float learning_rate)
     return u;
 }
 
-#ifdef FINETUNE_OPENCL
-/* Queues an update, which the device applies if all is finite; `plan` and `rows` as above. */
-static ft_status ft__device_step(ft_model *m, float learning_rate, const ft__plan *plan,
-                                 size_t rows)
+/* Queues an update on a device, which makes it if all is finite. */
+static ft_status ft__send_update(ft_model *m, float learning_rate, const ft__scored *scored)
 {
+    const ft__backend *device = ft__backend_of(&m->context);
     ft__update u;
     if (ft__optimizer_prepare(m) != FT_OK) return m->context.status;
-    ft__device_guard(m, plan, rows);
+    device->guard(m, scored);
     if (!ft__ok(&m->context)) return m->context.status;
     u = ft__next_update(m, learning_rate);
-    ft__device_update(m, &u);
+    device->update(m, &u);
     return m->context.status;
 }
 
-/* Reports what was wrong with a step, if anything: then no update has happened since. */
-static ft_status ft__check_report(ft_model *m, const ft__report *news, uint64_t step,
-                                  float learning_rate)
+/* Waits for a step's report. If something was wrong with it, that is the error: then no update has
+   happened since. */
+static ft__report ft__read_report(ft_model *m, int turn, uint64_t step, float learning_rate)
 {
-    if (!ft__ok(&m->context) || !news->wrong) return m->context.status;
-    ft__report_reset(&m->context);
+    const ft__backend *device = ft__backend_of(&m->context);
+    ft__report news = device->report_get(&m->context, turn);
+    if (!ft__ok(&m->context) || !news.wrong) return news;
+    device->report_reset(&m->context);
     m->optimizer->updates -= 1;
-    return news->wrong == FT__LOSS_IS_WRONG ? ft__loss_failed(m, step)
-                                            : ft__gradients_failed(m, step, learning_rate);
+    if (news.wrong == FT__LOSS_IS_WRONG) ft__loss_failed(m, step);
+    else ft__gradients_failed(m, step, learning_rate);
+    return news;
 }
-#endif
+
+/* The update on a device. */
+static ft_status ft__device_step(ft_model *m, float learning_rate)
+{
+    ft__scored nothing;
+    memset(&nothing, 0, sizeof nothing);
+    if (ft__send_update(m, learning_rate, &nothing) != FT_OK) return m->context.status;
+    ft__backend_of(&m->context)->report_ask(&m->context, 0);
+    ft__read_report(m, 0, m->step, learning_rate);
+    return m->context.status;
+}
 
 /* Refuses gradients that are not finite, so that the weights stay as good as they were. */
 static ft_status ft__optimizer_step(ft_model *m, float learning_rate)
@@ -23862,15 +24051,7 @@ static ft_status ft__optimizer_step(ft_model *m, float learning_rate)
     ft__update_job job;
     double norm;
     int i;
-#ifdef FINETUNE_OPENCL
-    if (c->device) {
-        ft__report news;
-        if (ft__device_step(m, learning_rate, NULL, 0) != FT_OK) return c->status;
-        ft__report_ask(c, 0);
-        news = ft__report_get(c, 0);
-        return ft__check_report(m, &news, m->step, learning_rate);
-    }
-#endif
+    if (ft__backend_of(c)->guard) return ft__device_step(m, learning_rate);
     if (ft__optimizer_prepare(m) != FT_OK) return c->status;
     norm = ft__gradient_norm(m);
     if (!(norm <= 3e38)) {
@@ -37130,49 +37311,53 @@ static void ft__fit_report(ft__fit *f, int step, int batch, float rate, bool epo
    reports them, which on the CPU happens at once. */
 static void ft__fit_catch_up(ft__fit *f)
 {
-#ifdef FINETUNE_OPENCL
     ft__sent_step was = f->sent;
     ft__score *score = &f->at.score;
     ft__report news;
     int counted;
     f->sent.on = false;
     if (!was.on) return;
-    news = ft__report_get(&f->m->context, was.turn);
-    if (ft__check_report(f->m, &news, was.number, was.rate) != FT_OK) return;
+    news = ft__read_report(f->m, was.turn, was.number, was.rate);
+    if (!ft__ok(&f->m->context)) return;
     counted = was.has_labels ? news.counted : was.batch;
     score->loss += (double)news.loss * counted;
     score->correct += news.right;
     score->total += counted;
     if (!f->stopped) ft__fit_report(f, was.step, was.batch, was.rate, false);
-#else
-    (void)f;
-#endif
 }
 
-#ifdef FINETUNE_OPENCL
 /* Queues a step on a device and requests its results. Then waits for the results of the previous
    step, while this one runs. So a step is reported when the next one has begun. */
 static void ft__fit_send(ft__fit *f, int batch, float rate)
 {
     ft_model *m = f->m;
-    size_t rows = ft__scored_rows(m, batch);
+    const ft__node *loss = &m->nodes[m->loss.id - 1], *output = &m->nodes[m->output.id - 1];
+    ft__scored scored;
     ft__sent_step now;
+    bool waits;
     memset(&now, 0, sizeof now);
+    memset(&scored, 0, sizeof scored);
+    scored.loss = f->plan->values[m->loss.id - 1];
+    scored.rows = ft__scored_rows(m, batch);
+    if (scored.rows > 0) {
+        scored.output = f->plan->values[m->output.id - 1];
+        scored.classes = (size_t)output->shape.size[output->shape.rank - 1];
+        scored.labels = m->nodes[loss->inputs[1] - 1].value;
+    }
     now.on = true;
     now.batch = batch;
     now.step = f->at.step + 1;
     now.turn = 1 - f->sent.turn;
-    now.has_labels = rows > 0;
+    now.has_labels = scored.rows > 0;
     now.rate = rate;
     now.number = m->step;
     ft__run_backward(m, f->plan, batch);
-    ft__device_step(m, rate, f->plan, rows);
-    ft__report_ask(&m->context, now.turn);
+    ft__send_update(m, rate, &scored);
+    waits = !ft__backend_of(&m->context)->report_ask(&m->context, now.turn);
     ft__fit_catch_up(f);
     f->sent = now;
-    if (!m->context.device->overlaps) ft__fit_catch_up(f);
+    if (waits) ft__fit_catch_up(f);
 }
-#endif
 
 /* One step of training on the `batch` samples in the plan. */
 static void ft__fit_step(ft__fit *f, int batch)
@@ -37185,12 +37370,10 @@ static void ft__fit_step(ft__fit *f, int batch)
     m->step += 1;
     m->last_run = f->plan;
     ft__run_forward(m, f->plan, f->plan->first_trained, f->plan->step_count, batch, 0);
-#ifdef FINETUNE_OPENCL
-    if (m->context.device) {
+    if (ft__backend_of(&m->context)->guard) {
         ft__fit_send(f, batch, rate);
         return;
     }
-#endif
     loss = ft__read_loss(m, f->plan);
     if (!ft__usable(m)) return;
     ft__score_batch(m, f->plan, batch, loss, NULL, &f->at.score);
@@ -37345,7 +37528,7 @@ static void ft__fit_finish(ft__fit *f)
     else ft__fit_describe(f);
     /* If the numbers were not finite or a device failed, prediction continues with the weights of
        the last good epoch. */
-    if (c->status == FT_NOT_FINITE || ft__device_is_lost(c)) ft__keep_weights(f->m, true);
+    if (c->status == FT_NOT_FINITE || ft__device_lost(c)) ft__keep_weights(f->m, true);
 }
 
 /* Memory that a run needs besides the plan: kept weights, and batches loaded ahead. */
@@ -37437,9 +37620,7 @@ static ft_status ft__fit_prepare(ft__fit *f)
     m->last_run = f->plan;
     f->result.before = ft__digest(m);
     f->at.best_epoch = -1;
-#ifdef FINETUNE_OPENCL
-    if (c->device) ft__report_reset(c);
-#endif
+    if (ft__backend_of(c)->report_reset) ft__backend_of(c)->report_reset(c);
     ft__optimizer_prepare(m);
     ft__zero_gradients(m);
     ft__keep_weights(m, false);
@@ -38563,9 +38744,7 @@ void ft_destroy(ft_model *m)
     ft__clear_graph(m);
     ft__release(&m->context, m->cache);
     ft__release(&m->context, m->architecture);
-#ifdef FINETUNE_OPENCL
     ft__device_close(&m->context);
-#endif
     ft__pool_destroy(&m->context);
     end = m->context; /* a copy, since the model's own block is released last */
     ft__release(&end, m);
@@ -38583,11 +38762,10 @@ const char *ft_error_text(const ft_model *m)
    may be from the middle of a step. */
 static void ft__give_up_device(ft_model *m)
 {
-#ifdef FINETUNE_OPENCL
     ft__context *c = &m->context;
     int i;
-    if (!ft__device_is_lost(c)) return;
-    ft__log(c, "%s is no longer used: the model continues on the CPU", c->device->name);
+    if (!ft__device_lost(c)) return;
+    ft__log(c, "%s is no longer used: the model continues on the CPU", ft__device_lost(c));
     ft__device_close(c);
     m->version += 1;
     m->weights_version += 1;
@@ -38595,9 +38773,6 @@ static void ft__give_up_device(ft_model *m)
         if (m->nodes[i].gradient)
             memset(m->nodes[i].gradient, 0,
                    ft__node_count_at(&m->nodes[i], ft__one) * sizeof(float));
-#else
-    (void)m;
-#endif
 }
 
 void ft_clear_error(ft_model *m)
@@ -38615,64 +38790,13 @@ const char *ft_status_name(ft_status status)
 
 int ft_devices(ft_model *m, ft_device_info *devices, int most)
 {
-#ifdef FINETUNE_OPENCL
-    char why[300];
-    int count;
-    if (!ft__usable(m)) return 0;
-    if (!devices) most = 0;
-    count = ft__cl_describe(m->context.desc.opencl_library, devices, most, why, sizeof why);
-    if (count == 0) ft__log(&m->context, "%s", why);
-    return count;
-#else
-    (void)devices;
-    (void)most;
-    if (m) ft__log(&m->context, "this build is without OpenCL (FINETUNE_OPENCL)");
-    return 0;
-#endif
+    return ft__usable(m) ? ft__device_list(&m->context, devices, devices ? most : 0) : 0;
 }
-
-#ifdef FINETUNE_OPENCL
-static ft_device_check ft__check_of(const ft__verdict *v)
-{
-    static const char *const forms[] = {"processor", "plain", "tiled", "wide", "CLBlast",
-                                        "block", "tensor", "Winograd"};
-    bool product = ft__device_rows[v->op]->product != NULL;
-    ft_device_check check;
-    memset(&check, 0, sizeof check);
-    check.op = ft__rows[v->op]->name;
-    check.choice = v->form >= 0 && !product ? "kernel" : forms[v->form - FT__FORM_PROCESSOR];
-    check.error = v->error;
-    check.device_seconds = v->device_seconds;
-    check.host_seconds = v->host_seconds;
-    memcpy(check.shape, v->shape, sizeof check.shape);
-    return check;
-}
-#endif
 
 int ft_device_checks(const ft_model *m, ft_device_check *checks, int most)
 {
-    int count = 0;
-#ifdef FINETUNE_OPENCL
-    const ft__device *d = m ? m->context.device : NULL;
-    int op;
-    if (!checks) most = 0;
-    for (; d && count < d->verdict_count; ++count)
-        if (count < most) checks[count] = ft__check_of(&d->verdicts[count]);
-    for (op = 0; d && op < FT__OP_COUNT; ++op) {
-        if (ft__device_rows[op]->forward || !ft__rows[op]->forward) continue;
-        if (count < most) {
-            memset(&checks[count], 0, sizeof *checks);
-            checks[count].op = ft__rows[op]->name;
-            checks[count].choice = "processor";
-        }
-        count += 1;
-    }
-#else
-    (void)m;
-    (void)checks;
-    (void)most;
-#endif
-    return count;
+    const ft__backend *device = m ? ft__backend_of(&m->context) : NULL;
+    return device && device->checks ? device->checks(&m->context, checks, checks ? most : 0) : 0;
 }
 
 /* ---- A network from a file, or by name ---- */

@@ -8,9 +8,9 @@
 #include "nodes/nodes.h"
 #include "operators/table.h"
 #include "operators/common.h"
-#include "operators/activations.h"
 #include "operators/recurrent.h"
 #include "operators/rows.h"
+#include "devices/device.h"
 #include "devices/opencl_memory.h"
 #include "devices/opencl_program.h"
 #include "devices/opencl_kernels.h"
@@ -19,8 +19,6 @@
 
 /* =============================================================================================
    [SECTION] devices/opencl_dispatch: OpenCL: where an operator runs
-   On the device if it has kernels for the operator, else on the processor. Then its inputs are
-   downloaded, and its results are uploaded when the device needs them.
    ============================================================================================= */
 
 #ifdef FINETUNE_OPENCL
@@ -42,35 +40,6 @@ static bool ft__has_kernels(const ft__call *call)
     if (ft__is(call->node, FT__RECURRENT) && ft__recurrent_kept(call) > ft__most_on_device)
         return false;
     return ft__count(&call->output) <= ft__most_on_device;
-}
-
-/* Brings all that an operator may read up to date on the host. */
-static void ft__call_to_host(const ft__call *call, bool backward)
-{
-    ft__context *c = call->context;
-    int i;
-    for (i = 0; i < call->input_count; ++i) {
-        const ft__tensor *t = &call->input[i];
-        ft__to_host(c, t->value, ft__count(t) * sizeof(float));
-        if (backward && t->gradient && !t->fresh)
-            ft__to_host(c, t->gradient, ft__count(t) * sizeof(float));
-    }
-    if (!backward) return;
-    ft__to_host(c, call->output.value, ft__count(&call->output) * sizeof(float));
-    ft__to_host(c, call->output.gradient, ft__count(&call->output) * sizeof(float));
-}
-
-/* Marks what the processor wrote: the output or the gradients, and any input, as it may be a
-   statistic or a state that forward changes. */
-static void ft__call_wrote(const ft__call *call, bool backward)
-{
-    int i;
-    if (!backward) ft__host_wrote(call->context, call->output.value);
-    for (i = 0; i < call->input_count; ++i) {
-        if (backward && call->input[i].gradient)
-            ft__host_wrote(call->context, call->input[i].gradient);
-        if (!backward) ft__host_wrote(call->context, call->input[i].value);
-    }
 }
 
 /* ---- The check: before an operator's kernels are used for a shape, they are compared with the
@@ -363,18 +332,21 @@ static void ft__judge(const ft__call *call, ft__verdict *v)
     ft__trial host;
     size_t i;
     v->form = FT__FORM_PROCESSOR;
+    v->why = "its kernels could not be compared";
     if (!ft__trial_exact(&host, call)) return;
+    v->why = "its kernels do not support this device or shape";
     v->host_seconds = ft__host_seconds(call);
     for (i = 0; i < sizeof forms / sizeof forms[0]; ++i) {
         if (!ft__form_fits(call, forms[i])) continue;
         if (v->form >= 0 && (!c->desc.clock || forms[i] == FT__FORM_PLAIN)) continue;
         error = ft__try_form(call, &host, forms[i], &seconds);
         if (error > worst) worst = error;
-        if (!(error <= ft__wrong(d, forms[i])))
+        if (!(error <= ft__wrong(d, forms[i]))) {
+            v->why = "its kernels give wrong results here";
             ft__log(c, "%s (%s): variant %d of its kernels gives wrong results on %s: the error is"
                     " %.3g of the largest value", ft__rows[v->op]->name, call->node->name, forms[i],
                     d->name, (double)error);
-        else if (v->form < 0 || seconds < best) {
+        } else if (v->form < 0 || seconds < best) {
             v->form = forms[i];
             v->error = error;
             best = v->device_seconds = seconds;
@@ -386,6 +358,7 @@ static void ft__judge(const ft__call *call, ft__verdict *v)
         ft__log(c, "%s (%s) is slower on %s: %.3g s for two samples, the CPU needs %.3g",
                 ft__rows[v->op]->name, call->node->name, d->name, best, v->host_seconds);
         v->form = FT__FORM_PROCESSOR;
+        v->why = "it is faster there";
     }
 }
 
@@ -527,96 +500,68 @@ static const ft__verdict *ft__verdict_of(const ft__call *call)
     return ft__add_verdict(c, &v);
 }
 
-static void ft__say_fall_back(ft__context *c, const ft__node *node)
+/* Why an operator runs on the processor; NULL: it runs on the device. */
+static const char *ft__cl_obstacle(const ft__call *call)
 {
-    bool none = !ft__device_rows[node->op]->forward;
-    if (c->device->said[node->op]) return;
-    c->device->said[node->op] = 1;
-    ft__log(c, "%s (%s) runs on the CPU: %s", ft__rows[node->op]->name, node->name,
-            none ? "it has no kernel" : "its kernels do not support this device or shape");
-}
-#endif
-
-/* Whether an operator runs on a device; the same for its forward and its backward. */
-static bool ft__runs_on_device(const ft__call *call)
-{
-#ifdef FINETUNE_OPENCL
     ft__device *d = call->context->device;
     const ft__verdict *verdict;
-    if (!d || !ft__ok(call->context) || !ft__has_kernels(call)) return false;
-    if (call->sample_weights || call->class_weights) return false; /* no kernel has them */
-    if (d->unchecked) return true;
+    if (!ft__device_rows[call->node->op]->forward) return "it has no kernel";
+    if (call->sample_weights || call->class_weights)
+        return "its kernels do not take weights of samples or classes";
+    if (!ft__has_kernels(call)) return "it has too many numbers for its kernels";
+    if (d->unchecked) return NULL;
     verdict = ft__verdict_of(call);
-    if (!verdict || verdict->form == FT__FORM_PROCESSOR) return false;
+    if (!verdict) return "there is no memory to compare its kernels";
+    if (verdict->form == FT__FORM_PROCESSOR) return verdict->why;
     d->form = verdict->form;
-    return true;
-#else
-    (void)call;
-    return false;
-#endif
+    return NULL;
 }
 
-/* Runs an operator's forward or backward on the device or on the processor. */
-static void ft__run_operator(const ft__call *call, bool backward)
+static bool ft__cl_runs(const ft__call *call)
 {
-    const ft__row *row = ft__rows[call->node->op];
-#ifdef FINETUNE_OPENCL
-    const ft__device_row *device = ft__device_rows[call->node->op];
-    if (ft__runs_on_device(call)) {
-        (backward ? device->backward : device->forward)(call);
-        return;
+    ft__context *c = call->context;
+    const ft__node *node = call->node;
+    const char *obstacle;
+    if (!ft__ok(c)) return false;
+    obstacle = ft__cl_obstacle(call);
+    if (obstacle && ft__ok(c) && !c->device->said[node->op]) {
+        c->device->said[node->op] = 1;
+        ft__log(c, "%s (%s) runs on the CPU: %s", ft__rows[node->op]->name, node->name, obstacle);
     }
-    if (call->context->device) {
-        ft__say_fall_back(call->context, call->node);
-        ft__call_to_host(call, backward);
-    }
-#endif
+    return !obstacle;
+}
+
+static void ft__cl_run(const ft__call *call, bool backward)
+{
+    const ft__device_row *row = ft__device_rows[call->node->op];
     (backward ? row->backward : row->forward)(call);
-#ifdef FINETUNE_OPENCL
-    if (call->context->device) ft__call_wrote(call, backward);
-#endif
 }
 
-/* Turns the gradient of an operator's output into that of its fused activation's input. */
-static void ft__run_activation_back(const ft__call *call)
+static void ft__cl_activation_back(const ft__call *call)
 {
-#ifdef FINETUNE_OPENCL
-    if (ft__runs_on_device(call)) {
-        ft__cl_slopes(call, call->fused, call->fused_options, &call->output, call->output.gradient,
-                      true);
-        return;
-    }
-    if (call->context->device) ft__call_to_host(call, true);
-#endif
-    ft__activation_back(call);
-    ft__host_wrote(call->context, call->output.gradient);
+    ft__cl_slopes(call, call->fused, call->fused_options, &call->output, call->output.gradient,
+                  true);
 }
 
-/* The choices, for a checkpoint: `,"device":NAME,"tile":[sizes],"choices":[key,form,...]`. */
-static void ft__device_add_choices(const ft__context *c, ft__text *text)
+/* ---- The choices, for a checkpoint: `,"device":NAME,"tile":[sizes],"choices":[key,form,...]`
+   ---- */
+
+static void ft__cl_add_choices(const ft__context *c, ft__text *text)
 {
-#ifdef FINETUNE_OPENCL
     const ft__device *d = c->device;
-    const ft__tile *tile;
+    const ft__tile *tile = &ft__cl_tiles[d->tile];
     int i;
-    if (!d) return;
     ft__text_add(text, ",\"device\":");
     ft__json_add_text(text, d->name);
-    tile = &ft__cl_tiles[d->tile];
     ft__text_add(text, ",\"tile\":[%d,%d,%d,%d]", tile->group, tile->y, tile->x, tile->depth);
     ft__text_add(text, ",\"choices\":[");
     for (i = 0; i < d->verdict_count; ++i)
         ft__text_add(text, "%s%lld,%d", i ? "," : "", (long long)d->verdicts[i].key,
                      d->verdicts[i].form);
     ft__text_add(text, "]");
-#else
-    (void)c;
-    (void)text;
-#endif
 }
 
-#ifdef FINETUNE_OPENCL
-static void ft__device_read_tile(ft__context *c, ft__json *json, const char *path)
+static void ft__cl_read_tile(ft__context *c, ft__json *json, const char *path)
 {
     int list = ft__json_member(json, 0, "tile"), i, tile;
     int64_t sizes[4] = {0, 0, 0, 0};
@@ -632,49 +577,62 @@ static void ft__device_read_tile(ft__context *c, ft__json *json, const char *pat
         ft__log(c, "%s: its tile sizes are not available here: the run continues, but its last bits"
                 " may differ", path);
 }
-#endif
 
-/* A resumed run uses the choices of its checkpoint, so that its bits stay the same. On another
-   device they are made again, and the log says so. */
-static void ft__device_read_choices(ft__context *c, ft__json *json, const char *path)
+static bool ft__cl_read_choices(ft__context *c, ft__json *json, const char *name, const char *path)
 {
-    const char *name = ft__json_string(json, ft__json_member(json, 0, "device"));
-#ifdef FINETUNE_OPENCL
     ft__device *d = c->device;
     int list = ft__json_member(json, 0, "choices"), i;
     int64_t key = 0, form = 0;
-    if (d && name && strcmp(name, d->name) == 0) {
-        ft__device_read_tile(c, json, path);
-        d->verdict_count = 0;
-        for (i = ft__json_element(json, list, 0); ft__json_int(json, i, &key)
-             && ft__json_int(json, i + 1, &form) && i + 1 < json->values[list].next; i += 2) {
-            ft__verdict v;
-            memset(&v, 0, sizeof v);
-            v.key = (uint64_t)key;
-            v.form = form >= FT__FORM_PROCESSOR && form < FT__FORM_COUNT
-                && (form != FT__FORM_CLBLAST || d->gemm)
-                && (form != FT__FORM_TENSOR || d->tensor) ? (int)form : d->usual_form;
-            ft__add_verdict(c, &v);
-        }
-        return;
+    if (strcmp(name, d->name) != 0) return false;
+    ft__cl_read_tile(c, json, path);
+    d->verdict_count = 0;
+    for (i = ft__json_element(json, list, 0); ft__json_int(json, i, &key)
+         && ft__json_int(json, i + 1, &form) && i + 1 < json->values[list].next; i += 2) {
+        ft__verdict v;
+        memset(&v, 0, sizeof v);
+        v.key = (uint64_t)key;
+        v.form = form >= FT__FORM_PROCESSOR && form < FT__FORM_COUNT
+            && (form != FT__FORM_CLBLAST || d->gemm)
+            && (form != FT__FORM_TENSOR || d->tensor) ? (int)form : d->usual_form;
+        v.why = "so it did when the checkpoint was written";
+        ft__add_verdict(c, &v);
     }
-    if (!d == !name) return;
-#endif
-    if (name || c->device)
-        ft__log(c, "%s was written on %s: the run continues, but its last bits will differ", path,
-                name ? name : "the CPU");
+    return true;
 }
 
-/* Sets numbers to one value, on the side where they will be read. */
-static void ft__set_numbers(ft__context *c, float *to, size_t count, float value)
+/* ---- The choices, for the user ---- */
+
+static ft_device_check ft__cl_check_of(const ft__verdict *v)
 {
-    size_t i;
-#ifdef FINETUNE_OPENCL
-    if (c->device) {
-        ft__device_fill(c, to, count, value);
-        return;
-    }
-#endif
-    (void)c;
-    for (i = 0; i < count; ++i) to[i] = value;
+    static const char *const forms[] = {"processor", "plain", "tiled", "wide", "CLBlast",
+                                        "block", "tensor", "Winograd"};
+    bool product = ft__device_rows[v->op]->product != NULL;
+    ft_device_check check;
+    memset(&check, 0, sizeof check);
+    check.op = ft__rows[v->op]->name;
+    check.choice = v->form >= 0 && !product ? "kernel" : forms[v->form - FT__FORM_PROCESSOR];
+    check.error = v->error;
+    check.device_seconds = v->device_seconds;
+    check.host_seconds = v->host_seconds;
+    memcpy(check.shape, v->shape, sizeof check.shape);
+    return check;
 }
+
+static int ft__cl_checks(const ft__context *c, ft_device_check *checks, int most)
+{
+    const ft__device *d = c->device;
+    int count, op;
+    for (count = 0; count < d->verdict_count; ++count)
+        if (count < most) checks[count] = ft__cl_check_of(&d->verdicts[count]);
+    for (op = 0; op < FT__OP_COUNT; ++op) {
+        if (ft__device_rows[op]->forward || !ft__rows[op]->forward) continue;
+        if (count < most) {
+            memset(&checks[count], 0, sizeof *checks);
+            checks[count].op = ft__rows[op]->name;
+            checks[count].choice = "processor";
+        }
+        count += 1;
+    }
+    return count;
+}
+#endif

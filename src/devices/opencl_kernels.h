@@ -1,7 +1,6 @@
 #pragma once
 #include "interface/types.h"
 #include "platform/context.h"
-#include "kernels/bf16.h"
 #include "kernels/convolution.h"
 #include "nodes/nodes.h"
 #include "operators/table.h"
@@ -200,7 +199,7 @@ static void ft__run_kernel(ft__context *c, const char *name, size_t count, const
     ft__launch_kernel(&l, count);
 }
 
-static void ft__device_fill(ft__context *c, float *host, size_t count, float value)
+static void ft__cl_fill(ft__context *c, float *host, size_t count, float value)
 {
     ft__run_kernel(c, "fill", count, "Wnf", host, count, count, value);
 }
@@ -216,7 +215,7 @@ static void ft__clblast_close(ft__device *d)
     ft__library_close(d->clblast);
 }
 
-static void ft__device_close(ft__context *c)
+static void ft__cl_close(ft__context *c)
 {
     ft__device *d = c->device;
     int i;
@@ -289,7 +288,7 @@ static ft_status ft__device_start(ft__context *c)
     if (!d->queue || code != CL_SUCCESS) return ft__cl_failed(c, "clCreateCommandQueue", "", code);
     d->overlaps = !d->place.is_processor; /* a processor would wait for itself */
     d->none = ft__cl_buffer(c, 16);
-    ft__report_reset(c);
+    ft__cl_report_reset(c);
     if (ft__ok(c)) d->program = ft__program_build(c, 0, false);
     return c->status;
 }
@@ -338,70 +337,34 @@ static void ft__device_find_clblast(ft__context *c)
     if (d->clblast)
         ft__library_find(d->clblast, "CLBlastSgemmStridedBatched", (void *)&d->gemms);
 }
-#endif /* FINETUNE_OPENCL */
 
-/* Opens the device that ft_desc.device names. If there is no GPU or it does not work, "auto" stays
-   on the processor, with a line in the log; any other name is then an error. */
-static void ft__device_open(ft__context *c)
+static ft_status ft__cl_open_device(ft__context *c, const char *wish, char *why, size_t size)
 {
-    const char *wish = c->desc.device;
-#ifdef FINETUNE_OPENCL
-    char why[1100];
     ft__device *d;
-    bool found;
-    if (!wish || strcmp(wish, "cpu") == 0 || !ft__ok(c)) return;
+    ft_status status = FT_UNSUPPORTED;
     if (strcmp(wish, "auto") != 0 && strcmp(wish, "gpu") != 0 && strncmp(wish, "opencl:", 7) != 0) {
-        ft__fail(c, FT_UNSUPPORTED, "device %s: the device must be cpu, gpu, auto or"
-                 " opencl:PLATFORM:DEVICE", wish);
-        return;
+        snprintf(why, size, "the device must be cpu, gpu, auto or opencl:PLATFORM:DEVICE");
+        return status;
     }
     d = c->device = (ft__device *)ft__allocate(c, 1, sizeof *d);
-    if (!d) return;
-    found = ft__cl_open(&d->cl, c->desc.opencl_library, why, sizeof why)
-        && ft__cl_choose(&d->cl, wish, &d->place, why, sizeof why);
-    if (found && ft__device_start(c) == FT_OK) {
-        c->forget = ft__device_forget;
-        ft__device_find_clblast(c);
-        ft__log(c, "device opencl:%d:%d: %s", d->place.platform_index, d->place.device_index,
-                d->name);
-        return;
-    }
-    if (found) {
-        snprintf(why, sizeof why, "%s", c->text);
+    if (!d) return c->status;
+    if (ft__cl_open(&d->cl, c->desc.opencl_library, why, size)
+        && ft__cl_choose(&d->cl, wish, &d->place, why, size)) {
+        status = ft__device_start(c);
+        if (status == FT_OK) {
+            c->forget = ft__device_forget;
+            ft__device_find_clblast(c);
+            ft__log(c, "device opencl:%d:%d: %s", d->place.platform_index, d->place.device_index,
+                    d->name);
+            return status;
+        }
+        snprintf(why, size, "%s", c->text);
         c->status = FT_OK;
+        status = FT_DEVICE;
     }
-    ft__device_close(c);
-    if (strcmp(wish, "auto") == 0) ft__log(c, "device auto: the CPU is used: %s", why);
-    else ft__fail(c, found ? FT_DEVICE : FT_UNSUPPORTED, "device %s: %s", wish, why);
-#else
-    if (!wish || strcmp(wish, "cpu") == 0) return;
-    if (strcmp(wish, "auto") == 0)
-        ft__log(c, "device auto: the CPU is used: this build is without OpenCL (FINETUNE_OPENCL)");
-    else ft__fail(c, FT_UNSUPPORTED, "device %s: this build is without OpenCL (FINETUNE_OPENCL)",
-                  wish);
-#endif
+    ft__cl_close(c);
+    return status;
 }
 
-/* The type to which the device's tensor cores round products: FT__TENSOR_TF32 and so on; 0: they
-   are not used. */
-static int ft__tensor_type(const ft__context *c)
-{
-#ifdef FINETUNE_OPENCL
-    return c->device ? c->device->tensor : 0;
-#else
-    (void)c;
-    return 0;
-#endif
-}
-
-/* Logs one line if the requested precision is not available. */
-static void ft__precision_say(ft__context *c)
-{
-    const char *wish = c->desc.precision ? c->desc.precision : "";
-    bool on_processor = strcmp(wish, "bf16") == 0 && c->precision == FT__BF16 && !c->device;
-    if (strcmp(wish, "bf16") != 0 && strcmp(wish, "tf32") != 0) return;
-    if (ft__ok(c) && !ft__tensor_type(c) && !on_processor)
-        ft__log(c, "precision %s needs an NVIDIA GPU of compute capability 8.0 or more, used"
-                " through OpenCL: products on %s are float32", wish,
-                c->device ? "this device" : "the CPU");
-}
+static int ft__cl_tensor_type(const ft__context *c) { return c->device->tensor; }
+#endif /* FINETUNE_OPENCL */

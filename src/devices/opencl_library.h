@@ -1,6 +1,7 @@
 #pragma once
 #include "interface/types.h"
 #include "platform/system.h"
+#include "platform/context.h"
 
 /* =============================================================================================
    [SECTION] devices/opencl_library: OpenCL: the library
@@ -237,13 +238,13 @@ static uint64_t ft__cl_number(const ft__cl *cl, cl_device_id device, cl_device_i
 
 /* Fills `devices` with up to `most` of the machine's devices; returns how many there are, or 0 with
    a line in `why`. */
-static int ft__cl_describe(const char *library, ft_device_info *devices, int most, char *why,
+static int ft__cl_describe(const ft__context *c, ft_device_info *devices, int most, char *why,
                            size_t size)
 {
     ft__cl_place places[FT__MOST_DEVICES * 2];
     ft__cl cl;
     int count, i;
-    if (!ft__cl_open(&cl, library, why, size)) return 0;
+    if (!ft__cl_open(&cl, c->desc.opencl_library, why, size)) return 0;
     count = ft__cl_list(&cl, places, FT__MOST_DEVICES * 2);
     if (count == 0) snprintf(why, size, "%s", ft__no_devices);
     for (i = 0; i < count && i < most; ++i) {

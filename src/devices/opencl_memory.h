@@ -2,7 +2,7 @@
 #include "interface/types.h"
 #include "platform/context.h"
 #include "operators/table.h"
-#include "optimizers/embedding_rows.h"
+#include "devices/device.h"
 #include "devices/opencl_library.h"
 
 /* =============================================================================================
@@ -60,10 +60,6 @@ typedef struct ft__upload { /* of an input: host memory whose values are uploade
 
 enum { FT__MOST_UPLOADS = 16 };
 
-/* A step's report; kernels.cl's step_guard writes it. */
-typedef struct ft__report { float loss, scale; cl_int wrong, counted, right; } ft__report;
-enum { FT__LOSS_IS_WRONG = 1, FT__GRADIENTS_ARE_WRONG = 2 }; /* `wrong` */
-
 /* Sizes of the tiled products: kernels.cl's TILE_GROUP, TILE_Y, TILE_X, TILE_DEPTH. They are tried
    in this order; the first is used until then. */
 typedef struct ft__tile { int group, y, x, depth; } ft__tile;
@@ -86,6 +82,7 @@ typedef struct ft__verdict {
     float error;            /* of the form: relative to the largest value */
     double device_seconds, host_seconds; /* of a sample, forward and backward; 0: no clock */
     char shape[48];         /* of the first input */
+    const char *why;        /* it runs on the processor, if it does */
 } ft__verdict;
 
 struct ft__loaded_kernel { const char *name; cl_kernel kernel; };
@@ -452,8 +449,7 @@ static cl_mem ft__on_device(ft__context *c, const void *host, size_t bytes, int 
 
 /* ---- News: a step's report ---- */
 
-/* Clears the report: nothing is wrong. */
-static void ft__report_reset(ft__context *c)
+static void ft__cl_report_reset(ft__context *c)
 {
     ft__device *d = c->device;
     ft__report none;
@@ -465,23 +461,24 @@ static void ft__report_reset(ft__context *c)
         d->queue, d->news, CL_TRUE, 0, sizeof none, &none, 0, NULL, NULL));
 }
 
-/* Starts the report's download after all that is queued so far. Turns 0 and 1 may be in flight. */
-static void ft__report_ask(ft__context *c, int turn)
+/* Starts the report's download after all that is queued so far. */
+static bool ft__cl_report_ask(ft__context *c, int turn)
 {
     ft__device *d = c->device;
-    if (!ft__ok(c) || !d->overlaps) return;
+    if (!ft__ok(c) || !d->overlaps) return d->overlaps;
     if (!d->news_mapped)
         d->news_mapped = (ft__report *)ft__pin(c, 2 * sizeof *d->news_mapped, &d->news_pinned);
-    if (!d->news_mapped) return;
+    if (!d->news_mapped) return true;
     ft__event_drop(d, &d->news_sent[turn]);
     if (ft__cl_did(c, "clEnqueueReadBuffer", d->cl.clEnqueueReadBuffer(
             d->queue, d->news, CL_FALSE, 0, sizeof(ft__report), &d->news_mapped[turn], 0, NULL,
             &d->news_sent[turn])))
         ft__cl_did(c, "clFlush", d->cl.clFlush(d->queue));
+    return true;
 }
 
 /* The report of this turn; if nothing overlaps, that of all that is queued. */
-static ft__report ft__report_get(ft__context *c, int turn)
+static ft__report ft__cl_report_get(ft__context *c, int turn)
 {
     ft__device *d = c->device;
     ft__report news;
@@ -510,64 +507,38 @@ static cl_mem ft__device_scratch(ft__context *c, int which, size_t bytes)
     if (d->scratch[which]) d->scratch_bytes[which] = bytes;
     return d->scratch[which];
 }
-#endif /* FINETUNE_OPENCL */
 
-/* ---- For other parts; without a device there is nothing to do ---- */
+/* ---- What other parts ask of the copies (devices/device) ---- */
 
-/* Brings host memory up to date before it is read there. */
-static void ft__to_host(ft__context *c, const void *host, size_t bytes)
+static void ft__cl_to_host(ft__context *c, const void *host, size_t bytes)
 {
-#ifdef FINETUNE_OPENCL
-    ft__copy *copy = c->device ? ft__copy_of(c->device, host) : NULL;
+    ft__copy *copy = ft__copy_of(c->device, host);
     if (copy) ft__copy_down(c, copy, bytes);
-#else
-    (void)c;
-    (void)host;
-    (void)bytes;
-#endif
 }
 
-/* Host memory was written: its copy on the device is outdated. */
-static void ft__host_wrote(ft__context *c, const void *host)
+static void ft__cl_host_wrote(ft__context *c, const void *host)
 {
-#ifdef FINETUNE_OPENCL
-    ft__copy *copy = c->device ? ft__copy_of(c->device, host) : NULL;
+    ft__copy *copy = ft__copy_of(c->device, host);
     if (copy) copy->newest = FT__HOST;
-#else
-    (void)c;
-    (void)host;
-#endif
 }
 
-/* Before the host reads parameters, gradients or moments: downloads all of them; if it also
-   `writes` them, the device uploads them again. */
-static void ft__host_takes_weights(ft__context *c, bool writes)
+static void ft__cl_all_to_host(ft__context *c, bool writes)
 {
-#ifdef FINETUNE_OPENCL
     int i;
-#endif
-    ft__catch_up_all((ft_model *)(void *)c); /* a model begins with its context */
-#ifdef FINETUNE_OPENCL
-    for (i = 0; c->device && i < c->device->copy_count; ++i) {
+    for (i = 0; i < c->device->copy_count; ++i) {
         ft__copy *copy = &c->device->copies[i];
         if (copy->planned) continue;
         ft__copy_down(c, copy, copy->bytes);
         if (writes) copy->newest = FT__HOST;
     }
-#else
-    (void)c;
-    (void)writes;
-#endif
 }
 
-/* The same if the device will read all of it soon: uploads it now, beside the running step. The
-   first call only notes it: whether the device reads it, and how much, is not known yet. */
-static void ft__host_fed(ft__context *c, const void *host, size_t bytes)
+/* The first call only notes it: whether the device reads it, and how much, is not known yet. */
+static void ft__cl_host_fed(ft__context *c, const void *host, size_t bytes)
 {
-#ifdef FINETUNE_OPENCL
     ft__device *d = c->device;
-    ft__copy *copy = d ? ft__copy_of(d, host) : NULL;
-    ft__upload *u = d && d->overlaps ? ft__upload_of(d, host, true) : NULL;
+    ft__copy *copy = ft__copy_of(d, host);
+    ft__upload *u = d->overlaps ? ft__upload_of(d, host, true) : NULL;
     if (copy) copy->newest = FT__HOST;
     if (copy && u && copy->bytes >= bytes) ft__upload_make(c, u, copy); /* made by an earlier run */
     if (!copy || !u || bytes == 0 || bytes > u->bytes || !ft__ok(c)) return;
@@ -581,40 +552,32 @@ static void ft__host_fed(ft__context *c, const void *host, size_t bytes)
             &u->sent[u->turn]));
     else if (ft__upload_send(c, u, bytes)) copy->buffer = u->buffer[u->turn];
     if (ft__ok(c)) copy->newest = FT__HOST | FT__DEVICE;
-#else
-    (void)bytes;
-    ft__host_wrote(c, host);
-#endif
 }
 
-/* Whether a call failed since the device was opened: its weights may be those of half a step. */
-static bool ft__device_is_lost(const ft__context *c)
+static const char *ft__cl_lost(const ft__context *c)
 {
-#ifdef FINETUNE_OPENCL
-    return c->device && c->device->lost;
-#else
-    (void)c;
-    return false;
-#endif
+    return c->device->lost ? c->device->name : NULL;
 }
 
-/* Gives the device one buffer for a plan's memory, with the same offsets as on the host. */
-static void ft__device_plan(ft__context *c, const void *host, size_t bytes)
+static void ft__cl_plan(ft__context *c, const void *host, size_t bytes)
 {
-#ifdef FINETUNE_OPENCL
+    ft__device *d = c->device;
     size_t i;
-    for (i = 0; c->device && ft__ok(c) && bytes > 0
-         && i < sizeof c->device->planned / sizeof c->device->planned[0]; ++i) {
-        ft__planned *planned = &c->device->planned[i];
+    for (i = 0; ft__ok(c) && bytes > 0 && i < sizeof d->planned / sizeof d->planned[0]; ++i) {
+        ft__planned *planned = &d->planned[i];
         if (planned->buffer) continue;
         planned->buffer = ft__cl_buffer(c, bytes);
         planned->host = (const char *)host;
         planned->bytes = bytes;
         return;
     }
-#else
-    (void)c;
-    (void)host;
-    (void)bytes;
-#endif
 }
+
+/* Beside a step an input has two buffers, and two in pinned memory. */
+static size_t ft__cl_takes(const ft__context *c, const void *host, size_t bytes, bool fed)
+{
+    const ft__device *d = c->device;
+    if (host && ft__copy_of(d, host)) return 0;
+    return fed && d->overlaps ? 4 * bytes : bytes;
+}
+#endif /* FINETUNE_OPENCL */

@@ -25,7 +25,7 @@ static size_t ft__blocks_of(size_t count, size_t block) { return (count + block 
 static float *ft__started(const ft__call *call, int i)
 {
     const ft__tensor *t = &call->input[i];
-    if (t->gradient && t->fresh) ft__device_fill(call->context, t->gradient, ft__count(t), 0);
+    if (t->gradient && t->fresh) ft__cl_fill(call->context, t->gradient, ft__count(t), 0);
     return t->gradient;
 }
 
@@ -300,6 +300,12 @@ static size_t ft__slices_of(size_t rows, size_t count, size_t *slice_rows)
     if (slices > most) slices = most;
     *slice_rows = ft__blocks_of(rows, slices);
     return ft__blocks_of(rows, *slice_rows);
+}
+
+static size_t ft__cl_slices(size_t rows, size_t count)
+{
+    size_t slice_rows;
+    return ft__slices_of(rows, count, &slice_rows);
 }
 
 static void ft__cl_weight_sum(ft__context *context, cl_mem partial, float *to, size_t count,

@@ -161,7 +161,7 @@ static void ft__cl_embed(const ft__call *call, const ft__placement *e, bool to_l
         k.start[d] = d < e->inner.rank ? e->start[d] : 0;
         k.step[d] = d < e->inner.rank ? e->step[d] : 1;
     }
-    if (partly && !add) ft__device_fill(call->context, to, to_count, 0);
+    if (partly && !add) ft__cl_fill(call->context, to, to_count, 0);
     ft__run_kernel(call->context, "embed", count, "Rmnsii", from, from_count, to, to_count,
                    add || partly ? FT__READ | FT__WRITE : FT__WRITE, count, &k, sizeof k, to_large,
                    add);

@@ -8,7 +8,7 @@
 #include "nodes/names.h"
 #include "nodes/storage.h"
 #include "operators/table.h"
-#include "devices/opencl_memory.h"
+#include "devices/device.h"
 #include "graph/plan.h"
 #include "formats/safetensors.h"
 #include "formats/tensor_files.h"

@@ -7,7 +7,7 @@
 #include "operators/table.h"
 #include "operators/common.h"
 #include "operators/rows.h"
-#include "devices/opencl_memory.h"
+#include "devices/device.h"
 
 /* =============================================================================================
    [SECTION] graph/layout: Graph: how values lie in memory

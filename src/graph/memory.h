@@ -9,8 +9,7 @@
 #include "operators/rows.h"
 #include "optimizers/options.h"
 #include "optimizers/embedding_rows.h"
-#include "devices/opencl_memory.h"
-#include "devices/opencl_operators.h"
+#include "devices/device.h"
 #include "graph/layout.h"
 #include "graph/plan.h"
 #include "graph/calls.h"
@@ -469,12 +468,6 @@ static size_t ft__besides_plan(const ft_model *m, ft__extent most, bool training
     return bytes + (parts > has ? parts - has : 0) * sizeof(ft__update_part);
 }
 
-#ifdef FINETUNE_OPENCL
-static size_t ft__not_on_device(const ft_model *m, const float *host, size_t bytes)
-{
-    return host && ft__copy_of(m->context.device, host) ? 0 : bytes;
-}
-
 /* Whether a step reads a weight itself, not a folded copy. */
 static bool ft__plan_reads(const ft_model *m, const ft__plan *plan, int id)
 {
@@ -492,7 +485,7 @@ static bool ft__plan_reads(const ft_model *m, const ft__plan *plan, int id)
    gradients of weights. */
 static size_t ft__device_passing(const ft_model *m, const ft__plan *plan)
 {
-    size_t packed = 0, sums = 0, slice;
+    size_t packed = 0, sums = 0;
     int i;
     for (i = 0; i < plan->step_count; ++i) {
         const ft__node *node = ft__node_of_step(m, plan, &plan->steps[i]), *weight;
@@ -503,38 +496,32 @@ static size_t ft__device_passing(const ft_model *m, const ft__plan *plan)
         rows = ft__node_count_at(node, plan->most) / (size_t)weight->shape.size[0];
         if (count > packed) packed = count;
         if (!plan->training || weight->frozen || rows == 0) continue;
-        count *= ft__slices_of(rows, count, &slice);
+        count *= ft__backend_of(&m->context)->slices(rows, count);
         if (count > sums) sums = count;
     }
     return (packed + sums) * sizeof(float);
 }
-#endif
 
 /* Bytes that a run needs on the device besides the plan's two buffers and what is there already. */
 static size_t ft__device_besides(const ft_model *m, const ft__plan *plan)
 {
+    const ft__context *c = &m->context;
+    const ft__backend *device = ft__backend_of(c);
     size_t bytes = 0;
-#ifdef FINETUNE_OPENCL
-    const ft__device *d = m->context.device;
     int i;
-    for (i = 0; d && i < m->node_count; ++i) {
+    if (!device->takes) return 0;
+    for (i = 0; i < m->node_count; ++i) {
         const ft__node *node = &m->nodes[i];
         size_t each = ft__node_count_at(node, plan->most) * sizeof(float);
-        if (ft__is_input(node)) /* two buffers, and two in pinned memory */
-            bytes += (d->overlaps ? 4 : 1) * ft__not_on_device(m, node->value, each);
+        if (ft__is_input(node)) bytes += device->takes(c, node->value, each, true);
         if (ft__is_weight(node) && ft__plan_reads(m, plan, i + 1))
-            bytes += ft__not_on_device(m, node->value, each);
+            bytes += device->takes(c, node->value, each, false);
         if (!plan->training || !ft__is_parameter(node) || node->frozen) continue;
-        bytes += ft__not_on_device(m, node->gradient, each);
-        if (m->moments > 0) bytes += ft__not_on_device(m, node->moment1, each);
-        if (m->moments > 1) bytes += ft__not_on_device(m, node->moment2, each);
+        bytes += device->takes(c, node->gradient, each, false);
+        if (m->moments > 0) bytes += device->takes(c, node->moment1, each, false);
+        if (m->moments > 1) bytes += device->takes(c, node->moment2, each, false);
     }
-    if (d) bytes += ft__device_passing(m, plan);
-#else
-    (void)m;
-    (void)plan;
-#endif
-    return bytes;
+    return bytes + ft__device_passing(m, plan);
 }
 
 /* Temporary memory to compare an operator of the plan with the processor: two samples, or all where

@@ -12,7 +12,7 @@
 #include "operators/activations.h"
 #include "operators/rows.h"
 #include "optimizers/embedding_rows.h"
-#include "devices/opencl_memory.h"
+#include "devices/device.h"
 #include "graph/layout.h"
 
 /* =============================================================================================

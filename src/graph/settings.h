@@ -10,7 +10,7 @@
 #include "operators/table.h"
 #include "operators/adding.h"
 #include "operators/rows.h"
-#include "devices/opencl_memory.h"
+#include "devices/device.h"
 #include "graph/plan.h"
 
 /* =============================================================================================

@@ -6,13 +6,10 @@
 #include "basics/threads.h"
 #include "kernels/gemm.h"
 #include "nodes/nodes.h"
-#include "operators/table.h"
 #include "optimizers/options.h"
 #include "optimizers/adam.h"
 #include "optimizers/embedding_rows.h"
-#include "devices/opencl_memory.h"
-#include "devices/opencl_kernels.h"
-#include "devices/opencl_losses.h"
+#include "devices/device.h"
 #include "graph/plan.h"
 #include "graph/memory.h"
 #include "graph/forward_backward.h"
@@ -55,11 +52,6 @@ static ft_status ft__set_optimizer(ft_model *m, ft_optimizer_options options)
     }
     m->optimizer->looked_at = 0;
     return c->status;
-}
-
-static bool ft__is_trained(const ft__node *node)
-{
-    return ft__is_parameter(node) && !node->frozen && node->gradient;
 }
 
 /* ---- Embeddings whose unused rows rest (optimizers/embedding_rows) ---- */
@@ -296,81 +288,6 @@ static void ft__update_resting(ft_model *m, const ft__update *all, ft__node *nod
     r->updates += 1;
 }
 
-#ifdef FINETUNE_OPENCL
-/* Sums the squares of all gradients in parts; returns the number of parts. */
-static size_t ft__device_all_squares(ft_model *m, cl_mem *sums)
-{
-    size_t parts = 0, at = 0, count, blocks;
-    int i;
-    for (i = 0; i < m->node_count; ++i)
-        if (ft__is_trained(&m->nodes[i]))
-            parts += ft__squares_parts(ft__node_count_at(&m->nodes[i], ft__one));
-    *sums = ft__device_scratch(&m->context, FT__SCRATCH_SQUARES, parts * sizeof(float));
-    for (i = 0; i < m->node_count && *sums; ++i) {
-        if (!ft__is_trained(&m->nodes[i])) continue;
-        count = ft__node_count_at(&m->nodes[i], ft__one);
-        blocks = ft__squares_parts(count);
-        ft__device_squares(&m->context, m->nodes[i].gradient, count, *sums, at, blocks);
-        at += blocks;
-    }
-    return parts;
-}
-
-/* Finds on the device which of the fed labels the output got right. */
-static cl_mem ft__device_hits(ft_model *m, const ft__plan *plan, size_t rows)
-{
-    const ft__node *loss = &m->nodes[m->loss.id - 1], *output = &m->nodes[m->output.id - 1];
-    size_t classes = (size_t)output->shape.size[output->shape.rank - 1];
-    cl_mem hits = ft__device_scratch(&m->context, FT__SCRATCH_HITS, rows * sizeof(cl_int));
-    ft__run_kernel(&m->context, "score_rows", rows, "RRbnn", plan->values[m->output.id - 1],
-                   rows * classes, m->nodes[loss->inputs[1] - 1].value, rows, hits, rows, classes);
-    return hits;
-}
-
-/* Makes the step's report (ft__report), which decides whether its update happens. It includes the
-   last run's loss and `rows` rows of its output, unless `plan` is NULL. */
-static void ft__device_guard(ft_model *m, const ft__plan *plan, size_t rows)
-{
-    ft__context *c = &m->context;
-    cl_mem sums = NULL, hits = plan && rows > 0 ? ft__device_hits(m, plan, rows) : NULL;
-    size_t parts = ft__device_all_squares(m, &sums);
-    ft__launch l = ft__start(c, "step_guard");
-    if (!ft__ok(c)) return;
-    ft__args(&l, "bnRifbnb", sums, parts, plan ? plan->values[m->loss.id - 1] : NULL, (size_t)1,
-             plan != NULL, m->optimizer->options.clip_norm, hits ? hits : c->device->none,
-             hits ? rows : 0, c->device->news);
-    ft__go_grid(&l, 256, 1, 1, 256, 1);
-}
-
-static void ft__device_update(ft_model *m, const ft__update *update)
-{
-    const ft_optimizer_options *o = &update->optimizer->options;
-    bool decoupled = o->optimizer == FT_ADAMW;
-    int i;
-    for (i = 0; i < m->node_count; ++i) {
-        ft__node *node = &m->nodes[i];
-        size_t count = ft__node_count_at(node, ft__one);
-        float rate = update->learning_rate * node->learning_rate_factor;
-        float decay = node->weight_decay >= 0 ? node->weight_decay : update->weight_decay;
-        ft__launch l;
-        if (!ft__is_trained(node)) continue;
-        l = ft__start(&m->context, o->optimizer == FT_SGD ? "update_sgd" : "update_adam");
-        ft__args(&l, "AAA", node->value, count, node->gradient, count, node->moment1, count);
-        if (o->optimizer != FT_SGD)
-            ft__args(&l, "A", node->moment2, count);
-        ft__args(&l, "nf", count, o->optimizer == FT_SGD ? rate : rate / update->correction1);
-        if (o->optimizer != FT_SGD) ft__args(&l, "f", decoupled ? 1 - rate * decay : 1);
-        ft__args(&l, "ff", decoupled ? 0 : decay, o->optimizer == FT_SGD ? o->momentum : o->beta1);
-        if (o->optimizer == FT_SGD) ft__args(&l, "i", o->nesterov);
-        else {
-            ft__args(&l, "fff", o->beta2, o->eps, update->correction2);
-        }
-        ft__args(&l, "b", m->context.device->news);
-        ft__launch_kernel(&l, count);
-    }
-}
-#endif
-
 /* The constants of the next update. */
 static ft__update ft__next_update(ft_model *m, float learning_rate)
 {
@@ -389,31 +306,43 @@ static ft__update ft__next_update(ft_model *m, float learning_rate)
     return u;
 }
 
-#ifdef FINETUNE_OPENCL
-/* Queues an update, which the device applies if all is finite; `plan` and `rows` as above. */
-static ft_status ft__device_step(ft_model *m, float learning_rate, const ft__plan *plan,
-                                 size_t rows)
+/* Queues an update on a device, which makes it if all is finite. */
+static ft_status ft__send_update(ft_model *m, float learning_rate, const ft__scored *scored)
 {
+    const ft__backend *device = ft__backend_of(&m->context);
     ft__update u;
     if (ft__optimizer_prepare(m) != FT_OK) return m->context.status;
-    ft__device_guard(m, plan, rows);
+    device->guard(m, scored);
     if (!ft__ok(&m->context)) return m->context.status;
     u = ft__next_update(m, learning_rate);
-    ft__device_update(m, &u);
+    device->update(m, &u);
     return m->context.status;
 }
 
-/* Reports what was wrong with a step, if anything: then no update has happened since. */
-static ft_status ft__check_report(ft_model *m, const ft__report *news, uint64_t step,
-                                  float learning_rate)
+/* Waits for a step's report. If something was wrong with it, that is the error: then no update has
+   happened since. */
+static ft__report ft__read_report(ft_model *m, int turn, uint64_t step, float learning_rate)
 {
-    if (!ft__ok(&m->context) || !news->wrong) return m->context.status;
-    ft__report_reset(&m->context);
+    const ft__backend *device = ft__backend_of(&m->context);
+    ft__report news = device->report_get(&m->context, turn);
+    if (!ft__ok(&m->context) || !news.wrong) return news;
+    device->report_reset(&m->context);
     m->optimizer->updates -= 1;
-    return news->wrong == FT__LOSS_IS_WRONG ? ft__loss_failed(m, step)
-                                            : ft__gradients_failed(m, step, learning_rate);
+    if (news.wrong == FT__LOSS_IS_WRONG) ft__loss_failed(m, step);
+    else ft__gradients_failed(m, step, learning_rate);
+    return news;
 }
-#endif
+
+/* The update on a device. */
+static ft_status ft__device_step(ft_model *m, float learning_rate)
+{
+    ft__scored nothing;
+    memset(&nothing, 0, sizeof nothing);
+    if (ft__send_update(m, learning_rate, &nothing) != FT_OK) return m->context.status;
+    ft__backend_of(&m->context)->report_ask(&m->context, 0);
+    ft__read_report(m, 0, m->step, learning_rate);
+    return m->context.status;
+}
 
 /* Refuses gradients that are not finite, so that the weights stay as good as they were. */
 static ft_status ft__optimizer_step(ft_model *m, float learning_rate)
@@ -423,15 +352,7 @@ static ft_status ft__optimizer_step(ft_model *m, float learning_rate)
     ft__update_job job;
     double norm;
     int i;
-#ifdef FINETUNE_OPENCL
-    if (c->device) {
-        ft__report news;
-        if (ft__device_step(m, learning_rate, NULL, 0) != FT_OK) return c->status;
-        ft__report_ask(c, 0);
-        news = ft__report_get(c, 0);
-        return ft__check_report(m, &news, m->step, learning_rate);
-    }
-#endif
+    if (ft__backend_of(c)->guard) return ft__device_step(m, learning_rate);
     if (ft__optimizer_prepare(m) != FT_OK) return c->status;
     norm = ft__gradient_norm(m);
     if (!(norm <= 3e38)) {

@@ -14,7 +14,7 @@
 #include "operators/step_pool.h"
 #include "operators/recurrent_layers.h"
 #include "operators/rows.h"
-#include "devices/opencl_memory.h"
+#include "devices/device.h"
 #include "graph/plan.h"
 #include "graph/settings.h"
 #include "graph/surgery.h"

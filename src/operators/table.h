@@ -11,7 +11,7 @@
 /* The nodes that compute nothing: values come from outside. */
 #define FT__LEAVES(X) X(none) X(input) X(parameter) X(buffer) X(constant) X(state)
 
-/* The only list of operators: it gives the enum, the table of rows, the table of OpenCL rows, and
+/* The only list of operators: it gives the enum, the table of rows, the table of devices' rows, and
    what the tests and the "what runs where" listing walk through. X(NAME) means that there are
    ft__row_NAME, in the operator's part, and ft__cl_row_NAME, in devices/.
 

@@ -2,6 +2,7 @@
 #include "interface/types.h"
 #include "platform/context.h"
 #include "nodes/nodes.h"
+#include "operators/table.h"
 
 /* A chunk of a parameter, and the sum of its gradient's squares. */
 typedef struct ft__update_part { ft__node *node; size_t from, to; double squares; }
@@ -17,6 +18,11 @@ struct ft__optimizer {
     int part_count, part_capacity;
     uint64_t looked_at;         /* graph version + 1 whose embeddings were checked */
 };
+
+static bool ft__is_trained(const ft__node *node)
+{
+    return ft__is_parameter(node) && !node->frozen && node->gradient;
+}
 
 static ft_optimizer_options ft__optimizer_defaults(ft_optimizer_options o)
 {

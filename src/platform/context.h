@@ -17,7 +17,7 @@
 #endif
 
 #define FT__ALIGNMENT 64 /* bytes: a cache line, and the widest vector */
-#define FT__DEVICE_ALIGNMENT 512 /* the most that an OpenCL sub-buffer was seen to need */
+#define FT__DEVICE_ALIGNMENT 512 /* the most that part of a device's buffer was seen to need */
 
 typedef struct ft__pool ft__pool;
 
@@ -34,10 +34,12 @@ typedef struct ft__context {
     ft__pool *pool;     /* NULL: everything runs on the calling thread */
     size_t taken[64][8]; /* pieces taken from each slot's part (basics/threads); each counter has
                             its own cache line */
-    struct ft__device *device; /* NULL: the processor; see devices/ */
+    const struct ft__backend *backend; /* what runs the operators: see devices/device ... */
+    struct ft__device *device; /* ... and what it keeps; NULL: the processor */
     void (*forget)(struct ft__context *c, const void *memory, size_t bytes); /* called on release */
 } ft__context;
 typedef struct ft__device ft__device;
+typedef struct ft__backend ft__backend;
 
 static bool ft__ok(const ft__context *c) { return c->status == FT_OK; }
 

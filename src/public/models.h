@@ -10,11 +10,8 @@
 #include "nodes/sharing.h"
 #include "nodes/initialisers.h"
 #include "operators/table.h"
-#include "operators/rows.h"
-#include "devices/opencl_library.h"
-#include "devices/opencl_memory.h"
-#include "devices/opencl_kernels.h"
-#include "devices/opencl_dispatch.h"
+#include "devices/device.h"
+#include "devices/opening.h"
 #include "graph/plan.h"
 #include "graph/settings.h"
 #include "formats/tensor_files.h"
@@ -158,9 +155,7 @@ void ft_destroy(ft_model *m)
     ft__clear_graph(m);
     ft__release(&m->context, m->cache);
     ft__release(&m->context, m->architecture);
-#ifdef FINETUNE_OPENCL
     ft__device_close(&m->context);
-#endif
     ft__pool_destroy(&m->context);
     end = m->context; /* a copy, since the model's own block is released last */
     ft__release(&end, m);
@@ -178,11 +173,10 @@ const char *ft_error_text(const ft_model *m)
    may be from the middle of a step. */
 static void ft__give_up_device(ft_model *m)
 {
-#ifdef FINETUNE_OPENCL
     ft__context *c = &m->context;
     int i;
-    if (!ft__device_is_lost(c)) return;
-    ft__log(c, "%s is no longer used: the model continues on the CPU", c->device->name);
+    if (!ft__device_lost(c)) return;
+    ft__log(c, "%s is no longer used: the model continues on the CPU", ft__device_lost(c));
     ft__device_close(c);
     m->version += 1;
     m->weights_version += 1;
@@ -190,9 +184,6 @@ static void ft__give_up_device(ft_model *m)
         if (m->nodes[i].gradient)
             memset(m->nodes[i].gradient, 0,
                    ft__node_count_at(&m->nodes[i], ft__one) * sizeof(float));
-#else
-    (void)m;
-#endif
 }
 
 void ft_clear_error(ft_model *m)
@@ -210,64 +201,13 @@ const char *ft_status_name(ft_status status)
 
 int ft_devices(ft_model *m, ft_device_info *devices, int most)
 {
-#ifdef FINETUNE_OPENCL
-    char why[300];
-    int count;
-    if (!ft__usable(m)) return 0;
-    if (!devices) most = 0;
-    count = ft__cl_describe(m->context.desc.opencl_library, devices, most, why, sizeof why);
-    if (count == 0) ft__log(&m->context, "%s", why);
-    return count;
-#else
-    (void)devices;
-    (void)most;
-    if (m) ft__log(&m->context, "this build is without OpenCL (FINETUNE_OPENCL)");
-    return 0;
-#endif
+    return ft__usable(m) ? ft__device_list(&m->context, devices, devices ? most : 0) : 0;
 }
-
-#ifdef FINETUNE_OPENCL
-static ft_device_check ft__check_of(const ft__verdict *v)
-{
-    static const char *const forms[] = {"processor", "plain", "tiled", "wide", "CLBlast",
-                                        "block", "tensor", "Winograd"};
-    bool product = ft__device_rows[v->op]->product != NULL;
-    ft_device_check check;
-    memset(&check, 0, sizeof check);
-    check.op = ft__rows[v->op]->name;
-    check.choice = v->form >= 0 && !product ? "kernel" : forms[v->form - FT__FORM_PROCESSOR];
-    check.error = v->error;
-    check.device_seconds = v->device_seconds;
-    check.host_seconds = v->host_seconds;
-    memcpy(check.shape, v->shape, sizeof check.shape);
-    return check;
-}
-#endif
 
 int ft_device_checks(const ft_model *m, ft_device_check *checks, int most)
 {
-    int count = 0;
-#ifdef FINETUNE_OPENCL
-    const ft__device *d = m ? m->context.device : NULL;
-    int op;
-    if (!checks) most = 0;
-    for (; d && count < d->verdict_count; ++count)
-        if (count < most) checks[count] = ft__check_of(&d->verdicts[count]);
-    for (op = 0; d && op < FT__OP_COUNT; ++op) {
-        if (ft__device_rows[op]->forward || !ft__rows[op]->forward) continue;
-        if (count < most) {
-            memset(&checks[count], 0, sizeof *checks);
-            checks[count].op = ft__rows[op]->name;
-            checks[count].choice = "processor";
-        }
-        count += 1;
-    }
-#else
-    (void)m;
-    (void)checks;
-    (void)most;
-#endif
-    return count;
+    const ft__backend *device = m ? ft__backend_of(&m->context) : NULL;
+    return device && device->checks ? device->checks(&m->context, checks, checks ? most : 0) : 0;
 }
 
 /* ---- A network from a file, or by name ---- */

@@ -15,7 +15,7 @@
 #include "optimizers/options.h"
 #include "optimizers/schedules.h"
 #include "optimizers/embedding_rows.h"
-#include "devices/opencl_memory.h"
+#include "devices/device.h"
 #include "graph/plan.h"
 #include "graph/calls.h"
 #include "graph/memory.h"

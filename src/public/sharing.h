@@ -8,7 +8,7 @@
 #include "operators/table.h"
 #include "operators/adding.h"
 #include "optimizers/embedding_rows.h"
-#include "devices/opencl_dispatch.h"
+#include "devices/device.h"
 #include "graph/plan.h"
 #include "graph/calls.h"
 #include "graph/forward_backward.h"

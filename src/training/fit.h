@@ -13,9 +13,7 @@
 #include "operators/table.h"
 #include "optimizers/options.h"
 #include "optimizers/schedules.h"
-#include "devices/opencl_memory.h"
-#include "devices/opencl_kernels.h"
-#include "devices/opencl_dispatch.h"
+#include "devices/device.h"
 #include "graph/plan.h"
 #include "graph/forward_backward.h"
 #include "graph/update.h"
@@ -457,49 +455,53 @@ static void ft__fit_report(ft__fit *f, int step, int batch, float rate, bool epo
    reports them, which on the CPU happens at once. */
 static void ft__fit_catch_up(ft__fit *f)
 {
-#ifdef FINETUNE_OPENCL
     ft__sent_step was = f->sent;
     ft__score *score = &f->at.score;
     ft__report news;
     int counted;
     f->sent.on = false;
     if (!was.on) return;
-    news = ft__report_get(&f->m->context, was.turn);
-    if (ft__check_report(f->m, &news, was.number, was.rate) != FT_OK) return;
+    news = ft__read_report(f->m, was.turn, was.number, was.rate);
+    if (!ft__ok(&f->m->context)) return;
     counted = was.has_labels ? news.counted : was.batch;
     score->loss += (double)news.loss * counted;
     score->correct += news.right;
     score->total += counted;
     if (!f->stopped) ft__fit_report(f, was.step, was.batch, was.rate, false);
-#else
-    (void)f;
-#endif
 }
 
-#ifdef FINETUNE_OPENCL
 /* Queues a step on a device and requests its results. Then waits for the results of the previous
    step, while this one runs. So a step is reported when the next one has begun. */
 static void ft__fit_send(ft__fit *f, int batch, float rate)
 {
     ft_model *m = f->m;
-    size_t rows = ft__scored_rows(m, batch);
+    const ft__node *loss = &m->nodes[m->loss.id - 1], *output = &m->nodes[m->output.id - 1];
+    ft__scored scored;
     ft__sent_step now;
+    bool waits;
     memset(&now, 0, sizeof now);
+    memset(&scored, 0, sizeof scored);
+    scored.loss = f->plan->values[m->loss.id - 1];
+    scored.rows = ft__scored_rows(m, batch);
+    if (scored.rows > 0) {
+        scored.output = f->plan->values[m->output.id - 1];
+        scored.classes = (size_t)output->shape.size[output->shape.rank - 1];
+        scored.labels = m->nodes[loss->inputs[1] - 1].value;
+    }
     now.on = true;
     now.batch = batch;
     now.step = f->at.step + 1;
     now.turn = 1 - f->sent.turn;
-    now.has_labels = rows > 0;
+    now.has_labels = scored.rows > 0;
     now.rate = rate;
     now.number = m->step;
     ft__run_backward(m, f->plan, batch);
-    ft__device_step(m, rate, f->plan, rows);
-    ft__report_ask(&m->context, now.turn);
+    ft__send_update(m, rate, &scored);
+    waits = !ft__backend_of(&m->context)->report_ask(&m->context, now.turn);
     ft__fit_catch_up(f);
     f->sent = now;
-    if (!m->context.device->overlaps) ft__fit_catch_up(f);
+    if (waits) ft__fit_catch_up(f);
 }
-#endif
 
 /* One step of training on the `batch` samples in the plan. */
 static void ft__fit_step(ft__fit *f, int batch)
@@ -512,12 +514,10 @@ static void ft__fit_step(ft__fit *f, int batch)
     m->step += 1;
     m->last_run = f->plan;
     ft__run_forward(m, f->plan, f->plan->first_trained, f->plan->step_count, batch, 0);
-#ifdef FINETUNE_OPENCL
-    if (m->context.device) {
+    if (ft__backend_of(&m->context)->guard) {
         ft__fit_send(f, batch, rate);
         return;
     }
-#endif
     loss = ft__read_loss(m, f->plan);
     if (!ft__usable(m)) return;
     ft__score_batch(m, f->plan, batch, loss, NULL, &f->at.score);
@@ -672,7 +672,7 @@ static void ft__fit_finish(ft__fit *f)
     else ft__fit_describe(f);
     /* If the numbers were not finite or a device failed, prediction continues with the weights of
        the last good epoch. */
-    if (c->status == FT_NOT_FINITE || ft__device_is_lost(c)) ft__keep_weights(f->m, true);
+    if (c->status == FT_NOT_FINITE || ft__device_lost(c)) ft__keep_weights(f->m, true);
 }
 
 /* Memory that a run needs besides the plan: kept weights, and batches loaded ahead. */
@@ -764,9 +764,7 @@ static ft_status ft__fit_prepare(ft__fit *f)
     m->last_run = f->plan;
     f->result.before = ft__digest(m);
     f->at.best_epoch = -1;
-#ifdef FINETUNE_OPENCL
-    if (c->device) ft__report_reset(c);
-#endif
+    if (ft__backend_of(c)->report_reset) ft__backend_of(c)->report_reset(c);
     ft__optimizer_prepare(m);
     ft__zero_gradients(m);
     ft__keep_weights(m, false);

@@ -7,7 +7,7 @@
 #include "operators/table.h"
 #include "operators/losses.h"
 #include "operators/rows.h"
-#include "devices/opencl_memory.h"
+#include "devices/device.h"
 #include "graph/layout.h"
 #include "graph/plan.h"
 #include "graph/forward_backward.h"

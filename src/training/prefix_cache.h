@@ -10,7 +10,7 @@
 #include "operators/table.h"
 #include "operators/rows.h"
 #include "optimizers/options.h"
-#include "devices/opencl_memory.h"
+#include "devices/device.h"
 #include "graph/layout.h"
 #include "graph/plan.h"
 #include "graph/forward_backward.h"

@@ -6,7 +6,7 @@
 #include "nodes/storage.h"
 #include "operators/adding.h"
 #include "operators/rows.h"
-#include "devices/opencl_memory.h"
+#include "devices/device.h"
 #include "graph/plan.h"
 #include "graph/settings.h"
 #include "data/sources.h"
