@@ -739,6 +739,62 @@ static void test_wrong_kernels(void)
     remove("build/wrong.cl");
 }
 
+/* Why an operator runs on the processor is told once, and truly. */
+static void test_reasons(void)
+{
+    static const struct { const char *from, *to, *why; } kernels[] = {
+        {"X(softplus, softplus(x), sigmoid(x))", "X(softplus, softplus(x), 0.9f * sigmoid(x))",
+         "softplus (soft) runs on the CPU: its kernels give wrong results here"},
+        {"int", "int", NULL}};
+    const float weights[2] = {1, 3};
+    float got[108];
+    size_t i;
+    ft_model *m;
+    for (i = 0; i < 2 && write_kernels("build/wrong.cl", kernels[i].from, kernels[i].to); ++i) {
+        m = on_kernels("build/wrong.cl");
+        small_step(m, false, got);
+        if (kernels[i].why) CHECK(was_said(kernels[i].why), "not said: %s", kernels[i].why);
+        else CHECK(!was_said("runs on the CPU"), "an operator left the device");
+        memset(lines, 0, sizeof lines);
+        CHECK(ft_feed_weights(m, weights, 2) == FT_OK, "%s", ft_error_text(m));
+        ft_forward(m, true);
+        CHECK(was_said("cross_entropy (loss) runs on the CPU: its kernels do not take weights of"
+                       " samples or classes"), "a weighted loss: \"%s\"", lines[0]);
+        ft_destroy(m);
+    }
+    CHECK(i == 2, "kernels.cl was not written");
+    remove("build/wrong.cl");
+}
+
+/* A checkpoint's choices are those of its device: of another one the log says so, by name. */
+static void test_other_device(const char *written_on, const char *said)
+{
+    ft_model *m = on("opencl:0:0");
+    char text[300];
+    ft__json *json;
+    snprintf(text, sizeof text, written_on ? "{\"device\":\"%s\",\"choices\":[]}" : "{}",
+             written_on ? written_on : "");
+    json = ft__json_parse(&m->context, text, strlen(text));
+    memset(lines, 0, sizeof lines);
+    CHECK(json != NULL, "%s", ft_error_text(m));
+    if (json) ft__device_read_choices(&m->context, json, "a.checkpoint");
+    CHECK(said ? was_said(said) : !was_said("its last bits will differ"), "\"%s\", not \"%s\"",
+          lines[0], said ? said : "");
+    ft__json_free(&m->context, json);
+    ft_destroy(m);
+}
+
+static void test_other_devices(void)
+{
+    ft_model *m = on("opencl:0:0");
+    char same[128];
+    snprintf(same, sizeof same, "%s", m->context.device->name);
+    ft_destroy(m);
+    test_other_device(same, NULL);
+    test_other_device("a fast GPU", "a.checkpoint was written on a fast GPU: the run continues, but");
+    test_other_device(NULL, "a.checkpoint was written on the CPU: the run continues, but");
+}
+
 /* ---- Memory: a budget covers what the device holds ---- */
 
 typedef struct within { float losses[2]; ft_status status; size_t peak, device, planned; int left; }
@@ -898,6 +954,8 @@ int main(int count, char **words)
     if (count == 1 || fits_only) {
         test_networks();
         test_wrong_kernels();
+        test_reasons();
+        test_other_devices();
         test_beside_steps();
         test_wrong_gradient();
         test_budget();
