@@ -7889,49 +7889,58 @@ typedef struct ft__costs { size_t saved, workspace, prepared; uint64_t multiply_
 
 /* A row's flags: what the planner, the devices, the networks and the training ask of an operator,
    so that they need not know its name (ft__is). */
-enum {
-    FT__READS_X = 1 << 0,   /* backward reads the inputs, ... */
-    FT__READS_Y = 1 << 1,   /* ... the output */
-    FT__WRITES = 1 << 2,    /* backward honours input[0].fresh, ... */
-    FT__WRITES_ALL = 1 << 3,    /* ... and that of the other inputs */
-    FT__FUSES = 1 << 4,     /* forward applies call->fused to its output */
-    FT__IN_PLACE = 1 << 5,  /* the first input's gradient may share memory with the output's */
-    FT__MASKS = 1 << 6,     /* backward computes from x where a fused relu or relu6 was flat, so
-                               that the output need not be kept */
-    FT__RESTORES = 1 << 7,  /* forward can run again from x and what it saved the first time, at
-                               about the price of a copy */
-    FT__LEAF = 1 << 8,      /* it computes nothing */
-    FT__BY_KIND = 1 << 9,   /* ft_activation makes it */
-    FT__WEIGHTS = 1 << 10,  /* the inputs after the first are weights: no row for each sample */
-    FT__PRODUCT = 1 << 11,  /* a matrix product with the weight input[1] */
-    FT__FOLDS = 1 << 12,    /* a batch norm after it can be folded into its weight and bias */
-    FT__CAN_BE_HEAD = 1 << 13,     /* ft_replace_head can change its number of outputs */
-    FT__STATISTICS = 1 << 14,   /* inputs 3 and 4 are a running mean and variance, which forward
-                                   moves in training */
-    FT__LOOKS_UP = 1 << 15, /* input[0] numbers rows of the weight input[1] */
-    FT__NOISE = 1 << 16,    /* random in training, the identity else; it can be frozen */
-    FT__BROADCASTS = 1 << 17,   /* inputs are repeated to the shape of the output */
-    FT__RECURRENT = 1 << 18,    /* with ft__recurrent_options */
-    FT__PROBABILITIES = 1 << 19,    /* the output's last axis sums to 1 */
-    FT__CLASSES = 1 << 20,  /* a loss whose input[1] are class labels */
-    FT__REGRESSION = 1 << 21,   /* a loss that is the mean squared difference of its inputs */
-    /* How x and y lie in memory if they are [N, C, H, W]: row by row, unless ... (graph/layout) */
-    FT__CHANNELS_LAST = 1 << 22,    /* ... x and y must be channels-last, ... */
-    FT__ANY_LAYOUT = 1 << 23,   /* ... either, all inputs and the output alike, ... */
-    FT__REORDERS = 1 << 24, /* ... or either, each as it comes; y has the numbers of x, in ... */
-    FT__PERMUTES = 1 << 25, /* ... the order of ft__permute_options, or else that of x */
-    FT__STRIDED = 1 << 26,  /* up to rank 4 tensors may be stored in any order of their dimensions
-                               in which one of the last two is the innermost */
-    FT__WEIGHS = 1 << 27,   /* a loss over a batch that honours the weights in ft__call */
-    FT__MIXES = 1 << 28,    /* numbers of different samples may meet, as its shapes say */
-    FT__READS_TYPES = 1 << 29,  /* reads weights, its inputs after the first, in the type that they
-                                   are stored in; for others they are converted before */
-    FT__CALLBACKS = 1 << 30,    /* its functions are the user's: it cannot be saved */
-    FT__ELEMENTS = FT__WRITES | FT__IN_PLACE | FT__BY_KIND | FT__ANY_LAYOUT,
-    FT__OF_X = FT__READS_X | FT__ELEMENTS,  /* activations whose slope is given by x */
-    FT__OF_Y = FT__READS_Y | FT__ELEMENTS,  /* ... by y */
-    FT__LAYER = FT__READS_X | FT__WRITES | FT__FUSES    /* layers that apply activations */
-};
+#define FT__FLAG(bit) ((uint64_t)1 << (bit))
+
+/* How its functions work, from bit 0 */
+#define FT__READS_X FT__FLAG(0) /* backward reads the inputs, ... */
+#define FT__READS_Y FT__FLAG(1) /* ... the output */
+#define FT__WRITES FT__FLAG(2)  /* backward honours input[0].fresh, ... */
+#define FT__WRITES_ALL FT__FLAG(3) /* ... and that of the other inputs */
+#define FT__FUSES FT__FLAG(4)   /* forward applies call->fused to its output */
+#define FT__IN_PLACE FT__FLAG(5) /* the first input's gradient may share memory with the output's */
+#define FT__MASKS FT__FLAG(6)   /* backward computes from x where a fused relu or relu6 was flat,
+                                   so that the output need not be kept */
+#define FT__RESTORES FT__FLAG(7) /* forward can run again from x and what it saved the first time,
+                                   at about the price of a copy */
+#define FT__READS_TYPES FT__FLAG(8) /* reads weights, its inputs after the first, in the type that
+                                   they are stored in; for others they are converted before */
+
+/* How x and y lie in memory if they are [N, C, H, W] (graph/layout), from bit 16: row by row,
+   unless ... */
+#define FT__CHANNELS_LAST FT__FLAG(16) /* ... x and y must be channels-last, ... */
+#define FT__ANY_LAYOUT FT__FLAG(17) /* ... either, all inputs and the output alike, ... */
+#define FT__REORDERS FT__FLAG(18) /* ... or either, each as it comes; y has the numbers of x, ... */
+#define FT__PERMUTES FT__FLAG(19) /* ... in the order of ft__permute_options, or else that of x */
+#define FT__STRIDED FT__FLAG(20) /* up to rank 4 tensors may be stored in any order of their
+                                   dimensions in which one of the last two is the innermost */
+
+/* What its inputs are, from bit 24 */
+#define FT__WEIGHTS FT__FLAG(24) /* those after the first are weights: no row for each sample */
+#define FT__STATISTICS FT__FLAG(25) /* 3 and 4 are a running mean and variance, which forward moves
+                                   in training */
+#define FT__LOOKS_UP FT__FLAG(26) /* input[0] numbers rows of the weight input[1] */
+#define FT__BROADCASTS FT__FLAG(27) /* they are repeated to the shape of the output */
+#define FT__MIXES FT__FLAG(28)  /* numbers of different samples may meet, as its shapes say */
+
+/* What it is, from bit 32 */
+#define FT__LEAF FT__FLAG(32)   /* it computes nothing */
+#define FT__BY_KIND FT__FLAG(33) /* ft_activation makes it */
+#define FT__PRODUCT FT__FLAG(34) /* a matrix product with the weight input[1] */
+#define FT__FOLDS FT__FLAG(35)  /* a batch norm after it can be folded into its weight and bias */
+#define FT__CAN_BE_HEAD FT__FLAG(36) /* ft_replace_head can change its number of outputs */
+#define FT__NOISE FT__FLAG(37)  /* random in training, the identity else; it can be frozen */
+#define FT__RECURRENT FT__FLAG(38) /* with ft__recurrent_options */
+#define FT__PROBABILITIES FT__FLAG(39) /* the output's last axis sums to 1 */
+#define FT__CALLBACKS FT__FLAG(40) /* its functions are the user's: it cannot be saved */
+#define FT__CLASSES FT__FLAG(41) /* a loss whose input[1] are class labels */
+#define FT__REGRESSION FT__FLAG(42) /* a loss that is the mean squared difference of its inputs */
+#define FT__WEIGHS FT__FLAG(43) /* a loss over a batch that honours the weights in ft__call */
+
+/* What often goes together */
+#define FT__ELEMENTS (FT__WRITES | FT__IN_PLACE | FT__BY_KIND | FT__ANY_LAYOUT)
+#define FT__OF_X (FT__READS_X | FT__ELEMENTS) /* activations whose slope is given by x */
+#define FT__OF_Y (FT__READS_Y | FT__ELEMENTS) /* ... by y */
+#define FT__LAYER (FT__READS_X | FT__WRITES | FT__FUSES) /* layers that apply activations */
 
 /* A shape rule sets the output's shape, with FT_BATCH where the inputs have it, or fails with a
    message that names the node. */
@@ -7958,7 +7967,7 @@ struct ft__row {
     int op;
     const char *name;
     int least_inputs, most_inputs;
-    int flags;
+    uint64_t flags;
     ft__shape_rule shape;
     ft__operator forward;       /* computes output.value from input[i].value */
     ft__operator backward;      /* adds to input[i].gradient unless that is NULL */
@@ -8522,7 +8531,8 @@ static void ft__activation_forward(const ft__call *call, ft__activation_values v
     ft__parallel(call->context, ft__chunks(ft__count(&call->output)), ft__activation_chunk, &run);
 }
 
-static void ft__activation_backward(const ft__call *call, ft__activation_slopes slopes, int flags)
+static void ft__activation_backward(const ft__call *call, ft__activation_slopes slopes,
+                                    uint64_t flags)
 {
     ft__activation_run run;
     if (!call->input[0].gradient) return;
@@ -16346,7 +16356,7 @@ ft_node ft_rnn(ft_model *m, const char *name, ft_node x, int hidden, ft_recurren
 static const ft__row *const ft__rows[] = {FT__LEAVES(FT__ROW_AT) FT__OPERATORS(FT__ROW_AT)};
 
 /* Whether the row of a node's operator has one of these flags. */
-static bool ft__is(const ft__node *node, int flags)
+static bool ft__is(const ft__node *node, uint64_t flags)
 {
     return (ft__rows[node->op]->flags & flags) != 0;
 }
@@ -21511,7 +21521,7 @@ static size_t ft__place_in_sample(const ft__node *node, size_t i)
 static bool ft__reads_last(const ft_model *m, const ft__node *node, int i)
 {
     const ft__node *from = &m->nodes[node->inputs[i] - 1];
-    int flags = ft__rows[node->op]->flags;
+    uint64_t flags = ft__rows[node->op]->flags;
     if (from->shape.rank != 4 || from->type != FT_F32) return false;
     if (flags & FT__REORDERS) return ft__is_channels_last(from);
     return flags & FT__CHANNELS_LAST ? i == 0
@@ -21528,7 +21538,8 @@ static bool ft__reads_copy(const ft_model *m, const ft__node *node, int i)
 /* Passes on to a node's inputs what it wants them to be: channels-last wins, if readers differ. */
 static void ft__want_layouts(ft_model *m, const ft__node *node)
 {
-    int flags = ft__rows[node->op]->flags, i;
+    uint64_t flags = ft__rows[node->op]->flags;
+    int i;
     for (i = 0; i < node->input_count; ++i) {
         ft__layout *from = &m->nodes[node->inputs[i] - 1].layout;
         bool last = i == 0 && (flags & FT__CHANNELS_LAST);
@@ -21640,7 +21651,7 @@ static void ft__choose_layouts(ft_model *m)
         ft__want_layouts(m, &m->nodes[m->order[at] - 1]);
     for (at = 0; at < m->node_count; ++at) {
         ft__node *node = &m->nodes[m->order[at] - 1];
-        int flags = ft__rows[node->op]->flags;
+        uint64_t flags = ft__rows[node->op]->flags;
         if (flags & FT__REORDERS) ft__choose_view(m, node);
         else if (flags & FT__ANY_LAYOUT) ft__follow_layout(m, node);
         else if (flags & FT__CHANNELS_LAST) node->layout.channels_last = true;
@@ -22429,7 +22440,7 @@ static size_t ft__place(ft__block *blocks, int count)
 /* Whether a step's backward needs its output: for the slope of its own or a fused activation. */
 static bool ft__keeps_output(const ft_model *m, const ft__plan *plan, const ft__step *step)
 {
-    int reads = ft__rows[ft__node_of_step(m, plan, step)->op]->flags;
+    uint64_t reads = ft__rows[ft__node_of_step(m, plan, step)->op]->flags;
     return (reads & FT__READS_Y) || (step->activation && !ft__masks(m, step));
 }
 

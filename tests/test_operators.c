@@ -689,7 +689,8 @@ static void store(ft__tensor *t, int op, int input)
     static const int orders[3][3][6] = {{{0, 1, 2}, {0, 2, 1}, {0, 2, 1}}, /* of rank 3 */
                                         {{0, 2, 1, 3}, {0, 1, 3, 2}, {0, 3, 1, 2}}, /* of rank 4 */
                                         {{0, 2, 1, 3, 4}, {0, 2, 1, 4, 3}, {0, 4, 2, 1, 3}}};
-    int flags = ft__rows[op]->flags, rank = t->shape.rank;
+    uint64_t flags = ft__rows[op]->flags;
+    int rank = t->shape.rank;
     bool either = flags & (FT__ANY_LAYOUT | FT__REORDERS);
     bool weight = (flags & FT__CHANNELS_LAST) && input > 0;
     t->channels_last = rank == 4 && (either || flags & FT__CHANNELS_LAST) && !weight;
@@ -1008,7 +1009,8 @@ static void check_fresh(const problem *p, int number, const double *r, int op,
 /* The same in every other way in which the operator takes its tensors stored. */
 static void check_stored(problem *p, oracle f, int op, int number, const double *r, const double *y)
 {
-    int flags = ft__rows[op]->flags, way, i;
+    uint64_t flags = ft__rows[op]->flags;
+    int way, i;
     bool some = p->out.rank == 4;
     for (i = 0; i < p->inputs; ++i) some = some || p->shape[i].rank == 4;
     for (way = 1; way < 28; ++way) {

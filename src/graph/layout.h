@@ -57,7 +57,7 @@ static size_t ft__place_in_sample(const ft__node *node, size_t i)
 static bool ft__reads_last(const ft_model *m, const ft__node *node, int i)
 {
     const ft__node *from = &m->nodes[node->inputs[i] - 1];
-    int flags = ft__rows[node->op]->flags;
+    uint64_t flags = ft__rows[node->op]->flags;
     if (from->shape.rank != 4 || from->type != FT_F32) return false;
     if (flags & FT__REORDERS) return ft__is_channels_last(from);
     return flags & FT__CHANNELS_LAST ? i == 0
@@ -74,7 +74,8 @@ static bool ft__reads_copy(const ft_model *m, const ft__node *node, int i)
 /* Passes on to a node's inputs what it wants them to be: channels-last wins, if readers differ. */
 static void ft__want_layouts(ft_model *m, const ft__node *node)
 {
-    int flags = ft__rows[node->op]->flags, i;
+    uint64_t flags = ft__rows[node->op]->flags;
+    int i;
     for (i = 0; i < node->input_count; ++i) {
         ft__layout *from = &m->nodes[node->inputs[i] - 1].layout;
         bool last = i == 0 && (flags & FT__CHANNELS_LAST);
@@ -186,7 +187,7 @@ static void ft__choose_layouts(ft_model *m)
         ft__want_layouts(m, &m->nodes[m->order[at] - 1]);
     for (at = 0; at < m->node_count; ++at) {
         ft__node *node = &m->nodes[m->order[at] - 1];
-        int flags = ft__rows[node->op]->flags;
+        uint64_t flags = ft__rows[node->op]->flags;
         if (flags & FT__REORDERS) ft__choose_view(m, node);
         else if (flags & FT__ANY_LAYOUT) ft__follow_layout(m, node);
         else if (flags & FT__CHANNELS_LAST) node->layout.channels_last = true;

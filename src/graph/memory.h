@@ -59,7 +59,7 @@ static size_t ft__place(ft__block *blocks, int count)
 /* Whether a step's backward needs its output: for the slope of its own or a fused activation. */
 static bool ft__keeps_output(const ft_model *m, const ft__plan *plan, const ft__step *step)
 {
-    int reads = ft__rows[ft__node_of_step(m, plan, step)->op]->flags;
+    uint64_t reads = ft__rows[ft__node_of_step(m, plan, step)->op]->flags;
     return (reads & FT__READS_Y) || (step->activation && !ft__masks(m, step));
 }
 

@@ -49,7 +49,8 @@ static void ft__activation_forward(const ft__call *call, ft__activation_values v
     ft__parallel(call->context, ft__chunks(ft__count(&call->output)), ft__activation_chunk, &run);
 }
 
-static void ft__activation_backward(const ft__call *call, ft__activation_slopes slopes, int flags)
+static void ft__activation_backward(const ft__call *call, ft__activation_slopes slopes,
+                                    uint64_t flags)
 {
     ft__activation_run run;
     if (!call->input[0].gradient) return;

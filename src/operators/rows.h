@@ -10,7 +10,7 @@
 static const ft__row *const ft__rows[] = {FT__LEAVES(FT__ROW_AT) FT__OPERATORS(FT__ROW_AT)};
 
 /* Whether the row of a node's operator has one of these flags. */
-static bool ft__is(const ft__node *node, int flags)
+static bool ft__is(const ft__node *node, uint64_t flags)
 {
     return (ft__rows[node->op]->flags & flags) != 0;
 }

@@ -44,49 +44,58 @@ typedef struct ft__costs { size_t saved, workspace, prepared; uint64_t multiply_
 
 /* A row's flags: what the planner, the devices, the networks and the training ask of an operator,
    so that they need not know its name (ft__is). */
-enum {
-    FT__READS_X = 1 << 0,   /* backward reads the inputs, ... */
-    FT__READS_Y = 1 << 1,   /* ... the output */
-    FT__WRITES = 1 << 2,    /* backward honours input[0].fresh, ... */
-    FT__WRITES_ALL = 1 << 3,    /* ... and that of the other inputs */
-    FT__FUSES = 1 << 4,     /* forward applies call->fused to its output */
-    FT__IN_PLACE = 1 << 5,  /* the first input's gradient may share memory with the output's */
-    FT__MASKS = 1 << 6,     /* backward computes from x where a fused relu or relu6 was flat, so
-                               that the output need not be kept */
-    FT__RESTORES = 1 << 7,  /* forward can run again from x and what it saved the first time, at
-                               about the price of a copy */
-    FT__LEAF = 1 << 8,      /* it computes nothing */
-    FT__BY_KIND = 1 << 9,   /* ft_activation makes it */
-    FT__WEIGHTS = 1 << 10,  /* the inputs after the first are weights: no row for each sample */
-    FT__PRODUCT = 1 << 11,  /* a matrix product with the weight input[1] */
-    FT__FOLDS = 1 << 12,    /* a batch norm after it can be folded into its weight and bias */
-    FT__CAN_BE_HEAD = 1 << 13,     /* ft_replace_head can change its number of outputs */
-    FT__STATISTICS = 1 << 14,   /* inputs 3 and 4 are a running mean and variance, which forward
-                                   moves in training */
-    FT__LOOKS_UP = 1 << 15, /* input[0] numbers rows of the weight input[1] */
-    FT__NOISE = 1 << 16,    /* random in training, the identity else; it can be frozen */
-    FT__BROADCASTS = 1 << 17,   /* inputs are repeated to the shape of the output */
-    FT__RECURRENT = 1 << 18,    /* with ft__recurrent_options */
-    FT__PROBABILITIES = 1 << 19,    /* the output's last axis sums to 1 */
-    FT__CLASSES = 1 << 20,  /* a loss whose input[1] are class labels */
-    FT__REGRESSION = 1 << 21,   /* a loss that is the mean squared difference of its inputs */
-    /* How x and y lie in memory if they are [N, C, H, W]: row by row, unless ... (graph/layout) */
-    FT__CHANNELS_LAST = 1 << 22,    /* ... x and y must be channels-last, ... */
-    FT__ANY_LAYOUT = 1 << 23,   /* ... either, all inputs and the output alike, ... */
-    FT__REORDERS = 1 << 24, /* ... or either, each as it comes; y has the numbers of x, in ... */
-    FT__PERMUTES = 1 << 25, /* ... the order of ft__permute_options, or else that of x */
-    FT__STRIDED = 1 << 26,  /* up to rank 4 tensors may be stored in any order of their dimensions
-                               in which one of the last two is the innermost */
-    FT__WEIGHS = 1 << 27,   /* a loss over a batch that honours the weights in ft__call */
-    FT__MIXES = 1 << 28,    /* numbers of different samples may meet, as its shapes say */
-    FT__READS_TYPES = 1 << 29,  /* reads weights, its inputs after the first, in the type that they
-                                   are stored in; for others they are converted before */
-    FT__CALLBACKS = 1 << 30,    /* its functions are the user's: it cannot be saved */
-    FT__ELEMENTS = FT__WRITES | FT__IN_PLACE | FT__BY_KIND | FT__ANY_LAYOUT,
-    FT__OF_X = FT__READS_X | FT__ELEMENTS,  /* activations whose slope is given by x */
-    FT__OF_Y = FT__READS_Y | FT__ELEMENTS,  /* ... by y */
-    FT__LAYER = FT__READS_X | FT__WRITES | FT__FUSES    /* layers that apply activations */
-};
+#define FT__FLAG(bit) ((uint64_t)1 << (bit))
+
+/* How its functions work, from bit 0 */
+#define FT__READS_X FT__FLAG(0) /* backward reads the inputs, ... */
+#define FT__READS_Y FT__FLAG(1) /* ... the output */
+#define FT__WRITES FT__FLAG(2)  /* backward honours input[0].fresh, ... */
+#define FT__WRITES_ALL FT__FLAG(3) /* ... and that of the other inputs */
+#define FT__FUSES FT__FLAG(4)   /* forward applies call->fused to its output */
+#define FT__IN_PLACE FT__FLAG(5) /* the first input's gradient may share memory with the output's */
+#define FT__MASKS FT__FLAG(6)   /* backward computes from x where a fused relu or relu6 was flat,
+                                   so that the output need not be kept */
+#define FT__RESTORES FT__FLAG(7) /* forward can run again from x and what it saved the first time,
+                                   at about the price of a copy */
+#define FT__READS_TYPES FT__FLAG(8) /* reads weights, its inputs after the first, in the type that
+                                   they are stored in; for others they are converted before */
+
+/* How x and y lie in memory if they are [N, C, H, W] (graph/layout), from bit 16: row by row,
+   unless ... */
+#define FT__CHANNELS_LAST FT__FLAG(16) /* ... x and y must be channels-last, ... */
+#define FT__ANY_LAYOUT FT__FLAG(17) /* ... either, all inputs and the output alike, ... */
+#define FT__REORDERS FT__FLAG(18) /* ... or either, each as it comes; y has the numbers of x, ... */
+#define FT__PERMUTES FT__FLAG(19) /* ... in the order of ft__permute_options, or else that of x */
+#define FT__STRIDED FT__FLAG(20) /* up to rank 4 tensors may be stored in any order of their
+                                   dimensions in which one of the last two is the innermost */
+
+/* What its inputs are, from bit 24 */
+#define FT__WEIGHTS FT__FLAG(24) /* those after the first are weights: no row for each sample */
+#define FT__STATISTICS FT__FLAG(25) /* 3 and 4 are a running mean and variance, which forward moves
+                                   in training */
+#define FT__LOOKS_UP FT__FLAG(26) /* input[0] numbers rows of the weight input[1] */
+#define FT__BROADCASTS FT__FLAG(27) /* they are repeated to the shape of the output */
+#define FT__MIXES FT__FLAG(28)  /* numbers of different samples may meet, as its shapes say */
+
+/* What it is, from bit 32 */
+#define FT__LEAF FT__FLAG(32)   /* it computes nothing */
+#define FT__BY_KIND FT__FLAG(33) /* ft_activation makes it */
+#define FT__PRODUCT FT__FLAG(34) /* a matrix product with the weight input[1] */
+#define FT__FOLDS FT__FLAG(35)  /* a batch norm after it can be folded into its weight and bias */
+#define FT__CAN_BE_HEAD FT__FLAG(36) /* ft_replace_head can change its number of outputs */
+#define FT__NOISE FT__FLAG(37)  /* random in training, the identity else; it can be frozen */
+#define FT__RECURRENT FT__FLAG(38) /* with ft__recurrent_options */
+#define FT__PROBABILITIES FT__FLAG(39) /* the output's last axis sums to 1 */
+#define FT__CALLBACKS FT__FLAG(40) /* its functions are the user's: it cannot be saved */
+#define FT__CLASSES FT__FLAG(41) /* a loss whose input[1] are class labels */
+#define FT__REGRESSION FT__FLAG(42) /* a loss that is the mean squared difference of its inputs */
+#define FT__WEIGHS FT__FLAG(43) /* a loss over a batch that honours the weights in ft__call */
+
+/* What often goes together */
+#define FT__ELEMENTS (FT__WRITES | FT__IN_PLACE | FT__BY_KIND | FT__ANY_LAYOUT)
+#define FT__OF_X (FT__READS_X | FT__ELEMENTS) /* activations whose slope is given by x */
+#define FT__OF_Y (FT__READS_Y | FT__ELEMENTS) /* ... by y */
+#define FT__LAYER (FT__READS_X | FT__WRITES | FT__FUSES) /* layers that apply activations */
 
 /* A shape rule sets the output's shape, with FT_BATCH where the inputs have it, or fails with a
    message that names the node. */
@@ -113,7 +122,7 @@ struct ft__row {
     int op;
     const char *name;
     int least_inputs, most_inputs;
-    int flags;
+    uint64_t flags;
     ft__shape_rule shape;
     ft__operator forward;       /* computes output.value from input[i].value */
     ft__operator backward;      /* adds to input[i].gradient unless that is NULL */
