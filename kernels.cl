@@ -2392,6 +2392,208 @@ void matmul(__global const float *a, __global const float *b, __global float *ou
 }
 )
 
+/* ---- Attention, as in operators/attention. A work-group of 16 x 16 items computes 16 rows from
+   tiles of 16: of queries (rows) and keys (columns), or the reverse for the gradients of k and v ---- */
+
+/* q and y: steps of `heads` heads; k and v: of heads / shared; width: of a head of q and k, wide: of
+   v and y. padded: lengths holds each sample's number of keys, and of queries unless all_queries. */
+FINETUNE_LINE FINETUNE_CL(attention,
+typedef struct attention {
+    int queries, keys, heads, shared, width, wide, causal, padded, all_queries;
+    float scale;
+} attention;
+
+/* One head of one sample: the sample's own numbers of keys and queries, where its numbers begin, the
+   distance of steps. */
+typedef struct head {
+    int keys, queries, q, k, v, y, q_step, k_step, v_step, y_step, row;
+} head;
+
+head head_of(const attention *a, __global const int *lengths, int sample, int which)
+{
+    int some = a->heads / a->shared, other = which / a->shared;
+    head h;
+    h.keys = a->padded ? max(0, min(lengths[sample], a->keys)) : a->keys;
+    h.queries = a->padded && !a->all_queries ? h.keys : a->queries;
+    h.q_step = a->heads * a->width;
+    h.k_step = some * a->width;
+    h.v_step = some * a->wide;
+    h.y_step = a->heads * a->wide;
+    h.q = sample * a->queries * h.q_step + which * a->width;
+    h.k = sample * a->keys * h.k_step + other * a->width;
+    h.v = sample * a->keys * h.v_step + other * a->wide;
+    h.y = sample * a->queries * h.y_step + which * a->wide;
+    h.row = (sample * a->heads + which) * a->queries;
+    return h;
+}
+
+/* How many keys a query sees. */
+int keys_seen(const attention *a, const head *h, int query)
+{
+    if (query >= h->queries) return 0;
+    return a->causal ? clamp(query + 1 + h->keys - h->queries, 0, h->keys) : h->keys;
+}
+
+/* This item's number of the tile a b^T: rows and columns of `width` numbers; those from a_rows and
+   b_rows on count as zeros. */
+float tile_product(__local float *left, __local float *right, __global const float *a, int a_step,
+                   int a_rows, __global const float *b, int b_step, int b_rows, int width)
+{
+    int x = get_local_id(0), y = get_local_id(1), first, l;
+    float sum = 0.0f;
+    for (first = 0; first < width; first += 16) {
+        bool inside = first + x < width;
+        left[y * 17 + x] = inside && y < a_rows ? a[y * a_step + first + x] : 0.0f;
+        right[y * 17 + x] = inside && y < b_rows ? b[y * b_step + first + x] : 0.0f;
+        barrier(CLK_LOCAL_MEM_FENCE);
+        for (l = 0; l < 16; ++l) sum += left[y * 17 + l] * right[x * 17 + l];
+        barrier(CLK_LOCAL_MEM_FENCE);
+    }
+    return sum;
+}
+
+/* to[i] += the tile's row p times rows of `from`: number i of each, of `width`. */
+void add_row(__local const float *p, __global const float *from, int step, int rows,
+             __global float *to, int width)
+{
+    int i, l;
+    for (i = get_local_id(0); i < width; i += 16) {
+        float sum = 0.0f;
+        for (l = 0; l < rows; ++l) sum += p[l] * from[l * step + i];
+        to[i] += sum;
+    }
+}
+)
+
+/* saved: the logarithm of each row's sum of exp(scale q k) */
+FINETUNE_LINE FINETUNE_CL(attention_forward,
+__kernel __attribute__((reqd_work_group_size(16, 16, 1)))
+void attention_forward(__global const float *q, __global const float *k, __global const float *v,
+                       __global const int *lengths, __global float *y, __global float *saved,
+                       attention a)
+{
+    __local float left[16 * 17], right[16 * 17], p[16 * 17];
+    int x = get_local_id(0), own = get_local_id(1), query = get_global_id(1), first = query - own;
+    head h = head_of(&a, lengths, get_global_id(2) / a.heads, get_global_id(2) % a.heads);
+    int seen = keys_seen(&a, &h, query), from, last, i, l;
+    float largest = -FLT_MAX, sum = 0.0f;
+    last = keys_seen(&a, &h, min(first + 15, h.queries - 1));
+    for (i = x; query < a.queries && i < a.wide; i += 16) y[h.y + query * h.y_step + i] = 0.0f;
+    for (from = 0; from < last; from += 16) {
+        float score = a.scale * tile_product(left, right, q + h.q + first * h.q_step, h.q_step,
+                                             h.queries - first, k + h.k + from * h.k_step,
+                                             h.k_step, h.keys - from, a.width);
+        float before = largest, shrink;
+        p[own * 17 + x] = from + x < seen ? score : -FLT_MAX;
+        barrier(CLK_LOCAL_MEM_FENCE);
+        for (l = 0; l < 16; ++l) largest = fmax(largest, p[own * 17 + l]);
+        barrier(CLK_LOCAL_MEM_FENCE);
+        p[own * 17 + x] = from + x < seen ? exp(score - largest) : 0.0f;
+        barrier(CLK_LOCAL_MEM_FENCE);
+        shrink = exp(before - largest);
+        sum *= shrink;
+        for (l = 0; l < 16; ++l) sum += p[own * 17 + l];
+        for (i = x; query < h.queries && i < a.wide; i += 16)
+            y[h.y + query * h.y_step + i] *= shrink;
+        if (query < h.queries)
+            add_row(p + own * 17, v + h.v + from * h.v_step, h.v_step, min(16, h.keys - from),
+                    y + h.y + query * h.y_step, a.wide);
+    }
+    for (i = x; seen > 0 && i < a.wide; i += 16) y[h.y + query * h.y_step + i] /= sum;
+    if (x == 0 && query < a.queries) saved[h.row + query] = seen > 0 ? largest + log(sum) : 0.0f;
+}
+
+/* mean[row] = the sum of dy y, for backward */
+__kernel void attention_mean(__global const float *y, __global const float *dy,
+                             __global float *mean, int rows, attention a)
+{
+    int row = get_global_id(0), at, i;
+    float sum = 0.0f;
+    if (row >= rows) return;
+    at = row / a.queries / a.heads * a.queries + row % a.queries;
+    at = (at * a.heads + row / a.queries % a.heads) * a.wide;
+    for (i = 0; i < a.wide; ++i) sum += y[at + i] * dy[at + i];
+    mean[row] = sum;
+}
+)
+
+/* dq (+)= scale dS k: rows are queries */
+FINETUNE_LINE FINETUNE_CL(attention_queries,
+__kernel __attribute__((reqd_work_group_size(16, 16, 1)))
+void attention_queries(__global const float *q, __global const float *k, __global const float *v,
+                       __global const int *lengths, __global const float *dy,
+                       __global const float *saved, __global const float *mean,
+                       __global float *dq, attention a, int fresh)
+{
+    __local float left[16 * 17], right[16 * 17], ds[16 * 17];
+    int x = get_local_id(0), own = get_local_id(1), query = get_global_id(1), first = query - own;
+    head h = head_of(&a, lengths, get_global_id(2) / a.heads, get_global_id(2) % a.heads);
+    int seen = keys_seen(&a, &h, query), from, last, i;
+    last = keys_seen(&a, &h, min(first + 15, h.queries - 1));
+    for (i = x; fresh && query < a.queries && i < a.width; i += 16)
+        dq[h.q + query * h.q_step + i] = 0.0f;
+    for (from = 0; from < last; from += 16) {
+        float score = tile_product(left, right, q + h.q + first * h.q_step, h.q_step,
+                                   h.queries - first, k + h.k + from * h.k_step, h.k_step,
+                                   h.keys - from, a.width);
+        float dp = tile_product(left, right, dy + h.y + first * h.y_step, h.y_step,
+                                h.queries - first, v + h.v + from * h.v_step, h.v_step,
+                                h.keys - from, a.wide);
+        bool sees = from + x < seen;
+        float p = sees ? exp(a.scale * score - saved[h.row + query]) : 0.0f;
+        ds[own * 17 + x] = sees ? a.scale * p * (dp - mean[h.row + query]) : 0.0f;
+        barrier(CLK_LOCAL_MEM_FENCE);
+        if (seen > 0)
+            add_row(ds + own * 17, k + h.k + from * h.k_step, h.k_step, min(16, h.keys - from),
+                    dq + h.q + query * h.q_step, a.width);
+        barrier(CLK_LOCAL_MEM_FENCE);
+    }
+}
+)
+
+/* dk (+)= scale dS^T q, dv (+)= P^T dy: rows are keys; wants: 1 dk, 2 dv; fresh: the same */
+FINETUNE_LINE FINETUNE_CL(attention_keys,
+__kernel __attribute__((reqd_work_group_size(16, 16, 1)))
+void attention_keys(__global const float *q, __global const float *k, __global const float *v,
+                    __global const int *lengths, __global const float *dy,
+                    __global const float *saved, __global const float *mean, __global float *dk,
+                    __global float *dv, attention a, int wants, int fresh)
+{
+    __local float left[16 * 17], right[16 * 17], p[16 * 17], ds[16 * 17];
+    int x = get_local_id(0), own = get_local_id(1), key = get_global_id(1), from = key - own;
+    int some = a.heads / a.shared, sample = get_global_id(2) / some, shared, first, i;
+    int other = get_global_id(2) % some * a.shared;
+    for (shared = 0; shared < a.shared; ++shared) {
+        head h = head_of(&a, lengths, sample, other + shared);
+        __global float *to_k = dk + h.k + key * h.k_step, *to_v = dv + h.v + key * h.v_step;
+        for (i = x; shared == 0 && (fresh & 1) && key < a.keys && i < a.width; i += 16)
+            to_k[i] = 0.0f;
+        for (i = x; shared == 0 && (fresh & 2) && key < a.keys && i < a.wide; i += 16)
+            to_v[i] = 0.0f;
+        for (first = 0; from < h.keys && first < h.queries; first += 16) {
+            int query = first + x, seen = keys_seen(&a, &h, query), rows;
+            float score = tile_product(left, right, k + h.k + from * h.k_step, h.k_step,
+                                       h.keys - from, q + h.q + first * h.q_step, h.q_step,
+                                       h.queries - first, a.width);
+            float dp = tile_product(left, right, v + h.v + from * h.v_step, h.v_step,
+                                    h.keys - from, dy + h.y + first * h.y_step, h.y_step,
+                                    h.queries - first, a.wide);
+            bool sees = key < seen;
+            float e = sees ? exp(a.scale * score - saved[h.row + query]) : 0.0f;
+            p[own * 17 + x] = e;
+            ds[own * 17 + x] = sees ? a.scale * e * (dp - mean[h.row + query]) : 0.0f;
+            barrier(CLK_LOCAL_MEM_FENCE);
+            rows = min(16, h.queries - first);
+            if (key < h.keys && (wants & 1))
+                add_row(ds + own * 17, q + h.q + first * h.q_step, h.q_step, rows, to_k, a.width);
+            if (key < h.keys && (wants & 2))
+                add_row(p + own * 17, dy + h.y + first * h.y_step, h.y_step, rows, to_v, a.wide);
+            barrier(CLK_LOCAL_MEM_FENCE);
+        }
+    }
+}
+)
+
 /* pad and slice: number (i0, i1, ...) of the smaller tensor is at start + i * step of the larger */
 FINETUNE_LINE FINETUNE_CL(embed,
 typedef struct embedding { int small[6], large[6], start[6], step[6]; } embedding;

@@ -139,6 +139,7 @@ extern "C" {
 #include "devices/opencl_shapes.h"
 #include "devices/opencl_losses.h"
 #include "devices/opencl_sequences.h"
+#include "devices/opencl_attention.h"
 #include "devices/opencl_recurrent.h"
 #include "devices/opencl_dispatch.h"
 #include "devices/opencl_update.h"

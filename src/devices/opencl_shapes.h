@@ -459,5 +459,4 @@ FT__DEVICE_ROW(sum, sum)
 FT__DEVICE_ROW(amax, amax)
 
 static const ft__device_row ft__cl_row_custom = {NULL, NULL, NULL, NULL, NULL};
-static const ft__device_row ft__cl_row_attention = {NULL, NULL, NULL, NULL, NULL};
 #endif /* FINETUNE_OPENCL */
