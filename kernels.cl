@@ -2151,18 +2151,20 @@ __kernel void gather_along_backward(__global const int *index, __global const fl
 }
 )
 
-/* layer_norm: rows of `size` numbers with a stride of `inner`; saved: mean and r = 1 / deviation of
-   each row. With h = (x - mean) r and g = dy weight: dx = r (g - mean(g) - h mean(g h)) */
+/* layer_norm: rows of `size` numbers; saved: mean and r = 1 / deviation of each row. With
+   h = (x - mean) r and g = dy weight: dx = r (g - mean(g) - h mean(g h)). rms_norm is not centred:
+   the same without mean, mean(g) and bias. */
 FINETUNE_LINE FINETUNE_CL(layer_norm,
 __kernel void layer_norm_forward(__global const float *x, __global const float *weight,
                                  __global const float *bias, __global float *y,
-                                 __global float *saved, int rows, int size, float eps)
+                                 __global float *saved, int rows, int size, float eps,
+                                 int centred)
 {
     int row = get_global_id(0), base = row * size, i;
     float sum = 0.0f, squares = 0.0f, mean, r;
     if (row >= rows) return;
     for (i = 0; i < size; ++i) sum += x[base + i];
-    mean = sum / size;
+    mean = centred ? sum / size : 0.0f;
     for (i = 0; i < size; ++i) {
         float d = x[base + i] - mean;
         squares += d * d;
@@ -2171,12 +2173,12 @@ __kernel void layer_norm_forward(__global const float *x, __global const float *
     saved[2 * row] = mean;
     saved[2 * row + 1] = r;
     for (i = 0; i < size; ++i)
-        y[base + i] = (x[base + i] - mean) * r * weight[i] + bias[i];
+        y[base + i] = (x[base + i] - mean) * r * weight[i] + (centred ? bias[i] : 0.0f);
 }
 
 __kernel void layer_norm_input(__global const float *x, __global const float *weight,
                                __global const float *saved, __global const float *dy,
-                               __global float *dx, int rows, int size, int fresh)
+                               __global float *dx, int rows, int size, int fresh, int centred)
 {
     int row = get_global_id(0), base = row * size, i;
     float mean, r, mean_g = 0.0f, mean_gh = 0.0f;
@@ -2188,7 +2190,7 @@ __kernel void layer_norm_input(__global const float *x, __global const float *we
         mean_g += g;
         mean_gh += g * (x[base + i] - mean) * r;
     }
-    mean_g /= size;
+    mean_g = centred ? mean_g / size : 0.0f;
     mean_gh /= size;
     for (i = 0; i < size; ++i) {
         int at = base + i;
@@ -2223,13 +2225,14 @@ FINETUNE_LINE FINETUNE_CL(layer_norm_group,
 __kernel __attribute__((reqd_work_group_size(GROUP, 1, 1)))
 void layer_norm_group_forward(__global const float *x, __global const float *weight,
                               __global const float *bias, __global float *y,
-                              __global float *saved, int size, float eps)
+                              __global float *saved, int size, float eps, int centred)
 {
     __local float parts[GROUP];
     int item = get_local_id(0), row = get_group_id(0), at = row * size, i;
     float sum = 0.0f, squares = 0.0f, mean, r;
     for (i = item; i < size; i += GROUP) sum += x[at + i];
     mean = group_sum(parts, item, sum) / size;
+    if (!centred) mean = 0.0f;
     for (i = item; i < size; i += GROUP) {
         float d = x[at + i] - mean;
         squares += d * d;
@@ -2240,13 +2243,13 @@ void layer_norm_group_forward(__global const float *x, __global const float *wei
         saved[2 * row + 1] = r;
     }
     for (i = item; i < size; i += GROUP)
-        y[at + i] = (x[at + i] - mean) * r * weight[i] + bias[i];
+        y[at + i] = (x[at + i] - mean) * r * weight[i] + (centred ? bias[i] : 0.0f);
 }
 
 __kernel __attribute__((reqd_work_group_size(GROUP, 1, 1)))
 void layer_norm_group_input(__global const float *x, __global const float *weight,
                             __global const float *saved, __global const float *dy,
-                            __global float *dx, int size, int fresh)
+                            __global float *dx, int size, int fresh, int centred)
 {
     __local float parts[GROUP];
     int item = get_local_id(0), row = get_group_id(0), at = row * size, i;
@@ -2257,6 +2260,7 @@ void layer_norm_group_input(__global const float *x, __global const float *weigh
         mean_gh += g * (x[at + i] - mean) * r;
     }
     mean_g = group_sum(parts, item, mean_g) / size;
+    if (!centred) mean_g = 0.0f;
     mean_gh = group_sum(parts, item, mean_gh) / size;
     for (i = item; i < size; i += GROUP) {
         float d = r * (dy[at + i] * weight[i] - mean_g - (x[at + i] - mean) * r * mean_gh);

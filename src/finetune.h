@@ -81,6 +81,7 @@ extern "C" {
 #include "kernels/winograd.h"
 #include "kernels/softmax.h"
 #include "kernels/attention.h"
+#include "kernels/row_norm.h"
 #include "kernels/batch_norm.h"
 #include "kernels/pooling.h"
 #include "kernels/recurrent.h"

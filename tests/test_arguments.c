@@ -65,6 +65,7 @@ static bool call(int which, ft_model *m, ft_node x, bool make)
         ft_linear_options linear_options;
         ft_batch_norm_options batch_norm_options;
         ft_layer_norm_options layer_norm_options;
+        ft_rms_norm_options rms_norm_options;
         ft_group_norm_options group_norm_options;
         ft_pool2d_options pool2d_options;
         ft_pad_options pad_options;
@@ -124,6 +125,7 @@ static bool call(int which, ft_model *m, ft_node x, bool make)
     TRY(ft_linear(m, NULL, x, 1, o.linear_options));
     TRY(ft_batch_norm(m, NULL, x, o.batch_norm_options));
     TRY(ft_layer_norm(m, NULL, x, o.layer_norm_options));
+    TRY(ft_rms_norm(m, NULL, x, o.rms_norm_options));
     TRY(ft_group_norm(m, NULL, x, o.group_norm_options));
     TRY(ft_max_pool2d(m, NULL, x, o.pool2d_options));
     TRY(ft_avg_pool2d(m, NULL, x, o.pool2d_options));
@@ -474,6 +476,7 @@ static void test_layer_options(void)
     for (i = 0; i < BAD; ++i) {
         ft_dropout_options dropout;
         ft_layer_norm_options layer;
+        ft_rms_norm_options rms;
         ft_group_norm_options group;
         ft_batch_norm_options batch;
         ft_activation_options activation;
@@ -486,6 +489,7 @@ static void test_layer_options(void)
         ft_node steps;
         memset(&dropout, 0, sizeof dropout);
         memset(&layer, 0, sizeof layer);
+        memset(&rms, 0, sizeof rms);
         memset(&group, 0, sizeof group);
         memset(&batch, 0, sizeof batch);
         memset(&activation, 0, sizeof activation);
@@ -500,6 +504,13 @@ static void test_layer_options(void)
         refused(m, "probability");
         ft_layer_norm(m, i == 0 ? "ln0" : i == 1 ? "ln1" : "ln2", x, layer);
         refused(m, "eps");
+        rms.eps = bad[i];
+        ft_rms_norm(m, i == 0 ? "rms0" : i == 1 ? "rms1" : "rms2", x, rms);
+        refused(m, "eps");
+        rms.eps = 0;
+        rms.size = 1000 * i - 1;
+        ft_rms_norm(m, "rms", x, rms);
+        refused(m, "size");
         group.no_affine = true;
         group.groups = 1;
         group.eps = bad[i];

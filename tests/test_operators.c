@@ -160,6 +160,20 @@ static void oracle_layer_norm(const problem *p, double *y)
     }
 }
 
+/* rows as long as the weight */
+static void oracle_rms_norm(const problem *p, double *y)
+{
+    int d = p->shape[1].size[0], i;
+    size_t rows = count_of(&p->shape[0]) / (size_t)d, r;
+    for (r = 0; r < rows; ++r) {
+        const double *x = p->x[0] + r * (size_t)d;
+        double square = 0;
+        for (i = 0; i < d; ++i) square += x[i] * x[i] / d;
+        for (i = 0; i < d; ++i)
+            *y++ = x[i] / sqrt(square + (double)p->options.rms_norm.eps) * p->x[1][i];
+    }
+}
+
 static void oracle_group_norm(const problem *p, double *y)
 {
     const ft_group_norm_options *o = &p->options.group_norm;
@@ -1370,6 +1384,10 @@ static void sequence_cases(void)
                  shape1(sizes[i % 2 ? i : 3 - i]), shape1(sizes[i % 2 ? i : 3 - i]));
         p.options.layer_norm.eps = 1e-5f;
         add_case(p, "layer_norm", oracle_layer_norm);
+        p = with(2, i % 2 ? shape3(2, 3, sizes[i]) : shape2(37, sizes[3 - i]),
+                 shape1(sizes[i % 2 ? i : 3 - i]), shape1(0));
+        p.options.rms_norm.eps = 1e-5f;
+        add_case(p, "rms_norm", oracle_rms_norm);
         p = with(1, shape4(2, 3, 4, 5), shape1(0), shape1(0));
         memcpy(p.options.permute.axes, axes[i], sizeof axes[i]);
         add_case(p, "permute", oracle_permute);
@@ -1392,6 +1410,12 @@ static void sequence_cases(void)
     p = with(3, shape4(2, 3, 4, 6), shape1(6), shape1(6));
     p.options.layer_norm.eps = 0.5f;
     add_case(p, "layer_norm", oracle_layer_norm);
+    p = with(2, shape3(3, 5, 24), shape1(8), shape1(0)); /* three heads; several blocks of rows */
+    p.options.rms_norm.eps = 0.5f;
+    add_case(p, "rms_norm", oracle_rms_norm);
+    p = with(2, shape2(150, 75), shape1(75), shape1(0));
+    p.options.rms_norm.eps = 1e-5f;
+    add_case(p, "rms_norm", oracle_rms_norm);
     p = with(3, shape2(150, 75), shape1(75), shape1(75)); /* several blocks of rows, long rows */
     p.options.layer_norm.eps = 1e-5f;
     add_case(p, "layer_norm", oracle_layer_norm);
@@ -1722,6 +1746,7 @@ static void test_errors(void)
     expect_shape_error("conv1d", 2, shape3(2, 3, 5), shape3(4, 2, 3), none, "3 channels");
     expect_shape_error("conv1d", 2, shape2(2, 3), shape3(4, 2, 3), none, "[2, 3]");
     expect_shape_error("layer_norm", 3, shape2(2, 3), shape1(4), none, "[4]");
+    expect_shape_error("rms_norm", 2, shape2(2, 6), shape1(4), none, "[4]");
     expect_shape_error("group_norm", 1, shape2(2, 3), shape1(0), none, "32 groups");
     expect_shape_error("group_norm", 3, shape2(2, 64), shape1(3), none, "[3]");
     expect_shape_error("matmul", 2, shape3(2, 3, 4), shape3(2, 3, 4), none, "[2, 3, 4]");

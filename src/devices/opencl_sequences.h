@@ -123,10 +123,11 @@ static void ft__cl_layer_norm_forward(const ft__call *call)
     bool groups = ft__by_groups(&a);
     ft__launch l = ft__start(call->context, groups ? "layer_norm_group_forward"
                              : "layer_norm_forward");
-    ft__args(&l, "vvvyW", &call->input[0], &call->input[1], &call->input[2], &call->output,
+    ft__args(&l, "vvRyW", &call->input[0], &call->input[1],
+             ft__is_centred(call) ? call->input[2].value : NULL, a.size, &call->output,
              call->saved, 2 * a.outer);
     if (!groups) ft__args(&l, "n", a.outer);
-    ft__args(&l, "nf", a.size, ft__eps_of(call->node->options.layer_norm.eps));
+    ft__args(&l, "nfi", a.size, ft__row_eps(call), ft__is_centred(call));
     ft__launch_kernel(&l, groups ? a.outer * FT__GROUP : a.outer);
 }
 
@@ -139,7 +140,7 @@ static void ft__cl_layer_norm_input(const ft__call *call)
     ft__args(&l, "vvRdg", &call->input[0], &call->input[1], call->saved, 2 * a.outer,
              &call->output, &call->input[0]);
     if (!groups) ft__args(&l, "n", a.outer);
-    ft__args(&l, "ni", a.size, call->input[0].fresh);
+    ft__args(&l, "nii", a.size, call->input[0].fresh, ft__is_centred(call));
     ft__launch_kernel(&l, groups ? a.outer * FT__GROUP : a.outer);
 }
 
@@ -148,7 +149,8 @@ static void ft__cl_layer_norm_weight(const ft__call *call)
 {
     ft__axis a = ft__layer_norm_rows(call);
     size_t block, blocks = ft__row_blocks(a.outer, &block);
-    float *dweight = ft__started(call, 1), *dbias = ft__started(call, 2);
+    float *dweight = ft__started(call, 1);
+    float *dbias = ft__is_centred(call) ? ft__started(call, 2) : NULL;
     cl_mem partial;
     ft__launch l;
     if (!dweight && !dbias) return;
@@ -169,6 +171,7 @@ static void ft__cl_layer_norm_backward(const ft__call *call)
 }
 
 FT__DEVICE_ROW(layer_norm, layer_norm)
+FT__DEVICE_ROW(rms_norm, layer_norm)
 
 typedef struct ft__norm_groups { /* kernels.cl's struct norm_groups, field by field */
     cl_int samples, channels, places, groups, each, last, affine;

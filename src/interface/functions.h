@@ -140,6 +140,11 @@ FINETUNE_API ft_node ft_batch_norm(ft_model *m, const char *name, ft_node x,
    of D; "<name>.weight" and ".bias" are [D]. Ba, Kiros and Hinton 2016. */
 FINETUNE_API ft_node ft_layer_norm(ft_model *m, const char *name, ft_node x,
                                    ft_layer_norm_options options);
+/* y = x / sqrt(mean(x^2) + eps) * weight over the last dimension (Zhang and Sennrich 2019), as
+   PyTorch's RMSNorm; or, with options.size, over each `size` neighbouring numbers of it by one
+   weight: over each head of [N, L, heads * size]. Makes "<name>.weight" [size]. */
+FINETUNE_API ft_node ft_rms_norm(ft_model *m, const char *name, ft_node x,
+                                 ft_rms_norm_options options);
 /* x [N, C], [N, C, L] or [N, C, H, W]: y = (x - mean) / sqrt(var + eps) * weight + bias, mean and
    (biased) variance over each sample's group of C / groups adjacent channels; "<name>.weight" and
    ".bias" are [C]. The same in training and evaluation. Wu and He 2018. */

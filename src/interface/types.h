@@ -215,6 +215,11 @@ typedef struct ft_layer_norm_options {
     float eps;              /* default 1e-5 */
 } ft_layer_norm_options;
 
+typedef struct ft_rms_norm_options {
+    float eps;              /* default 1.1920929e-7, as in PyTorch */
+    int size;               /* of a row; must divide x's last size; default: all of it */
+} ft_rms_norm_options;
+
 typedef struct ft_group_norm_options {
     int groups;             /* must divide the channels; default 32 */
     float eps;              /* default 1e-5 */

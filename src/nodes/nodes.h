@@ -59,6 +59,7 @@ typedef union ft__options { /* by operator; its row lists the fields that a file
     ft_matmul_options matmul;
     ft_attention_options attention;
     ft_layer_norm_options layer_norm;
+    ft_rms_norm_options rms_norm;
     ft_group_norm_options group_norm;
     ft_loss_options loss;
     ft_unary_options unary;

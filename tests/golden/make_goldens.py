@@ -407,6 +407,11 @@ def transformers(c):
               causal=[int(causal)])
     c.add("attention_long", "attention", attend,
           [c.random(1, 3, 4), c.random(1, 700, 4), c.random(1, 700, 2)])
+    for name, shape, size, eps in (("rms_norm", (2, 5, 12), 12, 1e-5), ("rms_norm_heads", (2, 3, 12), 4, 1e-6),
+                                   ("rms_norm_default", (37, 3), 3, None)):
+        c.add(name, "rms_norm", lambda x, w: F.rms_norm(
+            x.unflatten(-1, (-1, size)), (size,), w, eps).flatten(-2),
+              [c.random(*shape) * 2 + 1, c.random(size)], **({"eps": [eps]} if eps else {}))
 
 
 def operators():
