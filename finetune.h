@@ -91,6 +91,7 @@
      [SECTION] operators/matmul: matmul
      [SECTION] operators/losses: Losses
      [SECTION] operators/embedding: Embedding
+     [SECTION] operators/positions: Learned positions
      [SECTION] operators/step_pool: Pooling over steps
      [SECTION] operators/attention: Attention
      [SECTION] operators/recurrent: Recurrent layers
@@ -637,9 +638,15 @@ typedef struct ft_embedding_options {
     ft_node weight;         /* use this node [words, features] instead of making one */
 } ft_embedding_options;
 
+typedef struct ft_positions_options {
+    int first;              /* the position of step 0; default 0 (RoBERTa's is 2) */
+    ft_node weight;         /* use this node [positions, features] instead of making one */
+} ft_positions_options;
+
 typedef enum ft_step_pooling {
     FT_POOL_LAST, FT_POOL_MEAN, FT_POOL_MAX,
-    FT_POOL_ALL             /* last, maximum and mean side by side, as in ULMFiT's head */
+    FT_POOL_ALL,            /* last, maximum and mean side by side, as in ULMFiT's head */
+    FT_POOL_FIRST           /* BERT's [CLS] */
 } ft_step_pooling;
 typedef struct ft_step_pool_options {
     ft_step_pooling kind;
@@ -1337,6 +1344,10 @@ FINETUNE_API ft_node ft_attention(ft_model *m, const char *name, ft_node q, ft_n
    features], initially drawn from N(0, 1) as in PyTorch. An id of -1 gives zeros. */
 FINETUNE_API ft_node ft_embedding(ft_model *m, const char *name, ft_node ids, int words,
                                   int features, ft_embedding_options options);
+/* x [N, L, features] -> the same shape: adds "<name>.weight"[first + t] to step t; the weight is
+   [count, features], initially drawn from N(0, 1). FT_SHAPE for a run of more steps than it has. */
+FINETUNE_API ft_node ft_positions(ft_model *m, const char *name, ft_node x, int count,
+                                  ft_positions_options options);
 /* x [N, L, in] -> [N, L, directions * hidden]: the last layer's output at every step, forward and
    reverse side by side. Parameters are PyTorch's: "<name>.weight_ih_l0" [4 * hidden, in] (gates i,
    f, g, o), "weight_hh_l0", "bias_ih_l0", "bias_hh_l0", "weight_ih_l0_reverse" ..., drawn from
@@ -1353,9 +1364,9 @@ FINETUNE_API ft_node ft_gru(ft_model *m, const char *name, ft_node x, int hidden
                             ft_recurrent_options options);
 FINETUNE_API ft_node ft_rnn(ft_model *m, const char *name, ft_node x, int hidden,
                             ft_recurrent_options options);
-/* x [N, L, C] -> [N, C]: the last, the mean, or the maximum of the real steps; or [N, 3 C]: all
-   three, from the nodes "<name>_last", "<name>_max" and "<name>_mean" (Howard and Ruder 2018).
-   lengths is I32 [N], or {0}: all steps are real. */
+/* x [N, L, C] -> [N, C]: the last, the mean, the maximum or the first of the real steps; or
+   [N, 3 C]: last, maximum and mean, from the nodes "<name>_last", "<name>_max" and "<name>_mean"
+   (Howard and Ruder 2018). lengths is I32 [N], or {0}: all steps are real. */
 FINETUNE_API ft_node ft_step_pool(ft_model *m, const char *name, ft_node x, ft_node lengths,
                                   ft_step_pool_options options);
 /* Zero with probability p, else x / (1 - p); in evaluation, or if frozen, x itself (Srivastava et
@@ -7425,6 +7436,7 @@ typedef union ft__options { /* by operator; its row lists the fields that a file
     ft_reduce_options reduce;
     ft__callbacks custom;
     ft_embedding_options embedding;
+    ft_positions_options positions;
     ft_step_pool_options step_pool;
     ft__recurrent_options recurrent;
 } ft__options;
@@ -7988,7 +8000,7 @@ static void ft__initialise_node(ft_model *m, ft__node *node)
     X(silu) X(mish) X(softmax) X(log_softmax) X(linear) X(conv2d) X(conv1d) X(batch_norm)         \
     X(layer_norm) X(group_norm) X(max_pool2d) X(avg_pool2d) X(global_avg_pool) X(global_max_pool) \
     X(flatten) X(reshape) X(add) X(mul) X(concat) X(pad) X(slice) X(permute) X(gather) X(matmul)  \
-    X(dropout) X(embedding) X(step_pool) X(lstm) X(gru) X(rnn) X(cross_entropy)                   \
+    X(dropout) X(embedding) X(positions) X(step_pool) X(lstm) X(gru) X(rnn) X(cross_entropy)      \
     X(soft_cross_entropy) X(binary_cross_entropy) X(mse)                                          \
     X(sub) X(div) X(maximum) X(minimum) X(equal) X(not_equal) X(less) X(less_equal) X(greater)    \
     X(greater_equal) X(where) X(exp) X(log) X(sqrt) X(abs) X(neg) X(erf) X(pow) X(clamp)          \
@@ -14997,15 +15009,118 @@ ft_node ft_embedding(ft_model *m, const char *name, ft_node ids, int words, int 
 }
 
 /* =============================================================================================
+   [SECTION] operators/positions: Learned positions
+   x [N, L, C], weight [P, C]: y[n, t] = x[n, t] + weight[first + t], for any length L that has
+   first + L <= P (Vaswani et al. 2017, "learned positional embeddings"; Devlin et al. 2018).
+       dx = dy,  dweight[first + t] = sum over n of dy[n, t]
+   ============================================================================================= */
+static const ft__field ft__positions_fields[] = {
+    FT__INT(ft_positions_options, first), FT__NOT_KEPT(ft_positions_options, weight)
+    FT__NO_MORE_FIELDS};
+
+static ft_status ft__positions_shape(ft__context *c, const ft__node *node, const ft__tensor *input,
+                                     int input_count, ft_shape *output)
+{
+    const ft_shape *x = &input[0].shape, *w = &input[1].shape;
+    int first = node->options.positions.first;
+    char text[80], other[80];
+    *output = *x;
+    if (x->rank != 3 || w->rank != 2 || w->size[1] != x->size[2])
+        return ft__fail(c, FT_SHAPE, "%s: expected an input [N, L, C] and a weight [P, C], not %s"
+                        " and %s", node->name, ft__shape_text(x, text), ft__shape_text(w, other));
+    if (first < 0 || first >= w->size[0] || x->size[1] > w->size[0] - first)
+        return ft__fail(c, FT_SHAPE, "%s: first is %d, and x %s: there are only %d positions",
+                        node->name, first, ft__shape_text(x, text), w->size[0]);
+    return ft__want_numbers(c, node, input, input_count);
+}
+
+/* Costs nothing, but knows the length of the run. */
+static void ft__positions_costs(const ft__call *call, ft__costs *costs)
+{
+    int most = call->input[1].shape.size[0] - call->node->options.positions.first;
+    (void)costs;
+    if (call->input[0].shape.size[1] > most)
+        ft__fail(call->context, FT_SHAPE, "%s: a sequence of %d steps, but there are only %d"
+                 " positions: ft_set_max_length sets how many tokens of a text are kept",
+                 call->node->name, call->input[0].shape.size[1], most);
+}
+
+static void ft__positions_sample(void *context, int sample)
+{
+    const ft__call *call = (const ft__call *)context;
+    size_t steps = (size_t)call->input[0].shape.size[1];
+    size_t each = (size_t)call->input[0].shape.size[2];
+    size_t first = (size_t)call->node->options.positions.first, i;
+    const float *x = call->input[0].value + (size_t)sample * steps * each;
+    const float *weight = call->input[1].value + first * each;
+    float *y = call->output.value + (size_t)sample * steps * each;
+    for (i = 0; i < steps * each; ++i) y[i] = x[i] + weight[i];
+}
+
+static void ft__positions_forward(const ft__call *call)
+{
+    ft__parallel(call->context, call->input[0].shape.size[0], ft__positions_sample,
+                 (void *)(uintptr_t)call);
+}
+
+/* One step of all samples: their sum always has the same order. */
+static void ft__positions_back_step(void *context, int step)
+{
+    const ft__call *call = (const ft__call *)context;
+    size_t count = (size_t)call->input[0].shape.size[0];
+    size_t steps = (size_t)call->input[0].shape.size[1];
+    size_t each = (size_t)call->input[0].shape.size[2], n, j;
+    size_t row = (size_t)call->node->options.positions.first + (size_t)step;
+    for (n = 0; n < count; ++n) {
+        const float *dy = call->output.gradient + (n * steps + (size_t)step) * each;
+        float *dx = call->input[0].gradient, *dw = call->input[1].gradient;
+        if (dx) dx += (n * steps + (size_t)step) * each;
+        if (dw) dw += row * each;
+        for (j = 0; dx && j < each; ++j) dx[j] = (call->input[0].fresh ? 0 : dx[j]) + dy[j];
+        for (j = 0; dw && j < each; ++j) dw[j] += dy[j];
+    }
+}
+
+static void ft__positions_backward(const ft__call *call)
+{
+    ft__parallel(call->context, call->input[0].shape.size[1], ft__positions_back_step,
+                 (void *)(uintptr_t)call);
+}
+
+static const ft__row ft__row_positions = {
+    FT__NAMED(positions), 2, 2, FT__WRITES | FT__WEIGHTS,
+    ft__positions_shape, ft__positions_forward, ft__positions_backward, ft__positions_costs,
+    ft__positions_fields, NULL};
+
+ft_node ft_positions(ft_model *m, const char *name, ft_node x, int count,
+                     ft_positions_options options)
+{
+    ft_node inputs[2], none = {0};
+    ft_parameter_options p;
+    memset(&p, 0, sizeof p);
+    if (!ft__usable(m)) return none;
+    if (count < 1) ft__fail(&m->context, FT_INVALID, "%s: %d positions: at least 1 is expected",
+                            name, count);
+    p.size[0] = count;
+    p.size[1] = ft__size_of(m, name, x, 2);
+    p.initialiser = FT_INIT_KAIMING_NORMAL;
+    p.fan_out = 2; /* N(0, 1), as PyTorch's embedding */
+    inputs[0] = x;
+    inputs[1] = options.weight.id ? options.weight : ft__layer_parameter(m, name, "weight", p);
+    options.weight = none; /* it is an input now */
+    return ft__add_node(m, &ft__row_positions, name, inputs, 2, &options, sizeof options);
+}
+
+/* =============================================================================================
    [SECTION] operators/step_pool: Pooling over steps
    ============================================================================================= */
 static const ft__field ft__step_pool_fields[] = {
     FT__INT(ft_step_pool_options, kind), FT__BOOL(ft_step_pool_options, bidirectional),
     FT__NO_MORE_FIELDS};
 
-/* ---- step_pool: x [N, L, C], lengths [N] (all L if absent) -> [N, C]: the mean, the maximum, or
-   the last of the real steps; zeros if there is none. `last` with `bidirectional` takes the second
-   half of C from step 0, where a reversed RNN ends. ---- */
+/* ---- step_pool: x [N, L, C], lengths [N] (all L if absent) -> [N, C]: the mean, the maximum, the
+   last or the first of the real steps; zeros if there is none. `last` with `bidirectional` takes
+   the second half of C from step 0, where a reversed RNN ends. ---- */
 
 static ft_status ft__step_pool_shape(ft__context *c, const ft__node *node, const ft__tensor *input,
                                      int input_count, ft_shape *output)
@@ -15016,9 +15131,10 @@ static ft_status ft__step_pool_shape(ft__context *c, const ft__node *node, const
     if (x->rank != 3)
         return ft__fail(c, FT_SHAPE, "%s: expected an input [N, L, C], not %s", node->name,
                         ft__shape_text(x, text));
-    if ((unsigned)node->options.step_pool.kind > FT_POOL_MAX)
+    if ((unsigned)node->options.step_pool.kind > FT_POOL_FIRST
+        || node->options.step_pool.kind == FT_POOL_ALL)
         return ft__fail(c, FT_INVALID, "%s: pooling %d: it must be FT_POOL_LAST, FT_POOL_MEAN,"
-                        " FT_POOL_MAX or FT_POOL_ALL", node->name,
+                        " FT_POOL_MAX, FT_POOL_ALL or FT_POOL_FIRST", node->name,
                         (int)node->options.step_pool.kind);
     if (input_count > 1 && (input[1].type != FT_I32 || input[1].shape.rank != 1
                             || input[1].shape.size[0] != x->size[0]))
@@ -15046,6 +15162,12 @@ static size_t ft__steps_of(const ft__tensor *lengths, size_t sample, size_t most
     return length < 0 ? 0 : (size_t)length < most ? (size_t)length : most;
 }
 
+/* The step that feature j of c is taken from, if it is one step. */
+static size_t ft__step_taken(const ft_step_pool_options *o, size_t steps, size_t j, size_t c)
+{
+    return o->kind == FT_POOL_LAST && !(o->bidirectional && j >= c / 2) ? steps - 1 : 0;
+}
+
 static void ft__step_pool_sample(void *context, int sample)
 {
     const ft__call *call = (const ft__call *)context;
@@ -15058,8 +15180,7 @@ static void ft__step_pool_sample(void *context, int sample)
     int32_t *at = call->saved ? (int32_t *)call->saved + (size_t)sample * c : NULL;
     for (j = 0; j < c; ++j) y[j] = 0;
     for (j = 0; steps > 0 && o->kind != FT_POOL_MEAN && j < c; ++j)
-        y[j] = x[(o->kind == FT_POOL_MAX || (o->bidirectional && j >= c / 2) ? 0 : steps - 1) * c
-                 + j];
+        y[j] = x[ft__step_taken(o, steps, j, c) * c + j];
     for (j = 0; at && o->kind == FT_POOL_MAX && j < c; ++j) at[j] = 0;
     for (t = 0; o->kind == FT_POOL_MEAN && t < steps; ++t)
         for (j = 0; j < c; ++j) y[j] += x[t * c + j];
@@ -15092,8 +15213,8 @@ static void ft__step_pool_back_sample(void *context, int sample)
     for (t = 0; o->kind == FT_POOL_MEAN && t < steps; ++t)
         for (j = 0; j < c; ++j) dx[t * c + j] += dy[j] / (float)steps;
     for (j = 0; o->kind == FT_POOL_MAX && j < c; ++j) dx[(size_t)at[j] * c + j] += dy[j];
-    for (j = 0; o->kind == FT_POOL_LAST && j < c; ++j)
-        dx[(o->bidirectional && j >= c / 2 ? 0 : steps - 1) * c + j] += dy[j];
+    for (j = 0; (o->kind == FT_POOL_LAST || o->kind == FT_POOL_FIRST) && j < c; ++j)
+        dx[ft__step_taken(o, steps, j, c) * c + j] += dy[j];
 }
 
 static void ft__step_pool_backward(const ft__call *call)
@@ -20533,7 +20654,7 @@ static bool ft__linear_fits(const ft__call *call, int form)
 
 FT__DEVICE_ROW_OF(linear, linear, ft__linear_fits, ft__linear_size, NULL)
 
-/* ---- embedding, step_pool ---- */
+/* ---- embedding, positions, step_pool ---- */
 
 static void ft__cl_embedding_forward(const ft__call *call)
 {
@@ -20567,6 +20688,34 @@ static void ft__cl_embedding_backward(const ft__call *call)
 static int ft__words_below(const ft__call *call) { return call->input[1].shape.size[0]; }
 
 FT__DEVICE_ROW_OF(embedding, embedding, NULL, NULL, ft__words_below)
+
+static size_t ft__positions_first(const ft__call *call)
+{
+    return (size_t)call->node->options.positions.first * (size_t)call->input[1].shape.size[1];
+}
+
+static void ft__cl_positions_forward(const ft__call *call)
+{
+    size_t count = ft__count(&call->output);
+    ft__run_kernel(call->context, "positions_forward", count, "vvynnn", &call->input[0],
+                   &call->input[1], &call->output, count, ft__positions_first(call),
+                   count / (size_t)call->output.shape.size[0]);
+}
+
+static void ft__cl_positions_backward(const ft__call *call)
+{
+    const ft__tensor *x = &call->input[0], *weight = &call->input[1];
+    size_t count = ft__count(x), samples = (size_t)x->shape.size[0];
+    if (x->gradient)
+        ft__run_kernel(call->context, "positions_input", count, "dgni", &call->output, x, count,
+                       x->fresh);
+    if (weight->gradient)
+        ft__run_kernel(call->context, "positions_weight", count / samples, "dAnnn", &call->output,
+                       weight->gradient, ft__count(weight), count / samples,
+                       ft__positions_first(call), samples);
+}
+
+FT__DEVICE_ROW(positions, positions)
 
 typedef struct ft__kernel_step_pool { cl_int steps, features, kind, bidirectional, has_lengths; }
     ft__kernel_step_pool;

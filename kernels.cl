@@ -2687,8 +2687,32 @@ __kernel void embedding_backward(__global const int *ids, __global const word_li
 )
 
 /* x [N, steps, features] -> [N, features]: `where` keeps the step of the maximum */
+FINETUNE_LINE FINETUNE_CL(positions,
+/* x [samples, each], weight: its part that is added to each sample, as in operators/positions */
+__kernel void positions_forward(__global const float *x, __global const float *weight,
+                                __global float *y, int count, int first, int each)
+{
+    int i = get_global_id(0);
+    if (i < count) y[i] = x[i] + weight[first + i % each];
+}
+
+__kernel void positions_input(__global const float *dy, __global float *dx, int count, int fresh)
+{
+    int i = get_global_id(0);
+    if (i < count) dx[i] = fresh ? dy[i] : dx[i] + dy[i];
+}
+
+__kernel void positions_weight(__global const float *dy, __global float *dw, int each, int first,
+                               int samples)
+{
+    int i = get_global_id(0), n;
+    if (i >= each) return;
+    for (n = 0; n < samples; ++n) dw[first + i] += dy[n * each + i];
+}
+)
+
 FINETUNE_LINE FINETUNE_CL(step_pool,
-enum { POOL_LAST, POOL_MEAN, POOL_MAX };
+enum { POOL_LAST, POOL_MEAN, POOL_MAX, POOL_FIRST = 4 };
 
 typedef struct step_pool { int steps, features, kind, bidirectional, has_lengths; } step_pool;
 
@@ -2697,10 +2721,10 @@ int real_steps(const step_pool *p, __global const int *lengths, int n)
     return p->has_lengths ? min(max(lengths[n], 0), p->steps) : p->steps;
 }
 
-/* The step that feature j is taken from */
-int last_step(const step_pool *p, int real, int j)
+/* The step that feature j is taken from, if it is one step: as ft__step_taken */
+int step_taken(const step_pool *p, int real, int j)
 {
-    return p->bidirectional && j >= p->features / 2 ? 0 : real - 1;
+    return p->kind == POOL_LAST && !(p->bidirectional && j >= p->features / 2) ? real - 1 : 0;
 }
 
 __kernel void step_pool_forward(__global const float *x, __global const int *lengths,
@@ -2711,8 +2735,7 @@ __kernel void step_pool_forward(__global const float *x, __global const int *len
     if (i >= count) return;
     real = real_steps(&p, lengths, n);
     x += n * p.steps * p.features + j;
-    if (real > 0 && p.kind == POOL_LAST) v = x[last_step(&p, real, j) * p.features];
-    if (real > 0 && p.kind == POOL_MAX) v = x[0];
+    if (real > 0 && p.kind != POOL_MEAN) v = x[step_taken(&p, real, j) * p.features];
     for (t = 1; p.kind == POOL_MAX && t < real; ++t)
         if (!(x[t * p.features] <= v)) {
             v = x[t * p.features];
@@ -2734,7 +2757,8 @@ __kernel void step_pool_backward(__global const float *dy, __global const int *l
     real = real_steps(&p, lengths, n);
     if (p.kind == POOL_MEAN && t < real) d = dy[at] / (float)real;
     if (p.kind == POOL_MAX && real > 0 && t == where[at]) d = dy[at];
-    if (p.kind == POOL_LAST && real > 0 && t == last_step(&p, real, j)) d = dy[at];
+    if (p.kind != POOL_MEAN && p.kind != POOL_MAX && real > 0 && t == step_taken(&p, real, j))
+        d = dy[at];
     dx[i] = fresh ? d : dx[i] + d;
 }
 )

@@ -121,6 +121,7 @@ extern "C" {
 #include "operators/matmul.h"
 #include "operators/losses.h"
 #include "operators/embedding.h"
+#include "operators/positions.h"
 #include "operators/step_pool.h"
 #include "operators/attention.h"
 #include "operators/recurrent.h"

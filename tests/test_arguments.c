@@ -66,6 +66,7 @@ static bool call(int which, ft_model *m, ft_node x, bool make)
         ft_batch_norm_options batch_norm_options;
         ft_layer_norm_options layer_norm_options;
         ft_rms_norm_options rms_norm_options;
+        ft_positions_options positions_options;
         ft_group_norm_options group_norm_options;
         ft_pool2d_options pool2d_options;
         ft_pad_options pad_options;
@@ -126,6 +127,7 @@ static bool call(int which, ft_model *m, ft_node x, bool make)
     TRY(ft_batch_norm(m, NULL, x, o.batch_norm_options));
     TRY(ft_layer_norm(m, NULL, x, o.layer_norm_options));
     TRY(ft_rms_norm(m, NULL, x, o.rms_norm_options));
+    TRY(ft_positions(m, NULL, x, 4, o.positions_options));
     TRY(ft_group_norm(m, NULL, x, o.group_norm_options));
     TRY(ft_max_pool2d(m, NULL, x, o.pool2d_options));
     TRY(ft_avg_pool2d(m, NULL, x, o.pool2d_options));

@@ -571,6 +571,16 @@ static void oracle_embedding(const problem *p, double *y)
             *y++ = p->x[0][i] < 0 ? 0 : p->x[1][(size_t)p->x[0][i] * each + j];
 }
 
+static void oracle_positions(const problem *p, double *y)
+{
+    int n, t, j, steps = p->shape[0].size[1], c = p->shape[0].size[2];
+    for (n = 0; n < p->shape[0].size[0]; ++n)
+        for (t = 0; t < steps; ++t)
+            for (j = 0; j < c; ++j)
+                *y++ = p->x[0][(n * steps + t) * c + j]
+                    + p->x[1][(p->options.positions.first + t) * c + j];
+}
+
 static void oracle_step_pool(const problem *p, double *y)
 {
     const ft_step_pool_options *o = &p->options.step_pool;
@@ -587,6 +597,7 @@ static void oracle_step_pool(const problem *p, double *y)
             if (steps == 0) *y = 0;
             else if (o->kind == FT_POOL_MEAN) *y = sum / steps;
             else if (o->kind == FT_POOL_MAX) *y = best;
+            else if (o->kind == FT_POOL_FIRST) *y = x[j];
             else *y = x[(o->bidirectional && j >= c / 2 ? 0 : steps - 1) * c + j];
         }
     }
@@ -1649,11 +1660,17 @@ static void recurrent_cases(void)
     p = with(2, shape2(3, 90), shape2(13, 2), shape1(0)); /* more places than are summed at once */
     p.integer = 1;
     add_case(p, "embedding", oracle_embedding);
-    for (i = 0; i < 8; ++i) {
+    add_case(with(2, shape3(5, 6, 7), shape2(6, 7), shape1(0)), "positions", oracle_positions);
+    p = with(2, shape3(17, 3, 64), shape2(9, 64), shape1(0));
+    p.options.positions.first = 2;
+    add_case(p, "positions", oracle_positions);
+    for (i = 0; i < 10; ++i) {
+        static const ft_step_pooling kinds[] = {FT_POOL_MEAN, FT_POOL_MAX, FT_POOL_LAST, FT_POOL_LAST,
+                                                FT_POOL_FIRST};
         p = with(1 + i % 2, shape3(5, 6, 4), shape1(5), shape1(0));
         p.integer = i % 2 ? 2 : 0;
-        p.options.step_pool.kind = i < 2 ? FT_POOL_MEAN : i < 4 ? FT_POOL_MAX : FT_POOL_LAST;
-        p.options.step_pool.bidirectional = i >= 6;
+        p.options.step_pool.kind = kinds[i / 2];
+        p.options.step_pool.bidirectional = i == 6 || i == 7;
         add_case(p, "step_pool", oracle_step_pool);
     }
     for (i = 0; i < 3; ++i) {

@@ -229,6 +229,10 @@ FINETUNE_API ft_node ft_attention(ft_model *m, const char *name, ft_node q, ft_n
    features], initially drawn from N(0, 1) as in PyTorch. An id of -1 gives zeros. */
 FINETUNE_API ft_node ft_embedding(ft_model *m, const char *name, ft_node ids, int words,
                                   int features, ft_embedding_options options);
+/* x [N, L, features] -> the same shape: adds "<name>.weight"[first + t] to step t; the weight is
+   [count, features], initially drawn from N(0, 1). FT_SHAPE for a run of more steps than it has. */
+FINETUNE_API ft_node ft_positions(ft_model *m, const char *name, ft_node x, int count,
+                                  ft_positions_options options);
 /* x [N, L, in] -> [N, L, directions * hidden]: the last layer's output at every step, forward and
    reverse side by side. Parameters are PyTorch's: "<name>.weight_ih_l0" [4 * hidden, in] (gates i,
    f, g, o), "weight_hh_l0", "bias_ih_l0", "bias_hh_l0", "weight_ih_l0_reverse" ..., drawn from
@@ -245,9 +249,9 @@ FINETUNE_API ft_node ft_gru(ft_model *m, const char *name, ft_node x, int hidden
                             ft_recurrent_options options);
 FINETUNE_API ft_node ft_rnn(ft_model *m, const char *name, ft_node x, int hidden,
                             ft_recurrent_options options);
-/* x [N, L, C] -> [N, C]: the last, the mean, or the maximum of the real steps; or [N, 3 C]: all
-   three, from the nodes "<name>_last", "<name>_max" and "<name>_mean" (Howard and Ruder 2018).
-   lengths is I32 [N], or {0}: all steps are real. */
+/* x [N, L, C] -> [N, C]: the last, the mean, the maximum or the first of the real steps; or
+   [N, 3 C]: last, maximum and mean, from the nodes "<name>_last", "<name>_max" and "<name>_mean"
+   (Howard and Ruder 2018). lengths is I32 [N], or {0}: all steps are real. */
 FINETUNE_API ft_node ft_step_pool(ft_model *m, const char *name, ft_node x, ft_node lengths,
                                   ft_step_pool_options options);
 /* Zero with probability p, else x / (1 - p); in evaluation, or if frozen, x itself (Srivastava et

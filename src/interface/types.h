@@ -309,9 +309,15 @@ typedef struct ft_embedding_options {
     ft_node weight;         /* use this node [words, features] instead of making one */
 } ft_embedding_options;
 
+typedef struct ft_positions_options {
+    int first;              /* the position of step 0; default 0 (RoBERTa's is 2) */
+    ft_node weight;         /* use this node [positions, features] instead of making one */
+} ft_positions_options;
+
 typedef enum ft_step_pooling {
     FT_POOL_LAST, FT_POOL_MEAN, FT_POOL_MAX,
-    FT_POOL_ALL             /* last, maximum and mean side by side, as in ULMFiT's head */
+    FT_POOL_ALL,            /* last, maximum and mean side by side, as in ULMFiT's head */
+    FT_POOL_FIRST           /* BERT's [CLS] */
 } ft_step_pooling;
 typedef struct ft_step_pool_options {
     ft_step_pooling kind;

@@ -66,6 +66,7 @@ typedef union ft__options { /* by operator; its row lists the fields that a file
     ft_reduce_options reduce;
     ft__callbacks custom;
     ft_embedding_options embedding;
+    ft_positions_options positions;
     ft_step_pool_options step_pool;
     ft__recurrent_options recurrent;
 } ft__options;

@@ -15,9 +15,9 @@ static const ft__field ft__step_pool_fields[] = {
     FT__INT(ft_step_pool_options, kind), FT__BOOL(ft_step_pool_options, bidirectional),
     FT__NO_MORE_FIELDS};
 
-/* ---- step_pool: x [N, L, C], lengths [N] (all L if absent) -> [N, C]: the mean, the maximum, or
-   the last of the real steps; zeros if there is none. `last` with `bidirectional` takes the second
-   half of C from step 0, where a reversed RNN ends. ---- */
+/* ---- step_pool: x [N, L, C], lengths [N] (all L if absent) -> [N, C]: the mean, the maximum, the
+   last or the first of the real steps; zeros if there is none. `last` with `bidirectional` takes
+   the second half of C from step 0, where a reversed RNN ends. ---- */
 
 static ft_status ft__step_pool_shape(ft__context *c, const ft__node *node, const ft__tensor *input,
                                      int input_count, ft_shape *output)
@@ -28,9 +28,10 @@ static ft_status ft__step_pool_shape(ft__context *c, const ft__node *node, const
     if (x->rank != 3)
         return ft__fail(c, FT_SHAPE, "%s: expected an input [N, L, C], not %s", node->name,
                         ft__shape_text(x, text));
-    if ((unsigned)node->options.step_pool.kind > FT_POOL_MAX)
+    if ((unsigned)node->options.step_pool.kind > FT_POOL_FIRST
+        || node->options.step_pool.kind == FT_POOL_ALL)
         return ft__fail(c, FT_INVALID, "%s: pooling %d: it must be FT_POOL_LAST, FT_POOL_MEAN,"
-                        " FT_POOL_MAX or FT_POOL_ALL", node->name,
+                        " FT_POOL_MAX, FT_POOL_ALL or FT_POOL_FIRST", node->name,
                         (int)node->options.step_pool.kind);
     if (input_count > 1 && (input[1].type != FT_I32 || input[1].shape.rank != 1
                             || input[1].shape.size[0] != x->size[0]))
@@ -58,6 +59,12 @@ static size_t ft__steps_of(const ft__tensor *lengths, size_t sample, size_t most
     return length < 0 ? 0 : (size_t)length < most ? (size_t)length : most;
 }
 
+/* The step that feature j of c is taken from, if it is one step. */
+static size_t ft__step_taken(const ft_step_pool_options *o, size_t steps, size_t j, size_t c)
+{
+    return o->kind == FT_POOL_LAST && !(o->bidirectional && j >= c / 2) ? steps - 1 : 0;
+}
+
 static void ft__step_pool_sample(void *context, int sample)
 {
     const ft__call *call = (const ft__call *)context;
@@ -70,8 +77,7 @@ static void ft__step_pool_sample(void *context, int sample)
     int32_t *at = call->saved ? (int32_t *)call->saved + (size_t)sample * c : NULL;
     for (j = 0; j < c; ++j) y[j] = 0;
     for (j = 0; steps > 0 && o->kind != FT_POOL_MEAN && j < c; ++j)
-        y[j] = x[(o->kind == FT_POOL_MAX || (o->bidirectional && j >= c / 2) ? 0 : steps - 1) * c
-                 + j];
+        y[j] = x[ft__step_taken(o, steps, j, c) * c + j];
     for (j = 0; at && o->kind == FT_POOL_MAX && j < c; ++j) at[j] = 0;
     for (t = 0; o->kind == FT_POOL_MEAN && t < steps; ++t)
         for (j = 0; j < c; ++j) y[j] += x[t * c + j];
@@ -104,8 +110,8 @@ static void ft__step_pool_back_sample(void *context, int sample)
     for (t = 0; o->kind == FT_POOL_MEAN && t < steps; ++t)
         for (j = 0; j < c; ++j) dx[t * c + j] += dy[j] / (float)steps;
     for (j = 0; o->kind == FT_POOL_MAX && j < c; ++j) dx[(size_t)at[j] * c + j] += dy[j];
-    for (j = 0; o->kind == FT_POOL_LAST && j < c; ++j)
-        dx[(o->bidirectional && j >= c / 2 ? 0 : steps - 1) * c + j] += dy[j];
+    for (j = 0; (o->kind == FT_POOL_LAST || o->kind == FT_POOL_FIRST) && j < c; ++j)
+        dx[ft__step_taken(o, steps, j, c) * c + j] += dy[j];
 }
 
 static void ft__step_pool_backward(const ft__call *call)

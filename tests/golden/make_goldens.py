@@ -414,10 +414,18 @@ def transformers(c):
               [c.random(*shape) * 2 + 1, c.random(size)], **({"eps": [eps]} if eps else {}))
 
 
+def positions(c):
+    c.generator = torch.Generator().manual_seed(19)  # the cases before keep their numbers
+    c.add("positions", "positions", lambda x, w: x + F.embedding(torch.arange(x.shape[1]) + 2, w),
+          [c.random(3, 5, 4), c.random(9, 4)], first=[2])
+    lengths = torch.tensor([4, 1, 6], dtype=torch.int32)
+    c.add("pool_first", "step_pool", lambda x, n: x[:, 0], [c.random(3, 6, 4), lengths], kind=[4])
+
+
 def operators():
     c = Cases()
     for family in (convolutions, layers, pooling, shapes, activations, losses, sequences,
-                   recurrent_layers, arithmetic, transformers):
+                   recurrent_layers, arithmetic, transformers, positions):
         family(c)
     save(c.tensors, "operators", c.cases)
 
