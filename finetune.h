@@ -138,7 +138,9 @@
      [SECTION] text/without_text: Without text
      [SECTION] networks/images: Ready-made networks for pictures
      [SECTION] networks/text: Networks over text
+     [SECTION] networks/encoders: Transformers that read text: BERT, DistilBERT, RoBERTa
      [SECTION] networks/recognition: The table of networks, and recognition
+     [SECTION] networks/configs: Folders as Hugging Face writes them
      [SECTION] data/feature_files: Files of cached rows
      [SECTION] data/resize: Resizing
      [SECTION] data/preprocessing: From a picture to the network's input
@@ -694,7 +696,21 @@ typedef struct ft_network_options {
     ft_step_pooling pooling;/* classifiers: default the last step */
     bool tied;              /* lstm_lm: the decoder's weight is the embedding's; needs hidden ==
                                embedding */
-    float dropout;          /* locked, after the embedding and each layer; default 0 */
+    float dropout;          /* locked, after the embedding and each layer; default 0. Transformers:
+                               of single numbers, after the embeddings and each sublayer */
+    /* Transformers (hidden: default 768; layers: 12): */
+    int heads;              /* of attention; required, unless a config.json says it */
+    int feed_forward;       /* features between a layer's linear layers; default 4 * hidden */
+    int positions;          /* rows of the table of positions; default 512, roberta: 514 */
+    int token_types;        /* rows of that table; default bert 2, roberta 1, distilbert 0 */
+    float norm_eps;         /* of the layer norms; default 1e-12, roberta: 1e-5 */
+    const char *activation; /* between those layers, as in ft_activation, or "gelu_new", GELU's
+                               approximation by tanh; default "gelu" */
+    bool dense_head;        /* the class token, then a linear layer and an activation before the
+                               last linear layer, as Hugging Face's ...ForSequenceClassification.
+                               Default: `pooling`, whose default is the mean here (FT_POOL_LAST
+                               stands for it), then one linear layer */
+    const char *prefix;     /* of the encoder's names, such as "bert."; default "" */
 } ft_network_options;
 
 typedef struct ft_tokenizer ft_tokenizer; /* converts text to numbers and back */
@@ -2887,6 +2903,14 @@ static unsigned char *ft__read_file(ft__context *c, const char *path, size_t *by
     return content;
 }
 
+static bool ft__file_exists(const ft__context *c, const char *path)
+{
+    const ft_files *files = &c->desc.files;
+    void *file = files->open(files->user, path, false);
+    if (file) files->close(files->user, file);
+    return file != NULL;
+}
+
 /* =============================================================================================
    [SECTION] basics/saving: Writing a file whole or not at all
    This part writes every file of the library: a new file beside the path, under a unique name, then
@@ -3756,6 +3780,19 @@ static bool ft__listing_read(ft__context *c, ft__listing *listing, const char *p
     if (listing->hidden.first)
         ft__log_left_out(c, path, &listing->hidden, "hidden file", "hidden files");
     return ft__ok(c);
+}
+
+static void ft__pass_over(void *user, const char *name, bool is_folder)
+{
+    (void)user;
+    (void)name;
+    (void)is_folder;
+}
+
+static bool ft__is_folder(const ft__context *c, const char *path)
+{
+    const ft_files *files = &c->desc.files;
+    return files->list && files->list(files->user, path, ft__pass_over, NULL);
 }
 
 /* =============================================================================================
@@ -24867,6 +24904,8 @@ struct ft_file {
     const char *state_dict;     /* PyTorch: ft_weights_options.state_dict */
     char prefix[128];           /* that all names share, and ... */
     size_t skip;                /* ... how much of it is skipped: see formats/weights */
+    const char *may_lack, *may_hold; /* globs of the network that it was recognised as, or NULL:
+                                   weights that it need not have, and other tensors */
 };
 
 static bool ft__file_reserve(ft_file *file, int capacity)
@@ -27000,8 +27039,12 @@ static ft_status ft__load_value(ft_model *m, ft_file *file, int index, ft__node 
     return ft__store(m, node, type);
 }
 
+/* What does not fit: weights without a tensor, and the other way round. The last two are allowed by
+   the network that the file was recognised as. */
+typedef struct ft__misfits { ft__list missing, unexpected, mismatched, added, unused; } ft__misfits;
+
 static void ft__load_one(ft_model *m, ft_file *file, int index, ft_weights_options options,
-                         ft__list *unexpected, ft__list *mismatched)
+                         ft__misfits *lists)
 {
     ft_tensor_info info = ft_file_tensor(file, index);
     char name[512], detail[176], has[80], wants[80];
@@ -27009,13 +27052,14 @@ static void ft__load_one(ft_model *m, ft_file *file, int index, ft_weights_optio
     if (!node) {
         ft__renamed(options.rename, ft__shown_name(file, index), name, sizeof name);
         if (!ft__is_counter(name) && !ft__is_count(name) && !ft__is_scale(file, index))
-            ft__list_add(unexpected, name, ft__shape_text(&info.shape, has));
+            ft__list_add(ft__glob(file->may_hold, name) ? &lists->unused : &lists->unexpected, name,
+                         ft__shape_text(&info.shape, has));
         return;
     }
     if (!ft__same_sizes(&info.shape, &node->shape)) {
         snprintf(detail, sizeof detail, "%s instead of %s", ft__shape_text(&info.shape, has),
                  ft__shape_text(&node->shape, wants));
-        ft__list_add(mismatched, node->name, detail);
+        ft__list_add(&lists->mismatched, node->name, detail);
         return;
     }
     if (node->loaded)
@@ -27056,8 +27100,39 @@ static void ft__log_allowed(const ft__context *c, const char *path, const char *
                             const ft__list *list)
 {
     if (list->count > 0 && ft__ok(c))
-        ft__log(c, "%s: %d %s, which is allowed: %s%s", path, list->count, what, list->text,
+        ft__log(c, "%s: %d %s: %s%s", path, list->count, what, list->text,
                 list->count > 8 ? ", ..." : "");
+}
+
+/* Fails for what does not fit and is not allowed; says the rest. */
+static ft_status ft__check_misfits(ft_model *m, ft_file *file, const char *path,
+                                   const ft_weights_options *o, const ft__misfits *lists)
+{
+    ft__context *c = &m->context;
+    char suggested[400];
+    if (lists->mismatched.count && !o->allow_mismatched)
+        return ft__fail(c, FT_MISMATCH, "%s: %d tensors have another shape than in the network:"
+                        " %s%s", path, lists->mismatched.count, lists->mismatched.text,
+                        lists->mismatched.count > 8 ? ", ..." : "");
+    if (lists->missing.count - (o->allow_mismatched ? lists->mismatched.count : 0) > 0
+        && !o->allow_missing)
+        return ft__fail(c, FT_MISMATCH, "%s: %d tensors of the network are missing: %s%s%s", path,
+                        lists->missing.count, lists->missing.text,
+                        lists->missing.count > 8 ? ", ..." : "",
+                        ft__suggest_rename(m, file, suggested));
+    if (lists->unexpected.count && !o->allow_unexpected)
+        return ft__fail(c, FT_MISMATCH, "%s: %d tensors are not in the network: %s%s", path,
+                        lists->unexpected.count, lists->unexpected.text,
+                        lists->unexpected.count > 8 ? ", ..." : "");
+    ft__log_allowed(c, path, "tensors of another shape are skipped, which is allowed",
+                    &lists->mismatched);
+    ft__log_allowed(c, path, "tensors of the network are missing, which is allowed",
+                    &lists->missing);
+    ft__log_allowed(c, path, "tensors are not in the network, which is allowed",
+                    &lists->unexpected);
+    ft__log_allowed(c, path, "tensors of the network are new, and must be trained", &lists->added);
+    ft__log_allowed(c, path, "tensors have no use in the network", &lists->unused);
+    return c->status;
 }
 
 /* Reads all weights of an opened file; `path` is for messages. */
@@ -27065,12 +27140,10 @@ static ft_status ft__load_weights(ft_model *m, ft_file *file, const char *path,
                                   ft_weights_options options)
 {
     ft__context *c = &m->context;
-    ft__list missing, unexpected, mismatched;
-    char wants[80], suggested[400], *tied;
+    ft__misfits lists;
+    char wants[80], *tied;
     int i;
-    memset(&missing, 0, sizeof missing);
-    memset(&unexpected, 0, sizeof unexpected);
-    memset(&mismatched, 0, sizeof mismatched);
+    memset(&lists, 0, sizeof lists);
     ft__host_takes_weights(c, true);
     if (options.keep_types && c->device)
         ft__log(c, "%s: keep_types has no effect on a device: its weights are float32", path);
@@ -27079,30 +27152,16 @@ static ft_status ft__load_weights(ft_model *m, ft_file *file, const char *path,
     tied = (char *)ft__allocate(c, (size_t)file->count + 1, 1);
     if (tied) ft__mark_tied(m, file, options.rename, tied);
     for (i = 0; i < ft_file_count(file) && ft__ok(c); ++i)
-        if (!tied[i]) ft__load_one(m, file, i, options, &unexpected, &mismatched);
+        if (!tied[i]) ft__load_one(m, file, i, options, &lists);
     ft__release(c, tied);
     for (i = 0; i < m->node_count; ++i) {
         const ft__node *node = &m->nodes[i];
         if (ft__is_weight(node) && !ft__is_constant(node) && !node->loaded)
-            ft__list_add(&missing, node->name, ft__shape_text(&node->shape, wants));
+            ft__list_add(ft__glob(file->may_lack, node->name) ? &lists.added : &lists.missing,
+                         node->name, ft__shape_text(&node->shape, wants));
     }
     m->weights_version += 1;
-    if (mismatched.count && !options.allow_mismatched)
-        return ft__fail(c, FT_MISMATCH, "%s: %d tensors have another shape than in the network:"
-                        " %s%s", path, mismatched.count, mismatched.text,
-                        mismatched.count > 8 ? ", ..." : "");
-    if (missing.count - (options.allow_mismatched ? mismatched.count : 0) > 0
-        && !options.allow_missing)
-        return ft__fail(c, FT_MISMATCH, "%s: %d tensors of the network are missing: %s%s%s", path,
-                        missing.count, missing.text, missing.count > 8 ? ", ..." : "",
-                        ft__suggest_rename(m, file, suggested));
-    if (unexpected.count && !options.allow_unexpected)
-        return ft__fail(c, FT_MISMATCH, "%s: %d tensors are not in the network: %s%s", path,
-                        unexpected.count, unexpected.text, unexpected.count > 8 ? ", ..." : "");
-    ft__log_allowed(c, path, "tensors of another shape are skipped", &mismatched);
-    ft__log_allowed(c, path, "tensors of the network are missing", &missing);
-    ft__log_allowed(c, path, "tensors are not in the network", &unexpected);
-    return c->status;
+    return ft__check_misfits(m, file, path, &options, &lists);
 }
 
 /* =============================================================================================
@@ -28625,6 +28684,17 @@ static void ft__encode(ft_tokenizer *t, const char *text, size_t bytes)
     ft__release(t->ids.context, spaced.letters);
 }
 
+/* Cuts the tokens of ft_tokenize to `longest`. What the kind puts after a text, such as [SEP], stays
+   its end: Hugging Face's tokenisers cut before they add it. */
+static void ft__cut_tokens(ft_tokenizer *t, ft_tokens *tokens, int longest)
+{
+    int end = t->before_count + t->after_count < longest ? t->after_count : 0;
+    if (tokens->count <= longest) return;
+    memmove(t->ids.values + longest - end, t->ids.values + tokens->count - end,
+            (size_t)end * sizeof *t->ids.values);
+    tokens->count = longest;
+}
+
 /* ---- Ids to text ---- */
 
 /* GPT-2 writes each byte as a visible character: itself if it is one, else the next one from U+0100
@@ -29657,6 +29727,8 @@ struct ft__network {
     int classes, image_size;
     bool bottleneck;
     int blocks[4];
+    const char *may_lack;   /* glob: weights that a file need not have: the head of a new task */
+    const char *may_hold;   /* glob: tensors of a file that the network has no use for */
 };
 
 /* The index of the tensor that has this name after renaming, or -1. */
@@ -30339,33 +30411,335 @@ ft_status ft_language_model_to_classifier(ft_model *m, int classes,
 }
 
 /* =============================================================================================
+   [SECTION] networks/encoders: Transformers that read text: BERT, DistilBERT, RoBERTa
+   Each layer is attention over all steps, then two linear layers at each step; around both a
+   residual and, after it, a layer norm (Vaswani et al. 2017, Devlin et al. 2018, Sanh et al. 2019,
+   Liu et al. 2019). Parameters have the names of Hugging Face's files. Inputs: "tokens" I32 [N, L],
+   "lengths" I32 [N]: how many of them are real, and "labels" I32 [N].
+   ============================================================================================= */
+#ifndef FINETUNE_NO_TRANSFORMERS
+/* The names of a family's tensors. Those of a layer come after "<layers>.<number>.". */
+typedef struct ft__encoder_names {
+    const char *network, *prefix, *layers, *query, *key, *value, *output, *norm, *up, *down, *last_norm;
+    const char *dense;      /* of a head that has two linear layers */
+    const char *dense_kind; /* the activation after it */
+    const char *head;
+    int types;              /* rows of the table of token types; 0: there is none */
+    int first;              /* the position of the first token */
+    float eps;
+} ft__encoder_names;
+
+static const ft__encoder_names ft__encoders[] = {
+    {"bert", "bert.", "encoder.layer", "attention.self.query", "attention.self.key", "attention.self.value",
+     "attention.output.dense", "attention.output.LayerNorm", "intermediate.dense", "output.dense",
+     "output.LayerNorm", "pooler.dense", "tanh", "classifier", 2, 0, 1e-12f},
+    {"roberta", "roberta.", "encoder.layer", "attention.self.query", "attention.self.key",
+     "attention.self.value", "attention.output.dense", "attention.output.LayerNorm",
+     "intermediate.dense", "output.dense", "output.LayerNorm", "classifier.dense", "tanh",
+     "classifier.out_proj", 1, 2, 1e-5f},
+    {"distilbert", "distilbert.", "transformer.layer", "attention.q_lin", "attention.k_lin", "attention.v_lin",
+     "attention.out_lin", "sa_layer_norm", "ffn.lin1", "ffn.lin2", "output_layer_norm",
+     "pre_classifier", "relu", "classifier", 0, 0, 1e-12f}};
+
+/* What a file need not have: a head. What it may have too: the heads of the pretraining. */
+#define FT__ENCODER_LACKS "classifier.*"
+#define FT__ENCODER_HOLDS "pooler.*,*.pooler.*,cls.*,lm_head.*,vocab_*,*position_ids"
+
+enum { FT__ENCODERS = sizeof ft__encoders / sizeof ft__encoders[0] };
+
+/* Builds the layers of one network; `text` is for the name that is being made. */
+typedef struct ft__encoder_builder {
+    ft_model *m;
+    const ft_network_options *o;
+    const ft__encoder_names *names;
+    ft_node lengths;
+    int layer;
+    char text[3][256];
+} ft__encoder_builder;
+
+/* "<prefix><part>", or in a layer "<prefix><layers>.<number>.<part>". `which` of three texts. */
+static const char *ft__encoder_name(ft__encoder_builder *e, int which, const char *part)
+{
+    const char *prefix = e->o->prefix ? e->o->prefix : "";
+    if (e->layer < 0) snprintf(e->text[which], sizeof e->text[which], "%s%s", prefix, part);
+    else snprintf(e->text[which], sizeof e->text[which], "%s%s.%d.%s", prefix, e->names->layers,
+                  e->layer, part);
+    return e->text[which];
+}
+
+static ft_node ft__encoder_linear(ft__encoder_builder *e, const char *part, ft_node x, int features)
+{
+    ft_linear_options none;
+    memset(&none, 0, sizeof none);
+    return ft_linear(e->m, ft__encoder_name(e, 0, part), x, features, none);
+}
+
+static ft_node ft__encoder_norm(ft__encoder_builder *e, const char *part, ft_node x)
+{
+    ft_layer_norm_options norm;
+    norm.eps = e->o->norm_eps > 0 ? e->o->norm_eps : e->names->eps;
+    return ft_layer_norm(e->m, ft__encoder_name(e, 0, part), x, norm);
+}
+
+/* Drops single numbers after a part. */
+static ft_node ft__encoder_dropout(ft__encoder_builder *e, const char *part, ft_node x)
+{
+    char name[300];
+    ft_dropout_options o;
+    memset(&o, 0, sizeof o);
+    o.probability = e->o->dropout;
+    snprintf(name, sizeof name, "%s.dropout", ft__encoder_name(e, 0, part));
+    return o.probability == 0 ? x : ft_dropout(e->m, name, x, o);
+}
+
+/* norm(x + dropout(linear(inner))) */
+static ft_node ft__encoder_residual(ft__encoder_builder *e, const char *linear, const char *norm,
+                                    ft_node x, ft_node inner)
+{
+    char name[300];
+    inner = ft__encoder_linear(e, linear, inner, e->o->hidden);
+    inner = ft__encoder_dropout(e, linear, inner);
+    snprintf(name, sizeof name, "%s.residual", ft__encoder_name(e, 0, linear));
+    return ft__encoder_norm(e, norm, ft_add(e->m, name, inner, x));
+}
+
+/* `kind` as a config.json calls it: "gelu_new" is the approximation by tanh. */
+static ft_node ft__encoder_activation(ft__encoder_builder *e, const char *kind, const char *part,
+                                      ft_node x)
+{
+    char name[300];
+    ft_activation_options o;
+    memset(&o, 0, sizeof o);
+    o.tanh_approximation = !strcmp(kind, "gelu_new") || !strcmp(kind, "gelu_pytorch_tanh");
+    snprintf(name, sizeof name, "%s.activation", ft__encoder_name(e, 0, part));
+    return ft_activation(e->m, o.tanh_approximation ? "gelu" : kind, name, x, o);
+}
+
+/* x [N, L, hidden] -> the same. */
+static ft_node ft__encoder_layer(ft__encoder_builder *e, ft_node x)
+{
+    const ft__encoder_names *n = e->names;
+    const char *kind = e->o->activation ? e->o->activation : "gelu";
+    ft_attention_options attention;
+    ft_node q, k, v, inner;
+    memset(&attention, 0, sizeof attention);
+    attention.heads = e->o->heads;
+    attention.lengths = e->lengths;
+    q = ft__encoder_linear(e, n->query, x, e->o->hidden);
+    k = ft__encoder_linear(e, n->key, x, e->o->hidden);
+    v = ft__encoder_linear(e, n->value, x, e->o->hidden);
+    inner = ft_attention(e->m, ft__encoder_name(e, 0, "attention"), q, k, v, attention);
+    x = ft__encoder_residual(e, n->output, n->norm, x, inner);
+    inner = ft__encoder_linear(e, n->up, x, e->o->feed_forward);
+    inner = ft__encoder_activation(e, kind, n->up, inner);
+    return ft__encoder_residual(e, n->down, n->last_norm, x, inner);
+}
+
+/* Adds the first row of the table of token types, that of a single text. */
+static ft_node ft__encoder_type(ft__encoder_builder *e, ft_node x)
+{
+    static const float first[] = {1, 0, 0, 0, 0, 0, 0, 0};
+    int size[2] = {1, 0};
+    ft_matmul_options none;
+    ft_parameter_options p;
+    ft_node row, weight;
+    memset(&none, 0, sizeof none);
+    memset(&p, 0, sizeof p);
+    size[1] = p.size[0] = e->o->token_types;
+    p.size[1] = e->o->hidden;
+    p.initialiser = FT_INIT_KAIMING_NORMAL;
+    p.fan_out = 2; /* N(0, 1), as PyTorch's embedding */
+    weight = ft_parameter(e->m, ft__encoder_name(e, 0, "embeddings.token_type_embeddings.weight"),
+                          p);
+    row = ft_constant(e->m, ft__encoder_name(e, 0, "embeddings.token_type"), 2, size, first);
+    row = ft_matmul(e->m, ft__encoder_name(e, 0, "embeddings.token_type_row"), row, weight, none);
+    return ft_add(e->m, ft__encoder_name(e, 0, "embeddings.with_type"), x, row);
+}
+
+/* tokens [N, L] -> [N, L, hidden], normalised. */
+static ft_node ft__encoder_embeddings(ft__encoder_builder *e)
+{
+    ft_embedding_options words;
+    ft_positions_options positions;
+    ft_node x = ft__tokens_input(e->m, "tokens", true);
+    memset(&words, 0, sizeof words);
+    memset(&positions, 0, sizeof positions);
+    positions.first = e->names->first;
+    x = ft_embedding(e->m, ft__encoder_name(e, 0, "embeddings.word_embeddings"), x, e->o->words,
+                     e->o->hidden, words);
+    x = ft_positions(e->m, ft__encoder_name(e, 0, "embeddings.position_embeddings"), x,
+                     e->o->positions, positions);
+    if (e->o->token_types > 0) x = ft__encoder_type(e, x);
+    x = ft__encoder_norm(e, "embeddings.LayerNorm", x);
+    return ft__encoder_dropout(e, "embeddings", x);
+}
+
+/* hidden states [N, L, hidden] -> logits [N, classes] */
+static ft_node ft__encoder_head(ft__encoder_builder *e, ft_node x)
+{
+    ft_step_pool_options pool;
+    ft_linear_options none;
+    bool first = e->o->pooling == FT_POOL_FIRST || e->o->dense_head;
+    memset(&pool, 0, sizeof pool);
+    memset(&none, 0, sizeof none);
+    pool.kind = first ? FT_POOL_FIRST : e->o->pooling == FT_POOL_LAST ? FT_POOL_MEAN
+                                                                      : e->o->pooling;
+    x = ft_step_pool(e->m, "pooled", x, e->lengths, pool);
+    if (e->o->dense_head) { /* BERT's is part of the encoder, and has its prefix */
+        const char *dense = e->names->dense;
+        if (!strncmp(dense, "pooler", 6)) dense = ft__encoder_name(e, 1, dense);
+        x = ft_linear(e->m, dense, x, e->o->hidden, none);
+        x = ft__encoder_activation(e, e->names->dense_kind, "head", x);
+    }
+    x = ft__encoder_dropout(e, "head", x);
+    return ft_linear(e->m, e->names->head, x, e->o->classes, none);
+}
+
+static ft_status ft__encoder_check(ft__encoder_builder *e)
+{
+    const ft_network_options *o = e->o;
+    ft__context *c = &e->m->context;
+    if (o->heads < 1)
+        return ft__fail(c, FT_INVALID, "%s: weights do not say how many heads attention has: load"
+                        " the folder that has a config.json beside them, or set"
+                        " ft_network_options.heads", e->names->network);
+    if (o->hidden < 1 || o->hidden % o->heads != 0 || o->layers < 1 || o->feed_forward < 1
+        || o->positions <= e->names->first || o->token_types < 0 || o->token_types > 8)
+        return ft__fail(c, FT_INVALID, "%s: %d layers of %d features, %d heads, %d in between, %d"
+                        " positions and %d token types: heads must divide the features, positions"
+                        " be above %d, token types at most 8, the others above 0", e->names->network,
+                        o->layers, o->hidden, o->heads, o->feed_forward, o->positions,
+                        o->token_types, e->names->first);
+    if (e->o->embedding && e->o->embedding != o->hidden)
+        return ft__fail(c, FT_INVALID, "%s: embedding is %d, but must be hidden, %d",
+                        e->names->network, e->o->embedding, o->hidden);
+    return c->status;
+}
+
+static ft_node ft__build_encoder(ft__builder *b, const char *network)
+{
+    ft__encoder_builder e;
+    ft_node x, none = {0};
+    int i;
+    memset(&e, 0, sizeof e);
+    e.m = b->m;
+    e.o = &b->o;
+    e.layer = -1;
+    for (i = 0; i < FT__ENCODERS; ++i)
+        if (!strcmp(ft__encoders[i].network, network)) e.names = &ft__encoders[i];
+    if (b->o.words == 0) b->o.words = 30522;
+    if (b->o.hidden == 0) b->o.hidden = 768;
+    if (b->o.layers == 0) b->o.layers = 12;
+    if (b->o.feed_forward == 0) b->o.feed_forward = 4 * b->o.hidden;
+    if (b->o.positions == 0) b->o.positions = 512 + e.names->first;
+    if (b->o.token_types == 0) b->o.token_types = e.names->types;
+    if (ft__encoder_check(&e) != FT_OK) return none;
+    e.lengths = ft__tokens_input(e.m, "lengths", false);
+    x = ft__encoder_embeddings(&e);
+    for (e.layer = 0; e.layer < b->o.layers && ft__ok(&e.m->context); e.layer += 1)
+        x = ft__encoder_layer(&e, x);
+    e.layer = -1;
+    x = ft__text_end(e.m, ft__encoder_head(&e, x), false);
+    if (ft_max_length(e.m) > b->o.positions - e.names->first || e.m->max_length == 0)
+        ft_set_max_length(e.m, b->o.positions - e.names->first);
+    return x;
+}
+
+static ft_node ft__build_bert(ft__builder *b) { return ft__build_encoder(b, "bert"); }
+static ft_node ft__build_roberta(ft__builder *b) { return ft__build_encoder(b, "roberta"); }
+static ft_node ft__build_distilbert(ft__builder *b) { return ft__build_encoder(b, "distilbert"); }
+
+/* A size of "<prefix><part>", or 0. */
+static int ft__encoder_size(const ft_file *file, const char *rename, const char *prefix,
+                            const char *part, int d)
+{
+    char name[200];
+    snprintf(name, sizeof name, "%s%s", prefix, part);
+    return ft__size_in_file(file, rename, name, d);
+}
+
+/* Sizes from the shapes in a file. The number of heads is in no shape. */
+static bool ft__size_transformer(const ft__encoder_names *n, const ft_file *file,
+                                 const char *rename, const char *prefix, ft_network_options *o)
+{
+    char name[200];
+    int dense;
+    o->words = ft__encoder_size(file, rename, prefix, "embeddings.word_embeddings.weight", 0);
+    o->hidden = ft__encoder_size(file, rename, prefix, "embeddings.word_embeddings.weight", 1);
+    o->positions = ft__encoder_size(file, rename, prefix,
+                                    "embeddings.position_embeddings.weight", 0);
+    o->token_types = ft__encoder_size(file, rename, prefix,
+                                      "embeddings.token_type_embeddings.weight", 0);
+    if (!o->words || !o->hidden || !o->positions || (o->token_types > 0) != (n->types > 0)
+        || (o->token_types == 1) != (n->types == 1)) return false; /* RoBERTa has one type */
+    for (o->layers = 0; o->layers < 10000; o->layers += 1) {
+        snprintf(name, sizeof name, "%s.%d.%s.weight", n->layers, o->layers, n->query);
+        if (!ft__encoder_size(file, rename, prefix, name, 0)) break;
+    }
+    snprintf(name, sizeof name, "%s.0.%s.weight", n->layers, n->up);
+    o->feed_forward = ft__encoder_size(file, rename, prefix, name, 0);
+    snprintf(name, sizeof name, "%s.weight", n->head);
+    if (!o->classes) o->classes = ft__size_in_file(file, rename, name, 0);
+    if (!ft__size_in_file(file, rename, name, 0)) return o->layers > 0;
+    snprintf(name, sizeof name, "%s.weight", n->dense);
+    dense = ft__size_in_file(file, rename, name, 0);
+    o->dense_head = dense > 0 || ft__encoder_size(file, rename, prefix, name, 0) > 0;
+    return o->layers > 0;
+}
+
+static bool ft__matches_encoder(const ft__network *network, const ft_file *file,
+                                const char *rename, ft_network_options *o)
+{
+    const ft__encoder_names *n = ft__encoders;
+    while (strcmp(n->network, network->name) != 0) ++n;
+    o->prefix = n->prefix;
+    if (ft__size_transformer(n, file, rename, o->prefix, o)) return true;
+    o->prefix = "";
+    return ft__size_transformer(n, file, rename, o->prefix, o);
+}
+#endif
+
+/* =============================================================================================
    [SECTION] networks/recognition: The table of networks, and recognition
    ============================================================================================= */
 
 static const ft__network ft__networks[] = {
 #ifndef FINETUNE_NO_RESNET
-    {"resnet18", ft__build_resnet, ft__matches_resnet, 1000, 224, false, {2, 2, 2, 2}},
-    {"resnet34", ft__build_resnet, ft__matches_resnet, 1000, 224, false, {3, 4, 6, 3}},
-    {"resnet50", ft__build_resnet, ft__matches_resnet, 1000, 224, true, {3, 4, 6, 3}},
-    {"resnet20", ft__build_cifar_resnet, ft__matches_cifar_resnet, 10, 32, false, {3, 3, 3, 0}},
-    {"resnet32", ft__build_cifar_resnet, ft__matches_cifar_resnet, 10, 32, false, {5, 5, 5, 0}},
-    {"resnet44", ft__build_cifar_resnet, ft__matches_cifar_resnet, 10, 32, false, {7, 7, 7, 0}},
-    {"resnet56", ft__build_cifar_resnet, ft__matches_cifar_resnet, 10, 32, false, {9, 9, 9, 0}},
+    {"resnet18", ft__build_resnet, ft__matches_resnet, 1000, 224, false, {2, 2, 2, 2}, NULL, NULL},
+    {"resnet34", ft__build_resnet, ft__matches_resnet, 1000, 224, false, {3, 4, 6, 3}, NULL, NULL},
+    {"resnet50", ft__build_resnet, ft__matches_resnet, 1000, 224, true, {3, 4, 6, 3}, NULL, NULL},
+    {"resnet20", ft__build_cifar_resnet, ft__matches_cifar_resnet, 10, 32, false, {3, 3, 3, 0},
+     NULL, NULL},
+    {"resnet32", ft__build_cifar_resnet, ft__matches_cifar_resnet, 10, 32, false, {5, 5, 5, 0},
+     NULL, NULL},
+    {"resnet44", ft__build_cifar_resnet, ft__matches_cifar_resnet, 10, 32, false, {7, 7, 7, 0},
+     NULL, NULL},
+    {"resnet56", ft__build_cifar_resnet, ft__matches_cifar_resnet, 10, 32, false, {9, 9, 9, 0},
+     NULL, NULL},
 #endif
 #ifndef FINETUNE_NO_MOBILENET
-    {"mobilenet_v1", ft__build_mobilenet, ft__matches_mobilenet, 1000, 224, false, {0}},
+    {"mobilenet_v1", ft__build_mobilenet, ft__matches_mobilenet, 1000, 224, false, {0}, NULL, NULL},
 #endif
 #ifndef FINETUNE_NO_KERAS_CNN
-    {"keras_cnn", ft__build_keras_cnn, ft__matches_keras_cnn, 10, 32, false, {0}},
+    {"keras_cnn", ft__build_keras_cnn, ft__matches_keras_cnn, 10, 32, false, {0}, NULL, NULL},
 #endif
 #ifndef FINETUNE_NO_RECURRENT
-    {"char_rnn", ft__build_char_rnn, ft__matches_char_rnn, 2, 32, false, {0}},
-    {"lstm_lm", ft__build_lstm_lm, ft__matches_lstm_lm, 2, 32, false, {0}},
+    {"char_rnn", ft__build_char_rnn, ft__matches_char_rnn, 2, 32, false, {0}, NULL, NULL},
+    {"lstm_lm", ft__build_lstm_lm, ft__matches_lstm_lm, 2, 32, false, {0}, NULL, NULL},
     {"lstm_classifier", ft__build_lstm_classifier, ft__matches_text_classifier, 2, 32, false,
-     {0}},
-    {"gru_classifier", ft__build_gru_classifier, ft__matches_text_classifier, 2, 32, false, {0}},
+     {0}, NULL, NULL},
+    {"gru_classifier", ft__build_gru_classifier, ft__matches_text_classifier, 2, 32, false, {0},
+     NULL, NULL},
 #endif
-    {NULL, NULL, NULL, 0, 0, false, {0}}}; /* so that it is never empty */
+#ifndef FINETUNE_NO_TRANSFORMERS
+    {"bert", ft__build_bert, ft__matches_encoder, 2, 32, false, {0},
+     FT__ENCODER_LACKS, FT__ENCODER_HOLDS},
+    {"roberta", ft__build_roberta, ft__matches_encoder, 2, 32, false, {0},
+     FT__ENCODER_LACKS, FT__ENCODER_HOLDS},
+    {"distilbert", ft__build_distilbert, ft__matches_encoder, 2, 32, false, {0},
+     FT__ENCODER_LACKS, FT__ENCODER_HOLDS},
+#endif
+    {NULL, NULL, NULL, 0, 0, false, {0}, NULL, NULL}}; /* so that it is never empty */
 
 enum { FT__NETWORKS = sizeof ft__networks / sizeof ft__networks[0] - 1 };
 
@@ -30456,6 +30830,8 @@ static ft_status ft__recognise(ft_model *m, ft_file *file, const char *rename, c
             if (!ft__networks[i].matches(&ft__networks[i], file, rename, &o)) continue;
             *name = ft__networks[i].name;
             *options = o;
+            file->may_lack = ft__networks[i].may_lack;
+            file->may_hold = ft__networks[i].may_hold;
             ft__say_prefix(file);
             return FT_OK;
         }
@@ -30469,6 +30845,207 @@ static ft_status ft__recognise(ft_model *m, ft_file *file, const char *rename, c
                     " has %d tensors: %s ...", file->path, ft__network_names(names, sizeof names),
                     ft_file_count(file), first.text);
 }
+
+/* =============================================================================================
+   [SECTION] networks/configs: Folders as Hugging Face writes them
+   A folder has config.json (what the shapes of weights do not say), the weights in
+   model.safetensors or pytorch_model.bin, tokenizer.json or vocab.txt, and, from
+   sentence-transformers, 1_Pooling/config.json. A field of config.json that changes the result and
+   is not implemented is an error that names it.
+   ============================================================================================= */
+/* The path of the first of these files that a folder has; NULL: none. Released by the caller. */
+static char *ft__first_in_folder(ft__context *c, const char *folder, const char *const *names)
+{
+    for (; *names; ++names) {
+        char *path = ft__join_path(c, folder, *names);
+        if (path && ft__file_exists(c, path)) return path;
+        ft__release(c, path);
+    }
+    return NULL;
+}
+
+/* The JSON of a file in a folder; NULL if there is none, or with an error. */
+static ft__json *ft__folder_json(ft__context *c, const char *folder, const char *name)
+{
+    const char *names[2] = {NULL, NULL};
+    unsigned char *content = NULL;
+    ft__json *json = NULL;
+    char *path;
+    size_t bytes;
+    names[0] = name;
+    path = ft__first_in_folder(c, folder, names);
+    if (path) content = ft__read_file(c, path, &bytes);
+    if (content) json = ft__json_parse(c, (const char *)content, bytes);
+    if (content && !json && ft__ok(c)) ft__fail(c, FT_FORMAT, "%s: not JSON", path);
+    ft__release(c, content);
+    ft__release(c, path);
+    return json;
+}
+
+#ifndef FINETUNE_NO_TRANSFORMERS
+/* A field of config.json: which option it sets, or the only value that is implemented. */
+typedef struct ft__config_field {
+    const char *name;       /* bert's, roberta's ... */
+    const char *other;      /* ... and distilbert's, NULL: the same */
+    size_t offset;          /* in ft_network_options */
+    char kind;              /* 'i' int, 'f' float */
+} ft__config_field;
+
+#define FT__CONFIG(name, other, option, kind)                                                     \
+    {name, other, offsetof(ft_network_options, option), kind}
+
+static const ft__config_field ft__config_fields[] = {
+    FT__CONFIG("num_attention_heads", "n_heads", heads, 'i'),
+    FT__CONFIG("layer_norm_eps", NULL, norm_eps, 'f'),
+    FT__CONFIG("hidden_dropout_prob", "dropout", dropout, 'f')};
+
+static void ft__config_number(ft__context *c, const ft__json *json, const char *folder,
+                              const ft__config_field *field, ft_network_options *o)
+{
+    int value = ft__json_member(json, 0, field->name);
+    double number = 0;
+    char *to = (char *)o + field->offset;
+    if (value < 0 && field->other) value = ft__json_member(json, 0, field->other);
+    if (value < 0 || ft__json_at(json, value, '0')) return;
+    if (!ft__json_double(json, value, &number) || !(number >= 0 && number < 1e6)) {
+        ft__fail(c, FT_FORMAT, "%s/config.json: %s is not a number from 0 to 10^6", folder,
+                 json->values[value].key);
+        return;
+    }
+    if (field->kind == 'f' && *(float *)(void *)to == 0) *(float *)(void *)to = (float)number;
+    if (field->kind == 'i' && *(int *)(void *)to == 0) *(int *)(void *)to = (int)number;
+}
+
+/* Refuses fields with another value than the implemented one; absent and null are that one. */
+static void ft__config_refuse(ft__context *c, const ft__json *json, const char *folder)
+{
+    static const char *const only[][2] = {
+        {"position_embedding_type", "absolute"}, {"is_decoder", "false"},
+        {"add_cross_attention", "false"}, {"chunk_size_feed_forward", "0"},
+        {"sinusoidal_pos_embds", ""}, {"problem_type", "single_label_classification"}};
+    size_t i;
+    for (i = 0; i < sizeof only / sizeof only[0]; ++i) {
+        int value = ft__json_member(json, 0, only[i][0]);
+        const char *text = ft__json_string(json, value), *want = only[i][1];
+        int64_t number = 1;
+        bool fits = value < 0 || !*want || ft__json_at(json, value, '0')
+            || (text && !strcmp(text, want))
+            || (!strcmp(want, "false") && ft__json_at(json, value, 'f'))
+            || (!strcmp(want, "0") && ft__json_int(json, value, &number) && number == 0);
+        if (!fits)
+            ft__fail(c, FT_UNSUPPORTED, "%s/config.json: %s is %s; only %s is supported", folder,
+                     only[i][0], text ? text : "another value", want);
+    }
+}
+
+static const char *ft__config_activation(ft__context *c, const ft__json *json, const char *folder)
+{
+    static const char *const known[] = {"gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "silu",
+                                        "tanh", "mish"};
+    int value = ft__json_member(json, 0, "hidden_act");
+    const char *kind;
+    size_t i;
+    if (value < 0) value = ft__json_member(json, 0, "activation");
+    kind = ft__json_string(json, value);
+    if (value < 0) return NULL;
+    for (i = 0; kind && i < sizeof known / sizeof known[0]; ++i)
+        if (!strcmp(kind, known[i])) return known[i];
+    ft__fail(c, FT_UNSUPPORTED, "%s/config.json: %s is %s; it must be gelu, gelu_new, relu, silu,"
+             " tanh or mish", folder, json->values[value].key, kind ? kind : "not a text");
+    return NULL;
+}
+
+/* Sets what config.json says and the caller left open. */
+static void ft__read_config(ft__context *c, const char *folder, const ft__json *json,
+                            ft_load_options *o)
+{
+    const char *type = ft__json_string(json, ft__json_member(json, 0, "model_type"));
+    size_t i;
+    int k = 0;
+    while (k < FT__ENCODERS && (!type || strcmp(type, ft__encoders[k].network) != 0)) ++k;
+    if (k == FT__ENCODERS) {
+        ft__fail(c, FT_UNSUPPORTED, "%s/config.json: model_type is %s; it must be bert, roberta or"
+                 " distilbert", folder, type ? type : "missing");
+        return;
+    }
+    if (!o->architecture) o->architecture = ft__encoders[k].network;
+    ft__config_refuse(c, json, folder);
+    for (i = 0; i < sizeof ft__config_fields / sizeof ft__config_fields[0]; ++i)
+        ft__config_number(c, json, folder, &ft__config_fields[i], &o->network);
+    if (!o->network.activation) o->network.activation = ft__config_activation(c, json, folder);
+}
+
+/* What sentence-transformers pools; both spellings of its versions. */
+static void ft__read_pooling(ft__context *c, const char *folder, ft_load_options *o)
+{
+    static const struct { const char *mode, *old; ft_step_pooling kind; } modes[] = {
+        {"mean", "pooling_mode_mean_tokens", FT_POOL_MEAN},
+        {"max", "pooling_mode_max_tokens", FT_POOL_MAX},
+        {"cls", "pooling_mode_cls_token", FT_POOL_FIRST}};
+    ft__json *json = ft__folder_json(c, folder, "1_Pooling/config.json");
+    const char *mode;
+    size_t i;
+    int found = 0;
+    if (!json) return;
+    mode = ft__json_string(json, ft__json_member(json, 0, "pooling_mode"));
+    for (i = 0; i < sizeof modes / sizeof modes[0]; ++i)
+        if ((mode && !strcmp(mode, modes[i].mode))
+            || ft__json_true(json, ft__json_member(json, 0, modes[i].old))) {
+            if (o->network.pooling == FT_POOL_LAST) o->network.pooling = modes[i].kind;
+            found += 1;
+        }
+    if (found != 1)
+        ft__fail(c, FT_UNSUPPORTED, "%s/1_Pooling/config.json: the pooling must be one of mean, max"
+                 " and cls", folder);
+    ft__json_free(c, json);
+}
+
+/* ---- Class names ---- */
+
+/* The names in id2label, unless they are LABEL_0 and so on; the head must have been in the file. */
+static void ft__read_labels(ft_model *m, const ft__json *json)
+{
+    int labels = ft__json_member(json, 0, "id2label"), count = ft__json_count(json, labels), i;
+    const char **names;
+    char number[16];
+    if (count < 1 || count != ft_class_count(m)) return;
+    names = (const char **)ft__allocate(&m->context, (size_t)count, sizeof *names);
+    for (i = 0; names && i < count; ++i) {
+        snprintf(number, sizeof number, "%d", i);
+        names[i] = ft__json_string(json, ft__json_member(json, labels, number));
+        if (!names[i] || !strncmp(names[i], "LABEL_", 6)) break;
+    }
+    if (names && i == count) ft_set_class_names(m, count, names);
+    ft__release(&m->context, (void *)(uintptr_t)names);
+}
+
+/* ---- The tokeniser ---- */
+
+/* Gives the model the tokeniser of the folder, if it has one. */
+static void ft__folder_tokenizer(ft_model *m, const char *folder)
+{
+#ifndef FINETUNE_NO_TEXT
+    static const char *const names[] = {"tokenizer.json", "vocab.txt", "vocab.json", NULL};
+    ft__context *c = &m->context;
+    ft_tokenizer_options options;
+    ft__json *json = ft__folder_json(c, folder, "tokenizer_config.json");
+    char *path = ft__first_in_folder(c, folder, names);
+    int lower = json ? ft__json_member(json, 0, "do_lower_case") : -1, most;
+    int64_t longest = 0;
+    memset(&options, 0, sizeof options);
+    options.cased = lower >= 0 && ft__json_at(json, lower, 'f');
+    if (path && ft__ok(c)) ft_set_tokenizer(m, ft_tokenizer_load(m, path, options));
+    most = ft_max_length(m);
+    if (json && ft__json_int(json, ft__json_member(json, 0, "model_max_length"), &longest)
+        && longest > 0 && longest < most) ft_set_max_length(m, (int)longest);
+    ft__release(c, path);
+    ft__json_free(c, json);
+#else
+    (void)m;
+    (void)folder;
+#endif
+}
+#endif
 
 /* =============================================================================================
    [SECTION] data/feature_files: Files of cached rows
@@ -35660,19 +36237,6 @@ static void ft__read_text_folder(ft__texts *t, const char *path)
     ft__listing_free(&listing);
 }
 
-static void ft__pass_over(void *user, const char *name, bool is_folder)
-{
-    (void)user;
-    (void)name;
-    (void)is_folder;
-}
-
-static bool ft__is_folder(const ft__context *c, const char *path)
-{
-    const ft_files *files = &c->desc.files;
-    return files->list && files->list(files->user, path, ft__pass_over, NULL);
-}
-
 /* ---- Classes ---- */
 static bool ft__class_less(const void *context, int a, int b)
 {
@@ -35754,12 +36318,14 @@ static void ft__tokenize_texts(ft__texts *t, ft_tokenizer *tokenizer, int longes
         const char *text = ft__one_text(t, i);
         ft_tokenize_options special = {true};
         ft_tokens tokens = ft_tokenize(tokenizer, text, strlen(text), special);
-        int count = tokens.count < longest ? tokens.count : longest, k;
+        int k;
         cut += tokens.count > longest;
-        for (k = 0; k < count; ++k) ft__ids_add(&t->ids, tokens.ids[k]);
-        if (count == 0) ft__ids_add(&t->ids, tokenizer->unknown > 0 ? tokenizer->unknown : 0);
+        ft__cut_tokens(tokenizer, &tokens, longest);
+        for (k = 0; k < tokens.count; ++k) ft__ids_add(&t->ids, tokens.ids[k]);
+        if (tokens.count == 0)
+            ft__ids_add(&t->ids, tokenizer->unknown > 0 ? tokenizer->unknown : 0);
         t->ids_start[i + 1] = t->ids.count;
-        if (count > t->longest) t->longest = count;
+        if (tokens.count > t->longest) t->longest = tokens.count;
     }
     if (t->longest < 1) t->longest = 1;
     if (cut && ft__ok(c))
@@ -37446,14 +38012,6 @@ static ft_status ft__checkpoint_write(ft__fit *f)
     return c->status;
 }
 
-static bool ft__file_exists(const ft__context *c, const char *path)
-{
-    const ft_files *files = &c->desc.files;
-    void *file = files->open(files->user, path, false);
-    if (file) files->close(files->user, file);
-    return file != NULL;
-}
-
 /* Opens a checkpoint and its description; returns false without an error if there is none. */
 static bool ft__checkpoint_open(ft_model *m, const char *path, ft_file **file, ft__json **json)
 {
@@ -38819,7 +39377,7 @@ static int ft__predict_text(ft_model *m, const char *text, size_t bytes, ft_pred
     if (tokens.count > ft_max_length(m)) { /* cut as in ft_texts */
         ft__log(&m->context, "the text has %d tokens: only the first %d are read (max_length)",
                 tokens.count, ft_max_length(m));
-        tokens.count = ft_max_length(m);
+        ft__cut_tokens(m->tokenizer, &tokens, ft_max_length(m));
     }
     logits = ft__next_logits(m, tokens.ids, tokens.count, "ft_predict_text");
     if (logits && m->nodes[m->output.id - 1].shape.rank != 2)
@@ -39221,7 +39779,7 @@ static ft_status ft__load_opened(ft_model *m, ft_file *file, const char *path,
     ft__keep_notes(m, file);
     if (ft__load_weights(m, file, path, options.weights) != FT_OK) return c->status;
     for (i = 0; i < m->node_count; ++i) /* weights that the file lacks, if that is allowed */
-        if (ft__is_weight(&m->nodes[i]) && !m->nodes[i].loaded)
+        if (ft__is_weight(&m->nodes[i]) && !ft__is_constant(&m->nodes[i]) && !m->nodes[i].loaded)
             ft__initialise_node(m, &m->nodes[i]);
     if (ft__ok(c) && classes > 0 && classes != ft_class_count(m)) {
         ft__log(c, "%s: its head of %d classes is replaced by a new one for the %d of"
@@ -39231,21 +39789,55 @@ static ft_status ft__load_opened(ft_model *m, ft_file *file, const char *path,
     return c->status;
 }
 
+static ft_status ft__load_file(ft_model *m, const char *path, ft_load_options options)
+{
+    ft_file *file = ft_file_open(m, path, options.weights);
+    if (!file) return m->context.status;
+    ft__find_prefix(file);
+    ft__say_unused_rules(file, options.weights.rename);
+    ft__load_opened(m, file, file->path, options);
+    ft_file_close(file);
+    return m->context.status;
+}
+
+/* Loads a folder of Hugging Face's: see networks/configs. */
+static ft_status ft__load_folder(ft_model *m, const char *folder, ft_load_options options)
+{
+    ft__context *c = &m->context;
+#ifndef FINETUNE_NO_TRANSFORMERS
+    static const char *const weights[] = {"model.safetensors", "pytorch_model.bin", NULL};
+    ft__json *json = ft__folder_json(c, folder, "config.json");
+    char *path = json ? ft__first_in_folder(c, folder, weights) : NULL;
+    if (!json) ft__fail(c, FT_FORMAT, "%s: a folder without a config.json: the path of a weights"
+                        " file is expected", folder);
+    else if (!path) ft__fail(c, FT_IO, "%s: neither model.safetensors nor pytorch_model.bin is"
+                             " there; weights in several files are not supported", folder);
+    if (ft__ok(c)) ft__read_config(c, folder, json, &options);
+    if (ft__ok(c)) ft__read_pooling(c, folder, &options);
+    if (ft__ok(c)) ft__load_file(m, path, options);
+    if (ft__ok(c) && !options.network.classes) ft__read_labels(m, json);
+    if (ft__ok(c)) ft__folder_tokenizer(m, folder);
+    ft__release(c, path);
+    ft__json_free(c, json);
+    return c->status;
+#else
+    (void)options;
+    return ft__fail(c, FT_UNSUPPORTED, "%s: a folder of Hugging Face's is not supported by this"
+                    " build (FINETUNE_NO_TRANSFORMERS)", folder);
+#endif
+}
+
 ft_status ft_load(ft_model *m, const char *path, ft_load_options options)
 {
     ft__context *c;
-    ft_file *file;
     if (!ft__usable(m)) return ft__status_of(m);
     c = &m->context;
     if (m->node_count > 0)
         return ft__fail(c, FT_INVALID, "ft_load: the model already has a network; use"
                         " ft_load_weights to load weights into it");
-    file = ft_file_open(m, path, options.weights);
-    if (!file) return c->status;
-    ft__find_prefix(file);
-    ft__say_unused_rules(file, options.weights.rename);
-    ft__load_opened(m, file, file->path, options);
-    ft_file_close(file);
+    if (path && !options.weights.memory && ft__is_folder(c, path))
+        ft__load_folder(m, path, options);
+    else ft__load_file(m, path, options);
     if (!ft__ok(c)) ft__clear_graph(m); /* leave no half-built network */
     return c->status;
 }

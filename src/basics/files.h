@@ -362,3 +362,11 @@ static unsigned char *ft__read_file(ft__context *c, const char *path, size_t *by
     *bytes = (size_t)size;
     return content;
 }
+
+static bool ft__file_exists(const ft__context *c, const char *path)
+{
+    const ft_files *files = &c->desc.files;
+    void *file = files->open(files->user, path, false);
+    if (file) files->close(files->user, file);
+    return file != NULL;
+}

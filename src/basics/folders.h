@@ -108,3 +108,16 @@ static bool ft__listing_read(ft__context *c, ft__listing *listing, const char *p
         ft__log_left_out(c, path, &listing->hidden, "hidden file", "hidden files");
     return ft__ok(c);
 }
+
+static void ft__pass_over(void *user, const char *name, bool is_folder)
+{
+    (void)user;
+    (void)name;
+    (void)is_folder;
+}
+
+static bool ft__is_folder(const ft__context *c, const char *path)
+{
+    const ft_files *files = &c->desc.files;
+    return files->list && files->list(files->user, path, ft__pass_over, NULL);
+}

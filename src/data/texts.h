@@ -156,19 +156,6 @@ static void ft__read_text_folder(ft__texts *t, const char *path)
     ft__listing_free(&listing);
 }
 
-static void ft__pass_over(void *user, const char *name, bool is_folder)
-{
-    (void)user;
-    (void)name;
-    (void)is_folder;
-}
-
-static bool ft__is_folder(const ft__context *c, const char *path)
-{
-    const ft_files *files = &c->desc.files;
-    return files->list && files->list(files->user, path, ft__pass_over, NULL);
-}
-
 /* ---- Classes ---- */
 static bool ft__class_less(const void *context, int a, int b)
 {
@@ -250,12 +237,14 @@ static void ft__tokenize_texts(ft__texts *t, ft_tokenizer *tokenizer, int longes
         const char *text = ft__one_text(t, i);
         ft_tokenize_options special = {true};
         ft_tokens tokens = ft_tokenize(tokenizer, text, strlen(text), special);
-        int count = tokens.count < longest ? tokens.count : longest, k;
+        int k;
         cut += tokens.count > longest;
-        for (k = 0; k < count; ++k) ft__ids_add(&t->ids, tokens.ids[k]);
-        if (count == 0) ft__ids_add(&t->ids, tokenizer->unknown > 0 ? tokenizer->unknown : 0);
+        ft__cut_tokens(tokenizer, &tokens, longest);
+        for (k = 0; k < tokens.count; ++k) ft__ids_add(&t->ids, tokens.ids[k]);
+        if (tokens.count == 0)
+            ft__ids_add(&t->ids, tokenizer->unknown > 0 ? tokenizer->unknown : 0);
         t->ids_start[i + 1] = t->ids.count;
-        if (count > t->longest) t->longest = count;
+        if (tokens.count > t->longest) t->longest = tokens.count;
     }
     if (t->longest < 1) t->longest = 1;
     if (cut && ft__ok(c))

@@ -33,6 +33,8 @@ struct ft_file {
     const char *state_dict;     /* PyTorch: ft_weights_options.state_dict */
     char prefix[128];           /* that all names share, and ... */
     size_t skip;                /* ... how much of it is skipped: see formats/weights */
+    const char *may_lack, *may_hold; /* globs of the network that it was recognised as, or NULL:
+                                   weights that it need not have, and other tensors */
 };
 
 static bool ft__file_reserve(ft_file *file, int capacity)

@@ -318,8 +318,12 @@ static ft_status ft__load_value(ft_model *m, ft_file *file, int index, ft__node 
     return ft__store(m, node, type);
 }
 
+/* What does not fit: weights without a tensor, and the other way round. The last two are allowed by
+   the network that the file was recognised as. */
+typedef struct ft__misfits { ft__list missing, unexpected, mismatched, added, unused; } ft__misfits;
+
 static void ft__load_one(ft_model *m, ft_file *file, int index, ft_weights_options options,
-                         ft__list *unexpected, ft__list *mismatched)
+                         ft__misfits *lists)
 {
     ft_tensor_info info = ft_file_tensor(file, index);
     char name[512], detail[176], has[80], wants[80];
@@ -327,13 +331,14 @@ static void ft__load_one(ft_model *m, ft_file *file, int index, ft_weights_optio
     if (!node) {
         ft__renamed(options.rename, ft__shown_name(file, index), name, sizeof name);
         if (!ft__is_counter(name) && !ft__is_count(name) && !ft__is_scale(file, index))
-            ft__list_add(unexpected, name, ft__shape_text(&info.shape, has));
+            ft__list_add(ft__glob(file->may_hold, name) ? &lists->unused : &lists->unexpected, name,
+                         ft__shape_text(&info.shape, has));
         return;
     }
     if (!ft__same_sizes(&info.shape, &node->shape)) {
         snprintf(detail, sizeof detail, "%s instead of %s", ft__shape_text(&info.shape, has),
                  ft__shape_text(&node->shape, wants));
-        ft__list_add(mismatched, node->name, detail);
+        ft__list_add(&lists->mismatched, node->name, detail);
         return;
     }
     if (node->loaded)
@@ -374,8 +379,39 @@ static void ft__log_allowed(const ft__context *c, const char *path, const char *
                             const ft__list *list)
 {
     if (list->count > 0 && ft__ok(c))
-        ft__log(c, "%s: %d %s, which is allowed: %s%s", path, list->count, what, list->text,
+        ft__log(c, "%s: %d %s: %s%s", path, list->count, what, list->text,
                 list->count > 8 ? ", ..." : "");
+}
+
+/* Fails for what does not fit and is not allowed; says the rest. */
+static ft_status ft__check_misfits(ft_model *m, ft_file *file, const char *path,
+                                   const ft_weights_options *o, const ft__misfits *lists)
+{
+    ft__context *c = &m->context;
+    char suggested[400];
+    if (lists->mismatched.count && !o->allow_mismatched)
+        return ft__fail(c, FT_MISMATCH, "%s: %d tensors have another shape than in the network:"
+                        " %s%s", path, lists->mismatched.count, lists->mismatched.text,
+                        lists->mismatched.count > 8 ? ", ..." : "");
+    if (lists->missing.count - (o->allow_mismatched ? lists->mismatched.count : 0) > 0
+        && !o->allow_missing)
+        return ft__fail(c, FT_MISMATCH, "%s: %d tensors of the network are missing: %s%s%s", path,
+                        lists->missing.count, lists->missing.text,
+                        lists->missing.count > 8 ? ", ..." : "",
+                        ft__suggest_rename(m, file, suggested));
+    if (lists->unexpected.count && !o->allow_unexpected)
+        return ft__fail(c, FT_MISMATCH, "%s: %d tensors are not in the network: %s%s", path,
+                        lists->unexpected.count, lists->unexpected.text,
+                        lists->unexpected.count > 8 ? ", ..." : "");
+    ft__log_allowed(c, path, "tensors of another shape are skipped, which is allowed",
+                    &lists->mismatched);
+    ft__log_allowed(c, path, "tensors of the network are missing, which is allowed",
+                    &lists->missing);
+    ft__log_allowed(c, path, "tensors are not in the network, which is allowed",
+                    &lists->unexpected);
+    ft__log_allowed(c, path, "tensors of the network are new, and must be trained", &lists->added);
+    ft__log_allowed(c, path, "tensors have no use in the network", &lists->unused);
+    return c->status;
 }
 
 /* Reads all weights of an opened file; `path` is for messages. */
@@ -383,12 +419,10 @@ static ft_status ft__load_weights(ft_model *m, ft_file *file, const char *path,
                                   ft_weights_options options)
 {
     ft__context *c = &m->context;
-    ft__list missing, unexpected, mismatched;
-    char wants[80], suggested[400], *tied;
+    ft__misfits lists;
+    char wants[80], *tied;
     int i;
-    memset(&missing, 0, sizeof missing);
-    memset(&unexpected, 0, sizeof unexpected);
-    memset(&mismatched, 0, sizeof mismatched);
+    memset(&lists, 0, sizeof lists);
     ft__host_takes_weights(c, true);
     if (options.keep_types && c->device)
         ft__log(c, "%s: keep_types has no effect on a device: its weights are float32", path);
@@ -397,28 +431,14 @@ static ft_status ft__load_weights(ft_model *m, ft_file *file, const char *path,
     tied = (char *)ft__allocate(c, (size_t)file->count + 1, 1);
     if (tied) ft__mark_tied(m, file, options.rename, tied);
     for (i = 0; i < ft_file_count(file) && ft__ok(c); ++i)
-        if (!tied[i]) ft__load_one(m, file, i, options, &unexpected, &mismatched);
+        if (!tied[i]) ft__load_one(m, file, i, options, &lists);
     ft__release(c, tied);
     for (i = 0; i < m->node_count; ++i) {
         const ft__node *node = &m->nodes[i];
         if (ft__is_weight(node) && !ft__is_constant(node) && !node->loaded)
-            ft__list_add(&missing, node->name, ft__shape_text(&node->shape, wants));
+            ft__list_add(ft__glob(file->may_lack, node->name) ? &lists.added : &lists.missing,
+                         node->name, ft__shape_text(&node->shape, wants));
     }
     m->weights_version += 1;
-    if (mismatched.count && !options.allow_mismatched)
-        return ft__fail(c, FT_MISMATCH, "%s: %d tensors have another shape than in the network:"
-                        " %s%s", path, mismatched.count, mismatched.text,
-                        mismatched.count > 8 ? ", ..." : "");
-    if (missing.count - (options.allow_mismatched ? mismatched.count : 0) > 0
-        && !options.allow_missing)
-        return ft__fail(c, FT_MISMATCH, "%s: %d tensors of the network are missing: %s%s%s", path,
-                        missing.count, missing.text, missing.count > 8 ? ", ..." : "",
-                        ft__suggest_rename(m, file, suggested));
-    if (unexpected.count && !options.allow_unexpected)
-        return ft__fail(c, FT_MISMATCH, "%s: %d tensors are not in the network: %s%s", path,
-                        unexpected.count, unexpected.text, unexpected.count > 8 ? ", ..." : "");
-    ft__log_allowed(c, path, "tensors of another shape are skipped", &mismatched);
-    ft__log_allowed(c, path, "tensors of the network are missing", &missing);
-    ft__log_allowed(c, path, "tensors are not in the network", &unexpected);
-    return c->status;
+    return ft__check_misfits(m, file, path, &options, &lists);
 }

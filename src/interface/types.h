@@ -365,7 +365,21 @@ typedef struct ft_network_options {
     ft_step_pooling pooling;/* classifiers: default the last step */
     bool tied;              /* lstm_lm: the decoder's weight is the embedding's; needs hidden ==
                                embedding */
-    float dropout;          /* locked, after the embedding and each layer; default 0 */
+    float dropout;          /* locked, after the embedding and each layer; default 0. Transformers:
+                               of single numbers, after the embeddings and each sublayer */
+    /* Transformers (hidden: default 768; layers: 12): */
+    int heads;              /* of attention; required, unless a config.json says it */
+    int feed_forward;       /* features between a layer's linear layers; default 4 * hidden */
+    int positions;          /* rows of the table of positions; default 512, roberta: 514 */
+    int token_types;        /* rows of that table; default bert 2, roberta 1, distilbert 0 */
+    float norm_eps;         /* of the layer norms; default 1e-12, roberta: 1e-5 */
+    const char *activation; /* between those layers, as in ft_activation, or "gelu_new", GELU's
+                               approximation by tanh; default "gelu" */
+    bool dense_head;        /* the class token, then a linear layer and an activation before the
+                               last linear layer, as Hugging Face's ...ForSequenceClassification.
+                               Default: `pooling`, whose default is the mean here (FT_POOL_LAST
+                               stands for it), then one linear layer */
+    const char *prefix;     /* of the encoder's names, such as "bert."; default "" */
 } ft_network_options;
 
 typedef struct ft_tokenizer ft_tokenizer; /* converts text to numbers and back */

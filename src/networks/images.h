@@ -40,6 +40,8 @@ struct ft__network {
     int classes, image_size;
     bool bottleneck;
     int blocks[4];
+    const char *may_lack;   /* glob: weights that a file need not have: the head of a new task */
+    const char *may_hold;   /* glob: tensors of a file that the network has no use for */
 };
 
 /* The index of the tensor that has this name after renaming, or -1. */

@@ -9,6 +9,7 @@
 #include "text/without_text.h"
 #include "networks/images.h"
 #include "networks/text.h"
+#include "networks/encoders.h"
 
 /* =============================================================================================
    [SECTION] networks/recognition: The table of networks, and recognition
@@ -16,28 +17,41 @@
 
 static const ft__network ft__networks[] = {
 #ifndef FINETUNE_NO_RESNET
-    {"resnet18", ft__build_resnet, ft__matches_resnet, 1000, 224, false, {2, 2, 2, 2}},
-    {"resnet34", ft__build_resnet, ft__matches_resnet, 1000, 224, false, {3, 4, 6, 3}},
-    {"resnet50", ft__build_resnet, ft__matches_resnet, 1000, 224, true, {3, 4, 6, 3}},
-    {"resnet20", ft__build_cifar_resnet, ft__matches_cifar_resnet, 10, 32, false, {3, 3, 3, 0}},
-    {"resnet32", ft__build_cifar_resnet, ft__matches_cifar_resnet, 10, 32, false, {5, 5, 5, 0}},
-    {"resnet44", ft__build_cifar_resnet, ft__matches_cifar_resnet, 10, 32, false, {7, 7, 7, 0}},
-    {"resnet56", ft__build_cifar_resnet, ft__matches_cifar_resnet, 10, 32, false, {9, 9, 9, 0}},
+    {"resnet18", ft__build_resnet, ft__matches_resnet, 1000, 224, false, {2, 2, 2, 2}, NULL, NULL},
+    {"resnet34", ft__build_resnet, ft__matches_resnet, 1000, 224, false, {3, 4, 6, 3}, NULL, NULL},
+    {"resnet50", ft__build_resnet, ft__matches_resnet, 1000, 224, true, {3, 4, 6, 3}, NULL, NULL},
+    {"resnet20", ft__build_cifar_resnet, ft__matches_cifar_resnet, 10, 32, false, {3, 3, 3, 0},
+     NULL, NULL},
+    {"resnet32", ft__build_cifar_resnet, ft__matches_cifar_resnet, 10, 32, false, {5, 5, 5, 0},
+     NULL, NULL},
+    {"resnet44", ft__build_cifar_resnet, ft__matches_cifar_resnet, 10, 32, false, {7, 7, 7, 0},
+     NULL, NULL},
+    {"resnet56", ft__build_cifar_resnet, ft__matches_cifar_resnet, 10, 32, false, {9, 9, 9, 0},
+     NULL, NULL},
 #endif
 #ifndef FINETUNE_NO_MOBILENET
-    {"mobilenet_v1", ft__build_mobilenet, ft__matches_mobilenet, 1000, 224, false, {0}},
+    {"mobilenet_v1", ft__build_mobilenet, ft__matches_mobilenet, 1000, 224, false, {0}, NULL, NULL},
 #endif
 #ifndef FINETUNE_NO_KERAS_CNN
-    {"keras_cnn", ft__build_keras_cnn, ft__matches_keras_cnn, 10, 32, false, {0}},
+    {"keras_cnn", ft__build_keras_cnn, ft__matches_keras_cnn, 10, 32, false, {0}, NULL, NULL},
 #endif
 #ifndef FINETUNE_NO_RECURRENT
-    {"char_rnn", ft__build_char_rnn, ft__matches_char_rnn, 2, 32, false, {0}},
-    {"lstm_lm", ft__build_lstm_lm, ft__matches_lstm_lm, 2, 32, false, {0}},
+    {"char_rnn", ft__build_char_rnn, ft__matches_char_rnn, 2, 32, false, {0}, NULL, NULL},
+    {"lstm_lm", ft__build_lstm_lm, ft__matches_lstm_lm, 2, 32, false, {0}, NULL, NULL},
     {"lstm_classifier", ft__build_lstm_classifier, ft__matches_text_classifier, 2, 32, false,
-     {0}},
-    {"gru_classifier", ft__build_gru_classifier, ft__matches_text_classifier, 2, 32, false, {0}},
+     {0}, NULL, NULL},
+    {"gru_classifier", ft__build_gru_classifier, ft__matches_text_classifier, 2, 32, false, {0},
+     NULL, NULL},
 #endif
-    {NULL, NULL, NULL, 0, 0, false, {0}}}; /* so that it is never empty */
+#ifndef FINETUNE_NO_TRANSFORMERS
+    {"bert", ft__build_bert, ft__matches_encoder, 2, 32, false, {0},
+     FT__ENCODER_LACKS, FT__ENCODER_HOLDS},
+    {"roberta", ft__build_roberta, ft__matches_encoder, 2, 32, false, {0},
+     FT__ENCODER_LACKS, FT__ENCODER_HOLDS},
+    {"distilbert", ft__build_distilbert, ft__matches_encoder, 2, 32, false, {0},
+     FT__ENCODER_LACKS, FT__ENCODER_HOLDS},
+#endif
+    {NULL, NULL, NULL, 0, 0, false, {0}, NULL, NULL}}; /* so that it is never empty */
 
 enum { FT__NETWORKS = sizeof ft__networks / sizeof ft__networks[0] - 1 };
 
@@ -128,6 +142,8 @@ static ft_status ft__recognise(ft_model *m, ft_file *file, const char *rename, c
             if (!ft__networks[i].matches(&ft__networks[i], file, rename, &o)) continue;
             *name = ft__networks[i].name;
             *options = o;
+            file->may_lack = ft__networks[i].may_lack;
+            file->may_hold = ft__networks[i].may_hold;
             ft__say_prefix(file);
             return FT_OK;
         }

@@ -3,7 +3,9 @@
 #include "platform/context.h"
 #include "basics/strings.h"
 #include "basics/files.h"
+#include "basics/json.h"
 #include "basics/threads.h"
+#include "basics/folders.h"
 #include "kernels/gemm.h"
 #include "kernels/bf16.h"
 #include "nodes/nodes.h"
@@ -19,6 +21,7 @@
 #include "formats/model_files.h"
 #include "text/without_text.h"
 #include "networks/recognition.h"
+#include "networks/configs.h"
 #include "data/sources.h"
 
 /* =============================================================================================
@@ -251,7 +254,7 @@ static ft_status ft__load_opened(ft_model *m, ft_file *file, const char *path,
     ft__keep_notes(m, file);
     if (ft__load_weights(m, file, path, options.weights) != FT_OK) return c->status;
     for (i = 0; i < m->node_count; ++i) /* weights that the file lacks, if that is allowed */
-        if (ft__is_weight(&m->nodes[i]) && !m->nodes[i].loaded)
+        if (ft__is_weight(&m->nodes[i]) && !ft__is_constant(&m->nodes[i]) && !m->nodes[i].loaded)
             ft__initialise_node(m, &m->nodes[i]);
     if (ft__ok(c) && classes > 0 && classes != ft_class_count(m)) {
         ft__log(c, "%s: its head of %d classes is replaced by a new one for the %d of"
@@ -261,21 +264,55 @@ static ft_status ft__load_opened(ft_model *m, ft_file *file, const char *path,
     return c->status;
 }
 
+static ft_status ft__load_file(ft_model *m, const char *path, ft_load_options options)
+{
+    ft_file *file = ft_file_open(m, path, options.weights);
+    if (!file) return m->context.status;
+    ft__find_prefix(file);
+    ft__say_unused_rules(file, options.weights.rename);
+    ft__load_opened(m, file, file->path, options);
+    ft_file_close(file);
+    return m->context.status;
+}
+
+/* Loads a folder of Hugging Face's: see networks/configs. */
+static ft_status ft__load_folder(ft_model *m, const char *folder, ft_load_options options)
+{
+    ft__context *c = &m->context;
+#ifndef FINETUNE_NO_TRANSFORMERS
+    static const char *const weights[] = {"model.safetensors", "pytorch_model.bin", NULL};
+    ft__json *json = ft__folder_json(c, folder, "config.json");
+    char *path = json ? ft__first_in_folder(c, folder, weights) : NULL;
+    if (!json) ft__fail(c, FT_FORMAT, "%s: a folder without a config.json: the path of a weights"
+                        " file is expected", folder);
+    else if (!path) ft__fail(c, FT_IO, "%s: neither model.safetensors nor pytorch_model.bin is"
+                             " there; weights in several files are not supported", folder);
+    if (ft__ok(c)) ft__read_config(c, folder, json, &options);
+    if (ft__ok(c)) ft__read_pooling(c, folder, &options);
+    if (ft__ok(c)) ft__load_file(m, path, options);
+    if (ft__ok(c) && !options.network.classes) ft__read_labels(m, json);
+    if (ft__ok(c)) ft__folder_tokenizer(m, folder);
+    ft__release(c, path);
+    ft__json_free(c, json);
+    return c->status;
+#else
+    (void)options;
+    return ft__fail(c, FT_UNSUPPORTED, "%s: a folder of Hugging Face's is not supported by this"
+                    " build (FINETUNE_NO_TRANSFORMERS)", folder);
+#endif
+}
+
 ft_status ft_load(ft_model *m, const char *path, ft_load_options options)
 {
     ft__context *c;
-    ft_file *file;
     if (!ft__usable(m)) return ft__status_of(m);
     c = &m->context;
     if (m->node_count > 0)
         return ft__fail(c, FT_INVALID, "ft_load: the model already has a network; use"
                         " ft_load_weights to load weights into it");
-    file = ft_file_open(m, path, options.weights);
-    if (!file) return c->status;
-    ft__find_prefix(file);
-    ft__say_unused_rules(file, options.weights.rename);
-    ft__load_opened(m, file, file->path, options);
-    ft_file_close(file);
+    if (path && !options.weights.memory && ft__is_folder(c, path))
+        ft__load_folder(m, path, options);
+    else ft__load_file(m, path, options);
     if (!ft__ok(c)) ft__clear_graph(m); /* leave no half-built network */
     return c->status;
 }

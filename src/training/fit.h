@@ -4,6 +4,7 @@
 #include "platform/context.h"
 #include "basics/random.h"
 #include "basics/strings.h"
+#include "basics/files.h"
 #include "basics/json.h"
 #include "kernels/bf16.h"
 #include "kernels/stored.h"
@@ -207,14 +208,6 @@ static ft_status ft__checkpoint_write(ft__fit *f)
     if (ft__ok(c)) ft__write_model(f->m, f->o.checkpoint, FT_OTHER, text.letters, f->o.best);
     ft__release(c, text.letters);
     return c->status;
-}
-
-static bool ft__file_exists(const ft__context *c, const char *path)
-{
-    const ft_files *files = &c->desc.files;
-    void *file = files->open(files->user, path, false);
-    if (file) files->close(files->user, file);
-    return file != NULL;
 }
 
 /* Opens a checkpoint and its description; returns false without an error if there is none. */

@@ -90,7 +90,7 @@ static int ft__predict_text(ft_model *m, const char *text, size_t bytes, ft_pred
     if (tokens.count > ft_max_length(m)) { /* cut as in ft_texts */
         ft__log(&m->context, "the text has %d tokens: only the first %d are read (max_length)",
                 tokens.count, ft_max_length(m));
-        tokens.count = ft_max_length(m);
+        ft__cut_tokens(m->tokenizer, &tokens, ft_max_length(m));
     }
     logits = ft__next_logits(m, tokens.ids, tokens.count, "ft_predict_text");
     if (logits && m->nodes[m->output.id - 1].shape.rank != 2)
