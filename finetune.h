@@ -287,6 +287,7 @@
      FINETUNE_NO_MOBILENET     leaves out MobileNet
      FINETUNE_NO_KERAS_CNN     leaves out the small CNN of Keras
      FINETUNE_NO_RECURRENT     leaves out the recurrent networks for text
+     FINETUNE_NO_TRANSFORMERS  leaves out BERT, RoBERTa and DistilBERT, and Hugging Face's folders
      FINETUNE_NO_TEXT          leaves out tokenisers, texts as data, their recipe and generation.
                                Their functions still exist and fail with FT_UNSUPPORTED
      FINETUNE_OPENCL           ft_desc.device may name an OpenCL device. To compile, kernels.cl must
@@ -965,8 +966,10 @@ typedef enum ft_schedule {
     FT_CONSTANT,
     FT_STEP,       /* times gamma after every step_epochs epochs */
     FT_COSINE,     /* to 0 at the end (Loshchilov and Hutter 2017, without restarts) */
-    FT_ONE_CYCLE   /* up from 1/25 over the first 30 %, then down to 1/25/10^4, both as cosines:
+    FT_ONE_CYCLE,  /* up from 1/25 over the first 30 %, then down to 1/25/10^4, both as cosines:
                       Smith and Topin 2018 with the defaults of PyTorch's OneCycleLR */
+    FT_LINEAR      /* to 0 at the end, in a straight line: usual for transformers, after a
+                      warm-up */
 } ft_schedule;
 
 /* Adam: Kingma and Ba 2015; AdamW: Loshchilov and Hutter 2019; SGD with momentum: Sutskever et al.
@@ -16906,6 +16909,8 @@ static double ft__schedule(ft_schedule schedule, int step, int steps, int step_s
         if (step <= peak) return ft__cosine_between(1.0 / 25, 1, peak > 0 ? step / peak : 1);
         if (step >= end) return 1.0 / 25 / 1e4;
         return ft__cosine_between(1, 1.0 / 25 / 1e4, (step - peak) / (end - peak));
+    case FT_LINEAR:
+        return step < steps ? 1 - (double)step / steps : 0;
     default:
         return 1;
     }
@@ -28684,8 +28689,8 @@ static void ft__encode(ft_tokenizer *t, const char *text, size_t bytes)
     ft__release(t->ids.context, spaced.letters);
 }
 
-/* Cuts the tokens of ft_tokenize to `longest`. What the kind puts after a text, such as [SEP], stays
-   its end: Hugging Face's tokenisers cut before they add it. */
+/* Cuts the tokens of ft_tokenize to `longest`. What the kind puts after a text, such as [SEP],
+   stays its end: Hugging Face's tokenisers cut before they add it. */
 static void ft__cut_tokens(ft_tokenizer *t, ft_tokens *tokens, int longest)
 {
     int end = t->before_count + t->after_count < longest ? t->after_count : 0;
@@ -30082,8 +30087,7 @@ static bool ft__matches_keras_cnn(const ft__network *network, const ft_file *fil
    model the next tokens, [N, L], for a classifier [N]. Parameters: "embedding.weight", "lstm.*" or
    "gru.*" as PyTorch calls them, and the head "fc", "decoder" or, in the character network, "out".
    ============================================================================================= */
-#ifndef FINETUNE_NO_RECURRENT
-static ft_node ft__tokens_input(ft_model *m, const char *name, bool steps)
+static FT__UNUSED ft_node ft__tokens_input(ft_model *m, const char *name, bool steps)
 {
     ft_input_options o;
     memset(&o, 0, sizeof o);
@@ -30092,6 +30096,17 @@ static ft_node ft__tokens_input(ft_model *m, const char *name, bool steps)
     return ft_input(m, name, o);
 }
 
+static FT__UNUSED ft_node ft__text_end(ft_model *m, ft_node logits, bool steps)
+{
+    ft_loss_options loss;
+    memset(&loss, 0, sizeof loss);
+    ft_set_output(m, logits);
+    ft_set_loss(m, ft_cross_entropy(m, "loss", logits, ft__tokens_input(m, "labels", steps),
+                                    loss));
+    return logits;
+}
+
+#ifndef FINETUNE_NO_RECURRENT
 static ft_node ft__text_dropout(ft_model *m, const char *name, ft_node x, float probability,
                                 bool locked)
 {
@@ -30121,16 +30136,6 @@ static ft_node ft__encoder(ft__builder *b, bool gru, bool carry, ft_node lengths
     x = ft__text_dropout(b->m, "embedding_dropout", x, o->dropout, true);
     return gru ? ft_gru(b->m, "gru", x, o->hidden, layers)
                : ft_lstm(b->m, "lstm", x, o->hidden, layers);
-}
-
-static ft_node ft__text_end(ft_model *m, ft_node logits, bool steps)
-{
-    ft_loss_options loss;
-    memset(&loss, 0, sizeof loss);
-    ft_set_output(m, logits);
-    ft_set_loss(m, ft_cross_entropy(m, "loss", logits, ft__tokens_input(m, "labels", steps),
-                                    loss));
-    return logits;
 }
 
 static void ft__text_defaults(ft__builder *b, int embedding, int hidden, int layers)
@@ -30420,7 +30425,8 @@ ft_status ft_language_model_to_classifier(ft_model *m, int classes,
 #ifndef FINETUNE_NO_TRANSFORMERS
 /* The names of a family's tensors. Those of a layer come after "<layers>.<number>.". */
 typedef struct ft__encoder_names {
-    const char *network, *prefix, *layers, *query, *key, *value, *output, *norm, *up, *down, *last_norm;
+    const char *network, *prefix, *layers;
+    const char *query, *key, *value, *output, *norm, *up, *down, *last_norm;
     const char *dense;      /* of a head that has two linear layers */
     const char *dense_kind; /* the activation after it */
     const char *head;
@@ -30430,15 +30436,17 @@ typedef struct ft__encoder_names {
 } ft__encoder_names;
 
 static const ft__encoder_names ft__encoders[] = {
-    {"bert", "bert.", "encoder.layer", "attention.self.query", "attention.self.key", "attention.self.value",
-     "attention.output.dense", "attention.output.LayerNorm", "intermediate.dense", "output.dense",
-     "output.LayerNorm", "pooler.dense", "tanh", "classifier", 2, 0, 1e-12f},
-    {"roberta", "roberta.", "encoder.layer", "attention.self.query", "attention.self.key",
-     "attention.self.value", "attention.output.dense", "attention.output.LayerNorm",
-     "intermediate.dense", "output.dense", "output.LayerNorm", "classifier.dense", "tanh",
-     "classifier.out_proj", 1, 2, 1e-5f},
-    {"distilbert", "distilbert.", "transformer.layer", "attention.q_lin", "attention.k_lin", "attention.v_lin",
-     "attention.out_lin", "sa_layer_norm", "ffn.lin1", "ffn.lin2", "output_layer_norm",
+    {"bert", "bert.", "encoder.layer",
+     "attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense",
+     "attention.output.LayerNorm", "intermediate.dense", "output.dense", "output.LayerNorm",
+     "pooler.dense", "tanh", "classifier", 2, 0, 1e-12f},
+    {"roberta", "roberta.", "encoder.layer",
+     "attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense",
+     "attention.output.LayerNorm", "intermediate.dense", "output.dense", "output.LayerNorm",
+     "classifier.dense", "tanh", "classifier.out_proj", 1, 2, 1e-5f},
+    {"distilbert", "distilbert.", "transformer.layer",
+     "attention.q_lin", "attention.k_lin", "attention.v_lin", "attention.out_lin", "sa_layer_norm",
+     "ffn.lin1", "ffn.lin2", "output_layer_norm",
      "pre_classifier", "relu", "classifier", 0, 0, 1e-12f}};
 
 /* What a file need not have: a head. What it may have too: the heads of the pretraining. */
@@ -30607,9 +30615,9 @@ static ft_status ft__encoder_check(ft__encoder_builder *e)
         || o->positions <= e->names->first || o->token_types < 0 || o->token_types > 8)
         return ft__fail(c, FT_INVALID, "%s: %d layers of %d features, %d heads, %d in between, %d"
                         " positions and %d token types: heads must divide the features, positions"
-                        " be above %d, token types at most 8, the others above 0", e->names->network,
-                        o->layers, o->hidden, o->heads, o->feed_forward, o->positions,
-                        o->token_types, e->names->first);
+                        " be above %d, token types at most 8, the others above 0",
+                        e->names->network, o->layers, o->hidden, o->heads, o->feed_forward,
+                        o->positions, o->token_types, e->names->first);
     if (e->o->embedding && e->o->embedding != o->hidden)
         return ft__fail(c, FT_INVALID, "%s: embedding is %d, but must be hidden, %d",
                         e->names->network, e->o->embedding, o->hidden);
@@ -38422,7 +38430,8 @@ static void ft__fit_epoch(ft__fit *f)
 static void ft__fit_describe(ft__fit *f)
 {
     static const char *const optimizers[] = {"adamw", "adam", "sgd"};
-    static const char *const schedules[] = {"constant", "step", "cosine", "one_cycle"};
+    static const char *const schedules[] = {"constant", "step", "cosine", "one_cycle",
+                                             "linear"};
     const ft_optimizer_options *p = &f->o.optimizer;
     ft__context *c = &f->m->context;
     ft__text text;
@@ -38519,9 +38528,9 @@ static ft_status ft__fit_check_options(const ft__fit *f)
         {"warmup_epochs", (double)o->warmup_epochs}};
     size_t i;
     if (ft__arrays_check_labels(f->m, f->data, "ft_fit") != FT_OK) return c->status;
-    if ((unsigned)o->schedule > FT_ONE_CYCLE)
+    if ((unsigned)o->schedule > FT_LINEAR)
         return ft__fail(c, FT_INVALID, "ft_fit: schedule is %d; it must be FT_CONSTANT to"
-                        " FT_ONE_CYCLE", (int)o->schedule);
+                        " FT_LINEAR", (int)o->schedule);
     if (!(o->hold_back >= 0 && o->hold_back < 1))
         return ft__fail(c, FT_INVALID, "ft_fit: hold_back is %g; it must be at least 0 and below 1",
                         (double)o->hold_back);
@@ -38821,6 +38830,8 @@ static void ft__recipe_stages(ft__recipe *r)
    down, as in ULMFiT (Howard and Ruder 2018), so that a random head does not spoil what they
    learnt. The learning rate falls by a factor of 2.6 with each layer below the head. Gradients are
    clipped (Pascanu et al. 2013), since those of recurrent layers may be large now and then.
+   A transformer is trained whole, as BERT's authors do: AdamW, a rate that rises over the first
+   tenth of the steps and then falls to 0, no decay of biases and norms (Devlin et al. 2018).
    ============================================================================================= */
 #ifndef FINETUNE_NO_TEXT
 enum { FT__MOST_LAYERS = 8 };
@@ -38885,6 +38896,37 @@ static ft_fit_options ft__text_options(const ft__recipe *r, bool pretrained, boo
     return o;
 }
 
+/* Has the network layers that look back, whose training the recipe above is for? */
+static bool ft__is_recurrent(const ft_model *m)
+{
+    int i;
+    for (i = 0; i < m->node_count; ++i)
+        if (ft__is(&m->nodes[i], FT__RECURRENT)) return true;
+    return false;
+}
+
+static void ft__recipe_transformer(ft__recipe *r)
+{
+    ft_model *m = r->m;
+    int samples = ft_data_count(r->data), i;
+    ft_fit_options o = ft__text_options(r, true, false);
+    for (i = 0; i < m->node_count; ++i) /* vectors: biases and norms */
+        if (ft__is_parameter(&m->nodes[i]) && m->nodes[i].shape.rank < 2
+            && m->nodes[i].weight_decay < 0) m->nodes[i].weight_decay = 0;
+    o.schedule = FT_LINEAR;
+    if (r->o.epochs == 0) o.epochs = samples < 1000 ? 20 : 3;
+    if (r->o.learning_rate == 0) o.optimizer.learning_rate = 5e-5f;
+    o.warmup_epochs = 0.1f * (float)o.epochs;
+    if (r->o.freeze) {
+        ft__recipe_frozen(r, o);
+        return;
+    }
+    ft__set_frozen(m, "*", false);
+    snprintf(r->result.choice, sizeof r->result.choice, "all layers at once, with a small learning"
+             " rate that rises, then falls to 0");
+    r->result.fit = ft__fit_run(m, r->data, o, r->result.choice, true, NULL);
+}
+
 static const char *ft__thaw_name(int open, int layers)
 {
     return ft__thaw_names[open < layers && open < FT__MOST_LAYERS ? open - 1 : FT__MOST_LAYERS - 1];
@@ -38944,7 +38986,8 @@ static void ft__recipe_text(ft__recipe *r)
     int *layer = (int *)ft__allocate(&m->context, (size_t)m->node_count, sizeof *layer), layers;
     if (!layer) return;
     layers = ft__text_layers(m, layer);
-    if (r->o.freeze) ft__recipe_frozen(r, ft__text_options(r, true, stream));
+    if (!stream && !ft__is_recurrent(m)) ft__recipe_transformer(r);
+    else if (r->o.freeze) ft__recipe_frozen(r, ft__text_options(r, true, stream));
     else if (!stream && ft__is_pretrained(m, layer, layers)) ft__recipe_thaw(r, layer, layers);
     else {
         const ft__field_use use = {"frozen_type", r->o.frozen_type != FT_F32, false,

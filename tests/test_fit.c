@@ -544,7 +544,7 @@ static void test_wrong_options(void)
     expect_refused(o, "learning rate -1");
     o = quick(1);
     o.schedule = (ft_schedule)9;
-    expect_refused(o, "schedule is 9; it must be FT_CONSTANT to FT_ONE_CYCLE");
+    expect_refused(o, "schedule is 9; it must be FT_CONSTANT to FT_LINEAR");
     o = quick(1);
     o.hold_back = 1.5f;
     expect_refused(o, "hold_back is 1.5; it must be at least 0 and below 1");

@@ -322,7 +322,8 @@ static void test_schedules(ft_file *file)
 {
     static const struct { const char *name; ft_schedule schedule; int warmup; } rows[] = {
         {"constant", FT_CONSTANT, 0}, {"step", FT_STEP, 0}, {"cosine", FT_COSINE, 0},
-        {"one_cycle", FT_ONE_CYCLE, 0}, {"warm_cosine", FT_COSINE, 5}};
+        {"one_cycle", FT_ONE_CYCLE, 0}, {"warm_cosine", FT_COSINE, 5},
+        {"warm_linear", FT_LINEAR, 5}};
     size_t r, count;
     int step;
     for (r = 0; r < sizeof rows / sizeof rows[0]; ++r) {

@@ -114,6 +114,7 @@
      FINETUNE_NO_MOBILENET     leaves out MobileNet
      FINETUNE_NO_KERAS_CNN     leaves out the small CNN of Keras
      FINETUNE_NO_RECURRENT     leaves out the recurrent networks for text
+     FINETUNE_NO_TRANSFORMERS  leaves out BERT, RoBERTa and DistilBERT, and Hugging Face's folders
      FINETUNE_NO_TEXT          leaves out tokenisers, texts as data, their recipe and generation.
                                Their functions still exist and fail with FT_UNSUPPORTED
      FINETUNE_OPENCL           ft_desc.device may name an OpenCL device. To compile, kernels.cl must

@@ -634,8 +634,10 @@ typedef enum ft_schedule {
     FT_CONSTANT,
     FT_STEP,       /* times gamma after every step_epochs epochs */
     FT_COSINE,     /* to 0 at the end (Loshchilov and Hutter 2017, without restarts) */
-    FT_ONE_CYCLE   /* up from 1/25 over the first 30 %, then down to 1/25/10^4, both as cosines:
+    FT_ONE_CYCLE,  /* up from 1/25 over the first 30 %, then down to 1/25/10^4, both as cosines:
                       Smith and Topin 2018 with the defaults of PyTorch's OneCycleLR */
+    FT_LINEAR      /* to 0 at the end, in a straight line: usual for transformers, after a
+                      warm-up */
 } ft_schedule;
 
 /* Adam: Kingma and Ba 2015; AdamW: Loshchilov and Hutter 2019; SGD with momentum: Sutskever et al.

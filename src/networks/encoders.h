@@ -10,6 +10,7 @@
 #include "operators/embedding.h"
 #include "operators/positions.h"
 #include "operators/step_pool.h"
+#include "operators/attention.h"
 #include "graph/settings.h"
 #include "graph/building.h"
 #include "networks/images.h"
@@ -25,7 +26,8 @@
 #ifndef FINETUNE_NO_TRANSFORMERS
 /* The names of a family's tensors. Those of a layer come after "<layers>.<number>.". */
 typedef struct ft__encoder_names {
-    const char *network, *prefix, *layers, *query, *key, *value, *output, *norm, *up, *down, *last_norm;
+    const char *network, *prefix, *layers;
+    const char *query, *key, *value, *output, *norm, *up, *down, *last_norm;
     const char *dense;      /* of a head that has two linear layers */
     const char *dense_kind; /* the activation after it */
     const char *head;
@@ -35,15 +37,17 @@ typedef struct ft__encoder_names {
 } ft__encoder_names;
 
 static const ft__encoder_names ft__encoders[] = {
-    {"bert", "bert.", "encoder.layer", "attention.self.query", "attention.self.key", "attention.self.value",
-     "attention.output.dense", "attention.output.LayerNorm", "intermediate.dense", "output.dense",
-     "output.LayerNorm", "pooler.dense", "tanh", "classifier", 2, 0, 1e-12f},
-    {"roberta", "roberta.", "encoder.layer", "attention.self.query", "attention.self.key",
-     "attention.self.value", "attention.output.dense", "attention.output.LayerNorm",
-     "intermediate.dense", "output.dense", "output.LayerNorm", "classifier.dense", "tanh",
-     "classifier.out_proj", 1, 2, 1e-5f},
-    {"distilbert", "distilbert.", "transformer.layer", "attention.q_lin", "attention.k_lin", "attention.v_lin",
-     "attention.out_lin", "sa_layer_norm", "ffn.lin1", "ffn.lin2", "output_layer_norm",
+    {"bert", "bert.", "encoder.layer",
+     "attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense",
+     "attention.output.LayerNorm", "intermediate.dense", "output.dense", "output.LayerNorm",
+     "pooler.dense", "tanh", "classifier", 2, 0, 1e-12f},
+    {"roberta", "roberta.", "encoder.layer",
+     "attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense",
+     "attention.output.LayerNorm", "intermediate.dense", "output.dense", "output.LayerNorm",
+     "classifier.dense", "tanh", "classifier.out_proj", 1, 2, 1e-5f},
+    {"distilbert", "distilbert.", "transformer.layer",
+     "attention.q_lin", "attention.k_lin", "attention.v_lin", "attention.out_lin", "sa_layer_norm",
+     "ffn.lin1", "ffn.lin2", "output_layer_norm",
      "pre_classifier", "relu", "classifier", 0, 0, 1e-12f}};
 
 /* What a file need not have: a head. What it may have too: the heads of the pretraining. */
@@ -212,9 +216,9 @@ static ft_status ft__encoder_check(ft__encoder_builder *e)
         || o->positions <= e->names->first || o->token_types < 0 || o->token_types > 8)
         return ft__fail(c, FT_INVALID, "%s: %d layers of %d features, %d heads, %d in between, %d"
                         " positions and %d token types: heads must divide the features, positions"
-                        " be above %d, token types at most 8, the others above 0", e->names->network,
-                        o->layers, o->hidden, o->heads, o->feed_forward, o->positions,
-                        o->token_types, e->names->first);
+                        " be above %d, token types at most 8, the others above 0",
+                        e->names->network, o->layers, o->hidden, o->heads, o->feed_forward,
+                        o->positions, o->token_types, e->names->first);
     if (e->o->embedding && e->o->embedding != o->hidden)
         return ft__fail(c, FT_INVALID, "%s: embedding is %d, but must be hidden, %d",
                         e->names->network, e->o->embedding, o->hidden);

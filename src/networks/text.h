@@ -31,8 +31,7 @@
    model the next tokens, [N, L], for a classifier [N]. Parameters: "embedding.weight", "lstm.*" or
    "gru.*" as PyTorch calls them, and the head "fc", "decoder" or, in the character network, "out".
    ============================================================================================= */
-#ifndef FINETUNE_NO_RECURRENT
-static ft_node ft__tokens_input(ft_model *m, const char *name, bool steps)
+static FT__UNUSED ft_node ft__tokens_input(ft_model *m, const char *name, bool steps)
 {
     ft_input_options o;
     memset(&o, 0, sizeof o);
@@ -41,6 +40,17 @@ static ft_node ft__tokens_input(ft_model *m, const char *name, bool steps)
     return ft_input(m, name, o);
 }
 
+static FT__UNUSED ft_node ft__text_end(ft_model *m, ft_node logits, bool steps)
+{
+    ft_loss_options loss;
+    memset(&loss, 0, sizeof loss);
+    ft_set_output(m, logits);
+    ft_set_loss(m, ft_cross_entropy(m, "loss", logits, ft__tokens_input(m, "labels", steps),
+                                    loss));
+    return logits;
+}
+
+#ifndef FINETUNE_NO_RECURRENT
 static ft_node ft__text_dropout(ft_model *m, const char *name, ft_node x, float probability,
                                 bool locked)
 {
@@ -70,16 +80,6 @@ static ft_node ft__encoder(ft__builder *b, bool gru, bool carry, ft_node lengths
     x = ft__text_dropout(b->m, "embedding_dropout", x, o->dropout, true);
     return gru ? ft_gru(b->m, "gru", x, o->hidden, layers)
                : ft_lstm(b->m, "lstm", x, o->hidden, layers);
-}
-
-static ft_node ft__text_end(ft_model *m, ft_node logits, bool steps)
-{
-    ft_loss_options loss;
-    memset(&loss, 0, sizeof loss);
-    ft_set_output(m, logits);
-    ft_set_loss(m, ft_cross_entropy(m, "loss", logits, ft__tokens_input(m, "labels", steps),
-                                    loss));
-    return logits;
 }
 
 static void ft__text_defaults(ft__builder *b, int embedding, int hidden, int layers)

@@ -45,6 +45,8 @@ static double ft__schedule(ft_schedule schedule, int step, int steps, int step_s
         if (step <= peak) return ft__cosine_between(1.0 / 25, 1, peak > 0 ? step / peak : 1);
         if (step >= end) return 1.0 / 25 / 1e4;
         return ft__cosine_between(1, 1.0 / 25 / 1e4, (step - peak) / (end - peak));
+    case FT_LINEAR:
+        return step < steps ? 1 - (double)step / steps : 0;
     default:
         return 1;
     }

@@ -495,8 +495,8 @@ static void ft__encode(ft_tokenizer *t, const char *text, size_t bytes)
     ft__release(t->ids.context, spaced.letters);
 }
 
-/* Cuts the tokens of ft_tokenize to `longest`. What the kind puts after a text, such as [SEP], stays
-   its end: Hugging Face's tokenisers cut before they add it. */
+/* Cuts the tokens of ft_tokenize to `longest`. What the kind puts after a text, such as [SEP],
+   stays its end: Hugging Face's tokenisers cut before they add it. */
 static void ft__cut_tokens(ft_tokenizer *t, ft_tokens *tokens, int longest)
 {
     int end = t->before_count + t->after_count < longest ? t->after_count : 0;

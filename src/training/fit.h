@@ -620,7 +620,8 @@ static void ft__fit_epoch(ft__fit *f)
 static void ft__fit_describe(ft__fit *f)
 {
     static const char *const optimizers[] = {"adamw", "adam", "sgd"};
-    static const char *const schedules[] = {"constant", "step", "cosine", "one_cycle"};
+    static const char *const schedules[] = {"constant", "step", "cosine", "one_cycle",
+                                             "linear"};
     const ft_optimizer_options *p = &f->o.optimizer;
     ft__context *c = &f->m->context;
     ft__text text;
@@ -717,9 +718,9 @@ static ft_status ft__fit_check_options(const ft__fit *f)
         {"warmup_epochs", (double)o->warmup_epochs}};
     size_t i;
     if (ft__arrays_check_labels(f->m, f->data, "ft_fit") != FT_OK) return c->status;
-    if ((unsigned)o->schedule > FT_ONE_CYCLE)
+    if ((unsigned)o->schedule > FT_LINEAR)
         return ft__fail(c, FT_INVALID, "ft_fit: schedule is %d; it must be FT_CONSTANT to"
-                        " FT_ONE_CYCLE", (int)o->schedule);
+                        " FT_LINEAR", (int)o->schedule);
     if (!(o->hold_back >= 0 && o->hold_back < 1))
         return ft__fail(c, FT_INVALID, "ft_fit: hold_back is %g; it must be at least 0 and below 1",
                         (double)o->hold_back);

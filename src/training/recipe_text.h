@@ -21,6 +21,8 @@
    down, as in ULMFiT (Howard and Ruder 2018), so that a random head does not spoil what they
    learnt. The learning rate falls by a factor of 2.6 with each layer below the head. Gradients are
    clipped (Pascanu et al. 2013), since those of recurrent layers may be large now and then.
+   A transformer is trained whole, as BERT's authors do: AdamW, a rate that rises over the first
+   tenth of the steps and then falls to 0, no decay of biases and norms (Devlin et al. 2018).
    ============================================================================================= */
 #ifndef FINETUNE_NO_TEXT
 enum { FT__MOST_LAYERS = 8 };
@@ -85,6 +87,37 @@ static ft_fit_options ft__text_options(const ft__recipe *r, bool pretrained, boo
     return o;
 }
 
+/* Has the network layers that look back, whose training the recipe above is for? */
+static bool ft__is_recurrent(const ft_model *m)
+{
+    int i;
+    for (i = 0; i < m->node_count; ++i)
+        if (ft__is(&m->nodes[i], FT__RECURRENT)) return true;
+    return false;
+}
+
+static void ft__recipe_transformer(ft__recipe *r)
+{
+    ft_model *m = r->m;
+    int samples = ft_data_count(r->data), i;
+    ft_fit_options o = ft__text_options(r, true, false);
+    for (i = 0; i < m->node_count; ++i) /* vectors: biases and norms */
+        if (ft__is_parameter(&m->nodes[i]) && m->nodes[i].shape.rank < 2
+            && m->nodes[i].weight_decay < 0) m->nodes[i].weight_decay = 0;
+    o.schedule = FT_LINEAR;
+    if (r->o.epochs == 0) o.epochs = samples < 1000 ? 20 : 3;
+    if (r->o.learning_rate == 0) o.optimizer.learning_rate = 5e-5f;
+    o.warmup_epochs = 0.1f * (float)o.epochs;
+    if (r->o.freeze) {
+        ft__recipe_frozen(r, o);
+        return;
+    }
+    ft__set_frozen(m, "*", false);
+    snprintf(r->result.choice, sizeof r->result.choice, "all layers at once, with a small learning"
+             " rate that rises, then falls to 0");
+    r->result.fit = ft__fit_run(m, r->data, o, r->result.choice, true, NULL);
+}
+
 static const char *ft__thaw_name(int open, int layers)
 {
     return ft__thaw_names[open < layers && open < FT__MOST_LAYERS ? open - 1 : FT__MOST_LAYERS - 1];
@@ -144,7 +177,8 @@ static void ft__recipe_text(ft__recipe *r)
     int *layer = (int *)ft__allocate(&m->context, (size_t)m->node_count, sizeof *layer), layers;
     if (!layer) return;
     layers = ft__text_layers(m, layer);
-    if (r->o.freeze) ft__recipe_frozen(r, ft__text_options(r, true, stream));
+    if (!stream && !ft__is_recurrent(m)) ft__recipe_transformer(r);
+    else if (r->o.freeze) ft__recipe_frozen(r, ft__text_options(r, true, stream));
     else if (!stream && ft__is_pretrained(m, layer, layers)) ft__recipe_thaw(r, layer, layers);
     else {
         const ft__field_use use = {"frozen_type", r->o.frozen_type != FT_F32, false,

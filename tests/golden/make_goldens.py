@@ -511,7 +511,8 @@ def schedules():
     return {"constant": [1.0] * 20, "step": run(lambda o: s.StepLR(o, 5, 0.1)),
             "cosine": run(lambda o: s.CosineAnnealingLR(o, 20)),
             "one_cycle": run(lambda o: s.OneCycleLR(o, 1.0, total_steps=20, cycle_momentum=False)),
-            "warm_cosine": warm + run(lambda o: s.CosineAnnealingLR(o, 15))[:15]}
+            "warm_cosine": warm + run(lambda o: s.CosineAnnealingLR(o, 15))[:15],
+            "warm_linear": warm + run(lambda o: s.LinearLR(o, 1.0, 0.0, 15))[:15]}
 
 
 # ---- Networks ----
