@@ -1,0 +1,82 @@
+"""Makes the folders that tests/test_transformers.c loads, with Hugging Face's transformers.
+
+    python3 tests/golden/make_transformers.py   (needs torch, transformers and safetensors from PyPI)
+
+transformers/NAME/      config.json and model.safetensors as save_pretrained writes them
+transformers/expected.safetensors
+                        per NAME: ids [3, 9] and lengths [3]; NAME/logits; NAME/losses of ten steps of
+                        AdamW (rate 1e-3, weight decay 0.01, no dropout) on `labels`, and NAME/after,
+                        the logits then. Names that end in _bare have no head: NAME/hidden, the last
+                        hidden states of the real steps (the others are zeros), and NAME/mean.
+"""
+import json
+import os
+import shutil
+
+import torch
+import transformers as hf
+from safetensors.torch import save_file
+
+HERE = os.path.dirname(os.path.abspath(__file__)) + "/transformers"
+torch.set_num_threads(1)
+SIZES = {"vocab_size": 30, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4,
+         "intermediate_size": 24, "max_position_embeddings": 12, "hidden_dropout_prob": 0.0,
+         "attention_probs_dropout_prob": 0.0, "classifier_dropout": 0.0}
+DISTIL = {"vocab_size": 30, "dim": 16, "n_layers": 2, "n_heads": 2, "hidden_dim": 24,
+          "max_position_embeddings": 12, "dropout": 0.0, "attention_dropout": 0.0,
+          "seq_classif_dropout": 0.0}
+LABELS = {"id2label": {0: "sad", 1: "so so", 2: "glad"}, "label2id": {"sad": 0, "so so": 1, "glad": 2}}
+NETWORKS = {
+    "bert": hf.BertForSequenceClassification(hf.BertConfig(**SIZES, **LABELS)),
+    "bert_bare": hf.BertModel(hf.BertConfig(**SIZES, hidden_act="gelu_new", layer_norm_eps=1e-3)),
+    "roberta": hf.RobertaForSequenceClassification(hf.RobertaConfig(
+        **{**SIZES, "max_position_embeddings": 14, "type_vocab_size": 1}, pad_token_id=1,
+        layer_norm_eps=1e-5, num_labels=3)),
+    "distilbert": hf.DistilBertForSequenceClassification(hf.DistilBertConfig(
+        **DISTIL, activation="relu", num_labels=3)),
+}
+
+
+def main():
+    generator = torch.Generator().manual_seed(23)
+    lengths = torch.tensor([9, 1, 5])
+    mask = (torch.arange(9) < lengths[:, None]).long()
+    ids = torch.randint(2, 30, (3, 9), generator=generator)
+    labels = torch.tensor([2, 0, 1])
+    tensors = {"lengths": lengths.int(), "labels": labels.int()}
+    shutil.rmtree(HERE, ignore_errors=True)
+    for name, model in NETWORKS.items():
+        padded = torch.where(mask.bool(), ids, model.config.pad_token_id)
+        tensors[f"{name}/ids"] = padded.int()
+        with torch.no_grad():
+            for key, p in model.named_parameters():
+                noise = torch.randn(p.shape, generator=generator)
+                norm = key.endswith("orm.weight")
+                p.copy_(1 + 0.2 * noise if norm else noise * (0.4 if p.dim() > 1 else 0.2))
+        model.eval()
+        model.save_pretrained(f"{HERE}/{name}")
+        if name.endswith("_bare"):
+            hidden = model(padded, mask).last_hidden_state.detach() * mask[:, :, None]
+            tensors[f"{name}/hidden"] = hidden
+            tensors[f"{name}/mean"] = hidden.sum(1) / lengths[:, None]
+            continue
+        tensors[f"{name}/logits"] = model(padded, mask).logits.detach()
+        optimizer = torch.optim.AdamW(model.parameters(), 1e-3, weight_decay=0.01)
+        losses = []
+        for _ in range(10):
+            loss = model(padded, mask, labels=labels).loss
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+        tensors[f"{name}/losses"] = torch.tensor(losses)
+        tensors[f"{name}/after"] = model(padded, mask).logits.detach()
+    for name in NETWORKS:  # what every reader ignores, and would change with the library's version
+        path = f"{HERE}/{name}/config.json"
+        config = json.load(open(path))
+        config.pop("transformers_version", None)
+        json.dump(config, open(path, "w"), indent=1)
+    save_file({k: v.contiguous() for k, v in tensors.items()}, f"{HERE}/expected.safetensors")
+
+
+main()

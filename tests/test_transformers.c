@@ -1,0 +1,424 @@
+/* test_transformers.c - BERT, RoBERTa and DistilBERT from Hugging Face's folders give its logits and
+   its ten steps (goldens made by tests/golden/make_transformers.py), a real network the vectors of
+   its authors, and a text the same bits alone and beside longer ones; damaged folders are refused. */
+#include "finetune.h"
+#include "check.h"
+#include "goldens.h"
+#include "public.h"
+#include <sys/stat.h>
+
+enum { SAMPLES = 3, STEPS = 9, CLASSES = 3 };
+
+static const char folder[] = "tests/golden/transformers";
+static char noted[4096]; /* what the log said */
+
+static void note(void *user, const char *text)
+{
+    size_t used = strlen(noted);
+    (void)user;
+    snprintf(noted + used, sizeof noted - used, "%s\n", text);
+}
+
+static ft_model *load(const char *name, ft_load_options options)
+{
+    ft_model *m = ft_create((ft_desc){.log = note, .threads = 2});
+    char path[300];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    noted[0] = 0;
+    ft_load(m, path, options);
+    return m;
+}
+
+static size_t read_expected(ft_file *file, const char *network, const char *key, void *to, size_t bytes)
+{
+    char name[128];
+    int index;
+    ft_tensor_info info;
+    snprintf(name, sizeof name, "%s%s%s", network, *network ? "/" : "", key);
+    index = ft_file_find(file, name);
+    CHECK(index >= 0, "%s is missing", name);
+    info = ft_file_tensor(file, index);
+    CHECK(info.bytes <= bytes, "%s is too large", name);
+    return ft_file_read(file, index, to, (size_t)info.bytes) == FT_OK ? (size_t)info.bytes / 4 : 0;
+}
+
+static void compare(const char *what, const float *got, const float *want, size_t count, double tolerance)
+{
+    double largest = 0, worst = 0;
+    size_t i;
+    for (i = 0; i < count; ++i) {
+        double d = fabs((double)got[i] - (double)want[i]);
+        if (fabs((double)want[i]) > largest) largest = fabs((double)want[i]);
+        if (!(d <= worst)) worst = d;
+    }
+    CHECK(largest > 0.1 && worst <= tolerance * largest, "%s: off by %g of %g", what, worst, largest);
+}
+
+static void feed(ft_model *m, ft_file *expected, const char *network, bool labels)
+{
+    int32_t ids[SAMPLES * STEPS], lengths[SAMPLES], wanted[SAMPLES];
+    read_expected(expected, network, "ids", ids, sizeof ids);
+    read_expected(expected, "", "lengths", lengths, sizeof lengths);
+    read_expected(expected, "", "labels", wanted, sizeof wanted);
+    ft_set_length(m, STEPS);
+    ft_feed(m, ft_find(m, "tokens"), ids, SAMPLES);
+    ft_feed(m, ft_find(m, "lengths"), lengths, SAMPLES);
+    if (labels) ft_feed(m, ft_find(m, "labels"), wanted, SAMPLES);
+}
+
+/* Logits, ten steps of training, and a round trip through a file. */
+static void test_golden(ft_file *expected, const char *network)
+{
+    ft_model *m = load(network, (ft_load_options){0}), *again;
+    float got[SAMPLES * CLASSES], want[SAMPLES * CLASSES], losses[10], before[SAMPLES * CLASSES];
+    char path[64];
+    int step;
+    CHECK(ft_error(m) == FT_OK, "%s: %s", network, ft_error_text(m));
+    CHECK(ft_class_count(m) == CLASSES, "%s: %d classes", network, ft_class_count(m));
+    feed(m, expected, network, false);
+    ft_forward(m, false);
+    ft_get(m, ft_output(m), got, SAMPLES * CLASSES);
+    read_expected(expected, network, "logits", want, sizeof want);
+    compare(network, got, want, SAMPLES * CLASSES, 1e-4);
+    read_expected(expected, network, "losses", losses, sizeof losses);
+    ft_set_optimizer(m, (ft_optimizer_options){.weight_decay = 0.01f});
+    for (step = 0; step < 10; ++step) {
+        float loss;
+        feed(m, expected, network, true);
+        loss = ft_forward(m, true);
+        CHECK(CLOSE(loss, losses[step], 1e-3 * (double)losses[step]), "%s, step %d: loss %g, PyTorch %g",
+              network, step, (double)loss, (double)losses[step]);
+        ft_backward(m);
+        ft_update(m, 1e-3f);
+    }
+    feed(m, expected, network, false);
+    ft_forward(m, false);
+    ft_get(m, ft_output(m), before, SAMPLES * CLASSES);
+    read_expected(expected, network, "after", want, sizeof want);
+    compare(network, before, want, SAMPLES * CLASSES, 1e-3);
+    CHECK(ft_error(m) == FT_OK, "%s: %s", network, ft_error_text(m));
+    snprintf(path, sizeof path, "build/%s.safetensors", network);
+    ft_save(m, path, (ft_save_options){0});
+    again = ft_create((ft_desc){0});
+    ft_load(again, path, (ft_load_options){0});
+    feed(again, expected, network, false);
+    ft_forward(again, false);
+    ft_get(again, ft_output(again), got, SAMPLES * CLASSES);
+    CHECK(ft_error(again) == FT_OK && memcmp(got, before, sizeof got) == 0, "%s: saved, loaded: %s", network,
+          ft_error_text(again));
+    CHECK(ft_max_length(again) == 12, "%s: %d positions", network, ft_max_length(again));
+    ft_destroy(again);
+    ft_destroy(m);
+    remove(path);
+}
+
+/* Without a head: it is new, what its pretraining used is left out, and both are said. */
+static void test_bare(ft_file *expected)
+{
+    static const char last[] = "encoder.layer.1.output.LayerNorm";
+    ft_model *m = load("bert_bare", (ft_load_options){.network = {.classes = 5}});
+    float hidden[SAMPLES * STEPS * 16], want[SAMPLES * STEPS * 16], mean[SAMPLES * 16];
+    int32_t lengths[SAMPLES];
+    int n, t, j;
+    CHECK(ft_error(m) == FT_OK && ft_class_count(m) == 5, "%s", ft_error_text(m));
+    CHECK(strstr(noted, "2 tensors of the network are new, and must be trained: classifier.weight [5, 16]")
+          != NULL, "%s", noted);
+    CHECK(strstr(noted, "2 tensors have no use in the network: pooler.dense.") != NULL, "%s", noted);
+    ft_keep(m, ft_find(m, last));
+    ft_keep(m, ft_find(m, "pooled"));
+    feed(m, expected, "bert_bare", false);
+    ft_forward(m, false);
+    ft_get(m, ft_find(m, last), hidden, sizeof hidden / sizeof *hidden);
+    ft_get(m, ft_find(m, "pooled"), mean, SAMPLES * 16);
+    CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+    read_expected(expected, "", "lengths", lengths, sizeof lengths);
+    read_expected(expected, "bert_bare", "hidden", want, sizeof want);
+    for (n = 0; n < SAMPLES; ++n)
+        for (t = lengths[n]; t < STEPS; ++t)
+            for (j = 0; j < 16; ++j) hidden[(n * STEPS + t) * 16 + j] = 0; /* of padding: anything */
+    compare("bert_bare", hidden, want, sizeof hidden / sizeof *hidden, 1e-4);
+    read_expected(expected, "bert_bare", "mean", want, sizeof want);
+    compare("bert_bare, mean", mean, want, SAMPLES * 16, 1e-4);
+    ft_destroy(m);
+}
+
+/* A text's bits do not depend on what it is beside. */
+static void test_alone(ft_file *expected)
+{
+    ft_model *m = load("bert", (ft_load_options){0});
+    int32_t ids[SAMPLES * STEPS], lengths[SAMPLES];
+    float together[SAMPLES * CLASSES], alone[CLASSES];
+    int n;
+    feed(m, expected, "bert", false);
+    ft_forward(m, false);
+    ft_get(m, ft_output(m), together, SAMPLES * CLASSES);
+    read_expected(expected, "bert", "ids", ids, sizeof ids);
+    read_expected(expected, "", "lengths", lengths, sizeof lengths);
+    for (n = 0; n < SAMPLES; ++n) {
+        ft_set_length(m, lengths[n]);
+        ft_feed(m, ft_find(m, "tokens"), ids + n * STEPS, 1);
+        ft_feed(m, ft_find(m, "lengths"), lengths + n, 1);
+        ft_forward(m, false);
+        ft_get(m, ft_output(m), alone, CLASSES);
+        CHECK(ft_error(m) == FT_OK && memcmp(alone, together + n * CLASSES, sizeof alone) == 0, "text %d: %s",
+              n, ft_error_text(m));
+    }
+    ft_destroy(m);
+}
+
+/* Of the names in a config.json; and a sequence longer than the table of positions. */
+static void test_class_names(void)
+{
+    ft_model *m = load("bert", (ft_load_options){0});
+    int32_t ids[13] = {1}, length = 13;
+    CHECK(ft_class_name(m, 1) && !strcmp(ft_class_name(m, 1), "so so"), "%s",
+          ft_class_name(m, 1) ? ft_class_name(m, 1) : "none");
+    ft_set_length(m, 13);
+    ft_feed(m, ft_find(m, "tokens"), ids, 1);
+    ft_feed(m, ft_find(m, "lengths"), &length, 1);
+    ft_forward(m, false);
+    CHECK(ft_error(m) == FT_SHAPE && strstr(ft_error_text(m), "a sequence of 13 steps, but there are only 12"),
+          "%s", ft_error_text(m));
+    ft_destroy(m);
+    m = load("distilbert", (ft_load_options){0});
+    CHECK(ft_error(m) == FT_OK && !ft_class_name(m, 0), "LABEL_0 is no name");
+    ft_destroy(m);
+}
+
+/* ---- Folders that are refused ---- */
+static void write_file(const char *path, const char *text)
+{
+    FILE *file = fopen(path, "w");
+    if (file) fputs(text, file);
+    if (file) fclose(file);
+}
+
+static void copy_weights(const char *to)
+{
+    char command[300];
+    snprintf(command, sizeof command, "cp %s/bert/model.safetensors %s", folder, to);
+    CHECK(system(command) == 0, "%s", command);
+}
+
+static void test_refused(void)
+{
+    static const struct { const char *config, *error; } rows[] = {
+        {"{\"model_type\": \"t5\"}", "model_type is t5; it must be bert, roberta or distilbert"},
+        {"{\"num_attention_heads\": 4}", "model_type is missing"},
+        {"{\"model_type\": \"bert\"", "transformers/config.json: "},
+        {"{\"model_type\": \"bert\"}", "weights do not say how many heads"},
+        {"{\"model_type\": \"bert\", \"num_attention_heads\": 5}", "16 features, 5 heads"},
+        {"{\"model_type\": \"bert\", \"num_attention_heads\": \"four\"}",
+         "num_attention_heads is not a number"},
+        {"{\"model_type\": \"bert\", \"num_attention_heads\": -4}", "num_attention_heads is not a number"},
+        {"{\"model_type\": \"bert\", \"num_attention_heads\": 4, \"hidden_act\": \"xielu\"}",
+         "hidden_act is xielu; it must be gelu"},
+        {"{\"model_type\": \"bert\", \"num_attention_heads\": 4, \"position_embedding_type\":"
+         " \"relative_key\"}", "position_embedding_type is relative_key; only absolute is supported"},
+        {"{\"model_type\": \"bert\", \"num_attention_heads\": 4, \"is_decoder\": true}",
+         "is_decoder is another value; only false is supported"},
+        {"{\"model_type\": \"distilbert\", \"n_heads\": 4}", "have another shape than in the network"}};
+    ft_model *m = ft_create((ft_desc){0});
+    size_t i;
+    mkdir("build/transformers", 0777);
+    remove("build/transformers/config.json");
+    ft_load(m, "build/transformers", (ft_load_options){0});
+    CHECK(ft_error(m) == FT_FORMAT && strstr(ft_error_text(m), "a folder without a config.json"), "%s",
+          ft_error_text(m));
+    ft_clear_error(m);
+    write_file("build/transformers/config.json", rows[3].config);
+    remove("build/transformers/model.safetensors");
+    ft_load(m, "build/transformers", (ft_load_options){0});
+    CHECK(ft_error(m) == FT_IO && strstr(ft_error_text(m), "neither model.safetensors nor"), "%s",
+          ft_error_text(m));
+    copy_weights("build/transformers");
+    for (i = 0; i < sizeof rows / sizeof rows[0]; ++i) {
+        ft_clear_error(m);
+        write_file("build/transformers/config.json", rows[i].config);
+        ft_load(m, "build/transformers", (ft_load_options){0});
+        CHECK(ft_error(m) != FT_OK && strstr(ft_error_text(m), rows[i].error), "%s: %s", rows[i].config,
+              ft_error_text(m));
+        CHECK(ft_node_count(m) == 0, "%s: half a network is left", rows[i].config);
+    }
+    ft_clear_error(m);
+    ft_load(m, "build/transformers/model.safetensors", (ft_load_options){0});
+    CHECK(ft_error(m) == FT_INVALID && strstr(ft_error_text(m), "ft_network_options.heads"), "%s",
+          ft_error_text(m));
+    ft_clear_error(m);
+    ft_load(m, "build/transformers/model.safetensors", (ft_load_options){.network = {.heads = 4}});
+    CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+    ft_destroy(m);
+}
+
+/* 1_Pooling/config.json, in the spellings of old and new versions. */
+static void test_pooling(void)
+{
+    static const struct { const char *pooling; int kind; const char *error; } rows[] = {
+        {"{\"pooling_mode\": \"cls\"}", FT_POOL_FIRST, NULL},
+        {"{\"pooling_mode\": \"max\"}", FT_POOL_MAX, NULL},
+        {"{\"pooling_mode_cls_token\": false, \"pooling_mode_mean_tokens\": true}", FT_POOL_MEAN, NULL},
+        {"{\"pooling_mode\": \"lasttoken\"}", 0, "the pooling must be one of mean, max and cls"},
+        {"{\"pooling_mode_cls_token\": true, \"pooling_mode_mean_tokens\": true}", 0, "must be one of"}};
+    size_t i;
+    mkdir("build/transformers", 0777);
+    mkdir("build/transformers/1_Pooling", 0777);
+    CHECK(system("cp tests/golden/transformers/bert_bare/* build/transformers") == 0, "cp");
+    for (i = 0; i < sizeof rows / sizeof rows[0]; ++i) {
+        ft_model *m = ft_create((ft_desc){0});
+        write_file("build/transformers/1_Pooling/config.json", rows[i].pooling);
+        ft_load(m, "build/transformers", (ft_load_options){0});
+        if (rows[i].error)
+            CHECK(ft_error(m) == FT_UNSUPPORTED && strstr(ft_error_text(m), rows[i].error), "%s: %s",
+                  rows[i].pooling, ft_error_text(m));
+        else {
+            int32_t ids[4] = {3, 7, 9, 20}, length = 3, j;
+            float hidden[4 * 16], pooled[16];
+            ft_node last = ft_find(m, "encoder.layer.1.output.LayerNorm");
+            ft_keep(m, last);
+            ft_keep(m, ft_find(m, "pooled"));
+            ft_set_length(m, 4);
+            ft_feed(m, ft_find(m, "tokens"), ids, 1);
+            ft_feed(m, ft_find(m, "lengths"), &length, 1);
+            ft_forward(m, false);
+            ft_get(m, last, hidden, 64);
+            ft_get(m, ft_find(m, "pooled"), pooled, 16);
+            CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+            for (j = 0; j < 16; ++j) {
+                double a = (double)hidden[j], b = (double)hidden[16 + j], c = (double)hidden[32 + j];
+                double want = rows[i].kind == FT_POOL_FIRST ? a : rows[i].kind == FT_POOL_MEAN
+                    ? (a + b + c) / 3 : fmax(a, fmax(b, c));
+                CHECK(CLOSE(pooled[j], want, 1e-6), "%s, feature %d: %g", rows[i].pooling, j,
+                      (double)pooled[j]);
+            }
+        }
+        ft_destroy(m);
+    }
+    remove("build/transformers/1_Pooling/config.json");
+}
+
+/* ---- A real one: MiniLM, of which sentence-transformers' authors gave the weights ---- */
+
+/* The numbers of NAME.npy in a .npz that is stored, not compressed; NULL: not there. */
+static unsigned char *array_in(unsigned char *file, size_t bytes, const char *name)
+{
+    size_t i, n = strlen(name);
+    for (i = 0; i + 64 + n < bytes; ++i) {
+        size_t at = i + 30 + n, end;
+        if (memcmp(file + i, "PK\3\4", 4) != 0 || memcmp(file + i + 30, name, n) != 0) continue;
+        for (end = at + 64; at < end; ++at)
+            if (memcmp(file + at, "\x93NUMPY\1\0", 8) == 0)
+                return file + at + 10 + file[at + 8] + 256 * file[at + 9];
+    }
+    return NULL;
+}
+
+static unsigned char *whole_file(const char *path, size_t *bytes)
+{
+    FILE *file = fopen(path, "rb");
+    unsigned char *content = NULL;
+    if (!file) return NULL;
+    fseek(file, 0, SEEK_END);
+    *bytes = (size_t)ftell(file);
+    rewind(file);
+    content = (unsigned char *)calloc(*bytes + 128, 1);
+    if (fread(content, 1, *bytes, file) != *bytes) *bytes = 0;
+    fclose(file);
+    return content;
+}
+
+static void test_minilm(void)
+{
+    enum { TEXTS = 5, LENGTH = 11, FEATURES = 384 };
+    size_t bytes = 0;
+    unsigned char *file, *pooled, *tokens;
+    const char *data = getenv("FINETUNE_DATA");
+    char path[400];
+    ft_model *m;
+    int32_t ids[TEXTS * LENGTH], lengths[TEXTS];
+    static float got[TEXTS * FEATURES], want[TEXTS * FEATURES];
+    int n, t;
+    if (data) snprintf(path, sizeof path, "%s/weights/minilm_l3/expected.npz", data);
+    file = data ? whole_file(path, &bytes) : NULL;
+    if (!file) {
+        SKIP("needs FINETUNE_DATA/weights/minilm_l3");
+        return;
+    }
+    pooled = file ? array_in(file, bytes, "pooled.npy") : NULL;
+    tokens = file ? array_in(file, bytes, "input_ids.npy") : NULL;
+    CHECK(pooled && tokens, "expected.npz is not as described");
+    if (!pooled || !tokens) return;
+    memcpy(want, pooled, sizeof want);
+    for (n = 0; n < TEXTS; ++n)
+        for (t = 0, lengths[n] = 0; t < LENGTH; ++t) {
+            int64_t id;
+            memcpy(&id, tokens + 8 * (n * LENGTH + t), 8);
+            ids[n * LENGTH + t] = (int32_t)id;
+            lengths[n] += id != 0;
+        }
+    free(file);
+    m = ft_create((ft_desc){0});
+    snprintf(path, sizeof path, "%s/weights/minilm_l3", data);
+    ft_load(m, path, (ft_load_options){0});
+    CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+    CHECK(ft_get_tokenizer(m) && ft_tokenizer_count(ft_get_tokenizer(m)) == 30522, "its tokeniser");
+    ft_keep(m, ft_find(m, "pooled"));
+    ft_set_length(m, LENGTH);
+    ft_feed(m, ft_find(m, "tokens"), ids, TEXTS);
+    ft_feed(m, ft_find(m, "lengths"), lengths, TEXTS);
+    ft_forward(m, false);
+    ft_get(m, ft_find(m, "pooled"), got, TEXTS * FEATURES);
+    CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+    compare("minilm_l3", got, want, TEXTS * FEATURES, 1e-4);
+    ft_destroy(m);
+}
+
+/* A text that is cut keeps the [SEP] at its end, as Hugging Face's tokenisers do. */
+static void test_cut(void)
+{
+    static const char words[] = "{\"model\": {\"type\": \"WordPiece\", \"unk_token\": \"[UNK]\", \"vocab\":"
+        " {\"[PAD]\": 0, \"[UNK]\": 1, \"[CLS]\": 2, \"[SEP]\": 3, \"a\": 4, \"b\": 5, \"c\": 6}},"
+        " \"normalizer\": {\"type\": \"BertNormalizer\"}, \"pre_tokenizer\": {\"type\":"
+        " \"BertPreTokenizer\"}, \"post_processor\": {\"type\": \"BertProcessing\", \"sep\": [\"[SEP]\", 3],"
+        " \"cls\": [\"[CLS]\", 2]}}";
+    static const char table[] = "text\tlabel\na b c\tx\na\ty\nc b a b\tx\n";
+    static const char *const cut[] = {"a b", "a", "c b"}; /* what is left between [CLS] and [SEP] */
+    ft_model *m = load("bert", (ft_load_options){0});
+    ft_tokenizer *t = ft_tokenizer_load(m, NULL, (ft_tokenizer_options){.memory = words,
+                                                                        .bytes = sizeof words - 1});
+    ft_data *data;
+    ft_prediction all[3], one;
+    int n;
+    ft_set_tokenizer(m, t);
+    data = ft_texts(m, NULL, (ft_text_options){.memory = table, .bytes = sizeof table - 1, .longest = 4});
+    ft_predict_data(m, data, all, 1, (ft_predict_options){0});
+    CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+    for (n = 0; n < 3; ++n) {
+        ft_predict_text(m, cut[n], strlen(cut[n]), &one, 1);
+        CHECK(one.probability == all[n].probability && one.class_index == all[n].class_index,
+              "\"%s\": %g, cut %g", cut[n], (double)one.probability, (double)all[n].probability);
+        CHECK(n == 0 || one.probability != all[0].probability, "all texts are the same");
+    }
+    ft_predict_text(m, "a b c", 5, &one, 1); /* is cut alike */
+    CHECK(ft_error(m) == FT_OK && one.probability == all[0].probability, "%g and %g: %s",
+          (double)one.probability, (double)all[0].probability, ft_error_text(m));
+    ft_destroy(m);
+}
+
+int main(void)
+{
+    static const char *const networks[] = {"bert", "roberta", "distilbert"};
+    ft_model *m = ft_create((ft_desc){0});
+    ft_file *expected = open_golden(m, "transformers/expected");
+    size_t i;
+    for (i = 0; i < sizeof networks / sizeof networks[0]; ++i) test_golden(expected, networks[i]);
+    test_bare(expected);
+    test_alone(expected);
+    test_class_names();
+    test_refused();
+    test_pooling();
+    test_cut();
+    test_minilm();
+    ft_file_close(expected);
+    ft_destroy(m);
+    return check_done("test_transformers");
+}
